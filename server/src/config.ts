@@ -1,0 +1,121 @@
+import { randomBytes } from "node:crypto";
+import { z } from "zod";
+
+/**
+ * The only reader of the environment. Every variable is declared here with its default, its unit and the reason
+ * for it; `.env.example` repeats them and a test compares the two. All faults are reported at once.
+ */
+const flag = (fallback: "on" | "off") =>
+  z
+    .enum(["on", "off"])
+    .default(fallback)
+    .transform((value) => value === "on");
+const whole = (fallback: number, min: number, max: number) => z.coerce.number().int().min(min).max(max).default(fallback);
+const origin = z.url({ protocol: /^https?$/ }).transform((value) => new URL(value).origin);
+
+const environment = z.object({
+  /** `production` refuses a Redis that keeps nothing, and logs nothing below `info`. */
+  NODE_ENV: z.enum(["development", "production", "test"]).default("development"),
+  /** TCP port; 0 takes a free one. */
+  PORT: whole(3000, 0, 65_535),
+  /** Address to listen on. Nothing but this machine reaches the default. */
+  HOST: z.string().default("127.0.0.1"),
+  /** redis://, rediss:// or unix:// (a path). */
+  REDIS_URL: z.string().default("redis://127.0.0.1:6379"),
+  /** Goes before every key and channel, so that several installations can share one Redis. */
+  KEY_PREFIX: z
+    .string()
+    .regex(/^[\w.:-]{0,64}$/, "letters, digits and _ . : - only")
+    .default(""),
+  /** Names this process in announcements and leases; must be unique among the replicas. Empty: a new one per start. */
+  SERVER_ID: z
+    .string()
+    .regex(/^[\w.:-]{0,64}$/, "letters, digits and _ . : - only")
+    .default(""),
+  /** Signs the session cookie, at least 32 characters; several, by comma, rotate it. Empty: made once, kept in Redis. */
+  SESSION_SECRET: z.string().default(""),
+  /** Seconds without a request after which a session ends. */
+  SESSION_TTL: whole(7 * 24 * 3600, 60, 365 * 24 * 3600),
+  /** `on` behind HTTPS: the cookie gets `Secure` and the `__Host-` name. */
+  COOKIE_SECURE: flag("off"),
+  /** Proxies in front whose X-Forwarded-* are to be believed. */
+  TRUST_PROXY: whole(0, 0, 8),
+  /** Origins, by comma, that browsers may come from besides the server's own address. */
+  ORIGINS: z
+    .string()
+    .default("")
+    .transform((list) => list.split(",").filter(Boolean))
+    .pipe(z.array(origin)),
+  /** `rooms`: one channel a room. `single`: everything on MESSAGES, as the Redis chat demos in other languages do. */
+  RELAY_CHANNEL: z.enum(["rooms", "single"]).default("rooms"),
+  /** `on` also allows long-polling, which needs a load balancer that is sticky by cookie. */
+  POLLING: flag("off"),
+  /** Milliseconds for which a busy room collects messages before they are written; a quiet room never waits. */
+  BATCH_WINDOW: whole(40, 0, 1_000),
+  /** Bytes a connection may leave unread before it is cut; it comes back by its cursor. */
+  SLOW_CONSUMER_BYTES: whole(1_048_576, 16_384, 1_073_741_824),
+  /** bcrypt cost: 10 takes about 55 ms of one core, each step doubles it. */
+  BCRYPT_COST: whole(10, 4, 16),
+  /** `off` for benchmarks and tests only. */
+  RATE_LIMITS: flag("on"),
+  /** Milliseconds that a stopping replica gives its connections to leave by themselves. */
+  DRAIN: whole(2_000, 0, 40_000),
+  /** pino's levels. Logs never hold message text, passwords, cookies or session ids. */
+  LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
+  /** Folder of the built client; empty serves the API alone. */
+  CLIENT_DIR: z.string().default("client/dist"),
+});
+
+export type Config = ReturnType<typeof readConfig>;
+
+/** Throws one Error that names every fault. */
+export function readConfig(env: Readonly<Record<string, string | undefined>>) {
+  // An empty variable counts as absent, as in a compose file that passes `${NAME:-}`.
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
+  const parsed = environment.safeParse(given);
+  if (!parsed.success) {
+    const faults = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+    throw new Error(`The environment is wrong. ${faults.join("; ")}`);
+  }
+  const read = parsed.data;
+  const secrets = read.SESSION_SECRET.split(",").filter(Boolean);
+  if (secrets.some((secret) => secret.length < 32)) {
+    throw new Error("The environment is wrong. SESSION_SECRET: at least 32 characters each");
+  }
+  return {
+    production: read.NODE_ENV === "production",
+    port: read.PORT,
+    host: read.HOST,
+    redisUrl: read.REDIS_URL,
+    keyPrefix: read.KEY_PREFIX,
+    serverId: read.SERVER_ID || randomBytes(6).toString("base64url"),
+    sessionSecrets: secrets,
+    sessionTtlSeconds: read.SESSION_TTL,
+    cookieSecure: read.COOKIE_SECURE,
+    trustProxy: read.TRUST_PROXY,
+    origins: read.ORIGINS,
+    relayChannel: read.RELAY_CHANNEL,
+    polling: read.POLLING,
+    batchWindowMs: read.BATCH_WINDOW,
+    slowConsumerBytes: read.SLOW_CONSUMER_BYTES,
+    bcryptCost: read.BCRYPT_COST,
+    rateLimits: read.RATE_LIMITS,
+    drainMs: read.DRAIN,
+    logLevel: read.LOG_LEVEL,
+    clientDir: read.CLIENT_DIR,
+  };
+}
+
+/** The variables and their defaults as text, for the test that holds `.env.example` against this file. */
+export const VARIABLES: Readonly<Record<string, string>> = Object.fromEntries(
+  Object.entries(environment.shape).map(([name, schema]) => {
+    const value = defaultOf(schema);
+    return [name, value === undefined ? "" : String(value)];
+  }),
+);
+
+function defaultOf(schema: z.ZodType): unknown {
+  const { def } = schema as unknown as { def: { type: string; defaultValue?: unknown; in?: z.ZodType } };
+  if (def.type === "default") return def.defaultValue;
+  return def.in ? defaultOf(def.in) : undefined;
+}

@@ -1,0 +1,61 @@
+import type { RoomId, UserId } from "./protocol.ts";
+
+/**
+ * Every Redis key and channel: the schema that Redis does not have. Nothing else builds a key. What a script
+ * touches together with `room:<id>` or `online_users` carries that whole name in literal braces, so that both
+ * share a slot on Redis Cluster while the first keeps its plain name.
+ *
+ * | key | type | holds |
+ * |---|---|---|
+ * | `total_users` | string | the last user id |
+ * | `total_rooms` | string | the last id of a named room |
+ * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX |
+ * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms) |
+ * | `user:<id>:rooms` | set | ids of the rooms the user is in |
+ * | `room:<id>:name` | string | name of General and of named rooms |
+ * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX |
+ * | `room:<id>` | sorted set | messages as JSON, score = `date` |
+ * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept seq, once trimmed |
+ * | `{room:<id>}:members` | set | user ids of a named room |
+ * | `{room:<id>}:read` | hash | user id -> seq up to which they have read |
+ * | `{room:<id>}:nonce:<user>:<nonce>` | string | `date` of the message so sent; expires after 48 h |
+ * | `online_users` | set | ids of users with a live connection |
+ * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) |
+ * | `{online_users}:count` | hash | user id -> leases |
+ * | `sess:<sid>` | string | the session, by connect-redis |
+ * | `session_secret` | string | signs session cookies where SESSION_SECRET is not set |
+ * | `seed:lock` | string | held while demo data is being put in |
+ * | `limit:<what>:<who>` | string | attempts in the running window |
+ * | `MESSAGES:<roomId>` | channel | announcements of one room |
+ * | `MESSAGES` | channel | announcements for everybody; with RELAY_CHANNEL=single all of them |
+ * | `socket.io#...` | channel | @socket.io/redis-adapter: what must touch connections elsewhere |
+ */
+export function createKeys(prefix: string) {
+  return {
+    totalUsers: `${prefix}total_users`,
+    totalRooms: `${prefix}total_rooms`,
+    username: (name: string) => `${prefix}username:${name.toLowerCase()}`,
+    user: (id: UserId) => `${prefix}user:${id}`,
+    userRooms: (id: UserId) => `${prefix}user:${id}:rooms`,
+    room: (id: RoomId) => `${prefix}room:${id}`,
+    roomName: (id: RoomId) => `${prefix}room:${id}:name`,
+    roomByName: (name: string) => `${prefix}roomname:${name.toLowerCase()}`,
+    meta: (id: RoomId) => `{${prefix}room:${id}}:meta`,
+    members: (id: RoomId) => `{${prefix}room:${id}}:members`,
+    read: (id: RoomId) => `{${prefix}room:${id}}:read`,
+    nonce: (id: RoomId, user: UserId, nonce: string) => `{${prefix}room:${id}}:nonce:${user}:${nonce}`,
+    online: `${prefix}online_users`,
+    leases: `{${prefix}online_users}:leases`,
+    leaseCount: `{${prefix}online_users}:count`,
+    sessionPrefix: `${prefix}sess:`,
+    session: (sid: string) => `${prefix}sess:${sid}`,
+    sessionSecret: `${prefix}session_secret`,
+    seedLock: `${prefix}seed:lock`,
+    limitPrefix: `${prefix}limit`,
+    channel: `${prefix}MESSAGES`,
+    roomChannel: (id: RoomId) => `${prefix}MESSAGES:${id}`,
+    adapterChannels: `${prefix}socket.io`,
+  };
+}
+
+export type Keys = ReturnType<typeof createKeys>;

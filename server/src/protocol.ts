@@ -1,0 +1,162 @@
+/**
+ * The wire. Everything that a client and a replica say to each other is declared here, once, and this file
+ * imports nothing, so that it can be read as a document and compiled on both sides.
+ *
+ * Ids are strings of decimal digits. `date` is milliseconds since 1970 on Redis' clock. `seq` counts the
+ * messages of one room: 1, 2, 3, ... without a hole.
+ */
+
+export type UserId = string;
+
+/** `"0"` is General, `"17"` a named room, `"3:12"` the private 1:1 room of users 3 and 12 (ascending). */
+export type RoomId = string;
+
+export type User = { id: UserId; username: string };
+
+export type Presence = User & { online: boolean };
+
+/**
+ * A stored message. `date` rises strictly within a room and is therefore also the cursor for paging.
+ * `hash` is a running hash over the room's log: equal hashes at equal `seq` mean equal logs up to here.
+ * A message that another program announced without storing it has neither `seq` nor `hash`.
+ */
+export type Message = {
+  roomId: RoomId;
+  seq?: number;
+  date: number;
+  hash?: string;
+  from: UserId;
+  message: string;
+  nonce?: string;
+};
+
+/**
+ * A room as one of its members sees it. `names` holds the name of a named room, or both usernames of a
+ * private room in the order of the ids. `unread` is `seq - read`, never a counter.
+ */
+export type Room = {
+  id: RoomId;
+  names: string[];
+  private: boolean;
+  last: Message | null;
+  /** seq of the newest message, 0 for an empty room. */
+  seq: number;
+  /** seq up to which this user has read. */
+  read: number;
+  unread: number;
+};
+
+/** A named room as everybody may see it in the directory. */
+export type ListedRoom = { id: RoomId; name: string; members: number; joined: boolean };
+
+/** Messages oldest first; `more` tells whether the asked direction holds further ones. */
+export type Page = { messages: Message[]; more: boolean };
+
+/** How far a client knows a room: its newest message. `seq` 0 asks for everything. */
+export type Cursor = { roomId: RoomId; seq: number; date: number; hash?: string };
+
+/**
+ * The answer to one cursor. Without `reset` the messages follow the cursor. With `reset` the client's copy of
+ * the log is not a prefix of the stored log (Redis lost its tail, or the history was trimmed): it drops what
+ * it has of the room and starts from `messages`, the newest page. `notFound`: not a room of this user's.
+ */
+export type SyncedRoom = Page & {
+  roomId: RoomId;
+  reset?: "ahead" | "rewound" | "trimmed";
+  notFound?: true;
+};
+
+export const ERROR_CODES = [
+  "invalid",
+  "unauthorized",
+  "forbidden",
+  "not_found",
+  "taken",
+  "too_large",
+  "rate_limited",
+  "unavailable",
+  "internal",
+] as const;
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+/** `unavailable` and `rate_limited` may be retried (with the same nonce) after `retryAfterMs`; the rest are final. */
+export type Failure = { code: ErrorCode; message: string; retryAfterMs?: number };
+
+export type Reply<T> = { ok: true; value: T } | { ok: false; error: Failure };
+export type Answer<T> = (reply: Reply<T>) => void;
+
+/** `nonce` is the sender's own name for this send: a retry with the same one never stores a second message. */
+export type SendMessage = { roomId: RoomId; message: string; nonce: string };
+
+export type ClientEvents = {
+  message: (send: SendMessage, answer: Answer<Message>) => void;
+  "room.join": (join: { roomId: RoomId }, answer: Answer<{ room: Room; messages: Message[] }>) => void;
+  "room.leave": (leave: { roomId: RoomId }, answer: Answer<null>) => void;
+  /** Marks everything up to `seq` as read. A mark only moves upwards. Answers with where it stands. */
+  "room.read": (read: { roomId: RoomId; seq: number }, answer: Answer<{ read: number }>) => void;
+  sync: (sync: { rooms: Cursor[] }, answer: Answer<{ rooms: SyncedRoom[] }>) => void;
+};
+
+export type ServerEvents = {
+  message: (message: Message) => void;
+  /** Who came online or went offline since the last diff; at most one diff a second. */
+  "user.connected": (users: Presence[]) => void;
+  "user.disconnected": (users: Presence[]) => void;
+  /** A room is now this user's to see: joined from another window, or a private room's first message. */
+  "show.room": (room: Room) => void;
+  /** The user left this room in another window. */
+  "hide.room": (left: { roomId: RoomId }) => void;
+  /** The user read this room in another window. */
+  "room.read": (read: { roomId: RoomId; read: number }) => void;
+  /** This replica cannot say what is missing of a room: `sync` it. */
+  "room.stale": (stale: { roomId: RoomId }) => void;
+};
+
+/** REST bodies and answers, all under `/api`. An error's body is a `Failure`. */
+export type Credentials = { username: string; password: string };
+export type NewRoom = { name: string };
+export type NewPrivateRoom = { userId: UserId };
+
+export const GENERAL: RoomId = "0";
+
+/** Nothing else ever reaches a key. A pair must also ascend: see `isRoomId`. */
+export const ROOM_ID = /^(0|[1-9]\d{0,9})(:[1-9]\d{0,9})?$/;
+export const USER_ID = /^[1-9]\d{0,9}$/;
+export const USERNAME = /^[a-z0-9][a-z0-9._-]{2,31}$/i;
+export const NONCE = /^[\w.:-]{1,64}$/;
+
+export const LIMITS = {
+  /** UTF-16 units of one message's text. */
+  message: 4_000,
+  /** UTF-8 bytes of a password: bcrypt reads no further. */
+  passwordBytes: 72,
+  passwordMin: 8,
+  /** Characters of a room's name. */
+  roomName: 64,
+  /** Messages of one page. */
+  page: 100,
+  pageDefault: 50,
+  /** Rooms of one `sync`. */
+  syncRooms: 100,
+  /** Ids of one `GET /api/users?ids=`. */
+  userIds: 100,
+  /** Bytes of a REST body and of one Socket.IO packet. */
+  bodyBytes: 32_768,
+} as const;
+
+/** The two users of a private room, or null for any other room. */
+export function pairOf(roomId: RoomId): [UserId, UserId] | null {
+  const colon = roomId.indexOf(":");
+  return colon < 0 ? null : [roomId.slice(0, colon), roomId.slice(colon + 1)];
+}
+
+export function isRoomId(value: unknown): value is RoomId {
+  if (typeof value !== "string" || !ROOM_ID.test(value)) return false;
+  const pair = pairOf(value);
+  return pair === null || (pair[0] !== "0" && Number(pair[0]) < Number(pair[1]));
+}
+
+/** The one private room of two users, whoever asks. */
+export function privateRoomId(one: UserId, other: UserId): RoomId {
+  return Number(one) < Number(other) ? `${one}:${other}` : `${other}:${one}`;
+}

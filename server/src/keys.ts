@@ -25,6 +25,7 @@ import type { RoomId, UserId } from "./protocol.ts";
  * | `sess:<sid>` | string | the session, by connect-redis |
  * | `session_secret` | string | signs session cookies where SESSION_SECRET is not set |
  * | `seed:lock` | string | held while demo data is being put in |
+ * | `seed:people` | string | JSON of the demo log-ins, where there is demo data |
  * | `limit:<what>:<who>` | string | attempts in the running window |
  * | `MESSAGES:<roomId>` | channel | announcements of one room |
  * | `MESSAGES` | channel | announcements for everybody; with RELAY_CHANNEL=single all of them |
@@ -51,6 +52,7 @@ export function createKeys(prefix: string) {
     session: (sid: string) => `${prefix}sess:${sid}`,
     sessionSecret: `${prefix}session_secret`,
     seedLock: `${prefix}seed:lock`,
+    demo: `${prefix}seed:people`,
     limitPrefix: `${prefix}limit`,
     channel: `${prefix}MESSAGES`,
     roomChannel: (id: RoomId) => `${prefix}MESSAGES:${id}`,

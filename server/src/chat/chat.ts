@@ -1,0 +1,213 @@
+import type { Metrics } from "../metrics.ts";
+import { ChatError } from "../errors.ts";
+import {
+  GENERAL,
+  pairOf,
+  privateRoomId,
+  type Cursor,
+  type ListedRoom,
+  type Message,
+  type Page,
+  type Presence as PresentUser,
+  type Room,
+  type RoomId,
+  type SendMessage,
+  type SyncedRoom,
+  type User,
+  type UserId,
+} from "../protocol.ts";
+import type { Presence } from "./presence.ts";
+import { unknownRoom, type Rooms } from "./rooms.ts";
+import type { Users } from "./users.ts";
+
+/** Tells connections of some users, on whichever replica they are. May get lost; what it says is stored before. */
+export type Announcer = {
+  /** The users are in this room now: their connections hear it, and show it. */
+  showRoom: (userIds: UserId[], roomId: RoomId) => void;
+  hideRoom: (userId: UserId, roomId: RoomId) => void;
+  readRoom: (userId: UserId, roomId: RoomId, read: number) => void;
+};
+
+/** Private rooms that both users already have in their lists, as far as this replica has seen. */
+const OPENED_REMEMBERED = 50_000;
+
+/** What a user may do. Checks, stores, announces; knows of no door. */
+export class Chat {
+  readonly users: Users;
+  readonly presence: Presence;
+  readonly #rooms: Rooms;
+  readonly #metrics: Metrics;
+  readonly #announce: Announcer;
+  readonly #opened = new Set<RoomId>();
+
+  constructor(parts: {
+    users: Users;
+    rooms: Rooms;
+    presence: Presence;
+    announce: Announcer;
+    metrics: Metrics;
+  }) {
+    this.users = parts.users;
+    this.presence = parts.presence;
+    this.#rooms = parts.rooms;
+    this.#announce = parts.announce;
+    this.#metrics = parts.metrics;
+  }
+
+  /**
+   * Stores a message; its announcement is part of storing it. Nothing is emitted from here. Throws `not_found`,
+   * and what Redis throws when the outcome is unknown: then the same nonce is sent again.
+   */
+  async sendMessage(user: User, send: SendMessage): Promise<Message> {
+    const pair = pairOf(send.roomId);
+    const shown = pair ? await this.#openPrivateRoom(user.id, send.roomId, pair) : [];
+    const stop = this.#metrics.append.startTimer();
+    const { message, repeated } = await this.#rooms.append(user.id, send);
+    stop();
+    (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
+    if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
+    return message;
+  }
+
+  /** Ids of the rooms that a connection of this user hears. */
+  roomsOf(userId: UserId): Promise<RoomId[]> {
+    return this.#rooms.of(userId);
+  }
+
+  countRoomsOf(userId: UserId): Promise<number> {
+    return this.#rooms.count(userId);
+  }
+
+  /** The user's rooms, General first, then by their newest message. */
+  async listRooms(user: User): Promise<Room[]> {
+    const ids = await this.#rooms.of(user.id);
+    const rooms = await Promise.all(ids.map((id) => this.describeRoom(id, user.id)));
+    return rooms.toSorted((a, b) =>
+      a.id === GENERAL ? -1 : b.id === GENERAL ? 1 : (b.last?.date ?? 0) - (a.last?.date ?? 0),
+    );
+  }
+
+  /** A room as this user sees it. The caller has checked that it is theirs. */
+  async describeRoom(roomId: RoomId, userId: UserId): Promise<Room> {
+    const pair = pairOf(roomId);
+    const { name, last, seq, read } = await this.#rooms.state(roomId, userId);
+    const names = pair ? (await this.users.find(pair)).map((one) => one.username) : [name ?? ""];
+    return { id: roomId, names, private: pair !== null, last, seq, read, unread: Math.max(0, seq - read) };
+  }
+
+  listDirectory(user: User, after: number, size: number): Promise<ListedRoom[]> {
+    return this.#rooms.directory(after, size, user.id);
+  }
+
+  /** Throws `taken`. */
+  async createRoom(user: User, name: string): Promise<Room> {
+    const roomId = await this.#rooms.create(name, user.id);
+    this.#announce.showRoom([user.id], roomId);
+    return this.describeRoom(roomId, user.id);
+  }
+
+  /**
+   * The private room of two users. It is in the asker's list at once; the other one sees it with the first
+   * message. Throws `invalid` for oneself, `not_found` for an unknown user.
+   */
+  async startPrivateRoom(user: User, otherId: UserId): Promise<{ room: Room; created: boolean }> {
+    if (otherId === user.id) throw new ChatError("invalid", "A private room needs somebody else.");
+    const [other] = await this.users.find([otherId]);
+    if (!other) throw new ChatError("not_found", "There is no such user.");
+    const roomId = privateRoomId(user.id, otherId);
+    const created = await this.#rooms.show(roomId, user.id);
+    if (created) this.#announce.showRoom([user.id], roomId);
+    return { room: await this.describeRoom(roomId, user.id), created };
+  }
+
+  /** Joins a named room; a room that is the user's already is left as it is. Throws `not_found`. */
+  async joinRoom(user: User, roomId: RoomId): Promise<void> {
+    if (await this.#rooms.isMember(roomId, user.id)) return;
+    if (roomId === GENERAL || pairOf(roomId) || !(await this.#rooms.exists(roomId))) throw unknownRoom();
+    await this.#rooms.join(roomId, user.id);
+    this.#announce.showRoom([user.id], roomId);
+  }
+
+  /** A room with its newest page. Throws `not_found`. */
+  async openRoom(user: User, roomId: RoomId, size: number): Promise<{ room: Room; messages: Message[] }> {
+    const { messages } = await this.listMessages(user, roomId, { size });
+    return { room: await this.describeRoom(roomId, user.id), messages };
+  }
+
+  /** Leaves a named room. General and private rooms are for good: `invalid`. Throws `not_found`. */
+  async leaveRoom(user: User, roomId: RoomId): Promise<void> {
+    await this.#demandMember(user.id, roomId);
+    if (roomId === GENERAL || pairOf(roomId)) throw new ChatError("invalid", "This room cannot be left.");
+    await this.#rooms.leave(roomId, user.id);
+    this.#announce.hideRoom(user.id, roomId);
+  }
+
+  /** Throws `not_found`. */
+  async readRoom(user: User, roomId: RoomId, seq: number): Promise<number> {
+    await this.#demandMember(user.id, roomId);
+    const read = await this.#rooms.read(roomId, user.id, seq);
+    this.#announce.readRoom(user.id, roomId, read);
+    return read;
+  }
+
+  /** Throws `not_found`. */
+  async listMessages(
+    user: User,
+    roomId: RoomId,
+    cursor: { before?: number; after?: number; size: number },
+  ): Promise<Page> {
+    // Read side by side; a page that was read for a stranger is thrown away unseen.
+    const [, page] = await Promise.all([
+      this.#demandMember(user.id, roomId),
+      this.#rooms.page(roomId, cursor),
+    ]);
+    return page;
+  }
+
+  /** What follows each cursor, in their order; rooms that are not the user's are marked so. */
+  sync(user: User, cursors: Cursor[]): Promise<SyncedRoom[]> {
+    return Promise.all(
+      cursors.map(async (cursor): Promise<SyncedRoom> => {
+        const member = await this.#rooms.isMember(cursor.roomId, user.id);
+        if (!member) return { roomId: cursor.roomId, messages: [], more: false, notFound: true };
+        return this.#rooms.sync(cursor);
+      }),
+    );
+  }
+
+  async listUsers(after: number, size: number): Promise<PresentUser[]> {
+    return this.#withPresence(await this.users.list(after, size));
+  }
+
+  async findUsers(ids: UserId[]): Promise<PresentUser[]> {
+    return this.#withPresence(await this.users.find(ids));
+  }
+
+  async listOnline(): Promise<PresentUser[]> {
+    const users = await this.users.find(await this.presence.online());
+    return users.map((user) => ({ ...user, online: true }));
+  }
+
+  async #withPresence(users: User[]): Promise<PresentUser[]> {
+    const online = await this.presence.areOnline(users.map((user) => user.id));
+    return users.map((user) => ({ ...user, online: online.has(user.id) }));
+  }
+
+  async #demandMember(userId: UserId, roomId: RoomId): Promise<void> {
+    if (!(await this.#rooms.isMember(roomId, userId))) throw unknownRoom();
+  }
+
+  /**
+   * Before a private room's message both users have the room in their lists, so that no crash in between can hide
+   * it from one of them. Answers whom it is new to.
+   */
+  async #openPrivateRoom(userId: UserId, roomId: RoomId, pair: [UserId, UserId]): Promise<UserId[]> {
+    if (!pair.includes(userId)) throw unknownRoom();
+    if (this.#opened.has(roomId)) return [];
+    if ((await this.users.find(pair)).length < 2) throw unknownRoom();
+    const added = await Promise.all(pair.map((id) => this.#rooms.show(roomId, id)));
+    if (this.#opened.size >= OPENED_REMEMBERED) this.#opened.clear();
+    this.#opened.add(roomId);
+    return pair.filter((_, index) => added[index]);
+  }
+}

@@ -1,0 +1,41 @@
+-- Leases on being online, one for each user on each replica.
+-- KEYS online, leases, count (one slot)   ARGV 1 op, 2 server id or limit, 3 ms a lease lasts, 4... user ids
+-- renew and drop return the ids that crossed the edge: came online, or went offline. So does sweep, which ends
+-- at most <limit> leases that ran out, of whichever replica.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local crossed = {}
+
+local function finish(lease)
+  if redis.call('ZREM', KEYS[2], lease) == 0 then
+    return
+  end
+  local user = string.match(lease, '^[^|]+')
+  if redis.call('HINCRBY', KEYS[3], user, -1) <= 0 then
+    redis.call('HDEL', KEYS[3], user)
+    redis.call('SREM', KEYS[1], user)
+    crossed[#crossed + 1] = user
+  end
+end
+
+if ARGV[1] == 'renew' then
+  local ends = string.format('%.0f', now + ARGV[3])
+  for i = 4, #ARGV do
+    if redis.call('ZADD', KEYS[2], ends, ARGV[i] .. '|' .. ARGV[2]) == 1 then
+      redis.call('HINCRBY', KEYS[3], ARGV[i], 1)
+    end
+    if redis.call('SADD', KEYS[1], ARGV[i]) == 1 then
+      crossed[#crossed + 1] = ARGV[i]
+    end
+  end
+elseif ARGV[1] == 'drop' then
+  for i = 4, #ARGV do
+    finish(ARGV[i] .. '|' .. ARGV[2])
+  end
+else
+  local past = string.format('%.0f', now)
+  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', past, 'LIMIT', 0, ARGV[2])) do
+    finish(lease)
+  end
+end
+return crossed

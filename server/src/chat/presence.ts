@@ -1,0 +1,208 @@
+import type { Logger } from "pino";
+import type { Keys } from "../keys.ts";
+import type { Metrics } from "../metrics.ts";
+import { USERNAME, USER_ID, type Presence as PresentUser, type User, type UserId } from "../protocol.ts";
+import { defineScript, type RedisClient } from "../redis.ts";
+
+/** Users whose presence changed, with who is online now. */
+export type Edges = { online: UserId[]; offline: UserId[] };
+
+const LEASE_MS = 20_000;
+const RENEW_MS = 7_000;
+const SWEEP_MS = 4_000;
+const SWEEP_LEASES = 200;
+/** A page that reloads is not worth telling anybody. */
+const GRACE_MS = 1_500;
+/** Users in one script call. */
+const CHUNK = 500;
+
+/**
+ * Who is online, over tabs, replicas and crashes. A replica holds one lease for each user with a connection here
+ * and renews it; a user is online while any lease lives. The set changes only on the first-in and last-out edge,
+ * decided in one script. Leases of a replica that died without a word run out and are swept by the others.
+ */
+export class Presence {
+  readonly #keys: Keys;
+  readonly #redis: RedisClient;
+  readonly #serverId: string;
+  readonly #metrics: Metrics;
+  readonly #log: Logger;
+  readonly #changed: (edges: Edges) => void;
+  readonly #run: ReturnType<typeof defineScript>;
+  readonly #here = new Set<UserId>();
+  readonly #leaving = new Map<UserId, NodeJS.Timeout>();
+  #arriving: UserId[] = [];
+  #timers: NodeJS.Timeout[] = [];
+
+  constructor(
+    redis: RedisClient,
+    keys: Keys,
+    serverId: string,
+    metrics: Metrics,
+    log: Logger,
+    changed: (edges: Edges) => void,
+  ) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#serverId = serverId;
+    this.#metrics = metrics;
+    this.#log = log;
+    this.#changed = changed;
+    this.#run = defineScript(redis, "chat/presence.lua");
+  }
+
+  start(): void {
+    this.#timers = [
+      setInterval(() => void this.#attempt(() => this.#renew([...this.#here])), RENEW_MS),
+      setInterval(() => void this.#attempt(() => this.#sweep()), SWEEP_MS * (0.8 + Math.random() * 0.4)),
+    ];
+  }
+
+  /** The user's first connection to this replica opened. */
+  enter(userId: UserId): void {
+    clearTimeout(this.#leaving.get(userId));
+    this.#leaving.delete(userId);
+    if (this.#here.has(userId)) return;
+    this.#here.add(userId);
+    if (this.#arriving.push(userId) > 1) return;
+    setImmediate(() => {
+      const arriving = this.#arriving;
+      this.#arriving = [];
+      void this.#attempt(() => this.#renew(arriving));
+    });
+  }
+
+  /** The user's last connection to this replica closed. */
+  leave(userId: UserId): void {
+    const timer = setTimeout(() => {
+      this.#leaving.delete(userId);
+      this.#here.delete(userId);
+      void this.#attempt(() => this.#drop([userId]));
+    }, GRACE_MS);
+    timer.unref();
+    this.#leaving.set(userId, timer);
+  }
+
+  /** Ends all leases of this replica. */
+  async close(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    for (const timer of this.#leaving.values()) clearTimeout(timer);
+    const here = [...this.#here];
+    this.#here.clear();
+    await this.#attempt(() => this.#drop(here));
+  }
+
+  online(): Promise<UserId[]> {
+    return this.#redis.smembers(this.#keys.online);
+  }
+
+  async areOnline(ids: readonly UserId[]): Promise<Set<UserId>> {
+    if (ids.length === 0) return new Set();
+    const flags = await this.#redis.smismember(this.#keys.online, ...ids);
+    return new Set(ids.filter((_, index) => flags[index] === 1));
+  }
+
+  async #renew(ids: UserId[]): Promise<void> {
+    for (let start = 0; start < ids.length; start += CHUNK) {
+      // Who left while an earlier chunk was under way must not come back.
+      const present = ids.slice(start, start + CHUNK).filter((id) => this.#here.has(id));
+      if (present.length > 0)
+        this.#tell({ online: await this.#call("renew", this.#serverId, present), offline: [] });
+    }
+  }
+
+  async #drop(ids: UserId[]): Promise<void> {
+    for (let start = 0; start < ids.length; start += CHUNK) {
+      const gone = ids.slice(start, start + CHUNK).filter((id) => !this.#here.has(id));
+      if (gone.length > 0)
+        this.#tell({ online: [], offline: await this.#call("drop", this.#serverId, gone) });
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const offline = await this.#call("sweep", String(SWEEP_LEASES), []);
+    this.#metrics.swept.inc(offline.length);
+    this.#tell({ online: [], offline });
+  }
+
+  async #call(op: "renew" | "drop" | "sweep", who: string, ids: UserId[]): Promise<UserId[]> {
+    const keys = [this.#keys.online, this.#keys.leases, this.#keys.leaseCount];
+    return (await this.#run(keys, [op, who, LEASE_MS, ...ids])) as UserId[];
+  }
+
+  #tell(edges: Edges): void {
+    if (edges.online.length + edges.offline.length > 0) this.#changed(edges);
+  }
+
+  /** Redis may be away: the next renewal puts everything right. */
+  async #attempt(task: () => Promise<void>): Promise<void> {
+    try {
+      await task();
+    } catch (error) {
+      this.#log.warn({ reason: error instanceof Error ? error.message : String(error) }, "presence not told");
+    }
+  }
+}
+
+/** What is told to clients: never more than one diff in this time, however many come and go. */
+const DIFF_MS = 1_000;
+
+/**
+ * Collects who came and went, and tells it as one list at a time. Somebody who came and went within one window is
+ * not mentioned; where both lists have waited, they take turns.
+ */
+export class PresenceDiff {
+  readonly #tell: (online: boolean, users: PresentUser[]) => void;
+  readonly #changed = new Map<UserId, PresentUser>();
+  #turn = true;
+  #toldAt = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(tell: (online: boolean, users: PresentUser[]) => void) {
+    this.#tell = tell;
+  }
+
+  add(online: boolean, users: User[]): void {
+    for (const { id, username } of users) {
+      const waiting = this.#changed.get(id);
+      if (waiting && waiting.online !== online) this.#changed.delete(id);
+      else this.#changed.set(id, { id, username, online });
+    }
+    if (!this.#timer && this.#changed.size > 0) {
+      this.#timer = setTimeout(() => this.#flush(), Math.max(0, this.#toldAt + DIFF_MS - performance.now()));
+    }
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#changed.clear();
+  }
+
+  #flush(): void {
+    this.#timer = undefined;
+    const waiting = [...this.#changed.values()];
+    const turn = waiting.filter((user) => user.online === this.#turn);
+    const told = turn.length > 0 ? turn : waiting;
+    for (const { id } of told) this.#changed.delete(id);
+    if (told[0]) {
+      this.#toldAt = performance.now();
+      this.#tell(told[0].online, told);
+      this.#turn = !told[0].online;
+    }
+    if (this.#changed.size > 0) this.#timer = setTimeout(() => this.#flush(), DIFF_MS);
+  }
+}
+
+/** The users of an announcement that anyone with access to Redis may have made; null if it is none. */
+export function readUsers(data: unknown): User[] | null {
+  const list: unknown[] = Array.isArray(data) ? data : [data];
+  const users: User[] = [];
+  for (const one of list) {
+    const { id, username } = (one ?? {}) as Partial<Record<string, unknown>>;
+    if (typeof username !== "string" || !USERNAME.test(username)) return null;
+    if (!USER_ID.test(String(id))) return null;
+    users.push({ id: String(id), username });
+  }
+  return users;
+}

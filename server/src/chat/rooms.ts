@@ -1,0 +1,265 @@
+import { randomBytes } from "node:crypto";
+import { ChatError } from "../errors.ts";
+import type { Config } from "../config.ts";
+import type { Keys } from "../keys.ts";
+import {
+  GENERAL,
+  pairOf,
+  type Cursor,
+  type ListedRoom,
+  type Message,
+  type Page,
+  type RoomId,
+  type SendMessage,
+  type SyncedRoom,
+  type UserId,
+} from "../protocol.ts";
+import { defineScript, type RedisClient } from "../redis.ts";
+import type { Following, Head } from "../relay.ts";
+
+/** How long a retry of a send is recognised. */
+const NONCE_MS = 48 * 3600 * 1_000;
+/** Rows of one answer to a cursor. */
+const SYNC_ROWS = 200;
+const RESETS = ["ahead", "rewound", "trimmed"] as const;
+const EMPTY: Head = { seq: 0, date: 0, hash: "" };
+
+/** What one member sees of a room, before names are put to ids. */
+export type RoomState = { id: RoomId; name: string | null; last: Message | null; seq: number; read: number };
+
+/**
+ * Rooms, and their messages in sorted sets. The log of a room is gap-free by `seq` and strictly rising by `date`,
+ * the score, so that a page is a score range, and equal texts stay two messages.
+ */
+export class Rooms {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #channelOf: (roomId: RoomId) => string;
+  readonly #envelope: string;
+  readonly #append: ReturnType<typeof defineScript>;
+  readonly #sync: ReturnType<typeof defineScript>;
+  readonly #read: ReturnType<typeof defineScript>;
+
+  constructor(redis: RedisClient, keys: Keys, config: Pick<Config, "serverId" | "relayChannel">) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#channelOf = config.relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
+    this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message","data":`;
+    this.#append = defineScript(redis, "chat/append.lua");
+    this.#sync = defineScript(redis, "chat/sync.lua");
+    this.#read = defineScript(redis, "chat/read.lua");
+  }
+
+  /**
+   * Stores and announces a message in one atomic step, and marks the room as read by its author up to it. The
+   * same nonce again answers the first message. Throws `not_found` for a named room without this member; for
+   * General and private rooms the caller has checked.
+   */
+  async append(from: UserId, send: SendMessage): Promise<{ message: Message; repeated: boolean }> {
+    const { roomId, message, nonce } = send;
+    const keys = this.#keys;
+    const listed = roomId !== GENERAL && pairOf(roomId) === null;
+    const tail = JSON.stringify({ from, message, nonce }).slice(1);
+    const reply = await this.#append(
+      [
+        keys.room(roomId),
+        keys.meta(roomId),
+        keys.members(roomId),
+        keys.nonce(roomId, from, nonce),
+        keys.read(roomId),
+      ],
+      [
+        roomId,
+        from,
+        tail,
+        this.#channelOf(roomId),
+        this.#envelope,
+        NONCE_MS,
+        randomBytes(6).toString("hex"),
+        listed ? "1" : "0",
+      ],
+    );
+    const [outcome, stored] = reply as [string, string?];
+    if (outcome === "stranger" || stored === undefined) throw unknownRoom();
+    return { message: parseStored(stored), repeated: outcome === "repeated" };
+  }
+
+  /** One page, oldest first, either before a date (the newest page without one) or after it. */
+  async page(roomId: RoomId, cursor: { before?: number; after?: number; size: number }): Promise<Page> {
+    const room = this.#keys.room(roomId);
+    const { before, after, size } = cursor;
+    const max = before === undefined ? "+inf" : `(${before}`;
+    const min = after === undefined ? "-inf" : `(${after}`;
+    if (after !== undefined) {
+      const rows = await this.#redis.zrangebyscore(room, min, max, "LIMIT", 0, size + 1);
+      return { messages: parseRows(rows.slice(0, size)), more: rows.length > size };
+    }
+    const rows = await this.#redis.zrevrangebyscore(room, max, min, "LIMIT", 0, size + 1);
+    return { messages: parseRows(rows.slice(0, size).toReversed()), more: rows.length > size };
+  }
+
+  /** What follows a client's cursor. */
+  async sync(cursor: Cursor): Promise<SyncedRoom> {
+    const { reset, rows, more } = await this.#following(cursor.roomId, {
+      ...cursor,
+      hash: cursor.hash ?? "",
+    });
+    return { roomId: cursor.roomId, messages: parseRows(rows), more, ...(reset && { reset }) };
+  }
+
+  /** What follows a replica's head, as the relay wants it: rows untouched. */
+  async after(roomId: RoomId, from: Head): Promise<Following> {
+    const { reset, rows, more, head } = await this.#following(roomId, from);
+    if (reset) return { reset: true, rows: [], more: false, head };
+    const stored = rows.filter((row) => headOf(row) !== null);
+    const last = stored.at(-1);
+    const reached = last === undefined ? null : headOf(last);
+    return { reset: false, rows: stored, more: more && reached !== null, head: reached ?? from };
+  }
+
+  /** The newest message's place in the log. */
+  async head(roomId: RoomId): Promise<Head> {
+    const [seq, date, hash] = await this.#redis.hmget(this.#keys.meta(roomId), "seq", "date", "hash");
+    return seq && date && hash ? { seq: Number(seq), date: Number(date), hash } : EMPTY;
+  }
+
+  /** Creates a named room with its first member. Throws `taken`. */
+  async create(name: string, creator: UserId): Promise<RoomId> {
+    const keys = this.#keys;
+    const id = String(await this.#redis.incr(keys.totalRooms));
+    await this.#redis.set(keys.roomName(id), name);
+    const claimed = await this.#redis.set(keys.roomByName(name), `room:${id}`, "NX");
+    if (claimed !== "OK") {
+      await this.#redis.del(keys.roomName(id));
+      throw new ChatError("taken", "There is already a room of this name.");
+    }
+    await this.join(id, creator);
+    return id;
+  }
+
+  /** Makes sure that General has its name. */
+  async nameGeneral(): Promise<void> {
+    await this.#redis.set(this.#keys.roomName(GENERAL), "General", "NX");
+  }
+
+  exists(roomId: RoomId): Promise<boolean> {
+    return this.#redis.exists(this.#keys.roomName(roomId)).then(Boolean);
+  }
+
+  /** Members first: who is listed as a member but does not see the room can join again; the reverse would be deaf. */
+  async join(roomId: RoomId, userId: UserId): Promise<void> {
+    await this.#redis.sadd(this.#keys.members(roomId), userId);
+    await this.#redis.sadd(this.#keys.userRooms(userId), roomId);
+  }
+
+  async leave(roomId: RoomId, userId: UserId): Promise<void> {
+    await this.#redis.srem(this.#keys.userRooms(userId), roomId);
+    await this.#redis.srem(this.#keys.members(roomId), userId);
+  }
+
+  /** Puts a private room into a user's list; true if it was not there. */
+  async show(roomId: RoomId, userId: UserId): Promise<boolean> {
+    return (await this.#redis.sadd(this.#keys.userRooms(userId), roomId)) === 1;
+  }
+
+  of(userId: UserId): Promise<RoomId[]> {
+    return this.#redis.smembers(this.#keys.userRooms(userId));
+  }
+
+  count(userId: UserId): Promise<number> {
+    return this.#redis.scard(this.#keys.userRooms(userId));
+  }
+
+  isMember(roomId: RoomId, userId: UserId): Promise<boolean> {
+    return this.#redis.sismember(this.#keys.userRooms(userId), roomId).then(Boolean);
+  }
+
+  async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
+    const keys = this.#keys;
+    const [name, newest, seq, read] = await Promise.all([
+      pairOf(roomId) ? null : this.#redis.get(keys.roomName(roomId)),
+      this.#redis.zrevrange(keys.room(roomId), 0, 0),
+      this.#redis.hget(keys.meta(roomId), "seq"),
+      this.#redis.hget(keys.read(roomId), userId),
+    ]);
+    return {
+      id: roomId,
+      name,
+      last: parseRows(newest)[0] ?? null,
+      seq: Number(seq ?? 0),
+      read: Number(read ?? 0),
+    };
+  }
+
+  /** Moves a read mark upwards; answers where it stands. */
+  async read(roomId: RoomId, userId: UserId, seq: number): Promise<number> {
+    return Number(await this.#read([this.#keys.read(roomId), this.#keys.meta(roomId)], [userId, seq]));
+  }
+
+  /** Named rooms with an id above `after`, ascending, from the next `size` ids. */
+  async directory(after: number, size: number, userId: UserId): Promise<ListedRoom[]> {
+    const keys = this.#keys;
+    const total = Number((await this.#redis.get(keys.totalRooms)) ?? 0);
+    const ids = Array.from({ length: Math.max(0, Math.min(size, total - after)) }, (_, index) =>
+      String(after + 1 + index),
+    );
+    const listed = await Promise.all(
+      ids.map(async (id) => {
+        const [name, members, joined] = await Promise.all([
+          this.#redis.get(keys.roomName(id)),
+          this.#redis.scard(keys.members(id)),
+          this.#redis.sismember(keys.members(id), userId),
+        ]);
+        return name === null ? [] : [{ id, name, members, joined: joined === 1 }];
+      }),
+    );
+    return listed.flat();
+  }
+
+  async #following(roomId: RoomId, from: Head) {
+    const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
+    const reply = await this.#sync(keys, [from.seq, from.date, from.hash, SYNC_ROWS]);
+    const [status, seq, date, hash, ...rows] = reply as [string, string, string, string, ...string[]];
+    const reset = RESETS.find((reason) => reason === status);
+    const more = !reset && rows.length > SYNC_ROWS;
+    return {
+      reset,
+      rows: rows.slice(0, SYNC_ROWS),
+      more,
+      head: { seq: Number(seq), date: Number(date), hash },
+    };
+  }
+}
+
+function parseStored(row: string): Message {
+  return JSON.parse(row) as Message;
+}
+
+/**
+ * Rows of the sorted set. Those that another program added lack a place in the log and may spell ids as numbers;
+ * what is no message at all is left out rather than taking the whole page with it.
+ */
+function parseRows(rows: string[]): Message[] {
+  return rows.flatMap((row) => {
+    try {
+      const stored = parseStored(row);
+      if (stored.hash !== undefined) return stored;
+      const { roomId, from, date, message: text } = stored as Partial<Record<string, unknown>>;
+      return { roomId: String(roomId), from: String(from), date: Number(date), message: String(text) };
+    } catch {
+      return [];
+    }
+  });
+}
+
+const PLACE = /^\{"roomId":"[\d:]+","seq":(\d+),"date":(\d+),"hash":"([0-9a-f]+)",/;
+
+/** The place in the log of a row that `append.lua` wrote, or null for any other row. */
+function headOf(row: string): Head | null {
+  const place = PLACE.exec(row);
+  return place && { seq: Number(place[1]), date: Number(place[2]), hash: place[3] ?? "" };
+}
+
+export function unknownRoom(): ChatError {
+  return new ChatError("not_found", "There is no such room for you.");
+}

@@ -1,0 +1,105 @@
+import bcrypt from "bcrypt";
+import pLimit from "p-limit";
+import { ChatError } from "../errors.ts";
+import type { Keys } from "../keys.ts";
+import { GENERAL, LIMITS, type Credentials, type User, type UserId } from "../protocol.ts";
+import type { RedisClient } from "../redis.ts";
+
+/** Hashes that may run at once: libuv has four threads, and the loop needs a core. */
+const HASHES_AT_ONCE = 2;
+const HASHES_WAITING = 200;
+const NAMES_REMEMBERED = 20_000;
+
+/** Accounts, in hashes. Usernames never change, so they are remembered once read. */
+export class Users {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #cost: number;
+  readonly #hashing = pLimit(HASHES_AT_ONCE);
+  readonly #names = new Map<UserId, string>();
+  /** Compared against for unknown names, so that they take as long as wrong passwords. */
+  readonly #nobody: Promise<string>;
+
+  constructor(redis: RedisClient, keys: Keys, cost: number) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#cost = cost;
+    this.#nobody = bcrypt.hash("nobody has this password", cost);
+  }
+
+  /**
+   * Makes an account. The name is claimed last, so that a crash leaves an unused id at worst, and with NX, so that
+   * of many at once one wins. Throws `taken`, `unavailable`.
+   */
+  async signUp({ username, password }: Credentials): Promise<User> {
+    const claim = this.#keys.username(username);
+    const hash = await this.#hash(async () => {
+      if (await this.#redis.exists(claim)) throw taken();
+      return bcrypt.hash(password, this.#cost);
+    });
+    const id = String(await this.#redis.incr(this.#keys.totalUsers));
+    await Promise.all([
+      this.#redis.hset(this.#keys.user(id), { username, password: hash, created: Date.now() }),
+      this.#redis.sadd(this.#keys.userRooms(id), GENERAL),
+    ]);
+    const claimed = await this.#redis.set(claim, `user:${id}`, "NX");
+    if (claimed !== "OK") {
+      await Promise.all([this.#redis.del(this.#keys.user(id)), this.#redis.del(this.#keys.userRooms(id))]);
+      throw taken();
+    }
+    return { id, username };
+  }
+
+  /** Throws `unauthorized`, in the same words and the same time for an unknown name and for a wrong password. */
+  async logIn({ username, password }: Credentials): Promise<User> {
+    const claim = await this.#redis.get(this.#keys.username(username));
+    const id = claim?.replace(/^user:/, "") ?? "";
+    const [name, stored] = id ? await this.#redis.hmget(this.#keys.user(id), "username", "password") : [];
+    const hash = stored ?? (await this.#nobody);
+    const right = await this.#hash(() => bcrypt.compare(password, hash));
+    if (!right || !stored || !name) throw new ChatError("unauthorized", "Wrong username or password.");
+    return { id, username: name };
+  }
+
+  /** The users that exist among the ids, in their order. */
+  async find(ids: readonly UserId[]): Promise<User[]> {
+    const names = await Promise.all(ids.map((id) => this.#name(id)));
+    return ids.flatMap((id, index) => {
+      const username = names[index];
+      return username === undefined ? [] : [{ id, username }];
+    });
+  }
+
+  /** Everybody with an id above `after`, ascending, from the next `size` ids. */
+  async list(after: number, size: number): Promise<User[]> {
+    const total = Number((await this.#redis.get(this.#keys.totalUsers)) ?? 0);
+    const count = Math.max(0, Math.min(size, total - after));
+    return this.find(Array.from({ length: count }, (_, index) => String(after + 1 + index)));
+  }
+
+  async #name(id: UserId): Promise<string | undefined> {
+    const known = this.#names.get(id);
+    if (known !== undefined) return known;
+    const username = await this.#redis.hget(this.#keys.user(id), "username");
+    if (username === null) return undefined;
+    if (this.#names.size >= NAMES_REMEMBERED) this.#names.clear();
+    this.#names.set(id, username);
+    return username;
+  }
+
+  #hash<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#hashing.pendingCount >= HASHES_WAITING) {
+      throw new ChatError("unavailable", "Too many people are logging in right now.", 2_000);
+    }
+    return this.#hashing(task);
+  }
+}
+
+/** bcrypt would silently ignore what follows, so that a wrong ending would let anyone in. */
+export function passwordFits(password: string): boolean {
+  return Buffer.byteLength(password) <= LIMITS.passwordBytes && !password.includes("\0");
+}
+
+function taken(): ChatError {
+  return new ChatError("taken", "This username is taken.");
+}

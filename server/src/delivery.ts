@@ -1,0 +1,227 @@
+import type { Socket as TcpSocket } from "node:net";
+import type { Logger } from "pino";
+import type { Socket } from "socket.io";
+import type { Config } from "./config.ts";
+import type { Metrics } from "./metrics.ts";
+import type { ClientEvents, RoomId, ServerEvents, UserId } from "./protocol.ts";
+
+/** What a connection carries: who it is, by which session, and the rooms it hears. */
+export type ConnectionData = { user: { id: UserId; username: string }; sid: string; rooms: Set<RoomId> };
+export type Connection = Socket<ClientEvents, ServerEvents, Record<never, never>, ConnectionData>;
+
+type LocalRoom = {
+  members: Connection[];
+  /** Socket.IO packets of messages that wait for the next flush. */
+  packets: string[];
+  flushedAt: number;
+  timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
+};
+
+/** Milliseconds of collecting that each local member is worth, up to the configured window: small rooms hardly wait. */
+const WINDOW_MS_PER_MEMBER = 0.1;
+/** Packets a connection may have waiting inside Socket.IO before it counts as a slow consumer. */
+const SLOW_CONSUMER_PACKETS = 1_000;
+
+/**
+ * The hot path: one announcement, many local connections. A packet is encoded once per replica. A quiet room's
+ * message is written at once; in a busy room messages collect for a bounded window, and the batch, a row of ready
+ * WebSocket frames in one buffer, is written once per connection straight to its TCP socket. Frames end by
+ * themselves, so a stock Socket.IO client reads a batch as it reads single messages. Whatever is not a plain open
+ * WebSocket with nothing waiting takes Socket.IO's own way, packet by packet, in the same order.
+ */
+export class Delivery {
+  readonly #config: Pick<Config, "batchWindowMs" | "slowConsumerBytes">;
+  readonly #metrics: Metrics;
+  readonly #log: Logger;
+  readonly #rooms = new Map<RoomId, LocalRoom>();
+  readonly #users = new Map<UserId, Set<Connection>>();
+  readonly #emptied: (roomId: RoomId) => void;
+
+  /** `emptied` is called when a room has lost its last local member. */
+  constructor(
+    config: Pick<Config, "batchWindowMs" | "slowConsumerBytes">,
+    metrics: Metrics,
+    log: Logger,
+    emptied: (roomId: RoomId) => void,
+  ) {
+    this.#config = config;
+    this.#metrics = metrics;
+    this.#log = log;
+    this.#emptied = emptied;
+  }
+
+  /** Counts a connection in; true if it is the user's first here. */
+  add(connection: Connection): boolean {
+    const { id } = connection.data.user;
+    const connections = this.#users.get(id);
+    if (connections) connections.add(connection);
+    else this.#users.set(id, new Set([connection]));
+    this.#metrics.connections.inc();
+    return !connections;
+  }
+
+  /** Counts a connection out, of all its rooms too; true if it was the user's last here. */
+  remove(connection: Connection): boolean {
+    for (const roomId of connection.data.rooms) this.leave(roomId, connection);
+    const { id } = connection.data.user;
+    const connections = this.#users.get(id);
+    if (!connections?.delete(connection)) return false;
+    this.#metrics.connections.dec();
+    if (connections.size > 0) return false;
+    this.#users.delete(id);
+    return true;
+  }
+
+  join(roomId: RoomId, connection: Connection): void {
+    if (connection.data.rooms.has(roomId)) return;
+    connection.data.rooms.add(roomId);
+    const room = this.#rooms.get(roomId);
+    if (room) {
+      // What was said before is for those who were here before.
+      if (room.packets.length > 0) this.#flush(room);
+      room.members.push(connection);
+    } else {
+      this.#rooms.set(roomId, { members: [connection], packets: [], flushedAt: 0, timer: undefined });
+      this.#metrics.rooms.inc();
+    }
+  }
+
+  leave(roomId: RoomId, connection: Connection): void {
+    if (!connection.data.rooms.delete(roomId)) return;
+    const room = this.#rooms.get(roomId);
+    if (!room) return;
+    const index = room.members.indexOf(connection);
+    const last = room.members.pop();
+    if (last && last !== connection) room.members[index] = last;
+    if (room.members.length > 0) return;
+    this.#rooms.delete(roomId);
+    this.#metrics.rooms.dec();
+    this.#emptied(roomId);
+  }
+
+  hears(roomId: RoomId): boolean {
+    return this.#rooms.has(roomId);
+  }
+
+  /** All local connections, or those of one user. */
+  *connections(userId?: UserId): Generator<Connection> {
+    if (userId !== undefined) {
+      yield* this.#users.get(userId) ?? [];
+      return;
+    }
+    for (const connections of this.#users.values()) yield* connections;
+  }
+
+  users(): UserId[] {
+    return [...this.#users.keys()];
+  }
+
+  /** A stored message, as JSON, for a room's local members. */
+  message(roomId: RoomId, json: string): void {
+    const room = this.#rooms.get(roomId);
+    if (!room) return;
+    room.packets.push(`2["message",${json}]`);
+    if (room.timer) return;
+    const windowMs = Math.min(this.#config.batchWindowMs, room.members.length * WINDOW_MS_PER_MEMBER);
+    const waitMs = room.flushedAt + windowMs - performance.now();
+    // setImmediate still joins what came in the same read from Redis.
+    room.timer =
+      waitMs < 1 ? setImmediate(() => this.#flush(room)) : setTimeout(() => this.#flush(room), waitMs);
+  }
+
+  /** Any other event, encoded once, for a room's local members. */
+  toRoom<E extends keyof ServerEvents>(roomId: RoomId, event: E, ...args: Parameters<ServerEvents[E]>): void {
+    this.#write(this.#rooms.get(roomId)?.members ?? [], [encode(event, args)]);
+  }
+
+  toUser<E extends keyof ServerEvents>(userId: UserId, event: E, ...args: Parameters<ServerEvents[E]>): void {
+    this.#write(this.connections(userId), [encode(event, args)]);
+  }
+
+  toAll<E extends keyof ServerEvents>(event: E, ...args: Parameters<ServerEvents[E]>): void {
+    this.#write(this.connections(), [encode(event, args)]);
+  }
+
+  #flush(room: LocalRoom): void {
+    const packets = room.packets;
+    room.packets = [];
+    if (room.timer instanceof Object && "hasRef" in room.timer) clearTimeout(room.timer as NodeJS.Timeout);
+    room.timer = undefined;
+    room.flushedAt = performance.now();
+    this.#metrics.flushes.inc();
+    this.#metrics.deliveries.inc(packets.length * room.members.length);
+    this.#write(room.members, packets);
+  }
+
+  #write(connections: Iterable<Connection>, packets: string[]): void {
+    const frames = Buffer.concat(packets.map(frame));
+    const slow: Connection[] = [];
+    for (const connection of connections) {
+      const tcp = openTcpSocket(connection);
+      if (tcp) tcp.write(frames);
+      else for (const packet of packets) connection.conn.write(packet);
+      if (
+        (tcp?.writableLength ?? 0) > this.#config.slowConsumerBytes ||
+        internals(connection).writeBuffer.length > SLOW_CONSUMER_PACKETS
+      ) {
+        slow.push(connection);
+      }
+    }
+    for (const connection of slow) {
+      this.#metrics.slowConsumers.inc();
+      this.#log.info({ userId: connection.data.user.id }, "cut a slow consumer");
+      // Not a polite close: that would wait behind what it does not read.
+      openTcpSocket(connection)?.destroy();
+      connection.conn.close(true);
+    }
+  }
+}
+
+/** One Socket.IO event packet of the default namespace. */
+function encode(event: string, args: unknown[]): string {
+  return `2${JSON.stringify([event, ...args])}`;
+}
+
+/** One unmasked WebSocket text frame that holds an Engine.IO message ("4") with the packet. */
+function frame(packet: string): Buffer {
+  const length = 1 + Buffer.byteLength(packet);
+  const start = length < 126 ? 2 : length < 65_536 ? 4 : 10;
+  const buffer = Buffer.allocUnsafe(start + length);
+  buffer[0] = 0x81;
+  if (start === 2) {
+    buffer[1] = length;
+  } else if (start === 4) {
+    buffer[1] = 126;
+    buffer.writeUInt16BE(length, 2);
+  } else {
+    buffer[1] = 127;
+    buffer.writeBigUInt64BE(BigInt(length), 2);
+  }
+  buffer.write("4", start);
+  buffer.write(packet, start + 1);
+  return buffer;
+}
+
+/** Private fields of Engine.IO's and ws's sockets. */
+type Internals = {
+  writeBuffer: unknown[];
+  upgrading: boolean;
+  transport: { socket?: { _socket?: TcpSocket | null } };
+};
+
+function internals(connection: Connection): Internals {
+  return connection.conn as unknown as Internals;
+}
+
+/**
+ * The TCP socket of a connection that may be written to directly: an open WebSocket, not upgrading, with nothing
+ * waiting inside Engine.IO. Null sends the caller Socket.IO's own way: where a private field is missing, as after
+ * an incompatible update, everything still works, only slower.
+ */
+function openTcpSocket(connection: Connection): TcpSocket | null {
+  const { conn } = connection;
+  const { writeBuffer, upgrading, transport } = internals(connection);
+  if (conn.readyState !== "open" || upgrading || writeBuffer.length > 0) return null;
+  if (conn.transport.name !== "websocket" || !conn.transport.writable) return null;
+  return transport.socket?._socket ?? null;
+}

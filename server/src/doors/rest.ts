@@ -1,0 +1,278 @@
+import express, {
+  Router,
+  type ErrorRequestHandler,
+  type Express,
+  type Request,
+  type RequestHandler,
+} from "express";
+import helmet from "helmet";
+import type { Logger } from "pino";
+import { z } from "zod";
+import type { Chat } from "../chat/chat.ts";
+import { passwordFits } from "../chat/users.ts";
+import type { Config } from "../config.ts";
+import { ChatError } from "../errors.ts";
+import type { Metrics } from "../metrics.ts";
+import {
+  LIMITS,
+  USERNAME,
+  USER_ID,
+  isRoomId,
+  type Credentials,
+  type NewPrivateRoom,
+  type NewRoom,
+  type User,
+} from "../protocol.ts";
+import { STATUS, toFailure } from "./failure.ts";
+import { isOwnOrigin, signIn, signOut } from "./session.ts";
+import { addressKey, type Throttle } from "./throttle.ts";
+
+const username = z
+  .string()
+  .regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens, the first a letter or digit");
+const password = z.string().refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
+const credentials: z.ZodType<Credentials> = z.object({ username, password });
+const newCredentials: z.ZodType<Credentials> = z.object({
+  username,
+  password: password.refine(
+    (text) => text.length >= LIMITS.passwordMin,
+    `at least ${LIMITS.passwordMin} characters`,
+  ),
+});
+const newRoom: z.ZodType<NewRoom> = z.object({
+  name: z
+    .string()
+    .max(LIMITS.roomName)
+    .transform((name) => name.normalize("NFC").trim())
+    .refine((name) => name.length > 0, "a room needs a name")
+    // Control, format (also invisible and direction marks), private and unassigned characters.
+    .refine((name) => !/\p{C}/u.test(name), "no invisible characters"),
+});
+const userId = z.string().regex(USER_ID, "no user id");
+const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });
+const date = z
+  .string()
+  .regex(/^\d{1,16}$/, "a date in milliseconds")
+  .transform(Number);
+const count = (max: number, fallback: number) =>
+  z
+    .string()
+    .regex(/^\d{1,6}$/, `1 to ${max}`)
+    .transform(Number)
+    .pipe(z.number().min(1).max(max))
+    .default(fallback);
+const pageQuery = z.object({
+  before: date.optional(),
+  after: date.optional(),
+  size: count(LIMITS.page, LIMITS.pageDefault),
+});
+const idsQuery = z
+  .string()
+  .transform((list) => list.split(","))
+  .pipe(z.array(userId).min(1).max(LIMITS.userIds));
+const listQuery = z.object({
+  after: z
+    .string()
+    .regex(/^\d{1,10}$/, "an id")
+    .transform(Number)
+    .default(0),
+  size: count(LIMITS.page, LIMITS.page),
+});
+
+export type RestParts = {
+  config: Config;
+  chat: Chat;
+  session: RequestHandler;
+  throttle: Throttle;
+  metrics: Metrics;
+  log: Logger;
+  /** Resolves while Redis answers and the replica takes connections. */
+  ready: () => Promise<void>;
+  /** The session was ended: close its connections, wherever they are. */
+  ended: (sid: string) => void;
+  /** The demo people's log-ins, if the database holds demo data. */
+  demo: () => Promise<Credentials[]>;
+};
+
+/** The HTTP door: the API, the health routes and the built client. */
+export function createRest(parts: RestParts): Express {
+  const { config, log } = parts;
+  const app = express();
+  app.disable("x-powered-by");
+  app.set("trust proxy", config.trustProxy);
+  app.set("query parser", "simple");
+  app.use(securityHeaders(config.cookieSecure));
+  app.use(health(parts));
+  app.use("/api", api(parts));
+  if (config.clientDir) {
+    app.use(
+      express.static(config.clientDir, {
+        setHeaders: (response, path) => {
+          const immutable = /[/\\]assets[/\\]/.test(path);
+          response.setHeader("Cache-Control", immutable ? "public, max-age=31536000, immutable" : "no-cache");
+        },
+      }),
+    );
+  }
+  app.use(() => {
+    throw new ChatError("not_found", "There is nothing here.");
+  });
+  const failed: ErrorRequestHandler = (error: unknown, _request, response, _next) => {
+    const failure = toFailure(error, log);
+    if (failure.retryAfterMs !== undefined)
+      response.set("Retry-After", String(Math.ceil(failure.retryAfterMs / 1_000)));
+    response.status(STATUS[failure.code]).json(failure);
+  };
+  app.use(failed);
+  return app;
+}
+
+function api(parts: RestParts): Router {
+  const { chat, session, throttle, ended } = parts;
+  const router = Router();
+  router.use((_request, response, next) => {
+    response.set("Cache-Control", "no-store");
+    next();
+  });
+  router.use(sameSite(parts.config));
+  router.use(express.json({ limit: LIMITS.bodyBytes }));
+  router.use(session);
+  router.use(async (request, _response, next) => {
+    await throttle.take("rest", request.session.user?.id ?? addressKey(request.ip));
+    next();
+  });
+
+  router.get("/demo", async (_request, response) => {
+    response.json({ people: await parts.demo() });
+  });
+  router.post("/users", async (request, response) => {
+    const asked = newCredentials.parse(request.body);
+    await throttle.take("signUp", addressKey(request.ip));
+    const user = await chat.users.signUp(asked);
+    await signIn(request, user);
+    response.status(201).json(user);
+  });
+  router.post("/login", async (request, response) => {
+    const asked = credentials.parse(request.body);
+    const address = addressKey(request.ip);
+    const name = asked.username.toLowerCase();
+    await Promise.all([throttle.check("logInAddress", address), throttle.check("logInName", name)]);
+    const user = await chat.users.logIn(asked).catch(async (error: unknown) => {
+      if (error instanceof ChatError && error.code === "unauthorized") {
+        await Promise.all([throttle.take("logInAddress", address), throttle.take("logInName", name)]);
+      }
+      throw error;
+    });
+    const before = request.session.user && request.sessionID;
+    await signIn(request, user);
+    if (before) ended(before);
+    response.json(user);
+  });
+  router.post("/logout", async (request, response) => {
+    demandUser(request);
+    const sid = request.sessionID;
+    await signOut(request);
+    ended(sid);
+    response.status(204).end();
+  });
+
+  router.get("/me", (request, response) => {
+    response.json(demandUser(request));
+  });
+  router.get("/users", async (request, response) => {
+    demandUser(request);
+    if (request.query["ids"] !== undefined) {
+      response.json(await chat.findUsers(idsQuery.parse(request.query["ids"])));
+    } else {
+      const { after, size } = listQuery.parse(request.query);
+      response.json(await chat.listUsers(after, size));
+    }
+  });
+  router.get("/users/online", async (request, response) => {
+    demandUser(request);
+    response.json(await chat.listOnline());
+  });
+
+  router.get("/rooms", async (request, response) => {
+    response.json(await chat.listRooms(demandUser(request)));
+  });
+  router.get("/rooms/directory", async (request, response) => {
+    const user = demandUser(request);
+    const { after, size } = listQuery.parse(request.query);
+    response.json(await chat.listDirectory(user, after, size));
+  });
+  router.post("/rooms", async (request, response) => {
+    const user = demandUser(request);
+    const { name } = newRoom.parse(request.body);
+    response.status(201).json(await chat.createRoom(user, name));
+  });
+  router.post("/rooms/private", async (request, response) => {
+    const user = demandUser(request);
+    const { room, created } = await chat.startPrivateRoom(user, newPrivateRoom.parse(request.body).userId);
+    response.status(created ? 201 : 200).json(room);
+  });
+  router.get("/rooms/:id/messages", async (request, response) => {
+    const user = demandUser(request);
+    const roomId = request.params.id;
+    if (!isRoomId(roomId)) throw new ChatError("invalid", "This is no room id.");
+    const { before, after, size } = pageQuery.parse(request.query);
+    response.json(
+      await chat.listMessages(user, roomId, {
+        size,
+        ...(before !== undefined && { before }),
+        ...(after !== undefined && { after }),
+      }),
+    );
+  });
+  return router;
+}
+
+function health({ ready, metrics }: RestParts): Router {
+  const router = Router();
+  router.get("/healthz", (_request, response) => {
+    response.json({ status: "ok" });
+  });
+  router.get("/readyz", async (_request, response) => {
+    await ready();
+    response.json({ status: "ok" });
+  });
+  router.get("/metrics", async (request, response, next) => {
+    const here = /^(::ffff:)?127\.|^::1$/.test(request.socket.remoteAddress ?? "");
+    // A proxy on this machine speaks for somebody else.
+    if (!here || request.headers["x-forwarded-for"] !== undefined) return next();
+    response.type(metrics.registry.contentType).send(await metrics.registry.metrics());
+  });
+  return router;
+}
+
+function securityHeaders(https: boolean): RequestHandler {
+  return helmet({
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+      },
+    },
+    strictTransportSecurity: https,
+  });
+}
+
+/** Refuses what another site's page would do with the user's cookie. */
+function sameSite(config: Config): RequestHandler {
+  return (request, _response, next) => {
+    const reads = request.method === "GET" || request.method === "HEAD";
+    if (!reads && !isOwnOrigin(request, config)) throw new ChatError("forbidden", "Not from another site.");
+    next();
+  };
+}
+
+function demandUser(request: Request): User {
+  const { user } = request.session;
+  if (!user) throw new ChatError("unauthorized", "Log in first.");
+  return user;
+}

@@ -1,0 +1,138 @@
+import { readFileSync } from "node:fs";
+import { Cluster, Redis, type ClusterOptions, type RedisOptions } from "ioredis";
+import type { Logger } from "pino";
+
+/**
+ * Connections to Redis. REDIS_URL names one Redis (`redis://`, `rediss://`, `unix:///path`), a Sentinel group
+ * (`redis+sentinel://host:26379,host:26379/<name>`) or a Cluster (`redis+cluster://host:port,host:port`).
+ */
+export type RedisClient = Redis | Cluster;
+
+type Purpose = "commands" | "subscriptions" | "publishing";
+
+/**
+ * A command either answers soon or fails: nothing waits in a queue while Redis is away, and nothing is sent
+ * twice by the library. Whoever needs a second try has a nonce that makes it harmless. Subscriptions wait and
+ * come back by themselves.
+ */
+const OPTIONS: Record<Purpose, RedisOptions> = {
+  commands: {
+    commandTimeout: 2_000,
+    maxRetriesPerRequest: 1,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    enableAutoPipelining: true,
+  },
+  subscriptions: { maxRetriesPerRequest: null, autoResubscribe: true },
+  publishing: { commandTimeout: 2_000, maxRetriesPerRequest: 1, enableOfflineQueue: false },
+};
+
+/** Resolves with a connected client, or throws one Error with a line for a person, without the password. */
+export async function connectRedis(url: string, purpose: Purpose, log: Logger): Promise<RedisClient> {
+  const client = open(url, {
+    ...OPTIONS[purpose],
+    lazyConnect: true,
+    connectTimeout: 5_000,
+    connectionName: `hubbub-${purpose}`,
+    retryStrategy: (attempt) => Math.min(50 * 2 ** attempt, 1_000) * (0.5 + Math.random() / 2),
+  });
+  let lastError = "no answer";
+  client.on("error", (error: Error) => {
+    lastError = error.message;
+    // The error object is not logged: it carries the command's arguments, and with them what people wrote.
+    log.warn({ purpose, reason: error.message }, "redis connection");
+  });
+  try {
+    await withDeadline(client.connect(), 5_000);
+    await withDeadline(client.ping(), 5_000);
+  } catch {
+    client.disconnect();
+    throw new Error(`Redis at ${describeRedis(url)} cannot be used: ${lastError}`);
+  }
+  return client;
+}
+
+/** The address without user, password and query. */
+export function describeRedis(url: string): string {
+  return url.replace(/\/\/[^@/]*@/, "//").replace(/\?.*$/, "");
+}
+
+type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;
+
+/** A Lua script from a file beside this one, run by its digest and loaded again where Redis forgot it. */
+export function defineScript(client: RedisClient, file: string): Script {
+  const name = `hubbub:${file}`;
+  client.defineCommand(name, { lua: readFileSync(new URL(file, import.meta.url), "utf8") });
+  const run = Reflect.get(client, name) as (...args: (string | number)[]) => Promise<unknown>;
+  return (keys, args) => run.call(client, keys.length, ...keys, ...args);
+}
+
+/** Throws unless the server can keep this schema: version 7.0, and in production an append-only file or snapshots. */
+export async function checkRedis(client: RedisClient, production: boolean, log: Logger): Promise<void> {
+  const info = await client.info();
+  const version = /^redis_version:(\d+)\.(\d+)/m.exec(info);
+  if (version && Number(version[1]) < 7) {
+    throw new Error(`Redis ${version[1]}.${version[2]} is too old: Hubbub needs 7.0 or newer`);
+  }
+  const keepsAll = /^aof_enabled:1/m.test(info);
+  if (keepsAll) return;
+  if (production)
+    throw new Error("This Redis keeps nothing safely: set `appendonly yes`, or do not run it in production");
+  log.warn("Redis runs without an append-only file: a crash of Redis loses messages");
+}
+
+function open(url: string, options: RedisOptions): RedisClient {
+  if (url.startsWith("redis+cluster://")) {
+    const { nodes, username, password } = parseNodes(url, 6379);
+    const clusterOptions: ClusterOptions = {
+      lazyConnect: true,
+      enableOfflineQueue: options.enableOfflineQueue ?? true,
+      enableAutoPipelining: options.enableAutoPipelining ?? false,
+      redisOptions: { ...options, ...(username && { username }), ...(password && { password }) },
+    };
+    return new Cluster(nodes, clusterOptions);
+  }
+  if (url.startsWith("redis+sentinel://")) {
+    const { nodes, username, password, path } = parseNodes(url, 26379);
+    const [name = "mymaster", db = "0"] = path.split("/");
+    return new Redis({
+      ...options,
+      sentinels: nodes,
+      name,
+      db: Number(db),
+      ...(username && { username }),
+      ...(password && { password }),
+    });
+  }
+  if (url.startsWith("unix://"))
+    return new Redis({ ...options, path: decodeURIComponent(url.slice("unix://".length)) });
+  return new Redis(url, options);
+}
+
+function parseNodes(url: string, defaultPort: number) {
+  const match = /^[^:]+:\/\/(?:([^:@]*)(?::([^@]*))?@)?([^/?]+)\/?([^?]*)/.exec(url);
+  if (!match) throw new Error(`REDIS_URL ${describeRedis(url)} is no address`);
+  const [, username, password, hosts = "", path = ""] = match;
+  const nodes = hosts.split(",").map((node) => {
+    const [host = "127.0.0.1", port] = node.split(":");
+    return { host, port: port ? Number(port) : defaultPort };
+  });
+  return {
+    nodes,
+    username: username && decodeURIComponent(username),
+    password: password && decodeURIComponent(password),
+    path,
+  };
+}
+
+async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([promise, deadline]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,316 @@
+import { createHash } from "node:crypto";
+import type { Logger } from "pino";
+import type { Config } from "./config.ts";
+import type { Keys } from "./keys.ts";
+import type { Metrics } from "./metrics.ts";
+import { isRoomId, type Message, type RoomId } from "./protocol.ts";
+import type { RedisClient } from "./redis.ts";
+
+/** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
+export type Head = { seq: number; date: number; hash: string };
+
+/** What `after` answers: the rows that follow a head, or where the log stands now if the head is no part of it. */
+export type Following = { reset: boolean; rows: string[]; more: boolean; head: Head };
+
+export type RelayParts = {
+  config: Pick<Config, "serverId" | "relayChannel">;
+  keys: Keys;
+  commands: RedisClient;
+  subscriber: RedisClient;
+  metrics: Metrics;
+  log: Logger;
+  /** Where a room's log stands now. */
+  head: (roomId: RoomId) => Promise<Head>;
+  /** Reads what the relay missed. */
+  after: (roomId: RoomId, head: Head) => Promise<Following>;
+  /** Gives one message, as JSON, to the room's local members. Called in the order of the room's log. */
+  deliver: (roomId: RoomId, message: string) => void;
+  /** The log that local members know is gone. */
+  stale: (roomId: RoomId) => void;
+  /** An announcement for everybody, or of a room, that is not a message. `data` is unchecked. */
+  heard: (type: string, data: unknown) => void;
+};
+
+/** Announcements that a script or `publish` wrote: what `append` stored can be passed on byte by byte. */
+const STORED =
+  /^\{"serverId":"[^"\\]*","type":"message","data":(\{"roomId":"([\d:]+)","seq":(\d+),"date":(\d+),"hash":"([0-9a-f]+)",(.*\}))\}$/s;
+
+const HEARTBEAT_MS = 2_000;
+const DEAF_MS = 6_000;
+const CHECK_MS = 25_000;
+const RETRY_MS = 1_000;
+const LINGER_MS = 30_000;
+
+type Heard = Head & { json: string; tail: string };
+
+type LiveRoom = {
+  /** The last message that was delivered here; null until the log's head has been read. */
+  head: Head | null;
+  opened: Promise<void>;
+  /** True while the sorted set is being read; what arrives meanwhile makes it be read again. */
+  healing: boolean;
+  again: boolean;
+  leave: NodeJS.Timeout | undefined;
+};
+
+/**
+ * Announcements between replicas. A replica listens to the rooms that have a local member and to one channel for
+ * everybody. Redis pub/sub delivers at most once, so the relay is a hint and the sorted set is the truth: a room's
+ * messages are passed on in the order of `seq`; a message that does not follow the last one, by seq and running
+ * hash, makes the relay read the sorted set from there. (The gap rule is Centrifugo's; the hash is our own.)
+ *
+ * What was said on this replica takes the same way as what was said elsewhere: its own echo.
+ */
+export class Relay {
+  readonly #parts: RelayParts;
+  readonly #rooms = new Map<RoomId, LiveRoom>();
+  #wanted = new Map<string, { resolve: () => void; reject: (error: unknown) => void }[]>();
+  #timers: NodeJS.Timeout[] = [];
+  #heartbeatHeard = Date.now();
+  #closed = false;
+
+  constructor(parts: RelayParts) {
+    this.#parts = parts;
+  }
+
+  async start(): Promise<void> {
+    const { subscriber, keys } = this.#parts;
+    subscriber.on("message", (_channel: string, text: string) => this.#receive(text));
+    // Whatever was published while the connection was away is lost: look at every room.
+    subscriber.on("ready", () => this.#checkAll());
+    await subscriber.subscribe(keys.channel);
+    this.#heartbeatHeard = Date.now();
+    this.#timers = [
+      setInterval(() => this.#beat(), HEARTBEAT_MS),
+      // The last message before a silence leaves no gap to notice.
+      setInterval(() => this.#checkAll(), CHECK_MS * (0.8 + Math.random() * 0.4)),
+    ];
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const timer of this.#timers) clearInterval(timer);
+    for (const room of this.#rooms.values()) clearTimeout(room.leave);
+    this.#rooms.clear();
+  }
+
+  /** Starts to follow a room; resolves when nothing stored from now on can be missed. Repeated calls are cheap. */
+  open(roomId: RoomId): Promise<void> {
+    const known = this.#rooms.get(roomId);
+    if (known) {
+      clearTimeout(known.leave);
+      known.leave = undefined;
+      return known.opened;
+    }
+    const room: LiveRoom = {
+      head: null,
+      opened: Promise.resolve(),
+      healing: false,
+      again: false,
+      leave: undefined,
+    };
+    this.#rooms.set(roomId, room);
+    room.opened = this.#follow(roomId, room).catch((error: unknown) => {
+      if (this.#rooms.get(roomId) === room) this.#rooms.delete(roomId);
+      throw error;
+    });
+    return room.opened;
+  }
+
+  /** Up to where an open room's log has been passed on. */
+  seq(roomId: RoomId): number {
+    return this.#rooms.get(roomId)?.head?.seq ?? 0;
+  }
+
+  /** The last local member left. The subscription lingers, for people who reload or hop between replicas. */
+  release(roomId: RoomId): void {
+    const room = this.#rooms.get(roomId);
+    if (!room || room.leave) return;
+    room.leave = setTimeout(() => {
+      this.#rooms.delete(roomId);
+      if (this.#parts.config.relayChannel === "rooms") {
+        this.#parts.subscriber.unsubscribe(this.#parts.keys.roomChannel(roomId)).catch(() => undefined);
+      }
+    }, LINGER_MS);
+    room.leave.unref();
+  }
+
+  /** Announces to every replica, this one included. Not stored: whoever does not listen misses it. */
+  async publish(type: string, data: unknown): Promise<void> {
+    const { commands, config, keys } = this.#parts;
+    await commands.publish(keys.channel, JSON.stringify({ serverId: config.serverId, type, data }));
+  }
+
+  async #follow(roomId: RoomId, room: LiveRoom): Promise<void> {
+    const { config, keys, head } = this.#parts;
+    if (config.relayChannel === "rooms") await this.#subscribe(keys.roomChannel(roomId));
+    const known = await head(roomId);
+    room.head = known;
+    if (room.again) await this.#heal(roomId, room);
+  }
+
+  /** Channels that are wanted within one turn of the loop go out in one command. */
+  #subscribe(channel: string): Promise<void> {
+    if (this.#wanted.size === 0) {
+      setImmediate(() => {
+        const wanted = this.#wanted;
+        this.#wanted = new Map();
+        const waiting = [...wanted.values()].flat();
+        this.#parts.subscriber.subscribe(...wanted.keys()).then(
+          () => waiting.forEach(({ resolve }) => resolve()),
+          (error: unknown) => waiting.forEach(({ reject }) => reject(error)),
+        );
+      });
+    }
+    return new Promise((resolve, reject) => {
+      const waiting = this.#wanted.get(channel);
+      if (waiting) waiting.push({ resolve, reject });
+      else this.#wanted.set(channel, [{ resolve, reject }]);
+    });
+  }
+
+  #receive(text: string): void {
+    const stored = STORED.exec(text);
+    if (!stored) return this.#receiveOther(text);
+    const [, json = "", roomId = "", seq, date, hash = "", tail = ""] = stored;
+    const room = this.#rooms.get(roomId);
+    if (room) this.#advance(roomId, room, { json, tail, hash, seq: Number(seq), date: Number(date) });
+  }
+
+  #advance(roomId: RoomId, room: LiveRoom, heard: Heard): void {
+    this.#parts.metrics.relayed.inc();
+    if (!room.head || room.healing) {
+      room.again = true;
+      return;
+    }
+    if (heard.seq === room.head.seq + 1 && heard.hash === chain(room.head.hash, heard.date, heard.tail)) {
+      room.head = { seq: heard.seq, date: heard.date, hash: heard.hash };
+      this.#parts.deliver(roomId, heard.json);
+      return;
+    }
+    if (heard.seq === room.head.seq && heard.hash === room.head.hash) return;
+    if (heard.seq > room.head.seq) this.#parts.metrics.gaps.inc();
+    void this.#heal(roomId, room);
+  }
+
+  /** Passes on what the sorted set holds beyond the head, and goes on until nothing has arrived meanwhile. */
+  async #heal(roomId: RoomId, room: LiveRoom): Promise<void> {
+    if (room.healing || !room.head) return;
+    const { after, deliver, stale, metrics, log } = this.#parts;
+    room.healing = true;
+    try {
+      let more: boolean;
+      do {
+        room.again = false;
+        const found = await after(roomId, room.head);
+        if (this.#rooms.get(roomId) !== room) return;
+        room.head = found.head;
+        more = found.more;
+        if (found.reset) {
+          metrics.resets.inc();
+          log.warn({ roomId }, "the stored log is not the one that was relayed");
+          stale(roomId);
+        } else {
+          metrics.healed.inc(found.rows.length);
+          for (const row of found.rows) deliver(roomId, row);
+        }
+      } while (more || room.again);
+    } catch (error) {
+      log.warn({ roomId, reason: reasonOf(error) }, "a room could not be healed yet");
+      setTimeout(() => void this.#heal(roomId, room), RETRY_MS).unref();
+    } finally {
+      room.healing = false;
+    }
+  }
+
+  #receiveOther(text: string): void {
+    const envelope = parseEnvelope(text);
+    if (!envelope) {
+      this.#parts.metrics.malformed.inc();
+      this.#parts.log.warn({ bytes: Buffer.byteLength(text) }, "dropped a malformed announcement");
+      return;
+    }
+    const { type, data, serverId } = envelope;
+    if (type === "heartbeat") {
+      if (serverId === this.#parts.config.serverId) this.#heartbeatHeard = Date.now();
+      return;
+    }
+    if (type !== "message") return this.#parts.heard(type, data);
+    const message = parseForeignMessage(data);
+    if (!message) {
+      this.#parts.metrics.malformed.inc();
+      this.#parts.log.warn({ bytes: Buffer.byteLength(text) }, "dropped a malformed message");
+      return;
+    }
+    this.#parts.metrics.relayed.inc();
+    if (this.#rooms.has(message.roomId)) this.#parts.deliver(message.roomId, JSON.stringify(message));
+  }
+
+  #checkAll(): void {
+    for (const [roomId, room] of this.#rooms) {
+      if (room.head && !room.healing) void this.#check(roomId, room);
+    }
+  }
+
+  async #check(roomId: RoomId, room: LiveRoom): Promise<void> {
+    try {
+      const stored = await this.#parts.head(roomId);
+      if (room.head && (stored.seq !== room.head.seq || stored.hash !== room.head.hash))
+        await this.#heal(roomId, room);
+    } catch {
+      // Redis is away; the next `ready` or the next round looks again.
+    }
+  }
+
+  #beat(): void {
+    const { subscriber, metrics, log } = this.#parts;
+    const silentMs = Date.now() - this.#heartbeatHeard;
+    metrics.heartbeatLag.set(silentMs / 1_000);
+    if (silentMs > DEAF_MS) {
+      log.warn({ silentMs }, "the relay went deaf; subscribing anew");
+      this.#heartbeatHeard = Date.now();
+      subscriber.disconnect(true);
+    }
+    if (!this.#closed) this.publish("heartbeat", null).catch(() => undefined);
+  }
+}
+
+/** The hash that `append.lua` gives a message: equal hashes vouch for every byte of the log up to it. */
+function chain(hash: string, date: number, tail: string): string {
+  return createHash("sha1").update(`${hash}|${date}|${tail}`).digest("hex").slice(0, 12);
+}
+
+function parseEnvelope(text: string): { serverId: string; type: string; data: unknown } | null {
+  const value = parseJson(text);
+  if (!isRecord(value) || typeof value["type"] !== "string" || !("data" in value)) return null;
+  return { serverId: String(value["serverId"] ?? ""), type: value["type"], data: value["data"] };
+}
+
+/**
+ * A message that another program announced without `append`. It is passed on as it is, but without a place in
+ * the log: `seq` and `hash` are the log's own, and the next stored message will carry that seq.
+ */
+function parseForeignMessage(data: unknown): Message | null {
+  if (!isRecord(data)) return null;
+  const { roomId, from, message, date, nonce } = data;
+  const author = typeof from === "number" ? String(from) : from;
+  if (!isRoomId(roomId) || typeof message !== "string" || typeof author !== "string") return null;
+  if (typeof date !== "number" || !Number.isFinite(date)) return null;
+  return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,176 @@
+import { createServer, type Server as HttpServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Logger } from "pino";
+import { Chat } from "./chat/chat.ts";
+import { Presence, PresenceDiff, readUsers, type Edges } from "./chat/presence.ts";
+import { Rooms } from "./chat/rooms.ts";
+import { Users } from "./chat/users.ts";
+import type { Config } from "./config.ts";
+import { Delivery } from "./delivery.ts";
+import { createRest } from "./doors/rest.ts";
+import { createSession } from "./doors/session.ts";
+import { createSocketDoor } from "./doors/socket.ts";
+import { createThrottle } from "./doors/throttle.ts";
+import { ChatError } from "./errors.ts";
+import { createKeys } from "./keys.ts";
+import { createMetrics } from "./metrics.ts";
+import type { Credentials, UserId } from "./protocol.ts";
+import { checkRedis, connectRedis, type RedisClient } from "./redis.ts";
+import { Relay } from "./relay.ts";
+
+export type Replica = {
+  port: number;
+  /** For a person: http://127.0.0.1:3000 */
+  address: string;
+  /** Hands connections over, ends leases, lets go of Redis: the start in reverse. */
+  close: () => Promise<void>;
+};
+
+/** How often idle keep-alive connections are looked for while stopping: one of them would hold the server open. */
+const IDLE_SWEEP_MS = 100;
+
+/** One replica. Throws one Error with a line for a person when it cannot start, and leaves nothing behind. */
+export async function startServer(config: Config, log: Logger): Promise<Replica> {
+  const keys = createKeys(config.keyPrefix);
+  const metrics = createMetrics();
+  const clients: RedisClient[] = [];
+  const http = createServer({ keepAliveTimeout: 65_000, headersTimeout: 10_000, requestTimeout: 30_000 });
+  try {
+    const connect = async (purpose: Parameters<typeof connectRedis>[1]) => {
+      const client = await connectRedis(config.redisUrl, purpose, log);
+      clients.push(client);
+      return client;
+    };
+    const commands = await connect("commands");
+    await checkRedis(commands, config.production, log);
+    const [subscriber, publisher, adapterSubscriber] = await Promise.all([
+      connect("subscriptions"),
+      connect("publishing"),
+      connect("subscriptions"),
+    ]);
+
+    const users = new Users(commands, keys, config.bcryptCost);
+    const rooms = new Rooms(commands, keys, config);
+    await rooms.nameGeneral();
+
+    const delivery: Delivery = new Delivery(config, metrics, log, (roomId) => relay.release(roomId));
+    const diff = new PresenceDiff((online, changed) =>
+      delivery.toAll(online ? "user.connected" : "user.disconnected", changed),
+    );
+    const relay = new Relay({
+      config,
+      keys,
+      commands,
+      subscriber,
+      metrics,
+      log,
+      head: (roomId) => rooms.head(roomId),
+      after: (roomId, head) => rooms.after(roomId, head),
+      deliver: (roomId, json) => delivery.message(roomId, json),
+      stale: (roomId) => delivery.toRoom(roomId, "room.stale", { roomId }),
+      heard: (type, data) => {
+        const changed = readUsers(data);
+        if (changed && type === "user.connected") diff.add(true, changed);
+        else if (changed && type === "user.disconnected") diff.add(false, changed);
+        else metrics.malformed.inc();
+      },
+    });
+    const presence = new Presence(
+      commands,
+      keys,
+      config.serverId,
+      metrics,
+      log,
+      (edges) => void announceEdges(edges),
+    );
+
+    async function announceEdges({ online, offline }: Edges): Promise<void> {
+      const announce = async (type: string, ids: UserId[], isOnline: boolean) => {
+        if (ids.length === 0) return;
+        const changed = await users.find(ids);
+        await relay.publish(
+          type,
+          changed.map((user) => ({ ...user, online: isOnline })),
+        );
+      };
+      try {
+        await announce("user.connected", online, true);
+        await announce("user.disconnected", offline, false);
+      } catch (error) {
+        log.warn(
+          { reason: error instanceof Error ? error.message : String(error) },
+          "presence not announced",
+        );
+      }
+    }
+
+    const session = await createSession(config, commands, keys);
+    const throttle = createThrottle(config, commands, keys);
+    const door = createSocketDoor({
+      config,
+      keys,
+      commands,
+      publisher,
+      subscriber: adapterSubscriber,
+      http,
+      session,
+      delivery,
+      relay,
+      throttle,
+      log,
+    });
+    const chat = new Chat({ users, rooms, presence, announce: door.announce, metrics });
+
+    let draining = false;
+    http.on(
+      "request",
+      createRest({
+        config,
+        chat,
+        session,
+        throttle,
+        metrics,
+        log,
+        ended: (sid) => door.announce.endSession(sid),
+        ready: async () => {
+          if (draining) throw new ChatError("unavailable", "This replica is stopping.", 1_000);
+          await commands.ping();
+        },
+        demo: async () => JSON.parse((await commands.get(keys.demo)) ?? "[]") as Credentials[],
+      }),
+    );
+
+    await relay.start();
+    presence.start();
+    door.open(chat);
+    const port = await listen(http, config);
+
+    let closed: Promise<void> | undefined;
+    async function close(): Promise<void> {
+      draining = true;
+      const idle = setInterval(() => http.closeIdleConnections(), IDLE_SWEEP_MS);
+      await door.close(config.drainMs);
+      clearInterval(idle);
+      http.closeAllConnections();
+      await presence.close();
+      diff.close();
+      relay.close();
+      for (const client of clients) client.disconnect();
+    }
+    const host = config.host.includes(":") ? `[${config.host}]` : config.host;
+    return { port, address: `http://${host}:${port}`, close: () => (closed ??= close()) };
+  } catch (error) {
+    for (const client of clients) client.disconnect();
+    http.close();
+    throw error;
+  }
+}
+
+function listen(http: HttpServer, { host, port }: Config): Promise<number> {
+  return new Promise((resolve, reject) => {
+    http.once("error", (error: NodeJS.ErrnoException) => {
+      reject(error.code === "EADDRINUSE" ? new Error(`Port ${port} on ${host} is taken`) : error);
+    });
+    http.listen(port, host, () => resolve((http.address() as AddressInfo).port));
+  });
+}

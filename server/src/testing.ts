@@ -1,0 +1,204 @@
+import { randomBytes } from "node:crypto";
+import { Redis } from "ioredis";
+import { pino } from "pino";
+import { io, type Socket } from "socket.io-client";
+import { readConfig } from "./config.ts";
+import { createKeys, type Keys } from "./keys.ts";
+import type { ClientEvents, Message, Reply, RoomId, ServerEvents, User } from "./protocol.ts";
+import { startServer, type Replica } from "./server.ts";
+
+/** What every test starts with: replicas on a real Redis under a prefix of their own, and people who use them. */
+
+export type TestSocket = Socket<ServerEvents, ClientEvents>;
+
+export type House = {
+  replicas: Replica[];
+  redis: Redis;
+  keys: Keys;
+  /** The variables that the replicas were started with. */
+  env: Record<string, string>;
+  /** Starts one more replica of this house. */
+  addReplica: (env?: Record<string, string>) => Promise<Replica>;
+  close: () => Promise<void>;
+};
+
+/** The Redis that the test run started. */
+export function testRedisUrl(): string {
+  const url = process.env["TEST_REDIS_URL"];
+  if (!url) throw new Error("TEST_REDIS_URL is not set: run the tests with `npm test`");
+  return url;
+}
+
+/** `count` replicas in this process. Hashes are cheap and limits are off unless `env` says otherwise. */
+export async function replicas(count: number, env: Record<string, string> = {}): Promise<House> {
+  const prefix = `test-${randomBytes(6).toString("hex")}:`;
+  const variables: Record<string, string> = {
+    NODE_ENV: "test",
+    REDIS_URL: testRedisUrl(),
+    KEY_PREFIX: prefix,
+    PORT: "0",
+    BCRYPT_COST: "4",
+    RATE_LIMITS: "off",
+    DRAIN: "0",
+    LOG_LEVEL: "silent",
+    CLIENT_DIR: "",
+    ...env,
+  };
+  const redis = new Redis(variables["REDIS_URL"] ?? "");
+  const house: House = {
+    replicas: [],
+    redis,
+    keys: createKeys(variables["KEY_PREFIX"] ?? ""),
+    env: variables,
+    addReplica: async (more = {}) => {
+      const config = readConfig({ ...variables, ...more });
+      const replica = await startServer(config, pino({ level: config.logLevel }));
+      house.replicas.push(replica);
+      return replica;
+    },
+    close: async () => {
+      await Promise.all(house.replicas.map((replica) => replica.close()));
+      const left = await redis.keys(`*${prefix}*`);
+      if (left.length > 0) await redis.del(left);
+      redis.disconnect();
+    },
+  };
+  for (let index = 0; index < count; index += 1) await house.addReplica();
+  return house;
+}
+
+/** A browser without a window: keeps cookies, sends the Origin of the page that it is on. */
+export class Browser {
+  readonly address: string;
+  cookie = "";
+
+  constructor(replica: Pick<Replica, "address">) {
+    this.address = replica.address;
+  }
+
+  /** One request to the API; `body` is sent as JSON. */
+  async fetch<T = unknown>(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<{ status: number; body: T; headers: Headers }> {
+    const response = await fetch(`${this.address}${path}`, {
+      method,
+      headers: {
+        origin: this.address,
+        ...(this.cookie && { cookie: this.cookie }),
+        ...(body !== undefined && { "content-type": "application/json" }),
+        ...headers,
+      },
+      ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
+    for (const cookie of response.headers.getSetCookie()) this.cookie = cookie.split(";")[0] ?? "";
+    const text = await response.text();
+    const json = response.headers.get("content-type")?.includes("json") ?? false;
+    return {
+      status: response.status,
+      body: (json ? JSON.parse(text) : text) as T,
+      headers: response.headers,
+    };
+  }
+
+  get<T = unknown>(path: string) {
+    return this.fetch<T>("GET", path);
+  }
+
+  post<T = unknown>(path: string, body: unknown = {}) {
+    return this.fetch<T>("POST", path, body);
+  }
+
+  /** A socket with this browser's cookie that has not connected yet. */
+  socket(headers: Record<string, string> = {}): TestSocket {
+    return io(this.address, {
+      transports: ["websocket"],
+      forceNew: true,
+      autoConnect: false,
+      reconnection: false,
+      extraHeaders: { cookie: this.cookie, origin: this.address, ...headers },
+    });
+  }
+}
+
+/** Somebody who signed up and is connected to one replica. */
+export class Person {
+  readonly browser: Browser;
+  readonly socket: TestSocket;
+  readonly user: User;
+  /** Every `message` event, in the order of its arrival. */
+  readonly messages: Message[] = [];
+  #nonce = 0;
+
+  constructor(browser: Browser, socket: TestSocket, user: User) {
+    this.browser = browser;
+    this.socket = socket;
+    this.user = user;
+    socket.on("message", (message) => this.messages.push(message));
+  }
+
+  /** Sends and resolves with the stored message; throws the failure's code. */
+  async say(roomId: RoomId, message: string, nonce = `n${(this.#nonce += 1)}`): Promise<Message> {
+    return unwrap(await this.socket.timeout(5_000).emitWithAck("message", { roomId, message, nonce }));
+  }
+
+  /** Resolves with the first message of this text, already heard or yet to come. */
+  async hears(text: string, timeoutMs = 5_000): Promise<Message> {
+    const heard = () => this.messages.find(({ message }) => message === text);
+    return until(heard, timeoutMs, `${this.user.username} to hear "${text}"`);
+  }
+
+  close(): void {
+    this.socket.disconnect();
+  }
+}
+
+let people = 0;
+
+/** Signs somebody up at a replica and connects them, all their rooms entered. */
+export async function person(replica: Replica, name = `person${(people += 1)}`): Promise<Person> {
+  const browser = new Browser(replica);
+  const { status, body } = await browser.post<User>("/api/users", {
+    username: name,
+    password: "correct horse",
+  });
+  if (status !== 201) throw new Error(`sign-up answered ${status}: ${JSON.stringify(body)}`);
+  return connect(browser, body);
+}
+
+/** A further window of somebody who is signed in. */
+export async function connect(browser: Browser, user: User): Promise<Person> {
+  const socket = browser.socket();
+  const connected = new Promise<void>((resolve, reject) => {
+    socket.once("connect", resolve);
+    socket.once("connect_error", reject);
+  });
+  const one = new Person(browser, socket, user);
+  socket.connect();
+  await connected;
+  // Answered once the connection hears its rooms.
+  unwrap(await socket.timeout(5_000).emitWithAck("sync", { rooms: [] }));
+  return one;
+}
+
+export function unwrap<T>(reply: Reply<T>): T {
+  if (!reply.ok) throw new Error(reply.error.code);
+  return reply.value;
+}
+
+/** Asks again until there is something; for what another process or replica does in its own time. */
+export async function until<T>(
+  look: () => T | undefined | null | false | Promise<T | undefined | null | false>,
+  timeoutMs = 5_000,
+  what = "it",
+): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined && found !== null && found !== false) return found;
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}

@@ -1,0 +1,96 @@
+import { execFile } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { which } from "./child.ts";
+import { alone, root } from "./prepare.mjs";
+
+const run = promisify(execFile);
+
+/** A program from Debian's packages, unpacked where no root is needed. */
+export type Unpacked = { command: string; env: NodeJS.ProcessEnv };
+
+/** The program in .cache/<name>, if it was fetched before. */
+export function unpacked(name: string, file: string): Unpacked | undefined {
+  const folder = join(root, ".cache", name);
+  const command = join(folder, file);
+  if (!existsSync(command)) return undefined;
+  const libraries = ["usr/lib", "lib"].flatMap((lib) => {
+    const triplets = existsSync(join(folder, lib)) ? readdirSync(join(folder, lib)) : [];
+    return triplets.filter((entry) => entry.includes("-linux-")).map((triplet) => join(folder, lib, triplet));
+  });
+  const inherited = process.env["LD_LIBRARY_PATH"];
+  const path = [...libraries, ...(inherited ? [inherited] : [])].join(":");
+  return { command, env: { ...process.env, LD_LIBRARY_PATH: path } };
+}
+
+/**
+ * Fetches a package and what this machine lacks for it, as apt itself works it out, verified by apt's own
+ * signatures, into .cache/<package>. Needs no root and changes nothing outside of .cache. Undefined where there is
+ * no apt, no network or no such package; `say` is told before anything is fetched.
+ */
+export async function fetchPackage(
+  name: string,
+  file: string,
+  say: (line: string) => void,
+): Promise<Unpacked | undefined> {
+  if (!which("apt-get") || !which("dpkg")) return undefined;
+  await alone(name, `Debian's ${name} to be fetched`, async () => {
+    if (unpacked(name, file)) return;
+    say(`Fetching Debian's package ${name} into .cache/${name} (nothing is installed on the system).`);
+    const scratch = mkdtempSync(join(tmpdir(), "hubbub-apt-"));
+    try {
+      const folder = (await download(name, scratch, [])) ?? (await downloadWithOwnLists(name, scratch));
+      if (folder) await unpack(folder, join(root, ".cache", name));
+    } finally {
+      rmSync(scratch, { recursive: true, force: true });
+    }
+  });
+  return unpacked(name, file);
+}
+
+/** For a machine without package lists, or with old ones: apt keeps fresh ones in our folder. */
+async function downloadWithOwnLists(name: string, scratch: string): Promise<string | undefined> {
+  const options = [
+    `Dir::State=${scratch}/state`,
+    "Dir::State::status=/var/lib/dpkg/status",
+    `Dir::Cache=${scratch}/cache`,
+  ];
+  mkdirSync(join(scratch, "state/lists/partial"), { recursive: true });
+  mkdirSync(join(scratch, "cache/archives/partial"), { recursive: true });
+  return (await apt(scratch, options, "update")) === undefined ? undefined : download(name, scratch, options);
+}
+
+/** The folder with the downloaded .deb files, or undefined. */
+async function download(name: string, scratch: string, options: string[]): Promise<string | undefined> {
+  const plan = await apt(scratch, options, "install", "--simulate", "--no-install-recommends", name);
+  if (plan === undefined) return undefined;
+  const missing = [...plan.matchAll(/^Inst (\S+)/gm)].map((match) => match[1] ?? "");
+  const folder = mkdtempSync(join(scratch, "debs-"));
+  const done = await apt(folder, options, "download", ...new Set([name, ...missing]));
+  return done === undefined ? undefined : folder;
+}
+
+async function apt(cwd: string, options: string[], ...command: string[]): Promise<string | undefined> {
+  // As root apt would fetch as the user _apt, who may not enter our folder.
+  const own = ["Debug::NoLocking=1", "APT::Sandbox::User="];
+  const set = [...own, ...options].flatMap((option) => ["-o", option]);
+  try {
+    const env = { ...process.env, LC_ALL: "C", DEBIAN_FRONTEND: "noninteractive" };
+    const { stdout } = await run("apt-get", ["-q", ...set, ...command], { cwd, env, timeout: 120_000 });
+    return stdout;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Unpacks aside and renames: a folder that is there is whole. */
+async function unpack(debs: string, folder: string) {
+  const aside = `${folder}.${process.pid}`;
+  rmSync(aside, { recursive: true, force: true });
+  mkdirSync(aside, { recursive: true });
+  for (const deb of readdirSync(debs)) await run("dpkg", ["-x", join(debs, deb), aside]);
+  rmSync(folder, { recursive: true, force: true });
+  renameSync(aside, folder);
+}

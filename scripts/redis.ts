@@ -1,0 +1,272 @@
+import { execFile, spawnSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, symlinkSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { startChild, which, type Child } from "./child.ts";
+import { fetchPackage, unpacked } from "./debian.ts";
+import { root, stop } from "./prepare.mjs";
+
+const NEEDED = "7.0";
+
+/** A program that can be a Redis, and where it comes from: a file of this machine, or Docker's image. */
+export type RedisProgram =
+  { kind: "file"; command: string; env: NodeJS.ProcessEnv; version: string } | { kind: "docker" };
+
+/** A private Redis. `url` is what REDIS_URL takes and stays the same for the same options. */
+export type PrivateRedis = Child & { url: string; version: string; where: string };
+
+/**
+ * The first usable Redis or Valkey, at least 7.0: $REDIS_SERVER_BIN (then no other), PATH, .cache, Debian's package
+ * fetched without root, Docker. `say` gets one line before anything is fetched. Throws, with exit code 69 and a line
+ * that says what to do, where there is none.
+ */
+export async function findRedis(say: (line: string) => void): Promise<RedisProgram> {
+  const chosen = process.env["REDIS_SERVER_BIN"];
+  if (chosen) {
+    const found = examine(chosen);
+    if (!found) throw stop(`REDIS_SERVER_BIN=${chosen} does not run as a Redis.`, 69);
+    if (!isNewEnough(found.version))
+      throw stop(`REDIS_SERVER_BIN=${chosen} is ${tooOld(found.version)}.`, 69);
+    return found;
+  }
+  const old: string[] = [];
+  const usable = (found: FoundFile | undefined) => {
+    if (found && !isNewEnough(found.version)) old.push(`${found.command} is ${tooOld(found.version)}. `);
+    return found && isNewEnough(found.version) ? found : undefined;
+  };
+  // Debian's redis-tools brings the whole server under a name of its own, without the service of redis-server.
+  for (const name of ["redis-server", "valkey-server", "redis-check-rdb"]) {
+    const found = usable(examine(name));
+    if (found) return found;
+  }
+  const cached = unpacked("redis-tools", "usr/bin/redis-check-rdb");
+  const fromCache = cached && usable(examine(cached.command, cached.env));
+  if (fromCache) return fromCache;
+  const fetched = cached ? undefined : await fetchPackage("redis-tools", "usr/bin/redis-check-rdb", say);
+  const fromDebian = fetched && usable(examine(fetched.command, fetched.env));
+  if (fromDebian) return fromDebian;
+  if (await dockerAnswers()) return { kind: "docker" };
+  throw stop(
+    `${old.join("")}Hubbub needs a Redis ${NEEDED} or newer and found none. Choose one: ` +
+      "`sudo apt-get install redis-tools` (Debian, Ubuntu), `brew install valkey` (macOS), `docker compose up`, " +
+      "or REDIS_URL=redis://host:6379 for one that runs elsewhere.",
+    69,
+  );
+}
+
+/**
+ * Starts a Redis of our own in `dir` and resolves when it answers, however long it has to load. It listens on a unix
+ * socket there, which nothing but this user can open; with `port`, or where the path is too long for a socket, on
+ * 127.0.0.1. `persistent` keeps everything in an append-only file, otherwise nothing is kept. `args` are further
+ * lines of a redis.conf. Throws with exit code 75 where another one holds the folder.
+ */
+export async function startRedis(options: {
+  dir: string;
+  persistent: boolean;
+  program?: RedisProgram;
+  port?: number;
+  password?: string;
+  args?: string[];
+  /** Ends the attempt, and the Redis with it. */
+  signal?: AbortSignal;
+  say?: (line: string) => void;
+}): Promise<PrivateRedis> {
+  const say = options.say ?? console.log;
+  const dir = resolve(options.dir);
+  const program = options.program ?? (await findRedis(say));
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  if (program.kind === "docker") return startInDocker(dir, options.persistent, options.signal, say);
+
+  const socket = join(dir, "redis.sock");
+  const socketFits = Buffer.byteLength(socket) <= 107;
+  const port = options.port ?? (socketFits ? 0 : await freePort());
+  // Any user of this machine can open a port, but only we can open the socket.
+  const password = options.password ?? (port && !options.port ? randomBytes(24).toString("hex") : "");
+  const login = password ? `:${password}@` : "";
+  const url = port
+    ? `redis://${login}127.0.0.1:${port}`
+    : `unix://${socket.split("/").map(encodeURIComponent).join("/")}`;
+  const configuration = [
+    `dir ${quote(dir)}`,
+    "daemonize no",
+    "bind 127.0.0.1",
+    `port ${port}`,
+    ...(port ? [] : [`unixsocket ${quote(socket)}`, "unixsocketperm 700"]),
+    ...(password ? [`requirepass ${password}`] : []),
+    `appendonly ${options.persistent ? "yes" : "no"}`,
+    "appendfsync everysec",
+    'save ""',
+    "maxmemory-policy noeviction",
+    ...(options.args ?? []),
+  ].join("\n");
+
+  const [flock, ...lockArgs] = lockOf(dir);
+  const [command, args] = flock ? [flock, [...lockArgs, program.command, "-"]] : [program.command, ["-"]];
+  // The configuration goes in by standard input: arguments, and with them the password, are everybody's to read.
+  const child = startChild({ command, args, env: program.env, input: configuration });
+  const address = port ? { host: "127.0.0.1", port } : { path: socket };
+  await untilReady(child, { ...address, password, pid: child.pid }, dir, options.signal, say);
+  return { ...child, url, version: program.version, where: port ? `127.0.0.1:${port}` : socket };
+}
+
+/** A port of 127.0.0.1 that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const address = server.address();
+  await new Promise((done) => server.close(done));
+  return typeof address === "object" && address ? address.port : 0;
+}
+
+type Address = ({ path: string } | { host: string; port: number }) & { password?: string; pid?: number };
+
+type FoundFile = Extract<RedisProgram, { kind: "file" }>;
+
+function examine(name: string, env = process.env): FoundFile | undefined {
+  const file = which(name);
+  if (!file) return undefined;
+  const command = named(file);
+  const asked = spawnSync(command, ["--version"], { env, encoding: "utf8", timeout: 5_000 });
+  const version = /\bv=(\d+\.\d+\.\d+)/.exec(asked.stdout ?? "")?.[1];
+  return version ? { kind: "file", command, env, version } : undefined;
+}
+
+/** One program, many jobs: it goes by the name it is called by, so redis-check-rdb gets a link called redis-server. */
+function named(file: string): string {
+  if (!file.endsWith("redis-check-rdb")) return file;
+  const folder = join(root, ".cache", "redis", createHash("sha256").update(file).digest("hex").slice(0, 8));
+  mkdirSync(folder, { recursive: true });
+  const link = join(folder, "redis-server");
+  try {
+    symlinkSync(file, link);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+  }
+  return link;
+}
+
+function isNewEnough(version: string): boolean {
+  return Number(version.split(".")[0]) >= Number(NEEDED.split(".")[0]);
+}
+
+function tooOld(version: string): string {
+  return `Redis ${version}, and that is too old: Hubbub needs ${NEEDED} or newer`;
+}
+
+/** In redis.conf a quoted string knows backslash escapes. */
+function quote(text: string): string {
+  return `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
+}
+
+/**
+ * Two Redises on unix sockets would share one folder without a word and ruin its append-only file. The lock is the
+ * kernel's: it ends with the process, whatever ended it.
+ */
+function lockOf(dir: string): string[] {
+  const version = spawnSync("flock", ["--version"], { encoding: "utf8" }).stdout ?? "";
+  if (!version.includes("util-linux")) return [];
+  return ["flock", "--nonblock", "--no-fork", "--conflict-exit-code", "75", join(dir, ".lock")];
+}
+
+async function untilReady(
+  child: Child,
+  address: Address,
+  dir: string,
+  signal: AbortSignal | undefined,
+  say: (line: string) => void,
+) {
+  const began = Date.now();
+  for (let told = false; !child.hasEnded();) {
+    if (signal?.aborted) break;
+    if (await answers(address)) return;
+    if (!told && Date.now() - began > 2_000) {
+      say("Redis is loading what it keeps.");
+      told = true;
+    }
+    await sleep(10);
+  }
+  if (signal?.aborted) {
+    await child.stop(2_000);
+    throw stop("Stopped while Redis was starting.", 130);
+  }
+  const code = await child.ended;
+  if (code === 75)
+    throw stop(
+      `Hubbub already runs on this data folder (${dir}). Stop it, or choose another with DATA_DIR.`,
+      75,
+    );
+  throw stop(`Redis ended at once: ${child.lastLines.slice(-2).join(" / ") || `exit code ${code}`}`, 69);
+}
+
+/**
+ * Whether the Redis there has loaded and is the one with this pid, and not another's that has the folder already. One
+ * that asks for a log-in we do not have (`args` may say so) has loaded, too.
+ */
+function answers({ password, pid, ...place }: Address): Promise<boolean> {
+  return new Promise((done) => {
+    let heard = "";
+    const socket = connect(place);
+    socket.setTimeout(1_000, () => socket.destroy());
+    socket.once("connect", () =>
+      socket.write(`${password ? `AUTH ${password}\r\n` : ""}INFO server\r\nPING\r\n`),
+    );
+    socket.on("data", (data) => {
+      heard += data.toString("latin1");
+      const process = /^process_id:(\d+)/m.exec(heard)?.[1];
+      if (/^-NOAUTH/m.test(heard)) done(true);
+      else if (/^\+PONG/m.test(heard)) done(pid === undefined || process === String(pid));
+      else if (!/^-LOADING/m.test(heard)) return;
+      socket.destroy();
+    });
+    socket.once("error", () => socket.destroy());
+    socket.once("close", () => done(false));
+  });
+}
+
+async function dockerAnswers(): Promise<boolean> {
+  if (!which("docker")) return false;
+  return promisify(execFile)("docker", ["info", "--format", "{{.ServerVersion}}"], { timeout: 5_000 }).then(
+    ({ stdout }) => stdout.trim() !== "",
+    () => false,
+  );
+}
+
+/** The container's name stands for the folder, so that a second one on the same folder is refused by Docker. */
+async function startInDocker(
+  dir: string,
+  persistent: boolean,
+  signal: AbortSignal | undefined,
+  say: (line: string) => void,
+): Promise<PrivateRedis> {
+  const name = `hubbub-redis-${createHash("sha256").update(dir).digest("hex").slice(0, 12)}`;
+  const port = await freePort();
+  say("Starting Redis in Docker (redis:8-alpine).");
+  const child = startChild({
+    command: "docker",
+    args: [
+      "run",
+      "--rm",
+      `--name=${name}`,
+      `--publish=127.0.0.1:${port}:6379`,
+      `--volume=${dir}:/data`,
+      // The files are to be ours and not those of the container's own user.
+      ...(process.getuid && process.getgid ? [`--user=${process.getuid()}:${process.getgid()}`] : []),
+      "redis:8-alpine",
+      "redis-server",
+      `--appendonly ${persistent ? "yes" : "no"}`,
+      "--save",
+      "",
+      "--maxmemory-policy noeviction",
+    ],
+  });
+  await untilReady(child, { host: "127.0.0.1", port }, dir, signal, say);
+  return {
+    ...child,
+    url: `redis://127.0.0.1:${port}`,
+    version: "8",
+    where: `127.0.0.1:${port}, container ${name}`,
+  };
+}

@@ -1,0 +1,25 @@
+// `node scripts/run.mjs <command> [arguments]`: what every npm script calls. It needs nothing but Node, fetches
+// what is missing, and then runs scripts/<command>.ts in this very process, so that one process gets the signals.
+// The syntax of this file stays old: an old Node must get as far as saying that it is one.
+
+const version = process.versions.node.split(".").map(Number);
+const major = version[0] || 0;
+const minor = version[1] || 0;
+const supported = (major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22;
+
+if (supported) {
+  import("./prepare.mjs")
+    .then((prepare) => prepare.run(process.argv[2], process.argv.slice(3)))
+    .catch((error) => {
+      const expected = error && typeof error.exitCode === "number";
+      console.error(expected ? error.message : error);
+      process.exit(expected ? error.exitCode : 1);
+    });
+} else {
+  console.error(
+    "Hubbub needs Node 20.19, 22.12 or newer, and this is Node " +
+      process.versions.node +
+      ". Take Node 24: https://nodejs.org/",
+  );
+  process.exitCode = 1;
+}

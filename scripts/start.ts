@@ -1,0 +1,269 @@
+import { mkdirSync } from "node:fs";
+import { createServer } from "node:net";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { pino } from "pino";
+import { readConfig, type Config } from "../server/src/config.ts";
+import { createKeys } from "../server/src/keys.ts";
+import { checkRedis, connectRedis, type RedisClient } from "../server/src/redis.ts";
+import { keep, startChild, type Child, type Kept } from "./child.ts";
+import { startHaproxy } from "./haproxy.ts";
+import { parts, root, stop } from "./prepare.mjs";
+import { findRedis, freePort, startRedis } from "./redis.ts";
+
+const HELP = `npm start [-- --replicas N]
+
+Everything on one machine: a private Redis where REDIS_URL is not set, demo data in an empty database, one replica,
+or N of them behind HAProxy. Ctrl-C ends all of it.
+
+  PORT       3000         where it listens; 0 takes a free port
+  HOST       127.0.0.1    nothing but this machine reaches the default
+  DATA_DIR   ./data       what the private Redis keeps
+  REDIS_URL               use this Redis and start none
+
+Every other variable goes to the replicas: see .env.example.`;
+
+/** What ending may take, 5 s in all: the replicas first, HAProxy then, Redis last. */
+const GRACE_MS = { replica: 3_000, haproxy: 300, redis: 1_200 };
+
+/** npm passes a signal on that the terminal has already sent to the whole group: what comes so soon is the same one. */
+const SAME_SIGNAL_MS = 500;
+
+type Running = { redis?: Kept; haproxy?: Kept; replicas: Kept[] };
+
+/** `npm start`. Resolves with the exit code once everything that it started has ended. */
+export async function main(args: string[]): Promise<number> {
+  const count = readArguments(args);
+  if (count === "help") {
+    console.log(HELP);
+    return 0;
+  }
+  const config = readEnvironment();
+  if (Number(process.versions.node.split(".")[0]) < 22) {
+    console.log(`Node ${process.versions.node} is no longer supported by its makers; Node 24 is.`);
+  }
+  // Whoever reads us through a pipe may leave; we go on.
+  process.stdout.on("error", () => {});
+
+  const running: Running = { replicas: [] };
+  const stopping = new AbortController();
+  const stopped = new Promise<void>((done) => stopping.signal.addEventListener("abort", () => done()));
+  let firstSignal = 0;
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(name, () => {
+      if (firstSignal === 0) {
+        firstSignal = Date.now();
+        console.log("Stopping.");
+        stopping.abort();
+      } else if (Date.now() - firstSignal > SAME_SIGNAL_MS) {
+        for (const part of [...running.replicas, ...(running.haproxy ? [running.haproxy] : [])])
+          void part.stop(0);
+      }
+    });
+  }
+  try {
+    await bringUp(config, count, running, stopping.signal);
+    await stopped;
+  } catch (error) {
+    if (!stopping.signal.aborted) throw error;
+  } finally {
+    stopping.abort();
+    await Promise.all(running.replicas.map((replica) => replica.stop(GRACE_MS.replica)));
+    await running.haproxy?.stop(GRACE_MS.haproxy);
+    await running.redis?.stop(GRACE_MS.redis);
+  }
+  return 0;
+}
+
+/** Whatever has been started when this throws is in `running`. */
+async function bringUp(config: Config, count: number, running: Running, signal: AbortSignal): Promise<void> {
+  const dataDir = resolve(root, process.env["DATA_DIR"] || "data");
+  const given = process.env["REDIS_URL"];
+  const redisUrl = given || (await startPrivateRedis(join(dataDir, "redis"), running, signal));
+  const redis = await openRedis(
+    redisUrl,
+    config.production,
+    given ? " REDIS_URL is set, so none was started." : "",
+  );
+  try {
+    const keys = createKeys(config.keyPrefix);
+    const port = await claimPort(config);
+    if ((await redis.exists(keys.totalUsers)) === 0) await putDemoDataIn(redisUrl, signal);
+
+    const env = { DRAIN: "1500", LOG_LEVEL: "warn", ...withoutEmpty(process.env), REDIS_URL: redisUrl };
+    if (count === 1) {
+      const [address] = await startReplicas([port], env, running, signal);
+      console.log(`Hubbub listens on ${address}`);
+    } else {
+      const ports = await Promise.all(Array.from({ length: count }, freePort));
+      await startReplicas(ports, { ...env, HOST: "127.0.0.1", TRUST_PROXY: "1" }, running, signal);
+      mkdirSync(dataDir, { recursive: true });
+      const launch = () =>
+        startHaproxy({ host: config.host, port, replicas: ports, dir: dataDir, signal, say: console.log });
+      running.haproxy = keep("HAProxy", await launch(), launch, signal, console.error);
+      const host = config.host.includes(":") ? `[${config.host}]` : config.host;
+      console.log(`Hubbub listens on http://${host}:${port} (${count} replicas behind HAProxy)`);
+    }
+    const people = JSON.parse((await redis.get(keys.demo)) ?? "[]") as {
+      username: string;
+      password: string;
+    }[];
+    const logins = people.map(({ username, password }) => `${username} / ${password}`);
+    if (logins.length > 0) console.log(`Log in as ${logins.join(", ")}`);
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/** The number of replicas. */
+function readArguments(args: string[]): number | "help" {
+  let values: { replicas?: string; help?: boolean };
+  try {
+    const options = { replicas: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
+    ({ values } = parseArgs({ args, options }));
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+  }
+  if (values.help) return "help";
+  const count = Number(values.replicas ?? 1);
+  if (!Number.isInteger(count) || count < 1 || count > 20)
+    throw stop("--replicas takes a number from 1 to 20.", 64);
+  return count;
+}
+
+function readEnvironment(): Config {
+  try {
+    return readConfig(process.env);
+  } catch (error) {
+    throw stop(error instanceof Error ? error.message : String(error), 78);
+  }
+}
+
+/** An empty variable counts as absent everywhere. */
+function withoutEmpty(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
+}
+
+/** Its REDIS_URL. */
+async function startPrivateRedis(dir: string, running: Running, signal: AbortSignal): Promise<string> {
+  const program = await findRedis(console.log);
+  const redis = await startRedis({ dir, persistent: true, program, signal });
+  const { port, password } = redis.url.startsWith("redis://") ? new URL(redis.url) : {};
+  const again = () =>
+    startRedis({
+      dir,
+      persistent: true,
+      program,
+      signal,
+      ...(port && { port: Number(port), password: password ?? "" }),
+    });
+  running.redis = keep("Redis", redis, again, signal, console.error);
+  console.log(
+    `Started a private Redis ${redis.version} (process ${redis.pid}) on ${redis.where}. Its append-only file is in ` +
+      `${dir}; a crash of this machine loses at most the last second.`,
+  );
+  return redis.url;
+}
+
+async function openRedis(url: string, production: boolean, hint: string): Promise<RedisClient> {
+  const log = pino({ level: "silent" });
+  let client: RedisClient | undefined;
+  try {
+    client = await connectRedis(url, "commands", log);
+    await checkRedis(client, production, log);
+    return client;
+  } catch (error) {
+    client?.disconnect();
+    throw stop(`${error instanceof Error ? error.message : String(error)}.${hint}`, 69);
+  }
+}
+
+/** Tries the port out before anything is built on it; 0 becomes a free one. */
+async function claimPort({ host, port }: Config): Promise<number> {
+  const server = createServer();
+  try {
+    await new Promise<void>((done, failed) => {
+      server.once("error", failed);
+      server.listen(port, host, done);
+    });
+    const address = server.address();
+    return typeof address === "object" && address ? address.port : port;
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : error;
+    if (code !== "EADDRINUSE") throw stop(`Nothing can listen on ${host} port ${port}: ${String(code)}.`, 69);
+    throw stop(
+      `Port ${port} on ${host} is taken. Stop what uses it, or choose another: PORT=${port + 1} npm start`,
+      69,
+    );
+  } finally {
+    await new Promise((done) => server.close(done));
+  }
+}
+
+/** In a process of its own, whose memory ends with it. Without demo data the chat is as good. */
+async function putDemoDataIn(redisUrl: string, signal: AbortSignal): Promise<void> {
+  const child = startChild({
+    command: process.execPath,
+    args: [join(root, "scripts/run.mjs"), "seed"],
+    env: { ...process.env, REDIS_URL: redisUrl },
+    onLine: (line) => console.log(line),
+  });
+  const end = () => void child.stop(1_000);
+  signal.addEventListener("abort", end);
+  const code = await child.ended;
+  signal.removeEventListener("abort", end);
+  signal.throwIfAborted();
+  if (code !== 0) console.error("The demo data is not complete. `npm run seed` puts it in.");
+}
+
+/** One replica on each port; resolves with their addresses once all listen. */
+async function startReplicas(
+  ports: number[],
+  env: NodeJS.ProcessEnv,
+  running: Running,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const started = await Promise.allSettled(
+    ports.map(async (port, index) => {
+      const launch = () => startReplica({ ...env, PORT: String(port) }, signal);
+      const { child, address } = await launch();
+      const name = ports.length === 1 ? "The replica" : `Replica ${index + 1} on port ${port}`;
+      const again = async () => (await launch()).child;
+      running.replicas.push(keep(name, child, again, signal, console.error));
+      return address;
+    }),
+  );
+  return started.map((each) => {
+    if (each.status === "rejected") throw each.reason;
+    return each.value;
+  });
+}
+
+/** Resolves when it listens, with what it says it listens on; all else that it says is passed on. */
+async function startReplica(
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+): Promise<{ child: Child; address: string }> {
+  signal.throwIfAborted();
+  let listens: (address: string) => void;
+  const listening = new Promise<string>((done) => (listens = done));
+  const child = startChild({
+    command: process.execPath,
+    args: [join(root, parts.server.made)],
+    env,
+    onLine(line, from) {
+      const address = /listens on (http\S+)/.exec(line)?.[1];
+      if (address) listens(address);
+      else if (from === "stdout") console.log(line);
+      else console.error(line);
+    },
+  });
+  const end = () => void child.stop(GRACE_MS.replica);
+  signal.addEventListener("abort", end);
+  const address = await Promise.race([listening, child.ended]);
+  signal.removeEventListener("abort", end);
+  if (typeof address === "string" && !signal.aborted) return { child, address };
+  await child.stop(GRACE_MS.replica);
+  signal.throwIfAborted();
+  throw stop(`The replica ended before it listened: ${child.lastLines.at(-1) ?? `exit code ${address}`}`, 69);
+}

@@ -1,5 +1,5 @@
 import { build as bundle } from "esbuild";
-import { cpSync, rmSync } from "node:fs";
+import { cpSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { build as buildClient } from "vite";
 import { alone, digest, partIsBuilt, parts, putInPlace, root, stop } from "./prepare.mjs";
@@ -44,10 +44,9 @@ async function makeServer(folder: string): Promise<void> {
     logLevel: "warning",
   });
   // server/src/redis.ts reads a script relative to itself, and in the bundle that is relative to main.js.
-  cpSync(source, folder, {
-    recursive: true,
-    filter: (path) => !/\.\w+$/.test(path.slice(source.length)) || path.endsWith(".lua"),
-  });
+  const files = readdirSync(source, { recursive: true, encoding: "utf8" });
+  for (const file of files.filter((name) => name.endsWith(".lua")))
+    cpSync(join(source, file), join(folder, file));
 }
 
 async function makeClient(folder: string): Promise<void> {

@@ -1,0 +1,99 @@
+import type {
+  Credentials,
+  ErrorCode,
+  Failure,
+  ListedRoom,
+  NewPrivateRoom,
+  NewRoom,
+  Page,
+  Presence,
+  Room,
+  RoomId,
+  User,
+  UserId,
+} from "@hubbub/server/protocol";
+
+/**
+ * Why a call did not give its value: one of the server's codes, or `unreachable` when no answer came, so that
+ * whether the call had its effect is unknown.
+ */
+export class ChatError extends Error {
+  readonly code: ErrorCode | "unreachable";
+  readonly retryAfterMs: number | undefined;
+
+  constructor(code: ErrorCode | "unreachable", message: string, retryAfterMs?: number) {
+    super(message);
+    this.name = "ChatError";
+    this.code = code;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+const ANSWER_WITHIN_MS = 15_000;
+
+type Query = Record<string, string | number | undefined>;
+
+/** The REST calls. Each gives the answer's body or throws a ChatError. */
+export const api = {
+  signUp: (credentials: Credentials) => call<User>("POST", "/users", credentials),
+  logIn: (credentials: Credentials) => call<User>("POST", "/login", credentials),
+  logOut: () => call<null>("POST", "/logout"),
+  me: () => call<User>("GET", "/me"),
+  demo: () => call<{ people: Credentials[] }>("GET", "/demo"),
+  /** At most LIMITS.userIds ids; unknown ones are left out of the answer. */
+  users: (ids: readonly UserId[]) => call<Presence[]>("GET", `/users${search({ ids: ids.join(",") })}`),
+  /** Everybody, by ascending id. */
+  directory: (after: UserId | undefined, size: number) =>
+    call<Presence[]>("GET", `/users${search({ after: after ?? "0", size })}`),
+  online: () => call<Presence[]>("GET", "/users/online"),
+  rooms: () => call<Room[]>("GET", "/rooms"),
+  listedRooms: (after: RoomId | undefined, size: number) =>
+    call<ListedRoom[]>("GET", `/rooms/directory${search({ after: after ?? "0", size })}`),
+  createRoom: (room: NewRoom) => call<Room>("POST", "/rooms", room),
+  privateRoom: (room: NewPrivateRoom) => call<Room>("POST", "/rooms/private", room),
+  /** The newest page, or with `before` (a date) the page that ends just before it. */
+  messages: (roomId: RoomId, query: { before?: number; size?: number }) =>
+    call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
+};
+
+function search(query: Query): string {
+  const given = Object.entries(query).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name, String(value)]],
+  );
+  return given.length === 0 ? "" : `?${new URLSearchParams(given).toString()}`;
+}
+
+async function call<T>(method: "GET" | "POST", path: string, body?: object): Promise<T> {
+  let response: Response;
+  let answer: unknown;
+  try {
+    response = await fetch(`/api${path}`, {
+      method,
+      credentials: "same-origin",
+      cache: "no-store",
+      signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+      headers: method === "POST" ? { "Content-Type": "application/json" } : {},
+      ...(method === "POST" && { body: JSON.stringify(body ?? {}) }),
+    });
+    const text = await response.text();
+    answer = text === "" ? null : JSON.parse(text);
+  } catch {
+    throw new ChatError("unreachable", "The server does not answer. Check your connection and try again.");
+  }
+  if (response.ok) return answer as T;
+  throw toChatError(answer);
+}
+
+/** What to tell a person of anything thrown. */
+export function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : "Something went wrong.";
+}
+
+/** A server's Failure as a throwable; anything else (a proxy's error page, say) counts as no answer. */
+export function toChatError(failure: unknown): ChatError {
+  const { code, message, retryAfterMs } = (failure ?? {}) as Partial<Failure>;
+  if (typeof code !== "string" || typeof message !== "string") {
+    return new ChatError("unreachable", "The server does not answer as it should. Try again in a moment.");
+  }
+  return new ChatError(code, message, retryAfterMs);
+}

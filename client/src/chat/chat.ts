@@ -1,0 +1,526 @@
+import { LIMITS, type Message, type Room, type RoomId, type UserId } from "@hubbub/server/protocol";
+import { api, ChatError } from "./api.ts";
+import { createOutbox, joinTabs, openOutboxStore, type Outbox } from "./outbox.ts";
+import { createSocket, type ChatSocket } from "./socket.ts";
+import {
+  apply,
+  headOf,
+  initialState,
+  needsSync,
+  unreadOf,
+  type ChatEvent,
+  type ChatState,
+  type RoomState,
+} from "./state.ts";
+
+/** Trouble shorter than this is not shown. */
+const TROUBLE_SHOWN_AFTER_MS = 2_000;
+const RETURN_SHOWN_FOR_MS = 5_000;
+/** Listeners hear of changes at most once in this time, and of the first one at once. */
+const FRAME_MS = 16;
+const READ_AFTER_MS = 300;
+const LEARN_AFTER_MS = 30;
+const SYNC_FIRST_MS = 50;
+const SYNC_SLOWEST_MS = 10_000;
+/** Missed by more than this, a room starts anew from its newest page instead of catching up. */
+const CATCH_UP_MOST = 1_000;
+const DIRECTORY_PAGE = 100;
+
+type SignedIn = {
+  userId: UserId;
+  outbox: Outbox;
+  socket: ChatSocket;
+  tabs: ReturnType<typeof joinTabs>;
+  otherTabs: BroadcastChannel;
+  reads: Map<RoomId, number>;
+};
+
+export type ChatClient = ReturnType<typeof createChatClient>;
+
+/**
+ * The whole chat as one object without a face: `snapshot` is its state, `subscribe` tells of changes, the rest
+ * are a person's intents. Intents that can be refused throw a ChatError. Nothing happens before `start`.
+ */
+export function createChatClient() {
+  let state: ChatState = initialState;
+  let signedIn: SignedIn | null = null;
+  const listeners = new Set<() => void>();
+
+  // --- State and its listeners ---
+
+  let lastTold = 0;
+  let telling: ReturnType<typeof setTimeout> | undefined;
+
+  function dispatch(event: ChatEvent) {
+    const before = state;
+    state = apply(state, event);
+    if (state === before || telling !== undefined) return;
+    const wait = lastTold + FRAME_MS - performance.now();
+    if (wait <= 0) tell();
+    else telling = setTimeout(tell, wait);
+  }
+
+  function tell() {
+    telling = undefined;
+    lastTold = performance.now();
+    for (const listener of listeners) listener();
+  }
+
+  // --- The session ---
+
+  async function start(): Promise<void> {
+    for (let attempts = 0; ; attempts++) {
+      try {
+        enter(await api.me());
+        return;
+      } catch (error) {
+        if (error instanceof ChatError && error.code === "unauthorized") {
+          dispatch({ type: "signed out", reason: null });
+          return;
+        }
+        dispatch({ type: "session unreachable" });
+        await new Promise((resolve) =>
+          setTimeout(resolve, 1_000 + Math.random() * Math.min(10_000, 1_000 * 2 ** attempts)),
+        );
+      }
+    }
+  }
+
+  function enter(user: { id: UserId; username: string }) {
+    leave();
+    dispatch({ type: "signed in", user, drafts: readDrafts(user.id) });
+    dispatch({ type: "users", users: [{ ...user, online: true }] });
+
+    const socket = createSocket(
+      {
+        connected: () => void onConnected(),
+        disconnected: onDisconnected,
+        unauthorized: () => signOut("Your session has ended. Please log in again."),
+        message: onMessage,
+        "user.connected": (users) => dispatch({ type: "presence diff", users }),
+        "user.disconnected": (users) => dispatch({ type: "presence diff", users }),
+        "show.room": (room) => showRoom(room),
+        "hide.room": ({ roomId }) => hideRoom(roomId),
+        "room.read": ({ roomId, read }) => dispatch({ type: "read", roomId, read }),
+        "room.stale": ({ roomId }) => {
+          dispatch({ type: "stale", roomId });
+          syncSoon(roomId);
+        },
+      },
+      async () => {
+        try {
+          return (await api.me()).id === user.id;
+        } catch (error) {
+          return !(error instanceof ChatError && error.code === "unauthorized");
+        }
+      },
+    );
+
+    const otherTabs = new BroadcastChannel(`hubbub outbox ${user.id}`);
+    const outbox = createOutbox({
+      store: openOutboxStore(user.id),
+      ready: () => socket.connected,
+      send: ({ roomId, message, nonce }) => socket.request("message", { roomId, message, nonce }),
+      sent: (message) => onMessage(message),
+      changed: (entries) => dispatch({ type: "outgoing", entries }),
+    });
+    otherTabs.addEventListener("message", () => void outbox.load());
+    const tabs = joinTabs(user.id, (leads) => outbox.lead(leads));
+    signedIn = { userId: user.id, outbox, socket, tabs, otherTabs, reads: new Map() };
+    void outbox.load();
+
+    troubleTimer = setTimeout(() => dispatch({ type: "offline" }), TROUBLE_SHOWN_AFTER_MS);
+    socket.open();
+    globalThis.addEventListener("online", hurry);
+    document.addEventListener("visibilitychange", hurry);
+  }
+
+  function leave() {
+    if (signedIn === null) return;
+    globalThis.removeEventListener("online", hurry);
+    document.removeEventListener("visibilitychange", hurry);
+    clearTimeout(troubleTimer);
+    signedIn.socket.close();
+    signedIn.outbox.close();
+    signedIn.tabs.leave();
+    signedIn.otherTabs.close();
+    signedIn = null;
+    syncs.clear();
+    asked.clear();
+    toLearn.clear();
+    peopleAfter = undefined;
+    unreadBefore = null;
+  }
+
+  function signOut(reason: string | null) {
+    leave();
+    dispatch({ type: "signed out", reason });
+  }
+
+  async function logOut(): Promise<void> {
+    const leaving = signedIn;
+    await api.logOut();
+    if (leaving !== null) {
+      await leaving.outbox.clear();
+      for (const roomId of state.drafts.keys()) localStorage.removeItem(draftKey(leaving.userId, roomId));
+    }
+    signOut(null);
+  }
+
+  // --- The connection ---
+
+  let troubleTimer: ReturnType<typeof setTimeout> | undefined;
+  let unreadBefore: number | null = null;
+  let changedRooms = 0;
+
+  function hurry() {
+    if (document.visibilityState !== "visible" || signedIn === null) return;
+    if (!signedIn.socket.connected) {
+      signedIn.socket.hurry();
+      return;
+    }
+    // A connection may have died while this machine slept; asking finds out, and fills what is missing.
+    const loaded = roomsWith((room) => room.log !== null);
+    if (loaded.length > 0) void syncRooms(loaded).catch(() => {});
+  }
+
+  function onDisconnected() {
+    if (state.connection === "online") unreadBefore = totalUnread();
+    dispatch({ type: "interrupted" });
+    clearTimeout(troubleTimer);
+    troubleTimer = setTimeout(() => dispatch({ type: "offline" }), TROUBLE_SHOWN_AFTER_MS);
+  }
+
+  /** After each connect: what is stored is asked for anew, while live events are heard already. */
+  async function onConnected(attempts = 0): Promise<void> {
+    const here = signedIn;
+    if (here === null) return;
+    dispatch({ type: "connected" });
+    const current = () => signedIn === here && here.socket.connected;
+    try {
+      const [rooms, online] = await Promise.all([listRooms(), api.online()]);
+      if (!current()) return;
+      dispatch({ type: "presence snapshot", online });
+      const wasShown = state.connection === "offline" && unreadBefore !== null;
+      dispatch({ type: "rooms", rooms });
+      learn(rooms.flatMap((room) => (room.last === null ? [] : [room.last.from])));
+      const missed = wasShown ? Math.max(0, totalUnread() - (unreadBefore ?? 0)) : null;
+      unreadBefore = null;
+      clearTimeout(troubleTimer);
+      dispatch({ type: "online", missed });
+      if (missed !== null) setTimeout(() => dispatch({ type: "return noted" }), RETURN_SHOWN_FOR_MS);
+      here.outbox.wake();
+      for (const [roomId, seq] of here.reads) void sendRead(roomId, seq);
+      await syncRooms(roomsWith((room) => room.log !== null));
+      const open = state.openRoom === null ? undefined : state.rooms?.get(state.openRoom);
+      if (open !== undefined && open.log === null) await loadNewest(open.id);
+      if (state.users.size < DIRECTORY_PAGE) await loadPeople();
+    } catch {
+      if (!current()) return;
+      // Up, but not able to answer yet. The connection stays, for what arrives is still good.
+      await new Promise((resolve) =>
+        setTimeout(resolve, 1_000 + Math.random() * 1_000 * 2 ** Math.min(attempts, 4)),
+      );
+      if (current()) await onConnected(attempts + 1);
+    }
+  }
+
+  /** The list of rooms, asked for again if one came or went while it was on its way. */
+  async function listRooms(): Promise<Room[]> {
+    for (;;) {
+      const before = changedRooms;
+      const rooms = await api.rooms();
+      if (before === changedRooms) return rooms;
+    }
+  }
+
+  function totalUnread(): number {
+    let total = 0;
+    for (const room of state.rooms?.values() ?? []) total += unreadOf(room);
+    return total;
+  }
+
+  // --- What is heard ---
+
+  function onMessage(message: Message) {
+    dispatch({ type: "message", message });
+    signedIn?.outbox.heard(message);
+    learn([message.from]);
+    const room = state.rooms?.get(message.roomId);
+    if (room !== undefined && needsSync(room)) syncSoon(room.id);
+  }
+
+  function showRoom(room: Room) {
+    changedRooms++;
+    dispatch({ type: "room", room });
+    if (room.last !== null) learn([room.last.from]);
+  }
+
+  function hideRoom(roomId: RoomId) {
+    changedRooms++;
+    dispatch({ type: "room gone", roomId });
+  }
+
+  const syncs = new Map<RoomId, number>();
+
+  /** Fills a room's gap after a moment; a room that stays incomplete is asked for ever more seldom. */
+  function syncSoon(roomId: RoomId) {
+    if (syncs.has(roomId)) return;
+    syncs.set(roomId, 0);
+    void (async () => {
+      for (let attempts = 0; syncs.has(roomId); attempts++) {
+        const slowest = Math.min(SYNC_SLOWEST_MS, SYNC_FIRST_MS * 2 ** attempts);
+        await new Promise((resolve) => setTimeout(resolve, slowest * (0.5 + Math.random() / 2)));
+        const room = state.rooms?.get(roomId);
+        if (room === undefined || !needsSync(room) || !signedIn?.socket.connected) break;
+        await syncRooms([room]).catch(() => {});
+      }
+      syncs.delete(roomId);
+    })();
+  }
+
+  function roomsWith(test: (room: RoomState) => boolean): RoomState[] {
+    return [...(state.rooms?.values() ?? [])].filter(test);
+  }
+
+  async function syncRooms(rooms: readonly RoomState[]): Promise<void> {
+    const here = signedIn;
+    if (here === null) return;
+    let left = rooms.filter((room) => room.log !== null);
+    const far = left.filter((room) => room.seq - (room.log?.head ?? 0) > CATCH_UP_MOST);
+    for (const room of far) {
+      const page = await api.messages(room.id, { size: LIMITS.pageDefault });
+      dispatch({ type: "synced", room: { ...page, roomId: room.id, reset: "trimmed" } });
+    }
+    left = left.filter((room) => !far.includes(room));
+    while (left.length > 0) {
+      const chunk = left.slice(0, LIMITS.syncRooms);
+      const answer = await here.socket.request("sync", { rooms: chunk.map(cursorOf) });
+      const unfinished: RoomState[] = [];
+      for (const synced of answer.rooms) {
+        dispatch({ type: "synced", room: synced });
+        for (const message of synced.messages) here.outbox.heard(message);
+        learn(synced.messages.map((message) => message.from));
+        if (synced.reset === "ahead" || synced.reset === "rewound")
+          here.outbox.reoffer(synced.roomId, synced.messages);
+        const room = state.rooms?.get(synced.roomId);
+        if (synced.more && synced.reset === undefined && room !== undefined) unfinished.push(room);
+      }
+      left = [...left.slice(LIMITS.syncRooms), ...unfinished];
+    }
+  }
+
+  // --- Messages ---
+
+  async function loadNewest(roomId: RoomId): Promise<void> {
+    dispatch({ type: "loading", roomId });
+    try {
+      const page = await api.messages(roomId, { size: LIMITS.pageDefault });
+      dispatch({ type: "newest page", roomId, page });
+      learn(page.messages.map((message) => message.from));
+      const room = state.rooms?.get(roomId);
+      if (room !== undefined && needsSync(room)) syncSoon(roomId);
+    } catch {
+      dispatch({ type: "load failed", roomId });
+    }
+  }
+
+  async function loadOlder(roomId: RoomId): Promise<void> {
+    const room = state.rooms?.get(roomId);
+    const first = room?.log?.messages.find((message) => message.seq !== undefined);
+    if (room === undefined || room.load === "loading" || first === undefined || !room.log?.older) return;
+    dispatch({ type: "loading", roomId });
+    try {
+      const page = await api.messages(roomId, { before: first.date, size: LIMITS.page });
+      dispatch({ type: "older page", roomId, page });
+      learn(page.messages.map((message) => message.from));
+    } catch {
+      dispatch({ type: "load failed", roomId });
+    }
+  }
+
+  const readTimers = new Map<RoomId, ReturnType<typeof setTimeout>>();
+
+  function markRead(roomId: RoomId) {
+    const room = state.rooms?.get(roomId);
+    if (room === undefined || signedIn === null || unreadOf(room) === 0) return;
+    dispatch({ type: "read", roomId, read: room.seq });
+    signedIn.reads.set(roomId, room.seq);
+    clearTimeout(readTimers.get(roomId));
+    readTimers.set(
+      roomId,
+      setTimeout(() => {
+        readTimers.delete(roomId);
+        const seq = signedIn?.reads.get(roomId);
+        if (seq !== undefined) void sendRead(roomId, seq);
+      }, READ_AFTER_MS),
+    );
+  }
+
+  async function sendRead(roomId: RoomId, seq: number): Promise<void> {
+    const here = signedIn;
+    if (!here?.socket.connected) return;
+    try {
+      await here.socket.request("room.read", { roomId, seq });
+    } catch (error) {
+      if (error instanceof ChatError && error.code === "unreachable") return;
+    }
+    if (here.reads.get(roomId) === seq) here.reads.delete(roomId);
+  }
+
+  // --- People ---
+
+  const asked = new Set<UserId>();
+  const toLearn = new Set<UserId>();
+
+  /** Finds out the names of people that are not known yet. */
+  function learn(ids: readonly UserId[]) {
+    const idle = toLearn.size === 0;
+    for (const id of ids) if (!state.users.has(id) && !asked.has(id)) toLearn.add(id);
+    if (!idle || toLearn.size === 0) return;
+    setTimeout(() => {
+      const ready = [...toLearn];
+      toLearn.clear();
+      for (let from = 0; from < ready.length; from += LIMITS.userIds) {
+        const chunk = ready.slice(from, from + LIMITS.userIds);
+        for (const id of chunk) asked.add(id);
+        api.users(chunk).then(
+          (users) => dispatch({ type: "users", users }),
+          () => {
+            for (const id of chunk) asked.delete(id);
+          },
+        );
+      }
+    }, LEARN_AFTER_MS);
+  }
+
+  let peopleAfter: UserId | undefined;
+
+  /** One more page of everybody. Answers whether there is another one. */
+  async function loadPeople(): Promise<boolean> {
+    const users = await api.directory(peopleAfter, DIRECTORY_PAGE);
+    peopleAfter = users.at(-1)?.id ?? peopleAfter;
+    dispatch({ type: "users", users });
+    return users.length === DIRECTORY_PAGE;
+  }
+
+  // --- Rooms ---
+
+  return {
+    snapshot: () => state,
+    subscribe: (listener: () => void): (() => void) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    start,
+    async signUp(username: string, password: string): Promise<void> {
+      enter(await api.signUp({ username, password }));
+    },
+    async logIn(username: string, password: string): Promise<void> {
+      enter(await api.logIn({ username, password }));
+    },
+    logOut,
+
+    /** Shows a room, which need not be one of this user's, or none. */
+    openRoom(roomId: RoomId | null): void {
+      dispatch({ type: "opened", roomId });
+      const room = roomId === null ? undefined : state.rooms?.get(roomId);
+      if (room !== undefined && room.log === null && room.load !== "loading") void loadNewest(room.id);
+    },
+    /** The room's newest page, after it could not be loaded. */
+    reload: loadNewest,
+    loadOlder,
+    markRead,
+
+    /** Puts a message on its way. Throws a ChatError if too many wait already. */
+    send(roomId: RoomId, text: string): void {
+      if (signedIn === null) return;
+      const { outbox, tabs } = signedIn;
+      void outbox.add(roomId, text).then(tellOtherTabs);
+      tabs.claim();
+      setDraft(roomId, "");
+    },
+    retry(nonce: string): void {
+      signedIn?.outbox.retry(nonce);
+      signedIn?.tabs.claim();
+    },
+    /** Takes back a message that has failed. */
+    discard(nonce: string): void {
+      signedIn?.outbox.remove(nonce);
+      tellOtherTabs();
+    },
+    setDraft,
+
+    async createRoom(name: string): Promise<RoomId> {
+      const room = await api.createRoom({ name });
+      showRoom(room);
+      return room.id;
+    },
+    async startPrivateRoom(userId: UserId): Promise<RoomId> {
+      const room = await api.privateRoom({ userId });
+      showRoom(room);
+      return room.id;
+    },
+    async joinRoom(roomId: RoomId): Promise<void> {
+      const { room, messages } = await request("room.join", { roomId });
+      showRoom(room);
+      learn(messages.map((message) => message.from));
+      dispatch({ type: "newest page", roomId, page: { messages, more: false } });
+    },
+    async leaveRoom(roomId: RoomId): Promise<void> {
+      await request("room.leave", { roomId });
+      hideRoom(roomId);
+    },
+    /** A page of the named rooms; `after` is the last id of the page before. */
+    listedRooms: (after?: RoomId) => api.listedRooms(after, LIMITS.page),
+    loadPeople,
+    demo: () => api.demo(),
+  };
+
+  function request<E extends "room.join" | "room.leave">(event: E, body: { roomId: RoomId }) {
+    if (signedIn === null) throw new ChatError("unauthorized", "You are not logged in.");
+    return signedIn.socket.request(event, body);
+  }
+
+  function tellOtherTabs() {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel has no origin to aim at
+    signedIn?.otherTabs.postMessage("changed");
+  }
+
+  function setDraft(roomId: RoomId, text: string) {
+    if (signedIn === null) return;
+    dispatch({ type: "draft", roomId, text });
+    const key = draftKey(signedIn.userId, roomId);
+    try {
+      if (text === "") localStorage.removeItem(key);
+      else localStorage.setItem(key, text);
+    } catch {
+      // No storage, or a full one: the draft lives as long as the page.
+    }
+  }
+}
+
+function cursorOf(room: RoomState) {
+  const head = headOf(room);
+  return {
+    roomId: room.id,
+    seq: head?.seq ?? 0,
+    date: head?.date ?? 0,
+    ...(head?.hash !== undefined && { hash: head.hash }),
+  };
+}
+
+const DRAFTS = "hubbub draft ";
+
+function draftKey(userId: UserId, roomId: RoomId): string {
+  return `${DRAFTS}${userId} ${roomId}`;
+}
+
+function readDrafts(userId: UserId): Map<RoomId, string> {
+  const drafts = new Map<RoomId, string>();
+  const prefix = draftKey(userId, "");
+  for (const key of Object.keys(localStorage)) {
+    if (key.startsWith(prefix)) drafts.set(key.slice(prefix.length), localStorage.getItem(key) ?? "");
+  }
+  return drafts;
+}

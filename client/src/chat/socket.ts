@@ -1,0 +1,136 @@
+import type { ClientEvents, Reply, ServerEvents } from "@hubbub/server/protocol";
+import { io, type Socket } from "socket.io-client";
+import { ChatError, toChatError } from "./api.ts";
+
+const ANSWER_WITHIN_MS = 5_000;
+const FIRST_RETRY_MS = 1_000;
+const SLOWEST_RETRY_MS = 20_000;
+/** So many requests in a row without an answer mean that the connection is dead and has not noticed. */
+const DEAD_AFTER = 2;
+
+type Body<E extends keyof ClientEvents> = Parameters<ClientEvents[E]>[0];
+type Value<E extends keyof ClientEvents> =
+  Parameters<Parameters<ClientEvents[E]>[1]>[0] extends Reply<infer T> ? T : never;
+
+type Listeners = ServerEvents & {
+  connected: () => void;
+  disconnected: () => void;
+  /** The server does not know this session (any more). No further attempt is made. */
+  unauthorized: () => void;
+};
+
+/**
+ * The connection. `open` keeps it up, trying again after a random wait that doubles from 1 to 20 s, until
+ * `close`. `request` resolves to the Reply's value or throws a ChatError; it emits only while connected, so
+ * that nothing is ever kept in Socket.IO's own buffer and sent behind the outbox's back.
+ *
+ * `checkSession` is asked after an unexplained refusal and answers false if the session is over.
+ */
+export function createSocket(listeners: Listeners, checkSession: () => Promise<boolean>) {
+  const socket: Socket<ServerEvents, ClientEvents> = io({
+    autoConnect: false,
+    reconnection: false,
+    transports: ["websocket"],
+    withCredentials: true,
+  });
+  let wanted = false;
+  let connecting = false;
+  let attempts = 0;
+  let unanswered = 0;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+
+  const { connected, disconnected, unauthorized, ...events } = listeners;
+  for (const [event, listener] of Object.entries(events)) socket.on(event as keyof ServerEvents, listener);
+
+  socket.on("connect", () => {
+    connecting = false;
+    attempts = 0;
+    unanswered = 0;
+    connected();
+  });
+  socket.on("disconnect", (reason) => {
+    connecting = false;
+    if (!wanted) return;
+    disconnected();
+    if (reason === "io server disconnect") void retryIfSession();
+    else retry();
+  });
+  socket.on("connect_error", (error: Error & { data?: unknown }) => {
+    connecting = false;
+    if (!wanted) return;
+    const failure = error.data === undefined ? null : toChatError(error.data);
+    if (failure?.code === "unauthorized") stop();
+    else if (failure === null && attempts > 0) void retryIfSession();
+    else retry(failure?.retryAfterMs);
+  });
+
+  async function retryIfSession() {
+    if (await checkSession()) retry();
+    else stop();
+  }
+
+  function stop() {
+    if (!wanted) return;
+    close();
+    unauthorized();
+  }
+
+  function retry(atLeastMs = 0) {
+    if (!wanted || socket.connected) return;
+    clearTimeout(timer);
+    const slowest = Math.min(SLOWEST_RETRY_MS, FIRST_RETRY_MS * 2 ** attempts);
+    attempts++;
+    timer = setTimeout(connect, atLeastMs + Math.random() * slowest);
+  }
+
+  function connect() {
+    if (!wanted || connecting || socket.connected) return;
+    clearTimeout(timer);
+    connecting = true;
+    socket.connect();
+  }
+
+  function close() {
+    wanted = false;
+    connecting = false;
+    clearTimeout(timer);
+    socket.disconnect();
+  }
+
+  return {
+    open() {
+      if (wanted) return;
+      wanted = true;
+      attempts = 0;
+      connect();
+    },
+    close,
+    /** Tries now instead of after the running wait. */
+    hurry: connect,
+    get connected() {
+      return socket.connected;
+    },
+    async request<E extends keyof ClientEvents>(event: E, body: Body<E>): Promise<Value<E>> {
+      if (!socket.connected) throw new ChatError("unreachable", "You are offline.");
+      let reply: Reply<Value<E>>;
+      try {
+        // The generic event defeats the library's own inference; the types above say the same.
+        const emitter = socket.timeout(ANSWER_WITHIN_MS) as unknown as {
+          emitWithAck(event: E, body: Body<E>): Promise<Reply<Value<E>>>;
+        };
+        reply = await emitter.emitWithAck(event, body);
+      } catch {
+        if (socket.connected && ++unanswered >= DEAD_AFTER) {
+          unanswered = 0;
+          socket.io.engine.close();
+        }
+        throw new ChatError("unreachable", "The server does not answer.");
+      }
+      unanswered = 0;
+      if (reply.ok) return reply.value;
+      throw toChatError(reply.error);
+    },
+  };
+}
+
+export type ChatSocket = ReturnType<typeof createSocket>;

@@ -1,0 +1,152 @@
+import { GENERAL, type RoomId } from "@hubbub/server/protocol";
+import { useEffect, useState } from "react";
+import { wordsOf } from "../chat/api.ts";
+import { unreadOf, type ChatState } from "../chat/state.ts";
+import { addressOf, goTo, redirectTo } from "./address.ts";
+import { BrowseRooms } from "./BrowseRooms.tsx";
+import { Conversation } from "./Conversation.tsx";
+import { Dialog } from "./Dialog.tsx";
+import { LogIn } from "./LogIn.tsx";
+import { NewRoom } from "./NewRoom.tsx";
+import { People } from "./People.tsx";
+import { QuickSwitcher } from "./QuickSwitcher.tsx";
+import { Rooms, type Overlay } from "./Rooms.tsx";
+import { orderRooms, titleOf } from "./rooms.ts";
+import { useChat, useClient, useMe } from "./useChat.ts";
+import { DESKTOP, PHONE, useMedia } from "./useMedia.ts";
+import { Wordmark } from "./Wordmark.tsx";
+
+export function App() {
+  const session = useChat((state) => state.session);
+  if (session.is === "signed in") return <Shell key={session.user.id} />;
+  if (session.is === "signed out") return <LogIn reason={session.reason} />;
+  return (
+    <main className="splash">
+      <Wordmark />
+      <p aria-live="polite">{session.trouble ? "The server does not answer. Trying again…" : ""}</p>
+    </main>
+  );
+}
+
+function Shell() {
+  const chat = useClient();
+  const me = useMe();
+  const openRoom = useChat((state) => state.openRoom);
+  const hasRooms = useChat((state) => state.rooms !== null);
+  const unread = useChat(countUnread);
+  const title = useChat((state) => openTitle(state, me.id));
+  const phone = useMedia(PHONE);
+  const desktop = useMedia(DESKTOP);
+  const [overlay, setOverlay] = useState<Overlay>(null);
+  const [besides, setBesides] = useState(true);
+  const [notice, setNotice] = useState<string | null>(null);
+
+  useEffect(() => {
+    document.title = `${unread > 0 ? `(${unread}) ` : ""}${title === null ? "" : `${title} - `}Hubbub`;
+  }, [unread, title]);
+
+  useEffect(() => {
+    if (!phone && hasRooms && openRoom === null) redirectTo(GENERAL);
+  }, [phone, hasRooms, openRoom]);
+
+  useEffect(() => {
+    if (notice === null) return undefined;
+    const timer = setTimeout(() => setNotice(null), 6_000);
+    return () => clearTimeout(timer);
+  }, [notice]);
+
+  useEffect(() => {
+    function onKeyDown(event: KeyboardEvent) {
+      if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "k") {
+        event.preventDefault();
+        setOverlay((now) => (now === "switch" ? null : "switch"));
+        return;
+      }
+      const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+      if (!event.altKey || event.ctrlKey || event.metaKey || step === 0) return;
+      event.preventDefault();
+      const state = chat.snapshot();
+      const ids = orderRooms(state.rooms).map((room) => room.id);
+      const at = ids.indexOf(state.openRoom ?? "");
+      const next = ids[(at + step + ids.length) % ids.length];
+      if (next !== undefined) goTo(next);
+    }
+    addEventListener("keydown", onKeyDown);
+    return () => removeEventListener("keydown", onKeyDown);
+  }, [chat]);
+
+  function closeOverlay() {
+    setOverlay(null);
+  }
+
+  function talkTo(userId: string) {
+    closeOverlay();
+    if (userId === me.id) return;
+    chat.startPrivateRoom(userId).then(goTo, (error: unknown) => setNotice(wordsOf(error)));
+  }
+
+  function enterRoom(roomId: RoomId) {
+    closeOverlay();
+    goTo(roomId);
+  }
+
+  const besideConversation = desktop && besides && openRoom !== null;
+  return (
+    <div
+      className={`shell ${openRoom === null ? "shell-list" : "shell-room"} ${besideConversation ? "shell-people" : ""}`}
+    >
+      {openRoom !== null && (
+        <a className="skip" href={addressOf(openRoom)} onClick={focusComposer}>
+          Skip to the conversation
+        </a>
+      )}
+      {(!phone || openRoom === null) && <Rooms onOverlay={setOverlay} onNotice={setNotice} />}
+      {openRoom !== null && (
+        <Conversation
+          key={openRoom}
+          roomId={openRoom}
+          peopleShown={besideConversation}
+          onPeople={() => (desktop ? setBesides((shown) => !shown) : setOverlay("people"))}
+          onBrowse={() => setOverlay("browse")}
+          onTalkTo={talkTo}
+          onNotice={setNotice}
+        />
+      )}
+      {openRoom === null && !phone && <main className="pane" aria-busy="true" />}
+      {besideConversation && (
+        <aside className="people" aria-label="People">
+          <People onTalkTo={talkTo} />
+        </aside>
+      )}
+      {overlay === "people" && (
+        <Dialog title="People" className="drawer" onClose={closeOverlay}>
+          <People onTalkTo={talkTo} />
+        </Dialog>
+      )}
+      {overlay === "new room" && <NewRoom onClose={closeOverlay} onCreated={enterRoom} />}
+      {overlay === "browse" && (
+        <BrowseRooms onClose={closeOverlay} onEnter={enterRoom} onNew={() => setOverlay("new room")} />
+      )}
+      {overlay === "switch" && <QuickSwitcher onClose={closeOverlay} onRoom={enterRoom} onPerson={talkTo} />}
+      <p className="notice" role="alert">
+        {notice}
+      </p>
+    </div>
+  );
+}
+
+function focusComposer(event: { preventDefault: () => void }) {
+  event.preventDefault();
+  document.querySelector<HTMLElement>(".composer textarea")?.focus();
+}
+
+function countUnread(state: ChatState): number {
+  let unread = 0;
+  for (const room of state.rooms?.values() ?? []) unread += unreadOf(room);
+  return unread;
+}
+
+function openTitle(state: ChatState, me: string): string | null {
+  const room = state.openRoom === null ? undefined : state.rooms?.get(state.openRoom);
+  return room === undefined ? null : titleOf(room, me);
+}

@@ -1,0 +1,196 @@
+import { GENERAL, type RoomId, type UserId } from "@hubbub/server/protocol";
+import { useRef, useState } from "react";
+import { wordsOf } from "../chat/api.ts";
+import { partnerOf, type Outgoing, type RoomState } from "../chat/state.ts";
+import { addressOf } from "./address.ts";
+import { Avatar } from "./Avatar.tsx";
+import { Composer, type ComposerFace } from "./Composer.tsx";
+import { ConnectionBar } from "./ConnectionBar.tsx";
+import { Dialog } from "./Dialog.tsx";
+import { Icon } from "./Icon.tsx";
+import { MessageLog, type MessageLogFace } from "./MessageLog.tsx";
+import { titleOf } from "./rooms.ts";
+import { useChat, useClient, useMe } from "./useChat.ts";
+
+type Props = {
+  roomId: RoomId;
+  peopleShown: boolean;
+  onPeople: () => void;
+  onBrowse: () => void;
+  onTalkTo: (userId: UserId) => void;
+  onNotice: (notice: string) => void;
+};
+
+/** The open room: who it is with, what was said, and where to say more. */
+export function Conversation(props: Props) {
+  const room = useChat((state) => state.rooms?.get(props.roomId));
+  const known = useChat((state) => state.rooms !== null);
+  if (room !== undefined) return <OpenRoom {...props} room={room} />;
+  if (known) return <NoRoom roomId={props.roomId} onBrowse={props.onBrowse} />;
+  return (
+    <main className="pane" aria-busy="true" aria-label="Conversation">
+      <header className="pane-head" />
+      <SkeletonLog />
+      <ConnectionBar />
+    </main>
+  );
+}
+
+function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & { room: RoomState }) {
+  const chat = useClient();
+  const me = useMe();
+  const title = titleOf(room, me.id);
+  const partnerId = partnerOf(room.id, me.id);
+  const online = useChat((state) => partnerId !== null && (state.users.get(partnerId)?.online ?? false));
+  const [leaving, setLeaving] = useState(false);
+  const log = useRef<MessageLogFace>(null);
+  const composer = useRef<ComposerFace>(null);
+
+  function leave() {
+    setLeaving(false);
+    chat.leaveRoom(room.id).then(
+      () => (location.hash = addressOf(GENERAL)),
+      (error: unknown) => onNotice(wordsOf(error)),
+    );
+  }
+
+  function edit(entry: Outgoing) {
+    chat.discard(entry.nonce);
+    composer.current?.write(entry.message);
+  }
+
+  return (
+    <main className="pane" aria-labelledby="room-title">
+      <header className="pane-head">
+        <a className="icon-button back" href="#/" aria-label="Back to the rooms">
+          <Icon name="back" />
+        </a>
+        {partnerId === null ? (
+          <span className={room.id === GENERAL ? "sign sign-general" : "sign"} aria-hidden="true">
+            <Icon name="hash" />
+          </span>
+        ) : (
+          <Avatar userId={partnerId} name={title} online={online} />
+        )}
+        <div className="pane-title">
+          <h2 id="room-title">{title}</h2>
+          <p>{describe(room, online)}</p>
+        </div>
+        {!room.private && room.id !== GENERAL && (
+          <button
+            type="button"
+            className="icon-button"
+            aria-label="Leave room"
+            title="Leave room"
+            onClick={() => setLeaving(true)}
+          >
+            <Icon name="exit" />
+          </button>
+        )}
+        <button
+          type="button"
+          className="icon-button"
+          aria-label="People"
+          title="People"
+          aria-pressed={peopleShown}
+          onClick={onPeople}
+        >
+          <Icon name="people" />
+        </button>
+      </header>
+      {room.log === null ? (
+        room.load === "failed" ? (
+          <div className="empty">
+            <p>These messages could not be loaded.</p>
+            <button type="button" className="button" onClick={() => void chat.reload(room.id)}>
+              Try again
+            </button>
+          </div>
+        ) : (
+          <SkeletonLog />
+        )
+      ) : (
+        <MessageLog face={log} room={room} log={room.log} title={title} onTalkTo={onTalkTo} onEdit={edit} />
+      )}
+      <ConnectionBar />
+      <Composer roomId={room.id} title={title} face={composer} onSent={() => log.current?.jump()} />
+      {leaving && (
+        <Dialog title={`Leave ${title}?`} onClose={() => setLeaving(false)}>
+          <p>You will not hear from the room any more. You can join it again whenever you like.</p>
+          <div className="dialog-actions">
+            <button type="button" className="button" onClick={() => setLeaving(false)}>
+              Stay
+            </button>
+            <button type="button" className="button button-danger" onClick={leave}>
+              Leave room
+            </button>
+          </div>
+        </Dialog>
+      )}
+    </main>
+  );
+}
+
+function describe(room: RoomState, online: boolean): string {
+  if (room.private) return `${online ? "Online" : "Offline"} · only the two of you`;
+  return room.id === GENERAL ? "Everybody on this server" : "A room anyone can join";
+}
+
+function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) {
+  const chat = useClient();
+  const [fault, setFault] = useState<string | null>(null);
+  const named = !roomId.includes(":");
+  return (
+    <main className="pane" aria-labelledby="room-title">
+      <header className="pane-head">
+        <a className="icon-button back" href="#/" aria-label="Back to the rooms">
+          <Icon name="back" />
+        </a>
+        <div className="pane-title">
+          <h2 id="room-title">Not one of your rooms</h2>
+        </div>
+      </header>
+      <div className="empty">
+        <span className="empty-sign" aria-hidden="true">
+          <Icon name="lock" />
+        </span>
+        <h3>You are not in this room</h3>
+        <p>
+          {fault ??
+            (named ? "If it is open to everyone, you can join it." : "Private rooms belong to two people.")}
+        </p>
+        <div className="empty-actions">
+          {named && (
+            <button
+              type="button"
+              className="button button-main"
+              onClick={() => void chat.joinRoom(roomId).catch((error: unknown) => setFault(wordsOf(error)))}
+            >
+              Join this room
+            </button>
+          )}
+          <button type="button" className="button" onClick={onBrowse}>
+            Browse rooms
+          </button>
+        </div>
+      </div>
+      <ConnectionBar />
+    </main>
+  );
+}
+
+function SkeletonLog() {
+  return (
+    <div className="skeleton-log" aria-hidden="true">
+      {[62, 38, 80, 45, 70, 30].map((width) => (
+        <div key={width} className="skeleton-message">
+          <span className="skeleton-avatar" />
+          <span className={`skeleton-lines skeleton-${width}`}>
+            <span />
+            <span />
+          </span>
+        </div>
+      ))}
+    </div>
+  );
+}

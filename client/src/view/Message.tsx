@@ -1,0 +1,143 @@
+import type { Message, UserId } from "@hubbub/server/protocol";
+import { memo, type ReactNode } from "react";
+import type { Outgoing } from "../chat/state.ts";
+import { Avatar } from "./Avatar.tsx";
+import { Icon } from "./Icon.tsx";
+import { Text } from "./Text.tsx";
+import { showClock, showFull } from "./time.ts";
+import { useClient } from "./useChat.ts";
+
+type StoredProps = {
+  message: Message;
+  name: string;
+  mine: boolean;
+  /** Begins a group: shows who speaks. */
+  first: boolean;
+  /** The newest of this user's own: tells that it has been sent. */
+  sent: boolean;
+  onTalkTo: (userId: UserId) => void;
+};
+
+export const StoredMessage = memo(function StoredMessage({
+  message,
+  name,
+  mine,
+  first,
+  sent,
+  onTalkTo,
+}: StoredProps) {
+  return (
+    <Row from={message.from} name={name} date={message.date} mine={mine} first={first} onTalkTo={onTalkTo}>
+      <Text text={message.message} />
+      {sent && (
+        <span className="mark" title="Sent">
+          <Icon name="check" />
+          <span className="hidden">Sent</span>
+        </span>
+      )}
+    </Row>
+  );
+});
+
+type OutgoingProps = {
+  entry: Outgoing;
+  me: UserId;
+  name: string;
+  first: boolean;
+  online: boolean;
+  onEdit: (entry: Outgoing) => void;
+};
+
+export const OutgoingMessage = memo(function OutgoingMessage({
+  entry,
+  me,
+  name,
+  first,
+  online,
+  onEdit,
+}: OutgoingProps) {
+  const chat = useClient();
+  return (
+    <Row from={me} name={name} date={entry.created} mine first={first} outgoing={entry.state}>
+      <Text text={entry.message} />
+      {entry.state === "failed" ? (
+        <span className="failed">
+          <span className="failed-why">
+            <Icon name="warning" /> Not sent. {entry.failure.message}
+          </span>
+          <button type="button" className="link" onClick={() => chat.retry(entry.nonce)}>
+            <Icon name="retry" /> Retry
+          </button>
+          <button type="button" className="link" onClick={() => onEdit(entry)}>
+            <Icon name="edit" /> Edit
+          </button>
+          <button type="button" className="link" onClick={() => chat.discard(entry.nonce)}>
+            <Icon name="bin" /> Delete
+          </button>
+        </span>
+      ) : (
+        <span className="mark mark-waiting" title={progressOf(entry.state, online)}>
+          <Icon name="clock" />
+          <span className={entry.state === "unconfirmed" || !online ? "mark-words" : "hidden"}>
+            {progressOf(entry.state, online)}
+          </span>
+        </span>
+      )}
+    </Row>
+  );
+});
+
+function progressOf(state: "waiting" | "sending" | "unconfirmed", online: boolean): string {
+  if (state === "unconfirmed") return "Not confirmed yet, trying again";
+  return online ? "Sending" : "Waits for the connection";
+}
+
+type RowProps = {
+  from: UserId;
+  name: string;
+  date: number;
+  mine: boolean;
+  first: boolean;
+  outgoing?: Outgoing["state"];
+  onTalkTo?: (userId: UserId) => void;
+  children: ReactNode;
+};
+
+function Row({ from, name, date, mine, first, outgoing, onTalkTo, children }: RowProps) {
+  const time = (
+    <time className="message-time" dateTime={new Date(date).toISOString()} title={showFull(date)}>
+      {showClock(date)}
+    </time>
+  );
+  return (
+    <div
+      className={`message ${first ? "message-first" : ""} ${mine ? "message-mine" : ""}`}
+      data-from={name}
+      data-state={outgoing ?? "sent"}
+    >
+      <span className="message-gutter">{first ? <Avatar userId={from} name={name} /> : time}</span>
+      <div className="message-body">
+        {first ? (
+          <div className="message-head">
+            {mine || onTalkTo === undefined ? (
+              <span className="message-name">{name}</span>
+            ) : (
+              <button
+                type="button"
+                className="message-name"
+                title={`Talk to ${name} in private`}
+                onClick={() => onTalkTo(from)}
+              >
+                {name}
+              </button>
+            )}
+            {time}
+          </div>
+        ) : (
+          <span className="hidden">{name}: </span>
+        )}
+        <div className="message-text">{children}</div>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,371 @@
+import { GENERAL, type Message, type UserId } from "@hubbub/server/protocol";
+import {
+  Fragment,
+  useCallback,
+  useEffect,
+  useImperativeHandle,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+  type Ref,
+} from "react";
+import {
+  compareMessages,
+  partnerOf,
+  unreadOf,
+  type Log,
+  type Outgoing,
+  type RoomState,
+} from "../chat/state.ts";
+import { Avatar } from "./Avatar.tsx";
+import { Icon } from "./Icon.tsx";
+import { OutgoingMessage, StoredMessage } from "./Message.tsx";
+import { dayOf, showDay } from "./time.ts";
+import { useChat, useClient, useMe } from "./useChat.ts";
+import { useAttention } from "./useMedia.ts";
+
+const GROUP_MS = 5 * 60 * 1000;
+/** Rows of the log's end that are shown at first; by how many the shown part grows; how many it may have. */
+const ROWS_FIRST = 120;
+const ROWS_STEP = 80;
+const ROWS_MOST = 360;
+/** Pixels from an end of what is shown at which more of it is shown. */
+const NEAR_END = 900;
+/** Pixels from the bottom that still count as being there. */
+const AT_BOTTOM = 48;
+/** What is older was said while nobody could hear it, and is not read out. */
+const RECENT_MS = 60_000;
+
+export type MessageLogFace = { jump: () => void };
+
+type Props = {
+  face: Ref<MessageLogFace>;
+  room: RoomState;
+  log: Log;
+  title: string;
+  onTalkTo: (userId: UserId) => void;
+  onEdit: (entry: Outgoing) => void;
+};
+
+/**
+ * The part of the log that is shown, by its first and last message. `bottom` null follows the newest message;
+ * `top` null takes as many as are shown at first.
+ */
+type Shown = { top: Message | null; bottom: Message | null };
+
+/**
+ * A room's messages. Only a bounded part of them is in the page at a time: it grows at the end that somebody
+ * scrolls towards and shrinks at the other one. Whatever is added or taken away, the first message in sight
+ * stays where it is; at the bottom, the bottom does.
+ */
+export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) {
+  const chat = useClient();
+  const me = useMe();
+  const users = useChat((state) => state.users);
+  const outgoing = useChat((state) => state.outgoing);
+  const online = useChat((state) => state.connection === "online");
+  const attention = useAttention();
+  const [shown, setShown] = useState<Shown>({ top: null, bottom: null });
+  const [atBottom, setAtBottom] = useState(true);
+  const scroller = useRef<HTMLDivElement>(null);
+  const anchor = useRef<{ key: string; offset: number } | null>(null);
+  const stuck = useRef(true);
+
+  const { messages } = log;
+  const to = shown.bottom === null ? messages.length : placeOf(messages, shown.bottom) + 1;
+  const from = shown.top === null ? Math.max(0, to - ROWS_FIRST) : placeOf(messages, shown.top);
+  const waiting = useMemo(() => outgoing.filter((entry) => entry.roomId === room.id), [outgoing, room.id]);
+  const unread = unreadOf(room);
+  const following = atBottom && shown.bottom === null;
+  const divider = useDivider(room, following && attention);
+
+  /** Notes the first message in sight, to keep it there, and shows more of the log near its ends. */
+  const look = useCallback(() => {
+    const element = scroller.current;
+    if (element === null) return;
+    const below = element.scrollHeight - element.scrollTop - element.clientHeight;
+    const last = shown.bottom === null;
+    stuck.current = last && below <= AT_BOTTOM;
+    setAtBottom(stuck.current);
+    anchor.current = firstInSight(element);
+    if (element.scrollTop < NEAR_END && from > 0) {
+      const start = Math.max(0, from - ROWS_STEP);
+      const end = Math.min(to, start + ROWS_MOST);
+      setShown({
+        top: messages[start] ?? null,
+        bottom: end === messages.length ? null : (messages[end - 1] ?? null),
+      });
+    } else if (element.scrollTop < NEAR_END && log.older && room.load === "idle") {
+      void chat.loadOlder(room.id);
+    } else if (below < NEAR_END && !last) {
+      const end = Math.min(messages.length, to + ROWS_STEP);
+      const start = Math.max(from, end - ROWS_MOST);
+      setShown({
+        top: messages[start] ?? null,
+        bottom: end === messages.length ? null : (messages[end - 1] ?? null),
+      });
+    } else if (stuck.current && shown.top !== null && to - from > ROWS_FIRST + ROWS_STEP) {
+      setShown({ top: null, bottom: null });
+    } else if (!stuck.current && shown.top === null && messages[from] !== undefined) {
+      // Away from the bottom, what is above must not slide out while new messages come in.
+      setShown({ top: messages[from], bottom: to - from >= ROWS_MOST ? (messages[to - 1] ?? null) : null });
+    }
+  }, [chat, room.id, room.load, log.older, messages, from, to, shown]);
+
+  const settle = useCallback(() => {
+    const element = scroller.current;
+    if (element === null) return;
+    if (stuck.current) {
+      element.scrollTop = element.scrollHeight;
+      return;
+    }
+    const kept = anchor.current;
+    const row =
+      kept === null ? null : element.querySelector<HTMLElement>(`[data-key="${CSS.escape(kept.key)}"]`);
+    if (kept !== null && row !== null) element.scrollTop = row.offsetTop - kept.offset;
+  }, []);
+
+  useLayoutEffect(settle);
+
+  useEffect(() => {
+    const element = scroller.current;
+    if (element === null) return undefined;
+    const observer = new ResizeObserver(settle);
+    observer.observe(element);
+    if (element.firstElementChild) observer.observe(element.firstElementChild);
+    return () => observer.disconnect();
+  }, [settle]);
+
+  // A page that has come in may not fill the view, and then nobody can scroll to ask for the next.
+  useEffect(look, [look]);
+
+  useEffect(() => {
+    if (following && attention && unread > 0) chat.markRead(room.id);
+  }, [chat, room.id, following, attention, unread]);
+
+  const jump = useCallback(() => {
+    stuck.current = true;
+    setShown({ top: null, bottom: null });
+    setAtBottom(true);
+    const element = scroller.current;
+    if (element) element.scrollTop = element.scrollHeight;
+  }, []);
+  useImperativeHandle(face, () => ({ jump }));
+
+  const nameOf = (id: UserId) => users.get(id)?.username ?? `user ${id}`;
+  const lastMine = waiting.length > 0 ? undefined : messages.findLast((message) => message.from === me.id);
+  const begins = from === 0 && !log.older;
+  const rows = arrange(messages, from, to, divider).map(({ message, day, isNew, first }) => {
+    const mine = message.from === me.id;
+    const key = keyOf(message, mine);
+    return (
+      <Fragment key={key}>
+        {day && <DayLine date={message.date} />}
+        {isNew && (
+          <li className="line line-new" aria-label="New messages">
+            <span>New</span>
+          </li>
+        )}
+        <li data-key={key}>
+          <StoredMessage
+            message={message}
+            name={nameOf(message.from)}
+            mine={mine}
+            first={first}
+            sent={message === lastMine && message === messages.at(-1)}
+            onTalkTo={onTalkTo}
+          />
+        </li>
+      </Fragment>
+    );
+  });
+
+  return (
+    <div className="log-frame">
+      {/* oxlint-disable jsx-a11y/no-noninteractive-tabindex -- what scrolls must be scrollable with the keys */}
+      <div
+        ref={scroller}
+        className="log"
+        role="log"
+        aria-live="off"
+        aria-label={`Messages in ${title}`}
+        tabIndex={0}
+        onScroll={look}
+      >
+        {/* oxlint-enable jsx-a11y/no-noninteractive-tabindex */}
+        <div className="log-inside">
+          {begins ? (
+            <Beginning room={room} title={title} empty={messages.length + waiting.length === 0} />
+          ) : (
+            <div className="log-older">
+              {room.load === "failed" ? (
+                <button type="button" className="button" onClick={() => void chat.loadOlder(room.id)}>
+                  Older messages could not be loaded. Try again
+                </button>
+              ) : (
+                <span className="spinner" aria-label="Loading older messages" />
+              )}
+            </div>
+          )}
+          <ol>
+            {rows}
+            {shown.bottom === null &&
+              waiting.map((entry, index) => {
+                const before =
+                  waiting[index - 1]?.created ??
+                  (messages.at(-1)?.from === me.id ? messages.at(-1)?.date : undefined);
+                return (
+                  <li key={entry.nonce} data-key={entry.nonce}>
+                    <OutgoingMessage
+                      entry={entry}
+                      me={me.id}
+                      name={me.username}
+                      first={before === undefined || Math.abs(entry.created - before) > GROUP_MS}
+                      online={online}
+                      onEdit={onEdit}
+                    />
+                  </li>
+                );
+              })}
+          </ol>
+        </div>
+      </div>
+      {!following && (
+        <button type="button" className="jump-down" onClick={jump}>
+          <Icon name="down" />
+          {unread > 0 ? `Jump to latest (${unread > 99 ? "99+" : unread})` : "Jump to latest"}
+        </button>
+      )}
+      <Announcements room={room} me={me.id} nameOf={nameOf} />
+    </div>
+  );
+}
+
+type Row = { message: Message; day: boolean; isNew: boolean; first: boolean };
+
+/** The shown messages, each with what goes before it: a new day, the line that says "New", a new speaker. */
+function arrange(messages: readonly Message[], from: number, to: number, divider: number | null): Row[] {
+  const rows: Row[] = [];
+  for (let at = from; at < to; at++) {
+    const message = messages[at] as Message;
+    const previous = messages[at - 1];
+    const day = previous === undefined || dayOf(previous.date) !== dayOf(message.date);
+    const isNew = divider !== null && (message.seq ?? 0) > divider && (previous?.seq ?? 0) <= divider;
+    const pause = message.date - (previous?.date ?? 0) > GROUP_MS;
+    rows.push({ message, day, isNew, first: day || isNew || pause || previous?.from !== message.from });
+  }
+  return rows;
+}
+
+/** The same for a message on its way and once it is stored, so that it stays the same row. */
+function keyOf(message: Message, mine: boolean): string {
+  if (mine && message.nonce !== undefined) return message.nonce;
+  return message.seq === undefined
+    ? `${message.date} ${message.from} ${message.message}`
+    : String(message.seq);
+}
+
+/** Where a message stands, or would stand. */
+function placeOf(messages: readonly Message[], message: Message): number {
+  let low = 0;
+  let high = messages.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (compareMessages(messages[middle] as Message, message) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function firstInSight(scroller: HTMLElement): { key: string; offset: number } | null {
+  const rows = scroller.querySelectorAll<HTMLElement>("[data-key]");
+  let low = 0;
+  let high = rows.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const row = rows[middle] as HTMLElement;
+    if (row.offsetTop + row.offsetHeight <= scroller.scrollTop) low = middle + 1;
+    else high = middle;
+  }
+  const row = rows[low];
+  return row === undefined
+    ? null
+    : { key: row.dataset["key"] ?? "", offset: row.offsetTop - scroller.scrollTop };
+}
+
+/**
+ * seq of the last message above the line that says "New", or null for none: it is drawn once something is
+ * unread that nobody was looking at, and stays until the room is left, or until it is drawn anew.
+ */
+function useDivider(room: RoomState, watched: boolean): number | null {
+  const [divider, setDivider] = useState(() => (unreadOf(room) > 0 ? room.read : null));
+  const [heard, setHeard] = useState(room.seq);
+  if (room.seq !== heard) {
+    setHeard(room.seq);
+    if (!watched && room.seq > heard && (divider === null || room.read >= heard)) setDivider(room.read);
+  }
+  return divider;
+}
+
+function DayLine({ date }: { date: number }) {
+  return (
+    <li className="line">
+      <span>{showDay(date)}</span>
+    </li>
+  );
+}
+
+/** Reads new messages out to those who cannot see them: only what others say now, never what is loaded. */
+function Announcements({
+  room,
+  me,
+  nameOf,
+}: {
+  room: RoomState;
+  me: UserId;
+  nameOf: (id: UserId) => string;
+}) {
+  const head = room.log?.messages.at(-1);
+  const before = useRef(head);
+  const [words, setWords] = useState("");
+  useEffect(() => {
+    const isNew = head !== undefined && before.current !== undefined && head.date > before.current.date;
+    before.current = head;
+    if (isNew && head.from !== me && Date.now() - head.date < RECENT_MS) {
+      setWords(`${nameOf(head.from)}: ${head.message.slice(0, 200)}`);
+    }
+  }, [head, me, nameOf]);
+  return (
+    <p className="hidden" aria-live="polite">
+      {words}
+    </p>
+  );
+}
+
+function Beginning({ room, title, empty }: { room: RoomState; title: string; empty: boolean }) {
+  const me = useMe();
+  const partnerId = partnerOf(room.id, me.id);
+  return (
+    <div className={empty ? "beginning beginning-empty" : "beginning"}>
+      {partnerId === null ? (
+        <span
+          className={room.id === GENERAL ? "sign sign-large sign-general" : "sign sign-large"}
+          aria-hidden="true"
+        >
+          <Icon name="hash" />
+        </span>
+      ) : (
+        <Avatar userId={partnerId} name={title} large />
+      )}
+      <h3>{partnerId === null ? `Welcome to ${title}` : title}</h3>
+      <p>
+        {partnerId !== null
+          ? `This is where your conversation with ${title} begins. Nobody else can read it.`
+          : room.id === GENERAL
+            ? "Everybody on this server is here. Say hello."
+            : "This is the very beginning of the room. Say what it is for."}
+      </p>
+    </div>
+  );
+}

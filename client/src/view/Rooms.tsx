@@ -1,0 +1,251 @@
+import { GENERAL, type RoomId } from "@hubbub/server/protocol";
+import { memo, useMemo, useState, type ReactNode } from "react";
+import { wordsOf } from "../chat/api.ts";
+import { partnerOf, unreadOf, type RoomState } from "../chat/state.ts";
+import { addressOf } from "./address.ts";
+import { Avatar } from "./Avatar.tsx";
+import { Dialog } from "./Dialog.tsx";
+import { Icon } from "./Icon.tsx";
+import { orderRooms, titleOf } from "./rooms.ts";
+import { chosenTheme, showTheme, THEMES, type Theme } from "./theme.ts";
+import { showWhen } from "./time.ts";
+import { useChat, useClient, useMe } from "./useChat.ts";
+import { Wordmark } from "./Wordmark.tsx";
+
+const isMac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
+
+/** What may lie over the rooms and the conversation. */
+export type Overlay = "new room" | "browse" | "switch" | "people" | null;
+
+type Props = { onOverlay: (overlay: Overlay) => void; onNotice: (notice: string) => void };
+
+export function Rooms({ onOverlay, onNotice }: Props) {
+  const rooms = useChat((state) => state.rooms);
+  const ordered = useMemo(() => orderRooms(rooms), [rooms]);
+  return (
+    <nav className="rooms" aria-label="Rooms">
+      <header className="rooms-head">
+        <h1>
+          <Wordmark />
+        </h1>
+      </header>
+      <button type="button" className="jump" onClick={() => onOverlay("switch")}>
+        <Icon name="search" />
+        <span>Jump to…</span>
+        <kbd>{isMac ? "⌘K" : "Ctrl K"}</kbd>
+      </button>
+      <div className="rooms-list">
+        <Section
+          title="Rooms"
+          rooms={rooms === null ? null : ordered.filter((room) => !room.private)}
+          actions={
+            <>
+              <button
+                type="button"
+                className="icon-button"
+                aria-label="Browse rooms"
+                title="Browse rooms"
+                onClick={() => onOverlay("browse")}
+              >
+                <Icon name="compass" />
+              </button>
+              <button
+                type="button"
+                className="icon-button"
+                aria-label="New room"
+                title="New room"
+                onClick={() => onOverlay("new room")}
+              >
+                <Icon name="plus" />
+              </button>
+            </>
+          }
+        />
+        <Section
+          title="Direct messages"
+          rooms={rooms === null ? null : ordered.filter((room) => room.private)}
+          empty="Pick somebody from People to talk in private."
+          actions={
+            <button
+              type="button"
+              className="icon-button"
+              aria-label="New direct message"
+              title="New direct message"
+              onClick={() => onOverlay("people")}
+            >
+              <Icon name="plus" />
+            </button>
+          }
+        />
+      </div>
+      <Profile onNotice={onNotice} />
+    </nav>
+  );
+}
+
+type SectionProps = { title: string; rooms: RoomState[] | null; empty?: string; actions: ReactNode };
+
+function Section({ title, rooms, empty, actions }: SectionProps) {
+  return (
+    <section className="rooms-section">
+      <header>
+        <h2>{title}</h2>
+        {actions}
+      </header>
+      {rooms === null ? (
+        <div className="skeleton-rooms" aria-hidden="true">
+          <span />
+          <span />
+          <span />
+        </div>
+      ) : (
+        <ul>
+          {rooms.map((room) => (
+            <RoomRow key={room.id} room={room} />
+          ))}
+        </ul>
+      )}
+      {rooms?.length === 0 && empty !== undefined && <p className="rooms-empty">{empty}</p>}
+    </section>
+  );
+}
+
+const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
+  const me = useMe();
+  const isOpen = useChat((state) => state.openRoom === room.id);
+  const draft = useChat((state) => !isOpen && state.drafts.has(room.id));
+  const partnerId = partnerOf(room.id, me.id);
+  const online = useChat((state) => partnerId !== null && (state.users.get(partnerId)?.online ?? false));
+  const unread = unreadOf(room);
+  const title = titleOf(room, me.id);
+  return (
+    <li>
+      <a
+        className={`room ${unread > 0 ? "room-unread" : ""}`}
+        href={addressOf(room.id)}
+        aria-current={isOpen ? "page" : undefined}
+        data-room={room.id}
+      >
+        <RoomSign roomId={room.id} partnerId={partnerId} title={title} online={online} />
+        <span className="room-what">
+          <span className="room-name">{title}</span>
+          <span className="room-last">
+            {draft ? (
+              <>
+                <Icon name="edit" /> Draft
+              </>
+            ) : (
+              <Preview room={room} />
+            )}
+          </span>
+        </span>
+        <span className="room-side">
+          {room.last !== null && (
+            <time dateTime={new Date(room.last.date).toISOString()}>{showWhen(room.last.date)}</time>
+          )}
+          {unread > 0 && (
+            <span className="badge">
+              {unread > 99 ? "99+" : unread}
+              <span className="hidden"> unread</span>
+            </span>
+          )}
+        </span>
+        {partnerId !== null && <span className="hidden">{online ? ", online" : ", offline"}</span>}
+      </a>
+    </li>
+  );
+});
+
+type SignProps = { roomId: RoomId; partnerId: string | null; title: string; online: boolean };
+
+function RoomSign({ roomId, partnerId, title, online }: SignProps) {
+  if (partnerId !== null) return <Avatar userId={partnerId} name={title} online={online} />;
+  return (
+    <span className={roomId === GENERAL ? "sign sign-general" : "sign"} aria-hidden="true">
+      <Icon name="hash" />
+    </span>
+  );
+}
+
+function Preview({ room }: { room: RoomState }) {
+  const me = useMe();
+  const from = useChat((state) =>
+    room.last === null ? "" : (state.users.get(room.last.from)?.username ?? ""),
+  );
+  if (room.last === null) return room.private ? "No messages yet" : "Nobody has said anything yet";
+  // One line is shown: no need to lay out the other 3,900 characters.
+  const text = room.last.message.slice(0, 120);
+  if (room.last.from === me.id) return `You: ${text}`;
+  return room.private || from === "" ? text : `${from}: ${text}`;
+}
+
+const THEME_WORDS: Record<Theme, string> = {
+  system: "Theme: as the system",
+  light: "Theme: light",
+  dark: "Theme: dark",
+};
+const THEME_ICONS = { system: "system", light: "sun", dark: "moon" } as const;
+
+function Profile({ onNotice }: { onNotice: (notice: string) => void }) {
+  const chat = useClient();
+  const me = useMe();
+  const online = useChat((state) => state.connection === "online" || state.connection === "interrupted");
+  const waiting = useChat((state) => state.outgoing.length);
+  const [theme, setTheme] = useState(chosenTheme);
+  const [asking, setAsking] = useState(false);
+
+  function nextTheme() {
+    const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "system";
+    setTheme(next);
+    showTheme(next);
+  }
+
+  function logOut() {
+    setAsking(false);
+    chat.logOut().catch((error: unknown) => onNotice(wordsOf(error)));
+  }
+
+  return (
+    <footer className="profile">
+      <Avatar userId={me.id} name={me.username} online={online} />
+      <span className="profile-who">
+        <span className="profile-name">{me.username}</span>
+        <span className="profile-state">{online ? "Online" : "Offline"}</span>
+      </span>
+      <button
+        type="button"
+        className="icon-button"
+        aria-label={THEME_WORDS[theme]}
+        title={THEME_WORDS[theme]}
+        onClick={nextTheme}
+      >
+        <Icon name={THEME_ICONS[theme]} />
+      </button>
+      <button
+        type="button"
+        className="icon-button"
+        aria-label="Log out"
+        title="Log out"
+        onClick={() => (waiting > 0 ? setAsking(true) : logOut())}
+      >
+        <Icon name="exit" />
+      </button>
+      {asking && (
+        <Dialog title="Log out now?" onClose={() => setAsking(false)}>
+          <p>
+            {waiting === 1 ? "One message has" : `${waiting} messages have`} not been sent. Logging out throws{" "}
+            {waiting === 1 ? "it" : "them"} away.
+          </p>
+          <div className="dialog-actions">
+            <button type="button" className="button" onClick={() => setAsking(false)}>
+              Stay
+            </button>
+            <button type="button" className="button button-danger" onClick={logOut}>
+              Log out
+            </button>
+          </div>
+        </Dialog>
+      )}
+    </footer>
+  );
+}

@@ -1,0 +1,23 @@
+import { createContext, useContext, useSyncExternalStore } from "react";
+import type { ChatClient } from "../chat/chat.ts";
+import type { ChatState } from "../chat/state.ts";
+
+export const ChatContext = createContext<ChatClient | null>(null);
+
+export function useClient(): ChatClient {
+  const chat = useContext(ChatContext);
+  if (chat === null) throw new Error("There is no ChatContext above this component");
+  return chat;
+}
+
+/** A part of the state. `select` must give the same value for the same state: no new arrays or objects. */
+export function useChat<T>(select: (state: ChatState) => T): T {
+  const chat = useClient();
+  return useSyncExternalStore(chat.subscribe, () => select(chat.snapshot()));
+}
+
+export function useMe() {
+  const me = useChat((state) => (state.session.is === "signed in" ? state.session.user : null));
+  if (me === null) throw new Error("Nobody is signed in");
+  return me;
+}

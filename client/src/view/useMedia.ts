@@ -1,0 +1,36 @@
+import { useCallback, useSyncExternalStore } from "react";
+
+export const PHONE = "(max-width: 719px)";
+export const DESKTOP = "(min-width: 1120px)";
+
+/** Whether a media query holds. */
+export function useMedia(query: string): boolean {
+  const subscribe = useCallback(
+    (changed: () => void) => {
+      const media = matchMedia(query);
+      media.addEventListener("change", changed);
+      return () => media.removeEventListener("change", changed);
+    },
+    [query],
+  );
+  return useSyncExternalStore(subscribe, () => matchMedia(query).matches);
+}
+
+function subscribeAttention(changed: () => void): () => void {
+  addEventListener("focus", changed);
+  addEventListener("blur", changed);
+  document.addEventListener("visibilitychange", changed);
+  return () => {
+    removeEventListener("focus", changed);
+    removeEventListener("blur", changed);
+    document.removeEventListener("visibilitychange", changed);
+  };
+}
+
+/** Whether somebody can be taken to look at the page. */
+export function useAttention(): boolean {
+  return useSyncExternalStore(
+    subscribeAttention,
+    () => document.visibilityState === "visible" && document.hasFocus(),
+  );
+}

@@ -94,8 +94,9 @@ export function keep(
     let pauseMs = 500;
     for (let code = await current.ended, began = Date.now(); !stopping.aborted; code = await current.ended) {
       if (Date.now() - began > 30_000) pauseMs = 500;
-      const how = code === null ? "was killed" : `ended with exit code ${code}`;
-      say(`${name} ${how}: ${current.lastLines.at(-1) ?? "it said nothing"}. It is started again.`);
+      const how =
+        code === null ? "was killed" : `ended with exit code ${code}: ${current.lastLines.at(-1) ?? ""}`;
+      say(`${name} ${how}. It is started again.`);
       began = Date.now();
       for (let up = false; !up; pauseMs = Math.min(2 * pauseMs, 10_000)) {
         await sleep(pauseMs, undefined, { signal: stopping }).catch(() => {});

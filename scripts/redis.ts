@@ -193,11 +193,7 @@ async function untilReady(
     throw stop("Stopped while Redis was starting.", 130);
   }
   const code = await child.ended;
-  if (code === 75)
-    throw stop(
-      `Hubbub already runs on this data folder (${dir}). Stop it, or choose another with DATA_DIR.`,
-      75,
-    );
+  if (code === 75) throw stop(`A Redis already keeps its data in ${dir}.`, 75);
   throw stop(`Redis ended at once: ${child.lastLines.slice(-2).join(" / ") || `exit code ${code}`}`, 69);
 }
 

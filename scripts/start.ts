@@ -39,9 +39,6 @@ export async function main(args: string[]): Promise<number> {
     return 0;
   }
   const config = readEnvironment();
-  if (Number(process.versions.node.split(".")[0]) < 22) {
-    console.log(`Node ${process.versions.node} is no longer supported by its makers; Node 24 is.`);
-  }
   // Whoever reads us through a pipe may leave; we go on.
   process.stdout.on("error", () => {});
 
@@ -78,8 +75,14 @@ export async function main(args: string[]): Promise<number> {
 /** Whatever has been started when this throws is in `running`. */
 async function bringUp(config: Config, count: number, running: Running, signal: AbortSignal): Promise<void> {
   const dataDir = resolve(root, process.env["DATA_DIR"] || "data");
+  // Of the two things that a second `npm start` runs into, the data folder says more than the port.
+  const claimed = await claimPort(config).catch((error: unknown) => ({ error }));
   const given = process.env["REDIS_URL"];
-  const redisUrl = given || (await startPrivateRedis(join(dataDir, "redis"), running, signal));
+  const started = given ? undefined : await startPrivateRedis(dataDir, running, signal);
+  if (typeof claimed === "object") throw claimed.error;
+  const port = claimed;
+  if (started) console.log(started.line);
+  const redisUrl = given || (started?.url ?? "");
   const redis = await openRedis(
     redisUrl,
     config.production,
@@ -87,7 +90,6 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
   );
   try {
     const keys = createKeys(config.keyPrefix);
-    const port = await claimPort(config);
     if ((await redis.exists(keys.totalUsers)) === 0) await putDemoDataIn(redisUrl, signal);
 
     const env = { DRAIN: "1500", LOG_LEVEL: "warn", ...withoutEmpty(process.env), REDIS_URL: redisUrl };
@@ -110,6 +112,9 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
     }[];
     const logins = people.map(({ username, password }) => `${username} / ${password}`);
     if (logins.length > 0) console.log(`Log in as ${logins.join(", ")}`);
+    if (Number(process.versions.node.split(".")[0]) < 22) {
+      console.log(`Node ${process.versions.node} is no longer supported by its makers; Node 24 is.`);
+    }
   } finally {
     redis.disconnect();
   }
@@ -144,25 +149,26 @@ function withoutEmpty(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
 }
 
-/** Its REDIS_URL. */
-async function startPrivateRedis(dir: string, running: Running, signal: AbortSignal): Promise<string> {
+/** Its REDIS_URL, and the line that tells of it. */
+async function startPrivateRedis(dataDir: string, running: Running, signal: AbortSignal) {
   const program = await findRedis(console.log);
-  const redis = await startRedis({ dir, persistent: true, program, signal });
+  const options = { dir: join(dataDir, "redis"), persistent: true, program, signal };
+  const redis = await startRedis(options).catch((error: unknown) => {
+    if (!(error instanceof Error && "exitCode" in error && error.exitCode === 75)) throw error;
+    throw stop(
+      `Hubbub already runs on this data folder: ${dataDir}. Stop it, or choose another with DATA_DIR.`,
+      75,
+    );
+  });
   const { port, password } = redis.url.startsWith("redis://") ? new URL(redis.url) : {};
-  const again = () =>
-    startRedis({
-      dir,
-      persistent: true,
-      program,
-      signal,
-      ...(port && { port: Number(port), password: password ?? "" }),
-    });
-  running.redis = keep("Redis", redis, again, signal, console.error);
-  console.log(
-    `Started a private Redis ${redis.version} (process ${redis.pid}) on ${redis.where}. Its append-only file is in ` +
-      `${dir}; a crash of this machine loses at most the last second.`,
-  );
-  return redis.url;
+  const samePlace = port ? { port: Number(port), password: password ?? "" } : {};
+  running.redis = keep("Redis", redis, () => startRedis({ ...options, ...samePlace }), signal, console.error);
+  return {
+    url: redis.url,
+    line:
+      `Started a private Redis ${redis.version} (process ${redis.pid}) on ${redis.where}. ` +
+      `It keeps everything in ${options.dir}; a crash of this machine loses at most the last second.`,
+  };
 }
 
 async function openRedis(url: string, production: boolean, hint: string): Promise<RedisClient> {

@@ -1,0 +1,190 @@
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { which } from "./child.ts";
+import { root, stop } from "./prepare.mjs";
+
+type Counts = { passed: number; failed: number };
+type Stage = { name: string; title: string; run: () => Counts | Promise<Counts> };
+
+/**
+ * `npm test [-- stage or file ...]`. Every stage runs, whatever happened before it, and the last line counts over all
+ * of them: a stage without tests of its own counts as one. Names of stages select stages; anything else is passed on
+ * to vitest, which takes parts of file names.
+ */
+export async function main(args: string[]): Promise<number> {
+  const files = args.filter((arg) => !stages([]).some(({ name }) => name === arg));
+  const chosen = stages(files).filter(
+    ({ name }) =>
+      args.length === 0 || args.includes(name) || (files.length === args.length && name === "unit"),
+  );
+  const total: Counts = { passed: 0, failed: 0 };
+  const failed: string[] = [];
+  const began = performance.now();
+  for (const [index, { title, run }] of chosen.entries()) {
+    console.log(`\n[${index + 1}/${chosen.length}] ${title}`);
+    const stageBegan = performance.now();
+    const counts = await attempt(run);
+    total.passed += counts.passed;
+    total.failed += counts.failed;
+    if (counts.failed > 0) failed.push(title);
+    console.log(`${counts.failed > 0 ? "FAILED" : "passed"} in ${seconds(stageBegan)}`);
+  }
+  console.log(
+    `\n${failed.length > 0 ? `Failed: ${failed.join(", ")}. ` : ""}All of it took ${seconds(began)}.`,
+  );
+  console.log(`${total.passed} passed, ${total.failed} failed`);
+  return total.failed > 0 ? 1 : 0;
+}
+
+function stages(files: string[]): Stage[] {
+  return [
+    { name: "format", title: "Format (prettier)", run: () => check("prettier", "--check", ".") },
+    { name: "lint", title: "Lint, type-aware (oxlint)", run: () => check("oxlint") },
+    { name: "types", title: "Types (tsc)", run: checkTypes },
+    { name: "unused", title: "Unused code and packages (knip)", run: () => check("knip", "--no-progress") },
+    { name: "lock", title: "Lock file", run: checkLock },
+    {
+      name: "unit",
+      title: "Unit and integration tests (vitest, real Redis)",
+      run: () => vitest("unit", files),
+    },
+    {
+      name: "build",
+      title: "Build",
+      run: () => program(process.execPath, "scripts/run.mjs", "build", "--force"),
+    },
+    { name: "browser", title: "Browser tests (Chromium)", run: () => browserTests(files) },
+  ];
+}
+
+async function attempt(run: Stage["run"]): Promise<Counts> {
+  try {
+    return await run();
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    return { passed: 0, failed: 1 };
+  }
+}
+
+function seconds(began: number): string {
+  return `${((performance.now() - began) / 1000).toFixed(1)} s`;
+}
+
+/** Runs a program on this terminal; resolves with its exit code, or 1 for a signal. */
+function runProgram(command: string, args: string[], env = process.env): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd: root, stdio: "inherit", env });
+    const end = () => void child.kill("SIGTERM");
+    process.once("SIGTERM", end);
+    child.once("error", reject);
+    child.once("exit", (code) => {
+      process.off("SIGTERM", end);
+      resolve(code ?? 1);
+    });
+  });
+}
+
+async function program(command: string, ...args: string[]): Promise<Counts> {
+  return (await runProgram(command, args)) === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+}
+
+/** A program from node_modules. */
+function check(name: string, ...args: string[]): Promise<Counts> {
+  return program(join(root, "node_modules/.bin", name), ...args);
+}
+
+async function checkTypes(): Promise<Counts> {
+  const total: Counts = { passed: 0, failed: 0 };
+  for (const project of ["server", "client", "scripts"]) {
+    const { passed, failed } = await check("tsc", "-p", project);
+    total.passed += passed;
+    total.failed += failed;
+  }
+  return total;
+}
+
+/**
+ * npm leaves an optional package out of the lock without a word when the registry does not have it yet, and then
+ * `npm ci` fails everywhere: every name in a lock entry's optionalDependencies must itself be locked.
+ */
+export function missingOptionals(lock: {
+  packages: Record<string, { optionalDependencies?: Record<string, string> }>;
+}): string[] {
+  const locked = new Set(Object.keys(lock.packages).map((path) => path.replace(/^.*node_modules\//, "")));
+  return Object.entries(lock.packages).flatMap(([path, { optionalDependencies = {} }]) =>
+    Object.keys(optionalDependencies)
+      .filter((name) => !locked.has(name))
+      .map((name) => `${name}, which ${path || "package.json"} names`),
+  );
+}
+
+function checkLock(): Counts {
+  const missing = missingOptionals(JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")));
+  for (const line of missing) console.error(`package-lock.json lacks ${line}.`);
+  return missing.length === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+}
+
+async function vitest(project: string, files: string[], env = process.env): Promise<Counts> {
+  const folder = mkdtempSync(join(tmpdir(), "hubbub-report-"));
+  const report = join(folder, "report.json");
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  try {
+    const args = [
+      join(root, "node_modules/vitest/vitest.mjs"),
+      "run",
+      "--project",
+      project,
+      ...reporters,
+      ...files,
+    ];
+    const code = await runProgram(process.execPath, args, env);
+    return countReport(existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : undefined, code);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+type Report = {
+  numPassedTests: number;
+  numFailedTests: number;
+  testResults: { status: string; assertionResults: unknown[] }[];
+};
+
+/** A file that could not even be loaded is a failure, and so is an exit code that no test explains. */
+export function countReport(report: Report | undefined, exitCode: number): Counts {
+  const passed = report?.numPassedTests ?? 0;
+  const unloaded = report?.testResults.filter(
+    ({ status, assertionResults }) => status === "failed" && assertionResults.length === 0,
+  );
+  const failed = (report?.numFailedTests ?? 0) + (unloaded?.length ?? 0);
+  return { passed, failed: failed === 0 && exitCode !== 0 ? 1 : failed };
+}
+
+async function browserTests(files: string[]): Promise<Counts> {
+  return vitest("browser", files, { ...process.env, CHROMIUM: await findChromium() });
+}
+
+/** $CHROMIUM, or what PATH has, or Debian's, which is installed where we may. */
+async function findChromium(): Promise<string> {
+  const names = ["chromium", "chromium-headless-shell", "google-chrome", "chrome"];
+  const path = [process.env["PATH"], "/usr/bin"].filter(Boolean).join(delimiter);
+  const look = () => names.map((name) => which(name, path)).find((found) => found !== undefined);
+  const found = process.env["CHROMIUM"] || look();
+  if (found) return found;
+  if (process.getuid?.() === 0 && which("apt-get")) {
+    console.log("There is no Chromium: installing Debian's.");
+    const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+    const install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"];
+    if (
+      (await runProgram("env", install, env)) !== 0 &&
+      (await runProgram("apt-get", ["-qq", "update"])) === 0
+    ) {
+      await runProgram("env", install, env);
+    }
+  }
+  const installed = look();
+  if (installed) return installed;
+  throw stop("There is no Chromium. `sudo apt-get install chromium` brings it, or CHROMIUM names one.", 69);
+}

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { availableParallelism } from "node:os";
 import { z } from "zod";
 
 /**
@@ -21,7 +22,10 @@ const environment = z.object({
   PORT: whole(3000, 0, 65_535),
   /** Address to listen on. Nothing but this machine reaches the default. */
   HOST: z.string().default("127.0.0.1"),
-  /** redis://, rediss:// or unix:// (a path). */
+  /**
+   * One Redis (redis://, rediss://, unix:///path), a Sentinel group (redis+sentinel://host:26379,host:26379/name) or
+   * a Cluster (redis+cluster://host:6379,host:6379).
+   */
   REDIS_URL: z.string().default("redis://127.0.0.1:6379"),
   /** Goes before every key and channel, so that several installations can share one Redis. */
   KEY_PREFIX: z
@@ -47,6 +51,10 @@ const environment = z.object({
     .default("")
     .transform((list) => list.split(",").filter(Boolean))
     .pipe(z.array(origin)),
+  /** Redis replicas that must hold a message before it is acknowledged: 1 or more where Redis fails over. */
+  WAIT_REPLICAS: whole(0, 0, 10),
+  /** Milliseconds to wait for them; then the send is answered `unavailable`, and its retry finds out. */
+  WAIT_MS: whole(500, 10, 1_500),
   /** `rooms`: one channel a room. `single`: everything on MESSAGES, as the Redis chat demos in other languages do. */
   RELAY_CHANNEL: z.enum(["rooms", "single"]).default("rooms"),
   /** `on` also allows long-polling, which needs a load balancer that is sticky by cookie. */
@@ -61,6 +69,11 @@ const environment = z.object({
   RATE_LIMITS: flag("on"),
   /** Milliseconds that a stopping replica gives its connections to leave by themselves. */
   DRAIN: whole(2_000, 0, 40_000),
+  /** Processes that share the port: `auto` takes one a core. */
+  WORKERS: z
+    .union([z.literal("auto"), z.coerce.number().int().min(1).max(128)])
+    .default(1)
+    .transform((workers) => (workers === "auto" ? availableParallelism() : workers)),
   /** pino's levels. Logs never hold message text, passwords, cookies or session ids. */
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   /** Folder of the built client; empty serves the API alone. */
@@ -95,6 +108,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     cookieSecure: read.COOKIE_SECURE,
     trustProxy: read.TRUST_PROXY,
     origins: read.ORIGINS,
+    waitReplicas: read.WAIT_REPLICAS,
+    waitMs: read.WAIT_MS,
     relayChannel: read.RELAY_CHANNEL,
     polling: read.POLLING,
     batchWindowMs: read.BATCH_WINDOW,
@@ -102,6 +117,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     bcryptCost: read.BCRYPT_COST,
     rateLimits: read.RATE_LIMITS,
     drainMs: read.DRAIN,
+    workers: read.WORKERS,
     logLevel: read.LOG_LEVEL,
     clientDir: read.CLIENT_DIR,
   };
@@ -110,13 +126,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
 /** The variables and their defaults as text, for the test that holds `.env.example` against this file. */
 export const VARIABLES: Readonly<Record<string, string>> = Object.fromEntries(
   Object.entries(environment.shape).map(([name, schema]) => {
-    const value = defaultOf(schema);
-    return [name, value === undefined ? "" : String(value)];
+    return [name, defaultOf(schema)];
   }),
 );
 
-function defaultOf(schema: z.ZodType): unknown {
-  const { def } = schema as unknown as { def: { type: string; defaultValue?: unknown; in?: z.ZodType } };
-  if (def.type === "default") return def.defaultValue;
-  return def.in ? defaultOf(def.in) : undefined;
+function defaultOf(schema: z.ZodType): string {
+  const { def } = schema as unknown as { def: { defaultValue?: string | number; in?: z.ZodType } };
+  return def.in ? defaultOf(def.in) : String(def.defaultValue ?? "");
 }

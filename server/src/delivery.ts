@@ -3,11 +3,18 @@ import type { Logger } from "pino";
 import type { Socket } from "socket.io";
 import type { Config } from "./config.ts";
 import type { Metrics } from "./metrics.ts";
-import type { ClientEvents, RoomId, ServerEvents, UserId } from "./protocol.ts";
+import type { ClientEvents, RoomId, ServerEvents, User, UserId } from "./protocol.ts";
 
 /** What a connection carries: who it is, by which session, and the rooms it hears. */
-export type ConnectionData = { user: { id: UserId; username: string }; sid: string; rooms: Set<RoomId> };
-export type Connection = Socket<ClientEvents, ServerEvents, Record<never, never>, ConnectionData>;
+export type ConnectionData = {
+  user: User;
+  sid: string;
+  rooms: Set<RoomId>;
+  /** Resolves once the connection hears its rooms. */
+  entered: Promise<void>;
+};
+// oxlint-disable-next-line typescript/no-explicit-any -- what replicas tell each other is the door's business
+export type Connection = Socket<ClientEvents, ServerEvents, any, ConnectionData>;
 
 type LocalRoom = {
   members: Connection[];
@@ -145,7 +152,8 @@ export class Delivery {
   #flush(room: LocalRoom): void {
     const packets = room.packets;
     room.packets = [];
-    if (room.timer instanceof Object && "hasRef" in room.timer) clearTimeout(room.timer as NodeJS.Timeout);
+    clearTimeout(room.timer as NodeJS.Timeout);
+    clearImmediate(room.timer as NodeJS.Immediate);
     room.timer = undefined;
     room.flushedAt = performance.now();
     this.#metrics.flushes.inc();

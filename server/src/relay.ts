@@ -276,14 +276,15 @@ export class Relay {
 }
 
 /** The hash that `append.lua` gives a message: equal hashes vouch for every byte of the log up to it. */
-function chain(hash: string, date: number, tail: string): string {
+export function chain(hash: string, date: number, tail: string): string {
   return createHash("sha1").update(`${hash}|${date}|${tail}`).digest("hex").slice(0, 12);
 }
 
 function parseEnvelope(text: string): { serverId: string; type: string; data: unknown } | null {
   const value = parseJson(text);
   if (!isRecord(value) || typeof value["type"] !== "string" || !("data" in value)) return null;
-  return { serverId: String(value["serverId"] ?? ""), type: value["type"], data: value["data"] };
+  const serverId = typeof value["serverId"] === "string" ? value["serverId"] : "";
+  return { serverId, type: value["type"], data: value["data"] };
 }
 
 /**

@@ -1,0 +1,279 @@
+import { randomBytes } from "node:crypto";
+import { parseArgs } from "node:util";
+import bcrypt from "bcrypt";
+import pLimit from "p-limit";
+import { pino } from "pino";
+import { Rooms } from "../server/src/chat/rooms.ts";
+import { readConfig, type Config } from "../server/src/config.ts";
+import { ChatError } from "../server/src/errors.ts";
+import { createKeys, type Keys } from "../server/src/keys.ts";
+import {
+  GENERAL,
+  privateRoomId,
+  type Credentials,
+  type RoomId,
+  type UserId,
+} from "../server/src/protocol.ts";
+import { connectRedis, type RedisClient } from "../server/src/redis.ts";
+import { DEMO_GENERAL, DEMO_PASSWORD, DEMO_PEOPLE, DEMO_PRIVATE, DEMO_ROOMS, type DemoLine } from "./demo.ts";
+
+/** Sizes that are to be there afterwards, not to be added: running it again adds nothing. */
+export type SeedSize = {
+  /** People named person1, person2, ... beside the demo people, all with the demo password. */
+  users?: number;
+  /** Rooms named Room 1, Room 2, ... beside the demo rooms. */
+  rooms?: number;
+  /** Messages in those rooms together, spread over the last 30 days. */
+  messages?: number;
+};
+
+type Progress = (what: string, done: number, total: number) => void;
+
+const LOCK_MS = 30_000;
+const CHUNK = 500;
+const SPREAD_MS = 30 * 24 * 3600 * 1_000;
+const WORDS = (
+  "the deploy went well we can ship it after lunch please look at that graph again I think the cache was cold " +
+  "nobody noticed thanks for the review let us meet at three who has the keys to the small room see you tomorrow"
+).split(" ");
+
+/**
+ * Puts demo people, rooms and conversations into Redis, and more of each for size. Whoever runs it second, at the
+ * same time or later, waits for the first and then finds everything done. Answers with the demo log-ins.
+ */
+export async function seed(
+  config: Config,
+  size: SeedSize = {},
+  progress: Progress = () => undefined,
+): Promise<Credentials[]> {
+  const redis = await connectRedis(config.redisUrl, "commands", pino({ level: "silent" }));
+  const keys = createKeys(config.keyPrefix);
+  const unlock = await lock(redis, keys);
+  try {
+    const rooms = new Rooms(redis, keys, config);
+    await rooms.nameGeneral();
+    const hash = await bcrypt.hash(DEMO_PASSWORD, config.bcryptCost);
+    const people = await createPeople(redis, keys, [...DEMO_PEOPLE], hash);
+    await createConversations(rooms, people);
+    const logIns = DEMO_PEOPLE.map((username) => ({ username, password: DEMO_PASSWORD }));
+    await redis.set(keys.demo, JSON.stringify(logIns));
+    await createSize(redis, keys, rooms, hash, size, progress);
+    return logIns;
+  } finally {
+    await unlock();
+    redis.disconnect();
+  }
+}
+
+/** Whether nobody has ever signed up. */
+export async function isEmpty(config: Config): Promise<boolean> {
+  const redis = await connectRedis(config.redisUrl, "commands", pino({ level: "silent" }));
+  try {
+    return (await redis.exists(createKeys(config.keyPrefix).totalUsers)) === 0;
+  } finally {
+    redis.disconnect();
+  }
+}
+
+async function lock(redis: RedisClient, keys: Keys): Promise<() => Promise<void>> {
+  const token = randomBytes(8).toString("hex");
+  while ((await redis.set(keys.seedLock, token, "PX", LOCK_MS, "NX")) !== "OK") {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  const renewal = setInterval(
+    () => void redis.pexpire(keys.seedLock, LOCK_MS).catch(() => undefined),
+    LOCK_MS / 3,
+  );
+  return async () => {
+    clearInterval(renewal);
+    if ((await redis.get(keys.seedLock)) === token) await redis.del(keys.seedLock);
+  };
+}
+
+/** Makes those accounts that are missing; the name is claimed last, as at sign-up. */
+async function createPeople(
+  redis: RedisClient,
+  keys: Keys,
+  names: string[],
+  password: string,
+): Promise<Map<string, UserId>> {
+  const people = new Map<string, UserId>();
+  const claims = await Promise.all(names.map((name) => redis.get(keys.username(name))));
+  const missing = names.filter((name, index) => {
+    const claim = claims[index];
+    if (claim) people.set(name, claim.replace(/^user:/, ""));
+    return !claim;
+  });
+  if (missing.length === 0) return people;
+  const last = await redis.incrby(keys.totalUsers, missing.length);
+  await Promise.all(
+    missing.map(async (username, index) => {
+      const id = String(last - missing.length + 1 + index);
+      await redis.hset(keys.user(id), { username, password, created: Date.now() });
+      await redis.sadd(keys.userRooms(id), GENERAL);
+      await redis.set(keys.username(username), `user:${id}`, "NX");
+      people.set(username, id);
+    }),
+  );
+  return people;
+}
+
+async function createConversations(rooms: Rooms, people: Map<string, UserId>): Promise<void> {
+  const idOf = (name: string) => people.get(name) ?? "0";
+  const now = Date.now();
+  // A conversation is put in whole or not at all: a room that has begun is left as it is.
+  const tell = async (roomId: RoomId, lines: readonly DemoLine[]) => {
+    if ((await rooms.head(roomId)).seq > 0) return;
+    await rooms.load(
+      roomId,
+      lines.map(([minutesAgo, from, message]) => ({
+        from: idOf(from),
+        message,
+        date: now - minutesAgo * 60_000,
+      })),
+    );
+    // Everybody has read all but the last few.
+    for (const id of people.values()) await rooms.read(roomId, id, Math.max(0, lines.length - 3));
+    const last = lines.at(-1);
+    if (last) await rooms.read(roomId, idOf(last[1]), lines.length);
+  };
+  await tell(GENERAL, DEMO_GENERAL);
+  for (const { name, members, lines } of DEMO_ROOMS) {
+    const roomId = await createRoom(rooms, name, idOf(members[0] ?? ""));
+    for (const member of members) await rooms.join(roomId, idOf(member));
+    await tell(roomId, lines);
+  }
+  for (const { between, lines } of DEMO_PRIVATE) {
+    const [one, other] = [idOf(between[0]), idOf(between[1])];
+    const roomId = privateRoomId(one, other);
+    await Promise.all([rooms.show(roomId, one), rooms.show(roomId, other)]);
+    await tell(roomId, lines);
+  }
+}
+
+/** The room of this name, made if there is none. */
+async function createRoom(rooms: Rooms, name: string, creator: UserId): Promise<RoomId> {
+  try {
+    return await rooms.create(name, creator);
+  } catch (error) {
+    const roomId = await rooms.byName(name);
+    if (error instanceof ChatError && roomId !== null) return roomId;
+    throw error;
+  }
+}
+
+async function createSize(
+  redis: RedisClient,
+  keys: Keys,
+  rooms: Rooms,
+  hash: string,
+  size: SeedSize,
+  progress: Progress,
+): Promise<void> {
+  const { users = 0, messages = 0 } = size;
+  const wantedRooms = size.rooms ?? (messages > 0 ? 10 : 0);
+  const ids: UserId[] = [];
+  for (let start = 1; start <= users; start += CHUNK) {
+    const names = Array.from(
+      { length: Math.min(CHUNK, users - start + 1) },
+      (_, index) => `person${start + index}`,
+    );
+    ids.push(...(await createPeople(redis, keys, names, hash)).values());
+    progress("people", ids.length, users);
+  }
+  const authors =
+    ids.length > 0 ? ids : [...(await createPeople(redis, keys, [...DEMO_PEOPLE], hash)).values()];
+  const roomIds: RoomId[] = [];
+  for (let number = 1; number <= wantedRooms; number += 1) {
+    const creator = authors[number % authors.length] ?? "1";
+    const roomId = await createRoom(rooms, `Room ${number}`, creator);
+    roomIds.push(roomId);
+    progress("rooms", number, wantedRooms);
+  }
+  for (const [index, id] of ids.entries()) {
+    const roomId = roomIds[index % roomIds.length];
+    if (roomId !== undefined) await rooms.join(roomId, id);
+  }
+  let done = 0;
+  const parallel = pLimit(4);
+  await Promise.all(
+    roomIds.map((roomId, index) =>
+      parallel(async () => {
+        const wanted = Math.floor(messages / roomIds.length) + (index < messages % roomIds.length ? 1 : 0);
+        await fill(rooms, roomId, wanted, authors, (added) => {
+          done += added;
+          progress("messages", done, messages);
+        });
+      }),
+    ),
+  );
+}
+
+/** Brings a room to `wanted` messages, evenly spread from its last one, or from 30 days ago, until now. */
+async function fill(
+  rooms: Rooms,
+  roomId: RoomId,
+  wanted: number,
+  authors: UserId[],
+  added: (count: number) => void,
+): Promise<void> {
+  const head = await rooms.head(roomId);
+  added(Math.min(head.seq, wanted));
+  const now = Date.now();
+  const from = Math.max(head.date, now - SPREAD_MS);
+  const step = Math.max(1, (now - from) / (wanted - head.seq + 1));
+  for (let seq = head.seq; seq < wanted; seq += CHUNK) {
+    const count = Math.min(CHUNK, wanted - seq);
+    const batch = Array.from({ length: count }, (_, index) => {
+      const number = seq + index;
+      return {
+        from: authors[(number * 7) % authors.length] ?? "1",
+        message: sentence(number),
+        date: from + (number - head.seq + 1) * step,
+      };
+    });
+    await rooms.load(roomId, batch);
+    added(count);
+  }
+}
+
+/** 3 to 26 words, the same for the same number. */
+function sentence(number: number): string {
+  const start = (number * 31) % WORDS.length;
+  const length = 3 + ((number * 13) % 24);
+  return Array.from({ length }, (_, index) => WORDS[(start + index) % WORDS.length]).join(" ");
+}
+
+/** `npm run seed -- --users 1000 --rooms 20 --messages 1000000`, on REDIS_URL and KEY_PREFIX. */
+export async function main(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: { users: { type: "string" }, rooms: { type: "string" }, messages: { type: "string" } },
+  });
+  const size: SeedSize = {};
+  for (const name of ["users", "rooms", "messages"] as const) {
+    const text = values[name];
+    if (text === undefined) continue;
+    if (!/^\d{1,9}$/.test(text)) throw new Error(`--${name} must be a whole number`);
+    size[name] = Number(text);
+  }
+  const started = performance.now();
+  const logIns = await seed(readConfig(process.env), size, progressBar());
+  const seconds = (performance.now() - started) / 1_000;
+  console.log(
+    `Seeded in ${seconds.toFixed(1)} s. Log in as ${logIns.map(({ username }) => username).join(", ")}; password ${DEMO_PASSWORD}.`,
+  );
+}
+
+/** One line, drawn anew in a terminal; in a log file one line for each tenth. */
+function progressBar(): Progress {
+  let drawn = "";
+  return (what, done, total) => {
+    const parts = process.stderr.isTTY ? 100 : 10;
+    const share = total === 0 ? parts : Math.floor((done / total) * parts);
+    const line = `${what.padEnd(9)} ${"█".repeat((share * 30) / parts).padEnd(30, "░")} ${done} of ${total}`;
+    if (`${what}${share}` === drawn) return;
+    drawn = `${what}${share}`;
+    process.stderr.write(process.stderr.isTTY ? `\r${line}${done >= total ? "\n" : ""}` : `${line}\n`);
+  };
+}

@@ -1,0 +1,9 @@
+-- Appends messages that are already chained to the log, if it still ends where they begin. Announces nothing.
+-- KEYS room, meta   ARGV 1 hash that the log must end with, or '', 2 seq, 3 date, 4 hash of the last one,
+--      5... score, message, ...   Returns 1, or 0 if somebody else wrote meanwhile.
+if (redis.call('HGET', KEYS[2], 'hash') or '') ~= ARGV[1] then
+  return 0
+end
+redis.call('ZADD', KEYS[1], unpack(ARGV, 5))
+redis.call('HSET', KEYS[2], 'seq', ARGV[2], 'date', ARGV[3], 'hash', ARGV[4])
+return 1

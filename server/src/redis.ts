@@ -18,13 +18,20 @@ type Purpose = "commands" | "subscriptions" | "publishing";
 const OPTIONS: Record<Purpose, RedisOptions> = {
   commands: {
     commandTimeout: 2_000,
+    // A connection whose other end vanished without a word is dropped, not only its commands.
+    socketTimeout: 4_000,
     maxRetriesPerRequest: 1,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     enableAutoPipelining: true,
   },
   subscriptions: { maxRetriesPerRequest: null, autoResubscribe: true },
-  publishing: { commandTimeout: 2_000, maxRetriesPerRequest: 1, enableOfflineQueue: false },
+  publishing: {
+    commandTimeout: 2_000,
+    socketTimeout: 4_000,
+    maxRetriesPerRequest: 1,
+    enableOfflineQueue: false,
+  },
 };
 
 /** Resolves with a connected client, or throws one Error with a line for a person, without the password. */

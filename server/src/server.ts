@@ -9,12 +9,12 @@ import type { Config } from "./config.ts";
 import { Delivery } from "./delivery.ts";
 import { createRest } from "./doors/rest.ts";
 import { createSession } from "./doors/session.ts";
-import { createSocketDoor } from "./doors/socket.ts";
+import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
 import { ChatError } from "./errors.ts";
 import { createKeys } from "./keys.ts";
 import { createMetrics } from "./metrics.ts";
-import type { Credentials, UserId } from "./protocol.ts";
+import type { Credentials } from "./protocol.ts";
 import { checkRedis, connectRedis, type RedisClient } from "./redis.ts";
 import { Relay } from "./relay.ts";
 
@@ -84,18 +84,16 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       (edges) => void announceEdges(edges),
     );
 
-    async function announceEdges({ online, offline }: Edges): Promise<void> {
-      const announce = async (type: string, ids: UserId[], isOnline: boolean) => {
-        if (ids.length === 0) return;
-        const changed = await users.find(ids);
-        await relay.publish(
-          type,
-          changed.map((user) => ({ ...user, online: isOnline })),
-        );
-      };
+    async function announceEdges(edges: Edges): Promise<void> {
       try {
-        await announce("user.connected", online, true);
-        await announce("user.disconnected", offline, false);
+        for (const online of [true, false]) {
+          const changed = await users.find(online ? edges.online : edges.offline);
+          if (changed.length === 0) continue;
+          await relay.publish(
+            online ? "user.connected" : "user.disconnected",
+            changed.map((user) => ({ ...user, online })),
+          );
+        }
       } catch (error) {
         log.warn(
           { reason: error instanceof Error ? error.message : String(error) },
@@ -106,7 +104,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
 
     const session = await createSession(config, commands, keys);
     const throttle = createThrottle(config, commands, keys);
-    const door = createSocketDoor({
+    const door = new SocketDoor({
       config,
       keys,
       commands,

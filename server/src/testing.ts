@@ -1,4 +1,8 @@
 import { randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createConnection, createServer, type AddressInfo, type Socket as TcpSocket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import { io, type Socket } from "socket.io-client";
@@ -77,7 +81,7 @@ export class Browser {
   }
 
   /** One request to the API; `body` is sent as JSON. */
-  async fetch<T = unknown>(
+  async fetch<T>(
     method: string,
     path: string,
     body?: unknown,
@@ -103,11 +107,11 @@ export class Browser {
     };
   }
 
-  get<T = unknown>(path: string) {
+  get<T>(path: string) {
     return this.fetch<T>("GET", path);
   }
 
-  post<T = unknown>(path: string, body: unknown = {}) {
+  post<T>(path: string, body: unknown = {}) {
     return this.fetch<T>("POST", path, body);
   }
 
@@ -201,4 +205,89 @@ export async function until<T>(
     if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
+}
+
+/** A TCP wire to Redis that a test can hold, misread or cut. `url` is what REDIS_URL takes. */
+export type Wire = { url: string; cut: () => void; close: () => Promise<void> };
+
+/**
+ * Puts a wire between replicas and a Redis. `pass` sees what is read, in order and per direction, and says what is
+ * written on: later where it answers later, nothing where it answers null, and then the connection is cut.
+ */
+export async function startWire(
+  to: string,
+  pass: (chunk: Buffer, from: "replica" | "redis") => Buffer | null | Promise<Buffer | null> = (chunk) =>
+    chunk,
+): Promise<Wire> {
+  const open = new Set<TcpSocket>();
+  const server = createServer((near) => {
+    const far = to.startsWith("unix://")
+      ? createConnection({ path: decodeURIComponent(to.slice("unix://".length)) })
+      : createConnection({ host: new URL(to).hostname, port: Number(new URL(to).port) });
+    for (const [from, source, target] of [
+      ["replica", near, far],
+      ["redis", far, near],
+    ] as const) {
+      open.add(source);
+      let order = Promise.resolve();
+      source.on("data", (chunk: Buffer) => {
+        order = order.then(async () => {
+          const passed = await pass(chunk, from);
+          if (passed) target.write(passed);
+          else source.destroy();
+        });
+      });
+      source.on("error", () => undefined);
+      source.on("close", () => {
+        open.delete(source);
+        target.destroy();
+      });
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const cut = () => open.forEach((socket) => socket.destroy());
+  return {
+    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    cut,
+    close: async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      cut();
+      await closed;
+    },
+  };
+}
+
+/** A Redis of a test's own, to be killed and started again: same `url`, same data where it is `persistent`. */
+export type OwnRedis = {
+  url: string;
+  kill: () => Promise<void>;
+  start: () => Promise<void>;
+  close: () => Promise<void>;
+};
+
+export async function ownRedis(options: { persistent: boolean; args?: string[] }): Promise<OwnRedis> {
+  // Named at run time: the scripts are a program of their own, with types of their own.
+  const scripts = new URL("../../scripts/redis.ts", import.meta.url).pathname;
+  const { startRedis, freePort } = (await import(scripts)) as {
+    startRedis: (how: object) => Promise<{ pid: number; url: string; ended: Promise<unknown> }>;
+    freePort: () => Promise<number>;
+  };
+  const dir = mkdtempSync(join(tmpdir(), "hubbub-test-"));
+  const how = { ...options, dir, port: await freePort(), say: () => undefined };
+  let child = await startRedis(how);
+  const kill = async () => {
+    process.kill(child.pid, "SIGKILL");
+    await child.ended;
+  };
+  return {
+    url: child.url,
+    kill,
+    start: async () => {
+      child = await startRedis(how);
+    },
+    close: async () => {
+      await kill().catch(() => undefined);
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
 }

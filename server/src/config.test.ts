@@ -1,0 +1,80 @@
+import { existsSync, readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { VARIABLES, readConfig } from "./config.ts";
+
+const EXAMPLE = new URL("../../.env.example", import.meta.url);
+
+describe("readConfig", () => {
+  it("needs nothing: every variable has a default", () => {
+    expect(readConfig({})).toMatchObject({
+      port: 3000,
+      host: "127.0.0.1",
+      rateLimits: true,
+      production: false,
+    });
+  });
+
+  it("takes an empty variable for an absent one, as a compose file passes it", () => {
+    const empty = Object.fromEntries(Object.keys(VARIABLES).map((name) => [name, ""]));
+    expect({ ...readConfig(empty), serverId: "" }).toEqual({ ...readConfig({}), serverId: "" });
+  });
+
+  it("names each process anew where SERVER_ID is not set", () => {
+    expect(readConfig({}).serverId).not.toBe(readConfig({}).serverId);
+    expect(readConfig({ SERVER_ID: "left" }).serverId).toBe("left");
+  });
+
+  it("names all faults at once", () => {
+    const wrong = {
+      PORT: "99999",
+      KEY_PREFIX: "with space",
+      ORIGINS: "https://chat.example,nonsense",
+      POLLING: "yes",
+      BCRYPT_COST: "3",
+      SESSION_SECRET: "short",
+    };
+    let message = "";
+    try {
+      readConfig(wrong);
+    } catch (error) {
+      message = String(error);
+    }
+    expect(Object.keys(wrong).filter((name) => !message.includes(name))).toEqual([]);
+  });
+
+  it("never repeats a secret in a fault", () => {
+    expect(() => readConfig({ SESSION_SECRET: "tooshortasecret" })).toThrow(
+      /^(?!.*tooshortasecret).*SESSION_SECRET/,
+    );
+  });
+
+  it("reduces origins to what a browser sends", () => {
+    expect(readConfig({ ORIGINS: "https://Chat.Example:443/app,http://localhost:5173" }).origins).toEqual([
+      "https://chat.example",
+      "http://localhost:5173",
+    ]);
+  });
+
+  it("refuses an origin that no browser has", () => {
+    for (const origin of ["ftp://chat.example", "null", "chat.example", "javascript:alert(1)"])
+      expect(() => readConfig({ ORIGINS: origin }), origin).toThrow(/ORIGINS/);
+  });
+
+  it("refuses numbers that are none, and numbers out of range", () => {
+    for (const port of ["http", "3000.5", "-1", "65536", "NaN", "Infinity"])
+      expect(() => readConfig({ PORT: port }), port).toThrow(/PORT/);
+  });
+});
+
+describe(".env.example", () => {
+  it("lists every variable with its default, and no other", () => {
+    expect(existsSync(EXAMPLE), ".env.example").toBe(true);
+    const lines = readFileSync(EXAMPLE, "utf8").split("\n");
+    const listed = lines.flatMap((line) => {
+      const match = /^#? ?([A-Z][A-Z_]*)=(.*)$/.exec(line);
+      return match ? [[match[1], match[2]]] : [];
+    });
+    expect(Object.fromEntries(listed)).toEqual(VARIABLES);
+    expect(listed).toHaveLength(Object.keys(VARIABLES).length);
+  });
+});

@@ -1,0 +1,127 @@
+import { readFileSync } from "node:fs";
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createKeys } from "./keys.ts";
+import { ownRedis, person, replicas, unwrap, type House } from "./testing.ts";
+
+/** The schema as its table says it: name to type. */
+const TABLE = new Map(
+  readFileSync(new URL("keys.ts", import.meta.url), "utf8")
+    .split("\n")
+    .flatMap((line) => {
+      const row = /^ \* \| `([^`]+)` \| ([a-z ]+) \|/.exec(line);
+      return row ? [[row[1] ?? "", row[2] ?? ""] as const] : [];
+    }),
+);
+
+const ARGUMENTS: Record<string, string[]> = {
+  username: ["<name>"],
+  roomByName: ["<name>"],
+  nonce: ["<id>", "<user>", "<nonce>"],
+  session: ["<sid>"],
+  roomChannel: ["<roomId>"],
+};
+const ENDINGS: Record<string, string> = {
+  sessionPrefix: "<sid>",
+  limitPrefix: ":<what>:<who>",
+  adapterChannels: "#...",
+};
+
+function built(prefix: string): string[] {
+  return Object.entries(createKeys(prefix)).map(([name, key]) => {
+    if (typeof key === "string") return key + (ENDINGS[name] ?? "");
+    return (key as (...args: string[]) => string)(...(ARGUMENTS[name] ?? ["<id>"]));
+  });
+}
+
+describe("the table of keys", () => {
+  it("names every key and channel that is built, and none that is not", () => {
+    expect([...new Set(built(""))].toSorted()).toEqual([...TABLE.keys()].toSorted());
+  });
+
+  it("keeps the names that the Redis chat demos in other languages use", () => {
+    const keys = createKeys("");
+    expect(keys.totalUsers).toBe("total_users");
+    expect(keys.username("Pablo")).toBe("username:pablo");
+    expect(keys.user("1")).toBe("user:1");
+    expect(keys.userRooms("1")).toBe("user:1:rooms");
+    expect(keys.room("1:2")).toBe("room:1:2");
+    expect(keys.roomName("0")).toBe("room:0:name");
+    expect(keys.online).toBe("online_users");
+    expect(keys.channel).toBe("MESSAGES");
+  });
+
+  it("puts the prefix into every one of them", () => {
+    for (const key of built("p:")) expect(key).toMatch(/^\{?p:/);
+  });
+});
+
+describe("on Redis Cluster", () => {
+  it.each(["", "chat:"])("what a script touches together shares a slot, with prefix %j", async (prefix) => {
+    const own = await ownRedis({ persistent: false, args: ["cluster-enabled yes"] });
+    const redis = new Redis(own.url);
+    try {
+      const keys = createKeys(prefix);
+      const slots = async (names: string[]) =>
+        new Set(await Promise.all(names.map((name) => redis.cluster("KEYSLOT", name))));
+      for (const id of ["0", "17", "1:2", "4294967295:9999999999"]) {
+        const together = [
+          keys.room(id),
+          keys.meta(id),
+          keys.members(id),
+          keys.read(id),
+          keys.nonce(id, "1", "n:1"),
+        ];
+        expect(await slots(together), id).toHaveProperty("size", 1);
+      }
+      expect(await slots([keys.online, keys.leases, keys.leaseCount])).toHaveProperty("size", 1);
+      // Rooms are spread: the slot is the room's and not the prefix's.
+      expect(await slots([keys.room("1:2"), keys.room("17")])).toHaveProperty("size", 2);
+    } finally {
+      redis.disconnect();
+      await own.close();
+    }
+  });
+});
+
+describe("after use", () => {
+  let house: House;
+  beforeAll(async () => {
+    house = await replicas(2, { RATE_LIMITS: "on" });
+  });
+  afterAll(() => house.close());
+
+  it("every key in Redis is one of the table's, with the type that it says", async () => {
+    const [left, right] = house.replicas as [House["replicas"][0], House["replicas"][0]];
+    const mary = await person(left, "Mary");
+    const joe = await person(right, "Joe");
+    const { body: room } = await mary.browser.post<{ id: string }>("/api/rooms", {
+      name: "Tea & <biscuits>",
+    });
+    unwrap(await joe.socket.emitWithAck("room.join", { roomId: room.id }));
+    await joe.say(room.id, "hello");
+    await joe.say("1:2", "just us");
+    unwrap(await mary.socket.emitWithAck("room.read", { roomId: room.id, seq: 1 }));
+    await joe.browser.post("/api/login", { username: "Joe", password: "not mine" });
+    await mary.hears("just us");
+    const patterns = [...TABLE]
+      .filter(([, type]) => type !== "channel")
+      .map(([name, type]) => {
+        const pattern = name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replace(/<\w+>/g, "[^{}]+?");
+        return { pattern: new RegExp(`^${pattern}$`), type, name };
+      })
+      // The longest first: `room:<id>:name` also fits `room:<id>`.
+      .toSorted((a, b) => b.name.length - a.name.length);
+    const prefix = house.env["KEY_PREFIX"] ?? "";
+    const found = await house.redis.keys(`*${prefix}*`);
+    const seen = new Set<string>();
+    for (const key of found) {
+      const fit = patterns.find(({ pattern }) => pattern.test(key.replace(prefix, "")));
+      expect(fit, key).toBeDefined();
+      const type = await house.redis.type(key);
+      expect(type === "zset" ? "sorted set" : type, key).toBe(fit?.type);
+      seen.add(fit?.name ?? "");
+    }
+    expect(seen.size).toBeGreaterThanOrEqual(15);
+  });
+});

@@ -1,0 +1,369 @@
+import { expect, test } from "vitest";
+import { check, type Invariant, type Rules } from "./check.ts";
+import type { Happening, Line, Place } from "./history.ts";
+
+const RULES: Rules = { mayRewind: false, mayLose: 0, convergeMs: 10_000, leaveMs: 1_000 };
+
+/** What a faultless server leaves: three people, General and a private room that cem is not in. */
+function faultless() {
+  const lines: Line[] = [];
+  let at = 0;
+  const say = (happening: Happening) => lines.push({ at: (at += 10), ...happening } as Line);
+  const members: Record<string, string[]> = { "0": ["ada", "bob", "cem"], "1:2": ["ada", "bob"] };
+  const logs: Record<string, Place[]> = { "0": [], "1:2": [] };
+  for (const [room, people] of Object.entries(members))
+    for (const person of people) say({ kind: "joined", person, room });
+  say({ kind: "socket opened", session: "s1", socket: "k1" });
+  for (let turn = 0; turn < 12; turn += 1) {
+    for (const [room, people] of Object.entries(members)) {
+      const person = people[turn % people.length] ?? "";
+      const nonce = `n${turn}`;
+      const log = logs[room] ?? [];
+      const seq = log.length + 1;
+      const place = { seq, date: 1_000 + at, hash: `h${room}-${seq}`, from: person, nonce };
+      say({ kind: "submitted", person, room, nonce });
+      say({ kind: "sent", person, room, nonce });
+      if (turn === 5) {
+        say({ kind: "unknown", person, room, nonce });
+        say({ kind: "sent", person, room, nonce });
+      }
+      say({ kind: "acknowledged", person, room, nonce, seq, hash: place.hash });
+      if (turn === 5) say({ kind: "acknowledged", person, room, nonce, seq, hash: place.hash });
+      for (const one of people) say({ kind: "heard", person: one, room, seq, hash: place.hash, nonce });
+      log.push(place);
+    }
+  }
+  say({ kind: "sent", person: "cem", room: "1:2", nonce: "intruder" });
+  say({ kind: "refused", person: "cem", room: "1:2", nonce: "intruder", code: "not_found", final: true });
+  say({ kind: "session over", session: "s1", withinMs: 1_000 });
+  say({ kind: "socket closed", session: "s1", socket: "k1" });
+  say({ kind: "left", person: "cem", room: "0" });
+  say({ kind: "calm" });
+  for (const [room, people] of Object.entries(members))
+    for (const person of people) {
+      if (person !== "cem") say({ kind: "view", person, room, places: structuredClone(logs[room] ?? []) });
+    }
+  for (const [room, places] of Object.entries(logs)) say({ kind: "stored", room, places });
+  say({ kind: "unread", person: "ada", room: "0", seq: 12, read: 10, unread: 2, least: 10, most: 12 });
+  say({ kind: "presence", by: "redis", online: ["bob", "ada"], connected: ["ada", "bob"] });
+  return { lines, say, later: (ms: number) => (at += ms) };
+}
+
+type Faultless = ReturnType<typeof faultless>;
+
+/** The only line, or the `index`th, of a kind (and room, and person). */
+function pick<K extends Line["kind"]>(
+  { lines }: Faultless,
+  kind: K,
+  where: { room?: string; person?: string; nonce?: string } = {},
+  index = 0,
+): Extract<Line, { kind: K }> {
+  const found = lines.filter(
+    (line) =>
+      line.kind === kind && Object.entries(where).every(([name, value]) => Reflect.get(line, name) === value),
+  )[index];
+  if (!found) throw new Error(`no ${kind}`);
+  return found as Extract<Line, { kind: K }>;
+}
+
+const at = (places: Place[], index: number): Place => {
+  const place = places[index];
+  if (!place) throw new Error(`no place ${index}`);
+  return place;
+};
+
+const plants: [name: string, invariant: Invariant, plant: (history: Faultless) => void][] = [
+  [
+    "an acknowledged message that the log lost",
+    "I1",
+    (history) => {
+      pick(history, "stored", { room: "1:2" }).places.pop();
+    },
+  ],
+  [
+    "a message that is stored twice",
+    "I2",
+    (history) => {
+      const { places } = pick(history, "stored", { room: "0" });
+      places.push({ ...at(places, 11), seq: 13, date: 9_999_999, hash: "other" });
+    },
+  ],
+  [
+    "a message that one person sees twice",
+    "I2",
+    (history) => {
+      const { places } = pick(history, "view", { person: "ada", room: "0" });
+      places.push(at(places, 11));
+    },
+  ],
+  [
+    "two messages that one person sees in another order",
+    "I3",
+    (history) => {
+      const { places } = pick(history, "view", { person: "bob", room: "0" });
+      places.splice(3, 2, at(places, 4), at(places, 3));
+    },
+  ],
+  [
+    "another message at a seq than the stored one",
+    "I3",
+    (history) => {
+      const { places } = pick(history, "view", { person: "bob", room: "1:2" });
+      places[2] = { ...at(places, 2), nonce: "other", hash: "other" };
+    },
+  ],
+  [
+    "a message that is stored elsewhere than it was acknowledged",
+    "I3",
+    (history) => {
+      const { places } = pick(history, "stored", { room: "0" });
+      places[2] = { ...at(places, 2), hash: "other" };
+    },
+  ],
+  [
+    "a reset where Redis lost nothing",
+    "I3",
+    (history) => void history.say({ kind: "reset", person: "ada", room: "0", reason: "rewound" }),
+  ],
+  [
+    "a hole in the log",
+    "I4",
+    (history) => {
+      for (const place of pick(history, "stored", { room: "0" }).places.slice(6)) place.seq += 1;
+    },
+  ],
+  [
+    "two messages of one date",
+    "I4",
+    (history) => {
+      const { places } = pick(history, "stored", { room: "0" });
+      at(places, 7).date = at(places, 6).date;
+    },
+  ],
+  [
+    "a message before one that was acknowledged before it was sent",
+    "I5",
+    (history) => {
+      pick(history, "acknowledged", { room: "0", nonce: "n7" }).at =
+        pick(history, "sent", { room: "0", nonce: "n6" }).at - 5;
+      pick(history, "sent", { room: "0", nonce: "n7" }).at = 0;
+    },
+  ],
+  [
+    "one sender's messages in another order",
+    "I6",
+    (history) => {
+      const one = pick(history, "submitted", { room: "0", nonce: "n0" });
+      const other = pick(history, "submitted", { room: "0", nonce: "n3" });
+      [one.nonce, other.nonce] = [other.nonce, one.nonce];
+    },
+  ],
+  [
+    "a message that was heard and is not stored",
+    "I7",
+    (history) =>
+      void history.say({ kind: "heard", person: "bob", room: "0", seq: 13, hash: "x", nonce: "ghost" }),
+  ],
+  [
+    "a message that one person sees and that is not stored",
+    "I7",
+    (history) => {
+      const { places } = pick(history, "view", { person: "bob", room: "0" });
+      places.push({ ...at(places, 11), seq: 13, nonce: "ghost" });
+    },
+  ],
+  [
+    "a message that one person never got",
+    "I8",
+    (history) => {
+      pick(history, "view", { person: "bob", room: "0" }).places.splice(4, 1);
+    },
+  ],
+  [
+    "the newest message that one person never got",
+    "I8",
+    (history) => {
+      pick(history, "view", { person: "bob", room: "0" }).places.pop();
+    },
+  ],
+  [
+    "the oldest message that one person never got",
+    "I8",
+    (history) => {
+      pick(history, "view", { person: "bob", room: "0" }).places.shift();
+    },
+  ],
+  [
+    "a person who had everything only after the time",
+    "I8",
+    (history) => {
+      pick(history, "view", { person: "bob", room: "0" }).at += 10_001;
+    },
+  ],
+  [
+    "a message heard by somebody who was never a member",
+    "I9",
+    (history) =>
+      void history.say({ kind: "heard", person: "cem", room: "1:2", seq: 3, hash: "h1:2-3", nonce: "n2" }),
+  ],
+  [
+    "a message heard by somebody who had left before it was sent",
+    "I9",
+    (history) => {
+      pick(history, "left", { person: "cem" }).at = 100;
+      history.say({ kind: "heard", person: "cem", room: "0", seq: 12, hash: "h0-12", nonce: "n11" });
+    },
+  ],
+  [
+    "an unread count that is not what stands after the mark",
+    "I10",
+    (history) => {
+      pick(history, "unread").unread = 3;
+    },
+  ],
+  [
+    "a read mark that moved back",
+    "I10",
+    (history) => {
+      Object.assign(pick(history, "unread"), { read: 9, unread: 3 });
+    },
+  ],
+  [
+    "somebody online who is gone",
+    "I11",
+    (history) => {
+      pick(history, "presence").online.push("dan");
+    },
+  ],
+  [
+    "somebody connected who is not online",
+    "I11",
+    (history) => {
+      pick(history, "presence").connected.push("dan");
+    },
+  ],
+  [
+    "a socket that outlives its session",
+    "I12",
+    (history) => {
+      history.lines.splice(history.lines.indexOf(pick(history, "socket closed")), 1);
+    },
+  ],
+  [
+    "a socket that is closed too late",
+    "I12",
+    (history) => {
+      pick(history, "socket closed").at += 2_000;
+    },
+  ],
+  [
+    "a request in an ended session",
+    "I12",
+    (history) => {
+      history.later(2_000);
+      history.say({ kind: "session used", session: "s1", how: "GET /api/me" });
+    },
+  ],
+  [
+    "a socket opened in an ended session",
+    "I12",
+    (history) => {
+      history.later(2_000);
+      history.say({ kind: "socket opened", session: "s1", socket: "k2" });
+      history.say({ kind: "socket closed", session: "s1", socket: "k2" });
+    },
+  ],
+  [
+    "a refused message that is stored",
+    "I13",
+    (history) => {
+      const { places } = pick(history, "stored", { room: "1:2" });
+      places.push({ seq: 13, date: 9_999_999, hash: "x", from: "cem", nonce: "intruder" });
+    },
+  ],
+  [
+    "a message shown as failed because nobody answered",
+    "I13",
+    (history) =>
+      void history.say({ kind: "shown failed", person: "ada", room: "0", nonce: "n99", code: "unreachable" }),
+  ],
+  [
+    "a message shown as failed that is stored",
+    "I13",
+    (history) => {
+      history.say({ kind: "refused", person: "ada", room: "0", nonce: "n0", code: "invalid", final: true });
+      history.say({ kind: "shown failed", person: "ada", room: "0", nonce: "n0", code: "invalid" });
+    },
+  ],
+  [
+    "a retry that was answered with another message",
+    "I14",
+    (history) => {
+      pick(history, "acknowledged", { room: "0", nonce: "n5" }, 1).seq = 12;
+    },
+  ],
+];
+
+test("a faultless history passes and is counted right", () => {
+  const verdict = check(faultless().lines, RULES);
+  expect(verdict.violations).toEqual([]);
+  expect(verdict).toMatchObject({ sent: 25, acknowledged: 24, delivered: 48 });
+  expect(verdict).toMatchObject({ lost: 0, duplicated: 0, reordered: 0, leaked: 0, other: 0 });
+});
+
+test.each(plants)("catches %s (%s)", (_name, invariant, plant) => {
+  const history = faultless();
+  plant(history);
+  const { violations } = check(history.lines, RULES);
+  expect(violations.map((violation) => violation.invariant)).toContain(invariant);
+});
+
+test("every invariant has a plant", () => {
+  const planted = new Set(plants.map(([, invariant]) => invariant));
+  expect(planted).toEqual(new Set(Array.from({ length: 14 }, (_, index) => `I${index + 1}`)));
+});
+
+/** ada's last message was lost with the tail of the log and offered again. */
+function rewound(offered: boolean): Line[] {
+  const history = faultless();
+  const { places } = pick(history, "stored", { room: "1:2" });
+  const last = at(places, 11);
+  const sender = last.from;
+  if (offered) {
+    places[11] = { ...last, date: last.date + 5_000, hash: "again" };
+    history.say({ kind: "offered again", person: sender, room: "1:2", nonce: last.nonce });
+    history.say({ kind: "sent", person: sender, room: "1:2", nonce: last.nonce });
+    history.say({
+      kind: "acknowledged",
+      person: sender,
+      room: "1:2",
+      nonce: last.nonce,
+      seq: 12,
+      hash: "again",
+    });
+  } else places.pop();
+  for (const person of ["ada", "bob"]) {
+    history.say({ kind: "reset", person, room: "1:2", reason: "ahead" });
+    pick(history, "view", { person, room: "1:2" }).places = structuredClone(places);
+  }
+  return history.lines;
+}
+
+test("where Redis may lose its tail, a message that was offered again is not lost", () => {
+  expect(check(rewound(true), { ...RULES, mayRewind: true }).violations).toEqual([]);
+});
+
+test("where Redis may lose its tail, a message that nobody offered again is lost", () => {
+  const { violations, lost } = check(rewound(false), { ...RULES, mayRewind: true });
+  expect(violations.map((violation) => violation.invariant)).toEqual(["I1"]);
+  expect(lost).toBe(1);
+});
+
+test("where Redis may lose its tail, people must still agree", () => {
+  const lines = rewound(true);
+  const view = lines.find((line) => line.kind === "view" && line.person === "bob" && line.room === "1:2");
+  if (view?.kind === "view") view.places[11] = { ...at(view.places, 11), hash: "h1:2-12" };
+  expect(check(lines, { ...RULES, mayRewind: true }).violations.map(({ invariant }) => invariant)).toEqual([
+    "I3",
+  ]);
+});

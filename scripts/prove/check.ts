@@ -1,0 +1,379 @@
+import type { RoomId } from "../../server/src/protocol.ts";
+import type { Line, Place } from "./history.ts";
+
+/** What is promised, by the numbers that a violation is told with. */
+export const INVARIANTS = {
+  I1: "no acknowledged message is missing",
+  I2: "no message is there twice",
+  I3: "everybody sees the stored order",
+  I4: "seq has no hole and date rises strictly",
+  I5: "what was acknowledged before another was sent stands before it",
+  I6: "one sender's messages stand in the order of their sending",
+  I7: "nobody hears what is not stored",
+  I8: "everybody has everything in time",
+  I9: "nobody hears a room that is not theirs",
+  I10: "unread is what stands after the read mark",
+  I11: "who is online is who is connected",
+  I12: "nothing works in an ended session",
+  I13: "what was refused or shown as failed is not stored",
+  I14: "a retry is answered with the first message",
+} as const;
+
+export type Invariant = keyof typeof INVARIANTS;
+export type Violation = { invariant: Invariant; what: string };
+
+export type Rules = {
+  /** Redis may lose the tail of its log here: clients are told by `reset` and offer their own messages again. */
+  mayRewind: boolean;
+  /** Acknowledged messages that may stay lost after a rewind, as a share of those acknowledged. */
+  mayLose: number;
+  /** Milliseconds after calm in which every view must be complete. */
+  convergeMs: number;
+  /** Milliseconds after leaving a room in which what was sent may still arrive. */
+  leaveMs: number;
+};
+
+export type Verdict = {
+  sent: number;
+  acknowledged: number;
+  /** Messages in people's final views. */
+  delivered: number;
+  lost: number;
+  duplicated: number;
+  reordered: number;
+  leaked: number;
+  /** Violations that are none of these four. */
+  other: number;
+  resets: number;
+  offeredAgain: number;
+  violations: Violation[];
+};
+
+const COLUMN: Record<Invariant, "lost" | "duplicated" | "reordered" | "leaked" | "other"> = {
+  I1: "lost",
+  I2: "duplicated",
+  I3: "reordered",
+  I4: "reordered",
+  I5: "reordered",
+  I6: "reordered",
+  I7: "reordered",
+  I8: "lost",
+  I9: "leaked",
+  I10: "other",
+  I11: "other",
+  I12: "other",
+  I13: "other",
+  I14: "duplicated",
+};
+
+type Sending = {
+  person: string;
+  room: RoomId;
+  nonce: string;
+  /** Place in the order of submissions, or -1 for what did not go through an outbox. */
+  order: number;
+  sentAt: number;
+  acknowledgedAt: number;
+  answers: { seq: number; hash: string }[];
+  refused: boolean;
+  shownFailed: string | null;
+  offeredAgain: boolean;
+};
+
+/** Judges a history. Every violation is counted; the first of each kind are told in words. */
+export function check(lines: readonly Line[], rules: Rules): Verdict {
+  const violations: Violation[] = [];
+  const verdict: Verdict = {
+    sent: 0,
+    acknowledged: 0,
+    delivered: 0,
+    lost: 0,
+    duplicated: 0,
+    reordered: 0,
+    leaked: 0,
+    other: 0,
+    resets: 0,
+    offeredAgain: 0,
+    violations,
+  };
+  function blame(invariant: Invariant, what: string): void {
+    verdict[COLUMN[invariant]] += 1;
+    if (violations.filter((known) => known.invariant === invariant).length < 5)
+      violations.push({ invariant, what });
+  }
+
+  const sendings = collectSendings(lines);
+  const stored = new Map<RoomId, Place[]>();
+  const resets = new Set<string>();
+  for (const line of lines) {
+    if (line.kind === "stored") stored.set(line.room, line.places);
+    if (line.kind === "reset") {
+      verdict.resets += 1;
+      resets.add(`${line.person} ${line.room}`);
+      if (!rules.mayRewind) blame("I3", `${line.person} was reset in ${line.room} (${line.reason})`);
+    }
+  }
+  verdict.sent = sendings.size;
+  for (const sending of sendings.values()) {
+    if (sending.answers.length > 0) verdict.acknowledged += 1;
+    if (sending.offeredAgain) verdict.offeredAgain += 1;
+  }
+
+  checkStore(stored, blame);
+  checkSendings(sendings, stored, rules, verdict, blame);
+  checkOrder(sendings, stored, blame);
+  checkViews(lines, stored, resets, rules, verdict, blame);
+  checkHeard(lines, sendings, stored, rules, blame);
+  checkCounts(lines, stored, blame);
+  checkSessions(lines, blame);
+  return verdict;
+}
+
+type Blame = (invariant: Invariant, what: string) => void;
+
+const keyOf = (room: RoomId, person: string, nonce: string) => `${room} ${person} ${nonce}`;
+
+function collectSendings(lines: readonly Line[]): Map<string, Sending> {
+  const sendings = new Map<string, Sending>();
+  let order = 0;
+  for (const line of lines) {
+    if (!("nonce" in line) || line.kind === "heard") continue;
+    const { person, room, nonce } = line;
+    const key = keyOf(room, person, nonce);
+    const sending = sendings.get(key) ?? {
+      person,
+      room,
+      nonce,
+      order: -1,
+      sentAt: Infinity,
+      acknowledgedAt: Infinity,
+      answers: [],
+      refused: false,
+      shownFailed: null,
+      offeredAgain: false,
+    };
+    sendings.set(key, sending);
+    if (line.kind === "submitted") sending.order = order++;
+    else if (line.kind === "sent") sending.sentAt = Math.min(sending.sentAt, line.at);
+    else if (line.kind === "acknowledged") {
+      sending.acknowledgedAt = Math.min(sending.acknowledgedAt, line.at);
+      sending.answers.push({ seq: line.seq, hash: line.hash });
+    } else if (line.kind === "refused") sending.refused ||= line.final;
+    else if (line.kind === "shown failed") sending.shownFailed = line.code;
+    else if (line.kind === "offered again") sending.offeredAgain = true;
+  }
+  return sendings;
+}
+
+function checkStore(stored: Map<RoomId, Place[]>, blame: Blame): void {
+  for (const [room, places] of stored) {
+    const seen = new Set<string>();
+    let last: Place | undefined;
+    for (const place of places) {
+      const key = `${place.from} ${place.nonce}`;
+      if (seen.has(key)) blame("I2", `${room}: the log holds ${key} twice, again at seq ${place.seq}`);
+      seen.add(key);
+      if (last && place.seq !== last.seq + 1)
+        blame("I4", `${room}: seq ${place.seq} follows seq ${last.seq} in the log`);
+      if (last && place.date <= last.date)
+        blame("I4", `${room}: seq ${place.seq} is not dated after seq ${last.seq}`);
+      last = place;
+    }
+  }
+}
+
+function checkSendings(
+  sendings: Map<string, Sending>,
+  stored: Map<RoomId, Place[]>,
+  rules: Rules,
+  verdict: Verdict,
+  blame: Blame,
+): void {
+  const places = new Map<string, Place>();
+  for (const [room, log] of stored)
+    for (const place of log) places.set(keyOf(room, place.from, place.nonce), place);
+  const missing: Sending[] = [];
+  for (const [key, sending] of sendings) {
+    const { person, room, nonce, answers, refused, shownFailed } = sending;
+    const place = places.get(key);
+    const [first] = answers;
+    if (first && !place) missing.push(sending);
+    if (place && refused) blame("I13", `${room}: ${person}'s ${nonce} was refused, and is stored`);
+    if (shownFailed !== null && !refused)
+      blame("I13", `${room}: ${person}'s ${nonce} was shown as failed (${shownFailed}) without a refusal`);
+    else if (shownFailed !== null && place)
+      blame("I13", `${room}: ${person}'s ${nonce} was shown as failed, and is stored`);
+    if (!first || sending.offeredAgain) continue;
+    for (const answer of answers) {
+      if (answer.seq !== first.seq || answer.hash !== first.hash)
+        blame("I14", `${room}: ${person}'s ${nonce} was answered with seq ${first.seq} and ${answer.seq}`);
+    }
+    if (place && !rules.mayRewind && (place.seq !== first.seq || place.hash !== first.hash))
+      blame(
+        "I3",
+        `${room}: ${person}'s ${nonce} was acknowledged as seq ${first.seq}, stored as ${place.seq}`,
+      );
+  }
+  if (rules.mayRewind && missing.length <= rules.mayLose * verdict.acknowledged)
+    verdict.lost += missing.length;
+  else
+    for (const { person, room, nonce, answers } of missing)
+      blame(
+        "I1",
+        `${room}: ${person}'s ${nonce} was acknowledged as seq ${answers[0]?.seq} and is not stored`,
+      );
+}
+
+function checkOrder(sendings: Map<string, Sending>, stored: Map<RoomId, Place[]>, blame: Blame): void {
+  for (const [room, log] of stored) {
+    const lastOrder = new Map<string, { order: number; seq: number }>();
+    const row = log.flatMap((place) => {
+      const sending = sendings.get(keyOf(room, place.from, place.nonce));
+      // What was lost and offered again got a second place of its own.
+      return sending && !sending.offeredAgain ? [{ place, sending }] : [];
+    });
+    for (const { place, sending } of row) {
+      if (sending.order < 0) continue;
+      const before = lastOrder.get(sending.person);
+      if (before && before.order > sending.order)
+        blame("I6", `${room}: ${sending.person}'s seq ${before.seq} was sent after seq ${place.seq}`);
+      lastOrder.set(sending.person, { order: sending.order, seq: place.seq });
+    }
+    let earliest = { at: Infinity, seq: 0 };
+    for (const { place, sending } of row.toReversed()) {
+      if (earliest.at < sending.sentAt)
+        blame("I5", `${room}: seq ${earliest.seq} was acknowledged before seq ${place.seq} was sent`);
+      if (sending.acknowledgedAt < earliest.at) earliest = { at: sending.acknowledgedAt, seq: place.seq };
+    }
+  }
+}
+
+function checkViews(
+  lines: readonly Line[],
+  stored: Map<RoomId, Place[]>,
+  resets: Set<string>,
+  rules: Rules,
+  verdict: Verdict,
+  blame: Blame,
+): void {
+  const calmAt = lines.find((line) => line.kind === "calm")?.at ?? Infinity;
+  const joinedAt = new Map<string, number>();
+  const firstSentAt = lines.find((line) => line.kind === "sent")?.at ?? Infinity;
+  for (const line of lines) {
+    if (line.kind === "joined") joinedAt.set(`${line.person} ${line.room}`, line.at);
+    if (line.kind !== "view") continue;
+    const { person, room, places } = line;
+    verdict.delivered += places.length;
+    const log = stored.get(room) ?? [];
+    const shown = new Map<number, Place>();
+    const nonces = new Set<string>();
+    let last: Place | undefined;
+    for (const place of places) {
+      const key = `${place.from} ${place.nonce}`;
+      if (nonces.has(key) || shown.has(place.seq)) blame("I2", `${room}: ${person} sees ${key} twice`);
+      nonces.add(key);
+      shown.set(place.seq, place);
+      if (last && place.seq <= last.seq)
+        blame("I3", `${room}: ${person} sees seq ${place.seq} after seq ${last.seq}`);
+      last = place;
+    }
+    const member = `${person} ${room}`;
+    const fromTheStart = !resets.has(member) && (joinedAt.get(member) ?? Infinity) < firstSentAt;
+    const from = fromTheStart ? (log[0]?.seq ?? 0) : (places[0]?.seq ?? 0);
+    for (const place of log) {
+      const mine = shown.get(place.seq);
+      shown.delete(place.seq);
+      if (!mine && place.seq >= from) blame("I8", `${room}: ${person} does not see seq ${place.seq}`);
+      else if (mine && (mine.hash !== place.hash || mine.nonce !== place.nonce || mine.from !== place.from))
+        blame("I3", `${room}: ${person} sees another message at seq ${place.seq} than is stored`);
+    }
+    for (const seq of shown.keys()) blame("I7", `${room}: ${person} sees seq ${seq}, which is not stored`);
+    if (line.at > calmAt + rules.convergeMs)
+      blame("I8", `${room}: ${person} had everything only ${Math.round(line.at - calmAt)} ms after calm`);
+  }
+}
+
+function checkHeard(
+  lines: readonly Line[],
+  sendings: Map<string, Sending>,
+  stored: Map<RoomId, Place[]>,
+  rules: Rules,
+  blame: Blame,
+): void {
+  const hashes = new Map<RoomId, Map<number, string>>();
+  const authors = new Map<string, number>();
+  for (const [room, log] of stored) {
+    hashes.set(room, new Map(log.map((place) => [place.seq, place.hash])));
+    for (const place of log) {
+      const sentAt = sendings.get(keyOf(room, place.from, place.nonce))?.sentAt ?? -Infinity;
+      authors.set(`${room} ${place.seq}`, sentAt);
+    }
+  }
+  const members = new Map<string, { since: number; until: number }>();
+  const phantoms = new Set<string>();
+  for (const line of lines) {
+    if (line.kind === "joined")
+      members.set(`${line.person} ${line.room}`, { since: line.at, until: Infinity });
+    if (line.kind === "left") {
+      const membership = members.get(`${line.person} ${line.room}`);
+      if (membership) membership.until = line.at;
+    }
+    if (line.kind !== "heard") continue;
+    const { person, room, seq, hash } = line;
+    const membership = members.get(`${person} ${room}`);
+    if (!membership) blame("I9", `${room}: ${person}, who is no member, heard seq ${seq}`);
+    else if ((authors.get(`${room} ${seq}`) ?? -Infinity) > membership.until + rules.leaveMs)
+      blame("I9", `${room}: ${person}, who had left, heard seq ${seq}`);
+    if (rules.mayRewind || hashes.get(room)?.get(seq) === hash || phantoms.has(`${room} ${seq} ${hash}`))
+      continue;
+    phantoms.add(`${room} ${seq} ${hash}`);
+    blame("I7", `${room}: ${person} heard seq ${seq} (${hash}), which is not stored so`);
+  }
+}
+
+function checkCounts(lines: readonly Line[], stored: Map<RoomId, Place[]>, blame: Blame): void {
+  for (const line of lines) {
+    if (line.kind === "unread") {
+      const { person, room, seq, read, unread, least, most } = line;
+      const head = stored.get(room)?.at(-1)?.seq ?? 0;
+      const right = seq === head && unread === seq - read && read >= least && read <= most;
+      if (!right)
+        blame(
+          "I10",
+          `${room}: ${person} is told seq ${seq} of ${head}, read ${read} of ${least} to ${most}, unread ${unread}`,
+        );
+    }
+    if (line.kind === "presence") {
+      const ghosts = line.online.filter((one) => !line.connected.includes(one));
+      const hidden = line.connected.filter((one) => !line.online.includes(one));
+      if (ghosts.length + hidden.length > 0)
+        blame("I11", `${line.by}: online but gone: [${ghosts}]; connected but not online: [${hidden}]`);
+    }
+  }
+}
+
+function checkSessions(lines: readonly Line[], blame: Blame): void {
+  const over = new Map<string, number>();
+  const open = new Map<string, string>();
+  for (const line of lines) {
+    if (line.kind === "session over") over.set(line.session, line.at + line.withinMs);
+    if (line.kind === "socket opened") {
+      open.set(line.socket, line.session);
+      if (line.at > (over.get(line.session) ?? Infinity))
+        blame("I12", `${line.session}: a socket was opened`);
+    }
+    if (line.kind === "socket closed") {
+      open.delete(line.socket);
+      const deadline = over.get(line.session);
+      if (deadline !== undefined && line.at > deadline)
+        blame("I12", `${line.session}: a socket was closed ${Math.round(line.at - deadline)} ms too late`);
+    }
+    if (line.kind === "session used") {
+      const deadline = over.get(line.session);
+      if (deadline !== undefined && line.at > deadline)
+        blame("I12", `${line.session}: ${line.how} worked after its end`);
+    }
+  }
+  for (const session of open.values())
+    if (over.has(session)) blame("I12", `${session}: a socket was never closed`);
+}

@@ -1,0 +1,87 @@
+import { createWriteStream, mkdirSync } from "node:fs";
+import { once } from "node:events";
+import { dirname } from "node:path";
+import type { RoomId } from "../../server/src/protocol.ts";
+
+/** One message in a room's log, as stored or as shown. */
+export type Place = { seq: number; date: number; hash: string; from: string; nonce: string };
+
+/**
+ * What happened, seen from outside the server. `person` is a username, `session` one signed-in browser. Times are
+ * ms on the driver's monotonic clock: one process sees everything, so that "before" has a meaning.
+ */
+export type Line = { at: number } & (
+  | { kind: "joined" | "left"; person: string; room: RoomId }
+  /** Given to the outbox; the order of a person's submissions to a room is to be their order in it. */
+  | { kind: "submitted"; person: string; room: RoomId; nonce: string }
+  /** One attempt went out. */
+  | { kind: "sent"; person: string; room: RoomId; nonce: string }
+  | { kind: "acknowledged"; person: string; room: RoomId; nonce: string; seq: number; hash: string }
+  /** No answer: it may be stored. */
+  | { kind: "unknown"; person: string; room: RoomId; nonce: string }
+  | { kind: "refused"; person: string; room: RoomId; nonce: string; code: string; final: boolean }
+  /** The person was told that this message failed. */
+  | { kind: "shown failed"; person: string; room: RoomId; nonce: string; code: string }
+  /** Came over a live connection. */
+  | { kind: "heard"; person: string; room: RoomId; seq: number; hash: string; nonce: string }
+  /** `sync` answered that the log the client knows is not the stored one. */
+  | { kind: "reset"; person: string; room: RoomId; reason: string }
+  | { kind: "offered again"; person: string; room: RoomId; nonce: string }
+  /** The faults are over and nobody sends: from here convergence counts. */
+  | { kind: "calm" }
+  /** What a person sees in the end. */
+  | { kind: "view"; person: string; room: RoomId; places: Place[] }
+  /** What Redis holds in the end. */
+  | { kind: "stored"; room: RoomId; places: Place[] }
+  /** Counts as the API tells them, and between which bounds the read mark must lie. */
+  | {
+      kind: "unread";
+      person: string;
+      room: RoomId;
+      seq: number;
+      read: number;
+      unread: number;
+      least: number;
+      most: number;
+    }
+  /** Who is online according to `by`, and who has a connection. */
+  | { kind: "presence"; by: string; online: string[]; connected: string[] }
+  | { kind: "session over"; session: string; withinMs: number }
+  | { kind: "socket opened" | "socket closed"; session: string; socket: string }
+  /** A request or a socket was served in this session's name. */
+  | { kind: "session used"; session: string; how: string }
+  | { kind: "fault"; what: string }
+);
+
+type Without<T> = T extends unknown ? Omit<T, "at"> : never;
+export type Happening = Without<Line>;
+
+/** The history of one scenario. */
+export type History = {
+  lines: Line[];
+  /** Milliseconds since the history began. */
+  now: () => number;
+  add: (happening: Happening) => void;
+  /** Writes it as JSONL. */
+  write: (file: string) => Promise<void>;
+};
+
+export function createHistory(): History {
+  const lines: Line[] = [];
+  const began = performance.now();
+  const now = () => Math.round((performance.now() - began) * 100) / 100;
+  return {
+    lines,
+    now,
+    add: (happening) => lines.push({ at: now(), ...happening } as Line),
+    async write(file) {
+      mkdirSync(dirname(file), { recursive: true });
+      const stream = createWriteStream(file);
+      for (const line of lines) {
+        if (!stream.write(`${JSON.stringify(line)}\n`)) await once(stream, "drain");
+      }
+      stream.end();
+      await once(stream, "finish");
+    },
+  };
+}

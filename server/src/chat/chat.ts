@@ -2,6 +2,7 @@ import type { Metrics } from "../metrics.ts";
 import { ChatError } from "../errors.ts";
 import {
   GENERAL,
+  LIMITS,
   pairOf,
   privateRoomId,
   type Cursor,
@@ -17,7 +18,8 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { Presence } from "./presence.ts";
-import { unknownRoom, type Rooms } from "./rooms.ts";
+import { unknownRoom, type PageCursor, type Rooms } from "./rooms.ts";
+import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
 
 /** Tells connections of some users, on whichever replica they are. May get lost; what it says is stored before. */
@@ -151,17 +153,24 @@ export class Chat {
   }
 
   /** Throws `not_found`. */
-  async listMessages(
-    user: User,
-    roomId: RoomId,
-    cursor: { before?: number; after?: number; size: number },
-  ): Promise<Page> {
+  async listMessages(user: User, roomId: RoomId, cursor: PageCursor): Promise<Page> {
     // Read side by side; a page that was read for a stranger is thrown away unseen.
     const [, page] = await Promise.all([
       this.#demandMember(user.id, roomId),
       this.#rooms.page(roomId, cursor),
     ]);
     return page;
+  }
+
+  /** A room's history as an HTML page, in chunks. Throws `not_found` before the first of them. */
+  async exportRoom(user: User, roomId: RoomId): Promise<AsyncGenerator<string>> {
+    await this.#demandMember(user.id, roomId);
+    const { names } = await this.describeRoom(roomId, user.id);
+    return transcript({
+      title: names.join(", "),
+      page: (after) => this.#rooms.page(roomId, { after, size: LIMITS.page }),
+      nameOf: async (id) => (await this.users.find([id]))[0]?.username ?? id,
+    });
   }
 
   /** What follows each cursor, in their order; rooms that are not the user's are marked so. */

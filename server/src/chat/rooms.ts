@@ -25,6 +25,9 @@ const SYNC_ROWS = 200;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 
+/** Dates in ms; without either, the newest page. */
+export type PageCursor = { before?: number | undefined; after?: number | undefined; size: number };
+
 /** What one member sees of a room, before names are put to ids. */
 export type RoomState = { id: RoomId; name: string | null; last: Message | null; seq: number; read: number };
 
@@ -123,7 +126,7 @@ export class Rooms {
   }
 
   /** One page, oldest first, either before a date (the newest page without one) or after it. */
-  async page(roomId: RoomId, cursor: { before?: number; after?: number; size: number }): Promise<Page> {
+  async page(roomId: RoomId, cursor: PageCursor): Promise<Page> {
     const room = this.#keys.room(roomId);
     const { before, after, size } = cursor;
     const max = before === undefined ? "+inf" : `(${before}`;

@@ -1,3 +1,5 @@
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import express, {
   Router,
   type ErrorRequestHandler,
@@ -21,6 +23,7 @@ import {
   type Credentials,
   type NewPrivateRoom,
   type NewRoom,
+  type RoomId,
   type User,
 } from "../protocol.ts";
 import { STATUS, toFailure } from "./failure.ts";
@@ -119,6 +122,8 @@ export function createRest(parts: RestParts): Express {
   });
   const failed: ErrorRequestHandler = (error: unknown, _request, response, _next) => {
     const failure = toFailure(error, log);
+    // Half an answer cannot become an error any more; the missing end says so.
+    if (response.headersSent) return void response.destroy();
     if (failure.retryAfterMs !== undefined)
       response.set("Retry-After", String(Math.ceil(failure.retryAfterMs / 1_000)));
     response.status(STATUS[failure.code]).json(failure);
@@ -213,16 +218,14 @@ function api(parts: RestParts): Router {
   });
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(request);
-    const roomId = request.params.id;
-    if (!isRoomId(roomId)) throw new ChatError("invalid", "This is no room id.");
-    const { before, after, size } = pageQuery.parse(request.query);
-    response.json(
-      await chat.listMessages(user, roomId, {
-        size,
-        ...(before !== undefined && { before }),
-        ...(after !== undefined && { after }),
-      }),
-    );
+    const roomId = roomIdOf(request);
+    response.json(await chat.listMessages(user, roomId, pageQuery.parse(request.query)));
+  });
+  router.get("/rooms/:id/transcript", async (request, response) => {
+    const user = demandUser(request);
+    const chunks = await chat.exportRoom(user, roomIdOf(request));
+    response.type("html").attachment("transcript.html");
+    await pipeline(Readable.from(chunks), response);
   });
   return router;
 }
@@ -271,7 +274,13 @@ function sameSite(config: Config): RequestHandler {
   };
 }
 
-function demandUser(request: Request): User {
+function roomIdOf(request: Request<{ id: string }>): RoomId {
+  const { id } = request.params;
+  if (!isRoomId(id)) throw new ChatError("invalid", "This is no room id.");
+  return id;
+}
+
+function demandUser(request: Pick<Request, "session">): User {
   const { user } = request.session;
   if (!user) throw new ChatError("unauthorized", "Log in first.");
   return user;

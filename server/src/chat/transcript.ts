@@ -1,0 +1,51 @@
+import sanitizeHtml from "sanitize-html";
+import { LIMITS, type Message, type Page, type UserId } from "../protocol.ts";
+
+const LINK = /\bhttps?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]]/g;
+
+type Source = {
+  title: string;
+  /** The messages after a date, oldest first. */
+  page: (after: number) => Promise<Page>;
+  nameOf: (userId: UserId) => Promise<string>;
+};
+
+/**
+ * A room's whole history as one HTML page that needs nothing else, in chunks, oldest first. This is the only place
+ * where HTML is made from what people wrote: it is escaped, links are marked, and sanitize-html lets nothing but
+ * those links through.
+ */
+export async function* transcript({ title, page, nameOf }: Source): AsyncGenerator<string> {
+  yield (
+    `<!doctype html><html lang="en"><meta charset="utf-8"><title>${textToHtml(title)}</title>` +
+    `<h1>${textToHtml(title)}</h1>\n`
+  );
+  let after: number | undefined = 0;
+  while (after !== undefined) {
+    const { messages, more }: Page = await page(after);
+    for (const message of messages) yield await line(message, nameOf);
+    after = more ? messages.at(-1)?.date : undefined;
+  }
+  yield "</html>\n";
+}
+
+async function line({ date, from, message }: Message, nameOf: Source["nameOf"]): Promise<string> {
+  const time = Number.isFinite(date) ? new Date(date).toISOString() : "";
+  const author = textToHtml(await nameOf(from));
+  return `<p><time>${time}</time> <b>${author}</b><br>${textToHtml(message).replaceAll("\n", "<br>")}</p>\n`;
+}
+
+/** Text of any origin as HTML that shows it character by character, with its links marked. */
+export function textToHtml(text: string): string {
+  // A longer one can only come from another program, and sanitize-html is quadratic in nested tags.
+  const escaped = text
+    .slice(0, LIMITS.message)
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;");
+  return sanitizeHtml(
+    escaped.replace(LINK, (link) => `<a href="${link}" rel="noopener noreferrer nofollow">${link}</a>`),
+    { allowedTags: ["a"], allowedAttributes: { a: ["href", "rel"] }, allowedSchemes: ["http", "https"] },
+  );
+}

@@ -36,7 +36,7 @@ const OPTIONS: Record<Purpose, RedisOptions> = {
 
 /** Resolves with a connected client, or throws one Error with a line for a person, without the password. */
 export async function connectRedis(url: string, purpose: Purpose, log: Logger): Promise<RedisClient> {
-  const client = open(url, {
+  const client = open(url, purpose, {
     ...OPTIONS[purpose],
     lazyConnect: true,
     connectTimeout: 5_000,
@@ -88,13 +88,15 @@ export async function checkRedis(client: RedisClient, production: boolean, log: 
   log.warn("Redis runs without an append-only file: a crash of Redis loses messages");
 }
 
-function open(url: string, options: RedisOptions): RedisClient {
+function open(url: string, purpose: Purpose, options: RedisOptions): RedisClient {
   if (url.startsWith("redis+cluster://")) {
     const { nodes, username, password } = parseNodes(url, 6379);
     const clusterOptions: ClusterOptions = {
       lazyConnect: true,
       enableOfflineQueue: options.enableOfflineQueue ?? true,
       enableAutoPipelining: options.enableAutoPipelining ?? false,
+      // Without it a sharded subscription sent to the wrong node ends the process.
+      shardedSubscribers: purpose === "subscriptions",
       redisOptions: { ...options, ...(username && { username }), ...(password && { password }) },
     };
     return new Cluster(nodes, clusterOptions);

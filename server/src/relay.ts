@@ -66,7 +66,8 @@ export class Relay {
   readonly #rooms = new Map<RoomId, LiveRoom>();
   #wanted = new Map<string, { resolve: () => void; reject: (error: unknown) => void }[]>();
   #timers: NodeJS.Timeout[] = [];
-  #heartbeatHeard = Date.now();
+  #heartbeat = 0;
+  #heartbeatHeard = { number: 0, at: Date.now() };
   #closed = false;
 
   constructor(parts: RelayParts) {
@@ -79,7 +80,7 @@ export class Relay {
     // Whatever was published while the connection was away is lost: look at every room.
     subscriber.on("ready", () => this.#checkAll());
     await subscriber.subscribe(keys.channel);
-    this.#heartbeatHeard = Date.now();
+    this.#heartbeatHeard.at = Date.now();
     this.#timers = [
       setInterval(() => this.#beat(), HEARTBEAT_MS),
       // The last message before a silence leaves no gap to notice.
@@ -232,7 +233,7 @@ export class Relay {
     }
     const { type, data, serverId } = envelope;
     if (type === "heartbeat") {
-      if (serverId === this.#parts.config.serverId) this.#heartbeatHeard = Date.now();
+      if (serverId === this.#parts.config.serverId) this.#hearHeartbeat(Number(data));
       return;
     }
     if (type !== "message") return this.#parts.heard(type, data);
@@ -264,14 +265,21 @@ export class Relay {
 
   #beat(): void {
     const { subscriber, metrics, log } = this.#parts;
-    const silentMs = Date.now() - this.#heartbeatHeard;
+    const silentMs = Date.now() - this.#heartbeatHeard.at;
     metrics.heartbeatLag.set(silentMs / 1_000);
     if (silentMs > DEAF_MS) {
       log.warn({ silentMs }, "the relay went deaf; subscribing anew");
-      this.#heartbeatHeard = Date.now();
+      this.#heartbeatHeard.at = Date.now();
       subscriber.disconnect(true);
     }
-    if (!this.#closed) this.publish("heartbeat", null).catch(() => undefined);
+    if (!this.#closed) this.publish("heartbeat", (this.#heartbeat += 1)).catch(() => undefined);
+  }
+
+  /** One that is missing means that others are: a connection, or a Cluster's node, was lost and is back. */
+  #hearHeartbeat(number: number): void {
+    const missed = number !== this.#heartbeatHeard.number + 1;
+    this.#heartbeatHeard = { number, at: Date.now() };
+    if (missed) this.#checkAll();
   }
 }
 

@@ -30,7 +30,7 @@ const ENDINGS: Record<string, string> = {
 function built(prefix: string): string[] {
   return Object.entries(createKeys(prefix)).map(([name, key]) => {
     if (typeof key === "string") return key + (ENDINGS[name] ?? "");
-    return (key as (...args: string[]) => string)(...(ARGUMENTS[name] ?? ["<id>"]));
+    return Reflect.apply(key, undefined, ARGUMENTS[name] ?? ["<id>"]) as string;
   });
 }
 

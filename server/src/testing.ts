@@ -71,6 +71,13 @@ export async function replicas(count: number, env: Record<string, string> = {}):
   return house;
 }
 
+/** The first two replicas of a house. */
+export function both(house: House): [Replica, Replica] {
+  const [left, right] = house.replicas;
+  if (!left || !right) throw new Error("this house has fewer than two replicas");
+  return [left, right];
+}
+
 /** A browser without a window: keeps cookies, sends the Origin of the page that it is on. */
 export class Browser {
   readonly address: string;

@@ -1,0 +1,274 @@
+import bcrypt from "bcrypt";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { Browser, both, replicas, type House } from "../testing.ts";
+import type { Failure, User } from "../protocol.ts";
+
+const PASSWORD = "correct horse";
+
+let house: House;
+beforeAll(async () => {
+  house = await replicas(2);
+});
+afterAll(() => house.close());
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+function fresh(): [Browser, Browser] {
+  const [left, right] = both(house);
+  return [new Browser(left), new Browser(right)];
+}
+
+function signUp(browser: Browser, username: string, password = PASSWORD) {
+  return browser.post<User & Failure>("/api/users", { username, password });
+}
+
+function logIn(browser: Browser, username: string, password = PASSWORD) {
+  return browser.post<User & Failure>("/api/login", { username, password });
+}
+
+describe("sign-up", () => {
+  it("of one name by 50 people at once on two replicas lets one in and tells 49 that it is taken", async () => {
+    const attempts = Array.from({ length: 50 }, (_, index) => {
+      const replica = both(house)[index % 2 === 0 ? 0 : 1];
+      // Upper and lower case are one name.
+      return signUp(new Browser(replica), index % 3 ? "highlander" : "Highlander", `password of ${index}`);
+    });
+    const answers = await Promise.all(attempts);
+    const won = answers.findIndex(({ status }) => status === 201);
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([
+      201,
+      ...Array<number>(49).fill(409),
+    ]);
+    const lost = answers.find(({ status }) => status === 409);
+    expect(lost?.body.code).toBe("taken");
+
+    const id = answers[won]?.body.id ?? "";
+    expect(await house.redis.get(house.keys.username("highlander"))).toBe(`user:${id}`);
+    const [, right] = fresh();
+    expect((await logIn(right, "highlander", `password of ${won}`)).body).toEqual(answers[won]?.body);
+    expect((await logIn(right, "highlander", `password of ${won === 0 ? 1 : 0}`)).status).toBe(401);
+    // The losers left nothing: no account without a name, no room list without an account.
+    const prefix = house.env["KEY_PREFIX"] ?? "";
+    const accounts = await house.redis.keys(`${prefix}user:*`);
+    const named = await Promise.all(
+      (await house.redis.keys(`${prefix}username:*`)).map((key) => house.redis.get(key)),
+    );
+    const expected = named.flatMap((user) => [`${prefix}${user}`, `${prefix}${user}:rooms`]);
+    expect(accounts.toSorted()).toEqual(expected.toSorted());
+  });
+
+  it("signs in at once, on every replica", async () => {
+    const [left, right] = fresh();
+    const { status, body } = await signUp(left, "both.sides");
+    expect(status).toBe(201);
+    right.cookie = left.cookie;
+    expect((await right.get("/api/me")).body).toEqual(body);
+    expect(body).toEqual({ id: body.id, username: "both.sides" });
+  });
+
+  it("keeps the name as typed and compares it without case", async () => {
+    const [left, right] = fresh();
+    await signUp(left, "CamelCase");
+    expect((await logIn(right, "camelcase")).body.username).toBe("CamelCase");
+    expect((await signUp(right, "CAMELCASE")).status).toBe(409);
+  });
+
+  it.each([
+    "ab",
+    "a".repeat(33),
+    "_under",
+    ".dot",
+    "with space",
+    "trailing ",
+    "Ｐａｂｌｏ",
+    "раblo",
+    "pablo\u202e",
+    "pab\u200blo",
+    "pablo\n",
+    "__proto__",
+    "<img src=x>",
+    "a:rooms",
+    "",
+    "x".repeat(10_000),
+  ])("refuses the name %j", async (name) => {
+    const [left] = fresh();
+    const { status, body } = await signUp(left, name);
+    expect(status).toBe(400);
+    expect(body.code).toBe("invalid");
+    expect(left.cookie).toBe("");
+  });
+
+  it.each(["constructor", "toString", "hasOwnProperty", "a.b-c_d", "0user", "x".repeat(32)])(
+    "takes the name %j, which means nothing to the code",
+    async (name) => {
+      const [left, right] = fresh();
+      expect((await signUp(left, name)).status).toBe(201);
+      expect((await logIn(right, name)).body.username).toBe(name);
+    },
+  );
+});
+
+describe("a password", () => {
+  it("of 72 bytes is compared to its last byte", async () => {
+    const [left, right] = fresh();
+    const longest = "p".repeat(72);
+    expect((await signUp(left, "longest", longest)).status).toBe(201);
+    expect((await logIn(right, "longest", longest)).status).toBe(200);
+    expect((await logIn(right, "longest", `${"p".repeat(71)}q`)).status).toBe(401);
+    expect((await logIn(right, "longest", "p".repeat(71))).status).toBe(401);
+  });
+
+  it.each([
+    ["73 bytes", "p".repeat(73)],
+    ["18 emoji and a letter: 73 bytes in 37 units", `${"🐢".repeat(18)}x`],
+    ["a zero byte, where bcrypt would stop reading", "correct\0horse"],
+    ["7 characters", "1234567"],
+    ["nothing", ""],
+  ])("of %s is refused", async (_what, password) => {
+    const [left] = fresh();
+    const { status, body } = await signUp(left, "nobodys.password", password);
+    expect([status, body.code]).toEqual([400, "invalid"]);
+    expect(await house.redis.exists(house.keys.username("nobodys.password"))).toBe(0);
+  });
+
+  it("longer than the limit is refused at log-in too, however it begins", async () => {
+    const [left, right] = fresh();
+    const turtles = "🐢".repeat(18);
+    expect((await signUp(left, "turtles", turtles)).status).toBe(201);
+    expect((await logIn(right, "turtles", turtles)).status).toBe(200);
+    expect((await logIn(right, "turtles", `${turtles}x`)).status).toBe(400);
+  });
+
+  it("is stored as a bcrypt hash of the configured cost only", async () => {
+    const [left] = fresh();
+    const { body } = await signUp(left, "hashed");
+    const stored = await house.redis.hgetall(house.keys.user(body.id));
+    expect(stored["password"]).toMatch(/^\$2b\$04\$/);
+    expect(JSON.stringify(stored)).not.toContain(PASSWORD);
+  });
+});
+
+describe("log-in", () => {
+  it("answers an unknown name and a wrong password alike", async () => {
+    const [left, right] = fresh();
+    await signUp(left, "known");
+    const wrong = await logIn(right, "known", "wrong password");
+    const unknown = await logIn(right, "unknown", "wrong password");
+    const comparable = ({ status, body, headers }: typeof wrong) => {
+      const kept = Object.fromEntries(headers);
+      delete kept["date"];
+      return { status, body, kept };
+    };
+    expect(wrong.status).toBe(401);
+    expect(comparable(unknown)).toEqual(comparable(wrong));
+    expect(right.cookie).toBe("");
+  });
+
+  it("takes as long for an unknown name as for a wrong password", async () => {
+    const replica = await house.addReplica({ BCRYPT_COST: "10" });
+    const browser = new Browser(replica);
+    await signUp(browser, "timed");
+    const times: Record<string, number[]> = { timed: [], nobody: [] };
+    // Interleaved, so that whatever else this machine does falls on both.
+    for (let round = 0; round < 9; round += 1) {
+      for (const [name, taken] of Object.entries(times)) {
+        const start = performance.now();
+        expect((await logIn(browser, name, "wrong password")).status).toBe(401);
+        taken.push(performance.now() - start);
+      }
+    }
+    const median = (taken: number[] = []) => taken.toSorted((a, b) => a - b)[4] ?? 0;
+    const ratio = median(times["nobody"]) / median(times["timed"]);
+    expect(ratio).toBeGreaterThan(0.5);
+    expect(ratio).toBeLessThan(2);
+    // A hash of this cost cannot be had in less: both have really computed one.
+    expect(Math.min(...(times["nobody"] ?? []))).toBeGreaterThan(10);
+  });
+
+  it("never computes more than two hashes at once", async () => {
+    const compare = bcrypt.compare.bind(bcrypt) as (data: string, hash: string) => Promise<boolean>;
+    let running = 0;
+    let most = 0;
+    vi.spyOn(bcrypt, "compare").mockImplementation((async (data: string, hash: string) => {
+      running += 1;
+      most = Math.max(most, running);
+      try {
+        return await compare(data, hash);
+      } finally {
+        running -= 1;
+      }
+    }) as never);
+    const [left] = both(house);
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () => logIn(new Browser(left), "nobody", "wrong password")),
+    );
+    expect(answers.every(({ status }) => status === 401)).toBe(true);
+    expect(most).toBe(2);
+  });
+
+  it("asks to come back when too many are already waiting for a hash, and works again after", async () => {
+    const [left] = both(house);
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    vi.spyOn(bcrypt, "compare").mockImplementation((() => released.then(() => false)) as never);
+    const browser = new Browser(left);
+    const waiting = Array.from({ length: 203 }, () => logIn(new Browser(left), "nobody"));
+    const refused = await Promise.race(waiting);
+    expect([refused.status, refused.body.code]).toEqual([503, "unavailable"]);
+    expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
+    release();
+    const statuses = (await Promise.all(waiting)).map(({ status }) => status);
+    expect(statuses.filter((status) => status === 401)).toHaveLength(202);
+    vi.restoreAllMocks();
+    expect((await logIn(browser, "nobody")).status).toBe(401);
+  });
+
+  it("is refused for a name after ten wrong passwords, in any case and on any replica, with the time to wait", async () => {
+    const limited = await replicas(2, { RATE_LIMITS: "on" });
+    try {
+      const [left, right] = both(limited).map((replica) => new Browser(replica)) as [Browser, Browser];
+      await signUp(left, "guessed");
+      for (let guess = 0; guess < 10; guess += 1) {
+        const name = guess % 2 ? "guessed" : "GUESSED";
+        expect((await logIn(guess % 2 ? left : right, name, `guess ${guess}`)).status).toBe(401);
+      }
+      for (const browser of [left, right]) {
+        const { status, body, headers } = await logIn(browser, "guessed");
+        expect([status, body.code]).toEqual([429, "rate_limited"]);
+        expect(Number(headers.get("retry-after"))).toBeGreaterThan(60);
+        expect(body.retryAfterMs).toBeGreaterThan(60_000);
+      }
+      // Others are not held up.
+      expect((await signUp(left, "bystander")).status).toBe(201);
+      expect((await logIn(right, "bystander")).status).toBe(200);
+    } finally {
+      await limited.close();
+    }
+  });
+});
+
+describe("users", () => {
+  it("are told by id, name and presence, never by anything else", async () => {
+    const [left] = fresh();
+    const { body: me } = await signUp(left, "modest");
+    const { body } = await left.get<object[]>(`/api/users?ids=${me.id}`);
+    expect(body).toEqual([{ id: me.id, username: "modest", online: false }]);
+  });
+
+  it("are listed page by page, unknown ids left out", async () => {
+    const [left] = fresh();
+    const { body: me } = await signUp(left, "pager");
+    const after = Number(me.id) - 1;
+    const { body } = await left.get<User[]>(`/api/users?after=${after}&size=100`);
+    expect(body).toEqual([{ id: me.id, username: "pager", online: false }]);
+    // What one sign-up too many leaves behind is an id that nobody has.
+    await house.redis.incr(house.keys.totalUsers);
+    const [right] = fresh();
+    const { body: next } = await signUp(right, "pager2");
+    const { body: listed } = await left.get<User[]>(`/api/users?after=${after}&size=100`);
+    expect(listed.map(({ id }) => id)).toEqual([me.id, next.id]);
+  });
+});

@@ -26,6 +26,7 @@ export type Replica = {
   close: () => Promise<void>;
 };
 
+const NOTICE_MS = 3_000;
 /** How often idle keep-alive connections are looked for while stopping: one of them would hold the server open. */
 const IDLE_SWEEP_MS = 100;
 
@@ -146,8 +147,11 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     let closed: Promise<void> | undefined;
     async function close(): Promise<void> {
       draining = true;
+      // Load balancers see it on /readyz before anything is refused.
+      const noticeMs = Math.min(config.drainMs / 4, NOTICE_MS);
+      await new Promise((resolve) => setTimeout(resolve, noticeMs));
       const idle = setInterval(() => http.closeIdleConnections(), IDLE_SWEEP_MS);
-      await door.close(config.drainMs);
+      await door.close(config.drainMs - noticeMs);
       clearInterval(idle);
       http.closeAllConnections();
       await presence.close();

@@ -165,9 +165,13 @@ export class SocketDoor {
     this.#revalidation = setInterval(() => void this.#attempt(this.#revalidate(chat)), everyMs);
   }
 
-  /** Refuses new connections, hands the open ones over within `drainMs`, and lets running requests finish. */
+  /**
+   * Takes no more connections, hands the open ones over within `drainMs` at an even rate, and lets running requests
+   * finish. A load balancer that is refused at once tries another replica.
+   */
   async close(drainMs: number): Promise<void> {
     this.#closing = true;
+    this.#parts.http.close();
     clearInterval(this.#revalidation);
     const open = [...this.#parts.delivery.connections()];
     const ticks = Math.max(1, Math.floor(drainMs / HANDOVER_TICK_MS));

@@ -1,0 +1,71 @@
+import { clientFrame } from "./frames.ts";
+
+/** Who a generated connection is. Rooms are indices into the run's list of room ids. */
+export type MemberPlan = { cookie: string; rooms: number[] };
+
+export const KIND = { delivery: 0, answer: 1, other: 2 } as const;
+export type Kind = (typeof KIND)[keyof typeof KIND];
+
+/** How one family of servers is spoken to, after the WebSocket upgrade that all have in common. */
+export type Dialect = {
+  path: (member: MemberPlan, roomIds: readonly string[]) => string;
+  protocol?: string;
+  /** Frames to send as soon as the connection is open; null where it is ready without a word. */
+  hello: Buffer | null;
+  /** What a text frame is, by its first bytes; only those with a marker can be deliveries or answers. */
+  kind: (buffer: Uint8Array, start: number) => Kind;
+  /** The reaction to a frame that is neither: frames to send, and whether the connection now hears its rooms. */
+  react: (text: string) => { send?: Buffer; ready?: boolean; refused?: string };
+  /** A message into a room. `id` counts from 0 and comes back in the answer. */
+  message: (roomId: string, text: string, id: number, nonce: string) => Buffer;
+  /** The id and success of an answer; null for a server that does not answer. */
+  answer: ((text: string) => { id: number; ok: boolean } | null) | null;
+};
+
+/** Engine.IO "message" + Socket.IO packet type, as they stand in a text frame. */
+const FOUR = 0x34;
+const TWO = 0x32;
+const THREE = 0x33;
+const PONG = clientFrame("3");
+const CONNECT = clientFrame("40");
+/** Answered by every Socket.IO server here once the connection hears its rooms. */
+const READY_ID = 0;
+const ASK_READY = clientFrame(`42${READY_ID}["sync",{"rooms":[]}]`);
+
+const socketio: Dialect = {
+  path: ({ rooms }, roomIds) =>
+    `/socket.io/?EIO=4&transport=websocket&rooms=${rooms.map((room) => roomIds[room]).join(",")}`,
+  hello: null,
+  kind: (buffer, start) => {
+    if (buffer[start] !== FOUR) return KIND.other;
+    const type = buffer[start + 1];
+    return type === TWO ? KIND.delivery : type === THREE ? KIND.answer : KIND.other;
+  },
+  react: (text) => {
+    if (text === "2") return { send: PONG };
+    if (text.startsWith("0")) return { send: CONNECT };
+    if (text.startsWith("40")) return { send: ASK_READY };
+    if (text.startsWith("44")) return { refused: text };
+    if (text.startsWith(`43${READY_ID}[`)) return { ready: true };
+    return {};
+  },
+  message: (roomId, text, id, nonce) =>
+    clientFrame(`42${id + 1}["message",{"roomId":"${roomId}","message":"${text}","nonce":"${nonce}"}]`),
+  answer: (text) => {
+    const match = /^43(\d+)\[\{"ok":(true|false)/.exec(text);
+    return match && { id: Number(match[1]) - 1, ok: match[2] === "true" };
+  },
+};
+
+/** A bare WebSocket hub: one room a connection, chosen by the path; what is said is sent as it is. */
+const plain: Dialect = {
+  path: ({ rooms }, roomIds) => `/room/${roomIds[rooms[0] ?? 0]}`,
+  hello: null,
+  kind: () => KIND.delivery,
+  react: () => ({}),
+  message: (_roomId, text) => clientFrame(text),
+  answer: null,
+};
+
+export const dialects = { socketio, plain };
+export type DialectName = keyof typeof dialects;

@@ -1,0 +1,505 @@
+import { connect, type Socket } from "node:net";
+import { dialects, KIND, type Dialect, type DialectName, type MemberPlan } from "./dialects.ts";
+import {
+  MARK_LENGTH,
+  MAX_ID,
+  clientFrame,
+  findMark,
+  idAt,
+  isMark,
+  Ledger,
+  markedText,
+  readFrames,
+  reconcile,
+  timeAt,
+  type Reconciliation,
+  type Stream,
+} from "./frames.ts";
+import { summarise, type Summary } from "./statistics.ts";
+import { CORE, coreTimes, cpuNs, rss, softirqNs, type Part } from "./system.ts";
+
+/**
+ * The load generator: a process of its own on a core of its own, told what to do by its parent. Clients are bare TCP
+ * sockets that share one read buffer; the load is open: every message has an intended time, and latency counts from
+ * there, so that a generator or a server that falls behind shows as latency and not as fewer messages.
+ */
+
+export type ConnectOrder = {
+  host: string;
+  port: number;
+  dialect: DialectName;
+  members: MemberPlan[];
+  roomIds: string[];
+  /** Handshakes under way at once. */
+  concurrency: number;
+  /** Address that the connections come from. */
+  localAddress?: string;
+};
+
+export type Connected = { connected: number; failed: string[]; ms: number; handshakeMs: Summary | null };
+
+export type LoadOrder = {
+  /** Messages a second into all rooms together. */
+  rate: number;
+  /** `even`: one room after the other at equal distances. `poisson`: rooms and times by chance, from a fixed seed. */
+  arrivals: "even" | "poisson";
+  warmSeconds: number;
+  measureSeconds: number;
+  /** Longest wait for what is still under way. */
+  drainSeconds: number;
+  /** Characters of a message's text. */
+  bytes: number;
+  /** Processes of the system under test. */
+  parts: Part[];
+};
+
+export type LoadResult = {
+  seconds: number;
+  sent: number;
+  /** Deliveries that arrived within the measured time, and those that were offered in it. */
+  deliveries: number;
+  offered: number;
+  bytesPerDelivery: number;
+  deliveriesPerRead: number;
+  latencyMs: Summary | null;
+  answerMs: Summary | null;
+  /** Messages that the server refused or never answered, where it answers. */
+  refused: number;
+  unanswered: number;
+  reconciliation: Reconciliation;
+  /** CPU in µs per delivery, by part and in all, with the kernel's deferred network work. */
+  cpuUs: Record<string, number>;
+  cpuUsAll: number;
+  /** Share of its core that each part used. */
+  busy: Record<string, number>;
+  rss: Record<string, number>;
+  /** Share of the system's core that others used while it was measured. */
+  foreign: number;
+  stolen: number;
+  generator: { busy: number; latenessMs: Summary | null; foreign: number };
+  drainMs: number;
+  /** Frames that were neither messages nor answers nor heartbeats, in the measured time. */
+  otherFrames: number;
+};
+
+export type Orders = {
+  connect: (order: ConnectOrder) => Promise<Connected>;
+  load: (order: LoadOrder) => Promise<LoadResult>;
+  /** Frames other than messages since the last call, and open connections. */
+  quiet: () => Promise<{ otherFrames: number; open: number }>;
+  close: () => Promise<void>;
+};
+
+type Member = Stream & {
+  plan: MemberPlan;
+  socket: Socket;
+  state: "upgrading" | "greeting" | "ready" | "closed";
+  sampled: boolean;
+  ledger: Ledger;
+  fail: ((reason: string) => void) | null;
+  done: (() => void) | null;
+};
+
+/** One clock for all processes of the machine: CLOCK_MONOTONIC in µs. */
+const clockOffsetUs = Number(process.hrtime.bigint() / 1000n) - performance.now() * 1000;
+function nowUs(): number {
+  return performance.now() * 1000 + clockOffsetUs;
+}
+
+/** Read by all sockets: a callback is done with it before the next one. */
+const shared = Buffer.allocUnsafe(262_144);
+const SAMPLED_DELIVERIES_PER_SECOND = 20_000;
+const QUIET_STEP_MS = 50;
+
+let members: Member[] = [];
+let roomIds: string[] = [];
+let dialect: Dialect = dialects.socketio;
+/** Distance of the marker from the end of a delivery's frame: the same for all of one server. */
+let markOffset = MARK_LENGTH;
+let closing = false;
+
+let load: Running | null = null;
+type Running = {
+  rooms: Uint16Array;
+  intendedUs: Float64Array;
+  fromUs: number;
+  toUs: number;
+  latencies: number[];
+  answers: number[];
+  answered: number;
+  refused: number;
+  lastDeliveryUs: number;
+};
+let deliveries = 0;
+let reads = 0;
+let bytes = 0;
+let otherFrames = 0;
+let readAtUs = 0;
+
+function received(member: Member, length: number): void {
+  reads += 1;
+  bytes += length;
+  readAtUs = 0;
+  if (member.state === "upgrading") {
+    const at = upgraded(member, length);
+    if (at < 0) return;
+    const left = Buffer.from(shared.subarray(at, length));
+    if (left.length > 0) readFrames(member, left, left.length, frame);
+    return;
+  }
+  readFrames(member, shared, length, frame);
+}
+
+/** Where the first frame starts, or -1 while the answer to the upgrade is not whole. */
+function upgraded(member: Member, length: number): number {
+  const text = shared.latin1Slice(0, length);
+  const end = text.indexOf("\r\n\r\n");
+  if (end < 0) {
+    member.fail?.("the upgrade's answer came in pieces");
+    return -1;
+  }
+  if (!text.startsWith("HTTP/1.1 101")) {
+    member.fail?.(text.slice(0, 200));
+    return -1;
+  }
+  member.state = "greeting";
+  if (dialect.hello) member.socket.write(dialect.hello);
+  else if (dialect === dialects.plain) ready(member);
+  return end + 4;
+}
+
+function ready(member: Member): void {
+  member.state = "ready";
+  member.done?.();
+}
+
+function frame(member: Member, opcode: number, buffer: Buffer, start: number, end: number): void {
+  if (opcode === 1 && load) {
+    const kind = dialect.kind(buffer, start);
+    if (kind === KIND.delivery) {
+      let at = end - markOffset;
+      if (at < start || !isMark(buffer, at)) {
+        at = findMark(buffer, start, end);
+        if (at >= 0) markOffset = end - at;
+      }
+      if (at >= 0) {
+        deliveries += 1;
+        member.ledger.add(idAt(buffer, at));
+        if (readAtUs === 0) readAtUs = nowUs();
+        load.lastDeliveryUs = readAtUs;
+        if (member.sampled) {
+          const intended = timeAt(buffer, at);
+          if (intended >= load.fromUs && intended < load.toUs) load.latencies.push(readAtUs - intended);
+        }
+        return;
+      }
+    } else if (kind === KIND.answer && dialect.answer) {
+      const answer = dialect.answer(buffer.latin1Slice(start, Math.min(end, start + 40)));
+      if (answer && answer.id >= 0) {
+        load.answered += 1;
+        if (!answer.ok) load.refused += 1;
+        const intended = load.intendedUs[answer.id] ?? 0;
+        if (intended >= load.fromUs && intended < load.toUs) load.answers.push(nowUs() - intended);
+        return;
+      }
+    }
+  }
+  if (opcode === 9) member.socket.write(clientFrame(buffer.subarray(start, end), 10));
+  else if (opcode === 8) member.socket.destroy();
+  else if (opcode === 1) {
+    const {
+      send,
+      ready: heard,
+      refused,
+    } = dialect.react(buffer.utf8Slice(start, Math.min(end, start + 200)));
+    if (send) member.socket.write(send);
+    else otherFrames += 1;
+    if (refused) member.fail?.(refused);
+    if (heard && member.state === "greeting") ready(member);
+  }
+}
+
+async function connectAll(order: ConnectOrder): Promise<Connected> {
+  const began = performance.now();
+  ({ roomIds } = order);
+  dialect = dialects[order.dialect];
+  closing = false;
+  const waiting = order.members.values();
+  const failed: string[] = [];
+  const handshakes: number[] = [];
+  const worker = async () => {
+    for (const plan of waiting) {
+      const from = performance.now();
+      try {
+        members.push(await open(order, plan));
+        handshakes.push(performance.now() - from);
+      } catch (error) {
+        if (failed.length < 5) failed.push(error instanceof Error ? error.message : String(error));
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: order.concurrency }, worker));
+  return {
+    connected: handshakes.length,
+    failed,
+    ms: performance.now() - began,
+    handshakeMs: summarise(handshakes),
+  };
+}
+
+function open({ host, port, localAddress }: ConnectOrder, plan: MemberPlan): Promise<Member> {
+  return new Promise((resolve, reject) => {
+    const socket: Socket = connect({
+      host,
+      port,
+      ...(localAddress && { localAddress }),
+      noDelay: true,
+      // All sockets read into one buffer: no allocation per read.
+      onread: {
+        buffer: shared,
+        callback: (length: number) => {
+          received(member, length);
+          return true;
+        },
+      },
+    });
+    const member: Member = {
+      plan,
+      socket,
+      rest: null,
+      state: "upgrading",
+      sampled: true,
+      ledger: new Ledger(0),
+      fail: (reason) => {
+        socket.destroy();
+        reject(new Error(reason));
+      },
+      done: () => {
+        member.fail = null;
+        member.done = null;
+        resolve(member);
+      },
+    };
+    socket.once("connect", () => {
+      socket.write(
+        `GET ${dialect.path(plan, roomIds)} HTTP/1.1\r\nHost: ${host}:${port}\r\nConnection: Upgrade\r\n` +
+          "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+          (dialect.protocol ? `Sec-WebSocket-Protocol: ${dialect.protocol}\r\n` : "") +
+          (plan.cookie ? `Cookie: ${plan.cookie}\r\n` : "") +
+          "\r\n",
+      );
+    });
+    socket.once("error", (error) => member.fail?.(error.message));
+    socket.once("close", () => {
+      member.fail?.("closed");
+      if (member.state === "ready" && !closing)
+        process.stderr.write("a connection was closed by the server\n");
+      member.state = "closed";
+    });
+  });
+}
+
+async function runLoad(order: LoadOrder): Promise<LoadResult> {
+  const schedule = plan(order);
+  const { rooms, intendedUs } = schedule;
+  const total = rooms.length;
+  const startUs = nowUs() + 200_000;
+  for (let id = 0; id < total; id += 1) intendedUs[id] = (intendedUs[id] ?? 0) + startUs;
+  const fromUs = startUs + order.warmSeconds * 1e6;
+  const toUs = fromUs + order.measureSeconds * 1e6;
+
+  const byRoom = new Map<number, Member[]>();
+  for (const member of members) {
+    member.ledger = new Ledger(total);
+    for (const room of member.plan.rooms) {
+      const there = byRoom.get(room);
+      if (there) there.push(member);
+      else byRoom.set(room, [member]);
+    }
+  }
+  let expected = 0;
+  let offered = 0;
+  for (let id = 0; id < total; id += 1) {
+    const here = byRoom.get(rooms[id] ?? 0)?.length ?? 0;
+    expected += here;
+    if ((intendedUs[id] ?? 0) >= fromUs) offered += here;
+  }
+  const every = Math.max(1, Math.round(offered / order.measureSeconds / SAMPLED_DELIVERIES_PER_SECOND));
+  members.forEach((member, index) => (member.sampled = index % every === 0));
+
+  const run: Running = {
+    rooms,
+    intendedUs,
+    fromUs,
+    toUs,
+    latencies: [],
+    answers: [],
+    answered: 0,
+    refused: 0,
+    lastDeliveryUs: startUs,
+  };
+  load = run;
+  deliveries = 0;
+  const lateness: number[] = [];
+  const nonce = `b${Math.floor(startUs / 1e6).toString(36)}.`;
+
+  const sending = new Promise<void>((resolve) => {
+    let next = 0;
+    const step = () => {
+      const now = nowUs();
+      for (; next < total && (intendedUs[next] ?? 0) <= now; next += 1) {
+        const room = rooms[next] ?? 0;
+        const there = byRoom.get(room) ?? [];
+        const sender = there[next % there.length];
+        const intended = intendedUs[next] ?? 0;
+        sender?.socket.write(
+          dialect.message(
+            roomIds[room] ?? "",
+            markedText(next, intended, order.bytes),
+            next,
+            nonce + String(next).padStart(7, "0"),
+          ),
+        );
+        if (intended >= fromUs) lateness.push((nowUs() - intended) / 1000);
+      }
+      if (next === total) return resolve();
+      // Node's timers never fire early and may fire a millisecond late; asking for less keeps them on time.
+      setTimeout(step, Math.max(0, Math.floor(((intendedUs[next] ?? 0) - nowUs()) / 1000)));
+    };
+    step();
+  });
+
+  await sleepUntil(fromUs);
+  const before = snapshot(order.parts);
+  await sleepUntil(toUs);
+  const after = snapshot(order.parts);
+  await sending;
+
+  const stalledUs = 5e6;
+  const deadline = nowUs() + order.drainSeconds * 1e6;
+  while (deliveries < expected && nowUs() < deadline && nowUs() - run.lastDeliveryUs < stalledUs)
+    await sleepUntil(nowUs() + QUIET_STEP_MS * 1000);
+  const drainMs = Math.max(0, (run.lastDeliveryUs - toUs) / 1000);
+  // What comes once more comes soon after.
+  await sleepUntil(nowUs() + 300_000);
+  load = null;
+
+  const measured = after.deliveries - before.deliveries;
+  const seconds = (after.atUs - before.atUs) / 1e6;
+  const cpuUs: Record<string, number> = {};
+  const busy: Record<string, number> = {};
+  let systemNs = after.softirqNs - before.softirqNs;
+  cpuUs["kernel"] = systemNs / 1000 / measured;
+  order.parts.forEach(({ name }, index) => {
+    const ns = (after.cpu[index] ?? 0) - (before.cpu[index] ?? 0);
+    systemNs += ns;
+    cpuUs[name] = (cpuUs[name] ?? 0) + ns / 1000 / measured;
+    busy[name] = (busy[name] ?? 0) + ns / 1e9 / seconds;
+  });
+  const generatorNs = after.ownNs - before.ownNs;
+  return {
+    seconds,
+    sent: total,
+    deliveries: measured,
+    offered,
+    bytesPerDelivery: (after.bytes - before.bytes) / measured,
+    deliveriesPerRead: measured / (after.reads - before.reads),
+    latencyMs: summarise(run.latencies.map((us) => us / 1000)),
+    answerMs: summarise(run.answers.map((us) => us / 1000)),
+    refused: run.refused,
+    unanswered: dialect.answer ? total - run.answered : 0,
+    reconciliation: reconcile(
+      members.map(({ plan: { rooms: theirs }, ledger }) => ({ rooms: theirs, ledger })),
+      rooms,
+    ),
+    cpuUs,
+    cpuUsAll: systemNs / 1000 / measured,
+    busy,
+    rss: Object.fromEntries(order.parts.map(({ name, pid }) => [name, rss(pid)])),
+    foreign: (after.systemCore.busyNs - before.systemCore.busyNs - systemNs) / 1e9 / seconds,
+    stolen: (after.systemCore.stolenNs - before.systemCore.stolenNs) / 1e9 / seconds,
+    generator: {
+      busy: generatorNs / 1e9 / seconds,
+      latenessMs: summarise(lateness),
+      foreign: (after.loadCore.busyNs - before.loadCore.busyNs - generatorNs) / 1e9 / seconds,
+    },
+    drainMs,
+    otherFrames: after.otherFrames - before.otherFrames,
+  };
+}
+
+/** When and into which room each message goes; times in µs from 0. */
+function plan({ rate, arrivals, warmSeconds, measureSeconds }: LoadOrder) {
+  const total = Math.floor(rate * (warmSeconds + measureSeconds));
+  if (total > MAX_ID) throw new Error(`a load of ${total} messages is more than the marker can count`);
+  const rooms = new Uint16Array(total);
+  const intendedUs = new Float64Array(total);
+  const used = [...new Set(members.flatMap((member) => member.plan.rooms))];
+  const random = seeded(1);
+  let at = 0;
+  for (let id = 0; id < total; id += 1) {
+    rooms[id] = used[arrivals === "even" ? id % used.length : Math.floor(random() * used.length)] ?? 0;
+    intendedUs[id] = at;
+    at += arrivals === "even" ? 1e6 / rate : (-Math.log(1 - random()) * 1e6) / rate;
+  }
+  return { rooms, intendedUs };
+}
+
+/** mulberry32: the same load in every run. */
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+function snapshot(parts: Part[]) {
+  return {
+    atUs: nowUs(),
+    cpu: parts.map(({ pid }) => cpuNs(pid)),
+    softirqNs: softirqNs(CORE.system),
+    systemCore: coreTimes(CORE.system),
+    loadCore: coreTimes(CORE.load),
+    ownNs: cpuNs(process.pid),
+    deliveries,
+    reads,
+    bytes,
+    otherFrames,
+  };
+}
+
+async function sleepUntil(us: number): Promise<void> {
+  for (let left = us - nowUs(); left > 0; left = us - nowUs())
+    await new Promise((resolve) => setTimeout(resolve, Math.max(0, left / 1000)));
+}
+
+/** By reset, so that no port waits for late packets. */
+function closeAll(): Promise<void> {
+  closing = true;
+  for (const { socket } of members) socket.resetAndDestroy();
+  members = [];
+  return Promise.resolve();
+}
+
+const orders: Orders = {
+  connect: connectAll,
+  load: runLoad,
+  quiet: () => {
+    const answer = { otherFrames, open: members.filter(({ state }) => state === "ready").length };
+    otherFrames = 0;
+    return Promise.resolve(answer);
+  },
+  close: closeAll,
+};
+
+process.on("message", ({ id, name, order }: { id: number; name: keyof Orders; order: never }) => {
+  orders[name](order).then(
+    (value) => process.send?.({ id, value }),
+    (error: unknown) =>
+      process.send?.({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+  );
+});
+process.on("disconnect", () => process.exit(0));

@@ -1,0 +1,209 @@
+import { createHmac, randomBytes } from "node:crypto";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { pino } from "pino";
+import { createKeys } from "../../server/src/keys.ts";
+import { connectRedis, type RedisClient } from "../../server/src/redis.ts";
+import { startChild, type Child } from "../child.ts";
+import { root, stop } from "../prepare.mjs";
+import { startRedis } from "../redis.ts";
+import type { DialectName, MemberPlan } from "./dialects.ts";
+import { CORE, pin, type Part } from "./system.ts";
+
+/** Servers under test, each with its own empty Redis, all on one core. */
+
+/** How many users there are, and which rooms each of them is in besides General. */
+export type Town = { roomIds: string[]; members: { rooms: number[] }[] };
+
+export type SystemUnderTest = {
+  name: string;
+  parts: Part[];
+  host: string;
+  /** One for each replica. */
+  ports: number[];
+  dialect: DialectName;
+  members: MemberPlan[];
+  redis: RedisClient | null;
+  stop: () => Promise<void>;
+};
+
+export type StartOptions = {
+  town: Town;
+  replicas?: number;
+  env?: Record<string, string>;
+  /** Arguments for Node. */
+  nodeArgs?: string[];
+};
+
+export const SYSTEMS = {
+  hubbub: (options: StartOptions) => startHubbub(options),
+  "socket.io classic": (options: StartOptions) => startSocketIo("classic", options),
+  "socket.io sharded": (options: StartOptions) => startSocketIo("sharded", options),
+};
+export type SystemName = keyof typeof SYSTEMS;
+
+const SECRET = "benchmark-benchmark-benchmark-benchmark";
+const cache = join(root, ".cache/bench");
+
+async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
+  const file = await bundleServer();
+  return startWithRedis("hubbub", file, options, ({ url }) => ({
+    NODE_ENV: "production",
+    PORT: "0",
+    REDIS_URL: url,
+    SESSION_SECRET: SECRET,
+    RATE_LIMITS: "off",
+    LOG_LEVEL: "warn",
+    CLIENT_DIR: "",
+    DRAIN: "0",
+    BCRYPT_COST: "4",
+  }));
+}
+
+async function startSocketIo(
+  adapter: "classic" | "sharded",
+  options: StartOptions,
+): Promise<SystemUnderTest> {
+  const file = await bundleScript("peers/socketio.ts");
+  return startWithRedis(`socket.io ${adapter}`, file, options, ({ path }) => ({
+    NODE_ENV: "production",
+    REDIS_PATH: path,
+    SESSION_SECRET: SECRET,
+    ADAPTER: adapter,
+  }));
+}
+
+async function startWithRedis(
+  name: string,
+  file: string,
+  { town, replicas = 1, env = {}, nodeArgs = [] }: StartOptions,
+  environment: (redis: { url: string; path: string }) => Record<string, string>,
+): Promise<SystemUnderTest> {
+  const dir = mkdtempSync(join(tmpdir(), "hubbub-bench-"));
+  const running: Child[] = [];
+  let redis: RedisClient | null = null;
+  const end = async () => {
+    redis?.disconnect();
+    for (const child of running.toReversed()) await child.stop(2_000);
+    rmSync(dir, { recursive: true, force: true });
+  };
+  try {
+    const server = await startRedis({ dir, persistent: true });
+    running.push(server);
+    pin(server.pid, CORE.system);
+    redis = await connectRedis(server.url, "commands", pino({ level: "silent" }));
+    const members = await populate(redis, town);
+    const variables = { ...environment({ url: server.url, path: server.where }), ...env };
+    const parts: Part[] = [{ name: "redis", pid: server.pid }];
+    const ports: number[] = [];
+    for (let index = 0; index < replicas; index += 1) {
+      const { child, port } = await startNode(file, variables, nodeArgs);
+      running.push(child);
+      ports.push(port);
+      pin(child.pid, CORE.system);
+      parts.push({ name: "replica", pid: child.pid });
+    }
+    return { name, parts, host: "127.0.0.1", ports, dialect: "socketio", members, redis, stop: end };
+  } catch (error) {
+    await end();
+    throw error;
+  }
+}
+
+/** A Node process on the system's core; resolves with the port that it says it listens on. */
+async function startNode(
+  file: string,
+  env: Record<string, string>,
+  nodeArgs: string[],
+): Promise<{ child: Child; port: number }> {
+  let listens: (port: number) => void;
+  const listening = new Promise<number>((resolve) => (listens = resolve));
+  const { PATH = "", HOME = "" } = process.env;
+  const child = startChild({
+    command: "taskset",
+    args: ["-c", String(CORE.system), process.execPath, ...nodeArgs, file],
+    env: { PATH, HOME, ...env },
+    onLine(line, from) {
+      const port = /listens on (?:http:\/\/[\d.]+:)?(\d+)/.exec(line)?.[1];
+      if (from === "stdout" && port) listens(Number(port));
+      else process.stderr.write(`${line}\n`);
+    },
+  });
+  const port = await Promise.race([listening, child.ended.then(() => 0)]);
+  if (port === 0) throw stop(`${file} did not start: ${child.lastLines.join(" / ")}`, 1);
+  return { child, port };
+}
+
+/** Users with sessions as the server itself writes them, and rooms with their members, straight into Redis. */
+async function populate(redis: RedisClient, { roomIds, members }: Town): Promise<MemberPlan[]> {
+  const keys = createKeys("");
+  const plans: MemberPlan[] = [];
+  const expires = new Date(Date.now() + 7 * 24 * 3600_000).toISOString();
+  for (let start = 0; start < members.length; start += 500) {
+    const pipeline = redis.pipeline();
+    for (let index = start; index < Math.min(start + 500, members.length); index += 1) {
+      const rooms = members[index]?.rooms ?? [];
+      const id = String(index + 1);
+      const username = `member${id.padStart(6, "0")}`;
+      const sid = randomBytes(24).toString("base64url");
+      pipeline.hset(keys.user(id), { username, password: "-", created: Date.now() });
+      pipeline.set(keys.username(username), `user:${id}`);
+      pipeline.sadd(keys.userRooms(id), "0", ...rooms.map((room) => roomIds[room] ?? ""));
+      for (const room of rooms) {
+        const roomId = roomIds[room] ?? "";
+        if (/^[1-9]\d*$/.test(roomId)) pipeline.sadd(keys.members(roomId), id);
+      }
+      const cookie = {
+        originalMaxAge: 604_800_000,
+        expires,
+        secure: false,
+        httpOnly: true,
+        path: "/",
+        sameSite: "lax",
+      };
+      pipeline.set(keys.session(sid), JSON.stringify({ cookie, user: { id, username } }), "EX", 604_800);
+      const signature = createHmac("sha256", SECRET).update(sid).digest("base64").replace(/=+$/, "");
+      plans.push({ cookie: `hubbub=${encodeURIComponent(`s:${sid}.${signature}`)}`, rooms });
+    }
+    await pipeline.exec();
+  }
+  await redis.set(keys.totalUsers, members.length);
+  const named = roomIds.filter((id) => /^[1-9]\d*$/.test(id));
+  for (const id of named) {
+    await redis.set(keys.roomName(id), `Room ${id}`);
+    await redis.set(keys.roomByName(`Room ${id}`), `room:${id}`);
+  }
+  await redis.set(keys.totalRooms, Math.max(0, ...named.map(Number)));
+  return plans;
+}
+
+/** The replica as `npm run build` makes it, from the present sources, in a place of its own. */
+async function bundleServer(): Promise<string> {
+  const source = join(root, "server/src");
+  const folder = join(cache, "hubbub");
+  const file = await bundle(join(source, "main.ts"), join(folder, "main.js"));
+  for (const name of readdirSync(source, { recursive: true, encoding: "utf8" }))
+    if (name.endsWith(".lua")) cpSync(join(source, name), join(folder, name));
+  return file;
+}
+
+export function bundleScript(name: string): Promise<string> {
+  return bundle(join(root, "scripts/bench", name), join(cache, name.replace(/\.ts$/, ".js")));
+}
+
+async function bundle(entry: string, outfile: string): Promise<string> {
+  mkdirSync(cache, { recursive: true });
+  await build({
+    entryPoints: [entry],
+    outfile,
+    bundle: true,
+    packages: "external",
+    platform: "node",
+    format: "esm",
+    target: "node20.19",
+    logLevel: "warning",
+  });
+  return outfile;
+}

@@ -79,7 +79,7 @@ export async function run(name, args) {
   const { register } = await import("tsx/esm/api");
   register();
   /** @type {{ main: (args: string[]) => Promise<number | void> }} */
-  const { main } = await import(`./${script}`);
+  const { main } = await import(pathToFileURL(join(root, "scripts", script)).href);
   process.exit((await main(args)) ?? 0);
 }
 

@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { pino } from "pino";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
+import type { Credentials } from "../server/src/protocol.ts";
 import { checkRedis, connectRedis, type RedisClient } from "../server/src/redis.ts";
 import { keep, startChild, type Child, type Kept } from "./child.ts";
 import { startHaproxy } from "./haproxy.ts";
@@ -78,11 +79,10 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
   // Of the two things that a second `npm start` runs into, the data folder says more than the port.
   const claimed = await claimPort(config).catch((error: unknown) => ({ error }));
   const given = process.env["REDIS_URL"];
-  const started = given ? undefined : await startPrivateRedis(dataDir, running, signal);
+  const { redisUrl, line } = given ? { redisUrl: given } : await startPrivateRedis(dataDir, running, signal);
   if (typeof claimed === "object") throw claimed.error;
   const port = claimed;
-  if (started) console.log(started.line);
-  const redisUrl = given || (started?.url ?? "");
+  if (line) console.log(line);
   const redis = await openRedis(
     redisUrl,
     config.production,
@@ -106,12 +106,11 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
       const host = config.host.includes(":") ? `[${config.host}]` : config.host;
       console.log(`Hubbub listens on http://${host}:${port} (${count} replicas behind HAProxy)`);
     }
-    const people = JSON.parse((await redis.get(keys.demo)) ?? "[]") as {
-      username: string;
-      password: string;
-    }[];
-    const logins = people.map(({ username, password }) => `${username} / ${password}`);
-    if (logins.length > 0) console.log(`Log in as ${logins.join(", ")}`);
+    const people = JSON.parse((await redis.get(keys.demo)) ?? "[]") as Credentials[];
+    const passwords = [...new Set(people.map(({ password }) => password))].join(" or ");
+    if (people.length > 0) {
+      console.log(`Log in as ${people.map(({ username }) => username).join(", ")}; password ${passwords}`);
+    }
     if (Number(process.versions.node.split(".")[0]) < 22) {
       console.log(`Node ${process.versions.node} is no longer supported by its makers; Node 24 is.`);
     }
@@ -149,8 +148,12 @@ function withoutEmpty(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
 }
 
-/** Its REDIS_URL, and the line that tells of it. */
-async function startPrivateRedis(dataDir: string, running: Running, signal: AbortSignal) {
+/** Its REDIS_URL, and a line that tells of it. */
+async function startPrivateRedis(
+  dataDir: string,
+  running: Running,
+  signal: AbortSignal,
+): Promise<{ redisUrl: string; line?: string }> {
   const program = await findRedis(console.log);
   const options = { dir: join(dataDir, "redis"), persistent: true, program, signal };
   const redis = await startRedis(options).catch((error: unknown) => {
@@ -164,7 +167,7 @@ async function startPrivateRedis(dataDir: string, running: Running, signal: Abor
   const samePlace = port ? { port: Number(port), password: password ?? "" } : {};
   running.redis = keep("Redis", redis, () => startRedis({ ...options, ...samePlace }), signal, console.error);
   return {
-    url: redis.url,
+    redisUrl: redis.url,
     line:
       `Started a private Redis ${redis.version} (process ${redis.pid}) on ${redis.where}. ` +
       `It keeps everything in ${options.dir}; a crash of this machine loses at most the last second.`,
@@ -212,7 +215,8 @@ async function putDemoDataIn(redisUrl: string, signal: AbortSignal): Promise<voi
     command: process.execPath,
     args: [join(root, "scripts/run.mjs"), "seed"],
     env: { ...process.env, REDIS_URL: redisUrl },
-    onLine: (line) => console.log(line),
+    // What it says at its end is said in another place.
+    onLine: (line, from) => void (from === "stderr" && console.error(line)),
   });
   const end = () => void child.stop(1_000);
   signal.addEventListener("abort", end);

@@ -76,7 +76,10 @@ function seconds(began: number): string {
 function runProgram(command: string, args: string[], env = process.env): Promise<number> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd: root, stdio: "inherit", env });
-    const end = () => void child.kill("SIGTERM");
+    const end = () => {
+      child.once("exit", () => process.exit(143));
+      child.kill("SIGTERM");
+    };
     process.once("SIGTERM", end);
     child.once("error", reject);
     child.once("exit", (code) => {

@@ -1,0 +1,173 @@
+import { execFile, execFileSync } from "node:child_process";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, describe, expect, it } from "vitest";
+import { root } from "./prepare.mjs";
+
+const folder = mkdtempSync(join(tmpdir(), "hubbub prepare "));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Runs a line of JavaScript that has prepare.mjs of the checkout in `cwd`; resolves with what it prints. */
+async function run(cwd: string, code: string, env: NodeJS.ProcessEnv = {}): Promise<string> {
+  const script = `import * as prepare from ${JSON.stringify(`file://${encodeURI(cwd)}/scripts/prepare.mjs`)}; ${code}`;
+  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], {
+    cwd,
+    env: { ...process.env, ...env },
+  });
+  return stdout;
+}
+
+const template = makeProject();
+
+function project(): string {
+  const place = mkdtempSync(join(folder, "project "));
+  cpSync(template, place, { recursive: true });
+  return place;
+}
+
+/** A project with a development package from a file, so that installing it needs no registry. */
+function makeProject(): string {
+  const place = join(folder, "template");
+  mkdirSync(place);
+  mkdirSync(join(place, "scripts"));
+  for (const name of ["run.mjs", "prepare.mjs"])
+    cpSync(join(root, "scripts", name), join(place, "scripts", name));
+  mkdirSync(join(place, "dependency"));
+  writeFileSync(
+    join(place, "dependency/package.json"),
+    JSON.stringify({ name: "dependency", version: "1.0.0" }),
+  );
+  execFileSync("npm", ["pack", "./dependency", "--silent"], { cwd: place });
+  const devDependencies = { dependency: "file:dependency-1.0.0.tgz" };
+  writeFileSync(
+    join(place, "package.json"),
+    JSON.stringify({ name: "project", version: "1.0.0", devDependencies }),
+  );
+  execFileSync("npm", ["install", "--package-lock-only", "--silent"], { cwd: place });
+  return place;
+}
+
+describe("install", () => {
+  it("installs development packages whatever the environment asks for, once for two that start together", async () => {
+    const place = project();
+    const env = {
+      NODE_ENV: "production",
+      npm_config_omit: "dev",
+      npm_config_production: "true",
+      npm_execpath: "",
+    };
+    const both = await Promise.all([1, 2].map(() => run(place, "await prepare.install()", env)));
+    expect(both.join("").match(/Installing/g)).toHaveLength(1);
+    expect(readFileSync(join(place, "node_modules/dependency/package.json"), "utf8")).toContain("1.0.0");
+    expect(readdirSync(join(place, ".cache"))).toEqual([]);
+    expect(await run(place, "await prepare.install()")).toBe("");
+  });
+
+  it("installs again when the lock file asks for something else or an installation was cut short", async () => {
+    const place = project();
+    const fits = "console.log(prepare.packagesFit({ dev: true }), prepare.packagesFit({ dev: false }))";
+    expect(await run(place, fits)).toBe("false false\n");
+    await run(place, "await prepare.install()");
+    expect(await run(place, fits)).toBe("true true\n");
+    const lock = readFileSync(join(place, "package-lock.json"), "utf8");
+    writeFileSync(
+      join(place, "package-lock.json"),
+      lock.replaceAll('"version": "1.0.0"', '"version": "1.0.1"'),
+    );
+    expect(await run(place, fits)).toBe("false true\n");
+    writeFileSync(join(place, "package-lock.json"), lock);
+    rmSync(join(place, "node_modules/.package-lock.json"));
+    expect(await run(place, fits)).toBe("false false\n");
+  });
+
+  it("takes over from a process that died holding the lock", async () => {
+    const place = project();
+    mkdirSync(join(place, ".cache"));
+    const gone = execFileSync(process.execPath, ["-p", "process.pid"], { encoding: "utf8" }).trim();
+    writeFileSync(join(place, ".cache/install.lock"), gone);
+    expect(await run(place, "await prepare.install()")).toContain("Installed");
+  });
+});
+
+describe("run.mjs", () => {
+  it("tells an old Node that it is one, in one line", async () => {
+    for (const [version, old] of [
+      ["18.20.4", true],
+      ["20.18.1", true],
+      ["22.11.0", true],
+      ["20.19.0", false],
+      ["26.1.0", false],
+    ] as const) {
+      const versions = `Object.defineProperty(process,"versions",{value:{...process.versions,node:"${version}"}})`;
+      const args = [
+        "--import",
+        `data:text/javascript,${encodeURIComponent(versions)}`,
+        "scripts/run.mjs",
+        "nothing",
+      ];
+      const failed = await promisify(execFile)(process.execPath, args, { cwd: root }).catch(
+        (error: unknown) => error,
+      );
+      const { code, stderr } = failed as { code: number; stderr: string };
+      expect(stderr.trim().split("\n")).toHaveLength(1);
+      if (old) expect(stderr).toContain(`this is Node ${version}. Take Node 24`);
+      else expect(stderr).toContain('There is no command "nothing"');
+      expect(code).toBe(old ? 1 : 64);
+    }
+  });
+});
+
+describe("build", () => {
+  it("builds a part again when its sources changed, by content, and leaves the other alone", async () => {
+    const copy = join(folder, "a check out");
+    for (const name of [
+      "package.json",
+      "package-lock.json",
+      "tsconfig.base.json",
+      "server",
+      "client",
+      "scripts",
+    ]) {
+      cpSync(join(root, name), join(copy, name), {
+        recursive: true,
+        filter: (path) => !/\/(dist|node_modules|dist\.\w+)$/.test(path),
+      });
+    }
+    symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
+    const build = (...args: string[]) =>
+      promisify(execFile)(process.execPath, ["scripts/run.mjs", "build", ...args], { cwd: copy });
+
+    const both = await Promise.all([build(), build()]);
+    const said = both.map(({ stdout }) => stdout).join("");
+    expect(said.match(/Built server\/dist/g)).toHaveLength(1);
+    expect(said.match(/Built client\/dist/g)).toHaveLength(1);
+    expect(readdirSync(join(copy, "server/dist/chat"))).toContain("append.lua");
+    expect(readdirSync(join(copy, "client/dist"))).toContain("index.html");
+
+    const source = join(copy, "server/src/main.ts");
+    writeFileSync(source, readFileSync(source));
+    writeFileSync(join(copy, "server/src/new.test.ts"), "");
+    expect((await build()).stdout).toBe("");
+    writeFileSync(join(copy, "server/src/chat/append.lua"), "-- changed", { flag: "a" });
+    expect((await build()).stdout).toMatch(/^Built server\/dist in .*\n$/);
+    expect(readFileSync(join(copy, "server/dist/chat/append.lua"), "utf8")).toContain("-- changed");
+
+    writeFileSync(source, "const broken = ;");
+    await expect(build()).rejects.toMatchObject({ code: 1 });
+    // What was built before is still there, and still not taken for the present.
+    expect(readdirSync(join(copy, "server/dist"))).toContain("main.js");
+    await expect(build()).rejects.toMatchObject({ code: 1 });
+    expect(readdirSync(join(copy, "server")).filter((name) => name.startsWith("dist"))).toEqual(["dist"]);
+  }, 60_000);
+});

@@ -1,0 +1,331 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { symlinkSync, writeFileSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import type { User } from "../server/src/protocol.ts";
+import { Browser, connect, until, type Person } from "../server/src/testing.ts";
+import { which } from "./child.ts";
+import { build, root } from "./prepare.mjs";
+import { startRedis } from "./redis.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "hubbub start "));
+const commands: Command[] = [];
+const PASSWORD = "correct horse";
+
+/** A command of ours as a person starts it, in a process group of its own, as a terminal would give it. */
+class Command {
+  readonly child: ChildProcess;
+  readonly ended: Promise<number | null>;
+  output = "";
+
+  constructor(command: string, args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv }) {
+    this.child = spawn(command, args, {
+      cwd: options.cwd ?? root,
+      env: { ...process.env, REDIS_URL: "", PORT: "0", BCRYPT_COST: "4", ...options.env },
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream?.on("data", (data: Buffer) => (this.output += data.toString()));
+    }
+    this.ended = once(this.child, "close").then(([code]) => code as number | null);
+    commands.push(this);
+  }
+
+  /** Resolves with the address; fails at once where the command ends instead. */
+  async listens(): Promise<string> {
+    const ended = () =>
+      this.child.exitCode !== null && new Error(`ended with ${this.child.exitCode}: ${this.output}`);
+    const found = await until(
+      () => /listens on (http\S+)/.exec(this.output)?.[1] ?? ended(),
+      20_000,
+      "the address",
+    );
+    if (found instanceof Error) throw found;
+    return found;
+  }
+
+  redisPid(): number {
+    return Number(/private Redis .*process (\d+)/.exec(this.output)?.[1]);
+  }
+
+  lines(): string[] {
+    return this.output.trim().split("\n");
+  }
+}
+
+function start(env: NodeJS.ProcessEnv, args: string[] = [], cwd = root): Command {
+  return new Command(process.execPath, ["scripts/run.mjs", "start", ...args], { cwd, env });
+}
+
+/** Data folders of their own, so that tests do not meet. */
+function dataDir(): string {
+  return mkdtempSync(join(folder, "data "));
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A checkout somewhere else, without anything built, that borrows the packages of this one. */
+function checkout(): string {
+  const copy = mkdtempSync(join(folder, "a check out "));
+  for (const name of [
+    "package.json",
+    "package-lock.json",
+    "tsconfig.base.json",
+    "server",
+    "client",
+    "scripts",
+  ]) {
+    cpSync(join(root, name), join(copy, name), {
+      recursive: true,
+      filter: (path) => !/\/(dist|node_modules|dist\.\w+)$/.test(path),
+    });
+  }
+  for (const modules of ["node_modules", "server/node_modules", "client/node_modules"]) {
+    if (existsSync(join(root, modules))) symlinkSync(join(root, modules), join(copy, modules));
+  }
+  return copy;
+}
+
+beforeAll(build, 60_000);
+
+afterEach(() => {
+  for (const { child } of commands.splice(0)) if (child.exitCode === null) child.kill("SIGKILL");
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe("npm start", () => {
+  it("builds, serves, ends with SIGTERM to npm, and finds what was said when it starts again, in a path with spaces", async () => {
+    const cwd = checkout();
+    const first = new Command("npm", ["start"], { cwd });
+    const address = await first.listens();
+    await until(() => first.output.includes("Log in as"), 5_000, "the demo log-ins");
+    expect(first.output.match(/listens on/g)).toHaveLength(1);
+    expect(first.output.match(/^Log in as Pablo, .*; password .*$/gm)).toHaveLength(1);
+    expect(first.output).not.toContain("Seeded");
+    expect(await (await fetch(address)).text()).toContain("<!doctype html>");
+    const ann = await signUp(address, "ann-of-the-test");
+    await ann.say("0", "said yesterday");
+    ann.close();
+
+    const second = new Command("npm", ["start"], { cwd });
+    expect(await second.ended).toBe(75);
+    expect(second.output).toContain(`Hubbub already runs on this data folder: ${join(cwd, "data")}.`);
+
+    const redis = first.redisPid();
+    expect(isAlive(redis)).toBe(true);
+    const began = Date.now();
+    first.child.kill("SIGTERM");
+    expect(await first.ended).toBe(0);
+    expect(Date.now() - began).toBeLessThan(5_000);
+    expect(isAlive(redis)).toBe(false);
+
+    const third = new Command("npm", ["start"], { cwd });
+    const again = await third.listens();
+    expect(third.output).not.toContain("Built");
+    const browser = new Browser({ address: again });
+    await browser.post("/api/login", { username: "ann-of-the-test", password: PASSWORD });
+    const returned = await connect(browser, ann.user);
+    const { body } = await browser.get<{ messages: { message: string }[] }>("/api/rooms/0/messages");
+    returned.close();
+    expect(body.messages.map(({ message }) => message)).toContain("said yesterday");
+    third.child.kill("SIGTERM");
+    expect(await third.ended).toBe(0);
+  }, 60_000);
+
+  it("ends everything with one Ctrl-C, Redis last, also with somebody connected", async () => {
+    const dir = dataDir();
+    const npm = new Command("npm", ["start"], { env: { DATA_DIR: dir } });
+    const ann = await signUp(await npm.listens(), "ann");
+    const redis = npm.redisPid();
+    const began = Date.now();
+    process.kill(-(npm.child.pid ?? 0), "SIGINT");
+    expect(await npm.ended).toBe(0);
+    expect(Date.now() - began).toBeLessThan(5_000);
+    expect(isAlive(redis)).toBe(false);
+    expect(existsSync(join(dir, "redis/redis.sock"))).toBe(false);
+    expect(npm.output).not.toMatch(/ECONNREFUSED|ENOENT|redis connection/);
+    ann.close();
+  });
+
+  it("takes Redis and the replica with it when it is killed", async () => {
+    const npm = start({ DATA_DIR: dataDir() });
+    const address = await npm.listens();
+    const redis = npm.redisPid();
+    npm.child.kill("SIGKILL");
+    await until(() => !isAlive(redis), 5_000, "Redis to end");
+    await until(() => fetch(address).then(Boolean, () => true), 5_000, "the replica to end");
+  });
+
+  it("starts a replica and a Redis again that were killed", async () => {
+    const npm = start({ DATA_DIR: dataDir() });
+    const address = await npm.listens();
+    const { pid } = replicaOf(npm);
+    process.kill(pid, "SIGKILL");
+    await until(() => npm.output.includes("The replica was killed. It is started again."));
+    await until(() => answers(`${address}/readyz`), 10_000, "the new replica");
+    process.kill(npm.redisPid(), "SIGKILL");
+    await until(() => npm.output.includes("Redis was killed. It is started again."));
+    await until(() => answers(`${address}/readyz`), 10_000, "the new Redis");
+    npm.child.kill("SIGTERM");
+    expect(await npm.ended).toBe(0);
+  });
+
+  it("says in one line that the port is taken", async () => {
+    const taken = createServer().listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const { port } = taken.address() as AddressInfo;
+    const dir = dataDir();
+    const npm = start({ DATA_DIR: dir, PORT: String(port) });
+    expect(await npm.ended).toBe(69);
+    expect(npm.lines()).toEqual([
+      `Port ${port} on 127.0.0.1 is taken. Stop what uses it, or choose another: PORT=${port + 1} npm start`,
+    ]);
+    expect(existsSync(join(dir, "redis/redis.sock"))).toBe(false);
+    taken.close();
+  });
+
+  it("says in one line that nothing answers at REDIS_URL, without the password, and starts no Redis", async () => {
+    const dir = dataDir();
+    const npm = start({ DATA_DIR: dir, REDIS_URL: "redis://user:secret@127.0.0.1:1" });
+    expect(await npm.ended).toBe(69);
+    expect(npm.lines()).toHaveLength(1);
+    expect(npm.output).toMatch(/^Redis at redis:\/\/127\.0\.0\.1:1 .*REDIS_URL is set/);
+    expect(npm.output).not.toContain("secret");
+    expect(existsSync(join(dir, "redis"))).toBe(false);
+  });
+
+  it("uses the Redis at REDIS_URL and leaves it running", async () => {
+    const redis = await startRedis({ dir: dataDir(), persistent: true });
+    const npm = start({ REDIS_URL: redis.url });
+    expect(await answers(`${await npm.listens()}/readyz`)).toBe(true);
+    expect(npm.output).not.toContain("private Redis");
+    npm.child.kill("SIGTERM");
+    expect(await npm.ended).toBe(0);
+    expect(redis.hasEnded()).toBe(false);
+    await redis.stop(2_000);
+  });
+
+  it("says in one line that a Redis is too old", async () => {
+    const old = join(dataDir(), "redis-server");
+    writeFileSync(old, "#!/bin/sh\necho 'Redis server v=6.2.14 sha=0:0 malloc=libc bits=64 build=0'\n", {
+      mode: 0o755,
+    });
+    const npm = start({ DATA_DIR: dataDir(), REDIS_SERVER_BIN: old });
+    expect(await npm.ended).toBe(69);
+    expect(npm.lines()).toEqual([
+      `REDIS_SERVER_BIN=${old} is Redis 6.2.14, and that is too old: Hubbub needs 7.0 or newer.`,
+    ]);
+  });
+
+  it("says what to choose from where there is no Redis, and starts none in memory", async () => {
+    const cwd = checkout();
+    for (const part of ["server/dist", "client/dist"])
+      cpSync(join(root, part), join(cwd, part), { recursive: true });
+    const bin = join(cwd, "bin");
+    mkdirSync(bin);
+    symlinkSync(process.execPath, join(bin, "node"));
+    const npm = start({ PATH: bin }, [], cwd);
+    expect(await npm.ended).toBe(69);
+    expect(npm.lines()).toHaveLength(1);
+    expect(npm.output).toMatch(
+      /^Hubbub needs a Redis 7\.0 or newer and found none\. .*apt-get.*brew.*docker.*REDIS_URL/,
+    );
+  });
+
+  it("refuses what it does not understand", async () => {
+    expect(await start({}, ["--replicas", "0"]).ended).toBe(64);
+    expect(await start({}, ["--nonsense"]).ended).toBe(64);
+    const wrong = start({ PORT: "http" });
+    expect(await wrong.ended).toBe(78);
+    expect(wrong.output).toMatch(/^The environment is wrong\. PORT/);
+  });
+});
+
+describe("npm run serve", () => {
+  it("runs one replica from the environment alone, says one line, and ends with SIGTERM to npm", async () => {
+    const redis = await startRedis({ dir: dataDir(), persistent: true });
+    const npm = new Command("npm", ["run", "--silent", "serve"], {
+      env: { REDIS_URL: redis.url, NODE_ENV: "production", LOG_LEVEL: "error", DRAIN: "0" },
+    });
+    const address = await npm.listens();
+    expect(await answers(`${address}/readyz`)).toBe(true);
+    npm.child.kill("SIGTERM");
+    expect(await npm.ended).toBe(0);
+    expect(npm.lines().filter((line) => !line.startsWith("npm warn"))).toEqual([
+      `Hubbub listens on ${address}`,
+    ]);
+    await redis.stop(2_000);
+  });
+});
+
+describe.skipIf(!which("haproxy") && !which("/usr/sbin/haproxy") && !which("apt-get"))(
+  "npm start -- --replicas",
+  () => {
+    it("puts replicas behind HAProxy; when one is killed the others go on, and it comes back", async () => {
+      const npm = start({ DATA_DIR: dataDir() }, ["--replicas", "2"]);
+      const address = await npm.listens();
+      const [ann, bob] = await Promise.all([signUp(address, "ann"), signUp(address, "bob")]);
+      await ann.say("0", "hello from one replica");
+      await bob.hears("hello from one replica");
+      expect((await fetch(`${address}/metrics`)).status).toBe(404);
+
+      const { pid, port } = replicaOf(npm);
+      process.kill(pid, "SIGKILL");
+      await until(() => npm.output.includes("was killed. It is started again."));
+      const others = Array.from({ length: 20 }, () => answers(`${address}/api/me`, 401));
+      expect(await Promise.all(others)).not.toContain(false);
+      await until(() => answers(`http://127.0.0.1:${port}/readyz`), 10_000, "the new replica");
+
+      ann.close();
+      bob.close();
+      const began = Date.now();
+      npm.child.kill("SIGTERM");
+      expect(await npm.ended).toBe(0);
+      expect(Date.now() - began).toBeLessThan(5_000);
+    }, 40_000);
+  },
+);
+
+async function answers(url: string, status = 200): Promise<boolean> {
+  return fetch(url).then(
+    (response) => response.status === status,
+    () => false,
+  );
+}
+
+/** One of the replicas, as the kernel knows them: a child of ours that runs server/dist/main.js. */
+function replicaOf({ child }: Command): { pid: number; port: number } {
+  const pid = readdirSync("/proc").find((name) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      const parent = /^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${name}/status`, "utf8"))?.[1];
+      const command = readFileSync(`/proc/${name}/cmdline`, "utf8");
+      return parent === String(child.pid) && command.includes("server/dist/main.js");
+    } catch {
+      return false; // It has ended meanwhile.
+    }
+  });
+  if (!pid) throw new Error("no replica is running");
+  const port = /(?:^|\0)PORT=(\d+)/.exec(readFileSync(`/proc/${pid}/environ`, "utf8"))?.[1];
+  return { pid: Number(pid), port: Number(port) };
+}
+
+/** Somebody who signed up at this address and is connected. */
+async function signUp(address: string, username: string): Promise<Person> {
+  const browser = new Browser({ address });
+  const { body } = await browser.post<User>("/api/users", { username, password: PASSWORD });
+  return connect(browser, body);
+}

@@ -2,7 +2,7 @@ import { GENERAL, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useState } from "react";
 import { wordsOf } from "../chat/api.ts";
 import { unreadOf, type ChatState } from "../chat/state.ts";
-import { addressOf, goTo, redirectTo } from "./address.ts";
+import { goTo, redirectTo } from "./address.ts";
 import { BrowseRooms } from "./BrowseRooms.tsx";
 import { Conversation } from "./Conversation.tsx";
 import { Dialog } from "./Dialog.tsx";
@@ -96,11 +96,16 @@ function Shell() {
       className={`shell ${openRoom === null ? "shell-list" : "shell-room"} ${besideConversation ? "shell-people" : ""}`}
     >
       {openRoom !== null && (
-        <a className="skip" href={addressOf(openRoom)} onClick={focusComposer}>
+        <a className="skip" href="#composer" onClick={focusComposer}>
           Skip to the conversation
         </a>
       )}
-      {(!phone || openRoom === null) && <Rooms onOverlay={setOverlay} onNotice={setNotice} />}
+      {phone && openRoom === null && (
+        <main className="pane">
+          <Rooms alone onOverlay={setOverlay} onNotice={setNotice} />
+        </main>
+      )}
+      {!phone && <Rooms onOverlay={setOverlay} onNotice={setNotice} />}
       {openRoom !== null && (
         <Conversation
           key={openRoom}
@@ -137,7 +142,7 @@ function Shell() {
 
 function focusComposer(event: { preventDefault: () => void }) {
   event.preventDefault();
-  document.querySelector<HTMLElement>(".composer textarea")?.focus();
+  document.getElementById("composer")?.focus();
 }
 
 function countUnread(state: ChatState): number {

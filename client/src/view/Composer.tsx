@@ -83,6 +83,7 @@ export function Composer({ roomId, title, face, onSent }: Props) {
     >
       <div className="composer-box">
         <textarea
+          id="composer"
           ref={area}
           rows={1}
           value={text}

@@ -73,7 +73,7 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
           <Avatar userId={partnerId} name={title} online={online} />
         )}
         <div className="pane-title">
-          <h2 id="room-title">{title}</h2>
+          <h1 id="room-title">{title}</h1>
           <p>{describe(room, online)}</p>
         </div>
         {!room.private && room.id !== GENERAL && (
@@ -147,14 +147,14 @@ function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) 
           <Icon name="back" />
         </a>
         <div className="pane-title">
-          <h2 id="room-title">Not one of your rooms</h2>
+          <h1 id="room-title">Not one of your rooms</h1>
         </div>
       </header>
       <div className="empty">
         <span className="empty-sign" aria-hidden="true">
           <Icon name="lock" />
         </span>
-        <h3>You are not in this room</h3>
+        <h2>You are not in this room</h2>
         <p>
           {fault ??
             (named ? "If it is open to everyone, you can join it." : "Private rooms belong to two people.")}

@@ -358,7 +358,7 @@ function Beginning({ room, title, empty }: { room: RoomState; title: string; emp
       ) : (
         <Avatar userId={partnerId} name={title} large />
       )}
-      <h3>{partnerId === null ? `Welcome to ${title}` : title}</h3>
+      <h2>{partnerId === null ? `Welcome to ${title}` : title}</h2>
       <p>
         {partnerId !== null
           ? `This is where your conversation with ${title} begins. Nobody else can read it.`

@@ -74,9 +74,9 @@ function Group({ title, people, total, me, onTalkTo }: GroupProps) {
   if (people.length === 0) return null;
   return (
     <section>
-      <h3>
+      <h2>
         {title} <span className="count">{total}</span>
-      </h3>
+      </h2>
       <ul>
         {people.map((user) => (
           <li key={user.id}>

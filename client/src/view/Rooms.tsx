@@ -17,17 +17,22 @@ const isMac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
 /** What may lie over the rooms and the conversation. */
 export type Overlay = "new room" | "browse" | "switch" | "people" | null;
 
-type Props = { onOverlay: (overlay: Overlay) => void; onNotice: (notice: string) => void };
+type Props = { alone?: boolean; onOverlay: (overlay: Overlay) => void; onNotice: (notice: string) => void };
 
-export function Rooms({ onOverlay, onNotice }: Props) {
+/** The rooms of this user. `alone`: there is no conversation beside them. */
+export function Rooms({ alone, onOverlay, onNotice }: Props) {
   const rooms = useChat((state) => state.rooms);
   const ordered = useMemo(() => orderRooms(rooms), [rooms]);
   return (
     <nav className="rooms" aria-label="Rooms">
       <header className="rooms-head">
-        <h1>
+        {alone ? (
+          <h1>
+            <Wordmark />
+          </h1>
+        ) : (
           <Wordmark />
-        </h1>
+        )}
       </header>
       <button type="button" className="jump" onClick={() => onOverlay("switch")}>
         <Icon name="search" />

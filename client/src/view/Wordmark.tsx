@@ -3,9 +3,9 @@ export function Wordmark() {
   return (
     <>
       <span className="hidden">Hubbub</span>
-      <svg className="wordmark" viewBox="0 0 158 38" aria-hidden="true" focusable="false">
-        <circle className="wordmark-voice" cx="146.5" cy="25" r="10.8" />
-      <g className="wordmark-pen">
+      <svg className="wordmark" viewBox="0 0 160 38" aria-hidden="true" focusable="false">
+        <circle className="wordmark-voice" cx="148.6" cy="24.6" r="10.4" />
+        <g className="wordmark-pen">
           <path d="M4 5v28M4 24.5a7.5 7.5 0 0 1 15 0V33" />
           <path d="M30 17v8.5a7.5 7.5 0 0 0 15 0V17" />
           <path d="M56 5v20" />
@@ -13,10 +13,8 @@ export function Wordmark() {
           <path d="M83 5v20" />
           <circle cx="91" cy="25" r="8" />
           <path d="M109.5 17v8.5a7.5 7.5 0 0 0 15 0V17" />
-          <path d="M139.5 5v20" />
           <path d="M138.5 5v28" />
-      </g>
-
+        </g>
       </svg>
     </>
   );

@@ -1,0 +1,307 @@
+import type { Message } from "@hubbub/server/protocol";
+import * as fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { ChatError } from "./api.ts";
+import { createOutbox, MOST_WAITING, TRIED_FOR_MS, type OutboxStore } from "./outbox.ts";
+import type { Outgoing } from "./state.ts";
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** A store as the browser's: asynchronous, in the order of the calls. */
+function createStore(): OutboxStore & { kept: Map<string, Outgoing> } {
+  const kept = new Map<string, Outgoing>();
+  return {
+    kept,
+    all: async () => [...kept.values()],
+    put: async (entry) => void kept.set(entry.nonce, entry),
+    remove: async (nonce) => void kept.delete(nonce),
+  };
+}
+
+type Behaviour = "store" | "lose the answer" | "lose the request" | ChatError;
+
+/** A room's log that knows nonces, behind a connection that behaves as told; then it just works. */
+function createServer(behaviours: Behaviour[] = []) {
+  const log: Message[] = [];
+  const attempts: string[] = [];
+  return {
+    log,
+    attempts,
+    async send({ roomId, message, nonce }: Outgoing): Promise<Message> {
+      attempts.push(message);
+      const behaviour = behaviours.shift() ?? "store";
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      if (behaviour instanceof ChatError) throw behaviour;
+      if (behaviour === "lose the request") throw new ChatError("unreachable", "no answer");
+      let stored = log.find((other) => other.nonce === nonce);
+      if (stored === undefined) {
+        const seq = log.length + 1;
+        stored = { roomId, seq, date: Date.now() + seq, hash: `h${seq}`, from: "1", message, nonce };
+        log.push(stored);
+      }
+      if (behaviour === "lose the answer") throw new ChatError("unreachable", "no answer");
+      return stored;
+    },
+  };
+}
+
+function setUp(behaviours: Behaviour[] = [], store = createStore(), server = createServer(behaviours)) {
+  const seen: (readonly Outgoing[])[] = [];
+  const sent: Message[] = [];
+  const link = { up: true };
+  const outbox = createOutbox({
+    store,
+    send: (entry) => server.send(entry),
+    ready: () => link.up,
+    changed: (entries) => void seen.push(entries),
+    sent: (message) => void sent.push(message),
+    random: () => 0.5,
+  });
+  const states = () => seen.at(-1)?.map((entry) => entry.state);
+  return { outbox, store, server, seen, sent, link, states };
+}
+
+const said = (messages: readonly Message[]) => messages.map((message) => message.message);
+
+describe("sending", () => {
+  test("whatever is lost on the way, every message is stored once, in the order of writing", async () => {
+    const behaviour = fc.constantFrom<Behaviour>(
+      "store",
+      "lose the answer",
+      "lose the request",
+      new ChatError("unavailable", "not now", 50),
+      new ChatError("rate_limited", "slow down", 100),
+      new ChatError("internal", "oops"),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(behaviour, { maxLength: 15 }), async (behaviours) => {
+        const { outbox, server, store, states } = setUp(behaviours);
+        outbox.lead(true);
+        for (const text of ["a", "b", "c", "d"]) void outbox.add("0", text);
+        await vi.advanceTimersByTimeAsync(15 * 31_000);
+        expect(said(server.log)).toEqual(["a", "b", "c", "d"]);
+        expect(states()).toEqual([]);
+        expect(store.kept.size).toBe(0);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test("a message is shown before anything is sent, and the next waits for the answer to the one before", async () => {
+    const { outbox, server, seen } = setUp();
+    outbox.lead(true);
+    void outbox.add("0", "first");
+    void outbox.add("0", "second");
+    expect(seen.at(-1)?.map((entry) => entry.message)).toEqual(["first", "second"]);
+    await vi.advanceTimersByTimeAsync(5);
+    expect(server.attempts).toEqual(["first"]);
+    await vi.advanceTimersByTimeAsync(10);
+    expect(server.attempts).toEqual(["first", "second"]);
+  });
+
+  test("a room in trouble does not hold up another one", async () => {
+    const { outbox, server } = setUp(["lose the request"]);
+    outbox.lead(true);
+    void outbox.add("0", "stuck");
+    void outbox.add("7", "through");
+    await vi.advanceTimersByTimeAsync(20);
+    expect(said(server.log)).toEqual(["through"]);
+  });
+
+  test("nothing is tried while there is no connection, and everything at once when it is back", async () => {
+    const { outbox, server, link, states } = setUp();
+    link.up = false;
+    outbox.lead(true);
+    void outbox.add("0", "later");
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(server.attempts).toEqual([]);
+    expect(states()).toEqual(["waiting"]);
+    link.up = true;
+    outbox.wake();
+    await vi.advanceTimersByTimeAsync(20);
+    expect(said(server.log)).toEqual(["later"]);
+  });
+
+  test("the wait doubles up to 30 s and keeps to what the server asks for", async () => {
+    const { outbox, server } = setUp([
+      new ChatError("rate_limited", "slow down", 7_000),
+      ...Array.from<Behaviour>({ length: 8 }).fill("lose the request"),
+    ]);
+    outbox.lead(true);
+    void outbox.add("0", "patient");
+    const times: number[] = [];
+    const began = Date.now();
+    for (let tries = 1; tries <= 10; tries++) {
+      while (server.attempts.length < tries) await vi.advanceTimersByTimeAsync(5);
+      times.push(Date.now() - began);
+    }
+    const waits = times.slice(1).map((time, index) => Math.round((time - (times[index] ?? 0)) / 100) / 10);
+    expect(waits).toEqual([7.5, 1, 2, 4, 8, 15, 15, 15, 15]);
+  });
+});
+
+describe("outcomes", () => {
+  test("an unknown outcome is not confirmed, never failed", async () => {
+    const { outbox, seen } = setUp(Array.from<Behaviour>({ length: 50 }).fill("lose the answer"));
+    outbox.lead(true);
+    void outbox.add("0", "did it arrive?");
+    await vi.advanceTimersByTimeAsync(5 * 60_000);
+    expect(seen.at(-1)?.[0]?.state).toBe("unconfirmed");
+    expect(seen.flat().some((entry) => entry.state === "failed")).toBe(false);
+  });
+
+  test.each(["invalid", "not_found", "too_large", "unauthorized", "forbidden"] as const)(
+    "%s is final: the message has failed and the next one goes",
+    async (code) => {
+      const { outbox, server, seen } = setUp([new ChatError(code, "no")]);
+      outbox.lead(true);
+      void outbox.add("0", "refused");
+      void outbox.add("0", "fine");
+      await vi.advanceTimersByTimeAsync(10_000);
+      expect(said(server.log)).toEqual(["fine"]);
+      expect(seen.at(-1)).toMatchObject([{ message: "refused", state: "failed", failure: { code } }]);
+    },
+  );
+
+  test("a failed message can be sent again, with the same nonce, or be thrown away", async () => {
+    const { outbox, server, seen, store } = setUp([
+      new ChatError("not_found", "no"),
+      new ChatError("not_found", "no"),
+    ]);
+    outbox.lead(true);
+    void outbox.add("0", "one");
+    void outbox.add("0", "two");
+    await vi.advanceTimersByTimeAsync(100);
+    const [one, two] = seen.at(-1) ?? [];
+    outbox.retry(one?.nonce ?? "");
+    outbox.remove(two?.nonce ?? "");
+    await vi.advanceTimersByTimeAsync(100);
+    expect(server.log).toMatchObject([{ message: "one", nonce: one?.nonce }]);
+    expect(store.kept.size).toBe(0);
+  });
+
+  test("a message heard in the room is settled, though its answer never comes", async () => {
+    const { outbox, server, states } = setUp(Array.from<Behaviour>({ length: 9 }).fill("lose the answer"));
+    outbox.lead(true);
+    void outbox.add("0", "echoed");
+    await vi.advanceTimersByTimeAsync(15);
+    expect(states()).toEqual(["unconfirmed"]);
+    for (const message of server.log) outbox.heard(message);
+    expect(states()).toEqual([]);
+    const tries = server.attempts.length;
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(server.attempts.length).toBe(tries);
+  });
+
+  test("after a day a message is not tried any more, and sending it again is a new send", async () => {
+    const { outbox, server, seen, link } = setUp();
+    link.up = false;
+    outbox.lead(true);
+    void outbox.add("0", "yesterday");
+    await vi.advanceTimersByTimeAsync(TRIED_FOR_MS + 1_000);
+    link.up = true;
+    outbox.wake();
+    await vi.advanceTimersByTimeAsync(100);
+    const old = seen.at(-1)?.[0];
+    expect(old?.state).toBe("failed");
+    expect(server.attempts).toEqual([]);
+    outbox.retry(old?.nonce ?? "");
+    await vi.advanceTimersByTimeAsync(100);
+    expect(said(server.log)).toEqual(["yesterday"]);
+    expect(server.log[0]?.nonce).not.toBe(old?.nonce);
+  });
+
+  test("no more than the limit may wait", () => {
+    const { outbox } = setUp();
+    for (let count = 0; count < MOST_WAITING; count++) void outbox.add("0", "x");
+    expect(() => outbox.add("0", "one too many")).toThrow(ChatError);
+  });
+});
+
+describe("tabs and lives", () => {
+  test("what a page left behind is sent by the next one, once, though its answer was lost", async () => {
+    const store = createStore();
+    const server = createServer(["lose the answer"]);
+    const first = setUp([], store, server);
+    first.outbox.lead(true);
+    void first.outbox.add("0", "survivor");
+    void first.outbox.add("0", "follower");
+    await vi.advanceTimersByTimeAsync(12);
+    first.outbox.close();
+
+    const second = setUp([], store, server);
+    second.outbox.lead(true);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(said(server.log)).toEqual(["survivor", "follower"]);
+    expect(said(second.sent)).toEqual(["survivor", "follower"]);
+    expect(store.kept.size).toBe(0);
+  });
+
+  test("a tab that does not lead shows but does not send", async () => {
+    const store = createStore();
+    const follower = setUp([], store);
+    void follower.outbox.add("0", "not mine to send");
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(follower.server.attempts).toEqual([]);
+    const leader = setUp([], store);
+    leader.outbox.lead(true);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(said(leader.server.log)).toEqual(["not mine to send"]);
+    await follower.outbox.load();
+    expect(follower.states()).toEqual([]);
+  });
+
+  test("two tabs that both believe to lead store every message once", async () => {
+    const store = createStore();
+    const server = createServer();
+    const one = setUp([], store, server);
+    const two = setUp([], store, server);
+    for (const text of ["a", "b", "c"]) void one.outbox.add("0", text);
+    one.outbox.lead(true);
+    two.outbox.lead(true);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(said(server.log)).toEqual(["a", "b", "c"]);
+  });
+
+  test("clearing forgets everything for good", async () => {
+    const { outbox, store, link, states } = setUp();
+    link.up = false;
+    void outbox.add("0", "secret");
+    await outbox.clear();
+    expect(store.kept.size).toBe(0);
+    expect(states()).toEqual([]);
+  });
+});
+
+describe("after a reset", () => {
+  test("acknowledged messages that the log has lost are offered again with their nonces", async () => {
+    const { outbox, server } = setUp();
+    outbox.lead(true);
+    for (const text of ["kept", "lost 1", "lost 2"]) void outbox.add("0", text);
+    await vi.advanceTimersByTimeAsync(200);
+    const nonces = server.log.map((message) => message.nonce);
+    server.log.splice(1);
+    outbox.reoffer("0", server.log);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(said(server.log)).toEqual(["kept", "lost 1", "lost 2"]);
+    expect(server.log.map((message) => message.nonce)).toEqual(nonces);
+  });
+
+  test("messages of other rooms, and those before the page, stay as they are", async () => {
+    const { outbox, server } = setUp();
+    outbox.lead(true);
+    void outbox.add("0", "before the page");
+    void outbox.add("7", "elsewhere");
+    await vi.advanceTimersByTimeAsync(200);
+    const tries = server.attempts.length;
+    outbox.reoffer("0", [{ roomId: "0", seq: 9, date: Date.now() + 60_000, from: "2", message: "page" }]);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(server.attempts.length).toBe(tries);
+  });
+});

@@ -1,0 +1,332 @@
+import type { Message, Presence, Room, SyncedRoom } from "@hubbub/server/protocol";
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  apply,
+  compareMessages,
+  initialState,
+  needsSync,
+  unreadOf,
+  type ChatEvent,
+  type ChatState,
+  type Outgoing,
+  type RoomState,
+} from "./state.ts";
+
+const ME = { id: "1", username: "ann" };
+
+function stored(seq: number, rest: Partial<Message> = {}): Message {
+  return {
+    roomId: "0",
+    seq,
+    date: 1_000 + seq * 10,
+    hash: `h${seq}`,
+    from: "2",
+    message: `m${seq}`,
+    ...rest,
+  };
+}
+
+function between(first: number, last: number): Message[] {
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => stored(first + index));
+}
+
+/** What the server says of a room whose log has `seq` messages. */
+function listed(seq: number, read = 0): Room {
+  const last = seq === 0 ? null : stored(seq);
+  return { id: "0", names: ["General"], private: false, last, seq, read, unread: seq - read };
+}
+
+function after(events: readonly ChatEvent[], from = signedIn()): ChatState {
+  return events.reduce(apply, from);
+}
+
+function signedIn(): ChatState {
+  return apply(initialState, { type: "signed in", user: ME, drafts: new Map() });
+}
+
+function opened(seq: number, first = 1): ChatState {
+  return after([
+    { type: "rooms", rooms: [listed(seq)] },
+    { type: "newest page", roomId: "0", page: { messages: between(first, seq), more: first > 1 } },
+  ]);
+}
+
+function general(state: ChatState): RoomState {
+  const room = state.rooms?.get("0");
+  if (room === undefined) throw new Error("General is not there");
+  return room;
+}
+
+const live = (message: Message): ChatEvent => ({ type: "message", message });
+const texts = (state: ChatState) => general(state).log?.messages.map((message) => message.message);
+
+describe("messages", () => {
+  test("any order and any number of repeats of live messages and sync answers end in the same log", () => {
+    const scenario = fc
+      .record({ loaded: fc.integer({ min: 0, max: 20 }), total: fc.integer({ min: 0, max: 60 }) })
+      .filter(({ loaded, total }) => total >= loaded)
+      .chain(({ loaded, total }) => {
+        const events = between(loaded + 1, total).map(live);
+        const answer = fc.integer({ min: loaded, max: total }).map((to): ChatEvent => ({
+          type: "synced",
+          room: { roomId: "0", messages: between(loaded + 1, to), more: to < total },
+        }));
+        return fc.record({
+          loaded: fc.constant(loaded),
+          total: fc.constant(total),
+          order: fc.tuple(
+            fc.shuffledSubarray(events, { minLength: events.length }),
+            fc.shuffledSubarray(events),
+            fc.array(answer, { maxLength: 3 }),
+          ),
+        });
+      })
+      .chain(({ loaded, total, order }) =>
+        fc.record({
+          loaded: fc.constant(loaded),
+          total: fc.constant(total),
+          events: fc.shuffledSubarray(order.flat(), { minLength: order.flat().length }),
+        }),
+      );
+    fc.assert(
+      fc.property(scenario, ({ loaded, total, events }) => {
+        const room = general(after(events, opened(loaded)));
+        expect(room.log?.messages).toEqual(between(1, total));
+        expect(room.log?.head).toBe(total);
+        expect(room.held).toEqual([]);
+        expect(room.seq).toBe(total);
+        expect(needsSync(room)).toBe(false);
+      }),
+    );
+  });
+
+  test("live messages over a stale snapshot give what a fresh snapshot gives, whichever comes first", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 0, max: 30 }),
+        fc.integer({ min: 0, max: 30 }),
+        fc.nat(),
+        (stale, more, place) => {
+          const fresh = opened(stale + more);
+          const events = between(stale + 1, stale + more).map(live);
+          const page: ChatEvent = {
+            type: "newest page",
+            roomId: "0",
+            page: { messages: between(1, stale), more: false },
+          };
+          events.splice(place % (events.length + 1), 0, page);
+          const state = after(events, after([{ type: "rooms", rooms: [listed(stale)] }]));
+          expect(general(state)).toEqual(general(fresh));
+        },
+      ),
+    );
+  });
+
+  test("an event applied twice leaves what it left the first time", () => {
+    const events: ChatEvent[] = [
+      live(stored(6)),
+      live(stored(9)),
+      live({ roomId: "0", date: 1_055, from: "3", message: "announced, not stored" }),
+      { type: "synced", room: { roomId: "0", messages: between(6, 8), more: false } },
+      { type: "synced", room: { roomId: "0", messages: between(3, 4), more: true, reset: "rewound" } },
+      { type: "read", roomId: "0", read: 4 },
+      { type: "rooms", rooms: [listed(7, 2)] },
+      { type: "room gone", roomId: "0" },
+      { type: "presence diff", users: [{ id: "4", username: "dan", online: true }] },
+      { type: "presence snapshot", online: [{ id: "5", username: "eve", online: true }] },
+      { type: "draft", roomId: "0", text: "so" },
+    ];
+    for (const event of events) {
+      const once = apply(opened(5), event);
+      expect(apply(once, event)).toEqual(once);
+    }
+  });
+
+  test("a message beyond a gap is held until sync has filled the gap", () => {
+    const gapped = after([live(stored(8))], opened(5));
+    expect(texts(gapped)).toEqual(["m1", "m2", "m3", "m4", "m5"]);
+    expect(needsSync(general(gapped))).toBe(true);
+    const filled = apply(gapped, {
+      type: "synced",
+      room: { roomId: "0", messages: between(6, 7), more: false },
+    });
+    expect(texts(filled)?.slice(5)).toEqual(["m6", "m7", "m8"]);
+    expect(needsSync(general(filled))).toBe(false);
+  });
+
+  test("a message that was only announced stands by its date, once", () => {
+    const note: Message = { roomId: "0", date: 1_025, from: "3", message: "from afar" };
+    const state = after([live(note), live({ ...note }), live(stored(4))], opened(3));
+    expect(texts(state)).toEqual(["m1", "m2", "from afar", "m3", "m4"]);
+    expect(general(state).log?.head).toBe(4);
+  });
+
+  test("a known seq with another hash means that the log has been replaced", () => {
+    const state = apply(opened(5), live(stored(5, { hash: "other", message: "another past" })));
+    expect(texts(state)?.at(-1)).toBe("m5");
+    expect(needsSync(general(state))).toBe(true);
+  });
+
+  test("a reset drops the log and everything that was known of it", () => {
+    const fresh = [stored(1, { hash: "n1", message: "new 1" }), stored(2, { hash: "n2", message: "new 2" })];
+    const state = after(
+      [
+        { type: "read", roomId: "0", read: 5 },
+        { type: "synced", room: { roomId: "0", messages: fresh, more: false, reset: "ahead" } },
+      ],
+      opened(5),
+    );
+    expect(texts(state)).toEqual(["new 1", "new 2"]);
+    expect(general(state)).toMatchObject({ seq: 2, read: 2, last: fresh[1], stale: false });
+    expect(needsSync(general(state))).toBe(false);
+  });
+
+  test("an older page goes before the log, and one that does not join it is ignored", () => {
+    const state = opened(30, 21);
+    const older: ChatEvent = {
+      type: "older page",
+      roomId: "0",
+      page: { messages: between(11, 20), more: true },
+    };
+    const grown = apply(state, older);
+    expect(general(grown).log?.messages).toEqual(between(11, 30));
+    expect(general(apply(grown, older)).log?.messages).toEqual(between(11, 30));
+    const apart: ChatEvent = {
+      type: "older page",
+      roomId: "0",
+      page: { messages: between(1, 5), more: false },
+    };
+    expect(general(apply(grown, apart)).log?.messages).toEqual(between(11, 30));
+  });
+
+  test("the order of two messages does not depend on which one is asked first", () => {
+    const message = fc.record({
+      roomId: fc.constant("0"),
+      date: fc.integer({ min: 1, max: 3 }),
+      from: fc.constantFrom("1", "2"),
+      message: fc.constantFrom("a", "b"),
+    });
+    fc.assert(
+      fc.property(message, message, message, (one, two, three) => {
+        expect(Math.sign(compareMessages(one, two))).toBe(-Math.sign(compareMessages(two, one)) + 0);
+        if (compareMessages(one, two) <= 0 && compareMessages(two, three) <= 0) {
+          expect(compareMessages(one, three)).toBeLessThanOrEqual(0);
+        }
+      }),
+    );
+  });
+});
+
+describe("reading", () => {
+  test("unread is what was said after the mark, and the mark only rises", () => {
+    const state = after(
+      [{ type: "read", roomId: "0", read: 3 }, { type: "read", roomId: "0", read: 2 }, live(stored(6))],
+      opened(5),
+    );
+    expect(unreadOf(general(state))).toBe(3);
+  });
+
+  test("whoever says something has read what stands above it", () => {
+    const state = after([live(stored(6)), live(stored(7, { from: ME.id }))], opened(5));
+    expect(unreadOf(general(state))).toBe(0);
+  });
+});
+
+describe("rooms", () => {
+  test("a newer list of rooms takes away the rooms that are not in it and keeps the logs of the others", () => {
+    const other: Room = { ...listed(0), id: "7", names: ["Lunch"], last: null };
+    const state = after(
+      [
+        { type: "room", room: other },
+        { type: "rooms", rooms: [listed(5)] },
+      ],
+      opened(5),
+    );
+    expect([...(state.rooms?.keys() ?? [])]).toEqual(["0"]);
+    expect(texts(state)).toHaveLength(5);
+  });
+
+  test("a room that sync does not find is gone", () => {
+    const answer: SyncedRoom = { roomId: "0", messages: [], more: false, notFound: true };
+    expect(apply(opened(3), { type: "synced", room: answer }).rooms?.has("0")).toBe(false);
+  });
+
+  test("a room that is left for another keeps only its newest messages, and knows of older ones", () => {
+    const state = after(
+      [{ type: "opened", roomId: null }],
+      apply(opened(500), { type: "opened", roomId: "0" }),
+    );
+    const log = general(state).log;
+    expect(log?.messages.at(-1)?.seq).toBe(500);
+    expect(log?.messages.length).toBeLessThan(500);
+    expect(log?.older).toBe(true);
+  });
+});
+
+describe("messages on their way", () => {
+  const entry: Outgoing = { nonce: "n1", roomId: "0", message: "hello", created: 5, state: "sending" };
+
+  test("the stored message takes the place of the one on its way, whichever way it is heard", () => {
+    const mine = stored(6, { from: ME.id, nonce: "n1", message: "hello" });
+    const waiting = apply(opened(5), { type: "outgoing", entries: [entry] });
+    const ways: ChatEvent[] = [
+      live(mine),
+      { type: "synced", room: { roomId: "0", messages: [mine], more: false } },
+      { type: "newest page", roomId: "0", page: { messages: [...between(1, 5), mine], more: false } },
+    ];
+    for (const way of ways) {
+      const state = apply(waiting, way);
+      expect(state.outgoing).toEqual([]);
+      // A list of the outbox from before must not bring it back.
+      expect(apply(state, { type: "outgoing", entries: [entry] }).outgoing).toEqual([]);
+    }
+  });
+
+  test("somebody else's message with the same nonce takes nothing away", () => {
+    const waiting = apply(opened(5), { type: "outgoing", entries: [entry] });
+    expect(apply(waiting, live(stored(6, { nonce: "n1" }))).outgoing).toEqual([entry]);
+  });
+});
+
+describe("presence", () => {
+  const person = (id: string, online: boolean): Presence => ({ id, username: `u${id}`, online });
+
+  test("changes heard before the snapshot are applied after it", () => {
+    fc.assert(
+      fc.property(
+        fc.uniqueArray(fc.constantFrom("2", "3", "4", "5")),
+        fc.array(fc.record({ id: fc.constantFrom("2", "3", "4", "5"), online: fc.boolean() })),
+        fc.nat(),
+        (before, changes, place) => {
+          const diffs = changes.map(({ id, online }): ChatEvent => ({
+            type: "presence diff",
+            users: [person(id, online)],
+          }));
+          const snapshot: ChatEvent = {
+            type: "presence snapshot",
+            online: before.map((id) => person(id, true)),
+          };
+          const early = after([...diffs.slice(0, place), snapshot, ...diffs.slice(place)]);
+          const late = after([snapshot, ...diffs]);
+          const online = (state: ChatState) =>
+            [...state.users.values()]
+              .filter((user) => user.online)
+              .map((user) => user.id)
+              .toSorted();
+          expect(online(early)).toEqual(online(late));
+        },
+      ),
+    );
+  });
+
+  test("a new connection's snapshot ends what the old one said", () => {
+    const state = after([
+      { type: "presence snapshot", online: [person("2", true)] },
+      { type: "connected" },
+      { type: "presence snapshot", online: [person("3", true)] },
+    ]);
+    expect(state.users.get("2")?.online).toBe(false);
+    expect(state.users.get("3")?.online).toBe(true);
+  });
+});

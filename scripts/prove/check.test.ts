@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { check, type Invariant, type Rules } from "./check.ts";
-import type { Happening, Line, Place } from "./history.ts";
+import type { Happening, Line, Of, Place } from "./history.ts";
 
 const RULES: Rules = { mayRewind: false, mayLose: 0, convergeMs: 10_000, leaveMs: 1_000 };
 
@@ -8,7 +8,7 @@ const RULES: Rules = { mayRewind: false, mayLose: 0, convergeMs: 10_000, leaveMs
 function faultless() {
   const lines: Line[] = [];
   let at = 0;
-  const say = (happening: Happening) => lines.push({ at: (at += 10), ...happening } as Line);
+  const say = (happening: Happening) => lines.push({ at: (at += 10), ...happening });
   const members: Record<string, string[]> = { "0": ["ada", "bob", "cem"], "1:2": ["ada", "bob"] };
   const logs: Record<string, Place[]> = { "0": [], "1:2": [] };
   for (const [room, people] of Object.entries(members))
@@ -57,13 +57,13 @@ function pick<K extends Line["kind"]>(
   kind: K,
   where: { room?: string; person?: string; nonce?: string } = {},
   index = 0,
-): Extract<Line, { kind: K }> {
+): Of<K> {
   const found = lines.filter(
     (line) =>
       line.kind === kind && Object.entries(where).every(([name, value]) => Reflect.get(line, name) === value),
   )[index];
   if (!found) throw new Error(`no ${kind}`);
-  return found as Extract<Line, { kind: K }>;
+  return found as Of<K>;
 }
 
 const at = (places: Place[], index: number): Place => {

@@ -347,7 +347,10 @@ function checkCounts(lines: readonly Line[], stored: Map<RoomId, Place[]>, blame
       const ghosts = line.online.filter((one) => !line.connected.includes(one));
       const hidden = line.connected.filter((one) => !line.online.includes(one));
       if (ghosts.length + hidden.length > 0)
-        blame("I11", `${line.by}: online but gone: [${ghosts}]; connected but not online: [${hidden}]`);
+        blame(
+          "I11",
+          `${line.by}: online but gone: [${ghosts.join(" ")}]; connected but not online: [${hidden.join(" ")}]`,
+        );
     }
   }
 }

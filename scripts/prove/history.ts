@@ -53,6 +53,15 @@ export type Line = { at: number } & (
   | { kind: "fault"; what: string }
 );
 
+/** The lines of one kind. */
+export type Of<K extends Line["kind"]> = Line extends infer L
+  ? L extends { kind: infer Kind }
+    ? K extends Kind
+      ? L
+      : never
+    : never
+  : never;
+
 type Without<T> = T extends unknown ? Omit<T, "at"> : never;
 export type Happening = Without<Line>;
 
@@ -73,7 +82,7 @@ export function createHistory(): History {
   return {
     lines,
     now,
-    add: (happening) => lines.push({ at: now(), ...happening } as Line),
+    add: (happening) => lines.push({ at: now(), ...happening }),
     async write(file) {
       mkdirSync(dirname(file), { recursive: true });
       const stream = createWriteStream(file);

@@ -1,0 +1,320 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Message, Room, RoomId } from "../../server/src/protocol.ts";
+import type { History, Place } from "./history.ts";
+import { createPerson, toPlace, type Person } from "./person.ts";
+import type { Random } from "./random.ts";
+import type { Rig } from "./rig.ts";
+
+export type Load = {
+  /** Messages a second, all rooms together. */
+  rate: number;
+  /** Whether some acknowledged messages are sent again, as if their answer had been lost. */
+  repeats: boolean;
+};
+
+export type Crowd = {
+  people: Person[];
+  /** Who is in which room. General is room 0. */
+  members: Map<RoomId, Person[]>;
+  /** Named rooms, then private ones. */
+  named: RoomId[];
+  private: RoomId[];
+  nameOf: (id: string) => string;
+  /** Sends until `stopLoad`, marks rooms as read, repeats sends, tries what is not allowed. */
+  startLoad: (load: Load) => void;
+  stopLoad: () => void;
+  /** Waits until nothing is on its way and everybody has everything; writes down views, store, counts, presence. */
+  settle: (limits: { convergeMs: number; presenceMs: number }) => Promise<void>;
+  close: () => void;
+};
+
+/** Who of the people is in a room, by index: 40 in General, 20 and 15 in the named rooms, 3 pairs. */
+const NAMED = [
+  { name: "Harbour", from: 0, to: 20 },
+  { name: "Lighthouse", from: 15, to: 30 },
+];
+const PAIRS = [
+  [0, 1],
+  [2, 21],
+  [30, 31],
+] as const;
+/** How the load is spread over General, the named rooms and the private ones. */
+const WEIGHTS = [
+  { room: "0", weight: 0.25 },
+  { room: "named", weight: 0.5 },
+  { room: "private", weight: 0.25 },
+] as const;
+const PASSWORD = "correct horse";
+const TICK_MS = 20;
+/** Chances per message sent. */
+const REPEATED = 0.1;
+const FORBIDDEN = 0.02;
+const TOO_LONG = 0.01;
+const READ = 0.2;
+/** Seconds between two connections that are dropped by the clients themselves, as laptops do. */
+const CHURN_S = 2;
+
+/** Signs up 40 people, makes 6 rooms, connects everybody and waits until all see all rooms. */
+export async function gatherCrowd(rig: Rig, history: History, random: Random, size = 40): Promise<Crowd> {
+  const names = new Map<string, string>();
+  const nameOf = (id: string) => names.get(id) ?? `user ${id}`;
+  const people = Array.from({ length: size }, (_, index) =>
+    createPerson({
+      address: rig.address,
+      name: `p${String(index + 1).padStart(2, "0")}`,
+      password: PASSWORD,
+      history,
+      random,
+      nameOf,
+    }),
+  );
+  const person = (index: number): Person => {
+    const one = people[index];
+    if (!one) throw new Error(`there is no person ${index}`);
+    return one;
+  };
+  // One after the other, so that ids follow the names.
+  for (const one of people) names.set((await one.signUp()).id, one.name);
+
+  const members = new Map<RoomId, Person[]>([["0", people]]);
+  const named: RoomId[] = [];
+  const pairs: RoomId[] = [];
+  for (const { name, from } of NAMED) {
+    named.push((await person(from).call<Room>("POST", "/rooms", { name })).id);
+  }
+  for (const one of people) one.open();
+  await until(
+    () => people.every((one) => one.connected && one.state.connection === "online"),
+    15_000,
+    "all to connect",
+  );
+  for (const [index, { from, to }] of NAMED.entries()) {
+    const id = named[index] ?? "";
+    const inside = people.slice(from, to);
+    members.set(id, inside);
+    await Promise.all(
+      inside.map(async (one) => {
+        await one.request("room.join", { roomId: id });
+      }),
+    );
+  }
+  for (const [one, other] of PAIRS) {
+    const { id } = await person(one).call<Room>("POST", "/rooms/private", { userId: person(other).user.id });
+    pairs.push(id);
+    members.set(id, [person(one), person(other)]);
+  }
+  for (const [room, inside] of members)
+    for (const one of inside) history.add({ kind: "joined", person: one.name, room });
+  for (const [room, [first]] of members) void first?.outbox.add(room, "the first word");
+  await until(
+    () => [...members].every(([room, inside]) => inside.every((one) => one.head(room).seq === 1)),
+    15_000,
+    "all to see the first word in all rooms",
+  );
+
+  let loading: NodeJS.Timeout | undefined;
+  const later = new Set<NodeJS.Timeout>();
+
+  function chooseRoom(): RoomId {
+    let chance = random.next();
+    for (const { room, weight } of WEIGHTS) {
+      chance -= weight;
+      if (chance < 0)
+        return room === "named" ? random.pick(named) : room === "private" ? random.pick(pairs) : room;
+    }
+    return "0";
+  }
+
+  let counter = 0;
+  let repeating = true;
+  function sendOne(): void {
+    const room = chooseRoom();
+    const sender = random.pick(members.get(room) ?? people);
+    // Somebody who has logged out or left writes nothing.
+    if (!sender.wanted) return;
+    counter += 1;
+    const text = `${sender.name} says ${counter}: ${"la ".repeat(random.whole(12))}`;
+    const chance = random.next();
+    try {
+      if (chance < TOO_LONG) void sender.outbox.add(room, "x".repeat(4_001));
+      else void sender.outbox.add(room, text);
+    } catch {
+      // 200 wait already: this person has stopped typing.
+    }
+    if (random.next() < REPEATED && repeating) repeatSoon(sender);
+    if (random.next() < READ) void random.pick(people).markRead(chooseRoomOf(sender));
+    if (random.next() < FORBIDDEN) {
+      const foreign = random.pick([...named, ...pairs]);
+      const intruder = random.pick(people);
+      if (members.get(foreign)?.includes(intruder)) return;
+      void intruder.attempt(foreign, "let me in", `intruder-${counter}`).catch(() => {});
+    }
+  }
+
+  function chooseRoomOf(one: Person): RoomId {
+    return random.pick(one.roomIds());
+  }
+
+  /** Sends the newest message that this person had acknowledged once more, as a client does whose answer got lost. */
+  function repeatSoon(sender: Person): void {
+    const timer = setTimeout(
+      () => {
+        later.delete(timer);
+        const acknowledged = history.lines.findLast(
+          (line) => line.kind === "acknowledged" && line.person === sender.name,
+        );
+        if (acknowledged?.kind !== "acknowledged" || !sender.connected) return;
+        sender.attempt(acknowledged.room, "a retry", acknowledged.nonce).catch(() => {});
+      },
+      50 + random.whole(1_500),
+    );
+    later.add(timer);
+  }
+
+  return {
+    people,
+    members,
+    named,
+    private: pairs,
+    nameOf,
+    startLoad({ rate, repeats }) {
+      repeating = repeats;
+      let due = 0;
+      let last = performance.now();
+      let churnAt = last + CHURN_S * 1_000;
+      loading = setInterval(() => {
+        const now = performance.now();
+        due = Math.min(due + ((now - last) / 1_000) * rate, rate);
+        last = now;
+        for (; due >= 1; due -= 1) sendOne();
+        if (now < churnAt) return;
+        churnAt = now + CHURN_S * 1_000;
+        random.pick(people).drop();
+      }, TICK_MS);
+    },
+    stopLoad() {
+      clearInterval(loading);
+      for (const timer of later) clearTimeout(timer);
+      later.clear();
+    },
+    async settle({ convergeMs, presenceMs }) {
+      history.add({ kind: "calm" });
+      const present = people.filter((one) => one.wanted);
+      const deadline = performance.now() + convergeMs;
+      const late = () => performance.now() > deadline;
+      // Whoever still waits for the next attempt to connect looks at the window now.
+      for (const one of present) one.connect();
+      while (!late() && !present.every((one) => one.connected && one.pending === 0)) await sleep(50);
+
+      const rooms = [...members.keys()];
+      const waiting = new Set(
+        rooms.flatMap((room) =>
+          (members.get(room) ?? []).filter((one) => one.wanted).map((one) => ({ room, one })),
+        ),
+      );
+      while (waiting.size > 0) {
+        const heads = new Map<RoomId, { seq: number; hash: string }>();
+        for (const room of rooms) {
+          const [seq, hash] = await rig.admin.hmget(`{room:${room}}:meta`, "seq", "hash");
+          heads.set(room, { seq: Number(seq ?? 0), hash: hash ?? "" });
+        }
+        const over = late();
+        for (const entry of waiting) {
+          const { room, one } = entry;
+          const head = heads.get(room);
+          const shown = one.head(room);
+          if (!over && !(shown.settled && shown.seq === head?.seq && shown.hash === head.hash)) continue;
+          history.add({ kind: "view", person: one.name, room, places: one.view(room) });
+          waiting.delete(entry);
+        }
+        if (waiting.size > 0) await sleep(50);
+      }
+      for (const room of rooms) {
+        const rows = await rig.admin.zrange(`room:${room}`, "0", "-1");
+        const places = rows.map((row) => toPlace(JSON.parse(row) as Message, nameOf));
+        history.add({ kind: "stored", room, places });
+      }
+      await recordUnread(present);
+      await recordPresence(presenceMs);
+    },
+    close() {
+      clearInterval(loading);
+      for (const timer of later) clearTimeout(timer);
+      for (const one of people) {
+        one.close();
+        one.outbox.close();
+      }
+    },
+  };
+
+  async function recordUnread(present: Person[]): Promise<void> {
+    const logs = new Map<RoomId, Place[]>();
+    for (const line of history.lines) if (line.kind === "stored") logs.set(line.room, line.places);
+    for (const one of random.sample(present, 12)) {
+      const listed = await one.call<Room[]>("GET", "/rooms").catch(() => []);
+      for (const { id, seq, read, unread } of listed) {
+        if (!members.get(id)?.includes(one)) continue;
+        const own = logs.get(id)?.findLast((place) => place.from === one.name)?.seq ?? 0;
+        const { tried, acknowledged } = one.markOf(id);
+        const least = Math.max(own, acknowledged);
+        history.add({
+          kind: "unread",
+          person: one.name,
+          room: id,
+          seq,
+          read,
+          unread,
+          least,
+          most: Math.max(own, tried),
+        });
+      }
+    }
+  }
+
+  async function recordPresence(presenceMs: number): Promise<void> {
+    const deadline = performance.now() + presenceMs;
+    const witnesses = random.sample(
+      people.filter((one) => one.connected),
+      8,
+    );
+    const look = async () => {
+      const connected = people.filter((one) => one.connected).map((one) => one.name);
+      const inRedis = (await rig.admin.smembers("online_users")).map(nameOf);
+      return {
+        connected,
+        seen: [
+          { by: "Redis", online: inRedis },
+          ...witnesses.map((one) => ({ by: one.name, online: one.online() })),
+        ],
+      };
+    };
+    for (;;) {
+      const { connected, seen } = await look();
+      const right = seen.every(({ online }) => sameNames(online, connected));
+      if (!right && performance.now() < deadline) {
+        await sleep(250);
+        continue;
+      }
+      for (const { by, online } of seen) history.add({ kind: "presence", by, online, connected });
+      return;
+    }
+  }
+}
+
+function sameNames(some: readonly string[], others: readonly string[]): boolean {
+  return some.length === others.length && some.every((name) => others.includes(name));
+}
+
+/** Looks again until it is so; throws after `timeoutMs`. */
+export async function until(
+  look: () => boolean | Promise<boolean>,
+  timeoutMs: number,
+  what: string,
+  everyMs = 25,
+): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await look())) {
+    if (performance.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what}`);
+    await sleep(everyMs);
+  }
+}

@@ -1,0 +1,158 @@
+import { spawn, spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { fetchPackage, unpacked } from "../debian.ts";
+import { which } from "../child.ts";
+import { build, partIsBuilt, root, stop } from "../prepare.mjs";
+import { findRedis } from "../redis.ts";
+import { tableOf, writeReadme, type Report } from "./report.ts";
+import { SCENARIOS } from "./scenarios.ts";
+import { play, type Result, type Tools } from "./stage.ts";
+
+const HELP = `npm run prove [-- options]
+
+Starts replicas, HAProxy and Redis, lets 40 people talk in 6 rooms, breaks things, and checks that every acknowledged
+message reached every member once, in one order. Ends with a table, and with exit code 1 where a promise was broken.
+
+  --short               the five scenarios that \`npm test\` runs
+  --only NAME,NAME      these scenarios
+  --list                their names
+  --seed NUMBER         the chance of an earlier run
+  --write-readme        put the table into README.md`;
+
+/** Set in the process that runs in a network namespace of its own. */
+const INSIDE = "HUBBUB_PROVE_NETNS";
+
+export async function main(args: string[]): Promise<number> {
+  const options = readArguments(args);
+  if (options === "help") {
+    console.log(HELP);
+    return 0;
+  }
+  if (options.list) {
+    for (const { name, title, short } of SCENARIOS)
+      console.log(`${name.padEnd(22)} ${short ? "short  " : "       "} ${title}`);
+    return 0;
+  }
+  if (!process.env[INSIDE]) return await enterNamespace(args);
+
+  const folder = join(root, ".cache/prove");
+  // Beside the server's own packages, and safe from a build that others start meanwhile.
+  const bundle = join(root, "server/.cache/prove", String(process.pid));
+  cpSync(join(root, "server/dist"), bundle, { recursive: true });
+  const began = Date.now();
+  const results: Result[] = [];
+  try {
+    const tools = findTools();
+    console.log(`Seed ${options.seed}. Histories go to .cache/prove.`);
+    for (const scenario of options.scenarios) {
+      process.stdout.write(`${scenario.name.padEnd(22)} `);
+      const result = await play(scenario, { bundle, seed: options.seed, tools, folder });
+      results.push(result);
+      tell(result);
+    }
+  } finally {
+    rmSync(bundle, { recursive: true, force: true });
+  }
+  const report: Report = {
+    date: new Date(began).toISOString(),
+    seed: options.seed,
+    seconds: Math.round((Date.now() - began) / 1000),
+    node: process.versions.node,
+    results,
+  };
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "result.json"), `${JSON.stringify(report, null, 2)}\n`);
+  console.log(`\n${tableOf(report)}`);
+  if (options.writeReadme) writeReadme(report);
+  const failed = results.filter((result) => result.outcome === "failed");
+  if (failed.length > 0) console.error(`Broken: ${failed.map((result) => result.name).join(", ")}.`);
+  return failed.length > 0 ? 1 : 0;
+}
+
+function tell({ outcome, reason, seconds, verdict, notes, failures }: Result): void {
+  const counts = verdict ? `${verdict.sent} sent, ${verdict.delivered} delivered; ` : "";
+  console.log(`${outcome} in ${seconds} s; ${counts}${reason ?? notes.join("; ")}`);
+  for (const { invariant, what } of verdict?.violations ?? []) console.log(`    ${invariant} ${what}`);
+  for (const failure of failures) console.log(`    ${failure}`);
+}
+
+function readArguments(args: string[]) {
+  const known = {
+    short: { type: "boolean" },
+    only: { type: "string" },
+    list: { type: "boolean" },
+    seed: { type: "string" },
+    "write-readme": { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  } as const;
+  try {
+    const { values } = parseArgs({ args, options: known });
+    if (values.help) return "help" as const;
+    const names = values.only?.split(",");
+    const unknown = names?.find((name) => !SCENARIOS.some((scenario) => scenario.name === name));
+    if (unknown) throw new Error(`There is no scenario "${unknown}".`);
+    const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
+    if (!Number.isInteger(seed)) throw new Error("--seed takes a whole number.");
+    return {
+      seed,
+      list: values.list ?? false,
+      writeReadme: values["write-readme"] ?? false,
+      scenarios: SCENARIOS.filter(({ name, short }) =>
+        names ? names.includes(name) : !values.short || short,
+      ),
+    };
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+  }
+}
+
+/**
+ * Runs all of it once more in a network namespace: its ports are then nobody else's, and packets may be dropped in
+ * it. Where that is not allowed it runs here, and what needs a namespace is skipped. What must be fetched is fetched
+ * before, for there is no network inside.
+ */
+async function enterNamespace(args: string[]): Promise<number> {
+  if (!partIsBuilt("server")) await build();
+  if (!existsSync(join(root, "server/dist/main.js"))) throw stop("There is no build of the server.", 1);
+  await findRedis(console.log);
+  if (!faketime()) await fetchPackage("libfaketime", "usr/lib", console.log).catch(() => undefined);
+  const command = [process.execPath, join(root, "scripts/run.mjs"), "prove", ...args];
+  const ways = [
+    ["unshare", "-n"],
+    ["unshare", "-Urn"],
+  ];
+  const way = ways.find(
+    ([program = "", ...flags]) =>
+      spawnSync(program, [...flags, "ip", "link", "set", "lo", "up"]).status === 0,
+  );
+  const line = way ? [...way, "sh", "-c", 'ip link set lo up && exec "$@"', "sh", ...command] : command;
+  const [program = "", ...rest] = line;
+  const child = spawn(program, rest, {
+    stdio: "inherit",
+    env: { ...process.env, [INSIDE]: way ? "yes" : "no" },
+  });
+  const forward = (signal: NodeJS.Signals) => void child.kill(signal);
+  process.on("SIGTERM", forward).on("SIGINT", () => {});
+  return new Promise((done) => {
+    child.once("error", () => done(1));
+    child.once("exit", (code) => done(code ?? 1));
+  });
+}
+
+function findTools(): Tools {
+  return {
+    netns: process.env[INSIDE] === "yes",
+    nft: which("nft") ?? which("/usr/sbin/nft"),
+    faketime: faketime(),
+  };
+}
+
+function faketime(): string | undefined {
+  const places = ["x86_64", "aarch64"].map((cpu) => `usr/lib/${cpu}-linux-gnu/faketime/libfaketimeMT.so.1`);
+  const fetched = places.map((place) => unpacked("libfaketime", place)?.command);
+  return [...places.map((place) => `/${place}`), ...fetched].find(
+    (file) => file !== undefined && existsSync(file),
+  );
+}

@@ -1,0 +1,150 @@
+import { connect, createServer, type Socket } from "node:net";
+
+/** What a connection is for, as it says itself by the name that server/src/redis.ts gives it. */
+export type Purpose = "commands" | "subscriptions" | "publishing";
+
+type Link = {
+  near: Socket;
+  far: Socket;
+  purpose: Purpose | undefined;
+  /** A subscription of the relay, and not of the Socket.IO adapter. */
+  relay: boolean;
+  dropsReplies: boolean;
+  lostBytes: number;
+};
+
+export type Filter = (link: Pick<Link, "purpose" | "relay">) => boolean;
+
+export type FaultProxy = {
+  port: number;
+  /** Open connections, those that `filter` lets through. */
+  count: (filter?: Filter) => number;
+  /** Answers are thrown away from now on, until `cut`. What is asked still arrives. */
+  dropReplies: (filter: Filter) => void;
+  /** Bytes of answers that were thrown away. */
+  lostBytes: () => number;
+  /** Answers for which `doomed` is true are thrown away as if they had never been sent. */
+  lose: (doomed: ((chunk: Buffer) => boolean) | undefined) => void;
+  lostChunks: () => number;
+  /** Ends connections with a reset; answers how many. */
+  cut: (filter?: Filter) => number;
+  /** Nothing passes, in either direction, and nothing is closed: as if a cable had been pulled. New ones as well. */
+  blackhole: (filter: Filter) => void;
+  /** New connections are reset at once. */
+  refuse: (refuses: boolean) => void;
+  /** Everything passes again; what was held on its way arrives late. */
+  heal: () => void;
+  close: () => void;
+};
+
+const EVERY: Filter = () => true;
+
+/** A TCP proxy on a free port of 127.0.0.1 that can be told to misbehave. */
+export async function startFaultProxy(target: number): Promise<FaultProxy> {
+  const links = new Set<Link>();
+  let holds: Filter | undefined;
+  let drops: Filter | undefined;
+  let doomed: ((chunk: Buffer) => boolean) | undefined;
+  let refuses = false;
+  let lostBytes = 0;
+  let lostChunks = 0;
+
+  const server = createServer((near) => {
+    near.on("error", () => {});
+    if (refuses) {
+      near.resetAndDestroy();
+      return;
+    }
+    near.setNoDelay(true);
+    const far = connect({ port: target, host: "127.0.0.1", noDelay: true });
+    const link: Link = { near, far, purpose: undefined, relay: false, dropsReplies: false, lostBytes: 0 };
+    links.add(link);
+    near.on("data", (chunk: Buffer) => {
+      learn(link, chunk);
+      far.write(chunk);
+      if (holds?.(link)) hold(link);
+    });
+    far.on("data", (chunk: Buffer) => {
+      if (link.dropsReplies) {
+        lostBytes += chunk.length;
+        return;
+      }
+      if (doomed?.(chunk)) {
+        lostChunks += 1;
+        return;
+      }
+      near.write(chunk);
+    });
+    const over = () => {
+      links.delete(link);
+      near.destroy();
+      far.destroy();
+    };
+    far.on("error", () => {});
+    near.on("close", over);
+    far.on("close", () => {
+      // The far side is gone: the near side is told as roughly as it happened.
+      if (!near.destroyed) near.resetAndDestroy();
+      over();
+    });
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const address = server.address();
+
+  function learn(link: Link, chunk: Buffer): void {
+    if (link.purpose && link.relay) return;
+    const text = chunk.toString("latin1");
+    const purpose = /hubbub-(commands|subscriptions|publishing)/.exec(text)?.[1];
+    if (purpose) link.purpose = purpose as Purpose;
+    if (/\r\nsubscribe\r\n/i.test(text) && text.includes("MESSAGES")) link.relay = true;
+    if (drops?.(link)) link.dropsReplies = true;
+  }
+
+  function hold(link: Link): void {
+    link.near.pause();
+    link.far.pause();
+  }
+
+  return {
+    port: typeof address === "object" && address ? address.port : 0,
+    count: (filter = EVERY) => [...links].filter(filter).length,
+    dropReplies(filter) {
+      drops = filter;
+      for (const link of links) if (filter(link)) link.dropsReplies = true;
+    },
+    lostBytes: () => lostBytes,
+    lose: (test) => (doomed = test),
+    lostChunks: () => lostChunks,
+    cut(filter = EVERY) {
+      drops = undefined;
+      const chosen = [...links].filter(filter);
+      for (const link of chosen) {
+        link.near.resetAndDestroy();
+        link.far.destroy();
+      }
+      return chosen.length;
+    },
+    blackhole(filter) {
+      holds = filter;
+      for (const link of links) if (filter(link)) hold(link);
+    },
+    refuse: (now) => (refuses = now),
+    heal() {
+      holds = undefined;
+      drops = undefined;
+      doomed = undefined;
+      refuses = false;
+      for (const link of links) {
+        link.near.resume();
+        link.far.resume();
+      }
+    },
+    close() {
+      server.close();
+      for (const link of links) {
+        link.near.destroy();
+        link.far.destroy();
+      }
+    },
+  };
+}

@@ -1,0 +1,160 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { check, type Rules, type Verdict } from "./check.ts";
+import { gatherCrowd, type Crowd } from "./crowd.ts";
+import { createHistory, type History, type Line, type Of } from "./history.ts";
+import { createRandom, type Random } from "./random.ts";
+import { startRig, type Replica, type Rig, type RigOptions } from "./rig.ts";
+
+/** What a scenario acts on. */
+export type Stage = {
+  rig: Rig;
+  crowd: Crowd;
+  history: History;
+  random: Random;
+  /** The fault must really have happened: otherwise the scenario proves nothing and is red. */
+  happened: (is: boolean, what: string) => void;
+  /** A promise beside those that the history is checked for. */
+  must: (is: boolean, what: string) => void;
+  /** Tells a figure beside the table. */
+  tell: (what: string) => void;
+  fault: (what: string) => void;
+  pause: (ms: number) => Promise<void>;
+};
+
+export type Scenario = {
+  name: string;
+  /** One line for the table. */
+  title: string;
+  /** Part of the short version. */
+  short?: true;
+  /** Answers why it cannot run on this machine. */
+  lacks?: (tools: Tools) => string | undefined;
+  rig?: Partial<Pick<RigOptions, "replicas" | "proxied" | "env" | "redisArgs" | "replicaEnv" | "backend">>;
+  rate?: number;
+  repeats?: false;
+  /** How many people there are; 40 unless told otherwise. */
+  people?: number;
+  rules?: Partial<Rules>;
+  presenceMs?: number;
+  /** Runs while the load runs; what it broke it has mended when it resolves. */
+  run: (stage: Stage) => Promise<void>;
+  /** After the load has stopped and before people settle. */
+  quiet?: (stage: Stage) => Promise<void>;
+};
+
+export type Tools = {
+  /** Inside a network namespace of our own. */
+  netns: boolean;
+  nft: string | undefined;
+  /** libfaketimeMT.so.1 */
+  faketime: string | undefined;
+};
+
+export type Result = {
+  name: string;
+  title: string;
+  outcome: "passed" | "failed" | "skipped";
+  reason?: string;
+  seconds: number;
+  verdict?: Verdict;
+  notes: string[];
+  /** Broken promises and faults that did not happen, beside the verdict's violations. */
+  failures: string[];
+};
+
+const RULES: Rules = { mayRewind: false, mayLose: 0, convergeMs: 10_000, leaveMs: 1_000 };
+const RATE = 120;
+const PRESENCE_MS = 30_000;
+
+export type Run = {
+  bundle: string;
+  seed: number;
+  tools: Tools;
+  /** Where histories go. */
+  folder: string;
+};
+
+/** Plays one scenario on a rig of its own and judges it. Never throws: whatever goes wrong is in the result. */
+export async function play(scenario: Scenario, run: Run): Promise<Result> {
+  const { name, title } = scenario;
+  const began = performance.now();
+  const notes: string[] = [];
+  const failures: string[] = [];
+  const seconds = () => Math.round((performance.now() - began) / 100) / 10;
+  const reason = scenario.lacks?.(run.tools);
+  if (reason !== undefined) return { name, title, outcome: "skipped", reason, seconds: 0, notes, failures };
+
+  const random = createRandom(run.seed, name);
+  const history = createHistory();
+  const rules = { ...RULES, ...scenario.rules };
+  let rig: Rig | undefined;
+  let crowd: Crowd | undefined;
+  let verdict: Verdict | undefined;
+  try {
+    rig = await startRig({
+      bundle: run.bundle,
+      replicas: 3,
+      proxied: false,
+      env: {},
+      redisArgs: [],
+      replicaEnv: [],
+      ...scenario.rig,
+    });
+    crowd = await gatherCrowd(rig, history, random, scenario.people);
+    const stage: Stage = {
+      rig,
+      crowd,
+      history,
+      random,
+      happened: (is, what) => void (is || failures.push(`the fault did not happen: ${what}`)),
+      must: (is, what) => void (is || failures.push(what)),
+      tell: (what) => void notes.push(what),
+      fault: (what) => history.add({ kind: "fault", what }),
+      pause: (ms) => sleep(ms),
+    };
+    crowd.startLoad({ rate: scenario.rate ?? RATE, repeats: scenario.repeats ?? true });
+    await scenario.run(stage);
+    crowd.stopLoad();
+    await scenario.quiet?.(stage);
+    await crowd.settle({ convergeMs: rules.convergeMs, presenceMs: scenario.presenceMs ?? PRESENCE_MS });
+    tellConvergence(history, notes);
+    for (const replica of rig.replicas) {
+      if (replica.crashed())
+        failures.push(`replica ${replica.name} ended by itself: ${replica.log.at(-1)?.text ?? ""}`);
+      for (const text of errorsOf(replica).slice(0, 3))
+        failures.push(`replica ${replica.name} logged: ${text}`);
+    }
+  } catch (error) {
+    failures.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    for (const replica of rig?.replicas ?? [])
+      if (replica.crashed())
+        failures.push(`replica ${replica.name} ended by itself: ${replica.log.at(-1)?.text ?? ""}`);
+  } finally {
+    crowd?.close();
+    await rig?.close();
+  }
+  verdict = check(history.lines, rules);
+  await history.write(`${run.folder}/${name}.jsonl`);
+  const failed = failures.length > 0 || verdict.violations.length > 0;
+  return { name, title, outcome: failed ? "failed" : "passed", seconds: seconds(), verdict, notes, failures };
+}
+
+/** How long after calm the last person had everything. */
+function tellConvergence(history: History, notes: string[]): void {
+  const calmAt = history.lines.find((line) => line.kind === "calm")?.at;
+  const last = history.lines.findLast((line) => line.kind === "view")?.at;
+  if (calmAt !== undefined && last !== undefined)
+    notes.push(`all agreed ${((last - calmAt) / 1_000).toFixed(1)} s after calm`);
+}
+
+/** What a replica logged as unexpected. */
+function errorsOf(replica: Replica): string[] {
+  return replica.log.flatMap(({ text }) =>
+    /"level":[56]0\b/.test(text) || /^\s+at .*:\d+/.test(text) ? [text] : [],
+  );
+}
+
+/** Lines of one kind. */
+export function linesOf<K extends Line["kind"]>(history: History, kind: K): Of<K>[] {
+  return history.lines.filter((line) => line.kind === kind) as Of<K>[];
+}

@@ -41,8 +41,11 @@ export async function fetchPackage(
     say(`Fetching Debian's package ${name} into .cache/${name} (nothing is installed on the system).`);
     const scratch = mkdtempSync(join(tmpdir(), "hubbub-apt-"));
     try {
-      const folder = (await download(name, scratch, [])) ?? (await downloadWithOwnLists(name, scratch));
-      if (folder) await unpack(folder, join(root, ".cache", name));
+      const folder = await download(name, scratch, []).catch(() => downloadWithOwnLists(name, scratch));
+      await unpack(folder, join(root, ".cache", name));
+    } catch (error) {
+      const words = error instanceof Error && "stderr" in error ? String(error.stderr) : String(error);
+      say(`It could not be fetched: ${/^E: .*/m.exec(words)?.[0] ?? words.trim()}`);
     } finally {
       rmSync(scratch, { recursive: true, force: true });
     }
@@ -51,7 +54,7 @@ export async function fetchPackage(
 }
 
 /** For a machine without package lists, or with old ones: apt keeps fresh ones in our folder. */
-async function downloadWithOwnLists(name: string, scratch: string): Promise<string | undefined> {
+async function downloadWithOwnLists(name: string, scratch: string): Promise<string> {
   const options = [
     `Dir::State=${scratch}/state`,
     "Dir::State::status=/var/lib/dpkg/status",
@@ -59,30 +62,26 @@ async function downloadWithOwnLists(name: string, scratch: string): Promise<stri
   ];
   mkdirSync(join(scratch, "state/lists/partial"), { recursive: true });
   mkdirSync(join(scratch, "cache/archives/partial"), { recursive: true });
-  return (await apt(scratch, options, "update")) === undefined ? undefined : download(name, scratch, options);
+  await apt(scratch, options, "update");
+  return download(name, scratch, options);
 }
 
-/** The folder with the downloaded .deb files, or undefined. */
-async function download(name: string, scratch: string, options: string[]): Promise<string | undefined> {
+/** The folder with the downloaded .deb files. */
+async function download(name: string, scratch: string, options: string[]): Promise<string> {
   const plan = await apt(scratch, options, "install", "--simulate", "--no-install-recommends", name);
-  if (plan === undefined) return undefined;
   const missing = [...plan.matchAll(/^Inst (\S+)/gm)].map((match) => match[1] ?? "");
   const folder = mkdtempSync(join(scratch, "debs-"));
-  const done = await apt(folder, options, "download", ...new Set([name, ...missing]));
-  return done === undefined ? undefined : folder;
+  await apt(folder, options, "download", ...new Set([name, ...missing]));
+  return folder;
 }
 
-async function apt(cwd: string, options: string[], ...command: string[]): Promise<string | undefined> {
+async function apt(cwd: string, options: string[], ...command: string[]): Promise<string> {
   // As root apt would fetch as the user _apt, who may not enter our folder.
   const own = ["Debug::NoLocking=1", "APT::Sandbox::User="];
   const set = [...own, ...options].flatMap((option) => ["-o", option]);
-  try {
-    const env = { ...process.env, LC_ALL: "C", DEBIAN_FRONTEND: "noninteractive" };
-    const { stdout } = await run("apt-get", ["-q", ...set, ...command], { cwd, env, timeout: 120_000 });
-    return stdout;
-  } catch {
-    return undefined;
-  }
+  const env = { ...process.env, LC_ALL: "C", DEBIAN_FRONTEND: "noninteractive" };
+  const { stdout } = await run("apt-get", ["-q", ...set, ...command], { cwd, env, timeout: 120_000 });
+  return stdout;
 }
 
 /** Unpacks aside and renames: a folder that is there is whole. */

@@ -1,0 +1,709 @@
+import { request } from "node:http";
+import * as fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import {
+  ERROR_CODES,
+  LIMITS,
+  isRoomId,
+  type Message,
+  type Reply,
+  type Room,
+  type User,
+} from "../protocol.ts";
+import type { Replica } from "../server.ts";
+import {
+  Browser,
+  both,
+  connect,
+  person,
+  replicas,
+  until,
+  unwrap,
+  type House,
+  type Person,
+  type TestSocket,
+} from "../testing.ts";
+
+const BAD_ROOM_IDS: unknown[] = [
+  "1:name",
+  "0:name",
+  "2:1",
+  "1:1",
+  "0:5",
+  "5:0",
+  "1:2:3",
+  "{x}",
+  "__proto__",
+  "constructor",
+  "../1",
+  "..",
+  "01",
+  "1e3",
+  " 1",
+  "1\n",
+  "-1",
+  "1.5",
+  "٣",
+  "*",
+  "0:",
+  ":0",
+  "12345678901",
+  "",
+  "7".repeat(10_240),
+  "0\u0000",
+  17,
+  0,
+  -1,
+  null,
+  true,
+  {},
+  [],
+  ["0"],
+  { toString: "0" },
+];
+
+let house: House;
+let left: Replica;
+let right: Replica;
+let mary: Person;
+let joe: Person;
+let sue: Person;
+/** Somebody whose session was deleted in Redis without a word when the tests began. */
+let forgotten: { disconnected: Promise<string>; deletedAt: number };
+
+beforeAll(async () => {
+  house = await replicas(2);
+  [left, right] = both(house);
+  const victim = await person(left);
+  const disconnected = new Promise<string>((resolve) => victim.socket.once("disconnect", resolve));
+  expect(await house.redis.del(house.keys.session(sidOf(victim.browser)))).toBe(1);
+  forgotten = { disconnected, deletedAt: Date.now() };
+  mary = await person(left, "mary");
+  joe = await person(right, "joe");
+  sue = await person(right, "sue");
+});
+afterAll(() => house.close());
+
+function sidOf(browser: Browser): string {
+  const value = decodeURIComponent(browser.cookie.split("=")[1] ?? "");
+  return value.slice(2, value.lastIndexOf("."));
+}
+
+/** A further window of somebody, on a replica. */
+function windowOf(who: Person, replica: Replica): Promise<Person> {
+  const browser = new Browser(replica);
+  browser.cookie = who.browser.cookie;
+  return connect(browser, who.user);
+}
+
+/** Everything that a socket hears from now on. */
+function record({ socket }: { socket: TestSocket }): [string, unknown][] {
+  const heard: [string, unknown][] = [];
+  socket.onAny((event: string, body: unknown) => {
+    if (!event.startsWith("user.")) heard.push([event, body]);
+  });
+  return heard;
+}
+
+/** Sends any event with anything. */
+function emit(socket: TestSocket, event: string, ...args: unknown[]): Promise<Reply<unknown>> {
+  const untyped = socket.timeout(5_000) as unknown as {
+    emitWithAck: (event: string, ...args: unknown[]) => Promise<Reply<unknown>>;
+  };
+  return untyped.emitWithAck(event, ...args);
+}
+
+function codeOf(reply: Reply<unknown>): string {
+  return reply.ok ? "ok" : reply.error.code;
+}
+
+/** Everybody still hears everybody. */
+async function expectAllWell(): Promise<void> {
+  const text = `all well ${Math.random()}`;
+  await mary.say("0", text, text.replace(/\W/g, ""));
+  for (const who of [mary, joe, sue]) await who.hears(text);
+}
+
+function refusalOf(socket: TestSocket): Promise<Error & { data?: unknown }> {
+  return new Promise((resolve, reject) => {
+    socket.once("connect_error", resolve);
+    socket.once("connect", () => reject(new Error("it was let in")));
+    socket.connect();
+  });
+}
+
+/** Whether a WebSocket handshake is answered with an upgrade, or with a status that refuses it. */
+function handshake(replica: Replica, headers: Record<string, string>): Promise<"open" | "refused"> {
+  return new Promise((resolve, reject) => {
+    const asked = request(`${replica.address}/socket.io/?EIO=4&transport=websocket`, {
+      headers: {
+        connection: "Upgrade",
+        upgrade: "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": Buffer.alloc(16).toString("base64"),
+        ...headers,
+      },
+    });
+    asked.on("upgrade", (response, socket) => {
+      socket.destroy();
+      resolve(response.statusCode === 101 ? "open" : "refused");
+    });
+    asked.on("response", (response) => {
+      response.resume();
+      if (response.statusCode === 400 || response.statusCode === 403) resolve("refused");
+      else reject(new Error(`the handshake was answered with ${response.statusCode}`));
+    });
+    asked.on("error", reject);
+    asked.end();
+  });
+}
+
+describe("the handshake", () => {
+  it("without a session is refused with a code", async () => {
+    const refused = await refusalOf(new Browser(left).socket());
+    expect(refused.data).toEqual({ code: "unauthorized", message: "Log in first." });
+  });
+
+  it.each([
+    ["a forged signature", (cookie: string) => `${cookie.slice(0, -3)}xyz`],
+    [
+      "somebody's session id without a signature",
+      (cookie: string) => cookie.replace(/s%3A/, "").replace(/\..*/, ""),
+    ],
+    ["an unknown session id", () => "hubbub=s%3Anonsense.nonsense"],
+    ["rubbish", () => "hubbub=%%%; ;=;"],
+  ])("with %s is refused", async (_what, forge) => {
+    const browser = new Browser(left);
+    browser.cookie = forge(mary.browser.cookie);
+    expect((await refusalOf(browser.socket())).data).toMatchObject({ code: "unauthorized" });
+  });
+
+  it("from another site is refused before the upgrade, with the cookie of somebody who is signed in", async () => {
+    const { cookie } = mary.browser;
+    const { host, port } = new URL(left.address);
+    const foreign = [
+      "http://evil.example",
+      "null",
+      `http://${host}.evil.example`,
+      `http://evil.example/${host}`,
+      `http://evil.example@127.0.0.1:${Number(port) + 1}`,
+      `http://127.0.0.1:${Number(port) + 1}`,
+      `http://localhost:${port}`,
+      "http://127.0.0.1",
+      "file://",
+      "",
+    ];
+    for (const origin of foreign) expect(await handshake(left, { cookie, origin }), origin).toBe("refused");
+    expect(await handshake(left, { cookie, "sec-fetch-site": "cross-site" })).toBe("refused");
+    expect(await handshake(left, { cookie, "sec-fetch-site": "same-site" })).toBe("refused");
+    // The twins: the own page, and a program that is no browser.
+    expect(await handshake(left, { cookie, origin: left.address })).toBe("open");
+    expect(await handshake(left, { cookie })).toBe("open");
+  });
+
+  it("from an origin that the configuration names is let in", async () => {
+    const replica = await house.addReplica({ ORIGINS: "https://chat.example" });
+    const { cookie } = mary.browser;
+    expect(await handshake(replica, { cookie, origin: "https://chat.example" })).toBe("open");
+    expect(await handshake(replica, { cookie, origin: "http://chat.example" })).toBe("refused");
+    expect(await handshake(replica, { cookie, origin: "https://chat.example.evil" })).toBe("refused");
+  });
+
+  it("by long-polling is refused where the option is off", async () => {
+    const { status } = await mary.browser.fetch("GET", "/socket.io/?EIO=4&transport=polling");
+    expect(status).toBe(400);
+  });
+});
+
+describe("garbage", () => {
+  const events = ["message", "room.join", "room.leave", "room.read", "sync"];
+
+  it.each(events)("in %s is answered with a code, and everything goes on", async (event) => {
+    const attacker = await person(left);
+    const payloads: unknown[] = [
+      ...fc.sample(fc.jsonValue(), { numRuns: 60, seed: 11 }),
+      ...fc.sample(
+        fc.record(
+          {
+            roomId: fc.oneof(fc.constant("0"), fc.jsonValue()),
+            message: fc.jsonValue(),
+            nonce: fc.jsonValue(),
+            seq: fc.jsonValue(),
+            rooms: fc.array(fc.jsonValue(), { maxLength: 3 }),
+          },
+          { requiredKeys: [] },
+        ),
+        { numRuns: 60, seed: 12 },
+      ),
+      JSON.parse('{"__proto__":{"roomId":"0"},"constructor":1}'),
+      Buffer.from([1, 2, 3]),
+      { roomId: Buffer.from("0"), message: Buffer.from("binary"), nonce: Buffer.from("n") },
+      { rooms: [Buffer.from("x")] },
+      { roomId: "0", seq: Number.MAX_VALUE },
+      { roomId: "0", seq: -1 },
+      { roomId: "0", seq: 1.5 },
+      { roomId: "0", seq: "1" },
+      { roomId: "0", message: "", nonce: "n" },
+      { roomId: "0", message: " \n\t\u00a0", nonce: "n" },
+      { roomId: "0", message: "no nonce" },
+      { roomId: "0", message: "bad nonce", nonce: "" },
+      { roomId: "0", message: "bad nonce", nonce: "a b" },
+      { roomId: "0", message: "bad nonce", nonce: "n".repeat(65) },
+      { roomId: "0", message: "bad nonce", nonce: "}:members" },
+      { rooms: Array.from({ length: LIMITS.syncRooms + 1 }, () => ({ roomId: "0", seq: 0, date: 0 })) },
+      { rooms: [{ roomId: "0", seq: 1, date: 1, hash: "not hex" }] },
+    ];
+    const before = await house.redis.zcard(house.keys.room("0"));
+    const replies = await Promise.all(payloads.map((payload) => emit(attacker.socket, event, payload)));
+    for (const [index, reply] of replies.entries()) {
+      const code = codeOf(reply);
+      const what = JSON.stringify(payloads[index]);
+      expect([...ERROR_CODES, "ok"], what).toContain(code);
+      expect(code, what).not.toBe("internal");
+      expect(code, what).not.toBe("unavailable");
+      expect(JSON.stringify(reply), what).not.toMatch(/ at .*\.[jt]s|node_modules|WRONGTYPE|ERR /);
+    }
+    expect(await house.redis.zcard(house.keys.room("0"))).toBe(before);
+    expect(codeOf(await emit(attacker.socket, event))).toBe("invalid");
+    attacker.close();
+    await expectAllWell();
+  });
+
+  it.each(events)("in %s without a callback does no harm", async (event) => {
+    const attacker = await person(left);
+    const { socket } = attacker as unknown as {
+      socket: { emit: (event: string, ...args: unknown[]) => void };
+    };
+    for (const payload of [undefined, null, 5, "text", {}, [], Buffer.from("x"), { roomId: "1:name" }]) {
+      socket.emit(event, payload);
+    }
+    socket.emit(event);
+    socket.emit(event, {}, "not a callback");
+    expect(codeOf(await emit(attacker.socket, "sync", { rooms: [] }))).toBe("ok");
+    attacker.close();
+    await expectAllWell();
+  });
+
+  it("a message without a callback is stored all the same", async () => {
+    mary.socket.emit(
+      "message",
+      { roomId: "0", message: "no callback", nonce: "no-callback" },
+      undefined as never,
+    );
+    await joe.hears("no callback");
+  });
+
+  it("of further arguments does not keep the answer back", async () => {
+    const body = { roomId: "0", message: "with more arguments", nonce: "more" };
+    expect(codeOf(await emit(mary.socket, "message", body, "more", { and: "more" }))).toBe("ok");
+  });
+
+  it("as an unknown event, or one that means something to Node, does no harm", async () => {
+    const attacker = await person(left);
+    const { socket } = attacker as unknown as {
+      socket: { emit: (event: string, ...args: unknown[]) => void };
+    };
+    for (const event of [
+      "error",
+      "nonsense",
+      "constructor",
+      "__proto__",
+      "join",
+      "user.connected",
+      "show.room",
+      "",
+    ])
+      socket.emit(event, { roomId: "0" });
+    expect(codeOf(await emit(attacker.socket, "sync", { rooms: [] }))).toBe("ok");
+    attacker.close();
+    await expectAllWell();
+  });
+
+  it("as a malformed packet closes that connection at most", async () => {
+    const packets = [
+      "2",
+      "2[",
+      '2["message"',
+      "2{}",
+      "2[1,2]",
+      "2[null]",
+      '2[{"a":1}]',
+      '2["message",{"roomId":"0"}]]',
+      '51-["message"]',
+      '5999999-["message",{"_placeholder":true,"num":99}]',
+      '52-["message",{"_placeholder":true,"num":-1}]',
+      "3[]",
+      "399999[]",
+      "9",
+      "",
+      "0",
+      "0{}",
+      '0/other,{"a":1}',
+      "1",
+      "4{}",
+      '2/admin,["message",{}]',
+      '2999999999999999999999["message",{}]',
+      `2${"[".repeat(20_000)}`,
+    ];
+    await Promise.all(
+      packets.map(async (packet) => {
+        const attacker = await person(left);
+        attacker.socket.io.engine.write(packet);
+        attacker.socket.io.engine.write(Buffer.from(packet));
+        await emit(attacker.socket, "sync", { rooms: [] }).catch(() => undefined);
+        attacker.close();
+      }),
+    );
+    await expectAllWell();
+  });
+
+  it("that is too large closes that connection only", async () => {
+    const attacker = await person(left);
+    const closed = new Promise((resolve) => attacker.socket.once("disconnect", resolve));
+    attacker.socket.emit("message", { roomId: "0", message: "x".repeat(1_000_000), nonce: "n" }, () => {});
+    await closed;
+    await expectAllWell();
+    expect(mary.socket.connected).toBe(true);
+  });
+
+  it("that is just too long is refused with a code and stores nothing", async () => {
+    const longest = await mary.say("0", "y".repeat(LIMITS.message), "longest");
+    expect(longest.message).toHaveLength(LIMITS.message);
+    const body = { roomId: "0", message: "z".repeat(LIMITS.message + 1), nonce: "n" };
+    expect(codeOf(await emit(mary.socket, "message", body))).toBe("too_large");
+  });
+
+  it("of room ids reaches no Redis command, by no way in", async () => {
+    const monitor = await house.redis.monitor();
+    const prefix = house.env["KEY_PREFIX"] ?? "";
+    const named: string[] = [];
+    let done = () => {};
+    const barrier = new Promise<void>((resolve) => {
+      done = resolve;
+    });
+    monitor.on("monitor", (_time: string, args: string[]) => {
+      if (args.includes("barrier")) done();
+      for (const arg of args) {
+        // Every room that a command names, be it in a key, in a channel or by itself.
+        const key = new RegExp(`^\\{?${prefix}(?:room:|MESSAGES:)(.*)$`, "s").exec(arg)?.[1];
+        if (key !== undefined) named.push(key.replace(/\}.*$/s, "").replace(/^(0|\d+):name$/, "$1"));
+      }
+      if (!args.some((arg) => arg.includes(prefix))) return;
+      for (const bad of BAD_ROOM_IDS) {
+        if (typeof bad === "string" && bad.length > 3 && !/^[\d:]+$/.test(bad) && args.includes(bad))
+          named.push(bad);
+      }
+    });
+    const attacker = await person(left);
+    const { address, cookie } = attacker.browser;
+    for (const roomId of BAD_ROOM_IDS) {
+      const replies = await Promise.all([
+        emit(attacker.socket, "message", { roomId, message: "m", nonce: "n" }),
+        emit(attacker.socket, "room.join", { roomId }),
+        emit(attacker.socket, "room.leave", { roomId }),
+        emit(attacker.socket, "room.read", { roomId, seq: 1 }),
+        emit(attacker.socket, "sync", { rooms: [{ roomId, seq: 0, date: 0 }] }),
+      ]);
+      expect(replies.map(codeOf), JSON.stringify(roomId)).toEqual(Array<string>(5).fill("invalid"));
+      const path = `/api/rooms/${encodeURIComponent(typeof roomId === "string" ? roomId : JSON.stringify(roomId))}/messages`;
+      const { status } = await fetch(`${address}${path}`, { headers: { cookie } });
+      // As an address, the number 0 is General.
+      if (roomId !== 0) expect([400, 404], path.slice(0, 80)).toContain(status);
+      const { status: direct } = await attacker.browser.post("/api/rooms/private", { userId: roomId });
+      expect([400, 404]).toContain(direct);
+    }
+    await house.redis.ping("barrier");
+    await barrier;
+    monitor.disconnect();
+    attacker.close();
+    expect(named.length).toBeGreaterThan(0);
+    expect([...new Set(named)].filter((id) => !isRoomId(id))).toEqual([]);
+  });
+
+  it("in the sender's own words about who, when and where is dropped", async () => {
+    const spoofed = {
+      roomId: "0",
+      message: "I am joe",
+      nonce: "spoof",
+      from: joe.user.id,
+      date: 99_999_999_999_999,
+      seq: 1,
+      hash: "0",
+      username: "joe",
+      id: 5,
+    };
+    const said = unwrap(await mary.socket.emitWithAck("message", spoofed));
+    expect(said.from).toBe(mary.user.id);
+    expect(Math.abs(said.date - Date.now())).toBeLessThan(5_000);
+    expect(said.seq).toBe((await house.redis.hget(house.keys.meta("0"), "seq").then(Number)) || 0);
+    expect(Object.keys(said).toSorted()).toEqual(
+      ["date", "from", "hash", "message", "nonce", "roomId", "seq"].toSorted(),
+    );
+    expect(await joe.hears("I am joe")).toEqual(said);
+  });
+});
+
+describe("a private room of two others", () => {
+  let roomId: string;
+  beforeAll(async () => {
+    roomId = `${mary.user.id}:${joe.user.id}`;
+    await mary.say(roomId, "for joe alone");
+    await joe.hears("for joe alone");
+  });
+
+  it("can be neither joined, read, written, marked, left nor synced, as if it did not exist", async () => {
+    const unknown = `${mary.user.id}:4242424242`;
+    const attempts = (id: string) =>
+      Promise.all([
+        emit(sue.socket, "message", { roomId: id, message: "let me in", nonce: `sue-${id}` }),
+        emit(sue.socket, "room.join", { roomId: id }),
+        emit(sue.socket, "room.leave", { roomId: id }),
+        emit(sue.socket, "room.read", { roomId: id, seq: 1 }),
+      ]);
+    const replies = await attempts(roomId);
+    expect(replies.map(codeOf)).toEqual(Array<string>(4).fill("not_found"));
+    expect(replies).toEqual(await attempts(unknown));
+    const synced = await emit(sue.socket, "sync", { rooms: [{ roomId, seq: 0, date: 0 }] });
+    expect(synced).toEqual({
+      ok: true,
+      value: { rooms: [{ roomId, messages: [], more: false, notFound: true }] },
+    });
+    expect(await house.redis.zcard(house.keys.room(roomId))).toBe(1);
+    expect(await house.redis.smembers(house.keys.userRooms(sue.user.id))).toEqual(["0"]);
+  });
+
+  it("is not heard, even after all that", async () => {
+    const heard = record(sue);
+    await joe.say(roomId, "still just us");
+    await mary.hears("still just us");
+    await joe.say("0", "barrier for sue");
+    await sue.hears("barrier for sue");
+    expect(heard.map(([event, body]) => [event, (body as Message).message])).toEqual([
+      ["message", "barrier for sue"],
+    ]);
+  });
+
+  it("is open to the two, in every way", async () => {
+    expect(codeOf(await emit(joe.socket, "room.join", { roomId }))).toBe("ok");
+    expect(codeOf(await emit(joe.socket, "room.read", { roomId, seq: 2 }))).toBe("ok");
+    expect(codeOf(await emit(joe.socket, "room.leave", { roomId }))).toBe("invalid");
+    const synced = unwrap(await joe.socket.emitWithAck("sync", { rooms: [{ roomId, seq: 0, date: 0 }] }));
+    expect(synced.rooms[0]?.messages).toHaveLength(2);
+  });
+
+  it("with somebody who does not exist, or with oneself, leaves no key behind", async () => {
+    for (const id of [`${mary.user.id}:4242424242`, `${mary.user.id}:${mary.user.id}`])
+      expect(["not_found", "invalid"]).toContain(
+        codeOf(await emit(mary.socket, "message", { roomId: id, message: "echo?", nonce: "n" })),
+      );
+    const prefix = house.env["KEY_PREFIX"] ?? "";
+    expect(await house.redis.keys(`*${prefix}*4242424242*`)).toEqual([]);
+  });
+});
+
+describe("a private room", () => {
+  it("appears for the other person with its first message, in every window, once and in order, for nobody else", async () => {
+    const [ann, bob] = [await person(left), await person(right)];
+    const bobsOther = await windowOf(bob, left);
+    const annsOther = await windowOf(ann, right);
+    const { status, body: room } = await ann.browser.post<Room>("/api/rooms/private", {
+      userId: bob.user.id,
+    });
+    expect(status).toBe(201);
+    const heard = [bob, bobsOther, sue, mary].map(record);
+    await ann.say("0", "barrier one");
+    for (const who of [bob, bobsOther, sue, mary]) await who.hears("barrier one");
+    // Nothing until the first message.
+    expect(heard.flat().filter(([event]) => event !== "message")).toEqual([]);
+    const texts = ["one", "two", "three", "four", "five"];
+    await Promise.all(texts.map((text) => ann.say(room.id, text, text)));
+    for (const who of [bob, bobsOther, annsOther, ann]) await who.hears("five");
+    await ann.say("0", "barrier two");
+    for (const who of [bob, bobsOther, annsOther, ann, sue, mary]) await who.hears("barrier two");
+    for (const events of heard.slice(0, 2)) {
+      const ofRoom = events.filter(
+        ([event, body]) => event === "show.room" || (body as Message).roomId === room.id,
+      );
+      expect(ofRoom.map(([event]) => event)).toEqual(["show.room", ...texts.map(() => "message")]);
+      expect(ofRoom[0]?.[1]).toMatchObject({
+        id: room.id,
+        private: true,
+        names: [ann, bob].map((one) => one.user.username),
+      });
+      expect(ofRoom.slice(1).map(([, body]) => (body as Message).seq)).toEqual([1, 2, 3, 4, 5]);
+    }
+    for (const events of heard.slice(2)) {
+      expect(events.map(([, body]) => (body as Message).message)).toEqual(["barrier one", "barrier two"]);
+    }
+    expect(annsOther.messages.filter(({ roomId }) => roomId === room.id).map(({ seq }) => seq)).toEqual([
+      1, 2, 3, 4, 5,
+    ]);
+    for (const one of [ann, bob, annsOther, bobsOther]) one.close();
+  });
+
+  it("whose first messages cross on two replicas appears once for both, with both messages", async () => {
+    const [ann, bob] = [await person(left), await person(right)];
+    const roomId = `${ann.user.id}:${bob.user.id}`;
+    const heard = [record(ann), record(bob)];
+    await Promise.all([ann.say(roomId, "hello bob"), bob.say(roomId, "hello ann")]);
+    for (const who of [ann, bob]) {
+      await who.hears("hello bob");
+      await who.hears("hello ann");
+    }
+    for (const events of heard) {
+      const messages = events
+        .filter(([event]) => event === "message")
+        .map(([, body]) => (body as Message).seq);
+      expect(messages).toEqual([1, 2]);
+      expect(events.filter(([event]) => event === "show.room")).toHaveLength(1);
+    }
+    for (const one of [ann, bob]) one.close();
+  });
+
+  it("appears although the newest row of its log is another program's", async () => {
+    const [ann, bob] = [await person(left), await person(right)];
+    const roomId = `${ann.user.id}:${bob.user.id}`;
+    await ann.say(roomId, "first");
+    await bob.hears("first");
+    const future = Date.now() + 3_600_000;
+    const row = JSON.stringify({ roomId, from: ann.user.id, date: future, message: "dated in the future" });
+    await house.redis.zadd(house.keys.room(roomId), future, row);
+    await house.redis.srem(house.keys.userRooms(bob.user.id), roomId);
+    const shown = new Promise<Room>((resolve) => bob.socket.once("show.room", resolve));
+    // A replica that has not seen this room opened looks anew whether both have it.
+    const other = await windowOf(ann, await house.addReplica());
+    await other.say(roomId, "second");
+    const outcome = await Promise.race([shown, until(() => false, 3_000).catch(() => "never shown")]);
+    expect(outcome).toMatchObject({ id: roomId });
+    for (const one of [ann, bob, other]) one.close();
+  });
+});
+
+describe("a named room", () => {
+  it("shows itself in its maker's other windows, on every replica, and is heard there", async () => {
+    const other = await windowOf(mary, right);
+    const shown = new Promise<Room>((resolve) => other.socket.once("show.room", resolve));
+    const { body: room } = await mary.browser.post<Room>("/api/rooms", { name: "Workshop" });
+    expect(await shown).toEqual(room);
+    expect(room).toMatchObject({ names: ["Workshop"], private: false, last: null, seq: 0, unread: 0 });
+    await mary.say(room.id, "first in the workshop");
+    await other.hears("first in the workshop");
+    other.close();
+  });
+
+  it("is joined and left in all windows at once, and is silent for who is not in it", async () => {
+    const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Kitchen" });
+    const other = await windowOf(joe, left);
+    const heard = [record(joe), record(other)];
+    await mary.say(made.id, "before joe");
+    expect(codeOf(await emit(joe.socket, "message", { roomId: made.id, message: "x", nonce: "x" }))).toBe(
+      "not_found",
+    );
+
+    const shown = new Promise((resolve) => other.socket.once("show.room", resolve));
+    const { room, messages } = unwrap(await joe.socket.emitWithAck("room.join", { roomId: made.id }));
+    expect(room).toMatchObject({ id: made.id, names: ["Kitchen"], seq: 1, unread: 1 });
+    expect(messages.map(({ message }) => message)).toEqual(["before joe"]);
+    await shown;
+    // Joining twice is joining once.
+    expect(codeOf(await emit(joe.socket, "room.join", { roomId: made.id }))).toBe("ok");
+    await mary.say(made.id, "hello joe, here");
+    for (const who of [joe, other]) await who.hears("hello joe, here");
+
+    const hidden = new Promise((resolve) => other.socket.once("hide.room", resolve));
+    expect(codeOf(await emit(joe.socket, "room.leave", { roomId: made.id }))).toBe("ok");
+    expect(await hidden).toEqual({ roomId: made.id });
+    await mary.say(made.id, "after joe");
+    await mary.say("0", "barrier after joe");
+    for (const who of [joe, other]) await who.hears("barrier after joe");
+    for (const events of heard) {
+      const texts = events
+        .filter(([event]) => event === "message")
+        .map(([, body]) => (body as Message).message);
+      expect(texts).toEqual(["hello joe, here", "barrier after joe"]);
+    }
+    for (const [event, body] of [
+      ["message", { roomId: made.id, message: "x", nonce: "x2" }],
+      ["room.leave", { roomId: made.id }],
+      ["room.read", { roomId: made.id, seq: 1 }],
+    ] as const)
+      expect(codeOf(await emit(joe.socket, event, body)), event).toBe("not_found");
+    other.close();
+  });
+
+  it("is told to everybody in the directory, with who is in it", async () => {
+    const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Listed" });
+    const { body } = await sue.browser.get<object[]>(`/api/rooms/directory?after=${Number(made.id) - 1}`);
+    expect(body).toContainEqual({ id: made.id, name: "Listed", members: 1, joined: false });
+  });
+
+  it("that does not exist cannot be joined", async () => {
+    expect(codeOf(await emit(joe.socket, "room.join", { roomId: "424242" }))).toBe("not_found");
+    expect(await house.redis.exists(house.keys.members("424242"))).toBe(0);
+  });
+});
+
+describe("read marks", () => {
+  it("move upwards only, never beyond the newest message, and are told to the user's other windows", async () => {
+    const { body: room } = await mary.browser.post<Room>("/api/rooms", { name: "Reading" });
+    unwrap(await joe.socket.emitWithAck("room.join", { roomId: room.id }));
+    const other = await windowOf(joe, left);
+    for (let index = 1; index <= 5; index += 1) await mary.say(room.id, `r${index}`);
+    const unread = async () =>
+      (await joe.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === room.id)?.unread;
+    expect(await unread()).toBe(5);
+    const told = new Promise((resolve) => other.socket.once("room.read", resolve));
+    const mark = async (seq: number) =>
+      unwrap(await joe.socket.emitWithAck("room.read", { roomId: room.id, seq })).read;
+    expect(await mark(3)).toBe(3);
+    expect(await told).toEqual({ roomId: room.id, read: 3 });
+    expect(await unread()).toBe(2);
+    expect(await mark(1)).toBe(3);
+    expect(await mark(Number.MAX_SAFE_INTEGER)).toBe(5);
+    expect(await unread()).toBe(0);
+    other.close();
+  });
+});
+
+describe("a session's end", () => {
+  const login = async (name: string, replica: Replica) => {
+    const browser = new Browser(replica);
+    const { body } = await browser.post<User>("/api/login", { username: name, password: "correct horse" });
+    return connect(browser, body);
+  };
+
+  it("by log-out closes its sockets on every replica within a second; another session of the user lives on", async () => {
+    const here = await person(left, "leaver");
+    const there = await windowOf(here, right);
+    const elsewhere = await login("leaver", right);
+    const gone = [here, there].map(
+      ({ socket }) => new Promise<string>((resolve) => socket.once("disconnect", resolve)),
+    );
+    const start = performance.now();
+    expect((await here.browser.post("/api/logout")).status).toBe(204);
+    await Promise.all(gone);
+    expect(performance.now() - start).toBeLessThan(1_000);
+    expect((await elsewhere.say("0", "I am still here")).from).toBe(here.user.id);
+    // The cookie is worth nothing any more, by either door.
+    expect((await there.browser.get("/api/me")).status).toBe(401);
+    expect((await refusalOf(there.browser.socket())).data).toMatchObject({ code: "unauthorized" });
+    elsewhere.close();
+  });
+
+  it("by a new log-in in the same browser closes the old one's sockets", async () => {
+    const before = await person(left, "relogger");
+    const { cookie } = before.browser;
+    const gone = new Promise((resolve) => before.socket.once("disconnect", resolve));
+    await before.browser.post("/api/login", { username: "relogger", password: "correct horse" });
+    expect(before.browser.cookie).not.toBe(cookie);
+    await gone;
+    const replay = new Browser(left);
+    replay.cookie = cookie;
+    expect((await replay.get("/api/me")).status).toBe(401);
+  });
+
+  it("in Redis, without a word, is noticed within 35 seconds", { timeout: 40_000 }, async () => {
+    await forgotten.disconnected;
+    expect(Date.now() - forgotten.deletedAt).toBeLessThan(35_000);
+  });
+});

@@ -17,7 +17,7 @@ import {
 const TROUBLE_SHOWN_AFTER_MS = 2_000;
 const RETURN_SHOWN_FOR_MS = 5_000;
 /** Listeners hear of changes at most once in this time, and of the first one at once. */
-const FRAME_MS = 16;
+const FRAME_MS = 50;
 const READ_AFTER_MS = 300;
 const LEARN_AFTER_MS = 30;
 const SYNC_FIRST_MS = 50;
@@ -246,6 +246,7 @@ export function createChatClient() {
     dispatch({ type: "message", message });
     signedIn?.outbox.heard(message);
     learn([message.from]);
+    if (message.roomId === watched) markRead(message.roomId);
     const room = state.rooms?.get(message.roomId);
     if (room !== undefined && needsSync(room)) syncSoon(room.id);
   }
@@ -299,6 +300,7 @@ export function createChatClient() {
       const unfinished: RoomState[] = [];
       for (const synced of answer.rooms) {
         dispatch({ type: "synced", room: synced });
+        if (synced.roomId === watched) markRead(watched);
         for (const message of synced.messages) here.outbox.heard(message);
         learn(synced.messages.map((message) => message.from));
         if (synced.reset === "ahead" || synced.reset === "rewound")
@@ -317,6 +319,7 @@ export function createChatClient() {
     try {
       const page = await api.messages(roomId, { size: LIMITS.pageDefault });
       dispatch({ type: "newest page", roomId, page });
+      if (roomId === watched) markRead(roomId);
       learn(page.messages.map((message) => message.from));
       const room = state.rooms?.get(roomId);
       if (room !== undefined && needsSync(room)) syncSoon(roomId);
@@ -337,6 +340,14 @@ export function createChatClient() {
     } catch {
       dispatch({ type: "load failed", roomId });
     }
+  }
+
+  let watched: RoomId | null = null;
+
+  /** What comes into this room is being read as it comes. null: nobody is looking. */
+  function watch(roomId: RoomId | null) {
+    watched = roomId;
+    if (roomId !== null) markRead(roomId);
   }
 
   const readTimers = new Map<RoomId, ReturnType<typeof setTimeout>>();
@@ -430,7 +441,7 @@ export function createChatClient() {
     /** The room's newest page, after it could not be loaded. */
     reload: loadNewest,
     loadOlder,
-    markRead,
+    watch,
 
     /** Puts a message on its way. Throws a ChatError if too many wait already. */
     send(roomId: RoomId, text: string): void {

@@ -269,6 +269,22 @@ describe("tabs and lives", () => {
     expect(said(server.log)).toEqual(["a", "b", "c"]);
   });
 
+  test("a slow read of the store does not bring back what was settled meanwhile", async () => {
+    const store = createStore();
+    const { outbox, server, states } = setUp([], { ...store, all: () => read });
+    let answer: (entries: Outgoing[]) => void = () => {};
+    const read = new Promise<Outgoing[]>((resolve) => (answer = resolve));
+    void outbox.add("0", "settled");
+    const stale = [...store.kept.values()];
+    outbox.lead(true);
+    await vi.advanceTimersByTimeAsync(50);
+    answer(stale);
+    await vi.advanceTimersByTimeAsync(50);
+    expect(said(server.log)).toEqual(["settled"]);
+    expect(server.attempts).toEqual(["settled"]);
+    expect(states()).toEqual([]);
+  });
+
   test("clearing forgets everything for good", async () => {
     const { outbox, store, link, states } = setUp();
     link.up = false;
@@ -291,6 +307,23 @@ describe("after a reset", () => {
     await vi.advanceTimersByTimeAsync(200);
     expect(said(server.log)).toEqual(["kept", "lost 1", "lost 2"]);
     expect(server.log.map((message) => message.nonce)).toEqual(nonces);
+  });
+
+  test("what is offered again outlives the page like any other message", async () => {
+    const { outbox, server, store, link, states } = setUp();
+    outbox.lead(true);
+    void outbox.add("0", "lost");
+    await vi.advanceTimersByTimeAsync(100);
+    server.log.length = 0;
+    link.up = false;
+    outbox.reoffer("0", []);
+    await outbox.load();
+    expect(states()).toEqual(["unconfirmed"]);
+    expect(said([...store.kept.values()].map((entry) => ({ ...entry, date: 0, from: "1" })))).toEqual([
+      "lost",
+    ]);
+    link.up = true;
+    await outbox.clear();
   });
 
   test("messages of other rooms, and those before the page, stay as they are", async () => {

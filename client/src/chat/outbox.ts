@@ -242,7 +242,6 @@ export function createOutbox(needs: Needs) {
       settled = settled.filter((message) => !lost.includes(message));
       for (const { nonce, message } of lost) {
         if (nonce === undefined) continue;
-        gone.delete(nonce);
         void put({ nonce, roomId, message, created: laterThanAll(), state: "unconfirmed" });
       }
       work();

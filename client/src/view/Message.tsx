@@ -105,7 +105,11 @@ type RowProps = {
 
 function Row({ from, name, date, mine, first, outgoing, onTalkTo, children }: RowProps) {
   const time = (
-    <time className="message-time" dateTime={new Date(date).toISOString()} title={showFull(date)}>
+    <time
+      className="message-time"
+      dateTime={new Date(date).toISOString()}
+      title={first ? showFull(date) : undefined}
+    >
       {showClock(date)}
     </time>
   );

@@ -27,7 +27,7 @@ import { useAttention } from "./useMedia.ts";
 
 const GROUP_MS = 5 * 60 * 1000;
 /** Rows of the log's end that are shown at first; by how many the shown part grows; how many it may have. */
-const ROWS_FIRST = 120;
+const ROWS_FIRST = 50;
 const ROWS_STEP = 80;
 const ROWS_MOST = 360;
 /** Pixels from an end of what is shown at which more of it is shown. */
@@ -69,7 +69,7 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
   const [shown, setShown] = useState<Shown>({ top: null, bottom: null });
   const [atBottom, setAtBottom] = useState(true);
   const scroller = useRef<HTMLDivElement>(null);
-  const anchor = useRef<{ key: string; offset: number } | null>(null);
+  const anchor = useRef<Anchor | null>(null);
   const stuck = useRef(true);
 
   const { messages } = log;
@@ -123,7 +123,16 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
     const kept = anchor.current;
     const row =
       kept === null ? null : element.querySelector<HTMLElement>(`[data-key="${CSS.escape(kept.key)}"]`);
-    if (kept !== null && row !== null) element.scrollTop = row.offsetTop - kept.offset;
+    if (kept === null || row === null) return;
+    // Somebody may have scrolled on since the anchor was noted; at the very end the browser may have, for want of
+    // content below.
+    const { scrollTop } = element;
+    const scrolled =
+      scrollTop < element.scrollHeight - element.clientHeight - 1 ? scrollTop - kept.scrollTop : 0;
+    const moved = offsetIn(element, row) - kept.offset + scrolled;
+    if (Math.abs(moved) >= 0.5) element.scrollTop = scrollTop + moved;
+    kept.scrollTop = element.scrollTop;
+    kept.offset = offsetIn(element, row);
   }, []);
 
   useLayoutEffect(settle);
@@ -141,8 +150,10 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
   useEffect(look, [look]);
 
   useEffect(() => {
-    if (following && attention && unread > 0) chat.markRead(room.id);
-  }, [chat, room.id, following, attention, unread]);
+    if (!following || !attention) return undefined;
+    chat.watch(room.id);
+    return () => chat.watch(null);
+  }, [chat, room.id, following, attention]);
 
   const jump = useCallback(() => {
     stuck.current = true;
@@ -278,7 +289,15 @@ function placeOf(messages: readonly Message[], message: Message): number {
   return low;
 }
 
-function firstInSight(scroller: HTMLElement): { key: string; offset: number } | null {
+/** A row in sight: how far below the top of the view it begins, and where the view was scrolled to then. */
+type Anchor = { key: string; offset: number; scrollTop: number };
+
+/** In fractions of a pixel, which offsetTop does not give. */
+function offsetIn(scroller: HTMLElement, row: HTMLElement): number {
+  return row.getBoundingClientRect().top - scroller.getBoundingClientRect().top;
+}
+
+function firstInSight(scroller: HTMLElement): Anchor | null {
   const rows = scroller.querySelectorAll<HTMLElement>("[data-key]");
   let low = 0;
   let high = rows.length;
@@ -289,9 +308,9 @@ function firstInSight(scroller: HTMLElement): { key: string; offset: number } | 
     else high = middle;
   }
   const row = rows[low];
-  return row === undefined
-    ? null
-    : { key: row.dataset["key"] ?? "", offset: row.offsetTop - scroller.scrollTop };
+  if (row === undefined) return null;
+  const { scrollTop } = scroller;
+  return { key: row.dataset["key"] ?? "", offset: offsetIn(scroller, row), scrollTop };
 }
 
 /**

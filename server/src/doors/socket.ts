@@ -100,9 +100,9 @@ export class SocketDoor {
   #running = 0;
 
   constructor(parts: SocketParts) {
-    const { config, keys, http } = parts;
+    const { config, keys } = parts;
     this.#parts = parts;
-    this.#io = new Server(http, {
+    this.#io = new Server({
       transports: config.polling ? ["polling", "websocket"] : ["websocket"],
       serveClient: false,
       perMessageDeflate: false,
@@ -128,7 +128,9 @@ export class SocketDoor {
 
   /** Starts to take connections. */
   open(chat: Chat): void {
-    const { session, delivery } = this.#parts;
+    const { http, session, delivery } = this.#parts;
+    // Not before the other door has its listener: this one takes its requests away from those that are there.
+    this.#io.attach(http);
     this.#orders = {
       "room.shown": (userIds, id) => void this.#attempt(this.#showRoom(chat, userIds, id)),
       "room.hidden": (userId, id) => this.#hideRoom(userId, id),

@@ -83,7 +83,7 @@ export type SocketParts = {
   log: Logger;
 };
 
-type Listener = (this: Connection, body: unknown, answer: unknown) => void;
+type Listener = (this: Connection, ...args: unknown[]) => void;
 type Listeners = { [E in keyof ClientEvents]: Listener };
 
 /**
@@ -233,11 +233,11 @@ export class SocketDoor {
       } finally {
         this.#running -= 1;
       }
-      const callback = typeof body === "function" ? body : answer;
-      if (typeof callback === "function") (callback as (reply: Reply<V>) => void)(reply);
+      if (typeof answer === "function") (answer as (reply: Reply<V>) => void)(reply);
     };
-    return function listener(body, answer) {
-      void respond(this, body, answer);
+    return function listener(...args) {
+      // The callback comes last, whatever else was sent.
+      void respond(this, args[0], args.at(-1));
     };
   }
 

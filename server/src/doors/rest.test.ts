@@ -1,0 +1,511 @@
+import { request } from "node:http";
+import supertest from "supertest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { LIMITS, type Failure, type Page, type Presence, type Room, type User } from "../protocol.ts";
+import type { Replica } from "../server.ts";
+import { Browser, both, ownRedis, person, replicas, until, type House, type Person } from "../testing.ts";
+
+let house: House;
+let left: Replica;
+let right: Replica;
+let mary: Person;
+let joe: Person;
+let sue: Person;
+beforeAll(async () => {
+  house = await replicas(2);
+  [left, right] = both(house);
+  mary = await person(left, "Mary");
+  joe = await person(right, "joe");
+  sue = await person(right, "sue");
+});
+afterAll(() => house.close());
+
+function anonymous(replica = left) {
+  return supertest(replica.address);
+}
+
+/** One request of somebody who is signed in. */
+function as(who: Person, method: string, path: string, body?: unknown) {
+  return who.browser.fetch<Failure>(method, path, body);
+}
+
+/** A request whose path and headers are sent as they are. */
+function raw(replica: Replica, path: string, headers: Record<string, string>, method = "GET") {
+  return new Promise<{ status: number; text: string }>((resolve, reject) => {
+    const { hostname, port } = new URL(replica.address);
+    const asked = request({ hostname, port, path, method, headers }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, text }));
+    });
+    asked.on("error", reject);
+    asked.end();
+  });
+}
+
+describe("accounts", () => {
+  it("are made, signed in, told and signed out", async () => {
+    const browser = new Browser(left);
+    expect((await browser.get("/api/me")).status).toBe(401);
+    const made = await browser.post<User>("/api/users", { username: "Ann", password: "correct horse" });
+    expect([made.status, made.body]).toEqual([201, { id: made.body.id, username: "Ann" }]);
+    expect((await browser.get("/api/me")).body).toEqual(made.body);
+    const { cookie } = browser;
+    const out = await browser.post("/api/logout");
+    expect([out.status, out.body]).toEqual([204, ""]);
+    browser.cookie = cookie;
+    expect((await browser.get("/api/me")).status).toBe(401);
+    expect((await browser.post("/api/logout")).status).toBe(401);
+    const back = await browser.post<User>("/api/login", { username: "ann", password: "correct horse" });
+    expect([back.status, back.body]).toEqual([200, made.body]);
+    expect(browser.cookie).not.toBe(cookie);
+  });
+
+  it("get a new session id at log-in: a planted one is worth nothing", async () => {
+    const planted = new Browser(left);
+    await planted.post("/api/users", { username: "attacker", password: "correct horse" });
+    const victim = new Browser(left);
+    victim.cookie = planted.cookie;
+    await victim.post("/api/users", { username: "victim", password: "correct horse" });
+    expect(victim.cookie).not.toBe(planted.cookie);
+    expect((await planted.get("/api/me")).status).toBe(401);
+    expect((await victim.get<User>("/api/me")).body.username).toBe("victim");
+  });
+
+  it("leave no session behind for who never signed in", async () => {
+    const sessions = () => house.redis.keys(`${house.keys.sessionPrefix}*`);
+    const before = await sessions();
+    for (const path of ["/api/me", "/api/rooms", "/", "/healthz"]) {
+      const { headers } = await anonymous().get(path);
+      expect(headers["set-cookie"], path).toBeUndefined();
+    }
+    await anonymous().post("/api/login").send({ username: "mary", password: "wrong password" });
+    expect((await sessions()).length).toBe(before.length);
+  });
+
+  it("are protected by a cookie that scripts and other sites cannot use", async () => {
+    const { headers } = await anonymous()
+      .post("/api/users")
+      .send({ username: "cookie", password: "correct horse" })
+      .expect(201);
+    const [cookie] = headers["set-cookie"] as unknown as string[];
+    expect(cookie).toMatch(/^hubbub=s%3A/);
+    expect(cookie).toMatch(/; Path=\/;/);
+    expect(cookie).toMatch(/; HttpOnly/);
+    expect(cookie).toMatch(/; SameSite=Lax/);
+    expect(cookie).not.toMatch(/Domain=|Secure/);
+  });
+
+  it("are protected by the __Host- name and Secure where the site is HTTPS", async () => {
+    const replica = await house.addReplica({ COOKIE_SECURE: "on", TRUST_PROXY: "1" });
+    const { headers } = await anonymous(replica)
+      .post("/api/users")
+      .set("x-forwarded-proto", "https")
+      .send({ username: "secured", password: "correct horse" })
+      .expect(201);
+    const [cookie] = headers["set-cookie"] as unknown as string[];
+    expect(cookie).toMatch(/^__Host-hubbub=/);
+    expect(cookie).toMatch(/; Secure/);
+    expect(headers["strict-transport-security"]).toMatch(/max-age=\d+/);
+  });
+});
+
+describe("users", () => {
+  it("are told by ids, in their order, with presence, unknown ones left out", async () => {
+    const ids = [joe.user.id, "4242424242", mary.user.id].join(",");
+    await until(async () => (await house.redis.scard(house.keys.online)) >= 3);
+    const { status, body } = await mary.browser.get<Presence[]>(`/api/users?ids=${ids}`);
+    expect(status).toBe(200);
+    expect(body).toEqual([
+      { id: joe.user.id, username: "joe", online: true },
+      { id: mary.user.id, username: "Mary", online: true },
+    ]);
+  });
+
+  it("who are online are listed, whoever else is in the set", async () => {
+    await house.redis.sadd(house.keys.online, "777", "nonsense", "__proto__");
+    const { status, body } = await mary.browser.get<Presence[]>("/api/users/online");
+    expect(status).toBe(200);
+    expect(body).toContainEqual({ id: joe.user.id, username: "joe", online: true });
+    expect(body.every(({ username }) => ["Mary", "joe", "sue"].includes(username))).toBe(true);
+    await house.redis.srem(house.keys.online, "777", "nonsense", "__proto__");
+  });
+
+  it.each([
+    "ids=",
+    "ids=1,,2",
+    "ids=1:rooms",
+    "ids=0",
+    "ids=01",
+    "ids=-1",
+    "ids[]=1",
+    "ids=1&ids=2",
+    "ids=__proto__",
+  ])("are not told for %s", async (query) => {
+    const { status, body } = await as(mary, "GET", `/api/users?${query}`);
+    // A name that is not `ids` asks for the list.
+    if (query.startsWith("ids[]")) expect(status).toBe(200);
+    else expect([status, body.code]).toEqual([400, "invalid"]);
+  });
+
+  it("are told for 100 ids and not for 101", async () => {
+    const ids = (count: number) => Array.from({ length: count }, (_, index) => index + 1).join(",");
+    expect((await as(mary, "GET", `/api/users?ids=${ids(LIMITS.userIds)}`)).status).toBe(200);
+    expect((await as(mary, "GET", `/api/users?ids=${ids(LIMITS.userIds + 1)}`)).status).toBe(400);
+  });
+});
+
+describe("rooms", () => {
+  it("of a new user are General alone", async () => {
+    const { body } = await sue.browser.get<Room[]>("/api/rooms");
+    expect(body).toMatchObject([{ id: "0", names: ["General"], private: false }]);
+  });
+
+  it("are listed with General first, then by their newest message", async () => {
+    const make = async (name: string) => (await mary.browser.post<Room>("/api/rooms", { name })).body.id;
+    const [one, two, three] = [await make("One"), await make("Two"), await make("Three")];
+    await mary.say(two, "older");
+    await mary.say(one, "newer");
+    const { body } = await mary.browser.get<Room[]>("/api/rooms");
+    expect(body.map(({ id }) => id)).toEqual(["0", one, two, three]);
+  });
+
+  it("between two people are one and the same, whoever asks", async () => {
+    const hers = await mary.browser.post<Room>("/api/rooms/private", { userId: joe.user.id });
+    expect(hers.status).toBe(201);
+    const id = `${mary.user.id}:${joe.user.id}`;
+    expect(hers.body).toMatchObject({ id, names: ["Mary", "joe"], private: true, last: null });
+    expect((await mary.browser.post("/api/rooms/private", { userId: joe.user.id })).status).toBe(200);
+    const his = await joe.browser.post<Room>("/api/rooms/private", { userId: mary.user.id });
+    expect([his.status, his.body.id]).toEqual([201, id]);
+  });
+
+  it("with oneself, nobody, or something that is no user are refused", async () => {
+    const status = async (userId: unknown) =>
+      (await mary.browser.post("/api/rooms/private", { userId })).status;
+    expect(await status(mary.user.id)).toBe(400);
+    expect(await status("4242424242")).toBe(404);
+    for (const userId of ["1:rooms", "", 1, null, ["1"], { id: "1" }, "0"])
+      expect(await status(userId)).toBe(400);
+  });
+
+  it.each([
+    ["", 400],
+    ["   ", 400],
+    ["in\u200bvisible", 400],
+    ["\u202eesrever", 400],
+    ["new\nline", 400],
+    ["x".repeat(65), 413],
+    ["x".repeat(10_000), 413],
+    [5, 400],
+    [null, 400],
+    ["x".repeat(64), 201],
+    ["Café & <tea> ☕", 201],
+  ])("named %j answer %i", async (name, expected) => {
+    const { status, body } = await as(mary, "POST", "/api/rooms", { name });
+    expect(status).toBe(expected);
+    if (expected === 201) expect(body).toMatchObject({ names: [name] });
+  });
+
+  it("survive what another program put into a user's list of them", async () => {
+    const key = house.keys.userRooms(sue.user.id);
+    await house.redis.sadd(key, "0:name", "__proto__", "424242", "9:8");
+    const { status, body } = await sue.browser.get<Room[]>("/api/rooms");
+    await house.redis.srem(key, "0:name", "__proto__", "424242", "9:8");
+    expect(status).toBe(200);
+    expect(body.find(({ id }) => id === "0")).toBeDefined();
+    expect(body.map(({ id }) => id)).not.toContain("0:name");
+  });
+});
+
+describe("messages", () => {
+  it("of other people's rooms and of no room are refused in the same words", async () => {
+    await mary.say(`${mary.user.id}:${joe.user.id}`, "secret");
+    const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Closed to Sue" });
+    await mary.say(made.id, "secret too");
+    const unknown = await as(sue, "GET", "/api/rooms/424242/messages");
+    expect([unknown.status, unknown.body.code]).toEqual([404, "not_found"]);
+    for (const id of [`${mary.user.id}:${joe.user.id}`, made.id]) {
+      const foreign = await as(sue, "GET", `/api/rooms/${id}/messages`);
+      expect([foreign.status, foreign.body]).toEqual([unknown.status, unknown.body]);
+      // The twin: who belongs there reads it.
+      const own = await mary.browser.get<Page>(`/api/rooms/${id}/messages`);
+      expect(own.body.messages.at(-1)?.message).toMatch(/^secret/);
+    }
+  });
+
+  it.each([
+    "1:name",
+    "0:name",
+    "2:1",
+    "0:5",
+    "1:1",
+    "__proto__",
+    "..%2F1",
+    "%2e%2e%2f1",
+    "0%00",
+    "%E0%A4%A",
+    "*",
+    "{0}",
+    "01",
+    "0%0A",
+    "7".repeat(10_000),
+  ])("of the room id %s are refused, and nothing of the inside is shown", async (id) => {
+    const { status, text } = await raw(left, `/api/rooms/${id}/messages`, { cookie: mary.browser.cookie });
+    expect(status).toBe(400);
+    expect(JSON.parse(text)).toMatchObject({ code: "invalid" });
+    expect(text).not.toMatch(/node_modules|\.[jt]s:|WRONGTYPE|URIError/);
+  });
+
+  it.each([
+    "size=0",
+    "size=101",
+    "size=-1",
+    "size=1e9",
+    "size=ten",
+    "size=5&size=6",
+    "before=soon",
+    "before=-1",
+    "before=1.5",
+    "before=+inf",
+    "after=(1",
+    "after=",
+    "before=12345678901234567",
+  ])("asked for with %s are refused", async (query) => {
+    const { status, body } = await as(mary, "GET", `/api/rooms/0/messages?${query}`);
+    expect([status, body.code]).toEqual([400, "invalid"]);
+  });
+});
+
+describe("a request that cannot be understood", () => {
+  const paths = ["/api/users", "/api/login", "/api/rooms", "/api/rooms/private"];
+
+  it.each(paths)("POST %s with broken JSON, or JSON of another shape, is answered 400", async (path) => {
+    for (const body of [
+      "{",
+      "not json",
+      '{"username":',
+      "[]",
+      "null",
+      "5",
+      '"text"',
+      "{}",
+      '{"__proto__":{"a":1}}',
+    ]) {
+      const { status, body: answer } = await as(mary, "POST", path, body);
+      expect([status, answer.code], body).toEqual([400, "invalid"]);
+      expect(JSON.stringify(answer)).not.toMatch(/node_modules|SyntaxError| at /);
+    }
+    const form = await mary.browser.fetch<Failure>("POST", path, "username=a&password=b", {
+      "content-type": "application/x-www-form-urlencoded",
+    });
+    expect([form.status, form.body.code]).toEqual([400, "invalid"]);
+  });
+
+  it.each([
+    [{ username: 5, password: "correct horse" }],
+    [{ username: "typed", password: 12_345_678 }],
+    [{ username: ["typed"], password: ["correct horse"] }],
+    [{ username: { toString: "x" }, password: {} }],
+    [{ username: "typed" }],
+    [{ password: "correct horse" }],
+    [{ username: null, password: null }],
+  ])("log-in and sign-up with %j are answered 400", async (body) => {
+    for (const path of ["/api/users", "/api/login"])
+      expect((await as(mary, "POST", path, body)).status, path).toBe(400);
+  });
+
+  it("with a body of 1 MB is answered 413, compressed or not by its word alone", async () => {
+    const body = JSON.stringify({ username: "big", password: "x".repeat(1_000_000) });
+    const { status, body: answer } = await as(mary, "POST", "/api/users", body);
+    expect([status, answer.code]).toEqual([413, "too_large"]);
+    const deep = await as(mary, "POST", "/api/users", "[".repeat(30_000));
+    expect(deep.status).toBe(400);
+  });
+
+  it("to an unknown route, or by another method, is answered 404 as JSON", async () => {
+    for (const [method, path] of [
+      ["GET", "/api/nonsense"],
+      ["GET", "/nonsense"],
+      ["DELETE", "/api/rooms"],
+      ["PUT", "/api/users"],
+      ["GET", "/api/login"],
+      ["POST", "/api/me"],
+      ["GET", "/.git/config"],
+      ["GET", "/api/rooms/0"],
+    ] as const) {
+      const { status, body, headers } = await as(mary, method, path);
+      expect([status, body.code], path).toEqual([404, "not_found"]);
+      expect(headers.get("content-type")).toMatch(/application\/json/);
+    }
+  });
+
+  it("is answered 401 wherever one has to be signed in", async () => {
+    for (const path of [
+      "/me",
+      "/users?ids=1",
+      "/users",
+      "/users/online",
+      "/rooms",
+      "/rooms/directory",
+      "/rooms/0/messages",
+    ]) {
+      const { body } = await anonymous().get(`/api${path}`).expect(401);
+      expect(body).toEqual({ code: "unauthorized", message: "Log in first." });
+    }
+    for (const path of ["/rooms", "/rooms/private", "/logout"])
+      await anonymous().post(`/api${path}`).send({ name: "x", userId: "1" }).expect(401);
+  });
+});
+
+describe("another site", () => {
+  it.each([
+    [{ origin: "http://evil.example" }],
+    [{ origin: "null" }],
+    [{ origin: "http://127.0.0.1.evil.example" }],
+    [{ origin: "" }],
+    [{ "sec-fetch-site": "cross-site" }],
+    [{ "sec-fetch-site": "same-site" }],
+  ])("with %j changes nothing", async (headers) => {
+    for (const [path, body] of [
+      ["/api/rooms", { name: "Planted" }],
+      ["/api/logout", {}],
+      ["/api/login", { username: "joe", password: "correct horse" }],
+      ["/api/users", { username: "planted", password: "correct horse" }],
+    ] as const) {
+      const { text } = await anonymous()
+        .post(path)
+        .set("cookie", mary.browser.cookie)
+        .set(headers as Record<string, string>)
+        .send(body)
+        .expect(403);
+      expect(JSON.parse(text)).toMatchObject({ code: "forbidden" });
+    }
+    expect((await mary.browser.get("/api/me")).status).toBe(200);
+    expect(await house.redis.exists(house.keys.roomByName("Planted"))).toBe(0);
+  });
+
+  it("is told apart from the own page, whatever name and port that came by", async () => {
+    const made = await anonymous()
+      .post("/api/rooms")
+      .set({ cookie: mary.browser.cookie, host: "chat.example:8443", origin: "https://chat.example:8443" })
+      .send({ name: "Own page" });
+    expect(made.status).toBe(201);
+    const program = await anonymous()
+      .post("/api/rooms")
+      .set({ cookie: mary.browser.cookie })
+      .send({ name: "A program" });
+    expect(program.status).toBe(201);
+  });
+});
+
+describe("every answer", () => {
+  it.each(["/api/me", "/api/nonsense", "/nonsense", "/healthz"])(
+    "to %s carries the security headers",
+    async (path) => {
+      const { headers } = await mary.browser.get(path);
+      const policy = headers.get("content-security-policy");
+      for (const directive of [
+        "default-src 'self'",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+      ])
+        expect(policy).toContain(directive);
+      expect(policy).not.toMatch(/unsafe|\*/);
+      expect(headers.get("x-content-type-options")).toBe("nosniff");
+      expect(headers.get("x-powered-by")).toBeNull();
+      expect(headers.get("access-control-allow-origin")).toBeNull();
+    },
+  );
+
+  it("of the API is never kept by a cache", async () => {
+    for (const path of [
+      "/api/me",
+      "/api/rooms",
+      "/api/rooms/0/messages",
+      "/api/rooms/1:name/messages",
+      "/api/nonsense",
+    ])
+      expect((await mary.browser.get(path)).headers.get("cache-control"), path).toBe("no-store");
+  });
+});
+
+describe("/metrics", () => {
+  it("is told to this machine", async () => {
+    const { text, headers } = await anonymous().get("/metrics").expect(200);
+    expect(headers["content-type"]).toMatch(/^text\/plain/);
+    for (const name of ["hubbub_connections", "hubbub_messages_stored_total", "hubbub_append_seconds_bucket"])
+      expect(text).toMatch(new RegExp(`^${name}(\\{|\\s)`, "m"));
+  });
+
+  it.each([
+    ["x-forwarded-for", "127.0.0.1"],
+    ["forwarded", "for=127.0.0.1"],
+  ])("is not told through a proxy on this machine, which sends %s", async (name, value) => {
+    await anonymous().get("/metrics").set(name, value).expect(404);
+  });
+});
+
+describe("too many requests", () => {
+  it("are answered 429 with the time to wait, and others are not held up", async () => {
+    const limited = await replicas(1, { RATE_LIMITS: "on" });
+    try {
+      const [replica] = limited.replicas as [Replica];
+      const greedy = await person(replica);
+      const modest = await person(replica);
+      const statuses = await Promise.all(
+        Array.from({ length: 1_050 }, async () => (await greedy.browser.get("/api/me")).status),
+      );
+      expect(new Set(statuses)).toEqual(new Set([200, 429]));
+      const { status, body, headers } = await greedy.browser.get<Failure>("/api/me");
+      expect([status, body.code]).toEqual([429, "rate_limited"]);
+      expect(Number(headers.get("retry-after"))).toBeGreaterThan(0);
+      expect((await modest.browser.get("/api/me")).status).toBe(200);
+      const flood = await Promise.all(
+        Array.from({ length: 120 }, (_, index) =>
+          greedy.socket.emitWithAck("message", { roomId: "0", message: "flood", nonce: `f${index}` }),
+        ),
+      );
+      const refused = flood.filter((reply) => !reply.ok);
+      expect(refused.length).toBeGreaterThanOrEqual(15);
+      expect(refused[0]).toMatchObject({ ok: false, error: { code: "rate_limited" } });
+      expect((await modest.say("0", "not held up")).seq).toBeGreaterThan(0);
+    } finally {
+      await limited.close();
+    }
+  });
+});
+
+describe("while Redis is away", () => {
+  it("the replica says so with 503 and the time to wait, and is ready again when Redis is back", async () => {
+    const own = await ownRedis({ persistent: true });
+    const apart = await replicas(1, { REDIS_URL: own.url });
+    apart.redis.on("error", () => undefined);
+    try {
+      const [replica] = apart.replicas as [Replica];
+      const ann = await person(replica);
+      await anonymous(replica).get("/readyz").expect(200, { status: "ok" });
+      await own.kill();
+      await until(async () => (await anonymous(replica).get("/readyz")).status === 503);
+      await anonymous(replica).get("/healthz").expect(200, { status: "ok" });
+      for (const path of ["/api/me", "/api/rooms", "/api/rooms/0/messages"]) {
+        const { status, body, headers } = await ann.browser.get<Failure>(path);
+        expect([status, body.code], path).toEqual([503, "unavailable"]);
+        expect(Number(headers.get("retry-after")), path).toBeGreaterThan(0);
+        expect(JSON.stringify(body)).not.toMatch(/redis|ECONN|Stream/i);
+      }
+      const login = await new Browser(replica).post<Failure>("/api/login", {
+        username: ann.user.username,
+        password: "correct horse",
+      });
+      expect([login.status, login.body.code]).toEqual([503, "unavailable"]);
+      await own.start();
+      await until(async () => (await anonymous(replica).get("/readyz")).status === 200, 10_000);
+      expect((await ann.browser.get<User>("/api/me")).body).toEqual(ann.user);
+    } finally {
+      await apart.close().catch(() => undefined);
+      await own.close();
+    }
+  });
+});

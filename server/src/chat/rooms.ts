@@ -5,6 +5,7 @@ import type { Config } from "../config.ts";
 import type { Keys } from "../keys.ts";
 import {
   GENERAL,
+  isRoomId,
   pairOf,
   type Cursor,
   type ListedRoom,
@@ -210,8 +211,9 @@ export class Rooms {
     return (await this.#redis.sadd(this.#keys.userRooms(userId), roomId)) === 1;
   }
 
-  of(userId: UserId): Promise<RoomId[]> {
-    return this.#redis.smembers(this.#keys.userRooms(userId));
+  async of(userId: UserId): Promise<RoomId[]> {
+    // Another program may have put in anything.
+    return (await this.#redis.smembers(this.#keys.userRooms(userId))).filter(isRoomId);
   }
 
   count(userId: UserId): Promise<number> {

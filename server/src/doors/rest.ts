@@ -242,7 +242,8 @@ function health({ ready, metrics }: RestParts): Router {
   router.get("/metrics", async (request, response, next) => {
     const here = /^(::ffff:)?127\.|^::1$/.test(request.socket.remoteAddress ?? "");
     // A proxy on this machine speaks for somebody else.
-    if (!here || request.headers["x-forwarded-for"] !== undefined) return next();
+    const proxied = request.headers["x-forwarded-for"] ?? request.headers.forwarded;
+    if (!here || proxied !== undefined) return next();
     response.type(metrics.registry.contentType).send(await metrics.registry.metrics());
   });
   return router;

@@ -78,7 +78,7 @@ export async function startRedis(options: {
   const dir = resolve(options.dir);
   const program = options.program ?? (await findRedis(say));
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  if (program.kind === "docker") return startInDocker(dir, options.persistent, options.signal, say);
+  if (program.kind === "docker") return startInDocker(dir, options, say);
 
   const socket = join(dir, "redis.sock");
   const socketFits = Buffer.byteLength(socket) <= 107;
@@ -193,7 +193,9 @@ async function untilReady(
     throw stop("Stopped while Redis was starting.", 130);
   }
   const code = await child.ended;
-  if (code === 75) throw stop(`A Redis already keeps its data in ${dir}.`, 75);
+  const isHeld =
+    code === 75 || child.lastLines.some((line) => line.includes("is already in use by container"));
+  if (isHeld) throw stop(`A Redis already keeps its data in ${dir}.`, 75);
   throw stop(`Redis ended at once: ${child.lastLines.slice(-2).join(" / ") || `exit code ${code}`}`, 69);
 }
 
@@ -233,12 +235,11 @@ async function dockerAnswers(): Promise<boolean> {
 /** The container's name stands for the folder, so that a second one on the same folder is refused by Docker. */
 async function startInDocker(
   dir: string,
-  persistent: boolean,
-  signal: AbortSignal | undefined,
+  options: { persistent: boolean; port?: number; signal?: AbortSignal },
   say: (line: string) => void,
 ): Promise<PrivateRedis> {
   const name = `hubbub-redis-${createHash("sha256").update(dir).digest("hex").slice(0, 12)}`;
-  const port = await freePort();
+  const port = options.port || (await freePort());
   say("Starting Redis in Docker (redis:8-alpine).");
   const child = startChild({
     command: "docker",
@@ -252,13 +253,13 @@ async function startInDocker(
       ...(process.getuid && process.getgid ? [`--user=${process.getuid()}:${process.getgid()}`] : []),
       "redis:8-alpine",
       "redis-server",
-      `--appendonly ${persistent ? "yes" : "no"}`,
+      `--appendonly ${options.persistent ? "yes" : "no"}`,
       "--save",
       "",
       "--maxmemory-policy noeviction",
     ],
   });
-  await untilReady(child, { host: "127.0.0.1", port }, dir, signal, say);
+  await untilReady(child, { host: "127.0.0.1", port }, dir, options.signal, say);
   return {
     ...child,
     url: `redis://127.0.0.1:${port}`,

@@ -5,6 +5,7 @@ import { symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { User } from "../server/src/protocol.ts";
 import { Browser, connect, until, type Person } from "../server/src/testing.ts";
@@ -160,6 +161,27 @@ describe("npm start", () => {
     ann.close();
   });
 
+  it("waits 3 s for a replica that does not react, and a second Ctrl-C cuts that short", async () => {
+    for (const [signals, atMost] of [
+      [1, 5_000],
+      [2, 2_500],
+    ] as const) {
+      const npm = start({ DATA_DIR: dataDir() });
+      await npm.listens();
+      const redis = npm.redisPid();
+      process.kill(replicaOf(npm).pid, "SIGSTOP");
+      const began = Date.now();
+      npm.child.kill("SIGINT");
+      if (signals === 2) {
+        await sleep(700);
+        npm.child.kill("SIGINT");
+      }
+      expect(await npm.ended).toBe(0);
+      expect(Date.now() - began).toBeLessThan(atMost);
+      expect(isAlive(redis)).toBe(false);
+    }
+  });
+
   it("takes Redis and the replica with it when it is killed", async () => {
     const npm = start({ DATA_DIR: dataDir() });
     const address = await npm.listens();
@@ -264,9 +286,8 @@ describe("npm run serve", () => {
     expect(await answers(`${address}/readyz`)).toBe(true);
     npm.child.kill("SIGTERM");
     expect(await npm.ended).toBe(0);
-    expect(npm.lines().filter((line) => !line.startsWith("npm warn"))).toEqual([
-      `Hubbub listens on ${address}`,
-    ]);
+    const own = npm.lines().filter((line) => !/^(npm warn|Built )/.test(line));
+    expect(own).toEqual([`Hubbub listens on ${address}`]);
     await redis.stop(2_000);
   });
 });

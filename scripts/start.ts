@@ -98,7 +98,7 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
       console.log(`Hubbub listens on ${address}`);
     } else {
       const ports = await Promise.all(Array.from({ length: count }, freePort));
-      await startReplicas(ports, { ...env, HOST: "127.0.0.1", TRUST_PROXY: "1" }, running, signal);
+      await startReplicas(ports, { TRUST_PROXY: "1", ...env, HOST: "127.0.0.1" }, running, signal);
       mkdirSync(dataDir, { recursive: true });
       const launch = () =>
         startHaproxy({ host: config.host, port, replicas: ports, dir: dataDir, signal, say: console.log });
@@ -235,7 +235,10 @@ async function startReplicas(
 ): Promise<string[]> {
   const started = await Promise.allSettled(
     ports.map(async (port, index) => {
-      const launch = () => startReplica({ ...env, PORT: String(port) }, signal);
+      // A name that was given for one replica must not become that of several.
+      const SERVER_ID =
+        env["SERVER_ID"] && ports.length > 1 ? `${env["SERVER_ID"]}-${index + 1}` : env["SERVER_ID"];
+      const launch = () => startReplica({ ...env, SERVER_ID: SERVER_ID ?? "", PORT: String(port) }, signal);
       const { child, address } = await launch();
       const name = ports.length === 1 ? "The replica" : `Replica ${index + 1} on port ${port}`;
       const again = async () => (await launch()).child;

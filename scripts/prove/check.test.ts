@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { check, type Invariant, type Rules } from "./check.ts";
 import type { Happening, Line, Of, Place } from "./history.ts";
 
-const RULES: Rules = { mayRewind: false, mayLose: 0, convergeMs: 10_000, leaveMs: 1_000 };
+const RULES: Rules = { mayRewind: "no", mayLose: 0, convergeMs: 10_000 };
 
 /** What a faultless server leaves: three people, General and a private room that cem is not in. */
 function faultless() {
@@ -37,7 +37,7 @@ function faultless() {
   say({ kind: "refused", person: "cem", room: "1:2", nonce: "intruder", code: "not_found", final: true });
   say({ kind: "session over", session: "s1", withinMs: 1_000 });
   say({ kind: "socket closed", session: "s1", socket: "k1" });
-  say({ kind: "left", person: "cem", room: "0" });
+  say({ kind: "left", person: "cem", room: "0", withinMs: 1_000 });
   say({ kind: "calm" });
   for (const [room, people] of Object.entries(members))
     for (const person of people) {
@@ -210,7 +210,8 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     "a message heard by somebody who had left before it was sent",
     "I9",
     (history) => {
-      pick(history, "left", { person: "cem" }).at = 100;
+      Object.assign(pick(history, "left", { person: "cem" }), { at: 100, withinMs: 10 });
+      history.lines.sort((one, other) => one.at - other.at);
       history.say({ kind: "heard", person: "cem", room: "0", seq: 12, hash: "h0-12", nonce: "n11" });
     },
   ],
@@ -261,7 +262,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     "I12",
     (history) => {
       history.later(2_000);
-      history.say({ kind: "session used", session: "s1", how: "GET /api/me" });
+      history.say({ kind: "session used", session: "s1", how: "GET /api/me", beganAt: history.later(0) });
     },
   ],
   [
@@ -350,11 +351,11 @@ function rewound(offered: boolean): Line[] {
 }
 
 test("where Redis may lose its tail, a message that was offered again is not lost", () => {
-  expect(check(rewound(true), { ...RULES, mayRewind: true }).violations).toEqual([]);
+  expect(check(rewound(true), { ...RULES, mayRewind: "acknowledged" }).violations).toEqual([]);
 });
 
 test("where Redis may lose its tail, a message that nobody offered again is lost", () => {
-  const { violations, lost } = check(rewound(false), { ...RULES, mayRewind: true });
+  const { violations, lost } = check(rewound(false), { ...RULES, mayRewind: "acknowledged" });
   expect(violations.map((violation) => violation.invariant)).toEqual(["I1"]);
   expect(lost).toBe(1);
 });
@@ -363,7 +364,12 @@ test("where Redis may lose its tail, people must still agree", () => {
   const lines = rewound(true);
   const view = lines.find((line) => line.kind === "view" && line.person === "bob" && line.room === "1:2");
   if (view?.kind === "view") view.places[11] = { ...at(view.places, 11), hash: "h1:2-12" };
-  expect(check(lines, { ...RULES, mayRewind: true }).violations.map(({ invariant }) => invariant)).toEqual([
-    "I3",
-  ]);
+  expect(
+    check(lines, { ...RULES, mayRewind: "acknowledged" }).violations.map(({ invariant }) => invariant),
+  ).toEqual(["I3"]);
+});
+
+test("where Redis keeps what was acknowledged, an acknowledged message must not need to be offered again", () => {
+  const { violations } = check(rewound(true), { ...RULES, mayRewind: "unacknowledged" });
+  expect(violations.map(({ invariant }) => invariant)).toEqual(["I14", "I3"]);
 });

@@ -23,14 +23,15 @@ export type Invariant = keyof typeof INVARIANTS;
 export type Violation = { invariant: Invariant; what: string };
 
 export type Rules = {
-  /** Redis may lose the tail of its log here: clients are told by `reset` and offer their own messages again. */
-  mayRewind: boolean;
-  /** Acknowledged messages that may stay lost after a rewind, as a share of those acknowledged. */
+  /**
+   * What Redis may lose of the tail of its log here. Clients are told by `reset`, and offer their own messages again.
+   * `unacknowledged`: nothing that was acknowledged.
+   */
+  mayRewind: "no" | "unacknowledged" | "acknowledged";
+  /** Acknowledged messages that may stay lost although their senders are there, as a share of those acknowledged. */
   mayLose: number;
   /** Milliseconds after calm in which every view must be complete. */
   convergeMs: number;
-  /** Milliseconds after leaving a room in which what was sent may still arrive. */
-  leaveMs: number;
 };
 
 export type Verdict = {
@@ -110,7 +111,7 @@ export function check(lines: readonly Line[], rules: Rules): Verdict {
     if (line.kind === "reset") {
       verdict.resets += 1;
       resets.add(`${line.person} ${line.room}`);
-      if (!rules.mayRewind) blame("I3", `${line.person} was reset in ${line.room} (${line.reason})`);
+      if (rules.mayRewind === "no") blame("I3", `${line.person} was reset in ${line.room} (${line.reason})`);
     }
   }
   verdict.sent = sendings.size;
@@ -124,7 +125,7 @@ export function check(lines: readonly Line[], rules: Rules): Verdict {
   checkOrder(sendings, stored, blame);
   checkViews(lines, stored, resets, rules, verdict, blame);
   checkHeard(lines, sendings, stored, rules, blame);
-  checkCounts(lines, stored, blame);
+  checkCounts(lines, stored, rules, blame);
   checkSessions(lines, blame);
   return verdict;
 }
@@ -203,19 +204,18 @@ function checkSendings(
       blame("I13", `${room}: ${person}'s ${nonce} was shown as failed (${shownFailed}) without a refusal`);
     else if (shownFailed !== null && place)
       blame("I13", `${room}: ${person}'s ${nonce} was shown as failed, and is stored`);
-    if (!first || sending.offeredAgain) continue;
+    if (!first || (sending.offeredAgain && rules.mayRewind === "acknowledged")) continue;
     for (const answer of answers) {
       if (answer.seq !== first.seq || answer.hash !== first.hash)
         blame("I14", `${room}: ${person}'s ${nonce} was answered with seq ${first.seq} and ${answer.seq}`);
     }
-    if (place && !rules.mayRewind && (place.seq !== first.seq || place.hash !== first.hash))
+    if (place && rules.mayRewind !== "acknowledged" && (place.seq !== first.seq || place.hash !== first.hash))
       blame(
         "I3",
         `${room}: ${person}'s ${nonce} was acknowledged as seq ${first.seq}, stored as ${place.seq}`,
       );
   }
-  if (rules.mayRewind && missing.length <= rules.mayLose * verdict.acknowledged)
-    verdict.lost += missing.length;
+  if (missing.length <= rules.mayLose * verdict.acknowledged) verdict.lost += missing.length;
   else
     for (const { person, room, nonce, answers } of missing)
       blame(
@@ -316,27 +316,33 @@ function checkHeard(
       members.set(`${line.person} ${line.room}`, { since: line.at, until: Infinity });
     if (line.kind === "left") {
       const membership = members.get(`${line.person} ${line.room}`);
-      if (membership) membership.until = line.at;
+      if (membership) membership.until = line.at + line.withinMs;
     }
     if (line.kind !== "heard") continue;
     const { person, room, seq, hash } = line;
     const membership = members.get(`${person} ${room}`);
     if (!membership) blame("I9", `${room}: ${person}, who is no member, heard seq ${seq}`);
-    else if ((authors.get(`${room} ${seq}`) ?? -Infinity) > membership.until + rules.leaveMs)
+    else if ((authors.get(`${room} ${seq}`) ?? -Infinity) > membership.until)
       blame("I9", `${room}: ${person}, who had left, heard seq ${seq}`);
-    if (rules.mayRewind || hashes.get(room)?.get(seq) === hash || phantoms.has(`${room} ${seq} ${hash}`))
+    if (
+      rules.mayRewind !== "no" ||
+      hashes.get(room)?.get(seq) === hash ||
+      phantoms.has(`${room} ${seq} ${hash}`)
+    )
       continue;
     phantoms.add(`${room} ${seq} ${hash}`);
     blame("I7", `${room}: ${person} heard seq ${seq} (${hash}), which is not stored so`);
   }
 }
 
-function checkCounts(lines: readonly Line[], stored: Map<RoomId, Place[]>, blame: Blame): void {
+function checkCounts(lines: readonly Line[], stored: Map<RoomId, Place[]>, rules: Rules, blame: Blame): void {
   for (const line of lines) {
     if (line.kind === "unread") {
       const { person, room, seq, read, unread, least, most } = line;
       const head = stored.get(room)?.at(-1)?.seq ?? 0;
-      const right = seq === head && unread === seq - read && read >= least && read <= most;
+      // A mark of a log that is gone says nothing about the one that took its place.
+      const marked = rules.mayRewind !== "no" || (read >= least && read <= most);
+      const right = seq === head && unread === seq - read && marked;
       if (!right)
         blame(
           "I10",
@@ -356,24 +362,25 @@ function checkCounts(lines: readonly Line[], stored: Map<RoomId, Place[]>, blame
 }
 
 function checkSessions(lines: readonly Line[], blame: Blame): void {
-  const over = new Map<string, number>();
+  const over = new Map<string, { at: number; deadline: number }>();
   const open = new Map<string, string>();
   for (const line of lines) {
-    if (line.kind === "session over") over.set(line.session, line.at + line.withinMs);
+    if (line.kind === "session over")
+      over.set(line.session, { at: line.at, deadline: line.at + line.withinMs });
     if (line.kind === "socket opened") {
       open.set(line.socket, line.session);
-      if (line.at > (over.get(line.session) ?? Infinity))
+      if (line.at > (over.get(line.session)?.at ?? Infinity))
         blame("I12", `${line.session}: a socket was opened`);
     }
     if (line.kind === "socket closed") {
       open.delete(line.socket);
-      const deadline = over.get(line.session);
+      const deadline = over.get(line.session)?.deadline;
       if (deadline !== undefined && line.at > deadline)
         blame("I12", `${line.session}: a socket was closed ${Math.round(line.at - deadline)} ms too late`);
     }
     if (line.kind === "session used") {
-      const deadline = over.get(line.session);
-      if (deadline !== undefined && line.at > deadline)
+      const endedAt = over.get(line.session)?.at;
+      if (endedAt !== undefined && line.beganAt > endedAt)
         blame("I12", `${line.session}: ${line.how} worked after its end`);
     }
   }

@@ -11,7 +11,9 @@ export type Place = { seq: number; date: number; hash: string; from: string; non
  * ms on the driver's monotonic clock: one process sees everything, so that "before" has a meaning.
  */
 export type Line = { at: number } & (
-  | { kind: "joined" | "left"; person: string; room: RoomId }
+  | { kind: "joined"; person: string; room: RoomId }
+  /** What was sent later than `withinMs` after this must not reach the person any more. */
+  | { kind: "left"; person: string; room: RoomId; withinMs: number }
   /** Given to the outbox; the order of a person's submissions to a room is to be their order in it. */
   | { kind: "submitted"; person: string; room: RoomId; nonce: string }
   /** One attempt went out. */
@@ -46,10 +48,11 @@ export type Line = { at: number } & (
     }
   /** Who is online according to `by`, and who has a connection. */
   | { kind: "presence"; by: string; online: string[]; connected: string[] }
+  /** Its sockets must be closed within this time; requests must be refused at once. */
   | { kind: "session over"; session: string; withinMs: number }
   | { kind: "socket opened" | "socket closed"; session: string; socket: string }
-  /** A request or a socket was served in this session's name. */
-  | { kind: "session used"; session: string; how: string }
+  /** A request that began then was served in this session's name. */
+  | { kind: "session used"; session: string; how: string; beganAt: number }
   | { kind: "fault"; what: string }
 );
 

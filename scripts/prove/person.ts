@@ -184,9 +184,10 @@ export function createPerson(options: PersonOptions) {
   }
 
   async function retryIfSession(): Promise<void> {
+    const beganAt = history.now();
     try {
       const me = await call<User>("GET", "/me");
-      history.add({ kind: "session used", session, how: "GET /api/me" });
+      history.add({ kind: "session used", session, how: "GET /api/me", beganAt });
       if (me.id !== user?.id) return stop();
     } catch (error) {
       if (error instanceof ChatError && error.code === "unauthorized") return stop();
@@ -406,8 +407,13 @@ export function createPerson(options: PersonOptions) {
       ({ user, cookie, session } = other);
       dispatch({ type: "signed in", user, drafts: new Map() });
     },
-    setCookie(value: string): void {
-      cookie = value;
+    /** Makes a request with this cookie, and notes whether it was served in the session's name. */
+    async probe(path: string, used = cookie): Promise<void> {
+      const beganAt = history.now();
+      const headers = { origin: address, cookie: used };
+      const response = await fetch(`${address}/api${path}`, { headers }).catch(() => undefined);
+      await response?.arrayBuffer().catch(() => undefined);
+      if (response?.ok) history.add({ kind: "session used", session, how: `GET /api${path}`, beganAt });
     },
     signUp: () => enter("/users"),
     logIn: () => enter("/login"),

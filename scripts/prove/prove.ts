@@ -7,7 +7,7 @@ import { which } from "../child.ts";
 import { build, partIsBuilt, root, stop } from "../prepare.mjs";
 import { findRedis } from "../redis.ts";
 import { tableOf, writeReadme, type Report } from "./report.ts";
-import { SCENARIOS } from "./scenarios.ts";
+import { SCENARIOS } from "./scenarios/scenarios.ts";
 import { play, type Result, type Tools } from "./stage.ts";
 
 const HELP = `npm run prove [-- options]

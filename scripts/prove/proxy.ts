@@ -1,7 +1,7 @@
 import { connect, createServer, type Socket } from "node:net";
 
-/** What a connection is for, as it says itself by the name that server/src/redis.ts gives it. */
-export type Purpose = "commands" | "subscriptions" | "publishing";
+/** What a connection is for, by the name that server/src/redis.ts gives it, or by what a Redis replica says first. */
+export type Purpose = "commands" | "subscriptions" | "publishing" | "replication";
 
 type Link = {
   near: Socket;
@@ -30,8 +30,8 @@ export type FaultProxy = {
   cut: (filter?: Filter) => number;
   /** Nothing passes, in either direction, and nothing is closed: as if a cable had been pulled. New ones as well. */
   blackhole: (filter: Filter) => void;
-  /** New connections are reset at once. */
-  refuse: (refuses: boolean) => void;
+  /** New connections are reset as soon as they show what they are for; those of no known purpose at once. */
+  refuse: (filter: Filter | undefined) => void;
   /** Everything passes again; what was held on its way arrives late. */
   heal: () => void;
   close: () => void;
@@ -45,13 +45,13 @@ export async function startFaultProxy(target: number): Promise<FaultProxy> {
   let holds: Filter | undefined;
   let drops: Filter | undefined;
   let doomed: ((chunk: Buffer) => boolean) | undefined;
-  let refuses = false;
+  let refuses: Filter | undefined;
   let lostBytes = 0;
   let lostChunks = 0;
 
   const server = createServer((near) => {
     near.on("error", () => {});
-    if (refuses) {
+    if (refuses?.({ purpose: undefined, relay: false })) {
       near.resetAndDestroy();
       return;
     }
@@ -61,6 +61,10 @@ export async function startFaultProxy(target: number): Promise<FaultProxy> {
     links.add(link);
     near.on("data", (chunk: Buffer) => {
       learn(link, chunk);
+      if (refuses?.(link)) {
+        near.resetAndDestroy();
+        return;
+      }
       far.write(chunk);
       if (holds?.(link)) hold(link);
     });
@@ -96,6 +100,7 @@ export async function startFaultProxy(target: number): Promise<FaultProxy> {
     const text = chunk.toString("latin1");
     const purpose = /hubbub-(commands|subscriptions|publishing)/.exec(text)?.[1];
     if (purpose) link.purpose = purpose as Purpose;
+    if (/\r\n(PSYNC|REPLCONF)\r\n/i.test(text)) link.purpose = "replication";
     if (/\r\nsubscribe\r\n/i.test(text) && text.includes("MESSAGES")) link.relay = true;
     if (drops?.(link)) link.dropsReplies = true;
   }
@@ -128,12 +133,12 @@ export async function startFaultProxy(target: number): Promise<FaultProxy> {
       holds = filter;
       for (const link of links) if (filter(link)) hold(link);
     },
-    refuse: (now) => (refuses = now),
+    refuse: (filter) => (refuses = filter),
     heal() {
       holds = undefined;
       drops = undefined;
       doomed = undefined;
-      refuses = false;
+      refuses = undefined;
       for (const link of links) {
         link.near.resume();
         link.far.resume();

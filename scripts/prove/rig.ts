@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Redis } from "ioredis";
+import { Redis, type Cluster } from "ioredis";
 import { startChild, type Child } from "../child.ts";
 import { startHaproxy } from "../haproxy.ts";
 import { findRedis, freePort, startRedis, type PrivateRedis, type RedisProgram } from "../redis.ts";
@@ -49,7 +49,9 @@ export type Rig = {
   replicas: Replica[];
   redis: RedisNode;
   /** Straight to Redis, for final reads and for faults. */
-  admin: Redis;
+  admin: Redis | Cluster;
+  /** HAProxy. */
+  loadBalancer: { kill: () => Promise<void>; start: () => Promise<void> };
   /** A folder that ends with the rig. */
   dir: string;
   program: Extract<RedisProgram, { kind: "file" }>;
@@ -64,13 +66,13 @@ export type RigOptions = {
   proxied: boolean;
   env: Record<string, string>;
   redisArgs: string[];
-  /** Further variables for single replicas, by index. */
-  replicaEnv: Record<string, string>[];
+  /** Further variables for single replicas, by index, given the rig's folder. */
+  replicaEnv: (dir: string) => Record<string, string>[];
   /** Another Redis than the rig's own single one. Answers what REDIS_URL is to be, and where to read in the end. */
   backend?: (dir: string, program: Rig["program"]) => Promise<Backend>;
 };
 
-export type Backend = { url: string; redis: RedisNode; admin: Redis; close: () => Promise<void> };
+export type Backend = { url: string; redis: RedisNode; admin: Redis | Cluster; close: () => Promise<void> };
 
 /** Starts Redis, replicas and HAProxy, each a process of its own, and resolves when the chat answers. */
 export async function startRig(options: RigOptions): Promise<Rig> {
@@ -88,6 +90,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
     undo.push(() => backend.close());
 
     const replicas: Replica[] = [];
+    const replicaEnv = options.replicaEnv(dir);
     for (let index = 0; index < options.replicas; index += 1) {
       const proxy = options.proxied ? await startFaultProxy(backend.redis.port) : undefined;
       if (proxy) undo.push(() => proxy.close());
@@ -99,7 +102,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
         env: {
           REDIS_URL: proxy ? `redis://127.0.0.1:${proxy.port}` : backend.url,
           ...options.env,
-          ...options.replicaEnv[index],
+          ...replicaEnv[index],
         },
       });
       replicas.push(replica);
@@ -108,16 +111,18 @@ export async function startRig(options: RigOptions): Promise<Rig> {
     await Promise.all(replicas.map((replica) => replica.start()));
 
     const port = await freePort();
-    const haproxy = await startHaproxy({
-      host: "127.0.0.1",
-      port,
-      replicas: replicas.map((replica) => replica.port),
-      dir,
-      say: () => {},
-    });
-    undo.push(() => haproxy.stop(500));
+    let haproxy: Child | undefined;
+    const loadBalancer = {
+      kill: () => killChild(haproxy),
+      async start() {
+        const ports = replicas.map((replica) => replica.port);
+        haproxy = await startHaproxy({ host: "127.0.0.1", port, replicas: ports, dir, say: () => {} });
+      },
+    };
+    await loadBalancer.start();
+    undo.push(() => loadBalancer.kill());
     const { redis, admin } = backend;
-    return { address: `http://127.0.0.1:${port}`, replicas, redis, admin, dir, program, close };
+    return { address: `http://127.0.0.1:${port}`, replicas, redis, admin, loadBalancer, dir, program, close };
   } catch (error) {
     await close();
     throw error;

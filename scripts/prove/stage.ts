@@ -29,7 +29,10 @@ export type Scenario = {
   short?: true;
   /** Answers why it cannot run on this machine. */
   lacks?: (tools: Tools) => string | undefined;
-  rig?: Partial<Pick<RigOptions, "replicas" | "proxied" | "env" | "redisArgs" | "replicaEnv" | "backend">>;
+  rig?: Partial<Pick<RigOptions, "replicas" | "proxied" | "env" | "redisArgs" | "backend">> & {
+    /** Further variables for single replicas, by index; `dir` is the rig's folder. */
+    replicaEnv?: (tools: Tools, dir: string) => Record<string, string>[];
+  };
   rate?: number;
   repeats?: false;
   /** How many people there are; 40 unless told otherwise. */
@@ -62,7 +65,7 @@ export type Result = {
   failures: string[];
 };
 
-const RULES: Rules = { mayRewind: false, mayLose: 0, convergeMs: 10_000, leaveMs: 1_000 };
+const RULES: Rules = { mayRewind: "no", mayLose: 0, convergeMs: 10_000 };
 const RATE = 120;
 const PRESENCE_MS = 30_000;
 
@@ -97,8 +100,8 @@ export async function play(scenario: Scenario, run: Run): Promise<Result> {
       proxied: false,
       env: {},
       redisArgs: [],
-      replicaEnv: [],
       ...scenario.rig,
+      replicaEnv: (dir) => scenario.rig?.replicaEnv?.(run.tools, dir) ?? [],
     });
     crowd = await gatherCrowd(rig, history, random, scenario.people);
     const stage: Stage = {

@@ -1,6 +1,6 @@
-import type { Crowd } from "./crowd.ts";
-import type { Person } from "./person.ts";
-import type { Replica, Rig } from "./rig.ts";
+import type { Crowd } from "../crowd.ts";
+import type { Person } from "../person.ts";
+import type { Replica, Rig } from "../rig.ts";
 
 /** The people with a connection to this replica, by the leases that it holds. */
 export async function connectionsOf(rig: Rig, crowd: Crowd, replica: Replica): Promise<Person[]> {

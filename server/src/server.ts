@@ -76,14 +76,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         else metrics.malformed.inc();
       },
     });
-    const presence = new Presence(
-      commands,
-      keys,
-      config.serverId,
-      metrics,
-      log,
-      (edges) => void announceEdges(edges),
-    );
+    const presence = new Presence(commands, keys, config.serverId, metrics, log, announceEdges);
 
     async function announceEdges(edges: Edges): Promise<void> {
       try {
@@ -142,7 +135,10 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     await relay.start();
     presence.start();
     door.open(chat);
-    const port = await listen(http, config);
+    const port = await listen(http, config).catch(async (error: unknown) => {
+      await close();
+      throw error;
+    });
 
     let closed: Promise<void> | undefined;
     async function close(): Promise<void> {

@@ -27,7 +27,7 @@ export class Presence {
   readonly #serverId: string;
   readonly #metrics: Metrics;
   readonly #log: Logger;
-  readonly #changed: (edges: Edges) => void;
+  readonly #changed: (edges: Edges) => Promise<void>;
   readonly #run: ReturnType<typeof defineScript>;
   readonly #here = new Set<UserId>();
   readonly #leaving = new Map<UserId, NodeJS.Timeout>();
@@ -40,7 +40,7 @@ export class Presence {
     serverId: string,
     metrics: Metrics,
     log: Logger,
-    changed: (edges: Edges) => void,
+    changed: (edges: Edges) => Promise<void>,
   ) {
     this.#redis = redis;
     this.#keys = keys;
@@ -107,7 +107,7 @@ export class Presence {
       // Who left while an earlier chunk was under way must not come back.
       const present = ids.slice(start, start + CHUNK).filter((id) => this.#here.has(id));
       if (present.length > 0)
-        this.#tell({ online: await this.#call("renew", this.#serverId, present), offline: [] });
+        await this.#tell({ online: await this.#call("renew", this.#serverId, present), offline: [] });
     }
   }
 
@@ -115,14 +115,14 @@ export class Presence {
     for (let start = 0; start < ids.length; start += CHUNK) {
       const gone = ids.slice(start, start + CHUNK).filter((id) => !this.#here.has(id));
       if (gone.length > 0)
-        this.#tell({ online: [], offline: await this.#call("drop", this.#serverId, gone) });
+        await this.#tell({ online: [], offline: await this.#call("drop", this.#serverId, gone) });
     }
   }
 
   async #sweep(): Promise<void> {
     const offline = await this.#call("sweep", String(SWEEP_LEASES), []);
     this.#metrics.swept.inc(offline.length);
-    this.#tell({ online: [], offline });
+    await this.#tell({ online: [], offline });
   }
 
   async #call(op: "renew" | "drop" | "sweep", who: string, ids: UserId[]): Promise<UserId[]> {
@@ -130,8 +130,8 @@ export class Presence {
     return (await this.#run(keys, [op, who, LEASE_MS, ...ids])) as UserId[];
   }
 
-  #tell(edges: Edges): void {
-    if (edges.online.length + edges.offline.length > 0) this.#changed(edges);
+  async #tell(edges: Edges): Promise<void> {
+    if (edges.online.length + edges.offline.length > 0) await this.#changed(edges);
   }
 
   /** Redis may be away: the next renewal puts everything right. */

@@ -185,7 +185,10 @@ export class SocketDoor {
     for (let waited = 0; this.#running > 0 && waited < FINISH_MS; waited += HANDOVER_TICK_MS) {
       await pause(HANDOVER_TICK_MS);
     }
+    // Who only holds a connection open, silent or in the middle of a request, is not waited for longer.
+    const cut = setTimeout(() => this.#parts.http.closeAllConnections(), FINISH_MS);
     await this.#io.close();
+    clearTimeout(cut);
   }
 
   #listeners(chat: Chat): Listeners {

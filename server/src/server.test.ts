@@ -1,0 +1,358 @@
+import { createConnection } from "node:net";
+import { pino } from "pino";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { readConfig } from "./config.ts";
+import type { Message, User } from "./protocol.ts";
+import { startServer, type Replica } from "./server.ts";
+import {
+  Browser,
+  both,
+  connect,
+  ownRedis,
+  person,
+  replicas,
+  startWire,
+  testRedisUrl,
+  until,
+  unwrap,
+  type House,
+  type OwnRedis,
+} from "./testing.ts";
+
+function start(env: Record<string, string>): Promise<Replica> {
+  const config = readConfig({ NODE_ENV: "test", PORT: "0", LOG_LEVEL: "silent", CLIENT_DIR: "", ...env });
+  return startServer(config, pino({ level: config.logLevel }));
+}
+
+/** How many of the intervals that are set from now on have not been cleared yet. */
+function watchIntervals(): () => number {
+  const running = new Set<unknown>();
+  const { setInterval: set, clearInterval: clear } = globalThis;
+  vi.spyOn(globalThis, "setInterval").mockImplementation((...args) => {
+    const interval = set(...args);
+    running.add(interval);
+    return interval;
+  });
+  vi.spyOn(globalThis, "clearInterval").mockImplementation((interval) => {
+    running.delete(interval);
+    clear(interval);
+  });
+  return () => running.size;
+}
+
+function refuses(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ port, host: "127.0.0.1" });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once("error", () => resolve(true));
+  });
+}
+
+/** Connections to a Redis that nobody else uses, but for the one that asks. */
+async function connections(house: House): Promise<string[]> {
+  const list = String(await house.redis.call("CLIENT", "LIST"))
+    .trim()
+    .split("\n");
+  return list.filter((line) => line.includes("name=hubbub-"));
+}
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+describe("close", () => {
+  let own: OwnRedis;
+  let house: House;
+  beforeAll(async () => {
+    own = await ownRedis({ persistent: false });
+    house = await replicas(2, { REDIS_URL: own.url });
+  });
+  afterAll(async () => {
+    await house.close();
+    await own.close();
+  });
+
+  it("frees the port, ends its leases, lets go of Redis and leaves no timer, while people are connected", async () => {
+    const before = (await connections(house)).length;
+    const intervals = watchIntervals();
+    const replica = await house.addReplica();
+    expect(intervals()).toBeGreaterThan(0);
+    const people = [await person(replica), await person(replica), await person(replica)];
+    const closed = people.map(({ socket }) => new Promise((resolve) => socket.once("disconnect", resolve)));
+    await until(async () => (await house.redis.scard(house.keys.online)) === 3);
+    await replica.close();
+    await Promise.all(closed);
+    expect(await refuses(replica.port)).toBe(true);
+    expect(await house.redis.scard(house.keys.online)).toBe(0);
+    expect(await house.redis.zcard(house.keys.leases)).toBe(0);
+    await until(async () => (await connections(house)).length === before);
+    expect(intervals()).toBe(0);
+  });
+
+  it("tells the people on other replicas who is gone", async () => {
+    const [left] = both(house);
+    const watcher = await person(left);
+    const replica = await house.addReplica();
+    const leaver = await person(replica);
+    const told: string[] = [];
+    watcher.socket.on("user.connected", (users) => told.push(...users.map(({ id }) => `+${id}`)));
+    watcher.socket.on("user.disconnected", (users) => told.push(...users.map(({ id }) => `-${id}`)));
+    await until(() => told.includes(`+${leaver.user.id}`));
+    await replica.close();
+    await until(() => told.includes(`-${leaver.user.id}`), 5_000, "the leaver to be told");
+    watcher.close();
+  });
+
+  it("waits for nobody who only holds a connection open", async () => {
+    const replica = await house.addReplica();
+    // As a browser that connects ahead of need, a stuck client, and one in the middle of a body do.
+    const idle = createConnection({ port: replica.port, host: "127.0.0.1" });
+    const half = createConnection({ port: replica.port, host: "127.0.0.1" });
+    const body = createConnection({ port: replica.port, host: "127.0.0.1" });
+    for (const socket of [idle, half, body]) socket.on("error", () => undefined);
+    half.write("GET / HTTP/1.1\r\nHost: x\r\n");
+    body.write(
+      'POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"',
+    );
+    await new Browser(replica).get("/healthz");
+    const began = performance.now();
+    const tooLong = setTimeout(() => [idle, half, body].forEach((socket) => socket.destroy()), 6_000);
+    await replica.close();
+    clearTimeout(tooLong);
+    expect(performance.now() - began).toBeLessThan(5_000);
+  });
+
+  it("fails /readyz first and answers what is under way", async () => {
+    const replica = await house.addReplica({ DRAIN: "2000" });
+    const ann = await person(replica);
+    const sending = Array.from({ length: 50 }, (_, index) => ann.say("0", `under way ${index}`, `w${index}`));
+    const closing = replica.close();
+    const { status } = await new Browser(replica).get("/readyz");
+    expect(status).toBe(503);
+    const stored = await Promise.all(sending);
+    expect(new Set(stored.map(({ seq }) => seq)).size).toBe(50);
+    await closing;
+  });
+
+  it("may be called twice", async () => {
+    const replica = await house.addReplica();
+    await Promise.all([replica.close(), replica.close()]);
+    await replica.close();
+  });
+});
+
+describe("two replicas on one Redis", () => {
+  it("share sessions without a SESSION_SECRET, also with one that starts later", async () => {
+    const house = await replicas(2);
+    try {
+      const [left, right] = both(house);
+      const ann = await person(left);
+      const later = await house.addReplica();
+      for (const replica of [right, later]) {
+        const browser = new Browser(replica);
+        browser.cookie = ann.browser.cookie;
+        expect((await browser.get<User>("/api/me")).body).toEqual(ann.user);
+        (await connect(browser, ann.user)).close();
+      }
+    } finally {
+      await house.close();
+    }
+  });
+
+  it("started at the same moment on an empty Redis agree on the secret", async () => {
+    const house = await replicas(0);
+    try {
+      const started = await Promise.all(Array.from({ length: 4 }, () => house.addReplica()));
+      const ann = await person(started[0] as Replica);
+      for (const replica of started) {
+        const browser = new Browser(replica);
+        browser.cookie = ann.browser.cookie;
+        expect((await browser.get("/api/me")).status).toBe(200);
+      }
+    } finally {
+      await house.close();
+    }
+  });
+
+  it("accept an older secret while it is being replaced", async () => {
+    const [older, newer] = ["o".repeat(32), "n".repeat(32)];
+    const house = await replicas(1, { SESSION_SECRET: older });
+    try {
+      const ann = await person(house.replicas[0] as Replica);
+      const next = await house.addReplica({ SESSION_SECRET: `${newer},${older}` });
+      const last = await house.addReplica({ SESSION_SECRET: newer });
+      const browser = new Browser(next);
+      browser.cookie = ann.browser.cookie;
+      expect((await browser.get("/api/me")).status).toBe(200);
+      const stale = new Browser(last);
+      stale.cookie = ann.browser.cookie;
+      expect((await stale.get("/api/me")).status).toBe(401);
+    } finally {
+      await house.close();
+    }
+  });
+
+  it("under different prefixes know nothing of each other", async () => {
+    const [one, other] = [await replicas(1), await replicas(1)];
+    try {
+      const [here] = one.replicas as [Replica];
+      const [there] = other.replicas as [Replica];
+      const ann = await person(here, "samename");
+      const bob = await person(there, "samename");
+      await ann.say("0", "only here");
+      await bob.say("0", "only there");
+      await bob.hears("only there");
+      expect(ann.messages.map(({ message }) => message)).toEqual(["only here"]);
+      expect(bob.messages.map(({ message }) => message)).toEqual(["only there"]);
+      const browser = new Browser(there);
+      browser.cookie = ann.browser.cookie;
+      expect((await browser.get("/api/me")).status).toBe(401);
+    } finally {
+      await one.close();
+      await other.close();
+    }
+  });
+});
+
+describe("a start that cannot succeed", () => {
+  it("with nobody at REDIS_URL is one clear Error without the password, and leaves nothing running", async () => {
+    const intervals = watchIntervals();
+    const error = await start({ REDIS_URL: "redis://user:hunter2@127.0.0.1:1" }).catch(
+      (reason: unknown) => reason,
+    );
+    expect(String(error)).toMatch(/^Error: Redis at redis:\/\/127\.0\.0\.1:1 cannot be used: .*ECONNREFUSED/);
+    expect(String(error)).not.toContain("hunter2");
+    expect(intervals()).toBe(0);
+  });
+
+  it("with something else than a Redis at REDIS_URL is one clear Error", async () => {
+    const house = await replicas(1);
+    try {
+      const [replica] = house.replicas as [Replica];
+      await expect(start({ REDIS_URL: `redis://127.0.0.1:${replica.port}` })).rejects.toThrow(
+        /cannot be used/,
+      );
+    } finally {
+      await house.close();
+    }
+  });
+
+  it.each(["nonsense", "http://127.0.0.1:1", "redis+sentinel://", "unix:///nowhere/redis.sock"])(
+    "with REDIS_URL=%s is one clear Error",
+    async (url) => {
+      await expect(start({ REDIS_URL: url })).rejects.toThrow(/Redis at .* cannot be used|REDIS_URL/);
+    },
+  );
+
+  it("with a Redis that says it is 6.2 says so, and leaves no connection", async () => {
+    const own = await ownRedis({ persistent: false });
+    const house = await replicas(0, { REDIS_URL: own.url });
+    const wire = await startWire(own.url, (chunk) =>
+      Buffer.from(chunk.toString("latin1").replace(/redis_version:\d+\.\d+/, "redis_version:6.2"), "latin1"),
+    );
+    try {
+      const intervals = watchIntervals();
+      await expect(start({ REDIS_URL: wire.url })).rejects.toThrow(
+        /^Redis 6\.2 is too old: Hubbub needs 7\.0 or newer/,
+      );
+      await until(async () => (await connections(house)).length === 0);
+      expect(intervals()).toBe(0);
+    } finally {
+      await house.close();
+      await wire.close();
+      await own.close();
+    }
+  });
+
+  it("in production with a Redis that keeps nothing is refused", async () => {
+    const url = testRedisUrl();
+    await expect(start({ REDIS_URL: url, NODE_ENV: "production" })).rejects.toThrow(/appendonly/);
+  });
+
+  it("on a taken port says so, and leaves no timer and no connection", async () => {
+    const own = await ownRedis({ persistent: false });
+    const house = await replicas(1, { REDIS_URL: own.url });
+    try {
+      const [{ port }] = house.replicas as [Replica];
+      const before = (await connections(house)).length;
+      const intervals = watchIntervals();
+      const starting = start({ REDIS_URL: own.url, PORT: String(port) });
+      await expect(starting).rejects.toThrow(`Port ${port} on 127.0.0.1 is taken`);
+      await until(async () => (await connections(house)).length === before);
+      expect(intervals()).toBe(0);
+    } finally {
+      await house.close();
+      await own.close();
+    }
+  });
+});
+
+describe("Redis killed and started again", () => {
+  it(
+    "sends are answered `unavailable`, then work, and nothing acknowledged is lost or comes twice",
+    { timeout: 40_000 },
+    async () => {
+      const own = await ownRedis({ persistent: true, args: ["appendfsync always"] });
+      const house = await replicas(2, { REDIS_URL: own.url });
+      house.redis.on("error", () => undefined);
+      try {
+        const [left, right] = both(house);
+        const ann = await person(left);
+        const bob = await person(right);
+        const acknowledged: Message[] = [];
+        const codes = new Set<string>();
+        let killed = false;
+        let next = 0;
+        let wanted = Infinity;
+        // Each message is sent, with one and the same nonce, until it is acknowledged: as a client does.
+        async function sendOn(who: typeof ann): Promise<void> {
+          while (next < wanted) {
+            const index = next++;
+            const send = { roomId: "0", message: `m${index}`, nonce: `m${index}` };
+            await until(async () => {
+              const reply = await who.socket.timeout(10_000).emitWithAck("message", send);
+              if (reply.ok) return acknowledged.push(reply.value);
+              codes.add(reply.error.code);
+              return false;
+            }, 20_000);
+            if (killed && wanted === Infinity) wanted = next + 100;
+          }
+        }
+        const sending = [sendOn(ann), sendOn(bob)];
+        await until(() => acknowledged.length > 100);
+        await own.kill();
+        const refused = await ann.socket.timeout(5_000).emitWithAck("message", {
+          roomId: "0",
+          message: "while away",
+          nonce: "away",
+        });
+        expect(refused).toMatchObject({ ok: false, error: { code: "unavailable" } });
+        await own.start();
+        killed = true;
+        await Promise.all(sending);
+        expect([...codes]).toEqual(["unavailable"]);
+
+        const rows = await house.redis.zrange(house.keys.room("0"), 0, "-1");
+        const log = rows.map((row) => JSON.parse(row) as Message);
+        const away = log.filter(({ message }) => message === "while away");
+        expect(away.length).toBeLessThanOrEqual(1);
+        const bySeq = (a: Message, b: Message) => (a.seq ?? 0) - (b.seq ?? 0);
+        expect(log.filter((message) => !away.includes(message))).toEqual(acknowledged.toSorted(bySeq));
+        expect(log.map(({ seq }) => seq)).toEqual(log.map((_, index) => index + 1));
+        for (const who of [ann, bob]) {
+          await until(() => who.messages.length >= log.length, 10_000, "all to be heard");
+          expect(who.messages).toEqual(log);
+        }
+        // People and their sessions have survived, too.
+        expect((await ann.browser.get("/api/me")).status).toBe(200);
+        unwrap(await bob.socket.emitWithAck("sync", { rooms: [] }));
+      } finally {
+        await house.close().catch(() => undefined);
+        await own.close();
+      }
+    },
+  );
+});

@@ -236,13 +236,14 @@ export async function startWire(
       ["redis", far, near],
     ] as const) {
       open.add(source);
+      const passOn = async (chunk: Buffer): Promise<void> => {
+        const passed = await pass(chunk, from);
+        if (passed) target.write(passed);
+        else source.destroy();
+      };
       let order = Promise.resolve();
       source.on("data", (chunk: Buffer) => {
-        order = order.then(async () => {
-          const passed = await pass(chunk, from);
-          if (passed) target.write(passed);
-          else source.destroy();
-        });
+        order = order.then(() => passOn(chunk));
       });
       source.on("error", () => undefined);
       source.on("close", () => {

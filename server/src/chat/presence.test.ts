@@ -1,0 +1,262 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import type { Presence as PresentUser } from "../protocol.ts";
+import type { Replica } from "../server.ts";
+import { Browser, both, connect, person, replicas, until, type House, type Person } from "../testing.ts";
+import { PresenceDiff, readUsers } from "./presence.ts";
+
+let house: House;
+let left: Replica;
+let right: Replica;
+let watcher: Person;
+beforeAll(async () => {
+  house = await replicas(2);
+  [left, right] = both(house);
+  watcher = await person(left, "watcher");
+});
+afterAll(() => house.close());
+
+/** What somebody is told of one user from now on: true for online, false for offline. */
+function told(who: Person, userId: string): boolean[] {
+  const heard: boolean[] = [];
+  const note = (users: PresentUser[]) => {
+    for (const user of users) if (user.id === userId) heard.push(user.online);
+  };
+  who.socket.on("user.connected", note);
+  who.socket.on("user.disconnected", note);
+  return heard;
+}
+
+function windowOf(who: Person, replica: Replica): Promise<Person> {
+  const browser = new Browser(replica);
+  browser.cookie = who.browser.cookie;
+  return connect(browser, who.user);
+}
+
+function isOnline(who: Person): Promise<boolean> {
+  return house.redis.sismember(house.keys.online, who.user.id).then(Boolean);
+}
+
+/** Somebody new has come online, and everybody has been told: what was to be told before has been told. */
+async function barrier(): Promise<void> {
+  const marker = await person(right);
+  const heard = told(watcher, marker.user.id);
+  await until(() => heard.length > 0, 5_000, "the marker to be told");
+  marker.close();
+}
+
+describe("somebody with two tabs", () => {
+  it.each([
+    ["on one replica", () => [left, left] as const],
+    ["on two replicas", () => [left, right] as const],
+  ])("%s stays online until the second is closed, and is told about once each way", async (_where, place) => {
+    const [one, other] = place();
+    const first = await person(one);
+    const heard = told(watcher, first.user.id);
+    const second = await windowOf(first, other);
+    await until(() => heard.length > 0, 5_000, "the coming to be told");
+    first.close();
+    // Longer than a reload takes: a new person comes and goes meanwhile.
+    const visitor = await person(one);
+    visitor.close();
+    await until(async () => !(await isOnline(visitor)), 5_000, "the visitor to be gone");
+    expect(await isOnline(first)).toBe(true);
+    second.close();
+    await until(() => heard.length > 1, 5_000, "the going to be told");
+    expect(heard).toEqual([true, false]);
+    expect(await isOnline(first)).toBe(false);
+    expect(await house.redis.hexists(house.keys.leaseCount, first.user.id)).toBe(0);
+  });
+
+  it("who reloads the page is not told about at all", async () => {
+    const one = await person(left);
+    const heard = told(watcher, one.user.id);
+    await until(() => heard.length > 0);
+    one.close();
+    const again = await windowOf(one, left);
+    await barrier();
+    expect(heard).toEqual([true]);
+    expect(await isOnline(one)).toBe(true);
+    again.close();
+  });
+});
+
+describe("a lease", () => {
+  it(
+    "of a replica that died without a word runs out and is swept by another one",
+    { timeout: 30_000 },
+    async () => {
+      const one = await person(left);
+      const ghost = "4000000001";
+      const { online, leases, leaseCount } = house.keys;
+      // What a replica leaves behind that is gone: a lease of its own for a ghost, and one for somebody who is still
+      // online by another one.
+      await house.redis
+        .multi()
+        .sadd(online, ghost)
+        .zadd(leases, 1, `${ghost}|dead`, 1, `${one.user.id}|dead`)
+        .hset(leaseCount, ghost, 1)
+        .hincrby(leaseCount, one.user.id, 1)
+        .exec();
+      await until(
+        async () => (await house.redis.zscore(leases, `${ghost}|dead`)) === null,
+        15_000,
+        "the sweep",
+      );
+      await until(async () => (await house.redis.zscore(leases, `${one.user.id}|dead`)) === null, 15_000);
+      expect(await house.redis.sismember(online, ghost)).toBe(0);
+      expect(await isOnline(one)).toBe(true);
+      expect(await house.redis.hget(leaseCount, one.user.id)).toBe("1");
+      one.close();
+    },
+  );
+
+  it(
+    "that ran out while its replica slept is told as gone, and as back when it wakes",
+    { timeout: 30_000 },
+    async () => {
+      const one = await person(right);
+      const heard = told(watcher, one.user.id);
+      await until(() => heard.length > 0);
+      const { leases } = house.keys;
+      const lease = (await house.redis.zrange(leases, 0, "-1")).find((name) =>
+        name.startsWith(`${one.user.id}|`),
+      );
+      if (!lease) throw new Error("a lease");
+      await house.redis.zadd(leases, "XX", 1, lease);
+      const renewed = async () => Number(await house.redis.zscore(leases, lease)) > 1;
+      await until(async () => heard.length > 1 || (await renewed()), 15_000, "the sweep or the renewal");
+      await until(() => isOnline(one), 15_000, "the renewal");
+      await barrier();
+      // Renewed before anybody swept it, it was never gone.
+      expect([[true], [true, false, true]]).toContainEqual(heard);
+      one.close();
+    },
+  );
+
+  it(
+    "is put right again after another program has removed the user from the set",
+    { timeout: 30_000 },
+    async () => {
+      const one = await person(left);
+      await until(() => isOnline(one));
+      await house.redis.srem(house.keys.online, one.user.id);
+      await until(() => isOnline(one), 15_000, "the renewal");
+      one.close();
+      await until(async () => !(await isOnline(one)), 5_000, "the end");
+    },
+  );
+
+  it("is not made or prolonged by a message from who is not connected", async () => {
+    const one = await person(left);
+    await one.say("0", "before I go");
+    one.close();
+    await until(async () => !(await isOnline(one)), 5_000, "the end");
+    expect((await one.browser.get("/api/rooms/0/messages")).status).toBe(200);
+    expect(await isOnline(one)).toBe(false);
+  });
+});
+
+describe("the diffs that clients get", () => {
+  it(
+    "come at most once a second, however many come and go, and lose nobody",
+    { timeout: 30_000 },
+    async () => {
+      const at: number[] = [];
+      const known = new Map<string, boolean>();
+      const note = (users: PresentUser[]) => {
+        at.push(performance.now());
+        for (const user of users) known.set(user.id, user.online);
+      };
+      watcher.socket.on("user.connected", note);
+      watcher.socket.on("user.disconnected", note);
+      const people: Person[] = [];
+      for (let round = 0; round < 10; round += 1) {
+        people.push(...(await Promise.all([person(left), person(right), person(right)])));
+        if (round % 2) people[round]?.close();
+      }
+      const staying = people.filter(({ socket }) => socket.connected);
+      await until(() => staying.every(({ user }) => known.get(user.id)), 10_000, "all to be told");
+      for (const one of people) one.close();
+      await until(() => people.every(({ user }) => !known.get(user.id)), 15_000, "all to be told gone");
+      const gaps = at.slice(1).map((time, index) => time - (at[index] ?? 0));
+      // The replica keeps a second between two; on the way to here they may move closer.
+      expect(Math.min(...gaps)).toBeGreaterThan(800);
+      watcher.socket.off("user.connected", note);
+      watcher.socket.off("user.disconnected", note);
+    },
+  );
+
+  describe("collected", () => {
+    afterEach(() => {
+      vi.useRealTimers();
+    });
+    const user = (id: number) => ({ id: String(id), username: `user${id}` });
+
+    it("tell the first at once, the rest together, and nobody who came and went meanwhile", () => {
+      vi.useFakeTimers();
+      vi.advanceTimersByTime(5_000);
+      const tell = vi.fn();
+      const diff = new PresenceDiff(tell);
+      diff.add(true, [user(1)]);
+      vi.advanceTimersByTime(0);
+      expect(tell.mock.calls).toEqual([[true, [{ ...user(1), online: true }]]]);
+      diff.add(true, [user(2), user(3)]);
+      diff.add(false, [user(1)]);
+      diff.add(false, [user(2)]);
+      vi.advanceTimersByTime(999);
+      expect(tell).toHaveBeenCalledTimes(1);
+      vi.advanceTimersByTime(1);
+      expect(tell).toHaveBeenCalledTimes(2);
+      vi.advanceTimersByTime(10_000);
+      const later = tell.mock.calls
+        .slice(1)
+        .flatMap(([online, users]) => users.map((one: PresentUser) => [one.id, online]));
+      expect(Object.fromEntries(later)).toEqual({
+        1: false,
+        3: true,
+      });
+      diff.close();
+    });
+
+    it("take turns, so that neither those who come nor those who go wait for ever", () => {
+      vi.useFakeTimers();
+      const turns: boolean[] = [];
+      const diff = new PresenceDiff((online) => turns.push(online));
+      for (let second = 0; second < 6; second += 1) {
+        diff.add(true, [user(10 + second)]);
+        diff.add(false, [user(100 + second)]);
+        vi.advanceTimersByTime(1_000);
+      }
+      expect(turns).toEqual([true, false, true, false, true, false]);
+      diff.close();
+    });
+  });
+});
+
+describe("an announcement of another program", () => {
+  it("of who came is told, in the form that the demos in other languages use", async () => {
+    const heard = told(watcher, "4000000002");
+    const data = { id: 4_000_000_002, username: "elsewhere", online: true };
+    await house.redis.publish(
+      house.keys.channel,
+      JSON.stringify({ serverId: "java", type: "user.connected", data }),
+    );
+    await until(() => heard.length > 0);
+    expect(heard).toEqual([true]);
+  });
+
+  it.each([
+    [null],
+    ["mary"],
+    [[null]],
+    [{ id: "1" }],
+    [{ id: "0", username: "zero" }],
+    [{ id: "1:rooms", username: "mary" }],
+    [{ id: 1.5, username: "mary" }],
+    [{ id: 1, username: "<img>" }],
+    [{ id: 1, username: 5 }],
+    [[{ id: 1, username: "mary" }, {}]],
+  ])("like %j is none", (data) => {
+    expect(readUsers(data)).toBeNull();
+  });
+});

@@ -1,10 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Presence as PresentUser } from "../protocol.ts";
-import type { Replica } from "../server.ts";
 import { Browser, both, connect, person, replicas, until, type House, type Person } from "../testing.ts";
 import { PresenceDiff, readUsers } from "./presence.ts";
 
 let house: House;
+type Replica = House["replicas"][number];
+
 let left: Replica;
 let right: Replica;
 let watcher: Person;

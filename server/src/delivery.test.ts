@@ -1,0 +1,244 @@
+import { createConnection, type Socket as TcpSocket } from "node:net";
+import { io } from "socket.io-client";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Message } from "./protocol.ts";
+import type { Replica } from "./server.ts";
+import {
+  Browser,
+  both,
+  person,
+  replicas,
+  until,
+  type House,
+  type Person,
+  type TestSocket,
+} from "./testing.ts";
+
+async function metric(replica: Replica, name: string): Promise<number> {
+  const { body } = await new Browser(replica).get<string>("/metrics");
+  const line = body.split("\n").find((one) => one.startsWith(`${name} `));
+  if (!line) throw new Error(`no metric ${name}`);
+  return Number(line.slice(name.length + 1));
+}
+
+/** A further window of somebody, on a transport of choice. */
+async function windowBy(
+  who: Person,
+  replica: Replica,
+  transports: string[],
+): Promise<{ socket: TestSocket; messages: Message[] }> {
+  const socket: TestSocket = io(replica.address, {
+    transports,
+    forceNew: true,
+    reconnection: false,
+    extraHeaders: { cookie: who.browser.cookie, origin: replica.address },
+  });
+  const messages: Message[] = [];
+  socket.on("message", (message) => messages.push(message));
+  await new Promise<void>((resolve, reject) => {
+    socket.once("connect", resolve);
+    socket.once("connect_error", reject);
+  });
+  await socket.emitWithAck("sync", { rooms: [] });
+  return { socket, messages };
+}
+
+/** Announces a message that another program says, of any size. */
+async function announce(house: House, message: string, date: number): Promise<Message> {
+  const data: Message = { roomId: "0", date, from: "1", message };
+  await house.redis.publish(house.keys.channel, JSON.stringify({ serverId: "other", type: "message", data }));
+  return data;
+}
+
+/** A text with which the whole WebSocket frame of its message is `bytes` long, where `date` has 13 digits. */
+function textFor(bytes: number): string {
+  const around = `42["message",${JSON.stringify({ roomId: "0", date: 1_000_000_000_000, from: "1", message: "" })}]`;
+  return "x".repeat(bytes - around.length);
+}
+
+describe("messages", () => {
+  let house: House;
+  let left: Replica;
+  let ann: Person;
+  let bob: Person;
+  beforeAll(async () => {
+    house = await replicas(2, { POLLING: "on" });
+    left = both(house)[0];
+    ann = await person(left);
+    bob = await person(left);
+  });
+  afterAll(() => house.close());
+
+  it("of every size come whole and in order, by WebSocket, by long-polling and over an upgrade", async () => {
+    const sizes = [
+      0, 1, 10, 124, 125, 126, 127, 128, 129, 1_000, 65_533, 65_534, 65_535, 65_536, 65_537, 61_440,
+    ];
+    const texts = [
+      ...sizes.map((size) => (size > 100 ? textFor(size) : "x".repeat(size))),
+      ...Array.from({ length: 200 }, (_, index) => textFor(100 + ((index * 7) % 60))),
+      "é".repeat(40),
+      "🐢".repeat(16_384),
+      "👩‍👩‍👧‍👦\u2028\u0000\ud83d",
+    ];
+    const windows = await Promise.all([
+      windowBy(ann, left, ["websocket"]),
+      windowBy(ann, left, ["polling"]),
+      windowBy(ann, left, ["polling", "websocket"]),
+    ]);
+    const sent: Message[] = [];
+    for (const [index, text] of texts.entries())
+      sent.push(await announce(house, text, 1_000_000_000_000 + index));
+    // Once more, all at once: batches.
+    const start = sent.length;
+    sent.push(
+      ...(await Promise.all(
+        texts.map((text, index) => announce(house, text, 1_000_000_000_000 + start + index)),
+      )),
+    );
+    for (const { messages } of windows) {
+      await until(() => messages.length >= sent.length, 10_000, "all to be heard");
+      expect(messages.map(({ message }) => message.length)).toEqual(
+        sent.map(({ message }) => message.length),
+      );
+      expect(messages).toEqual(sent);
+    }
+    await until(() => windows[2]?.socket.io.engine.transport.name === "websocket");
+    expect(windows[1]?.socket.io.engine.transport.name).toBe("polling");
+    for (const { socket } of windows) socket.disconnect();
+  });
+
+  it("while a window upgrades from long-polling to WebSocket are neither lost, doubled nor swapped", async () => {
+    const before = ann.messages.length;
+    const windows = await Promise.all(
+      Array.from({ length: 5 }, () => windowBy(ann, left, ["polling", "websocket"])),
+    );
+    await Promise.all(Array.from({ length: 300 }, (_, index) => bob.say("0", `up ${index}`, `up-${index}`)));
+    await ann.hears("up 299");
+    await until(() => ann.messages.length >= before + 300);
+    const log = ann.messages.slice(before);
+    for (const { socket, messages } of windows) {
+      await until(() => messages.length >= 300, 10_000, "all to be heard");
+      // What is missing at the front was stored before this window heard the room.
+      expect(messages).toEqual(log);
+      socket.disconnect();
+    }
+  });
+
+  it("and answers and other events of one connection keep their order", async () => {
+    const order: string[] = [];
+    const { socket } = await windowBy(ann, left, ["websocket"]);
+    socket.on("message", ({ message }) => order.push(`heard ${message}`));
+    for (let index = 0; index < 50; index += 1) {
+      await socket.emitWithAck("message", { roomId: "0", message: `o${index}`, nonce: `o-${index}` });
+    }
+    await until(() => order.length === 50);
+    expect(order).toEqual(Array.from({ length: 50 }, (_, index) => `heard o${index}`));
+    socket.disconnect();
+  });
+
+  it("of a busy room are written in batches, each message counted for each connection", async () => {
+    const [flushes, deliveries] = [
+      await metric(left, "hubbub_delivery_flushes_total"),
+      await metric(left, "hubbub_deliveries_total"),
+    ];
+    const members = await metric(left, "hubbub_connections");
+    const heard = bob.messages.length;
+    await Promise.all(
+      Array.from({ length: 400 }, (_, index) => ann.say("0", `batch ${index}`, `batch-${index}`)),
+    );
+    await until(() => bob.messages.length >= heard + 400);
+    expect((await metric(left, "hubbub_deliveries_total")) - deliveries).toBe(400 * members);
+    expect((await metric(left, "hubbub_delivery_flushes_total")) - flushes).toBeLessThan(200);
+  });
+});
+
+describe("a connection that does not read", () => {
+  it("is cut, and nobody else notices", { timeout: 60_000 }, async () => {
+    const house = await replicas(2, { SLOW_CONSUMER_BYTES: "65536" });
+    let stuck: TcpSocket | undefined;
+    try {
+      const [left, right] = both(house);
+      const ann = await person(left);
+      const bob = await person(right);
+      const { port } = new URL(left.address);
+      stuck = createConnection({ port: Number(port), host: "127.0.0.1" });
+      const tcp = stuck;
+      tcp.on("error", () => undefined);
+      let ended = false;
+      tcp.on("close", () => (ended = true));
+      tcp.write(
+        [
+          "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
+          `Host: 127.0.0.1:${port}`,
+          "Connection: Upgrade",
+          "Upgrade: websocket",
+          "Sec-WebSocket-Version: 13",
+          `Sec-WebSocket-Key: ${Buffer.alloc(16).toString("base64")}`,
+          `Cookie: ${ann.browser.cookie}`,
+          "",
+          "",
+        ].join("\r\n"),
+      );
+      const received: Buffer[] = [];
+      tcp.on("data", (chunk: Buffer) => received.push(chunk));
+      await until(() => Buffer.concat(received).includes('0{"sid"'));
+      // "40", masked with zeros: into the default namespace. Then it stops reading.
+      tcp.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x34, 0x30]));
+      await until(() => Buffer.concat(received).includes('40{"sid"'));
+      await until(async () => (await metric(left, "hubbub_connections")) === 2);
+      tcp.pause();
+
+      const text = "s".repeat(4_000);
+      let said = 0;
+      while ((await metric(left, "hubbub_slow_consumers_cut_total")) === 0 && said < 20_000) {
+        await Promise.all(
+          Array.from({ length: 200 }, (_, index) => bob.say("0", text, `slow-${said + index}`)),
+        );
+        said += 200;
+      }
+      expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(1);
+      await until(async () => (await metric(left, "hubbub_connections")) === 1);
+      tcp.resume();
+      await until(() => ended, 5_000, "the connection to end");
+
+      const last = await bob.say("0", "and on");
+      for (const who of [ann, bob]) {
+        expect(await who.hears("and on")).toEqual(last);
+        expect(who.messages.map(({ seq }) => seq)).toEqual(
+          Array.from({ length: said + 1 }, (_, index) => index + 1),
+        );
+      }
+      expect(ann.socket.connected).toBe(true);
+    } finally {
+      stuck?.destroy();
+      await house.close();
+    }
+  });
+
+  it("by long-polling is cut too", { timeout: 60_000 }, async () => {
+    const house = await replicas(1, { POLLING: "on" });
+    try {
+      const [left] = house.replicas as [Replica];
+      const ann = await person(left);
+      const browser = new Browser(left);
+      browser.cookie = ann.browser.cookie;
+      const base = "/socket.io/?EIO=4&transport=polling";
+      const opened = await browser.get<string>(base);
+      const { sid } = JSON.parse(opened.body.slice(1)) as { sid: string };
+      await browser.fetch("POST", `${base}&sid=${sid}`, "40", { "content-type": "text/plain" });
+      expect((await browser.get<string>(`${base}&sid=${sid}`)).body).toMatch(/^40/);
+      await until(async () => (await metric(left, "hubbub_connections")) === 2);
+      // It never asks again.
+      for (let said = 0; said < 1_200; said += 200) {
+        await Promise.all(
+          Array.from({ length: 200 }, (_, index) => ann.say("0", "x", `poll-${said + index}`)),
+        );
+      }
+      await until(async () => (await metric(left, "hubbub_connections")) === 1, 5_000, "it to be cut");
+      expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(1);
+      expect((await ann.say("0", "and on")).seq).toBe(1_201);
+    } finally {
+      await house.close();
+    }
+  });
+});

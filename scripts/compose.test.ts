@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { DCLinter } from "dclint";
 import { afterAll, expect, test } from "vitest";
 import { parse } from "yaml";
-import { VARIABLES, readConfig } from "../server/src/config.ts";
+import { readConfig } from "../server/src/config.ts";
 import { which } from "./child.ts";
 import { HAPROXY_CFG } from "./haproxy.ts";
 import { root } from "./prepare.mjs";
@@ -201,12 +201,6 @@ test("HAProxy finds replicas by their common name as their number changes", asyn
     ["127.0.0.2"],
   ]);
 }, 60_000);
-
-test(".env.example lists every variable that a replica reads, with its default, and no other", () => {
-  const listed = [...example.matchAll(/^#([A-Z_]+)=(.*)$/gm)].map(([, name = "", value]) => [name, value]);
-  expect(new Set(listed.map(([name]) => name)).size).toBe(listed.length);
-  expect(Object.fromEntries(listed)).toEqual(VARIABLES);
-});
 
 test("a copy of .env.example as it is changes nothing", () => {
   expect(readEnvFile(example)).toEqual({});

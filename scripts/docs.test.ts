@@ -1,0 +1,232 @@
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { VARIABLES } from "../server/src/config.ts";
+import { STATUS } from "../server/src/doors/failure.ts";
+import { both, person, replicas } from "../server/src/testing.ts";
+import { root } from "./prepare.mjs";
+import { freePort, startRedis, type PrivateRedis } from "./redis.ts";
+
+const read = (file: string) => readFileSync(join(root, file), "utf8");
+const readme = read("README.md");
+const documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+
+/** The cells of a table's body, by its first heading. */
+function table(document: string, heading: string): string[][] {
+  const rows = document.split("\n");
+  const start = rows.findIndex((row) => row.replaceAll(/[|\s]+/g, " ").startsWith(` ${heading} `));
+  const length = rows.slice(start).findIndex((row) => !row.startsWith("|"));
+  const cells = (row: string) => row.split(/(?<!\\)\|/).map((cell) => cell.trim());
+  return rows.slice(start + 2, start + length).map((row) => cells(row).slice(1, -1));
+}
+
+/** What stands in backticks. */
+function code(text = ""): string[] {
+  return [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? "");
+}
+
+/** The paths of README's tree, top to bottom; a folder that is one line ends with a slash. */
+function tree(): string[] {
+  const block = /## The tree[^]*?```text\n([^]*?)\n```/.exec(readme)?.[1] ?? "";
+  const lines = block.split("\n").map((line) => ({
+    depth: line.search(/\S/) / 2,
+    name: line.trim().split(" ")[0] ?? "",
+  }));
+  const folders: string[] = [];
+  return lines.flatMap(({ depth, name }, index) => {
+    folders.length = depth;
+    const path = [...folders, name].join("");
+    folders.push(name);
+    return (lines[index + 1]?.depth ?? 0) > depth ? [] : [path];
+  });
+}
+
+function sources(folder: string): string[] {
+  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory()) return ["bench", "prove"].includes(entry.name) ? [`${path}/`] : sources(path);
+    return /\.test\.tsx?$|tsconfig\.json$/.test(entry.name) ? [] : [path];
+  });
+}
+
+/** The files that a file imports, as paths from the root; of other packages only the wire. */
+function importsOf(file: string): string[] {
+  return [...read(file).matchAll(/\bfrom "(\.[^"]+|@hubbub\/server\/protocol)"/g)].map(([, path = ""]) =>
+    path.startsWith(".") ? join(dirname(file), path) : "server/src/protocol.ts",
+  );
+}
+
+describe("the tree", () => {
+  it("has a line for every source file, and none for what is not there", () => {
+    const listed = tree();
+    const missing = listed.filter((path) => !existsSync(join(root, path)));
+    expect(missing).toEqual([]);
+    const all = ["server/src", "client/src", "scripts"].flatMap(sources);
+    expect(all.filter((path) => !listed.includes(path))).toEqual([]);
+  });
+
+  it("is in an order in which every file imports only from those above it", () => {
+    const listed = tree();
+    const place = (path: string) => listed.indexOf(path);
+    const upwards = listed
+      .filter((path) => /^(server|client)\/src\/.*\.tsx?$/.test(path))
+      .flatMap((path) => importsOf(path).map((other) => ({ path, other })))
+      .filter(({ path, other }) => place(other) > place(path));
+    expect(upwards).toEqual([]);
+  });
+});
+
+describe("the tables", () => {
+  it("of keys is that of keys.ts", () => {
+    const inCode = [...read("server/src/keys.ts").matchAll(/^ \* \| (`.*)$/gm)].map(([, row = ""]) => {
+      const [key, type] = row.split(" | ");
+      return [key, type];
+    });
+    const listed = table(readme, "key").map(([key, type]) => [key, type]);
+    expect(listed).toEqual(inCode);
+  });
+
+  it("of variables has every variable that a replica reads, with its default", () => {
+    const listed = table(readme, "variable").map(([name, value]) => [code(name)[0], code(value)[0] ?? ""]);
+    expect(Object.fromEntries(listed)).toEqual(VARIABLES);
+    expect(listed).toHaveLength(Object.keys(VARIABLES).length);
+  });
+
+  it("of error codes has every code with its status", () => {
+    const listed = table(readme, "code").map(([name, status]) => [code(name)[0], Number(status)]);
+    expect(Object.fromEntries(listed)).toEqual(STATUS);
+  });
+
+  it("of calls has every route, and no other", () => {
+    const rest = read("server/src/doors/rest.ts");
+    const routes = [...rest.matchAll(/router\.(get|post)\("([^"]+)"/g)].map(([, method = "", path = ""]) =>
+      ["/healthz", "/readyz", "/metrics"].includes(path) ? path : `${method.toUpperCase()} /api${path}`,
+    );
+    const listed = table(readme, "call").flatMap(([call]) =>
+      code(call)
+        .filter((text) => !text.startsWith("{"))
+        .map((text) => text.replace(/\?.*/, "").replace(/^GET (?!\/api)/, "")),
+    );
+    expect(new Set(listed)).toEqual(new Set(routes));
+  });
+
+  it("of events has every event of the wire, and no other", () => {
+    const protocol = read("server/src/protocol.ts");
+    for (const [type, heading] of [
+      ["ClientEvents", "client → server"],
+      ["ServerEvents", "server → client"],
+    ] as const) {
+      const block = new RegExp(`export type ${type} = \\{\n([^]*?)\n\\};`).exec(protocol)?.[1] ?? "";
+      const events = [...block.matchAll(/^ {2}"?([\w.]+)"?: \(/gm)].map((match) => match[1]);
+      const listed = table(readme, heading).flatMap(([event]) =>
+        code(event).filter((text) => !text.startsWith("{")),
+      );
+      expect(new Set(listed)).toEqual(new Set(events));
+      expect(events.length).toBeGreaterThan(0);
+    }
+  });
+});
+
+describe.each(documents)("%s", (name) => {
+  const document = read(name);
+
+  it("names only npm scripts that there are", () => {
+    const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
+    const named = [...document.matchAll(/(?:^|`|[A-Z]=\S+ )npm (?:run )?([a-z]+)/gm)].map(
+      (match) => match[1] ?? "",
+    );
+    const own = named.filter((script) => !["ci", "audit"].includes(script));
+    expect(own.filter((script) => !(script in scripts))).toEqual([]);
+  });
+
+  it("names only tests that there are", () => {
+    const stages = ["format", "lint", "types", "unused", "lock", "unit", "build", "browser"];
+    const files = ["server/src", "client/src", "client/e2e", "scripts"].flatMap((folder) =>
+      existsSync(join(root, folder))
+        ? readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).filter((file) =>
+            /\.(test|e2e)\.tsx?$/.test(file),
+          )
+        : [],
+    );
+    const named = [...document.matchAll(/npm test -- ([\w ]+)/g)].flatMap((match) =>
+      (match[1] ?? "").trim().split(/ +/),
+    );
+    const unknown = named.filter(
+      (part) => !stages.includes(part) && !files.some((file) => file.includes(part)),
+    );
+    expect(unknown).toEqual([]);
+  });
+
+  it("links only to files that there are", () => {
+    const links = [...document.matchAll(/(?<!!)\[[^\]]*\]\((?!https?:)([^)#]+)/g)].map(
+      (match) => match[1] ?? "",
+    );
+    expect(links.filter((link) => !existsSync(join(root, link)))).toEqual([]);
+  });
+});
+
+describe("the Redis user of SECURITY.md", () => {
+  const dir = mkdtempSync(join(tmpdir(), "hubbub-docs-"));
+  const rule = /^ *user hubbub on (.*)$/m.exec(read("SECURITY.md"))?.[1] ?? "";
+  let redis: PrivateRedis;
+  let admin: Redis;
+  beforeAll(async () => {
+    const port = await freePort();
+    redis = await startRedis({
+      dir,
+      persistent: false,
+      port,
+      password: "admin",
+      args: [`user hubbub on ${rule}`],
+    });
+    admin = new Redis(`redis://:admin@127.0.0.1:${port}`);
+  });
+  afterAll(async () => {
+    admin.disconnect();
+    await redis.stop(2_000);
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  it("may do all that two replicas do, and nothing is refused", async () => {
+    const url = redis.url.replace(/\/\/[^@]*@/, "//").replace("//", "//hubbub:PASSWORD@");
+    const house = await replicas(2, { REDIS_URL: url, KEY_PREFIX: "", RATE_LIMITS: "on" });
+    const [left, right] = both(house);
+    try {
+      const [mary, joe] = [await person(left, "mary"), await person(right, "joe")];
+      await mary.say("0", "to all");
+      await joe.hears("to all");
+      await joe.say("1:2", "to one");
+      await mary.hears("to one");
+      const { body } = await mary.browser.post<{ id: string }>("/api/rooms", { name: "Harbour" });
+      await joe.socket.emitWithAck("room.join", { roomId: body.id });
+      await joe.say(body.id, "to some");
+      await mary.hears("to some");
+      await mary.socket.emitWithAck("room.read", { roomId: "0", seq: 1 });
+      expect((await joe.browser.get<unknown[]>("/api/users/online")).body).toHaveLength(2);
+      expect((await joe.browser.post("/api/login", { username: "joe", password: "wrong" })).status).toBe(401);
+      expect((await joe.browser.post("/api/logout")).status).toBe(204);
+    } finally {
+      await Promise.all(house.replicas.map((replica) => replica.close()));
+      house.redis.disconnect();
+    }
+    expect(await admin.call("ACL", "LOG")).toEqual([]);
+  });
+
+  it("may administer nothing and reach no other key or channel", async () => {
+    const user = new Redis(redis.url.replace(/\/\/[^@]*@/, "//").replace("//", "//hubbub:PASSWORD@"));
+    const refused = async (...[command = "", ...args]: string[]) =>
+      user.call(command, ...args).then(
+        () => "allowed",
+        (error: unknown) => (error instanceof Error ? error.message : ""),
+      );
+    for (const command of [["FLUSHALL"], ["CONFIG", "GET", "dir"], ["SHUTDOWN"], ["KEYS", "room:0"]])
+      expect(await refused(...command)).toMatch(/^NOPERM/);
+    expect(await refused("GET", "other")).toMatch(/^NOPERM/);
+    expect(await refused("PUBLISH", "other", "x")).toMatch(/^NOPERM/);
+    expect(await refused("EVAL", "return redis.call('GET', 'other')", "0")).toMatch(/can't access/);
+    expect(await refused("GET", "total_users")).toBe("allowed");
+    user.disconnect();
+  });
+});

@@ -131,6 +131,7 @@ export function createChatClient() {
 
     troubleTimer = setTimeout(() => dispatch({ type: "offline" }), TROUBLE_SHOWN_AFTER_MS);
     socket.open();
+    void showRooms(signedIn);
     globalThis.addEventListener("online", hurry);
     document.addEventListener("visibilitychange", hurry);
   }
@@ -191,6 +192,18 @@ export function createChatClient() {
     troubleTimer = setTimeout(() => dispatch({ type: "offline" }), TROUBLE_SHOWN_AFTER_MS);
   }
 
+  /** At the start: what is stored is shown before, or even without, a connection. */
+  async function showRooms(here: SignedIn): Promise<void> {
+    try {
+      const rooms = await listRooms();
+      if (signedIn !== here || state.rooms !== null) return;
+      dispatch({ type: "rooms", rooms });
+      if (state.openRoom !== null && state.rooms !== null) await loadIfNew(state.openRoom);
+    } catch {
+      // The connection's own round asks again.
+    }
+  }
+
   /** After each connect: what is stored is asked for anew, while live events are heard already. */
   async function onConnected(attempts = 0): Promise<void> {
     const here = signedIn;
@@ -212,8 +225,7 @@ export function createChatClient() {
       here.outbox.wake();
       for (const [roomId, seq] of here.reads) void sendRead(roomId, seq);
       await syncRooms(roomsWith((room) => room.log !== null));
-      const open = state.openRoom === null ? undefined : state.rooms?.get(state.openRoom);
-      if (open !== undefined && open.log === null) await loadNewest(open.id);
+      if (state.openRoom !== null) await loadIfNew(state.openRoom);
       if (state.users.size < DIRECTORY_PAGE) await loadPeople();
     } catch {
       if (!current()) return;
@@ -313,6 +325,11 @@ export function createChatClient() {
   }
 
   // --- Messages ---
+
+  async function loadIfNew(roomId: RoomId): Promise<void> {
+    const room = state.rooms?.get(roomId);
+    if (room !== undefined && room.log === null && room.load !== "loading") await loadNewest(roomId);
+  }
 
   async function loadNewest(roomId: RoomId): Promise<void> {
     dispatch({ type: "loading", roomId });
@@ -435,8 +452,7 @@ export function createChatClient() {
     /** Shows a room, which need not be one of this user's, or none. */
     openRoom(roomId: RoomId | null): void {
       dispatch({ type: "opened", roomId });
-      const room = roomId === null ? undefined : state.rooms?.get(roomId);
-      if (room !== undefined && room.log === null && room.load !== "loading") void loadNewest(room.id);
+      if (roomId !== null) void loadIfNew(roomId);
     },
     /** The room's newest page, after it could not be loaded. */
     reload: loadNewest,

@@ -3,6 +3,7 @@ import { io, type Socket } from "socket.io-client";
 import { ChatError, toChatError } from "./api.ts";
 
 const ANSWER_WITHIN_MS = 5_000;
+const CONNECTED_WITHIN_MS = 8_000;
 const FIRST_RETRY_MS = 1_000;
 const SLOWEST_RETRY_MS = 20_000;
 /** So many requests in a row without an answer mean that the connection is dead and has not noticed. */
@@ -30,6 +31,7 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
   const socket: Socket<ServerEvents, ClientEvents> = io({
     autoConnect: false,
     reconnection: false,
+    timeout: CONNECTED_WITHIN_MS,
     transports: ["websocket"],
     withCredentials: true,
   });
@@ -88,6 +90,13 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
     clearTimeout(timer);
     connecting = true;
     socket.connect();
+    // The library waits out its whole timeout if a connection is accepted and closed again without a word.
+    socket.io.engine.once("close", () => {
+      if (!connecting) return;
+      connecting = false;
+      socket.disconnect();
+      retry();
+    });
   }
 
   function close() {

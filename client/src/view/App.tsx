@@ -96,7 +96,7 @@ function Shell() {
       className={`shell ${openRoom === null ? "shell-list" : "shell-room"} ${besideConversation ? "shell-people" : ""}`}
     >
       {openRoom !== null && (
-        <a className="skip" href="#composer" onClick={focusComposer}>
+        <a className="skip" href="#conversation" onClick={focusConversation}>
           Skip to the conversation
         </a>
       )}
@@ -140,9 +140,9 @@ function Shell() {
   );
 }
 
-function focusComposer(event: { preventDefault: () => void }) {
+function focusConversation(event: { preventDefault: () => void }) {
   event.preventDefault();
-  document.getElementById("composer")?.focus();
+  (document.getElementById("composer") ?? document.getElementById("conversation"))?.focus();
 }
 
 function countUnread(state: ChatState): number {

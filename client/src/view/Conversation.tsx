@@ -28,7 +28,7 @@ export function Conversation(props: Props) {
   if (room !== undefined) return <OpenRoom {...props} room={room} />;
   if (known) return <NoRoom roomId={props.roomId} onBrowse={props.onBrowse} />;
   return (
-    <main className="pane" aria-busy="true" aria-label="Conversation">
+    <main id="conversation" tabIndex={-1} className="pane" aria-busy="true" aria-label="Conversation">
       <header className="pane-head" />
       <SkeletonLog />
       <ConnectionBar />
@@ -60,7 +60,7 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
   }
 
   return (
-    <main className="pane" aria-labelledby="room-title">
+    <main id="conversation" tabIndex={-1} className="pane" aria-labelledby="room-title">
       <header className="pane-head">
         <a className="icon-button back" href="#/" aria-label="Back to the rooms">
           <Icon name="back" />
@@ -141,7 +141,7 @@ function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) 
   const [fault, setFault] = useState<string | null>(null);
   const named = !roomId.includes(":");
   return (
-    <main className="pane" aria-labelledby="room-title">
+    <main id="conversation" tabIndex={-1} className="pane" aria-labelledby="room-title">
       <header className="pane-head">
         <a className="icon-button back" href="#/" aria-label="Back to the rooms">
           <Icon name="back" />

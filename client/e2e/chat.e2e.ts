@@ -1,0 +1,230 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import {
+  addressOf,
+  eventually,
+  message,
+  messageTo,
+  openPage,
+  PASSWORD,
+  room,
+  say,
+  setStage,
+  shownTexts,
+  signUp,
+  talkTo,
+  type Stage,
+} from "./stage.ts";
+
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await setStage(2);
+});
+
+afterAll(() => stage.close());
+
+test("two people on two replicas sign up and talk in General", async () => {
+  const ann = await stage.enter("ann");
+  const ben = await stage.enter("ben", { replica: 1 });
+  await say(ann.page, "Is anybody here?");
+  await message(ben.page, "Is anybody here?").waitFor();
+  await say(ben.page, "I am.");
+  await message(ann.page, "I am.").waitFor();
+  for (const { page } of [ann, ben]) {
+    expect(await shownTexts(page)).toEqual(["Is anybody here?", "I am."]);
+    const people = page.getByRole("complementary", { name: "People" });
+    await people.getByText("ann", { exact: true }).waitFor();
+    await people.getByText("ben", { exact: true }).waitFor();
+  }
+  expect([...ann.complaints, ...ben.complaints]).toEqual([]);
+  await ann.context.close();
+  await ben.context.close();
+});
+
+test("a message is in the other window within 100 ms", { retry: 2 }, async () => {
+  const run = Math.random().toString(36).slice(2, 8);
+  const speaker = await stage.enter(`speaker-${run}`);
+  const hearer = await stage.enter(`hearer-${run}`, { replica: 1 });
+  const delays: number[] = [];
+  for (let count = 0; count < 9; count++) {
+    const text = `${run} ${count}`;
+    const seen = hearer.page.evaluate(
+      (wanted) =>
+        new Promise<number>((resolve) => {
+          const observer = new MutationObserver(() => {
+            const last = [...document.querySelectorAll("[role=log] .text")].at(-1);
+            if (last?.textContent !== wanted) return;
+            observer.disconnect();
+            resolve(Date.now());
+          });
+          observer.observe(document.body, { childList: true, subtree: true });
+        }),
+      text,
+    );
+    await messageTo(speaker.page, "General").fill(text);
+    const sent = await speaker.page.evaluate(() => {
+      const now = Date.now();
+      document.querySelector<HTMLButtonElement>("button[aria-label='Send message']")?.click();
+      return now;
+    });
+    delays.push((await seen) - sent);
+  }
+  const median = delays.toSorted((one, other) => one - other)[4];
+  expect(median, `milliseconds: ${delays.join(", ")}`).toBeLessThan(100);
+  await speaker.context.close();
+  await hearer.context.close();
+});
+
+test("a private room appears for the other person at the first message, and a third neither sees, hears nor reads it", async () => {
+  const cat = await stage.enter("cat");
+  const dan = await stage.enter("dan", { replica: 1 });
+  const eve = await stage.enter("eve", { replica: 1 });
+
+  await talkTo(cat.page, "dan");
+  expect(await room(dan.page, "cat").count()).toBe(0);
+  await say(cat.page, "Between the two of us");
+  await room(dan.page, "cat").click();
+  await message(dan.page, "Between the two of us").waitFor();
+  await say(dan.page, "Of course");
+  await message(cat.page, "Of course").waitFor();
+
+  // Once this is heard, whatever was said before it would have been.
+  await room(cat.page, "General").click();
+  await say(cat.page, "To everybody");
+  await message(eve.page, "To everybody").waitFor();
+  expect(eve.frames.filter((frame) => /Between the two of us|Of course/.test(frame))).toEqual([]);
+  expect(await room(eve.page, "cat").count()).toBe(0);
+  expect(await room(eve.page, "dan").count()).toBe(0);
+
+  const roomId = dan.page.url().split("/").at(-1) ?? "";
+  expect(roomId).toMatch(/^\d+:\d+$/);
+  const status = await eve.page.evaluate(
+    async (id) => (await fetch(`/api/rooms/${encodeURIComponent(id)}/messages`)).status,
+    roomId,
+  );
+  expect(status).toBe(404);
+  await eve.page.evaluate((id) => (location.hash = `#/room/${id}`), roomId);
+  await eve.page.getByRole("heading", { name: "Not one of your rooms" }).waitFor();
+  expect(await eve.page.getByText("Between the two of us").count()).toBe(0);
+  for (const actor of [cat, dan, eve]) await actor.context.close();
+});
+
+test("a named room is created, found, joined and left", async () => {
+  const fay = await stage.enter("fay");
+  const gus = await stage.enter("gus", { replica: 1 });
+  await fay.page.getByRole("button", { name: "New room" }).click();
+  await fay.page.getByLabel("Name").fill("Garden");
+  await fay.page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(fay.page, "Garden").waitFor();
+  await say(fay.page, "First seeds");
+
+  await fay.page.getByRole("button", { name: "New room" }).click();
+  await fay.page.getByLabel("Name").fill("garden");
+  await fay.page.getByRole("button", { name: "Create room" }).click();
+  await fay.page.getByText("There is a room of that name already.").waitFor();
+  await fay.page.keyboard.press("Escape");
+
+  await gus.page.getByRole("button", { name: "Browse rooms" }).click();
+  await gus.page.getByRole("button", { name: "Join Garden" }).click();
+  await message(gus.page, "First seeds").waitFor();
+  await say(gus.page, "Rain today");
+  await message(fay.page, "Rain today").waitFor();
+
+  await gus.page.getByRole("button", { name: "Leave room" }).click();
+  await gus.page.getByRole("dialog").getByRole("button", { name: "Leave room" }).click();
+  await messageTo(gus.page, "General").waitFor();
+  expect(await room(gus.page, "Garden").count()).toBe(0);
+  await say(fay.page, "Only for gardeners");
+  await room(fay.page, "General").click();
+  await say(fay.page, "For all");
+  await message(gus.page, "For all").waitFor();
+  expect(gus.frames.filter((frame) => frame.includes("Only for gardeners"))).toEqual([]);
+  await fay.context.close();
+  await gus.context.close();
+});
+
+test("what people write is shown character by character, and nothing of it runs", async () => {
+  const ivy = await stage.enter("ivy");
+  const jon = await stage.enter("jon", { replica: 1 });
+  const texts = [
+    '<img src=x onerror="window.__xss=1">',
+    "<svg onload=window.__xss=1><script>window.__xss=1</script>",
+    "</span></li><style>*{display:none}</style>",
+    "[x](javascript:window.__xss=1) javascript:window.__xss=1",
+    "a<b && c>d, Tom & Jerry, &lt;kept&gt;",
+    "two  spaces\n\n\tand a tab",
+    "\u202Eturned around\u202C \u200B zero width",
+    "👩‍👩‍👧‍👦",
+  ];
+  for (const text of texts) {
+    await say(ivy.page, text);
+    await eventually(async () => (await shownTexts(jon.page)).at(-1), text);
+  }
+  const name = "<b onmouseover=window.__xss=1>Bold</b>";
+  await ivy.page.getByRole("button", { name: "New room" }).click();
+  await ivy.page.getByLabel("Name").fill(name);
+  await ivy.page.getByRole("button", { name: "Create room" }).click();
+  await ivy.page.getByRole("heading", { level: 1, name }).waitFor();
+  await jon.page.getByRole("button", { name: "Browse rooms" }).click();
+  await jon.page.getByText(name, { exact: true }).hover();
+  for (const { page, complaints } of [ivy, jon]) {
+    expect(await page.evaluate(() => "__xss" in window)).toBe(false);
+    expect(complaints).toEqual([]);
+  }
+  await ivy.context.close();
+  await jon.context.close();
+});
+
+test("only web addresses become links, and these give nothing away", async () => {
+  const kim = await stage.enter("kim");
+  await say(
+    kim.page,
+    "See https://example.org/a_(b)?x=1&y=2. Or (http://example.net/) but not javascript:alert(1) nor ftp://example.org",
+  );
+  const links = kim.page.getByRole("log").getByRole("link");
+  await links.first().waitFor();
+  const found = await links.evaluateAll((elements) =>
+    elements.map((element) => [
+      element.textContent,
+      element.getAttribute("href"),
+      element.getAttribute("rel"),
+      element.getAttribute("target"),
+    ]),
+  );
+  const rel = "noopener noreferrer nofollow";
+  expect(found).toEqual([
+    ["https://example.org/a_(b)?x=1&y=2", "https://example.org/a_(b)?x=1&y=2", rel, "_blank"],
+    ["http://example.net/", "http://example.net/", rel, "_blank"],
+  ]);
+  await kim.context.close();
+});
+
+test("a name that is taken and a wrong password are told plainly", async () => {
+  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "stranger");
+  await signUp(page, "lou");
+  await messageTo(page, "General").waitFor();
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("heading", { name: "Welcome back" }).waitFor();
+
+  await signUp(page, "LOU");
+  await page.getByText("This name is taken.").waitFor();
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByLabel("Password", { exact: true }).fill("not the password");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByText("do not belong together").waitFor();
+  await page.getByLabel("Username").fill("lou");
+  await page.getByLabel("Password", { exact: true }).fill(PASSWORD);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await messageTo(page, "General").waitFor();
+  await context.close();
+});
+
+test("logging out in one window logs out the other", async () => {
+  const { page, context } = await stage.enter("mia");
+  const other = await context.newPage();
+  await other.goto(addressOf(stage.house, 0));
+  await messageTo(other, "General").waitFor();
+  await page.getByRole("button", { name: "Log out" }).click();
+  await other.getByText("Your session has ended.").waitFor();
+  await context.close();
+});

@@ -1,0 +1,267 @@
+import { createRequire } from "node:module";
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import {
+  addressOf,
+  eventually,
+  message,
+  messageTo,
+  openPage,
+  PASSWORD,
+  room,
+  say,
+  setStage,
+  talkTo,
+  type Stage,
+} from "./stage.ts";
+
+type Axe = {
+  run(options: object): Promise<{ violations: { id: string; nodes: { target: unknown[] }[] }[] }>;
+};
+
+const axePath = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await setStage(2);
+});
+
+afterAll(() => stage.close());
+
+/** What axe finds wrong in what is shown now: rule and place. */
+async function faults(page: Page): Promise<string[]> {
+  // A dialog is judged when it has come in.
+  await page.evaluate(() =>
+    Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => {}))),
+  );
+  return page.evaluate(async () => {
+    const { axe } = window as unknown as { axe: Axe };
+    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+    const { violations } = await axe.run({ runOnly: tags });
+    return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")}`));
+  });
+}
+
+test.each(["light", "dark"] as const)(
+  "axe finds nothing wrong in any state of the app (%s)",
+  async (colorScheme) => {
+    const options = { colorScheme, bypassCSP: true, reducedMotion: "reduce" } as const;
+    const found: Record<string, string[]> = {};
+    const judge = async (state: string, page: Page) => {
+      const wrong = await faults(page);
+      if (wrong.length > 0) found[state] = wrong;
+    };
+    const { page, context, link } = await openPage(stage.browser, addressOf(stage.house, 0), "ann", options);
+    await context.addInitScript({ path: axePath });
+    await page.reload();
+    await page.getByRole("heading", { name: "Welcome back" }).waitFor();
+    await judge("log in", page);
+    await page.getByRole("button", { name: "Create an account" }).click();
+    await page.getByRole("button", { name: "Create account" }).click();
+    await judge("sign up with faults", page);
+    await page.getByLabel("Username").fill(`ann-${colorScheme}`);
+    await page.getByLabel("Password", { exact: true }).fill(PASSWORD);
+    await page.getByRole("button", { name: "Create account" }).click();
+    await messageTo(page, "General").waitFor();
+    await judge("the first room", page);
+
+    const ben = await stage.enter(`ben-${colorScheme}`, { replica: 1 });
+    await say(ben.page, "Hello, see https://example.org");
+    await message(page, "Hello, see https://example.org")
+      .or(page.getByRole("link", { name: "https://example.org" }))
+      .first()
+      .waitFor();
+    await say(page, "Welcome");
+    await talkTo(page, `ben-${colorScheme}`);
+    await judge("an empty private room", page);
+    await say(ben.page, "Anybody?");
+    await room(page, "General").locator(".badge").waitFor();
+    await judge("unread messages", page);
+    for (const name of ["New room", "Browse rooms", "Jump to…"]) {
+      await page.getByRole("button", { name }).click();
+      await judge(name, page);
+      await page.keyboard.press("Escape");
+    }
+    await page.setViewportSize({ width: 820, height: 1100 });
+    await page.getByRole("main").getByRole("button", { name: "People" }).click();
+    await page.getByRole("dialog", { name: "People" }).waitFor();
+    await judge("people over the conversation", page);
+    await page.keyboard.press("Escape");
+    await page.setViewportSize({ width: 360, height: 740 });
+    await judge("a room on a phone", page);
+    await page.getByRole("link", { name: "Back to the rooms" }).click();
+    await judge("the rooms on a phone", page);
+    await page.evaluate(() => (location.hash = "#/room/99999"));
+    await page.getByRole("heading", { name: "Not one of your rooms" }).waitFor();
+    await judge("a room of others", page);
+    await room(page, "General")
+      .or(page.getByRole("link", { name: "Back to the rooms" }))
+      .first()
+      .click();
+    await room(page, "General").click();
+    link.garbleNext();
+    await say(page, "refused");
+    await page.getByText("Not sent.").waitFor();
+    link.cut();
+    await say(page, "waits");
+    await page.getByText("You are offline.").waitFor();
+    await judge("offline, with a failed and a waiting message", page);
+    expect(found).toEqual({});
+    await context.close();
+    await ben.context.close();
+  },
+);
+
+test("everything can be done with the keyboard alone", async () => {
+  const cat = await stage.enter("cat");
+  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 1), "dan");
+  const keys = page.keyboard;
+  const focused = () =>
+    page.evaluate(
+      () => document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.textContent ?? "",
+    );
+  const tabTo = async (name: string) => {
+    for (let steps = 0; steps < 40; steps++) {
+      if ((await focused()) === name) return;
+      await keys.press("Tab");
+    }
+    throw new Error(`Tab never came to ${name}`);
+  };
+  await tabTo("Create an account");
+  await keys.press("Enter");
+  await keys.type("dan");
+  await keys.press("Tab");
+  await keys.type(PASSWORD);
+  await keys.press("Enter");
+  await messageTo(page, "General").waitFor();
+  await eventually(focused, "Message to General");
+  await keys.type("No mouse");
+  await keys.press("Shift+Enter");
+  await keys.type("in sight");
+  await keys.press("Enter");
+  await message(cat.page, "No mouse\nin sight").waitFor();
+
+  await keys.press("Control+k");
+  await page.getByRole("dialog").waitFor();
+  await keys.type("ca");
+  await keys.press("Enter");
+  await messageTo(page, "cat").waitFor();
+  await eventually(focused, "Message to cat");
+  await keys.type("Only you");
+  await keys.press("Enter");
+  await keys.press("Alt+ArrowUp");
+  await messageTo(page, "General").waitFor();
+  await keys.press("Alt+ArrowDown");
+  await messageTo(page, "cat").waitFor();
+
+  await tabTo("New room");
+  await keys.press("Enter");
+  await page.getByRole("dialog", { name: "New room" }).waitFor();
+  await keys.press("Escape");
+  expect(await page.getByRole("dialog").count()).toBe(0);
+  expect(await focused()).toBe("New room");
+  await keys.press("Enter");
+  await keys.type("By keys");
+  await keys.press("Enter");
+  await messageTo(page, "By keys").waitFor();
+  await keys.press("Alt+ArrowUp");
+  await messageTo(page, "General").waitFor();
+  await tabTo("Messages in General");
+  expect(await page.evaluate(() => document.activeElement?.getAttribute("role"))).toBe("log");
+  await tabTo("Log out");
+  await keys.press("Enter");
+  await page.getByRole("heading", { name: "Welcome back" }).waitFor();
+  await cat.context.close();
+  await context.close();
+});
+
+test("a phone shows one pane at a time, with nothing cut off and nothing too small to touch", async () => {
+  const options = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
+  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "eve", options);
+  const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  const tooSmall = () =>
+    page.evaluate(() =>
+      [...document.querySelectorAll("button, a[href], input, textarea, [role=option]")]
+        .filter(
+          (element) => element.checkVisibility() && !element.matches(".skip, .message a, .message button"),
+        )
+        .map((element) => ({
+          element,
+          box: (element.closest(".field-box, .search, .composer-box") ?? element).getBoundingClientRect(),
+        }))
+        .filter(({ box }) => box.height < 44 || box.width < 44)
+        .map(({ element }) => element.getAttribute("aria-label") ?? element.textContent),
+    );
+  const settled = async () => [await overflow(), await tooSmall()];
+  expect(await settled()).toEqual([0, []]);
+  await page.getByRole("button", { name: "Create an account" }).tap();
+  await page.getByLabel("Username").fill("eve-with-a-rather-long-name.1234");
+  await page.getByLabel("Password", { exact: true }).fill(PASSWORD);
+  await page.getByRole("button", { name: "Create account" }).tap();
+  await room(page, "General").waitFor();
+  expect(await page.getByRole("log").count()).toBe(0);
+  expect(await settled()).toEqual([0, []]);
+
+  await room(page, "General").tap();
+  await messageTo(page, "General").waitFor();
+  expect(await page.getByRole("navigation", { name: "Rooms" }).count()).toBe(0);
+  await messageTo(page, "General").fill(
+    `Longest${"word".repeat(40)} and https://example.org/${"path/".repeat(30)}`,
+  );
+  await page.getByRole("button", { name: "Send message" }).tap();
+  await page.locator("[data-state=sent]").last().waitFor();
+  expect(await settled()).toEqual([0, []]);
+  await page.getByRole("button", { name: "People" }).tap();
+  await page.getByRole("dialog", { name: "People" }).waitFor();
+  expect(await settled()).toEqual([0, []]);
+  await page.getByRole("button", { name: "Close" }).tap();
+  await page.getByRole("link", { name: "Back to the rooms" }).tap();
+  await room(page, "General").waitFor();
+  await page.goBack();
+  await messageTo(page, "General").waitFor();
+  await context.close();
+});
+
+test("nothing moves while the app loads, nothing is fetched from elsewhere, and the page keeps to its own policy", async () => {
+  const { page, context, complaints } = await stage.enter("fay");
+  await say(page, "something to load");
+  await message(page, "something to load").waitFor();
+  const origins = new Set<string>();
+  page.on("request", (request) => origins.add(new URL(request.url()).origin));
+  await page.addInitScript(() => {
+    const shifts: number[] = [];
+    Object.assign(window, { shifts });
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries())
+        shifts.push((entry as PerformanceEntry & { value: number }).value);
+    }).observe({ type: "layout-shift", buffered: true });
+  });
+  await page.reload();
+  await message(page, "something to load").waitFor();
+  await page.getByRole("complementary", { name: "People" }).getByText("fay", { exact: true }).waitFor();
+  const shifted = await page.evaluate(() =>
+    (window as unknown as { shifts: number[] }).shifts.reduce((sum, value) => sum + value, 0),
+  );
+  expect(shifted).toBeLessThan(0.02);
+  expect([...origins]).toEqual([addressOf(stage.house, 0)]);
+  expect(complaints).toEqual([]);
+  await context.close();
+});
+
+test("the theme follows the system until one is chosen, and the choice stays", async () => {
+  const { page, context } = await stage.enter("gus", { colorScheme: "dark" });
+  const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const dark = await paper();
+  await page.emulateMedia({ colorScheme: "light" });
+  const light = await paper();
+  expect(dark).not.toBe(light);
+  await page.getByRole("button", { name: "Theme: as the system" }).click();
+  await page.getByRole("button", { name: "Theme: light" }).click();
+  await page.getByRole("button", { name: "Theme: dark" }).waitFor();
+  expect(await paper()).toBe(dark);
+  await page.reload();
+  await page.getByRole("button", { name: "Theme: dark" }).waitFor();
+  expect(await paper()).toBe(dark);
+  await context.close();
+});

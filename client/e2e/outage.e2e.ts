@@ -1,0 +1,171 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually, message, messageTo, room, say, setStage, shownTexts, type Stage } from "./stage.ts";
+
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await setStage(2);
+});
+
+afterAll(() => stage.close());
+
+const times = (texts: readonly string[], wanted: string) => texts.filter((text) => text === wanted).length;
+
+test("a message is shown at once, then sent; without an answer it is not confirmed, and stored once", async () => {
+  const ann = await stage.enter("ann");
+  const ben = await stage.enter("ben", { replica: 1 });
+  ann.link.mute();
+  await say(ann.page, "Did this arrive?");
+  const row = message(ann.page, "Did this arrive?").locator("[data-state]");
+  expect(await row.getAttribute("data-state")).toMatch(/waiting|sending/);
+  await message(ben.page, "Did this arrive?").waitFor();
+  await eventually(() => row.getAttribute("data-state"), "unconfirmed");
+  expect(await ann.page.getByText("Not sent").count()).toBe(0);
+  await ann.link.mend();
+  await eventually(() => row.getAttribute("data-state"), "sent");
+  await say(ann.page, "And this?");
+  await message(ben.page, "And this?").waitFor();
+  for (const { page } of [ann, ben])
+    expect(await shownTexts(page)).toEqual(["Did this arrive?", "And this?"]);
+  await ann.context.close();
+  await ben.context.close();
+});
+
+test("what is written without a connection survives a reload and is sent in order when it is back", async () => {
+  const cat = await stage.enter("cat");
+  const dan = await stage.enter("dan", { replica: 1 });
+  cat.link.cut();
+  for (const text of ["one", "two", "three"]) await say(cat.page, text);
+  await cat.page.getByText("3 messages wait to be sent.").waitFor();
+  await cat.page.reload();
+  await eventually(
+    () => cat.page.locator("[data-state]:not([data-state=sent]) .text").allTextContents(),
+    ["one", "two", "three"],
+  );
+  await cat.link.mend();
+  await message(dan.page, "three").waitFor();
+  await eventually(() => cat.page.locator("[data-state]:not([data-state=sent])").count(), 0);
+  for (const { page } of [cat, dan])
+    expect((await shownTexts(page)).slice(-3)).toEqual(["one", "two", "three"]);
+  await cat.page.reload();
+  await message(cat.page, "three").waitFor();
+  expect((await shownTexts(cat.page)).slice(-3)).toEqual(["one", "two", "three"]);
+  await cat.context.close();
+  await dan.context.close();
+});
+
+test("what was missed is there after an outage, once, with its number", async () => {
+  const eve = await stage.enter("eve");
+  const fay = await stage.enter("fay", { replica: 1 });
+  await say(fay.page, "before");
+  await message(eve.page, "before").waitFor();
+  eve.link.cut();
+  await eve.page.getByText("You are offline.").waitFor();
+  for (const text of ["missed 1", "missed 2", "missed 3"]) await say(fay.page, text);
+  await message(fay.page, "missed 3").waitFor();
+  await eventually(() => fay.page.locator("[data-state]:not([data-state=sent])").count(), 0);
+  await eve.link.mend();
+  await eve.page.getByText("Back. 3 new messages.").waitFor();
+  await say(fay.page, "after");
+  await message(eve.page, "after").waitFor();
+  expect((await shownTexts(eve.page)).slice(-5)).toEqual([
+    "before",
+    "missed 1",
+    "missed 2",
+    "missed 3",
+    "after",
+  ]);
+  await eve.context.close();
+  await fay.context.close();
+});
+
+test("a replica that stops in the middle of a conversation costs neither a message nor a repeat", async () => {
+  const gus = await stage.enter("gus");
+  const replica = await stage.house.addReplica();
+  const port = new URL(replica.address).port;
+  const hal = await stage.enter("hal", { replica: stage.house.replicas.length - 1 });
+  const said: string[] = [];
+  for (let count = 0; count < 12; count++) {
+    if (count === 4) {
+      await replica.close();
+      stage.house.replicas.splice(stage.house.replicas.indexOf(replica), 1);
+    }
+    if (count === 8) await stage.house.addReplica({ PORT: port });
+    for (const { page, name } of [gus, hal]) {
+      said.push(`${name} ${count}`);
+      await say(page, `${name} ${count}`);
+    }
+  }
+  for (const { page } of [gus, hal]) {
+    await eventually(async () => {
+      const texts = await shownTexts(page);
+      return said.filter((text) => times(texts, text) !== 1);
+    }, []);
+    const own = (await shownTexts(page)).filter((text) => text.startsWith("hal "));
+    expect(own).toEqual(said.filter((text) => text.startsWith("hal ")));
+  }
+  expect(await shownTexts(hal.page)).toEqual(await shownTexts(gus.page));
+  await gus.context.close();
+  await hal.context.close();
+});
+
+test("a refused message says so, and can be edited, sent again or deleted", async () => {
+  const ivy = await stage.enter("ivy");
+  const failed = ivy.page.locator("[data-state=failed]");
+  ivy.link.garbleNext();
+  await say(ivy.page, "No good");
+  await failed.getByText("Not sent.").waitFor();
+  await failed.getByRole("button", { name: "Edit" }).click();
+  expect(await messageTo(ivy.page, "General").inputValue()).toBe("No good");
+  expect(await failed.count()).toBe(0);
+  ivy.link.garbleNext();
+  await say(ivy.page, "Better");
+  await failed.getByRole("button", { name: "Retry" }).click();
+  await eventually(() => message(ivy.page, "Better").locator("[data-state=sent]").count(), 1);
+  ivy.link.garbleNext();
+  await say(ivy.page, "Worse");
+  await failed.getByRole("button", { name: "Delete" }).click();
+  await eventually(() => message(ivy.page, "Worse").count(), 0);
+  await ivy.page.reload();
+  await message(ivy.page, "Better").waitFor();
+  const texts = await shownTexts(ivy.page);
+  expect([times(texts, "No good"), times(texts, "Better"), times(texts, "Worse")]).toEqual([0, 1, 0]);
+  await ivy.context.close();
+});
+
+test("another window sends what one that was closed has left behind", async () => {
+  const { page, context, link } = await stage.enter("jon");
+  const kim = await stage.enter("kim", { replica: 1 });
+  link.cut();
+  await say(page, "left behind");
+  await page.getByText("One message waits to be sent.").waitFor();
+  const other = await context.newPage();
+  await other.goto(page.url());
+  await message(other, "left behind").waitFor();
+  await page.close();
+  await link.mend();
+  await message(kim.page, "left behind").waitFor();
+  await eventually(() => other.locator("[data-state]:not([data-state=sent])").count(), 0);
+  expect(times(await shownTexts(kim.page), "left behind")).toBe(1);
+  await context.close();
+  await kim.context.close();
+});
+
+test("reading in one window clears the badge in another", async () => {
+  const { page, context } = await stage.enter("lou");
+  const mia = await stage.enter("mia", { replica: 1 });
+  const other = await context.newPage();
+  await other.goto(page.url());
+  await messageTo(other, "General").waitFor();
+  for (const one of [page, other]) {
+    await one.getByRole("complementary", { name: "People" }).getByRole("button", { name: "jon" }).click();
+    await messageTo(one, "jon").waitFor();
+  }
+  await say(mia.page, "for all of you");
+  await room(page, "General").getByText("unread").waitFor({ state: "attached" });
+  await room(other, "General").getByText("unread").waitFor({ state: "attached" });
+  await room(page, "General").click();
+  await eventually(() => room(other, "General").getByText("unread").count(), 0);
+  await context.close();
+  await mia.context.close();
+});

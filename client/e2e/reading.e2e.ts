@@ -1,0 +1,160 @@
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { both, person, type Person } from "../../server/src/testing.ts";
+import {
+  eventually,
+  message,
+  messageTo,
+  room,
+  say,
+  setStage,
+  shownTexts,
+  talkTo,
+  type Stage,
+} from "./stage.ts";
+
+let stage: Stage;
+let talker: Person;
+
+beforeAll(async () => {
+  stage = await setStage(2);
+  talker = await person(both(stage.house)[1], "talker");
+});
+
+afterAll(async () => {
+  talker.close();
+  await stage.close();
+});
+
+/** Where the first row in sight stands, in pixels below the top of the log. */
+function rowInSight(page: Page) {
+  return page.evaluate(() => {
+    const log = document.querySelector("[role=log]");
+    if (log === null) throw new Error("There is no log");
+    const top = log.getBoundingClientRect().top;
+    const row = [...log.querySelectorAll<HTMLElement>("[data-key]")].find(
+      (one) => one.getBoundingClientRect().bottom > top + 4,
+    );
+    return { key: row?.dataset["key"] ?? "", offset: (row?.getBoundingClientRect().top ?? 0) - top };
+  });
+}
+
+test("scrolling up loads all older messages, nothing jumps, and the page stays small", async () => {
+  const count = 700;
+  for (let from = 0; from < count; from += 50) {
+    const some = Array.from({ length: 50 }, (_, index) => from + index);
+    await Promise.all(
+      some.map((number) => talker.say("0", `old ${number} ${"word ".repeat(number % 60)}`.trim())),
+    );
+  }
+  const { page, context } = await stage.enter("ann");
+  await message(page, "old 660").waitFor();
+  const read = await page.evaluate(async () => {
+    const log = document.querySelector("[role=log]");
+    if (log === null) throw new Error("There is no log");
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    const rows = () => [...log.querySelectorAll<HTMLElement>("[data-key]")];
+    const seen = new Set<string>();
+    let worst = 0;
+    let most = 0;
+    const deadline = Date.now() + 40_000;
+    while (Date.now() < deadline) {
+      for (const row of rows()) seen.add(row.querySelector(".text")?.textContent ?? "");
+      most = Math.max(most, rows().length);
+      const top = log.getBoundingClientRect().top;
+      const anchor = rows().find((row) => row.getBoundingClientRect().bottom > top + 4);
+      const before = { top: anchor?.getBoundingClientRect().top ?? 0, scrollTop: log.scrollTop };
+      log.scrollTop -= 240;
+      const scrolled = before.scrollTop - log.scrollTop;
+      await frame();
+      await frame();
+      const after = log.querySelector(`[data-key="${CSS.escape(anchor?.dataset["key"] ?? "")}"]`);
+      const moved = (after?.getBoundingClientRect().top ?? Infinity) - before.top - scrolled;
+      worst = Math.max(worst, Math.abs(moved));
+      if (log.scrollTop === 0 && document.body.textContent?.includes("Welcome to General")) break;
+    }
+    return { seen: seen.size, worst, most };
+  });
+  expect(read.seen).toBe(count);
+  expect(read.worst).toBeLessThan(1);
+  expect(read.most).toBeLessThanOrEqual(400);
+  await page.getByRole("heading", { name: "Welcome to General" }).waitFor();
+
+  // From the very beginning back to the end, by the same way.
+  await page.evaluate(async () => {
+    const log = document.querySelector("[role=log]");
+    const latest = () => document.querySelector(".jump-down");
+    while (log !== null && latest() !== null) {
+      log.scrollTop += 400;
+      await new Promise((resolve) => requestAnimationFrame(resolve));
+    }
+  });
+  expect((await shownTexts(page)).at(-1)).toMatch(/^old 699/);
+  await context.close();
+});
+
+test("whoever reads further up stays there while others talk, and is told how much is new", async () => {
+  const { page, context } = await stage.enter("ben");
+  await message(page, "old 660").waitFor();
+  await page.getByRole("log").evaluate((log) => (log.scrollTop -= 1_500));
+  await page.getByRole("button", { name: "Jump to latest" }).waitFor();
+  const before = await rowInSight(page);
+  for (let number = 0; number < 5; number++) await talker.say("0", `meanwhile ${number}`);
+  await page.getByRole("button", { name: "Jump to latest (5)" }).waitFor();
+  expect(await page.title()).toBe("(5) General - Hubbub");
+  expect(await rowInSight(page)).toEqual(before);
+  await page.getByRole("button", { name: "Jump to latest (5)" }).click();
+  await message(page, "meanwhile 4").waitFor();
+  await page.getByText("New", { exact: true }).waitFor();
+  await eventually(() => page.title(), "General - Hubbub");
+  await talker.say("0", "and on");
+  await message(page, "and on").waitFor();
+  const below = await page
+    .getByRole("log")
+    .evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight);
+  expect(below).toBeLessThan(2);
+  await context.close();
+});
+
+test("unread messages are counted in the list and in the title, over a reload, until they are read", async () => {
+  const cat = await stage.enter("cat");
+  const dan = await stage.enter("dan", { replica: 1 });
+  await talkTo(cat.page, "dan");
+  await talkTo(dan.page, "talker");
+  for (const text of ["one", "two", "three"]) await say(cat.page, text);
+  const badge = room(dan.page, "cat").locator(".badge");
+  await eventually(() => badge.textContent(), "3 unread");
+  expect(await dan.page.title()).toBe("(3) talker - Hubbub");
+  await dan.page.reload();
+  await eventually(() => badge.textContent(), "3 unread");
+  await room(dan.page, "cat").click();
+  await dan.page.getByText("New", { exact: true }).waitFor();
+  await eventually(() => badge.count(), 0);
+  await eventually(() => dan.page.title(), "cat - Hubbub");
+  await dan.page.reload();
+  await message(dan.page, "three").waitFor();
+  expect(await badge.count()).toBe(0);
+  await cat.context.close();
+  await dan.context.close();
+});
+
+test("a draft is kept for each room, over a reload, until it is sent", async () => {
+  const { page, context } = await stage.enter("eve");
+  await messageTo(page, "General").fill("half a thought");
+  await talkTo(page, "talker");
+  expect(await messageTo(page, "talker").inputValue()).toBe("");
+  await messageTo(page, "talker").fill("another one");
+  await room(page, "General").getByText("Draft").waitFor();
+  await room(page, "General").click();
+  expect(await messageTo(page, "General").inputValue()).toBe("half a thought");
+  await page.reload();
+  await messageTo(page, "General").waitFor();
+  expect(await messageTo(page, "General").inputValue()).toBe("half a thought");
+  await messageTo(page, "General").press("Enter");
+  await message(page, "half a thought").waitFor();
+  await room(page, "talker").click();
+  expect(await messageTo(page, "talker").inputValue()).toBe("another one");
+  await room(page, "General").click();
+  expect(await messageTo(page, "General").inputValue()).toBe("");
+  await context.close();
+});

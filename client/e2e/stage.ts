@@ -1,0 +1,197 @@
+import { resolve } from "node:path";
+import {
+  chromium,
+  type Browser,
+  type BrowserContext,
+  type BrowserContextOptions,
+  type Page,
+} from "playwright-core";
+import { expect } from "vitest";
+import { replicas, type House } from "../../server/src/testing.ts";
+
+/** What every browser test starts with: replicas that serve the built client, and people in browsers of their own. */
+
+const FLAGS = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+export const PASSWORD = "correct horse battery";
+
+export type Stage = {
+  house: House;
+  browser: Browser;
+  /** Signs somebody up on one of the replicas, in a browser context of their own. */
+  enter: (name: string, options?: EnterOptions) => Promise<Actor>;
+  close: () => Promise<void>;
+};
+
+type EnterOptions = BrowserContextOptions & { replica?: number };
+
+/** The wire between a page and its replica: cut, or letting no answers through. */
+export type Link = { cut: () => void; mute: () => void; mend: () => Promise<void>; garbleNext: () => void };
+
+export type Actor = {
+  name: string;
+  context: BrowserContext;
+  page: Page;
+  link: Link;
+  /** Everything that came over the socket, and what the page complained of. */
+  frames: string[];
+  complaints: string[];
+};
+
+export async function setStage(count = 2): Promise<Stage> {
+  const house = await replicas(count, { CLIENT_DIR: resolve("client/dist") });
+  const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+  const browser = await chromium.launch({ executablePath, args: FLAGS });
+  return {
+    house,
+    browser,
+    enter: async (name, { replica = 0, ...options } = {}) => {
+      const actor = await openPage(browser, addressOf(house, replica), name, options);
+      await signUp(actor.page, name);
+      await messageTo(actor.page, "General").waitFor();
+      return actor;
+    },
+    close: async () => {
+      await browser.close();
+      await house.close();
+    },
+  };
+}
+
+export function addressOf(house: House, replica: number): string {
+  const address = house.replicas[replica]?.address;
+  if (address === undefined) throw new Error(`There is no replica ${replica}`);
+  return address;
+}
+
+/** A page of nobody's at the log-in. */
+export async function openPage(
+  browser: Browser,
+  address: string,
+  name: string,
+  options: BrowserContextOptions = {},
+): Promise<Actor> {
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 800 },
+    locale: "en-GB",
+    ...options,
+  });
+  context.setDefaultTimeout(15_000);
+  const link = await createLink(context);
+  const page = await context.newPage();
+  const frames: string[] = [];
+  const complaints: string[] = [];
+  page.on("websocket", (socket) => {
+    socket.on("framereceived", ({ payload }) => void frames.push(String(payload)));
+  });
+  page.on("pageerror", (error) => void complaints.push(error.message));
+  page.on("console", (entry) => {
+    // A session is looked for before anybody has logged in, and an outage is meant to fail.
+    const expected = /401 \(Unauthorized\)|WebSocket connection to/.test(entry.text());
+    if (entry.type() === "error" && !expected) complaints.push(entry.text());
+  });
+  await page.goto(address);
+  await page.getByRole("heading", { level: 1 }).waitFor();
+  return { name, context, page, link, frames, complaints };
+}
+
+export async function signUp(page: Page, name: string): Promise<void> {
+  await page.getByRole("button", { name: "Create an account" }).click();
+  await page.getByLabel("Username").fill(name);
+  await page.getByLabel("Password", { exact: true }).fill(PASSWORD);
+  await page.getByRole("button", { name: "Create account" }).click();
+}
+
+async function createLink(context: BrowserContext): Promise<Link> {
+  let state: "whole" | "mute" | "cut" = "whole";
+  let garbles = 0;
+  const open = new Set<() => void>();
+  await context.routeWebSocket(/\/socket\.io\//, (client) => {
+    if (state === "cut") {
+      void client.close();
+      return;
+    }
+    const server = client.connectToServer();
+    const end = () => {
+      open.delete(end);
+      void client.close();
+      void server.close();
+    };
+    open.add(end);
+    client.onMessage((frame) => {
+      const spoilt = garbles > 0 && /^42\d+\["message"/.test(String(frame));
+      if (spoilt) garbles--;
+      server.send(spoilt ? String(frame).replace(/"message":"(?:[^"\\]|\\.)*"/, '"message":""') : frame);
+    });
+    server.onMessage((frame) => {
+      if (state !== "mute") client.send(frame);
+    });
+  });
+  return {
+    /** Ends the connection, and refuses every further one. */
+    cut() {
+      state = "cut";
+      for (const end of open) end();
+    },
+    /** What the page says still arrives; what it is told does not. */
+    mute() {
+      state = "mute";
+    },
+    /** Ends connections that have lost something, lets the next ones be, and says so as an operating system does. */
+    async mend() {
+      state = "whole";
+      for (const end of open) end();
+      for (const page of context.pages()) await page.evaluate(() => dispatchEvent(new Event("online")));
+    },
+    /** The next message reaches the server as one that it must refuse. */
+    garbleNext() {
+      garbles++;
+    },
+  };
+}
+
+export function messageTo(page: Page, title: string) {
+  return page.getByRole("textbox", { name: `Message to ${title}` });
+}
+
+export async function say(page: Page, text: string): Promise<void> {
+  await page.getByRole("textbox", { name: /^Message to / }).fill(text);
+  await page.keyboard.press("Enter");
+}
+
+/** The messages of the open room with just this text. */
+export function message(page: Page, text: string) {
+  return page
+    .getByRole("log")
+    .locator("li")
+    .filter({ has: page.getByText(text, { exact: true }) });
+}
+
+/** A room in the list, by the beginning of its name. */
+export function room(page: Page, title: string) {
+  return page.getByRole("navigation", { name: "Rooms" }).getByRole("link", { name: new RegExp(`^${title}`) });
+}
+
+export async function talkTo(page: Page, name: string): Promise<void> {
+  await page.getByRole("complementary", { name: "People" }).getByRole("button", { name }).click();
+  await messageTo(page, name).waitFor();
+}
+
+/** Waits until `read` gives what is expected. */
+export async function eventually<T>(read: () => Promise<T> | T, expected: T): Promise<void> {
+  await expect.poll(read, { timeout: 15_000, interval: 50 }).toEqual(expected);
+}
+
+/** The texts of the open room, as they are shown. */
+export function shownTexts(page: Page): Promise<string[]> {
+  return page.getByRole("log").locator(".text").allTextContents();
+}

@@ -55,13 +55,13 @@ export type RoomState = {
   stale: boolean;
 };
 
-export type Session =
+type Session =
   | { is: "checking"; trouble: boolean }
   | { is: "signed out"; reason: string | null }
   | { is: "signed in"; user: User };
 
 /** `interrupted`: gone for so short a time that nobody needs to be told. */
-export type Connection = "starting" | "online" | "interrupted" | "offline";
+type Connection = "starting" | "online" | "interrupted" | "offline";
 
 export type ChatState = {
   session: Session;

@@ -1,3 +1,4 @@
+import { mkdirSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { check, type Rules, type Verdict } from "./check.ts";
 import { gatherCrowd, type Crowd } from "./crowd.ts";
@@ -73,7 +74,7 @@ export type Run = {
   bundle: string;
   seed: number;
   tools: Tools;
-  /** Where histories go. */
+  /** Where histories and the replicas' logs go. */
   folder: string;
 };
 
@@ -135,6 +136,11 @@ export async function play(scenario: Scenario, run: Run): Promise<Result> {
   } finally {
     crowd?.close();
     await rig?.close();
+    for (const replica of rig?.replicas ?? []) {
+      const file = `${run.folder}/${name}.${replica.name}.log`;
+      mkdirSync(run.folder, { recursive: true });
+      writeFileSync(file, replica.log.map(({ text }) => `${text}\n`).join(""));
+    }
   }
   verdict = check(history.lines, rules);
   await history.write(`${run.folder}/${name}.jsonl`);

@@ -45,7 +45,8 @@ async function barrier(): Promise<void> {
   marker.close();
 }
 
-describe("somebody with two tabs", () => {
+// Together, because each of them mostly waits.
+describe.concurrent("somebody with two tabs", () => {
   it.each([
     ["on one replica", () => [left, left] as const],
     ["on two replicas", () => [left, right] as const],
@@ -81,7 +82,7 @@ describe("somebody with two tabs", () => {
   });
 });
 
-describe("a lease", () => {
+describe.concurrent("a lease", () => {
   it(
     "of a replica that died without a word runs out and is swept by another one",
     { timeout: 30_000 },

@@ -133,6 +133,55 @@ test("a refused message says so, and can be edited, sent again or deleted", asyn
   await ivy.context.close();
 });
 
+test("when the log has lost its tail, everybody comes to show the same log, and the lost messages are in it again", async () => {
+  const nan = await stage.enter("nan");
+  const oli = await stage.enter("oli", { replica: 1 });
+  await say(nan.page, "kept");
+  await message(oli.page, "kept").waitFor();
+  const kept = await newestOf(stage);
+  await say(nan.page, "lost 1");
+  await say(nan.page, "lost 2");
+  await message(oli.page, "lost 2").waitFor();
+  await eventually(() => nan.page.locator("[data-state]:not([data-state=sent])").count(), 0);
+  nan.link.cut();
+  oli.link.cut();
+  await rewind(stage, kept);
+  await eventually(() => stored(stage), ["kept"]);
+  await nan.link.mend();
+  await oli.link.mend();
+  await eventually(() => stored(stage), ["kept", "lost 1", "lost 2"]);
+  await say(oli.page, "onwards");
+  await message(nan.page, "onwards").waitFor();
+  for (const { page } of [nan, oli]) {
+    await eventually(async () => (await shownTexts(page)).slice(-4), ["kept", "lost 1", "lost 2", "onwards"]);
+  }
+  await nan.context.close();
+  await oli.context.close();
+});
+
+type Stored = { seq: number; date: number; hash: string; message: string };
+
+/** What Redis holds of General, from the message "kept" on. */
+async function stored({ house: { redis, keys } }: Stage): Promise<string[]> {
+  const texts = (await redis.zrange(keys.room("0"), "0", "-1")).map(
+    (json) => (JSON.parse(json) as Stored).message,
+  );
+  return texts.slice(texts.indexOf("kept"));
+}
+
+async function newestOf({ house: { redis, keys } }: Stage): Promise<Stored> {
+  const [json] = await redis.zrange(keys.room("0"), "-1", "-1");
+  return JSON.parse(json ?? "") as Stored;
+}
+
+/** Takes General back to this message, as a failover to a replica that was behind does. */
+async function rewind({ house: { redis, keys } }: Stage, { seq, date, hash }: Stored): Promise<void> {
+  await redis.zremrangebyscore(keys.room("0"), `(${date}`, "+inf");
+  await redis.hset(keys.meta("0"), { seq: String(seq), date: String(date), hash });
+  const nonces = await redis.keys(`*${keys.room("0")}}:nonce:*`);
+  for (const nonce of nonces) if (Number(await redis.get(nonce)) > date) await redis.del(nonce);
+}
+
 test("another window sends what one that was closed has left behind", async () => {
   const { page, context, link } = await stage.enter("jon");
   const kim = await stage.enter("kim", { replica: 1 });

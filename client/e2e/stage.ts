@@ -35,7 +35,7 @@ export type Stage = {
 type EnterOptions = BrowserContextOptions & { replica?: number };
 
 /** The wire between a page and its replica: cut, or letting no answers through. */
-export type Link = { cut: () => void; mute: () => void; mend: () => Promise<void>; garbleNext: () => void };
+type Link = { cut: () => void; mute: () => void; mend: () => Promise<void>; garbleNext: () => void };
 
 export type Actor = {
   name: string;

@@ -95,5 +95,10 @@ export function toChatError(failure: unknown): ChatError {
   if (typeof code !== "string" || typeof message !== "string") {
     return new ChatError("unreachable", "The server does not answer as it should. Try again in a moment.");
   }
-  return new ChatError(code, message, retryAfterMs);
+  return new ChatError(code, withoutField(message), retryAfterMs);
+}
+
+/** "name: too long" tells a program which field is meant; a person sees it. */
+function withoutField(message: string): string {
+  return message.replace(/^\w+: (.)/, (_, first: string) => first.toUpperCase());
 }

@@ -496,6 +496,7 @@ export function createChatClient() {
     },
     async leaveRoom(roomId: RoomId): Promise<void> {
       await request("room.leave", { roomId });
+      for (const entry of state.outgoing) if (entry.roomId === roomId) signedIn?.outbox.remove(entry.nonce);
       hideRoom(roomId);
     },
     /** A page of the named rooms; `after` is the last id of the page before. */

@@ -119,6 +119,9 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
   const me = useMe();
   const isOpen = useChat((state) => state.openRoom === room.id);
   const draft = useChat((state) => !isOpen && state.drafts.has(room.id));
+  const failed = useChat((state) =>
+    state.outgoing.some((entry) => entry.roomId === room.id && entry.state === "failed"),
+  );
   const partnerId = partnerOf(room.id, me.id);
   const online = useChat((state) => partnerId !== null && (state.users.get(partnerId)?.online ?? false));
   const unread = unreadOf(room);
@@ -135,7 +138,11 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
         <span className="room-what">
           <span className="room-name">{title}</span>
           <span className="room-last">
-            {draft ? (
+            {failed ? (
+              <>
+                <Icon name="warning" /> Not sent
+              </>
+            ) : draft ? (
               <>
                 <Icon name="edit" /> Draft
               </>

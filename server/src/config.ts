@@ -16,7 +16,7 @@ const whole = (fallback: number, min: number, max: number) =>
 const origin = z.url({ protocol: /^https?$/ }).transform((value) => new URL(value).origin);
 
 const environment = z.object({
-  /** `production` refuses a Redis that keeps nothing, and logs nothing below `info`. */
+  /** `production` refuses a Redis without an append-only file. */
   NODE_ENV: z.enum(["development", "production", "test"]).default("development"),
   /** TCP port; 0 takes a free one. */
   PORT: whole(3000, 0, 65_535),
@@ -76,7 +76,7 @@ const environment = z.object({
     .transform((workers) => (workers === "auto" ? availableParallelism() : workers)),
   /** pino's levels. Logs never hold message text, passwords, cookies or session ids. */
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
-  /** Folder of the built client; empty serves the API alone. */
+  /** Folder of the built client; `off` serves the API alone. */
   CLIENT_DIR: z.string().default("client/dist"),
 });
 
@@ -119,7 +119,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     drainMs: read.DRAIN,
     workers: read.WORKERS,
     logLevel: read.LOG_LEVEL,
-    clientDir: read.CLIENT_DIR,
+    clientDir: read.CLIENT_DIR === "off" ? undefined : read.CLIENT_DIR,
   };
 }
 

@@ -45,7 +45,7 @@ export async function replicas(count: number, env: Record<string, string> = {}):
     RATE_LIMITS: "off",
     DRAIN: "0",
     LOG_LEVEL: "silent",
-    CLIENT_DIR: "",
+    CLIENT_DIR: "off",
     ...env,
   };
   const redis = new Redis(variables["REDIS_URL"] ?? "");

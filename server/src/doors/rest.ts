@@ -141,7 +141,14 @@ function api(parts: RestParts): Router {
   });
   router.use(sameSite(parts.config));
   router.use(express.json({ limit: LIMITS.bodyBytes }));
-  router.use(session);
+  router.use((request, response, next) => {
+    void session(request, response, (error?: unknown) => {
+      // A session that could not be prolonged says so once more after the answer, when nobody is left to handle it,
+      // and Express would print the error object, with the command's arguments.
+      if (error === undefined || !response.headersSent) next(error);
+      else toFailure(error, parts.log);
+    });
+  });
   router.use(async (request, _response, next) => {
     await throttle.take("rest", request.session.user?.id ?? addressKey(request.ip));
     next();

@@ -38,7 +38,10 @@ const environment = z.object({
     .regex(/^[\w.:-]{0,64}$/, "letters, digits and _ . : - only")
     .default(""),
   /** Signs the session cookie, at least 32 characters; several, by comma, rotate it. Empty: made once, kept in Redis. */
-  SESSION_SECRET: z.string().default(""),
+  SESSION_SECRET: z
+    .string()
+    .refine((list) => secretsOf(list).every((one) => one.length >= 32), "at least 32 characters each")
+    .default(""),
   /** Seconds without a request after which a session ends. */
   SESSION_TTL: whole(7 * 24 * 3600, 60, 365 * 24 * 3600),
   /** `on` behind HTTPS: the cookie gets `Secure` and the `__Host-` name. */
@@ -92,10 +95,6 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     throw new Error(`The environment is wrong. ${faults.join("; ")}`);
   }
   const read = parsed.data;
-  const secrets = read.SESSION_SECRET.split(",").filter(Boolean);
-  if (secrets.some((secret) => secret.length < 32)) {
-    throw new Error("The environment is wrong. SESSION_SECRET: at least 32 characters each");
-  }
   return {
     production: read.NODE_ENV === "production",
     port: read.PORT,
@@ -103,7 +102,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     redisUrl: read.REDIS_URL,
     keyPrefix: read.KEY_PREFIX,
     serverId: read.SERVER_ID || randomBytes(6).toString("base64url"),
-    sessionSecrets: secrets,
+    sessionSecrets: secretsOf(read.SESSION_SECRET),
     sessionTtlSeconds: read.SESSION_TTL,
     cookieSecure: read.COOKIE_SECURE,
     trustProxy: read.TRUST_PROXY,
@@ -121,6 +120,10 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     logLevel: read.LOG_LEVEL,
     clientDir: read.CLIENT_DIR === "off" ? undefined : read.CLIENT_DIR,
   };
+}
+
+function secretsOf(list: string): string[] {
+  return list.split(",").filter(Boolean);
 }
 
 /** The variables and their defaults as text, for the test that holds `.env.example` against this file. */

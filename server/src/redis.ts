@@ -66,19 +66,16 @@ export function describeRedis(url: string): string {
 
 type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;
 
-/** A Lua script from a file beside this one, run by its digest and loaded again where Redis forgot it. */
-export function defineScript(client: RedisClient, file: string): Script {
+/**
+ * A Lua script from a file beside this one, run by its digest and loaded again where Redis forgot it. The number of
+ * keys is part of the definition: given with each call, it would stand where ioredis looks for the key when it groups
+ * commands by slot, and a Cluster would get them at the wrong node.
+ */
+export function defineScript(client: RedisClient, file: string, numberOfKeys: number): Script {
   const name = `hubbub:${file}`;
-  const lua = readFileSync(new URL(file, import.meta.url), "utf8");
-  // The number of keys belongs to the definition: given with each call it would stand where ioredis looks for the key
-  // when it groups commands by slot, and the nodes of a Cluster would get each other's.
-  const numberOfKeys = Math.max(0, ...[...lua.matchAll(/KEYS\[(\d+)\]/g)].map((match) => Number(match[1])));
-  client.defineCommand(name, { lua, numberOfKeys });
+  client.defineCommand(name, { lua: readFileSync(new URL(file, import.meta.url), "utf8"), numberOfKeys });
   const run = Reflect.get(client, name) as (...args: (string | number)[]) => Promise<unknown>;
-  return (keys, args) => {
-    if (keys.length !== numberOfKeys) throw new Error(`${file} takes ${numberOfKeys} keys`);
-    return run.call(client, ...keys, ...args);
-  };
+  return (keys, args) => run.call(client, ...keys, ...args);
 }
 
 /** Throws unless the server can keep this schema: version 7.0, and in production an append-only file or snapshots. */

@@ -25,6 +25,8 @@ export type RelayParts = {
   after: (roomId: RoomId, head: Head) => Promise<Following>;
   /** Gives one message, as JSON, to the room's local members. Called in the order of the room's log. */
   deliver: (roomId: RoomId, message: string) => void;
+  /** Whether a room has a local member. */
+  wanted: (roomId: RoomId) => boolean;
   /** The log that local members know is gone. */
   stale: (roomId: RoomId) => void;
   /** An announcement for everybody, or of a room, that is not a message. `data` is unchecked. */
@@ -128,6 +130,9 @@ export class Relay {
     const room = this.#rooms.get(roomId);
     if (!room || room.leave) return;
     room.leave = setTimeout(() => {
+      room.leave = undefined;
+      // Somebody may have been on the way in when the last one left.
+      if (this.#parts.wanted(roomId)) return;
       this.#rooms.delete(roomId);
       if (this.#parts.config.relayChannel === "rooms") {
         this.#parts.subscriber.unsubscribe(this.#parts.keys.roomChannel(roomId)).catch(() => undefined);
@@ -299,7 +304,7 @@ function parseEnvelope(text: string): { serverId: string; type: string; data: un
  * A message that another program announced without `append`. It is passed on as it is, but without a place in
  * the log: `seq` and `hash` are the log's own, and the next stored message will carry that seq.
  */
-function parseForeignMessage(data: unknown): Message | null {
+export function parseForeignMessage(data: unknown): Message | null {
   if (!isRecord(data)) return null;
   const { roomId, from, message, date, nonce } = data;
   const author = typeof from === "number" ? String(from) : from;

@@ -68,6 +68,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       head: (roomId) => rooms.head(roomId),
       after: (roomId, head) => rooms.after(roomId, head),
       deliver: (roomId, json) => delivery.message(roomId, json),
+      wanted: (roomId) => delivery.hears(roomId),
       stale: (roomId) => delivery.toRoom(roomId, "room.stale", { roomId }),
       heard: (type, data) => {
         const changed = readUsers(data);

@@ -48,7 +48,7 @@ export class Presence {
     this.#metrics = metrics;
     this.#log = log;
     this.#changed = changed;
-    this.#run = defineScript(redis, "chat/presence.lua");
+    this.#run = defineScript(redis, "chat/presence.lua", 3);
   }
 
   start(): void {

@@ -17,7 +17,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import { defineScript, type RedisClient } from "../redis.ts";
-import { chain, type Following, type Head } from "../relay.ts";
+import { chain, parseForeignMessage, type Following, type Head } from "../relay.ts";
 
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
@@ -59,10 +59,10 @@ export class Rooms {
     this.#channelOf = config.relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message","data":`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
-    this.#append = defineScript(redis, "chat/append.lua");
-    this.#sync = defineScript(redis, "chat/sync.lua");
-    this.#read = defineScript(redis, "chat/read.lua");
-    this.#load = defineScript(redis, "chat/load.lua");
+    this.#append = defineScript(redis, "chat/append.lua", 5);
+    this.#sync = defineScript(redis, "chat/sync.lua", 2);
+    this.#read = defineScript(redis, "chat/read.lua", 2);
+    this.#load = defineScript(redis, "chat/load.lua", 2);
   }
 
   /**
@@ -134,10 +134,10 @@ export class Rooms {
     const min = after === undefined ? "-inf" : `(${after}`;
     if (after !== undefined) {
       const rows = await this.#redis.zrangebyscore(room, min, max, "LIMIT", 0, size + 1);
-      return { messages: parseRows(rows.slice(0, size)), more: rows.length > size };
+      return { messages: parseRows(roomId, rows.slice(0, size)), more: rows.length > size };
     }
     const rows = await this.#redis.zrevrangebyscore(room, max, min, "LIMIT", 0, size + 1);
-    return { messages: parseRows(rows.slice(0, size).toReversed()), more: rows.length > size };
+    return { messages: parseRows(roomId, rows.slice(0, size).toReversed()), more: rows.length > size };
   }
 
   /** What follows a client's cursor. */
@@ -146,7 +146,7 @@ export class Rooms {
       ...cursor,
       hash: cursor.hash ?? "",
     });
-    return { roomId: cursor.roomId, messages: parseRows(rows), more, ...(reset && { reset }) };
+    return { roomId: cursor.roomId, messages: parseRows(cursor.roomId, rows), more, ...(reset && { reset }) };
   }
 
   /** What follows a replica's head, as the relay wants it: rows untouched. */
@@ -235,7 +235,7 @@ export class Rooms {
     return {
       id: roomId,
       name,
-      last: parseRows(newest)[0] ?? null,
+      last: parseRows(roomId, newest)[0] ?? null,
       seq: Number(seq ?? 0),
       read: Number(read ?? 0),
     };
@@ -306,16 +306,15 @@ function parseStored(row: string): Message {
 }
 
 /**
- * Rows of the sorted set. Those that another program added lack a place in the log and may spell ids as numbers;
+ * Rows of a room's sorted set. Those that another program added lack a place in the log and may spell ids as numbers;
  * what is no message at all is left out rather than taking the whole page with it.
  */
-function parseRows(rows: string[]): Message[] {
+function parseRows(roomId: RoomId, rows: string[]): Message[] {
   return rows.flatMap((row) => {
     try {
-      const stored = parseStored(row);
-      if (stored.hash !== undefined) return stored;
-      const { roomId, from, date, message: text } = stored as Partial<Record<string, unknown>>;
-      return { roomId: String(roomId), from: String(from), date: Number(date), message: String(text) };
+      const stored: unknown = JSON.parse(row);
+      if (headOf(row)) return stored as Message;
+      return parseForeignMessage({ ...(stored as object), roomId }) ?? [];
     } catch {
       return [];
     }

@@ -45,4 +45,24 @@ if seq > 0 then
     return reset('rewound')
   end
 end
-return answer('ok', redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[2], '+inf', 'LIMIT', 0, limit + 1))
+
+-- Every answer holds a row with a place in the log, or is the last: otherwise no cursor would ever get past the rows
+-- that another program added. Of too many of them the newest page is all that is told.
+local function placed(rows)
+  for i = 1, limit do
+    if string.find(rows[i], '^{"roomId":"[%d:]+","seq":%d+,"date":%d+,"hash":"') then
+      return true
+    end
+  end
+  return false
+end
+
+local after = ARGV[2]
+for _ = 1, 50 do
+  local rows = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. after, '+inf', 'LIMIT', 0, limit + 1)
+  if #rows <= limit or placed(rows) then
+    return answer('ok', rows)
+  end
+  after = redis.call('ZSCORE', KEYS[1], rows[limit])
+end
+return reset('trimmed')

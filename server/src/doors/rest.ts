@@ -123,7 +123,10 @@ export function createRest(parts: RestParts): Express {
   const failed: ErrorRequestHandler = (error: unknown, _request, response, _next) => {
     const failure = toFailure(error, log);
     // Half an answer cannot become an error any more; the missing end says so.
-    if (response.headersSent) return void response.destroy();
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
     if (failure.retryAfterMs !== undefined)
       response.set("Retry-After", String(Math.ceil(failure.retryAfterMs / 1_000)));
     response.status(STATUS[failure.code]).json(failure);

@@ -16,6 +16,7 @@ import {
   pairOf,
   type ClientEvents,
   type Cursor,
+  type Message,
   type ErrorCode,
   type Reply,
   type RoomId,
@@ -68,6 +69,7 @@ const REVALIDATE_AT_ONCE = 200;
 /** How long a stopping replica waits for requests that are under way. */
 const FINISH_MS = 2_500;
 const HANDOVER_TICK_MS = 50;
+const SHOW_TRIES = 5;
 
 export type SocketParts = {
   config: Config;
@@ -292,10 +294,11 @@ export class SocketDoor {
     const [first] = here;
     if (!first) return;
     await relay.open(id);
-    let shown: Awaited<ReturnType<Chat["openRoom"]>>;
-    do {
+    let shown = await chat.openRoom(first.data.user, id, LIMITS.page);
+    // Read again if the relay has passed on more meanwhile; not for ever, because a log can lose its tail.
+    for (let tries = 1; tries < SHOW_TRIES && newestSeq(shown.messages) < relay.seq(id); tries += 1) {
       shown = await chat.openRoom(first.data.user, id, LIMITS.page);
-    } while ((shown.messages.at(-1)?.seq ?? 0) < relay.seq(id));
+    }
     const passedOn = shown.messages.filter(({ seq = 0 }) => seq <= relay.seq(id));
     for (const connection of here) {
       if (!connection.connected) continue;
@@ -369,6 +372,10 @@ export class SocketDoor {
 }
 
 function ignore(): void {}
+
+function newestSeq(messages: Message[]): number {
+  return Math.max(0, ...messages.map(({ seq = 0 }) => seq));
+}
 
 function refusal(code: ErrorCode, message: string): Error {
   return Object.assign(new Error(code), { data: { code, message } });

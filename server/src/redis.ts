@@ -98,10 +98,17 @@ function open(url: string, purpose: Purpose, options: RedisOptions): RedisClient
     const clusterOptions: ClusterOptions = {
       lazyConnect: true,
       enableOfflineQueue: options.enableOfflineQueue ?? true,
-      enableAutoPipelining: options.enableAutoPipelining ?? false,
+      // After a failover a pipeline over several slots is answered MOVED in several ways, and ioredis (6.0) then neither
+      // follows nor asks for the new slots, ever: commands must go one by one.
+      enableAutoPipelining: false,
       // Without it a sharded subscription sent to the wrong node ends the process.
       shardedSubscribers: purpose === "subscriptions",
-      redisOptions: { ...options, ...(username && { username }), ...(password && { password }) },
+      redisOptions: {
+        ...options,
+        enableAutoPipelining: false,
+        ...(username && { username }),
+        ...(password && { password }),
+      },
     };
     return new Cluster(nodes, clusterOptions);
   }

@@ -63,13 +63,13 @@ test("scrolling up loads all older messages, nothing jumps, and the page stays s
       most = Math.max(most, rows().length);
       const top = log.getBoundingClientRect().top;
       const anchor = rows().find((row) => row.getBoundingClientRect().bottom > top + 4);
-      const before = { top: anchor?.getBoundingClientRect().top ?? 0, scrollTop: log.scrollTop };
+      const before = { bottom: anchor?.getBoundingClientRect().bottom ?? 0, scrollTop: log.scrollTop };
       log.scrollTop -= 240;
       const scrolled = before.scrollTop - log.scrollTop;
       await frame();
       await frame();
       const after = log.querySelector(`[data-key="${CSS.escape(anchor?.dataset["key"] ?? "")}"]`);
-      const moved = (after?.getBoundingClientRect().top ?? Infinity) - before.top - scrolled;
+      const moved = (after?.getBoundingClientRect().bottom ?? Infinity) - before.bottom - scrolled;
       worst = Math.max(worst, Math.abs(moved));
       if (log.scrollTop === 0 && document.body.textContent?.includes("Welcome to General")) break;
     }
@@ -102,7 +102,9 @@ test("whoever reads further up stays there while others talk, and is told how mu
   for (let number = 0; number < 5; number++) await talker.say("0", `meanwhile ${number}`);
   await page.getByRole("button", { name: "Jump to latest (5)" }).waitFor();
   expect(await page.title()).toBe("(5) General - Hubbub");
-  expect(await rowInSight(page)).toEqual(before);
+  const after = await rowInSight(page);
+  expect(after.key).toBe(before.key);
+  expect(Math.abs(after.offset - before.offset)).toBeLessThan(1);
   await page.getByRole("button", { name: "Jump to latest (5)" }).click();
   await message(page, "meanwhile 4").waitFor();
   await page.getByText("New", { exact: true }).waitFor();

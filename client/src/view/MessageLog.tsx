@@ -167,7 +167,7 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
   const nameOf = (id: UserId) => users.get(id)?.username ?? `user ${id}`;
   const lastMine = waiting.length > 0 ? undefined : messages.findLast((message) => message.from === me.id);
   const begins = from === 0 && !log.older;
-  const rows = arrange(messages, from, to, divider).map(({ message, day, isNew, first }) => {
+  const rows = arrange(log, from, to, divider).map(({ message, day, isNew, first }) => {
     const mine = message.from === me.id;
     const key = keyOf(message, mine);
     return (
@@ -255,16 +255,25 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
 
 type Row = { message: Message; day: boolean; isNew: boolean; first: boolean };
 
-/** The shown messages, each with what goes before it: a new day, the line that says "New", a new speaker. */
-function arrange(messages: readonly Message[], from: number, to: number, divider: number | null): Row[] {
+/**
+ * The shown messages, each with what goes before it: a new day, the line that says "New", a new speaker. What goes
+ * before the first loaded one is not known while there are older ones, and then it is nothing: it may grow when
+ * they come, but must not shrink, for at the very top there is nothing to scroll back by.
+ */
+function arrange({ messages, older }: Log, from: number, to: number, divider: number | null): Row[] {
   const rows: Row[] = [];
   for (let at = from; at < to; at++) {
     const message = messages[at] as Message;
     const previous = messages[at - 1];
-    const day = previous === undefined || dayOf(previous.date) !== dayOf(message.date);
-    const isNew = divider !== null && (message.seq ?? 0) > divider && (previous?.seq ?? 0) <= divider;
-    const pause = message.date - (previous?.date ?? 0) > GROUP_MS;
-    rows.push({ message, day, isNew, first: day || isNew || pause || previous?.from !== message.from });
+    if (previous === undefined) {
+      const isNew = message.seq === (divider ?? -1) + 1;
+      rows.push({ message, day: !older, isNew, first: !older || isNew });
+      continue;
+    }
+    const isNew = divider !== null && (message.seq ?? 0) > divider && (previous.seq ?? 0) <= divider;
+    const day = dayOf(previous.date) !== dayOf(message.date);
+    const pause = message.date - previous.date > GROUP_MS;
+    rows.push({ message, day, isNew, first: day || isNew || pause || previous.from !== message.from });
   }
   return rows;
 }
@@ -289,12 +298,15 @@ function placeOf(messages: readonly Message[], message: Message): number {
   return low;
 }
 
-/** A row in sight: how far below the top of the view it begins, and where the view was scrolled to then. */
+/**
+ * A row in sight: how far below the top of the view it ends, and where the view was scrolled to then. It ends
+ * where it ended also when what goes before it brings it another head.
+ */
 type Anchor = { key: string; offset: number; scrollTop: number };
 
 /** In fractions of a pixel, which offsetTop does not give. */
 function offsetIn(scroller: HTMLElement, row: HTMLElement): number {
-  return row.getBoundingClientRect().top - scroller.getBoundingClientRect().top;
+  return row.getBoundingClientRect().bottom - scroller.getBoundingClientRect().top;
 }
 
 function firstInSight(scroller: HTMLElement): Anchor | null {

@@ -122,8 +122,8 @@ async function untilReplicating(master: RedisNode, count: number): Promise<void>
 }
 
 export type Cluster = Backend & {
-  /** Kills the primary that holds this key's slot; answers how to start it again. */
-  killPrimaryOf: (key: string) => Promise<() => Promise<void>>;
+  /** Kills the primary that holds this key's slot; answers how to start it again. Resolves when its replica took over. */
+  failOver: (key: string) => Promise<() => Promise<void>>;
 };
 
 const SLOTS = 16_384;
@@ -208,11 +208,13 @@ export async function startCluster(dir: string, program: Rig["program"]): Promis
       redis: nodes[0] as RedisNode,
       admin,
       close,
-      async killPrimaryOf(key) {
+      async failOver(key) {
         const slot = Number(await first.call("CLUSTER", "KEYSLOT", key));
         const index = [0, 1, 2].findIndex((one) => slot < Math.floor(((one + 1) * SLOTS) / 3));
         const node = nodes[index] as RedisNode;
+        const heir = clients[index + 3] as Redis;
         await node.kill();
+        await until(async () => (await heir.role())[0] === "master", 20_000, "the replica to take over", 100);
         return () => node.start();
       },
     };

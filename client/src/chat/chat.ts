@@ -211,6 +211,8 @@ export function createChatClient() {
     dispatch({ type: "connected" });
     const current = () => signedIn === here && here.socket.connected;
     try {
+      // Answered once the connection hears its rooms: nothing can fall between the list and what is heard.
+      await here.socket.request("sync", { rooms: [] });
       const [rooms, online] = await Promise.all([listRooms(), api.online()]);
       if (!current()) return;
       dispatch({ type: "presence snapshot", online });

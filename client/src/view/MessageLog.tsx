@@ -64,7 +64,7 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
   const me = useMe();
   const users = useChat((state) => state.users);
   const outgoing = useChat((state) => state.outgoing);
-  const online = useChat((state) => state.connection === "online");
+  const online = useChat((state) => state.connection !== "offline");
   const attention = useAttention();
   const [shown, setShown] = useState<Shown>({ top: null, bottom: null });
   const [atBottom, setAtBottom] = useState(true);

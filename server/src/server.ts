@@ -77,7 +77,19 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         else metrics.malformed.inc();
       },
     });
-    const presence = new Presence(commands, keys, config.serverId, metrics, log, announceEdges);
+    const presence = new Presence(
+      commands,
+      keys,
+      config.serverId,
+      metrics,
+      log,
+      announceEdges,
+      async (online) => {
+        const missed = diff.missed(online);
+        diff.add(true, await users.find(missed.online));
+        diff.add(false, await users.find(missed.offline));
+      },
+    );
 
     async function announceEdges(edges: Edges): Promise<void> {
       try {

@@ -220,6 +220,24 @@ describe("the diffs that clients get", () => {
       diff.close();
     });
 
+    it("make up for announcements that got lost, not for those that may be on their way", () => {
+      vi.useFakeTimers();
+      const tell = vi.fn();
+      const diff = new PresenceDiff(tell);
+      expect(diff.missed(["1", "2"])).toEqual({ online: [], offline: [] });
+      diff.add(true, [user(3)]);
+      vi.advanceTimersByTime(0);
+      // 3 came and was told, 4 came and was not, 2 went and was not.
+      expect(diff.missed(["1", "3", "4"])).toEqual({ online: [], offline: [] });
+      expect(diff.missed(["1", "3", "4"])).toEqual({ online: ["4"], offline: ["2"] });
+      diff.add(true, [user(4)]);
+      diff.add(false, [user(2)]);
+      vi.advanceTimersByTime(10_000);
+      expect(diff.missed(["1", "3", "4"])).toEqual({ online: [], offline: [] });
+      expect(diff.missed(["1", "3", "4"])).toEqual({ online: [], offline: [] });
+      diff.close();
+    });
+
     it("take turns, so that neither those who come nor those who go wait for ever", () => {
       vi.useFakeTimers();
       const turns: boolean[] = [];

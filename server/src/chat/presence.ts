@@ -11,6 +11,8 @@ const LEASE_MS = 20_000;
 const RENEW_MS = 7_000;
 const SWEEP_MS = 4_000;
 const SWEEP_LEASES = 200;
+/** How often what clients are told is compared with who is online. */
+const LOOK_MS = 8_000;
 /** A page that reloads is not worth telling anybody. */
 const GRACE_MS = 1_500;
 /** Users in one script call. */
@@ -28,12 +30,14 @@ export class Presence {
   readonly #metrics: Metrics;
   readonly #log: Logger;
   readonly #changed: (edges: Edges) => Promise<void>;
+  readonly #looked: (online: UserId[]) => Promise<void>;
   readonly #run: ReturnType<typeof defineScript>;
   readonly #here = new Set<UserId>();
   readonly #leaving = new Map<UserId, NodeJS.Timeout>();
   #arriving: UserId[] = [];
   #timers: NodeJS.Timeout[] = [];
 
+  /** `changed` is told of edges that this replica made; `looked` gets, regularly, everybody who is online. */
   constructor(
     redis: RedisClient,
     keys: Keys,
@@ -41,6 +45,7 @@ export class Presence {
     metrics: Metrics,
     log: Logger,
     changed: (edges: Edges) => Promise<void>,
+    looked: (online: UserId[]) => Promise<void>,
   ) {
     this.#redis = redis;
     this.#keys = keys;
@@ -48,6 +53,7 @@ export class Presence {
     this.#metrics = metrics;
     this.#log = log;
     this.#changed = changed;
+    this.#looked = looked;
     this.#run = defineScript(redis, "chat/presence.lua", 3);
   }
 
@@ -55,7 +61,9 @@ export class Presence {
     this.#timers = [
       setInterval(() => void this.#attempt(() => this.#renew([...this.#here])), RENEW_MS),
       setInterval(() => void this.#attempt(() => this.#sweep()), SWEEP_MS * (0.8 + Math.random() * 0.4)),
+      setInterval(() => void this.#attempt(() => this.#look()), LOOK_MS),
     ];
+    void this.#attempt(() => this.#look());
   }
 
   /** The user's first connection to this replica opened. */
@@ -125,6 +133,10 @@ export class Presence {
     await this.#tell({ online: [], offline });
   }
 
+  async #look(): Promise<void> {
+    await this.#looked(await this.online());
+  }
+
   async #call(op: "renew" | "drop" | "sweep", who: string, ids: UserId[]): Promise<UserId[]> {
     const keys = [this.#keys.online, this.#keys.leases, this.#keys.leaseCount];
     return (await this.#run(keys, [op, who, LEASE_MS, ...ids])) as UserId[];
@@ -154,6 +166,10 @@ const DIFF_MS = 1_000;
 export class PresenceDiff {
   readonly #tell: (online: boolean, users: PresentUser[]) => void;
   readonly #changed = new Map<UserId, PresentUser>();
+  /** Who clients here take to be online; null until the first look. */
+  #told: Set<UserId> | null = null;
+  /** What was wrong at the last look. */
+  #doubted = new Map<UserId, boolean>();
   #turn = true;
   #toldAt = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -173,6 +189,26 @@ export class PresenceDiff {
     }
   }
 
+  /**
+   * Compares who is online with what was told, and answers what has not been told. Announcements get lost: with a
+   * script's answer, with a subscription. What is wrong for the first time may only be on its way.
+   */
+  missed(online: readonly UserId[]): Edges {
+    const told = (this.#told ??= new Set(online));
+    const now = new Set(online);
+    const wrong = new Map<UserId, boolean>();
+    for (const id of now) if (!told.has(id)) wrong.set(id, true);
+    for (const id of told) if (!now.has(id)) wrong.set(id, false);
+    const sure = [...wrong].filter(
+      ([id, isOnline]) => this.#doubted.get(id) === isOnline && !this.#changed.has(id),
+    );
+    this.#doubted = wrong;
+    return {
+      online: sure.flatMap(([id, isOnline]) => (isOnline ? [id] : [])),
+      offline: sure.flatMap(([id, isOnline]) => (isOnline ? [] : [id])),
+    };
+  }
+
   close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -184,7 +220,11 @@ export class PresenceDiff {
     const waiting = [...this.#changed.values()];
     const turn = waiting.filter((user) => user.online === this.#turn);
     const told = turn.length > 0 ? turn : waiting;
-    for (const { id } of told) this.#changed.delete(id);
+    for (const { id, online } of told) {
+      this.#changed.delete(id);
+      if (online) this.#told?.add(id);
+      else this.#told?.delete(id);
+    }
     if (told[0]) {
       this.#toldAt = performance.now();
       this.#tell(told[0].online, told);

@@ -60,7 +60,7 @@ export async function connectRedis(url: string, purpose: Purpose, log: Logger): 
 }
 
 /** The address without user, password and query. */
-export function describeRedis(url: string): string {
+function describeRedis(url: string): string {
   return url.replace(/\/\/[^@/]*@/, "//").replace(/\?.*$/, "");
 }
 

@@ -1,7 +1,7 @@
 import sanitizeHtml from "sanitize-html";
 import { LIMITS, type Message, type Page, type UserId } from "../protocol.ts";
 
-const LINK = /\bhttps?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]]/g;
+const LINK = /(\bhttps?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]])/;
 
 type Source = {
   title: string;
@@ -38,14 +38,25 @@ async function line({ date, from, message }: Message, nameOf: Source["nameOf"]):
 /** Text of any origin as HTML that shows it character by character, with its links marked. */
 export function textToHtml(text: string): string {
   // A longer one can only come from another program, and sanitize-html is quadratic in nested tags.
-  const escaped = text
-    .slice(0, LIMITS.message)
+  const parts = text.slice(0, LIMITS.message).split(LINK);
+  const html = parts.map((part, index) => {
+    const escaped = escape(part);
+    // What the expression captured stands between the rest.
+    return index % 2 === 0
+      ? escaped
+      : `<a href="${escaped}" rel="noopener noreferrer nofollow">${escaped}</a>`;
+  });
+  return sanitizeHtml(html.join(""), {
+    allowedTags: ["a"],
+    allowedAttributes: { a: ["href", "rel"] },
+    allowedSchemes: ["http", "https"],
+  });
+}
+
+function escape(text: string): string {
+  return text
     .replaceAll("&", "&amp;")
     .replaceAll("<", "&lt;")
     .replaceAll(">", "&gt;")
     .replaceAll('"', "&quot;");
-  return sanitizeHtml(
-    escaped.replace(LINK, (link) => `<a href="${link}" rel="noopener noreferrer nofollow">${link}</a>`),
-    { allowedTags: ["a"], allowedAttributes: { a: ["href", "rel"] }, allowedSchemes: ["http", "https"] },
-  );
 }

@@ -13,7 +13,8 @@ type Purpose = "commands" | "subscriptions" | "publishing";
 /**
  * A command either answers soon or fails: nothing waits in a queue while Redis is away, and nothing is sent
  * twice by the library. Whoever needs a second try has a nonce that makes it harmless. Subscriptions wait and
- * come back by themselves.
+ * come back by themselves. Commands go one by one: ioredis' own grouping (6.0) throws out of any handler's reach when
+ * a group's results come back short, and never follows a Cluster's failover.
  */
 const OPTIONS: Record<Purpose, RedisOptions> = {
   commands: {
@@ -23,7 +24,6 @@ const OPTIONS: Record<Purpose, RedisOptions> = {
     maxRetriesPerRequest: 1,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    enableAutoPipelining: true,
   },
   subscriptions: { maxRetriesPerRequest: null, autoResubscribe: true },
   publishing: {
@@ -98,14 +98,10 @@ function open(url: string, purpose: Purpose, options: RedisOptions): RedisClient
     const clusterOptions: ClusterOptions = {
       lazyConnect: true,
       enableOfflineQueue: options.enableOfflineQueue ?? true,
-      // After a failover a pipeline over several slots is answered MOVED in several ways, and ioredis (6.0) then neither
-      // follows nor asks for the new slots, ever: commands must go one by one.
-      enableAutoPipelining: false,
       // Without it a sharded subscription sent to the wrong node ends the process.
       shardedSubscribers: purpose === "subscriptions",
       redisOptions: {
         ...options,
-        enableAutoPipelining: false,
         ...(username && { username }),
         ...(password && { password }),
       },

@@ -494,7 +494,7 @@ export function createChatClient() {
       const { room, messages } = await request("room.join", { roomId });
       showRoom(room);
       learn(messages.map((message) => message.from));
-      dispatch({ type: "newest page", roomId, page: { messages, more: false } });
+      dispatch({ type: "newest page", roomId, page: { messages, more: (messages[0]?.seq ?? 1) > 1 } });
     },
     async leaveRoom(roomId: RoomId): Promise<void> {
       await request("room.leave", { roomId });

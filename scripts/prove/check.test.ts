@@ -29,7 +29,8 @@ function faultless() {
       }
       say({ kind: "acknowledged", person, room, nonce, seq, hash: place.hash });
       if (turn === 5) say({ kind: "acknowledged", person, room, nonce, seq, hash: place.hash });
-      for (const one of people) say({ kind: "heard", person: one, room, seq, hash: place.hash, nonce });
+      for (const one of people)
+        say({ kind: "heard", person: one, socket: `${one} 1`, room, seq, hash: place.hash, nonce });
       log.push(place);
     }
   }
@@ -162,7 +163,15 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     "a message that was heard and is not stored",
     "I7",
     (history) =>
-      void history.say({ kind: "heard", person: "bob", room: "0", seq: 13, hash: "x", nonce: "ghost" }),
+      void history.say({
+        kind: "heard",
+        person: "bob",
+        socket: "bob 1",
+        room: "0",
+        seq: 13,
+        hash: "x",
+        nonce: "ghost",
+      }),
   ],
   [
     "a message that one person sees and that is not stored",
@@ -201,10 +210,49 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
+    "a message that a connection heard before the one it follows",
+    "I3",
+    (history) => {
+      const one = pick(history, "heard", { person: "bob", room: "0", nonce: "n3" });
+      const other = pick(history, "heard", { person: "bob", room: "0", nonce: "n4" });
+      [one.seq, other.seq] = [other.seq, one.seq];
+      [one.hash, other.hash] = [other.hash, one.hash];
+    },
+  ],
+  [
+    "a message that a connection heard twice",
+    "I3",
+    (history) => {
+      const heard = pick(history, "heard", { person: "bob", room: "0", nonce: "n11" });
+      history.say(heard);
+    },
+  ],
+  [
+    "a message by somebody who was never a member",
+    "I9",
+    (history) =>
+      void history.say({
+        kind: "acknowledged",
+        person: "cem",
+        room: "1:2",
+        nonce: "intruder",
+        seq: 9,
+        hash: "x",
+      }),
+  ],
+  [
     "a message heard by somebody who was never a member",
     "I9",
     (history) =>
-      void history.say({ kind: "heard", person: "cem", room: "1:2", seq: 3, hash: "h1:2-3", nonce: "n2" }),
+      void history.say({
+        kind: "heard",
+        person: "cem",
+        socket: "cem 1",
+        room: "1:2",
+        seq: 3,
+        hash: "h1:2-3",
+        nonce: "n2",
+      }),
   ],
   [
     "a message heard by somebody who had left before it was sent",
@@ -212,7 +260,15 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     (history) => {
       Object.assign(pick(history, "left", { person: "cem" }), { at: 100, withinMs: 10 });
       history.lines.sort((one, other) => one.at - other.at);
-      history.say({ kind: "heard", person: "cem", room: "0", seq: 12, hash: "h0-12", nonce: "n11" });
+      history.say({
+        kind: "heard",
+        person: "cem",
+        socket: "cem 1",
+        room: "0",
+        seq: 12,
+        hash: "h0-12",
+        nonce: "n11",
+      });
     },
   ],
   [

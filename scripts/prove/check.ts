@@ -11,7 +11,7 @@ export const INVARIANTS = {
   I6: "one sender's messages stand in the order of their sending",
   I7: "nobody hears what is not stored",
   I8: "everybody has everything in time",
-  I9: "nobody hears a room that is not theirs",
+  I9: "nobody hears a room that is not theirs, or writes into it",
   I10: "unread is what stands after the read mark",
   I11: "who is online is who is connected",
   I12: "nothing works in an ended session",
@@ -125,6 +125,8 @@ export function check(lines: readonly Line[], rules: Rules): Verdict {
   checkOrder(sendings, stored, blame);
   checkViews(lines, stored, resets, rules, verdict, blame);
   checkHeard(lines, sendings, stored, rules, blame);
+  checkLiveOrder(lines, rules, blame);
+  checkWriters(lines, sendings, blame);
   checkCounts(lines, stored, rules, blame);
   checkSessions(lines, blame);
   return verdict;
@@ -332,6 +334,31 @@ function checkHeard(
       continue;
     phantoms.add(`${room} ${seq} ${hash}`);
     blame("I7", `${room}: ${person} heard seq ${seq} (${hash}), which is not stored so`);
+  }
+}
+
+/** A connection hears a room message by message: a replica fills the holes before it goes on. */
+function checkLiveOrder(lines: readonly Line[], rules: Rules, blame: Blame): void {
+  if (rules.mayRewind !== "no") return;
+  const heard = new Map<string, number>();
+  const left = new Set<string>();
+  for (const line of lines) {
+    if (line.kind === "left") left.add(`${line.person} ${line.room}`);
+    if (line.kind !== "heard" || line.seq === 0 || left.has(`${line.person} ${line.room}`)) continue;
+    const key = `${line.socket} ${line.room}`;
+    const before = heard.get(key);
+    heard.set(key, line.seq);
+    if (before !== undefined && line.seq !== before + 1)
+      blame("I3", `${line.room}: ${line.person} heard seq ${line.seq} right after seq ${before}`);
+  }
+}
+
+function checkWriters(lines: readonly Line[], sendings: Map<string, Sending>, blame: Blame): void {
+  const members = new Set<string>();
+  for (const line of lines) if (line.kind === "joined") members.add(`${line.person} ${line.room}`);
+  for (const { person, room, answers } of sendings.values()) {
+    if (answers.length > 0 && !members.has(`${person} ${room}`))
+      blame("I9", `${room}: ${person}, who is no member, wrote seq ${answers[0]?.seq}`);
   }
 }
 

@@ -25,7 +25,7 @@ export type Line = { at: number } & (
   /** The person was told that this message failed. */
   | { kind: "shown failed"; person: string; room: RoomId; nonce: string; code: string }
   /** Came over a live connection. */
-  | { kind: "heard"; person: string; room: RoomId; seq: number; hash: string; nonce: string }
+  | { kind: "heard"; person: string; socket: string; room: RoomId; seq: number; hash: string; nonce: string }
   /** `sync` answered that the log the client knows is not the stored one. */
   | { kind: "reset"; person: string; room: RoomId; reason: string }
   | { kind: "offered again"; person: string; room: RoomId; nonce: string }

@@ -263,6 +263,7 @@ export function createPerson(options: PersonOptions) {
     history.add({
       kind: "heard",
       person: name,
+      socket: socketName,
       room: roomId,
       seq: seq ?? 0,
       hash: hash ?? "",

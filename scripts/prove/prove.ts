@@ -6,9 +6,11 @@ import { fetchPackage, unpacked } from "../debian.ts";
 import { which } from "../child.ts";
 import { build, partIsBuilt, root, stop } from "../prepare.mjs";
 import { findRedis } from "../redis.ts";
+import { INVARIANTS } from "./check.ts";
+import { buildMutant, MUTATIONS } from "./mutations.ts";
 import { tableOf, writeReadme, type Report } from "./report.ts";
 import { SCENARIOS } from "./scenarios/scenarios.ts";
-import { play, type Result, type Tools } from "./stage.ts";
+import { NOT_HAPPENED, play, type Result, type Tools } from "./stage.ts";
 
 const HELP = `npm run prove [-- options]
 
@@ -19,6 +21,7 @@ message reached every member once, in one order. Ends with a table, and with exi
   --only NAME,NAME      these scenarios
   --list                their names
   --seed NUMBER         the chance of an earlier run
+  --mutations           switch off one remedy of the server at a time; a scenario must turn red each time
   --write-readme        put the table into README.md`;
 
 /** Set in the process that runs in a network namespace of its own. */
@@ -37,6 +40,7 @@ export async function main(args: string[]): Promise<number> {
   }
   if (!process.env[INSIDE]) return await enterNamespace(args);
 
+  if (options.mutations) return await proveMutations(options.seed);
   const folder = join(root, ".cache/prove");
   // Beside the server's own packages, and safe from a build that others start meanwhile.
   const bundle = join(root, "server/.cache/prove", String(process.pid));
@@ -71,6 +75,41 @@ export async function main(args: string[]): Promise<number> {
   return failed.length > 0 ? 1 : 0;
 }
 
+/** Plays each mutant in its scenario. Exit code 1 where one stayed green. */
+async function proveMutations(seed: number): Promise<number> {
+  const folder = join(root, ".cache/prove/mutants");
+  const rows: string[] = [];
+  let survivors = 0;
+  for (const mutation of MUTATIONS) {
+    const bundle = join(root, "server/.cache/prove", `mutant-${process.pid}`);
+    const scenario = SCENARIOS.find(({ name }) => name === mutation.scenario);
+    if (!scenario) throw new Error(`There is no scenario "${mutation.scenario}".`);
+    process.stdout.write(`${mutation.remedy}: off. ${mutation.scenario} `);
+    try {
+      await buildMutant(mutation, bundle);
+      const result = await play(scenario, { bundle, seed, tools: findTools(), folder });
+      const seen = [
+        ...new Set(
+          result.verdict?.violations.map(({ invariant }) => `${invariant}: ${INVARIANTS[invariant]}`),
+        ),
+        ...result.failures.filter((failure) => !failure.startsWith(NOT_HAPPENED)),
+      ].map((line) => line.split("\n")[0] ?? "");
+      const caught = result.outcome === "failed" && seen.length > 0;
+      if (!caught && result.outcome !== "skipped") survivors += 1;
+      const colour = result.outcome === "skipped" ? `skipped: ${result.reason}` : caught ? "red" : "green";
+      console.log(`${colour}${caught ? `: ${seen[0]}` : ""} (${result.seconds} s)`);
+      rows.push(`| ${mutation.remedy} | ${mutation.scenario} | ${colour} | ${seen.slice(0, 3).join("; ")} |`);
+    } finally {
+      rmSync(bundle, { recursive: true, force: true });
+    }
+  }
+  console.log(
+    `\nSeed ${seed}\n\n| remedy switched off | scenario | turned | broken |\n| --- | --- | --- | --- |\n${rows.join("\n")}`,
+  );
+  if (survivors > 0) console.error(`${survivors} mutants went unnoticed.`);
+  return survivors > 0 ? 1 : 0;
+}
+
 function tell({ outcome, reason, seconds, verdict, notes, failures }: Result): void {
   const counts = verdict ? `${verdict.sent} sent, ${verdict.delivered} delivered; ` : "";
   console.log(`${outcome} in ${seconds} s; ${counts}${reason ?? notes.join("; ")}`);
@@ -84,6 +123,7 @@ function readArguments(args: string[]) {
     only: { type: "string" },
     list: { type: "boolean" },
     seed: { type: "string" },
+    mutations: { type: "boolean" },
     "write-readme": { type: "boolean" },
     help: { type: "boolean", short: "h" },
   } as const;
@@ -98,6 +138,7 @@ function readArguments(args: string[]) {
     return {
       seed,
       list: values.list ?? false,
+      mutations: values.mutations ?? false,
       writeReadme: values["write-readme"] ?? false,
       scenarios: SCENARIOS.filter(({ name, short }) =>
         names ? names.includes(name) : !values.short || short,

@@ -66,6 +66,9 @@ export type Result = {
   failures: string[];
 };
 
+/** How a failure begins that says nothing about the server. */
+export const NOT_HAPPENED = "the fault did not happen: ";
+
 const RULES: Rules = { mayRewind: "no", mayLose: 0, convergeMs: 10_000 };
 const RATE = 120;
 const PRESENCE_MS = 30_000;
@@ -110,7 +113,7 @@ export async function play(scenario: Scenario, run: Run): Promise<Result> {
       crowd,
       history,
       random,
-      happened: (is, what) => void (is || failures.push(`the fault did not happen: ${what}`)),
+      happened: (is, what) => void (is || failures.push(`${NOT_HAPPENED}${what}`)),
       must: (is, what) => void (is || failures.push(what)),
       tell: (what) => void notes.push(what),
       fault: (what) => history.add({ kind: "fault", what }),

@@ -10,39 +10,45 @@ const DEAF_NOTICED_MS = 8_000;
 
 export const lostReplies: Scenario = {
   name: "lost-replies",
-  title: "Redis' replies are lost after the write, 20 times",
+  title: "Redis' replies are lost after the write, again and again",
   short: true,
   repeats: false,
   rig: { proxied: true },
   async run({ rig, crowd, random, history, happened, fault, pause, tell }) {
     await pause(1_500);
-    for (let round = 0; round < 20; round += 1) {
-      const { proxy, name } = random.pick(rig.replicas);
-      proxy?.dropReplies(({ purpose }) => purpose === "commands");
-      fault(`replies to ${name} are lost`);
-      await pause(300);
-      proxy?.cut(({ purpose }) => purpose === "commands");
-      fault(`cut ${name} off`);
-      await pause(450);
-    }
-    await pause(1_500);
-    const open = [
+    const open = () => [
       ...linesOf(history, "unknown"),
       ...linesOf(history, "refused").filter((line) => !line.final),
     ];
-    const stored = new Set(linesOf(history, "heard").map((line) => `${line.room} ${line.nonce}`));
-    const applied = open.filter((line) => stored.has(`${line.room} ${line.nonce}`));
-    happened(open.length >= 20, `only ${open.length} sends were left without an answer`);
-    happened(applied.length >= 20, `only ${applied.length} of those sends had been stored`);
+    const applied = () => {
+      const stored = new Set(linesOf(history, "heard").map((line) => `${line.room} ${line.nonce}`));
+      return open().filter((line) => stored.has(`${line.room} ${line.nonce}`));
+    };
+    let rounds = 0;
+    for (; rounds < 20 || (applied().length < 25 && rounds < 50); rounds += 1) {
+      const chosen = random.sample(rig.replicas, 2);
+      for (const { proxy } of chosen) proxy?.dropReplies(({ purpose }) => purpose === "commands");
+      fault(`replies to ${chosen.map(({ name }) => name).join(" and ")} are lost`);
+      await pause(250);
+      for (const { proxy } of chosen) proxy?.cut(({ purpose }) => purpose === "commands");
+      fault("and their connections are cut");
+      await pause(500);
+    }
+    await pause(1_500);
+    const retried = applied();
+    happened(open().length >= 20, `only ${open().length} sends were left without an answer`);
+    happened(retried.length >= 20, `only ${retried.length} of those sends had been stored`);
     // The echo tells most senders before their next attempt is due: here everybody tries again.
     const before = await sumOf(rig, "hubbub_messages_repeated_total");
-    for (const { person, room, nonce } of applied) {
+    for (const { person, room, nonce } of retried) {
       const sender = crowd.people.find((one) => one.name === person);
       await sender?.attempt(room, "a retry", nonce).catch(() => {});
     }
     const repeated = (await sumOf(rig, "hubbub_messages_repeated_total")) - before;
     happened(repeated >= 20, `only ${repeated} retries of what had been stored`);
-    tell(`${open.length} unanswered, ${applied.length} of them stored and sent again`);
+    tell(
+      `${rounds} cuts, ${open().length} sends unanswered, ${retried.length} of them stored and sent again`,
+    );
   },
 };
 

@@ -1,0 +1,156 @@
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { root } from "../prepare.mjs";
+
+type Edit = { file: string; from: string; to: string };
+
+/** One remedy switched off in the server's sources, and the scenario that must then turn red. */
+export type Mutation = { remedy: string; scenario: string; edits: Edit[] };
+
+const SOURCE = join(root, "server/src");
+
+export const MUTATIONS: readonly Mutation[] = [
+  {
+    remedy: "a retry is recognised by its nonce",
+    scenario: "lost-replies",
+    edits: [{ file: "chat/append.lua", from: "if sent then", to: "if false then" }],
+  },
+  {
+    remedy: "a replica fills holes from the sorted set",
+    scenario: "pubsub-kills",
+    edits: [
+      {
+        file: "relay.ts",
+        from: "    if (heard.seq === room.head.seq + 1 && heard.hash ===",
+        to: "    if (heard.seq > room.head.seq || heard.hash ===",
+      },
+    ],
+  },
+  {
+    remedy: "a replica compares its place in each room with the stored one",
+    scenario: "pubsub-kills",
+    edits: [{ file: "relay.ts", from: "  #checkAll(): void {", to: "  #checkAll(): void {\n    return;" }],
+  },
+  {
+    remedy: "a replica notices that it hears nothing",
+    scenario: "deaf-replica",
+    edits: [{ file: "relay.ts", from: "const DEAF_MS = 6_000;", to: "const DEAF_MS = 6_000_000;" }],
+  },
+  {
+    remedy: "nothing is emitted from the send path",
+    scenario: "killed-replica",
+    edits: [
+      {
+        file: "server.ts",
+        from: "    const chat = new Chat({ users, rooms, presence, announce: door.announce, metrics });",
+        to: `    const chat = new Chat({ users, rooms, presence, announce: door.announce, metrics });
+    const send = chat.sendMessage.bind(chat);
+    chat.sendMessage = async (...given) => {
+      const message = await send(...given);
+      delivery.message(message.roomId, JSON.stringify(message));
+      return message;
+    };`,
+      },
+      {
+        file: "relay.ts",
+        from: "    if (room) this.#advance(",
+        to: `    const own = text.startsWith('{"serverId":"' + this.#parts.config.serverId + '"');
+    if (room && !own) return this.#parts.deliver(roomId, json);
+    if (room && !own) this.#advance(`,
+      },
+    ],
+  },
+  {
+    remedy: "a named room's members alone may write into it",
+    scenario: "killed-replica",
+    edits: [{ file: "chat/append.lua", from: "if ARGV[8] == '1' and", to: "if false and" }],
+  },
+  {
+    remedy: "leases of dead replicas are swept",
+    scenario: "killed-replica",
+    edits: [
+      {
+        file: "chat/presence.ts",
+        from: "  async #sweep(): Promise<void> {",
+        to: "  async #sweep(): Promise<void> {\n    return;",
+      },
+    ],
+  },
+  {
+    remedy: "the end of a session is announced",
+    scenario: "logout-storm",
+    edits: [
+      {
+        file: "doors/socket.ts",
+        from: `endSession: (sid) => this.#order("session.ended", sid),`,
+        to: "endSession: () => undefined,",
+      },
+    ],
+  },
+  {
+    remedy: "sessions of open connections are looked at regularly",
+    scenario: "logout-storm",
+    edits: [
+      {
+        file: "doors/socket.ts",
+        from: "  async #revalidate(chat: Chat): Promise<void> {",
+        to: "  async #revalidate(chat: Chat): Promise<void> {\n    return;",
+      },
+    ],
+  },
+  {
+    remedy: "a message is acknowledged once a Redis replica has it (WAIT)",
+    scenario: "sentinel-wait",
+    edits: [{ file: "chat/rooms.ts", from: "if (this.#copies.count > 0) await", to: "if (false) await" }],
+  },
+  {
+    remedy: "a stopping replica says so before it stops",
+    scenario: "rolling-deploy",
+    edits: [{ file: "server.ts", from: "      draining = true;", to: "" }],
+  },
+  {
+    remedy: "a client that reads nothing is cut",
+    scenario: "slow-client",
+    edits: [{ file: "delivery.ts", from: "        slow.push(connection);", to: "" }],
+  },
+  {
+    remedy: "a username is claimed once",
+    scenario: "races",
+    edits: [
+      {
+        file: "chat/users.ts",
+        from: 'this.#redis.set(claim, `user:${id}`, "NX")',
+        to: "this.#redis.set(claim, `user:${id}`)",
+      },
+    ],
+  },
+];
+
+/** The file with its edit made. Throws unless the text to replace is there exactly once. */
+export function mutate({ file, from, to }: Edit): string {
+  const text = readFileSync(join(SOURCE, file), "utf8");
+  const parts = text.split(from);
+  if (parts.length !== 2) throw new Error(`server/src/${file} has ${parts.length - 1} times: ${from.trim()}`);
+  return parts.join(to);
+}
+
+/** Builds a server with this remedy switched off into `folder`, in the same way as scripts/build.ts. */
+export async function buildMutant({ edits }: Mutation, folder: string): Promise<void> {
+  const source = join(folder, "src");
+  rmSync(folder, { recursive: true, force: true });
+  cpSync(SOURCE, source, { recursive: true });
+  for (const edit of edits) writeFileSync(join(source, edit.file), mutate(edit));
+  await build({
+    entryPoints: [join(source, "main.ts")],
+    outfile: join(folder, "main.js"),
+    bundle: true,
+    packages: "external",
+    platform: "node",
+    format: "esm",
+    target: "node20.19",
+    logLevel: "error",
+  });
+  for (const file of readdirSync(source, { recursive: true, encoding: "utf8" }))
+    if (file.endsWith(".lua")) cpSync(join(source, file), join(folder, file));
+}

@@ -11,6 +11,8 @@ export async function main(args: string[]): Promise<number> {
       rate: { type: "string", multiple: true, default: ["20", "100", "400", "1000"] },
       members: { type: "string", default: "500" },
       seconds: { type: "string", default: "10" },
+      warm: { type: "string", default: "5" },
+      warmrate: { type: "string" },
       repeats: { type: "string", default: "1" },
       quietrooms: { type: "boolean", default: false },
       env: { type: "string", multiple: true, default: [] },
@@ -31,7 +33,8 @@ export async function main(args: string[]): Promise<number> {
         const result = await runOnce(name, town, env, values.nodearg, {
           rate,
           arrivals: values.quietrooms ? "poisson" : "even",
-          warmSeconds: 3,
+          warmSeconds: Number(values.warm),
+          warmRate: Number(values.warmrate ?? rate),
           measureSeconds: Number(values.seconds),
           drainSeconds: 60,
           bytes: 200,

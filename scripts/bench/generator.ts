@@ -44,6 +44,8 @@ export type LoadOrder = {
   /** `even`: one room after the other at equal distances. `poisson`: rooms and times by chance, from a fixed seed. */
   arrivals: "even" | "poisson";
   warmSeconds: number;
+  /** Messages a second until measuring begins: enough that a server's code is compiled, as after an hour of work. */
+  warmRate: number;
   measureSeconds: number;
   /** Longest wait for what is still under way. */
   drainSeconds: number;
@@ -429,8 +431,9 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
 }
 
 /** When and into which room each message goes; times in µs from 0. */
-function plan({ rate, arrivals, warmSeconds, measureSeconds }: LoadOrder) {
-  const total = Math.floor(rate * (warmSeconds + measureSeconds));
+function plan({ rate, arrivals, warmSeconds, warmRate, measureSeconds }: LoadOrder) {
+  const warm = Math.floor(warmRate * warmSeconds);
+  const total = warm + Math.floor(rate * measureSeconds);
   if (total > MAX_ID) throw new Error(`a load of ${total} messages is more than the marker can count`);
   const rooms = new Uint16Array(total);
   const intendedUs = new Float64Array(total);
@@ -440,7 +443,8 @@ function plan({ rate, arrivals, warmSeconds, measureSeconds }: LoadOrder) {
   for (let id = 0; id < total; id += 1) {
     rooms[id] = used[arrivals === "even" ? id % used.length : Math.floor(random() * used.length)] ?? 0;
     intendedUs[id] = at;
-    at += arrivals === "even" ? 1e6 / rate : (-Math.log(1 - random()) * 1e6) / rate;
+    const meanUs = 1e6 / (id < warm ? warmRate : rate);
+    at += arrivals === "even" ? meanUs : -Math.log(1 - random()) * meanUs;
   }
   return { rooms, intendedUs };
 }

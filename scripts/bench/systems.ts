@@ -48,7 +48,7 @@ const SECRET = "benchmark-benchmark-benchmark-benchmark";
 const cache = join(root, ".cache/bench");
 
 async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
-  const file = await bundleServer();
+  const file = process.env["BENCH_BUNDLE"] ?? (await bundleServer());
   return startWithRedis("hubbub", file, options, ({ url }) => ({
     NODE_ENV: "production",
     PORT: "0",

@@ -87,3 +87,4 @@ http.listen(0, "127.0.0.1", () => {
   const address = http.address();
   process.stdout.write(`listens on ${typeof address === "object" && address ? address.port : 0}\n`);
 });
+process.on("SIGTERM", () => process.exit(0));

@@ -154,7 +154,7 @@ function received(member: Member, length: number): void {
 
 /** Where the first frame starts, or -1 while the answer to the upgrade is not whole. */
 function upgraded(member: Member, length: number): number {
-  const text = shared.latin1Slice(0, length);
+  const text = shared.toString("latin1", 0, length);
   const end = text.indexOf("\r\n\r\n");
   if (end < 0) {
     member.fail?.("the upgrade's answer came in pieces");
@@ -196,7 +196,7 @@ function frame(member: Member, opcode: number, buffer: Buffer, start: number, en
         return;
       }
     } else if (kind === KIND.answer && dialect.answer) {
-      const answer = dialect.answer(buffer.latin1Slice(start, Math.min(end, start + 40)));
+      const answer = dialect.answer(buffer.toString("latin1", start, Math.min(end, start + 40)));
       if (answer && answer.id >= 0) {
         load.answered += 1;
         if (!answer.ok) load.refused += 1;
@@ -213,7 +213,7 @@ function frame(member: Member, opcode: number, buffer: Buffer, start: number, en
       send,
       ready: heard,
       refused,
-    } = dialect.react(buffer.utf8Slice(start, Math.min(end, start + 200)));
+    } = dialect.react(buffer.toString("utf8", start, Math.min(end, start + 200)));
     if (send) member.socket.write(send);
     else otherFrames += 1;
     if (refused) member.fail?.(refused);
@@ -302,7 +302,7 @@ function open({ host, port, localAddress }: ConnectOrder, plan: MemberPlan): Pro
 }
 
 async function runLoad(order: LoadOrder): Promise<LoadResult> {
-  const schedule = plan(order);
+  const schedule = makeSchedule(order);
   const { rooms, intendedUs } = schedule;
   const total = rooms.length;
   const startUs = nowUs() + 200_000;
@@ -431,7 +431,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
 }
 
 /** When and into which room each message goes; times in µs from 0. */
-function plan({ rate, arrivals, warmSeconds, warmRate, measureSeconds }: LoadOrder) {
+function makeSchedule({ rate, arrivals, warmSeconds, warmRate, measureSeconds }: LoadOrder) {
   const warm = Math.floor(warmRate * warmSeconds);
   const total = warm + Math.floor(rate * measureSeconds);
   if (total > MAX_ID) throw new Error(`a load of ${total} messages is more than the marker can count`);

@@ -22,7 +22,7 @@ export function percentile(sorted: ArrayLike<number>, p: number): number {
 /** Null for no values: nothing measured is not the same as zero. */
 export function summarise(values: ArrayLike<number>): Summary | null {
   if (values.length === 0) return null;
-  const sorted = Float64Array.from(values).sort();
+  const sorted = Float64Array.from(values).toSorted();
   let sum = 0;
   for (const value of sorted) sum += value;
   return {

@@ -2,7 +2,7 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { Redis } from "ioredis";
-import { Server } from "socket.io";
+import { Server, type Socket } from "socket.io";
 
 /**
  * What the Socket.IO guides build: rooms by `socket.join`, `io.to(room).emit`, replicas by @socket.io/redis-adapter
@@ -29,18 +29,26 @@ const io = new Server(http, {
 type User = { id: string; username: string };
 
 if (tier >= 3) {
-  io.use(async (socket, next) => {
-    const sid = readSid(socket.handshake.headers.cookie ?? "");
-    const stored = sid && (await redis.get(`sess:${sid}`));
-    const user = stored ? (JSON.parse(stored) as { user?: User }).user : undefined;
-    if (!user) return next(new Error("unauthorized"));
-    socket.data = user;
-    next();
-  });
+  io.use((socket, next) => void admit(socket, next));
+}
+
+async function admit(socket: Socket, next: (error?: Error) => void): Promise<void> {
+  try {
+    socket.data = await readUser(socket.handshake.headers.cookie ?? "");
+    next(socket.data ? undefined : new Error("unauthorized"));
+  } catch (error) {
+    next(error instanceof Error ? error : new Error(String(error)));
+  }
+}
+
+async function readUser(cookies: string): Promise<User | undefined> {
+  const sid = readSid(cookies);
+  const stored = sid && (await redis.get(`sess:${sid}`));
+  return stored ? (JSON.parse(stored) as { user?: User }).user : undefined;
 }
 
 io.on("connection", (socket) => {
-  const { id: userId, username } = socket.data as User;
+  const { id: userId = "0", username = "" } = (socket.data ?? {}) as Partial<User>;
   const entered = enter();
   async function enter() {
     const rooms =
@@ -54,7 +62,7 @@ io.on("connection", (socket) => {
   }
   socket.on("message", async (sent: { roomId: string; message: string; nonce: string }, answer: unknown) => {
     const { roomId, message, nonce } = sent;
-    const stored = { roomId, date: Date.now(), from: userId ?? "0", nonce, message };
+    const stored = { roomId, date: Date.now(), from: userId, nonce, message };
     if (tier >= 3 && (await redis.sismember(`user:${userId}:rooms`, roomId)) === 0) return;
     if (tier >= 2) await redis.zadd(`room:${roomId}`, stored.date, JSON.stringify(stored));
     io.to(roomId).emit("message", stored);

@@ -8,6 +8,7 @@ import { build, partIsBuilt, root, stop } from "../prepare.mjs";
 import { findRedis } from "../redis.ts";
 import { INVARIANTS } from "./check.ts";
 import { buildMutant, MUTATIONS } from "./mutations.ts";
+import { abandonRigs } from "./rig.ts";
 import { tableOf, writeReadme, type Report } from "./report.ts";
 import { SCENARIOS } from "./scenarios/scenarios.ts";
 import { NOT_HAPPENED, play, type Result, type Tools } from "./stage.ts";
@@ -23,6 +24,9 @@ message reached every member once, in one order. Ends with a table, and with exi
   --seed NUMBER         the chance of an earlier run
   --mutations           switch off one remedy of the server at a time; a scenario must turn red each time
   --write-readme        put the table into README.md`;
+
+/** The server that is tried: beside its own packages, and safe from a build that others start meanwhile. */
+const bundle = join(root, "server/.cache/prove", String(process.pid));
 
 /** Set in the process that runs in a network namespace of its own. */
 const INSIDE = "HUBBUB_PROVE_NETNS";
@@ -40,10 +44,15 @@ export async function main(args: string[]): Promise<number> {
   }
   if (!process.env[INSIDE]) return await enterNamespace(args);
 
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      abandonRigs();
+      rmSync(bundle, { recursive: true, force: true });
+      process.exit(130);
+    });
+  }
   if (options.mutations) return await proveMutations(options.seed);
   const folder = join(root, ".cache/prove");
-  // Beside the server's own packages, and safe from a build that others start meanwhile.
-  const bundle = join(root, "server/.cache/prove", String(process.pid));
   cpSync(join(root, "server/dist"), bundle, { recursive: true });
   const began = Date.now();
   const results: Result[] = [];
@@ -81,7 +90,6 @@ async function proveMutations(seed: number): Promise<number> {
   const rows: string[] = [];
   let survivors = 0;
   for (const mutation of MUTATIONS) {
-    const bundle = join(root, "server/.cache/prove", `mutant-${process.pid}`);
     const scenario = SCENARIOS.find(({ name }) => name === mutation.scenario);
     if (!scenario) throw new Error(`There is no scenario "${mutation.scenario}".`);
     process.stdout.write(`${mutation.remedy}: off. ${mutation.scenario} `);

@@ -74,13 +74,34 @@ export type RigOptions = {
 
 export type Backend = { url: string; redis: RedisNode; admin: Redis | Cluster; close: () => Promise<void> };
 
+/** What would be left behind if we ended in the middle: folders, and replicas that may be stopped and so not end. */
+const left = { dirs: new Set<string>(), replicas: new Set<number>() };
+
+/** For an end at once. All other programs get their signal from the kernel when we go. */
+export function abandonRigs(): void {
+  for (const pid of left.replicas) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It is gone.
+    }
+  }
+  for (const dir of left.dirs) rmSync(dir, { recursive: true, force: true });
+}
+
 /** Starts Redis, replicas and HAProxy, each a process of its own, and resolves when the chat answers. */
 export async function startRig(options: RigOptions): Promise<Rig> {
   const dir = mkdtempSync(join(tmpdir(), "hubbub-prove-"));
   const found = await findRedis(() => {});
   if (found.kind !== "file") throw new Error("the proof needs a redis-server on this machine, not in Docker");
   const program = found;
-  const undo: (() => Promise<void> | void)[] = [() => rmSync(dir, { recursive: true, force: true })];
+  left.dirs.add(dir);
+  const undo: (() => Promise<void> | void)[] = [
+    () => {
+      rmSync(dir, { recursive: true, force: true });
+      left.dirs.delete(dir);
+    },
+  ];
   async function close(): Promise<void> {
     for (const step of undo.toReversed()) await step();
     undo.length = 0;
@@ -242,6 +263,8 @@ function createReplica(options: {
         },
       });
       child = started;
+      left.replicas.add(started.pid);
+      void started.ended.then(() => left.replicas.delete(started.pid));
       const up = await Promise.race([listening, started.ended]);
       if (up !== true)
         throw new Error(`replica ${name} did not start: ${started.lastLines.at(-1) ?? "no word"}`);

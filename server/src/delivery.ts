@@ -41,7 +41,7 @@ export class Delivery {
   readonly #metrics: Metrics;
   readonly #log: Logger;
   readonly #rooms = new Map<RoomId, LocalRoom>();
-  readonly #users = new Map<UserId, Set<Connection>>();
+  readonly #users = new Map<UserId, Connection[]>();
   readonly #emptied: (roomId: RoomId) => void;
 
   /** `emptied` is called when a room has lost its last local member. */
@@ -61,8 +61,8 @@ export class Delivery {
   add(connection: Connection): boolean {
     const { id } = connection.data.user;
     const connections = this.#users.get(id);
-    if (connections) connections.add(connection);
-    else this.#users.set(id, new Set([connection]));
+    if (connections) connections.push(connection);
+    else this.#users.set(id, [connection]);
     this.#metrics.connections.inc();
     return !connections;
   }
@@ -72,9 +72,11 @@ export class Delivery {
     for (const roomId of connection.data.rooms) this.leave(roomId, connection);
     const { id } = connection.data.user;
     const connections = this.#users.get(id);
-    if (!connections?.delete(connection)) return false;
+    const index = connections?.indexOf(connection) ?? -1;
+    if (!connections || index < 0) return false;
+    connections.splice(index, 1);
     this.#metrics.connections.dec();
-    if (connections.size > 0) return false;
+    if (connections.length > 0) return false;
     this.#users.delete(id);
     return true;
   }

@@ -194,7 +194,7 @@ describe("the diffs that clients get", () => {
     });
     const user = (id: number) => ({ id: String(id), username: `user${id}` });
 
-    it("tell the first at once, the rest together, and nobody who came and went meanwhile", () => {
+    it("tell the first at once, the rest together, and the end of who came and went meanwhile", () => {
       vi.useFakeTimers();
       vi.advanceTimersByTime(5_000);
       const tell = vi.fn();
@@ -215,6 +215,7 @@ describe("the diffs that clients get", () => {
         .flatMap(([online, users]) => users.map((one: PresentUser) => [one.id, online]));
       expect(Object.fromEntries(later)).toEqual({
         1: false,
+        2: false,
         3: true,
       });
       diff.close();

@@ -160,8 +160,9 @@ export class Presence {
 const DIFF_MS = 1_000;
 
 /**
- * Collects who came and went, and tells it as one list at a time. Somebody who came and went within one window is
- * not mentioned; where both lists have waited, they take turns.
+ * Collects who came and went, and tells it as one list at a time. Of somebody who came and went within one window the
+ * end is told, although nothing has changed: a client may have read the list of who is online in between. Where both
+ * lists have waited, they take turns.
  */
 export class PresenceDiff {
   readonly #tell: (online: boolean, users: PresentUser[]) => void;
@@ -180,9 +181,7 @@ export class PresenceDiff {
 
   add(online: boolean, users: User[]): void {
     for (const { id, username } of users) {
-      const waiting = this.#changed.get(id);
-      if (waiting && waiting.online !== online) this.#changed.delete(id);
-      else this.#changed.set(id, { id, username, online });
+      this.#changed.set(id, { id, username, online });
     }
     if (!this.#timer && this.#changed.size > 0) {
       this.#timer = setTimeout(() => this.#flush(), Math.max(0, this.#toldAt + DIFF_MS - performance.now()));

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { Cluster } from "ioredis";
 import { ChatError } from "../errors.ts";
 import type { Config } from "../config.ts";
@@ -84,16 +83,7 @@ export class Rooms {
         keys.nonce(roomId, from, nonce),
         keys.read(roomId),
       ],
-      [
-        roomId,
-        from,
-        tail,
-        this.#channelOf(roomId),
-        this.#envelope,
-        NONCE_MS,
-        randomBytes(6).toString("hex"),
-        listed ? "1" : "0",
-      ],
+      [roomId, from, tail, this.#channelOf(roomId), this.#envelope, NONCE_MS, listed ? "1" : "0"],
     );
     const [outcome, stored] = reply as [string, string?];
     if (outcome === "stranger" || stored === undefined) throw unknownRoom();
@@ -113,7 +103,6 @@ export class Rooms {
     for (;;) {
       const head = await this.head(roomId);
       let { seq, date, hash } = head;
-      if (!hash) hash = randomBytes(6).toString("hex");
       const rows: (string | number)[] = [];
       for (const { from, message, date: wanted } of messages) {
         seq += 1;

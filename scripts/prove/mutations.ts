@@ -64,7 +64,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a named room's members alone may write into it",
     scenario: "killed-replica",
-    edits: [{ file: "chat/append.lua", from: "if ARGV[8] == '1' and", to: "if false and" }],
+    edits: [{ file: "chat/append.lua", from: "if ARGV[7] == '1' and", to: "if false and" }],
   },
   {
     remedy: "leases of dead replicas are swept",

@@ -234,11 +234,10 @@ export function createOutbox(needs: Needs) {
      * acknowledged, of the time that `kept` covers, and not in it.
      */
     reoffer(roomId: RoomId, kept: readonly Message[]): void {
-      const from = kept[0]?.date ?? 0;
       const nonces = new Set(kept.map((message) => message.nonce));
-      const lost = settled.filter(
-        (message) => message.roomId === roomId && message.date >= from && !nonces.has(message.nonce),
-      );
+      // Also what is older than `kept`: the page may be full of what others have offered again before us, and a
+      // message that is still stored is not stored twice.
+      const lost = settled.filter((message) => message.roomId === roomId && !nonces.has(message.nonce));
       settled = settled.filter((message) => !lost.includes(message));
       for (const { nonce, message } of lost) {
         if (nonce === undefined) continue;

@@ -144,9 +144,10 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
         session: { is: "signed out", reason: event.reason },
       };
     case "connected":
-      // What was held was heard over another connection, perhaps of a log that has been lost since.
+      // What was held was heard over another connection, perhaps of a log that has been lost since. And what is heard
+      // now may be of another log than the one that is loaded: nothing joins it before `sync` has compared the two.
       return {
-        ...mapRooms(state, (room) => (room.held.length === 0 ? room : { ...room, held: [] })),
+        ...mapRooms(state, (room) => ({ ...room, held: [], stale: room.log !== null })),
         presence: { unsettled: new Map() },
       };
     case "interrupted":
@@ -312,6 +313,7 @@ function hear(room: RoomState, message: Message): RoomState {
 /** Moves what follows the head from `held` into the log. */
 function join(room: RoomState): RoomState {
   if (room.log === null) return limitHeld(room, HELD_UNOPENED);
+  if (room.stale) return limitHeld(room, HELD_BEYOND_GAP);
   let { head, messages } = room.log;
   let joined = 0;
   for (const message of room.held) {
@@ -379,13 +381,11 @@ function sync(state: ChatState, answer: SyncedRoom): ChatState {
         last: newer(started.last, since.at(-1) ?? null),
       };
     }
-    const heard = answer.messages.reduce(hear, room);
+    const heard = answer.messages.reduce(hear, join({ ...room, stale: false }));
     if (answer.more || heard.log === null) return heard;
     // The server has nothing more: a higher seq that was only heard of was of a log that is gone.
     const seq = Math.max(heard.log.head, heard.held.at(-1)?.seq ?? 0);
-    return heard.seq === seq && !heard.stale
-      ? heard
-      : { ...heard, seq, stale: false, read: Math.min(heard.read, seq) };
+    return heard.seq === seq ? heard : { ...heard, seq, read: Math.min(heard.read, seq) };
   });
 }
 

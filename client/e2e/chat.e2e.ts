@@ -136,6 +136,7 @@ test("a named room is created, found, joined and left", async () => {
   expect(await room(gus.page, "Garden").count()).toBe(0);
   await say(fay.page, "Only for gardeners");
   await room(fay.page, "General").click();
+  await messageTo(fay.page, "General").waitFor();
   await say(fay.page, "For all");
   await message(gus.page, "For all").waitFor();
   expect(gus.frames.filter((frame) => frame.includes("Only for gardeners"))).toEqual([]);

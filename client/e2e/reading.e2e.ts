@@ -135,7 +135,8 @@ test("unread messages are counted in the list and in the title, over a reload, u
   await eventually(() => dan.page.title(), "cat - Hubbub");
   await dan.page.reload();
   await message(dan.page, "three").waitFor();
-  expect(await badge.count()).toBe(0);
+  // A mark that the reload overtook is set again by what is shown.
+  await eventually(() => badge.count(), 0);
   await cat.context.close();
   await dan.context.close();
 });

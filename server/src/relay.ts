@@ -69,7 +69,7 @@ export class Relay {
   #wanted = new Map<string, { resolve: () => void; reject: (error: unknown) => void }[]>();
   #timers: NodeJS.Timeout[] = [];
   #heartbeat = 0;
-  #heartbeatHeard = { number: 0, at: Date.now() };
+  #heartbeatHeard = { number: 0, at: performance.now() };
   #closed = false;
 
   constructor(parts: RelayParts) {
@@ -82,7 +82,7 @@ export class Relay {
     // Whatever was published while the connection was away is lost: look at every room.
     subscriber.on("ready", () => this.#checkAll());
     await subscriber.subscribe(keys.channel);
-    this.#heartbeatHeard.at = Date.now();
+    this.#heartbeatHeard.at = performance.now();
     this.#timers = [
       setInterval(() => this.#beat(), HEARTBEAT_MS),
       // The last message before a silence leaves no gap to notice.
@@ -270,11 +270,11 @@ export class Relay {
 
   #beat(): void {
     const { subscriber, metrics, log } = this.#parts;
-    const silentMs = Date.now() - this.#heartbeatHeard.at;
+    const silentMs = performance.now() - this.#heartbeatHeard.at;
     metrics.heartbeatLag.set(silentMs / 1_000);
     if (silentMs > DEAF_MS) {
       log.warn({ silentMs }, "the relay went deaf; subscribing anew");
-      this.#heartbeatHeard.at = Date.now();
+      this.#heartbeatHeard.at = performance.now();
       subscriber.disconnect(true);
     }
     if (!this.#closed) this.publish("heartbeat", (this.#heartbeat += 1)).catch(() => undefined);
@@ -283,7 +283,7 @@ export class Relay {
   /** One that is missing means that others are: a connection, or a Cluster's node, was lost and is back. */
   #hearHeartbeat(number: number): void {
     const missed = number !== this.#heartbeatHeard.number + 1;
-    this.#heartbeatHeard = { number, at: Date.now() };
+    this.#heartbeatHeard = { number, at: performance.now() };
     if (missed) this.#checkAll();
   }
 }

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createConnection, createServer, type AddressInfo, type Socket as TcpSocket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import { io, type Socket } from "socket.io-client";
@@ -275,7 +276,7 @@ export type OwnRedis = {
 
 export async function ownRedis(options: { persistent: boolean; args?: string[] }): Promise<OwnRedis> {
   // Named at run time: the scripts are a program of their own, with types of their own.
-  const scripts = new URL("../../scripts/redis.ts", import.meta.url).pathname;
+  const scripts = fileURLToPath(new URL("../../scripts/redis.ts", import.meta.url));
   const { startRedis, freePort } = (await import(scripts)) as {
     startRedis: (how: object) => Promise<{ pid: number; url: string; ended: Promise<unknown> }>;
     freePort: () => Promise<number>;

@@ -98,7 +98,12 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
       console.log(`Hubbub listens on ${address}`);
     } else {
       const ports = await Promise.all(Array.from({ length: count }, freePort));
-      await startReplicas(ports, { ...env, HOST: "127.0.0.1", TRUST_PROXY: String(config.trustProxy + 1) }, running, signal);
+      await startReplicas(
+        ports,
+        { ...env, HOST: "127.0.0.1", TRUST_PROXY: String(config.trustProxy + 1) },
+        running,
+        signal,
+      );
       mkdirSync(dataDir, { recursive: true });
       const launch = () =>
         startHaproxy({ host: config.host, port, replicas: ports, dir: dataDir, signal, say: console.log });

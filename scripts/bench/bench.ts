@@ -1,83 +1,130 @@
 import { parseArgs } from "node:util";
-import { startGenerator } from "./drive.ts";
-import type { LoadOrder, LoadResult } from "./generator.ts";
-import { SYSTEMS, type SystemName, type SystemUnderTest, type Town } from "./systems.ts";
+import { stop } from "../prepare.mjs";
+import type { LoadResult } from "./generator.ts";
+import { writeReport } from "./report.ts";
+import type { Run } from "./run.ts";
+import { fetchPeers, nchanFiles, SYSTEMS, type SystemName } from "./systems.ts";
+import { hotRoom, quietRooms, WORKLOADS } from "./workloads.ts";
 
+const HELP = `npm run bench -- --quick                      one minute: the hot room, beside plain Socket.IO; one line of JSON
+npm run bench -- --all [--repeats 3]          everything, and docs/performance.md from it
+npm run bench -- --workload ${Object.keys(WORKLOADS).join("|")}
+npm run bench -- --system ws --rate 100,400   the hot room on one system: ${Object.keys(SYSTEMS).join(", ")}
+npm run bench -- --report                     docs/performance.md again from docs/performance/latest.json
+npm run bench -- --peers                      fetches nginx and nchan into .cache, for --all and --system nchan
+Further: --members 500, --seconds 5, --env NAME=value. Each run is one file in .cache/bench/results. The exit code
+is 1 where a message was lost, repeated, out of order or not answered, and 75 where the generator was above its limit.`;
+
+/** Answers the exit code. */
 export async function main(args: string[]): Promise<number> {
   const { values } = parseArgs({
     args,
     options: {
-      system: { type: "string", multiple: true, default: ["hubbub", "socket.io classic"] },
-      rate: { type: "string", multiple: true, default: ["20", "100", "400", "1000"] },
+      help: { type: "boolean", default: false },
+      quick: { type: "boolean", default: false },
+      all: { type: "boolean", default: false },
+      report: { type: "boolean", default: false },
+      peers: { type: "boolean", default: false },
+      workload: { type: "string", multiple: true, default: [] },
+      system: { type: "string", multiple: true, default: [] },
+      rate: { type: "string", default: "20,100,400,1000" },
       members: { type: "string", default: "500" },
-      seconds: { type: "string", default: "10" },
-      warm: { type: "string", default: "5" },
-      warmrate: { type: "string" },
-      repeats: { type: "string", default: "1" },
-      quietrooms: { type: "boolean", default: false },
+      seconds: { type: "string", default: "5" },
+      repeats: { type: "string", default: "3" },
       env: { type: "string", multiple: true, default: [] },
-      nodearg: { type: "string", multiple: true, default: [] },
     },
   });
-  for (let repeat = 0; repeat < Number(values.repeats); repeat += 1) {
-    for (const name of values.system as SystemName[]) {
-      for (const rate of values.rate.map(Number)) {
-        const count = Number(values.members);
-        const town: Town = values.quietrooms
-          ? {
-              roomIds: Array.from({ length: count / 10 }, (_, index) => String(index + 1)),
-              members: Array.from({ length: count }, (_, index) => ({ rooms: [Math.floor(index / 10)] })),
-            }
-          : { roomIds: ["0"], members: Array.from({ length: count }, () => ({ rooms: [0] })) };
-        const env = Object.fromEntries(values.env.map((pair) => pair.split("=", 2) as [string, string]));
-        const result = await runOnce(name, town, env, values.nodearg, {
-          rate,
-          arrivals: values.quietrooms ? "poisson" : "even",
-          warmSeconds: Number(values.warm),
-          warmRate: Number(values.warmrate ?? rate),
-          measureSeconds: Number(values.seconds),
-          drainSeconds: 60,
-          bytes: 200,
-        });
-        console.log(name, rate, JSON.stringify(result));
-      }
-    }
+  if (process.platform !== "linux")
+    throw stop("The benchmark reads Linux' accounts: it runs on Linux only.", 69);
+  if (values.peers) {
+    const there = await fetchPeers((line) => process.stderr.write(`${line}\n`));
+    console.log(there.length > 0 ? `Here now: ${there.join(", ")}.` : "nchan is absent.");
+    return 0;
   }
-  return 0;
+  if (values.report) {
+    await writeReport();
+    return 0;
+  }
+  if (values.quick) return quick();
+  if (values.all) return all(Number(values.repeats));
+  const runs: Run[] = [];
+  for (const name of values.workload) {
+    const workload = WORKLOADS[name];
+    if (!workload) throw stop(`There is no workload "${name}".\n${HELP}`, 64);
+    runs.push(...(await workload()));
+  }
+  for (const name of values.system) {
+    if (!(name in SYSTEMS)) throw stop(`There is no system "${name}".\n${HELP}`, 64);
+    const env = Object.fromEntries(values.env.map((pair) => pair.split("=", 2) as [string, string]));
+    const options = { members: Number(values.members), seconds: Number(values.seconds), env };
+    runs.push(...(await hotRoom(name as SystemName, values.rate.split(",").map(Number), options)));
+  }
+  if (runs.length === 0) console.log(HELP);
+  return exitCode(runs);
 }
 
-async function runOnce(
-  name: SystemName,
-  town: Town,
-  env: Record<string, string>,
-  nodeArgs: string[],
-  load: Omit<LoadOrder, "parts">,
-): Promise<LoadResult> {
-  const system: SystemUnderTest = await SYSTEMS[name]({ town, env, nodeArgs });
-  try {
-    const generator = await startGenerator();
+function exitCode(runs: Run[]): number {
+  if (runs.some(({ verdict }) => verdict === "failed")) return 1;
+  return runs.some(({ verdict }) => verdict === "refused") ? 75 : 0;
+}
+
+/** 500 members, 400 messages a second, Hubbub and plain Socket.IO, once each. */
+async function quick(): Promise<number> {
+  const runs: Run<LoadResult>[] = [];
+  for (const system of ["hubbub", "socket.io classic"] as const)
+    runs.push(...(await hotRoom(system, [400], { seconds: 4, label: "quick" })));
+  const line = runs.map(({ system, verdict, result }) => [
+    system,
+    {
+      verdict,
+      cpuUsPerDelivery: round(result.cpuUsAll),
+      p50Ms: round(result.latencyMs?.p50),
+      p99Ms: round(result.latencyMs?.p99),
+      lost: result.reconciliation.lost,
+      duplicated: result.reconciliation.duplicated,
+      disordered: result.reconciliation.disordered,
+    },
+  ]);
+  console.log(JSON.stringify({ members: 500, rate: 400, ...Object.fromEntries(line) }));
+  return exitCode(runs);
+}
+
+function round(value: number | undefined): number | null {
+  return value === undefined ? null : Math.round(value * 100) / 100;
+}
+
+/** Everything: what is compared in turns, `repeats` times, the rest once; then the results page. */
+async function all(repeats: number): Promise<number> {
+  const began = Date.now();
+  const runs: Run[] = [];
+  const absent: string[] = [];
+  // A system that breaks is told of and does not end the others' runs.
+  const attempt = async (what: string, work: () => Promise<Run[]>) => {
     try {
-      const connected = await generator.order("connect", {
-        host: system.host,
-        port: system.ports[0] ?? 0,
-        dialect: system.dialect,
-        members: system.members,
-        roomIds: town.roomIds,
-        concurrency: 50,
-      });
-      if (connected.failed.length > 0) throw new Error(`connections failed: ${connected.failed.join("; ")}`);
-      for (let still = 0; still < 4;) {
-        await new Promise((resolve) => setTimeout(resolve, 500));
-        const { otherFrames } = await generator.order("quiet");
-        still = otherFrames === 0 ? still + 1 : 0;
-      }
-      const result = await generator.order("load", { ...load, parts: system.parts });
-      await generator.order("close");
-      return result;
-    } finally {
-      await generator.stop();
+      runs.push(...(await work()));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      process.stderr.write(`${what} broke off: ${reason}\n`);
+      absent.push(`${what} broke off: ${reason}`);
     }
-  } finally {
-    await system.stop();
+    // A pass that is interrupted leaves the page of what there is.
+    await writeReport({ runs, absent, began, ended: Date.now() });
+  };
+  const compared = ["hubbub", "socket.io classic", "ws"] as const;
+  for (let repeat = 0; repeat < repeats; repeat += 1) {
+    for (const system of compared) {
+      // At 400 the others are behind already: more would only make the queue longer.
+      await attempt(system, () =>
+        hotRoom(system, system === "hubbub" ? [20, 100, 400, 1_000] : [20, 100, 400]),
+      );
+      await attempt(system, () => quietRooms(system));
+    }
   }
+  await attempt("socket.write", () => hotRoom("socket.write", [20, 100, 400]));
+  await attempt("socket.io sharded", () => hotRoom("socket.io sharded", [20, 100]));
+  if (!nchanFiles()) absent.push("nginx with nchan is absent (`npm run bench -- --peers` fetches it)");
+  else await attempt("nchan", () => hotRoom("nchan", [20, 100, 400, 1_000]));
+  for (const [name, workload] of Object.entries(WORKLOADS))
+    if (!["hot", "quiet"].includes(name)) await attempt(name, workload);
+  return exitCode(runs);
 }

@@ -4,7 +4,7 @@ import { clientFrame } from "./frames.ts";
 export type MemberPlan = { cookie: string; rooms: number[] };
 
 export const KIND = { delivery: 0, answer: 1, other: 2 } as const;
-export type Kind = (typeof KIND)[keyof typeof KIND];
+type Kind = (typeof KIND)[keyof typeof KIND];
 
 /** How one family of servers is spoken to, after the WebSocket upgrade that all have in common. */
 export type Dialect = {

@@ -16,7 +16,9 @@ export type Generator = {
 export async function startGenerator(): Promise<Generator> {
   const file = await bundleScript("generator.ts");
   const child: ChildProcess = spawn("taskset", ["-c", String(CORE.load), process.execPath, file], {
-    stdio: ["ignore", "inherit", "inherit", "ipc"],
+    // A group of its own for the scheduler, and Ctrl-C reaches us alone; it ends when we do.
+    detached: true,
+    stdio: ["ignore", 2, 2, "ipc"],
   });
   pin(child.pid ?? 0, CORE.load);
   const waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();

@@ -10,7 +10,7 @@ const ID_DIGITS = 7;
 const TIME_DIGITS = 13;
 export const MAX_ID = 10 ** ID_DIGITS - 1;
 
-export function mark(id: number, intendedUs: number): string {
+function mark(id: number, intendedUs: number): string {
   return `~${String(id).padStart(ID_DIGITS, "0")}:${String(Math.round(intendedUs)).padStart(TIME_DIGITS, "0")}~`;
 }
 

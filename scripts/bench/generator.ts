@@ -32,8 +32,8 @@ export type ConnectOrder = {
   roomIds: string[];
   /** Handshakes under way at once. */
   concurrency: number;
-  /** Address that the connections come from. */
-  localAddress?: string;
+  /** Handshakes begun in a second; without it, as fast as they go. */
+  perSecond?: number;
 };
 
 export type Connected = { connected: number; failed: string[]; ms: number; handshakeMs: Summary | null };
@@ -84,7 +84,36 @@ export type LoadResult = {
   otherFrames: number;
 };
 
+/** Requests one after the other on each of some connections that stay open. */
+export type PagesOrder = {
+  host: string;
+  port: number;
+  path: string;
+  cookies: string[];
+  seconds: number;
+  parts: Part[];
+};
+export type PagesResult = {
+  requests: number;
+  failed: number;
+  perSecond: number;
+  bytes: number;
+  latencyMs: Summary | null;
+  cpuUs: number;
+  generatorBusy: number;
+};
+
+/** Where members that come back ask from, as JSON, and how many marked messages they are to end up with. */
+export type ReturnOrder = { cursor: string; messages: number };
+
 export type Orders = {
+  pages: (order: PagesOrder) => Promise<PagesResult>;
+  /** From now on members ask from a cursor as they connect, and whatever they hear or are answered counts. */
+  expect: (order: ReturnOrder) => Promise<void>;
+  /** Messages that members still miss, of those sent so far. */
+  missing: (sent: number) => Promise<{ missing: number; members: number }>;
+  /** Frames other than messages that the first `count` members got since the last call. */
+  heard: (count: number) => Promise<{ total: number; most: number }>;
   connect: (order: ConnectOrder) => Promise<Connected>;
   load: (order: LoadOrder) => Promise<LoadResult>;
   /** Frames other than messages since the last call, and open connections. */
@@ -98,6 +127,9 @@ type Member = Stream & {
   state: "upgrading" | "greeting" | "ready" | "closed";
   sampled: boolean;
   ledger: Ledger;
+  /** Frames other than messages. */
+  others: number;
+  asked: boolean;
   fail: ((reason: string) => void) | null;
   done: (() => void) | null;
 };
@@ -119,6 +151,7 @@ let dialect: Dialect = dialects.socketio;
 /** Distance of the marker from the end of a delivery's frame: the same for all of one server. */
 let markOffset = MARK_LENGTH;
 let closing = false;
+let returning: ReturnOrder | null = null;
 
 let load: Running | null = null;
 type Running = {
@@ -206,6 +239,13 @@ function frame(member: Member, opcode: number, buffer: Buffer, start: number, en
       }
     }
   }
+  if (opcode === 1 && returning) {
+    for (let at = start; at <= end - MARK_LENGTH; at += 1) {
+      if (!isMark(buffer, at)) continue;
+      member.ledger.add(idAt(buffer, at));
+      at += MARK_LENGTH - 1;
+    }
+  }
   if (opcode === 9) member.socket.write(clientFrame(buffer.subarray(start, end), 10));
   else if (opcode === 8) member.socket.destroy();
   else if (opcode === 1) {
@@ -214,8 +254,18 @@ function frame(member: Member, opcode: number, buffer: Buffer, start: number, en
       ready: heard,
       refused,
     } = dialect.react(buffer.toString("utf8", start, Math.min(end, start + 200)));
-    if (send) member.socket.write(send);
-    else otherFrames += 1;
+    if (heard && returning && !member.asked) {
+      // The first answer says that the rooms are heard; the second one what was said meanwhile.
+      member.asked = true;
+      member.socket.write(clientFrame(`420["sync",{"rooms":[${returning.cursor}]}]`));
+      return;
+    }
+    if (send) {
+      member.socket.write(send);
+    } else {
+      otherFrames += 1;
+      member.others += 1;
+    }
     if (refused) member.fail?.(refused);
     if (heard && member.state === "greeting") ready(member);
   }
@@ -229,8 +279,14 @@ async function connectAll(order: ConnectOrder): Promise<Connected> {
   const waiting = order.members.values();
   const failed: string[] = [];
   const handshakes: number[] = [];
+  let begun = 0;
   const worker = async () => {
     for (const plan of waiting) {
+      if (order.perSecond) {
+        const dueMs = began + (begun / order.perSecond) * 1000 - performance.now();
+        begun += 1;
+        if (dueMs > 0) await new Promise((resolve) => setTimeout(resolve, dueMs));
+      }
       const from = performance.now();
       try {
         members.push(await open(order, plan));
@@ -249,12 +305,11 @@ async function connectAll(order: ConnectOrder): Promise<Connected> {
   };
 }
 
-function open({ host, port, localAddress }: ConnectOrder, plan: MemberPlan): Promise<Member> {
+function open({ host, port }: ConnectOrder, plan: MemberPlan): Promise<Member> {
   return new Promise((resolve, reject) => {
     const socket: Socket = connect({
       host,
       port,
-      ...(localAddress && { localAddress }),
       noDelay: true,
       // All sockets read into one buffer: no allocation per read.
       onread: {
@@ -271,7 +326,9 @@ function open({ host, port, localAddress }: ConnectOrder, plan: MemberPlan): Pro
       rest: null,
       state: "upgrading",
       sampled: true,
-      ledger: new Ledger(0),
+      ledger: new Ledger(returning?.messages ?? 0),
+      others: 0,
+      asked: false,
       fail: (reason) => {
         socket.destroy();
         reject(new Error(reason));
@@ -488,7 +545,71 @@ function closeAll(): Promise<void> {
   return Promise.resolve();
 }
 
+async function readPages(order: PagesOrder): Promise<PagesResult> {
+  const before = { cpu: order.parts.map(({ pid }) => cpuNs(pid)), own: cpuNs(process.pid), us: nowUs() };
+  const untilUs = before.us + order.seconds * 1e6;
+  const latencies: number[] = [];
+  let failed = 0;
+  let read = 0;
+  const one = (cookie: string) =>
+    new Promise<void>((resolve) => {
+      const socket = connect({ host: order.host, port: order.port, noDelay: true });
+      const request = `GET ${order.path} HTTP/1.1\r\nHost: ${order.host}:${order.port}\r\nCookie: ${cookie}\r\n\r\n`;
+      let got = "";
+      let from = 0;
+      const ask = () => {
+        from = nowUs();
+        socket.write(request);
+      };
+      socket.setEncoding("latin1");
+      socket.once("connect", ask);
+      socket.once("error", () => (failed += 1));
+      socket.once("close", () => resolve());
+      socket.on("data", (chunk: string) => {
+        got += chunk;
+        const end = got.indexOf("\r\n\r\n");
+        const length = Number(/content-length: (\d+)/i.exec(got)?.[1]);
+        if (end < 0 || got.length < end + 4 + length) return;
+        if (Number.isNaN(length)) throw new Error("an answer without a length");
+        if (!got.startsWith("HTTP/1.1 200")) failed += 1;
+        read += got.length;
+        got = "";
+        latencies.push((nowUs() - from) / 1000);
+        if (nowUs() < untilUs) ask();
+        else socket.destroy();
+      });
+    });
+  await Promise.all(order.cookies.map(one));
+  const seconds = (nowUs() - before.us) / 1e6;
+  const ns = order.parts.reduce((sum, { pid }, index) => sum + cpuNs(pid) - (before.cpu[index] ?? 0), 0);
+  return {
+    requests: latencies.length,
+    failed,
+    perSecond: latencies.length / seconds,
+    bytes: read / latencies.length,
+    latencyMs: summarise(latencies),
+    cpuUs: ns / 1000 / latencies.length,
+    generatorBusy: (cpuNs(process.pid) - before.own) / 1e9 / seconds,
+  };
+}
+
 const orders: Orders = {
+  pages: readPages,
+  expect: (order) => {
+    returning = order;
+    return Promise.resolve();
+  },
+  missing: (sent) => {
+    let missing = 0;
+    for (const { ledger } of members) for (let id = 0; id < sent; id += 1) if (!ledger.has(id)) missing += 1;
+    return Promise.resolve({ missing, members: members.length });
+  },
+  heard: (count) => {
+    const theirs = members.slice(0, count);
+    const frames = theirs.map(({ others }) => others);
+    for (const member of theirs) member.others = 0;
+    return Promise.resolve({ total: frames.reduce((sum, each) => sum + each, 0), most: Math.max(...frames) });
+  },
   connect: connectAll,
   load: runLoad,
   quiet: () => {

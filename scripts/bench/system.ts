@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, release, setPriority, totalmem } from "node:os";
 
 /** What the kernel says about processes and the machine. Linux only: everything here reads /proc. */
@@ -80,6 +80,8 @@ export function pin(pid: number, core: number): boolean {
   execFileSync("taskset", ["-a", "-p", "-c", String(core), String(pid)], { stdio: "ignore" });
   try {
     for (const task of readdirSync(`/proc/${pid}/task`)) setPriority(Number(task), NICE);
+    // Priorities count within a session's group only; between groups this one does.
+    writeFileSync(`/proc/${pid}/autogroup`, String(NICE));
     return true;
   } catch {
     return false;
@@ -88,8 +90,10 @@ export function pin(pid: number, core: number): boolean {
 
 const NICE = -15;
 
+export type HostFacts = { cpu: string; cores: number; memory: number; kernel: string; node: string };
+
 /** Facts of the machine that a figure means nothing without. */
-export function hostFacts(): Record<string, string | number> {
+export function hostFacts(): HostFacts {
   return {
     cpu: cpus()[0]?.model.trim() ?? "unknown",
     cores: cpus().length,

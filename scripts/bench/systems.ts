@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from "node:crypto";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
@@ -7,8 +7,9 @@ import { pino } from "pino";
 import { createKeys } from "../../server/src/keys.ts";
 import { connectRedis, type RedisClient } from "../../server/src/redis.ts";
 import { startChild, type Child } from "../child.ts";
+import { fetchPackage, unpacked, type Unpacked } from "../debian.ts";
 import { root, stop } from "../prepare.mjs";
-import { startRedis } from "../redis.ts";
+import { freePort, startRedis } from "../redis.ts";
 import type { DialectName, MemberPlan } from "./dialects.ts";
 import { CORE, pin, type Part } from "./system.ts";
 
@@ -26,6 +27,8 @@ export type SystemUnderTest = {
   dialect: DialectName;
   members: MemberPlan[];
   redis: RedisClient | null;
+  /** Of its Redis. */
+  url: string;
   stop: () => Promise<void>;
 };
 
@@ -41,6 +44,12 @@ export const SYSTEMS = {
   hubbub: (options: StartOptions) => startHubbub(options),
   "socket.io classic": (options: StartOptions) => startSocketIo("classic", options),
   "socket.io sharded": (options: StartOptions) => startSocketIo("sharded", options),
+  ws: (options: StartOptions) => startPeer("ws", "peers/hub.ts", "plain", options),
+  nchan: (options: StartOptions) => startNchan(options),
+  /** No chat: the least that Node takes for the same writes. */
+  "socket.write": (options: StartOptions) => startPeer("socket.write", "peers/sockets.ts", "plain", options),
+  /** No chat: a page of messages by five commands in a row. */
+  pages: (options: StartOptions) => startPeer("pages", "peers/pages.ts", "plain", options),
 };
 export type SystemName = keyof typeof SYSTEMS;
 
@@ -62,6 +71,98 @@ async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
   }));
 }
 
+async function startPeer(
+  name: string,
+  source: string,
+  dialect: DialectName,
+  options: StartOptions,
+): Promise<SystemUnderTest> {
+  const environment = ({ path }: { path: string }) => ({
+    NODE_ENV: "production",
+    REDIS_PATH: path,
+    SESSION_SECRET: SECRET,
+  });
+  return startWithRedis(name, await bundleScript(source), options, environment, dialect);
+}
+
+const NGINX = { package: "nginx-light", file: "usr/sbin/nginx" };
+const NCHAN = { package: "libnginx-mod-nchan", file: "usr/lib/nginx/modules/ngx_nchan_module.so" };
+
+/** Fetches what `npm run bench` compares with and does not bring, into .cache; answers what is there now. */
+export async function fetchPeers(say: (line: string) => void): Promise<string[]> {
+  await fetchPackage(NGINX.package, NGINX.file, say);
+  await fetchPackage(NCHAN.package, NCHAN.file, say);
+  try {
+    // nchan insists on it, whatever the configuration says.
+    mkdirSync("/var/lib/nginx", { recursive: true });
+  } catch {
+    say("nchan needs a folder /var/lib/nginx, which this user cannot make.");
+  }
+  return nchanFiles() ? ["nchan"] : [];
+}
+
+/** nginx and its module, or null where they were not fetched. */
+export function nchanFiles(): { nginx: Unpacked; module: string } | null {
+  const nginx = unpacked(NGINX.package, NGINX.file);
+  const module = unpacked(NCHAN.package, NCHAN.file);
+  return nginx && module ? { nginx, module: module.command } : null;
+}
+
+/** nginx with nchan, one worker, no Redis and nothing kept: a pure fan-out in C. */
+async function startNchan({ town }: StartOptions): Promise<SystemUnderTest> {
+  const found = nchanFiles();
+  if (!found) throw stop("nchan is absent: `npm run bench -- --peers` fetches it.", 69);
+  const dir = mkdtempSync(join(tmpdir(), "hubbub-bench-"));
+  const port = await freePort();
+  const configuration = `
+    load_module ${found.module};
+    daemon off; master_process off; worker_processes 1; worker_rlimit_nofile 20000;
+    pid ${dir}/pid; error_log ${dir}/error.log;
+    events { worker_connections 19000; }
+    http {
+      access_log off; nchan_max_reserved_memory 256M;
+      client_body_temp_path ${dir}/body; proxy_temp_path ${dir}/proxy; fastcgi_temp_path ${dir}/fastcgi;
+      uwsgi_temp_path ${dir}/uwsgi; scgi_temp_path ${dir}/scgi;
+      server {
+        listen 127.0.0.1:${port} backlog=4096;
+        location ~ ^/room/(.+)$ {
+          nchan_pubsub websocket; nchan_channel_id $1;
+          nchan_message_buffer_length 100; nchan_message_timeout 30s; nchan_subscriber_first_message newest;
+        }
+      }
+    }`;
+  writeFileSync(join(dir, "nginx.conf"), configuration);
+  const child = startChild({
+    command: "taskset",
+    args: ["-c", String(CORE.system), found.nginx.command, "-p", dir, "-c", join(dir, "nginx.conf")],
+    env: found.nginx.env,
+    onLine: (line) => process.stderr.write(`${line}\n`),
+  });
+  const end = async () => {
+    await child.stop(2_000);
+    rmSync(dir, { recursive: true, force: true });
+  };
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  if (child.hasEnded()) {
+    await end();
+    throw stop(`nginx did not start: ${child.lastLines.join(" / ")}`, 1);
+  }
+  pin(child.pid, CORE.system);
+  const members = town.members.map(({ rooms }) => ({ cookie: "", rooms }));
+  const parts = [{ name: "replica", pid: child.pid }];
+  return {
+    name: "nchan",
+    parts,
+    host: "127.0.0.1",
+    ports: [port],
+    dialect: "plain",
+    members,
+    redis: null,
+    url: "",
+    stop: end,
+  };
+}
+
 async function startSocketIo(
   adapter: "classic" | "sharded",
   options: StartOptions,
@@ -80,6 +181,7 @@ async function startWithRedis(
   file: string,
   { town, replicas = 1, env = {}, nodeArgs = [] }: StartOptions,
   environment: (redis: { url: string; path: string }) => Record<string, string>,
+  dialect: DialectName = "socketio",
 ): Promise<SystemUnderTest> {
   const dir = mkdtempSync(join(tmpdir(), "hubbub-bench-"));
   const running: Child[] = [];
@@ -105,7 +207,7 @@ async function startWithRedis(
       pin(child.pid, CORE.system);
       parts.push({ name: "replica", pid: child.pid });
     }
-    return { name, parts, host: "127.0.0.1", ports, dialect: "socketio", members, redis, stop: end };
+    return { name, parts, host: "127.0.0.1", ports, dialect, members, redis, url: server.url, stop: end };
   } catch (error) {
     await end();
     throw error;

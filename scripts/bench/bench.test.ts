@@ -1,0 +1,104 @@
+import { describe, expect, it } from "vitest";
+import { clientFrame, findMark, idAt, Ledger, markedText, readFrames, reconcile, timeAt } from "./frames.ts";
+import type { Stream } from "./frames.ts";
+import { percentile, spread, summarise } from "./statistics.ts";
+
+/** A server's text frame. */
+function serverFrame(text: string): Buffer {
+  const frame = clientFrame(text);
+  const head = text.length < 126 ? 2 : text.length < 65_536 ? 4 : 10;
+  frame[1] = (frame[1] ?? 0) & 0x7f;
+  return Buffer.concat([frame.subarray(0, head), frame.subarray(head + 4)]);
+}
+
+describe("the frame reader", () => {
+  const texts = ["", "short", "x".repeat(200), "y".repeat(70_000), "end"];
+  const wire = Buffer.concat(texts.map(serverFrame));
+
+  it.each([1, 2, 3, 7, 125, 4_096, wire.length])("reads frames that come in pieces of %i bytes", (size) => {
+    const heard: string[] = [];
+    const stream: Stream = { rest: null };
+    for (let at = 0; at < wire.length; at += size) {
+      const chunk = Buffer.from(wire.subarray(at, at + size));
+      readFrames(stream, chunk, chunk.length, (_stream, opcode, buffer, start, end) => {
+        expect(opcode).toBe(1);
+        heard.push(buffer.toString("latin1", start, end));
+      });
+      // The buffer is everybody's: what waits for its rest must not lie in it.
+      chunk.fill(0);
+    }
+    expect(heard).toEqual(texts);
+    expect(stream.rest).toBeNull();
+  });
+
+  it("refuses a fragmented and a masked frame", () => {
+    const fragment = serverFrame("half");
+    fragment[0] = 0x01;
+    expect(() => readFrames({ rest: null }, fragment, fragment.length, () => undefined)).toThrow(
+      "fragmented",
+    );
+    const masked = clientFrame("masked");
+    expect(() => readFrames({ rest: null }, masked, masked.length, () => undefined)).toThrow("masked");
+  });
+
+  it("finds a message's number and time in whatever a server made of it", () => {
+    const told = Buffer.from(`42["message",{"message":"${markedText(1234567, 9876543210123, 80)}","seq":1}]`);
+    const at = findMark(told, 0, told.length);
+    expect([idAt(told, at), timeAt(told, at)]).toEqual([1234567, 9876543210123]);
+    expect(findMark(Buffer.from('42["user.connected",[]]'), 0, 23)).toBe(-1);
+  });
+});
+
+describe("a percentile", () => {
+  it("is a value that was measured, by nearest rank", () => {
+    const values = Array.from({ length: 100 }, (_, index) => index + 1);
+    expect([0, 0.5, 0.99, 1].map((p) => percentile(values, p))).toEqual([1, 50, 99, 100]);
+    expect(percentile([7], 0.99)).toBe(7);
+    expect(percentile([], 0.5)).toBeNaN();
+    expect(summarise([3, 1, 2])).toMatchObject({ count: 3, min: 1, p50: 2, max: 3, mean: 2 });
+    expect(summarise([])).toBeNull();
+  });
+
+  it("has a median between two middle values, and passes over what was not measured", () => {
+    expect(spread([4, 1, Number.NaN, 3, 2])).toEqual({ runs: 4, min: 1, median: 2.5, max: 4 });
+    expect(spread([])).toBeNull();
+  });
+});
+
+describe("the account", () => {
+  const sent = [0, 1, 0, 1, 0, 0];
+  /** Two members of room 0 and one of both, who heard everything, but for `change`. */
+  function account(change: (heard: number[][]) => void) {
+    const rooms = [[0], [0], [0, 1]];
+    const heard = [
+      [0, 2, 4, 5],
+      [0, 2, 4, 5],
+      [0, 1, 2, 3, 4, 5],
+    ];
+    change(heard);
+    const members = rooms.map((theirs, index) => {
+      const ledger = new Ledger(sent.length);
+      for (const id of heard[index] ?? []) ledger.add(id);
+      return { rooms: theirs, ledger };
+    });
+    return reconcile(members, sent);
+  }
+  const clean = { expected: 14, received: 14, lost: 0, duplicated: 0, unknown: 0, disordered: 0 };
+
+  it("balances where everybody heard everything once and in one order", () => {
+    expect(account(() => undefined)).toEqual(clean);
+  });
+  it("shows a loss", () => {
+    expect(account((heard) => heard[1]?.splice(1, 1))).toEqual({ ...clean, received: 13, lost: 1 });
+  });
+  it("shows a duplicate", () => {
+    expect(account((heard) => heard[0]?.push(2))).toEqual({ ...clean, duplicated: 1 });
+  });
+  it("shows two orders of one room", () => {
+    expect(account((heard) => (heard[0] = [5, 4, 2, 0]))).toEqual({ ...clean, disordered: 1 });
+  });
+  it("shows a message that was not theirs, and one that nobody sent", () => {
+    expect(account((heard) => heard[0]?.push(1))).toMatchObject({ lost: 0, unknown: 1 });
+    expect(account((heard) => heard[0]?.push(99))).toMatchObject({ lost: 0, unknown: 1 });
+  });
+});

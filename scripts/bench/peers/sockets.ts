@@ -1,0 +1,50 @@
+import { createHash } from "node:crypto";
+import { createServer } from "node:http";
+import type { Duplex } from "node:stream";
+
+/**
+ * The floor of Node: each message is written to each TCP socket once, as one ready frame, and nothing else is done.
+ * No Redis, no WebSocket library, no second replica.
+ */
+const rooms = new Map<string, Set<Duplex>>();
+const http = createServer();
+
+http.on("upgrade", (request, tcp) => {
+  const room = request.url ?? "";
+  const members = rooms.get(room) ?? new Set<Duplex>();
+  rooms.set(room, members.add(tcp));
+  const key = `${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
+  tcp.write(
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+      `Sec-WebSocket-Accept: ${createHash("sha1").update(key).digest("base64")}\r\n\r\n`,
+  );
+  let waiting = Buffer.alloc(0);
+  tcp.on("data", (chunk: Buffer) => {
+    // The generator's mask is zero: what is behind it can be sent on as it is.
+    waiting = Buffer.concat([waiting, chunk]);
+    for (let frame = take(); frame; frame = take()) for (const other of members) other.write(frame);
+  });
+  tcp.on("close", () => members.delete(tcp));
+  tcp.on("error", () => tcp.destroy());
+
+  /** The next whole frame, without its mask. */
+  function take(): Buffer | null {
+    if (waiting.length < 2) return null;
+    const short = (waiting[1] ?? 0) & 0x7f;
+    const start = short < 126 ? 2 : 4;
+    if (waiting.length < start + 4) return null;
+    const length = short < 126 ? short : waiting.readUInt16BE(2);
+    if (waiting.length < start + 4 + length) return null;
+    const head = Buffer.from(waiting.subarray(0, start));
+    head[1] = short;
+    const frame = Buffer.concat([head, waiting.subarray(start + 4, start + 4 + length)]);
+    waiting = waiting.subarray(start + 4 + length);
+    return frame;
+  }
+});
+
+http.listen(0, "127.0.0.1", () => {
+  const address = http.address();
+  process.stdout.write(`listens on ${typeof address === "object" && address ? address.port : 0}\n`);
+});
+process.on("SIGTERM", () => process.exit(0));

@@ -1,0 +1,574 @@
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { format } from "prettier";
+import { root } from "../prepare.mjs";
+import type { LoadResult, PagesResult } from "./generator.ts";
+import { linePlot, type Series } from "./plot.ts";
+import type { Run } from "./run.ts";
+import { spread, type Spread } from "./statistics.ts";
+import type { HostFacts } from "./system.ts";
+import type {
+  ChurnResult,
+  IdleResult,
+  OpenResult,
+  RedisResult,
+  ReplicasResult,
+  ReturnResult,
+} from "./workloads.ts";
+
+/** The results page and its plots, from docs/performance/latest.json and nothing else. */
+
+/** What is kept of a run under load. */
+type LoadFigures = {
+  cpuUs: number;
+  replicaUs: number;
+  redisUs: number;
+  kernelUs: number;
+  p50Ms: number | null;
+  p99Ms: number | null;
+  deliveries: number;
+  offered: number;
+  replicaBusy: number;
+  generatorBusy: number;
+  lateP99Ms: number;
+  others: number;
+  lost: number;
+  duplicated: number;
+  disordered: number;
+};
+
+type Kept = Omit<Run, "host" | "result"> & { figures: unknown };
+type Pass = { began: string; ended: string; host: HostFacts; absent: string[]; runs: Kept[] };
+
+const folder = join(root, "docs/performance");
+const file = join(folder, "latest.json");
+
+/** Keeps a pass, if one is given, and writes the page and the plots of the one that is kept. */
+export async function writeReport(fresh?: {
+  runs: Run[];
+  absent: string[];
+  began: number;
+  ended: number;
+}): Promise<void> {
+  mkdirSync(folder, { recursive: true });
+  if (fresh?.runs[0]) {
+    const pass: Pass = {
+      began: new Date(fresh.began).toISOString(),
+      ended: new Date(fresh.ended).toISOString(),
+      host: fresh.runs[0].host,
+      absent: fresh.absent,
+      runs: fresh.runs.map(({ workload, system, options, verdict, reasons, at, commit, result }) => ({
+        workload,
+        system,
+        options,
+        verdict,
+        reasons,
+        at,
+        commit,
+        figures: figuresOf(result),
+      })),
+    };
+    writeFileSync(file, `${JSON.stringify(pass)}\n`);
+  }
+  const pass = JSON.parse(readFileSync(file, "utf8")) as Pass;
+  const page = await format(pageOf(pass), { parser: "markdown", printWidth: 110 });
+  writeFileSync(join(root, "docs/performance.md"), page);
+  for (const [name, svg] of Object.entries(plotsOf(pass))) writeFileSync(join(folder, `${name}.svg`), svg);
+}
+
+function figuresOf(result: unknown): unknown {
+  if (typeof result !== "object" || result === null || !("cpuUsAll" in result)) return result;
+  const load = result as LoadResult & Partial<ReplicasResult>;
+  const figures: LoadFigures = {
+    cpuUs: load.cpuUsAll,
+    replicaUs: load.cpuUs["replica"] ?? 0,
+    redisUs: load.cpuUs["redis"] ?? 0,
+    kernelUs: load.cpuUs["kernel"] ?? 0,
+    p50Ms: load.latencyMs?.p50 ?? null,
+    p99Ms: load.latencyMs?.p99 ?? null,
+    deliveries: load.deliveries,
+    offered: load.offered,
+    replicaBusy: load.busy["replica"] ?? 0,
+    generatorBusy: load.generator.busy,
+    lateP99Ms: load.generator.latenessMs?.p99 ?? 0,
+    others: load.foreign,
+    lost: load.reconciliation.lost,
+    duplicated: load.reconciliation.duplicated,
+    disordered: load.reconciliation.disordered,
+  };
+  const { cpuUsPerMessage, heard, due } = load;
+  return { ...figures, ...(cpuUsPerMessage !== undefined && { cpuUsPerMessage, heard, due }) };
+}
+
+type Group = { system: string; options: Kept["options"]; runs: Kept[] };
+
+/** Runs of one workload that differ in nothing but when they ran. */
+function groups(pass: Pass, workload: string): Group[] {
+  const found = new Map<string, Group>();
+  for (const run of pass.runs) {
+    if (run.workload !== workload) continue;
+    const key = JSON.stringify([run.system, run.options]);
+    const group = found.get(key) ?? { system: run.system, options: run.options, runs: [] };
+    found.set(key, group);
+    group.runs.push(run);
+  }
+  return [...found.values()];
+}
+
+/** Over the runs that count: those that were not refused. A failed run counts: its figures are told with its fault. */
+function over(group: Group | undefined, figure: (figures: LoadFigures) => number | null): Spread | null {
+  const counted = group?.runs.filter(({ verdict }) => verdict !== "refused") ?? [];
+  return spread(counted.map(({ figures }) => figure(figures as LoadFigures) ?? Number.NaN));
+}
+
+function of(pass: Pass, workload: string, system: string, rate?: number): Group | undefined {
+  return groups(pass, workload).find(
+    (group) => group.system === system && (rate === undefined || group.options["rate"] === rate),
+  );
+}
+
+function number(value: number | undefined, digits: number): string {
+  return value === undefined || Number.isNaN(value)
+    ? "—"
+    : value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+/** Few digits, as many as mean something. */
+function short(value: number | undefined): string {
+  if (value === undefined) return "—";
+  return number(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0);
+}
+
+function cell(values: Spread | null): string {
+  if (!values) return "refused";
+  if (values.runs === 1) return short(values.median);
+  return `${short(values.min)} / **${short(values.median)}** / ${short(values.max)}`;
+}
+
+function table(head: string[], rows: string[][]): string {
+  return [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
+}
+
+function remarks(group: Group): string {
+  const count = (verdict: string) => group.runs.filter((run) => run.verdict === verdict).length;
+  const lost = group.runs.flatMap(({ verdict, reasons }) => (verdict === "failed" ? reasons : []));
+  const parts = [`${count("ok")} of ${group.runs.length}`];
+  if (count("refused") > 0) parts.push(`${count("refused")} refused`);
+  if (lost.length > 0) parts.push(`failed: ${[...new Set(lost)].join(", ")}`);
+  return parts.join("; ");
+}
+
+function loadTable(pass: Pass, workload: string, by: (group: Group) => string): string {
+  const sorted = groups(pass, workload).toSorted(
+    (a, b) => Number(a.options["rate"] ?? 0) - Number(b.options["rate"] ?? 0),
+  );
+  return table(
+    [
+      "messages a second",
+      "system",
+      "CPU µs per delivery",
+      "of it Redis",
+      "p50 ms",
+      "p99 ms",
+      "delivered in time",
+      "runs that count",
+    ],
+    sorted.map((group) => [
+      number(Number(group.options["rate"]), 0),
+      by(group),
+      cell(over(group, ({ cpuUs }) => cpuUs)),
+      short(over(group, ({ redisUs }) => redisUs)?.median),
+      cell(over(group, ({ p50Ms }) => p50Ms)),
+      cell(over(group, ({ p99Ms }) => p99Ms)),
+      `${number(100 * (over(group, ({ deliveries, offered }) => deliveries / offered)?.median ?? Number.NaN), 0)} %`,
+      remarks(group),
+    ]),
+  );
+}
+
+function results<Result>(pass: Pass, workload: string): { run: Kept; figures: Result }[] {
+  return pass.runs
+    .filter((run) => run.workload === workload)
+    .map((run) => ({ run, figures: run.figures as Result }));
+}
+
+type Target = { what: string; wanted: string; measured: string; met: boolean | null };
+
+function targets(pass: Pass): Target[] {
+  const list: Target[] = [];
+  const add = (what: string, wanted: string, measured: string, met: boolean | null) =>
+    list.push({ what, wanted, measured, met });
+  const median = (
+    workload: string,
+    system: string,
+    rate: number,
+    of_: (figures: LoadFigures) => number | null,
+  ) => over(of(pass, workload, system, rate), of_)?.median;
+  const less = (value: number | undefined, limit: number) => (value === undefined ? null : value <= limit);
+  const cost = ({ cpuUs }: LoadFigures) => cpuUs;
+
+  const hot = median("hot room", "hubbub", 400, cost);
+  const plain = median("hot room", "socket.io classic", 400, cost);
+  const nchan = median("hot room", "nchan", 400, cost);
+  add("hot room, 400 messages a second: CPU per delivery", "≤ 1.5 µs", `${short(hot)} µs`, less(hot, 1.5));
+  const times = hot && plain ? plain / hot : undefined;
+  add(
+    "the same, beside Socket.IO with its Redis adapter",
+    "≥ 5 times cheaper",
+    `${short(times)} times`,
+    times === undefined ? null : times >= 5,
+  );
+  add(
+    "the same, beside nginx with nchan",
+    "cheaper",
+    nchan ? `${short(hot)} µs and ${short(nchan)} µs` : "nchan is absent",
+    hot && nchan ? hot < nchan : null,
+  );
+  const p50 = median("hot room", "hubbub", 400, ({ p50Ms }) => p50Ms);
+  const p99 = median("hot room", "hubbub", 400, ({ p99Ms }) => p99Ms);
+  add("the same: p50", "≤ 30 ms", `${short(p50)} ms`, less(p50, 30));
+  add("the same: p99", "≤ 150 ms", `${short(p99)} ms`, less(p99, 150));
+  const perSecond = median("hot room", "hubbub", 1_000, ({ replicaUs }) => 1e6 / replicaUs);
+  add(
+    "hot room, 1,000 messages a second: deliveries per CPU second of the replica",
+    "≥ 1,300,000",
+    number(perSecond, 0),
+    perSecond === undefined ? null : perSecond >= 1_300_000,
+  );
+  const quiet = median("quiet rooms", "hubbub", 80, cost);
+  const quietWs = median("quiet rooms", "ws", 80, cost);
+  const quietPlain = median("quiet rooms", "socket.io classic", 80, cost);
+  add(
+    "quiet rooms: CPU per delivery beside plain `ws`",
+    "no worse",
+    `${short(quiet)} µs and ${short(quietWs)} µs`,
+    quiet && quietWs ? quiet <= quietWs : null,
+  );
+  add(
+    "quiet rooms: CPU per delivery beside Socket.IO with its Redis adapter",
+    "better by a quarter",
+    `${short(quiet)} µs and ${short(quietPlain)} µs`,
+    quiet && quietPlain ? quiet <= 0.75 * quietPlain : null,
+  );
+  const quietP50 = median("quiet rooms", "hubbub", 80, ({ p50Ms }) => p50Ms);
+  add("quiet rooms: p50", "≤ 3 ms", `${short(quietP50)} ms`, less(quietP50, 3));
+
+  const slope = slopeOf(pass, "hubbub");
+  add(
+    "idle connection, signed in and in General",
+    "≤ 10 KB",
+    `${short(slope && slope / 1e3)} KB`,
+    less(slope, 10_000),
+  );
+  for (const [count, limit] of [
+    [1_000, 110e6],
+    [10_000, 220e6],
+  ] as const) {
+    const found = idleOf(pass, "hubbub").find(({ connections }) => connections === count);
+    add(
+      `${number(count, 0)} idle connections: the server's memory`,
+      `≤ ${limit / 1e6} MB`,
+      `${number(found && found.server / 1e6, 0)} MB`,
+      less(found?.server, limit),
+    );
+  }
+  const redis = results<RedisResult>(pass, "redis")[0]?.figures;
+  add("commands to Redis for each stored message", "1", number(redis?.sent, 2), less(redis?.sent, 1.05));
+  add(
+    "Redis' CPU for each stored message",
+    "≤ 60 µs",
+    `${number(redis?.cpuUs, 0)} µs`,
+    less(redis?.cpuUs, 60),
+  );
+  const spreadOut = results<ReplicasResult>(pass, "replicas");
+  const perMessage = (count: number) =>
+    spreadOut.find(({ run }) => run.options["replicas"] === count)?.figures.cpuUsPerMessage;
+  const [one, eight] = [perMessage(1), perMessage(8)];
+  const ratio = one && eight ? eight / one : undefined;
+  add(
+    "rooms of two: CPU per message with 8 replicas beside 1",
+    "≤ 1.3 times",
+    `${short(ratio)} times`,
+    less(ratio, 1.3),
+  );
+  const exact = spreadOut.every(({ figures }) => figures.heard.join() === figures.due.join());
+  add(
+    "a replica without a member of a room hears nothing of it",
+    "nothing",
+    exact ? "nothing" : "something",
+    spreadOut.length > 0 ? exact : null,
+  );
+  const rate = (system: string) =>
+    results<PagesResult>(pass, "pages").find(({ run }) => run.system === system)?.figures.perSecond;
+  const [ours, theirs] = [rate("hubbub"), rate("pages")];
+  const pagesTimes = ours && theirs ? ours / theirs : undefined;
+  add(
+    "`GET messages` beside five commands in a row",
+    "≥ 5 times",
+    `${short(pagesTimes)} times`,
+    pagesTimes === undefined ? null : pagesTimes >= 5,
+  );
+  const opened = results<OpenResult>(pass, "open a room").map(({ figures }) => figures.joinMs?.p50);
+  const openTimes = opened[0] && opened[1] ? opened[1] / opened[0] : undefined;
+  add(
+    "opening a room of 1,000,000 messages beside one of 100",
+    "the same (≤ 1.2 times)",
+    `${short(openTimes)} times`,
+    less(openTimes, 1.2),
+  );
+  const churned = results<ChurnResult>(pass, "churn")[0]?.figures;
+  add(
+    "1,000 people come in 10 s: frames per client and second",
+    "≤ 1",
+    short(churned?.mostPerSecond),
+    less(churned?.mostPerSecond, 1),
+  );
+  const returned = results<ReturnResult>(pass, "come back")[0]?.figures;
+  add(
+    "5,000 connections come back at once",
+    "≤ 30 s, nothing missing",
+    returned ? `${short(returned.backMs / 1e3)} s, ${returned.missing} missing` : "—",
+    returned ? returned.backMs <= 30_000 && returned.missing === 0 : null,
+  );
+  return list;
+}
+
+function idleOf(pass: Pass, system: string): IdleResult[] {
+  return results<IdleResult>(pass, "idle")
+    .filter(({ run }) => run.system === system)
+    .map(({ figures }) => figures)
+    .toSorted((a, b) => a.connections - b.connections);
+}
+
+/** Bytes per connection, from 1,000 connections to the most: what the first ones cost is the program. */
+function slopeOf(pass: Pass, system: string): number | undefined {
+  const all = idleOf(pass, system);
+  const from = all.find(({ connections }) => connections === 1_000);
+  const to = all.at(-1);
+  if (!from || !to || from === to) return undefined;
+  return (to.server - from.server) / (to.connections - from.connections);
+}
+
+const ANSWER = { true: "yes", false: "**no**", null: "not measured" };
+
+function pageOf(pass: Pass): string {
+  const { host, runs } = pass;
+  const commits = [...new Set(runs.map(({ commit }) => commit))].join(", ");
+  const refused = runs.filter(({ verdict }) => verdict === "refused").length;
+  const failed = runs.filter(({ verdict }) => verdict === "failed").length;
+  const minutes = Math.round((Date.parse(pass.ended) - Date.parse(pass.began)) / 60_000);
+  const redis = results<RedisResult>(pass, "redis")[0]?.figures;
+  return `# Performance
+
+This page is written by \`npm run bench\` from [latest.json](performance/latest.json). Nothing on it was typed in.
+
+\`\`\`sh
+npm run bench -- --quick             # a minute: the hot room, beside Socket.IO; one line of JSON
+npm run bench -- --peers             # fetches nginx and nchan into .cache
+npm run bench -- --all --repeats 3   # everything on this page
+npm run bench -- --workload idle     # one part of it; --help names them
+npm run bench -- --report            # this page again from the JSON
+\`\`\`
+
+Measured ${pass.began.slice(0, 16).replace("T", " ")} UTC in ${minutes} minutes at ${commits}, on ${host.cores} cores of ${host.cpu}, ${Math.round(host.memory / 2 ** 30)} GB, Linux ${host.kernel}, Node ${host.node}. The machine is a shared virtual one: other programs ran on it at the same time, so that a figure may be worse than the software, and not better. ${runs.length} runs, ${refused} refused, ${failed} failed.${pass.absent.length > 0 ? ` ${pass.absent.join(". ")}.` : ""}
+
+## Targets
+
+${table(
+  ["what", "target", "measured", "met"],
+  targets(pass).map(({ what, wanted, measured, met }) => [what, wanted, measured, ANSWER[`${met}`]]),
+)}
+
+Not measured here: 90,000 connections, and the app in a browser.
+
+## How it is measured
+
+- Load is open: every message has an intended time, and latency counts from there to its arrival at a member, so that a system that falls behind shows as latency and not as fewer messages.
+- The system under test, its Redis included, has one core and the generator the other. CPU is what the kernel accounts to all processes of the system and to its own network thread, divided by the messages that arrived at members.
+- Every message of every member is reconciled. A loss, a repetition, another order or a missing answer makes a run *failed* and the exit code 1. A run in which the generator used more than 85 % of its core, or sent more than 50 ms late (p99), is *refused* and not counted.
+- Compared systems take turns. Three figures in a cell are min / **median** / max, one figure is one run. “Delivered in time” is the share of what was sent in the measured time that also arrived in it: below 100 % a system is saturated, and its latency is a queue that grows.
+- Hubbub and Socket.IO do the same job: session, rooms from Redis, a stored history, acknowledgements, presence. \`ws\` only publishes to Redis and sends; nchan does without Redis; \`socket.write\` is no chat but the least that Node takes to write each message to each connection.
+- A server is warmed up for 2 s, and takes one rate after the other, slow ones first.
+
+## The hot room
+
+500 members in one room, 200 characters a message.
+
+![CPU per delivery](performance/cost.svg) ![Latency](performance/latency.svg)
+
+${loadTable(pass, "hot room", ({ system }) => system)}
+
+## Quiet rooms
+
+100 rooms of 10, 80 messages a second into all of them together, by chance.
+
+${loadTable(pass, "quiet rooms", ({ system }) => system)}
+
+## Idle connections
+
+![Memory](performance/memory.svg)
+
+${table(
+  [
+    "system",
+    "connections",
+    "server MB",
+    "Redis MB",
+    "kernel objects MB, whole machine",
+    "connected a second",
+    "idle CPU µs per connection and second",
+  ],
+  ["hubbub", "socket.io classic", "ws"].flatMap((system) =>
+    idleOf(pass, system).map(({ connections, server, redis: kept, slab, connectMs, idleCpuUs }) => [
+      system,
+      number(connections, 0),
+      number(server / 1e6, 1),
+      number(kept / 1e6, 1),
+      number(slab / 1e6, 1),
+      connections > 0 ? number((1_000 * newConnections(connections)) / connectMs, 0) : "—",
+      short(idleCpuUs),
+    ]),
+  ),
+)}
+
+Per connection from 1,000 to the most: ${["hubbub", "socket.io classic", "ws"]
+    .map((system) => {
+      const slope = slopeOf(pass, system);
+      return `${system} ${short(slope && slope / 1e3)} KB`;
+    })
+    .join(", ")}. Hubbub's are signed in and hear their rooms; Socket.IO and \`ws\` know nobody.
+
+${loadTable(pass, "idle with a message a second", ({ system, options }) => `${system}, ${number(Number(options["connections"]), 0)} connections`)}
+
+## Redis
+
+${
+  redis
+    ? `For each stored message a replica sends ${number(redis.sent, 2)} commands; Redis takes ${number(redis.cpuUs, 0)} µs of CPU, ${number(redis.usPerAppend, 0)} µs of them in the script. Its calls, scripts' own included: ${Object.entries(
+        redis.calls,
+      )
+        .filter(([, count]) => count >= 0.01)
+        .map(([name, count]) => `${name} ${number(count, 2)}`)
+        .join(", ")}.`
+    : "Not measured."
+}
+
+## Replicas
+
+200 rooms of two, members anywhere, 800 messages a second, all replicas on one core.
+
+${table(
+  [
+    "replicas",
+    "CPU µs per message",
+    "beside one",
+    "p50 ms",
+    "p99 ms",
+    "announcements heard by the replicas",
+    "due",
+  ],
+  results<ReplicasResult & LoadFigures>(pass, "replicas").map(({ run, figures }, _, all) => [
+    String(run.options["replicas"]),
+    number(figures.cpuUsPerMessage, 0),
+    `${number(figures.cpuUsPerMessage / (all[0]?.figures.cpuUsPerMessage ?? Number.NaN), 2)} times`,
+    short(figures.p50Ms ?? undefined),
+    short(figures.p99Ms ?? undefined),
+    figures.heard.join(" "),
+    figures.due.join(" "),
+  ]),
+)}
+
+## Reading
+
+${table(
+  [
+    "`GET messages`, 50 of them, 32 connections",
+    "requests a second",
+    "CPU µs each, Redis included",
+    "p50 ms",
+    "p99 ms",
+  ],
+  results<PagesResult>(pass, "pages").map(({ run, figures }) => [
+    run.system === "hubbub" ? "hubbub" : "Express, five commands in a row",
+    number(figures.perSecond, 0),
+    number(figures.cpuUs, 0),
+    short(figures.latencyMs?.p50),
+    short(figures.latencyMs?.p99),
+  ]),
+)}
+
+${table(
+  ["messages in the room", "`room.join` p50 ms", "p99 ms", "the page before, p50 ms", "p99 ms"],
+  results<OpenResult>(pass, "open a room").map(({ figures }) => [
+    number(figures.messages, 0),
+    number(figures.joinMs?.p50, 2),
+    number(figures.joinMs?.p99, 2),
+    number(figures.pageMs?.p50, 2),
+    number(figures.pageMs?.p99, 2),
+  ]),
+)}
+
+## Coming and going
+
+${results<ChurnResult>(pass, "churn")
+  .map(
+    ({ figures }) =>
+      `${number(figures.joined, 0)} people came in ${number(figures.seconds, 1)} s: an onlooker got ${number(figures.framesPerSecond, 2)} frames a second, at most ${number(figures.mostPerSecond, 2)}.`,
+  )
+  .join("\n")}
+${results<ReturnResult>(pass, "come back")
+  .map(
+    ({ figures }) =>
+      `${number(figures.members, 0)} connections broke at once and came back at once: all were back after ${number(figures.backMs / 1e3, 1)} s (a handshake p50 ${number((figures.handshakeMs?.p50 ?? 0) / 1e3, 1)} s), ${figures.sent} messages were sent meanwhile, ${figures.missing} were missing.`,
+  )
+  .join("\n")}
+
+## Ablation
+
+Hubbub's hot room with another window of collecting, in turns. 0 is without batches.
+
+${loadTable(pass, "ablation", ({ options }) => `BATCH_WINDOW=${options["BATCH_WINDOW"]}`)}
+`;
+}
+
+/** Of the steps 0, 1,000, most: how many a step added. */
+function newConnections(connections: number): number {
+  return connections === 1_000 ? 1_000 : connections - 1_000;
+}
+
+function plotsOf(pass: Pass): Record<string, string> {
+  const hot = (figure: (figures: LoadFigures) => number | null): Series[] => {
+    const systems = [...new Set(groups(pass, "hot room").map(({ system }) => system))];
+    return systems.map((name) => ({
+      name,
+      points: groups(pass, "hot room")
+        .filter(({ system }) => system === name)
+        .flatMap((group) => {
+          const values = over(group, figure);
+          return values ? [{ x: Number(group.options["rate"]), y: values }] : [];
+        }),
+    }));
+  };
+  const memory = ["hubbub", "socket.io classic", "ws"].map((name) => ({
+    name,
+    points: idleOf(pass, name)
+      .filter(({ connections }) => connections > 0)
+      .map(({ connections, server }) => {
+        const mb = server / 1e6;
+        return { x: connections, y: { runs: 1, min: mb, median: mb, max: mb } };
+      }),
+  }));
+  return {
+    cost: linePlot(
+      "CPU µs per delivery, 500 members",
+      "messages a second",
+      hot(({ cpuUs }) => cpuUs),
+    ),
+    latency: linePlot(
+      "p50 ms, 500 members",
+      "messages a second",
+      hot(({ p50Ms }) => p50Ms),
+    ),
+    memory: linePlot("server MB, idle connections", "connections", memory),
+  };
+}

@@ -1,0 +1,470 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { pino } from "pino";
+import { io, type Socket } from "socket.io-client";
+import { Rooms } from "../../server/src/chat/rooms.ts";
+import { createKeys } from "../../server/src/keys.ts";
+import { GENERAL, type Message, type Reply } from "../../server/src/protocol.ts";
+import { connectRedis, type RedisClient } from "../../server/src/redis.ts";
+import { markedText } from "./frames.ts";
+import type { LoadOrder, LoadResult, PagesResult } from "./generator.ts";
+import { connect, judge, load, quiet, record, stage, type Run, type Stage } from "./run.ts";
+import { summarise, type Summary } from "./statistics.ts";
+import { cpuNs, kernelMemory, rss } from "./system.ts";
+import type { SystemName, Town } from "./systems.ts";
+
+/** What is measured, by name. Every workload answers its runs, each written to a file already. */
+
+const BYTES = 200;
+const DRAIN_SECONDS = 60;
+
+/** A number of members, all in General. */
+function crowd(members: number): Town {
+  return { roomIds: [GENERAL], members: Array.from({ length: members }, () => ({ rooms: [0] })) };
+}
+
+/** Rooms that share out the members evenly, each member in one. */
+function towns(members: number, each: number): Town {
+  return {
+    roomIds: Array.from({ length: members / each }, (_, index) => String(index + 1)),
+    members: Array.from({ length: members }, (_, index) => ({ rooms: [Math.floor(index / each)] })),
+  };
+}
+
+function order(rate: number, more: Partial<LoadOrder> = {}): Omit<LoadOrder, "parts"> {
+  return {
+    rate,
+    arrivals: "even",
+    warmSeconds: 2,
+    // Enough to have the code compiled, and no queue longer than the measured time makes it.
+    warmRate: Math.min(400, Math.max(rate, 50)),
+    measureSeconds: 5,
+    drainSeconds: DRAIN_SECONDS,
+    bytes: BYTES,
+    ...more,
+  };
+}
+
+export type HotOptions = {
+  members?: number;
+  seconds?: number;
+  env?: Record<string, string>;
+  label?: string;
+};
+
+/** One room with many members, at one rate after the other on the same server, slow ones first. */
+export async function hotRoom(
+  system: SystemName,
+  rates: number[],
+  { members = 500, seconds = 4, env = {}, label = "hot room" }: HotOptions = {},
+): Promise<Run<LoadResult>[]> {
+  const at = await stage(system, { town: crowd(members), env });
+  try {
+    const runs: Run<LoadResult>[] = [];
+    for (const rate of rates) {
+      // What a saturated system has left over is to be waited for: the faster, the shorter.
+      const measureSeconds = rate >= 1_000 ? Math.ceil(seconds / 2) : seconds;
+      const result = await load(at, order(rate, { measureSeconds }));
+      const options = { members, rate, ...env };
+      runs.push(record({ workload: label, system, options, result, ...judge(result) }));
+    }
+    return runs;
+  } finally {
+    await at.stop();
+  }
+}
+
+/** 100 rooms of 10, 80 messages a second into all of them together, by chance. */
+export async function quietRooms(system: SystemName): Promise<Run<LoadResult>[]> {
+  const at = await stage(system, { town: towns(1_000, 10) });
+  try {
+    const more = { arrivals: "poisson", measureSeconds: 6, warmRate: 400, warmSeconds: 2 } as const;
+    const result = await load(at, order(80, more));
+    const options = { rooms: 100, members: 10, rate: 80 };
+    return [record({ workload: "quiet rooms", system, options, result, ...judge(result) })];
+  } finally {
+    await at.stop();
+  }
+}
+
+export type IdleResult = {
+  connections: number;
+  /** Bytes in memory: the server's processes, its Redis, and the kernel's objects for the whole machine. */
+  server: number;
+  redis: number;
+  slab: number;
+  connectMs: number;
+  /** CPU of the server in µs per connection and second, while nothing happens. */
+  idleCpuUs: number;
+};
+
+/** Memory of open connections in which nothing happens, then one message a second to all of them. */
+async function idle(system: SystemName, counts: number[]): Promise<Run[]> {
+  // Peers tell everybody who came: with thousands of members that is another workload.
+  const env = { TIER: "1" };
+  const at = await stage(system, { town: crowd(Math.max(...counts)), env }, { members: 0 });
+  try {
+    const pids = at.system.parts.filter(({ name }) => name === "replica").map(({ pid }) => pid);
+    const redisPid = at.system.parts.find(({ name }) => name === "redis")?.pid;
+    const runs: Run[] = [];
+    await sleep(3_000);
+    const before = kernelMemory().slab;
+    let open = 0;
+    for (const count of counts) {
+      const theirs = at.system.members.slice(open, count);
+      const { ms } =
+        theirs.length > 0
+          ? await connect(at, at.system.ports[0] ?? 0, theirs, { concurrency: 32 })
+          : { ms: 0 };
+      open = count;
+      await quiet(at.generator);
+      await sleep(4_000);
+      const from = pids.map(cpuNs);
+      await sleep(3_000);
+      const used = pids.reduce((sum, pid, index) => sum + cpuNs(pid) - (from[index] ?? 0), 0);
+      const result: IdleResult = {
+        connections: count,
+        server: pids.reduce((sum, pid) => sum + rss(pid), 0),
+        redis: redisPid ? rss(redisPid) : 0,
+        slab: kernelMemory().slab - before,
+        connectMs: ms,
+        idleCpuUs: count > 0 ? used / 3_000 / count : 0,
+      };
+      runs.push(record({ workload: "idle", system, options: { connections: count }, result }));
+    }
+    const result = await load(at, order(1, { warmSeconds: 3, warmRate: 1, measureSeconds: 5 }));
+    const options = { connections: open, rate: 1 };
+    runs.push(
+      record({ workload: "idle with a message a second", system, options, result, ...judge(result) }),
+    );
+    return runs;
+  } finally {
+    await at.stop();
+  }
+}
+
+export type RedisResult = {
+  messages: number;
+  /** What Redis counted, per stored message, scripts' own calls included. */
+  calls: Record<string, number>;
+  /** Commands that a replica sent, per stored message. */
+  sent: number;
+  cpuUs: number;
+  usPerAppend: number;
+};
+
+/** Commands that scripts run inside of Redis: a replica sends the scripts. */
+const INSIDE = new Set(
+  "get hmget time hset zadd set publish sismember zrangebyscore zrevrange zcard sadd hincrby".split(" "),
+);
+
+/** What a stored message costs Redis, with few listeners, so that it is storing that is measured. */
+async function redisCost(): Promise<Run[]> {
+  const at = await stage("hubbub", { town: towns(100, 10) });
+  try {
+    const { redis, parts } = at.system;
+    if (!redis) throw new Error("no Redis");
+    const rate = 400;
+    await load(at, order(rate, { measureSeconds: 1 }));
+    const pid = parts.find(({ name }) => name === "redis")?.pid ?? 0;
+    const before = { stats: await commandStats(redis), cpu: cpuNs(pid) };
+    const loaded = await load(at, order(rate, { warmSeconds: 0, measureSeconds: 8 }));
+    const after = { stats: await commandStats(redis), cpu: cpuNs(pid) };
+    const calls: Record<string, number> = {};
+    let usec = 0;
+    for (const [name, { count, us }] of after.stats) {
+      const more = count - (before.stats.get(name)?.count ?? 0);
+      if (more > 0) calls[name] = more / loaded.sent;
+      if (name === "evalsha") usec = us - (before.stats.get(name)?.us ?? 0);
+    }
+    const sent = Object.entries(calls).reduce(
+      (sum, [name, count]) => sum + (INSIDE.has(name) ? 0 : count),
+      0,
+    );
+    const result: RedisResult = {
+      messages: loaded.sent,
+      calls,
+      sent,
+      cpuUs: (after.cpu - before.cpu) / 1_000 / loaded.sent,
+      usPerAppend: usec / loaded.sent,
+    };
+    const options = { rooms: 10, members: 10, rate };
+    return [record({ workload: "redis", system: "hubbub", options, result, ...judge(loaded) })];
+  } finally {
+    await at.stop();
+  }
+}
+
+async function commandStats(redis: RedisClient): Promise<Map<string, { count: number; us: number }>> {
+  const text = await redis.info("commandstats");
+  const lines = text.matchAll(/^cmdstat_(\S+):calls=(\d+),usec=(\d+)/gm);
+  return new Map(
+    [...lines].map(([, name = "", count, us]) => [name, { count: Number(count), us: Number(us) }]),
+  );
+}
+
+export type ReplicasResult = LoadResult & {
+  cpuUsPerMessage: number;
+  /** Announcements that each replica heard, and those of rooms that have a member there. */
+  heard: number[];
+  due: number[];
+};
+
+/** Rooms of two whose members are anywhere, on more and more replicas that share one core. */
+async function replicas(): Promise<Run[]> {
+  const runs: Run[] = [];
+  for (const count of [1, 2, 4, 8]) {
+    const town = towns(400, 2);
+    const random = (member: number) => ((Math.imul(member + 1, 2_654_435_761) >>> 8) & 0xffff) % count;
+    const at = await stage("hubbub", { town, replicas: count }, { replicaOf: random });
+    try {
+      const { host, ports } = at.system;
+      const before = await Promise.all(ports.map((port) => relayed(host, port)));
+      const more = { warmSeconds: 6, warmRate: 800, measureSeconds: 4 };
+      const loaded = await load(at, order(800, more));
+      const heard = await Promise.all(
+        ports.map(async (port, index) => (await relayed(host, port)) - (before[index] ?? 0)),
+      );
+      const perRoom = loaded.sent / town.roomIds.length;
+      const due = ports.map((_, replica) => {
+        const here = new Set(
+          town.members.flatMap(({ rooms }, index) => (random(index) === replica ? rooms : [])),
+        );
+        return here.size * perRoom;
+      });
+      const judged = judge(loaded);
+      if (heard.some((number, index) => number !== due[index]))
+        Object.assign(judged, {
+          verdict: "failed",
+          reasons: [...judged.reasons, `heard ${heard.join()} and not ${due.join()}`],
+        });
+      const result: ReplicasResult = {
+        ...loaded,
+        cpuUsPerMessage: (loaded.cpuUsAll * loaded.deliveries) / (800 * loaded.seconds),
+        heard,
+        due,
+      };
+      const options = { replicas: count, rooms: 200, members: 2, rate: 800 };
+      runs.push(record({ workload: "replicas", system: "hubbub", options, result, ...judged }));
+    } finally {
+      await at.stop();
+    }
+  }
+  return runs;
+}
+
+async function relayed(host: string, port: number): Promise<number> {
+  const text = await (await fetch(`http://${host}:${port}/metrics`)).text();
+  return Number(/^hubbub_relay_messages_total (\d+)/m.exec(text)?.[1]);
+}
+
+/** `GET messages`, 50 of them, on 32 connections at once, beside the same by five commands in a row. */
+async function pages(): Promise<Run[]> {
+  const runs: Run[] = [];
+  for (const system of ["hubbub", "pages"] as const) {
+    const at = await stage(system, { town: crowd(32) }, { members: 0 });
+    try {
+      await fill(at.system.url, GENERAL, 10_000);
+      const asked = {
+        host: at.system.host,
+        port: at.system.ports[0] ?? 0,
+        path: `/api/rooms/${GENERAL}/messages?size=50`,
+        cookies: at.system.members.map(({ cookie }) => cookie),
+        parts: at.system.parts,
+      };
+      await at.system.redis?.set(createKeys("").roomName(GENERAL), "General");
+      await at.generator.order("pages", { ...asked, seconds: 3 });
+      const result: PagesResult = await at.generator.order("pages", { ...asked, seconds: 5 });
+      const verdict = result.failed > 0 ? "failed" : "ok";
+      const reasons = result.failed > 0 ? [`${result.failed} requests failed`] : [];
+      runs.push(
+        record({ workload: "pages", system, options: { connections: 32 }, result, verdict, reasons }),
+      );
+    } finally {
+      await at.stop();
+    }
+  }
+  return runs;
+}
+
+async function fill(url: string, roomId: string, messages: number): Promise<void> {
+  const redis = await connectRedis(url, "commands", pino({ level: "silent" }));
+  try {
+    const config = { serverId: "bench", relayChannel: "rooms", waitReplicas: 0, waitMs: 500 } as const;
+    const rooms = new Rooms(redis, createKeys(""), config);
+    const from = Date.now() - messages * 1_000;
+    for (let start = 0; start < messages; start += 500) {
+      const batch = Array.from({ length: Math.min(500, messages - start) }, (_, index) => ({
+        from: "1",
+        message: `Message ${start + index} ${"of an old conversation ".repeat(4)}`,
+        date: from + (start + index) * 1_000,
+      }));
+      await rooms.load(roomId, batch);
+    }
+  } finally {
+    redis.disconnect();
+  }
+}
+
+export type OpenResult = { messages: number; joinMs: Summary | null; pageMs: Summary | null };
+
+/** Opening a room of a hundred and of a million messages: `room.join` and the page before the newest. */
+async function openRoom(sizes = [100, 1_000_000]): Promise<Run[]> {
+  const town: Town = { roomIds: ["1", "2"], members: [{ rooms: [0, 1] }] };
+  const at = await stage("hubbub", { town }, { members: 0 });
+  try {
+    for (const [index, size] of sizes.entries()) await fill(at.system.url, town.roomIds[index] ?? "", size);
+    const client = await clientOf(at, 0);
+    const taken = sizes.map(() => ({ join: [] as number[], page: [] as number[] }));
+    const cookie = at.system.members[0]?.cookie ?? "";
+    for (let round = 0; round < 600; round += 1) {
+      const one = round % sizes.length;
+      const roomId = town.roomIds[one] ?? "";
+      const from = performance.now();
+      const reply = (await client.emitWithAck("room.join", { roomId })) as Reply<{ messages: Message[] }>;
+      const joined = performance.now();
+      if (!reply.ok) throw new Error(reply.error.message);
+      const before = reply.value.messages[0]?.date ?? 0;
+      const url = `http://${at.system.host}:${at.system.ports[0]}/api/rooms/${roomId}/messages?before=${before}`;
+      const { messages } = (await (await fetch(url, { headers: { cookie } })).json()) as {
+        messages: Message[];
+      };
+      if (messages.length !== 50) throw new Error(`a page of ${messages.length}`);
+      // The first rounds compile.
+      if (round < 200) continue;
+      taken[one]?.join.push(joined - from);
+      taken[one]?.page.push(performance.now() - joined);
+    }
+    client.disconnect();
+    return sizes.map((messages, index) => {
+      const { join = [], page = [] } = taken[index] ?? {};
+      const result: OpenResult = { messages, joinMs: summarise(join), pageMs: summarise(page) };
+      return record({ workload: "open a room", system: "hubbub", options: { messages }, result });
+    });
+  } finally {
+    await at.stop();
+  }
+}
+
+/** A stock client of one of the town's people. */
+async function clientOf({ system }: Stage, member: number): Promise<Socket> {
+  const client = io(`http://${system.host}:${system.ports[0]}`, {
+    transports: ["websocket"],
+    extraHeaders: { cookie: system.members[member]?.cookie ?? "" },
+    forceNew: true,
+  });
+  await new Promise<void>((resolve, reject) => {
+    client.once("connect", resolve);
+    client.once("connect_error", reject);
+  });
+  return client;
+}
+
+export type ChurnResult = { joined: number; seconds: number; framesPerSecond: number; mostPerSecond: number };
+
+/** 1,000 people come within ten seconds while 50 others look on. */
+async function churn(): Promise<Run[]> {
+  const watching = 50;
+  const at = await stage("hubbub", { town: crowd(watching + 1_000) }, { members: watching });
+  try {
+    await at.generator.order("heard", watching);
+    const from = performance.now();
+    const coming = at.system.members.slice(watching);
+    await connect(at, at.system.ports[0] ?? 0, coming, { perSecond: 100, concurrency: 100 });
+    await sleep(1_500);
+    const seconds = (performance.now() - from) / 1_000;
+    const { total, most } = await at.generator.order("heard", watching);
+    const result: ChurnResult = {
+      joined: coming.length,
+      seconds,
+      framesPerSecond: total / watching / seconds,
+      mostPerSecond: most / seconds,
+    };
+    return [record({ workload: "churn", system: "hubbub", options: { joins: coming.length }, result })];
+  } finally {
+    await at.stop();
+  }
+}
+
+export type ReturnResult = {
+  members: number;
+  sent: number;
+  missing: number;
+  backMs: number;
+  handshakeMs: Summary | null;
+};
+
+/** 5,000 connections break at once and come back at once, while others go on talking. */
+async function comeBack(): Promise<Run[]> {
+  const members = 5_000;
+  const at = await stage("hubbub", { town: crowd(members + 1) }, { members });
+  try {
+    const talker = await clientOf(at, members);
+    const say = (message: string, nonce: string) =>
+      talker.emitWithAck("message", { roomId: GENERAL, message, nonce }) as Promise<Reply<Message>>;
+    const first = await say("Before it breaks.", "first");
+    if (!first.ok) throw new Error(first.error.message);
+    const { seq, date, hash } = first.value;
+    await sleep(500);
+    await at.generator.order("close");
+    const limit = 190;
+    const cursor = JSON.stringify({ roomId: GENERAL, seq, date, hash });
+    await at.generator.order("expect", { cursor, messages: limit });
+    let sent = 0;
+    let back = false;
+    const talking = (async () => {
+      for (; !back && sent < limit; sent += 1) {
+        const reply = await say(markedText(sent, 0, BYTES), `back${sent}`);
+        if (!reply.ok) throw new Error(reply.error.message);
+        await sleep(50);
+      }
+    })();
+    const theirs = at.system.members.slice(0, members);
+    const connected = await connect(at, at.system.ports[0] ?? 0, theirs, { concurrency: members });
+    back = true;
+    await talking;
+    await sleep(2_000);
+    const { missing } = await at.generator.order("missing", sent);
+    talker.disconnect();
+    const { ms: backMs, handshakeMs } = connected;
+    const result: ReturnResult = { members, sent, missing, backMs, handshakeMs };
+    const verdict = missing > 0 ? "failed" : "ok";
+    const reasons = missing > 0 ? [`${missing} messages missing`] : [];
+    return [
+      record({ workload: "come back", system: "hubbub", options: { members }, result, verdict, reasons }),
+    ];
+  } finally {
+    await at.stop();
+  }
+}
+
+/** Hubbub with one technique changed, in the hot room and one after the other, so that all see the same weather. */
+async function ablation(repeats = 3): Promise<Run[]> {
+  const runs: Run[] = [];
+  for (let repeat = 0; repeat < repeats; repeat += 1)
+    for (const window of ["0", "40"])
+      runs.push(
+        ...(await hotRoom("hubbub", [20, 400], {
+          env: { BATCH_WINDOW: window },
+          seconds: 3,
+          label: "ablation",
+        })),
+      );
+  return runs;
+}
+
+export const WORKLOADS: Record<string, () => Promise<Run[]>> = {
+  hot: () => hotRoom("hubbub", [20, 100, 400, 1_000]),
+  quiet: () => quietRooms("hubbub"),
+  idle: async () => [
+    ...(await idle("hubbub", [0, 1_000, 10_000])),
+    ...(await idle("ws", [0, 1_000, 8_000])),
+    ...(await idle("socket.io classic", [0, 1_000, 8_000])),
+  ],
+  redis: redisCost,
+  replicas,
+  pages,
+  open: openRoom,
+  churn,
+  return: comeBack,
+  ablation,
+};

@@ -9,6 +9,7 @@ import { hotRoom, quietRooms, WORKLOADS } from "./workloads.ts";
 const HELP = `npm run bench -- --quick                      one minute: the hot room, beside plain Socket.IO; one line of JSON
 npm run bench -- --all [--repeats 3]          everything, and docs/performance.md from it
 npm run bench -- --workload ${Object.keys(WORKLOADS).join("|")}
+        [--system ws] [--repeats 3] [--keep]  one part; --keep puts it into docs/performance.md in place of the old one
 npm run bench -- --system ws --rate 100,400   the hot room on one system: ${Object.keys(SYSTEMS).join(", ")}
 npm run bench -- --report                     docs/performance.md again from docs/performance/latest.json
 npm run bench -- --peers                      fetches nginx and nchan into .cache, for --all and --system nchan
@@ -25,6 +26,7 @@ export async function main(args: string[]): Promise<number> {
       all: { type: "boolean", default: false },
       report: { type: "boolean", default: false },
       peers: { type: "boolean", default: false },
+      keep: { type: "boolean", default: false },
       workload: { type: "string", multiple: true, default: [] },
       system: { type: "string", multiple: true, default: [] },
       rate: { type: "string", default: "20,100,400,1000" },
@@ -47,18 +49,23 @@ export async function main(args: string[]): Promise<number> {
   }
   if (values.quick) return quick();
   if (values.all) return all(Number(values.repeats));
+  const began = Date.now();
   const runs: Run[] = [];
+  const wrong = values.system.find((name) => !(name in SYSTEMS));
+  if (wrong !== undefined) throw stop(`There is no system "${wrong}".\n${HELP}`, 64);
+  const systems = values.system as SystemName[];
   for (const name of values.workload) {
     const workload = WORKLOADS[name];
     if (!workload) throw stop(`There is no workload "${name}".\n${HELP}`, 64);
-    runs.push(...(await workload()));
+    runs.push(...(await workload(systems.length > 0 ? systems : undefined, Number(values.repeats))));
   }
-  for (const name of values.system) {
-    if (!(name in SYSTEMS)) throw stop(`There is no system "${name}".\n${HELP}`, 64);
+  if (values.workload.length === 0) {
     const env = Object.fromEntries(values.env.map((pair) => pair.split("=", 2) as [string, string]));
     const options = { members: Number(values.members), seconds: Number(values.seconds), env };
-    runs.push(...(await hotRoom(name as SystemName, values.rate.split(",").map(Number), options)));
+    for (const system of systems)
+      runs.push(...(await hotRoom(system, values.rate.split(",").map(Number), options)));
   }
+  if (values.keep) await writeReport({ runs, absent: [], began, ended: Date.now() }, true);
   if (runs.length === 0) console.log(HELP);
   return exitCode(runs);
 }

@@ -43,31 +43,32 @@ type Pass = { began: string; ended: string; host: HostFacts; absent: string[]; r
 const folder = join(root, "docs/performance");
 const file = join(folder, "latest.json");
 
-/** Keeps a pass, if one is given, and writes the page and the plots of the one that is kept. */
-export async function writeReport(fresh?: {
-  runs: Run[];
-  absent: string[];
-  began: number;
-  ended: number;
-}): Promise<void> {
+type Fresh = { runs: Run[]; absent: string[]; began: number; ended: number };
+
+/**
+ * Keeps a pass, if one is given, and writes the page and the plots of the one that is kept. With `part`, the given
+ * runs take the place of those of the same workload and system.
+ */
+export async function writeReport(fresh?: Fresh, part = false): Promise<void> {
   mkdirSync(folder, { recursive: true });
   if (fresh?.runs[0]) {
-    const pass: Pass = {
+    const kept = fresh.runs.map(({ workload, system, options, verdict, reasons, at, commit, result }) => {
+      return { workload, system, options, verdict, reasons, at, commit, figures: figuresOf(result) };
+    });
+    const { host } = fresh.runs[0];
+    const whole: Pass = {
       began: new Date(fresh.began).toISOString(),
       ended: new Date(fresh.ended).toISOString(),
-      host: fresh.runs[0].host,
+      host,
       absent: fresh.absent,
-      runs: fresh.runs.map(({ workload, system, options, verdict, reasons, at, commit, result }) => ({
-        workload,
-        system,
-        options,
-        verdict,
-        reasons,
-        at,
-        commit,
-        figures: figuresOf(result),
-      })),
+      runs: kept,
     };
+    const name = ({ workload, system }: Kept) => `${workload} of ${system}`;
+    const again = new Set(kept.map(name));
+    const old = part ? (JSON.parse(readFileSync(file, "utf8")) as Pass) : undefined;
+    const pass: Pass = old
+      ? { ...old, ended: whole.ended, runs: [...old.runs.filter((run) => !again.has(name(run))), ...kept] }
+      : whole;
     writeFileSync(file, `${JSON.stringify(pass)}\n`);
   }
   const pass = JSON.parse(readFileSync(file, "utf8")) as Pass;
@@ -388,7 +389,7 @@ Not measured here: 90,000 connections, and the app in a browser.
 - Every message of every member is reconciled. A loss, a repetition, another order or a missing answer makes a run *failed* and the exit code 1. A run in which the generator used more than 85 % of its core, or sent more than 50 ms late (p99), is *refused* and not counted.
 - Compared systems take turns. Three figures in a cell are min / **median** / max, one figure is one run. “Delivered in time” is the share of what was sent in the measured time that also arrived in it: below 100 % a system is saturated, and its latency is a queue that grows.
 - Hubbub and Socket.IO do the same job: session, rooms from Redis, a stored history, acknowledgements, presence. \`ws\` only publishes to Redis and sends; nchan does without Redis; \`socket.write\` is no chat but the least that Node takes to write each message to each connection.
-- A server is warmed up for 2 s, and takes one rate after the other, slow ones first.
+- A server is warmed up for 2 s (quiet rooms: 6 s), and takes one rate after the other, slow ones first.
 
 ## The hot room
 

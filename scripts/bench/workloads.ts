@@ -77,7 +77,7 @@ export async function hotRoom(
 export async function quietRooms(system: SystemName): Promise<Run<LoadResult>[]> {
   const at = await stage(system, { town: towns(1_000, 10) });
   try {
-    const more = { arrivals: "poisson", measureSeconds: 6, warmRate: 400, warmSeconds: 2 } as const;
+    const more = { arrivals: "poisson", measureSeconds: 5, warmRate: 400, warmSeconds: 6 } as const;
     const result = await load(at, order(80, more));
     const options = { rooms: 100, members: 10, rate: 80 };
     return [record({ workload: "quiet rooms", system, options, result, ...judge(result) })];
@@ -452,19 +452,32 @@ async function ablation(repeats = 3): Promise<Run[]> {
   return runs;
 }
 
-export const WORKLOADS: Record<string, () => Promise<Run[]>> = {
-  hot: () => hotRoom("hubbub", [20, 100, 400, 1_000]),
-  quiet: () => quietRooms("hubbub"),
-  idle: async () => [
-    ...(await idle("hubbub", [0, 1_000, 10_000])),
-    ...(await idle("ws", [0, 1_000, 8_000])),
-    ...(await idle("socket.io classic", [0, 1_000, 8_000])),
-  ],
+/** What quiet rooms and idle connections are compared on. */
+const COMPARED: SystemName[] = ["hubbub", "socket.io classic", "ws"];
+
+/** Each answers its runs; those that compare take the systems, and how often each has its turn. */
+export const WORKLOADS: Record<string, (systems?: SystemName[], repeats?: number) => Promise<Run[]>> = {
+  hot: (systems = ["hubbub"], repeats = 1) =>
+    inTurns(systems, repeats, (system) => hotRoom(system, [20, 100, 400, 1_000])),
+  quiet: (systems = COMPARED, repeats = 1) => inTurns(systems, repeats, quietRooms),
+  idle: (systems = COMPARED) =>
+    inTurns(systems, 1, (system) => idle(system, [0, 1_000, system === "hubbub" ? 10_000 : 8_000])),
   redis: redisCost,
   replicas,
   pages,
-  open: openRoom,
+  open: () => openRoom(),
   churn,
   return: comeBack,
-  ablation,
+  ablation: () => ablation(),
 };
+
+async function inTurns(
+  systems: SystemName[],
+  repeats: number,
+  work: (system: SystemName) => Promise<Run[]>,
+): Promise<Run[]> {
+  const runs: Run[] = [];
+  for (let repeat = 0; repeat < repeats; repeat += 1)
+    for (const system of systems) runs.push(...(await work(system)));
+  return runs;
+}

@@ -10,8 +10,8 @@ export type ConnectionData = {
   user: User;
   sid: string;
   rooms: Set<RoomId>;
-  /** Resolves once the connection hears its rooms. */
-  entered: Promise<void>;
+  /** The rooms that it is to hear from its first moment on. */
+  admitted: RoomId[];
 };
 // oxlint-disable-next-line typescript/no-explicit-any -- what replicas tell each other is the door's business
 export type Connection = Socket<ClientEvents, ServerEvents, any, ConnectionData>;

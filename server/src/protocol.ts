@@ -122,7 +122,7 @@ export const GENERAL: RoomId = "0";
 /** Nothing else ever reaches a key. A pair must also ascend: see `isRoomId`. */
 export const ROOM_ID = /^(0|[1-9]\d{0,9})(:[1-9]\d{0,9})?$/;
 export const USER_ID = /^[1-9]\d{0,9}$/;
-export const USERNAME = /^[a-z0-9][a-z0-9._-]{2,31}$/i;
+export const USERNAME = /^[a-z0-9._-]{3,32}$/i;
 export const NONCE = /^[\w.:-]{1,64}$/;
 
 export const LIMITS = {

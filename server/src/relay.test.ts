@@ -127,7 +127,10 @@ describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {
       '{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":1e999,"message":"m"}}',
       '{"serverId":"x","type":"message","data":{"roomId":"1:name","from":"1","date":1,"message":"m"}}',
       '{"serverId":"x","type":"message","data":{"roomId":"__proto__","from":"1","date":1,"message":"m"}}',
-      '{"serverId":"x","type":"message","data":{"roomId":0,"from":"1","date":1,"message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":"mary","date":1,"message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":-1,"message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":1,"message":""}}',
+      `{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":1,"message":"${"m".repeat(5_000)}"}}`,
       '{"serverId":"x","type":"message","data":{"roomId":"0","from":{},"date":1,"message":"m"}}',
       '{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":1,"message":{}}}',
       '{"serverId":"x","type":"user.connected","data":"mary"}',
@@ -231,11 +234,11 @@ describe("a replica", () => {
         const socket = browser.socket();
         const connected = new Promise((resolve) => socket.once("connect", () => resolve(undefined)));
         socket.connect();
-        await connected;
         await until(() => held.length > 0, 5_000, "the subscription to be held");
         mary.close();
-        await until(async () => (await metric(left, "hubbub_connections")) === 1);
+        await until(async () => (await metric(left, "hubbub_connections")) === 0);
         held[0]?.();
+        await connected;
         unwrap(await socket.timeout(5_000).emitWithAck("sync", { rooms: [] }));
         const heard: string[] = [];
         socket.on("message", ({ message }) => heard.push(message));

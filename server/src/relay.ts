@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import type { Config } from "./config.ts";
 import type { Keys } from "./keys.ts";
 import type { Metrics } from "./metrics.ts";
-import { isRoomId, type Message, type RoomId } from "./protocol.ts";
+import { LIMITS, USER_ID, isRoomId, type Message, type RoomId } from "./protocol.ts";
 import type { RedisClient } from "./redis.ts";
 
 /** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
@@ -23,6 +23,8 @@ export type RelayParts = {
   head: (roomId: RoomId) => Promise<Head>;
   /** Reads what the relay missed. */
   after: (roomId: RoomId, head: Head) => Promise<Following>;
+  /** Whether the room's log holds this message, byte by byte. */
+  isStored: (roomId: RoomId, message: string) => Promise<boolean>;
   /** Gives one message, as JSON, to the room's local members. Called in the order of the room's log. */
   deliver: (roomId: RoomId, message: string) => void;
   /** Whether a room has a local member. */
@@ -42,6 +44,7 @@ const DEAF_MS = 6_000;
 const CHECK_MS = 25_000;
 const RETRY_MS = 1_000;
 const LINGER_MS = 30_000;
+const LOG_MS = 1_000;
 
 type Heard = Head & { json: string; tail: string };
 
@@ -69,6 +72,7 @@ export class Relay {
   #wanted = new Map<string, { resolve: () => void; reject: (error: unknown) => void }[]>();
   #timers: NodeJS.Timeout[] = [];
   #heartbeat = 0;
+  #droppedAt = -LOG_MS;
   #heartbeatHeard = { number: 0, at: performance.now() };
   #closed = false;
 
@@ -194,9 +198,22 @@ export class Relay {
       this.#parts.deliver(roomId, heard.json);
       return;
     }
-    if (heard.seq === room.head.seq && heard.hash === room.head.hash) return;
     if (heard.seq > room.head.seq) this.#parts.metrics.gaps.inc();
-    void this.#heal(roomId, room);
+    const newest = heard.seq === room.head.seq && heard.hash === room.head.hash;
+    const healed = newest ? Promise.resolve() : this.#heal(roomId, room);
+    void healed.then(() => this.#passOnIfForeign(roomId, heard));
+  }
+
+  /** What looks like a stored message but is not stored was announced by another program. */
+  async #passOnIfForeign(roomId: RoomId, { json }: Heard): Promise<void> {
+    const { isStored, deliver } = this.#parts;
+    const foreign = parseForeignMessage(parseJson(json));
+    if (!foreign || foreign.roomId !== roomId) return;
+    try {
+      if (!(await isStored(roomId, json))) deliver(roomId, JSON.stringify(foreign));
+    } catch {
+      // Redis is away: what is stored will be found, and nobody answers for the rest.
+    }
   }
 
   /** Passes on what the sorted set holds beyond the head, and goes on until nothing has arrived meanwhile. */
@@ -231,11 +248,7 @@ export class Relay {
 
   #receiveOther(text: string): void {
     const envelope = parseEnvelope(text);
-    if (!envelope) {
-      this.#parts.metrics.malformed.inc();
-      this.#parts.log.warn({ bytes: Buffer.byteLength(text) }, "dropped a malformed announcement");
-      return;
-    }
+    if (!envelope) return this.#drop(text);
     const { type, data, serverId } = envelope;
     if (type === "heartbeat") {
       if (serverId === this.#parts.config.serverId) this.#hearHeartbeat(Number(data));
@@ -243,13 +256,17 @@ export class Relay {
     }
     if (type !== "message") return this.#parts.heard(type, data);
     const message = parseForeignMessage(data);
-    if (!message) {
-      this.#parts.metrics.malformed.inc();
-      this.#parts.log.warn({ bytes: Buffer.byteLength(text) }, "dropped a malformed message");
-      return;
-    }
+    if (!message) return this.#drop(text);
     this.#parts.metrics.relayed.inc();
     if (this.#rooms.has(message.roomId)) this.#parts.deliver(message.roomId, JSON.stringify(message));
+  }
+
+  /** Counts every malformed announcement, and logs one a second: whoever sends them may send many. */
+  #drop(text: string): void {
+    this.#parts.metrics.malformed.inc();
+    if (performance.now() - this.#droppedAt < LOG_MS) return;
+    this.#droppedAt = performance.now();
+    this.#parts.log.warn({ bytes: Buffer.byteLength(text) }, "dropped a malformed announcement");
   }
 
   #checkAll(): void {
@@ -306,10 +323,12 @@ function parseEnvelope(text: string): { serverId: string; type: string; data: un
  */
 export function parseForeignMessage(data: unknown): Message | null {
   if (!isRecord(data)) return null;
-  const { roomId, from, message, date, nonce } = data;
+  const { from, message, date, nonce } = data;
+  const roomId = typeof data["roomId"] === "number" ? String(data["roomId"]) : data["roomId"];
   const author = typeof from === "number" ? String(from) : from;
-  if (!isRoomId(roomId) || typeof message !== "string" || typeof author !== "string") return null;
-  if (typeof date !== "number" || !Number.isFinite(date)) return null;
+  if (!isRoomId(roomId) || typeof author !== "string" || !USER_ID.test(author)) return null;
+  if (typeof message !== "string" || message.length === 0 || message.length > LIMITS.message) return null;
+  if (typeof date !== "number" || !Number.isFinite(date) || date < 0) return null;
   return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
 }
 

@@ -67,6 +67,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       log,
       head: (roomId) => rooms.head(roomId),
       after: (roomId, head) => rooms.after(roomId, head),
+      isStored: (roomId, json) => rooms.isStored(roomId, json),
       deliver: (roomId, json) => delivery.message(roomId, json),
       wanted: (roomId) => delivery.hears(roomId),
       stale: (roomId) => delivery.toRoom(roomId, "room.stale", { roomId }),

@@ -214,7 +214,7 @@ function check(username: string, password: string): Faults {
   const bytes = new TextEncoder().encode(password).length;
   return {
     ...(!USERNAME.test(username) && {
-      username: "3 to 32 letters, digits, dots, underscores or hyphens, the first a letter or digit.",
+      username: "3 to 32 letters, digits, dots, underscores or hyphens.",
     }),
     ...(password.length < LIMITS.passwordMin && { password: `At least ${LIMITS.passwordMin} characters.` }),
     ...(bytes > LIMITS.passwordBytes && { password: "This password is too long." }),

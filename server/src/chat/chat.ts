@@ -30,7 +30,8 @@ export type Announcer = {
   readRoom: (userId: UserId, roomId: RoomId, read: number) => void;
 };
 
-/** Private rooms that both users already have in their lists, as far as this replica has seen. */
+/** For so long a replica does not look again whether both users have a private room in their lists. */
+const OPENED_MS = 60_000;
 const OPENED_REMEMBERED = 50_000;
 
 /** What a user may do. Checks, stores, announces; knows of no door. */
@@ -40,7 +41,7 @@ export class Chat {
   readonly #rooms: Rooms;
   readonly #metrics: Metrics;
   readonly #announce: Announcer;
-  readonly #opened = new Set<RoomId>();
+  readonly #opened = new Map<RoomId, { at: number; opening: Promise<UserId[]> }>();
 
   constructor(parts: {
     users: Users;
@@ -212,11 +213,26 @@ export class Chat {
    */
   async #openPrivateRoom(userId: UserId, roomId: RoomId, pair: [UserId, UserId]): Promise<UserId[]> {
     if (!pair.includes(userId)) throw unknownRoom();
-    if (this.#opened.has(roomId)) return [];
+    const opened = this.#opened.get(roomId);
+    if (opened && opened.at + OPENED_MS > performance.now()) {
+      // One sender's messages keep their order: those behind the first one wait for it.
+      await opened.opening;
+      return [];
+    }
+    if (this.#opened.size >= OPENED_REMEMBERED) this.#opened.clear();
+    const opening = this.#showPrivateRoom(roomId, pair);
+    this.#opened.set(roomId, { at: performance.now(), opening });
+    try {
+      return await opening;
+    } catch (error) {
+      this.#opened.delete(roomId);
+      throw error;
+    }
+  }
+
+  async #showPrivateRoom(roomId: RoomId, pair: [UserId, UserId]): Promise<UserId[]> {
     if ((await this.users.find(pair)).length < 2) throw unknownRoom();
     const added = await Promise.all(pair.map((id) => this.#rooms.show(roomId, id)));
-    if (this.#opened.size >= OPENED_REMEMBERED) this.#opened.clear();
-    this.#opened.add(roomId);
     return pair.filter((_, index) => added[index]);
   }
 }

@@ -154,6 +154,10 @@ export class Rooms {
     return seq && date && hash ? { seq: Number(seq), date: Number(date), hash } : EMPTY;
   }
 
+  async isStored(roomId: RoomId, row: string): Promise<boolean> {
+    return (await this.#redis.zscore(this.#keys.room(roomId), row)) !== null;
+  }
+
   /** Creates a named room with its first member. Throws `taken`. */
   async create(name: string, creator: UserId): Promise<RoomId> {
     const keys = this.#keys;
@@ -175,8 +179,9 @@ export class Rooms {
     return claim === null ? null : claim.replace(/^room:/, "");
   }
 
-  /** Makes sure that General has its name. */
+  /** Makes sure that General has its name, and that no other room gets it. */
   async nameGeneral(): Promise<void> {
+    await this.#redis.set(this.#keys.roomByName("General"), `room:${GENERAL}`, "NX");
     await this.#redis.set(this.#keys.roomName(GENERAL), "General", "NX");
   }
 

@@ -70,11 +70,17 @@ export class Users {
     });
   }
 
-  /** Everybody with an id above `after`, ascending, from the next `size` ids. */
+  /** The next `size` users with an id above `after`, ascending. Ids that nobody got are passed over. */
   async list(after: number, size: number): Promise<User[]> {
     const total = Number((await this.#redis.get(this.#keys.totalUsers)) ?? 0);
-    const count = Math.max(0, Math.min(size, total - after));
-    return this.find(Array.from({ length: count }, (_, index) => String(after + 1 + index)));
+    const users: User[] = [];
+    for (let last = after; last < total && users.length < size;) {
+      const count = Math.min(size - users.length, total - last);
+      const first = last + 1;
+      users.push(...(await this.find(Array.from({ length: count }, (_, index) => String(first + index)))));
+      last += count;
+    }
+    return users;
   }
 
   async #name(id: UserId): Promise<string | undefined> {

@@ -30,9 +30,7 @@ import { STATUS, toFailure } from "./failure.ts";
 import { isOwnOrigin, signIn, signOut } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 
-const username = z
-  .string()
-  .regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens, the first a letter or digit");
+const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
 const password = z.string().refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
 const credentials: z.ZodType<Credentials> = z.object({ username, password });
 const newCredentials: z.ZodType<Credentials> = z.object({
@@ -170,7 +168,8 @@ function api(parts: RestParts): Router {
   router.post("/login", async (request, response) => {
     const asked = credentials.parse(request.body);
     const address = addressKey(request.ip);
-    const name = asked.username.toLowerCase();
+    // Of a name from an address: nobody can lock somebody else out.
+    const name = `${asked.username.toLowerCase()}@${address}`;
     await Promise.all([throttle.check("logInAddress", address), throttle.check("logInName", name)]);
     const user = await chat.users.logIn(asked).catch(async (error: unknown) => {
       if (error instanceof ChatError && error.code === "unauthorized") {

@@ -18,7 +18,7 @@ import {
   type ClientEvents,
   type Cursor,
   type Message,
-  type ErrorCode,
+  type Failure,
   type Reply,
   type RoomId,
   type SendMessage,
@@ -71,7 +71,6 @@ const REVALIDATE_AT_ONCE = 200;
 const FINISH_MS = 2_500;
 const HANDOVER_TICK_MS = 50;
 const SHOW_TRIES = 5;
-const ENTERED = Promise.resolve();
 /** What is left of every connection's handshake. */
 const HANDSHAKE = Object.freeze({ headers: {}, query: {}, auth: {} });
 
@@ -153,16 +152,13 @@ export class SocketDoor {
       if (request.headers.upgrade) request.answerClosed = request.socket.rawListeners("close").at(-1);
       void session(request as never, response as never, next as never);
     });
-    this.#io.use((socket, next) => {
-      const { session: found, sessionID } = socket.request as unknown as {
-        session?: SessionData;
-        sessionID: string;
-      };
-      if (!found?.user) return next(refusal("unauthorized", "Log in first."));
-      socket.data = { user: found.user, sid: sessionID, rooms: new Set(), entered: ENTERED };
-      next();
-    });
+    this.#io.use((socket, next) => void this.#admit(chat, socket, next));
     const listeners = Object.entries(this.#listeners(chat)) as [keyof ClientEvents, Listener][];
+    const known = new Set<string>(listeners.map(([event]) => event));
+    const refuse = this.#listener("event", z.never("no such event"), () => Promise.resolve(null));
+    const unknown = function unknown(this: Connection, event: string, ...args: unknown[]) {
+      if (!known.has(event)) refuse.apply(this, args);
+    };
     const left = function left(this: Connection) {
       if (delivery.remove(this)) chat.presence.leave(this.data.user.id);
     };
@@ -173,7 +169,8 @@ export class SocketDoor {
       for (const [event, listener] of listeners) connection.on(event, listener);
       connection.on("error", ignore);
       connection.on("disconnect", left);
-      connection.data.entered = this.#enter(chat, connection);
+      connection.onAny(unknown);
+      this.#enter(chat, connection);
     });
     const everyMs = REVALIDATE_MS * (0.8 + Math.random() * 0.4);
     this.#revalidation = setInterval(() => void this.#attempt(this.#revalidate(chat)), everyMs);
@@ -209,8 +206,7 @@ export class SocketDoor {
         chat.sendMessage(connection.data.user, sent),
       ),
       "room.join": this.#listener("event", room, async (connection, { roomId: id }) => {
-        const { user, entered } = connection.data;
-        await entered;
+        const { user } = connection.data;
         await chat.joinRoom(user, id);
         await this.#attach(connection, [id]);
         return chat.openRoom(user, id, LIMITS.pageDefault);
@@ -223,8 +219,6 @@ export class SocketDoor {
         read: await chat.readRoom(connection.data.user, id, seq),
       })),
       sync: this.#listener("event", sync, async (connection, asked) => {
-        // What was stored before this connection heard its rooms is read here; what comes after, it hears.
-        await connection.data.entered;
         return { rooms: await chat.sync(connection.data.user, asked.rooms) };
       }),
     };
@@ -256,19 +250,37 @@ export class SocketDoor {
     };
   }
 
-  /** Counts a connection in and makes it hear its rooms. One that cannot is cut, and comes again. */
-  async #enter(chat: Chat, connection: Connection): Promise<void> {
-    const { user } = connection.data;
-    if (this.#parts.delivery.add(connection)) chat.presence.enter(user.id);
+  /**
+   * Finds out who it is and follows their rooms before the client is told that it is connected: from then on it hears
+   * everything. A client that cannot be let in tries again, unless it has no session.
+   */
+  async #admit(chat: Chat, socket: Connection, next: (error?: Error) => void): Promise<void> {
+    const { relay, delivery, log } = this.#parts;
+    const { session, sessionID } = socket.request as unknown as { session?: SessionData; sessionID: string };
+    if (!session?.user) return next(refusal({ code: "unauthorized", message: "Log in first." }));
     try {
-      await this.#attach(connection, await chat.roomsOf(user.id));
+      const ids = await chat.roomsOf(session.user.id);
+      await Promise.all(ids.map((id) => relay.open(id)));
+      socket.data = { user: session.user, sid: sessionID, rooms: new Set(), admitted: ids };
+      next();
+      setImmediate(() => {
+        // It left while it was being let in.
+        if (!socket.connected) for (const id of ids) if (!delivery.hears(id)) relay.release(id);
+      });
     } catch (error) {
-      this.#parts.log.warn(
-        { reason: toFailure(error, this.#parts.log).message },
-        "a connection could not enter",
-      );
-      connection.disconnect(true);
+      next(refusal(toFailure(error, log)));
     }
+  }
+
+  /** Counts a connection in, in the same turn of the loop in which the client is told of it. */
+  #enter(chat: Chat, connection: Connection): void {
+    const { delivery } = this.#parts;
+    const { user, admitted } = connection.data;
+    connection.data.admitted = [];
+    if (delivery.add(connection)) chat.presence.enter(user.id);
+    for (const id of admitted) delivery.join(id, connection);
+    // What was ordered meanwhile, a log-out or a room shown, did not find this connection yet.
+    void this.#attempt(this.#revalidateUser(chat, user.id));
   }
 
   async #attach(connection: Connection, ids: RoomId[]): Promise<void> {
@@ -349,7 +361,6 @@ export class SocketDoor {
     const ended = new Set(sids.filter((_, index) => alive[index] === 0));
     for (const connection of here) if (ended.has(connection.data.sid)) connection.disconnect(true);
 
-    await Promise.all(here.map((connection) => connection.data.entered));
     const count = await chat.countRoomsOf(userId);
     if (here.every((connection) => connection.data.rooms.size === count)) return;
     const rooms = new Set(await chat.roomsOf(userId));
@@ -408,8 +419,8 @@ function newestSeq(messages: Message[]): number {
   return Math.max(0, ...messages.map(({ seq = 0 }) => seq));
 }
 
-function refusal(code: ErrorCode, message: string): Error {
-  return Object.assign(new Error(code), { data: { code, message } });
+function refusal(failure: Failure): Error {
+  return Object.assign(new Error(failure.code), { data: failure });
 }
 
 function pause(ms: number): Promise<void> {

@@ -1,4 +1,6 @@
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import bcrypt from "bcrypt";
 import pLimit from "p-limit";
@@ -12,10 +14,12 @@ import {
   privateRoomId,
   type Credentials,
   type RoomId,
+  type User,
   type UserId,
 } from "../server/src/protocol.ts";
 import { connectRedis, type RedisClient } from "../server/src/redis.ts";
 import { DEMO_GENERAL, DEMO_PASSWORD, DEMO_PEOPLE, DEMO_PRIVATE, DEMO_ROOMS, type DemoLine } from "./demo.ts";
+import { root, stop } from "./prepare.mjs";
 
 /** Sizes that are to be there afterwards, not to be added: running it again adds nothing. */
 export type SeedSize = {
@@ -29,6 +33,8 @@ export type SeedSize = {
 
 type Progress = (what: string, done: number, total: number) => void;
 
+/** Field of `user:<id>` that only seeded people have. */
+const SEEDED = "seeded";
 const LOCK_MS = 30_000;
 const CHUNK = 500;
 const SPREAD_MS = 30 * 24 * 3600 * 1_000;
@@ -55,7 +61,7 @@ export async function seed(
     const hash = await bcrypt.hash(DEMO_PASSWORD, config.bcryptCost);
     const people = await createPeople(redis, keys, [...DEMO_PEOPLE], hash);
     await createConversations(rooms, people);
-    const logIns = DEMO_PEOPLE.map((username) => ({ username, password: DEMO_PASSWORD }));
+    const logIns = [...people.values()].map(({ username }) => ({ username, password: DEMO_PASSWORD }));
     await redis.set(keys.demo, JSON.stringify(logIns));
     await createSize(redis, keys, rooms, hash, size, progress);
     return logIns;
@@ -78,7 +84,7 @@ export async function isEmpty(config: Config): Promise<boolean> {
 async function lock(redis: RedisClient, keys: Keys): Promise<() => Promise<void>> {
   const token = randomBytes(8).toString("hex");
   while ((await redis.set(keys.seedLock, token, "PX", LOCK_MS, "NX")) !== "OK") {
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((done) => setTimeout(done, 100));
   }
   const renewal = setInterval(
     () => void redis.pexpire(keys.seedLock, LOCK_MS).catch(() => undefined),
@@ -90,36 +96,49 @@ async function lock(redis: RedisClient, keys: Keys): Promise<() => Promise<void>
   };
 }
 
-/** Makes those accounts that are missing; the name is claimed last, as at sign-up. */
+/**
+ * Makes those accounts that are missing; the name is claimed last, as at sign-up. Names that belong to real people
+ * are left to them: then it is `<name>.demo` who speaks.
+ */
 async function createPeople(
   redis: RedisClient,
   keys: Keys,
   names: string[],
   password: string,
-): Promise<Map<string, UserId>> {
-  const people = new Map<string, UserId>();
-  const claims = await Promise.all(names.map((name) => redis.get(keys.username(name))));
-  const missing = names.filter((name, index) => {
-    const claim = claims[index];
-    if (claim) people.set(name, claim.replace(/^user:/, ""));
-    return !claim;
-  });
+): Promise<Map<string, User>> {
+  const people = new Map<string, User>();
+  const missing: { name: string; username: string }[] = [];
+  await Promise.all(
+    names.map(async (name) => {
+      for (const username of [name, `${name}.demo`]) {
+        const claim = await redis.get(keys.username(username));
+        if (claim === null) return void missing.push({ name, username });
+        const id = claim.replace(/^user:/, "");
+        if (await redis.hexists(keys.user(id), SEEDED)) return void people.set(name, { id, username });
+      }
+      throw stop(`${name} and ${name}.demo are real people here: this is no place for demo data.`, 69);
+    }),
+  );
   if (missing.length === 0) return people;
+  missing.sort((one, other) => names.indexOf(one.name) - names.indexOf(other.name));
   const last = await redis.incrby(keys.totalUsers, missing.length);
   await Promise.all(
-    missing.map(async (username, index) => {
+    missing.map(async ({ name, username }, index) => {
       const id = String(last - missing.length + 1 + index);
-      await redis.hset(keys.user(id), { username, password, created: Date.now() });
+      await redis.hset(keys.user(id), { username, password, created: Date.now(), [SEEDED]: 1 });
       await redis.sadd(keys.userRooms(id), GENERAL);
-      await redis.set(keys.username(username), `user:${id}`, "NX");
-      people.set(username, id);
+      if ((await redis.set(keys.username(username), `user:${id}`, "NX")) !== "OK") {
+        await Promise.all([redis.del(keys.user(id)), redis.del(keys.userRooms(id))]);
+        throw stop(`Somebody signed up as ${username} just now. Run it again.`, 69);
+      }
+      people.set(name, { id, username });
     }),
   );
   return people;
 }
 
-async function createConversations(rooms: Rooms, people: Map<string, UserId>): Promise<void> {
-  const idOf = (name: string) => people.get(name) ?? "0";
+async function createConversations(rooms: Rooms, people: Map<string, User>): Promise<void> {
+  const idOf = (name: string) => people.get(name)?.id ?? "0";
   const now = Date.now();
   // A conversation is put in whole or not at all: a room that has begun is left as it is.
   const tell = async (roomId: RoomId, lines: readonly DemoLine[]) => {
@@ -133,7 +152,7 @@ async function createConversations(rooms: Rooms, people: Map<string, UserId>): P
       })),
     );
     // Everybody has read all but the last few.
-    for (const id of people.values()) await rooms.read(roomId, id, Math.max(0, lines.length - 3));
+    for (const { id } of people.values()) await rooms.read(roomId, id, Math.max(0, lines.length - 3));
     const last = lines.at(-1);
     if (last) await rooms.read(roomId, idOf(last[1]), lines.length);
   };
@@ -178,11 +197,13 @@ async function createSize(
       { length: Math.min(CHUNK, users - start + 1) },
       (_, index) => `person${start + index}`,
     );
-    ids.push(...(await createPeople(redis, keys, names, hash)).values());
+    for (const { id } of (await createPeople(redis, keys, names, hash)).values()) ids.push(id);
     progress("people", ids.length, users);
   }
   const authors =
-    ids.length > 0 ? ids : [...(await createPeople(redis, keys, [...DEMO_PEOPLE], hash)).values()];
+    ids.length > 0
+      ? ids
+      : [...(await createPeople(redis, keys, [...DEMO_PEOPLE], hash)).values()].map(({ id }) => id);
   const roomIds: RoomId[] = [];
   for (let number = 1; number <= wantedRooms; number += 1) {
     const creator = authors[number % authors.length] ?? "1";
@@ -244,25 +265,57 @@ function sentence(number: number): string {
   return Array.from({ length }, (_, index) => WORDS[(start + index) % WORDS.length]).join(" ");
 }
 
-/** `npm run seed -- --users 1000 --rooms 20 --messages 1000000`, on REDIS_URL and KEY_PREFIX. */
+const HELP = `npm run seed [-- --users N --rooms N --messages N]
+
+Puts demo people, rooms and conversations into Redis, and as many more of each as are asked for. Running it again adds
+nothing. Redis is that of REDIS_URL, or the one that \`npm start\` runs on DATA_DIR (./data).`;
+
+/** `npm run seed -- --users 1000 --rooms 20 --messages 1000000` */
 export async function main(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: { users: { type: "string" }, rooms: { type: "string" }, messages: { type: "string" } },
-  });
-  const size: SeedSize = {};
-  for (const name of ["users", "rooms", "messages"] as const) {
-    const text = values[name];
-    if (text === undefined) continue;
-    if (!/^\d{1,9}$/.test(text)) throw new Error(`--${name} must be a whole number`);
-    size[name] = Number(text);
-  }
+  const size = readArguments(args);
+  if (size === "help") return console.log(HELP);
   const started = performance.now();
-  const logIns = await seed(readConfig(process.env), size, progressBar());
+  const logIns = await trySeed(size);
   const seconds = (performance.now() - started) / 1_000;
-  console.log(
-    `Seeded in ${seconds.toFixed(1)} s. Log in as ${logIns.map(({ username }) => username).join(", ")}; password ${DEMO_PASSWORD}.`,
-  );
+  const names = logIns.map(({ username }) => username).join(", ");
+  console.log(`Seeded in ${seconds.toFixed(1)} s. Log in as ${names}; password ${DEMO_PASSWORD}.`);
+}
+
+function readArguments(args: string[]): SeedSize | "help" {
+  try {
+    const text = { type: "string" } as const;
+    const options = {
+      users: text,
+      rooms: text,
+      messages: text,
+      help: { type: "boolean", short: "h" },
+    } as const;
+    const { values } = parseArgs({ args, options });
+    if (values.help) return "help";
+    const size: SeedSize = {};
+    for (const name of ["users", "rooms", "messages"] as const) {
+      const value = values[name];
+      if (value === undefined) continue;
+      if (!/^\d{1,9}$/.test(value)) throw new Error(`--${name} takes a whole number.`);
+      size[name] = Number(value);
+    }
+    return size;
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+  }
+}
+
+async function trySeed(size: SeedSize): Promise<Credentials[]> {
+  const socket = resolve(root, process.env["DATA_DIR"] || "data", "redis/redis.sock");
+  const own = !process.env["REDIS_URL"] && existsSync(socket);
+  try {
+    const config = readConfig(
+      own ? { ...process.env, REDIS_URL: `unix://${encodeURI(socket)}` } : process.env,
+    );
+    return await seed(config, size, progressBar());
+  } catch (error) {
+    throw stop(error instanceof Error ? error.message : String(error), 69);
+  }
 }
 
 /** One line, drawn anew in a terminal; in a log file one line for each tenth. */

@@ -10,7 +10,7 @@ import type { RoomId, UserId } from "./protocol.ts";
  * | `total_users` | string | the last user id |
  * | `total_rooms` | string | the last id of a named room |
  * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX |
- * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms) |
+ * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `seeded` for demo people |
  * | `user:<id>:rooms` | set | ids of the rooms the user is in |
  * | `room:<id>:name` | string | name of General and of named rooms |
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX |

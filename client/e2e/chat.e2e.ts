@@ -90,6 +90,7 @@ test("a private room appears for the other person at the first message, and a th
 
   // Once this is heard, whatever was said before it would have been.
   await room(cat.page, "General").click();
+  await messageTo(cat.page, "General").waitFor();
   await say(cat.page, "To everybody");
   await message(eve.page, "To everybody").waitFor();
   expect(eve.frames.filter((frame) => /Between the two of us|Of course/.test(frame))).toEqual([]);

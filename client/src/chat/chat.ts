@@ -454,6 +454,9 @@ export function createChatClient() {
     /** Shows a room, which need not be one of this user's, or none. */
     openRoom(roomId: RoomId | null): void {
       dispatch({ type: "opened", roomId });
+      // Somebody is waiting for it, and may type already.
+      clearTimeout(telling);
+      tell();
       if (roomId !== null) void loadIfNew(roomId);
     },
     /** The room's newest page, after it could not be loaded. */

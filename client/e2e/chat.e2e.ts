@@ -31,7 +31,7 @@ test("two people on two replicas sign up and talk in General", async () => {
   await say(ben.page, "I am.");
   await message(ann.page, "I am.").waitFor();
   for (const { page } of [ann, ben]) {
-    expect(await shownTexts(page)).toEqual(["Is anybody here?", "I am."]);
+    await eventually(() => shownTexts(page), ["Is anybody here?", "I am."]);
     const people = page.getByRole("complementary", { name: "People" });
     await people.getByText("ann", { exact: true }).waitFor();
     await people.getByText("ben", { exact: true }).waitFor();
@@ -134,7 +134,7 @@ test("a named room is created, found, joined and left", async () => {
   await gus.page.getByRole("button", { name: "Leave room" }).click();
   await gus.page.getByRole("dialog").getByRole("button", { name: "Leave room" }).click();
   await messageTo(gus.page, "General").waitFor();
-  expect(await room(gus.page, "Garden").count()).toBe(0);
+  await eventually(() => room(gus.page, "Garden").count(), 0);
   await say(fay.page, "Only for gardeners");
   await room(fay.page, "General").click();
   await messageTo(fay.page, "General").waitFor();

@@ -157,8 +157,8 @@ test("everything can be done with the keyboard alone", async () => {
   await keys.press("Enter");
   await page.getByRole("dialog", { name: "New room" }).waitFor();
   await keys.press("Escape");
-  expect(await page.getByRole("dialog").count()).toBe(0);
-  expect(await focused()).toBe("New room");
+  await eventually(() => page.getByRole("dialog").count(), 0);
+  await eventually(focused, "New room");
   await keys.press("Enter");
   await keys.type("By keys");
   await keys.press("Enter");
@@ -166,7 +166,7 @@ test("everything can be done with the keyboard alone", async () => {
   await keys.press("Alt+ArrowUp");
   await messageTo(page, "General").waitFor();
   await tabTo("Messages in General");
-  expect(await page.evaluate(() => document.activeElement?.getAttribute("role"))).toBe("log");
+  await eventually(() => page.evaluate(() => document.activeElement?.getAttribute("role")), "log");
   await tabTo("Log out");
   await keys.press("Enter");
   await page.getByRole("heading", { name: "Welcome back" }).waitFor();
@@ -192,24 +192,24 @@ test("a phone shows one pane at a time, with nothing cut off and nothing too sma
         .map(({ element }) => element.getAttribute("aria-label") ?? element.textContent),
     );
   const settled = async () => [await overflow(), await tooSmall()];
-  expect(await settled()).toEqual([0, []]);
+  await eventually(settled, [0, []]);
   await page.getByRole("button", { name: "Create an account" }).tap();
   await page.getByLabel("Username").fill("eve-with-a-rather-long-name.1234");
   await page.getByLabel("Password", { exact: true }).fill(PASSWORD);
   await page.getByRole("button", { name: "Create account" }).tap();
   await room(page, "General").waitFor();
-  expect(await page.getByRole("log").count()).toBe(0);
-  expect(await settled()).toEqual([0, []]);
+  await eventually(() => page.getByRole("log").count(), 0);
+  await eventually(settled, [0, []]);
 
   await room(page, "General").tap();
   await messageTo(page, "General").waitFor();
-  expect(await page.getByRole("navigation", { name: "Rooms" }).count()).toBe(0);
+  await eventually(() => page.getByRole("navigation", { name: "Rooms" }).count(), 0);
   await messageTo(page, "General").fill(
     `Longest${"word".repeat(40)} and https://example.org/${"path/".repeat(30)}`,
   );
   await page.getByRole("button", { name: "Send message" }).tap();
   await page.locator("[data-state=sent]").last().waitFor();
-  expect(await settled()).toEqual([0, []]);
+  await eventually(settled, [0, []]);
   await page.getByRole("button", { name: "People" }).tap();
   await page.getByRole("dialog", { name: "People" }).waitFor();
   // It grows while it opens.
@@ -258,9 +258,9 @@ test("the theme follows the system until one is chosen, and the choice stays", a
   await page.getByRole("button", { name: "Theme: as the system" }).click();
   await page.getByRole("button", { name: "Theme: light" }).click();
   await page.getByRole("button", { name: "Theme: dark" }).waitFor();
-  expect(await paper()).toBe(dark);
+  await eventually(paper, dark);
   await page.reload();
   await page.getByRole("button", { name: "Theme: dark" }).waitFor();
-  expect(await paper()).toBe(dark);
+  await eventually(paper, dark);
   await context.close();
 });

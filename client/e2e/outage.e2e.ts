@@ -26,7 +26,7 @@ test("a message is shown at once, then sent; without an answer it is not confirm
   await say(ann.page, "And this?");
   await message(ben.page, "And this?").waitFor();
   for (const { page } of [ann, ben])
-    expect(await shownTexts(page)).toEqual(["Did this arrive?", "And this?"]);
+    await eventually(() => shownTexts(page), ["Did this arrive?", "And this?"]);
   await ann.context.close();
   await ben.context.close();
 });
@@ -104,7 +104,7 @@ test("a replica that stops in the middle of a conversation costs neither a messa
     const own = (await shownTexts(page)).filter((text) => text.startsWith("hal "));
     expect(own).toEqual(said.filter((text) => text.startsWith("hal ")));
   }
-  expect(await shownTexts(hal.page)).toEqual(await shownTexts(gus.page));
+  await eventually(() => shownTexts(hal.page), await shownTexts(gus.page));
   await gus.context.close();
   await hal.context.close();
 });
@@ -116,8 +116,8 @@ test("a refused message says so, and can be edited, sent again or deleted", asyn
   await say(ivy.page, "No good");
   await failed.getByText("Not sent.").waitFor();
   await failed.getByRole("button", { name: "Edit" }).click();
-  expect(await messageTo(ivy.page, "General").inputValue()).toBe("No good");
-  expect(await failed.count()).toBe(0);
+  await eventually(() => messageTo(ivy.page, "General").inputValue(), "No good");
+  await eventually(() => failed.count(), 0);
   ivy.link.garbleNext();
   await say(ivy.page, "Better");
   await failed.getByRole("button", { name: "Retry" }).click();

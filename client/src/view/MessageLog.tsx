@@ -71,6 +71,8 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
   const scroller = useRef<HTMLDivElement>(null);
   const anchor = useRef<Anchor | null>(null);
   const stuck = useRef(true);
+  /** Where the bottom was when it was last scrolled to. */
+  const stuckAt = useRef(0);
 
   const { messages } = log;
   const to = shown.bottom === null ? messages.length : placeOf(messages, shown.bottom) + 1;
@@ -87,6 +89,7 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
     const below = element.scrollHeight - element.scrollTop - element.clientHeight;
     const last = shown.bottom === null;
     stuck.current = last && below <= AT_BOTTOM;
+    if (stuck.current) stuckAt.current = element.scrollTop;
     setAtBottom(stuck.current);
     anchor.current = firstInSight(element);
     if (element.scrollTop < NEAR_END && from > 0) {
@@ -117,7 +120,11 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
     const element = scroller.current;
     if (element === null) return;
     if (stuck.current) {
+      // Somebody may have scrolled away, and its event is still to come. What only shrank ends at the bottom.
+      const below = element.scrollHeight - element.scrollTop - element.clientHeight;
+      if (element.scrollTop < stuckAt.current - 1 && below > AT_BOTTOM) return;
       element.scrollTop = element.scrollHeight;
+      stuckAt.current = element.scrollTop;
       return;
     }
     const kept = anchor.current;
@@ -157,6 +164,7 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
 
   const jump = useCallback(() => {
     stuck.current = true;
+    stuckAt.current = 0;
     setShown({ top: null, bottom: null });
     setAtBottom(true);
     const element = scroller.current;

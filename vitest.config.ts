@@ -21,8 +21,6 @@ export default defineConfig({
           include: ["client/e2e/**/*.e2e.ts"],
           globalSetup: "scripts/testRedis.ts",
           fileParallelism: false,
-          // A browser on a busy machine may be late once; what is broken is broken twice.
-          retry: 1,
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },

@@ -184,17 +184,17 @@ test("only web addresses become links, and these give nothing away", async () =>
     "See https://example.org/a_(b)?x=1&y=2. Or (http://example.net/) but not javascript:alert(1) nor ftp://example.org",
   );
   const links = kim.page.getByRole("log").getByRole("link");
-  await links.first().waitFor();
-  const found = await links.evaluateAll((elements) =>
-    elements.map((element) => [
-      element.textContent,
-      element.getAttribute("href"),
-      element.getAttribute("rel"),
-      element.getAttribute("target"),
-    ]),
-  );
+  const found = () =>
+    links.evaluateAll((elements) =>
+      elements.map((element) => [
+        element.textContent,
+        element.getAttribute("href"),
+        element.getAttribute("rel"),
+        element.getAttribute("target"),
+      ]),
+    );
   const rel = "noopener noreferrer nofollow";
-  expect(found).toEqual([
+  await eventually(found, [
     ["https://example.org/a_(b)?x=1&y=2", "https://example.org/a_(b)?x=1&y=2", rel, "_blank"],
     ["http://example.net/", "http://example.net/", rel, "_blank"],
   ]);

@@ -315,6 +315,7 @@ export class SocketDoor {
     const { relay, delivery } = this.#parts;
     const [first] = here;
     if (!first) return;
+    const newcomers = new Set(here.filter((connection) => !connection.data.rooms.has(id)));
     await relay.open(id);
     let shown = await chat.openRoom(first.data.user, id, LIMITS.page);
     // Read again if the relay has passed on more meanwhile; not for ever, because a log can lose its tail.
@@ -323,9 +324,11 @@ export class SocketDoor {
     }
     const passedOn = shown.messages.filter(({ seq = 0 }) => seq <= relay.seq(id));
     for (const connection of here) {
-      if (!connection.connected) continue;
+      const joined = connection.data.rooms.has(id);
+      // Another order, or the look at what a new connection missed, has shown it meanwhile.
+      if (!connection.connected || (joined && newcomers.has(connection))) continue;
       connection.emit("show.room", shown.room);
-      if (connection.data.rooms.has(id)) continue;
+      if (joined) continue;
       for (const message of passedOn) connection.emit("message", message);
       delivery.join(id, connection);
     }

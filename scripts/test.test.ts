@@ -16,14 +16,22 @@ it("finds a platform's package that the lock names and lacks", () => {
   expect(missingOptionals(JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")))).toEqual([]);
 });
 
-it("counts a file that could not be loaded, and an end that no test explains", () => {
-  const test = { status: "passed" };
-  const loaded = { status: "passed", assertionResults: [test, test] };
-  const unloaded = { status: "failed", assertionResults: [] };
-  const report = { numPassedTests: 2, numFailedTests: 0, testResults: [loaded] };
-  expect(countReport(report, 0)).toEqual({ passed: 2, failed: 0 });
-  expect(countReport({ ...report, testResults: [loaded, unloaded] }, 1)).toEqual({ passed: 2, failed: 1 });
-  expect(countReport({ ...report, numFailedTests: 3 }, 1)).toEqual({ passed: 2, failed: 3 });
-  expect(countReport(report, 1)).toEqual({ passed: 2, failed: 1 });
-  expect(countReport(undefined, 1)).toEqual({ passed: 0, failed: 1 });
+it("counts a file that could not be loaded, and an end that no test explains, and names what failed", () => {
+  const passed = { status: "passed", fullName: "is fine", failureMessages: [] };
+  const failed = { status: "failed", fullName: "is not", failureMessages: ["Error: 1 is 2\n    at line 1"] };
+  const file = { status: "passed", name: "a.test.ts", message: "", assertionResults: [passed, passed] };
+  const unloaded = { status: "failed", name: "b.test.ts", message: "no such module", assertionResults: [] };
+  const report = { numPassedTests: 2, testResults: [file] };
+  const outside = ["an error outside of any test"];
+  expect(countReport(report, 0)).toEqual({ passed: 2, failed: 0, names: [] });
+  expect(countReport({ ...report, testResults: [file, unloaded] }, 1)).toEqual({
+    passed: 2,
+    failed: 1,
+    names: ["b.test.ts: no such module"],
+  });
+  const mixed = { ...file, status: "failed", assertionResults: [passed, failed, failed] };
+  const twice = ["is not: Error: 1 is 2", "is not: Error: 1 is 2"];
+  expect(countReport({ ...report, testResults: [mixed] }, 1)).toEqual({ passed: 2, failed: 2, names: twice });
+  expect(countReport(report, 1)).toEqual({ passed: 2, failed: 1, names: outside });
+  expect(countReport(undefined, 1)).toEqual({ passed: 0, failed: 1, names: outside });
 });

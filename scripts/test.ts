@@ -5,7 +5,8 @@ import { delimiter, join } from "node:path";
 import { which } from "./child.ts";
 import { root, stop } from "./prepare.mjs";
 
-type Counts = { passed: number; failed: number };
+/** `names` are the failed tests, where a stage has tests of its own. */
+type Counts = { passed: number; failed: number; names?: string[] };
 type Stage = { name: string; title: string; run: () => Counts | Promise<Counts> };
 
 /**
@@ -28,12 +29,11 @@ export async function main(args: string[]): Promise<number> {
     const counts = await attempt(run);
     total.passed += counts.passed;
     total.failed += counts.failed;
-    if (counts.failed > 0) failed.push(title);
+    if (counts.failed > 0) failed.push(title, ...(counts.names ?? []).map((test) => `  ${test}`));
     console.log(`${counts.failed > 0 ? "FAILED" : "passed"} in ${seconds(stageBegan)}`);
   }
-  console.log(
-    `\n${failed.length > 0 ? `Failed: ${failed.join(", ")}. ` : ""}All of it took ${seconds(began)}.`,
-  );
+  if (failed.length > 0) console.log(`\nFailed:\n${failed.join("\n")}`);
+  console.log(`\nAll of it took ${seconds(began)}.`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
   return total.failed > 0 ? 1 : 0;
 }
@@ -151,18 +151,27 @@ async function vitest(project: string, files: string[], env = process.env): Prom
 
 type Report = {
   numPassedTests: number;
-  numFailedTests: number;
-  testResults: { status: string; assertionResults: unknown[] }[];
+  testResults: {
+    status: string;
+    name: string;
+    message: string;
+    assertionResults: { status: string; fullName: string; failureMessages: string[] }[];
+  }[];
 };
 
-/** A file that could not even be loaded is a failure, and so is an exit code that no test explains. */
-export function countReport(report: Report | undefined, exitCode: number): Counts {
-  const passed = report?.numPassedTests ?? 0;
-  const unloaded = report?.testResults.filter(
-    ({ status, assertionResults }) => status === "failed" && assertionResults.length === 0,
-  );
-  const failed = (report?.numFailedTests ?? 0) + (unloaded?.length ?? 0);
-  return { passed, failed: failed === 0 && exitCode !== 0 ? 1 : failed };
+/** A file that could not even be loaded or set up is a failure, and so is an exit code that no test explains. */
+export function countReport(report: Report | undefined, exitCode: number): Required<Counts> {
+  const names = (report?.testResults ?? []).flatMap(({ status, name, message, assertionResults }) => {
+    const failed = assertionResults.filter((test) => test.status === "failed");
+    if (status === "failed" && failed.length === 0) return [`${name}: ${firstLine(message)}`];
+    return failed.map(({ fullName, failureMessages }) => `${fullName}: ${firstLine(failureMessages[0])}`);
+  });
+  if (names.length === 0 && exitCode !== 0) names.push("an error outside of any test");
+  return { passed: report?.numPassedTests ?? 0, failed: names.length, names };
+}
+
+function firstLine(text = ""): string {
+  return text.split("\n", 1)[0] ?? "";
 }
 
 async function browserTests(files: string[]): Promise<Counts> {

@@ -215,6 +215,40 @@ export async function until<T>(
   }
 }
 
+function dial(redisUrl: string): TcpSocket {
+  return redisUrl.startsWith("unix://")
+    ? createConnection({ path: decodeURIComponent(redisUrl.slice("unix://".length)) })
+    : createConnection({ host: new URL(redisUrl).hostname, port: Number(new URL(redisUrl).port) });
+}
+
+/**
+ * Every command, as its words, that the Redis at TEST_REDIS_URL executes while `during` runs, whoever sent it. On a
+ * connection of its own: ioredis' `monitor` throws where a command is executed before it has read MONITOR's own answer.
+ */
+export async function commandsDuring(during: () => Promise<void>): Promise<string[][]> {
+  const socket = dial(testRedisUrl()).setEncoding("latin1");
+  let heard = "";
+  socket.on("data", (chunk: string) => {
+    heard += chunk;
+  });
+  try {
+    socket.write("MONITOR\r\n");
+    await until(() => heard.startsWith("+OK\r\n"), 5_000, "MONITOR");
+    await during();
+    const mark = randomBytes(8).toString("hex");
+    socket.write(`PING ${mark}\r\n`);
+    await until(() => heard.includes(mark), 5_000, "the end of MONITOR");
+  } finally {
+    socket.destroy();
+  }
+  return heard.split("\r\n").map((line) =>
+    [...line.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map(([, word = ""]) => {
+      const json = word.replaceAll("\\a", "\\u0007").replaceAll(/\\x(..)/g, "\\u00$1");
+      return Buffer.from(JSON.parse(`"${json}"`) as string, "latin1").toString();
+    }),
+  );
+}
+
 /** A TCP wire to Redis that a test can hold, misread or cut. `url` is what REDIS_URL takes. */
 export type Wire = { url: string; cut: () => void; close: () => Promise<void> };
 
@@ -229,9 +263,7 @@ export async function startWire(
 ): Promise<Wire> {
   const open = new Set<TcpSocket>();
   const server = createServer((near) => {
-    const far = to.startsWith("unix://")
-      ? createConnection({ path: decodeURIComponent(to.slice("unix://".length)) })
-      : createConnection({ host: new URL(to).hostname, port: Number(new URL(to).port) });
+    const far = dial(to);
     for (const [from, source, target] of [
       ["replica", near, far],
       ["redis", far, near],

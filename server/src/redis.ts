@@ -43,6 +43,7 @@ export async function connectRedis(url: string, purpose: Purpose, log: Logger): 
     connectionName: `hubbub-${purpose}`,
     retryStrategy: (attempt) => Math.min(50 * 2 ** attempt, 1_000) * (0.5 + Math.random() / 2),
   });
+  if (purpose === "subscriptions") excuseRefusals(client);
   let lastError = "no answer";
   client.on("error", (error: Error) => {
     lastError = error.message;
@@ -57,6 +58,21 @@ export async function connectRedis(url: string, purpose: Purpose, log: Logger): 
     throw new Error(`Redis at ${describeRedis(url)} cannot be used: ${lastError}`);
   }
   return client;
+}
+
+/**
+ * Neither ioredis, where it renews subscriptions, nor Socket.IO's adapter looks at their answers: one that a closing
+ * connection refuses would end the process as a rejection that nobody handles. Callers who look still see it.
+ */
+function excuseRefusals(client: RedisClient): void {
+  for (const command of ["subscribe", "unsubscribe", "ssubscribe", "sunsubscribe"] as const) {
+    const run = Reflect.get(client, command) as (...args: unknown[]) => Promise<unknown>;
+    Reflect.set(client, command, (...args: unknown[]) => {
+      const answer = run.apply(client, args);
+      answer.catch(() => undefined);
+      return answer;
+    });
+  }
 }
 
 /** The address without user, password and query. */

@@ -290,6 +290,36 @@ describe("a start that cannot succeed", () => {
   });
 });
 
+describe("stopping", () => {
+  it("while a subscription is being renewed rejects nothing that nobody handles", async () => {
+    const own = await ownRedis({ persistent: false });
+    let held = 0;
+    let hold = false;
+    const wire = await startWire(own.url, (chunk, from) => {
+      if (!hold || from !== "redis" || !chunk.includes("subscribe")) return chunk;
+      held += 1;
+      return new Promise(() => undefined);
+    });
+    const unhandled: unknown[] = [];
+    const note = (reason: unknown) => unhandled.push(reason);
+    process.on("unhandledRejection", note);
+    try {
+      const replica = await start({ REDIS_URL: wire.url });
+      hold = true;
+      wire.cut();
+      // Of the relay's subscriber and of the adapter's.
+      await until(() => held >= 2);
+      await replica.close();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(unhandled).toEqual([]);
+    } finally {
+      process.off("unhandledRejection", note);
+      await wire.close();
+      await own.close();
+    }
+  });
+});
+
 describe("Redis killed and started again", () => {
   it(
     "sends are answered `unavailable`, then work, and nothing acknowledged is lost or comes twice",

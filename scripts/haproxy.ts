@@ -48,7 +48,8 @@ export async function startHaproxy(options: {
   );
 }
 
-async function findHaproxy(
+/** The system's, or Debian's package fetched without root. Throws with exit code 69 where there is none. */
+export async function findHaproxy(
   say: (line: string) => void,
 ): Promise<{ command: string; env: NodeJS.ProcessEnv }> {
   const installed = which("haproxy") ?? which("/usr/sbin/haproxy");

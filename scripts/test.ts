@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { which } from "./child.ts";
 import { root, stop } from "./prepare.mjs";
+import { PROVE_RESULT, type Report } from "./prove/report.ts";
 
 /** `names` are the failed tests, where a stage has tests of its own. */
 type Counts = { passed: number; failed: number; names?: string[] };
@@ -54,6 +55,11 @@ function stages(files: string[]): Stage[] {
       name: "build",
       title: "Build",
       run: () => program(process.execPath, "scripts/run.mjs", "build", "--force"),
+    },
+    {
+      name: "prove",
+      title: "Short proof: faults while people talk (npm run prove -- --short)",
+      run: shortProof,
     },
     { name: "browser", title: "Browser tests (Chromium)", run: () => browserTests(files) },
   ];
@@ -149,7 +155,7 @@ async function vitest(project: string, files: string[], env = process.env): Prom
   }
 }
 
-type Report = {
+type VitestReport = {
   numPassedTests: number;
   testResults: {
     status: string;
@@ -160,7 +166,7 @@ type Report = {
 };
 
 /** A file that could not even be loaded or set up is a failure, and so is an exit code that no test explains. */
-export function countReport(report: Report | undefined, exitCode: number): Required<Counts> {
+export function countReport(report: VitestReport | undefined, exitCode: number): Required<Counts> {
   const names = (report?.testResults ?? []).flatMap(({ status, name, message, assertionResults }) => {
     const failed = assertionResults.filter((test) => test.status === "failed");
     if (status === "failed" && failed.length === 0) return [`${name}: ${firstLine(message)}`];
@@ -172,6 +178,20 @@ export function countReport(report: Report | undefined, exitCode: number): Requi
 
 function firstLine(text = ""): string {
   return text.split("\n", 1)[0] ?? "";
+}
+
+/** One check for each scenario. A scenario for which the machine lacks a tool has said so, and does not count. */
+async function shortProof(): Promise<Counts> {
+  rmSync(PROVE_RESULT, { force: true });
+  const code = await runProgram(process.execPath, ["scripts/run.mjs", "prove", "--short"]);
+  const report = existsSync(PROVE_RESULT) ? (JSON.parse(readFileSync(PROVE_RESULT, "utf8")) as Report) : null;
+  const of = (outcome: string) => (report?.results ?? []).filter((result) => result.outcome === outcome);
+  const names = of("failed").map(
+    ({ name, verdict, failures }) =>
+      `${name}: ${verdict?.violations[0]?.what ?? failures[0] ?? "broken"}`.split("\n", 1)[0] ?? name,
+  );
+  if (names.length === 0 && code !== 0) names.push("no result");
+  return { passed: of("passed").length, failed: names.length, names };
 }
 
 async function browserTests(files: string[]): Promise<Counts> {

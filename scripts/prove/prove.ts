@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { fetchPackage, unpacked } from "../debian.ts";
 import { which } from "../child.ts";
+import { findHaproxy } from "../haproxy.ts";
 import { build, partIsBuilt, root, stop } from "../prepare.mjs";
 import { findRedis } from "../redis.ts";
 import { INVARIANTS } from "./check.ts";
 import { buildMutant, MUTATIONS } from "./mutations.ts";
 import { abandonRigs } from "./rig.ts";
-import { tableOf, writeReadme, type Report } from "./report.ts";
+import { PROVE_RESULT, tableOf, writeReadme, type Report } from "./report.ts";
 import { SCENARIOS } from "./scenarios/scenarios.ts";
 import { NOT_HAPPENED, play, type Result, type Tools } from "./stage.ts";
 
@@ -30,6 +31,8 @@ const bundle = join(root, "server/.cache/prove", String(process.pid));
 
 /** Set in the process that runs in a network namespace of its own. */
 const INSIDE = "HUBBUB_PROVE_NETNS";
+/** "yes" where there is an HAProxy. */
+const HAPROXY = "HUBBUB_PROVE_HAPROXY";
 
 export async function main(args: string[]): Promise<number> {
   const options = readArguments(args);
@@ -76,7 +79,7 @@ export async function main(args: string[]): Promise<number> {
     results,
   };
   mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, "result.json"), `${JSON.stringify(report, null, 2)}\n`);
+  writeFileSync(PROVE_RESULT, `${JSON.stringify(report, null, 2)}\n`);
   console.log(`\n${tableOf(report)}`);
   if (options.writeReadme) writeReadme(report);
   const failed = results.filter((result) => result.outcome === "failed");
@@ -166,6 +169,10 @@ async function enterNamespace(args: string[]): Promise<number> {
   if (!partIsBuilt("server")) await build();
   if (!existsSync(join(root, "server/dist/main.js"))) throw stop("There is no build of the server.", 1);
   await findRedis(console.log);
+  const haproxy = await findHaproxy(console.log).then(
+    () => "yes",
+    () => "no",
+  );
   if (!faketime()) await fetchPackage("libfaketime", "usr/lib", console.log).catch(() => undefined);
   const command = [process.execPath, join(root, "scripts/run.mjs"), "prove", ...args];
   const ways = [
@@ -180,7 +187,7 @@ async function enterNamespace(args: string[]): Promise<number> {
   const [program = "", ...rest] = line;
   const child = spawn(program, rest, {
     stdio: "inherit",
-    env: { ...process.env, [INSIDE]: way ? "yes" : "no" },
+    env: { ...process.env, [INSIDE]: way ? "yes" : "no", [HAPROXY]: haproxy },
   });
   const forward = (signal: NodeJS.Signals) => void child.kill(signal);
   process.on("SIGTERM", forward).on("SIGINT", () => {});
@@ -193,6 +200,7 @@ async function enterNamespace(args: string[]): Promise<number> {
 function findTools(): Tools {
   return {
     netns: process.env[INSIDE] === "yes",
+    haproxy: process.env[HAPROXY] === "yes",
     nft: which("nft") ?? which("/usr/sbin/nft"),
     faketime: faketime(),
   };

@@ -5,6 +5,9 @@ import type { Result } from "./stage.ts";
 
 export type Report = { date: string; seed: number; seconds: number; node: string; results: Result[] };
 
+/** Where the last run's report is. */
+export const PROVE_RESULT = join(root, ".cache/prove/result.json");
+
 const BEGIN = "<!-- prove:begin -->";
 const END = "<!-- prove:end -->";
 

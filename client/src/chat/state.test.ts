@@ -283,6 +283,169 @@ describe("messages on their way", () => {
     }
   });
 
+  /** How often each of these messages is shown: as stored, or as on its way. */
+  function timesShown(state: ChatState, nonces: readonly string[]): number[] {
+    const shown = [...(general(state).log?.messages ?? []), ...state.outgoing];
+    return nonces.map((nonce) => shown.filter((one) => one.nonce === nonce).length);
+  }
+
+  test("between its answer and `sync` a message stays, as sent, and goes when the log has it", () => {
+    const mine = stored(7, { from: ME.id, nonce: "n1", message: "hello" });
+    const answered = after(
+      [
+        { type: "outgoing", entries: [entry] },
+        { type: "connected" },
+        live(mine),
+        { type: "outgoing", entries: [] },
+      ],
+      opened(5),
+    );
+    expect(texts(answered)).toHaveLength(5);
+    expect(answered.outgoing).toMatchObject([{ nonce: "n1", state: "sent", seq: 7 }]);
+    // The connection may be lost once more before the log has been compared.
+    const again = after([{ type: "connected" }, { type: "outgoing", entries: [] }], answered);
+    expect(timesShown(again, ["n1"])).toEqual([1]);
+    const synced = apply(again, {
+      type: "synced",
+      room: { roomId: "0", messages: [stored(6), mine], more: false },
+    });
+    expect(texts(synced)?.slice(5)).toEqual(["m6", "hello"]);
+    expect(synced.outgoing).toEqual([]);
+  });
+
+  test("an answer with a seq that the shown log has already used stays until that log is replaced", () => {
+    const mine = stored(3, { from: ME.id, nonce: "n1", hash: "other", message: "hello" });
+    const answered = after(
+      [
+        { type: "connected" },
+        { type: "outgoing", entries: [entry] },
+        live(mine),
+        { type: "outgoing", entries: [] },
+      ],
+      opened(5),
+    );
+    expect(timesShown(answered, ["n1"])).toEqual([1]);
+    const messages = [...between(1, 2), mine];
+    const reset = apply(answered, {
+      type: "synced",
+      room: { roomId: "0", messages, more: false, reset: "ahead" },
+    });
+    expect(general(reset).log?.messages).toEqual(messages);
+    expect(reset.outgoing).toEqual([]);
+  });
+
+  test("what was sent and is in no log any more is the outbox's again", () => {
+    const mine = stored(6, { from: ME.id, nonce: "n1", message: "hello" });
+    const answered = after(
+      [
+        { type: "outgoing", entries: [entry] },
+        { type: "connected" },
+        live(mine),
+        { type: "connected" },
+        { type: "synced", room: { roomId: "0", messages: [], more: false } },
+      ],
+      opened(5),
+    );
+    expect(timesShown(answered, ["n1"])).toEqual([0]);
+    const offered = apply(answered, { type: "outgoing", entries: [{ ...entry, state: "unconfirmed" }] });
+    expect(timesShown(offered, ["n1"])).toEqual([1]);
+  });
+
+  test("whatever comes in between, an own message is shown once, neither never nor twice", () => {
+    const step = fc.constantFrom(
+      "write",
+      "store",
+      "others speak",
+      "hear",
+      "answer",
+      "reconnect",
+      "ask",
+      "synced",
+      "list",
+    );
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 5, maxLength: 80 }), (steps) => {
+        let state = opened(3);
+        const log = between(1, 3);
+        const written: Outgoing[] = [];
+        let waiting: Outgoing[] = [];
+        let heard = log.length;
+        let answers: Message[] = [];
+        let asked: SyncedRoom[] = [];
+        const settle = (message: Message) => {
+          state = apply(state, live(message));
+          waiting = waiting.filter((one) => one.nonce !== message.nonce);
+          state = apply(state, { type: "outgoing", entries: waiting });
+        };
+        for (const what of steps) {
+          const unstored = waiting.find((one) => !log.some((message) => message.nonce === one.nonce));
+          const next = log[heard];
+          switch (what) {
+            case "write": {
+              const nonce = `own ${written.length}`;
+              const fresh: Outgoing = { ...entry, nonce, state: "waiting" };
+              written.push(fresh);
+              waiting = [...waiting, fresh];
+              state = apply(state, { type: "outgoing", entries: waiting });
+              break;
+            }
+            case "store": {
+              if (unstored === undefined) break;
+              const { nonce, message } = unstored;
+              const mine = stored(log.length + 1, { from: ME.id, nonce, message });
+              log.push(mine);
+              answers.push(mine);
+              break;
+            }
+            case "others speak":
+              log.push(stored(log.length + 1));
+              break;
+            case "hear":
+              if (next !== undefined) settle(next);
+              heard = Math.min(log.length, heard + 1);
+              break;
+            case "answer": {
+              const answer = answers.shift();
+              if (answer !== undefined) settle(answer);
+              break;
+            }
+            case "reconnect":
+              // What was under way is lost, and what was said meanwhile is not heard.
+              heard = log.length;
+              answers = [];
+              asked = [];
+              state = apply(state, { type: "connected" });
+              break;
+            case "ask": {
+              const head = general(state).log?.head ?? 0;
+              asked.push({ roomId: "0", messages: log.slice(head, head + 3), more: head + 3 < log.length });
+              break;
+            }
+            case "synced": {
+              const room = asked.shift();
+              if (room === undefined) break;
+              state = apply(state, { type: "synced", room });
+              for (const message of room.messages) settle(message);
+              break;
+            }
+            case "list":
+              state = apply(state, { type: "rooms", rooms: [listed(log.length)] });
+              break;
+            default:
+              what satisfies never;
+          }
+          expect(
+            timesShown(
+              state,
+              written.map((one) => one.nonce),
+            ),
+          ).toEqual(written.map(() => 1));
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   test("somebody else's message with the same nonce takes nothing away", () => {
     const waiting = apply(opened(5), { type: "outgoing", entries: [entry] });
     expect(apply(waiting, live(stored(6, { nonce: "n1" }))).outgoing).toEqual([entry]);

@@ -21,6 +21,7 @@ const KEPT_IN_BACKGROUND = 200;
 /**
  * A message on its way. `waiting`: not tried yet. `sending`: tried, the answer is due. `unconfirmed`: tried
  * without an answer, so it may be stored; it is tried again with the same nonce. `failed`: refused for good.
+ * `sent`: stored with this `seq`, which the log that is shown has not reached.
  */
 export type Outgoing = {
   nonce: string;
@@ -28,7 +29,11 @@ export type Outgoing = {
   message: string;
   /** ms since 1970 on this machine's clock. */
   created: number;
-} & ({ state: "waiting" | "sending" | "unconfirmed" } | { state: "failed"; failure: Failure });
+} & (
+  | { state: "waiting" | "sending" | "unconfirmed" }
+  | { state: "failed"; failure: Failure }
+  | { state: "sent"; seq: number }
+);
 
 /** What is loaded of a room's log: without a hole up to `head`, which is 0 for an empty log. */
 export type Log = {
@@ -49,7 +54,7 @@ export type RoomState = {
   read: number;
   log: Log | null;
   load: "idle" | "loading" | "failed";
-  /** Messages that do not join the log yet, by seq. */
+  /** Messages that do not join the log yet, by seq: beyond a gap, or heard while the log is stale. */
   held: readonly Message[];
   /** Set when the replica, or a message that contradicts the log, says that the log is not to be trusted. */
   stale: boolean;
@@ -213,8 +218,12 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
         presence: unsettled === null ? state.presence : { unsettled: assign(unsettled, event.users) },
       };
     }
-    case "outgoing":
-      return { ...state, outgoing: event.entries.filter((entry) => !isStored(state, entry)) };
+    case "outgoing": {
+      // The outbox is done with what is sent; it stays here until the log has it.
+      const told = new Set(event.entries.map((entry) => entry.nonce));
+      const sent = state.outgoing.filter((entry) => entry.state === "sent" && !told.has(entry.nonce));
+      return { ...state, outgoing: [...sent, ...event.entries].flatMap((entry) => follow(state, entry)) };
+    }
     case "draft": {
       if ((state.drafts.get(event.roomId) ?? "") === event.text) return state;
       const drafts = new Map(state.drafts);
@@ -302,8 +311,11 @@ function hear(room: RoomState, message: Message): RoomState {
   if (room.log !== null && seq <= room.log.head) {
     const known = room.log.messages.find((other) => other.seq === seq);
     const contradicts =
-      known?.hash !== undefined && message.hash !== undefined && known.hash !== message.hash;
-    return contradicts && !room.stale ? { ...room, stale: true } : room;
+      known === undefined
+        ? room.stale
+        : known.hash !== undefined && message.hash !== undefined && known.hash !== message.hash;
+    if (!contradicts) return room;
+    room = room.stale ? room : { ...room, stale: true };
   }
   if (room.held.some((other) => other.seq === seq)) return room;
   const held = [...room.held, message].toSorted((one, other) => (one.seq ?? 0) - (other.seq ?? 0));
@@ -366,8 +378,9 @@ function prepend(room: RoomState, page: Page): RoomState {
 }
 
 function sync(state: ChatState, answer: SyncedRoom): ChatState {
-  if (answer.notFound) return apply(state, { type: "room gone", roomId: answer.roomId });
-  return settle(state, answer.roomId, (room) => {
+  const { roomId } = answer;
+  if (answer.notFound) return apply(state, { type: "room gone", roomId });
+  const next = settle(state, roomId, (room) => {
     if (answer.reset !== undefined) {
       const last = answer.messages.at(-1) ?? null;
       const since = room.held.filter((message) => message.date > (last?.date ?? 0));
@@ -387,6 +400,14 @@ function sync(state: ChatState, answer: SyncedRoom): ChatState {
     const seq = Math.max(heard.log.head, heard.held.at(-1)?.seq ?? 0);
     return heard.seq === seq ? heard : { ...heard, seq, read: Math.min(heard.read, seq) };
   });
+  const room = next.rooms?.get(roomId);
+  if (room === undefined || (answer.more && answer.reset === undefined)) return next;
+  // What was sent and is neither here nor held was of a log that is gone: it is the outbox's again.
+  const held = new Set(room.held.map((message) => message.nonce));
+  const outgoing = next.outgoing.filter(
+    (entry) => entry.roomId !== roomId || entry.state !== "sent" || held.has(entry.nonce),
+  );
+  return outgoing.length === next.outgoing.length ? next : { ...next, outgoing };
 }
 
 function readUpTo(room: RoomState, seq: number): RoomState {
@@ -441,20 +462,33 @@ function assign(
   return next;
 }
 
-function isStored(state: ChatState, entry: Outgoing): boolean {
-  if (state.session.is !== "signed in") return false;
-  const me = state.session.user.id;
+/** What is still to be shown of a message on its way: nothing once the log has it, or has gone past it. */
+function follow(state: ChatState, entry: Outgoing): Outgoing[] {
   const room = state.rooms?.get(entry.roomId);
-  const stored = (message: Message) => message.nonce === entry.nonce && message.from === me;
-  return room !== undefined && ((room.log?.messages.some(stored) ?? false) || room.held.some(stored));
+  if (room === undefined || state.session.is !== "signed in") return [entry];
+  const { id } = state.session.user;
+  const isIt = (message: Message) => message.nonce === entry.nonce && message.from === id;
+  if (room.log?.messages.some(isIt)) return [];
+  if (entry.state === "sent") {
+    const passed = room.log !== null && !room.stale && entry.seq <= room.log.head;
+    return passed ? [] : [entry];
+  }
+  const seq = room.held.find(isIt)?.seq;
+  if (seq === undefined) return [entry];
+  const { nonce, roomId, message, created } = entry;
+  return [{ nonce, roomId, message, created, state: "sent", seq }];
 }
 
-/** Changes a room and takes what it now holds as stored out of `outgoing`. */
+/** Changes a room and takes what it now shows as stored out of `outgoing`. */
 function settle(state: ChatState, roomId: RoomId, change: (room: RoomState) => RoomState): ChatState {
   const next = mapRoom(state, roomId, change);
   if (next === state || next.outgoing.length === 0) return next;
-  const outgoing = next.outgoing.filter((entry) => entry.roomId !== roomId || !isStored(next, entry));
-  return outgoing.length === next.outgoing.length ? next : { ...next, outgoing };
+  const outgoing = next.outgoing.flatMap((entry) =>
+    entry.roomId === roomId ? follow(next, entry) : [entry],
+  );
+  const same =
+    outgoing.length === next.outgoing.length && outgoing.every((one, at) => one === next.outgoing[at]);
+  return same ? next : { ...next, outgoing };
 }
 
 function mapRoom(state: ChatState, roomId: RoomId, change: (room: RoomState) => RoomState): ChatState {

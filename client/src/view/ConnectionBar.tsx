@@ -5,7 +5,9 @@ import { useChat } from "./useChat.ts";
 export function ConnectionBar() {
   const connection = useChat((state) => state.connection);
   const returned = useChat((state) => state.returned);
-  const waiting = useChat((state) => state.outgoing.filter((entry) => entry.state !== "failed").length);
+  const waiting = useChat(
+    (state) => state.outgoing.filter(({ state: is }) => is !== "failed" && is !== "sent").length,
+  );
   const offline = connection === "offline";
   return (
     <div className="connection" aria-live="polite">

@@ -29,15 +29,19 @@ export const StoredMessage = memo(function StoredMessage({
   return (
     <Row from={message.from} name={name} date={message.date} mine={mine} first={first} onTalkTo={onTalkTo}>
       <Text text={message.message} />
-      {sent && (
-        <span className="mark" title="Sent">
-          <Icon name="check" />
-          <span className="hidden">Sent</span>
-        </span>
-      )}
+      {sent && <SentMark />}
     </Row>
   );
 });
+
+function SentMark() {
+  return (
+    <span className="mark" title="Sent">
+      <Icon name="check" />
+      <span className="hidden">Sent</span>
+    </span>
+  );
+}
 
 type OutgoingProps = {
   entry: Outgoing;
@@ -75,6 +79,8 @@ export const OutgoingMessage = memo(function OutgoingMessage({
             <Icon name="bin" /> Delete
           </button>
         </span>
+      ) : entry.state === "sent" ? (
+        <SentMark />
       ) : (
         <span className="mark mark-waiting" title={progressOf(entry.state, online)}>
           <Icon name="clock" />

@@ -202,7 +202,7 @@ function Profile({ onNotice }: { onNotice: (notice: string) => void }) {
   const chat = useClient();
   const me = useMe();
   const online = useChat((state) => state.connection === "online" || state.connection === "interrupted");
-  const waiting = useChat((state) => state.outgoing.length);
+  const waiting = useChat((state) => state.outgoing.filter((entry) => entry.state !== "sent").length);
   const [theme, setTheme] = useState(chosenTheme);
   const [asking, setAsking] = useState(false);
 

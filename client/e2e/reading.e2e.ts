@@ -141,6 +141,29 @@ test("unread messages are counted in the list and in the title, over a reload, u
   await dan.context.close();
 });
 
+test("what is typed right after a click on a room is written in that room", async () => {
+  const { page, context } = await stage.enter("fay");
+  await talkTo(page, "talker");
+  const at = await page.evaluate(async () => {
+    const links = [...document.querySelectorAll<HTMLElement>("[data-room]")];
+    const typed: unknown[] = [];
+    for (const [index, link] of [...links, ...links].entries()) {
+      link.click();
+      // A key that is pressed now comes as the next task: before the browser has told of the new address.
+      await Promise.resolve();
+      document.execCommand("insertText", false, String(index));
+      typed.push([location.hash === link.getAttribute("href"), document.activeElement?.ariaLabel]);
+    }
+    return typed;
+  });
+  const rooms = ["Message to General", "Message to talker"];
+  expect(at).toEqual([...rooms, ...rooms].map((label) => [true, label]));
+  await eventually(() => messageTo(page, "talker").inputValue(), "13");
+  await room(page, "General").click();
+  await eventually(() => messageTo(page, "General").inputValue(), "02");
+  await context.close();
+});
+
 test("a draft is kept for each room, over a reload, until it is sent", async () => {
   const { page, context } = await stage.enter("eve");
   await messageTo(page, "General").fill("half a thought");

@@ -1,4 +1,4 @@
-import { GENERAL, type RoomId } from "@hubbub/server/protocol";
+import { GENERAL, privateRoomId, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useState } from "react";
 import { wordsOf } from "../chat/api.ts";
 import { unreadOf, type ChatState } from "../chat/state.ts";
@@ -82,7 +82,9 @@ function Shell() {
   function talkTo(userId: string) {
     closeOverlay();
     if (userId === me.id) return;
-    chat.startPrivateRoom(userId).then(goTo, (error: unknown) => setNotice(wordsOf(error)));
+    const roomId = privateRoomId(me.id, userId);
+    if (chat.snapshot().rooms?.has(roomId)) goTo(roomId);
+    else chat.startPrivateRoom(userId).then(goTo, (error: unknown) => setNotice(wordsOf(error)));
   }
 
   function enterRoom(roomId: RoomId) {

@@ -29,6 +29,8 @@ export function Composer({ roomId, title, face, onSent }: Props) {
   const sendable = text.trim() !== "" && left >= 0;
 
   useEffect(() => {
+    // A draft is gone on with, not written before.
+    area.current?.setSelectionRange(area.current.textLength, area.current.textLength);
     // On a phone the keyboard would cover the room before it was read.
     if (!matchMedia(PHONE).matches) area.current?.focus();
   }, []);

@@ -2,7 +2,7 @@ import { GENERAL, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { useRef, useState } from "react";
 import { wordsOf } from "../chat/api.ts";
 import { partnerOf, type Outgoing, type RoomState } from "../chat/state.ts";
-import { addressOf } from "./address.ts";
+import { follow, goTo } from "./address.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Composer, type ComposerFace } from "./Composer.tsx";
 import { ConnectionBar } from "./ConnectionBar.tsx";
@@ -49,7 +49,7 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
   function leave() {
     setLeaving(false);
     chat.leaveRoom(room.id).then(
-      () => (location.hash = addressOf(GENERAL)),
+      () => goTo(GENERAL),
       (error: unknown) => onNotice(wordsOf(error)),
     );
   }
@@ -62,7 +62,7 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
   return (
     <main id="conversation" tabIndex={-1} className="pane" aria-labelledby="room-title">
       <header className="pane-head">
-        <a className="icon-button back" href="#/" aria-label="Back to the rooms">
+        <a className="icon-button back" href="#/" onClick={follow} aria-label="Back to the rooms">
           <Icon name="back" />
         </a>
         {partnerId === null ? (
@@ -143,7 +143,7 @@ function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) 
   return (
     <main id="conversation" tabIndex={-1} className="pane" aria-labelledby="room-title">
       <header className="pane-head">
-        <a className="icon-button back" href="#/" aria-label="Back to the rooms">
+        <a className="icon-button back" href="#/" onClick={follow} aria-label="Back to the rooms">
           <Icon name="back" />
         </a>
         <div className="pane-title">

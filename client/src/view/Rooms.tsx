@@ -2,7 +2,7 @@ import { GENERAL, type RoomId } from "@hubbub/server/protocol";
 import { memo, useMemo, useState, type ReactNode } from "react";
 import { wordsOf } from "../chat/api.ts";
 import { partnerOf, unreadOf, type RoomState } from "../chat/state.ts";
-import { addressOf } from "./address.ts";
+import { addressOf, follow } from "./address.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./Icon.tsx";
@@ -131,6 +131,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
       <a
         className={`room ${unread > 0 ? "room-unread" : ""}`}
         href={addressOf(room.id)}
+        onClick={follow}
         aria-current={isOpen ? "page" : undefined}
         data-room={room.id}
       >

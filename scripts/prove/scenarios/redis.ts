@@ -260,6 +260,16 @@ function sentinelFailover(waits: boolean): Scenario {
 export const sentinel = sentinelFailover(false);
 export const sentinelWait = sentinelFailover(true);
 
+/** The longest time in ms without an acknowledgement after `since`, for each room. */
+function silencesAfter(since: number, acknowledged: readonly { room: string; at: number }[]): number[] {
+  const rooms = [...new Set(acknowledged.map(({ room }) => room))];
+  return rooms.map((id) => {
+    const later = acknowledged.filter(({ room, at }) => room === id && at > since);
+    const times = [since, ...later.map(({ at }) => at)];
+    return Math.round(Math.max(...times.map((at, index) => at - (times[index - 1] ?? at))));
+  });
+}
+
 let nodes: Cluster | undefined;
 
 export const clusterPrimary: Scenario = {
@@ -293,6 +303,10 @@ export const clusterPrimary: Scenario = {
     must(stallMs <= 10_000, `General stood still for ${Math.round(stallMs)} ms`);
     happened(stallMs > 1_000, "General did not notice");
     tell(`General stood still for ${(stallMs / 1_000).toFixed(1)} s`);
+    const silences = silencesAfter(killedAt, linesOf(history, "acknowledged"));
+    const untouched = silences.filter((silenceMs) => silenceMs < 1_500).length;
+    must(untouched > 0, `no room on another primary went on: silent for ${silences.join(", ")} ms`);
+    tell(`${untouched} of ${silences.length} rooms, on other primaries, went on`);
     await pause(5_000);
   },
 };

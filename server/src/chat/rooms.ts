@@ -41,8 +41,7 @@ export class Rooms {
   readonly #channelOf: (roomId: RoomId) => string;
   readonly #envelope: string;
   readonly #copies: { count: number; timeoutMs: number };
-  #runningWait: Promise<void> = Promise.resolve();
-  #nextWait: Promise<void> | undefined;
+  readonly #waits = new Map<string, { running: Promise<void>; next: Promise<void> | undefined }>();
   readonly #append: ReturnType<typeof defineScript>;
   readonly #sync: ReturnType<typeof defineScript>;
   readonly #read: ReturnType<typeof defineScript>;
@@ -87,7 +86,7 @@ export class Rooms {
     );
     const [outcome, stored] = reply as [string, string?];
     if (outcome === "stranger" || stored === undefined) throw unknownRoom();
-    if (this.#copies.count > 0) await this.#copied();
+    if (this.#copies.count > 0) await this.#copied(roomId);
     return { message: parseStored(stored), repeated: outcome === "repeated" };
   }
 
@@ -260,23 +259,34 @@ export class Rooms {
     return listed.flat();
   }
 
-  /** Group commit: all messages that were stored while one WAIT was under way share the next one. */
-  #copied(): Promise<void> {
-    this.#nextWait ??= this.#runningWait.then(() => {
-      this.#nextWait = undefined;
-      const wait = this.#wait();
-      this.#runningWait = wait.catch(() => undefined);
+  /**
+   * Group commit: all messages that were stored while one WAIT was under way share the next one. On a Cluster, where
+   * rooms are on different primaries, each room has its own.
+   */
+  #copied(roomId: RoomId): Promise<void> {
+    const group = this.#redis instanceof Cluster ? roomId : "all";
+    const waits = this.#waits.get(group) ?? { running: Promise.resolve(), next: undefined };
+    this.#waits.set(group, waits);
+    waits.next ??= waits.running.then(() => {
+      waits.next = undefined;
+      const wait = this.#wait(roomId);
+      waits.running = wait
+        .catch(() => undefined)
+        .then(() => {
+          if (!waits.next) this.#waits.delete(group);
+        });
       return wait;
     });
-    return this.#nextWait;
+    return waits.next;
   }
 
-  async #wait(): Promise<void> {
+  async #wait(roomId: RoomId): Promise<void> {
     const { count, timeoutMs } = this.#copies;
-    // WAIT speaks for what its own connection has written: on a Cluster, that of each primary.
-    const connections = this.#redis instanceof Cluster ? this.#redis.nodes("master") : [this.#redis];
-    const copies = await Promise.all(connections.map((connection) => connection.wait(count, timeoutMs)));
-    if (Math.min(...copies) < count)
+    // WAIT names no key, and speaks for what its own connection has written: the command before it leads a Cluster's
+    // client to the room's primary.
+    const pipeline = this.#redis.pipeline().exists(this.#keys.meta(roomId)).wait(count, timeoutMs);
+    const [error, copies] = (await pipeline.exec())?.[1] ?? [];
+    if (error || Number(copies) < count)
       throw new ChatError("unavailable", "Not stored safely yet. Try again.", 500);
   }
 

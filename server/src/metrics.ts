@@ -1,12 +1,32 @@
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import cluster from "node:cluster";
+import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { ChatError } from "./errors.ts";
 
-/** What a replica counts about itself, as Prometheus text at `/metrics`. One set per replica, never global. */
+/** Figures of one process, or of several put together, as they go between processes. */
+export type Figures = Awaited<ReturnType<Registry["getMetricsAsJSON"]>>;
+/** To a worker: tell your figures; or the text that it asked for. */
+export type ToWorker = { metrics: "ask" } | { metrics: "text"; text: string };
+/** To the primary: a worker's own figures; or that it wants the text of all. */
+export type ToPrimary = { metrics: "figures"; figures: Figures } | { metrics: "want" };
+
+/** The primary waits less for a worker. */
+const TEXT_MS = 3_000;
+
+/**
+ * What a replica counts about itself. One set per replica, never global. `text` is what `/metrics` answers, in
+ * Prometheus' format: in a worker that of all workers together, sums, or of what measures a delay the worst; it throws
+ * `unavailable` where the primary does not answer.
+ */
 export function createMetrics() {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "hubbub_" });
+  for (const metric of registry.getMetricsAsArray()) {
+    if (/_eventloop_lag_(?!min)|_start_time_/.test(metric.name)) metric.aggregator = "max";
+  }
   const registers = [registry];
   return {
     registry,
+    text: cluster.isWorker ? speakForAll(registry) : () => registry.metrics(),
     connections: new Gauge({ name: "hubbub_connections", help: "Open Socket.IO connections", registers }),
     stored: new Counter({
       name: "hubbub_messages_stored_total",
@@ -52,6 +72,7 @@ export function createMetrics() {
     heartbeatLag: new Gauge({
       name: "hubbub_relay_heartbeat_lag_seconds",
       help: "Age of the last own heartbeat that came back over the relay",
+      aggregator: "max",
       registers,
     }),
     rooms: new Gauge({ name: "hubbub_relay_rooms", help: "Rooms with a local member", registers }),
@@ -72,10 +93,44 @@ export function createMetrics() {
     }),
     swept: new Counter({
       name: "hubbub_presence_swept_total",
-      help: "Leases of dead replicas that this replica ended",
+      help: "Users who went offline because this replica ended the leases of a dead one",
       registers,
     }),
   };
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;
+
+/** The sums of figures; gauges that say so are the highest. */
+export function addUp(figures: Figures[]): Registry {
+  return AggregatorRegistry.aggregate(figures);
+}
+
+/** A worker's half of `/metrics`; the primary's is in workers.ts. There is one replica in a worker. */
+function speakForAll(registry: Registry): () => Promise<string> {
+  const waiting = new Set<(text: string | null) => void>();
+  const send = (message: ToPrimary) => {
+    // A primary that is gone does not answer, and nothing else: the callback takes the error.
+    process.send?.(message, undefined, undefined, () => undefined);
+  };
+  process.on("message", (message: ToWorker) => {
+    if (message.metrics === "ask")
+      void registry.getMetricsAsJSON().then((figures) => send({ metrics: "figures", figures }));
+    else if (message.metrics === "text") for (const resolve of waiting) resolve(message.text);
+  });
+  return async () => {
+    const text = await new Promise<string | null>((resolve) => {
+      const timer = setTimeout(() => answer(null), TEXT_MS);
+      const answer = (given: string | null) => {
+        clearTimeout(timer);
+        waiting.delete(answer);
+        resolve(given);
+      };
+      waiting.add(answer);
+      send({ metrics: "want" });
+    });
+    // The figures of one worker under the name of all would look like a restart.
+    if (text === null) throw new ChatError("unavailable", "The other workers cannot be asked.", 1_000);
+    return text;
+  };
+}

@@ -170,7 +170,10 @@ export class Person {
 let people = 0;
 
 /** Signs somebody up at a replica and connects them, all their rooms entered. */
-export async function person(replica: Replica, name = `person${(people += 1)}`): Promise<Person> {
+export async function person(
+  replica: Pick<Replica, "address">,
+  name = `person${(people += 1)}`,
+): Promise<Person> {
   const browser = new Browser(replica);
   const { status, body } = await browser.post<User>("/api/users", {
     username: name,
@@ -329,6 +332,51 @@ export async function ownRedis(options: { persistent: boolean; args?: string[] }
     close: async () => {
       await kill().catch(() => undefined);
       rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The server in a process of its own. `output` is all that it and its workers have written. */
+export type ServerProcess = {
+  address: string;
+  pid: number;
+  output: () => string;
+  /** The exit code, or null where a signal ended it. */
+  ended: Promise<number | null>;
+  /** SIGTERM, and the exit code. */
+  stop: () => Promise<number | null>;
+};
+
+/** Starts the server from its source with these variables; throws with its own words where it ends instead. */
+export async function serverProcess(env: Record<string, string>): Promise<ServerProcess> {
+  const scripts = fileURLToPath(new URL("../../scripts/child.ts", import.meta.url));
+  const { startChild } = (await import(scripts)) as {
+    startChild: (options: object) => {
+      pid: number;
+      ended: Promise<number | null>;
+      hasEnded: () => boolean;
+      stop: (graceMs: number) => Promise<void>;
+    };
+  };
+  let output = "";
+  const child = startChild({
+    command: process.execPath,
+    args: ["--import", "tsx", fileURLToPath(new URL("main.ts", import.meta.url))],
+    env: { ...process.env, ...env },
+    onLine: (line: string) => (output += `${line}\n`),
+  });
+  const listens = () => /^Hubbub listens on (\S+)$/m.exec(output)?.[1];
+  await until(() => listens() ?? child.hasEnded(), 15_000, "the server to listen");
+  const address = listens();
+  if (address === undefined) throw new Error(`ended with ${await child.ended}: ${output}`);
+  return {
+    address,
+    pid: child.pid,
+    output: () => output,
+    ended: child.ended,
+    stop: async () => {
+      await child.stop(20_000);
+      return child.ended;
     },
   };
 }

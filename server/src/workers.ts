@@ -1,50 +1,145 @@
 import cluster, { type Worker } from "node:cluster";
 import type { Logger } from "pino";
 import type { Config } from "./config.ts";
+import { addUp, type Figures, type ToPrimary, type ToWorker } from "./metrics.ts";
 
 const RESTART_MS = 1_000;
+/** What a replica may take to stop, over `DRAIN`. */
+const STOP_MS = 8_000;
+/** How long a worker is waited for that is asked for its figures. */
+const FIGURES_MS = 1_000;
 
 /**
  * Several replicas in processes of their own that share one port: all cores of a machine without a load balancer.
  * WebSockets need no stickiness. A worker that dies is replaced. Throws if the first ones cannot start.
+ * `close` stops them as a replica is stopped, and kills those that do not in time.
  */
 export async function startWorkers(
   config: Config,
   log: Logger,
 ): Promise<{ address: string; close: () => Promise<void> }> {
   let closing = false;
+  const follow = countTogether(log);
   const fork = (number: number): Worker => {
     const worker = cluster.fork({ SERVER_ID: `${config.serverId}-${number}` });
-    worker.once("exit", (code) => {
-      if (closing) return;
-      log.error({ number, code }, "a worker died");
-      setTimeout(() => !closing && fork(number), RESTART_MS);
+    follow(worker);
+    worker.once("exit", (code, signal) => replace(number, { code, signal }));
+    worker.on("error", ({ message }) => {
+      // Where the system could not start a process there is no exit.
+      if (worker.process.pid === undefined) replace(number, { reason: message });
     });
     return worker;
   };
-  const workers = Array.from({ length: config.workers }, (_, index) => fork(index + 1));
-  const addresses = await Promise.all(workers.map(listening));
-  const port = addresses[0] ?? config.port;
+  const replace = (number: number, why: object): void => {
+    if (closing) return;
+    log.error({ number, ...why }, "a worker died");
+    setTimeout(() => {
+      if (!closing) fork(number);
+    }, RESTART_MS);
+  };
 
   async function close(): Promise<void> {
     closing = true;
-    const open = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
-    await Promise.all(
-      open.map(
-        (worker) =>
-          new Promise<void>((resolve) => {
-            worker.once("exit", () => resolve());
-            worker.process.kill("SIGTERM");
-          }),
-      ),
+    const open = Object.values(cluster.workers ?? {}).flatMap((worker) =>
+      worker?.process.pid === undefined ? [] : [stop(worker, config.drainMs + STOP_MS, log)],
     );
+    await Promise.all(open);
   }
-  return { address: `http://${config.host}:${port}`, close };
+
+  const workers = Array.from({ length: config.workers }, (_, index) => fork(index + 1));
+  try {
+    const [port] = await Promise.all(workers.map(listening));
+    const host = config.host.includes(":") ? `[${config.host}]` : config.host;
+    return { address: `http://${host}:${port}`, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 function listening(worker: Worker): Promise<number> {
   return new Promise((resolve, reject) => {
     worker.once("listening", ({ port }) => resolve(port));
     worker.once("exit", () => reject(new Error("a worker could not start; its own words are above")));
+    worker.once("error", reject);
   });
+}
+
+function stop(worker: Worker, withinMs: number, log: Logger): Promise<void> {
+  return new Promise((resolve) => {
+    // Its exit may have been told, and the end of its channel not yet.
+    if (worker.isDead()) return resolve();
+    const late = setTimeout(() => {
+      log.error({ pid: worker.process.pid }, "a worker did not stop and is killed");
+      worker.process.kill("SIGKILL");
+    }, withinMs);
+    worker.once("exit", () => {
+      clearTimeout(late);
+      resolve();
+    });
+    worker.process.kill("SIGTERM");
+  });
+}
+
+/**
+ * The primary's half of `/metrics`: answers every followed worker that wants the text of all. What dead workers have
+ * counted stays in the sums, and one that does not answer is in them with what it told last: a sum that falls would
+ * look as if every worker had started anew.
+ */
+function countTogether(log: Logger): (worker: Worker) => void {
+  const told = new Map<Worker, Figures>();
+  let departed: Figures = [];
+  let running: Promise<string> | undefined;
+
+  async function text(): Promise<string> {
+    await Promise.all([...told.keys()].map(ask));
+    return addUp([departed, ...told.values()]).metrics();
+  }
+
+  function ask(worker: Worker): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        worker.off("message", hear);
+        worker.off("exit", done);
+        resolve();
+      };
+      const hear = (message: ToPrimary) => {
+        if (message.metrics !== "figures") return;
+        told.set(worker, message.figures);
+        done();
+      };
+      const timer = setTimeout(done, FIGURES_MS);
+      worker.on("message", hear);
+      worker.once("exit", done);
+      send(worker, { metrics: "ask" });
+    });
+  }
+
+  return (worker) => {
+    worker.once("listening", () => told.set(worker, []));
+    worker.once("exit", () => {
+      const counted = told.get(worker)?.filter(isCount) ?? [];
+      told.delete(worker);
+      departed = addUp([departed, counted]).getMetricsAsArray() as Figures;
+    });
+    worker.on("message", (message: ToPrimary) => {
+      if (message.metrics !== "want") return;
+      running ??= text().finally(() => (running = undefined));
+      running.then(
+        (all) => send(worker, { metrics: "text", text: all }),
+        (error: unknown) => log.error({ reason: String(error) }, "the workers' figures cannot be added up"),
+      );
+    });
+  };
+}
+
+/** What only ever rises; prom-client's declarations call the type a number. */
+function isCount({ type }: Figures[number]): boolean {
+  return ["counter", "histogram"].includes(String(type));
+}
+
+/** To a worker that may just have died: without the callback that would be an error that ends the primary. */
+function send(worker: Worker, message: ToWorker): void {
+  worker.send(message, () => undefined);
 }

@@ -255,7 +255,7 @@ function health({ ready, metrics }: RestParts): Router {
     // A proxy on this machine speaks for somebody else.
     const proxied = request.headers["x-forwarded-for"] ?? request.headers.forwarded;
     if (!here || proxied !== undefined) return next();
-    response.type(metrics.registry.contentType).send(await metrics.registry.metrics());
+    response.type(metrics.registry.contentType).send(await metrics.text());
   });
   return router;
 }

@@ -1,19 +1,17 @@
 import { connect, createServer, type Socket } from "node:net";
 
 /** What a connection is for, by the name that server/src/redis.ts gives it, or by what a Redis replica says first. */
-export type Purpose = "commands" | "subscriptions" | "publishing" | "replication";
+export type Purpose = "commands" | "subscriptions" | "replication";
 
 type Link = {
   near: Socket;
   far: Socket;
   purpose: Purpose | undefined;
-  /** A subscription of the relay, and not of the Socket.IO adapter. */
-  relay: boolean;
   dropsReplies: boolean;
   lostBytes: number;
 };
 
-export type Filter = (link: Pick<Link, "purpose" | "relay">) => boolean;
+export type Filter = (link: Pick<Link, "purpose">) => boolean;
 
 export type FaultProxy = {
   port: number;
@@ -51,13 +49,13 @@ export async function startFaultProxy(target: number): Promise<FaultProxy> {
 
   const server = createServer((near) => {
     near.on("error", () => {});
-    if (refuses?.({ purpose: undefined, relay: false })) {
+    if (refuses?.({ purpose: undefined })) {
       near.resetAndDestroy();
       return;
     }
     near.setNoDelay(true);
     const far = connect({ port: target, host: "127.0.0.1", noDelay: true });
-    const link: Link = { near, far, purpose: undefined, relay: false, dropsReplies: false, lostBytes: 0 };
+    const link: Link = { near, far, purpose: undefined, dropsReplies: false, lostBytes: 0 };
     links.add(link);
     near.on("data", (chunk: Buffer) => {
       learn(link, chunk);
@@ -96,12 +94,11 @@ export async function startFaultProxy(target: number): Promise<FaultProxy> {
   const address = server.address();
 
   function learn(link: Link, chunk: Buffer): void {
-    if (link.purpose && link.relay) return;
+    if (link.purpose) return;
     const text = chunk.toString("latin1");
-    const purpose = /hubbub-(commands|subscriptions|publishing)/.exec(text)?.[1];
+    const purpose = /hubbub-(commands|subscriptions)/.exec(text)?.[1];
     if (purpose) link.purpose = purpose as Purpose;
     if (/\r\n(PSYNC|REPLCONF)\r\n/i.test(text)) link.purpose = "replication";
-    if (/\r\nsubscribe\r\n/i.test(text) && text.includes("MESSAGES")) link.relay = true;
     if (drops?.(link)) link.dropsReplies = true;
   }
 

@@ -8,7 +8,7 @@ import type { Logger } from "pino";
  */
 export type RedisClient = Redis | Cluster;
 
-type Purpose = "commands" | "subscriptions" | "publishing";
+type Purpose = "commands" | "subscriptions";
 
 /**
  * A command either answers soon or fails: nothing waits in a queue while Redis is away, and nothing is sent
@@ -26,12 +26,6 @@ const OPTIONS: Record<Purpose, RedisOptions> = {
     autoResendUnfulfilledCommands: false,
   },
   subscriptions: { maxRetriesPerRequest: null, autoResubscribe: true },
-  publishing: {
-    commandTimeout: 2_000,
-    socketTimeout: 4_000,
-    maxRetriesPerRequest: 1,
-    enableOfflineQueue: false,
-  },
 };
 
 /** Resolves with a connected client, or throws one Error with a line for a person, without the password. */

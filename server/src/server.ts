@@ -44,11 +44,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     };
     const commands = await connect("commands");
     await checkRedis(commands, config.production, log);
-    const [subscriber, publisher, adapterSubscriber] = await Promise.all([
-      connect("subscriptions"),
-      connect("publishing"),
-      connect("subscriptions"),
-    ]);
+    // The adapter's too: the relay's heartbeat watches over both.
+    const subscriber = await connect("subscriptions");
 
     const users = new Users(commands, keys, config.bcryptCost);
     const rooms = new Rooms(commands, keys, config);
@@ -116,8 +113,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       config,
       keys,
       commands,
-      publisher,
-      subscriber: adapterSubscriber,
+      subscriber,
       http,
       session,
       delivery,

@@ -6,6 +6,9 @@ import { linesOf, type Scenario, type Stage } from "../stage.ts";
 const SESSION_ENDS_MS = 1_000;
 const SESSION_ENDS_UNTOLD_MS = 35_000;
 
+/** What replicas tell each other comes on sharded channels, and messages on others. */
+const isAnnouncement = (chunk: Buffer) => chunk.includes("\r\nsmessage\r\n");
+
 export const logoutStorm: Scenario = {
   name: "logout-storm",
   title: "log-outs under load, told and untold; expired and deleted sessions",
@@ -26,9 +29,7 @@ export const logoutStorm: Scenario = {
     );
 
     // 1. The announcements between replicas are lost; only the routine look at sessions can find out.
-    for (const { proxy } of rig.replicas) {
-      proxy?.blackhole(({ purpose, relay }) => purpose === "subscriptions" && !relay);
-    }
+    for (const { proxy } of rig.replicas) proxy?.lose(isAnnouncement);
     fault("announcements between replicas are lost");
     await Promise.all(untold.map((person) => logOut(stage, person, SESSION_ENDS_UNTOLD_MS)));
     for (const { one } of deleted) {
@@ -47,10 +48,7 @@ export const logoutStorm: Scenario = {
       "the untold windows to be closed",
     ).catch(() => {});
     tell(`untold: ${survivors} windows closed within ${((performance.now() - overAt) / 1_000).toFixed(1)} s`);
-    for (const { proxy } of rig.replicas) {
-      proxy?.heal();
-      proxy?.cut(({ purpose, relay }) => purpose === "subscriptions" && !relay);
-    }
+    for (const { proxy } of rig.replicas) proxy?.heal();
     fault("announcements arrive again");
     await pause(1_500);
 
@@ -160,8 +158,7 @@ export const leaving: Scenario = {
       .flatMap(({ all }) => all.filter((window) => window.roomIds().includes(room)));
     must(still.length === 0, `${still.length} windows still show the room`);
 
-    for (const { proxy } of rig.replicas)
-      proxy?.blackhole(({ purpose, relay }) => purpose === "subscriptions" && !relay);
+    for (const { proxy } of rig.replicas) proxy?.lose(isAnnouncement);
     fault("announcements between replicas are lost");
     const leftAt = history.now();
     await Promise.all(untold.map((one) => leave(one, SESSION_ENDS_UNTOLD_MS)));

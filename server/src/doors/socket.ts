@@ -78,7 +78,6 @@ export type SocketParts = {
   config: Config;
   keys: Keys;
   commands: RedisClient;
-  publisher: RedisClient;
   subscriber: RedisClient;
   http: HttpServer;
   session: RequestHandler;
@@ -119,7 +118,7 @@ export class SocketDoor {
       pingTimeout: 8_000,
       // Cross-origin rules for browsers do not stop a WebSocket: the Origin is checked before the upgrade.
       allowRequest: (request, decide) => decide(null, !this.#closing && isOwnOrigin(request, config)),
-      adapter: createShardedAdapter(parts.publisher, parts.subscriber, {
+      adapter: createShardedAdapter(parts.commands, parts.subscriber, {
         channelPrefix: keys.adapterChannels,
         subscriptionMode: "dynamic",
       }),

@@ -1,5 +1,18 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { eventually, message, messageTo, room, say, setStage, shownTexts, type Stage } from "./stage.ts";
+import type { User } from "../../server/src/protocol.ts";
+import { both, Browser, connect, unwrap } from "../../server/src/testing.ts";
+import {
+  eventually,
+  message,
+  messageTo,
+  PASSWORD,
+  room,
+  say,
+  setStage,
+  shownTexts,
+  talkTo,
+  type Stage,
+} from "./stage.ts";
 
 let stage: Stage;
 
@@ -77,6 +90,43 @@ test("what was missed is there after an outage, once, with its number", async ()
   ]);
   await eve.context.close();
   await fay.context.close();
+});
+
+test("what is said while the log is still being compared is shown all the time, and once", async () => {
+  const pat = await stage.enter("pat");
+  const quin = await stage.enter("quin", { replica: 1 });
+  await say(quin.page, "before the break");
+  await message(pat.page, "before the break").waitFor();
+  pat.link.cut();
+  await say(quin.page, "during the break");
+  await message(quin.page, "during the break").waitFor();
+  await eventually(() => quin.page.locator("[data-state]:not([data-state=sent])").count(), 0);
+  pat.link.slowSync(2_000);
+  await pat.page.evaluate(() => {
+    const seen = new Set<number>();
+    Object.assign(window, { seen });
+    const count = () => {
+      const texts = [...document.querySelectorAll("[role=log] .text")].map((text) => text.textContent);
+      const times = texts.filter((text) => text === "into the gap").length;
+      if (times > 0 || seen.size > 0) seen.add(times);
+    };
+    new MutationObserver(count).observe(document.body, { childList: true, subtree: true });
+  });
+  await say(pat.page, "into the gap");
+  await pat.link.mend();
+  const row = message(pat.page, "into the gap").locator("[data-state]");
+  await message(quin.page, "into the gap").waitFor();
+  await eventually(() => row.getAttribute("data-state"), "sent");
+  expect(await message(pat.page, "during the break").count()).toBe(0);
+  await message(pat.page, "during the break").waitFor();
+  expect((await shownTexts(pat.page)).slice(-3)).toEqual([
+    "before the break",
+    "during the break",
+    "into the gap",
+  ]);
+  expect(await pat.page.evaluate(() => [...(window as unknown as { seen: Set<number> }).seen])).toEqual([1]);
+  await pat.context.close();
+  await quin.context.close();
 });
 
 test("a replica that stops in the middle of a conversation costs neither a message nor a repeat", async () => {
@@ -159,6 +209,29 @@ test("when the log has lost its tail, everybody comes to show the same log, and 
   await oli.context.close();
 });
 
+test("what the log lost while its sender's page was away is offered again by the next page", async () => {
+  const { page, context } = await stage.enter("ron");
+  await say(page, "kept");
+  await eventually(async () => (await stored(stage)).slice(-1), ["kept"]);
+  const kept = await newestOf(stage);
+  await say(page, "lost 3");
+  await say(page, "lost 4");
+  await eventually(async () => (await stored(stage)).slice(-2), ["lost 3", "lost 4"]);
+  await eventually(() => page.locator("[data-state]:not([data-state=sent])").count(), 0);
+  // Away from General, which the next page has no other reason to look at.
+  await talkTo(page, "nan");
+  const address = page.url();
+  await page.goto("about:blank");
+  await rewind(stage, kept);
+  await eventually(async () => (await stored(stage)).slice(-1), ["kept"]);
+  await page.goto(address);
+  await messageTo(page, "nan").waitFor();
+  await eventually(async () => (await stored(stage)).slice(-3), ["kept", "lost 3", "lost 4"]);
+  await room(page, "General").click();
+  await eventually(async () => (await shownTexts(page)).slice(-3), ["kept", "lost 3", "lost 4"]);
+  await context.close();
+});
+
 type Stored = { seq: number; date: number; hash: string; message: string };
 
 /** What Redis holds of General, from the message "kept" on. */
@@ -198,6 +271,67 @@ test("another window sends what one that was closed has left behind", async () =
   expect(times(await shownTexts(kim.page), "left behind")).toBe(1);
   await context.close();
   await kim.context.close();
+});
+
+test("windows that take turns in writing send everything, once and in order", async () => {
+  const { page, context } = await stage.enter("sue");
+  const tom = await stage.enter("tom", { replica: 1 });
+  const other = await context.newPage();
+  await other.goto(page.url());
+  await messageTo(other, "General").waitFor();
+  const said: string[] = [];
+  for (let turn = 0; turn < 6; turn++) {
+    const texts = [`turn ${turn} a`, `turn ${turn} b`];
+    const writer = turn % 2 === 0 ? other : page;
+    await writer.bringToFront();
+    for (const text of texts) await say(writer, text);
+    await message(tom.page, texts[1] ?? "").waitFor();
+    said.push(...texts);
+  }
+  for (const one of [page, other, tom.page]) {
+    await eventually(async () => (await shownTexts(one)).slice(-said.length), said);
+    await eventually(() => one.locator("[data-state]:not([data-state=sent])").count(), 0);
+  }
+  await context.close();
+  await tom.context.close();
+});
+
+test("a message refused because its room is gone is found beside the rooms, and can be deleted", async () => {
+  const { page, context, link } = await stage.enter("uma");
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByLabel("Name").fill("Attic");
+  await page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(page, "Attic").waitFor();
+  const roomId = page.url().split("/").at(-1) ?? "";
+  link.cut();
+  await page.getByText("You are offline.").waitFor();
+  await say(page, "too late");
+  await message(page, "too late").waitFor();
+
+  const browser = new Browser(both(stage.house)[1]);
+  const { body } = await browser.post<User>("/api/login", { username: "uma", password: PASSWORD });
+  const elsewhere = await connect(browser, body);
+  unwrap(await elsewhere.socket.emitWithAck("room.leave", { roomId }));
+  elsewhere.close();
+  await link.mend();
+
+  const failed = page.locator("[data-state=failed]");
+  await page.getByRole("heading", { name: "Not one of your rooms" }).waitFor();
+  await failed.getByText("too late").waitFor();
+  await room(page, "General").click();
+  await messageTo(page, "General").waitFor();
+  await page.reload();
+  await room(page, "A room you left").getByText("too late").waitFor();
+  await room(page, "A room you left").click();
+  await failed.getByText("too late").waitFor();
+  await failed.getByRole("button", { name: "Delete" }).click();
+  await eventually(() => room(page, "A room you left").count(), 0);
+  await page.reload();
+  await room(page, "General").waitFor();
+  await page.getByText("You are not in this room").waitFor();
+  await eventually(() => room(page, "A room you left").count(), 0);
+  expect(await page.getByText("too late").count()).toBe(0);
+  await context.close();
 });
 
 test("reading in one window clears the badge in another", async () => {

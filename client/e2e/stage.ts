@@ -35,7 +35,13 @@ export type Stage = {
 type EnterOptions = BrowserContextOptions & { replica?: number };
 
 /** The wire between a page and its replica: cut, or letting no answers through. */
-type Link = { cut: () => void; mute: () => void; mend: () => Promise<void>; garbleNext: () => void };
+type Link = {
+  cut: () => void;
+  mute: () => void;
+  mend: () => Promise<void>;
+  garbleNext: () => void;
+  slowSync: (ms: number) => void;
+};
 
 export type Actor = {
   name: string;
@@ -114,6 +120,7 @@ export async function signUp(page: Page, name: string): Promise<void> {
 async function createLink(context: BrowserContext): Promise<Link> {
   let state: "whole" | "mute" | "cut" = "whole";
   let garbles = 0;
+  let syncsAfter = 0;
   const open = new Set<() => void>();
   await context.routeWebSocket(/\/socket\.io\//, (client) => {
     if (state === "cut") {
@@ -130,7 +137,10 @@ async function createLink(context: BrowserContext): Promise<Link> {
     client.onMessage((frame) => {
       const spoilt = garbles > 0 && /^42\d+\["message"/.test(String(frame));
       if (spoilt) garbles--;
-      server.send(spoilt ? String(frame).replace(/"message":"(?:[^"\\]|\\.)*"/, '"message":""') : frame);
+      const sent = spoilt ? String(frame).replace(/"message":"(?:[^"\\]|\\.)*"/, '"message":""') : frame;
+      const isLate = syncsAfter > 0 && /^42\d+\["sync",\{"rooms":\[\{/.test(String(frame));
+      if (isLate) setTimeout(() => server.send(sent), syncsAfter);
+      else server.send(sent);
     });
     server.onMessage((frame) => {
       if (state !== "mute") client.send(frame);
@@ -155,6 +165,10 @@ async function createLink(context: BrowserContext): Promise<Link> {
     /** The next message reaches the server as one that it must refuse. */
     garbleNext() {
       garbles++;
+    },
+    /** What the page asks of its rooms' logs reaches the server later than everything else. */
+    slowSync(ms) {
+      syncsAfter = ms;
     },
   };
 }

@@ -6,6 +6,7 @@ import {
   apply,
   headOf,
   initialState,
+  isUnderWay,
   needsSync,
   unreadOf,
   type ChatEvent,
@@ -122,6 +123,8 @@ export function createChatClient() {
       ready: () => socket.connected,
       send: ({ roomId, message, nonce }) => socket.request("message", { roomId, message, nonce }),
       sent: (message) => onMessage(message),
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel has no origin to aim at
+      shared: () => signedIn?.otherTabs.postMessage("changed"),
       changed: (entries) => dispatch({ type: "outgoing", entries }),
     });
     otherTabs.addEventListener("message", () => void outbox.load());
@@ -176,13 +179,17 @@ export function createChatClient() {
 
   function hurry() {
     if (document.visibilityState !== "visible" || signedIn === null) return;
+    // The tab that leads may be asleep; this one is looked at.
+    if (state.outgoing.some(isUnderWay)) signedIn.tabs.claim();
     if (!signedIn.socket.connected) {
       signedIn.socket.hurry();
       return;
     }
     // A connection may have died while this machine slept; asking finds out, and fills what is missing.
-    const loaded = roomsWith((room) => room.log !== null);
-    if (loaded.length > 0) void syncRooms(loaded).catch(() => {});
+    const ask = () => syncRooms(roomsWith((room) => room.log !== null));
+    void ask()
+      .catch(ask)
+      .catch(() => {});
   }
 
   function onDisconnected() {
@@ -229,6 +236,13 @@ export function createChatClient() {
       await syncRooms(roomsWith((room) => room.log !== null));
       if (state.openRoom !== null) await loadIfNew(state.openRoom);
       if (state.users.size < DIRECTORY_PAGE) await loadPeople();
+      // What an earlier life of this page has sent may have been lost since.
+      await here.outbox.load();
+      for (const roomId of here.outbox.keptRooms()) {
+        await loadIfNew(roomId);
+        const room = state.rooms?.get(roomId);
+        if (current() && room !== undefined) offerLost(room);
+      }
     } catch {
       if (!current()) return;
       // Up, but not able to answer yet. The connection stays, for what arrives is still good.
@@ -317,13 +331,23 @@ export function createChatClient() {
         if (synced.roomId === watched) markRead(watched);
         for (const message of synced.messages) here.outbox.heard(message);
         learn(synced.messages.map((message) => message.from));
-        if (synced.reset === "ahead" || synced.reset === "rewound")
-          here.outbox.reoffer(synced.roomId, synced.messages);
         const room = state.rooms?.get(synced.roomId);
-        if (synced.more && synced.reset === undefined && room !== undefined) unfinished.push(room);
+        if (room === undefined) continue;
+        if (synced.more && synced.reset === undefined) unfinished.push(room);
+        else offerLost(room, synced.reset === "ahead" || synced.reset === "rewound");
       }
       left = [...left.slice(LIMITS.syncRooms), ...unfinished];
     }
+  }
+
+  /**
+   * Offers again what this user has lately sent and the room's log does not have. `anew`: the log is another one,
+   * and its page may be full of what others have offered before us; what is still stored is not stored twice.
+   */
+  function offerLost({ id, log, held, stale }: RoomState, anew = false) {
+    if (log === null || stale) return;
+    const first = log.messages.find((message) => message.seq !== undefined);
+    signedIn?.outbox.compare(id, [...log.messages, ...held], anew ? 0 : (first?.seq ?? 1));
   }
 
   // --- Messages ---
@@ -341,7 +365,9 @@ export function createChatClient() {
       if (roomId === watched) markRead(roomId);
       learn(page.messages.map((message) => message.from));
       const room = state.rooms?.get(roomId);
-      if (room !== undefined && needsSync(room)) syncSoon(roomId);
+      if (room === undefined) return;
+      offerLost(room);
+      if (needsSync(room)) syncSoon(roomId);
     } catch {
       dispatch({ type: "load failed", roomId });
     }
@@ -468,7 +494,7 @@ export function createChatClient() {
     send(roomId: RoomId, text: string): void {
       if (signedIn === null) return;
       const { outbox, tabs } = signedIn;
-      void outbox.add(roomId, text).then(tellOtherTabs);
+      outbox.add(roomId, text);
       tabs.claim();
       setDraft(roomId, "");
     },
@@ -479,7 +505,6 @@ export function createChatClient() {
     /** Takes back a message that has failed. */
     discard(nonce: string): void {
       signedIn?.outbox.remove(nonce);
-      tellOtherTabs();
     },
     setDraft,
 
@@ -501,7 +526,6 @@ export function createChatClient() {
     },
     async leaveRoom(roomId: RoomId): Promise<void> {
       await request("room.leave", { roomId });
-      for (const entry of state.outgoing) if (entry.roomId === roomId) signedIn?.outbox.remove(entry.nonce);
       hideRoom(roomId);
     },
     /** A page of the named rooms; `after` is the last id of the page before. */
@@ -513,11 +537,6 @@ export function createChatClient() {
   function request<E extends "room.join" | "room.leave">(event: E, body: { roomId: RoomId }) {
     if (signedIn === null) throw new ChatError("unauthorized", "You are not logged in.");
     return signedIn.socket.request(event, body);
-  }
-
-  function tellOtherTabs() {
-    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel has no origin to aim at
-    signedIn?.otherTabs.postMessage("changed");
   }
 
   function setDraft(roomId: RoomId, text: string) {

@@ -2,7 +2,14 @@ import type { Message } from "@hubbub/server/protocol";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ChatError } from "./api.ts";
-import { createOutbox, MOST_WAITING, TRIED_FOR_MS, type OutboxStore } from "./outbox.ts";
+import {
+  createOutbox,
+  KEPT_FOR_MS,
+  MOST_KEPT,
+  MOST_WAITING,
+  TRIED_FOR_MS,
+  type OutboxStore,
+} from "./outbox.ts";
 import type { Outgoing } from "./state.ts";
 
 beforeEach(() => {
@@ -21,6 +28,7 @@ function createStore(): OutboxStore & { kept: Map<string, Outgoing> } {
     all: async () => [...kept.values()],
     put: async (entry) => void kept.set(entry.nonce, entry),
     remove: async (nonce) => void kept.delete(nonce),
+    clear: async () => kept.clear(),
   };
 }
 
@@ -54,18 +62,22 @@ function createServer(behaviours: Behaviour[] = []) {
 function setUp(behaviours: Behaviour[] = [], store = createStore(), server = createServer(behaviours)) {
   const seen: (readonly Outgoing[])[] = [];
   const sent: Message[] = [];
-  const link = { up: true };
+  const link = { up: true, shared: () => {} };
   const outbox = createOutbox({
     store,
     send: (entry) => server.send(entry),
     ready: () => link.up,
     changed: (entries) => void seen.push(entries),
     sent: (message) => void sent.push(message),
+    shared: () => link.shared(),
     random: () => 0.5,
   });
   const states = () => seen.at(-1)?.map((entry) => entry.state);
   return { outbox, store, server, seen, sent, link, states };
 }
+
+const unsent = ({ kept }: ReturnType<typeof createStore>) =>
+  [...kept.values()].filter((entry) => entry.state !== "sent").map((entry) => entry.message);
 
 const said = (messages: readonly Message[]) => messages.map((message) => message.message);
 
@@ -83,11 +95,11 @@ describe("sending", () => {
       fc.asyncProperty(fc.array(behaviour, { maxLength: 15 }), async (behaviours) => {
         const { outbox, server, store, states } = setUp(behaviours);
         outbox.lead(true);
-        for (const text of ["a", "b", "c", "d"]) void outbox.add("0", text);
+        for (const text of ["a", "b", "c", "d"]) outbox.add("0", text);
         await vi.advanceTimersByTimeAsync(15 * 31_000);
         expect(said(server.log)).toEqual(["a", "b", "c", "d"]);
         expect(states()).toEqual([]);
-        expect(store.kept.size).toBe(0);
+        expect(unsent(store)).toEqual([]);
       }),
       { numRuns: 60 },
     );
@@ -96,8 +108,8 @@ describe("sending", () => {
   test("a message is shown before anything is sent, and the next waits for the answer to the one before", async () => {
     const { outbox, server, seen } = setUp();
     outbox.lead(true);
-    void outbox.add("0", "first");
-    void outbox.add("0", "second");
+    outbox.add("0", "first");
+    outbox.add("0", "second");
     expect(seen.at(-1)?.map((entry) => entry.message)).toEqual(["first", "second"]);
     await vi.advanceTimersByTimeAsync(5);
     expect(server.attempts).toEqual(["first"]);
@@ -108,8 +120,8 @@ describe("sending", () => {
   test("a room in trouble does not hold up another one", async () => {
     const { outbox, server } = setUp(["lose the request"]);
     outbox.lead(true);
-    void outbox.add("0", "stuck");
-    void outbox.add("7", "through");
+    outbox.add("0", "stuck");
+    outbox.add("7", "through");
     await vi.advanceTimersByTimeAsync(20);
     expect(said(server.log)).toEqual(["through"]);
   });
@@ -118,7 +130,7 @@ describe("sending", () => {
     const { outbox, server, link, states } = setUp();
     link.up = false;
     outbox.lead(true);
-    void outbox.add("0", "later");
+    outbox.add("0", "later");
     await vi.advanceTimersByTimeAsync(60_000);
     expect(server.attempts).toEqual([]);
     expect(states()).toEqual(["waiting"]);
@@ -134,7 +146,7 @@ describe("sending", () => {
       ...Array.from<Behaviour>({ length: 8 }).fill("lose the request"),
     ]);
     outbox.lead(true);
-    void outbox.add("0", "patient");
+    outbox.add("0", "patient");
     const times: number[] = [];
     const began = Date.now();
     for (let tries = 1; tries <= 10; tries++) {
@@ -150,7 +162,7 @@ describe("outcomes", () => {
   test("an unknown outcome is not confirmed, never failed", async () => {
     const { outbox, seen } = setUp(Array.from<Behaviour>({ length: 50 }).fill("lose the answer"));
     outbox.lead(true);
-    void outbox.add("0", "did it arrive?");
+    outbox.add("0", "did it arrive?");
     await vi.advanceTimersByTimeAsync(5 * 60_000);
     expect(seen.at(-1)?.[0]?.state).toBe("unconfirmed");
     expect(seen.flat().some((entry) => entry.state === "failed")).toBe(false);
@@ -161,8 +173,8 @@ describe("outcomes", () => {
     async (code) => {
       const { outbox, server, seen } = setUp([new ChatError(code, "no")]);
       outbox.lead(true);
-      void outbox.add("0", "refused");
-      void outbox.add("0", "fine");
+      outbox.add("0", "refused");
+      outbox.add("0", "fine");
       await vi.advanceTimersByTimeAsync(10_000);
       expect(said(server.log)).toEqual(["fine"]);
       expect(seen.at(-1)).toMatchObject([{ message: "refused", state: "failed", failure: { code } }]);
@@ -175,21 +187,21 @@ describe("outcomes", () => {
       new ChatError("not_found", "no"),
     ]);
     outbox.lead(true);
-    void outbox.add("0", "one");
-    void outbox.add("0", "two");
+    outbox.add("0", "one");
+    outbox.add("0", "two");
     await vi.advanceTimersByTimeAsync(100);
     const [one, two] = seen.at(-1) ?? [];
     outbox.retry(one?.nonce ?? "");
     outbox.remove(two?.nonce ?? "");
     await vi.advanceTimersByTimeAsync(100);
     expect(server.log).toMatchObject([{ message: "one", nonce: one?.nonce }]);
-    expect(store.kept.size).toBe(0);
+    expect(unsent(store)).toEqual([]);
   });
 
   test("a message heard in the room is settled, though its answer never comes", async () => {
     const { outbox, server, states } = setUp(Array.from<Behaviour>({ length: 9 }).fill("lose the answer"));
     outbox.lead(true);
-    void outbox.add("0", "echoed");
+    outbox.add("0", "echoed");
     await vi.advanceTimersByTimeAsync(15);
     expect(states()).toEqual(["unconfirmed"]);
     for (const message of server.log) outbox.heard(message);
@@ -203,7 +215,7 @@ describe("outcomes", () => {
     const { outbox, server, seen, link } = setUp();
     link.up = false;
     outbox.lead(true);
-    void outbox.add("0", "yesterday");
+    outbox.add("0", "yesterday");
     await vi.advanceTimersByTimeAsync(TRIED_FOR_MS + 1_000);
     link.up = true;
     outbox.wake();
@@ -219,7 +231,7 @@ describe("outcomes", () => {
 
   test("no more than the limit may wait", () => {
     const { outbox } = setUp();
-    for (let count = 0; count < MOST_WAITING; count++) void outbox.add("0", "x");
+    for (let count = 0; count < MOST_WAITING; count++) outbox.add("0", "x");
     expect(() => outbox.add("0", "one too many")).toThrow(ChatError);
   });
 });
@@ -230,8 +242,8 @@ describe("tabs and lives", () => {
     const server = createServer(["lose the answer"]);
     const first = setUp([], store, server);
     first.outbox.lead(true);
-    void first.outbox.add("0", "survivor");
-    void first.outbox.add("0", "follower");
+    first.outbox.add("0", "survivor");
+    first.outbox.add("0", "follower");
     await vi.advanceTimersByTimeAsync(12);
     first.outbox.close();
 
@@ -240,13 +252,13 @@ describe("tabs and lives", () => {
     await vi.advanceTimersByTimeAsync(100);
     expect(said(server.log)).toEqual(["survivor", "follower"]);
     expect(said(second.sent)).toEqual(["survivor", "follower"]);
-    expect(store.kept.size).toBe(0);
+    expect(unsent(store)).toEqual([]);
   });
 
   test("a tab that does not lead shows but does not send", async () => {
     const store = createStore();
     const follower = setUp([], store);
-    void follower.outbox.add("0", "not mine to send");
+    follower.outbox.add("0", "not mine to send");
     await vi.advanceTimersByTimeAsync(60_000);
     expect(follower.server.attempts).toEqual([]);
     const leader = setUp([], store);
@@ -262,19 +274,59 @@ describe("tabs and lives", () => {
     const server = createServer();
     const one = setUp([], store, server);
     const two = setUp([], store, server);
-    for (const text of ["a", "b", "c"]) void one.outbox.add("0", text);
+    for (const text of ["a", "b", "c"]) one.outbox.add("0", text);
     one.outbox.lead(true);
     two.outbox.lead(true);
     await vi.advanceTimersByTimeAsync(1_000);
     expect(said(server.log)).toEqual(["a", "b", "c"]);
   });
 
-  test("a slow read of the store does not bring back what was settled meanwhile", async () => {
+  test("every tab shows what has become of a message, whichever of them sent it", async () => {
+    const store = createStore();
+    const server = createServer([new ChatError("not_found", "no")]);
+    const one = setUp([], store, server);
+    const two = setUp([], store, server);
+    one.link.shared = () => void two.outbox.load();
+    two.link.shared = () => void one.outbox.load();
+    one.outbox.lead(true);
+    one.outbox.add("7", "refused");
+    await vi.advanceTimersByTimeAsync(5);
+    expect(two.states()).toEqual(["sending"]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(server.attempts).toEqual(["refused"]);
+    expect([one.states(), two.states()]).toEqual([["failed"], ["failed"]]);
+    two.outbox.remove(two.seen.at(-1)?.[0]?.nonce ?? "");
+    await vi.advanceTimersByTimeAsync(5);
+    expect([one.states(), two.states()]).toEqual([[], []]);
+    expect(store.kept.size).toBe(0);
+  });
+
+  test("a slow read of the store does not undo a retry", async () => {
+    const store = createStore();
+    const { outbox, server, states } = setUp([new ChatError("not_found", "no")], {
+      ...store,
+      all: () => read,
+    });
+    let answer: (entries: Outgoing[]) => void = () => {};
+    const read = new Promise<Outgoing[]>((resolve) => (answer = resolve));
+    outbox.lead(true);
+    outbox.add("0", "again");
+    await vi.advanceTimersByTimeAsync(50);
+    void outbox.load();
+    const stale = [...store.kept.values()];
+    outbox.retry(stale[0]?.nonce ?? "");
+    answer(stale);
+    await vi.advanceTimersByTimeAsync(50);
+    expect(said(server.log)).toEqual(["again"]);
+    expect(states()).toEqual([]);
+  });
+
+  test("a slow read of the store does not bring does not bring back what was settled meanwhile", async () => {
     const store = createStore();
     const { outbox, server, states } = setUp([], { ...store, all: () => read });
     let answer: (entries: Outgoing[]) => void = () => {};
     const read = new Promise<Outgoing[]>((resolve) => (answer = resolve));
-    void outbox.add("0", "settled");
+    outbox.add("0", "settled");
     const stale = [...store.kept.values()];
     outbox.lead(true);
     await vi.advanceTimersByTimeAsync(50);
@@ -288,22 +340,22 @@ describe("tabs and lives", () => {
   test("clearing forgets everything for good", async () => {
     const { outbox, store, link, states } = setUp();
     link.up = false;
-    void outbox.add("0", "secret");
+    outbox.add("0", "secret");
     await outbox.clear();
     expect(store.kept.size).toBe(0);
     expect(states()).toEqual([]);
   });
 });
 
-describe("after a reset", () => {
+describe("a log that has lost what was sent", () => {
   test("acknowledged messages that the log has lost are offered again with their nonces", async () => {
     const { outbox, server } = setUp();
     outbox.lead(true);
-    for (const text of ["kept", "lost 1", "lost 2"]) void outbox.add("0", text);
+    for (const text of ["kept", "lost 1", "lost 2"]) outbox.add("0", text);
     await vi.advanceTimersByTimeAsync(200);
     const nonces = server.log.map((message) => message.nonce);
     server.log.splice(1);
-    outbox.reoffer("0", server.log);
+    outbox.compare("0", server.log, 1);
     await vi.advanceTimersByTimeAsync(200);
     expect(said(server.log)).toEqual(["kept", "lost 1", "lost 2"]);
     expect(server.log.map((message) => message.nonce)).toEqual(nonces);
@@ -312,29 +364,71 @@ describe("after a reset", () => {
   test("what is offered again outlives the page like any other message", async () => {
     const { outbox, server, store, link, states } = setUp();
     outbox.lead(true);
-    void outbox.add("0", "lost");
+    outbox.add("0", "lost");
     await vi.advanceTimersByTimeAsync(100);
     server.log.length = 0;
     link.up = false;
-    outbox.reoffer("0", []);
+    outbox.compare("0", [], 1);
     await outbox.load();
     expect(states()).toEqual(["unconfirmed"]);
-    expect(said([...store.kept.values()].map((entry) => ({ ...entry, date: 0, from: "1" })))).toEqual([
-      "lost",
-    ]);
+    expect(unsent(store)).toEqual(["lost"]);
     link.up = true;
     await outbox.clear();
   });
 
-  test("messages of other rooms stay as they are; one from before the page is offered again, and stored once", async () => {
+  test("messages of other rooms and from before the page stay as they are", async () => {
     const { outbox, server } = setUp();
     outbox.lead(true);
-    void outbox.add("0", "before the page");
-    void outbox.add("7", "elsewhere");
+    outbox.add("0", "before the page");
+    outbox.add("0", "lost");
+    outbox.add("7", "elsewhere");
     await vi.advanceTimersByTimeAsync(200);
     const tries = server.attempts.length;
-    outbox.reoffer("0", [{ roomId: "0", seq: 9, date: Date.now() + 60_000, from: "2", message: "page" }]);
+    outbox.compare("0", [], server.log.find((one) => one.message === "lost")?.seq ?? 0);
     await vi.advanceTimersByTimeAsync(200);
-    expect(server.attempts.slice(tries)).toEqual(["before the page"]);
+    expect(server.attempts.slice(tries)).toEqual(["lost"]);
+  });
+
+  test("what was sent before a reload is offered again by the next page, in order, for some minutes", async () => {
+    const store = createStore();
+    const server = createServer();
+    const first = setUp([], store, server);
+    first.outbox.lead(true);
+    const texts = ["kept", ...Array.from({ length: 9 }, (_, index) => `lost ${index}`)];
+    for (const text of texts) first.outbox.add("0", text);
+    await vi.advanceTimersByTimeAsync(1_000);
+    first.outbox.close();
+    const [kept] = server.log.splice(0);
+    server.log.push(...(kept === undefined ? [] : [kept]));
+
+    const second = setUp([], store, server);
+    second.outbox.lead(true);
+    await second.outbox.load();
+    expect(second.states()).toEqual([]);
+    expect([...second.outbox.keptRooms()]).toEqual(["0"]);
+    second.outbox.compare("0", server.log, 1);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(said(server.log)).toEqual(texts);
+
+    server.log.length = 0;
+    second.outbox.close();
+    await vi.advanceTimersByTimeAsync(KEPT_FOR_MS);
+    const third = setUp([], store, server);
+    third.outbox.lead(true);
+    await third.outbox.load();
+    third.outbox.compare("0", server.log, 1);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(server.log).toEqual([]);
+    expect(store.kept.size).toBe(0);
+  });
+
+  test("only the last of what was sent is kept", async () => {
+    const { outbox, store } = setUp();
+    outbox.lead(true);
+    for (let count = 0; count < MOST_KEPT + 5; count++) outbox.add("0", `message ${count}`);
+    await vi.advanceTimersByTimeAsync(5_000);
+    const texts = [...store.kept.values()].map((entry) => entry.message);
+    expect(texts).toHaveLength(MOST_KEPT);
+    expect(texts[0]).toBe("message 5");
   });
 });

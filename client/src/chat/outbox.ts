@@ -7,15 +7,17 @@ export const TRIED_FOR_MS = 24 * 3600 * 1000;
 export const MOST_WAITING = 200;
 const FIRST_RETRY_MS = 1_000;
 const SLOWEST_RETRY_MS = 30_000;
-/** For how long an acknowledged message is offered again, should the log lose it. */
-const REOFFERED_FOR_MS = 10 * 60 * 1000;
+/** For how long, and how many of them, acknowledged messages are kept to be offered again should a log lose them. */
+export const KEPT_FOR_MS = 10 * 60 * 1000;
+export const MOST_KEPT = 100;
 
-/** Where a user's entries outlive the page. Writes take effect in the order of the calls. */
+/** Where a user's entries outlive the page. Writes take effect in the order of the calls; none of them throws. */
 export type OutboxStore = {
   /** null where nothing can be kept. */
   all(): Promise<Outgoing[] | null>;
   put(entry: Outgoing): Promise<void>;
   remove(nonce: string): Promise<void>;
+  clear(): Promise<void>;
 };
 
 type Needs = {
@@ -27,6 +29,8 @@ type Needs = {
   /** The entries in the order in which they were written, after each change. */
   changed(entries: readonly Outgoing[]): void;
   sent(message: Message): void;
+  /** The store holds something that other tabs do not know yet, and nobody but `load` tells them. */
+  shared: () => void;
   /** A place in [0, 1) for the jitter. */
   random?: () => number;
 };
@@ -35,7 +39,8 @@ type Needs = {
  * The messages on their way. Per room they are sent in the order in which they were written, the next one only
  * after the answer to the one before; a room in trouble does not hold up another. Without an answer, and for as
  * long as the server says "not now", a message is tried again with the same nonce, after a random wait that
- * doubles up to 30 s; only a refusal that is final, or a day, makes it `failed`.
+ * doubles up to 30 s; only a refusal that is final, or a day, makes it `failed`. What is `sent` is kept for 10
+ * minutes more, for a log that loses acknowledged messages: `compare` finds them and offers them again.
  *
  * Of a user's tabs one leads and sends; `lead` makes this one start. A tab that does not lead may hold entries
  * too: the leader has them from the store.
@@ -43,9 +48,12 @@ type Needs = {
 export function createOutbox(needs: Needs) {
   const { store, random = Math.random } = needs;
   const entries = new Map<string, Outgoing>();
-  let settled: Message[] = [];
-  /** Nonces that are done with: a read of the store that began earlier must not bring them back. */
-  const gone = new Set<string>();
+  /** By nonce, the one that was sent first first; `created` is when the answer came. */
+  const settled = new Map<string, Outgoing & { state: "sent" }>();
+  /** By nonce, how many reads of the store had begun when it was last changed here: what those say of it is old. */
+  const touched = new Map<string, number>();
+  let reads = 0;
+  const trying = new Set<string>();
   const working = new Set<RoomId>();
   const waits = new Map<RoomId, { timer: ReturnType<typeof setTimeout>; go: () => void }>();
   let leading = false;
@@ -55,33 +63,50 @@ export function createOutbox(needs: Needs) {
     if (!closed) needs.changed([...entries.values()].toSorted((one, other) => one.created - other.created));
   }
 
-  function put(entry: Outgoing) {
+  function touch(nonce: string) {
+    touched.set(nonce, reads);
+  }
+
+  function put(entry: Outgoing): Promise<void> {
+    touch(entry.nonce);
     entries.set(entry.nonce, entry);
     changed();
     return store.put(entry);
   }
 
+  /** As `put`, and the other tabs are told. */
+  function share(entry: Outgoing) {
+    void put(entry).then(needs.shared);
+  }
+
   function remove(nonce: string) {
-    gone.add(nonce);
+    touch(nonce);
     if (!entries.delete(nonce)) return;
-    void store.remove(nonce);
+    void store.remove(nonce).then(needs.shared);
     changed();
   }
 
   /** Takes over what other tabs, or an earlier life of this one, have left in the store. */
   async function load() {
-    const before = [...entries.keys()];
+    const began = ++reads;
     const stored = await store.all();
     if (closed || stored === null) return;
+    const isOld = (nonce: string) => trying.has(nonce) || (touched.get(nonce) ?? 0) >= began;
     const kept = new Set(stored.map((entry) => entry.nonce));
-    for (const nonce of before) if (!kept.has(nonce)) entries.delete(nonce);
-    for (const entry of stored) {
-      if (gone.has(entry.nonce)) continue;
-      const mine = entries.get(entry.nonce);
-      if (mine !== undefined && (mine.state === "sending" || mine.state === entry.state)) continue;
+    for (const nonce of entries.keys()) if (!kept.has(nonce) && !isOld(nonce)) entries.delete(nonce);
+    for (const entry of stored.toSorted((one, other) => one.created - other.created)) {
+      const { nonce } = entry;
+      if (isOld(nonce)) continue;
+      if (entry.state === "sent") {
+        entries.delete(nonce);
+        settled.set(nonce, entry);
+        continue;
+      }
+      settled.delete(nonce);
       // An attempt that its page did not outlive may have arrived.
-      entries.set(entry.nonce, entry.state === "sending" ? { ...entry, state: "unconfirmed" } : entry);
+      entries.set(nonce, leading && entry.state === "sending" ? { ...entry, state: "unconfirmed" } : entry);
     }
+    prune();
     changed();
     work();
   }
@@ -122,11 +147,11 @@ export function createOutbox(needs: Needs) {
       return null;
     }
     if (entry.state === "waiting") void put({ ...entry, state: "sending" });
+    trying.add(entry.nonce);
     try {
-      const message = await needs.send(entry);
-      remember(message);
+      const message = await needs.send(entry).finally(() => trying.delete(entry.nonce));
       needs.sent(message);
-      remove(entry.nonce);
+      settle(message);
       return null;
     } catch (error) {
       // Heard back by another way, or taken back, in the meantime.
@@ -159,7 +184,7 @@ export function createOutbox(needs: Needs) {
 
   function fail(entry: Outgoing, failure: Failure) {
     const { nonce, roomId, message, created } = entry;
-    void put({ nonce, roomId, message, created, state: "failed", failure });
+    share({ nonce, roomId, message, created, state: "failed", failure });
   }
 
   function backoff(attempts: number): number {
@@ -178,29 +203,38 @@ export function createOutbox(needs: Needs) {
     });
   }
 
-  function remember(message: Message) {
-    settled.push(message);
-    const since = message.date - REOFFERED_FOR_MS;
-    while (settled[0] !== undefined && settled[0].date < since) settled.shift();
+  /** The message is stored, whoever says so. */
+  function settle({ nonce, roomId, message, seq }: Message) {
+    if (nonce === undefined || !entries.delete(nonce)) return;
+    touch(nonce);
+    const entry = { nonce, roomId, message, created: Date.now(), state: "sent", seq: seq ?? 0 } as const;
+    settled.set(nonce, entry);
+    // After `clear` of another tab nothing may be left behind.
+    void (closed ? store.remove(nonce) : store.put(entry));
+    prune();
+    changed();
+  }
+
+  function prune() {
+    const since = Date.now() - KEPT_FOR_MS;
+    for (const { nonce, created } of settled.values()) {
+      if (created > since && settled.size <= MOST_KEPT) continue;
+      touch(nonce);
+      settled.delete(nonce);
+      void store.remove(nonce);
+    }
   }
 
   return {
     load,
 
-    /** Resolves once the entry outlives the page. Throws a ChatError if too many are waiting already. */
-    add(roomId: RoomId, message: string): Promise<void> {
+    /** Throws a ChatError if too many are waiting already. */
+    add(roomId: RoomId, message: string): void {
       if (entries.size >= MOST_WAITING) {
         throw new ChatError("rate_limited", `${MOST_WAITING} messages are waiting already.`);
       }
-      const stored = put({
-        nonce: createNonce(),
-        roomId,
-        message,
-        created: laterThanAll(),
-        state: "waiting",
-      });
+      share({ nonce: createNonce(), roomId, message, created: laterThanAll(), state: "waiting" });
       work();
-      return stored;
     },
 
     /** Puts a failed message back in the row; one that waited for a day, or nearly, as a new send. */
@@ -210,7 +244,7 @@ export function createOutbox(needs: Needs) {
       const { roomId, message } = entry;
       const expired = Date.now() - entry.created > TRIED_FOR_MS / 2;
       if (expired) remove(nonce);
-      void put({
+      share({
         nonce: expired ? createNonce() : nonce,
         roomId,
         message,
@@ -223,27 +257,29 @@ export function createOutbox(needs: Needs) {
     remove,
 
     /** The message with this nonce was seen in the room: it is stored, whatever became of the answer. */
-    heard(message: Message): void {
-      if (message.nonce === undefined || !entries.has(message.nonce)) return;
-      remember(message);
-      remove(message.nonce);
+    heard: settle,
+
+    /** The rooms with acknowledged messages that a log could yet lose. */
+    keptRooms(): Set<RoomId> {
+      prune();
+      return new Set([...settled.values()].map((entry) => entry.roomId));
     },
 
     /**
      * Offers again, with their nonces, this user's messages of the last minutes that the room's log has lost:
-     * acknowledged, of the time that `kept` covers, and not in it.
+     * acknowledged, from `from` (a seq) on, and not in `log`, which holds all that the server has from there.
      */
-    reoffer(roomId: RoomId, kept: readonly Message[]): void {
-      const nonces = new Set(kept.map((message) => message.nonce));
-      // Also what is older than `kept`: the page may be full of what others have offered again before us, and a
-      // message that is still stored is not stored twice.
-      const lost = settled.filter((message) => message.roomId === roomId && !nonces.has(message.nonce));
-      settled = settled.filter((message) => !lost.includes(message));
-      for (const { nonce, message } of lost) {
-        if (nonce === undefined) continue;
-        void put({ nonce, roomId, message, created: laterThanAll(), state: "unconfirmed" });
+    compare(roomId: RoomId, log: readonly Message[], from: number): void {
+      prune();
+      const nonces = new Set(log.map((message) => message.nonce));
+      const lost = [...settled.values()].filter(
+        (entry) => entry.roomId === roomId && entry.seq >= from && !nonces.has(entry.nonce),
+      );
+      for (const { nonce, message } of lost.toSorted((one, other) => one.seq - other.seq)) {
+        settled.delete(nonce);
+        share({ nonce, roomId, message, created: laterThanAll(), state: "unconfirmed" });
       }
-      work();
+      if (lost.length > 0) work();
     },
 
     /** Tries at once what waits, instead of after its wait. */
@@ -260,13 +296,12 @@ export function createOutbox(needs: Needs) {
     },
 
     /** Forgets everything, in the store as well. */
-    clear(): Promise<unknown> {
-      const nonces = [...entries.keys()];
-      for (const nonce of nonces) gone.add(nonce);
+    clear(): Promise<void> {
+      for (const nonce of [...entries.keys(), ...settled.keys()]) touch(nonce);
       entries.clear();
-      settled = [];
+      settled.clear();
       changed();
-      return Promise.all(nonces.map((nonce) => store.remove(nonce)));
+      return store.clear();
     },
 
     close(): void {
@@ -301,18 +336,18 @@ export function openOutboxStore(userId: UserId): OutboxStore {
   ): Promise<T | null> {
     const database = await opening;
     if (database === null) return null;
+    // A browser may close a database of its own accord, and then a transaction throws.
     return new Promise<T | null>((resolve) => {
       const made = make(database.transaction("outgoing", mode).objectStore("outgoing"));
       made.addEventListener("success", () => resolve(made.result));
       made.addEventListener("error", () => resolve(null));
-    });
+    }).catch(() => null);
   }
+  const mine = IDBKeyRange.bound([userId], [userId, []]);
   type Row = { user: UserId; nonce: string; entry: Outgoing };
   return {
     async all() {
-      const rows = await request<Row[]>("readonly", (store) =>
-        store.getAll(IDBKeyRange.bound([userId], [userId, []])),
-      );
+      const rows = await request<Row[]>("readonly", (store) => store.getAll(mine));
       return rows?.map((row) => row.entry) ?? null;
     },
     async put(entry) {
@@ -322,6 +357,9 @@ export function openOutboxStore(userId: UserId): OutboxStore {
     },
     async remove(nonce) {
       await request("readwrite", (store) => store.delete([userId, nonce]));
+    },
+    async clear() {
+      await request("readwrite", (store) => store.delete(mine));
     },
   };
 }
@@ -345,20 +383,24 @@ function openDatabase(): Promise<IDBDatabase> {
  */
 export function joinTabs(userId: UserId, lead: (leads: boolean) => void) {
   const locks = (navigator as Partial<Navigator>).locks;
-  const left = new AbortController();
+  let left = false;
   let leads = false;
+  let inLine = new AbortController();
   let letGo = () => {};
 
   function hold(steal: boolean) {
-    if (locks === undefined || left.signal.aborted) return;
-    const options: LockOptions = steal ? { steal } : { signal: left.signal };
+    if (locks === undefined || left) return;
+    // One place in line is enough.
+    inLine.abort();
+    const place = (inLine = new AbortController());
     locks
-      .request(`hubbub outbox ${userId}`, options, () => {
-        if (left.signal.aborted) return undefined;
+      .request(`hubbub outbox ${userId}`, steal ? { steal } : { signal: place.signal }, () => {
+        if (left) return undefined;
         become(true);
         return new Promise<void>((resolve) => (letGo = resolve));
       })
       .catch(() => {
+        if (place !== inLine) return;
         // Stolen by another tab: stand in line for when that one goes.
         become(false);
         hold(false);
@@ -379,7 +421,8 @@ export function joinTabs(userId: UserId, lead: (leads: boolean) => void) {
       if (!leads) hold(true);
     },
     leave() {
-      left.abort();
+      left = true;
+      inLine.abort();
       letGo();
     },
   };

@@ -54,21 +54,22 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
     connecting = false;
     if (!wanted) return;
     disconnected();
-    if (reason === "io server disconnect") void retryIfSession();
-    else retry();
+    retry();
+    if (reason === "io server disconnect") void stopIfOver();
   });
   socket.on("connect_error", (error: Error & { data?: unknown }) => {
     connecting = false;
     if (!wanted) return;
     const failure = error.data === undefined ? null : toChatError(error.data);
     if (failure?.code === "unauthorized") stop();
-    else if (failure === null && attempts > 0) void retryIfSession();
-    else retry(failure?.retryAfterMs);
+    else {
+      if (failure === null && attempts > 0) void stopIfOver();
+      retry(failure?.retryAfterMs);
+    }
   });
 
-  async function retryIfSession() {
-    if (await checkSession()) retry();
-    else stop();
+  async function stopIfOver() {
+    if (!(await checkSession())) stop();
   }
 
   function stop() {

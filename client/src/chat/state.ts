@@ -236,6 +236,11 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
   }
 }
 
+/** Whether the outbox is still at it. */
+export function isUnderWay(entry: Outgoing): boolean {
+  return entry.state !== "failed" && entry.state !== "sent";
+}
+
 /** Messages that this user has not read. */
 export function unreadOf(room: RoomState): number {
   return Math.max(0, room.seq - room.read);

@@ -1,3 +1,4 @@
+import { isUnderWay } from "../chat/state.ts";
 import { Icon } from "./Icon.tsx";
 import { useChat } from "./useChat.ts";
 
@@ -5,9 +6,7 @@ import { useChat } from "./useChat.ts";
 export function ConnectionBar() {
   const connection = useChat((state) => state.connection);
   const returned = useChat((state) => state.returned);
-  const waiting = useChat(
-    (state) => state.outgoing.filter(({ state: is }) => is !== "failed" && is !== "sent").length,
-  );
+  const waiting = useChat((state) => state.outgoing.filter(isUnderWay).length);
   const offline = connection === "offline";
   return (
     <div className="connection" aria-live="polite">

@@ -1,5 +1,5 @@
 import { GENERAL, type RoomId, type UserId } from "@hubbub/server/protocol";
-import { useRef, useState } from "react";
+import { useMemo, useRef, useState } from "react";
 import { wordsOf } from "../chat/api.ts";
 import { partnerOf, type Outgoing, type RoomState } from "../chat/state.ts";
 import { follow, goTo } from "./address.ts";
@@ -8,6 +8,7 @@ import { Composer, type ComposerFace } from "./Composer.tsx";
 import { ConnectionBar } from "./ConnectionBar.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./Icon.tsx";
+import { OutgoingMessages } from "./Message.tsx";
 import { MessageLog, type MessageLogFace } from "./MessageLog.tsx";
 import { titleOf } from "./rooms.ts";
 import { useChat, useClient, useMe } from "./useChat.ts";
@@ -45,6 +46,7 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
   const [leaving, setLeaving] = useState(false);
   const log = useRef<MessageLogFace>(null);
   const composer = useRef<ComposerFace>(null);
+  const waiting = useOutgoing(room.id);
 
   function leave() {
     setLeaving(false);
@@ -99,18 +101,31 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
         </button>
       </header>
       {room.log === null ? (
-        room.load === "failed" ? (
-          <div className="empty">
-            <p>These messages could not be loaded.</p>
-            <button type="button" className="button" onClick={() => void chat.reload(room.id)}>
-              Try again
-            </button>
-          </div>
-        ) : (
-          <SkeletonLog />
-        )
+        <>
+          {room.load === "failed" ? (
+            <div className="empty">
+              <p>These messages could not be loaded.</p>
+              <button type="button" className="button" onClick={() => void chat.reload(room.id)}>
+                Try again
+              </button>
+            </div>
+          ) : (
+            <SkeletonLog />
+          )}
+          <ol className="unsent">
+            <OutgoingMessages entries={waiting} onEdit={edit} />
+          </ol>
+        </>
       ) : (
-        <MessageLog face={log} room={room} log={room.log} title={title} onTalkTo={onTalkTo} onEdit={edit} />
+        <MessageLog
+          face={log}
+          room={room}
+          log={room.log}
+          waiting={waiting}
+          title={title}
+          onTalkTo={onTalkTo}
+          onEdit={edit}
+        />
       )}
       <ConnectionBar />
       <Composer roomId={room.id} title={title} face={composer} onSent={() => log.current?.jump()} />
@@ -136,8 +151,14 @@ function describe(room: RoomState, online: boolean): string {
   return room.id === GENERAL ? "Everybody on this server" : "A room anyone can join";
 }
 
+function useOutgoing(roomId: RoomId): Outgoing[] {
+  const outgoing = useChat((state) => state.outgoing);
+  return useMemo(() => outgoing.filter((entry) => entry.roomId === roomId), [outgoing, roomId]);
+}
+
 function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) {
   const chat = useClient();
+  const unsent = useOutgoing(roomId).filter((entry) => entry.state !== "sent");
   const [fault, setFault] = useState<string | null>(null);
   const named = !roomId.includes(":");
   return (
@@ -174,6 +195,9 @@ function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) 
           </button>
         </div>
       </div>
+      <ol className="unsent">
+        <OutgoingMessages entries={unsent} />
+      </ol>
       <ConnectionBar />
     </main>
   );

@@ -5,7 +5,10 @@ import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
 import { Text } from "./Text.tsx";
 import { showClock, showFull } from "./time.ts";
-import { useClient } from "./useChat.ts";
+import { useChat, useClient, useMe } from "./useChat.ts";
+
+/** One's messages within this time of each other share a head. */
+export const GROUP_MS = 5 * 60 * 1000;
 
 type StoredProps = {
   message: Message;
@@ -43,16 +46,45 @@ function SentMark() {
   );
 }
 
+type OutgoingListProps = {
+  entries: readonly Outgoing[];
+  /** When this user's own message above them was said, in ms since 1970. */
+  before?: number | undefined;
+  /** Without it there is nowhere to write, and so nothing to try again. */
+  onEdit?: (entry: Outgoing) => void;
+};
+
+/** The messages on their way into a room, as the rows of a list. */
+export function OutgoingMessages({ entries, before, onEdit }: OutgoingListProps) {
+  const me = useMe();
+  const online = useChat((state) => state.connection !== "offline");
+  return entries.map((entry, index) => {
+    const previous = entries[index - 1]?.created ?? before;
+    return (
+      <li key={entry.nonce} data-key={entry.nonce}>
+        <OutgoingMessage
+          entry={entry}
+          me={me.id}
+          name={me.username}
+          first={previous === undefined || Math.abs(entry.created - previous) > GROUP_MS}
+          online={online}
+          onEdit={onEdit}
+        />
+      </li>
+    );
+  });
+}
+
 type OutgoingProps = {
   entry: Outgoing;
   me: UserId;
   name: string;
   first: boolean;
   online: boolean;
-  onEdit: (entry: Outgoing) => void;
+  onEdit: ((entry: Outgoing) => void) | undefined;
 };
 
-export const OutgoingMessage = memo(function OutgoingMessage({
+const OutgoingMessage = memo(function OutgoingMessage({
   entry,
   me,
   name,
@@ -69,12 +101,16 @@ export const OutgoingMessage = memo(function OutgoingMessage({
           <span className="failed-why">
             <Icon name="warning" /> Not sent. {entry.failure.message}
           </span>
-          <button type="button" className="link" onClick={() => chat.retry(entry.nonce)}>
-            <Icon name="retry" /> Retry
-          </button>
-          <button type="button" className="link" onClick={() => onEdit(entry)}>
-            <Icon name="edit" /> Edit
-          </button>
+          {onEdit !== undefined && (
+            <>
+              <button type="button" className="link" onClick={() => chat.retry(entry.nonce)}>
+                <Icon name="retry" /> Retry
+              </button>
+              <button type="button" className="link" onClick={() => onEdit(entry)}>
+                <Icon name="edit" /> Edit
+              </button>
+            </>
+          )}
           <button type="button" className="link" onClick={() => chat.discard(entry.nonce)}>
             <Icon name="bin" /> Delete
           </button>

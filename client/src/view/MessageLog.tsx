@@ -5,7 +5,6 @@ import {
   useEffect,
   useImperativeHandle,
   useLayoutEffect,
-  useMemo,
   useRef,
   useState,
   type Ref,
@@ -20,12 +19,11 @@ import {
 } from "../chat/state.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
-import { OutgoingMessage, StoredMessage } from "./Message.tsx";
+import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
 import { dayOf, showDay } from "./time.ts";
 import { useChat, useClient, useMe } from "./useChat.ts";
 import { useAttention } from "./useMedia.ts";
 
-const GROUP_MS = 5 * 60 * 1000;
 /** Rows of the log's end that are shown at first; by how many the shown part grows; how many it may have. */
 const ROWS_FIRST = 50;
 const ROWS_STEP = 80;
@@ -43,6 +41,7 @@ type Props = {
   face: Ref<MessageLogFace>;
   room: RoomState;
   log: Log;
+  waiting: readonly Outgoing[];
   title: string;
   onTalkTo: (userId: UserId) => void;
   onEdit: (entry: Outgoing) => void;
@@ -59,12 +58,10 @@ type Shown = { top: Message | null; bottom: Message | null };
  * scrolls towards and shrinks at the other one. Whatever is added or taken away, the first message in sight
  * stays where it is; at the bottom, the bottom does.
  */
-export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) {
+export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit }: Props) {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
-  const outgoing = useChat((state) => state.outgoing);
-  const online = useChat((state) => state.connection !== "offline");
   const attention = useAttention();
   const [shown, setShown] = useState<Shown>({ top: null, bottom: null });
   const [atBottom, setAtBottom] = useState(true);
@@ -77,7 +74,6 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
   const { messages } = log;
   const to = shown.bottom === null ? messages.length : placeOf(messages, shown.bottom) + 1;
   const from = shown.top === null ? Math.max(0, to - ROWS_FIRST) : placeOf(messages, shown.top);
-  const waiting = useMemo(() => outgoing.filter((entry) => entry.roomId === room.id), [outgoing, room.id]);
   const unread = unreadOf(room);
   const following = atBottom && shown.bottom === null;
   const divider = useDivider(room, following && attention);
@@ -229,24 +225,13 @@ export function MessageLog({ face, room, log, title, onTalkTo, onEdit }: Props) 
           )}
           <ol>
             {rows}
-            {shown.bottom === null &&
-              waiting.map((entry, index) => {
-                const before =
-                  waiting[index - 1]?.created ??
-                  (messages.at(-1)?.from === me.id ? messages.at(-1)?.date : undefined);
-                return (
-                  <li key={entry.nonce} data-key={entry.nonce}>
-                    <OutgoingMessage
-                      entry={entry}
-                      me={me.id}
-                      name={me.username}
-                      first={before === undefined || Math.abs(entry.created - before) > GROUP_MS}
-                      online={online}
-                      onEdit={onEdit}
-                    />
-                  </li>
-                );
-              })}
+            {shown.bottom === null && (
+              <OutgoingMessages
+                entries={waiting}
+                before={messages.at(-1)?.from === me.id ? messages.at(-1)?.date : undefined}
+                onEdit={onEdit}
+              />
+            )}
           </ol>
         </div>
       </div>

@@ -1,7 +1,7 @@
 import { GENERAL, type RoomId } from "@hubbub/server/protocol";
 import { memo, useMemo, useState, type ReactNode } from "react";
 import { wordsOf } from "../chat/api.ts";
-import { partnerOf, unreadOf, type RoomState } from "../chat/state.ts";
+import { partnerOf, unreadOf, type Outgoing, type RoomState } from "../chat/state.ts";
 import { addressOf, follow } from "./address.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Dialog } from "./Dialog.tsx";
@@ -82,6 +82,7 @@ export function Rooms({ alone, onOverlay, onNotice }: Props) {
             </button>
           }
         />
+        <Unsent />
       </div>
       <Profile onNotice={onNotice} />
     </nav>
@@ -168,6 +169,45 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
     </li>
   );
 });
+
+/** Where messages lie that cannot be sent, for their rooms are not this user's any more. */
+function Unsent() {
+  const rooms = useChat((state) => state.rooms);
+  const outgoing = useChat((state) => state.outgoing);
+  const openRoom = useChat((state) => state.openRoom);
+  const gone = new Map<RoomId, Outgoing>();
+  for (const entry of outgoing) {
+    if (entry.state !== "sent" && rooms !== null && !rooms.has(entry.roomId)) gone.set(entry.roomId, entry);
+  }
+  if (gone.size === 0) return null;
+  return (
+    <section className="rooms-section">
+      <header>
+        <h2>Not sent</h2>
+      </header>
+      <ul>
+        {[...gone].map(([roomId, entry]) => (
+          <li key={roomId}>
+            <a
+              className="room"
+              href={addressOf(roomId)}
+              onClick={follow}
+              aria-current={openRoom === roomId ? "page" : undefined}
+            >
+              <RoomSign roomId={roomId} partnerId={null} title="" online={false} />
+              <span className="room-what">
+                <span className="room-name">A room you left</span>
+                <span className="room-last">
+                  <Icon name="warning" /> {entry.message.slice(0, 120)}
+                </span>
+              </span>
+            </a>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
 
 type SignProps = { roomId: RoomId; partnerId: string | null; title: string; online: boolean };
 

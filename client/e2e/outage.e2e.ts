@@ -107,8 +107,8 @@ test("what is said while the log is still being compared is shown all the time, 
     Object.assign(window, { seen });
     const count = () => {
       const texts = [...document.querySelectorAll("[role=log] .text")].map((text) => text.textContent);
-      const times = texts.filter((text) => text === "into the gap").length;
-      if (times > 0 || seen.size > 0) seen.add(times);
+      const found = texts.filter((text) => text === "into the gap").length;
+      if (found > 0 || seen.size > 0) seen.add(found);
     };
     new MutationObserver(count).observe(document.body, { childList: true, subtree: true });
   });

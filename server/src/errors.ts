@@ -15,3 +15,27 @@ export class ChatError extends Error {
     this.retryAfterMs = retryAfterMs;
   }
 }
+
+/** Texts of ioredis and Redis that are the same whatever was sent. */
+const FIXED =
+  /^(?:Command timed out|Stream isn't writeable|Connection is closed|Reached the max retries per request limit|Socket timeout|None of startup nodes is available|Failed to refresh slots cache|All sentinels are unreachable|Too many Cluster redirections|Cluster is disconnect(?:ed|ing)|Cluster isn't ready|Node is disconnected|no answer within \d+ ms|Unknown RESP type|ERR (?:unknown command|max number of clients reached|AUTH <password> called without any password))/;
+
+/**
+ * Why something failed, for a log. Redis quotes a command's arguments in its errors, JSON.parse the text, V8 a value: what
+ * people wrote, passwords and session ids. Of an error's message therefore only what is known to quote nothing is
+ * passed on: a system call's outcome, Redis's error code, a fixed text; of any other error the name.
+ */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return "a thrown value that is no Error";
+  if ("syscall" in error) return error.message;
+  const fixed = FIXED.exec(error.message)?.[0];
+  if (fixed !== undefined) return fixed;
+  const code = error.name === "ReplyError" && /^[A-Z]+(?= |$)/.exec(error.message)?.[0];
+  return code || error.name;
+}
+
+/** Where it failed: the frames of the stack, without the message that they begin with. */
+export function framesOf(error: unknown): string {
+  if (!(error instanceof Error) || !error.stack?.includes(error.message)) return "";
+  return error.stack.slice(error.stack.indexOf(error.message) + error.message.length).trim();
+}

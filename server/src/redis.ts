@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Cluster, Redis, type ClusterOptions, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
+import { reasonOf } from "./errors.ts";
 
 /**
  * Connections to Redis. REDIS_URL names one Redis (`redis://`, `rediss://`, `unix:///path`), a Sentinel group
@@ -40,9 +41,8 @@ export async function connectRedis(url: string, purpose: Purpose, log: Logger): 
   if (purpose === "subscriptions") excuseRefusals(client);
   let lastError = "no answer";
   client.on("error", (error: Error) => {
-    lastError = error.message;
-    // The error object is not logged: it carries the command's arguments, and with them what people wrote.
-    log.warn({ purpose, reason: error.message }, "redis connection");
+    lastError = reasonOf(error);
+    log.warn({ purpose, reason: lastError }, "redis connection");
   });
   try {
     await withDeadline(client.connect(), 5_000);

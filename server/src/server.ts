@@ -11,7 +11,7 @@ import { createRest } from "./doors/rest.ts";
 import { createSession } from "./doors/session.ts";
 import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
-import { ChatError } from "./errors.ts";
+import { ChatError, reasonOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
 import { createMetrics } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
@@ -100,10 +100,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
           );
         }
       } catch (error) {
-        log.warn(
-          { reason: error instanceof Error ? error.message : String(error) },
-          "presence not announced",
-        );
+        log.warn({ reason: reasonOf(error) }, "presence not announced");
       }
     }
 

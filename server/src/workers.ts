@@ -1,6 +1,7 @@
 import cluster, { type Worker } from "node:cluster";
 import type { Logger } from "pino";
 import type { Config } from "./config.ts";
+import { reasonOf } from "./errors.ts";
 import { addUp, type Figures, type ToPrimary, type ToWorker } from "./metrics.ts";
 
 const RESTART_MS = 1_000;
@@ -128,7 +129,7 @@ function countTogether(log: Logger): (worker: Worker) => void {
       running ??= text().finally(() => (running = undefined));
       running.then(
         (all) => send(worker, { metrics: "text", text: all }),
-        (error: unknown) => log.error({ reason: String(error) }, "the workers' figures cannot be added up"),
+        (error: unknown) => log.error({ reason: reasonOf(error) }, "the workers' figures cannot be added up"),
       );
     });
   };

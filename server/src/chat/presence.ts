@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Metrics } from "../metrics.ts";
 import { USERNAME, USER_ID, type Presence as PresentUser, type User, type UserId } from "../protocol.ts";
@@ -151,7 +152,7 @@ export class Presence {
     try {
       await task();
     } catch (error) {
-      this.#log.warn({ reason: error instanceof Error ? error.message : String(error) }, "presence not told");
+      this.#log.warn({ reason: reasonOf(error) }, "presence not told");
     }
   }
 }

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import { ZodError } from "zod";
-import { ChatError } from "../errors.ts";
+import { ChatError, framesOf, reasonOf } from "../errors.ts";
 import type { ErrorCode, Failure } from "../protocol.ts";
 
 export const STATUS: Record<ErrorCode, number> = {
@@ -22,7 +22,7 @@ const RETRY_MS = 1_000;
 
 /**
  * The only translator of errors: any thrown thing becomes a code with words that may be shown. What is nobody's
- * mistake but ours is logged by name, message and stack, never as an object, which could carry what people wrote.
+ * mistake but ours is logged by its reason and where it happened, never by an object or a message that could carry what people wrote.
  */
 export function toFailure(error: unknown, log: Logger): Failure {
   if (error instanceof ChatError) {
@@ -39,13 +39,12 @@ export function toFailure(error: unknown, log: Logger): Failure {
       ? { code: "too_large", message: "The request is too large." }
       : { code: "invalid", message: "The request cannot be read." };
   }
-  const { name, message, stack } =
-    error instanceof Error ? error : new Error("a thrown value that is no Error");
-  if (REDIS_AWAY.test(message)) {
-    log.warn({ reason: message.slice(0, 80) }, "redis did not do it");
+  const reason = reasonOf(error);
+  if (error instanceof Error && REDIS_AWAY.test(error.message)) {
+    log.warn({ reason }, "redis did not do it");
     return { code: "unavailable", message: "Not available right now. Try again.", retryAfterMs: RETRY_MS };
   }
-  log.error({ name, reason: message, stack }, "unexpected error");
+  log.error({ reason, stack: framesOf(error) }, "unexpected error");
   return { code: "internal", message: "Something went wrong." };
 }
 

@@ -1,0 +1,195 @@
+import { Redis } from "ioredis";
+import { expect, it } from "vitest";
+import {
+  Browser,
+  connect,
+  ownRedis,
+  replicas,
+  serverProcess,
+  startWire,
+  until,
+  type Person,
+} from "./testing.ts";
+import type { User } from "./protocol.ts";
+
+/** Letters that nothing but a message, or a password, holds: any piece of either is found. */
+const TEXT = "Ʃ".repeat(40);
+const PASSWORD = "Ж".repeat(20);
+
+type Pass = (chunk: string, from: "replica" | "redis") => string | null;
+
+const unknown = (names: string) => new RegExp(`(\\*\\d+\\r\\n\\$\\d+\\r\\n(?:${names}))(?=\\r\\n)`, "gi");
+/** What a wire can do to what is read on it, in Latin-1. */
+const FAULTS: Record<string, Pass> = {
+  // Redis itself quotes the arguments in its answer.
+  "no command is known": (chunk, from) =>
+    from === "redis" ? chunk : chunk.replaceAll(unknown("\\w+"), (name) => `${name.slice(0, -1)}X`),
+  "no command that writes is known": (chunk, from) =>
+    from === "redis"
+      ? chunk
+      : chunk.replaceAll(unknown("evalsha|hset|set"), (name) => `${name.slice(0, -1)}X`),
+  "values are no JSON": (chunk, from) =>
+    from === "redis"
+      ? chunk.replaceAll('"message":"', '"message":x').replaceAll('"user":{', '"user":x')
+      : chunk,
+  "values are sent back as errors": (chunk, from) =>
+    from === "redis" ? chunk.replaceAll(/^\$\d+\r\n(.*)\r\n/gm, "-ERR $1\r\n") : chunk,
+  "answers begin in the middle": (chunk, from) => (from === "redis" ? chunk.slice(7) : chunk),
+  "answers are noise": (chunk, from) => (from === "redis" ? chunk.replaceAll(/[$*:+]/g, "Æ") : chunk),
+  "the wire is cut": () => null,
+};
+
+it(
+  "logs at the finest level never hold a message, a password, a cookie or a session id, whatever Redis does",
+  { timeout: 120_000 },
+  async () => {
+    const own = await ownRedis({ persistent: true });
+    const admin = new Redis(own.url).on("error", () => undefined);
+    let pass: Pass = (chunk) => chunk;
+    let changed = 0;
+    const wire = await startWire(own.url, (chunk, from) => {
+      const read = chunk.toString("latin1");
+      const written = pass(read, from);
+      if (written !== read) changed += 1;
+      return written === null ? null : Buffer.from(written, "latin1");
+    });
+    const house = await replicas(0, { REDIS_URL: own.url });
+    house.redis.on("error", () => undefined);
+    const server = await serverProcess({
+      ...house.env,
+      KEY_PREFIX: "",
+      REDIS_URL: wire.url,
+      LOG_LEVEL: "trace",
+      RATE_LIMITS: "on",
+    });
+    const cookies = new Set<string>();
+    let count = 0;
+    const name = () => `n${(count += 1)}`;
+
+    async function open(
+      path: "users" | "login",
+      username: string,
+    ): Promise<{ browser: Browser; user: User }> {
+      const browser = new Browser(server);
+      const { body } = await browser.post<User>(`/api/${path}`, { username, password: PASSWORD });
+      if (browser.cookie) cookies.add(browser.cookie);
+      return { browser, user: body };
+    }
+
+    /** Everything that carries a secret to Redis or back, all at once. */
+    async function useAll(one: Person, other: Person, leaver: Browser): Promise<void> {
+      const { user, browser, socket } = one;
+      await Promise.allSettled([
+        one.say("0", TEXT, name()),
+        // Answered with the stored row.
+        one.say("0", TEXT, "first"),
+        one.say(`${user.id}:${other.user.id}`, TEXT, name()),
+        socket.timeout(5_000).emitWithAck("sync", { rooms: [{ roomId: "0", seq: 0, date: 0 }] }),
+        open("login", user.username),
+        open("users", name()),
+        browser.get("/api/me"),
+        browser.get("/api/rooms"),
+        browser.get("/api/rooms/0/messages"),
+        browser.get("/api/rooms/0/transcript"),
+        leaver.post("/api/logout"),
+        connect(browser, user).then((window) => window.close()),
+      ]);
+    }
+
+    try {
+      const [left, right] = [await open("users", "one"), await open("users", "other")];
+      /** Uses all while `fault` is on, and again until all is well. */
+      async function meet(fault: () => unknown, mend: () => unknown): Promise<void> {
+        const { browser: leaver } = await open("login", "other");
+        const [one, other] = [
+          await connect(left.browser, left.user),
+          await connect(right.browser, right.user),
+        ];
+        await one.say("0", TEXT, "first");
+        const using = useAll(one, other, leaver);
+        await fault();
+        await Promise.all([using, useAll(one, other, leaver)]);
+        await mend();
+        await until(
+          async () => {
+            if ((await left.browser.get("/readyz")).status !== 200) return false;
+            return (await left.browser.get("/api/me")).status === 200;
+          },
+          20_000,
+          "all to be well",
+        );
+        one.close();
+        other.close();
+      }
+      for (const fault of Object.values(FAULTS)) {
+        const before = changed;
+        await meet(
+          () => (pass = fault),
+          () => {
+            pass = (chunk) => chunk;
+            // Nothing half read is left.
+            wire.cut();
+          },
+        );
+        expect(changed).toBeGreaterThan(before);
+      }
+      for (const type of ["normal", "pubsub"]) {
+        await meet(
+          () => admin.call("CLIENT", "KILL", "TYPE", type),
+          () => undefined,
+        );
+      }
+      await meet(own.kill, own.start);
+    } finally {
+      await server.stop();
+      admin.disconnect();
+      house.redis.disconnect();
+      await wire.close();
+      await own.close();
+    }
+    const output = server.output();
+    for (const evidence of ["redis did not do it", "unexpected error", "redis connection"])
+      expect(output).toContain(evidence);
+    // Of a cookie, the session id and the signature.
+    expect(cookies.size).toBeGreaterThan(10);
+    const words = [...cookies].flatMap((cookie) => cookie.replace("hubbub=s%3A", "").split("."));
+    // A piece of 10 letters is not there by chance.
+    const pieces = words.flatMap((word) => [word.slice(0, 10), word.slice(-10)]);
+    const secrets = ["Ʃ", "Æ©", "\\u01a9", "Ж", "Ð", "\\u0416", "$2b$", "sess:", ...pieces];
+    const leaks = output.split("\n").filter((line) => secrets.some((secret) => line.includes(secret)));
+    expect(leaks).toEqual([]);
+    expect(await server.ended).toBe(0);
+  },
+);
+
+it("an error that nobody handles ends the process with 1 and is logged without what it carries", async () => {
+  const house = await replicas(0);
+  const failing = `const error = Object.assign(new Error("ERR ${TEXT}"), { command: { args: ["${TEXT}"] } });
+    setTimeout(() => Promise.reject(error), 3_000);`;
+  try {
+    const server = await serverProcess({
+      ...house.env,
+      LOG_LEVEL: "info",
+      NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(failing)}`,
+    });
+    expect(await server.ended).toBe(1);
+    expect(server.output()).toContain("ended by an error that nobody handled");
+    expect(server.output()).not.toContain("Ʃ");
+  } finally {
+    await house.close();
+  }
+});
+
+it("a Redis that refuses at the start is told by its code, without what it quotes", async () => {
+  // The first write is a room's name; the session secret would be among the next.
+  const own = await ownRedis({ persistent: false, args: ['rename-command SET ""'] });
+  const house = await replicas(0, { REDIS_URL: own.url });
+  try {
+    await expect(serverProcess(house.env)).rejects.toThrow(
+      /^ended with 69: Redis refuses: ERR unknown command\n$/,
+    );
+  } finally {
+    await house.close();
+    await own.close();
+  }
+});

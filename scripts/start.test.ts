@@ -290,6 +290,29 @@ describe("npm run serve", () => {
     expect(own).toEqual([`Hubbub listens on ${address}`]);
     await redis.stop(2_000);
   });
+
+  it("runs WORKERS of the built server on one port, as one server, and ends them all", async () => {
+    const redis = await startRedis({ dir: dataDir(), persistent: false });
+    const npm = new Command("npm", ["run", "--silent", "serve"], {
+      env: { REDIS_URL: redis.url, LOG_LEVEL: "error", DRAIN: "0", WORKERS: "2" },
+    });
+    const address = await npm.listens();
+    const people: Person[] = [];
+    // General is followed by each worker that holds a connection.
+    await until(async () => {
+      people.push(await signUp(address, `person${people.length}`));
+      const metrics = await (await fetch(`${address}/metrics`)).text();
+      expect(metrics).toContain(`\nhubbub_connections ${people.length}\n`);
+      return metrics.includes("\nhubbub_relay_rooms 2\n");
+    });
+    await people[0]?.say("0", "to all");
+    for (const one of people) await one.hears("to all");
+    npm.child.kill("SIGTERM");
+    expect(await npm.ended).toBe(0);
+    // "close" comes when nobody holds its output any more: no worker is left.
+    expect(npm.output.match(/listens on/g)).toHaveLength(1);
+    await redis.stop(2_000);
+  });
 });
 
 describe.skipIf(!which("haproxy") && !which("/usr/sbin/haproxy") && !which("apt-get"))(

@@ -97,6 +97,23 @@ test.each(["light", "dark"] as const)(
       .or(page.getByRole("link", { name: "Back to the rooms" }))
       .first()
       .click();
+    await page.getByRole("button", { name: "New room" }).click();
+    await page.getByLabel("Name").fill(`Attic ${colorScheme}`);
+    await page.getByRole("button", { name: "Create room" }).click();
+    await messageTo(page, `Attic ${colorScheme}`).waitFor();
+    link.garbleNext();
+    await say(page, "left behind");
+    await page.getByText("Not sent.").waitFor();
+    await page.getByRole("button", { name: "Leave room" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Leave room" }).click();
+    await messageTo(page, "General").waitFor();
+    await page.getByRole("link", { name: "Back to the rooms" }).click();
+    await judge("a room that was left with a message", page);
+    await room(page, "A room you left").click();
+    await page.getByRole("button", { name: "Delete" }).waitFor();
+    await judge("the message of a room that was left", page);
+    await page.getByRole("button", { name: "Delete" }).click();
+    await page.getByRole("link", { name: "Back to the rooms" }).click();
     await room(page, "General").click();
     link.garbleNext();
     await say(page, "refused");
@@ -105,6 +122,9 @@ test.each(["light", "dark"] as const)(
     await say(page, "waits");
     await page.getByText("You are offline.").waitFor();
     await judge("offline, with a failed and a waiting message", page);
+    await page.getByRole("link", { name: "Back to the rooms" }).click();
+    await page.getByText("One message waits to be sent.").waitFor();
+    await judge("offline, the rooms on a phone", page);
     expect(found).toEqual({});
     await context.close();
     await ben.context.close();

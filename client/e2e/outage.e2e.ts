@@ -92,6 +92,16 @@ test("what was missed is there after an outage, once, with its number", async ()
   await fay.context.close();
 });
 
+test("an attempt to connect that hangs is not waited for once there is a network again", async () => {
+  const { page, context, link } = await stage.enter("viv");
+  await link.hang();
+  await page.getByText("You are offline.").waitFor();
+  await link.mend();
+  // The attempt itself would go on for longer.
+  await page.getByText("You are offline.").waitFor({ state: "hidden", timeout: 4_000 });
+  await context.close();
+});
+
 test("what is said while the log is still being compared is shown all the time, and once", async () => {
   const pat = await stage.enter("pat");
   const quin = await stage.enter("quin", { replica: 1 });

@@ -38,6 +38,7 @@ type EnterOptions = BrowserContextOptions & { replica?: number };
 type Link = {
   cut: () => void;
   mute: () => void;
+  hang: () => Promise<void>;
   mend: () => Promise<void>;
   garbleNext: () => void;
   slowSync: (ms: number) => void;
@@ -118,13 +119,18 @@ export async function signUp(page: Page, name: string): Promise<void> {
 }
 
 async function createLink(context: BrowserContext): Promise<Link> {
-  let state: "whole" | "mute" | "cut" = "whole";
+  let state: "whole" | "mute" | "hang" | "cut" = "whole";
+  let hung = () => {};
   let garbles = 0;
   let syncsAfter = 0;
   const open = new Set<() => void>();
   await context.routeWebSocket(/\/socket\.io\//, (client) => {
     if (state === "cut") {
       void client.close();
+      return;
+    }
+    if (state === "hang") {
+      hung();
       return;
     }
     const server = client.connectToServer();
@@ -155,6 +161,12 @@ async function createLink(context: BrowserContext): Promise<Link> {
     /** What the page says still arrives; what it is told does not. */
     mute() {
       state = "mute";
+    },
+    /** Ends the connection, and leaves every further attempt without an answer. Resolves at the first of them. */
+    hang() {
+      state = "hang";
+      for (const end of open) end();
+      return new Promise<void>((done) => (hung = done));
     },
     /** Ends connections that have lost something, lets the next ones be, and says so as an operating system does. */
     async mend() {

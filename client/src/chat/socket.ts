@@ -4,6 +4,8 @@ import { ChatError, toChatError } from "./api.ts";
 
 const ANSWER_WITHIN_MS = 5_000;
 const CONNECTED_WITHIN_MS = 8_000;
+/** An attempt older than this may have begun before there was a network, and is not waited for when there is one. */
+const HANGS_AFTER_MS = 500;
 const FIRST_RETRY_MS = 1_000;
 const SLOWEST_RETRY_MS = 20_000;
 /** So many requests in a row without an answer mean that the connection is dead and has not noticed. */
@@ -37,6 +39,7 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
   });
   let wanted = false;
   let connecting = false;
+  let began = 0;
   let attempts = 0;
   let unanswered = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -90,6 +93,7 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
     if (!wanted || connecting || socket.connected) return;
     clearTimeout(timer);
     connecting = true;
+    began = performance.now();
     socket.connect();
     // The library waits out its whole timeout if a connection is accepted and closed again without a word.
     socket.io.engine.once("close", () => {
@@ -116,7 +120,13 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
     },
     close,
     /** Tries now instead of after the running wait. */
-    hurry: connect,
+    hurry() {
+      if (connecting && performance.now() - began > HANGS_AFTER_MS) {
+        connecting = false;
+        socket.disconnect();
+      }
+      connect();
+    },
     get connected() {
       return socket.connected;
     },

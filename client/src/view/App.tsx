@@ -4,6 +4,7 @@ import { wordsOf } from "../chat/api.ts";
 import { unreadOf, type ChatState } from "../chat/state.ts";
 import { goTo, redirectTo } from "./address.ts";
 import { BrowseRooms } from "./BrowseRooms.tsx";
+import { ConnectionBar } from "./ConnectionBar.tsx";
 import { Conversation } from "./Conversation.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { LogIn } from "./LogIn.tsx";
@@ -105,6 +106,7 @@ function Shell() {
       {phone && openRoom === null && (
         <main className="pane">
           <Rooms alone onOverlay={setOverlay} onNotice={setNotice} />
+          <ConnectionBar />
         </main>
       )}
       {!phone && <Rooms onOverlay={setOverlay} onNotice={setNotice} />}

@@ -92,6 +92,25 @@ test("what was missed is there after an outage, once, with its number", async ()
   await fay.context.close();
 });
 
+test("what is read without a connection does not make what was missed look less", async () => {
+  const wes = await stage.enter("wes");
+  const xia = await stage.enter("xia", { replica: 1 });
+  await talkTo(wes.page, "xia");
+  for (const text of ["unread 1", "unread 2"]) await say(xia.page, text);
+  await eventually(() => room(wes.page, "General").locator(".badge").textContent(), "2 unread");
+  wes.link.cut();
+  await wes.page.getByText("You are offline.").waitFor();
+  await room(wes.page, "General").click();
+  await message(wes.page, "unread 2").waitFor();
+  await eventually(() => room(wes.page, "General").locator(".badge").count(), 0);
+  for (const text of ["missed 4", "missed 5"]) await say(xia.page, text);
+  await eventually(() => xia.page.locator("[data-state]:not([data-state=sent])").count(), 0);
+  await wes.link.mend();
+  await wes.page.getByText("Back. 2 new messages.").waitFor();
+  await wes.context.close();
+  await xia.context.close();
+});
+
 test("an attempt to connect that hangs is not waited for once there is a network again", async () => {
   const { page, context, link } = await stage.enter("viv");
   await link.hang();

@@ -216,6 +216,8 @@ export function createChatClient() {
     const here = signedIn;
     if (here === null) return;
     dispatch({ type: "connected" });
+    // What was read without a connection is not to be taken off what came in meanwhile.
+    if (unreadBefore !== null) unreadBefore = Math.min(unreadBefore, totalUnread());
     const current = () => signedIn === here && here.socket.connected;
     try {
       // Answered once the connection hears its rooms: nothing can fall between the list and what is heard.
@@ -245,7 +247,8 @@ export function createChatClient() {
       }
     } catch {
       if (!current()) return;
-      // Up, but not able to answer yet. The connection stays, for what arrives is still good.
+      // Up, but not able to answer yet. The connection stays, for what arrives is still good, and so is what is sent.
+      here.outbox.wake();
       await new Promise((resolve) =>
         setTimeout(resolve, 1_000 + Math.random() * 1_000 * 2 ** Math.min(attempts, 4)),
       );

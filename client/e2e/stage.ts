@@ -41,7 +41,8 @@ type Link = {
   hang: () => Promise<void>;
   mend: () => Promise<void>;
   garbleNext: () => void;
-  slowSync: (ms: number) => void;
+  holdSync: () => void;
+  letSync: () => void;
 };
 
 export type Actor = {
@@ -122,7 +123,8 @@ async function createLink(context: BrowserContext): Promise<Link> {
   let state: "whole" | "mute" | "hang" | "cut" = "whole";
   let hung = () => {};
   let garbles = 0;
-  let syncsAfter = 0;
+  let holding = false;
+  let held: (() => void)[] = [];
   const open = new Set<() => void>();
   await context.routeWebSocket(/\/socket\.io\//, (client) => {
     if (state === "cut") {
@@ -144,8 +146,7 @@ async function createLink(context: BrowserContext): Promise<Link> {
       const spoilt = garbles > 0 && /^42\d+\["message"/.test(String(frame));
       if (spoilt) garbles--;
       const sent = spoilt ? String(frame).replace(/"message":"(?:[^"\\]|\\.)*"/, '"message":""') : frame;
-      const isLate = syncsAfter > 0 && /^42\d+\["sync",\{"rooms":\[\{/.test(String(frame));
-      if (isLate) setTimeout(() => server.send(sent), syncsAfter);
+      if (holding && /^42\d+\["sync",\{"rooms":\[\{/.test(String(frame))) held.push(() => server.send(sent));
       else server.send(sent);
     });
     server.onMessage((frame) => {
@@ -178,9 +179,14 @@ async function createLink(context: BrowserContext): Promise<Link> {
     garbleNext() {
       garbles++;
     },
-    /** What the page asks of its rooms' logs reaches the server later than everything else. */
-    slowSync(ms) {
-      syncsAfter = ms;
+    /** What the page asks of its rooms' logs reaches the server no earlier than `letSync`. */
+    holdSync() {
+      holding = true;
+    },
+    letSync() {
+      holding = false;
+      for (const send of held) send();
+      held = [];
     },
   };
 }

@@ -239,6 +239,7 @@ test("when the log has lost its tail, everybody comes to show the same log, and 
 
 test("what the log lost while its sender's page was away is offered again by the next page", async () => {
   const { page, context } = await stage.enter("ron");
+  await (await stage.enter("ros", { replica: 1 })).context.close();
   await say(page, "kept");
   await eventually(async () => (await stored(stage)).slice(-1), ["kept"]);
   const kept = await newestOf(stage);
@@ -247,13 +248,13 @@ test("what the log lost while its sender's page was away is offered again by the
   await eventually(async () => (await stored(stage)).slice(-2), ["lost 3", "lost 4"]);
   await eventually(() => page.locator("[data-state]:not([data-state=sent])").count(), 0);
   // Away from General, which the next page has no other reason to look at.
-  await talkTo(page, "nan");
+  await talkTo(page, "ros");
   const address = page.url();
   await page.goto("about:blank");
   await rewind(stage, kept);
   await eventually(async () => (await stored(stage)).slice(-1), ["kept"]);
   await page.goto(address);
-  await messageTo(page, "nan").waitFor();
+  await messageTo(page, "ros").waitFor();
   await eventually(async () => (await stored(stage)).slice(-3), ["kept", "lost 3", "lost 4"]);
   await room(page, "General").click();
   await eventually(async () => (await shownTexts(page)).slice(-3), ["kept", "lost 3", "lost 4"]);

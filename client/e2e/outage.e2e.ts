@@ -238,8 +238,8 @@ test("when the log has lost its tail, everybody comes to show the same log, and 
 });
 
 test("what the log lost while its sender's page was away is offered again by the next page", async () => {
-  const { page, context } = await stage.enter("ron");
   await (await stage.enter("ros", { replica: 1 })).context.close();
+  const { page, context } = await stage.enter("ron");
   await say(page, "kept");
   await eventually(async () => (await stored(stage)).slice(-1), ["kept"]);
   const kept = await newestOf(stage);

@@ -39,6 +39,8 @@ export async function connectRedis(url: string, purpose: Purpose, log: Logger): 
     retryStrategy: (attempt) => Math.min(50 * 2 ** attempt, 1_000) * (0.5 + Math.random() / 2),
   });
   if (purpose === "subscriptions") excuseRefusals(client);
+  else if (client instanceof Cluster) client.on("+node", gatherWrites);
+  else gatherWrites(client);
   let lastError = "no answer";
   client.on("error", (error: Error) => {
     lastError = reasonOf(error);
@@ -67,6 +69,24 @@ function excuseRefusals(client: RedisClient): void {
       return answer;
     });
   }
+}
+
+/**
+ * Commands of one turn of the event loop leave in one write: under load many are due at once, and Redis reads, and
+ * answers, them together.
+ */
+function gatherWrites(client: Redis): void {
+  client.on("connect", () => {
+    const { stream } = client;
+    const write = stream.write.bind(stream) as (...args: unknown[]) => boolean;
+    Reflect.set(stream, "write", (...args: unknown[]) => {
+      if (stream.writableCorked === 0) {
+        stream.cork();
+        setImmediate(() => stream.uncork());
+      }
+      return write(...args);
+    });
+  });
 }
 
 /** The address without user, password and query. */

@@ -36,9 +36,15 @@ export type RelayParts = {
   heard: (type: string, data: unknown) => void;
 };
 
-/** Announcements that a script or `publish` wrote: what `append` stored can be passed on byte by byte. */
-const STORED =
-  /^\{"serverId":"[^"\\]*","type":"message","data":(\{"roomId":"([\d:]+)","seq":(\d+),"date":(\d+),"hash":"([0-9a-f]+)",(.*\}))\}$/s;
+const NUMBER = String.raw`(?:0|[1-9]\d{0,15})`;
+const STRING = String.raw`"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[^"\\\x00-\x1f]*)*"`;
+/**
+ * A message as a script wrote it: a match is valid JSON of the right shape, and can be passed on byte by byte. Groups:
+ * room id, seq, date, hash, tail.
+ */
+const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUMBER}),"hash":"([0-9a-f]+)",("from":"\d+","message":${STRING}(?:,"nonce":${STRING})?\})`;
+const STORED = new RegExp(`^${MESSAGE}$`);
+const ANNOUNCED = new RegExp(String.raw`^\{"serverId":"[^"\\]*","type":"message","data":(${MESSAGE})\}$`);
 
 const HEARTBEAT_MS = 2_000;
 const DEAF_MS = 6_000;
@@ -181,9 +187,9 @@ export class Relay {
   }
 
   #receive(text: string): void {
-    const stored = STORED.exec(text);
-    if (!stored) return this.#receiveOther(text);
-    const [, json = "", roomId = "", seq, date, hash = "", tail = ""] = stored;
+    const announced = ANNOUNCED.exec(text);
+    if (!announced) return this.#receiveOther(text);
+    const [, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
     const room = this.#rooms.get(roomId);
     if (room) this.#advance(roomId, room, { json, tail, hash, seq: Number(seq), date: Number(date) });
   }
@@ -309,6 +315,12 @@ export class Relay {
 /** The hash that `append.lua` gives a message: equal hashes vouch for every byte of the log up to it. */
 export function chain(hash: string, date: number, tail: string): string {
   return createHash("sha1").update(`${hash}|${date}|${tail}`).digest("hex").slice(0, 12);
+}
+
+/** The place in the log of a row that a script wrote, or null for any other row. */
+export function headOf(row: string): Head | null {
+  const [, , seq, date, hash = ""] = STORED.exec(row) ?? [];
+  return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
 }
 
 function parseEnvelope(text: string): { serverId: string; type: string; data: unknown } | null {

@@ -8,7 +8,6 @@ import {
   type Cursor,
   type ListedRoom,
   type Message,
-  type Page,
   type Presence as PresentUser,
   type Room,
   type RoomId,
@@ -133,8 +132,12 @@ export class Chat {
 
   /** A room with its newest page. Throws `not_found`. */
   async openRoom(user: User, roomId: RoomId, size: number): Promise<{ room: Room; messages: Message[] }> {
-    const { messages } = await this.listMessages(user, roomId, { size });
-    return { room: await this.describeRoom(roomId, user.id), messages };
+    const [, room, { messages }] = await Promise.all([
+      this.#demandMember(user.id, roomId),
+      this.describeRoom(roomId, user.id),
+      this.#rooms.page(roomId, { size }),
+    ]);
+    return { room, messages };
   }
 
   /** Leaves a named room. General and private rooms are for good: `invalid`. Throws `not_found`. */
@@ -153,12 +156,12 @@ export class Chat {
     return read;
   }
 
-  /** Throws `not_found`. */
-  async listMessages(user: User, roomId: RoomId, cursor: PageCursor): Promise<Page> {
+  /** A Page, as JSON. Throws `not_found`. */
+  async listMessages(user: User, roomId: RoomId, cursor: PageCursor): Promise<string> {
     // Read side by side; a page that was read for a stranger is thrown away unseen.
     const [, page] = await Promise.all([
       this.#demandMember(user.id, roomId),
-      this.#rooms.page(roomId, cursor),
+      this.#rooms.pageJson(roomId, cursor),
     ]);
     return page;
   }

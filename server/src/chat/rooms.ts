@@ -16,7 +16,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import { defineScript, type RedisClient } from "../redis.ts";
-import { chain, parseForeignMessage, type Following, type Head } from "../relay.ts";
+import { chain, headOf, parseForeignMessage, type Following, type Head } from "../relay.ts";
 
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
@@ -116,16 +116,17 @@ export class Rooms {
 
   /** One page, oldest first, either before a date (the newest page without one) or after it. */
   async page(roomId: RoomId, cursor: PageCursor): Promise<Page> {
-    const room = this.#keys.room(roomId);
-    const { before, after, size } = cursor;
-    const max = before === undefined ? "+inf" : `(${before}`;
-    const min = after === undefined ? "-inf" : `(${after}`;
-    if (after !== undefined) {
-      const rows = await this.#redis.zrangebyscore(room, min, max, "LIMIT", 0, size + 1);
-      return { messages: parseRows(roomId, rows.slice(0, size)), more: rows.length > size };
-    }
-    const rows = await this.#redis.zrevrangebyscore(room, max, min, "LIMIT", 0, size + 1);
-    return { messages: parseRows(roomId, rows.slice(0, size).toReversed()), more: rows.length > size };
+    const { rows, more } = await this.#rows(roomId, cursor);
+    return { messages: parseRows(roomId, rows), more };
+  }
+
+  /** The same as JSON, without parsing what was stored as JSON: most of a page's cost. */
+  async pageJson(roomId: RoomId, cursor: PageCursor): Promise<string> {
+    const { rows, more } = await this.#rows(roomId, cursor);
+    const messages = rows.flatMap((row) =>
+      headOf(row) ? row : parseRows(roomId, [row]).map((message) => JSON.stringify(message)),
+    );
+    return `{"messages":[${messages.join(",")}],"more":${more}}`;
   }
 
   /** What follows a client's cursor. */
@@ -290,6 +291,20 @@ export class Rooms {
       throw new ChatError("unavailable", "Not stored safely yet. Try again.", 500);
   }
 
+  async #rows(
+    roomId: RoomId,
+    { before, after, size }: PageCursor,
+  ): Promise<{ rows: string[]; more: boolean }> {
+    const room = this.#keys.room(roomId);
+    const max = before === undefined ? "+inf" : `(${before}`;
+    if (after !== undefined) {
+      const rows = await this.#redis.zrangebyscore(room, `(${after}`, max, "LIMIT", 0, size + 1);
+      return { rows: rows.slice(0, size), more: rows.length > size };
+    }
+    const rows = await this.#redis.zrevrangebyscore(room, max, "-inf", "LIMIT", 0, size + 1);
+    return { rows: rows.slice(0, size).toReversed(), more: rows.length > size };
+  }
+
   async #following(roomId: RoomId, from: Head) {
     const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
     const reply = await this.#sync(keys, [from.seq, from.date, from.hash, SYNC_ROWS]);
@@ -323,14 +338,6 @@ function parseRows(roomId: RoomId, rows: string[]): Message[] {
       return [];
     }
   });
-}
-
-const PLACE = /^\{"roomId":"[\d:]+","seq":(\d+),"date":(\d+),"hash":"([0-9a-f]+)",/;
-
-/** The place in the log of a row that `append.lua` wrote, or null for any other row. */
-function headOf(row: string): Head | null {
-  const place = PLACE.exec(row);
-  return place && { seq: Number(place[1]), date: Number(place[2]), hash: place[3] ?? "" };
 }
 
 export function unknownRoom(): ChatError {

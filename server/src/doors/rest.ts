@@ -230,7 +230,7 @@ function api(parts: RestParts): Router {
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(request);
     const roomId = roomIdOf(request);
-    response.json(await chat.listMessages(user, roomId, pageQuery.parse(request.query)));
+    response.type("json").send(await chat.listMessages(user, roomId, pageQuery.parse(request.query)));
   });
   router.get("/rooms/:id/transcript", async (request, response) => {
     const user = demandUser(request);

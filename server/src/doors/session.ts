@@ -16,6 +16,10 @@ declare module "express-session" {
   }
 }
 
+/** As long as browsers keep a cookie: how long a session lives is for Redis to say. */
+const COOKIE_MS = 400 * 24 * 3600 * 1_000;
+const TOUCH_MS = 60_000;
+
 /**
  * The session middleware that both doors share. A session is written once, at log-in, and never changed after:
  * a slow request can therefore not bring back a session that a log-out has ended.
@@ -24,19 +28,42 @@ export async function createSession(config: Config, redis: RedisClient, keys: Ke
   return session({
     name: config.cookieSecure ? "__Host-hubbub" : "hubbub",
     secret: config.sessionSecrets.length > 0 ? config.sessionSecrets : [await sharedSecret(redis, keys)],
-    store: new RedisStore({ client: redis, prefix: keys.sessionPrefix, ttl: config.sessionTtlSeconds }),
+    store: createStore(config.sessionTtlSeconds, redis, keys),
     resave: false,
     saveUninitialized: false,
-    rolling: true,
     proxy: config.trustProxy > 0,
     cookie: {
-      maxAge: config.sessionTtlSeconds * 1_000,
+      maxAge: COOKIE_MS,
       httpOnly: true,
       sameSite: "lax",
       secure: config.cookieSecure,
       path: "/",
     },
   });
+}
+
+/**
+ * Sessions in Redis. Requests prolong them, but not each one: a session's end is put off at most once a minute here
+ * (or after a twentieth of its life, where that is shorter).
+ */
+function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys): RedisStore {
+  const store = new RedisStore({ client: redis, prefix: keys.sessionPrefix, ttl: () => ttlSeconds });
+  const touch = store.touch.bind(store);
+  const everyMs = Math.min(TOUCH_MS, (ttlSeconds * 1_000) / 20);
+  const touched = new Set<string>();
+  let clearedAt = performance.now();
+  store.touch = async (sid, data, done) => {
+    if (performance.now() - clearedAt > everyMs) {
+      touched.clear();
+      clearedAt = performance.now();
+    }
+    if (touched.has(sid)) return void done?.();
+    await touch(sid, data, (error?: unknown) => {
+      if (!error) touched.add(sid);
+      done?.(error);
+    });
+  };
+  return store;
 }
 
 /** Starts a session under a new id and resolves once it is stored: an answer before that would be a lie. */

@@ -337,8 +337,13 @@ export function createPerson(options: PersonOptions) {
         if (reset) history.add({ kind: "reset", person: name, room: roomId, reason: reset });
         dispatch({ type: "synced", room: synced });
         for (const message of messages) outbox.heard(message);
-        if (reset === "ahead" || reset === "rewound") outbox.reoffer(roomId, messages);
-        if (more && reset === undefined && state.rooms?.has(roomId)) left.push(roomId);
+        const room = state.rooms?.get(roomId);
+        if (more && reset === undefined && room) left.push(roomId);
+        else if (room?.log && !room.stale) {
+          const anew = reset === "ahead" || reset === "rewound";
+          const first = room.log.messages.find((message) => message.seq !== undefined);
+          outbox.compare(roomId, [...room.log.messages, ...room.held], anew ? 0 : (first?.seq ?? 1));
+        }
       }
     }
   }
@@ -350,7 +355,8 @@ export function createPerson(options: PersonOptions) {
   const failed = new Set<string>();
 
   const outbox = createOutbox({
-    store: createMemory(),
+    store: NO_STORE,
+    shared: () => {},
     random: random.next,
     ready: () => socket?.connected ?? false,
     sent: take,
@@ -496,6 +502,9 @@ export function toPlace(message: Message, nameOf: (id: string) => string): Place
 }
 
 /** The store of a page that is never left. */
-function createMemory(): OutboxStore {
-  return { all: () => Promise.resolve(null), put: () => Promise.resolve(), remove: () => Promise.resolve() };
-}
+const NO_STORE: OutboxStore = {
+  all: () => Promise.resolve(null),
+  put: () => Promise.resolve(),
+  remove: () => Promise.resolve(),
+  clear: () => Promise.resolve(),
+};

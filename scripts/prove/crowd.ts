@@ -105,7 +105,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
   }
   for (const [room, inside] of members)
     for (const one of inside) history.add({ kind: "joined", person: one.name, room });
-  for (const [room, [first]] of members) void first?.outbox.add(room, "the first word");
+  for (const [room, [first]] of members) first?.outbox.add(room, "the first word");
   await until(
     () => [...members].every(([room, inside]) => inside.every((one) => one.head(room).seq === 1)),
     15_000,
@@ -136,8 +136,8 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     const text = `${sender.name} says ${counter}: ${"la ".repeat(random.whole(12))}`;
     const chance = random.next();
     try {
-      if (chance < TOO_LONG) void sender.outbox.add(room, "x".repeat(4_001));
-      else void sender.outbox.add(room, text);
+      if (chance < TOO_LONG) sender.outbox.add(room, "x".repeat(4_001));
+      else sender.outbox.add(room, text);
     } catch {
       // 200 wait already: this person has stopped typing.
     }

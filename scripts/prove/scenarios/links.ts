@@ -113,8 +113,7 @@ export const slowClient: Scenario = {
     fault("one window reads nothing");
     const cut = async () => (await replica.metric("hubbub_slow_consumers_cut_total")) > 0;
     const flood = setInterval(() => {
-      for (const sender of [one, other])
-        if (sender.pending < 5) void sender.outbox.add(room, "slow ".repeat(790));
+      for (const sender of [one, other]) if (sender.pending < 5) sender.outbox.add(room, "slow ".repeat(790));
     }, 10);
     await until(cut, 20_000, "the slow window to be cut", 250).catch(() => {});
     const cutMs = performance.now() - pausedAt;

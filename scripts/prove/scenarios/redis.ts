@@ -82,7 +82,7 @@ export const pubsubKills: Scenario = {
     for (const replica of rig.replicas) {
       replica.proxy?.lose((chunk) => chunk.includes('"type":"message"') && chunk.includes("MESSAGES:"));
     }
-    for (const inside of crowd.members.entries()) void inside[1][0]?.outbox.add(inside[0], "the last word");
+    for (const inside of crowd.members.entries()) inside[1][0]?.outbox.add(inside[0], "the last word");
     await until(() => crowd.people.every((one) => one.pending === 0), 5_000, "the last words to be stored");
     await pause(300);
     const lost = rig.replicas.reduce((sum, replica) => sum + (replica.proxy?.lostChunks() ?? 0), 0);

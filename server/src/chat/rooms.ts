@@ -271,11 +271,10 @@ export class Rooms {
     waits.next ??= waits.running.then(() => {
       waits.next = undefined;
       const wait = this.#wait(roomId);
-      waits.running = wait
-        .catch(() => undefined)
-        .then(() => {
-          if (!waits.next) this.#waits.delete(group);
-        });
+      const over = () => {
+        if (!waits.next) this.#waits.delete(group);
+      };
+      waits.running = wait.then(over, over);
       return wait;
     });
     return waits.next;

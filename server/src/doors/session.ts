@@ -57,7 +57,10 @@ function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys): RedisS
       touched.clear();
       clearedAt = performance.now();
     }
-    if (touched.has(sid)) return void done?.();
+    if (touched.has(sid)) {
+      done?.();
+      return;
+    }
     await touch(sid, data, (error?: unknown) => {
       if (!error) touched.add(sid);
       done?.(error);

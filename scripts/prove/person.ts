@@ -25,6 +25,7 @@ import type {
 import type { History, Place } from "./history.ts";
 import type { Random } from "./random.ts";
 
+const CONNECTED_WITHIN_MS = 8_000;
 const ANSWER_WITHIN_MS = 5_000;
 const FIRST_RETRY_MS = 1_000;
 const SLOWEST_RETRY_MS = 20_000;
@@ -118,6 +119,7 @@ export function createPerson(options: PersonOptions) {
       forceNew: true,
       autoConnect: false,
       reconnection: false,
+      timeout: CONNECTED_WITHIN_MS,
       extraHeaders: { cookie, origin: at },
     });
     socket = made;
@@ -173,6 +175,13 @@ export function createPerson(options: PersonOptions) {
     clearTimeout(retryTimer);
     connecting = true;
     socket.connect();
+    // As the app does: the library waits out its whole timeout if a connection is closed again without a word.
+    socket.io.engine.once("close", () => {
+      if (!connecting) return;
+      connecting = false;
+      socket?.disconnect();
+      retry();
+    });
   }
 
   function retry(atLeastMs = 0): void {

@@ -171,7 +171,8 @@ function parseNodes(url: string, defaultPort: number) {
   };
 }
 
-async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {
+/** Rejects where the promise takes longer. */
+export async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const deadline = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);

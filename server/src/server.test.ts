@@ -290,6 +290,32 @@ describe("a start that cannot succeed", () => {
   });
 });
 
+it("/readyz says that Redis hangs before any other request gives up on it", async () => {
+  const own = await ownRedis({ persistent: false });
+  let hold = false;
+  const wire = await startWire(own.url, (chunk, from) =>
+    hold && from === "redis" ? new Promise(() => undefined) : chunk,
+  );
+  const replica = await start({ REDIS_URL: wire.url });
+  try {
+    const ann = await person(replica);
+    hold = true;
+    const order: string[] = [];
+    const ask = async (path: string) => {
+      const { status } = await fetch(`${replica.address}${path}`, {
+        headers: { cookie: ann.browser.cookie },
+      });
+      order.push(`${path} ${status}`);
+    };
+    await Promise.all([ask("/api/me"), ask("/readyz")]);
+    expect(order).toEqual(["/readyz 503", "/api/me 503"]);
+  } finally {
+    await replica.close();
+    await wire.close();
+    await own.close();
+  }
+});
+
 describe("stopping", () => {
   it("while a subscription is being renewed rejects nothing that nobody handles", async () => {
     const own = await ownRedis({ persistent: false });

@@ -15,7 +15,7 @@ import { ChatError, reasonOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
 import { createMetrics } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
-import { checkRedis, connectRedis, type RedisClient } from "./redis.ts";
+import { checkRedis, connectRedis, withDeadline, type RedisClient } from "./redis.ts";
 import { Relay } from "./relay.ts";
 
 export type Replica = {
@@ -27,6 +27,8 @@ export type Replica = {
 };
 
 const NOTICE_MS = 3_000;
+/** A load balancer that waits 2 s for /readyz is to hear "not ready", not to take the replica for dead. */
+const READY_MS = 1_000;
 /** How often idle keep-alive connections are looked for while stopping: one of them would hold the server open. */
 const IDLE_SWEEP_MS = 100;
 
@@ -133,7 +135,9 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         ended: (sid) => door.announce.endSession(sid),
         ready: async () => {
           if (draining) throw new ChatError("unavailable", "This replica is stopping.", 1_000);
-          await commands.ping();
+          await withDeadline(commands.ping(), READY_MS).catch(() => {
+            throw new ChatError("unavailable", "Redis does not answer.", 1_000);
+          });
         },
         demo: async () => JSON.parse((await commands.get(keys.demo)) ?? "[]") as Credentials[],
       }),

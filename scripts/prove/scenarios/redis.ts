@@ -52,13 +52,16 @@ export const lostReplies: Scenario = {
   },
 };
 
+const isRoomMessage = (chunk: Buffer) => chunk.includes('"type":"message"') && chunk.includes("MESSAGES:");
+
 export const pubsubKills: Scenario = {
   name: "pubsub-kills",
-  title: "subscriptions are killed every 2 s, and the last message before a silence is lost",
+  title:
+    "subscriptions are killed every 2 s, one announcement in ten is lost, and the last one before a silence",
   short: true,
   rig: { proxied: true },
   rules: { convergeMs: 30_000 },
-  async run({ rig, happened, fault, pause, tell }) {
+  async run({ rig, random, happened, fault, pause, tell }) {
     let killed = 0;
     for (let round = 0; round < 7; round += 1) {
       await pause(2_000);
@@ -66,10 +69,20 @@ export const pubsubKills: Scenario = {
       fault("killed all subscriptions");
     }
     await pause(1_000);
+    for (const { proxy } of rig.replicas) {
+      proxy?.lose((chunk) => isRoomMessage(chunk) && random.next() < 0.1);
+    }
+    fault("one announcement in ten is lost");
+    await pause(4_000);
+    const holes = rig.replicas.reduce((sum, { proxy }) => sum + (proxy?.lostChunks() ?? 0), 0);
+    for (const { proxy } of rig.replicas) proxy?.lose(undefined);
+    fault("no more announcements are lost");
+    await pause(1_000);
     const healed = await sumOf(rig, "hubbub_relay_healed_messages_total");
-    happened(killed >= 7 * 3, `only ${killed} subscriptions were killed`);
+    happened(killed >= 7 * 2, `only ${killed} subscriptions were killed`);
+    happened(holes >= 30, `only ${holes} announcements were lost on their way`);
     happened(healed >= 50, `only ${healed} messages were missed by a replica`);
-    tell(`${killed} subscriptions killed, ${healed} messages healed`);
+    tell(`${killed} subscriptions killed, ${holes} announcements lost, ${healed} messages healed`);
   },
   /** What comes over the subscriptions is lost, silently, while one message is said in each room. */
   async quiet({ rig, crowd, happened, fault, pause, tell }) {
@@ -79,14 +92,13 @@ export const pubsubKills: Scenario = {
       "the load to end",
     );
     await pause(1_000);
-    for (const replica of rig.replicas) {
-      replica.proxy?.lose((chunk) => chunk.includes('"type":"message"') && chunk.includes("MESSAGES:"));
-    }
+    const before = rig.replicas.reduce((sum, { proxy }) => sum + (proxy?.lostChunks() ?? 0), 0);
+    for (const { proxy } of rig.replicas) proxy?.lose(isRoomMessage);
     for (const inside of crowd.members.entries()) inside[1][0]?.outbox.add(inside[0], "the last word");
     await until(() => crowd.people.every((one) => one.pending === 0), 5_000, "the last words to be stored");
     await pause(300);
-    const lost = rig.replicas.reduce((sum, replica) => sum + (replica.proxy?.lostChunks() ?? 0), 0);
-    for (const replica of rig.replicas) replica.proxy?.lose(undefined);
+    const lost = rig.replicas.reduce((sum, { proxy }) => sum + (proxy?.lostChunks() ?? 0), -before);
+    for (const { proxy } of rig.replicas) proxy?.lose(undefined);
     fault("the last words were lost on their way to the replicas");
     happened(lost >= rig.replicas.length, `only ${lost} announcements of the last words were lost`);
     tell(`${lost} announcements of the last words lost`);

@@ -35,7 +35,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a replica notices that it hears nothing",
     scenario: "deaf-replica",
-    edits: [{ file: "relay.ts", from: "const DEAF_MS = 6_000;", to: "const DEAF_MS = 6_000_000;" }],
+    edits: [{ file: "relay.ts", from: "const DEAF_MS = 5_000;", to: "const DEAF_MS = 5_000_000;" }],
   },
   {
     remedy: "nothing is emitted from the send path",

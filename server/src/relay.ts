@@ -47,7 +47,7 @@ const STORED = new RegExp(`^${MESSAGE}$`);
 const ANNOUNCED = new RegExp(String.raw`^\{"serverId":"[^"\\]*","type":"message","data":(${MESSAGE})\}$`);
 
 const HEARTBEAT_MS = 2_000;
-const DEAF_MS = 6_000;
+const DEAF_MS = 5_000;
 const CHECK_MS = 25_000;
 const RETRY_MS = 1_000;
 const LINGER_MS = 30_000;

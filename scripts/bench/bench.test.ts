@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { clientFrame, findMark, idAt, Ledger, markedText, readFrames, reconcile, timeAt } from "./frames.ts";
 import type { Stream } from "./frames.ts";
+import { pageOf, type Pass } from "./report.ts";
 import { percentile, spread, summarise } from "./statistics.ts";
 
 /** A server's text frame. */
@@ -100,5 +101,33 @@ describe("the account", () => {
   it("shows a message that was not theirs, and one that nobody sent", () => {
     expect(account((heard) => heard[0]?.push(1))).toMatchObject({ lost: 0, unknown: 1 });
     expect(account((heard) => heard[0]?.push(99))).toMatchObject({ lost: 0, unknown: 1 });
+  });
+});
+
+describe("the results page", () => {
+  const host = { cpu: "any", cores: 2, memory: 2 ** 33, kernel: "6", node: "20" };
+  const [began, ended] = ["2026-01-01T10:00:00.000Z", "2026-01-01T10:30:00.000Z"];
+  function page(runs: Pick<Pass["runs"][number], "workload" | "system" | "options" | "figures">[]): string {
+    const common = { verdict: "ok" as const, reasons: [], at: began, commit: "abc" };
+    return pageOf({ began, ended, host, absent: [], runs: runs.map((run) => ({ ...common, ...run })) });
+  }
+  function calibration(limit: number, end: string | null) {
+    const step = { rate: 1, perSecond: limit, perRead: 1, generatorBusy: 0.7, lateP99Ms: 1, serverBusy: 0.7 };
+    const steps = [{ ...step, perSecond: limit / 2 }, step];
+    const figures = { members: 500, limit, end, steps };
+    return { workload: "calibration", system: "null", options: { window: 0 }, figures } as const;
+  }
+
+  it("says of nothing that it was measured where nothing was", () => {
+    const empty = page([]);
+    expect(empty).toContain("It was not calibrated.");
+    expect(empty).not.toMatch(/\| (yes|\*\*no\*\*) \|/);
+    expect(empty).not.toContain("NaN");
+  });
+  it("tells the generator's limit as least, median and most of the calibrations", () => {
+    const three = [120_000, 100_000, 110_000].map((limit) => calibration(limit, "it was busy"));
+    expect(page(three)).toContain(
+      "| one message | 100,000 / **110,000** / 120,000 | 1.00 | 70 % | it was busy |",
+    );
   });
 });

@@ -4,7 +4,7 @@ import type { LoadResult } from "./generator.ts";
 import { writeReport } from "./report.ts";
 import type { Run } from "./run.ts";
 import { fetchPeers, nchanFiles, SYSTEMS, type SystemName } from "./systems.ts";
-import { hotRoom, quietRooms, WORKLOADS } from "./workloads.ts";
+import { calibration, hotRoom, quietRooms, WORKLOADS } from "./workloads.ts";
 
 const HELP = `npm run bench -- --quick                      one minute: the hot room, beside plain Socket.IO; one line of JSON
 npm run bench -- --all [--repeats 3]          everything, and docs/performance.md from it
@@ -117,6 +117,7 @@ async function all(repeats: number): Promise<number> {
     // A pass that is interrupted leaves the page of what there is.
     await writeReport({ runs, absent, began, ended: Date.now() });
   };
+  for (let repeat = 0; repeat < repeats; repeat += 1) await attempt("calibration", calibration);
   const compared = ["hubbub", "socket.io classic", "ws"] as const;
   for (let repeat = 0; repeat < repeats; repeat += 1) {
     for (const system of compared) {
@@ -132,6 +133,6 @@ async function all(repeats: number): Promise<number> {
   if (!nchanFiles()) absent.push("nginx with nchan is absent (`npm run bench -- --peers` fetches it)");
   else await attempt("nchan", () => hotRoom("nchan", [20, 100, 400, 1_000]));
   for (const [name, workload] of Object.entries(WORKLOADS))
-    if (!["hot", "quiet"].includes(name)) await attempt(name, workload);
+    if (!["hot", "quiet", "calibration"].includes(name)) await attempt(name, workload);
   return exitCode(runs);
 }

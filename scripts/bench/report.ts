@@ -8,6 +8,7 @@ import type { Run } from "./run.ts";
 import { spread, type Spread } from "./statistics.ts";
 import type { HostFacts } from "./system.ts";
 import type {
+  CalibrationResult,
   ChurnResult,
   IdleResult,
   OpenResult,
@@ -38,7 +39,7 @@ type LoadFigures = {
 };
 
 type Kept = Omit<Run, "host" | "result"> & { figures: unknown };
-type Pass = { began: string; ended: string; host: HostFacts; absent: string[]; runs: Kept[] };
+export type Pass = { began: string; ended: string; host: HostFacts; absent: string[]; runs: Kept[] };
 
 const folder = join(root, "docs/performance");
 const file = join(folder, "latest.json");
@@ -357,9 +358,40 @@ function slopeOf(pass: Pass, system: string): number | undefined {
   return (to.server - from.server) / (to.connections - from.connections);
 }
 
+/** Up to where the generator's own figures can be believed, and where the figures of this page lie. */
+function calibrated(pass: Pass): string {
+  const found = groups(pass, "calibration");
+  if (found.length === 0) return "It was not calibrated.";
+  const rows = found.map(({ options, runs }) => {
+    const all = runs.map(({ figures }) => figures as CalibrationResult);
+    const last = all.map(({ steps, limit }) => steps.findLast(({ perSecond }) => perSecond === limit));
+    return [
+      options["window"] === 0 ? "one message" : `those of ${options["window"]} ms`,
+      cell(spread(all.map(({ limit }) => limit))),
+      short(spread(last.map((step) => step?.perRead ?? Number.NaN))?.median),
+      `${number(100 * (spread(last.map((step) => step?.generatorBusy ?? Number.NaN))?.median ?? Number.NaN), 0)} %`,
+      [...new Set(all.map(({ end }) => end ?? "no faster one was tried"))].join("; "),
+    ];
+  });
+  return `Fed by a server that does next to nothing, raw TCP and ready frames to 500 connections, the generator accounts for this many deliveries a second before it is above its own limit. What it takes is mostly the reading: few large reads are cheap and many small ones are not.
+
+${table(
+  [
+    "a write has",
+    "deliveries a second",
+    "of them in a read",
+    "of the generator's core",
+    "what ended the next faster step",
+  ],
+  rows,
+)}
+
+Every run is held against the limit itself, not against this table: where the generator is above it, the run is refused.`;
+}
+
 const ANSWER = { true: "yes", false: "**no**", null: "not measured" };
 
-function pageOf(pass: Pass): string {
+export function pageOf(pass: Pass): string {
   const { host, runs } = pass;
   const commits = [...new Set(runs.map(({ commit }) => commit))].join(", ");
   const refused = runs.filter(({ verdict }) => verdict === "refused").length;
@@ -397,6 +429,10 @@ Not measured here: 90,000 connections, and the app in a browser.
 - Compared systems take turns. Three figures in a cell are min / **median** / max, one figure is one run. “Delivered in time” is the share of what was sent in the measured time that also arrived in it: below 100 % a system is saturated, and its latency is a queue that grows.
 - Hubbub and Socket.IO do the same job: session, rooms from Redis, a stored history, acknowledgements, presence. \`ws\` only publishes to Redis and sends; nchan does without Redis; \`socket.write\` is no chat but the least that Node takes to write each message to each connection.
 - A server is warmed up for 2 s (quiet rooms: 6 s), and takes one rate after the other, slow ones first.
+
+## The generator
+
+${calibrated(pass)}
 
 ## The hot room
 

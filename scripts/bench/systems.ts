@@ -48,6 +48,8 @@ export const SYSTEMS = {
   nchan: (options: StartOptions) => startNchan(options),
   /** No chat: the least that Node takes for the same writes. */
   "socket.write": (options: StartOptions) => startPeer("socket.write", "peers/sockets.ts", "plain", options),
+  /** The same with many messages in a write: what the generator is calibrated against. */
+  null: (options: StartOptions) => startPeer("null", "peers/sockets.ts", "plain", options),
   /** No chat: a page of messages by five commands in a row. */
   pages: (options: StartOptions) => startPeer("pages", "peers/pages.ts", "plain", options),
 };

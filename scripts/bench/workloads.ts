@@ -86,6 +86,73 @@ export async function quietRooms(system: SystemName): Promise<Run<LoadResult>[]>
   }
 }
 
+export type CalibrationResult = {
+  members: number;
+  /** Deliveries a second at the fastest step that the generator came through. */
+  limit: number;
+  /** What ended the ladder; null where the generator came through every step. */
+  end: string | null;
+  steps: CalibrationStep[];
+};
+type CalibrationStep = {
+  rate: number;
+  perSecond: number;
+  perRead: number;
+  generatorBusy: number;
+  lateP99Ms: number;
+  serverBusy: number;
+  verdict: Run["verdict"];
+};
+
+/** Milliseconds of frames in one write, and the messages a second into 500 members that are tried with it. */
+const LADDERS: [window: number, rates: number[]][] = [
+  [0, [40, 80, 120, 160, 200, 250, 300, 400]],
+  [20, [400, 3_200, 6_400, 9_600, 12_800]],
+];
+
+/**
+ * How many deliveries a second the generator itself can account for, before it is above its own limit: faster and
+ * faster from a server that does next to nothing, once with a frame in each write and once with those of 20 ms.
+ */
+export async function calibration(): Promise<Run[]> {
+  const members = 500;
+  const runs: Run[] = [];
+  for (const [window, rates] of LADDERS) {
+    const at = await stage("null", { town: crowd(members), env: { WINDOW: String(window) } });
+    try {
+      const result: CalibrationResult = { members, limit: 0, end: null, steps: [] };
+      for (const rate of rates) {
+        const loaded = await load(at, order(rate, { warmSeconds: 2, measureSeconds: 2 }));
+        const { verdict, reasons } = judge(loaded);
+        const perSecond = loaded.deliveries / loaded.seconds;
+        result.steps.push({
+          rate,
+          perSecond,
+          perRead: loaded.deliveriesPerRead,
+          generatorBusy: loaded.generator.busy,
+          lateP99Ms: loaded.generator.latenessMs?.p99 ?? 0,
+          serverBusy: loaded.busy["replica"] ?? 0,
+          verdict,
+        });
+        if (verdict !== "ok") {
+          result.end = reasons.join(", ");
+          break;
+        }
+        if (loaded.deliveries < 0.95 * loaded.offered) {
+          // The generator may well be good for more.
+          result.end = "the null server fell behind";
+          break;
+        }
+        result.limit = perSecond;
+      }
+      runs.push(record({ workload: "calibration", system: "null", options: { window }, result }));
+    } finally {
+      await at.stop();
+    }
+  }
+  return runs;
+}
+
 export type IdleResult = {
   connections: number;
   /** Bytes in memory: the server's processes, its Redis, and the kernel's objects for the whole machine. */
@@ -457,6 +524,7 @@ const COMPARED: SystemName[] = ["hubbub", "socket.io classic", "ws"];
 
 /** Each answers its runs; those that compare take the systems, and how often each has its turn. */
 export const WORKLOADS: Record<string, (systems?: SystemName[], repeats?: number) => Promise<Run[]>> = {
+  calibration,
   hot: (systems = ["hubbub"], repeats = 1) =>
     inTurns(systems, repeats, (system) => hotRoom(system, [20, 100, 400, 1_000])),
   quiet: (systems = COMPARED, repeats = 1) => inTurns(systems, repeats, quietRooms),

@@ -4,15 +4,33 @@ import type { Duplex } from "node:stream";
 
 /**
  * The floor of Node: each message is written to each TCP socket once, as one ready frame, and nothing else is done.
- * No Redis, no WebSocket library, no second replica.
+ * No Redis, no WebSocket library, no second replica. With WINDOW, in ms, the frames of that time are one write: next to
+ * nothing, and what the generator is calibrated against.
  */
-const rooms = new Map<string, Set<Duplex>>();
+const windowMs = Number(process.env["WINDOW"] ?? 0);
+type Room = { members: Set<Duplex>; waiting: Buffer[] };
+const rooms = new Map<string, Room>();
+
+function tell(room: Room, frame: Buffer): void {
+  if (windowMs === 0) {
+    for (const member of room.members) member.write(frame);
+    return;
+  }
+  if (room.waiting.push(frame) > 1) return;
+  setTimeout(() => {
+    const frames = Buffer.concat(room.waiting);
+    room.waiting = [];
+    for (const member of room.members) member.write(frames);
+  }, windowMs);
+}
+
 const http = createServer();
 
 http.on("upgrade", (request, tcp) => {
-  const room = request.url ?? "";
-  const members = rooms.get(room) ?? new Set<Duplex>();
-  rooms.set(room, members.add(tcp));
+  const path = request.url ?? "";
+  const room = rooms.get(path) ?? { members: new Set(), waiting: [] };
+  rooms.set(path, room);
+  room.members.add(tcp);
   const key = `${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
   tcp.write(
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
@@ -22,9 +40,9 @@ http.on("upgrade", (request, tcp) => {
   tcp.on("data", (chunk: Buffer) => {
     // The generator's mask is zero: what is behind it can be sent on as it is.
     waiting = Buffer.concat([waiting, chunk]);
-    for (let frame = take(); frame; frame = take()) for (const other of members) other.write(frame);
+    for (let frame = take(); frame; frame = take()) tell(room, frame);
   });
-  tcp.on("close", () => members.delete(tcp));
+  tcp.on("close", () => room.members.delete(tcp));
   tcp.on("error", () => tcp.destroy());
 
   /** The next whole frame, without its mask. */

@@ -3,7 +3,7 @@ import { stop } from "../prepare.mjs";
 import type { LoadResult } from "./generator.ts";
 import { writeReport } from "./report.ts";
 import type { Run } from "./run.ts";
-import { fetchPeers, nchanFiles, SYSTEMS, type SystemName } from "./systems.ts";
+import { bunFile, fetchPeers, nchanFiles, SYSTEMS, type SystemName } from "./systems.ts";
 import { calibration, hotRoom, quietRooms, WORKLOADS } from "./workloads.ts";
 
 const HELP = `npm run bench -- --quick                      one minute: the hot room, beside plain Socket.IO; one line of JSON
@@ -12,7 +12,7 @@ npm run bench -- --workload ${Object.keys(WORKLOADS).join("|")}
         [--system ws] [--repeats 3] [--keep]  one part; --keep puts it into docs/performance.md in place of the old one
 npm run bench -- --system ws --rate 100,400   the hot room on one system: ${Object.keys(SYSTEMS).join(", ")}
 npm run bench -- --report                     docs/performance.md again from docs/performance/latest.json
-npm run bench -- --peers                      fetches nginx and nchan into .cache, for --all and --system nchan
+npm run bench -- --peers                      fetches Bun, nginx and nchan into .cache, for --all and --system
 Further: --members 500, --seconds 5, --env NAME=value. Each run is one file in .cache/bench/results. The exit code
 is 1 where a message was lost, repeated, out of order or not answered, and 75 where the generator was above its limit.`;
 
@@ -40,7 +40,7 @@ export async function main(args: string[]): Promise<number> {
     throw stop("The benchmark reads Linux' accounts: it runs on Linux only.", 69);
   if (values.peers) {
     const there = await fetchPeers((line) => process.stderr.write(`${line}\n`));
-    console.log(there.length > 0 ? `Here now: ${there.join(", ")}.` : "nchan is absent.");
+    console.log(there.length > 0 ? `Here now: ${there.join(", ")}.` : "None is here.");
     return 0;
   }
   if (values.report) {
@@ -130,6 +130,11 @@ async function all(repeats: number): Promise<number> {
   }
   await attempt("socket.write", () => hotRoom("socket.write", [20, 100, 400]));
   await attempt("socket.io sharded", () => hotRoom("socket.io sharded", [20, 100]));
+  if (!bunFile()) absent.push("Bun is absent (`npm run bench -- --peers` fetches it)");
+  else {
+    await attempt("bun", () => hotRoom("bun", [20, 100, 400, 1_000]));
+    await attempt("bun", () => quietRooms("bun"));
+  }
   if (!nchanFiles()) absent.push("nginx with nchan is absent (`npm run bench -- --peers` fetches it)");
   else await attempt("nchan", () => hotRoom("nchan", [20, 100, 400, 1_000]));
   for (const [name, workload] of Object.entries(WORKLOADS))

@@ -1,5 +1,16 @@
+import { execFileSync } from "node:child_process";
 import { createHmac, randomBytes } from "node:crypto";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
@@ -45,6 +56,7 @@ export const SYSTEMS = {
   "socket.io classic": (options: StartOptions) => startSocketIo("classic", options),
   "socket.io sharded": (options: StartOptions) => startSocketIo("sharded", options),
   ws: (options: StartOptions) => startPeer("ws", "peers/hub.ts", "plain", options),
+  bun: (options: StartOptions) => startBun(options),
   nchan: (options: StartOptions) => startNchan(options),
   /** No chat: the least that Node takes for the same writes. */
   "socket.write": (options: StartOptions) => startPeer("socket.write", "peers/sockets.ts", "plain", options),
@@ -78,20 +90,67 @@ async function startPeer(
   source: string,
   dialect: DialectName,
   options: StartOptions,
+  program?: string,
 ): Promise<SystemUnderTest> {
   const environment = ({ path }: { path: string }) => ({
     NODE_ENV: "production",
     REDIS_PATH: path,
     SESSION_SECRET: SECRET,
   });
-  return startWithRedis(name, await bundleScript(source), options, environment, dialect);
+  return startWithRedis(name, await bundleScript(source), options, environment, dialect, program);
 }
 
 const NGINX = { package: "nginx-light", file: "usr/sbin/nginx" };
 const NCHAN = { package: "libnginx-mod-nchan", file: "usr/lib/nginx/modules/ngx_nchan_module.so" };
 
+const BUN_VERSION = "1.4.5";
+const bunFolder = join(root, ".cache/bun");
+
+/** Bun's program, or null where it was not fetched. */
+export function bunFile(): string | null {
+  const file = join(bunFolder, "package/bin/bun");
+  return existsSync(file) ? file : null;
+}
+
+/** The npm package with Bun's program for this machine: for a processor without AVX2 there is one of its own. */
+function bunPackage(): string {
+  if (process.arch !== "x64") return "@oven/bun-linux-aarch64";
+  const hasAvx2 = /\bavx2\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
+  return `@oven/bun-linux-x64${hasAvx2 ? "" : "-baseline"}`;
+}
+
+/** Unpacks the package, which npm has checked, aside and renames: a folder that is there is whole. */
+function fetchBun(say: (line: string) => void): void {
+  if (bunFile()) return;
+  const name = `${bunPackage()}@${BUN_VERSION}`;
+  say(`Fetching ${name} of the npm registry into .cache/bun (nothing is installed).`);
+  mkdirSync(join(root, ".cache"), { recursive: true });
+  const aside = mkdtempSync(`${bunFolder}.`);
+  try {
+    const packed = execFileSync("npm", ["pack", "--silent", name], {
+      cwd: aside,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    execFileSync("tar", ["-xzf", packed.trim()], { cwd: aside });
+    rmSync(join(aside, packed.trim()));
+    renameSync(aside, bunFolder);
+  } catch (error) {
+    say(`It could not be fetched: ${error instanceof Error ? error.message : String(error)}`);
+  } finally {
+    rmSync(aside, { recursive: true, force: true });
+  }
+}
+
+async function startBun(options: StartOptions): Promise<SystemUnderTest> {
+  const program = bunFile();
+  if (!program) throw stop("bun is absent: `npm run bench -- --peers` fetches it.", 69);
+  return startPeer("bun", "peers/bun.ts", "plain", options, program);
+}
+
 /** Fetches what `npm run bench` compares with and does not bring, into .cache; answers what is there now. */
 export async function fetchPeers(say: (line: string) => void): Promise<string[]> {
+  fetchBun(say);
   await fetchPackage(NGINX.package, NGINX.file, say);
   await fetchPackage(NCHAN.package, NCHAN.file, say);
   try {
@@ -100,7 +159,7 @@ export async function fetchPeers(say: (line: string) => void): Promise<string[]>
   } catch {
     say("nchan needs a folder /var/lib/nginx, which this user cannot make.");
   }
-  return nchanFiles() ? ["nchan"] : [];
+  return [...(bunFile() ? ["bun"] : []), ...(nchanFiles() ? ["nchan"] : [])];
 }
 
 /** nginx and its module, or null where they were not fetched. */
@@ -184,6 +243,7 @@ async function startWithRedis(
   { town, replicas = 1, env = {}, nodeArgs = [] }: StartOptions,
   environment: (redis: { url: string; path: string }) => Record<string, string>,
   dialect: DialectName = "socketio",
+  program = process.execPath,
 ): Promise<SystemUnderTest> {
   const dir = mkdtempSync(join(tmpdir(), "hubbub-bench-"));
   const running: Child[] = [];
@@ -203,7 +263,7 @@ async function startWithRedis(
     const parts: Part[] = [{ name: "redis", pid: server.pid }];
     const ports: number[] = [];
     for (let index = 0; index < replicas; index += 1) {
-      const { child, port } = await startNode(file, variables, nodeArgs);
+      const { child, port } = await startProgram(program, [...nodeArgs, file], variables);
       running.push(child);
       ports.push(port);
       pin(child.pid, CORE.system);
@@ -216,18 +276,18 @@ async function startWithRedis(
   }
 }
 
-/** A Node process on the system's core; resolves with the port that it says it listens on. */
-async function startNode(
-  file: string,
+/** A process on the system's core; resolves with the port that it says it listens on. */
+async function startProgram(
+  program: string,
+  given: string[],
   env: Record<string, string>,
-  nodeArgs: string[],
 ): Promise<{ child: Child; port: number }> {
   let listens: (port: number) => void;
   const listening = new Promise<number>((resolve) => (listens = resolve));
   const { PATH = "", HOME = "" } = process.env;
   const child = startChild({
     command: "taskset",
-    args: ["-c", String(CORE.system), process.execPath, ...nodeArgs, file],
+    args: ["-c", String(CORE.system), program, ...given],
     env: { PATH, HOME, ...env },
     onLine(line, from) {
       const port = /listens on (?:http:\/\/[\d.]+:)?(\d+)/.exec(line)?.[1];
@@ -236,7 +296,7 @@ async function startNode(
     },
   });
   const port = await Promise.race([listening, child.ended.then(() => 0)]);
-  if (port === 0) throw stop(`${file} did not start: ${child.lastLines.join(" / ")}`, 1);
+  if (port === 0) throw stop(`${given.join(" ")} did not start: ${child.lastLines.join(" / ")}`, 1);
   return { child, port };
 }
 

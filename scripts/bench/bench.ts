@@ -3,7 +3,7 @@ import { stop } from "../prepare.mjs";
 import type { LoadResult } from "./generator.ts";
 import { writeReport } from "./report.ts";
 import type { Run } from "./run.ts";
-import { bunFile, fetchPeers, nchanFiles, SYSTEMS, type SystemName } from "./systems.ts";
+import { bunFile, fetchPeers, nchanFiles, prosodyFile, SYSTEMS, type SystemName } from "./systems.ts";
 import { calibration, hotRoom, quietRooms, WORKLOADS } from "./workloads.ts";
 
 const HELP = `npm run bench -- --quick                      one minute: the hot room, beside plain Socket.IO; one line of JSON
@@ -12,7 +12,7 @@ npm run bench -- --workload ${Object.keys(WORKLOADS).join("|")}
         [--system ws] [--repeats 3] [--keep]  one part; --keep puts it into docs/performance.md in place of the old one
 npm run bench -- --system ws --rate 100,400   the hot room on one system: ${Object.keys(SYSTEMS).join(", ")}
 npm run bench -- --report                     docs/performance.md again from docs/performance/latest.json
-npm run bench -- --peers                      fetches Bun, nginx and nchan into .cache, for --all and --system
+npm run bench -- --peers                      fetches Bun, nchan and prosody into .cache, for --all and --system
 Further: --members 500, --seconds 5, --env NAME=value. Each run is one file in .cache/bench/results. The exit code
 is 1 where a message was lost, repeated, out of order or not answered, and 75 where the generator was above its limit.`;
 
@@ -137,6 +137,8 @@ async function all(repeats: number): Promise<number> {
   }
   if (!nchanFiles()) absent.push("nginx with nchan is absent (`npm run bench -- --peers` fetches it)");
   else await attempt("nchan", () => hotRoom("nchan", [20, 100, 400, 1_000]));
+  if (!prosodyFile()) absent.push("prosody is absent (`npm run bench -- --peers` fetches it)");
+  else await attempt("prosody", () => hotRoom("prosody", [20, 100]));
   for (const [name, workload] of Object.entries(WORKLOADS))
     if (!["hot", "quiet", "calibration"].includes(name)) await attempt(name, workload);
   return exitCode(runs);

@@ -15,7 +15,11 @@ export type Dialect = {
   /** What a text frame is, by its first bytes; only those with a marker can be deliveries or answers. */
   kind: (buffer: Uint8Array, start: number) => Kind;
   /** The reaction to a frame that is neither: frames to send, and whether the connection now hears its rooms. */
-  react: (text: string) => { send?: Buffer; ready?: boolean; refused?: string };
+  react: (
+    text: string,
+    member: MemberPlan,
+    roomIds: readonly string[],
+  ) => { send?: Buffer; ready?: boolean; refused?: string };
   /** A message into a room. `id` counts from 0 and comes back in the answer. */
   message: (roomId: string, text: string, id: number, nonce: string) => Buffer;
   /** The id and success of an answer; null for a server that does not answer. */
@@ -67,5 +71,42 @@ const plain: Dialect = {
   answer: null,
 };
 
-export const dialects = { socketio, plain };
+const LESS_THAN = 0x3c;
+const M = 0x6d;
+const OPEN = clientFrame("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>");
+const AUTH = clientFrame("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='ANONYMOUS'/>");
+const BIND = clientFrame(
+  "<iq xmlns='jabber:client' type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
+);
+
+/** XMPP in WebSocket frames, a stanza in each: one room a connection, whoever comes has no name but the given one. */
+const xmpp: Dialect = {
+  path: () => "/xmpp-websocket",
+  protocol: "xmpp",
+  hello: OPEN,
+  kind: (buffer, start) =>
+    buffer[start] === LESS_THAN && buffer[start + 1] === M ? KIND.delivery : KIND.other,
+  react: (text, { rooms }, roomIds) => {
+    if (text.includes("<mechanisms")) return { send: AUTH };
+    if (text.startsWith("<success")) return { send: OPEN };
+    if (text.includes("<stream:features")) return { send: BIND };
+    const own = /<jid>([^@]+)@/.exec(text)?.[1];
+    if (own) {
+      const room = `room${roomIds[rooms[0] ?? 0]}@rooms.localhost/${own}`;
+      const join = `<presence xmlns='jabber:client' to='${room}'><x xmlns='http://jabber.org/protocol/muc'/></presence>`;
+      return { send: clientFrame(join) };
+    }
+    if (/^<(failure|close|stream:error)|type='error'/.test(text)) return { refused: text };
+    // A room's subject is the last that one hears on coming in.
+    if (text.includes("<subject")) return { ready: true };
+    return {};
+  },
+  message: (roomId, text, id) =>
+    clientFrame(
+      `<message xmlns='jabber:client' type='groupchat' to='room${roomId}@rooms.localhost' id='${id}'><body>${text}</body></message>`,
+    ),
+  answer: null,
+};
+
+export const dialects = { socketio, plain, xmpp };
 export type DialectName = keyof typeof dialects;

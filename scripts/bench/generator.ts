@@ -253,7 +253,7 @@ function frame(member: Member, opcode: number, buffer: Buffer, start: number, en
       send,
       ready: heard,
       refused,
-    } = dialect.react(buffer.toString("utf8", start, Math.min(end, start + 200)));
+    } = dialect.react(buffer.toString("utf8", start, Math.min(end, start + 200)), member.plan, roomIds);
     if (heard && returning && !member.asked) {
       // The first answer says that the rooms are heard; the second one what was said meanwhile.
       member.asked = true;

@@ -404,7 +404,7 @@ This page is written by \`npm run bench\` from [latest.json](performance/latest.
 
 \`\`\`sh
 npm run bench -- --quick             # a minute: the hot room, beside Socket.IO; one line of JSON
-npm run bench -- --peers             # fetches Bun, nginx and nchan into .cache
+npm run bench -- --peers             # fetches Bun, nchan and prosody into .cache
 npm run bench -- --all --repeats 3   # everything on this page
 npm run bench -- --workload idle     # one part of it; --help names them
 npm run bench -- --report            # this page again from the JSON
@@ -427,7 +427,7 @@ Not measured here: 90,000 connections, and the app in a browser.
 - The system under test, its Redis included, has one core and the generator the other. CPU is what the kernel accounts to all processes of the system and to its own network thread, divided by the messages that arrived at members.
 - Every message of every member is reconciled. A loss, a repetition, another order or a missing answer makes a run *failed* and the exit code 1. A run in which the generator used more than 85 % of its core, or sent more than 50 ms late (p99), is *refused* and not counted.
 - Compared systems take turns. Three figures in a cell are min / **median** / max, one figure is one run. “Delivered in time” is the share of what was sent in the measured time that also arrived in it: below 100 % a system is saturated, and its latency is a queue that grows.
-- Hubbub and Socket.IO do the same job: session, rooms from Redis, a stored history, acknowledgements, presence. \`ws\` and Bun (its own \`publish\`, in native code) only publish to Redis and send; nchan does without Redis; \`socket.write\` is no chat but the least that Node takes to write each message to each connection.
+- Hubbub and Socket.IO do the same job: session, rooms from Redis, a stored history, acknowledgements, presence. \`ws\` and Bun (its own \`publish\`, in native code) only publish to Redis and send; nchan and prosody (strangers in an XMPP room, nothing stored, nobody told who came) do without Redis; \`socket.write\` is no chat but the least that Node takes to write each message to each connection.
 - A server is warmed up for 2 s (quiet rooms: 6 s), and takes one rate after the other, slow ones first.
 
 ## The generator

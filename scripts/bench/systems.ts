@@ -58,6 +58,7 @@ export const SYSTEMS = {
   ws: (options: StartOptions) => startPeer("ws", "peers/hub.ts", "plain", options),
   bun: (options: StartOptions) => startBun(options),
   nchan: (options: StartOptions) => startNchan(options),
+  prosody: (options: StartOptions) => startProsody(options),
   /** No chat: the least that Node takes for the same writes. */
   "socket.write": (options: StartOptions) => startPeer("socket.write", "peers/sockets.ts", "plain", options),
   /** The same with many messages in a write: what the generator is calibrated against. */
@@ -102,6 +103,7 @@ async function startPeer(
 
 const NGINX = { package: "nginx-light", file: "usr/sbin/nginx" };
 const NCHAN = { package: "libnginx-mod-nchan", file: "usr/lib/nginx/modules/ngx_nchan_module.so" };
+const PROSODY = { package: "prosody", file: "usr/bin/prosody" };
 
 const BUN_VERSION = "1.4.5";
 const bunFolder = join(root, ".cache/bun");
@@ -153,13 +155,15 @@ export async function fetchPeers(say: (line: string) => void): Promise<string[]>
   fetchBun(say);
   await fetchPackage(NGINX.package, NGINX.file, say);
   await fetchPackage(NCHAN.package, NCHAN.file, say);
+  await fetchPackage(PROSODY.package, PROSODY.file, say);
   try {
     // nchan insists on it, whatever the configuration says.
     mkdirSync("/var/lib/nginx", { recursive: true });
   } catch {
     say("nchan needs a folder /var/lib/nginx, which this user cannot make.");
   }
-  return [...(bunFile() ? ["bun"] : []), ...(nchanFiles() ? ["nchan"] : [])];
+  const found = { bun: bunFile(), nchan: nchanFiles(), prosody: prosodyFile() };
+  return Object.entries(found).flatMap(([name, there]) => (there ? [name] : []));
 }
 
 /** nginx and its module, or null where they were not fetched. */
@@ -173,9 +177,8 @@ export function nchanFiles(): { nginx: Unpacked; module: string } | null {
 async function startNchan({ town }: StartOptions): Promise<SystemUnderTest> {
   const found = nchanFiles();
   if (!found) throw stop("nchan is absent: `npm run bench -- --peers` fetches it.", 69);
-  const dir = mkdtempSync(join(tmpdir(), "hubbub-bench-"));
-  const port = await freePort();
-  const configuration = `
+  return startUnpacked("nchan", "plain", town, (dir, port) => {
+    const configuration = `
     load_module ${found.module};
     daemon off; master_process off; worker_processes 1; worker_rlimit_nofile 20000;
     pid ${dir}/pid; error_log ${dir}/error.log;
@@ -192,12 +195,72 @@ async function startNchan({ town }: StartOptions): Promise<SystemUnderTest> {
         }
       }
     }`;
-  writeFileSync(join(dir, "nginx.conf"), configuration);
+    writeFileSync(join(dir, "nginx.conf"), configuration);
+    return { ...found.nginx, args: ["-p", dir, "-c", join(dir, "nginx.conf")] };
+  });
+}
+
+/** prosody, or null where it was not fetched. */
+export function prosodyFile(): Unpacked | null {
+  return unpacked(PROSODY.package, PROSODY.file) ?? null;
+}
+
+/**
+ * prosody, an XMPP server in Lua, one process: people without a name in rooms without a history and without
+ * announcements of who came. No Redis: one process is all there is of it.
+ */
+async function startProsody({ town }: StartOptions): Promise<SystemUnderTest> {
+  const found = prosodyFile();
+  if (!found) throw stop("prosody is absent: `npm run bench -- --peers` fetches it.", 69);
+  return startUnpacked("prosody", "xmpp", town, (dir, port) => {
+    const folder = join(found.command, "../../..");
+    const lib = join(folder, "usr/lib");
+    const triplet = readdirSync(lib).find((entry) => entry.includes("-linux-")) ?? "";
+    // The program has Debian's places written into it.
+    const program = readFileSync(found.command, "utf8")
+      .replaceAll("/usr/lib/prosody", join(lib, "prosody"))
+      .replace(/^CFG_CONFIGDIR=.*$/m, `CFG_CONFIGDIR='${dir}';`)
+      .replace(/^CFG_DATADIR=.*$/m, `CFG_DATADIR='${dir}';`);
+    writeFileSync(join(dir, "prosody"), program);
+    mkdirSync(join(dir, "certs"));
+    const configuration = `
+      run_as_root = true; pidfile = "${dir}/pid"; data_path = "${dir}"
+      modules_enabled = { "websocket", "c2s", "saslauth" }; modules_disabled = { "s2s", "offline" }
+      interfaces = { "127.0.0.1" }; c2s_ports = {}; https_ports = {}
+      http_interfaces = { "127.0.0.1" }; http_ports = { ${port} }; http_host = "localhost"
+      consider_websocket_secure = true; c2s_require_encryption = false
+      authentication = "anonymous"; storage = "memory"; log = { error = "*console" }
+      network_backend = "epoll"; network_settings = { nodelay = true }; gc = { mode = "generational" }
+      VirtualHost "localhost"
+      Component "rooms.localhost" "muc"
+        muc_room_locking = false; muc_room_default_history_length = 0
+        muc_room_default_presence_broadcast = { visitor = false, participant = false, moderator = false }`;
+    writeFileSync(join(dir, "prosody.cfg.lua"), configuration);
+    const env = {
+      ...found.env,
+      LUA_PATH: `${folder}/usr/share/lua/5.4/?.lua;;`,
+      LUA_CPATH: `${lib}/${triplet}/lua/5.4/?.so;;`,
+    };
+    const args = [join(dir, "prosody"), "-F", "--config", join(dir, "prosody.cfg.lua")];
+    return { command: join(folder, "usr/bin/lua5.4"), args, env };
+  });
+}
+
+/** A program of Debian's in a folder of its own, whose configuration `prepare` writes, and without a Redis. */
+async function startUnpacked(
+  name: string,
+  dialect: DialectName,
+  town: Town,
+  prepare: (dir: string, port: number) => Unpacked & { args: string[] },
+): Promise<SystemUnderTest> {
+  const dir = mkdtempSync(join(tmpdir(), "hubbub-bench-"));
+  const port = await freePort();
+  const { command, args, env } = prepare(dir, port);
   const child = startChild({
     command: "taskset",
-    args: ["-c", String(CORE.system), found.nginx.command, "-p", dir, "-c", join(dir, "nginx.conf")],
-    env: found.nginx.env,
-    onLine: (line) => process.stderr.write(`${line}\n`),
+    args: ["-c", String(CORE.system), command, ...args],
+    env,
+    onLine: (line) => /\b(warn|error|alert|emerg)\b/.test(line) && process.stderr.write(`${line}\n`),
   });
   const end = async () => {
     await child.stop(2_000);
@@ -206,17 +269,17 @@ async function startNchan({ town }: StartOptions): Promise<SystemUnderTest> {
   await new Promise((resolve) => setTimeout(resolve, 1_000));
   if (child.hasEnded()) {
     await end();
-    throw stop(`nginx did not start: ${child.lastLines.join(" / ")}`, 1);
+    throw stop(`${name} did not start: ${child.lastLines.join(" / ")}`, 1);
   }
   pin(child.pid, CORE.system);
   const members = town.members.map(({ rooms }) => ({ cookie: "", rooms }));
   const parts = [{ name: "replica", pid: child.pid }];
   return {
-    name: "nchan",
+    name,
     parts,
     host: "127.0.0.1",
     ports: [port],
-    dialect: "plain",
+    dialect,
     members,
     redis: null,
     url: "",

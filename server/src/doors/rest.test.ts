@@ -110,6 +110,24 @@ describe("accounts", () => {
   });
 });
 
+it("a session's end is put off by a request, but not by every request", async () => {
+  const { headers } = await anonymous()
+    .post("/api/users")
+    .send({ username: "idler", password: "correct horse" });
+  const [cookie = ""] = headers["set-cookie"] as unknown as string[];
+  const sid = /^hubbub=s%3A([^.]+)\./.exec(cookie)?.[1] ?? "";
+  // A replica that has not seen this session yet.
+  const { address } = await house.addReplica();
+  const ttlAfterRequest = async () => {
+    await house.redis.expire(`${house.keys.sessionPrefix}${sid}`, 1_000);
+    const { status } = await fetch(`${address}/api/me`, { headers: { cookie: cookie.split(";")[0] ?? "" } });
+    expect(status).toBe(200);
+    return house.redis.ttl(`${house.keys.sessionPrefix}${sid}`);
+  };
+  expect(await ttlAfterRequest()).toBeGreaterThan(600_000);
+  expect(await ttlAfterRequest()).toBeLessThanOrEqual(1_000);
+});
+
 describe("users", () => {
   it("are told by ids, in their order, with presence, unknown ones left out", async () => {
     const ids = [joe.user.id, "4242424242", mary.user.id].join(",");

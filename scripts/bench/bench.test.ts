@@ -124,6 +124,29 @@ describe("the results page", () => {
     expect(empty).not.toMatch(/\| (yes|\*\*no\*\*) \|/);
     expect(empty).not.toContain("NaN");
   });
+  it("has the app's targets missed and met by the median of its runs, and a jump by the worst", () => {
+    const time = (ms: number) => ({ count: 1, min: ms, p50: ms, p90: ms, p99: ms, max: ms, mean: ms });
+    const run = (cachedMs: number, movedPx: number) => {
+      const figures = {
+        script: { files: 1, plain: 600_000, gzip: 170_001, brotli: 140_000 },
+        switchMs: { cached: time(cachedMs), cold: time(200) },
+        busy: {
+          rate: 100,
+          framesPerSecond: 50,
+          longestFrameMs: 60,
+          longestTaskMs: null,
+          keyMs: time(20),
+        },
+        scroll: { messages: 10_000, seen: 10_000, seconds: 40, mostRows: 360, mostNodes: 3_000, movedPx },
+      };
+      return { workload: "app", system: "hubbub", options: {}, figures } as const;
+    };
+    const rows = page([run(49, 0), run(51, 0), run(50, 2)])
+      .split("\n")
+      .filter((row) => row.startsWith("| the app"))
+      .map((row) => row.split(" | ").at(-1));
+    expect(rows).toEqual(["**no** |", "yes |", "yes |", "yes |", "**no** |"]);
+  });
   it("tells the generator's limit as least, median and most of the calibrations", () => {
     const three = [120_000, 100_000, 110_000].map((limit) => calibration(limit, "it was busy"));
     expect(page(three)).toContain(

@@ -1,14 +1,17 @@
 import { parseArgs } from "node:util";
 import { stop } from "../prepare.mjs";
 import type { LoadResult } from "./generator.ts";
+import { app } from "./app.ts";
 import { writeReport } from "./report.ts";
 import type { Run } from "./run.ts";
 import { bunFile, fetchPeers, nchanFiles, prosodyFile, SYSTEMS, type SystemName } from "./systems.ts";
 import { calibration, hotRoom, quietRooms, WORKLOADS } from "./workloads.ts";
 
+const NAMED: typeof WORKLOADS = { ...WORKLOADS, app: (_systems, repeats = 1) => app(repeats) };
+
 const HELP = `npm run bench -- --quick                      one minute: the hot room, beside plain Socket.IO; one line of JSON
 npm run bench -- --all [--repeats 3]          everything, and docs/performance.md from it
-npm run bench -- --workload ${Object.keys(WORKLOADS).join("|")}
+npm run bench -- --workload ${Object.keys(NAMED).join("|")}
         [--system ws] [--repeats 3] [--keep]  one part; --keep puts it into docs/performance.md in place of the old one
 npm run bench -- --system ws --rate 100,400   the hot room on one system: ${Object.keys(SYSTEMS).join(", ")}
 npm run bench -- --report                     docs/performance.md again from docs/performance/latest.json
@@ -55,7 +58,7 @@ export async function main(args: string[]): Promise<number> {
   if (wrong !== undefined) throw stop(`There is no system "${wrong}".\n${HELP}`, 64);
   const systems = values.system as SystemName[];
   for (const name of values.workload) {
-    const workload = WORKLOADS[name];
+    const workload = NAMED[name];
     if (!workload) throw stop(`There is no workload "${name}".\n${HELP}`, 64);
     runs.push(...(await workload(systems.length > 0 ? systems : undefined, Number(values.repeats))));
   }
@@ -139,7 +142,8 @@ async function all(repeats: number): Promise<number> {
   else await attempt("nchan", () => hotRoom("nchan", [20, 100, 400, 1_000]));
   if (!prosodyFile()) absent.push("prosody is absent (`npm run bench -- --peers` fetches it)");
   else await attempt("prosody", () => hotRoom("prosody", [20, 100]));
-  for (const [name, workload] of Object.entries(WORKLOADS))
-    if (!["hot", "quiet", "calibration"].includes(name)) await attempt(name, workload);
+  for (const [name, workload] of Object.entries(NAMED))
+    if (!["hot", "quiet", "calibration"].includes(name))
+      await attempt(name, () => workload(undefined, repeats));
   return exitCode(runs);
 }

@@ -2,6 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { format } from "prettier";
 import { root } from "../prepare.mjs";
+import type { AppResult } from "./app.ts";
 import type { LoadResult, PagesResult } from "./generator.ts";
 import { linePlot, type Series } from "./plot.ts";
 import type { Run } from "./run.ts";
@@ -339,7 +340,65 @@ function targets(pass: Pass): Target[] {
     returned ? `${short(returned.backMs / 1e3)} s, ${returned.missing} missing` : "—",
     returned ? returned.backMs <= 30_000 && returned.missing === 0 : null,
   );
+  const first = inApp(pass, ({ script }) => script.gzip)?.median;
+  add(
+    "the app: JavaScript of the first load, compressed",
+    "≤ 170 KB",
+    `${number(first && first / 1e3, 0)} KB`,
+    less(first, 170_000),
+  );
+  const [cached, cold] = (["cached", "cold"] as const).map(
+    (which) => inApp(pass, ({ switchMs }) => switchMs[which]?.p50)?.median,
+  );
+  add("the app: to a room that was open before", "≤ 50 ms", `${number(cached, 0)} ms`, less(cached, 50));
+  add("the app: to a room that was not", "≤ 200 ms", `${number(cold, 0)} ms`, less(cold, 200));
+  const frames = inApp(pass, ({ busy }) => busy.framesPerSecond)?.median;
+  add(
+    "the app: frames a second while 100 messages a second come",
+    "≥ 50",
+    number(frames, 0),
+    frames === undefined ? null : frames >= 50,
+  );
+  const moved = inApp(pass, ({ scroll }) => scroll.movedPx)?.max;
+  const rows = inApp(pass, ({ scroll }) => scroll.mostRows)?.max;
+  add(
+    "the app: back through 10,000 messages",
+    "no jump (≤ 1 px), ≤ 400 of them in the page",
+    `${number(moved, 2)} px, ${number(rows, 0)} messages`,
+    moved === undefined || rows === undefined ? null : moved <= 1 && rows <= 400,
+  );
   return list;
+}
+
+function inApp(pass: Pass, figure: (figures: AppResult) => number | null | undefined): Spread | null {
+  const counted = results<AppResult>(pass, "app").filter(({ run }) => run.verdict !== "refused");
+  return spread(counted.map(({ figures }) => figure(figures) ?? Number.NaN));
+}
+
+/** The app's figures, a row for each. */
+function appTable(pass: Pass): string {
+  const rows: [what: string, figure: (figures: AppResult) => number | null | undefined][] = [
+    ["first load: JavaScript, gzip KB", ({ script }) => script.gzip / 1e3],
+    ["the same: brotli KB", ({ script }) => script.brotli / 1e3],
+    ["the same: as it is, KB", ({ script }) => script.plain / 1e3],
+    ["to a room that was open before: p50 ms", ({ switchMs }) => switchMs.cached?.p50],
+    ["the same: slowest, ms", ({ switchMs }) => switchMs.cached?.max],
+    ["to a room that was not: p50 ms", ({ switchMs }) => switchMs.cold?.p50],
+    ["the same: slowest, ms", ({ switchMs }) => switchMs.cold?.max],
+    ["100 messages a second: frames a second", ({ busy }) => busy.framesPerSecond],
+    ["the same: longest time between two frames, ms", ({ busy }) => busy.longestFrameMs],
+    ["the same: longest task, ms (0: none of 50)", ({ busy }) => busy.longestTaskMs ?? 0],
+    ["the same: from a key to its frame, p50 ms", ({ busy }) => busy.keyMs?.p50],
+    ["the same: slowest key, ms", ({ busy }) => busy.keyMs?.max],
+    ["back through 10,000 messages: s", ({ scroll }) => scroll.seconds],
+    ["the same: most messages in the page", ({ scroll }) => scroll.mostRows],
+    ["the same: most elements in the page", ({ scroll }) => scroll.mostNodes],
+    ["the same: what one reads moved by, px at most", ({ scroll }) => scroll.movedPx],
+  ];
+  return table(
+    ["what", "measured"],
+    rows.map(([what, figure]) => [what, cell(inApp(pass, figure))]),
+  );
 }
 
 function idleOf(pass: Pass, system: string): IdleResult[] {
@@ -419,7 +478,7 @@ ${table(
   targets(pass).map(({ what, wanted, measured, met }) => [what, wanted, measured, ANSWER[`${met}`]]),
 )}
 
-Not measured here: 90,000 connections, and the app in a browser.
+Not measured here: 90,000 connections.
 
 ## How it is measured
 
@@ -566,6 +625,16 @@ ${results<ReturnResult>(pass, "come back")
       `${number(figures.members, 0)} connections broke at once and came back at once: all were back after ${number(figures.backMs / 1e3, 1)} s (a handshake p50 ${number((figures.handshakeMs?.p50 ?? 0) / 1e3, 1)} s), ${figures.sent} messages were sent meanwhile, ${figures.missing} were missing.`,
   )
   .join("\n")}
+
+## The app in Chromium
+
+${
+  results(pass, "app").length === 0
+    ? "Not measured."
+    : `Without a window and without a graphics card, on both cores, before one replica on one of them. The replica sends scripts as they are; what they are compressed is what a proxy before it sends. A room is there when its messages are laid out after the click. Somebody types while two others talk in the open room; every message of theirs is reconciled, as everywhere here.
+
+${appTable(pass)}`
+}
 
 ## Ablation
 

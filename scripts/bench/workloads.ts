@@ -30,7 +30,7 @@ function towns(members: number, each: number): Town {
   };
 }
 
-function order(rate: number, more: Partial<LoadOrder> = {}): Omit<LoadOrder, "parts"> {
+export function order(rate: number, more: Partial<LoadOrder> = {}): Omit<LoadOrder, "parts"> {
   return {
     rate,
     arrivals: "even",
@@ -356,7 +356,7 @@ async function pages(): Promise<Run[]> {
   return runs;
 }
 
-async function fill(url: string, roomId: string, messages: number): Promise<void> {
+export async function fill(url: string, roomId: string, messages: number): Promise<void> {
   const redis = await connectRedis(url, "commands", pino({ level: "silent" }));
   try {
     const config = { serverId: "bench", relayChannel: "rooms", waitReplicas: 0, waitMs: 500 } as const;

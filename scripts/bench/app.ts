@@ -1,0 +1,248 @@
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { chromium, type Page } from "playwright-core";
+import { GENERAL } from "../../server/src/protocol.ts";
+import { build, root } from "../prepare.mjs";
+import type { LoadResult } from "./generator.ts";
+import { judge, load, record, stage, type Run } from "./run.ts";
+import { summarise, type Summary } from "./statistics.ts";
+import { fill, order } from "./workloads.ts";
+
+/** The app in Chromium, which has both cores, before a replica that has one of them. */
+
+export type AppResult = {
+  /** Bytes of all scripts that the page fetched until one could write: as they are, and compressed. */
+  script: { files: number; plain: number; gzip: number; brotli: number };
+  /** From the click on a room until its messages are laid out, for rooms that this page did and did not open before. */
+  switchMs: { cold: Summary | null; cached: Summary | null };
+  /** While others talk in the open room and somebody types. */
+  busy: {
+    rate: number;
+    framesPerSecond: number;
+    longestFrameMs: number;
+    /** Null: none took the 50 ms from which on a browser tells of a task. */
+    longestTaskMs: number | null;
+    /** From a key until the frame that shows it. */
+    keyMs: Summary | null;
+  };
+  scroll: {
+    messages: number;
+    seen: number;
+    seconds: number;
+    mostRows: number;
+    mostNodes: number;
+    movedPx: number;
+  };
+};
+
+const LONG_ROOM = "1";
+const COLD_ROOMS = Array.from({ length: 20 }, (_, index) => String(index + 2));
+const COLD_MESSAGES = 200;
+const RATE = 100;
+const TALKERS = 2;
+
+const MESSAGES = 10_000;
+
+/** First load, switching rooms, a busy room, and a long way back: each time in a new browser, on a new server. */
+export async function app(repeats: number): Promise<Run[]> {
+  await build();
+  const runs: Run[] = [];
+  for (let repeat = 0; repeat < repeats; repeat += 1) runs.push(await once(MESSAGES));
+  return runs;
+}
+
+async function once(messages: number): Promise<Run> {
+  const roomIds = [GENERAL, LONG_ROOM, ...COLD_ROOMS];
+  const town = {
+    roomIds,
+    members: [
+      ...Array.from({ length: TALKERS }, () => ({ rooms: [0] })),
+      { rooms: Array.from(roomIds.keys()) },
+    ],
+  };
+  const env = { CLIENT_DIR: join(root, "client/dist") };
+  const at = await stage("hubbub", { town, env }, { members: TALKERS });
+  const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+  try {
+    await fill(at.system.url, LONG_ROOM, messages);
+    for (const room of COLD_ROOMS) await fill(at.system.url, room, COLD_MESSAGES);
+    const browser = await chromium.launch({ executablePath, args: FLAGS });
+    try {
+      const address = `http://${at.system.host}:${at.system.ports[0]}`;
+      const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: "en-GB" });
+      const [name = "", value = ""] = (at.system.members[TALKERS]?.cookie ?? "").split("=");
+      await context.addCookies([{ name, value, url: address }]);
+      const page = await context.newPage();
+      // What compiles this file may name its functions by a helper that the page does not have.
+      await page.addInitScript("globalThis.__name = (named) => named");
+      const complaints: string[] = [];
+      page.on("pageerror", ({ message }) => void complaints.push(message));
+      const script = await firstLoad(page, address);
+      const switchMs = { cold: await switching(page), cached: await switching(page) };
+      const { loaded, ...busy } = await busyRoom(page, (asked) => load(at, asked));
+      const scroll = await scrollBack(page);
+      const judged = judge(loaded);
+      if (scroll.seen !== messages) complaints.push(`${scroll.seen} of ${messages} messages were shown`);
+      if (complaints.length > 0)
+        Object.assign(judged, { verdict: "failed", reasons: [...judged.reasons, ...complaints] });
+      const result: AppResult = { script, switchMs, busy, scroll: { messages, ...scroll } };
+      const options = { messages, rate: RATE };
+      return record({ workload: "app", system: "hubbub", options, result, ...judged });
+    } finally {
+      await browser.close();
+    }
+  } finally {
+    await at.stop();
+  }
+}
+
+const FLAGS = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+async function firstLoad(page: Page, address: string): Promise<AppResult["script"]> {
+  const scripts: Promise<Buffer>[] = [];
+  page.on("response", (response) => {
+    if (response.request().resourceType() === "script") scripts.push(response.body());
+  });
+  await page.goto(address);
+  await page.getByRole("textbox", { name: "Message to General" }).waitFor();
+  const bodies = await Promise.all(scripts);
+  const sum = (size: (body: Buffer) => number) => bodies.reduce((bytes, body) => bytes + size(body), 0);
+  return {
+    files: bodies.length,
+    plain: sum(({ length }) => length),
+    gzip: sum((body) => gzipSync(body, { level: 9 }).length),
+    brotli: sum((body) => brotliCompressSync(body).length),
+  };
+}
+
+/** Opens each of the cold rooms once; the second time they are not cold any more. */
+async function switching(page: Page): Promise<Summary | null> {
+  const taken: number[] = [];
+  for (const room of COLD_ROOMS) {
+    const ms = await page.evaluate(async (roomId) => {
+      const link = document.querySelector<HTMLElement>(`[data-room="${roomId}"]`);
+      if (link === null) throw new Error(`Room ${roomId} is not in the list`);
+      const isThere = () =>
+        document.querySelector("#room-title")?.textContent === `Room ${roomId}` &&
+        document.querySelector("[role=log] [data-key]") !== null;
+      const from = performance.now();
+      link.click();
+      await Promise.resolve();
+      if (!isThere())
+        await new Promise<void>((resolve) => {
+          const observer = new MutationObserver(() => {
+            if (!isThere()) return;
+            observer.disconnect();
+            resolve();
+          });
+          observer.observe(document.body, { subtree: true, childList: true, characterData: true });
+        });
+      // Asking for a place has it laid out.
+      document.querySelector("[role=log]")?.getBoundingClientRect();
+      return performance.now() - from;
+    }, room);
+    taken.push(ms);
+    await page.waitForTimeout(150);
+  }
+  return summarise(taken);
+}
+
+async function busyRoom(page: Page, talk: (asked: ReturnType<typeof order>) => Promise<LoadResult>) {
+  await page.locator(`[data-room="${GENERAL}"]`).click();
+  const composer = page.getByRole("textbox", { name: "Message to General" });
+  await composer.waitFor();
+  await composer.focus();
+  const warmSeconds = 2;
+  const measureSeconds = 5;
+  const talking = talk(order(RATE, { warmSeconds, warmRate: RATE, measureSeconds }));
+  await sleep(1_000 * warmSeconds);
+  const measuring = page.evaluate(
+    async (ms) => {
+      const tasks: number[] = [];
+      const keys: number[] = [];
+      const frames: number[] = [];
+      const observer = new PerformanceObserver((list) => {
+        for (const { duration } of list.getEntries()) tasks.push(duration);
+      });
+      observer.observe({ type: "longtask" });
+      const typed = ({ timeStamp }: KeyboardEvent) => {
+        requestAnimationFrame(() => setTimeout(() => keys.push(performance.now() - timeStamp)));
+      };
+      addEventListener("keydown", typed, true);
+      const from = performance.now();
+      let now = from;
+      while (now < from + ms) {
+        await new Promise(requestAnimationFrame);
+        const last = now;
+        now = performance.now();
+        frames.push(now - last);
+      }
+      removeEventListener("keydown", typed, true);
+      observer.disconnect();
+      return { tasks, keys, frames, seconds: (now - from) / 1_000 };
+    },
+    1_000 * measureSeconds - 500,
+  );
+  await composer.pressSequentially("somebody types into it meanwhile ", { delay: 100 });
+  const { tasks, keys, frames, seconds } = await measuring;
+  const loaded = await talking;
+  await sleep(500);
+  const last = await page.locator("[role=log] [data-key] .text").last().textContent();
+  const lastId = Number(/~(\d{7}):\d+~$/.exec(last ?? "")?.[1]);
+  if (lastId !== loaded.sent - 1) throw new Error(`the page ends with message ${lastId} of ${loaded.sent}`);
+  return {
+    loaded,
+    rate: RATE,
+    framesPerSecond: frames.length / seconds,
+    longestFrameMs: Math.max(...frames),
+    longestTaskMs: tasks.length > 0 ? Math.max(...tasks) : null,
+    keyMs: summarise(keys),
+  };
+}
+
+/** From the newest message to the first, as somebody with a wheel goes; rows and nodes are counted all the way. */
+async function scrollBack(page: Page): Promise<Omit<AppResult["scroll"], "messages">> {
+  await page.locator(`[data-room="${LONG_ROOM}"]`).click();
+  await page.getByRole("heading", { name: `Room ${LONG_ROOM}`, level: 1 }).waitFor();
+  await page.locator("[role=log] [data-key]").first().waitFor();
+  return page.evaluate(async (title) => {
+    const log = document.querySelector("[role=log]");
+    if (log === null) throw new Error("There is no log");
+    const frame = () => new Promise(requestAnimationFrame);
+    const rows = () => [...log.querySelectorAll<HTMLElement>("[data-key]")];
+    const seen = new Set<string>();
+    let mostRows = 0;
+    let mostNodes = 0;
+    let movedPx = 0;
+    const from = performance.now();
+    for (let still = 0; still < 300;) {
+      const shown = rows();
+      for (const row of shown) seen.add(row.dataset["key"] ?? "");
+      mostRows = Math.max(mostRows, shown.length);
+      mostNodes = Math.max(mostNodes, document.getElementsByTagName("*").length);
+      const top = log.getBoundingClientRect().top;
+      const anchor = shown.find((row) => row.getBoundingClientRect().bottom > top + 4);
+      const before = { bottom: anchor?.getBoundingClientRect().bottom ?? 0, scrollTop: log.scrollTop };
+      log.scrollTop -= 500;
+      const scrolled = before.scrollTop - log.scrollTop;
+      await frame();
+      await frame();
+      const after = log.querySelector(`[data-key="${CSS.escape(anchor?.dataset["key"] ?? "")}"]`);
+      const moved = (after?.getBoundingClientRect().bottom ?? Infinity) - before.bottom - scrolled;
+      movedPx = Math.max(movedPx, Math.abs(moved));
+      if (log.scrollTop === 0 && log.textContent?.includes(`Welcome to ${title}`)) break;
+      still = scrolled === 0 ? still + 1 : 0;
+    }
+    const seconds = (performance.now() - from) / 1_000;
+    return { seen: seen.size, seconds, mostRows, mostNodes, movedPx };
+  }, `Room ${LONG_ROOM}`);
+}

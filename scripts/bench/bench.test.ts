@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { clientFrame, findMark, idAt, Ledger, markedText, readFrames, reconcile, timeAt } from "./frames.ts";
 import type { Stream } from "./frames.ts";
+import type { LoadResult } from "./generator.ts";
 import { pageOf, type Pass } from "./report.ts";
+import { judge, merged } from "./run.ts";
 import { percentile, spread, summarise } from "./statistics.ts";
 
 /** A server's text frame. */
@@ -101,6 +103,61 @@ describe("the account", () => {
   it("shows a message that was not theirs, and one that nobody sent", () => {
     expect(account((heard) => heard[0]?.push(1))).toMatchObject({ lost: 0, unknown: 1 });
     expect(account((heard) => heard[0]?.push(99))).toMatchObject({ lost: 0, unknown: 1 });
+  });
+});
+
+describe("a load that several generators heard", () => {
+  const time = (ms: number) => ({ count: 1, min: ms, p50: ms, p90: ms, p99: ms, max: ms, mean: ms });
+  function heard(deliveries: number, ms: number, more: Partial<LoadResult> = {}): LoadResult {
+    const account = { expected: deliveries, received: deliveries, lost: 0 };
+    return {
+      seconds: 5,
+      sent: 5,
+      deliveries,
+      offered: deliveries,
+      bytesPerDelivery: 300,
+      deliveriesPerRead: 1,
+      latencyMs: time(ms),
+      answerMs: null,
+      refused: 0,
+      unanswered: 0,
+      reconciliation: { ...account, duplicated: 0, unknown: 0, disordered: 0 },
+      cpuUs: { replica: 30, redis: 10 },
+      cpuUsAll: 40,
+      busy: { replica: 0.5 },
+      rss: {},
+      foreign: 0,
+      stolen: 0,
+      generator: { busy: 0.3, latenessMs: time(1), foreign: 0.6 },
+      drainMs: ms,
+      otherFrames: 0,
+      ...more,
+    };
+  }
+
+  it("spreads the system's CPU over what all of them heard, and has the latency of the latest", () => {
+    const all = merged([heard(100, 10), heard(200, 30), heard(100, 20, { deliveriesPerRead: 2 })]);
+    expect(all).toMatchObject({
+      deliveries: 400,
+      offered: 400,
+      cpuUs: { replica: 7.5, redis: 2.5 },
+      cpuUsAll: 10,
+      latencyMs: { p99: 30 },
+      drainMs: 30,
+      reconciliation: { expected: 400, received: 400, lost: 0 },
+    });
+    expect(all.deliveriesPerRead).toBeCloseTo(400 / 350);
+    expect(all.generator.foreign).toBeCloseTo(0);
+  });
+  it("is refused where all generators together are above the limit of one", () => {
+    expect(judge(heard(100, 10)).verdict).toBe("ok");
+    const [one, two, three] = [heard(100, 10), heard(100, 10), heard(100, 10)];
+    expect(judge(merged([one, two, three])).verdict).toBe("refused");
+  });
+  it("is failed where one of them missed something", () => {
+    const lossy = heard(100, 10);
+    lossy.reconciliation = { ...lossy.reconciliation, received: 99, lost: 1 };
+    expect(judge(merged([heard(100, 10), lossy]))).toEqual({ verdict: "failed", reasons: ["1 lost"] });
   });
 });
 

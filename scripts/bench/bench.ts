@@ -16,7 +16,7 @@ npm run bench -- --workload ${Object.keys(NAMED).join("|")}
 npm run bench -- --system ws --rate 100,400   the hot room on one system: ${Object.keys(SYSTEMS).join(", ")}
 npm run bench -- --report                     docs/performance.md again from docs/performance/latest.json
 npm run bench -- --peers                      fetches Bun, nchan and prosody into .cache, for --all and --system
-Further: --members 500, --seconds 5, --env NAME=value. Each run is one file in .cache/bench/results. The exit code
+Further: --members 500, --seconds 5, --connections 90000 (of many), --env NAME=value. Each run is one file in .cache/bench/results. The exit code
 is 1 where a message was lost, repeated, out of order or not answered, and 75 where the generator was above its limit.`;
 
 /** Answers the exit code. */
@@ -34,6 +34,7 @@ export async function main(args: string[]): Promise<number> {
       system: { type: "string", multiple: true, default: [] },
       rate: { type: "string", default: "20,100,400,1000" },
       members: { type: "string", default: "500" },
+      connections: { type: "string" },
       seconds: { type: "string", default: "5" },
       repeats: { type: "string", default: "3" },
       env: { type: "string", multiple: true, default: [] },
@@ -60,7 +61,10 @@ export async function main(args: string[]): Promise<number> {
   for (const name of values.workload) {
     const workload = NAMED[name];
     if (!workload) throw stop(`There is no workload "${name}".\n${HELP}`, 64);
-    runs.push(...(await workload(systems.length > 0 ? systems : undefined, Number(values.repeats))));
+    const connections = values.connections === undefined ? undefined : Number(values.connections);
+    runs.push(
+      ...(await workload(systems.length > 0 ? systems : undefined, Number(values.repeats), connections)),
+    );
   }
   if (values.workload.length === 0) {
     const env = Object.fromEntries(values.env.map((pair) => pair.split("=", 2) as [string, string]));

@@ -16,7 +16,7 @@ import {
   type Stream,
 } from "./frames.ts";
 import { summarise, type Summary } from "./statistics.ts";
-import { CORE, coreTimes, cpuNs, rss, softirqNs, type Part } from "./system.ts";
+import { CORE, coreTimes, cpuNs, nowUs, rss, softirqNs, type Part } from "./system.ts";
 
 /**
  * The load generator: a process of its own on a core of its own, told what to do by its parent. Clients are bare TCP
@@ -53,6 +53,10 @@ export type LoadOrder = {
   bytes: number;
   /** Processes of the system under test. */
   parts: Part[];
+  /** When it begins, on the clock that all processes share; several generators begin as one. */
+  startUs?: number;
+  /** Only listens: another generator says the same messages. */
+  listens?: boolean;
 };
 
 export type LoadResult = {
@@ -133,12 +137,6 @@ type Member = Stream & {
   fail: ((reason: string) => void) | null;
   done: (() => void) | null;
 };
-
-/** One clock for all processes of the machine: CLOCK_MONOTONIC in µs. */
-const clockOffsetUs = Number(process.hrtime.bigint() / 1000n) - performance.now() * 1000;
-function nowUs(): number {
-  return performance.now() * 1000 + clockOffsetUs;
-}
 
 /** Read by all sockets: a callback is done with it before the next one. */
 const shared = Buffer.allocUnsafe(262_144);
@@ -362,7 +360,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   const schedule = makeSchedule(order);
   const { rooms, intendedUs } = schedule;
   const total = rooms.length;
-  const startUs = nowUs() + 200_000;
+  const startUs = order.startUs ?? nowUs() + 200_000;
   for (let id = 0; id < total; id += 1) intendedUs[id] = (intendedUs[id] ?? 0) + startUs;
   const fromUs = startUs + order.warmSeconds * 1e6;
   const toUs = fromUs + order.measureSeconds * 1e6;
@@ -411,6 +409,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
         const there = byRoom.get(room) ?? [];
         const sender = there[next % there.length];
         const intended = intendedUs[next] ?? 0;
+        if (order.listens) continue;
         sender?.socket.write(
           dialect.message(
             roomIds[room] ?? "",
@@ -466,7 +465,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
     latencyMs: summarise(run.latencies.map((us) => us / 1000)),
     answerMs: summarise(run.answers.map((us) => us / 1000)),
     refused: run.refused,
-    unanswered: dialect.answer ? total - run.answered : 0,
+    unanswered: dialect.answer && !order.listens ? total - run.answered : 0,
     reconciliation: reconcile(
       members.map(({ plan: { rooms: theirs }, ledger }) => ({ rooms: theirs, ledger })),
       rooms,

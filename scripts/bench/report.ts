@@ -12,6 +12,7 @@ import type {
   CalibrationResult,
   ChurnResult,
   IdleResult,
+  ManyResult,
   OpenResult,
   RedisResult,
   ReplicasResult,
@@ -282,6 +283,24 @@ function targets(pass: Pass): Target[] {
       less(found?.server, limit),
     );
   }
+  const most = results<ManyResult>(pass, "many").find(
+    ({ figures }) => figures.connections === 90_000,
+  )?.figures;
+  add(
+    "90,000 connections: the memory of all replicas",
+    "≤ 1,200 MB",
+    `${number(most && most.server / 1e6, 0)} MB`,
+    less(most?.server, 1.2e9),
+  );
+  const told = groups(pass, "many with a message a second").find(
+    ({ options }) => options["connections"] === 90_000,
+  );
+  add(
+    "the same: a message a second to all of them",
+    "nothing lost",
+    told ? remarks(told) : "—",
+    told ? told.runs.every(({ verdict }) => verdict === "ok") : null,
+  );
   const redis = results<RedisResult>(pass, "redis")[0]?.figures;
   add("commands to Redis for each stored message", "1", number(redis?.sent, 2), less(redis?.sent, 1.05));
   add(
@@ -401,6 +420,41 @@ function appTable(pass: Pass): string {
   );
 }
 
+/** What several replicas hold together, and what they take to tell it to all. */
+function manyTable(pass: Pass): string {
+  const found = results<ManyResult>(pass, "many");
+  if (found.length === 0) return "Not measured.";
+  const rows = found.map(({ run, figures }) => [
+    number(figures.connections, 0),
+    number(figures.people, 0),
+    String(run.options["replicas"]),
+    number(figures.server / 1e6, 0),
+    number(figures.empty / 1e6, 0),
+    short((figures.server - figures.empty) / figures.connections / 1e3),
+    number(figures.redis / 1e6, 0),
+    number(figures.slab / 1e6, 0),
+    number((1_000 * figures.connections) / figures.connectMs, 0),
+  ]);
+  return `A process may have 20,000 descriptors here, so that there are several replicas, on one core, and as many generators, on the other. Everybody is signed in and in General; some people are there more than once, for with everybody's coming told to everybody it is the square of the people that costs.
+
+${table(
+  [
+    "connections",
+    "people",
+    "replicas",
+    "replicas' MB in all",
+    "before the first connection",
+    "KB per connection",
+    "Redis MB",
+    "kernel objects MB, whole machine, generators included",
+    "connected a second",
+  ],
+  rows,
+)}
+
+${loadTable(pass, "many with a message a second", ({ options }) => `hubbub, ${number(Number(options["connections"]), 0)} connections`)}`;
+}
+
 function idleOf(pass: Pass, system: string): IdleResult[] {
   return results<IdleResult>(pass, "idle")
     .filter(({ run }) => run.system === system)
@@ -478,8 +532,6 @@ ${table(
   targets(pass).map(({ what, wanted, measured, met }) => [what, wanted, measured, ANSWER[`${met}`]]),
 )}
 
-Not measured here: 90,000 connections.
-
 ## How it is measured
 
 - Load is open: every message has an intended time, and latency counts from there to its arrival at a member, so that a system that falls behind shows as latency and not as fewer messages.
@@ -542,6 +594,10 @@ Per connection from 1,000 to the most: ${["hubbub", "socket.io classic", "ws"]
     .join(", ")}. Hubbub's are signed in and hear their rooms; Socket.IO and \`ws\` know nobody.
 
 ${loadTable(pass, "idle with a message a second", ({ system, options }) => `${system}, ${number(Number(options["connections"]), 0)} connections`)}
+
+## Many connections
+
+${manyTable(pass)}
 
 ## Redis
 

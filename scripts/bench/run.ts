@@ -71,7 +71,7 @@ export async function stage(
 
 /** Opens connections and throws if one of them fails. */
 export async function connect(
-  { system, generator, town }: Stage,
+  { system, generator, town }: Omit<Stage, "stop">,
   port: number,
   members: SystemUnderTest["members"],
   more: { concurrency?: number; perSecond?: number } = {},
@@ -91,7 +91,10 @@ export async function quiet(generator: Generator): Promise<void> {
   }
 }
 
-export async function load({ system, generator }: Stage, order: Omit<LoadOrder, "parts">) {
+export async function load(
+  { system, generator }: Pick<Stage, "system" | "generator">,
+  order: Omit<LoadOrder, "parts">,
+) {
   return generator.order("load", { ...order, parts: system.parts });
 }
 
@@ -109,6 +112,40 @@ export function judge(result: LoadResult): { verdict: Verdict; reasons: string[]
     reasons.push(`the generator used ${Math.round(100 * generator.busy)} % of its core`);
   if (lateness > LATENESS_MS) reasons.push(`the generator was ${Math.round(lateness)} ms late (p99)`);
   return { verdict: reasons.length > 0 ? "refused" : "ok", reasons };
+}
+
+/**
+ * One load that several generators on one core heard, each with members of its own, as one: counts are added up,
+ * latency is that of the generator that heard latest. The first one spoke and watched the system.
+ */
+export function merged(results: readonly [LoadResult, ...LoadResult[]]): LoadResult {
+  const [first, ...others] = results;
+  const sum = (figure: (result: LoadResult) => number) =>
+    results.reduce((all, result) => all + figure(result), 0);
+  const deliveries = sum((result) => result.deliveries);
+  const perDelivery = first.deliveries / deliveries;
+  const theirs = others.reduce((all, { generator }) => all + generator.busy, 0);
+  const slowest = results.toSorted((a, b) => (b.latencyMs?.p99 ?? 0) - (a.latencyMs?.p99 ?? 0))[0] ?? first;
+  const account = Object.keys(first.reconciliation) as (keyof LoadResult["reconciliation"])[];
+  return {
+    ...first,
+    deliveries,
+    offered: sum(({ offered }) => offered),
+    deliveriesPerRead: deliveries / sum((result) => result.deliveries / result.deliveriesPerRead),
+    latencyMs: slowest.latencyMs,
+    reconciliation: Object.fromEntries(
+      account.map((what) => [what, sum(({ reconciliation }) => reconciliation[what])]),
+    ) as LoadResult["reconciliation"],
+    cpuUs: Object.fromEntries(Object.entries(first.cpuUs).map(([part, us]) => [part, us * perDelivery])),
+    cpuUsAll: first.cpuUsAll * perDelivery,
+    generator: {
+      ...first.generator,
+      busy: first.generator.busy + theirs,
+      foreign: first.generator.foreign - theirs,
+    },
+    drainMs: Math.max(...results.map(({ drainMs }) => drainMs)),
+    otherFrames: sum(({ otherFrames }) => otherFrames),
+  };
 }
 
 const commit = (() => {

@@ -7,6 +7,13 @@ import { cpus, release, setPriority, totalmem } from "node:os";
 /** The system under test is on one core and the load on the other. */
 export const CORE = { system: 0, load: 1 } as const;
 
+const clockOffsetUs = Number(process.hrtime.bigint() / 1000n) - performance.now() * 1000;
+
+/** One clock for all processes of the machine: CLOCK_MONOTONIC in µs. */
+export function nowUs(): number {
+  return performance.now() * 1000 + clockOffsetUs;
+}
+
 /** A process of the system under test. */
 export type Part = { name: string; pid: number };
 

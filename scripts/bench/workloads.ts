@@ -5,11 +5,12 @@ import { Rooms } from "../../server/src/chat/rooms.ts";
 import { createKeys } from "../../server/src/keys.ts";
 import { GENERAL, type Message, type Reply } from "../../server/src/protocol.ts";
 import { connectRedis, type RedisClient } from "../../server/src/redis.ts";
+import { startGenerator } from "./drive.ts";
 import { markedText } from "./frames.ts";
 import type { LoadOrder, LoadResult, PagesResult } from "./generator.ts";
-import { connect, judge, load, quiet, record, stage, type Run, type Stage } from "./run.ts";
+import { connect, judge, load, merged, quiet, record, stage, type Run, type Stage } from "./run.ts";
 import { summarise, type Summary } from "./statistics.ts";
-import { cpuNs, kernelMemory, rss } from "./system.ts";
+import { cpuNs, kernelMemory, nowUs, rss } from "./system.ts";
 import type { SystemName, Town } from "./systems.ts";
 
 /** What is measured, by name. Every workload answers its runs, each written to a file already. */
@@ -208,6 +209,91 @@ async function idle(system: SystemName, counts: number[]): Promise<Run[]> {
     );
     return runs;
   } finally {
+    await at.stop();
+  }
+}
+
+export type ManyResult = {
+  connections: number;
+  /** Whose they are: some people are there more than once. */
+  people: number;
+  /** Bytes in memory of all replicas together, with and without connections. */
+  server: number;
+  empty: number;
+  redis: number;
+  slab: number;
+  connectMs: number;
+};
+
+/** Below the 20,000 descriptors that a process may have. */
+const MOST_PER_PROCESS = 18_000;
+/** Everybody's coming is told to everybody: what grows with their square is another workload's. */
+const MOST_PEOPLE = 10_000;
+
+/** As many connections as the machine takes, on at least five replicas, each with a generator of its own. */
+async function many(connections: number): Promise<Run[]> {
+  const processes = Math.max(5, Math.ceil(connections / MOST_PER_PROCESS));
+  const each = Math.ceil(connections / processes);
+  const people = Math.min(connections, MOST_PEOPLE);
+  const { generator, ...at } = await stage(
+    "hubbub",
+    { town: crowd(people), replicas: processes },
+    { members: 0 },
+  );
+  const generators = [generator];
+  try {
+    while (generators.length < processes) generators.push(await startGenerator());
+    const { system } = at;
+    const pids = system.parts.filter(({ name }) => name === "replica").map(({ pid }) => pid);
+    const redisPid = system.parts.find(({ name }) => name === "redis")?.pid ?? 0;
+    const memory = () => pids.reduce((sum, pid) => sum + rss(pid), 0);
+    await sleep(3_000);
+    const empty = memory();
+    const slab = kernelMemory().slab;
+    let connectMs = 0;
+    for (const [index, one] of generators.entries()) {
+      const count = Math.min(each, connections - index * each);
+      const members = Array.from({ length: count }, (_, number) => {
+        const member = system.members[(index * each + number) % people];
+        if (!member) throw new Error("nobody is there");
+        return member;
+      });
+      const { ms } = await connect({ ...at, generator: one }, system.ports[index] ?? 0, members);
+      connectMs += ms;
+    }
+    for (const one of generators) await quiet(one);
+    await sleep(4_000);
+    const result: ManyResult = {
+      connections,
+      people,
+      server: memory(),
+      empty,
+      redis: rss(redisPid),
+      slab: kernelMemory().slab - slab,
+      connectMs,
+    };
+    const options = { connections, replicas: processes };
+    const runs: Run[] = [record({ workload: "many", system: "hubbub", options, result })];
+    // Time enough for every generator to make ready.
+    const startUs = nowUs() + 3_000_000;
+    const asked = order(1, { warmSeconds: 3, warmRate: 1, measureSeconds: 5, startUs });
+    const [first, ...others] = await Promise.all(
+      generators.map((one, index) => load({ system, generator: one }, { ...asked, listens: index > 0 })),
+    );
+    if (!first) throw new Error("nobody spoke");
+    const loaded = merged([first, ...others]);
+    runs.push(
+      record({
+        workload: "many with a message a second",
+        system: "hubbub",
+        options: { ...options, rate: 1 },
+        result: loaded,
+        ...judge(loaded),
+      }),
+    );
+    return runs;
+  } finally {
+    for (const one of generators.slice(1)) await one.stop();
     await at.stop();
   }
 }
@@ -526,13 +612,17 @@ async function ablation(repeats = 3): Promise<Run[]> {
 const COMPARED: SystemName[] = ["hubbub", "socket.io classic", "ws"];
 
 /** Each answers its runs; those that compare take the systems, and how often each has its turn. */
-export const WORKLOADS: Record<string, (systems?: SystemName[], repeats?: number) => Promise<Run[]>> = {
+export const WORKLOADS: Record<
+  string,
+  (systems?: SystemName[], repeats?: number, connections?: number) => Promise<Run[]>
+> = {
   calibration,
   hot: (systems = ["hubbub"], repeats = 1) =>
     inTurns(systems, repeats, (system) => hotRoom(system, [20, 100, 400, 1_000])),
   quiet: (systems = COMPARED, repeats = 1) => inTurns(systems, repeats, quietRooms),
   idle: (systems = COMPARED) =>
     inTurns(systems, 1, (system) => idle(system, [0, 1_000, system === "hubbub" ? 10_000 : 8_000])),
+  many: (_systems, _repeats, connections = 90_000) => many(connections),
   redis: redisCost,
   replicas,
   pages,

@@ -19,7 +19,7 @@ const HELP = `npm run prove [-- options]
 Starts replicas, HAProxy and Redis, lets 40 people talk in 6 rooms, breaks things, and checks that every acknowledged
 message reached every member once, in one order. Ends with a table, and with exit code 1 where a promise was broken.
 
-  --short               the five scenarios that \`npm test\` runs
+  --short               the scenarios that \`npm test\` runs
   --only NAME,NAME      these scenarios
   --list                their names
   --seed NUMBER         the chance of an earlier run

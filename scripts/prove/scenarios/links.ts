@@ -121,7 +121,7 @@ export const slowClient: Scenario = {
     clearInterval(flood);
     const grown = (await replica.metric("hubbub_process_resident_memory_bytes")) - memory;
     must(await cut(), "the slow window was not cut");
-    must(grown <= SLOW_MEMORY_BYTES * 2, `the replica grew by ${Math.round(grown / 1_048_576)} MB`);
+    must(grown <= SLOW_MEMORY_BYTES, `the replica grew by ${Math.round(grown / 1_048_576)} MB`);
     tcp._socket?.resume();
     fault("it reads again");
     await until(

@@ -235,6 +235,7 @@ function sentinelFailover(waits: boolean): Scenario {
   return {
     name: waits ? "sentinel-wait" : "sentinel",
     title: `Sentinel failover after 2 s without replication, ${waits ? "with WAIT" : "without WAIT"}`,
+    ...(waits && { short: true }),
     rig: {
       env: waits ? { WAIT_REPLICAS: "1" } : {},
       backend: async (dir, program) => {
@@ -287,6 +288,7 @@ let nodes: Cluster | undefined;
 export const clusterPrimary: Scenario = {
   name: "cluster-primary",
   title: "Redis Cluster (6 nodes): the primary of General's slot is killed",
+  short: true,
   rig: {
     env: { WAIT_REPLICAS: "1" },
     backend: async (dir, program) => {

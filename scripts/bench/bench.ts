@@ -4,7 +4,7 @@ import type { LoadResult } from "./generator.ts";
 import { app } from "./app.ts";
 import { writeReport } from "./report.ts";
 import type { Run } from "./run.ts";
-import { bunFile, fetchPeers, nchanFiles, prosodyFile, SYSTEMS, type SystemName } from "./systems.ts";
+import { fetchPeers, PEERS, peersThere, SYSTEMS, type SystemName } from "./systems.ts";
 import { calibration, hotRoom, quietRooms, WORKLOADS } from "./workloads.ts";
 
 const NAMED: typeof WORKLOADS = { ...WORKLOADS, app: (_systems, repeats = 1) => app(repeats) };
@@ -43,7 +43,8 @@ export async function main(args: string[]): Promise<number> {
   if (process.platform !== "linux")
     throw stop("The benchmark reads Linux' accounts: it runs on Linux only.", 69);
   if (values.peers) {
-    const there = await fetchPeers((line) => process.stderr.write(`${line}\n`));
+    await fetchPeers((line) => process.stderr.write(`${line}\n`));
+    const there = peersThere();
     console.log(there.length > 0 ? `Here now: ${there.join(", ")}.` : "None is here.");
     return 0;
   }
@@ -125,27 +126,28 @@ async function all(repeats: number): Promise<number> {
     await writeReport({ runs, absent, began, ended: Date.now() });
   };
   for (let repeat = 0; repeat < repeats; repeat += 1) await attempt("calibration", calibration);
-  const compared = ["hubbub", "socket.io classic", "ws"] as const;
+  const there = peersThere();
+  for (const peer of PEERS)
+    if (!there.includes(peer)) absent.push(`${peer} is absent (\`npm run bench -- --peers\` fetches it)`);
+  // At 400 some are behind already: more would only make the queue longer.
+  const compared: [SystemName, rates: number[]][] = [
+    ["hubbub", [20, 100, 400, 1_000]],
+    ["socket.io classic", [20, 100, 400]],
+    ["ws", [20, 100, 400]],
+    ["bun", [20, 100, 400, 1_000]],
+    ["nchan", [20, 100, 400, 1_000]],
+  ];
+  const isHere = (system: SystemName) => there.includes(system) || !PEERS.includes(system);
   for (let repeat = 0; repeat < repeats; repeat += 1) {
-    for (const system of compared) {
-      // At 400 the others are behind already: more would only make the queue longer.
-      await attempt(system, () =>
-        hotRoom(system, system === "hubbub" ? [20, 100, 400, 1_000] : [20, 100, 400]),
-      );
+    for (const [system, rates] of compared) {
+      if (!isHere(system)) continue;
+      await attempt(system, () => hotRoom(system, rates));
       await attempt(system, () => quietRooms(system));
     }
   }
   await attempt("socket.write", () => hotRoom("socket.write", [20, 100, 400]));
   await attempt("socket.io sharded", () => hotRoom("socket.io sharded", [20, 100]));
-  if (!bunFile()) absent.push("Bun is absent (`npm run bench -- --peers` fetches it)");
-  else {
-    await attempt("bun", () => hotRoom("bun", [20, 100, 400, 1_000]));
-    await attempt("bun", () => quietRooms("bun"));
-  }
-  if (!nchanFiles()) absent.push("nginx with nchan is absent (`npm run bench -- --peers` fetches it)");
-  else await attempt("nchan", () => hotRoom("nchan", [20, 100, 400, 1_000]));
-  if (!prosodyFile()) absent.push("prosody is absent (`npm run bench -- --peers` fetches it)");
-  else await attempt("prosody", () => hotRoom("prosody", [20, 100]));
+  if (isHere("prosody")) await attempt("prosody", () => hotRoom("prosody", [20, 100]));
   for (const [name, workload] of Object.entries(NAMED))
     if (!["hot", "quiet", "calibration"].includes(name))
       await attempt(name, () => workload(undefined, repeats));

@@ -109,7 +109,7 @@ const BUN_VERSION = "1.4.5";
 const bunFolder = join(root, ".cache/bun");
 
 /** Bun's program, or null where it was not fetched. */
-export function bunFile(): string | null {
+function bunFile(): string | null {
   const file = join(bunFolder, "package/bin/bun");
   return existsSync(file) ? file : null;
 }
@@ -150,8 +150,21 @@ async function startBun(options: StartOptions): Promise<SystemUnderTest> {
   return startPeer("bun", "peers/bun.ts", "plain", options, program);
 }
 
-/** Fetches what `npm run bench` compares with and does not bring, into .cache; answers what is there now. */
-export async function fetchPeers(say: (line: string) => void): Promise<string[]> {
+/** What `npm run bench` compares with and does not bring. */
+export const PEERS: readonly SystemName[] = ["bun", "nchan", "prosody"];
+
+/** Those of them that were fetched. */
+export function peersThere(): SystemName[] {
+  const found: Partial<Record<SystemName, unknown>> = {
+    bun: bunFile(),
+    nchan: nchanFiles(),
+    prosody: prosodyFile(),
+  };
+  return PEERS.filter((name) => found[name]);
+}
+
+/** Fetches them into .cache; `say` is told before each, and why one could not be fetched. */
+export async function fetchPeers(say: (line: string) => void): Promise<void> {
   fetchBun(say);
   await fetchPackage(NGINX.package, NGINX.file, say);
   await fetchPackage(NCHAN.package, NCHAN.file, say);
@@ -162,12 +175,10 @@ export async function fetchPeers(say: (line: string) => void): Promise<string[]>
   } catch {
     say("nchan needs a folder /var/lib/nginx, which this user cannot make.");
   }
-  const found = { bun: bunFile(), nchan: nchanFiles(), prosody: prosodyFile() };
-  return Object.entries(found).flatMap(([name, there]) => (there ? [name] : []));
 }
 
 /** nginx and its module, or null where they were not fetched. */
-export function nchanFiles(): { nginx: Unpacked; module: string } | null {
+function nchanFiles(): { nginx: Unpacked; module: string } | null {
   const nginx = unpacked(NGINX.package, NGINX.file);
   const module = unpacked(NCHAN.package, NCHAN.file);
   return nginx && module ? { nginx, module: module.command } : null;
@@ -201,7 +212,7 @@ async function startNchan({ town }: StartOptions): Promise<SystemUnderTest> {
 }
 
 /** prosody, or null where it was not fetched. */
-export function prosodyFile(): Unpacked | null {
+function prosodyFile(): Unpacked | null {
   return unpacked(PROSODY.package, PROSODY.file) ?? null;
 }
 

@@ -1,4 +1,7 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import supertest from "supertest";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LIMITS, type Failure, type Page, type Presence, type Room, type User } from "../protocol.ts";
@@ -108,6 +111,32 @@ describe("accounts", () => {
     expect(cookie).toMatch(/; Secure/);
     expect(headers["strict-transport-security"]).toMatch(/max-age=\d+/);
   });
+});
+
+it("files of the app are compressed, and kept for good where their names change with them; the API's answers are not", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "hubbub-test-"));
+  mkdirSync(join(folder, "assets"));
+  const script = "const hubbub = 1;\n".repeat(1_000);
+  writeFileSync(join(folder, "assets/app-1.js"), script);
+  writeFileSync(join(folder, "index.html"), "<!doctype html>");
+  try {
+    const replica = await house.addReplica({ CLIENT_DIR: folder });
+    const get = async (path: string) => {
+      const headers = { "accept-encoding": "gzip", cookie: mary.browser.cookie };
+      const response = await fetch(`${replica.address}${path}`, { headers });
+      return { headers: response.headers, body: await response.text() };
+    };
+    const file = await get("/assets/app-1.js");
+    expect(file.body).toBe(script);
+    expect(file.headers.get("content-encoding")).toBe("gzip");
+    expect(file.headers.get("vary")).toMatch(/accept-encoding/i);
+    expect(file.headers.get("cache-control")).toMatch(/immutable/);
+    expect((await get("/")).headers.get("cache-control")).toBe("no-cache");
+    await mary.say("0", "long ".repeat(500));
+    expect((await get("/api/rooms/0/messages")).headers.get("content-encoding")).toBeNull();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 it("a session's end is put off by a request, but not by every request", async () => {

@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import compression from "compression";
 import express, {
   Router,
   type ErrorRequestHandler,
@@ -109,6 +110,8 @@ export function createRest(parts: RestParts): Express {
   app.use("/api", api(parts));
   if (config.clientDir) {
     app.use(
+      // Of files only: they are fetched once and kept, while answers of the API are small and come by the thousand.
+      compression(),
       express.static(config.clientDir, {
         setHeaders: (response, path) => {
           const immutable = /[/\\]assets[/\\]/.test(path);

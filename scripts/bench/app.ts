@@ -119,7 +119,7 @@ async function firstLoad(page: Page, address: string): Promise<AppResult["script
   return {
     files: bodies.length,
     plain: sum(({ length }) => length),
-    gzip: sum((body) => gzipSync(body, { level: 9 }).length),
+    gzip: sum((body) => gzipSync(body).length),
     brotli: sum((body) => brotliCompressSync(body).length),
   };
 }

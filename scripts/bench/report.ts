@@ -687,7 +687,7 @@ ${results<ReturnResult>(pass, "come back")
 ${
   results(pass, "app").length === 0
     ? "Not measured."
-    : `Without a window and without a graphics card, on both cores, before one replica on one of them. The replica sends scripts as they are; what they are compressed is what a proxy before it sends. A room is there when its messages are laid out after the click. Somebody types while two others talk in the open room; every message of theirs is reconciled, as everywhere here.
+    : `Without a window and without a graphics card, on both cores, before one replica on one of them. The replica sends scripts compressed; the figures are for gzip and Brotli at their usual levels. A room is there when its messages are laid out after the click. Somebody types while two others talk in the open room; every message of theirs is reconciled, as everywhere here.
 
 ${appTable(pass)}`
 }

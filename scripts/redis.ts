@@ -1,5 +1,5 @@
 import { execFile, spawnSync } from "node:child_process";
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomBytes, randomInt } from "node:crypto";
 import { mkdirSync, symlinkSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
@@ -112,13 +112,27 @@ export async function startRedis(options: {
   return { ...child, url, version: program.version, where: port ? `127.0.0.1:${port}` : socket };
 }
 
-/** A port of 127.0.0.1 that was free a moment ago. */
+const given = new Set<number>();
+
+/**
+ * A port of 127.0.0.1 that nobody listens on and that was not given here before. It is below those that the system
+ * lends to outgoing connections: one of these may be taken by the time it is needed.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-  const address = server.address();
-  await new Promise((done) => server.close(done));
-  return typeof address === "object" && address ? address.port : 0;
+  for (;;) {
+    const port = randomInt(10_000, 32_000);
+    if (given.has(port) || !(await isFree(port))) continue;
+    given.add(port);
+    return port;
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
 }
 
 type Address = ({ path: string } | { host: string; port: number }) & { password?: string; pid?: number };

@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { addressOf } from "../server/src/config.ts";
 import { startChild, which, type Child } from "./child.ts";
 import { fetchPackage, unpacked } from "./debian.ts";
 import { root, stop } from "./prepare.mjs";
@@ -32,7 +33,7 @@ export async function startHaproxy(options: {
     env: { ...program.env, HOST: options.host, PORT: String(options.port), BACKEND: "local" },
   });
   const host = ["0.0.0.0", "::"].includes(options.host) ? "localhost" : options.host;
-  const url = `http://${host.includes(":") ? `[${host}]` : host}:${options.port}/healthz`;
+  const url = `${addressOf(host, options.port)}/healthz`;
   while (!child.hasEnded() && !options.signal?.aborted) {
     const ok = await fetch(url, { signal: AbortSignal.timeout(1_000) }).then(
       (response) => response.ok,

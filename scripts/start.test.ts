@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { User } from "../server/src/protocol.ts";
-import { Browser, connect, until, type Person } from "../server/src/testing.ts";
+import { Browser, connect, isAlive, until, type Person } from "../server/src/testing.ts";
 import { which } from "./child.ts";
 import { build, root } from "./prepare.mjs";
 import { startRedis } from "./redis.ts";
@@ -66,15 +66,6 @@ function start(env: NodeJS.ProcessEnv, args: string[] = [], cwd = root): Command
 /** Data folders of their own, so that tests do not meet. */
 function dataDir(): string {
   return mkdtempSync(join(folder, "data "));
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** A checkout somewhere else, without anything built, that borrows the packages of this one. */

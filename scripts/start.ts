@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
-import { readConfig, type Config } from "../server/src/config.ts";
+import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
 import { checkRedis, connectRedis, type RedisClient } from "../server/src/redis.ts";
@@ -108,8 +108,7 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
       const launch = () =>
         startHaproxy({ host: config.host, port, replicas: ports, dir: dataDir, signal, say: console.log });
       running.haproxy = keep("HAProxy", await launch(), launch, signal, console.error);
-      const host = config.host.includes(":") ? `[${config.host}]` : config.host;
-      console.log(`Hubbub listens on http://${host}:${port} (${count} replicas behind HAProxy)`);
+      console.log(`Hubbub listens on ${addressOf(config.host, port)} (${count} replicas behind HAProxy)`);
     }
     const people = JSON.parse((await redis.get(keys.demo)) ?? "[]") as Credentials[];
     const passwords = [...new Set(people.map(({ password }) => password))].join(" or ");

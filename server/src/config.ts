@@ -122,6 +122,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
   };
 }
 
+/** Where a server on `host` and `port` is found, as a person writes it: http://127.0.0.1:3000 */
+export function addressOf(host: string, port: number): string {
+  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
 function secretsOf(list: string): string[] {
   return list.split(",").filter(Boolean);
 }

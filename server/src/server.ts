@@ -5,7 +5,7 @@ import { Chat } from "./chat/chat.ts";
 import { Presence, PresenceDiff, readUsers, type Edges } from "./chat/presence.ts";
 import { Rooms } from "./chat/rooms.ts";
 import { Users } from "./chat/users.ts";
-import type { Config } from "./config.ts";
+import { addressOf, type Config } from "./config.ts";
 import { Delivery } from "./delivery.ts";
 import { createRest } from "./doors/rest.ts";
 import { createSession } from "./doors/session.ts";
@@ -166,8 +166,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       relay.close();
       for (const client of clients) client.disconnect();
     }
-    const host = config.host.includes(":") ? `[${config.host}]` : config.host;
-    return { port, address: `http://${host}:${port}`, close: () => (closed ??= close()) };
+    return { port, address: addressOf(config.host, port), close: () => (closed ??= close()) };
   } catch (error) {
     for (const client of clients) client.disconnect();
     http.close();

@@ -336,6 +336,16 @@ export async function ownRedis(options: { persistent: boolean; args?: string[] }
   };
 }
 
+/** Whether there is a process of this number. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** The server in a process of its own. `output` is all that it and its workers have written. */
 export type ServerProcess = {
   address: string;

@@ -3,6 +3,7 @@ import { createServer, type AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import {
   connect,
+  isAlive,
   person,
   replicas,
   serverProcess,
@@ -32,15 +33,6 @@ async function twoWorkers(
   const server = await serverProcess(opened.env);
   started.push(server);
   return { server, house: opened };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** Process ids of the workers, by their server ids. */

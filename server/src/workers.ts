@@ -1,6 +1,6 @@
 import cluster, { type Worker } from "node:cluster";
 import type { Logger } from "pino";
-import type { Config } from "./config.ts";
+import { addressOf, type Config } from "./config.ts";
 import { reasonOf } from "./errors.ts";
 import { addUp, type Figures, type ToPrimary, type ToWorker } from "./metrics.ts";
 
@@ -49,9 +49,8 @@ export async function startWorkers(
 
   const workers = Array.from({ length: config.workers }, (_, index) => fork(index + 1));
   try {
-    const [port] = await Promise.all(workers.map(listening));
-    const host = config.host.includes(":") ? `[${config.host}]` : config.host;
-    return { address: `http://${host}:${port}`, close };
+    const ports = await Promise.all(workers.map(listening));
+    return { address: addressOf(config.host, ports[0] ?? config.port), close };
   } catch (error) {
     await close();
     throw error;

@@ -72,15 +72,15 @@ function excuseRefusals(client: RedisClient): void {
 }
 
 /**
- * Commands of one turn of the event loop leave in one write: under load many are due at once, and Redis reads, and
- * answers, them together.
+ * While an answer is due, the commands of one turn of the event loop leave in one write: under load Redis reads, and
+ * answers, many together, and a command that is alone does not wait. (Nagle's rule.)
  */
 function gatherWrites(client: Redis): void {
   client.on("connect", () => {
     const { stream } = client;
     const write = stream.write.bind(stream) as (...args: unknown[]) => boolean;
     Reflect.set(stream, "write", (...args: unknown[]) => {
-      if (stream.writableCorked === 0) {
+      if (stream.writableCorked === 0 && client.commandQueue.length > 0) {
         stream.cork();
         setImmediate(() => stream.uncork());
       }

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash as digest } from "node:crypto";
 import type { Logger } from "pino";
 import type { Config } from "./config.ts";
 import { reasonOf } from "./errors.ts";
@@ -314,7 +314,7 @@ export class Relay {
 
 /** The hash that `append.lua` gives a message: equal hashes vouch for every byte of the log up to it. */
 export function chain(hash: string, date: number, tail: string): string {
-  return createHash("sha1").update(`${hash}|${date}|${tail}`).digest("hex").slice(0, 12);
+  return digest("sha1", `${hash}|${date}|${tail}`).slice(0, 12);
 }
 
 /** The place in the log of a row that a script wrote, or null for any other row. */

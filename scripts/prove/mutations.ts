@@ -48,7 +48,7 @@ export const MUTATIONS: readonly Mutation[] = [
     const send = chat.sendMessage.bind(chat);
     chat.sendMessage = async (...given) => {
       const message = await send(...given);
-      delivery.message(message.roomId, JSON.stringify(message));
+      delivery.message(given[1].roomId, message);
       return message;
     };`,
       },

@@ -147,6 +147,11 @@ export class Delivery {
     this.#write(this.connections(userId), [encode(event, args)]);
   }
 
+  /** The answer, as JSON, to the request of one connection that Socket.IO gave this id. */
+  answer(connection: Connection, id: number, json: string): void {
+    this.#write([connection], [`3${id}[${json}]`]);
+  }
+
   toAll<E extends keyof ServerEvents>(event: E, ...args: Parameters<ServerEvents[E]>): void {
     this.#write(this.connections(), [encode(event, args)]);
   }

@@ -57,18 +57,18 @@ export class Chat {
   }
 
   /**
-   * Stores a message; its announcement is part of storing it. Nothing is emitted from here. Throws `not_found`,
-   * and what Redis throws when the outcome is unknown: then the same nonce is sent again.
+   * Stores a message, and answers it as JSON; its announcement is part of storing it. Nothing is emitted from here.
+   * Throws `not_found`, and what Redis throws when the outcome is unknown: then the same nonce is sent again.
    */
-  async sendMessage(user: User, send: SendMessage): Promise<Message> {
+  async sendMessage(user: User, send: SendMessage): Promise<string> {
     const pair = pairOf(send.roomId);
     const shown = pair ? await this.#openPrivateRoom(user.id, send.roomId, pair) : [];
     const stop = this.#metrics.append.startTimer();
-    const { message, repeated } = await this.#rooms.append(user.id, send);
+    const { row, repeated } = await this.#rooms.append(user.id, send);
     stop();
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
-    return message;
+    return row;
   }
 
   /** Ids of the rooms that a connection of this user hears. */

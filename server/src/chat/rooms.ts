@@ -64,12 +64,12 @@ export class Rooms {
   }
 
   /**
-   * Stores and announces a message in one atomic step, and marks the room as read by its author up to it. The
-   * same nonce again answers the first message. Resolves once as many Redis replicas hold it as are configured;
+   * Stores and announces a message in one atomic step, and marks the room as read by its author up to it. Answers the
+   * row, a Message as JSON; for the same nonce again that of the first message. Resolves once as many Redis replicas hold it as are configured;
    * throws `unavailable` where they do not in time: then the outcome is unknown, and the same nonce finds out.
    * Throws `not_found` for a named room without this member; for General and private rooms the caller has checked.
    */
-  async append(from: UserId, send: SendMessage): Promise<{ message: Message; repeated: boolean }> {
+  async append(from: UserId, send: SendMessage): Promise<{ row: string; repeated: boolean }> {
     const { roomId, message, nonce } = send;
     const keys = this.#keys;
     const listed = roomId !== GENERAL && pairOf(roomId) === null;
@@ -84,10 +84,10 @@ export class Rooms {
       ],
       [roomId, from, tail, this.#channelOf(roomId), this.#envelope, NONCE_MS, listed ? "1" : "0"],
     );
-    const [outcome, stored] = reply as [string, string?];
-    if (outcome === "stranger" || stored === undefined) throw unknownRoom();
+    const [outcome, row] = reply as [string, string?];
+    if (outcome === "stranger" || row === undefined) throw unknownRoom();
     if (this.#copies.count > 0) await this.#copied(roomId);
-    return { message: parseStored(stored), repeated: outcome === "repeated" };
+    return { row, repeated: outcome === "repeated" };
   }
 
   /**
@@ -317,10 +317,6 @@ export class Rooms {
       head: { seq: Number(seq), date: Number(date), hash },
     };
   }
-}
-
-function parseStored(row: string): Message {
-  return JSON.parse(row) as Message;
 }
 
 /**

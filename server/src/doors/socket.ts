@@ -19,7 +19,6 @@ import {
   type Cursor,
   type Message,
   type Failure,
-  type Reply,
   type RoomId,
   type SendMessage,
   type ServerEvents,
@@ -86,6 +85,14 @@ export type SocketParts = {
   throttle: Throttle;
   log: Logger;
 };
+
+/** Stands for the client's callback among an event's arguments. */
+class Callback {
+  readonly id: number;
+  constructor(id: number) {
+    this.id = id;
+  }
+}
 
 type Listener = (this: Connection, ...args: unknown[]) => void;
 type Listeners = { [E in keyof ClientEvents]: Listener };
@@ -154,7 +161,7 @@ export class SocketDoor {
     this.#io.use((socket, next) => void this.#admit(chat, socket, next));
     const listeners = Object.entries(this.#listeners(chat)) as [keyof ClientEvents, Listener][];
     const known = new Set<string>(listeners.map(([event]) => event));
-    const refuse = this.#listener("event", z.never("no such event"), () => Promise.resolve(null));
+    const refuse = this.#listener("event", z.never("no such event"), () => Promise.resolve("null"));
     const unknown = function unknown(this: Connection, event: string, ...args: unknown[]) {
       if (!known.has(event)) refuse.apply(this, args);
     };
@@ -165,6 +172,8 @@ export class SocketDoor {
     this.#io.of("/").adapter.addAll = ignore;
     this.#io.on("connection", (connection) => {
       slim(connection);
+      // Socket.IO's own callback, which stays in use should this name ever change, encodes what is JSON already.
+      Object.assign(connection, { ack: callback });
       for (const [event, listener] of listeners) connection.on(event, listener);
       connection.on("error", ignore);
       connection.on("disconnect", left);
@@ -208,40 +217,44 @@ export class SocketDoor {
         const { user } = connection.data;
         await chat.joinRoom(user, id);
         await this.#attach(connection, [id]);
-        return chat.openRoom(user, id, LIMITS.pageDefault);
+        return JSON.stringify(await chat.openRoom(user, id, LIMITS.pageDefault));
       }),
       "room.leave": this.#listener("event", room, async (connection, { roomId: id }) => {
         await chat.leaveRoom(connection.data.user, id);
-        return null;
+        return "null";
       }),
-      "room.read": this.#listener("event", read, async (connection, { roomId: id, seq }) => ({
-        read: await chat.readRoom(connection.data.user, id, seq),
-      })),
-      sync: this.#listener("event", sync, async (connection, asked) => {
-        return { rooms: await chat.sync(connection.data.user, asked.rooms) };
-      }),
+      "room.read": this.#listener("event", read, async (connection, { roomId: id, seq }) =>
+        JSON.stringify({ read: await chat.readRoom(connection.data.user, id, seq) }),
+      ),
+      sync: this.#listener("event", sync, async (connection, asked) =>
+        JSON.stringify({ rooms: await chat.sync(connection.data.user, asked.rooms) }),
+      ),
     };
   }
 
-  /** Answers a request exactly once, with a value or a code. Without a callback it is done all the same. */
-  #listener<T, V>(
+  /**
+   * Answers a request exactly once, with a value, which `handle` gives as JSON, or a code. Without a callback it is
+   * done all the same.
+   */
+  #listener<T>(
     limit: "message" | "event",
     schema: z.ZodType<T>,
-    handle: (connection: Connection, asked: T) => Promise<V>,
+    handle: (connection: Connection, asked: T) => Promise<string>,
   ): Listener {
-    const { throttle, log } = this.#parts;
+    const { throttle, delivery, log } = this.#parts;
     const respond = async (connection: Connection, body: unknown, answer: unknown): Promise<void> => {
-      let reply: Reply<V>;
+      let reply: string;
       this.#running += 1;
       try {
         await throttle.take(limit, connection.data.user.id);
-        reply = { ok: true, value: await handle(connection, schema.parse(body)) };
+        reply = `{"ok":true,"value":${await handle(connection, schema.parse(body))}}`;
       } catch (error) {
-        reply = { ok: false, error: toFailure(error, log) };
+        reply = JSON.stringify({ ok: false, error: toFailure(error, log) });
       } finally {
         this.#running -= 1;
       }
-      if (typeof answer === "function") (answer as (reply: Reply<V>) => void)(reply);
+      if (answer instanceof Callback) delivery.answer(connection, answer.id, reply);
+      else if (typeof answer === "function") (answer as (reply: unknown) => void)(JSON.parse(reply));
     };
     return function listener(...args) {
       // The callback comes last, whatever else was sent.
@@ -395,6 +408,10 @@ export class SocketDoor {
 }
 
 function ignore(): void {}
+
+function callback(id: number): Callback {
+  return new Callback(id);
+}
 
 type UpgradeRequest = IncomingMessage & { answerClosed?: unknown };
 

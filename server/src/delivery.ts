@@ -10,6 +10,8 @@ export type ConnectionData = {
   user: User;
   sid: string;
   rooms: Set<RoomId>;
+  /** Whether it has asked once for what follows its cursors. */
+  synced: boolean;
   /** The rooms that it is to hear from its first moment on. */
   admitted: RoomId[];
 };
@@ -110,6 +112,11 @@ export class Delivery {
 
   hears(roomId: RoomId): boolean {
     return this.#rooms.has(roomId);
+  }
+
+  /** How many local connections hear a room. */
+  members(roomId: RoomId): number {
+    return this.#rooms.get(roomId)?.members.length ?? 0;
   }
 
   /** All local connections, or those of one user. */

@@ -6,6 +6,7 @@ import type { Replica } from "./server.ts";
 import {
   Browser,
   both,
+  commandsDuring,
   connect,
   ownRedis,
   person,
@@ -378,5 +379,86 @@ describe("when Redis lost the tail of a log", () => {
     } finally {
       await house.close();
     }
+  });
+});
+
+describe("a room that many hear", () => {
+  let house: House;
+  let mary: Person;
+  let crowd: Person[];
+  const said: Message[] = [];
+  beforeAll(async () => {
+    house = await replicas(1);
+    const [replica] = house.replicas;
+    if (!replica) throw new Error("no replica");
+    mary = await person(replica, "mary");
+    crowd = await Promise.all(Array.from({ length: 50 }, () => connect(mary.browser, mary.user)));
+    for (let index = 0; index < 60; index += 1) said.push(await mary.say("0", `row ${index}`));
+    await until(() => crowd.every((one) => of(one, "0").length === said.length));
+  });
+  afterAll(() => house.close());
+
+  /** What a new connection is told of what follows a message, and the commands that it took. */
+  async function back(after: Message, times = 1) {
+    const one = await connect(mary.browser, mary.user);
+    const answers: unknown[] = [];
+    const commands = await commandsDuring(async () => {
+      for (let time = 0; time < times; time += 1) {
+        const { roomId, seq = 0, date, hash = "" } = after;
+        const asked = { rooms: [{ roomId, seq, date, hash }] };
+        answers.push(unwrap(await one.socket.emitWithAck("sync", asked)).rooms[0]);
+      }
+    });
+    one.close();
+    const reads = commands.filter(
+      (words) => /^eval/.test(words[0] ?? "") && words.includes(house.keys.room("0")),
+    );
+    return { answer: answers.at(-1), answers, log: reads.length };
+  }
+
+  it("tells who comes back what follows from memory, the same as the log would", async () => {
+    for (const index of [12, 30, 58, 59]) {
+      const after = said[index] as Message;
+      const { answers, log } = await back(after, 2);
+      expect(answers[0]).toEqual({ roomId: "0", messages: said.slice(index + 1), more: false });
+      // Who asks once more is answered by the log.
+      expect(answers[1]).toEqual(answers[0]);
+      expect(log).toBe(1);
+    }
+  });
+
+  it("reads the log for a cursor from before what is kept, and for one that is no part of it", async () => {
+    const early = await back(said[2] as Message);
+    expect(early).toMatchObject({ log: 1, answer: { messages: said.slice(3) } });
+    const wrong = await back({ ...(said[40] as Message), hash: "0123456789ab" });
+    expect(wrong).toMatchObject({ log: 1, answer: { reset: "rewound", messages: said.slice(-50) } });
+    const ahead = await back({ ...(said[59] as Message), seq: 90 });
+    expect(ahead).toMatchObject({ log: 1, answer: { reset: "ahead" } });
+  });
+
+  it("opens without a read of its log", async () => {
+    const one = await connect(mary.browser, mary.user);
+    let page: Message[] = [];
+    const commands = await commandsDuring(async () => {
+      const joined = await one.socket.emitWithAck("room.join", { roomId: "0" });
+      page = unwrap(joined).messages;
+    });
+    expect(page).toEqual(said.slice(-50));
+    expect(commands.flat()).not.toContain("zrevrangebyscore");
+    one.close();
+  });
+
+  it("is kept nothing of once few are left, or another program speaks in it", async () => {
+    const foreign: Message = { roomId: "0", from: mary.user.id, date: Date.now(), message: "from afar" };
+    await house.redis.zadd(house.keys.room("0"), foreign.date, JSON.stringify(foreign));
+    await house.redis.publish(
+      house.keys.roomChannel("0"),
+      JSON.stringify({ serverId: "other", type: "message", data: foreign }),
+    );
+    await mary.hears("from afar");
+    const { log, answer } = await back(said[50] as Message);
+    expect(log).toBe(1);
+    expect(answer).toMatchObject({ messages: [...said.slice(51), foreign] });
+    for (const one of crowd) one.close();
   });
 });

@@ -4,7 +4,7 @@ import type { Config } from "./config.ts";
 import { reasonOf } from "./errors.ts";
 import type { Keys } from "./keys.ts";
 import type { Metrics } from "./metrics.ts";
-import { LIMITS, USER_ID, isRoomId, type Message, type RoomId } from "./protocol.ts";
+import { LIMITS, USER_ID, isRoomId, type Cursor, type Message, type RoomId } from "./protocol.ts";
 import type { RedisClient } from "./redis.ts";
 
 /** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
@@ -28,8 +28,8 @@ export type RelayParts = {
   isStored: (roomId: RoomId, message: string) => Promise<boolean>;
   /** Gives one message, as JSON, to the room's local members. Called in the order of the room's log. */
   deliver: (roomId: RoomId, message: string) => void;
-  /** Whether a room has a local member. */
-  wanted: (roomId: RoomId) => boolean;
+  /** How many local connections hear a room. */
+  members: (roomId: RoomId) => number;
   /** The log that local members know is gone. */
   stale: (roomId: RoomId) => void;
   /** An announcement for everybody, or of a room, that is not a message. `data` is unchecked. */
@@ -52,12 +52,23 @@ const CHECK_MS = 25_000;
 const RETRY_MS = 1_000;
 const LINGER_MS = 30_000;
 const LOG_MS = 1_000;
+/** From so many local members on, a room's newest messages are kept in memory: many will ask for the same ones. */
+const KEPT_FROM_MEMBERS = 50;
+/** A page of them, and UTF-16 units in all, so that a member accounts for little more than 1 KB. */
+const KEPT_ROWS = LIMITS.pageDefault;
+const KEPT_LENGTH = 65_536;
 
-type Heard = Head & { json: string; tail: string };
+type Row = Head & { json: string };
+type Heard = Row & { tail: string };
 
 type LiveRoom = {
   /** The last message that was delivered here; null until the log's head has been read. */
   head: Head | null;
+  /** The newest rows up to the head, without a hole, and their length. Empty in a room with few members. */
+  kept: Row[];
+  keptLength: number;
+  /** Whether another program has spoken here: its messages have no place, and only the sorted set has them. */
+  foreign: boolean;
   opened: Promise<void>;
   /** True while the sorted set is being read; what arrives meanwhile makes it be read again. */
   healing: boolean;
@@ -118,6 +129,9 @@ export class Relay {
     }
     const room: LiveRoom = {
       head: null,
+      kept: [],
+      keptLength: 0,
+      foreign: false,
       opened: Promise.resolve(),
       healing: false,
       again: false,
@@ -136,6 +150,25 @@ export class Relay {
     return this.#rooms.get(roomId)?.head?.seq ?? 0;
   }
 
+  /**
+   * The rows that follow a cursor up to where the log has been passed on, oldest first; null where only the sorted set
+   * can tell. For a connection that hears the room: what comes after them, it will hear.
+   */
+  since({ roomId, seq, date, hash }: Cursor): string[] | null {
+    const room = this.#rooms.get(roomId);
+    if (!room?.head || room.healing || room.foreign) return null;
+    const { head, kept } = room;
+    const at = [...kept, head].findIndex((row) => row.seq === seq && row.hash === hash && row.date === date);
+    return at < 0 ? null : kept.slice(at + 1).map(({ json }) => json);
+  }
+
+  /** The newest `size` rows, oldest first, as far as the log has been passed on; null as above. */
+  newest(roomId: RoomId, size: number): string[] | null {
+    const room = this.#rooms.get(roomId);
+    if (!room || room.healing || room.foreign || room.kept.length < size) return null;
+    return room.kept.slice(-size).map(({ json }) => json);
+  }
+
   /** The last local member left. The subscription lingers, for people who reload or hop between replicas. */
   release(roomId: RoomId): void {
     const room = this.#rooms.get(roomId);
@@ -143,7 +176,7 @@ export class Relay {
     room.leave = setTimeout(() => {
       room.leave = undefined;
       // Somebody may have been on the way in when the last one left.
-      if (this.#parts.wanted(roomId)) return;
+      if (this.#parts.members(roomId) > 0) return;
       this.#rooms.delete(roomId);
       if (this.#parts.config.relayChannel === "rooms") {
         this.#parts.subscriber.unsubscribe(this.#parts.keys.roomChannel(roomId)).catch(() => undefined);
@@ -201,8 +234,10 @@ export class Relay {
       return;
     }
     if (heard.seq === room.head.seq + 1 && heard.hash === chain(room.head.hash, heard.date, heard.tail)) {
-      room.head = { seq: heard.seq, date: heard.date, hash: heard.hash };
-      this.#parts.deliver(roomId, heard.json);
+      const { seq, date, hash, json } = heard;
+      room.head = { seq, date, hash };
+      this.#keep(roomId, room, json);
+      this.#parts.deliver(roomId, json);
       return;
     }
     if (heard.seq > room.head.seq) this.#parts.metrics.gaps.inc();
@@ -211,13 +246,25 @@ export class Relay {
     void healed.then(() => this.#passOnIfForeign(roomId, heard));
   }
 
+  /** Keeps a row that has become the head. */
+  #keep(roomId: RoomId, room: LiveRoom, json: string): void {
+    if (!room.head || this.#parts.members(roomId) < KEPT_FROM_MEMBERS) return forget(room);
+    room.kept.push({ ...room.head, json });
+    room.keptLength += json.length;
+    while (room.kept.length > KEPT_ROWS || room.keptLength > KEPT_LENGTH)
+      room.keptLength -= room.kept.shift()?.json.length ?? 0;
+  }
+
   /** What looks like a stored message but is not stored was announced by another program. */
   async #passOnIfForeign(roomId: RoomId, { json }: Heard): Promise<void> {
     const { isStored, deliver } = this.#parts;
     const foreign = parseForeignMessage(parseJson(json));
     if (!foreign || foreign.roomId !== roomId) return;
     try {
-      if (!(await isStored(roomId, json))) deliver(roomId, JSON.stringify(foreign));
+      if (await isStored(roomId, json)) return;
+      const room = this.#rooms.get(roomId);
+      if (room) room.foreign = true;
+      deliver(roomId, JSON.stringify(foreign));
     } catch {
       // Redis is away: what is stored will be found, and nobody answers for the rest.
     }
@@ -234,15 +281,20 @@ export class Relay {
         room.again = false;
         const found = await after(roomId, room.head);
         if (this.#rooms.get(roomId) !== room) return;
-        room.head = found.head;
         more = found.more;
         if (found.reset) {
+          room.head = found.head;
+          forget(room);
           metrics.resets.inc();
           log.warn({ roomId }, "the stored log is not the one that was relayed");
           stale(roomId);
         } else {
           metrics.healed.inc(found.rows.length);
-          for (const row of found.rows) deliver(roomId, row);
+          for (const row of found.rows) {
+            room.head = headOf(row) ?? room.head;
+            this.#keep(roomId, room, row);
+            deliver(roomId, row);
+          }
         }
       } while (more || room.again);
     } catch (error) {
@@ -265,7 +317,10 @@ export class Relay {
     const message = parseForeignMessage(data);
     if (!message) return this.#drop(text);
     this.#parts.metrics.relayed.inc();
-    if (this.#rooms.has(message.roomId)) this.#parts.deliver(message.roomId, JSON.stringify(message));
+    const room = this.#rooms.get(message.roomId);
+    if (!room) return;
+    room.foreign = true;
+    this.#parts.deliver(message.roomId, JSON.stringify(message));
   }
 
   /** Counts every malformed announcement, and logs one a second: whoever sends them may send many. */
@@ -310,6 +365,12 @@ export class Relay {
     this.#heartbeatHeard = { number, at: performance.now() };
     if (missed) this.#checkAll();
   }
+}
+
+function forget(room: LiveRoom): void {
+  if (room.kept.length === 0) return;
+  room.kept = [];
+  room.keptLength = 0;
 }
 
 /** The hash that `append.lua` gives a message: equal hashes vouch for every byte of the log up to it. */

@@ -68,7 +68,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       after: (roomId, head) => rooms.after(roomId, head),
       isStored: (roomId, json) => rooms.isStored(roomId, json),
       deliver: (roomId, json) => delivery.message(roomId, json),
-      wanted: (roomId) => delivery.hears(roomId),
+      members: (roomId) => delivery.members(roomId),
       stale: (roomId) => delivery.toRoom(roomId, "room.stale", { roomId }),
       heard: (type, data) => {
         const changed = readUsers(data);

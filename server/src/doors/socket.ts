@@ -217,7 +217,9 @@ export class SocketDoor {
         const { user } = connection.data;
         await chat.joinRoom(user, id);
         await this.#attach(connection, [id]);
-        return JSON.stringify(await chat.openRoom(user, id, LIMITS.pageDefault));
+        const rows = connection.data.rooms.has(id) && this.#parts.relay.newest(id, LIMITS.pageDefault);
+        if (!rows) return JSON.stringify(await chat.openRoom(user, id, LIMITS.pageDefault));
+        return `{"room":${JSON.stringify(await chat.describeRoom(id, user.id))},"messages":[${rows.join(",")}]}`;
       }),
       "room.leave": this.#listener("event", room, async (connection, { roomId: id }) => {
         await chat.leaveRoom(connection.data.user, id);
@@ -226,9 +228,7 @@ export class SocketDoor {
       "room.read": this.#listener("event", read, async (connection, { roomId: id, seq }) =>
         JSON.stringify({ read: await chat.readRoom(connection.data.user, id, seq) }),
       ),
-      sync: this.#listener("event", sync, async (connection, asked) =>
-        JSON.stringify({ rooms: await chat.sync(connection.data.user, asked.rooms) }),
-      ),
+      sync: this.#listener("event", sync, (connection, { rooms }) => this.#sync(chat, connection, rooms)),
     };
   }
 
@@ -263,6 +263,28 @@ export class SocketDoor {
   }
 
   /**
+   * What follows each cursor, as JSON. A connection that has just come back is answered from memory where that will do:
+   * what memory lacks, it will hear. Whoever asks again misses something that was not heard: the log alone can tell.
+   */
+  async #sync(chat: Chat, connection: Connection, cursors: Cursor[]): Promise<string> {
+    const { rooms, user, synced } = connection.data;
+    const kept = cursors.map((one) =>
+      !synced && rooms.has(one.roomId) ? this.#parts.relay.since(one) : null,
+    );
+    connection.data.synced ||= cursors.length > 0;
+    const read = await chat.sync(
+      user,
+      cursors.filter((_, index) => kept[index] === null),
+    );
+    const answers = cursors.map(({ roomId: id }, index) => {
+      const rows = kept[index];
+      if (!rows) return JSON.stringify(read.shift());
+      return `{"roomId":"${id}","messages":[${rows.join(",")}],"more":false}`;
+    });
+    return `{"rooms":[${answers.join(",")}]}`;
+  }
+
+  /**
    * Finds out who it is and follows their rooms before the client is told that it is connected: from then on it hears
    * everything. A client that cannot be let in tries again, unless it has no session.
    */
@@ -273,7 +295,7 @@ export class SocketDoor {
     try {
       const ids = await chat.roomsOf(session.user.id);
       await Promise.all(ids.map((id) => relay.open(id)));
-      socket.data = { user: session.user, sid: sessionID, rooms: new Set(), admitted: ids };
+      socket.data = { user: session.user, sid: sessionID, rooms: new Set(), synced: false, admitted: ids };
       next();
       setImmediate(() => {
         // It left while it was being let in.

@@ -378,6 +378,11 @@ export function chain(hash: string, date: number, tail: string): string {
   return digest("sha1", `${hash}|${date}|${tail}`).slice(0, 12);
 }
 
+/** Whether a script wrote this row: then it is valid JSON of a message's shape. */
+export function isOwnRow(row: string): boolean {
+  return STORED.test(row);
+}
+
 /** The place in the log of a row that a script wrote, or null for any other row. */
 export function headOf(row: string): Head | null {
   const [, , seq, date, hash = ""] = STORED.exec(row) ?? [];

@@ -156,8 +156,8 @@ export class Chat {
     return read;
   }
 
-  /** A Page, as JSON. Throws `not_found`. */
-  async listMessages(user: User, roomId: RoomId, cursor: PageCursor): Promise<string> {
+  /** A Page, as JSON; others may have the same bytes. Throws `not_found`. */
+  async listMessages(user: User, roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
     // Read side by side; a page that was read for a stranger is thrown away unseen.
     const [, page] = await Promise.all([
       this.#demandMember(user.id, roomId),

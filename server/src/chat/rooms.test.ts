@@ -6,6 +6,7 @@ import type { Cursor, Message, Page, Room, RoomId, SyncedRoom } from "../protoco
 import {
   Browser,
   both,
+  commandsDuring,
   connect,
   person,
   replicas,
@@ -225,6 +226,45 @@ describe("a page", () => {
     expect(await page(joe, small, "?size=2")).toMatchObject({ more: true });
     expect(await page(joe, small, "?after=0&size=3")).toMatchObject({ more: false });
     expect(await page(joe, small, "?after=0&size=2")).toMatchObject({ more: true });
+  });
+
+  it("that many ask for at once is read once, and whoever asks later gets what was said meanwhile", async () => {
+    const redis = new Redis(testRedisUrl());
+    const rooms = new Rooms(redis, house.keys, { serverId: "reader", relayChannel: "rooms" } as never);
+    const busy = await freshRoom();
+    await mary.say(busy, "earlier");
+    const read = async (cursor = { size: 50 }) =>
+      texts((JSON.parse((await rooms.pageJson(busy, cursor)).toString()) as Page).messages);
+    const commands = await commandsDuring(async () => {
+      const [one, ...others] = await Promise.all([
+        ...Array.from({ length: 20 }, () => read()),
+        read({ size: 1 }),
+      ]);
+      expect(one).toEqual(["earlier"]);
+      for (const other of others) expect(other).toEqual(one);
+      await mary.say(busy, "later");
+      expect(await read()).toEqual(["earlier", "later"]);
+    });
+    redis.disconnect();
+    const reads = commands.filter(
+      ([name, key]) => name === "zrevrangebyscore" && key === house.keys.room(busy),
+    );
+    expect(reads).toHaveLength(3);
+  });
+
+  it("holds what was acknowledged before it was asked for, at any replica and however many read at once", async () => {
+    const busy = await freshRoom();
+    let over = false;
+    const readers = [mary, joe, mary, joe, mary, joe].map(async (who) => {
+      while (!over) await page(who, busy, "?size=1");
+    });
+    for (let index = 0; index < 100; index += 1) {
+      await mary.say(busy, `said ${index}`);
+      const newest = await Promise.all([page(mary, busy, "?size=1"), page(joe, busy, "?size=1")]);
+      expect(newest.map(({ messages }) => texts(messages))).toEqual([[`said ${index}`], [`said ${index}`]]);
+    }
+    over = true;
+    await Promise.all(readers);
   });
 
   it("between two dates excludes both", async () => {

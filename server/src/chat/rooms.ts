@@ -16,7 +16,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import { defineScript, type RedisClient } from "../redis.ts";
-import { chain, headOf, parseForeignMessage, type Following, type Head } from "../relay.ts";
+import { chain, headOf, isOwnRow, parseForeignMessage, type Following, type Head } from "../relay.ts";
 
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
@@ -41,6 +41,7 @@ export class Rooms {
   readonly #channelOf: (roomId: RoomId) => string;
   readonly #envelope: string;
   readonly #copies: { count: number; timeoutMs: number };
+  readonly #pages = new Map<string, Promise<Buffer>>();
   readonly #waits = new Map<string, { running: Promise<void>; next: Promise<void> | undefined }>();
   readonly #append: ReturnType<typeof defineScript>;
   readonly #sync: ReturnType<typeof defineScript>;
@@ -120,13 +121,27 @@ export class Rooms {
     return { messages: parseRows(roomId, rows), more };
   }
 
-  /** The same as JSON, without parsing what was stored as JSON: most of a page's cost. */
-  async pageJson(roomId: RoomId, cursor: PageCursor): Promise<string> {
+  /**
+   * The same as JSON, without parsing what was stored as JSON: most of a page's cost. Who asks for the same page in
+   * the same turn of the event loop gets the same bytes. None of them gets a page that is too old: what a turn asks
+   * of Redis leaves at its end.
+   */
+  pageJson(roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
+    const name = `${roomId} ${cursor.before} ${cursor.after} ${cursor.size}`;
+    const asked = this.#pages.get(name);
+    if (asked) return asked;
+    const page = this.#readJson(roomId, cursor);
+    if (this.#pages.size === 0) setImmediate(() => this.#pages.clear());
+    this.#pages.set(name, page);
+    return page;
+  }
+
+  async #readJson(roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
     const { rows, more } = await this.#rows(roomId, cursor);
     const messages = rows.flatMap((row) =>
-      headOf(row) ? row : parseRows(roomId, [row]).map((message) => JSON.stringify(message)),
+      isOwnRow(row) ? row : parseRows(roomId, [row]).map((message) => JSON.stringify(message)),
     );
-    return `{"messages":[${messages.join(",")}],"more":${more}}`;
+    return Buffer.from(`{"messages":[${messages.join(",")}],"more":${more}}`);
   }
 
   /** What follows a client's cursor. */
@@ -142,7 +157,7 @@ export class Rooms {
   async after(roomId: RoomId, from: Head): Promise<Following> {
     const { reset, rows, more, head } = await this.#following(roomId, from);
     if (reset) return { reset: true, rows: [], more: false, head };
-    const stored = rows.filter((row) => headOf(row) !== null);
+    const stored = rows.filter(isOwnRow);
     const last = stored.at(-1);
     const reached = last === undefined ? null : headOf(last);
     return { reset: false, rows: stored, more: more && reached !== null, head: reached ?? from };
@@ -327,7 +342,7 @@ function parseRows(roomId: RoomId, rows: string[]): Message[] {
   return rows.flatMap((row) => {
     try {
       const stored: unknown = JSON.parse(row);
-      if (headOf(row)) return stored as Message;
+      if (isOwnRow(row)) return stored as Message;
       return parseForeignMessage({ ...(stored as object), roomId }) ?? [];
     } catch {
       return [];

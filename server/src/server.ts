@@ -8,7 +8,7 @@ import { Users } from "./chat/users.ts";
 import { addressOf, type Config } from "./config.ts";
 import { Delivery } from "./delivery.ts";
 import { createRest } from "./doors/rest.ts";
-import { createSession } from "./doors/session.ts";
+import { createSessions } from "./doors/session.ts";
 import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
 import { ChatError, reasonOf } from "./errors.ts";
@@ -106,7 +106,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       }
     }
 
-    const session = await createSession(config, commands, keys);
+    const sessions = await createSessions(config, commands, keys, log);
     const throttle = createThrottle(config, commands, keys);
     const door = new SocketDoor({
       config,
@@ -114,7 +114,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       commands,
       subscriber,
       http,
-      session,
+      session: sessions.middleware,
       delivery,
       relay,
       throttle,
@@ -128,7 +128,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       createRest({
         config,
         chat,
-        session,
+        sessions,
         throttle,
         metrics,
         log,

@@ -32,14 +32,23 @@ function as(who: Person, method: string, path: string, body?: unknown) {
   return who.browser.fetch<Failure>(method, path, body);
 }
 
-/** A request whose path and headers are sent as they are. */
-function raw(replica: Replica, path: string, headers: Record<string, string>, agent?: Agent) {
-  return new Promise<{ status: number; text: string }>((resolve, reject) => {
+type Answer = { status: number; headers: string[]; text: string };
+
+/** A request whose path and headers are sent as they are; of the answer the headers as they came. */
+function raw(
+  replica: Replica,
+  path: string,
+  headers: Record<string, string>,
+  { agent, method = "GET" }: { agent?: Agent; method?: string } = {},
+) {
+  return new Promise<Answer>((resolve, reject) => {
     const { hostname, port } = new URL(replica.address);
-    const asked = request({ hostname, port, path, headers, agent }, (response) => {
+    const asked = request({ hostname, port, path, headers, agent, method }, (response) => {
       let text = "";
       response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, text }));
+      response.on("end", () =>
+        resolve({ status: response.statusCode ?? 0, headers: response.rawHeaders, text }),
+      );
     });
     asked.on("error", reject);
     asked.end();
@@ -324,6 +333,167 @@ describe("messages", () => {
   });
 });
 
+describe("a page of messages, which goes past Express,", () => {
+  /** Asks for it, and for what Express alone takes for the same; answers the status where both say the same. */
+  async function same(replica: Replica, path: string, headers: Record<string, string>, method = "GET") {
+    const [plain, byExpress] = [path, path.replace("/messages", "/messages/")].map((one) =>
+      raw(replica, one, headers, { method }),
+    );
+    const [fast, slow] = (await Promise.all([plain, byExpress])) as [Answer, Answer];
+    for (const { headers: told } of [fast, slow]) told.splice(told.indexOf("Date"), 2);
+    // How long to wait is another number a millisecond later.
+    const comparable = (answer: Answer) =>
+      answer.status === 429 ? JSON.stringify(answer).replaceAll(/\d+/g, "0") : answer;
+    expect(comparable(fast)).toEqual(comparable(slow));
+    return fast.status;
+  }
+
+  it("is answered as Express answers it: status, headers and body", async () => {
+    const pair = `${mary.user.id}:${sue.user.id}`;
+    await mary.browser.post("/api/rooms/private", { userId: sue.user.id });
+    for (const text of ["one", "two", "three <&> \u{1f600}"]) await mary.say(pair, text);
+    const { body } = await mary.browser.get<Page>(`/api/rooms/${pair}/messages`);
+    const date = body.messages[1]?.date;
+    const { cookie } = mary.browser;
+    const room = `/api/rooms/${pair.replace(":", "%3A")}/messages`;
+    for (const [path, status] of [
+      [`/api/rooms/${pair}/messages`, 200],
+      [room, 200],
+      [`${room}?`, 200],
+      [`${room}?size=1`, 200],
+      [`${room}?size=2&before=${date}`, 200],
+      [`${room}?%73ize=2&after=${date}&more=x`, 200],
+      ["/api/rooms/0/messages?size=100", 200],
+      [`${room}?size=0`, 400],
+      [`${room}?size=1&size=2`, 400],
+      [`${room}?before=%E0%A4%A`, 400],
+      [`${room}?after=soon`, 400],
+      ["/api/rooms/01/messages", 400],
+      ["/api/rooms/2:1/messages", 400],
+      ["/api/rooms/424242/messages", 404],
+      [`/api/rooms/${sue.user.id}:999999/messages`, 404],
+      [`/api/rooms/${mary.user.id}:${joe.user.id}/messages/no`, 404],
+    ] as const)
+      expect(await same(left, path, { cookie }), path).toBe(status);
+    expect(await same(left, room, { cookie }, "HEAD")).toBe(200);
+    expect(await same(left, room, { cookie }, "POST")).toBe(404);
+    expect(await same(left, room, { cookie: joe.browser.cookie })).toBe(404);
+    expect(await same(left, room, {})).toBe(401);
+    const secured = await house.addReplica({ COOKIE_SECURE: "on" });
+    const { cookie: name } = mary.browser;
+    expect(await same(secured, room, { cookie: name.replace(/^hubbub/, "__Host-hubbub") })).toBe(200);
+  });
+
+  it("is refused in Express' words where there were too many, and where Redis is away", async () => {
+    const own = await ownRedis({ persistent: false });
+    const apart = await replicas(1, { REDIS_URL: own.url, RATE_LIMITS: "on" });
+    apart.redis.on("error", () => undefined);
+    try {
+      const [replica] = apart.replicas as [Replica];
+      const { cookie } = (await person(replica)).browser;
+      const agent = new Agent({ keepAlive: true, maxSockets: 4 });
+      const room = "/api/rooms/0/messages?size=1";
+      await Promise.all(Array.from({ length: 1_000 }, () => raw(replica, room, { cookie }, { agent })));
+      agent.destroy();
+      expect(await same(replica, room, { cookie })).toBe(429);
+      await own.kill();
+      await until(async () => (await anonymous(replica).get("/readyz")).status === 503);
+      expect(await same(replica, room, { cookie })).toBe(503);
+      await own.start();
+      await until(async () => (await anonymous(replica).get("/readyz")).status === 200, 10_000);
+    } finally {
+      await apart.close().catch(() => undefined);
+      await own.close();
+    }
+  });
+});
+
+describe("who reads and who writes", () => {
+  const statuses = async (replica: Replica, cookie: string) => {
+    const [page, me, write] = await Promise.all([
+      raw(replica, "/api/rooms/0/messages", { cookie }),
+      raw(replica, "/api/me", { cookie }),
+      // Refused, but not before it is known who asks.
+      raw(replica, "/api/rooms/private", { cookie }, { method: "POST" }),
+    ]);
+    return [page.status, me.status, write.status];
+  };
+  const signedIn = [200, 200, 400];
+  const unknown = [401, 401, 401];
+
+  it("are told by the same cookies", async () => {
+    const { cookie } = mary.browser;
+    const value = cookie.slice("hubbub=".length);
+    const [sid = "", signature = ""] = decodeURIComponent(value).slice(2).split(".");
+    for (const known of [
+      cookie,
+      `other=1; ${cookie}`,
+      `hubbub2=x; a;${cookie} ; b=c`,
+      `hubbub=${decodeURIComponent(value)}`,
+      `${cookie}; hubbub=planted`,
+    ])
+      expect(await statuses(left, known), known).toEqual(signedIn);
+    for (const nobody of [
+      "",
+      "hubbub",
+      "hubbub=",
+      `hubbub=planted; ${cookie}`,
+      `Hubbub=${value}`,
+      `xhubbub=${value}`,
+      `hubbub=${sid}`,
+      `hubbub=s:${sid}`,
+      `hubbub=s:${sid}.`,
+      `hubbub=s:.${signature}`,
+      `hubbub=s:${sid}.${signature}=`,
+      `hubbub=s:${sid}.${signature.slice(1)}`,
+      `hubbub=s:${sid}.${signature.toUpperCase()}`,
+      `hubbub=s:${sid.toUpperCase()}.${signature}`,
+      `hubbub=s:${sid}%00.${signature}`,
+      `hubbub=%E0%A4%A`,
+      `__Host-hubbub=${value}`,
+    ])
+      expect(await statuses(left, nobody), nobody).toEqual(unknown);
+  });
+
+  it("are told by cookies of an older secret too, and not by those of another", async () => {
+    const before = await house.addReplica({ SESSION_SECRET: "old".repeat(12) });
+    const ann = await person(before, "ann-of-old");
+    const { cookie } = ann.browser;
+    const after = await house.addReplica({ SESSION_SECRET: `${"new".repeat(12)},${"old".repeat(12)}` });
+    expect(await statuses(after, cookie)).toEqual(signedIn);
+    expect(await statuses(left, cookie)).toEqual(unknown);
+  });
+
+  it("are forgotten at once where the session is ended or deleted, whichever replica they ask", async () => {
+    for (const end of [
+      (browser: Browser) => browser.post("/api/logout"),
+      ({ cookie }: Browser) => house.redis.del(house.keys.session(decodeURIComponent(cookie).slice(9, 41))),
+    ]) {
+      const { browser } = await person(left);
+      const { cookie } = browser;
+      for (const replica of [left, right]) expect(await statuses(replica, cookie)).toEqual(signedIn);
+      await end(browser);
+      for (const replica of [left, right]) expect(await statuses(replica, cookie)).toEqual(unknown);
+    }
+  });
+
+  it("are let in where Redis can be read and not written, though their session cannot be prolonged", async () => {
+    const own = await ownRedis({ persistent: false });
+    const apart = await replicas(1, { REDIS_URL: own.url });
+    try {
+      const [replica] = apart.replicas as [Replica];
+      const browser = new Browser(replica);
+      await browser.post("/api/users", { username: "reader", password: "correct horse" });
+      await apart.redis.config("SET", "min-replicas-to-write", "1");
+      expect(await statuses(replica, browser.cookie)).toEqual(signedIn);
+      await apart.redis.config("SET", "min-replicas-to-write", "0");
+    } finally {
+      await apart.close();
+      await own.close();
+    }
+  });
+});
+
 describe("a request that cannot be understood", () => {
   const paths = ["/api/users", "/api/login", "/api/rooms", "/api/rooms/private"];
 
@@ -504,7 +674,7 @@ describe("too many requests", () => {
       const agent = new Agent({ keepAlive: true, maxSockets: 4 });
       const { cookie } = greedy.browser;
       const answers = await Promise.all(
-        Array.from({ length: 1_050 }, () => raw(replica, "/api/me", { cookie }, agent)),
+        Array.from({ length: 1_050 }, () => raw(replica, "/api/me", { cookie }, { agent })),
       );
       agent.destroy();
       expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 429]));

@@ -1,12 +1,15 @@
+import { IncomingMessage, ServerResponse, type RequestListener } from "node:http";
+import { Socket } from "node:net";
+import { parse } from "node:querystring";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import compression from "compression";
 import express, {
   Router,
   type ErrorRequestHandler,
-  type Express,
   type Request,
   type RequestHandler,
+  type Response,
 } from "express";
 import helmet from "helmet";
 import type { Logger } from "pino";
@@ -28,7 +31,7 @@ import {
   type User,
 } from "../protocol.ts";
 import { STATUS, toFailure } from "./failure.ts";
-import { isOwnOrigin, signIn, signOut } from "./session.ts";
+import { isOwnOrigin, signIn, signOut, type Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
@@ -81,10 +84,13 @@ const listQuery = z.object({
   size: count(LIMITS.page, LIMITS.page),
 });
 
+const NEVER_KEPT = ["Cache-Control", "no-store"] as const;
+const JSON_TYPE = "application/json; charset=utf-8";
+
 export type RestParts = {
   config: Config;
   chat: Chat;
-  session: RequestHandler;
+  sessions: Sessions;
   throttle: Throttle;
   metrics: Metrics;
   log: Logger;
@@ -97,15 +103,19 @@ export type RestParts = {
 };
 
 /** The HTTP door: the API, the health routes and the built client. */
-export function createRest(parts: RestParts): Express {
+export function createRest(parts: RestParts): RequestListener {
   const { config, log } = parts;
+  const headers = securityHeaders(config.cookieSecure);
   const app = express();
   app.disable("x-powered-by");
   // Of answers that are never the same twice a digest costs more than it saves; files have theirs all the same.
   app.disable("etag");
   app.set("trust proxy", config.trustProxy);
   app.set("query parser", "simple");
-  app.use(securityHeaders(config.cookieSecure));
+  app.use((_request, response, next) => {
+    response.setHeaders(headers);
+    next();
+  });
   app.use(health(parts));
   app.use("/api", api(parts));
   if (config.clientDir) {
@@ -124,39 +134,86 @@ export function createRest(parts: RestParts): Express {
     throw new ChatError("not_found", "There is nothing here.");
   });
   const failed: ErrorRequestHandler = (error: unknown, _request, response, _next) => {
-    const failure = toFailure(error, log);
-    // Half an answer cannot become an error any more; the missing end says so.
-    if (response.headersSent) {
-      response.destroy();
-      return;
-    }
-    if (failure.retryAfterMs !== undefined)
-      response.set("Retry-After", String(Math.ceil(failure.retryAfterMs / 1_000)));
-    response.status(STATUS[failure.code]).json(failure);
+    refuse(error, response, log);
   };
   app.use(failed);
-  return app;
+  return pagesFirst(parts, headers, app);
+}
+
+/** Answers with what went wrong, by Express or without it. */
+function refuse(error: unknown, response: ServerResponse, log: Logger): void {
+  const failure = toFailure(error, log);
+  // Half an answer cannot become an error any more; the missing end says so.
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  if (failure.retryAfterMs !== undefined)
+    response.setHeader("Retry-After", String(Math.ceil(failure.retryAfterMs / 1_000)));
+  response.statusCode = STATUS[failure.code];
+  response.setHeader("Content-Type", JSON_TYPE);
+  response.end(JSON.stringify(failure));
+}
+
+/** The address of a page as clients write it: the room's id, and the query. */
+const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([^#]*))?$/;
+
+/**
+ * A page of messages is the read that comes by the thousand, and Express costs several times what the page does. So
+ * plain `GET`s of pages by whoever has a session go past it. All others are for `app`, whose own route answers
+ * the same, byte by byte.
+ */
+function pagesFirst(parts: RestParts, headers: Map<string, string>, app: RequestListener): RequestListener {
+  const { sessions, throttle, chat, log } = parts;
+  const apiHeaders = new Map([...headers, NEVER_KEPT]);
+  const pageHeaders = [...apiHeaders, ["Content-Type", JSON_TYPE]].flat();
+  const answer = async (
+    request: IncomingMessage,
+    response: ServerResponse,
+    roomId: RoomId,
+    query: string,
+  ): Promise<void> => {
+    try {
+      const user = await sessions.userOf(request);
+      if (!user) return app(request, response);
+      await throttle.take("rest", user.id);
+      const page = await chat.listMessages(user, roomId, pageQuery.parse(parse(query)));
+      response.writeHead(200, [...pageHeaders, "Content-Length", String(page.length)]).end(page);
+    } catch (error) {
+      if (!response.headersSent) response.setHeaders(apiHeaders);
+      refuse(error, response, log);
+    }
+  };
+  return (request, response) => {
+    const [, id = "", query = ""] = PAGE.exec(request.url ?? "") ?? [];
+    const roomId = id.replace("%3A", ":");
+    if (request.method === "GET" && isRoomId(roomId)) void answer(request, response, roomId, query);
+    else app(request, response);
+  };
 }
 
 function api(parts: RestParts): Router {
-  const { chat, session, throttle, ended } = parts;
+  const { chat, sessions, throttle, ended } = parts;
   const router = Router();
   router.use((_request, response, next) => {
-    response.set("Cache-Control", "no-store");
+    response.setHeader(...NEVER_KEPT);
     next();
   });
   router.use(sameSite(parts.config));
   router.use(express.json({ limit: LIMITS.bodyBytes }));
   router.use((request, response, next) => {
-    void session(request, response, (error?: unknown) => {
+    if (isRead(request)) return next();
+    void sessions.middleware(request, response, (error?: unknown) => {
       // A session that could not be prolonged says so once more after the answer, when nobody is left to handle it,
       // and Express would print the error object, with the command's arguments.
       if (error === undefined || !response.headersSent) next(error);
       else toFailure(error, parts.log);
     });
   });
-  router.use(async (request, _response, next) => {
-    await throttle.take("rest", request.session.user?.id ?? addressKey(request.ip));
+  router.use(async (request, response, next) => {
+    const user = isRead(request) ? await sessions.userOf(request) : request.session.user;
+    response.locals["user"] = user;
+    await throttle.take("rest", user?.id ?? addressKey(request.ip));
     next();
   });
 
@@ -188,18 +245,18 @@ function api(parts: RestParts): Router {
     response.json(user);
   });
   router.post("/logout", async (request, response) => {
-    demandUser(request);
+    demandUser(response);
     const sid = request.sessionID;
     await signOut(request);
     ended(sid);
     response.status(204).end();
   });
 
-  router.get("/me", (request, response) => {
-    response.json(demandUser(request));
+  router.get("/me", (_request, response) => {
+    response.json(demandUser(response));
   });
   router.get("/users", async (request, response) => {
-    demandUser(request);
+    demandUser(response);
     if (request.query["ids"] !== undefined) {
       response.json(await chat.findUsers(idsQuery.parse(request.query["ids"])));
     } else {
@@ -207,36 +264,36 @@ function api(parts: RestParts): Router {
       response.json(await chat.listUsers(after, size));
     }
   });
-  router.get("/users/online", async (request, response) => {
-    demandUser(request);
+  router.get("/users/online", async (_request, response) => {
+    demandUser(response);
     response.json(await chat.listOnline());
   });
 
-  router.get("/rooms", async (request, response) => {
-    response.json(await chat.listRooms(demandUser(request)));
+  router.get("/rooms", async (_request, response) => {
+    response.json(await chat.listRooms(demandUser(response)));
   });
   router.get("/rooms/directory", async (request, response) => {
-    const user = demandUser(request);
+    const user = demandUser(response);
     const { after, size } = listQuery.parse(request.query);
     response.json(await chat.listDirectory(user, after, size));
   });
   router.post("/rooms", async (request, response) => {
-    const user = demandUser(request);
+    const user = demandUser(response);
     const { name } = newRoom.parse(request.body);
     response.status(201).json(await chat.createRoom(user, name));
   });
   router.post("/rooms/private", async (request, response) => {
-    const user = demandUser(request);
+    const user = demandUser(response);
     const { room, created } = await chat.startPrivateRoom(user, newPrivateRoom.parse(request.body).userId);
     response.status(created ? 201 : 200).json(room);
   });
   router.get("/rooms/:id/messages", async (request, response) => {
-    const user = demandUser(request);
+    const user = demandUser(response);
     const roomId = roomIdOf(request);
     response.type("json").send(await chat.listMessages(user, roomId, pageQuery.parse(request.query)));
   });
   router.get("/rooms/:id/transcript", async (request, response) => {
-    const user = demandUser(request);
+    const user = demandUser(response);
     const chunks = await chat.exportRoom(user, roomIdOf(request));
     response.type("html").attachment("transcript.html");
     await pipeline(Readable.from(chunks), response);
@@ -263,8 +320,11 @@ function health({ ready, metrics }: RestParts): Router {
   return router;
 }
 
-function securityHeaders(https: boolean): RequestHandler {
-  return helmet({
+/** helmet's headers, which are the same for every answer: asked for once, on an answer that goes nowhere. */
+function securityHeaders(https: boolean): Map<string, string> {
+  const request = new IncomingMessage(new Socket());
+  const response = new ServerResponse(request);
+  const setHeaders = helmet({
     contentSecurityPolicy: {
       useDefaults: false,
       directives: {
@@ -278,15 +338,21 @@ function securityHeaders(https: boolean): RequestHandler {
     },
     strictTransportSecurity: https,
   });
+  setHeaders(request, response, () => undefined);
+  return new Map(Object.entries(response.getHeaders()).map(([name, value]) => [name, String(value)]));
 }
 
 /** Refuses what another site's page would do with the user's cookie. */
 function sameSite(config: Config): RequestHandler {
   return (request, _response, next) => {
-    const reads = request.method === "GET" || request.method === "HEAD";
-    if (!reads && !isOwnOrigin(request, config)) throw new ChatError("forbidden", "Not from another site.");
+    if (!isRead(request) && !isOwnOrigin(request, config))
+      throw new ChatError("forbidden", "Not from another site.");
     next();
   };
+}
+
+function isRead({ method }: IncomingMessage): boolean {
+  return method === "GET" || method === "HEAD";
 }
 
 function roomIdOf(request: Request<{ id: string }>): RoomId {
@@ -295,8 +361,8 @@ function roomIdOf(request: Request<{ id: string }>): RoomId {
   return id;
 }
 
-function demandUser(request: Pick<Request, "session">): User {
-  const { user } = request.session;
+function demandUser(response: Response): User {
+  const user = response.locals["user"] as User | undefined;
   if (!user) throw new ChatError("unauthorized", "Log in first.");
   return user;
 }

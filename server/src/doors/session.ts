@@ -1,9 +1,11 @@
-import { randomBytes } from "node:crypto";
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { RedisStore } from "connect-redis";
 import type { Request, RequestHandler } from "express";
-import session from "express-session";
+import session, { type SessionData } from "express-session";
+import type { Logger } from "pino";
 import type { Config } from "../config.ts";
+import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { User } from "../protocol.ts";
 import type { RedisClient } from "../redis.ts";
@@ -20,15 +22,34 @@ declare module "express-session" {
 const COOKIE_MS = 400 * 24 * 3600 * 1_000;
 const TOUCH_MS = 60_000;
 
+export type Sessions = {
+  /** express-session, for both doors: for requests that change something, and for handshakes. */
+  middleware: RequestHandler;
+  /**
+   * Who asks, for requests that only read: the middleware's `session.user`, by the same cookie and store, the session
+   * prolonged as there. Redis is asked each time. Throws what Redis throws.
+   */
+  userOf: (request: IncomingMessage) => Promise<User | undefined>;
+};
+
 /**
- * The session middleware that both doors share. A session is written once, at log-in, and never changed after:
- * a slow request can therefore not bring back a session that a log-out has ended.
+ * The sessions of both doors. A session is written once, at log-in, and never changed after: a slow request can
+ * therefore not bring back a session that a log-out has ended.
  */
-export async function createSession(config: Config, redis: RedisClient, keys: Keys): Promise<RequestHandler> {
-  return session({
-    name: config.cookieSecure ? "__Host-hubbub" : "hubbub",
-    secret: config.sessionSecrets.length > 0 ? config.sessionSecrets : [await sharedSecret(redis, keys)],
-    store: createStore(config.sessionTtlSeconds, redis, keys),
+export async function createSessions(
+  config: Config,
+  redis: RedisClient,
+  keys: Keys,
+  log: Logger,
+): Promise<Sessions> {
+  const name = config.cookieSecure ? "__Host-hubbub" : "hubbub";
+  const secrets =
+    config.sessionSecrets.length > 0 ? config.sessionSecrets : [await sharedSecret(redis, keys)];
+  const store = createStore(config.sessionTtlSeconds, redis, keys);
+  const middleware = session({
+    name,
+    secret: secrets,
+    store,
     resave: false,
     saveUninitialized: false,
     proxy: config.trustProxy > 0,
@@ -40,6 +61,45 @@ export async function createSession(config: Config, redis: RedisClient, keys: Ke
       path: "/",
     },
   });
+  return {
+    middleware,
+    async userOf(request) {
+      const value = readCookie(request.headers.cookie ?? "", name);
+      const sid = value === undefined ? undefined : unsign(value, secrets);
+      if (sid === undefined) return undefined;
+      const found = (await store.get(sid)) as SessionData | null;
+      if (!found) return undefined;
+      await store.touch(sid, found, (error?: unknown) => {
+        if (error) log.warn({ reason: reasonOf(error) }, "session not prolonged");
+      });
+      return found.user;
+    },
+  };
+}
+
+/** The first cookie of this name, decoded; of two, express-session takes the first as well. */
+function readCookie(header: string, name: string): string | undefined {
+  for (const pair of header.split(";")) {
+    const equals = pair.indexOf("=");
+    if (equals < 0 || pair.slice(0, equals).trim() !== name) continue;
+    try {
+      return decodeURIComponent(pair.slice(equals + 1).trim());
+    } catch {
+      return undefined;
+    }
+  }
+  return undefined;
+}
+
+/** The session id in a cookie that one of these secrets has signed, as express-session does: `s:<id>.<HMAC>`. */
+function unsign(value: string, secrets: string[]): string | undefined {
+  const [, sid = "", signature = ""] = /^s:(.+)\.([^.]+)$/.exec(value) ?? [];
+  const given = Buffer.from(signature);
+  const isSigned = secrets.some((secret) => {
+    const due = Buffer.from(createHmac("sha256", secret).update(sid).digest("base64").replace(/=+$/, ""));
+    return due.length === given.length && timingSafeEqual(due, given);
+  });
+  return isSigned ? sid : undefined;
 }
 
 /**

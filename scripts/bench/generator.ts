@@ -92,7 +92,8 @@ export type LoadResult = {
 export type PagesOrder = {
   host: string;
   port: number;
-  path: string;
+  /** What each connection asks for, again and again. */
+  paths: string[];
   cookies: string[];
   seconds: number;
   parts: Part[];
@@ -550,10 +551,10 @@ async function readPages(order: PagesOrder): Promise<PagesResult> {
   const latencies: number[] = [];
   let failed = 0;
   let read = 0;
-  const one = (cookie: string) =>
+  const one = (cookie: string, index: number) =>
     new Promise<void>((resolve) => {
       const socket = connect({ host: order.host, port: order.port, noDelay: true });
-      const request = `GET ${order.path} HTTP/1.1\r\nHost: ${order.host}:${order.port}\r\nCookie: ${cookie}\r\n\r\n`;
+      const request = `GET ${order.paths[index]} HTTP/1.1\r\nHost: ${order.host}:${order.port}\r\nCookie: ${cookie}\r\n\r\n`;
       let got = "";
       let from = 0;
       const ask = () => {

@@ -10,8 +10,6 @@ export type ConnectionData = {
   user: User;
   sid: string;
   rooms: Set<RoomId>;
-  /** Whether it has asked once for what follows its cursors. */
-  synced: boolean;
   /** The rooms that it is to hear from its first moment on. */
   admitted: RoomId[];
 };

@@ -52,6 +52,8 @@ const CHECK_MS = 25_000;
 const RETRY_MS = 1_000;
 const LINGER_MS = 30_000;
 const LOG_MS = 1_000;
+/** For so long after a look at the stored log, or a message that followed, nobody looks again. */
+const SURE_MS = 250;
 /** From so many local members on, a room's newest messages are kept in memory: many will ask for the same ones. */
 const KEPT_FROM_MEMBERS = 50;
 /** A page of them, and UTF-16 units in all, so that a member accounts for little more than 1 KB. */
@@ -67,6 +69,9 @@ type LiveRoom = {
   /** The newest rows up to the head, without a hole, and their length. Empty in a room with few members. */
   kept: Row[];
   keptLength: number;
+  /** When the head was last known to be the stored log's own, by performance.now(). */
+  sureAt: number;
+  checking: Promise<void> | undefined;
   /** Whether another program has spoken here: its messages have no place, and only the sorted set has them. */
   foreign: boolean;
   opened: Promise<void>;
@@ -92,6 +97,8 @@ export class Relay {
   #heartbeat = 0;
   #droppedAt = -LOG_MS;
   #heartbeatHeard = { number: 0, at: performance.now() };
+  /** Whether a room could not be looked at. */
+  #unchecked = false;
   #closed = false;
 
   constructor(parts: RelayParts) {
@@ -131,6 +138,8 @@ export class Relay {
       head: null,
       kept: [],
       keptLength: 0,
+      sureAt: 0,
+      checking: undefined,
       foreign: false,
       opened: Promise.resolve(),
       healing: false,
@@ -151,22 +160,34 @@ export class Relay {
   }
 
   /**
-   * The rows that follow a cursor up to where the log has been passed on, oldest first; null where only the sorted set
-   * can tell. For a connection that hears the room: what comes after them, it will hear.
+   * The rows that follow a cursor up to the newest one, oldest first, from memory; null where only the sorted set can
+   * tell. For a connection that hears the room: what comes after them, it will hear.
    */
-  since({ roomId, seq, date, hash }: Cursor): string[] | null {
+  async since({ roomId, seq, date, hash }: Cursor): Promise<string[] | null> {
     const room = this.#rooms.get(roomId);
-    if (!room?.head || room.healing || room.foreign) return null;
-    const { head, kept } = room;
-    const at = [...kept, head].findIndex((row) => row.seq === seq && row.hash === hash && row.date === date);
-    return at < 0 ? null : kept.slice(at + 1).map(({ json }) => json);
+    const rows = () => {
+      if (!room?.head || room.foreign) return null;
+      const places = [...room.kept, room.head];
+      const at = places.findIndex((row) => row.seq === seq && row.hash === hash && row.date === date);
+      return at < 0 ? null : room.kept.slice(at + 1).map(({ json }) => json);
+    };
+    return room && rows() && (await this.#isSure(roomId, room)) ? rows() : null;
   }
 
-  /** The newest `size` rows, oldest first, as far as the log has been passed on; null as above. */
-  newest(roomId: RoomId, size: number): string[] | null {
+  /** The newest `size` rows, oldest first, from memory; null as above. */
+  async newest(roomId: RoomId, size: number): Promise<string[] | null> {
     const room = this.#rooms.get(roomId);
-    if (!room || room.healing || room.foreign || room.kept.length < size) return null;
+    const isThere = () => room && !room.foreign && room.kept.length >= size;
+    if (!room || !isThere() || !(await this.#isSure(roomId, room)) || !isThere()) return null;
     return room.kept.slice(-size).map(({ json }) => json);
+  }
+
+  /** Whether what is known here is what is stored. Busy rooms say so by themselves; of others the head is read. */
+  async #isSure(roomId: RoomId, room: LiveRoom): Promise<boolean> {
+    const sure = () => !room.healing && performance.now() - room.sureAt < SURE_MS;
+    if (sure()) return true;
+    await this.#check(roomId, room);
+    return sure();
   }
 
   /** The last local member left. The subscription lingers, for people who reload or hop between replicas. */
@@ -196,6 +217,7 @@ export class Relay {
     if (config.relayChannel === "rooms") await this.#subscribe(keys.roomChannel(roomId));
     const known = await head(roomId);
     room.head = known;
+    room.sureAt = performance.now();
     if (room.again) await this.#heal(roomId, room);
   }
 
@@ -236,6 +258,7 @@ export class Relay {
     if (heard.seq === room.head.seq + 1 && heard.hash === chain(room.head.hash, heard.date, heard.tail)) {
       const { seq, date, hash, json } = heard;
       room.head = { seq, date, hash };
+      room.sureAt = performance.now();
       this.#keep(roomId, room, json);
       this.#parts.deliver(roomId, json);
       return;
@@ -297,6 +320,7 @@ export class Relay {
           }
         }
       } while (more || room.again);
+      room.sureAt = performance.now();
     } catch (error) {
       log.warn({ roomId, reason: reasonOf(error) }, "a room could not be healed yet");
       setTimeout(() => void this.#heal(roomId, room), RETRY_MS).unref();
@@ -337,13 +361,24 @@ export class Relay {
     }
   }
 
-  async #check(roomId: RoomId, room: LiveRoom): Promise<void> {
+  /** Compares a room's head with the stored one. Calls while one look is under way share it. */
+  #check(roomId: RoomId, room: LiveRoom): Promise<void> {
+    room.checking ??= this.#look(roomId, room).finally(() => {
+      room.checking = undefined;
+    });
+    return room.checking;
+  }
+
+  async #look(roomId: RoomId, room: LiveRoom): Promise<void> {
+    const askedAt = performance.now();
     try {
       const stored = await this.#parts.head(roomId);
-      if (room.head && (stored.seq !== room.head.seq || stored.hash !== room.head.hash))
-        await this.#heal(roomId, room);
+      if (!room.head) return;
+      if (stored.seq === room.head.seq && stored.hash === room.head.hash) room.sureAt = askedAt;
+      else await this.#heal(roomId, room);
     } catch {
-      // Redis is away; the next `ready` or the next round looks again.
+      // Redis is away.
+      this.#unchecked = true;
     }
   }
 
@@ -355,6 +390,10 @@ export class Relay {
       log.warn({ silentMs }, "the relay went deaf; subscribing anew");
       this.#heartbeatHeard.at = performance.now();
       subscriber.disconnect(true);
+    }
+    if (this.#unchecked) {
+      this.#unchecked = false;
+      this.#checkAll();
     }
     if (!this.#closed) this.publish("heartbeat", (this.#heartbeat += 1)).catch(() => undefined);
   }

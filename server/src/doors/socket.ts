@@ -217,8 +217,9 @@ export class SocketDoor {
         const { user } = connection.data;
         await chat.joinRoom(user, id);
         await this.#attach(connection, [id]);
-        const rows = connection.data.rooms.has(id) && this.#parts.relay.newest(id, LIMITS.pageDefault);
-        if (!rows) return JSON.stringify(await chat.openRoom(user, id, LIMITS.pageDefault));
+        const rows = await this.#parts.relay.newest(id, LIMITS.pageDefault);
+        if (!rows || !connection.data.rooms.has(id))
+          return JSON.stringify(await chat.openRoom(user, id, LIMITS.pageDefault));
         return `{"room":${JSON.stringify(await chat.describeRoom(id, user.id))},"messages":[${rows.join(",")}]}`;
       }),
       "room.leave": this.#listener("event", room, async (connection, { roomId: id }) => {
@@ -262,26 +263,22 @@ export class SocketDoor {
     };
   }
 
-  /**
-   * What follows each cursor, as JSON. A connection that has just come back is answered from memory where that will do:
-   * what memory lacks, it will hear. Whoever asks again misses something that was not heard: the log alone can tell.
-   */
-  async #sync(chat: Chat, connection: Connection, cursors: Cursor[]): Promise<string> {
-    const { rooms, user, synced } = connection.data;
-    const kept = cursors.map((one) =>
-      !synced && rooms.has(one.roomId) ? this.#parts.relay.since(one) : null,
+  /** What follows each cursor, as JSON; of rooms that the connection hears, from memory where that will do. */
+  async #sync(chat: Chat, { data }: Connection, cursors: Cursor[]): Promise<string> {
+    const { relay } = this.#parts;
+    const found = await Promise.all(
+      cursors.map(async (one): Promise<string | null> => {
+        const rows = data.rooms.has(one.roomId) ? await relay.since(one) : null;
+        // It may have left the room meanwhile.
+        if (!rows || !data.rooms.has(one.roomId)) return null;
+        return `{"roomId":"${one.roomId}","messages":[${rows.join(",")}],"more":false}`;
+      }),
     );
-    connection.data.synced ||= cursors.length > 0;
     const read = await chat.sync(
-      user,
-      cursors.filter((_, index) => kept[index] === null),
+      data.user,
+      cursors.filter((_, index) => found[index] === null),
     );
-    const answers = cursors.map(({ roomId: id }, index) => {
-      const rows = kept[index];
-      if (!rows) return JSON.stringify(read.shift());
-      return `{"roomId":"${id}","messages":[${rows.join(",")}],"more":false}`;
-    });
-    return `{"rooms":[${answers.join(",")}]}`;
+    return `{"rooms":[${found.map((answer) => answer ?? JSON.stringify(read.shift())).join(",")}]}`;
   }
 
   /**
@@ -295,7 +292,7 @@ export class SocketDoor {
     try {
       const ids = await chat.roomsOf(session.user.id);
       await Promise.all(ids.map((id) => relay.open(id)));
-      socket.data = { user: session.user, sid: sessionID, rooms: new Set(), synced: false, admitted: ids };
+      socket.data = { user: session.user, sid: sessionID, rooms: new Set(), admitted: ids };
       next();
       setImmediate(() => {
         // It left while it was being let in.

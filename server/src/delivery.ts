@@ -152,9 +152,13 @@ export class Delivery {
     this.#write(this.connections(userId), [encode(event, args)]);
   }
 
-  /** The answer, as JSON, to the request of one connection that Socket.IO gave this id. */
+  /**
+   * The answer, as JSON, to the request of one connection that Socket.IO gave this id. However long it is: who has
+   * asked for much is no slow consumer yet.
+   */
   answer(connection: Connection, id: number, json: string): void {
-    this.#write([connection], [`3${id}[${json}]`]);
+    const packet = `3${id}[${json}]`;
+    put(connection, frame(packet), [packet]);
   }
 
   toAll<E extends keyof ServerEvents>(event: E, ...args: Parameters<ServerEvents[E]>): void {
@@ -177,9 +181,7 @@ export class Delivery {
     const frames = Buffer.concat(packets.map(frame));
     const slow: Connection[] = [];
     for (const connection of connections) {
-      const tcp = openTcpSocket(connection);
-      if (tcp) tcp.write(frames);
-      else for (const packet of packets) connection.conn.write(packet);
+      const tcp = put(connection, frames, packets);
       if (
         (tcp?.writableLength ?? 0) > this.#config.slowConsumerBytes ||
         internals(connection).writeBuffer.length > SLOW_CONSUMER_PACKETS
@@ -195,6 +197,14 @@ export class Delivery {
       connection.conn.close(true);
     }
   }
+}
+
+/** Sends packets as the frames that they are in, or Socket.IO's own way; answers the TCP socket in the first case. */
+function put(connection: Connection, frames: Buffer, packets: string[]): TcpSocket | null {
+  const tcp = openTcpSocket(connection);
+  if (tcp) tcp.write(frames);
+  else for (const packet of packets) connection.conn.write(packet);
+  return tcp;
 }
 
 /** One Socket.IO event packet of the default namespace. */

@@ -274,11 +274,11 @@ export class SocketDoor {
         return `{"roomId":"${one.roomId}","messages":[${rows.join(",")}],"more":false}`;
       }),
     );
-    const read = await chat.sync(
+    const others = await chat.sync(
       data.user,
       cursors.filter((_, index) => found[index] === null),
     );
-    return `{"rooms":[${found.map((answer) => answer ?? JSON.stringify(read.shift())).join(",")}]}`;
+    return `{"rooms":[${found.map((answer) => answer ?? JSON.stringify(others.shift())).join(",")}]}`;
   }
 
   /**

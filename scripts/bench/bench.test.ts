@@ -1,10 +1,22 @@
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { connect, type AddressInfo } from "node:net";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { WebSocket, WebSocketServer } from "ws";
+import { root } from "../prepare.mjs";
+import { mutate } from "../prove/mutations.ts";
 import { clientFrame, findMark, idAt, Ledger, markedText, readFrames, reconcile, timeAt } from "./frames.ts";
-import type { Stream } from "./frames.ts";
+import { wordy, type Stream } from "./frames.ts";
 import type { LoadResult } from "./generator.ts";
-import { pageOf, type Pass } from "./report.ts";
-import { judge, merged } from "./run.ts";
+import { Inflater } from "./inflate.ts";
+import { pageOf } from "./report.ts";
+import { judge, load, merged, stage } from "./run.ts";
 import { percentile, spread, summarise } from "./statistics.ts";
+import { sendProgram, SYSTEMS, TIERS, type SystemName } from "./systems.ts";
+import type { Pass } from "./tables.ts";
+import { TECHNIQUES } from "./techniques.ts";
+import { order } from "./workloads.ts";
 
 /** A server's text frame. */
 function serverFrame(text: string): Buffer {
@@ -49,6 +61,149 @@ describe("the frame reader", () => {
     const at = findMark(told, 0, told.length);
     expect([idAt(told, at), timeAt(told, at)]).toEqual([1234567, 9876543210123]);
     expect(findMark(Buffer.from('42["user.connected",[]]'), 0, 23)).toBe(-1);
+  });
+});
+
+describe("a compressed connection", () => {
+  it("is read as what was said, over more than a window of it", async () => {
+    const texts = Array.from({ length: 400 }, (_, index) =>
+      markedText(index, index, index % 50 === 0 ? 5_000 : 200, wordy(5_000, Math.random)),
+    );
+    const http = createServer();
+    const server = new WebSocketServer({ server: http, perMessageDeflate: { threshold: 0 } });
+    server.on("connection", (socket) => {
+      for (const text of texts) socket.send(text);
+    });
+    await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
+    const { port } = http.address() as AddressInfo;
+    const socket = connect(port, "127.0.0.1");
+    socket.write(
+      "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+    );
+    const inflater = new Inflater();
+    const heard: string[] = [];
+    const stream: Stream = { rest: null };
+    let answer = "";
+    let bytes = 0;
+    for await (const chunk of socket as AsyncIterable<Buffer>) {
+      // The answer to the upgrade comes first, alone or with frames behind it.
+      const start = answer === "" ? chunk.indexOf("\r\n\r\n") + 4 : 0;
+      answer ||= chunk.toString("latin1", 0, start);
+      bytes += chunk.length - start;
+      readFrames(
+        stream,
+        chunk.subarray(start),
+        chunk.length - start,
+        (_stream, opcode, buffer, from, to, compressed) => {
+          if (opcode !== 1) return;
+          expect(compressed).toBe(true);
+          heard.push(inflater.next(buffer.subarray(from, to)).toString());
+        },
+      );
+      if (heard.length === texts.length) break;
+    }
+    server.close();
+    http.close();
+    expect(answer).toContain("Sec-WebSocket-Extensions: permessage-deflate");
+    expect(heard).toEqual(texts);
+    expect(bytes).toBeLessThan(texts.join("").length / 2);
+  });
+});
+
+describe("a technique that is taken out", () => {
+  it.each(Object.entries(TECHNIQUES))("%s: changes the sources as they are now", (_name, edits) => {
+    for (const edit of edits) {
+      const source = readFileSync(join(root, "server/src", edit.file), "utf8");
+      expect(mutate(edit)).toBe(source.replace(edit.from, () => edit.to));
+      expect(mutate(edit)).not.toBe(source);
+    }
+    // One edit of a file at most: each starts from the source.
+    expect(new Set(edits.map(({ file }) => file)).size).toBe(edits.length);
+  });
+  it("is refused where the sources have changed", () => {
+    const edit = { file: "delivery.ts", from: "what is not there", to: "" };
+    expect(() => mutate(edit)).toThrow("delivery.ts has 0 times");
+  });
+});
+
+describe("a system's job", () => {
+  const town = {
+    roomIds: ["1", "2"],
+    members: [0, 0, 0, 1, 1].map((room) => ({ rooms: [room] })),
+  };
+  const systems: SystemName[] = [
+    "hubbub",
+    "ws",
+    "ws tier 2",
+    "ws tier 3",
+    "socket.io classic tier 1",
+    "socket.io classic",
+    "socket.write",
+    ...(sendProgram() ? (["C send"] as const) : []),
+  ];
+
+  it.each(systems)("is done by %s, to the last message", { timeout: 60_000 }, async (name) => {
+    const at = await stage(name, { town });
+    try {
+      const loaded = await load(at, order(50, { warmSeconds: 1, warmRate: 50, measureSeconds: 1 }));
+      // 50 messages into a room of three and 50 into one of two.
+      const account = { expected: 250, received: 250, lost: 0, duplicated: 0, unknown: 0, disordered: 0 };
+      expect(loaded).toMatchObject({ sent: 100, refused: 0, unanswered: 0, reconciliation: account });
+      const tier = TIERS[name] ?? 0;
+      expect(loaded.answerMs?.count ?? 0).toBe(tier === 3 ? 50 : 0);
+      const { redis } = at.system;
+      const stored = [await redis?.zcard("room:1"), await redis?.zcard("room:2")];
+      expect(stored).toEqual(tier >= 2 ? [50, 50] : [0, 0]);
+      expect(await redis?.scard("online_users")).toBe(tier === 3 ? 5 : 0);
+    } finally {
+      await at.stop();
+    }
+  });
+
+  it("has `ws` know its people in tier 3, and let members alone write", { timeout: 60_000 }, async () => {
+    const system = await SYSTEMS["ws tier 3"]({ town });
+    const url = `ws://${system.host}:${system.ports[0]}/`;
+    const come = (cookie: string) => {
+      const heard: string[] = [];
+      const socket = new WebSocket(url, { headers: { cookie } });
+      socket.on("message", (text: Buffer) => heard.push(text.toString()));
+      const isThere = async (what: string) => {
+        await expect.poll(() => heard.find((text) => text.includes(what)), { timeout: 10_000 }).toBeDefined();
+        return JSON.parse(heard.find((text) => text.includes(what)) ?? "") as unknown;
+      };
+      return { socket, heard, isThere };
+    };
+    try {
+      const nobody = new WebSocket(url, { headers: { cookie: "hubbub=s%3Amade.up" } });
+      const refusal = await new Promise<Error>((resolve) => void nobody.once("error", resolve));
+      expect(refusal.message).toContain("401");
+
+      const one = come(system.members[0]?.cookie ?? "");
+      await one.isThere("ready");
+      const four = come(system.members[3]?.cookie ?? "");
+      await four.isThere("ready");
+      const user = { id: "4", username: "member000004" };
+      expect(await one.isThere('user.connected":{"id":"4"')).toEqual({ "user.connected": user });
+
+      four.socket.send(JSON.stringify({ id: 7, roomId: "1", message: "not mine", nonce: "a" }));
+      expect(await four.isThere('"answer":7')).toEqual({ answer: 7, ok: false, value: null });
+      four.socket.send(JSON.stringify({ id: 8, roomId: "2", message: "mine", nonce: "b" }));
+      const told = { answer: 8, ok: true, value: { roomId: "2", from: "4", message: "mine", nonce: "b" } };
+      expect(await four.isThere('"answer":8')).toMatchObject(told);
+      const { value } = (await four.isThere('"answer":8')) as { value: object };
+      expect(await four.isThere('{"message":')).toEqual({ message: value });
+      expect(await system.redis?.zrange("room:2", "0", "-1")).toEqual([JSON.stringify(value)]);
+      expect(await system.redis?.exists("room:1")).toBe(0);
+
+      four.socket.terminate();
+      expect(await one.isThere("user.disconnected")).toEqual({ "user.disconnected": user });
+      await expect.poll(() => system.redis?.smembers("online_users")).toEqual(["1"]);
+      expect(one.heard.join("")).not.toContain("mine");
+      one.socket.terminate();
+    } finally {
+      await system.stop();
+    }
   });
 });
 

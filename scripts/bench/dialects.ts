@@ -61,6 +61,14 @@ const socketio: Dialect = {
   },
 };
 
+/** The same where nothing is acknowledged. */
+const socketioUnanswered: Dialect = {
+  ...socketio,
+  message: (roomId, text, _id, nonce) =>
+    clientFrame(`42["message",{"roomId":"${roomId}","message":"${text}","nonce":"${nonce}"}]`),
+  answer: null,
+};
+
 /** A bare WebSocket hub: one room a connection, chosen by the path; what is said is sent as it is. */
 const plain: Dialect = {
   path: ({ rooms }, roomIds) => `/room/${roomIds[rooms[0] ?? 0]}`,
@@ -71,8 +79,28 @@ const plain: Dialect = {
   answer: null,
 };
 
-const LESS_THAN = 0x3c;
+const A = 0x61;
 const M = 0x6d;
+
+/** A WebSocket hub that speaks JSON: what a frame is, its first name says. */
+const hub: Dialect = {
+  path: plain.path,
+  hello: null,
+  kind: (buffer, start) =>
+    buffer[start + 2] === M ? KIND.delivery : buffer[start + 2] === A ? KIND.answer : KIND.other,
+  react: (text) => ({ ready: text === '{"ready":true}' }),
+  message: (roomId, text, id, nonce) =>
+    clientFrame(`{"id":${id},"roomId":"${roomId}","message":"${text}","nonce":"${nonce}"}`),
+  answer: (text) => {
+    const match = /^\{"answer":(\d+),"ok":(true|false)/.exec(text);
+    return match && { id: Number(match[1]), ok: match[2] === "true" };
+  },
+};
+
+/** The same where nothing is acknowledged. */
+const hubUnanswered: Dialect = { ...hub, answer: null };
+
+const LESS_THAN = 0x3c;
 const OPEN = clientFrame("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>");
 const AUTH = clientFrame("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='ANONYMOUS'/>");
 const BIND = clientFrame(
@@ -108,5 +136,5 @@ const xmpp: Dialect = {
   answer: null,
 };
 
-export const dialects = { socketio, plain, xmpp };
+export const dialects = { socketio, socketioUnanswered, plain, hub, hubUnanswered, xmpp };
 export type DialectName = keyof typeof dialects;

@@ -14,9 +14,25 @@ function mark(id: number, intendedUs: number): string {
   return `~${String(id).padStart(ID_DIGITS, "0")}:${String(Math.round(intendedUs)).padStart(TIME_DIGITS, "0")}~`;
 }
 
-/** A text of `bytes` ASCII characters that ends with the marker. */
-export function markedText(id: number, intendedUs: number, bytes: number): string {
-  return "x".repeat(Math.max(0, bytes - MARK_LENGTH)) + mark(id, intendedUs);
+/** A text of `bytes` ASCII characters that ends with the marker; before it stands the filler's beginning. */
+export function markedText(id: number, intendedUs: number, bytes: number, filler = ""): string {
+  const length = Math.max(0, bytes - MARK_LENGTH);
+  return filler.slice(0, length).padEnd(length, "x") + mark(id, intendedUs);
+}
+
+const WORDS = (
+  "the be to of and a in that have it for not on with he as you do at this but his by from they we say her she or an " +
+  "will my one all would there their what so up out if about who get which go me when make can like time no just him " +
+  "know take people into year your good some could them see other than then now look only come its over think also " +
+  "back after use two how our work first well way even new want because any these give day most us meeting deploy " +
+  "server tomorrow thanks please review ticket lunch question maybe release branch coffee broken again client"
+).split(" ");
+
+/** At least `length` characters of everyday words by chance: what a compressor finds in a chat, and not one letter. */
+export function wordy(length: number, random: () => number): string {
+  let text = "";
+  while (text.length < length) text += `${WORDS[Math.floor(random() * WORDS.length)]} `;
+  return text;
 }
 
 /** Whether a marker starts at `at`. */
@@ -56,6 +72,7 @@ export type FrameHandler<S extends Stream> = (
   buffer: Buffer,
   start: number,
   end: number,
+  compressed: boolean,
 ) => void;
 
 /**
@@ -92,7 +109,7 @@ export function readFrames<S extends Stream>(
     const end = start + payload;
     if (end > size) break;
     if ((first & 0x80) === 0) throw new Error("a server sent a fragmented message");
-    handle(stream, first & 0x0f, buffer, start, end);
+    handle(stream, first & 0x0f, buffer, start, end, (first & 0x40) !== 0);
     at = end;
   }
   if (at < size) stream.rest = Buffer.from(buffer.subarray(at, size));

@@ -12,9 +12,11 @@ import {
   readFrames,
   reconcile,
   timeAt,
+  wordy,
   type Reconciliation,
   type Stream,
 } from "./frames.ts";
+import { Inflater } from "./inflate.ts";
 import { summarise, type Summary } from "./statistics.ts";
 import { CORE, coreTimes, cpuNs, nowUs, rss, softirqNs, type Part } from "./system.ts";
 
@@ -30,6 +32,8 @@ export type ConnectOrder = {
   dialect: DialectName;
   members: MemberPlan[];
   roomIds: string[];
+  /** Offers permessage-deflate, as browsers do. */
+  deflate: boolean;
   /** Handshakes under way at once. */
   concurrency: number;
   /** Handshakes begun in a second; without it, as fast as they go. */
@@ -51,6 +55,8 @@ export type LoadOrder = {
   drainSeconds: number;
   /** Characters of a message's text. */
   bytes: number;
+  /** Texts are of words, for a server that compresses them; else of one letter, which is the cheapest to make. */
+  words?: boolean;
   /** Processes of the system under test. */
   parts: Part[];
   /** When it begins, on the clock that all processes share; several generators begin as one. */
@@ -96,6 +102,8 @@ export type PagesOrder = {
   paths: string[];
   cookies: string[];
   seconds: number;
+  /** `kept`: a connection for many requests. `new`: one for each, closed by the server after its answer. */
+  connections: "kept" | "new";
   parts: Part[];
 };
 export type PagesResult = {
@@ -129,6 +137,7 @@ export type Orders = {
 type Member = Stream & {
   plan: MemberPlan;
   socket: Socket;
+  inflater: Inflater;
   state: "upgrading" | "greeting" | "ready" | "closed";
   sampled: boolean;
   ledger: Ledger;
@@ -207,7 +216,18 @@ function ready(member: Member): void {
   member.done?.();
 }
 
-function frame(member: Member, opcode: number, buffer: Buffer, start: number, end: number): void {
+function frame(
+  member: Member,
+  opcode: number,
+  buffer: Buffer,
+  start: number,
+  end: number,
+  compressed: boolean,
+): void {
+  if (compressed) {
+    const text = member.inflater.next(buffer.subarray(start, end));
+    return frame(member, opcode, text, 0, text.length, false);
+  }
   if (opcode === 1 && load) {
     const kind = dialect.kind(buffer, start);
     if (kind === KIND.delivery) {
@@ -304,7 +324,7 @@ async function connectAll(order: ConnectOrder): Promise<Connected> {
   };
 }
 
-function open({ host, port }: ConnectOrder, plan: MemberPlan): Promise<Member> {
+function open({ host, port, deflate }: ConnectOrder, plan: MemberPlan): Promise<Member> {
   return new Promise((resolve, reject) => {
     const socket: Socket = connect({
       host,
@@ -323,6 +343,7 @@ function open({ host, port }: ConnectOrder, plan: MemberPlan): Promise<Member> {
       plan,
       socket,
       rest: null,
+      inflater: new Inflater(),
       state: "upgrading",
       sampled: true,
       ledger: new Ledger(returning?.messages ?? 0),
@@ -343,6 +364,7 @@ function open({ host, port }: ConnectOrder, plan: MemberPlan): Promise<Member> {
         `GET ${dialect.path(plan, roomIds)} HTTP/1.1\r\nHost: ${host}:${port}\r\nConnection: Upgrade\r\n` +
           "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
           (dialect.protocol ? `Sec-WebSocket-Protocol: ${dialect.protocol}\r\n` : "") +
+          (deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "") +
           (plan.cookie ? `Cookie: ${plan.cookie}\r\n` : "") +
           "\r\n",
       );
@@ -399,6 +421,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   load = run;
   deliveries = 0;
   const lateness: number[] = [];
+  const random = seeded(2);
   const nonce = `b${Math.floor(startUs / 1e6).toString(36)}.`;
 
   const sending = new Promise<void>((resolve) => {
@@ -414,7 +437,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
         sender?.socket.write(
           dialect.message(
             roomIds[room] ?? "",
-            markedText(next, intended, order.bytes),
+            markedText(next, intended, order.bytes, order.words ? wordy(order.bytes, random) : ""),
             next,
             nonce + String(next).padStart(7, "0"),
           ),
@@ -551,16 +574,16 @@ async function readPages(order: PagesOrder): Promise<PagesResult> {
   const latencies: number[] = [];
   let failed = 0;
   let read = 0;
+  const isKept = order.connections === "kept";
+  const ending = isKept ? "" : "Connection: close\r\n";
+  /** As many requests as go over one connection. */
   const one = (cookie: string, index: number) =>
     new Promise<void>((resolve) => {
+      let from = nowUs();
       const socket = connect({ host: order.host, port: order.port, noDelay: true });
-      const request = `GET ${order.paths[index]} HTTP/1.1\r\nHost: ${order.host}:${order.port}\r\nCookie: ${cookie}\r\n\r\n`;
+      const request = `GET ${order.paths[index]} HTTP/1.1\r\nHost: ${order.host}:${order.port}\r\nCookie: ${cookie}\r\n${ending}\r\n`;
       let got = "";
-      let from = 0;
-      const ask = () => {
-        from = nowUs();
-        socket.write(request);
-      };
+      const ask = () => socket.write(request);
       socket.setEncoding("latin1");
       socket.once("connect", ask);
       socket.once("error", () => (failed += 1));
@@ -575,11 +598,17 @@ async function readPages(order: PagesOrder): Promise<PagesResult> {
         read += got.length;
         got = "";
         latencies.push((nowUs() - from) / 1000);
-        if (nowUs() < untilUs) ask();
+        from = nowUs();
+        if (isKept && from < untilUs) ask();
         else socket.destroy();
       });
     });
-  await Promise.all(order.cookies.map(one));
+  await Promise.all(
+    order.cookies.map(async (cookie, index) => {
+      do await one(cookie, index);
+      while (failed === 0 && nowUs() < untilUs);
+    }),
+  );
   const seconds = (nowUs() - before.us) / 1e6;
   const ns = order.parts.reduce((sum, { pid }, index) => sum + cpuNs(pid) - (before.cpu[index] ?? 0), 0);
   return {

@@ -5,7 +5,19 @@ export type Series = { name: string; points: { x: number; y: Spread }[] };
 const WIDTH = 560;
 const HEIGHT = 340;
 const PLACE = { left: 58, right: 130, top: 34, bottom: 44 };
-const COLOURS = ["#d1495b", "#30638e", "#66a182", "#edae49", "#8d6a9f", "#00798c", "#5c4742", "#a2a77f"];
+const COLOURS = [
+  "#d1495b",
+  "#30638e",
+  "#66a182",
+  "#edae49",
+  "#8d6a9f",
+  "#00798c",
+  "#5c4742",
+  "#a2a77f",
+  "#e07be0",
+  "#444",
+  "#2e8b57",
+];
 
 /** Medians joined by lines on two logarithmic axes, each with a bar from the least to the most, as an SVG. */
 export function linePlot(title: string, xLabel: string, series: Series[]): string {

@@ -76,8 +76,8 @@ export async function connect(
   members: SystemUnderTest["members"],
   more: { concurrency?: number; perSecond?: number } = {},
 ) {
-  const { host, dialect } = system;
-  const order = { host, port, dialect, members, roomIds: town.roomIds, concurrency: 50, ...more };
+  const { host, dialect, deflate } = system;
+  const order = { host, port, dialect, deflate, members, roomIds: town.roomIds, concurrency: 50, ...more };
   const connected = await generator.order("connect", order);
   if (connected.failed.length > 0) throw new Error(`connections failed: ${connected.failed.join("; ")}`);
   return connected;

@@ -11,18 +11,22 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { build } from "esbuild";
 import { pino } from "pino";
 import { createKeys } from "../../server/src/keys.ts";
 import { connectRedis, type RedisClient } from "../../server/src/redis.ts";
-import { startChild, type Child } from "../child.ts";
+import { startChild, which, type Child } from "../child.ts";
 import { fetchPackage, unpacked, type Unpacked } from "../debian.ts";
 import { root, stop } from "../prepare.mjs";
+import { buildMutant } from "../prove/mutations.ts";
 import { freePort, startRedis } from "../redis.ts";
 import type { DialectName, MemberPlan } from "./dialects.ts";
 import { CORE, pin, type Part } from "./system.ts";
+import { TECHNIQUES, type TechniqueName } from "./techniques.ts";
 
 /** Servers under test, each with its own empty Redis, all on one core. */
 
@@ -36,6 +40,8 @@ export type SystemUnderTest = {
   /** One for each replica. */
   ports: number[];
   dialect: DialectName;
+  /** Whether its clients offer to have messages compressed. */
+  deflate: boolean;
   members: MemberPlan[];
   redis: RedisClient | null;
   /** Of its Redis. */
@@ -49,16 +55,29 @@ export type StartOptions = {
   env?: Record<string, string>;
   /** Arguments for Node. */
   nodeArgs?: string[];
+  /** Hubbub with one of its techniques taken out. */
+  without?: TechniqueName;
 };
+
+/**
+ * What a system does with a message. 1: hands it out. 2: also stores it first. 3: also knows the sender by a session,
+ * lets members alone write, acknowledges with the stored message, and tells everybody who came and went. Null: no chat.
+ */
+export type Tier = 1 | 2 | 3 | null;
 
 export const SYSTEMS = {
   hubbub: (options: StartOptions) => startHubbub(options),
-  "socket.io classic": (options: StartOptions) => startSocketIo("classic", options),
-  "socket.io sharded": (options: StartOptions) => startSocketIo("sharded", options),
-  ws: (options: StartOptions) => startPeer("ws", "peers/hub.ts", "plain", options),
+  "socket.io classic": (options: StartOptions) => startSocketIo("classic", 3, options),
+  "socket.io classic tier 1": (options: StartOptions) => startSocketIo("classic", 1, options),
+  "socket.io sharded": (options: StartOptions) => startSocketIo("sharded", 3, options),
+  ws: (options: StartOptions) => startHub(1, options),
+  "ws tier 2": (options: StartOptions) => startHub(2, options),
+  "ws tier 3": (options: StartOptions) => startHub(3, options),
   bun: (options: StartOptions) => startBun(options),
   nchan: (options: StartOptions) => startNchan(options),
   prosody: (options: StartOptions) => startProsody(options),
+  /** No chat: the least that the machine takes, in C. */
+  "C send": (options: StartOptions) => startSend(options),
   /** No chat: the least that Node takes for the same writes. */
   "socket.write": (options: StartOptions) => startPeer("socket.write", "peers/sockets.ts", "plain", options),
   /** The same with many messages in a write: what the generator is calibrated against. */
@@ -68,18 +87,39 @@ export const SYSTEMS = {
 };
 export type SystemName = keyof typeof SYSTEMS;
 
+export const TIERS: Record<SystemName, Tier> = {
+  hubbub: 3,
+  "socket.io classic": 3,
+  "socket.io classic tier 1": 1,
+  "socket.io sharded": 3,
+  ws: 1,
+  "ws tier 2": 2,
+  "ws tier 3": 3,
+  bun: 1,
+  nchan: 1,
+  prosody: 1,
+  "C send": null,
+  "socket.write": null,
+  null: null,
+  pages: null,
+};
+
 const SECRET = "benchmark-benchmark-benchmark-benchmark";
 const cache = join(root, ".cache/bench");
 
 async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
-  const file = process.env["BENCH_BUNDLE"] ?? (await bundleServer());
-  return startWithRedis("hubbub", file, options, ({ url }) => ({
+  const { without } = options;
+  const file = without
+    ? await bundleWithout(without)
+    : (process.env["BENCH_BUNDLE"] ?? (await bundleServer()));
+  return startWithRedis("hubbub", [process.execPath, file], options, ({ url }) => ({
     NODE_ENV: "production",
     PORT: "0",
     REDIS_URL: url,
     SESSION_SECRET: SECRET,
     RATE_LIMITS: "off",
-    LOG_LEVEL: "warn",
+    // Without a technique it may break down, and would say so for each message.
+    LOG_LEVEL: without ? "error" : "warn",
     CLIENT_DIR: "",
     DRAIN: "0",
     BCRYPT_COST: "4",
@@ -91,14 +131,35 @@ async function startPeer(
   source: string,
   dialect: DialectName,
   options: StartOptions,
-  program?: string,
+  program = process.execPath,
 ): Promise<SystemUnderTest> {
-  const environment = ({ path }: { path: string }) => ({
-    NODE_ENV: "production",
-    REDIS_PATH: path,
-    SESSION_SECRET: SECRET,
-  });
-  return startWithRedis(name, await bundleScript(source), options, environment, dialect, program);
+  return startWithRedis(name, [program, await bundleScript(source)], options, peerEnvironment, dialect);
+}
+
+function peerEnvironment({ path }: { path: string }) {
+  return { NODE_ENV: "production", REDIS_PATH: path, SESSION_SECRET: SECRET };
+}
+
+function startHub(tier: 1 | 2 | 3, options: StartOptions): Promise<SystemUnderTest> {
+  const dialect = ({ 1: "plain", 2: "hubUnanswered", 3: "hub" } as const)[tier];
+  const env = { TIER: String(tier), ...options.env };
+  return startPeer("ws", "peers/hub.ts", dialect, { ...options, env });
+}
+
+/** The compiled program, or null where the machine has no C compiler; throws where it refuses the source. */
+export function sendProgram(): string | null {
+  const compiler = which("cc") ?? which("gcc");
+  if (!compiler) return null;
+  const file = join(cache, "peers/send");
+  mkdirSync(join(cache, "peers"), { recursive: true });
+  execFileSync(compiler, ["-O2", "-o", file, join(root, "scripts/bench/peers/send.c")]);
+  return file;
+}
+
+async function startSend(options: StartOptions): Promise<SystemUnderTest> {
+  const program = sendProgram();
+  if (!program) throw stop("C send is absent: this machine has no C compiler (cc or gcc).", 69);
+  return startWithRedis("C send", [program], options, peerEnvironment, "plain");
 }
 
 const NGINX = { package: "nginx-light", file: "usr/sbin/nginx" };
@@ -277,8 +338,9 @@ async function startUnpacked(
     await child.stop(2_000);
     rmSync(dir, { recursive: true, force: true });
   };
-  await new Promise((resolve) => setTimeout(resolve, 1_000));
-  if (child.hasEnded()) {
+  for (let tries = 0; tries < 100 && !child.hasEnded() && !(await accepts(port)); tries += 1)
+    await sleep(100);
+  if (child.hasEnded() || !(await accepts(port))) {
     await end();
     throw stop(`${name} did not start: ${child.lastLines.join(" / ")}`, 1);
   }
@@ -291,6 +353,7 @@ async function startUnpacked(
     host: "127.0.0.1",
     ports: [port],
     dialect,
+    deflate: false,
     members,
     redis: null,
     url: "",
@@ -298,26 +361,35 @@ async function startUnpacked(
   };
 }
 
+/** Whether somebody listens on a port of this machine. */
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
 async function startSocketIo(
   adapter: "classic" | "sharded",
+  tier: 1 | 3,
   options: StartOptions,
 ): Promise<SystemUnderTest> {
-  const file = await bundleScript("peers/socketio.ts");
-  return startWithRedis(`socket.io ${adapter}`, file, options, ({ path }) => ({
-    NODE_ENV: "production",
-    REDIS_PATH: path,
-    SESSION_SECRET: SECRET,
-    ADAPTER: adapter,
-  }));
+  const env: Record<string, string> = { TIER: String(tier), ADAPTER: adapter, ...options.env };
+  const dialect = tier === 3 ? "socketio" : "socketioUnanswered";
+  const system = await startPeer(`socket.io ${adapter}`, "peers/socketio.ts", dialect, { ...options, env });
+  return { ...system, deflate: env["DEFLATE"] === "on" };
 }
 
 async function startWithRedis(
   name: string,
-  file: string,
+  [program = "", ...programArgs]: string[],
   { town, replicas = 1, env = {}, nodeArgs = [] }: StartOptions,
   environment: (redis: { url: string; path: string }) => Record<string, string>,
   dialect: DialectName = "socketio",
-  program = process.execPath,
 ): Promise<SystemUnderTest> {
   const dir = mkdtempSync(join(tmpdir(), "hubbub-bench-"));
   const running: Child[] = [];
@@ -337,13 +409,24 @@ async function startWithRedis(
     const parts: Part[] = [{ name: "redis", pid: server.pid }];
     const ports: number[] = [];
     for (let index = 0; index < replicas; index += 1) {
-      const { child, port } = await startProgram(program, [...nodeArgs, file], variables);
+      const { child, port } = await startProgram(program, [...nodeArgs, ...programArgs], variables);
       running.push(child);
       ports.push(port);
       pin(child.pid, CORE.system);
       parts.push({ name: "replica", pid: child.pid });
     }
-    return { name, parts, host: "127.0.0.1", ports, dialect, members, redis, url: server.url, stop: end };
+    return {
+      name,
+      parts,
+      host: "127.0.0.1",
+      ports,
+      dialect,
+      deflate: false,
+      members,
+      redis,
+      url: server.url,
+      stop: end,
+    };
   } catch (error) {
     await end();
     throw error;
@@ -370,7 +453,8 @@ async function startProgram(
     },
   });
   const port = await Promise.race([listening, child.ended.then(() => 0)]);
-  if (port === 0) throw stop(`${given.join(" ")} did not start: ${child.lastLines.join(" / ")}`, 1);
+  if (port === 0)
+    throw stop(`${[program, ...given].join(" ")} did not start: ${child.lastLines.join(" / ")}`, 1);
   return { child, port };
 }
 
@@ -425,6 +509,13 @@ async function bundleServer(): Promise<string> {
   for (const name of readdirSync(source, { recursive: true, encoding: "utf8" }))
     if (name.endsWith(".lua")) cpSync(join(source, name), join(folder, name));
   return file;
+}
+
+/** The replica with one technique taken out of its sources. */
+async function bundleWithout(name: TechniqueName): Promise<string> {
+  const folder = join(cache, "without", name.replaceAll(" ", "-"));
+  await buildMutant({ edits: TECHNIQUES[name] }, folder);
+  return join(folder, "main.js");
 }
 
 export function bundleScript(name: string): Promise<string> {

@@ -11,7 +11,8 @@ import type { LoadOrder, LoadResult, PagesResult } from "./generator.ts";
 import { connect, judge, load, merged, quiet, record, stage, type Run, type Stage } from "./run.ts";
 import { summarise, type Summary } from "./statistics.ts";
 import { cpuNs, kernelMemory, nowUs, rss } from "./system.ts";
-import type { SystemName, Town } from "./systems.ts";
+import { sendProgram, type SystemName, type Town } from "./systems.ts";
+import type { TechniqueName } from "./techniques.ts";
 
 /** What is measured, by name. Every workload answers its runs, each written to a file already. */
 
@@ -19,12 +20,12 @@ const BYTES = 200;
 const DRAIN_SECONDS = 60;
 
 /** A number of members, all in General. */
-function crowd(members: number): Town {
+export function crowd(members: number): Town {
   return { roomIds: [GENERAL], members: Array.from({ length: members }, () => ({ rooms: [0] })) };
 }
 
 /** Rooms that share out the members evenly, each member in one. */
-function towns(members: number, each: number): Town {
+export function towns(members: number, each: number): Town {
   return {
     roomIds: Array.from({ length: members / each }, (_, index) => String(index + 1)),
     members: Array.from({ length: members }, (_, index) => ({ rooms: [Math.floor(index / each)] })),
@@ -49,6 +50,8 @@ export type HotOptions = {
   members?: number;
   seconds?: number;
   env?: Record<string, string>;
+  /** Hubbub with one of its techniques taken out. */
+  without?: TechniqueName;
   label?: string;
 };
 
@@ -56,9 +59,9 @@ export type HotOptions = {
 export async function hotRoom(
   system: SystemName,
   rates: number[],
-  { members = 500, seconds = 4, env = {}, label = "hot room" }: HotOptions = {},
+  { members = 500, seconds = 4, env = {}, without, label = "hot room" }: HotOptions = {},
 ): Promise<Run<LoadResult>[]> {
-  const at = await stage(system, { town: crowd(members), env });
+  const at = await stage(system, { town: crowd(members), env, ...(without && { without }) });
   try {
     const runs: Run<LoadResult>[] = [];
     for (const rate of rates) {
@@ -67,8 +70,10 @@ export async function hotRoom(
       const asked = order(rate, { measureSeconds });
       // Above 50 messages a second prosody is behind: the queue of its warming-up would be measured.
       if (system === "prosody") asked.warmRate = Math.min(asked.warmRate, 20);
+      // What it is offered in a second here takes it half a minute.
+      if (system === "prosody" && rate > 100) asked.measureSeconds = 1;
       const result = await load(at, asked);
-      const options = { members, rate, ...env };
+      const options = { members, rate, ...env, ...(without && { without }) };
       runs.push(record({ workload: label, system, options, result, ...judge(result) }));
     }
     return runs;
@@ -170,9 +175,7 @@ export type IdleResult = {
 
 /** Memory of open connections in which nothing happens, then one message a second to all of them. */
 async function idle(system: SystemName, counts: number[]): Promise<Run[]> {
-  // Peers tell everybody who came: with thousands of members that is another workload.
-  const env = { TIER: "1" };
-  const at = await stage(system, { town: crowd(Math.max(...counts)), env }, { members: 0 });
+  const at = await stage(system, { town: crowd(Math.max(...counts)) }, { members: 0 });
   try {
     const pids = at.system.parts.filter(({ name }) => name === "replica").map(({ pid }) => pid);
     const redisPid = at.system.parts.find(({ name }) => name === "redis")?.pid;
@@ -298,6 +301,12 @@ async function many(connections: number): Promise<Run[]> {
   }
 }
 
+/** With few listeners, so that it is storing that is measured; and with so few that a replica can be kept busy. */
+const STORED: { rooms: number; members: number; rate: number }[] = [
+  { rooms: 10, members: 10, rate: 400 },
+  { rooms: 100, members: 2, rate: 2_000 },
+];
+
 export type RedisResult = {
   messages: number;
   /** What Redis counted, per stored message, scripts' own calls included. */
@@ -313,17 +322,24 @@ const INSIDE = new Set(
   "get hmget time hset zadd set publish sismember zrangebyscore zrevrange zcard sadd hincrby".split(" "),
 );
 
-/** What a stored message costs Redis, with few listeners, so that it is storing that is measured. */
+/** What a stored message costs Redis: alone, and where many come at once. */
 async function redisCost(): Promise<Run[]> {
-  const at = await stage("hubbub", { town: towns(100, 10) });
+  const runs: Run[] = [];
+  for (const options of STORED) runs.push(await storing(options));
+  return runs;
+}
+
+async function storing(options: (typeof STORED)[number]): Promise<Run> {
+  const { rooms, members, rate } = options;
+  const at = await stage("hubbub", { town: towns(rooms * members, members) });
   try {
     const { redis, parts } = at.system;
     if (!redis) throw new Error("no Redis");
-    const rate = 400;
     await load(at, order(rate, { measureSeconds: 1 }));
     const pid = parts.find(({ name }) => name === "redis")?.pid ?? 0;
     const before = { stats: await commandStats(redis), cpu: cpuNs(pid) };
-    const loaded = await load(at, order(rate, { warmSeconds: 0, measureSeconds: 8 }));
+    const measureSeconds = Math.max(3, 3_200 / rate);
+    const loaded = await load(at, order(rate, { warmSeconds: 0, measureSeconds }));
     const after = { stats: await commandStats(redis), cpu: cpuNs(pid) };
     const calls: Record<string, number> = {};
     let usec = 0;
@@ -343,8 +359,7 @@ async function redisCost(): Promise<Run[]> {
       cpuUs: (after.cpu - before.cpu) / 1_000 / loaded.sent,
       usPerAppend: usec / loaded.sent,
     };
-    const options = { rooms: 10, members: 10, rate };
-    return [record({ workload: "redis", system: "hubbub", options, result, ...judge(loaded) })];
+    return record({ workload: "redis", system: "hubbub", options, result, ...judge(loaded) });
   } finally {
     await at.stop();
   }
@@ -363,49 +378,78 @@ export type ReplicasResult = LoadResult & {
   /** Announcements that each replica heard, and those of rooms that have a member there. */
   heard: number[];
   due: number[];
+  /** CPU in ms a second while nobody says anything: a replica's on the average, and that of Redis. */
+  idleReplicaMs: number;
+  idleRedisMs: number;
+  /** What is left of a message's CPU without that of idle replicas and their Redis. */
+  cpuUsPerMessageBusy: number;
 };
+
+const IDLE_SECONDS = 8;
 
 /** Rooms of two whose members are anywhere, on more and more replicas that share one core. */
 async function replicas(): Promise<Run[]> {
   const runs: Run[] = [];
-  for (const count of [1, 2, 4, 8]) {
-    const town = towns(400, 2);
-    const random = (member: number) => ((Math.imul(member + 1, 2_654_435_761) >>> 8) & 0xffff) % count;
-    const at = await stage("hubbub", { town, replicas: count }, { replicaOf: random });
-    try {
-      const { host, ports } = at.system;
-      const before = await Promise.all(ports.map((port) => relayed(host, port)));
-      const more = { warmSeconds: 6, warmRate: 800, measureSeconds: 4 };
-      const loaded = await load(at, order(800, more));
-      const heard = await Promise.all(
-        ports.map(async (port, index) => (await relayed(host, port)) - (before[index] ?? 0)),
-      );
-      const perRoom = loaded.sent / town.roomIds.length;
-      const due = ports.map((_, replica) => {
-        const here = new Set(
-          town.members.flatMap(({ rooms }, index) => (random(index) === replica ? rooms : [])),
-        );
-        return here.size * perRoom;
-      });
-      const judged = judge(loaded);
-      if (heard.some((number, index) => number !== due[index]))
-        Object.assign(judged, {
-          verdict: "failed",
-          reasons: [...judged.reasons, `heard ${heard.join()} and not ${due.join()}`],
-        });
-      const result: ReplicasResult = {
-        ...loaded,
-        cpuUsPerMessage: (loaded.cpuUsAll * loaded.deliveries) / (800 * loaded.seconds),
-        heard,
-        due,
-      };
-      const options = { replicas: count, rooms: 200, members: 2, rate: 800 };
-      runs.push(record({ workload: "replicas", system: "hubbub", options, result, ...judged }));
-    } finally {
-      await at.stop();
-    }
-  }
+  for (const count of [1, 2, 4, 8]) runs.push(await onReplicas(count));
   return runs;
+}
+
+/** 200 rooms of two on so many replicas; `env` is part of the run's options. */
+export async function onReplicas(
+  count: number,
+  env: Record<string, string> = {},
+  label = "replicas",
+): Promise<Run<ReplicasResult>> {
+  const town = towns(400, 2);
+  const random = (member: number) => ((Math.imul(member + 1, 2_654_435_761) >>> 8) & 0xffff) % count;
+  const at = await stage("hubbub", { town, replicas: count, env }, { replicaOf: random });
+  try {
+    const { host, ports, parts } = at.system;
+    // What came with the connections is over: a look at all rooms and sessions comes once in 25 s, and may be in here.
+    await sleep(2_000);
+    const idleFrom = parts.map(({ pid }) => cpuNs(pid));
+    await sleep(IDLE_SECONDS * 1_000);
+    const still = { replica: 0, redis: 0 };
+    parts.forEach(({ name, pid }, index) => {
+      const ms = (cpuNs(pid) - (idleFrom[index] ?? 0)) / 1e6 / IDLE_SECONDS;
+      if (name === "redis") still.redis += ms;
+      else still.replica += ms;
+    });
+    const before = await Promise.all(ports.map((port) => relayed(host, port)));
+    const more = { warmSeconds: 6, warmRate: 800, measureSeconds: 4 };
+    const loaded = await load(at, order(800, more));
+    const heard = await Promise.all(
+      ports.map(async (port, index) => (await relayed(host, port)) - (before[index] ?? 0)),
+    );
+    const perRoom = loaded.sent / town.roomIds.length;
+    const due = ports.map((_, replica) => {
+      const here = new Set(
+        town.members.flatMap(({ rooms }, index) => (random(index) === replica ? rooms : [])),
+      );
+      return here.size * perRoom;
+    });
+    const judged = judge(loaded);
+    const isExact = env["RELAY_CHANNEL"] !== "single";
+    if (isExact && heard.some((number, index) => number !== due[index]))
+      Object.assign(judged, {
+        verdict: "failed",
+        reasons: [...judged.reasons, `heard ${heard.join()} and not ${due.join()}`],
+      });
+    const cpuUsPerMessage = (loaded.cpuUsAll * loaded.deliveries) / (800 * loaded.seconds);
+    const result: ReplicasResult = {
+      ...loaded,
+      cpuUsPerMessage,
+      heard,
+      due,
+      idleReplicaMs: still.replica / count,
+      idleRedisMs: still.redis,
+      cpuUsPerMessageBusy: cpuUsPerMessage - (1_000 * (still.replica + still.redis)) / 800,
+    };
+    const options = { replicas: count, rooms: 200, members: 2, rate: 800, ...env };
+    return record({ workload: label, system: "hubbub", options, result, ...judged });
+  } finally {
+    await at.stop();
+  }
 }
 
 async function relayed(host: string, port: number): Promise<number> {
@@ -418,35 +462,51 @@ async function relayed(host: string, port: number): Promise<number> {
  * which a replica reads once for those who ask at once, and each another. The five commands cost the same either way.
  */
 async function pages(): Promise<Run[]> {
-  const runs: Run[] = [];
-  const path = `/api/rooms/${GENERAL}/messages?size=50`;
-  for (const system of ["hubbub", "pages"] as const) {
-    const at = await stage(system, { town: crowd(32) }, { members: 0 });
-    try {
-      await fill(at.system.url, GENERAL, 10_000);
-      const now = Date.now();
-      const cookies = at.system.members.map(({ cookie }) => cookie);
-      await at.system.redis?.set(createKeys("").roomName(GENERAL), "General");
-      for (const asked of system === "hubbub" ? [1, 32] : [1]) {
-        const reading = {
-          host: at.system.host,
-          port: at.system.ports[0] ?? 0,
-          paths: cookies.map((_, index) => (asked === 1 ? path : `${path}&before=${now - index * 100_000}`)),
-          cookies,
-          parts: at.system.parts,
-        };
-        await at.generator.order("pages", { ...reading, seconds: 3 });
-        const result: PagesResult = await at.generator.order("pages", { ...reading, seconds: 5 });
-        const verdict = result.failed > 0 ? "failed" : "ok";
-        const reasons = result.failed > 0 ? [`${result.failed} requests failed`] : [];
-        const options = { connections: 32, pages: asked };
-        runs.push(record({ workload: "pages", system, options, result, verdict, reasons }));
-      }
-    } finally {
-      await at.stop();
-    }
+  return [await readPages("hubbub"), await readPages("hubbub", { pages: 32 }), await readPages("pages")];
+}
+
+export type PagesOptions = {
+  /** How many pages the 32 ask for: one and the same, or each another. */
+  pages?: 1 | 32;
+  connections?: "kept" | "new";
+  without?: TechniqueName;
+  label?: string;
+};
+
+/** A page of 50 messages again and again, by 32 people at once; what differs from the default is part of the options. */
+export async function readPages(
+  system: SystemName,
+  { pages: different = 1, connections = "kept", without, label = "pages" }: PagesOptions = {},
+): Promise<Run<PagesResult>> {
+  const at = await stage(system, { town: crowd(32), ...(without && { without }) }, { members: 0 });
+  try {
+    await fill(at.system.url, GENERAL, 10_000);
+    const now = Date.now();
+    const path = `/api/rooms/${GENERAL}/messages?size=50`;
+    const cookies = at.system.members.map(({ cookie }) => cookie);
+    const asked = {
+      host: at.system.host,
+      port: at.system.ports[0] ?? 0,
+      paths: cookies.map((_, index) => (different === 1 ? path : `${path}&before=${now - index * 100_000}`)),
+      cookies,
+      connections,
+      parts: at.system.parts,
+    };
+    await at.system.redis?.set(createKeys("").roomName(GENERAL), "General");
+    await at.generator.order("pages", { ...asked, seconds: 3 });
+    const result: PagesResult = await at.generator.order("pages", { ...asked, seconds: 5 });
+    const verdict = result.failed > 0 ? "failed" : "ok";
+    const reasons = result.failed > 0 ? [`${result.failed} requests failed`] : [];
+    const options = {
+      connections: 32,
+      pages: different,
+      ...(connections === "new" && { each: "new" }),
+      ...(without && { without }),
+    };
+    return record({ workload: label, system, options, result, verdict, reasons });
+  } finally {
+    await at.stop();
   }
-  return runs;
 }
 
 export async function fill(url: string, roomId: string, messages: number): Promise<void> {
@@ -600,23 +660,24 @@ async function comeBack(): Promise<Run[]> {
   }
 }
 
-/** Hubbub with one technique changed, in the hot room and one after the other, so that all see the same weather. */
-async function ablation(repeats = 3): Promise<Run[]> {
+/** The least that writes to 500 sockets take, one frame in each and those of 50 ms, and Hubbub without its batches. */
+async function ladder(): Promise<Run[]> {
   const runs: Run[] = [];
-  for (let repeat = 0; repeat < repeats; repeat += 1)
-    for (const window of ["0", "40"])
-      runs.push(
-        ...(await hotRoom("hubbub", [20, 400], {
-          env: { BATCH_WINDOW: window },
-          seconds: 3,
-          label: "ablation",
-        })),
-      );
+  const floors: SystemName[] = sendProgram() ? ["C send", "socket.write"] : ["socket.write"];
+  const rungs: [SystemName, env: Record<string, string>][] = floors.flatMap((name) => [
+    [name, { WINDOW: "0" }],
+    [name, { WINDOW: "50" }],
+  ]);
+  rungs.push(["hubbub", { BATCH_WINDOW: "0" }]);
+  for (const [system, env] of rungs)
+    runs.push(...(await hotRoom(system, [100, 400], { env, seconds: 3, label: "ladder" })));
   return runs;
 }
 
 /** What quiet rooms and idle connections are compared on. */
-const COMPARED: SystemName[] = ["hubbub", "socket.io classic", "ws"];
+const COMPARED: SystemName[] = ["hubbub", "socket.io classic", "socket.io classic tier 1", "ws", "ws tier 3"];
+/** In tier 3 the peers tell everybody of everybody: with thousands of members that is another workload. */
+const IDLE: SystemName[] = ["hubbub", "socket.io classic tier 1", "ws"];
 
 /** Each answers its runs; those that compare take the systems, and how often each has its turn. */
 export const WORKLOADS: Record<
@@ -627,7 +688,7 @@ export const WORKLOADS: Record<
   hot: (systems = ["hubbub"], repeats = 1) =>
     inTurns(systems, repeats, (system) => hotRoom(system, [20, 100, 400, 1_000])),
   quiet: (systems = COMPARED, repeats = 1) => inTurns(systems, repeats, quietRooms),
-  idle: (systems = COMPARED) =>
+  idle: (systems = IDLE) =>
     inTurns(systems, 1, (system) => idle(system, [0, 1_000, system === "hubbub" ? 10_000 : 8_000])),
   many: (_systems, _repeats, connections = 90_000) => many(connections),
   redis: redisCost,
@@ -636,7 +697,7 @@ export const WORKLOADS: Record<
   open: () => openRoom(),
   churn,
   return: comeBack,
-  ablation: () => ablation(),
+  ladder: (_systems, repeats = 1) => inTurns(["hubbub"], repeats, ladder),
 };
 
 async function inTurns(

@@ -136,7 +136,7 @@ export function mutate({ file, from, to }: Edit): string {
 }
 
 /** Builds a server with this remedy switched off into `folder`, in the same way as scripts/build.ts. */
-export async function buildMutant({ edits }: Mutation, folder: string): Promise<void> {
+export async function buildMutant({ edits }: Pick<Mutation, "edits">, folder: string): Promise<void> {
   const source = join(folder, "src");
   rmSync(folder, { recursive: true, force: true });
   cpSync(SOURCE, source, { recursive: true });

@@ -1,40 +1,89 @@
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
 import { Redis } from "ioredis";
 import { WebSocketServer, type WebSocket } from "ws";
+import { listen, readUser, roomsOf, store, tier, type Sent, type User } from "./people.ts";
 
 /**
- * The smallest chat on `ws`: a room is the path, what a member says is published to Redis as it is, and every replica
- * that hears it sends it to the room's local members. Nothing is stored, nobody is asked who they are, nothing is
- * acknowledged: less work than Hubbub does.
+ * The smallest chat on `ws`: what a member says is published to Redis, and every replica that hears it sends it to the
+ * room's local members. TIER 1 takes the room from the path, and publishes and sends what was said as it is; 2 and 3
+ * speak JSON, and do what people.ts says.
  */
 const path = process.env["REDIS_PATH"] ?? "";
+const redis = new Redis(path);
 const publisher = new Redis(path);
 const subscriber = new Redis(path);
-const rooms = new Map<string, Set<WebSocket>>();
+type Room = { members: Set<WebSocket>; heard: Promise<unknown> };
+const rooms = new Map<string, Room>();
 const server = new WebSocketServer({ noServer: true, perMessageDeflate: false });
 const http = createServer();
+/** What concerns everybody. */
+const ALL = "MESSAGES";
 
 subscriber.on("messageBuffer", (channel: Buffer, text: Buffer) => {
-  for (const socket of rooms.get(channel.toString()) ?? []) socket.send(text, { binary: false });
+  for (const socket of rooms.get(channel.toString())?.members ?? []) socket.send(text, { binary: false });
 });
 
-http.on("upgrade", (request, tcp, head) => {
-  const room = request.url ?? "";
-  server.handleUpgrade(request, tcp, head, (socket) => {
-    const members = rooms.get(room);
-    if (members) {
-      members.add(socket);
-    } else {
-      rooms.set(room, new Set([socket]));
-      void subscriber.subscribe(room);
-    }
-    socket.on("message", (text: Buffer) => void publisher.publish(room, text));
-    socket.on("close", () => rooms.get(room)?.delete(socket));
+function enter(roomId: string, socket: WebSocket): Promise<unknown> {
+  let room = rooms.get(roomId);
+  if (!room) {
+    room = { members: new Set(), heard: subscriber.subscribe(roomId) };
+    rooms.set(roomId, room);
+  }
+  room.members.add(socket);
+  return room.heard;
+}
+
+http.on("upgrade", (request, tcp, head) => void admit(request, tcp, head));
+
+async function admit(request: IncomingMessage, tcp: Duplex, head: Buffer): Promise<void> {
+  if (tier < 3) {
+    const room = (request.url ?? "").replace("/room/", "");
+    server.handleUpgrade(request, tcp, head, (socket) => {
+      if (tier === 1) welcomeTo(room, socket);
+      else void welcome(socket, [room]);
+    });
+    return;
+  }
+  tcp.on("error", () => tcp.destroy());
+  const user = await readUser(redis, request.headers.cookie);
+  if (!user) {
+    tcp.end("HTTP/1.1 401 Unauthorized\r\n\r\n");
+    return;
+  }
+  const known = [ALL, ...(await roomsOf(redis, user))];
+  server.handleUpgrade(request, tcp, head, (socket) => void welcome(socket, known, user));
+}
+
+/** Tier 1. */
+function welcomeTo(roomId: string, socket: WebSocket): void {
+  void enter(roomId, socket);
+  socket.on("message", (text: Buffer) => void publisher.publish(roomId, text));
+  socket.on("close", () => rooms.get(roomId)?.members.delete(socket));
+}
+
+/** Tier 3, and without a user 2. */
+async function welcome(socket: WebSocket, roomIds: string[], user?: User): Promise<void> {
+  const userId = user?.id ?? "0";
+  socket.on("message", (text: Buffer) => void say(text));
+  async function say(text: Buffer): Promise<void> {
+    const { id, ...sent } = JSON.parse(text.toString()) as Sent & { id: number };
+    const message = await store(redis, userId, sent);
+    if (message) void publisher.publish(sent.roomId, JSON.stringify({ message }));
+    if (user) socket.send(JSON.stringify({ answer: id, ok: message !== null, value: message }));
+  }
+  socket.on("close", () => {
+    for (const id of roomIds) rooms.get(id)?.members.delete(socket);
+    if (!user) return;
+    void redis.srem("online_users", userId);
+    void publisher.publish(ALL, JSON.stringify({ "user.disconnected": user }));
   });
-});
+  await Promise.all(roomIds.map((id) => enter(id, socket)));
+  if (user) {
+    await redis.sadd("online_users", userId);
+    void publisher.publish(ALL, JSON.stringify({ "user.connected": user }));
+  }
+  socket.send(JSON.stringify({ ready: true }));
+}
 
-http.listen(0, "127.0.0.1", () => {
-  const address = http.address();
-  process.stdout.write(`listens on ${typeof address === "object" && address ? address.port : 0}\n`);
-});
-process.on("SIGTERM", () => process.exit(0));
+listen(http);

@@ -1,7 +1,9 @@
+import { createServer } from "node:http";
 import { RedisStore } from "connect-redis";
 import express from "express";
 import session from "express-session";
 import { Redis } from "ioredis";
+import { listen } from "./people.ts";
 
 /**
  * A page of messages as chat demos on Express and Redis read it: five commands one after the other (session, room,
@@ -29,8 +31,5 @@ app.get("/api/rooms/:id/messages", async (request, response) => {
   await redis.expire(`sess:${request.sessionID}`, 604_800);
   return response.json(rows.map((row) => JSON.parse(row) as object));
 });
-const http = app.listen(0, "127.0.0.1", () => {
-  const address = http.address();
-  process.stdout.write(`listens on ${typeof address === "object" && address ? address.port : 0}\n`);
-});
-process.on("SIGTERM", () => process.exit(0));
+
+listen(createServer(app));

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import type { Duplex } from "node:stream";
+import { listen } from "./people.ts";
 
 /**
  * The floor of Node: each message is written to each TCP socket once, as one ready frame, and nothing else is done.
@@ -61,8 +62,4 @@ http.on("upgrade", (request, tcp) => {
   }
 });
 
-http.listen(0, "127.0.0.1", () => {
-  const address = http.address();
-  process.stdout.write(`listens on ${typeof address === "object" && address ? address.port : 0}\n`);
-});
-process.on("SIGTERM", () => process.exit(0));
+listen(http);

@@ -304,6 +304,11 @@ describe("a load that several generators heard", () => {
     expect(all.deliveriesPerRead).toBeCloseTo(400 / 350);
     expect(all.generator.foreign).toBeCloseTo(0);
   });
+  it("is refused where hardly anything arrived in time", () => {
+    const far = judge(heard(100, 10, { offered: 10_000 }));
+    expect(far.verdict).toBe("refused");
+    expect(far.reasons).toEqual(["only 1.0 % arrived in the measured time, the rest later"]);
+  });
   it("is refused where all generators together are above the limit of one", () => {
     expect(judge(heard(100, 10)).verdict).toBe("ok");
     const [one, two, three] = [heard(100, 10), heard(100, 10), heard(100, 10)];
@@ -358,6 +363,56 @@ describe("the results page", () => {
       .filter((row) => row.startsWith("| the app"))
       .map((row) => row.split(" | ").at(-1));
     expect(rows).toEqual(["**no** |", "yes |", "yes |", "yes |", "**no** |"]);
+  });
+  type Told = Pass["runs"][number];
+  function hot(system: SystemName, rate: number, cpuUs: number, more: Partial<Told> = {}): Told {
+    const figures = { cpuUs, redisUs: 0.2, p50Ms: 1, p99Ms: 2, deliveries: 1, offered: 1 };
+    const told = { verdict: "ok" as const, reasons: [], at: began, commit: "abc" };
+    return { ...told, workload: "hot room", system, options: { members: 500, rate }, figures, ...more };
+  }
+  const pageWith = (runs: Told[]) => pageOf({ began, ended, host, absent: [], runs });
+
+  it("says of every system which job it does, and why a run was refused", () => {
+    const reasons = ["the generator used 97 % of its core"];
+    const all = pageWith([
+      hot("hubbub", 100, 6),
+      hot("hubbub", 400, 2),
+      hot("nchan", 100, 8),
+      hot("nchan", 400, 3, { verdict: "refused", reasons }),
+      hot("ws tier 3", 400, 9),
+    ]);
+    expect(all).toMatch(/\| 400 \| hubbub \| 3 \| 2\.00 \|/);
+    expect(all).toMatch(/\| 400 \| ws tier 3 \| 3 \| 9\.00 \|/);
+    expect(all).toMatch(/\| 400 \| nchan \| 1 \| refused \| .*\| 0 of 1; 1 refused: the generator used 97 %/);
+    expect(all).toContain("| nginx with nchan | 1 | 8.00 | refused | — | — |");
+    const target = all.split("\n").find((row) => row.includes("beside nginx with nchan"));
+    expect(target).toContain(`at 400 refused: ${reasons[0]}; at 100: 6.00 µs and 8.00 µs | yes |`);
+    // 0.2 µs of Redis for each of 500 deliveries.
+    expect(all).toContain("| 400 | the hot room of 500 | 100 |");
+  });
+  it("has a technique gain only where all of its runs are cheaper", () => {
+    const runs = (without: string | undefined, costs: number[], verdict: Told["verdict"] = "ok") =>
+      costs.map((cpuUs) => {
+        const options = { members: 500, rate: 400, ...(without && { without }) };
+        return hot("hubbub", 400, cpuUs, { workload: "ablation", options, verdict });
+      });
+    const rows = (told: Told[]) =>
+      pageWith(told)
+        .split("\n")
+        .filter((row) => row.includes("hot room, 400 messages a second: µs per delivery"))
+        .map((row) => row.split(" | ").slice(-2).join(" | "));
+    const all = rows([
+      ...runs(undefined, [2, 2.2, 2.1]),
+      ...runs("encoded once", [2.9, 3.1, 3.15]),
+      ...runs("gathered Redis writes", [2.15, 2.3, 2.4]),
+      ...runs("direct write", [15, 14, 16], "failed"),
+    ]);
+    expect(all).toEqual([
+      "— | not measured |",
+      "— | gains: without it the replica breaks down |",
+      "1.48 times | gains |",
+      "1.10 times | nothing beyond chance |",
+    ]);
   });
   it("tells the generator's limit as least, median and most of the calibrations", () => {
     const three = [120_000, 100_000, 110_000].map((limit) => calibration(limit, "it was busy"));

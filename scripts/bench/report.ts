@@ -475,7 +475,7 @@ ${table(
   rows,
 )}
 
-Hubbub's batches are its own; without them (\`BATCH_WINDOW=0\`) it still writes at once what came at once.${refused.length > 0 ? ` Refused, because 500 small reads for each message are more than the generator can account for: ${refused.join(", ")}.` : ""}${beside.length > 0 ? ` With all that it does beside writing, Hubbub takes ${beside.join(" and ")} what C takes for the same batches.` : ""}`;
+Hubbub's batches are its own; without them (\`BATCH_WINDOW=0\`) it still writes at once what came at once.${refused.length > 0 ? ` Refused at 400, where 500 small reads for each message are more than the generator can account for: ${refused.join(", ")}.` : ""}${beside.length > 0 ? ` With all that it does beside writing, Hubbub takes ${beside.join(" and ")} what C takes for the same batches.` : ""}`;
 }
 
 const ANSWER = { true: "yes", false: "**no**", null: "not measured" };
@@ -513,7 +513,7 @@ ${table(
 
 - Load is open: every message has an intended time, and latency counts from there to its arrival at a member, so that a system that falls behind shows as latency and not as fewer messages.
 - The system under test, its Redis included, has one core and the generator the other. CPU is what the kernel accounts to all processes of the system and to its own network thread, divided by the messages that arrived at members.
-- Every message of every member is reconciled. A loss, a repetition, another order or a missing answer makes a run *failed* and the exit code 1. A run in which the generator used more than 85 % of its core, or sent more than 50 ms late (p99), is *refused* and not counted.
+- Every message of every member is reconciled. A loss, a repetition, another order or a missing answer makes a run *failed* and the exit code 1. A run in which the generator used more than 85 % of its core, or sent more than 50 ms late (p99), is *refused* and not counted; so is one in which less than a tenth arrived in the measured time.
 - Compared systems take turns. Three figures in a cell are min / **median** / max, one figure is one run. “Delivered in time” is the share of what was sent in the measured time that also arrived in it: below 100 % a system is saturated, and its latency is a queue that grows.
 - Every system says which job it does. **1**: a message is handed out. **2**: it is also stored first. **3**: also, the sender is known by a session, only members may write, the stored message is acknowledged, and everybody is told who came and went. Where no job is named, it is no chat.
 - Hubbub does job 3, and more than it: one order for all, retries by nonce, no gaps. Socket.IO and \`ws\` have a variant of job 1 and one of job 3 that share their code for what is not fan-out; with job 1 they, and Bun (its own \`publish\`, in native code), only publish to Redis and send. nchan and prosody (strangers in an XMPP room, nothing stored, nobody told who came) do job 1 without Redis. \`C send\` and \`socket.write\` are the least that the machine and Node take to write each message to each connection.

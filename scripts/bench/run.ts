@@ -12,8 +12,10 @@ import { SYSTEMS, type StartOptions, type SystemName, type SystemUnderTest, type
 const GENERATOR_BUSY = 0.85;
 /** Milliseconds by which the generator may send late, 99 of 100 times: its own part in a latency. */
 const LATENESS_MS = 50;
+/** Share of what was sent that must arrive in the measured time: CPU per delivery means nothing for a few of them. */
+const ARRIVED = 0.1;
 
-/** `refused`: the generator was above its limit. `failed`: messages were lost, repeated, disordered or unanswered. */
+/** `refused`: the generator was above its limit, or too little arrived for figures. `failed`: messages were lost, repeated, disordered or unanswered. */
 export type Verdict = "ok" | "refused" | "failed";
 
 /** One run, as it is kept in a file of its own. */
@@ -107,6 +109,9 @@ export function judge(result: LoadResult): { verdict: Verdict; reasons: string[]
     .map(([what, count]) => `${count} ${what}`);
   if (faults.length > 0) return { verdict: "failed", reasons: faults };
   const reasons: string[] = [];
+  const arrived = result.deliveries / result.offered;
+  if (arrived < ARRIVED)
+    reasons.push(`only ${(100 * arrived).toFixed(1)} % arrived in the measured time, the rest later`);
   const lateness = generator.latenessMs?.p99 ?? 0;
   if (generator.busy > GENERATOR_BUSY)
     reasons.push(`the generator used ${Math.round(100 * generator.busy)} % of its core`);

@@ -105,7 +105,7 @@ export function refusals(runs: Kept[]): string[] {
   const kinds = new Map<string, string>();
   for (const { verdict, reasons } of runs)
     if (verdict === "refused")
-      for (const reason of reasons) kinds.set(reason.replaceAll(/\d+/g, "n"), reason);
+      for (const reason of reasons) kinds.set(reason.replaceAll(/[\d.]+/g, "n"), reason);
   return [...kinds.values()];
 }
 

@@ -123,8 +123,8 @@ export class Rooms {
 
   /**
    * The same as JSON, without parsing what was stored as JSON: most of a page's cost. Who asks for the same page in
-   * the same turn of the event loop gets the same bytes. None of them gets a page that is too old: what a turn asks
-   * of Redis leaves at its end.
+   * the same turn of the event loop gets the same bytes. None of them gets a page that is too old: what is done in one
+   * turn had been asked for before it.
    */
   pageJson(roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
     const name = `${roomId} ${cursor.before} ${cursor.after} ${cursor.size}`;

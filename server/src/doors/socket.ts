@@ -72,6 +72,12 @@ const HANDOVER_TICK_MS = 50;
 const SHOW_TRIES = 5;
 /** What is left of every connection's handshake. */
 const HANDSHAKE = Object.freeze({ headers: {}, query: {}, auth: {} });
+/** What would be empty in each connection is empty once for all. */
+const NONE: RoomId[] = [];
+const ACKS = new Map();
+/** Nobody asks Engine.IO to be called back when a packet is sent; it would note that for each packet. */
+const NO_CALLBACKS = Object.freeze({ length: 0, push: ignore, shift: ignore });
+const NOTHING = Object.freeze(Object.create(null) as object);
 
 export type SocketParts = {
   config: Config;
@@ -292,7 +298,9 @@ export class SocketDoor {
     try {
       const ids = await chat.roomsOf(session.user.id);
       await Promise.all(ids.map((id) => relay.open(id)));
-      socket.data = { user: session.user, sid: sessionID, rooms: new Set(), admitted: ids };
+      // The id is a slice of the cookie, all of which it would keep in memory.
+      const sid = Buffer.from(sessionID).toString();
+      socket.data = { user: session.user, sid, rooms: new Set(), admitted: ids };
       next();
       setImmediate(() => {
         // It left while it was being let in.
@@ -307,7 +315,7 @@ export class SocketDoor {
   #enter(chat: Chat, connection: Connection): void {
     const { delivery } = this.#parts;
     const { user, admitted } = connection.data;
-    connection.data.admitted = [];
+    connection.data.admitted = NONE;
     if (delivery.add(connection)) chat.presence.enter(user.id);
     for (const id of admitted) delivery.join(id, connection);
     // What was ordered meanwhile, a log-out or a room shown, did not find this connection yet.
@@ -434,23 +442,89 @@ function callback(id: number): Callback {
 
 type UpgradeRequest = IncomingMessage & { answerClosed?: unknown };
 
+/** Private fields of the libraries that a connection consists of. Where one is missing, more memory is used. */
+type Internals = {
+  _anyListeners?: unknown[];
+  acks?: unknown;
+  handshake: unknown;
+  client: {
+    decoder?: { _callbacks?: Record<string, unknown[]> };
+    sockets?: Map<string, unknown>;
+    nsps?: Map<string, unknown>;
+  };
+  conn: EventEmitter & {
+    request: unknown;
+    upgrading: boolean;
+    cleanupFn?: unknown[];
+    sentCallbackFn?: unknown;
+    transport: EventEmitter & { name: string; socket?: EventEmitter };
+  };
+};
+type Received = { _receiver?: { _buffers?: unknown[]; _mask?: unknown } };
+
 /**
- * Lets go of the upgrade request, its answer and its headers, which would otherwise live as long as the connection:
- * more than half of an idle connection's memory. Nothing reads them after the handshake.
+ * Lets go of what a connection needs for its handshake only (the upgrade request, its answer and its headers), and
+ * has what it keeps written in fewer bytes. Called once its
+ * listeners are registered; more may be added and removed afterwards as ever.
  */
 function slim(connection: Connection): void {
   const { answerClosed, socket: tcp } = connection.request as UpgradeRequest;
   if (answerClosed) tcp.off("close", answerClosed as () => void);
-  const { conn } = connection as unknown as {
-    conn: { request: unknown; transport: { socket?: EventEmitter } };
-  };
-  const webSocket = conn.transport.socket;
+  const internals = connection as unknown as Internals;
+  const { conn, client } = internals;
+  const { transport } = conn;
+  const webSocket = transport.socket;
   for (const listener of webSocket?.listeners("error") ?? []) {
     // Engine.IO's listener for the handshake holds the request, and is not needed once there is a transport.
     if (listener.name === "onUpgradeError") webSocket?.off("error", listener as () => void);
   }
   conn.request = null;
-  Object.assign(connection, { handshake: HANDSHAKE });
+  internals.handshake = HANDSHAKE;
+  // No client is asked for an acknowledgement here.
+  if (internals.acks) internals.acks = ACKS;
+  if (conn.sentCallbackFn) conn.sentCallbackFn = NO_CALLBACKS;
+  if (internals._anyListeners) internals._anyListeners = internals._anyListeners.slice();
+  if (conn.cleanupFn) conn.cleanupFn = conn.cleanupFn.slice();
+  const callbacks = client.decoder?._callbacks ?? {};
+  for (const [event, functions] of Object.entries(callbacks)) callbacks[event] = functions.slice();
+  // One table does for both: names of namespaces begin with a slash, and ids never do.
+  for (const [name, socket] of client.nsps ?? []) client.sockets?.set(name, socket);
+  if (client.sockets) client.nsps = client.sockets;
+  repack(connection);
+  if (!webSocket || transport.name !== "websocket" || conn.upgrading) return;
+  // Answers to later requests have headers; there are none.
+  transport.removeAllListeners("headers");
+  webSocket.on("message", forget);
+  for (const emitter of [conn, transport, webSocket]) repack(emitter);
+}
+
+/**
+ * An emitter's listeners in an object of a fixed shape instead of a hash table, and without the wrappers of `once`:
+ * what is only heard once here, the end of a connection, only happens once.
+ */
+function repack(emitter: EventEmitter): void {
+  const own = emitter as unknown as { _events?: Record<string, Listening | Listening[]> };
+  if (!own._events) return;
+  // Nothing is inherited: clients choose names of events.
+  const events = Object.create(NOTHING) as Record<string, Listening | Listening[]>;
+  for (const [event, listening] of Object.entries(own._events)) {
+    events[event] = Array.isArray(listening) ? listening.map(unwrap) : unwrap(listening);
+  }
+  own._events = events;
+}
+
+type Listening = ((...args: unknown[]) => void) & { listener?: Listening };
+
+function unwrap(listening: Listening): Listening {
+  return listening.listener ?? listening;
+}
+
+/** A WebSocket's receiver keeps the piece of memory that its last frame came in, and a list to put the next one on. */
+function forget(this: EventEmitter): void {
+  const { _receiver: receiver } = this as Received;
+  if (!receiver?._buffers) return;
+  receiver._mask = undefined;
+  if (receiver._buffers.length === 0) receiver._buffers.length = 0;
 }
 
 function newestSeq(messages: Message[]): number {

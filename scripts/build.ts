@@ -1,11 +1,10 @@
 import { build as bundle } from "esbuild";
 import { cpSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { build as buildClient } from "vite";
 import { alone, digest, partIsBuilt, parts, putInPlace, root, stop } from "./prepare.mjs";
 
 /**
- * `npm run build [-- --force]`: server/dist (one file, and the Lua scripts beside it as beside the source) and
+ * `npm run build [-- --force]`: server/dist and
  * client/dist. A part whose sources have not changed since it was built is left alone.
  */
 export async function main(args: string[]): Promise<void> {
@@ -31,26 +30,32 @@ export async function main(args: string[]): Promise<void> {
   });
 }
 
-async function makeServer(folder: string): Promise<void> {
-  const source = join(root, "server/src");
+function makeServer(folder: string): Promise<void> {
+  return bundleServer(join(root, "server/src"), folder);
+}
+
+/** A server from its sources: main.js, which loads the rest, and the Lua scripts beside it as beside the source. */
+export async function bundleServer(source: string, folder: string): Promise<void> {
   await bundle({
     entryPoints: [join(source, "main.ts")],
-    outfile: join(folder, "main.js"),
+    outdir: folder,
     bundle: true,
+    splitting: true,
     packages: "external",
     platform: "node",
     format: "esm",
     target: "node20.19",
     logLevel: "warning",
   });
-  // server/src/redis.ts reads a script relative to itself, and in the bundle that is relative to main.js.
+  // server/src/redis.ts reads a script relative to itself, and all that is bundled is in this folder.
   const files = readdirSync(source, { recursive: true, encoding: "utf8" });
   for (const file of files.filter((name) => name.endsWith(".lua")))
     cpSync(join(source, file), join(folder, file));
 }
 
 async function makeClient(folder: string): Promise<void> {
-  await buildClient({
+  const { build } = await import("vite");
+  await build({
     configFile: join(root, "client/vite.config.ts"),
     logLevel: "warn",
     build: { outDir: folder, emptyOutDir: true },

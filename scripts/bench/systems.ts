@@ -1,7 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { createHmac, randomBytes } from "node:crypto";
 import {
-  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -19,6 +18,7 @@ import { build } from "esbuild";
 import { pino } from "pino";
 import { createKeys } from "../../server/src/keys.ts";
 import { connectRedis, type RedisClient } from "../../server/src/redis.ts";
+import { bundleServer } from "../build.ts";
 import { startChild, which, type Child } from "../child.ts";
 import { fetchPackage, unpacked, type Unpacked } from "../debian.ts";
 import { root, stop } from "../prepare.mjs";
@@ -111,7 +111,7 @@ async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
   const { without } = options;
   const file = without
     ? await bundleWithout(without)
-    : (process.env["BENCH_BUNDLE"] ?? (await bundleServer()));
+    : (process.env["BENCH_BUNDLE"] ?? (await buildHubbub()));
   return startWithRedis("hubbub", [process.execPath, file], options, ({ url }) => ({
     NODE_ENV: "production",
     PORT: "0",
@@ -502,13 +502,11 @@ async function populate(redis: RedisClient, { roomIds, members }: Town): Promise
 }
 
 /** The replica as `npm run build` makes it, from the present sources, in a place of its own. */
-async function bundleServer(): Promise<string> {
-  const source = join(root, "server/src");
+async function buildHubbub(): Promise<string> {
   const folder = join(cache, "hubbub");
-  const file = await bundle(join(source, "main.ts"), join(folder, "main.js"));
-  for (const name of readdirSync(source, { recursive: true, encoding: "utf8" }))
-    if (name.endsWith(".lua")) cpSync(join(source, name), join(folder, name));
-  return file;
+  rmSync(folder, { recursive: true, force: true });
+  await bundleServer(join(root, "server/src"), folder);
+  return join(folder, "main.js");
 }
 
 /** The replica with one technique taken out of its sources. */

@@ -1,6 +1,6 @@
-import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "esbuild";
+import { bundleServer } from "../build.ts";
 import { root } from "../prepare.mjs";
 
 type Edit = { file: string; from: string; to: string };
@@ -141,16 +141,5 @@ export async function buildMutant({ edits }: Pick<Mutation, "edits">, folder: st
   rmSync(folder, { recursive: true, force: true });
   cpSync(SOURCE, source, { recursive: true });
   for (const edit of edits) writeFileSync(join(source, edit.file), mutate(edit));
-  await build({
-    entryPoints: [join(source, "main.ts")],
-    outfile: join(folder, "main.js"),
-    bundle: true,
-    packages: "external",
-    platform: "node",
-    format: "esm",
-    target: "node20.19",
-    logLevel: "error",
-  });
-  for (const file of readdirSync(source, { recursive: true, encoding: "utf8" }))
-    if (file.endsWith(".lua")) cpSync(join(source, file), join(folder, file));
+  await bundleServer(source, folder);
 }

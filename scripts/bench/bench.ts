@@ -135,7 +135,6 @@ async function all(repeats: number): Promise<number> {
     // A pass that is interrupted leaves the page of what there is.
     await writeReport({ runs, absent, began, ended: Date.now() });
   };
-  for (let repeat = 0; repeat < repeats; repeat += 1) await attempt("calibration", calibration);
   const there = peersThere();
   for (const peer of PEERS)
     if (!there.includes(peer)) absent.push(`${peer} is absent (\`npm run bench -- --peers\` fetches it)`);
@@ -163,5 +162,6 @@ async function all(repeats: number): Promise<number> {
   for (const [name, workload] of Object.entries(NAMED))
     if (!["hot", "quiet", "calibration"].includes(name))
       await attempt(name, () => workload(undefined, repeats));
+  for (let repeat = 0; repeat < repeats; repeat += 1) await attempt("calibration", calibration);
   return exitCode(runs);
 }

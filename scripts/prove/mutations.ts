@@ -112,7 +112,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a client that reads nothing is cut",
     scenario: "slow-client",
-    edits: [{ file: "delivery.ts", from: "        slow.push(connection);", to: "" }],
+    edits: [{ file: "delivery.ts", from: "if (this.#isSlow(connection)) slow.push(connection);", to: "" }],
   },
   {
     remedy: "a username is claimed once",

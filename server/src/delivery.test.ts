@@ -9,6 +9,7 @@ import {
   person,
   replicas,
   until,
+  unwrap,
   type House,
   type Person,
   type TestSocket,
@@ -41,6 +42,41 @@ async function windowBy(
   });
   await socket.emitWithAck("sync", { rooms: [] });
   return { socket, messages };
+}
+
+/** A text frame whose mask is zeros. */
+function maskedFrame(text: string): Buffer {
+  const length =
+    text.length < 126 ? [0x80 | text.length] : [0x80 | 126, text.length >> 8, text.length & 0xff];
+  return Buffer.concat([Buffer.from([0x81, ...length, 0, 0, 0, 0]), Buffer.from(text)]);
+}
+
+/** One more window of somebody, the only one who is there, that has stopped to read. */
+async function stuckWindow(replica: Replica, who: Person): Promise<TcpSocket> {
+  const { port } = new URL(replica.address);
+  const tcp = createConnection({ port: Number(port), host: "127.0.0.1" });
+  tcp.on("error", () => undefined);
+  tcp.write(
+    [
+      "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
+      `Host: 127.0.0.1:${port}`,
+      "Connection: Upgrade",
+      "Upgrade: websocket",
+      "Sec-WebSocket-Version: 13",
+      `Sec-WebSocket-Key: ${Buffer.alloc(16).toString("base64")}`,
+      `Cookie: ${who.browser.cookie}`,
+      "",
+      "",
+    ].join("\r\n"),
+  );
+  const received: Buffer[] = [];
+  tcp.on("data", (chunk: Buffer) => received.push(chunk));
+  await until(() => Buffer.concat(received).includes('0{"sid"'));
+  tcp.write(maskedFrame("40"));
+  await until(() => Buffer.concat(received).includes('40{"sid"'));
+  await until(async () => (await metric(replica, "hubbub_connections")) === 2);
+  tcp.pause();
+  return tcp;
 }
 
 /** Announces a message that another program says, of any size. */
@@ -187,33 +223,10 @@ describe("a connection that does not read", () => {
       const [left, right] = both(house);
       const ann = await person(left);
       const bob = await person(right);
-      const { port } = new URL(left.address);
-      stuck = createConnection({ port: Number(port), host: "127.0.0.1" });
+      stuck = await stuckWindow(left, ann);
       const tcp = stuck;
-      tcp.on("error", () => undefined);
       let ended = false;
       tcp.on("close", () => (ended = true));
-      tcp.write(
-        [
-          "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
-          `Host: 127.0.0.1:${port}`,
-          "Connection: Upgrade",
-          "Upgrade: websocket",
-          "Sec-WebSocket-Version: 13",
-          `Sec-WebSocket-Key: ${Buffer.alloc(16).toString("base64")}`,
-          `Cookie: ${ann.browser.cookie}`,
-          "",
-          "",
-        ].join("\r\n"),
-      );
-      const received: Buffer[] = [];
-      tcp.on("data", (chunk: Buffer) => received.push(chunk));
-      await until(() => Buffer.concat(received).includes('0{"sid"'));
-      // "40", masked with zeros: into the default namespace. Then it stops reading.
-      tcp.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x34, 0x30]));
-      await until(() => Buffer.concat(received).includes('40{"sid"'));
-      await until(async () => (await metric(left, "hubbub_connections")) === 2);
-      tcp.pause();
 
       const text = "s".repeat(4_000);
       let said = 0;
@@ -235,6 +248,46 @@ describe("a connection that does not read", () => {
           Array.from({ length: said + 1 }, (_, index) => index + 1),
         );
       }
+      expect(ann.socket.connected).toBe(true);
+    } finally {
+      stuck?.destroy();
+      await house.close();
+    }
+  });
+
+  it("but asks is cut too, and who reads long answers is not", { timeout: 60_000 }, async () => {
+    const house = await replicas(1, { SLOW_CONSUMER_BYTES: "65536" });
+    let stuck: TcpSocket | undefined;
+    try {
+      const [left] = house.replicas as [Replica];
+      const ann = await person(left);
+      const text = "s".repeat(4_000);
+      const said = await Promise.all(
+        Array.from({ length: 100 }, (_, index) => ann.say("0", text, `n${index}`)),
+      );
+      const all: Message[] = [];
+      let [roomId, seq, date, hash] = ["0", 0, 0, ""];
+      for (let more = true; more;) {
+        const { rooms } = unwrap(
+          await ann.socket.emitWithAck("sync", { rooms: [{ roomId, seq, date, hash }] }),
+        );
+        const [answer] = rooms;
+        more = answer?.more ?? false;
+        all.push(...(answer?.messages ?? []));
+        ({ roomId = "0", seq = 0, date = 0, hash = "" } = all.at(-1) ?? {});
+        expect(JSON.stringify(answer).length).toBeLessThan(200_000);
+      }
+      expect(all).toEqual(said.toSorted((one, other) => one.date - other.date));
+      expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(0);
+
+      const tcp = await stuckWindow(left, ann);
+      stuck = tcp;
+      for (let asked = 0; asked < 2_000 && (await metric(left, "hubbub_connections")) === 2; asked += 10) {
+        for (let one = 0; one < 10; one += 1)
+          tcp.write(maskedFrame(`42${asked + one}["sync",{"rooms":[{"roomId":"0","seq":0,"date":0}]}]`));
+      }
+      await until(async () => (await metric(left, "hubbub_connections")) === 1, 5_000, "it to be cut");
+      expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(1);
       expect(ann.socket.connected).toBe(true);
     } finally {
       stuck?.destroy();

@@ -152,17 +152,18 @@ export class Delivery {
     this.#write(this.connections(userId), [encode(event, args)]);
   }
 
+  toAll<E extends keyof ServerEvents>(event: E, ...args: Parameters<ServerEvents[E]>): void {
+    this.#write(this.connections(), [encode(event, args)]);
+  }
+
   /**
-   * The answer, as JSON, to the request of one connection that Socket.IO gave this id. However long it is: who has
-   * asked for much is no slow consumer yet.
+   * The answer, as JSON, to the request of one connection that Socket.IO gave this id. However long it is: a slow
+   * consumer is who has not read what was there before.
    */
   answer(connection: Connection, id: number, json: string): void {
     const packet = `3${id}[${json}]`;
-    put(connection, frame(packet), [packet]);
-  }
-
-  toAll<E extends keyof ServerEvents>(event: E, ...args: Parameters<ServerEvents[E]>): void {
-    this.#write(this.connections(), [encode(event, args)]);
+    if (this.#isSlow(connection)) this.#cut(connection);
+    else put(connection, frame(packet), [packet]);
   }
 
   #flush(room: LocalRoom): void {
@@ -181,30 +182,34 @@ export class Delivery {
     const frames = Buffer.concat(packets.map(frame));
     const slow: Connection[] = [];
     for (const connection of connections) {
-      const tcp = put(connection, frames, packets);
-      if (
-        (tcp?.writableLength ?? 0) > this.#config.slowConsumerBytes ||
-        internals(connection).writeBuffer.length > SLOW_CONSUMER_PACKETS
-      ) {
-        slow.push(connection);
-      }
+      put(connection, frames, packets);
+      if (this.#isSlow(connection)) slow.push(connection);
     }
-    for (const connection of slow) {
-      this.#metrics.slowConsumers.inc();
-      this.#log.info({ userId: connection.data.user.id }, "cut a slow consumer");
-      // Not a polite close: that would wait behind what it does not read.
-      openTcpSocket(connection)?.destroy();
-      connection.conn.close(true);
-    }
+    for (const connection of slow) this.#cut(connection);
+  }
+
+  #isSlow(connection: Connection): boolean {
+    const { writeBuffer, transport } = internals(connection);
+    return (
+      (transport.socket?._socket?.writableLength ?? 0) > this.#config.slowConsumerBytes ||
+      writeBuffer.length > SLOW_CONSUMER_PACKETS
+    );
+  }
+
+  #cut(connection: Connection): void {
+    this.#metrics.slowConsumers.inc();
+    this.#log.info({ userId: connection.data.user.id }, "cut a slow consumer");
+    // Not a polite close: that would wait behind what it does not read.
+    openTcpSocket(connection)?.destroy();
+    connection.conn.close(true);
   }
 }
 
-/** Sends packets as the frames that they are in, or Socket.IO's own way; answers the TCP socket in the first case. */
-function put(connection: Connection, frames: Buffer, packets: string[]): TcpSocket | null {
+/** Sends packets as the frames that they are in, or Socket.IO's own way. */
+function put(connection: Connection, frames: Buffer, packets: string[]): void {
   const tcp = openTcpSocket(connection);
   if (tcp) tcp.write(frames);
   else for (const packet of packets) connection.conn.write(packet);
-  return tcp;
 }
 
 /** One Socket.IO event packet of the default namespace. */

@@ -20,8 +20,9 @@ import { chain, headOf, isOwnRow, parseForeignMessage, type Following, type Head
 
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
-/** Rows of one answer to a cursor. */
+/** Rows of one answer to a cursor, and UTF-16 units after which it is long enough: far from a slow consumer's limit. */
 const SYNC_ROWS = 200;
+const SYNC_LENGTH = 131_072;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 
@@ -324,11 +325,18 @@ export class Rooms {
     const reply = await this.#sync(keys, [from.seq, from.date, from.hash, SYNC_ROWS]);
     const [status, seq, date, hash, ...rows] = reply as [string, string, string, string, ...string[]];
     const reset = RESETS.find((reason) => reason === status);
-    const more = !reset && rows.length > SYNC_ROWS;
+    const most = reset ? rows.length : Math.min(rows.length, SYNC_ROWS);
+    let count = 0;
+    // No cursor would ever get past an answer without a place in the log.
+    for (let length = 0, placed = false; count < most && !(placed && length > SYNC_LENGTH); count += 1) {
+      const row = rows[count] ?? "";
+      length += row.length;
+      placed ||= isOwnRow(row);
+    }
     return {
       reset,
-      rows: rows.slice(0, SYNC_ROWS),
-      more,
+      rows: rows.slice(0, count),
+      more: !reset && count < rows.length,
       head: { seq: Number(seq), date: Number(date), hash },
     };
   }

@@ -29,6 +29,11 @@ export type Replica = {
 const NOTICE_MS = 3_000;
 /** A load balancer that waits 2 s for /readyz is to hear "not ready", not to take the replica for dead. */
 const READY_MS = 1_000;
+/**
+ * Connections that may wait to be taken, as far as the system allows so many. When thousands come back at once, one
+ * that finds no place tries again after 1, 3, 7 and more seconds.
+ */
+const BACKLOG = 4_096;
 /** How often idle keep-alive connections are looked for while stopping: one of them would hold the server open. */
 const IDLE_SWEEP_MS = 100;
 
@@ -179,6 +184,6 @@ function listen(http: HttpServer, { host, port }: Config): Promise<number> {
     http.once("error", (error: NodeJS.ErrnoException) => {
       reject(error.code === "EADDRINUSE" ? new Error(`Port ${port} on ${host} is taken`) : error);
     });
-    http.listen(port, host, () => resolve((http.address() as AddressInfo).port));
+    http.listen({ port, host, backlog: BACKLOG }, () => resolve((http.address() as AddressInfo).port));
   });
 }

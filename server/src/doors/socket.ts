@@ -177,13 +177,13 @@ export class SocketDoor {
     // Delivery keeps the rooms; a room of its own for each connection would be kept for nothing.
     this.#io.of("/").adapter.addAll = ignore;
     this.#io.on("connection", (connection) => {
-      slim(connection);
       // Socket.IO's own callback, which stays in use should this name ever change, encodes what is JSON already.
       Object.assign(connection, { ack: callback });
       for (const [event, listener] of listeners) connection.on(event, listener);
       connection.on("error", ignore);
       connection.on("disconnect", left);
       connection.onAny(unknown);
+      slim(connection);
       this.#enter(chat, connection);
     });
     const everyMs = REVALIDATE_MS * (0.8 + Math.random() * 0.4);

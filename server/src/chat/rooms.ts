@@ -67,9 +67,10 @@ export class Rooms {
 
   /**
    * Stores and announces a message in one atomic step, and marks the room as read by its author up to it. Answers the
-   * row, a Message as JSON; for the same nonce again that of the first message. Resolves once as many Redis replicas hold it as are configured;
-   * throws `unavailable` where they do not in time: then the outcome is unknown, and the same nonce finds out.
-   * Throws `not_found` for a named room without this member; for General and private rooms the caller has checked.
+   * row, a Message as JSON; for the same nonce again that of the first message. Resolves once as many Redis replicas
+   * hold it as are configured; throws `unavailable` where they do not in time: then the outcome is unknown, and the
+   * same nonce finds out. Throws `not_found` for a named room without this member; for General and private rooms the
+   * caller has checked.
    */
   async append(from: UserId, send: SendMessage): Promise<{ row: string; repeated: boolean }> {
     const { roomId, message, nonce } = send;

@@ -52,6 +52,11 @@ function isBroken(group: Group | undefined): boolean {
   return failed > (group?.runs.length ?? 0) / 2;
 }
 
+/** CPU µs of a page of messages. */
+function reading(pass: Pass, changed: Record<string, unknown>) {
+  return figuresOver<PagesResult>(found(pass, "ablation reading", changed), ({ cpuUs }) => cpuUs);
+}
+
 function compared(pass: Pass): Compared[] {
   const list: Compared[] = [];
   const cost = ({ cpuUs }: LoadFigures) => cpuUs;
@@ -69,13 +74,11 @@ function compared(pass: Pass): Compared[] {
         without: hot(rate, without),
         broke: isBroken(found(pass, "ablation", { rate, ...without })),
       });
-  const reading = (changed: Record<string, unknown>) =>
-    figuresOver<PagesResult>(found(pass, "ablation reading", changed), ({ cpuUs }) => cpuUs);
   list.push({
     what: "gathered Redis writes",
     where: "`GET messages`, 32 at once: µs each",
-    with_: reading({}),
-    without: reading({ without: "gathered Redis writes" }),
+    with_: reading(pass, {}),
+    without: reading(pass, { without: "gathered Redis writes" }),
   });
   const channels = (changed: Record<string, unknown>) =>
     figuresOver<ReplicasResult>(
@@ -122,13 +125,11 @@ function advice(pass: Pass): Compared[] {
         with_: over(found(pass, "ablation deflate", { rate, DEFLATE: "on" }), figure),
         without: over(found(pass, "ablation deflate", { rate, DEFLATE: "off" }), figure),
       });
-  const reading = (changed: Record<string, unknown>) =>
-    figuresOver<PagesResult>(found(pass, "ablation reading", changed), ({ cpuUs }) => cpuUs);
   list.push({
     what: "connections kept",
     where: "`GET messages`, beside a new connection for each: CPU µs each",
-    with_: reading({}),
-    without: reading({ each: "new" }),
+    with_: reading(pass, {}),
+    without: reading(pass, { each: "new" }),
   });
   return list;
 }

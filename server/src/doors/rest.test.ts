@@ -430,6 +430,7 @@ describe("who reads and who writes", () => {
       `other=1; ${cookie}`,
       `hubbub2=x; a;${cookie} ; b=c`,
       `hubbub=${decodeURIComponent(value)}`,
+      `hubbub="${value}"`,
       `${cookie}; hubbub=planted`,
     ])
       expect(await statuses(left, known), known).toEqual(signedIn);

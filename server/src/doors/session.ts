@@ -1,6 +1,8 @@
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { RedisStore } from "connect-redis";
+import { parse } from "cookie";
+import { unsign } from "cookie-signature";
 import type { Request, RequestHandler } from "express";
 import session, { type SessionData } from "express-session";
 import type { Logger } from "pino";
@@ -64,8 +66,7 @@ export async function createSessions(
   return {
     middleware,
     async userOf(request) {
-      const value = readCookie(request.headers.cookie ?? "", name);
-      const sid = value === undefined ? undefined : unsign(value, secrets);
+      const sid = sidIn(request.headers.cookie ?? "", name, secrets);
       if (sid === undefined) return undefined;
       const found = (await store.get(sid)) as SessionData | null;
       if (!found) return undefined;
@@ -77,29 +78,15 @@ export async function createSessions(
   };
 }
 
-/** The first cookie of this name, decoded; of two, express-session takes the first as well. */
-function readCookie(header: string, name: string): string | undefined {
-  for (const pair of header.split(";")) {
-    const equals = pair.indexOf("=");
-    if (equals < 0 || pair.slice(0, equals).trim() !== name) continue;
-    try {
-      return decodeURIComponent(pair.slice(equals + 1).trim());
-    } catch {
-      return undefined;
-    }
+/** The session id in this cookie, if one of these secrets has signed it, as express-session reads it. */
+function sidIn(header: string, name: string, secrets: string[]): string | undefined {
+  const value = parse(header)[name];
+  if (!value?.startsWith("s:")) return undefined;
+  for (const secret of secrets) {
+    const sid = unsign(value.slice(2), secret);
+    if (sid !== false) return sid;
   }
   return undefined;
-}
-
-/** The session id in a cookie that one of these secrets has signed, as express-session does: `s:<id>.<HMAC>`. */
-function unsign(value: string, secrets: string[]): string | undefined {
-  const [, sid = "", signature = ""] = /^s:(.+)\.([^.]+)$/.exec(value) ?? [];
-  const given = Buffer.from(signature);
-  const isSigned = secrets.some((secret) => {
-    const due = Buffer.from(createHmac("sha256", secret).update(sid).digest("base64").replace(/=+$/, ""));
-    return due.length === given.length && timingSafeEqual(due, given);
-  });
-  return isSigned ? sid : undefined;
 }
 
 /**

@@ -276,12 +276,13 @@ async function newestOf({ house: { redis, keys } }: Stage): Promise<Stored> {
   return JSON.parse(json ?? "") as Stored;
 }
 
-/** Takes General back to this message, as a failover to a replica that was behind does. */
+/** Takes General back to this message, as a failover to a replica that was behind does: that cuts connections too. */
 async function rewind({ house: { redis, keys } }: Stage, { seq, date, hash }: Stored): Promise<void> {
   await redis.zremrangebyscore(keys.room("0"), `(${date}`, "+inf");
   await redis.hset(keys.meta("0"), { seq: String(seq), date: String(date), hash });
   const nonces = await redis.keys(`*${keys.room("0")}}:nonce:*`);
   for (const nonce of nonces) if (Number(await redis.get(nonce)) > date) await redis.del(nonce);
+  await redis.call("CLIENT", "KILL", "TYPE", "pubsub");
 }
 
 test("another window sends what one that was closed has left behind", async () => {

@@ -21,7 +21,7 @@ async function inTurns(turns: number, variants: (() => Promise<Run[]>)[]): Promi
 export function hotAblation(): Promise<Run[]> {
   const variants: HotOptions[] = [
     {},
-    ...["0", "40"].map((window) => ({ env: { BATCH_WINDOW: window } })),
+    ...["0", "20"].map((window) => ({ env: { BATCH_WINDOW: window } })),
     ...techniques.map((without) => ({ without })),
   ];
   const given = { seconds: 3, label: "ablation" };

@@ -411,6 +411,7 @@ describe("the results page", () => {
       "— | not measured |",
       "— | gains: without it the replica breaks down |",
       "1.48 times | gains |",
+      "— | not measured |",
       "1.10 times | nothing beyond chance |",
     ]);
   });

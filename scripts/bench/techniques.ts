@@ -21,6 +21,14 @@ export const TECHNIQUES = {
       to: "if (tcp) tcp.write(Buffer.concat(packets.map(frame)));",
     },
   ],
+  /** A busy room's messages are stored together; without it, each as it comes. */
+  "stored together": [
+    {
+      file: "doors/socket.ts",
+      from: "await this.#parts.delivery.hold(sent.roomId);",
+      to: "",
+    },
+  ],
   /** Commands of one turn of the loop leave in one write; without it, each in its own. */
   "gathered Redis writes": [{ file: "redis.ts", from: "  else gatherWrites(client);", to: "" }],
 } satisfies Record<string, Mutation["edits"]>;

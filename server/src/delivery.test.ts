@@ -1,4 +1,5 @@
 import { createConnection, type Socket as TcpSocket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "socket.io-client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Message } from "./protocol.ts";
@@ -6,6 +7,7 @@ import type { Replica } from "./server.ts";
 import {
   Browser,
   both,
+  ownRedis,
   person,
   replicas,
   until,
@@ -51,8 +53,8 @@ function maskedFrame(text: string): Buffer {
   return Buffer.concat([Buffer.from([0x81, ...length, 0, 0, 0, 0]), Buffer.from(text)]);
 }
 
-/** One more window of somebody, the only one who is there, that has stopped to read. */
-async function stuckWindow(replica: Replica, who: Person): Promise<TcpSocket> {
+/** One more window of somebody, on a bare TCP socket. */
+async function bareWindow(replica: Replica, who: Person): Promise<TcpSocket> {
   const { port } = new URL(replica.address);
   const tcp = createConnection({ port: Number(port), host: "127.0.0.1" });
   tcp.on("error", () => undefined);
@@ -74,6 +76,13 @@ async function stuckWindow(replica: Replica, who: Person): Promise<TcpSocket> {
   await until(() => Buffer.concat(received).includes('0{"sid"'));
   tcp.write(maskedFrame("40"));
   await until(() => Buffer.concat(received).includes('40{"sid"'));
+  tcp.removeAllListeners("data").resume();
+  return tcp;
+}
+
+/** One more window of somebody, the only one who is there, that has stopped to read. */
+async function stuckWindow(replica: Replica, who: Person): Promise<TcpSocket> {
+  const tcp = await bareWindow(replica, who);
   await until(async () => (await metric(replica, "hubbub_connections")) === 2);
   tcp.pause();
   return tcp;
@@ -213,6 +222,34 @@ describe("messages", () => {
     expect((await metric(left, "hubbub_deliveries_total")) - deliveries).toBe(400 * members);
     expect((await metric(left, "hubbub_delivery_flushes_total")) - flushes).toBeLessThan(200);
   });
+});
+
+it("messages into a busy room are stored together, in the order in which they were sent", async () => {
+  const redis = await ownRedis({ persistent: false });
+  const house = await replicas(1, { REDIS_URL: redis.url });
+  const crowd: TcpSocket[] = [];
+  const reads = async () => Number(/total_reads_processed:(\d+)/.exec(await house.redis.info("stats"))?.[1]);
+  try {
+    const [left] = house.replicas as [Replica];
+    const ann = await person(left);
+    crowd.push(...(await Promise.all(Array.from({ length: 400 }, () => bareWindow(left, ann)))));
+    const before = await reads();
+    const answers: Promise<Message>[] = [];
+    // 500 a second, however late a timer is.
+    for (const beganAt = performance.now(); answers.length < 300; await sleep(1)) {
+      while (answers.length < 300 && performance.now() - beganAt > answers.length * 2)
+        answers.push(ann.say("0", `said ${answers.length}`));
+    }
+    const stored = await Promise.all(answers);
+    expect((await reads()) - before).toBeLessThan(225);
+    expect(stored.map(({ seq }) => seq)).toEqual(stored.map((_, index) => index + 1));
+    await ann.hears("said 299");
+    expect(ann.messages).toEqual(stored);
+  } finally {
+    for (const tcp of crowd) tcp.destroy();
+    await house.close();
+    await redis.close();
+  }
 });
 
 describe("a connection that does not read", () => {

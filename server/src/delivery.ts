@@ -23,12 +23,18 @@ type LocalRoom = {
   packets: string[];
   flushedAt: number;
   timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
+  /** Whether its last flush was a batch. */
+  busy: boolean;
+  /** Messages from here that wait to be stored, by their releases. */
+  held: (() => void)[];
 };
 
 /** Milliseconds of collecting that each local member is worth, up to the configured window: small rooms hardly wait. */
 const WINDOW_MS_PER_MEMBER = 0.1;
-/** A batch of so many packets means that there is a busy room. */
+/** A batch of so many packets means that a room is busy. */
 const BUSY_PACKETS = 5;
+/** So long before its flush a busy room's messages are stored: enough for fifty of them to come back from Redis. */
+const STORE_MS = 8;
 /** Packets a connection may have waiting inside Socket.IO before it counts as a slow consumer. */
 const SLOW_CONSUMER_PACKETS = 1_000;
 
@@ -94,7 +100,14 @@ export class Delivery {
       if (room.packets.length > 0) this.#flush(room);
       room.members.push(connection);
     } else {
-      this.#rooms.set(roomId, { members: [connection], packets: [], flushedAt: 0, timer: undefined });
+      this.#rooms.set(roomId, {
+        members: [connection],
+        packets: [],
+        flushedAt: 0,
+        timer: undefined,
+        busy: false,
+        held: [],
+      });
       this.#metrics.rooms.inc();
     }
   }
@@ -134,14 +147,30 @@ export class Delivery {
     return [...this.#users.keys()];
   }
 
+  /**
+   * When a message for this room is to be stored: at once (undefined), or in a busy room a little before the next
+   * flush, with all that came meanwhile and in their order. It is delivered no later for it, and Redis and this
+   * process are woken once for all of them.
+   */
+  hold(roomId: RoomId): Promise<void> | undefined {
+    const room = this.#rooms.get(roomId);
+    if (!room) return undefined;
+    const { held } = room;
+    const holdMs = room.flushedAt + this.#windowMs(room) - STORE_MS - performance.now();
+    if (held.length === 0 && !(room.busy && room.timer && holdMs >= 1)) return undefined;
+    return new Promise((release) => {
+      if (held.push(release) > 1) return;
+      setTimeout(() => held.splice(0).forEach((next) => next()), holdMs);
+    });
+  }
+
   /** A stored message, as JSON, for a room's local members. */
   message(roomId: RoomId, json: string): void {
     const room = this.#rooms.get(roomId);
     if (!room) return;
     room.packets.push(`2["message",${json}]`);
     if (room.timer) return;
-    const windowMs = Math.min(this.#config.batchWindowMs, room.members.length * WINDOW_MS_PER_MEMBER);
-    const waitMs = room.flushedAt + windowMs - performance.now();
+    const waitMs = room.flushedAt + this.#windowMs(room) - performance.now();
     // setImmediate still joins what came in the same read from Redis.
     room.timer =
       waitMs < 1 ? setImmediate(() => this.#flush(room)) : setTimeout(() => this.#flush(room), waitMs);
@@ -170,9 +199,15 @@ export class Delivery {
     else put(connection, frame(packet), [packet]);
   }
 
+  /** How long a room collects messages. */
+  #windowMs({ members }: LocalRoom): number {
+    return Math.min(this.#config.batchWindowMs, members.length * WINDOW_MS_PER_MEMBER);
+  }
+
   #flush(room: LocalRoom): void {
     const packets = room.packets;
-    if (packets.length >= BUSY_PACKETS && !this.#busy) {
+    room.busy = packets.length >= BUSY_PACKETS;
+    if (room.busy && !this.#busy) {
       this.#busy = true;
       // main.ts keeps V8's young generation small. With one that grows, V8's default, a busy room costs 3 to 10 % less.
       setFlagsFromString("--semi-space-growth-factor=2");

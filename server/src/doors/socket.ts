@@ -216,9 +216,10 @@ export class SocketDoor {
 
   #listeners(chat: Chat): Listeners {
     return {
-      message: this.#listener("message", send, (connection, sent) =>
-        chat.sendMessage(connection.data.user, sent),
-      ),
+      message: this.#listener("message", send, async (connection, sent) => {
+        await this.#parts.delivery.hold(sent.roomId);
+        return chat.sendMessage(connection.data.user, sent);
+      }),
       "room.join": this.#listener("event", room, async (connection, { roomId: id }) => {
         const { user } = connection.data;
         await chat.joinRoom(user, id);

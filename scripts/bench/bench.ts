@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 import { stop } from "../prepare.mjs";
-import { channelAblation, deflateAblation, handshakes, hotAblation, readingAblation } from "./ablation.ts";
+import { ABLATIONS } from "./ablation.ts";
 import { app } from "./app.ts";
 import type { LoadResult } from "./generator.ts";
 import { writeReport } from "./report.ts";
@@ -10,11 +10,7 @@ import { calibration, hotRoom, quietRooms, WORKLOADS } from "./workloads.ts";
 
 const NAMED: typeof WORKLOADS = {
   ...WORKLOADS,
-  ablation: hotAblation,
-  deflate: deflateAblation,
-  reading: readingAblation,
-  channels: channelAblation,
-  handshake: handshakes,
+  ...ABLATIONS,
   app: (_systems, repeats = 1) => app(repeats),
 };
 

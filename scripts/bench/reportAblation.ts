@@ -1,6 +1,5 @@
-import type { HandshakeResult } from "./ablation.ts";
-import type { PagesResult } from "./generator.ts";
-import { spread, type Spread } from "./statistics.ts";
+import { labelOf, type HandshakeResult } from "./ablation.ts";
+import type { Spread } from "./statistics.ts";
 import {
   cell,
   figuresOver,
@@ -8,17 +7,19 @@ import {
   loadTable,
   number,
   over,
-  results,
   short,
   table,
   type Group,
-  type LoadFigures,
   type Pass,
 } from "./tables.ts";
-import { TECHNIQUES } from "./techniques.ts";
-import type { ReplicasResult } from "./workloads.ts";
+import { MEASURES, TECHNIQUES, type MeasureName } from "./techniques.ts";
 
 /** The results page's part on techniques and advice, each on and off. */
+
+type Options = Record<string, string | number>;
+
+/** A measure, and what a run has with the technique or advice and without it. */
+type Row = { what: string; measure: MeasureName; with_: Options; without: Options };
 
 type Compared = {
   what: string;
@@ -26,7 +27,7 @@ type Compared = {
   with_: Spread | null;
   without: Spread | null;
   /** Without it messages were lost or refused, in most of its runs. */
-  broke?: boolean;
+  broke: boolean;
 };
 
 /** How much dearer it is without, and whether that is more than chance: where both ranges overlap, it is not said. */
@@ -39,11 +40,14 @@ function verdict({ with_, without, broke }: Compared): [times: string, verdict: 
   return [times, "nothing beyond chance"];
 }
 
-function found(pass: Pass, workload: string, options: Record<string, unknown>): Group | undefined {
-  return groups(pass, workload).find((group) =>
-    ["rate", "BATCH_WINDOW", "without", "DEFLATE", "RELAY_CHANNEL", "each"].every(
-      (name) => group.options[name] === options[name],
-    ),
+/** By which the runs of one turn differ; other options need not be named. */
+const VARIES = ["without", "each", "DEFLATE"];
+
+function found(pass: Pass, measure: MeasureName, variant: Options): Group | undefined {
+  const { ablation, options } = MEASURES[measure];
+  const wanted: Options = { ...options, ...variant };
+  return groups(pass, labelOf(ablation)).find((group) =>
+    [...VARIES, ...Object.keys(wanted)].every((name) => group.options[name] === wanted[name]),
   );
 }
 
@@ -52,87 +56,61 @@ function isBroken(group: Group | undefined): boolean {
   return failed > (group?.runs.length ?? 0) / 2;
 }
 
-/** CPU µs of a page of messages. */
-function reading(pass: Pass, changed: Record<string, unknown>) {
-  return figuresOver<PagesResult>(found(pass, "ablation reading", changed), ({ cpuUs }) => cpuUs);
+function compare(pass: Pass, { what, measure, with_, without }: Row): Compared {
+  const { figure, unit, per = 1 } = MEASURES[measure];
+  const told = (variant: Options) =>
+    figuresOver<Partial<Record<string, number | null>>>(
+      found(pass, measure, variant),
+      (figures) => (figures[figure] ?? Number.NaN) / per,
+    );
+  return {
+    what,
+    where: `${measure}: ${unit}`,
+    with_: told(with_),
+    without: told(without),
+    broke: isBroken(found(pass, measure, without)),
+  };
 }
 
-function compared(pass: Pass): Compared[] {
-  const list: Compared[] = [];
-  const cost = ({ cpuUs }: LoadFigures) => cpuUs;
-  const hot = (rate: number, changed: Record<string, unknown>) =>
-    over(found(pass, "ablation", { rate, ...changed }), cost);
-  for (const [what, without] of [
-    ["batches", { BATCH_WINDOW: "0" }],
-    ...Object.keys(TECHNIQUES).map((name) => [name, { without: name }] as const),
-  ] as const)
-    for (const rate of [20, 400])
-      list.push({
-        what,
-        where: `hot room, ${rate} messages a second: µs per delivery`,
-        with_: hot(rate, {}),
-        without: hot(rate, without),
-        broke: isBroken(found(pass, "ablation", { rate, ...without })),
-      });
-  list.push({
-    what: "gathered Redis writes",
-    where: "`GET messages`, 32 at once: µs each",
-    with_: reading(pass, {}),
-    without: reading(pass, { without: "gathered Redis writes" }),
-  });
-  const channels = (changed: Record<string, unknown>) =>
-    figuresOver<ReplicasResult>(
-      found(pass, "ablation channels", { rate: 800, ...changed }),
-      ({ cpuUsPerMessage }) => cpuUsPerMessage,
-    );
-  list.push({
-    what: "a channel for each room",
-    where: "4 replicas, rooms of two: µs per message",
-    with_: channels({}),
-    without: channels({ RELAY_CHANNEL: "single" }),
-  });
-  return list;
-}
+const OWN: Row[] = Object.entries(TECHNIQUES).flatMap(([what, { on }]) =>
+  on.map((measure) => ({ what, measure, with_: {}, without: { without: what } })),
+);
 
 /** The advice that is often heard: what the page's reader may want to know before following it. */
-function advice(pass: Pass): Compared[] {
-  const list: Compared[] = [];
-  for (const rate of [20, 400])
-    for (const [what, figure] of [
-      ["CPU µs per delivery", ({ cpuUs }: LoadFigures) => cpuUs],
-      ["p50 ms", ({ p50Ms }: LoadFigures) => p50Ms],
-    ] as const)
-      list.push({
-        what: "messages collected, up to 50 ms",
-        where: `Hubbub's hot room, ${rate} messages a second: ${what}`,
-        with_: over(found(pass, "ablation", { rate }), figure),
-        without: over(found(pass, "ablation", { rate, BATCH_WINDOW: "0" }), figure),
-      });
-  const rates = [...new Set(groups(pass, "ablation deflate").map(({ options }) => Number(options["rate"])))];
-  const told: [what: string, figure: (figures: LoadFigures) => number | null][] = [
-    ["CPU µs per delivery", ({ cpuUs }) => cpuUs],
+const ADVICE: Row[] = [
+  ...(
     [
-      "KB of memory per connection, once it was used",
-      ({ connectionBytes }) => (connectionBytes ?? Number.NaN) / 1e3,
-    ],
-    ["bytes on the wire per delivery", ({ wireBytes }) => wireBytes ?? null],
-  ];
-  for (const rate of rates.length > 0 ? rates : [20])
-    for (const [what, figure] of told)
-      list.push({
-        what: "permessage-deflate",
-        where: `Socket.IO, 200 members, ${rate} messages a second: ${what}`,
-        with_: over(found(pass, "ablation deflate", { rate, DEFLATE: "on" }), figure),
-        without: over(found(pass, "ablation deflate", { rate, DEFLATE: "off" }), figure),
-      });
-  list.push({
+      "hot room, 20 messages a second",
+      "hot room, 20 messages a second, median latency",
+      "hot room, 400 messages a second",
+      "hot room, 400 messages a second, median latency",
+    ] as const
+  ).map((measure) => ({
+    what: "messages collected, up to 50 ms",
+    measure,
+    with_: {},
+    without: { without: "batches" },
+  })),
+  ...(
+    [
+      "Socket.IO, 200 members, 5 messages a second",
+      "Socket.IO, 200 members, 20 messages a second",
+      "Socket.IO's connections, once they were used",
+      "Socket.IO's frames",
+    ] as const
+  ).map((measure) => ({
+    what: "permessage-deflate",
+    measure,
+    with_: { DEFLATE: "on" },
+    without: { DEFLATE: "off" },
+  })),
+  {
     what: "connections kept",
-    where: "`GET messages`, beside a new connection for each: CPU µs each",
-    with_: reading(pass, {}),
-    without: reading(pass, { each: "new" }),
-  });
-  return list;
-}
+    measure: "`GET messages`, 32 at once, the same page",
+    with_: {},
+    without: { each: "new" },
+  },
+];
 
 function comparison(rows: Compared[]): string {
   return table(
@@ -145,10 +123,12 @@ function comparison(rows: Compared[]): string {
 }
 
 function handshakes(pass: Pass): string {
-  const costs = results<HandshakeResult>(pass, "ablation handshake").map(({ figures }) => figures.cpuUs);
-  const all = spread(costs);
-  if (!all) return "What a WebSocket connection for each message would cost: not measured.";
-  return `To open a WebSocket, sign in by a session and hear one's rooms takes ${cell(all)} µs of CPU, Redis included: whoever opened a connection for each message would pay that as well each time.`;
+  const costs = figuresOver<HandshakeResult>(
+    found(pass, "500 people come, rooms of two", {}),
+    ({ cpuUs }) => cpuUs,
+  );
+  if (!costs) return "What a WebSocket connection for each message would cost: not measured.";
+  return `To open a WebSocket, sign in by a session and hear one's rooms takes ${cell(costs)} µs of CPU, Redis included: whoever opened a connection for each message would pay that as well each time.`;
 }
 
 function nothingGained(rows: Compared[]): string {
@@ -164,7 +144,7 @@ function nothingGained(rows: Compared[]): string {
 }
 
 export function ablationSection(pass: Pass): string {
-  const own = compared(pass);
+  const own = OWN.map((row) => compare(pass, row));
   return `## Ablation
 
 Hubbub as it is, and with one technique taken out: by its switch, or out of a copy of its sources. All variants take turns. A technique gains where its dearest run is cheaper than the cheapest without it.
@@ -174,18 +154,14 @@ ${comparison(own)}
 ${nothingGained(own)}
 
 ${loadTable(pass, "ablation", ({ options }) =>
-  options["without"]
-    ? `without: ${options["without"]}`
-    : options["BATCH_WINDOW"] === undefined
-      ? "as it is"
-      : `BATCH_WINDOW=${options["BATCH_WINDOW"]}`,
+  options["without"] ? `without: ${options["without"]}` : "as it is",
 )}
 
 ### Advice that is often heard
 
 For permessage-deflate messages are of 200 characters of everyday words by chance. Clients offer it as browsers do and unpack every message; what they send is not compressed.
 
-${comparison(advice(pass))}
+${comparison(ADVICE.map((row) => compare(pass, row)))}
 
 ${handshakes(pass)}
 `;

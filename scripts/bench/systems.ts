@@ -22,7 +22,7 @@ import { bundleServer } from "../build.ts";
 import { startChild, which, type Child } from "../child.ts";
 import { fetchPackage, unpacked, type Unpacked } from "../debian.ts";
 import { root, stop } from "../prepare.mjs";
-import { buildMutant } from "../prove/mutations.ts";
+import { buildMutant, type Mutation } from "../prove/mutations.ts";
 import { freePort, startRedis } from "../redis.ts";
 import type { DialectName, MemberPlan } from "./dialects.ts";
 import { CORE, pin, type Part } from "./system.ts";
@@ -109,9 +109,11 @@ const cache = join(root, ".cache/bench");
 
 async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
   const { without } = options;
-  const file = without
-    ? await bundleWithout(without)
-    : (process.env["BENCH_BUNDLE"] ?? (await buildHubbub()));
+  const { edits = null, env: changed = {} } = without ? TECHNIQUES[without] : {};
+  const file =
+    without && edits
+      ? await bundleWithout(without, edits)
+      : (process.env["BENCH_BUNDLE"] ?? (await buildHubbub()));
   return startWithRedis("hubbub", [process.execPath, file], options, ({ url }) => ({
     NODE_ENV: "production",
     PORT: "0",
@@ -119,10 +121,11 @@ async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
     SESSION_SECRET: SECRET,
     RATE_LIMITS: "off",
     // Without a technique it may break down, and would say so for each message.
-    LOG_LEVEL: without ? "error" : "warn",
+    LOG_LEVEL: edits ? "error" : "warn",
     CLIENT_DIR: "",
     DRAIN: "0",
     BCRYPT_COST: "4",
+    ...changed,
   }));
 }
 
@@ -510,9 +513,9 @@ async function buildHubbub(): Promise<string> {
 }
 
 /** The replica with one technique taken out of its sources. */
-async function bundleWithout(name: TechniqueName): Promise<string> {
-  const folder = join(cache, "without", name.replaceAll(" ", "-"));
-  await buildMutant({ edits: TECHNIQUES[name] }, folder);
+async function bundleWithout(name: TechniqueName, edits: Mutation["edits"]): Promise<string> {
+  const folder = join(cache, "without", name.replaceAll(/\W+/g, "-"));
+  await buildMutant({ edits }, folder);
   return join(folder, "main.js");
 }
 

@@ -1,4 +1,4 @@
-import type { DeflateResult } from "./ablation.ts";
+import type { DeflateResult, PrivateResult } from "./ablation.ts";
 import type { LoadResult } from "./generator.ts";
 import type { Run } from "./run.ts";
 import { spread, type Spread } from "./statistics.ts";
@@ -29,6 +29,8 @@ export type LoadFigures = {
   wireBytes?: number;
   /** Memory of a connection, where that is what is compared. */
   connectionBytes?: number;
+  /** CPU for each message, where handing it out is not what is compared. */
+  messageUs?: number;
 };
 
 export type Kept = Omit<Run, "host" | "result"> & { figures: unknown };
@@ -37,7 +39,7 @@ export type Pass = { began: string; ended: string; host: HostFacts; absent: stri
 /** A run's result, as little of it as the page needs. */
 export function figuresOf(result: unknown): unknown {
   if (typeof result !== "object" || result === null || !("cpuUsAll" in result)) return result;
-  const load = result as LoadResult & Partial<ReplicasResult & DeflateResult>;
+  const load = result as LoadResult & Partial<ReplicasResult & DeflateResult & PrivateResult>;
   const figures: LoadFigures = {
     cpuUs: load.cpuUsAll,
     replicaUs: load.cpuUs["replica"] ?? 0,
@@ -56,6 +58,7 @@ export function figuresOf(result: unknown): unknown {
     disordered: load.reconciliation.disordered,
     wireBytes: load.bytesPerDelivery,
     ...(load.connectionBytes !== undefined && { connectionBytes: load.connectionBytes }),
+    ...(load.messageUs !== undefined && { messageUs: load.messageUs }),
   };
   const { cpuUsPerMessage, cpuUsPerMessageBusy, heard, due, idleReplicaMs, idleRedisMs } = load;
   if (cpuUsPerMessage === undefined) return figures;

@@ -46,14 +46,10 @@ export function order(rate: number, more: Partial<LoadOrder> = {}): Omit<LoadOrd
   };
 }
 
-export type HotOptions = {
-  members?: number;
-  seconds?: number;
-  env?: Record<string, string>;
-  /** Hubbub with one of its techniques taken out. */
-  without?: TechniqueName;
-  label?: string;
-};
+/** Hubbub with one of its techniques taken out, and the name that the run is kept by. */
+type Without = { without?: TechniqueName; label?: string };
+
+type HotOptions = Without & { members?: number; seconds?: number; env?: Record<string, string> };
 
 /** One room with many members, at one rate after the other on the same server, slow ones first. */
 export async function hotRoom(
@@ -394,24 +390,24 @@ async function replicas(): Promise<Run[]> {
   return runs;
 }
 
-/** 200 rooms of two on so many replicas; `env` is part of the run's options. */
+/** 200 rooms of two on so many replicas. */
 export async function onReplicas(
   count: number,
-  env: Record<string, string> = {},
-  label = "replicas",
+  { without, idleSeconds = IDLE_SECONDS, label = "replicas" }: Without & { idleSeconds?: number } = {},
 ): Promise<Run<ReplicasResult>> {
   const town = towns(400, 2);
   const random = (member: number) => ((Math.imul(member + 1, 2_654_435_761) >>> 8) & 0xffff) % count;
-  const at = await stage("hubbub", { town, replicas: count, env }, { replicaOf: random });
+  const options = { town, replicas: count, ...(without && { without }) };
+  const at = await stage("hubbub", options, { replicaOf: random });
   try {
     const { host, ports, parts } = at.system;
     // What came with the connections is over: a look at all rooms and sessions comes once in 25 s, and may be in here.
     await sleep(2_000);
     const idleFrom = parts.map(({ pid }) => cpuNs(pid));
-    await sleep(IDLE_SECONDS * 1_000);
+    await sleep(idleSeconds * 1_000);
     const still = { replica: 0, redis: 0 };
     parts.forEach(({ name, pid }, index) => {
-      const ms = (cpuNs(pid) - (idleFrom[index] ?? 0)) / 1e6 / IDLE_SECONDS;
+      const ms = (cpuNs(pid) - (idleFrom[index] ?? 0)) / 1e6 / idleSeconds;
       if (name === "redis") still.redis += ms;
       else still.replica += ms;
     });
@@ -444,8 +440,8 @@ export async function onReplicas(
       idleRedisMs: still.redis,
       cpuUsPerMessageBusy: cpuUsPerMessage - (1_000 * (still.replica + still.redis)) / 800,
     };
-    const options = { replicas: count, rooms: 200, members: 2, rate: 800, ...env };
-    return record({ workload: label, system: "hubbub", options, result, ...judged });
+    const told = { replicas: count, rooms: 200, members: 2, rate: 800, ...(without && { without }) };
+    return record({ workload: label, system: "hubbub", options: told, result, ...judged });
   } finally {
     await at.stop();
   }
@@ -461,48 +457,58 @@ async function relayed(host: string, port: number): Promise<number> {
  * which a replica reads once for those who ask at once, and each another. The five commands cost the same either way.
  */
 async function pages(): Promise<Run[]> {
-  return [await readPages("hubbub"), await readPages("hubbub", { pages: 32 }), await readPages("pages")];
+  return [
+    ...(await readPages("hubbub")),
+    ...(await readPages("hubbub", { pages: [32] })),
+    ...(await readPages("pages")),
+  ];
 }
 
-export type PagesOptions = {
-  /** How many pages the 32 ask for: one and the same, or each another. */
-  pages?: 1 | 32;
+export type PagesOptions = Without & {
+  /** How many pages the 32 ask for: one and the same, or each another. More than one: one after the other. */
+  pages?: (1 | 32)[];
   connections?: "kept" | "new";
-  without?: TechniqueName;
-  label?: string;
+  /** Of warming up, and of measuring each. */
+  seconds?: [warm: number, measure: number];
 };
 
 /** A page of 50 messages again and again, by 32 people at once; what differs from the default is part of the options. */
 export async function readPages(
   system: SystemName,
-  { pages: different = 1, connections = "kept", without, label = "pages" }: PagesOptions = {},
-): Promise<Run<PagesResult>> {
+  { pages: all = [1], connections = "kept", seconds = [3, 5], without, label = "pages" }: PagesOptions = {},
+): Promise<Run<PagesResult>[]> {
   const at = await stage(system, { town: crowd(32), ...(without && { without }) }, { members: 0 });
   try {
     await fill(at.system.url, GENERAL, 10_000);
     const now = Date.now();
     const path = `/api/rooms/${GENERAL}/messages?size=50`;
     const cookies = at.system.members.map(({ cookie }) => cookie);
-    const asked = {
-      host: at.system.host,
-      port: at.system.ports[0] ?? 0,
-      paths: cookies.map((_, index) => (different === 1 ? path : `${path}&before=${now - index * 100_000}`)),
-      cookies,
-      connections,
-      parts: at.system.parts,
-    };
     await at.system.redis?.set(createKeys("").roomName(GENERAL), "General");
-    await at.generator.order("pages", { ...asked, seconds: 3 });
-    const result: PagesResult = await at.generator.order("pages", { ...asked, seconds: 5 });
-    const verdict = result.failed > 0 ? "failed" : "ok";
-    const reasons = result.failed > 0 ? [`${result.failed} requests failed`] : [];
-    const options = {
-      connections: 32,
-      pages: different,
-      ...(connections === "new" && { each: "new" }),
-      ...(without && { without }),
-    };
-    return record({ workload: label, system, options, result, verdict, reasons });
+    const runs: Run<PagesResult>[] = [];
+    for (const different of all) {
+      const asked = {
+        host: at.system.host,
+        port: at.system.ports[0] ?? 0,
+        paths: cookies.map((_, index) =>
+          different === 1 ? path : `${path}&before=${now - index * 100_000}`,
+        ),
+        cookies,
+        connections,
+        parts: at.system.parts,
+      };
+      await at.generator.order("pages", { ...asked, seconds: seconds[0] });
+      const result: PagesResult = await at.generator.order("pages", { ...asked, seconds: seconds[1] });
+      const verdict = result.failed > 0 ? "failed" : "ok";
+      const reasons = result.failed > 0 ? [`${result.failed} requests failed`] : [];
+      const options = {
+        connections: 32,
+        pages: different,
+        ...(connections === "new" && { each: "new" }),
+        ...(without && { without }),
+      };
+      runs.push(record({ workload: label, system, options, result, verdict, reasons }));
+    }
+    return runs;
   } finally {
     await at.stop();
   }
@@ -568,7 +574,7 @@ async function openRoom(sizes = [100, 1_000_000]): Promise<Run[]> {
 }
 
 /** A stock client of one of the town's people. */
-async function clientOf({ system }: Stage, member: number): Promise<Socket> {
+export async function clientOf({ system }: Stage, member: number): Promise<Socket> {
   const client = io(`http://${system.host}:${system.ports[0]}`, {
     transports: ["websocket"],
     extraHeaders: { cookie: system.members[member]?.cookie ?? "" },

@@ -1,10 +1,13 @@
+import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Socket } from "socket.io-client";
+import { WebSocket } from "ws";
 import { GENERAL, type Message, type Reply } from "../../server/src/protocol.ts";
+import { freePort } from "../redis.ts";
 import type { LoadResult } from "./generator.ts";
 import { connect, judge, load, quiet, record, stage, type Run, type Stage } from "./run.ts";
 import { cpuNs, rss } from "./system.ts";
-import { MEASURES, TECHNIQUES, type Ablation, type TechniqueName } from "./techniques.ts";
+import { MEASURES, TECHNIQUES, type Ablation, type Measure, type TechniqueName } from "./techniques.ts";
 import { clientOf, crowd, hotRoom, onReplicas, order, readPages, towns } from "./workloads.ts";
 
 /** Each technique, and each piece of advice that is often heard, on and off. */
@@ -12,34 +15,42 @@ import { clientOf, crowd, hotRoom, onReplicas, order, readPages, towns } from ".
 /** Enough that a difference can be told from chance. */
 const TURNS = 5;
 
+/** What is taken out in a turn; nothing in the one as it is. */
+type Taken = { without?: TechniqueName };
 /** How a turn differs from the one as it is. */
-type Variant = { without?: TechniqueName; connections?: "new"; deflate?: "on" };
+type Variant = Taken & { connections?: "new"; deflate?: "on" };
+type Turn = {
+  variant: Variant;
+  label: string;
+  /** What is to be measured: the values of an option, in the order of MEASURES. */
+  values: (option: string) => number[];
+};
 
 /** A turn of each part, and what it has besides techniques. Only techniques that are measured on it have turns. */
-const PARTS: Record<Ablation, { turn: (variant: Variant, label: string) => Promise<Run[]>; also?: Variant }> =
-  {
-    ablation: {
-      turn: (variant, label) => hotRoom("hubbub", [20, 400], { ...variant, seconds: 2, label }),
-    },
-    reading: {
-      turn: (variant, label) =>
-        readPages("hubbub", {
-          ...variant,
-          pages: variant.connections ? [1] : [1, 32],
-          seconds: [2, 2],
-          label,
-        }),
-      also: { connections: "new" },
-    },
-    joining: { turn: joining },
-    handshake: { turn: handshakes },
-    private: { turn: privateRooms },
-    memory: { turn: memory },
-    channels: {
-      turn: async (variant, label) => [await onReplicas(4, { ...variant, idleSeconds: 2, label })],
-    },
-    deflate: { turn: deflated, also: { deflate: "on" } },
-  };
+const PARTS: Record<Ablation, { turn: (turn: Turn) => Promise<Run[]>; also?: Variant }> = {
+  ablation: {
+    turn: ({ variant, label, values }) =>
+      hotRoom("hubbub", values("rate"), { ...variant, seconds: 2, label }),
+  },
+  reading: {
+    turn: ({ variant, label, values }) =>
+      readPages("hubbub", {
+        ...variant,
+        pages: variant.connections ? [1] : values("pages"),
+        seconds: [1, 1.5],
+        label,
+      }),
+    also: { connections: "new" },
+  },
+  joining: { turn: joining },
+  handshake: { turn: handshakes },
+  private: { turn: privateRooms },
+  memory: { turn: memory },
+  channels: {
+    turn: async ({ variant, label }) => [await onReplicas(4, { ...variant, brief: true, label })],
+  },
+  deflate: { turn: deflated, also: { deflate: "on" } },
+};
 
 /** What a part of the ablation is called among the runs. */
 export function labelOf(ablation: Ablation): string {
@@ -50,26 +61,31 @@ export function labelOf(ablation: Ablation): string {
  * The parts, by name. All variants have their turn, one after the other, again and again, so that all see the same
  * weather.
  */
-export const ABLATIONS = Object.fromEntries(
-  Object.entries(PARTS).map(([name, { turn, also }]) => {
-    const ablation = name as Ablation;
-    const techniques = Object.entries(TECHNIQUES).filter(([, { on }]) =>
-      on.some((measure) => MEASURES[measure].ablation === ablation),
-    );
-    const variants: Variant[] = [
-      {},
-      ...techniques.map(([without]) => ({ without: without as TechniqueName })),
-      ...(also ? [also] : []),
-    ];
-    const run = async () => {
-      const runs: Run[] = [];
-      for (let count = 0; count < TURNS; count += 1)
-        for (const variant of variants) runs.push(...(await turn(variant, labelOf(ablation))));
-      return runs;
-    };
-    return [name, run];
-  }),
+export const ABLATIONS: Record<string, () => Promise<Run[]>> = Object.fromEntries(
+  Object.keys(PARTS).map((name) => [name, () => inTurns(name as Ablation)]),
 );
+
+async function inTurns(ablation: Ablation): Promise<Run[]> {
+  const { turn, also } = PARTS[ablation];
+  const label = labelOf(ablation);
+  const here = Object.values(MEASURES).filter((measure) => measure.ablation === ablation);
+  const turns: Turn[] = [];
+  const add = (variant: Variant, measures: Measure[]) => {
+    const values = (option: string) => [
+      ...new Set(measures.flatMap(({ options }) => options?.[option] ?? [])),
+    ];
+    turns.push({ variant, label, values });
+  };
+  add({}, here);
+  for (const [name, { on }] of Object.entries(TECHNIQUES)) {
+    const measures = here.filter((measure) => on.some((one) => MEASURES[one] === measure));
+    if (measures.length > 0) add({ without: name as TechniqueName }, measures);
+  }
+  if (also) add(also, here);
+  const runs: Run[] = [];
+  for (let count = 0; count < TURNS; count += 1) for (const one of turns) runs.push(...(await turn(one)));
+  return runs;
+}
 
 /** CPU of the system, Redis included, in µs since now. */
 function watch({ system }: Pick<Stage, "system">): () => number {
@@ -82,15 +98,14 @@ function watch({ system }: Pick<Stage, "system">): () => number {
 export type JoiningResult = { members: number; joinUs: number; syncUs: number; idleMs: number };
 
 const ASKERS = 16;
-const ASKED = 3_000;
+const ASKED = 2_000;
 const BEHIND = 40;
 const IDLE_MS = 2_000;
 
 /** What a busy room's newest messages cost whoever opens it, and whoever comes back to it, while nobody speaks. */
-async function joining({ without }: Variant, label: string): Promise<Run[]> {
+async function joining({ variant, label }: Turn): Promise<Run[]> {
   const members = 100;
-  const options = { town: crowd(members + ASKERS), ...(without && { without }) };
-  const at = await stage("hubbub", options, { members });
+  const at = await stage("hubbub", { town: crowd(members + ASKERS), ...variant }, { members });
   const clients: Socket[] = [];
   try {
     for (let index = 0; index < ASKERS; index += 1) clients.push(await clientOf(at, members + index));
@@ -144,36 +159,25 @@ async function joining({ without }: Variant, label: string): Promise<Run[]> {
         BEHIND,
       ),
     };
-    return [
-      record({
-        workload: label,
-        system: "hubbub",
-        options: { members, ...(without && { without }) },
-        result,
-      }),
-    ];
+    const options = { members, ...variant };
+    return [record({ workload: label, system: "hubbub", options, result })];
   } finally {
     for (const client of clients) client.disconnect();
     await at.stop();
   }
 }
 
-export type HandshakeResult = { connections: number; cpuUs: number; toldUs: number };
+export type HandshakeResult = { connections: number; cpuUs: number };
 
-/**
- * What it costs to open a WebSocket, sign in and hear one's rooms, which is what a connection for each message would
- * cost; and what it costs until others who are there know.
- */
-async function handshakes({ without }: Variant, label: string): Promise<Run[]> {
+/** What it costs to open a WebSocket, sign in and hear one's rooms: what a connection for each message would cost. */
+async function handshakes({ variant, label }: Turn): Promise<Run[]> {
   const members = 500;
-  const at = await stage("hubbub", { town: towns(2 * members, 2), ...(without && { without }) }, { members });
+  const at = await stage("hubbub", { town: towns(2 * members, 2), ...variant }, { members });
   try {
     const used = watch(at);
     await connect(at, at.system.ports[0] ?? 0, at.system.members.slice(members));
-    const cpuUs = used() / members;
-    await sleep(1_500);
-    const result: HandshakeResult = { connections: members, cpuUs, toldUs: used() / members };
-    const options = { connections: members, ...(without && { without }) };
+    const result: HandshakeResult = { connections: members, cpuUs: used() / members };
+    const options = { connections: members, ...variant };
     return [record({ workload: label, system: "hubbub", options, result })];
   } finally {
     await at.stop();
@@ -183,17 +187,17 @@ async function handshakes({ without }: Variant, label: string): Promise<Run[]> {
 export type PrivateResult = LoadResult & { messageUs: number };
 
 /** 200 private rooms: what a message costs where handing it out is next to nothing. */
-async function privateRooms({ without }: Variant, label: string): Promise<Run[]> {
+async function privateRooms({ variant, label }: Turn): Promise<Run[]> {
   const { members } = towns(400, 2);
   const roomIds = Array.from(
     { length: members.length / 2 },
     (_, index) => `${2 * index + 1}:${2 * index + 2}`,
   );
-  const at = await stage("hubbub", { town: { roomIds, members }, ...(without && { without }) });
+  const at = await stage("hubbub", { town: { roomIds, members }, ...variant });
   try {
-    const loaded = await load(at, order(800, { warmRate: 800, measureSeconds: 3 }));
+    const loaded = await load(at, order(800, { warmRate: 800, measureSeconds: 2 }));
     const messageUs = (loaded.cpuUsAll * loaded.deliveries) / (800 * loaded.seconds);
-    const options = { rooms: roomIds.length, rate: 800, ...(without && { without }) };
+    const options = { rooms: roomIds.length, rate: 800, ...variant };
     const result: PrivateResult = { ...loaded, messageUs };
     return [record({ workload: label, system: "hubbub", options, result, ...judge(loaded) })];
   } finally {
@@ -203,56 +207,86 @@ async function privateRooms({ without }: Variant, label: string): Promise<Run[]>
 
 export type MemoryResult = {
   connections: number;
-  /** Bytes of the replica in memory with the first connections, and what each of the further ones added. */
+  /** Bytes of the replica in memory, and what each connection added to them. */
   server: number;
   connectionBytes: number;
+  /** Bytes of its heap, once the garbage is collected. */
+  heap: number;
 };
 
-const FIRST_CONNECTIONS = 1_000;
-const FURTHER_CONNECTIONS = 2_000;
+const CONNECTIONS = 2_000;
 const SETTLE_MS = 1_500;
 
 /** The server's memory with connections in which nothing happens. */
-async function memory({ without }: Variant, label: string): Promise<Run[]> {
-  const connections = FIRST_CONNECTIONS + FURTHER_CONNECTIONS;
-  const at = await stage("hubbub", { town: crowd(connections), ...(without && { without }) }, { members: 0 });
+async function memory({ variant, label }: Turn): Promise<Run[]> {
+  const inspected = await freePort();
+  const nodeArgs = [`--inspect-port=127.0.0.1:${inspected}`, "--inspect-publish-uid=http"];
+  const at = await stage("hubbub", { town: crowd(CONNECTIONS), nodeArgs, ...variant }, { members: 0 });
   try {
-    const pid = at.system.parts.find(({ name }) => name === "replica")?.pid ?? 0;
-    const come = async (from: number, to: number) => {
-      const theirs = at.system.members.slice(from, to);
-      await connect(at, at.system.ports[0] ?? 0, theirs, { concurrency: 32 });
-      await quiet(at.generator);
-      await sleep(SETTLE_MS);
-      return rss(pid);
+    const pid = replicaOf(at);
+    const before = rss(pid);
+    await connect(at, at.system.ports[0] ?? 0, at.system.members, { concurrency: 32 });
+    await quiet(at.generator);
+    await sleep(SETTLE_MS);
+    const server = rss(pid);
+    const result: MemoryResult = {
+      connections: CONNECTIONS,
+      server,
+      connectionBytes: (server - before) / CONNECTIONS,
+      heap: await heapInUse(pid, inspected),
     };
-    const server = await come(0, FIRST_CONNECTIONS);
-    const connectionBytes = ((await come(FIRST_CONNECTIONS, connections)) - server) / FURTHER_CONNECTIONS;
-    const result: MemoryResult = { connections, server, connectionBytes };
-    const options = { connections, ...(without && { without }) };
+    const options = { connections: CONNECTIONS, ...variant };
     return [record({ workload: label, system: "hubbub", options, result })];
   } finally {
     await at.stop();
   }
 }
 
+function replicaOf({ system }: Stage): number {
+  return system.parts.find(({ name }) => name === "replica")?.pid ?? 0;
+}
+
+/** By Node's inspector, which listens at this port from now on. */
+async function heapInUse(pid: number, port: number): Promise<number> {
+  process.kill(pid, "SIGUSR1");
+  const listed = async () => (await fetch(`http://127.0.0.1:${port}/json/list`)).json();
+  let targets: unknown;
+  for (let tries = 0; !targets && tries < 50; tries += 1) {
+    await sleep(100);
+    targets = await listed().catch(() => undefined);
+  }
+  const [target] = targets as { webSocketDebuggerUrl: string }[];
+  const socket = new WebSocket(target?.webSocketDebuggerUrl ?? "");
+  await once(socket, "open");
+  const ask = async (method: string) => {
+    socket.send(JSON.stringify({ id: 1, method }));
+    const [answer] = (await once(socket, "message")) as [Buffer];
+    return (JSON.parse(answer.toString()) as { result: { usedSize: number } }).result;
+  };
+  await ask("HeapProfiler.collectGarbage");
+  const { usedSize } = await ask("Runtime.getHeapUsage");
+  socket.terminate();
+  return usedSize;
+}
+
 /** A load's figures, and the bytes of memory that a connection takes once it was used. */
 export type DeflateResult = LoadResult & { connectionBytes: number };
 
 const DEFLATE_MEMBERS = 200;
-const DEFLATE_RATES = [5, 20];
 
 /** Socket.IO with and without `perMessageDeflate: true`, before clients that offer it as browsers do. */
-async function deflated({ deflate: DEFLATE = "off" as const }: { deflate?: "on" | "off" }, label: string) {
+async function deflated({ variant, label, values }: Turn): Promise<Run[]> {
   const members = DEFLATE_MEMBERS;
+  const DEFLATE = variant.deflate ?? "off";
   const at = await stage("socket.io classic", { town: crowd(members), env: { DEFLATE } }, { members: 0 });
   try {
-    const pid = at.system.parts.find(({ name }) => name === "replica")?.pid ?? 0;
+    const pid = replicaOf(at);
     const before = rss(pid);
     await connect(at, at.system.ports[0] ?? 0, at.system.members);
     await quiet(at.generator);
     const runs: Run<DeflateResult>[] = [];
-    for (const rate of DEFLATE_RATES) {
-      const loaded = await load(at, order(rate, { measureSeconds: 3, warmRate: rate, words: true }));
+    for (const rate of values("rate")) {
+      const loaded = await load(at, order(rate, { measureSeconds: 2, warmRate: rate, words: true }));
       const result = { ...loaded, connectionBytes: (rss(pid) - before) / members };
       const options = { members, rate, DEFLATE };
       runs.push(record({ workload: label, system: "socket.io classic", options, result, ...judge(loaded) }));

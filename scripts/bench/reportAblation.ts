@@ -124,7 +124,7 @@ function comparison(rows: Compared[]): string {
 
 function handshakes(pass: Pass): string {
   const costs = figuresOver<HandshakeResult>(
-    found(pass, "500 people come, rooms of two", {}),
+    found(pass, "500 people come to 500 others", {}),
     ({ cpuUs }) => cpuUs,
   );
   if (!costs) return "What a WebSocket connection for each message would cost: not measured.";

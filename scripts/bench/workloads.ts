@@ -390,11 +390,12 @@ async function replicas(): Promise<Run[]> {
   return runs;
 }
 
-/** 200 rooms of two on so many replicas. */
+/** 200 rooms of two on so many replicas; in brief, what replicas take at rest is not to be believed. */
 export async function onReplicas(
   count: number,
-  { without, idleSeconds = IDLE_SECONDS, label = "replicas" }: Without & { idleSeconds?: number } = {},
+  { without, brief = false, label = "replicas" }: Without & { brief?: boolean } = {},
 ): Promise<Run<ReplicasResult>> {
+  const idleSeconds = brief ? 1 : IDLE_SECONDS;
   const town = towns(400, 2);
   const random = (member: number) => ((Math.imul(member + 1, 2_654_435_761) >>> 8) & 0xffff) % count;
   const options = { town, replicas: count, ...(without && { without }) };
@@ -412,7 +413,7 @@ export async function onReplicas(
       else still.replica += ms;
     });
     const before = await Promise.all(ports.map((port) => relayed(host, port)));
-    const more = { warmSeconds: 6, warmRate: 800, measureSeconds: 4 };
+    const more = { warmSeconds: brief ? 3 : 6, warmRate: 800, measureSeconds: brief ? 3 : 4 };
     const loaded = await load(at, order(800, more));
     const heard = await Promise.all(
       ports.map(async (port, index) => (await relayed(host, port)) - (before[index] ?? 0)),
@@ -466,7 +467,7 @@ async function pages(): Promise<Run[]> {
 
 export type PagesOptions = Without & {
   /** How many pages the 32 ask for: one and the same, or each another. More than one: one after the other. */
-  pages?: (1 | 32)[];
+  pages?: number[];
   connections?: "kept" | "new";
   /** Of warming up, and of measuring each. */
   seconds?: [warm: number, measure: number];

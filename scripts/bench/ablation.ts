@@ -66,7 +66,15 @@ export const ABLATIONS: Record<string, () => Promise<Run[]>> = Object.fromEntrie
 );
 
 async function inTurns(ablation: Ablation): Promise<Run[]> {
-  const { turn, also } = PARTS[ablation];
+  const runs: Run[] = [];
+  for (let count = 0; count < TURNS; count += 1)
+    for (const turn of turnsOf(ablation)) runs.push(...(await PARTS[ablation].turn(turn)));
+  return runs;
+}
+
+/** As it is, without each technique that is measured here, and what else there is. */
+export function turnsOf(ablation: Ablation): Turn[] {
+  const { also } = PARTS[ablation];
   const label = labelOf(ablation);
   const here = Object.values(MEASURES).filter((measure) => measure.ablation === ablation);
   const turns: Turn[] = [];
@@ -82,9 +90,7 @@ async function inTurns(ablation: Ablation): Promise<Run[]> {
     if (measures.length > 0) add({ without: name as TechniqueName }, measures);
   }
   if (also) add(also, here);
-  const runs: Run[] = [];
-  for (let count = 0; count < TURNS; count += 1) for (const one of turns) runs.push(...(await turn(one)));
-  return runs;
+  return turns;
 }
 
 /** CPU of the system, Redis included, in µs since now. */

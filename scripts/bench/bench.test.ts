@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import { root } from "../prepare.mjs";
 import { mutate } from "../prove/mutations.ts";
-import { labelOf } from "./ablation.ts";
+import { labelOf, turnsOf } from "./ablation.ts";
 import { clientFrame, findMark, idAt, Ledger, markedText, readFrames, reconcile, timeAt } from "./frames.ts";
 import { wordy, type Stream } from "./frames.ts";
 import type { LoadResult } from "./generator.ts";
@@ -125,6 +125,18 @@ describe("a technique that is taken out", () => {
     }
     // One edit of a file at most: each starts from the source.
     expect(new Set(edits.map(({ file }) => file)).size).toBe(edits.length);
+  });
+  it.each(Object.entries(TECHNIQUES))("%s: has a turn for all that it is measured on", (name, { on }) => {
+    for (const measure of on) {
+      const { ablation, options = {} } = MEASURES[measure];
+      const turns = turnsOf(ablation);
+      for (const without of [undefined, name]) {
+        const found = turns.filter(({ variant }) => variant.without === without && !variant.connections);
+        expect(found).toHaveLength(1);
+        for (const [option, value] of Object.entries(options))
+          expect(found[0]?.values(option)).toContain(value);
+      }
+    }
   });
   it("is refused where the sources have changed", () => {
     const edit = { file: "delivery.ts", from: "what is not there", to: "" };

@@ -342,7 +342,7 @@ function manyTable(pass: Pass): string {
     number(figures.slab / 1e6, 0),
     number((1_000 * figures.connections) / figures.connectMs, 0),
   ]);
-  return `A process may have 20,000 descriptors here, so that there are several replicas, on one core, and as many generators, on the other. Everybody is signed in and in General; some people are there more than once, for with everybody's coming told to everybody it is the square of the people that costs.
+  return `A process may have 20,000 descriptors here, so that there are several replicas, on one core, and as many generators, on the other. What their processes share, Node itself, counts once. Everybody is signed in and in General; some people are there more than once, for with everybody's coming told to everybody it is the square of the people that costs.
 
 ${table(
   [

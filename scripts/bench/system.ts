@@ -37,6 +37,20 @@ export function rss(pid: number): number {
   );
 }
 
+/** Bytes that processes have in memory together: what they share, such as the program's own text, counts once. */
+export function memoryOf(pids: number[]): number {
+  let together = 0;
+  let mostShared = 0;
+  for (const pid of pids) {
+    const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+    const bytes = (field: string) => 1024 * Number(new RegExp(`^${field}: +(\\d+)`, "m").exec(rollup)?.[1]);
+    const own = bytes("Private_Clean") + bytes("Private_Dirty");
+    together += own;
+    mostShared = Math.max(mostShared, bytes("Rss") - own);
+  }
+  return together + mostShared;
+}
+
 /** Bytes that the kernel holds for sockets and its own objects, for the whole machine. */
 export function kernelMemory(): { slab: number; tcpBuffers: number; tcpSockets: number } {
   const meminfo = readFileSync("/proc/meminfo", "utf8");

@@ -10,7 +10,7 @@ import { markedText } from "./frames.ts";
 import type { LoadOrder, LoadResult, PagesResult } from "./generator.ts";
 import { connect, judge, load, merged, quiet, record, stage, type Run, type Stage } from "./run.ts";
 import { summarise, type Summary } from "./statistics.ts";
-import { cpuNs, kernelMemory, nowUs, rss } from "./system.ts";
+import { cpuNs, kernelMemory, memoryOf, nowUs, rss } from "./system.ts";
 import { sendProgram, type SystemName, type Town } from "./systems.ts";
 import type { TechniqueName } from "./techniques.ts";
 
@@ -216,7 +216,7 @@ export type ManyResult = {
   connections: number;
   /** Whose they are: some people are there more than once. */
   people: number;
-  /** Bytes in memory of all replicas together, with and without connections. */
+  /** Bytes in memory of all replicas together, what they share once, with and without connections. */
   server: number;
   empty: number;
   redis: number;
@@ -245,7 +245,7 @@ async function many(connections: number): Promise<Run[]> {
     const { system } = at;
     const pids = system.parts.filter(({ name }) => name === "replica").map(({ pid }) => pid);
     const redisPid = system.parts.find(({ name }) => name === "redis")?.pid ?? 0;
-    const memory = () => pids.reduce((sum, pid) => sum + rss(pid), 0);
+    const memory = () => memoryOf(pids);
     await sleep(3_000);
     const empty = memory();
     const slab = kernelMemory().slab;

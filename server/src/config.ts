@@ -63,7 +63,7 @@ const environment = z.object({
   /** `on` also allows long-polling, which needs a load balancer that is sticky by cookie. */
   POLLING: flag("off"),
   /** Milliseconds for which a busy room collects messages before they are written; a quiet room never waits. */
-  BATCH_WINDOW: whole(45, 0, 1_000),
+  BATCH_WINDOW: whole(42, 0, 1_000),
   /** Bytes a connection may leave unread before it is cut; it comes back by its cursor. */
   SLOW_CONSUMER_BYTES: whole(1_048_576, 16_384, 1_073_741_824),
   /** bcrypt cost: 10 takes about 55 ms of one core, each step doubles it. */

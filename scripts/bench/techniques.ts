@@ -287,6 +287,11 @@ const techniques = {
     edits: [{ file: "main.ts", from: 'setFlagsFromString("--semi-space-growth-factor=1");', to: "" }],
     on: ["2,000 idle connections"],
   },
+  /** V8's old generation is collected when it has grown by a fifth; without it, by as much as V8 likes. */
+  "the old generation collected early": {
+    edits: [{ file: "main.ts", from: 'setFlagsFromString("--heap-growing-percent=20");', to: "" }],
+    on: ["2,000 idle connections", "the same, less the server without them"],
+  },
   /** The loop's delay is looked at every 100 ms; without it, every 10, as the library would. */
   "the loop's delay measured seldom": {
     edits: [{ file: "metrics.ts", from: ", eventLoopMonitoringPrecision: 100", to: "" }],

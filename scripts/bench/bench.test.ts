@@ -407,7 +407,7 @@ describe("the results page", () => {
     // 0.2 µs of Redis for each of 500 deliveries.
     expect(all).toContain("| 400 | the hot room of 500 | 100 |");
   });
-  it("has a technique gain only where all of its runs are cheaper", () => {
+  it("has a technique gain only where it is cheaper in every turn", () => {
     const runs = (without: string | undefined, costs: number[], verdict: Told["verdict"] = "ok") =>
       costs.map((cpuUs) => {
         const options = { members: 500, rate: 400, ...(without && { without }) };
@@ -423,13 +423,13 @@ describe("the results page", () => {
     const all = rows([
       ...runs(undefined, [2, 2.2, 2.1]),
       ...runs("encoded once", [2.9, 3.1, 3.15]),
-      ...runs("gathered Redis writes", [2.15, 2.3, 2.4]),
+      ...runs("gathered Redis writes", [2.2, 2.1, 2.4]),
       ...runs("direct write", [15, 14, 16], "failed"),
     ]);
     expect(all).toEqual([
       "batches | — | not measured |",
       "direct write | — | gains: without it the replica breaks down |",
-      "encoded once | 1.48 times | gains |",
+      "encoded once | 1.45 times | gains |",
       "stored together | — | not measured |",
       "a larger young generation once a room is busy | — | not measured |",
       "gathered Redis writes | 1.10 times | nothing beyond chance |",

@@ -1,5 +1,5 @@
 import { labelOf, type HandshakeResult } from "./ablation.ts";
-import type { Spread } from "./statistics.ts";
+import { spread, type Spread } from "./statistics.ts";
 import {
   cell,
   figuresOver,
@@ -17,6 +17,7 @@ import { MEASURES, TECHNIQUES, type MeasureName } from "./techniques.ts";
 /** The results page's part on techniques and advice, each on and off. */
 
 type Options = Record<string, string | number>;
+type Figures = Partial<Record<string, number | null>>;
 
 /** A measure, and what a run has with the technique or advice and without it. */
 type Row = { what: string; measure: MeasureName; with_: Options; without: Options };
@@ -26,18 +27,20 @@ type Compared = {
   where: string;
   with_: Spread | null;
   without: Spread | null;
+  /** In each turn, without it in times of with it. */
+  times: number[];
   /** Without it messages were lost or refused, in most of its runs. */
   broke: boolean;
 };
 
-/** How much dearer it is without, and whether that is more than chance: where both ranges overlap, it is not said. */
-function verdict({ with_, without, broke }: Compared): [times: string, verdict: string] {
+/** How much dearer it is without: more than chance where it is so in every turn, which see the same weather. */
+function verdict({ with_, without, times, broke }: Compared): [times: string, verdict: string] {
   if (!with_ || !without) return ["—", "not measured"];
   if (broke) return ["—", "gains: without it the replica breaks down"];
-  const times = `${short(without.median / with_.median)} times`;
-  if (without.min > with_.max) return [times, "gains"];
-  if (without.max < with_.min) return [times, "**costs**"];
-  return [times, "nothing beyond chance"];
+  const told = `${short(spread(times)?.median)} times`;
+  if (times.every((one) => one > 1)) return [told, "gains"];
+  if (times.every((one) => one < 1)) return [told, "**costs**"];
+  return [told, "nothing beyond chance"];
 }
 
 /** By which the runs of one turn differ; other options need not be named. */
@@ -59,15 +62,18 @@ function isBroken(group: Group | undefined): boolean {
 function compare(pass: Pass, { what, measure, with_, without }: Row): Compared {
   const { figure, unit, per = 1 } = MEASURES[measure];
   const told = (variant: Options) =>
-    figuresOver<Partial<Record<string, number | null>>>(
-      found(pass, measure, variant),
-      (figures) => (figures[figure] ?? Number.NaN) / per,
+    (found(pass, measure, variant)?.runs ?? []).map(({ verdict: was, figures }) =>
+      was === "refused" ? Number.NaN : ((figures as Figures)[figure] ?? Number.NaN) / per,
     );
+  const [having, lacking] = [told(with_), told(without)];
   return {
     what,
     where: `${measure}: ${unit}`,
-    with_: told(with_),
-    without: told(without),
+    with_: spread(having),
+    without: spread(lacking),
+    times: lacking
+      .map((value, turn) => value / (having[turn] ?? Number.NaN))
+      .filter((value) => !Number.isNaN(value)),
     broke: isBroken(found(pass, measure, without)),
   };
 }
@@ -147,7 +153,7 @@ export function ablationSection(pass: Pass): string {
   const own = OWN.map((row) => compare(pass, row));
   return `## Ablation
 
-Hubbub as it is, and with one technique taken out: by its switch, or out of a copy of its sources. All variants take turns. A technique gains where its dearest run is cheaper than the cheapest without it.
+Hubbub as it is, and with one technique taken out: by its switch, or out of a copy of its sources. All variants take turns. A technique gains where it is dearer without it in every turn; the times are the median of the turns'.
 
 ${comparison(own)}
 

@@ -1,7 +1,13 @@
-import { createConnection, type Socket as TcpSocket } from "node:net";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { createConnection, type AddressInfo, type Socket as TcpSocket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { io } from "socket.io-client";
+import { pino } from "pino";
+import { Server } from "socket.io";
+import { io as connectTo, type Socket as ClientSocket } from "socket.io-client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Delivery, type Connection } from "./delivery.ts";
+import { createMetrics } from "./metrics.ts";
 import type { Message } from "./protocol.ts";
 import type { Replica } from "./server.ts";
 import {
@@ -30,7 +36,7 @@ async function windowBy(
   replica: Replica,
   transports: string[],
 ): Promise<{ socket: TestSocket; messages: Message[] }> {
-  const socket: TestSocket = io(replica.address, {
+  const socket: TestSocket = connectTo(replica.address, {
     transports,
     forceNew: true,
     reconnection: false,
@@ -99,6 +105,17 @@ async function announce(house: House, message: string, date: number): Promise<Me
 function textFor(bytes: number): string {
   const around = `42["message",${JSON.stringify({ roomId: "0", date: 1_000_000_000_000, from: "1", message: "" })}]`;
   return "x".repeat(bytes - around.length);
+}
+
+/** An object as it is, but for what this path leads to. */
+function hiding(object: object, [first, ...rest]: string[]): object {
+  return new Proxy(object, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name);
+      if (name !== first) return typeof value === "function" ? (value.bind(target) as unknown) : value;
+      return rest.length > 0 ? hiding(value as object, rest) : undefined;
+    },
+  });
 }
 
 describe("messages", () => {
@@ -223,6 +240,52 @@ describe("messages", () => {
     expect((await metric(left, "hubbub_delivery_flushes_total")) - flushes).toBeLessThan(200);
   });
 });
+
+it.each(["writeBuffer", "upgrading", "transport.socket._socket"])(
+  "messages take Socket.IO's own way, and it is said once, where a library has no %s",
+  async (path) => {
+    const http = createServer().listen(0, "127.0.0.1");
+    await once(http, "listening");
+    const { port } = http.address() as AddressInfo;
+    const io = new Server(http, { transports: ["websocket"] });
+    const said: string[] = [];
+    const log = pino({ level: "warn" }, { write: (line) => said.push(line) });
+    const config = { batchWindowMs: 0, slowConsumerBytes: 1_000_000 };
+    const delivery = new Delivery(config, createMetrics(), log, () => undefined);
+    const clients: ClientSocket[] = [];
+    try {
+      const texts: string[][] = [];
+      for (let count = 0; count < 2; count += 1) {
+        const joined = new Promise<void>((resolve) => {
+          io.once("connection", (socket) => {
+            const data = { user: { id: "1", username: "ann" }, sid: "s", rooms: new Set(), admitted: [] };
+            const connection = hiding(Object.assign(socket, { data }), [
+              "conn",
+              ...path.split("."),
+            ]) as Connection;
+            delivery.add(connection);
+            delivery.join("0", connection);
+            resolve();
+          });
+        });
+        const client = connectTo(`http://127.0.0.1:${port}`, { transports: ["websocket"], forceNew: true });
+        const heard: string[] = [];
+        client.on("message", (text: string) => heard.push(text));
+        clients.push(client);
+        texts.push(heard);
+        await joined;
+      }
+      for (let index = 0; index < 100; index += 1) delivery.message("0", `"${index}"`);
+      for (const heard of texts) await until(() => heard.length === 100);
+      const all = Array.from({ length: 100 }, (_, index) => `${index}`);
+      expect(texts).toEqual([all, all]);
+      expect(said).toHaveLength(1);
+    } finally {
+      for (const client of clients) client.disconnect();
+      await io.close();
+    }
+  },
+);
 
 it("messages into a busy room are stored together, in the order in which they were sent", async () => {
   const redis = await ownRedis({ persistent: false });

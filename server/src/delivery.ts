@@ -53,6 +53,8 @@ export class Delivery {
   readonly #users = new Map<UserId, Connection[]>();
   readonly #emptied: (roomId: RoomId) => void;
   #busy = false;
+  /** Whether the private fields of the libraries were looked for. */
+  #asserted = false;
 
   /** `emptied` is called when a room has lost its last local member. */
   constructor(
@@ -70,6 +72,12 @@ export class Delivery {
   /** Counts a connection in; true if it is the user's first here. */
   add(connection: Connection): boolean {
     const { id } = connection.data.user;
+    const { readyState, transport } = connection.conn;
+    if (!this.#asserted && readyState === "open" && transport.name === "websocket") {
+      this.#asserted = true;
+      if (!hasInternals(connection))
+        this.#log.warn("this Socket.IO or ws is not known well enough to write to its connections directly");
+    }
     const connections = this.#users.get(id);
     if (connections) connections.push(connection);
     else this.#users.set(id, [connection]);
@@ -236,7 +244,7 @@ export class Delivery {
     const { writeBuffer, transport } = internals(connection);
     return (
       (transport.socket?._socket?.writableLength ?? 0) > this.#config.slowConsumerBytes ||
-      writeBuffer.length > SLOW_CONSUMER_PACKETS
+      (writeBuffer?.length ?? 0) > SLOW_CONSUMER_PACKETS
     );
   }
 
@@ -281,15 +289,22 @@ function frame(packet: string): Buffer {
   return buffer;
 }
 
-/** Private fields of Engine.IO's and ws's sockets. */
+/** Private fields of Engine.IO's and ws's sockets, as far as they are there. */
 type Internals = {
-  writeBuffer: unknown[];
-  upgrading: boolean;
+  writeBuffer?: unknown[];
+  upgrading?: boolean;
   transport: { socket?: { _socket?: TcpSocket | null } };
 };
 
 function internals(connection: Connection): Internals {
   return connection.conn as unknown as Internals;
+}
+
+/** Whether an open WebSocket has the private fields by which it can be written to directly. */
+function hasInternals(connection: Connection): boolean {
+  const { writeBuffer, upgrading, transport } = internals(connection);
+  const write = transport.socket?._socket?.write;
+  return Array.isArray(writeBuffer) && typeof upgrading === "boolean" && typeof write === "function";
 }
 
 /**
@@ -300,7 +315,7 @@ function internals(connection: Connection): Internals {
 function openTcpSocket(connection: Connection): TcpSocket | null {
   const { conn } = connection;
   const { writeBuffer, upgrading, transport } = internals(connection);
-  if (conn.readyState !== "open" || upgrading || writeBuffer.length > 0) return null;
+  if (conn.readyState !== "open" || upgrading !== false || writeBuffer?.length !== 0) return null;
   if (conn.transport.name !== "websocket" || !conn.transport.writable) return null;
   return transport.socket?._socket ?? null;
 }

@@ -67,8 +67,13 @@ export const ABLATIONS: Record<string, () => Promise<Run[]>> = Object.fromEntrie
 
 async function inTurns(ablation: Ablation): Promise<Run[]> {
   const runs: Run[] = [];
-  for (let count = 0; count < TURNS; count += 1)
-    for (const turn of turnsOf(ablation)) runs.push(...(await PARTS[ablation].turn(turn)));
+  const turns = turnsOf(ablation);
+  for (let count = 0; count < TURNS; count += 1) {
+    // Each begins elsewhere: nothing is always behind the same one.
+    const first = Math.floor((count * turns.length) / TURNS);
+    for (const turn of [...turns.slice(first), ...turns.slice(0, first)])
+      runs.push(...(await PARTS[ablation].turn(turn)));
+  }
   return runs;
 }
 

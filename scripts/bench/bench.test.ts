@@ -431,7 +431,6 @@ describe("the results page", () => {
       "direct write | — | gains: without it the replica breaks down |",
       "encoded once | 1.45 times | gains |",
       "stored together | — | not measured |",
-      "a larger young generation once a room is busy | — | not measured |",
       "gathered Redis writes | 1.10 times | nothing beyond chance |",
     ]);
   });

@@ -12,7 +12,7 @@ import {
   type Group,
   type Pass,
 } from "./tables.ts";
-import { MEASURES, TECHNIQUES, type MeasureName } from "./techniques.ts";
+import { LEFT_OUT, MEASURES, TECHNIQUES, type MeasureName } from "./techniques.ts";
 
 /** The results page's part on techniques and advice, each on and off. */
 
@@ -78,9 +78,10 @@ function compare(pass: Pass, { what, measure, with_, without }: Row): Compared {
   };
 }
 
-const OWN: Row[] = Object.entries(TECHNIQUES).flatMap(([what, { on }]) =>
-  on.map((measure) => ({ what, measure, with_: {}, without: { without: what } })),
-);
+const ownRows = (what: string, on: readonly MeasureName[]): Row[] =>
+  on.map((measure) => ({ what, measure, with_: {}, without: { without: what } }));
+const OWN = Object.entries(TECHNIQUES).flatMap(([what, { on }]) => ownRows(what, on));
+const GONE = Object.entries(LEFT_OUT).flatMap(([what, on]) => ownRows(what, on));
 
 /** The advice that is often heard: what the page's reader may want to know before following it. */
 const ADVICE: Row[] = [
@@ -149,6 +150,13 @@ function nothingGained(rows: Compared[]): string {
     : "Every technique gains somewhere.";
 }
 
+/** As it was when they were measured: later passes have nothing of them. */
+function leftOut(pass: Pass): string {
+  const rows = GONE.map((row) => compare(pass, row)).filter(({ with_, without }) => with_ && without);
+  const names = `Measured in the same way, without a gain, and out of the code since: ${Object.keys(LEFT_OUT).join(", ")}.`;
+  return rows.length > 0 ? `${names}\n\n${comparison(rows)}` : names;
+}
+
 export function ablationSection(pass: Pass): string {
   const own = OWN.map((row) => compare(pass, row));
   return `## Ablation
@@ -158,6 +166,8 @@ Hubbub as it is, and with one technique taken out: by its switch, or out of a co
 ${comparison(own)}
 
 ${nothingGained(own)}
+
+${leftOut(pass)}
 
 ${loadTable(pass, "ablation", ({ options }) =>
   options["without"] ? `without: ${options["without"]}` : "as it is",

@@ -144,11 +144,6 @@ const techniques = {
     edits: [{ file: "doors/socket.ts", from: "await this.#parts.delivery.hold(sent.roomId);", to: "" }],
     on: HOT,
   },
-  /** A busy room lets V8's young generation grow again; without it, it stays small. */
-  "a larger young generation once a room is busy": {
-    edits: [{ file: "delivery.ts", from: 'setFlagsFromString("--semi-space-growth-factor=2");', to: "" }],
-    on: HOT,
-  },
   /** Commands of one turn of the loop leave in one write; without it, each in its own. */
   "gathered Redis writes": {
     edits: [{ file: "redis.ts", from: "  else gatherWrites(client);", to: "" }],
@@ -224,17 +219,6 @@ const techniques = {
     ],
     on: JOINING,
   },
-  /** Rooms that are wanted in one turn of the loop are subscribed to by one command; without it, each by its own. */
-  "one `SUBSCRIBE` for many rooms": {
-    edits: [
-      {
-        file: "relay.ts",
-        from: "#subscribe(channel: string): Promise<void> {",
-        to: "#subscribe(channel: string): Promise<void> {\n    if (channel) return this.#parts.subscriber.subscribe(channel).then(() => undefined);",
-      },
-    ],
-    on: COMING,
-  },
   /** Leases of who comes in one turn of the loop are taken by one command; without it, each by its own. */
   "one lease command for all who come": {
     edits: [
@@ -271,17 +255,6 @@ const techniques = {
     edits: [{ file: "doors/socket.ts", from: 'this.#io.of("/").adapter.addAll = ignore;', to: "" }],
     on: ["2,000 idle connections, garbage collected"],
   },
-  /** A connection's session id is copied; without it, it is a part of the cookie, all of which stays. */
-  "session id copied out of its cookie": {
-    edits: [
-      {
-        file: "doors/socket.ts",
-        from: "const sid = Buffer.from(sessionID).toString();",
-        to: "const sid = sessionID;",
-      },
-    ],
-    on: ["2,000 idle connections, garbage collected"],
-  },
   /** V8's young generation stays as small as it begins; without it, it grows as V8 likes. */
   "a small young generation": {
     edits: [{ file: "main.ts", from: 'setFlagsFromString("--semi-space-growth-factor=1");', to: "" }],
@@ -302,3 +275,10 @@ const techniques = {
 } satisfies Record<string, Technique>;
 export type TechniqueName = keyof typeof techniques;
 export const TECHNIQUES: Record<TechniqueName, Technique> = techniques;
+
+/** What was measured in the same way, gained nothing and is no more there. */
+export const LEFT_OUT: Record<string, readonly MeasureName[]> = {
+  "a larger young generation once a room is busy": HOT,
+  "one `SUBSCRIBE` for many rooms": COMING,
+  "session id copied out of its cookie": ["2,000 idle connections, garbage collected"],
+};

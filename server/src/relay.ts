@@ -92,7 +92,6 @@ type LiveRoom = {
 export class Relay {
   readonly #parts: RelayParts;
   readonly #rooms = new Map<RoomId, LiveRoom>();
-  #wanted = new Map<string, { resolve: () => void; reject: (error: unknown) => void }[]>();
   #timers: NodeJS.Timeout[] = [];
   #heartbeat = 0;
   #droppedAt = -LOG_MS;
@@ -213,32 +212,12 @@ export class Relay {
   }
 
   async #follow(roomId: RoomId, room: LiveRoom): Promise<void> {
-    const { config, keys, head } = this.#parts;
-    if (config.relayChannel === "rooms") await this.#subscribe(keys.roomChannel(roomId));
+    const { config, keys, subscriber, head } = this.#parts;
+    if (config.relayChannel === "rooms") await subscriber.subscribe(keys.roomChannel(roomId));
     const known = await head(roomId);
     room.head = known;
     room.sureAt = performance.now();
     if (room.again) await this.#heal(roomId, room);
-  }
-
-  /** Channels that are wanted within one turn of the loop go out in one command. */
-  #subscribe(channel: string): Promise<void> {
-    if (this.#wanted.size === 0) {
-      setImmediate(() => {
-        const wanted = this.#wanted;
-        this.#wanted = new Map();
-        const waiting = [...wanted.values()].flat();
-        this.#parts.subscriber.subscribe(...wanted.keys()).then(
-          () => waiting.forEach(({ resolve }) => resolve()),
-          (error: unknown) => waiting.forEach(({ reject }) => reject(error)),
-        );
-      });
-    }
-    return new Promise((resolve, reject) => {
-      const waiting = this.#wanted.get(channel);
-      if (waiting) waiting.push({ resolve, reject });
-      else this.#wanted.set(channel, [{ resolve, reject }]);
-    });
   }
 
   #receive(text: string): void {

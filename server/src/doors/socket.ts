@@ -299,9 +299,7 @@ export class SocketDoor {
     try {
       const ids = await chat.roomsOf(session.user.id);
       await Promise.all(ids.map((id) => relay.open(id)));
-      // The id is a slice of the cookie, all of which it would keep in memory.
-      const sid = Buffer.from(sessionID).toString();
-      socket.data = { user: session.user, sid, rooms: new Set(), admitted: ids };
+      socket.data = { user: session.user, sid: sessionID, rooms: new Set(), admitted: ids };
       next();
       setImmediate(() => {
         // It left while it was being let in.

@@ -241,51 +241,68 @@ describe("messages", () => {
   });
 });
 
+/** Two real connections in General of a Delivery of their own; `path` names a private field that they do not have. */
+async function withTwoWindows(
+  path: string | null,
+  run: (delivery: Delivery, heard: [string[], string[]], said: string[]) => Promise<void>,
+): Promise<void> {
+  const http = createServer().listen(0, "127.0.0.1");
+  await once(http, "listening");
+  const { port } = http.address() as AddressInfo;
+  const io = new Server(http, { transports: ["websocket"] });
+  const said: string[] = [];
+  const log = pino({ level: "warn" }, { write: (line) => said.push(line) });
+  const config = { batchWindowMs: 0, slowConsumerBytes: 1_000_000 };
+  const delivery = new Delivery(config, createMetrics(), log, () => undefined);
+  const heard: [string[], string[]] = [[], []];
+  const clients: ClientSocket[] = [];
+  try {
+    for (const texts of heard) {
+      const joined = new Promise<void>((resolve) => {
+        io.once("connection", (socket) => {
+          const data = { user: { id: "1", username: "ann" }, sid: "s", rooms: new Set(), admitted: [] };
+          const whole = Object.assign(socket, { data });
+          const connection = path === null ? whole : hiding(whole, ["conn", ...path.split(".")]);
+          delivery.add(connection as Connection);
+          delivery.join("0", connection as Connection);
+          resolve();
+        });
+      });
+      const client = connectTo(`http://127.0.0.1:${port}`, { transports: ["websocket"], forceNew: true });
+      client.on("message", (text: string) => texts.push(text));
+      client.on("room.stale", () => texts.push("stale"));
+      clients.push(client);
+      await joined;
+    }
+    await run(delivery, heard, said);
+  } finally {
+    for (const client of clients) client.disconnect();
+    await io.close();
+  }
+}
+
 it.each(["writeBuffer", "upgrading", "transport.socket._socket"])(
   "messages take Socket.IO's own way, and it is said once, where a library has no %s",
-  async (path) => {
-    const http = createServer().listen(0, "127.0.0.1");
-    await once(http, "listening");
-    const { port } = http.address() as AddressInfo;
-    const io = new Server(http, { transports: ["websocket"] });
-    const said: string[] = [];
-    const log = pino({ level: "warn" }, { write: (line) => said.push(line) });
-    const config = { batchWindowMs: 0, slowConsumerBytes: 1_000_000 };
-    const delivery = new Delivery(config, createMetrics(), log, () => undefined);
-    const clients: ClientSocket[] = [];
-    try {
-      const texts: string[][] = [];
-      for (let count = 0; count < 2; count += 1) {
-        const joined = new Promise<void>((resolve) => {
-          io.once("connection", (socket) => {
-            const data = { user: { id: "1", username: "ann" }, sid: "s", rooms: new Set(), admitted: [] };
-            const connection = hiding(Object.assign(socket, { data }), [
-              "conn",
-              ...path.split("."),
-            ]) as Connection;
-            delivery.add(connection);
-            delivery.join("0", connection);
-            resolve();
-          });
-        });
-        const client = connectTo(`http://127.0.0.1:${port}`, { transports: ["websocket"], forceNew: true });
-        const heard: string[] = [];
-        client.on("message", (text: string) => heard.push(text));
-        clients.push(client);
-        texts.push(heard);
-        await joined;
-      }
+  (path) =>
+    withTwoWindows(path, async (delivery, heard, said) => {
       for (let index = 0; index < 100; index += 1) delivery.message("0", `"${index}"`);
-      for (const heard of texts) await until(() => heard.length === 100);
+      for (const texts of heard) await until(() => texts.length === 100);
       const all = Array.from({ length: 100 }, (_, index) => `${index}`);
-      expect(texts).toEqual([all, all]);
+      expect(heard).toEqual([all, all]);
       expect(said).toHaveLength(1);
-    } finally {
-      for (const client of clients) client.disconnect();
-      await io.close();
-    }
-  },
+    }),
 );
+
+it("that a room's log is another one is told after the messages that came before it", () =>
+  withTwoWindows(null, async (delivery, heard, said) => {
+    delivery.message("0", '"of the old log"');
+    delivery.toRoom("0", "room.stale", { roomId: "0" });
+    delivery.message("0", '"of the new one"');
+    for (const texts of heard) await until(() => texts.length === 3);
+    const all = ["of the old log", "stale", "of the new one"];
+    expect(heard).toEqual([all, all]);
+    expect(said).toEqual([]);
+  }));
 
 it("messages into a busy room are stored together, in the order in which they were sent", async () => {
   const redis = await ownRedis({ persistent: false });

@@ -182,9 +182,12 @@ export class Delivery {
       waitMs < 1 ? setImmediate(() => this.#flush(room)) : setTimeout(() => this.#flush(room), waitMs);
   }
 
-  /** Any other event, encoded once, for a room's local members. */
+  /** Any other event, encoded once, for a room's local members, after the messages that came before it. */
   toRoom<E extends keyof ServerEvents>(roomId: RoomId, event: E, ...args: Parameters<ServerEvents[E]>): void {
-    this.#write(this.#rooms.get(roomId)?.members ?? [], [encode(event, args)]);
+    const room = this.#rooms.get(roomId);
+    if (!room) return;
+    if (room.packets.length > 0) this.#flush(room);
+    this.#write(room.members, [encode(event, args)]);
   }
 
   toUser<E extends keyof ServerEvents>(userId: UserId, event: E, ...args: Parameters<ServerEvents[E]>): void {

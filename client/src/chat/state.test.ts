@@ -155,6 +155,23 @@ describe("messages", () => {
     expect(needsSync(general(filled))).toBe(false);
   });
 
+  test("what was heard of a log that is gone never joins the one that took its place", () => {
+    const lost = between(9, 10).map((message) => ({ ...message, hash: `old ${message.seq}` }));
+    // The last of the old log, heard by a connection that had missed what came before.
+    const gapped = after(lost.map(live), opened(5));
+    const anew = between(6, 12).map((message) => ({ ...message, date: message.date + 1_000 }));
+    const answer: ChatEvent = { type: "synced", room: { roomId: "0", messages: anew, more: false } };
+    const filled = apply(gapped, answer);
+    expect(general(filled).log?.messages).toEqual([...between(1, 5), ...anew]);
+    expect(needsSync(general(filled))).toBe(false);
+    const half: ChatEvent = { type: "synced", room: { ...answer.room, messages: anew.slice(0, 3) } };
+    expect(general(apply(gapped, half))).toMatchObject({ seq: 8, held: [], log: { head: 8 } });
+    // Told in time, it is gone at once.
+    const told = apply(gapped, { type: "stale", roomId: "0" });
+    expect(general(told)).toMatchObject({ stale: true, held: [] });
+    expect(general(apply(told, answer)).log?.messages).toEqual([...between(1, 5), ...anew]);
+  });
+
   test("a message that was only announced stands by its date, once", () => {
     const note: Message = { roomId: "0", date: 1_025, from: "3", message: "from afar" };
     const state = after([live(note), live({ ...note }), live(stored(4))], opened(3));

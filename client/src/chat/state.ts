@@ -201,9 +201,8 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
     case "synced":
       return sync(state, event.room);
     case "stale":
-      return mapRoom(state, event.roomId, (room) =>
-        room.stale || room.log === null ? room : { ...room, stale: true },
-      );
+      // What was heard before the replica said so was of the log that is gone, what follows is of the one there is now.
+      return mapRoom(state, event.roomId, (room) => ({ ...room, held: [], stale: room.log !== null }));
     case "read":
       return mapRoom(state, event.roomId, (room) => readUpTo(room, event.read));
     case "users":
@@ -327,16 +326,22 @@ function hear(room: RoomState, message: Message): RoomState {
   return join({ ...room, last, seq: top, held });
 }
 
-/** Moves what follows the head from `held` into the log. */
+/**
+ * Moves what follows the head from `held` into the log. Dates rise with seq: a message that is not later than the one
+ * before it was heard of a log that is gone, whose numbers have been given again, and so was all that is held.
+ */
 function join(room: RoomState): RoomState {
   if (room.log === null) return limitHeld(room, HELD_UNOPENED);
   if (room.stale) return limitHeld(room, HELD_BEYOND_GAP);
   let { head, messages } = room.log;
+  let date = headOf(room)?.date ?? -Infinity;
   let joined = 0;
   for (const message of room.held) {
     if (message.seq === head + 1) {
+      if (message.date <= date) return { ...room, log: { ...room.log, head, messages }, held: [] };
       messages = insert(messages, message);
       head++;
+      date = message.date;
     } else if ((message.seq ?? 0) > head) break;
     joined++;
   }

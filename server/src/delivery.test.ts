@@ -293,6 +293,26 @@ it.each(["writeBuffer", "upgrading", "transport.socket._socket"])(
     }),
 );
 
+it("messages that wait for their flush when somebody joins are only for those who were there before", () =>
+  withTwoWindows(null, async (delivery, [first, second], said) => {
+    const [one, other] = [...delivery.connections()] as [Connection, Connection];
+    delivery.leave("0", other);
+    delivery.message("0", '"before"');
+    delivery.join("0", other);
+    delivery.message("0", '"after"');
+    await until(() => first.length === 2 && second.length === 1);
+    delivery.message("0", '"before it leaves"');
+    delivery.leave("0", one);
+    delivery.message("0", '"while it is away"');
+    delivery.join("0", one);
+    await until(() => second.length === 3);
+    delivery.message("0", '"at last"');
+    await until(() => first.length === 3 && second.length === 4);
+    expect(first).toEqual(["before", "after", "at last"]);
+    expect(second).toEqual(["after", "before it leaves", "while it is away", "at last"]);
+    expect(said).toEqual([]);
+  }));
+
 it("that a room's log is another one is told after the messages that came before it", () =>
   withTwoWindows(null, async (delivery, heard, said) => {
     delivery.message("0", '"of the old log"');

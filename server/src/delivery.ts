@@ -20,7 +20,11 @@ type LocalRoom = {
   members: Connection[];
   /** Socket.IO packets of messages that wait for the next flush. */
   packets: string[];
+  /** How many of them had been said before a connection joined: they are for those who were here before. */
+  missed: Map<Connection, number> | undefined;
   flushedAt: number;
+  /** How long the last flush took. */
+  flushMs: number;
   timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
   /** Whether its last flush was a batch. */
   busy: boolean;
@@ -30,6 +34,11 @@ type LocalRoom = {
 
 /** Milliseconds of collecting that each local member is worth, up to the configured window: small rooms hardly wait. */
 const WINDOW_MS_PER_MEMBER = 0.1;
+/**
+ * A room's flushes take at most half of the process: where one takes long, the next one waits for longer than the
+ * configured window, and holds more. Otherwise thousands who hear a busy room would keep the others from coming in.
+ */
+const FLUSH_SHARE = 1 / 2;
 /** A batch of so many packets means that a room is busy. */
 const BUSY_PACKETS = 5;
 /** So long before its flush a busy room's messages are stored: enough for fifty of them to come back from Redis. */
@@ -102,14 +111,15 @@ export class Delivery {
     connection.data.rooms.add(roomId);
     const room = this.#rooms.get(roomId);
     if (room) {
-      // What was said before is for those who were here before.
-      if (room.packets.length > 0) this.#flush(room);
       room.members.push(connection);
+      if (room.packets.length > 0) (room.missed ??= new Map()).set(connection, room.packets.length);
     } else {
       this.#rooms.set(roomId, {
         members: [connection],
         packets: [],
+        missed: undefined,
         flushedAt: 0,
+        flushMs: 0,
         timer: undefined,
         busy: false,
         held: [],
@@ -125,6 +135,7 @@ export class Delivery {
     const index = room.members.indexOf(connection);
     const last = room.members.pop();
     if (last && last !== connection) room.members[index] = last;
+    room.missed?.delete(connection);
     if (room.members.length > 0) return;
     this.#rooms.delete(roomId);
     this.#metrics.rooms.dec();
@@ -209,28 +220,39 @@ export class Delivery {
   }
 
   /** How long a room collects messages. */
-  #windowMs({ members }: LocalRoom): number {
-    return Math.min(this.#config.batchWindowMs, members.length * WINDOW_MS_PER_MEMBER);
+  #windowMs({ members, flushMs }: LocalRoom): number {
+    const { batchWindowMs } = this.#config;
+    if (batchWindowMs === 0) return 0;
+    return Math.max(Math.min(batchWindowMs, members.length * WINDOW_MS_PER_MEMBER), flushMs / FLUSH_SHARE);
   }
 
   #flush(room: LocalRoom): void {
-    const packets = room.packets;
+    const { members, packets, missed } = room;
     room.busy = packets.length >= BUSY_PACKETS;
     room.packets = [];
+    room.missed = undefined;
     clearTimeout(room.timer as NodeJS.Timeout);
     clearImmediate(room.timer as NodeJS.Immediate);
     room.timer = undefined;
     room.flushedAt = performance.now();
     this.#metrics.flushes.inc();
-    this.#metrics.deliveries.inc(packets.length * room.members.length);
-    this.#write(room.members, packets);
+    let deliveries = packets.length * members.length;
+    for (const count of missed?.values() ?? []) deliveries -= count;
+    this.#metrics.deliveries.inc(deliveries);
+    this.#write(members, packets, missed);
+    room.flushMs = performance.now() - room.flushedAt;
   }
 
-  #write(connections: Iterable<Connection>, packets: string[]): void {
-    const frames = Buffer.concat(packets.map(frame));
+  /** `missed`: how many of the first packets are not for a connection. */
+  #write(connections: Iterable<Connection>, packets: string[], missed?: Map<Connection, number>): void {
+    const frames = packets.map(frame);
+    const all = Buffer.concat(frames);
     const slow: Connection[] = [];
     for (const connection of connections) {
-      put(connection, frames, packets);
+      const count = missed?.get(connection) ?? 0;
+      if (count === 0) put(connection, all, packets);
+      else if (count < packets.length)
+        put(connection, Buffer.concat(frames.slice(count)), packets.slice(count));
       if (this.#isSlow(connection)) slow.push(connection);
     }
     for (const connection of slow) this.#cut(connection);
@@ -238,8 +260,11 @@ export class Delivery {
 
   #isSlow(connection: Connection): boolean {
     const { writeBuffer, transport } = internals(connection);
+    const tcp = transport.socket?._socket;
+    // It has been cut, and nothing is owed to it.
+    if (tcp?.destroyed) return false;
     return (
-      (transport.socket?._socket?.writableLength ?? 0) > this.#config.slowConsumerBytes ||
+      (tcp?.writableLength ?? 0) > this.#config.slowConsumerBytes ||
       (writeBuffer?.length ?? 0) > SLOW_CONSUMER_PACKETS
     );
   }

@@ -177,15 +177,11 @@ export class Chat {
     });
   }
 
-  /** What follows each cursor, in their order; rooms that are not the user's are marked so. */
-  sync(user: User, cursors: Cursor[]): Promise<SyncedRoom[]> {
-    return Promise.all(
-      cursors.map(async (cursor): Promise<SyncedRoom> => {
-        const member = await this.#rooms.isMember(cursor.roomId, user.id);
-        if (!member) return { roomId: cursor.roomId, messages: [], more: false, notFound: true };
-        return this.#rooms.sync(cursor);
-      }),
-    );
+  /** What follows a cursor, a SyncedRoom as JSON; a room that is not the user's is marked so. */
+  async sync(user: User, cursor: Cursor): Promise<string> {
+    if (await this.#rooms.isMember(cursor.roomId, user.id)) return this.#rooms.syncJson(cursor);
+    const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
+    return JSON.stringify(unknown);
   }
 
   async listUsers(after: number, size: number): Promise<PresentUser[]> {

@@ -12,7 +12,6 @@ import {
   type Page,
   type RoomId,
   type SendMessage,
-  type SyncedRoom,
   type UserId,
 } from "../protocol.ts";
 import { defineScript, type RedisClient } from "../redis.ts";
@@ -42,7 +41,7 @@ export class Rooms {
   readonly #channelOf: (roomId: RoomId) => string;
   readonly #envelope: string;
   readonly #copies: { count: number; timeoutMs: number };
-  readonly #pages = new Map<string, Promise<Buffer>>();
+  readonly #reads = new Map<string, Promise<unknown>>();
   readonly #waits = new Map<string, { running: Promise<void>; next: Promise<void> | undefined }>();
   readonly #append: ReturnType<typeof defineScript>;
   readonly #sync: ReturnType<typeof defineScript>;
@@ -123,36 +122,35 @@ export class Rooms {
     return { messages: parseRows(roomId, rows), more };
   }
 
-  /**
-   * The same as JSON, without parsing what was stored as JSON: most of a page's cost. Who asks for the same page in
-   * the same turn of the event loop gets the same bytes. None of them gets a page that is too old: what is done in one
-   * turn had been asked for before it.
-   */
+  /** The same as JSON. */
   pageJson(roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
-    const name = `${roomId} ${cursor.before} ${cursor.after} ${cursor.size}`;
-    const asked = this.#pages.get(name);
-    if (asked) return asked;
-    const page = this.#readJson(roomId, cursor);
-    if (this.#pages.size === 0) setImmediate(() => this.#pages.clear());
-    this.#pages.set(name, page);
-    return page;
-  }
-
-  async #readJson(roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
-    const { rows, more } = await this.#rows(roomId, cursor);
-    const messages = rows.flatMap((row) =>
-      isOwnRow(row) ? row : parseRows(roomId, [row]).map((message) => JSON.stringify(message)),
-    );
-    return Buffer.from(`{"messages":[${messages.join(",")}],"more":${more}}`);
-  }
-
-  /** What follows a client's cursor. */
-  async sync(cursor: Cursor): Promise<SyncedRoom> {
-    const { reset, rows, more } = await this.#following(cursor.roomId, {
-      ...cursor,
-      hash: cursor.hash ?? "",
+    const { before, after, size } = cursor;
+    return this.#readOnce(`page ${roomId} ${before} ${after} ${size}`, async () => {
+      const { rows, more } = await this.#rows(roomId, cursor);
+      return Buffer.from(`{"messages":[${toJson(roomId, rows)}],"more":${more}}`);
     });
-    return { roomId: cursor.roomId, messages: parseRows(cursor.roomId, rows), more, ...(reset && { reset }) };
+  }
+
+  /** What follows a client's cursor: a SyncedRoom as JSON. */
+  syncJson({ roomId, seq, date, hash = "" }: Cursor): Promise<string> {
+    return this.#readOnce(`sync ${roomId} ${seq} ${date} ${hash}`, async () => {
+      const { reset, rows, more } = await this.#following(roomId, { seq, date, hash });
+      const why = reset ? `,"reset":"${reset}"` : "";
+      return `{"roomId":"${roomId}","messages":[${toJson(roomId, rows)}],"more":${more}${why}}`;
+    });
+  }
+
+  /**
+   * Who asks for the same in the same turn of the event loop gets the same answer, as thousands do who come back at
+   * once. Nobody gets one that is too old: what is done in one turn had been asked for before it.
+   */
+  #readOnce<T extends string | Buffer>(name: string, read: () => Promise<T>): Promise<T> {
+    const asked = this.#reads.get(name) as Promise<T> | undefined;
+    if (asked) return asked;
+    const answer = read();
+    if (this.#reads.size === 0) setImmediate(() => this.#reads.clear());
+    this.#reads.set(name, answer);
+    return answer;
   }
 
   /** What follows a replica's head, as the relay wants it: rows untouched. */
@@ -357,6 +355,15 @@ function parseRows(roomId: RoomId, rows: string[]): Message[] {
       return [];
     }
   });
+}
+
+/** The same as JSON, separated by commas, parsing only what other programs added. */
+function toJson(roomId: RoomId, rows: string[]): string {
+  return rows
+    .flatMap((row) =>
+      isOwnRow(row) ? row : parseRows(roomId, [row]).map((message) => JSON.stringify(message)),
+    )
+    .join(",");
 }
 
 export function unknownRoom(): ChatError {

@@ -270,22 +270,18 @@ export class SocketDoor {
     };
   }
 
-  /** What follows each cursor, as JSON; of rooms that the connection hears, from memory where that will do. */
+  /** What follows each cursor, in their order, as JSON; of rooms that the connection hears, from memory where that will do. */
   async #sync(chat: Chat, { data }: Connection, cursors: Cursor[]): Promise<string> {
     const { relay } = this.#parts;
-    const found = await Promise.all(
-      cursors.map(async (one): Promise<string | null> => {
+    const rooms = await Promise.all(
+      cursors.map(async (one) => {
         const rows = data.rooms.has(one.roomId) ? await relay.since(one) : null;
         // It may have left the room meanwhile.
-        if (!rows || !data.rooms.has(one.roomId)) return null;
+        if (!rows || !data.rooms.has(one.roomId)) return chat.sync(data.user, one);
         return `{"roomId":"${one.roomId}","messages":[${rows.join(",")}],"more":false}`;
       }),
     );
-    const others = await chat.sync(
-      data.user,
-      cursors.filter((_, index) => found[index] === null),
-    );
-    return `{"rooms":[${found.map((answer) => answer ?? JSON.stringify(others.shift())).join(",")}]}`;
+    return `{"rooms":[${rooms.join(",")}]}`;
   }
 
   /**

@@ -8,7 +8,7 @@ import type { LoadResult } from "./generator.ts";
 import { connect, judge, load, quiet, record, stage, type Run, type Stage } from "./run.ts";
 import { cpuNs, rss } from "./system.ts";
 import { MEASURES, TECHNIQUES, type Ablation, type Measure, type TechniqueName } from "./techniques.ts";
-import { clientOf, crowd, hotRoom, onReplicas, order, readPages, towns } from "./workloads.ts";
+import { clientOf, comeBack, crowd, hotRoom, onReplicas, order, readPages, towns } from "./workloads.ts";
 
 /** Each technique, and each piece of advice that is often heard, on and off. */
 
@@ -44,6 +44,7 @@ const PARTS: Record<Ablation, { turn: (turn: Turn) => Promise<Run[]>; also?: Var
   },
   joining: { turn: joining },
   handshake: { turn: handshakes },
+  return: { turn: ({ variant, label }) => comeBack({ ...variant, members: 3_000, label }) },
   private: { turn: privateRooms },
   memory: { turn: memory },
   channels: {

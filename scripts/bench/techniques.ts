@@ -15,7 +15,7 @@ export type Measure = {
 
 /** The parts of the ablation, by the names that they run by. */
 export type Ablation =
-  "ablation" | "reading" | "joining" | "handshake" | "private" | "memory" | "channels" | "deflate";
+  "ablation" | "reading" | "joining" | "handshake" | "return" | "private" | "memory" | "channels" | "deflate";
 
 const perDelivery = { figure: "cpuUs", unit: "µs per delivery" };
 const perRequest = { figure: "cpuUs", unit: "µs each" };
@@ -31,6 +31,7 @@ const measures = {
   "`room.join` of a room with 100 members": { ablation: "joining", figure: "joinUs", unit: "µs each" },
   "`sync` of 40 messages in such a room": { ablation: "joining", figure: "syncUs", unit: "µs each" },
   "500 people come to 500 others": { ablation: "handshake", figure: "cpuUs", unit: "µs each" },
+  "3,000 people come back to a busy room": { ablation: "return", figure: "cpuUs", unit: "µs each" },
   "private rooms, 800 messages a second": {
     ablation: "private",
     figure: "messageUs",
@@ -97,6 +98,7 @@ const PAGES = [
 ] as const;
 const JOINING = ["`room.join` of a room with 100 members", "`sync` of 40 messages in such a room"] as const;
 const COMING = ["500 people come to 500 others"] as const;
+const BACK = ["3,000 people come back to a busy room"] as const;
 const PRIVATE = ["private rooms, 800 messages a second"] as const;
 const MEMORY = [
   "2,000 idle connections",
@@ -169,10 +171,10 @@ const techniques = {
     ],
     on: ["`GET messages`, 32 at once, the same page"],
   },
-  /** Who asks for the same page in one turn of the loop shares it; without it, each has it read. */
-  "one page for all who ask at once": {
+  /** Who asks for the same page, or for what follows the same message, in one turn of the loop shares it. */
+  "one read for all who ask at once": {
     edits: [{ file: "chat/rooms.ts", from: "if (asked) return asked;", to: "" }],
-    on: PAGES,
+    on: [...PAGES, ...BACK],
   },
   /** A session's end is put off once a minute; without it, with each request. */
   "sessions prolonged once a minute": {
@@ -218,6 +220,28 @@ const techniques = {
       },
     ],
     on: JOINING,
+  },
+  /** A room's flushes take half of the process at most; without it, as much as they need. */
+  "flushes of half the time at most": {
+    edits: [
+      {
+        file: "delivery.ts",
+        from: "const FLUSH_SHARE = 1 / 2;",
+        to: "const FLUSH_SHARE = Number.POSITIVE_INFINITY;",
+      },
+    ],
+    on: BACK,
+  },
+  /** Who joins a room waits for the end of its batch; without it, the batch ends there. */
+  "joins that end no batch": {
+    edits: [
+      {
+        file: "delivery.ts",
+        from: "      room.members.push(connection);\n",
+        to: "      if (room.packets.length > 0) this.#flush(room);\n      room.members.push(connection);\n",
+      },
+    ],
+    on: BACK,
   },
   /** Leases of who comes in one turn of the loop are taken by one command; without it, each by its own. */
   "one lease command for all who come": {

@@ -619,13 +619,18 @@ export type ReturnResult = {
   sent: number;
   missing: number;
   backMs: number;
+  /** CPU of the system until all were back, in µs for each of them. */
+  cpuUs: number;
   handshakeMs: Summary | null;
 };
 
-/** 5,000 connections break at once and come back at once, while others go on talking. */
-async function comeBack(): Promise<Run[]> {
-  const members = 5_000;
-  const at = await stage("hubbub", { town: crowd(members + 1) }, { members });
+/** Connections break at once and come back at once, while others go on talking. */
+export async function comeBack({
+  members = 5_000,
+  without,
+  label = "come back",
+}: Without & { members?: number } = {}): Promise<Run[]> {
+  const at = await stage("hubbub", { town: crowd(members + 1), ...(without && { without }) }, { members });
   try {
     const talker = await clientOf(at, members);
     const say = (message: string, nonce: string) =>
@@ -648,19 +653,21 @@ async function comeBack(): Promise<Run[]> {
       }
     })();
     const theirs = at.system.members.slice(0, members);
+    const used = () => at.system.parts.reduce((ns, { pid }) => ns + cpuNs(pid), 0) / 1_000;
+    const usedBefore = used();
     const connected = await connect(at, at.system.ports[0] ?? 0, theirs, { concurrency: members });
+    const cpuUs = (used() - usedBefore) / members;
     back = true;
     await talking;
     await sleep(2_000);
     const { missing } = await at.generator.order("missing", sent);
     talker.disconnect();
     const { ms: backMs, handshakeMs } = connected;
-    const result: ReturnResult = { members, sent, missing, backMs, handshakeMs };
+    const result: ReturnResult = { members, sent, missing, backMs, cpuUs, handshakeMs };
     const verdict = missing > 0 ? "failed" : "ok";
     const reasons = missing > 0 ? [`${missing} messages missing`] : [];
-    return [
-      record({ workload: "come back", system: "hubbub", options: { members }, result, verdict, reasons }),
-    ];
+    const options = { members, ...(without && { without }) };
+    return [record({ workload: label, system: "hubbub", options, result, verdict, reasons })];
   } finally {
     await at.stop();
   }
@@ -702,7 +709,7 @@ export const WORKLOADS: Record<
   pages,
   open: () => openRoom(),
   churn,
-  return: comeBack,
+  return: () => comeBack(),
   ladder: (_systems, repeats = 1) => inTurns(["hubbub"], repeats, ladder),
 };
 

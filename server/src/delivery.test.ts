@@ -252,7 +252,7 @@ async function withTwoWindows(
   const io = new Server(http, { transports: ["websocket"] });
   const said: string[] = [];
   const log = pino({ level: "warn" }, { write: (line) => said.push(line) });
-  const config = { batchWindowMs: 0, slowConsumerBytes: 1_000_000 };
+  const config = { batchWindowMs: 42, slowConsumerBytes: 1_000_000 };
   const delivery = new Delivery(config, createMetrics(), log, () => undefined);
   const heard: [string[], string[]] = [[], []];
   const clients: ClientSocket[] = [];
@@ -311,6 +311,30 @@ it("messages that wait for their flush when somebody joins are only for those wh
     expect(first).toEqual(["before", "after", "at last"]);
     expect(second).toEqual(["after", "before it leaves", "while it is away", "at last"]);
     expect(said).toEqual([]);
+  }));
+
+it("what takes long to be written to is written to half of the time at most", () =>
+  withTwoWindows("writeBuffer", async (delivery, heard) => {
+    const flushMs = 100;
+    const [slow] = [...delivery.connections()] as [Connection];
+    const { conn } = slow;
+    const write = conn.write.bind(conn);
+    conn.write = (packet) => {
+      conn.write = write;
+      for (const from = performance.now(); performance.now() - from < flushMs;);
+      return write(packet);
+    };
+    const beganAt = performance.now();
+    delivery.message("0", '"1"');
+    await until(() => heard[0].length === 1);
+    delivery.message("0", '"2"');
+    delivery.message("0", '"3"');
+    await until(() => heard.every((texts) => texts.length === 3));
+    expect(performance.now() - beganAt).toBeGreaterThan(2 * flushMs);
+    expect(heard).toEqual([
+      ["1", "2", "3"],
+      ["1", "2", "3"],
+    ]);
   }));
 
 it("that a room's log is another one is told after the messages that came before it", () =>

@@ -44,7 +44,7 @@ const PARTS: Record<Ablation, { turn: (turn: Turn) => Promise<Run[]>; also?: Var
   },
   joining: { turn: joining },
   handshake: { turn: handshakes },
-  return: { turn: ({ variant, label }) => comeBack({ ...variant, members: 3_000, label }) },
+  returning: { turn: ({ variant, label }) => comeBack({ ...variant, label }) },
   private: { turn: privateRooms },
   memory: { turn: memory },
   channels: {

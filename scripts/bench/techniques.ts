@@ -15,7 +15,15 @@ export type Measure = {
 
 /** The parts of the ablation, by the names that they run by. */
 export type Ablation =
-  "ablation" | "reading" | "joining" | "handshake" | "return" | "private" | "memory" | "channels" | "deflate";
+  | "ablation"
+  | "reading"
+  | "joining"
+  | "handshake"
+  | "returning"
+  | "private"
+  | "memory"
+  | "channels"
+  | "deflate";
 
 const perDelivery = { figure: "cpuUs", unit: "µs per delivery" };
 const perRequest = { figure: "cpuUs", unit: "µs each" };
@@ -31,7 +39,7 @@ const measures = {
   "`room.join` of a room with 100 members": { ablation: "joining", figure: "joinUs", unit: "µs each" },
   "`sync` of 40 messages in such a room": { ablation: "joining", figure: "syncUs", unit: "µs each" },
   "500 people come to 500 others": { ablation: "handshake", figure: "cpuUs", unit: "µs each" },
-  "3,000 people come back to a busy room": { ablation: "return", figure: "cpuUs", unit: "µs each" },
+  "5,000 people come back to a busy room": { ablation: "returning", figure: "cpuUs", unit: "µs each" },
   "private rooms, 800 messages a second": {
     ablation: "private",
     figure: "messageUs",
@@ -98,7 +106,7 @@ const PAGES = [
 ] as const;
 const JOINING = ["`room.join` of a room with 100 members", "`sync` of 40 messages in such a room"] as const;
 const COMING = ["500 people come to 500 others"] as const;
-const BACK = ["3,000 people come back to a busy room"] as const;
+const BACK = ["5,000 people come back to a busy room"] as const;
 const PRIVATE = ["private rooms, 800 messages a second"] as const;
 const MEMORY = [
   "2,000 idle connections",

@@ -624,12 +624,9 @@ export type ReturnResult = {
   handshakeMs: Summary | null;
 };
 
-/** Connections break at once and come back at once, while others go on talking. */
-export async function comeBack({
-  members = 5_000,
-  without,
-  label = "come back",
-}: Without & { members?: number } = {}): Promise<Run[]> {
+/** 5,000 connections break at once and come back at once, while others go on talking. */
+export async function comeBack({ without, label = "come back" }: Without = {}): Promise<Run[]> {
+  const members = 5_000;
   const at = await stage("hubbub", { town: crowd(members + 1), ...(without && { without }) }, { members });
   try {
     const talker = await clientOf(at, members);

@@ -261,12 +261,11 @@ export class Delivery {
   #isSlow(connection: Connection): boolean {
     const { writeBuffer, transport } = internals(connection);
     const tcp = transport.socket?._socket;
-    // It has been cut, and nothing is owed to it.
-    if (tcp?.destroyed) return false;
-    return (
+    const slow =
       (tcp?.writableLength ?? 0) > this.#config.slowConsumerBytes ||
-      (writeBuffer?.length ?? 0) > SLOW_CONSUMER_PACKETS
-    );
+      (writeBuffer?.length ?? 0) > SLOW_CONSUMER_PACKETS;
+    // Once it has been cut nothing is owed to it.
+    return slow && !tcp?.destroyed;
   }
 
   #cut(connection: Connection): void {

@@ -126,7 +126,7 @@ export class SocketDoor {
       httpCompression: false,
       maxHttpBufferSize: LIMITS.bodyBytes,
       connectTimeout: CONNECT_MS,
-      // Each ping costs as much as a delivery, and most connections are idle.
+      // Each ping wakes the process, and most connections are idle.
       pingInterval: 25_000,
       pingTimeout: 8_000,
       // Cross-origin rules for browsers do not stop a WebSocket: the Origin is checked before the upgrade.
@@ -270,7 +270,7 @@ export class SocketDoor {
     };
   }
 
-  /** What follows each cursor, in their order, as JSON; of rooms that the connection hears, from memory where that will do. */
+  /** What follows each cursor, in order, as JSON; of rooms that the connection hears, from memory where that will do. */
   async #sync(chat: Chat, { data }: Connection, cursors: Cursor[]): Promise<string> {
     const { relay } = this.#parts;
     const rooms = await Promise.all(

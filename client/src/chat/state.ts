@@ -152,7 +152,7 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
       // What was held was heard over another connection, perhaps of a log that has been lost since. And what is heard
       // now may be of another log than the one that is loaded: nothing joins it before `sync` has compared the two.
       return {
-        ...mapRooms(state, (room) => ({ ...room, held: [], stale: room.log !== null })),
+        ...mapRooms(state, distrust),
         presence: { unsettled: new Map() },
       };
     case "interrupted":
@@ -201,8 +201,8 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
     case "synced":
       return sync(state, event.room);
     case "stale":
-      // What was heard before the replica said so was of the log that is gone, what follows is of the one there is now.
-      return mapRoom(state, event.roomId, (room) => ({ ...room, held: [], stale: room.log !== null }));
+      // What was heard before the replica said so was of the log that is gone, what follows is of the one there is.
+      return mapRoom(state, event.roomId, distrust);
     case "read":
       return mapRoom(state, event.roomId, (room) => readUpTo(room, event.read));
     case "users":
@@ -300,6 +300,11 @@ function meet(state: ChatState, room: Room): RoomState {
   const seq = Math.max(room.seq, known.log?.head ?? 0, heard?.seq ?? 0);
   const last = known.log === null ? newer(room.last, heard ?? null) : newer(room.last, known.last);
   return { ...known, names: room.names, last, seq, read: Math.min(Math.max(known.read, room.read), seq) };
+}
+
+/** What is held is of a log that may be gone, and nothing joins the one that is loaded before `sync` has compared it. */
+function distrust(room: RoomState): RoomState {
+  return { ...room, held: [], stale: room.log !== null };
 }
 
 /** The room with one more message heard of, wherever it belongs. */

@@ -6,9 +6,19 @@ import { GENERAL, type Message, type Reply } from "../../server/src/protocol.ts"
 import { freePort } from "../redis.ts";
 import type { LoadResult } from "./generator.ts";
 import { connect, judge, load, quiet, record, stage, type Run, type Stage } from "./run.ts";
-import { cpuNs, rss } from "./system.ts";
+import { rss } from "./system.ts";
 import { MEASURES, TECHNIQUES, type Ablation, type Measure, type TechniqueName } from "./techniques.ts";
-import { clientOf, comeBack, crowd, hotRoom, onReplicas, order, readPages, towns } from "./workloads.ts";
+import {
+  clientOf,
+  comeBack,
+  crowd,
+  hotRoom,
+  onReplicas,
+  order,
+  readPages,
+  towns,
+  watch,
+} from "./workloads.ts";
 
 /** Each technique, and each piece of advice that is often heard, on and off. */
 
@@ -97,13 +107,6 @@ export function turnsOf(ablation: Ablation): Turn[] {
   }
   if (also) add(also, here);
   return turns;
-}
-
-/** CPU of the system, Redis included, in µs since now. */
-function watch({ system }: Pick<Stage, "system">): () => number {
-  const sum = () => system.parts.reduce((ns, { pid }) => ns + cpuNs(pid), 0);
-  const from = sum();
-  return () => (sum() - from) / 1_000;
 }
 
 /** CPU in µs of one answer, and in ms a second while nothing happens. */

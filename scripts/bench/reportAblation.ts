@@ -4,6 +4,7 @@ import {
   cell,
   figuresOver,
   groups,
+  inEachRun,
   loadTable,
   number,
   over,
@@ -17,7 +18,6 @@ import { LEFT_OUT, MEASURES, TECHNIQUES, type MeasureName } from "./techniques.t
 /** The results page's part on techniques and advice, each on and off. */
 
 type Options = Record<string, string | number>;
-type Figures = Partial<Record<string, number | null>>;
 
 /** A measure, and what a run has with the technique or advice and without it. */
 type Row = { what: string; measure: MeasureName; with_: Options; without: Options };
@@ -37,6 +37,7 @@ type Compared = {
 function verdict({ with_, without, times, broke }: Compared): [times: string, verdict: string] {
   if (!with_ || !without) return ["—", "not measured"];
   if (broke) return ["—", "gains: without it the replica breaks down"];
+  if (times.length === 0) return ["—", "not measured in one turn"];
   const told = `${short(spread(times)?.median)} times`;
   if (times.every((one) => one > 1)) return [told, "gains"];
   if (times.every((one) => one < 1)) return [told, "**costs**"];
@@ -62,8 +63,9 @@ function isBroken(group: Group | undefined): boolean {
 function compare(pass: Pass, { what, measure, with_, without }: Row): Compared {
   const { figure, unit, per = 1 } = MEASURES[measure];
   const told = (variant: Options) =>
-    (found(pass, measure, variant)?.runs ?? []).map(({ verdict: was, figures }) =>
-      was === "refused" ? Number.NaN : ((figures as Figures)[figure] ?? Number.NaN) / per,
+    inEachRun<Partial<Record<string, number | null>>>(
+      found(pass, measure, variant),
+      (figures) => (figures[figure] ?? Number.NaN) / per,
     );
   const [having, lacking] = [told(with_), told(without)];
   return {

@@ -94,8 +94,17 @@ export function figuresOver<Figures>(
   group: Group | undefined,
   figure: (figures: Figures) => number | null,
 ): Spread | null {
-  const counted = group?.runs.filter(({ verdict }) => verdict !== "refused") ?? [];
-  return spread(counted.map(({ figures }) => figure(figures as Figures) ?? Number.NaN));
+  return spread(inEachRun(group, figure));
+}
+
+/** The figure of each run, in their order; NaN for those that do not count, and where there is none. */
+export function inEachRun<Figures>(
+  group: Group | undefined,
+  figure: (figures: Figures) => number | null,
+): number[] {
+  return (group?.runs ?? []).map(({ verdict, figures }) =>
+    verdict === "refused" ? Number.NaN : (figure(figures as Figures) ?? Number.NaN),
+  );
 }
 
 /** What a system does with a message, as TIERS says; "—" where it is no chat. */

@@ -116,7 +116,9 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
       console.log(`Log in as ${people.map(({ username }) => username).join(", ")}; password ${passwords}`);
     }
     if (Number(process.versions.node.split(".")[0]) < 22) {
-      console.log(`Node ${process.versions.node} is no longer supported by its makers; Node 24 is.`);
+      console.log(
+        `Node ${process.versions.node} works, but gets no security fixes any more: take Node 24 from https://nodejs.org/`,
+      );
     }
   } finally {
     redis.disconnect();

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import semver from "semver";
 import { which } from "./child.ts";
 import { root, stop } from "./prepare.mjs";
 import { PROVE_RESULT, type Report } from "./prove/report.ts";
@@ -114,13 +115,23 @@ async function checkTypes(): Promise<Counts> {
   return total;
 }
 
+type Lock = {
+  packages: Record<
+    string,
+    {
+      optionalDependencies?: Record<string, string>;
+      engines?: { node?: string };
+      optional?: boolean;
+      dev?: boolean;
+    }
+  >;
+};
+
 /**
  * npm leaves an optional package out of the lock without a word when the registry does not have it yet, and then
  * `npm ci` fails everywhere: every name in a lock entry's optionalDependencies must itself be locked.
  */
-export function missingOptionals(lock: {
-  packages: Record<string, { optionalDependencies?: Record<string, string> }>;
-}): string[] {
+export function missingOptionals(lock: Lock): string[] {
   const locked = new Set(Object.keys(lock.packages).map((path) => path.replace(/^.*node_modules\//, "")));
   return Object.entries(lock.packages).flatMap(([path, { optionalDependencies = {} }]) =>
     Object.keys(optionalDependencies)
@@ -129,10 +140,39 @@ export function missingOptionals(lock: {
   );
 }
 
+/** The first release of each line of Node that package.json's `engines` allows and its makers support or did. */
+const NODES = ["20.19.0", "22.12.0", "24.0.0", "26.0.0"];
+
+/**
+ * npm installs a package that refuses this Node all the same, with a warning that frightens people. Optional packages
+ * are left out by npm where they do not fit, but none may be missing on the oldest Node.
+ */
+export function unfitEngines(lock: Lock): string[] {
+  return Object.entries(lock.packages).flatMap(([path, { engines, optional = false }]) =>
+    NODES.slice(0, optional ? 1 : undefined)
+      .filter((node) => !semver.satisfies(node, engines?.node ?? "*"))
+      .map((node) => `${path || "package.json"} refuses Node ${node}: it wants ${engines?.node}`),
+  );
+}
+
+/** The image has the root's node_modules alone: nothing that a replica needs may be locked into a folder of its own. */
+export function unhoisted(lock: Lock): string[] {
+  return Object.entries(lock.packages).flatMap(([path, { dev = false }]) =>
+    !dev && /^(server|client)\/node_modules\//.test(path)
+      ? [`${path} is not in the root's node_modules`]
+      : [],
+  );
+}
+
 function checkLock(): Counts {
-  const missing = missingOptionals(JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")));
-  for (const line of missing) console.error(`package-lock.json lacks ${line}.`);
-  return missing.length === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+  const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
+  const faults = [
+    ...missingOptionals(lock).map((line) => `it lacks ${line}`),
+    ...unfitEngines(lock),
+    ...unhoisted(lock),
+  ];
+  for (const line of faults) console.error(`package-lock.json: ${line}.`);
+  return faults.length === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 }
 
 async function vitest(project: string, files: string[], env = process.env): Promise<Counts> {

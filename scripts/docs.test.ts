@@ -46,7 +46,8 @@ function tree(): string[] {
 function sources(folder: string): string[] {
   return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
     const path = `${folder}/${entry.name}`;
-    if (entry.isDirectory()) return ["bench", "prove"].includes(entry.name) ? [`${path}/`] : sources(path);
+    if (entry.isDirectory())
+      return ["attack", "bench", "prove"].includes(entry.name) ? [`${path}/`] : sources(path);
     return /\.test\.tsx?$|tsconfig\.json$/.test(entry.name) ? [] : [path];
   });
 }

@@ -99,6 +99,11 @@ function softirqThread(core: number): number {
  */
 export function pin(pid: number, core: number): boolean {
   execFileSync("taskset", ["-a", "-p", "-c", String(core), String(pid)], { stdio: "ignore" });
+  return prefer(pid);
+}
+
+/** Puts all threads of a running process before other programs where the kernel lets us; answers whether it did. */
+export function prefer(pid: number): boolean {
   try {
     for (const task of readdirSync(`/proc/${pid}/task`)) setPriority(Number(task), NICE);
     // Priorities count within a session's group only; between groups this one does.

@@ -1,0 +1,146 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Message } from "../../server/src/protocol.ts";
+import { percentile } from "../bench/statistics.ts";
+import type { Person, Replica, Stage } from "./stage.ts";
+import { Talker } from "./wire.ts";
+
+/** People who talk with each other across both replicas, all the time, and notice what an attack does to them. */
+export type Bystanders = {
+  /** Forgets what was measured. */
+  begin: () => void;
+  /** What was measured since `begin`. */
+  figures: () => Figures;
+  /** What was acknowledged and is not in the log, of everything since the start. */
+  missing: () => Promise<number>;
+  /** What a bystander should have heard and did not, or heard twice or out of order, since the start. */
+  faults: () => string[];
+  stop: () => Promise<void>;
+};
+
+/** Milliseconds from saying to hearing, over both replicas. */
+export type Figures = {
+  left: Delays;
+  right: Delays;
+  sent: number;
+  /** Answered with another code than ok. */
+  refused: number;
+  /** Not answered within the measurement, or closed. */
+  unanswered: number;
+};
+type Delays = { p50: number; p99: number; count: number };
+
+const PER_REPLICA = 3;
+/** Says so many a second each: under the limit of 10. */
+const RATE = 8;
+
+type Bystander = {
+  person: Person;
+  replica: Replica;
+  talker: Talker | undefined;
+  /** seq of the newest message heard of the room. */
+  heardUpTo: number;
+};
+
+export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
+  const roomId = await roomOf(stage);
+  const delays = { left: [] as number[], right: [] as number[] };
+  const said = new Map<string, { at: number; acknowledged: boolean }>();
+  const acknowledged: string[] = [];
+  const found: string[] = [];
+  let counts = { sent: 0, refused: 0, unanswered: 0 };
+  let stopped = false;
+
+  const everybody: Bystander[] = await Promise.all(
+    Array.from({ length: PER_REPLICA * 2 }, async (_, index) => {
+      const person = await stage.person(`bystander${index}`);
+      await stage.admin.sadd(stage.keys.members(roomId), person.id);
+      await stage.admin.sadd(stage.keys.userRooms(person.id), roomId);
+      return {
+        person,
+        replica: index % 2 === 0 ? stage.left : stage.right,
+        talker: undefined,
+        heardUpTo: 0,
+      };
+    }),
+  );
+
+  async function enter(one: Bystander): Promise<void> {
+    const talker = await Talker.connect(one.replica.port, one.person).catch(() => undefined);
+    if (!talker) return;
+    one.heardUpTo = 0;
+    talker.onEvent = (packet) => {
+      if (!packet.startsWith('42["message"')) return;
+      const [, message] = JSON.parse(packet.slice(2)) as [string, Message];
+      if (message.roomId !== roomId || message.seq === undefined) return;
+      if (one.heardUpTo > 0 && message.seq !== one.heardUpTo + 1)
+        found.push(`${one.person.username} heard ${message.seq} after ${one.heardUpTo}`);
+      one.heardUpTo = message.seq;
+      const sent = said.get(message.message);
+      // Of each message one delay for each replica's members.
+      if (sent) delays[one.replica === stage.left ? "left" : "right"].push(performance.now() - sent.at);
+    };
+    one.talker = talker;
+  }
+
+  async function say(one: Bystander, text: string): Promise<void> {
+    if (!one.talker || one.talker.wire.isClosed) {
+      counts.unanswered += 1;
+      await enter(one);
+      return;
+    }
+    const now = counts;
+    now.sent += 1;
+    said.set(text, { at: performance.now(), acknowledged: false });
+    now.unanswered += 1;
+    const reply = await one.talker.emit<Message>("message", { roomId, message: text, nonce: text });
+    now.unanswered -= 1;
+    if (reply.ok) acknowledged.push(text);
+    else if (reply.error.message === "closed") now.unanswered += 1;
+    else now.refused += 1;
+  }
+
+  await Promise.all(everybody.map(enter));
+  const talking = everybody.map(async (one, index) => {
+    await sleep((index * 1_000) / RATE / everybody.length);
+    for (let count = 0, next = performance.now(); !stopped; count += 1) {
+      void say(one, `${one.person.username}-${count}`);
+      next += 1_000 / RATE;
+      await sleep(Math.max(0, next - performance.now()));
+    }
+  });
+
+  const summary = (values: number[]): Delays => {
+    const sorted = Float64Array.from(values).toSorted();
+    return { p50: percentile(sorted, 0.5), p99: percentile(sorted, 0.99), count: values.length };
+  };
+  return {
+    begin() {
+      delays.left = [];
+      delays.right = [];
+      counts = { sent: 0, refused: 0, unanswered: 0 };
+    },
+    figures: () => ({ left: summary(delays.left), right: summary(delays.right), ...counts }),
+    async missing() {
+      const rows = await stage.admin.zrange(stage.keys.room(roomId), "0", "-1");
+      const stored = new Set(rows.map((row) => (JSON.parse(row) as Message).message));
+      return acknowledged.filter((text) => !stored.has(text)).length;
+    },
+    faults: () => found,
+    async stop() {
+      stopped = true;
+      await Promise.all(talking);
+      for (const { talker } of everybody) talker?.close();
+    },
+  };
+}
+
+/** A named room of the bystanders' own. */
+async function roomOf(stage: Stage): Promise<string> {
+  const id = String(await stage.admin.incr(stage.keys.totalRooms));
+  await stage.admin
+    .multi()
+    .set(stage.keys.roomName(id), `bystanders ${id}`)
+    .set(stage.keys.roomByName(`bystanders ${id}`), `room:${id}`)
+    .exec();
+  return id;
+}

@@ -1,0 +1,332 @@
+import { fork, type ChildProcess } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { Rooms } from "../../server/src/chat/rooms.ts";
+import { cpuNs, prefer } from "../bench/system.ts";
+import { root, stop } from "../prepare.mjs";
+import { gatherBystanders, type Bystanders, type Figures } from "./bystanders.ts";
+import { FLOODS, type FloodName, type Order, type Tally } from "./floods.ts";
+import { becomes, openStage, PASSWORD, type Person, type Stage } from "./stage.ts";
+import { ask } from "./wire.ts";
+
+/**
+ * `npm run attack -- overload`: what one client's flood does to other people. Quiet and attacked turns take turns in
+ * one run; the flood goes to the left replica only, and comes from a process of its own.
+ */
+
+type Turn = {
+  flood: FloodName;
+  title: string;
+  quiet: Figures;
+  attacked: Figures;
+  /** Milliseconds of other people's log-ins, where they were tried: the middle one of each. */
+  logIn?: { quiet: number; attacked: number; refused: number };
+  /** /readyz of left and right: looks that were not answered 200 within 2 s, of so many. */
+  notReady: { left: number; right: number; of: number };
+  /** MB that the attacked replica had before, and at most. */
+  memory: { before: number; most: number };
+  /** % of a core while attacked. */
+  cpu: { left: number; right: number; redis: number; generator: number; bystanders: number };
+  /** Seconds until others were as quick as before, -1: not within 10 s. */
+  recovered: number;
+  /** Whether the attacked replica ended. */
+  died: boolean;
+  tally: Tally;
+};
+
+type Run = { label: string; date: string; turns: Turn[]; missing: number; faults: string[] };
+
+const folder = join(root, ".cache/attack");
+const QUIET_MS = 3_000;
+const ATTACK_MS = 5_000;
+const RECOVERY_MS = 10_000;
+const PEOPLE = 60;
+const ADDRESSES = 8;
+
+const HELP = `npm run attack -- overload [--only NAME,NAME] [--label NAME] [--beside LABEL]
+
+  --only    these floods: ${Object.keys(FLOODS).join(" ")}
+  --label   keeps the figures as .cache/attack/overload-NAME.json
+  --beside  prints the figures of an earlier label beside these`;
+
+export async function overload(args: string[]): Promise<number> {
+  const { names, label, beside } = readArguments(args);
+  const stage = await openStage();
+  const generator = fork(new URL("floods.ts", import.meta.url), {
+    execArgv: ["--import", "tsx"],
+    stdio: ["ignore", 2, 2, "ipc"],
+  });
+  const run: Run = { label, date: new Date().toISOString(), turns: [], missing: 0, faults: [] };
+  try {
+    // The generator stands for other machines: it gets what the victims leave.
+    for (const pid of [...stage.replicas.map((replica) => replica.pid()), stage.redis.pid, process.pid])
+      prefer(pid);
+    const setting = await prepare(stage);
+    const bystanders = await gatherBystanders(stage);
+    for (const flood of names) {
+      process.stderr.write(`${flood} `);
+      run.turns.push(
+        await play(stage, generator, bystanders, { ...setting, flood, port: stage.left.port, ms: ATTACK_MS }),
+      );
+    }
+    process.stderr.write("\n");
+    await bystanders.stop();
+    run.missing = await bystanders.missing();
+    run.faults = bystanders.faults();
+  } finally {
+    generator.kill("SIGKILL");
+    await stage.close();
+  }
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(fileOf(label), `${JSON.stringify(run, null, 2)}\n`);
+  console.log(tableOf(run, beside ? (JSON.parse(readFileSync(fileOf(beside), "utf8")) as Run) : undefined));
+  for (const replica of stage.replicas) {
+    for (const line of replica.log.filter((text) => /"level":[56]0\b/.test(text)).slice(0, 5))
+      console.log(`${replica.name}: ${line}`);
+  }
+  return 0;
+}
+
+function readArguments(args: string[]) {
+  const options = {
+    only: { type: "string" },
+    label: { type: "string" },
+    beside: { type: "string" },
+  } as const;
+  try {
+    const { values } = parseArgs({ args, options });
+    const names = values.only?.split(",") ?? Object.keys(FLOODS);
+    const unknown = names.find((name) => !(name in FLOODS));
+    if (unknown) throw new Error(`There is no flood "${unknown}".`);
+    return { names: names as FloodName[], label: values.label ?? "latest", beside: values.beside };
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+  }
+}
+
+function fileOf(label: string): string {
+  return join(folder, `overload-${label}.json`);
+}
+
+/** People, rooms and an account whose password costs what it does in production. */
+async function prepare(stage: Stage): Promise<Omit<Order, "flood" | "port" | "ms">> {
+  const { admin, keys } = stage;
+  const people: Person[] = [];
+  for (let index = 0; index < PEOPLE; index += 1) people.push(await stage.person(`flood${index}`));
+  const owner = { username: "owner", password: "a password of its own" };
+  await ask(stage.left.port, "/api/users", { from: stage.address() }, { method: "POST", body: owner });
+  people.push({ ...owner, id: "", from: stage.address(), cookie: "" });
+  const store = new Rooms(admin, keys, {
+    serverId: "attack",
+    relayChannel: "rooms",
+    waitReplicas: 0,
+    waitMs: 500,
+  });
+  const rooms = { heavy: "", long: "" };
+  for (const [name, messages, text] of [
+    ["heavy", 240, "€".repeat(4_000)],
+    ["long", 3_000, "a sentence as people write them in a chat, of some length but not too long"],
+  ] as const) {
+    const id = await store.create(name, people[0]?.id ?? "1");
+    rooms[name] = id;
+    for (const { id: user } of people) if (user) await store.join(id, user);
+    for (let start = 0; start < messages; start += 100) {
+      await store.load(
+        id,
+        Array.from({ length: Math.min(100, messages - start) }, (_, index) => ({
+          from: people[0]?.id ?? "1",
+          message: text,
+          date: Date.now() - 1e7 + start + index,
+        })),
+      );
+    }
+  }
+  return { people, addresses: Array.from({ length: ADDRESSES }, stage.address), rooms };
+}
+
+async function play(
+  stage: Stage,
+  generator: ChildProcess,
+  bystanders: Bystanders,
+  order: Order,
+): Promise<Turn> {
+  const { left, right } = stage;
+  const { title } = FLOODS[order.flood];
+  const logsIn = order.flood === "logins";
+  const memory = { before: left.memory(), most: 0 };
+  const notReady = { left: 0, right: 0, of: 0 };
+
+  bystanders.begin();
+  const quietLogIns = logsIn ? await logInFor(stage, QUIET_MS) : [];
+  if (!logsIn) await sleep(QUIET_MS);
+  const quiet = bystanders.figures();
+
+  const processes = {
+    left: left.pid(),
+    right: right.pid(),
+    redis: stage.redis.pid,
+    generator: generator.pid ?? 0,
+    bystanders: process.pid,
+  };
+  const before = cpuOf(processes);
+  const began = performance.now();
+  bystanders.begin();
+  const flooding = new Promise<Tally>((resolve) =>
+    generator.once("message", (tally: Tally) => resolve(tally)),
+  );
+  generator.send(order);
+  let over = false;
+  const looking = (async () => {
+    while (!over) {
+      const [here, there] = await Promise.all([left.ready(), right.ready()]);
+      notReady.of += 1;
+      if (here !== 200) notReady.left += 1;
+      if (there !== 200) notReady.right += 1;
+      await sleep(200);
+    }
+  })();
+  const weighing = setInterval(() => {
+    memory.most = Math.max(memory.most, left.memory());
+  }, 50);
+  const logIns = logsIn ? await logInFor(stage, ATTACK_MS) : [];
+  await sleep(Math.max(0, began + ATTACK_MS - performance.now()));
+  const attacked = bystanders.figures();
+  const used = cpuOf(processes);
+  const seconds = (performance.now() - began) / 1_000;
+  over = true;
+  clearInterval(weighing);
+  const ended = performance.now();
+  const tally = await Promise.race([flooding, sleep(20_000, { "the generator": -1 })]);
+  await looking;
+
+  const died = left.hasEnded();
+  for (const replica of stage.replicas) await replica.revive();
+  if (died) prefer(left.pid());
+  const quick = async () => {
+    bystanders.begin();
+    await sleep(300);
+    const now = bystanders.figures();
+    return (
+      now.unanswered <= 1 &&
+      now.left.p50 <= quiet.left.p50 * 3 + 2 &&
+      now.right.p50 <= quiet.right.p50 * 3 + 2 &&
+      now.left.count > 0
+    );
+  };
+  const recovered = await becomes(quick, RECOVERY_MS);
+  const share = (name: keyof typeof processes) => Math.round((used[name] - before[name]) / seconds / 1e7);
+  return {
+    flood: order.flood,
+    title,
+    quiet,
+    attacked,
+    ...(logsIn && {
+      logIn: {
+        quiet: middle(quietLogIns),
+        attacked: middle(logIns),
+        refused: logIns.filter(Number.isNaN).length,
+      },
+    }),
+    notReady,
+    memory: { before: mb(memory.before), most: mb(memory.most) },
+    cpu: {
+      left: share("left"),
+      right: share("right"),
+      redis: share("redis"),
+      generator: share("generator"),
+      bystanders: share("bystanders"),
+    },
+    recovered: recovered ? Math.round((performance.now() - ended) / 100) / 10 : -1,
+    died,
+    tally,
+  };
+}
+
+/** Other people log in, each once and from an address of their own: ms of each, NaN where it was refused. */
+async function logInFor(stage: Stage, ms: number): Promise<number[]> {
+  const end = performance.now() + ms;
+  const took: number[] = [];
+  while (performance.now() < end) {
+    const body = { username: "bystander0", password: PASSWORD };
+    const answer = await ask(
+      stage.left.port,
+      "/api/login",
+      { from: stage.address() },
+      { method: "POST", body, timeoutMs: 15_000 },
+    );
+    took.push(answer.status === 200 ? answer.ms : Number.NaN);
+    await sleep(200);
+  }
+  return took;
+}
+
+function middle(values: number[]): number {
+  const sorted = values.filter((value) => !Number.isNaN(value)).toSorted((a, b) => a - b);
+  return Math.round(sorted[Math.floor(sorted.length / 2)] ?? Number.NaN);
+}
+
+function cpuOf<Name extends string>(processes: Record<Name, number>): Record<Name, number> {
+  const entries = Object.entries<number>(processes).map(([name, pid]) => {
+    try {
+      return [name, cpuNs(pid)];
+    } catch {
+      return [name, 0];
+    }
+  });
+  return Object.fromEntries(entries) as Record<Name, number>;
+}
+
+function mb(bytes: number): number {
+  return Math.round(bytes / 1e6);
+}
+
+function tableOf(run: Run, earlier: Run | undefined): string {
+  const head = [
+    "flood",
+    "quiet p50 / p99",
+    ...(earlier ? [`${earlier.label}: p50 / p99`] : []),
+    "same replica p50 / p99",
+    "other replica p50 / p99",
+    "others refused, unanswered",
+    "not ready left, right",
+    "MB before, most",
+    "CPU % left, right, Redis, generator, bystanders",
+    "recovered",
+    "what came back",
+  ];
+  const rows = run.turns.map((turn) => {
+    const { flood, title, quiet, attacked, logIn, notReady, memory, cpu, recovered, died, tally } = turn;
+    const before = earlier?.turns.find((other) => other.flood === flood);
+    const ms = ({ p50, p99 }: Figures["left"]) => `${tidy(p50)} / ${tidy(p99)}`;
+    return [
+      `${flood}: ${title}`,
+      ms(quiet.left),
+      ...(earlier ? [before ? ms(before.attacked.left) : ""] : []),
+      ms(attacked.left),
+      ms(attacked.right),
+      `${attacked.refused}, ${attacked.unanswered} of ${attacked.sent}`,
+      `${notReady.left}, ${notReady.right} of ${notReady.of}`,
+      `${memory.before}, ${memory.most}`,
+      Object.values(cpu).join(", "),
+      died ? "DIED" : recovered < 0 ? "not in 10 s" : `${recovered} s`,
+      [
+        ...Object.entries(tally).map(([what, count]) => `${what} ${count}`),
+        ...(logIn ? [`others' log-in ${logIn.quiet} -> ${logIn.attacked} ms, ${logIn.refused} refused`] : []),
+      ].join("; "),
+    ];
+  });
+  const line = (cells: string[]) => `| ${cells.join(" | ")} |`;
+  return [
+    `${run.date.slice(0, 16).replace("T", " ")} UTC, ${run.label}: ms from saying to hearing. Acknowledged but not stored: ${run.missing}. Heard out of order: ${run.faults.length}${run.faults.length > 0 ? ` (${run.faults.slice(0, 3).join("; ")})` : ""}.`,
+    "",
+    line(head),
+    line(head.map(() => "---")),
+    ...rows.map(line),
+  ].join("\n");
+}
+
+function tidy(ms: number): string {
+  return Number.isNaN(ms) ? "-" : ms < 10 ? ms.toFixed(1) : ms.toFixed(0);
+}

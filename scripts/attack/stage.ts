@@ -1,0 +1,172 @@
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import bcrypt from "bcrypt";
+import { Redis } from "ioredis";
+import { createKeys, type Keys } from "../../server/src/keys.ts";
+import { rss } from "../bench/system.ts";
+import { bundleServer } from "../build.ts";
+import { startChild, type Child } from "../child.ts";
+import { root } from "../prepare.mjs";
+import { freePort, startRedis, type PrivateRedis } from "../redis.ts";
+import { ask, cookieOf, type Caller } from "./wire.ts";
+
+/** Two replicas, each a process of its own and set as in production, on a Redis of their own. */
+export type Stage = {
+  left: Replica;
+  right: Replica;
+  redis: PrivateRedis;
+  /** Straight to Redis. */
+  admin: Redis;
+  keys: Keys;
+  /** Somebody with an account and a session, who calls from an address of their own. */
+  person: (name?: string) => Promise<Person>;
+  /** An address that nobody else has. */
+  address: () => string;
+  /** Both replicas. */
+  replicas: Replica[];
+  close: () => Promise<void>;
+};
+
+export type Person = Caller & { id: string; username: string; cookie: string };
+
+export type Replica = {
+  name: string;
+  port: number;
+  pid: () => number;
+  /** What it wrote, line by line. */
+  log: string[];
+  hasEnded: () => boolean;
+  /** Starts it anew where it has ended. */
+  revive: () => Promise<void>;
+  /** Bytes in memory. */
+  memory: () => number;
+  /** One figure of /metrics; 0 where there is none. */
+  metric: (name: string) => Promise<number>;
+  /** The status of /readyz; 0 where it does not answer within 2 s. */
+  ready: () => Promise<number>;
+};
+
+export const PASSWORD = "correct horse battery";
+/** What people's stored hashes cost: a log-in of theirs takes 1 ms. Sign-ups cost what they do in production. */
+const HASH_COST = 4;
+const bundle = join(root, ".cache/attack/server");
+
+let addresses = 0;
+
+/** 127.1.0.1 and on: no two callers share what limits count. */
+function nextAddress(): string {
+  addresses += 1;
+  return `127.${1 + Math.floor(addresses / 62_500)}.${Math.floor(addresses / 250) % 250}.${1 + (addresses % 250)}`;
+}
+
+export async function openStage(env: Record<string, string> = {}): Promise<Stage> {
+  const dir = mkdtempSync(join(tmpdir(), "hubbub-attack-"));
+  rmSync(bundle, { recursive: true, force: true });
+  mkdirSync(bundle, { recursive: true });
+  await bundleServer(join(root, "server/src"), bundle);
+  const redis = await startRedis({ dir, persistent: true, port: await freePort(), password: "" });
+  const admin = new Redis(redis.url);
+  admin.on("error", () => undefined);
+  const client = join(root, "client/dist");
+  const variables = {
+    NODE_ENV: "production",
+    HOST: "127.0.0.1",
+    REDIS_URL: redis.url,
+    RATE_LIMITS: "on",
+    CLIENT_DIR: existsSync(client) ? client : "off",
+    ...env,
+  };
+  const replicas = await Promise.all(["left", "right"].map((name) => startReplica(name, variables)));
+  const [left, right] = replicas;
+  if (!left || !right) throw new Error("two replicas");
+  const keys = createKeys(env["KEY_PREFIX"] ?? "");
+  const hash = await bcrypt.hash(PASSWORD, HASH_COST);
+  let people = 0;
+  return {
+    left,
+    right,
+    replicas,
+    redis,
+    admin,
+    keys,
+    address: nextAddress,
+    async person(name = `person${(people += 1)}`) {
+      const from = nextAddress();
+      const id = String(await admin.incr(keys.totalUsers));
+      await admin
+        .multi()
+        .hset(keys.user(id), { username: name, password: hash, created: Date.now() })
+        .sadd(keys.userRooms(id), "0")
+        .set(keys.username(name), `user:${id}`)
+        .exec();
+      const body = { username: name, password: PASSWORD };
+      const answer = await ask(left.port, "/api/login", { from }, { method: "POST", body });
+      const cookie = cookieOf(answer);
+      if (!cookie) throw new Error(`log-in of ${name} answered ${answer.status}: ${answer.body}`);
+      return { id, username: name, from, cookie };
+    },
+    async close() {
+      await Promise.all(replicas.map((replica) => replica.stop()));
+      admin.disconnect();
+      await redis.stop(2_000);
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+type Startable = Replica & { stop: () => Promise<void> };
+
+async function startReplica(name: string, env: Record<string, string>): Promise<Startable> {
+  const port = await freePort();
+  const log: string[] = [];
+  let child: Child;
+  async function start(): Promise<void> {
+    let listens: (() => void) | undefined;
+    const listening = new Promise<true>((resolve) => (listens = () => resolve(true)));
+    child = startChild({
+      command: process.execPath,
+      args: [join(bundle, "main.js")],
+      env: { PATH: process.env["PATH"], ...env, PORT: String(port) },
+      onLine(line) {
+        log.push(line);
+        if (line.startsWith("Hubbub listens on")) listens?.();
+      },
+    });
+    const up = await Promise.race([listening, child.ended]);
+    if (up !== true) throw new Error(`the ${name} replica did not start: ${child.lastLines.join("\n")}`);
+  }
+  await start();
+  const here = { from: "127.0.0.1" };
+  return {
+    name,
+    port,
+    log,
+    pid: () => child.pid,
+    hasEnded: () => child.hasEnded(),
+    async revive() {
+      if (child.hasEnded()) await start();
+    },
+    memory: () => (child.hasEnded() ? 0 : rss(child.pid)),
+    async metric(figure) {
+      const { body } = await ask(port, "/metrics", here, { timeoutMs: 2_000 });
+      const lines = body
+        .split("\n")
+        .filter((line) => line.startsWith(`${figure} `) || line.startsWith(`${figure}{`));
+      return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
+    },
+    ready: async () => (await ask(port, "/readyz", here, { timeoutMs: 2_000 })).status,
+    stop: () => child.stop(3_000),
+  };
+}
+
+/** Looks again until it is so; false where it does not become so in time. */
+export async function becomes(look: () => boolean | Promise<boolean>, ms: number): Promise<boolean> {
+  const deadline = performance.now() + ms;
+  for (;;) {
+    if (await look()) return true;
+    if (performance.now() > deadline) return false;
+    await sleep(20);
+  }
+}

@@ -8,7 +8,7 @@ import { Browser, person, replicas, until } from "./testing.ts";
 
 it("counts everything that the dashboard shows, and shows everything that it counts of its own", async () => {
   const dashboard = readFileSync(new URL("../../docs/grafana.json", import.meta.url), "utf8");
-  const shown = new Set(dashboard.match(/hubbub_\w+/g)?.map((name) => name.replace(/_bucket$/, "")));
+  const shown = new Set(dashboard.match(/hubbub_\w+/g)?.map((name) => name.replace(/_(bucket|count)$/, "")));
   const metrics = createMetrics();
   const counted = (await metrics.registry.getMetricsAsJSON()).map(({ name }) => name);
   expect([...shown].filter((name) => !counted.includes(name))).toEqual([]);
@@ -27,7 +27,7 @@ it("every figure of its own has a help text, and a name that says its unit", asy
     const kind: string = String(type);
     if (kind === "counter") expect(name).toMatch(/_total$/);
     else if (kind === "histogram") expect(name).toMatch(/_seconds$/);
-    else expect(name).toMatch(/_seconds$|_(connections|rooms)$/);
+    else expect(name).toMatch(/_(seconds|bytes|connections|rooms|evicts)$/);
   }
 });
 

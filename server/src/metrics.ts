@@ -97,6 +97,96 @@ export function createMetrics() {
       help: "Users who went offline because this replica ended the leases of a dead one",
       registers,
     }),
+    unauthenticated: new Gauge({
+      name: "hubbub_unauthenticated_connections",
+      help: "WebSockets that are open and have not shown a session yet",
+      registers,
+    }),
+    handshakes: new Counter({
+      name: "hubbub_handshakes_total",
+      help: "Socket.IO handshakes, by outcome",
+      labelNames: ["outcome"],
+      registers,
+    }),
+    httpRequests: new Counter({
+      name: "hubbub_http_requests_total",
+      help: "HTTP requests answered, by the route's pattern and the status",
+      labelNames: ["route", "status"],
+      registers,
+    }),
+    httpDuration: new Histogram({
+      name: "hubbub_http_request_seconds",
+      help: "Time from an HTTP request's head to the end of its answer, by the route's pattern",
+      labelNames: ["route"],
+      buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 2.5, 10],
+      registers,
+    }),
+    logins: new Counter({
+      name: "hubbub_logins_total",
+      help: "Attempts to log in, by outcome",
+      labelNames: ["outcome"],
+      registers,
+    }),
+    refusals: new Counter({
+      name: "hubbub_refusals_total",
+      help: "Requests answered with an error, by door and code",
+      labelNames: ["door", "code"],
+      registers,
+    }),
+    limitsHit: new Counter({
+      name: "hubbub_limits_hit_total",
+      help: "Requests refused because somebody had used up a limit, by the limit's name",
+      labelNames: ["limit"],
+      registers,
+    }),
+    sheds: new Counter({
+      name: "hubbub_sheds_total",
+      help: "Work turned away because the replica had too much of it, by kind",
+      labelNames: ["kind"],
+      registers,
+    }),
+    contained: new Counter({
+      name: "hubbub_contained_total",
+      help: "Unexpected errors that ended one request or connection and nothing else, by place",
+      labelNames: ["place"],
+      registers,
+    }),
+    redisErrors: new Counter({
+      name: "hubbub_redis_errors_total",
+      help: "Redis commands and connections that failed, by Redis' code or the kind of failure",
+      labelNames: ["code"],
+      registers,
+    }),
+    redisCommands: new Histogram({
+      name: "hubbub_redis_command_seconds",
+      help: "Time from sending a command to Redis until its answer, failed ones too",
+      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2],
+      registers,
+    }),
+    redisMemory: new Gauge({
+      name: "hubbub_redis_memory_bytes",
+      help: "Memory that Redis uses; on a Cluster that of the fullest primary",
+      aggregator: "max",
+      registers,
+    }),
+    redisMemoryLimit: new Gauge({
+      name: "hubbub_redis_memory_limit_bytes",
+      help: "Redis' maxmemory; 0 where there is none",
+      aggregator: "max",
+      registers,
+    }),
+    redisEvicts: new Gauge({
+      name: "hubbub_redis_evicts",
+      help: "Whether Redis deletes keys by itself when its memory is full (maxmemory-policy): 1 or 0",
+      aggregator: "max",
+      registers,
+    }),
+    securityEvents: new Counter({
+      name: "hubbub_security_events_total",
+      help: "Lines of the security log, those that were left out too, by event",
+      labelNames: ["event"],
+      registers,
+    }),
   };
 }
 

@@ -17,6 +17,7 @@ import { createMetrics } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
 import { checkRedis, connectRedis, withDeadline, type RedisClient } from "./redis.ts";
 import { Relay } from "./relay.ts";
+import { createSecurity } from "./security.ts";
 
 export type Replica = {
   port: number;
@@ -41,6 +42,7 @@ const IDLE_SWEEP_MS = 100;
 export async function startServer(config: Config, log: Logger): Promise<Replica> {
   const keys = createKeys(config.keyPrefix);
   const metrics = createMetrics();
+  const security = createSecurity(metrics, log);
   const clients: RedisClient[] = [];
   const http = createServer({ keepAliveTimeout: 65_000, headersTimeout: 10_000, requestTimeout: 30_000 });
   try {
@@ -112,7 +114,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     }
 
     const sessions = await createSessions(config, commands, keys, log);
-    const throttle = createThrottle(config, commands, keys);
+    const throttle = createThrottle(config, commands, keys, metrics);
     const door = new SocketDoor({
       config,
       keys,
@@ -123,6 +125,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       delivery,
       relay,
       throttle,
+      metrics,
+      security,
       log,
     });
     const chat = new Chat({ users, rooms, presence, announce: door.announce, metrics });
@@ -136,6 +140,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         sessions,
         throttle,
         metrics,
+        security,
         log,
         ended: (sid) => door.announce.endSession(sid),
         ready: async () => {
@@ -169,6 +174,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       await presence.close();
       diff.close();
       relay.close();
+      security.close();
       for (const client of clients) client.disconnect();
     }
     return { port, address: addressOf(config.host, port), close: () => (closed ??= close()) };

@@ -25,11 +25,13 @@ import {
   USER_ID,
   isRoomId,
   type Credentials,
+  type ErrorCode,
   type NewPrivateRoom,
   type NewRoom,
   type RoomId,
   type User,
 } from "../protocol.ts";
+import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { STATUS, toFailure } from "./failure.ts";
 import { isOwnOrigin, signIn, signOut, type Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
@@ -93,6 +95,7 @@ export type RestParts = {
   sessions: Sessions;
   throttle: Throttle;
   metrics: Metrics;
+  security: Security;
   log: Logger;
   /** Resolves while Redis answers and the replica takes connections. */
   ready: () => Promise<void>;
@@ -104,7 +107,7 @@ export type RestParts = {
 
 /** The HTTP door: the API, the health routes and the built client. */
 export function createRest(parts: RestParts): RequestListener {
-  const { config, log } = parts;
+  const { config } = parts;
   const headers = securityHeaders(config.cookieSecure);
   const app = express();
   app.disable("x-powered-by");
@@ -133,16 +136,37 @@ export function createRest(parts: RestParts): RequestListener {
   app.use(() => {
     throw new ChatError("not_found", "There is nothing here.");
   });
-  const failed: ErrorRequestHandler = (error: unknown, _request, response, _next) => {
-    refuse(error, response, log);
+  const failed: ErrorRequestHandler = (error: unknown, request, response, _next) => {
+    refuse(error, request, response, parts, response.locals["user"] as User | undefined);
   };
   app.use(failed);
   return pagesFirst(parts, headers, app);
 }
 
+/** What a failure of these two routes says about who asked; of all others only that they asked too often does. */
+const NOTED: Record<string, Partial<Record<ErrorCode, SecurityEvent>>> = {
+  "/login": { unauthorized: "login.failed", rate_limited: "login.limited" },
+  "/users": { rate_limited: "signup.limited" },
+};
+
 /** Answers with what went wrong, by Express or without it. */
-function refuse(error: unknown, response: ServerResponse, log: Logger): void {
+function refuse(
+  error: unknown,
+  request: IncomingMessage & { route?: { path: string } },
+  response: ServerResponse,
+  { config, metrics, security, log }: RestParts,
+  user: User | undefined,
+): void {
   const failure = toFailure(error, log);
+  const { code } = failure;
+  metrics.refusals.inc({ door: "rest", code });
+  const noted =
+    (request.method === "POST" && NOTED[request.route?.path ?? ""]?.[code]) ||
+    (code === "rate_limited" ? "request.limited" : undefined);
+  if (noted) {
+    const address = clientAddress(request, config.trustProxy);
+    security.note(noted, { address, userId: user?.id });
+  }
   // Half an answer cannot become an error any more; the missing end says so.
   if (response.headersSent) {
     response.destroy();
@@ -164,7 +188,7 @@ const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([^#]*))?$/;
  * the same, byte by byte.
  */
 function pagesFirst(parts: RestParts, headers: Map<string, string>, app: RequestListener): RequestListener {
-  const { sessions, throttle, chat, log } = parts;
+  const { sessions, throttle, chat } = parts;
   const apiHeaders = new Map([...headers, NEVER_KEPT]);
   const pageHeaders = [...apiHeaders, ["Content-Type", JSON_TYPE]].flat();
   const answer = async (
@@ -173,15 +197,16 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
     roomId: RoomId,
     query: string,
   ): Promise<void> => {
+    let user: User | undefined;
     try {
-      const user = await sessions.userOf(request);
+      user = await sessions.userOf(request);
       if (!user) return app(request, response);
       await throttle.take("rest", user.id);
       const page = await chat.listMessages(user, roomId, pageQuery.parse(parse(query)));
       response.writeHead(200, [...pageHeaders, "Content-Length", String(page.length)]).end(page);
     } catch (error) {
       if (!response.headersSent) response.setHeaders(apiHeaders);
-      refuse(error, response, log);
+      refuse(error, request, response, parts, user);
     }
   };
   return (request, response) => {
@@ -193,13 +218,13 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
 }
 
 function api(parts: RestParts): Router {
-  const { chat, sessions, throttle, ended } = parts;
+  const { config, chat, sessions, throttle, security, ended } = parts;
   const router = Router();
   router.use((_request, response, next) => {
     response.setHeader(...NEVER_KEPT);
     next();
   });
-  router.use(sameSite(parts.config));
+  router.use(sameSite(parts));
   router.use(express.json({ limit: LIMITS.bodyBytes }));
   router.use((request, response, next) => {
     if (isRead(request)) return next();
@@ -225,6 +250,7 @@ function api(parts: RestParts): Router {
     await throttle.take("signUp", addressKey(request.ip));
     const user = await chat.users.signUp(asked);
     await signIn(request, user);
+    security.note("signup.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     response.status(201).json(user);
   });
   router.post("/login", async (request, response) => {
@@ -241,13 +267,15 @@ function api(parts: RestParts): Router {
     });
     const before = request.session.user && request.sessionID;
     await signIn(request, user);
+    security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     if (before) ended(before);
     response.json(user);
   });
   router.post("/logout", async (request, response) => {
-    demandUser(response);
+    const user = demandUser(response);
     const sid = request.sessionID;
     await signOut(request);
+    security.note("session.ended", { address: clientAddress(request, config.trustProxy), userId: user.id });
     ended(sid);
     response.status(204).end();
   });
@@ -343,10 +371,12 @@ function securityHeaders(https: boolean): Map<string, string> {
 }
 
 /** Refuses what another site's page would do with the user's cookie. */
-function sameSite(config: Config): RequestHandler {
+function sameSite({ config, security }: RestParts): RequestHandler {
   return (request, _response, next) => {
-    if (!isRead(request) && !isOwnOrigin(request, config))
+    if (!isRead(request) && !isOwnOrigin(request, config)) {
+      security.note("origin.refused", { address: clientAddress(request, config.trustProxy) });
       throw new ChatError("forbidden", "Not from another site.");
+    }
     next();
   };
 }

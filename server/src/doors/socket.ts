@@ -25,7 +25,9 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { RedisClient } from "../redis.ts";
+import type { Metrics } from "../metrics.ts";
 import type { Relay } from "../relay.ts";
+import { clientAddress, type Security } from "../security.ts";
 import { toFailure } from "./failure.ts";
 import { isOwnOrigin } from "./session.ts";
 import type { Throttle } from "./throttle.ts";
@@ -89,6 +91,8 @@ export type SocketParts = {
   delivery: Delivery;
   relay: Relay;
   throttle: Throttle;
+  metrics: Metrics;
+  security: Security;
   log: Logger;
 };
 
@@ -130,7 +134,12 @@ export class SocketDoor {
       pingInterval: 25_000,
       pingTimeout: 8_000,
       // Cross-origin rules for browsers do not stop a WebSocket: the Origin is checked before the upgrade.
-      allowRequest: (request, decide) => decide(null, !this.#closing && isOwnOrigin(request, config)),
+      allowRequest: (request, decide) => {
+        const own = isOwnOrigin(request, config);
+        if (!own)
+          parts.security.note("origin.refused", { address: clientAddress(request, config.trustProxy) });
+        decide(null, !this.#closing && own);
+      },
       adapter: createShardedAdapter(parts.commands, parts.subscriber, {
         channelPrefix: keys.adapterChannels,
         subscriptionMode: "dynamic",
@@ -249,7 +258,7 @@ export class SocketDoor {
     schema: z.ZodType<T>,
     handle: (connection: Connection, asked: T) => Promise<string>,
   ): Listener {
-    const { throttle, delivery, log } = this.#parts;
+    const { throttle, delivery, metrics, security, log } = this.#parts;
     const respond = async (connection: Connection, body: unknown, answer: unknown): Promise<void> => {
       let reply: string;
       this.#running += 1;
@@ -257,7 +266,11 @@ export class SocketDoor {
         await throttle.take(limit, connection.data.user.id);
         reply = `{"ok":true,"value":${await handle(connection, schema.parse(body))}}`;
       } catch (error) {
-        reply = JSON.stringify({ ok: false, error: toFailure(error, log) });
+        const failure = toFailure(error, log);
+        metrics.refusals.inc({ door: "socket", code: failure.code });
+        if (failure.code === "rate_limited")
+          security.note("request.limited", { userId: connection.data.user.id, what: limit });
+        reply = JSON.stringify({ ok: false, error: failure });
       } finally {
         this.#running -= 1;
       }

@@ -7,6 +7,7 @@ import {
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
+import type { Metrics } from "../metrics.ts";
 import type { RedisClient } from "../redis.ts";
 
 /** points in seconds. Counted in Redis, for all replicas together, unless `here`: those cost no Redis command. */
@@ -27,9 +28,18 @@ export type Throttle = {
   check: (what: keyof typeof LIMITS, who: string) => Promise<void>;
 };
 
-export function createThrottle(config: Pick<Config, "rateLimits">, redis: RedisClient, keys: Keys): Throttle {
+export function createThrottle(
+  config: Pick<Config, "rateLimits">,
+  redis: RedisClient,
+  keys: Keys,
+  metrics: Pick<Metrics, "limitsHit">,
+): Throttle {
   if (!config.rateLimits) return { take: () => Promise.resolve(), check: () => Promise.resolve() };
   const limiters = new Map<string, RateLimiterAbstract>();
+  const refuse = (limit: string, msBeforeNext: number): ChatError => {
+    metrics.limitsHit.inc({ limit });
+    return new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(msBeforeNext));
+  };
   for (const [what, limit] of Object.entries(LIMITS)) {
     const { points, duration } = limit;
     const memory = new RateLimiterMemory({ points, duration });
@@ -50,13 +60,13 @@ export function createThrottle(config: Pick<Config, "rateLimits">, redis: RedisC
       try {
         await limiters.get(what)?.consume(who);
       } catch (refused) {
-        throw refused instanceof RateLimiterRes ? slowDown(refused.msBeforeNext) : refused;
+        throw refused instanceof RateLimiterRes ? refuse(what, refused.msBeforeNext) : refused;
       }
     },
     async check(what, who) {
       const counted = await limiters.get(what)?.get(who);
       if (counted && counted.remainingPoints <= 0 && counted.msBeforeNext > 0)
-        throw slowDown(counted.msBeforeNext);
+        throw refuse(what, counted.msBeforeNext);
     },
   };
 }
@@ -68,8 +78,4 @@ export function addressKey(address: string | undefined): string {
   const groups = head.split(":").filter(Boolean);
   const missing = tail === undefined ? 0 : 8 - groups.length - tail.split(":").filter(Boolean).length;
   return [...groups, ...Array<string>(missing).fill("0"), ...(tail ?? "").split(":")].slice(0, 4).join(":");
-}
-
-function slowDown(retryAfterMs: number): ChatError {
-  return new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(retryAfterMs));
 }

@@ -6,6 +6,7 @@ import bcrypt from "bcrypt";
 import pLimit from "p-limit";
 import { pino } from "pino";
 import { Rooms } from "../server/src/chat/rooms.ts";
+import { Users } from "../server/src/chat/users.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { ChatError } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
@@ -57,26 +58,17 @@ export async function seed(
   const unlock = await lock(redis, keys);
   try {
     const rooms = new Rooms(redis, keys, config);
+    const users = new Users(redis, keys, config.bcryptCost);
     await rooms.nameGeneral();
     const hash = await bcrypt.hash(DEMO_PASSWORD, config.bcryptCost);
-    const people = await createPeople(redis, keys, [...DEMO_PEOPLE], hash);
+    const people = await createPeople(redis, keys, users, [...DEMO_PEOPLE], hash);
     await createConversations(rooms, people);
     const logIns = [...people.values()].map(({ username }) => ({ username, password: DEMO_PASSWORD }));
     await redis.set(keys.demo, JSON.stringify(logIns));
-    await createSize(redis, keys, rooms, hash, size, progress);
+    await createSize(redis, keys, users, rooms, hash, size, progress);
     return logIns;
   } finally {
     await unlock();
-    redis.disconnect();
-  }
-}
-
-/** Whether nobody has ever signed up. */
-export async function isEmpty(config: Config): Promise<boolean> {
-  const redis = await connectRedis(config.redisUrl, "commands", pino({ level: "silent" }));
-  try {
-    return (await redis.exists(createKeys(config.keyPrefix).totalUsers)) === 0;
-  } finally {
     redis.disconnect();
   }
 }
@@ -103,6 +95,7 @@ async function lock(redis: RedisClient, keys: Keys): Promise<() => Promise<void>
 async function createPeople(
   redis: RedisClient,
   keys: Keys,
+  users: Users,
   names: string[],
   password: string,
 ): Promise<Map<string, User>> {
@@ -121,18 +114,18 @@ async function createPeople(
   );
   if (missing.length === 0) return people;
   missing.sort((one, other) => names.indexOf(one.name) - names.indexOf(other.name));
-  const last = await redis.incrby(keys.totalUsers, missing.length);
+  const parallel = pLimit(32);
   await Promise.all(
-    missing.map(async ({ name, username }, index) => {
-      const id = String(last - missing.length + 1 + index);
-      await redis.hset(keys.user(id), { username, password, created: Date.now(), [SEEDED]: 1 });
-      await redis.sadd(keys.userRooms(id), GENERAL);
-      if ((await redis.set(keys.username(username), `user:${id}`, "NX")) !== "OK") {
-        await Promise.all([redis.del(keys.user(id)), redis.del(keys.userRooms(id))]);
-        throw stop(`Somebody signed up as ${username} just now. Run it again.`, 69);
-      }
-      people.set(name, { id, username });
-    }),
+    missing.map(({ name, username }) =>
+      parallel(async () => {
+        try {
+          people.set(name, await users.add(username, password, { [SEEDED]: 1 }));
+        } catch (error) {
+          if (!(error instanceof ChatError)) throw error;
+          throw stop(`Somebody signed up as ${username} just now. Run it again.`, 69);
+        }
+      }),
+    ),
   );
   return people;
 }
@@ -184,26 +177,27 @@ async function createRoom(rooms: Rooms, name: string, creator: UserId): Promise<
 async function createSize(
   redis: RedisClient,
   keys: Keys,
+  users: Users,
   rooms: Rooms,
   hash: string,
   size: SeedSize,
   progress: Progress,
 ): Promise<void> {
-  const { users = 0, messages = 0 } = size;
+  const { users: people = 0, messages = 0 } = size;
   const wantedRooms = size.rooms ?? (messages > 0 ? 10 : 0);
   const ids: UserId[] = [];
-  for (let start = 1; start <= users; start += CHUNK) {
+  for (let start = 1; start <= people; start += CHUNK) {
     const names = Array.from(
-      { length: Math.min(CHUNK, users - start + 1) },
+      { length: Math.min(CHUNK, people - start + 1) },
       (_, index) => `person${start + index}`,
     );
-    for (const { id } of (await createPeople(redis, keys, names, hash)).values()) ids.push(id);
-    progress("people", ids.length, users);
+    for (const { id } of (await createPeople(redis, keys, users, names, hash)).values()) ids.push(id);
+    progress("people", ids.length, people);
   }
   const authors =
     ids.length > 0
       ? ids
-      : [...(await createPeople(redis, keys, [...DEMO_PEOPLE], hash)).values()].map(({ id }) => id);
+      : [...(await createPeople(redis, keys, users, [...DEMO_PEOPLE], hash)).values()].map(({ id }) => id);
   const roomIds: RoomId[] = [];
   for (let number = 1; number <= wantedRooms; number += 1) {
     const creator = authors[number % authors.length] ?? "1";

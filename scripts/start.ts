@@ -3,6 +3,7 @@ import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
+import { isUnused } from "../server/src/chat/ids.ts";
 import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
@@ -90,7 +91,7 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
   );
   try {
     const keys = createKeys(config.keyPrefix);
-    if ((await redis.exists(keys.totalUsers)) === 0) await putDemoDataIn(redisUrl, signal);
+    if (await isUnused(redis, keys)) await putDemoDataIn(redisUrl, signal);
 
     const env = { DRAIN: "1500", LOG_LEVEL: "warn", ...withoutEmpty(process.env), REDIS_URL: redisUrl };
     if (count === 1) {

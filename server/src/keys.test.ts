@@ -28,7 +28,8 @@ const ENDINGS: Record<string, string> = {
 };
 
 function built(prefix: string): string[] {
-  return Object.entries(createKeys(prefix)).map(([name, key]) => {
+  const { scan: _, ...keys } = createKeys(prefix);
+  return Object.entries(keys).map(([name, key]) => {
     if (typeof key === "string") return key + (ENDINGS[name] ?? "");
     return Reflect.apply(key, undefined, ARGUMENTS[name] ?? ["<id>"]) as string;
   });
@@ -53,6 +54,27 @@ describe("the table of keys", () => {
 
   it("puts the prefix into every one of them", () => {
     for (const key of built("p:")) expect(key).toMatch(/^\{?p:/);
+  });
+});
+
+describe("the ids in a key's name", () => {
+  it.each([
+    ["user:7", { user: [7], room: [] }],
+    ["user:7:rooms", { user: [7], room: [] }],
+    ["room:17", { user: [], room: [17] }],
+    ["room:17:name", { user: [], room: [17] }],
+    ["{room:17}:nonce:3:a:b", { user: [], room: [17] }],
+    ["room:3:12", { user: [3, 12], room: [] }],
+    ["{room:3:12}:meta", { user: [3, 12], room: [] }],
+    ["room:0", { user: [], room: [] }],
+    ["username:7", { user: [], room: [] }],
+    ["user:99999999999", { user: [], room: [] }],
+    ["user:x", { user: [], room: [] }],
+  ])("of %j are %j, with and without a prefix", (key, ids) => {
+    expect(createKeys("").scan.idsIn(key)).toEqual(ids);
+    const prefixed = key.startsWith("{") ? key.replace("{", "{a.b:") : `a.b:${key}`;
+    expect(createKeys("a.b:").scan.idsIn(prefixed)).toEqual(ids);
+    expect(createKeys("a.b:").scan.idsIn(prefixed.replace("a.b", "axb"))).toEqual({ user: [], room: [] });
   });
 });
 

@@ -32,7 +32,23 @@ import type { RoomId, UserId } from "./protocol.ts";
  * | `socket.io#...` | channel | @socket.io/redis-adapter: what must touch connections elsewhere |
  */
 export function createKeys(prefix: string) {
+  // Of what a prefix may hold only the dot means something in an expression, and nothing in a pattern of SCAN.
+  const escaped = prefix.replaceAll(".", String.raw`\.`);
+  const named = new RegExp(
+    String.raw`^\{?${escaped}(user|room):([1-9]\d{0,9})(?::([1-9]\d{0,9}))?(?:[:}]|$)`,
+  );
   return {
+    scan: {
+      /** What SCAN matches: every key, and few others. */
+      pattern: `*${prefix}*`,
+      /** The users and rooms that a key's name speaks of: `room:3:12` of users 3 and 12, `room:17:name` of room 17. */
+      idsIn(key: string): { user: number[]; room: number[] } {
+        const [, kind, id, other] = named.exec(key) ?? [];
+        const ids = [id, other].flatMap((one) => (one === undefined ? [] : Number(one)));
+        if (kind === "user") return { user: ids.slice(0, 1), room: [] };
+        return ids.length === 2 ? { user: ids, room: [] } : { user: [], room: ids };
+      },
+    },
     totalUsers: `${prefix}total_users`,
     totalRooms: `${prefix}total_rooms`,
     username: (name: string) => `${prefix}username:${name.toLowerCase()}`,

@@ -517,6 +517,28 @@ describe("a log that another program wrote", () => {
   });
 });
 
+describe("a room's id", () => {
+  it("is no other room's after the counter was lost, or restored from an older copy", async () => {
+    const old = await freshRoom();
+    await mary.say(old, "an old secret");
+    for (const counter of [null, "0", String(Number(old) - 1)]) {
+      if (counter === null) await house.redis.del(house.keys.totalRooms);
+      else await house.redis.set(house.keys.totalRooms, counter);
+      const fresh = await freshRoom();
+      expect(Number(fresh)).toBeGreaterThan(Number(old));
+      expect((await page(mary, fresh)).messages).toEqual([]);
+    }
+  });
+
+  it("is not given again while messages or members of a lost room carry it", async () => {
+    const old = await freshRoom();
+    const next = String(Number(old) + 1);
+    await house.redis.sadd(house.keys.members(next), joe.user.id);
+    expect(Number(await freshRoom())).toBeGreaterThan(Number(next));
+    expect(await house.redis.exists(house.keys.roomName(next))).toBe(0);
+  });
+});
+
 describe("named rooms", () => {
   it("of one name, in any case, exist once, even when ten people create it at once", async () => {
     const name = "Race Course";

@@ -16,6 +16,7 @@ import {
 } from "../protocol.ts";
 import { defineScript, type RedisClient } from "../redis.ts";
 import { chain, headOf, isOwnRow, parseForeignMessage, type Following, type Head } from "../relay.ts";
+import { Ids } from "./ids.ts";
 
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
@@ -38,6 +39,7 @@ export type RoomState = { id: RoomId; name: string | null; last: Message | null;
 export class Rooms {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
+  readonly #ids: Ids;
   readonly #channelOf: (roomId: RoomId) => string;
   readonly #envelope: string;
   readonly #copies: { count: number; timeoutMs: number };
@@ -55,6 +57,7 @@ export class Rooms {
   ) {
     this.#redis = redis;
     this.#keys = keys;
+    this.#ids = new Ids(redis, keys, "room");
     this.#channelOf = config.relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message","data":`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
@@ -178,8 +181,7 @@ export class Rooms {
     const keys = this.#keys;
     const taken = new ChatError("taken", "There is already a room of this name.");
     if (await this.#redis.exists(keys.roomByName(name))) throw taken;
-    const id = String(await this.#redis.incr(keys.totalRooms));
-    await this.#redis.set(keys.roomName(id), name);
+    const id = await this.#ids.claim((free) => this.#claimId(free, name));
     const claimed = await this.#redis.set(keys.roomByName(name), `room:${id}`, "NX");
     if (claimed !== "OK") {
       await this.#redis.del(keys.roomName(id));
@@ -187,6 +189,15 @@ export class Rooms {
     }
     await this.join(id, creator);
     return id;
+  }
+
+  /** Takes an id for a name; false where a room, or the messages or members of a lost one, has it. */
+  async #claimId(id: RoomId, name: string): Promise<boolean> {
+    const keys = this.#keys;
+    if ((await this.#redis.setnx(keys.roomName(id), name)) === 0) return false;
+    if ((await this.#redis.exists(keys.room(id), keys.meta(id), keys.members(id))) === 0) return true;
+    await this.#redis.del(keys.roomName(id));
+    return false;
   }
 
   async byName(name: string): Promise<RoomId | null> {

@@ -276,3 +276,56 @@ describe("users", () => {
     expect(listed.map(({ id }) => id)).toEqual([me.id, next.id]);
   });
 });
+
+describe("an account's id", () => {
+  const own: House[] = [];
+  afterAll(() => Promise.all(own.map((one) => one.close())));
+  const houseWith = async (...names: string[]) => {
+    const built = await replicas(2);
+    own.push(built);
+    const [left] = both(built);
+    const users: User[] = [];
+    for (const name of names) users.push((await signUp(new Browser(left), name)).body);
+    return { built, users, newcomer: (name: string) => signUp(new Browser(both(built)[1]), name) };
+  };
+
+  it("is nobody else's after the counter was lost", async () => {
+    const { built, users, newcomer } = await houseWith("ada", "bea", "cleo");
+    const before = await built.redis.hgetall(built.keys.user("1"));
+    await built.redis.del(built.keys.totalUsers);
+    expect((await newcomer("dora")).body).toEqual({ id: "4", username: "dora" });
+    expect(await built.redis.hgetall(built.keys.user("1"))).toEqual(before);
+    expect((await logIn(new Browser(both(built)[0]), "ada")).body).toEqual(users[0]);
+  });
+
+  it("is nobody else's after the counter was restored from an older copy", async () => {
+    const { built, newcomer } = await houseWith("ada", "bea", "cleo", "dora");
+    await built.redis.set(built.keys.totalUsers, 1);
+    expect((await newcomer("eve")).body.id).toBe("5");
+  });
+
+  it("is not given to a newcomer while rooms of a lost account carry it", async () => {
+    const { built, users, newcomer } = await houseWith("ada", "bea");
+    const [, bea] = users;
+    await built.redis.zadd(built.keys.room("2:7"), 1, "what 2 and 7 said");
+    await built.redis.del(built.keys.totalUsers, built.keys.user("1"), built.keys.user(bea?.id ?? ""));
+    expect((await newcomer("cleo")).body.id).toBe("8");
+    await built.redis.set(built.keys.totalUsers, 1);
+    expect((await newcomer("dora")).body.id).toBe("9");
+  });
+
+  it("stays one for each of 20 who sign up at once after the counter was lost", async () => {
+    const { built, newcomer } = await houseWith("ada", "bea", "cleo");
+    await built.redis.del(built.keys.totalUsers);
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => newcomer(`new${index}`)));
+    const ids = answers.map(({ body }) => Number(body.id));
+    expect(new Set(ids).size).toBe(20);
+    expect(Math.min(...ids)).toBeGreaterThan(3);
+  });
+
+  it("is not reached by a name that outlived its account", async () => {
+    const { built, users } = await houseWith("ada", "bea");
+    await built.redis.set(built.keys.username("ghost"), `user:${users[1]?.id}`);
+    expect((await logIn(new Browser(both(built)[0]), "ghost")).status).toBe(401);
+  });
+});

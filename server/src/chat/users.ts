@@ -4,6 +4,7 @@ import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { GENERAL, LIMITS, type Credentials, type User, type UserId } from "../protocol.ts";
 import type { RedisClient } from "../redis.ts";
+import { Ids } from "./ids.ts";
 
 /** Hashes that may run at once: libuv has four threads, and the loop needs a core. */
 const HASHES_AT_ONCE = 2;
@@ -15,6 +16,7 @@ export class Users {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #cost: number;
+  readonly #ids: Ids;
   readonly #hashing = pLimit(HASHES_AT_ONCE);
   readonly #names = new Map<UserId, string>();
   /** Compared against for unknown names, so that they take as long as wrong passwords. */
@@ -24,6 +26,7 @@ export class Users {
     this.#redis = redis;
     this.#keys = keys;
     this.#cost = cost;
+    this.#ids = new Ids(redis, keys, "user");
     this.#nobody = bcrypt.hash("nobody has this password", cost);
   }
 
@@ -37,12 +40,17 @@ export class Users {
       if (await this.#redis.exists(claim)) throw taken();
       return bcrypt.hash(password, this.#cost);
     });
-    const id = String(await this.#redis.incr(this.#keys.totalUsers));
+    return this.add(username, hash);
+  }
+
+  /** Makes an account with a bcrypt hash, and with further fields of its own. Throws `taken`. */
+  async add(username: string, hash: string, more: Record<string, number> = {}): Promise<User> {
+    const id = await this.#ids.claim((free) => this.#claimId(free, username));
     await Promise.all([
-      this.#redis.hset(this.#keys.user(id), { username, password: hash, created: Date.now() }),
+      this.#redis.hset(this.#keys.user(id), { password: hash, created: Date.now(), ...more }),
       this.#redis.sadd(this.#keys.userRooms(id), GENERAL),
     ]);
-    const claimed = await this.#redis.set(claim, `user:${id}`, "NX");
+    const claimed = await this.#redis.set(this.#keys.username(username), `user:${id}`, "NX");
     if (claimed !== "OK") {
       await Promise.all([this.#redis.del(this.#keys.user(id)), this.#redis.del(this.#keys.userRooms(id))]);
       throw taken();
@@ -50,14 +58,26 @@ export class Users {
     return { id, username };
   }
 
+  /** Takes an id for a name; false where an account, or the rooms of a lost one, has it. */
+  async #claimId(id: UserId, username: string): Promise<boolean> {
+    const user = this.#keys.user(id);
+    if ((await this.#redis.hsetnx(user, "username", username)) === 0) return false;
+    if ((await this.#redis.exists(this.#keys.userRooms(id))) === 0) return true;
+    await this.#redis.del(user);
+    return false;
+  }
+
   /** Throws `unauthorized`, in the same words and the same time for an unknown name and for a wrong password. */
   async logIn({ username, password }: Credentials): Promise<User> {
     const claim = await this.#redis.get(this.#keys.username(username));
     const id = claim?.replace(/^user:/, "") ?? "";
     const [name, stored] = id ? await this.#redis.hmget(this.#keys.user(id), "username", "password") : [];
-    const hash = stored ?? (await this.#nobody);
+    // A name that outlived its account must not lead to whoever has the id now.
+    const isTheirs = name?.toLowerCase() === username.toLowerCase();
+    const hash = (isTheirs ? stored : undefined) ?? (await this.#nobody);
     const right = await this.#hash(() => bcrypt.compare(password, hash));
-    if (!right || !stored || !name) throw new ChatError("unauthorized", "Wrong username or password.");
+    if (!right || !stored || !name || !isTheirs)
+      throw new ChatError("unauthorized", "Wrong username or password.");
     return { id, username: name };
   }
 

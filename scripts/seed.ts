@@ -127,7 +127,7 @@ async function createPeople(
       }),
     ),
   );
-  return people;
+  return new Map([...people].toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other)));
 }
 
 async function createConversations(rooms: Rooms, people: Map<string, User>): Promise<void> {

@@ -42,10 +42,10 @@ export async function main(args: string[]): Promise<number> {
 
 function stages(files: string[]): Stage[] {
   return [
-    { name: "format", title: "Format (prettier)", run: () => check("prettier", "--check", ".") },
+    { name: "format", title: "Format (prettier)", run: () => check("prettier", "--check", "--cache", ".") },
     { name: "lint", title: "Lint, type-aware (oxlint)", run: () => check("oxlint") },
     { name: "types", title: "Types (tsc)", run: checkTypes },
-    { name: "unused", title: "Unused code and packages (knip)", run: () => check("knip", "--no-progress") },
+    { name: "unused", title: "Unused code and packages (knip)", run: () => check("knip", "--no-progress", "--cache") },
     { name: "lock", title: "Lock file", run: checkLock },
     {
       name: "unit",

@@ -52,10 +52,10 @@ function sources(folder: string): string[] {
   });
 }
 
-/** The files that a file imports, as paths from the root; of other packages only the wire. */
+/** The files that a file imports, as paths from the root; of other packages only what the server exports. */
 function importsOf(file: string): string[] {
-  return [...read(file).matchAll(/\bfrom "(\.[^"]+|@hubbub\/server\/protocol)"/g)].map(([, path = ""]) =>
-    path.startsWith(".") ? join(dirname(file), path) : "server/src/protocol.ts",
+  return [...read(file).matchAll(/\bfrom "(\.[^"]+|@hubbub\/server\/\w+)"/g)].map(([, path = ""]) =>
+    path.startsWith(".") ? join(dirname(file), path) : path.replace("@hubbub/server", "server/src") + ".ts",
   );
 }
 

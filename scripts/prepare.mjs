@@ -42,6 +42,8 @@ export const parts = {
       "client/vite.config.ts",
       "client/package.json",
       "server/src/protocol.ts",
+      "server/src/links.ts",
+      "server/package.json",
       "scripts/build.ts",
     ],
     output: "client/dist",

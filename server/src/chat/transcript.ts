@@ -1,7 +1,6 @@
 import sanitizeHtml from "sanitize-html";
+import { findLinks } from "../links.ts";
 import { LIMITS, type Message, type Page, type UserId } from "../protocol.ts";
-
-const LINK = /(\bhttps?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]])/;
 
 type Source = {
   title: string;
@@ -38,18 +37,15 @@ async function line({ date, from, message }: Message, nameOf: Source["nameOf"]):
 /** Text of any origin as HTML that shows it character by character, with its links marked. */
 export function textToHtml(text: string): string {
   // A longer one can only come from another program, and sanitize-html is quadratic in nested tags.
-  const parts = text.slice(0, LIMITS.message).split(LINK);
-  const html = parts.map((part, index) => {
-    const escaped = escape(part);
-    // What the expression captured stands between the rest.
-    return index % 2 === 0
-      ? escaped
-      : `<a href="${escaped}" rel="noopener noreferrer nofollow">${escaped}</a>`;
+  const html = findLinks(text.slice(0, LIMITS.message)).map((part) => {
+    const escaped = escape(part.text);
+    if (part.href === null) return escaped;
+    return `<a href="${escape(part.href)}" rel="noopener noreferrer nofollow">${escaped}</a>`;
   });
   return sanitizeHtml(html.join(""), {
     allowedTags: ["a"],
     allowedAttributes: { a: ["href", "rel"] },
-    allowedSchemes: ["http", "https"],
+    allowedSchemes: ["http", "https", "mailto"],
   });
 }
 

@@ -1,0 +1,83 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { textToHtml } from "./chat/transcript.ts";
+import { findLinks } from "./links.ts";
+
+function linksIn(text: string): string[] {
+  return findLinks(text).flatMap(({ text: shown, href }) => (href === null ? [] : [shown]));
+}
+
+describe("a link", () => {
+  it.each([
+    ["see https://x.example/a?b=1&c=2.", ["https://x.example/a?b=1&c=2"]],
+    ["(https://x.example/a_(b)), and so on", ["https://x.example/a_(b)"]],
+    ["really: https://x.example/a!!", ["https://x.example/a"]],
+    ["<https://x.example>", ["https://x.example"]],
+    [
+      `"https://x.example" 'https://y.example' \`https://z.example\``,
+      ["https://x.example", "https://y.example", "https://z.example"],
+    ],
+    [`https://x.example/"onmouseover="alert(1)`, ["https://x.example/"]],
+    ["HTTPS://X.EXAMPLE/A", ["HTTPS://X.EXAMPLE/A"]],
+    [
+      "https://a.example,https://b.example\nhttp://c.example",
+      ["https://a.example", "https://b.example", "http://c.example"],
+    ],
+    [
+      "http://localhost:3000/#/room/0 http://[::1]:3000/x",
+      ["http://localhost:3000/#/room/0", "http://[::1]:3000/x"],
+    ],
+    ["https://日本語.jp/ä?q=é、", ["https://日本語.jp/ä?q=é"]],
+    ["mailto:ann@x.example", ["mailto:ann@x.example"]],
+  ])("is found in %j without the sentence around it", (text, links) => {
+    expect(linksIn(text)).toEqual(links);
+  });
+
+  it.each([
+    "javascript:alert(1)",
+    "data:text/html,x",
+    "file:///etc/passwd",
+    "ftp://x.example/",
+    "//x.example/",
+    "x.example",
+    "ann@x.example",
+    "xhttps://x.example",
+    "https://",
+    "https://...a)",
+    "https://999.999.999.999/",
+    "https://x.example:99999/",
+    "https://bank.example@evil.example/",
+    "https://ann:secret@x.example/",
+  ])("is not made of %s", (text) => {
+    expect(linksIn(text)).toEqual([]);
+  });
+
+  it("leads where it says, by http, https or mailto, and the parts of a text are the text", () => {
+    const sign = fc.constantFrom(
+      ...Array.from("https://mailto:x?a=b&(c)[d]{e}@ \"'`<>.,;!#%-_é😀\n\u0000\u202e"),
+    );
+    const address = fc.constantFrom(
+      "https://x.example/",
+      "http://x",
+      "mailto:a@x.example",
+      "javascript:",
+      "//x.example",
+    );
+    const text = fc.array(fc.oneof(sign, address, fc.string())).map((parts) => parts.join(""));
+    fc.assert(
+      fc.property(text, (one) => {
+        const parts = findLinks(one);
+        expect(parts.map((part) => part.text).join("")).toBe(one);
+        for (const { text: shown, href } of parts) {
+          if (href === null) continue;
+          expect(href).toBe(shown);
+          expect(["http:", "https:", "mailto:"]).toContain(new URL(href).protocol);
+        }
+        // The export has the same links.
+        const exported = [...textToHtml(one).matchAll(/<a href="([^"]*)"/g)].map(([, href]) => href);
+        expect(exported.map((href) => href?.replaceAll("&amp;", "&"))).toEqual(linksIn(one));
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+});

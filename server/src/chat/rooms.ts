@@ -17,6 +17,7 @@ import {
 import { defineScript, type RedisClient } from "../redis.ts";
 import { chain, headOf, isOwnRow, parseForeignMessage, type Following, type Head } from "../relay.ts";
 import { Ids } from "./ids.ts";
+import { looksLikeGeneral } from "./names.ts";
 
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
@@ -180,7 +181,7 @@ export class Rooms {
   async create(name: string, creator: UserId): Promise<RoomId> {
     const keys = this.#keys;
     const taken = new ChatError("taken", "There is already a room of this name.");
-    if (await this.#redis.exists(keys.roomByName(name))) throw taken;
+    if (looksLikeGeneral(name) || (await this.#redis.exists(keys.roomByName(name)))) throw taken;
     const id = await this.#ids.claim((free) => this.#claimId(free, name));
     const claimed = await this.#redis.set(keys.roomByName(name), `room:${id}`, "NX");
     if (claimed !== "OK") {

@@ -113,6 +113,37 @@ describe("sign-up", () => {
   );
 });
 
+describe("sign-up, by whichever replica,", () => {
+  it.each(["admin", "Administrator", "SYSTEM", "r00t", "adm1n", "_support_", "hubbub", "here", "Everyone"])(
+    "does not give the name %j away",
+    async (name) => {
+      for (const browser of fresh()) {
+        const { status, body } = await signUp(browser, name);
+        expect([status, body.code]).toEqual([409, "taken"]);
+        expect(browser.cookie).toBe("");
+      }
+      expect(await house.redis.exists(house.keys.username(name))).toBe(0);
+    },
+  );
+
+  it.each([
+    "password",
+    "password123",
+    "12345678",
+    "P@ssw0rd!",
+    "        ",
+    "aaaaaaaa",
+    "own-name",
+    "eman-nwo1",
+  ])("refuses the password %j in plain words", async (password) => {
+    const [left] = fresh();
+    const { status, body } = await signUp(left, "own-name", password);
+    expect([status, body.code]).toEqual([400, "invalid"]);
+    expect(body.message).toMatch(/password/);
+    expect(await house.redis.exists(house.keys.username("own-name"))).toBe(0);
+  });
+});
+
 describe("a password", () => {
   it("of 72 bytes is compared to its last byte", async () => {
     const [left, right] = fresh();

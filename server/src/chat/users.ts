@@ -2,9 +2,11 @@ import bcrypt from "bcrypt";
 import pLimit from "p-limit";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import { GENERAL, LIMITS, type Credentials, type User, type UserId } from "../protocol.ts";
+import { GENERAL, type Credentials, type User, type UserId } from "../protocol.ts";
 import type { RedisClient } from "../redis.ts";
 import { Ids } from "./ids.ts";
+import { isReservedUsername } from "./names.ts";
+import { weaknessOf } from "./passwords.ts";
 
 /** Hashes that may run at once: libuv has four threads, and the loop needs a core. */
 const HASHES_AT_ONCE = 2;
@@ -32,9 +34,13 @@ export class Users {
 
   /**
    * Makes an account. The name is claimed last, so that a crash leaves an unused id at worst, and with NX, so that
-   * of many at once one wins. Throws `taken`, `unavailable`.
+   * of many at once one wins. Throws `taken`, `invalid` for a password that is guessed first, `unavailable`.
    */
   async signUp({ username, password }: Credentials): Promise<User> {
+    if (isReservedUsername(username))
+      throw new ChatError("taken", "This name is reserved. Take another one.");
+    const weakness = await weaknessOf(password, username);
+    if (weakness !== null) throw new ChatError("invalid", weakness);
     const claim = this.#keys.username(username);
     const hash = await this.#hash(async () => {
       if (await this.#redis.exists(claim)) throw taken();
@@ -119,11 +125,6 @@ export class Users {
     }
     return this.#hashing(task);
   }
-}
-
-/** bcrypt would silently ignore what follows, so that a wrong ending would let anyone in. */
-export function passwordFits(password: string): boolean {
-  return Buffer.byteLength(password) <= LIMITS.passwordBytes && !password.includes("\0");
 }
 
 function taken(): ChatError {

@@ -15,7 +15,8 @@ import helmet from "helmet";
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
-import { passwordFits } from "../chat/users.ts";
+import { isVisible } from "../chat/names.ts";
+import { passwordFits } from "../chat/passwords.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
@@ -53,7 +54,7 @@ const newRoom: z.ZodType<NewRoom> = z.object({
     .transform((name) => name.normalize("NFC").trim())
     .refine((name) => name.length > 0, "a room needs a name")
     // Control, format (also invisible and direction marks), private and unassigned characters.
-    .refine((name) => !/\p{C}/u.test(name), "no invisible characters"),
+    .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters"),
 });
 const userId = z.string().regex(USER_ID, "no user id");
 const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });

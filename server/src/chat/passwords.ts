@@ -1,0 +1,88 @@
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { LIMITS } from "../protocol.ts";
+
+/** As many of the commonest passwords as NIST and OWASP ask for, counted among those that are long enough here. */
+const COMMONEST = 3_000;
+/** What a guesser tries with every digit and sign around it: the product and its first account. The own name too. */
+const GUESSED_WORDS = ["hubbub", "admin"];
+/** Letters beside such words, below which the rest is decoration. */
+const LETTERS_OF_ITS_OWN = 4;
+/** One, two or three different signs, or a row of neighbours, are no password below this length. */
+const MONOTONE_LENGTH = 16;
+const DIFFERENT_SIGNS = 4;
+/** Signs that stand for letters: p@ssw0rd. */
+const WRITTEN_FOR: Readonly<Record<string, string>> = {
+  "@": "a",
+  0: "o",
+  1: "i",
+  3: "e",
+  4: "a",
+  5: "s",
+  $: "s",
+};
+
+let common: Promise<Set<string>> | undefined;
+
+/** bcrypt would silently ignore what follows, so that a wrong ending would let anyone in. */
+export function passwordFits(password: string): boolean {
+  return Buffer.byteLength(password) <= LIMITS.passwordBytes && !password.includes("\0");
+}
+
+/**
+ * Why somebody of this name should not take this password, in words for them, or null. What is asked for is that it is
+ * not among the first guesses; nothing is said about digits and signs.
+ */
+export async function weaknessOf(password: string, username: string): Promise<string | null> {
+  const lower = password.normalize("NFKC").toLowerCase();
+  if (lower.trim() === "") return "Blanks alone are no password.";
+  const signs = Array.from(lower);
+  if (signs.length < MONOTONE_LENGTH && (new Set(signs).size < DIFFERENT_SIGNS || isRow(signs)))
+    return "This password is the same again and again. Take a longer one, of several words.";
+  common ??= readCommon();
+  const list = await common.catch((error: unknown) => {
+    common = undefined;
+    throw error;
+  });
+  const bare = lower.replaceAll(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "");
+  const forms = [lower, bare, lettersOf(lower), lettersOf(bare)];
+  if (forms.some((form) => list.has(form)))
+    return "This is one of the passwords that are guessed first. Take another one, of several words.";
+  if (isDecorated(lower, username.toLowerCase()))
+    return "This password is little more than a name that others know. Take another one, of several words.";
+  return null;
+}
+
+function lettersOf(text: string): string {
+  return text.replaceAll(/[@01345$]/g, (sign) => WRITTEN_FOR[sign] ?? sign);
+}
+
+/** abcdefgh, 98765432 */
+function isRow(signs: string[]): boolean {
+  const codes = signs.map((sign) => sign.codePointAt(0) ?? 0);
+  const step = (codes[1] ?? 0) - (codes[0] ?? 0);
+  return (
+    Math.abs(step) === 1 &&
+    codes.every((code, index) => index === 0 || code - (codes[index - 1] ?? 0) === step)
+  );
+}
+
+/** Whether hardly a letter is left without the words that are guessed, forwards and backwards. */
+function isDecorated(password: string, username: string): boolean {
+  const name = username.replaceAll(/[^\p{L}]/gu, "");
+  const words = [username, name, ...GUESSED_WORDS].filter((word) => word.length >= 3);
+  return [password, lettersOf(password)].some((text) => {
+    let rest = text;
+    for (const word of words)
+      rest = rest.replaceAll(word, " ").replaceAll(Array.from(word).toReversed().join(""), " ");
+    return rest !== text && rest.replaceAll(/[^\p{L}]/gu, "").length < LETTERS_OF_ITS_OWN;
+  });
+}
+
+/** Read at the first sign-up, and not as a module: that would keep the whole list in memory for good. */
+async function readCommon(): Promise<Set<string>> {
+  const require = createRequire(import.meta.url);
+  const file = require.resolve("@zxcvbn-ts/language-common/src/passwords.json");
+  const ranked = JSON.parse(await readFile(file, "utf8")) as string[];
+  return new Set(ranked.filter((word) => word.length >= LIMITS.passwordMin).slice(0, COMMONEST));
+}

@@ -1,13 +1,5 @@
 import { LIMITS, type RoomId } from "@hubbub/server/protocol";
-import {
-  useEffect,
-  useImperativeHandle,
-  useLayoutEffect,
-  useRef,
-  useState,
-  type KeyboardEvent,
-  type Ref,
-} from "react";
+import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { wordsOf } from "../chat/api.ts";
 import { Icon } from "./Icon.tsx";
 import { useClient } from "./useChat.ts";
@@ -34,13 +26,6 @@ export function Composer({ roomId, title, face, onSent }: Props) {
     // On a phone the keyboard would cover the room before it was read.
     if (!matchMedia(PHONE).matches) area.current?.focus();
   }, []);
-
-  useLayoutEffect(() => {
-    const element = area.current;
-    if (element === null) return;
-    element.style.height = "auto";
-    element.style.height = `${element.scrollHeight}px`;
-  }, [text]);
 
   useImperativeHandle(face, () => ({
     write(given) {
@@ -84,20 +69,22 @@ export function Composer({ roomId, title, face, onSent }: Props) {
       }}
     >
       <div className="composer-box">
-        <textarea
-          id="composer"
-          ref={area}
-          rows={1}
-          value={text}
-          dir="auto"
-          aria-label={`Message to ${title}`}
-          placeholder={`Message ${title}`}
-          aria-describedby="composer-note"
-          aria-invalid={left < 0}
-          enterKeyHint="send"
-          onChange={(event) => write(event.target.value)}
-          onKeyDown={onKeyDown}
-        />
+        <div className="composer-text" data-text={text}>
+          <textarea
+            id="composer"
+            ref={area}
+            rows={1}
+            value={text}
+            dir="auto"
+            aria-label={`Message to ${title}`}
+            placeholder={`Message ${title}`}
+            aria-describedby="composer-note"
+            aria-invalid={left < 0}
+            enterKeyHint="send"
+            onChange={(event) => write(event.target.value)}
+            onKeyDown={onKeyDown}
+          />
+        </div>
         <button type="submit" className="send" aria-label="Send message" title="Send" disabled={!sendable}>
           <Icon name="send" />
         </button>

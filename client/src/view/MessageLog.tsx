@@ -20,6 +20,7 @@ import {
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
+import { createPlace, type Place } from "./place.ts";
 import { dayOf, showDay } from "./time.ts";
 import { useChat, useClient, useMe } from "./useChat.ts";
 import { useAttention } from "./useMedia.ts";
@@ -30,8 +31,6 @@ const ROWS_STEP = 80;
 const ROWS_MOST = 360;
 /** Pixels from an end of what is shown at which more of it is shown. */
 const NEAR_END = 900;
-/** Pixels from the bottom that still count as being there. */
-const AT_BOTTOM = 48;
 /** What is older was said while nobody could hear it, and is not read out. */
 const RECENT_MS = 60_000;
 
@@ -55,8 +54,7 @@ type Shown = { top: Message | null; bottom: Message | null };
 
 /**
  * A room's messages. Only a bounded part of them is in the page at a time: it grows at the end that somebody
- * scrolls towards and shrinks at the other one. Whatever is added or taken away, the first message in sight
- * stays where it is; at the bottom, the bottom does.
+ * scrolls towards and shrinks at the other one.
  */
 export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit }: Props) {
   const chat = useClient();
@@ -66,10 +64,7 @@ export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit }
   const [shown, setShown] = useState<Shown>({ top: null, bottom: null });
   const [atBottom, setAtBottom] = useState(true);
   const scroller = useRef<HTMLDivElement>(null);
-  const anchor = useRef<Anchor | null>(null);
-  const stuck = useRef(true);
-  /** Where the bottom was when it was last scrolled to. */
-  const stuckAt = useRef(0);
+  const place = useRef<Place>(null);
 
   const { messages } = log;
   const to = shown.bottom === null ? messages.length : placeOf(messages, shown.bottom) + 1;
@@ -78,76 +73,49 @@ export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit }
   const following = atBottom && shown.bottom === null;
   const divider = useDivider(room, following && attention);
 
-  /** Notes the first message in sight, to keep it there, and shows more of the log near its ends. */
-  const look = useCallback(() => {
+  useLayoutEffect(() => {
     const element = scroller.current;
-    if (element === null) return;
-    const below = element.scrollHeight - element.scrollTop - element.clientHeight;
+    if (element === null) return undefined;
+    const own = (place.current = createPlace(element));
+    own.hold();
+    const observer = new ResizeObserver(own.hold);
+    observer.observe(element);
+    if (element.firstElementChild) observer.observe(element.firstElementChild);
+    return () => observer.disconnect();
+  }, []);
+
+  useLayoutEffect(() => place.current?.hold());
+
+  /** Takes note of where somebody has scrolled to, and shows more of the log near its ends. */
+  const look = useCallback(() => {
+    const own = place.current;
+    if (own === null) return;
     const last = shown.bottom === null;
-    stuck.current = last && below <= AT_BOTTOM;
-    if (stuck.current) stuckAt.current = element.scrollTop;
-    setAtBottom(stuck.current);
-    anchor.current = firstInSight(element);
-    if (element.scrollTop < NEAR_END && from > 0) {
+    own.moved(last);
+    setAtBottom(own.atBottom);
+    if (own.above < NEAR_END && from > 0) {
       const start = Math.max(0, from - ROWS_STEP);
       const end = Math.min(to, start + ROWS_MOST);
       setShown({
         top: messages[start] ?? null,
         bottom: end === messages.length ? null : (messages[end - 1] ?? null),
       });
-    } else if (element.scrollTop < NEAR_END && log.older && room.load === "idle") {
+    } else if (own.above < NEAR_END && log.older && room.load === "idle") {
       void chat.loadOlder(room.id);
-    } else if (below < NEAR_END && !last) {
+    } else if (own.below < NEAR_END && !last) {
       const end = Math.min(messages.length, to + ROWS_STEP);
       const start = Math.max(from, end - ROWS_MOST);
       setShown({
         top: messages[start] ?? null,
         bottom: end === messages.length ? null : (messages[end - 1] ?? null),
       });
-    } else if (stuck.current && shown.top !== null && to - from > ROWS_FIRST + ROWS_STEP) {
+    } else if (own.atBottom && shown.top !== null && to - from > ROWS_FIRST + ROWS_STEP) {
       setShown({ top: null, bottom: null });
-    } else if (!stuck.current && shown.top === null && messages[from] !== undefined) {
+    } else if (!own.atBottom && shown.top === null && messages[from] !== undefined) {
       // Away from the bottom, what is above must not slide out while new messages come in.
       setShown({ top: messages[from], bottom: to - from >= ROWS_MOST ? (messages[to - 1] ?? null) : null });
     }
   }, [chat, room.id, room.load, log.older, messages, from, to, shown]);
-
-  const settle = useCallback(() => {
-    const element = scroller.current;
-    if (element === null) return;
-    if (stuck.current) {
-      // Somebody may have scrolled away, and its event is still to come. What only shrank ends at the bottom.
-      const below = element.scrollHeight - element.scrollTop - element.clientHeight;
-      if (element.scrollTop < stuckAt.current - 1 && below > AT_BOTTOM) return;
-      element.scrollTop = element.scrollHeight;
-      stuckAt.current = element.scrollTop;
-      return;
-    }
-    const kept = anchor.current;
-    const row =
-      kept === null ? null : element.querySelector<HTMLElement>(`[data-key="${CSS.escape(kept.key)}"]`);
-    if (kept === null || row === null) return;
-    // Somebody may have scrolled on since the anchor was noted; at the very end the browser may have, for want of
-    // content below.
-    const { scrollTop } = element;
-    const scrolled =
-      scrollTop < element.scrollHeight - element.clientHeight - 1 ? scrollTop - kept.scrollTop : 0;
-    const moved = offsetIn(element, row) - kept.offset + scrolled;
-    if (Math.abs(moved) >= 0.5) element.scrollTop = scrollTop + moved;
-    kept.scrollTop = element.scrollTop;
-    kept.offset = offsetIn(element, row);
-  }, []);
-
-  useLayoutEffect(settle);
-
-  useEffect(() => {
-    const element = scroller.current;
-    if (element === null) return undefined;
-    const observer = new ResizeObserver(settle);
-    observer.observe(element);
-    if (element.firstElementChild) observer.observe(element.firstElementChild);
-    return () => observer.disconnect();
-  }, [settle]);
 
   // A page that has come in may not fill the view, and then nobody can scroll to ask for the next.
   useEffect(look, [look]);
@@ -159,12 +127,9 @@ export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit }
   }, [chat, room.id, following, attention]);
 
   const jump = useCallback(() => {
-    stuck.current = true;
-    stuckAt.current = 0;
+    place.current?.jump();
     setShown({ top: null, bottom: null });
     setAtBottom(true);
-    const element = scroller.current;
-    if (element) element.scrollTop = element.scrollHeight;
   }, []);
   useImperativeHandle(face, () => ({ jump }));
 
@@ -289,33 +254,6 @@ function placeOf(messages: readonly Message[], message: Message): number {
     else high = middle;
   }
   return low;
-}
-
-/**
- * A row in sight: how far below the top of the view it ends, and where the view was scrolled to then. It ends
- * where it ended also when what goes before it brings it another head.
- */
-type Anchor = { key: string; offset: number; scrollTop: number };
-
-/** In fractions of a pixel, which offsetTop does not give. */
-function offsetIn(scroller: HTMLElement, row: HTMLElement): number {
-  return row.getBoundingClientRect().bottom - scroller.getBoundingClientRect().top;
-}
-
-function firstInSight(scroller: HTMLElement): Anchor | null {
-  const rows = scroller.querySelectorAll<HTMLElement>("[data-key]");
-  let low = 0;
-  let high = rows.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const row = rows[middle] as HTMLElement;
-    if (row.offsetTop + row.offsetHeight <= scroller.scrollTop) low = middle + 1;
-    else high = middle;
-  }
-  const row = rows[low];
-  if (row === undefined) return null;
-  const { scrollTop } = scroller;
-  return { key: row.dataset["key"] ?? "", offset: offsetIn(scroller, row), scrollTop };
 }
 
 /**

@@ -80,6 +80,28 @@ async function upgrade(url: string): Promise<{ backend: string; open: () => bool
   return { backend: name, open: () => !socket.destroyed && !socket.readableEnded };
 }
 
+/** Ways to write /readyz and /metrics that some server along the way may take for them. */
+const SPELLINGS = [
+  "/readyz",
+  "/readyz/",
+  "/READYZ",
+  "//readyz",
+  "/./readyz",
+  "/x/../readyz",
+  "/%72eadyz",
+  "/%2572eadyz",
+  "/readyz?x",
+  "/readyz;x",
+  "/readyz%2f",
+  "/readyz%3fx",
+  "/%2freadyz",
+  "/metrics/",
+  "/Metrics",
+  "//metrics",
+  "/%6detrics",
+  "http://other.example/metrics",
+];
+
 const names = (url: string, count: number, headers = {}) =>
   Promise.all(Array.from({ length: count }, async () => (await fetch(url, { headers })).text()));
 
@@ -104,7 +126,13 @@ describe.skipIf(!haproxy)("haproxy.cfg", () => {
       [...one.seen, ...two.seen].every(({ headers }) => headers["x-forwarded-for"] === "127.0.0.1"),
     ).toBe(true);
     expect(one.seen.at(-1)?.headers.host).toBe(new URL(url).host);
-    expect((await fetch(`${url}/metrics`)).status).toBe(404);
+    const { hostname, port } = new URL(url);
+    for (const path of ["/metrics", ...SPELLINGS]) {
+      const [answer] = (await once(request({ hostname, port, path }).end(), "response")) as [IncomingMessage];
+      answer.resume();
+      expect([path, answer.statusCode]).toEqual([path, answer.statusCode === 400 ? 400 : 404]);
+    }
+    expect((await fetch(`${url}/healthz`)).status).toBe(200);
     expect((await fetch(url)).headers.get("set-cookie")).toBeNull();
   });
 

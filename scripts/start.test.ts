@@ -8,7 +8,15 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { User } from "../server/src/protocol.ts";
-import { Browser, connect, isAlive, until, type Person } from "../server/src/testing.ts";
+import {
+  Browser,
+  METRICS_TOKEN,
+  connect,
+  figuresOf,
+  isAlive,
+  until,
+  type Person,
+} from "../server/src/testing.ts";
 import { which } from "./child.ts";
 import { build, root } from "./prepare.mjs";
 import { startRedis } from "./redis.ts";
@@ -285,16 +293,16 @@ describe("npm run serve", () => {
   it("runs WORKERS of the built server on one port, as one server, and ends them all", async () => {
     const redis = await startRedis({ dir: dataDir(), persistent: false });
     const npm = new Command("npm", ["run", "--silent", "serve"], {
-      env: { REDIS_URL: redis.url, LOG_LEVEL: "error", DRAIN: "0", WORKERS: "2" },
+      env: { REDIS_URL: redis.url, LOG_LEVEL: "error", DRAIN: "0", WORKERS: "2", METRICS_TOKEN },
     });
     const address = await npm.listens();
     const people: Person[] = [];
     // General is followed by each worker that holds a connection.
     await until(async () => {
       people.push(await signUp(address, `person${people.length}`));
-      const metrics = await (await fetch(`${address}/metrics`)).text();
-      expect(metrics).toContain(`\nhubbub_connections ${people.length}\n`);
-      return metrics.includes("\nhubbub_relay_rooms 2\n");
+      const figures = await figuresOf({ address });
+      expect(figures["hubbub_connections"]).toBe(people.length);
+      return figures["hubbub_relay_rooms"] === 2;
     });
     await people[0]?.say("0", "to all");
     for (const one of people) await one.hears("to all");

@@ -245,7 +245,12 @@ async function startReplicas(
       // A name that was given for one replica must not become that of several.
       const SERVER_ID =
         env["SERVER_ID"] && ports.length > 1 ? `${env["SERVER_ID"]}-${index + 1}` : env["SERVER_ID"];
-      const launch = () => startReplica({ ...env, SERVER_ID: SERVER_ID ?? "", PORT: String(port) }, signal);
+      const own = {
+        SERVER_ID: SERVER_ID ?? "",
+        PORT: String(port),
+        ...metricsPort(env["METRICS_PORT"], index),
+      };
+      const launch = () => startReplica({ ...env, ...own }, signal);
       const { child, address } = await launch();
       const name = ports.length === 1 ? "The replica" : `Replica ${index + 1} on port ${port}`;
       const again = async () => (await launch()).child;
@@ -257,6 +262,11 @@ async function startReplicas(
     if (each.status === "rejected") throw each.reason;
     return each.value;
   });
+}
+
+/** One port after another. */
+function metricsPort(first: string | undefined, index: number): { METRICS_PORT?: string } {
+  return first === undefined || first === "0" ? {} : { METRICS_PORT: String(Number(first) + index) };
 }
 
 /** Resolves when it listens, with what it says it listens on; all else that it says is passed on. */

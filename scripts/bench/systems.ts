@@ -105,6 +105,7 @@ export const TIERS: Record<SystemName, Tier> = {
 };
 
 const SECRET = "benchmark-benchmark-benchmark-benchmark";
+export const METRICS_TOKEN = "benchmark-benchmark";
 const cache = join(root, ".cache/bench");
 
 async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
@@ -120,6 +121,7 @@ async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
     REDIS_URL: url,
     SESSION_SECRET: SECRET,
     RATE_LIMITS: "off",
+    METRICS_TOKEN,
     // Without a technique it may break down, and would say so for each message.
     LOG_LEVEL: edits ? "error" : "warn",
     CLIENT_DIR: "",

@@ -11,7 +11,7 @@ import type { LoadOrder, LoadResult, PagesResult } from "./generator.ts";
 import { connect, judge, load, merged, quiet, record, stage, type Run, type Stage } from "./run.ts";
 import { summarise, type Summary } from "./statistics.ts";
 import { cpuNs, kernelMemory, memoryOf, nowUs, rss } from "./system.ts";
-import { sendProgram, type SystemName, type Town } from "./systems.ts";
+import { METRICS_TOKEN, sendProgram, type SystemName, type Town } from "./systems.ts";
 import type { TechniqueName } from "./techniques.ts";
 
 /** What is measured, by name. Every workload answers its runs, each written to a file already. */
@@ -449,7 +449,9 @@ export async function onReplicas(
 }
 
 async function relayed(host: string, port: number): Promise<number> {
-  const text = await (await fetch(`http://${host}:${port}/metrics`)).text();
+  const text = await (
+    await fetch(`http://${host}:${port}/metrics`, { headers: { authorization: `Bearer ${METRICS_TOKEN}` } })
+  ).text();
   return Number(/^hubbub_relay_messages_total (\d+)/m.exec(text)?.[1]);
 }
 

@@ -74,6 +74,8 @@ export type RigOptions = {
 
 export type Backend = { url: string; redis: RedisNode; admin: Redis | Cluster; close: () => Promise<void> };
 
+const METRICS_TOKEN = "the-metrics-of-the-proof";
+
 /** What would be left behind if we ended in the middle: folders, and replicas that may be stopped and so not end. */
 const left = { dirs: new Set<string>(), replicas: new Set<number>() };
 
@@ -251,6 +253,7 @@ function createReplica(options: {
           HOST: "127.0.0.1",
           TRUST_PROXY: "1",
           RATE_LIMITS: "off",
+          METRICS_TOKEN,
           BCRYPT_COST: "4",
           LOG_LEVEL: "info",
           SERVER_ID: serverId(),
@@ -286,6 +289,7 @@ function createReplica(options: {
     async metric(figure) {
       try {
         const response = await fetch(`http://127.0.0.1:${port}/metrics`, {
+          headers: { authorization: `Bearer ${METRICS_TOKEN}` },
           signal: AbortSignal.timeout(2_000),
         });
         const line = (await response.text()).split("\n").find((text) => text.startsWith(`${figure} `));

@@ -77,6 +77,15 @@ const environment = z.object({
     .union([z.literal("auto"), z.coerce.number().int().min(1).max(128)])
     .default(1)
     .transform((workers) => (workers === "auto" ? availableParallelism() : workers)),
+  /** A port of its own for /metrics; 0 takes a free one. Empty: /metrics is on PORT, and only with METRICS_TOKEN. */
+  METRICS_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
+  /** Address for METRICS_PORT. */
+  METRICS_HOST: z.string().default("127.0.0.1"),
+  /** Whoever asks for /metrics must send it as `Authorization: Bearer`; at least 16 characters. */
+  METRICS_TOKEN: z
+    .string()
+    .regex(/^([\x21-\x7e]{16,})?$/, "at least 16 characters, no spaces")
+    .default(""),
   /** pino's levels. Logs never hold message text, passwords, cookies or session ids. */
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   /** Folder of the built client; `off` serves the API alone. */
@@ -117,6 +126,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     rateLimits: read.RATE_LIMITS,
     drainMs: read.DRAIN,
     workers: read.WORKERS,
+    metricsPort: read.METRICS_PORT,
+    metricsHost: read.METRICS_HOST,
+    metricsToken: read.METRICS_TOKEN,
     logLevel: read.LOG_LEVEL,
     clientDir: read.CLIENT_DIR === "off" ? undefined : read.CLIENT_DIR,
   };

@@ -13,6 +13,7 @@ import type { Replica } from "./server.ts";
 import {
   Browser,
   both,
+  figuresOf,
   ownRedis,
   person,
   replicas,
@@ -24,10 +25,9 @@ import {
 } from "./testing.ts";
 
 async function metric(replica: Replica, name: string): Promise<number> {
-  const { body } = await new Browser(replica).get<string>("/metrics");
-  const line = body.split("\n").find((one) => one.startsWith(`${name} `));
-  if (!line) throw new Error(`no metric ${name}`);
-  return Number(line.slice(name.length + 1));
+  const figure = (await figuresOf(replica))[name];
+  if (figure === undefined) throw new Error(`no metric ${name}`);
+  return figure;
 }
 
 /** A further window of somebody, on a transport of choice. */

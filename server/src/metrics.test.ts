@@ -4,7 +4,7 @@ import { Rooms } from "./chat/rooms.ts";
 import { readConfig } from "./config.ts";
 import { createMetrics } from "./metrics.ts";
 import type { Replica } from "./server.ts";
-import { Browser, person, replicas, until } from "./testing.ts";
+import { figuresOf, person, replicas, until } from "./testing.ts";
 
 it("counts everything that the dashboard shows, and shows everything that it counts of its own", async () => {
   const dashboard = readFileSync(new URL("../../docs/grafana.json", import.meta.url), "utf8");
@@ -35,11 +35,6 @@ it("what a replica does is in its /metrics", async () => {
   const house = await replicas(1);
   try {
     const [replica] = house.replicas as [Replica];
-    const read = async () => {
-      const { body } = await new Browser(replica).get<string>("/metrics");
-      const lines = [...body.matchAll(/^(\w+) (\S+)$/gm)];
-      return Object.fromEntries(lines.map(([, name = "", value]) => [name, Number(value)]));
-    };
     const [ann, bob] = [await person(replica), await person(replica)];
     await ann.say("0", "one", "n1");
     await ann.say("0", "one", "n1");
@@ -55,7 +50,7 @@ it("what a replica does is in its /metrics", async () => {
     await redis.hset(keys.leaseCount, "999", 1);
     await redis.zadd(keys.leases, 1, "999|dead");
     const figures = await until(async () => {
-      const now = await read();
+      const now = await figuresOf(replica);
       return now["hubbub_presence_swept_total"] && now["hubbub_relay_heartbeat_lag_seconds"] ? now : false;
     }, 10_000);
     expect(figures).toMatchObject({

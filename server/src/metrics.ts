@@ -1,5 +1,10 @@
 import cluster from "node:cluster";
+import { createHash, timingSafeEqual } from "node:crypto";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Logger } from "pino";
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { addressOf, type Config } from "./config.ts";
 import { ChatError } from "./errors.ts";
 
 /** Figures of one process, or of several put together, as they go between processes. */
@@ -11,6 +16,9 @@ export type ToPrimary = { metrics: "figures"; figures: Figures } | { metrics: "w
 
 /** The primary waits less for a worker. */
 const TEXT_MS = 3_000;
+/** Whoever reads figures asks every few seconds, over one connection. */
+const READERS = 32;
+export const METRICS_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
 
 /**
  * What a replica counts about itself. One set per replica, never global. `text` is what `/metrics` answers, in
@@ -191,6 +199,61 @@ export function createMetrics() {
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;
+
+/** Whether a request's Authorization header carries METRICS_TOKEN; takes as long whatever it carries. */
+export function hasToken(authorization: string | undefined, token: string): boolean {
+  const [given, wanted] = [authorization ?? "", `Bearer ${token}`].map((text) =>
+    createHash("sha256").update(text).digest(),
+  );
+  return token !== "" && timingSafeEqual(given as Buffer, wanted as Buffer);
+}
+
+export type MetricsServer = {
+  /** For a person: http://127.0.0.1:9464 */
+  address: string;
+  close: () => void;
+};
+
+/** Serves `/metrics` and nothing else on METRICS_PORT. Throws one Error for a person where the port is taken. */
+export async function serveMetrics(
+  { metricsHost: host, metricsPort: port, metricsToken: token }: Config,
+  text: () => Promise<string>,
+  log: Logger,
+): Promise<MetricsServer> {
+  const server = createServer(
+    { headersTimeout: 5_000, requestTimeout: 5_000, connectionsCheckingInterval: 2_000 },
+    (request, response) => {
+      const answer = (status: number, body: string, headers = {}) =>
+        response.writeHead(status, { "Content-Type": "text/plain", ...headers }).end(body);
+      if (request.method !== "GET" || request.url?.split("?")[0] !== "/metrics") {
+        answer(404, "There is nothing here but /metrics.\n");
+      } else if (token && !hasToken(request.headers.authorization, token)) {
+        answer(401, "Send METRICS_TOKEN.\n", { "WWW-Authenticate": "Bearer" });
+      } else {
+        text().then(
+          (figures) => answer(200, figures, { "Content-Type": METRICS_TYPE }),
+          () => answer(503, "The figures cannot be told now.\n"),
+        );
+      }
+    },
+  );
+  server.maxConnections = READERS;
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      reject(error.code === "EADDRINUSE" ? new Error(`METRICS_PORT ${port} on ${host} is taken`) : error);
+    });
+    server.listen(port, host, resolve);
+  });
+  const address = addressOf(host, (server.address() as AddressInfo).port);
+  log.info({ address: `${address}/metrics` }, "metrics have a port of their own");
+  return {
+    address,
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
 
 /** The sums of figures; gauges that say so are the highest. */
 export function addUp(figures: Figures[]): Registry {

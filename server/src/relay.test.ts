@@ -8,6 +8,7 @@ import {
   both,
   commandsDuring,
   connect,
+  figuresOf,
   ownRedis,
   person,
   replicas,
@@ -21,10 +22,9 @@ import {
 } from "./testing.ts";
 
 async function metric(replica: Pick<Replica, "address">, name: string): Promise<number> {
-  const { body } = await new Browser(replica).get<string>("/metrics");
-  const line = body.split("\n").find((one) => one.startsWith(`${name} `));
-  if (!line) throw new Error(`no metric ${name}`);
-  return Number(line.slice(name.length + 1));
+  const figure = (await figuresOf(replica))[name];
+  if (figure === undefined) throw new Error(`no metric ${name}`);
+  return figure;
 }
 
 function of(who: Person, roomId: string): Message[] {

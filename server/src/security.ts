@@ -17,6 +17,7 @@ const EVENTS = {
   "origin.refused": ["warn", "a browser came from another site's page"],
   "session.ended": ["info", "a session was ended"],
   "request.limited": ["warn", "too many requests"],
+  "metrics.refused": ["warn", "asked for the metrics without their token"],
   "connection.limited": ["warn", "too many connections"],
   "connection.cut": ["warn", "a connection was cut for what it did"],
   "overload.shed": ["warn", "work was turned away because there is too much of it"],

@@ -1,3 +1,4 @@
+import cluster from "node:cluster";
 import { createServer, type Server as HttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
@@ -13,7 +14,7 @@ import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
 import { ChatError, reasonOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
-import { createMetrics } from "./metrics.ts";
+import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
 import { checkRedis, connectRedis, withDeadline, type RedisClient } from "./redis.ts";
 import { Relay } from "./relay.ts";
@@ -23,6 +24,8 @@ export type Replica = {
   port: number;
   /** For a person: http://127.0.0.1:3000 */
   address: string;
+  /** Where METRICS_PORT is found; undefined without it. */
+  metricsAddress: string | undefined;
   /** Hands connections over, ends leases, lets go of Redis: the start in reverse. */
   close: () => Promise<void>;
 };
@@ -44,6 +47,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
   const metrics = createMetrics();
   const security = createSecurity(metrics, log);
   const clients: RedisClient[] = [];
+  let figures: MetricsServer | undefined;
   const http = createServer({ keepAliveTimeout: 65_000, headersTimeout: 10_000, requestTimeout: 30_000 });
   try {
     const connect = async (purpose: Parameters<typeof connectRedis>[1]) => {
@@ -153,6 +157,9 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       }),
     );
 
+    // Workers have their primary's.
+    if (config.metricsPort !== undefined && cluster.isPrimary)
+      figures = await serveMetrics(config, metrics.text, log);
     await relay.start();
     presence.start();
     door.open(chat);
@@ -175,10 +182,17 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       diff.close();
       relay.close();
       security.close();
+      figures?.close();
       for (const client of clients) client.disconnect();
     }
-    return { port, address: addressOf(config.host, port), close: () => (closed ??= close()) };
+    return {
+      port,
+      address: addressOf(config.host, port),
+      metricsAddress: figures?.address,
+      close: () => (closed ??= close()),
+    };
   } catch (error) {
+    figures?.close();
     for (const client of clients) client.disconnect();
     http.close();
     throw error;

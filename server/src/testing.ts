@@ -27,6 +27,22 @@ export type House = {
   close: () => Promise<void>;
 };
 
+/** What the replicas of a house want from who asks for /metrics. */
+export const METRICS_TOKEN = "the-metrics-of-the-tests";
+
+/** The figures of a replica, by their names and labels as they stand there: `hubbub_sheds_total{kind="sends"}`. */
+export async function figuresOf({ address }: Pick<Replica, "address">): Promise<Record<string, number>> {
+  const response = await fetch(`${address}/metrics`, {
+    headers: { authorization: `Bearer ${METRICS_TOKEN}`, connection: "close" },
+    signal: AbortSignal.timeout(5_000),
+  });
+  const text = await response.text();
+  if (response.status !== 200) throw new Error(`/metrics answered ${response.status}: ${text}`);
+  return Object.fromEntries(
+    [...text.matchAll(/^(\w+(?:\{.*\})?) (\S+)$/gm)].map(([, name = "", value]) => [name, Number(value)]),
+  );
+}
+
 /** The Redis that the test run started. */
 export function testRedisUrl(): string {
   const url = process.env["TEST_REDIS_URL"];
@@ -47,6 +63,7 @@ export async function replicas(count: number, env: Record<string, string> = {}):
     DRAIN: "0",
     LOG_LEVEL: "silent",
     CLIENT_DIR: "off",
+    METRICS_TOKEN,
     ...env,
   };
   const redis = new Redis(variables["REDIS_URL"] ?? "");

@@ -3,6 +3,7 @@ import { createServer, type AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import {
   connect,
+  figuresOf,
   isAlive,
   person,
   replicas,
@@ -71,19 +72,6 @@ async function peopleOnBoth(
   return { first, second };
 }
 
-/** The figures without labels of one answer, on a connection of its own; throws where there is none within 2 s. */
-async function figures({ address }: ServerProcess): Promise<Record<string, number>> {
-  const response = await fetch(`${address}/metrics`, {
-    headers: { connection: "close" },
-    signal: AbortSignal.timeout(2_000),
-  });
-  const text = await response.text();
-  if (response.status !== 200) throw new Error(`/metrics answered ${response.status}: ${text}`);
-  return Object.fromEntries(
-    [...text.matchAll(/^(\w+) (\S+)$/gm)].map(([, name = "", value]) => [name, Number(value)]),
-  );
-}
-
 describe("two workers", () => {
   it("are one server to people, and /metrics speaks for both whichever is asked", async () => {
     const { server, house: at } = await twoWorkers();
@@ -99,7 +87,7 @@ describe("two workers", () => {
 
     // Connections go to the workers in turn: both are asked.
     for (let ask = 0; ask < 4; ask += 1) {
-      const all = await figures(server);
+      const all = await figuresOf(server);
       expect(all).toMatchObject({
         hubbub_connections: people.length,
         hubbub_messages_stored_total: people.length,
@@ -116,13 +104,23 @@ describe("two workers", () => {
     }
   });
 
+  it("have one port for /metrics, which is their primary's", async () => {
+    const { server } = await twoWorkers({ METRICS_PORT: "0", METRICS_TOKEN: "" });
+    await person(server);
+    const [, address = ""] = /"address":"(http[^"]+)"/.exec(server.output()) ?? [];
+    const text = await (await fetch(address)).text();
+    expect(text).toContain("\nhubbub_connections 1\n");
+    expect(server.output().match(/"metrics have a port of their own"/g)).toHaveLength(1);
+    expect((await fetch(`${server.address}/metrics`)).status).toBe(404);
+  });
+
   it("lose one to SIGKILL: it is replaced, the other's people notice nothing, and no sum falls", async () => {
     const { server, house: at } = await twoWorkers();
     const { first, second } = await peopleOnBoth(server, at);
     const gone: string[] = [];
     for (const { socket } of second) socket.on("disconnect", (reason) => gone.push(reason));
     for (const one of [...first, ...second]) await one.say("0", "before");
-    const before = await figures(server);
+    const before = await figuresOf(server);
     const pid = workersOf(server).get("box-1") ?? 0;
 
     const cut = first.map(({ socket }) => new Promise((resolve) => socket.once("disconnect", resolve)));
@@ -130,8 +128,8 @@ describe("two workers", () => {
     const during: Record<string, number>[] = [];
     const died = () => /"number":1,.*"signal":"SIGKILL".*a worker died/.test(server.output());
     // A connection on its way to the worker when it dies is lost with it, and only one can be.
-    during.push(await figures(server).catch(() => figures(server)));
-    while (!died() || during.length < 20) during.push(await figures(server));
+    during.push(await figuresOf(server).catch(() => figuresOf(server)));
+    while (!died() || during.length < 20) during.push(await figuresOf(server));
     await Promise.all(cut);
     for (const one of second) await one.say("0", `still here ${one.user.id}`);
     for (const one of second) for (const other of second) await one.hears(`still here ${other.user.id}`);
@@ -157,7 +155,7 @@ describe("two workers", () => {
 
     const open = back.length + second.length + 1;
     const after = await until(async () => {
-      const all = await figures(server);
+      const all = await figuresOf(server);
       return all["hubbub_connections"] === open && all;
     });
     const stored = first.length + second.length;
@@ -176,10 +174,10 @@ describe("two workers", () => {
     const { server, house: at } = await twoWorkers();
     const { first, second } = await peopleOnBoth(server, at);
     const count = first.length + second.length;
-    expect((await figures(server))["hubbub_connections"]).toBe(count);
+    expect((await figuresOf(server))["hubbub_connections"]).toBe(count);
     process.kill(workersOf(server).get("box-1") ?? 0, "SIGSTOP");
     // The one that hangs is handed a connection, too, and only one.
-    const asked = await Promise.allSettled([figures(server), figures(server)]);
+    const asked = await Promise.allSettled([figuresOf(server), figuresOf(server)]);
     const answers = asked.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     expect(answers.length).toBeGreaterThan(0);
     for (const all of answers) expect(all["hubbub_connections"]).toBe(count);

@@ -2,7 +2,7 @@ import cluster, { type Worker } from "node:cluster";
 import type { Logger } from "pino";
 import { addressOf, type Config } from "./config.ts";
 import { reasonOf } from "./errors.ts";
-import { addUp, type Figures, type ToPrimary, type ToWorker } from "./metrics.ts";
+import { addUp, serveMetrics, type Figures, type ToPrimary, type ToWorker } from "./metrics.ts";
 
 const RESTART_MS = 1_000;
 /** What a replica may take to stop, over `DRAIN`. */
@@ -20,7 +20,8 @@ export async function startWorkers(
   log: Logger,
 ): Promise<{ address: string; close: () => Promise<void> }> {
   let closing = false;
-  const follow = countTogether(log);
+  const { follow, text } = countTogether(log);
+  const figures = config.metricsPort === undefined ? undefined : await serveMetrics(config, text, log);
   const fork = (number: number): Worker => {
     const worker = cluster.fork({ SERVER_ID: `${config.serverId}-${number}` });
     follow(worker);
@@ -45,6 +46,7 @@ export async function startWorkers(
       worker?.process.pid === undefined ? [] : [stop(worker, config.drainMs + STOP_MS, log)],
     );
     await Promise.all(open);
+    figures?.close();
   }
 
   const workers = Array.from({ length: config.workers }, (_, index) => fork(index + 1));
@@ -86,12 +88,23 @@ function stop(worker: Worker, withinMs: number, log: Logger): Promise<void> {
  * counted stays in the sums, and one that does not answer is in them with what it told last: a sum that falls would
  * look as if every worker had started anew.
  */
-function countTogether(log: Logger): (worker: Worker) => void {
+function countTogether(log: Logger): { follow: (worker: Worker) => void; text: () => Promise<string> } {
   const told = new Map<Worker, Figures>();
   let departed: Figures = [];
   let running: Promise<string> | undefined;
 
-  async function text(): Promise<string> {
+  /** Workers are asked once for all who want it at the same time. */
+  function text(): Promise<string> {
+    running ??= gather()
+      .catch((error: unknown) => {
+        log.error({ reason: reasonOf(error) }, "the workers' figures cannot be added up");
+        throw error;
+      })
+      .finally(() => (running = undefined));
+    return running;
+  }
+
+  async function gather(): Promise<string> {
     await Promise.all([...told.keys()].map(ask));
     return addUp([departed, ...told.values()]).metrics();
   }
@@ -116,7 +129,7 @@ function countTogether(log: Logger): (worker: Worker) => void {
     });
   }
 
-  return (worker) => {
+  function follow(worker: Worker): void {
     worker.once("listening", () => told.set(worker, []));
     worker.once("exit", () => {
       const counted = told.get(worker)?.filter(isCount) ?? [];
@@ -125,13 +138,14 @@ function countTogether(log: Logger): (worker: Worker) => void {
     });
     worker.on("message", (message: ToPrimary) => {
       if (message.metrics !== "want") return;
-      running ??= text().finally(() => (running = undefined));
-      running.then(
+      text().then(
         (all) => send(worker, { metrics: "text", text: all }),
-        (error: unknown) => log.error({ reason: reasonOf(error) }, "the workers' figures cannot be added up"),
+        () => undefined,
       );
     });
-  };
+  }
+
+  return { follow, text };
 }
 
 /** What only ever rises; prom-client's declarations call the type a number. */

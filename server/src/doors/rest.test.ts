@@ -6,7 +6,17 @@ import supertest from "supertest";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LIMITS, type Failure, type Page, type Presence, type Room, type User } from "../protocol.ts";
 import type { Replica } from "../server.ts";
-import { Browser, both, ownRedis, person, replicas, until, type House, type Person } from "../testing.ts";
+import {
+  Browser,
+  METRICS_TOKEN,
+  both,
+  ownRedis,
+  person,
+  replicas,
+  until,
+  type House,
+  type Person,
+} from "../testing.ts";
 
 let house: House;
 let left: Replica;
@@ -655,19 +665,85 @@ describe("every answer", () => {
 });
 
 describe("/metrics", () => {
-  it("is told to this machine", async () => {
-    const { text, headers } = await anonymous().get("/metrics").expect(200);
-    expect(headers["content-type"]).toMatch(/^text\/plain/);
+  const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+
+  it("is told to who sends the token, and to nobody else", async () => {
+    const { text, headers } = await anonymous().get("/metrics").set(bearer(METRICS_TOKEN)).expect(200);
+    expect(headers["content-type"]).toMatch(/^text\/plain; version=0.0.4/);
     for (const name of ["hubbub_connections", "hubbub_messages_stored_total", "hubbub_append_seconds_bucket"])
       expect(text).toMatch(new RegExp(`^${name}(\\{|\\s)`, "m"));
+    for (const wrong of [
+      {},
+      bearer(""),
+      bearer(METRICS_TOKEN.slice(0, -1)),
+      bearer(`${METRICS_TOKEN}x`),
+      { authorization: METRICS_TOKEN },
+      { cookie: mary.browser.cookie, "x-forwarded-for": "127.0.0.1" },
+    ]) {
+      const refused = await anonymous()
+        .get("/metrics")
+        .set(wrong as Record<string, string>)
+        .expect(401);
+      expect(refused.headers["www-authenticate"]).toBe("Bearer");
+      expect(refused.text).not.toContain("hubbub_");
+    }
   });
 
-  it.each([
-    ["x-forwarded-for", "127.0.0.1"],
-    ["forwarded", "for=127.0.0.1"],
-  ])("is not told through a proxy on this machine, which sends %s", async (name, value) => {
-    await anonymous().get("/metrics").set(name, value).expect(404);
+  it("is not there without a token, even for this machine", async () => {
+    const replica = await house.addReplica({ METRICS_TOKEN: "" });
+    await anonymous(replica).get("/metrics").expect(404);
+    await anonymous(replica).get("/metrics").set(bearer("")).expect(404);
+    await anonymous(replica).get("/metrics").set(bearer("undefined")).expect(404);
   });
+
+  it("has a port of its own, where there is nothing else, and is then not on the main one", async () => {
+    const replica = await house.addReplica({ METRICS_PORT: "0", METRICS_TOKEN: "" });
+    const own = supertest(replica.metricsAddress ?? "");
+    const { headers, text } = await own.get("/metrics").expect(200);
+    expect(headers["content-type"]).toMatch(/^text\/plain; version=0.0.4/);
+    expect(text).toContain("\nhubbub_connections 0\n");
+    for (const path of ["/", "/readyz", "/api/me", "/metrics/", "/metrics/x", "/Metrics"])
+      await own.get(path).expect(404);
+    await own.post("/metrics").expect(404);
+    await anonymous(replica).get("/metrics").expect(404);
+  });
+
+  it("wants the token on a port of its own too, where there is one", async () => {
+    const replica = await house.addReplica({ METRICS_PORT: "0" });
+    const own = supertest(replica.metricsAddress ?? "");
+    await own.get("/metrics").expect(401);
+    await own.get("/metrics").set(bearer(METRICS_TOKEN)).expect(200);
+    await anonymous(replica).get("/metrics").set(bearer(METRICS_TOKEN)).expect(404);
+  });
+
+  it("on a taken port is a refusal to start, which leaves nothing behind", async () => {
+    const replica = await house.addReplica({ METRICS_PORT: "0" });
+    const { port } = new URL(replica.metricsAddress ?? "");
+    await expect(house.addReplica({ METRICS_PORT: port })).rejects.toThrow(
+      `METRICS_PORT ${port} on 127.0.0.1 is taken`,
+    );
+  });
+});
+
+it.each([
+  "/metrics/",
+  "/Metrics",
+  "//metrics",
+  "/%6detrics",
+  "/%2e/metrics",
+  "/./metrics",
+  "/x/../metrics",
+  "/metrics;x",
+  "/metrics%00",
+  "/readyz/",
+  "/READYZ",
+  "//readyz",
+  "/%72eadyz",
+  "/./readyz",
+  "/readyz%2f",
+])("%s is another spelling of a health route, and nothing", async (path) => {
+  const { status } = await raw(left, path, { authorization: `Bearer ${METRICS_TOKEN}` });
+  expect(status).toBe(404);
 });
 
 describe("too many requests", () => {

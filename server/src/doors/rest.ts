@@ -19,7 +19,7 @@ import { isVisible } from "../chat/names.ts";
 import { passwordFits } from "../chat/passwords.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
-import type { Metrics } from "../metrics.ts";
+import { METRICS_TYPE, hasToken, type Metrics } from "../metrics.ts";
 import {
   LIMITS,
   USERNAME,
@@ -330,8 +330,9 @@ function api(parts: RestParts): Router {
   return router;
 }
 
-function health({ ready, metrics }: RestParts): Router {
-  const router = Router();
+function health({ config, ready, metrics, security }: RestParts): Router {
+  // By these very names only: a proxy in front that denies a path is not to be got around by another spelling.
+  const router = Router({ strict: true, caseSensitive: true });
   router.get("/healthz", (_request, response) => {
     response.json({ status: "ok" });
   });
@@ -340,11 +341,15 @@ function health({ ready, metrics }: RestParts): Router {
     response.json({ status: "ok" });
   });
   router.get("/metrics", async (request, response, next) => {
-    const here = /^(::ffff:)?127\.|^::1$/.test(request.socket.remoteAddress ?? "");
-    // A proxy on this machine speaks for somebody else.
-    const proxied = request.headers["x-forwarded-for"] ?? request.headers.forwarded;
-    if (!here || proxied !== undefined) return next();
-    response.type(metrics.registry.contentType).send(await metrics.text());
+    // With a port of their own they are there, and only there.
+    if (!config.metricsToken || config.metricsPort !== undefined) return next();
+    if (!hasToken(request.headers.authorization, config.metricsToken)) {
+      security.note("metrics.refused", { address: clientAddress(request, config.trustProxy) });
+      response.setHeader("WWW-Authenticate", "Bearer");
+      throw new ChatError("unauthorized", "Send the token of the metrics.");
+    }
+    response.setHeader("Content-Type", METRICS_TYPE);
+    response.end(await metrics.text());
   });
   return router;
 }

@@ -45,7 +45,11 @@ function stages(files: string[]): Stage[] {
     { name: "format", title: "Format (prettier)", run: () => check("prettier", "--check", "--cache", ".") },
     { name: "lint", title: "Lint, type-aware (oxlint)", run: () => check("oxlint") },
     { name: "types", title: "Types (tsc)", run: checkTypes },
-    { name: "unused", title: "Unused code and packages (knip)", run: () => check("knip", "--no-progress", "--cache") },
+    {
+      name: "unused",
+      title: "Unused code and packages (knip)",
+      run: () => check("knip", "--no-progress", "--cache"),
+    },
     { name: "lock", title: "Lock file", run: checkLock },
     {
       name: "unit",

@@ -6,6 +6,8 @@ import { Talker } from "./wire.ts";
 
 /** People who talk with each other across both replicas, all the time, and notice what an attack does to them. */
 export type Bystanders = {
+  /** The named room that they talk in. */
+  roomId: string;
   /** Forgets what was measured. */
   begin: () => void;
   /** What was measured since `begin`. */
@@ -37,6 +39,7 @@ type Bystander = {
   person: Person;
   replica: Replica;
   talker: Talker | undefined;
+  entering: boolean;
   /** seq of the newest message heard of the room. */
   heardUpTo: number;
 };
@@ -59,13 +62,17 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
         person,
         replica: index % 2 === 0 ? stage.left : stage.right,
         talker: undefined,
+        entering: false,
         heardUpTo: 0,
       };
     }),
   );
 
   async function enter(one: Bystander): Promise<void> {
+    if (one.entering) return;
+    one.entering = true;
     const talker = await Talker.connect(one.replica.port, one.person).catch(() => undefined);
+    one.entering = false;
     if (!talker) return;
     one.heardUpTo = 0;
     talker.onEvent = (packet) => {
@@ -114,6 +121,7 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
     return { p50: percentile(sorted, 0.5), p99: percentile(sorted, 0.99), count: values.length };
   };
   return {
+    roomId,
     begin() {
       delays.left = [];
       delays.right = [];

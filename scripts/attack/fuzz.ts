@@ -1,0 +1,389 @@
+import { connect, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { ERROR_CODES } from "../../server/src/protocol.ts";
+import { readFrames, type Stream } from "../bench/frames.ts";
+import { prefer } from "../bench/system.ts";
+import { stop } from "../prepare.mjs";
+import { createRandom } from "../prove/random.ts";
+import { gatherBystanders, type Bystanders } from "./bystanders.ts";
+import { makeSequence, type Context, type Sequence } from "./grammar.ts";
+import { openStage, type Person, type Stage } from "./stage.ts";
+
+/**
+ * `npm run attack -- fuzz`: sequences of a grammar against two replicas, many at once, while bystanders talk. Nothing
+ * may end a replica, surprise it (a line in its log at level error), reach a bystander, stay in memory, or be answered
+ * with what the wire does not know.
+ */
+export type FuzzResult = {
+  seed: number;
+  sequences: number;
+  seconds: number;
+  /** What was broken, a line each. */
+  faults: string[];
+  /** Figures worth telling. */
+  notes: string[];
+};
+
+export type FuzzOptions = { seed: number; sequences: number; from?: number; verbose?: boolean };
+
+const PARALLEL = 48;
+const PEOPLE = 160;
+/** Sequences after which memory is weighed for the first time. */
+const WARM_UP = 1_000;
+/** MB that a replica may have more at the end than when warm. */
+const GROWTH = 60;
+/** Milliseconds within which bystanders hear each other, all but one in a hundred; the attackers share their cores. */
+const BOUND_MS = 1_500;
+const LISTEN_MS = 40;
+const GONE_MS = 1_000;
+const STATUSES = new Set([
+  100, 101, 200, 201, 204, 206, 301, 304, 400, 401, 403, 404, 405, 408, 409, 411, 412, 413, 414, 415, 416,
+  417, 426, 429, 431, 503,
+]);
+
+const HELP = `npm run attack -- fuzz [--sequences NUMBER] [--seed NUMBER] [--from NUMBER] [--verbose]
+
+  --sequences  how many; 100,000 unless told otherwise
+  --seed       repeats an earlier run's chance
+  --from       begins at this sequence: with --sequences 1 it plays it alone
+  --verbose    prints what each sequence does`;
+
+export async function fuzzCommand(args: string[]): Promise<number> {
+  const known = {
+    sequences: { type: "string" },
+    seed: { type: "string" },
+    from: { type: "string" },
+    verbose: { type: "boolean" },
+  } as const;
+  let options: FuzzOptions;
+  try {
+    const { values } = parseArgs({ args, options: known });
+    const whole = (name: "sequences" | "seed" | "from", fallback: number) => {
+      const value = Number(values[name] ?? fallback);
+      if (!Number.isSafeInteger(value) || value < 0) throw new Error(`--${name} takes a whole number.`);
+      return value;
+    };
+    options = {
+      sequences: whole("sequences", 100_000),
+      seed: whole("seed", Math.floor(Math.random() * 2 ** 31)),
+      from: whole("from", 0),
+      verbose: values.verbose ?? false,
+    };
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+  }
+  const result = await fuzz(options);
+  tellFuzz(result);
+  return result.faults.length > 0 ? 1 : 0;
+}
+
+function tellFuzz({ seed, sequences, seconds, faults, notes }: FuzzResult): void {
+  console.log(
+    `Seed ${seed}: ${sequences.toLocaleString("en")} sequences in ${seconds.toFixed(1)} s, ${Math.round(sequences / seconds)} a second; ${notes.join("; ")}.`,
+  );
+  for (const fault of faults) console.log(`    ${fault}`);
+}
+
+async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzOptions): Promise<FuzzResult> {
+  const faults = new Map<string, number>();
+  const fault = (what: string) => void faults.set(what, (faults.get(what) ?? 0) + 1);
+  const notes: string[] = [];
+  const stage = await openStage({ POLLING: "on", LOG_LEVEL: "warn" });
+  const began = performance.now();
+  try {
+    const people = await Promise.all(Array.from({ length: PEOPLE }, () => stage.person()));
+    // Other programs of the machine must not decide what bystanders notice.
+    for (const pid of [...stage.replicas.map((replica) => replica.pid()), stage.redis.pid, process.pid])
+      prefer(pid);
+    const bystanders = await gatherBystanders(stage);
+    const room = bystanders.roomId;
+    const running = new Map<number, string[]>();
+    const pids = stage.replicas.map((replica) => replica.pid());
+    const weight = () => stage.replicas.map((replica) => replica.memory());
+    let warm: number[] | undefined;
+    let nonces = 0;
+    let next = from;
+    const start = performance.now();
+    const lane = async () => {
+      while (next < from + sequences) {
+        const index = next;
+        next += 1;
+        if (index - from === WARM_UP) warm = weight();
+        await playOne(index);
+        for (const replica of stage.replicas) {
+          if (!replica.hasEnded()) continue;
+          const why =
+            replica.log.findLast((line) => /"level":60|Error/.test(line)) ?? replica.log.at(-1) ?? "";
+          fault(`the ${replica.name} replica ended: ${reasonIn(why)}`);
+          if (verbose || faults.size < 10) {
+            for (const [each, steps] of running)
+              console.log(`  running: --from ${each} --sequences 1: ${steps.join(", ")}`);
+          }
+          await reviveOnce(replica);
+        }
+      }
+    };
+    const reviving = new Map<string, Promise<void>>();
+    const reviveOnce = async (replica: Stage["left"]) => {
+      const already = reviving.get(replica.name);
+      if (already) return already;
+      const again = replica.revive().finally(() => reviving.delete(replica.name));
+      reviving.set(replica.name, again);
+      return again;
+    };
+    const playOne = async (index: number) => {
+      const random = createRandom(seed, `sequence ${index}`);
+      const replica = random.next() < 0.5 ? stage.left : stage.right;
+      const person = random.pick(people);
+      const sequence = makeSequence(random);
+      const context: Context = {
+        host: `127.0.0.1:${replica.port}`,
+        cookie: sequence.session ? person.cookie : "",
+        sid: "nobody",
+        nonce: () => `fuzz-${index}-${(nonces += 1)}`,
+        rooms: [room, "1", "2"],
+        users: people.map(({ id }) => id),
+      };
+      const said: string[] = [];
+      running.set(index, said);
+      const answered = (what: string) => {
+        if (!faults.has(what)) console.log(`  ${what}: --from ${index} --sequences 1: ${said.join(", ")}`);
+        fault(what);
+      };
+      await play(sequence, replica.port, stage.address(), context, answered, said);
+      if (verbose) console.log(`${index} ${sequence.kind}: ${said.join(", ")}`);
+      running.delete(index);
+    };
+    await Promise.all(Array.from({ length: PARALLEL }, lane));
+    const took = (performance.now() - start) / 1_000;
+    await judge({ stage, bystanders, pids, warm, fault, notes, people });
+    return {
+      seed,
+      sequences,
+      seconds: took,
+      faults: [...faults].map(([what, count]) => (count > 1 ? `${what} (${count} times)` : what)),
+      notes: [...notes, `all of it ${((performance.now() - began) / 1_000).toFixed(1)} s`],
+    };
+  } finally {
+    await stage.close();
+  }
+}
+
+type Judged = {
+  stage: Stage;
+  bystanders: Bystanders;
+  pids: number[];
+  warm: number[] | undefined;
+  people: Person[];
+  fault: (what: string) => void;
+  notes: string[];
+};
+
+/** What must be so once everything was said. */
+async function judge({ stage, bystanders, pids, warm, fault, notes }: Judged): Promise<void> {
+  for (const [index, replica] of stage.replicas.entries()) {
+    if (replica.pid() !== pids[index]) fault(`the ${replica.name} replica is another process`);
+    const status = await replica.ready();
+    if (status !== 200) fault(`/readyz of the ${replica.name} replica answers ${status}`);
+    for (const line of replica.log.filter(
+      (text) => /"level":[56]0\b/.test(text) || /^\s+at .*:\d+/.test(text),
+    ))
+      fault(`the ${replica.name} replica logged: ${reasonIn(line)}`);
+  }
+  await sleep(1_000);
+  const figures = bystanders.figures();
+  await bystanders.stop();
+  for (const what of new Set(bystanders.faults())) fault(`a bystander: ${what}`);
+  const missing = await bystanders.missing();
+  if (missing > 0) fault(`${missing} acknowledged messages of bystanders are not stored`);
+  if (figures.refused > 0) fault(`${figures.refused} messages of bystanders were refused`);
+  if (figures.unanswered > 0) fault(`${figures.unanswered} messages of bystanders were not answered`);
+  for (const side of ["left", "right"] as const) {
+    const { p50, p99 } = figures[side];
+    notes.push(`${side}: bystanders heard each other in ${p50.toFixed(1)} ms, p99 ${p99.toFixed(0)} ms`);
+    if (p99 > BOUND_MS)
+      fault(`bystanders on the ${side} replica heard each other in ${p99.toFixed(0)} ms (p99)`);
+  }
+  if (warm) {
+    for (const [index, replica] of stage.replicas.entries()) {
+      const [before, after] = [(warm[index] ?? 0) / 1e6, replica.memory() / 1e6];
+      notes.push(`${replica.name} ${before.toFixed(0)} -> ${after.toFixed(0)} MB`);
+      if (after - before > GROWTH)
+        fault(`the ${replica.name} replica grew from ${before.toFixed(0)} to ${after.toFixed(0)} MB`);
+    }
+  }
+}
+
+/** The reason and the place of a logged error, without what differs each time. */
+function reasonIn(line: string): string {
+  try {
+    const { reason, msg, stack } = JSON.parse(line) as { reason?: string; msg?: string; stack?: string };
+    return `${msg}: ${reason} ${(stack ?? "").split("\n").slice(0, 3).join(" ")}`;
+  } catch {
+    return line.slice(0, 200);
+  }
+}
+
+type Opened = {
+  socket: Socket;
+  stream: Stream;
+  text: string;
+  upgraded: boolean;
+  closed: boolean;
+  heard: number;
+  wake: () => void;
+};
+
+async function play(
+  { steps, session }: Sequence,
+  port: number,
+  address: string,
+  context: Context,
+  fault: (what: string) => void,
+  said: string[],
+): Promise<void> {
+  const lines = new Map<number, Opened>();
+  const open = (line: number): Opened => {
+    const known = lines.get(line);
+    if (known) return known;
+    const socket = connect({ host: "127.0.0.1", port, localAddress: address });
+    const opened: Opened = {
+      socket,
+      stream: { rest: null },
+      text: "",
+      upgraded: false,
+      closed: false,
+      heard: 0,
+      wake: () => {},
+    };
+    socket.setNoDelay(true);
+    socket.on("error", () => undefined);
+    socket.on("close", () => {
+      opened.closed = true;
+      opened.wake();
+    });
+    socket.on("data", (chunk: Buffer) => {
+      opened.heard += 1;
+      read(opened, chunk, context, fault);
+      opened.wake();
+    });
+    lines.set(line, opened);
+    return opened;
+  };
+  if (session) said.push("with a session");
+  for (const step of steps) {
+    if (step.do === "wait") {
+      await sleep(step.ms);
+      continue;
+    }
+    const line = open(step.line);
+    if (line.closed) {
+      if (step.line === 0) break;
+      continue;
+    }
+    if (step.do === "write") {
+      const bytes = step.bytes(context);
+      said.push(["text", "request", "bytes"].includes(step.what) ? show(bytes) : step.what);
+      line.socket.write(bytes);
+    } else {
+      said.push(step.do);
+      if (step.do === "listen") await listen(line);
+      else if (step.do === "end") line.socket.end();
+      else if (step.do === "deafen") line.socket.pause();
+      else line.socket.resetAndDestroy();
+    }
+  }
+  // Whoever half-closes is answered all that was asked before and then closed: so nothing is played that nobody heard.
+  await Promise.all(
+    [...lines.values()].map(async (line) => {
+      if (!line.closed) line.socket.resume().end();
+      await gone(line);
+      check(line, fault);
+      line.socket.destroy();
+    }),
+  );
+}
+
+/** Until the other side has closed, or a second. */
+async function gone(line: Opened): Promise<void> {
+  if (line.closed) return;
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, GONE_MS);
+    line.wake = () => {
+      if (!line.closed) return;
+      clearTimeout(timer);
+      resolve();
+    };
+  });
+}
+
+function show(bytes: string | Buffer): string {
+  const text = typeof bytes === "string" ? bytes : bytes.subarray(bytes.length > 131 ? 8 : 6).toString();
+  return JSON.stringify(text.length > 160 ? `${text.slice(0, 160)}...` : text);
+}
+
+async function listen(line: Opened): Promise<void> {
+  const { heard } = line;
+  if (line.closed) return;
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, LISTEN_MS);
+    line.wake = () => {
+      if (line.heard === heard && !line.closed) return;
+      clearTimeout(timer);
+      resolve();
+    };
+  });
+  line.wake = () => {};
+}
+
+/** What came back: the head of an answer, or the frames of a WebSocket. */
+function read(line: Opened, chunk: Buffer, context: Context, fault: (what: string) => void): void {
+  let rest = chunk;
+  if (!line.upgraded) {
+    line.text = (line.text + chunk.toString("latin1")).slice(-262_144);
+    context.sid = /"sid":"([\w-]+)"/.exec(line.text)?.[1] ?? context.sid;
+    const upgrade = /HTTP\/1\.1 101 [^]*?\r\n\r\n/.exec(line.text);
+    if (!upgrade) return;
+    line.upgraded = true;
+    rest = Buffer.from(line.text.slice(upgrade.index + upgrade[0].length), "latin1");
+  }
+  try {
+    readFrames(line.stream, rest, rest.length, (_stream, opcode, buffer, start, end) => {
+      if (opcode === 1) checkPacket(buffer.toString("utf8", start, end), fault);
+    });
+  } catch (error) {
+    // Engine.IO refuses some handshakes only after the upgrade, and as if there had been none.
+    if (rest.toString("latin1", 0, 12) === "HTTP/1.1 400") return;
+    const beginning = JSON.stringify(rest.subarray(0, 60).toString("latin1"));
+    fault(`${error instanceof Error ? error.message : String(error)}: ${beginning}`);
+  }
+}
+
+const CODES: ReadonlySet<string> = new Set(ERROR_CODES);
+
+/** A reply is in the closed list of codes, and none of them is a bug. */
+function checkPacket(packet: string, fault: (what: string) => void): void {
+  if (packet.startsWith("43")) {
+    const at = packet.indexOf("[");
+    try {
+      const [reply] = JSON.parse(packet.slice(at)) as [{ ok: boolean; error?: { code: string } }];
+      if (!reply.ok && !CODES.has(reply.error?.code ?? "")) fault(`a reply: ${packet.slice(0, 200)}`);
+      if (reply.error?.code === "internal")
+        fault(`an event was answered "internal": ${packet.slice(0, 200)}`);
+    } catch {
+      fault(`a reply that is no JSON: ${packet.slice(0, 200)}`);
+    }
+  } else if (packet.startsWith("44") && packet.includes('"internal"'))
+    fault(`a handshake was answered: ${packet.slice(0, 200)}`);
+}
+
+/** The statuses of what was answered without an upgrade. */
+function check({ text, upgraded }: Opened, fault: (what: string) => void): void {
+  if (upgraded || !text.startsWith("HTTP/1.1 ")) return;
+  for (const [, status = "", reason = ""] of text.matchAll(/^HTTP\/1\.1 (\d{3}) ([\w ]*)\r$/gm))
+    if (!STATUSES.has(Number(status))) fault(`answered ${status} ${reason}: ${text.slice(-200)}`);
+  // A poll's answer holds packets one after the other.
+  for (const packet of text.split(/[\r\n]+/).flatMap((line) => line.split("\x1e")))
+    if (/^43\d*\[/.test(packet)) checkPacket(Buffer.from(packet, "latin1").toString(), fault);
+}

@@ -1,0 +1,726 @@
+import { clientFrame } from "../bench/frames.ts";
+import type { Random } from "../prove/random.ts";
+
+/**
+ * What the fuzzer says: sequences of writes on up to three TCP connections, from valid to nonsense, at every layer.
+ * The steps are made, and then run in their order, with the sequence's own random numbers: its number and the seed
+ * bring it back.
+ */
+export type Sequence = { kind: Kind; session: boolean; steps: Step[] };
+
+export type Step =
+  /** Writes to a connection of the sequence, which is opened by the first step that names it. */
+  | { do: "write"; line: number; bytes: (context: Context) => string | Buffer; what: string }
+  /** Until something more has come back, or 40 ms. */
+  | { do: "listen"; line: number }
+  | { do: "wait"; ms: number }
+  /** Half-closes, resets, or reads no more. */
+  | { do: "end" | "reset" | "deafen"; line: number };
+
+/** What is known only while a sequence runs. */
+export type Context = {
+  host: string;
+  cookie: string;
+  sid: string;
+  nonce: () => string;
+  rooms: string[];
+  users: string[];
+};
+
+export type Kind = "tcp" | "http" | "frames" | "packets" | "polling" | "events";
+
+type Make = (random: Random) => Step[];
+
+const KINDS: [Kind, number, Make][] = [
+  ["tcp", 12, bytes],
+  ["http", 16, requests],
+  ["frames", 20, frames],
+  ["packets", 22, packets],
+  ["polling", 15, polling],
+  ["events", 15, events],
+];
+
+export function makeSequence(random: Random): Sequence {
+  const [kind, , make] = weighted(
+    random,
+    KINDS.map((entry) => [entry, entry[1]] as const),
+  );
+  const session = random.next() < (kind === "events" ? 0.95 : 0.7);
+  const steps = make(random);
+  const ending = random.next();
+  if (ending < 0.1) steps.push({ do: "end", line: 0 }, { do: "wait", ms: random.whole(30) });
+  else if (ending < 0.2) steps.push({ do: "reset", line: 0 });
+  return { kind, session, steps };
+}
+
+function weighted<T>(random: Random, choices: (readonly [T, number])[]): T {
+  let left = random.next() * choices.reduce((sum, [, weight]) => sum + weight, 0);
+  for (const [choice, weight] of choices) {
+    left -= weight;
+    if (left <= 0) return choice;
+  }
+  throw new Error("nothing to choose from");
+}
+
+function times<T>(random: Random, most: number, make: () => T): T[] {
+  return Array.from({ length: 1 + random.whole(most) }, make);
+}
+
+function write(what: string, made: Extract<Step, { do: "write" }>["bytes"], line = 0): Step {
+  return { do: "write", line, bytes: made, what };
+}
+
+/** Between two writes: mostly nothing, so that they come in one read. */
+function pause(random: Random, line = 0): Step[] {
+  const chance = random.next();
+  if (chance < 0.6) return [];
+  if (chance < 0.8) return [{ do: "listen", line }];
+  return [{ do: "wait", ms: random.whole(10) }];
+}
+
+// ---- values ----
+
+const STRINGS = [
+  "",
+  "0",
+  "a",
+  "__proto__",
+  "constructor",
+  "toString",
+  "\0",
+  "\u202e\u200b",
+  "\ud800",
+  "𝒳",
+  "é",
+  "../1",
+  "1:2:3",
+  "2:1",
+  "1:1",
+  "0:1",
+  "{x}",
+  "%s%n",
+  "<img src=x onerror=alert(1)>",
+  "'; DROP TABLE",
+  "\r\nSET a b\r\n",
+  "x".repeat(4_000),
+  "€".repeat(4_001),
+  "x".repeat(20_000),
+];
+const NUMBERS = [0, -0, 1, -1, 1.5, 1e12, 2 ** 53, 2 ** 53 + 2, -1e300, 1e308, 4_294_967_296];
+const LITERALS = [
+  "null",
+  "true",
+  "false",
+  "NaN",
+  "1e999",
+  "-",
+  "[]",
+  "{}",
+  "[[]]",
+  '{"a":1,"a":2}',
+  "undefined",
+];
+
+/** JSON text, valid or nearly. */
+function json(random: Random, depth = 0): string {
+  const chance = random.next();
+  if (chance < 0.25) return JSON.stringify(random.pick(STRINGS));
+  if (chance < 0.45) return String(random.pick(NUMBERS));
+  if (chance < 0.6) return random.pick(LITERALS);
+  if (chance < 0.63) return `${"[".repeat(500)}${"]".repeat(random.whole(2) * 500)}`;
+  if (chance < 0.65) return `{"_placeholder":true,"num":${random.pick([0, 1, 9, -1, 1e9])}}`;
+  if (depth > 2) return "{}";
+  if (chance < 0.8) return `[${times(random, 4, () => json(random, depth + 1)).join(",")}]`;
+  const fields = times(random, 4, () => {
+    const name = random.pick([
+      "roomId",
+      "message",
+      "nonce",
+      "seq",
+      "date",
+      "rooms",
+      "from",
+      ...STRINGS.slice(0, 8),
+    ]);
+    return `${JSON.stringify(name)}:${json(random, depth + 1)}`;
+  });
+  return `{${fields.join(",")}}`;
+}
+
+function roomId(random: Random, { rooms, users }: Context): string {
+  const chance = random.next();
+  if (chance < 0.5) return "0";
+  if (chance < 0.75) return random.pick(rooms);
+  if (chance < 0.9)
+    return random
+      .sample(users, 2)
+      .toSorted((a, b) => Number(a) - Number(b))
+      .join(":");
+  return random.pick(STRINGS);
+}
+
+/** A valid body for each event, as fields of JSON text. */
+const BODIES: Record<string, (random: Random, context: Context) => Record<string, string>> = {
+  message: (random, context) => ({
+    roomId: JSON.stringify(roomId(random, context)),
+    message: JSON.stringify(random.pick(["hello", "a < b && c", "🙂", random.pick(STRINGS) || "x"])),
+    nonce: JSON.stringify(random.next() < 0.8 ? context.nonce() : "again"),
+  }),
+  "room.join": (random, context) => ({ roomId: JSON.stringify(roomId(random, context)) }),
+  "room.leave": (random, context) => ({ roomId: JSON.stringify(roomId(random, context)) }),
+  "room.read": (random, context) => ({
+    roomId: JSON.stringify(roomId(random, context)),
+    seq: String(random.pick([0, 1, 2, 1_000_000])),
+  }),
+  sync: (random, context) => ({
+    rooms: `[${times(random, random.next() < 0.1 ? 120 : 3, () => {
+      const hash = random.next() < 0.3 ? `,"hash":"${random.pick(["", "0", "abcdef012345", "zz"])}"` : "";
+      return `{"roomId":${JSON.stringify(roomId(random, context))},"seq":${random.whole(5)},"date":${random.pick([0, 1, 1.8e12])}${hash}}`;
+    }).join(",")}]`,
+  }),
+};
+
+const EVENTS = Object.keys(BODIES);
+const RESERVED = [
+  "connect",
+  "connect_error",
+  "disconnect",
+  "disconnecting",
+  "error",
+  "newListener",
+  "removeListener",
+  "__proto__",
+  "constructor",
+  "user.connected",
+  "typing",
+  "",
+];
+
+/** The arguments of an event as JSON text, valid more often than not. */
+function event(random: Random, context: Context): string {
+  if (random.next() < 0.08) return json(random);
+  const name = random.next() < 0.85 ? random.pick(EVENTS) : random.pick(RESERVED);
+  const fields = (Object.hasOwn(BODIES, name) ? BODIES[name] : BODIES["message"])?.(random, context) ?? {};
+  for (const field of Object.keys(fields)) {
+    if (random.next() < 0.08) delete fields[field];
+    else if (random.next() < 0.1) fields[field] = json(random);
+  }
+  if (random.next() < 0.05) fields[random.pick(["from", "date", "seq", "__proto__"])] = json(random);
+  const body = `{${Object.entries(fields)
+    .map(([key, value]) => `${JSON.stringify(key)}:${value}`)
+    .join(",")}}`;
+  const args = random.next() < 0.9 ? [body] : times(random, 3, () => json(random));
+  const first = random.next() < 0.95 ? JSON.stringify(name) : json(random);
+  return `[${[first, ...args].join(",")}]`;
+}
+
+/** One Socket.IO packet. */
+function packet(random: Random, context: Context): string {
+  const namespace =
+    random.next() < 0.12
+      ? random.pick(["/,", "/x,", "/admin,", "/admin?a=b,", "/", "/__proto__,", "/,,"])
+      : "";
+  const id =
+    random.next() < 0.8
+      ? String(random.whole(100))
+      : random.pick(["", "-1", "1e9", "99999999999999999999", "9007199254740993", "007"]);
+  return weighted(random, [
+    [() => `2${namespace}${id}${event(random, context)}`, 50],
+    [() => `0${namespace}${random.next() < 0.7 ? "" : json(random)}`, 12],
+    [() => `1${namespace}`, 6],
+    [() => `3${namespace}${id}${json(random)}`, 6],
+    [() => `4${namespace}${json(random)}`, 3],
+    [
+      () =>
+        `5${random.pick(["0", "1", "2", "10", "11", "1000", "-1", "1e3", "x"])}-${namespace}${id}${event(random, context)}`,
+      6,
+    ],
+    [() => `6${random.pick(["0", "1", "9"])}-${namespace}${id}${json(random)}`, 3],
+    [() => `${random.pick(["7", "9", "x", "", "-", "2", "20"])}${random.pick(STRINGS)}`, 5],
+    [() => `2${namespace}${id}${event(random, context).slice(0, random.whole(60))}`, 5],
+  ])();
+}
+
+/** One Engine.IO packet. */
+function enginePacket(random: Random, context: Context): string {
+  return weighted(random, [
+    [() => `4${packet(random, context)}`, 75],
+    [() => "3", 4],
+    [() => "2", 4],
+    [
+      () =>
+        random.pick([
+          "2probe",
+          "3probe",
+          "5",
+          "6",
+          "1",
+          "0",
+          '0{"sid":"x"}',
+          "7",
+          "9",
+          "",
+          "b",
+          "bAAAA",
+          "4",
+        ]),
+      14,
+    ],
+    [() => random.pick(STRINGS), 3],
+  ])();
+}
+
+// ---- WebSocket ----
+
+type FrameOptions = {
+  fin?: boolean;
+  opcode?: number;
+  rsv?: number;
+  masked?: boolean;
+  length?: number | bigint;
+};
+
+/** A frame, also one that breaks the rules: its mask, its reserved bits or its length may lie. */
+function anyFrame(payload: string | Buffer, options: FrameOptions = {}): Buffer {
+  const { fin = true, opcode = 1, rsv = 0, masked = true, length } = options;
+  const body = Buffer.from(payload);
+  const frame = clientFrame(body, opcode);
+  frame[0] = (fin ? 0x80 : 0) | (rsv << 4) | opcode;
+  if (length !== undefined) {
+    const lie = Buffer.alloc(14);
+    lie[0] = frame[0];
+    lie[1] = 0x80 | 127;
+    lie.writeBigUInt64BE(BigInt.asUintN(64, BigInt(length)), 2);
+    return Buffer.concat([lie, body]);
+  }
+  if (!masked) {
+    frame[1] = (frame[1] ?? 0) & 0x7f;
+    const start = frame.length - body.length;
+    return Buffer.concat([frame.subarray(0, start - 4), body]);
+  }
+  return frame;
+}
+
+function upgrade(random: Random, line = 0, query = "EIO=4&transport=websocket"): Step {
+  const chance = random.next();
+  const asked =
+    query.includes("sid") || chance < 0.96
+      ? query
+      : random.pick([
+          "EIO=3&transport=websocket",
+          "EIO=4",
+          "transport=websocket",
+          "EIO=4&transport=__proto__",
+          "EIO=4&transport=websocket&sid=nobody",
+          "EIO=4&EIO=4&transport=websocket",
+        ]);
+  const protocol = random.next() < 0.96 ? "websocket" : random.pick(["h2c", "", "WebSocket, h2c"]);
+  const key = random.next() < 0.97 ? "dGhlIHNhbXBsZSBub25jZQ==" : random.pick(["", "x", "dGhl"]);
+  const version = random.next() < 0.97 ? "13" : random.pick(["8", "0", "x", "13, 8"]);
+  const extra =
+    random.next() < 0.06 ? "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99\r\n" : "";
+  return write(
+    `upgrade ${asked}`,
+    ({ host, cookie, sid }) =>
+      `GET /socket.io/?${asked.replace("SID", sid)} HTTP/1.1\r\nHost: ${host}\r\nOrigin: http://${host}\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\nSec-WebSocket-Version: ${version}\r\nSec-WebSocket-Key: ${key}\r\n${extra}${cookie ? `Cookie: ${cookie}\r\n` : ""}\r\n`,
+    line,
+  );
+}
+
+function text(random: Random, line: number, make: (random: Random, context: Context) => string): Step {
+  return write("text", (context) => clientFrame(make(random, context)), line);
+}
+
+function opened(random: Random, line = 0): Step[] {
+  const steps: Step[] = [upgrade(random, line)];
+  // Gone before it is answered.
+  if (random.next() < 0.04) return [...steps, { do: "reset", line }];
+  if (random.next() < 0.8) steps.push({ do: "listen", line });
+  const chance = random.next();
+  if (chance < 0.92) {
+    const once = clientFrame("40");
+    const twice = Buffer.concat([once, once]);
+    steps.push(
+      chance < 0.06 ? write("connect twice", () => twice, line) : write("connect", () => once, line),
+    );
+    if (random.next() < 0.7) steps.push({ do: "listen", line });
+  }
+  return steps;
+}
+
+/** Well-formed frames with all sorts of packets in them. */
+function packets(random: Random): Step[] {
+  const steps = opened(random);
+  if (random.next() < 0.1) steps.push(...opened(random, 1));
+  for (const step of times(random, 10, () => text(random, 0, enginePacket)))
+    steps.push(step, ...pause(random));
+  if (random.next() < 0.05) steps.push({ do: "deafen", line: 0 });
+  return steps;
+}
+
+/** What a client does, with mistakes in it: connects, disconnects, connects again, in two namespaces. */
+function events(random: Random): Step[] {
+  const steps: Step[] = [
+    upgrade(random),
+    { do: "listen", line: 0 },
+    write("connect", () => clientFrame("40")),
+    { do: "listen", line: 0 },
+  ];
+  for (let count = 1 + random.whole(8); count > 0; count -= 1) {
+    const chance = random.next();
+    if (chance < 0.75)
+      steps.push(text(random, 0, (_, context) => `42${random.whole(1_000)}${event(random, context)}`));
+    else if (chance < 0.8) steps.push(write("disconnect", () => clientFrame("41")));
+    else if (chance < 0.87) steps.push(write("connect again", () => clientFrame("40")));
+    else if (chance < 0.92)
+      steps.push(write("other namespace", () => clientFrame(`40${random.pick(["/x,", "/,", "/admin,{}"])}`)));
+    else steps.push(write("unasked ack", () => clientFrame(`43${random.whole(5)}[{"ok":true}]`)));
+    steps.push(...pause(random));
+  }
+  return steps;
+}
+
+/** Frames that break the protocol, between valid ones. */
+function frames(random: Random): Step[] {
+  const steps = opened(random);
+  for (let count = 1 + random.whole(8); count > 0; count -= 1) {
+    const step = weighted<() => Step | Step[]>(random, [
+      [() => text(random, 0, enginePacket), 25],
+      [
+        () => {
+          return write("fragments", (context) => {
+            const whole = Buffer.from(enginePacket(random, context));
+            const parts = times(random, 6, () => random.whole(whole.length + 1)).toSorted((a, b) => a - b);
+            const cuts = [0, ...parts, whole.length];
+            return Buffer.concat(
+              cuts.slice(1).flatMap((end, index) => [
+                anyFrame(whole.subarray(cuts[index] ?? 0, end), {
+                  opcode: index === 0 ? 1 : 0,
+                  fin: index === cuts.length - 2 && random.next() < 0.9,
+                }),
+                ...(random.next() < 0.3 ? [anyFrame("p", { opcode: random.pick([9, 10]) })] : []),
+              ]),
+            );
+          });
+        },
+        14,
+      ],
+      [
+        () =>
+          write("control", () =>
+            anyFrame("x".repeat(random.pick([0, 1, 125])), { opcode: random.pick([9, 10]) }),
+          ),
+        10,
+      ],
+      [() => write("long control", () => anyFrame("x".repeat(126), { opcode: random.pick([8, 9, 10]) })), 4],
+      [
+        () =>
+          write("fragmented control", () => anyFrame("x", { opcode: random.pick([8, 9, 10]), fin: false })),
+        4,
+      ],
+      [
+        () =>
+          write("close", () =>
+            anyFrame(
+              random.pick([
+                Buffer.alloc(0),
+                Buffer.from([3]),
+                Buffer.from([3, 232]),
+                Buffer.from([0, 0]),
+                Buffer.from([3, 238, 0xff]),
+                Buffer.from([0xff, 0xff]),
+              ]),
+              {
+                opcode: 8,
+              },
+            ),
+          ),
+        6,
+      ],
+      [
+        () =>
+          write("bad UTF-8", () => anyFrame(Buffer.from([0x34, 0x32, 0xc3, 0x28, 0xf0, 0x28, 0x8c, 0xbc]))),
+        5,
+      ],
+      [
+        () =>
+          write("binary", () => anyFrame(Buffer.alloc(random.pick([0, 1, 100, 40_000]), 4), { opcode: 2 })),
+        6,
+      ],
+      [() => write("reserved bits", () => anyFrame("40", { rsv: 1 + random.whole(7) })), 4],
+      [() => write("unknown opcode", () => anyFrame("x", { opcode: random.pick([3, 4, 7, 11, 15]) })), 4],
+      [() => write("unmasked", () => anyFrame("42[]", { masked: false })), 4],
+      [
+        () =>
+          write("length lies", () =>
+            anyFrame("4", { length: random.pick([5n, 40_000n, 2n ** 31n, 2n ** 53n, -1n]) }),
+          ),
+        4,
+      ],
+      [() => write("continuation", () => anyFrame("x", { opcode: 0, fin: random.next() < 0.5 })), 5],
+      [
+        () =>
+          write("too long", () => anyFrame(`42["message",{"roomId":"0","message":"${"x".repeat(33_000)}"}]`)),
+        2,
+      ],
+      [
+        () => {
+          const share = random.next();
+          const cut = (context: Context) => {
+            const frame = clientFrame(enginePacket(random, context));
+            return frame.subarray(0, Math.floor(frame.length * share));
+          };
+          return [write("half a frame", cut), { do: "wait", ms: random.whole(10) } as const];
+        },
+        6,
+      ],
+      [
+        () =>
+          write("attachments", () =>
+            Buffer.concat([
+              clientFrame('4512-["message",{"_placeholder":true,"num":0}]'),
+              ...times(random, 3, () => anyFrame(Buffer.alloc(10), { opcode: 2 })),
+              clientFrame('42["message",{}]'),
+            ]),
+          ),
+        4,
+      ],
+      [() => write("noise", () => Buffer.from(times(random, 60, () => random.whole(256)))), 5],
+      [() => ({ do: random.pick(["end", "reset", "deafen"] as const), line: 0 }), 3],
+    ])();
+    steps.push(...[step].flat(), ...pause(random));
+  }
+  return steps;
+}
+
+// ---- HTTP ----
+
+const METHODS = ["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get", "X"];
+const PATHS = [
+  "/",
+  "/healthz",
+  "/readyz",
+  "/metrics",
+  "/api/me",
+  "/api/demo",
+  "/api/users",
+  "/api/users?ids=1,2,3",
+  "/api/users?ids=",
+  "/api/users/online",
+  "/api/rooms",
+  "/api/rooms/directory?size=2",
+  "/api/rooms/0/messages",
+  "/api/rooms/0/messages?size=1&size=2",
+  "/api/rooms/0/messages?before=9999999999999999",
+  "/api/rooms/0/transcript",
+  "/api/rooms/1%3A2/messages",
+  "/api/rooms/%00/messages",
+  "/api/rooms/%ff/messages",
+  "/api/rooms/__proto__/messages",
+  "/api//rooms",
+  "/api/rooms/0/messages/..",
+  "/%2e%2e/%2e%2e/etc/passwd",
+  "/assets/../../package.json",
+  "/socket.io/",
+  "/socket.io/?EIO=4",
+  "/socket.io/?EIO=4&transport=polling",
+  "/socket.io/?EIO=4&transport=websocket",
+  "*",
+  "http://elsewhere/",
+  "//elsewhere/",
+  "/?[a]=1&__proto__[x]=1",
+];
+
+function request(random: Random, context: Context): string | Buffer {
+  const { host, cookie, nonce } = context;
+  const valid = random.next() < 0.35;
+  const posts: [string, string][] = [
+    ["/api/rooms", `{"name":"fuzz ${nonce().slice(0, 20)}"}`],
+    ["/api/rooms/private", `{"userId":"${random.pick(context.users)}"}`],
+    [
+      "/api/login",
+      `{"username":"nobody","password":"${random.pick(STRINGS).slice(0, 60).replaceAll(/\W/g, "")}"}`,
+    ],
+    ["/api/users", `{"username":"f","password":"short"}`],
+  ];
+  const [path, good] = valid
+    ? random.pick(posts)
+    : ([random.pick([...PATHS, ...posts.map(([each]) => each)]), ""] as const);
+  const method = valid ? "POST" : random.next() < 0.6 ? random.pick(["GET", "POST"]) : random.pick(METHODS);
+  const body = valid ? good : random.next() < 0.6 ? json(random) : "";
+  const type =
+    random.next() < 0.8
+      ? "application/json"
+      : random.pick([
+          "text/plain",
+          "application/x-www-form-urlencoded",
+          "application/json; charset=utf-7",
+          "multipart/form-data",
+          "",
+        ]);
+  const length =
+    random.next() < 0.9
+      ? String(Buffer.byteLength(body))
+      : random.pick(["0", "-1", "99999999", "1e3", "5, 6", "x"]);
+  const chunked = random.next() < 0.08;
+  const headers = [
+    `Host: ${random.next() < 0.95 ? host : random.pick(["", "evil.example", "a\tb", "x".repeat(300)])}`,
+    ...(random.next() < 0.9
+      ? [`Origin: http://${host}`]
+      : [`Origin: ${random.pick(["null", "http://evil.example", "://", "http://[", "file:///"])}`]),
+    ...(cookie && random.next() < 0.85
+      ? [`Cookie: ${cookie}`]
+      : [`Cookie: hubbub=${random.pick(["s%3Ax.y", "s%3A", "%", "", "a=b; hubbub=s%3A.", "__proto__"])}`]),
+    ...(body || method === "POST"
+      ? [`Content-Type: ${type}`, chunked ? "Transfer-Encoding: chunked" : `Content-Length: ${length}`]
+      : []),
+    ...(random.next() < 0.06 ? [`Expect: ${random.pick(["100-continue", "x"])}`] : []),
+    ...(random.next() < 0.06 ? [`Content-Encoding: ${random.pick(["gzip", "deflate", "br", "x"])}`] : []),
+    ...(random.next() < 0.06
+      ? [`X-Forwarded-For: ${random.pick(["1.2.3.4", "x", "::1, ::ffff:127.0.0.1", "\u0080"])}`]
+      : []),
+    ...(random.next() < 0.04 ? [`Range: bytes=${random.pick(["0-", "-1", "9-1", "0-0,1-1,2-2"])}`] : []),
+    ...(random.next() < 0.04 ? ["Upgrade: h2c", "Connection: Upgrade"] : []),
+    ...(random.next() < 0.04
+      ? [`Accept-Encoding: ${random.pick(["gzip", "br;q=9", "identity;q=0, *;q=0"])}`]
+      : []),
+    ...(random.next() < 0.04 ? [`Sec-Fetch-Site: ${random.pick(["cross-site", "none", "x"])}`] : []),
+  ];
+  const content = chunked
+    ? `${random.pick([Buffer.byteLength(body).toString(16), "ffffffffffffffff", "-1", "g"])}\r\n${body}\r\n${random.pick(["0\r\n\r\n", "", "0\r\nX: y\r\n\r\n"])}`
+    : body;
+  return `${method} ${path} HTTP/1.${random.next() < 0.95 ? 1 : random.pick([0, 2, 9])}\r\n${headers.join("\r\n")}\r\n\r\n${content}`;
+}
+
+/** Requests on one connection, in a row or all at once, the last one perhaps cut short. */
+function requests(random: Random): Step[] {
+  const steps = times(random, 5, () => {
+    const cut = random.next() < 0.07 ? random.next() : 1;
+    return write("request", (context) => {
+      const whole = request(random, context);
+      return whole.slice(0, Math.ceil(whole.length * cut));
+    });
+  }).flatMap((step): Step[] => [step, ...pause(random)]);
+  return [...steps, { do: "listen", line: 0 }];
+}
+
+const JUNK = [
+  "",
+  "\r\n\r\n",
+  "\0\0\0\0",
+  "GET\r\n",
+  "GET / HTTP/9.9\r\n\r\n",
+  "GET / HTTP/1.1\r\n\r\n",
+  "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+  "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nX",
+  "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+  `GET /${"x".repeat(20_000)} HTTP/1.1\r\nHost: a\r\n\r\n`,
+  `GET / HTTP/1.1\r\nHost: a\r\n${Array.from({ length: 3_000 }, (_, index) => `X${index}: y\r\n`).join("")}\r\n`,
+  "GET / HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",
+  "GET / HTTP/1.1\r\nHost: a\r\nX\0Y: z\r\n\r\n",
+  "GET / HTTP/1.1\nHost: a\n\n",
+  "CONNECT 127.0.0.1:6379 HTTP/1.1\r\nHost: a\r\n\r\n",
+  "GET /socket.io/ HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+  "GET /elsewhere HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+  "*1\r\n$8\r\nFLUSHALL\r\n",
+  "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+];
+
+/** Bytes that are no HTTP, or nearly. */
+function bytes(random: Random): Step[] {
+  return times(random, 4, () => {
+    const chance = random.next();
+    const junk = random.pick(JUNK);
+    const noise = Buffer.from(times(random, 80, () => random.whole(256)));
+    const at = random.next();
+    return write("bytes", () => {
+      if (chance < 0.55) return junk;
+      if (chance < 0.75) return noise;
+      const flipped = Buffer.from(junk || "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "latin1");
+      flipped[Math.floor(at * flipped.length)] = 1 + Math.floor(at * 254);
+      return flipped;
+    });
+  }).flatMap((step): Step[] => [step, ...pause(random)]);
+}
+
+/** Long-polling: sessions, two polls at once, packets in one body, an upgrade in the middle. */
+function polling(random: Random): Step[] {
+  const url = "/socket.io/?EIO=4&transport=polling";
+  const http = (method: string, query: string, body: string | Buffer, line: number, byChance = false): Step =>
+    write(
+      `${method} ${query}`,
+      (context) => {
+        const content = byChance ? times(random, 5, () => enginePacket(random, context)).join("\x1e") : body;
+        const { host, cookie, sid } = context;
+        const head = `${method} ${url}${query.replace("SID", sid)} HTTP/1.1\r\nHost: ${host}\r\nOrigin: http://${host}\r\n${cookie ? `Cookie: ${cookie}\r\n` : ""}`;
+        return method === "POST"
+          ? Buffer.concat([
+              Buffer.from(
+                `${head}Content-Type: text/plain;charset=UTF-8\r\nContent-Length: ${Buffer.byteLength(content)}\r\n\r\n`,
+              ),
+              Buffer.from(content),
+            ])
+          : `${head}\r\n`;
+      },
+      line,
+    );
+  const steps: Step[] = [http("GET", "", "", 0), { do: "listen", line: 0 }];
+  if (random.next() < 0.85)
+    steps.push(http("POST", "&sid=SID", random.next() < 0.9 ? "40" : "40\x1e40", 0), {
+      do: "listen",
+      line: 0,
+    });
+  for (let count = 1 + random.whole(7); count > 0; count -= 1) {
+    const line = random.next() < 0.75 ? 0 : 1;
+    const step = weighted<() => Step | Step[]>(random, [
+      [() => http("POST", "&sid=SID", "", line, true), 30],
+      [() => http("GET", "&sid=SID", "", line), 22],
+      [() => http("POST", "&sid=SID", "40\x1e40", line), 6],
+      [
+        () =>
+          http(
+            "POST",
+            "&sid=SID",
+            random.pick(["", "\x1e", "x".repeat(40_000), Buffer.from([0xff, 0xfe]), "b", "1", "6"]),
+            line,
+          ),
+        8,
+      ],
+      [() => http(random.pick(["PUT", "DELETE", "OPTIONS"]), "&sid=SID", "", line), 4],
+      [
+        () =>
+          http(
+            "GET",
+            random.pick([
+              "&sid=nobody",
+              "&sid=",
+              "&sid=SID&sid=SID",
+              "&sid=__proto__",
+              "&b64=1&sid=SID",
+              "&j=0&sid=SID",
+            ]),
+            "",
+            line,
+          ),
+        6,
+      ],
+      [
+        () => [
+          upgrade(random, 2, "EIO=4&transport=websocket&sid=SID"),
+          { do: "listen", line: 2 },
+          write("probe", () => clientFrame("2probe"), 2),
+          ...pause(random, 2),
+          ...(random.next() < 0.7
+            ? [write("upgraded", () => clientFrame(random.pick(["5", "5", "5", "2", "1", "40"])), 2)]
+            : []),
+          ...(random.next() < 0.6 ? times(random, 3, () => text(random, 2, enginePacket)) : []),
+        ],
+        16,
+      ],
+      [() => ({ do: random.pick(["reset", "deafen", "end"] as const), line }), 3],
+    ])();
+    steps.push(...[step].flat(), ...pause(random, line));
+  }
+  if (random.next() < 0.8) steps.push(http("POST", "&sid=SID", "1", 0));
+  return steps;
+}

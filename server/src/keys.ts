@@ -24,6 +24,7 @@ import type { RoomId, UserId } from "./protocol.ts";
  * | `{online_users}:count` | hash | user id -> leases |
  * | `sess:<sid>` | string | the session, by connect-redis |
  * | `session_secret` | string | signs session cookies where SESSION_SECRET is not set |
+ * | `schema` | string | version of what is stored; `restoring ...` while a backup is put back |
  * | `seed:lock` | string | held while demo data is being put in |
  * | `seed:people` | string | JSON of the demo log-ins, where there is demo data |
  * | `limit:<what>:<who>` | string | attempts in the running window |
@@ -67,6 +68,7 @@ export function createKeys(prefix: string) {
     sessionPrefix: `${prefix}sess:`,
     session: (sid: string) => `${prefix}sess:${sid}`,
     sessionSecret: `${prefix}session_secret`,
+    schema: `${prefix}schema`,
     seedLock: `${prefix}seed:lock`,
     demo: `${prefix}seed:people`,
     limitPrefix: `${prefix}limit`,

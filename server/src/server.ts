@@ -18,6 +18,7 @@ import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
 import { checkRedis, connectRedis, withDeadline, type RedisClient } from "./redis.ts";
 import { Relay } from "./relay.ts";
+import { checkSchema } from "./schema.ts";
 import { createSecurity } from "./security.ts";
 
 export type Replica = {
@@ -57,6 +58,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     };
     const commands = await connect("commands");
     await checkRedis(commands, config.production, log);
+    await checkSchema(commands, keys);
     // The adapter's too: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");
 

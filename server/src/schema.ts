@@ -1,0 +1,43 @@
+import type { Keys } from "./keys.ts";
+import { GENERAL } from "./protocol.ts";
+import type { RedisClient } from "./redis.ts";
+
+/**
+ * The version of what is stored in Redis. It is raised when a server of the version before would misread or spoil
+ * what a new one stores; docs/upgrading.md says what each changed. What was stored before there was a version is 1.
+ */
+const SCHEMA = 1;
+
+/** Stands in place of the version while a restore is under way, and stays if it is cut short. */
+const RESTORING = "restoring";
+
+/**
+ * Gives an unused Redis this version; throws one line for a person where what is stored is newer than this server, or
+ * half restored.
+ */
+export async function checkSchema(redis: RedisClient, keys: Keys): Promise<void> {
+  const first = String((await isUnused(redis, keys)) ? SCHEMA : 1);
+  const stored = (await redis.set(keys.schema, first, "NX", "GET")) ?? first;
+  if (stored.startsWith(RESTORING)) {
+    throw new Error(
+      `This Redis holds half a backup: ${stored}, and not finished. Finish it: npm run restore -- --again FILE`,
+    );
+  }
+  if (!/^[1-9]\d{0,5}$/.test(stored)) {
+    throw new Error(`The key ${keys.schema} is no version: ${JSON.stringify(stored.slice(0, 40))}`);
+  }
+  if (Number(stored) > SCHEMA) {
+    throw new Error(
+      `What this Redis holds was stored by a newer Hubbub (schema ${stored}, and this one knows ${SCHEMA}). ` +
+        "Run the newer one, or restore a backup from before the upgrade into an empty Redis: docs/upgrading.md",
+    );
+  }
+}
+
+/** Whether nobody has ever signed up, made a room or said anything here, whichever single key has been lost since. */
+export async function isUnused(redis: RedisClient, keys: Keys): Promise<boolean> {
+  const traces = [keys.totalUsers, keys.totalRooms, keys.user("1"), keys.room(GENERAL), keys.meta(GENERAL)];
+  // One by one: on a Cluster they are in several slots.
+  const found = await Promise.all(traces.map((key) => redis.exists(key)));
+  return !found.includes(1);
+}

@@ -1,11 +1,12 @@
 import { execFile, spawnSync } from "node:child_process";
 import { createHash, randomBytes, randomInt } from "node:crypto";
-import { mkdirSync, symlinkSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { startChild, which, type Child } from "./child.ts";
+import { openDataFolder, type DataFolder } from "./dataFolder.ts";
 import { fetchPackage, unpacked } from "./debian.ts";
 import { root, stop } from "./prepare.mjs";
 
@@ -15,8 +16,57 @@ const NEEDED = "7.0";
 export type RedisProgram =
   { kind: "file"; command: string; env: NodeJS.ProcessEnv; version: string } | { kind: "docker" };
 
-/** A private Redis. `url` is what REDIS_URL takes and stays the same for the same options. */
-export type PrivateRedis = Child & { url: string; version: string; where: string };
+/**
+ * A private Redis. `url` is what REDIS_URL takes and stays the same for the same options; `unread` are files in its
+ * folder that it did not read.
+ */
+export type PrivateRedis = Child & { url: string; version: string; where: string; unread: string[] };
+
+/** In the folder of a persistent Redis: how to reach it. It holds a password, so nobody else may read it. */
+const ADDRESS = "address.json";
+
+/**
+ * The Redis that commands of this checkout work on: REDIS_URL, or else the one that `npm start` runs on DATA_DIR.
+ * Throws with exit code 69, and what to do, where there is neither: any other Redis is somebody else's.
+ */
+export async function findOwnRedis(env: NodeJS.ProcessEnv = process.env): Promise<string> {
+  if (env["REDIS_URL"]) return env["REDIS_URL"];
+  const dataDir = resolve(root, env["DATA_DIR"] || "data");
+  const found = readAddress(join(dataDir, "redis", ADDRESS));
+  // Another one may have got the port of a Redis that was killed.
+  if (found && (await askServer(addressOf(found.url)))?.runId === found.runId) return found.url;
+  const why = found
+    ? `The Redis of \`npm start\` on ${dataDir} does not answer`
+    : `REDIS_URL is not set, and \`npm start\` does not run on ${dataDir}`;
+  throw stop(`${why}. Start it, or say which Redis: REDIS_URL=redis://127.0.0.1:6379`, 69);
+}
+
+function readAddress(file: string): { url: string; runId: string } | undefined {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as { url: string; runId: string };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Written whole or not at all, and gone again with the Redis. */
+function publishAddress(dir: string, { url, ended }: Omit<PrivateRedis, "unread">, runId: string): void {
+  const file = join(dir, ADDRESS);
+  rmSync(`${file}.part`, { force: true });
+  writeFileSync(`${file}.part`, JSON.stringify({ url, runId }), { mode: 0o600 });
+  renameSync(`${file}.part`, file);
+  void withdraw();
+  async function withdraw(): Promise<void> {
+    await ended;
+    if (readAddress(file)?.runId === runId) rmSync(file, { force: true });
+  }
+}
+
+function addressOf(url: string): Address {
+  if (url.startsWith("unix://")) return { path: decodeURIComponent(url.slice("unix://".length)) };
+  const { hostname, port, password } = new URL(url);
+  return { host: hostname, port: Number(port), password };
+}
 
 /**
  * The first usable Redis or Valkey, at least 7.0: $REDIS_SERVER_BIN (then no other), PATH, .cache, Debian's package
@@ -57,13 +107,7 @@ export async function findRedis(say: (line: string) => void): Promise<RedisProgr
   );
 }
 
-/**
- * Starts a Redis of our own in `dir` and resolves when it answers, however long it has to load. It listens on a unix
- * socket there, which nothing but this user can open; with `port`, or where the path is too long for a socket, on
- * 127.0.0.1. `persistent` keeps everything in an append-only file, otherwise nothing is kept. `args` are further
- * lines of a redis.conf. Throws with exit code 75 where another one holds the folder.
- */
-export async function startRedis(options: {
+type StartOptions = {
   dir: string;
   persistent: boolean;
   program?: RedisProgram;
@@ -73,13 +117,44 @@ export async function startRedis(options: {
   /** Ends the attempt, and the Redis with it. */
   signal?: AbortSignal;
   say?: (line: string) => void;
-}): Promise<PrivateRedis> {
+};
+
+/**
+ * Starts a Redis of our own in `dir` and resolves when it answers, however long it has to load. It listens on a unix
+ * socket there, which nothing but this user can open; with `port`, or where the path is too long for a socket, on
+ * 127.0.0.1. `persistent` keeps everything in an append-only file, otherwise nothing is kept; a snapshot that lies in
+ * the folder alone is taken over. `args` are further lines of a redis.conf. Throws with exit code 75 where another one
+ * holds the folder, and where the folder cannot be used or Redis would lose data in it.
+ */
+export async function startRedis(options: StartOptions): Promise<PrivateRedis> {
   const say = options.say ?? console.log;
   const dir = resolve(options.dir);
   const program = options.program ?? (await findRedis(say));
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
-  if (program.kind === "docker") return startInDocker(dir, options, say);
+  const folder: DataFolder = openDataFolder(dir, options.persistent);
+  if (folder.adopted) say(`Redis takes over ${folder.adopted.what}. The file stays as it is.`);
+  try {
+    const started =
+      program.kind === "docker"
+        ? await startInDocker(dir, options, say)
+        : await startProgram(dir, program, options, say);
+    const { runId, ...redis } = started;
+    if (options.persistent && runId) publishAddress(dir, redis, runId);
+    return { ...redis, unread: folder.unread };
+  } catch (error) {
+    folder.adopted?.undo();
+    throw error;
+  }
+}
 
+/** `runId` is Redis' own name for this process; unknown where `args` ask for a log-in that we do not have. */
+type Started = Omit<PrivateRedis, "unread"> & { runId: string | undefined };
+
+async function startProgram(
+  dir: string,
+  program: FoundFile,
+  options: StartOptions,
+  say: (line: string) => void,
+): Promise<Started> {
   const socket = join(dir, "redis.sock");
   const socketFits = Buffer.byteLength(socket) <= 107;
   const port = options.port ?? (socketFits ? 0 : await freePort());
@@ -106,10 +181,19 @@ export async function startRedis(options: {
   const [flock, ...lockArgs] = lockOf(dir);
   const [command, args] = flock ? [flock, [...lockArgs, program.command, "-"]] : [program.command, ["-"]];
   // The configuration goes in by standard input: arguments, and with them the password, are everybody's to read.
-  const child = startChild({ command, args, env: program.env, input: configuration });
+  const child = startChild({
+    command,
+    args,
+    env: program.env,
+    input: configuration,
+    onLine(line) {
+      if (line.includes("Truncating the AOF"))
+        say("The last write to the append-only file was cut off, by a crash or a full disk, and is dropped.");
+    },
+  });
   const address = port ? { host: "127.0.0.1", port } : { path: socket };
-  await untilReady(child, { ...address, password, pid: child.pid }, dir, options.signal, say);
-  return { ...child, url, version: program.version, where: port ? `127.0.0.1:${port}` : socket };
+  const runId = await untilReady(child, { ...address, password, pid: child.pid }, dir, options.signal, say);
+  return { ...child, url, version: program.version, where: port ? `127.0.0.1:${port}` : socket, runId };
 }
 
 const given = new Set<number>();
@@ -191,11 +275,12 @@ async function untilReady(
   dir: string,
   signal: AbortSignal | undefined,
   say: (line: string) => void,
-) {
+): Promise<string | undefined> {
   const began = Date.now();
   for (let told = false; !child.hasEnded();) {
     if (signal?.aborted) break;
-    if (await answers(address)) return;
+    const answer = await askServer(address);
+    if (answer) return answer.runId;
     if (!told && Date.now() - began > 2_000) {
       say("Redis is loading what it keeps.");
       told = true;
@@ -210,14 +295,19 @@ async function untilReady(
   const isHeld =
     code === 75 || child.lastLines.some((line) => line.includes("is already in use by container"));
   if (isHeld) throw stop(`A Redis already keeps its data in ${dir}.`, 75);
+  if (child.lastLines.some((line) => line.includes("handle RDB format version")))
+    throw stop(
+      `What is kept in ${dir} was written by a newer Redis than this one. Install that, or name its program with REDIS_SERVER_BIN.`,
+      69,
+    );
   throw stop(`Redis ended at once: ${child.lastLines.slice(-2).join(" / ") || `exit code ${code}`}`, 69);
 }
 
 /**
- * Whether the Redis there has loaded and is the one with this pid, and not another's that has the folder already. One
- * that asks for a log-in we do not have (`args` may say so) has loaded, too.
+ * What the Redis there says of itself, once it has loaded, if it is the one with this pid and not another's that has
+ * the folder already. One that asks for a log-in we do not have (`args` may say so) has loaded, and says nothing.
  */
-function answers({ password, pid, ...place }: Address): Promise<boolean> {
+function askServer({ password, pid, ...place }: Address): Promise<{ runId?: string } | undefined> {
   return new Promise((done) => {
     let heard = "";
     const socket = connect(place);
@@ -227,14 +317,16 @@ function answers({ password, pid, ...place }: Address): Promise<boolean> {
     );
     socket.on("data", (data) => {
       heard += data.toString("latin1");
-      const process = /^process_id:(\d+)/m.exec(heard)?.[1];
-      if (/^-NOAUTH/m.test(heard)) done(true);
-      else if (/^\+PONG/m.test(heard)) done(pid === undefined || process === String(pid));
+      const of = (name: string) => new RegExp(`^${name}:(\\w+)`, "m").exec(heard)?.[1];
+      const [process, runId] = [of("process_id"), of("run_id")];
+      if (/^-(NOAUTH|WRONGPASS)/m.test(heard)) done({});
+      else if (/^\+PONG/m.test(heard))
+        done(pid === undefined || process === String(pid) ? { ...(runId && { runId }) } : undefined);
       else if (!/^-LOADING/m.test(heard)) return;
       socket.destroy();
     });
     socket.once("error", () => socket.destroy());
-    socket.once("close", () => done(false));
+    socket.once("close", () => done(undefined));
   });
 }
 
@@ -249,9 +341,9 @@ async function dockerAnswers(): Promise<boolean> {
 /** The container's name stands for the folder, so that a second one on the same folder is refused by Docker. */
 async function startInDocker(
   dir: string,
-  options: { persistent: boolean; port?: number; signal?: AbortSignal },
+  options: StartOptions,
   say: (line: string) => void,
-): Promise<PrivateRedis> {
+): Promise<Started> {
   const name = `hubbub-redis-${createHash("sha256").update(dir).digest("hex").slice(0, 12)}`;
   const port = options.port || (await freePort());
   say("Starting Redis in Docker (redis:8-alpine).");
@@ -273,11 +365,12 @@ async function startInDocker(
       "--maxmemory-policy noeviction",
     ],
   });
-  await untilReady(child, { host: "127.0.0.1", port }, dir, options.signal, say);
+  const runId = await untilReady(child, { host: "127.0.0.1", port }, dir, options.signal, say);
   return {
     ...child,
     url: `redis://127.0.0.1:${port}`,
     version: "8",
     where: `127.0.0.1:${port}, container ${name}`,
+    runId,
   };
 }

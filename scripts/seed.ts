@@ -1,6 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
-import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import bcrypt from "bcrypt";
 import pLimit from "p-limit";
@@ -19,8 +17,10 @@ import {
   type UserId,
 } from "../server/src/protocol.ts";
 import { connectRedis, type RedisClient } from "../server/src/redis.ts";
+import { checkSchema } from "../server/src/schema.ts";
 import { DEMO_GENERAL, DEMO_PASSWORD, DEMO_PEOPLE, DEMO_PRIVATE, DEMO_ROOMS, type DemoLine } from "./demo.ts";
-import { root, stop } from "./prepare.mjs";
+import { stop } from "./prepare.mjs";
+import { findOwnRedis } from "./redis.ts";
 
 /** Sizes that are to be there afterwards, not to be added: running it again adds nothing. */
 export type SeedSize = {
@@ -55,8 +55,10 @@ export async function seed(
 ): Promise<Credentials[]> {
   const redis = await connectRedis(config.redisUrl, "commands", pino({ level: "silent" }));
   const keys = createKeys(config.keyPrefix);
-  const unlock = await lock(redis, keys);
+  let unlock = async () => {};
   try {
+    await checkSchema(redis, keys);
+    unlock = await lock(redis, keys);
     const rooms = new Rooms(redis, keys, config);
     const users = new Users(redis, keys, config.bcryptCost);
     await rooms.nameGeneral();
@@ -300,12 +302,9 @@ function readArguments(args: string[]): SeedSize | "help" {
 }
 
 async function trySeed(size: SeedSize): Promise<Credentials[]> {
-  const socket = resolve(root, process.env["DATA_DIR"] || "data", "redis/redis.sock");
-  const own = !process.env["REDIS_URL"] && existsSync(socket);
+  const redisUrl = await findOwnRedis();
   try {
-    const config = readConfig(
-      own ? { ...process.env, REDIS_URL: `unix://${encodeURI(socket)}` } : process.env,
-    );
+    const config = readConfig({ ...process.env, REDIS_URL: redisUrl });
     return await seed(config, size, progressBar());
   } catch (error) {
     throw stop(error instanceof Error ? error.message : String(error), 69);

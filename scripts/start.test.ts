@@ -6,6 +6,7 @@ import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { User } from "../server/src/protocol.ts";
 import {
@@ -19,7 +20,7 @@ import {
 } from "../server/src/testing.ts";
 import { which } from "./child.ts";
 import { build, root } from "./prepare.mjs";
-import { startRedis } from "./redis.ts";
+import { findOwnRedis, startRedis } from "./redis.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "hubbub start "));
 const commands: Command[] = [];
@@ -239,6 +240,40 @@ describe("npm start", () => {
     await redis.stop(2_000);
   });
 
+  it("fills no Redis beside which somebody's data lies unread, and says what to do", async () => {
+    const dir = dataDir();
+    const empty = await startRedis({ dir: join(dir, "redis"), persistent: true });
+    await empty.stop(2_000);
+    writeFileSync(join(dir, "redis/dump.rdb"), "somebody's data");
+    const second = start({ DATA_DIR: dir });
+    await second.listens();
+    await until(() => second.output.includes("no demo data is put in"), 5_000, "the hint");
+    expect(second.output).toContain(`Nothing reads ${join(dir, "redis/dump.rdb")} (1 kB, `);
+    expect(second.output).not.toContain("Log in as");
+    second.child.kill("SIGTERM");
+    expect(await second.ended).toBe(0);
+  }, 90_000);
+
+  it("runs in a data folder whose path is too long for a socket, and seed finds that Redis and no other", async () => {
+    const dir = join(dataDir(), "d".repeat(100));
+    const npm = start({ DATA_DIR: dir });
+    await npm.listens();
+    const seed = new Command(process.execPath, ["scripts/run.mjs", "seed", "--users", "1"], {
+      env: { DATA_DIR: dir },
+    });
+    expect(await seed.ended).toBe(0);
+    const url = await findOwnRedis({ DATA_DIR: dir });
+    expect(url).toMatch(/^redis:\/\/:[0-9a-f]+@127/);
+    const client = new Redis(url);
+    expect(await client.get("username:person1")).toMatch(/^user:\d+$/);
+    client.disconnect();
+    npm.child.kill("SIGTERM");
+    expect(await npm.ended).toBe(0);
+    const late = new Command(process.execPath, ["scripts/run.mjs", "seed"], { env: { DATA_DIR: dir } });
+    expect(await late.ended).toBe(69);
+    expect(late.lines()).toHaveLength(1);
+  }, 90_000);
+
   it("says in one line that a Redis is too old", async () => {
     const old = join(dataDir(), "redis-server");
     writeFileSync(old, "#!/bin/sh\necho 'Redis server v=6.2.14 sha=0:0 malloc=libc bits=64 build=0'\n", {
@@ -338,7 +373,7 @@ describe.skipIf(!which("haproxy") && !which("/usr/sbin/haproxy") && !which("apt-
       npm.child.kill("SIGTERM");
       expect(await npm.ended).toBe(0);
       expect(Date.now() - began).toBeLessThan(5_000);
-    }, 40_000);
+    }, 90_000);
   },
 );
 

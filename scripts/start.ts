@@ -8,7 +8,9 @@ import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
 import { checkRedis, connectRedis, type RedisClient } from "../server/src/redis.ts";
+import { checkSchema } from "../server/src/schema.ts";
 import { keep, startChild, type Child, type Kept } from "./child.ts";
+import { dataFilesIn } from "./dataFolder.ts";
 import { startHaproxy } from "./haproxy.ts";
 import { parts, root, stop } from "./prepare.mjs";
 import { findRedis, freePort, startRedis } from "./redis.ts";
@@ -80,7 +82,9 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
   // Of the two things that a second `npm start` runs into, the data folder says more than the port.
   const claimed = await claimPort(config).catch((error: unknown) => ({ error }));
   const given = process.env["REDIS_URL"];
-  const { redisUrl, line } = given ? { redisUrl: given } : await startPrivateRedis(dataDir, running, signal);
+  const { redisUrl, line, unread } = given
+    ? { redisUrl: given, unread: [] }
+    : await startPrivateRedis(dataDir, running, signal);
   if (typeof claimed === "object") throw claimed.error;
   const port = claimed;
   if (line) console.log(line);
@@ -91,7 +95,18 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
   );
   try {
     const keys = createKeys(config.keyPrefix);
-    if (await isUnused(redis, keys)) await putDemoDataIn(redisUrl, signal);
+    const unused = await isUnused(redis, keys);
+    for (const file of unread) console.log(`Nothing reads ${file}.`);
+    if (unread.length > 0 && unused) {
+      console.log(
+        "Redis is empty, and somebody's data lies beside it: no demo data is put in. To use a dump.rdb: stop, " +
+          `move ${join(dataDir, "redis/appendonlydir")} away, put dump.rdb beside it, and start again.`,
+      );
+    }
+    await checkSchema(redis, keys).catch((error: Error) => {
+      throw stop(error.message, 69);
+    });
+    if (unused && unread.length === 0) await putDemoDataIn(redisUrl, signal);
 
     const env = { DRAIN: "1500", LOG_LEVEL: "warn", ...withoutEmpty(process.env), REDIS_URL: redisUrl };
     if (count === 1) {
@@ -160,7 +175,7 @@ async function startPrivateRedis(
   dataDir: string,
   running: Running,
   signal: AbortSignal,
-): Promise<{ redisUrl: string; line?: string }> {
+): Promise<{ redisUrl: string; line: string; unread: string[] }> {
   const program = await findRedis(console.log);
   const options = { dir: join(dataDir, "redis"), persistent: true, program, signal };
   const redis = await startRedis(options).catch((error: unknown) => {
@@ -175,6 +190,7 @@ async function startPrivateRedis(
   running.redis = keep("Redis", redis, () => startRedis({ ...options, ...samePlace }), signal, console.error);
   return {
     redisUrl: redis.url,
+    unread: [...redis.unread, ...dataFilesIn(dataDir)],
     line:
       `Started a private Redis ${redis.version} (process ${redis.pid}) on ${redis.where}. ` +
       `It keeps everything in ${options.dir}; a crash of this machine loses at most the last second.`,

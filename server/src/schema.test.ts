@@ -4,7 +4,7 @@ import { pino } from "pino";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { readConfig } from "./config.ts";
 import { createKeys, type Keys } from "./keys.ts";
-import { checkSchema, isUnused } from "./schema.ts";
+import { checkSchema } from "./schema.ts";
 import { startServer } from "./server.ts";
 import { replicas, testRedisUrl } from "./testing.ts";
 
@@ -31,21 +31,6 @@ it("gives an unused Redis the present version, and one from before there were ve
   await redis.set(keys.totalUsers, 6);
   await checkSchema(redis, keys);
   expect(await redis.get(keys.schema)).toBe("1");
-});
-
-it("knows a used Redis by any trace of use", async () => {
-  expect(await isUnused(redis, keys)).toBe(true);
-  for (const put of [
-    () => redis.set(keys.totalUsers, 1),
-    () => redis.set(keys.totalRooms, 1),
-    () => redis.hset(keys.user("1"), "username", "mary"),
-    () => redis.zadd(keys.room("0"), 1, "hello"),
-    () => redis.hset(keys.meta("0"), "seq", 1),
-  ]) {
-    await put();
-    expect(await isUnused(redis, keys)).toBe(false);
-    await redis.del(await redis.keys(`*${prefix}*`));
-  }
 });
 
 it.each([

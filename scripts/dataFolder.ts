@@ -1,0 +1,151 @@
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { stop } from "./prepare.mjs";
+
+/**
+ * The folder that a private Redis keeps everything in. With an append-only file Redis reads that and nothing else,
+ * without a word: it starts empty beside a snapshot, and overwrites an append-only file whose manifest is missing.
+ */
+
+/** Redis' own names, which the scripts never change. */
+const LOG_DIR = "appendonlydir";
+const MANIFEST = "appendonly.aof.manifest";
+const BASE = "appendonly.aof.1.base.rdb";
+const SNAPSHOT = "dump.rdb";
+const OLD_LOG = "appendonly.aof";
+
+export type DataFolder = {
+  /** Files with somebody's data that Redis will not read, each described for a person. */
+  unread: string[];
+  /** A snapshot that was alone here and is copied to where Redis reads it. */
+  adopted?: { what: string; undo: () => void };
+};
+
+/**
+ * Makes the folder if need be, looks at what lies in it, and takes over a snapshot that lies there alone. Throws, with
+ * a line for a person and exit code 73, where the folder cannot be used, and 65 where Redis would lose data in it. Of
+ * a Redis that keeps nothing it only has to be usable.
+ */
+export function openDataFolder(dir: string, persistent: boolean): DataFolder {
+  makeUsable(dir);
+  if (!persistent) return { unread: [] };
+  const log = join(dir, LOG_DIR);
+  const logFiles = filesIn(log).filter(({ name }) => !name.startsWith("temp-"));
+  refuseLoss(log, logFiles);
+  const here = filesIn(dir).filter(({ name, size }) => size > 0 && isData(name));
+  const old = here.find(({ name }) => name === OLD_LOG);
+  const snapshot = here.find(({ name }) => name === SNAPSHOT);
+  // Redis 7 moves the one file of its forerunners into the folder, if there is no folder yet.
+  const read = logFiles.length > 0 ? undefined : (old ?? snapshot);
+  const unread = here.filter((file) => file !== read).map((file) => describe(dir, file));
+  if (read !== snapshot || !snapshot) return { unread };
+  return { unread, adopted: { what: describe(dir, snapshot), undo: adopt(dir) } };
+}
+
+/** The same kind of files elsewhere: a folder above, where somebody may have put them by mistake. */
+export function dataFilesIn(dir: string): string[] {
+  return filesIn(dir)
+    .filter(({ name, size }) => size > 0 && isData(name))
+    .map((file) => describe(dir, file));
+}
+
+type File = { name: string; size: number; modified: Date };
+
+/** Tries what Redis will do. Asking for permissions would not tell of a read-only disk, nor speak for whom we act as. */
+function makeUsable(dir: string): void {
+  let path = dir;
+  const attempt = (next: string, what: () => void) => {
+    path = next;
+    what();
+  };
+  const log = join(dir, LOG_DIR);
+  try {
+    attempt(dir, () => mkdirSync(dir, { recursive: true, mode: 0o700 }));
+    for (const folder of existsSync(log) ? [dir, log] : [dir]) {
+      attempt(folder, () => rmSync(mkdtempSync(join(folder, "temp-")), { recursive: true }));
+      attempt(folder, () => readdirSync(folder));
+    }
+    for (const { name } of filesIn(log)) attempt(join(log, name), () => closeSync(openSync(path, "r+")));
+    for (const name of [SNAPSHOT, OLD_LOG])
+      if (existsSync(join(dir, name))) attempt(join(dir, name), () => closeSync(openSync(path, "r")));
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    const who = process.geteuid ? ` by user ${process.geteuid()}` : "";
+    throw stop(
+      `The data folder cannot be used${who}: ${path} (${code}). Give it to this user with chown -R, or choose another ` +
+        "with DATA_DIR.",
+      73,
+    );
+  }
+}
+
+/**
+ * Redis takes a folder without a manifest for a new one and writes over its files; one whose manifest was cut short
+ * it reads as far as the manifest goes.
+ */
+function refuseLoss(log: string, files: File[]): void {
+  const manifest = files.find(({ name }) => name === MANIFEST);
+  const listed = manifest ? readFileSync(join(log, MANIFEST), "utf8") : "";
+  const names = new Set([...listed.matchAll(/^file (\S+) seq \d+ type [bhi]\b/gm)].map(([, name]) => name));
+  // A base that is not listed may be what a rewrite that was cut short has left: what it was made from is listed.
+  const lost = files.filter(
+    ({ name, size }) =>
+      size > 0 && !names.has(name) && (name.endsWith(".incr.aof") || (names.size === 0 && isData(name))),
+  );
+  if (lost.length === 0) return;
+  const what = manifest ? `${MANIFEST} does not list` : `there is no ${MANIFEST} for`;
+  throw stop(
+    `Redis would not read, and might overwrite, a part of what is kept in ${log}: ${what} ` +
+      `${lost.map(({ name }) => name).join(", ")}. Copy the folder away, then put the manifest back from a copy, or ` +
+      `write it: one line "file NAME seq N type b" for the *.base.rdb file, then one "file NAME seq N type i" for ` +
+      "each *.incr.aof file, by their numbers.",
+    65,
+  );
+}
+
+/** As Redis itself would have it after a rewrite: the snapshot as the base of an append-only file. All or nothing. */
+function adopt(dir: string): () => void {
+  const log = join(dir, LOG_DIR);
+  const fresh = mkdtempSync(`${log}.part-`);
+  copyFileSync(join(dir, SNAPSHOT), join(fresh, BASE));
+  writeFileSync(join(fresh, MANIFEST), `file ${BASE} seq 1 type b\n`);
+  try {
+    // Fails where somebody else was faster: nothing that a Redis may be writing is replaced.
+    renameSync(fresh, log);
+  } catch (error) {
+    rmSync(fresh, { recursive: true, force: true });
+    throw stop(`${log} appeared meanwhile: ${error instanceof Error ? error.message : String(error)}`, 75);
+  }
+  return () => rmSync(log, { recursive: true, force: true });
+}
+
+function isData(name: string): boolean {
+  return /\.(rdb|aof)$/.test(name);
+}
+
+function filesIn(dir: string): File[] {
+  if (!existsSync(dir)) return [];
+  return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
+    if (!entry.isFile()) return [];
+    const { size, mtime } = statSync(join(dir, entry.name));
+    return [{ name: entry.name, size, modified: mtime }];
+  });
+}
+
+function describe(dir: string, { name, size, modified }: File): string {
+  const kilobytes = Math.max(1, Math.round(size / 1_000)).toLocaleString("en");
+  return `${join(dir, name)} (${kilobytes} kB, ${modified.toISOString().slice(0, 10)})`;
+}

@@ -21,9 +21,9 @@ import { looksLikeGeneral } from "./names.ts";
 
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
-/** Rows of one answer to a cursor, and UTF-16 units after which it is long enough: far from a slow consumer's limit. */
+/** Rows of one answer to a cursor, and bytes after which it is long enough: far from a slow consumer's limit. */
 const SYNC_ROWS = 200;
-const SYNC_LENGTH = 131_072;
+const SYNC_BYTES = 131_072;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 
@@ -333,21 +333,19 @@ export class Rooms {
 
   async #following(roomId: RoomId, from: Head) {
     const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
-    const reply = await this.#sync(keys, [from.seq, from.date, from.hash, SYNC_ROWS]);
-    const [status, seq, date, hash, ...rows] = reply as [string, string, string, string, ...string[]];
-    const reset = RESETS.find((reason) => reason === status);
-    const most = reset ? rows.length : Math.min(rows.length, SYNC_ROWS);
-    let count = 0;
-    // No cursor would ever get past an answer without a place in the log.
-    for (let length = 0, placed = false; count < most && !(placed && length > SYNC_LENGTH); count += 1) {
-      const row = rows[count] ?? "";
-      length += row.length;
-      placed ||= isOwnRow(row);
-    }
+    const reply = await this.#sync(keys, [from.seq, from.date, from.hash, SYNC_ROWS, SYNC_BYTES]);
+    const [status, seq, date, hash, more, ...rows] = reply as [
+      string,
+      string,
+      string,
+      string,
+      string,
+      ...string[],
+    ];
     return {
-      reset,
-      rows: rows.slice(0, count),
-      more: !reset && count < rows.length,
+      reset: RESETS.find((reason) => reason === status),
+      rows,
+      more: more === "1",
       head: { seq: Number(seq), date: Number(date), hash },
     };
   }

@@ -1,13 +1,15 @@
 -- The messages after a cursor, or a reset with its reason.
--- KEYS room, meta   ARGV 1 seq, 2 date, 3 hash or '', 4 limit
--- Returns {'ok' | 'ahead' | 'rewound' | 'trimmed', head seq, head date, head hash, row, ...}, one row more than
--- the limit where there are more. After a reset the rows are the newest page.
+-- KEYS room, meta   ARGV 1 seq, 2 date, 3 hash or '', 4 most rows, 5 bytes after which no row is added
+-- Returns {'ok' | 'ahead' | 'rewound' | 'trimmed', head seq, head date, head hash, '1' if there is more, row, ...}.
+-- After a reset the rows are the newest ones. At least one row is answered, where there is one.
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'first')
 local head, headDate, headHash = tonumber(meta[1] or '0'), meta[2] or '0', meta[3] or ''
-local seq, limit = tonumber(ARGV[1]), tonumber(ARGV[4])
+local seq, most, size = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
+-- Rows are read a few at a time: of long ones hardly more than are answered.
+local SLICE = 16
 
-local function answer(status, rows)
-  local reply = { status, string.format('%.0f', head), headDate, headHash }
+local function answer(status, rows, more)
+  local reply = { status, string.format('%.0f', head), headDate, headHash, more and '1' or '0' }
   for _, row in ipairs(rows) do
     reply[#reply + 1] = row
   end
@@ -15,12 +17,25 @@ local function answer(status, rows)
 end
 
 local function reset(reason)
-  local newest = redis.call('ZREVRANGE', KEYS[1], 0, 49)
+  local newest, bytes, place = {}, 0, 0
+  while #newest < 50 and bytes <= size do
+    local slice = redis.call('ZREVRANGE', KEYS[1], place, place + SLICE - 1)
+    for _, row in ipairs(slice) do
+      if #newest < 50 and (bytes <= size or #newest == 0) then
+        newest[#newest + 1] = row
+        bytes = bytes + #row
+      end
+    end
+    place = place + SLICE
+    if #slice < SLICE then
+      break
+    end
+  end
   local rows = {}
   for i = #newest, 1, -1 do
     rows[#rows + 1] = newest[i]
   end
-  return answer(reason, rows)
+  return answer(reason, rows, false)
 end
 
 -- A message at the cursor's date with the cursor's seq and hash proves that the whole log up to it is the same.
@@ -48,21 +63,28 @@ end
 
 -- Every answer holds a row with a place in the log, or is the last: otherwise no cursor would ever get past the rows
 -- that another program added. Of too many of them the newest page is all that is told.
-local function placed(rows)
-  for i = 1, limit do
-    if string.find(rows[i], '^{"roomId":"[%d:]+","seq":%d+,"date":%d+,"hash":"') then
-      return true
-    end
-  end
-  return false
-end
-
-local after = ARGV[2]
+local after = '(' .. ARGV[2]
 for _ = 1, 50 do
-  local rows = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. after, '+inf', 'LIMIT', 0, limit + 1)
-  if #rows <= limit or placed(rows) then
-    return answer('ok', rows)
+  local rows, bytes, placed, read, last = {}, 0, false, 0, nil
+  repeat
+    local slice = redis.call('ZRANGEBYSCORE', KEYS[1], after, '+inf', 'LIMIT', read, SLICE)
+    read = read + #slice
+    for _, row in ipairs(slice) do
+      if #rows == most or (placed and bytes > size) then
+        if placed then
+          return answer('ok', rows, true)
+        end
+        last = rows[most]
+        break
+      end
+      rows[#rows + 1] = row
+      bytes = bytes + #row
+      placed = placed or string.find(row, '^{"roomId":"[%d:]+","seq":%d+,"date":%d+,"hash":"') ~= nil
+    end
+  until last or #slice < SLICE
+  if not last then
+    return answer('ok', rows, false)
   end
-  after = redis.call('ZSCORE', KEYS[1], rows[limit])
+  after = '(' .. redis.call('ZSCORE', KEYS[1], last)
 end
 return reset('trimmed')

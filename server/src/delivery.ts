@@ -160,6 +160,11 @@ export class Delivery {
     for (const connections of this.#users.values()) yield* connections;
   }
 
+  /** How many local connections a user has. */
+  countOf(userId: UserId): number {
+    return this.#users.get(userId)?.length ?? 0;
+  }
+
   users(): UserId[] {
     return [...this.#users.keys()];
   }

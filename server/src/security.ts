@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import type { Logger } from "pino";
+import { framesOf, reasonOf } from "./errors.ts";
 import type { Metrics } from "./metrics.ts";
 
 /**
@@ -33,6 +34,11 @@ export type Who = { address?: string | undefined; userId?: string | undefined; w
 export type Security = {
   /** Counts an event and writes its line, unless there are too many: then the number left out is written later. */
   note: (event: SecurityEvent, who: Who) => void;
+  /**
+   * For an error that nobody expected, while one client was served: counts it, and logs where it happened. The caller
+   * ends that client's request or connection, and nothing else.
+   */
+  contain: (place: string, error: unknown, who?: Omit<Who, "what">) => void;
   /** Writes the numbers that are still owed. */
   close: () => void;
 };
@@ -78,23 +84,33 @@ export function createSecurity(metrics: Metrics, log: Logger): Security {
     return true;
   }
 
+  /** Whether the line was written. */
+  function note(event: SecurityEvent, { address, userId, what }: Who): boolean {
+    metrics.securityEvents.inc({ event });
+    timer ??= setTimeout(flush, WINDOW_MS).unref();
+    const whole = windows.get(event);
+    const full = whole !== undefined && whole.lines >= LINES_ALL;
+    if (!full && address !== undefined && !allow(`${event} ${address}`, event, address, LINES_EACH))
+      return false;
+    if (!allow(event, event, undefined, LINES_ALL)) return false;
+    const [level, words] = EVENTS[event];
+    // The address follows the event: filters rely on that order.
+    const line = {
+      event,
+      ...(address !== undefined && { address }),
+      ...(userId !== undefined && { userId }),
+      ...(what !== undefined && { what }),
+    };
+    log[level](line, words);
+    return true;
+  }
+
   return {
-    note(event, { address, userId, what }) {
-      metrics.securityEvents.inc({ event });
-      timer ??= setTimeout(flush, WINDOW_MS).unref();
-      const whole = windows.get(event);
-      const full = whole !== undefined && whole.lines >= LINES_ALL;
-      if (!full && address !== undefined && !allow(`${event} ${address}`, event, address, LINES_EACH)) return;
-      if (!allow(event, event, undefined, LINES_ALL)) return;
-      const [level, words] = EVENTS[event];
-      // The address follows the event: filters rely on that order.
-      const line = {
-        event,
-        ...(address !== undefined && { address }),
-        ...(userId !== undefined && { userId }),
-        ...(what !== undefined && { what }),
-      };
-      log[level](line, words);
+    note: (event, who) => void note(event, who),
+    contain(place, error, who = {}) {
+      metrics.contained.inc({ place });
+      if (note("contained", { ...who, what: place }))
+        log.error({ place, reason: reasonOf(error), stack: framesOf(error) }, "an unexpected error");
     },
     close: flush,
   };

@@ -1,14 +1,21 @@
 import type { EventEmitter } from "node:events";
-import type { Server as HttpServer, IncomingMessage } from "node:http";
+import {
+  STATUS_CODES,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from "node:http";
 import { createShardedAdapter } from "@socket.io/redis-adapter";
 import type { RequestHandler } from "express";
 import type { SessionData } from "express-session";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
+import type { WebSocket } from "ws";
 import { z } from "zod";
 import type { Announcer, Chat } from "../chat/chat.ts";
 import type { Config } from "../config.ts";
 import type { Connection, ConnectionData, Delivery } from "../delivery.ts";
+import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import {
   LIMITS,
@@ -28,9 +35,10 @@ import type { RedisClient } from "../redis.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Relay } from "../relay.ts";
 import { clientAddress, type Security } from "../security.ts";
-import { toFailure } from "./failure.ts";
+import { STATUS, toFailure } from "./failure.ts";
 import { isOwnOrigin } from "./session.ts";
-import type { Throttle } from "./throttle.ts";
+import { addressKey, type Throttle } from "./throttle.ts";
+import { createFrameServer, dismiss, parser } from "./transport.ts";
 
 /** Between replicas, over @socket.io/redis-adapter: what must touch connections elsewhere. */
 type ReplicaEvents = {
@@ -61,10 +69,22 @@ const cursor: z.ZodType<Cursor> = z.object({
     .regex(/^[0-9a-f]{0,40}$/)
     .optional(),
 });
-const sync: z.ZodType<{ rooms: Cursor[] }> = z.object({ rooms: z.array(cursor).max(LIMITS.syncRooms) });
+const sync: z.ZodType<{ rooms: Cursor[] }> = z.object({
+  rooms: z
+    .array(cursor)
+    .max(LIMITS.syncRooms)
+    .refine((rooms) => new Set(rooms.map((one) => one.roomId)).size === rooms.length, "each room once"),
+});
 
-/** A handshake that says nothing more is not kept waiting for. */
+/** Drop handshakes that stay silent this long. */
 const CONNECT_MS = 5_000;
+/** Connections of one user on a replica: a window each on a few devices, and some that are dying. */
+const CONNECTIONS = 20;
+/** How long somebody with too many waits: one that died without a word is noticed by then. */
+const CONNECTIONS_WAIT_MS = 30_000;
+/** Connections without a session, which only learn that they need one: of one address, and of all. */
+const STRANGERS = 20;
+const STRANGERS_ALL = 500;
 /** How soon a session that ended, or a room that was shown, is noticed where its announcement got lost. */
 const REVALIDATE_MS = 25_000;
 const REVALIDATE_AT_ONCE = 200;
@@ -72,6 +92,11 @@ const REVALIDATE_AT_ONCE = 200;
 const FINISH_MS = 2_500;
 const HANDOVER_TICK_MS = 50;
 const SHOW_TRIES = 5;
+/** Rooms of one \`sync\` that are read side by side, and UTF-16 units after which its answer is long enough. */
+const SYNC_AT_ONCE = 5;
+const SYNC_LENGTH = 262_144;
+/** What an answer to \`sync\` can come to, in KB: SYNC_LENGTH, and the rooms under way when it was reached. */
+const SYNC_KB = 1_024;
 /** What is left of every connection's handshake. */
 const HANDSHAKE = Object.freeze({ headers: {}, query: {}, auth: {} });
 /** What would be empty in each connection is empty once for all. */
@@ -117,6 +142,8 @@ export class SocketDoor {
   readonly #io: Server<ClientEvents, ServerEvents, ReplicaEvents, ConnectionData>;
   #orders: ReplicaEvents | undefined;
   #revalidation: NodeJS.Timeout | undefined;
+  /** How many connections without a session an address has open. */
+  readonly #strangers = new Map<string, number>();
   #closing = false;
   #running = 0;
 
@@ -129,6 +156,11 @@ export class SocketDoor {
       perMessageDeflate: false,
       httpCompression: false,
       maxHttpBufferSize: LIMITS.bodyBytes,
+      wsEngine: createFrameServer(config.rateLimits, {
+        flooded: () => parts.security.note("connection.cut", { what: "frames" }),
+        threw: (error) => parts.security.contain("frame", error),
+      }),
+      parser,
       connectTimeout: CONNECT_MS,
       // Each ping wakes the process, and most connections are idle.
       pingInterval: 25_000,
@@ -155,7 +187,7 @@ export class SocketDoor {
 
   /** Starts to take connections. */
   open(chat: Chat): void {
-    const { http, session, delivery } = this.#parts;
+    const { http, session, delivery, security } = this.#parts;
     // Not before the other door has its listener: this one takes its requests away from those that are there.
     this.#io.attach(http);
     this.#orders = {
@@ -173,6 +205,10 @@ export class SocketDoor {
       if (request.headers.upgrade) request.answerClosed = request.socket.rawListeners("close").at(-1);
       void session(request as never, response as never, next as never);
     });
+    this.#io.engine.use((request: UpgradeRequest, response: ServerResponse, next: () => void) => {
+      void this.#limitHandshake(request, response, next);
+    });
+    this.#io.engine.on("connection", (conn: RawConnection) => this.#countStranger(conn));
     this.#io.use((socket, next) => void this.#admit(chat, socket, next));
     const listeners = Object.entries(this.#listeners(chat)) as [keyof ClientEvents, Listener][];
     const known = new Set<string>(listeners.map(([event]) => event));
@@ -181,19 +217,28 @@ export class SocketDoor {
       if (!known.has(event)) refuse.apply(this, args);
     };
     const left = function left(this: Connection) {
-      if (delivery.remove(this)) chat.presence.leave(this.data.user.id);
+      try {
+        if (delivery.remove(this)) chat.presence.leave(this.data.user.id);
+      } catch (error) {
+        security.contain("disconnection", error, { userId: this.data.user.id });
+      }
     };
     // Delivery keeps the rooms; a room of its own for each connection would be kept for nothing.
     this.#io.of("/").adapter.addAll = ignore;
     this.#io.on("connection", (connection) => {
-      // Socket.IO's own callback, which stays in use should this name ever change, encodes what is JSON already.
-      Object.assign(connection, { ack: callback });
-      for (const [event, listener] of listeners) connection.on(event, listener);
-      connection.on("error", ignore);
-      connection.on("disconnect", left);
-      connection.onAny(unknown);
-      slim(connection);
-      this.#enter(chat, connection);
+      try {
+        // Socket.IO's own callback, which stays in use should this name ever change, encodes what is JSON already.
+        Object.assign(connection, { ack: callback });
+        for (const [event, listener] of listeners) connection.on(event, listener);
+        connection.on("error", ignore);
+        connection.on("disconnect", left);
+        connection.onAny(unknown);
+        slim(connection);
+        this.#enter(chat, connection);
+      } catch (error) {
+        security.contain("connection", error, { userId: connection.data.user.id });
+        connection.conn.close(true);
+      }
     });
     const everyMs = REVALIDATE_MS * (0.8 + Math.random() * 0.4);
     this.#revalidation = setInterval(() => void this.#attempt(this.#revalidate(chat)), everyMs);
@@ -258,24 +303,16 @@ export class SocketDoor {
     schema: z.ZodType<T>,
     handle: (connection: Connection, asked: T) => Promise<string>,
   ): Listener {
-    const { throttle, delivery, metrics, security, log } = this.#parts;
+    const { delivery, security } = this.#parts;
     const respond = async (connection: Connection, body: unknown, answer: unknown): Promise<void> => {
-      let reply: string;
-      this.#running += 1;
       try {
-        await throttle.take(limit, connection.data.user.id);
-        reply = `{"ok":true,"value":${await handle(connection, schema.parse(body))}}`;
+        const reply = await this.#reply(limit, connection, () => handle(connection, schema.parse(body)));
+        if (answer instanceof Callback) delivery.answer(connection, answer.id, reply);
+        else if (typeof answer === "function") (answer as (reply: unknown) => void)(JSON.parse(reply));
       } catch (error) {
-        const failure = toFailure(error, log);
-        metrics.refusals.inc({ door: "socket", code: failure.code });
-        if (failure.code === "rate_limited")
-          security.note("request.limited", { userId: connection.data.user.id, what: limit });
-        reply = JSON.stringify({ ok: false, error: failure });
-      } finally {
-        this.#running -= 1;
+        security.contain("answer", error, { userId: connection.data.user.id });
+        connection.conn.close(true);
       }
-      if (answer instanceof Callback) delivery.answer(connection, answer.id, reply);
-      else if (typeof answer === "function") (answer as (reply: unknown) => void)(JSON.parse(reply));
     };
     return function listener(...args) {
       // The callback comes last, whatever else was sent.
@@ -283,18 +320,118 @@ export class SocketDoor {
     };
   }
 
-  /** What follows each cursor, in order, as JSON; of rooms that the connection hears, from memory where that will do. */
-  async #sync(chat: Chat, { data }: Connection, cursors: Cursor[]): Promise<string> {
-    const { relay } = this.#parts;
-    const rooms = await Promise.all(
-      cursors.map(async (one) => {
-        const rows = data.rooms.has(one.roomId) ? await relay.since(one) : null;
-        // It may have left the room meanwhile.
-        if (!rows || !data.rooms.has(one.roomId)) return chat.sync(data.user, one);
-        return `{"roomId":"${one.roomId}","messages":[${rows.join(",")}],"more":false}`;
-      }),
+  /** The Reply, as JSON, to one request. Whoever goes on after having been refused again and again is dismissed. */
+  async #reply(
+    limit: "message" | "event",
+    { data: { user } }: Connection,
+    handle: () => Promise<string>,
+  ): Promise<string> {
+    const { throttle, metrics, security, log } = this.#parts;
+    this.#running += 1;
+    try {
+      await throttle.take(limit, user.id);
+      return `{"ok":true,"value":${await handle()}}`;
+    } catch (error) {
+      const failure = toFailure(error, log);
+      metrics.refusals.inc({ door: "socket", code: failure.code });
+      if (failure.code === "internal") security.contain("event", error, { userId: user.id });
+      if (failure.code === "rate_limited") {
+        security.note("request.limited", { userId: user.id, what: limit });
+        await throttle.take("refused", user.id).catch((barred: unknown) => {
+          this.#dismissUser(user.id, toFailure(barred, log).retryAfterMs);
+        });
+      }
+      return JSON.stringify({ ok: false, error: failure });
+    } finally {
+      this.#running -= 1;
+    }
+  }
+
+  #dismissUser(userId: UserId, retryAfterMs = 0): void {
+    const { delivery, security } = this.#parts;
+    const open = [...delivery.connections(userId)];
+    for (const connection of open) {
+      security.note("connection.cut", { userId, what: "refused" });
+      dismissConnection(connection, retryAfterMs);
+    }
+  }
+
+  /**
+   * What follows each cursor, in order, as JSON; of rooms that the connection hears, from memory where that will do.
+   * Once the answer is long, the rooms that are left are only told to have more: the client asks for them next.
+   */
+  #sync(chat: Chat, { data }: Connection, cursors: Cursor[]): Promise<string> {
+    const { relay, throttle } = this.#parts;
+    const { user } = data;
+    const one = async (from: Cursor): Promise<string> => {
+      const rows = data.rooms.has(from.roomId) ? await relay.since(from) : null;
+      // It may have left the room meanwhile.
+      if (!rows || !data.rooms.has(from.roomId)) return chat.sync(user, from);
+      return `{"roomId":"${from.roomId}","messages":[${rows.join(",")}],"more":false}`;
+    };
+    const all = async (): Promise<string> => {
+      const rooms: string[] = [];
+      let length = 0;
+      for (let start = 0; start < cursors.length; start += SYNC_AT_ONCE) {
+        const asked = cursors.slice(start, start + SYNC_AT_ONCE);
+        const told =
+          length > SYNC_LENGTH
+            ? asked.map(({ roomId: id }) => `{"roomId":"${id}","messages":[],"more":true}`)
+            : await Promise.all(asked.map(one));
+        for (const answer of told) length += answer.length;
+        rooms.push(...told);
+      }
+      return `{"rooms":[${rooms.join(",")}]}`;
+    };
+    if (cursors.length === 0) return all();
+    const most = cursors.length + SYNC_KB;
+    return throttle.queue("sync", user.id, () =>
+      throttle.pay(user.id, most, all, (json) => cursors.length + json.length / 1_024),
     );
-    return `{"rooms":[${rooms.join(",")}]}`;
+  }
+
+  /**
+   * Counts a handshake, by its user, or where it has no session by its address: those are told so over the connection,
+   * and there may only be a few of them. Whoever starts too many is refused before the upgrade.
+   */
+  async #limitHandshake(request: UpgradeRequest, response: ServerResponse, next: () => void): Promise<void> {
+    const { config, throttle, metrics, security, log } = this.#parts;
+    // Further requests of a long-polling connection name it.
+    if (/[?&]sid=/.test(request.url ?? "")) return next();
+    const address = clientAddress(request, config.trustProxy);
+    const userId = request.session?.user?.id;
+    try {
+      if (userId !== undefined) {
+        await throttle.take("handshake", userId);
+      } else {
+        await throttle.take("stranger", addressKey(address));
+        const here = this.#strangers.get(addressKey(address)) ?? 0;
+        if (config.rateLimits && (here >= STRANGERS || this.#strangers.size >= STRANGERS_ALL))
+          throw new ChatError("rate_limited", "Too many connections.", CONNECT_MS);
+      }
+      next();
+    } catch (error) {
+      const failure = toFailure(error, log);
+      metrics.handshakes.inc({ outcome: failure.code });
+      security.note("connection.limited", { address, userId, what: "handshake" });
+      refuseHandshake(request, response, failure);
+    }
+  }
+
+  /** A connection without a session, from its handshake to its end. */
+  #countStranger(conn: RawConnection): void {
+    const { config, metrics } = this.#parts;
+    const { request } = conn;
+    if (request.session?.user) return;
+    const address = addressKey(clientAddress(request, config.trustProxy));
+    this.#strangers.set(address, (this.#strangers.get(address) ?? 0) + 1);
+    metrics.unauthenticated.inc();
+    conn.once("close", () => {
+      metrics.unauthenticated.dec();
+      const left = (this.#strangers.get(address) ?? 1) - 1;
+      if (left > 0) this.#strangers.set(address, left);
+      else this.#strangers.delete(address);
+    });
   }
 
   /**
@@ -302,20 +439,30 @@ export class SocketDoor {
    * everything. A client that cannot be let in tries again, unless it has no session.
    */
   async #admit(chat: Chat, socket: Connection, next: (error?: Error) => void): Promise<void> {
-    const { relay, delivery, log } = this.#parts;
-    const { session, sessionID } = socket.request as unknown as { session?: SessionData; sessionID: string };
-    if (!session?.user) return next(refusal({ code: "unauthorized", message: "Log in first." }));
+    const { config, relay, delivery, throttle, metrics, security, log } = this.#parts;
     try {
-      const ids = await chat.roomsOf(session.user.id);
+      const { session, sessionID } = socket.request as UpgradeRequest;
+      if (!session?.user) throw new ChatError("unauthorized", "Log in first.");
+      const { user } = session;
+      await throttle.check("refused", user.id);
+      if (config.rateLimits && delivery.countOf(user.id) >= CONNECTIONS)
+        throw new ChatError("rate_limited", "Too many connections.", CONNECTIONS_WAIT_MS);
+      const ids = await chat.roomsOf(user.id);
       await Promise.all(ids.map((id) => relay.open(id)));
-      socket.data = { user: session.user, sid: sessionID, rooms: new Set(), admitted: ids };
+      socket.data = { user, sid: sessionID ?? "", rooms: new Set(), admitted: ids };
       next();
       setImmediate(() => {
         // It left while it was being let in.
         if (!socket.connected) for (const id of ids) if (!delivery.hears(id)) relay.release(id);
       });
+      metrics.handshakes.inc({ outcome: "admitted" });
     } catch (error) {
-      next(refusal(toFailure(error, log)));
+      const failure = toFailure(error, log);
+      if (failure.code === "internal") security.contain("handshake", error);
+      metrics.handshakes.inc({ outcome: failure.code });
+      next(refusal(failure));
+      // Socket.IO would keep the connection open. The refusal leaves in the next tick.
+      setImmediate(() => socket.conn.close());
     }
   }
 
@@ -324,6 +471,11 @@ export class SocketDoor {
     const { delivery } = this.#parts;
     const { user, admitted } = connection.data;
     connection.data.admitted = NONE;
+    // Many at once were all admitted before the first of them was counted.
+    if (this.#parts.config.rateLimits && delivery.countOf(user.id) >= CONNECTIONS) {
+      for (const id of admitted) if (!delivery.hears(id)) this.#parts.relay.release(id);
+      return dismissConnection(connection, CONNECTIONS_WAIT_MS);
+    }
     if (delivery.add(connection)) chat.presence.enter(user.id);
     for (const id of admitted) delivery.join(id, connection);
     // What was ordered meanwhile, a log-out or a room shown, did not find this connection yet.
@@ -430,7 +582,11 @@ export class SocketDoor {
 
   #perform(order: keyof ReplicaEvents, args: unknown[]): void {
     const perform = this.#orders?.[order] as ((...given: unknown[]) => void) | undefined;
-    perform?.(...args);
+    try {
+      perform?.(...args);
+    } catch (error) {
+      this.#parts.security.contain("order", error);
+    }
   }
 
   async #attempt(task: Promise<void>): Promise<void> {
@@ -448,7 +604,33 @@ function callback(id: number): Callback {
   return new Callback(id);
 }
 
-type UpgradeRequest = IncomingMessage & { answerClosed?: unknown };
+type UpgradeRequest = IncomingMessage & {
+  answerClosed?: unknown;
+  session?: Partial<SessionData>;
+  sessionID?: string;
+};
+type RawConnection = EventEmitter & { request: UpgradeRequest };
+
+/** Ends a connection with the word to wait for so long, whatever it has read. */
+function dismissConnection({ conn }: Connection, retryAfterMs: number): void {
+  const { socket } = conn.transport as { socket?: WebSocket };
+  if (socket && conn.transport.name === "websocket") dismiss(socket, retryAfterMs);
+  conn.close(true);
+}
+
+/** Answers a handshake without starting a connection. */
+function refuseHandshake(request: IncomingMessage, response: ServerResponse, failure: Failure): void {
+  const seconds = String(Math.ceil((failure.retryAfterMs ?? 1_000) / 1_000));
+  const status = STATUS[failure.code];
+  if (!request.headers.upgrade) {
+    response.writeHead(status, { "Retry-After": seconds, Connection: "close" }).end(JSON.stringify(failure));
+    return;
+  }
+  request.socket.write(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nRetry-After: ${seconds}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+  );
+  request.socket.destroySoon();
+}
 
 /** Private fields of the libraries that a connection consists of. Where one is missing, more memory is used. */
 type Internals = {

@@ -1,3 +1,4 @@
+import pLimit, { type LimitFunction } from "p-limit";
 import {
   RateLimiterMemory,
   RateLimiterRedis,
@@ -19,13 +20,39 @@ const LIMITS = {
   rest: { points: 1_000, duration: 10, here: true },
   message: { points: 100, duration: 10, here: true },
   event: { points: 200, duration: 10, here: true },
+  /** Refusals as above that somebody goes on after: then their connections are closed until the window ends. */
+  refused: { points: 100, duration: 10, here: true },
+  /** KB that answers to a user may have, costlier ones weighted: see `pay`. Scrolling fast takes a tenth of it. */
+  work: { points: 20_000, duration: 10, here: true },
+  /** Connections that a user starts: a page reloaded every second. */
+  handshake: { points: 60, duration: 60, here: true },
+  /** Connections without a session that an address starts. */
+  stranger: { points: 60, duration: 60, here: true },
 } satisfies Record<string, { points: number; duration: number; here?: true }>;
 
+/** Costly requests of one user that may run at once, and those that may wait for them. */
+const QUEUES = {
+  /** A tab each that comes back. */
+  sync: { running: 2, waiting: 20 },
+  rooms: { running: 1, waiting: 20 },
+  /** Each reads a whole room. */
+  transcript: { running: 1, waiting: 1 },
+} satisfies Record<string, { running: number; waiting: number }>;
+
+const QUEUE_RETRY_MS = 1_000;
+
 export type Throttle = {
-  /** Counts one attempt; throws `rate_limited` when there were too many. */
-  take: (what: keyof typeof LIMITS, who: string) => Promise<void>;
+  /** Counts one attempt, or so many points; throws `rate_limited` when there were too many. */
+  take: (what: keyof typeof LIMITS, who: string, points?: number) => Promise<void>;
   /** Throws `rate_limited` when earlier attempts were too many; counts none. */
   check: (what: keyof typeof LIMITS, who: string) => Promise<void>;
+  /**
+   * Takes from the user's `work` the most that a request can cost, does it, and gives back what it did not cost, all
+   * in KB. Throws `rate_limited` before anything is done.
+   */
+  pay: <T>(userId: string, most: number, work: () => Promise<T>, cost: (done: T) => number) => Promise<T>;
+  /** Does it when fewer than so many of the user's run. Throws `rate_limited` when too many wait. */
+  queue: <T>(what: keyof typeof QUEUES, userId: string, work: () => Promise<T>) => Promise<T>;
 };
 
 export function createThrottle(
@@ -34,8 +61,9 @@ export function createThrottle(
   keys: Keys,
   metrics: Pick<Metrics, "limitsHit">,
 ): Throttle {
-  if (!config.rateLimits) return { take: () => Promise.resolve(), check: () => Promise.resolve() };
+  if (!config.rateLimits) return UNLIMITED;
   const limiters = new Map<string, RateLimiterAbstract>();
+  const queues = new Map<string, LimitFunction>();
   const refuse = (limit: string, msBeforeNext: number): ChatError => {
     metrics.limitsHit.inc({ limit });
     return new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(msBeforeNext));
@@ -56,9 +84,9 @@ export function createThrottle(
     limiters.set(what, limiter);
   }
   return {
-    async take(what, who) {
+    async take(what, who, points = 1) {
       try {
-        await limiters.get(what)?.consume(who);
+        await limiters.get(what)?.consume(who, points);
       } catch (refused) {
         throw refused instanceof RateLimiterRes ? refuse(what, refused.msBeforeNext) : refused;
       }
@@ -68,8 +96,39 @@ export function createThrottle(
       if (counted && counted.remainingPoints <= 0 && counted.msBeforeNext > 0)
         throw refuse(what, counted.msBeforeNext);
     },
+    async pay(userId, most, work, cost) {
+      await this.take("work", userId, most);
+      const began = performance.now();
+      let used = 1;
+      try {
+        const done = await work();
+        used = cost(done);
+        return done;
+      } finally {
+        // What was taken in a window that is over came back with its end.
+        if (used < most && performance.now() - began < LIMITS.work.duration * 1_000)
+          await limiters.get("work")?.reward(userId, most - Math.ceil(used));
+      }
+    },
+    queue(what, userId, work) {
+      const name = `${what} ${userId}`;
+      const { running, waiting } = QUEUES[what];
+      const queue = queues.get(name) ?? pLimit(running);
+      if (queue.pendingCount >= waiting) throw refuse(what, QUEUE_RETRY_MS);
+      queues.set(name, queue);
+      return queue(work).finally(() => {
+        if (queue.activeCount + queue.pendingCount === 0) queues.delete(name);
+      });
+    },
   };
 }
+
+const UNLIMITED: Throttle = {
+  take: () => Promise.resolve(),
+  check: () => Promise.resolve(),
+  pay: (_userId, _most, work) => work(),
+  queue: (_what, _userId, work) => work(),
+};
 
 /** One key for an IPv4 address and for an IPv6 network of /64, which one person may own whole. */
 export function addressKey(address: string | undefined): string {

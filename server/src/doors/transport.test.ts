@@ -1,0 +1,231 @@
+import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
+import { Rooms } from "../chat/rooms.ts";
+import type { Reply, Room } from "../protocol.ts";
+import { both, person, replicas, until, type House, type Person } from "../testing.ts";
+
+/** A WebSocket as anybody may write it, with what it received. */
+type Raw = {
+  socket: WebSocket;
+  heard: string[];
+  closed: Promise<{ code: number; reason: string }>;
+};
+
+let house: House;
+let mary: Person;
+let joe: Person;
+beforeAll(async () => {
+  house = await replicas(2, { RATE_LIMITS: "on" });
+  const [left, right] = both(house);
+  mary = await person(left, "mary");
+  joe = await person(right, "joe");
+});
+afterAll(() => house.close());
+
+async function dial(cookie: string): Promise<Raw> {
+  const [left] = both(house);
+  const url = `${left.address.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`;
+  const socket = new WebSocket(url, { headers: { cookie, origin: left.address } });
+  const heard: string[] = [];
+  socket.on("message", (data: Buffer) => heard.push(data.toString()));
+  socket.on("error", () => undefined);
+  const closed = new Promise<{ code: number; reason: string }>((resolve) => {
+    socket.once("close", (code, reason) => resolve({ code, reason: reason.toString() }));
+  });
+  await until(() => heard[0]?.startsWith("0{"), 5_000, "the open packet");
+  return { socket, heard, closed };
+}
+
+async function enter(cookie: string): Promise<Raw> {
+  const raw = await dial(cookie);
+  raw.socket.send("40");
+  await until(() => raw.heard.some((packet) => packet.startsWith("40{")), 5_000, "the connection");
+  return raw;
+}
+
+/** That the other people of this replica, and of the other one, are served. */
+async function othersAreServed(): Promise<void> {
+  const text = randomBytes(6).toString("hex");
+  await mary.say("0", text);
+  await joe.hears(text);
+  await mary.hears(text);
+}
+
+describe("a connection ends, and nobody else's does,", () => {
+  const cases: [string, (raw: Raw) => void][] = [
+    ["with two CONNECTs at once", ({ socket }) => ["40", "40"].forEach((packet) => socket.send(packet))],
+    [
+      "with ten CONNECTs at once",
+      ({ socket }) =>
+        Array<string>(10)
+          .fill("40")
+          .forEach((one) => socket.send(one)),
+    ],
+    [
+      "with a CONNECT to two namespaces",
+      ({ socket }) => ["40", "40/other,"].forEach((one) => socket.send(one)),
+    ],
+    ["with an event before its CONNECT", ({ socket }) => socket.send('42["sync",{"rooms":[]}]')],
+    [
+      "with an acknowledgement of nothing",
+      ({ socket }) => ["40", '430["x"]'].forEach((one) => socket.send(one)),
+    ],
+    [
+      "with a binary frame that no packet announced",
+      ({ socket }) => ["40", Buffer.from([4, 0, 1])].forEach((one) => socket.send(one)),
+    ],
+    [
+      "with an acknowledgement that has attachments",
+      ({ socket }) => ["40", '461-3[{"_placeholder":true,"num":0}]'].forEach((one) => socket.send(one)),
+    ],
+    [
+      "with more attachments than anybody needs",
+      ({ socket }) => ["40", '4520-["a"]'].forEach((one) => socket.send(one)),
+    ],
+    [
+      "with an error of its own",
+      ({ socket }) => ["40", '44{"message":"x"}'].forEach((one) => socket.send(one)),
+    ],
+    [
+      "with more pieces of a message than anybody needs",
+      ({ socket }) => {
+        for (let piece = 0; piece < 200; piece += 1) socket.send("4", { fin: false });
+      },
+    ],
+  ];
+  it.each(cases)("%s", async (_what, send) => {
+    const raw = await dial(mary.browser.cookie);
+    send(raw);
+    await raw.closed;
+    await othersAreServed();
+  });
+
+  it("after it was told that it has no session", async () => {
+    const raw = await dial("");
+    for (let count = 0; count < 20; count += 1) raw.socket.send("40");
+    await raw.closed;
+    expect(raw.heard.filter((packet) => packet.startsWith("44")).length).toBeLessThan(2);
+    await othersAreServed();
+  });
+});
+
+describe("pings", () => {
+  it("are answered", async () => {
+    const { socket } = await enter(mary.browser.cookie);
+    const pong = new Promise<string>((resolve) => socket.once("pong", (data) => resolve(data.toString())));
+    socket.ping("there?");
+    expect(await pong).toBe("there?");
+    socket.close();
+  });
+
+  it("of a client that reads nothing leave nothing waiting for it", async () => {
+    const raw = await dial("");
+    raw.socket.pause();
+    const before = process.memoryUsage.rss();
+    const ping = Buffer.alloc(125, "p");
+    for (let count = 0; count < 100_000 && raw.socket.readyState === WebSocket.OPEN; count += 1) {
+      raw.socket.ping(ping);
+      if (count % 1_000 === 0) await sleep(0);
+    }
+    await othersAreServed();
+    // 100,000 pongs would be 13 MB and an object each; and the pings themselves lie in this process too.
+    expect(process.memoryUsage.rss() - before).toBeLessThan(60_000_000);
+    raw.socket.terminate();
+  });
+
+  it("by the hundred end a connection with the code to try again later", async () => {
+    const raw = await enter(mary.browser.cookie);
+    for (let count = 0; count < 700; count += 1) raw.socket.ping();
+    const { code, reason } = await raw.closed;
+    expect(code).toBe(1013);
+    expect(Number(/^rate_limited (\d+)$/.exec(reason)?.[1])).toBeGreaterThan(0);
+    await othersAreServed();
+  });
+});
+
+describe("a user", () => {
+  it("who goes on after being refused is dismissed and has to wait, and others are not", async () => {
+    const [left] = both(house);
+    const loud = await person(left, "loud");
+    const raw = await enter(loud.browser.cookie);
+    for (let id = 0; id < 400; id += 1) raw.socket.send(`42${id}["room.read",{"roomId":"0","seq":0}]`);
+    expect((await raw.closed).code).toBe(1013);
+    await until(() => !loud.socket.connected, 5_000, "the other window to be closed too");
+    const again = await dial(loud.browser.cookie);
+    again.socket.send("40");
+    await again.closed;
+    const refused = JSON.parse(again.heard.find((packet) => packet.startsWith("44"))?.slice(2) ?? "{}") as {
+      data?: { code: string; retryAfterMs: number };
+    };
+    expect(refused.data?.code).toBe("rate_limited");
+    expect(refused.data?.retryAfterMs).toBeGreaterThan(0);
+    await othersAreServed();
+  });
+
+  it("has twenty connections on a replica, and no more however they come", async () => {
+    const [left] = both(house);
+    const many = await person(left, "many");
+    const raws = await Promise.all(Array.from({ length: 29 }, () => dial(many.browser.cookie)));
+    for (const { socket } of raws) socket.send("40");
+    const letIn = () =>
+      raws.filter(({ heard, socket }) => heard[1]?.startsWith("40") && socket.readyState === 1);
+    const ended = () => raws.filter(({ socket }) => socket.readyState === WebSocket.CLOSED);
+    await until(() => letIn().length + ended().length === 29, 5_000, "each to be let in or refused");
+    expect(letIn().length).toBe(19);
+    for (const { socket } of raws) socket.terminate();
+    many.close();
+  });
+});
+
+/** Rooms of Mary's with so many messages of 12 KB each. */
+async function longRooms(count: number, messages: number): Promise<string[]> {
+  const store = new Rooms(house.redis, house.keys, {
+    serverId: "test",
+    relayChannel: "rooms",
+    waitReplicas: 0,
+    waitMs: 500,
+  });
+  const ids: string[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const name = randomBytes(6).toString("hex");
+    const { body } = await mary.browser.post<Room>("/api/rooms", { name });
+    ids.push(body.id);
+    const long = { from: mary.user.id, message: "€".repeat(4_000), date: 1_000 };
+    await store.load(
+      body.id,
+      Array.from({ length: messages }, () => long),
+    );
+  }
+  return ids;
+}
+
+describe("one sync", () => {
+  it("names each room once", async () => {
+    const cursor = { roomId: "0", seq: 0, date: 0 };
+    const reply: Reply<unknown> = await mary.socket.emitWithAck("sync", { rooms: [cursor, cursor] });
+    expect(reply).toMatchObject({ ok: false, error: { code: "invalid" } });
+  });
+
+  it("of rooms full of long messages is answered in pieces, and all of them come", async () => {
+    const rooms = await longRooms(6, 60);
+    const cursors = new Map(rooms.map((roomId) => [roomId, { roomId, seq: 0, date: 1, hash: "" }]));
+    const heard = new Map<string, number>(rooms.map((roomId) => [roomId, 0]));
+    let longest = 0;
+    for (let round = 0; cursors.size > 0; round += 1) {
+      expect(round).toBeLessThan(60);
+      const reply = await mary.socket.emitWithAck("sync", { rooms: [...cursors.values()] });
+      if (!reply.ok) throw new Error(reply.error.code);
+      longest = Math.max(longest, Buffer.byteLength(JSON.stringify(reply)));
+      for (const { roomId, messages, more } of reply.value.rooms) {
+        heard.set(roomId, (heard.get(roomId) ?? 0) + messages.length);
+        const last = messages.at(-1);
+        if (last) cursors.set(roomId, { roomId, seq: last.seq ?? 0, date: last.date, hash: last.hash ?? "" });
+        if (!more) cursors.delete(roomId);
+      }
+    }
+    expect([...heard.values()]).toEqual(rooms.map(() => 60));
+    expect(longest).toBeLessThan(1_200_000);
+  });
+});

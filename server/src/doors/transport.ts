@@ -1,0 +1,112 @@
+import { Decoder, Encoder, PacketType } from "socket.io-parser";
+import { WebSocket, WebSocketServer, type ServerOptions } from "ws";
+
+/**
+ * What a client may put on its connection, below the events: WebSocket frames and Socket.IO packets. What nobody
+ * needs ends the connection before any library has to cope with it.
+ */
+
+/** Frames of one connection in a window: twice what its user's limits on events and messages let through. */
+const FRAMES = 600;
+const FRAMES_MS = 10_000;
+/** Pieces of one message, and reads of one frame: 32 KB over the worst link come in a tenth of that. */
+const FRAGMENTS = 128;
+const CHUNKS = 512;
+/** How long a client that was dismissed may take to answer the close frame. */
+const DISMISS_MS = 1_000;
+/** IANA's "try again later": the client comes back, but not at once. */
+const TRY_AGAIN_LATER = 1013;
+
+export type FrameWatch = {
+  /** A client sends more frames than it may. It has been dismissed. */
+  flooded: (socket: WebSocket) => void;
+  /** Serving this client threw. It has been cut. */
+  threw: (error: unknown, socket: WebSocket) => void;
+};
+
+/**
+ * The `wsEngine` of Engine.IO. Its sockets count frames, and all that happens to one of them is caught here: a throw
+ * in a library's listener or in ours would otherwise end the process for everybody. Pings are answered here too,
+ * because ws answers them whether or not the client reads: one that has not read the last bytes gets no pong, as RFC
+ * 6455 (5.5.3) allows.
+ */
+export function createFrameServer(
+  limits: boolean,
+  watch: FrameWatch,
+): new (options?: ServerOptions) => WebSocketServer {
+  class GuardedSocket extends WebSocket {
+    #frames = 0;
+    #since = 0;
+
+    override emit(event: string | symbol, ...args: unknown[]): boolean {
+      try {
+        const isFrame = event === "message" || event === "ping" || event === "pong";
+        if (isFrame && limits && !this.#counts()) return false;
+        if (event === "ping" && this.bufferedAmount === 0) this.pong(args[0]);
+        return super.emit(event, ...args);
+      } catch (error) {
+        this.terminate();
+        watch.threw(error, this);
+        return false;
+      }
+    }
+
+    #counts(): boolean {
+      // What was in the same read as the frame that was one too many.
+      if (this.readyState !== WebSocket.OPEN) return false;
+      const now = performance.now();
+      if (now - this.#since > FRAMES_MS) {
+        this.#since = now;
+        this.#frames = 0;
+      }
+      this.#frames += 1;
+      if (this.#frames <= FRAMES) return true;
+      dismiss(this, this.#since + FRAMES_MS - now);
+      watch.flooded(this);
+      return false;
+    }
+  }
+
+  return class extends WebSocketServer {
+    constructor(options?: ServerOptions) {
+      super({
+        ...options,
+        autoPong: false,
+        maxFragments: FRAGMENTS,
+        maxBufferedChunks: CHUNKS,
+        WebSocket: GuardedSocket,
+      });
+    }
+  };
+}
+
+/** Closes a WebSocket with a code that tells the client to wait for so long, and reads no more of it. */
+export function dismiss(socket: WebSocket, retryAfterMs: number): void {
+  socket.close(TRY_AGAIN_LATER, `rate_limited ${Math.ceil(retryAfterMs)}`);
+  socket.pause();
+  setTimeout(() => socket.terminate(), DISMISS_MS).unref();
+}
+
+/**
+ * Socket.IO's parser for what clients send: one CONNECT, then events and the end. It takes no acknowledgements, for
+ * nobody asks for one, and no second CONNECT: while a first one is being let in, Socket.IO would start a second socket
+ * on the same connection. Socket.IO closes a connection whose decoder throws.
+ */
+class ClientDecoder extends Decoder {
+  #connects = 0;
+
+  override add(packet: unknown): void {
+    if (typeof packet === "string") {
+      const type: PacketType = packet.charCodeAt(0) - 48;
+      if (type === PacketType.CONNECT) this.#connects += 1;
+      else if (!FROM_CLIENTS.has(type)) throw new Error("a packet that no client sends");
+    }
+    if (this.#connects !== 1) throw new Error("not one CONNECT");
+    super.add(packet);
+  }
+}
+
+const FROM_CLIENTS = new Set([PacketType.DISCONNECT, PacketType.EVENT, PacketType.BINARY_EVENT]);
+
+/** The `parser` of Socket.IO. */
+export const parser = { Encoder, Decoder: ClientDecoder };

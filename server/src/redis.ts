@@ -91,7 +91,7 @@ function gatherWrites(client: Redis): void {
 
 /** The address without user, password and query. */
 function describeRedis(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, "//").replace(/\?.*$/, "");
+  return url.replace(/\/\/[^@/]*@/, "//").split("?", 1)[0] ?? "";
 }
 
 type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;

@@ -44,7 +44,8 @@ export async function weaknessOf(password: string, username: string): Promise<st
     common = undefined;
     throw error;
   });
-  const bare = lower.replaceAll(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "");
+  // From the first letter or digit to the last.
+  const bare = /[\p{L}\p{N}](?:.*[\p{L}\p{N}])?/su.exec(lower)?.[0] ?? "";
   const forms = [lower, bare, lettersOf(lower), lettersOf(bare)];
   if (forms.some((form) => list.has(form)))
     return "This is one of the passwords that are guessed first. Take another one, of several words.";

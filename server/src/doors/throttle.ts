@@ -1,3 +1,4 @@
+import { isIPv4, isIPv6 } from "node:net";
 import pLimit, { type LimitFunction } from "p-limit";
 import {
   RateLimiterMemory,
@@ -130,11 +131,23 @@ const UNLIMITED: Throttle = {
   queue: (_what, _userId, work) => work(),
 };
 
-/** One key for an IPv4 address and for an IPv6 network of /64, which one person may own whole. */
-export function addressKey(address: string | undefined): string {
-  if (!address?.includes(":") || address.startsWith("::ffff:")) return address ?? "unknown";
-  const [head = "", tail] = address.split("::");
-  const groups = head.split(":").filter(Boolean);
-  const missing = tail === undefined ? 0 : 8 - groups.length - tail.split(":").filter(Boolean).length;
-  return [...groups, ...Array<string>(missing).fill("0"), ...(tail ?? "").split(":")].slice(0, 4).join(":");
+/**
+ * One key for an IPv4 address, however it is written, and for an IPv6 network of /64, which one person may own whole.
+ * What is no address, as where a proxy passes on what a client made up, shares one key.
+ */
+export function addressKey(address = ""): string {
+  const [bare = ""] = address.split("%", 1);
+  if (isIPv4(bare)) return bare;
+  if (!isIPv6(bare)) return "unknown";
+  // A URL's host has one spelling of each address: lower case, no leading zeros, the zeros in the middle as ::.
+  const [head = "", tail] = new URL(`http://[${bare}]/`).hostname.slice(1, -1).split("::");
+  const before = head.split(":").filter(Boolean);
+  const after = tail?.split(":").filter(Boolean) ?? [];
+  const groups = [...before, ...Array<string>(8 - before.length - after.length).fill("0"), ...after];
+  if (groups.slice(0, 6).join(":") !== "0:0:0:0:0:ffff") return groups.slice(0, 4).join(":");
+  return groups
+    .slice(6)
+    .map((group) => Number.parseInt(group, 16))
+    .flatMap((group) => [group >> 8, group & 255])
+    .join(".");
 }

@@ -1,0 +1,177 @@
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { runInNewContext } from "node:vm";
+import * as fc from "fast-check";
+import { parseSync, Visitor } from "oxc-parser";
+import { describe, expect, it } from "vitest";
+import { textToHtml } from "../server/src/chat/transcript.ts";
+import { addressKey } from "../server/src/doors/throttle.ts";
+import { findLinks } from "../server/src/links.ts";
+import { root } from "./prepare.mjs";
+
+/**
+ * Every regular expression of ours reads what somebody else wrote: people, other programs, the environment. V8 tries
+ * again from each character and each choice, so that the wrong pattern takes seconds for one message.
+ */
+type Pattern = { where: string; regExp: RegExp };
+
+function sources(folder: string): string[] {
+  return (
+    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
+      // The benchmark, the proof and the tests read only what they have written themselves.
+      .filter(
+        (file) =>
+          /\.(?:ts|tsx|mjs)$/.test(file) && !/\.test\.tsx?$|^testing\.ts$|^(?:bench|prove)\//.test(file),
+      )
+      .map((file) => join(folder, file))
+  );
+}
+
+/** What is known only at run time, a key's prefix, is empty here. */
+const atRunTime = new Proxy(
+  {},
+  {
+    get: (_, name) => (name in globalThis ? (Reflect.get(globalThis, name) as unknown) : ""),
+  },
+);
+
+/** The regular expressions of a source file: literals, and what `new RegExp` makes of the file's own constants. */
+function patternsIn(file: string): Pattern[] {
+  const source = readFileSync(join(root, file), "utf8");
+  const { program } = parseSync(file, source);
+  const found: { start: number; code: string }[] = [];
+  const constants: string[] = [];
+  new Visitor({
+    Literal: (node) => {
+      if ("regex" in node) found.push({ start: node.start, code: source.slice(node.start, node.end) });
+    },
+    NewExpression: ({ callee, start, end }) => {
+      if (callee.type === "Identifier" && callee.name === "RegExp")
+        found.push({ start, code: source.slice(start, end) });
+    },
+  }).visit(program);
+  for (const statement of program.body) {
+    if (statement.type !== "VariableDeclaration") continue;
+    const isText = statement.declarations.every(({ init }) =>
+      ["TaggedTemplateExpression", "TemplateLiteral"].includes(init?.type ?? ""),
+    );
+    if (isText) constants.push(source.slice(statement.start, statement.end));
+  }
+  return found.map(({ start, code }) => {
+    const made = runInNewContext(`{ ${constants.join("\n")}\n(${code}) }`, atRunTime) as RegExp;
+    return {
+      where: `${file}:${source.slice(0, start).split("\n").length}`,
+      regExp: new RegExp(made.source, made.flags),
+    };
+  });
+}
+
+/** In small steps at first: a pattern whose time doubles with each sign gives itself away before it takes hours. */
+const LENGTHS = [
+  ...Array.from({ length: 12 }, (_, index) => 16 + 4 * index),
+  ...Array.from({ length: 20 }, (_, index) => Math.round(64 * 1.15 ** index)),
+  4_000,
+  32_768,
+];
+const ENOUGH_MS = 50;
+
+/** Whether something takes little CPU, once in three times where it is not sure: others use this machine too. */
+function isQuick(run: () => void): boolean {
+  for (let times = 0; times < 3; times += 1) {
+    const began = process.cpuUsage();
+    run();
+    const { user, system } = process.cpuUsage(began);
+    const ms = (user + system) / 1_000;
+    if (ms <= ENOUGH_MS) return true;
+    if (ms > 5 * ENOUGH_MS) return false;
+  }
+  return false;
+}
+
+/** Texts of a length that begin like a sample, go on with one or two pieces again and again, and end differently. */
+function attacks(samples: fc.Arbitrary<string>): fc.Arbitrary<(length: number) => string> {
+  const piece = fc
+    .tuple(samples, fc.nat(), fc.integer({ min: 1, max: 12 }))
+    .map(([sample, at, length]) => sample.slice(at % (sample.length + 1)).slice(0, length));
+  const parts = fc.record({
+    start: fc.oneof(fc.constant(""), samples, piece),
+    again: piece,
+    next: fc.oneof(fc.constant(""), piece),
+    end: fc.constantFrom("", "\u0000", "\n", "!", "a", "é", '"'),
+  });
+  return parts.map(({ start, again, next, end }) => (length) => {
+    const half = next === "" ? length : length / 2;
+    const body =
+      again.repeat(half / Math.max(1, again.length)) + next.repeat(half / Math.max(1, next.length));
+    return (start.slice(0, length) + body).slice(0, length) + end;
+  });
+}
+
+/** An attack for which the function takes too long, or null. */
+function slowest(run: (text: string) => void, samples: fc.Arbitrary<string>, runs: number): string | null {
+  const holds = fc.property(attacks(samples), (attack) =>
+    LENGTHS.every((length) => {
+      const text = attack(length);
+      return isQuick(() => run(text));
+    }),
+  );
+  const { counterexample, seed } = fc.check(holds, { numRuns: runs, endOnFailure: true });
+  return counterexample && `seed ${seed}: ${JSON.stringify(counterexample[0](60))}`;
+}
+
+/** Texts that a pattern matches, and the signs that it is written in. */
+function samplesOf(regExp: RegExp): fc.Arbitrary<string> {
+  const signs = fc.string({
+    unit: fc.constantFrom(...Array.from(regExp.source), " ", "a", "1"),
+    minLength: 1,
+    maxLength: 8,
+  });
+  try {
+    const matching = fc.stringMatching(new RegExp(regExp.source, regExp.flags.replaceAll(/[^su]/g, "")));
+    fc.sample(matching, 1);
+    return fc.oneof({ arbitrary: matching, weight: 4 }, { arbitrary: signs, weight: 1 });
+  } catch {
+    // fast-check does not know lookarounds and classes of Unicode.
+    return signs;
+  }
+}
+
+function use(regExp: RegExp): (text: string) => void {
+  return (text) => {
+    regExp.lastIndex = 0;
+    // As `matchAll` and `replaceAll` do.
+    if (regExp.global) for (const _ of text.matchAll(regExp));
+    else regExp.test(text);
+  };
+}
+
+describe("time grows with the length and no faster", { timeout: 120_000 }, () => {
+  const patterns = ["server/src", "client/src", "scripts"].flatMap(sources).flatMap(patternsIn);
+
+  it.each([/^(\w+\s?)*$/, /[.,;:!?]+$/, /<!--.*-->/])("and this test would find %s", (regExp) => {
+    expect(slowest(use(regExp), samplesOf(regExp), 200)).not.toBeNull();
+  });
+
+  it("in every regular expression, whatever it is fed of its own signs", () => {
+    expect(patterns.length).toBeGreaterThan(40);
+    expect(patterns.filter(({ where }) => where.startsWith("server/src/relay.ts"))).not.toEqual([]);
+    const slow = patterns.flatMap(({ where, regExp }) => {
+      const attack = slowest(use(regExp), samplesOf(regExp), 60);
+      return attack === null ? [] : [`${where} ${regExp} takes too long for ${attack}`];
+    });
+    expect(slow).toEqual([]);
+  });
+
+  const signs =
+    "https:// http://x mailto: mailto:a@ x.example/ xn-- [::1] :: ::ffff: &amp; <a href= </a>".split(" ");
+  const address = fc.constantFrom(...signs, ...Array.from(".,!?()[]{}<>\"'`-_@:/#%& a1é😀\n\u0000"));
+  const texts = fc.array(address, { minLength: 1, maxLength: 8 }).map((parts) => parts.join(""));
+
+  it.each([
+    ["finding links", findLinks],
+    ["making HTML of a text", textToHtml],
+    ["making a key of an address", addressKey],
+  ])("in %s", (_what, run) => {
+    expect(slowest((text) => void run(text), texts, 300)).toBeNull();
+  });
+});

@@ -1,0 +1,71 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { addressKey } from "./throttle.ts";
+
+const hex = (bytes: Uint8Array) => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+const groupsOf = (bytes: Uint8Array) => hex(bytes).match(/.{4}/g) ?? [];
+const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
+
+/** Every spelling of an IPv6 address: zeros in front or not, small and capital letters, one run of zeros as `::`. */
+function spellings(address: Uint8Array): string[] {
+  const full = groupsOf(address);
+  const short = full.map((group) => group.replace(/^0{1,3}/, ""));
+  const whole = [full.join(":"), short.join(":")];
+  const shortened = short.flatMap((_, from) =>
+    short.flatMap((__, to) =>
+      to > from && short.slice(from, to + 1).every((group) => group === "0")
+        ? `${short.slice(0, from).join(":")}::${short.slice(to + 1).join(":")}`
+        : [],
+    ),
+  );
+  return [...whole, ...shortened].flatMap((text) => [text, text.toUpperCase(), `${text}%eth0`]);
+}
+
+describe("the key of an address", () => {
+  it("is the same for all of an IPv6 network of /64, in every spelling, and another for the next network", () => {
+    const zeros = fc.array(fc.nat({ max: 7 }), { maxLength: 8 });
+    fc.assert(
+      fc.property(bytes(8), bytes(8), bytes(8), zeros, (network, one, other, empty) => {
+        // Not the prefix of mapped IPv4 addresses.
+        network[0] = 0x20;
+        const [left, right] = [one, other].map((host) => {
+          const address = Uint8Array.from([...network, ...host]);
+          for (const group of empty.filter((at) => at > 3)) address.fill(0, group * 2, group * 2 + 2);
+          return address;
+        });
+        const keys = [left!, right!].flatMap(spellings).map(addressKey);
+        expect(new Set(keys).size).toBe(1);
+        const next = Uint8Array.from([...network, ...one]);
+        next[7]! ^= 1;
+        expect(addressKey(groupsOf(next).join(":"))).not.toBe(keys[0]);
+      }),
+    );
+  });
+
+  it("is that of the IPv4 address where an IPv6 address stands for one", () => {
+    fc.assert(
+      fc.property(bytes(4), (host) => {
+        const dotted = [...host].join(".");
+        const mapped = Uint8Array.from([...Array<number>(10).fill(0), 255, 255, ...host]);
+        const forms = [dotted, `::ffff:${dotted}`, `::FFFF:${dotted}`, `0:0:0:0:0:ffff:${dotted}`];
+        for (const form of [...forms, ...spellings(mapped)]) expect(addressKey(form)).toBe(dotted);
+      }),
+    );
+  });
+
+  it("is one short key for whatever is no address, and never throws", () => {
+    const made = fc.oneof(
+      fc.string(),
+      fc.string({ unit: fc.constantFrom(...Array.from("0123456789abcdef:.%/[]")) }),
+      fc.array(fc.constantFrom("::", ":", "ffff", "1", "1.2.3.4", "%", " ")).map((parts) => parts.join("")),
+    );
+    fc.assert(
+      fc.property(made, (text) => {
+        expect(addressKey(text)).toMatch(/^(?:unknown|[\da-f.:]{7,19})$/);
+      }),
+      { numRuns: 2_000 },
+    );
+    expect(addressKey(undefined)).toBe("unknown");
+    expect(addressKey("1:2:3:4:5:6:7:8:9::")).toBe("unknown");
+  });
+});

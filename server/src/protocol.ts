@@ -144,6 +144,14 @@ export const LIMITS = {
   bodyBytes: 32_768,
 } as const;
 
+/**
+ * Whether nothing of a text can be seen: spaces, control characters, and what Unicode has programs leave out of
+ * sight (zero width, fillers, variation selectors), with the blank Braille pattern. Takes time in its length.
+ */
+export function isBlank(text: string): boolean {
+  return /^[\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(text);
+}
+
 /** The two users of a private room, or null for any other room. */
 export function pairOf(roomId: RoomId): [UserId, UserId] | null {
   const colon = roomId.indexOf(":");

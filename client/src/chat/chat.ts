@@ -1,5 +1,6 @@
 import { LIMITS, type Message, type Room, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { api, ChatError } from "./api.ts";
+import { createDrafts, openDraftStore, type Drafts, type Slot } from "./drafts.ts";
 import { createOutbox, joinTabs, openOutboxStore, type Outbox } from "./outbox.ts";
 import { createSocket, type ChatSocket } from "./socket.ts";
 import {
@@ -11,6 +12,7 @@ import {
   unreadOf,
   type ChatEvent,
   type ChatState,
+  type Outgoing,
   type RoomState,
 } from "./state.ts";
 
@@ -28,11 +30,13 @@ const CATCH_UP_MOST = 1_000;
 const DIRECTORY_PAGE = 100;
 
 type SignedIn = {
-  userId: UserId;
   outbox: Outbox;
   socket: ChatSocket;
   tabs: ReturnType<typeof joinTabs>;
   otherTabs: BroadcastChannel;
+  drafts: Drafts;
+  /** Set while this tab, or another one, logs out, and when that was tried without an answer. */
+  leaving: "here" | "elsewhere" | "tried" | null;
   reads: Map<RoomId, number>;
 };
 
@@ -55,7 +59,14 @@ export function createChatClient() {
   function dispatch(event: ChatEvent) {
     const before = state;
     state = apply(state, event);
-    if (state === before || telling !== undefined) return;
+    if (state === before) return;
+    // Whoever shows something of a session must not look at its state when it is over.
+    if (state.session !== before.session) {
+      clearTimeout(telling);
+      tell();
+      return;
+    }
+    if (telling !== undefined) return;
     const wait = lastTold + FRAME_MS - performance.now();
     if (wait <= 0) tell();
     else telling = setTimeout(tell, wait);
@@ -89,14 +100,17 @@ export function createChatClient() {
 
   function enter(user: { id: UserId; username: string }) {
     leave();
-    dispatch({ type: "signed in", user, drafts: readDrafts(user.id) });
+    const drafts = createDrafts(user.id, openDraftStore(), (slot, text) => {
+      if (signedIn !== null) dispatch({ type: "draft", slot, text });
+    });
+    dispatch({ type: "signed in", user, drafts: drafts.texts() });
     dispatch({ type: "users", users: [{ ...user, online: true }] });
 
     const socket = createSocket(
       {
         connected: () => void onConnected(),
         disconnected: onDisconnected,
-        unauthorized: () => signOut("Your session has ended. Please log in again."),
+        unauthorized: onSessionEnded,
         message: onMessage,
         "user.connected": (users) => dispatch({ type: "presence diff", users }),
         "user.disconnected": (users) => dispatch({ type: "presence diff", users }),
@@ -123,13 +137,12 @@ export function createChatClient() {
       ready: () => socket.connected,
       send: ({ roomId, message, nonce }) => socket.request("message", { roomId, message, nonce }),
       sent: (message) => onMessage(message),
-      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel has no origin to aim at
-      shared: () => signedIn?.otherTabs.postMessage("changed"),
+      shared: () => tellOtherTabs("changed"),
       changed: (entries) => dispatch({ type: "outgoing", entries }),
     });
-    otherTabs.addEventListener("message", () => void outbox.load());
+    otherTabs.addEventListener("message", ({ data }) => onOtherTab(data));
     const tabs = joinTabs(user.id, (leads) => outbox.lead(leads));
-    signedIn = { userId: user.id, outbox, socket, tabs, otherTabs, reads: new Map() };
+    signedIn = { outbox, socket, tabs, otherTabs, drafts, leaving: null, reads: new Map() };
     void outbox.load();
 
     troubleTimer = setTimeout(() => dispatch({ type: "offline" }), TROUBLE_SHOWN_AFTER_MS);
@@ -137,17 +150,22 @@ export function createChatClient() {
     void showRooms(signedIn);
     globalThis.addEventListener("online", hurry);
     document.addEventListener("visibilitychange", hurry);
+    globalThis.addEventListener("focus", drafts.refresh);
+    globalThis.addEventListener("pageshow", drafts.refresh);
   }
 
   function leave() {
     if (signedIn === null) return;
     globalThis.removeEventListener("online", hurry);
     document.removeEventListener("visibilitychange", hurry);
+    globalThis.removeEventListener("focus", signedIn.drafts.refresh);
+    globalThis.removeEventListener("pageshow", signedIn.drafts.refresh);
     clearTimeout(troubleTimer);
     signedIn.socket.close();
     signedIn.outbox.close();
     signedIn.tabs.leave();
     signedIn.otherTabs.close();
+    signedIn.drafts.close();
     signedIn = null;
     syncs.clear();
     asked.clear();
@@ -161,14 +179,64 @@ export function createChatClient() {
     dispatch({ type: "signed out", reason });
   }
 
+  /** The session is over, here or for all tabs. Who has not logged out finds what they typed when they come back. */
+  function onSessionEnded() {
+    // `logOut` goes on when its answer comes.
+    if (signedIn === null || signedIn.leaving === "here") return;
+    const ended = signedIn;
+    signOut("Your session has ended. Please log in again.");
+    if (ended.leaving !== null) void forget(ended);
+  }
+
+  async function forget({ outbox, drafts }: SignedIn): Promise<void> {
+    drafts.clear();
+    await outbox.clear();
+  }
+
   async function logOut(): Promise<void> {
-    const leaving = signedIn;
-    await api.logOut();
-    if (leaving !== null) {
-      await leaving.outbox.clear();
-      for (const roomId of state.drafts.keys()) localStorage.removeItem(draftKey(leaving.userId, roomId));
+    const here = signedIn;
+    if (here === null) return;
+    here.leaving = "here";
+    tellOtherTabs("leaving");
+    try {
+      await api.logOut();
+    } catch (error) {
+      // Whether the session is over is not known.
+      here.leaving = "tried";
+      tellOtherTabs("staying");
+      throw error;
     }
+    tellOtherTabs("left");
+    await forget(here);
     signOut(null);
+  }
+
+  type TabWord = "changed" | "leaving" | "staying" | "left";
+
+  function tellOtherTabs(word: TabWord) {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel has no origin to aim at
+    signedIn?.otherTabs.postMessage(word);
+  }
+
+  function onOtherTab(word: TabWord) {
+    if (signedIn === null) return;
+    switch (word) {
+      case "leaving":
+        signedIn.leaving ??= "elsewhere";
+        return;
+      case "staying":
+        if (signedIn.leaving === "elsewhere") signedIn.leaving = null;
+        return;
+      case "left":
+        signedIn.leaving = "elsewhere";
+        onSessionEnded();
+        return;
+      case "changed":
+        void signedIn.outbox.load();
+        return;
+      default:
+        word satisfies never;
+    }
   }
 
   // --- The connection ---
@@ -179,6 +247,7 @@ export function createChatClient() {
 
   function hurry() {
     if (document.visibilityState !== "visible" || signedIn === null) return;
+    signedIn.drafts.refresh();
     // The tab that leads may be asleep; this one is looked at.
     if (state.outgoing.some(isUnderWay)) signedIn.tabs.claim();
     if (!signedIn.socket.connected) {
@@ -493,13 +562,9 @@ export function createChatClient() {
     loadOlder,
     watch,
 
-    /** Puts a message on its way. Throws a ChatError if too many wait already. */
-    send(roomId: RoomId, text: string): void {
-      if (signedIn === null) return;
-      const { outbox, tabs } = signedIn;
-      outbox.add(roomId, text);
-      tabs.claim();
-      setDraft(roomId, "");
+    /** Puts the room's draft on its way. Throws a ChatError if too many wait already. */
+    send(roomId: RoomId): void {
+      sendDraft(roomId, roomId);
     },
     retry(nonce: string): void {
       signedIn?.outbox.retry(nonce);
@@ -507,6 +572,25 @@ export function createChatClient() {
     },
     /** Takes back a message that has failed. */
     discard(nonce: string): void {
+      signedIn?.outbox.remove(nonce);
+      signedIn?.drafts.take(`edit ${nonce}`);
+    },
+    /**
+     * Lets a message that has failed be written anew: as the room's draft if nothing stands there (true), else in its
+     * own place, as the draft `edit <nonce>` (false).
+     */
+    edit({ nonce, roomId, message }: Outgoing): boolean {
+      if (state.drafts.has(roomId)) {
+        setDraft(`edit ${nonce}`, message);
+        return false;
+      }
+      setDraft(roomId, message);
+      signedIn?.outbox.remove(nonce);
+      return true;
+    },
+    /** Puts what a failed message has been changed to on its way, in its stead. Throws as `send` does. */
+    sendEdited({ nonce, roomId }: Outgoing): void {
+      sendDraft(`edit ${nonce}`, roomId);
       signedIn?.outbox.remove(nonce);
     },
     setDraft,
@@ -542,17 +626,27 @@ export function createChatClient() {
     return signedIn.socket.request(event, body);
   }
 
-  function setDraft(roomId: RoomId, text: string) {
+  function sendDraft(slot: Slot, roomId: RoomId) {
     if (signedIn === null) return;
-    dispatch({ type: "draft", roomId, text });
-    const key = draftKey(signedIn.userId, roomId);
-    try {
-      if (text === "") localStorage.removeItem(key);
-      else localStorage.setItem(key, text);
-    } catch {
-      // No storage, or a full one: the draft lives as long as the page.
-    }
+    const { outbox, tabs, drafts } = signedIn;
+    const draft = drafts.read(slot);
+    if (draft === null) return;
+    outbox.add(roomId, withoutLastLines(draft.text), draft.nonce);
+    tabs.claim();
+    drafts.take(slot);
   }
+
+  function setDraft(slot: Slot, text: string) {
+    if (signedIn === null) return;
+    if (signedIn.leaving === "tried") signedIn.leaving = null;
+    signedIn.drafts.write(slot, text);
+  }
+}
+
+/** Ends of lines that were typed after the text are no part of it. */
+function withoutLastLines(text: string): string {
+  const trimmed = text.trimEnd();
+  return /[\n\u2028\u2029]/.test(text.slice(trimmed.length)) ? trimmed : text;
 }
 
 function cursorOf(room: RoomState) {
@@ -563,19 +657,4 @@ function cursorOf(room: RoomState) {
     date: head?.date ?? 0,
     ...(head?.hash !== undefined && { hash: head.hash }),
   };
-}
-
-const DRAFTS = "hubbub draft ";
-
-function draftKey(userId: UserId, roomId: RoomId): string {
-  return `${DRAFTS}${userId} ${roomId}`;
-}
-
-function readDrafts(userId: UserId): Map<RoomId, string> {
-  const drafts = new Map<RoomId, string>();
-  const prefix = draftKey(userId, "");
-  for (const key of Object.keys(localStorage)) {
-    if (key.startsWith(prefix)) drafts.set(key.slice(prefix.length), localStorage.getItem(key) ?? "");
-  }
-  return drafts;
 }

@@ -228,12 +228,16 @@ export function createOutbox(needs: Needs) {
   return {
     load,
 
-    /** Throws a ChatError if too many are waiting already. */
-    add(roomId: RoomId, message: string): void {
+    /**
+     * Puts a message in the row, once for each nonce: another tab may have sent this very text. Throws a ChatError if
+     * too many are waiting already.
+     */
+    add(roomId: RoomId, message: string, nonce = createNonce()): void {
+      if (entries.has(nonce) || settled.has(nonce)) return;
       if (entries.size >= MOST_WAITING) {
         throw new ChatError("rate_limited", `${MOST_WAITING} messages are waiting already.`);
       }
-      share({ nonce: createNonce(), roomId, message, created: laterThanAll(), state: "waiting" });
+      share({ nonce, roomId, message, created: laterThanAll(), state: "waiting" });
       work();
     },
 
@@ -318,7 +322,8 @@ export function createOutbox(needs: Needs) {
 
 export type Outbox = ReturnType<typeof createOutbox>;
 
-function createNonce(): string {
+/** A name for one send that nobody else will choose. */
+export function createNonce(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),
   ).join("");

@@ -135,7 +135,7 @@ describe("messages", () => {
       { type: "room gone", roomId: "0" },
       { type: "presence diff", users: [{ id: "4", username: "dan", online: true }] },
       { type: "presence snapshot", online: [{ id: "5", username: "eve", online: true }] },
-      { type: "draft", roomId: "0", text: "so" },
+      { type: "draft", slot: "0", text: "so" },
     ];
     for (const event of events) {
       const once = apply(opened(5), event);

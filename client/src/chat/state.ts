@@ -62,7 +62,8 @@ export type RoomState = {
 
 type Session =
   | { is: "checking"; trouble: boolean }
-  | { is: "signed out"; reason: string | null }
+  /** `username` is whose session has ended without their doing. */
+  | { is: "signed out"; reason: string | null; username: string | null }
   | { is: "signed in"; user: User };
 
 /** `interrupted`: gone for so short a time that nobody needs to be told. */
@@ -82,7 +83,8 @@ export type ChatState = {
     unsettled: ReadonlyMap<UserId, Presence> | null;
   };
   outgoing: readonly Outgoing[];
-  drafts: ReadonlyMap<RoomId, string>;
+  /** What is typed and not sent, by room, or by the failed message that it is to replace: `edit <nonce>`. */
+  drafts: ReadonlyMap<string, string>;
 };
 
 export const initialState: ChatState = {
@@ -99,7 +101,7 @@ export const initialState: ChatState = {
 
 export type ChatEvent =
   | { type: "session unreachable" }
-  | { type: "signed in"; user: User; drafts: ReadonlyMap<RoomId, string> }
+  | { type: "signed in"; user: User; drafts: ReadonlyMap<string, string> }
   | { type: "signed out"; reason: string | null }
   | { type: "connected" }
   | { type: "interrupted" }
@@ -122,7 +124,7 @@ export type ChatEvent =
   | { type: "presence snapshot"; online: readonly Presence[] }
   | { type: "presence diff"; users: readonly Presence[] }
   | { type: "outgoing"; entries: readonly Outgoing[] }
-  | { type: "draft"; roomId: RoomId; text: string };
+  | { type: "draft"; slot: string; text: string };
 
 /**
  * The next state; the only place where state changes. Pure, and idempotent: an event applied twice leaves what
@@ -146,7 +148,12 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
       return {
         ...initialState,
         openRoom: state.openRoom,
-        session: { is: "signed out", reason: event.reason },
+        session: {
+          is: "signed out",
+          reason: event.reason,
+          username:
+            event.reason !== null && state.session.is === "signed in" ? state.session.user.username : null,
+        },
       };
     case "connected":
       // What was held was heard over another connection, perhaps of a log that has been lost since. And what is heard
@@ -224,10 +231,10 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
       return { ...state, outgoing: [...sent, ...event.entries].flatMap((entry) => follow(state, entry)) };
     }
     case "draft": {
-      if ((state.drafts.get(event.roomId) ?? "") === event.text) return state;
+      if ((state.drafts.get(event.slot) ?? "") === event.text) return state;
       const drafts = new Map(state.drafts);
-      if (event.text === "") drafts.delete(event.roomId);
-      else drafts.set(event.roomId, event.text);
+      if (event.text === "") drafts.delete(event.slot);
+      else drafts.set(event.slot, event.text);
       return { ...state, drafts };
     }
     default:

@@ -7,6 +7,7 @@ import { BrowseRooms } from "./BrowseRooms.tsx";
 import { ConnectionBar } from "./ConnectionBar.tsx";
 import { Conversation } from "./Conversation.tsx";
 import { Dialog } from "./Dialog.tsx";
+import { isTyping } from "./keys.ts";
 import { LogIn } from "./LogIn.tsx";
 import { NewRoom } from "./NewRoom.tsx";
 import { People } from "./People.tsx";
@@ -17,10 +18,12 @@ import { useChat, useClient, useMe } from "./useChat.ts";
 import { DESKTOP, PHONE, useMedia } from "./useMedia.ts";
 import { Wordmark } from "./Wordmark.tsx";
 
+const NO_FILES = "Pictures and other files cannot be sent yet.";
+
 export function App() {
   const session = useChat((state) => state.session);
   if (session.is === "signed in") return <Shell key={session.user.id} />;
-  if (session.is === "signed out") return <LogIn reason={session.reason} />;
+  if (session.is === "signed out") return <LogIn reason={session.reason} lastName={session.username} />;
   return (
     <main className="splash">
       <Wordmark />
@@ -58,9 +61,15 @@ function Shell() {
 
   useEffect(() => {
     function onKeyDown(event: KeyboardEvent) {
+      const covered = document.querySelector("dialog[open]") !== null;
       if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "k") {
         event.preventDefault();
-        setOverlay((now) => (now === "switch" ? null : "switch"));
+        setOverlay((now) => (now === "switch" ? null : covered ? now : "switch"));
+        return;
+      }
+      if (covered) return;
+      if (isTyping(event) && !isField(event.target)) {
+        document.getElementById("composer")?.focus();
         return;
       }
       const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
@@ -75,6 +84,28 @@ function Shell() {
     addEventListener("keydown", onKeyDown);
     return () => removeEventListener("keydown", onKeyDown);
   }, [chat]);
+
+  useEffect(() => {
+    function onPaste({ clipboardData }: ClipboardEvent) {
+      const { files, types } = clipboardData ?? {};
+      // A program may offer a picture of the text that it gives as well.
+      if (files !== undefined && files.length > 0 && !types?.includes("text/plain")) setNotice(NO_FILES);
+    }
+    function onDrag(event: DragEvent) {
+      // Else the browser would leave the page for the file.
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      if (event.type === "drop") setNotice(NO_FILES);
+    }
+    addEventListener("paste", onPaste);
+    addEventListener("dragover", onDrag);
+    addEventListener("drop", onDrag);
+    return () => {
+      removeEventListener("paste", onPaste);
+      removeEventListener("dragover", onDrag);
+      removeEventListener("drop", onDrag);
+    };
+  }, []);
 
   function closeOverlay() {
     setOverlay(null);
@@ -142,6 +173,10 @@ function Shell() {
       </p>
     </div>
   );
+}
+
+function isField(target: EventTarget | null): boolean {
+  return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
 }
 
 function focusConversation(event: { preventDefault: () => void }) {

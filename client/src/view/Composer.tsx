@@ -1,62 +1,61 @@
-import { LIMITS, type RoomId } from "@hubbub/server/protocol";
+import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { wordsOf } from "../chat/api.ts";
 import { Icon } from "./Icon.tsx";
-import { useClient } from "./useChat.ts";
+import { TextArea } from "./TextArea.tsx";
+import { useClient, useDraft } from "./useChat.ts";
 import { PHONE } from "./useMedia.ts";
 
 /** How near the limit its count is shown. */
 const COUNT_SHOWN = 400;
 
-export type ComposerFace = { write: (text: string) => void };
+export type ComposerFace = { focus: () => void };
 
-type Props = { roomId: RoomId; title: string; face: Ref<ComposerFace>; onSent: () => void };
+type Props = {
+  roomId: RoomId;
+  title: string;
+  face: Ref<ComposerFace>;
+  onSent: () => void;
+  /** Scrolls what was said by so many views. */
+  onPage: (views: number) => void;
+};
 
-export function Composer({ roomId, title, face, onSent }: Props) {
+export function Composer({ roomId, title, face, onSent, onPage }: Props) {
   const chat = useClient();
-  const [text, setText] = useState(() => chat.snapshot().drafts.get(roomId) ?? "");
+  const { text, write, show } = useDraft(roomId);
   const [fault, setFault] = useState<string | null>(null);
   const area = useRef<HTMLTextAreaElement>(null);
   const left = LIMITS.message - text.length;
-  const sendable = text.trim() !== "" && left >= 0;
+  const sendable = !isBlank(text) && left >= 0;
 
   useEffect(() => {
-    // A draft is gone on with, not written before.
+    // Put the caret after the draft.
     area.current?.setSelectionRange(area.current.textLength, area.current.textLength);
     // On a phone the keyboard would cover the room before it was read.
     if (!matchMedia(PHONE).matches) area.current?.focus();
   }, []);
 
-  useImperativeHandle(face, () => ({
-    write(given) {
-      write(given);
-      area.current?.focus();
-    },
-  }));
-
-  function write(given: string) {
-    setText(given);
-    setFault(null);
-    chat.setDraft(roomId, given);
-  }
+  useImperativeHandle(face, () => ({ focus: () => area.current?.focus() }));
 
   function send() {
     if (!sendable) return;
     try {
-      chat.send(roomId, text);
+      chat.send(roomId);
     } catch (error) {
       setFault(wordsOf(error));
       return;
     }
-    setText("");
     setFault(null);
+    show();
     onSent();
   }
 
-  function onKeyDown(event: KeyboardEvent) {
-    if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
+  function onKeyDown(event: KeyboardEvent<HTMLTextAreaElement>) {
+    const views = event.key === "PageUp" ? -1 : event.key === "PageDown" ? 1 : 0;
+    const { scrollHeight, clientHeight } = event.currentTarget;
+    if (views === 0 || event.shiftKey || scrollHeight > clientHeight + 1) return;
     event.preventDefault();
-    send();
+    onPage(views);
   }
 
   return (
@@ -69,23 +68,30 @@ export function Composer({ roomId, title, face, onSent }: Props) {
       }}
     >
       <div className="composer-box">
-        <div className="composer-text" data-text={text}>
-          <textarea
-            id="composer"
-            ref={area}
-            rows={1}
-            value={text}
-            dir="auto"
-            aria-label={`Message to ${title}`}
-            placeholder={`Message ${title}`}
-            aria-describedby="composer-note"
-            aria-invalid={left < 0}
-            enterKeyHint="send"
-            onChange={(event) => write(event.target.value)}
-            onKeyDown={onKeyDown}
-          />
-        </div>
-        <button type="submit" className="send" aria-label="Send message" title="Send" disabled={!sendable}>
+        <TextArea
+          id="composer"
+          ref={area}
+          text={text}
+          label={`Message to ${title}`}
+          placeholder={`Message ${title}`}
+          note="composer-note"
+          invalid={left < 0}
+          onText={(given) => {
+            setFault(null);
+            write(given);
+          }}
+          onSend={send}
+          onKeyDown={onKeyDown}
+        />
+        {/* A disabled button would take the focus away from a second click; the focus stays in the field. */}
+        <button
+          type="submit"
+          className="send"
+          aria-label="Send message"
+          title="Send"
+          aria-disabled={!sendable}
+          onMouseDown={(event) => event.preventDefault()}
+        >
           <Icon name="send" />
         </button>
       </div>

@@ -57,8 +57,7 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
   }
 
   function edit(entry: Outgoing) {
-    chat.discard(entry.nonce);
-    composer.current?.write(entry.message);
+    if (chat.edit(entry)) composer.current?.focus();
   }
 
   return (
@@ -113,7 +112,7 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
             <SkeletonLog />
           )}
           <ol className="unsent">
-            <OutgoingMessages entries={waiting} onEdit={edit} />
+            <OutgoingMessages entries={waiting} onEdit={edit} onDone={() => composer.current?.focus()} />
           </ol>
         </>
       ) : (
@@ -125,10 +124,17 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
           title={title}
           onTalkTo={onTalkTo}
           onEdit={edit}
+          onDone={() => composer.current?.focus()}
         />
       )}
       <ConnectionBar />
-      <Composer roomId={room.id} title={title} face={composer} onSent={() => log.current?.jump()} />
+      <Composer
+        roomId={room.id}
+        title={title}
+        face={composer}
+        onSent={() => log.current?.jump()}
+        onPage={(views) => log.current?.page(views)}
+      />
       {leaving && (
         <Dialog title={`Leave ${title}?`} onClose={() => setLeaving(false)}>
           <p>You will not hear from the room any more. You can join it again whenever you like.</p>

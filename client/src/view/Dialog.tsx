@@ -1,4 +1,5 @@
 import { useEffect, useId, useRef, type ReactNode } from "react";
+import { enterOverlay } from "./address.ts";
 import { Icon } from "./Icon.tsx";
 
 type Props = {
@@ -9,12 +10,17 @@ type Props = {
 };
 
 /**
- * A modal <dialog>: the browser keeps the focus in it, closes it on Escape, and gives the focus back. It is open
- * for as long as it is rendered. The focus starts at the child marked `data-first`, if there is one.
+ * A modal <dialog>: the browser keeps the focus in it, closes it on Escape, and gives the focus back; "back"
+ * closes it too. It is open for as long as it is rendered. The focus starts at the child marked `data-first`, if there is one.
  */
 export function Dialog({ title, className, onClose, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const titleId = useId();
+  const close = useRef(onClose);
+  useEffect(() => {
+    close.current = onClose;
+  });
+  useEffect(() => enterOverlay(() => close.current()), []);
   useEffect(() => {
     const element = dialog.current;
     const before = document.activeElement;
@@ -22,7 +28,8 @@ export function Dialog({ title, className, onClose, children }: Props) {
     element?.querySelector<HTMLElement>("[data-first]")?.focus();
     return () => {
       element?.close();
-      if (before instanceof HTMLElement) before.focus();
+      if (before instanceof HTMLElement && before.isConnected && before !== document.body) before.focus();
+      else document.getElementById("composer")?.focus();
     };
   }, []);
   return (
@@ -34,6 +41,8 @@ export function Dialog({ title, className, onClose, children }: Props) {
         event.preventDefault();
         onClose();
       }}
+      // A browser that has been told twice to close it does so without asking.
+      onClose={onClose}
       onPointerDown={(event) => {
         if (event.target === dialog.current) onClose();
       }}

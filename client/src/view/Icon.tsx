@@ -20,6 +20,7 @@ const PATHS = {
   retry: "M16 10a6 6 0 1 1-1.8-4.3L16 7.5M16 3.5v4h-4",
   edit: "M12.5 4.5l3 3L7 16l-3.7.7L4 13l8.5-8.5Z",
   bin: "M4 5.5h12M8 5.5V3.5h4v2M5.5 5.5l.7 11h7.6l.7-11M8.5 8.5v5M11.5 8.5v5",
+  copy: "M7.5 7.5h9v9h-9zM12.5 4.5v-1h-9v9h1",
   lock: "M5 9h10v7.5H5zM7 9V6.5a3 3 0 0 1 6 0V9",
 } as const;
 

@@ -9,10 +9,10 @@ import { Wordmark } from "./Wordmark.tsx";
 type Faults = { username?: string; password?: string; form?: string };
 
 /** Log in and sign up, with the demo people one click away where there are any. */
-export function LogIn({ reason }: { reason: string | null }) {
+export function LogIn({ reason, lastName }: { reason: string | null; lastName: string | null }) {
   const chat = useClient();
   const [isNew, setIsNew] = useState(false);
-  const [username, setUsername] = useState("");
+  const [username, setUsername] = useState(lastName ?? "");
   const [password, setPassword] = useState("");
   const [shown, setShown] = useState(false);
   const [faults, setFaults] = useState<Faults>({});
@@ -27,6 +27,14 @@ export function LogIn({ reason }: { reason: string | null }) {
       () => {},
     );
   }, [chat]);
+
+  // Where a session has ended the focus was on what is gone.
+  useEffect(() => {
+    if (reason === null) return;
+    form.current
+      ?.querySelector<HTMLInputElement>(lastName === null ? "[name=username]" : "[name=password]")
+      ?.focus();
+  }, [reason, lastName]);
 
   async function enter(credentials: Credentials, signUp: boolean) {
     setBusy(true);
@@ -76,7 +84,7 @@ export function LogIn({ reason }: { reason: string | null }) {
             : "Log in to go on where you left off."}
         </p>
         {reason !== null && (
-          <p className="callout">
+          <p className="callout" role="alert">
             <Icon name="lock" /> {reason}
           </p>
         )}

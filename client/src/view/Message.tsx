@@ -1,11 +1,13 @@
-import type { Message, UserId } from "@hubbub/server/protocol";
-import { memo, type ReactNode } from "react";
+import { isBlank, LIMITS, type Message, type UserId } from "@hubbub/server/protocol";
+import { memo, useEffect, useId, useRef, useState, type ReactNode } from "react";
+import { wordsOf } from "../chat/api.ts";
 import type { Outgoing } from "../chat/state.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
 import { Text } from "./Text.tsx";
+import { TextArea } from "./TextArea.tsx";
 import { showClock, showFull } from "./time.ts";
-import { useChat, useClient, useMe } from "./useChat.ts";
+import { useChat, useClient, useDraft, useMe } from "./useChat.ts";
 
 /** One's messages within this time of each other share a head. */
 export const GROUP_MS = 5 * 60 * 1000;
@@ -52,10 +54,12 @@ type OutgoingListProps = {
   before?: number | undefined;
   /** Without it there is nowhere to write, and so nothing to try again. */
   onEdit?: (entry: Outgoing) => void;
+  /** The element with the focus goes away. */
+  onDone?: () => void;
 };
 
 /** The messages on their way into a room, as the rows of a list. */
-export function OutgoingMessages({ entries, before, onEdit }: OutgoingListProps) {
+export function OutgoingMessages({ entries, before, onEdit, onDone }: OutgoingListProps) {
   const me = useMe();
   const online = useChat((state) => state.connection !== "offline");
   return entries.map((entry, index) => {
@@ -69,6 +73,7 @@ export function OutgoingMessages({ entries, before, onEdit }: OutgoingListProps)
           first={previous === undefined || Math.abs(entry.created - previous) > GROUP_MS}
           online={online}
           onEdit={onEdit}
+          onDone={onDone}
         />
       </li>
     );
@@ -82,6 +87,7 @@ type OutgoingProps = {
   first: boolean;
   online: boolean;
   onEdit: ((entry: Outgoing) => void) | undefined;
+  onDone: (() => void) | undefined;
 };
 
 const OutgoingMessage = memo(function OutgoingMessage({
@@ -91,30 +97,41 @@ const OutgoingMessage = memo(function OutgoingMessage({
   first,
   online,
   onEdit,
+  onDone,
 }: OutgoingProps) {
-  const chat = useClient();
+  const edited = useChat((state) => state.drafts.has(`edit ${entry.nonce}`));
+  // Another tab, or an earlier life of this one, may have begun it: then the focus stays where it is.
+  const [editing, setEditing] = useState<"here" | "elsewhere" | null>(null);
+  if (edited && editing === null) setEditing("elsewhere");
+  const failed = entry.state === "failed";
   return (
     <Row from={me} name={name} date={entry.created} mine first={first} outgoing={entry.state}>
-      <Text text={entry.message} />
-      {entry.state === "failed" ? (
-        <span className="failed">
-          <span className="failed-why">
-            <Icon name="warning" /> Not sent. {entry.failure.message}
-          </span>
-          {onEdit !== undefined && (
-            <>
-              <button type="button" className="link" onClick={() => chat.retry(entry.nonce)}>
-                <Icon name="retry" /> Retry
-              </button>
-              <button type="button" className="link" onClick={() => onEdit(entry)}>
-                <Icon name="edit" /> Edit
-              </button>
-            </>
-          )}
-          <button type="button" className="link" onClick={() => chat.discard(entry.nonce)}>
-            <Icon name="bin" /> Delete
-          </button>
-        </span>
+      {failed && editing !== null && onEdit !== undefined ? (
+        <EditMessage
+          entry={entry}
+          focus={editing === "here"}
+          onClose={() => {
+            setEditing(null);
+            onDone?.();
+          }}
+        />
+      ) : (
+        <Text text={entry.message} />
+      )}
+      {failed ? (
+        (editing === null || onEdit === undefined) && (
+          <Failed
+            entry={entry}
+            onEdit={
+              onEdit &&
+              (() => {
+                setEditing("here");
+                onEdit(entry);
+              })
+            }
+            onDone={onDone}
+          />
+        )
       ) : entry.state === "sent" ? (
         <SentMark />
       ) : (
@@ -128,6 +145,115 @@ const OutgoingMessage = memo(function OutgoingMessage({
     </Row>
   );
 });
+
+type FailedProps = Pick<OutgoingProps, "onEdit" | "onDone"> & { entry: Outgoing & { state: "failed" } };
+
+function Failed({ entry, onEdit, onDone }: FailedProps) {
+  const chat = useClient();
+  const [copied, setCopied] = useState(false);
+  return (
+    <span className="failed">
+      <span className="failed-why">
+        <Icon name="warning" /> Not sent. {entry.failure.message}
+      </span>
+      {onEdit === undefined ? (
+        <button
+          type="button"
+          className="link"
+          onClick={() => void navigator.clipboard.writeText(entry.message).then(() => setCopied(true))}
+        >
+          <Icon name="copy" /> {copied ? "Copied" : "Copy"}
+        </button>
+      ) : (
+        <>
+          <button
+            type="button"
+            className="link"
+            onClick={() => {
+              chat.retry(entry.nonce);
+              onDone?.();
+            }}
+          >
+            <Icon name="retry" /> Retry
+          </button>
+          <button type="button" className="link" onClick={() => onEdit(entry)}>
+            <Icon name="edit" /> Edit
+          </button>
+        </>
+      )}
+      <button
+        type="button"
+        className="link"
+        onClick={() => {
+          chat.discard(entry.nonce);
+          onDone?.();
+        }}
+      >
+        <Icon name="bin" /> Delete
+      </button>
+    </span>
+  );
+}
+
+/** A failed message being written anew in its place. */
+function EditMessage({ entry, focus, onClose }: { entry: Outgoing; focus: boolean; onClose: () => void }) {
+  const chat = useClient();
+  const { text, write } = useDraft(`edit ${entry.nonce}`);
+  const [fault, setFault] = useState<string | null>(null);
+  const noteId = useId();
+  const area = useRef<HTMLTextAreaElement>(null);
+  const left = LIMITS.message - text.length;
+
+  useEffect(() => {
+    area.current?.setSelectionRange(area.current.textLength, area.current.textLength);
+    if (focus) area.current?.focus();
+  }, [focus]);
+
+  function send() {
+    if (isBlank(text) || left < 0) return;
+    try {
+      chat.sendEdited(entry);
+    } catch (error) {
+      setFault(wordsOf(error));
+      return;
+    }
+    onClose();
+  }
+
+  function cancel() {
+    write("");
+    onClose();
+  }
+
+  return (
+    <span className="edit">
+      <TextArea
+        ref={area}
+        label="Message that was not sent"
+        text={text}
+        invalid={left < 0}
+        note={noteId}
+        onText={(given) => {
+          setFault(null);
+          write(given);
+        }}
+        onSend={send}
+        onKeyDown={(event) => {
+          if (event.key === "Escape" && text === entry.message) cancel();
+        }}
+      />
+      <span id={noteId} className="edit-note">
+        {fault ?? (left < 0 ? `${-left} characters too many` : "Your draft below stays as it is.")}
+      </span>
+      <button type="button" className="link" onClick={send}>
+        <Icon name="send" /> Send
+      </button>
+      <button type="button" className="link" onClick={cancel}>
+        <Icon name="close" /> Cancel
+      </button>
+    </span>
+  );
+}
 
 function progressOf(state: "waiting" | "sending" | "unconfirmed", online: boolean): string {
   if (state === "unconfirmed") return "Not confirmed yet, trying again";

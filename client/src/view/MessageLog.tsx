@@ -34,7 +34,7 @@ const NEAR_END = 900;
 /** What is older was said while nobody could hear it, and is not read out. */
 const RECENT_MS = 60_000;
 
-export type MessageLogFace = { jump: () => void };
+export type MessageLogFace = { jump: () => void; page: (views: number) => void };
 
 type Props = {
   face: Ref<MessageLogFace>;
@@ -44,6 +44,8 @@ type Props = {
   title: string;
   onTalkTo: (userId: UserId) => void;
   onEdit: (entry: Outgoing) => void;
+  /** The element with the focus is done with, and goes away. */
+  onDone: () => void;
 };
 
 /**
@@ -56,7 +58,7 @@ type Shown = { top: Message | null; bottom: Message | null };
  * A room's messages. Only a bounded part of them is in the page at a time: it grows at the end that somebody
  * scrolls towards and shrinks at the other one.
  */
-export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit }: Props) {
+export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit, onDone }: Props) {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
@@ -71,7 +73,7 @@ export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit }
   const from = shown.top === null ? Math.max(0, to - ROWS_FIRST) : placeOf(messages, shown.top);
   const unread = unreadOf(room);
   const following = atBottom && shown.bottom === null;
-  const divider = useDivider(room, following && attention);
+  const divider = useDivider(room, me.id, following && attention);
 
   useLayoutEffect(() => {
     const element = scroller.current;
@@ -131,7 +133,13 @@ export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit }
     setShown({ top: null, bottom: null });
     setAtBottom(true);
   }, []);
-  useImperativeHandle(face, () => ({ jump }));
+  useImperativeHandle(face, () => ({
+    jump,
+    page(views) {
+      const element = scroller.current;
+      element?.scrollBy({ top: views * 0.9 * element.clientHeight });
+    },
+  }));
 
   const nameOf = (id: UserId) => users.get(id)?.username ?? `user ${id}`;
   const lastMine = waiting.length > 0 ? undefined : messages.findLast((message) => message.from === me.id);
@@ -195,13 +203,21 @@ export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit }
                 entries={waiting}
                 before={messages.at(-1)?.from === me.id ? messages.at(-1)?.date : undefined}
                 onEdit={onEdit}
+                onDone={onDone}
               />
             )}
           </ol>
         </div>
       </div>
       {!following && (
-        <button type="button" className="jump-down" onClick={jump}>
+        <button
+          type="button"
+          className="jump-down"
+          onClick={() => {
+            jump();
+            onDone();
+          }}
+        >
           <Icon name="down" />
           {unread > 0 ? `Jump to latest (${unread > 99 ? "99+" : unread})` : "Jump to latest"}
         </button>
@@ -258,14 +274,17 @@ function placeOf(messages: readonly Message[], message: Message): number {
 
 /**
  * seq of the last message above the line that says "New", or null for none: it is drawn once something is
- * unread that nobody was looking at, and stays until the room is left, or until it is drawn anew.
+ * unread that nobody was looking at, and stays until the room is left, until it is drawn anew, or until this user
+ * says something below it.
  */
-function useDivider(room: RoomState, watched: boolean): number | null {
+function useDivider(room: RoomState, me: UserId, watched: boolean): number | null {
   const [divider, setDivider] = useState(() => (unreadOf(room) > 0 ? room.read : null));
   const [heard, setHeard] = useState(room.seq);
   if (room.seq !== heard) {
     setHeard(room.seq);
-    if (!watched && room.seq > heard && (divider === null || room.read >= heard)) setDivider(room.read);
+    const answered = room.last?.from === me && room.last.seq === room.seq;
+    if (answered) setDivider(null);
+    else if (!watched && room.seq > heard && (divider === null || room.read >= heard)) setDivider(room.read);
   }
   return divider;
 }

@@ -31,6 +31,7 @@ export function People({ onTalkTo }: { onTalkTo: (userId: UserId) => void }) {
           type="search"
           placeholder="Find people"
           value={wanted}
+          data-first
           onChange={(event) => setWanted(event.target.value)}
         />
       </label>

@@ -4,6 +4,7 @@ import { partnerOf, unreadOf } from "../chat/state.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./Icon.tsx";
+import { isComposing } from "./keys.ts";
 import { orderRooms, titleOf } from "./rooms.ts";
 import { useChat, useMe } from "./useChat.ts";
 
@@ -48,7 +49,7 @@ export function QuickSwitcher({ onClose, onRoom, onPerson }: Props) {
   }
 
   function onKeyDown(event: KeyboardEvent) {
-    if (event.nativeEvent.isComposing || targets.length === 0) return;
+    if (isComposing(event.nativeEvent) || targets.length === 0) return;
     if (event.key === "Enter") go(targets[chosen]);
     else if (event.key === "ArrowDown") setAt((chosen + 1) % targets.length);
     else if (event.key === "ArrowUp") setAt((chosen - 1 + targets.length) % targets.length);

@@ -12,24 +12,61 @@ export function roomInAddress(): RoomId | null {
 }
 
 export function goTo(roomId: RoomId): void {
-  change(() => (location.hash = addressOf(roomId)));
+  go(addressOf(roomId), isOverlay());
 }
 
 /** As `goTo`, without a step that "back" would return to. */
 export function redirectTo(roomId: RoomId): void {
-  change(() => location.replace(addressOf(roomId)));
+  go(addressOf(roomId), true);
 }
 
 /** What a click on a link to an address of ours does; one that asks for another tab or window is the browser's. */
 export function follow(event: MouseEvent<HTMLAnchorElement>): void {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
-  const { hash } = event.currentTarget;
-  change(() => (location.hash = hash));
+  go(event.currentTarget.hash, isOverlay());
 }
 
-/** The browser tells of a new address a moment later, and what is typed in that moment would reach the room before. */
-function change(address: () => void) {
-  address();
+function go(hash: string, replace: boolean) {
+  if (location.hash !== hash) {
+    if (replace) location.replace(hash);
+    else location.hash = hash;
+  }
+  // The browser tells of a new address a moment later, and what is typed in that moment would reach the room before.
   dispatchEvent(new HashChangeEvent("hashchange"));
+}
+
+let overlays = 0;
+let leaving: ReturnType<typeof setTimeout> | undefined;
+
+/**
+ * Makes what lies over the page a step of the history, so that "back" closes it and does nothing else. Answers with
+ * what to call when it is closed in any other way. One that takes another one's place takes its step as well, and so
+ * does the room that is chosen in it.
+ */
+export function enterOverlay(close: () => void): () => void {
+  const state = { overlay: ++overlays };
+  if (leaving !== undefined && isOverlay()) history.replaceState(state, "");
+  else history.pushState(state, "");
+  clearTimeout(leaving);
+  leaving = undefined;
+  const onBack = () => {
+    if (overlayOf(history.state) !== state.overlay) close();
+  };
+  addEventListener("popstate", onBack);
+  return () => {
+    removeEventListener("popstate", onBack);
+    leaving = setTimeout(() => {
+      leaving = undefined;
+      if (overlayOf(history.state) === state.overlay) history.back();
+    });
+  };
+}
+
+function isOverlay(): boolean {
+  return overlayOf(history.state) !== null;
+}
+
+function overlayOf(state: unknown): number | null {
+  return (state as { overlay?: number } | null)?.overlay ?? null;
 }

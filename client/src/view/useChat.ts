@@ -1,5 +1,6 @@
-import { createContext, useContext, useSyncExternalStore } from "react";
+import { createContext, useContext, useReducer, useSyncExternalStore } from "react";
 import type { ChatClient } from "../chat/chat.ts";
+import type { Slot } from "../chat/drafts.ts";
 import type { ChatState } from "../chat/state.ts";
 
 export const ChatContext = createContext<ChatClient | null>(null);
@@ -20,4 +21,19 @@ export function useMe() {
   const me = useChat((state) => (state.session.is === "signed in" ? state.session.user : null));
   if (me === null) throw new Error("Nobody is signed in");
   return me;
+}
+
+/**
+ * A draft for a field that is controlled by it. `show` draws it at once after something else than `write` has changed
+ * it, instead of when the chat next tells of its changes: a field must not lag behind the keys.
+ */
+export function useDraft(slot: Slot) {
+  const chat = useClient();
+  const text = useChat((state) => state.drafts.get(slot) ?? "");
+  const [, show] = useReducer((count: number) => count + 1, 0);
+  function write(given: string) {
+    chat.setDraft(slot, given);
+    show();
+  }
+  return { text, write, show };
 }

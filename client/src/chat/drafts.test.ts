@@ -1,0 +1,199 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { createDrafts, type Drafts, type DraftStore, type Slot } from "./drafts.ts";
+
+/** One browser's storage. What a tab changes is told to the others when `deliver` is called, as events are late. */
+function createBrowser() {
+  const kept = new Map<string, string>();
+  const tabs = new Set<(key: string) => void>();
+  let late: (() => void)[] = [];
+  return {
+    kept,
+    deliver() {
+      for (const tell of late) tell();
+      late = [];
+    },
+    open(): DraftStore {
+      let own: ((key: string) => void) | undefined;
+      const told = (key: string) => {
+        for (const tab of tabs) if (tab !== own) late.push(() => tabs.has(tab) && tab(key));
+      };
+      return {
+        keys: () => [...kept.keys()],
+        get: (key) => kept.get(key) ?? null,
+        set(key, value) {
+          kept.set(key, value);
+          told(key);
+        },
+        remove(key) {
+          if (kept.delete(key)) told(key);
+        },
+        watch(changed) {
+          own = changed;
+          tabs.add(changed);
+          return () => tabs.delete(changed);
+        },
+      };
+    },
+  };
+}
+
+function createTab(browser: ReturnType<typeof createBrowser>, userId = "1") {
+  const shown = new Map<Slot, string>();
+  const drafts: Drafts = createDrafts(userId, browser.open(), (slot, text) => shown.set(slot, text));
+  for (const [slot, text] of drafts.texts()) shown.set(slot, text);
+  return { drafts, shown };
+}
+
+describe("drafts", () => {
+  test("the tabs of a browser show the same text, which a new one finds", () => {
+    const browser = createBrowser();
+    const [one, other] = [createTab(browser), createTab(browser)];
+    one.drafts.write("0", "half a thought");
+    browser.deliver();
+    expect(other.shown.get("0")).toBe("half a thought");
+    other.drafts.write("0", "");
+    browser.deliver();
+    expect(one.shown.get("0")).toBe("");
+    expect(createTab(browser).shown.get("0")).toBeUndefined();
+  });
+
+  test("a tab that has not heard of another one's text does not take it away", () => {
+    const browser = createBrowser();
+    const [one, other] = [createTab(browser), createTab(browser)];
+    other.drafts.write("0", "mine");
+    browser.deliver();
+    one.drafts.write("0", "mine and more");
+    other.drafts.write("0", "");
+    expect(other.shown.get("0")).toBe("mine and more");
+    browser.deliver();
+    expect(createTab(browser).shown.get("0")).toBe("mine and more");
+  });
+
+  test("two tabs that send the same version send it under one nonce, and each version has its own", () => {
+    const browser = createBrowser();
+    const [one, other] = [createTab(browser), createTab(browser)];
+    one.drafts.write("0", "send me");
+    browser.deliver();
+    const first = one.drafts.read("0");
+    one.drafts.take("0");
+    expect(other.drafts.read("0")).toEqual(first);
+    other.drafts.write("0", "send me too");
+    expect(other.drafts.read("0")?.nonce).not.toBe(first?.nonce);
+  });
+
+  test("a page that slept finds what other tabs did meanwhile", () => {
+    const browser = createBrowser();
+    const [one, other] = [createTab(browser), createTab(browser)];
+    one.drafts.write("0", "before");
+    browser.deliver();
+    other.drafts.take("0");
+    other.drafts.write("17", "after");
+    one.drafts.refresh();
+    expect([one.shown.get("0"), one.shown.get("17")]).toEqual(["", "after"]);
+  });
+
+  test("what an earlier version of the client has kept is found, sent and taken away", () => {
+    const browser = createBrowser();
+    browser.kept.set("hubbub draft 1 0", "bare text");
+    const { drafts, shown } = createTab(browser);
+    expect(shown.get("0")).toBe("bare text");
+    drafts.take("0");
+    expect([...browser.kept]).toEqual([]);
+  });
+
+  test("without storage a draft lives as long as its page", () => {
+    const store = { ...createBrowser().open(), set: () => { throw new Error("full"); } }; // prettier-ignore
+    const drafts = createDrafts("1", store, () => {});
+    drafts.write("0", "kept here");
+    drafts.refresh();
+    expect(drafts.texts().get("0")).toBe("kept here");
+  });
+
+  test("whoever logs out leaves nothing, in any tab, and others' drafts alone", () => {
+    const browser = createBrowser();
+    const [one, other, somebody] = [createTab(browser), createTab(browser), createTab(browser, "2")];
+    somebody.drafts.write("0", "theirs");
+    one.drafts.write("0", "a");
+    other.drafts.write("edit 0a", "b");
+    one.drafts.clear();
+    one.drafts.write("0", "late");
+    browser.deliver();
+    expect([...browser.kept.keys()]).toEqual(["hubbub draft 2 0"]);
+    expect([...other.drafts.texts()]).toEqual([]);
+  });
+});
+
+const SLOTS = ["0", "17", "edit 0a"] as const;
+const step = fc.record({
+  tab: fc.nat(1),
+  slot: fc.constantFrom(...SLOTS),
+  does: fc.constantFrom("write", "more", "empty", "send", "reload", "sleep", "deliver", "deliver", "log out"),
+});
+
+test("whatever two tabs do, what is typed last is kept or sent once, and everybody comes to show the same", () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const browser = createBrowser();
+      const tabs = [createTab(browser), createTab(browser)];
+      const sent = new Map<string, string>();
+      let typed = 0;
+      for (const { tab: at, slot, does } of steps) {
+        const tab = tabs[at] as ReturnType<typeof createTab>;
+        const before = browser.kept.get(`hubbub draft 1 ${slot}`);
+        const own = tab.drafts.read(slot);
+        switch (does) {
+          case "write":
+          case "more":
+            tab.drafts.write(slot, `${does === "more" ? (own?.text ?? "") : ""}${typed++};`);
+            expect(browser.kept.get(`hubbub draft 1 ${slot}`)).toContain(tab.shown.get(slot));
+            break;
+          case "empty":
+          case "send":
+            if (own !== null && does === "send") {
+              // The same words under two nonces would be stored twice.
+              expect([...sent].filter(([nonce, text]) => text === own.text && nonce !== own.nonce)).toEqual(
+                [],
+              );
+              sent.set(own.nonce, own.text);
+            }
+            if (does === "send") tab.drafts.take(slot);
+            else tab.drafts.write(slot, "");
+            // Nothing but what this tab has shown may be gone.
+            if (before !== undefined && !before.endsWith(` ${own?.text}`)) {
+              expect(browser.kept.get(`hubbub draft 1 ${slot}`)).toBe(before);
+            }
+            break;
+          case "reload":
+            tab.drafts.close();
+            tabs[at] = createTab(browser);
+            break;
+          case "sleep":
+            tab.drafts.refresh();
+            break;
+          case "deliver":
+            browser.deliver();
+            break;
+          case "log out":
+            for (const one of tabs) one.drafts.clear();
+            expect([...browser.kept]).toEqual([]);
+            browser.deliver();
+            tabs.splice(0, 2, createTab(browser), createTab(browser));
+            break;
+          default:
+            does satisfies never;
+        }
+      }
+      browser.deliver();
+      browser.deliver();
+      for (const slot of SLOTS) {
+        const stored = browser.kept.get(`hubbub draft 1 ${slot}`)?.slice(33) ?? "";
+        for (const { drafts, shown } of tabs) {
+          expect(drafts.texts().get(slot) ?? "").toBe(stored);
+          expect(shown.get(slot) ?? "").toBe(stored);
+        }
+      }
+    }),
+    { numRuns: 500 },
+  );
+});

@@ -1,0 +1,151 @@
+import type { UserId } from "@hubbub/server/protocol";
+import { createNonce } from "./outbox.ts";
+
+/** Where a text is being written: a room's id, or `edit <nonce>` in place of a message that has failed. */
+export type Slot = string;
+
+/** What all tabs of a browser share. `watch` tells of what other tabs change, and stops when its answer is called. */
+export type DraftStore = {
+  keys: () => string[];
+  get: (key: string) => string | null;
+  set: (key: string, value: string) => void;
+  remove: (key: string) => void;
+  watch: (changed: (key: string) => void) => () => void;
+};
+
+/** `stored` is what the store has of it, or null: then nothing could be kept. */
+type Draft = { nonce: string; text: string; stored: string | null };
+
+export type Drafts = ReturnType<typeof createDrafts>;
+
+/**
+ * The owner of what a user has typed and not sent. All tabs show the same text, which outlives reload and the end of
+ * a session, but not `clear`. Each version of a text has a nonce of its own, under which it is sent: two tabs that
+ * send the same version send one message. A tab removes only the version that it shows.
+ */
+export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: Slot, text: string) => void) {
+  const drafts = new Map<Slot, Draft>();
+  const prefix = draftKey(userId, "");
+  let closed = false;
+
+  // What is told may be late: only what the store has now counts.
+  const unwatch = store.watch((key) => {
+    if (key.startsWith(prefix)) adopt(key.slice(prefix.length), store.get(key));
+  });
+  refresh();
+
+  function adopt(slot: Slot, value: string | null) {
+    if (closed) return;
+    const before = drafts.get(slot)?.text ?? "";
+    const draft = value === null ? null : parse(value);
+    if (draft === null) drafts.delete(slot);
+    else drafts.set(slot, draft);
+    if (before !== (draft?.text ?? "")) changed(slot, draft?.text ?? "");
+  }
+
+  /** Takes over what the store has, also where nobody told of it: a page that slept has missed that. */
+  function refresh() {
+    const slots = new Set<Slot>();
+    for (const key of store.keys()) if (key.startsWith(prefix)) slots.add(key.slice(prefix.length));
+    for (const slot of slots) adopt(slot, store.get(draftKey(userId, slot)));
+    for (const [slot, { stored }] of drafts) if (stored !== null && !slots.has(slot)) adopt(slot, null);
+  }
+
+  function empty(slot: Slot) {
+    const key = draftKey(userId, slot);
+    const stored = store.get(key);
+    const own = drafts.get(slot);
+    drafts.delete(slot);
+    changed(slot, "");
+    if (stored === null) return;
+    if (stored === own?.stored) store.remove(key);
+    else adopt(slot, stored);
+  }
+
+  function close() {
+    closed = true;
+    unwatch();
+  }
+
+  return {
+    refresh,
+
+    texts(): Map<Slot, string> {
+      return new Map([...drafts].map(([slot, { text }]) => [slot, text]));
+    },
+
+    /** What now stands there. */
+    write(slot: Slot, text: string): void {
+      if (closed || text === (drafts.get(slot)?.text ?? "")) return;
+      if (text === "") {
+        empty(slot);
+        return;
+      }
+      const nonce = createNonce();
+      let stored: string | null = `${nonce} ${text}`;
+      try {
+        store.set(draftKey(userId, slot), stored);
+      } catch {
+        // No storage, or a full one: the draft lives as long as the page.
+        stored = null;
+      }
+      drafts.set(slot, { nonce, text, stored });
+      changed(slot, text);
+    },
+
+    /** What stands there, with the nonce under which to send it. */
+    read(slot: Slot): { text: string; nonce: string } | null {
+      return drafts.get(slot) ?? null;
+    },
+
+    /** The draft has been sent, or is not wanted any more. */
+    take(slot: Slot): void {
+      if (!closed && drafts.has(slot)) empty(slot);
+    },
+
+    /** Forgets everything of this user, whichever tab wrote it, and keeps nothing any more. */
+    clear(): void {
+      close();
+      for (const key of store.keys()) if (key.startsWith(prefix)) store.remove(key);
+    },
+
+    close,
+  };
+}
+
+function draftKey(userId: UserId, slot: string): string {
+  return `hubbub draft ${userId} ${slot}`;
+}
+
+/** Earlier versions kept the bare text. */
+function parse(stored: string): Draft {
+  const [, nonce, text] = /^([0-9a-f]{32}) ([^]*)$/.exec(stored) ?? [];
+  return { nonce: nonce ?? createNonce(), text: text ?? stored, stored };
+}
+
+/** This browser's storage. Where there is none, nothing is kept. */
+export function openDraftStore(): DraftStore {
+  return {
+    keys: () => attempt(() => Object.keys(localStorage)) ?? [],
+    get: (key) => attempt(() => localStorage.getItem(key)) ?? null,
+    set: (key, value) => localStorage.setItem(key, value),
+    remove(key) {
+      attempt(() => localStorage.removeItem(key));
+    },
+    watch(changed) {
+      const listen = ({ key, storageArea }: StorageEvent) => {
+        if (key !== null && storageArea === attempt(() => localStorage)) changed(key);
+      };
+      addEventListener("storage", listen);
+      return () => removeEventListener("storage", listen);
+    },
+  };
+}
+
+function attempt<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,16 @@
+type Key = Pick<KeyboardEvent, "key" | "keyCode" | "isComposing" | "ctrlKey" | "metaKey" | "altKey">;
+
+/** The key belongs to an input method. Safari sends the one that ends a composition after it, with keyCode 229. */
+export function isComposing(event: Key): boolean {
+  // oxlint-disable-next-line typescript/no-deprecated -- nothing else tells in Safari
+  return event.isComposing || event.keyCode === 229;
+}
+
+/** The key begins a text, or pastes one: wherever the focus is, it is meant for the composer. */
+export function isTyping(event: Key): boolean {
+  if (event.key.toLowerCase() === "v" && (event.ctrlKey || event.metaKey) && !event.altKey) return true;
+  // Alt Graph is told as Ctrl and Alt together, and types characters.
+  const command = event.metaKey || event.ctrlKey !== event.altKey;
+  if (command || event.key === " ") return false;
+  return isComposing(event) || /^.$/u.test(event.key) || event.key === "Dead";
+}

@@ -32,6 +32,7 @@ describe("readConfig", () => {
       POLLING: "yes",
       BCRYPT_COST: "3",
       SESSION_SECRET: "short",
+      REDIS_URL: "http://cache",
     };
     let message = "";
     try {

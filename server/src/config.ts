@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { z } from "zod";
+import { parseRedisUrl } from "./redisUrl.ts";
 
 /**
  * The only reader of the environment. Every variable is declared here with its default, its unit and the reason
@@ -24,7 +25,7 @@ const environment = z.object({
   HOST: z.string().default("127.0.0.1"),
   /**
    * One Redis (redis://, rediss://, unix:///path), a Sentinel group (redis+sentinel://host:26379,host:26379/name) or
-   * a Cluster (redis+cluster://host:6379,host:6379).
+   * a Cluster (redis+cluster://host:6379,host:6379); docs/redis.md has the options.
    */
   REDIS_URL: z.string().default("redis://127.0.0.1:6379"),
   /** Goes before every key and channel, so that several installations can share one Redis. */
@@ -101,6 +102,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
   const parsed = environment.safeParse(given);
   if (!parsed.success) {
     const faults = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+    faults.push(...redisFault(given["REDIS_URL"]));
     throw new Error(`The environment is wrong. ${faults.join("; ")}`);
   }
   const read = parsed.data;
@@ -137,6 +139,16 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
 /** Where a server on `host` and `port` is found, as a person writes it: http://127.0.0.1:3000 */
 export function addressOf(host: string, port: number): string {
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/** What is wrong with the address alone is said by whoever connects. */
+function redisFault(url: string | undefined): string[] {
+  try {
+    if (url !== undefined) parseRedisUrl(url);
+    return [];
+  } catch (error) {
+    return [error instanceof Error ? error.message : String(error)];
+  }
 }
 
 function secretsOf(list: string): string[] {

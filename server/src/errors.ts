@@ -30,8 +30,13 @@ export function reasonOf(error: unknown): string {
   if ("syscall" in error) return error.message;
   const fixed = FIXED.exec(error.message)?.[0];
   if (fixed !== undefined) return fixed;
-  const code = error.name === "ReplyError" && /^[A-Z]+(?= |$)/.exec(error.message)?.[0];
-  return code || error.name;
+  return redisCode(error) || error.name;
+}
+
+/** The code that Redis begins a refusal with, such as `READONLY`; undefined of anything but Redis' own answer. */
+export function redisCode(error: unknown): string | undefined {
+  if (!(error instanceof Error) || error.name !== "ReplyError") return undefined;
+  return /^[A-Z]+(?= |$)/.exec(error.message)?.[0];
 }
 
 /** Where it failed: the frames of the stack, without the message that they begin with. */

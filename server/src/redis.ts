@@ -1,15 +1,17 @@
 import { readFileSync } from "node:fs";
-import { Cluster, Redis, type ClusterOptions, type RedisOptions } from "ioredis";
+import { Cluster, Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
-import { reasonOf } from "./errors.ts";
+import { reasonOf, redisCode } from "./errors.ts";
+import { commandOf, dataOptions, faultOf, reach, tlsOptions } from "./redisReach.ts";
+import { parseRedisUrl, type RedisAddress } from "./redisUrl.ts";
 
-/**
- * Connections to Redis. REDIS_URL names one Redis (`redis://`, `rediss://`, `unix:///path`), a Sentinel group
- * (`redis+sentinel://host:26379,host:26379/<name>`) or a Cluster (`redis+cluster://host:port,host:port`).
- */
+/** Connections to Redis: one, the primary of a Sentinel group, or a Cluster, as REDIS_URL says. */
 export type RedisClient = Redis | Cluster;
 
 type Purpose = "commands" | "subscriptions";
+
+/** How long a connection is kept that says it is read-only, once it is a new one. */
+const READONLY_MS = 1_000;
 
 /**
  * A command either answers soon or fails: nothing waits in a queue while Redis is away, and nothing is sent
@@ -29,29 +31,57 @@ const OPTIONS: Record<Purpose, RedisOptions> = {
   subscriptions: { maxRetriesPerRequest: null, autoResubscribe: true },
 };
 
-/** Resolves with a connected client, or throws one Error with a line for a person, without the password. */
-export async function connectRedis(url: string, purpose: Purpose, log: Logger): Promise<RedisClient> {
-  const client = open(url, purpose, {
+/**
+ * Resolves with a connected client, or throws one Error with a line for a person, without the password. `refused` is
+ * told the code of whatever Redis refuses from then on.
+ */
+export async function connectRedis(
+  url: string,
+  purpose: Purpose,
+  log: Logger,
+  refused: (code: string) => void = () => undefined,
+): Promise<RedisClient> {
+  const address = parseRedisUrl(url);
+  const cannot = (why: unknown) => new Error(`Redis at ${address.shown} cannot be used: ${faultOf(why)}`);
+  try {
+    await reach(address, log);
+  } catch (error) {
+    throw cannot(error);
+  }
+  let reconnectedAt = -Infinity;
+  const client = open(address, purpose, {
     ...OPTIONS[purpose],
     lazyConnect: true,
     connectTimeout: 5_000,
+    maxLoadingRetryTime: 500,
     connectionName: `hubbub-${purpose}`,
     retryStrategy: (attempt) => Math.min(50 * 2 ** attempt, 1_000) * (0.5 + Math.random() / 2),
+    reconnectOnError: (error) => {
+      const code = redisCode(error);
+      if (code !== undefined) refused(code);
+      // This was the primary, and the address, or a Sentinel, may know another one by now. What was refused is not
+      // sent again: who sent it decides.
+      if (code !== "READONLY" || performance.now() - reconnectedAt < READONLY_MS) return false;
+      reconnectedAt = performance.now();
+      return true;
+    },
   });
   if (purpose === "subscriptions") excuseRefusals(client);
   else if (client instanceof Cluster) client.on("+node", gatherWrites);
   else gatherWrites(client);
-  let lastError = "no answer";
+  let lastError: unknown;
   client.on("error", (error: Error) => {
-    lastError = reasonOf(error);
-    log.warn({ purpose, reason: lastError }, "redis connection");
+    lastError = error;
+    log.warn({ purpose, reason: reasonOf(error) }, "redis connection");
+    // ioredis would go on with database 0.
+    if (commandOf(error) === "SELECT") client.disconnect(true);
   });
   try {
     await withDeadline(client.connect(), 5_000);
     await withDeadline(client.ping(), 5_000);
-  } catch {
+  } catch (error) {
     client.disconnect();
-    throw new Error(`Redis at ${describeRedis(url)} cannot be used: ${lastError}`);
+    throw cannot(lastError ?? error);
   }
   return client;
 }
@@ -89,11 +119,6 @@ function gatherWrites(client: Redis): void {
   });
 }
 
-/** The address without user, password and query. */
-function describeRedis(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, "//").split("?", 1)[0] ?? "";
-}
-
 type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;
 
 /**
@@ -122,53 +147,34 @@ export async function checkRedis(client: RedisClient, production: boolean, log: 
   log.warn("Redis runs without an append-only file: a crash of Redis loses messages");
 }
 
-function open(url: string, purpose: Purpose, options: RedisOptions): RedisClient {
-  if (url.startsWith("redis+cluster://")) {
-    const { nodes, username, password } = parseNodes(url, 6379);
-    const clusterOptions: ClusterOptions = {
-      lazyConnect: true,
-      enableOfflineQueue: options.enableOfflineQueue ?? true,
-      // Without it a sharded subscription sent to the wrong node ends the process.
-      shardedSubscribers: purpose === "subscriptions",
-      redisOptions: {
-        ...options,
-        ...(username && { username }),
-        ...(password && { password }),
-      },
-    };
-    return new Cluster(nodes, clusterOptions);
-  }
-  if (url.startsWith("redis+sentinel://")) {
-    const { nodes, username, password, path } = parseNodes(url, 26379);
-    const [name = "mymaster", db = "0"] = path.split("/");
+function open(address: RedisAddress, purpose: Purpose, options: RedisOptions): RedisClient {
+  const data = { ...options, ...dataOptions(address), ...("db" in address && { db: address.db }) };
+  if (address.kind === "one") return new Redis({ ...data, ...address.nodes[0] });
+  if (address.kind === "socket") return new Redis({ ...data, path: address.path });
+  if (address.kind === "sentinel") {
+    const { username, password, tls } = address.sentinel;
     return new Redis({
-      ...options,
-      sentinels: nodes,
-      name,
-      db: Number(db),
-      ...(username && { username }),
-      ...(password && { password }),
+      ...data,
+      sentinels: address.nodes,
+      name: address.name,
+      natMap: address.nat,
+      enableTLSForSentinelMode: address.tls !== undefined,
+      sentinelCommandTimeout: 2_000,
+      ...(username && { sentinelUsername: username }),
+      ...(password && { sentinelPassword: password }),
+      ...(tls && { sentinelTLS: tlsOptions(tls) }),
     });
   }
-  if (url.startsWith("unix://"))
-    return new Redis({ ...options, path: decodeURIComponent(url.slice("unix://".length)) });
-  return new Redis(url, options);
-}
-
-function parseNodes(url: string, defaultPort: number) {
-  const match = /^[^:]+:\/\/(?:([^:@]*)(?::([^@]*))?@)?([^/?]+)\/?([^?]*)/.exec(url);
-  if (!match) throw new Error(`REDIS_URL ${describeRedis(url)} is no address`);
-  const [, username, password, hosts = "", path = ""] = match;
-  const nodes = hosts.split(",").map((node) => {
-    const [host = "127.0.0.1", port] = node.split(":");
-    return { host, port: port ? Number(port) : defaultPort };
+  return new Cluster(address.nodes, {
+    lazyConnect: true,
+    enableOfflineQueue: options.enableOfflineQueue ?? true,
+    // Without it a sharded subscription sent to the wrong node ends the process.
+    shardedSubscribers: purpose === "subscriptions",
+    natMap: address.nat,
+    redisOptions: data,
+    // Certificates are for names: with TLS the name must not become a number before it is compared.
+    ...(address.tls && { dnsLookup: (host, found) => found(null, host) }),
   });
-  return {
-    nodes,
-    username: username && decodeURIComponent(username),
-    password: password && decodeURIComponent(password),
-    path,
-  };
 }
 
 /** Rejects where the promise takes longer. */

@@ -273,17 +273,17 @@ export async function commandsDuring(during: () => Promise<void>): Promise<strin
 export type Wire = { url: string; cut: () => void; close: () => Promise<void> };
 
 /**
- * Puts a wire between replicas and a Redis. `pass` sees what is read, in order and per direction, and says what is
+ * Puts a wire between replicas and a Redis; a function is asked anew by each connection for the Redis. `pass` sees what is read, in order and per direction, and says what is
  * written on: later where it answers later, nothing where it answers null, and then the connection is cut.
  */
 export async function startWire(
-  to: string,
+  to: string | (() => string),
   pass: (chunk: Buffer, from: "replica" | "redis") => Buffer | null | Promise<Buffer | null> = (chunk) =>
     chunk,
 ): Promise<Wire> {
   const open = new Set<TcpSocket>();
   const server = createServer((near) => {
-    const far = dial(to);
+    const far = dial(typeof to === "string" ? to : to());
     for (const [from, source, target] of [
       ["replica", near, far],
       ["redis", far, near],

@@ -60,7 +60,7 @@ export async function seed(
     await checkSchema(redis, keys);
     unlock = await lock(redis, keys);
     const rooms = new Rooms(redis, keys, config);
-    const users = new Users(redis, keys, config.bcryptCost);
+    const users = new Users(redis, keys, config);
     await rooms.nameGeneral();
     const hash = await bcrypt.hash(DEMO_PASSWORD, config.bcryptCost);
     const people = await createPeople(redis, keys, users, [...DEMO_PEOPLE], hash);

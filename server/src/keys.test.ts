@@ -17,6 +17,7 @@ const TABLE = new Map(
 const ARGUMENTS: Record<string, string[]> = {
   username: ["<name>"],
   roomByName: ["<name>"],
+  homes: ["<name>"],
   nonce: ["<id>", "<user>", "<nonce>"],
   session: ["<sid>"],
   roomChannel: ["<roomId>"],

@@ -22,11 +22,13 @@ import type { RoomId, UserId } from "./protocol.ts";
  * | `online_users` | set | ids of users with a live connection |
  * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) |
  * | `{online_users}:count` | hash | user id -> leases |
+ * | `sessions:<id>` | sorted set | ids of a user's sessions, score = when they logged in (ms) |
  * | `sess:<sid>` | string | the session, by connect-redis |
  * | `session_secret` | string | signs session cookies where SESSION_SECRET is not set |
  * | `schema` | string | version of what is stored; `restoring ...` while a backup is put back |
  * | `seed:lock` | string | held while demo data is being put in |
  * | `seed:people` | string | JSON of the demo log-ins, where there is demo data |
+ * | `limit:homes:<name>` | sorted set | addresses from which somebody logged in, score = when (ms); for 30 days |
  * | `limit:<what>:<who>` | string | attempts in the running window |
  * | `MESSAGES:<roomId>` | channel | announcements of one room |
  * | `MESSAGES` | channel | announcements for everybody; with RELAY_CHANNEL=single all of them |
@@ -65,12 +67,14 @@ export function createKeys(prefix: string) {
     online: `${prefix}online_users`,
     leases: `{${prefix}online_users}:leases`,
     leaseCount: `{${prefix}online_users}:count`,
+    userSessions: (id: UserId) => `${prefix}sessions:${id}`,
     sessionPrefix: `${prefix}sess:`,
     session: (sid: string) => `${prefix}sess:${sid}`,
     sessionSecret: `${prefix}session_secret`,
     schema: `${prefix}schema`,
     seedLock: `${prefix}seed:lock`,
     demo: `${prefix}seed:people`,
+    homes: (name: string) => `${prefix}limit:homes:${name.toLowerCase()}`,
     limitPrefix: `${prefix}limit`,
     channel: `${prefix}MESSAGES`,
     roomChannel: (id: RoomId) => `${prefix}MESSAGES:${id}`,

@@ -62,7 +62,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     // The adapter's too: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");
 
-    const users = new Users(commands, keys, config.bcryptCost);
+    const users = new Users(commands, keys, config);
     const rooms = new Rooms(commands, keys, config);
     await rooms.nameGeneral();
 

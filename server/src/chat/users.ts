@@ -1,16 +1,17 @@
 import bcrypt from "bcrypt";
-import pLimit from "p-limit";
+import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { GENERAL, type Credentials, type User, type UserId } from "../protocol.ts";
 import type { RedisClient } from "../redis.ts";
+import { Hashing, type Asker } from "./hashing.ts";
 import { Ids } from "./ids.ts";
 import { isReservedUsername } from "./names.ts";
 import { weaknessOf } from "./passwords.ts";
 
-/** Hashes that may run at once: libuv has four threads, and the loop needs a core. */
-const HASHES_AT_ONCE = 2;
-const HASHES_WAITING = 200;
+/** Addresses from which somebody logged in within this time are their own, so many of them. */
+const HOME_MS = 30 * 24 * 3600 * 1_000;
+const HOMES = 50;
 const NAMES_REMEMBERED = 20_000;
 
 /** Accounts, in hashes. Usernames never change, so they are remembered once read. */
@@ -19,15 +20,17 @@ export class Users {
   readonly #keys: Keys;
   readonly #cost: number;
   readonly #ids: Ids;
-  readonly #hashing = pLimit(HASHES_AT_ONCE);
+  readonly #hashing: Hashing;
   readonly #names = new Map<UserId, string>();
   /** Compared against for unknown names, so that they take as long as wrong passwords. */
   readonly #nobody: Promise<string>;
 
-  constructor(redis: RedisClient, keys: Keys, cost: number) {
+  constructor(redis: RedisClient, keys: Keys, config: Pick<Config, "bcryptCost" | "rateLimits">) {
+    const cost = config.bcryptCost;
     this.#redis = redis;
     this.#keys = keys;
     this.#cost = cost;
+    this.#hashing = new Hashing(config.rateLimits);
     this.#ids = new Ids(redis, keys, "user");
     this.#nobody = bcrypt.hash("nobody has this password", cost);
   }
@@ -36,13 +39,13 @@ export class Users {
    * Makes an account. The name is claimed last, so that a crash leaves an unused id at worst, and with NX, so that
    * of many at once one wins. Throws `taken`, `invalid` for a password that is guessed first, `unavailable`.
    */
-  async signUp({ username, password }: Credentials): Promise<User> {
+  async signUp({ username, password }: Credentials, address: string): Promise<User> {
     if (isReservedUsername(username))
       throw new ChatError("taken", "This name is reserved. Take another one.");
     const weakness = await weaknessOf(password, username);
     if (weakness !== null) throw new ChatError("invalid", weakness);
     const claim = this.#keys.username(username);
-    const hash = await this.#hash(async () => {
+    const hash = await this.#hashing.run({ address, name: null }, async () => {
       if (await this.#redis.exists(claim)) throw taken();
       return bcrypt.hash(password, this.#cost);
     });
@@ -73,18 +76,49 @@ export class Users {
     return false;
   }
 
-  /** Throws `unauthorized`, in the same words and the same time for an unknown name and for a wrong password. */
-  async logIn({ username, password }: Credentials): Promise<User> {
-    const claim = await this.#redis.get(this.#keys.username(username));
-    const id = claim?.replace(/^user:/, "") ?? "";
-    const [name, stored] = id ? await this.#redis.hmget(this.#keys.user(id), "username", "password") : [];
-    // A name that outlived its account must not lead to whoever has the id now.
-    const isTheirs = name?.toLowerCase() === username.toLowerCase();
-    const hash = (isTheirs ? stored : undefined) ?? (await this.#nobody);
-    const right = await this.#hash(() => bcrypt.compare(password, hash));
-    if (!right || !stored || !name || !isTheirs)
-      throw new ChatError("unauthorized", "Wrong username or password.");
-    return { id, username: name };
+  /**
+   * Who this is. `pay` comes directly before the hash is computed and may refuse, so that of many attempts at once no
+   * more are tried than it allows. Throws `unauthorized`, in the same words and the same time for an unknown name and
+   * for a wrong password.
+   */
+  async logIn(
+    { username, password }: Credentials,
+    address: string,
+    pay: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<User> {
+    const asker: Asker = { address, name: username.toLowerCase() };
+    return this.#hashing.run(asker, async () => {
+      await pay();
+      const claim = await this.#redis.get(this.#keys.username(username));
+      const id = claim?.replace(/^user:/, "") ?? "";
+      const [name, stored] = id ? await this.#redis.hmget(this.#keys.user(id), "username", "password") : [];
+      // A name that outlived its account must not lead to whoever has the id now.
+      const isTheirs = name?.toLowerCase() === username.toLowerCase();
+      const hash = (isTheirs ? stored : undefined) ?? (await this.#nobody);
+      const right = await bcrypt.compare(password, hash);
+      if (!right || !stored || !name || !isTheirs)
+        throw new ChatError("unauthorized", "Wrong username or password.");
+      return { id, username: name };
+    });
+  }
+
+  /** Whether this is still an account: a session outlives it, and must not come to be somebody else's. */
+  async exists({ id, username }: User): Promise<boolean> {
+    return (await this.#redis.hget(this.#keys.user(id), "username")) === username;
+  }
+
+  /** Whether somebody logged in to this name from this address of late. */
+  async isAtHome(username: string, address: string): Promise<boolean> {
+    const seenAt = await this.#redis.zscore(this.#keys.homes(username), address);
+    return seenAt !== null && Number(seenAt) > Date.now() - HOME_MS;
+  }
+
+  /** Remembers that they logged in from this address. */
+  async feelAtHome(username: string, address: string): Promise<void> {
+    const homes = this.#keys.homes(username);
+    await this.#redis.zadd(homes, Date.now(), address);
+    await this.#redis.zremrangebyrank(homes, 0, -HOMES - 1);
+    await this.#redis.pexpire(homes, HOME_MS);
   }
 
   /** The users that exist among the ids, in their order. */
@@ -117,13 +151,6 @@ export class Users {
     if (this.#names.size >= NAMES_REMEMBERED) this.#names.clear();
     this.#names.set(id, username);
     return username;
-  }
-
-  #hash<T>(task: () => Promise<T>): Promise<T> {
-    if (this.#hashing.pendingCount >= HASHES_WAITING) {
-      throw new ChatError("unavailable", "Too many people are logging in right now.", 2_000);
-    }
-    return this.#hashing(task);
   }
 }
 

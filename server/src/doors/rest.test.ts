@@ -75,6 +75,12 @@ describe("accounts", () => {
     const { cookie } = browser;
     const out = await browser.post("/api/logout");
     expect([out.status, out.body]).toEqual([204, ""]);
+    // The browser forgets the cookie, by the same attributes that it came with, and pages that it kept.
+    const [taken = ""] = out.headers.getSetCookie();
+    expect(taken).toMatch(
+      /^hubbub=; Path=\/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; SameSite=Lax$/,
+    );
+    expect(out.headers.get("clear-site-data")).toBe('"cache"');
     browser.cookie = cookie;
     expect((await browser.get("/api/me")).status).toBe(401);
     expect((await browser.post("/api/logout")).status).toBe(401);

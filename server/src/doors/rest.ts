@@ -34,7 +34,7 @@ import {
 } from "../protocol.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { STATUS, toFailure } from "./failure.ts";
-import { isOwnOrigin, signIn, signOut, type Sessions } from "./session.ts";
+import { isOwnOrigin, type Session, type Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
@@ -192,6 +192,8 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
   const { sessions, throttle, chat } = parts;
   const apiHeaders = new Map([...headers, NEVER_KEPT]);
   const pageHeaders = [...apiHeaders, ["Content-Type", JSON_TYPE]].flat();
+  const readPage = async (asker: User, roomId: RoomId, query: string): Promise<Buffer> =>
+    chat.listMessages(asker, roomId, pageQuery.parse(parse(query)));
   const answer = async (
     request: IncomingMessage,
     response: ServerResponse,
@@ -200,10 +202,16 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
   ): Promise<void> => {
     let user: User | undefined;
     try {
-      user = await sessions.userOf(request);
+      user = (await sessions.find(request))?.user;
       if (!user) return app(request, response);
       await throttle.take("rest", user.id);
-      const page = await chat.listMessages(user, roomId, pageQuery.parse(parse(query)));
+      // Asked for side by side; what was read for an account that is gone is thrown away unseen.
+      const asking = chat.users.exists(user);
+      const reading = readPage(user, roomId, query);
+      const [exists] = await Promise.allSettled([asking, reading]);
+      if (exists.status === "fulfilled" && !exists.value) return app(request, response);
+      await asking;
+      const page = await reading;
       response.writeHead(200, [...pageHeaders, "Content-Length", String(page.length)]).end(page);
     } catch (error) {
       if (!response.headersSent) response.setHeaders(apiHeaders);
@@ -237,47 +245,46 @@ function api(parts: RestParts): Router {
     });
   });
   router.use(async (request, response, next) => {
-    const user = isRead(request) ? await sessions.userOf(request) : request.session.user;
+    const user = await whoAsks(parts, request);
     response.locals["user"] = user;
-    await throttle.take("rest", user?.id ?? addressKey(request.ip));
+    await throttle.take("rest", user?.id ?? addressOf(request));
     next();
   });
+
+  const addressOf = (request: Request) => addressKey(clientAddress(request, config.trustProxy));
+  const enter = async (request: Request, user: User): Promise<void> => {
+    for (const sid of await sessions.start(request, user)) ended(sid);
+  };
 
   router.get("/demo", async (_request, response) => {
     response.json({ people: await parts.demo() });
   });
   router.post("/users", async (request, response) => {
     const asked = newCredentials.parse(request.body);
-    await throttle.take("signUp", addressKey(request.ip));
-    const user = await chat.users.signUp(asked);
-    await signIn(request, user);
+    const address = addressOf(request);
+    await throttle.take("signUp", address);
+    const user = await chat.users.signUp(asked, address);
+    await chat.users.feelAtHome(user.username, address);
+    await enter(request, user);
     security.note("signup.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     response.status(201).json(user);
   });
   router.post("/login", async (request, response) => {
-    const asked = credentials.parse(request.body);
-    const address = addressKey(request.ip);
-    // Of a name from an address: nobody can lock somebody else out.
-    const name = `${asked.username.toLowerCase()}@${address}`;
-    await Promise.all([throttle.check("logInAddress", address), throttle.check("logInName", name)]);
-    const user = await chat.users.logIn(asked).catch(async (error: unknown) => {
-      if (error instanceof ChatError && error.code === "unauthorized") {
-        await Promise.all([throttle.take("logInAddress", address), throttle.take("logInName", name)]);
-      }
-      throw error;
-    });
-    const before = request.session.user && request.sessionID;
-    await signIn(request, user);
+    const user = await logIn(parts, credentials.parse(request.body), addressOf(request));
+    await enter(request, user);
     security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
-    if (before) ended(before);
     response.json(user);
   });
   router.post("/logout", async (request, response) => {
     const user = demandUser(response);
     const sid = request.sessionID;
-    await signOut(request);
+    await sessions.end({ sid, user }, request);
     security.note("session.ended", { address: clientAddress(request, config.trustProxy), userId: user.id });
     ended(sid);
+    sessions.clearCookie(response);
+    // Pages that the browser kept whole, for its Back button, are the cache's. Cookies would be those of every service
+    // on this domain, and storage the drafts of everybody who uses this browser: the app clears its own.
+    response.setHeader("Clear-Site-Data", '"cache"');
     response.status(204).end();
   });
 
@@ -328,6 +335,57 @@ function api(parts: RestParts): Router {
     await pipeline(Readable.from(chunks), response);
   });
   return router;
+}
+
+/**
+ * Who asks: a session and an account, both. A session whose account is gone ends here, with its connections, before
+ * somebody else comes to have that id.
+ */
+async function whoAsks(parts: RestParts, request: Request): Promise<User | undefined> {
+  const { config, chat, sessions, security, ended } = parts;
+  const shown: Session | undefined = isRead(request)
+    ? await sessions.find(request)
+    : request.session.user && { sid: request.sessionID, user: request.session.user };
+  if (!shown || (await chat.users.exists(shown.user))) return shown?.user;
+  await sessions.end(shown, request);
+  const address = clientAddress(request, config.trustProxy);
+  security.note("session.ended", { address, userId: shown.user.id, what: "account" });
+  ended(shown.sid);
+  return undefined;
+}
+
+/**
+ * Lets somebody in. An attempt is paid before its hash is computed, so that of many at once no more are tried than
+ * there are points for, and the points of wrong passwords are given back to whoever is let in.
+ */
+async function logIn({ chat, throttle }: RestParts, asked: Credentials, address: string): Promise<User> {
+  const { users } = chat;
+  const name = asked.username.toLowerCase();
+  const wrong = (await users.isAtHome(name, address))
+    ? (["logInHome", `${name}@${address}`] as const)
+    : (["logInName", name] as const);
+  const costs = [["logInAddress", address] as const, wrong, ["logIn", name] as const];
+  // Most of those that will be refused wait for no hash.
+  for (const [what, who] of costs) await throttle.check(what, who);
+  const paid: typeof costs = [];
+  const giveBack = (...kept: (typeof costs)[number][0][]) => {
+    const back = paid.filter(([what]) => !kept.includes(what));
+    return Promise.all(back.map(([what, who]) => throttle.giveBack(what, who)));
+  };
+  const pay = async (): Promise<void> => {
+    for (const [what, who] of costs) {
+      paid.push([what, who] as (typeof costs)[number]);
+      await throttle.take(what, who);
+    }
+  };
+  const user = await users.logIn(asked, address, pay).catch(async (error: unknown) => {
+    const isWrong = error instanceof ChatError && error.code === "unauthorized";
+    await (isWrong ? giveBack("logInAddress", wrong[0]) : giveBack());
+    throw error;
+  });
+  await giveBack("logIn");
+  await users.feelAtHome(name, address);
+  return user;
 }
 
 function health({ config, ready, metrics, security }: RestParts): Router {

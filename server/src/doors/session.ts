@@ -3,13 +3,13 @@ import type { IncomingMessage } from "node:http";
 import { RedisStore } from "connect-redis";
 import { parse } from "cookie";
 import { unsign } from "cookie-signature";
-import type { Request, RequestHandler } from "express";
+import type { Request, RequestHandler, Response } from "express";
 import session, { type SessionData } from "express-session";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import type { User } from "../protocol.ts";
+import type { User, UserId } from "../protocol.ts";
 import type { RedisClient } from "../redis.ts";
 
 declare module "express-session" {
@@ -24,14 +24,32 @@ declare module "express-session" {
 const COOKIE_MS = 400 * 24 * 3600 * 1_000;
 const TOUCH_MS = 60_000;
 
+/**
+ * Sessions of one user. A browser has one, and whoever signs in anew each day for two weeks on three devices has 42;
+ * with more the oldest end.
+ */
+const SESSIONS_OF_USER = 50;
+
+export type Session = { sid: string; user: User };
+
 export type Sessions = {
   /** express-session, for both doors: for requests that change something, and for handshakes. */
   middleware: RequestHandler;
   /**
-   * Who asks, for requests that only read: the middleware's `session.user`, by the same cookie and store, the session
-   * prolonged as there. Redis is asked each time. Throws what Redis throws.
+   * The session that a request shows, for requests that only read: the middleware's `session.user`, by the same cookie
+   * and store, prolonged as there. Redis is asked each time. Whether the account still exists is for the caller to ask.
+   * Throws what Redis throws.
    */
-  userOf: (request: IncomingMessage) => Promise<User | undefined>;
+  find: (request: IncomingMessage) => Promise<Session | undefined>;
+  /**
+   * Starts a session under a new id and resolves once it is stored: an answer before that would be a lie. Answers the
+   * ids of those that ended by it: the one that the request came with, and the oldest where there are too many.
+   */
+  start: (request: Request, user: User) => Promise<string[]>;
+  /** Ends the session that a request shows. Its connections are for the caller to close. */
+  end: (session: Session, request: Request) => Promise<void>;
+  /** Takes the cookie back from the browser. */
+  clearCookie: (response: Response) => void;
 };
 
 /**
@@ -48,6 +66,7 @@ export async function createSessions(
   const secrets =
     config.sessionSecrets.length > 0 ? config.sessionSecrets : [await sharedSecret(redis, keys)];
   const store = createStore(config.sessionTtlSeconds, redis, keys);
+  const cookie = { httpOnly: true, sameSite: "lax", secure: config.cookieSecure, path: "/" } as const;
   const middleware = session({
     name,
     secret: secrets,
@@ -55,17 +74,11 @@ export async function createSessions(
     resave: false,
     saveUninitialized: false,
     proxy: config.trustProxy > 0,
-    cookie: {
-      maxAge: COOKIE_MS,
-      httpOnly: true,
-      sameSite: "lax",
-      secure: config.cookieSecure,
-      path: "/",
-    },
+    cookie: { ...cookie, maxAge: COOKIE_MS },
   });
   return {
     middleware,
-    async userOf(request) {
+    async find(request) {
       const sid = sidIn(request.headers.cookie ?? "", name, secrets);
       if (sid === undefined) return undefined;
       const found = (await store.get(sid)) as SessionData | null;
@@ -73,9 +86,51 @@ export async function createSessions(
       await store.touch(sid, found, (error?: unknown) => {
         if (error) log.warn({ reason: reasonOf(error) }, "session not prolonged");
       });
-      return found.user;
+      return { sid, user: found.user };
+    },
+    async start(request, user) {
+      const { session: shown } = request as Partial<Request>;
+      const before = shown?.user && { sid: request.sessionID, user: shown.user };
+      // Not the session's own method: it may just have ended, with an account that is gone.
+      await new Promise<void>((resolve, reject) => {
+        request.sessionStore.regenerate(request, (error: unknown) => (error ? reject(error) : resolve()));
+      });
+      request.session.user = user;
+      await new Promise<void>((resolve, reject) => {
+        request.session.save((error: unknown) => (error ? reject(error) : resolve()));
+      });
+      if (before) await redis.zrem(keys.userSessions(before.user.id), before.sid);
+      return [...(before ? [before.sid] : []), ...(await index(redis, keys, user.id, request.sessionID))];
+    },
+    async end({ sid, user }, request) {
+      // The middleware would prolong after the answer what it has loaded, where it has seen this request.
+      delete (request as Partial<Request>).session;
+      await redis.del(keys.session(sid));
+      await redis.zrem(keys.userSessions(user.id), sid);
+    },
+    clearCookie(response) {
+      response.clearCookie(name, cookie);
     },
   };
+}
+
+/**
+ * Writes a session down among those of its user, forgets those that have ended meanwhile, and ends the oldest where
+ * there are too many: answers their ids. A session is written down after it is stored, so that many log-ins at once
+ * leave none that is not counted.
+ */
+async function index(redis: RedisClient, keys: Keys, userId: UserId, sid: string): Promise<string[]> {
+  const sessions = keys.userSessions(userId);
+  const [seconds, micros] = await redis.time();
+  await redis.zadd(sessions, String(Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)), sid);
+  const others = (await redis.zrange(sessions, "0", "-1")).filter((other) => other !== sid);
+  const alive = await Promise.all(others.map((other) => redis.exists(keys.session(other))));
+  const gone = others.filter((_, place) => alive[place] === 0);
+  const open = others.filter((_, place) => alive[place] === 1);
+  const ended = open.slice(0, Math.max(0, open.length + 1 - SESSIONS_OF_USER));
+  await Promise.all(ended.map((other) => redis.del(keys.session(other))));
+  if (gone.length + ended.length > 0) await redis.zrem(sessions, ...gone, ...ended);
+  return ended;
 }
 
 /** The session id in this cookie, if one of these secrets has signed it, as express-session reads it. */
@@ -112,25 +167,12 @@ function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys): RedisS
       if (!error) touched.add(sid);
       done?.(error);
     });
+    // One that an older replica started, or that was not written down before a crash, is counted from now on.
+    const user = data.user as User | undefined;
+    if (user)
+      await redis.zadd(keys.userSessions(user.id), "NX", String(Date.now()), sid).catch(() => undefined);
   };
   return store;
-}
-
-/** Starts a session under a new id and resolves once it is stored: an answer before that would be a lie. */
-export async function signIn(request: Request, user: User): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    request.session.regenerate((error: unknown) => (error ? reject(error) : resolve()));
-  });
-  request.session.user = user;
-  await new Promise<void>((resolve, reject) => {
-    request.session.save((error: unknown) => (error ? reject(error) : resolve()));
-  });
-}
-
-export async function signOut(request: Request): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    request.session.destroy((error: unknown) => (error ? reject(error) : resolve()));
-  });
 }
 
 /**

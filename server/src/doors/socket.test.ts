@@ -5,6 +5,7 @@ import {
   ERROR_CODES,
   LIMITS,
   isRoomId,
+  type Failure,
   type Message,
   type Reply,
   type Room,
@@ -69,16 +70,19 @@ let right: Replica;
 let mary: Person;
 let joe: Person;
 let sue: Person;
-/** Somebody whose session was deleted in Redis without a word when the tests began. */
-let forgotten: { disconnected: Promise<string>; deletedAt: number };
+/** Two whose session, or account, was deleted in Redis without a word when the tests began. */
+let forgotten: { disconnectedAt: Promise<number>[]; deletedAt: number };
 
 beforeAll(async () => {
   house = await replicas(2);
   [left, right] = both(house);
-  const victim = await person(left);
-  const disconnected = new Promise<string>((resolve) => victim.socket.once("disconnect", resolve));
-  expect(await house.redis.del(house.keys.session(sidOf(victim.browser)))).toBe(1);
-  forgotten = { disconnected, deletedAt: Date.now() };
+  const victims = [await person(left), await person(left)] as const;
+  const disconnectedAt = victims.map(
+    ({ socket }) => new Promise<number>((resolve) => socket.once("disconnect", () => resolve(Date.now()))),
+  );
+  expect(await house.redis.del(house.keys.session(sidOf(victims[0].browser)))).toBe(1);
+  expect(await house.redis.del(house.keys.user(victims[1].user.id))).toBe(1);
+  forgotten = { disconnectedAt, deletedAt: Date.now() };
   mary = await person(left, "mary");
   joe = await person(right, "joe");
   sue = await person(right, "sue");
@@ -679,6 +683,62 @@ describe("a session's end", () => {
     elsewhere.close();
   });
 
+  it("comes to the oldest where a user has more than 50, with its sockets on every replica", async () => {
+    const first = await person(left, "hoarder");
+    const second = await login("hoarder", right);
+    const gone = new Promise((resolve) => first.socket.once("disconnect", resolve));
+    const logIns = Array.from({ length: 48 }, (_, index) =>
+      new Browser(index % 2 ? left : right).post("/api/login", {
+        username: "hoarder",
+        password: "correct horse",
+      }),
+    );
+    expect((await Promise.all(logIns)).every(({ status }) => status === 200)).toBe(true);
+    expect((await first.browser.get("/api/me")).status).toBe(200);
+    const newest = await login("hoarder", left);
+    await gone;
+    expect((await first.browser.get("/api/me")).status).toBe(401);
+    expect(await house.redis.zcard(house.keys.userSessions(first.user.id))).toBe(50);
+    for (const one of [second, newest]) expect((await one.say("0", "still here")).from).toBe(first.user.id);
+    // Those that have ended are not counted.
+    await second.browser.post("/api/logout");
+    await house.redis.del(house.keys.session(sidOf(newest.browser)));
+    await login("hoarder", left);
+    expect(await house.redis.zcard(house.keys.userSessions(first.user.id))).toBe(49);
+  });
+
+  it("comes with its account's: by either door, also where another account has got the id", async () => {
+    for (const replace of [
+      (user: User) => house.redis.del(house.keys.user(user.id)),
+      (user: User) => house.redis.hset(house.keys.user(user.id), "username", "somebody-else"),
+    ]) {
+      for (const path of ["/api/me", "/api/rooms/0/messages", "POST"]) {
+        const here = await person(left);
+        const there = await windowOf(here, right);
+        const disconnected = [here, there].map(
+          ({ socket }) => new Promise((resolve) => socket.once("disconnect", resolve)),
+        );
+        await replace(here.user);
+        expect((await refusalOf(here.browser.socket())).data).toMatchObject({ code: "unauthorized" });
+        const { status, body } =
+          path === "POST"
+            ? await here.browser.post<Failure>("/api/rooms/private", { userId: mary.user.id })
+            : await here.browser.get<Failure>(path);
+        expect([status, body.code], path).toEqual([401, "unauthorized"]);
+        await Promise.all(disconnected);
+        expect(await house.redis.exists(house.keys.session(sidOf(here.browser)))).toBe(0);
+      }
+    }
+  });
+
+  it("comes with its account's, and the same browser can sign up anew", async () => {
+    const { browser, user } = await person(left);
+    await house.redis.del(house.keys.user(user.id));
+    const { status } = await browser.post("/api/users", { username: "anew", password: "correct horse" });
+    expect(status).toBe(201);
+    expect((await browser.get<User>("/api/me")).body.username).toBe("anew");
+  });
+
   it("by a new log-in in the same browser closes the old one's sockets", async () => {
     const before = await person(left, "relogger");
     const { cookie } = before.browser;
@@ -691,8 +751,12 @@ describe("a session's end", () => {
     expect((await replay.get("/api/me")).status).toBe(401);
   });
 
-  it("in Redis, without a word, is noticed within 35 seconds", { timeout: 40_000 }, async () => {
-    await forgotten.disconnected;
-    expect(Date.now() - forgotten.deletedAt).toBeLessThan(35_000);
-  });
+  it(
+    "in Redis, or its account's, without a word, is noticed within 35 seconds",
+    { timeout: 40_000 },
+    async () => {
+      const disconnectedAt = await Promise.all(forgotten.disconnectedAt);
+      expect(Math.max(...disconnectedAt) - forgotten.deletedAt).toBeLessThan(35_000);
+    },
+  );
 });

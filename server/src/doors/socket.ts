@@ -447,7 +447,8 @@ export class SocketDoor {
       await throttle.check("refused", user.id);
       if (config.rateLimits && delivery.countOf(user.id) >= CONNECTIONS)
         throw new ChatError("rate_limited", "Too many connections.", CONNECTIONS_WAIT_MS);
-      const ids = await chat.roomsOf(user.id);
+      const [ids, exists] = await Promise.all([chat.roomsOf(user.id), chat.users.exists(user)]);
+      if (!exists) throw new ChatError("unauthorized", "Log in first.");
       await Promise.all(ids.map((id) => relay.open(id)));
       socket.data = { user, sid: sessionID ?? "", rooms: new Set(), admitted: ids };
       next();
@@ -545,7 +546,7 @@ export class SocketDoor {
     for (const connection of connections) if (chosen(connection.data)) connection.disconnect(true);
   }
 
-  /** Closes connections whose session has ended, and finds rooms that were shown or left, without being told. */
+  /** Closes connections whose session has ended or whose account is gone, and finds rooms that were shown or left, without being told. */
   async #revalidate(chat: Chat): Promise<void> {
     const users = this.#parts.delivery.users();
     for (let start = 0; start < users.length; start += REVALIDATE_AT_ONCE) {
@@ -559,9 +560,14 @@ export class SocketDoor {
     const { commands, keys, delivery } = this.#parts;
     const here = [...delivery.connections(userId)];
     const sids = [...new Set(here.map((connection) => connection.data.sid))];
-    const alive = await Promise.all(sids.map((sid) => commands.exists(keys.session(sid))));
+    const [alive, accounts] = await Promise.all([
+      Promise.all(sids.map((sid) => commands.exists(keys.session(sid)))),
+      // Those of one id have different names where the id was given to somebody else.
+      Promise.all(here.map((connection) => chat.users.exists(connection.data.user))),
+    ]);
     const ended = new Set(sids.filter((_, index) => alive[index] === 0));
-    for (const connection of here) if (ended.has(connection.data.sid)) connection.disconnect(true);
+    for (const [index, connection] of here.entries())
+      if (ended.has(connection.data.sid) || !accounts[index]) connection.disconnect(true);
 
     const count = await chat.countRoomsOf(userId);
     if (here.every((connection) => connection.data.rooms.size === count)) return;

@@ -14,10 +14,16 @@ import type { RedisClient } from "../redis.ts";
 
 /** points in seconds. Counted in Redis, for all replicas together, unless `here`: those cost no Redis command. */
 const LIMITS = {
+  /** An office that begins behind one address signs up together. */
   signUp: { points: 100, duration: 600 },
-  /** Wrong passwords only. */
-  logInAddress: { points: 100, duration: 900 },
+  /** Wrong passwords from an address, whatever the names: a point is given back to whoever is let in. */
+  logInAddress: { points: 30, duration: 900 },
+  /** Wrong passwords for a name from everywhere but the addresses where its owner is at home. */
   logInName: { points: 10, duration: 900 },
+  /** Wrong passwords for a name from one such address: strangers elsewhere cannot lock the owner out. */
+  logInHome: { points: 10, duration: 900 },
+  /** Right ones for a name: each costs a hash and a session. */
+  logIn: { points: 30, duration: 300 },
   rest: { points: 1_000, duration: 10, here: true },
   message: { points: 100, duration: 10, here: true },
   event: { points: 200, duration: 10, here: true },
@@ -47,6 +53,8 @@ export type Throttle = {
   take: (what: keyof typeof LIMITS, who: string, points?: number) => Promise<void>;
   /** Throws `rate_limited` when earlier attempts were too many; counts none. */
   check: (what: keyof typeof LIMITS, who: string) => Promise<void>;
+  /** Takes back one attempt that was counted, also one that was refused. */
+  giveBack: (what: keyof typeof LIMITS, who: string) => Promise<void>;
   /**
    * Takes from the user's `work` the most that a request can cost, does it, and gives back what it did not cost, all
    * in KB. Throws `rate_limited` before anything is done.
@@ -97,6 +105,9 @@ export function createThrottle(
       if (counted && counted.remainingPoints <= 0 && counted.msBeforeNext > 0)
         throw refuse(what, counted.msBeforeNext);
     },
+    async giveBack(what, who) {
+      await limiters.get(what)?.reward(who);
+    },
     async pay(userId, most, work, cost) {
       await this.take("work", userId, most);
       const began = performance.now();
@@ -127,6 +138,7 @@ export function createThrottle(
 const UNLIMITED: Throttle = {
   take: () => Promise.resolve(),
   check: () => Promise.resolve(),
+  giveBack: () => Promise.resolve(),
   pay: (_userId, _most, work) => work(),
   queue: (_what, _userId, work) => work(),
 };

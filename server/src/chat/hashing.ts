@@ -1,0 +1,109 @@
+import { ChatError } from "../errors.ts";
+
+/** Hashes that may run at once: libuv has four threads, and the loop needs a core. */
+const AT_ONCE = 2;
+/** Who may wait in all: 200 take some 6 s on one core. */
+const WAITING = 200;
+/** Of one address: an office that begins its day behind one router. */
+const WAITING_OF_ADDRESS = 100;
+/** For one name at an address: a person has one browser, or a few. */
+const WAITING_FOR_NAME = 20;
+const RETRY_MS = 2_000;
+
+/** Who asks for a hash: an address, and the name that is tried there; a sign-up has none. */
+export type Asker = { address: string; name: string | null };
+
+type Waiter = { start: () => void; refuse: (error: ChatError) => void };
+type Address = { waiting: number; lines: Map<string | null, Waiter[]> };
+
+/**
+ * The queue for password hashes, the most expensive thing that somebody without an account can ask for. Addresses take
+ * turns, and so do the names at one address: whoever asks for many waits behind themselves, and all others wait for a
+ * turn or two. Where the queue is full, the longest line gives way.
+ */
+export class Hashing {
+  readonly #fair: boolean;
+  /** In the order of their turns. */
+  readonly #addresses = new Map<string, Address>();
+  #running = 0;
+  #waiting = 0;
+
+  /** `fair` bounds each address and name; without it, for benchmarks and tests, only the whole queue is bounded. */
+  constructor(fair: boolean) {
+    this.#fair = fair;
+  }
+
+  /** Does it when it is the asker's turn. Throws `rate_limited` where they ask for too many, `unavailable` where all do. */
+  async run<T>(asker: Asker, task: () => Promise<T>): Promise<T> {
+    await this.#turn(asker);
+    try {
+      return await task();
+    } finally {
+      this.#running -= 1;
+      this.#advance();
+    }
+  }
+
+  #turn({ address, name }: Asker): Promise<void> {
+    const there = this.#addresses.get(address) ?? { waiting: 0, lines: new Map<string | null, Waiter[]>() };
+    const line = there.lines.get(name) ?? [];
+    if (this.#fair) {
+      if (there.waiting >= WAITING_OF_ADDRESS || (name !== null && line.length >= WAITING_FOR_NAME))
+        throw new ChatError("rate_limited", "Too many attempts at once. Slow down.", RETRY_MS);
+      if (this.#waiting >= WAITING) this.#giveWay(there.waiting);
+    }
+    if (this.#waiting >= WAITING) throw crowded();
+    return new Promise((resolve, reject) => {
+      line.push({ start: resolve, refuse: reject });
+      there.lines.set(name, line);
+      there.waiting += 1;
+      this.#addresses.set(address, there);
+      this.#waiting += 1;
+      this.#advance();
+    });
+  }
+
+  /** Starts who is next, as long as there is room. */
+  #advance(): void {
+    while (this.#running < AT_ONCE) {
+      const [next] = this.#addresses;
+      if (!next) return;
+      const [address, there] = next;
+      const [name = null] = there.lines.keys();
+      const waiter = this.#take(address, there, name, "first");
+      // Whoever had a turn comes last.
+      const line = there.lines.get(name);
+      if (line) {
+        there.lines.delete(name);
+        there.lines.set(name, line);
+      }
+      if (this.#addresses.delete(address) && there.waiting > 0) this.#addresses.set(address, there);
+      this.#running += 1;
+      waiter?.start();
+    }
+  }
+
+  /** Refuses the newest of the address with the most waiting, if those are clearly more than the newcomer's. */
+  #giveWay(newcomers: number): void {
+    let longest: [string, Address] | undefined;
+    for (const entry of this.#addresses) if (entry[1].waiting > (longest?.[1].waiting ?? 0)) longest = entry;
+    if (!longest || longest[1].waiting <= newcomers + 1) return;
+    const [address, there] = longest;
+    const name = [...there.lines.keys()].at(-1) ?? null;
+    this.#take(address, there, name, "last")?.refuse(crowded());
+  }
+
+  #take(address: string, there: Address, name: string | null, end: "first" | "last"): Waiter | undefined {
+    const line = there.lines.get(name);
+    const waiter = end === "first" ? line?.shift() : line?.pop();
+    if (line?.length === 0) there.lines.delete(name);
+    there.waiting -= 1;
+    this.#waiting -= 1;
+    if (there.waiting === 0) this.#addresses.delete(address);
+    return waiter;
+  }
+}
+
+function crowded(): ChatError {
+  return new ChatError("unavailable", "Too many people are logging in right now.", RETRY_MS);
+}

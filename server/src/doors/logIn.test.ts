@@ -1,0 +1,144 @@
+import bcrypt from "bcrypt";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import type { Failure, User } from "../protocol.ts";
+import { Browser, both, replicas, type House } from "../testing.ts";
+
+const PASSWORD = "correct horse";
+
+/** Two replicas behind one proxy, so that a test can come from any address. */
+let house: House;
+beforeAll(async () => {
+  house = await replicas(2, { RATE_LIMITS: "on", TRUST_PROXY: "1" });
+});
+afterAll(() => house.close());
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+let requests = 0;
+
+/** One request from an address, to one replica after the other. */
+function from(address: string, path: string, body: object) {
+  const replica = both(house)[(requests += 1) % 2 === 0 ? 0 : 1];
+  return new Browser(replica).fetch<User & Failure>("POST", path, body, { "x-forwarded-for": address });
+}
+
+function signUp(address: string, username: string) {
+  return from(address, "/api/users", { username, password: PASSWORD });
+}
+
+function logIn(address: string, username: string, password = PASSWORD) {
+  return from(address, "/api/login", { username, password });
+}
+
+function times<T>(count: number, make: (index: number) => T): T[] {
+  return Array.from({ length: count }, (_, index) => make(index));
+}
+
+function countHashes() {
+  const compare = bcrypt.compare.bind(bcrypt) as (data: string, hash: string) => Promise<boolean>;
+  return vi
+    .spyOn(bcrypt, "compare")
+    .mockImplementation(((data: string, hash: string) => compare(data, hash)) as never);
+}
+
+describe("wrong passwords", { timeout: 60_000 }, () => {
+  it("for one name, 200 at once, are hashed ten times at most, and the right one among them is not let in", async () => {
+    await signUp("192.0.2.1", "guessed-at-once");
+    const hashed = countHashes();
+    const answers = await Promise.all(
+      times(200, (index) =>
+        logIn("192.0.2.2", "guessed-at-once", index === 150 ? PASSWORD : `guess ${index}`),
+      ),
+    );
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([401, 429]));
+    expect(hashed.mock.calls.length).toBeLessThanOrEqual(10);
+    expect(hashed.mock.calls.length).toBeGreaterThan(0);
+    const refused = answers.filter(({ status }) => status === 429);
+    for (const { headers, body } of refused) {
+      expect(body.code).toBe("rate_limited");
+      expect(Number(headers.get("retry-after"))).toBeGreaterThan(0);
+    }
+  });
+
+  it("for one name from 100 addresses are refused after ten, and its owner is let in where they are at home", async () => {
+    await signUp("192.0.2.10", "guessed-from-everywhere");
+    const statuses: number[] = [];
+    for (let guess = 0; guess < 100; guess += 1) {
+      const name = guess % 2 ? "guessed-from-everywhere" : "GUESSED-from-everywhere";
+      statuses.push((await logIn(`198.51.100.${guess}`, name, `guess ${guess}`)).status);
+    }
+    expect(statuses).toEqual([...times(10, () => 401), ...times(90, () => 429)]);
+    // Even with the right password, from an address that the account has never been at.
+    const stranger = await logIn("198.51.100.200", "guessed-from-everywhere");
+    expect(stranger.status).toBe(429);
+    expect(stranger.body.retryAfterMs).toBeGreaterThan(60_000);
+    expect((await logIn("192.0.2.10", "guessed-from-everywhere")).status).toBe(200);
+  });
+
+  it("for 100 names from one address are refused after 30, and others are let in elsewhere", async () => {
+    await signUp("192.0.2.20", "sprayed");
+    const statuses: number[] = [];
+    for (let guess = 0; guess < 40; guess += 1)
+      statuses.push((await logIn("203.0.113.1", `sprayed${guess}`, "Summer of 2026")).status);
+    expect(statuses).toEqual([...times(30, () => 401), ...times(10, () => 429)]);
+    expect((await logIn("203.0.113.2", "sprayed")).status).toBe(200);
+    expect((await logIn("203.0.113.1", "sprayed")).status).toBe(429);
+  });
+
+  it("at home have a count of their own: ten, and then the owner has to wait there too", async () => {
+    await signUp("192.0.2.30", "forgetful");
+    for (let guess = 0; guess < 10; guess += 1)
+      expect((await logIn("192.0.2.30", "forgetful", `guess ${guess}`)).status).toBe(401);
+    expect((await logIn("192.0.2.30", "forgetful")).status).toBe(429);
+    expect((await logIn("192.0.2.31", "forgetful")).status).toBe(200);
+  });
+
+  it("from one IPv6 network are counted together, whatever address in it they come from", async () => {
+    const statuses: number[] = [];
+    for (let guess = 0; guess < 32; guess += 1)
+      statuses.push((await logIn(`2001:db8:1:2:${guess}::1`, `rotated${guess}`, "guess")).status);
+    expect(statuses.slice(30)).toEqual([429, 429]);
+    expect((await logIn("2001:db8:1:3::1", "rotated-elsewhere", "guess")).status).toBe(401);
+  });
+
+  it("are not forgotten by headers that the proxy did not write", async () => {
+    const replica = await house.addReplica({ TRUST_PROXY: "0" });
+    const statuses: number[] = [];
+    for (let guess = 0; guess < 12; guess += 1) {
+      const spoofed = `198.51.100.${guess}`;
+      const headers = { "x-forwarded-for": spoofed, "x-real-ip": spoofed, forwarded: `for=${spoofed}` };
+      const body = { username: "spoofed", password: `guess ${guess}` };
+      statuses.push((await new Browser(replica).fetch("POST", "/api/login", body, headers)).status);
+    }
+    expect(statuses).toEqual([...times(10, () => 401), 429, 429]);
+  });
+
+  it("are not counted where the password is right", async () => {
+    await signUp("192.0.2.40", "regular");
+    for (let time = 0; time < 25; time += 1) expect((await logIn("192.0.2.41", "regular")).status).toBe(200);
+    for (let guess = 0; guess < 10; guess += 1)
+      expect((await logIn("192.0.2.42", "regular", `guess ${guess}`)).status).toBe(401);
+  });
+});
+
+describe("right passwords", { timeout: 60_000 }, () => {
+  it("of one account, 210 at once, neither hold up others nor open more than 30 sessions", async () => {
+    const { body: greedy } = await signUp("192.0.2.50", "greedy");
+    await signUp("192.0.2.51", "modest");
+    let finished = 0;
+    const flood = times(210, async () => {
+      const { status } = await logIn("192.0.2.50", "greedy");
+      finished += 1;
+      return status;
+    });
+    // At the same address as the flood, and at another one.
+    const others = [logIn("192.0.2.50", "modest"), logIn("192.0.2.52", "modest")];
+    expect((await Promise.all(others)).map(({ status }) => status)).toEqual([200, 200]);
+    expect(finished).toBeLessThan(210);
+    const statuses = await Promise.all(flood);
+    expect(statuses.filter((status) => status === 200).length).toBeLessThanOrEqual(30);
+    expect(await house.redis.zcard(house.keys.userSessions(greedy.id))).toBeLessThanOrEqual(1 + 30);
+    expect((await logIn("192.0.2.52", "modest")).status).toBe(200);
+  });
+});

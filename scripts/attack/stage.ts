@@ -12,6 +12,8 @@ import { root } from "../prepare.mjs";
 import { freePort, startRedis, type PrivateRedis } from "../redis.ts";
 import { ask, cookieOf, type Caller } from "./wire.ts";
 
+const METRICS_TOKEN = "the-metrics-of-the-attacks";
+
 /** Two replicas, each a process of its own and set as in production, on a Redis of their own. */
 export type Stage = {
   left: Replica;
@@ -76,6 +78,7 @@ export async function openStage(env: Record<string, string> = {}): Promise<Stage
     REDIS_URL: redis.url,
     RATE_LIMITS: "on",
     CLIENT_DIR: existsSync(client) ? client : "off",
+    METRICS_TOKEN,
     ...env,
   };
   const replicas = await Promise.all(["left", "right"].map((name) => startReplica(name, variables)));
@@ -150,7 +153,8 @@ async function startReplica(name: string, env: Record<string, string>): Promise<
     },
     memory: () => (child.hasEnded() ? 0 : rss(child.pid)),
     async metric(figure) {
-      const { body } = await ask(port, "/metrics", here, { timeoutMs: 2_000 });
+      const headers = { authorization: `Bearer ${METRICS_TOKEN}` };
+      const { body } = await ask(port, "/metrics", here, { headers, timeoutMs: 2_000 });
       const lines = body
         .split("\n")
         .filter((line) => line.startsWith(`${figure} `) || line.startsWith(`${figure}{`));

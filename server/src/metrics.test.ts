@@ -4,7 +4,7 @@ import { Rooms } from "./chat/rooms.ts";
 import { readConfig } from "./config.ts";
 import { createMetrics } from "./metrics.ts";
 import type { Replica } from "./server.ts";
-import { figuresOf, person, replicas, until } from "./testing.ts";
+import { Browser, figuresOf, ownRedis, person, replicas, until } from "./testing.ts";
 
 it("counts everything that the dashboard shows, and shows everything that it counts of its own", async () => {
   const dashboard = readFileSync(new URL("../../docs/grafana.json", import.meta.url), "utf8");
@@ -73,5 +73,85 @@ it("what a replica does is in its /metrics", async () => {
     expect(figures["hubbub_nodejs_eventloop_lag_p99_seconds"]).toBeLessThan(1);
   } finally {
     await house.close();
+  }
+});
+
+it("requests are counted by the route's pattern and status, whatever a client asks for", async () => {
+  const house = await replicas(1, { RATE_LIMITS: "on" });
+  try {
+    const [replica] = house.replicas as [Replica];
+    const ann = await person(replica, "ann");
+    const { browser } = ann;
+    const before = await figuresOf(replica);
+    await browser.get("/api/rooms/0/messages");
+    await browser.get("/api/rooms/0/messages?size=0");
+    await browser.get("/api/rooms/7/messages");
+    await new Browser(replica).get("/api/rooms/0/messages");
+    await fetch(`${replica.address}/api/me`, { method: "HEAD", headers: { cookie: browser.cookie } });
+    await browser.get("/api/rooms/0/transcript");
+    for (let count = 0; count < 20; count += 1) await browser.get(`/nothing/${count}`);
+    await browser.fetch("POST", "/api/rooms", {}, { origin: "http://other.example" });
+    await ann.socket.emitWithAck("room.join", { roomId: "none" });
+    await browser.post("/api/login", { username: "ann", password: "correct horse" });
+    for (let tries = 0; tries < 12; tries += 1)
+      await new Browser(replica).post("/api/login", { username: "ann", password: "wrong password" });
+    const page = (status: number) =>
+      `hubbub_http_requests_total{route="GET /api/rooms/:id/messages",status="${status}"}`;
+    const after = await until(async () => {
+      const now = await figuresOf(replica);
+      return now[`hubbub_http_requests_total{route="POST /api/login",status="429"}`] ? now : false;
+    });
+    const risen = (name: string) => (after[name] ?? 0) - (before[name] ?? 0);
+    expect([200, 400, 401, 404].map((status) => risen(page(status)))).toEqual([1, 1, 1, 1]);
+    expect(risen(`hubbub_http_request_seconds_count{route="GET /api/rooms/:id/messages"}`)).toBe(4);
+    expect(risen(`hubbub_http_requests_total{route="GET /api/me",status="200"}`)).toBe(1);
+    expect(risen(`hubbub_http_requests_total{route="GET /api/rooms/:id/transcript",status="200"}`)).toBe(1);
+    expect(risen(`hubbub_http_requests_total{route="none",status="404"}`)).toBe(20);
+    expect(risen(`hubbub_http_requests_total{route="none",status="403"}`)).toBe(1);
+    expect(risen(`hubbub_logins_total{outcome="done"}`)).toBe(1);
+    expect(risen(`hubbub_logins_total{outcome="failed"}`)).toBeGreaterThan(8);
+    expect(risen(`hubbub_logins_total{outcome="limited"}`)).toBeGreaterThan(0);
+    expect(risen(`hubbub_refusals_total{door="rest",code="forbidden"}`)).toBe(1);
+    expect(risen(`hubbub_refusals_total{door="rest",code="not_found"}`)).toBe(21);
+    expect(risen(`hubbub_refusals_total{door="socket",code="invalid"}`)).toBe(1);
+    expect(risen(`hubbub_limits_hit_total{limit="logInName"}`)).toBeGreaterThan(0);
+    expect(Object.keys(after).join("\n")).not.toMatch(/nothing|none\/|\/7|other\.example/);
+  } finally {
+    await house.close();
+  }
+});
+
+it("Redis' commands are timed, its errors counted by kind, and its memory and eviction told", async () => {
+  const own = await ownRedis({
+    persistent: false,
+    args: ["maxmemory 64mb", "maxmemory-policy allkeys-lru"],
+  });
+  const house = await replicas(1, { REDIS_URL: own.url });
+  house.redis.on("error", () => undefined);
+  try {
+    const [replica] = house.replicas as [Replica];
+    const ann = await person(replica);
+    const before = await until(async () => {
+      const now = await figuresOf(replica);
+      return now["hubbub_redis_memory_bytes"] ? now : false;
+    });
+    expect(before).toMatchObject({ hubbub_redis_memory_limit_bytes: 64 * 2 ** 20, hubbub_redis_evicts: 1 });
+    expect(before["hubbub_redis_command_seconds_count"]).toBeGreaterThan(5);
+    expect(before[`hubbub_redis_errors_total{code="OOM"}`]).toBe(0);
+    await house.redis.config("SET", "maxmemory-policy", "noeviction");
+    await house.redis.config("SET", "maxmemory", "1mb");
+    await ann.browser.post("/api/rooms", { name: "No room for it" });
+    expect((await figuresOf(replica))[`hubbub_redis_errors_total{code="OOM"}`]).toBeGreaterThan(0);
+    await own.kill();
+    expect((await ann.browser.get("/api/rooms")).status).toBe(503);
+    const away = await figuresOf(replica);
+    const lost = ["closed", "connection"].map(
+      (code) => away[`hubbub_redis_errors_total{code="${code}"}`] ?? 0,
+    );
+    expect(Math.max(...lost)).toBeGreaterThan(0);
+  } finally {
+    await Promise.all(house.replicas.map((replica) => replica.close()));
+    house.redis.disconnect();
+    await own.close();
   }
 });

@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 import { addressOf, type Config } from "./config.ts";
 import { ChatError } from "./errors.ts";
+import { ERROR_CODES } from "./protocol.ts";
 
 /** Figures of one process, or of several put together, as they go between processes. */
 export type Figures = Awaited<ReturnType<Registry["getMetricsAsJSON"]>>;
@@ -18,6 +19,9 @@ export type ToPrimary = { metrics: "figures"; figures: Figures } | { metrics: "w
 const TEXT_MS = 3_000;
 /** Whoever reads figures asks every few seconds, over one connection. */
 const READERS = 32;
+export const LOGIN_OUTCOMES = ["done", "failed", "limited", "refused", "unavailable", "cut"] as const;
+/** In the order in which they are given up. */
+const SHED_KINDS = ["presence", "typing", "history", "handshakes", "sends"] as const;
 export const METRICS_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
 
 /**
@@ -33,7 +37,7 @@ export function createMetrics() {
     if (/_eventloop_lag_(?!min)|_start_time_/.test(metric.name)) metric.aggregator = "max";
   }
   const registers = [registry];
-  return {
+  const metrics = {
     registry,
     text: cluster.isWorker ? speakForAll(registry) : () => registry.metrics(),
     connections: new Gauge({ name: "hubbub_connections", help: "Open Socket.IO connections", registers }),
@@ -196,6 +200,13 @@ export function createMetrics() {
       registers,
     }),
   };
+  // A figure that is not there before it is counted for the first time would hide that first time from an alert.
+  for (const door of ["rest", "socket"]) {
+    for (const code of ERROR_CODES) metrics.refusals.inc({ door, code }, 0);
+  }
+  for (const outcome of LOGIN_OUTCOMES) metrics.logins.inc({ outcome }, 0);
+  for (const kind of SHED_KINDS) metrics.sheds.inc({ kind }, 0);
+  return metrics;
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;

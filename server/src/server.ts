@@ -17,6 +17,7 @@ import { createKeys } from "./keys.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
 import { checkRedis, connectRedis, withDeadline, type RedisClient } from "./redis.ts";
+import { watchRedis } from "./redisFigures.ts";
 import { Relay } from "./relay.ts";
 import { checkSchema } from "./schema.ts";
 import { createSecurity } from "./security.ts";
@@ -49,6 +50,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
   const security = createSecurity(metrics, log);
   const clients: RedisClient[] = [];
   let figures: MetricsServer | undefined;
+  let unwatch: (() => void) | undefined;
   const http = createServer({ keepAliveTimeout: 65_000, headersTimeout: 10_000, requestTimeout: 30_000 });
   try {
     const connect = async (purpose: Parameters<typeof connectRedis>[1]) => {
@@ -59,6 +61,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const commands = await connect("commands");
     await checkRedis(commands, config.production, log);
     await checkSchema(commands, keys);
+    unwatch = watchRedis(commands, metrics);
     // The adapter's too: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");
 
@@ -185,6 +188,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       relay.close();
       security.close();
       figures?.close();
+      unwatch?.();
       for (const client of clients) client.disconnect();
     }
     return {
@@ -195,6 +199,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     };
   } catch (error) {
     figures?.close();
+    unwatch?.();
     for (const client of clients) client.disconnect();
     http.close();
     throw error;

@@ -19,7 +19,7 @@ import { isVisible } from "../chat/names.ts";
 import { passwordFits } from "../chat/passwords.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
-import { METRICS_TYPE, hasToken, type Metrics } from "../metrics.ts";
+import { METRICS_TYPE, hasToken, type LOGIN_OUTCOMES, type Metrics } from "../metrics.ts";
 import {
   LIMITS,
   USERNAME,
@@ -116,8 +116,12 @@ export function createRest(parts: RestParts): RequestListener {
   app.disable("etag");
   app.set("trust proxy", config.trustProxy);
   app.set("query parser", "simple");
-  app.use((_request, response, next) => {
+  app.use((request, response, next) => {
     response.setHeaders(headers);
+    const began = performance.now();
+    response.once("close", () =>
+      tally(parts.metrics, routeOf(request, response), outcomeOf(response), began),
+    );
     next();
   });
   app.use(health(parts));
@@ -180,6 +184,40 @@ function refuse(
   response.end(JSON.stringify(failure));
 }
 
+const HEALTH = ["/healthz", "/readyz", "/metrics"];
+
+/** The pattern of the route that answered, so that there are as many as there are routes. */
+function routeOf(request: Request, response: Response): string {
+  const route = request.route as { path: string } | undefined;
+  if (!route) return response.statusCode < 400 ? "files" : "none";
+  return `${isRead(request) ? "GET" : request.method} ${HEALTH.includes(route.path) ? "" : "/api"}${route.path}`;
+}
+
+/** The status, unless the client left before the end. */
+function outcomeOf(response: Response): string {
+  return response.writableFinished ? String(response.statusCode) : "cut";
+}
+
+function tally(
+  { httpRequests, httpDuration, logins }: Metrics,
+  route: string,
+  status: string,
+  began: number,
+) {
+  httpRequests.inc({ route, status });
+  httpDuration.observe({ route }, (performance.now() - began) / 1_000);
+  if (route === "POST /api/login") logins.inc({ outcome: LOGINS[status] ?? "refused" });
+}
+
+const LOGINS: Record<string, (typeof LOGIN_OUTCOMES)[number]> = {
+  "200": "done",
+  "401": "failed",
+  "429": "limited",
+  "503": "unavailable",
+  cut: "cut",
+};
+
+const PAGE_ROUTE = "GET /api/rooms/:id/messages";
 /** The address of a page as clients write it: the room's id, and the query. */
 const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([^#]*))?$/;
 
@@ -189,7 +227,7 @@ const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([^#]*))?$/;
  * the same, byte by byte.
  */
 function pagesFirst(parts: RestParts, headers: Map<string, string>, app: RequestListener): RequestListener {
-  const { sessions, throttle, chat } = parts;
+  const { sessions, throttle, chat, metrics } = parts;
   const apiHeaders = new Map([...headers, NEVER_KEPT]);
   const pageHeaders = [...apiHeaders, ["Content-Type", JSON_TYPE]].flat();
   const readPage = async (asker: User, roomId: RoomId, query: string): Promise<Buffer> =>
@@ -200,6 +238,7 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
     roomId: RoomId,
     query: string,
   ): Promise<void> => {
+    const began = performance.now();
     let user: User | undefined;
     try {
       user = (await sessions.find(request))?.user;
@@ -217,6 +256,7 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
       if (!response.headersSent) response.setHeaders(apiHeaders);
       refuse(error, request, response, parts, user);
     }
+    tally(metrics, PAGE_ROUTE, String(response.statusCode), began);
   };
   return (request, response) => {
     const [, id = "", query = ""] = PAGE.exec(request.url ?? "") ?? [];

@@ -1,9 +1,12 @@
-import { createConnection } from "node:net";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createConnection, type AddressInfo, type Socket } from "node:net";
 import { pino } from "pino";
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
+import { WebSocket, WebSocketServer } from "ws";
 import { readConfig } from "./config.ts";
 import type { Message, User } from "./protocol.ts";
-import { startServer, type Replica } from "./server.ts";
+import { HTTP_TIMES, createHttp, startServer, type Replica } from "./server.ts";
 import {
   Browser,
   both,
@@ -410,4 +413,135 @@ describe("Redis killed and started again", () => {
       }
     },
   );
+});
+
+describe("whoever keeps a connection waiting", () => {
+  // The promised times, a fiftieth of each.
+  const short = {
+    headersTimeout: 200,
+    requestTimeout: 600,
+    connectionsCheckingInterval: 20,
+    keepAliveTimeout: 1_300,
+    timeout: 700,
+  };
+
+  /** A server of these times that answers with more than anybody's buffers hold; resolves with its port. */
+  async function listening(): Promise<number> {
+    const http = createHttp(short);
+    http.on("request", (request, response) => {
+      request.resume().on("end", () => response.end(Buffer.alloc(64 * 2 ** 20)));
+    });
+    const webSockets = new WebSocketServer({ server: http, path: "/ws" });
+    http.listen(0, "127.0.0.1");
+    await once(http, "listening");
+    onTestFinished(() => {
+      webSockets.close();
+      http.closeAllConnections();
+      http.close();
+    });
+    return (http.address() as AddressInfo).port;
+  }
+
+  /** Opens a connection and resolves with how many ms it lived, and what was answered. */
+  async function lives(port: number, use: (socket: Socket) => void): Promise<{ ms: number; heard: string }> {
+    const socket = createConnection({ port, host: "127.0.0.1" });
+    let heard = "";
+    socket.setEncoding("latin1").on("data", (chunk: string) => (heard += chunk));
+    socket.on("error", () => undefined);
+    await once(socket, "connect");
+    const began = performance.now();
+    use(socket);
+    await once(socket, "close");
+    return { ms: performance.now() - began, heard };
+  }
+
+  function dribble(socket: Socket, text: string): void {
+    let at = 0;
+    const timer = setInterval(() => socket.write(text[at++ % text.length] ?? ""), 15);
+    socket.on("close", () => clearInterval(timer));
+  }
+
+  const HEAD = "POST / HTTP/1.1\r\nHost: here\r\n";
+  it.each<[string, number, (socket: Socket) => void]>([
+    ["saying nothing", short.headersTimeout, () => undefined],
+    [
+      "with headers that dribble",
+      short.headersTimeout,
+      (socket) => dribble(socket, "GET / HTTP/1.1\r\nA: bcdefgh"),
+    ],
+    [
+      "with headers without an end, a whole one at a time",
+      short.headersTimeout,
+      (socket) => {
+        socket.write(HEAD);
+        const timer = setInterval(() => socket.write("A: b\r\n"), 15);
+        socket.on("close", () => clearInterval(timer));
+      },
+    ],
+    [
+      "with a body that dribbles",
+      short.requestTimeout,
+      (socket) => {
+        socket.write(`${HEAD}Content-Length: 100000\r\n\r\n`);
+        dribble(socket, "body");
+      },
+    ],
+    [
+      "with chunks that dribble",
+      short.requestTimeout,
+      (socket) => {
+        socket.write(`${HEAD}Transfer-Encoding: chunked\r\n\r\n`);
+        dribble(socket, "1\r\na\r\n");
+      },
+    ],
+    [
+      "with a body that stops",
+      short.requestTimeout,
+      (socket) => socket.write(`${HEAD}Content-Length: 9\r\n\r\nbody`),
+    ],
+    ["by a TLS hello", 0, (socket) => socket.write(Buffer.from("16030100a5010000a10303", "hex"))],
+    ["by half of its headers and its own end", 0, (socket) => socket.end("GET / HTTP/1.1\r\nHost: h")],
+    ["by its own end", 0, (socket) => socket.end()],
+    [
+      "without reading its answer",
+      short.timeout,
+      (socket) => {
+        socket.write("GET / HTTP/1.1\r\nHost: here\r\n\r\n");
+        socket.pause();
+        // Closed or not is only seen by who reads.
+        setTimeout(() => socket.resume(), short.timeout * 4);
+      },
+    ],
+  ])("%s is cut off in time", async (_how, limit, use) => {
+    const { ms, heard } = await lives(await listening(), use);
+    expect(ms).toBeGreaterThanOrEqual(limit - 50);
+    expect(heard.length).toBeLessThan(64 * 2 ** 20);
+    expect(heard).not.toMatch(/^HTTP\/1.1 200[^]*\r\n\r\n$/);
+  });
+
+  it("is no WebSocket: one that says nothing stays", async () => {
+    const port = await listening();
+    const quiet = new WebSocket(`ws://127.0.0.1:${port}/ws`);
+    await once(quiet, "open");
+    // Both are open from now on, and the other one is cut off.
+    const other = await lives(port, (socket) => socket.write("GET / HTTP/1.1\r\nHost: here\r\n\r\n"));
+    expect(other.ms).toBeGreaterThan(0);
+    expect(quiet.readyState).toBe(WebSocket.OPEN);
+    const pong = once(quiet, "pong");
+    quiet.ping();
+    await pong;
+    quiet.terminate();
+  });
+
+  it("has the times that SECURITY.md promises", () => {
+    const promised = readFileSync(new URL("../../SECURITY.md", import.meta.url), "utf8");
+    const seconds = (of: RegExp) => Number(of.exec(promised)?.[1]) * 1_000;
+    expect(HTTP_TIMES).toMatchObject({
+      headersTimeout: seconds(/headers (\d+) s/),
+      requestTimeout: seconds(/whole request (\d+) s/),
+      timeout: seconds(/an answer that nobody reads for (\d+) s/) / 2,
+    });
+    // Looked after often enough for the promise to hold within a tenth.
+    expect(HTTP_TIMES.connectionsCheckingInterval).toBeLessThanOrEqual(HTTP_TIMES.headersTimeout / 10);
+  });
 });

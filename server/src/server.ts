@@ -43,6 +43,27 @@ const BACKLOG = 4_096;
 /** How often idle keep-alive connections are looked for while stopping: one of them would hold the server open. */
 const IDLE_SWEEP_MS = 100;
 
+/** How long whoever is connected may take, in ms. SECURITY.md promises it. */
+export const HTTP_TIMES = {
+  /** From the first byte, or from the connection where none comes, to the end of the headers. */
+  headersTimeout: 10_000,
+  /** To the end of the body. */
+  requestTimeout: 30_000,
+  /** How often the two are looked after: Node's own 30 s would make 40 s of the 10. */
+  connectionsCheckingInterval: 1_000,
+  /** Longer than a load balancer keeps an idle connection, so that it never sends into one that is being closed. */
+  keepAliveTimeout: 65_000,
+  /**
+   * Without a byte in either direction, as for an answer that nobody reads; it is noticed after once to twice this time.
+   * Long-polling has one every 25 s.
+   */
+  timeout: 30_000,
+};
+
+export function createHttp({ timeout, ...times } = HTTP_TIMES): HttpServer {
+  return createServer(times).setTimeout(timeout);
+}
+
 /** One replica. Throws one Error with a line for a person when it cannot start, and leaves nothing behind. */
 export async function startServer(config: Config, log: Logger): Promise<Replica> {
   const keys = createKeys(config.keyPrefix);
@@ -51,7 +72,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
   const clients: RedisClient[] = [];
   let figures: MetricsServer | undefined;
   let unwatch: (() => void) | undefined;
-  const http = createServer({ keepAliveTimeout: 65_000, headersTimeout: 10_000, requestTimeout: 30_000 });
+  const http = createHttp();
   try {
     const connect = async (purpose: Parameters<typeof connectRedis>[1]) => {
       const client = await connectRedis(config.redisUrl, purpose, log);

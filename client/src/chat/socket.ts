@@ -11,6 +11,9 @@ const SLOWEST_RETRY_MS = 20_000;
 /** So many requests in a row without an answer mean that the connection is dead and has not noticed. */
 const DEAD_AFTER = 2;
 
+/** A browser's timers hold no more. */
+const LONGEST_WAIT_MS = 2 ** 31 - 1 - SLOWEST_RETRY_MS;
+
 type Body<E extends keyof ClientEvents> = Parameters<ClientEvents[E]>[0];
 type Value<E extends keyof ClientEvents> =
   Parameters<Parameters<ClientEvents[E]>[1]>[0] extends Reply<infer T> ? T : never;
@@ -21,6 +24,17 @@ type Listeners = ServerEvents & {
   /** The server does not know this session (any more). No further attempt is made. */
   unauthorized: () => void;
 };
+
+/**
+ * For how long, in ms, a server that has closed the connection wants to be left alone: it says so by the WebSocket's
+ * code 1013 with the reason `rate_limited <ms>`. `details` is what Socket.IO tells of a connection's end.
+ */
+export function waitAskedFor(details: unknown): number {
+  const { context } = (details ?? {}) as { context?: { code?: unknown; reason?: unknown } };
+  if (context?.code !== 1013 || typeof context.reason !== "string") return 0;
+  const ms = Number(/^rate_limited (\d+)$/.exec(context.reason)?.[1] ?? 0);
+  return Math.min(ms, LONGEST_WAIT_MS);
+}
 
 /**
  * The connection. `open` keeps it up, trying again after a random wait that doubles from 1 to 20 s, until
@@ -42,6 +56,8 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
   let began = 0;
   let attempts = 0;
   let unanswered = 0;
+  /** The server wants no attempt before this, on performance.now's clock. */
+  let notBefore = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
   const { connected, disconnected, unauthorized, ...events } = listeners;
@@ -53,11 +69,11 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
     unanswered = 0;
     connected();
   });
-  socket.on("disconnect", (reason) => {
+  socket.on("disconnect", (reason, details) => {
     connecting = false;
     if (!wanted) return;
     disconnected();
-    retry();
+    retry(waitAskedFor(details));
     if (reason === "io server disconnect") void stopIfOver();
   });
   socket.on("connect_error", (error: Error & { data?: unknown }) => {
@@ -84,23 +100,24 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
   function retry(atLeastMs = 0) {
     if (!wanted || socket.connected) return;
     clearTimeout(timer);
+    notBefore = Math.max(notBefore, performance.now() + atLeastMs);
     const slowest = Math.min(SLOWEST_RETRY_MS, FIRST_RETRY_MS * 2 ** attempts);
     attempts++;
-    timer = setTimeout(connect, atLeastMs + Math.random() * slowest);
+    timer = setTimeout(connect, notBefore - performance.now() + Math.random() * slowest);
   }
 
   function connect() {
-    if (!wanted || connecting || socket.connected) return;
+    if (!wanted || connecting || socket.connected || performance.now() < notBefore) return;
     clearTimeout(timer);
     connecting = true;
     began = performance.now();
     socket.connect();
     // The library waits out its whole timeout if a connection is accepted and closed again without a word.
-    socket.io.engine.once("close", () => {
+    socket.io.engine.once("close", (_reason, details) => {
       if (!connecting) return;
       connecting = false;
       socket.disconnect();
-      retry();
+      retry(waitAskedFor(details));
     });
   }
 
@@ -116,10 +133,11 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
       if (wanted) return;
       wanted = true;
       attempts = 0;
+      notBefore = 0;
       connect();
     },
     close,
-    /** Tries now instead of after the running wait. */
+    /** Tries now instead of after the running wait, unless the server has asked for it. */
     hurry() {
       if (connecting && performance.now() - began > HANGS_AFTER_MS) {
         connecting = false;

@@ -49,42 +49,43 @@ local function known()
   return false
 end
 
-if seq > 0 then
+if seq > 0 and not (seq == head and ARGV[3] == headHash) then
   if seq > head then
     return reset('ahead')
   end
-  if meta[4] and seq < tonumber(meta[4]) - 1 then
+  if meta[4] and seq < tonumber(meta[4]) then
     return reset('trimmed')
   end
-  if not (seq == head and ARGV[3] == headHash) and not known() then
+  if not known() then
     return reset('rewound')
   end
 end
 
 -- Every answer holds a row with a place in the log, or is the last: otherwise no cursor would ever get past the rows
 -- that another program added. Of too many of them the newest page is all that is told.
-local after = '(' .. ARGV[2]
+-- They are counted, not passed over by score: a message of ours may have the same one.
+local passed = 0
 for _ = 1, 50 do
-  local rows, bytes, placed, read, last = {}, 0, false, 0, nil
+  local rows, bytes, placed, full, read = {}, 0, false, false, passed
   repeat
-    local slice = redis.call('ZRANGEBYSCORE', KEYS[1], after, '+inf', 'LIMIT', read, SLICE)
+    local slice = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[2], '+inf', 'LIMIT', read, SLICE)
     read = read + #slice
     for _, row in ipairs(slice) do
       if #rows == most or (placed and bytes > size) then
         if placed then
           return answer('ok', rows, true)
         end
-        last = rows[most]
+        full = true
         break
       end
       rows[#rows + 1] = row
       bytes = bytes + #row
       placed = placed or string.find(row, '^{"roomId":"[%d:]+","seq":%d+,"date":%d+,"hash":"') ~= nil
     end
-  until last or #slice < SLICE
-  if not last then
+  until full or #slice < SLICE
+  if not full then
     return answer('ok', rows, false)
   end
-  after = '(' .. redis.call('ZSCORE', KEYS[1], last)
+  passed = passed + most
 end
 return reset('trimmed')

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VARIABLES } from "../server/src/config.ts";
 import { STATUS } from "../server/src/doors/failure.ts";
 import { both, person, replicas } from "../server/src/testing.ts";
+import { ATTACKS, rowOf } from "./attack/attacks.ts";
 import { root } from "./prepare.mjs";
 import { freePort, startRedis, type PrivateRedis } from "./redis.ts";
 
@@ -130,6 +131,19 @@ describe("the tables", () => {
   });
 });
 
+describe("the attacks of SECURITY.md", () => {
+  it("are those that `npm run attack` plays, each with the same answer", () => {
+    expect(table(read("SECURITY.md"), "attack")).toEqual(ATTACKS.map(rowOf));
+  });
+
+  it("are all 48, each of them played, held by another test, or not built yet for a reason", () => {
+    const numbers = new Set(ATTACKS.map(({ number }) => number));
+    expect([...numbers].toSorted((a, b) => a - b)).toEqual(
+      Array.from({ length: 48 }, (_, index) => index + 1),
+    );
+  });
+});
+
 describe.each(documents)("%s", (name) => {
   const document = read(name);
 
@@ -143,7 +157,7 @@ describe.each(documents)("%s", (name) => {
   });
 
   it("names only tests that there are", () => {
-    const stages = ["format", "lint", "types", "unused", "lock", "unit", "build", "browser"];
+    const stages = ["format", "lint", "types", "unused", "lock", "unit", "build", "attack", "browser"];
     const files = ["server/src", "client/src", "client/e2e", "scripts"].flatMap((folder) =>
       existsSync(join(root, folder))
         ? readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).filter((file) =>

@@ -5,6 +5,7 @@ import { delimiter, join } from "node:path";
 import semver from "semver";
 import { which } from "./child.ts";
 import { root, stop } from "./prepare.mjs";
+import { ATTACK_RESULT, type Report as AttackReport } from "./attack/report.ts";
 import { PROVE_RESULT, type Report } from "./prove/report.ts";
 
 /** `names` are the failed tests, where a stage has tests of its own. */
@@ -65,6 +66,11 @@ function stages(files: string[]): Stage[] {
       name: "prove",
       title: "Short proof: faults while people talk (npm run prove -- --short)",
       run: shortProof,
+    },
+    {
+      name: "attack",
+      title: "Attacks that take seconds (npm run attack -- --short)",
+      run: shortAttack,
     },
     { name: "browser", title: "Browser tests (Chromium)", run: () => browserTests(files) },
   ];
@@ -236,6 +242,20 @@ async function shortProof(): Promise<Counts> {
   );
   if (names.length === 0 && code !== 0) names.push("no result");
   return { passed: of("passed").length, failed: names.length, names };
+}
+
+/** One check for each attack, one for what bystanders noticed of all, and one for the fuzzer. */
+async function shortAttack(): Promise<Counts> {
+  rmSync(ATTACK_RESULT, { force: true });
+  const code = await runProgram(process.execPath, ["scripts/run.mjs", "attack", "--short"]);
+  const results = existsSync(ATTACK_RESULT)
+    ? (JSON.parse(readFileSync(ATTACK_RESULT, "utf8")) as AttackReport).results
+    : [];
+  const names = results.flatMap(({ title, broken: [first] }) =>
+    first === undefined ? [] : [`${title}: ${first}`],
+  );
+  if (names.length === 0 && code !== 0) names.push("no result");
+  return { passed: results.length - names.length, failed: names.length, names };
 }
 
 async function browserTests(files: string[]): Promise<Counts> {

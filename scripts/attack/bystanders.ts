@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Message } from "../../server/src/protocol.ts";
 import { percentile } from "../bench/statistics.ts";
-import type { Person, Replica, Stage } from "./stage.ts";
+import { becomes, type Person, type Replica, type Stage } from "./stage.ts";
 import { Talker } from "./wire.ts";
 
 /** People who talk with each other across both replicas, all the time, and notice what an attack does to them. */
@@ -14,8 +14,10 @@ export type Bystanders = {
   figures: () => Figures;
   /** What was acknowledged and is not in the log, of everything since the start. */
   missing: () => Promise<number>;
-  /** What a bystander should have heard and did not, or heard twice or out of order, since the start. */
+  /** What a bystander heard twice, out of order or not at all, since it was asked last. */
   faults: () => string[];
+  /** What is wrong once all that was said has had its time. */
+  settle: () => Promise<string[]>;
   stop: () => Promise<void>;
 };
 
@@ -44,6 +46,8 @@ type Bystander = {
   heardUpTo: number;
 };
 
+let gathered = 0;
+
 export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
   const roomId = await roomOf(stage);
   const delays = { left: [] as number[], right: [] as number[] };
@@ -52,10 +56,12 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
   const found: string[] = [];
   let counts = { sent: 0, refused: 0, unanswered: 0 };
   let stopped = false;
+  let paused = false;
 
   const everybody: Bystander[] = await Promise.all(
     Array.from({ length: PER_REPLICA * 2 }, async (_, index) => {
-      const person = await stage.person(`bystander${index}`);
+      gathered += 1;
+      const person = await stage.person(`bystander${gathered}`);
       await stage.admin.sadd(stage.keys.members(roomId), person.id);
       await stage.admin.sadd(stage.keys.userRooms(person.id), roomId);
       return {
@@ -110,7 +116,7 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
   const talking = everybody.map(async (one, index) => {
     await sleep((index * 1_000) / RATE / everybody.length);
     for (let count = 0, next = performance.now(); !stopped; count += 1) {
-      void say(one, `${one.person.username}-${count}`);
+      if (!paused) void say(one, `${one.person.username}-${count}`);
       next += 1_000 / RATE;
       await sleep(Math.max(0, next - performance.now()));
     }
@@ -120,6 +126,11 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
     const sorted = Float64Array.from(values).toSorted();
     return { p50: percentile(sorted, 0.5), p99: percentile(sorted, 0.99), count: values.length };
   };
+  async function missing(): Promise<number> {
+    const rows = await stage.admin.zrange(stage.keys.room(roomId), "0", "-1");
+    const stored = new Set(rows.map((row) => (JSON.parse(row) as Message).message));
+    return acknowledged.filter((text) => !stored.has(text)).length;
+  }
   return {
     roomId,
     begin() {
@@ -128,12 +139,22 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
       counts = { sent: 0, refused: 0, unanswered: 0 };
     },
     figures: () => ({ left: summary(delays.left), right: summary(delays.right), ...counts }),
-    async missing() {
-      const rows = await stage.admin.zrange(stage.keys.room(roomId), "0", "-1");
-      const stored = new Set(rows.map((row) => (JSON.parse(row) as Message).message));
-      return acknowledged.filter((text) => !stored.has(text)).length;
+    missing,
+    faults: () => found.splice(0),
+    async settle() {
+      paused = true;
+      const newest = () => Math.max(...everybody.map(({ heardUpTo }) => heardUpTo));
+      await becomes(
+        () => counts.unanswered === 0 && everybody.every(({ heardUpTo }) => heardUpTo === newest()),
+        5_000,
+      );
+      for (const { person, heardUpTo } of everybody)
+        if (heardUpTo !== newest()) found.push(`${person.username} heard up to ${heardUpTo} of ${newest()}`);
+      const lost = await missing();
+      if (lost > 0) found.push(`${lost} acknowledged messages are not stored`);
+      paused = false;
+      return found.splice(0);
     },
-    faults: () => found,
     async stop() {
       stopped = true;
       await Promise.all(talking);

@@ -101,22 +101,12 @@ async function pings({ ms }: Order, callers: Caller[], port: number, tally: Coun
     wire.tcp.pause();
     const end = performance.now() + ms;
     while (!wire.isClosed && performance.now() < end) {
-      const goesOn = wire.tcp.write(many);
+      await wire.press(many);
       tally("pings", 500);
-      if (!goesOn) await drained(wire);
     }
     tally(wire.isClosed ? "cut" : "still open");
     wire.destroy();
   });
-}
-
-/** Resolves once it may be written to again, is closed, or a little later. */
-async function drained({ tcp, closed }: Wire): Promise<void> {
-  let go = () => {};
-  const drain = new Promise<void>((resolve) => (go = resolve));
-  tcp.once("drain", go);
-  await Promise.race([drain, closed, sleep(200)]);
-  tcp.off("drain", go);
 }
 
 async function connects({ ms, port }: Order, callers: Caller[], tally: Count) {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Rooms } from "../../server/src/chat/rooms.ts";
-import { cpuNs, prefer } from "../bench/system.ts";
+import { cpuNs } from "../bench/system.ts";
 import { root, stop } from "../prepare.mjs";
 import { gatherBystanders, type Bystanders, type Figures } from "./bystanders.ts";
 import { FLOODS, type FloodName, type Order, type Tally } from "./floods.ts";
@@ -60,9 +60,6 @@ export async function overload(args: string[]): Promise<number> {
   });
   const run: Run = { label, date: new Date().toISOString(), turns: [], missing: 0, faults: [] };
   try {
-    // The generator stands for other machines: it gets what the victims leave.
-    for (const pid of [...stage.replicas.map((replica) => replica.pid()), stage.redis.pid, process.pid])
-      prefer(pid);
     const setting = await prepare(stage);
     const bystanders = await gatherBystanders(stage);
     for (const flood of names) {
@@ -203,7 +200,6 @@ async function play(
 
   const died = left.hasEnded();
   for (const replica of stage.replicas) await replica.revive();
-  if (died) prefer(left.pid());
   const quick = async () => {
     bystanders.begin();
     await sleep(300);
@@ -249,7 +245,7 @@ async function logInFor(stage: Stage, ms: number): Promise<number[]> {
   const end = performance.now() + ms;
   const took: number[] = [];
   while (performance.now() < end) {
-    const body = { username: "bystander0", password: PASSWORD };
+    const body = { username: "bystander1", password: PASSWORD };
     const answer = await ask(
       stage.left.port,
       "/api/login",

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -5,14 +6,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import bcrypt from "bcrypt";
 import { Redis } from "ioredis";
 import { createKeys, type Keys } from "../../server/src/keys.ts";
-import { rss } from "../bench/system.ts";
+import { prefer, rss } from "../bench/system.ts";
 import { bundleServer } from "../build.ts";
 import { startChild, type Child } from "../child.ts";
 import { root } from "../prepare.mjs";
 import { freePort, startRedis, type PrivateRedis } from "../redis.ts";
 import { ask, cookieOf, type Caller } from "./wire.ts";
-
-const METRICS_TOKEN = "the-metrics-of-the-attacks";
 
 /** Two replicas, each a process of its own and set as in production, on a Redis of their own. */
 export type Stage = {
@@ -39,6 +38,8 @@ export type Replica = {
   pid: () => number;
   /** What it wrote, line by line. */
   log: string[];
+  /** What it logged as unexpected since it was asked last. */
+  errors: () => string[];
   hasEnded: () => boolean;
   /** Starts it anew where it has ended. */
   revive: () => Promise<void>;
@@ -53,7 +54,9 @@ export type Replica = {
 export const PASSWORD = "correct horse battery";
 /** What people's stored hashes cost: a log-in of theirs takes 1 ms. Sign-ups cost what they do in production. */
 const HASH_COST = 4;
-const bundle = join(root, ".cache/attack/server");
+/** Where the server is that the replicas run. */
+export const BUNDLE = join(root, ".cache/attack/server");
+const METRICS_TOKEN = randomBytes(24).toString("hex");
 
 let addresses = 0;
 
@@ -65,9 +68,9 @@ function nextAddress(): string {
 
 export async function openStage(env: Record<string, string> = {}): Promise<Stage> {
   const dir = mkdtempSync(join(tmpdir(), "hubbub-attack-"));
-  rmSync(bundle, { recursive: true, force: true });
-  mkdirSync(bundle, { recursive: true });
-  await bundleServer(join(root, "server/src"), bundle);
+  rmSync(BUNDLE, { recursive: true, force: true });
+  mkdirSync(BUNDLE, { recursive: true });
+  await bundleServer(join(root, "server/src"), BUNDLE);
   const redis = await startRedis({ dir, persistent: true, port: await freePort(), password: "" });
   const admin = new Redis(redis.url);
   admin.on("error", () => undefined);
@@ -82,6 +85,9 @@ export async function openStage(env: Record<string, string> = {}): Promise<Stage
     ...env,
   };
   const replicas = await Promise.all(["left", "right"].map((name) => startReplica(name, variables)));
+  // Neither other programs nor a generator, which stands for other machines, may decide what the victims notice.
+  prefer(redis.pid);
+  prefer(process.pid);
   const [left, right] = replicas;
   if (!left || !right) throw new Error("two replicas");
   const keys = createKeys(env["KEY_PREFIX"] ?? "");
@@ -125,18 +131,20 @@ async function startReplica(name: string, env: Record<string, string>): Promise<
   const port = await freePort();
   const log: string[] = [];
   let child: Child;
+  let asked = 0;
   async function start(): Promise<void> {
     let listens: (() => void) | undefined;
     const listening = new Promise<true>((resolve) => (listens = () => resolve(true)));
     child = startChild({
       command: process.execPath,
-      args: [join(bundle, "main.js")],
+      args: [join(BUNDLE, "main.js")],
       env: { PATH: process.env["PATH"], ...env, PORT: String(port) },
       onLine(line) {
         log.push(line);
         if (line.startsWith("Hubbub listens on")) listens?.();
       },
     });
+    prefer(child.pid);
     const up = await Promise.race([listening, child.ended]);
     if (up !== true) throw new Error(`the ${name} replica did not start: ${child.lastLines.join("\n")}`);
   }
@@ -147,6 +155,13 @@ async function startReplica(name: string, env: Record<string, string>): Promise<
     port,
     log,
     pid: () => child.pid,
+    errors() {
+      const lines = log
+        .slice(asked)
+        .filter((line) => /"level":[56]0\b/.test(line) || /^\s+at .*:\d+/.test(line));
+      asked = log.length;
+      return lines;
+    },
     hasEnded: () => child.hasEnded(),
     async revive() {
       if (child.hasEnded()) await start();

@@ -118,6 +118,16 @@ export class Line {
     if (!this.isClosed) this.tcp.write(bytes);
   }
 
+  /** Writes, and resolves once more may be written, it is closed, or after a tenth of a second. */
+  async press(bytes: Buffer): Promise<void> {
+    if (this.isClosed || this.tcp.write(bytes)) return;
+    let go = () => {};
+    const drain = new Promise<void>((resolve) => (go = resolve));
+    this.tcp.once("drain", go);
+    await Promise.race([drain, this.closed, sleep(100)]);
+    this.tcp.off("drain", go);
+  }
+
   destroy(): void {
     this.tcp.destroy();
   }
@@ -203,8 +213,11 @@ export class Wire extends Line {
     }
     if (this.status !== 101) return;
     readFrames(this.#stream, rest, rest.length, (_stream, opcode, buffer, start, end) => {
-      if (opcode === 8) this.closeCode = end - start >= 2 ? buffer.readUInt16BE(start) : 1005;
-      else if (opcode === 10) this.onPong?.();
+      if (opcode === 8) {
+        this.closeCode = end - start >= 2 ? buffer.readUInt16BE(start) : 1005;
+        // As a browser does; who does not is cut by ws after its own time.
+        this.write(clientFrame(buffer.subarray(start, end), 8));
+      } else if (opcode === 10) this.onPong?.();
       else if (opcode === 9) this.write(clientFrame(buffer.subarray(start, end), 10));
       else {
         const packet = buffer.toString("utf8", start, end);

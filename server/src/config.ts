@@ -15,6 +15,11 @@ const flag = (fallback: "on" | "off") =>
 const whole = (fallback: number, min: number, max: number) =>
   z.coerce.number().int().min(min).max(max).default(fallback);
 const origin = z.url({ protocol: /^https?$/ }).transform((value) => new URL(value).origin);
+const origins = z
+  .string()
+  .default("")
+  .transform((list) => list.split(",").filter(Boolean))
+  .pipe(z.array(origin));
 
 const environment = z.object({
   /** `production` refuses a Redis without an append-only file. */
@@ -49,12 +54,13 @@ const environment = z.object({
   COOKIE_SECURE: flag("off"),
   /** Proxies in front whose X-Forwarded-* are to be believed. */
   TRUST_PROXY: whole(0, 0, 8),
-  /** Origins, by comma, that browsers may come from besides the server's own address. */
-  ORIGINS: z
-    .string()
-    .default("")
-    .transform((list) => list.split(",").filter(Boolean))
-    .pipe(z.array(origin)),
+  /**
+   * Where people reach the server, by comma: https://chat.example.org. A request's own word for it is not taken, because
+   * a foreign name can be made to lead here. Empty: loopback names, IP addresses and the name in HOST.
+   */
+  PUBLIC_URL: origins,
+  /** Further origins, by comma, of pages elsewhere that browsers may come from. */
+  ORIGINS: origins,
   /** Redis replicas that must hold a message before it is acknowledged: 1 or more where Redis fails over. */
   WAIT_REPLICAS: whole(0, 0, 10),
   /** Milliseconds to wait for them; then the send is answered `unavailable`, and its retry finds out. */
@@ -117,6 +123,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     sessionTtlSeconds: read.SESSION_TTL,
     cookieSecure: read.COOKIE_SECURE,
     trustProxy: read.TRUST_PROXY,
+    publicOrigins: read.PUBLIC_URL,
     origins: read.ORIGINS,
     waitReplicas: read.WAIT_REPLICAS,
     waitMs: read.WAIT_MS,

@@ -8,6 +8,7 @@ import { Rooms } from "./chat/rooms.ts";
 import { Users } from "./chat/users.ts";
 import { addressOf, type Config } from "./config.ts";
 import { Delivery } from "./delivery.ts";
+import { createOrigins } from "./doors/origin.ts";
 import { createRest } from "./doors/rest.ts";
 import { createSessions } from "./doors/session.ts";
 import { SocketDoor } from "./doors/socket.ts";
@@ -144,6 +145,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     }
 
     const sessions = await createSessions(config, commands, keys, log);
+    const origins = createOrigins(config, security, log);
     const throttle = createThrottle(config, commands, keys, metrics);
     const door = new SocketDoor({
       config,
@@ -152,6 +154,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       subscriber,
       http,
       session: sessions.middleware,
+      origins,
       delivery,
       relay,
       throttle,
@@ -168,6 +171,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         config,
         chat,
         sessions,
+        origins,
         throttle,
         metrics,
         security,

@@ -624,8 +624,17 @@ describe("another site", () => {
     expect(await house.redis.exists(house.keys.roomByName("Planted"))).toBe(0);
   });
 
-  it("is told apart from the own page, whatever name and port that came by", async () => {
-    const made = await anonymous()
+  it("is told apart from the own page, which PUBLIC_URL names, and never by its own word", async () => {
+    const named = await house.addReplica({ PUBLIC_URL: "https://chat.example:8443" });
+    const rebound = await anonymous()
+      .post("/api/users")
+      .set({ host: "evil.example", origin: "http://evil.example" })
+      .send({ username: "rebound", password: "correct horse" });
+    expect(rebound.status).toBe(403);
+    expect(JSON.parse(rebound.text)).toMatchObject({ code: "forbidden" });
+    expect(rebound.text).toContain("PUBLIC_URL");
+    expect(await house.redis.exists(house.keys.username("rebound"))).toBe(0);
+    const made = await anonymous(named)
       .post("/api/rooms")
       .set({ cookie: mary.browser.cookie, host: "chat.example:8443", origin: "https://chat.example:8443" })
       .send({ name: "Own page" });

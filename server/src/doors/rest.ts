@@ -34,7 +34,8 @@ import {
 } from "../protocol.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { STATUS, toFailure } from "./failure.ts";
-import { isOwnOrigin, type Session, type Sessions } from "./session.ts";
+import { NOT_OWN, type Origins } from "./origin.ts";
+import type { Session, Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
@@ -94,6 +95,7 @@ export type RestParts = {
   config: Config;
   chat: Chat;
   sessions: Sessions;
+  origins: Origins;
   throttle: Throttle;
   metrics: Metrics;
   security: Security;
@@ -475,12 +477,9 @@ function securityHeaders(https: boolean): Map<string, string> {
 }
 
 /** Refuses what another site's page would do with the user's cookie. */
-function sameSite({ config, security }: RestParts): RequestHandler {
+function sameSite({ origins }: RestParts): RequestHandler {
   return (request, _response, next) => {
-    if (!isRead(request) && !isOwnOrigin(request, config)) {
-      security.note("origin.refused", { address: clientAddress(request, config.trustProxy) });
-      throw new ChatError("forbidden", "Not from another site.");
-    }
+    if (!isRead(request) && !origins.isOwn(request)) throw new ChatError("forbidden", NOT_OWN);
     next();
   };
 }

@@ -175,23 +175,6 @@ function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys): RedisS
   return store;
 }
 
-/**
- * Whether a browser on this page may act with the user's cookie. Programs send no Origin and have no other
- * site's cookie to abuse.
- */
-export function isOwnOrigin(
-  request: IncomingMessage,
-  config: Pick<Config, "origins" | "cookieSecure">,
-): boolean {
-  const { origin, host } = request.headers;
-  const site = request.headers["sec-fetch-site"];
-  if (origin === undefined) return site === undefined || site === "same-origin" || site === "none";
-  if (config.origins.includes(origin)) return true;
-  if (!URL.canParse(origin)) return false;
-  const from = new URL(origin);
-  return from.host === host && (from.protocol === "https:" || !config.cookieSecure);
-}
-
 /** Kept in Redis, which holds the sessions themselves too: who can read it needs no forged cookie. */
 async function sharedSecret(redis: RedisClient, keys: Keys): Promise<string> {
   await redis.set(keys.sessionSecret, randomBytes(32).toString("base64url"), "NX");

@@ -36,7 +36,7 @@ import type { Metrics } from "../metrics.ts";
 import type { Relay } from "../relay.ts";
 import { clientAddress, type Security } from "../security.ts";
 import { STATUS, toFailure } from "./failure.ts";
-import { isOwnOrigin } from "./session.ts";
+import type { Origins } from "./origin.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 import { createFrameServer, dismiss, parser } from "./transport.ts";
 
@@ -113,6 +113,7 @@ export type SocketParts = {
   subscriber: RedisClient;
   http: HttpServer;
   session: RequestHandler;
+  origins: Origins;
   delivery: Delivery;
   relay: Relay;
   throttle: Throttle;
@@ -167,10 +168,7 @@ export class SocketDoor {
       pingTimeout: 8_000,
       // Cross-origin rules for browsers do not stop a WebSocket: the Origin is checked before the upgrade.
       allowRequest: (request, decide) => {
-        const own = isOwnOrigin(request, config);
-        if (!own)
-          parts.security.note("origin.refused", { address: clientAddress(request, config.trustProxy) });
-        decide(null, !this.#closing && own);
+        decide(null, !this.#closing && parts.origins.isOwn(request));
       },
       adapter: createShardedAdapter(parts.commands, parts.subscriber, {
         channelPrefix: keys.adapterChannels,

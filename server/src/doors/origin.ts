@@ -1,0 +1,77 @@
+import type { IncomingMessage } from "node:http";
+import { isIP } from "node:net";
+import type { Logger } from "pino";
+import type { Config } from "../config.ts";
+import { clientAddress, type Security } from "../security.ts";
+
+/** What browsers send; `null` and whatever else is nobody's. */
+const ORIGIN = /^https?:\/\/[^\s/?#@\\]+$/i;
+/** Refused addresses that are logged, each once: enough to see a mistake, too few to fill a disk with. */
+const LOGGED = 50;
+const LOGGED_LENGTH = 200;
+
+export const NOT_OWN =
+  "This page's address is not known to be this server's own. Whoever runs the server sets PUBLIC_URL.";
+
+export type Origins = {
+  /**
+   * Whether a browser on this page may act with the user's cookie. Where not, that is noted. Programs send no Origin,
+   * and have no other site's cookie to abuse.
+   */
+  isOwn: (request: IncomingMessage) => boolean;
+};
+
+/**
+ * The server's own addresses: PUBLIC_URL, ORIGINS, and without either those that no foreign site can come by, whatever
+ * its name server says: loopback names, IP addresses, and the name that HOST holds.
+ */
+export function createOrigins(
+  config: Pick<Config, "publicOrigins" | "origins" | "cookieSecure" | "host" | "trustProxy" | "production">,
+  security: Pick<Security, "note">,
+  log: Logger,
+): Origins {
+  const own = new Set([...config.publicOrigins, ...config.origins]);
+  const logged = new Set<string>();
+  if (config.production && own.size === 0)
+    log.info("PUBLIC_URL is not set: browsers are let in at loopback names and IP addresses only");
+
+  function check({ headers }: IncomingMessage): boolean {
+    const { origin, host = "" } = headers;
+    const site = headers["sec-fetch-site"];
+    if (origin === undefined) return site === undefined || site === "same-origin" || site === "none";
+    if (!ORIGIN.test(origin) || !URL.canParse(origin)) return false;
+    const from = new URL(origin);
+    if (own.has(from.origin)) return true;
+    // A page of the same scheme, name and port as the request went to; the scheme is the page's word alone.
+    const to = `${from.protocol}//${host}`;
+    if (!ORIGIN.test(to) || !URL.canParse(to) || new URL(to).origin !== from.origin) return false;
+    return (
+      cannotBeRebound(from.hostname, config.host) && (from.protocol === "https:" || !config.cookieSecure)
+    );
+  }
+
+  return {
+    isOwn(request) {
+      if (check(request)) return true;
+      security.note("origin.refused", { address: clientAddress(request, config.trustProxy) });
+      const [origin, host] = [request.headers.origin, request.headers.host].map((text = "") =>
+        text.slice(0, LOGGED_LENGTH),
+      );
+      const pair = `${origin} ${host}`;
+      if (logged.size < LOGGED && !logged.has(pair)) {
+        logged.add(pair);
+        log.warn(
+          { origin, host },
+          "a page whose address is not this server's own was refused: if people reach it there, set PUBLIC_URL, or ORIGINS for a page elsewhere",
+        );
+      }
+      return false;
+    },
+  };
+}
+
+/** Whether only who runs this machine, or its network, can make that name lead here: a foreign name may lead anywhere. */
+function cannotBeRebound(name: string, host: string): boolean {
+  if (name === "localhost" || name.endsWith(".localhost")) return true;
+  return isIP(name.replaceAll(/^\[|\]$/g, "")) > 0 || name === host.toLowerCase();
+}

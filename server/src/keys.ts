@@ -14,6 +14,7 @@ import type { RoomId, UserId } from "./protocol.ts";
  * | `user:<id>:rooms` | set | ids of the rooms the user is in |
  * | `room:<id>:name` | string | name of General and of named rooms |
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX |
+ * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id written down |
  * | `room:<id>` | sorted set | messages as JSON, score = `date` |
  * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept seq, once trimmed |
  * | `{room:<id>}:members` | set | user ids of a named room |
@@ -60,6 +61,7 @@ export function createKeys(prefix: string) {
     room: (id: RoomId) => `${prefix}room:${id}`,
     roomName: (id: RoomId) => `${prefix}room:${id}:name`,
     roomByName: (name: string) => `${prefix}roomname:${name.toLowerCase()}`,
+    roomLooks: `${prefix}room_looks`,
     meta: (id: RoomId) => `{${prefix}room:${id}}:meta`,
     members: (id: RoomId) => `{${prefix}room:${id}}:members`,
     read: (id: RoomId) => `{${prefix}room:${id}}:read`,

@@ -539,6 +539,53 @@ describe("a room's id", () => {
   });
 });
 
+describe("a name that can be taken for another room's", () => {
+  const create = (who: Person, name: string) =>
+    who.browser.post<Room & { code: string }>("/api/rooms", { name });
+
+  it("is refused on every replica, in other scripts, widths and with signs that are not seen", async () => {
+    expect((await create(mary, "Lighthouse Keepers")).status).toBe(201);
+    for (const name of [
+      "Lighthоuse Keepers",
+      "Ｌｉｇｈｔｈｏｕｓｅ Ｋｅｅｐｅｒｓ",
+      "Iighthouse Keepers",
+      "LIGHTHOUSE  KEEPERS",
+      "Lighthouse\u034f Keepers",
+      "Lighthouse\u00a0Keepers",
+    ]) {
+      const { status, body } = await create(joe, name);
+      expect([status, body.code], name).toEqual([409, "taken"]);
+      expect(await house.redis.exists(house.keys.roomByName(name))).toBe(0);
+    }
+    expect((await create(joe, "Lighthouse Keeper")).status).toBe(201);
+  });
+
+  it("is given to one of eight who ask at once, each in another script", async () => {
+    const letters = ["a", "\u0430"];
+    const names = Array.from(
+      { length: 8 },
+      (_, index) => `B${[0, 1, 2].map((bit) => letters[(index >> bit) & 1] ?? "").join("n")}`,
+    );
+    const answers = await Promise.all(names.map((name, index) => create(index % 2 ? joe : mary, name)));
+    expect(answers.filter(({ status }) => status === 201)).toHaveLength(1);
+    expect(answers.filter(({ status }) => status === 409)).toHaveLength(7);
+  });
+
+  it("is refused where the other room was made before looks were written down", async () => {
+    const id = String(await house.redis.incr(house.keys.totalRooms));
+    await house.redis.set(house.keys.roomName(id), "Old Harbour");
+    await house.redis.set(house.keys.roomByName("Old Harbour"), `room:${id}`);
+    expect((await create(mary, "Оld Harbour")).status).toBe(409);
+  });
+
+  it("is free again once the other room is gone", async () => {
+    const { body } = await create(mary, "Short-lived");
+    await house.redis.del(house.keys.roomName(body.id), house.keys.roomByName("Short-lived"));
+    expect((await create(joe, "Shоrt-lived")).status).toBe(201);
+    expect((await create(mary, "Short-lived")).status).toBe(409);
+  });
+});
+
 describe("named rooms", () => {
   it("of one name, in any case, exist once, even when ten people create it at once", async () => {
     const name = "Race Course";

@@ -17,8 +17,11 @@ import {
 import { defineScript, type RedisClient } from "../redis.ts";
 import { chain, headOf, isOwnRow, parseForeignMessage, type Following, type Head } from "../relay.ts";
 import { Ids } from "./ids.ts";
-import { looksLikeGeneral } from "./names.ts";
+import { looksLikeGeneral, looksOf } from "./names.ts";
 
+/** The field of the looks that says up to which room they were written down: no name has it. */
+const LOOKS_DONE = "";
+const LOOKS_AT_ONCE = 500;
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
 /** Rows of one answer to a cursor, and bytes after which it is long enough: far from a slow consumer's limit. */
@@ -177,19 +180,70 @@ export class Rooms {
     return (await this.#redis.zscore(this.#keys.room(roomId), row)) !== null;
   }
 
-  /** Creates a named room with its first member. Throws `taken`. */
+  /** Creates a named room with its first member. Throws `taken`, also where its name can be taken for another room's. */
   async create(name: string, creator: UserId): Promise<RoomId> {
     const keys = this.#keys;
     const taken = new ChatError("taken", "There is already a room of this name.");
     if (looksLikeGeneral(name) || (await this.#redis.exists(keys.roomByName(name)))) throw taken;
+    await this.#writeDownLooks();
     const id = await this.#ids.claim((free) => this.#claimId(free, name));
     const claimed = await this.#redis.set(keys.roomByName(name), `room:${id}`, "NX");
     if (claimed !== "OK") {
       await this.#redis.del(keys.roomName(id));
       throw taken;
     }
+    if (!(await this.#claimLooks(id, name))) {
+      await this.#redis.del(keys.roomName(id));
+      await this.#redis.del(keys.roomByName(name));
+      throw new ChatError("taken", "There is already a room whose name looks like this one.");
+    }
     await this.join(id, creator);
     return id;
+  }
+
+  /** Takes what a name looks like for its room; false where another room has it. */
+  async #claimLooks(id: RoomId, name: string): Promise<boolean> {
+    const looks = this.#keys.roomLooks;
+    const claimed: string[] = [];
+    for (const look of looksOf(name).toSorted()) {
+      if ((await this.#redis.hsetnx(looks, look, id)) === 1) {
+        claimed.push(look);
+        continue;
+      }
+      const holder = await this.#redis.hget(looks, look);
+      if (holder === id) continue;
+      const theirs = holder === null ? null : await this.#redis.get(this.#keys.roomName(holder));
+      if (theirs !== null && looksOf(theirs).includes(look)) {
+        if (claimed.length > 0) await this.#redis.hdel(looks, ...claimed);
+        return false;
+      }
+      // A room that was not made in the end, or is gone, had it.
+      await this.#redis.hset(looks, look, id);
+    }
+    return true;
+  }
+
+  /** Writes down the looks of rooms that were made without: before there were any, by older replicas, up to a crash. */
+  async #writeDownLooks(): Promise<void> {
+    const { roomLooks: looks, totalRooms } = this.#keys;
+    const [last, done] = await Promise.all([
+      this.#redis.get(totalRooms),
+      this.#redis.hget(looks, LOOKS_DONE),
+    ]);
+    const total = Number(last ?? 0);
+    for (let from = Number(done ?? 0); from < total; from += LOOKS_AT_ONCE) {
+      const ids = Array.from({ length: Math.min(LOOKS_AT_ONCE, total - from) }, (_, index) =>
+        String(from + 1 + index),
+      );
+      await Promise.all(
+        ids.map(async (id) => {
+          const name = await this.#redis.get(this.#keys.roomName(id));
+          const written = looksOf(name ?? "").filter(Boolean);
+          await Promise.all(written.map((look) => this.#redis.hsetnx(looks, look, id)));
+        }),
+      );
+    }
+    if (total > Number(done ?? 0)) await this.#redis.hset(looks, LOOKS_DONE, total);
   }
 
   /** Takes an id for a name; false where a room, or the messages or members of a lost one, has it. */

@@ -4,10 +4,11 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
 import { isUnused } from "../server/src/chat/ids.ts";
+import { checkRedis, heed } from "../server/src/checks.ts";
 import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
-import { checkRedis, connectRedis, type RedisClient } from "../server/src/redis.ts";
+import { connectRedis, type RedisClient } from "../server/src/redis.ts";
 import { checkSchema } from "../server/src/schema.ts";
 import { keep, startChild, type Child, type Kept } from "./child.ts";
 import { dataFilesIn } from "./dataFolder.ts";
@@ -89,8 +90,7 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
   const port = claimed;
   if (line) console.log(line);
   const redis = await openRedis(
-    redisUrl,
-    config.production,
+    { ...config, redisUrl },
     given ? " REDIS_URL is set, so none was started." : "",
   );
   try {
@@ -197,12 +197,13 @@ async function startPrivateRedis(
   };
 }
 
-async function openRedis(url: string, production: boolean, hint: string): Promise<RedisClient> {
+async function openRedis(config: Config, hint: string): Promise<RedisClient> {
   const log = pino({ level: "silent" });
   let client: RedisClient | undefined;
   try {
-    client = await connectRedis(url, "commands", log);
-    await checkRedis(client, production, log);
+    client = await connectRedis(config.redisUrl, "commands", log);
+    // The replicas warn.
+    heed(await checkRedis(client, config, createKeys(config.keyPrefix)), log);
     return client;
   } catch (error) {
     client?.disconnect();

@@ -22,7 +22,7 @@ const origins = z
   .pipe(z.array(origin));
 
 const environment = z.object({
-  /** `production` refuses a Redis without an append-only file. */
+  /** `production` refuses a Redis without an append-only file, or one that evicts. */
   NODE_ENV: z.enum(["development", "production", "test"]).default("development"),
   /** TCP port; 0 takes a free one. */
   PORT: whole(3000, 0, 65_535),

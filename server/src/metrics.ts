@@ -175,6 +175,12 @@ export function createMetrics() {
       buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2],
       registers,
     }),
+    redisWritable: new Gauge({
+      name: "hubbub_redis_writable",
+      help: "Whether Redis takes writes: 1, or 0 while it is read-only, full, without its replicas or away",
+      aggregator: "min",
+      registers,
+    }),
     redisMemory: new Gauge({
       name: "hubbub_redis_memory_bytes",
       help: "Memory that Redis uses; on a Cluster that of the fullest primary",

@@ -133,20 +133,6 @@ export function defineScript(client: RedisClient, file: string, numberOfKeys: nu
   return (keys, args) => run.call(client, ...keys, ...args);
 }
 
-/** Throws unless the server can keep this schema: version 7.0, and in production an append-only file or snapshots. */
-export async function checkRedis(client: RedisClient, production: boolean, log: Logger): Promise<void> {
-  const info = await client.info();
-  const version = /^redis_version:(\d+)\.(\d+)/m.exec(info);
-  if (version && Number(version[1]) < 7) {
-    throw new Error(`Redis ${version[1]}.${version[2]} is too old: Hubbub needs 7.0 or newer`);
-  }
-  const keepsAll = /^aof_enabled:1/m.test(info);
-  if (keepsAll) return;
-  if (production)
-    throw new Error("This Redis keeps nothing safely: set `appendonly yes`, or do not run it in production");
-  log.warn("Redis runs without an append-only file: a crash of Redis loses messages");
-}
-
 function open(address: RedisAddress, purpose: Purpose, options: RedisOptions): RedisClient {
   const data = { ...options, ...dataOptions(address), ...("db" in address && { db: address.db }) };
   if (address.kind === "one") return new Redis({ ...data, ...address.nodes[0] });

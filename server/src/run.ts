@@ -1,12 +1,25 @@
 import cluster from "node:cluster";
 import { pino } from "pino";
-import { readConfig } from "./config.ts";
+import { checkEnvironment, checkProcess, heed, sentenceOf } from "./checks.ts";
+import { readConfig, type Config } from "./config.ts";
 import { framesOf, reasonOf } from "./errors.ts";
 import { startServer } from "./server.ts";
 import { startWorkers } from "./workers.ts";
 
+/** What is wrong comes with what may be a slip: it may be the same one. */
+function readEnvironment(): Config {
+  try {
+    return readConfig(process.env);
+  } catch (error) {
+    const slips = checkEnvironment(process.env, undefined).map(sentenceOf);
+    throw new Error([error instanceof Error ? error.message : String(error), ...slips].join("\n"), {
+      cause: error,
+    });
+  }
+}
+
 try {
-  const config = readConfig(process.env);
+  const config = readEnvironment();
   // Logs go to stderr; stdout says one line: where it listens.
   const log = pino({ level: config.logLevel, base: { serverId: config.serverId } }, pino.destination(2));
   // Left to Node, the error would be printed with all that it carries: a command's arguments, what people wrote.
@@ -14,6 +27,8 @@ try {
     log.fatal({ reason: reasonOf(error), stack: framesOf(error) }, "ended by an error that nobody handled");
     process.exit(1);
   });
+  // The workers of a primary have its environment.
+  if (cluster.isPrimary) heed([...checkEnvironment(process.env, config), ...checkProcess()], log);
   const alone = config.workers === 1 || cluster.isWorker;
   const running = await (alone ? startServer(config, log) : startWorkers(config, log));
   if (cluster.isPrimary) process.stdout.write(`Hubbub listens on ${running.address}\n`);

@@ -6,6 +6,7 @@ import { Chat } from "./chat/chat.ts";
 import { Presence, PresenceDiff, readUsers, type Edges } from "./chat/presence.ts";
 import { Rooms } from "./chat/rooms.ts";
 import { Users } from "./chat/users.ts";
+import { checkRedis, heed } from "./checks.ts";
 import { addressOf, type Config } from "./config.ts";
 import { Delivery } from "./delivery.ts";
 import { createOrigins } from "./doors/origin.ts";
@@ -17,8 +18,9 @@ import { ChatError, reasonOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
-import { checkRedis, connectRedis, withDeadline, type RedisClient } from "./redis.ts";
+import { connectRedis, type RedisClient } from "./redis.ts";
 import { watchRedis } from "./redisFigures.ts";
+import { RedisHealth } from "./redisHealth.ts";
 import { Relay } from "./relay.ts";
 import { checkSchema } from "./schema.ts";
 import { createSecurity } from "./security.ts";
@@ -34,8 +36,6 @@ export type Replica = {
 };
 
 const NOTICE_MS = 3_000;
-/** A load balancer that waits 2 s for /readyz is to hear "not ready", not to take the replica for dead. */
-const READY_MS = 1_000;
 /**
  * Connections that may wait to be taken, as far as the system allows so many. When thousands come back at once, one
  * that finds no place tries again after 1, 3, 7 and more seconds.
@@ -81,11 +81,12 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       return client;
     };
     const commands = await connect("commands");
-    await checkRedis(commands, config.production, log);
+    heed(await checkRedis(commands, config, keys), log);
     await checkSchema(commands, keys);
     unwatch = watchRedis(commands, metrics);
     // The adapter's too: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");
+    const health = new RedisHealth(commands, subscriber, metrics, log);
 
     const users = new Users(commands, keys, config);
     const rooms = new Rooms(commands, keys, config);
@@ -179,9 +180,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         ended: (sid) => door.announce.endSession(sid),
         ready: async () => {
           if (draining) throw new ChatError("unavailable", "This replica is stopping.", 1_000);
-          await withDeadline(commands.ping(), READY_MS).catch(() => {
-            throw new ChatError("unavailable", "Redis does not answer.", 1_000);
-          });
+          return health.ready();
         },
         demo: async () => JSON.parse((await commands.get(keys.demo)) ?? "[]") as Credentials[],
       }),
@@ -191,6 +190,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     if (config.metricsPort !== undefined && cluster.isPrimary)
       figures = await serveMetrics(config, metrics.text, log);
     await relay.start();
+    health.start();
     presence.start();
     door.open(chat);
     const port = await listen(http, config).catch(async (error: unknown) => {
@@ -211,6 +211,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       await presence.close();
       diff.close();
       relay.close();
+      health.close();
       security.close();
       figures?.close();
       unwatch?.();

@@ -100,8 +100,8 @@ export type RestParts = {
   metrics: Metrics;
   security: Security;
   log: Logger;
-  /** Resolves while Redis answers and the replica takes connections. */
-  ready: () => Promise<void>;
+  /** Resolves, with what to warn of, while Redis takes writes and the replica connections. */
+  ready: () => Promise<string[]>;
   /** The session was ended: close its connections, wherever they are. */
   ended: (sid: string) => void;
   /** The demo people's log-ins, if the database holds demo data. */
@@ -437,8 +437,8 @@ function health({ config, ready, metrics, security }: RestParts): Router {
     response.json({ status: "ok" });
   });
   router.get("/readyz", async (_request, response) => {
-    await ready();
-    response.json({ status: "ok" });
+    const warnings = await ready();
+    response.json({ status: "ok", ...(warnings.length > 0 && { warnings }) });
   });
   router.get("/metrics", async (request, response, next) => {
     // With a port of their own they are there, and only there.

@@ -88,8 +88,7 @@ export const DOORS: Attack[] = [
   {
     number: 14,
     title: "Host and Origin both name a foreign site (DNS rebinding), for requests and handshakes",
-    answer: "refused: without a set public address only loopback names are one's own",
-    open: true,
+    answer: "refused: without `PUBLIC_URL` only loopback names are one's own",
     async play({ person, wire, post, address, left, must, twin }) {
       const mary = await person();
       const host = `evil.example:${left.port}`;

@@ -19,6 +19,9 @@ export type Order = {
   rooms: { heavy: string; long: string };
 };
 
+/** Of the last of the people, who logs in with a hash of the usual cost. */
+export const OWNERS_PASSWORD = "a password of its own";
+
 /** What came of it, by what was sent or by the code that came back. */
 export type Tally = Record<string, number>;
 
@@ -305,7 +308,7 @@ export const FLOODS = {
     async run({ port, ms, people, addresses }, tally) {
       const agent = new Agent({ keepAlive: true });
       const owner = people.at(-1);
-      const body = { username: owner?.username, password: "a password of its own" };
+      const body = { username: owner?.username, password: OWNERS_PASSWORD };
       await lanes(ms, 210, async (lane) => {
         const caller = { from: at(addresses, lane % 4) };
         tally(codeOf(await ask(port, "/api/login", caller, { method: "POST", body, agent })));

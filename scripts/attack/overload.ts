@@ -7,19 +7,22 @@ import { Rooms } from "../../server/src/chat/rooms.ts";
 import { cpuNs } from "../bench/system.ts";
 import { root, stop } from "../prepare.mjs";
 import { gatherBystanders, type Bystanders, type Figures } from "./bystanders.ts";
-import { FLOODS, type FloodName, type Order, type Tally } from "./floods.ts";
+import { FLOODS, OWNERS_PASSWORD, type FloodName, type Order, type Tally } from "./floods.ts";
 import { becomes, openStage, PASSWORD, type Person, type Stage } from "./stage.ts";
 import { ask } from "./wire.ts";
 
 /**
  * `npm run attack -- overload`: what one client's flood does to other people. Quiet and attacked turns take turns in
- * one run; the flood goes to the left replica only, and comes from a process of its own.
+ * one run; the flood goes to the left replica only, and comes from a process of its own. In between it goes to a sink:
+ * what people notice then is what the generator itself takes of the cores that they share.
  */
 
 type Turn = {
   flood: FloodName;
   title: string;
   quiet: Figures;
+  /** While the same flood goes to a program that does nothing for it. */
+  beside: Figures;
   attacked: Figures;
   /** Milliseconds of other people's log-ins, where they were tried: the middle one of each. */
   logIn?: { quiet: number; attacked: number; refused: number };
@@ -40,6 +43,7 @@ type Run = { label: string; date: string; turns: Turn[]; missing: number; faults
 
 const folder = join(root, ".cache/attack");
 const QUIET_MS = 3_000;
+const BESIDE_MS = 3_000;
 const ATTACK_MS = 5_000;
 const RECOVERY_MS = 10_000;
 const PEOPLE = 60;
@@ -58,15 +62,20 @@ export async function overload(args: string[]): Promise<number> {
     execArgv: ["--import", "tsx"],
     stdio: ["ignore", 2, 2, "ipc"],
   });
+  const sink = fork(new URL("sink.ts", import.meta.url), {
+    execArgv: ["--import", "tsx"],
+    stdio: ["ignore", 2, 2, "ipc"],
+  });
+  const sinkPort = await new Promise<number>((resolve) => sink.once("message", resolve));
   const run: Run = { label, date: new Date().toISOString(), turns: [], missing: 0, faults: [] };
   try {
-    const setting = await prepare(stage);
+    const rooms = await prepare(stage);
     const bystanders = await gatherBystanders(stage);
     for (const flood of names) {
       process.stderr.write(`${flood} `);
-      run.turns.push(
-        await play(stage, generator, bystanders, { ...setting, flood, port: stage.left.port, ms: ATTACK_MS }),
-      );
+      const crowd = await gatherFlooders(stage, rooms);
+      const order: Order = { ...crowd, rooms, flood, port: stage.left.port, ms: ATTACK_MS };
+      run.turns.push(await play(stage, generator, bystanders, order, sinkPort));
     }
     process.stderr.write("\n");
     await bystanders.stop();
@@ -74,6 +83,7 @@ export async function overload(args: string[]): Promise<number> {
     run.faults = bystanders.faults();
   } finally {
     generator.kill("SIGKILL");
+    sink.kill("SIGKILL");
     await stage.close();
   }
   mkdirSync(folder, { recursive: true });
@@ -107,14 +117,9 @@ function fileOf(label: string): string {
   return join(folder, `overload-${label}.json`);
 }
 
-/** People, rooms and an account whose password costs what it does in production. */
-async function prepare(stage: Stage): Promise<Omit<Order, "flood" | "port" | "ms">> {
-  const { admin, keys } = stage;
-  const people: Person[] = [];
-  for (let index = 0; index < PEOPLE; index += 1) people.push(await stage.person(`flood${index}`));
-  const owner = { username: "owner", password: "a password of its own" };
-  await ask(stage.left.port, "/api/users", { from: stage.address() }, { method: "POST", body: owner });
-  people.push({ ...owner, id: "", from: stage.address(), cookie: "" });
+/** A room of 240 long messages, and one of 3,000. */
+async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> {
+  const author = await person();
   const store = new Rooms(admin, keys, {
     serverId: "attack",
     relayChannel: "rooms",
@@ -126,21 +131,38 @@ async function prepare(stage: Stage): Promise<Omit<Order, "flood" | "port" | "ms
     ["heavy", 240, "€".repeat(4_000)],
     ["long", 3_000, "a sentence as people write them in a chat, of some length but not too long"],
   ] as const) {
-    const id = await store.create(name, people[0]?.id ?? "1");
+    const id = await store.create(name, author.id);
     rooms[name] = id;
-    for (const { id: user } of people) if (user) await store.join(id, user);
     for (let start = 0; start < messages; start += 100) {
       await store.load(
         id,
         Array.from({ length: Math.min(100, messages - start) }, (_, index) => ({
-          from: people[0]?.id ?? "1",
+          from: author.id,
           message: text,
           date: Date.now() - 1e7 + start + index,
         })),
       );
     }
   }
-  return { people, addresses: Array.from({ length: ADDRESSES }, stage.address), rooms };
+  return rooms;
+}
+
+let owners = 0;
+
+/** New ones for each flood, so that none is limited for what an earlier one did; the last one's password costs what it does in production. */
+async function gatherFlooders(
+  { admin, keys, person, address, left }: Stage,
+  rooms: Order["rooms"],
+): Promise<Pick<Order, "people" | "addresses">> {
+  const people: Person[] = await Promise.all(Array.from({ length: PEOPLE }, () => person()));
+  for (const { id } of people) {
+    await admin.sadd(keys.userRooms(id), rooms.heavy, rooms.long);
+    for (const room of [rooms.heavy, rooms.long]) await admin.sadd(keys.members(room), id);
+  }
+  const owner = { username: `owner${(owners += 1)}`, password: OWNERS_PASSWORD };
+  await ask(left.port, "/api/users", { from: address() }, { method: "POST", body: owner });
+  people.push({ username: owner.username, id: "", from: address(), cookie: "" });
+  return { people, addresses: Array.from({ length: ADDRESSES }, address) };
 }
 
 async function play(
@@ -148,6 +170,7 @@ async function play(
   generator: ChildProcess,
   bystanders: Bystanders,
   order: Order,
+  sinkPort: number,
 ): Promise<Turn> {
   const { left, right } = stage;
   const { title } = FLOODS[order.flood];
@@ -159,6 +182,13 @@ async function play(
   const quietLogIns = logsIn ? await logInFor(stage, QUIET_MS) : [];
   if (!logsIn) await sleep(QUIET_MS);
   const quiet = bystanders.figures();
+
+  bystanders.begin();
+  const idle = new Promise((resolve) => generator.once("message", resolve));
+  generator.send({ ...order, port: sinkPort, ms: BESIDE_MS });
+  await sleep(BESIDE_MS);
+  const beside = bystanders.figures();
+  await Promise.race([idle, sleep(5_000)]);
 
   const processes = {
     left: left.pid(),
@@ -217,6 +247,7 @@ async function play(
     flood: order.flood,
     title,
     quiet,
+    beside,
     attacked,
     ...(logsIn && {
       logIn: {
@@ -282,6 +313,7 @@ function tableOf(run: Run, earlier: Run | undefined): string {
   const head = [
     "flood",
     "quiet p50 / p99",
+    "flood to nobody p50 / p99",
     ...(earlier ? [`${earlier.label}: p50 / p99`] : []),
     "same replica p50 / p99",
     "other replica p50 / p99",
@@ -293,12 +325,14 @@ function tableOf(run: Run, earlier: Run | undefined): string {
     "what came back",
   ];
   const rows = run.turns.map((turn) => {
-    const { flood, title, quiet, attacked, logIn, notReady, memory, cpu, recovered, died, tally } = turn;
+    const { flood, title, quiet, beside, attacked, logIn, notReady, memory, cpu, recovered, died, tally } =
+      turn;
     const before = earlier?.turns.find((other) => other.flood === flood);
     const ms = ({ p50, p99 }: Figures["left"]) => `${tidy(p50)} / ${tidy(p99)}`;
     return [
       `${flood}: ${title}`,
       ms(quiet.left),
+      ms(beside.left),
       ...(earlier ? [before ? ms(before.attacked.left) : ""] : []),
       ms(attacked.left),
       ms(attacked.right),

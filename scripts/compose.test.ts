@@ -149,6 +149,11 @@ test("the replicas' health check follows /readyz", async () => {
 test("the image runs as a user without rights on the program", () => {
   const last = dockerfile.slice(dockerfile.lastIndexOf("\nFROM "));
   expect(last).toMatch(/^USER node$/m);
+  // Nothing is installed in it.
+  expect(last).toMatch(/^RUN rm -rf \/usr\/local\/lib\/node_modules [^]*^USER node$/m);
+  expect(
+    dockerfile.match(/npm (?:ci|install|prune).*/g)?.every((call) => call.includes("--ignore-scripts")),
+  ).toBe(true);
   expect(last).not.toMatch(/--chown/);
   expect(last).toMatch(/^CMD \["node", "server\/dist\/main\.js"\]$/m);
   expect(services["redis"]?.user).toBe("redis");

@@ -1,37 +1,5 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { expect, it } from "vitest";
-import { root } from "./prepare.mjs";
-import { countReport, missingOptionals, unfitEngines, unhoisted } from "./test.ts";
-
-it("finds a platform's package that the lock names and lacks", () => {
-  const packages = {
-    "": {},
-    "node_modules/fast": { optionalDependencies: { "@fast/linux": "1.0.0", "@fast/mac": "1.0.0" } },
-    "node_modules/@fast/linux": {},
-  };
-  expect(missingOptionals({ packages })).toEqual(["@fast/mac, which node_modules/fast names"]);
-  const nested = { ...packages, "node_modules/fast/node_modules/@fast/mac": {} };
-  expect(missingOptionals({ packages: nested })).toEqual([]);
-  expect(missingOptionals(JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")))).toEqual([]);
-});
-
-it("finds a locked package that refuses a Node that we promise, and one that the image would lack", () => {
-  const packages = {
-    "": { engines: { node: "^20.19 || >=22.12" } },
-    "node_modules/new": { engines: { node: ">=22.12.0" } },
-    "node_modules/old": { engines: { node: ">=10" } },
-    "node_modules/any": {},
-    "node_modules/@some/wasm": { engines: { node: "^20.19.0 || ^22.13.0" }, optional: true },
-    "server/node_modules/@types/node": { dev: true },
-    "server/node_modules/nested": {},
-  };
-  expect(unfitEngines({ packages })).toEqual(["node_modules/new refuses Node 20.19.0: it wants >=22.12.0"]);
-  expect(unhoisted({ packages })).toEqual(["server/node_modules/nested is not in the root's node_modules"]);
-  const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
-  expect(unfitEngines(lock)).toEqual([]);
-  expect(unhoisted(lock)).toEqual([]);
-});
+import { countReport } from "./test.ts";
 
 it("counts a file that could not be loaded, and an end that no test explains, and names what failed", () => {
   const passed = { status: "passed", fullName: "is fine", failureMessages: [] };

@@ -2,8 +2,8 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import semver from "semver";
 import { which } from "./child.ts";
+import { faultsOf, readLock } from "./lock.ts";
 import { root, stop } from "./prepare.mjs";
 import { ATTACK_RESULT, type Report as AttackReport } from "./attack/report.ts";
 import { PROVE_RESULT, type Report } from "./prove/report.ts";
@@ -125,63 +125,9 @@ async function checkTypes(): Promise<Counts> {
   return total;
 }
 
-type Lock = {
-  packages: Record<
-    string,
-    {
-      optionalDependencies?: Record<string, string>;
-      engines?: { node?: string };
-      optional?: boolean;
-      dev?: boolean;
-    }
-  >;
-};
-
-/**
- * npm leaves an optional package out of the lock without a word when the registry does not have it yet, and then
- * `npm ci` fails everywhere: every name in a lock entry's optionalDependencies must itself be locked.
- */
-export function missingOptionals(lock: Lock): string[] {
-  const locked = new Set(Object.keys(lock.packages).map((path) => path.replace(/^.*node_modules\//, "")));
-  return Object.entries(lock.packages).flatMap(([path, { optionalDependencies = {} }]) =>
-    Object.keys(optionalDependencies)
-      .filter((name) => !locked.has(name))
-      .map((name) => `${name}, which ${path || "package.json"} names`),
-  );
-}
-
-/** The first release of each line of Node that package.json's `engines` allows and its makers support or did. */
-const NODES = ["20.19.0", "22.12.0", "24.0.0", "26.0.0"];
-
-/**
- * npm installs a package that refuses this Node all the same, with a warning that frightens people. Optional packages
- * are left out by npm where they do not fit, but none may be missing on the oldest Node.
- */
-export function unfitEngines(lock: Lock): string[] {
-  return Object.entries(lock.packages).flatMap(([path, { engines, optional = false }]) =>
-    NODES.slice(0, optional ? 1 : undefined)
-      .filter((node) => !semver.satisfies(node, engines?.node ?? "*"))
-      .map((node) => `${path || "package.json"} refuses Node ${node}: it wants ${engines?.node}`),
-  );
-}
-
-/** The image has the root's node_modules alone: nothing that a replica needs may be locked into a folder of its own. */
-export function unhoisted(lock: Lock): string[] {
-  return Object.entries(lock.packages).flatMap(([path, { dev = false }]) =>
-    !dev && /^(server|client)\/node_modules\//.test(path)
-      ? [`${path} is not in the root's node_modules`]
-      : [],
-  );
-}
-
 function checkLock(): Counts {
-  const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
-  const faults = [
-    ...missingOptionals(lock).map((line) => `it lacks ${line}`),
-    ...unfitEngines(lock),
-    ...unhoisted(lock),
-  ];
-  for (const line of faults) console.error(`package-lock.json: ${line}.`);
+  const faults = faultsOf(readLock());
+  for (const line of faults) console.error(line);
   return faults.length === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 }
 

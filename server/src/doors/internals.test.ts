@@ -1,0 +1,110 @@
+import { readFileSync } from "node:fs";
+import { createServer, type Server as HttpServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { parseSync, Visitor } from "oxc-parser";
+import { pino } from "pino";
+import { Server, type Socket } from "socket.io";
+import { io, type Socket as ClientSocket } from "socket.io-client";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { connectRedis } from "../redis.ts";
+import { testRedisUrl } from "../testing.ts";
+
+/**
+ * What we read and write inside of other packages' objects. Where a field is gone after an update, the server goes on
+ * without what it was good for, slower or in more memory: these tests are how one learns of it.
+ */
+type Inside = Record<string, (value: unknown) => boolean>;
+
+const isList = Array.isArray;
+const isFunction = (value: unknown) => typeof value === "function";
+const isObject = (value: unknown) => typeof value === "object" && value !== null;
+const isMap = (value: unknown) => value instanceof Map;
+
+/** By their paths from a connection that has a listener of each kind and has sent something. */
+const FIELDS: Inside = {
+  ack: isFunction,
+  acks: isMap,
+  handshake: isObject,
+  _anyListeners: isList,
+  _events: isObject,
+  "client.decoder._callbacks": (value) => isObject(value) && Object.values(value).every(isList),
+  "client.sockets": isMap,
+  "client.nsps": isMap,
+  "conn._events": isObject,
+  "conn.cleanupFn": isList,
+  "conn.request": isObject,
+  "conn.sentCallbackFn": isList,
+  "conn.upgrading": (value) => value === false,
+  "conn.writeBuffer": isList,
+  "conn.transport._events": isObject,
+  "conn.transport.name": (value) => value === "websocket",
+  "conn.transport.socket._events": isObject,
+  "conn.transport.socket._socket.writableLength": (value) => typeof value === "number",
+  "conn.transport.socket._receiver._buffers": isList,
+  "conn.transport.socket._receiver._mask": (value) => Buffer.isBuffer(value),
+};
+
+let http: HttpServer;
+let server: Server;
+let client: ClientSocket;
+let connection: Socket;
+
+beforeAll(async () => {
+  http = createServer();
+  server = new Server(http, { transports: ["websocket"], serveClient: false });
+  await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
+  const connected = new Promise<Socket>((resolve) => server.once("connection", resolve));
+  client = io(`http://127.0.0.1:${(http.address() as AddressInfo).port}`, { transports: ["websocket"] });
+  connection = await connected;
+  connection.onAny(() => undefined);
+  connection.on("said", (answer: () => void) => answer());
+  await client.timeout(5_000).emitWithAck("said");
+});
+
+afterAll(async () => {
+  client.disconnect();
+  await server.close();
+});
+
+function valueAt(path: string): unknown {
+  return path
+    .split(".")
+    .reduce<unknown>((value, name) => Reflect.get(Object(value) as object, name), connection);
+}
+
+it.each(Object.keys(FIELDS))("a connection has its %s", (path) => {
+  expect(FIELDS[path]?.(valueAt(path))).toBe(true);
+});
+
+it("a WebSocket that was upgraded has Engine.IO's listener for the time of the upgrade", () => {
+  const webSocket = valueAt("conn.transport.socket") as NodeJS.EventEmitter;
+  expect(webSocket.listeners("error").map(({ name }) => name)).toContain("onUpgradeError");
+});
+
+it("Redis' client has the stream and the queue of commands by which writes are gathered", async () => {
+  const redis = await connectRedis(testRedisUrl(), "commands", pino({ level: "silent" }));
+  const { stream, commandQueue } = redis as unknown as Record<string, Record<string, unknown> | undefined>;
+  expect(typeof commandQueue?.["length"]).toBe("number");
+  expect(typeof stream?.["writableCorked"]).toBe("number");
+  expect(["write", "cork", "uncork"].every((name) => isFunction(stream?.[name]))).toBe(true);
+  redis.disconnect();
+});
+
+it("no other field is named where the server looks inside", () => {
+  const known = new Set(Object.keys(FIELDS).flatMap((path) => path.split(".")));
+  const named = ["delivery.ts", "doors/socket.ts"].flatMap((file) => {
+    const source = readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
+    const fields: string[] = [];
+    new Visitor({
+      TSTypeAliasDeclaration: ({ id, start, end }) => {
+        if (["Internals", "Received"].includes(id.name))
+          fields.push(
+            ...Array.from(source.slice(start, end).matchAll(/(\w+)\??: /g), ([, name = ""]) => name),
+          );
+      },
+    }).visit(parseSync(file, source).program);
+    return fields;
+  });
+  expect(named.length).toBeGreaterThan(10);
+  expect(named.filter((name) => !known.has(name))).toEqual([]);
+});

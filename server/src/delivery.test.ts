@@ -8,6 +8,7 @@ import { io as connectTo, type Socket as ClientSocket } from "socket.io-client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Delivery, type Connection } from "./delivery.ts";
 import { createMetrics } from "./metrics.ts";
+import { createSecurity } from "./security.ts";
 import type { Message } from "./protocol.ts";
 import type { Replica } from "./server.ts";
 import {
@@ -253,7 +254,8 @@ async function withTwoWindows(
   const said: string[] = [];
   const log = pino({ level: "warn" }, { write: (line) => said.push(line) });
   const config = { batchWindowMs: 42, slowConsumerBytes: 1_000_000 };
-  const delivery = new Delivery(config, createMetrics(), log, () => undefined);
+  const metrics = createMetrics();
+  const delivery = new Delivery(config, metrics, createSecurity(metrics, log), log, () => undefined);
   const heard: [string[], string[]] = [[], []];
   const clients: ClientSocket[] = [];
   try {

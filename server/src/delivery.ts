@@ -4,6 +4,7 @@ import type { Socket } from "socket.io";
 import type { Config } from "./config.ts";
 import type { Metrics } from "./metrics.ts";
 import type { ClientEvents, RoomId, ServerEvents, User, UserId } from "./protocol.ts";
+import type { Security } from "./security.ts";
 
 /** What a connection carries: who it is, by which session, and the rooms it hears. */
 export type ConnectionData = {
@@ -56,6 +57,7 @@ const SLOW_CONSUMER_PACKETS = 1_000;
 export class Delivery {
   readonly #config: Pick<Config, "batchWindowMs" | "slowConsumerBytes">;
   readonly #metrics: Metrics;
+  readonly #security: Security;
   readonly #log: Logger;
   readonly #rooms = new Map<RoomId, LocalRoom>();
   readonly #users = new Map<UserId, Connection[]>();
@@ -67,11 +69,13 @@ export class Delivery {
   constructor(
     config: Pick<Config, "batchWindowMs" | "slowConsumerBytes">,
     metrics: Metrics,
+    security: Security,
     log: Logger,
     emptied: (roomId: RoomId) => void,
   ) {
     this.#config = config;
     this.#metrics = metrics;
+    this.#security = security;
     this.#log = log;
     this.#emptied = emptied;
   }
@@ -253,14 +257,22 @@ export class Delivery {
     const frames = packets.map(frame);
     const all = Buffer.concat(frames);
     const slow: Connection[] = [];
+    const broken: Connection[] = [];
     for (const connection of connections) {
-      const count = missed?.get(connection) ?? 0;
-      if (count === 0) put(connection, all, packets);
-      else if (count < packets.length)
-        put(connection, Buffer.concat(frames.slice(count)), packets.slice(count));
-      if (this.#isSlow(connection)) slow.push(connection);
+      try {
+        const count = missed?.get(connection) ?? 0;
+        if (count === 0) put(connection, all, packets);
+        else if (count < packets.length)
+          put(connection, Buffer.concat(frames.slice(count)), packets.slice(count));
+        if (this.#isSlow(connection)) slow.push(connection);
+      } catch (error) {
+        // The others of the room are still to be written to.
+        this.#security.contain("delivery", error, { userId: connection.data.user.id });
+        broken.push(connection);
+      }
     }
     for (const connection of slow) this.#cut(connection);
+    for (const connection of broken) connection.conn.close(true);
   }
 
   #isSlow(connection: Connection): boolean {

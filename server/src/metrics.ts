@@ -157,6 +157,18 @@ export function createMetrics() {
       labelNames: ["kind"],
       registers,
     }),
+    loopDelay: new Gauge({
+      name: "hubbub_loop_delay_seconds",
+      help: "How late the event loop is, on average over a second; work is shed by it",
+      aggregator: "max",
+      registers,
+    }),
+    memoryShare: new Gauge({
+      name: "hubbub_memory_used_ratio",
+      help: "Share of the memory that the process may use; work is shed by it",
+      aggregator: "max",
+      registers,
+    }),
     contained: new Counter({
       name: "hubbub_contained_total",
       help: "Unexpected errors that ended one request or connection and nothing else, by place",

@@ -427,7 +427,7 @@ describe("whoever keeps a connection waiting", () => {
 
   /** A server of these times that answers with more than anybody's buffers hold; resolves with its port. */
   async function listening(): Promise<number> {
-    const http = createHttp(short);
+    const http = createHttp(() => undefined, short);
     http.on("request", (request, response) => {
       request.resume().on("end", () => response.end(Buffer.alloc(64 * 2 ** 20)));
     });

@@ -1,5 +1,5 @@
 import cluster from "node:cluster";
-import { createServer, type Server as HttpServer } from "node:http";
+import type { Server as HttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
 import { Chat } from "./chat/chat.ts";
@@ -14,8 +14,10 @@ import { createRest } from "./doors/rest.ts";
 import { createSessions } from "./doors/session.ts";
 import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
+import { createHttpServer } from "./doors/transport.ts";
 import { ChatError, reasonOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
+import { Load } from "./load.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
 import { connectRedis, type RedisClient } from "./redis.ts";
@@ -61,8 +63,8 @@ export const HTTP_TIMES = {
   timeout: 30_000,
 };
 
-export function createHttp({ timeout, ...times } = HTTP_TIMES): HttpServer {
-  return createServer(times).setTimeout(timeout);
+export function createHttp(threw: (error: unknown) => void, { timeout, ...times } = HTTP_TIMES): HttpServer {
+  return createHttpServer(times, threw).setTimeout(timeout);
 }
 
 /** One replica. Throws one Error with a line for a person when it cannot start, and leaves nothing behind. */
@@ -73,7 +75,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
   const clients: RedisClient[] = [];
   let figures: MetricsServer | undefined;
   let unwatch: (() => void) | undefined;
-  const http = createHttp();
+  const load = new Load(config, metrics, security);
+  const http = createHttp((error) => security.contain("request", error));
   try {
     const connect = async (purpose: Parameters<typeof connectRedis>[1]) => {
       const client = await connectRedis(config.redisUrl, purpose, log);
@@ -92,9 +95,12 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const rooms = new Rooms(commands, keys, config);
     await rooms.nameGeneral();
 
-    const delivery: Delivery = new Delivery(config, metrics, log, (roomId) => relay.release(roomId));
-    const diff = new PresenceDiff((online, changed) =>
-      delivery.toAll(online ? "user.connected" : "user.disconnected", changed),
+    const delivery: Delivery = new Delivery(config, metrics, security, log, (roomId) =>
+      relay.release(roomId),
+    );
+    const diff = new PresenceDiff(
+      (online, changed) => delivery.toAll(online ? "user.connected" : "user.disconnected", changed),
+      () => load.sheds("presence"),
     );
     const relay = new Relay({
       config,
@@ -102,6 +108,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       commands,
       subscriber,
       metrics,
+      security,
       log,
       head: (roomId) => rooms.head(roomId),
       after: (roomId, head) => rooms.after(roomId, head),
@@ -160,6 +167,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       relay,
       throttle,
       metrics,
+      load,
       security,
       log,
     });
@@ -175,11 +183,14 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         origins,
         throttle,
         metrics,
+        load,
         security,
         log,
         ended: (sid) => door.announce.endSession(sid),
         ready: async () => {
           if (draining) throw new ChatError("unavailable", "This replica is stopping.", 1_000);
+          if (load.isOverloaded)
+            throw new ChatError("unavailable", "This replica has too much to do.", 1_000);
           return health.ready();
         },
         demo: async () => JSON.parse((await commands.get(keys.demo)) ?? "[]") as Credentials[],
@@ -191,6 +202,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       figures = await serveMetrics(config, metrics.text, log);
     await relay.start();
     health.start();
+    load.start();
     presence.start();
     door.open(chat);
     const port = await listen(http, config).catch(async (error: unknown) => {
@@ -212,6 +224,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       diff.close();
       relay.close();
       health.close();
+      load.close();
       security.close();
       figures?.close();
       unwatch?.();

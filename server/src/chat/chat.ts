@@ -2,7 +2,6 @@ import type { Metrics } from "../metrics.ts";
 import { ChatError } from "../errors.ts";
 import {
   GENERAL,
-  LIMITS,
   pairOf,
   privateRoomId,
   type Cursor,
@@ -32,6 +31,12 @@ export type Announcer = {
 /** For so long a replica does not look again whether both users have a private room in their lists. */
 const OPENED_MS = 60_000;
 const OPENED_REMEMBERED = 50_000;
+/** Messages that a transcript reads and writes at a time: a few milliseconds of long ones. */
+const TRANSCRIPT_PAGE = 20;
+/** Rooms of one user's that are looked at side by side. */
+const ROOMS_AT_ONCE = 50;
+/** Rooms that a user may be in by joining or making them: what a page in a browser can show, ten times over. */
+const ROOMS_OF_A_USER = 1_000;
 
 /** What a user may do. Checks, stores, announces; knows of no door. */
 export class Chat {
@@ -83,7 +88,12 @@ export class Chat {
   /** The user's rooms, General first, then by their newest message. */
   async listRooms(user: User): Promise<Room[]> {
     const ids = await this.#rooms.of(user.id);
-    const rooms = await Promise.all(ids.map((id) => this.describeRoom(id, user.id)));
+    const rooms: Room[] = [];
+    // A few at a time: Redis and this process have others to serve in between.
+    for (let start = 0; start < ids.length; start += ROOMS_AT_ONCE) {
+      const some = ids.slice(start, start + ROOMS_AT_ONCE);
+      rooms.push(...(await Promise.all(some.map((id) => this.describeRoom(id, user.id)))));
+    }
     return rooms.toSorted((a, b) =>
       a.id === GENERAL ? -1 : b.id === GENERAL ? 1 : (b.last?.date ?? 0) - (a.last?.date ?? 0),
     );
@@ -101,8 +111,9 @@ export class Chat {
     return this.#rooms.directory(after, size, user.id);
   }
 
-  /** Throws `taken`. */
+  /** Throws `taken`, and `forbidden` to whoever is in too many rooms. */
   async createRoom(user: User, name: string): Promise<Room> {
+    await this.#demandPlace(user.id);
     const roomId = await this.#rooms.create(name, user.id);
     this.#announce.showRoom([user.id], roomId);
     return this.describeRoom(roomId, user.id);
@@ -110,22 +121,24 @@ export class Chat {
 
   /**
    * The private room of two users. It is in the asker's list at once; the other one sees it with the first
-   * message. Throws `invalid` for oneself, `not_found` for an unknown user.
+   * message. Throws `invalid` for oneself, `not_found` for an unknown user, `forbidden` as above.
    */
   async startPrivateRoom(user: User, otherId: UserId): Promise<{ room: Room; created: boolean }> {
     if (otherId === user.id) throw new ChatError("invalid", "A private room needs somebody else.");
     const [other] = await this.users.find([otherId]);
     if (!other) throw new ChatError("not_found", "There is no such user.");
     const roomId = privateRoomId(user.id, otherId);
+    if (!(await this.#rooms.isMember(roomId, user.id))) await this.#demandPlace(user.id);
     const created = await this.#rooms.show(roomId, user.id);
     if (created) this.#announce.showRoom([user.id], roomId);
     return { room: await this.describeRoom(roomId, user.id), created };
   }
 
-  /** Joins a named room; a room that is the user's already is left as it is. Throws `not_found`. */
+  /** Joins a named room; one that is the user's already is left as it is. Throws `not_found`, `forbidden`. */
   async joinRoom(user: User, roomId: RoomId): Promise<void> {
     if (await this.#rooms.isMember(roomId, user.id)) return;
     if (roomId === GENERAL || pairOf(roomId) || !(await this.#rooms.exists(roomId))) throw unknownRoom();
+    await this.#demandPlace(user.id);
     await this.#rooms.join(roomId, user.id);
     this.#announce.showRoom([user.id], roomId);
   }
@@ -172,7 +185,7 @@ export class Chat {
     const { names } = await this.describeRoom(roomId, user.id);
     return transcript({
       title: names.join(", "),
-      page: (after) => this.#rooms.page(roomId, { after, size: LIMITS.page }),
+      page: (after) => this.#rooms.page(roomId, { after, size: TRANSCRIPT_PAGE }),
       nameOf: async (id) => (await this.users.find([id]))[0]?.username ?? id,
     });
   }
@@ -200,6 +213,11 @@ export class Chat {
   async #withPresence(users: User[]): Promise<PresentUser[]> {
     const online = await this.presence.areOnline(users.map((user) => user.id));
     return users.map((user) => ({ ...user, online: online.has(user.id) }));
+  }
+
+  async #demandPlace(userId: UserId): Promise<void> {
+    if ((await this.#rooms.count(userId)) >= ROOMS_OF_A_USER)
+      throw new ChatError("forbidden", `You are in ${ROOMS_OF_A_USER} rooms. Leave one first.`);
   }
 
   async #demandMember(userId: UserId, roomId: RoomId): Promise<void> {

@@ -365,7 +365,7 @@ async function compare(room: Room): Promise<void> {
   await heal(room);
   await follow(room, NOTHING, 200, 100_000);
   const [rows, marks] = await Promise.all([
-    redis.zrange(keys.room(id), 0, -1, "WITHSCORES"),
+    redis.zrange(keys.room(id), 0, "-1", "WITHSCORES"),
     redis.hgetall(keys.read(id)),
   ]);
   deepStrictEqual(
@@ -485,7 +485,7 @@ async function takePresence(world: Presence, now: PresenceStep): Promise<void> {
     case "sweep": {
       const ranOut = [...held].flatMap(([lease, isOver]) => (isOver ? [lease] : []));
       const offline = (await leases(three, ["sweep", now.most, LEASE_MS])) as string[];
-      const left = new Set(await redis.zrange(leasesKey, 0, -1));
+      const left = new Set(await redis.zrange(leasesKey, 0, "-1"));
       const gone = [...held.keys()].filter((lease) => !left.has(lease));
       equal(gone.length, Math.min(now.most, ranOut.length));
       ok(gone.every((lease) => ranOut.includes(lease)));
@@ -518,7 +518,7 @@ it(
       async ({ keys: [onlineKey = "", leasesKey = "", countKey = ""], leases: held, online }) => {
         const [users, lines, counts] = await Promise.all([
           redis.smembers(onlineKey),
-          redis.zrange(leasesKey, 0, -1),
+          redis.zrange(leasesKey, 0, "-1"),
           redis.hgetall(countKey),
         ]);
         deepStrictEqual(users.toSorted(), [...online].toSorted());

@@ -167,6 +167,7 @@ const DIFF_MS = 1_000;
  */
 export class PresenceDiff {
   readonly #tell: (online: boolean, users: PresentUser[]) => void;
+  readonly #busy: () => boolean;
   readonly #changed = new Map<UserId, PresentUser>();
   /** Who clients here take to be online; null until the first look. */
   #told: Set<UserId> | null = null;
@@ -176,8 +177,10 @@ export class PresenceDiff {
   #toldAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(tell: (online: boolean, users: PresentUser[]) => void) {
+  /** While `busy` says so, nothing is told, and everything is kept for later. */
+  constructor(tell: (online: boolean, users: PresentUser[]) => void, busy: () => boolean = () => false) {
     this.#tell = tell;
+    this.#busy = busy;
   }
 
   add(online: boolean, users: User[]): void {
@@ -216,7 +219,8 @@ export class PresenceDiff {
   }
 
   #flush(): void {
-    this.#timer = undefined;
+    this.#timer = this.#busy() ? setTimeout(() => this.#flush(), DIFF_MS) : undefined;
+    if (this.#timer) return;
     const waiting = [...this.#changed.values()];
     const turn = waiting.filter((user) => user.online === this.#turn);
     const told = turn.length > 0 ? turn : waiting;

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import sanitizeHtml from "sanitize-html";
 import { findLinks } from "../links.ts";
 import { LIMITS, type Message, type Page, type UserId } from "../protocol.ts";
@@ -22,7 +23,12 @@ export async function* transcript({ title, page, nameOf }: Source): AsyncGenerat
   let after: number | undefined = 0;
   while (after !== undefined) {
     const { messages, more }: Page = await page(after);
-    for (const message of messages) yield await line(message, nameOf);
+    const began = performance.now();
+    let lines = "";
+    for (const message of messages) lines += await line(message, nameOf);
+    // Others get as much of the process as this does.
+    await sleep(performance.now() - began);
+    yield lines;
     after = more ? messages.at(-1)?.date : undefined;
   }
   yield "</html>\n";

@@ -1,7 +1,8 @@
 import type { Logger } from "pino";
 import { ZodError } from "zod";
-import { ChatError, framesOf, reasonOf } from "../errors.ts";
+import { ChatError, reasonOf } from "../errors.ts";
 import type { ErrorCode, Failure } from "../protocol.ts";
+import type { Security } from "../security.ts";
 
 export const STATUS: Record<ErrorCode, number> = {
   invalid: 400,
@@ -22,9 +23,13 @@ const RETRY_MS = 1_000;
 
 /**
  * The only translator of errors: any thrown thing becomes a code with words that may be shown. What is nobody's
- * mistake but ours is logged by its reason and where it happened, never by an object or a message that could carry what people wrote.
+ * mistake but ours is contained at `place`: counted, and logged by its reason and where it happened.
  */
-export function toFailure(error: unknown, log: Logger): Failure {
+export function toFailure(
+  error: unknown,
+  { log, security }: { log: Logger; security: Security },
+  place: string,
+): Failure {
   if (error instanceof ChatError) {
     const { code, message, retryAfterMs } = error;
     return { code, message, ...(retryAfterMs !== undefined && { retryAfterMs }) };
@@ -44,7 +49,7 @@ export function toFailure(error: unknown, log: Logger): Failure {
     log.warn({ reason }, "redis did not do it");
     return { code: "unavailable", message: "Not available right now. Try again.", retryAfterMs: RETRY_MS };
   }
-  log.error({ reason, stack: framesOf(error) }, "unexpected error");
+  security.contain(place, error);
   return { code: "internal", message: "Something went wrong." };
 }
 

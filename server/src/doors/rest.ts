@@ -1,8 +1,8 @@
 import { IncomingMessage, ServerResponse, type RequestListener } from "node:http";
 import { Socket } from "node:net";
 import { parse } from "node:querystring";
-import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import compression from "compression";
 import express, {
   Router,
@@ -19,6 +19,7 @@ import { isVisible } from "../chat/names.ts";
 import { passwordFits } from "../chat/passwords.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
+import type { Load } from "../load.ts";
 import { METRICS_TYPE, hasToken, type LOGIN_OUTCOMES, type Metrics } from "../metrics.ts";
 import {
   LIMITS,
@@ -88,6 +89,9 @@ const listQuery = z.object({
   size: count(LIMITS.page, LIMITS.page),
 });
 
+/** The longest message as JSON, in KB, and the most that is asked for before a list of rooms is read. */
+const MESSAGE_KB = 12;
+const LISTED_KB = 5_000;
 const NEVER_KEPT = ["Cache-Control", "no-store"] as const;
 const JSON_TYPE = "application/json; charset=utf-8";
 
@@ -98,6 +102,7 @@ export type RestParts = {
   origins: Origins;
   throttle: Throttle;
   metrics: Metrics;
+  load: Load;
   security: Security;
   log: Logger;
   /** Resolves, with what to warn of, while Redis takes writes and the replica connections. */
@@ -161,10 +166,13 @@ function refuse(
   error: unknown,
   request: IncomingMessage & { route?: { path: string } },
   response: ServerResponse,
-  { config, metrics, security, log }: RestParts,
+  parts: RestParts,
   user: User | undefined,
 ): void {
-  const failure = toFailure(error, log);
+  const { config, metrics, security } = parts;
+  // Who asked has gone: nobody is to be told, and nothing is wrong.
+  if (error instanceof Error && "code" in error && error.code === "ERR_STREAM_PREMATURE_CLOSE") return;
+  const failure = toFailure(error, parts, "request");
   const { code } = failure;
   metrics.refusals.inc({ door: "rest", code });
   const noted =
@@ -179,6 +187,8 @@ function refuse(
     response.destroy();
     return;
   }
+  // Whoever is told to wait and does not has to connect anew for it.
+  if (code === "rate_limited") response.setHeader("Connection", "close");
   if (failure.retryAfterMs !== undefined)
     response.setHeader("Retry-After", String(Math.ceil(failure.retryAfterMs / 1_000)));
   response.statusCode = STATUS[failure.code];
@@ -229,11 +239,9 @@ const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([^#]*))?$/;
  * the same, byte by byte.
  */
 function pagesFirst(parts: RestParts, headers: Map<string, string>, app: RequestListener): RequestListener {
-  const { sessions, throttle, chat, metrics } = parts;
+  const { sessions, throttle, metrics, security } = parts;
   const apiHeaders = new Map([...headers, NEVER_KEPT]);
   const pageHeaders = [...apiHeaders, ["Content-Type", JSON_TYPE]].flat();
-  const readPage = async (asker: User, roomId: RoomId, query: string): Promise<Buffer> =>
-    chat.listMessages(asker, roomId, pageQuery.parse(parse(query)));
   const answer = async (
     request: IncomingMessage,
     response: ServerResponse,
@@ -247,8 +255,8 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
       if (!user) return app(request, response);
       await throttle.take("rest", user.id);
       // Asked for side by side; what was read for an account that is gone is thrown away unseen.
-      const asking = chat.users.exists(user);
-      const reading = readPage(user, roomId, query);
+      const asking = parts.chat.users.exists(user);
+      const reading = readPage(parts, user, roomId, parse(query));
       const [exists] = await Promise.allSettled([asking, reading]);
       if (exists.status === "fulfilled" && !exists.value) return app(request, response);
       await asking;
@@ -263,13 +271,33 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
   return (request, response) => {
     const [, id = "", query = ""] = PAGE.exec(request.url ?? "") ?? [];
     const roomId = id.replace("%3A", ":");
-    if (request.method === "GET" && isRoomId(roomId)) void answer(request, response, roomId, query);
-    else app(request, response);
+    if (request.method !== "GET" || !isRoomId(roomId)) return app(request, response);
+    answer(request, response, roomId, query).catch((error: unknown) => {
+      security.contain("request", error);
+      response.destroy();
+    });
   };
 }
 
+/** A page of messages, as JSON: turned away under load, and paid for by the longest that it can be. */
+async function readPage(
+  { chat, throttle, load }: RestParts,
+  user: User,
+  roomId: RoomId,
+  query: object,
+): Promise<Buffer> {
+  const asked = pageQuery.parse(query);
+  load.demand("history");
+  return throttle.pay(
+    user.id,
+    asked.size * MESSAGE_KB,
+    () => chat.listMessages(user, roomId, asked),
+    (page) => page.length / 1_024,
+  );
+}
+
 function api(parts: RestParts): Router {
-  const { config, chat, sessions, throttle, security, ended } = parts;
+  const { config, chat, sessions, throttle, load, security, ended } = parts;
   const router = Router();
   router.use((_request, response, next) => {
     response.setHeader(...NEVER_KEPT);
@@ -283,7 +311,7 @@ function api(parts: RestParts): Router {
       // A session that could not be prolonged says so once more after the answer, when nobody is left to handle it,
       // and Express would print the error object, with the command's arguments.
       if (error === undefined || !response.headersSent) next(error);
-      else toFailure(error, parts.log);
+      else toFailure(error, parts, "session");
     });
   });
   router.use(async (request, response, next) => {
@@ -348,7 +376,19 @@ function api(parts: RestParts): Router {
   });
 
   router.get("/rooms", async (_request, response) => {
-    response.json(await chat.listRooms(demandUser(response)));
+    const user = demandUser(response);
+    load.demand("history");
+    const most = MESSAGE_KB * (await chat.countRoomsOf(user.id));
+    const rooms = await throttle.queue("rooms", user.id, () =>
+      // A room takes four commands, and has its last message with it.
+      throttle.pay(
+        user.id,
+        Math.min(most, LISTED_KB),
+        () => chat.listRooms(user),
+        (listed) => 2 * listed.length,
+      ),
+    );
+    response.json(rooms);
   });
   router.get("/rooms/directory", async (request, response) => {
     const user = demandUser(response);
@@ -358,23 +398,29 @@ function api(parts: RestParts): Router {
   router.post("/rooms", async (request, response) => {
     const user = demandUser(response);
     const { name } = newRoom.parse(request.body);
+    await throttle.take("room", user.id);
     response.status(201).json(await chat.createRoom(user, name));
   });
   router.post("/rooms/private", async (request, response) => {
     const user = demandUser(response);
+    await throttle.take("privateRoom", user.id);
     const { room, created } = await chat.startPrivateRoom(user, newPrivateRoom.parse(request.body).userId);
     response.status(created ? 201 : 200).json(room);
   });
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(response);
     const roomId = roomIdOf(request);
-    response.type("json").send(await chat.listMessages(user, roomId, pageQuery.parse(request.query)));
+    response.type("json").send(await readPage(parts, user, roomId, request.query));
   });
   router.get("/rooms/:id/transcript", async (request, response) => {
     const user = demandUser(response);
-    const chunks = await chat.exportRoom(user, roomIdOf(request));
-    response.type("html").attachment("transcript.html");
-    await pipeline(Readable.from(chunks), response);
+    const roomId = roomIdOf(request);
+    load.demand("history");
+    await throttle.queue("transcript", user.id, async () => {
+      const chunks = await chat.exportRoom(user, roomId);
+      response.type("html").attachment("transcript.html");
+      await pipeline(paidFor(chunks, throttle, user), response);
+    });
   });
   return router;
 }
@@ -428,6 +474,25 @@ async function logIn({ chat, throttle }: RestParts, asked: Credentials, address:
   await giveBack("logIn");
   await users.feelAtHome(name, address);
   return user;
+}
+
+/** Passes a long text on, paid for as it goes: where its reader's budget is used up it waits for the next window. */
+async function* paidFor(
+  chunks: AsyncGenerator<string>,
+  throttle: Throttle,
+  user: User,
+): AsyncGenerator<string> {
+  for await (const chunk of chunks) {
+    const kb = Math.ceil(chunk.length / 1_024);
+    const waitMs = await throttle.take("work", user.id, kb).then(() => 0, retryAfterMsOf);
+    if (waitMs > 0) await sleep(waitMs);
+    yield chunk;
+  }
+}
+
+function retryAfterMsOf(error: unknown): number {
+  if (error instanceof ChatError && error.retryAfterMs !== undefined) return error.retryAfterMs;
+  throw error;
 }
 
 function health({ config, ready, metrics, security }: RestParts): Router {

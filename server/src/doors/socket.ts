@@ -32,6 +32,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { RedisClient } from "../redis.ts";
+import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Relay } from "../relay.ts";
 import { clientAddress, type Security } from "../security.ts";
@@ -118,6 +119,7 @@ export type SocketParts = {
   relay: Relay;
   throttle: Throttle;
   metrics: Metrics;
+  load: Load;
   security: Security;
   log: Logger;
 };
@@ -269,6 +271,7 @@ export class SocketDoor {
   #listeners(chat: Chat): Listeners {
     return {
       message: this.#listener("message", send, async (connection, sent) => {
+        this.#parts.load.demand("sends");
         await this.#parts.delivery.hold(sent.roomId);
         return chat.sendMessage(connection.data.user, sent);
       }),
@@ -324,19 +327,18 @@ export class SocketDoor {
     { data: { user } }: Connection,
     handle: () => Promise<string>,
   ): Promise<string> {
-    const { throttle, metrics, security, log } = this.#parts;
+    const { throttle, metrics, security } = this.#parts;
     this.#running += 1;
     try {
       await throttle.take(limit, user.id);
       return `{"ok":true,"value":${await handle()}}`;
     } catch (error) {
-      const failure = toFailure(error, log);
+      const failure = toFailure(error, this.#parts, "event");
       metrics.refusals.inc({ door: "socket", code: failure.code });
-      if (failure.code === "internal") security.contain("event", error, { userId: user.id });
       if (failure.code === "rate_limited") {
         security.note("request.limited", { userId: user.id, what: limit });
         await throttle.take("refused", user.id).catch((barred: unknown) => {
-          this.#dismissUser(user.id, toFailure(barred, log).retryAfterMs);
+          this.#dismissUser(user.id, toFailure(barred, this.#parts, "event").retryAfterMs);
         });
       }
       return JSON.stringify({ ok: false, error: failure });
@@ -359,7 +361,7 @@ export class SocketDoor {
    * Once the answer is long, the rooms that are left are only told to have more: the client asks for them next.
    */
   #sync(chat: Chat, { data }: Connection, cursors: Cursor[]): Promise<string> {
-    const { relay, throttle } = this.#parts;
+    const { relay, throttle, load } = this.#parts;
     const { user } = data;
     const one = async (from: Cursor): Promise<string> => {
       const rows = data.rooms.has(from.roomId) ? await relay.since(from) : null;
@@ -382,6 +384,7 @@ export class SocketDoor {
       return `{"rooms":[${rooms.join(",")}]}`;
     };
     if (cursors.length === 0) return all();
+    load.demand("history");
     const most = cursors.length + SYNC_KB;
     return throttle.queue("sync", user.id, () =>
       throttle.pay(user.id, most, all, (json) => cursors.length + json.length / 1_024),
@@ -393,12 +396,19 @@ export class SocketDoor {
    * and there may only be a few of them. Whoever starts too many is refused before the upgrade.
    */
   async #limitHandshake(request: UpgradeRequest, response: ServerResponse, next: () => void): Promise<void> {
-    const { config, throttle, metrics, security, log } = this.#parts;
+    const { config, throttle, metrics, load, security } = this.#parts;
+    if (request.method !== "GET" && request.method !== "POST") {
+      // Of an upgrade it ends the connection.
+      response.writeHead(405);
+      response.end();
+      return;
+    }
     // Further requests of a long-polling connection name it.
     if (/[?&]sid=/.test(request.url ?? "")) return next();
     const address = clientAddress(request, config.trustProxy);
     const userId = request.session?.user?.id;
     try {
+      load.demand("handshakes");
       if (userId !== undefined) {
         await throttle.take("handshake", userId);
       } else {
@@ -409,9 +419,10 @@ export class SocketDoor {
       }
       next();
     } catch (error) {
-      const failure = toFailure(error, log);
+      const failure = toFailure(error, this.#parts, "handshake");
       metrics.handshakes.inc({ outcome: failure.code });
-      security.note("connection.limited", { address, userId, what: "handshake" });
+      if (failure.code === "rate_limited")
+        security.note("connection.limited", { address, userId, what: "handshake" });
       refuseHandshake(request, response, failure);
     }
   }
@@ -437,7 +448,7 @@ export class SocketDoor {
    * everything. A client that cannot be let in tries again, unless it has no session.
    */
   async #admit(chat: Chat, socket: Connection, next: (error?: Error) => void): Promise<void> {
-    const { config, relay, delivery, throttle, metrics, security, log } = this.#parts;
+    const { config, relay, delivery, throttle, metrics } = this.#parts;
     try {
       const { session, sessionID } = socket.request as UpgradeRequest;
       if (!session?.user) throw new ChatError("unauthorized", "Log in first.");
@@ -456,8 +467,7 @@ export class SocketDoor {
       });
       metrics.handshakes.inc({ outcome: "admitted" });
     } catch (error) {
-      const failure = toFailure(error, log);
-      if (failure.code === "internal") security.contain("handshake", error);
+      const failure = toFailure(error, this.#parts, "handshake");
       metrics.handshakes.inc({ outcome: failure.code });
       next(refusal(failure));
       // Socket.IO would keep the connection open. The refusal leaves in the next tick.
@@ -597,7 +607,10 @@ export class SocketDoor {
     try {
       await task;
     } catch (error) {
-      this.#parts.log.warn({ reason: toFailure(error, this.#parts.log).message }, "left for the next round");
+      this.#parts.log.warn(
+        { reason: toFailure(error, this.#parts, "look").message },
+        "left for the next round",
+      );
     }
   }
 }

@@ -31,6 +31,9 @@ const LIMITS = {
   refused: { points: 100, duration: 10, here: true },
   /** KB that answers to a user may have, costlier ones weighted: see `pay`. Scrolling fast takes a tenth of it. */
   work: { points: 20_000, duration: 10, here: true },
+  /** Named rooms that a user makes, and calls that may start a private one. */
+  room: { points: 200, duration: 86_400 },
+  privateRoom: { points: 500, duration: 3_600 },
   /** Connections that a user starts: a page reloaded every second. */
   handshake: { points: 60, duration: 60, here: true },
   /** Connections without a session that an address starts. */
@@ -56,8 +59,8 @@ export type Throttle = {
   /** Takes back one attempt that was counted, also one that was refused. */
   giveBack: (what: keyof typeof LIMITS, who: string) => Promise<void>;
   /**
-   * Takes from the user's `work` the most that a request can cost, does it, and gives back what it did not cost, all
-   * in KB. Throws `rate_limited` before anything is done.
+   * Takes from the user's `work` the most that a request can cost, does it, and gives back what it did not cost, or
+   * takes what it cost more, all in KB. Throws `rate_limited` before anything is done.
    */
   pay: <T>(userId: string, most: number, work: () => Promise<T>, cost: (done: T) => number) => Promise<T>;
   /** Does it when fewer than so many of the user's run. Throws `rate_limited` when too many wait. */
@@ -118,6 +121,7 @@ export function createThrottle(
         return done;
       } finally {
         // What was taken in a window that is over came back with its end.
+        if (used > most) await limiters.get("work")?.penalty(userId, Math.ceil(used - most));
         if (used < most && performance.now() - began < LIMITS.work.duration * 1_000)
           await limiters.get("work")?.reward(userId, most - Math.ceil(used));
       }

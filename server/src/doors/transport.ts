@@ -1,9 +1,12 @@
+import { IncomingMessage, Server as HttpServer, type ServerOptions as HttpOptions } from "node:http";
+import type { Socket } from "node:net";
+import { Duplex } from "node:stream";
 import { Decoder, Encoder, PacketType } from "socket.io-parser";
 import { WebSocket, WebSocketServer, type ServerOptions } from "ws";
 
 /**
- * What a client may put on its connection, below the events: WebSocket frames and Socket.IO packets. What nobody
- * needs ends the connection before any library has to cope with it.
+ * What a client may put on its connection, below the events: requests, WebSocket frames and Socket.IO packets. What
+ * nobody needs ends the connection before any library has to cope with it, and what is thrown ends nothing else.
  */
 
 /** Frames of one connection in a window: twice what its user's limits on events and messages let through. */
@@ -16,6 +19,41 @@ const CHUNKS = 512;
 const DISMISS_MS = 1_000;
 /** IANA's "try again later": the client comes back, but not at once. */
 const TRY_AGAIN_LATER = 1013;
+
+/** What a server tells of one client. */
+const OF_A_CLIENT = new Set([
+  "connection",
+  "request",
+  "upgrade",
+  "connect",
+  "checkContinue",
+  "checkExpectation",
+  "clientError",
+]);
+
+/**
+ * An HTTP server whose listeners may throw: that ends the client's connection alone. `threw` is told. From its first
+ * moment each connection has a listener for errors: between Node's own, which an upgrade removes, and that of ws a
+ * client may reset it.
+ */
+export function createHttpServer(options: HttpOptions, threw: (error: unknown) => void): HttpServer {
+  class GuardedServer extends HttpServer {
+    override emit(event: string, ...args: unknown[]): boolean {
+      if (!OF_A_CLIENT.has(event)) return super.emit(event, ...args);
+      try {
+        if (event === "connection") (args[0] as Socket).on("error", ignore);
+        return super.emit(event, ...args);
+      } catch (error) {
+        threw(error);
+        for (const one of args) if (one instanceof Duplex || one instanceof IncomingMessage) one.destroy();
+        return true;
+      }
+    }
+  }
+  return new GuardedServer(options);
+}
+
+function ignore(): void {}
 
 export type FrameWatch = {
   /** A client sends more frames than it may. It has been dismissed. */

@@ -1,0 +1,237 @@
+import { randomBytes } from "node:crypto";
+import { createConnection } from "node:net";
+import type { Server as HttpServer } from "node:http";
+import { once } from "node:events";
+import type { AddressInfo } from "node:net";
+import { RedisStore } from "connect-redis";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { WebSocket } from "ws";
+import { Chat } from "./chat/chat.ts";
+import { Delivery } from "./delivery.ts";
+import { createFrameServer, createHttpServer } from "./doors/transport.ts";
+import { both, connect, figuresOf, person, replicas, until, type House, type Person } from "./testing.ts";
+
+/** What throws while one client is served ends that client's request or connection, and is counted at its place. */
+
+let house: House;
+let mary: Person;
+let joe: Person;
+let victim: Person;
+beforeAll(async () => {
+  house = await replicas(1);
+  await house.addReplica();
+  const [left, right] = both(house);
+  mary = await person(left, "mary");
+  joe = await person(right, "joe");
+  victim = await person(left, "victim");
+});
+afterAll(() => house.close());
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+async function othersAreServed(): Promise<void> {
+  const text = randomBytes(6).toString("hex");
+  await joe.say("0", text);
+  await mary.hears(text);
+}
+
+async function contained(place: string): Promise<number> {
+  const [left] = both(house);
+  return (await figuresOf(left))[`hubbub_contained_total{place="${place}"}`] ?? 0;
+}
+
+/** Makes a method throw for the victim alone. */
+function breaks(prototype: object, method: string, isVictims: (args: unknown[]) => boolean): void {
+  const methods = prototype as Record<string, (...args: unknown[]) => unknown>;
+  const original = methods[method];
+  vi.spyOn(methods, method).mockImplementation(function broken(this: unknown, ...args: unknown[]) {
+    if (isVictims(args)) throw new TypeError("of the test's making");
+    return original?.apply(this, args);
+  });
+}
+
+const isVictim = ([user]: unknown[]) =>
+  (user as { id?: string }).id === victim.user.id || user === victim.user.id;
+const isVictimsConnection = ([one]: unknown[]) =>
+  (one as { data: { user: { id: string } } }).data.user.id === victim.user.id;
+
+describe("an error that nobody expected", () => {
+  it("in an event's handler is answered `internal`", async () => {
+    breaks(Chat.prototype, "readRoom", isVictim);
+    const before = await contained("event");
+    const reply = await victim.socket.emitWithAck("room.read", { roomId: "0", seq: 1 });
+    expect(reply).toMatchObject({ ok: false, error: { code: "internal" } });
+    expect(await contained("event")).toBe(before + 1);
+    await othersAreServed();
+  });
+
+  it("while an answer is written ends the connection", async () => {
+    const window = await connect(victim.browser, victim.user);
+    breaks(Delivery.prototype, "answer", isVictimsConnection);
+    window.socket.emit("room.read", { roomId: "0", seq: 1 }, () => undefined);
+    await until(() => !window.socket.connected);
+    expect(await contained("answer")).toBe(1);
+    await othersAreServed();
+  });
+
+  it("while somebody is let in refuses them", async () => {
+    breaks(Chat.prototype, "roomsOf", isVictim);
+    const socket = victim.browser.socket();
+    const refused = new Promise<Error & { data?: unknown }>((resolve) =>
+      socket.once("connect_error", resolve),
+    );
+    socket.connect();
+    expect((await refused).data).toMatchObject({ code: "internal" });
+    expect(await contained("handshake")).toBe(1);
+    await othersAreServed();
+  });
+
+  it("while a connection is counted in ends it", async () => {
+    breaks(Delivery.prototype, "add", isVictimsConnection);
+    const socket = victim.browser.socket();
+    const ended = new Promise((resolve) => socket.once("disconnect", resolve));
+    socket.connect();
+    await ended;
+    expect(await contained("connection")).toBe(1);
+    await othersAreServed();
+  });
+
+  it("while a connection is counted out ends nothing else", async () => {
+    const window = await connect(victim.browser, victim.user);
+    breaks(Delivery.prototype, "remove", isVictimsConnection);
+    window.close();
+    await until(async () => (await contained("disconnection")) === 1);
+    await othersAreServed();
+  });
+
+  it("in an order of another replica, or of this one, is dropped", async () => {
+    breaks(Delivery.prototype, "toUser", ([id]) => id === victim.user.id);
+    const reply = await victim.socket.emitWithAck("room.read", { roomId: "0", seq: 0 });
+    expect(reply.ok).toBe(true);
+    await until(async () => (await contained("order")) > 0);
+    await othersAreServed();
+  });
+
+  it("in what an announcement leads to loses no later one", async () => {
+    let broken = true;
+    breaks(Delivery.prototype, "message", () => broken);
+    await joe.say("0", "is not delivered on the first try");
+    await until(async () => (await contained("announcement")) > 0);
+    broken = false;
+    await othersAreServed();
+  });
+
+  it("in the session store fails the request that asked", async () => {
+    vi.spyOn(RedisStore.prototype, "get").mockImplementation(() => {
+      throw new TypeError("of the test's making");
+    });
+    const before = await contained("request");
+    expect((await victim.browser.get("/api/rooms/0/messages")).status).toBe(500);
+    expect((await victim.browser.get("/api/me")).status).toBe(500);
+    vi.restoreAllMocks();
+    expect(await contained("request")).toBe(before + 2);
+    await othersAreServed();
+  });
+});
+
+describe("the HTTP server", () => {
+  async function serving(
+    listener: (http: HttpServer) => void,
+  ): Promise<{ port: number; threw: unknown[]; close: () => void }> {
+    const threw: unknown[] = [];
+    const http = createHttpServer({}, (error) => threw.push(error));
+    listener(http);
+    http.listen(0, "127.0.0.1");
+    await once(http, "listening");
+    const close = () => {
+      http.closeAllConnections();
+      http.close();
+    };
+    return { port: (http.address() as AddressInfo).port, threw, close };
+  }
+
+  it.each(["request", "upgrade", "connect", "clientError", "checkContinue", "checkExpectation"])(
+    "ends the one connection whose %s throws",
+    async (event) => {
+      const { port, threw, close } = await serving((http) => {
+        http.on("request", (_request, response) => response.end("fine"));
+        http.prependListener(event, ({ url }: { url?: string }) => {
+          if (url !== "/fine") throw new TypeError("of the test's making");
+        });
+      });
+      const lines: Record<string, string> = {
+        upgrade: "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+        connect: "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        clientError: "nonsense\r\n\r\n",
+        checkContinue: "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",
+        checkExpectation: "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: nonsense\r\n\r\n",
+      };
+      const socket = createConnection(port, "127.0.0.1");
+      socket.on("error", () => undefined).resume();
+      socket.write(lines[event] ?? "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+      await once(socket, "close");
+      expect(threw).toHaveLength(1);
+      expect(await (await fetch(`http://127.0.0.1:${port}/fine`)).text()).toBe("fine");
+      close();
+    },
+  );
+
+  it("survives connections that are reset while their upgrade waits", async () => {
+    const { port, threw, close } = await serving((http) => {
+      http.on("request", (_request, response) => response.end("fine"));
+      http.on("upgrade", (_request, socket) => setTimeout(() => socket.write("late"), 20));
+    });
+    const resets = Array.from({ length: 30 }, async () => {
+      const socket = createConnection(port, "127.0.0.1");
+      await once(socket, "connect");
+      socket.write("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      socket.resetAndDestroy();
+    });
+    await Promise.all(resets);
+    expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe("fine");
+    expect(threw).toEqual([]);
+    close();
+  });
+});
+
+describe("a WebSocket", () => {
+  it("ends alone when a listener throws at its frame, ping or end", async () => {
+    const threw: unknown[] = [];
+    const FrameServer = createFrameServer(true, {
+      flooded: () => undefined,
+      threw: (error) => threw.push(error),
+    });
+    const server = new FrameServer({ port: 0, host: "127.0.0.1" });
+    await once(server, "listening");
+    server.on("connection", (socket) => {
+      socket.on("message", (data) => {
+        const text = (data as Buffer).toString();
+        if (text === "throw") throw new TypeError("of the test's making");
+        socket.send(text);
+      });
+      socket.on("ping", () => {
+        throw new TypeError("of the test's making");
+      });
+    });
+    const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const open = async () => {
+      const socket = new WebSocket(url);
+      socket.on("error", () => undefined);
+      await once(socket, "open");
+      return socket;
+    };
+    const [one, other, third] = [await open(), await open(), await open()];
+    one.send("throw");
+    await once(one, "close");
+    third.ping();
+    await once(third, "close");
+    expect(threw).toHaveLength(2);
+    other.send("still here");
+    const [heard] = (await once(other, "message")) as [Buffer];
+    expect(heard.toString()).toBe("still here");
+    other.terminate();
+    server.close();
+  });
+});

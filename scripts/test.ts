@@ -69,7 +69,7 @@ function stages(files: string[]): Stage[] {
     },
     {
       name: "attack",
-      title: "Attacks that take seconds (npm run attack -- --short)",
+      title: "Attacks that take seconds, and the fuzzer (npm run attack -- --short)",
       run: shortAttack,
     },
     { name: "browser", title: "Browser tests (Chromium)", run: () => browserTests(files) },

@@ -7,7 +7,7 @@ import { stop } from "../prepare.mjs";
 import { createRandom } from "../prove/random.ts";
 import { gatherBystanders, type Bystanders } from "./bystanders.ts";
 import { makeSequence, type Context, type Sequence } from "./grammar.ts";
-import { openStage, type Person, type Stage } from "./stage.ts";
+import { openStage, type Stage } from "./stage.ts";
 
 /**
  * `npm run attack -- fuzz`: sequences of a grammar against two replicas, many at once, while bystanders talk. Nothing
@@ -97,7 +97,7 @@ export async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzO
     const running = new Map<number, string[]>();
     const pids = stage.replicas.map((replica) => replica.pid());
     const weight = () => stage.replicas.map((replica) => replica.memory());
-    let warm: number[] | undefined;
+    const weights: number[][] = [];
     let nonces = 0;
     let next = from;
     const start = performance.now();
@@ -105,7 +105,9 @@ export async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzO
       while (next < from + sequences) {
         const index = next;
         next += 1;
-        if (index - from === WARM_UP) warm = weight();
+        const done = index - from;
+        if (done === WARM_UP || (done > WARM_UP && done % Math.ceil(sequences / 10) === 0))
+          weights.push(weight());
         await playOne(index);
         for (const replica of stage.replicas) {
           if (!replica.hasEnded()) continue;
@@ -154,7 +156,7 @@ export async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzO
     };
     await Promise.all(Array.from({ length: PARALLEL }, lane));
     const took = (performance.now() - start) / 1_000;
-    await judge({ stage, bystanders, pids, warm, fault, notes, people });
+    await judge({ stage, bystanders, pids, weights, fault, notes });
     return {
       seed,
       sequences,
@@ -171,22 +173,21 @@ type Judged = {
   stage: Stage;
   bystanders: Bystanders;
   pids: number[];
-  warm: number[] | undefined;
-  people: Person[];
+  /** Bytes in memory of both replicas, from when they were warm on. */
+  weights: number[][];
   fault: (what: string) => void;
   notes: string[];
 };
 
 /** What must be so once everything was said. */
-async function judge({ stage, bystanders, pids, warm, fault, notes }: Judged): Promise<void> {
+async function judge({ stage, bystanders, pids, weights, fault, notes }: Judged): Promise<void> {
   for (const [index, replica] of stage.replicas.entries()) {
     if (replica.pid() !== pids[index]) fault(`the ${replica.name} replica is another process`);
     const status = await replica.ready();
     if (status !== 200) fault(`/readyz of the ${replica.name} replica answers ${status}`);
-    for (const line of replica.log.filter(
-      (text) => /"level":[56]0\b/.test(text) || /^\s+at .*:\d+/.test(text),
-    ))
-      fault(`the ${replica.name} replica logged: ${reasonIn(line)}`);
+    for (const line of replica.errors()) fault(`the ${replica.name} replica logged: ${reasonIn(line)}`);
+    const contained = await replica.metric("hubbub_contained_total");
+    if (contained > 0) fault(`the ${replica.name} replica contained ${contained} throws`);
   }
   await sleep(1_000);
   const figures = bystanders.figures();
@@ -202,13 +203,14 @@ async function judge({ stage, bystanders, pids, warm, fault, notes }: Judged): P
     if (p99 > BOUND_MS)
       fault(`bystanders on the ${side} replica heard each other in ${p99.toFixed(0)} ms (p99)`);
   }
-  if (warm) {
-    for (const [index, replica] of stage.replicas.entries()) {
-      const [before, after] = [(warm[index] ?? 0) / 1e6, replica.memory() / 1e6];
-      notes.push(`${replica.name} ${before.toFixed(0)} -> ${after.toFixed(0)} MB`);
-      if (after - before > GROWTH)
-        fault(`the ${replica.name} replica grew from ${before.toFixed(0)} to ${after.toFixed(0)} MB`);
-    }
+  const [warm] = weights;
+  if (!warm) return;
+  weights.push(stage.replicas.map((replica) => replica.memory()));
+  for (const [index, replica] of stage.replicas.entries()) {
+    const mb = weights.map((each) => Math.round((each[index] ?? 0) / 1e6));
+    notes.push(`${replica.name} ${mb.join(", ")} MB`);
+    const growth = (mb.at(-1) ?? 0) - (mb[0] ?? 0);
+    if (growth > GROWTH) fault(`the ${replica.name} replica grew by ${growth} MB`);
   }
 }
 
@@ -381,6 +383,6 @@ function check({ text, upgraded }: Opened, fault: (what: string) => void): void 
   for (const [, status = "", reason = ""] of text.matchAll(/^HTTP\/1\.1 (\d{3}) ([\w ]*)\r$/gm))
     if (!STATUSES.has(Number(status))) fault(`answered ${status} ${reason}`);
   // A poll's answer holds packets one after the other.
-  for (const packet of text.split(/[\r\n]+/).flatMap((line) => line.split("\x1e")))
+  for (const packet of text.split(/[\r\n]+|HTTP\/1\.1 /).flatMap((line) => line.split("\x1e")))
     if (/^43\d*\[/.test(packet)) checkPacket(Buffer.from(packet, "latin1").toString(), fault);
 }

@@ -21,8 +21,6 @@ export type Attack = {
       waits?: true;
       /** Nobody else can be served meanwhile. */
       alone?: true;
-      /** It still finds something: left out of the short version. */
-      open?: true;
     }
   /** Another test holds it. */
   | { test: string }

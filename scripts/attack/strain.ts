@@ -286,7 +286,6 @@ export const STRAIN: Attack[] = [
     number: 31,
     title: "30 transcripts of 3,000 messages at a time, by one user",
     answer: "few at once for each user, the rest `rate_limited` or `unavailable`; nobody else waits",
-    open: true,
     async play(scene) {
       const { person, get, must, twin } = scene;
       const mary = await person();
@@ -515,7 +514,6 @@ export const STRAIN: Attack[] = [
     number: 32,
     title: "connections that are reset while their upgrade waits for Redis, with and without a cookie",
     answer: "nothing: a socket has somebody who hears its errors from its first moment",
-    open: true,
     async play({ person, line, talker, address, left, must, twin, becomes }) {
       const mary = await person();
       for (const protocol of ["websocket", "h2c"])

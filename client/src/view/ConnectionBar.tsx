@@ -1,32 +1,26 @@
 import { isUnderWay } from "../chat/state.ts";
 import { Icon } from "./Icon.tsx";
 import { useChat } from "./useChat.ts";
-import { useNetwork } from "./useMedia.ts";
 
-/** Tells of trouble with the connection, and of its end. It has a place of its own, so that it covers nothing. */
+/** Tells of trouble with the connection, and of its end. It floats: nothing moves when it comes and goes. */
 export function ConnectionBar() {
   const connection = useChat((state) => state.connection);
   const returned = useChat((state) => state.returned);
   const waiting = useChat((state) => state.outgoing.filter(isUnderWay).length);
-  const network = useNetwork();
-  const trouble = connection === "connecting" || connection === "offline";
+  const offline = connection === "offline";
   return (
     <div className="connection" aria-live="polite">
-      {trouble && (
+      {offline && (
         <p className="connection-bar connection-off">
           <Icon name="retry" />
           <span>
-            {!network
-              ? "You are offline. There is no network."
-              : connection === "connecting"
-                ? "Connecting…"
-                : "You are offline. Reconnecting…"}
+            You are offline. Reconnecting…
             {waiting > 0 &&
               ` ${waiting === 1 ? "One message waits" : `${waiting} messages wait`} to be sent.`}
           </span>
         </p>
       )}
-      {!trouble && returned !== null && (
+      {!offline && returned !== null && (
         <p className="connection-bar connection-on">
           <Icon name="check" />
           <span>

@@ -36,7 +36,6 @@ import {
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { STATUS, toFailure } from "./failure.ts";
 import { NOT_OWN, type Origins } from "./origin.ts";
-import { createProxies, type Proxies } from "./proxies.ts";
 import type { Session, Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 
@@ -118,7 +117,6 @@ export type RestParts = {
 export function createRest(parts: RestParts): RequestListener {
   const { config } = parts;
   const headers = securityHeaders(config.cookieSecure);
-  const proxies = createProxies(config, parts.log);
   const app = express();
   app.disable("x-powered-by");
   // Of answers that are never the same twice a digest costs more than it saves; files have theirs all the same.
@@ -127,7 +125,6 @@ export function createRest(parts: RestParts): RequestListener {
   app.set("query parser", "simple");
   app.use((request, response, next) => {
     response.setHeaders(headers);
-    proxies.watch(request);
     const began = performance.now();
     response.once("close", () =>
       tally(parts.metrics, routeOf(request, response), outcomeOf(response), began),
@@ -135,7 +132,7 @@ export function createRest(parts: RestParts): RequestListener {
     next();
   });
   app.use(health(parts));
-  app.use("/api", api(parts, proxies));
+  app.use("/api", api(parts));
   if (config.clientDir) {
     app.use(
       // Of files only: they are fetched once and kept, while answers of the API are small and come by the thousand.
@@ -299,7 +296,7 @@ async function readPage(
   );
 }
 
-function api(parts: RestParts, proxies: Proxies): Router {
+function api(parts: RestParts): Router {
   const { config, chat, sessions, throttle, load, security, ended } = parts;
   const router = Router();
   router.use((_request, response, next) => {
@@ -333,7 +330,6 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.json({ people: await parts.demo() });
   });
   router.post("/users", async (request, response) => {
-    proxies.demandCookie(request);
     const asked = newCredentials.parse(request.body);
     const address = addressOf(request);
     await throttle.take("signUp", address);
@@ -344,7 +340,6 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.status(201).json(user);
   });
   router.post("/login", async (request, response) => {
-    proxies.demandCookie(request);
     const user = await logIn(parts, credentials.parse(request.body), addressOf(request));
     await enter(request, user);
     security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });

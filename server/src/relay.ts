@@ -48,6 +48,8 @@ const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUM
 const STORED = new RegExp(`^${MESSAGE}$`);
 const ANNOUNCED = new RegExp(String.raw`^\{"serverId":"[^"\\]*","type":"message","data":(${MESSAGE})\}$`);
 
+/** The last moment that a Date can tell, in the year 275760: formatting a later one throws, here and in browsers. */
+const LAST_DATE = 8.64e15;
 const HEARTBEAT_MS = 2_000;
 const DEAF_MS = 5_000;
 const CHECK_MS = 25_000;
@@ -321,7 +323,8 @@ export class Relay {
     if (!envelope) return this.#drop(text);
     const { type, data, serverId } = envelope;
     if (type === "heartbeat") {
-      if (serverId === this.#parts.config.serverId) this.#hearHeartbeat(Number(data));
+      if (serverId === this.#parts.config.serverId)
+        this.#hearHeartbeat(typeof data === "number" ? data : Number.NaN);
       return;
     }
     if (type !== "message") return this.#parts.heard(type, data);
@@ -433,7 +436,7 @@ export function parseForeignMessage(data: unknown): Message | null {
   const author = typeof from === "number" ? String(from) : from;
   if (!isRoomId(roomId) || typeof author !== "string" || !USER_ID.test(author)) return null;
   if (typeof message !== "string" || message.length === 0 || message.length > LIMITS.message) return null;
-  if (typeof date !== "number" || !Number.isFinite(date) || date < 0) return null;
+  if (typeof date !== "number" || !(date >= 0 && date <= LAST_DATE)) return null;
   return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
 }
 

@@ -243,10 +243,11 @@ export function readUsers(data: unknown): User[] | null {
   const list: unknown[] = Array.isArray(data) ? data : [data];
   const users: User[] = [];
   for (const one of list) {
-    const { id, username } = (one ?? {}) as Partial<Record<string, unknown>>;
+    const { id: given, username } = (one ?? {}) as Partial<Record<string, unknown>>;
+    const id = typeof given === "number" ? String(given) : given;
     if (typeof username !== "string" || !USERNAME.test(username)) return null;
-    if (!USER_ID.test(String(id))) return null;
-    users.push({ id: String(id), username });
+    if (typeof id !== "string" || !USER_ID.test(id)) return null;
+    users.push({ id, username });
   }
   return users;
 }

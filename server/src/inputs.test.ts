@@ -1,0 +1,510 @@
+import { EventEmitter } from "node:events";
+import type { Writable } from "node:stream";
+import * as fc from "fast-check";
+import { pino } from "pino";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import * as ws from "ws";
+import { readUsers } from "./chat/presence.ts";
+import { VARIABLES, readConfig } from "./config.ts";
+import { Delivery, type Connection } from "./delivery.ts";
+import { createKeys } from "./keys.ts";
+import { createMetrics } from "./metrics.ts";
+import {
+  ERROR_CODES,
+  LIMITS,
+  NONCE,
+  USERNAME,
+  USER_ID,
+  isRoomId,
+  pairOf,
+  privateRoomId,
+  type Failure,
+  type Message,
+  type Reply,
+  type RoomId,
+  type SyncedRoom,
+} from "./protocol.ts";
+import type { RedisClient } from "./redis.ts";
+import { Relay, headOf, isOwnRow, parseForeignMessage } from "./relay.ts";
+import { commandsDuring, person, replicas, type House, type Person } from "./testing.ts";
+
+/** What comes from outside: any JSON, objects that nearly are what is asked for, and what trips a careless reader. */
+const tricky = fc.constantFrom<unknown>(
+  { toString: 1, valueOf: 1 },
+  { __proto__: null },
+  JSON.parse('{"__proto__":{"roomId":"0"}}'),
+  [],
+  [[]],
+  ["1"],
+  "1:name",
+  "}:members",
+  "0\n",
+  "__proto__",
+  "\ud800",
+  "x".repeat(5_000),
+  -1,
+  1e300,
+  8.64e15 + 1,
+  2 ** 53,
+  "1e3",
+  "0x1",
+);
+const anything = fc.oneof(fc.jsonValue(), tricky);
+
+function near(fields: Record<string, fc.Arbitrary<unknown>>): fc.Arbitrary<unknown> {
+  return fc.oneof(
+    { weight: 4, arbitrary: fc.record(fields) },
+    { weight: 2, arbitrary: fc.record(fields, { requiredKeys: [] }) },
+    { weight: 1, arbitrary: anything },
+  );
+}
+
+/** Often what is asked for. */
+function likely(right: unknown[], other: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
+  return fc.oneof({ weight: 2, arbitrary: fc.constantFrom(...right) }, { weight: 1, arbitrary: other });
+}
+
+const roomId = likely(
+  ["0", "1", "1:2"],
+  fc.oneof(
+    fc.constantFrom("2:1", "01", "1:1"),
+    fc.string({ unit: fc.constantFrom("0", "1", "9", ":"), maxLength: 8 }),
+    anything,
+  ),
+);
+const text = likely(
+  ["ok", "é😀"],
+  fc.oneof(fc.string({ unit: "binary", maxLength: 20 }), fc.constantFrom("", " "), anything),
+);
+const count = likely([0, 1, 1_000_000], fc.oneof(fc.nat(), fc.maxSafeInteger(), fc.double(), anything));
+// Its types leave it out.
+const { Receiver } = ws as unknown as { Receiver: new (options: { isServer: boolean }) => Writable };
+const silent = pino({ level: "silent" });
+
+describe("a replica that gets anything", { timeout: 60_000 }, () => {
+  let house: House;
+  let ann: Person;
+  beforeAll(async () => {
+    house = await replicas(1);
+    ann = await person(house.replicas[0]!);
+  });
+  afterAll(() => house.close());
+
+  /** Keys and channels are made of a name of ours and of ids that are ids, whatever was asked for. */
+  function expectGoodKeys(commands: string[][]): void {
+    const prefix = house.env["KEY_PREFIX"] ?? "";
+    const words = commands.flat().filter((word) => word.startsWith(prefix) || word.startsWith(`{${prefix}`));
+    expect(words.length).toBeGreaterThan(0);
+    for (const word of words) {
+      const name = word.replace(prefix, "").replaceAll(/[{}]/g, "");
+      const [kind = "", ...rest] = name.split(":");
+      expect(kind).toMatch(/^[\w./#-]+$/);
+      // A name is what it may be, without signs that nobody sees.
+      if (kind === "roomname") expect(rest.join(":")).not.toMatch(/\p{C}/u);
+      if (kind === "username") expect(rest.join(":")).toMatch(USERNAME);
+      if (kind === "user") expect(rest[0]).toMatch(USER_ID);
+      if (!["room", "MESSAGES"].includes(kind) || rest.length === 0) continue;
+      const fields = ["name", "meta", "members", "read", "nonce"];
+      const at = rest.findIndex((part) => fields.includes(part));
+      const id = rest.slice(0, at < 0 ? undefined : at).join(":");
+      expect(isRoomId(id), word).toBe(true);
+      if (at >= 0 && rest[at] === "nonce") expect(rest.slice(at + 2).join(":")).toMatch(NONCE);
+    }
+  }
+
+  it("in a body or query answers a code of the list, and reaches no other key of Redis", async () => {
+    const bodies = {
+      "/api/users": near({ username: text, password: text }),
+      "/api/login": near({ username: text, password: text }),
+      "/api/rooms": near({ name: text }),
+      "/api/rooms/private": near({ userId: fc.oneof(fc.constantFrom("1", "2", "99"), anything) }),
+    };
+    const query = fc
+      .record({ before: count, after: count, size: count, ids: text }, { requiredKeys: [] })
+      .map((fields) =>
+        Object.entries(fields)
+          .map(([name, value]) => {
+            const told = typeof value === "string" ? value : JSON.stringify(value);
+            return `${name}=${encodeURIComponent(Buffer.from(told).toString())}`;
+          })
+          .join("&"),
+      );
+    const paths = fc.oneof(
+      fc.constantFrom("/api/users", "/api/rooms/directory", "/api/rooms", "/api/rooms/0/messages"),
+      roomId.map((id) => `/api/rooms/${encodeURIComponent(JSON.stringify(id)).slice(0, 200)}/messages`),
+    );
+    const expectCode = (status: number, body: unknown, what: string) => {
+      if (status < 400) return;
+      const { code } = body as Failure;
+      expect(ERROR_CODES, what).toContain(code);
+      expect(["internal", "unavailable"], what).not.toContain(code);
+    };
+    const commands = await commandsDuring(async () => {
+      for (const [path, body] of Object.entries(bodies)) {
+        const answers = fc.sample(body, 60).map(async (one) => {
+          const what = JSON.stringify(one) ?? "null";
+          const { status, body: answer } = await ann.browser.fetch("POST", path, what, {
+            cookie: path === "/api/login" || path === "/api/users" ? "" : ann.browser.cookie,
+          });
+          expectCode(status, answer, what);
+        });
+        await Promise.all(answers);
+      }
+      const reads = fc.sample(fc.tuple(paths, query), 200).map(async ([path, asked]) => {
+        const { status, body } = await ann.browser.get(`${path}?${asked}`);
+        expectCode(status, body, `${path}?${asked}`);
+      });
+      await Promise.all(reads);
+    });
+    expectGoodKeys(commands);
+  });
+
+  it("in an event answers a code of the list or what its type says, and reaches no other key of Redis", async () => {
+    const cursor = near({
+      roomId,
+      seq: count,
+      date: count,
+      hash: fc.oneof(fc.constantFrom("", "00ff"), anything),
+    });
+    const events = {
+      message: near({ roomId, message: text, nonce: fc.oneof(fc.string({ maxLength: 66 }), anything) }),
+      "room.join": near({ roomId }),
+      "room.leave": near({ roomId }),
+      "room.read": near({ roomId, seq: count }),
+      sync: near({ rooms: fc.oneof(fc.array(cursor, { maxLength: 4 }), anything) }),
+    };
+    const emit = (event: string, payload: unknown) =>
+      (
+        ann.socket as unknown as {
+          timeout: (ms: number) => { emitWithAck: (...of: unknown[]) => Promise<unknown> };
+        }
+      )
+        .timeout(20_000)
+        .emitWithAck(event, payload) as Promise<Reply<unknown>>;
+    const commands = await commandsDuring(async () => {
+      for (const [event, payload] of Object.entries(events)) {
+        const answers = fc.sample(payload, 100).map(async (one) => {
+          const reply = await emit(event, one);
+          const what = `${event} ${JSON.stringify(one)}`;
+          if (!reply.ok) {
+            expect(ERROR_CODES, what).toContain(reply.error.code);
+            expect(["internal", "unavailable"], what).not.toContain(reply.error.code);
+            return;
+          }
+          const asked = one as Record<string, unknown>;
+          if (event === "message") {
+            const stored = reply.value as Message;
+            expect(stored).toEqual({
+              roomId: asked["roomId"],
+              message: asked["message"],
+              nonce: asked["nonce"],
+              from: ann.user.id,
+              seq: expect.any(Number) as unknown,
+              date: expect.any(Number) as unknown,
+              hash: expect.stringMatching(/^[0-9a-f]{12}$/) as unknown,
+            });
+          }
+          if (event === "sync") {
+            const rooms = (reply.value as { rooms: SyncedRoom[] }).rooms.map((room) => room.roomId);
+            expect(rooms).toEqual((asked["rooms"] as { roomId: RoomId }[]).map((room) => room.roomId));
+          }
+          if (event === "room.read") expect(reply.value).toEqual({ read: expect.any(Number) as unknown });
+        });
+        await Promise.all(answers);
+      }
+    });
+    expectGoodKeys(commands);
+    expect((await ann.say("0", "and it goes on")).message).toBe("and it goes on");
+  });
+});
+
+describe("a row", () => {
+  const place = fc.record({
+    seq: fc.nat(),
+    date: fc.maxSafeInteger().map(Math.abs),
+    hash: fc.constantFrom("0", "0af"),
+  });
+  const tail = fc.record({
+    from: fc.constantFrom("1", "22"),
+    message: fc.string({ unit: "binary" }),
+    nonce: fc.constantFrom("n", undefined),
+  });
+  const row = fc
+    .tuple(fc.constantFrom("0", "1:2"), place, tail)
+    .map(
+      ([id, { seq, date, hash }, said]) =>
+        `{"roomId":"${id}","seq":${seq},"date":${date},"hash":"${hash}",${JSON.stringify(said).slice(1)}`,
+    );
+  const sign = fc.constantFrom(
+    ...Array.from('{}[]",:\\/0159-+.eEuntf \u0000\n\u2028é'),
+    '"nonce":"x"',
+    "\\u00e",
+    "\ud800",
+  );
+  const edits = fc.array(fc.tuple(fc.nat(), fc.nat({ max: 2 }), sign), { minLength: 1, maxLength: 3 });
+
+  it("that the scripts write is known as such, and says where it stands", () => {
+    fc.assert(
+      fc.property(row, (one) => {
+        const { seq, date, hash } = JSON.parse(one) as Message;
+        expect(isOwnRow(one)).toBe(true);
+        expect(headOf(one)).toEqual({ seq, date, hash });
+      }),
+    );
+  });
+
+  it("that passes for one of ours is valid JSON of a message's shape, with nothing else in it", () => {
+    let known = 0;
+    fc.assert(
+      fc.property(row, edits, (one, changes) => {
+        const changed = changes.reduce((now, [at, gone, put]) => {
+          const from = at % now.length;
+          return now.slice(0, from) + put + now.slice(from + gone);
+        }, one);
+        const head = headOf(changed);
+        expect(isOwnRow(changed)).toBe(head !== null);
+        if (!head) return;
+        known += 1;
+        const {
+          roomId: id,
+          seq,
+          date,
+          hash,
+          from,
+          message,
+          nonce = "",
+          ...rest
+        } = JSON.parse(changed) as Message;
+        expect({ seq, date, hash }).toEqual(head);
+        expect([id, hash, from, message, nonce].every((value) => typeof value === "string")).toBe(true);
+        expect(rest).toEqual({});
+      }),
+      { numRuns: 3_000 },
+    );
+    expect(known).toBeGreaterThan(100);
+  });
+});
+
+describe("an announcement", () => {
+  it("of any text throws nothing, and what is passed on is a message of its room", async () => {
+    const keys = createKeys("");
+    const subscriber = Object.assign(new EventEmitter(), { subscribe: () => Promise.resolve(1) });
+    const heard: string[] = [];
+    const relay = new Relay({
+      config: { serverId: "me", relayChannel: "single" },
+      keys,
+      commands: { publish: () => Promise.resolve(1) } as unknown as RedisClient,
+      subscriber: subscriber as unknown as RedisClient,
+      metrics: createMetrics(),
+      log: silent,
+      head: () => Promise.resolve({ seq: 0, date: 0, hash: "" }),
+      after: (_, head) => Promise.resolve({ reset: false, rows: [], more: false, head }),
+      isStored: () => Promise.resolve(false),
+      deliver: (id, json) => heard.push(JSON.stringify([id, JSON.parse(json)])),
+      members: () => 1,
+      stale: () => undefined,
+      heard: (_, data) => void readUsers(data),
+    });
+    const message = near({
+      roomId,
+      from: fc.oneof(fc.constantFrom("1", 1), anything),
+      message: text,
+      date: count,
+      nonce: text,
+    });
+    const said = near({
+      serverId: fc.oneof(fc.constantFrom("me", "other"), anything),
+      type: fc.oneof(
+        fc.constantFrom("message", "heartbeat", "user.connected", "user.disconnected"),
+        anything,
+      ),
+      data: fc.oneof(message, near({ id: count, username: text }), anything),
+    });
+    await relay.start();
+    await Promise.all(["0", "1", "1:2"].map((id) => relay.open(id)));
+    const told = fc.oneof(
+      said.map((value) => JSON.stringify(value)),
+      fc.string(),
+    );
+    fc.assert(
+      fc.property(told, (one) => void subscriber.emit("message", "MESSAGES", one)),
+      { numRuns: 2_000 },
+    );
+    relay.close();
+    expect(heard.length).toBeGreaterThan(0);
+    for (const [id, passedOn] of heard.map((json) => JSON.parse(json) as [string, Message])) {
+      expect(passedOn.roomId).toBe(id);
+      expect(passedOn.from).toMatch(USER_ID);
+      expect(new Date(passedOn.date).toISOString()).not.toBe("");
+      expect(passedOn.message.length).toBeLessThanOrEqual(LIMITS.message);
+    }
+  });
+
+  it("of a message or of people is read as what its type says, or as nothing", () => {
+    const message = near({
+      roomId,
+      from: fc.oneof(fc.nat(), anything),
+      message: text,
+      date: count,
+      nonce: text,
+      seq: count,
+    });
+    fc.assert(
+      fc.property(message, (data) => {
+        const read = parseForeignMessage(data);
+        if (!read) return;
+        const { roomId: id, from, message: words, date, nonce = "", ...rest } = read;
+        expect(isRoomId(id) && USER_ID.test(from) && typeof nonce === "string").toBe(true);
+        expect(words.length > 0 && words.length <= LIMITS.message).toBe(true);
+        expect(new Date(date).getTime() === Math.trunc(date)).toBe(true);
+        expect(rest).toEqual({});
+      }),
+      { numRuns: 1_000 },
+    );
+    const people = fc.oneof(fc.array(near({ id: count, username: text }), { maxLength: 3 }), anything);
+    fc.assert(
+      fc.property(people, (data) => {
+        for (const { id, username, ...rest } of readUsers(data) ?? []) {
+          expect(USER_ID.test(id) && USERNAME.test(username)).toBe(true);
+          expect(rest).toEqual({});
+        }
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+});
+
+it("an id that is a room's is made of ids of users, in order, and of nothing else", () => {
+  fc.assert(
+    fc.property(roomId, (value) => {
+      if (!isRoomId(value)) return;
+      expect(value).toMatch(/^\d{1,10}(?::\d{1,10})?$/);
+      const pair = pairOf(value);
+      if (pair) expect(privateRoomId(pair[1], pair[0])).toBe(value);
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+describe("frames", () => {
+  it("of packets of any text and length are read as those packets, one by one and in a batch", async () => {
+    const delivery = new Delivery(
+      { batchWindowMs: 0, slowConsumerBytes: 1_000_000_000 },
+      createMetrics(),
+      silent,
+      () => undefined,
+    );
+    const written: Buffer[] = [];
+    const tcp = { write: (chunk: Buffer) => written.push(chunk), writableLength: 0 };
+    const conn = {
+      readyState: "open",
+      upgrading: false,
+      writeBuffer: [],
+      transport: { name: "websocket", writable: true, socket: { _socket: tcp } },
+    };
+    const data = { user: { id: "1", username: "ann" }, sid: "", rooms: new Set<RoomId>(), admitted: [] };
+    const connection = { conn, data } as unknown as Connection;
+    delivery.add(connection);
+    delivery.join("0", connection);
+    const read = () => {
+      const packets: string[] = [];
+      const receiver = new Receiver({ isServer: false });
+      receiver.on("message", (packet: Buffer) => packets.push(packet.toString()));
+      receiver.on("error", (error: Error) => packets.push(String(error)));
+      return new Promise<string[]>((resolve) => {
+        receiver.end(Buffer.concat(written.splice(0)), () => setImmediate(() => resolve(packets)));
+      });
+    };
+    const words = fc.oneof(
+      fc.string({ unit: "grapheme", maxLength: 300 }),
+      fc
+        .constantFrom(113, 114, 115, 116, 117, 65_520, 65_527, 65_528, 65_529, 65_530, 70_000)
+        .map((length) => "x".repeat(length)),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(words, { minLength: 1, maxLength: 6 }), async (texts) => {
+        const jsons = texts.map((one) => JSON.stringify(Buffer.from(one).toString()));
+        for (const [id, json] of jsons.entries()) delivery.answer(connection, id, json);
+        expect(await read()).toEqual(jsons.map((json, id) => `43${id}[${json}]`));
+        for (const json of jsons) delivery.message("0", json);
+        // It is written within this turn of the loop.
+        await new Promise((resolve) => setImmediate(resolve));
+        expect(await read()).toEqual(jsons.map((json) => `42["message",${json}]`));
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
+it("variables of any value are refused in one Error that names them, or read as what they are", () => {
+  const names = Object.keys(VARIABLES);
+  const value = fc.oneof(
+    fc.constantFrom(
+      "",
+      "on",
+      "off",
+      "auto",
+      "0",
+      "1",
+      "-1",
+      "10",
+      "3000",
+      "1e3",
+      "0x10",
+      " 5",
+      "NaN",
+      "Infinity",
+      "99999999999",
+    ),
+    fc.constantFrom(
+      "https://a.example",
+      "http://a.example/path",
+      "javascript:alert(1)",
+      "redis://127.0.0.1",
+      "unix:///x",
+    ),
+    fc.constantFrom(
+      "a,b",
+      ",",
+      "x".repeat(40),
+      `${"x".repeat(40)},${"y".repeat(40)}`,
+      "production",
+      "rooms",
+      "silent",
+      "{}",
+      "a b",
+    ),
+    fc.string(),
+  );
+  const env = fc.dictionary(fc.constantFrom(...names), value, { maxKeys: 6 });
+  let read = 0;
+  fc.assert(
+    fc.property(env, (variables) => {
+      let config: ReturnType<typeof readConfig>;
+      try {
+        config = readConfig(variables);
+      } catch (error) {
+        expect((error as Error).constructor).toBe(Error);
+        expect(Object.keys(variables).some((name) => (error as Error).message.includes(name))).toBe(true);
+        return;
+      }
+      read += 1;
+      for (const amount of [
+        config.port,
+        config.drainMs,
+        config.batchWindowMs,
+        config.workers,
+        config.waitReplicas,
+      ])
+        expect(Number.isSafeInteger(amount) && amount >= 0).toBe(true);
+      expect(config.port).toBeLessThan(65_536);
+      expect(config.keyPrefix).toMatch(/^[\w.:-]{0,64}$/);
+      for (const origin of config.origins) expect(new URL(origin).origin).toBe(origin);
+      for (const secret of config.sessionSecrets) expect(secret.length).toBeGreaterThanOrEqual(32);
+      for (const flag of [config.polling, config.rateLimits, config.cookieSecure, config.production])
+        expect(typeof flag).toBe("boolean");
+    }),
+    { numRuns: 1_000 },
+  );
+  expect(read).toBeGreaterThan(20);
+});

@@ -90,6 +90,16 @@ describe("/readyz while Redis answers, but takes no writes", () => {
     expect(own.url).toBeTruthy();
   });
 
+  it("says nothing of writes to a user who may not run the script that asks", async () => {
+    const own = await ownRedis({ persistent: false, args: ["user ann on >secret ~* &* +@all -eval"] });
+    const house = await replicas(1, { REDIS_URL: own.url.replace("//", "//ann:secret@") });
+    onTestFinished(async () => {
+      await house.close();
+      await own.close();
+    });
+    expect(await readyOf(house.replicas[0]?.address)).toBe("200");
+  });
+
   it("says when it is away, and when it is loading", async () => {
     const own = await ownRedis({ persistent: true, args: ["key-load-delay 500"] });
     const house = await replicas(1, { REDIS_URL: own.url });

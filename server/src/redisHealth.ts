@@ -96,7 +96,12 @@ export class RedisHealth {
     } catch (error) {
       const code = redisCode(error);
       if (code === "READONLY") this.#readonlyAt = performance.now();
-      if (code !== undefined) return REASONS[code] ?? "refused";
+      if (code !== undefined && code in REASONS) return REASONS[code];
+      if (code !== undefined) {
+        // A user who may not run this, or a Redis of another make: that it answers is all that can be known.
+        await Promise.all(this.#primaries().map((node) => node.ping()));
+        return undefined;
+      }
       // It is because of that answer that the connection is just being renewed.
       if (performance.now() - this.#readonlyAt < RENEWAL_MS) return REASONS["READONLY"];
       // Before it has loaded what it keeps, ioredis sends nothing but this.

@@ -48,10 +48,11 @@ it("who logs in, who does not, who signs up and who ends a session is noted with
   await browser.post("/api/login", { username: "ann", password: "wrong password" });
   await browser.post("/api/login", { username: "nobody", password: "wrong password" });
   await browser.post("/api/login", { username: "ann", password: PASSWORD });
+  await browser.post("/api/login", { username: "ann", password: PASSWORD });
   const ann = { level: 30, address: "127.0.0.1", userId: body.id };
   expect(noted("signup.done")).toMatchObject([ann]);
-  expect(noted("session.ended")).toMatchObject([ann]);
-  expect(noted("login.done")).toMatchObject([ann]);
+  expect(noted("session.ended")).toMatchObject([ann, { ...ann, what: "log-in" }]);
+  expect(noted("login.done")).toMatchObject([ann, ann]);
   const nobody = { level: 40, address: "127.0.0.1" };
   expect(noted("login.failed")).toMatchObject([nobody, nobody]);
   expect(noted("login.failed").every(({ userId }) => userId === undefined)).toBe(true);

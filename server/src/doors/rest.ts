@@ -323,7 +323,14 @@ function api(parts: RestParts): Router {
 
   const addressOf = (request: Request) => addressKey(clientAddress(request, config.trustProxy));
   const enter = async (request: Request, user: User): Promise<void> => {
-    for (const sid of await sessions.start(request, user)) ended(sid);
+    for (const sid of await sessions.start(request, user)) {
+      security.note("session.ended", {
+        address: clientAddress(request, config.trustProxy),
+        userId: user.id,
+        what: "log-in",
+      });
+      ended(sid);
+    }
   };
 
   router.get("/demo", async (_request, response) => {

@@ -1,18 +1,28 @@
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { VARIABLES } from "../server/src/config.ts";
+import { VARIABLES, readConfig } from "../server/src/config.ts";
 import { STATUS } from "../server/src/doors/failure.ts";
 import { both, person, replicas } from "../server/src/testing.ts";
 import { ATTACKS, rowOf } from "./attack/attacks.ts";
+import { backup } from "./backup.ts";
 import { root } from "./prepare.mjs";
 import { freePort, startRedis, type PrivateRedis } from "./redis.ts";
+import { restore } from "./restore.ts";
+import { seed } from "./seed.ts";
 
 const read = (file: string) => readFileSync(join(root, file), "utf8");
 const readme = read("README.md");
-const documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+const documents = [
+  "docs/backup.md",
+  "docs/upgrading.md",
+  "README.md",
+  "ARCHITECTURE.md",
+  "CONTRIBUTING.md",
+  "SECURITY.md",
+];
 
 /** The cells of a table's body, by its first heading. */
 function table(document: string, heading: string): string[][] {
@@ -182,19 +192,21 @@ describe.each(documents)("%s", (name) => {
   });
 });
 
-describe("the Redis user of SECURITY.md", () => {
+describe("the Redis users of docs/redis.acl", () => {
   const dir = mkdtempSync(join(tmpdir(), "hubbub-docs-"));
-  const rule = /^ *user hubbub on (.*)$/m.exec(read("SECURITY.md"))?.[1] ?? "";
+  const aclFile = join(dir, "users.acl");
+  const urlOf = (name: string) => redis.url.replace(/\/\/[^@]*@/, "//").replace("//", `//${name}:PASSWORD@`);
   let redis: PrivateRedis;
   let admin: Redis;
   beforeAll(async () => {
     const port = await freePort();
+    writeFileSync(aclFile, `${read("docs/redis.acl")}user default on >admin ~* &* +@all\n`);
     redis = await startRedis({
       dir,
       persistent: false,
       port,
       password: "admin",
-      args: [`user hubbub on ${rule}`],
+      args: [`aclfile "${aclFile}"`],
     });
     admin = new Redis(`redis://:admin@127.0.0.1:${port}`);
   });
@@ -205,8 +217,7 @@ describe("the Redis user of SECURITY.md", () => {
   });
 
   it("may do all that two replicas do, and nothing is refused", async () => {
-    const url = redis.url.replace(/\/\/[^@]*@/, "//").replace("//", "//hubbub:PASSWORD@");
-    const house = await replicas(2, { REDIS_URL: url, KEY_PREFIX: "", RATE_LIMITS: "on" });
+    const house = await replicas(2, { REDIS_URL: urlOf("hubbub"), KEY_PREFIX: "", RATE_LIMITS: "on" });
     const [left, right] = both(house);
     try {
       const [mary, joe] = [await person(left, "mary"), await person(right, "joe")];
@@ -221,16 +232,42 @@ describe("the Redis user of SECURITY.md", () => {
       await mary.socket.emitWithAck("room.read", { roomId: "0", seq: 1 });
       expect((await joe.browser.get<unknown[]>("/api/users/online")).body).toHaveLength(2);
       expect((await joe.browser.post("/api/login", { username: "joe", password: "wrong" })).status).toBe(401);
+      expect((await mary.browser.get(`/api/rooms/${body.id}/transcript`)).status).toBe(200);
+      await joe.socket.emitWithAck("room.leave", { roomId: body.id });
       expect((await joe.browser.post("/api/logout")).status).toBe(204);
+      await seed(readConfig({ ...house.env, BCRYPT_COST: "4" }));
     } finally {
       await Promise.all(house.replicas.map((replica) => replica.close()));
       house.redis.disconnect();
+      // Here, so that what was refused is told before what it led to.
+      expect(await admin.call("ACL", "LOG")).toEqual([]);
     }
+  });
+
+  it("may back up and restore, each as its own user, and nothing is refused", async () => {
+    const file = join(dir, "backup.gz");
+    const config = (name: string) => readConfig({ REDIS_URL: urlOf(name) });
+    const counts = await backup(config("hubbub-backup"), file, { sessions: true });
+    expect(counts.messages).toBeGreaterThan(3);
+    await admin.flushdb();
+    await expect(restore(config("hubbub-restore"), file, { again: false })).resolves.toMatchObject(counts);
     expect(await admin.call("ACL", "LOG")).toEqual([]);
+    expect(await admin.call("ACL", "DRYRUN", "hubbub-backup", "SET", "user:1", "x")).toMatch(
+      /no permissions/,
+    );
+  });
+
+  it("may reach every key of the README's table", async () => {
+    for (const [key = "", type] of table(readme, "key")) {
+      const name = (code(key)[0] ?? "").replace(/<[^>]+>/g, "1");
+      const command = type === "channel" ? ["PUBLISH", name, "x"] : ["TYPE", name];
+      for (const user of type === "channel" ? ["hubbub"] : ["hubbub", "hubbub-restore"])
+        expect(await admin.call("ACL", "DRYRUN", user, ...command), `${user} ${name}`).toBe("OK");
+    }
   });
 
   it("may administer nothing and reach no other key or channel", async () => {
-    const user = new Redis(redis.url.replace(/\/\/[^@]*@/, "//").replace("//", "//hubbub:PASSWORD@"));
+    const user = new Redis(urlOf("hubbub"));
     const refused = async (...[command = "", ...args]: string[]) =>
       user.call(command, ...args).then(
         () => "allowed",

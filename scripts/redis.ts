@@ -1,6 +1,6 @@
 import { execFile, spawnSync } from "node:child_process";
 import { createHash, randomBytes, randomInt } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -39,6 +39,24 @@ export async function findOwnRedis(env: NodeJS.ProcessEnv = process.env): Promis
     ? `The Redis of \`npm start\` on ${dataDir} does not answer`
     : `REDIS_URL is not set, and \`npm start\` does not run on ${dataDir}`;
   throw stop(`${why}. Start it, or say which Redis: REDIS_URL=redis://127.0.0.1:6379`, 69);
+}
+
+/**
+ * The same for a command that may come when nothing runs: then a Redis is started on DATA_DIR, until `close`. With
+ * `mayBeNew` also where it has kept nothing yet.
+ */
+export async function useOwnRedis({ mayBeNew }: { mayBeNew: boolean }): Promise<{
+  url: string;
+  close: () => Promise<void>;
+}> {
+  const dir = resolve(root, process.env["DATA_DIR"] || "data", "redis");
+  try {
+    return { url: await findOwnRedis(), close: async () => {} };
+  } catch (error) {
+    if (!mayBeNew && !existsSync(dir)) throw error;
+    const redis = await startRedis({ dir, persistent: true });
+    return { url: redis.url, close: () => redis.stop(5_000) };
+  }
 }
 
 function readAddress(file: string): { url: string; runId: string } | undefined {

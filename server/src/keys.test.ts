@@ -79,6 +79,33 @@ describe("the ids in a key's name", () => {
   });
 });
 
+describe("the name of a key", () => {
+  it.each(["", "p:", "a.b:"])("is told apart from the prefix %j, and back", (prefix) => {
+    const names = [...TABLE].flatMap(([name, type]) => (type === "channel" ? [] : name));
+    const { scan } = createKeys(prefix);
+    expect(names.map((name) => scan.nameOf(scan.keyOf(name)))).toEqual(names);
+    const plain = Object.values(createKeys(prefix)).filter((key) => typeof key === "string");
+    expect(
+      plain.filter((key) => !key.includes("MESSAGES") && !key.includes("socket.io") && !scan.nameOf(key)),
+    ).toEqual([]);
+  });
+
+  it("is none of another prefix' or another program's", () => {
+    const { scan } = createKeys("p:");
+    for (const key of [
+      "total_users",
+      "q:total_users",
+      "{room:0}:meta",
+      "p:p:total_users",
+      "{p:q:room:0}:meta",
+    ])
+      expect(scan.nameOf(key), key).toBeUndefined();
+    expect(createKeys("").scan.nameOf("p:room:0")).toBeUndefined();
+    expect(createKeys("").scan.nameOf("rooms")).toBeUndefined();
+    expect(createKeys("a.b:").scan.nameOf("aXb:room:0")).toBeUndefined();
+  });
+});
+
 describe("on Redis Cluster", () => {
   it.each(["", "chat:"])("what a script touches together shares a slot, with prefix %j", async (prefix) => {
     const own = await ownRedis({ persistent: false, args: ["cluster-enabled yes"] });

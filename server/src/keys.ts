@@ -1,5 +1,23 @@
 import type { RoomId, UserId } from "./protocol.ts";
 
+/** What a key's name begins with, after the prefix: up to a colon, the end of the braces, or its own end. */
+const WORDS = [
+  "total_users",
+  "total_rooms",
+  "username",
+  "user",
+  "room",
+  "roomname",
+  "room_looks",
+  "online_users",
+  "sess",
+  "sessions",
+  "session_secret",
+  "schema",
+  "seed",
+  "limit",
+];
+
 /**
  * Every Redis key and channel: the schema that Redis does not have. Nothing else builds a key. What a script
  * touches together with `room:<id>` or `online_users` carries that whole name in literal braces, so that both
@@ -41,6 +59,7 @@ export function createKeys(prefix: string) {
   const named = new RegExp(
     String.raw`^\{?${escaped}(user|room):([1-9]\d{0,9})(?::([1-9]\d{0,9}))?(?:[:}]|$)`,
   );
+  const own = new RegExp(String.raw`^(\{?)${escaped}((?:${WORDS.join("|")})(?:[:}].*)?)$`, "s");
   return {
     scan: {
       /** What SCAN matches: every key, and few others. */
@@ -52,6 +71,13 @@ export function createKeys(prefix: string) {
         if (kind === "user") return { user: ids.slice(0, 1), room: [] };
         return ids.length === 2 ? { user: ids, room: [] } : { user: [], room: ids };
       },
+      /** A key's name without the prefix; undefined for one of another prefix, or of another program. */
+      nameOf(key: string): string | undefined {
+        const [, brace = "", name] = own.exec(key) ?? [];
+        return name === undefined ? undefined : brace + name;
+      },
+      /** The reverse. */
+      keyOf: (name: string) => (name.startsWith("{") ? `{${prefix}${name.slice(1)}` : prefix + name),
     },
     totalUsers: `${prefix}total_users`,
     totalRooms: `${prefix}total_rooms`,

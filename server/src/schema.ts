@@ -6,19 +6,29 @@ import type { RedisClient } from "./redis.ts";
  * The version of what is stored in Redis. It is raised when a server of the version before would misread or spoil
  * what a new one stores; docs/upgrading.md says what each changed.
  */
-const SCHEMA = 1;
-/** Of what was stored before there was a version. */
-const FIRST = 1;
+export const SCHEMA = 1;
+/** That of what was stored before there was a version. */
+export const FIRST_SCHEMA = 1;
 
 /** Stands in place of the version while a restore is under way, and stays if it is cut short. */
-const RESTORING = "restoring";
+export const RESTORING = "restoring";
 
 /**
- * Gives an unused Redis this version; throws one line for a person where what is stored is newer than this server, or
+ * Gives a Redis without a version one; throws one line for a person where what is stored is newer than this server, or
  * half restored.
  */
 export async function checkSchema(redis: RedisClient, keys: Keys): Promise<void> {
-  const stored = (await redis.get(keys.schema)) ?? (await mark(redis, keys));
+  const stored = await readSchema(redis, keys);
+  if (stored === undefined) judge(await mark(redis, keys), keys);
+}
+
+/** The version of what is stored, or undefined; throws as `checkSchema` does, and writes nothing. */
+export async function readSchema(redis: RedisClient, keys: Keys): Promise<number | undefined> {
+  const stored = await redis.get(keys.schema);
+  return stored === null ? undefined : judge(stored, keys);
+}
+
+function judge(stored: string, keys: Keys): number {
   if (stored.startsWith(RESTORING)) {
     throw new Error(
       `This Redis holds half a backup: ${stored}, and not finished. Finish it: npm run restore -- --again FILE`,
@@ -33,6 +43,7 @@ export async function checkSchema(redis: RedisClient, keys: Keys): Promise<void>
         "Run the newer one, or restore a backup from before the upgrade into an empty Redis: docs/upgrading.md",
     );
   }
+  return Number(stored);
 }
 
 /** Another replica may be faster: then its answer counts. */
@@ -40,6 +51,6 @@ async function mark(redis: RedisClient, keys: Keys): Promise<string> {
   // One by one: on a Cluster they are in several slots.
   const traces = [keys.totalUsers, keys.totalRooms, keys.user("1"), keys.room(GENERAL), keys.meta(GENERAL)];
   const isUsed = (await Promise.all(traces.map((key) => redis.exists(key)))).includes(1);
-  const version = String(isUsed ? FIRST : SCHEMA);
+  const version = String(isUsed ? FIRST_SCHEMA : SCHEMA);
   return (await redis.set(keys.schema, version, "NX", "GET")) ?? version;
 }

@@ -4,6 +4,7 @@ import { createConnection, type AddressInfo, type Socket } from "node:net";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
+import { Rooms } from "./chat/rooms.ts";
 import { readConfig } from "./config.ts";
 import type { Message, User } from "./protocol.ts";
 import { HTTP_TIMES, createHttp, startServer, type Replica } from "./server.ts";
@@ -138,6 +139,36 @@ describe("close", () => {
     const stored = await Promise.all(sending);
     expect(new Set(stored.map(({ seq }) => seq)).size).toBe(50);
     await closing;
+  });
+
+  it.each([
+    ["lets an answer that is being read finish, for as long as DRAIN", 8_000, true],
+    ["cuts an answer that is not read within DRAIN, so that its reader is told of an error", 100, false],
+  ])("%s", { timeout: 60_000 }, async (_claim, drain, whole) => {
+    const replica = await house.addReplica({ DRAIN: String(drain) });
+    const ann = await person(replica);
+    const room = (await ann.browser.post<{ id: string }>("/api/rooms", { name: `Long ${drain}` })).body.id;
+    // More than what lies between two ends of a connection.
+    const text = "x".repeat(4_000);
+    const long = Array.from({ length: 1_800 }, () => ({ from: ann.user.id, message: text, date: 0 }));
+    await new Rooms(house.redis, house.keys, readConfig(house.env)).load(room, long);
+    const reader = createConnection({ port: replica.port, host: "127.0.0.1" });
+    reader.on("error", () => undefined);
+    reader.write(
+      `GET /api/rooms/${room}/transcript HTTP/1.1\r\nHost: here\r\nCookie: ${ann.browser.cookie}\r\n\r\n`,
+    );
+    let [heard] = (await once(reader, "data")).map(String) as [string];
+    reader.pause();
+    expect(heard).toMatch(/^HTTP\/1.1 200 /);
+    ann.close();
+    const closing = replica.close();
+    reader.on("data", (chunk: Buffer) => (heard += chunk.toString("latin1")));
+    // Later than anybody is waited for who only holds a connection open.
+    if (whole) await new Promise((resolve) => setTimeout(resolve, 5_500));
+    else await closing;
+    reader.resume();
+    await Promise.all([once(reader, "close"), closing]);
+    expect(heard.endsWith("</html>\n\r\n0\r\n\r\n")).toBe(whole);
   });
 
   it("may be called twice", async () => {

@@ -1,5 +1,5 @@
 import cluster from "node:cluster";
-import type { Server as HttpServer } from "node:http";
+import type { Server as HttpServer, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
 import { Chat } from "./chat/chat.ts";
@@ -174,6 +174,11 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const chat = new Chat({ users, rooms, presence, announce: door.announce, metrics });
 
     let draining = false;
+    const answers = new Set<ServerResponse>();
+    http.on("request", (_request, response) => {
+      answers.add(response);
+      response.once("close", () => answers.delete(response));
+    });
     http.on(
       "request",
       createRest({
@@ -217,7 +222,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       const noticeMs = Math.min(config.drainMs / 4, NOTICE_MS);
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       const idle = setInterval(() => http.closeIdleConnections(), IDLE_SWEEP_MS);
-      await door.close(config.drainMs - noticeMs);
+      await door.close(config.drainMs - noticeMs, () => [...answers].some(({ headersSent }) => headersSent));
       clearInterval(idle);
       http.closeAllConnections();
       await presence.close();

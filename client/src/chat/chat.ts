@@ -18,6 +18,8 @@ import {
 
 /** Trouble shorter than this is not shown. */
 const TROUBLE_SHOWN_AFTER_MS = 2_000;
+/** The first connection comes after the rooms are shown, over the same line. */
+const CONNECTING_SHOWN_AFTER_MS = 4_000;
 const RETURN_SHOWN_FOR_MS = 5_000;
 /** Listeners hear of changes at most once in this time, and of the first one at once. */
 const FRAME_MS = 50;
@@ -145,7 +147,7 @@ export function createChatClient() {
     signedIn = { outbox, socket, tabs, otherTabs, drafts, leaving: null, reads: new Map() };
     void outbox.load();
 
-    troubleTimer = setTimeout(() => dispatch({ type: "offline" }), TROUBLE_SHOWN_AFTER_MS);
+    troubleTimer = setTimeout(() => dispatch({ type: "offline" }), CONNECTING_SHOWN_AFTER_MS);
     socket.open();
     void showRooms(signedIn);
     globalThis.addEventListener("online", hurry);
@@ -306,7 +308,8 @@ export function createChatClient() {
       for (const [roomId, seq] of here.reads) void sendRead(roomId, seq);
       await syncRooms(roomsWith((room) => room.log !== null));
       if (state.openRoom !== null) await loadIfNew(state.openRoom);
-      if (state.users.size < DIRECTORY_PAGE) await loadPeople();
+      // Ids rise: whoever signed up meanwhile comes after all that are known.
+      if (state.everybody || state.users.size < DIRECTORY_PAGE) await loadPeople();
       // What an earlier life of this page has sent may have been lost since.
       await here.outbox.load();
       for (const roomId of here.outbox.keptRooms()) {
@@ -526,10 +529,23 @@ export function createChatClient() {
 
   /** One more page of everybody. Answers whether there is another one. */
   async function loadPeople(): Promise<boolean> {
+    const here = signedIn;
     const users = await api.directory(peopleAfter, DIRECTORY_PAGE);
+    if (here === null || signedIn !== here) return false;
     peopleAfter = users.at(-1)?.id ?? peopleAfter;
     dispatch({ type: "users", users });
+    if (users.length < DIRECTORY_PAGE) dispatch({ type: "everybody" });
     return users.length === DIRECTORY_PAGE;
+  }
+
+  let loadingEverybody: Promise<void> | null = null;
+
+  /** All pages of everybody, so that a search leaves nobody out. Throws a ChatError. */
+  function loadEverybody(): Promise<void> {
+    loadingEverybody ??= (async () => {
+      while (!state.everybody && (await loadPeople()));
+    })().finally(() => (loadingEverybody = null));
+    return loadingEverybody;
   }
 
   // --- Rooms ---
@@ -618,6 +634,7 @@ export function createChatClient() {
     /** A page of the named rooms; `after` is the last id of the page before. */
     listedRooms: (after?: RoomId) => api.listedRooms(after, LIMITS.page),
     loadPeople,
+    loadEverybody,
     demo: () => api.demo(),
   };
 

@@ -66,8 +66,11 @@ type Session =
   | { is: "signed out"; reason: string | null; username: string | null }
   | { is: "signed in"; user: User };
 
-/** `interrupted`: gone for so short a time that nobody needs to be told. */
-type Connection = "starting" | "online" | "interrupted" | "offline";
+/**
+ * `connecting`: not there yet, for so long that it is told. `interrupted`: gone for so short a time that nobody needs
+ * to be told.
+ */
+type Connection = "starting" | "connecting" | "online" | "interrupted" | "offline";
 
 export type ChatState = {
   session: Session;
@@ -78,6 +81,8 @@ export type ChatState = {
   rooms: ReadonlyMap<RoomId, RoomState> | null;
   openRoom: RoomId | null;
   users: ReadonlyMap<UserId, Presence>;
+  /** Whether `users` is all there are. */
+  everybody: boolean;
   presence: {
     /** Changes heard since the connection came up and before its snapshot; null once that is in. */
     unsettled: ReadonlyMap<UserId, Presence> | null;
@@ -94,6 +99,7 @@ export const initialState: ChatState = {
   rooms: null,
   openRoom: null,
   users: new Map(),
+  everybody: false,
   presence: { unsettled: new Map() },
   outgoing: [],
   drafts: new Map(),
@@ -121,6 +127,7 @@ export type ChatEvent =
   | { type: "stale"; roomId: RoomId }
   | { type: "read"; roomId: RoomId; read: number }
   | { type: "users"; users: readonly Presence[] }
+  | { type: "everybody" }
   | { type: "presence snapshot"; online: readonly Presence[] }
   | { type: "presence diff"; users: readonly Presence[] }
   | { type: "outgoing"; entries: readonly Outgoing[] }
@@ -164,8 +171,11 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
       };
     case "interrupted":
       return state.connection === "online" ? { ...state, connection: "interrupted" } : state;
-    case "offline":
-      return state.connection === "online" ? state : { ...state, connection: "offline", returned: null };
+    case "offline": {
+      if (state.connection === "online") return state;
+      const never = state.connection === "starting" || state.connection === "connecting";
+      return { ...state, connection: never ? "connecting" : "offline", returned: null };
+    }
     case "online":
       return { ...state, connection: "online", returned: event.missed };
     case "return noted":
@@ -214,6 +224,8 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
       return mapRoom(state, event.roomId, (room) => readUpTo(room, event.read));
     case "users":
       return { ...state, users: know(state, event.users) };
+    case "everybody":
+      return state.everybody ? state : { ...state, everybody: true };
     case "presence snapshot":
       return presenceSnapshot(state, event.online);
     case "presence diff": {
@@ -245,6 +257,17 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
 /** Whether the outbox is still at it. */
 export function isUnderWay(entry: Outgoing): boolean {
   return entry.state !== "failed" && entry.state !== "sent";
+}
+
+/** Whether this client hears of changes, or can be taken to. */
+export function isConnected(state: ChatState): boolean {
+  return state.connection === "online" || state.connection === "interrupted";
+}
+
+/** Whether somebody is online; undefined where this client cannot know. */
+export function isOnline(state: ChatState, userId: UserId | null): boolean | undefined {
+  if (userId === null || !isConnected(state)) return undefined;
+  return state.users.get(userId)?.online ?? false;
 }
 
 /** Messages that this user has not read. */

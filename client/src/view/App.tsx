@@ -1,16 +1,18 @@
-import { GENERAL, privateRoomId, type RoomId } from "@hubbub/server/protocol";
-import { useEffect, useState } from "react";
+import { GENERAL, privateRoomId, type RoomId, type UserId } from "@hubbub/server/protocol";
+import { Suspense, useEffect, useRef, useState } from "react";
 import { wordsOf } from "../chat/api.ts";
-import { unreadOf, type ChatState } from "../chat/state.ts";
+import { isUnderWay, unreadOf, type ChatState } from "../chat/state.ts";
 import { goTo, redirectTo } from "./address.ts";
+import { announce, Announcer } from "./announce.tsx";
 import { BrowseRooms } from "./BrowseRooms.tsx";
 import { ConnectionBar } from "./ConnectionBar.tsx";
 import { Conversation } from "./Conversation.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { isTyping } from "./keys.ts";
-import { LogIn } from "./LogIn.tsx";
+import { later, loadLater } from "./later.ts";
 import { NewRoom } from "./NewRoom.tsx";
 import { People } from "./People.tsx";
+import { PersonCard } from "./PersonCard.tsx";
 import { QuickSwitcher } from "./QuickSwitcher.tsx";
 import { Rooms, type Overlay } from "./Rooms.tsx";
 import { orderRooms, titleOf } from "./rooms.ts";
@@ -18,16 +20,39 @@ import { useChat, useClient, useMe } from "./useChat.ts";
 import { DESKTOP, PHONE, useMedia } from "./useMedia.ts";
 import { Wordmark } from "./Wordmark.tsx";
 
+const LogIn = later(async () => (await import("./LogIn.tsx")).LogIn);
+const LATER_MS = 2_000;
+
 const NO_FILES = "Pictures and other files cannot be sent yet.";
 
 export function App() {
+  return (
+    <>
+      <Page />
+      <Announcer />
+    </>
+  );
+}
+
+function Page() {
   const session = useChat((state) => state.session);
   if (session.is === "signed in") return <Shell key={session.user.id} />;
-  if (session.is === "signed out") return <LogIn reason={session.reason} lastName={session.username} />;
+  if (session.is === "signed out") {
+    return (
+      <Suspense fallback={<Splash words="Loading…" />}>
+        <LogIn reason={session.reason} lastName={session.username} />
+      </Suspense>
+    );
+  }
+  return <Splash words={session.trouble ? "The server does not answer. Trying again…" : "Loading…"} />;
+}
+
+/** As index.html has it, until the program is here. */
+function Splash({ words }: { words: string }) {
   return (
     <main className="splash">
       <Wordmark />
-      <p aria-live="polite">{session.trouble ? "The server does not answer. Trying again…" : ""}</p>
+      <p aria-live="polite">{words}</p>
     </main>
   );
 }
@@ -42,6 +67,7 @@ function Shell() {
   const phone = useMedia(PHONE);
   const desktop = useMedia(DESKTOP);
   const [overlay, setOverlay] = useState<Overlay>(null);
+  const [asked, setAsked] = useState<UserId | null>(null);
   const [besides, setBesides] = useState(true);
   const [notice, setNotice] = useState<string | null>(null);
 
@@ -52,6 +78,14 @@ function Shell() {
   useEffect(() => {
     if (!phone && hasRooms && openRoom === null) redirectTo(GENERAL);
   }, [phone, hasRooms, openRoom]);
+
+  useFailures();
+
+  useEffect(() => {
+    if (!hasRooms) return undefined;
+    const timer = setTimeout(loadLater, LATER_MS);
+    return () => clearTimeout(timer);
+  }, [hasRooms]);
 
   useEffect(() => {
     if (notice === null) return undefined;
@@ -119,6 +153,14 @@ function Shell() {
     else chat.startPrivateRoom(userId).then(goTo, (error: unknown) => setNotice(wordsOf(error)));
   }
 
+  function joinRoom(roomId: RoomId) {
+    closeOverlay();
+    chat.joinRoom(roomId).then(
+      () => goTo(roomId),
+      (error: unknown) => setNotice(wordsOf(error)),
+    );
+  }
+
   function enterRoom(roomId: RoomId) {
     closeOverlay();
     goTo(roomId);
@@ -148,7 +190,7 @@ function Shell() {
           peopleShown={besideConversation}
           onPeople={() => (desktop ? setBesides((shown) => !shown) : setOverlay("people"))}
           onBrowse={() => setOverlay("browse")}
-          onTalkTo={talkTo}
+          onPerson={setAsked}
           onNotice={setNotice}
         />
       )}
@@ -167,12 +209,39 @@ function Shell() {
       {overlay === "browse" && (
         <BrowseRooms onClose={closeOverlay} onEnter={enterRoom} onNew={() => setOverlay("new room")} />
       )}
-      {overlay === "switch" && <QuickSwitcher onClose={closeOverlay} onRoom={enterRoom} onPerson={talkTo} />}
+      {overlay === "switch" && (
+        <QuickSwitcher onClose={closeOverlay} onRoom={enterRoom} onJoin={joinRoom} onPerson={talkTo} />
+      )}
+      {asked !== null && (
+        <PersonCard
+          userId={asked}
+          onClose={() => setAsked(null)}
+          onTalkTo={(userId) => {
+            setAsked(null);
+            talkTo(userId);
+          }}
+        />
+      )}
       <p className="notice" role="alert">
         {notice}
       </p>
     </div>
   );
+}
+
+/** Tells those who cannot see it of each message that fails while the page is there. */
+function useFailures() {
+  const outgoing = useChat((state) => state.outgoing);
+  const before = useRef(outgoing);
+  useEffect(() => {
+    const underWay = new Set(before.current.filter(isUnderWay).map((entry) => entry.nonce));
+    before.current = outgoing;
+    for (const entry of outgoing) {
+      if (entry.state === "failed" && underWay.has(entry.nonce)) {
+        announce(`Not sent: ${entry.message.slice(0, 200)}. ${entry.failure.message}`);
+      }
+    }
+  }, [outgoing]);
 }
 
 function isField(target: EventTarget | null): boolean {

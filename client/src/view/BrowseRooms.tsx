@@ -1,38 +1,24 @@
-import { LIMITS, type ListedRoom, type RoomId } from "@hubbub/server/protocol";
-import { useCallback, useEffect, useState } from "react";
+import type { ListedRoom, RoomId } from "@hubbub/server/protocol";
+import { useMemo, useState } from "react";
 import { wordsOf } from "../chat/api.ts";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./Icon.tsx";
 import { useClient } from "./useChat.ts";
+import { useListed } from "./useListed.ts";
+
+const SHOWN_AT_ONCE = 100;
+const collator = new Intl.Collator();
 
 type Props = { onClose: () => void; onEnter: (roomId: RoomId) => void; onNew: () => void };
 
 /** The named rooms of the server, to join or to open. */
 export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
   const chat = useClient();
-  const [rooms, setRooms] = useState<ListedRoom[] | null>(null);
-  const [hasMore, setHasMore] = useState(false);
+  const { rooms, complete, fault: listFault } = useListed(true);
   const [wanted, setWanted] = useState("");
-  const [fault, setFault] = useState<string | null>(null);
-
-  const show = useCallback((page: ListedRoom[], before: ListedRoom[]) => {
-    setRooms([...before, ...page]);
-    setHasMore(page.length === LIMITS.page);
-  }, []);
-
-  useEffect(() => {
-    chat.listedRooms().then(
-      (page) => show(page, []),
-      (error: unknown) => setFault(wordsOf(error)),
-    );
-  }, [chat, show]);
-
-  function showMore(before: ListedRoom[]) {
-    chat.listedRooms(before.at(-1)?.id).then(
-      (page) => show(page, before),
-      (error: unknown) => setFault(wordsOf(error)),
-    );
-  }
+  const [shown, setShown] = useState(SHOWN_AT_ONCE);
+  const [joinFault, setFault] = useState<string | null>(null);
+  const fault = joinFault ?? listFault;
 
   function join(room: ListedRoom) {
     if (room.joined) {
@@ -46,7 +32,13 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
   }
 
   const text = wanted.trim().toLowerCase();
-  const found = rooms?.filter((room) => room.name.toLowerCase().includes(text));
+  const found = useMemo(
+    () =>
+      rooms
+        .filter((room) => room.name.toLowerCase().includes(text))
+        .toSorted((one, other) => collator.compare(one.name, other.name)),
+    [rooms, text],
+  );
   return (
     <Dialog title="Browse rooms" className="dialog-tall" onClose={onClose}>
       <label className="search">
@@ -65,8 +57,8 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
           {fault}
         </p>
       )}
-      <div className="listed" aria-busy={rooms === null}>
-        {rooms === null && fault === null && (
+      <div className="listed" aria-busy={!complete && fault === null}>
+        {rooms.length === 0 && !complete && fault === null && (
           <div className="skeleton-rooms" aria-hidden="true">
             <span />
             <span />
@@ -74,7 +66,7 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
           </div>
         )}
         <ul>
-          {found?.map((room) => (
+          {found.slice(0, shown).map((room) => (
             <li key={room.id} className="listed-room">
               <span className="sign" aria-hidden="true">
                 <Icon name="hash" />
@@ -96,13 +88,21 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
             </li>
           ))}
         </ul>
-        {found?.length === 0 && (
-          <p className="listed-none">
-            {rooms?.length === 0 ? "There are no rooms besides General yet." : "No room by that name."}
-          </p>
-        )}
-        {hasMore && text === "" && (
-          <button type="button" className="button button-wide" onClick={() => showMore(rooms ?? [])}>
+        <p className="listed-none" aria-live="polite">
+          {found.length > 0 || fault !== null || (!complete && text === "")
+            ? ""
+            : !complete
+              ? "Looking…"
+              : text === ""
+                ? "There are no rooms besides General yet."
+                : "No room by that name."}
+        </p>
+        {found.length > shown && (
+          <button
+            type="button"
+            className="button button-wide"
+            onClick={() => setShown(shown + SHOWN_AT_ONCE)}
+          >
             Show more
           </button>
         )}

@@ -1,26 +1,32 @@
 import { isUnderWay } from "../chat/state.ts";
 import { Icon } from "./Icon.tsx";
 import { useChat } from "./useChat.ts";
+import { useNetwork } from "./useMedia.ts";
 
-/** Tells of trouble with the connection, and of its end. It floats: nothing moves when it comes and goes. */
+/** Tells of trouble with the connection, and of its end. It has a place of its own, so that it covers nothing. */
 export function ConnectionBar() {
   const connection = useChat((state) => state.connection);
   const returned = useChat((state) => state.returned);
   const waiting = useChat((state) => state.outgoing.filter(isUnderWay).length);
-  const offline = connection === "offline";
+  const network = useNetwork();
+  const trouble = connection === "connecting" || connection === "offline";
   return (
     <div className="connection" aria-live="polite">
-      {offline && (
+      {trouble && (
         <p className="connection-bar connection-off">
           <Icon name="retry" />
           <span>
-            You are offline. Reconnecting…
+            {!network
+              ? "You are offline. There is no network."
+              : connection === "connecting"
+                ? "Connecting…"
+                : "You are offline. Reconnecting…"}
             {waiting > 0 &&
               ` ${waiting === 1 ? "One message waits" : `${waiting} messages wait`} to be sent.`}
           </span>
         </p>
       )}
-      {!offline && returned !== null && (
+      {!trouble && returned !== null && (
         <p className="connection-bar connection-on">
           <Icon name="check" />
           <span>

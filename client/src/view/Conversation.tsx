@@ -1,7 +1,7 @@
 import { GENERAL, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { useMemo, useRef, useState } from "react";
-import { wordsOf } from "../chat/api.ts";
-import { partnerOf, type Outgoing, type RoomState } from "../chat/state.ts";
+import { ChatError, wordsOf } from "../chat/api.ts";
+import { isOnline, partnerOf, type Outgoing, type RoomState } from "../chat/state.ts";
 import { follow, goTo } from "./address.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Composer, type ComposerFace } from "./Composer.tsx";
@@ -18,7 +18,7 @@ type Props = {
   peopleShown: boolean;
   onPeople: () => void;
   onBrowse: () => void;
-  onTalkTo: (userId: UserId) => void;
+  onPerson: (userId: UserId) => void;
   onNotice: (notice: string) => void;
 };
 
@@ -37,12 +37,12 @@ export function Conversation(props: Props) {
   );
 }
 
-function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & { room: RoomState }) {
+function OpenRoom({ room, peopleShown, onPeople, onPerson, onNotice }: Props & { room: RoomState }) {
   const chat = useClient();
   const me = useMe();
   const title = titleOf(room, me.id);
   const partnerId = partnerOf(room.id, me.id);
-  const online = useChat((state) => partnerId !== null && (state.users.get(partnerId)?.online ?? false));
+  const online = useChat((state) => isOnline(state, partnerId));
   const [leaving, setLeaving] = useState(false);
   const log = useRef<MessageLogFace>(null);
   const composer = useRef<ComposerFace>(null);
@@ -122,7 +122,7 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
           log={room.log}
           waiting={waiting}
           title={title}
-          onTalkTo={onTalkTo}
+          onPerson={onPerson}
           onEdit={edit}
           onDone={() => composer.current?.focus()}
         />
@@ -152,7 +152,8 @@ function OpenRoom({ room, peopleShown, onPeople, onTalkTo, onNotice }: Props & {
   );
 }
 
-function describe(room: RoomState, online: boolean): string {
+function describe(room: RoomState, online: boolean | undefined): string {
+  if (room.private && online === undefined) return "Only the two of you";
   if (room.private) return `${online ? "Online" : "Offline"} · only the two of you`;
   return room.id === GENERAL ? "Everybody on this server" : "A room anyone can join";
 }
@@ -191,7 +192,17 @@ function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) 
             <button
               type="button"
               className="button button-main"
-              onClick={() => void chat.joinRoom(roomId).catch((error: unknown) => setFault(wordsOf(error)))}
+              onClick={() =>
+                void chat
+                  .joinRoom(roomId)
+                  .catch((error: unknown) =>
+                    setFault(
+                      error instanceof ChatError && error.code === "not_found"
+                        ? "This room is not there, or not open to everyone."
+                        : wordsOf(error),
+                    ),
+                  )
+              }
             >
               Join this room
             </button>

@@ -1,4 +1,4 @@
-import { isBlank, LIMITS, type Message, type UserId } from "@hubbub/server/protocol";
+import { isBlank, LIMITS, type Failure, type Message, type UserId } from "@hubbub/server/protocol";
 import { memo, useEffect, useId, useRef, useState, type ReactNode } from "react";
 import { wordsOf } from "../chat/api.ts";
 import type { Outgoing } from "../chat/state.ts";
@@ -6,7 +6,7 @@ import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
 import { Text } from "./Text.tsx";
 import { TextArea } from "./TextArea.tsx";
-import { showClock, showFull } from "./time.ts";
+import { showClock, showFull, useClock } from "./time.ts";
 import { useChat, useClient, useDraft, useMe } from "./useChat.ts";
 
 /** One's messages within this time of each other share a head. */
@@ -20,7 +20,7 @@ type StoredProps = {
   first: boolean;
   /** The newest of this user's own: tells that it has been sent. */
   sent: boolean;
-  onTalkTo: (userId: UserId) => void;
+  onPerson: (userId: UserId) => void;
 };
 
 export const StoredMessage = memo(function StoredMessage({
@@ -29,10 +29,10 @@ export const StoredMessage = memo(function StoredMessage({
   mine,
   first,
   sent,
-  onTalkTo,
+  onPerson,
 }: StoredProps) {
   return (
-    <Row from={message.from} name={name} date={message.date} mine={mine} first={first} onTalkTo={onTalkTo}>
+    <Row from={message.from} name={name} date={message.date} mine={mine} first={first} onPerson={onPerson}>
       <Text text={message.message} />
       {sent && <SentMark />}
     </Row>
@@ -154,7 +154,7 @@ function Failed({ entry, onEdit, onDone }: FailedProps) {
   return (
     <span className="failed">
       <span className="failed-why">
-        <Icon name="warning" /> Not sent. {entry.failure.message}
+        <Icon name="warning" /> Not sent. {whyNot(entry.failure)}
       </span>
       {onEdit === undefined ? (
         <button
@@ -193,6 +193,11 @@ function Failed({ entry, onEdit, onDone }: FailedProps) {
       </button>
     </span>
   );
+}
+
+/** The server does not say of a room that it exists to whoever is not in it; this user has been. */
+function whyNot({ code, message }: Failure): string {
+  return code === "not_found" ? "You are not in this room any more." : message;
 }
 
 /** A failed message being written anew in its place. */
@@ -267,11 +272,12 @@ type RowProps = {
   mine: boolean;
   first: boolean;
   outgoing?: Outgoing["state"];
-  onTalkTo?: (userId: UserId) => void;
+  onPerson?: (userId: UserId) => void;
   children: ReactNode;
 };
 
-function Row({ from, name, date, mine, first, outgoing, onTalkTo, children }: RowProps) {
+function Row({ from, name, date, mine, first, outgoing, onPerson, children }: RowProps) {
+  useClock();
   const time = (
     <time
       className="message-time"
@@ -291,14 +297,14 @@ function Row({ from, name, date, mine, first, outgoing, onTalkTo, children }: Ro
       <div className="message-body">
         {first ? (
           <div className="message-head">
-            {mine || onTalkTo === undefined ? (
+            {mine || onPerson === undefined ? (
               <span className="message-name">{name}</span>
             ) : (
               <button
                 type="button"
                 className="message-name"
-                title={`Talk to ${name} in private`}
-                onClick={() => onTalkTo(from)}
+                title={`About ${name}`}
+                onClick={() => onPerson(from)}
               >
                 {name}
               </button>

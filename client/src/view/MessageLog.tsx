@@ -1,4 +1,4 @@
-import { GENERAL, type Message, type UserId } from "@hubbub/server/protocol";
+import { GENERAL, type Message, type Presence, type UserId } from "@hubbub/server/protocol";
 import {
   Fragment,
   useCallback,
@@ -17,11 +17,12 @@ import {
   type Outgoing,
   type RoomState,
 } from "../chat/state.ts";
+import { announce } from "./announce.tsx";
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
 import { createPlace, type Place } from "./place.ts";
-import { dayOf, showDay } from "./time.ts";
+import { dayOf, showDay, useClock } from "./time.ts";
 import { useChat, useClient, useMe } from "./useChat.ts";
 import { useAttention } from "./useMedia.ts";
 
@@ -31,8 +32,9 @@ const ROWS_STEP = 80;
 const ROWS_MOST = 360;
 /** Pixels from an end of what is shown at which more of it is shown. */
 const NEAR_END = 900;
-/** What is older was said while nobody could hear it, and is not read out. */
-const RECENT_MS = 60_000;
+/** More at once are counted instead of read out. */
+const ANNOUNCED_MOST = 10;
+const NAME_WAITED_MS = 1_000;
 
 export type MessageLogFace = { jump: () => void; page: (views: number) => void };
 
@@ -42,7 +44,7 @@ type Props = {
   log: Log;
   waiting: readonly Outgoing[];
   title: string;
-  onTalkTo: (userId: UserId) => void;
+  onPerson: (userId: UserId) => void;
   onEdit: (entry: Outgoing) => void;
   /** The element with the focus is done with, and goes away. */
   onDone: () => void;
@@ -58,7 +60,7 @@ type Shown = { top: Message | null; bottom: Message | null };
  * A room's messages. Only a bounded part of them is in the page at a time: it grows at the end that somebody
  * scrolls towards and shrinks at the other one.
  */
-export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit, onDone }: Props) {
+export function MessageLog({ face, room, log, waiting, title, onPerson, onEdit, onDone }: Props) {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
@@ -141,7 +143,9 @@ export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit, 
     },
   }));
 
-  const nameOf = (id: UserId) => users.get(id)?.username ?? `user ${id}`;
+  useAnnouncements(messages, title, me.id, users);
+  useClock();
+
   const lastMine = waiting.length > 0 ? undefined : messages.findLast((message) => message.from === me.id);
   const begins = from === 0 && !log.older;
   const rows = arrange(log, from, to, divider).map(({ message, day, isNew, first }) => {
@@ -158,11 +162,11 @@ export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit, 
         <li data-key={key}>
           <StoredMessage
             message={message}
-            name={nameOf(message.from)}
+            name={nameIn(users, message.from)}
             mine={mine}
             first={first}
             sent={message === lastMine && message === messages.at(-1)}
-            onTalkTo={onTalkTo}
+            onPerson={onPerson}
           />
         </li>
       </Fragment>
@@ -222,9 +226,14 @@ export function MessageLog({ face, room, log, waiting, title, onTalkTo, onEdit, 
           {unread > 0 ? `Jump to latest (${unread > 99 ? "99+" : unread})` : "Jump to latest"}
         </button>
       )}
-      <Announcements room={room} me={me.id} nameOf={nameOf} />
     </div>
   );
+}
+
+type Users = ReadonlyMap<UserId, Presence>;
+
+function nameIn(users: Users, id: UserId): string {
+  return users.get(id)?.username ?? `user ${id}`;
 }
 
 type Row = { message: Message; day: boolean; isNew: boolean; first: boolean };
@@ -290,6 +299,7 @@ function useDivider(room: RoomState, me: UserId, watched: boolean): number | nul
 }
 
 function DayLine({ date }: { date: number }) {
+  useClock();
   return (
     <li className="line">
       <span>{showDay(date)}</span>
@@ -297,31 +307,31 @@ function DayLine({ date }: { date: number }) {
   );
 }
 
-/** Reads new messages out to those who cannot see them: only what others say now, never what is loaded. */
-function Announcements({
-  room,
-  me,
-  nameOf,
-}: {
-  room: RoomState;
-  me: UserId;
-  nameOf: (id: UserId) => string;
-}) {
-  const head = room.log?.messages.at(-1);
-  const before = useRef(head);
-  const [words, setWords] = useState("");
+/**
+ * Reads new messages of others out, each once and in their order: what comes while the room is open, never what is
+ * loaded with it. A name that is not known yet is waited for.
+ */
+function useAnnouncements(messages: readonly Message[], title: string, me: UserId, users: Users) {
+  const last = useRef(messages.at(-1));
   useEffect(() => {
-    const isNew = head !== undefined && before.current !== undefined && head.date > before.current.date;
-    before.current = head;
-    if (isNew && head.from !== me && Date.now() - head.date < RECENT_MS) {
-      setWords(`${nameOf(head.from)}: ${head.message.slice(0, 200)}`);
+    function tell() {
+      const since = last.current;
+      const at =
+        since === undefined ? 0 : messages.findLastIndex((one) => compareMessages(one, since) <= 0) + 1;
+      last.current = messages.at(-1);
+      const fresh = messages.slice(at).filter((message) => message.from !== me);
+      if (fresh.length > ANNOUNCED_MOST) announce(`${fresh.length} new messages in ${title}`);
+      else
+        for (const { from, message } of fresh) announce(`${nameIn(users, from)}: ${message.slice(0, 200)}`);
     }
-  }, [head, me, nameOf]);
-  return (
-    <p className="hidden" aria-live="polite">
-      {words}
-    </p>
-  );
+    if (messages.at(-1) === last.current) return undefined;
+    if (messages.slice(-ANNOUNCED_MOST).every(({ from }) => users.has(from))) {
+      tell();
+      return undefined;
+    }
+    const timer = setTimeout(tell, NAME_WAITED_MS);
+    return () => clearTimeout(timer);
+  }, [messages, title, me, users]);
 }
 
 function Beginning({ room, title, empty }: { room: RoomState; title: string; empty: boolean }) {

@@ -1,25 +1,47 @@
 import type { Presence, UserId } from "@hubbub/server/protocol";
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useState } from "react";
+import { wordsOf } from "../chat/api.ts";
+import { isConnected } from "../chat/state.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
 import { useChat, useClient, useMe } from "./useChat.ts";
 
 const SHOWN_AT_ONCE = 100;
 
-/** Everybody, the ones who are there first. Choosing somebody opens the private room with them. */
+/**
+ * Everybody, the ones who are there first; in one list while that cannot be known. Choosing somebody opens the
+ * private room with them. A number is told only of what is known as a whole.
+ */
 export function People({ onTalkTo }: { onTalkTo: (userId: UserId) => void }) {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
+  const everybody = useChat((state) => state.everybody);
+  const connected = useChat(isConnected);
   const [wanted, setWanted] = useState("");
   const [shown, setShown] = useState(SHOWN_AT_ONCE);
-  const [hasMore, setHasMore] = useState(true);
-  const { online, offline } = useMemo(() => arrange(users, wanted), [users, wanted]);
+  const [fault, setFault] = useState<string | null>(null);
+  const { online, offline } = useMemo(() => arrange(users, wanted, connected), [users, wanted, connected]);
   const offlineShown = offline.slice(0, Math.max(0, shown - online.length));
+  const searching = wanted.trim() !== "";
+  const found = online.length + offline.length;
 
-  async function showMore() {
+  useEffect(() => {
+    if (searching && !everybody) {
+      chat.loadEverybody().then(
+        () => setFault(null),
+        (error: unknown) => setFault(wordsOf(error)),
+      );
+    }
+  }, [chat, searching, everybody]);
+
+  function showMore() {
     setShown(shown + SHOWN_AT_ONCE);
-    if (hasMore) setHasMore(await chat.loadPeople().catch(() => true));
+    if (everybody) return;
+    chat.loadPeople().then(
+      () => setFault(null),
+      (error: unknown) => setFault(wordsOf(error)),
+    );
   }
 
   return (
@@ -39,14 +61,24 @@ export function People({ onTalkTo }: { onTalkTo: (userId: UserId) => void }) {
         <Group
           title="Online"
           people={online.slice(0, shown)}
-          total={online.length}
+          total={!searching || everybody ? online.length : null}
+          known
           me={me.id}
           onTalkTo={onTalkTo}
         />
-        <Group title="Offline" people={offlineShown} total={offline.length} me={me.id} onTalkTo={onTalkTo} />
-        {online.length + offline.length === 0 && <p className="people-none">Nobody by that name.</p>}
-        {(online.length + offline.length > shown || (hasMore && users.size >= SHOWN_AT_ONCE)) && (
-          <button type="button" className="button button-wide" onClick={() => void showMore()}>
+        <Group
+          title={connected ? "Offline" : "People"}
+          people={offlineShown}
+          total={everybody ? offline.length : null}
+          known={connected}
+          me={me.id}
+          onTalkTo={onTalkTo}
+        />
+        <p className="people-none" aria-live="polite">
+          {fault ?? (found > 0 ? "" : everybody ? "Nobody by that name." : "Looking…")}
+        </p>
+        {(found > shown || !(everybody || searching)) && (
+          <button type="button" className="button button-wide" onClick={showMore}>
             Show more
           </button>
         )}
@@ -55,46 +87,54 @@ export function People({ onTalkTo }: { onTalkTo: (userId: UserId) => void }) {
   );
 }
 
-function arrange(users: ReadonlyMap<UserId, Presence>, wanted: string) {
+const collator = new Intl.Collator();
+
+function arrange(users: ReadonlyMap<UserId, Presence>, wanted: string, connected: boolean) {
   const text = wanted.trim().toLowerCase();
   const found = [...users.values()]
     .filter((user) => user.username.toLowerCase().includes(text))
-    .toSorted((one, other) => one.username.localeCompare(other.username));
-  return { online: found.filter((user) => user.online), offline: found.filter((user) => !user.online) };
+    .toSorted((one, other) => collator.compare(one.username, other.username));
+  return {
+    online: found.filter((user) => connected && user.online),
+    offline: found.filter((user) => !connected || !user.online),
+  };
 }
 
 type GroupProps = {
   title: string;
   people: readonly Presence[];
-  total: number;
+  /** null while it is not known. */
+  total: number | null;
+  /** Whether these people are known to be online, or offline. */
+  known: boolean;
   me: UserId;
   onTalkTo: (userId: UserId) => void;
 };
 
-function Group({ title, people, total, me, onTalkTo }: GroupProps) {
+function Group({ title, people, total, known, me, onTalkTo }: GroupProps) {
   if (people.length === 0) return null;
   return (
     <section>
       <h2>
-        {title} <span className="count">{total}</span>
+        {title} {total !== null && <span className="count">{total}</span>}
       </h2>
       <ul>
         {people.map((user) => (
           <li key={user.id}>
             {user.id === me ? (
               <span className="person">
-                <Avatar userId={user.id} name={user.username} online={user.online} />
+                <Avatar userId={user.id} name={user.username} online={known ? user.online : undefined} />
                 <span className="person-name">{user.username}</span>
                 <span className="tag">you</span>
               </span>
             ) : (
               <button
                 type="button"
-                className={user.online ? "person" : "person person-away"}
+                className={known && !user.online ? "person person-away" : "person"}
                 title={`Talk to ${user.username} in private`}
                 onClick={() => onTalkTo(user.id)}
               >
-                <Avatar userId={user.id} name={user.username} online={user.online} />
+                <Avatar userId={user.id} name={user.username} online={known ? user.online : undefined} />
                 <span className="person-name">{user.username}</span>
               </button>
             )}

@@ -1,50 +1,83 @@
 import type { RoomId, UserId } from "@hubbub/server/protocol";
-import { useMemo, useState, type KeyboardEvent } from "react";
-import { partnerOf, unreadOf } from "../chat/state.ts";
+import { useEffect, useMemo, useState, type KeyboardEvent } from "react";
+import { wordsOf } from "../chat/api.ts";
+import { isConnected, partnerOf, unreadOf } from "../chat/state.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./Icon.tsx";
 import { isComposing } from "./keys.ts";
 import { orderRooms, titleOf } from "./rooms.ts";
-import { useChat, useMe } from "./useChat.ts";
+import { useChat, useClient, useMe } from "./useChat.ts";
+import { useListed } from "./useListed.ts";
 
 const MOST_SHOWN = 30;
 
-type Props = { onClose: () => void; onRoom: (roomId: RoomId) => void; onPerson: (userId: UserId) => void };
+type Props = {
+  onClose: () => void;
+  onRoom: (roomId: RoomId) => void;
+  onJoin: (roomId: RoomId) => void;
+  onPerson: (userId: UserId) => void;
+};
 
 type Target = {
+  /** Not one of this user's rooms. */
+  isNew?: boolean;
   title: string;
   userId: UserId | null;
   roomId: RoomId | null;
   unread: number;
-  online: boolean;
+  online: boolean | undefined;
 };
 
 /** Goes to any room or person by a few letters of the name. */
-export function QuickSwitcher({ onClose, onRoom, onPerson }: Props) {
+export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
   const me = useMe();
   const rooms = useChat((state) => state.rooms);
   const users = useChat((state) => state.users);
+  const connected = useChat(isConnected);
   const [wanted, setWanted] = useState("");
   const [at, setAt] = useState(0);
+  const chat = useClient();
+  const everybody = useChat((state) => state.everybody);
+  const searching = wanted.trim() !== "";
+  const listed = useListed(searching);
+  const complete = everybody && listed.complete;
+  const [fault, setFault] = useState<string | null>(null);
+
+  useEffect(() => {
+    if (searching && !everybody) {
+      chat.loadEverybody().catch((error: unknown) => setFault(wordsOf(error)));
+    }
+  }, [chat, searching, everybody]);
 
   const targets = useMemo(() => {
     const all: Target[] = orderRooms(rooms).map((room) => {
       const userId = partnerOf(room.id, me.id);
-      const online = userId !== null && (users.get(userId)?.online ?? false);
+      const online = connected && userId !== null ? (users.get(userId)?.online ?? false) : undefined;
       return { title: titleOf(room, me.id), userId, roomId: room.id, unread: unreadOf(room), online };
     });
+    for (const { id, name } of listed.rooms) {
+      if (rooms?.has(id)) continue;
+      all.push({ isNew: true, title: name, userId: null, roomId: id, unread: 0, online: undefined });
+    }
     const met = new Set(all.map((target) => target.userId));
     for (const user of users.values()) {
       if (met.has(user.id) || user.id === me.id) continue;
-      all.push({ title: user.username, userId: user.id, roomId: null, unread: 0, online: user.online });
+      all.push({
+        title: user.username,
+        userId: user.id,
+        roomId: null,
+        unread: 0,
+        online: connected ? user.online : undefined,
+      });
     }
     return rank(all, wanted);
-  }, [rooms, users, me.id, wanted]);
+  }, [rooms, users, listed.rooms, connected, me.id, wanted]);
   const chosen = Math.min(at, targets.length - 1);
 
   function go(target: Target | undefined) {
-    if (target?.roomId) onRoom(target.roomId);
+    if (target?.isNew && target.roomId) onJoin(target.roomId);
+    else if (target?.roomId) onRoom(target.roomId);
     else if (target?.userId) onPerson(target.userId);
   }
 
@@ -100,12 +133,15 @@ export function QuickSwitcher({ onClose, onRoom, onPerson }: Props) {
             )}
             <span className="switcher-name">{target.title}</span>
             {target.roomId === null && <span className="tag">new private room</span>}
+            {target.isNew && <span className="tag">join</span>}
             {target.unread > 0 && <span className="badge">{target.unread > 99 ? "99+" : target.unread}</span>}
           </li>
         ))}
       </ul>
       {/* oxlint-enable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
-      {targets.length === 0 && <p className="listed-none">Nothing by that name.</p>}
+      <p className="listed-none" aria-live="polite">
+        {targets.length > 0 ? "" : complete ? "Nothing by that name." : (fault ?? listed.fault ?? "Looking…")}
+      </p>
       <p className="switcher-keys" aria-hidden="true">
         <kbd>↑</kbd>
         <kbd>↓</kbd> choose <kbd>Enter</kbd> open <kbd>Esc</kbd> close <kbd>Alt ↑↓</kbd> next room

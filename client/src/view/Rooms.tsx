@@ -1,15 +1,16 @@
-import { GENERAL, type RoomId } from "@hubbub/server/protocol";
-import { memo, useMemo, useState, type ReactNode } from "react";
+import { GENERAL, isBlank, type RoomId } from "@hubbub/server/protocol";
+import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { wordsOf } from "../chat/api.ts";
-import { partnerOf, unreadOf, type Outgoing, type RoomState } from "../chat/state.ts";
+import { isConnected, isOnline, partnerOf, unreadOf, type Outgoing, type RoomState } from "../chat/state.ts";
 import { addressOf, follow } from "./address.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./Icon.tsx";
 import { orderRooms, titleOf } from "./rooms.ts";
 import { chosenTheme, showTheme, THEMES, type Theme } from "./theme.ts";
-import { showWhen } from "./time.ts";
+import { showWhen, useClock } from "./time.ts";
 import { useChat, useClient, useMe } from "./useChat.ts";
+import { useListed } from "./useListed.ts";
 import { Wordmark } from "./Wordmark.tsx";
 
 const isMac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
@@ -23,6 +24,27 @@ type Props = { alone?: boolean; onOverlay: (overlay: Overlay) => void; onNotice:
 export function Rooms({ alone, onOverlay, onNotice }: Props) {
   const rooms = useChat((state) => state.rooms);
   const ordered = useMemo(() => orderRooms(rooms), [rooms]);
+  const list = useRef<HTMLDivElement>(null);
+  const openRoom = useChat((state) => state.openRoom);
+  const hasRooms = rooms !== null;
+  useEffect(() => {
+    if (openRoom === null || !hasRooms) return;
+    list.current
+      ?.querySelector(`[data-room="${CSS.escape(openRoom)}"]`)
+      ?.scrollIntoView({ block: "nearest" });
+  }, [openRoom, hasRooms]);
+  const [{ above, below }, setOut] = useState<OutOfSight>({ above: 0, below: 0 });
+  useEffect(() => (list.current === null ? undefined : watchUnread(list.current, setOut)), []);
+
+  /** Brings the nearest unread room into sight. */
+  function show(where: "above" | "below") {
+    if (list.current === null) return;
+    const out = findUnread(list.current);
+    const row = where === "above" ? out.above.at(-1) : out.below[0];
+    row?.scrollIntoView({ block: "center" });
+    row?.focus({ preventScroll: true });
+  }
+
   return (
     <nav className="rooms" aria-label="Rooms">
       <header className="rooms-head">
@@ -39,7 +61,12 @@ export function Rooms({ alone, onOverlay, onNotice }: Props) {
         <span>Jump to…</span>
         <kbd>{isMac ? "⌘K" : "Ctrl K"}</kbd>
       </button>
-      <div className="rooms-list">
+      <div className="rooms-list" ref={list}>
+        {above > 0 && (
+          <button type="button" className="unread-hint unread-above" onClick={() => show("above")}>
+            <Icon name="up" /> {above === 1 ? "1 unread room" : `${above} unread rooms`}
+          </button>
+        )}
         <Section
           title="Rooms"
           rooms={rooms === null ? null : ordered.filter((room) => !room.private)}
@@ -83,10 +110,56 @@ export function Rooms({ alone, onOverlay, onNotice }: Props) {
           }
         />
         <Unsent />
+        {below > 0 && (
+          <button type="button" className="unread-hint unread-below" onClick={() => show("below")}>
+            <Icon name="down" /> {below === 1 ? "1 unread room" : `${below} unread rooms`}
+          </button>
+        )}
       </div>
       <Profile onNotice={onNotice} />
     </nav>
   );
+}
+
+type OutOfSight = { above: number; below: number };
+
+/** Tells how many unread rooms are above and below what is in sight of the list, whenever that changes. */
+function watchUnread(list: HTMLElement, told: (out: OutOfSight) => void): () => void {
+  let frame = 0;
+  let last = "0 0";
+  function look() {
+    frame = 0;
+    const { above, below } = findUnread(list);
+    if (`${above.length} ${below.length}` === last) return;
+    last = `${above.length} ${below.length}`;
+    told({ above: above.length, below: below.length });
+  }
+  const soon = () => (frame ||= requestAnimationFrame(look));
+  const resized = new ResizeObserver(soon);
+  resized.observe(list);
+  const changed = new MutationObserver(soon);
+  changed.observe(list, { subtree: true, childList: true, attributeFilter: ["class"] });
+  list.addEventListener("scroll", soon, { passive: true });
+  soon();
+  return () => {
+    cancelAnimationFrame(frame);
+    resized.disconnect();
+    changed.disconnect();
+    list.removeEventListener("scroll", soon);
+  };
+}
+
+function findUnread(list: HTMLElement) {
+  const above: HTMLElement[] = [];
+  const below: HTMLElement[] = [];
+  const view = list.getBoundingClientRect();
+  for (const row of list.querySelectorAll<HTMLElement>(".room-unread")) {
+    const box = row.getBoundingClientRect();
+    const middle = (box.top + box.bottom) / 2;
+    if (middle < view.top) above.push(row);
+    else if (middle > view.bottom) below.push(row);
+  }
+  return { above, below };
 }
 
 type SectionProps = { title: string; rooms: RoomState[] | null; empty?: string; actions: ReactNode };
@@ -117,6 +190,7 @@ function Section({ title, rooms, empty, actions }: SectionProps) {
 }
 
 const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
+  useClock();
   const me = useMe();
   const isOpen = useChat((state) => state.openRoom === room.id);
   const draft = useChat((state) => !isOpen && state.drafts.has(room.id));
@@ -124,7 +198,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
     state.outgoing.some((entry) => entry.roomId === room.id && entry.state === "failed"),
   );
   const partnerId = partnerOf(room.id, me.id);
-  const online = useChat((state) => partnerId !== null && (state.users.get(partnerId)?.online ?? false));
+  const online = useChat((state) => isOnline(state, partnerId));
   const unread = unreadOf(room);
   const title = titleOf(room, me.id);
   return (
@@ -164,7 +238,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
             </span>
           )}
         </span>
-        {partnerId !== null && <span className="hidden">{online ? ", online" : ", offline"}</span>}
+        {online !== undefined && <span className="hidden">{online ? ", online" : ", offline"}</span>}
       </a>
     </li>
   );
@@ -179,6 +253,11 @@ function Unsent() {
   for (const entry of outgoing) {
     if (entry.state !== "sent" && rooms !== null && !rooms.has(entry.roomId)) gone.set(entry.roomId, entry);
   }
+  const listed = useListed(gone.size > 0);
+  const nameOf = (roomId: RoomId) => {
+    const name = listed.rooms.find((room) => room.id === roomId)?.name;
+    return name === undefined ? "A room you left" : `A room you left: ${name}`;
+  };
   if (gone.size === 0) return null;
   return (
     <section className="rooms-section">
@@ -194,9 +273,9 @@ function Unsent() {
               onClick={follow}
               aria-current={openRoom === roomId ? "page" : undefined}
             >
-              <RoomSign roomId={roomId} partnerId={null} title="" online={false} />
+              <RoomSign roomId={roomId} partnerId={null} title="" online={undefined} />
               <span className="room-what">
-                <span className="room-name">A room you left</span>
+                <span className="room-name">{nameOf(roomId)}</span>
                 <span className="room-last">
                   <Icon name="warning" /> {entry.message.slice(0, 120)}
                 </span>
@@ -209,7 +288,7 @@ function Unsent() {
   );
 }
 
-type SignProps = { roomId: RoomId; partnerId: string | null; title: string; online: boolean };
+type SignProps = { roomId: RoomId; partnerId: string | null; title: string; online: boolean | undefined };
 
 function RoomSign({ roomId, partnerId, title, online }: SignProps) {
   if (partnerId !== null) return <Avatar userId={partnerId} name={title} online={online} />;
@@ -227,7 +306,7 @@ function Preview({ room }: { room: RoomState }) {
   );
   if (room.last === null) return room.private ? "No messages yet" : "Nobody has said anything yet";
   // One line is shown: no need to lay out the other 3,900 characters.
-  const text = room.last.message.slice(0, 120);
+  const text = isBlank(room.last.message) ? "An empty message" : room.last.message.slice(0, 120);
   if (room.last.from === me.id) return `You: ${text}`;
   return room.private || from === "" ? text : `${from}: ${text}`;
 }
@@ -242,7 +321,8 @@ const THEME_ICONS = { system: "system", light: "sun", dark: "moon" } as const;
 function Profile({ onNotice }: { onNotice: (notice: string) => void }) {
   const chat = useClient();
   const me = useMe();
-  const online = useChat((state) => state.connection === "online" || state.connection === "interrupted");
+  const online = useChat(isConnected);
+  const connection = useChat((state) => state.connection);
   const waiting = useChat((state) => state.outgoing.filter((entry) => entry.state !== "sent").length);
   const [theme, setTheme] = useState(chosenTheme);
   const [asking, setAsking] = useState(false);
@@ -263,7 +343,9 @@ function Profile({ onNotice }: { onNotice: (notice: string) => void }) {
       <Avatar userId={me.id} name={me.username} online={online} />
       <span className="profile-who">
         <span className="profile-name">{me.username}</span>
-        <span className="profile-state">{online ? "Online" : "Offline"}</span>
+        <span className="profile-state">
+          {online ? "Online" : connection === "offline" ? "Offline" : "Connecting…"}
+        </span>
       </span>
       <button
         type="button"

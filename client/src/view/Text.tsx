@@ -1,13 +1,16 @@
 import { findLinks } from "@hubbub/server/links";
+import { isBlank } from "@hubbub/server/protocol";
 import { memo } from "react";
 
-const EMOJI_ONLY =
-  /^(?:\p{Extended_Pictographic}(?:[\u{1F3FB}-\u{1F3FF}]|\uFE0F)*(?:\u200D\p{Extended_Pictographic}\uFE0F?)*\s?){1,3}$/u;
+/** One to three emoji as Unicode recommends them for interchange. The flag is newer than the language we build for. */
+const EMOJI_ONLY = new RegExp("^\\p{RGI_Emoji}(?:\\s?\\p{RGI_Emoji}){0,2}\\s?$", "v");
+const EMOJI_LONGEST = 100;
 
 /** What somebody wrote, character by character, as text; only http, https and mailto addresses become links. */
 export const Text = memo(function Text({ text }: { text: string }) {
+  const emoji = text.length <= EMOJI_LONGEST && EMOJI_ONLY.test(text);
   return (
-    <span className={text.length < 24 && EMOJI_ONLY.test(text) ? "text text-emoji" : "text"} dir="auto">
+    <span className={emoji ? "text text-emoji" : isBlank(text) ? "text text-blank" : "text"}>
       {findLinks(text).map((part, index) =>
         part.href === null ? (
           part.text

@@ -1,10 +1,10 @@
-import { GENERAL, pairOf, type RoomId, type UserId } from "@hubbub/server/protocol";
+import { GENERAL, isBlank, pairOf, type RoomId, type UserId } from "@hubbub/server/protocol";
 import type { RoomState } from "../chat/state.ts";
 
 /** A room's name for this user: of a private room, who else is in it. */
 export function titleOf(room: RoomState, me: UserId): string {
   const pair = pairOf(room.id);
-  if (pair === null) return room.names[0] || "Room";
+  if (pair === null) return isBlank(room.names[0] ?? "") ? "Room" : (room.names[0] ?? "");
   return room.names[pair[0] === me ? 1 : 0] ?? "Somebody";
 }
 

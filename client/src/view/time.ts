@@ -1,29 +1,92 @@
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const weekday = new Intl.DateTimeFormat(undefined, { weekday: "short" });
-const shortDay = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
-const longDay = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
-const longDayOfYear = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", year: "numeric" });
-const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
+import { useSyncExternalStore } from "react";
 
 const DAY_MS = 24 * 3600 * 1000;
+/** A machine that slept, or changed its zone, tells nobody: the clock is looked at. */
+const LOOK_EVERY_MS = 15_000;
+
+/** What formats a date keeps the zone in which it was made. */
+function createFormats() {
+  return {
+    clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }),
+    weekday: new Intl.DateTimeFormat(undefined, { weekday: "short" }),
+    shortDay: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
+    longDay: new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" }),
+    longDayOfYear: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", year: "numeric" }),
+    full: new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" }),
+  };
+}
+
+let formats = createFormats();
+let zone = formats.clock.resolvedOptions().timeZone;
+
+const listeners = new Set<() => void>();
+let stop = () => {};
+
+function subscribe(changed: () => void): () => void {
+  if (listeners.size === 0) stop = watchClock();
+  listeners.add(changed);
+  return () => {
+    listeners.delete(changed);
+    if (listeners.size === 0) stop();
+  };
+}
+
+function watchClock(): () => void {
+  let midnight: ReturnType<typeof setTimeout> | undefined;
+  let seen = "";
+  function look() {
+    const now = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (now !== zone) {
+      zone = now;
+      formats = createFormats();
+    }
+    clearTimeout(midnight);
+    midnight = setTimeout(look, new Date().setHours(24, 0, 0, 0) - Date.now());
+    if (readClock() === seen) return;
+    seen = readClock();
+    for (const listener of listeners) listener();
+  }
+  look();
+  const every = setInterval(look, LOOK_EVERY_MS);
+  addEventListener("focus", look);
+  addEventListener("pageshow", look);
+  document.addEventListener("visibilitychange", look);
+  return () => {
+    clearTimeout(midnight);
+    clearInterval(every);
+    removeEventListener("focus", look);
+    removeEventListener("pageshow", look);
+    document.removeEventListener("visibilitychange", look);
+  };
+}
+
+function readClock(): string {
+  return `${dayOf(Date.now())} ${zone}`;
+}
+
+/** Draws a component again when the words below change: at midnight, and in another zone. */
+export function useClock(): void {
+  useSyncExternalStore(subscribe, readClock);
+}
 
 /** Local midnight before a date, in ms: equal for two dates of the same day. */
 export function dayOf(date: number): number {
   return new Date(date).setHours(0, 0, 0, 0);
 }
 
+/** Rounded, for a day on which clocks change has 23 hours or 25. */
 function daysAgo(date: number): number {
   return Math.round((dayOf(Date.now()) - dayOf(date)) / DAY_MS);
 }
 
 /** 14:05 */
 export function showClock(date: number): string {
-  return clock.format(date);
+  return formats.clock.format(date);
 }
 
 /** The whole date and time, for whoever points at a short one. */
 export function showFull(date: number): string {
-  return full.format(date);
+  return formats.full.format(date);
 }
 
 /** Today, Yesterday, Monday 3 March, 3 March 2024 */
@@ -32,13 +95,13 @@ export function showDay(date: number): string {
   if (ago === 0) return "Today";
   if (ago === 1) return "Yesterday";
   return new Date(date).getFullYear() === new Date().getFullYear()
-    ? longDay.format(date)
-    : longDayOfYear.format(date);
+    ? formats.longDay.format(date)
+    : formats.longDayOfYear.format(date);
 }
 
 /** The shortest that tells when: 14:05, Mon, 3 Mar */
 export function showWhen(date: number): string {
   const ago = daysAgo(date);
-  if (ago <= 0) return clock.format(date);
-  return ago < 7 ? weekday.format(date) : shortDay.format(date);
+  if (ago <= 0) return showClock(date);
+  return (ago < 7 ? formats.weekday : formats.shortDay).format(date);
 }

@@ -34,3 +34,17 @@ export function useAttention(): boolean {
     () => document.visibilityState === "visible" && document.hasFocus(),
   );
 }
+
+function subscribeNetwork(changed: () => void): () => void {
+  addEventListener("online", changed);
+  addEventListener("offline", changed);
+  return () => {
+    removeEventListener("online", changed);
+    removeEventListener("offline", changed);
+  };
+}
+
+/** False where the browser knows of no network. */
+export function useNetwork(): boolean {
+  return useSyncExternalStore(subscribeNetwork, () => navigator.onLine);
+}

@@ -36,6 +36,7 @@ import {
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { STATUS, toFailure } from "./failure.ts";
 import { NOT_OWN, type Origins } from "./origin.ts";
+import { createProxies, type Proxies } from "./proxies.ts";
 import type { Session, Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 
@@ -117,6 +118,7 @@ export type RestParts = {
 export function createRest(parts: RestParts): RequestListener {
   const { config } = parts;
   const headers = securityHeaders(config.cookieSecure);
+  const proxies = createProxies(config, parts.log);
   const app = express();
   app.disable("x-powered-by");
   // Of answers that are never the same twice a digest costs more than it saves; files have theirs all the same.
@@ -125,6 +127,7 @@ export function createRest(parts: RestParts): RequestListener {
   app.set("query parser", "simple");
   app.use((request, response, next) => {
     response.setHeaders(headers);
+    proxies.watch(request);
     const began = performance.now();
     response.once("close", () =>
       tally(parts.metrics, routeOf(request, response), outcomeOf(response), began),
@@ -132,7 +135,7 @@ export function createRest(parts: RestParts): RequestListener {
     next();
   });
   app.use(health(parts));
-  app.use("/api", api(parts));
+  app.use("/api", api(parts, proxies));
   if (config.clientDir) {
     app.use(
       // Of files only: they are fetched once and kept, while answers of the API are small and come by the thousand.
@@ -296,7 +299,7 @@ async function readPage(
   );
 }
 
-function api(parts: RestParts): Router {
+function api(parts: RestParts, proxies: Proxies): Router {
   const { config, chat, sessions, throttle, load, security, ended } = parts;
   const router = Router();
   router.use((_request, response, next) => {
@@ -337,6 +340,7 @@ function api(parts: RestParts): Router {
     response.json({ people: await parts.demo() });
   });
   router.post("/users", async (request, response) => {
+    proxies.demandCookie(request);
     const asked = newCredentials.parse(request.body);
     const address = addressOf(request);
     await throttle.take("signUp", address);
@@ -347,6 +351,7 @@ function api(parts: RestParts): Router {
     response.status(201).json(user);
   });
   router.post("/login", async (request, response) => {
+    proxies.demandCookie(request);
     const user = await logIn(parts, credentials.parse(request.body), addressOf(request));
     await enter(request, user);
     security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });

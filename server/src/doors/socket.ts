@@ -248,8 +248,9 @@ export class SocketDoor {
    * Takes no more connections, hands the open ones over within `drainMs` at an even rate, and lets running requests
    * finish. A load balancer that is refused at once tries another replica.
    */
-  async close(drainMs: number): Promise<void> {
+  async close(drainMs: number, answering: () => boolean): Promise<void> {
     this.#closing = true;
+    const deadline = performance.now() + drainMs;
     this.#parts.http.close();
     clearInterval(this.#revalidation);
     const open = [...this.#parts.delivery.connections()];
@@ -262,10 +263,18 @@ export class SocketDoor {
     for (let waited = 0; this.#running > 0 && waited < FINISH_MS; waited += HANDOVER_TICK_MS) {
       await pause(HANDOVER_TICK_MS);
     }
-    // Who only holds a connection open, silent or in the middle of a request, is not waited for longer.
-    const cut = setTimeout(() => this.#parts.http.closeAllConnections(), FINISH_MS);
+    // Who only holds a connection open, silent or in the middle of a request, is not waited for longer. An answer that
+    // has begun has until the deadline; cut then, it has no end, and its reader is told of an error.
+    const since = performance.now();
+    const cut = setInterval(() => {
+      const now = performance.now();
+      if (now - since < FINISH_MS || (now < deadline && answering())) return;
+      if (answering()) this.#parts.log.warn("answers that were still being read are cut: DRAIN is over");
+      clearInterval(cut);
+      this.#parts.http.closeAllConnections();
+    }, HANDOVER_TICK_MS);
     await this.#io.close();
-    clearTimeout(cut);
+    clearInterval(cut);
   }
 
   #listeners(chat: Chat): Listeners {

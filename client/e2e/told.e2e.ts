@@ -1,0 +1,304 @@
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { both, person, type Person } from "../../server/src/testing.ts";
+import {
+  addressOf,
+  eventually,
+  message,
+  messageTo,
+  openPage,
+  room,
+  say,
+  setStage,
+  shownTexts,
+  talkTo,
+  type Stage,
+} from "./stage.ts";
+
+let stage: Stage;
+let talker: Person;
+
+beforeAll(async () => {
+  stage = await setStage(2);
+  talker = await person(both(stage.house)[1], "talker");
+});
+
+afterAll(async () => {
+  talker.close();
+  await stage.close();
+});
+
+/** From now on, what live regions are given to read out. */
+async function listen(page: Page): Promise<() => Promise<string[]>> {
+  await page.evaluate(() => {
+    const heard: string[] = [];
+    Object.assign(window, { heard });
+    new MutationObserver((changes) => {
+      for (const { target, addedNodes } of changes) {
+        const region = (target as Element).closest?.("[aria-live=polite], [role=alert], [role=status]");
+        for (const node of addedNodes) if (region && node.textContent) heard.push(node.textContent);
+      }
+    }).observe(document.body, { childList: true, subtree: true });
+  });
+  return () => page.evaluate(() => (window as unknown as { heard: string[] }).heard);
+}
+
+test("each message of others is read out once and in order, and so is trouble", async () => {
+  const { page, context, link } = await stage.enter("ann");
+  await talker.say("0", "before");
+  await message(page, "before").waitFor();
+  const heard = await listen(page);
+  const said = ["yes", "yes", "one", "two", "three", "four", "five", "six"];
+  await talker.say("0", "yes");
+  await message(page, "yes").waitFor();
+  for (const text of said.slice(1)) await talker.say("0", text);
+  await eventually(
+    heard,
+    said.map((text) => `talker: ${text}`),
+  );
+  await say(page, "my own");
+  await message(page, "my own").waitFor();
+  link.garbleNext();
+  await say(page, "goes wrong");
+  await eventually(async () => (await heard()).at(-1)?.startsWith("Not sent: goes wrong."), true);
+  expect(await heard()).toHaveLength(said.length + 1);
+  link.cut();
+  await eventually(async () => (await heard()).at(-1), "You are offline. Reconnecting…");
+  await context.close();
+});
+
+test("what is copied from the log is what people said, and who", async () => {
+  const { page, context } = await stage.enter("ben");
+  for (const text of ["copy this", "and that"]) await say(page, text);
+  await page.locator("[data-state=sent]").getByText("and that").waitFor();
+  const copied = await page.evaluate(() => {
+    const [first, last] = [...document.querySelectorAll("[role=log] li")].slice(-2);
+    if (first && last) getSelection()?.setBaseAndExtent(first, 0, last, last.childNodes.length);
+    return getSelection()
+      ?.toString()
+      .split(/\s*\n\s*/)
+      .filter(Boolean);
+  });
+  expect(copied).toEqual(["ben", "copy this", "and that"]);
+  await context.close();
+});
+
+test("days and times are right after midnight, after a sleep and in another zone", async () => {
+  const { page, context } = await stage.enter("cat");
+  await page.clock.install({ time: new Date() });
+  await page.reload();
+  await messageTo(page, "General").waitFor();
+  await say(page, "late");
+  await message(page, "late").waitFor();
+  const days = () => page.locator(".line span").allTextContents();
+  const when = () => room(page, "General").locator("time").textContent();
+  await eventually(async () => (await days()).at(-1), "Today");
+  expect(await when()).toMatch(/\d:\d\d/);
+  const now = await page.evaluate(() => Date.now());
+  const midnight = await page.evaluate(() => new Date().setHours(24, 0, 0, 0));
+  await page.clock.fastForward(midnight - now - 3_000);
+  expect((await days()).at(-1)).toBe("Today");
+  await page.clock.fastForward(4_000);
+  await eventually(async () => (await days()).at(-1), "Yesterday");
+  expect(await when()).not.toMatch(/\d:\d\d/);
+  // The machine sleeps through a day; nothing is told of that but that somebody looks again.
+  await page.clock.setSystemTime(midnight + 36 * 3600 * 1000);
+  await page.evaluate(() => dispatchEvent(new Event("focus")));
+  await eventually(async () => /Today|Yesterday/.test((await days()).at(-1) ?? ""), false);
+
+  const clock = () => page.locator("[data-key] time").last().textContent();
+  const before = await clock();
+  const cdp = await context.newCDPSession(page);
+  await cdp.send("Emulation.setTimezoneOverride", { timezoneId: "Asia/Kathmandu" });
+  await page.evaluate(() => dispatchEvent(new Event("focus")));
+  await expect.poll(clock).not.toBe(before);
+  await context.close();
+});
+
+test("emoji are large, lines begin at their own side, and what cannot be seen is named", async () => {
+  const { page, context } = await stage.enter("dan");
+  const size = (text: string) =>
+    page
+      .getByRole("log")
+      .locator(".text")
+      .filter({ hasText: text })
+      .last()
+      .evaluate((element) => parseFloat(getComputedStyle(element).fontSize));
+  for (const text of ["🇩🇪", "👩🏽‍🤝‍👩🏻", "👍🏿 🎉", "1️⃣", "©", "a 👍"]) await say(page, text);
+  await message(page, "a 👍").waitFor();
+  const sizes = [];
+  for (const text of ["🇩🇪", "👩🏽‍🤝‍👩🏻", "👍🏿 🎉", "1️⃣", "©", "a 👍"]) sizes.push((await size(text)) > 24);
+  expect(sizes).toEqual([true, true, true, true, false, false]);
+
+  const lines = ["שלום עולם", "plain", "مرحبا abc"].join("\n");
+  await say(page, lines);
+  await eventually(async () => (await shownTexts(page)).at(-1), lines);
+  const sides = await page.evaluate(() => {
+    const text = [...document.querySelectorAll("[role=log] .text")].at(-1) as HTMLElement;
+    const box = (text.closest(".message-text") as HTMLElement).getBoundingClientRect();
+    const range = document.createRange();
+    range.selectNodeContents(text);
+    const rows = new Map<number, { left: number; right: number }>();
+    for (const { left, right, width, top } of range.getClientRects()) {
+      if (width < 1) continue;
+      const row = rows.get(Math.round(top / 10)) ?? { left: Infinity, right: -Infinity };
+      rows.set(Math.round(top / 10), { left: Math.min(row.left, left), right: Math.max(row.right, right) });
+    }
+    return [...rows.values()].map(({ left, right }) =>
+      Math.abs(left - box.left) < 2 ? "left" : box.right - right < 60 ? "right" : "between",
+    );
+  });
+  expect(sides).toEqual(["right", "left", "right"]);
+  await context.close();
+});
+
+test("first there is a connection to come, then one that was lost, and what it no longer knows it does not say", async () => {
+  const { page, context, link } = await stage.enter("eve");
+  await talkTo(page, "talker");
+  const people = page.getByRole("complementary", { name: "People" });
+  await people.getByRole("heading", { name: /^Online/ }).waitFor();
+  await room(page, "General").click();
+  await say(page, "the last message");
+  await message(page, "the last message").waitFor();
+  link.cut();
+  await page.getByText("You are offline. Reconnecting…").waitFor();
+  expect(await page.locator(".dot").count()).toBe(1);
+  await people.getByRole("heading", { name: /^People/ }).waitFor();
+  const covers = await page.evaluate(() => {
+    const bar = document.querySelector(".connection-bar")?.getBoundingClientRect();
+    const text = [...document.querySelectorAll("[role=log] .text")].at(-1)?.getBoundingClientRect();
+    return bar === undefined || text === undefined || (text.bottom > bar.top && text.top < bar.bottom);
+  });
+  expect(covers).toBe(false);
+  await page.reload();
+  await page.getByText("Connecting…").first().waitFor();
+  await page.locator(".connection-bar").waitFor();
+  expect(await page.getByText("You are offline").count()).toBe(0);
+  await link.mend();
+  await people.getByRole("heading", { name: /^Online/ }).waitFor();
+  await context.close();
+});
+
+test("over a slow line something is painted within 1.5 s", { retry: 2 }, async () => {
+  const context = await stage.browser.newContext();
+  const page = await context.newPage();
+  const cdp = await context.newCDPSession(page);
+  await cdp.send("Network.enable");
+  await cdp.send("Network.emulateNetworkConditions", {
+    offline: false,
+    latency: 150,
+    downloadThroughput: 400_000 / 8,
+    uploadThroughput: 400_000 / 8,
+  });
+  await page.goto(addressOf(stage.house, 0), { waitUntil: "commit" });
+  const painted = await page.evaluate(
+    () =>
+      new Promise<number>((resolve) => {
+        new PerformanceObserver((list) => {
+          for (const entry of list.getEntriesByName("first-contentful-paint")) resolve(entry.startTime);
+        }).observe({ type: "paint", buffered: true });
+      }),
+  );
+  expect(painted).toBeLessThan(1_500);
+  await page.getByRole("heading", { level: 1 }).waitFor();
+  await context.close();
+});
+
+test("people and rooms are found by name wherever they stand, and none is said only of all", async () => {
+  const everybody = Array.from({ length: 1_050 }, (_, index) => ({
+    id: String(5_000 + index),
+    username: `person-${index}`,
+    online: false,
+  }));
+  const listed = Array.from({ length: 230 }, (_, index) => ({
+    id: String(7_000 + index),
+    name: `Room ${String.fromCharCode(97 + (index % 26))}${index}`,
+    members: 1,
+    joined: false,
+  }));
+  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "fay");
+  const pageOf = <T extends { id: string }>(all: T[], url: string) => {
+    const query = new URL(url).searchParams;
+    const after = Number(query.get("after"));
+    return all.filter(({ id }) => Number(id) > after).slice(0, Number(query.get("size")));
+  };
+  await page.route(/\/api\/users\?after=/, (route) =>
+    route.fulfill({ json: pageOf(everybody, route.request().url()) }),
+  );
+  await page.route(/\/api\/rooms\/directory/, (route) =>
+    route.fulfill({ json: pageOf(listed, route.request().url()) }),
+  );
+  await page.getByRole("button", { name: "Create an account" }).click();
+  await page.getByLabel("Username").fill("fay");
+  await page.getByLabel("Password", { exact: true }).fill("correct horse battery");
+  await page.getByRole("button", { name: "Create account" }).click();
+  await messageTo(page, "General").waitFor();
+  const people = page.getByRole("complementary", { name: "People" });
+  await people.getByText("person-50", { exact: true }).waitFor();
+  expect(await people.getByRole("heading", { name: /^Offline/ }).textContent()).not.toMatch(/\d/);
+  await people.getByRole("searchbox").fill("person-1042");
+  await people.getByText("person-1042", { exact: true }).waitFor();
+  await people.getByRole("searchbox").fill("nobody-at-all");
+  await people.getByText("Nobody by that name.").waitFor();
+  await people.getByRole("searchbox").fill("");
+  // With those of the other tests, if this client has heard of any.
+  await expect.poll(() => people.getByRole("heading", { name: /^Offline/ }).textContent()).toMatch(/ 105\d$/);
+
+  await page.keyboard.press("Control+k");
+  await page.keyboard.type("person-777");
+  await page.getByRole("option", { name: /person-777/ }).waitFor();
+  await page.getByRole("combobox").fill("Room z207");
+  await page.getByRole("option", { name: /Room z207.*join/ }).waitFor();
+  await page.getByRole("combobox").fill("no such thing");
+  await page.getByText("Nothing by that name.").waitFor();
+  await page.keyboard.press("Escape");
+
+  await page.getByRole("button", { name: "Browse rooms" }).click();
+  const dialog = page.getByRole("dialog", { name: "Browse rooms" });
+  await dialog.getByText("Room z207", { exact: true }).waitFor({ state: "detached" });
+  await eventually(
+    async () => (await dialog.locator(".listed-name").allTextContents()).slice(0, 2),
+    ["Room a0", "Room a104"],
+  );
+  await dialog.getByRole("searchbox").fill("z207");
+  await dialog.getByText("Room z207", { exact: true }).waitFor();
+  await context.close();
+});
+
+test("the open room is in sight in a long list, and what is unread beyond it is hinted at", async () => {
+  const { page, context } = await stage.enter("gus");
+  await talkTo(page, "talker");
+  const direct = page.url();
+  await page.route(/\/api\/rooms$/, async (route) => {
+    const response = await route.fetch();
+    const rooms = (await response.json()) as object[];
+    const more = Array.from({ length: 134 }, (_, index) => ({
+      id: String(9_000 + index),
+      names: [`Filler ${index}`],
+      private: false,
+      last: null,
+      seq: 0,
+      read: 0,
+      unread: 0,
+    }));
+    await route.fulfill({ json: [...rooms, ...more] });
+  });
+  const inView = (title: string) =>
+    room(page, title).evaluate((row) => {
+      const list = row.closest(".rooms-list")?.getBoundingClientRect();
+      const box = row.getBoundingClientRect();
+      return list !== undefined && box.top >= list.top - 1 && box.bottom <= list.bottom + 1;
+    });
+  await page.goto("about:blank");
+  await page.goto(direct);
+  await messageTo(page, "talker").waitFor();
+  await eventually(() => inView("talker"), true);
+  await room(page, "General").click();
+  await messageTo(page, "General").waitFor();
+  await eventually(() => inView("General"), true);
+  await talker.say(decodeURIComponent(direct.split("/").at(-1) ?? ""), "down here");
+  await page.getByRole("button", { name: "1 unread room" }).click();
+  await eventually(() => inView("talker"), true);
+  await eventually(() => page.getByRole("button", { name: "1 unread room" }).count(), 0);
+  await context.close();
+});

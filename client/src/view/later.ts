@@ -1,0 +1,24 @@
+import { lazy, type ComponentType } from "react";
+
+const TRY_AGAIN_MS = 2_000;
+
+const loads: (() => Promise<unknown>)[] = [];
+
+/** A component that is no part of the first load. It is fetched when it is drawn, or by `loadLater` before. */
+export function later<P>(load: () => Promise<ComponentType<P>>) {
+  loads.push(load);
+  return lazy(async () => {
+    for (;;) {
+      try {
+        return { default: await load() };
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
+      }
+    }
+  });
+}
+
+/** Fetches all that `later` left out, so that it is there when it is wanted, also without a connection. */
+export function loadLater(): void {
+  for (const load of loads) load().catch(() => {});
+}

@@ -1,0 +1,486 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync, gzipSync } from "node:zlib";
+import * as fc from "fast-check";
+import { Redis } from "ioredis";
+import { pino } from "pino";
+import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { Rooms } from "../server/src/chat/rooms.ts";
+import { readConfig, type Config } from "../server/src/config.ts";
+import { createKeys } from "../server/src/keys.ts";
+import type { Message, Page, Room } from "../server/src/protocol.ts";
+import { connectRedis } from "../server/src/redis.ts";
+import { chain } from "../server/src/relay.ts";
+import { startServer } from "../server/src/server.ts";
+import {
+  Browser,
+  both,
+  connect,
+  ownRedis,
+  person,
+  replicas,
+  testRedisUrl,
+  unwrap,
+  type House,
+} from "../server/src/testing.ts";
+import { backup } from "./backup.ts";
+import { kindOf } from "./contents.ts";
+import { startCluster } from "./prove/scenarios/backends.ts";
+import { findRedis, startRedis } from "./redis.ts";
+import { main as restoreMain, restore } from "./restore.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "hubbub backup "));
+const houses: House[] = [];
+const redis = new Redis(testRedisUrl());
+const prefixes: string[] = [];
+
+function configOf(more: Record<string, string> = {}): Config {
+  const prefix = `test-${randomBytes(6).toString("hex")}:`;
+  prefixes.push(prefix);
+  return readConfig({ REDIS_URL: testRedisUrl(), KEY_PREFIX: prefix, PORT: "0", CLIENT_DIR: "off", ...more });
+}
+
+async function house(count: number, env: Record<string, string> = {}): Promise<House> {
+  const one = await replicas(count, env);
+  houses.push(one);
+  return one;
+}
+
+function fileName(): string {
+  return join(folder, `${randomBytes(4).toString("hex")}.gz`);
+}
+
+const whole = { sessions: false };
+
+afterEach(async () => {
+  await Promise.all(houses.splice(0).map((one) => one.close()));
+  for (const prefix of prefixes.splice(0)) {
+    const left = await redis.keys(`*${prefix}*`);
+    if (left.length > 0) await redis.del(left);
+  }
+});
+
+afterAll(() => {
+  redis.disconnect();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** A house in which people talked, its backup, and what they saw of it. */
+async function livedIn() {
+  const first = await house(2);
+  const [left, right] = both(first);
+  const [mary, joe] = [await person(left, "Mary"), await person(right, "Joe")];
+  const { body: room } = await mary.browser.post<Room>("/api/rooms", { name: "Tea & <biscuits> ☕" });
+  unwrap(await joe.socket.emitWithAck("room.join", { roomId: room.id }));
+  for (const text of ["one", "two", "two", "👋 \u0000 \ud800"]) await joe.say(room.id, text);
+  await mary.say("0", "to all");
+  await joe.say("1:2", "just us");
+  await mary.hears("just us");
+  unwrap(await mary.socket.emitWithAck("room.read", { roomId: room.id, seq: 2 }));
+  const config = readConfig(first.env);
+  return { first, config, mary, joe, room };
+}
+
+async function seen(browser: Browser) {
+  const { body: rooms } = await browser.get<Room[]>("/api/rooms");
+  const pages = await Promise.all(
+    rooms.map(({ id }) => browser.get<Page>(`/api/rooms/${id}/messages`).then(({ body }) => body)),
+  );
+  return { rooms, pages };
+}
+
+describe("a backup", () => {
+  it("brings everything back into an empty Redis: two replicas there know people, rooms, history and what is unread", async () => {
+    const { config, mary, joe } = await livedIn();
+    const before = [await seen(mary.browser), await seen(joe.browser)];
+    const file = fileName();
+    const counts = await backup(config, file, whole);
+    expect(counts).toMatchObject({ messages: 6, rooms: 3 });
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(readdirSync(folder).filter((name) => name.endsWith(".part"))).toEqual([]);
+
+    const own = await ownRedis({ persistent: false });
+    try {
+      const elsewhere = readConfig({ REDIS_URL: own.url, KEY_PREFIX: "moved:" });
+      expect(await restore(elsewhere, file, { again: false })).toEqual({ ...counts, mended: 0 });
+      const second = await house(2, { REDIS_URL: own.url, KEY_PREFIX: "moved:" });
+      const [left, right] = both(second);
+      for (const [index, replica, name] of [
+        [0, left, "Mary"],
+        [1, right, "Joe"],
+      ] as const) {
+        const browser = new Browser(replica);
+        // Who was logged in is not in the backup, unless it is asked for.
+        expect((await new Browser(replica).get("/api/me")).status).toBe(401);
+        const { status } = await browser.post("/api/login", { username: name, password: "correct horse" });
+        expect(status).toBe(200);
+        expect(await seen(browser)).toEqual(before[index]);
+      }
+      // Numbering goes on, for people, rooms and messages.
+      const ann = await person(left, "Ann");
+      expect(ann.user.id).toBe("3");
+      expect((await ann.say("0", "I am new")).seq).toBe(2);
+      await Promise.all(second.replicas.map((replica) => replica.close()));
+    } finally {
+      houses.pop()?.redis.disconnect();
+      await own.close();
+    }
+  }, 60_000);
+
+  it("holds who is logged in, and what signs their cookies, only where that is asked for", async () => {
+    const { config, mary } = await livedIn();
+    const file = fileName();
+    await backup(config, file, { sessions: true });
+    const target = configOf();
+    await restore(target, file, { again: false });
+    const second = await house(1, { KEY_PREFIX: target.keyPrefix });
+    const browser = new Browser(second.replicas[0] ?? both(second)[0]);
+    browser.cookie = mary.browser.cookie;
+    expect((await browser.get("/api/me")).status).toBe(200);
+    const without = fileName();
+    await backup(config, without, whole);
+    const text = gunzipSync(readFileSync(without)).toString();
+    expect(text).not.toMatch(/"sess:|session_secret|online_users|limit:|"string","schema"/);
+  });
+
+  it("taken while people talk, join and sign up holds a log of each room that is whole up to its head", async () => {
+    const { first, config, mary, room } = await livedIn();
+    let stop = false;
+    const rooms = new Rooms(first.redis, first.keys, config);
+    const talk = async (roomId: string) => {
+      for (let count = 0; !stop; count += 1)
+        await rooms.append("1", { roomId, message: `message ${count}`, nonce: `w${roomId}${count}` });
+    };
+    const others = (async () => {
+      for (let count = 0; !stop && count < 50; count += 1) {
+        const id = `${10 + count}`;
+        await redis.hset(first.keys.user(id), { username: `late${count}`, password: "x" });
+        await redis.sadd(first.keys.userRooms(id), "0");
+        await redis.incr(first.keys.totalUsers);
+        await redis.set(first.keys.username(`late${count}`), `user:${id}`);
+        await rooms.join(room.id, id);
+        await rooms.read("0", id, 1_000_000);
+      }
+    })();
+    const talking = [talk("0"), talk(room.id), talk("1:2")];
+    const files = [fileName(), fileName(), fileName()];
+    for (const file of files) await backup(config, file, whole);
+    stop = true;
+    await Promise.all([...talking, others]);
+    mary.close();
+
+    for (const file of files) {
+      const target = configOf();
+      const keys = createKeys(target.keyPrefix);
+      const { messages } = await restore(target, file, { again: false });
+      let found = 0;
+      for (const id of ["0", room.id, "1:2"]) {
+        const rows = await redis.zrange(keys.room(id), "0", "-1");
+        found += rows.length;
+        let last = "";
+        for (const [index, row] of rows.entries()) {
+          const { seq, date, hash } = JSON.parse(row) as Message;
+          expect(seq).toBe(index + 1);
+          const tail = row.slice(row.indexOf('"from":'));
+          expect(hash).toBe(chain(last, date ?? 0, tail));
+          last = hash ?? "";
+        }
+        expect(await redis.hget(keys.meta(id), "hash")).toBe(last);
+        for (const mark of await redis.hvals(keys.read(id)))
+          expect(Number(mark)).toBeLessThanOrEqual(rows.length);
+      }
+      expect(found).toBe(messages);
+      // Every name leads to an account, and no counter is behind one.
+      for (const claim of await redis.keys(`${keys.username("")}*`)) {
+        const id = (await redis.get(claim))?.replace("user:", "") ?? "";
+        expect(await redis.hexists(keys.user(id), "password")).toBe(1);
+        expect(Number(await redis.get(keys.totalUsers))).toBeGreaterThanOrEqual(Number(id));
+      }
+    }
+  }, 60_000);
+
+  it("raises counters that were lost, and takes nobody's room who was just leaving for a member's", async () => {
+    const { first, config, room } = await livedIn();
+    await redis.del(first.keys.totalUsers, first.keys.totalRooms);
+    await redis.srem(first.keys.members(room.id), "2");
+    const file = fileName();
+    await backup(config, file, whole);
+    const target = configOf();
+    const keys = createKeys(target.keyPrefix);
+    expect(await restore(target, file, { again: false })).toMatchObject({ mended: 1 });
+    expect(await redis.get(keys.totalUsers)).toBe("2");
+    expect(await redis.get(keys.totalRooms)).toBe(room.id);
+    expect(await redis.smembers(keys.userRooms("2"))).not.toContain(room.id);
+    expect(await redis.smembers(keys.userRooms("1"))).toContain(room.id);
+  });
+
+  it("holds every byte of every type that Redis has, its expiry, and nothing of another prefix", async () => {
+    const bytes = fc.uint8Array({ maxLength: 40 }).map((array) => Buffer.from(array));
+    const some = fc.uniqueArray(bytes, {
+      minLength: 1,
+      maxLength: 400,
+      selector: (one) => one.toString("latin1"),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        bytes,
+        some,
+        fc.array(fc.double({ noNaN: true }), { minLength: 1, maxLength: 400 }),
+        async (name, values, scores) => {
+          const from = configOf();
+          const key = (kind: string) => Buffer.concat([Buffer.from(`${from.keyPrefix}room:${kind}`), name]);
+          await Promise.all([
+            redis.set(key("string"), values[0] ?? ""),
+            redis.set(key("brief"), "gone soon", "PX", 600_000),
+            redis.hset(key("hash"), ...values.flatMap((value) => [value, value])),
+            redis.sadd(key("set"), ...values),
+            redis.zadd(
+              key("zset"),
+              ...values.flatMap((value, index) => [String(scores[index % scores.length]), value]),
+            ),
+            redis.rpush(key("list"), ...values),
+            redis.xadd(key("stream"), "*", ...values.flatMap((value) => [value, value])),
+            redis.set(`x${from.keyPrefix}room:0`, "another's"),
+          ]);
+          const file = fileName();
+          await backup(from, file, whole);
+          const to = configOf();
+          await restore(to, file, { again: false });
+          for (const kind of ["string", "hash", "set", "zset", "list", "stream"]) {
+            const [before, after] = [
+              key(kind),
+              Buffer.concat([Buffer.from(`${to.keyPrefix}room:${kind}`), name]),
+            ];
+            expect(await contentOf(after, kind)).toEqual(await contentOf(before, kind));
+          }
+          const brief = Buffer.concat([Buffer.from(`${to.keyPrefix}room:brief`), name]);
+          expect(await redis.pexpiretime(brief)).toBe(await redis.pexpiretime(key("brief")));
+          expect(await redis.keys(`x${to.keyPrefix}*`)).toEqual([]);
+        },
+      ),
+      { numRuns: 15 },
+    );
+  }, 60_000);
+});
+
+async function contentOf(key: Buffer, kind: string): Promise<unknown> {
+  const sorted = (all: Buffer[]) => all.map((one) => one.toString("latin1")).toSorted();
+  if (kind === "string") return redis.getBuffer(key);
+  if (kind === "hash") return sorted((await redis.hscanBuffer(key, 0, "COUNT", 10_000))[1]);
+  if (kind === "set") return sorted(await redis.smembersBuffer(key));
+  if (kind === "zset") return redis.zrangeBuffer(key, "0", "-1", "WITHSCORES");
+  if (kind === "list") return redis.lrangeBuffer(key, 0, -1);
+  return redis.xrangeBuffer(key, "-", "+");
+}
+
+describe("a restore", () => {
+  it.each([
+    ["cut short", (bytes: Buffer) => bytes.subarray(0, bytes.length - 40), /is cut short|is damaged/],
+    ["cut after a line", (bytes: Buffer) => repack(bytes, (lines) => lines.slice(0, -2)), /is cut short/],
+    ["without one line", (bytes: Buffer) => repack(bytes, (lines) => lines.toSpliced(3, 1)), /was altered/],
+    [
+      "with another text",
+      (bytes: Buffer) => repack(bytes, (lines) => lines.map((line) => line.replace("just us", "just me"))),
+      /was altered/,
+    ],
+    ["with a flipped bit", (bytes: Buffer) => flip(bytes), /is damaged|is altered|is no whole backup/],
+    [
+      "with more after its end",
+      (bytes: Buffer) => repack(bytes, (lines) => [...lines, "{}", ""]),
+      /follows its end/,
+    ],
+    ["that is no gzip", () => Buffer.from("total_users 6"), /is not packed with gzip/],
+    ["that is another program's", () => gzipSync('{"a":1}\n'), /is of another program/],
+    ["that is empty", () => Buffer.alloc(0), /is cut short/],
+    [
+      "of a newer format",
+      (bytes: Buffer) =>
+        repack(bytes, (lines) => lines.map((line) => line.replace('"format":1', '"format":2'))),
+      /newer Hubbub, in format 2/,
+    ],
+    [
+      "of a newer schema",
+      () => archiveOf({ hubbub: "backup", format: 1, schema: 2, date: "", prefix: "", sessions: false }),
+      /newer Hubbub \(schema 2/,
+    ],
+  ])("refuses a file %s, with one line, and writes nothing", async (_what, spoil, words) => {
+    const file = fileName();
+    await backup(await small(), file, whole);
+    writeFileSync(file, spoil(readFileSync(file)));
+    const target = configOf();
+    const error = await restore(target, file, { again: false }).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ exitCode: 65, message: expect.stringMatching(words) as string });
+    expect((error as Error).message).not.toContain("\n");
+    expect(await redis.keys(`*${target.keyPrefix}*`)).toEqual([]);
+  });
+
+  it("refuses a Redis that is not empty, or that a server runs on, and leaves it as it is", async () => {
+    const file = fileName();
+    const from = await small();
+    await backup(from, file, whole);
+    await expect(restore(from, file, { again: false })).rejects.toMatchObject({
+      exitCode: 69,
+      message: expect.stringContaining("is not empty") as string,
+    });
+    await expect(restore(from, file, { again: true })).rejects.toThrow("nothing is removed");
+    const running = await house(1);
+    await expect(restore(readConfig(running.env), file, { again: true })).rejects.toThrow("A server runs");
+  });
+
+  it("that was cut short leaves a mark: no server starts, no other restore writes, and --again finishes it", async () => {
+    const { config } = await livedIn();
+    const file = fileName();
+    await backup(config, file, whole);
+    const own = await ownRedis({ persistent: false });
+    const client = new Redis(own.url);
+    try {
+      await client.call("ACL", "SETUSER", "weak", "on", ">word", "~*", "&*", "+@all", "-zadd");
+      const weak = readConfig({ REDIS_URL: own.url.replace("//", "//weak:word@") });
+      await expect(restore(weak, file, { again: false })).rejects.toThrow("NOPERM");
+      const target = readConfig({ REDIS_URL: own.url, PORT: "0", CLIENT_DIR: "off" });
+      expect(await client.get("schema")).toMatch(/^restoring the backup of \d{4}-/);
+      const started = startServer(target, pino({ level: "silent" }));
+      await expect(started).rejects.toThrow(/holds half a backup.*npm run restore -- --again/);
+      await expect(backup(target, fileName(), whole)).rejects.toThrow("holds half a backup");
+      await expect(restore(target, file, { again: false })).rejects.toThrow(/half a backup.*--again/);
+      await client.set("room:0:name", "left over");
+      await restore(target, file, { again: true });
+      expect(await client.get("schema")).toBe("1");
+      expect(await client.get("room:0:name")).toBe("General");
+      const server = await startServer({ ...target, drainMs: 0 }, pino({ level: "silent" }));
+      await server.close();
+    } finally {
+      client.disconnect();
+      await own.close();
+    }
+  }, 40_000);
+
+  it("starts the Redis of DATA_DIR itself where `npm start` does not run", async () => {
+    const file = fileName();
+    await backup(await small(), file, whole);
+    const dataDir = join(folder, "data");
+    const before = { ...process.env };
+    Object.assign(process.env, { DATA_DIR: dataDir, REDIS_URL: "", KEY_PREFIX: "" });
+    try {
+      expect(await restoreMain([file])).toBe(0);
+    } finally {
+      process.env = before;
+    }
+    const started = await startRedis({ dir: join(dataDir, "redis"), persistent: true });
+    const client = new Redis(started.url.replace("unix://", "").replaceAll("%20", " "));
+    expect(await client.get("username:mary")).toBe("user:1");
+    client.disconnect();
+    await started.stop(2_000);
+    expect(existsSync(join(dataDir, "redis/address.json"))).toBe(false);
+  });
+
+  it("goes from one Redis into a Cluster, and from there into one Redis", async () => {
+    const program = await findRedis(() => undefined);
+    if (program.kind !== "file") return;
+    const { config, mary } = await livedIn();
+    const before = await seen(mary.browser);
+    const file = fileName();
+    const counts = await backup(config, file, whole);
+    const cluster = await startCluster(mkdtempSync(join(folder, "cluster ")), program);
+    try {
+      await restore(readConfig({ REDIS_URL: cluster.url, KEY_PREFIX: "c:" }), file, { again: false });
+      const back = fileName();
+      const again = await backup(readConfig({ REDIS_URL: cluster.url, KEY_PREFIX: "c:" }), back, whole);
+      expect(again).toEqual(counts);
+      const target = configOf();
+      await restore(target, back, { again: false });
+      const second = await house(2, { KEY_PREFIX: target.keyPrefix });
+      const browser = new Browser(both(second)[1]);
+      const { body } = await browser.post<{ id: string; username: string }>("/api/login", {
+        username: "Mary",
+        password: "correct horse",
+      });
+      expect(await seen(browser)).toEqual(before);
+      (await connect(browser, body)).close();
+    } finally {
+      await cluster.close();
+    }
+  }, 120_000);
+});
+
+it("says of every key whether a backup holds it", () => {
+  const built = Object.values(createKeys("")).flatMap((key) =>
+    typeof key === "string"
+      ? key
+      : typeof key === "function"
+        ? String(Reflect.apply(key, undefined, ["1", "2", "n"]))
+        : [],
+  );
+  const kinds = new Map(built.map((name) => [name, kindOf(name)]));
+  expect(Object.fromEntries(kinds)).toMatchInlineSnapshot(`
+    {
+      "MESSAGES": "plain",
+      "MESSAGES:1": "plain",
+      "limit": "moment",
+      "limit:homes:1": "moment",
+      "online_users": "moment",
+      "room:1": "log",
+      "room:1:name": "plain",
+      "room_looks": "plain",
+      "roomname:1": "claim",
+      "schema": "moment",
+      "seed:lock": "moment",
+      "seed:people": "plain",
+      "sess:": "session",
+      "sess:1": "session",
+      "session_secret": "session",
+      "sessions:1": "session",
+      "socket.io": "plain",
+      "total_rooms": "counter",
+      "total_users": "counter",
+      "user:1": "plain",
+      "user:1:rooms": "plain",
+      "username:1": "claim",
+      "{online_users}:count": "moment",
+      "{online_users}:leases": "moment",
+      "{room:1}:members": "late",
+      "{room:1}:meta": "log",
+      "{room:1}:nonce:2:n": "nonce",
+      "{room:1}:read": "log",
+    }
+  `);
+});
+
+/** Two accounts and a few messages, put in without a server. */
+async function small(): Promise<Config> {
+  const config = configOf();
+  const keys = createKeys(config.keyPrefix);
+  const client = await connectRedis(config.redisUrl, "commands", pino({ level: "silent" }));
+  const rooms = new Rooms(client, keys, config);
+  await rooms.nameGeneral();
+  await redis.set(keys.totalUsers, 2);
+  for (const [id, username] of [
+    ["1", "Mary"],
+    ["2", "Joe"],
+  ] as const) {
+    await redis.hset(keys.user(id), { username, password: "hash", created: 1 });
+    await redis.set(keys.username(username), `user:${id}`);
+    await redis.sadd(keys.userRooms(id), "0", "1:2");
+  }
+  await rooms.append("1", { roomId: "0", message: "to all", nonce: "a" });
+  await rooms.append("1", { roomId: "1:2", message: "just us", nonce: "a" });
+  client.disconnect();
+  return config;
+}
+
+function repack(bytes: Buffer, change: (lines: string[]) => string[]): Buffer {
+  return gzipSync(change(gunzipSync(bytes).toString().split("\n")).join("\n"));
+}
+
+function archiveOf(header: object): Buffer {
+  return gzipSync(`${JSON.stringify(header)}\n`);
+}
+
+function flip(bytes: Buffer): Buffer {
+  const copy = Buffer.from(bytes);
+  const middle = Math.floor(copy.length / 2);
+  copy[middle] = (copy[middle] ?? 0) ^ 16;
+  return copy;
+}

@@ -1,0 +1,114 @@
+import { existsSync, renameSync, rmSync } from "node:fs";
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { pino } from "pino";
+import { readConfig, type Config } from "../server/src/config.ts";
+import { createKeys } from "../server/src/keys.ts";
+import { connectRedis } from "../server/src/redis.ts";
+import { FIRST_SCHEMA, readSchema } from "../server/src/schema.ts";
+import { writeArchive, type Counts } from "./archive.ts";
+import { readContents } from "./contents.ts";
+import { stop } from "./prepare.mjs";
+import { useOwnRedis } from "./redis.ts";
+
+const HELP = `npm run backup -- FILE [--sessions] [--prefix PREFIX]
+
+Writes all that is kept in Redis into FILE, while servers run, and checks it. Redis is that of REDIS_URL, or else the
+one that \`npm start\` runs on DATA_DIR (./data), running or not. FILE holds names, password hashes and every message:
+nobody but you may read it.
+
+  --sessions  also who is logged in, and the secret that signs their cookies
+  --prefix    instead of KEY_PREFIX
+
+\`npm run restore -- FILE\` puts it into an empty Redis. Who is online, counted attempts and locks are left out.`;
+
+/** Writes everything under `config.keyPrefix` into `file`, which appears once it is whole and checked. */
+export async function backup(config: Config, file: string, options: { sessions: boolean }): Promise<Counts> {
+  const redis = await connectRedis(config.redisUrl, "commands", pino({ level: "silent" }));
+  try {
+    const keys = createKeys(config.keyPrefix);
+    const header = {
+      schema: (await readSchema(redis, keys)) ?? FIRST_SCHEMA,
+      date: new Date().toISOString(),
+      prefix: config.keyPrefix,
+      sessions: options.sessions,
+    };
+    const counts = await writeArchive(partOf(file), header, readContents(redis, keys, options));
+    renameSync(partOf(file), file);
+    return counts;
+  } catch (error) {
+    rmSync(partOf(file), { force: true });
+    throw error;
+  } finally {
+    redis.disconnect();
+  }
+}
+
+function partOf(file: string): string {
+  return `${file}.part`;
+}
+
+/** `npm run backup -- FILE` */
+export async function main(args: string[]): Promise<number> {
+  const read = readArguments(args);
+  if (read === "help") {
+    console.log(HELP);
+    return 0;
+  }
+  const { file, sessions, prefix } = read;
+  if (existsSync(file))
+    throw stop(`${file} is there already, and no backup is written over another. Choose another name.`, 73);
+  const began = performance.now();
+  const own = await useOwnRedis({ mayBeNew: false });
+  const abandon = () => {
+    rmSync(partOf(file), { force: true });
+    process.exit(130);
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, abandon);
+  try {
+    const env = { ...process.env, REDIS_URL: own.url };
+    const config = readConfig(prefix === undefined ? env : { ...env, KEY_PREFIX: prefix });
+    const counts = await backup(config, file, { sessions });
+    console.log(
+      `Backed up ${describe(counts)} into ${file} in ${((performance.now() - began) / 1_000).toFixed(1)} s.`,
+    );
+    return 0;
+  } catch (error) {
+    if (error instanceof Error && "exitCode" in error) throw error;
+    throw stop(`No backup was made. ${error instanceof Error ? error.message : String(error)}`, 69);
+  } finally {
+    await own.close();
+  }
+}
+
+/** "37 messages in 4 rooms, 49 keys (30 string, ...)" */
+export function describe({ messages, rooms, keys }: Counts): string {
+  const number = (count: number) => count.toLocaleString("en");
+  const all = Object.entries(keys).toSorted(([one], [other]) => one.localeCompare(other));
+  const total = all.reduce((sum, [, count]) => sum + count, 0);
+  const byType = all.map(([type, count]) => `${number(count)} ${type}`).join(", ");
+  return `${number(messages)} messages in ${number(rooms)} rooms, ${number(total)} keys in all (${byType})`;
+}
+
+function readArguments(
+  args: string[],
+): { file: string; sessions: boolean; prefix: string | undefined } | "help" {
+  try {
+    const options = {
+      sessions: { type: "boolean" },
+      prefix: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    } as const;
+    const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+    if (values.help) return "help";
+    const [file, ...more] = positionals;
+    if (file === undefined || more.length > 0) throw new Error("Name one file.");
+    return {
+      file: resolve(process.env["INIT_CWD"] ?? ".", file),
+      sessions: values.sessions ?? false,
+      prefix: values.prefix,
+    };
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+  }
+}

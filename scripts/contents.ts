@@ -1,0 +1,283 @@
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Cluster } from "ioredis";
+import type { Keys } from "../server/src/keys.ts";
+import { isRoomId } from "../server/src/protocol.ts";
+import type { RedisClient } from "../server/src/redis.ts";
+import type { Item, KeyType, Values } from "./archive.ts";
+
+/**
+ * All that an installation keeps in Redis, read while servers write, in an order that makes a whole of it: a log no
+ * longer than its head says and read marks no further; names before the accounts and rooms that they lead to, which
+ * exist before them; what nonces speak of before the nonces; counters last, and never below an id.
+ *
+ * `sessions` includes who is logged in. Who is online, attempts and locks are never told: they are of the moment.
+ */
+export async function* readContents(
+  redis: RedisClient,
+  keys: Keys,
+  { sessions }: { sessions: boolean },
+): AsyncGenerator<Item> {
+  const reader = new Reader(redis, keys);
+  yield* reader.logs();
+  for (const kind of ["claim", "plain", ...(sessions ? ["session" as const] : []), "late", "nonce"] as const)
+    yield* reader.keys(kind);
+  yield* reader.counters();
+}
+
+type Kind = "moment" | "session" | "log" | "claim" | "plain" | "late" | "nonce" | "counter";
+
+/** What a key is to a backup, by its name without prefix. What nobody has thought of is kept. */
+export function kindOf(name: string): Kind {
+  if (/^(\{?online_users\b|limit\b|seed:lock$|schema$)/.test(name)) return "moment";
+  if (/^(sess:|sessions:|session_secret$)/.test(name)) return "session";
+  if (/^total_(users|rooms)$/.test(name)) return "counter";
+  if (roomOf(name) !== undefined) return "log";
+  if (/^(username|roomname):/.test(name)) return "claim";
+  if (/^\{room:[^}]*\}:nonce:/.test(name)) return "nonce";
+  return name.startsWith("{") ? "late" : "plain";
+}
+
+/** The room of a key that is read together with its log. */
+function roomOf(name: string): string | undefined {
+  const [, plain, braced] = /^(?:room:([\d:]+)|\{room:([\d:]+)\}:(?:meta|read))$/.exec(name) ?? [];
+  const room = plain ?? braced;
+  return room !== undefined && isRoomId(room) ? room : undefined;
+}
+
+/** Keys of one SCAN, of one step through a big key, and small keys that are read at once. */
+const SCAN_COUNT = 1_000;
+const STEP = 200;
+const TOGETHER = 50;
+/** Logs that are begun at once, and how far: most are small, and a network is far. */
+const LOGS_TOGETHER = 16;
+const AHEAD = 4;
+const TRIES = 6;
+
+/** Tries again what may be tried twice, over a failover or a short absence of Redis: 6 s in all. */
+export async function persist<T>(attempt: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await attempt();
+    } catch (error) {
+      const refused = error instanceof Error && /^(WRONGTYPE|NOPERM|OOM|NOAUTH|ERR) /.test(error.message);
+      if (refused || tries === TRIES) throw error;
+      await sleep(100 * 2 ** tries);
+    }
+  }
+}
+
+/** Names, without prefix and in latin1, of every key of this installation; some twice, if Redis moves them meanwhile. */
+export async function* scanNames(redis: RedisClient, keys: Keys): AsyncGenerator<string[]> {
+  for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {
+    let cursor = "0";
+    do {
+      const [next, found] = await persist(() =>
+        node.scanBuffer(cursor, "MATCH", keys.scan.pattern, "COUNT", SCAN_COUNT),
+      );
+      cursor = next.toString();
+      yield found.flatMap((key) => keys.scan.nameOf(key.toString("latin1")) ?? []);
+    } while (cursor !== "0");
+  }
+}
+
+class Reader {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #highest = { user: 0, room: 0 };
+
+  constructor(redis: RedisClient, keys: Keys) {
+    this.#redis = redis;
+    this.#keys = keys;
+  }
+
+  async *logs(): AsyncGenerator<Item> {
+    const seen = new Set<string>();
+    for await (const names of scanNames(this.#redis, this.#keys)) {
+      const fresh = names.flatMap((name) => {
+        const room = roomOf(name);
+        if (room === undefined || seen.has(room)) return [];
+        seen.add(room);
+        this.#note(name);
+        return this.#log(room);
+      });
+      for (let start = 0; start < fresh.length; start += LOGS_TOGETHER)
+        yield* ahead(fresh.slice(start, start + LOGS_TOGETHER));
+    }
+  }
+
+  /** Marks, head, log: what comes in between is beyond the head, and not read. */
+  async *#log(room: string): AsyncGenerator<Item> {
+    yield* this.#read([`{room:${room}}:read`]);
+    let head = { date: "+inf", hash: "" };
+    for await (const meta of this.#read([`{room:${room}}:meta`])) {
+      const fields = new Map(meta.values.map(([field, value]) => [String(field), String(value)]));
+      head = { date: fields.get("date") ?? "+inf", hash: fields.get("hash") ?? "" };
+      yield meta;
+    }
+    let messages = 0;
+    for await (const rows of this.#read([`room:${room}`], head.date)) {
+      messages += rows.values.length;
+      yield rows;
+    }
+    yield { room, messages, hash: head.hash };
+  }
+
+  /** Each key once, though Redis may name some twice: of those seen, 12 bytes of a hash are remembered. */
+  async *keys(kind: Kind): AsyncGenerator<Item> {
+    const seen = new Set<string>();
+    for await (const names of scanNames(this.#redis, this.#keys)) {
+      const fresh = names.filter((name) => {
+        if (kindOf(name) !== kind) return false;
+        const mark = createHash("sha1").update(name, "latin1").digest("latin1").slice(0, 12);
+        return !seen.has(mark) && seen.add(mark);
+      });
+      fresh.forEach((name) => this.#note(name));
+      for (let start = 0; start < fresh.length; start += TOGETHER)
+        yield* this.#read(fresh.slice(start, start + TOGETHER));
+    }
+  }
+
+  /** A counter that was lost, or is behind, is told as it should be. */
+  async *counters(): AsyncGenerator<Values> {
+    for (const [name, highest] of [
+      ["total_users", this.#highest.user],
+      ["total_rooms", this.#highest.room],
+    ] as const) {
+      const stored = Number((await persist(() => this.#redis.get(this.#key(name)))) ?? 0);
+      const value = Math.max(highest, stored);
+      if (value > 0) yield { type: "string", name, values: [[Buffer.from(String(value))]], expires: null };
+    }
+  }
+
+  #key(name: string): Buffer {
+    return Buffer.from(this.#keys.scan.keyOf(name), "latin1");
+  }
+
+  #note(name: string): void {
+    const { user, room } = this.#keys.scan.idsIn(this.#keys.scan.keyOf(name));
+    this.#highest.user = Math.max(this.#highest.user, ...user);
+    this.#highest.room = Math.max(this.#highest.room, ...room);
+  }
+
+  /** The values of these keys, small ones all at once, big ones step by step; of a sorted set none above `max`. */
+  async *#read(names: string[], max = "+inf"): AsyncGenerator<Values> {
+    const first = await Promise.all(
+      names.map(async (name) => {
+        const key = this.#key(name);
+        const [type, expires] = await Promise.all([
+          persist(() => this.#redis.type(key)),
+          persist(() => this.#redis.pexpiretime(key)),
+        ]);
+        if (type === "none") return undefined;
+        const steps = this.#steps(key, type as KeyType, max);
+        const step = await steps.next();
+        return { steps, step, about: { type: type as KeyType, name, expires: expires < 0 ? null : expires } };
+      }),
+    );
+    for (const one of first) {
+      if (!one) continue;
+      for (let { step } = one; !step.done; step = await one.steps.next())
+        if (step.value.length > 0) yield { ...one.about, values: step.value };
+    }
+  }
+
+  async *#steps(key: Buffer, type: KeyType, max: string): AsyncGenerator<Buffer[][]> {
+    const redis = this.#redis;
+    switch (type) {
+      case "string": {
+        const value = await persist(() => redis.getBuffer(key));
+        if (value) yield [[value]];
+        return;
+      }
+      case "hash":
+        yield* scan((cursor) => redis.hscanBuffer(key, cursor, "COUNT", STEP), 2);
+        return;
+      case "set":
+        yield* scan((cursor) => redis.sscanBuffer(key, cursor, "COUNT", STEP), 1);
+        return;
+      case "zset":
+        yield* this.#byScore(key, max);
+        return;
+      case "list":
+        for (let start = 0; ; start += STEP) {
+          const values = await persist(() => redis.lrangeBuffer(key, start, start + STEP - 1));
+          yield values.map((value) => [value]);
+          if (values.length < STEP) return;
+        }
+      case "stream":
+        for (let from = "-"; ;) {
+          const values = await persist(() => redis.xrangeBuffer(key, from, "+", "COUNT", STEP));
+          yield values.map(([id, fields]) => [id, ...fields]);
+          const last = values.at(-1);
+          if (!last || values.length < STEP) return;
+          from = `(${last[0].toString()}`;
+        }
+      default:
+        throw new Error(
+          `The key ${key.toString()} is a ${String(type satisfies never)}: no backup knows that.`,
+        );
+    }
+  }
+
+  /** By score and not by rank: what is added or taken away meanwhile moves no other. */
+  async *#byScore(key: Buffer, max: string): AsyncGenerator<Buffer[][]> {
+    let from = "-inf";
+    // Rows of the score `from` that have been read.
+    let skip = 0;
+    for (;;) {
+      const found = await persist(() =>
+        this.#redis.zrangebyscoreBuffer(key, from, max, "WITHSCORES", "LIMIT", skip, STEP),
+      );
+      const values = pairs(found, 2);
+      yield values;
+      if (values.length < STEP) return;
+      const last = String(values.at(-1)?.[1]);
+      const same = values.filter(([, score]) => String(score) === last).length;
+      skip = last === from ? skip + same : same;
+      from = last;
+    }
+  }
+}
+
+/** One after the other, but the first items of all at once. */
+async function* ahead(all: AsyncGenerator<Item>[]): AsyncGenerator<Item> {
+  const begun = await Promise.all(
+    all.map(async (one) => {
+      const first: Item[] = [];
+      for (let step = await one.next(); !step.done; step = await one.next())
+        if (first.push(step.value) === AHEAD) break;
+      return first;
+    }),
+  );
+  for (const [index, first] of begun.entries()) {
+    yield* first;
+    const rest = all[index];
+    if (first.length === AHEAD && rest) yield* rest;
+  }
+}
+
+/** Redis may give a part twice while a hash or set grows or shrinks. */
+async function* scan(
+  step: (cursor: string) => Promise<[Buffer, Buffer[]]>,
+  size: number,
+): AsyncGenerator<Buffer[][]> {
+  const seen = new Set<string>();
+  for (let cursor = "0"; ;) {
+    const [next, found] = await persist(() => step(cursor));
+    const isOnly = cursor === "0" && next.toString() === "0";
+    yield pairs(found, size).filter(([first]) => {
+      if (isOnly) return true;
+      const mark = first?.toString("latin1") ?? "";
+      return !seen.has(mark) && seen.add(mark);
+    });
+    cursor = next.toString();
+    if (cursor === "0") return;
+  }
+}
+
+function pairs(flat: Buffer[], size: number): Buffer[][] {
+  return Array.from({ length: flat.length / size }, (_, index) =>
+    flat.slice(index * size, (index + 1) * size),
+  );
+}

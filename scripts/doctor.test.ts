@@ -1,0 +1,117 @@
+import {
+  createServer,
+  request,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+  type Server,
+} from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { replicas, type House } from "../server/src/testing.ts";
+import { examine, main } from "./doctor.ts";
+import { freePort } from "./redis.ts";
+
+let house: House;
+let env: Record<string, string>;
+beforeAll(async () => {
+  const port = String(await freePort());
+  house = await replicas(0, { PORT: port, RATE_LIMITS: "on", TRUST_PROXY: "1", HOST: "127.0.0.1" });
+  env = house.env;
+  await house.addReplica();
+});
+afterAll(() => house.close());
+
+/** A proxy of HTTP that knows nothing of WebSockets; `headers` are what it sends on. */
+async function proxy(
+  headers: (given: IncomingHttpHeaders, address: string) => OutgoingHttpHeaders,
+): Promise<string> {
+  const server: Server = createServer((incoming, outgoing) => {
+    const { host: _, upgrade: __, connection: ___, "x-forwarded-for": ____, ...rest } = incoming.headers;
+    const onward = request(
+      {
+        port: env["PORT"],
+        method: incoming.method,
+        path: incoming.url,
+        headers: { ...rest, ...headers(incoming.headers, incoming.socket.remoteAddress ?? "") },
+      },
+      (answer) => {
+        outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
+        answer.pipe(outgoing);
+      },
+    );
+    incoming.pipe(onward);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** What is said about this, each with its level. */
+async function about(what: string[], url?: string): Promise<string[]> {
+  const found = await examine(env, url);
+  return found.filter((each) => what.includes(each.about)).map(({ level, says }) => `${level} ${says}`);
+}
+
+describe("the doctor, of a replica that runs", () => {
+  it("sees that WebSockets get there, the clocks, the memory, and that a header is believed that anybody writes", async () => {
+    const found = await about(["replica", "WebSocket", "clock", "memory", "X-Forwarded-For", "cookie"]);
+    expect(found.join("\n")).toMatch(/^note Redis's clock agrees/m);
+    expect(found.join("\n")).toMatch(/^note the server's clock agrees/m);
+    expect(found.join("\n")).toMatch(/^note Redis: \d+ MiB used/m);
+    expect(found.join("\n")).toMatch(/^note WebSockets reach the server/m);
+    // TRUST_PROXY is 1, and nobody stands in front.
+    expect(found.join("\n")).toMatch(/^warn the server believes the address that anybody writes/m);
+  });
+
+  it("sees a proxy that passes no Upgrade on and says nothing of where people come from", async () => {
+    const url = await proxy(({ host }) => ({ host }));
+    const found = await about(["WebSocket", "X-Forwarded-For", "Host"], url);
+    expect(found[0]).toMatch(/^warn no WebSocket reaches the server \(status \d+\)/);
+    expect(found[1]).toMatch(/^warn the server takes everybody for its proxy/);
+  });
+
+  it("sees nothing wrong with a proxy's addresses where it replaces X-Forwarded-For", async () => {
+    const url = await proxy(({ host }, address) => ({ host, "x-forwarded-for": address }));
+    expect(await about(["X-Forwarded-For"], url)).toEqual(["note the server sees where people come from"]);
+  });
+
+  it("sees a proxy that passes another Host on", async () => {
+    const url = await proxy(() => ({ host: "app.internal", "x-forwarded-for": "127.0.0.9" }));
+    expect((await about(["Host", "WebSocket"], url)).join("\n")).toMatch(
+      /^warn the server does not take http/m,
+    );
+  });
+
+  it("says that something else answers, and that nothing does", async () => {
+    const other = createServer((_, response) => response.end("hello"));
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => void other.close());
+    const url = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
+    expect(await about(["replica"], url)).toEqual([
+      expect.stringMatching(/^refuse what answers .* is no replica/),
+    ]);
+    expect(await about(["replica"], "http://127.0.0.1:1")).toEqual([
+      expect.stringMatching(/^refuse nothing answers/),
+    ]);
+  });
+});
+
+describe("the doctor, before a start", () => {
+  const levels = async (given: Record<string, string>) =>
+    (await examine(given, undefined))
+      .filter(({ level }) => level !== "note")
+      .map((each) => `${each.level} ${each.about}`);
+
+  it("tells at once what is refused and what to be warned of", async () => {
+    const broken = { ...env, COOKIE_SECUR: "on", POLLING: "yes", REDIS_URL: "redis://127.0.0.1:1" };
+    expect(await levels(broken)).toEqual(expect.arrayContaining(["warn COOKIE_SECUR", "refuse environment"]));
+    const away = { ...env, PORTT: "1", REDIS_URL: "redis://:hunter2@127.0.0.1:1" };
+    expect(await levels(away)).toEqual(expect.arrayContaining(["warn PORTT", "refuse Redis"]));
+    expect(JSON.stringify(await examine(away, undefined))).not.toContain("hunter2");
+  });
+
+  it("takes --url with http or https only, and lists its options", async () => {
+    await expect(main(["--url", "chat.example.org"])).rejects.toThrow(/--url takes an address/);
+    expect(await main(["--help"])).toBe(0);
+  });
+});

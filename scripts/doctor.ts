@@ -1,0 +1,400 @@
+import { request as requestHttp, type IncomingMessage } from "node:http";
+import { request as requestHttps } from "node:https";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { pino } from "pino";
+import {
+  checkEnvironment,
+  checkProcess,
+  checkRedis,
+  sentenceOf,
+  type Finding,
+} from "../server/src/checks.ts";
+import { addressOf, readConfig, type Config } from "../server/src/config.ts";
+import { addressKey } from "../server/src/doors/throttle.ts";
+import { createKeys } from "../server/src/keys.ts";
+import type { Credentials } from "../server/src/protocol.ts";
+import { connectRedis, type RedisClient } from "../server/src/redis.ts";
+import { checkSchema } from "../server/src/schema.ts";
+import { stop } from "./prepare.mjs";
+import { findOwnRedis } from "./redis.ts";
+
+const HELP = `npm run doctor [-- --url https://chat.example.org] [--json]
+
+Looks at what a start would look at (environment, open files, Redis) and at a replica that runs: at the address that
+people use, where --url gives it, or else on this machine's PORT. It signs nobody up; it logs in once as nobody, to see
+which address the server takes it for, and once as a demo person, where there is one, to see the cookie.
+
+Ends with 0 where nothing is wrong, 1 with warnings, 69 with what a start would refuse.`;
+
+/** How long Redis' memory is watched, and an answer waited for. */
+const WATCH_MS = 3_000;
+const ANSWER_MS = 5_000;
+/** A clock that is off by more confuses logs and certificates; nothing of ours counts on it. */
+const CLOCK_MS = 2_000;
+/** Nobody's address (RFC 5737): whoever is taken for it was believed. */
+const INVENTED = "203.0.113.77";
+
+const silent = pino({ level: "silent" });
+
+/** `npm run doctor` */
+export async function main(args: string[]): Promise<number> {
+  const asked = readArguments(args);
+  if (asked === "help") {
+    console.log(HELP);
+    return 0;
+  }
+  const found = await examine(process.env, asked.url);
+  if (asked.json) console.log(JSON.stringify(found, null, 2));
+  else for (const finding of found) console.log(`${finding.level.padEnd(6)}  ${sentenceOf(finding)}`);
+  if (found.some(({ level }) => level === "refuse")) return 69;
+  return found.some(({ level }) => level === "warn") ? 1 : 0;
+}
+
+function readArguments(args: string[]): { url?: string; json: boolean } | "help" {
+  try {
+    const options = {
+      url: { type: "string" },
+      json: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    } as const;
+    const { values } = parseArgs({ args, options });
+    if (values.help) return "help";
+    const { url } = values;
+    if (url !== undefined && !(URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)))
+      throw new Error("--url takes an address with http:// or https://.");
+    return { ...(url && { url: new URL(url).origin }), json: values.json ?? false };
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+  }
+}
+
+/** Everything that is found, in the order of a start. */
+export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): Promise<Finding[]> {
+  const found: Finding[] = [...checkProcess()];
+  let config: Config | undefined;
+  try {
+    config = readConfig({ ...env, REDIS_URL: await findOwnRedis(env).catch(() => "") });
+  } catch (error) {
+    found.push(refusal("environment", error, "correct it: README.md lists every variable"));
+  }
+  found.unshift(...checkEnvironment(env, config));
+  if (!config) return found;
+  const keys = createKeys(config.keyPrefix);
+  let redis: RedisClient | undefined;
+  try {
+    redis = await connectRedis(config.redisUrl, "commands", silent);
+    found.push(...(await checkRedis(redis, config, keys)), ...(await checkClockAndMemory(redis)));
+    if ((await redis.exists(keys.schema)) > 0) await checkSchema(redis, keys);
+  } catch (error) {
+    found.push(refusal("Redis", error, "docs/redis.md says more"));
+  }
+  const people = redis
+    ? (JSON.parse((await redis.get(keys.demo).catch(() => null)) ?? "[]") as Credentials[])
+    : [];
+  const points = async (address: string) =>
+    Number(
+      (await redis?.get(`${keys.limitPrefix}:logInAddress:${addressKey(address)}`).catch(() => null)) ?? 0,
+    );
+  const running = checkRunning(config, url, people, points).catch((error: unknown) => [
+    refusal("replica", error, "it answered first and then no more: its log, or the proxy's, says why"),
+  ]);
+  found.push(...(await running));
+  redis?.disconnect();
+  return found;
+}
+
+function refusal(about: string, error: unknown, cure: string): Finding {
+  return { level: "refuse", about, says: error instanceof Error ? error.message : String(error), cure };
+}
+
+async function checkClockAndMemory(redis: RedisClient): Promise<Finding[]> {
+  const found: Finding[] = [];
+  const before = Date.now();
+  const [seconds, microseconds] = await redis.time();
+  const off = Number(seconds) * 1_000 + Number(microseconds) / 1_000 - (before + Date.now()) / 2;
+  found.push(clock("Redis", off));
+  const info = async () => {
+    const text = await redis.info("memory").catch(() => "");
+    const figure = (name: string) =>
+      Number(new RegExp(`^${name}:([\\d.]+)`, "m").exec(text)?.[1] ?? Number.NaN);
+    return {
+      used: figure("used_memory"),
+      limit: figure("maxmemory"),
+      spread: figure("mem_fragmentation_ratio"),
+    };
+  };
+  const first = await info();
+  await sleep(WATCH_MS);
+  const last = await info();
+  const perDay = ((last.used - first.used) / WATCH_MS) * 86_400_000;
+  const days = perDay > 0 && last.limit > 0 ? (last.limit - last.used) / perDay : Infinity;
+  if (Number.isFinite(last.used)) {
+    const growth = `${mib(last.used)} MiB used${last.limit > 0 ? ` of ${mib(last.limit)}` : ", without a limit"}, ${mib(perDay)} MiB more a day as in these ${WATCH_MS / 1_000} s`;
+    found.push({
+      level: days < 1 ? "warn" : "note",
+      about: "memory",
+      says: `Redis: ${growth}${Number.isFinite(days) ? `, full in ${days.toFixed(1)} days` : ""}`,
+      cure: "raise `maxmemory` before it is full; look again when people talk as they mostly do",
+    });
+  }
+  // Of a small one the ratio says nothing.
+  if (last.spread > 1.5 && last.used > 100 * 1024 ** 2)
+    found.push({
+      level: "warn",
+      about: "fragmentation",
+      says: `Redis' memory is fragmented: the system gave it ${last.spread} times what it uses`,
+      cure: "`activedefrag yes`, or restart Redis at a quiet hour",
+    });
+  return found;
+}
+
+const mib = (bytes: number) => Math.round(bytes / 1024 ** 2);
+
+function clock(whose: string, off: number): Finding {
+  const wrong = Math.abs(off) > CLOCK_MS;
+  return {
+    level: wrong ? "warn" : "note",
+    about: "clock",
+    says: wrong
+      ? `${whose}'s clock is ${Math.round(Math.abs(off) / 1_000)} s ${off > 0 ? "ahead of" : "behind"} this machine's`
+      : `${whose}'s clock agrees with this machine's`,
+    cure: "let NTP set both",
+  };
+}
+
+type Answer = { status: number; headers: IncomingMessage["headers"]; body: string; from: string };
+
+/** One request; `upgrade` asks for a WebSocket. Throws what the system says. */
+function ask(
+  url: string,
+  options: {
+    method?: string;
+    headers?: Record<string, string>;
+    body?: unknown;
+    upgrade?: boolean;
+    localAddress?: string;
+  } = {},
+): Promise<Answer> {
+  const body = options.body === undefined ? "" : JSON.stringify(options.body);
+  const upgrade = {
+    connection: "Upgrade",
+    upgrade: "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": Buffer.from("hubbub doctor 16").toString("base64"),
+  };
+  return new Promise((resolve, reject) => {
+    const request = (url.startsWith("https:") ? requestHttps : requestHttp)(url, {
+      method: options.method ?? "GET",
+      agent: false,
+      timeout: ANSWER_MS,
+      ...(options.localAddress && { localAddress: options.localAddress }),
+      headers: {
+        origin: new URL(url).origin,
+        ...(body && { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
+        ...(options.upgrade && upgrade),
+        ...options.headers,
+      },
+    });
+    let from = "";
+    request.once("socket", (socket) => socket.once("connect", () => (from = socket.localAddress ?? "")));
+    request.once("timeout", () => request.destroy(new Error(`no answer within ${ANSWER_MS} ms`)));
+    request.once("error", reject);
+    request.once("upgrade", ({ statusCode, headers }, socket) => {
+      socket.destroy();
+      resolve({ status: statusCode ?? 0, headers, body: "", from });
+    });
+    request.once("response", (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      response.once("error", reject);
+      response.once("end", () =>
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: text, from }),
+      );
+    });
+    request.end(body);
+  });
+}
+
+/** The code of our own refusal, wherever it comes from; undefined where somebody else answers. */
+function codeOf({ body }: Answer): string | undefined {
+  try {
+    const { code } = JSON.parse(body) as { code?: unknown };
+    return typeof code === "string" ? code : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function checkRunning(
+  config: Config,
+  given: string | undefined,
+  people: Credentials[],
+  points: (address: string) => Promise<number>,
+): Promise<Finding[]> {
+  const url =
+    given ??
+    addressOf(config.host === "0.0.0.0" || config.host === "::" ? "127.0.0.1" : config.host, config.port);
+  const found: Finding[] = [];
+  const say = (level: Finding["level"], about: string, says: string, cure: string) =>
+    found.push({ level, about, says, cure });
+  let alive: Answer;
+  try {
+    alive = await ask(`${url}/healthz`);
+  } catch (error) {
+    const why = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    say(
+      given ? "refuse" : "note",
+      "replica",
+      `nothing answers at ${url} (${why})`,
+      "start it, or say where it is: npm run doctor -- --url https://chat.example.org",
+    );
+    return found;
+  }
+  if (alive.status !== 200 || !alive.body.includes('"ok"')) {
+    say(
+      "refuse",
+      "replica",
+      `what answers at ${url}/healthz is no replica (status ${alive.status})`,
+      "look at the proxy's own log: which address does it pass requests on to?",
+    );
+    return found;
+  }
+  say("note", "replica", `a replica runs at ${url}`, "docs/operations.md says what to watch");
+  const sent = Date.parse(alive.headers.date ?? "");
+  if (Number.isFinite(sent)) found.push(clock("the server", Math.trunc((sent - Date.now()) / 1_000) * 1_000));
+
+  const ready = await ask(`${url}/readyz`);
+  if (ready.status === 503) {
+    const { message = "" } = JSON.parse(ready.body || "{}") as { message?: string };
+    say("refuse", "readiness", `it is not ready: ${message}`, "docs/redis.md lists the reasons");
+  }
+  const local = /^(?:127\.|\[?::1|localhost)/.test(new URL(url).hostname);
+  if (!local && ready.status === 200)
+    say(
+      "warn",
+      "readiness",
+      "/readyz answers to everybody",
+      "let the proxy answer 404 for /readyz and /metrics",
+    );
+  if (!local && url.startsWith("http:"))
+    say(
+      "warn",
+      "HTTPS",
+      `${url} is not HTTPS: passwords go in the clear`,
+      "a certificate on the proxy, and COOKIE_SECURE=on",
+    );
+  if (url.startsWith("https:") && !config.cookieSecure)
+    say("warn", "COOKIE_SECURE", "people come by HTTPS, and COOKIE_SECURE is off", "COOKIE_SECURE=on");
+
+  const socket = await ask(`${url}/socket.io/?EIO=4&transport=websocket`, { upgrade: true });
+  const own = codeOf(socket);
+  if (socket.status === 101 || own === "unauthorized" || own === "forbidden" || own === "rate_limited")
+    say("note", "WebSocket", "WebSockets reach the server", "nothing to do");
+  else
+    say(
+      "warn",
+      "WebSocket",
+      `no WebSocket reaches the server (status ${socket.status}): nobody can chat`,
+      "let the proxy pass Upgrade and Connection on, with HTTP/1.1 (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade)",
+    );
+
+  found.push(...(await checkAddress(config, url, local, points)));
+  found.push(...(await checkCookie(config, url, people)));
+  return found;
+}
+
+/** Whom does the server take us for? The attempts that it counts for each address tell. */
+async function checkAddress(
+  config: Config,
+  url: string,
+  local: boolean,
+  points: (address: string) => Promise<number>,
+): Promise<Finding[]> {
+  const say = (level: Finding["level"], says: string, cure: string): Finding[] => [
+    { level, about: "X-Forwarded-For", says, cure },
+  ];
+  // From this machine to itself, from an address of its own that a proxy would not have.
+  const localAddress = local && process.platform === "linux" && !url.includes("[") ? "127.0.0.9" : undefined;
+  const loopbacks = ["127.0.0.1", "::1"];
+  const before = await Promise.all([...loopbacks, INVENTED].map(points));
+  const ours = localAddress ?? "";
+  const oursBefore = ours ? await points(ours) : 0;
+  const answer = await ask(`${url}/api/login`, {
+    method: "POST",
+    body: { username: "nobody.doctor", password: "no such password" },
+    headers: { "x-forwarded-for": INVENTED },
+    ...(localAddress && { localAddress }),
+  });
+  if (codeOf(answer) === "forbidden")
+    return [
+      {
+        level: "warn",
+        about: "Host",
+        says: `the server does not take ${url} for its own address: log-ins and WebSockets are refused`,
+        cure: "let the proxy pass Host on (nginx: proxy_set_header Host $host), or set PUBLIC_URL",
+      },
+    ];
+  if (answer.status !== 401 || !config.rateLimits) return [];
+  const after = await Promise.all([...loopbacks, INVENTED].map(points));
+  const [four, six, invented] = after.map((count, index) => count > (before[index] ?? 0));
+  if (invented)
+    return say(
+      "warn",
+      "the server believes the address that anybody writes into X-Forwarded-For: limits can be passed by",
+      "lower TRUST_PROXY to the number of proxies, and let the first of them replace the header",
+    );
+  if ((four || six) && !loopbacks.includes(answer.from.replace("::ffff:", "")))
+    return say(
+      "warn",
+      "the server takes everybody for its proxy: all share one address' limits",
+      "let the proxy set X-Forwarded-For, and TRUST_PROXY be the number of proxies",
+    );
+  const seen = ours !== "" && (await points(ours)) > oursBefore;
+  return say(
+    "note",
+    seen
+      ? "the server sees where people come from"
+      : "the server counts us under an address that is not seen from here",
+    "TRUST_PROXY is the number of proxies in front",
+  );
+}
+
+async function checkCookie(config: Config, url: string, people: Credentials[]): Promise<Finding[]> {
+  const say = (level: Finding["level"], says: string, cure: string): Finding[] => [
+    { level, about: "cookie", says, cure },
+  ];
+  const [person] = people;
+  if (!person)
+    return say(
+      "note",
+      "the cookie was not looked at, for there are no demo people",
+      "log in with a browser and look at its attributes",
+    );
+  const answer = await ask(`${url}/api/login`, { method: "POST", body: person });
+  if (answer.status !== 200 && codeOf(answer) === undefined)
+    return say(
+      "warn",
+      `a log-in is answered ${answer.status}, and not by the server`,
+      "look at the proxy's log",
+    );
+  if (answer.status !== 200)
+    return say(
+      answer.status === 500 ? "warn" : "note",
+      `a demo person cannot log in (${codeOf(answer)})`,
+      "the server's log says why; for HTTPS in front it needs X-Forwarded-Proto and TRUST_PROXY",
+    );
+  const [cookie = ""] = answer.headers["set-cookie"] ?? [];
+  if (cookie === "")
+    return say(
+      "warn",
+      "a log-in sets no cookie: nobody stays logged in",
+      "let the proxy set X-Forwarded-Proto to https, and TRUST_PROXY be the number of proxies",
+    );
+  await ask(`${url}/api/logout`, { method: "POST", headers: { cookie: cookie.split(";")[0] ?? "" } });
+  const wanted = ["HttpOnly", "SameSite=Lax", "Path=/", ...(config.cookieSecure ? ["Secure"] : [])];
+  const missing = wanted.filter((attribute) => !cookie.toLowerCase().includes(attribute.toLowerCase()));
+  return missing.length > 0
+    ? say("warn", `the cookie lacks ${missing.join(", ")}`, "let the proxy leave Set-Cookie as it is")
+    : say("note", `the cookie has ${wanted.join(", ")}`, "nothing to do");
+}

@@ -1,0 +1,258 @@
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { Cluster } from "ioredis";
+import { pino } from "pino";
+import { checkRedis, heed } from "../server/src/checks.ts";
+import { readConfig, type Config } from "../server/src/config.ts";
+import { createKeys, type Keys } from "../server/src/keys.ts";
+import { GENERAL, pairOf } from "../server/src/protocol.ts";
+import { connectRedis, type RedisClient } from "../server/src/redis.ts";
+import { RESTORING } from "../server/src/schema.ts";
+import {
+  Tally,
+  readArchive,
+  verifyArchive,
+  type Counts,
+  type KeyType,
+  type RoomEnd,
+  type Values,
+} from "./archive.ts";
+import { describe } from "./backup.ts";
+import { persist, readContents, scanNames } from "./contents.ts";
+import { stop } from "./prepare.mjs";
+import { useOwnRedis } from "./redis.ts";
+
+const HELP = `npm run restore -- FILE [--prefix PREFIX] [--again]
+
+Puts what \`npm run backup\` wrote into an empty Redis: that of REDIS_URL, or else the one that \`npm start\` would run on
+DATA_DIR (./data). No server may run on it. FILE is checked before anything is written, and Redis is compared with FILE
+afterwards. Until it is done no server starts there.
+
+  --prefix  instead of KEY_PREFIX; it may be another one than the backup's
+  --again   removes what an earlier restore, which was cut short, has put in, and begins anew`;
+
+/** Bytes and commands that may be on their way to Redis at once. */
+const WINDOW = { bytes: 1_000_000, commands: 200 };
+
+/** How many people left, or were never listed in, a room that they had in their own list. */
+export type Restored = Counts & { mended: number };
+
+/**
+ * Puts an archive under `config.keyPrefix`. Throws with exit code 65 where the file is no whole backup, and 69 where
+ * Redis is not empty or does not take it; what was put in until then stays, marked as unfinished.
+ */
+export async function restore(config: Config, file: string, options: { again: boolean }): Promise<Restored> {
+  const { header, tally } = await verifyArchive(file);
+  const log = pino({ level: "silent" });
+  const redis = await connectRedis(config.redisUrl, "commands", log);
+  const keys = createKeys(config.keyPrefix);
+  try {
+    heed(await checkRedis(redis, config, keys), log);
+    await refuseRunning(redis, keys);
+    if (options.again) await removeUnfinished(redis, keys);
+    await begin(redis, keys, header.date);
+    await write(redis, keys, file);
+    const mended = await compareAndMend(redis, keys, tally, header.sessions);
+    await persist(() => redis.set(keys.schema, String(header.schema)));
+    return { ...tally.counts, mended };
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/** Every server listens to the channel for everybody, on any node of a Cluster. */
+async function refuseRunning(redis: RedisClient, keys: Keys): Promise<void> {
+  const nodes = redis instanceof Cluster ? redis.nodes("all") : [redis];
+  for (const node of nodes) {
+    const [, listeners] = await persist(() => node.pubsub("NUMSUB", keys.channel));
+    if (Number(listeners) > 0) throw stop("A server runs on this Redis. Stop all of them first.", 69);
+  }
+}
+
+async function removeUnfinished(redis: RedisClient, keys: Keys): Promise<void> {
+  const stored = await redis.get(keys.schema);
+  if (!stored?.startsWith(RESTORING)) throw stop("No restore was cut short here, so nothing is removed.", 69);
+  for await (const names of scanNames(redis, keys)) {
+    // The mark itself goes last.
+    const doomed = names.map((name) => keyOf(keys, name)).filter((key) => key.toString() !== keys.schema);
+    await Promise.all(doomed.map((key) => persist(() => redis.unlink(key))));
+  }
+  await redis.del(keys.schema);
+}
+
+/** Claims the Redis: neither a server that starts now nor another restore gets past the mark. */
+async function begin(redis: RedisClient, keys: Keys, date: string): Promise<void> {
+  const found: string[] = [];
+  for await (const names of scanNames(redis, keys)) found.push(...names.slice(0, 1_000));
+  const mark = `${RESTORING} the backup of ${date}, begun ${new Date().toISOString()}`;
+  if (found.length === 0 && (await redis.set(keys.schema, mark, "NX")) === "OK") return;
+  const stored = await redis.get(keys.schema);
+  if (stored?.startsWith(RESTORING)) {
+    throw stop(
+      `This Redis holds half a backup (${stored}). If that restore does not run any more, add --again to remove what it ` +
+        "put in and to begin anew.",
+      69,
+    );
+  }
+  const some = found.slice(0, 3).join(", ");
+  throw stop(
+    `This Redis is not empty: it holds ${found.length.toLocaleString("en")} keys of Hubbub (${some}). A backup goes into ` +
+      "an empty one only: empty it, or choose another REDIS_URL, DATA_DIR or --prefix.",
+    69,
+  );
+}
+
+async function write(redis: RedisClient, keys: Keys, file: string): Promise<void> {
+  const pending = new Set<Promise<void>>();
+  let bytes = 0;
+  let failure: unknown;
+  const drain = async (to: { bytes: number; commands: number }) => {
+    while (pending.size > 0 && (pending.size > to.commands || bytes > to.bytes)) await Promise.race(pending);
+    if (failure !== undefined) throw failure;
+  };
+  for await (const item of readArchive(file)) {
+    if ("header" in item) continue;
+    if ("room" in item) {
+      await drain({ bytes: -1, commands: 0 });
+      await compareRoom(redis, keys, item);
+      continue;
+    }
+    const size = item.values.reduce((sum, parts) => parts.reduce((all, { length }) => all + length, sum), 0);
+    bytes += size;
+    const done: Promise<void> = put(redis, keys, item)
+      .catch((error: unknown) => {
+        failure ??= error;
+      })
+      .finally(() => {
+        pending.delete(done);
+        bytes -= size;
+      });
+    pending.add(done);
+    await drain(WINDOW);
+  }
+  await drain({ bytes: -1, commands: 0 });
+}
+
+async function put(redis: RedisClient, keys: Keys, { type, name, values, expires }: Values): Promise<void> {
+  const key = keyOf(keys, name);
+  await persist(() => COMMANDS[type](redis, key, values));
+  if (expires !== null) await persist(() => redis.pexpireat(key, expires));
+}
+
+/** Done twice they are as done once, but for lists and streams, where the comparison afterwards would find it. */
+const COMMANDS: Record<KeyType, (redis: RedisClient, key: Buffer, values: Buffer[][]) => Promise<unknown>> = {
+  string: (redis, key, values) => redis.set(key, values[0]?.[0] ?? ""),
+  hash: (redis, key, values) => redis.hset(key, ...values.flat()),
+  set: (redis, key, values) => redis.sadd(key, ...values.flat()),
+  zset: (redis, key, values) =>
+    redis.zadd(key, ...values.flatMap(([member, score]) => [String(score), member ?? ""])),
+  list: (redis, key, values) => redis.rpush(key, ...values.flat()),
+  stream: (redis, key, values) =>
+    Promise.all(values.map(([id, ...fields]) => redis.xadd(key, String(id), ...fields))),
+};
+
+async function compareRoom(redis: RedisClient, keys: Keys, { room, messages, hash }: RoomEnd): Promise<void> {
+  const [count, stored] = await Promise.all([
+    persist(() => redis.zcard(keys.room(room))),
+    persist(() => redis.hget(keys.meta(room), "hash")),
+  ]);
+  if (count === messages && (stored ?? "") === hash) return;
+  throw stop(
+    `Room ${room} has ${count} of ${messages} messages in Redis, the last one ${stored}, not ${hash}.`,
+    70,
+  );
+}
+
+/**
+ * Throws unless all that does not expire is in Redis as it is in the file. Takes from people's lists, once they have
+ * been compared, the rooms that they were leaving while the backup was made: they would hear nothing there.
+ */
+async function compareAndMend(
+  redis: RedisClient,
+  keys: Keys,
+  wanted: Tally,
+  sessions: boolean,
+): Promise<number> {
+  const found = new Tally();
+  let mended = 0;
+  for await (const item of readContents(redis, keys, { sessions })) {
+    found.add(item);
+    if ("name" in item && item.type === "set") mended += await mend(redis, keys, item);
+  }
+  if (found.sum() === wanted.sum()) return mended;
+  throw stop(
+    `What is in Redis now is not what the backup holds: ${describe(found.counts)}, and not ${describe(wanted.counts)}. ` +
+      "Was something else writing?",
+    70,
+  );
+}
+
+async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): Promise<number> {
+  const user = /^user:(\d+):rooms$/.exec(name)?.[1];
+  if (user === undefined) return 0;
+  const rooms = values.map(([id]) => String(id)).filter((id) => id !== GENERAL && !pairOf(id));
+  const listed = await Promise.all(
+    rooms.map((room) => persist(() => redis.sismember(keys.members(room), user))),
+  );
+  const deaf = rooms.filter((_, index) => listed[index] === 0);
+  return deaf.length === 0 ? 0 : persist(() => redis.srem(keys.userRooms(user), ...deaf));
+}
+
+function keyOf(keys: Keys, name: string): Buffer {
+  return Buffer.from(keys.scan.keyOf(name), "latin1");
+}
+
+/** `npm run restore -- FILE` */
+export async function main(args: string[]): Promise<number> {
+  const read = readArguments(args);
+  if (read === "help") {
+    console.log(HELP);
+    return 0;
+  }
+  const { file, prefix, again } = read;
+  const began = performance.now();
+  // What is wrong with the file is told before any Redis is asked, or started.
+  await verifyArchive(file);
+  const own = await useOwnRedis({ mayBeNew: true });
+  try {
+    const env = { ...process.env, REDIS_URL: own.url };
+    const config = readConfig(prefix === undefined ? env : { ...env, KEY_PREFIX: prefix });
+    const { mended, ...counts } = await restore(config, file, { again });
+    const seconds = ((performance.now() - began) / 1_000).toFixed(1);
+    console.log(`Restored ${describe(counts)} from ${file} in ${seconds} s, and compared them.`);
+    if (mended > 0) console.log(`${mended} times somebody was just leaving a room: they have left it.`);
+    return 0;
+  } catch (error) {
+    if (error instanceof Error && "exitCode" in error) throw error;
+    throw stop(
+      `The restore did not finish: ${error instanceof Error ? error.message : String(error)}. No server starts on what is ` +
+        "there. Run it again with --again.",
+      69,
+    );
+  } finally {
+    await own.close();
+  }
+}
+
+function readArguments(
+  args: string[],
+): { file: string; prefix: string | undefined; again: boolean } | "help" {
+  try {
+    const options = {
+      prefix: { type: "string" },
+      again: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    } as const;
+    const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+    if (values.help) return "help";
+    const [file, ...more] = positionals;
+    if (file === undefined || more.length > 0) throw new Error("Name one file.");
+    return {
+      file: resolve(process.env["INIT_CWD"] ?? ".", file),
+      prefix: values.prefix,
+      again: values.again ?? false,
+    };
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+  }
+}

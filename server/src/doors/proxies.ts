@@ -1,0 +1,65 @@
+import type { IncomingMessage } from "node:http";
+import type { Request } from "express";
+import type { Logger } from "pino";
+import type { Config } from "../config.ts";
+import { ChatError } from "../errors.ts";
+
+export type Proxies = {
+  /** Says once of each way in which TRUST_PROXY does not fit what comes in, what to do. */
+  watch: (request: IncomingMessage) => void;
+  /**
+   * Throws `internal` where the browser would not keep the session's cookie, which express-session then does not send:
+   * an answer without it would look like a success.
+   */
+  demandCookie: (request: Request) => void;
+};
+
+/** What stands between browsers and a replica, and whether TRUST_PROXY and COOKIE_SECURE are right about it. */
+export function createProxies(
+  { trustProxy, cookieSecure }: Pick<Config, "trustProxy" | "cookieSecure">,
+  log: Logger,
+): Proxies {
+  const told = new Set<string>();
+  const tell = (peer: string | undefined, hops: number, words: string): void => {
+    if (told.has(words)) return;
+    told.add(words);
+    log.warn({ peer, hops, trustProxy }, words);
+  };
+  return {
+    watch({ headers, socket, url = "" }) {
+      const header = headers["x-forwarded-for"];
+      const hops = header === undefined ? 0 : String(header).split(",").length;
+      if (hops === trustProxy) return;
+      const peer = socket.remoteAddress;
+      if (hops > trustProxy)
+        tell(
+          peer,
+          hops,
+          "X-Forwarded-For names more proxies than TRUST_PROXY: unless a client wrote it, everybody behind the proxy " +
+            "counts as one address; set TRUST_PROXY to the number of proxies",
+        );
+      // Health checks come from next door.
+      else if (/^\/(api|socket\.io)\//.test(url))
+        tell(
+          peer,
+          hops,
+          "X-Forwarded-For names fewer proxies than TRUST_PROXY: clients can invent their address; " +
+            "set TRUST_PROXY to the number of proxies, and let each of them add its X-Forwarded-For",
+        );
+    },
+    demandCookie(request) {
+      if (!cookieSecure || request.secure) return;
+      if (!told.has("cookie"))
+        log.error(
+          { forwardedProto: request.headers["x-forwarded-proto"] !== undefined, trustProxy },
+          "nobody can log in: COOKIE_SECURE=on, and this request did not come by HTTPS. Behind HTTPS the proxy must " +
+            "send X-Forwarded-Proto: https and TRUST_PROXY must count it; without HTTPS set COOKIE_SECURE=off",
+        );
+      told.add("cookie");
+      throw new ChatError(
+        "internal",
+        "Nobody can log in here: the server is set up for HTTPS, and this is not. Tell whoever runs it.",
+      );
+    },
+  };
+}

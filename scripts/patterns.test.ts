@@ -18,10 +18,11 @@ type Pattern = { where: string; regExp: RegExp };
 function sources(folder: string): string[] {
   return (
     readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
-      // The benchmark, the proof and the tests read only what they have written themselves.
+      // Attacks, benchmark, proof and tests read only what they have made a replica say.
       .filter(
         (file) =>
-          /\.(?:ts|tsx|mjs)$/.test(file) && !/\.test\.tsx?$|^testing\.ts$|^(?:bench|prove)\//.test(file),
+          /\.(?:ts|tsx|mjs)$/.test(file) &&
+          !/\.test\.tsx?$|^testing\.ts$|^(?:attack|bench|prove)\//.test(file),
       )
       .map((file) => join(folder, file))
   );

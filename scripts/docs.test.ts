@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VARIABLES, readConfig } from "../server/src/config.ts";
 import { STATUS } from "../server/src/doors/failure.ts";
 import { both, person, replicas } from "../server/src/testing.ts";
+import { BOUNDS, QUEUES, RATES, SHED } from "../server/src/limits.ts";
 import { ATTACKS, rowOf } from "./attack/attacks.ts";
 import { backup } from "./backup.ts";
 import { root } from "./prepare.mjs";
@@ -151,6 +152,51 @@ describe("the attacks of SECURITY.md", () => {
     expect([...numbers].toSorted((a, b) => a - b)).toEqual(
       Array.from({ length: 48 }, (_, index) => index + 1),
     );
+  });
+});
+
+describe("docs/limits.md", () => {
+  it("is what limits.ts says", async () => {
+    const number = (value: number) => value.toLocaleString("en");
+    const rows = (heading: string, ...lines: string[]) =>
+      [heading, heading.replaceAll(/[^|]+/g, " --- "), ...lines].join("\n");
+    const page = [
+      "# Limits",
+      "Made from `server/src/limits.ts`; `npx vitest run -u --project unit docs` makes it anew. `RATE_LIMITS=off` switches all of it off, for benchmarks and tests. Whoever is refused is told `rate_limited` and how long to wait, and `hubbub_limits_hit_total` counts it by name.",
+      "## Points in a window of time",
+      rows(
+        "| limit | points | seconds | of | counted | what for |",
+        ...Object.entries(RATES).map(
+          ([name, { points, seconds, of, counted, why }]) =>
+            `| \`${name}\` | ${number(points)} | ${number(seconds)} | ${of} | ${counted} | ${why} |`,
+        ),
+      ),
+      "An IPv6 address counts as its /64 network. What is counted in Redis holds for all replicas together, and is counted by each replica itself while Redis is away.",
+      "## Costly requests of one user",
+      rows(
+        "| queue | at once | waiting | why |",
+        ...Object.entries(QUEUES).map(
+          ([name, { running, waiting, why }]) => `| \`${name}\` | ${running} | ${waiting} | ${why} |`,
+        ),
+      ),
+      "## Bounds",
+      rows(
+        "| bound | value | unit | why |",
+        ...Object.entries(BOUNDS).map(
+          ([name, { value, unit, why }]) => `| \`${name}\` | ${number(value)} | ${unit} | ${why} |`,
+        ),
+      ),
+      "## What an overloaded replica turns away, in this order",
+      rows(
+        "| kind | event loop late by | memory used | why |",
+        ...Object.entries(SHED).map(
+          ([name, { delayMs, memory, why }]) =>
+            `| \`${name}\` | ${number(delayMs)} ms | ${Math.round(memory * 100)} % | ${why} |`,
+        ),
+      ),
+      "The delay is the average over a second, so a replica recovers within one. What is turned away is answered `unavailable` with 1 to 3 s to wait, counted by `hubbub_sheds_total` and written to the security log. Acknowledgements of what is stored, and log-outs, are never turned away. Typing, where there is such a thing, goes with presence.\n",
+    ].join("\n\n");
+    await expect(page).toMatchFileSnapshot(join(root, "docs/limits.md"));
   });
 });
 

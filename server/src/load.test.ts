@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { pino } from "pino";
-import { Load, SHED, type Shed } from "./load.ts";
+import { SHED } from "./limits.ts";
+import { Load, type Shed } from "./load.ts";
 import { createMetrics } from "./metrics.ts";
 import type { Failure } from "./protocol.ts";
 import { createSecurity } from "./security.ts";

@@ -1,21 +1,9 @@
 import { getHeapStatistics } from "node:v8";
 import type { Config } from "./config.ts";
 import { ChatError } from "./errors.ts";
+import { SHED } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Security } from "./security.ts";
-
-/**
- * What a replica does without when it has too much to do, first things first: who came online and who is typing;
- * pages, transcripts and catching up; new connections; new messages. Acknowledgements of what is stored, and log-outs,
- * are never shed. (After overload-protection, and Discord's and Signal's rules.)
- */
-export const SHED = {
-  /** `delayMs`: how late the event loop is, on average over a second. `memory`: the share of what it may use. */
-  presence: { delayMs: 100, memory: 0.8 },
-  history: { delayMs: 250, memory: 0.85 },
-  handshakes: { delayMs: 500, memory: 0.9 },
-  sends: { delayMs: 1_000, memory: 0.95 },
-} as const satisfies Record<string, { delayMs: number; memory: number }>;
 
 export type Shed = keyof typeof SHED;
 
@@ -23,7 +11,10 @@ export type Shed = keyof typeof SHED;
 const TICK_MS = 100;
 const TICKS = 10;
 
-/** How much a replica has to do, and what it therefore turns away. */
+/**
+ * How much a replica has to do, and what it therefore turns away: see SHED. (After overload-protection, and the orders
+ * of Discord and Signal.)
+ */
 export class Load {
   readonly #enabled: boolean;
   readonly #metrics: Metrics;

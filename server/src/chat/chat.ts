@@ -1,5 +1,6 @@
 import type { Metrics } from "../metrics.ts";
 import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
 import {
   GENERAL,
   pairOf,
@@ -31,12 +32,6 @@ export type Announcer = {
 /** For so long a replica does not look again whether both users have a private room in their lists. */
 const OPENED_MS = 60_000;
 const OPENED_REMEMBERED = 50_000;
-/** Messages that a transcript reads and writes at a time: a few milliseconds of long ones. */
-const TRANSCRIPT_PAGE = 20;
-/** Rooms of one user's that are looked at side by side. */
-const ROOMS_AT_ONCE = 50;
-/** Rooms that a user may be in by joining or making them: what a page in a browser can show, ten times over. */
-const ROOMS_OF_A_USER = 1_000;
 
 /** What a user may do. Checks, stores, announces; knows of no door. */
 export class Chat {
@@ -90,8 +85,8 @@ export class Chat {
     const ids = await this.#rooms.of(user.id);
     const rooms: Room[] = [];
     // A few at a time: Redis and this process have others to serve in between.
-    for (let start = 0; start < ids.length; start += ROOMS_AT_ONCE) {
-      const some = ids.slice(start, start + ROOMS_AT_ONCE);
+    for (let start = 0; start < ids.length; start += BOUNDS.roomsAtOnce.value) {
+      const some = ids.slice(start, start + BOUNDS.roomsAtOnce.value);
       rooms.push(...(await Promise.all(some.map((id) => this.describeRoom(id, user.id)))));
     }
     return rooms.toSorted((a, b) =>
@@ -185,7 +180,7 @@ export class Chat {
     const { names } = await this.describeRoom(roomId, user.id);
     return transcript({
       title: names.join(", "),
-      page: (after) => this.#rooms.page(roomId, { after, size: TRANSCRIPT_PAGE }),
+      page: (after) => this.#rooms.page(roomId, { after, size: BOUNDS.transcriptPage.value }),
       nameOf: async (id) => (await this.users.find([id]))[0]?.username ?? id,
     });
   }
@@ -216,8 +211,8 @@ export class Chat {
   }
 
   async #demandPlace(userId: UserId): Promise<void> {
-    if ((await this.#rooms.count(userId)) >= ROOMS_OF_A_USER)
-      throw new ChatError("forbidden", `You are in ${ROOMS_OF_A_USER} rooms. Leave one first.`);
+    if ((await this.#rooms.count(userId)) >= BOUNDS.roomsOfUser.value)
+      throw new ChatError("forbidden", `You are in ${BOUNDS.roomsOfUser.value} rooms. Leave one first.`);
   }
 
   async #demandMember(userId: UserId, roomId: RoomId): Promise<void> {

@@ -1,13 +1,6 @@
 import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
 
-/** Hashes that may run at once: libuv has four threads, and the loop needs a core. */
-const AT_ONCE = 2;
-/** Who may wait in all: 200 take some 6 s on one core. */
-const WAITING = 200;
-/** Of one address: an office that begins its day behind one router. */
-const WAITING_OF_ADDRESS = 100;
-/** For one name at an address: a person has one browser, or a few. */
-const WAITING_FOR_NAME = 20;
 const RETRY_MS = 2_000;
 
 /** Who asks for a hash: an address, and the name that is tried there; a sign-up has none. */
@@ -48,11 +41,14 @@ export class Hashing {
     const there = this.#addresses.get(address) ?? { waiting: 0, lines: new Map<string | null, Waiter[]>() };
     const line = there.lines.get(name) ?? [];
     if (this.#fair) {
-      if (there.waiting >= WAITING_OF_ADDRESS || (name !== null && line.length >= WAITING_FOR_NAME))
+      if (
+        there.waiting >= BOUNDS.hashesOfAddress.value ||
+        (name !== null && line.length >= BOUNDS.hashesOfName.value)
+      )
         throw new ChatError("rate_limited", "Too many attempts at once. Slow down.", RETRY_MS);
-      if (this.#waiting >= WAITING) this.#giveWay(there.waiting);
+      if (this.#waiting >= BOUNDS.hashesWaiting.value) this.#giveWay(there.waiting);
     }
-    if (this.#waiting >= WAITING) throw crowded();
+    if (this.#waiting >= BOUNDS.hashesWaiting.value) throw crowded();
     return new Promise((resolve, reject) => {
       line.push({ start: resolve, refuse: reject });
       there.lines.set(name, line);
@@ -65,7 +61,7 @@ export class Hashing {
 
   /** Starts who is next, as long as there is room. */
   #advance(): void {
-    while (this.#running < AT_ONCE) {
+    while (this.#running < BOUNDS.hashes.value) {
       const [next] = this.#addresses;
       if (!next) return;
       const [address, there] = next;

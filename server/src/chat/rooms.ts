@@ -2,6 +2,7 @@ import { Cluster } from "ioredis";
 import { ChatError } from "../errors.ts";
 import type { Config } from "../config.ts";
 import type { Keys } from "../keys.ts";
+import { BOUNDS } from "../limits.ts";
 import {
   GENERAL,
   isRoomId,
@@ -24,9 +25,6 @@ const LOOKS_DONE = "";
 const LOOKS_AT_ONCE = 500;
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
-/** Rows of one answer to a cursor, and bytes after which it is long enough: far from a slow consumer's limit. */
-const SYNC_ROWS = 200;
-const SYNC_BYTES = 131_072;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 
@@ -387,7 +385,13 @@ export class Rooms {
 
   async #following(roomId: RoomId, from: Head) {
     const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
-    const reply = await this.#sync(keys, [from.seq, from.date, from.hash, SYNC_ROWS, SYNC_BYTES]);
+    const reply = await this.#sync(keys, [
+      from.seq,
+      from.date,
+      from.hash,
+      BOUNDS.syncRows.value,
+      BOUNDS.syncBytes.value,
+    ]);
     const [status, seq, date, hash, more, ...rows] = reply as [
       string,
       string,

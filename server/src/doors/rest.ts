@@ -19,6 +19,7 @@ import { isVisible } from "../chat/names.ts";
 import { passwordFits } from "../chat/passwords.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import { METRICS_TYPE, hasToken, type LOGIN_OUTCOMES, type Metrics } from "../metrics.ts";
 import {
@@ -90,9 +91,6 @@ const listQuery = z.object({
   size: count(LIMITS.page, LIMITS.page),
 });
 
-/** The longest message as JSON, in KB, and the most that is asked for before a list of rooms is read. */
-const MESSAGE_KB = 12;
-const LISTED_KB = 5_000;
 const NEVER_KEPT = ["Cache-Control", "no-store"] as const;
 const JSON_TYPE = "application/json; charset=utf-8";
 
@@ -256,7 +254,7 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
     try {
       user = (await sessions.find(request))?.user;
       if (!user) return app(request, response);
-      await throttle.take("rest", user.id);
+      await countRequest(parts, request, user);
       // Asked for side by side; what was read for an account that is gone is thrown away unseen.
       const asking = parts.chat.users.exists(user);
       const reading = readPage(parts, user, roomId, parse(query));
@@ -272,6 +270,11 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
     tally(metrics, PAGE_ROUTE, String(response.statusCode), began);
   };
   return (request, response) => {
+    const waitMs = isApi(request) ? throttle.barredMs(nameOf(parts, request)) : 0;
+    if (waitMs > 0) {
+      response.setHeaders(apiHeaders);
+      return refuse(tooMany(waitMs), request, response, parts, undefined);
+    }
     const [, id = "", query = ""] = PAGE.exec(request.url ?? "") ?? [];
     const roomId = id.replace("%3A", ":");
     if (request.method !== "GET" || !isRoomId(roomId)) return app(request, response);
@@ -280,6 +283,39 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
       response.destroy();
     });
   };
+}
+
+/**
+ * Counts a request. Whoever has asked too often is answered, until they may ask again, before anything is looked up
+ * for them. Logging out is always possible.
+ */
+async function countRequest(
+  parts: RestParts,
+  request: IncomingMessage,
+  user: User | undefined,
+): Promise<void> {
+  if (!isApi(request)) return;
+  const address = addressKey(clientAddress(request, parts.config.trustProxy));
+  try {
+    await parts.throttle.take("rest", user?.id ?? address);
+  } catch (error) {
+    if (error instanceof ChatError) parts.throttle.bar(nameOf(parts, request), error.retryAfterMs ?? 0);
+    throw error;
+  }
+}
+
+function isApi({ url = "", originalUrl }: IncomingMessage & { originalUrl?: string }): boolean {
+  const path = originalUrl ?? url;
+  return path.startsWith("/api/") && path !== "/api/logout";
+}
+
+/** What tells who asks without a look at Redis: the cookies, which hold a session, or the address. */
+function nameOf({ config }: RestParts, request: IncomingMessage): string {
+  return request.headers.cookie ?? addressKey(clientAddress(request, config.trustProxy));
+}
+
+function tooMany(waitMs: number): ChatError {
+  return new ChatError("rate_limited", "Too many requests. Slow down.", Math.ceil(waitMs));
 }
 
 /** A page of messages, as JSON: turned away under load, and paid for by the longest that it can be. */
@@ -293,7 +329,7 @@ async function readPage(
   load.demand("history");
   return throttle.pay(
     user.id,
-    asked.size * MESSAGE_KB,
+    asked.size * BOUNDS.messageKb.value,
     () => chat.listMessages(user, roomId, asked),
     (page) => page.length / 1_024,
   );
@@ -320,7 +356,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.use(async (request, response, next) => {
     const user = await whoAsks(parts, request);
     response.locals["user"] = user;
-    await throttle.take("rest", user?.id ?? addressOf(request));
+    await countRequest(parts, request, user);
     next();
   });
 
@@ -390,12 +426,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/rooms", async (_request, response) => {
     const user = demandUser(response);
     load.demand("history");
-    const most = MESSAGE_KB * (await chat.countRoomsOf(user.id));
+    const most = BOUNDS.messageKb.value * (await chat.countRoomsOf(user.id));
     const rooms = await throttle.queue("rooms", user.id, () =>
       // A room takes four commands, and has its last message with it.
       throttle.pay(
         user.id,
-        Math.min(most, LISTED_KB),
+        Math.min(most, BOUNDS.listedKb.value),
         () => chat.listRooms(user),
         (listed) => 2 * listed.length,
       ),

@@ -9,6 +9,7 @@ import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
+import { BOUNDS } from "../limits.ts";
 import type { User, UserId } from "../protocol.ts";
 import type { RedisClient } from "../redis.ts";
 
@@ -23,12 +24,6 @@ declare module "express-session" {
 /** As long as browsers keep a cookie: how long a session lives is for Redis to say. */
 const COOKIE_MS = 400 * 24 * 3600 * 1_000;
 const TOUCH_MS = 60_000;
-
-/**
- * Sessions of one user. A browser has one, and whoever signs in anew each day for two weeks on three devices has 42;
- * with more the oldest end.
- */
-const SESSIONS_OF_USER = 50;
 
 export type Session = { sid: string; user: User };
 
@@ -127,7 +122,7 @@ async function index(redis: RedisClient, keys: Keys, userId: UserId, sid: string
   const alive = await Promise.all(others.map((other) => redis.exists(keys.session(other))));
   const gone = others.filter((_, place) => alive[place] === 0);
   const open = others.filter((_, place) => alive[place] === 1);
-  const ended = open.slice(0, Math.max(0, open.length + 1 - SESSIONS_OF_USER));
+  const ended = open.slice(0, Math.max(0, open.length + 1 - BOUNDS.sessionsOfUser.value));
   await Promise.all(ended.map((other) => redis.del(keys.session(other))));
   if (gone.length + ended.length > 0) await redis.zrem(sessions, ...gone, ...ended);
   return ended;

@@ -17,6 +17,7 @@ import type { Config } from "../config.ts";
 import type { Connection, ConnectionData, Delivery } from "../delivery.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
+import { BOUNDS } from "../limits.ts";
 import {
   LIMITS,
   NONCE,
@@ -77,15 +78,6 @@ const sync: z.ZodType<{ rooms: Cursor[] }> = z.object({
     .refine((rooms) => new Set(rooms.map((one) => one.roomId)).size === rooms.length, "each room once"),
 });
 
-/** Drop handshakes that stay silent this long. */
-const CONNECT_MS = 5_000;
-/** Connections of one user on a replica: a window each on a few devices, and some that are dying. */
-const CONNECTIONS = 20;
-/** How long somebody with too many waits: one that died without a word is noticed by then. */
-const CONNECTIONS_WAIT_MS = 30_000;
-/** Connections without a session, which only learn that they need one: of one address, and of all. */
-const STRANGERS = 20;
-const STRANGERS_ALL = 500;
 /** How soon a session that ended, or a room that was shown, is noticed where its announcement got lost. */
 const REVALIDATE_MS = 25_000;
 const REVALIDATE_AT_ONCE = 200;
@@ -93,11 +85,8 @@ const REVALIDATE_AT_ONCE = 200;
 const FINISH_MS = 2_500;
 const HANDOVER_TICK_MS = 50;
 const SHOW_TRIES = 5;
-/** Rooms of one \`sync\` that are read side by side, and UTF-16 units after which its answer is long enough. */
-const SYNC_AT_ONCE = 5;
-const SYNC_LENGTH = 262_144;
-/** What an answer to \`sync\` can come to, in KB: SYNC_LENGTH, and the rooms under way when it was reached. */
-const SYNC_KB = 1_024;
+/** What an answer to `sync` can come to, in KB: its length, and the rooms under way when it was reached. */
+const SYNC_KB = (BOUNDS.syncLength.value + BOUNDS.syncAtOnce.value * BOUNDS.syncBytes.value) / 1_024;
 /** What is left of every connection's handshake. */
 const HANDSHAKE = Object.freeze({ headers: {}, query: {}, auth: {} });
 /** What would be empty in each connection is empty once for all. */
@@ -164,7 +153,7 @@ export class SocketDoor {
         threw: (error) => parts.security.contain("frame", error),
       }),
       parser,
-      connectTimeout: CONNECT_MS,
+      connectTimeout: BOUNDS.connect.value,
       // Each ping wakes the process, and most connections are idle.
       pingInterval: 25_000,
       pingTimeout: 8_000,
@@ -381,10 +370,10 @@ export class SocketDoor {
     const all = async (): Promise<string> => {
       const rooms: string[] = [];
       let length = 0;
-      for (let start = 0; start < cursors.length; start += SYNC_AT_ONCE) {
-        const asked = cursors.slice(start, start + SYNC_AT_ONCE);
+      for (let start = 0; start < cursors.length; start += BOUNDS.syncAtOnce.value) {
+        const asked = cursors.slice(start, start + BOUNDS.syncAtOnce.value);
         const told =
-          length > SYNC_LENGTH
+          length > BOUNDS.syncLength.value
             ? asked.map(({ roomId: id }) => `{"roomId":"${id}","messages":[],"more":true}`)
             : await Promise.all(asked.map(one));
         for (const answer of told) length += answer.length;
@@ -423,8 +412,11 @@ export class SocketDoor {
       } else {
         await throttle.take("stranger", addressKey(address));
         const here = this.#strangers.get(addressKey(address)) ?? 0;
-        if (config.rateLimits && (here >= STRANGERS || this.#strangers.size >= STRANGERS_ALL))
-          throw new ChatError("rate_limited", "Too many connections.", CONNECT_MS);
+        if (
+          config.rateLimits &&
+          (here >= BOUNDS.strangers.value || this.#strangers.size >= BOUNDS.strangersAll.value)
+        )
+          throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connect.value);
       }
       next();
     } catch (error) {
@@ -463,8 +455,8 @@ export class SocketDoor {
       if (!session?.user) throw new ChatError("unauthorized", "Log in first.");
       const { user } = session;
       await throttle.check("refused", user.id);
-      if (config.rateLimits && delivery.countOf(user.id) >= CONNECTIONS)
-        throw new ChatError("rate_limited", "Too many connections.", CONNECTIONS_WAIT_MS);
+      if (config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value)
+        throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connectionsWait.value);
       const [ids, exists] = await Promise.all([chat.roomsOf(user.id), chat.users.exists(user)]);
       if (!exists) throw new ChatError("unauthorized", "Log in first.");
       await Promise.all(ids.map((id) => relay.open(id)));
@@ -490,9 +482,9 @@ export class SocketDoor {
     const { user, admitted } = connection.data;
     connection.data.admitted = NONE;
     // Many at once were all admitted before the first of them was counted.
-    if (this.#parts.config.rateLimits && delivery.countOf(user.id) >= CONNECTIONS) {
+    if (this.#parts.config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value) {
       for (const id of admitted) if (!delivery.hears(id)) this.#parts.relay.release(id);
-      return dismissConnection(connection, CONNECTIONS_WAIT_MS);
+      return dismissConnection(connection, BOUNDS.connectionsWait.value);
     }
     if (delivery.add(connection)) chat.presence.enter(user.id);
     for (const id of admitted) delivery.join(id, connection);

@@ -9,60 +9,30 @@ import {
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
+import { QUEUES, RATES } from "../limits.ts";
 import type { Metrics } from "../metrics.ts";
 import type { RedisClient } from "../redis.ts";
 
-/** points in seconds. Counted in Redis, for all replicas together, unless `here`: those cost no Redis command. */
-const LIMITS = {
-  /** An office that begins behind one address signs up together. */
-  signUp: { points: 100, duration: 600 },
-  /** Wrong passwords from an address, whatever the names: a point is given back to whoever is let in. */
-  logInAddress: { points: 30, duration: 900 },
-  /** Wrong passwords for a name from everywhere but the addresses where its owner is at home. */
-  logInName: { points: 10, duration: 900 },
-  /** Wrong passwords for a name from one such address: strangers elsewhere cannot lock the owner out. */
-  logInHome: { points: 10, duration: 900 },
-  /** Right ones for a name: each costs a hash and a session. */
-  logIn: { points: 30, duration: 300 },
-  rest: { points: 1_000, duration: 10, here: true },
-  message: { points: 100, duration: 10, here: true },
-  event: { points: 200, duration: 10, here: true },
-  /** Refusals as above that somebody goes on after: then their connections are closed until the window ends. */
-  refused: { points: 100, duration: 10, here: true },
-  /** KB that answers to a user may have, costlier ones weighted: see `pay`. Scrolling fast takes a tenth of it. */
-  work: { points: 20_000, duration: 10, here: true },
-  /** Named rooms that a user makes, and calls that may start a private one. */
-  room: { points: 200, duration: 86_400 },
-  privateRoom: { points: 500, duration: 3_600 },
-  /** Connections that a user starts: a page reloaded every second. */
-  handshake: { points: 60, duration: 60, here: true },
-  /** Connections without a session that an address starts. */
-  stranger: { points: 60, duration: 60, here: true },
-} satisfies Record<string, { points: number; duration: number; here?: true }>;
-
-/** Costly requests of one user that may run at once, and those that may wait for them. */
-const QUEUES = {
-  /** A tab each that comes back. */
-  sync: { running: 2, waiting: 20 },
-  rooms: { running: 1, waiting: 20 },
-  /** Each reads a whole room. */
-  transcript: { running: 1, waiting: 1 },
-} satisfies Record<string, { running: number; waiting: number }>;
-
 const QUEUE_RETRY_MS = 1_000;
+/** Who is barred at once; with more all are let off, and barred again by what they do. */
+const BARRED_MOST = 10_000;
 
 export type Throttle = {
   /** Counts one attempt, or so many points; throws `rate_limited` when there were too many. */
-  take: (what: keyof typeof LIMITS, who: string, points?: number) => Promise<void>;
+  take: (what: keyof typeof RATES, who: string, points?: number) => Promise<void>;
   /** Throws `rate_limited` when earlier attempts were too many; counts none. */
-  check: (what: keyof typeof LIMITS, who: string) => Promise<void>;
+  check: (what: keyof typeof RATES, who: string) => Promise<void>;
   /** Takes back one attempt that was counted, also one that was refused. */
-  giveBack: (what: keyof typeof LIMITS, who: string) => Promise<void>;
+  giveBack: (what: keyof typeof RATES, who: string) => Promise<void>;
   /**
    * Takes from the user's `work` the most that a request can cost, does it, and gives back what it did not cost, or
    * takes what it cost more, all in KB. Throws `rate_limited` before anything is done.
    */
   pay: <T>(userId: string, most: number, work: () => Promise<T>, cost: (done: T) => number) => Promise<T>;
+  /** Notes that somebody was told to wait: see `barredMs`. */
+  bar: (who: string, ms: number) => void;
+  /** How long they still have to wait; asked before anything is looked up for them. */
+  barredMs: (who: string) => number;
   /** Does it when fewer than so many of the user's run. Throws `rate_limited` when too many wait. */
   queue: <T>(what: keyof typeof QUEUES, userId: string, work: () => Promise<T>) => Promise<T>;
 };
@@ -76,15 +46,15 @@ export function createThrottle(
   if (!config.rateLimits) return UNLIMITED;
   const limiters = new Map<string, RateLimiterAbstract>();
   const queues = new Map<string, LimitFunction>();
+  const barred = new Map<string, number>();
   const refuse = (limit: string, msBeforeNext: number): ChatError => {
     metrics.limitsHit.inc({ limit });
     return new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(msBeforeNext));
   };
-  for (const [what, limit] of Object.entries(LIMITS)) {
-    const { points, duration } = limit;
+  for (const [what, { points, seconds: duration, counted }] of Object.entries(RATES)) {
     const memory = new RateLimiterMemory({ points, duration });
     const limiter =
-      "here" in limit
+      counted === "here"
         ? memory
         : new RateLimiterRedis({
             storeClient: redis,
@@ -122,9 +92,20 @@ export function createThrottle(
       } finally {
         // What was taken in a window that is over came back with its end.
         if (used > most) await limiters.get("work")?.penalty(userId, Math.ceil(used - most));
-        if (used < most && performance.now() - began < LIMITS.work.duration * 1_000)
+        if (used < most && performance.now() - began < RATES.work.seconds * 1_000)
           await limiters.get("work")?.reward(userId, most - Math.ceil(used));
       }
+    },
+    bar(who, ms) {
+      if (barred.size >= BARRED_MOST) barred.clear();
+      barred.set(who, performance.now() + ms);
+    },
+    barredMs(who) {
+      const until = barred.get(who);
+      if (until === undefined) return 0;
+      const left = until - performance.now();
+      if (left <= 0) barred.delete(who);
+      return Math.max(0, left);
     },
     queue(what, userId, work) {
       const name = `${what} ${userId}`;
@@ -143,6 +124,8 @@ const UNLIMITED: Throttle = {
   take: () => Promise.resolve(),
   check: () => Promise.resolve(),
   giveBack: () => Promise.resolve(),
+  bar: () => undefined,
+  barredMs: () => 0,
   pay: (_userId, _most, work) => work(),
   queue: (_what, _userId, work) => work(),
 };

@@ -3,18 +3,14 @@ import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { Decoder, Encoder, PacketType } from "socket.io-parser";
 import { WebSocket, WebSocketServer, type ServerOptions } from "ws";
+import { BOUNDS } from "../limits.ts";
 
 /**
  * What a client may put on its connection, below the events: requests, WebSocket frames and Socket.IO packets. What
  * nobody needs ends the connection before any library has to cope with it, and what is thrown ends nothing else.
  */
 
-/** Frames of one connection in a window: twice what its user's limits on events and messages let through. */
-const FRAMES = 600;
 const FRAMES_MS = 10_000;
-/** Pieces of one message, and reads of one frame: 32 KB over the worst link come in a tenth of that. */
-const FRAGMENTS = 128;
-const CHUNKS = 512;
 /** How long a client that was dismissed may take to answer the close frame. */
 const DISMISS_MS = 1_000;
 /** IANA's "try again later": the client comes back, but not at once. */
@@ -98,7 +94,7 @@ export function createFrameServer(
         this.#frames = 0;
       }
       this.#frames += 1;
-      if (this.#frames <= FRAMES) return true;
+      if (this.#frames <= BOUNDS.frames.value) return true;
       dismiss(this, this.#since + FRAMES_MS - now);
       watch.flooded(this);
       return false;
@@ -110,8 +106,8 @@ export function createFrameServer(
       super({
         ...options,
         autoPong: false,
-        maxFragments: FRAGMENTS,
-        maxBufferedChunks: CHUNKS,
+        maxFragments: BOUNDS.fragments.value,
+        maxBufferedChunks: BOUNDS.chunks.value,
         WebSocket: GuardedSocket,
       });
     }

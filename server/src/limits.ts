@@ -1,0 +1,146 @@
+/**
+ * What anybody can make a replica do, in one table: each bound with its unit and its reason. docs/limits.md is made
+ * from it. The limits that clients need to know (the length of a message and so on) are the wire's: protocol.ts.
+ */
+
+type Rate = {
+  points: number;
+  seconds: number;
+  /** Whose points they are. */
+  of: string;
+  /** Together for all replicas, or by each replica alone: that costs no command. */
+  counted: "in Redis" | "here";
+  why: string;
+};
+
+/** Points that may be spent in a window of time; what a point is stands in `why`. */
+export const RATES = {
+  signUp: {
+    points: 100,
+    seconds: 600,
+    of: "an address",
+    counted: "in Redis",
+    why: "sign-ups: an office behind one address begins together",
+  },
+  logInAddress: {
+    points: 30,
+    seconds: 900,
+    of: "an address",
+    counted: "in Redis",
+    why: "wrong passwords, whatever the names: who is let in gets the point back",
+  },
+  logInName: {
+    points: 10,
+    seconds: 900,
+    of: "a name",
+    counted: "in Redis",
+    why: "wrong passwords from everywhere but the addresses where its owner is at home",
+  },
+  logInHome: {
+    points: 10,
+    seconds: 900,
+    of: "a name and such an address",
+    counted: "in Redis",
+    why: "wrong passwords there: strangers elsewhere cannot lock the owner out",
+  },
+  logIn: {
+    points: 30,
+    seconds: 300,
+    of: "a name",
+    counted: "in Redis",
+    why: "right passwords: each costs a hash and a session",
+  },
+  room: { points: 200, seconds: 86_400, of: "a user", counted: "in Redis", why: "named rooms made" },
+  privateRoom: {
+    points: 500,
+    seconds: 3_600,
+    of: "a user",
+    counted: "in Redis",
+    why: "calls that may start a private room",
+  },
+  rest: {
+    points: 1_000,
+    seconds: 10,
+    of: "a user, or without a session an address",
+    counted: "here",
+    why: "requests; after that they are answered before anything is looked up",
+  },
+  message: { points: 100, seconds: 10, of: "a user", counted: "here", why: "messages" },
+  event: { points: 200, seconds: 10, of: "a user", counted: "here", why: "events that are no message" },
+  refused: {
+    points: 100,
+    seconds: 10,
+    of: "a user",
+    counted: "here",
+    why: "refusals of events that somebody goes on after; then their connections are closed with code 1013",
+  },
+  work: {
+    points: 20_000,
+    seconds: 10,
+    of: "a user",
+    counted: "here",
+    why: "KB of pages, lists, transcripts and catching up, taken before they are read; fast scrolling takes a tenth",
+  },
+  handshake: {
+    points: 60,
+    seconds: 60,
+    of: "a user",
+    counted: "here",
+    why: "connections started: a page that is reloaded every second",
+  },
+  stranger: {
+    points: 60,
+    seconds: 60,
+    of: "an address",
+    counted: "here",
+    why: "connections started without a session",
+  },
+} as const satisfies Record<string, Rate>;
+
+/** Costly requests of one user: how many run at once on a replica, and how many wait for them. */
+export const QUEUES = {
+  sync: { running: 2, waiting: 20, why: "tabs that come back together" },
+  rooms: { running: 1, waiting: 20, why: "each reads all rooms of the user" },
+  transcript: { running: 1, waiting: 1, why: "each reads a whole room" },
+} as const satisfies Record<string, { running: number; waiting: number; why: string }>;
+
+export const BOUNDS = {
+  connections: { value: 20, unit: "of a user on a replica", why: "some windows on a few devices" },
+  connectionsWait: {
+    value: 30_000,
+    unit: "ms",
+    why: "whoever has too many waits until a dead one was noticed",
+  },
+  strangers: { value: 20, unit: "of an address", why: "connections without a session learn that, and end" },
+  strangersAll: { value: 500, unit: "addresses", why: "with such connections, on a replica" },
+  connect: { value: 5_000, unit: "ms", why: "a handshake that stays silent this long is dropped" },
+  frames: { value: 600, unit: "of a connection in 10 s", why: "twice what the limits on events let through" },
+  fragments: { value: 128, unit: "of a message", why: "browsers send one; each costs an object" },
+  chunks: { value: 512, unit: "reads for a frame", why: "32 KB over the worst link come in a tenth of that" },
+  syncAtOnce: { value: 5, unit: "rooms", why: "of one sync that are read side by side" },
+  syncLength: { value: 262_144, unit: "UTF-16 units", why: "after which a sync answers no further room" },
+  syncRows: { value: 200, unit: "messages of a room", why: "in one answer to a cursor" },
+  syncBytes: { value: 131_072, unit: "bytes of a room", why: "after which Redis reads no further message" },
+  messageKb: { value: 12, unit: "KB", why: "the longest message as JSON: what a page is paid for by" },
+  listedKb: { value: 5_000, unit: "KB", why: "the most that is paid for a list of rooms before it is read" },
+  transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others get as long" },
+  roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read side by side" },
+  roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by making or joining them" },
+  sessionsOfUser: { value: 50, unit: "sessions", why: "a few devices and browsers; the oldest end" },
+  hashes: { value: 2, unit: "at once", why: "libuv has four threads, and the loop needs a core" },
+  hashesWaiting: { value: 200, unit: "in all", why: "half a minute of hashing" },
+  hashesOfAddress: { value: 100, unit: "waiting of an address", why: "an office that begins together" },
+  hashesOfName: { value: 20, unit: "waiting for a name", why: "nobody logs in that often" },
+} as const satisfies Record<string, { value: number; unit: string; why: string }>;
+
+/**
+ * What a replica does without when it has too much to do, first things first. `delayMs`: how late its event loop is on
+ * average over a second; `memory`: the share of what it may use. Acknowledgements of what is stored, and log-outs, are
+ * never shed.
+ */
+export const SHED = {
+  presence: { delayMs: 100, memory: 0.8, why: "who came and went is told later" },
+  history: { delayMs: 250, memory: 0.85, why: "pages, lists, transcripts and catching up can wait" },
+  handshakes: { delayMs: 500, memory: 0.9, why: "other replicas take them" },
+  sends: { delayMs: 1_000, memory: 0.95, why: "they wait in the senders' outboxes; /readyz says 503" },
+} as const satisfies Record<string, { delayMs: number; memory: number; why: string }>;

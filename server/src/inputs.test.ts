@@ -9,6 +9,7 @@ import { VARIABLES, readConfig } from "./config.ts";
 import { Delivery, type Connection } from "./delivery.ts";
 import { createKeys } from "./keys.ts";
 import { createMetrics } from "./metrics.ts";
+import { createSecurity } from "./security.ts";
 import {
   ERROR_CODES,
   LIMITS,
@@ -290,12 +291,14 @@ describe("an announcement", () => {
     const keys = createKeys("");
     const subscriber = Object.assign(new EventEmitter(), { subscribe: () => Promise.resolve(1) });
     const heard: string[] = [];
+    const metrics = createMetrics();
     const relay = new Relay({
       config: { serverId: "me", relayChannel: "single" },
       keys,
       commands: { publish: () => Promise.resolve(1) } as unknown as RedisClient,
       subscriber: subscriber as unknown as RedisClient,
-      metrics: createMetrics(),
+      metrics,
+      security: createSecurity(metrics, silent),
       log: silent,
       head: () => Promise.resolve({ seq: 0, date: 0, hash: "" }),
       after: (_, head) => Promise.resolve({ reset: false, rows: [], more: false, head }),
@@ -388,9 +391,11 @@ it("an id that is a room's is made of ids of users, in order, and of nothing els
 
 describe("frames", () => {
   it("of packets of any text and length are read as those packets, one by one and in a batch", async () => {
+    const metrics = createMetrics();
     const delivery = new Delivery(
       { batchWindowMs: 0, slowConsumerBytes: 1_000_000_000 },
-      createMetrics(),
+      metrics,
+      createSecurity(metrics, silent),
       silent,
       () => undefined,
     );

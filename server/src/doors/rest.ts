@@ -315,7 +315,7 @@ function nameOf({ config }: RestParts, request: IncomingMessage): string {
 }
 
 function tooMany(waitMs: number): ChatError {
-  return new ChatError("rate_limited", "Too many requests. Slow down.", Math.ceil(waitMs));
+  return new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(waitMs));
 }
 
 /** A page of messages, as JSON: turned away under load, and paid for by the longest that it can be. */

@@ -78,11 +78,45 @@ export async function run(name, args) {
   }
   await install();
   if (name === "start") await build();
+  const { main } = await load(join(root, "scripts", script), name === "start");
+  process.exit((await main(args)) ?? 0);
+}
+
+/**
+ * A script's TypeScript. What `stays` for days is bundled first: tsx would leave its loader's thread and an esbuild
+ * running for as long as the process does.
+ *
+ * @param {string} file
+ * @param {boolean} stays
+ * @returns {Promise<{ main: (args: string[]) => Promise<number | void> }>}
+ */
+async function load(file, stays) {
+  // As deep in the checkout as the scripts are: there it finds the packages, and `root` is the same.
+  const bundle = join(root, ".cache", `${randomUUID()}.mjs`);
+  if (stays) {
+    try {
+      const esbuild = await import("esbuild");
+      await esbuild.build({
+        entryPoints: [file],
+        outfile: bundle,
+        bundle: true,
+        packages: "external",
+        platform: "node",
+        format: "esm",
+        logLevel: "silent",
+      });
+      await esbuild.stop();
+      return await import(pathToFileURL(bundle).href);
+    } catch (error) {
+      // A checkout that nobody may write to has no place for it.
+      if (existsSync(bundle)) throw error;
+    } finally {
+      rmSync(bundle, { force: true });
+    }
+  }
   const { register } = await import("tsx/esm/api");
   register();
-  /** @type {{ main: (args: string[]) => Promise<number | void> }} */
-  const { main } = await import(pathToFileURL(join(root, "scripts", script)).href);
-  process.exit((await main(args)) ?? 0);
+  return import(pathToFileURL(file).href);
 }
 
 /**

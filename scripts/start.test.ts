@@ -234,6 +234,12 @@ describe("npm start", () => {
     const npm = start({ REDIS_URL: redis.url });
     expect(await answers(`${await npm.listens()}/readyz`)).toBe(true);
     expect(npm.output).not.toContain("private Redis");
+    // Nothing that only the start needed: no esbuild, no second Node.
+    const pid = npm.child.pid ?? 0;
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
+    expect(children.map((child) => readFileSync(`/proc/${child}/cmdline`, "utf8"))).toEqual([
+      expect.stringContaining("server/dist/main.js"),
+    ]);
     npm.child.kill("SIGTERM");
     expect(await npm.ended).toBe(0);
     expect(redis.hasEnded()).toBe(false);

@@ -53,10 +53,14 @@ function patternsIn(file: string): Pattern[] {
   }).visit(program);
   for (const statement of program.body) {
     if (statement.type !== "VariableDeclaration") continue;
-    const isText = statement.declarations.every(({ init }) =>
-      ["TaggedTemplateExpression", "TemplateLiteral"].includes(init?.type ?? ""),
-    );
-    if (isText) constants.push(source.slice(statement.start, statement.end));
+    for (const { id, init } of statement.declarations) {
+      const isText =
+        init?.type === "TaggedTemplateExpression" ||
+        init?.type === "TemplateLiteral" ||
+        (init?.type === "ArrayExpression" && init.elements.every((element) => element?.type === "Literal"));
+      if (isText && id.type === "Identifier")
+        constants.push(`const ${id.name} = ${source.slice(init.start, init.end)};`);
+    }
   }
   return found.map(({ start, code }) => {
     const made = runInNewContext(`{ ${constants.join("\n")}\n(${code}) }`, atRunTime) as RegExp;

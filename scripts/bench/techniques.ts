@@ -169,9 +169,9 @@ const techniques = {
     edits: [
       {
         file: "doors/rest.ts",
-        from: "const user = await sessions.userOf(request);",
+        from: "user = (await sessions.find(request))?.user;",
         to: `const asked = request as Request;
-      const user = await new Promise<User | undefined>((resolve, reject) => {
+      user = await new Promise<User | undefined>((resolve, reject) => {
         const done = (error?: unknown) => (error ? reject(error) : resolve(asked.session.user));
         sessions.middleware(asked, response as Response, done);
       });`,

@@ -120,8 +120,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "chat/users.ts",
-        from: 'this.#redis.set(claim, `user:${id}`, "NX")',
-        to: "this.#redis.set(claim, `user:${id}`)",
+        from: 'this.#redis.set(this.#keys.username(username), `user:${id}`, "NX")',
+        to: "this.#redis.set(this.#keys.username(username), `user:${id}`)",
       },
     ],
   },

@@ -30,7 +30,7 @@ it("every figure of its own has a help text, and a name that says its unit", asy
     const kind: string = String(type);
     if (kind === "counter") expect(name).toMatch(/_total$/);
     else if (kind === "histogram") expect(name).toMatch(/_seconds$/);
-    else expect(name).toMatch(/_(seconds|bytes|connections|rooms|evicts|writable)$/);
+    else expect(name).toMatch(/_(seconds|bytes|connections|rooms|ratio|evicts|writable)$/);
   }
 });
 

@@ -168,7 +168,12 @@ describe("a primary behind one address that becomes a replica while connections 
     );
     expect(stored.seq).toBe(2);
     await bob.hears("after", 15_000);
-    await bob.say("0", "and back");
+    // His replica may still have to find out.
+    await until(
+      () => bob.say("0", "and back", "twice").catch(() => null),
+      10_000,
+      "another one to be stored",
+    );
     await ann.hears("and back", 15_000);
     await until(
       async () => (await readyOf(left.address)) === "200" && (await readyOf(right.address)) === "200",

@@ -116,7 +116,7 @@ export class RedisHealth {
     this.#reason = reason;
     this.#metrics.redisWritable.set(reason === undefined ? 1 : 0);
     if (reason === undefined) this.#log.info({ was: before }, "redis takes writes again");
-    else this.#log.error({ reason }, "redis takes no writes");
+    else this.#log.warn({ reason }, "redis takes no writes");
     // The connection for commands is renewed where a command was refused. The other one sends none that could be.
     const readonly = [before, reason].includes(REASONS["READONLY"]);
     if (readonly && !(this.#subscriber instanceof Cluster) && this.#subscriber.status === "ready")

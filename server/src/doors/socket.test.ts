@@ -250,6 +250,7 @@ describe("garbage", () => {
       { roomId: "0", seq: "1" },
       { roomId: "0", message: "", nonce: "n" },
       { roomId: "0", message: " \n\t\u00a0", nonce: "n" },
+      { roomId: "0", message: "\u200b\u2060\u2800\u3164\ufe0f", nonce: "n" },
       { roomId: "0", message: "no nonce" },
       { roomId: "0", message: "bad nonce", nonce: "" },
       { roomId: "0", message: "bad nonce", nonce: "a b" },

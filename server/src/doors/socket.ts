@@ -21,6 +21,7 @@ import { BOUNDS } from "../limits.ts";
 import {
   LIMITS,
   NONCE,
+  isBlank,
   isRoomId,
   pairOf,
   type ClientEvents,
@@ -58,7 +59,7 @@ const send: z.ZodType<SendMessage> = z.object({
   message: z
     .string()
     .max(LIMITS.message)
-    .refine((text) => text.trim().length > 0, "a message needs text"),
+    .refine((text) => !isBlank(text), "a message needs text"),
   nonce: z.string().regex(NONCE, "1 to 64 letters, digits, _ . : -"),
 });
 const read: z.ZodType<{ roomId: RoomId; seq: number }> = z.object({ roomId, seq: whole });

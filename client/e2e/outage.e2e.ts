@@ -114,10 +114,12 @@ test("what is read without a connection does not make what was missed look less"
 test("an attempt to connect that hangs is not waited for once there is a network again", async () => {
   const { page, context, link } = await stage.enter("viv");
   await link.hang();
-  await page.getByText("You are offline.").waitFor();
+  // "You are offline", or still "Connecting" where the page had not got that far.
+  const trouble = page.locator(".connection-off");
+  await trouble.waitFor();
   await link.mend();
   // The attempt itself would go on for longer.
-  await page.getByText("You are offline.").waitFor({ state: "hidden", timeout: 4_000 });
+  await trouble.waitFor({ state: "hidden", timeout: 4_000 });
   await context.close();
 });
 

@@ -28,6 +28,11 @@ export function follow(event: MouseEvent<HTMLAnchorElement>): void {
 }
 
 function go(hash: string, replace: boolean) {
+  // The step back that a closed overlay takes ends a moment later, and would undo this one.
+  if (returning) {
+    addEventListener("popstate", () => go(hash, false), { once: true });
+    return;
+  }
   if (location.hash !== hash) {
     if (replace) location.replace(hash);
     else location.hash = hash;
@@ -38,6 +43,7 @@ function go(hash: string, replace: boolean) {
 
 let overlays = 0;
 let leaving: ReturnType<typeof setTimeout> | undefined;
+let returning = false;
 
 /**
  * Makes what lies over the page a step of the history, so that "back" closes it and does nothing else. Answers with
@@ -58,7 +64,10 @@ export function enterOverlay(close: () => void): () => void {
     removeEventListener("popstate", onBack);
     leaving = setTimeout(() => {
       leaving = undefined;
-      if (overlayOf(history.state) === state.overlay) history.back();
+      if (overlayOf(history.state) !== state.overlay) return;
+      returning = true;
+      addEventListener("popstate", () => (returning = false), { once: true });
+      history.back();
     });
   };
 }

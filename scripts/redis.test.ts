@@ -81,9 +81,9 @@ describe("startRedis", () => {
 
   it("takes a port that it is given, and further lines of a redis.conf", async () => {
     const port = await freePort();
-    const redis = await start({ dir: folder, persistent: false, port, args: ["cluster-enabled yes"] });
+    const redis = await start({ dir: folder, persistent: false, port, args: ["databases 3"] });
     const client = await connectRedis(redis.url, "commands", pino({ level: "silent" }));
-    expect(await client.info("cluster")).toContain("cluster_enabled:1");
+    expect(await client.config("GET", "databases")).toEqual(["databases", "3"]);
     client.disconnect();
   });
 

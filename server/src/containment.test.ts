@@ -122,6 +122,26 @@ describe("an error that nobody expected", () => {
     await othersAreServed();
   });
 
+  it("in what somebody else publishes on the channels of Socket.IO's adapter is dropped", async () => {
+    const channels = (await house.redis.call("PUBSUB", "SHARDCHANNELS", "*")) as string[];
+    const own = channels.filter((channel) => channel.startsWith(house.keys.adapterChannels));
+    expect(own.length).toBeGreaterThan(0);
+    const before = await contained("announcement");
+    for (const channel of own) {
+      for (const text of [
+        "garbage",
+        "{}",
+        "null",
+        '{"type":2}',
+        '{"uid":"x","type":3,"data":{}}',
+        "\u0083\u00a3",
+      ])
+        await house.redis.call("SPUBLISH", channel, text);
+    }
+    await until(async () => (await contained("announcement")) > before);
+    await othersAreServed();
+  });
+
   it("in the session store fails the request that asked", async () => {
     vi.spyOn(RedisStore.prototype, "get").mockImplementation(() => {
       throw new TypeError("of the test's making");

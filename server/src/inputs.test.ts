@@ -298,7 +298,6 @@ describe("an announcement", () => {
       commands: { publish: () => Promise.resolve(1) } as unknown as RedisClient,
       subscriber: subscriber as unknown as RedisClient,
       metrics,
-      security: createSecurity(metrics, silent),
       log: silent,
       head: () => Promise.resolve({ seq: 0, date: 0, hash: "" }),
       after: (_, head) => Promise.resolve({ reset: false, rows: [], more: false, head }),

@@ -87,6 +87,25 @@ export async function connectRedis(
 }
 
 /**
+ * Catches what listeners throw at a message: whoever can reach Redis may publish anything, on the channels of Socket.IO's
+ * adapter too, which takes what it reads for its own. It would end the process from within ioredis' parser.
+ */
+export function guardMessages(client: RedisClient, threw: (error: unknown) => void): void {
+  const emit = client.emit.bind(client);
+  Reflect.set(client, "emit", (event: string, ...args: unknown[]) => {
+    if (!MESSAGES.has(event)) return emit(event, ...args);
+    try {
+      return emit(event, ...args);
+    } catch (error) {
+      threw(error);
+      return true;
+    }
+  });
+}
+
+const MESSAGES = new Set(["message", "messageBuffer", "smessage", "smessageBuffer"]);
+
+/**
  * Neither ioredis, where it renews subscriptions, nor Socket.IO's adapter looks at their answers: one that a closing
  * connection refuses would end the process as a rejection that nobody handles. Callers who look still see it.
  */

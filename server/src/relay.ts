@@ -6,7 +6,6 @@ import type { Keys } from "./keys.ts";
 import type { Metrics } from "./metrics.ts";
 import { LIMITS, USER_ID, isRoomId, type Cursor, type Message, type RoomId } from "./protocol.ts";
 import type { RedisClient } from "./redis.ts";
-import type { Security } from "./security.ts";
 
 /** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
 export type Head = { seq: number; date: number; hash: string };
@@ -20,7 +19,6 @@ export type RelayParts = {
   commands: RedisClient;
   subscriber: RedisClient;
   metrics: Metrics;
-  security: Security;
   log: Logger;
   /** Where a room's log stands now. */
   head: (roomId: RoomId) => Promise<Head>;
@@ -110,13 +108,7 @@ export class Relay {
 
   async start(): Promise<void> {
     const { subscriber, keys } = this.#parts;
-    subscriber.on("message", (_channel: string, text: string) => {
-      try {
-        this.#receive(text);
-      } catch (error) {
-        this.#parts.security.contain("announcement", error);
-      }
-    });
+    subscriber.on("message", (_channel: string, text: string) => this.#receive(text));
     // Whatever was published while the connection was away is lost: look at every room.
     subscriber.on("ready", () => this.#checkAll());
     await subscriber.subscribe(keys.channel);

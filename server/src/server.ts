@@ -20,7 +20,7 @@ import { createKeys } from "./keys.ts";
 import { Load } from "./load.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
-import { connectRedis, type RedisClient } from "./redis.ts";
+import { connectRedis, guardMessages, type RedisClient } from "./redis.ts";
 import { watchRedis } from "./redisFigures.ts";
 import { RedisHealth } from "./redisHealth.ts";
 import { Relay } from "./relay.ts";
@@ -89,6 +89,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     unwatch = watchRedis(commands, metrics);
     // The adapter's too: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");
+    guardMessages(subscriber, (error) => security.contain("announcement", error));
     const health = new RedisHealth(commands, subscriber, metrics, log);
 
     const users = new Users(commands, keys, config);
@@ -108,7 +109,6 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       commands,
       subscriber,
       metrics,
-      security,
       log,
       head: (roomId) => rooms.head(roomId),
       after: (roomId, head) => rooms.after(roomId, head),

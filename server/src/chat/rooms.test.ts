@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createKeys, type Keys } from "../keys.ts";
-import type { Cursor, Message, Page, Room, RoomId, SyncedRoom } from "../protocol.ts";
+import { BOUNDS } from "../limits.ts";
+import type { Cursor, Failure, Message, Page, Room, RoomId, SyncedRoom } from "../protocol.ts";
 import {
   Browser,
   both,
@@ -583,6 +584,28 @@ describe("a name that can be taken for another room's", () => {
     await house.redis.del(house.keys.roomName(body.id), house.keys.roomByName("Short-lived"));
     expect((await create(joe, "Shоrt-lived")).status).toBe(201);
     expect((await create(mary, "Short-lived")).status).toBe(409);
+  });
+});
+
+describe("a user in as many rooms as there may be", () => {
+  it("makes, joins and starts no further one, and still talks and leaves", async () => {
+    const [left] = both(house);
+    const full = await person(left);
+    const open = await freshRoom();
+    const { body: own } = await full.browser.post<Room>("/api/rooms", {
+      name: randomBytes(4).toString("hex"),
+    });
+    const others = Array.from({ length: BOUNDS.roomsOfUser.value }, (_, index) => String(1_000_000 + index));
+    await house.redis.sadd(house.keys.userRooms(full.user.id), ...others);
+    const made = await full.browser.post<Failure>("/api/rooms", { name: "one too many" });
+    expect([made.status, made.body.code]).toEqual([403, "forbidden"]);
+    const started = await full.browser.post<Failure>("/api/rooms/private", { userId: mary.user.id });
+    expect([started.status, started.body.code]).toEqual([403, "forbidden"]);
+    const joined = await full.socket.emitWithAck("room.join", { roomId: open });
+    expect(joined).toMatchObject({ ok: false, error: { code: "forbidden" } });
+    expect((await full.say(own.id, "still heard")).message).toBe("still heard");
+    await house.redis.srem(house.keys.userRooms(full.user.id), ...others);
+    unwrap(await full.socket.emitWithAck("room.join", { roomId: open }));
   });
 });
 

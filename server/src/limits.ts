@@ -99,9 +99,14 @@ export const RATES = {
 
 /** Costly requests of one user: how many run at once on a replica, and how many wait for them. */
 export const QUEUES = {
-  sync: { running: 2, waiting: 20, why: "tabs that come back together" },
-  rooms: { running: 1, waiting: 20, why: "each reads all rooms of the user" },
-  transcript: { running: 1, waiting: 1, why: "each reads a whole room" },
+  page: {
+    running: 8,
+    waiting: 1_000,
+    why: "as many as a browser asks for at once; memory for the longest of them",
+  },
+  sync: { running: 2, waiting: 200, why: "tabs that come back together" },
+  rooms: { running: 1, waiting: 100, why: "each reads all rooms of the user" },
+  transcript: { running: 1, waiting: 3, why: "each reads a whole room" },
 } as const satisfies Record<string, { running: number; waiting: number; why: string }>;
 
 export const BOUNDS = {

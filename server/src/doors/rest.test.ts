@@ -764,6 +764,22 @@ it.each([
 });
 
 describe("too many requests", () => {
+  it("are not 300 long pages at once, which are read a few at a time", { timeout: 40_000 }, async () => {
+    const limited = await replicas(1, { RATE_LIMITS: "on" });
+    try {
+      const [replica] = limited.replicas as [Replica];
+      const { cookie } = (await person(replica)).browser;
+      const agent = new Agent({ keepAlive: true });
+      const pages = Array.from({ length: 300 }, () =>
+        raw(replica, "/api/rooms/0/messages?size=100", { cookie }, { agent }),
+      );
+      expect(new Set((await Promise.all(pages)).map(({ status }) => status))).toEqual(new Set([200]));
+      agent.destroy();
+    } finally {
+      await limited.close();
+    }
+  });
+
   it("are answered 429 with the time to wait, and others are not held up", { timeout: 40_000 }, async () => {
     const limited = await replicas(1, { RATE_LIMITS: "on" });
     try {

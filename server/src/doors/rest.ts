@@ -327,11 +327,10 @@ async function readPage(
 ): Promise<Buffer> {
   const asked = pageQuery.parse(query);
   load.demand("history");
-  return throttle.pay(
-    user.id,
-    asked.size * BOUNDS.messageKb.value,
-    () => chat.listMessages(user, roomId, asked),
-    (page) => page.length / 1_024,
+  const most = asked.size * BOUNDS.messageKb.value;
+  const read = () => chat.listMessages(user, roomId, asked);
+  return throttle.queue("page", user.id, () =>
+    throttle.pay(user.id, most, read, (page) => page.length / 1_024),
   );
 }
 

@@ -196,7 +196,10 @@ export class SocketDoor {
       void session(request as never, response as never, next as never);
     });
     this.#io.engine.use((request: UpgradeRequest, response: ServerResponse, next: () => void) => {
-      void this.#limitHandshake(request, response, next);
+      this.#limitHandshake(request, response, next).catch((error: unknown) => {
+        security.contain("handshake", error);
+        request.socket.destroy();
+      });
     });
     this.#io.engine.on("connection", (conn: RawConnection) => this.#countStranger(conn));
     this.#io.use((socket, next) => void this.#admit(chat, socket, next));
@@ -397,10 +400,8 @@ export class SocketDoor {
   async #limitHandshake(request: UpgradeRequest, response: ServerResponse, next: () => void): Promise<void> {
     const { config, throttle, metrics, load, security } = this.#parts;
     if (request.method !== "GET" && request.method !== "POST") {
-      // Of an upgrade it ends the connection.
-      response.writeHead(405);
-      response.end();
-      return;
+      // By hand: what Engine.IO gives an upgrade for an answer cannot be ended once express-session has wrapped it.
+      return refuseHandshake(request, response, { code: "invalid", message: "Only GET and POST." });
     }
     // Further requests of a long-polling connection name it.
     if (/[?&]sid=/.test(request.url ?? "")) return next();

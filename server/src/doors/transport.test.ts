@@ -1,4 +1,6 @@
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createConnection } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
@@ -107,6 +109,23 @@ describe("a connection ends, and nobody else's does,", () => {
     for (let count = 0; count < 20; count += 1) raw.socket.send("40");
     await raw.closed;
     expect(raw.heard.filter((packet) => packet.startsWith("44")).length).toBeLessThan(2);
+    await othersAreServed();
+  });
+});
+
+describe("a handshake", () => {
+  it("with another method ends, also as an upgrade with a session, and nobody else's does", async () => {
+    const [left] = both(house);
+    const { port } = new URL(left.address);
+    for (const method of ["PUT", "DELETE", "OPTIONS", "PATCH"]) {
+      const socket = createConnection(Number(port), "127.0.0.1");
+      socket.on("error", () => undefined).resume();
+      socket.write(
+        `${method} /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n` +
+          `Upgrade: websocket\r\nCookie: ${mary.browser.cookie}\r\n\r\n`,
+      );
+      await once(socket, "close");
+    }
     await othersAreServed();
   });
 });

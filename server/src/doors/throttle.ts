@@ -97,6 +97,8 @@ export function createThrottle(
       }
     },
     bar(who, ms) {
+      // Cookies that somebody made up may be long, and many.
+      if (who.length > 512) return;
       if (barred.size >= BARRED_MOST) barred.clear();
       barred.set(who, performance.now() + ms);
     },

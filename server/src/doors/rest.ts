@@ -294,7 +294,8 @@ async function countRequest(
   request: IncomingMessage,
   user: User | undefined,
 ): Promise<void> {
-  if (!isApi(request)) return;
+  // By this very spelling only: any other one of a path is counted like all else.
+  if (pathOf(request) === LOG_OUT) return;
   const address = addressKey(clientAddress(request, parts.config.trustProxy));
   try {
     await parts.throttle.take("rest", user?.id ?? address);
@@ -304,9 +305,15 @@ async function countRequest(
   }
 }
 
-function isApi({ url = "", originalUrl }: IncomingMessage & { originalUrl?: string }): boolean {
-  const path = originalUrl ?? url;
-  return path.startsWith("/api/") && path !== "/api/logout";
+const LOG_OUT = "/api/logout";
+
+function pathOf({ url = "", originalUrl }: IncomingMessage & { originalUrl?: string }): string {
+  return originalUrl ?? url;
+}
+
+function isApi(request: IncomingMessage): boolean {
+  const path = pathOf(request);
+  return path.startsWith("/api/") && path !== LOG_OUT;
 }
 
 /** What tells who asks without a look at Redis: the cookies, which hold a session, or the address. */

@@ -101,7 +101,7 @@ test.each(["light", "dark"] as const)(
     await page.getByLabel("Name").fill(`Attic ${colorScheme}`);
     await page.getByRole("button", { name: "Create room" }).click();
     await messageTo(page, `Attic ${colorScheme}`).waitFor();
-    link.garbleNext();
+    link.garble("left behind");
     await say(page, "left behind");
     await page.getByText("Not sent.").waitFor();
     await page.getByRole("button", { name: "Leave room" }).click();
@@ -115,7 +115,7 @@ test.each(["light", "dark"] as const)(
     await page.getByRole("button", { name: "Delete" }).click();
     await page.getByRole("link", { name: "Back to the rooms" }).click();
     await room(page, "General").click();
-    link.garbleNext();
+    link.garble("refused");
     await say(page, "refused");
     await page.getByText("Not sent.").waitFor();
     link.cut();

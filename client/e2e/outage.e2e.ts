@@ -192,17 +192,17 @@ test("a replica that stops in the middle of a conversation costs neither a messa
 test("a refused message says so, and can be edited, sent again or deleted", async () => {
   const ivy = await stage.enter("ivy");
   const failed = ivy.page.locator("[data-state=failed]");
-  ivy.link.garbleNext();
+  ivy.link.garble("No good");
   await say(ivy.page, "No good");
   await failed.getByText("Not sent.").waitFor();
   await failed.getByRole("button", { name: "Edit" }).click();
   await eventually(() => messageTo(ivy.page, "General").inputValue(), "No good");
   await eventually(() => failed.count(), 0);
-  ivy.link.garbleNext();
+  ivy.link.garble("Better");
   await say(ivy.page, "Better");
   await failed.getByRole("button", { name: "Retry" }).click();
   await eventually(() => message(ivy.page, "Better").locator("[data-state=sent]").count(), 1);
-  ivy.link.garbleNext();
+  ivy.link.garble("Worse");
   await say(ivy.page, "Worse");
   await failed.getByRole("button", { name: "Delete" }).click();
   await eventually(() => message(ivy.page, "Worse").count(), 0);

@@ -40,7 +40,7 @@ type Link = {
   mute: () => void;
   hang: () => Promise<void>;
   mend: () => Promise<void>;
-  garbleNext: () => void;
+  garble: (text: string) => void;
   holdSync: () => void;
   letSync: () => void;
 };
@@ -122,7 +122,7 @@ export async function signUp(page: Page, name: string): Promise<void> {
 async function createLink(context: BrowserContext): Promise<Link> {
   let state: "whole" | "mute" | "hang" | "cut" = "whole";
   let hung = () => {};
-  let garbles = 0;
+  const spoilt = new Set<string>();
   let holding = false;
   let held: (() => void)[] = [];
   const open = new Set<() => void>();
@@ -143,9 +143,11 @@ async function createLink(context: BrowserContext): Promise<Link> {
     };
     open.add(end);
     client.onMessage((frame) => {
-      const spoilt = garbles > 0 && /^42\d+\["message"/.test(String(frame));
-      if (spoilt) garbles--;
-      const sent = spoilt ? String(frame).replace(/"message":"(?:[^"\\]|\\.)*"/, '"message":""') : frame;
+      const said = /^42\d+\["message".*?"message":"((?:[^"\\]|\\.)*)"/.exec(String(frame))?.[1];
+      const sent =
+        said !== undefined && spoilt.delete(said)
+          ? String(frame).replace(`"message":"${said}"`, '"message":""')
+          : frame;
       if (holding && /^42\d+\["sync",\{"rooms":\[\{/.test(String(frame))) held.push(() => server.send(sent));
       else server.send(sent);
     });
@@ -175,9 +177,9 @@ async function createLink(context: BrowserContext): Promise<Link> {
       for (const end of open) end();
       for (const page of context.pages()) await page.evaluate(() => dispatchEvent(new Event("online")));
     },
-    /** The next message reaches the server as one that it must refuse. */
-    garbleNext() {
-      garbles++;
+    /** The next message with this text reaches the server as one that it must refuse. */
+    garble(text) {
+      spoilt.add(text);
     },
     /** What the page asks of its rooms' logs reaches the server no earlier than `letSync`. */
     holdSync() {

@@ -58,7 +58,7 @@ test("each message of others is read out once and in order, and so is trouble", 
   );
   await say(page, "my own");
   await message(page, "my own").waitFor();
-  link.garbleNext();
+  link.garble("goes wrong");
   await say(page, "goes wrong");
   await eventually(async () => (await heard()).at(-1)?.startsWith("Not sent: goes wrong."), true);
   expect(await heard()).toHaveLength(said.length + 1);

@@ -24,7 +24,7 @@ const stored = (page: Page) => page.evaluate(() => Object.values(localStorage).j
 
 test("a failed message is edited in its place when a draft stands in the composer, and neither is lost", async () => {
   const { page, context, link } = await stage.enter("ann");
-  link.garbleNext();
+  link.garble("went wrong");
   await say(page, "went wrong");
   const failed = page.locator("[data-state=failed]");
   await failed.waitFor();

@@ -17,7 +17,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { build } from "esbuild";
 import { pino } from "pino";
 import { createKeys } from "../../server/src/keys.ts";
-import { connectRedis, type RedisClient } from "../../server/src/redis.ts";
+import { connectRedis, type RedisClient } from "../../server/src/store/redis.ts";
 import { bundleServer } from "../build.ts";
 import { startChild, which, type Child } from "../child.ts";
 import { fetchPackage, unpacked, type Unpacked } from "../debian.ts";

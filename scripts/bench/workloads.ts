@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { io, type Socket } from "socket.io-client";
-import { Rooms } from "../../server/src/chat/rooms.ts";
+import { Log } from "../../server/src/store/log.ts";
 import { createKeys } from "../../server/src/keys.ts";
 import { GENERAL, type Message, type Reply } from "../../server/src/protocol.ts";
-import { connectRedis, type RedisClient } from "../../server/src/redis.ts";
+import { connectRedis, type RedisClient } from "../../server/src/store/redis.ts";
 import { startGenerator } from "./drive.ts";
 import { markedText } from "./frames.ts";
 import type { LoadOrder, LoadResult, PagesResult } from "./generator.ts";
@@ -521,7 +521,7 @@ export async function fill(url: string, roomId: string, messages: number): Promi
   const redis = await connectRedis(url, "commands", pino({ level: "silent" }));
   try {
     const config = { serverId: "bench", relayChannel: "rooms", waitReplicas: 0, waitMs: 500 } as const;
-    const rooms = new Rooms(redis, createKeys(""), config);
+    const rooms = new Log(redis, createKeys(""), config);
     const from = Date.now() - messages * 1_000;
     for (let start = 0; start < messages; start += 500) {
       const batch = Array.from({ length: Math.min(500, messages - start) }, (_, index) => ({

@@ -4,9 +4,9 @@ import * as fc from "fast-check";
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import * as ws from "ws";
-import { readUsers } from "./chat/presence.ts";
+import { readUsers } from "./live/presence.ts";
 import { VARIABLES, readConfig } from "./config.ts";
-import { Delivery, type Connection } from "./delivery.ts";
+import { Delivery, type Connection } from "./live/delivery.ts";
 import { createKeys } from "./keys.ts";
 import { createMetrics } from "./metrics.ts";
 import { createSecurity } from "./security.ts";
@@ -25,8 +25,9 @@ import {
   type RoomId,
   type SyncedRoom,
 } from "./protocol.ts";
-import type { RedisClient } from "./redis.ts";
-import { Relay, headOf, isOwnRow, parseForeignMessage } from "./relay.ts";
+import type { RedisClient } from "./store/redis.ts";
+import { Relay } from "./live/relay.ts";
+import { headOf, isOwnRow, parseForeignMessage, type Head, type Log } from "./store/log.ts";
 import { commandsDuring, person, replicas, type House, type Person } from "./testing.ts";
 
 /** What comes from outside: any JSON, objects that nearly are what is asked for, and what trips a careless reader. */
@@ -299,9 +300,11 @@ describe("an announcement", () => {
       subscriber: subscriber as unknown as RedisClient,
       metrics,
       log: silent,
-      head: () => Promise.resolve({ seq: 0, date: 0, hash: "" }),
-      after: (_, head) => Promise.resolve({ reset: false, rows: [], more: false, head }),
-      isStored: () => Promise.resolve(false),
+      messages: {
+        head: () => Promise.resolve({ seq: 0, date: 0, hash: "" }),
+        after: (_: string, head: Head) => Promise.resolve({ reset: false, rows: [], more: false, head }),
+        isStored: () => Promise.resolve(false),
+      } as unknown as Log,
       deliver: (id, json) => heard.push(JSON.stringify([id, JSON.parse(json)])),
       members: () => 1,
       stale: () => undefined,

@@ -16,8 +16,9 @@ import {
   type User,
   type UserId,
 } from "../protocol.ts";
-import type { Presence } from "./presence.ts";
-import { unknownRoom, type PageCursor, type Rooms } from "./rooms.ts";
+import type { Presence } from "../live/presence.ts";
+import { unknownRoom, type Log, type PageCursor } from "../store/log.ts";
+import type { Rooms } from "../store/rooms.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
 
@@ -38,6 +39,7 @@ export class Chat {
   readonly users: Users;
   readonly presence: Presence;
   readonly #rooms: Rooms;
+  readonly #messages: Log;
   readonly #metrics: Metrics;
   readonly #announce: Announcer;
   readonly #opened = new Map<RoomId, { at: number; opening: Promise<UserId[]> }>();
@@ -45,6 +47,7 @@ export class Chat {
   constructor(parts: {
     users: Users;
     rooms: Rooms;
+    messages: Log;
     presence: Presence;
     announce: Announcer;
     metrics: Metrics;
@@ -52,6 +55,7 @@ export class Chat {
     this.users = parts.users;
     this.presence = parts.presence;
     this.#rooms = parts.rooms;
+    this.#messages = parts.messages;
     this.#announce = parts.announce;
     this.#metrics = parts.metrics;
   }
@@ -64,7 +68,7 @@ export class Chat {
     const pair = pairOf(send.roomId);
     const shown = pair ? await this.#openPrivateRoom(user.id, send.roomId, pair) : [];
     const stop = this.#metrics.append.startTimer();
-    const { row, repeated } = await this.#rooms.append(user.id, send);
+    const { row, repeated } = await this.#messages.append(user.id, send);
     stop();
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
@@ -143,7 +147,7 @@ export class Chat {
     const [, room, { messages }] = await Promise.all([
       this.#demandMember(user.id, roomId),
       this.describeRoom(roomId, user.id),
-      this.#rooms.page(roomId, { size }),
+      this.#messages.page(roomId, { size }),
     ]);
     return { room, messages };
   }
@@ -169,7 +173,7 @@ export class Chat {
     // Read side by side; a page that was read for a stranger is thrown away unseen.
     const [, page] = await Promise.all([
       this.#demandMember(user.id, roomId),
-      this.#rooms.pageJson(roomId, cursor),
+      this.#messages.pageJson(roomId, cursor),
     ]);
     return page;
   }
@@ -180,14 +184,14 @@ export class Chat {
     const { names } = await this.describeRoom(roomId, user.id);
     return transcript({
       title: names.join(", "),
-      page: (after) => this.#rooms.page(roomId, { after, size: BOUNDS.transcriptPage.value }),
+      page: (after) => this.#messages.page(roomId, { after, size: BOUNDS.transcriptPage.value }),
       nameOf: async (id) => (await this.users.find([id]))[0]?.username ?? id,
     });
   }
 
   /** What follows a cursor, a SyncedRoom as JSON; a room that is not the user's is marked so. */
   async sync(user: User, cursor: Cursor): Promise<string> {
-    if (await this.#rooms.isMember(cursor.roomId, user.id)) return this.#rooms.syncJson(cursor);
+    if (await this.#rooms.isMember(cursor.roomId, user.id)) return this.#messages.syncJson(cursor);
     const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
     return JSON.stringify(unknown);
   }

@@ -3,10 +3,10 @@ import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { GENERAL, type Credentials, type User, type UserId } from "../protocol.ts";
-import type { RedisClient } from "../redis.ts";
+import type { RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
-import { Ids } from "./ids.ts";
-import { isReservedUsername } from "./names.ts";
+import { Ids } from "../store/ids.ts";
+import { isReservedUsername } from "../names.ts";
 import { weaknessOf } from "./passwords.ts";
 
 /** Addresses from which somebody logged in within this time are their own, so many of them. */

@@ -15,7 +15,7 @@ import helmet from "helmet";
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
-import { isVisible } from "../chat/names.ts";
+import { isVisible } from "../names.ts";
 import { passwordFits } from "../chat/passwords.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";

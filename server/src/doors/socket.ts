@@ -14,7 +14,7 @@ import type { WebSocket } from "ws";
 import { z } from "zod";
 import type { Announcer, Chat } from "../chat/chat.ts";
 import type { Config } from "../config.ts";
-import type { Connection, ConnectionData, Delivery } from "../delivery.ts";
+import type { Connection, ConnectionData, Delivery } from "../live/delivery.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
@@ -33,10 +33,10 @@ import {
   type ServerEvents,
   type UserId,
 } from "../protocol.ts";
-import type { RedisClient } from "../redis.ts";
+import type { RedisClient } from "../store/redis.ts";
 import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
-import type { Relay } from "../relay.ts";
+import type { Relay } from "../live/relay.ts";
 import { clientAddress, type Security } from "../security.ts";
 import { STATUS, toFailure } from "./failure.ts";
 import type { Origins } from "./origin.ts";

@@ -11,7 +11,7 @@ import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { QUEUES, RATES } from "../limits.ts";
 import type { Metrics } from "../metrics.ts";
-import type { RedisClient } from "../redis.ts";
+import type { RedisClient } from "../store/redis.ts";
 
 const QUEUE_RETRY_MS = 1_000;
 /** Who is barred at once; with more all are let off, and barred again by what they do. */

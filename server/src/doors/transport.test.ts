@@ -4,7 +4,7 @@ import { createConnection } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { Rooms } from "../chat/rooms.ts";
+import { Log } from "../store/log.ts";
 import type { Reply, Room } from "../protocol.ts";
 import { both, person, replicas, until, type House, type Person } from "../testing.ts";
 
@@ -200,7 +200,7 @@ describe("a user", () => {
 
 /** Rooms of Mary's with so many messages of 12 KB each. */
 async function longRooms(count: number, messages: number): Promise<string[]> {
-  const store = new Rooms(house.redis, house.keys, {
+  const store = new Log(house.redis, house.keys, {
     serverId: "test",
     relayChannel: "rooms",
     waitReplicas: 0,

@@ -1,17 +1,22 @@
-import { hash as digest } from "node:crypto";
 import type { Logger } from "pino";
-import type { Config } from "./config.ts";
-import { reasonOf } from "./errors.ts";
-import type { Keys } from "./keys.ts";
-import type { Metrics } from "./metrics.ts";
-import { LIMITS, USER_ID, isRoomId, type Cursor, type Message, type RoomId } from "./protocol.ts";
-import type { RedisClient } from "./redis.ts";
-
-/** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
-export type Head = { seq: number; date: number; hash: string };
-
-/** What `after` answers: the rows that follow a head, or where the log stands now if the head is no part of it. */
-export type Following = { reset: boolean; rows: string[]; more: boolean; head: Head };
+import type { Config } from "../config.ts";
+import { reasonOf } from "../errors.ts";
+import type { Keys } from "../keys.ts";
+import type { Metrics } from "../metrics.ts";
+import { LIMITS, type Cursor, type RoomId } from "../protocol.ts";
+import {
+  chain,
+  headOf,
+  isRecord,
+  parseForeignMessage,
+  parseJson,
+  readAnnouncement,
+  type Head,
+  type Heard,
+  type Log,
+  type Row,
+} from "../store/log.ts";
+import type { RedisClient } from "../store/redis.ts";
 
 export type RelayParts = {
   config: Pick<Config, "serverId" | "relayChannel">;
@@ -20,12 +25,7 @@ export type RelayParts = {
   subscriber: RedisClient;
   metrics: Metrics;
   log: Logger;
-  /** Where a room's log stands now. */
-  head: (roomId: RoomId) => Promise<Head>;
-  /** Reads what the relay missed. */
-  after: (roomId: RoomId, head: Head) => Promise<Following>;
-  /** Whether the room's log holds this message, byte by byte. */
-  isStored: (roomId: RoomId, message: string) => Promise<boolean>;
+  messages: Log;
   /** Gives one message, as JSON, to the room's local members. Called in the order of the room's log. */
   deliver: (roomId: RoomId, message: string) => void;
   /** How many local connections hear a room. */
@@ -36,18 +36,6 @@ export type RelayParts = {
   heard: (type: string, data: unknown) => void;
 };
 
-const NUMBER = String.raw`(?:0|[1-9]\d{0,15})`;
-const STRING = String.raw`"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[^"\\\x00-\x1f]*)*"`;
-/**
- * A message as a script wrote it: a match is valid JSON of the right shape, and can be passed on byte by byte. Groups:
- * room id, seq, date, hash, tail.
- */
-const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUMBER}),"hash":"([0-9a-f]+)",("from":"\d+","message":${STRING}(?:,"nonce":${STRING})?\})`;
-const STORED = new RegExp(`^${MESSAGE}$`);
-const ANNOUNCED = new RegExp(String.raw`^\{"serverId":"[^"\\]*","type":"message","data":(${MESSAGE})\}$`);
-
-/** The last moment that a Date can tell, in the year 275760: formatting a later one throws, here and in browsers. */
-const LAST_DATE = 8.64e15;
 const HEARTBEAT_MS = 2_000;
 const DEAF_MS = 5_000;
 const CHECK_MS = 25_000;
@@ -61,9 +49,6 @@ const KEPT_FROM_MEMBERS = 50;
 /** A page of them, and UTF-16 units in all, so that a member accounts for little more than 1 KB. */
 const KEPT_ROWS = LIMITS.pageDefault;
 const KEPT_LENGTH = 65_536;
-
-type Row = Head & { json: string };
-type Heard = Row & { tail: string };
 
 type LiveRoom = {
   /** The last message that was delivered here; null until the log's head has been read. */
@@ -214,20 +199,19 @@ export class Relay {
   }
 
   async #follow(roomId: RoomId, room: LiveRoom): Promise<void> {
-    const { config, keys, subscriber, head } = this.#parts;
+    const { config, keys, subscriber, messages } = this.#parts;
     if (config.relayChannel === "rooms") await subscriber.subscribe(keys.roomChannel(roomId));
-    const known = await head(roomId);
+    const known = await messages.head(roomId);
     room.head = known;
     room.sureAt = performance.now();
     if (room.again) await this.#heal(roomId, room);
   }
 
   #receive(text: string): void {
-    const announced = ANNOUNCED.exec(text);
-    if (!announced) return this.#receiveOther(text);
-    const [, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
-    const room = this.#rooms.get(roomId);
-    if (room) this.#advance(roomId, room, { json, tail, hash, seq: Number(seq), date: Number(date) });
+    const heard = readAnnouncement(text);
+    if (!heard) return this.#receiveOther(text);
+    const room = this.#rooms.get(heard.roomId);
+    if (room) this.#advance(heard.roomId, room, heard);
   }
 
   #advance(roomId: RoomId, room: LiveRoom, heard: Heard): void {
@@ -261,11 +245,11 @@ export class Relay {
 
   /** What looks like a stored message but is not stored was announced by another program. */
   async #passOnIfForeign(roomId: RoomId, { json }: Heard): Promise<void> {
-    const { isStored, deliver } = this.#parts;
+    const { messages, deliver } = this.#parts;
     const foreign = parseForeignMessage(parseJson(json));
     if (!foreign || foreign.roomId !== roomId) return;
     try {
-      if (await isStored(roomId, json)) return;
+      if (await messages.isStored(roomId, json)) return;
       const room = this.#rooms.get(roomId);
       if (room) room.foreign = true;
       deliver(roomId, JSON.stringify(foreign));
@@ -277,13 +261,13 @@ export class Relay {
   /** Passes on what the sorted set holds beyond the head, and goes on until nothing has arrived meanwhile. */
   async #heal(roomId: RoomId, room: LiveRoom): Promise<void> {
     if (room.healing || !room.head) return;
-    const { after, deliver, stale, metrics, log } = this.#parts;
+    const { messages, deliver, stale, metrics, log } = this.#parts;
     room.healing = true;
     try {
       let more: boolean;
       do {
         room.again = false;
-        const found = await after(roomId, room.head);
+        const found = await messages.after(roomId, room.head);
         if (this.#rooms.get(roomId) !== room) return;
         more = found.more;
         if (found.reset) {
@@ -354,7 +338,7 @@ export class Relay {
   async #look(roomId: RoomId, room: LiveRoom): Promise<void> {
     const askedAt = performance.now();
     try {
-      const stored = await this.#parts.head(roomId);
+      const stored = await this.#parts.messages.head(roomId);
       if (!room.head) return;
       if (stored.seq === room.head.seq && stored.hash === room.head.hash) room.sureAt = askedAt;
       else await this.#heal(roomId, room);
@@ -394,52 +378,9 @@ function forget(room: LiveRoom): void {
   room.keptLength = 0;
 }
 
-/** The hash that `append.lua` gives a message: equal hashes vouch for every byte of the log up to it. */
-export function chain(hash: string, date: number, tail: string): string {
-  return digest("sha1", `${hash}|${date}|${tail}`).slice(0, 12);
-}
-
-/** Whether a script wrote this row: then it is valid JSON of a message's shape. */
-export function isOwnRow(row: string): boolean {
-  return STORED.test(row);
-}
-
-/** The place in the log of a row that a script wrote, or null for any other row. */
-export function headOf(row: string): Head | null {
-  const [, , seq, date, hash = ""] = STORED.exec(row) ?? [];
-  return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
-}
-
 function parseEnvelope(text: string): { serverId: string; type: string; data: unknown } | null {
   const value = parseJson(text);
   if (!isRecord(value) || typeof value["type"] !== "string" || !("data" in value)) return null;
   const serverId = typeof value["serverId"] === "string" ? value["serverId"] : "";
   return { serverId, type: value["type"], data: value["data"] };
-}
-
-/**
- * A message that another program announced without `append`. It is passed on as it is, but without a place in
- * the log: `seq` and `hash` are the log's own, and the next stored message will carry that seq.
- */
-export function parseForeignMessage(data: unknown): Message | null {
-  if (!isRecord(data)) return null;
-  const { from, message, date, nonce } = data;
-  const roomId = typeof data["roomId"] === "number" ? String(data["roomId"]) : data["roomId"];
-  const author = typeof from === "number" ? String(from) : from;
-  if (!isRoomId(roomId) || typeof author !== "string" || !USER_ID.test(author)) return null;
-  if (typeof message !== "string" || message.length === 0 || message.length > LIMITS.message) return null;
-  if (typeof date !== "number" || !(date >= 0 && date <= LAST_DATE)) return null;
-  return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

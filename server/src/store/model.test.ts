@@ -5,8 +5,8 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { afterAll, beforeAll, it } from "vitest";
 import { createKeys } from "../keys.ts";
-import { connectRedis, defineScript, type RedisClient } from "../redis.ts";
-import { chain, headOf, isOwnRow, type Head } from "../relay.ts";
+import { connectRedis, defineScript, type RedisClient } from "./redis.ts";
+import { Log, chain, headOf, isOwnRow, type Head } from "./log.ts";
 import { testRedisUrl, until } from "../testing.ts";
 import { Rooms } from "./rooms.ts";
 
@@ -53,18 +53,20 @@ const heard = new Map<string, string[]>();
 let redis: RedisClient;
 let subscriber: Redis;
 let rooms: Rooms;
+let log: Log;
 let sync: ReturnType<typeof defineScript>;
 let copyKeys: (from: string[], to: string[]) => Promise<unknown>;
 let leases: ReturnType<typeof defineScript>;
 
 beforeAll(async () => {
   redis = await connectRedis(testRedisUrl(), "commands", pino({ level: "silent" }));
-  rooms = new Rooms(redis, keys, { serverId: "model", relayChannel: "rooms", waitReplicas: 0, waitMs: 0 });
-  sync = defineScript(redis, "chat/sync.lua", 2);
+  rooms = new Rooms(redis, keys);
+  log = new Log(redis, keys, { serverId: "model", relayChannel: "rooms", waitReplicas: 0, waitMs: 0 });
+  sync = defineScript(redis, "sync.lua", 2);
   redis.defineCommand("model:copy", { lua: COPY, numberOfKeys: 32 });
   const copy = Reflect.get(redis, "model:copy") as (...names: string[]) => Promise<unknown>;
   copyKeys = (from, to) => copy.call(redis, ...from, ...to);
-  leases = defineScript(redis, "chat/presence.lua", 3);
+  leases = defineScript(redis, "presence.lua", 3);
   subscriber = new Redis(testRedisUrl());
   subscriber.on("pmessage", (_pattern: string, channel: string, text: string) => {
     const roomId = channel.slice(channelPrefix.length);
@@ -111,7 +113,7 @@ const isSame = (one: Head, other: Head | null) =>
 async function send(room: Room, step: { user: string; nonce: string; text: string; lost: boolean }) {
   const { id, stored } = room;
   const { user, nonce, text } = step;
-  const sent = rooms.append(user, { roomId: id, message: text, nonce });
+  const sent = log.append(user, { roomId: id, message: text, nonce });
   const name = `${user} ${nonce}`;
   const known = ownRows(stored).find(({ score }) => score === stored.nonces.get(name));
   if (known) {
@@ -159,17 +161,17 @@ function hear(replica: Room["replica"], row: string, head: Head, tail: string): 
 /** The replica reads what it missed; then it has passed on the log as it is, or was told that it is another one. */
 async function heal({ id, stored, replica }: Room): Promise<void> {
   for (let more = true; more;) {
-    const found = await rooms.after(id, replica.head);
+    const found = await log.after(id, replica.head);
     if (found.reset) replica.rows = [];
     replica.rows.push(...found.rows);
     replica.head = found.head;
     more = found.more;
   }
   replica.behind = false;
-  const log = ownRows(stored).map(({ json }) => json);
-  const passedOn = replica.rows.slice(-log.length || replica.rows.length);
-  deepStrictEqual(passedOn, log.slice(log.length - passedOn.length));
-  if (log.length > 0) deepStrictEqual(replica.head, stored.head);
+  const own = ownRows(stored).map(({ json }) => json);
+  const passedOn = replica.rows.slice(-own.length || replica.rows.length);
+  deepStrictEqual(passedOn, own.slice(own.length - passedOn.length));
+  if (own.length > 0) deepStrictEqual(replica.head, stored.head);
 }
 
 /** The answer to one cursor: exactly what follows it, as far as the limits let it, or a reset with the right reason. */
@@ -231,7 +233,7 @@ async function load({ id, stored, heads }: Room, count: number): Promise<void> {
     message: `old ${index}`,
     date: 1_000 * index,
   }));
-  await rooms.load(id, messages);
+  await log.load(id, messages);
   for (const { from, message, date: wanted } of messages) {
     const before = stored.head ?? NOTHING;
     const tail = JSON.stringify({ from, message }).slice(1);

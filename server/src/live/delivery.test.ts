@@ -7,10 +7,10 @@ import { Server } from "socket.io";
 import { io as connectTo, type Socket as ClientSocket } from "socket.io-client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Delivery, type Connection } from "./delivery.ts";
-import { createMetrics } from "./metrics.ts";
-import { createSecurity } from "./security.ts";
-import type { Message } from "./protocol.ts";
-import type { Replica } from "./server.ts";
+import { createMetrics } from "../metrics.ts";
+import { createSecurity } from "../security.ts";
+import type { Message } from "../protocol.ts";
+import type { Replica } from "../server.ts";
 import {
   Browser,
   both,
@@ -23,7 +23,7 @@ import {
   type House,
   type Person,
   type TestSocket,
-} from "./testing.ts";
+} from "../testing.ts";
 
 async function metric(replica: Replica, name: string): Promise<number> {
   const figure = (await figuresOf(replica))[name];

@@ -1,47 +1,61 @@
+import { hash as digest } from "node:crypto";
 import { Cluster } from "ioredis";
-import { ChatError } from "../errors.ts";
 import type { Config } from "../config.ts";
+import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import {
   GENERAL,
+  LIMITS,
+  USER_ID,
   isRoomId,
   pairOf,
   type Cursor,
-  type ListedRoom,
   type Message,
   type Page,
   type RoomId,
   type SendMessage,
   type UserId,
 } from "../protocol.ts";
-import { defineScript, type RedisClient } from "../redis.ts";
-import { chain, headOf, isOwnRow, parseForeignMessage, type Following, type Head } from "../relay.ts";
-import { Ids } from "./ids.ts";
-import { looksLikeGeneral, looksOf } from "./names.ts";
+import { defineScript, type RedisClient } from "./redis.ts";
 
-/** The field of the looks that says up to which room they were written down: no name has it. */
-const LOOKS_DONE = "";
-const LOOKS_AT_ONCE = 500;
+/** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
+export type Head = { seq: number; date: number; hash: string };
+
+/** What `after` answers: the rows that follow a head, or where the log stands now if the head is no part of it. */
+export type Following = { reset: boolean; rows: string[]; more: boolean; head: Head };
+
+/** Dates in ms; without either, the newest page. */
+export type PageCursor = { before?: number | undefined; after?: number | undefined; size: number };
+
+export type Row = Head & { json: string };
+/** A row as it was announced. */
+export type Heard = Row & { roomId: RoomId; tail: string };
+
+const NUMBER = String.raw`(?:0|[1-9]\d{0,15})`;
+const STRING = String.raw`"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[^"\\\x00-\x1f]*)*"`;
+/**
+ * A message as a script wrote it: a match is valid JSON of the right shape, and can be passed on byte by byte. Groups:
+ * room id, seq, date, hash, tail.
+ */
+const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUMBER}),"hash":"([0-9a-f]+)",("from":"\d+","message":${STRING}(?:,"nonce":${STRING})?\})`;
+const STORED = new RegExp(`^${MESSAGE}$`);
+const ANNOUNCED = new RegExp(String.raw`^\{"serverId":"[^"\\]*","type":"message","data":(${MESSAGE})\}$`);
+
+/** The last moment that a Date can tell, in the year 275760: formatting a later one throws, here and in browsers. */
+const LAST_DATE = 8.64e15;
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 
-/** Dates in ms; without either, the newest page. */
-export type PageCursor = { before?: number | undefined; after?: number | undefined; size: number };
-
-/** What one member sees of a room, before names are put to ids. */
-export type RoomState = { id: RoomId; name: string | null; last: Message | null; seq: number; read: number };
-
 /**
- * Rooms, and their messages in sorted sets. The log of a room is gap-free by `seq` and strictly rising by `date`,
- * the score, so that a page is a score range, and equal texts stay two messages.
+ * The messages of each room, in a sorted set: gap-free by `seq` and strictly rising by `date`, the score, so that a
+ * page is a score range, and equal texts stay two messages. How a row is spelt is known here and in the scripts alone.
  */
-export class Rooms {
+export class Log {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
-  readonly #ids: Ids;
   readonly #channelOf: (roomId: RoomId) => string;
   readonly #envelope: string;
   readonly #copies: { count: number; timeoutMs: number };
@@ -49,7 +63,6 @@ export class Rooms {
   readonly #waits = new Map<string, { running: Promise<void>; next: Promise<void> | undefined }>();
   readonly #append: ReturnType<typeof defineScript>;
   readonly #sync: ReturnType<typeof defineScript>;
-  readonly #read: ReturnType<typeof defineScript>;
   readonly #load: ReturnType<typeof defineScript>;
 
   constructor(
@@ -59,14 +72,12 @@ export class Rooms {
   ) {
     this.#redis = redis;
     this.#keys = keys;
-    this.#ids = new Ids(redis, keys, "room");
     this.#channelOf = config.relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message","data":`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
-    this.#append = defineScript(redis, "chat/append.lua", 5);
-    this.#sync = defineScript(redis, "chat/sync.lua", 2);
-    this.#read = defineScript(redis, "chat/read.lua", 2);
-    this.#load = defineScript(redis, "chat/load.lua", 2);
+    this.#append = defineScript(redis, "append.lua", 5);
+    this.#sync = defineScript(redis, "sync.lua", 2);
+    this.#load = defineScript(redis, "load.lua", 2);
   }
 
   /**
@@ -178,167 +189,6 @@ export class Rooms {
     return (await this.#redis.zscore(this.#keys.room(roomId), row)) !== null;
   }
 
-  /** Creates a named room with its first member. Throws `taken`, also where its name can be taken for another room's. */
-  async create(name: string, creator: UserId): Promise<RoomId> {
-    const keys = this.#keys;
-    const taken = new ChatError("taken", "There is already a room of this name.");
-    if (looksLikeGeneral(name) || (await this.#redis.exists(keys.roomByName(name)))) throw taken;
-    await this.#writeDownLooks();
-    const id = await this.#ids.claim((free) => this.#claimId(free, name));
-    const claimed = await this.#redis.set(keys.roomByName(name), `room:${id}`, "NX");
-    if (claimed !== "OK") {
-      await this.#redis.del(keys.roomName(id));
-      throw taken;
-    }
-    if (!(await this.#claimLooks(id, name))) {
-      await this.#redis.del(keys.roomName(id));
-      await this.#redis.del(keys.roomByName(name));
-      throw new ChatError("taken", "There is already a room whose name looks like this one.");
-    }
-    await this.join(id, creator);
-    return id;
-  }
-
-  /** Takes what a name looks like for its room; false where another room has it. */
-  async #claimLooks(id: RoomId, name: string): Promise<boolean> {
-    const looks = this.#keys.roomLooks;
-    const claimed: string[] = [];
-    for (const look of looksOf(name).toSorted()) {
-      if ((await this.#redis.hsetnx(looks, look, id)) === 1) {
-        claimed.push(look);
-        continue;
-      }
-      const holder = await this.#redis.hget(looks, look);
-      if (holder === id) continue;
-      const theirs = holder === null ? null : await this.#redis.get(this.#keys.roomName(holder));
-      if (theirs !== null && looksOf(theirs).includes(look)) {
-        if (claimed.length > 0) await this.#redis.hdel(looks, ...claimed);
-        return false;
-      }
-      // A room that was not made in the end, or is gone, had it.
-      await this.#redis.hset(looks, look, id);
-    }
-    return true;
-  }
-
-  /** Writes down the looks of rooms that were made without: before there were any, by older replicas, up to a crash. */
-  async #writeDownLooks(): Promise<void> {
-    const { roomLooks: looks, totalRooms } = this.#keys;
-    const [last, done] = await Promise.all([
-      this.#redis.get(totalRooms),
-      this.#redis.hget(looks, LOOKS_DONE),
-    ]);
-    const total = Number(last ?? 0);
-    for (let from = Number(done ?? 0); from < total; from += LOOKS_AT_ONCE) {
-      const ids = Array.from({ length: Math.min(LOOKS_AT_ONCE, total - from) }, (_, index) =>
-        String(from + 1 + index),
-      );
-      await Promise.all(
-        ids.map(async (id) => {
-          const name = await this.#redis.get(this.#keys.roomName(id));
-          const written = looksOf(name ?? "").filter(Boolean);
-          await Promise.all(written.map((look) => this.#redis.hsetnx(looks, look, id)));
-        }),
-      );
-    }
-    if (total > Number(done ?? 0)) await this.#redis.hset(looks, LOOKS_DONE, total);
-  }
-
-  /** Takes an id for a name; false where a room, or the messages or members of a lost one, has it. */
-  async #claimId(id: RoomId, name: string): Promise<boolean> {
-    const keys = this.#keys;
-    if ((await this.#redis.setnx(keys.roomName(id), name)) === 0) return false;
-    if ((await this.#redis.exists(keys.room(id), keys.meta(id), keys.members(id))) === 0) return true;
-    await this.#redis.del(keys.roomName(id));
-    return false;
-  }
-
-  async byName(name: string): Promise<RoomId | null> {
-    const claim = await this.#redis.get(this.#keys.roomByName(name));
-    return claim === null ? null : claim.replace(/^room:/, "");
-  }
-
-  /** Makes sure that General has its name, and that no other room gets it. */
-  async nameGeneral(): Promise<void> {
-    await this.#redis.set(this.#keys.roomByName("General"), `room:${GENERAL}`, "NX");
-    await this.#redis.set(this.#keys.roomName(GENERAL), "General", "NX");
-  }
-
-  exists(roomId: RoomId): Promise<boolean> {
-    return this.#redis.exists(this.#keys.roomName(roomId)).then(Boolean);
-  }
-
-  /** Members first: who is listed as a member but does not see the room can join again; the reverse would be deaf. */
-  async join(roomId: RoomId, userId: UserId): Promise<void> {
-    await this.#redis.sadd(this.#keys.members(roomId), userId);
-    await this.#redis.sadd(this.#keys.userRooms(userId), roomId);
-  }
-
-  async leave(roomId: RoomId, userId: UserId): Promise<void> {
-    await this.#redis.srem(this.#keys.userRooms(userId), roomId);
-    await this.#redis.srem(this.#keys.members(roomId), userId);
-  }
-
-  /** Puts a private room into a user's list; true if it was not there. */
-  async show(roomId: RoomId, userId: UserId): Promise<boolean> {
-    return (await this.#redis.sadd(this.#keys.userRooms(userId), roomId)) === 1;
-  }
-
-  async of(userId: UserId): Promise<RoomId[]> {
-    // Another program may have put in anything.
-    return (await this.#redis.smembers(this.#keys.userRooms(userId))).filter(isRoomId);
-  }
-
-  count(userId: UserId): Promise<number> {
-    return this.#redis.scard(this.#keys.userRooms(userId));
-  }
-
-  isMember(roomId: RoomId, userId: UserId): Promise<boolean> {
-    return this.#redis.sismember(this.#keys.userRooms(userId), roomId).then(Boolean);
-  }
-
-  async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
-    const keys = this.#keys;
-    const [name, newest, seq, read] = await Promise.all([
-      pairOf(roomId) ? null : this.#redis.get(keys.roomName(roomId)),
-      this.#redis.zrevrange(keys.room(roomId), 0, 0),
-      this.#redis.hget(keys.meta(roomId), "seq"),
-      this.#redis.hget(keys.read(roomId), userId),
-    ]);
-    return {
-      id: roomId,
-      name,
-      last: parseRows(roomId, newest)[0] ?? null,
-      seq: Number(seq ?? 0),
-      read: Number(read ?? 0),
-    };
-  }
-
-  /** Moves a read mark upwards; answers where it stands. */
-  async read(roomId: RoomId, userId: UserId, seq: number): Promise<number> {
-    return Number(await this.#read([this.#keys.read(roomId), this.#keys.meta(roomId)], [userId, seq]));
-  }
-
-  /** Named rooms with an id above `after`, ascending, from the next `size` ids. */
-  async directory(after: number, size: number, userId: UserId): Promise<ListedRoom[]> {
-    const keys = this.#keys;
-    const total = Number((await this.#redis.get(keys.totalRooms)) ?? 0);
-    const ids = Array.from({ length: Math.max(0, Math.min(size, total - after)) }, (_, index) =>
-      String(after + 1 + index),
-    );
-    const listed = await Promise.all(
-      ids.map(async (id) => {
-        const [name, members, joined] = await Promise.all([
-          this.#redis.get(keys.roomName(id)),
-          this.#redis.scard(keys.members(id)),
-          this.#redis.sismember(keys.members(id), userId),
-        ]);
-        return name === null ? [] : [{ id, name, members, joined: joined === 1 }];
-      }),
-    );
-    return listed.flat();
-  }
-
   /**
    * Group commit: all messages that were stored while one WAIT was under way share the next one. On a Cluster, where
    * rooms are on different primaries, each room has its own.
@@ -409,11 +259,50 @@ export class Rooms {
   }
 }
 
+/** The hash that `append.lua` gives a message: equal hashes vouch for every byte of the log up to it. */
+export function chain(hash: string, date: number, tail: string): string {
+  return digest("sha1", `${hash}|${date}|${tail}`).slice(0, 12);
+}
+
+/** A message that `append.lua` announced, or null for any other announcement. */
+export function readAnnouncement(text: string): Heard | null {
+  const announced = ANNOUNCED.exec(text);
+  if (!announced) return null;
+  const [, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
+  return { roomId, json, tail, hash, seq: Number(seq), date: Number(date) };
+}
+
+/** Whether a script wrote this row: then it is valid JSON of a message's shape. */
+export function isOwnRow(row: string): boolean {
+  return STORED.test(row);
+}
+
+/** The place in the log of a row that a script wrote, or null for any other row. */
+export function headOf(row: string): Head | null {
+  const [, , seq, date, hash = ""] = STORED.exec(row) ?? [];
+  return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
+}
+
+/**
+ * A message that another program announced without `append`. It is passed on as it is, but without a place in
+ * the log: `seq` and `hash` are the log's own, and the next stored message will carry that seq.
+ */
+export function parseForeignMessage(data: unknown): Message | null {
+  if (!isRecord(data)) return null;
+  const { from, message, date, nonce } = data;
+  const roomId = typeof data["roomId"] === "number" ? String(data["roomId"]) : data["roomId"];
+  const author = typeof from === "number" ? String(from) : from;
+  if (!isRoomId(roomId) || typeof author !== "string" || !USER_ID.test(author)) return null;
+  if (typeof message !== "string" || message.length === 0 || message.length > LIMITS.message) return null;
+  if (typeof date !== "number" || !(date >= 0 && date <= LAST_DATE)) return null;
+  return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
+}
+
 /**
  * Rows of a room's sorted set. Those that another program added lack a place in the log and may spell ids as numbers;
  * what is no message at all is left out rather than taking the whole page with it.
  */
-function parseRows(roomId: RoomId, rows: string[]): Message[] {
+export function parseRows(roomId: RoomId, rows: string[]): Message[] {
   return rows.flatMap((row) => {
     try {
       const stored: unknown = JSON.parse(row);
@@ -436,4 +325,16 @@ function toJson(roomId: RoomId, rows: string[]): string {
 
 export function unknownRoom(): ChatError {
   return new ChatError("not_found", "There is no such room for you.");
+}
+
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -16,7 +16,7 @@ import {
   type House,
   type Person,
 } from "../testing.ts";
-import { Rooms } from "./rooms.ts";
+import { Log } from "./log.ts";
 
 let house: House;
 let mary: Person;
@@ -231,11 +231,11 @@ describe("a page", () => {
 
   it("that many ask for at once is read once, and whoever asks later gets what was said meanwhile", async () => {
     const redis = new Redis(testRedisUrl());
-    const rooms = new Rooms(redis, house.keys, { serverId: "reader", relayChannel: "rooms" } as never);
+    const log = new Log(redis, house.keys, { serverId: "reader", relayChannel: "rooms" } as never);
     const busy = await freshRoom();
     await mary.say(busy, "earlier");
     const read = async (cursor = { size: 50 }) =>
-      texts((JSON.parse((await rooms.pageJson(busy, cursor)).toString()) as Page).messages);
+      texts((JSON.parse((await log.pageJson(busy, cursor)).toString()) as Page).messages);
     const commands = await commandsDuring(async () => {
       const [one, ...others] = await Promise.all([
         ...Array.from({ length: 20 }, () => read()),
@@ -474,7 +474,7 @@ describe("a log that another program wrote", () => {
   it("in the middle of ours does not stop a replica from reading on", async () => {
     const redis = new Redis(testRedisUrl());
     const keys: Keys = createKeys(house.env["KEY_PREFIX"] ?? "");
-    const rooms = new Rooms(redis, keys, { serverId: "reader", relayChannel: "rooms" } as never);
+    const log = new Log(redis, keys, { serverId: "reader", relayChannel: "rooms" } as never);
     const roomId = await freshRoom();
     const { seq = 0, date, hash = "" } = await mary.say(roomId, "before");
     const pairs = Array.from({ length: 450 }, (_, index) => [
@@ -486,7 +486,7 @@ describe("a log that another program wrote", () => {
     let head = { seq, date, hash };
     const rows: string[] = [];
     for (let step = 0; step < 10; step += 1) {
-      const found = await rooms.after(roomId, head);
+      const found = await log.after(roomId, head);
       rows.push(...found.rows);
       head = found.head;
       if (!found.more) break;

@@ -1,8 +1,8 @@
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Message, Room } from "./protocol.ts";
-import { createKeys } from "./keys.ts";
-import type { Replica } from "./server.ts";
+import type { Message, Room } from "../protocol.ts";
+import { createKeys } from "../keys.ts";
+import type { Replica } from "../server.ts";
 import {
   Browser,
   both,
@@ -19,7 +19,7 @@ import {
   type House,
   type OwnRedis,
   type Person,
-} from "./testing.ts";
+} from "../testing.ts";
 
 async function metric(replica: Pick<Replica, "address">, name: string): Promise<number> {
   const figure = (await figuresOf(replica))[name];

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Message } from "../../server/src/protocol.ts";
-import { percentile } from "../bench/statistics.ts";
+import { percentile } from "../statistics.ts";
 import { becomes, type Person, type Replica, type Stage } from "./stage.ts";
 import { Talker } from "./wire.ts";
 

@@ -1,4 +1,4 @@
-import { clientFrame } from "../bench/frames.ts";
+import { clientFrame } from "../frames.ts";
 import type { Random } from "../prove/random.ts";
 
 /**

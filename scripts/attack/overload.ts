@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Log } from "../../server/src/store/log.ts";
 import { Rooms } from "../../server/src/store/rooms.ts";
-import { cpuNs } from "../bench/system.ts";
+import { cpuNs } from "../machine.ts";
 import { root, stop } from "../prepare.mjs";
 import { gatherBystanders, type Bystanders, type Figures } from "./bystanders.ts";
 import { FLOODS, OWNERS_PASSWORD, type FloodName, type Order, type Tally } from "./floods.ts";

@@ -1,6 +1,6 @@
 import { Log } from "../../server/src/store/log.ts";
 import type { Message, Reply } from "../../server/src/protocol.ts";
-import { clientFrame } from "../bench/frames.ts";
+import { clientFrame } from "../frames.ts";
 import { outcome, type Attack, type Scene } from "./scene.ts";
 import type { Person } from "./stage.ts";
 import { codeOf, Talker, type Wire } from "./wire.ts";

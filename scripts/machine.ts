@@ -52,22 +52,8 @@ export function memoryOf(pids: number[]): number {
 }
 
 /** Bytes that the kernel holds for sockets and its own objects, for the whole machine. */
-export function kernelMemory(): { slab: number; tcpBuffers: number; tcpSockets: number } {
-  const meminfo = readFileSync("/proc/meminfo", "utf8");
-  const sockstat = readFileSync("/proc/net/sockstat", "utf8");
-  const tcp = /^TCP: inuse (\d+).* mem (\d+)/m.exec(sockstat);
-  return {
-    slab: 1024 * Number(/^Slab:\s+(\d+)/m.exec(meminfo)?.[1]),
-    tcpBuffers: 4096 * Number(tcp?.[2]),
-    tcpSockets: Number(tcp?.[1]),
-  };
-}
-
-/** Nanoseconds that a core was busy, and that the hypervisor gave to others, in steps of 10 ms. */
-export function coreTimes(core: number): { busyNs: number; stolenNs: number } {
-  const line = new RegExp(`^cpu${core} (.*)$`, "m").exec(readFileSync("/proc/stat", "utf8"))?.[1] ?? "";
-  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = line.split(" ").map(Number);
-  return { busyNs: 1e7 * (user + nice + system + irq + softirq), stolenNs: 1e7 * steal };
+export function kernelMemory(): number {
+  return 1024 * Number(/^Slab:\s+(\d+)/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1]);
 }
 
 /** The kernel's own thread for network work that senders could not do at once; 0 where it is hidden. */

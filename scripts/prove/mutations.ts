@@ -30,7 +30,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a replica compares its place in each room with the stored one",
     scenario: "pubsub-kills",
-    edits: [{ file: "live/relay.ts", from: "  #checkAll(): void {", to: "  #checkAll(): void {\n    return;" }],
+    edits: [
+      { file: "live/relay.ts", from: "  #checkAll(): void {", to: "  #checkAll(): void {\n    return;" },
+    ],
   },
   {
     remedy: "a replica notices that it hears nothing",
@@ -112,7 +114,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a client that reads nothing is cut",
     scenario: "slow-client",
-    edits: [{ file: "live/delivery.ts", from: "if (this.#isSlow(connection)) slow.push(connection);", to: "" }],
+    edits: [
+      { file: "live/delivery.ts", from: "if (this.#isSlow(connection)) slow.push(connection);", to: "" },
+    ],
   },
   {
     remedy: "a username is claimed once",

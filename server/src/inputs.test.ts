@@ -122,7 +122,7 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
       "/api/rooms/private": near({ userId: fc.oneof(fc.constantFrom("1", "2", "99"), anything) }),
     };
     const query = fc
-      .record({ before: count, after: count, size: count, ids: text }, { requiredKeys: [] })
+      .record({ before: count, after: count, size: count, ids: text, q: text }, { requiredKeys: [] })
       .map((fields) =>
         Object.entries(fields)
           .map(([name, value]) => {

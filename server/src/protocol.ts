@@ -49,6 +49,12 @@ export type Room = {
 /** A named room as everybody may see it in the directory. */
 export type ListedRoom = { id: RoomId; name: string; members: number; joined: boolean };
 
+/**
+ * A page of what a search has found, best matches first, of `total` in all. Without `complete` not every name has been
+ * looked at yet: the same search, asked again, may find more.
+ */
+export type Found<T> = { found: T[]; total: number; complete: boolean };
+
 /** Messages oldest first; `more` tells whether the asked direction holds further ones. */
 export type Page = { messages: Message[]; more: boolean };
 
@@ -133,7 +139,9 @@ export const LIMITS = {
   passwordMin: 8,
   /** Characters of a room's name. */
   roomName: 64,
-  /** Messages of one page. */
+  /** UTF-16 units of what is looked for. */
+  search: 100,
+  /** Messages, users or rooms of one page. */
   page: 100,
   pageDefault: 50,
   /** Rooms of one `sync`. */

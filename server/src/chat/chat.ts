@@ -6,6 +6,7 @@ import {
   pairOf,
   privateRoomId,
   type Cursor,
+  type Found,
   type ListedRoom,
   type Message,
   type Presence as PresentUser,
@@ -108,6 +109,28 @@ export class Chat {
 
   listDirectory(user: User, after: number, size: number): Promise<ListedRoom[]> {
     return this.#rooms.directory(after, size, user.id);
+  }
+
+  /** A page of the named rooms that have this text in their name. */
+  async searchRooms(
+    user: User,
+    text: string,
+    after: RoomId | undefined,
+    size: number,
+  ): Promise<Found<ListedRoom>> {
+    const { ids, total, complete } = await this.#rooms.search(text, after, size);
+    return { found: await this.#rooms.listed(ids, user.id), total, complete };
+  }
+
+  /** A page of the users who have this text in their name. */
+  async searchUsers(text: string, after: UserId | undefined, size: number): Promise<Found<PresentUser>> {
+    const { ids, total, complete } = await this.users.search(text, after, size);
+    return { found: await this.findUsers(ids), total, complete };
+  }
+
+  /** How many names a search looks at. */
+  searched(what: "users" | "rooms"): number {
+    return (what === "users" ? this.users : this.#rooms).searched;
   }
 
   /** Throws `taken`, and `forbidden` to whoever is in too many rooms. */

@@ -90,6 +90,11 @@ const listQuery = z.object({
     .default(0),
   size: count(LIMITS.page, LIMITS.page),
 });
+const searchQuery = z.object({
+  q: z.string().max(LIMITS.search),
+  after: userId.optional(),
+  size: count(LIMITS.page, LIMITS.page),
+});
 
 const NEVER_KEPT = ["Cache-Control", "no-store"] as const;
 const JSON_TYPE = "application/json; charset=utf-8";
@@ -341,6 +346,21 @@ async function readPage(
   );
 }
 
+/** A page of what has a text in its name: turned away under load, and paid for by how many names are looked at. */
+async function search(
+  { chat, throttle, load }: RestParts,
+  user: User,
+  what: "users" | "rooms",
+  query: object,
+): Promise<object> {
+  const { q, after, size } = searchQuery.parse(query);
+  load.demand("history");
+  const price = () => BOUNDS.searchKb.value * (1 + Math.ceil(chat.searched(what) / 3_000));
+  const find = () =>
+    what === "users" ? chat.searchUsers(q, after, size) : chat.searchRooms(user, q, after, size);
+  return throttle.queue("search", user.id, () => throttle.pay<object>(user.id, price(), find, price));
+}
+
 function api(parts: RestParts, proxies: Proxies): Router {
   const { config, chat, sessions, throttle, load, security, ended } = parts;
   const router = Router();
@@ -416,9 +436,11 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.json(demandUser(response));
   });
   router.get("/users", async (request, response) => {
-    demandUser(response);
+    const user = demandUser(response);
     if (request.query["ids"] !== undefined) {
       response.json(await chat.findUsers(idsQuery.parse(request.query["ids"])));
+    } else if (request.query["q"] !== undefined) {
+      response.json(await search(parts, user, "users", request.query));
     } else {
       const { after, size } = listQuery.parse(request.query);
       response.json(await chat.listUsers(after, size));
@@ -446,8 +468,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   router.get("/rooms/directory", async (request, response) => {
     const user = demandUser(response);
-    const { after, size } = listQuery.parse(request.query);
-    response.json(await chat.listDirectory(user, after, size));
+    if (request.query["q"] !== undefined) {
+      response.json(await search(parts, user, "rooms", request.query));
+    } else {
+      const { after, size } = listQuery.parse(request.query);
+      response.json(await chat.listDirectory(user, after, size));
+    }
   });
   router.post("/rooms", async (request, response) => {
     const user = demandUser(response);

@@ -12,6 +12,7 @@ import {
 } from "../protocol.ts";
 import { Ids } from "./ids.ts";
 import { parseRows } from "./log.ts";
+import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
 /** The field of the looks that says up to which room they were written down: no name has it. */
@@ -25,12 +26,17 @@ export class Rooms {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #ids: Ids;
+  readonly #index: NameIndex;
   readonly #read: ReturnType<typeof defineScript>;
 
   constructor(redis: RedisClient, keys: Keys) {
     this.#redis = redis;
     this.#keys = keys;
     this.#ids = new Ids(redis, keys, "room");
+    this.#index = new NameIndex({
+      last: async () => Number((await redis.get(keys.totalRooms)) ?? 0),
+      read: (ids) => Promise.all(ids.map((id) => redis.get(keys.roomName(id)))),
+    });
     this.#read = defineScript(redis, "read.lua", 2);
   }
 
@@ -177,12 +183,27 @@ export class Rooms {
 
   /** Named rooms with an id above `after`, ascending, from the next `size` ids. */
   async directory(after: number, size: number, userId: UserId): Promise<ListedRoom[]> {
-    const keys = this.#keys;
-    const total = Number((await this.#redis.get(keys.totalRooms)) ?? 0);
+    const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);
     const ids = Array.from({ length: Math.max(0, Math.min(size, total - after)) }, (_, index) =>
       String(after + 1 + index),
     );
-    const listed = await Promise.all(
+    return this.listed(ids, userId);
+  }
+
+  /** Named rooms with this text in their name: NameIndex tells how, and what `after` is. */
+  search(text: string, after: RoomId | undefined, size: number): Promise<NamesFound> {
+    return this.#index.find(text, after, size);
+  }
+
+  /** How many names a search looks at. */
+  get searched(): number {
+    return this.#index.size;
+  }
+
+  /** What the directory says of the named rooms that there are among these. */
+  async listed(ids: readonly RoomId[], userId: UserId): Promise<ListedRoom[]> {
+    const keys = this.#keys;
+    const rooms = await Promise.all(
       ids.map(async (id) => {
         const [name, members, joined] = await Promise.all([
           this.#redis.get(keys.roomName(id)),
@@ -192,6 +213,6 @@ export class Rooms {
         return name === null ? [] : [{ id, name, members, joined: joined === 1 }];
       }),
     );
-    return listed.flat();
+    return rooms.flat();
   }
 }

@@ -18,13 +18,12 @@ export type Presence = User & { online: boolean };
 /**
  * A stored message. `date` rises strictly within a room and is therefore also the cursor for paging.
  * `hash` is a running hash over the room's log: equal hashes at equal `seq` mean equal logs up to here.
- * A message that another program announced without storing it has neither `seq` nor `hash`.
  */
 export type Message = {
   roomId: RoomId;
-  seq?: number;
+  seq: number;
   date: number;
-  hash?: string;
+  hash: string;
   from: UserId;
   message: string;
   nonce?: string;

@@ -428,7 +428,7 @@ describe("Redis killed and started again", () => {
         const log = rows.map((row) => JSON.parse(row) as Message);
         const away = log.filter(({ message }) => message === "while away");
         expect(away.length).toBeLessThanOrEqual(1);
-        const bySeq = (a: Message, b: Message) => (a.seq ?? 0) - (b.seq ?? 0);
+        const bySeq = (a: Message, b: Message) => a.seq - b.seq;
         expect(log.filter((message) => !away.includes(message))).toEqual(acknowledged.toSorted(bySeq));
         expect(log.map(({ seq }) => seq)).toEqual(log.map((_, index) => index + 1));
         for (const who of [ann, bob]) {

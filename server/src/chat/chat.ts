@@ -102,7 +102,10 @@ export class Chat {
   /** A room as this user sees it. The caller has checked that it is theirs. */
   async describeRoom(roomId: RoomId, userId: UserId): Promise<Room> {
     const pair = pairOf(roomId);
-    const { name, last, seq, read } = await this.#rooms.state(roomId, userId);
+    const [last, { name, seq, read }] = await Promise.all([
+      this.#messages.newest(roomId),
+      this.#rooms.state(roomId, userId),
+    ]);
     const names = pair ? (await this.users.find(pair)).map((one) => one.username) : [name ?? ""];
     return { id: roomId, names, private: pair !== null, last, seq, read, unread: Math.max(0, seq - read) };
   }

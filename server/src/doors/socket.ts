@@ -533,7 +533,7 @@ export class SocketDoor {
     for (let tries = 1; tries < SHOW_TRIES && newestSeq(shown.messages) < relay.seq(id); tries += 1) {
       shown = await chat.openRoom(first.data.user, id, LIMITS.page);
     }
-    const passedOn = shown.messages.filter(({ seq = 0 }) => seq <= relay.seq(id));
+    const passedOn = shown.messages.filter(({ seq }) => seq <= relay.seq(id));
     for (const connection of here) {
       const joined = connection.data.rooms.has(id);
       // Another order, or the look at what a new connection missed, has shown it meanwhile.
@@ -738,7 +738,7 @@ function forget(this: EventEmitter): void {
 }
 
 function newestSeq(messages: Message[]): number {
-  return Math.max(0, ...messages.map(({ seq = 0 }) => seq));
+  return Math.max(0, ...messages.map(({ seq }) => seq));
 }
 
 function refusal(failure: Failure): Error {

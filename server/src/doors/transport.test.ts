@@ -240,7 +240,7 @@ describe("one sync", () => {
       for (const { roomId, messages, more } of reply.value.rooms) {
         heard.set(roomId, (heard.get(roomId) ?? 0) + messages.length);
         const last = messages.at(-1);
-        if (last) cursors.set(roomId, { roomId, seq: last.seq ?? 0, date: last.date, hash: last.hash ?? "" });
+        if (last) cursors.set(roomId, { roomId, seq: last.seq, date: last.date, hash: last.hash });
         if (!more) cursors.delete(roomId);
       }
     }

@@ -8,7 +8,7 @@ import {
   chain,
   headOf,
   isRecord,
-  parseForeignMessage,
+  parseForeign,
   parseJson,
   readAnnouncement,
   type Head,
@@ -59,8 +59,6 @@ type LiveRoom = {
   /** When the head was last known to be the stored log's own, by performance.now(). */
   sureAt: number;
   checking: Promise<void> | undefined;
-  /** Whether another program has spoken here: its messages have no place, and only the sorted set has them. */
-  foreign: boolean;
   opened: Promise<void>;
   /** True while the sorted set is being read; what arrives meanwhile makes it be read again. */
   healing: boolean;
@@ -126,7 +124,6 @@ export class Relay {
       keptLength: 0,
       sureAt: 0,
       checking: undefined,
-      foreign: false,
       opened: Promise.resolve(),
       healing: false,
       again: false,
@@ -152,7 +149,7 @@ export class Relay {
   async since({ roomId, seq, date, hash }: Cursor): Promise<string[] | null> {
     const room = this.#rooms.get(roomId);
     const rows = () => {
-      if (!room?.head || room.foreign) return null;
+      if (!room?.head) return null;
       const places = [...room.kept, room.head];
       const at = places.findIndex((row) => row.seq === seq && row.hash === hash && row.date === date);
       return at < 0 ? null : room.kept.slice(at + 1).map(({ json }) => json);
@@ -163,7 +160,7 @@ export class Relay {
   /** The newest `size` rows, oldest first, from memory; null as above. */
   async newest(roomId: RoomId, size: number): Promise<string[] | null> {
     const room = this.#rooms.get(roomId);
-    const isThere = () => room && !room.foreign && room.kept.length >= size;
+    const isThere = () => room && room.kept.length >= size;
     if (!room || !isThere() || !(await this.#isSure(roomId, room)) || !isThere()) return null;
     return room.kept.slice(-size).map(({ json }) => json);
   }
@@ -230,8 +227,7 @@ export class Relay {
     }
     if (heard.seq > room.head.seq) this.#parts.metrics.gaps.inc();
     const newest = heard.seq === room.head.seq && heard.hash === room.head.hash;
-    const healed = newest ? Promise.resolve() : this.#heal(roomId, room);
-    void healed.then(() => this.#passOnIfForeign(roomId, heard));
+    if (!newest) void this.#heal(roomId, room);
   }
 
   /** Keeps a row that has become the head. */
@@ -241,21 +237,6 @@ export class Relay {
     room.keptLength += json.length;
     while (room.kept.length > KEPT_ROWS || room.keptLength > KEPT_LENGTH)
       room.keptLength -= room.kept.shift()?.json.length ?? 0;
-  }
-
-  /** What looks like a stored message but is not stored was announced by another program. */
-  async #passOnIfForeign(roomId: RoomId, { json }: Heard): Promise<void> {
-    const { messages, deliver } = this.#parts;
-    const foreign = parseForeignMessage(parseJson(json));
-    if (!foreign || foreign.roomId !== roomId) return;
-    try {
-      if (await messages.isStored(roomId, json)) return;
-      const room = this.#rooms.get(roomId);
-      if (room) room.foreign = true;
-      deliver(roomId, JSON.stringify(foreign));
-    } catch {
-      // Redis is away: what is stored will be found, and nobody answers for the rest.
-    }
   }
 
   /** Passes on what the sorted set holds beyond the head, and goes on until nothing has arrived meanwhile. */
@@ -304,13 +285,19 @@ export class Relay {
       return;
     }
     if (type !== "message") return this.#parts.heard(type, data);
-    const message = parseForeignMessage(data);
+    const message = parseForeign(data);
     if (!message) return this.#drop(text);
-    this.#parts.metrics.relayed.inc();
-    const room = this.#rooms.get(message.roomId);
-    if (!room) return;
-    room.foreign = true;
-    this.#parts.deliver(message.roomId, JSON.stringify(message));
+    if (this.#rooms.has(message.roomId)) void this.#adopt(message.roomId, text);
+  }
+
+  /** Another program has said something: what it stored becomes a message, which is announced as any other is. */
+  async #adopt(roomId: RoomId, text: string): Promise<void> {
+    try {
+      if ((await this.#parts.messages.adopt(roomId)) === 0) this.#drop(text);
+    } catch {
+      // Redis is away; the next look finds it.
+      this.#unchecked = true;
+    }
   }
 
   /** Counts every malformed announcement, and logs one a second: whoever sends them may send many. */
@@ -323,8 +310,14 @@ export class Relay {
 
   #checkAll(): void {
     for (const [roomId, room] of this.#rooms) {
-      if (room.head && !room.healing) void this.#check(roomId, room);
+      if (room.head && !room.healing) void this.#checkStored(roomId, room);
     }
+  }
+
+  /** Also finds what another program has stored without a word. */
+  async #checkStored(roomId: RoomId, room: LiveRoom): Promise<void> {
+    await this.#parts.messages.adopt(roomId).catch(() => undefined);
+    await this.#check(roomId, room);
   }
 
   /** Compares a room's head with the stored one. Calls while one look is under way share it. */

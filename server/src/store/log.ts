@@ -46,6 +46,14 @@ const ANNOUNCED = new RegExp(String.raw`^\{"serverId":"[^"\\]*","type":"message"
 const LAST_DATE = 8.64e15;
 /** How long a retry of a send is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
+/** Rows that are looked at, or adopted, in one step: about a millisecond of Redis. */
+const ADOPTED_AT_ONCE = 200;
+const ADOPTED_MOST = 5_000;
+const STRAYS_REMEMBERED = 10_000;
+/** How often what is another program's is adopted before what is left of it is passed over. */
+const ADOPT_TRIES = 3;
+/** Dates below it are in seconds: as the Redis chat demos store them, and as ms they would be in 1973 at the latest. */
+const SECONDS_BELOW = 1e11;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 
@@ -60,10 +68,14 @@ export class Log {
   readonly #envelope: string;
   readonly #copies: { count: number; timeoutMs: number };
   readonly #reads = new Map<string, Promise<unknown>>();
-  readonly #waits = new Map<string, { running: Promise<void>; next: Promise<void> | undefined }>();
+  /** How many rows of a room were found to be no messages. */
+  readonly #strays = new Map<RoomId, number>();
+  readonly #copying = new Turns<void>();
+  readonly #adopting = new Turns<number>();
   readonly #append: ReturnType<typeof defineScript>;
   readonly #sync: ReturnType<typeof defineScript>;
   readonly #load: ReturnType<typeof defineScript>;
+  readonly #adoptRows: ReturnType<typeof defineScript>;
 
   constructor(
     redis: RedisClient,
@@ -78,6 +90,7 @@ export class Log {
     this.#append = defineScript(redis, "append.lua", 5);
     this.#sync = defineScript(redis, "sync.lua", 2);
     this.#load = defineScript(redis, "load.lua", 2);
+    this.#adoptRows = defineScript(redis, "adopt.lua", 2);
   }
 
   /**
@@ -87,7 +100,11 @@ export class Log {
    * same nonce finds out. Throws `not_found` for a named room without this member; for General and private rooms the
    * caller has checked.
    */
-  async append(from: UserId, send: SendMessage): Promise<{ row: string; repeated: boolean }> {
+  async append(
+    from: UserId,
+    send: SendMessage,
+    adopted = false,
+  ): Promise<{ row: string; repeated: boolean }> {
     const { roomId, message, nonce } = send;
     const keys = this.#keys;
     const listed = roomId !== GENERAL && pairOf(roomId) === null;
@@ -100,9 +117,22 @@ export class Log {
         keys.nonce(roomId, from, nonce),
         keys.read(roomId),
       ],
-      [roomId, from, tail, this.#channelOf(roomId), this.#envelope, NONCE_MS, listed ? "1" : "0"],
+      [
+        roomId,
+        from,
+        tail,
+        this.#channelOf(roomId),
+        this.#envelope,
+        NONCE_MS,
+        listed ? "1" : "0",
+        adopted ? "1" : "0",
+      ],
     );
     const [outcome, row] = reply as [string, string?];
+    if (outcome === "theirs") {
+      await this.adopt(roomId);
+      return this.append(from, send, true);
+    }
     if (outcome === "stranger" || row === undefined) throw unknownRoom();
     if (this.#copies.count > 0) await this.#copied(roomId);
     return { row, repeated: outcome === "repeated" };
@@ -117,6 +147,7 @@ export class Log {
     messages: readonly { from: UserId; message: string; date: number }[],
   ): Promise<void> {
     const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
+    await this.adopt(roomId);
     for (;;) {
       const head = await this.head(roomId);
       let { seq, date, hash } = head;
@@ -135,7 +166,7 @@ export class Log {
   /** One page, oldest first, either before a date (the newest page without one) or after it. */
   async page(roomId: RoomId, cursor: PageCursor): Promise<Page> {
     const { rows, more } = await this.#rows(roomId, cursor);
-    return { messages: parseRows(roomId, rows), more };
+    return { messages: rows.map(parseRow), more };
   }
 
   /** The same as JSON. */
@@ -143,7 +174,7 @@ export class Log {
     const { before, after, size } = cursor;
     return this.#readOnce(`page ${roomId} ${before} ${after} ${size}`, async () => {
       const { rows, more } = await this.#rows(roomId, cursor);
-      return Buffer.from(`{"messages":[${toJson(roomId, rows)}],"more":${more}}`);
+      return Buffer.from(`{"messages":[${rows.join(",")}],"more":${more}}`);
     });
   }
 
@@ -152,7 +183,7 @@ export class Log {
     return this.#readOnce(`sync ${roomId} ${seq} ${date} ${hash}`, async () => {
       const { reset, rows, more } = await this.#following(roomId, { seq, date, hash });
       const why = reset ? `,"reset":"${reset}"` : "";
-      return `{"roomId":"${roomId}","messages":[${toJson(roomId, rows)}],"more":${more}${why}}`;
+      return `{"roomId":"${roomId}","messages":[${rows.join(",")}],"more":${more}${why}}`;
     });
   }
 
@@ -169,14 +200,12 @@ export class Log {
     return answer;
   }
 
-  /** What follows a replica's head, as the relay wants it: rows untouched. */
+  /** What follows a replica's head, as the relay wants it. */
   async after(roomId: RoomId, from: Head): Promise<Following> {
     const { reset, rows, more, head } = await this.#following(roomId, from);
     if (reset) return { reset: true, rows: [], more: false, head };
-    const stored = rows.filter(isOwnRow);
-    const last = stored.at(-1);
-    const reached = last === undefined ? null : headOf(last);
-    return { reset: false, rows: stored, more: more && reached !== null, head: reached ?? from };
+    const last = rows.at(-1);
+    return { reset: false, rows, more, head: (last === undefined ? null : headOf(last)) ?? from };
   }
 
   /** The newest message's place in the log. */
@@ -185,8 +214,82 @@ export class Log {
     return seq && date && hash ? { seq: Number(seq), date: Number(date), hash } : EMPTY;
   }
 
-  async isStored(roomId: RoomId, row: string): Promise<boolean> {
-    return (await this.#redis.zscore(this.#keys.room(roomId), row)) !== null;
+  /** The newest message, or null. */
+  async newest(roomId: RoomId): Promise<Message | null> {
+    const [newest] = await this.#redis.zrevrange(this.#keys.room(roomId), "0", "0");
+    if (newest === undefined) return null;
+    if (isOwnRow(newest)) return parseRow(newest);
+    return (await this.page(roomId, { size: 1 })).messages[0] ?? null;
+  }
+
+  /**
+   * Makes messages of what other programs have put into a room's sorted set, a few at a time: the row goes, and a
+   * message with its text comes, once, whichever replica is first. Answers how many. What is no message stays where it
+   * is, and is never read. Calls while one is under way share the next.
+   */
+  adopt(roomId: RoomId): Promise<number> {
+    return this.#adopting.run(roomId, () => this.#adopt(roomId));
+  }
+
+  async #adopt(roomId: RoomId): Promise<number> {
+    const { room, meta } = this.#keys;
+    const [first, seq, theirs] = await this.#redis.hmget(meta(roomId), "first", "seq", "theirs");
+    const size = await this.#redis.zcard(room(roomId));
+    const others = size - (seq === null ? 0 : Number(seq) - Number(first ?? 1) + 1);
+    if (others <= (this.#strays.get(roomId) ?? 0) && theirs === null) return 0;
+    const isOurs = seq !== null && theirs === null;
+    const taken = isOurs ? await this.#takeNewest(roomId, size, others) : await this.#takeOver(roomId);
+    if (this.#strays.size >= STRAYS_REMEMBERED) this.#strays.clear();
+    this.#strays.set(roomId, taken === 0 ? others : 0);
+    return taken;
+  }
+
+  /** Adopts rows in a log of ours: seldom more than the newest few. */
+  async #takeNewest(roomId: RoomId, size: number, others: number): Promise<number> {
+    const room = this.#keys.room(roomId);
+    let missing = others;
+    const found: Foreign[] = [];
+    for (
+      let place = 0;
+      place < size && missing > 0 && found.length < ADOPTED_MOST;
+      place += ADOPTED_AT_ONCE
+    ) {
+      const slice = await this.#redis.zrevrange(room, place, place + ADOPTED_AT_ONCE - 1);
+      const rows = slice.filter((row) => !isOwnRow(row));
+      missing -= rows.length;
+      found.unshift(...readForeign(roomId, rows.toReversed()));
+    }
+    return this.#take(roomId, "ours", found);
+  }
+
+  /** Takes over a log that is all another program's, from its beginning. */
+  async #takeOver(roomId: RoomId): Promise<number> {
+    const { room, meta } = this.#keys;
+    let taken = 0;
+    for (let place = 0; ;) {
+      const slice = await this.#redis.zrange(room(roomId), `${place}`, `${place + ADOPTED_AT_ONCE - 1}`);
+      if (slice.length === 0) break;
+      const found = readForeign(
+        roomId,
+        slice.filter((row) => !isOwnRow(row)),
+      );
+      taken += await this.#take(roomId, "theirs", found);
+      place += slice.length - found.length;
+    }
+    await this.#redis.hdel(meta(roomId), "theirs");
+    return taken;
+  }
+
+  async #take(roomId: RoomId, begun: "ours" | "theirs", found: Foreign[]): Promise<number> {
+    const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
+    const how = [roomId, this.#channelOf(roomId), this.#envelope, begun];
+    let taken = 0;
+    for (let start = 0; start < found.length; start += ADOPTED_AT_ONCE) {
+      const some = found.slice(start, start + ADOPTED_AT_ONCE);
+      const args = some.flatMap(({ row, date, tail }) => [row, date, tail]);
+      taken += Number(await this.#adoptRows(keys, [...how, ...args]));
+    }
+    return taken;
   }
 
   /**
@@ -195,18 +298,7 @@ export class Log {
    */
   #copied(roomId: RoomId): Promise<void> {
     const group = this.#redis instanceof Cluster ? roomId : "all";
-    const waits = this.#waits.get(group) ?? { running: Promise.resolve(), next: undefined };
-    this.#waits.set(group, waits);
-    waits.next ??= waits.running.then(() => {
-      waits.next = undefined;
-      const wait = this.#wait(roomId);
-      const over = () => {
-        if (!waits.next) this.#waits.delete(group);
-      };
-      waits.running = wait.then(over, over);
-      return wait;
-    });
-    return waits.next;
+    return this.#copying.run(group, () => this.#wait(roomId));
   }
 
   async #wait(roomId: RoomId): Promise<void> {
@@ -219,43 +311,65 @@ export class Log {
       throw new ChatError("unavailable", "Not stored safely yet. Try again.", 500);
   }
 
+  /** Rows of ours alone; what is another program's in between is adopted first. */
   async #rows(
     roomId: RoomId,
     { before, after, size }: PageCursor,
   ): Promise<{ rows: string[]; more: boolean }> {
     const room = this.#keys.room(roomId);
     const max = before === undefined ? "+inf" : `(${before}`;
-    if (after !== undefined) {
-      const rows = await this.#redis.zrangebyscore(room, `(${after}`, max, "LIMIT", 0, size + 1);
-      return { rows: rows.slice(0, size), more: rows.length > size };
+    for (let tries = 1; ; tries += 1) {
+      const limit = ["LIMIT", "0", String(size + 1)] as const;
+      const found =
+        after === undefined
+          ? await this.#redis.zrevrangebyscore(room, max, "-inf", ...limit)
+          : await this.#redis.zrangebyscore(room, `(${after}`, max, ...limit);
+      const rows = found.filter(isOwnRow);
+      const isOurs = rows.length === found.length;
+      if (!isOurs && tries < ADOPT_TRIES && (await this.adopt(roomId)) > 0) continue;
+      const page = rows.slice(0, size);
+      return { rows: after === undefined ? page.toReversed() : page, more: found.length > size };
     }
-    const rows = await this.#redis.zrevrangebyscore(room, max, "-inf", "LIMIT", 0, size + 1);
-    return { rows: rows.slice(0, size).toReversed(), more: rows.length > size };
   }
 
   async #following(roomId: RoomId, from: Head) {
     const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
-    const reply = await this.#sync(keys, [
-      from.seq,
-      from.date,
-      from.hash,
-      BOUNDS.syncRows.value,
-      BOUNDS.syncBytes.value,
-    ]);
-    const [status, seq, date, hash, more, ...rows] = reply as [
-      string,
-      string,
-      string,
-      string,
-      string,
-      ...string[],
-    ];
-    return {
-      reset: RESETS.find((reason) => reason === status),
-      rows,
-      more: more === "1",
-      head: { seq: Number(seq), date: Number(date), hash },
-    };
+    const bounds = [BOUNDS.syncRows.value, BOUNDS.syncBytes.value];
+    for (let tries = 1; ; tries += 1) {
+      const passOver = tries < ADOPT_TRIES ? "0" : "1";
+      const reply = await this.#sync(keys, [from.seq, from.date, from.hash, ...bounds, passOver]);
+      const [status, seq, date, hash, more, ...rows] = reply as [string, ...string[]];
+      if (status === "theirs") {
+        await this.adopt(roomId);
+        continue;
+      }
+      return {
+        reset: RESETS.find((reason) => reason === status),
+        rows,
+        more: more === "1",
+        head: { seq: Number(seq), date: Number(date), hash: hash ?? "" },
+      };
+    }
+  }
+}
+
+/** Does one thing at a time under each name. Whoever asks while one is under way shares the next. */
+class Turns<T> {
+  readonly #turns = new Map<string, { running: Promise<unknown>; next: Promise<T> | undefined }>();
+
+  run(name: string, work: () => Promise<T>): Promise<T> {
+    const turn = this.#turns.get(name) ?? { running: Promise.resolve(), next: undefined };
+    this.#turns.set(name, turn);
+    turn.next ??= turn.running.then(() => {
+      turn.next = undefined;
+      const done = work();
+      const over = () => {
+        if (!turn.next) this.#turns.delete(name);
+      };
+      turn.running = done.then(over, over);
+      return done;
+    });
+    return turn.next;
   }
 }
 
@@ -283,11 +397,22 @@ export function headOf(row: string): Head | null {
   return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
 }
 
-/**
- * A message that another program announced without `append`. It is passed on as it is, but without a place in
- * the log: `seq` and `hash` are the log's own, and the next stored message will carry that seq.
- */
-export function parseForeignMessage(data: unknown): Message | null {
+/** What another program put into a room's sorted set: its row, and what becomes of it. */
+type Foreign = { row: string; date: number; tail: string };
+
+/** Those of another program's rows that are messages; ids may be numbers, and a date in seconds. */
+function readForeign(roomId: RoomId, rows: string[]): Foreign[] {
+  return rows.flatMap((row) => {
+    const said = parseForeign(parseJson(row));
+    if (!said || said.roomId !== roomId) return [];
+    const { date, from, message, nonce } = said;
+    const tail = JSON.stringify({ from, message, nonce }).slice(1);
+    return [{ row, date: Math.floor(date < SECONDS_BELOW ? date * 1_000 : date), tail }];
+  });
+}
+
+/** A message as another program spells it, in a room's sorted set or in an announcement; null for anything else. */
+export function parseForeign(data: unknown): Omit<Message, "seq" | "hash"> | null {
   if (!isRecord(data)) return null;
   const { from, message, date, nonce } = data;
   const roomId = typeof data["roomId"] === "number" ? String(data["roomId"]) : data["roomId"];
@@ -298,29 +423,8 @@ export function parseForeignMessage(data: unknown): Message | null {
   return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
 }
 
-/**
- * Rows of a room's sorted set. Those that another program added lack a place in the log and may spell ids as numbers;
- * what is no message at all is left out rather than taking the whole page with it.
- */
-export function parseRows(roomId: RoomId, rows: string[]): Message[] {
-  return rows.flatMap((row) => {
-    try {
-      const stored: unknown = JSON.parse(row);
-      if (isOwnRow(row)) return stored as Message;
-      return parseForeignMessage({ ...(stored as object), roomId }) ?? [];
-    } catch {
-      return [];
-    }
-  });
-}
-
-/** The same as JSON, separated by commas, parsing only what other programs added. */
-function toJson(roomId: RoomId, rows: string[]): string {
-  return rows
-    .flatMap((row) =>
-      isOwnRow(row) ? row : parseRows(roomId, [row]).map((message) => JSON.stringify(message)),
-    )
-    .join(",");
+function parseRow(row: string): Message {
+  return JSON.parse(row) as Message;
 }
 
 export function unknownRoom(): ChatError {

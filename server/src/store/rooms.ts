@@ -1,25 +1,17 @@
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { looksLikeGeneral, looksOf } from "../names.ts";
-import {
-  GENERAL,
-  isRoomId,
-  pairOf,
-  type ListedRoom,
-  type Message,
-  type RoomId,
-  type UserId,
-} from "../protocol.ts";
+import { GENERAL, isRoomId, pairOf, type ListedRoom, type RoomId, type UserId } from "../protocol.ts";
 import { Ids } from "./ids.ts";
-import { parseRows } from "./log.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
 /** The field of the looks that says up to which room they were written down: no name has it. */
 const LOOKS_DONE = "";
 const LOOKS_AT_ONCE = 500;
+
 /** What one member sees of a room, before names are put to ids. */
-export type RoomState = { id: RoomId; name: string | null; last: Message | null; seq: number; read: number };
+export type RoomState = { id: RoomId; name: string | null; seq: number; read: number };
 
 /** Rooms: their names, who is in them, and how far each has read. Their messages are the log's. */
 export class Rooms {
@@ -161,16 +153,14 @@ export class Rooms {
 
   async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
     const keys = this.#keys;
-    const [name, newest, seq, read] = await Promise.all([
+    const [name, seq, read] = await Promise.all([
       pairOf(roomId) ? null : this.#redis.get(keys.roomName(roomId)),
-      this.#redis.zrevrange(keys.room(roomId), 0, 0),
       this.#redis.hget(keys.meta(roomId), "seq"),
       this.#redis.hget(keys.read(roomId), userId),
     ]);
     return {
       id: roomId,
       name,
-      last: parseRows(roomId, newest)[0] ?? null,
       seq: Number(seq ?? 0),
       read: Number(read ?? 0),
     };

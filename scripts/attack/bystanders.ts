@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Message } from "../../server/src/protocol.ts";
-import { percentile } from "../statistics.ts";
+import { percentile } from "../bench/statistics.ts";
 import { becomes, type Person, type Replica, type Stage } from "./stage.ts";
 import { Talker } from "./wire.ts";
 
@@ -21,7 +21,7 @@ export type Bystanders = {
   stop: () => Promise<void>;
 };
 
-/** Milliseconds from saying to hearing, over both replicas. */
+/** Milliseconds from saying to hearing, over both replicas; of what was said since `begin`. */
 export type Figures = {
   left: Delays;
   right: Delays;
@@ -31,9 +31,17 @@ export type Figures = {
   /** Not answered within the measurement, or closed. */
   unanswered: number;
 };
-type Delays = { p50: number; p99: number; count: number };
+export type Delays = {
+  p50: number;
+  p99: number;
+  count: number;
+  /** p99 of what was said in the first second, and of what was said after it. */
+  first: number;
+  later: number;
+};
 
 const PER_REPLICA = 3;
+const FIRST_MS = 1_000;
 /** Says so many a second each: under the limit of 10. */
 const RATE = 8;
 
@@ -50,7 +58,9 @@ let gathered = 0;
 
 export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
   const roomId = await roomOf(stage);
-  const delays = { left: [] as number[], right: [] as number[] };
+  type Delay = { at: number; ms: number };
+  const delays = { left: [] as Delay[], right: [] as Delay[] };
+  let beganAt = 0;
   const said = new Map<string, { at: number; acknowledged: boolean }>();
   const acknowledged: string[] = [];
   const found: string[] = [];
@@ -84,13 +94,15 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
     talker.onEvent = (packet) => {
       if (!packet.startsWith('42["message"')) return;
       const [, message] = JSON.parse(packet.slice(2)) as [string, Message];
-      if (message.roomId !== roomId) return;
+      if (message.roomId !== roomId || message.seq === undefined) return;
       if (one.heardUpTo > 0 && message.seq !== one.heardUpTo + 1)
         found.push(`${one.person.username} heard ${message.seq} after ${one.heardUpTo}`);
       one.heardUpTo = message.seq;
       const sent = said.get(message.message);
       // Of each message one delay for each replica's members.
-      if (sent) delays[one.replica === stage.left ? "left" : "right"].push(performance.now() - sent.at);
+      if (!sent || sent.at < beganAt) return;
+      const side = one.replica === stage.left ? "left" : "right";
+      delays[side].push({ at: sent.at, ms: performance.now() - sent.at });
     };
     one.talker = talker;
   }
@@ -122,9 +134,17 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
     }
   });
 
-  const summary = (values: number[]): Delays => {
-    const sorted = Float64Array.from(values).toSorted();
-    return { p50: percentile(sorted, 0.5), p99: percentile(sorted, 0.99), count: values.length };
+  const summary = (values: Delay[]): Delays => {
+    const sorted = (some: Delay[]) => Float64Array.from(some, ({ ms }) => ms).toSorted();
+    const all = sorted(values);
+    const isFirst = ({ at }: Delay) => at - beganAt < FIRST_MS;
+    return {
+      p50: percentile(all, 0.5),
+      p99: percentile(all, 0.99),
+      count: values.length,
+      first: percentile(sorted(values.filter(isFirst)), 0.99),
+      later: percentile(sorted(values.filter((one) => !isFirst(one))), 0.99),
+    };
   };
   async function missing(): Promise<number> {
     const rows = await stage.admin.zrange(stage.keys.room(roomId), "0", "-1");
@@ -136,6 +156,7 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
     begin() {
       delays.left = [];
       delays.right = [];
+      beganAt = performance.now();
       counts = { sent: 0, refused: 0, unanswered: 0 };
     },
     figures: () => ({ left: summary(delays.left), right: summary(delays.right), ...counts }),

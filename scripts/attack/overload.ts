@@ -1,26 +1,24 @@
-import { fork, type ChildProcess } from "node:child_process";
+import { fork as forkProcess, type ChildProcess } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { Log } from "../../server/src/store/log.ts";
-import { Rooms } from "../../server/src/store/rooms.ts";
-import { cpuNs } from "../machine.ts";
+import { Rooms } from "../../server/src/chat/rooms.ts";
+import { CORE, confine, cpuNs, pin } from "../bench/system.ts";
 import { root, stop } from "../prepare.mjs";
-import { gatherBystanders, type Bystanders, type Figures } from "./bystanders.ts";
+import { gatherBystanders, type Bystanders, type Delays, type Figures } from "./bystanders.ts";
 import { FLOODS, OWNERS_PASSWORD, type FloodName, type Order, type Tally } from "./floods.ts";
 import { becomes, openStage, PASSWORD, type Person, type Stage } from "./stage.ts";
 import { ask } from "./wire.ts";
 
 /**
- * `npm run attack -- overload`: what one client's flood does to other people. Quiet and attacked turns take turns in
- * one run; the flood goes to the left replica only, and comes from a process of its own. In between it goes to a sink:
- * what people notice then is what the generator itself takes of the cores that they share.
+ * `npm run attack -- overload`: what one client's flood does to other people. Each flood is played in rounds of three
+ * turns: quiet, the flood to a sink, the flood to the left replica; what counts is the middle one of the rounds. The
+ * left replica and Redis have one core. The flood comes from a process on the other core, where all that people notice
+ * it with goes before it, so that its own CPU is not what is measured: the turn with the sink shows what is left of it.
  */
 
-type Turn = {
-  flood: FloodName;
-  title: string;
+type Round = {
   quiet: Figures;
   /** While the same flood goes to a program that does nothing for it. */
   beside: Figures;
@@ -32,7 +30,7 @@ type Turn = {
   /** MB that the attacked replica had before, and at most. */
   memory: { before: number; most: number };
   /** % of a core while attacked. */
-  cpu: { left: number; right: number; redis: number; generator: number; bystanders: number };
+  cpu: Record<keyof Processes, number>;
   /** Seconds until others were as quick as before, -1: not within 10 s. */
   recovered: number;
   /** Whether the attacked replica ended. */
@@ -40,43 +38,58 @@ type Turn = {
   tally: Tally;
 };
 
-type Run = { label: string; date: string; turns: Turn[]; missing: number; faults: string[] };
+type Processes = { left: number; right: number; redis: number; generator: number; bystanders: number };
+
+type Played = { flood: FloodName; title: string; rounds: Round[] };
+
+type Run = { label: string; date: string; played: Played[]; missing: number; faults: string[] };
 
 const folder = join(root, ".cache/attack");
 const QUIET_MS = 3_000;
 const BESIDE_MS = 3_000;
 const ATTACK_MS = 5_000;
 const RECOVERY_MS = 10_000;
+const ROUNDS = 3;
+/** Other people's p50 and p99 stay below so many times their quiet value. */
+const MOST = 2;
 const PEOPLE = 60;
 const ADDRESSES = 8;
 
-const HELP = `npm run attack -- overload [--only NAME,NAME] [--label NAME] [--beside LABEL]
+const HELP = `npm run attack -- overload [--only NAME,NAME] [--rounds NUMBER] [--label NAME] [--beside LABEL]
 
   --only    these floods: ${Object.keys(FLOODS).join(" ")}
+  --rounds  quiet and attacked so often, in turns (${ROUNDS})
   --label   keeps the figures as .cache/attack/overload-NAME.json
-  --beside  prints the figures of an earlier label beside these`;
+  --beside  prints the figures of an earlier label beside these
+
+Exit code 1 where others' p50 or p99 is above ${MOST} times its quiet value, or that beside a flood to nobody.`;
 
 export async function overload(args: string[]): Promise<number> {
-  const { names, label, beside } = readArguments(args);
+  const { names, rounds, label, beside } = readArguments(args);
   const stage = await openStage();
-  const generator = fork(new URL("floods.ts", import.meta.url), {
-    execArgv: ["--import", "tsx"],
-    stdio: ["ignore", 2, 2, "ipc"],
-  });
-  const sink = fork(new URL("sink.ts", import.meta.url), {
-    execArgv: ["--import", "tsx"],
-    stdio: ["ignore", 2, 2, "ipc"],
-  });
+  const fork = (program: string) =>
+    forkProcess(new URL(program, import.meta.url), {
+      execArgv: ["--import", "tsx"],
+      stdio: ["ignore", 2, 2, "ipc"],
+    });
+  const generator = fork("floods.ts");
+  const sink = fork("sink.ts");
   const sinkPort = await new Promise<number>((resolve) => sink.once("message", resolve));
-  const run: Run = { label, date: new Date().toISOString(), turns: [], missing: 0, faults: [] };
+  const run: Run = { label, date: new Date().toISOString(), played: [], missing: 0, faults: [] };
   try {
     const rooms = await prepare(stage);
     const bystanders = await gatherBystanders(stage);
+    place(stage);
+    for (const outsider of [generator, sink]) confine(outsider.pid ?? 0, CORE.load);
     for (const flood of names) {
       process.stderr.write(`${flood} `);
-      const crowd = await gatherFlooders(stage, rooms);
-      const order: Order = { ...crowd, rooms, flood, port: stage.left.port, ms: ATTACK_MS };
-      run.turns.push(await play(stage, generator, bystanders, order, sinkPort));
+      const played: Played = { flood, title: FLOODS[flood].title, rounds: [] };
+      run.played.push(played);
+      while (played.rounds.length < rounds) {
+        const crowd = await gatherFlooders(stage, rooms);
+        const order: Order = { ...crowd, rooms, flood, port: stage.left.port, ms: ATTACK_MS };
+        played.rounds.push(await play(stage, generator, bystanders, order, sinkPort));
+      }
     }
     process.stderr.write("\n");
     await bystanders.stop();
@@ -94,12 +107,21 @@ export async function overload(args: string[]): Promise<number> {
     for (const line of replica.log.filter((text) => /"level":[56]0\b/.test(text)).slice(0, 5))
       console.log(`${replica.name}: ${line}`);
   }
-  return 0;
+  return run.played.every((played) => verdictOf(played).held) ? 0 : 1;
+}
+
+/** What is attacked on one core, who notices it on the other. */
+function place({ left, right, redis }: Stage): void {
+  pin(left.pid(), CORE.system);
+  pin(redis.pid, CORE.system);
+  pin(right.pid(), CORE.load);
+  pin(process.pid, CORE.load);
 }
 
 function readArguments(args: string[]) {
   const options = {
     only: { type: "string" },
+    rounds: { type: "string" },
     label: { type: "string" },
     beside: { type: "string" },
   } as const;
@@ -108,7 +130,9 @@ function readArguments(args: string[]) {
     const names = values.only?.split(",") ?? Object.keys(FLOODS);
     const unknown = names.find((name) => !(name in FLOODS));
     if (unknown) throw new Error(`There is no flood "${unknown}".`);
-    return { names: names as FloodName[], label: values.label ?? "latest", beside: values.beside };
+    const rounds = Number(values.rounds ?? ROUNDS);
+    if (!(Number.isInteger(rounds) && rounds > 0)) throw new Error("--rounds takes a whole number.");
+    return { names: names as FloodName[], rounds, label: values.label ?? "latest", beside: values.beside };
   } catch (error) {
     throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
   }
@@ -121,13 +145,12 @@ function fileOf(label: string): string {
 /** A room of 240 long messages, and one of 3,000. */
 async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> {
   const author = await person();
-  const log = new Log(admin, keys, {
+  const store = new Rooms(admin, keys, {
     serverId: "attack",
     relayChannel: "rooms",
     waitReplicas: 0,
     waitMs: 500,
   });
-  const store = new Rooms(admin, keys);
   const rooms = { heavy: "", long: "" };
   for (const [name, messages, text] of [
     ["heavy", 240, "€".repeat(4_000)],
@@ -136,7 +159,7 @@ async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> 
     const id = await store.create(name, author.id);
     rooms[name] = id;
     for (let start = 0; start < messages; start += 100) {
-      await log.load(
+      await store.load(
         id,
         Array.from({ length: Math.min(100, messages - start) }, (_, index) => ({
           from: author.id,
@@ -173,9 +196,8 @@ async function play(
   bystanders: Bystanders,
   order: Order,
   sinkPort: number,
-): Promise<Turn> {
+): Promise<Round> {
   const { left, right } = stage;
-  const { title } = FLOODS[order.flood];
   const logsIn = order.flood === "logins";
   const memory = { before: left.memory(), most: 0 };
   const notReady = { left: 0, right: 0, of: 0 };
@@ -192,7 +214,7 @@ async function play(
   const beside = bystanders.figures();
   await Promise.race([idle, sleep(5_000)]);
 
-  const processes = {
+  const processes: Processes = {
     left: left.pid(),
     right: right.pid(),
     redis: stage.redis.pid,
@@ -232,6 +254,7 @@ async function play(
 
   const died = left.hasEnded();
   for (const replica of stage.replicas) await replica.revive();
+  place(stage);
   const quick = async () => {
     bystanders.begin();
     await sleep(300);
@@ -244,10 +267,8 @@ async function play(
     );
   };
   const recovered = await becomes(quick, RECOVERY_MS);
-  const share = (name: keyof typeof processes) => Math.round((used[name] - before[name]) / seconds / 1e7);
+  const share = (name: keyof Processes) => Math.round((used[name] - before[name]) / seconds / 1e7);
   return {
-    flood: order.flood,
-    title,
     quiet,
     beside,
     attacked,
@@ -273,12 +294,15 @@ async function play(
   };
 }
 
+let logInsTried = 0;
+
 /** Other people log in, each once and from an address of their own: ms of each, NaN where it was refused. */
 async function logInFor(stage: Stage, ms: number): Promise<number[]> {
   const end = performance.now() + ms;
   const took: number[] = [];
   while (performance.now() < end) {
-    const body = { username: "bystander1", password: PASSWORD };
+    logInsTried += 1;
+    const body = { username: `bystander${1 + (logInsTried % 6)}`, password: PASSWORD };
     const answer = await ask(
       stage.left.port,
       "/api/login",
@@ -291,9 +315,10 @@ async function logInFor(stage: Stage, ms: number): Promise<number[]> {
   return took;
 }
 
+/** The middle one of what was measured; NaN where nothing was. */
 function middle(values: number[]): number {
   const sorted = values.filter((value) => !Number.isNaN(value)).toSorted((a, b) => a - b);
-  return Math.round(sorted[Math.floor(sorted.length / 2)] ?? Number.NaN);
+  return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
 }
 
 function cpuOf<Name extends string>(processes: Record<Name, number>): Record<Name, number> {
@@ -311,13 +336,39 @@ function mb(bytes: number): number {
   return Math.round(bytes / 1e6);
 }
 
+type Turn = "quiet" | "beside" | "attacked";
+
+/** What people on one side noticed in these turns: the middle one of the rounds. */
+function middleOf({ rounds }: Played, turn: Turn, side: "left" | "right" = "left"): Delays {
+  const of = (figure: keyof Delays) => middle(rounds.map((round) => round[turn][side][figure]));
+  return { p50: of("p50"), p99: of("p99"), count: of("count"), first: of("first"), later: of("later") };
+}
+
+/** How many times its quiet value, and how many times the greater one of that and the value beside a flood to nobody. */
+function verdictOf(played: Played) {
+  const [quiet, beside, attacked] = (["quiet", "beside", "attacked"] as const).map((turn) =>
+    middleOf(played, turn),
+  );
+  const times = (figure: "p50" | "p99") => {
+    const base = quiet?.[figure] ?? Number.NaN;
+    const now = attacked?.[figure] ?? Number.NaN;
+    return { quiet: now / base, fair: now / Math.max(base, beside?.[figure] ?? base) };
+  };
+  const verdict = { p50: times("p50"), p99: times("p99") };
+  return { ...verdict, held: verdict.p50.fair <= MOST && verdict.p99.fair <= MOST };
+}
+
 function tableOf(run: Run, earlier: Run | undefined): string {
   const head = [
     "flood",
     "quiet p50 / p99",
     "flood to nobody p50 / p99",
     ...(earlier ? [`${earlier.label}: p50 / p99`] : []),
-    "same replica p50 / p99",
+    "attacked p50 / p99",
+    "times quiet",
+    "times the greater of the two",
+    "",
+    "p99 of the first second, later",
     "other replica p50 / p99",
     "others refused, unanswered",
     "not ready left, right",
@@ -326,37 +377,63 @@ function tableOf(run: Run, earlier: Run | undefined): string {
     "recovered",
     "what came back",
   ];
-  const rows = run.turns.map((turn) => {
-    const { flood, title, quiet, beside, attacked, logIn, notReady, memory, cpu, recovered, died, tally } =
-      turn;
-    const before = earlier?.turns.find((other) => other.flood === flood);
-    const ms = ({ p50, p99 }: Figures["left"]) => `${tidy(p50)} / ${tidy(p99)}`;
+  const rows = run.played.map((played) => {
+    const { flood, title, rounds } = played;
+    const before = earlier?.played.find((other) => other.flood === flood);
+    const ms = ({ p50, p99 }: Delays) => `${tidy(p50)} / ${tidy(p99)}`;
+    const sum = (figure: (round: Round) => number) => rounds.reduce((all, round) => all + figure(round), 0);
+    const most = (figure: (round: Round) => number) => Math.max(...rounds.map(figure));
+    const { p50, p99, held } = verdictOf(played);
+    const attacked = middleOf(played, "attacked");
     return [
       `${flood}: ${title}`,
-      ms(quiet.left),
-      ms(beside.left),
-      ...(earlier ? [before ? ms(before.attacked.left) : ""] : []),
-      ms(attacked.left),
-      ms(attacked.right),
-      `${attacked.refused}, ${attacked.unanswered} of ${attacked.sent}`,
-      `${notReady.left}, ${notReady.right} of ${notReady.of}`,
-      `${memory.before}, ${memory.most}`,
-      Object.values(cpu).join(", "),
-      died ? "DIED" : recovered < 0 ? "not in 10 s" : `${recovered} s`,
-      [
-        ...Object.entries(tally).map(([what, count]) => `${what} ${count}`),
-        ...(logIn ? [`others' log-in ${logIn.quiet} -> ${logIn.attacked} ms, ${logIn.refused} refused`] : []),
-      ].join("; "),
+      ms(middleOf(played, "quiet")),
+      ms(middleOf(played, "beside")),
+      ...(earlier ? [before ? ms(middleOf(before, "attacked")) : ""] : []),
+      ms(attacked),
+      `${tidy(p50.quiet)} / ${tidy(p99.quiet)}`,
+      `${tidy(p50.fair)} / ${tidy(p99.fair)}`,
+      held ? "held" : "OVER",
+      `${tidy(attacked.first)}, ${tidy(attacked.later)}`,
+      ms(middleOf(played, "attacked", "right")),
+      `${sum((round) => round.attacked.refused)}, ${sum((round) => round.attacked.unanswered)} of ${sum((round) => round.attacked.sent)}`,
+      `${sum(({ notReady }) => notReady.left)}, ${sum(({ notReady }) => notReady.right)} of ${sum(({ notReady }) => notReady.of)}`,
+      `${most(({ memory }) => memory.before)}, ${most(({ memory }) => memory.most)}`,
+      (["left", "right", "redis", "generator", "bystanders"] as const)
+        .map((name) => middle(rounds.map(({ cpu }) => cpu[name])))
+        .join(", "),
+      rounds.some(({ died }) => died)
+        ? "DIED"
+        : rounds.some(({ recovered }) => recovered < 0)
+          ? "not in 10 s"
+          : `${most(({ recovered }) => recovered)} s`,
+      [...came(rounds), ...othersLogIns(rounds)].join("; "),
     ];
   });
   const line = (cells: string[]) => `| ${cells.join(" | ")} |`;
   return [
-    `${run.date.slice(0, 16).replace("T", " ")} UTC, ${run.label}: ms from saying to hearing. Acknowledged but not stored: ${run.missing}. Heard out of order: ${run.faults.length}${run.faults.length > 0 ? ` (${run.faults.slice(0, 3).join("; ")})` : ""}.`,
+    `${run.date.slice(0, 16).replace("T", " ")} UTC, ${run.label}: ms from saying to hearing, the middle one of the rounds. Acknowledged but not stored: ${run.missing}. Heard out of order: ${run.faults.length}${run.faults.length > 0 ? ` (${run.faults.slice(0, 3).join("; ")})` : ""}.`,
     "",
     line(head),
     line(head.map(() => "---")),
     ...rows.map(line),
   ].join("\n");
+}
+
+/** What the flood got for an answer, over all rounds. */
+function came(rounds: Round[]): string[] {
+  const all: Tally = {};
+  for (const { tally } of rounds)
+    for (const [what, count] of Object.entries(tally)) all[what] = (all[what] ?? 0) + count;
+  return Object.entries(all).map(([what, count]) => `${what} ${count}`);
+}
+
+function othersLogIns(rounds: Round[]): string[] {
+  const logIns = rounds.flatMap(({ logIn }) => logIn ?? []);
+  if (logIns.length === 0) return [];
+  const ms = (turn: "quiet" | "attacked") => middle(logIns.map((logIn) => logIn[turn])).toFixed(0);
+  const refused = logIns.reduce((sum, logIn) => sum + logIn.refused, 0);
+  return [`others' log-in ${ms("quiet")} -> ${ms("attacked")} ms, ${refused} refused`];
 }
 
 function tidy(ms: number): string {

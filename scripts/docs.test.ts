@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { VARIABLES, readConfig } from "../server/src/config.ts";
 import { STATUS } from "../server/src/doors/failure.ts";
 import { both, person, replicas } from "../server/src/testing.ts";
-import { BOUNDS, QUEUES, RATES, SHED } from "../server/src/limits.ts";
+import { BOUNDS, QUEUES, RATES, SHED, TURNS } from "../server/src/limits.ts";
 import { ATTACKS, rowOf } from "./attack/attacks.ts";
 import { backup } from "./backup.ts";
 import { root } from "./prepare.mjs";
@@ -178,6 +178,12 @@ describe("docs/limits.md", () => {
         ...Object.entries(QUEUES).map(
           ([name, { running, waiting, why }]) => `| \`${name}\` | ${running} | ${waiting} | ${why} |`,
         ),
+      ),
+      "## Whose turn it is",
+      `One thing begins in a turn of the event loop; clients take turns. Whoever asks for more than ${BOUNDS.freely.value} units in a second waits until the loop is idle for half of the time, or ${BOUNDS.lateWait.value} ms for each thing that begins. Nothing is refused for it.`,
+      rows(
+        "| asked for | units | why |",
+        ...Object.entries(TURNS).map(([name, { units, why }]) => `| \`${name}\` | ${units} | ${why} |`),
       ),
       "## Bounds",
       rows(

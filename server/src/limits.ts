@@ -106,11 +106,39 @@ export const QUEUES = {
   },
   sync: { running: 2, waiting: 200, why: "tabs that come back together" },
   rooms: { running: 1, waiting: 100, why: "each reads all rooms of the user" },
-  search: { running: 2, waiting: 20, why: "one for each pause of who types" },
   transcript: { running: 1, waiting: 3, why: "each reads a whole room" },
 } as const satisfies Record<string, { running: number; waiting: number; why: string }>;
 
+/**
+ * What clients ask for begins a few things a turn of the event loop, and whoever asks for more than `freely` in a
+ * second waits until the loop is idle for half of the time: `turns.ts`. Nothing is refused for it.
+ */
+export const TURNS = {
+  event: { units: 1, why: "about half a millisecond" },
+  request: { units: 2, why: "Express, a session, a few commands" },
+  handshake: {
+    units: 100,
+    why: "some milliseconds, and thousands may come at once: always when there is time",
+  },
+} as const satisfies Record<string, { units: number; why: string }>;
+
 export const BOUNDS = {
+  turn: { value: 1, unit: "begun in a turn of the loop", why: "others wait for it" },
+  freely: {
+    value: 25,
+    unit: "units in a second, of a user, a session or an address",
+    why: "twice what the app asks for when it starts",
+  },
+  lateWait: {
+    value: 5,
+    unit: "ms",
+    why: "after which the next of those who ask for more begins all the same",
+  },
+  turnsWaiting: {
+    value: 1_000,
+    unit: "requests of one client",
+    why: "memory for those who wait for their turn",
+  },
   connections: { value: 20, unit: "of a user on a replica", why: "some windows on a few devices" },
   connectionsWait: {
     value: 30_000,
@@ -129,18 +157,6 @@ export const BOUNDS = {
   syncBytes: { value: 131_072, unit: "bytes of a room", why: "after which Redis reads no further message" },
   messageKb: { value: 12, unit: "KB", why: "the longest message as JSON: what a page is paid for by" },
   listedKb: { value: 5_000, unit: "KB", why: "the most that is paid for a list of rooms before it is read" },
-  searchKb: {
-    value: 10,
-    unit: "KB",
-    why: "what a search is paid for by, and again for each 3,000 names that it looks at (1 ms at most)",
-  },
-  namesKnown: {
-    value: 100_000,
-    unit: "names",
-    why: "of people, and as many of rooms, that searches look at; about 25 MB",
-  },
-  namesRead: { value: 20_000, unit: "names", why: "read from Redis for one search; the next one goes on" },
-  namesFresh: { value: 60_000, unit: "ms", why: "after which a name is read again, once for all who search" },
   transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others get as long" },
   roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read side by side" },
   roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by making or joining them" },

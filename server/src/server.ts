@@ -3,13 +3,12 @@ import type { Server as HttpServer, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
 import { Chat } from "./chat/chat.ts";
-import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.ts";
-import { Log } from "./store/log.ts";
-import { Rooms } from "./store/rooms.ts";
+import { Presence, PresenceDiff, readUsers, type Edges } from "./chat/presence.ts";
+import { Rooms } from "./chat/rooms.ts";
 import { Users } from "./chat/users.ts";
-import { checkRedis, heed } from "./store/checks.ts";
+import { checkRedis, heed } from "./checks.ts";
 import { addressOf, type Config } from "./config.ts";
-import { Delivery } from "./live/delivery.ts";
+import { Delivery } from "./delivery.ts";
 import { createOrigins } from "./doors/origin.ts";
 import { createRest } from "./doors/rest.ts";
 import { createSessions } from "./doors/session.ts";
@@ -21,11 +20,11 @@ import { createKeys } from "./keys.ts";
 import { Load } from "./load.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
-import { connectRedis, guardMessages, type RedisClient } from "./store/redis.ts";
-import { watchRedis } from "./store/redisFigures.ts";
-import { RedisHealth } from "./store/redisHealth.ts";
-import { Relay } from "./live/relay.ts";
-import { checkSchema } from "./store/schema.ts";
+import { connectRedis, guardMessages, type RedisClient } from "./redis.ts";
+import { watchRedis } from "./redisFigures.ts";
+import { RedisHealth } from "./redisHealth.ts";
+import { Relay } from "./relay.ts";
+import { checkSchema } from "./schema.ts";
 import { createSecurity } from "./security.ts";
 
 export type Replica = {
@@ -94,8 +93,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const health = new RedisHealth(commands, subscriber, metrics, log);
 
     const users = new Users(commands, keys, config);
-    const rooms = new Rooms(commands, keys);
-    const messages = new Log(commands, keys, config);
+    const rooms = new Rooms(commands, keys, config);
     await rooms.nameGeneral();
 
     const delivery: Delivery = new Delivery(config, metrics, security, log, (roomId) =>
@@ -112,7 +110,9 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       subscriber,
       metrics,
       log,
-      messages,
+      head: (roomId) => rooms.head(roomId),
+      after: (roomId, head) => rooms.after(roomId, head),
+      isStored: (roomId, json) => rooms.isStored(roomId, json),
       deliver: (roomId, json) => delivery.message(roomId, json),
       members: (roomId) => delivery.members(roomId),
       stale: (roomId) => delivery.toRoom(roomId, "room.stale", { roomId }),
@@ -161,7 +161,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       commands,
       subscriber,
       http,
-      session: sessions.middleware,
+      sessions,
       origins,
       delivery,
       relay,
@@ -171,7 +171,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       security,
       log,
     });
-    const chat = new Chat({ users, rooms, messages, presence, announce: door.announce, metrics });
+    const chat = new Chat({ users, rooms, presence, announce: door.announce, metrics });
 
     let draining = false;
     const answers = new Set<ServerResponse>();

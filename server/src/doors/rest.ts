@@ -15,7 +15,7 @@ import helmet from "helmet";
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
-import { isVisible } from "../names.ts";
+import { isVisible } from "../chat/names.ts";
 import { passwordFits } from "../chat/passwords.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
@@ -88,11 +88,6 @@ const listQuery = z.object({
     .regex(/^\d{1,10}$/, "an id")
     .transform(Number)
     .default(0),
-  size: count(LIMITS.page, LIMITS.page),
-});
-const searchQuery = z.object({
-  q: z.string().max(LIMITS.search),
-  after: userId.optional(),
   size: count(LIMITS.page, LIMITS.page),
 });
 
@@ -274,16 +269,29 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
     }
     tally(metrics, PAGE_ROUTE, String(response.statusCode), began);
   };
-  return (request, response) => {
-    const waitMs = isApi(request) ? throttle.barredMs(nameOf(parts, request)) : 0;
-    if (waitMs > 0) {
+  /** Whether the request may go on; if not, it is answered. */
+  const begins = async (request: IncomingMessage, response: ServerResponse): Promise<boolean> => {
+    const who = nameOf(parts, request);
+    try {
+      await throttle.turn("request", who);
+      const waitMs = throttle.barredMs(who);
+      if (waitMs > 0) throw tooMany(waitMs);
+      return !response.destroyed;
+    } catch (error) {
       response.setHeaders(apiHeaders);
-      return refuse(tooMany(waitMs), request, response, parts, undefined);
+      refuse(error, request, response, parts, undefined);
+      return false;
     }
+  };
+  const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    if (parts.config.rateLimits && isApi(request) && !(await begins(request, response))) return;
     const [, id = "", query = ""] = PAGE.exec(request.url ?? "") ?? [];
     const roomId = id.replace("%3A", ":");
-    if (request.method !== "GET" || !isRoomId(roomId)) return app(request, response);
-    answer(request, response, roomId, query).catch((error: unknown) => {
+    if (request.method !== "GET" || !isRoomId(roomId)) app(request, response);
+    else await answer(request, response, roomId, query);
+  };
+  return (request, response) => {
+    serve(request, response).catch((error: unknown) => {
       security.contain("request", error);
       response.destroy();
     });
@@ -321,9 +329,9 @@ function isApi(request: IncomingMessage): boolean {
   return path.startsWith("/api/") && path !== LOG_OUT;
 }
 
-/** What tells who asks without a look at Redis: the cookies, which hold a session, or the address. */
-function nameOf({ config }: RestParts, request: IncomingMessage): string {
-  return request.headers.cookie ?? addressKey(clientAddress(request, config.trustProxy));
+/** What tells who asks without a look at Redis: the session's id, which nobody can make up, or the address. */
+function nameOf({ config, sessions }: RestParts, request: IncomingMessage): string {
+  return sessions.sidOf(request) ?? addressKey(clientAddress(request, config.trustProxy));
 }
 
 function tooMany(waitMs: number): ChatError {
@@ -344,21 +352,6 @@ async function readPage(
   return throttle.queue("page", user.id, () =>
     throttle.pay(user.id, most, read, (page) => page.length / 1_024),
   );
-}
-
-/** A page of what has a text in its name: turned away under load, and paid for by how many names are looked at. */
-async function search(
-  { chat, throttle, load }: RestParts,
-  user: User,
-  what: "users" | "rooms",
-  query: object,
-): Promise<object> {
-  const { q, after, size } = searchQuery.parse(query);
-  load.demand("history");
-  const price = () => BOUNDS.searchKb.value * (1 + Math.ceil(chat.searched(what) / 3_000));
-  const find = () =>
-    what === "users" ? chat.searchUsers(q, after, size) : chat.searchRooms(user, q, after, size);
-  return throttle.queue("search", user.id, () => throttle.pay<object>(user.id, price(), find, price));
 }
 
 function api(parts: RestParts, proxies: Proxies): Router {
@@ -436,11 +429,9 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.json(demandUser(response));
   });
   router.get("/users", async (request, response) => {
-    const user = demandUser(response);
+    demandUser(response);
     if (request.query["ids"] !== undefined) {
       response.json(await chat.findUsers(idsQuery.parse(request.query["ids"])));
-    } else if (request.query["q"] !== undefined) {
-      response.json(await search(parts, user, "users", request.query));
     } else {
       const { after, size } = listQuery.parse(request.query);
       response.json(await chat.listUsers(after, size));
@@ -468,12 +459,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   router.get("/rooms/directory", async (request, response) => {
     const user = demandUser(response);
-    if (request.query["q"] !== undefined) {
-      response.json(await search(parts, user, "rooms", request.query));
-    } else {
-      const { after, size } = listQuery.parse(request.query);
-      response.json(await chat.listDirectory(user, after, size));
-    }
+    const { after, size } = listQuery.parse(request.query);
+    response.json(await chat.listDirectory(user, after, size));
   });
   router.post("/rooms", async (request, response) => {
     const user = demandUser(response);
@@ -566,6 +553,7 @@ async function* paidFor(
     const kb = Math.ceil(chunk.length / 1_024);
     const waitMs = await throttle.take("work", user.id, kb).then(() => 0, retryAfterMsOf);
     if (waitMs > 0) await sleep(waitMs);
+    await throttle.turn("request", user.id);
     yield chunk;
   }
 }

@@ -11,7 +11,7 @@ import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import type { User, UserId } from "../protocol.ts";
-import type { RedisClient } from "../store/redis.ts";
+import type { RedisClient } from "../redis.ts";
 
 declare module "express-session" {
   // The only way to add a field to this library's type.
@@ -36,6 +36,8 @@ export type Sessions = {
    * Throws what Redis throws.
    */
   find: (request: IncomingMessage) => Promise<Session | undefined>;
+  /** The id that a request shows, if it was given out here. Whether that session still exists only Redis knows. */
+  sidOf: (request: IncomingMessage) => string | undefined;
   /**
    * Starts a session under a new id and resolves once it is stored: an answer before that would be a lie. Answers the
    * ids of those that ended by it: the one that the request came with, and the oldest where there are too many.
@@ -71,10 +73,12 @@ export async function createSessions(
     proxy: config.trustProxy > 0,
     cookie: { ...cookie, maxAge: COOKIE_MS },
   });
+  const sidOf = ({ headers }: IncomingMessage) => sidIn(headers.cookie ?? "", name, secrets);
   return {
     middleware,
+    sidOf,
     async find(request) {
-      const sid = sidIn(request.headers.cookie ?? "", name, secrets);
+      const sid = sidOf(request);
       if (sid === undefined) return undefined;
       const found = (await store.get(sid)) as SessionData | null;
       if (!found) return undefined;

@@ -6,7 +6,6 @@ import {
   type ServerResponse,
 } from "node:http";
 import { createShardedAdapter } from "@socket.io/redis-adapter";
-import type { RequestHandler } from "express";
 import type { SessionData } from "express-session";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
@@ -14,7 +13,7 @@ import type { WebSocket } from "ws";
 import { z } from "zod";
 import type { Announcer, Chat } from "../chat/chat.ts";
 import type { Config } from "../config.ts";
-import type { Connection, ConnectionData, Delivery } from "../live/delivery.ts";
+import type { Connection, ConnectionData, Delivery } from "../delivery.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
@@ -33,13 +32,14 @@ import {
   type ServerEvents,
   type UserId,
 } from "../protocol.ts";
-import type { RedisClient } from "../store/redis.ts";
+import type { RedisClient } from "../redis.ts";
 import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
-import type { Relay } from "../live/relay.ts";
+import type { Relay } from "../relay.ts";
 import { clientAddress, type Security } from "../security.ts";
 import { STATUS, toFailure } from "./failure.ts";
 import type { Origins } from "./origin.ts";
+import type { Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 import { createFrameServer, dismiss, parser } from "./transport.ts";
 
@@ -103,7 +103,7 @@ export type SocketParts = {
   commands: RedisClient;
   subscriber: RedisClient;
   http: HttpServer;
-  session: RequestHandler;
+  sessions: Pick<Sessions, "middleware" | "sidOf">;
   origins: Origins;
   delivery: Delivery;
   relay: Relay;
@@ -177,7 +177,7 @@ export class SocketDoor {
 
   /** Starts to take connections. */
   open(chat: Chat): void {
-    const { http, session, delivery, security } = this.#parts;
+    const { http, sessions, delivery, security } = this.#parts;
     // Not before the other door has its listener: this one takes its requests away from those that are there.
     this.#io.attach(http);
     this.#orders = {
@@ -190,17 +190,22 @@ export class SocketDoor {
       this.#io.on(order, (...args: unknown[]) => this.#perform(order, args));
     }
 
-    this.#io.engine.use((request: UpgradeRequest, response: unknown, next: unknown) => {
+    type Step = (request: UpgradeRequest, response: ServerResponse, next: () => void) => Promise<void>;
+    const guard = (step: Step) => {
+      this.#io.engine.use((...args: Parameters<Step>) => {
+        step(...args).catch((error: unknown) => {
+          security.contain("handshake", error);
+          args[0].socket.destroy();
+        });
+      });
+    };
+    guard((request, response, next) => {
       // The newest listener is the one by which Engine.IO's answer to an upgrade waits for the end: see slim.
       if (request.headers.upgrade) request.answerClosed = request.socket.rawListeners("close").at(-1);
-      void session(request as never, response as never, next as never);
+      return this.#awaitTurn(request, response, next);
     });
-    this.#io.engine.use((request: UpgradeRequest, response: ServerResponse, next: () => void) => {
-      this.#limitHandshake(request, response, next).catch((error: unknown) => {
-        security.contain("handshake", error);
-        request.socket.destroy();
-      });
-    });
+    this.#io.engine.use(sessions.middleware);
+    guard((request, response, next) => this.#limitHandshake(request, response, next));
     this.#io.engine.on("connection", (conn: RawConnection) => this.#countStranger(conn));
     this.#io.use((socket, next) => void this.#admit(chat, socket, next));
     const listeners = Object.entries(this.#listeners(chat)) as [keyof ClientEvents, Listener][];
@@ -333,6 +338,7 @@ export class SocketDoor {
     this.#running += 1;
     try {
       await throttle.take(limit, user.id);
+      await throttle.turn("event", user.id);
       return `{"ok":true,"value":${await handle()}}`;
     } catch (error) {
       const failure = toFailure(error, this.#parts, "event");
@@ -350,10 +356,11 @@ export class SocketDoor {
   }
 
   #dismissUser(userId: UserId, retryAfterMs = 0): void {
-    const { delivery, security } = this.#parts;
+    const { delivery, security, throttle } = this.#parts;
     const open = [...delivery.connections(userId)];
     for (const connection of open) {
       security.note("connection.cut", { userId, what: "refused" });
+      throttle.bar(handshakesOf(connection.data.sid), retryAfterMs);
       dismissConnection(connection, retryAfterMs);
     }
   }
@@ -393,6 +400,30 @@ export class SocketDoor {
     );
   }
 
+  /** A handshake's turn comes before anything is looked up for it; whoever was told to wait is told so again. */
+  async #awaitTurn(request: UpgradeRequest, response: ServerResponse, next: () => void): Promise<void> {
+    const { config, throttle, metrics } = this.#parts;
+    if (!config.rateLimits) return next();
+    const who = this.#nameOf(request);
+    try {
+      await throttle.turn(isFirst(request) ? "handshake" : "request", who);
+      const waitMs = throttle.barredMs(who);
+      if (waitMs > 0) throw new ChatError("rate_limited", "Too many connections.", Math.ceil(waitMs));
+    } catch (error) {
+      const failure = toFailure(error, this.#parts, "handshake");
+      metrics.handshakes.inc({ outcome: failure.code });
+      return refuseHandshake(request, response, failure);
+    }
+    // It may have left meanwhile.
+    if (!request.socket.destroyed) next();
+  }
+
+  /** Who is barred from handshakes, told without a look at Redis: a session, or an address. */
+  #nameOf(request: IncomingMessage): string {
+    const { config, sessions } = this.#parts;
+    return handshakesOf(sessions.sidOf(request) ?? addressKey(clientAddress(request, config.trustProxy)));
+  }
+
   /**
    * Counts a handshake, by its user, or where it has no session by its address: those are told so over the connection,
    * and there may only be a few of them. Whoever starts too many is refused before the upgrade.
@@ -403,8 +434,7 @@ export class SocketDoor {
       // By hand: what Engine.IO gives an upgrade for an answer cannot be ended once express-session has wrapped it.
       return refuseHandshake(request, response, { code: "invalid", message: "Only GET and POST." });
     }
-    // Further requests of a long-polling connection name it.
-    if (/[?&]sid=/.test(request.url ?? "")) return next();
+    if (!isFirst(request)) return next();
     const address = clientAddress(request, config.trustProxy);
     const userId = request.session?.user?.id;
     try {
@@ -424,8 +454,10 @@ export class SocketDoor {
     } catch (error) {
       const failure = toFailure(error, this.#parts, "handshake");
       metrics.handshakes.inc({ outcome: failure.code });
-      if (failure.code === "rate_limited")
+      if (failure.code === "rate_limited") {
         security.note("connection.limited", { address, userId, what: "handshake" });
+        throttle.bar(this.#nameOf(request), failure.retryAfterMs ?? 0);
+      }
       refuseHandshake(request, response, failure);
     }
   }
@@ -533,7 +565,7 @@ export class SocketDoor {
     for (let tries = 1; tries < SHOW_TRIES && newestSeq(shown.messages) < relay.seq(id); tries += 1) {
       shown = await chat.openRoom(first.data.user, id, LIMITS.page);
     }
-    const passedOn = shown.messages.filter(({ seq }) => seq <= relay.seq(id));
+    const passedOn = shown.messages.filter(({ seq = 0 }) => seq <= relay.seq(id));
     for (const connection of here) {
       const joined = connection.data.rooms.has(id);
       // Another order, or the look at what a new connection missed, has shown it meanwhile.
@@ -630,6 +662,15 @@ type UpgradeRequest = IncomingMessage & {
   sessionID?: string;
 };
 type RawConnection = EventEmitter & { request: UpgradeRequest };
+
+/** Further requests of a long-polling connection name it. */
+function isFirst({ url = "" }: IncomingMessage): boolean {
+  return !/[?&]sid=/.test(url);
+}
+
+function handshakesOf(who: string): string {
+  return `handshake ${who}`;
+}
 
 /** Ends a connection with the word to wait for so long, whatever it has read. */
 function dismissConnection({ conn }: Connection, retryAfterMs: number): void {
@@ -738,7 +779,7 @@ function forget(this: EventEmitter): void {
 }
 
 function newestSeq(messages: Message[]): number {
-  return Math.max(0, ...messages.map(({ seq }) => seq));
+  return Math.max(0, ...messages.map(({ seq = 0 }) => seq));
 }
 
 function refusal(failure: Failure): Error {

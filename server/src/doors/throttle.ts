@@ -9,9 +9,10 @@ import {
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import { QUEUES, RATES } from "../limits.ts";
+import { BOUNDS, QUEUES, RATES, type TURNS } from "../limits.ts";
 import type { Metrics } from "../metrics.ts";
-import type { RedisClient } from "../store/redis.ts";
+import type { RedisClient } from "../redis.ts";
+import { Turns } from "./turns.ts";
 
 const QUEUE_RETRY_MS = 1_000;
 /** Who is barred at once; with more all are let off, and barred again by what they do. */
@@ -33,6 +34,8 @@ export type Throttle = {
   bar: (who: string, ms: number) => void;
   /** How long they still have to wait; asked before anything is looked up for them. */
   barredMs: (who: string) => number;
+  /** Resolves when it may begin; undefined where that is now. Throws `rate_limited` when too many of theirs wait. */
+  turn: (kind: keyof typeof TURNS, who: string) => Promise<void> | undefined;
   /** Does it when fewer than so many of the user's run. Throws `rate_limited` when too many wait. */
   queue: <T>(what: keyof typeof QUEUES, userId: string, work: () => Promise<T>) => Promise<T>;
 };
@@ -47,6 +50,7 @@ export function createThrottle(
   const limiters = new Map<string, RateLimiterAbstract>();
   const queues = new Map<string, LimitFunction>();
   const barred = new Map<string, number>();
+  const turns = new Turns();
   const refuse = (limit: string, msBeforeNext: number): ChatError => {
     metrics.limitsHit.inc({ limit });
     return new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(msBeforeNext));
@@ -109,6 +113,10 @@ export function createThrottle(
       if (left <= 0) barred.delete(who);
       return Math.max(0, left);
     },
+    turn(kind, who) {
+      if (turns.waiting(who) >= BOUNDS.turnsWaiting.value) throw refuse("turn", QUEUE_RETRY_MS);
+      return turns.take(kind, who);
+    },
     queue(what, userId, work) {
       const name = `${what} ${userId}`;
       const { running, waiting } = QUEUES[what];
@@ -129,6 +137,7 @@ const UNLIMITED: Throttle = {
   bar: () => undefined,
   barredMs: () => 0,
   pay: (_userId, _most, work) => work(),
+  turn: () => undefined,
   queue: (_what, _userId, work) => work(),
 };
 

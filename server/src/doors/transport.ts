@@ -106,6 +106,8 @@ export function createFrameServer(
       super({
         ...options,
         autoPong: false,
+        // One frame of a connection in a turn of the loop, however many came in one read.
+        allowSynchronousEvents: false,
         maxFragments: BOUNDS.fragments.value,
         maxBufferedChunks: BOUNDS.chunks.value,
         WebSocket: GuardedSocket,

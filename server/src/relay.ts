@@ -1,22 +1,17 @@
+import { hash as digest } from "node:crypto";
 import type { Logger } from "pino";
-import type { Config } from "../config.ts";
-import { reasonOf } from "../errors.ts";
-import type { Keys } from "../keys.ts";
-import type { Metrics } from "../metrics.ts";
-import { LIMITS, type Cursor, type RoomId } from "../protocol.ts";
-import {
-  chain,
-  headOf,
-  isRecord,
-  parseForeign,
-  parseJson,
-  readAnnouncement,
-  type Head,
-  type Heard,
-  type Log,
-  type Row,
-} from "../store/log.ts";
-import type { RedisClient } from "../store/redis.ts";
+import type { Config } from "./config.ts";
+import { reasonOf } from "./errors.ts";
+import type { Keys } from "./keys.ts";
+import type { Metrics } from "./metrics.ts";
+import { LIMITS, USER_ID, isRoomId, type Cursor, type Message, type RoomId } from "./protocol.ts";
+import type { RedisClient } from "./redis.ts";
+
+/** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
+export type Head = { seq: number; date: number; hash: string };
+
+/** What `after` answers: the rows that follow a head, or where the log stands now if the head is no part of it. */
+export type Following = { reset: boolean; rows: string[]; more: boolean; head: Head };
 
 export type RelayParts = {
   config: Pick<Config, "serverId" | "relayChannel">;
@@ -25,7 +20,12 @@ export type RelayParts = {
   subscriber: RedisClient;
   metrics: Metrics;
   log: Logger;
-  messages: Log;
+  /** Where a room's log stands now. */
+  head: (roomId: RoomId) => Promise<Head>;
+  /** Reads what the relay missed. */
+  after: (roomId: RoomId, head: Head) => Promise<Following>;
+  /** Whether the room's log holds this message, byte by byte. */
+  isStored: (roomId: RoomId, message: string) => Promise<boolean>;
   /** Gives one message, as JSON, to the room's local members. Called in the order of the room's log. */
   deliver: (roomId: RoomId, message: string) => void;
   /** How many local connections hear a room. */
@@ -36,6 +36,18 @@ export type RelayParts = {
   heard: (type: string, data: unknown) => void;
 };
 
+const NUMBER = String.raw`(?:0|[1-9]\d{0,15})`;
+const STRING = String.raw`"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[^"\\\x00-\x1f]*)*"`;
+/**
+ * A message as a script wrote it: a match is valid JSON of the right shape, and can be passed on byte by byte. Groups:
+ * room id, seq, date, hash, tail.
+ */
+const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUMBER}),"hash":"([0-9a-f]+)",("from":"\d+","message":${STRING}(?:,"nonce":${STRING})?\})`;
+const STORED = new RegExp(`^${MESSAGE}$`);
+const ANNOUNCED = new RegExp(String.raw`^\{"serverId":"[^"\\]*","type":"message","data":(${MESSAGE})\}$`);
+
+/** The last moment that a Date can tell, in the year 275760: formatting a later one throws, here and in browsers. */
+const LAST_DATE = 8.64e15;
 const HEARTBEAT_MS = 2_000;
 const DEAF_MS = 5_000;
 const CHECK_MS = 25_000;
@@ -50,6 +62,9 @@ const KEPT_FROM_MEMBERS = 50;
 const KEPT_ROWS = LIMITS.pageDefault;
 const KEPT_LENGTH = 65_536;
 
+type Row = Head & { json: string };
+type Heard = Row & { tail: string };
+
 type LiveRoom = {
   /** The last message that was delivered here; null until the log's head has been read. */
   head: Head | null;
@@ -59,6 +74,8 @@ type LiveRoom = {
   /** When the head was last known to be the stored log's own, by performance.now(). */
   sureAt: number;
   checking: Promise<void> | undefined;
+  /** Whether another program has spoken here: its messages have no place, and only the sorted set has them. */
+  foreign: boolean;
   opened: Promise<void>;
   /** True while the sorted set is being read; what arrives meanwhile makes it be read again. */
   healing: boolean;
@@ -124,6 +141,7 @@ export class Relay {
       keptLength: 0,
       sureAt: 0,
       checking: undefined,
+      foreign: false,
       opened: Promise.resolve(),
       healing: false,
       again: false,
@@ -149,7 +167,7 @@ export class Relay {
   async since({ roomId, seq, date, hash }: Cursor): Promise<string[] | null> {
     const room = this.#rooms.get(roomId);
     const rows = () => {
-      if (!room?.head) return null;
+      if (!room?.head || room.foreign) return null;
       const places = [...room.kept, room.head];
       const at = places.findIndex((row) => row.seq === seq && row.hash === hash && row.date === date);
       return at < 0 ? null : room.kept.slice(at + 1).map(({ json }) => json);
@@ -160,7 +178,7 @@ export class Relay {
   /** The newest `size` rows, oldest first, from memory; null as above. */
   async newest(roomId: RoomId, size: number): Promise<string[] | null> {
     const room = this.#rooms.get(roomId);
-    const isThere = () => room && room.kept.length >= size;
+    const isThere = () => room && !room.foreign && room.kept.length >= size;
     if (!room || !isThere() || !(await this.#isSure(roomId, room)) || !isThere()) return null;
     return room.kept.slice(-size).map(({ json }) => json);
   }
@@ -196,19 +214,20 @@ export class Relay {
   }
 
   async #follow(roomId: RoomId, room: LiveRoom): Promise<void> {
-    const { config, keys, subscriber, messages } = this.#parts;
+    const { config, keys, subscriber, head } = this.#parts;
     if (config.relayChannel === "rooms") await subscriber.subscribe(keys.roomChannel(roomId));
-    const known = await messages.head(roomId);
+    const known = await head(roomId);
     room.head = known;
     room.sureAt = performance.now();
     if (room.again) await this.#heal(roomId, room);
   }
 
   #receive(text: string): void {
-    const heard = readAnnouncement(text);
-    if (!heard) return this.#receiveOther(text);
-    const room = this.#rooms.get(heard.roomId);
-    if (room) this.#advance(heard.roomId, room, heard);
+    const announced = ANNOUNCED.exec(text);
+    if (!announced) return this.#receiveOther(text);
+    const [, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
+    const room = this.#rooms.get(roomId);
+    if (room) this.#advance(roomId, room, { json, tail, hash, seq: Number(seq), date: Number(date) });
   }
 
   #advance(roomId: RoomId, room: LiveRoom, heard: Heard): void {
@@ -227,7 +246,8 @@ export class Relay {
     }
     if (heard.seq > room.head.seq) this.#parts.metrics.gaps.inc();
     const newest = heard.seq === room.head.seq && heard.hash === room.head.hash;
-    if (!newest) void this.#heal(roomId, room);
+    const healed = newest ? Promise.resolve() : this.#heal(roomId, room);
+    void healed.then(() => this.#passOnIfForeign(roomId, heard));
   }
 
   /** Keeps a row that has become the head. */
@@ -239,16 +259,31 @@ export class Relay {
       room.keptLength -= room.kept.shift()?.json.length ?? 0;
   }
 
+  /** What looks like a stored message but is not stored was announced by another program. */
+  async #passOnIfForeign(roomId: RoomId, { json }: Heard): Promise<void> {
+    const { isStored, deliver } = this.#parts;
+    const foreign = parseForeignMessage(parseJson(json));
+    if (!foreign || foreign.roomId !== roomId) return;
+    try {
+      if (await isStored(roomId, json)) return;
+      const room = this.#rooms.get(roomId);
+      if (room) room.foreign = true;
+      deliver(roomId, JSON.stringify(foreign));
+    } catch {
+      // Redis is away: what is stored will be found, and nobody answers for the rest.
+    }
+  }
+
   /** Passes on what the sorted set holds beyond the head, and goes on until nothing has arrived meanwhile. */
   async #heal(roomId: RoomId, room: LiveRoom): Promise<void> {
     if (room.healing || !room.head) return;
-    const { messages, deliver, stale, metrics, log } = this.#parts;
+    const { after, deliver, stale, metrics, log } = this.#parts;
     room.healing = true;
     try {
       let more: boolean;
       do {
         room.again = false;
-        const found = await messages.after(roomId, room.head);
+        const found = await after(roomId, room.head);
         if (this.#rooms.get(roomId) !== room) return;
         more = found.more;
         if (found.reset) {
@@ -285,19 +320,13 @@ export class Relay {
       return;
     }
     if (type !== "message") return this.#parts.heard(type, data);
-    const message = parseForeign(data);
+    const message = parseForeignMessage(data);
     if (!message) return this.#drop(text);
-    if (this.#rooms.has(message.roomId)) void this.#adopt(message.roomId, text);
-  }
-
-  /** Another program has said something: what it stored becomes a message, which is announced as any other is. */
-  async #adopt(roomId: RoomId, text: string): Promise<void> {
-    try {
-      if ((await this.#parts.messages.adopt(roomId)) === 0) this.#drop(text);
-    } catch {
-      // Redis is away; the next look finds it.
-      this.#unchecked = true;
-    }
+    this.#parts.metrics.relayed.inc();
+    const room = this.#rooms.get(message.roomId);
+    if (!room) return;
+    room.foreign = true;
+    this.#parts.deliver(message.roomId, JSON.stringify(message));
   }
 
   /** Counts every malformed announcement, and logs one a second: whoever sends them may send many. */
@@ -310,14 +339,8 @@ export class Relay {
 
   #checkAll(): void {
     for (const [roomId, room] of this.#rooms) {
-      if (room.head && !room.healing) void this.#checkStored(roomId, room);
+      if (room.head && !room.healing) void this.#check(roomId, room);
     }
-  }
-
-  /** Also finds what another program has stored without a word. */
-  async #checkStored(roomId: RoomId, room: LiveRoom): Promise<void> {
-    await this.#parts.messages.adopt(roomId).catch(() => undefined);
-    await this.#check(roomId, room);
   }
 
   /** Compares a room's head with the stored one. Calls while one look is under way share it. */
@@ -331,7 +354,7 @@ export class Relay {
   async #look(roomId: RoomId, room: LiveRoom): Promise<void> {
     const askedAt = performance.now();
     try {
-      const stored = await this.#parts.messages.head(roomId);
+      const stored = await this.#parts.head(roomId);
       if (!room.head) return;
       if (stored.seq === room.head.seq && stored.hash === room.head.hash) room.sureAt = askedAt;
       else await this.#heal(roomId, room);
@@ -371,9 +394,52 @@ function forget(room: LiveRoom): void {
   room.keptLength = 0;
 }
 
+/** The hash that `append.lua` gives a message: equal hashes vouch for every byte of the log up to it. */
+export function chain(hash: string, date: number, tail: string): string {
+  return digest("sha1", `${hash}|${date}|${tail}`).slice(0, 12);
+}
+
+/** Whether a script wrote this row: then it is valid JSON of a message's shape. */
+export function isOwnRow(row: string): boolean {
+  return STORED.test(row);
+}
+
+/** The place in the log of a row that a script wrote, or null for any other row. */
+export function headOf(row: string): Head | null {
+  const [, , seq, date, hash = ""] = STORED.exec(row) ?? [];
+  return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
+}
+
 function parseEnvelope(text: string): { serverId: string; type: string; data: unknown } | null {
   const value = parseJson(text);
   if (!isRecord(value) || typeof value["type"] !== "string" || !("data" in value)) return null;
   const serverId = typeof value["serverId"] === "string" ? value["serverId"] : "";
   return { serverId, type: value["type"], data: value["data"] };
+}
+
+/**
+ * A message that another program announced without `append`. It is passed on as it is, but without a place in
+ * the log: `seq` and `hash` are the log's own, and the next stored message will carry that seq.
+ */
+export function parseForeignMessage(data: unknown): Message | null {
+  if (!isRecord(data)) return null;
+  const { from, message, date, nonce } = data;
+  const roomId = typeof data["roomId"] === "number" ? String(data["roomId"]) : data["roomId"];
+  const author = typeof from === "number" ? String(from) : from;
+  if (!isRoomId(roomId) || typeof author !== "string" || !USER_ID.test(author)) return null;
+  if (typeof message !== "string" || message.length === 0 || message.length > LIMITS.message) return null;
+  if (typeof date !== "number" || !(date >= 0 && date <= LAST_DATE)) return null;
+  return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

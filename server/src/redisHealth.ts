@@ -1,8 +1,8 @@
 import { Cluster, type Redis } from "ioredis";
 import type { Logger } from "pino";
 import { evictionOf, evictionWords } from "./checks.ts";
-import { ChatError, redisCode } from "../errors.ts";
-import type { Metrics } from "../metrics.ts";
+import { ChatError, redisCode } from "./errors.ts";
+import type { Metrics } from "./metrics.ts";
 import { withDeadline, type RedisClient } from "./redis.ts";
 
 /** How often Redis is looked at where nobody asks. */

@@ -3,8 +3,8 @@ import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import { Redis, ReplyError, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
-import { reasonOf, redisCode } from "../errors.ts";
-import { show, type Node, type RedisAddress, type Tls } from "../redisUrl.ts";
+import { reasonOf, redisCode } from "./errors.ts";
+import { show, type Node, type RedisAddress, type Tls } from "./redisUrl.ts";
 
 /**
  * A look at what stands at REDIS_URL, over short connections of its own, before anything relies on it: the client

@@ -1,5 +1,5 @@
 import { Cluster, type Redis } from "ioredis";
-import type { Metrics } from "../metrics.ts";
+import type { Metrics } from "./metrics.ts";
 import type { RedisClient } from "./redis.ts";
 
 /** How often Redis is asked for its memory: often enough for an alert, and no work for Redis. */

@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import { describe, expect, it } from "vitest";
 import { checkEnvironment, checkInfo, checkProcess, heed, type Finding } from "./checks.ts";
-import { VARIABLES, readConfig } from "../config.ts";
+import { VARIABLES, readConfig } from "./config.ts";
 
 const about = (findings: Finding[]) => findings.map((finding) => finding.about);
 const said = (env: Record<string, string>) => checkEnvironment(env, readConfig(env));

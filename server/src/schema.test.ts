@@ -2,11 +2,11 @@ import { randomBytes } from "node:crypto";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { readConfig } from "../config.ts";
-import { createKeys, type Keys } from "../keys.ts";
+import { readConfig } from "./config.ts";
+import { createKeys, type Keys } from "./keys.ts";
 import { checkSchema } from "./schema.ts";
-import { startServer } from "../server.ts";
-import { replicas, testRedisUrl } from "../testing.ts";
+import { startServer } from "./server.ts";
+import { replicas, testRedisUrl } from "./testing.ts";
 
 let prefix: string;
 let redis: Redis;

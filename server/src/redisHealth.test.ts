@@ -2,9 +2,9 @@ import { rmSync } from "node:fs";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { readConfig } from "../config.ts";
-import { startServer } from "../server.ts";
-import { both, ownRedis, person, replicas, startWire, until, type OwnRedis } from "../testing.ts";
+import { readConfig } from "./config.ts";
+import { startServer } from "./server.ts";
+import { both, ownRedis, person, replicas, startWire, until, type OwnRedis } from "./testing.ts";
 
 /** A replica on a Redis of its own, and the hand of its operator. */
 async function apart(args: string[] = [], env: Record<string, string> = {}) {

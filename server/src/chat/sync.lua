@@ -1,18 +1,12 @@
 -- The messages after a cursor, or a reset with its reason.
--- KEYS room, meta   ARGV 1 seq, 2 date, 3 hash or '', 4 most rows, 5 bytes after which no row is added,
---      6 '1' to pass over what is not ours
+-- KEYS room, meta   ARGV 1 seq, 2 date, 3 hash or '', 4 most rows, 5 bytes after which no row is added
 -- Returns {'ok' | 'ahead' | 'rewound' | 'trimmed', head seq, head date, head hash, '1' if there is more, row, ...}.
 -- After a reset the rows are the newest ones. At least one row is answered, where there is one.
--- Or {'theirs'}: another program's rows stand there, which must be adopted first.
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'first')
 local head, headDate, headHash = tonumber(meta[1] or '0'), meta[2] or '0', meta[3] or ''
 local seq, most, size = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- Rows are read a few at a time: of long ones hardly more than are answered.
 local SLICE = 16
-
-local function own(row)
-  return string.find(row, '^{"roomId":"[%d:]+","seq":%d+,"date":%d+,"hash":"') ~= nil
-end
 
 local function answer(status, rows, more)
   local reply = { status, string.format('%.0f', head), headDate, headHash, more and '1' or '0' }
@@ -23,17 +17,20 @@ local function answer(status, rows, more)
 end
 
 local function reset(reason)
-  local newest, bytes, read = {}, 0, 0
-  repeat
-    local slice = redis.call('ZREVRANGE', KEYS[1], read, read + SLICE - 1)
-    read = read + #slice
+  local newest, bytes, place = {}, 0, 0
+  while #newest < 50 and bytes <= size do
+    local slice = redis.call('ZREVRANGE', KEYS[1], place, place + SLICE - 1)
     for _, row in ipairs(slice) do
-      if own(row) and #newest < 50 and (bytes <= size or #newest == 0) then
+      if #newest < 50 and (bytes <= size or #newest == 0) then
         newest[#newest + 1] = row
         bytes = bytes + #row
       end
     end
-  until #newest == 50 or bytes > size or #slice < SLICE or read > 5000
+    place = place + SLICE
+    if #slice < SLICE then
+      break
+    end
+  end
   local rows = {}
   for i = #newest, 1, -1 do
     rows[#rows + 1] = newest[i]
@@ -64,23 +61,31 @@ if seq > 0 and not (seq == head and ARGV[3] == headHash) then
   end
 end
 
-local rows, bytes, read = {}, 0, 0
-repeat
-  local slice = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[2], '+inf', 'LIMIT', read, SLICE)
-  read = read + #slice
-  for _, row in ipairs(slice) do
-    if own(row) then
-      if #rows == most or (#rows > 0 and bytes > size) then
-        return answer('ok', rows, true)
+-- Every answer holds a row with a place in the log, or is the last: otherwise no cursor would ever get past the rows
+-- that another program added. Of too many of them the newest page is all that is told.
+-- They are counted, not passed over by score: a message of ours may have the same one.
+local passed = 0
+for _ = 1, 50 do
+  local rows, bytes, placed, full, read = {}, 0, false, false, passed
+  repeat
+    local slice = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[2], '+inf', 'LIMIT', read, SLICE)
+    read = read + #slice
+    for _, row in ipairs(slice) do
+      if #rows == most or (placed and bytes > size) then
+        if placed then
+          return answer('ok', rows, true)
+        end
+        full = true
+        break
       end
       rows[#rows + 1] = row
       bytes = bytes + #row
-    elseif ARGV[6] ~= '1' then
-      return { 'theirs' }
+      placed = placed or string.find(row, '^{"roomId":"[%d:]+","seq":%d+,"date":%d+,"hash":"') ~= nil
     end
-  end
-  if #slice < SLICE then
+  until full or #slice < SLICE
+  if not full then
     return answer('ok', rows, false)
   end
-until read > 5000
+  passed = passed + most
+end
 return reset('trimmed')

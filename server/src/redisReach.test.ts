@@ -8,11 +8,11 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { connectRedis } from "./redis.ts";
-import { ownRedis, replicas, startWire, testRedisUrl, until, type OwnRedis } from "../testing.ts";
+import { ownRedis, replicas, startWire, testRedisUrl, until, type OwnRedis } from "./testing.ts";
 
 // Named at run time: the scripts are a program of their own, with types of their own.
 const { findRedis, freePort } = (await import(
-  fileURLToPath(new URL("../../../scripts/redis.ts", import.meta.url))
+  fileURLToPath(new URL("../../scripts/redis.ts", import.meta.url))
 )) as {
   findRedis: (say: (line: string) => void) => Promise<{ command: string; env: NodeJS.ProcessEnv }>;
   freePort: () => Promise<number>;

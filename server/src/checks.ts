@@ -1,11 +1,11 @@
 import { readFileSync } from "node:fs";
 import { Cluster, type Redis } from "ioredis";
 import type { Logger } from "pino";
-import { VARIABLES, type Config } from "../config.ts";
-import { redisCode } from "../errors.ts";
-import type { Keys } from "../keys.ts";
+import { VARIABLES, type Config } from "./config.ts";
+import { redisCode } from "./errors.ts";
+import type { Keys } from "./keys.ts";
 import type { RedisClient } from "./redis.ts";
-import { parseRedisUrl } from "../redisUrl.ts";
+import { parseRedisUrl } from "./redisUrl.ts";
 
 /**
  * What a start looks at, and `npm run doctor` too: `refuse` ends the start, `warn` works until it does not, `note` is

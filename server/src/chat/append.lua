@@ -1,9 +1,8 @@
 -- Stores one message and announces it, or answers what an earlier call with the same nonce stored.
 -- KEYS room, meta, members, nonce, read (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 head of the envelope,
---      6 ms for which the nonce is remembered, 7 "1" where members are listed, 8 "1" once the rows were adopted
--- Returns {'stored' | 'repeated', message}, {'stranger'}, or {'theirs'}: all that is there is another program's, and
--- must be adopted first.
+--      6 ms for which the nonce is remembered, 7 "1" where members are listed
+-- Returns {'stored' | 'repeated', message} or {'stranger'}.
 local sent = redis.call('GET', KEYS[4])
 if sent then
   local own = '{"roomId":"' .. ARGV[1] .. '","seq":'
@@ -17,10 +16,16 @@ if ARGV[7] == '1' and redis.call('SISMEMBER', KEYS[3], ARGV[2]) == 0 then
   return { 'stranger' }
 end
 
-local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs')
-local count, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
-if ARGV[8] ~= '1' and (meta[4] or (hash == '' and redis.call('EXISTS', KEYS[1]) == 1)) then
-  return { 'theirs' }
+local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash')
+local count, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3]
+if not hash then
+  -- A log that another program began is taken over: its numbering goes on, its newest score is never undercut.
+  hash = ''
+  local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  if newest[2] then
+    count = redis.call('ZCARD', KEYS[1])
+    last = math.ceil(tonumber(newest[2]))
+  end
 end
 
 local time = redis.call('TIME')

@@ -1,6 +1,6 @@
 import { Cluster } from "ioredis";
 import type { Keys } from "../keys.ts";
-import type { RedisClient } from "./redis.ts";
+import type { RedisClient } from "../redis.ts";
 
 /** Keys of one SCAN: a step holds Redis up for about a millisecond. */
 const SCAN_COUNT = 1_000;

@@ -3,7 +3,7 @@ import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Metrics } from "../metrics.ts";
 import { USERNAME, USER_ID, type Presence as PresentUser, type User, type UserId } from "../protocol.ts";
-import { defineScript, type RedisClient } from "../store/redis.ts";
+import { defineScript, type RedisClient } from "../redis.ts";
 
 /** Users whose presence changed, with who is online now. */
 export type Edges = { online: UserId[]; offline: UserId[] };
@@ -55,7 +55,7 @@ export class Presence {
     this.#log = log;
     this.#changed = changed;
     this.#looked = looked;
-    this.#run = defineScript(redis, "presence.lua", 3);
+    this.#run = defineScript(redis, "chat/presence.lua", 3);
   }
 
   start(): void {

@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
-import { reasonOf, redisCode } from "../errors.ts";
+import { reasonOf, redisCode } from "./errors.ts";
 import { commandOf, dataOptions, faultOf, reach, tlsOptions } from "./redisReach.ts";
-import { parseRedisUrl, type RedisAddress } from "../redisUrl.ts";
+import { parseRedisUrl, type RedisAddress } from "./redisUrl.ts";
 
 /** Connections to Redis: one, the primary of a Sentinel group, or a Cluster, as REDIS_URL says. */
 export type RedisClient = Redis | Cluster;

@@ -1,5 +1,4 @@
 import unhomoglyph from "unhomoglyph";
-import { foldCase, visible } from "./search.ts";
 
 /**
  * Usernames that would pass for the house itself: its staff, its own voice, or a word that means everybody. Names of
@@ -51,7 +50,7 @@ const READ_AS: Readonly<Record<string, string>> = { 3: "e", 4: "a", 5: "s", 7: "
  */
 export function looksOf(name: string): string[] {
   const seen = visible(name);
-  return [...new Set([skeleton(foldCase(skeleton(seen))), skeleton(foldCase(seen))])];
+  return [...new Set([skeleton(fold(skeleton(seen))), skeleton(fold(seen))])];
 }
 
 /** Whether there is anything to see. */
@@ -67,6 +66,20 @@ export function isReservedUsername(name: string): boolean {
 /** Whether a room's name looks like General's, with whatever marks and signs around it. */
 export function looksLikeGeneral(name: string): boolean {
   return bareLooksOf(name).some((look) => reservedRoom.has(look));
+}
+
+/** What is left to the eye: compatible forms are one, what is not drawn is gone, every gap is one space. */
+function visible(name: string): string {
+  return name
+    .normalize("NFKC")
+    .replaceAll(/\p{Default_Ignorable_Code_Point}/gu, "")
+    .replaceAll(/[\s\u2800]+/gu, " ")
+    .trim();
+}
+
+function fold(text: string): string {
+  // By way of upper case, as Unicode folds: the two small sigmas are one letter.
+  return text.toUpperCase().toLowerCase().replaceAll("ς", "σ");
 }
 
 /** Unicode's skeleton: every character as the one that stands for all that look like it. */

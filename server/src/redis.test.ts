@@ -2,7 +2,7 @@ import { Cluster } from "ioredis";
 import { pino } from "pino";
 import { expect, it } from "vitest";
 import { connectRedis } from "./redis.ts";
-import { ownRedis } from "../testing.ts";
+import { ownRedis } from "./testing.ts";
 
 const silent = pino({ level: "silent" });
 

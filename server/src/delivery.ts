@@ -1,10 +1,10 @@
 import type { Socket as TcpSocket } from "node:net";
 import type { Logger } from "pino";
 import type { Socket } from "socket.io";
-import type { Config } from "../config.ts";
-import type { Metrics } from "../metrics.ts";
-import type { ClientEvents, RoomId, ServerEvents, User, UserId } from "../protocol.ts";
-import type { Security } from "../security.ts";
+import type { Config } from "./config.ts";
+import type { Metrics } from "./metrics.ts";
+import type { ClientEvents, RoomId, ServerEvents, User, UserId } from "./protocol.ts";
+import type { Security } from "./security.ts";
 
 /** What a connection carries: who it is, by which session, and the rooms it hears. */
 export type ConnectionData = {

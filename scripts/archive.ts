@@ -4,7 +4,7 @@ import { createReadStream, createWriteStream, rmSync } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip, createGzip } from "node:zlib";
-import { SCHEMA } from "../server/src/schema.ts";
+import { SCHEMA } from "../server/src/store/schema.ts";
 import { stop } from "./prepare.mjs";
 
 /**

@@ -7,12 +7,12 @@ import * as fc from "fast-check";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
-import { Rooms } from "../server/src/chat/rooms.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Message, Page, Room } from "../server/src/protocol.ts";
-import { connectRedis } from "../server/src/redis.ts";
-import { chain } from "../server/src/relay.ts";
+import { connectRedis } from "../server/src/store/redis.ts";
+import { Log, chain } from "../server/src/store/log.ts";
+import { Rooms } from "../server/src/store/rooms.ts";
 import { startServer } from "../server/src/server.ts";
 import {
   Browser,
@@ -148,10 +148,11 @@ describe("a backup", () => {
   it("taken while people talk, join and sign up holds a log of each room that is whole up to its head", async () => {
     const { first, config, mary, room } = await livedIn();
     let stop = false;
-    const rooms = new Rooms(first.redis, first.keys, config);
+    const rooms = new Rooms(first.redis, first.keys);
+    const log = new Log(first.redis, first.keys, config);
     const talk = async (roomId: string) => {
       for (let count = 0; !stop; count += 1)
-        await rooms.append("1", { roomId, message: `message ${count}`, nonce: `w${roomId}${count}` });
+        await log.append("1", { roomId, message: `message ${count}`, nonce: `w${roomId}${count}` });
     };
     const others = (async () => {
       for (let count = 0; !stop && count < 50; count += 1) {
@@ -453,7 +454,8 @@ async function small(): Promise<Config> {
   const config = configOf();
   const keys = createKeys(config.keyPrefix);
   const client = await connectRedis(config.redisUrl, "commands", pino({ level: "silent" }));
-  const rooms = new Rooms(client, keys, config);
+  const rooms = new Rooms(client, keys);
+  const log = new Log(client, keys, config);
   await rooms.nameGeneral();
   await redis.set(keys.totalUsers, 2);
   for (const [id, username] of [
@@ -464,8 +466,8 @@ async function small(): Promise<Config> {
     await redis.set(keys.username(username), `user:${id}`);
     await redis.sadd(keys.userRooms(id), "0", "1:2");
   }
-  await rooms.append("1", { roomId: "0", message: "to all", nonce: "a" });
-  await rooms.append("1", { roomId: "1:2", message: "just us", nonce: "a" });
+  await log.append("1", { roomId: "0", message: "to all", nonce: "a" });
+  await log.append("1", { roomId: "1:2", message: "just us", nonce: "a" });
   client.disconnect();
   return config;
 }

@@ -34,7 +34,7 @@ function makeServer(folder: string): Promise<void> {
   return bundleServer(join(root, "server/src"), folder);
 }
 
-/** A server from its sources: main.js, which loads the rest, and the Lua scripts beside it as beside the source. */
+/** A server from its sources: main.js, which loads the rest, and the Lua scripts beside it. */
 export async function bundleServer(source: string, folder: string): Promise<void> {
   await bundle({
     entryPoints: [join(source, "main.ts")],
@@ -47,10 +47,10 @@ export async function bundleServer(source: string, folder: string): Promise<void
     target: "node20.19",
     logLevel: "warning",
   });
-  // server/src/redis.ts reads a script relative to itself, and all that is bundled is in this folder.
-  const files = readdirSync(source, { recursive: true, encoding: "utf8" });
-  for (const file of files.filter((name) => name.endsWith(".lua")))
-    cpSync(join(source, file), join(folder, file));
+  // server/src/store/redis.ts reads a script that is beside it, and all that is bundled is in this folder.
+  const store = join(source, "store");
+  for (const file of readdirSync(store).filter((name) => name.endsWith(".lua")))
+    cpSync(join(store, file), join(folder, file));
 }
 
 async function makeClient(folder: string): Promise<void> {

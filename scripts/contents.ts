@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Cluster } from "ioredis";
 import type { Keys } from "../server/src/keys.ts";
 import { isRoomId } from "../server/src/protocol.ts";
-import type { RedisClient } from "../server/src/redis.ts";
+import type { RedisClient } from "../server/src/store/redis.ts";
 import type { Item, KeyType, Values } from "./archive.ts";
 
 /**

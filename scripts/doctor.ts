@@ -9,13 +9,13 @@ import {
   checkRedis,
   sentenceOf,
   type Finding,
-} from "../server/src/checks.ts";
+} from "../server/src/store/checks.ts";
 import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { addressKey } from "../server/src/doors/throttle.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
-import { connectRedis, type RedisClient } from "../server/src/redis.ts";
-import { checkSchema } from "../server/src/schema.ts";
+import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
+import { checkSchema } from "../server/src/store/schema.ts";
 import { stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
 

@@ -152,16 +152,16 @@ describe("build", () => {
     const said = both.map(({ stdout }) => stdout).join("");
     expect(said.match(/Built server\/dist/g)).toHaveLength(1);
     expect(said.match(/Built client\/dist/g)).toHaveLength(1);
-    expect(readdirSync(join(copy, "server/dist/chat"))).toContain("append.lua");
+    expect(readdirSync(join(copy, "server/dist"))).toContain("append.lua");
     expect(readdirSync(join(copy, "client/dist"))).toContain("index.html");
 
     const source = join(copy, "server/src/main.ts");
     writeFileSync(source, readFileSync(source));
     writeFileSync(join(copy, "server/src/new.test.ts"), "");
     expect((await build()).stdout).toBe("");
-    writeFileSync(join(copy, "server/src/chat/append.lua"), "-- changed", { flag: "a" });
+    writeFileSync(join(copy, "server/src/store/append.lua"), "-- changed", { flag: "a" });
     expect((await build()).stdout).toMatch(/^Built server\/dist in .*\n$/);
-    expect(readFileSync(join(copy, "server/dist/chat/append.lua"), "utf8")).toContain("-- changed");
+    expect(readFileSync(join(copy, "server/dist/append.lua"), "utf8")).toContain("-- changed");
 
     writeFileSync(source, "const broken = ;");
     await expect(build()).rejects.toMatchObject({ code: 1 });

@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { connectRedis, type RedisClient } from "../server/src/redis.ts";
+import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { until } from "../server/src/testing.ts";
 import { findOwnRedis, findRedis, freePort, startRedis, type PrivateRedis } from "./redis.ts";
 

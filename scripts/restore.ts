@@ -2,12 +2,12 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Cluster } from "ioredis";
 import { pino } from "pino";
-import { checkRedis, heed } from "../server/src/checks.ts";
+import { checkRedis, heed } from "../server/src/store/checks.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { GENERAL, pairOf } from "../server/src/protocol.ts";
-import { connectRedis, type RedisClient } from "../server/src/redis.ts";
-import { RESTORING } from "../server/src/schema.ts";
+import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
+import { RESTORING } from "../server/src/store/schema.ts";
 import {
   Tally,
   readArchive,

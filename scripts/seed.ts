@@ -3,7 +3,8 @@ import { parseArgs } from "node:util";
 import bcrypt from "bcrypt";
 import pLimit from "p-limit";
 import { pino } from "pino";
-import { Rooms } from "../server/src/chat/rooms.ts";
+import { Log } from "../server/src/store/log.ts";
+import { Rooms } from "../server/src/store/rooms.ts";
 import { Users } from "../server/src/chat/users.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { ChatError } from "../server/src/errors.ts";
@@ -16,8 +17,8 @@ import {
   type User,
   type UserId,
 } from "../server/src/protocol.ts";
-import { connectRedis, type RedisClient } from "../server/src/redis.ts";
-import { checkSchema } from "../server/src/schema.ts";
+import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
+import { checkSchema } from "../server/src/store/schema.ts";
 import { DEMO_GENERAL, DEMO_PASSWORD, DEMO_PEOPLE, DEMO_PRIVATE, DEMO_ROOMS, type DemoLine } from "./demo.ts";
 import { stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
@@ -59,15 +60,16 @@ export async function seed(
   try {
     await checkSchema(redis, keys);
     unlock = await lock(redis, keys);
-    const rooms = new Rooms(redis, keys, config);
+    const rooms = new Rooms(redis, keys);
+    const log = new Log(redis, keys, config);
     const users = new Users(redis, keys, config);
     await rooms.nameGeneral();
     const hash = await bcrypt.hash(DEMO_PASSWORD, config.bcryptCost);
     const people = await createPeople(redis, keys, users, [...DEMO_PEOPLE], hash);
-    await createConversations(rooms, people);
+    await createConversations(rooms, log, people);
     const logIns = [...people.values()].map(({ username }) => ({ username, password: DEMO_PASSWORD }));
     await redis.set(keys.demo, JSON.stringify(logIns));
-    await createSize(redis, keys, users, rooms, hash, size, progress);
+    await createSize(redis, keys, users, rooms, log, hash, size, progress);
     return logIns;
   } finally {
     await unlock();
@@ -132,13 +134,13 @@ async function createPeople(
   return new Map([...people].toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other)));
 }
 
-async function createConversations(rooms: Rooms, people: Map<string, User>): Promise<void> {
+async function createConversations(rooms: Rooms, log: Log, people: Map<string, User>): Promise<void> {
   const idOf = (name: string) => people.get(name)?.id ?? "0";
   const now = Date.now();
   // A conversation is put in whole or not at all: a room that has begun is left as it is.
   const tell = async (roomId: RoomId, lines: readonly DemoLine[]) => {
-    if ((await rooms.head(roomId)).seq > 0) return;
-    await rooms.load(
+    if ((await log.head(roomId)).seq > 0) return;
+    await log.load(
       roomId,
       lines.map(([minutesAgo, from, message]) => ({
         from: idOf(from),
@@ -181,6 +183,7 @@ async function createSize(
   keys: Keys,
   users: Users,
   rooms: Rooms,
+  log: Log,
   hash: string,
   size: SeedSize,
   progress: Progress,
@@ -217,7 +220,7 @@ async function createSize(
     roomIds.map((roomId, index) =>
       parallel(async () => {
         const wanted = Math.floor(messages / roomIds.length) + (index < messages % roomIds.length ? 1 : 0);
-        await fill(rooms, roomId, wanted, authors, (added) => {
+        await fill(log, roomId, wanted, authors, (added) => {
           done += added;
           progress("messages", done, messages);
         });
@@ -228,13 +231,13 @@ async function createSize(
 
 /** Brings a room to `wanted` messages, evenly spread from its last one, or from 30 days ago, until now. */
 async function fill(
-  rooms: Rooms,
+  log: Log,
   roomId: RoomId,
   wanted: number,
   authors: UserId[],
   added: (count: number) => void,
 ): Promise<void> {
-  const head = await rooms.head(roomId);
+  const head = await log.head(roomId);
   added(Math.min(head.seq, wanted));
   const now = Date.now();
   const from = Math.max(head.date, now - SPREAD_MS);
@@ -249,7 +252,7 @@ async function fill(
         date: from + (number - head.seq + 1) * step,
       };
     });
-    await rooms.load(roomId, batch);
+    await log.load(roomId, batch);
     added(count);
   }
 }

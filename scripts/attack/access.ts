@@ -113,7 +113,7 @@ export const ACCESS: Attack[] = [
       });
       twin(reply.ok, "it is stored");
       if (!reply.ok) return;
-      const { from, date, seq = 0, hash } = reply.value;
+      const { from, date, seq, hash } = reply.value;
       must(
         from === mary.id && date > 1e12 && seq < 1_000_000 && hash !== "000000000000",
         JSON.stringify(reply.value),

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Message } from "../../server/src/protocol.ts";
-import { percentile } from "../bench/statistics.ts";
+import { percentile } from "../statistics.ts";
 import { becomes, type Person, type Replica, type Stage } from "./stage.ts";
 import { Talker } from "./wire.ts";
 
@@ -94,7 +94,7 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
     talker.onEvent = (packet) => {
       if (!packet.startsWith('42["message"')) return;
       const [, message] = JSON.parse(packet.slice(2)) as [string, Message];
-      if (message.roomId !== roomId || message.seq === undefined) return;
+      if (message.roomId !== roomId) return;
       if (one.heardUpTo > 0 && message.seq !== one.heardUpTo + 1)
         found.push(`${one.person.username} heard ${message.seq} after ${one.heardUpTo}`);
       one.heardUpTo = message.seq;

@@ -1,6 +1,6 @@
 import { Agent } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { clientFrame } from "../bench/frames.ts";
+import { clientFrame } from "../frames.ts";
 import type { Person } from "./stage.ts";
 import { ask, codeOf, Line, Talker, Wire, type Caller } from "./wire.ts";
 

@@ -2,7 +2,7 @@ import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { ERROR_CODES } from "../../server/src/protocol.ts";
-import { readFrames, type Stream } from "../bench/frames.ts";
+import { readFrames, type Stream } from "../frames.ts";
 import { stop } from "../prepare.mjs";
 import { createRandom } from "../prove/random.ts";
 import { gatherBystanders, type Bystanders } from "./bystanders.ts";

@@ -1,4 +1,4 @@
-import { clientFrame } from "../bench/frames.ts";
+import { clientFrame } from "../frames.ts";
 import type { Random } from "../prove/random.ts";
 
 /**
@@ -506,9 +506,12 @@ const PATHS = [
   "/api/users",
   "/api/users?ids=1,2,3",
   "/api/users?ids=",
+  "/api/users?q=a&size=2",
+  "/api/users?q=%ED%A0%80&after=0",
   "/api/users/online",
   "/api/rooms",
   "/api/rooms/directory?size=2",
+  "/api/rooms/directory?q=(.*)%2B",
   "/api/rooms/0/messages",
   "/api/rooms/0/messages?size=1&size=2",
   "/api/rooms/0/messages?before=9999999999999999",

@@ -3,8 +3,9 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { Rooms } from "../../server/src/chat/rooms.ts";
-import { CORE, confine, cpuNs, pin } from "../bench/system.ts";
+import { Log } from "../../server/src/store/log.ts";
+import { Rooms } from "../../server/src/store/rooms.ts";
+import { CORE, confine, cpuNs, pin } from "../machine.ts";
 import { root, stop } from "../prepare.mjs";
 import { gatherBystanders, type Bystanders, type Delays, type Figures } from "./bystanders.ts";
 import { FLOODS, OWNERS_PASSWORD, type FloodName, type Order, type Tally } from "./floods.ts";
@@ -145,12 +146,13 @@ function fileOf(label: string): string {
 /** A room of 240 long messages, and one of 3,000. */
 async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> {
   const author = await person();
-  const store = new Rooms(admin, keys, {
+  const log = new Log(admin, keys, {
     serverId: "attack",
     relayChannel: "rooms",
     waitReplicas: 0,
     waitMs: 500,
   });
+  const store = new Rooms(admin, keys);
   const rooms = { heavy: "", long: "" };
   for (const [name, messages, text] of [
     ["heavy", 240, "€".repeat(4_000)],
@@ -159,7 +161,7 @@ async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> 
     const id = await store.create(name, author.id);
     rooms[name] = id;
     for (let start = 0; start < messages; start += 100) {
-      await store.load(
+      await log.load(
         id,
         Array.from({ length: Math.min(100, messages - start) }, (_, index) => ({
           from: author.id,

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import bcrypt from "bcrypt";
 import { Redis } from "ioredis";
 import { createKeys, type Keys } from "../../server/src/keys.ts";
-import { prefer, rss } from "../bench/system.ts";
+import { prefer, rss } from "../machine.ts";
 import { bundleServer } from "../build.ts";
 import { startChild, type Child } from "../child.ts";
 import { root } from "../prepare.mjs";

@@ -1,6 +1,6 @@
-import { Rooms } from "../../server/src/chat/rooms.ts";
+import { Log } from "../../server/src/store/log.ts";
 import type { Message, Reply } from "../../server/src/protocol.ts";
-import { clientFrame } from "../bench/frames.ts";
+import { clientFrame } from "../frames.ts";
 import { outcome, type Attack, type Scene } from "./scene.ts";
 import type { Person } from "./stage.ts";
 import { codeOf, Talker, type Wire } from "./wire.ts";
@@ -18,7 +18,7 @@ async function fill(
   text: string,
 ): Promise<string> {
   const id = await room(mary);
-  const store = new Rooms(admin, keys, {
+  const store = new Log(admin, keys, {
     serverId: "attack",
     relayChannel: "rooms",
     waitReplicas: 0,

@@ -3,7 +3,7 @@ import { request, type Agent, type IncomingHttpHeaders } from "node:http";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ErrorCode, Reply } from "../../server/src/protocol.ts";
-import { clientFrame, readFrames, type Stream } from "../bench/frames.ts";
+import { clientFrame, readFrames, type Stream } from "../frames.ts";
 
 /**
  * How attackers and bystanders reach a replica. Everybody has an address of their own in 127.0.0.0/8, because limits

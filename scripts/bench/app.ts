@@ -1,4 +1,4 @@
-import { brotliCompressSync, gzipSync } from "node:zlib";
+import { gzipSync } from "node:zlib";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { chromium, type Page } from "playwright-core";
@@ -6,35 +6,40 @@ import { GENERAL } from "../../server/src/protocol.ts";
 import { build, root } from "../prepare.mjs";
 import type { LoadResult } from "./generator.ts";
 import { judge, load, record, stage, type Run } from "./run.ts";
-import { summarise, type Summary } from "./statistics.ts";
-import { fill, order } from "./workloads.ts";
+import { summarise, type Summary } from "../statistics.ts";
+import type { Target } from "./systems.ts";
+import type { Column } from "./tables.ts";
+import { fill, order, type Sizes } from "./workloads.ts";
 
 /** The app in Chromium, which has both cores, before a replica that has one of them. */
 
-export type AppResult = {
-  /** Bytes of all scripts that the page fetched until one could write: as they are, and compressed. */
-  script: { files: number; plain: number; gzip: number; brotli: number };
+type AppResult = {
+  /** Bytes of all scripts that the page fetched until one could write, compressed. */
+  gzip: number;
   /** From the click on a room until its messages are laid out, for rooms that this page did and did not open before. */
   switchMs: { cold: Summary | null; cached: Summary | null };
   /** While others talk in the open room and somebody types. */
   busy: {
-    rate: number;
     framesPerSecond: number;
-    longestFrameMs: number;
-    /** Null: none took the 50 ms from which on a browser tells of a task. */
-    longestTaskMs: number | null;
+    /** 0: none took the 50 ms from which on a browser tells of a task. */
+    longestTaskMs: number;
     /** From a key until the frame that shows it. */
     keyMs: Summary | null;
   };
-  scroll: {
-    messages: number;
-    seen: number;
-    seconds: number;
-    mostRows: number;
-    mostNodes: number;
-    movedPx: number;
-  };
+  scroll: { seen: number; seconds: number; mostRows: number; movedPx: number };
 };
+
+const APP: Column<AppResult>[] = [
+  { label: "first load, gzip KB", of: ({ gzip }) => gzip / 1_000 },
+  { label: "to a room opened before, p50 ms", of: ({ switchMs }) => switchMs.cached?.p50 },
+  { label: "to another, p50 ms", of: ({ switchMs }) => switchMs.cold?.p50 },
+  { label: "frames a second", of: ({ busy }) => busy.framesPerSecond, more: true },
+  { label: "longest task ms", of: ({ busy }) => busy.longestTaskMs },
+  { label: "key to frame, p50 ms", of: ({ busy }) => busy.keyMs?.p50 },
+  { label: "way back s", of: ({ scroll }) => scroll.seconds },
+  { label: "most messages in the page", of: ({ scroll }) => scroll.mostRows },
+  { label: "moved by px", of: ({ scroll }) => scroll.movedPx },
+];
 
 const LONG_ROOM = "1";
 const COLD_ROOMS = Array.from({ length: 20 }, (_, index) => String(index + 2));
@@ -44,29 +49,22 @@ const TALKERS = 2;
 
 const MESSAGES = 10_000;
 
-/** First load, switching rooms, a busy room, and a long way back: each time in a new browser, on a new server. */
-export async function app(repeats: number): Promise<Run[]> {
-  await build();
-  const runs: Run[] = [];
-  for (let repeat = 0; repeat < repeats; repeat += 1) runs.push(await once(MESSAGES));
-  return runs;
-}
-
-async function once(messages: number): Promise<Run> {
+/** First load, switching rooms, a busy room, and a long way back, in a new browser on a new server. */
+export async function app(target: Target, { env = {} }: Sizes): Promise<Run[]> {
+  if (target.checkout === undefined) await build();
   const roomIds = [GENERAL, LONG_ROOM, ...COLD_ROOMS];
-  const town = {
-    roomIds,
-    members: [
-      ...Array.from({ length: TALKERS }, () => ({ rooms: [0] })),
-      { rooms: Array.from(roomIds.keys()) },
-    ],
-  };
-  const env = { CLIENT_DIR: join(root, "client/dist") };
-  const at = await stage("hubbub", { town, env }, { members: TALKERS });
+  const everywhere = { rooms: Array.from(roomIds.keys()) };
+  const talkers = Array.from({ length: TALKERS }, () => ({ rooms: [0] }));
+  // After those who talk comes who looks on, and who has filled the rooms.
+  const town = { roomIds, members: [...talkers, everywhere, everywhere] };
+  const CLIENT_DIR = join(target.checkout ?? root, "client/dist");
+  const at = await stage(target, { town, env: { CLIENT_DIR, ...env } }, TALKERS);
   const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
   try {
-    await fill(at.system.url, LONG_ROOM, messages);
-    for (const room of COLD_ROOMS) await fill(at.system.url, room, COLD_MESSAGES);
+    await fill(at, TALKERS + 1, [
+      [LONG_ROOM, MESSAGES],
+      ...COLD_ROOMS.map((room): [string, number] => [room, COLD_MESSAGES]),
+    ]);
     const browser = await chromium.launch({ executablePath, args: FLAGS });
     try {
       const address = `http://${at.system.host}:${at.system.ports[0]}`;
@@ -78,17 +76,16 @@ async function once(messages: number): Promise<Run> {
       await page.addInitScript("globalThis.__name = (named) => named");
       const complaints: string[] = [];
       page.on("pageerror", ({ message }) => void complaints.push(message));
-      const script = await firstLoad(page, address);
+      const gzip = await firstLoad(page, address);
       const switchMs = { cold: await switching(page), cached: await switching(page) };
       const { loaded, ...busy } = await busyRoom(page, (asked) => load(at, asked));
       const scroll = await scrollBack(page);
       const judged = judge(loaded);
-      if (scroll.seen !== messages) complaints.push(`${scroll.seen} of ${messages} messages were shown`);
+      if (scroll.seen !== MESSAGES) complaints.push(`${scroll.seen} of ${MESSAGES} messages were shown`);
       if (complaints.length > 0)
         Object.assign(judged, { verdict: "failed", reasons: [...judged.reasons, ...complaints] });
-      const result: AppResult = { script, switchMs, busy, scroll: { messages, ...scroll } };
-      const options = { messages, rate: RATE };
-      return record({ workload: "app", system: "hubbub", options, result, ...judged });
+      const result: AppResult = { gzip, switchMs, busy, scroll };
+      return [record("app", target, { messages: MESSAGES, rate: RATE }, APP, result, judged)];
     } finally {
       await browser.close();
     }
@@ -107,7 +104,7 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-async function firstLoad(page: Page, address: string): Promise<AppResult["script"]> {
+async function firstLoad(page: Page, address: string): Promise<number> {
   const scripts: Promise<Buffer>[] = [];
   page.on("response", (response) => {
     if (response.request().resourceType() === "script") scripts.push(response.body());
@@ -115,13 +112,7 @@ async function firstLoad(page: Page, address: string): Promise<AppResult["script
   await page.goto(address);
   await page.getByRole("textbox", { name: "Message to General" }).waitFor();
   const bodies = await Promise.all(scripts);
-  const sum = (size: (body: Buffer) => number) => bodies.reduce((bytes, body) => bytes + size(body), 0);
-  return {
-    files: bodies.length,
-    plain: sum(({ length }) => length),
-    gzip: sum((body) => gzipSync(body).length),
-    brotli: sum((body) => brotliCompressSync(body).length),
-  };
+  return bodies.reduce((bytes, body) => bytes + gzipSync(body).length, 0);
 }
 
 /** Opens each of the cold rooms once; the second time they are not cold any more. */
@@ -169,7 +160,7 @@ async function busyRoom(page: Page, talk: (asked: ReturnType<typeof order>) => P
     async (ms) => {
       const tasks: number[] = [];
       const keys: number[] = [];
-      const frames: number[] = [];
+      let frames = 0;
       const observer = new PerformanceObserver((list) => {
         for (const { duration } of list.getEntries()) tasks.push(duration);
       });
@@ -179,16 +170,10 @@ async function busyRoom(page: Page, talk: (asked: ReturnType<typeof order>) => P
       };
       addEventListener("keydown", typed, true);
       const from = performance.now();
-      let now = from;
-      while (now < from + ms) {
-        await new Promise(requestAnimationFrame);
-        const last = now;
-        now = performance.now();
-        frames.push(now - last);
-      }
+      for (; performance.now() < from + ms; frames += 1) await new Promise(requestAnimationFrame);
       removeEventListener("keydown", typed, true);
       observer.disconnect();
-      return { tasks, keys, frames, seconds: (now - from) / 1_000 };
+      return { tasks, keys, frames, seconds: (performance.now() - from) / 1_000 };
     },
     1_000 * measureSeconds - 500,
   );
@@ -201,16 +186,14 @@ async function busyRoom(page: Page, talk: (asked: ReturnType<typeof order>) => P
   if (lastId !== loaded.sent - 1) throw new Error(`the page ends with message ${lastId} of ${loaded.sent}`);
   return {
     loaded,
-    rate: RATE,
-    framesPerSecond: frames.length / seconds,
-    longestFrameMs: Math.max(...frames),
-    longestTaskMs: tasks.length > 0 ? Math.max(...tasks) : null,
+    framesPerSecond: frames / seconds,
+    longestTaskMs: Math.max(0, ...tasks),
     keyMs: summarise(keys),
   };
 }
 
 /** From the newest message to the first, as somebody with a wheel goes; rows and nodes are counted all the way. */
-async function scrollBack(page: Page): Promise<Omit<AppResult["scroll"], "messages">> {
+async function scrollBack(page: Page): Promise<AppResult["scroll"]> {
   await page.locator(`[data-room="${LONG_ROOM}"]`).click();
   await page.getByRole("heading", { name: `Room ${LONG_ROOM}`, level: 1 }).waitFor();
   await page.locator("[role=log] [data-key]").first().waitFor();
@@ -221,14 +204,12 @@ async function scrollBack(page: Page): Promise<Omit<AppResult["scroll"], "messag
     const rows = () => [...log.querySelectorAll<HTMLElement>("[data-key]")];
     const seen = new Set<string>();
     let mostRows = 0;
-    let mostNodes = 0;
     let movedPx = 0;
     const from = performance.now();
     for (let still = 0; still < 300;) {
       const shown = rows();
       for (const row of shown) seen.add(row.dataset["key"] ?? "");
       mostRows = Math.max(mostRows, shown.length);
-      mostNodes = Math.max(mostNodes, document.getElementsByTagName("*").length);
       const top = log.getBoundingClientRect().top;
       const anchor = shown.find((row) => row.getBoundingClientRect().bottom > top + 4);
       const before = { bottom: anchor?.getBoundingClientRect().bottom ?? 0, scrollTop: log.scrollTop };
@@ -243,6 +224,6 @@ async function scrollBack(page: Page): Promise<Omit<AppResult["scroll"], "messag
       still = scrolled === 0 ? still + 1 : 0;
     }
     const seconds = (performance.now() - from) / 1_000;
-    return { seen: seen.size, seconds, mostRows, mostNodes, movedPx };
+    return { seen: seen.size, seconds, mostRows, movedPx };
   }, `Room ${LONG_ROOM}`);
 }

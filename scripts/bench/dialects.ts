@@ -1,4 +1,4 @@
-import { clientFrame } from "./frames.ts";
+import { clientFrame } from "../frames.ts";
 
 /** Who a generated connection is. Rooms are indices into the run's list of room ids. */
 export type MemberPlan = { cookie: string; rooms: number[] };
@@ -9,17 +9,10 @@ type Kind = (typeof KIND)[keyof typeof KIND];
 /** How one family of servers is spoken to, after the WebSocket upgrade that all have in common. */
 export type Dialect = {
   path: (member: MemberPlan, roomIds: readonly string[]) => string;
-  protocol?: string;
-  /** Frames to send as soon as the connection is open; null where it is ready without a word. */
-  hello: Buffer | null;
   /** What a text frame is, by its first bytes; only those with a marker can be deliveries or answers. */
   kind: (buffer: Uint8Array, start: number) => Kind;
   /** The reaction to a frame that is neither: frames to send, and whether the connection now hears its rooms. */
-  react: (
-    text: string,
-    member: MemberPlan,
-    roomIds: readonly string[],
-  ) => { send?: Buffer; ready?: boolean; refused?: string };
+  react: (text: string) => { send?: Buffer; ready?: boolean; refused?: string };
   /** A message into a room. `id` counts from 0 and comes back in the answer. */
   message: (roomId: string, text: string, id: number, nonce: string) => Buffer;
   /** The id and success of an answer; null for a server that does not answer. */
@@ -37,9 +30,7 @@ const READY_ID = 0;
 const ASK_READY = clientFrame(`42${READY_ID}["sync",{"rooms":[]}]`);
 
 const socketio: Dialect = {
-  path: ({ rooms }, roomIds) =>
-    `/socket.io/?EIO=4&transport=websocket&rooms=${rooms.map((room) => roomIds[room]).join(",")}`,
-  hello: null,
+  path: () => "/socket.io/?EIO=4&transport=websocket",
   kind: (buffer, start) => {
     if (buffer[start] !== FOUR) return KIND.other;
     const type = buffer[start + 1];
@@ -61,18 +52,9 @@ const socketio: Dialect = {
   },
 };
 
-/** The same where nothing is acknowledged. */
-const socketioUnanswered: Dialect = {
-  ...socketio,
-  message: (roomId, text, _id, nonce) =>
-    clientFrame(`42["message",{"roomId":"${roomId}","message":"${text}","nonce":"${nonce}"}]`),
-  answer: null,
-};
-
 /** A bare WebSocket hub: one room a connection, chosen by the path; what is said is sent as it is. */
 const plain: Dialect = {
   path: ({ rooms }, roomIds) => `/room/${roomIds[rooms[0] ?? 0]}`,
-  hello: null,
   kind: () => KIND.delivery,
   react: () => ({}),
   message: (_roomId, text) => clientFrame(text),
@@ -85,7 +67,6 @@ const M = 0x6d;
 /** A WebSocket hub that speaks JSON: what a frame is, its first name says. */
 const hub: Dialect = {
   path: plain.path,
-  hello: null,
   kind: (buffer, start) =>
     buffer[start + 2] === M ? KIND.delivery : buffer[start + 2] === A ? KIND.answer : KIND.other,
   react: (text) => ({ ready: text === '{"ready":true}' }),
@@ -97,44 +78,5 @@ const hub: Dialect = {
   },
 };
 
-/** The same where nothing is acknowledged. */
-const hubUnanswered: Dialect = { ...hub, answer: null };
-
-const LESS_THAN = 0x3c;
-const OPEN = clientFrame("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>");
-const AUTH = clientFrame("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='ANONYMOUS'/>");
-const BIND = clientFrame(
-  "<iq xmlns='jabber:client' type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>",
-);
-
-/** XMPP in WebSocket frames, a stanza in each: one room a connection, whoever comes has no name but the given one. */
-const xmpp: Dialect = {
-  path: () => "/xmpp-websocket",
-  protocol: "xmpp",
-  hello: OPEN,
-  kind: (buffer, start) =>
-    buffer[start] === LESS_THAN && buffer[start + 1] === M ? KIND.delivery : KIND.other,
-  react: (text, { rooms }, roomIds) => {
-    if (text.includes("<mechanisms")) return { send: AUTH };
-    if (text.startsWith("<success")) return { send: OPEN };
-    if (text.includes("<stream:features")) return { send: BIND };
-    const own = /<jid>([^@]+)@/.exec(text)?.[1];
-    if (own) {
-      const room = `room${roomIds[rooms[0] ?? 0]}@rooms.localhost/${own}`;
-      const join = `<presence xmlns='jabber:client' to='${room}'><x xmlns='http://jabber.org/protocol/muc'/></presence>`;
-      return { send: clientFrame(join) };
-    }
-    if (/^<(failure|close|stream:error)|type='error'/.test(text)) return { refused: text };
-    // A room's subject is the last that one hears on coming in.
-    if (text.includes("<subject")) return { ready: true };
-    return {};
-  },
-  message: (roomId, text, id) =>
-    clientFrame(
-      `<message xmlns='jabber:client' type='groupchat' to='room${roomId}@rooms.localhost' id='${id}'><body>${text}</body></message>`,
-    ),
-  answer: null,
-};
-
-export const dialects = { socketio, socketioUnanswered, plain, hub, hubUnanswered, xmpp };
+export const dialects = { socketio, plain, hub };
 export type DialectName = keyof typeof dialects;

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import type { Orders } from "./generator.ts";
 import { bundleScript } from "./systems.ts";
-import { CORE, pin } from "./system.ts";
+import { CORE, pin } from "../machine.ts";
 
 /** A generator process, driven from here: every order of it is a call. */
 export type Generator = {

@@ -1,24 +1,20 @@
 import { connect, type Socket } from "node:net";
+import { clientFrame, readFrames, type Stream } from "../frames.ts";
+import { CORE, cpuNs, nowUs, softirqNs, type Part } from "../machine.ts";
+import { summarise, type Summary } from "../statistics.ts";
 import { dialects, KIND, type Dialect, type DialectName, type MemberPlan } from "./dialects.ts";
 import {
-  MARK_LENGTH,
-  MAX_ID,
-  clientFrame,
   findMark,
   idAt,
   isMark,
   Ledger,
+  MARK_LENGTH,
   markedText,
-  readFrames,
+  MAX_ID,
   reconcile,
   timeAt,
-  wordy,
-  type Reconciliation,
-  type Stream,
-} from "./frames.ts";
-import { Inflater } from "./inflate.ts";
-import { summarise, type Summary } from "./statistics.ts";
-import { CORE, coreTimes, cpuNs, nowUs, rss, softirqNs, type Part } from "./system.ts";
+} from "./marks.ts";
+import type { Reconciliation } from "./marks.ts";
 
 /**
  * The load generator: a process of its own on a core of its own, told what to do by its parent. Clients are bare TCP
@@ -32,15 +28,11 @@ export type ConnectOrder = {
   dialect: DialectName;
   members: MemberPlan[];
   roomIds: string[];
-  /** Offers permessage-deflate, as browsers do. */
-  deflate: boolean;
   /** Handshakes under way at once. */
   concurrency: number;
-  /** Handshakes begun in a second; without it, as fast as they go. */
-  perSecond?: number;
 };
 
-export type Connected = { connected: number; failed: string[]; ms: number; handshakeMs: Summary | null };
+export type Connected = { failed: string[]; ms: number; handshakeMs: Summary | null };
 
 export type LoadOrder = {
   /** Messages a second into all rooms together. */
@@ -51,47 +43,27 @@ export type LoadOrder = {
   /** Messages a second until measuring begins: enough that a server's code is compiled, as after an hour of work. */
   warmRate: number;
   measureSeconds: number;
-  /** Longest wait for what is still under way. */
-  drainSeconds: number;
-  /** Characters of a message's text. */
-  bytes: number;
-  /** Texts are of words, for a server that compresses them; else of one letter, which is the cheapest to make. */
-  words?: boolean;
   /** Processes of the system under test. */
   parts: Part[];
-  /** When it begins, on the clock that all processes share; several generators begin as one. */
-  startUs?: number;
-  /** Only listens: another generator says the same messages. */
-  listens?: boolean;
 };
 
 export type LoadResult = {
-  seconds: number;
   sent: number;
   /** Deliveries that arrived within the measured time, and those that were offered in it. */
   deliveries: number;
   offered: number;
-  bytesPerDelivery: number;
-  deliveriesPerRead: number;
   latencyMs: Summary | null;
-  answerMs: Summary | null;
-  /** Messages that the server refused or never answered, where it answers. */
+  /** Messages that the server answered, refused, or never answered, where it answers. */
+  answered: number;
   refused: number;
   unanswered: number;
   reconciliation: Reconciliation;
   /** CPU in µs per delivery, by part and in all, with the kernel's deferred network work. */
   cpuUs: Record<string, number>;
   cpuUsAll: number;
-  /** Share of its core that each part used. */
-  busy: Record<string, number>;
-  rss: Record<string, number>;
-  /** Share of the system's core that others used while it was measured. */
-  foreign: number;
-  stolen: number;
-  generator: { busy: number; latenessMs: Summary | null; foreign: number };
-  drainMs: number;
-  /** Frames that were neither messages nor answers nor heartbeats, in the measured time. */
-  otherFrames: number;
+  /** Share of its core that the generator used, and how late it sent. */
+  busy: number;
+  latenessMs: Summary | null;
 };
 
 /** Requests one after the other on each of some connections that stay open. */
@@ -102,18 +74,13 @@ export type PagesOrder = {
   paths: string[];
   cookies: string[];
   seconds: number;
-  /** `kept`: a connection for many requests. `new`: one for each, closed by the server after its answer. */
-  connections: "kept" | "new";
   parts: Part[];
 };
 export type PagesResult = {
-  requests: number;
   failed: number;
   perSecond: number;
-  bytes: number;
   latencyMs: Summary | null;
   cpuUs: number;
-  generatorBusy: number;
 };
 
 /** Where members that come back ask from, as JSON, and how many marked messages they are to end up with. */
@@ -124,25 +91,20 @@ export type Orders = {
   /** From now on members ask from a cursor as they connect, and whatever they hear or are answered counts. */
   expect: (order: ReturnOrder) => Promise<void>;
   /** Messages that members still miss, of those sent so far. */
-  missing: (sent: number) => Promise<{ missing: number; members: number }>;
-  /** Frames other than messages that the first `count` members got since the last call. */
-  heard: (count: number) => Promise<{ total: number; most: number }>;
+  missing: (sent: number) => Promise<number>;
   connect: (order: ConnectOrder) => Promise<Connected>;
   load: (order: LoadOrder) => Promise<LoadResult>;
-  /** Frames other than messages since the last call, and open connections. */
-  quiet: () => Promise<{ otherFrames: number; open: number }>;
+  /** Frames other than messages since the last call. */
+  quiet: () => Promise<number>;
   close: () => Promise<void>;
 };
 
 type Member = Stream & {
   plan: MemberPlan;
   socket: Socket;
-  inflater: Inflater;
   state: "upgrading" | "greeting" | "ready" | "closed";
   sampled: boolean;
   ledger: Ledger;
-  /** Frames other than messages. */
-  others: number;
   asked: boolean;
   fail: ((reason: string) => void) | null;
   done: (() => void) | null;
@@ -151,7 +113,9 @@ type Member = Stream & {
 /** Read by all sockets: a callback is done with it before the next one. */
 const shared = Buffer.allocUnsafe(262_144);
 const SAMPLED_DELIVERIES_PER_SECOND = 20_000;
-const QUIET_STEP_MS = 50;
+/** Longest wait for what is still under way, and for the next of it. */
+const DRAIN_US = 60e6;
+const STALLED_US = 5e6;
 
 let members: Member[] = [];
 let roomIds: string[] = [];
@@ -168,20 +132,15 @@ type Running = {
   fromUs: number;
   toUs: number;
   latencies: number[];
-  answers: number[];
   answered: number;
   refused: number;
   lastDeliveryUs: number;
 };
 let deliveries = 0;
-let reads = 0;
-let bytes = 0;
 let otherFrames = 0;
 let readAtUs = 0;
 
 function received(member: Member, length: number): void {
-  reads += 1;
-  bytes += length;
   readAtUs = 0;
   if (member.state === "upgrading") {
     const at = upgraded(member, length);
@@ -206,8 +165,7 @@ function upgraded(member: Member, length: number): number {
     return -1;
   }
   member.state = "greeting";
-  if (dialect.hello) member.socket.write(dialect.hello);
-  else if (dialect === dialects.plain) ready(member);
+  if (dialect === dialects.plain) ready(member);
   return end + 4;
 }
 
@@ -216,18 +174,7 @@ function ready(member: Member): void {
   member.done?.();
 }
 
-function frame(
-  member: Member,
-  opcode: number,
-  buffer: Buffer,
-  start: number,
-  end: number,
-  compressed: boolean,
-): void {
-  if (compressed) {
-    const text = member.inflater.next(buffer.subarray(start, end));
-    return frame(member, opcode, text, 0, text.length, false);
-  }
+function frame(member: Member, opcode: number, buffer: Buffer, start: number, end: number): void {
   if (opcode === 1 && load) {
     const kind = dialect.kind(buffer, start);
     if (kind === KIND.delivery) {
@@ -252,8 +199,6 @@ function frame(
       if (answer && answer.id >= 0) {
         load.answered += 1;
         if (!answer.ok) load.refused += 1;
-        const intended = load.intendedUs[answer.id] ?? 0;
-        if (intended >= load.fromUs && intended < load.toUs) load.answers.push(nowUs() - intended);
         return;
       }
     }
@@ -268,23 +213,16 @@ function frame(
   if (opcode === 9) member.socket.write(clientFrame(buffer.subarray(start, end), 10));
   else if (opcode === 8) member.socket.destroy();
   else if (opcode === 1) {
-    const {
-      send,
-      ready: heard,
-      refused,
-    } = dialect.react(buffer.toString("utf8", start, Math.min(end, start + 200)), member.plan, roomIds);
+    const text = buffer.toString("utf8", start, Math.min(end, start + 200));
+    const { send, ready: heard, refused } = dialect.react(text);
     if (heard && returning && !member.asked) {
       // The first answer says that the rooms are heard; the second one what was said meanwhile.
       member.asked = true;
       member.socket.write(clientFrame(`420["sync",{"rooms":[${returning.cursor}]}]`));
       return;
     }
-    if (send) {
-      member.socket.write(send);
-    } else {
-      otherFrames += 1;
-      member.others += 1;
-    }
+    if (send) member.socket.write(send);
+    else otherFrames += 1;
     if (refused) member.fail?.(refused);
     if (heard && member.state === "greeting") ready(member);
   }
@@ -298,14 +236,8 @@ async function connectAll(order: ConnectOrder): Promise<Connected> {
   const waiting = order.members.values();
   const failed: string[] = [];
   const handshakes: number[] = [];
-  let begun = 0;
   const worker = async () => {
     for (const plan of waiting) {
-      if (order.perSecond) {
-        const dueMs = began + (begun / order.perSecond) * 1000 - performance.now();
-        begun += 1;
-        if (dueMs > 0) await new Promise((resolve) => setTimeout(resolve, dueMs));
-      }
       const from = performance.now();
       try {
         members.push(await open(order, plan));
@@ -316,15 +248,10 @@ async function connectAll(order: ConnectOrder): Promise<Connected> {
     }
   };
   await Promise.all(Array.from({ length: order.concurrency }, worker));
-  return {
-    connected: handshakes.length,
-    failed,
-    ms: performance.now() - began,
-    handshakeMs: summarise(handshakes),
-  };
+  return { failed, ms: performance.now() - began, handshakeMs: summarise(handshakes) };
 }
 
-function open({ host, port, deflate }: ConnectOrder, plan: MemberPlan): Promise<Member> {
+function open({ host, port }: ConnectOrder, plan: MemberPlan): Promise<Member> {
   return new Promise((resolve, reject) => {
     const socket: Socket = connect({
       host,
@@ -343,11 +270,9 @@ function open({ host, port, deflate }: ConnectOrder, plan: MemberPlan): Promise<
       plan,
       socket,
       rest: null,
-      inflater: new Inflater(),
       state: "upgrading",
       sampled: true,
       ledger: new Ledger(returning?.messages ?? 0),
-      others: 0,
       asked: false,
       fail: (reason) => {
         socket.destroy();
@@ -363,8 +288,6 @@ function open({ host, port, deflate }: ConnectOrder, plan: MemberPlan): Promise<
       socket.write(
         `GET ${dialect.path(plan, roomIds)} HTTP/1.1\r\nHost: ${host}:${port}\r\nConnection: Upgrade\r\n` +
           "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
-          (dialect.protocol ? `Sec-WebSocket-Protocol: ${dialect.protocol}\r\n` : "") +
-          (deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "") +
           (plan.cookie ? `Cookie: ${plan.cookie}\r\n` : "") +
           "\r\n",
       );
@@ -380,10 +303,9 @@ function open({ host, port, deflate }: ConnectOrder, plan: MemberPlan): Promise<
 }
 
 async function runLoad(order: LoadOrder): Promise<LoadResult> {
-  const schedule = makeSchedule(order);
-  const { rooms, intendedUs } = schedule;
+  const { rooms, intendedUs } = makeSchedule(order);
   const total = rooms.length;
-  const startUs = order.startUs ?? nowUs() + 200_000;
+  const startUs = nowUs() + 200_000;
   for (let id = 0; id < total; id += 1) intendedUs[id] = (intendedUs[id] ?? 0) + startUs;
   const fromUs = startUs + order.warmSeconds * 1e6;
   const toUs = fromUs + order.measureSeconds * 1e6;
@@ -413,7 +335,6 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
     fromUs,
     toUs,
     latencies: [],
-    answers: [],
     answered: 0,
     refused: 0,
     lastDeliveryUs: startUs,
@@ -421,7 +342,6 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   load = run;
   deliveries = 0;
   const lateness: number[] = [];
-  const random = seeded(2);
   const nonce = `b${Math.floor(startUs / 1e6).toString(36)}.`;
 
   const sending = new Promise<void>((resolve) => {
@@ -433,15 +353,8 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
         const there = byRoom.get(room) ?? [];
         const sender = there[next % there.length];
         const intended = intendedUs[next] ?? 0;
-        if (order.listens) continue;
-        sender?.socket.write(
-          dialect.message(
-            roomIds[room] ?? "",
-            markedText(next, intended, order.bytes, order.words ? wordy(order.bytes, random) : ""),
-            next,
-            nonce + String(next).padStart(7, "0"),
-          ),
-        );
+        const text = markedText(next, intended);
+        sender?.socket.write(dialect.message(roomIds[room] ?? "", text, next, `${nonce}${next}`));
         if (intended >= fromUs) lateness.push((nowUs() - intended) / 1000);
       }
       if (next === total) return resolve();
@@ -457,11 +370,9 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   const after = snapshot(order.parts);
   await sending;
 
-  const stalledUs = 5e6;
-  const deadline = nowUs() + order.drainSeconds * 1e6;
-  while (deliveries < expected && nowUs() < deadline && nowUs() - run.lastDeliveryUs < stalledUs)
-    await sleepUntil(nowUs() + QUIET_STEP_MS * 1000);
-  const drainMs = Math.max(0, (run.lastDeliveryUs - toUs) / 1000);
+  const deadline = nowUs() + DRAIN_US;
+  while (deliveries < expected && nowUs() < deadline && nowUs() - run.lastDeliveryUs < STALLED_US)
+    await sleepUntil(nowUs() + 50_000);
   // What comes once more comes soon after.
   await sleepUntil(nowUs() + 300_000);
   load = null;
@@ -469,44 +380,29 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   const measured = after.deliveries - before.deliveries;
   const seconds = (after.atUs - before.atUs) / 1e6;
   const cpuUs: Record<string, number> = {};
-  const busy: Record<string, number> = {};
   let systemNs = after.softirqNs - before.softirqNs;
   cpuUs["kernel"] = systemNs / 1000 / measured;
   order.parts.forEach(({ name }, index) => {
     const ns = (after.cpu[index] ?? 0) - (before.cpu[index] ?? 0);
     systemNs += ns;
     cpuUs[name] = (cpuUs[name] ?? 0) + ns / 1000 / measured;
-    busy[name] = (busy[name] ?? 0) + ns / 1e9 / seconds;
   });
-  const generatorNs = after.ownNs - before.ownNs;
   return {
-    seconds,
     sent: total,
     deliveries: measured,
     offered,
-    bytesPerDelivery: (after.bytes - before.bytes) / measured,
-    deliveriesPerRead: measured / (after.reads - before.reads),
     latencyMs: summarise(run.latencies.map((us) => us / 1000)),
-    answerMs: summarise(run.answers.map((us) => us / 1000)),
+    answered: run.answered,
     refused: run.refused,
-    unanswered: dialect.answer && !order.listens ? total - run.answered : 0,
+    unanswered: dialect.answer ? total - run.answered : 0,
     reconciliation: reconcile(
       members.map(({ plan: { rooms: theirs }, ledger }) => ({ rooms: theirs, ledger })),
       rooms,
     ),
     cpuUs,
     cpuUsAll: systemNs / 1000 / measured,
-    busy,
-    rss: Object.fromEntries(order.parts.map(({ name, pid }) => [name, rss(pid)])),
-    foreign: (after.systemCore.busyNs - before.systemCore.busyNs - systemNs) / 1e9 / seconds,
-    stolen: (after.systemCore.stolenNs - before.systemCore.stolenNs) / 1e9 / seconds,
-    generator: {
-      busy: generatorNs / 1e9 / seconds,
-      latenessMs: summarise(lateness),
-      foreign: (after.loadCore.busyNs - before.loadCore.busyNs - generatorNs) / 1e9 / seconds,
-    },
-    drainMs,
-    otherFrames: after.otherFrames - before.otherFrames,
+    busy: (after.ownNs - before.ownNs) / 1e9 / seconds,
+    latenessMs: summarise(lateness),
   };
 }
 
@@ -518,7 +414,7 @@ function makeSchedule({ rate, arrivals, warmSeconds, warmRate, measureSeconds }:
   const rooms = new Uint16Array(total);
   const intendedUs = new Float64Array(total);
   const used = [...new Set(members.flatMap((member) => member.plan.rooms))];
-  const random = seeded(1);
+  const random = seeded();
   let at = 0;
   for (let id = 0; id < total; id += 1) {
     rooms[id] = used[arrivals === "even" ? id % used.length : Math.floor(random() * used.length)] ?? 0;
@@ -530,8 +426,8 @@ function makeSchedule({ rate, arrivals, warmSeconds, warmRate, measureSeconds }:
 }
 
 /** mulberry32: the same load in every run. */
-function seeded(seed: number): () => number {
-  let state = seed;
+function seeded(): () => number {
+  let state = 1;
   return () => {
     state = (state + 0x6d2b79f5) | 0;
     let t = Math.imul(state ^ (state >>> 15), 1 | state);
@@ -545,13 +441,8 @@ function snapshot(parts: Part[]) {
     atUs: nowUs(),
     cpu: parts.map(({ pid }) => cpuNs(pid)),
     softirqNs: softirqNs(CORE.system),
-    systemCore: coreTimes(CORE.system),
-    loadCore: coreTimes(CORE.load),
     ownNs: cpuNs(process.pid),
     deliveries,
-    reads,
-    bytes,
-    otherFrames,
   };
 }
 
@@ -569,19 +460,15 @@ function closeAll(): Promise<void> {
 }
 
 async function readPages(order: PagesOrder): Promise<PagesResult> {
-  const before = { cpu: order.parts.map(({ pid }) => cpuNs(pid)), own: cpuNs(process.pid), us: nowUs() };
+  const before = { cpu: order.parts.map(({ pid }) => cpuNs(pid)), us: nowUs() };
   const untilUs = before.us + order.seconds * 1e6;
   const latencies: number[] = [];
   let failed = 0;
-  let read = 0;
-  const isKept = order.connections === "kept";
-  const ending = isKept ? "" : "Connection: close\r\n";
-  /** As many requests as go over one connection. */
-  const one = (cookie: string, index: number) =>
+  const read = (cookie: string, index: number) =>
     new Promise<void>((resolve) => {
       let from = nowUs();
       const socket = connect({ host: order.host, port: order.port, noDelay: true });
-      const request = `GET ${order.paths[index]} HTTP/1.1\r\nHost: ${order.host}:${order.port}\r\nCookie: ${cookie}\r\n${ending}\r\n`;
+      const request = `GET ${order.paths[index]} HTTP/1.1\r\nHost: ${order.host}:${order.port}\r\nCookie: ${cookie}\r\n\r\n`;
       let got = "";
       const ask = () => socket.write(request);
       socket.setEncoding("latin1");
@@ -595,30 +482,21 @@ async function readPages(order: PagesOrder): Promise<PagesResult> {
         if (end < 0 || got.length < end + 4 + length) return;
         if (Number.isNaN(length)) throw new Error("an answer without a length");
         if (!got.startsWith("HTTP/1.1 200")) failed += 1;
-        read += got.length;
         got = "";
         latencies.push((nowUs() - from) / 1000);
         from = nowUs();
-        if (isKept && from < untilUs) ask();
+        if (from < untilUs) ask();
         else socket.destroy();
       });
     });
-  await Promise.all(
-    order.cookies.map(async (cookie, index) => {
-      do await one(cookie, index);
-      while (failed === 0 && nowUs() < untilUs);
-    }),
-  );
+  await Promise.all(order.cookies.map(read));
   const seconds = (nowUs() - before.us) / 1e6;
   const ns = order.parts.reduce((sum, { pid }, index) => sum + cpuNs(pid) - (before.cpu[index] ?? 0), 0);
   return {
-    requests: latencies.length,
     failed,
     perSecond: latencies.length / seconds,
-    bytes: read / latencies.length,
     latencyMs: summarise(latencies),
     cpuUs: ns / 1000 / latencies.length,
-    generatorBusy: (cpuNs(process.pid) - before.own) / 1e9 / seconds,
   };
 }
 
@@ -631,20 +509,14 @@ const orders: Orders = {
   missing: (sent) => {
     let missing = 0;
     for (const { ledger } of members) for (let id = 0; id < sent; id += 1) if (!ledger.has(id)) missing += 1;
-    return Promise.resolve({ missing, members: members.length });
-  },
-  heard: (count) => {
-    const theirs = members.slice(0, count);
-    const frames = theirs.map(({ others }) => others);
-    for (const member of theirs) member.others = 0;
-    return Promise.resolve({ total: frames.reduce((sum, each) => sum + each, 0), most: Math.max(...frames) });
+    return Promise.resolve(missing);
   },
   connect: connectAll,
   load: runLoad,
   quiet: () => {
-    const answer = { otherFrames, open: members.filter(({ state }) => state === "ready").length };
+    const heard = otherFrames;
     otherFrames = 0;
-    return Promise.resolve(answer);
+    return Promise.resolve(heard);
   },
   close: closeAll,
 };

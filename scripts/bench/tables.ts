@@ -1,198 +1,157 @@
-import type { DeflateResult, PrivateResult } from "./ablation.ts";
-import type { LoadResult } from "./generator.ts";
+import type { LoadResult, PagesResult } from "./generator.ts";
 import type { Run } from "./run.ts";
-import { spread, type Spread } from "./statistics.ts";
-import type { HostFacts } from "./system.ts";
-import { TIERS, type SystemName } from "./systems.ts";
-import type { ReplicasResult } from "./workloads.ts";
+import { spread, type Spread } from "../statistics.ts";
 
-/** What a pass keeps of its runs, and how it is told in tables. */
+/** What is told of each workload, as data; a table of any of them is made here. */
 
-/** What is kept of a run under load. */
-export type LoadFigures = {
-  cpuUs: number;
-  replicaUs: number;
-  redisUs: number;
-  kernelUs: number;
-  p50Ms: number | null;
-  p99Ms: number | null;
-  deliveries: number;
-  offered: number;
-  replicaBusy: number;
-  generatorBusy: number;
-  lateP99Ms: number;
-  others: number;
-  lost: number;
-  duplicated: number;
-  disordered: number;
-  /** Bytes that a connection read for each delivery. */
-  wireBytes?: number;
-  /** Memory of a connection, where that is what is compared. */
-  connectionBytes?: number;
-  /** CPU for each message, where handing it out is not what is compared. */
-  messageUs?: number;
+/** One figure of a run. Null or undefined where there is nothing to tell. */
+export type Column<Result> = {
+  label: string;
+  of: (result: Result) => number | null | undefined;
+  /** More is better; else less is. */
+  more?: true;
 };
 
-export type Kept = Omit<Run, "host" | "result"> & { figures: unknown };
-export type Pass = { began: string; ended: string; host: HostFacts; absent: string[]; runs: Kept[] };
+/** Dearer than this, in times of what is beside it, is told as worse. */
+const WORSE = 1.05;
 
-/** A run's result, as little of it as the page needs. */
-export function figuresOf(result: unknown): unknown {
-  if (typeof result !== "object" || result === null || !("cpuUsAll" in result)) return result;
-  const load = result as LoadResult & Partial<ReplicasResult & DeflateResult & PrivateResult>;
-  const figures: LoadFigures = {
-    cpuUs: load.cpuUsAll,
-    replicaUs: load.cpuUs["replica"] ?? 0,
-    redisUs: load.cpuUs["redis"] ?? 0,
-    kernelUs: load.cpuUs["kernel"] ?? 0,
-    p50Ms: load.latencyMs?.p50 ?? null,
-    p99Ms: load.latencyMs?.p99 ?? null,
-    deliveries: load.deliveries,
-    offered: load.offered,
-    replicaBusy: load.busy["replica"] ?? 0,
-    generatorBusy: load.generator.busy,
-    lateP99Ms: load.generator.latenessMs?.p99 ?? 0,
-    others: load.foreign,
-    lost: load.reconciliation.lost,
-    duplicated: load.reconciliation.duplicated,
-    disordered: load.reconciliation.disordered,
-    wireBytes: load.bytesPerDelivery,
-    ...(load.connectionBytes !== undefined && { connectionBytes: load.connectionBytes }),
-    ...(load.messageUs !== undefined && { messageUs: load.messageUs }),
-  };
-  const { cpuUsPerMessage, cpuUsPerMessageBusy, heard, due, idleReplicaMs, idleRedisMs } = load;
-  if (cpuUsPerMessage === undefined) return figures;
-  const ofReplicas = { cpuUsPerMessage, cpuUsPerMessageBusy, heard, due, idleReplicaMs, idleRedisMs };
-  return { ...figures, ...ofReplicas };
+export const LOAD: Column<LoadResult>[] = [
+  { label: "CPU µs a delivery", of: ({ cpuUsAll }) => cpuUsAll },
+  { label: "of it Redis", of: ({ cpuUs }) => cpuUs["redis"] },
+  { label: "p50 ms", of: ({ latencyMs }) => latencyMs?.p50 },
+  { label: "p99 ms", of: ({ latencyMs }) => latencyMs?.p99 },
+  { label: "% in time", of: ({ deliveries, offered }) => (100 * deliveries) / offered, more: true },
+];
+
+/** Bytes in memory, of all processes of the server together and of its Redis; the kernel's of the whole machine. */
+export type IdleResult = {
+  server: number;
+  redis: number;
+  kernel: number;
+  /** Of the server, for each connection more than at the look before, of which the first is at none. */
+  each: number;
+  perSecond: number;
+  idleUs: number;
+};
+
+export const IDLE: Column<IdleResult>[] = [
+  { label: "server MB", of: ({ server }) => server / 1e6 },
+  { label: "KB for each more", of: ({ each }) => each / 1_000 },
+  { label: "Redis MB", of: ({ redis }) => redis / 1e6 },
+  { label: "kernel MB", of: ({ kernel }) => kernel / 1e6 },
+  { label: "connected a second", of: ({ perSecond }) => perSecond, more: true },
+  { label: "idle CPU µs a connection and second", of: ({ idleUs }) => idleUs },
+];
+
+export type ReturnResult = {
+  backMs: number;
+  cpuUs: number;
+  handshakeMs: number | undefined;
+  sent: number;
+  missing: number;
+};
+
+export const RETURN: Column<ReturnResult>[] = [
+  { label: "all back after s", of: ({ backMs }) => backMs / 1_000 },
+  { label: "CPU µs each", of: ({ cpuUs }) => cpuUs },
+  { label: "handshake p50 ms", of: ({ handshakeMs }) => handshakeMs },
+  { label: "messages meanwhile", of: ({ sent }) => sent, more: true },
+  { label: "missing", of: ({ missing }) => missing },
+];
+
+export const READING: Column<PagesResult>[] = [
+  { label: "CPU µs a page", of: ({ cpuUs }) => cpuUs },
+  { label: "pages a second", of: ({ perSecond }) => perSecond, more: true },
+  { label: "p50 ms", of: ({ latencyMs }) => latencyMs?.p50 },
+  { label: "p99 ms", of: ({ latencyMs }) => latencyMs?.p99 },
+];
+
+/** The figures of a result by their labels, in the order of the columns. */
+export function figuresOf<Result>(columns: Column<Result>[], result: Result): Run["figures"] {
+  return Object.fromEntries(
+    columns.map(({ label, of, more }) => [label, { value: of(result) ?? null, ...(more && { more }) }]),
+  );
 }
 
-export type Group = { system: SystemName; options: Kept["options"]; runs: Kept[] };
+type Group = { runs: Run[]; options: Run["options"]; system: string };
 
 /** Runs of one workload that differ in nothing but when they ran. */
-export function groups(pass: Pass, workload: string): Group[] {
+function groups(runs: Run[], workload: string): Group[] {
   const found = new Map<string, Group>();
-  for (const run of pass.runs) {
+  for (const run of runs) {
     if (run.workload !== workload) continue;
-    const key = JSON.stringify([run.system, run.options]);
-    const group = found.get(key) ?? { system: run.system, options: run.options, runs: [] };
+    const key = JSON.stringify([run.options, run.system]);
+    const group = found.get(key) ?? { runs: [], options: run.options, system: run.system };
     found.set(key, group);
     group.runs.push(run);
   }
   return [...found.values()];
 }
 
-/** Over the runs that count: those that were not refused. A failed run counts: its figures are told with its fault. */
-export function over(
-  group: Group | undefined,
-  figure: (figures: LoadFigures) => number | null,
-): Spread | null {
-  return figuresOver(group, figure);
+/** Over the runs that count. A failed run counts and is told with its fault; of a refused one no figure means anything. */
+function over({ runs }: Group, label: string): Spread | null {
+  const told = runs.filter(({ verdict }) => verdict !== "refused");
+  return spread(told.map(({ figures }) => figures[label]?.value ?? Number.NaN));
 }
 
-/** The same for results that are no loads. */
-export function figuresOver<Figures>(
-  group: Group | undefined,
-  figure: (figures: Figures) => number | null,
-): Spread | null {
-  return spread(inEachRun(group, figure));
+/** A table for each workload in the order of the runs, and, where two builds took turns, one of their medians. */
+export function tablesOf(runs: Run[]): string {
+  const workloads = [...new Set(runs.map(({ workload }) => workload))];
+  return workloads.flatMap((workload) => [`## ${workload}`, ...tables(groups(runs, workload))]).join("\n\n");
 }
 
-/** The figure of each run, in their order; NaN for those that do not count, and where there is none. */
-export function inEachRun<Figures>(
-  group: Group | undefined,
-  figure: (figures: Figures) => number | null,
-): number[] {
-  return (group?.runs ?? []).map(({ verdict, figures }) =>
-    verdict === "refused" ? Number.NaN : (figure(figures as Figures) ?? Number.NaN),
-  );
+function tables(all: Group[]): string[] {
+  const options = [...new Set(all.flatMap((group) => Object.keys(group.options)))];
+  const labels = [...new Set(all.flatMap(({ runs }) => runs.flatMap(({ figures }) => Object.keys(figures))))];
+  const rows = all.map((group) => [
+    ...options.map((option) => String(group.options[option] ?? "")),
+    group.system,
+    ...labels.map((label) => cell(over(group, label))),
+    remarks(group),
+  ]);
+  return [table([...options, "system", ...labels, "runs"], rows), ...besides(all, labels)];
 }
 
-/** What a system does with a message, as TIERS says; "—" where it is no chat. */
-export function jobOf(system: SystemName): string {
-  return String(TIERS[system] ?? "—");
+function besides(all: Group[], labels: string[]): string[] {
+  const rows = all.flatMap((group) => {
+    const { beside } = group.runs[0] ?? {};
+    const key = JSON.stringify(group.options);
+    const other =
+      beside && all.find(({ system, options }) => system === beside && JSON.stringify(options) === key);
+    if (!other) return [];
+    return labels.flatMap((label) => {
+      const [old, now] = [over(other, label)?.median, over(group, label)?.median];
+      if (old === undefined || now === undefined) return [];
+      const more = group.runs.some(({ figures }) => figures[label]?.more);
+      const isWorse = more ? old > WORSE * now : now > WORSE * old;
+      const ratio = old === 0 ? "—" : `${short(now / old)}${isWorse ? " **worse**" : ""}`;
+      return [[...Object.values(group.options).map(String), label, short(old), short(now), ratio]];
+    });
+  });
+  const options = Object.keys(all[0]?.options ?? {});
+  return rows.length > 0 ? [table([...options, "median of", "beside", "this", "this / beside"], rows)] : [];
 }
 
-/** Why runs were refused, one reason of each kind. */
-export function refusals(runs: Kept[]): string[] {
-  const kinds = new Map<string, string>();
-  for (const { verdict, reasons } of runs)
-    if (verdict === "refused")
-      for (const reason of reasons) kinds.set(reason.replaceAll(/[\d.]+/g, "n"), reason);
-  return [...kinds.values()];
+function remarks({ runs }: Group): string {
+  const ok = runs.filter(({ verdict }) => verdict === "ok").length;
+  const reasons = runs.flatMap((run) => run.reasons.map((reason) => `${run.verdict}: ${reason}`));
+  // One of each kind, whatever its numbers.
+  const kinds = new Map(reasons.map((reason) => [reason.replaceAll(/[\d.]+/g, "n"), reason]));
+  return [`${ok} of ${runs.length} ok`, ...kinds.values()].join("; ");
 }
 
-export function of(pass: Pass, workload: string, system: SystemName, rate?: number): Group | undefined {
-  return groups(pass, workload).find(
-    (group) => group.system === system && (rate === undefined || group.options["rate"] === rate),
-  );
+/** Three significant digits. */
+function short(value: number): string {
+  const digits = Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0;
+  return value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-export function number(value: number | undefined, digits: number): string {
-  return value === undefined || Number.isNaN(value)
-    ? "—"
-    : value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-}
-
-/** Few digits, as many as mean something. */
-export function short(value: number | undefined): string {
-  if (value === undefined) return "—";
-  return number(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0);
-}
-
-export function cell(values: Spread | null): string {
-  if (!values) return "refused";
+function cell(values: Spread | null): string {
+  if (!values) return "—";
   if (values.runs === 1) return short(values.median);
   return `${short(values.min)} / **${short(values.median)}** / ${short(values.max)}`;
 }
 
-export function table(head: string[], rows: string[][]): string {
+function table(head: string[], rows: string[][]): string {
   return [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`).join("\n");
-}
-
-export function remarks(group: Group): string {
-  const count = (verdict: string) => group.runs.filter((run) => run.verdict === verdict).length;
-  const lost = group.runs.flatMap(({ verdict, reasons }) => (verdict === "failed" ? reasons : []));
-  const parts = [`${count("ok")} of ${group.runs.length}`];
-  if (count("refused") > 0) parts.push(`${count("refused")} refused: ${refusals(group.runs).join(", ")}`);
-  if (lost.length > 0) parts.push(`failed: ${[...new Set(lost)].join(", ")}`);
-  return parts.join("; ");
-}
-
-export function loadTable(pass: Pass, workload: string, by: (group: Group) => string): string {
-  const sorted = groups(pass, workload).toSorted(
-    (a, b) => Number(a.options["rate"] ?? 0) - Number(b.options["rate"] ?? 0),
-  );
-  return table(
-    [
-      "messages a second",
-      "system",
-      "job",
-      "CPU µs per delivery",
-      "of it Redis",
-      "p50 ms",
-      "p99 ms",
-      "delivered in time",
-      "runs that are ok",
-    ],
-    sorted.map((group) => [
-      number(Number(group.options["rate"]), 0),
-      by(group),
-      jobOf(group.system),
-      cell(over(group, ({ cpuUs }) => cpuUs)),
-      short(over(group, ({ redisUs }) => redisUs)?.median),
-      cell(over(group, ({ p50Ms }) => p50Ms)),
-      cell(over(group, ({ p99Ms }) => p99Ms)),
-      `${number(100 * (over(group, ({ deliveries, offered }) => deliveries / offered)?.median ?? Number.NaN), 0)} %`.replace(
-        "— %",
-        "—",
-      ),
-      remarks(group),
-    ]),
-  );
-}
-
-export function results<Result>(pass: Pass, workload: string): { run: Kept; figures: Result }[] {
-  return pass.runs
-    .filter((run) => run.workload === workload)
-    .map((run) => ({ run, figures: run.figures as Result }));
 }

@@ -14,14 +14,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a retry is recognised by its nonce",
     scenario: "lost-replies",
-    edits: [{ file: "chat/append.lua", from: "if sent then", to: "if false then" }],
+    edits: [{ file: "store/append.lua", from: "if sent then", to: "if false then" }],
   },
   {
     remedy: "a replica fills holes from the sorted set",
     scenario: "pubsub-kills",
     edits: [
       {
-        file: "relay.ts",
+        file: "live/relay.ts",
         from: "    if (heard.seq === room.head.seq + 1 && heard.hash ===",
         to: "    if (heard.seq > room.head.seq || heard.hash ===",
       },
@@ -30,12 +30,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a replica compares its place in each room with the stored one",
     scenario: "pubsub-kills",
-    edits: [{ file: "relay.ts", from: "  #checkAll(): void {", to: "  #checkAll(): void {\n    return;" }],
+    edits: [
+      { file: "live/relay.ts", from: "  #checkAll(): void {", to: "  #checkAll(): void {\n    return;" },
+    ],
   },
   {
     remedy: "a replica notices that it hears nothing",
     scenario: "deaf-replica",
-    edits: [{ file: "relay.ts", from: "const DEAF_MS = 5_000;", to: "const DEAF_MS = 5_000_000;" }],
+    edits: [{ file: "live/relay.ts", from: "const DEAF_MS = 5_000;", to: "const DEAF_MS = 5_000_000;" }],
   },
   {
     remedy: "nothing is emitted from the send path",
@@ -43,8 +45,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "server.ts",
-        from: "    const chat = new Chat({ users, rooms, presence, announce: door.announce, metrics });",
-        to: `    const chat = new Chat({ users, rooms, presence, announce: door.announce, metrics });
+        from: "    const chat = new Chat({ users, rooms, messages, presence, announce: door.announce, metrics });",
+        to: `    const chat = new Chat({ users, rooms, messages, presence, announce: door.announce, metrics });
     const send = chat.sendMessage.bind(chat);
     chat.sendMessage = async (...given) => {
       const message = await send(...given);
@@ -53,7 +55,7 @@ export const MUTATIONS: readonly Mutation[] = [
     };`,
       },
       {
-        file: "relay.ts",
+        file: "live/relay.ts",
         from: "    if (room) this.#advance(",
         to: `    const own = text.startsWith('{"serverId":"' + this.#parts.config.serverId + '"');
     if (room && !own) return this.#parts.deliver(roomId, json);
@@ -64,14 +66,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a named room's members alone may write into it",
     scenario: "killed-replica",
-    edits: [{ file: "chat/append.lua", from: "if ARGV[7] == '1' and", to: "if false and" }],
+    edits: [{ file: "store/append.lua", from: "if ARGV[7] == '1' and", to: "if false and" }],
   },
   {
     remedy: "leases of dead replicas are swept",
     scenario: "killed-replica",
     edits: [
       {
-        file: "chat/presence.ts",
+        file: "live/presence.ts",
         from: "  async #sweep(): Promise<void> {",
         to: "  async #sweep(): Promise<void> {\n    return;",
       },
@@ -102,7 +104,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a message is acknowledged once a Redis replica has it (WAIT)",
     scenario: "sentinel-wait",
-    edits: [{ file: "chat/rooms.ts", from: "if (this.#copies.count > 0) await", to: "if (false) await" }],
+    edits: [{ file: "store/log.ts", from: "if (this.#copies.count > 0) await", to: "if (false) await" }],
   },
   {
     remedy: "a stopping replica says so before it stops",
@@ -112,7 +114,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     remedy: "a client that reads nothing is cut",
     scenario: "slow-client",
-    edits: [{ file: "delivery.ts", from: "if (this.#isSlow(connection)) slow.push(connection);", to: "" }],
+    edits: [
+      { file: "live/delivery.ts", from: "if (this.#isSlow(connection)) slow.push(connection);", to: "" },
+    ],
   },
   {
     remedy: "a username is claimed once",

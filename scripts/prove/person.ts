@@ -274,7 +274,7 @@ export function createPerson(options: PersonOptions) {
       person: name,
       socket: socketName,
       room: roomId,
-      seq: seq ?? 0,
+      seq,
       hash: hash ?? "",
       nonce: nonce ?? "",
     });
@@ -350,7 +350,7 @@ export function createPerson(options: PersonOptions) {
         if (more && reset === undefined && room) left.push(roomId);
         else if (room?.log && !room.stale) {
           const anew = reset === "ahead" || reset === "rewound";
-          const first = room.log.messages.find((message) => message.seq !== undefined);
+          const first = room.log.messages[0];
           outbox.compare(roomId, [...room.log.messages, ...room.held], anew ? 0 : (first?.seq ?? 1));
         }
       }
@@ -393,7 +393,7 @@ export function createPerson(options: PersonOptions) {
     history.add({ kind: "sent", person: name, room, nonce });
     try {
       const stored = await request<Message>("message", { roomId: room, message, nonce });
-      const { seq = 0, hash = "" } = stored;
+      const { seq, hash } = stored;
       history.add({ kind: "acknowledged", person: name, room, nonce, seq, hash });
       return stored;
     } catch (error) {
@@ -506,7 +506,7 @@ export function createPerson(options: PersonOptions) {
 }
 
 export function toPlace(message: Message, nameOf: (id: string) => string): Place {
-  const { seq = 0, date, hash = "", from, nonce = "" } = message;
+  const { seq, date, hash, from, nonce = "" } = message;
   return { seq, date, hash, from: nameOf(from), nonce };
 }
 

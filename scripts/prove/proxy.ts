@@ -1,6 +1,6 @@
 import { connect, createServer, type Socket } from "node:net";
 
-/** What a connection is for, by the name that server/src/redis.ts gives it, or by what a Redis replica says first. */
+/** What a connection is for, by the name that server/src/store/redis.ts gives it, or by what a Redis replica says first. */
 export type Purpose = "commands" | "subscriptions" | "replication";
 
 type Link = {

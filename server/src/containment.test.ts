@@ -7,7 +7,7 @@ import { RedisStore } from "connect-redis";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { WebSocket } from "ws";
 import { Chat } from "./chat/chat.ts";
-import { Delivery } from "./delivery.ts";
+import { Delivery } from "./live/delivery.ts";
 import { createFrameServer, createHttpServer } from "./doors/transport.ts";
 import { both, connect, figuresOf, person, replicas, until, type House, type Person } from "./testing.ts";
 

@@ -34,7 +34,7 @@ const WORDS = [
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX |
  * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id written down |
  * | `room:<id>` | sorted set | messages as JSON, score = `date` |
- * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept seq, once trimmed |
+ * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept seq, once trimmed; `theirs`: not all adopted |
  * | `{room:<id>}:members` | set | user ids of a named room |
  * | `{room:<id>}:read` | hash | user id -> seq up to which they have read |
  * | `{room:<id>}:nonce:<user>:<nonce>` | string | `date` of the message so sent; expires after 48 h |

@@ -106,6 +106,7 @@ export const QUEUES = {
   },
   sync: { running: 2, waiting: 200, why: "tabs that come back together" },
   rooms: { running: 1, waiting: 100, why: "each reads all rooms of the user" },
+  search: { running: 2, waiting: 20, why: "one for each pause of who types" },
   transcript: { running: 1, waiting: 3, why: "each reads a whole room" },
 } as const satisfies Record<string, { running: number; waiting: number; why: string }>;
 
@@ -157,6 +158,18 @@ export const BOUNDS = {
   syncBytes: { value: 131_072, unit: "bytes of a room", why: "after which Redis reads no further message" },
   messageKb: { value: 12, unit: "KB", why: "the longest message as JSON: what a page is paid for by" },
   listedKb: { value: 5_000, unit: "KB", why: "the most that is paid for a list of rooms before it is read" },
+  searchKb: {
+    value: 10,
+    unit: "KB",
+    why: "what a search is paid for by, and again for each 3,000 names that it looks at (1 ms at most)",
+  },
+  namesKnown: {
+    value: 100_000,
+    unit: "names",
+    why: "of people, and as many of rooms, that searches look at; about 25 MB",
+  },
+  namesRead: { value: 20_000, unit: "names", why: "read from Redis for one search; the next one goes on" },
+  namesFresh: { value: 60_000, unit: "ms", why: "after which a name is read again, once for all who search" },
   transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others get as long" },
   roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read side by side" },
   roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by making or joining them" },

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { Rooms } from "./chat/rooms.ts";
+import { Log } from "./store/log.ts";
 import { readConfig } from "./config.ts";
 import { createMetrics } from "./metrics.ts";
 import type { Replica } from "./server.ts";
@@ -44,7 +44,7 @@ it("what a replica does is in its /metrics", async () => {
     // Nobody is told of what is put in: the next message leaves a hole.
     const { redis, keys } = house;
     const config = readConfig(house.env);
-    await new Rooms(redis, keys, config).load("0", [{ from: ann.user.id, message: "untold", date: 0 }]);
+    await new Log(redis, keys, config).load("0", [{ from: ann.user.id, message: "untold", date: 0 }]);
     await ann.say("0", "three", "n2");
     await bob.hears("three");
     expect(bob.messages.map(({ message }) => message)).toEqual(["one", "untold", "three"]);

@@ -18,13 +18,12 @@ export type Presence = User & { online: boolean };
 /**
  * A stored message. `date` rises strictly within a room and is therefore also the cursor for paging.
  * `hash` is a running hash over the room's log: equal hashes at equal `seq` mean equal logs up to here.
- * A message that another program announced without storing it has neither `seq` nor `hash`.
  */
 export type Message = {
   roomId: RoomId;
-  seq?: number;
+  seq: number;
   date: number;
-  hash?: string;
+  hash: string;
   from: UserId;
   message: string;
   nonce?: string;
@@ -48,6 +47,12 @@ export type Room = {
 
 /** A named room as everybody may see it in the directory. */
 export type ListedRoom = { id: RoomId; name: string; members: number; joined: boolean };
+
+/**
+ * A page of what a search has found, best matches first, of `total` in all. Without `complete` not every name has been
+ * looked at yet: the same search, asked again, may find more.
+ */
+export type Found<T> = { found: T[]; total: number; complete: boolean };
 
 /** Messages oldest first; `more` tells whether the asked direction holds further ones. */
 export type Page = { messages: Message[]; more: boolean };
@@ -133,7 +138,9 @@ export const LIMITS = {
   passwordMin: 8,
   /** Characters of a room's name. */
   roomName: 64,
-  /** Messages of one page. */
+  /** UTF-16 units of what is looked for. */
+  search: 100,
+  /** Messages, users or rooms of one page. */
   page: 100,
   pageDefault: 50,
   /** Rooms of one `sync`. */

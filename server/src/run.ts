@@ -1,6 +1,6 @@
 import cluster from "node:cluster";
 import { pino } from "pino";
-import { checkEnvironment, checkProcess, heed, sentenceOf } from "./checks.ts";
+import { checkEnvironment, checkProcess, heed, sentenceOf } from "./store/checks.ts";
 import { readConfig, type Config } from "./config.ts";
 import { framesOf, reasonOf } from "./errors.ts";
 import { startServer } from "./server.ts";

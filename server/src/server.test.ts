@@ -4,7 +4,7 @@ import { createConnection, type AddressInfo, type Socket } from "node:net";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
-import { Rooms } from "./chat/rooms.ts";
+import { Log } from "./store/log.ts";
 import { readConfig } from "./config.ts";
 import type { Message, User } from "./protocol.ts";
 import { HTTP_TIMES, createHttp, startServer, type Replica } from "./server.ts";
@@ -151,7 +151,7 @@ describe("close", () => {
     // More than what lies between two ends of a connection.
     const text = "x".repeat(4_000);
     const long = Array.from({ length: 1_800 }, () => ({ from: ann.user.id, message: text, date: 0 }));
-    await new Rooms(house.redis, house.keys, readConfig(house.env)).load(room, long);
+    await new Log(house.redis, house.keys, readConfig(house.env)).load(room, long);
     const reader = createConnection({ port: replica.port, host: "127.0.0.1" });
     reader.on("error", () => undefined);
     reader.write(
@@ -428,7 +428,7 @@ describe("Redis killed and started again", () => {
         const log = rows.map((row) => JSON.parse(row) as Message);
         const away = log.filter(({ message }) => message === "while away");
         expect(away.length).toBeLessThanOrEqual(1);
-        const bySeq = (a: Message, b: Message) => (a.seq ?? 0) - (b.seq ?? 0);
+        const bySeq = (a: Message, b: Message) => a.seq - b.seq;
         expect(log.filter((message) => !away.includes(message))).toEqual(acknowledged.toSorted(bySeq));
         expect(log.map(({ seq }) => seq)).toEqual(log.map((_, index) => index + 1));
         for (const who of [ann, bob]) {

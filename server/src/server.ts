@@ -3,12 +3,13 @@ import type { Server as HttpServer, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
 import { Chat } from "./chat/chat.ts";
-import { Presence, PresenceDiff, readUsers, type Edges } from "./chat/presence.ts";
-import { Rooms } from "./chat/rooms.ts";
+import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.ts";
+import { Log } from "./store/log.ts";
+import { Rooms } from "./store/rooms.ts";
 import { Users } from "./chat/users.ts";
-import { checkRedis, heed } from "./checks.ts";
+import { checkRedis, heed } from "./store/checks.ts";
 import { addressOf, type Config } from "./config.ts";
-import { Delivery } from "./delivery.ts";
+import { Delivery } from "./live/delivery.ts";
 import { createOrigins } from "./doors/origin.ts";
 import { createRest } from "./doors/rest.ts";
 import { createSessions } from "./doors/session.ts";
@@ -20,11 +21,11 @@ import { createKeys } from "./keys.ts";
 import { Load } from "./load.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
-import { connectRedis, guardMessages, type RedisClient } from "./redis.ts";
-import { watchRedis } from "./redisFigures.ts";
-import { RedisHealth } from "./redisHealth.ts";
-import { Relay } from "./relay.ts";
-import { checkSchema } from "./schema.ts";
+import { connectRedis, guardMessages, type RedisClient } from "./store/redis.ts";
+import { watchRedis } from "./store/redisFigures.ts";
+import { RedisHealth } from "./store/redisHealth.ts";
+import { Relay } from "./live/relay.ts";
+import { checkSchema } from "./store/schema.ts";
 import { createSecurity } from "./security.ts";
 
 export type Replica = {
@@ -93,7 +94,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const health = new RedisHealth(commands, subscriber, metrics, log);
 
     const users = new Users(commands, keys, config);
-    const rooms = new Rooms(commands, keys, config);
+    const rooms = new Rooms(commands, keys);
+    const messages = new Log(commands, keys, config);
     await rooms.nameGeneral();
 
     const delivery: Delivery = new Delivery(config, metrics, security, log, (roomId) =>
@@ -110,9 +112,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       subscriber,
       metrics,
       log,
-      head: (roomId) => rooms.head(roomId),
-      after: (roomId, head) => rooms.after(roomId, head),
-      isStored: (roomId, json) => rooms.isStored(roomId, json),
+      messages,
       deliver: (roomId, json) => delivery.message(roomId, json),
       members: (roomId) => delivery.members(roomId),
       stale: (roomId) => delivery.toRoom(roomId, "room.stale", { roomId }),
@@ -171,7 +171,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       security,
       log,
     });
-    const chat = new Chat({ users, rooms, presence, announce: door.announce, metrics });
+    const chat = new Chat({ users, rooms, messages, presence, announce: door.announce, metrics });
 
     let draining = false;
     const answers = new Set<ServerResponse>();

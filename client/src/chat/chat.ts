@@ -421,7 +421,7 @@ export function createChatClient() {
    */
   function offerLost({ id, log, held, stale }: RoomState, anew = false) {
     if (log === null || stale) return;
-    const first = log.messages.find((message) => message.seq !== undefined);
+    const [first] = log.messages;
     signedIn?.outbox.compare(id, [...log.messages, ...held], anew ? 0 : (first?.seq ?? 1));
   }
 
@@ -450,7 +450,7 @@ export function createChatClient() {
 
   async function loadOlder(roomId: RoomId): Promise<void> {
     const room = state.rooms?.get(roomId);
-    const first = room?.log?.messages.find((message) => message.seq !== undefined);
+    const first = room?.log?.messages[0];
     if (room === undefined || room.load === "loading" || first === undefined || !room.log?.older) return;
     dispatch({ type: "loading", roomId });
     try {
@@ -672,6 +672,6 @@ function cursorOf(room: RoomState) {
     roomId: room.id,
     seq: head?.seq ?? 0,
     date: head?.date ?? 0,
-    ...(head?.hash !== undefined && { hash: head.hash }),
+    hash: head?.hash ?? "",
   };
 }

@@ -207,7 +207,7 @@ export function createOutbox(needs: Needs) {
   function settle({ nonce, roomId, message, seq }: Message) {
     if (nonce === undefined || !entries.delete(nonce)) return;
     touch(nonce);
-    const entry = { nonce, roomId, message, created: Date.now(), state: "sent", seq: seq ?? 0 } as const;
+    const entry = { nonce, roomId, message, created: Date.now(), state: "sent", seq } as const;
     settled.set(nonce, entry);
     // After `clear` of another tab nothing may be left behind.
     void (closed ? store.remove(nonce) : store.put(entry));

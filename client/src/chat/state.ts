@@ -213,7 +213,7 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
         const heard = hear(room, event.message);
         const mine = state.session.is === "signed in" && event.message.from === state.session.user.id;
         // Whoever says something in a room has seen what stands above it.
-        return mine && event.message.seq !== undefined ? readUpTo(heard, event.message.seq) : heard;
+        return mine ? readUpTo(heard, event.message.seq) : heard;
       });
     case "synced":
       return sync(state, event.room);
@@ -280,9 +280,9 @@ export function needsSync(room: RoomState): boolean {
   return room.log !== null && (room.stale || room.seq > room.log.head);
 }
 
-/** The newest message of the log that has a seq: what a cursor says. */
+/** The newest message of the log: what a cursor says. */
 export function headOf(room: RoomState): Message | undefined {
-  return room.log?.messages.findLast((message) => message.seq !== undefined);
+  return room.log?.messages.at(-1);
 }
 
 /** The other person of a private room, or null for any other room. */
@@ -294,17 +294,7 @@ export function partnerOf(roomId: RoomId, me: UserId): UserId | null {
 
 /** The order in which messages are shown: total, so that it never depends on the order of arrival. */
 export function compareMessages(one: Message, other: Message): number {
-  return (
-    one.date - other.date ||
-    (one.seq ?? Infinity) - (other.seq ?? Infinity) ||
-    compareText(one.from, other.from) ||
-    compareText(one.message, other.message)
-  );
-}
-
-function compareText(one: string, other: string): number {
-  if (one === other) return 0;
-  return one < other ? -1 : 1;
+  return one.date - other.date || one.seq - other.seq;
 }
 
 /** A room of the server's joined with what is held of it here. */
@@ -341,23 +331,15 @@ function distrust(room: RoomState): RoomState {
 function hear(room: RoomState, message: Message): RoomState {
   const { seq } = message;
   const last = newer(room.last, message);
-  if (seq === undefined) {
-    if (room.log === null) return last === room.last ? room : { ...room, last };
-    const messages = insert(room.log.messages, message);
-    return messages === room.log.messages ? room : { ...room, last, log: { ...room.log, messages } };
-  }
   const top = Math.max(room.seq, seq);
   if (room.log !== null && seq <= room.log.head) {
     const known = room.log.messages.find((other) => other.seq === seq);
-    const contradicts =
-      known === undefined
-        ? room.stale
-        : known.hash !== undefined && message.hash !== undefined && known.hash !== message.hash;
+    const contradicts = known === undefined ? room.stale : known.hash !== message.hash;
     if (!contradicts) return room;
     room = room.stale ? room : { ...room, stale: true };
   }
   if (room.held.some((other) => other.seq === seq)) return room;
-  const held = [...room.held, message].toSorted((one, other) => (one.seq ?? 0) - (other.seq ?? 0));
+  const held = [...room.held, message].toSorted((one, other) => one.seq - other.seq);
   return join({ ...room, last, seq: top, held });
 }
 
@@ -377,7 +359,7 @@ function join(room: RoomState): RoomState {
       messages = insert(messages, message);
       head++;
       date = message.date;
-    } else if ((message.seq ?? 0) > head) break;
+    } else if (message.seq > head) break;
     joined++;
   }
   if (joined === 0) return limitHeld(room, HELD_BEYOND_GAP);
@@ -400,8 +382,8 @@ function insert(messages: readonly Message[], message: Message): readonly Messag
 }
 
 function startLog(room: RoomState, messages: readonly Message[]): RoomState {
-  const first = messages.find((message) => message.seq !== undefined);
-  const head = messages.findLast((message) => message.seq !== undefined);
+  const [first] = messages;
+  const head = messages.at(-1);
   const log: Log = { messages, head: head?.seq ?? 0, older: (first?.seq ?? 1) > 1 };
   return join({
     ...room,
@@ -414,8 +396,8 @@ function startLog(room: RoomState, messages: readonly Message[]): RoomState {
 
 function prepend(room: RoomState, page: Page): RoomState {
   if (room.log === null) return { ...room, load: "idle" };
-  const first = room.log.messages.find((message) => message.seq !== undefined)?.seq;
-  const end = page.messages.findLast((message) => message.seq !== undefined)?.seq;
+  const first = room.log.messages[0]?.seq;
+  const end = page.messages.at(-1)?.seq;
   // Not the page before the first message: the log was started anew since it was asked for.
   if (first !== undefined && end !== undefined && end !== first - 1) return { ...room, load: "idle" };
   const messages = page.messages.concat(room.log.messages);

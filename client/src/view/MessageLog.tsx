@@ -253,7 +253,7 @@ function arrange({ messages, older }: Log, from: number, to: number, divider: nu
       rows.push({ message, day: !older, isNew, first: !older || isNew });
       continue;
     }
-    const isNew = divider !== null && (message.seq ?? 0) > divider && (previous.seq ?? 0) <= divider;
+    const isNew = divider !== null && message.seq > divider && previous.seq <= divider;
     const day = dayOf(previous.date) !== dayOf(message.date);
     const pause = message.date - previous.date > GROUP_MS;
     rows.push({ message, day, isNew, first: day || isNew || pause || previous.from !== message.from });
@@ -263,10 +263,7 @@ function arrange({ messages, older }: Log, from: number, to: number, divider: nu
 
 /** The same for a message on its way and once it is stored, so that it stays the same row. */
 function keyOf(message: Message, mine: boolean): string {
-  if (mine && message.nonce !== undefined) return message.nonce;
-  return message.seq === undefined
-    ? `${message.date} ${message.from} ${message.message}`
-    : String(message.seq);
+  return (mine ? message.nonce : undefined) ?? String(message.seq);
 }
 
 /** Where a message stands, or would stand. */

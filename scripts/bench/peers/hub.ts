@@ -2,12 +2,11 @@ import { createServer, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { Redis } from "ioredis";
 import { WebSocketServer, type WebSocket } from "ws";
-import { listen, readUser, roomsOf, store, tier, type Sent, type User } from "./people.ts";
+import { listen, readUser, roomsOf, store, type Sent, type User } from "./people.ts";
 
 /**
- * The smallest chat on `ws`: what a member says is published to Redis, and every replica that hears it sends it to the
- * room's local members. TIER 1 takes the room from the path, and publishes and sends what was said as it is; 2 and 3
- * speak JSON, and do what people.ts says.
+ * The smallest chat on `ws` that does what people.ts says: what a member says is stored, answered and published to
+ * Redis, and every replica that hears it sends it to the room's local members.
  */
 const path = process.env["REDIS_PATH"] ?? "";
 const redis = new Redis(path);
@@ -37,14 +36,6 @@ function enter(roomId: string, socket: WebSocket): Promise<unknown> {
 http.on("upgrade", (request, tcp, head) => void admit(request, tcp, head));
 
 async function admit(request: IncomingMessage, tcp: Duplex, head: Buffer): Promise<void> {
-  if (tier < 3) {
-    const room = (request.url ?? "").replace("/room/", "");
-    server.handleUpgrade(request, tcp, head, (socket) => {
-      if (tier === 1) welcomeTo(room, socket);
-      else void welcome(socket, [room]);
-    });
-    return;
-  }
   tcp.on("error", () => tcp.destroy());
   const user = await readUser(redis, request.headers.cookie);
   if (!user) {
@@ -55,34 +46,22 @@ async function admit(request: IncomingMessage, tcp: Duplex, head: Buffer): Promi
   server.handleUpgrade(request, tcp, head, (socket) => void welcome(socket, known, user));
 }
 
-/** Tier 1. */
-function welcomeTo(roomId: string, socket: WebSocket): void {
-  void enter(roomId, socket);
-  socket.on("message", (text: Buffer) => void publisher.publish(roomId, text));
-  socket.on("close", () => rooms.get(roomId)?.members.delete(socket));
-}
-
-/** Tier 3, and without a user 2. */
-async function welcome(socket: WebSocket, roomIds: string[], user?: User): Promise<void> {
-  const userId = user?.id ?? "0";
+async function welcome(socket: WebSocket, roomIds: string[], user: User): Promise<void> {
   socket.on("message", (text: Buffer) => void say(text));
   async function say(text: Buffer): Promise<void> {
     const { id, ...sent } = JSON.parse(text.toString()) as Sent & { id: number };
-    const message = await store(redis, userId, sent);
+    const message = await store(redis, user.id, sent);
     if (message) void publisher.publish(sent.roomId, JSON.stringify({ message }));
-    if (user) socket.send(JSON.stringify({ answer: id, ok: message !== null, value: message }));
+    socket.send(JSON.stringify({ answer: id, ok: message !== null, value: message }));
   }
   socket.on("close", () => {
     for (const id of roomIds) rooms.get(id)?.members.delete(socket);
-    if (!user) return;
-    void redis.srem("online_users", userId);
+    void redis.srem("online_users", user.id);
     void publisher.publish(ALL, JSON.stringify({ "user.disconnected": user }));
   });
   await Promise.all(roomIds.map((id) => enter(id, socket)));
-  if (user) {
-    await redis.sadd("online_users", userId);
-    void publisher.publish(ALL, JSON.stringify({ "user.connected": user }));
-  }
+  await redis.sadd("online_users", user.id);
+  void publisher.publish(ALL, JSON.stringify({ "user.connected": user }));
   socket.send(JSON.stringify({ ready: true }));
 }
 

@@ -3,11 +3,10 @@ import type { Server } from "node:http";
 import type { Redis } from "ioredis";
 
 /**
- * What the peers that are chats have alike. TIER is the job: 1 fans out; 2 also stores each message before it is sent
- * out; 3 also takes the user and the rooms from the session, lets members alone write, acknowledges with the stored
- * message, tells everybody who came and went, and keeps `online_users`.
+ * What the peers that are chats have alike, and Hubbub with them: a message is stored before it is sent out, the user
+ * and the rooms come from the session, members alone write, the stored message is the acknowledgement, everybody is
+ * told who came and went, and `online_users` is kept.
  */
-export const tier = Number(process.env["TIER"] ?? 3);
 const secret = process.env["SESSION_SECRET"] ?? "";
 
 export type User = { id: string; username: string };
@@ -25,21 +24,18 @@ export function roomsOf(redis: Redis, { id }: User): Promise<string[]> {
   return redis.smembers(`user:${id}:rooms`);
 }
 
-/** The message as it is stored, where the tier stores; null where its sender is no member of the room. */
+/** The message as it is stored; null where its sender is no member of the room. */
 export async function store(redis: Redis, userId: string, sent: Sent): Promise<Stored | null> {
   const { roomId, message, nonce } = sent;
   const stored = { roomId, date: Date.now(), from: userId, nonce, message };
-  if (tier >= 3 && (await redis.sismember(`user:${userId}:rooms`, roomId)) === 0) return null;
-  if (tier >= 2) await redis.zadd(`room:${roomId}`, stored.date, JSON.stringify(stored));
+  if ((await redis.sismember(`user:${userId}:rooms`, roomId)) === 0) return null;
+  await redis.zadd(`room:${roomId}`, stored.date, JSON.stringify(stored));
   return stored;
 }
 
-/** Listens on a free port of this machine, says which, and ends at SIGTERM. */
+/** Listens on its port, and ends at SIGTERM. */
 export function listen(http: Server): void {
-  http.listen(0, "127.0.0.1", () => {
-    const address = http.address();
-    process.stdout.write(`listens on ${typeof address === "object" && address ? address.port : 0}\n`);
-  });
+  http.listen(Number(process.env["PORT"]), "127.0.0.1");
   process.on("SIGTERM", () => process.exit(0));
 }
 

@@ -6,6 +6,7 @@ import {
   pairOf,
   privateRoomId,
   type Cursor,
+  type Found,
   type ListedRoom,
   type Message,
   type Presence as PresentUser,
@@ -16,8 +17,9 @@ import {
   type User,
   type UserId,
 } from "../protocol.ts";
-import type { Presence } from "./presence.ts";
-import { unknownRoom, type PageCursor, type Rooms } from "./rooms.ts";
+import type { Presence } from "../live/presence.ts";
+import { unknownRoom, type Log, type PageCursor } from "../store/log.ts";
+import type { Rooms } from "../store/rooms.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
 
@@ -38,6 +40,7 @@ export class Chat {
   readonly users: Users;
   readonly presence: Presence;
   readonly #rooms: Rooms;
+  readonly #messages: Log;
   readonly #metrics: Metrics;
   readonly #announce: Announcer;
   readonly #opened = new Map<RoomId, { at: number; opening: Promise<UserId[]> }>();
@@ -45,6 +48,7 @@ export class Chat {
   constructor(parts: {
     users: Users;
     rooms: Rooms;
+    messages: Log;
     presence: Presence;
     announce: Announcer;
     metrics: Metrics;
@@ -52,6 +56,7 @@ export class Chat {
     this.users = parts.users;
     this.presence = parts.presence;
     this.#rooms = parts.rooms;
+    this.#messages = parts.messages;
     this.#announce = parts.announce;
     this.#metrics = parts.metrics;
   }
@@ -64,7 +69,7 @@ export class Chat {
     const pair = pairOf(send.roomId);
     const shown = pair ? await this.#openPrivateRoom(user.id, send.roomId, pair) : [];
     const stop = this.#metrics.append.startTimer();
-    const { row, repeated } = await this.#rooms.append(user.id, send);
+    const { row, repeated } = await this.#messages.append(user.id, send);
     stop();
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
@@ -97,13 +102,38 @@ export class Chat {
   /** A room as this user sees it. The caller has checked that it is theirs. */
   async describeRoom(roomId: RoomId, userId: UserId): Promise<Room> {
     const pair = pairOf(roomId);
-    const { name, last, seq, read } = await this.#rooms.state(roomId, userId);
+    const [last, { name, seq, read }] = await Promise.all([
+      this.#messages.newest(roomId),
+      this.#rooms.state(roomId, userId),
+    ]);
     const names = pair ? (await this.users.find(pair)).map((one) => one.username) : [name ?? ""];
     return { id: roomId, names, private: pair !== null, last, seq, read, unread: Math.max(0, seq - read) };
   }
 
   listDirectory(user: User, after: number, size: number): Promise<ListedRoom[]> {
     return this.#rooms.directory(after, size, user.id);
+  }
+
+  /** A page of the named rooms that have this text in their name. */
+  async searchRooms(
+    user: User,
+    text: string,
+    after: RoomId | undefined,
+    size: number,
+  ): Promise<Found<ListedRoom>> {
+    const { ids, total, complete } = await this.#rooms.search(text, after, size);
+    return { found: await this.#rooms.listed(ids, user.id), total, complete };
+  }
+
+  /** A page of the users who have this text in their name. */
+  async searchUsers(text: string, after: UserId | undefined, size: number): Promise<Found<PresentUser>> {
+    const { ids, total, complete } = await this.users.search(text, after, size);
+    return { found: await this.findUsers(ids), total, complete };
+  }
+
+  /** How many names a search looks at. */
+  searched(what: "users" | "rooms"): number {
+    return (what === "users" ? this.users : this.#rooms).searched;
   }
 
   /** Throws `taken`, and `forbidden` to whoever is in too many rooms. */
@@ -143,7 +173,7 @@ export class Chat {
     const [, room, { messages }] = await Promise.all([
       this.#demandMember(user.id, roomId),
       this.describeRoom(roomId, user.id),
-      this.#rooms.page(roomId, { size }),
+      this.#messages.page(roomId, { size }),
     ]);
     return { room, messages };
   }
@@ -169,7 +199,7 @@ export class Chat {
     // Read side by side; a page that was read for a stranger is thrown away unseen.
     const [, page] = await Promise.all([
       this.#demandMember(user.id, roomId),
-      this.#rooms.pageJson(roomId, cursor),
+      this.#messages.pageJson(roomId, cursor),
     ]);
     return page;
   }
@@ -180,14 +210,14 @@ export class Chat {
     const { names } = await this.describeRoom(roomId, user.id);
     return transcript({
       title: names.join(", "),
-      page: (after) => this.#rooms.page(roomId, { after, size: BOUNDS.transcriptPage.value }),
+      page: (after) => this.#messages.page(roomId, { after, size: BOUNDS.transcriptPage.value }),
       nameOf: async (id) => (await this.users.find([id]))[0]?.username ?? id,
     });
   }
 
   /** What follows a cursor, a SyncedRoom as JSON; a room that is not the user's is marked so. */
   async sync(user: User, cursor: Cursor): Promise<string> {
-    if (await this.#rooms.isMember(cursor.roomId, user.id)) return this.#rooms.syncJson(cursor);
+    if (await this.#rooms.isMember(cursor.roomId, user.id)) return this.#messages.syncJson(cursor);
     const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
     return JSON.stringify(unknown);
   }

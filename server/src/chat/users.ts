@@ -3,10 +3,11 @@ import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { GENERAL, type Credentials, type User, type UserId } from "../protocol.ts";
-import type { RedisClient } from "../redis.ts";
+import type { RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
-import { Ids } from "./ids.ts";
-import { isReservedUsername } from "./names.ts";
+import { Ids } from "../store/ids.ts";
+import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
+import { isReservedUsername } from "../names.ts";
 import { weaknessOf } from "./passwords.ts";
 
 /** Addresses from which somebody logged in within this time are their own, so many of them. */
@@ -22,6 +23,7 @@ export class Users {
   readonly #ids: Ids;
   readonly #hashing: Hashing;
   readonly #names = new Map<UserId, string>();
+  readonly #index: NameIndex;
   /** Compared against for unknown names, so that they take as long as wrong passwords. */
   readonly #nobody: Promise<string>;
 
@@ -32,6 +34,10 @@ export class Users {
     this.#cost = cost;
     this.#hashing = new Hashing(config.rateLimits);
     this.#ids = new Ids(redis, keys, "user");
+    this.#index = new NameIndex({
+      last: async () => Number((await redis.get(keys.totalUsers)) ?? 0),
+      read: (ids) => Promise.all(ids.map((id) => redis.hget(keys.user(id), "username"))),
+    });
     this.#nobody = bcrypt.hash("nobody has this password", cost);
   }
 
@@ -141,6 +147,16 @@ export class Users {
       last += count;
     }
     return users;
+  }
+
+  /** Who has this text in their name: NameIndex tells how, and what `after` is. */
+  search(text: string, after: UserId | undefined, size: number): Promise<NamesFound> {
+    return this.#index.find(text, after, size);
+  }
+
+  /** How many names a search looks at. */
+  get searched(): number {
+    return this.#index.size;
   }
 
   async #name(id: UserId): Promise<string | undefined> {

@@ -6,7 +6,7 @@ import { pino } from "pino";
 import { Server, type Socket } from "socket.io";
 import { io, type Socket as ClientSocket } from "socket.io-client";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { connectRedis } from "../redis.ts";
+import { connectRedis } from "../store/redis.ts";
 import { testRedisUrl } from "../testing.ts";
 
 /**
@@ -92,7 +92,7 @@ it("Redis' client has the stream and the queue of commands by which writes are g
 
 it("no other field is named where the server looks inside", () => {
   const known = new Set(Object.keys(FIELDS).flatMap((path) => path.split(".")));
-  const named = ["delivery.ts", "doors/socket.ts"].flatMap((file) => {
+  const named = ["live/delivery.ts", "doors/socket.ts"].flatMap((file) => {
     const source = readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
     const fields: string[] = [];
     new Visitor({

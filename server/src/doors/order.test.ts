@@ -51,28 +51,24 @@ it("what one person sends into a new private room without waiting is stored in t
   }
 });
 
-it("a copy of a stored announcement with another text is heard once, without a place in the log", async () => {
+it("a copy of a stored announcement with another text is heard by nobody", async () => {
   const [left, right] = both(house);
   const [ana, ben] = [await person(left), await person(right)];
   const stored = await ana.say("0", "the original");
   await ben.hears("the original");
   const copies = [
     { ...stored, message: "copied" },
-    { ...stored, message: "copied ahead", seq: (stored.seq ?? 0) + 1, date: stored.date + 1 },
+    { ...stored, message: "copied ahead", seq: stored.seq + 1, date: stored.date + 1 },
     stored,
   ];
   for (const data of copies) {
     const text = JSON.stringify({ serverId: "elsewhere", type: "message", data });
     await house.redis.publish(house.keys.roomChannel("0"), text);
   }
-  const { seq: _seq, hash: _hash, ...plain } = stored;
-  expect(await ana.hears("copied")).toEqual({ ...plain, message: "copied" });
-  expect(await ben.hears("copied ahead")).toMatchObject({ message: "copied ahead" });
   const next = await ana.say("0", "the barrier");
-  expect(next.seq).toBe((stored.seq ?? 0) + 1);
+  expect(next.seq).toBe(stored.seq + 1);
   await ben.hears("the barrier");
-  const heard = ben.messages.map(({ message }) => message);
-  expect(heard.toSorted()).toEqual(["copied", "copied ahead", "the barrier", "the original"]);
+  expect(ben.messages.map(({ message }) => message)).toEqual(["the original", "the barrier"]);
   ana.close();
   ben.close();
 });

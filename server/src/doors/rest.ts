@@ -15,7 +15,7 @@ import helmet from "helmet";
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
-import { isVisible } from "../chat/names.ts";
+import { isVisible } from "../names.ts";
 import { passwordFits } from "../chat/passwords.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
@@ -88,6 +88,11 @@ const listQuery = z.object({
     .regex(/^\d{1,10}$/, "an id")
     .transform(Number)
     .default(0),
+  size: count(LIMITS.page, LIMITS.page),
+});
+const searchQuery = z.object({
+  q: z.string().max(LIMITS.search),
+  after: userId.optional(),
   size: count(LIMITS.page, LIMITS.page),
 });
 
@@ -354,6 +359,21 @@ async function readPage(
   );
 }
 
+/** A page of what has a text in its name: turned away under load, and paid for by how many names are looked at. */
+async function search(
+  { chat, throttle, load }: RestParts,
+  user: User,
+  what: "users" | "rooms",
+  query: object,
+): Promise<object> {
+  const { q, after, size } = searchQuery.parse(query);
+  load.demand("history");
+  const price = () => BOUNDS.searchKb.value * (1 + Math.ceil(chat.searched(what) / 3_000));
+  const find = () =>
+    what === "users" ? chat.searchUsers(q, after, size) : chat.searchRooms(user, q, after, size);
+  return throttle.queue("search", user.id, () => throttle.pay<object>(user.id, price(), find, price));
+}
+
 function api(parts: RestParts, proxies: Proxies): Router {
   const { config, chat, sessions, throttle, load, security, ended } = parts;
   const router = Router();
@@ -429,9 +449,11 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.json(demandUser(response));
   });
   router.get("/users", async (request, response) => {
-    demandUser(response);
+    const user = demandUser(response);
     if (request.query["ids"] !== undefined) {
       response.json(await chat.findUsers(idsQuery.parse(request.query["ids"])));
+    } else if (request.query["q"] !== undefined) {
+      response.json(await search(parts, user, "users", request.query));
     } else {
       const { after, size } = listQuery.parse(request.query);
       response.json(await chat.listUsers(after, size));
@@ -459,8 +481,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   router.get("/rooms/directory", async (request, response) => {
     const user = demandUser(response);
-    const { after, size } = listQuery.parse(request.query);
-    response.json(await chat.listDirectory(user, after, size));
+    if (request.query["q"] !== undefined) {
+      response.json(await search(parts, user, "rooms", request.query));
+    } else {
+      const { after, size } = listQuery.parse(request.query);
+      response.json(await chat.listDirectory(user, after, size));
+    }
   });
   router.post("/rooms", async (request, response) => {
     const user = demandUser(response);

@@ -11,7 +11,7 @@ import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import type { User, UserId } from "../protocol.ts";
-import type { RedisClient } from "../redis.ts";
+import type { RedisClient } from "../store/redis.ts";
 
 declare module "express-session" {
   // The only way to add a field to this library's type.

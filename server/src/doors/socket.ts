@@ -13,7 +13,7 @@ import type { WebSocket } from "ws";
 import { z } from "zod";
 import type { Announcer, Chat } from "../chat/chat.ts";
 import type { Config } from "../config.ts";
-import type { Connection, ConnectionData, Delivery } from "../delivery.ts";
+import type { Connection, ConnectionData, Delivery } from "../live/delivery.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
@@ -32,10 +32,10 @@ import {
   type ServerEvents,
   type UserId,
 } from "../protocol.ts";
-import type { RedisClient } from "../redis.ts";
+import type { RedisClient } from "../store/redis.ts";
 import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
-import type { Relay } from "../relay.ts";
+import type { Relay } from "../live/relay.ts";
 import { clientAddress, type Security } from "../security.ts";
 import { STATUS, toFailure } from "./failure.ts";
 import type { Origins } from "./origin.ts";
@@ -565,7 +565,7 @@ export class SocketDoor {
     for (let tries = 1; tries < SHOW_TRIES && newestSeq(shown.messages) < relay.seq(id); tries += 1) {
       shown = await chat.openRoom(first.data.user, id, LIMITS.page);
     }
-    const passedOn = shown.messages.filter(({ seq = 0 }) => seq <= relay.seq(id));
+    const passedOn = shown.messages.filter(({ seq }) => seq <= relay.seq(id));
     for (const connection of here) {
       const joined = connection.data.rooms.has(id);
       // Another order, or the look at what a new connection missed, has shown it meanwhile.
@@ -779,7 +779,7 @@ function forget(this: EventEmitter): void {
 }
 
 function newestSeq(messages: Message[]): number {
-  return Math.max(0, ...messages.map(({ seq = 0 }) => seq));
+  return Math.max(0, ...messages.map(({ seq }) => seq));
 }
 
 function refusal(failure: Failure): Error {

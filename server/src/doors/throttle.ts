@@ -11,7 +11,7 @@ import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS, QUEUES, RATES, type TURNS } from "../limits.ts";
 import type { Metrics } from "../metrics.ts";
-import type { RedisClient } from "../redis.ts";
+import type { RedisClient } from "../store/redis.ts";
 import { Turns } from "./turns.ts";
 
 const QUEUE_RETRY_MS = 1_000;

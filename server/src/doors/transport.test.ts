@@ -5,7 +5,7 @@ import { createConnection } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { Rooms } from "../chat/rooms.ts";
+import { Log } from "../store/log.ts";
 import type { Reply, Room } from "../protocol.ts";
 import { both, person, replicas, until, type House, type Person } from "../testing.ts";
 
@@ -210,7 +210,7 @@ describe("a user", () => {
 
 /** Rooms of Mary's with so many messages of 12 KB each. */
 async function longRooms(count: number, messages: number): Promise<string[]> {
-  const store = new Rooms(house.redis, house.keys, {
+  const store = new Log(house.redis, house.keys, {
     serverId: "test",
     relayChannel: "rooms",
     waitReplicas: 0,
@@ -250,7 +250,7 @@ describe("one sync", () => {
       for (const { roomId, messages, more } of reply.value.rooms) {
         heard.set(roomId, (heard.get(roomId) ?? 0) + messages.length);
         const last = messages.at(-1);
-        if (last) cursors.set(roomId, { roomId, seq: last.seq ?? 0, date: last.date, hash: last.hash ?? "" });
+        if (last) cursors.set(roomId, { roomId, seq: last.seq, date: last.date, hash: last.hash });
         if (!more) cursors.delete(roomId);
       }
     }

@@ -1,0 +1,253 @@
+import type { Logger } from "pino";
+import { reasonOf } from "../errors.ts";
+import type { Keys } from "../keys.ts";
+import type { Metrics } from "../metrics.ts";
+import { USERNAME, USER_ID, type Presence as PresentUser, type User, type UserId } from "../protocol.ts";
+import { defineScript, type RedisClient } from "../store/redis.ts";
+
+/** Users whose presence changed, with who is online now. */
+export type Edges = { online: UserId[]; offline: UserId[] };
+
+const LEASE_MS = 20_000;
+const RENEW_MS = 7_000;
+const SWEEP_MS = 4_000;
+const SWEEP_LEASES = 200;
+/** How often what clients are told is compared with who is online. */
+const LOOK_MS = 8_000;
+/** A page that reloads is not worth telling anybody. */
+const GRACE_MS = 1_500;
+/** Users in one script call. */
+const CHUNK = 500;
+
+/**
+ * Who is online, over tabs, replicas and crashes. A replica holds one lease for each user with a connection here
+ * and renews it; a user is online while any lease lives. The set changes only on the first-in and last-out edge,
+ * decided in one script. Leases of a replica that died without a word run out and are swept by the others.
+ */
+export class Presence {
+  readonly #keys: Keys;
+  readonly #redis: RedisClient;
+  readonly #serverId: string;
+  readonly #metrics: Metrics;
+  readonly #log: Logger;
+  readonly #changed: (edges: Edges) => Promise<void>;
+  readonly #looked: (online: UserId[]) => Promise<void>;
+  readonly #run: ReturnType<typeof defineScript>;
+  readonly #here = new Set<UserId>();
+  readonly #leaving = new Map<UserId, NodeJS.Timeout>();
+  #arriving: UserId[] = [];
+  #timers: NodeJS.Timeout[] = [];
+
+  /** `changed` is told of edges that this replica made; `looked` gets, regularly, everybody who is online. */
+  constructor(
+    redis: RedisClient,
+    keys: Keys,
+    serverId: string,
+    metrics: Metrics,
+    log: Logger,
+    changed: (edges: Edges) => Promise<void>,
+    looked: (online: UserId[]) => Promise<void>,
+  ) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#serverId = serverId;
+    this.#metrics = metrics;
+    this.#log = log;
+    this.#changed = changed;
+    this.#looked = looked;
+    this.#run = defineScript(redis, "presence.lua", 3);
+  }
+
+  start(): void {
+    this.#timers = [
+      setInterval(() => void this.#attempt(() => this.#renew([...this.#here])), RENEW_MS),
+      setInterval(() => void this.#attempt(() => this.#sweep()), SWEEP_MS * (0.8 + Math.random() * 0.4)),
+      setInterval(() => void this.#attempt(() => this.#look()), LOOK_MS),
+    ];
+    void this.#attempt(() => this.#look());
+  }
+
+  /** The user's first connection to this replica opened. */
+  enter(userId: UserId): void {
+    clearTimeout(this.#leaving.get(userId));
+    this.#leaving.delete(userId);
+    if (this.#here.has(userId)) return;
+    this.#here.add(userId);
+    if (this.#arriving.push(userId) > 1) return;
+    setImmediate(() => {
+      const arriving = this.#arriving;
+      this.#arriving = [];
+      void this.#attempt(() => this.#renew(arriving));
+    });
+  }
+
+  /** The user's last connection to this replica closed. */
+  leave(userId: UserId): void {
+    const timer = setTimeout(() => {
+      this.#leaving.delete(userId);
+      this.#here.delete(userId);
+      void this.#attempt(() => this.#drop([userId]));
+    }, GRACE_MS);
+    timer.unref();
+    this.#leaving.set(userId, timer);
+  }
+
+  /** Ends all leases of this replica. */
+  async close(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer);
+    for (const timer of this.#leaving.values()) clearTimeout(timer);
+    const here = [...this.#here];
+    this.#here.clear();
+    await this.#attempt(() => this.#drop(here));
+  }
+
+  online(): Promise<UserId[]> {
+    return this.#redis.smembers(this.#keys.online);
+  }
+
+  async areOnline(ids: readonly UserId[]): Promise<Set<UserId>> {
+    if (ids.length === 0) return new Set();
+    const flags = await this.#redis.smismember(this.#keys.online, ...ids);
+    return new Set(ids.filter((_, index) => flags[index] === 1));
+  }
+
+  async #renew(ids: UserId[]): Promise<void> {
+    for (let start = 0; start < ids.length; start += CHUNK) {
+      // Who left while an earlier chunk was under way must not come back.
+      const present = ids.slice(start, start + CHUNK).filter((id) => this.#here.has(id));
+      if (present.length > 0)
+        await this.#tell({ online: await this.#call("renew", this.#serverId, present), offline: [] });
+    }
+  }
+
+  async #drop(ids: UserId[]): Promise<void> {
+    for (let start = 0; start < ids.length; start += CHUNK) {
+      const gone = ids.slice(start, start + CHUNK).filter((id) => !this.#here.has(id));
+      if (gone.length > 0)
+        await this.#tell({ online: [], offline: await this.#call("drop", this.#serverId, gone) });
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const offline = await this.#call("sweep", String(SWEEP_LEASES), []);
+    this.#metrics.swept.inc(offline.length);
+    await this.#tell({ online: [], offline });
+  }
+
+  async #look(): Promise<void> {
+    await this.#looked(await this.online());
+  }
+
+  async #call(op: "renew" | "drop" | "sweep", who: string, ids: UserId[]): Promise<UserId[]> {
+    const keys = [this.#keys.online, this.#keys.leases, this.#keys.leaseCount];
+    return (await this.#run(keys, [op, who, LEASE_MS, ...ids])) as UserId[];
+  }
+
+  async #tell(edges: Edges): Promise<void> {
+    if (edges.online.length + edges.offline.length > 0) await this.#changed(edges);
+  }
+
+  /** Redis may be away: the next renewal puts everything right. */
+  async #attempt(task: () => Promise<void>): Promise<void> {
+    try {
+      await task();
+    } catch (error) {
+      this.#log.warn({ reason: reasonOf(error) }, "presence not told");
+    }
+  }
+}
+
+/** What is told to clients: never more than one diff in this time, however many come and go. */
+const DIFF_MS = 1_000;
+
+/**
+ * Collects who came and went, and tells it as one list at a time. Of somebody who came and went within one window the
+ * end is told, although nothing has changed: a client may have read the list of who is online in between. Where both
+ * lists have waited, they take turns.
+ */
+export class PresenceDiff {
+  readonly #tell: (online: boolean, users: PresentUser[]) => void;
+  readonly #busy: () => boolean;
+  readonly #changed = new Map<UserId, PresentUser>();
+  /** Who clients here take to be online; null until the first look. */
+  #told: Set<UserId> | null = null;
+  /** What was wrong at the last look. */
+  #doubted = new Map<UserId, boolean>();
+  #turn = true;
+  #toldAt = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** While `busy` says so, nothing is told, and everything is kept for later. */
+  constructor(tell: (online: boolean, users: PresentUser[]) => void, busy: () => boolean = () => false) {
+    this.#tell = tell;
+    this.#busy = busy;
+  }
+
+  add(online: boolean, users: User[]): void {
+    for (const { id, username } of users) {
+      this.#changed.set(id, { id, username, online });
+    }
+    if (!this.#timer && this.#changed.size > 0) {
+      this.#timer = setTimeout(() => this.#flush(), Math.max(0, this.#toldAt + DIFF_MS - performance.now()));
+    }
+  }
+
+  /**
+   * Compares who is online with what was told, and answers what has not been told. Announcements get lost: with a
+   * script's answer, with a subscription. What is wrong for the first time may only be on its way.
+   */
+  missed(online: readonly UserId[]): Edges {
+    const told = (this.#told ??= new Set(online));
+    const now = new Set(online);
+    const wrong = new Map<UserId, boolean>();
+    for (const id of now) if (!told.has(id)) wrong.set(id, true);
+    for (const id of told) if (!now.has(id)) wrong.set(id, false);
+    const sure = [...wrong].filter(
+      ([id, isOnline]) => this.#doubted.get(id) === isOnline && !this.#changed.has(id),
+    );
+    this.#doubted = wrong;
+    return {
+      online: sure.flatMap(([id, isOnline]) => (isOnline ? [id] : [])),
+      offline: sure.flatMap(([id, isOnline]) => (isOnline ? [] : [id])),
+    };
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#changed.clear();
+  }
+
+  #flush(): void {
+    this.#timer = this.#busy() ? setTimeout(() => this.#flush(), DIFF_MS) : undefined;
+    if (this.#timer) return;
+    const waiting = [...this.#changed.values()];
+    const turn = waiting.filter((user) => user.online === this.#turn);
+    const told = turn.length > 0 ? turn : waiting;
+    for (const { id, online } of told) {
+      this.#changed.delete(id);
+      if (online) this.#told?.add(id);
+      else this.#told?.delete(id);
+    }
+    if (told[0]) {
+      this.#toldAt = performance.now();
+      this.#tell(told[0].online, told);
+      this.#turn = !told[0].online;
+    }
+    if (this.#changed.size > 0) this.#timer = setTimeout(() => this.#flush(), DIFF_MS);
+  }
+}
+
+/** The users of an announcement that anyone with access to Redis may have made; null if it is none. */
+export function readUsers(data: unknown): User[] | null {
+  const list: unknown[] = Array.isArray(data) ? data : [data];
+  const users: User[] = [];
+  for (const one of list) {
+    const { id: given, username } = (one ?? {}) as Partial<Record<string, unknown>>;
+    const id = typeof given === "number" ? String(given) : given;
+    if (typeof username !== "string" || !USERNAME.test(username)) return null;
+    if (typeof id !== "string" || !USER_ID.test(id)) return null;
+    users.push({ id, username });
+  }
+  return users;
+}

@@ -1,0 +1,475 @@
+import * as fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Message, Room } from "../protocol.ts";
+import { createKeys } from "../keys.ts";
+import type { Replica } from "../server.ts";
+import {
+  Browser,
+  both,
+  commandsDuring,
+  connect,
+  figuresOf,
+  ownRedis,
+  person,
+  replicas,
+  startWire,
+  testRedisUrl,
+  until,
+  unwrap,
+  type House,
+  type OwnRedis,
+  type Person,
+} from "../testing.ts";
+
+async function metric(replica: Pick<Replica, "address">, name: string): Promise<number> {
+  const figure = (await figuresOf(replica))[name];
+  if (figure === undefined) throw new Error(`no metric ${name}`);
+  return figure;
+}
+
+function of(who: Person, roomId: string): Message[] {
+  return who.messages.filter((message) => message.roomId === roomId);
+}
+
+function seqs(messages: Message[]): (number | undefined)[] {
+  return messages.map(({ seq }) => seq);
+}
+
+const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1);
+
+async function namedRoom(owner: Person, name: string, ...others: Person[]): Promise<string> {
+  const { body } = await owner.browser.post<Room>("/api/rooms", { name });
+  for (const other of others) unwrap(await other.socket.emitWithAck("room.join", { roomId: body.id }));
+  return body.id;
+}
+
+describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {
+  const channelOf = (roomId: string) =>
+    relayChannel === "rooms" ? house.keys.roomChannel(roomId) : house.keys.channel;
+  let house: House;
+  let mary: Person;
+  let joe: Person;
+  let sue: Person;
+  beforeAll(async () => {
+    house = await replicas(2, { RELAY_CHANNEL: relayChannel });
+    const [left, right] = both(house);
+    mary = await person(left, "mary");
+    joe = await person(right, "joe");
+    sue = await person(right, "sue");
+  });
+  afterAll(() => house.close());
+
+  it("300 messages said at once on both sides are shown in one order everywhere", async () => {
+    await Promise.all(
+      Array.from({ length: 300 }, (_, index) => (index % 2 ? mary : joe).say("0", `c${index}`, `c${index}`)),
+    );
+    for (const who of [mary, joe, sue]) await until(() => of(who, "0").length >= 300);
+    expect(seqs(of(mary, "0"))).toEqual(upTo(300));
+    expect(of(joe, "0")).toEqual(of(mary, "0"));
+    expect(of(sue, "0")).toEqual(of(mary, "0"));
+  });
+
+  it("what is heard is what is stored and what was acknowledged, field by field", async () => {
+    const said = await mary.say("0", "field by field");
+    expect(await joe.hears("field by field")).toEqual(said);
+    const [row] = await house.redis.zrevrange(house.keys.room("0"), 0, 0);
+    expect(JSON.parse(row ?? "")).toEqual(said);
+  });
+
+  it("what another program stores and announces is heard once, as a message of its room", async () => {
+    const { roomId, seq } = await mary.say(`${mary.user.id}:${joe.user.id}`, "hello joe");
+    await joe.hears("hello joe");
+    const data = { roomId, from: mary.user.id, date: 1_615_480_369, message: "from afar" };
+    await house.redis.zadd(house.keys.room(roomId), data.date, JSON.stringify(data));
+    await house.redis.publish(channelOf(roomId), JSON.stringify({ serverId: "java", type: "message", data }));
+    const heard = await mary.hears("from afar");
+    expect(heard).toMatchObject({ roomId, seq: seq + 1, from: mary.user.id });
+    expect(await joe.hears("from afar")).toEqual(heard);
+    await mary.say("0", "barrier for sue");
+    await sue.hears("barrier for sue");
+    expect(of(sue, roomId)).toEqual([]);
+    for (const one of [mary, joe])
+      expect(of(one, roomId).filter(({ message }) => message === "from afar")).toHaveLength(1);
+    expect(await house.redis.zscore(house.keys.room(roomId), JSON.stringify(data))).toBeNull();
+  });
+
+  it("what another program announces without storing it is dropped and counted", async () => {
+    const [left] = both(house);
+    const before = await metric(left, "hubbub_relay_malformed_total");
+    const data = { roomId: "0", from: mary.user.id, date: 1_615_480_369, message: "nowhere" };
+    await house.redis.publish(channelOf("0"), JSON.stringify({ serverId: "java", type: "message", data }));
+    await until(async () => (await metric(left, "hubbub_relay_malformed_total")) > before);
+    await mary.say("0", "after nowhere");
+    await joe.hears("after nowhere");
+    expect(joe.messages.map(({ message }) => message)).not.toContain("nowhere");
+  });
+
+  it("a foreign message does not take the place of a stored one", async () => {
+    const head = of(mary, "0").at(-1)?.seq ?? 0;
+    const forged = {
+      roomId: "0",
+      seq: head + 1,
+      date: Date.now(),
+      hash: "123456789abc",
+      from: "1",
+      message: "forged",
+    };
+    await house.redis.publish(
+      channelOf("0"),
+      JSON.stringify({ serverId: "x", type: "message", data: forged }),
+    );
+    const said = await joe.say("0", "the real one");
+    expect(said.seq).toBe(head + 1);
+    for (const who of [mary, joe, sue]) {
+      expect(await who.hears("the real one")).toEqual(said);
+      expect(of(who, "0").filter(({ seq }) => seq === head + 1)).toEqual([said]);
+    }
+  });
+
+  it("what is no announcement is counted and dropped, and everything goes on", async () => {
+    const [left] = both(house);
+    const kinds = [
+      "hello",
+      "",
+      "null",
+      "5",
+      '"text"',
+      "[]",
+      "{}",
+      '{"type":"message"}',
+      '{"serverId":"x","type":5,"data":{}}',
+      '{"serverId":"x","data":{}}',
+      '{"serverId":"x","type":"message","data":null}',
+      '{"serverId":"x","type":"message","data":"text"}',
+      '{"serverId":"x","type":"message","data":[]}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":"now","message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":1e999,"message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"1:name","from":"1","date":1,"message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"__proto__","from":"1","date":1,"message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":"mary","date":1,"message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":-1,"message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":1,"message":""}}',
+      `{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":1,"message":"${"m".repeat(5_000)}"}}`,
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":{},"date":1,"message":"m"}}',
+      '{"serverId":"x","type":"message","data":{"roomId":"0","from":"1","date":1,"message":{}}}',
+      '{"serverId":"x","type":"user.connected","data":"mary"}',
+      '{"serverId":"x","type":"user.connected","data":[{"id":1}]}',
+      '{"serverId":"x","type":"user.connected","data":[{"id":"1:rooms","username":"mary"}]}',
+      '{"serverId":"x","type":"nonsense","data":{}}',
+      `{"serverId":"x","type":"message","data":${"[".repeat(10_000)}`,
+    ];
+    const before = await metric(left, "hubbub_relay_malformed_total");
+    const heardBefore = mary.messages.length;
+    for (const text of kinds) await house.redis.publish(house.keys.channel, text);
+    await house.redis.publish(house.keys.channel, Buffer.from([0xff, 0xfe, 0x00, 0x80]));
+    const said = await mary.say("0", `after the rubbish of ${relayChannel}`);
+    await mary.hears(said.message);
+    await joe.hears(said.message);
+    expect(mary.messages.slice(heardBefore)).toEqual([said]);
+    await until(
+      async () => (await metric(left, "hubbub_relay_malformed_total")) === before + kinds.length + 1,
+    );
+  });
+
+  it("nothing that can be published ends a replica", async () => {
+    const texts = fc.sample(
+      fc.oneof(
+        fc.json(),
+        fc.string(),
+        fc
+          .record({
+            serverId: fc.jsonValue(),
+            type: fc.oneof(fc.constant("message"), fc.string()),
+            data: fc.jsonValue(),
+          })
+          .map((value) => JSON.stringify(value)),
+        fc
+          .record({
+            roomId: fc.oneof(fc.constant("0"), fc.string()),
+            from: fc.jsonValue(),
+            date: fc.oneof(fc.double(), fc.string()),
+            message: fc.jsonValue(),
+          })
+          .map((data) => JSON.stringify({ serverId: "fuzz", type: "message", data })),
+      ),
+      { numRuns: 300, seed: 7 },
+    );
+    for (const text of texts) await house.redis.publish(house.keys.channel, text);
+    const said = await mary.say("0", `after the fuzz of ${relayChannel}`);
+    expect(await joe.hears(said.message)).toEqual(said);
+    expect(await sue.hears(said.message)).toEqual(said);
+  });
+});
+
+describe("a replica", () => {
+  it("without a member of a room receives nothing of it", async () => {
+    const house = await replicas(2);
+    try {
+      const [left, right] = both(house);
+      const mary = await person(left);
+      const joe = await person(right);
+      const roomId = await namedRoom(mary, "left only");
+      const listeners = async () => (await house.redis.pubsub("NUMSUB", house.keys.roomChannel(roomId)))[1];
+      expect(await listeners()).toBe(1);
+      const relayed = await metric(right, "hubbub_relay_messages_total");
+      for (let index = 0; index < 20; index += 1) await mary.say(roomId, `quiet ${index}`);
+      await mary.say("0", "barrier");
+      await joe.hears("barrier");
+      expect(await metric(right, "hubbub_relay_messages_total")).toBe(relayed + 1);
+      unwrap(await joe.socket.emitWithAck("room.join", { roomId }));
+      expect(await listeners()).toBe(2);
+      await mary.say(roomId, "now for both");
+      await joe.hears("now for both");
+    } finally {
+      await house.close();
+    }
+  });
+
+  it(
+    "does not go deaf for a room whose last member leaves while another one enters",
+    { timeout: 60_000 },
+    async () => {
+      const held: (() => void)[] = [];
+      let hold = "";
+      const wire = await startWire(testRedisUrl(), (chunk, from) => {
+        if (!hold || from !== "replica" || !chunk.includes(hold)) return chunk;
+        hold = "";
+        return new Promise((resolve) => held.push(() => resolve(chunk)));
+      });
+      const house = await replicas(1, { REDIS_URL: wire.url });
+      try {
+        await house.addReplica({ REDIS_URL: testRedisUrl() });
+        const [left, right] = both(house);
+        const mary = await person(left);
+        const joe = await person(right);
+        const roomId = await namedRoom(mary, "handed over", joe);
+        const control = await namedRoom(mary, "left for good");
+        const own = await namedRoom(joe, "not open on the left yet");
+        // Joe's second window enters on Mary's replica: the shared room is open there, his own is not, and its
+        // subscription takes its time. Meanwhile Mary goes.
+        hold = house.keys.roomChannel(own);
+        const browser = new Browser(left);
+        browser.cookie = joe.browser.cookie;
+        const socket = browser.socket();
+        const connected = new Promise((resolve) => socket.once("connect", () => resolve(undefined)));
+        socket.connect();
+        await until(() => held.length > 0, 5_000, "the subscription to be held");
+        mary.close();
+        await until(async () => (await metric(left, "hubbub_connections")) === 0);
+        held[0]?.();
+        await connected;
+        unwrap(await socket.timeout(5_000).emitWithAck("sync", { rooms: [] }));
+        const heard: string[] = [];
+        socket.on("message", ({ message }) => heard.push(message));
+        // The room that nobody holds any more was let go of after the other one could have been.
+        const gone = async () =>
+          (await house.redis.pubsub("NUMSUB", house.keys.roomChannel(control)))[1] === 0;
+        await until(gone, 45_000, "the control room to be let go of");
+        await joe.say(roomId, "still there?");
+        await joe.say(own, "barrier");
+        await until(() => heard.includes("barrier"));
+        expect(heard).toEqual(["still there?", "barrier"]);
+        socket.disconnect();
+      } finally {
+        await house.close();
+        await wire.close();
+      }
+    },
+  );
+});
+
+describe("when the relay breaks", () => {
+  let own: OwnRedis;
+  let house: House;
+  let mary: Person;
+  let joe: Person;
+  beforeAll(async () => {
+    own = await ownRedis({ persistent: false });
+    house = await replicas(2, { REDIS_URL: own.url });
+    const [left, right] = both(house);
+    mary = await person(left);
+    joe = await person(right);
+  });
+  afterAll(async () => {
+    await house.close();
+    await own.close();
+  });
+
+  it("in the middle of 400 messages, nothing is lost and nothing comes twice", async () => {
+    const roomId = await namedRoom(mary, "cut", joe);
+    for (let index = 0; index < 400; index += 1) {
+      if (index % 80 === 40) await house.redis.call("CLIENT", "KILL", "TYPE", "pubsub");
+      void mary.say(roomId, `k${index}`, `k${index}`);
+      if (index % 10 === 0) await joe.say(roomId, `j${index}`, `j${index}`);
+    }
+    const last = await mary.say(roomId, "the last");
+    expect(last.seq).toBe(441);
+    for (const who of [mary, joe]) {
+      await until(() => of(who, roomId).length >= 441, 10_000, "all to be heard");
+      expect(seqs(of(who, roomId))).toEqual(upTo(441));
+    }
+  });
+
+  it("just before a message, the sender's own windows hear it nevertheless", async () => {
+    const roomId = await namedRoom(mary, "echo", joe);
+    const [left] = both(house);
+    const browser = new Browser(left);
+    browser.cookie = mary.browser.cookie;
+    const otherWindow = await connect(browser, mary.user);
+    await house.redis.call("CLIENT", "KILL", "TYPE", "pubsub");
+    const said = await mary.say(roomId, "is anybody there?");
+    for (const who of [mary, otherWindow, joe]) expect(await who.hears(said.message)).toEqual(said);
+    otherWindow.close();
+  });
+
+  it("log-out still closes sockets on the other replica", async () => {
+    const [left, right] = both(house);
+    const sue = await person(left);
+    const browser = new Browser(right);
+    browser.cookie = sue.browser.cookie;
+    const otherWindow = await connect(browser, sue.user);
+    const before = await house.redis.call("CLIENT", "LIST", "TYPE", "pubsub");
+    await house.redis.call("CLIENT", "KILL", "TYPE", "pubsub");
+    const count = String(before).trim().split("\n").length;
+    await until(async () => {
+      const list = String(await house.redis.call("CLIENT", "LIST", "TYPE", "pubsub")).trim();
+      return list.split("\n").filter((line) => / (sub|ssub)=[1-9]/.test(line)).length === count;
+    });
+    await sue.browser.post("/api/logout");
+    await until(() => !otherWindow.socket.connected, 1_000, "the other window to be closed");
+  });
+});
+
+describe("when a reply of Redis is lost", () => {
+  it("the sender is told to try again, and the retry finds the message stored, heard once by everybody", async () => {
+    let drop = false;
+    const wire = await startWire(testRedisUrl(), (chunk, from) => {
+      if (!drop || from !== "redis" || !chunk.includes("stored")) return chunk;
+      drop = false;
+      return null;
+    });
+    const house = await replicas(1, { REDIS_URL: wire.url });
+    try {
+      await house.addReplica({ REDIS_URL: testRedisUrl() });
+      const [left, right] = both(house);
+      const mary = await person(left);
+      const joe = await person(right);
+      drop = true;
+      const send = { roomId: "0", message: "lost answer", nonce: "lost" };
+      const reply = await mary.socket.timeout(5_000).emitWithAck("message", send);
+      expect(reply).toMatchObject({ ok: false, error: { code: "unavailable" } });
+      const said = await until(async () => {
+        const again = await mary.socket.timeout(5_000).emitWithAck("message", send);
+        return again.ok && again.value;
+      });
+      expect(said.seq).toBe(1);
+      await mary.say("0", "barrier");
+      for (const who of [mary, joe]) {
+        await who.hears("barrier");
+        expect(of(who, "0").map(({ message }) => message)).toEqual(["lost answer", "barrier"]);
+      }
+      expect(await house.redis.zcard(createKeys(house.env["KEY_PREFIX"] ?? "").room("0"))).toBe(2);
+    } finally {
+      await house.close();
+      await wire.close();
+    }
+  });
+});
+
+describe("when Redis lost the tail of a log", () => {
+  it("members are told that what they know of the room is stale, and hear on", async () => {
+    const house = await replicas(2);
+    try {
+      const [left, right] = both(house);
+      const mary = await person(left);
+      const joe = await person(right);
+      const kept = await mary.say("0", "kept");
+      await mary.say("0", "lost");
+      await joe.hears("lost");
+      const stale = new Promise((resolve) => joe.socket.once("room.stale", resolve));
+      await house.redis.zremrangebyrank(house.keys.room("0"), 1, 1);
+      await house.redis.hset(house.keys.meta("0"), { seq: 1, date: kept.date, hash: kept.hash });
+      const grown = await mary.say("0", "grown");
+      expect(grown.seq).toBe(2);
+      expect(await stale).toEqual({ roomId: "0" });
+      const next = await mary.say("0", "next");
+      expect(await joe.hears("next")).toEqual(next);
+    } finally {
+      await house.close();
+    }
+  });
+});
+
+describe("a room that many hear", () => {
+  let house: House;
+  let mary: Person;
+  let crowd: Person[];
+  const said: Message[] = [];
+  beforeAll(async () => {
+    house = await replicas(1);
+    const [replica] = house.replicas;
+    if (!replica) throw new Error("no replica");
+    mary = await person(replica, "mary");
+    crowd = await Promise.all(Array.from({ length: 50 }, () => connect(mary.browser, mary.user)));
+    for (let index = 0; index < 60; index += 1) said.push(await mary.say("0", `row ${index}`));
+    await until(() => crowd.every((one) => of(one, "0").length === said.length));
+  });
+  afterAll(() => house.close());
+
+  /** What a new connection is told of what follows a message, and the commands that it took. */
+  async function back({ roomId, seq, date, hash }: Message) {
+    const one = await connect(mary.browser, mary.user);
+    let answer: unknown;
+    const commands = await commandsDuring(async () => {
+      const asked = { rooms: [{ roomId, seq, date, hash }] };
+      answer = unwrap(await one.socket.emitWithAck("sync", asked)).rooms[0];
+    });
+    one.close();
+    const reads = commands.filter(
+      ([name = "", ...words]) => name.startsWith("eval") && words.includes(house.keys.room("0")),
+    );
+    return { answer, log: reads.length };
+  }
+
+  it("tells who comes back what follows from memory", async () => {
+    for (const index of [12, 30, 58, 59]) {
+      const after = said[index] as Message;
+      const { answer, log } = await back(after);
+      expect(answer).toEqual({ roomId: "0", messages: said.slice(index + 1), more: false });
+      expect(log).toBe(0);
+    }
+  });
+
+  it("reads the log for a cursor from before what is kept, and for one that is no part of it", async () => {
+    const early = await back(said[2] as Message);
+    expect(early).toMatchObject({ log: 1, answer: { messages: said.slice(3) } });
+    const wrong = await back({ ...(said[40] as Message), hash: "0123456789ab" });
+    expect(wrong).toMatchObject({ log: 1, answer: { reset: "rewound", messages: said.slice(-50) } });
+    const ahead = await back({ ...(said[59] as Message), seq: 90 });
+    expect(ahead).toMatchObject({ log: 1, answer: { reset: "ahead" } });
+  });
+
+  it("opens without a read of its log", async () => {
+    const one = await connect(mary.browser, mary.user);
+    let page: Message[] = [];
+    const commands = await commandsDuring(async () => {
+      const joined = await one.socket.emitWithAck("room.join", { roomId: "0" });
+      page = unwrap(joined).messages;
+    });
+    expect(page).toEqual(said.slice(-50));
+    expect(commands.flat()).not.toContain("zrevrangebyscore");
+    one.close();
+  });
+
+  it("is kept nothing of once few are left", async () => {
+    for (const one of crowd.splice(1)) one.close();
+    const [replica] = house.replicas;
+    await until(async () => replica && (await metric(replica, "hubbub_connections")) < 10);
+    await mary.say("0", "to the few");
+    const { log, answer } = await back(said[50] as Message);
+    expect(log).toBe(1);
+    expect(answer).toMatchObject({ messages: [...said.slice(51), { message: "to the few" }] });
+    for (const one of crowd) one.close();
+  });
+});

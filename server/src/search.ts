@@ -1,0 +1,62 @@
+/** What is being looked for: `text` as a whole, and its words. Without any words every name matches. */
+export type Search = { text: string; words: readonly string[] };
+
+/** Letters that no accent can be taken from, and that are typed without one all the same. */
+const TYPED_AS: Readonly<Record<string, string>> = {
+  æ: "ae",
+  œ: "oe",
+  ø: "o",
+  ł: "l",
+  đ: "d",
+  ð: "d",
+  ħ: "h",
+  ŧ: "t",
+  þ: "th",
+};
+/** Accents of Latin, Greek and Cyrillic letters, points of Hebrew and Arabic ones. */
+const MARKS = /[\u0300-\u036F\u0591-\u05C7\u064B-\u065F\u0670]/g;
+
+/** What is left to the eye: compatible forms are one, what is not drawn is gone, every gap is one space. */
+export function visible(name: string): string {
+  return name
+    .normalize("NFKC")
+    .replaceAll(/\p{Default_Ignorable_Code_Point}/gu, "")
+    .replaceAll(/[\s\u2800]+/gu, " ")
+    .trim();
+}
+
+/** Without case. By way of upper case, as Unicode folds: the two small sigmas are one letter. */
+export function foldCase(text: string): string {
+  return text.toUpperCase().toLowerCase().replaceAll("ς", "σ");
+}
+
+/** A name as it is compared with what somebody looks for: without case, accents and widths. */
+export function fold(name: string): string {
+  if (/^[!-~]+(?: [!-~]+)*$/.test(name)) return name.toLowerCase();
+  return foldCase(visible(name.replaceAll(/\p{Cc}/gu, " ")))
+    .normalize("NFKD")
+    .replaceAll(MARKS, "")
+    .replaceAll(/[æœøłđðħŧþ]/g, (letter) => TYPED_AS[letter] ?? letter)
+    .normalize("NFC");
+}
+
+/** The signs that chats write before names, as in @mary and #design, are no part of them. */
+export function searchFor(text: string): Search {
+  const folded = fold(text).replace(/^[@#](?=.)/, "");
+  return { text: folded, words: folded === "" ? [] : folded.split(" ") };
+}
+
+/**
+ * How well a folded name matches: 4 it is the text, 3 it begins with it, 2 one of its words does, 1 it has all words
+ * of the text somewhere, 0 not at all.
+ */
+export type Match = 0 | 1 | 2 | 3 | 4;
+
+export function matchOf(folded: string, { text, words }: Search): Match {
+  const at = folded.indexOf(text);
+  if (at === 0) return folded.length === text.length ? 4 : 3;
+  if (at > 0) return IN_WORD.test(folded.charAt(at - 1)) ? 1 : 2;
+  return words.length > 1 && words.every((word) => folded.includes(word)) ? 1 : 0;
+}
+
+const IN_WORD = /[\p{L}\p{N}]/u;

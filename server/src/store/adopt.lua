@@ -1,0 +1,36 @@
+-- Takes rows that another program put into a room's sorted set out of it, and appends each as a message of ours: once,
+-- whoever comes first. Announced as any message is, unless the whole log was there before us.
+-- KEYS room, meta   ARGV 1 room id, 2 channel, 3 head of the envelope, 4 what the log must have begun as: 'ours', or
+--      'theirs' where all of it is another program's, 5... row, date, tail of the message's JSON, ...
+-- Returns how many. A date that does not rise is moved up, one that is still to come is moved back.
+local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs')
+local seq, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
+local theirs = ARGV[4] == 'theirs'
+if theirs ~= (meta[3] == false or meta[4] ~= false) then
+  return 0
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local head = '{"roomId":"' .. ARGV[1] .. '","seq":'
+local adopted = 0
+
+for i = 5, #ARGV, 3 do
+  if redis.call('ZREM', KEYS[1], ARGV[i]) == 1 then
+    seq = seq + 1
+    last = math.max(math.min(tonumber(ARGV[i + 1]), now), last + 1)
+    -- Numbers are written with %.0f: Lua's own conversion keeps 14 digits only.
+    local date, tail = string.format('%.0f', last), ARGV[i + 2]
+    hash = string.sub(redis.sha1hex(hash .. '|' .. date .. '|' .. tail), 1, 12)
+    local row = head .. string.format('%.0f', seq) .. ',"date":' .. date .. ',"hash":"' .. hash .. '",' .. tail
+    redis.call('ZADD', KEYS[1], date, row)
+    redis.call('HSET', KEYS[2], 'seq', string.format('%.0f', seq), 'date', date, 'hash', hash)
+    if not theirs then
+      redis.call('PUBLISH', ARGV[2], ARGV[3] .. row .. '}')
+    end
+    adopted = adopted + 1
+  end
+end
+if theirs and adopted > 0 then
+  redis.call('HSET', KEYS[2], 'theirs', '1')
+end
+return adopted

@@ -1,0 +1,39 @@
+-- Stores one message and announces it, or answers what an earlier call with the same nonce stored.
+-- KEYS room, meta, members, nonce, read (one slot)
+-- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 head of the envelope,
+--      6 ms for which the nonce is remembered, 7 "1" where members are listed, 8 "1" once the rows were adopted
+-- Returns {'stored' | 'repeated', message}, {'stranger'}, or {'theirs'}: all that is there is another program's, and
+-- must be adopted first.
+local sent = redis.call('GET', KEYS[4])
+if sent then
+  local own = '{"roomId":"' .. ARGV[1] .. '","seq":'
+  for _, row in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], sent, sent)) do
+    if string.sub(row, 1, #own) == own then
+      return { 'repeated', row }
+    end
+  end
+end
+if ARGV[7] == '1' and redis.call('SISMEMBER', KEYS[3], ARGV[2]) == 0 then
+  return { 'stranger' }
+end
+
+local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs')
+local count, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
+if ARGV[8] ~= '1' and (meta[4] or (hash == '' and redis.call('EXISTS', KEYS[1]) == 1)) then
+  return { 'theirs' }
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Numbers are written with %.0f: Lua's own conversion keeps 14 digits only.
+local date = string.format('%.0f', now > last and now or last + 1)
+local seq = string.format('%.0f', count + 1)
+hash = string.sub(redis.sha1hex(hash .. '|' .. date .. '|' .. ARGV[3]), 1, 12)
+local message = '{"roomId":"' .. ARGV[1] .. '","seq":' .. seq .. ',"date":' .. date .. ',"hash":"' .. hash .. '",' .. ARGV[3]
+
+redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
+redis.call('ZADD', KEYS[1], date, message)
+redis.call('SET', KEYS[4], date, 'PX', ARGV[6])
+redis.call('HSET', KEYS[5], ARGV[2], seq)
+redis.call('PUBLISH', ARGV[4], ARGV[5] .. message .. '}')
+return { 'stored', message }

@@ -1,0 +1,168 @@
+import { pino } from "pino";
+import { describe, expect, it } from "vitest";
+import { checkEnvironment, checkInfo, checkProcess, heed, type Finding } from "./checks.ts";
+import { VARIABLES, readConfig } from "../config.ts";
+
+const about = (findings: Finding[]) => findings.map((finding) => finding.about);
+const said = (env: Record<string, string>) => checkEnvironment(env, readConfig(env));
+
+describe("checkEnvironment", () => {
+  it("has nothing to say of the defaults, of every variable that there is, and of what other programs use", () => {
+    expect(said({})).toEqual([]);
+    expect(
+      checkEnvironment(Object.fromEntries(Object.keys(VARIABLES).map((name) => [name, "x"])), undefined),
+    ).toEqual([]);
+    const others =
+      "HOME PATH HOSTNAME LANG LOGNAME NODE_PATH NODE_OPTIONS NODE_EXTRA_CA_CERTS SHELL TERM USER PWD OLDPWD " +
+      "npm_config_port npm_package_name SESSION_MANAGER XDG_SESSION_ID DATA_DIR REDIS_SERVER_BIN TEST_REDIS_URL " +
+      "REDIS_SERVICE_HOST REDIS_PORT_6379_TCP LS_COLORS VITEST_WORKER_ID CI DEBUG EDITOR TZ";
+    expect(
+      checkEnvironment(Object.fromEntries(others.split(" ").map((name) => [name, "x"])), undefined),
+    ).toEqual([]);
+    expect(checkEnvironment({ REDIS_PORT: "tcp://10.0.0.1:6379" }, undefined)).toEqual([]);
+  });
+
+  it.each([
+    ["COOKIE_SECUR", "COOKIE_SECURE"],
+    ["COOKIES_SECURE", "COOKIE_SECURE"],
+    ["REDIS_URI", "REDIS_URL"],
+    ["REDISURL", "REDIS_URL"],
+    ["redis_url", "REDIS_URL"],
+    ["PORTT", "PORT"],
+    ["PROT", "PORT"],
+    ["HOSTS", "HOST"],
+    ["ORIGIN", "ORIGINS"],
+    ["TRUST_PROXI", "TRUST_PROXY"],
+    ["SESSION_SECRETS", "SESSION_SECRET"],
+    ["WORKER", "WORKERS"],
+    ["NODE_ENW", "NODE_ENV"],
+    ["REDIS_PASSWORD", "REDIS_URL"],
+    ["REDIS_HOST", "REDIS_URL"],
+  ])("takes %s for a slip of %s, and does not repeat its value", (name, meant) => {
+    const [finding, ...more] = checkEnvironment({ [name]: "hunter2" }, undefined);
+    expect(more).toEqual([]);
+    expect(finding).toMatchObject({
+      level: "warn",
+      about: name,
+      cure: expect.stringContaining(`did you mean ${meant}?`),
+    });
+    expect(JSON.stringify(finding)).not.toContain("hunter2");
+  });
+
+  it("names what begins like a variable of ours and is none", () => {
+    expect(
+      about(checkEnvironment({ COOKIE_DOMAIN: "x", RATE_LIMIT_LOGIN: "5", HUBBUB_PORT: "1" }, undefined)),
+    ).toEqual(["COOKIE_DOMAIN", "RATE_LIMIT_LOGIN", "HUBBUB_PORT"]);
+    expect(checkEnvironment({ COOKIE_DOMAIN: "" }, undefined)).toEqual([]);
+  });
+
+  it("warns of a public address without HTTPS or production, and of HTTPS that the server may not believe", () => {
+    expect(about(said({ HOST: "0.0.0.0" }))).toEqual(["HOST", "NODE_ENV"]);
+    expect(about(said({ HOST: "::", NODE_ENV: "production", COOKIE_SECURE: "on" }))).toEqual([
+      "TRUST_PROXY",
+      "SESSION_SECRET",
+    ]);
+    const well = { HOST: "0.0.0.0", NODE_ENV: "production", COOKIE_SECURE: "on", TRUST_PROXY: "1" };
+    expect(about(said({ ...well, SESSION_SECRET: "kD8f0sK2mQ9xZ4vB7nL1pR5tW3yC6hJ0" }))).toEqual([]);
+    expect(about(said({ HOST: "127.0.0.53" }))).toEqual([]);
+  });
+
+  it("warns of what is for tests only, in production", () => {
+    const found = said({
+      NODE_ENV: "production",
+      RATE_LIMITS: "off",
+      BCRYPT_COST: "4",
+      SESSION_SECRET: "x".repeat(40),
+    });
+    expect(about(found)).toEqual(["RATE_LIMITS", "BCRYPT_COST", "SESSION_SECRET"]);
+    expect(found.every(({ level }) => level === "warn")).toBe(true);
+  });
+
+  it("warns of a Redis on another network without TLS, and notes one without a password", () => {
+    expect(about(said({ REDIS_URL: "redis://:secret@cache.example.org" }))).toEqual(["REDIS_URL"]);
+    expect(about(said({ REDIS_URL: "rediss://:secret@cache.example.org" }))).toEqual([]);
+    expect(about(said({ REDIS_URL: "redis://:secret@10.0.0.9" }))).toEqual([]);
+    expect(said({ REDIS_URL: "redis://redis" })).toMatchObject([{ level: "note", about: "REDIS_URL" }]);
+  });
+});
+
+describe("checkInfo", () => {
+  const look = (info: string, more: { production?: boolean; waitReplicas?: number } = {}) =>
+    checkInfo(info.replaceAll("\n", "\r\n"), "Redis", {
+      production: false,
+      waitReplicas: 0,
+      redisUrl: "redis://:secret@cache/2",
+      ...more,
+    }).filter(({ level }) => level !== "note");
+  const well =
+    "redis_version:7.0.15\naof_enabled:1\nmaxmemory:0\nmaxmemory_policy:noeviction\nused_memory:1000000\n";
+
+  it("has nothing against a Redis that keeps everything, and notes version, address, database and memory", () => {
+    expect(look(well, { production: true })).toEqual([]);
+    const notes = checkInfo(well, "Redis", {
+      production: true,
+      waitReplicas: 0,
+      redisUrl: "redis://:secret@cache/2",
+    });
+    expect(notes.map(({ says }) => says).join(" ")).toMatch(
+      /7\.0\.15, database 2, at redis:\/\/cache:6379\/2.*no maxmemory/,
+    );
+  });
+
+  it.each(["allkeys-lru", "allkeys-lfu", "allkeys-random"])(
+    "refuses %s in production, warns elsewhere",
+    (policy) => {
+      const info = well.replace("noeviction", policy);
+      expect(look(info, { production: true })).toMatchObject([
+        { level: "refuse", about: "maxmemory-policy" },
+      ]);
+      expect(look(info)).toMatchObject([{ level: "warn", about: "maxmemory-policy" }]);
+    },
+  );
+
+  it.each(["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"])(
+    "warns of %s everywhere",
+    (policy) => {
+      const info = well.replace("noeviction", policy);
+      expect(look(info, { production: true })).toMatchObject([{ level: "warn", about: "maxmemory-policy" }]);
+    },
+  );
+
+  it("tells all at once, in one Error, what it refuses", () => {
+    const info = "redis_version:6.2.1\naof_enabled:0\nmaxmemory_policy:allkeys-lru\n";
+    const found = look(info, { production: true });
+    expect(about(found)).toEqual(["version", "maxmemory-policy", "append-only file"]);
+    expect(() => heed(found, pino({ level: "silent" }))).toThrow(
+      /^Redis 6\.2 is too old: .*\n.*allkeys-lru.*\n.*appendonly yes/,
+    );
+  });
+
+  it("warns of memory that is nearly full, of a disk that fails, of too few replicas and of too many clients", () => {
+    const info =
+      well.replace("maxmemory:0", "maxmemory:1100000") +
+      "aof_last_write_status:err\nconnected_slaves:0\nconnected_clients:95\nmaxclients:100\n";
+    expect(about(look(info, { waitReplicas: 1 }))).toEqual([
+      "maxmemory",
+      "disk",
+      "WAIT_REPLICAS",
+      "maxclients",
+    ]);
+  });
+
+  it("judges nothing that a managed Redis does not tell", () => {
+    expect(look("", { production: true, waitReplicas: 1 })).toEqual([]);
+  });
+});
+
+describe("checkProcess", () => {
+  const limits = (soft: number) =>
+    `Max open files            ${soft}                 1048576              files\n`;
+
+  it("warns of fewer than 4096 open files, and says for how many connections they are enough", () => {
+    expect(checkProcess(limits(1_024))).toMatchObject([
+      { level: "warn", says: expect.stringContaining("853 connections") },
+    ]);
+    expect(checkProcess(limits(65_536))).toMatchObject([{ level: "note" }]);
+    expect(checkProcess("")).toEqual([]);
+  });
+});

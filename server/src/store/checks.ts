@@ -1,0 +1,359 @@
+import { readFileSync } from "node:fs";
+import { Cluster, type Redis } from "ioredis";
+import type { Logger } from "pino";
+import { VARIABLES, type Config } from "../config.ts";
+import { redisCode } from "../errors.ts";
+import type { Keys } from "../keys.ts";
+import type { RedisClient } from "./redis.ts";
+import { parseRedisUrl } from "../redisUrl.ts";
+
+/**
+ * What a start looks at, and `npm run doctor` too: `refuse` ends the start, `warn` works until it does not, `note` is
+ * to know. `says` is a sentence without its full stop, `cure` what to do about it; neither holds a value that could
+ * be a secret.
+ */
+export type Finding = { level: "refuse" | "warn" | "note"; about: string; says: string; cure: string };
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Throws one Error with every refusal; logs the rest. */
+export function heed(findings: Finding[], log: Logger): void {
+  for (const { level, about, says, cure } of findings) {
+    if (level === "warn") log.warn({ about, cure }, says);
+    else if (level === "note") log.debug({ about, cure }, says);
+  }
+  const refusals = findings.filter(({ level }) => level === "refuse");
+  if (refusals.length > 0) throw new Error(refusals.map(sentenceOf).join("\n"));
+}
+
+/** One line for a person. */
+export function sentenceOf({ says, cure }: Finding): string {
+  return `${says}: ${cure}`;
+}
+
+/** Variables that nobody reads, and ones that do not go together. `config` is what was read from `env`. */
+export function checkEnvironment(env: Environment, config: Config | undefined): Finding[] {
+  const found = Object.keys(env).flatMap((name): Finding[] => {
+    const meant = env[name] === "" ? undefined : nearMiss(name, env);
+    if (meant === undefined) return [];
+    return [
+      {
+        level: "warn",
+        about: name,
+        says: `nothing reads the variable ${name}`,
+        cure:
+          meant === ""
+            ? "README.md lists those that there are"
+            : `did you mean ${meant}? README.md lists them all`,
+      },
+    ];
+  });
+  return config ? [...found, ...checkConfig(config)] : found;
+}
+
+function checkConfig(config: Config): Finding[] {
+  const found: Finding[] = [];
+  const warn = (about: string, says: string, cure: string) =>
+    found.push({ level: "warn", about, says, cure });
+  const open = !isLoopback(config.host);
+  if (open && !config.cookieSecure)
+    warn(
+      "HOST",
+      `others than this machine reach HOST=${config.host}, and cookies go over plain HTTP`,
+      "HTTPS in front and COOKIE_SECURE=on, unless only a proxy on a private network reaches it",
+    );
+  if (open && !config.production)
+    warn(
+      "NODE_ENV",
+      `others than this machine reach HOST=${config.host}, and NODE_ENV is not production`,
+      "NODE_ENV=production",
+    );
+  if (config.cookieSecure && config.trustProxy === 0)
+    warn(
+      "TRUST_PROXY",
+      "COOKIE_SECURE is on and TRUST_PROXY is 0: nobody can log in, for HTTPS ends before this server and it may not believe so",
+      "TRUST_PROXY=1, or as many proxies as there are",
+    );
+  if (config.production && !config.rateLimits)
+    warn(
+      "RATE_LIMITS",
+      "RATE_LIMITS is off in production: passwords can be guessed without end",
+      "RATE_LIMITS=on",
+    );
+  if (config.production && config.bcryptCost < 10)
+    warn(
+      "BCRYPT_COST",
+      `BCRYPT_COST=${config.bcryptCost} makes passwords quick to guess for whoever has a copy of Redis`,
+      "BCRYPT_COST=10",
+    );
+  if (config.sessionSecrets.some((secret) => new Set(secret).size < 8))
+    warn("SESSION_SECRET", "SESSION_SECRET is easily guessed", "openssl rand -base64 33");
+  if (config.production && config.sessionSecrets.length === 0)
+    found.push({
+      level: "note",
+      about: "SESSION_SECRET",
+      says: "SESSION_SECRET is not set: the secret that signs cookies is kept in Redis, beside the sessions",
+      cure: "set it from a secret store, 32 characters or more, if readers of Redis must not sign cookies",
+    });
+  const address = addressOf(config.redisUrl);
+  if (address !== undefined && address.kind !== "socket") {
+    const away = address.nodes.some(({ host }) => !isLoopback(host));
+    if (away && address.tls === undefined && address.nodes.some(({ host }) => isPublicName(host)))
+      warn(
+        "REDIS_URL",
+        "Redis is on another network, and what goes there is not encrypted",
+        "rediss:// in REDIS_URL, or a private network",
+      );
+    if (away && address.password === undefined)
+      found.push({
+        level: "note",
+        about: "REDIS_URL",
+        says: "REDIS_URL has no password: whoever reaches that Redis can do everything",
+        cure: "a user of its own, as in SECURITY.md, unless nobody else is on that network",
+      });
+  }
+  return found;
+}
+
+function addressOf(url: string) {
+  try {
+    return parseRedisUrl(url);
+  } catch {
+    // Whoever connects says what is wrong with it.
+    return undefined;
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^(?:::ffff:)?127\./.test(host);
+}
+
+/** A name with a dot, or an address that is in no private network. */
+function isPublicName(host: string): boolean {
+  if (
+    /^(?:10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|f[cd]|fe80:)/i.test(host) ||
+    isLoopback(host)
+  )
+    return false;
+  return (
+    host.includes(":") || (host.includes(".") && !/\.(?:internal|local|lan|svc|cluster\.local)$/.test(host))
+  );
+}
+
+/** The start script's, beside the server's own. */
+const KNOWN = new Set([
+  ...Object.keys(VARIABLES),
+  "DATA_DIR",
+  "REDIS_SERVER_BIN",
+  "NODE_EXTRA_CA_CERTS",
+  "NODE_OPTIONS",
+]);
+/** Beginnings that other programs' variables hardly have. */
+const OURS = /^(?:HUBBUB|COOKIE|TRUST_PROX|RATE_LIMIT|BCRYPT|RELAY|BATCH|SLOW_CONSUMER|METRICS)_?/;
+/** Parts of an address that other programs take apart. */
+const IN_ADDRESS = new Set([
+  "REDIS_HOST",
+  "REDIS_PORT",
+  "REDIS_PASSWORD",
+  "REDIS_USER",
+  "REDIS_USERNAME",
+  "REDIS_DB",
+  "REDIS_TLS",
+  "REDIS_SENTINELS",
+  "REDIS_CLUSTER",
+]);
+
+/** The variable that is meant; empty where none is near; undefined where the name is none of ours. */
+function nearMiss(name: string, env: Environment): string | undefined {
+  if (KNOWN.has(name)) return undefined;
+  const upper = name.toUpperCase().trim();
+  // Kubernetes puts REDIS_PORT=tcp://... into every container beside a service called redis.
+  if (IN_ADDRESS.has(upper)) return env[name]?.includes("://") ? undefined : "REDIS_URL";
+  const near = [...KNOWN]
+    .map((known) => ({ known, steps: distance(upper, known) }))
+    .filter(({ known, steps }) => steps <= (known.length > 6 ? 2 : 1))
+    .toSorted((a, b) => a.steps - b.steps)[0];
+  if (near) return env[near.known] === undefined || near.steps > 0 ? near.known : undefined;
+  return OURS.test(upper) ? "" : undefined;
+}
+
+/** Letters to add, drop, change or swap with their neighbour until one word is the other. */
+function distance(left: string, right: string): number {
+  const rows = [Array.from({ length: right.length + 1 }, (_, at) => at)];
+  for (let row = 1; row <= left.length; row += 1) {
+    const above = rows[row - 1] ?? [];
+    const line = [row];
+    for (let at = 1; at <= right.length; at += 1) {
+      const same = left[row - 1] === right[at - 1];
+      const ways = [(above[at] ?? 0) + 1, (line[at - 1] ?? 0) + 1, (above[at - 1] ?? 0) + (same ? 0 : 1)];
+      if (left[row - 1] === right[at - 2] && left[row - 2] === right[at - 1])
+        ways.push((rows[row - 2]?.[at - 2] ?? Infinity) + 1);
+      line.push(Math.min(...ways));
+    }
+    rows.push(line);
+  }
+  return rows[left.length]?.[right.length] ?? Infinity;
+}
+
+/** Open files that a replica should be able to have; a connection is one, and the rest takes a fifth more. */
+const FILES = { least: 4_096, each: 1.2 };
+
+/** `limits` is /proc/self/limits where there is one. */
+export function checkProcess(limits = readLimits()): Finding[] {
+  const soft = /^Max open files +(\d+)/m.exec(limits)?.[1];
+  if (soft === undefined) return [];
+  const people = Math.floor(Number(soft) / FILES.each);
+  const says = `${soft} files may be open (ulimit -n), which is enough for about ${people} connections`;
+  const cure = `ulimit -n 65536, LimitNOFILE= in systemd, ulimits in Compose: 1.2 for each connection, and no fewer than ${FILES.least}`;
+  return [{ level: Number(soft) < FILES.least ? "warn" : "note", about: "nofile", says, cure }];
+}
+
+function readLimits(): string {
+  try {
+    return readFileSync("/proc/self/limits", "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** What Redis is, and whether it keeps what it is given. Throws where it cannot be asked. */
+export async function checkRedis(client: RedisClient, config: Config, keys: Keys): Promise<Finding[]> {
+  const nodes = client instanceof Cluster ? client.nodes("master") : [client];
+  const infos = await Promise.all(
+    nodes.map(async (node) => ({ info: await infoOf(node), where: where(node.options) })),
+  );
+  const found = infos.flatMap(({ info, where: at }) =>
+    checkInfo(info, nodes.length > 1 ? `Redis at ${at}` : "Redis", config),
+  );
+  const demo = await client.exists(keys.demo);
+  if (demo > 0 && (config.production || !isLoopback(config.host)))
+    found.push({
+      level: "warn",
+      about: "demo data",
+      says: "the demo people are in Redis, and everybody knows their password",
+      cure: "use an empty Redis for real people, and never seed it",
+    });
+  return unique(found);
+}
+
+/** Nothing where this user may not ask: then what it would tell is not judged. */
+async function infoOf(node: Redis): Promise<string> {
+  return node.info().catch((error: unknown) => {
+    if (redisCode(error) === "NOPERM") return "";
+    throw error;
+  });
+}
+
+function where(options: { host?: string; port?: number; path?: string }): string {
+  return options.path ?? `${options.host}:${options.port}`;
+}
+
+/** Of a Cluster's nodes the same is said once. */
+function unique(findings: Finding[]): Finding[] {
+  return [...new Map(findings.map((finding) => [`${finding.about} ${finding.says}`, finding])).values()];
+}
+
+const GIB = 1024 ** 3;
+
+/** `info` is what INFO answers; fields that a managed service leaves out are not judged. */
+export function checkInfo(
+  info: string,
+  name: string,
+  config: Pick<Config, "production" | "waitReplicas" | "redisUrl">,
+): Finding[] {
+  const found: Finding[] = [];
+  const say = (level: Finding["level"], about: string, says: string, cure: string) =>
+    found.push({ level, about, says, cure });
+  const field = (key: string) => new RegExp(`^${key}:([^\\r\\n]*)`, "m").exec(info)?.[1];
+  const figure = (key: string) => Number(field(key) ?? Number.NaN);
+  const bad = config.production ? "refuse" : "warn";
+
+  const [major, minor] = (field("redis_version") ?? "").split(".");
+  if (major && Number(major) < 7)
+    say("refuse", "version", `${name} ${major}.${minor} is too old`, "Hubbub needs 7.0 or newer");
+  const address = addressOf(config.redisUrl);
+  const db = address && "db" in address ? `, database ${address.db}` : "";
+  const version = field("valkey_version")
+    ? `Valkey ${field("valkey_version")}`
+    : `version ${field("redis_version")}`;
+  say(
+    "note",
+    "Redis",
+    `${name} is ${version}${db}, at ${address?.shown ?? "REDIS_URL"}`,
+    "REDIS_URL in docs/redis.md",
+  );
+
+  const policy = evictionOf(info);
+  if (policy?.startsWith("allkeys-"))
+    say(bad, "maxmemory-policy", evictionWords(policy), "set `maxmemory-policy noeviction` in redis.conf");
+  else if (policy?.startsWith("volatile-"))
+    say("warn", "maxmemory-policy", evictionWords(policy), "set `maxmemory-policy noeviction` in redis.conf");
+  const [used, limit] = [figure("used_memory"), figure("maxmemory")];
+  if (limit > 0 && used / limit > 0.8)
+    say(
+      "warn",
+      "maxmemory",
+      `${name} uses ${Math.round((used / limit) * 100)} % of its maxmemory, and then takes no more messages`,
+      "raise `maxmemory`",
+    );
+  else if (limit === 0 && used >= 0)
+    say(
+      "note",
+      "maxmemory",
+      `${name} has no maxmemory, and uses ${(used / GIB).toFixed(2)} GiB`,
+      "set `maxmemory` below what the machine has, so that Redis refuses writes before the system ends it",
+    );
+
+  if (/^aof_enabled:0/m.test(info))
+    say(
+      bad,
+      "append-only file",
+      config.production
+        ? `This ${name} keeps nothing safely`
+        : `${name} runs without an append-only file: a crash of Redis loses messages`,
+      config.production
+        ? "set `appendonly yes`, or do not run it in production"
+        : "set `appendonly yes` in redis.conf",
+    );
+  if (
+    field("aof_last_write_status") === "err" ||
+    field("rdb_last_bgsave_status") === "err" ||
+    field("aof_last_bgrewrite_status") === "err"
+  )
+    say(
+      "warn",
+      "disk",
+      `${name} could not write to its disk`,
+      "its own log says why: a full disk, or rights",
+    );
+
+  const replicas = figure("connected_slaves");
+  if (replicas < config.waitReplicas)
+    say(
+      "warn",
+      "WAIT_REPLICAS",
+      `WAIT_REPLICAS is ${config.waitReplicas}, and ${name} has ${replicas} replicas: no message can be acknowledged`,
+      "start the replicas, or lower WAIT_REPLICAS",
+    );
+  const [clients, most] = [figure("connected_clients"), figure("maxclients")];
+  if (clients / most > 0.8)
+    say(
+      "warn",
+      "maxclients",
+      `${name} has ${clients} of ${most} clients`,
+      "raise `maxclients` in redis.conf",
+    );
+  return found;
+}
+
+/** The policy by which Redis deletes keys when its memory is full; undefined where it deletes none or does not say. */
+export function evictionOf(info: string): string | undefined {
+  const policy = /^maxmemory_policy:([^\r\n]*)/m.exec(info)?.[1];
+  return policy === undefined || policy === "noeviction" ? undefined : policy;
+}
+
+export function evictionWords(policy: string): string {
+  return policy.startsWith("allkeys-")
+    ? `Redis deletes accounts, rooms and messages by itself when its memory is full (maxmemory-policy ${policy})`
+    : `Redis ends sessions and forgets sends by itself when its memory is full (maxmemory-policy ${policy})`;
+}

@@ -1,0 +1,68 @@
+import { Cluster } from "ioredis";
+import type { Keys } from "../keys.ts";
+import type { RedisClient } from "./redis.ts";
+
+/** Keys of one SCAN: a step holds Redis up for about a millisecond. */
+const SCAN_COUNT = 1_000;
+
+/**
+ * Numbers accounts or rooms by a counter, without trusting it: a counter that was lost, or restored from an older
+ * copy, would hand out the id of somebody who is there. An id is therefore claimed, and a counter that turns out to
+ * be behind is raised above every id that any key names.
+ */
+export class Ids {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #kind: "user" | "room";
+  readonly #counter: string;
+  #raising: Promise<boolean> | undefined;
+
+  constructor(redis: RedisClient, keys: Keys, kind: "user" | "room") {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#kind = kind;
+    this.#counter = kind === "user" ? keys.totalUsers : keys.totalRooms;
+  }
+
+  /** The next free id. `claim` takes one atomically, and answers false where anything of it exists already. */
+  async claim(claim: (id: string) => Promise<boolean>): Promise<string> {
+    for (;;) {
+      const id = await this.#redis.incr(this.#counter);
+      // The first id of all: either nobody is there yet, or the counter was lost.
+      const trusted = id > 1 || !(await this.#raise());
+      if (trusted && (await claim(String(id)))) return String(id);
+      if (trusted) await this.#raise();
+    }
+  }
+
+  /** Raises the counter to the highest id in use; true if it was behind. Calls at the same time share one look. */
+  #raise(): Promise<boolean> {
+    this.#raising ??= this.#look().finally(() => {
+      this.#raising = undefined;
+    });
+    return this.#raising;
+  }
+
+  async #look(): Promise<boolean> {
+    const highest = await highestId(this.#redis, this.#keys, this.#kind);
+    const behind = highest - Number((await this.#redis.get(this.#counter)) ?? 0);
+    if (behind > 0) await this.#redis.incrby(this.#counter, behind);
+    return behind > 0;
+  }
+}
+
+/** Whether nobody has ever signed up. A counter that is missing does not prove it. */
+export async function isUnused(redis: RedisClient, keys: Keys): Promise<boolean> {
+  return (await redis.exists(keys.totalUsers)) === 0 && (await highestId(redis, keys, "user")) === 0;
+}
+
+/** The highest id that the name of any key speaks of, or 0. Reads every key's name. */
+async function highestId(redis: RedisClient, keys: Keys, kind: "user" | "room"): Promise<number> {
+  let highest = 0;
+  for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {
+    for await (const found of node.scanStream({ match: keys.scan.pattern, count: SCAN_COUNT })) {
+      for (const key of found as string[]) highest = Math.max(highest, ...keys.scan.idsIn(key)[kind]);
+    }
+  }
+  return highest;
+}

@@ -1,0 +1,146 @@
+import { BOUNDS } from "../limits.ts";
+import { fold, matchOf, searchFor, type Match, type Search } from "../search.ts";
+
+/** Numbered names as they are stored. */
+type Source = {
+  /** The highest number that was given; 0 where none was. */
+  last: () => Promise<number>;
+  /** The names of these numbers; null where there is none. */
+  read: (ids: string[]) => Promise<(string | null)[]>;
+};
+
+/** A page of what matches, best first. Without `complete` some names have not been looked at, and more may match. */
+export type NamesFound = { ids: string[]; total: number; complete: boolean };
+
+type Entry = { id: number; folded: string };
+/** Names that are read together, up to this number. */
+type Slice = { readAt: number; upTo: number };
+
+/** Names that are read side by side: 3 ms or so for Redis and as much here; then others get their turn. */
+const SLICE = 1_000;
+/** Whoever is given a number gets a name a moment later: holes among the newest numbers are looked at again. */
+const UNSETTLED = 50;
+
+/**
+ * Names by any of their parts, in this replica's memory: `BOUNDS.namesKnown` at most, the oldest ones. Redis has the
+ * truth: before each search the index asks for the highest number and reads what is new, and reads each name again
+ * after `BOUNDS.namesFresh`. So a search costs Redis one command.
+ */
+export class NameIndex {
+  readonly #source: Source;
+  readonly #entries = new Map<number, Entry>();
+  readonly #slices: Slice[] = [];
+  #sorted: Entry[] = [];
+  #isSorted = true;
+  #reading: Promise<boolean> = Promise.resolve(false);
+  #next: Promise<boolean> | undefined;
+
+  constructor(source: Source) {
+    this.#source = source;
+  }
+
+  /** How many names a search looks at. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** Best matches first, equal ones by name. `after` is the last id of the page before. */
+  async find(text: string, after: string | undefined, size: number): Promise<NamesFound> {
+    const complete = await this.#refresh();
+    if (!this.#isSorted) this.#sorted.sort(byName);
+    this.#isSorted = true;
+    const found = this.#matching(searchFor(text));
+    const from = after === undefined ? 0 : found.findIndex(({ id }) => id === Number(after)) + 1;
+    // A page after a name that is gone is empty, rather than the first one again.
+    const page = after !== undefined && from === 0 ? [] : found.slice(from, from + size);
+    return { ids: page.map(({ id }) => String(id)), total: found.length, complete };
+  }
+
+  #matching(search: Search): Entry[] {
+    if (search.text === "") return this.#sorted;
+    const byMatch: Record<Match, Entry[]> = { 0: [], 1: [], 2: [], 3: [], 4: [] };
+    for (const entry of this.#sorted) {
+      const match = matchOf(entry.folded, search);
+      if (match > 0) byMatch[match].push(entry);
+    }
+    return byMatch[4].concat(byMatch[3], byMatch[2], byMatch[1]);
+  }
+
+  /** Calls at the same time share a look that begins after all of them. */
+  #refresh(): Promise<boolean> {
+    this.#next ??= this.#reading
+      .catch(() => false)
+      .then(() => {
+        this.#next = undefined;
+        return (this.#reading = this.#read());
+      });
+    return this.#next;
+  }
+
+  /** Reads what is missing or old, `BOUNDS.namesRead` at most. Answers whether all names are known then. */
+  async #read(): Promise<boolean> {
+    const last = await this.#source.last();
+    const reachable = Math.min(last, BOUNDS.namesKnown.value);
+    this.#dropAbove(reachable);
+    const old = performance.now() - BOUNDS.namesFresh.value;
+    let left = BOUNDS.namesRead.value / SLICE;
+    let complete = last <= reachable;
+    for (let first = 1; first <= reachable; first += SLICE) {
+      const upTo = Math.min(first + SLICE - 1, reachable);
+      const slice = this.#slices[(first - 1) / SLICE];
+      if ((slice === undefined || slice.readAt < old) && left > 0) {
+        left -= 1;
+        await this.#readNames(span(first, upTo));
+        this.#slices[(first - 1) / SLICE] = { readAt: performance.now(), upTo };
+      } else if (slice === undefined) {
+        complete = false;
+      } else {
+        const isHole = (id: number) => !this.#entries.has(id);
+        const unsettled = span(Math.max(first, last - UNSETTLED + 1), slice.upTo).filter(isHole);
+        await this.#readNames([...unsettled, ...span(slice.upTo + 1, upTo)]);
+        slice.upTo = upTo;
+      }
+    }
+    return complete;
+  }
+
+  async #readNames(ids: number[]): Promise<void> {
+    if (ids.length === 0) return;
+    const names = await this.#source.read(ids.map(String));
+    const changed = new Map<number, string | undefined>();
+    for (const [at, id] of ids.entries()) {
+      const name = names[at] ?? null;
+      const folded = name === null ? undefined : fold(name);
+      if (folded !== this.#entries.get(id)?.folded) changed.set(id, folded);
+    }
+    if (changed.size === 0) return;
+    if ([...changed.keys()].some((id) => this.#entries.has(id)))
+      this.#sorted = this.#sorted.filter(({ id }) => !changed.has(id));
+    for (const [id, folded] of changed) {
+      this.#entries.delete(id);
+      if (folded === undefined) continue;
+      const entry = { id, folded };
+      this.#entries.set(id, entry);
+      this.#sorted.push(entry);
+    }
+    this.#isSorted = false;
+  }
+
+  /** The counter goes back where the data has become other data. */
+  #dropAbove(last: number): void {
+    const newest = this.#slices.at(-1);
+    if (newest === undefined || newest.upTo <= last) return;
+    this.#slices.length = 0;
+    this.#entries.clear();
+    this.#sorted = [];
+  }
+}
+
+function span(first: number, last: number): number[] {
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => first + at);
+}
+
+function byName(one: Entry, other: Entry): number {
+  if (one.folded === other.folded) return one.id - other.id;
+  return one.folded < other.folded ? -1 : 1;
+}

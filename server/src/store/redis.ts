@@ -1,0 +1,196 @@
+import { readFileSync } from "node:fs";
+import { Cluster, Redis, type RedisOptions } from "ioredis";
+import type { Logger } from "pino";
+import { reasonOf, redisCode } from "../errors.ts";
+import { commandOf, dataOptions, faultOf, reach, tlsOptions } from "./redisReach.ts";
+import { parseRedisUrl, type RedisAddress } from "../redisUrl.ts";
+
+/** Connections to Redis: one, the primary of a Sentinel group, or a Cluster, as REDIS_URL says. */
+export type RedisClient = Redis | Cluster;
+
+type Purpose = "commands" | "subscriptions";
+
+/** How long a connection is kept that says it is read-only, once it is a new one. */
+const READONLY_MS = 1_000;
+
+/**
+ * A command either answers soon or fails: nothing waits in a queue while Redis is away, and nothing is sent
+ * twice by the library. Whoever needs a second try has a nonce that makes it harmless. Subscriptions wait and
+ * come back by themselves. Commands go one by one: ioredis' own grouping (6.0) throws out of any handler's reach when
+ * a group's results come back short, and never follows a Cluster's failover.
+ */
+const OPTIONS: Record<Purpose, RedisOptions> = {
+  commands: {
+    commandTimeout: 2_000,
+    // A connection whose other end vanished without a word is dropped, not only its commands.
+    socketTimeout: 4_000,
+    maxRetriesPerRequest: 1,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+  },
+  subscriptions: { maxRetriesPerRequest: null, autoResubscribe: true },
+};
+
+/**
+ * Resolves with a connected client, or throws one Error with a line for a person, without the password. `refused` is
+ * told the code of whatever Redis refuses from then on.
+ */
+export async function connectRedis(
+  url: string,
+  purpose: Purpose,
+  log: Logger,
+  refused: (code: string) => void = () => undefined,
+): Promise<RedisClient> {
+  const address = parseRedisUrl(url);
+  const cannot = (why: unknown) => new Error(`Redis at ${address.shown} cannot be used: ${faultOf(why)}`);
+  try {
+    await reach(address, log);
+  } catch (error) {
+    throw cannot(error);
+  }
+  let reconnectedAt = -Infinity;
+  const client = open(address, purpose, {
+    ...OPTIONS[purpose],
+    lazyConnect: true,
+    connectTimeout: 5_000,
+    maxLoadingRetryTime: 500,
+    connectionName: `hubbub-${purpose}`,
+    retryStrategy: (attempt) => Math.min(50 * 2 ** attempt, 1_000) * (0.5 + Math.random() / 2),
+    reconnectOnError: (error) => {
+      const code = redisCode(error);
+      if (code !== undefined) refused(code);
+      // This was the primary, and the address, or a Sentinel, may know another one by now. What was refused is not
+      // sent again: who sent it decides.
+      if (code !== "READONLY" || performance.now() - reconnectedAt < READONLY_MS) return false;
+      reconnectedAt = performance.now();
+      return true;
+    },
+  });
+  if (purpose === "subscriptions") excuseRefusals(client);
+  else if (client instanceof Cluster) client.on("+node", gatherWrites);
+  else gatherWrites(client);
+  let lastError: unknown;
+  client.on("error", (error: Error) => {
+    lastError = error;
+    log.warn({ purpose, reason: reasonOf(error) }, "redis connection");
+    // ioredis would go on with database 0.
+    if (commandOf(error) === "SELECT") client.disconnect(true);
+  });
+  try {
+    await withDeadline(client.connect(), 5_000);
+    await withDeadline(client.ping(), 5_000);
+  } catch (error) {
+    client.disconnect();
+    throw cannot(lastError ?? error);
+  }
+  return client;
+}
+
+/**
+ * Catches what listeners throw at a message: whoever can reach Redis may publish anything, on the channels of Socket.IO's
+ * adapter too, which takes what it reads for its own. It would end the process from within ioredis' parser.
+ */
+export function guardMessages(client: RedisClient, threw: (error: unknown) => void): void {
+  const emit = client.emit.bind(client);
+  Reflect.set(client, "emit", (event: string, ...args: unknown[]) => {
+    if (!MESSAGES.has(event)) return emit(event, ...args);
+    try {
+      return emit(event, ...args);
+    } catch (error) {
+      threw(error);
+      return true;
+    }
+  });
+}
+
+const MESSAGES = new Set(["message", "messageBuffer", "smessage", "smessageBuffer"]);
+
+/**
+ * Neither ioredis, where it renews subscriptions, nor Socket.IO's adapter looks at their answers: one that a closing
+ * connection refuses would end the process as a rejection that nobody handles. Callers who look still see it.
+ */
+function excuseRefusals(client: RedisClient): void {
+  for (const command of ["subscribe", "unsubscribe", "ssubscribe", "sunsubscribe"] as const) {
+    const run = Reflect.get(client, command) as (...args: unknown[]) => Promise<unknown>;
+    Reflect.set(client, command, (...args: unknown[]) => {
+      const answer = run.apply(client, args);
+      answer.catch(() => undefined);
+      return answer;
+    });
+  }
+}
+
+/**
+ * While an answer is due, the commands of one turn of the event loop leave in one write: under load Redis reads, and
+ * answers, many together, and a command that is alone does not wait. (Nagle's rule.)
+ */
+function gatherWrites(client: Redis): void {
+  client.on("connect", () => {
+    const { stream } = client;
+    const write = stream.write.bind(stream) as (...args: unknown[]) => boolean;
+    Reflect.set(stream, "write", (...args: unknown[]) => {
+      if (stream.writableCorked === 0 && client.commandQueue.length > 0) {
+        stream.cork();
+        setImmediate(() => stream.uncork());
+      }
+      return write(...args);
+    });
+  });
+}
+
+type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;
+
+/**
+ * A Lua script from a file beside this one, run by its digest and loaded again where Redis forgot it. The number of
+ * keys is part of the definition: given with each call, it would stand where ioredis looks for the key when it groups
+ * commands by slot, and a Cluster would get them at the wrong node.
+ */
+export function defineScript(client: RedisClient, file: string, numberOfKeys: number): Script {
+  const name = `hubbub:${file}`;
+  client.defineCommand(name, { lua: readFileSync(new URL(file, import.meta.url), "utf8"), numberOfKeys });
+  const run = Reflect.get(client, name) as (...args: (string | number)[]) => Promise<unknown>;
+  return (keys, args) => run.call(client, ...keys, ...args);
+}
+
+function open(address: RedisAddress, purpose: Purpose, options: RedisOptions): RedisClient {
+  const data = { ...options, ...dataOptions(address), ...("db" in address && { db: address.db }) };
+  if (address.kind === "one") return new Redis({ ...data, ...address.nodes[0] });
+  if (address.kind === "socket") return new Redis({ ...data, path: address.path });
+  if (address.kind === "sentinel") {
+    const { username, password, tls } = address.sentinel;
+    return new Redis({
+      ...data,
+      sentinels: address.nodes,
+      name: address.name,
+      natMap: address.nat,
+      enableTLSForSentinelMode: address.tls !== undefined,
+      sentinelCommandTimeout: 2_000,
+      ...(username && { sentinelUsername: username }),
+      ...(password && { sentinelPassword: password }),
+      ...(tls && { sentinelTLS: tlsOptions(tls) }),
+    });
+  }
+  return new Cluster(address.nodes, {
+    lazyConnect: true,
+    enableOfflineQueue: options.enableOfflineQueue ?? true,
+    // Without it a sharded subscription sent to the wrong node ends the process.
+    shardedSubscribers: purpose === "subscriptions",
+    natMap: address.nat,
+    redisOptions: data,
+    // Certificates are for names: with TLS the name must not become a number before it is compared.
+    ...(address.tls && { dnsLookup: (host, found) => found(null, host) }),
+  });
+}
+
+/** Rejects where the promise takes longer. */
+export async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([promise, deadline]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,73 @@
+import { Cluster, type Redis } from "ioredis";
+import type { Metrics } from "../metrics.ts";
+import type { RedisClient } from "./redis.ts";
+
+/** How often Redis is asked for its memory: often enough for an alert, and no work for Redis. */
+const SAMPLE_MS = 15_000;
+/** Redis' own codes that are counted by their names; there is a bounded number of figures, whatever Redis says. */
+const CODES = new Set(
+  (
+    "ERR OOM READONLY LOADING BUSY MISCONF NOREPLICAS MASTERDOWN CLUSTERDOWN TRYAGAIN MOVED ASK CROSSSLOT NOSCRIPT " +
+    "NOPERM NOAUTH WRONGPASS WRONGTYPE EXECABORT"
+  ).split(" "),
+);
+
+/**
+ * Times every command, counts what fails by its kind, and samples Redis' memory, until the answered function is called.
+ * A command is timed from when it is handed to ioredis.
+ */
+export function watchRedis(client: RedisClient, metrics: Metrics): () => void {
+  for (const code of [...CODES, "timeout", "closed", "connection", "other"])
+    metrics.redisErrors.inc({ code }, 0);
+  const fail = (error: unknown) => metrics.redisErrors.inc({ code: kindOf(error) });
+  type Command = { promise: Promise<unknown> };
+  const send = client.sendCommand.bind(client) as (command: Command, ...rest: unknown[]) => unknown;
+  Reflect.set(client, "sendCommand", (command: Command, ...rest: unknown[]) => {
+    const began = performance.now();
+    const answer = send(command, ...rest);
+    const time = () => metrics.redisCommands.observe((performance.now() - began) / 1_000);
+    command.promise.then(time, (error: unknown) => {
+      time();
+      fail(error);
+    });
+    return answer;
+  });
+  client.on("error", () => metrics.redisErrors.inc({ code: "connection" }));
+
+  const sample = async (): Promise<void> => {
+    const nodes: Redis[] = client instanceof Cluster ? client.nodes("master") : [client];
+    const told = await Promise.all(nodes.map(async (node) => memoryOf(await node.info("memory"))));
+    const fullest = told.toSorted((a, b) => share(b) - share(a))[0];
+    if (!fullest) return;
+    metrics.redisMemory.set(fullest.used);
+    metrics.redisMemoryLimit.set(fullest.limit);
+    metrics.redisEvicts.set(told.some(({ evicts }) => evicts) ? 1 : 0);
+  };
+  // While Redis is away, the last figures stay; that it is away is in the errors.
+  const look = () => void sample().catch(() => undefined);
+  look();
+  const timer = setInterval(look, SAMPLE_MS);
+  return () => clearInterval(timer);
+}
+
+type Memory = { used: number; limit: number; evicts: boolean };
+
+function memoryOf(info: string): Memory {
+  const figure = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, "m").exec(info)?.[1] ?? 0);
+  const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? "noeviction";
+  return { used: figure("used_memory"), limit: figure("maxmemory"), evicts: policy !== "noeviction" };
+}
+
+function share({ used, limit }: Memory): number {
+  return limit > 0 ? used / limit : used / Number.MAX_SAFE_INTEGER;
+}
+
+function kindOf(error: unknown): string {
+  if (!(error instanceof Error)) return "other";
+  if (error.name === "ReplyError") {
+    const code = /^[A-Z]+/.exec(error.message)?.[0] ?? "";
+    return CODES.has(code) ? code : "other";
+  }
+  if (/timed out|timeout/i.test(error.message)) return "timeout";
+  return /closed|writeable|ECONN|EPIPE|max retries/i.test(error.message) ? "closed" : "other";
+}

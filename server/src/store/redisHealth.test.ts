@@ -1,0 +1,241 @@
+import { rmSync } from "node:fs";
+import { Redis } from "ioredis";
+import { pino } from "pino";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { readConfig } from "../config.ts";
+import { startServer } from "../server.ts";
+import { both, ownRedis, person, replicas, startWire, until, type OwnRedis } from "../testing.ts";
+
+/** A replica on a Redis of its own, and the hand of its operator. */
+async function apart(args: string[] = [], env: Record<string, string> = {}) {
+  const own = await ownRedis({ persistent: false, args });
+  const house = await replicas(1, { REDIS_URL: own.url, ...env });
+  const admin = new Redis(own.url);
+  admin.on("error", () => undefined);
+  house.redis.on("error", () => undefined);
+  onTestFinished(async () => {
+    await house.close().catch(() => undefined);
+    admin.disconnect();
+    await own.close();
+  });
+  return { own, house, admin, ready: () => readyOf(house.replicas[0]?.address) };
+}
+
+/** /readyz: its status, and its words. */
+async function readyOf(address = ""): Promise<string> {
+  const response = await fetch(`${address}/readyz`);
+  const { message = "", warnings = [] } = (await response.json()) as {
+    message?: string;
+    warnings?: string[];
+  };
+  return [response.status, message, ...warnings].filter(Boolean).join(" ");
+}
+
+describe("/readyz while Redis answers, but takes no writes", () => {
+  it.each([
+    [
+      "readonly",
+      "503 Redis takes no writes: readonly.",
+      ["REPLICAOF", "127.0.0.1", "1"],
+      ["REPLICAOF", "NO", "ONE"],
+    ],
+    [
+      "full",
+      "503 Redis takes no writes: out of memory.",
+      ["CONFIG", "SET", "maxmemory", "100kb"],
+      ["CONFIG", "SET", "maxmemory", "0"],
+    ],
+    [
+      "without its replicas",
+      "503 Redis takes no writes: no replicas.",
+      ["CONFIG", "SET", "min-replicas-to-write", "1"],
+      ["CONFIG", "SET", "min-replicas-to-write", "0"],
+    ],
+  ])("says when it is %s, and is well by itself soon after", async (_, words, break_, mend) => {
+    const {
+      house: {
+        replicas: [replica],
+        keys,
+      },
+      admin,
+      ready,
+    } = await apart();
+    if (!replica) throw new Error("no replica");
+    const ann = await person(replica);
+    await ann.say("0", "before");
+    expect(await ready()).toBe("200");
+    const [command = "", ...args] = break_;
+    await admin.call(command, ...args);
+    await until(async () => (await ready()) === words, 3_000, words);
+    await expect(ann.say("0", "meanwhile")).rejects.toThrow("unavailable");
+    const rows = await admin.zcard(keys.room("0"));
+    expect(await ready()).toBe(words);
+    expect(await admin.zcard(keys.room("0"))).toBe(rows);
+    const [again = "", ...more] = mend;
+    await admin.call(again, ...more);
+    await until(async () => (await ready()) === "200", 3_000, "readiness");
+    await until(() => ann.say("0", "after", "once").catch(() => null), 5_000, "a message to be stored");
+    await ann.hears("after");
+    ann.close();
+  });
+
+  it("says when it cannot save", async () => {
+    const { own, admin, ready } = await apart(["save 1 1", "stop-writes-on-bgsave-error yes"]);
+    rmSync(String((await admin.config("GET", "dir"))[1]), { recursive: true });
+    await admin.set("k", "v");
+    await admin.bgsave().catch(() => undefined);
+    await until(async () => (await ready()) === "503 Redis takes no writes: misconf.", 10_000);
+    await admin.config("SET", "stop-writes-on-bgsave-error", "no");
+    await until(async () => (await ready()) === "200", 3_000);
+    expect(own.url).toBeTruthy();
+  });
+
+  it("says nothing of writes to a user who may not run the script that asks", async () => {
+    const own = await ownRedis({ persistent: false, args: ["user ann on >secret ~* &* +@all -eval"] });
+    const house = await replicas(1, { REDIS_URL: own.url.replace("//", "//ann:secret@") });
+    onTestFinished(async () => {
+      await house.close();
+      await own.close();
+    });
+    expect(await readyOf(house.replicas[0]?.address)).toBe("200");
+  });
+
+  it("says when it is away, and when it is loading", async () => {
+    const own = await ownRedis({ persistent: true, args: ["key-load-delay 500"] });
+    const house = await replicas(1, { REDIS_URL: own.url });
+    house.redis.on("error", () => undefined);
+    onTestFinished(async () => {
+      await house.close().catch(() => undefined);
+      await own.close();
+    });
+    const ready = () => readyOf(house.replicas[0]?.address);
+    await house.redis.eval("for key = 1, 6000 do redis.call('SET', 'key' .. key, 'x') end", 0);
+    await own.kill();
+    await until(async () => (await ready()) === "503 Redis does not answer.");
+    const started = own.start();
+    await until(async () => (await ready()) === "503 Redis takes no writes: loading.", 15_000);
+    await started;
+    await until(async () => (await ready()) === "200", 15_000);
+  });
+});
+
+/** Two Redises with the same data behind one address, the first the primary, and what makes them change places. */
+async function pair(): Promise<{ url: string; failOver: () => Promise<void>; close: () => Promise<void> }> {
+  const redises = [await ownRedis({ persistent: false }), await ownRedis({ persistent: false })] as const;
+  const [left, right] = redises.map(({ url }) => new Redis(url)) as [Redis, Redis];
+  const port = (own: OwnRedis) => new URL(own.url).port;
+  await right.replicaof("127.0.0.1", port(redises[0]));
+  await until(async () => (await right.info("replication")).includes("master_link_status:up"), 10_000);
+  let target = redises[0].url;
+  const wire = await startWire(() => target);
+  return {
+    url: wire.url,
+    failOver: async () => {
+      await left.wait(1, 5_000);
+      await right.replicaof("NO", "ONE");
+      await left.replicaof("127.0.0.1", port(redises[1]));
+      // Connections that are open stay open, and lead to what is a replica now.
+      target = redises[1].url;
+    },
+    close: async () => {
+      left.disconnect();
+      right.disconnect();
+      await wire.close();
+      await Promise.all(redises.map((own) => own.close()));
+    },
+  };
+}
+
+describe("a primary behind one address that becomes a replica while connections to it stay open", () => {
+  it("is left by all replicas for the new one, without anybody's doing, and nothing is lost or comes twice", async () => {
+    const redis = await pair();
+    const house = await replicas(2, { REDIS_URL: redis.url });
+    house.redis.on("error", () => undefined);
+    onTestFinished(async () => {
+      await Promise.all(house.replicas.map((replica) => replica.close()));
+      house.redis.disconnect();
+      await redis.close();
+    });
+    const [left, right] = both(house);
+    const [ann, bob] = [await person(left), await person(right)];
+    await ann.say("0", "before");
+    await bob.hears("before");
+    await redis.failOver();
+    const stored = await until(
+      () => ann.say("0", "after", "once").catch(() => null),
+      10_000,
+      "a message to be stored",
+    );
+    expect(stored.seq).toBe(2);
+    await bob.hears("after", 15_000);
+    // His replica may still have to find out.
+    await until(
+      () => bob.say("0", "and back", "twice").catch(() => null),
+      10_000,
+      "another one to be stored",
+    );
+    await ann.hears("and back", 15_000);
+    await until(
+      async () => (await readyOf(left.address)) === "200" && (await readyOf(right.address)) === "200",
+    );
+    expect(bob.messages.map(({ seq, message }) => `${seq} ${message}`)).toEqual([
+      "1 before",
+      "2 after",
+      "3 and back",
+    ]);
+    ann.close();
+    bob.close();
+  });
+
+  it("is left where nobody writes, too: readiness comes back by itself", async () => {
+    const redis = await pair();
+    const house = await replicas(1, { REDIS_URL: redis.url });
+    house.redis.on("error", () => undefined);
+    onTestFinished(async () => {
+      await Promise.all(house.replicas.map((replica) => replica.close()));
+      house.redis.disconnect();
+      await redis.close();
+    });
+    const ready = () => readyOf(house.replicas[0]?.address);
+    expect(await ready()).toBe("200");
+    await redis.failOver();
+    // Whoever asked in that moment may have been told "readonly".
+    await until(async () => (await ready()) === "200", 8_000);
+  });
+});
+
+describe("a Redis that deletes keys by itself", () => {
+  const start = (env: Record<string, string>) =>
+    startServer(
+      readConfig({ PORT: "0", CLIENT_DIR: "off", LOG_LEVEL: "silent", DRAIN: "0", ...env }),
+      pino({ level: "silent" }),
+    );
+
+  it("accounts and messages too, is refused in production, and only then", async () => {
+    const own = await ownRedis({ persistent: true, args: ["maxmemory-policy allkeys-lru"] });
+    onTestFinished(() => own.close());
+    await expect(start({ REDIS_URL: own.url, NODE_ENV: "production" })).rejects.toThrow(
+      /deletes accounts.*maxmemory-policy allkeys-lru.*noeviction/,
+    );
+    const replica = await start({ REDIS_URL: own.url });
+    onTestFinished(() => replica.close());
+    await until(async () => (await readyOf(replica.address)).includes("allkeys-lru"));
+  });
+
+  it("sessions only, is accepted in production, with a warning", async () => {
+    const own = await ownRedis({ persistent: true, args: ["maxmemory-policy volatile-ttl"] });
+    onTestFinished(() => own.close());
+    const replica = await start({ REDIS_URL: own.url, NODE_ENV: "production" });
+    onTestFinished(() => replica.close());
+    await until(async () => /^200 Redis ends sessions.*volatile-ttl/.test(await readyOf(replica.address)));
+  });
+
+  it("from some moment on, is told on /readyz, which stays 200, until it does so no more", async () => {
+    const { admin, ready } = await apart();
+    expect(await ready()).toBe("200");
+    await admin.config("SET", "maxmemory-policy", "allkeys-random");
+    await until(async () => /^200 Redis deletes accounts.*allkeys-random/.test(await ready()), 6_000);
+    await admin.config("SET", "maxmemory-policy", "noeviction");
+    await until(async () => (await ready()) === "200", 6_000);
+  });
+});

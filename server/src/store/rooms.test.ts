@@ -1,0 +1,649 @@
+import { randomBytes } from "node:crypto";
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createKeys, type Keys } from "../keys.ts";
+import { BOUNDS } from "../limits.ts";
+import type { Cursor, Failure, Message, Page, Room, RoomId, SyncedRoom } from "../protocol.ts";
+import {
+  Browser,
+  both,
+  commandsDuring,
+  connect,
+  person,
+  replicas,
+  testRedisUrl,
+  unwrap,
+  type House,
+  type Person,
+} from "../testing.ts";
+import { Log } from "./log.ts";
+
+let house: House;
+let mary: Person;
+let joe: Person;
+beforeAll(async () => {
+  house = await replicas(2);
+  const [left, right] = both(house);
+  mary = await person(left, "mary");
+  joe = await person(right, "joe");
+});
+afterAll(() => house.close());
+
+/** A room of Mary's and Joe's alone. */
+async function freshRoom(): Promise<RoomId> {
+  const name = `room ${randomBytes(4).toString("hex")}`;
+  const { body } = await mary.browser.post<Room>("/api/rooms", { name });
+  unwrap(await joe.socket.emitWithAck("room.join", { roomId: body.id }));
+  return body.id;
+}
+
+function page(who: Person, roomId: RoomId, query = ""): Promise<Page> {
+  return who.browser.get<Page>(`/api/rooms/${roomId}/messages${query}`).then(({ body }) => body);
+}
+
+async function sync(who: Person, cursor: Cursor): Promise<SyncedRoom> {
+  const { rooms } = unwrap(await who.socket.emitWithAck("sync", { rooms: [cursor] }));
+  const [answer] = rooms;
+  if (!answer) throw new Error("a cursor without an answer");
+  return answer;
+}
+
+async function stored(roomId: RoomId): Promise<Message[]> {
+  const rows = await house.redis.zrange(house.keys.room(roomId), 0, "-1");
+  return rows.map((row) => JSON.parse(row) as Message);
+}
+
+function texts(messages: Message[]): string[] {
+  return messages.map(({ message }) => message);
+}
+
+function cursorOf(roomId: RoomId, { seq, date, hash }: Message): Cursor {
+  return { roomId, seq, date, hash };
+}
+
+describe("append", () => {
+  it("answers the first message to the same nonce, on whichever replica it is sent again", async () => {
+    const roomId = await freshRoom();
+    const first = await mary.say(roomId, "once", "the-nonce");
+    const { cookie } = mary.browser;
+    const elsewhere = joe.browser.address;
+    const again = await mary.say(roomId, "once", "the-nonce");
+    const browser = new Browser({ address: elsewhere });
+    browser.cookie = cookie;
+    const otherWindow = await connect(browser, mary.user);
+    const retried = await otherWindow.say(roomId, "once", "the-nonce");
+    expect([again, retried]).toEqual([first, first]);
+    expect(await stored(roomId)).toEqual([first]);
+    await mary.say(roomId, "barrier");
+    await joe.hears("barrier");
+    expect(texts(joe.messages.filter((message) => message.roomId === roomId))).toEqual(["once", "barrier"]);
+    otherWindow.close();
+  });
+
+  it("keeps nonces of different people and rooms apart", async () => {
+    const [one, other] = [await freshRoom(), await freshRoom()];
+    await mary.say(one, "mary here", "same");
+    await joe.say(one, "joe here", "same");
+    await mary.say(other, "mary there", "same");
+    expect(texts(await stored(one))).toEqual(["mary here", "joe here"]);
+    expect(texts(await stored(other))).toEqual(["mary there"]);
+  });
+
+  it("answers a retry while the first send is still under way with one and the same message", async () => {
+    const roomId = await freshRoom();
+    const answers = await Promise.all(Array.from({ length: 20 }, () => mary.say(roomId, "twenty", "n")));
+    expect(new Set(answers.map(({ seq }) => seq))).toEqual(new Set([1]));
+    expect(await stored(roomId)).toHaveLength(1);
+  });
+
+  it("stores five equal texts of one millisecond as five messages", async () => {
+    const roomId = await freshRoom();
+    await Promise.all(Array.from({ length: 5 }, (_, index) => mary.say(roomId, "ok", `ok-${index}`)));
+    expect(texts(await stored(roomId))).toEqual(["ok", "ok", "ok", "ok", "ok"]);
+    expect(texts((await page(joe, roomId)).messages)).toHaveLength(5);
+  });
+
+  it("of 500 at once on two replicas leaves no hole in seq and two equal dates nowhere", async () => {
+    const roomId = await freshRoom();
+    const sent = await Promise.all(
+      Array.from({ length: 500 }, (_, index) =>
+        (index % 2 ? mary : joe).say(roomId, `m${index}`, `m${index}`),
+      ),
+    );
+    const log = await stored(roomId);
+    expect(log.map(({ seq }) => seq)).toEqual(Array.from({ length: 500 }, (_, index) => index + 1));
+    for (const [index, message] of log.entries()) {
+      expect(message.date).toBeGreaterThan(log[index - 1]?.date ?? 0);
+    }
+    // What was acknowledged is what is stored.
+    expect(sent.toSorted((a, b) => a.seq - b.seq)).toEqual(log);
+    const scores = await house.redis.zrange(house.keys.room(roomId), 0, "-1", "WITHSCORES");
+    expect(scores.filter((_, index) => index % 2).map(Number)).toEqual(log.map(({ date }) => date));
+  });
+
+  it("counts on Redis' clock, and never below a message that is dated in the future", async () => {
+    const roomId = await freshRoom();
+    const before = Date.now();
+    const now = await mary.say(roomId, "now");
+    expect(Math.abs(now.date - before)).toBeLessThan(5_000);
+    const future = now.date + 3_600_000;
+    await house.redis.hset(house.keys.meta(roomId), "date", future);
+    const next = await joe.say(roomId, "after the future");
+    expect(next.date).toBe(future + 1);
+    expect(texts((await page(mary, roomId)).messages)).toEqual(["now", "after the future"]);
+  });
+
+  it("works again after Redis forgot its scripts", async () => {
+    const roomId = await freshRoom();
+    await mary.say(roomId, "before");
+    await house.redis.script("FLUSH");
+    expect((await mary.say(roomId, "after")).seq).toBe(2);
+  });
+
+  it("stores and tells character by character what was typed", async () => {
+    const roomId = await freshRoom();
+    const typed = [
+      "a<b && c>d",
+      "&lt;b&gt; &amp;amp;",
+      "\"quotes\" \\back\\slash\\ 'single'",
+      "line\nbreak\ttab\r\nend",
+      "👩‍👩‍👧‍👦 é e\u0301 \u202eRTL\u202c \u2028 \u2029 \u0000 \u001b[31m",
+      "lone \ud83d surrogate",
+      '}}]}\',"seq":99,"hash":"000000000000"',
+      '","from":"999',
+      "x".repeat(4_000),
+      "  leading and trailing  ",
+    ];
+    for (const text of typed) await mary.say(roomId, text);
+    for (const text of typed) await joe.hears(text);
+    const heard = joe.messages.filter((message) => message.roomId === roomId);
+    expect(texts(heard)).toEqual(typed);
+    expect((await page(joe, roomId)).messages).toEqual(heard);
+    expect(heard.every(({ from }) => from === mary.user.id)).toBe(true);
+  });
+
+  it("marks the room as read by its author up to it, and by nobody else", async () => {
+    const roomId = await freshRoom();
+    for (const text of ["1", "2", "3"]) await mary.say(roomId, text);
+    const find = async (who: Person) =>
+      (await who.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === roomId);
+    expect(await find(mary)).toMatchObject({ seq: 3, read: 3, unread: 0 });
+    expect(await find(joe)).toMatchObject({ seq: 3, read: 0, unread: 3, last: { message: "3" } });
+  });
+});
+
+describe("a page", () => {
+  let roomId: RoomId;
+  beforeAll(async () => {
+    roomId = await freshRoom();
+    for (let index = 1; index <= 230; index += 1) await mary.say(roomId, `p${index}`);
+  });
+  const span = (from: number, to: number) =>
+    Array.from({ length: to - from + 1 }, (_, index) => `p${from + index}`);
+
+  it.each([
+    ["", 50],
+    ["?size=1", 1],
+    ["?size=49", 49],
+    ["?size=100", 100],
+  ])("%j holds exactly the newest messages, oldest first", async (query, size) => {
+    const { messages, more } = await page(joe, roomId, query);
+    expect(texts(messages)).toEqual(span(231 - size, 230));
+    expect(more).toBe(true);
+  });
+
+  it("by page backwards, the whole log comes once, while others write", async () => {
+    const seen: string[] = [];
+    let query = "?size=100";
+    for (;;) {
+      const { messages, more } = await page(joe, roomId, query);
+      seen.unshift(...texts(messages));
+      await mary.say(roomId, "written meanwhile");
+      if (!more) break;
+      expect(messages).toHaveLength(100);
+      query = `?size=100&before=${messages[0]?.date}`;
+    }
+    expect(seen).toEqual(span(1, 230));
+  });
+
+  it("by page forwards, the whole log comes once", async () => {
+    const seen: string[] = [];
+    let after = 0;
+    for (;;) {
+      const { messages, more } = await page(joe, roomId, `?size=70&after=${after}`);
+      seen.push(...texts(messages));
+      after = messages.at(-1)?.date ?? after;
+      if (!more) break;
+      expect(messages).toHaveLength(70);
+    }
+    expect(seen.filter((text) => text !== "written meanwhile")).toEqual(span(1, 230));
+    expect(await page(joe, roomId, `?after=${after}`)).toEqual({ messages: [], more: false });
+  });
+
+  it("that just holds all there is says that there is no more", async () => {
+    const small = await freshRoom();
+    for (const text of ["1", "2", "3"]) await mary.say(small, text);
+    expect(await page(joe, small, "?size=3")).toMatchObject({ more: false });
+    expect(await page(joe, small, "?size=2")).toMatchObject({ more: true });
+    expect(await page(joe, small, "?after=0&size=3")).toMatchObject({ more: false });
+    expect(await page(joe, small, "?after=0&size=2")).toMatchObject({ more: true });
+  });
+
+  it("that many ask for at once is read once, and whoever asks later gets what was said meanwhile", async () => {
+    const redis = new Redis(testRedisUrl());
+    const log = new Log(redis, house.keys, { serverId: "reader", relayChannel: "rooms" } as never);
+    const busy = await freshRoom();
+    await mary.say(busy, "earlier");
+    const read = async (cursor = { size: 50 }) =>
+      texts((JSON.parse((await log.pageJson(busy, cursor)).toString()) as Page).messages);
+    const commands = await commandsDuring(async () => {
+      const [one, ...others] = await Promise.all([
+        ...Array.from({ length: 20 }, () => read()),
+        read({ size: 1 }),
+      ]);
+      expect(one).toEqual(["earlier"]);
+      for (const other of others) expect(other).toEqual(one);
+      await mary.say(busy, "later");
+      expect(await read()).toEqual(["earlier", "later"]);
+    });
+    redis.disconnect();
+    const reads = commands.filter(
+      ([name, key]) => name === "zrevrangebyscore" && key === house.keys.room(busy),
+    );
+    expect(reads).toHaveLength(3);
+  });
+
+  it("holds what was acknowledged before it was asked for, at any replica and however many read at once", async () => {
+    const busy = await freshRoom();
+    let over = false;
+    const readers = [mary, joe, mary, joe, mary, joe].map(async (who) => {
+      while (!over) await page(who, busy, "?size=1");
+    });
+    for (let index = 0; index < 100; index += 1) {
+      await mary.say(busy, `said ${index}`);
+      const newest = await Promise.all([page(mary, busy, "?size=1"), page(joe, busy, "?size=1")]);
+      expect(newest.map(({ messages }) => texts(messages))).toEqual([[`said ${index}`], [`said ${index}`]]);
+    }
+    over = true;
+    await Promise.all(readers);
+  });
+
+  it("between two dates excludes both", async () => {
+    const log = await stored(roomId);
+    const [from, to] = [log[9], log[13]];
+    const { messages } = await page(joe, roomId, `?after=${from?.date}&before=${to?.date}`);
+    expect(texts(messages)).toEqual(span(11, 13));
+  });
+});
+
+describe("sync", () => {
+  it("answers what follows the cursor, to the last row and not one more", async () => {
+    const roomId = await freshRoom();
+    const sent = [];
+    for (const text of ["a", "b", "c"]) sent.push(await mary.say(roomId, text));
+    const [a, , c] = sent as [Message, Message, Message];
+    expect(await sync(joe, cursorOf(roomId, a))).toEqual({ roomId, messages: sent.slice(1), more: false });
+    expect(await sync(joe, cursorOf(roomId, c))).toEqual({ roomId, messages: [], more: false });
+    expect(await sync(joe, { roomId, seq: 0, date: 0 })).toEqual({ roomId, messages: sent, more: false });
+  });
+
+  it("of a long absence is answered in steps", async () => {
+    const roomId = await freshRoom();
+    const first = await mary.say(roomId, "first");
+    await Promise.all(Array.from({ length: 450 }, (_, index) => mary.say(roomId, `s${index}`, `s${index}`)));
+    const seen: Message[] = [];
+    let cursor = cursorOf(roomId, first);
+    let steps = 0;
+    for (;;) {
+      const { messages, more, reset } = await sync(joe, cursor);
+      expect(reset).toBeUndefined();
+      seen.push(...messages);
+      steps += 1;
+      const last = messages.at(-1);
+      if (last) cursor = cursorOf(roomId, last);
+      if (!more) break;
+    }
+    expect(seen).toEqual((await stored(roomId)).slice(1));
+    expect(steps).toBe(3);
+  });
+
+  it("resets a cursor that is ahead of the log", async () => {
+    const roomId = await freshRoom();
+    const only = await mary.say(roomId, "only");
+    const answer = await sync(joe, { ...cursorOf(roomId, only), seq: 2, date: only.date + 1 });
+    expect(answer).toMatchObject({ reset: "ahead", messages: [only], more: false });
+  });
+
+  it("resets a cursor whose log was rewound and grew another tail, even at equal seq and date", async () => {
+    const roomId = await freshRoom();
+    await mary.say(roomId, "kept");
+    const lost = await mary.say(roomId, "lost");
+    // Redis falls back to before the second message and another one takes its place, at the very same moment.
+    const { room, meta } = { room: house.keys.room(roomId), meta: house.keys.meta(roomId) };
+    const kept = (await stored(roomId))[0] as Required<Message>;
+    await house.redis.zremrangebyrank(room, 1, 1);
+    await house.redis.hset(meta, { seq: 1, date: lost.date - 1, hash: kept.hash });
+    const grown = await joe.say(roomId, "grown");
+    await house.redis.zremrangebyrank(room, 1, 1);
+    await house.redis.zadd(room, lost.date, JSON.stringify({ ...grown, date: lost.date }));
+    await joe.say(roomId, "and on");
+    const answer = await sync(joe, cursorOf(roomId, lost));
+    expect(answer.reset).toBe("rewound");
+    expect(texts(answer.messages)).toEqual(["kept", "grown", "and on"]);
+  });
+
+  it("resets a cursor from before what is still kept, and not one that just fits", async () => {
+    const roomId = await freshRoom();
+    const log: Message[] = [];
+    for (let index = 0; index < 10; index += 1) log.push(await mary.say(roomId, `t${index}`));
+    await house.redis.zremrangebyrank(house.keys.room(roomId), 0, 4);
+    await house.redis.hset(house.keys.meta(roomId), "first", 6);
+    const answer = await sync(joe, cursorOf(roomId, log[3] as Message));
+    expect(answer.reset).toBe("trimmed");
+    expect(texts(answer.messages)).toEqual(["t5", "t6", "t7", "t8", "t9"]);
+    const fits = await sync(joe, cursorOf(roomId, log[6] as Message));
+    expect(fits).toEqual({ roomId, messages: log.slice(7), more: false });
+    // The message before the first one kept is gone, yet nothing after it is missing.
+    expect(texts((await sync(joe, cursorOf(roomId, log[4] as Message))).messages)).toEqual([
+      "t5",
+      "t6",
+      "t7",
+      "t8",
+      "t9",
+    ]);
+  });
+
+  it("tells nothing of a room that is not the asker's, and answers the others", async () => {
+    const roomId = await freshRoom();
+    await mary.say(roomId, "inside");
+    const [left] = both(house);
+    const stranger = await person(left);
+    const asked = [
+      { roomId, seq: 0, date: 0 },
+      { roomId: "1:2", seq: 0, date: 0 },
+      { roomId: "4242", seq: 0, date: 0 },
+      { roomId: "0", seq: 0, date: 0 },
+    ];
+    const { rooms } = unwrap(await stranger.socket.emitWithAck("sync", { rooms: asked }));
+    expect(rooms.map((room) => [room.roomId, room.notFound ?? false])).toEqual([
+      [roomId, true],
+      ["1:2", true],
+      ["4242", true],
+      ["0", false],
+    ]);
+    expect(rooms.slice(0, 3).flatMap(({ messages }) => messages)).toEqual([]);
+    stranger.close();
+  });
+});
+
+describe("a log that another program wrote", () => {
+  const foreign = (roomId: RoomId, message: string, date: number, more: object = {}) =>
+    JSON.stringify({ from: "1", date, message, roomId, ...more });
+
+  it("is taken over: its messages stay readable and the numbering goes on", async () => {
+    const roomId = await freshRoom();
+    const rows = Array.from({ length: 12 }, (_, index) =>
+      foreign(roomId, `f${index}`, 1_615_480_369 + index),
+    );
+    for (const [index, row] of rows.entries())
+      await house.redis.zadd(house.keys.room(roomId), 1_615_480_369 + index, row);
+    const first = await mary.say(roomId, "ours");
+    expect(first.seq).toBe(13);
+    expect((await joe.hears("ours")).seq).toBe(13);
+    const { messages } = await page(joe, roomId);
+    expect(texts(messages)).toEqual([...rows.keys()].map((index) => `f${index}`).concat("ours"));
+  });
+
+  it("of many messages is taken over too, and what is said next is heard", async () => {
+    const roomId = await freshRoom();
+    const pairs = Array.from({ length: 300 }, (_, index) => [
+      1_615_480_369 + index,
+      foreign(roomId, `f${index}`, 1_615_480_369 + index),
+    ]);
+    await house.redis.zadd(house.keys.room(roomId), ...(pairs.flat() as [number, string]));
+    const said = await mary.say(roomId, "after three hundred");
+    expect(said.seq).toBe(301);
+    expect((await joe.hears("after three hundred")).seq).toBe(301);
+    await mary.say(roomId, "and once more");
+    expect((await joe.hears("and once more")).seq).toBe(302);
+  });
+
+  it("is taken over once, whoever comes first", async () => {
+    const roomId = await freshRoom();
+    const pairs = Array.from({ length: 2_000 }, (_, index) => [
+      1_615_480_369_000 + index,
+      foreign(roomId, `f${index}`, 1_615_480_369_000 + index),
+    ]);
+    await house.redis.zadd(house.keys.room(roomId), ...(pairs.flat() as [number, string]));
+    const [said] = await Promise.all([
+      mary.say(roomId, "meanwhile"),
+      page(joe, roomId),
+      page(mary, roomId),
+      sync(joe, { roomId, seq: 0, date: 0, hash: "" }),
+    ]);
+    expect(said.seq).toBe(2_001);
+    const rows = await house.redis.zrange(house.keys.room(roomId), "0", "-1");
+    const log = rows.map((row) => JSON.parse(row) as Message);
+    expect(log.map(({ seq }) => seq)).toEqual(Array.from({ length: 2_001 }, (_, index) => index + 1));
+    expect(texts(log)).toEqual([...pairs.keys()].map((index) => `f${index}`).concat("meanwhile"));
+  });
+
+  it("from the future comes before what is said after it", async () => {
+    const roomId = await freshRoom();
+    const future = Date.now() + 7 * 24 * 3_600_000 + 0.5;
+    await house.redis.zadd(house.keys.room(roomId), future, foreign(roomId, "from the future", future));
+    const said = await mary.say(roomId, "now");
+    expect(said.date).toBeLessThan(future);
+    expect(texts((await page(joe, roomId)).messages)).toEqual(["from the future", "now"]);
+  });
+
+  it("may spell ids as numbers", async () => {
+    const roomId = await freshRoom();
+    const row = JSON.stringify({ roomId: Number(roomId), from: 1, date: 1_000, message: "numbers" });
+    await house.redis.zadd(house.keys.room(roomId), 1_000, row);
+    expect((await page(joe, roomId)).messages).toMatchObject([
+      { roomId, seq: 1, from: "1", date: 1_000_000, message: "numbers" },
+    ]);
+  });
+
+  it("that holds rubbish breaks no page, no list and no sync, and no rubbish is shown", async () => {
+    const roomId = await freshRoom();
+    const good = await mary.say(roomId, "good");
+    const rubbish = [
+      "not json",
+      "",
+      "null",
+      "5",
+      '"text"',
+      "[]",
+      "{}",
+      '{"hash":"x"}',
+      '{"roomId":"0","seq":1,"date":"soon","hash":7,"from":{},"message":[]}',
+      '{"__proto__":{"polluted":true}}',
+      '{"roomId":"0","from":"1","date":5}',
+      "\ud800",
+    ];
+    for (const [index, row] of rubbish.entries())
+      await house.redis.zadd(house.keys.room(roomId), good.date + 0.01 * (index + 1), row);
+    const next = await mary.say(roomId, "next");
+    const { status, body } = await joe.browser.get<Page>(`/api/rooms/${roomId}/messages`);
+    expect(status).toBe(200);
+    expect(body.messages).toEqual([good, next]);
+    expect((await sync(joe, cursorOf(roomId, good))).messages).toEqual([next]);
+    const rooms = await joe.browser.get<Room[]>("/api/rooms");
+    expect(rooms.body.find(({ id }) => id === roomId)?.last).toEqual(next);
+    await joe.hears("next");
+  });
+
+  it("that ends in rubbish leaves the list of rooms readable", async () => {
+    const roomId = await freshRoom();
+    await house.redis.zadd(house.keys.room(roomId), Date.now() + 60_000, "rubbish");
+    const rooms = await joe.browser.get<Room[]>("/api/rooms");
+    expect(rooms.status).toBe(200);
+    expect(rooms.body.find(({ id }) => id === roomId)).toMatchObject({ last: null });
+  });
+
+  it("cannot put a message into another room", async () => {
+    const roomId = await freshRoom();
+    const row = foreign("0", "I say I am General's", 2_000);
+    await house.redis.zadd(house.keys.room(roomId), 2_000, row);
+    const { messages } = await page(joe, roomId);
+    expect(messages.every((message) => message.roomId === roomId)).toBe(true);
+  });
+
+  it("in the middle of ours does not stop a replica from reading on", async () => {
+    const redis = new Redis(testRedisUrl());
+    const keys: Keys = createKeys(house.env["KEY_PREFIX"] ?? "");
+    const log = new Log(redis, keys, { serverId: "reader", relayChannel: "rooms" } as never);
+    const roomId = await freshRoom();
+    const { seq, date, hash } = await mary.say(roomId, "before");
+    const pairs = Array.from({ length: 450 }, (_, index) => [
+      date + 0.001 * (index + 1),
+      foreign(roomId, `f${index}`, date),
+    ]);
+    await house.redis.zadd(keys.room(roomId), ...(pairs.flat() as [number, string]));
+    const after = await mary.say(roomId, "after");
+    let head = { seq, date, hash };
+    const rows: string[] = [];
+    for (let step = 0; step < 10; step += 1) {
+      const found = await log.after(roomId, head);
+      rows.push(...found.rows);
+      head = found.head;
+      if (!found.more) break;
+    }
+    redis.disconnect();
+    expect(head.seq).toBe(after.seq + 450);
+    expect(texts(rows.map((row) => JSON.parse(row) as Message))).toContain(after.message);
+  });
+
+  it("lets a client's sync read on past it", async () => {
+    const roomId = await freshRoom();
+    const before = await mary.say(roomId, "before");
+    const pairs = Array.from({ length: 450 }, (_, index) => [
+      before.date + 0.001 * (index + 1),
+      foreign(roomId, `f${index}`, before.date),
+    ]);
+    await house.redis.zadd(house.keys.room(roomId), ...(pairs.flat() as [number, string]));
+    const after = await mary.say(roomId, "after");
+    let cursor = cursorOf(roomId, before);
+    const seen: Message[] = [];
+    for (let step = 0; step < 10; step += 1) {
+      const { messages, more } = await sync(joe, cursor);
+      seen.push(...messages);
+      const placed = messages.at(-1);
+      if (placed) cursor = cursorOf(roomId, placed);
+      if (!more) break;
+    }
+    expect(texts(seen)).toContain(after.message);
+  });
+});
+
+describe("a room's id", () => {
+  it("is no other room's after the counter was lost, or restored from an older copy", async () => {
+    const old = await freshRoom();
+    await mary.say(old, "an old secret");
+    for (const counter of [null, "0", String(Number(old) - 1)]) {
+      if (counter === null) await house.redis.del(house.keys.totalRooms);
+      else await house.redis.set(house.keys.totalRooms, counter);
+      const fresh = await freshRoom();
+      expect(Number(fresh)).toBeGreaterThan(Number(old));
+      expect((await page(mary, fresh)).messages).toEqual([]);
+    }
+  });
+
+  it("is not given again while messages or members of a lost room carry it", async () => {
+    const old = await freshRoom();
+    const next = String(Number(old) + 1);
+    await house.redis.sadd(house.keys.members(next), joe.user.id);
+    expect(Number(await freshRoom())).toBeGreaterThan(Number(next));
+    expect(await house.redis.exists(house.keys.roomName(next))).toBe(0);
+  });
+});
+
+describe("a name that can be taken for another room's", () => {
+  const create = (who: Person, name: string) =>
+    who.browser.post<Room & { code: string }>("/api/rooms", { name });
+
+  it("is refused on every replica, in other scripts, widths and with signs that are not seen", async () => {
+    expect((await create(mary, "Lighthouse Keepers")).status).toBe(201);
+    for (const name of [
+      "Lighthоuse Keepers",
+      "Ｌｉｇｈｔｈｏｕｓｅ Ｋｅｅｐｅｒｓ",
+      "Iighthouse Keepers",
+      "LIGHTHOUSE  KEEPERS",
+      "Lighthouse\u034f Keepers",
+      "Lighthouse\u00a0Keepers",
+    ]) {
+      const { status, body } = await create(joe, name);
+      expect([status, body.code], name).toEqual([409, "taken"]);
+      expect(await house.redis.exists(house.keys.roomByName(name))).toBe(0);
+    }
+    expect((await create(joe, "Lighthouse Keeper")).status).toBe(201);
+  });
+
+  it("is given to one of eight who ask at once, each in another script", async () => {
+    const letters = ["a", "\u0430"];
+    const names = Array.from(
+      { length: 8 },
+      (_, index) => `B${[0, 1, 2].map((bit) => letters[(index >> bit) & 1] ?? "").join("n")}`,
+    );
+    const answers = await Promise.all(names.map((name, index) => create(index % 2 ? joe : mary, name)));
+    expect(answers.filter(({ status }) => status === 201)).toHaveLength(1);
+    expect(answers.filter(({ status }) => status === 409)).toHaveLength(7);
+  });
+
+  it("is refused where the other room was made before looks were written down", async () => {
+    const id = String(await house.redis.incr(house.keys.totalRooms));
+    await house.redis.set(house.keys.roomName(id), "Old Harbour");
+    await house.redis.set(house.keys.roomByName("Old Harbour"), `room:${id}`);
+    expect((await create(mary, "Оld Harbour")).status).toBe(409);
+  });
+
+  it("is free again once the other room is gone", async () => {
+    const { body } = await create(mary, "Short-lived");
+    await house.redis.del(house.keys.roomName(body.id), house.keys.roomByName("Short-lived"));
+    expect((await create(joe, "Shоrt-lived")).status).toBe(201);
+    expect((await create(mary, "Short-lived")).status).toBe(409);
+  });
+});
+
+describe("a user in as many rooms as there may be", () => {
+  it("makes, joins and starts no further one, and still talks and leaves", async () => {
+    const [left] = both(house);
+    const full = await person(left);
+    const open = await freshRoom();
+    const { body: own } = await full.browser.post<Room>("/api/rooms", {
+      name: randomBytes(4).toString("hex"),
+    });
+    const others = Array.from({ length: BOUNDS.roomsOfUser.value }, (_, index) => String(1_000_000 + index));
+    await house.redis.sadd(house.keys.userRooms(full.user.id), ...others);
+    const made = await full.browser.post<Failure>("/api/rooms", { name: "one too many" });
+    expect([made.status, made.body.code]).toEqual([403, "forbidden"]);
+    const started = await full.browser.post<Failure>("/api/rooms/private", { userId: mary.user.id });
+    expect([started.status, started.body.code]).toEqual([403, "forbidden"]);
+    const joined = await full.socket.emitWithAck("room.join", { roomId: open });
+    expect(joined).toMatchObject({ ok: false, error: { code: "forbidden" } });
+    expect((await full.say(own.id, "still heard")).message).toBe("still heard");
+    await house.redis.srem(house.keys.userRooms(full.user.id), ...others);
+    unwrap(await full.socket.emitWithAck("room.join", { roomId: open }));
+  });
+});
+
+describe("named rooms", () => {
+  it("of one name, in any case, exist once, even when ten people create it at once", async () => {
+    const name = "Race Course";
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, (_, index) =>
+        (index % 2 ? mary : joe).browser.post<Room & { code: string }>("/api/rooms", {
+          name: index % 3 ? name : name.toUpperCase(),
+        }),
+      ),
+    );
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([
+      201,
+      ...Array<number>(9).fill(409),
+    ]);
+    const directory = await mary.browser.get<{ name: string }[]>("/api/rooms/directory");
+    expect(directory.body.filter((room) => room.name.toLowerCase() === "race course")).toHaveLength(1);
+  });
+});

@@ -1,0 +1,59 @@
+import { randomBytes } from "node:crypto";
+import { Redis } from "ioredis";
+import { pino } from "pino";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { readConfig } from "../config.ts";
+import { createKeys, type Keys } from "../keys.ts";
+import { checkSchema } from "./schema.ts";
+import { startServer } from "../server.ts";
+import { replicas, testRedisUrl } from "../testing.ts";
+
+let prefix: string;
+let redis: Redis;
+let keys: Keys;
+
+beforeEach(() => {
+  prefix = `test-${randomBytes(6).toString("hex")}:`;
+  redis = new Redis(testRedisUrl());
+  keys = createKeys(prefix);
+});
+
+afterEach(async () => {
+  const left = await redis.keys(`*${prefix}*`);
+  if (left.length > 0) await redis.del(left);
+  redis.disconnect();
+});
+
+it("gives an unused Redis the present version, and one from before there were versions the first", async () => {
+  await checkSchema(redis, keys);
+  expect(await redis.get(keys.schema)).toBe("1");
+  await redis.del(keys.schema);
+  await redis.set(keys.totalUsers, 6);
+  await checkSchema(redis, keys);
+  expect(await redis.get(keys.schema)).toBe("1");
+});
+
+it.each([
+  ["2", /newer Hubbub \(schema 2, and this one knows 1\)/],
+  ["10", /newer Hubbub \(schema 10/],
+  [
+    "restoring a backup of 2026-11-26",
+    /holds half a backup: restoring a backup of 2026-11-26.*npm run restore/,
+  ],
+  ["0", /is no version: "0"/],
+  ["one", /is no version: "one"/],
+])("a server does not start, and writes nothing, where the version is %j", async (version, words) => {
+  await redis.set(keys.schema, version);
+  const config = readConfig({ REDIS_URL: testRedisUrl(), KEY_PREFIX: prefix, PORT: "0", CLIENT_DIR: "off" });
+  await expect(startServer(config, pino({ level: "silent" }))).rejects.toThrow(words);
+  expect(await redis.keys(`*${prefix}*`)).toEqual([keys.schema]);
+});
+
+it("a server that starts leaves a version behind", async () => {
+  const house = await replicas(2);
+  try {
+    expect(await house.redis.get(house.keys.schema)).toBe("1");
+  } finally {
+    await house.close();
+  }
+});

@@ -1,0 +1,56 @@
+import type { Keys } from "../keys.ts";
+import { GENERAL } from "../protocol.ts";
+import type { RedisClient } from "./redis.ts";
+
+/**
+ * The version of what is stored in Redis. It is raised when a server of the version before would misread or spoil
+ * what a new one stores; docs/upgrading.md says what each changed.
+ */
+export const SCHEMA = 1;
+/** That of what was stored before there was a version. */
+export const FIRST_SCHEMA = 1;
+
+/** Stands in place of the version while a restore is under way, and stays if it is cut short. */
+export const RESTORING = "restoring";
+
+/**
+ * Gives a Redis without a version one; throws one line for a person where what is stored is newer than this server, or
+ * half restored.
+ */
+export async function checkSchema(redis: RedisClient, keys: Keys): Promise<void> {
+  const stored = await readSchema(redis, keys);
+  if (stored === undefined) judge(await mark(redis, keys), keys);
+}
+
+/** The version of what is stored, or undefined; throws as `checkSchema` does, and writes nothing. */
+export async function readSchema(redis: RedisClient, keys: Keys): Promise<number | undefined> {
+  const stored = await redis.get(keys.schema);
+  return stored === null ? undefined : judge(stored, keys);
+}
+
+function judge(stored: string, keys: Keys): number {
+  if (stored.startsWith(RESTORING)) {
+    throw new Error(
+      `This Redis holds half a backup: ${stored}, and not finished. Finish it: npm run restore -- --again FILE`,
+    );
+  }
+  if (!/^[1-9]\d{0,5}$/.test(stored)) {
+    throw new Error(`The key ${keys.schema} is no version: ${JSON.stringify(stored.slice(0, 40))}`);
+  }
+  if (Number(stored) > SCHEMA) {
+    throw new Error(
+      `What this Redis holds was stored by a newer Hubbub (schema ${stored}, and this one knows ${SCHEMA}). ` +
+        "Run the newer one, or restore a backup from before the upgrade into an empty Redis: docs/upgrading.md",
+    );
+  }
+  return Number(stored);
+}
+
+/** Another replica may be faster: then its answer counts. */
+async function mark(redis: RedisClient, keys: Keys): Promise<string> {
+  // One by one: on a Cluster they are in several slots.
+  const traces = [keys.totalUsers, keys.totalRooms, keys.user("1"), keys.room(GENERAL), keys.meta(GENERAL)];
+  const isUsed = (await Promise.all(traces.map((key) => redis.exists(key)))).includes(1);
+  const version = String(isUsed ? FIRST_SCHEMA : SCHEMA);
+  return (await redis.set(keys.schema, version, "NX", "GET")) ?? version;
+}

@@ -1,4 +1,4 @@
-import { build as bundle } from "esbuild";
+import { build as bundle, type Plugin } from "esbuild";
 import { cpSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { alone, digest, partIsBuilt, parts, putInPlace, root, stop } from "./prepare.mjs";
@@ -35,8 +35,9 @@ function makeServer(folder: string): Promise<void> {
 }
 
 /** A server from its sources: main.js, which loads the rest, and the Lua scripts beside it. */
-export async function bundleServer(source: string, folder: string): Promise<void> {
+export async function bundleServer(source: string, folder: string, plugins: Plugin[] = []): Promise<void> {
   await bundle({
+    plugins,
     entryPoints: [join(source, "main.ts")],
     outdir: folder,
     bundle: true,

@@ -8,7 +8,7 @@ import { findHaproxy } from "../haproxy.ts";
 import { build, partIsBuilt, root, stop } from "../prepare.mjs";
 import { findRedis } from "../redis.ts";
 import { INVARIANTS } from "./check.ts";
-import { buildMutant, MUTATIONS } from "./mutations.ts";
+import { bundleWithFaults, FAULT, FAULTS } from "./faults.ts";
 import { abandonRigs } from "./rig.ts";
 import { PROVE_RESULT, tableOf, writeReadme, type Report } from "./report.ts";
 import { SCENARIOS } from "./scenarios/scenarios.ts";
@@ -87,18 +87,19 @@ export async function main(args: string[]): Promise<number> {
   return failed.length > 0 ? 1 : 0;
 }
 
-/** Plays each mutant in its scenario. Exit code 1 where one stayed green. */
+/** Plays each fault of ours in its scenario. Exit code 1 where one stayed green. */
 async function proveMutations({ seed, scenarios }: { seed: number; scenarios: Scenario[] }): Promise<number> {
   const folder = join(root, ".cache/prove/mutants");
   const rows: string[] = [];
   let survivors = 0;
-  for (const mutation of MUTATIONS) {
-    const scenario = scenarios.find(({ name }) => name === mutation.scenario);
-    if (!scenario) continue;
-    process.stdout.write(`${mutation.remedy}: off. ${mutation.scenario} `);
-    try {
-      await buildMutant(mutation, bundle);
-      const result = await play(scenario, { bundle, seed, tools: findTools(), folder });
+  try {
+    await bundleWithFaults(bundle);
+    for (const { name: fault, remedy, scenario: where } of FAULTS) {
+      const scenario = scenarios.find(({ name }) => name === where);
+      if (!scenario) continue;
+      process.stdout.write(`${remedy}: off. ${where} `);
+      const env = { [FAULT]: fault };
+      const result = await play(scenario, { bundle, seed, tools: findTools(), folder, env });
       const seen = [
         ...new Set(
           result.verdict?.violations.map(({ invariant }) => `${invariant}: ${INVARIANTS[invariant]}`),
@@ -109,10 +110,10 @@ async function proveMutations({ seed, scenarios }: { seed: number; scenarios: Sc
       if (!caught && result.outcome !== "skipped") survivors += 1;
       const colour = result.outcome === "skipped" ? `skipped: ${result.reason}` : caught ? "red" : "green";
       console.log(`${colour}${caught ? `: ${seen[0]}` : ""} (${result.seconds} s)`);
-      rows.push(`| ${mutation.remedy} | ${mutation.scenario} | ${colour} | ${seen.slice(0, 3).join("; ")} |`);
-    } finally {
-      rmSync(bundle, { recursive: true, force: true });
+      rows.push(`| ${remedy} | ${where} | ${colour} | ${seen.slice(0, 3).join("; ")} |`);
     }
+  } finally {
+    rmSync(bundle, { recursive: true, force: true });
   }
   console.log(
     `\nSeed ${seed}\n\n| remedy switched off | scenario | turned | broken |\n| --- | --- | --- | --- |\n${rows.join("\n")}`,

@@ -80,6 +80,8 @@ export type Run = {
   tools: Tools;
   /** Where histories and the replicas' logs go. */
   folder: string;
+  /** Further variables for every replica. */
+  env?: Record<string, string>;
 };
 
 /** Plays one scenario on a rig of its own and judges it. Never throws: whatever goes wrong is in the result. */
@@ -106,6 +108,7 @@ export async function play(scenario: Scenario, run: Run): Promise<Result> {
       env: {},
       redisArgs: [],
       ...scenario.rig,
+      ...(run.env && { env: { ...scenario.rig?.env, ...run.env } }),
       replicaEnv: (dir) => scenario.rig?.replicaEnv?.(run.tools, dir) ?? [],
     });
     crowd = await gatherCrowd(rig, history, random, scenario.people);

@@ -1,0 +1,211 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseSync, visitorKeys } from "oxc-parser";
+import { bundleServer } from "../build.ts";
+import { root } from "../prepare.mjs";
+
+/**
+ * One remedy of the server that does not do its work, and the scenario that must then turn red. The server's sources
+ * know nothing of it: a build for the proof has every fault in it, and the variable FAULT says which one a replica has.
+ */
+type Fault = {
+  name: string;
+  remedy: string;
+  scenario: string;
+  /**
+   * Places in the server by name, wherever they stand: a function, method or constant, or one inside of another
+   * (`Log.append.listed`). Of a function with a body the code runs first, and the function goes on where it does not
+   * return. Of a constant, or of a function that is one expression, it is another value.
+   */
+  instead: Record<string, string>;
+};
+
+/** What a replica of the build with faults reads. */
+export const FAULT = "HUBBUB_PROVE_FAULT";
+
+export const FAULTS: readonly Fault[] = [
+  {
+    name: "nonces forgotten",
+    remedy: "a retry is recognised by its nonce",
+    scenario: "lost-replies",
+    instead: { "createKeys.nonce": "`{${prefix}room:${id}}:nonce:${user}:${nonce}:${Math.random()}`" },
+  },
+  {
+    name: "holes left open",
+    remedy: "a replica fills holes from the sorted set",
+    scenario: "pubsub-kills",
+    instead: {
+      "Relay.#advance": `if (room.head && !room.healing && heard.seq > room.head.seq) {
+        room.head = heard;
+        return this.#parts.deliver(roomId, heard.json);
+      }`,
+    },
+  },
+  {
+    name: "heads not compared",
+    remedy: "a replica compares its place in each room with the stored one",
+    scenario: "pubsub-kills",
+    instead: { "Relay.#checkAll": "return;" },
+  },
+  {
+    name: "silence not noticed",
+    remedy: "a replica notices that it hears nothing",
+    scenario: "deaf-replica",
+    instead: { DEAF_MS: "5_000_000" },
+  },
+  {
+    name: "emitted from the send path",
+    remedy: "nothing is emitted from the send path",
+    scenario: "killed-replica",
+    instead: {
+      "Relay.constructor": "Object.assign(globalThis, { deliver: parts.deliver });",
+      "Chat.sendMessage": `if (!("again" in send)) {
+        const row = await this.sendMessage(user, Object.assign({ again: true }, send));
+        (Reflect.get(globalThis, "deliver") as (roomId: string, row: string) => void)(send.roomId, row);
+        return row;
+      }`,
+      "Relay.#receive": `const said = readAnnouncement(text);
+      if (said && this.#rooms.has(said.roomId)) {
+        const own = text.startsWith('{"serverId":"' + this.#parts.config.serverId + '"');
+        return own ? undefined : this.#parts.deliver(said.roomId, said.json);
+      }`,
+    },
+  },
+  {
+    name: "strangers may write",
+    remedy: "a named room's members alone may write into it",
+    scenario: "killed-replica",
+    instead: { "Log.append.listed": "false" },
+  },
+  {
+    name: "leases not swept",
+    remedy: "leases of dead replicas are swept",
+    scenario: "killed-replica",
+    instead: { "Presence.#sweep": "return;" },
+  },
+  {
+    name: "ends of sessions not announced",
+    remedy: "the end of a session is announced",
+    scenario: "logout-storm",
+    instead: { "SocketDoor.#order": `if (order === "session.ended") return;` },
+  },
+  {
+    name: "sessions not looked at",
+    remedy: "sessions of open connections are looked at regularly",
+    scenario: "logout-storm",
+    instead: { "SocketDoor.#revalidate": "return;" },
+  },
+  {
+    name: "copies not waited for",
+    remedy: "a message is acknowledged once a Redis replica has it (WAIT)",
+    scenario: "sentinel-wait",
+    instead: { "Log.#copied": "return Promise.resolve();" },
+  },
+  {
+    name: "stops without a word",
+    remedy: "a stopping replica says so before it stops",
+    scenario: "rolling-deploy",
+    instead: { "startServer.ready": "if (draining && !load.isOverloaded) return health.ready();" },
+  },
+  {
+    name: "slow clients kept",
+    remedy: "a client that reads nothing is cut",
+    scenario: "slow-client",
+    instead: { "Delivery.#isSlow": "return false;" },
+  },
+  {
+    name: "names claimed twice",
+    remedy: "a username is claimed once",
+    scenario: "races",
+    instead: { "Users.add.claimed": "await this.#redis.set(this.#keys.username(username), `user:${id}`)" },
+  },
+];
+
+/** Builds a server that has the fault that FAULT names, in the same way as scripts/build.ts. */
+export async function bundleWithFaults(folder: string): Promise<void> {
+  const source = join(root, "server/src");
+  const faulty = withFaults(source);
+  await bundleServer(source, folder, [
+    {
+      name: "faults",
+      setup: (build) =>
+        build.onLoad({ filter: /\.ts$/ }, ({ path }) => {
+          const contents = faulty.get(path);
+          return contents === undefined ? undefined : { contents, loader: "ts" };
+        }),
+    },
+  ]);
+}
+
+/** The server's files that have faults put in, by path. Throws where a place is not there exactly once. */
+export function withFaults(source: string, faults: readonly Fault[] = FAULTS): Map<string, string> {
+  const files = readdirSync(source, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts"))
+    .map((file) => join(source, file));
+  const parsed = files.map((file) => {
+    const text = readFileSync(file, "utf8");
+    return { file, text, program: parseSync(file, text).program as unknown as Node };
+  });
+  const edits = new Map<string, { at: number; text: string }[]>();
+  for (const { name, instead } of faults) {
+    for (const [place, code] of Object.entries(instead)) {
+      const found = parsed.flatMap((one) =>
+        find(one.program, place.split(".")).map((node) => ({ ...one, node })),
+      );
+      const [only] = found;
+      if (!only || found.length > 1) throw new Error(`The server has ${found.length} times ${place}`);
+      const there = edits.get(only.file) ?? [];
+      there.push(
+        ...put(only.node, `process.env[${JSON.stringify(FAULT)}] === ${JSON.stringify(name)}`, code),
+      );
+      edits.set(only.file, there);
+    }
+  }
+  return new Map(
+    parsed.flatMap(({ file, text }) => {
+      const all = edits.get(file)?.toSorted((a, b) => b.at - a.at);
+      return all
+        ? [[file, all.reduce((now, { at, text: more }) => now.slice(0, at) + more + now.slice(at), text)]]
+        : [];
+    }),
+  );
+}
+
+type Node = { type: string; start: number; end: number } & Record<string, unknown>;
+
+function isNode(value: unknown): value is Node {
+  return typeof value === "object" && value !== null && "type" in value;
+}
+
+function children(node: Node): Node[] {
+  return (visitorKeys[node.type] ?? []).flatMap((key) => [node[key]].flat().filter(isNode));
+}
+
+/** What is called so: a class, or the function or value that a name stands for. */
+function named(node: Node): { name: string; value: Node } | null {
+  const called = node["id"] ?? node["key"];
+  const value = node.type === "VariableDeclarator" ? node["init"] : (node["value"] ?? node);
+  if (!isNode(called) || !isNode(value) || !/^(Function|Class|Method|Property|Variable)/.test(node.type))
+    return null;
+  return { name: `${called.type === "PrivateIdentifier" ? "#" : ""}${String(called["name"])}`, value };
+}
+
+/** All that a path leads to: each name is anywhere inside of what the one before it stands for. */
+function find(node: Node, [name = "", ...rest]: string[]): Node[] {
+  return children(node).flatMap((child) => {
+    const here = named(child);
+    if (here?.name !== name) return find(child, [name, ...rest]);
+    return rest.length === 0 ? [here.value] : find(here.value, rest);
+  });
+}
+
+/** The code before a function's body, or in place of a value, where the fault is on. */
+function put(node: Node, isOn: string, code: string): { at: number; text: string }[] {
+  const value = isNode(node["body"]) ? node["body"] : node;
+  if (/^(FunctionBody|BlockStatement)$/.test(value.type))
+    return [{ at: value.start + 1, text: ` if (${isOn}) { ${code} }` }];
+  return [
+    { at: value.start, text: `(${isOn} ? ${code} : (` },
+    { at: value.end, text: "))" },
+  ];
+}

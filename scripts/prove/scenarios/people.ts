@@ -191,7 +191,7 @@ export const races: Scenario = {
     const contenders = Array.from({ length: 50 }, (_, index) =>
       createPerson({
         address: direct[index % direct.length] ?? "",
-        name: "everybody",
+        name: "contender",
         password: "correct horse",
         history,
         random,
@@ -205,14 +205,14 @@ export const races: Scenario = {
       (outcome) => outcome.status === "rejected" && codeOf(outcome.reason) === "taken",
     ).length;
     must(winners === 1 && taken === 49, `${winners} sign-ups won, ${taken} were told that the name is taken`);
-    const owner = (await rig.admin.get("username:everybody")) ?? "";
+    const owner = (await rig.admin.get("username:contender")) ?? "";
     must(
-      (await rig.admin.hget(owner, "username")) === "everybody",
+      (await rig.admin.hget(owner, "username")) === "contender",
       `the name points to ${owner}, which is nobody`,
     );
     const accounts = (await rig.admin.keys("user:*")).filter((key) => /^user:\d+$/.test(key));
     const named = await Promise.all(accounts.map((key) => rig.admin.hget(key, "username")));
-    must(named.filter((name) => name === "everybody").length === 1, "a loser's account was left behind");
+    must(named.filter((name) => name === "contender").length === 1, "a loser's account was left behind");
 
     const [one, other] = [crowd.people[10], crowd.people[11]];
     if (!one || !other) throw new Error("there are not enough people");

@@ -179,7 +179,12 @@ export class SocketDoor {
   open(chat: Chat): void {
     const { http, sessions, delivery, security } = this.#parts;
     // Not before the other door has its listener: this one takes its requests away from those that are there.
-    this.#io.attach(http);
+    this.#io.attach(http, { destroyUpgrade: false });
+    // Engine.IO would never end one whose connection has been answered a request before, and no timeout of HTTP's does.
+    http.on("upgrade", (request: IncomingMessage) => {
+      if (!request.url?.startsWith(`${this.#io.path()}/`))
+        refuseUpgrade(request, { code: "not_found", message: "There is nothing to upgrade to here." });
+    });
     this.#orders = {
       "room.shown": (userIds, id) => void this.#attempt(this.#showRoom(chat, userIds, id)),
       "room.hidden": (userId, id) => this.#hideRoom(userId, id),
@@ -681,16 +686,19 @@ function dismissConnection({ conn }: Connection, retryAfterMs: number): void {
 
 /** Answers a handshake without starting a connection. */
 function refuseHandshake(request: IncomingMessage, response: ServerResponse, failure: Failure): void {
+  if (request.headers.upgrade) return refuseUpgrade(request, failure);
   const seconds = String(Math.ceil((failure.retryAfterMs ?? 1_000) / 1_000));
-  const status = STATUS[failure.code];
-  if (!request.headers.upgrade) {
-    response.writeHead(status, { "Retry-After": seconds, Connection: "close" }).end(JSON.stringify(failure));
-    return;
-  }
-  request.socket.write(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nRetry-After: ${seconds}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+  response.writeHead(STATUS[failure.code], { "Retry-After": seconds, Connection: "close" });
+  response.end(JSON.stringify(failure));
+}
+
+/** Answers an upgrade, which has no response, and ends its connection. */
+function refuseUpgrade({ socket }: IncomingMessage, { code, retryAfterMs = 1_000 }: Failure): void {
+  const status = STATUS[code];
+  socket.write(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nRetry-After: ${Math.ceil(retryAfterMs / 1_000)}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
   );
-  request.socket.destroySoon();
+  socket.destroySoon();
 }
 
 /** Private fields of the libraries that a connection consists of. Where one is missing, more memory is used. */

@@ -145,6 +145,34 @@ describe("a handshake", () => {
   });
 });
 
+describe("an upgrade to something else", () => {
+  const asks = (path: string, protocol: string) =>
+    `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`;
+  it.each([
+    ["first", ""],
+    ["behind a request that was answered", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"],
+  ])("is refused and its connection ended, where it comes %s", async (_where, before) => {
+    const [left] = both(house);
+    for (const [path, protocol] of [
+      ["/elsewhere", "websocket"],
+      ["/api/me", "h2c"],
+      ["/socket.io", "websocket"],
+      ["/socket.io/?EIO=4&transport=websocket", "h2c"],
+    ] as const) {
+      const socket = createConnection(Number(new URL(left.address).port), "127.0.0.1");
+      let heard = "";
+      socket.on("error", () => undefined).on("data", (chunk) => (heard += chunk.toString()));
+      if (before) {
+        socket.write(before);
+        await until(() => heard.endsWith('{"status":"ok"}'), 5_000, "the first answer");
+      }
+      socket.write(asks(path, protocol));
+      await once(socket, "end", { signal: AbortSignal.timeout(5_000) });
+      expect(heard).toMatch(/HTTP\/1\.1 4\d\d [^]*Connection: close/);
+    }
+  });
+});
+
 describe("pings", () => {
   it("are answered", async () => {
     const { socket } = await enter(mary.browser.cookie);

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { createConnection } from "node:net";
-import type { Server as HttpServer } from "node:http";
+import type { Server as HttpServer, ServerResponse } from "node:http";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { RedisStore } from "connect-redis";
@@ -196,6 +196,52 @@ describe("the HTTP server", () => {
       close();
     },
   );
+
+  it("serves the requests of a connection one after the other, and none after its end", async () => {
+    const asked: string[] = [];
+    const answers: ServerResponse[] = [];
+    const { port, close } = await serving((http) => {
+      http.on("request", ({ url = "" }, response) => {
+        asked.push(url);
+        answers.push(response);
+      });
+    });
+    const socket = createConnection(port, "127.0.0.1");
+    let heard = "";
+    socket.on("data", (chunk) => (heard += chunk.toString()));
+    socket.write(["/1", "/2", "/3"].map((path) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`).join(""));
+    await until(() => asked.length === 1);
+    answers[0]?.end("first");
+    await until(() => asked.length === 2);
+    answers[1]?.write("half of the second");
+    await until(() => heard.includes("half of the second"));
+    const closed = once(answers[1] as ServerResponse, "close");
+    socket.destroy();
+    await closed;
+    const other = createConnection(port, "127.0.0.1");
+    other.write("GET /4 HTTP/1.1\r\nHost: x\r\n\r\n");
+    await until(() => asked.length > 2);
+    expect(asked).toEqual(["/1", "/2", "/4"]);
+    other.destroy();
+    close();
+  });
+
+  it("ends a connection on which more requests wait than anybody sends, and keeps none of them", async () => {
+    const { port, close } = await serving((http) => {
+      http.on("request", ({ url }, response) => url === "/fine" && response.end("fine"));
+    });
+    const socket = createConnection(port, "127.0.0.1");
+    socket.on("error", () => undefined).resume();
+    socket.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(18));
+    await once(socket, "close");
+    const many = createConnection(port, "127.0.0.1");
+    let heard = "";
+    many.on("data", (chunk) => (heard += chunk.toString()));
+    many.write("GET /fine HTTP/1.1\r\nHost: x\r\n\r\n".repeat(17));
+    await until(() => heard.match(/fine/g)?.length === 17);
+    many.destroy();
+    close();
+  });
 
   it("survives connections that are reset while their upgrade waits", async () => {
     const { port, threw, close } = await serving((http) => {

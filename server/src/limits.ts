@@ -152,6 +152,11 @@ export const BOUNDS = {
   frames: { value: 600, unit: "of a connection in 10 s", why: "twice what the limits on events let through" },
   fragments: { value: 128, unit: "of a message", why: "browsers send one; each costs an object" },
   chunks: { value: 512, unit: "reads for a frame", why: "32 KB over the worst link come in a tenth of that" },
+  requestsWaiting: {
+    value: 16,
+    unit: "of a connection",
+    why: "requests sent before the answer to the first; browsers and proxies send none",
+  },
   syncAtOnce: { value: 5, unit: "rooms", why: "of one sync that are read side by side" },
   syncLength: { value: 262_144, unit: "UTF-16 units", why: "after which a sync answers no further room" },
   syncRows: { value: 200, unit: "messages of a room", why: "in one answer to a cursor" },

@@ -221,6 +221,20 @@ describe("a user", () => {
     await othersAreServed();
   });
 
+  it("who leaves while transcripts wait behind each other on one connection is given the next one", async () => {
+    const { browser } = mary;
+    const { hostname, port } = new URL(browser.address);
+    const ask = `GET /api/rooms/0/transcript HTTP/1.1\r\nHost: x\r\nCookie: ${browser.cookie}\r\n\r\n`;
+    const logIns = `GET /api/me HTTP/1.1\r\nHost: x\r\nCookie: ${browser.cookie}\r\n\r\n`.repeat(20);
+    for (let round = 0; round < 5; round += 1) {
+      const socket = createConnection(Number(port), hostname);
+      await once(socket, "connect");
+      await new Promise<void>((resolve) => socket.write(logIns + ask + ask, () => resolve()));
+      socket.resetAndDestroy();
+    }
+    await until(async () => (await browser.get("/api/rooms/0/transcript")).status === 200);
+  });
+
   it("has twenty connections on a replica, and no more however they come", async () => {
     const [left] = both(house);
     const many = await person(left, "many");

@@ -1,4 +1,9 @@
-import { IncomingMessage, Server as HttpServer, type ServerOptions as HttpOptions } from "node:http";
+import {
+  IncomingMessage,
+  Server as HttpServer,
+  type ServerResponse,
+  type ServerOptions as HttpOptions,
+} from "node:http";
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { Decoder, Encoder, PacketType } from "socket.io-parser";
@@ -31,19 +36,45 @@ const OF_A_CLIENT = new Set([
  * An HTTP server whose listeners may throw: that ends the client's connection alone. `threw` is told. From its first
  * moment each connection has a listener for errors: between Node's own, which an upgrade removes, and that of ws a
  * client may reset it.
+ *
+ * The requests of a connection are served one after the other, and not at all once it has ended. Node would have them
+ * served at once, and never close the answers that wait for the first one when the client leaves: what waits for an
+ * answer's end, memory and a place in a queue, would be kept for ever.
  */
 export function createHttpServer(options: HttpOptions, threw: (error: unknown) => void): HttpServer {
   class GuardedServer extends HttpServer {
+    /** How many requests wait on a connection. */
+    readonly #waiting = new WeakMap<Socket, number>();
+
     override emit(event: string, ...args: unknown[]): boolean {
       if (!OF_A_CLIENT.has(event)) return super.emit(event, ...args);
       try {
         if (event === "connection") (args[0] as Socket).on("error", ignore);
+        if (event === "request" && this.#waits(...(args as [IncomingMessage, ServerResponse]))) return true;
         return super.emit(event, ...args);
       } catch (error) {
         threw(error);
         for (const one of args) if (one instanceof Duplex || one instanceof IncomingMessage) one.destroy();
         return true;
       }
+    }
+
+    /** Whether a request has to wait for its turn; then it comes again. */
+    #waits(request: IncomingMessage, response: ServerResponse): boolean {
+      // An answer has its connection once it is the one to be written.
+      if (response.socket) return false;
+      const { socket } = request;
+      const waiting = this.#waiting.get(socket) ?? 0;
+      if (waiting >= BOUNDS.requestsWaiting.value) {
+        socket.destroy();
+        return true;
+      }
+      this.#waiting.set(socket, waiting + 1);
+      response.once("socket", () => {
+        this.#waiting.set(socket, (this.#waiting.get(socket) ?? 1) - 1);
+        this.emit("request", request, response);
+      });
+      return true;
     }
   }
   return new GuardedServer(options);

@@ -7,7 +7,7 @@ import { stop } from "../prepare.mjs";
 import { createRandom } from "../prove/random.ts";
 import { gatherBystanders, type Bystanders } from "./bystanders.ts";
 import { makeSequence, type Context, type Sequence } from "./grammar.ts";
-import { openStage, type Stage } from "./stage.ts";
+import { openStage, type Replica, type Stage } from "./stage.ts";
 
 /**
  * `npm run attack -- fuzz`: sequences of a grammar against two replicas, many at once, while bystanders talk. Nothing
@@ -28,10 +28,19 @@ export type FuzzOptions = { seed: number; sequences: number; from?: number; verb
 
 const PARALLEL = 48;
 const PEOPLE = 160;
-/** Sequences after which memory is weighed for the first time. */
-const WARM_UP = 1_000;
-/** MB that a replica may have more at the end than when warm. */
-const GROWTH = 60;
+/** How often the replicas are weighed, while nothing is played. */
+const WEIGHTS = 4;
+/** MB that a replica may keep more at the end than at the first weight. */
+const GROWTH = 25;
+/**
+ * KB that a replica may keep more of 1,000 sequences, from the middle of a run to its end: by then tables are full and
+ * code is compiled, where a run is long enough.
+ */
+const FLAT_KB = 50;
+const LONG = 40_000;
+/** How long a replica may take to end the TCP connections of those who have gone, and those that poll. */
+const LEAVE_MS = 5_000;
+const REST_MS = 45_000;
 /** Milliseconds within which bystanders hear each other, all but one in a hundred; the attackers share their cores. */
 const BOUND_MS = 1_500;
 const LISTEN_MS = 40;
@@ -96,18 +105,15 @@ export async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzO
     const room = bystanders.roomId;
     const running = new Map<number, string[]>();
     const pids = stage.replicas.map((replica) => replica.pid());
-    const weight = () => stage.replicas.map((replica) => replica.memory());
-    const weights: number[][] = [];
+    const scales = await Promise.all(stage.replicas.map((replica) => Scale.under(replica)));
     let nonces = 0;
     let next = from;
+    let end = from;
     const start = performance.now();
     const lane = async () => {
-      while (next < from + sequences) {
+      while (next < end) {
         const index = next;
         next += 1;
-        const done = index - from;
-        if (done === WARM_UP || (done > WARM_UP && done % Math.ceil(sequences / 10) === 0))
-          weights.push(weight());
         await playOne(index);
         for (const replica of stage.replicas) {
           if (!replica.hasEnded()) continue;
@@ -154,9 +160,14 @@ export async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzO
       if (verbose) console.log(`${index} ${sequence.kind}: ${said.join(", ")}`);
       running.delete(index);
     };
-    await Promise.all(Array.from({ length: PARALLEL }, lane));
+    for (let part = 1; part <= WEIGHTS; part += 1) {
+      end = from + Math.round((part * sequences) / WEIGHTS);
+      await Promise.all(Array.from({ length: PARALLEL }, lane));
+      const atRest = sequences >= LONG && part >= WEIGHTS / 2;
+      await Promise.all(scales.map((scale) => scale.weigh(end - from, atRest)));
+    }
     const took = (performance.now() - start) / 1_000;
-    await judge({ stage, bystanders, pids, weights, fault, notes });
+    await judge({ stage, bystanders, pids, scales, fault, notes });
     return {
       seed,
       sequences,
@@ -173,14 +184,13 @@ type Judged = {
   stage: Stage;
   bystanders: Bystanders;
   pids: number[];
-  /** Bytes in memory of both replicas, from when they were warm on. */
-  weights: number[][];
+  scales: Scale[];
   fault: (what: string) => void;
   notes: string[];
 };
 
 /** What must be so once everything was said. */
-async function judge({ stage, bystanders, pids, weights, fault, notes }: Judged): Promise<void> {
+async function judge({ stage, bystanders, pids, scales, fault, notes }: Judged): Promise<void> {
   for (const [index, replica] of stage.replicas.entries()) {
     if (replica.pid() !== pids[index]) fault(`the ${replica.name} replica is another process`);
     const status = await replica.ready();
@@ -203,15 +213,87 @@ async function judge({ stage, bystanders, pids, weights, fault, notes }: Judged)
     if (p99 > BOUND_MS)
       fault(`bystanders on the ${side} replica heard each other in ${p99.toFixed(0)} ms (p99)`);
   }
-  const [warm] = weights;
-  if (!warm) return;
-  weights.push(stage.replicas.map((replica) => replica.memory()));
-  for (const [index, replica] of stage.replicas.entries()) {
-    const mb = weights.map((each) => Math.round((each[index] ?? 0) / 1e6));
-    notes.push(`${replica.name} ${mb.join(", ")} MB`);
-    const growth = (mb.at(-1) ?? 0) - (mb[0] ?? 0);
-    if (growth > GROWTH) fault(`the ${replica.name} replica grew by ${growth} MB`);
+  for (const scale of scales) {
+    notes.push(scale.note());
+    scale.faults().forEach(fault);
   }
+}
+
+type Weight = { sequences: number; bytes: number; atRest: boolean };
+
+/** What a replica keeps of what was played on it. */
+class Scale {
+  readonly #replica: Replica;
+  /** TCP connections, and those that are counted, before anything was played: bystanders' and Redis'. */
+  readonly #sockets: number;
+  readonly #connections: number;
+  readonly #weights: Weight[] = [];
+  readonly #faults = new Set<string>();
+
+  static async under(replica: Replica): Promise<Scale> {
+    const { sockets } = await replica.weigh();
+    return new Scale(replica, sockets, await connectionsOf(replica));
+  }
+
+  private constructor(replica: Replica, sockets: number, connections: number) {
+    this.#replica = replica;
+    this.#sockets = sockets;
+    this.#connections = connections;
+  }
+
+  /** Once nothing is played and, in time, no TCP connection is left; `atRest` once nobody is missed that polled. */
+  async weigh(sequences: number, atRest: boolean): Promise<void> {
+    if (this.#replica.hasEnded()) return;
+    const { name } = this.#replica;
+    const since = performance.now();
+    const waits = async (ms: number) => {
+      const goesOn = performance.now() - since < ms;
+      if (goesOn) await sleep(250);
+      return goesOn;
+    };
+    let connections = atRest ? await connectionsOf(this.#replica) : 0;
+    while (connections > this.#connections && (await waits(REST_MS)))
+      connections = await connectionsOf(this.#replica);
+    if (connections > this.#connections) this.#faults.add(`the ${name} replica misses nobody who polled`);
+    let weight = await this.#replica.weigh();
+    while (weight.sockets > this.#sockets && (await waits(LEAVE_MS))) weight = await this.#replica.weigh();
+    if (weight.sockets > this.#sockets)
+      this.#faults.add(`the ${name} replica has kept TCP connections of those who have gone`);
+    this.#weights.push({ sequences, bytes: weight.bytes, atRest });
+  }
+
+  note(): string {
+    const mb = this.#weights.map(({ bytes }) => (bytes / 1e6).toFixed(1)).join(", ");
+    const kept = this.#keptKb();
+    return `${this.#replica.name} keeps ${mb} MB${kept === undefined ? "" : `, at last ${kept.toFixed(0)} KB of 1,000 sequences`}`;
+  }
+
+  faults(): string[] {
+    const { name } = this.#replica;
+    const growth = ((this.#weights.at(-1)?.bytes ?? 0) - (this.#weights[0]?.bytes ?? 0)) / 1e6;
+    const kept = this.#keptKb() ?? 0;
+    return [
+      ...this.#faults,
+      ...(growth > GROWTH ? [`the ${name} replica keeps ${growth.toFixed(0)} MB more than at first`] : []),
+      ...(kept > FLAT_KB ? [`the ${name} replica keeps ${kept.toFixed(0)} KB of 1,000 sequences`] : []),
+    ];
+  }
+
+  #keptKb(): number | undefined {
+    const resting = this.#weights.filter(({ atRest }) => atRest);
+    const [half, end] = [resting[0], resting.at(-1)];
+    if (!half || !end || half === end) return undefined;
+    return ((end.bytes - half.bytes) / 1_024 / (end.sequences - half.sequences)) * 1_000;
+  }
+}
+
+/** Socket.IO connections, with a session or without. */
+async function connectionsOf(replica: Replica): Promise<number> {
+  const [known, strange] = [
+    await replica.metric("hubbub_connections"),
+    await replica.metric("hubbub_unauthenticated_connections"),
+  ];
+  return known + strange;
 }
 
 /** The reason and the place of a logged error, without what differs each time. */

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import bcrypt from "bcrypt";
 import { Redis } from "ioredis";
@@ -45,6 +46,8 @@ export type Replica = {
   revive: () => Promise<void>;
   /** Bytes in memory. */
   memory: () => number;
+  /** Bytes that it keeps once what nobody needs was collected, and how many TCP connections it has. */
+  weigh: () => Promise<{ bytes: number; sockets: number }>;
   /** One figure of /metrics; 0 where there is none. */
   metric: (name: string) => Promise<number>;
   /** The status of /readyz; 0 where it does not answer within 2 s. */
@@ -56,6 +59,7 @@ export const PASSWORD = "correct horse battery";
 const HASH_COST = 4;
 /** Where the server is that the replicas run. */
 export const BUNDLE = join(root, ".cache/attack/server");
+const SCALE = pathToFileURL(join(root, "scripts/attack/scale.mjs")).href;
 const METRICS_TOKEN = randomBytes(24).toString("hex");
 
 let addresses = 0;
@@ -137,7 +141,7 @@ async function startReplica(name: string, env: Record<string, string>): Promise<
     const listening = new Promise<true>((resolve) => (listens = () => resolve(true)));
     child = startChild({
       command: process.execPath,
-      args: [join(BUNDLE, "main.js")],
+      args: ["--expose-gc", "--import", SCALE, join(BUNDLE, "main.js")],
       env: { PATH: process.env["PATH"], ...env, PORT: String(port) },
       onLine(line) {
         log.push(line);
@@ -167,6 +171,15 @@ async function startReplica(name: string, env: Record<string, string>): Promise<
       if (child.hasEnded()) await start();
     },
     memory: () => (child.hasEnded() ? 0 : rss(child.pid)),
+    async weigh() {
+      const from = log.length;
+      const line = () => log.slice(from).find((one) => one.startsWith('{"scale":'));
+      process.kill(child.pid, "SIGUSR2");
+      await becomes(() => line() !== undefined, 10_000);
+      const { scale } = JSON.parse(line() ?? "{}") as { scale?: { bytes: number; sockets: number } };
+      if (!scale) throw new Error(`the ${name} replica was not weighed within 10 s`);
+      return scale;
+    },
     async metric(figure) {
       const headers = { authorization: `Bearer ${METRICS_TOKEN}` };
       const { body } = await ask(port, "/metrics", here, { headers, timeoutMs: 2_000 });

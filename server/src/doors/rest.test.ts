@@ -12,6 +12,7 @@ import {
   METRICS_TOKEN,
   both,
   commandsDuring,
+  figuresOf,
   ownRedis,
   person,
   replicas,
@@ -432,17 +433,63 @@ describe("a page of messages, which goes past Express,", () => {
   });
 });
 
-/** A replica that gives a user 100 requests: all 1,000 take a busy machine longer than their window. */
+/** A replica that gives a user 100 requests a minute: all 1,000 take a busy machine longer than their window. */
 async function frugal(env: Record<string, string> = {}): Promise<House> {
-  const rate: { points: number } = RATES.rest;
-  const { points } = rate;
-  rate.points = 100;
+  const rate: { points: number; seconds: number } = RATES.rest;
+  const before = { ...rate };
+  Object.assign(rate, { points: 100, seconds: 60 });
   try {
     return await replicas(1, { RATE_LIMITS: "on", ...env });
   } finally {
-    rate.points = points;
+    Object.assign(rate, before);
   }
 }
+
+describe("whoever has asked too often", () => {
+  const SPELLINGS = [
+    "/api/me",
+    "/API/me",
+    "/Api/Me/",
+    "/api/me?x=1",
+    "http://elsewhere/api/me",
+    "HTTP://elsewhere/API/ME",
+    "/API/rooms/0/messages?size=1",
+    "http://elsewhere/api/rooms/0/messages?size=1",
+    "/api/nothing",
+    "/api",
+  ];
+
+  it("is refused, however the path is spelt, without a look at Redis, and counted", async () => {
+    const apart = await frugal();
+    try {
+      const [replica] = apart.replicas as [Replica];
+      const { cookie } = (await person(replica)).browser;
+      const other = (await person(replica)).browser;
+      const before = await figuresOf(replica);
+      for (const path of Array.from({ length: 10 }, () => SPELLINGS).flat())
+        expect((await raw(replica, path, { cookie })).status, path).not.toBe(429);
+      const refused = async () => {
+        for (const path of SPELLINGS) {
+          expect((await raw(replica, path, { cookie })).status, path).toBe(429);
+          expect((await raw(replica, path, { cookie: `a=b; ${cookie}; c=d` })).status, path).toBe(429);
+        }
+      };
+      await refused();
+      const sid = decodeURIComponent(cookie).slice("hubbub=s:".length).split(".")[0] ?? "no session";
+      const commands = await commandsDuring(refused);
+      expect(commands.filter((words) => words.some((word) => word.includes(sid)))).toEqual([]);
+      const after = await figuresOf(replica);
+      const risen = (name: string) => (after[name] ?? 0) - (before[name] ?? 0);
+      expect(risen(`hubbub_http_requests_total{route="none",status="429"}`)).toBeGreaterThanOrEqual(
+        4 * SPELLINGS.length - 1,
+      );
+      expect((await other.get("/api/me")).status).toBe(200);
+      expect((await raw(replica, "/api/logout", { cookie }, { method: "POST" })).status).toBe(204);
+    } finally {
+      await apart.close();
+    }
+  });
+});
 
 describe("who reads and who writes", () => {
   const statuses = async (replica: Replica, cookie: string) => {

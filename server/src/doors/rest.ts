@@ -276,6 +276,7 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
   };
   /** Whether the request may go on; if not, it is answered. */
   const begins = async (request: IncomingMessage, response: ServerResponse): Promise<boolean> => {
+    const began = performance.now();
     const who = nameOf(parts, request);
     try {
       await throttle.turn("request", who);
@@ -285,6 +286,7 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
     } catch (error) {
       response.setHeaders(apiHeaders);
       refuse(error, request, response, parts, undefined);
+      tally(metrics, "none", String(response.statusCode), began);
       return false;
     }
   };
@@ -329,9 +331,10 @@ function pathOf({ url = "", originalUrl }: IncomingMessage & { originalUrl?: str
   return originalUrl ?? url;
 }
 
+/** Whether Express may take it for the API's: in capitals or with an address in full too. */
 function isApi(request: IncomingMessage): boolean {
   const path = pathOf(request);
-  return path.startsWith("/api/") && path !== LOG_OUT;
+  return /\/api(?:[/?]|$)/i.test(path) && path !== LOG_OUT;
 }
 
 /** What tells who asks without a look at Redis: the session's id, which nobody can make up, or the address. */

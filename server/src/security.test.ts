@@ -58,6 +58,23 @@ it("who logs in, who does not, who signs up and who ends a session is noted with
   expect(noted("login.failed").every(({ userId }) => userId === undefined)).toBe(true);
 });
 
+it("every place where an unexpected error is caught is among the figures before there was one", async () => {
+  const metrics = createMetrics();
+  createSecurity(metrics, keptLog().log);
+  const sources = [
+    "doors/failure.ts",
+    "doors/rest.ts",
+    "doors/socket.ts",
+    "live/delivery.ts",
+    "server.ts",
+  ].map((file) => readFileSync(new URL(file, import.meta.url), "utf8"));
+  const named = sources.flatMap((text) => [...text.matchAll(/(?:contain\(|toFailure\([^")]+, )"([a-z]+)"/g)]);
+  const places = new Set(named.map(([, place]) => place));
+  expect(places.size).toBeGreaterThan(8);
+  const figures = await metrics.text();
+  for (const place of places) expect(figures).toContain(`hubbub_contained_total{place="${place}"} 0`);
+});
+
 it("who is refused for trying too often is noted, by the door and the limit", async () => {
   const { replica, noted } = await watched({ RATE_LIMITS: "on" });
   const ann = await person(replica);

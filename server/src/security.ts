@@ -28,6 +28,23 @@ const EVENTS = {
 export type SecurityEvent = keyof typeof EVENTS;
 export const SECURITY_EVENTS = Object.keys(EVENTS) as SecurityEvent[];
 
+/** Where an error that nobody expected is caught. */
+const PLACES = [
+  "announcement",
+  "answer",
+  "connection",
+  "delivery",
+  "disconnection",
+  "event",
+  "frame",
+  "handshake",
+  "look",
+  "order",
+  "request",
+  "session",
+] as const;
+export type Place = (typeof PLACES)[number];
+
 /** `what` is a constant of ours: the name of a limit, a kind of load, a place in the code. */
 export type Who = { address?: string | undefined; userId?: string | undefined; what?: string | undefined };
 
@@ -38,7 +55,7 @@ export type Security = {
    * For an error that nobody expected, while one client was served: counts it, and logs where it happened. The caller
    * ends that client's request or connection, and nothing else.
    */
-  contain: (place: string, error: unknown, who?: Omit<Who, "what">) => void;
+  contain: (place: Place, error: unknown, who?: Omit<Who, "what">) => void;
   /** Writes the numbers that are still owed. */
   close: () => void;
 };
@@ -51,6 +68,7 @@ const LINES_ALL = 50;
 
 export function createSecurity(metrics: Metrics, log: Logger): Security {
   for (const event of SECURITY_EVENTS) metrics.securityEvents.inc({ event }, 0);
+  for (const place of PLACES) metrics.contained.inc({ place }, 0);
   /** By event, and by event and address: so no more entries than LINES_ALL for an event. */
   const windows = new Map<
     string,

@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import { ZodError } from "zod";
 import { ChatError, reasonOf } from "../errors.ts";
 import type { ErrorCode, Failure } from "../protocol.ts";
-import type { Security } from "../security.ts";
+import type { Place, Security } from "../security.ts";
 
 export const STATUS: Record<ErrorCode, number> = {
   invalid: 400,
@@ -28,7 +28,7 @@ const RETRY_MS = 1_000;
 export function toFailure(
   error: unknown,
   { log, security }: { log: Logger; security: Security },
-  place: string,
+  place: Place,
 ): Failure {
   if (error instanceof ChatError) {
     const { code, message, retryAfterMs } = error;

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { createConnection, type Socket } from "node:net";
 import { Redis } from "ioredis";
 import { expect, it } from "vitest";
 import {
@@ -193,3 +195,61 @@ it("a Redis that refuses at the start is told by its code, without what it quote
     await own.close();
   }
 });
+
+it(
+  "more connections than files allow are refused and told of, and those that are there go on",
+  { timeout: 60_000 },
+  async () => {
+    const own = await ownRedis({ persistent: false });
+    const house = await replicas(0, { REDIS_URL: own.url, LOG_LEVEL: "warn", CLIENT_DIR: "off" });
+    house.redis.on("error", () => undefined);
+    const server = await serverProcess({ ...house.env, PORT: "0" }, 200);
+    const sockets: Socket[] = [];
+    try {
+      const browser = new Browser(server);
+      const user = (await browser.post<User>("/api/users", { username: "ann", password: PASSWORD })).body;
+      const ann = await connect(browser, user);
+      const { hostname, port } = new URL(server.address);
+      let closed = 0;
+      const dial = async () => {
+        const socket = createConnection(Number(port), hostname);
+        sockets.push(socket);
+        socket.on("error", () => undefined).on("close", () => (closed += 1));
+        await once(socket, "connect");
+      };
+      for (let count = 0; count < 180; count += 1) await dial();
+      await until(() => closed >= 180 - 136);
+      expect(closed).toBeLessThan(180 - 130);
+      expect(server.output()).toMatch(
+        /"event":"connection\.limited","address":"127\.0\.0\.1","what":"files"/,
+      );
+      await ann.say("0", "still here");
+      // Files are left for a Redis that comes back.
+      await own.kill();
+      await own.start();
+      await until(
+        () =>
+          ann.say("0", "again").then(
+            () => true,
+            () => false,
+          ),
+        15_000,
+      );
+      for (const socket of sockets) socket.destroy();
+      await until(
+        () =>
+          fetch(`${server.address}/readyz`).then(
+            ({ status }) => status === 200,
+            () => false,
+          ),
+        15_000,
+      );
+      ann.close();
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      await server.stop();
+      await house.close().catch(() => undefined);
+      await own.close();
+    }
+  },
+);

@@ -7,7 +7,7 @@ import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.t
 import { Log } from "./store/log.ts";
 import { Rooms } from "./store/rooms.ts";
 import { Users } from "./chat/users.ts";
-import { checkRedis, heed } from "./store/checks.ts";
+import { checkRedis, connectionsMost, heed } from "./store/checks.ts";
 import { addressOf, type Config } from "./config.ts";
 import { Delivery } from "./live/delivery.ts";
 import { createOrigins } from "./doors/origin.ts";
@@ -15,7 +15,7 @@ import { createRest } from "./doors/rest.ts";
 import { createSessions } from "./doors/session.ts";
 import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
-import { createHttpServer } from "./doors/transport.ts";
+import { createHttpServer, type Room } from "./doors/transport.ts";
 import { ChatError, reasonOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
 import { Load } from "./load.ts";
@@ -64,8 +64,12 @@ export const HTTP_TIMES = {
   timeout: 30_000,
 };
 
-export function createHttp(threw: (error: unknown) => void, { timeout, ...times } = HTTP_TIMES): HttpServer {
-  return createHttpServer(times, threw).setTimeout(timeout);
+export function createHttp(
+  threw: (error: unknown) => void,
+  { timeout, ...times } = HTTP_TIMES,
+  room?: Room,
+): HttpServer {
+  return createHttpServer(times, threw, room).setTimeout(timeout);
 }
 
 /** One replica. Throws one Error with a line for a person when it cannot start, and leaves nothing behind. */
@@ -77,7 +81,10 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
   let figures: MetricsServer | undefined;
   let unwatch: (() => void) | undefined;
   const load = new Load(config, metrics, security);
-  const http = createHttp((error) => security.contain("request", error));
+  const http = createHttp((error) => security.contain("request", error), HTTP_TIMES, {
+    most: connectionsMost(),
+    refused: (address) => security.note("connection.limited", { address, what: "files" }),
+  });
   try {
     const connect = async (purpose: Parameters<typeof connectRedis>[1]) => {
       const client = await connectRedis(config.redisUrl, purpose, log);

@@ -374,8 +374,11 @@ export type ServerProcess = {
   stop: () => Promise<number | null>;
 };
 
-/** Starts the server from its source with these variables; throws with its own words where it ends instead. */
-export async function serverProcess(env: Record<string, string>): Promise<ServerProcess> {
+/**
+ * Starts the server from its source with these variables; throws with its own words where it ends instead. `files` is
+ * how many it may have open.
+ */
+export async function serverProcess(env: Record<string, string>, files?: number): Promise<ServerProcess> {
   const scripts = fileURLToPath(new URL("../../scripts/child.ts", import.meta.url));
   const { startChild } = (await import(scripts)) as {
     startChild: (options: object) => {
@@ -386,9 +389,11 @@ export async function serverProcess(env: Record<string, string>): Promise<Server
     };
   };
   let output = "";
+  const command = [process.execPath, "--import", "tsx", fileURLToPath(new URL("main.ts", import.meta.url))];
+  const limit = files === undefined ? "" : `ulimit -n ${files}; `;
   const child = startChild({
-    command: process.execPath,
-    args: ["--import", "tsx", fileURLToPath(new URL("main.ts", import.meta.url))],
+    command: "/bin/sh",
+    args: ["-c", `${limit}exec "$@"`, "sh", ...command],
     env: { ...process.env, ...env },
     onLine: (line: string) => (output += `${line}\n`),
   });

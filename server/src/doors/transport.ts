@@ -33,6 +33,12 @@ const OF_A_CLIENT = new Set([
 ]);
 
 /**
+ * How many connections there may be at once, and who is told of the address that was refused. (Node's own
+ * `maxConnections` makes workers pass a connection to each other for ever once all of them are full.)
+ */
+export type Room = { most: number; refused: (address: string | undefined) => void };
+
+/**
  * An HTTP server whose listeners may throw: that ends the client's connection alone. `threw` is told. From its first
  * moment each connection has a listener for errors: between Node's own, which an upgrade removes, and that of ws a
  * client may reset it.
@@ -41,15 +47,21 @@ const OF_A_CLIENT = new Set([
  * served at once, and never close the answers that wait for the first one when the client leaves: what waits for an
  * answer's end, memory and a place in a queue, would be kept for ever.
  */
-export function createHttpServer(options: HttpOptions, threw: (error: unknown) => void): HttpServer {
+export function createHttpServer(
+  options: HttpOptions,
+  threw: (error: unknown) => void,
+  room: Room = { most: Infinity, refused: ignore },
+): HttpServer {
   class GuardedServer extends HttpServer {
     /** How many requests wait on a connection. */
     readonly #waiting = new WeakMap<Socket, number>();
+    #open = 0;
+    readonly #left = () => (this.#open -= 1);
 
     override emit(event: string, ...args: unknown[]): boolean {
       if (!OF_A_CLIENT.has(event)) return super.emit(event, ...args);
       try {
-        if (event === "connection") (args[0] as Socket).on("error", ignore);
+        if (event === "connection" && !this.#takes(args[0] as Socket)) return true;
         if (event === "request" && this.#waits(...(args as [IncomingMessage, ServerResponse]))) return true;
         return super.emit(event, ...args);
       } catch (error) {
@@ -57,6 +69,18 @@ export function createHttpServer(options: HttpOptions, threw: (error: unknown) =
         for (const one of args) if (one instanceof Duplex || one instanceof IncomingMessage) one.destroy();
         return true;
       }
+    }
+
+    #takes(socket: Socket): boolean {
+      socket.on("error", ignore);
+      if (this.#open >= room.most) {
+        room.refused(socket.remoteAddress);
+        socket.destroy();
+        return false;
+      }
+      this.#open += 1;
+      socket.once("close", this.#left);
+      return true;
     }
 
     /** Whether a request has to wait for its turn; then it comes again. */

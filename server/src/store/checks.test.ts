@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { describe, expect, it } from "vitest";
-import { checkEnvironment, checkInfo, checkProcess, heed, type Finding } from "./checks.ts";
+import { checkEnvironment, checkInfo, checkProcess, connectionsMost, heed, type Finding } from "./checks.ts";
 import { VARIABLES, readConfig } from "../config.ts";
 
 const about = (findings: Finding[]) => findings.map((finding) => finding.about);
@@ -165,4 +165,19 @@ describe("checkProcess", () => {
     expect(checkProcess(limits(65_536))).toMatchObject([{ level: "note" }]);
     expect(checkProcess("")).toEqual([]);
   });
+});
+
+it.each([
+  [200, 136],
+  [1_024, 854],
+  [65_536, 64_512],
+  [64, 1],
+])("of %i files that may be open %i are for connections", (files, connections) => {
+  expect(connectionsMost(`Max open files            ${files}              ${files}  files\n`)).toBe(
+    connections,
+  );
+});
+
+it("connections are not counted where no system says how many files there may be", () => {
+  expect(connectionsMost("")).toBe(Infinity);
 });

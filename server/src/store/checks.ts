@@ -197,15 +197,32 @@ function distance(left: string, right: string): number {
 
 /** Open files that a replica should be able to have; a connection is one, and the rest takes a fifth more. */
 const FILES = { least: 4_096, each: 1.2 };
+/** How many of them are kept for Redis' connections, the page's files and all else. */
+const KEPT = { share: 1 / 6, least: 64, most: 1_024 };
+
+/**
+ * How many connections there may be at once, so that a replica can still open files and find Redis again. Beyond the
+ * system's own limit it would be told of nothing: libuv takes such connections and closes them without a word.
+ */
+export function connectionsMost(limits = readLimits()): number {
+  const files = filesMost(limits);
+  if (files === undefined) return Infinity;
+  return Math.max(1, files - Math.min(Math.max(Math.floor(files * KEPT.share), KEPT.least), KEPT.most));
+}
+
+function filesMost(limits: string): number | undefined {
+  const soft = /^Max open files +(\d+)/m.exec(limits)?.[1];
+  return soft === undefined ? undefined : Number(soft);
+}
 
 /** `limits` is /proc/self/limits where there is one. */
 export function checkProcess(limits = readLimits()): Finding[] {
-  const soft = /^Max open files +(\d+)/m.exec(limits)?.[1];
-  if (soft === undefined) return [];
-  const people = Math.floor(Number(soft) / FILES.each);
-  const says = `${soft} files may be open (ulimit -n), which is enough for about ${people} connections`;
+  const files = filesMost(limits);
+  if (files === undefined) return [];
+  const people = Math.floor(files / FILES.each);
+  const says = `${files} files may be open (ulimit -n), which is enough for about ${people} connections`;
   const cure = `ulimit -n 65536, LimitNOFILE= in systemd, ulimits in Compose: 1.2 for each connection, and no fewer than ${FILES.least}`;
-  return [{ level: Number(soft) < FILES.least ? "warn" : "note", about: "nofile", says, cure }];
+  return [{ level: files < FILES.least ? "warn" : "note", about: "nofile", says, cure }];
 }
 
 function readLimits(): string {

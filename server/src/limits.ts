@@ -179,7 +179,7 @@ export const BOUNDS = {
   roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read side by side" },
   roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by making or joining them" },
   sessionsOfUser: { value: 50, unit: "sessions", why: "a few devices and browsers; the oldest end" },
-  hashes: { value: 2, unit: "at once", why: "libuv has four threads, and the loop needs a core" },
+  hashes: { value: 2, unit: "at once", why: "libuv has four threads; one where there are two cores" },
   hashesWaiting: { value: 200, unit: "in all", why: "half a minute of hashing" },
   hashesOfAddress: { value: 100, unit: "waiting of an address", why: "an office that begins together" },
   hashesOfName: { value: 20, unit: "waiting for a name", why: "nobody logs in that often" },

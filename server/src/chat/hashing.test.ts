@@ -4,7 +4,7 @@ import { Hashing, type Asker } from "./hashing.ts";
 
 /** A queue whose hashes end when they are told to; `order` is who was begun, in order. */
 function queue(fair = true) {
-  const hashing = new Hashing(fair);
+  const hashing = new Hashing(fair, 2);
   const order: string[] = [];
   const ends: (() => void)[] = [];
   const ask = (address: string, name: string | null) => {

@@ -1,7 +1,10 @@
+import { availableParallelism } from "node:os";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 
 const RETRY_MS = 2_000;
+/** The event loop keeps a core of its own, where there are two. */
+const AT_ONCE = Math.max(1, Math.min(BOUNDS.hashes.value, availableParallelism() - 1));
 
 /** Who asks for a hash: an address, and the name that is tried there; a sign-up has none. */
 export type Asker = { address: string; name: string | null };
@@ -16,14 +19,16 @@ type Address = { waiting: number; lines: Map<string | null, Waiter[]> };
  */
 export class Hashing {
   readonly #fair: boolean;
+  readonly #atOnce: number;
   /** In the order of their turns. */
   readonly #addresses = new Map<string, Address>();
   #running = 0;
   #waiting = 0;
 
   /** `fair` bounds each address and name; without it, for benchmarks and tests, only the whole queue is bounded. */
-  constructor(fair: boolean) {
+  constructor(fair: boolean, atOnce = AT_ONCE) {
     this.#fair = fair;
+    this.#atOnce = atOnce;
   }
 
   /** Does it when it is the asker's turn. Throws `rate_limited` where they ask for too many, `unavailable` where all do. */
@@ -61,7 +66,7 @@ export class Hashing {
 
   /** Starts who is next, as long as there is room. */
   #advance(): void {
-    while (this.#running < BOUNDS.hashes.value) {
+    while (this.#running < this.#atOnce) {
       const [next] = this.#addresses;
       if (!next) return;
       const [address, there] = next;

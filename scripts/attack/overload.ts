@@ -214,7 +214,8 @@ async function play(
   generator.send({ ...order, port: sinkPort, ms: BESIDE_MS });
   await sleep(BESIDE_MS);
   const beside = bystanders.figures();
-  await Promise.race([idle, sleep(5_000)]);
+  // Its answer must not be taken for that of the next flood.
+  await Promise.race([idle, sleep(20_000)]);
 
   const processes: Processes = {
     left: left.pid(),

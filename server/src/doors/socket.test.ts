@@ -574,6 +574,30 @@ describe("a private room", () => {
 });
 
 describe("a named room", () => {
+  it("that was left for another one is not heard any more, though both orders were lost", async () => {
+    const zoe = await person(left, "zoe");
+    const [from, to] = await Promise.all(
+      ["Lounge", "Library"].map(async (name) => (await mary.browser.post<Room>("/api/rooms", { name })).body),
+    );
+    if (!from || !to) throw new Error("no rooms");
+    await emit(zoe.socket, "room.join", { roomId: from.id });
+    const heard = record(zoe);
+    const { redis, keys } = house;
+    await redis.srem(keys.members(from.id), zoe.user.id);
+    await redis.srem(keys.userRooms(zoe.user.id), from.id);
+    await redis.sadd(keys.members(to.id), zoe.user.id);
+    await redis.sadd(keys.userRooms(zoe.user.id), to.id);
+    // Who comes in anew makes the replica look at all windows of theirs.
+    const other = await windowOf(zoe, left);
+    await until(() => heard.some(([event]) => event === "show.room"));
+    expect(heard).toContainEqual(["hide.room", { roomId: from.id }]);
+    await mary.say(from.id, "secret of the lounge");
+    await mary.say(to.id, "open in the library");
+    await zoe.hears("open in the library");
+    expect(zoe.messages.map(({ message }) => message)).not.toContain("secret of the lounge");
+    for (const one of [zoe, other]) one.close();
+  });
+
   it("shows itself in its maker's other windows, on every replica, and is heard there", async () => {
     const other = await windowOf(mary, right);
     const shown = new Promise<Room>((resolve) => other.socket.once("show.room", resolve));

@@ -617,8 +617,6 @@ export class SocketDoor {
     for (const [index, connection] of here.entries())
       if (ended.has(connection.data.sid) || !accounts[index]) connection.disconnect(true);
 
-    const count = await chat.countRoomsOf(userId);
-    if (here.every((connection) => connection.data.rooms.size === count)) return;
     const rooms = new Set(await chat.roomsOf(userId));
     const heard = new Set(here.flatMap((connection) => [...connection.data.rooms]));
     for (const id of heard) if (!rooms.has(id)) this.#hideRoom(userId, id);

@@ -12,6 +12,7 @@ import { createKeys } from "../server/src/keys.ts";
 import type { Message, Page, Room } from "../server/src/protocol.ts";
 import { connectRedis } from "../server/src/store/redis.ts";
 import { Log, chain } from "../server/src/store/log.ts";
+import { Members } from "../server/src/store/members.ts";
 import { Rooms } from "../server/src/store/rooms.ts";
 import { startServer } from "../server/src/server.ts";
 import {
@@ -148,7 +149,8 @@ describe("a backup", () => {
   it("taken while people talk, join and sign up holds a log of each room that is whole up to its head", async () => {
     const { first, config, mary, room } = await livedIn();
     let stop = false;
-    const rooms = new Rooms(first.redis, first.keys);
+    const members = new Members(first.redis, first.keys, config);
+    const rooms = new Rooms(first.redis, first.keys, members);
     const log = new Log(first.redis, first.keys, config);
     const talk = async (roomId: string) => {
       for (let count = 0; !stop; count += 1)
@@ -161,7 +163,7 @@ describe("a backup", () => {
         await redis.sadd(first.keys.userRooms(id), "0");
         await redis.incr(first.keys.totalUsers);
         await redis.set(first.keys.username(`late${count}`), `user:${id}`);
-        await rooms.join(room.id, id);
+        await members.join(room.id, id);
         await rooms.read("0", id, 1_000_000);
       }
     })();
@@ -205,7 +207,7 @@ describe("a backup", () => {
   it("raises counters that were lost, and takes nobody's room who was just leaving for a member's", async () => {
     const { first, config, room } = await livedIn();
     await redis.del(first.keys.totalUsers, first.keys.totalRooms);
-    await redis.srem(first.keys.members(room.id), "2");
+    await redis.hdel(first.keys.records(room.id), "2");
     const file = fileName();
     await backup(config, file, whole);
     const target = configOf();
@@ -303,8 +305,8 @@ describe("a restore", () => {
     ],
     [
       "of a newer schema",
-      () => archiveOf({ hubbub: "backup", format: 1, schema: 2, date: "", prefix: "", sessions: false }),
-      /newer Hubbub \(schema 2/,
+      () => archiveOf({ hubbub: "backup", format: 1, schema: 3, date: "", prefix: "", sessions: false }),
+      /newer Hubbub \(schema 3/,
     ],
   ])("refuses a file %s, with one line, and writes nothing", async (_what, spoil, words) => {
     const file = fileName();
@@ -348,7 +350,7 @@ describe("a restore", () => {
       await expect(restore(target, file, { again: false })).rejects.toThrow(/half a backup.*--again/);
       await client.set("room:0:name", "left over");
       await restore(target, file, { again: true });
-      expect(await client.get("schema")).toBe("1");
+      expect(await client.get("schema")).toBe("2");
       expect(await client.get("room:0:name")).toBe("General");
       const server = await startServer({ ...target, drainMs: 0 }, pino({ level: "silent" }));
       await server.close();
@@ -441,10 +443,13 @@ it("says of every key whether a backup holds it", () => {
       "username:1": "claim",
       "{online_users}:count": "moment",
       "{online_users}:leases": "moment",
+      "{room:1}:changed": "late",
       "{room:1}:members": "late",
       "{room:1}:meta": "log",
       "{room:1}:nonce:2:n": "nonce",
       "{room:1}:read": "log",
+      "{room:1}:records": "late",
+      "{room:1}:revs": "late",
     }
   `);
 });
@@ -454,7 +459,7 @@ async function small(): Promise<Config> {
   const config = configOf();
   const keys = createKeys(config.keyPrefix);
   const client = await connectRedis(config.redisUrl, "commands", pino({ level: "silent" }));
-  const rooms = new Rooms(client, keys);
+  const rooms = new Rooms(client, keys, new Members(client, keys, config));
   const log = new Log(client, keys, config);
   await rooms.nameGeneral();
   await redis.set(keys.totalUsers, 2);

@@ -192,7 +192,13 @@ async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): P
   if (user === undefined) return 0;
   const rooms = values.map(([id]) => String(id)).filter((id) => id !== GENERAL && !pairOf(id));
   const listed = await Promise.all(
-    rooms.map((room) => persist(() => redis.sismember(keys.members(room), user))),
+    rooms.map((room) =>
+      persist(async () => {
+        // A backup of the first schema has a set instead.
+        const inside = await redis.hexists(keys.records(room), user);
+        return inside || redis.sismember(keys.members(room), user);
+      }),
+    ),
   );
   const deaf = rooms.filter((_, index) => listed[index] === 0);
   return deaf.length === 0 ? 0 : persist(() => redis.srem(keys.userRooms(user), ...deaf));

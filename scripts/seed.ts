@@ -4,6 +4,7 @@ import bcrypt from "bcrypt";
 import pLimit from "p-limit";
 import { pino } from "pino";
 import { Log } from "../server/src/store/log.ts";
+import { Members } from "../server/src/store/members.ts";
 import { Rooms } from "../server/src/store/rooms.ts";
 import { Users } from "../server/src/chat/users.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
@@ -33,6 +34,7 @@ export type SeedSize = {
   messages?: number;
 };
 
+type Store = { rooms: Rooms; members: Members; log: Log };
 type Progress = (what: string, done: number, total: number) => void;
 
 /** Field of `user:<id>` that only seeded people have. */
@@ -58,18 +60,20 @@ export async function seed(
   const keys = createKeys(config.keyPrefix);
   let unlock = async () => {};
   try {
-    await checkSchema(redis, keys);
+    const schema = await checkSchema(redis, keys);
     unlock = await lock(redis, keys);
-    const rooms = new Rooms(redis, keys);
-    const log = new Log(redis, keys, config);
+    const members = new Members(redis, keys, config, schema);
+    if (schema.mixed) await members.move();
+    const rooms = new Rooms(redis, keys, members);
+    const log = new Log(redis, keys, config, schema);
     const users = new Users(redis, keys, config);
     await rooms.nameGeneral();
     const hash = await bcrypt.hash(DEMO_PASSWORD, config.bcryptCost);
     const people = await createPeople(redis, keys, users, [...DEMO_PEOPLE], hash);
-    await createConversations(rooms, log, people);
+    await createConversations({ rooms, members, log }, people);
     const logIns = [...people.values()].map(({ username }) => ({ username, password: DEMO_PASSWORD }));
     await redis.set(keys.demo, JSON.stringify(logIns));
-    await createSize(redis, keys, users, rooms, log, hash, size, progress);
+    await createSize(redis, keys, users, { rooms, members, log }, hash, size, progress);
     return logIns;
   } finally {
     await unlock();
@@ -134,12 +138,12 @@ async function createPeople(
   return new Map([...people].toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other)));
 }
 
-async function createConversations(rooms: Rooms, log: Log, people: Map<string, User>): Promise<void> {
+async function createConversations({ rooms, members, log }: Store, people: Map<string, User>): Promise<void> {
   const idOf = (name: string) => people.get(name)?.id ?? "0";
   const now = Date.now();
   // A conversation is put in whole or not at all: a room that has begun is left as it is.
   const tell = async (roomId: RoomId, lines: readonly DemoLine[]) => {
-    if ((await log.head(roomId)).seq > 0) return;
+    if ((await log.position(roomId)).seq > 0) return;
     await log.load(
       roomId,
       lines.map(([minutesAgo, from, message]) => ({
@@ -154,15 +158,15 @@ async function createConversations(rooms: Rooms, log: Log, people: Map<string, U
     if (last) await rooms.read(roomId, idOf(last[1]), lines.length);
   };
   await tell(GENERAL, DEMO_GENERAL);
-  for (const { name, members, lines } of DEMO_ROOMS) {
-    const roomId = await createRoom(rooms, name, idOf(members[0] ?? ""));
-    for (const member of members) await rooms.join(roomId, idOf(member));
+  for (const { name, members: names, lines } of DEMO_ROOMS) {
+    const roomId = await createRoom(rooms, name, idOf(names[0] ?? ""));
+    for (const member of names) await members.join(roomId, idOf(member));
     await tell(roomId, lines);
   }
   for (const { between, lines } of DEMO_PRIVATE) {
     const [one, other] = [idOf(between[0]), idOf(between[1])];
     const roomId = privateRoomId(one, other);
-    await Promise.all([rooms.show(roomId, one), rooms.show(roomId, other)]);
+    await Promise.all([members.show(roomId, one), members.show(roomId, other)]);
     await tell(roomId, lines);
   }
 }
@@ -182,8 +186,7 @@ async function createSize(
   redis: RedisClient,
   keys: Keys,
   users: Users,
-  rooms: Rooms,
-  log: Log,
+  { rooms, members, log }: Store,
   hash: string,
   size: SeedSize,
   progress: Progress,
@@ -212,7 +215,7 @@ async function createSize(
   }
   for (const [index, id] of ids.entries()) {
     const roomId = roomIds[index % roomIds.length];
-    if (roomId !== undefined) await rooms.join(roomId, id);
+    if (roomId !== undefined) await members.join(roomId, id);
   }
   let done = 0;
   const parallel = pLimit(4);
@@ -237,7 +240,7 @@ async function fill(
   authors: UserId[],
   added: (count: number) => void,
 ): Promise<void> {
-  const head = await log.head(roomId);
+  const head = await log.position(roomId);
   added(Math.min(head.seq, wanted));
   const now = Date.now();
   const from = Math.max(head.date, now - SPREAD_MS);

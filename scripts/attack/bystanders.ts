@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Message } from "../../server/src/protocol.ts";
+import { Members } from "../../server/src/store/members.ts";
 import { percentile } from "../statistics.ts";
 import { becomes, type Person, type Replica, type Stage } from "./stage.ts";
 import { Talker } from "./wire.ts";
@@ -72,8 +73,10 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
     Array.from({ length: PER_REPLICA * 2 }, async (_, index) => {
       gathered += 1;
       const person = await stage.person(`bystander${gathered}`);
-      await stage.admin.sadd(stage.keys.members(roomId), person.id);
-      await stage.admin.sadd(stage.keys.userRooms(person.id), roomId);
+      await new Members(stage.admin, stage.keys, { serverId: "attack", relayChannel: "rooms" }).join(
+        roomId,
+        person.id,
+      );
       return {
         person,
         replica: index % 2 === 0 ? stage.left : stage.right,

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Log } from "../../server/src/store/log.ts";
+import { Members } from "../../server/src/store/members.ts";
 import { Rooms } from "../../server/src/store/rooms.ts";
 import { CORE, confine, cpuNs, pin } from "../machine.ts";
 import { root, stop } from "../prepare.mjs";
@@ -152,7 +153,11 @@ async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> 
     waitReplicas: 0,
     waitMs: 500,
   });
-  const store = new Rooms(admin, keys);
+  const store = new Rooms(
+    admin,
+    keys,
+    new Members(admin, keys, { serverId: "attack", relayChannel: "rooms" }),
+  );
   const rooms = { heavy: "", long: "" };
   for (const [name, messages, text] of [
     ["heavy", 240, "€".repeat(4_000)],
@@ -184,7 +189,8 @@ async function gatherFlooders(
   const people: Person[] = await Promise.all(Array.from({ length: PEOPLE }, () => person()));
   for (const { id } of people) {
     await admin.sadd(keys.userRooms(id), rooms.heavy, rooms.long);
-    for (const room of [rooms.heavy, rooms.long]) await admin.sadd(keys.members(room), id);
+    for (const room of [rooms.heavy, rooms.long])
+      await new Members(admin, keys, { serverId: "attack", relayChannel: "rooms" }).join(room, id);
   }
   const owner = { username: `owner${(owners += 1)}`, password: OWNERS_PASSWORD };
   await ask(left.port, "/api/users", { from: address() }, { method: "POST", body: owner });

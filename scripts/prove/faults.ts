@@ -35,9 +35,10 @@ export const FAULTS: readonly Fault[] = [
     remedy: "a replica fills holes from the sorted set",
     scenario: "pubsub-kills",
     instead: {
-      "Relay.#advance": `if (room.head && !room.healing && heard.seq > room.head.seq) {
-        room.head = heard;
-        return this.#parts.deliver(roomId, heard.json);
+      "Relay.#advance": `if (room.position && !room.healing && heard.seq > room.position.seq) {
+        const { seq, date, hash, json } = heard;
+        room.position = { ...room.position, seq, date, hash };
+        return this.#parts.delivery.message(roomId, json);
       }`,
     },
   },
@@ -58,16 +59,16 @@ export const FAULTS: readonly Fault[] = [
     remedy: "nothing is emitted from the send path",
     scenario: "killed-replica",
     instead: {
-      "Relay.constructor": "Object.assign(globalThis, { deliver: parts.deliver });",
+      "Relay.constructor": "Object.assign(globalThis, { delivery: parts.delivery });",
       "Chat.sendMessage": `if (!("again" in send)) {
         const row = await this.sendMessage(user, Object.assign({ again: true }, send));
-        (Reflect.get(globalThis, "deliver") as (roomId: string, row: string) => void)(send.roomId, row);
+        (Reflect.get(globalThis, "delivery") as { message: (roomId: string, row: string) => void }).message(send.roomId, row);
         return row;
       }`,
       "Relay.#receive": `const said = readAnnouncement(text);
       if (said && this.#rooms.has(said.roomId)) {
         const own = text.startsWith('{"serverId":"' + this.#parts.config.serverId + '"');
-        return own ? undefined : this.#parts.deliver(said.roomId, said.json);
+        return own ? undefined : this.#parts.delivery.message(said.roomId, said.json);
       }`,
     },
   },

@@ -27,7 +27,7 @@ import {
 } from "./protocol.ts";
 import type { RedisClient } from "./store/redis.ts";
 import { Relay } from "./live/relay.ts";
-import { headOf, isOwnRow, parseForeign, type Head, type Log } from "./store/log.ts";
+import { headOf, isOwnRow, parseForeign, type Log, type Position } from "./store/log.ts";
 import { commandsDuring, person, replicas, type House, type Person } from "./testing.ts";
 
 /** What comes from outside: any JSON, objects that nearly are what is asked for, and what trips a careless reader. */
@@ -106,7 +106,7 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
       if (kind === "username") expect(rest.join(":")).toMatch(USERNAME);
       if (kind === "user") expect(rest[0]).toMatch(USER_ID);
       if (!["room", "MESSAGES"].includes(kind) || rest.length === 0) continue;
-      const fields = ["name", "meta", "members", "read", "nonce"];
+      const fields = ["name", "meta", "records", "changed", "revs", "members", "read", "nonce"];
       const at = rest.findIndex((part) => fields.includes(part));
       const id = rest.slice(0, at < 0 ? undefined : at).join(":");
       expect(isRoomId(id), word).toBe(true);
@@ -302,16 +302,22 @@ describe("an announcement", () => {
       metrics,
       log: silent,
       messages: {
-        head: () => Promise.resolve({ seq: 0, date: 0, hash: "" }),
-        after: (_: string, head: Head) => Promise.resolve({ reset: false, rows: [], more: false, head }),
+        position: () => Promise.resolve({ seq: 0, date: 0, hash: "", rev: 0, revHash: "" }),
+        after: (_: string, position: Position) =>
+          Promise.resolve({ reset: false, changes: [], rows: [], more: false, position }),
         adopt: (id: RoomId) => {
           asked.add(id);
           return Promise.resolve(0);
         },
       } as unknown as Log,
-      deliver: (id, json) => heard.push(JSON.stringify([id, JSON.parse(json)])),
-      members: () => 1,
-      stale: () => undefined,
+      members: { among: (_: string, ids: string[]) => Promise.resolve(new Set(ids)) },
+      delivery: {
+        message: (id: RoomId, json: string) => heard.push(`${id} ${json}`),
+        members: () => 1,
+        usersIn: () => [],
+        expel: (id: RoomId, userId: string) => heard.push(`${id} ${userId}`),
+        toRoom: () => undefined,
+      },
       heard: (_, data) => void readUsers(data),
     });
     const message = near({
@@ -324,7 +330,7 @@ describe("an announcement", () => {
     const said = near({
       serverId: fc.oneof(fc.constantFrom("me", "other"), anything),
       type: fc.oneof(
-        fc.constantFrom("message", "heartbeat", "user.connected", "user.disconnected"),
+        fc.constantFrom("message", "heartbeat", "change", "user.connected", "user.disconnected"),
         anything,
       ),
       data: fc.oneof(message, near({ id: count, username: text }), anything),

@@ -119,6 +119,9 @@ describe("on Redis Cluster", () => {
           keys.room(id),
           keys.meta(id),
           keys.members(id),
+          keys.records(id),
+          keys.changed(id),
+          keys.revs(id),
           keys.read(id),
           keys.nonce(id, "1", "n:1"),
         ];

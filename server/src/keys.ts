@@ -34,8 +34,11 @@ const WORDS = [
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX |
  * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id written down |
  * | `room:<id>` | sorted set | messages as JSON, score = `date` |
- * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept seq, once trimmed; `theirs`: not all adopted |
- * | `{room:<id>}:members` | set | user ids of a named room |
+ * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept seq, once trimmed; `theirs`: not all adopted; `rev`, `revHash` |
+ * | `{room:<id>}:records` | hash | user id -> what a named room knows of this member, JSON: `role` |
+ * | `{room:<id>}:changed` | sorted set | what changed, `@<user id>`; score = rev of its last change |
+ * | `{room:<id>}:revs` | hash | rev modulo 1,000 -> `<rev>:<its running hash>`, of the last 1,000 |
+ * | `{room:<id>}:members` | set | user ids of a named room, while servers of schema 1 may run |
  * | `{room:<id>}:read` | hash | user id -> seq up to which they have read |
  * | `{room:<id>}:nonce:<user>:<nonce>` | string | `date` of the message so sent; expires after 48 h |
  * | `online_users` | set | ids of users with a live connection |
@@ -89,6 +92,9 @@ export function createKeys(prefix: string) {
     roomByName: (name: string) => `${prefix}roomname:${name.toLowerCase()}`,
     roomLooks: `${prefix}room_looks`,
     meta: (id: RoomId) => `{${prefix}room:${id}}:meta`,
+    records: (id: RoomId) => `{${prefix}room:${id}}:records`,
+    changed: (id: RoomId) => `{${prefix}room:${id}}:changed`,
+    revs: (id: RoomId) => `{${prefix}room:${id}}:revs`,
     members: (id: RoomId) => `{${prefix}room:${id}}:members`,
     read: (id: RoomId) => `{${prefix}room:${id}}:read`,
     nonce: (id: RoomId, user: UserId, nonce: string) => `{${prefix}room:${id}}:nonce:${user}:${nonce}`,

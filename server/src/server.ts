@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import { Chat } from "./chat/chat.ts";
 import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.ts";
 import { Log } from "./store/log.ts";
+import { Members } from "./store/members.ts";
 import { Rooms } from "./store/rooms.ts";
 import { Users } from "./chat/users.ts";
 import { checkRedis, connectionsMost, heed } from "./store/checks.ts";
@@ -17,7 +18,7 @@ import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
 import { createHttpServer, type Room } from "./doors/transport.ts";
 import { ChatError, reasonOf } from "./errors.ts";
-import { createKeys } from "./keys.ts";
+import { createKeys, type Keys } from "./keys.ts";
 import { Load } from "./load.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
@@ -25,7 +26,7 @@ import { connectRedis, guardMessages, type RedisClient } from "./store/redis.ts"
 import { watchRedis } from "./store/redisFigures.ts";
 import { RedisHealth } from "./store/redisHealth.ts";
 import { Relay } from "./live/relay.ts";
-import { checkSchema } from "./store/schema.ts";
+import { checkSchema, raiseSchema, type Schema } from "./store/schema.ts";
 import { createSecurity } from "./security.ts";
 
 export type Replica = {
@@ -39,6 +40,9 @@ export type Replica = {
 };
 
 const NOTICE_MS = 3_000;
+/** How often servers that do not know the newest schema are looked for, and how long one is thought to be there. */
+const MOVE_CHECK_MS = 10_000;
+const OLDER_GONE_MS = 60_000;
 /**
  * Connections that may wait to be taken, as far as the system allows so many. When thousands come back at once, one
  * that finds no place tries again after 1, 3, 7 and more seconds.
@@ -93,7 +97,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     };
     const commands = await connect("commands");
     heed(await checkRedis(commands, config, keys), log);
-    await checkSchema(commands, keys);
+    const schema = await checkSchema(commands, keys);
     unwatch = watchRedis(commands, metrics);
     // The adapter's too: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");
@@ -101,8 +105,10 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const health = new RedisHealth(commands, subscriber, metrics, log);
 
     const users = new Users(commands, keys, config);
-    const rooms = new Rooms(commands, keys);
-    const messages = new Log(commands, keys, config);
+    const members = new Members(commands, keys, config, schema);
+    if (schema.mixed) await members.move();
+    const rooms = new Rooms(commands, keys, members);
+    const messages = new Log(commands, keys, config, schema);
     await rooms.nameGeneral();
 
     const delivery: Delivery = new Delivery(config, metrics, security, log, (roomId) =>
@@ -120,9 +126,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       metrics,
       log,
       messages,
-      deliver: (roomId, json) => delivery.message(roomId, json),
-      members: (roomId) => delivery.members(roomId),
-      stale: (roomId) => delivery.toRoom(roomId, "room.stale", { roomId }),
+      members,
+      delivery,
       heard: (type, data) => {
         const changed = readUsers(data);
         if (changed && type === "user.connected") diff.add(true, changed);
@@ -178,7 +183,16 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       security,
       log,
     });
-    const chat = new Chat({ users, rooms, messages, presence, announce: door.announce, metrics });
+    const chat = new Chat({ users, rooms, members, messages, presence, announce: door.announce, metrics });
+
+    // Servers of the version before read and write the sets of members, for the length of a rolling deploy.
+    const moving = schema.mixed
+      ? setInterval(() => {
+          finishMove({ commands, keys, schema, members, relay }).catch((error: unknown) =>
+            log.warn({ reason: reasonOf(error) }, "what is stored is not moved yet"),
+          );
+        }, MOVE_CHECK_MS)
+      : undefined;
 
     let draining = false;
     const answers = new Set<ServerResponse>();
@@ -232,6 +246,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       await door.close(config.drainMs - noticeMs, () => [...answers].some(({ headersSent }) => headersSent));
       clearInterval(idle);
       http.closeAllConnections();
+      clearInterval(moving);
       await presence.close();
       diff.close();
       relay.close();
@@ -255,6 +270,25 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     http.close();
     throw error;
   }
+}
+
+/** Ends the move to the newest schema once no older server has been heard for a while, or another one has ended it. */
+export async function finishMove(parts: {
+  commands: RedisClient;
+  keys: Keys;
+  schema: Schema;
+  members: Members;
+  relay: Pick<Relay, "olderSilentMs">;
+}): Promise<void> {
+  const { commands, keys, schema, members, relay } = parts;
+  if (!schema.mixed) return;
+  if ((await checkSchema(commands, keys)).mixed) {
+    if (relay.olderSilentMs < OLDER_GONE_MS) return await members.settleAll();
+    await raiseSchema(commands, keys);
+    schema.mixed = false;
+    await members.forgetSets();
+  }
+  schema.mixed = false;
 }
 
 function listen(http: HttpServer, { host, port }: Config): Promise<number> {

@@ -19,6 +19,7 @@ import {
 } from "../protocol.ts";
 import type { Presence } from "../live/presence.ts";
 import { unknownRoom, type Log, type PageCursor } from "../store/log.ts";
+import type { Members } from "../store/members.ts";
 import type { Rooms } from "../store/rooms.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
@@ -27,7 +28,6 @@ import type { Users } from "./users.ts";
 export type Announcer = {
   /** The users are in this room now: their connections hear it, and show it. */
   showRoom: (userIds: UserId[], roomId: RoomId) => void;
-  hideRoom: (userId: UserId, roomId: RoomId) => void;
   readRoom: (userId: UserId, roomId: RoomId, read: number) => void;
 };
 
@@ -40,6 +40,7 @@ export class Chat {
   readonly users: Users;
   readonly presence: Presence;
   readonly #rooms: Rooms;
+  readonly #members: Members;
   readonly #messages: Log;
   readonly #metrics: Metrics;
   readonly #announce: Announcer;
@@ -48,6 +49,7 @@ export class Chat {
   constructor(parts: {
     users: Users;
     rooms: Rooms;
+    members: Members;
     messages: Log;
     presence: Presence;
     announce: Announcer;
@@ -56,6 +58,7 @@ export class Chat {
     this.users = parts.users;
     this.presence = parts.presence;
     this.#rooms = parts.rooms;
+    this.#members = parts.members;
     this.#messages = parts.messages;
     this.#announce = parts.announce;
     this.#metrics = parts.metrics;
@@ -78,16 +81,27 @@ export class Chat {
 
   /** Ids of the rooms that a connection of this user hears. */
   roomsOf(userId: UserId): Promise<RoomId[]> {
-    return this.#rooms.of(userId);
+    return this.#members.of(userId);
+  }
+
+  /** Which of these rooms the user is in, by the rooms' own records. */
+  async areTheirs(userId: UserId, roomIds: RoomId[]): Promise<RoomId[]> {
+    const inside = await Promise.all(roomIds.map((id) => this.#members.has(id, userId)));
+    return roomIds.filter((_, index) => inside[index]);
+  }
+
+  /** Makes a user's list say of a room what the room's records say: whether it is theirs. */
+  mendList(userId: UserId, roomId: RoomId): Promise<boolean> {
+    return this.#members.mendList(userId, roomId);
   }
 
   countRoomsOf(userId: UserId): Promise<number> {
-    return this.#rooms.count(userId);
+    return this.#members.count(userId);
   }
 
   /** The user's rooms, General first, then by their newest message. */
   async listRooms(user: User): Promise<Room[]> {
-    const ids = await this.#rooms.of(user.id);
+    const ids = await this.#members.of(user.id);
     const rooms: Room[] = [];
     // A few at a time: Redis and this process have others to serve in between.
     for (let start = 0; start < ids.length; start += BOUNDS.roomsAtOnce.value) {
@@ -153,18 +167,22 @@ export class Chat {
     const [other] = await this.users.find([otherId]);
     if (!other) throw new ChatError("not_found", "There is no such user.");
     const roomId = privateRoomId(user.id, otherId);
-    if (!(await this.#rooms.isMember(roomId, user.id))) await this.#demandPlace(user.id);
-    const created = await this.#rooms.show(roomId, user.id);
+    if (!(await this.#members.has(roomId, user.id))) await this.#demandPlace(user.id);
+    const created = await this.#members.show(roomId, user.id);
     if (created) this.#announce.showRoom([user.id], roomId);
     return { room: await this.describeRoom(roomId, user.id), created };
   }
 
   /** Joins a named room; one that is the user's already is left as it is. Throws `not_found`, `forbidden`. */
   async joinRoom(user: User, roomId: RoomId): Promise<void> {
-    if (await this.#rooms.isMember(roomId, user.id)) return;
+    const [isMember, sees] = await Promise.all([
+      this.#members.has(roomId, user.id),
+      this.#members.sees(roomId, user.id),
+    ]);
+    if (isMember && sees) return;
     if (roomId === GENERAL || pairOf(roomId) || !(await this.#rooms.exists(roomId))) throw unknownRoom();
     await this.#demandPlace(user.id);
-    await this.#rooms.join(roomId, user.id);
+    await this.#members.join(roomId, user.id);
     this.#announce.showRoom([user.id], roomId);
   }
 
@@ -182,8 +200,7 @@ export class Chat {
   async leaveRoom(user: User, roomId: RoomId): Promise<void> {
     await this.#demandMember(user.id, roomId);
     if (roomId === GENERAL || pairOf(roomId)) throw new ChatError("invalid", "This room cannot be left.");
-    await this.#rooms.leave(roomId, user.id);
-    this.#announce.hideRoom(user.id, roomId);
+    await this.#members.leave(roomId, user.id);
   }
 
   /** Throws `not_found`. */
@@ -217,7 +234,7 @@ export class Chat {
 
   /** What follows a cursor, a SyncedRoom as JSON; a room that is not the user's is marked so. */
   async sync(user: User, cursor: Cursor): Promise<string> {
-    if (await this.#rooms.isMember(cursor.roomId, user.id)) return this.#messages.syncJson(cursor);
+    if (await this.#members.has(cursor.roomId, user.id)) return this.#messages.syncJson(cursor);
     const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
     return JSON.stringify(unknown);
   }
@@ -241,12 +258,12 @@ export class Chat {
   }
 
   async #demandPlace(userId: UserId): Promise<void> {
-    if ((await this.#rooms.count(userId)) >= BOUNDS.roomsOfUser.value)
+    if ((await this.#members.count(userId)) >= BOUNDS.roomsOfUser.value)
       throw new ChatError("forbidden", `You are in ${BOUNDS.roomsOfUser.value} rooms. Leave one first.`);
   }
 
   async #demandMember(userId: UserId, roomId: RoomId): Promise<void> {
-    if (!(await this.#rooms.isMember(roomId, userId))) throw unknownRoom();
+    if (!(await this.#members.has(roomId, userId))) throw unknownRoom();
   }
 
   /**
@@ -274,7 +291,7 @@ export class Chat {
 
   async #showPrivateRoom(roomId: RoomId, pair: [UserId, UserId]): Promise<UserId[]> {
     if ((await this.users.find(pair)).length < 2) throw unknownRoom();
-    const added = await Promise.all(pair.map((id) => this.#rooms.show(roomId, id)));
+    const added = await Promise.all(pair.map((id) => this.#members.show(roomId, id)));
     return pair.filter((_, index) => added[index]);
   }
 }

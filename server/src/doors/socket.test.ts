@@ -583,9 +583,9 @@ describe("a named room", () => {
     await emit(zoe.socket, "room.join", { roomId: from.id });
     const heard = record(zoe);
     const { redis, keys } = house;
-    await redis.srem(keys.members(from.id), zoe.user.id);
+    await redis.hdel(keys.records(from.id), zoe.user.id);
     await redis.srem(keys.userRooms(zoe.user.id), from.id);
-    await redis.sadd(keys.members(to.id), zoe.user.id);
+    await redis.hset(keys.records(to.id), zoe.user.id, '{"role":"member"}');
     await redis.sadd(keys.userRooms(zoe.user.id), to.id);
     // Who comes in anew makes the replica look at all windows of theirs.
     const other = await windowOf(zoe, left);
@@ -657,7 +657,7 @@ describe("a named room", () => {
 
   it("that does not exist cannot be joined", async () => {
     expect(codeOf(await emit(joe.socket, "room.join", { roomId: "424242" }))).toBe("not_found");
-    expect(await house.redis.exists(house.keys.members("424242"))).toBe(0);
+    expect(await house.redis.exists(house.keys.records("424242"))).toBe(0);
   });
 });
 

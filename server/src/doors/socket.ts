@@ -46,6 +46,7 @@ import { createFrameServer, dismiss, parser } from "./transport.ts";
 /** Between replicas, over @socket.io/redis-adapter: what must touch connections elsewhere. */
 type ReplicaEvents = {
   "room.shown": (userIds: UserId[], roomId: RoomId) => void;
+  /** Said by servers of the first schema, which announce no changes. */
   "room.hidden": (userId: UserId, roomId: RoomId) => void;
   "room.read": (userId: UserId, roomId: RoomId, read: number) => void;
   "session.ended": (sid: string) => void;
@@ -169,7 +170,6 @@ export class SocketDoor {
     });
     this.announce = {
       showRoom: (userIds, id) => this.#order("room.shown", userIds, id),
-      hideRoom: (userId, id) => this.#order("room.hidden", userId, id),
       readRoom: (userId, id, mark) => this.#order("room.read", userId, id, mark),
       endSession: (sid) => this.#order("session.ended", sid),
     };
@@ -187,7 +187,7 @@ export class SocketDoor {
     });
     this.#orders = {
       "room.shown": (userIds, id) => void this.#attempt(this.#showRoom(chat, userIds, id)),
-      "room.hidden": (userId, id) => this.#hideRoom(userId, id),
+      "room.hidden": (userId) => void this.#attempt(this.#revalidateUser(chat, userId)),
       "room.read": (userId, id, mark) => delivery.toUser(userId, "room.read", { roomId: id, read: mark }),
       "session.ended": (sid) => this.#disconnect((data) => data.sid === sid),
     };
@@ -290,7 +290,7 @@ export class SocketDoor {
       "room.join": this.#listener("event", room, async (connection, { roomId: id }) => {
         const { user } = connection.data;
         await chat.joinRoom(user, id);
-        await this.#attach(connection, [id]);
+        await this.#attach(chat, connection, [id]);
         const rows = await this.#parts.relay.newest(id, LIMITS.pageDefault);
         if (!rows || !connection.data.rooms.has(id))
           return JSON.stringify(await chat.openRoom(user, id, LIMITS.pageDefault));
@@ -496,14 +496,15 @@ export class SocketDoor {
       await throttle.check("refused", user.id);
       if (config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value)
         throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connectionsWait.value);
+      const before = relay.epoch;
       const [ids, exists] = await Promise.all([chat.roomsOf(user.id), chat.users.exists(user)]);
       if (!exists) throw new ChatError("unauthorized", "Log in first.");
-      await Promise.all(ids.map((id) => relay.open(id)));
-      socket.data = { user, sid: sessionID ?? "", rooms: new Set(), admitted: ids };
+      const admitted = await this.#open(chat, user.id, ids, before);
+      socket.data = { user, sid: sessionID ?? "", rooms: new Set(), admitted, admittedIn: relay.epoch };
       next();
       setImmediate(() => {
         // It left while it was being let in.
-        if (!socket.connected) for (const id of ids) if (!delivery.hears(id)) relay.release(id);
+        if (!socket.connected) this.#release(admitted);
       });
       metrics.handshakes.inc({ outcome: "admitted" });
     } catch (error) {
@@ -518,26 +519,54 @@ export class SocketDoor {
   /** Counts a connection in, in the same turn of the loop in which the client is told of it. */
   #enter(chat: Chat, connection: Connection): void {
     const { delivery } = this.#parts;
-    const { user, admitted } = connection.data;
+    const { user, admitted, admittedIn } = connection.data;
     connection.data.admitted = NONE;
     // Many at once were all admitted before the first of them was counted.
     if (this.#parts.config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value) {
-      for (const id of admitted) if (!delivery.hears(id)) this.#parts.relay.release(id);
+      this.#release(admitted);
       return dismissConnection(connection, BOUNDS.connectionsWait.value);
     }
     if (delivery.add(connection)) chat.presence.enter(user.id);
-    for (const id of admitted) delivery.join(id, connection);
+    const doubtful = admitted.filter((id) => this.#parts.relay.hasChangedSince(id, admittedIn));
+    for (const id of admitted) if (!doubtful.includes(id)) delivery.join(id, connection);
+    if (doubtful.length > 0) void this.#attempt(this.#attach(chat, connection, doubtful));
     // What was ordered meanwhile, a log-out or a room shown, did not find this connection yet.
     void this.#attempt(this.#revalidateUser(chat, user.id));
   }
 
-  async #attach(connection: Connection, ids: RoomId[]): Promise<void> {
-    const { relay, delivery } = this.#parts;
-    await Promise.all(ids.map((id) => relay.open(id)));
-    for (const id of ids) {
-      if (connection.connected) delivery.join(id, connection);
-      else if (!delivery.hears(id)) relay.release(id);
+  /** Lets a connection hear those of these rooms that are still its user's. */
+  async #attach(chat: Chat, connection: Connection, ids: RoomId[]): Promise<void> {
+    const { delivery } = this.#parts;
+    const theirs = await this.#open(chat, connection.data.user.id, ids);
+    if (connection.connected) for (const id of theirs) delivery.join(id, connection);
+    else this.#release(theirs);
+  }
+
+  /**
+   * Follows those of these rooms that are a user's, and resolves in a turn of the loop in which they surely are: somebody
+   * may be removed while it is found out, and the relay, which tells the rooms' connections of it, does not know this one
+   * yet. `before`: the relay's epoch before the ids were read from the user's list, which need no second look where
+   * nothing has changed since.
+   */
+  async #open(chat: Chat, userId: UserId, ids: RoomId[], before?: number): Promise<RoomId[]> {
+    const { relay } = this.#parts;
+    for (let known = before; ;) {
+      await Promise.all(ids.map((id) => relay.open(id)));
+      const isSure = (id: RoomId) => known !== undefined && !relay.hasChangedSince(id, known);
+      const doubtful = ids.filter((id) => !isSure(id));
+      if (doubtful.length === 0) return ids;
+      known = relay.epoch;
+      const theirs = new Set(await chat.areTheirs(userId, doubtful));
+      const gone = doubtful.filter((id) => !theirs.has(id));
+      this.#release(gone);
+      ids = ids.filter((id) => !gone.includes(id));
     }
+  }
+
+  /** Rooms that nobody came to hear in the end. */
+  #release(ids: RoomId[]): void {
+    const { relay, delivery } = this.#parts;
+    for (const id of ids) if (!delivery.hears(id)) relay.release(id);
   }
 
   async #showRoom(chat: Chat, userIds: UserId[], id: RoomId): Promise<void> {
@@ -548,7 +577,8 @@ export class SocketDoor {
       if (pairOf(id)) {
         await this.#showPrivateRoom(chat, here, id);
       } else {
-        await Promise.all(here.map((connection) => this.#attach(connection, [id])));
+        await Promise.all(here.map((connection) => this.#attach(chat, connection, [id])));
+        if (!here.some((connection) => connection.data.rooms.has(id))) continue;
         delivery.toUser(userId, "show.room", await chat.describeRoom(id, userId));
       }
     }
@@ -583,12 +613,6 @@ export class SocketDoor {
     if (!delivery.hears(id)) relay.release(id);
   }
 
-  #hideRoom(userId: UserId, id: RoomId): void {
-    const { delivery } = this.#parts;
-    for (const connection of delivery.connections(userId)) delivery.leave(id, connection);
-    delivery.toUser(userId, "hide.room", { roomId: id });
-  }
-
   #disconnect(chosen: (data: ConnectionData) => boolean): void {
     const connections = [...this.#parts.delivery.connections()];
     for (const connection of connections) if (chosen(connection.data)) connection.disconnect(true);
@@ -619,10 +643,11 @@ export class SocketDoor {
 
     const rooms = new Set(await chat.roomsOf(userId));
     const heard = new Set(here.flatMap((connection) => [...connection.data.rooms]));
-    for (const id of heard) if (!rooms.has(id)) this.#hideRoom(userId, id);
+    for (const id of heard)
+      if (!rooms.has(id) && !(await chat.mendList(userId, id))) delivery.expel(id, userId);
     for (const id of rooms) {
-      const missing = here.some((connection) => !connection.data.rooms.has(id));
-      if (missing) await this.#showRoom(chat, [userId], id);
+      if (here.every((connection) => connection.data.rooms.has(id))) continue;
+      if (await chat.mendList(userId, id)) await this.#showRoom(chat, [userId], id);
     }
   }
 

@@ -13,6 +13,8 @@ export type ConnectionData = {
   rooms: Set<RoomId>;
   /** The rooms that it is to hear from its first moment on. */
   admitted: RoomId[];
+  /** The relay's epoch in which it was known that they are its user's. */
+  admittedIn: number;
 };
 // oxlint-disable-next-line typescript/no-explicit-any -- what replicas tell each other is the door's business
 export type Connection = Socket<ClientEvents, ServerEvents, any, ConnectionData>;
@@ -144,6 +146,21 @@ export class Delivery {
     this.#rooms.delete(roomId);
     this.#metrics.rooms.dec();
     this.#emptied(roomId);
+  }
+
+  /** Takes a room from all connections of a user who is no member any more, and tells them. */
+  expel(roomId: RoomId, userId: UserId): void {
+    for (const connection of this.connections(userId)) {
+      if (!connection.data.rooms.has(roomId)) continue;
+      this.leave(roomId, connection);
+      this.#write([connection], [encode("hide.room", [{ roomId }])]);
+    }
+  }
+
+  /** The users whose connections hear a room here. */
+  usersIn(roomId: RoomId): UserId[] {
+    const connections = this.#rooms.get(roomId)?.members ?? [];
+    return [...new Set(connections.map((connection) => connection.data.user.id))];
   }
 
   hears(roomId: RoomId): boolean {

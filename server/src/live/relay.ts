@@ -6,16 +6,23 @@ import type { Metrics } from "../metrics.ts";
 import { LIMITS, type Cursor, type RoomId } from "../protocol.ts";
 import {
   chain,
+  chainChange,
   headOf,
   isRecord,
   parseForeign,
   parseJson,
   readAnnouncement,
-  type Head,
+  readChange,
+  type Change,
   type Heard,
+  type HeardChange,
   type Log,
+  type Position,
   type Row,
 } from "../store/log.ts";
+import type { Members } from "../store/members.ts";
+import { FIRST_SCHEMA, SCHEMA } from "../store/schema.ts";
+import type { Delivery } from "./delivery.ts";
 import type { RedisClient } from "../store/redis.ts";
 
 export type RelayParts = {
@@ -26,12 +33,8 @@ export type RelayParts = {
   metrics: Metrics;
   log: Logger;
   messages: Log;
-  /** Gives one message, as JSON, to the room's local members. Called in the order of the room's log. */
-  deliver: (roomId: RoomId, message: string) => void;
-  /** How many local connections hear a room. */
-  members: (roomId: RoomId) => number;
-  /** The log that local members know is gone. */
-  stale: (roomId: RoomId) => void;
+  members: Pick<Members, "among">;
+  delivery: Pick<Delivery, "message" | "members" | "usersIn" | "expel" | "toRoom">;
   /** An announcement for everybody, or of a room, that is not a message. `data` is unchecked. */
   heard: (type: string, data: unknown) => void;
 };
@@ -49,10 +52,12 @@ const KEPT_FROM_MEMBERS = 50;
 /** A page of them, and UTF-16 units in all, so that a member accounts for little more than 1 KB. */
 const KEPT_ROWS = LIMITS.pageDefault;
 const KEPT_LENGTH = 65_536;
+/** Members that are asked for at once. */
+const MEMBERS_AT_ONCE = 200;
 
 type LiveRoom = {
-  /** The last message that was delivered here; null until the log's head has been read. */
-  head: Head | null;
+  /** The last message that was delivered here, and the last change that was applied; null until they are read. */
+  position: Position | null;
   /** The newest rows up to the head, without a hole, and their length. Empty in a room with few members. */
   kept: Row[];
   keptLength: number;
@@ -64,6 +69,8 @@ type LiveRoom = {
   healing: boolean;
   again: boolean;
   leave: NodeJS.Timeout | undefined;
+  /** The relay's epoch when it was opened, or somebody was last known to have been removed. */
+  changedIn: number;
 };
 
 /**
@@ -84,6 +91,8 @@ export class Relay {
   /** Whether a room could not be looked at. */
   #unchecked = false;
   #closed = false;
+  #epoch = 0;
+  #olderHeardAt = performance.now();
 
   constructor(parts: RelayParts) {
     this.#parts = parts;
@@ -119,7 +128,7 @@ export class Relay {
       return known.opened;
     }
     const room: LiveRoom = {
-      head: null,
+      position: null,
       kept: [],
       keptLength: 0,
       sureAt: 0,
@@ -128,6 +137,7 @@ export class Relay {
       healing: false,
       again: false,
       leave: undefined,
+      changedIn: (this.#epoch += 1),
     };
     this.#rooms.set(roomId, room);
     room.opened = this.#follow(roomId, room).catch((error: unknown) => {
@@ -139,7 +149,25 @@ export class Relay {
 
   /** Up to where an open room's log has been passed on. */
   seq(roomId: RoomId): number {
-    return this.#rooms.get(roomId)?.head?.seq ?? 0;
+    return this.#rooms.get(roomId)?.position?.seq ?? 0;
+  }
+
+  /** Rises when a room is opened and when somebody is removed from one. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /**
+   * Whether a room was opened, or somebody removed from it, since that epoch: then what was read before of who is in it
+   * may not be so any more, and the relay will not tell.
+   */
+  hasChangedSince(roomId: RoomId, epoch: number): boolean {
+    return (this.#rooms.get(roomId)?.changedIn ?? Infinity) > epoch;
+  }
+
+  /** How long no server of the version before has been heard, in ms. */
+  get olderSilentMs(): number {
+    return performance.now() - this.#olderHeardAt;
   }
 
   /**
@@ -149,8 +177,8 @@ export class Relay {
   async since({ roomId, seq, date, hash }: Cursor): Promise<string[] | null> {
     const room = this.#rooms.get(roomId);
     const rows = () => {
-      if (!room?.head) return null;
-      const places = [...room.kept, room.head];
+      if (!room?.position) return null;
+      const places = [...room.kept, room.position];
       const at = places.findIndex((row) => row.seq === seq && row.hash === hash && row.date === date);
       return at < 0 ? null : room.kept.slice(at + 1).map(({ json }) => json);
     };
@@ -180,7 +208,7 @@ export class Relay {
     room.leave = setTimeout(() => {
       room.leave = undefined;
       // Somebody may have been on the way in when the last one left.
-      if (this.#parts.members(roomId) > 0) return;
+      if (this.#parts.delivery.members(roomId) > 0) return;
       this.#rooms.delete(roomId);
       if (this.#parts.config.relayChannel === "rooms") {
         this.#parts.subscriber.unsubscribe(this.#parts.keys.roomChannel(roomId)).catch(() => undefined);
@@ -198,8 +226,7 @@ export class Relay {
   async #follow(roomId: RoomId, room: LiveRoom): Promise<void> {
     const { config, keys, subscriber, messages } = this.#parts;
     if (config.relayChannel === "rooms") await subscriber.subscribe(keys.roomChannel(roomId));
-    const known = await messages.head(roomId);
-    room.head = known;
+    room.position = await messages.position(roomId);
     room.sureAt = performance.now();
     if (room.again) await this.#heal(roomId, room);
   }
@@ -212,28 +239,67 @@ export class Relay {
   }
 
   #advance(roomId: RoomId, room: LiveRoom, heard: Heard): void {
-    this.#parts.metrics.relayed.inc();
-    if (!room.head || room.healing) {
+    const { metrics, delivery } = this.#parts;
+    metrics.relayed.inc();
+    if (!room.position || room.healing) {
       room.again = true;
       return;
     }
-    if (heard.seq === room.head.seq + 1 && heard.hash === chain(room.head.hash, heard.date, heard.tail)) {
-      const { seq, date, hash, json } = heard;
-      room.head = { seq, date, hash };
+    const { seq, date, hash, json, revHash, tail } = heard;
+    const { position } = room;
+    const follows = seq === position.seq + 1 && hash === chain(position.hash, date, tail);
+    // Nobody hears what was said after they were removed: a change that was missed is read first.
+    if (follows && (revHash === undefined || revHash === position.revHash)) {
+      room.position = { ...position, seq, date, hash };
       room.sureAt = performance.now();
       this.#keep(roomId, room, json);
-      this.#parts.deliver(roomId, json);
+      delivery.message(roomId, json);
       return;
     }
-    if (heard.seq > room.head.seq) this.#parts.metrics.gaps.inc();
-    const newest = heard.seq === room.head.seq && heard.hash === room.head.hash;
-    if (!newest) void this.#heal(roomId, room);
+    if (seq > position.seq) metrics.gaps.inc();
+    if (seq !== position.seq || hash !== position.hash) void this.#heal(roomId, room);
+  }
+
+  /** A change of who is in a room. It is applied in the order of the room's changes, or read where one was missed. */
+  #change(change: HeardChange): void {
+    const room = this.#rooms.get(change.roomId);
+    if (!room) return;
+    if (!room.position || room.healing) {
+      room.again = true;
+      return;
+    }
+    const { rev, revHash } = room.position;
+    if (change.rev === rev + 1 && change.hash === chainChange(revHash, change)) {
+      room.position = { ...room.position, rev: change.rev, revHash: change.hash };
+      this.#apply(change.roomId, room, change);
+    } else if (change.rev !== rev || change.hash !== revHash) {
+      void this.#heal(change.roomId, room);
+    }
+  }
+
+  #apply(roomId: RoomId, room: LiveRoom, { userId, record }: Change): void {
+    if (record !== "") return;
+    room.changedIn = this.#epoch += 1;
+    this.#parts.delivery.expel(roomId, userId);
+  }
+
+  /** Who is in the room is asked anew of all who hear it here: nobody can tell any more what changed. */
+  async #applyAll(roomId: RoomId, room: LiveRoom): Promise<void> {
+    const { members, delivery } = this.#parts;
+    const here = delivery.usersIn(roomId);
+    for (let start = 0; start < here.length; start += MEMBERS_AT_ONCE) {
+      const some = here.slice(start, start + MEMBERS_AT_ONCE);
+      const inside = await members.among(roomId, some);
+      for (const userId of some) if (!inside.has(userId)) this.#apply(roomId, room, { userId, record: "" });
+    }
+    room.changedIn = this.#epoch += 1;
   }
 
   /** Keeps a row that has become the head. */
   #keep(roomId: RoomId, room: LiveRoom, json: string): void {
-    if (!room.head || this.#parts.members(roomId) < KEPT_FROM_MEMBERS) return forget(room);
-    room.kept.push({ ...room.head, json });
+    if (!room.position || this.#parts.delivery.members(roomId) < KEPT_FROM_MEMBERS) return forget(room);
+    const { seq, date, hash } = room.position;
+    room.kept.push({ seq, date, hash, json });
     room.keptLength += json.length;
     while (room.kept.length > KEPT_ROWS || room.keptLength > KEPT_LENGTH)
       room.keptLength -= room.kept.shift()?.json.length ?? 0;
@@ -241,29 +307,33 @@ export class Relay {
 
   /** Passes on what the sorted set holds beyond the head, and goes on until nothing has arrived meanwhile. */
   async #heal(roomId: RoomId, room: LiveRoom): Promise<void> {
-    if (room.healing || !room.head) return;
-    const { messages, deliver, stale, metrics, log } = this.#parts;
+    if (room.healing || !room.position) return;
+    const { messages, delivery, metrics, log } = this.#parts;
     room.healing = true;
     try {
       let more: boolean;
       do {
         room.again = false;
-        const found = await messages.after(roomId, room.head);
+        const found = await messages.after(roomId, room.position);
         if (this.#rooms.get(roomId) !== room) return;
+        // Changes first: whoever was removed hears none of the rows, whenever they were stored.
+        if (found.changes === null) await this.#applyAll(roomId, room);
+        else for (const change of found.changes) this.#apply(roomId, room, change);
         more = found.more;
         if (found.reset) {
-          room.head = found.head;
+          room.position = found.position;
           forget(room);
           metrics.resets.inc();
           log.warn({ roomId }, "the stored log is not the one that was relayed");
-          stale(roomId);
+          delivery.toRoom(roomId, "room.stale", { roomId });
         } else {
           metrics.healed.inc(found.rows.length);
           for (const row of found.rows) {
-            room.head = headOf(row) ?? room.head;
+            room.position = { ...found.position, ...headOf(row) };
             this.#keep(roomId, room, row);
-            deliver(roomId, row);
+            delivery.message(roomId, row);
           }
+          room.position = found.position;
         }
       } while (more || room.again);
       room.sureAt = performance.now();
@@ -280,8 +350,15 @@ export class Relay {
     if (!envelope) return this.#drop(text);
     const { type, data, serverId } = envelope;
     if (type === "heartbeat") {
-      if (serverId === this.#parts.config.serverId)
-        this.#hearHeartbeat(typeof data === "number" ? data : Number.NaN);
+      const { beat, schema } = readHeartbeat(data);
+      if (schema < SCHEMA) this.#olderHeardAt = performance.now();
+      if (serverId === this.#parts.config.serverId) this.#hearHeartbeat(beat);
+      return;
+    }
+    if (type === "change") {
+      const change = readChange(data);
+      if (change) this.#change(change);
+      else this.#drop(text);
       return;
     }
     if (type !== "message") return this.#parts.heard(type, data);
@@ -310,7 +387,7 @@ export class Relay {
 
   #checkAll(): void {
     for (const [roomId, room] of this.#rooms) {
-      if (room.head && !room.healing) void this.#checkStored(roomId, room);
+      if (room.position && !room.healing) void this.#checkStored(roomId, room);
     }
   }
 
@@ -331,9 +408,12 @@ export class Relay {
   async #look(roomId: RoomId, room: LiveRoom): Promise<void> {
     const askedAt = performance.now();
     try {
-      const stored = await this.#parts.messages.head(roomId);
-      if (!room.head) return;
-      if (stored.seq === room.head.seq && stored.hash === room.head.hash) room.sureAt = askedAt;
+      const stored = await this.#parts.messages.position(roomId);
+      if (!room.position) return;
+      const { seq, hash, rev, revHash } = room.position;
+      const isSame =
+        stored.seq === seq && stored.hash === hash && stored.rev === rev && stored.revHash === revHash;
+      if (isSame) room.sureAt = askedAt;
       else await this.#heal(roomId, room);
     } catch {
       // Redis is away.
@@ -354,7 +434,8 @@ export class Relay {
       this.#unchecked = false;
       this.#checkAll();
     }
-    if (!this.#closed) this.publish("heartbeat", (this.#heartbeat += 1)).catch(() => undefined);
+    if (!this.#closed)
+      this.publish("heartbeat", { beat: (this.#heartbeat += 1), schema: SCHEMA }).catch(() => undefined);
   }
 
   /** One that is missing means that others are: a connection, or a Cluster's node, was lost and is back. */
@@ -363,6 +444,13 @@ export class Relay {
     this.#heartbeatHeard = { number, at: performance.now() };
     if (missed) this.#checkAll();
   }
+}
+
+/** Servers of the first schema say a number alone. */
+function readHeartbeat(data: unknown): { beat: number; schema: number } {
+  if (!isRecord(data)) return { beat: typeof data === "number" ? data : Number.NaN, schema: FIRST_SCHEMA };
+  const { beat, schema } = data;
+  return { beat: Number(beat), schema: Number(schema) };
 }
 
 function forget(room: LiveRoom): void {

@@ -1,9 +1,9 @@
 -- Takes rows that another program put into a room's sorted set out of it, and appends each as a message of ours: once,
 -- whoever comes first. Announced as any message is, unless the whole log was there before us.
--- KEYS room, meta   ARGV 1 room id, 2 channel, 3 head of the envelope, 4 what the log must have begun as: 'ours', or
---      'theirs' where all of it is another program's, 5... row, date, tail of the message's JSON, ...
+-- KEYS room, meta   ARGV 1 room id, 2 channel, 3 beginning of the envelope, 4 what the log must have begun as: 'ours', or
+--      'theirs' where all of it is another program's, 5 '1' while older servers may run, 6... row, date, tail of the message's JSON, ...
 -- Returns how many. A date that does not rise is moved up, one that is still to come is moved back.
-local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs')
+local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash')
 local seq, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
 local theirs = ARGV[4] == 'theirs'
 if theirs ~= (meta[3] == false or meta[4] ~= false) then
@@ -13,8 +13,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local head = '{"roomId":"' .. ARGV[1] .. '","seq":'
 local adopted = 0
+-- Older servers take an announcement with a rev for another program's.
+local rev = ARGV[5] == '1' and '' or '"rev":' .. (meta[5] or '0') .. ',"revHash":"' .. (meta[6] or '') .. '",'
 
-for i = 5, #ARGV, 3 do
+for i = 6, #ARGV, 3 do
   if redis.call('ZREM', KEYS[1], ARGV[i]) == 1 then
     seq = seq + 1
     last = math.max(math.min(tonumber(ARGV[i + 1]), now), last + 1)
@@ -25,7 +27,7 @@ for i = 5, #ARGV, 3 do
     redis.call('ZADD', KEYS[1], date, row)
     redis.call('HSET', KEYS[2], 'seq', string.format('%.0f', seq), 'date', date, 'hash', hash)
     if not theirs then
-      redis.call('PUBLISH', ARGV[2], ARGV[3] .. row .. '}')
+      redis.call('PUBLISH', ARGV[2], ARGV[3] .. rev .. '"data":' .. row .. '}')
     end
     adopted = adopted + 1
   end

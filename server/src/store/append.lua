@@ -1,7 +1,8 @@
 -- Stores one message and announces it, or answers what an earlier call with the same nonce stored.
--- KEYS room, meta, members, nonce, read (one slot)
--- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 head of the envelope,
---      6 ms for which the nonce is remembered, 7 "1" where members are listed, 8 "1" once the rows were adopted
+-- KEYS room, meta, records, nonce, read, members (one slot)
+-- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
+--      6 ms for which the nonce is remembered, 7 "1" where members are listed, 8 "1" once the rows were adopted,
+--      9 "1" while servers that know `members` alone may run
 -- Returns {'stored' | 'repeated', message}, {'stranger'}, or {'theirs'}: all that is there is another program's, and
 -- must be adopted first.
 local sent = redis.call('GET', KEYS[4])
@@ -13,11 +14,13 @@ if sent then
     end
   end
 end
-if ARGV[7] == '1' and redis.call('SISMEMBER', KEYS[3], ARGV[2]) == 0 then
-  return { 'stranger' }
+if ARGV[7] == '1' and redis.call('HEXISTS', KEYS[3], ARGV[2]) == 0 then
+  if ARGV[9] ~= '1' or redis.call('SISMEMBER', KEYS[6], ARGV[2]) == 0 then
+    return { 'stranger' }
+  end
 end
 
-local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs')
+local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash')
 local count, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
 if ARGV[8] ~= '1' and (meta[4] or (hash == '' and redis.call('EXISTS', KEYS[1]) == 1)) then
   return { 'theirs' }
@@ -35,5 +38,7 @@ redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
 redis.call('ZADD', KEYS[1], date, message)
 redis.call('SET', KEYS[4], date, 'PX', ARGV[6])
 redis.call('HSET', KEYS[5], ARGV[2], seq)
-redis.call('PUBLISH', ARGV[4], ARGV[5] .. message .. '}')
+-- Older servers take an announcement with a rev for another program's.
+local rev = ARGV[9] == '1' and '' or '"rev":' .. (meta[5] or '0') .. ',"revHash":"' .. (meta[6] or '') .. '",'
+redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. '"data":' .. message .. '}')
 return { 'stored', message }

@@ -18,19 +18,43 @@ import {
   type UserId,
 } from "../protocol.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
+import { LATEST, type Schema } from "./schema.ts";
 
 /** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
 export type Head = { seq: number; date: number; hash: string };
 
-/** What `after` answers: the rows that follow a head, or where the log stands now if the head is no part of it. */
-export type Following = { reset: boolean; rows: string[]; more: boolean; head: Head };
+/** A head, and how far the room's changes are known: `rev` counts them, `revHash` runs over them. */
+export type Position = Head & { rev: number; revHash: string };
+
+/** What is now so of a member: their record as JSON, or `""` for somebody who is none. */
+export type Change = { userId: UserId; record: string };
+
+/**
+ * What `after` answers: what changed, and the rows that follow a head, or where the log stands now if the head is no
+ * part of it. `changes` is null where nobody can tell any more what changed since.
+ */
+export type Following = {
+  reset: boolean;
+  changes: Change[] | null;
+  rows: string[];
+  more: boolean;
+  position: Position;
+};
 
 /** Dates in ms; without either, the newest page. */
 export type PageCursor = { before?: number | undefined; after?: number | undefined; size: number };
 
 export type Row = Head & { json: string };
 /** A row as it was announced. */
-export type Heard = Row & { roomId: RoomId; tail: string };
+export type Heard = Row & {
+  roomId: RoomId;
+  tail: string;
+  /** Of the room's changes when it was stored; undefined where a server of the version before says it. */
+  revHash: string | undefined;
+};
+
+/** A change as it was announced. */
+export type HeardChange = Change & { roomId: RoomId; rev: number; hash: string };
 
 const NUMBER = String.raw`(?:0|[1-9]\d{0,15})`;
 const STRING = String.raw`"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[^"\\\x00-\x1f]*)*"`;
@@ -40,7 +64,9 @@ const STRING = String.raw`"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[^
  */
 const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUMBER}),"hash":"([0-9a-f]+)",("from":"\d+","message":${STRING}(?:,"nonce":${STRING})?\})`;
 const STORED = new RegExp(`^${MESSAGE}$`);
-const ANNOUNCED = new RegExp(String.raw`^\{"serverId":"[^"\\]*","type":"message","data":(${MESSAGE})\}$`);
+const ANNOUNCED = new RegExp(
+  String.raw`^\{"serverId":"[^"\\]*","type":"message",(?:"rev":${NUMBER},"revHash":"([0-9a-f]*)",)?"data":(${MESSAGE})\}$`,
+);
 
 /** The last moment that a Date can tell, in the year 275760: formatting a later one throws, here and in browsers. */
 const LAST_DATE = 8.64e15;
@@ -56,6 +82,7 @@ const ADOPT_TRIES = 3;
 const SECONDS_BELOW = 1e11;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
+const NO_CHANGES = ["", ""] as const;
 
 /**
  * The messages of each room, in a sorted set: gap-free by `seq` and strictly rising by `date`, the score, so that a
@@ -66,6 +93,7 @@ export class Log {
   readonly #keys: Keys;
   readonly #channelOf: (roomId: RoomId) => string;
   readonly #envelope: string;
+  readonly #schema: Schema;
   readonly #copies: { count: number; timeoutMs: number };
   readonly #reads = new Map<string, Promise<unknown>>();
   /** How many rows of a room were found to be no messages. */
@@ -81,14 +109,16 @@ export class Log {
     redis: RedisClient,
     keys: Keys,
     config: Pick<Config, "serverId" | "relayChannel" | "waitReplicas" | "waitMs">,
+    schema: Schema = LATEST,
   ) {
+    this.#schema = schema;
     this.#redis = redis;
     this.#keys = keys;
     this.#channelOf = config.relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
-    this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message","data":`;
+    this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
-    this.#append = defineScript(redis, "append.lua", 5);
-    this.#sync = defineScript(redis, "sync.lua", 2);
+    this.#append = defineScript(redis, "append.lua", 6);
+    this.#sync = defineScript(redis, "sync.lua", 5);
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
   }
@@ -97,8 +127,8 @@ export class Log {
    * Stores and announces a message in one atomic step, and marks the room as read by its author up to it. Answers the
    * row, a Message as JSON; for the same nonce again that of the first message. Resolves once as many Redis replicas
    * hold it as are configured; throws `unavailable` where they do not in time: then the outcome is unknown, and the
-   * same nonce finds out. Throws `not_found` for a named room without this member; for General and private rooms the
-   * caller has checked.
+   * same nonce finds out. Throws `not_found` for a room that keeps records and has none of this user's; of others the
+   * caller has checked that they are in it.
    */
   async append(
     from: UserId,
@@ -107,15 +137,16 @@ export class Log {
   ): Promise<{ row: string; repeated: boolean }> {
     const { roomId, message, nonce } = send;
     const keys = this.#keys;
-    const listed = roomId !== GENERAL && pairOf(roomId) === null;
+    const listed = keepsRecords(roomId);
     const tail = JSON.stringify({ from, message, nonce }).slice(1);
     const reply = await this.#append(
       [
         keys.room(roomId),
         keys.meta(roomId),
-        keys.members(roomId),
+        keys.records(roomId),
         keys.nonce(roomId, from, nonce),
         keys.read(roomId),
+        keys.members(roomId),
       ],
       [
         roomId,
@@ -126,6 +157,7 @@ export class Log {
         NONCE_MS,
         listed ? "1" : "0",
         adopted ? "1" : "0",
+        this.#schema.mixed ? "1" : "0",
       ],
     );
     const [outcome, row] = reply as [string, string?];
@@ -149,7 +181,7 @@ export class Log {
     const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
     await this.adopt(roomId);
     for (;;) {
-      const head = await this.head(roomId);
+      const head = await this.position(roomId);
       let { seq, date, hash } = head;
       const rows: (string | number)[] = [];
       for (const { from, message, date: wanted } of messages) {
@@ -200,18 +232,26 @@ export class Log {
     return answer;
   }
 
-  /** What follows a replica's head, as the relay wants it. */
-  async after(roomId: RoomId, from: Head): Promise<Following> {
-    const { reset, rows, more, head } = await this.#following(roomId, from);
-    if (reset) return { reset: true, rows: [], more: false, head };
+  /** What follows a replica's position, as the relay wants it. */
+  async after(roomId: RoomId, from: Position): Promise<Following> {
+    const { reset, changes, rows, more, position } = await this.#following(roomId, from, [
+      String(from.rev),
+      from.revHash,
+    ]);
+    if (reset) return { reset: true, changes, rows: [], more: false, position };
     const last = rows.at(-1);
-    return { reset: false, rows, more, head: (last === undefined ? null : headOf(last)) ?? from };
+    const reached = (last === undefined ? null : headOf(last)) ?? from;
+    return { reset: false, changes, rows, more, position: { ...position, ...headPart(reached) } };
   }
 
-  /** The newest message's place in the log. */
-  async head(roomId: RoomId): Promise<Head> {
-    const [seq, date, hash] = await this.#redis.hmget(this.#keys.meta(roomId), "seq", "date", "hash");
-    return seq && date && hash ? { seq: Number(seq), date: Number(date), hash } : EMPTY;
+  /** The newest message's place in the log, and the newest change's. */
+  async position(roomId: RoomId): Promise<Position> {
+    const [seq, date, hash, rev, revHash] = await this.#redis.hmget(
+      this.#keys.meta(roomId),
+      ...(["seq", "date", "hash", "rev", "revHash"] as const),
+    );
+    const head = seq && date && hash ? { seq: Number(seq), date: Number(date), hash } : EMPTY;
+    return { ...head, rev: Number(rev ?? 0), revHash: revHash ?? "" };
   }
 
   /** The newest message, or null. */
@@ -282,7 +322,7 @@ export class Log {
 
   async #take(roomId: RoomId, begun: "ours" | "theirs", found: Foreign[]): Promise<number> {
     const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
-    const how = [roomId, this.#channelOf(roomId), this.#envelope, begun];
+    const how = [roomId, this.#channelOf(roomId), this.#envelope, begun, this.#schema.mixed ? "1" : "0"];
     let taken = 0;
     for (let start = 0; start < found.length; start += ADOPTED_AT_ONCE) {
       const some = found.slice(start, start + ADOPTED_AT_ONCE);
@@ -332,22 +372,29 @@ export class Log {
     }
   }
 
-  async #following(roomId: RoomId, from: Head) {
-    const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
+  async #following(roomId: RoomId, from: Head, since: readonly [string, string] = NO_CHANGES) {
+    const { room, meta, records, changed, revs } = this.#keys;
+    const keys = [room, meta, records, changed, revs].map((key) => key(roomId));
     const bounds = [BOUNDS.syncRows.value, BOUNDS.syncBytes.value];
     for (let tries = 1; ; tries += 1) {
       const passOver = tries < ADOPT_TRIES ? "0" : "1";
-      const reply = await this.#sync(keys, [from.seq, from.date, from.hash, ...bounds, passOver]);
-      const [status, seq, date, hash, more, ...rows] = reply as [string, ...string[]];
+      const reply = await this.#sync(keys, [from.seq, from.date, from.hash, ...bounds, passOver, ...since]);
+      const [status, seq, date, hash = "", more, rev, revHash = "", count, ...rest] = reply as string[];
       if (status === "theirs") {
         await this.adopt(roomId);
         continue;
       }
+      const told = Math.max(0, Number(count));
+      const changes = Array.from({ length: told }, (_, index) => ({
+        userId: rest[index * 2]?.slice(1) ?? "",
+        record: rest[index * 2 + 1] ?? "",
+      }));
       return {
         reset: RESETS.find((reason) => reason === status),
-        rows,
+        changes: Number(count) < 0 ? null : changes,
+        rows: rest.slice(told * 2),
         more: more === "1",
-        head: { seq: Number(seq), date: Number(date), hash: hash ?? "" },
+        position: { seq: Number(seq), date: Number(date), hash, rev: Number(rev), revHash },
       };
     }
   }
@@ -382,8 +429,45 @@ export function chain(hash: string, date: number, tail: string): string {
 export function readAnnouncement(text: string): Heard | null {
   const announced = ANNOUNCED.exec(text);
   if (!announced) return null;
-  const [, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
-  return { roomId, json, tail, hash, seq: Number(seq), date: Number(date) };
+  const [, revHash, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
+  const head = { seq: Number(seq), date: Number(date), hash };
+  return { ...head, roomId, json, tail, revHash };
+}
+
+/** The two ends of what `change.lua` announces; between them go the change's rev and hash. */
+export function announcementOf(
+  serverId: string,
+  roomId: RoomId,
+  userId: UserId,
+  record: string,
+): { begin: string; end: string } {
+  return {
+    begin: `{"serverId":${JSON.stringify(serverId)},"type":"change","data":{"roomId":"${roomId}","userId":"${userId}","rev":`,
+    end: `,"record":${JSON.stringify(record)}`,
+  };
+}
+
+/** The data of an announced change, or null for anything else. */
+export function readChange(data: unknown): HeardChange | null {
+  if (!isRecord(data)) return null;
+  const { roomId, userId, rev, hash, record = "" } = data;
+  if (!isRoomId(roomId) || typeof userId !== "string" || !USER_ID.test(userId)) return null;
+  if (!Number.isSafeInteger(rev) || typeof hash !== "string" || typeof record !== "string") return null;
+  return { roomId, userId, rev: rev as number, hash, record };
+}
+
+/** The hash that `change.lua` gives a change. */
+export function chainChange(revHash: string, { rev, userId, record }: HeardChange): string {
+  return digest("sha1", `${revHash}|${rev}|@${userId}|${record}`).slice(0, 12);
+}
+
+/** Whether who is in a room stands in its records. Everybody is in General, and a private room's id says who. */
+export function keepsRecords(roomId: RoomId): boolean {
+  return roomId !== GENERAL && pairOf(roomId) === null;
+}
+
+function headPart({ seq, date, hash }: Head): Head {
+  return { seq, date, hash };
 }
 
 /** Whether a script wrote this row: then it is valid JSON of a message's shape. */

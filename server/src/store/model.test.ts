@@ -7,7 +7,8 @@ import { afterAll, beforeAll, it } from "vitest";
 import { createKeys } from "../keys.ts";
 import type { Message } from "../protocol.ts";
 import { connectRedis, defineScript, type RedisClient } from "./redis.ts";
-import { Log, chain, headOf, type Head } from "./log.ts";
+import { Log, chain, chainChange, headOf, type Head, type Position } from "./log.ts";
+import { Members } from "./members.ts";
 import { testRedisUrl, until } from "../testing.ts";
 import { Rooms } from "./rooms.ts";
 
@@ -31,6 +32,8 @@ type Stored = {
   head: Head | null;
   first: number;
   members: Set<string>;
+  rev: number;
+  revHash: string;
   marks: Map<string, number>;
   /** The date that is remembered for a user's nonce. */
   nonces: Map<string, number>;
@@ -44,7 +47,7 @@ type Room = {
   heads: Head[];
   announced: string[];
   /** A replica that follows the room by the announcements that reach it. */
-  replica: { head: Head; rows: string[]; behind: boolean };
+  replica: { position: Position; rows: string[]; members: Set<string>; behind: boolean };
 };
 
 const prefix = `test-${randomBytes(6).toString("hex")}:`;
@@ -54,6 +57,7 @@ const heard = new Map<string, string[]>();
 let redis: RedisClient;
 let subscriber: Redis;
 let rooms: Rooms;
+let members: Members;
 let log: Log;
 let sync: ReturnType<typeof defineScript>;
 let copyKeys: (from: string[], to: string[]) => Promise<unknown>;
@@ -61,10 +65,11 @@ let leases: ReturnType<typeof defineScript>;
 
 beforeAll(async () => {
   redis = await connectRedis(testRedisUrl(), "commands", pino({ level: "silent" }));
-  rooms = new Rooms(redis, keys);
+  members = new Members(redis, keys, { serverId: "model", relayChannel: "rooms" });
+  rooms = new Rooms(redis, keys, members);
   log = new Log(redis, keys, { serverId: "model", relayChannel: "rooms", waitReplicas: 0, waitMs: 0 });
-  sync = defineScript(redis, "sync.lua", 2);
-  redis.defineCommand("model:copy", { lua: COPY, numberOfKeys: 32 });
+  sync = defineScript(redis, "sync.lua", 5);
+  redis.defineCommand("model:copy", { lua: COPY, numberOfKeys: 36 });
   const copy = Reflect.get(redis, "model:copy") as (...names: string[]) => Promise<unknown>;
   copyKeys = (from, to) => copy.call(redis, ...from, ...to);
   leases = defineScript(redis, "presence.lua", 3);
@@ -86,14 +91,18 @@ afterAll(async () => {
   subscriber.disconnect();
 });
 
+function logKeysOf(id: string): string[] {
+  return [keys.room, keys.meta, keys.records, keys.changed, keys.revs].map((key) => key(id));
+}
+
 function keysOf(id: string): string[] {
   const nonces = USERS.flatMap((user) => NONCES.map((nonce) => keys.nonce(id, user, nonce)));
-  return [keys.room(id), keys.meta(id), keys.members(id), keys.read(id), ...nonces];
+  return [...logKeysOf(id), keys.read(id), ...nonces];
 }
 
 /** Makes one set of a room's keys what the other is, as a Redis that takes over does. */
-const COPY = `for i = 1, 16 do
-  if redis.call('COPY', KEYS[i], KEYS[i + 16], 'REPLACE') == 0 then redis.call('DEL', KEYS[i + 16]) end
+const COPY = `for i = 1, 18 do
+  if redis.call('COPY', KEYS[i], KEYS[i + 18], 'REPLACE') == 0 then redis.call('DEL', KEYS[i + 18]) end
 end`;
 
 function add(stored: Stored, row: Row): void {
@@ -141,17 +150,45 @@ async function send(room: Room, step: { user: string; nonce: string; text: strin
   stored.nonces.set(name, head.date);
   stored.marks.set(user, head.seq);
   room.heads.push(head);
-  room.announced.push(`{"serverId":"model","type":"message","data":${row}}`);
-  if (!step.lost) hear(room.replica, row, head, tail);
+  room.announced.push(
+    `{"serverId":"model","type":"message","rev":${stored.rev},"revHash":"${stored.revHash}","data":${row}}`,
+  );
+  if (!step.lost) hear(room, row, head, tail);
 }
 
-/** As the relay does: what follows is passed on, anything else makes it read. */
-function hear(replica: Room["replica"], row: string, head: Head, tail: string): void {
-  const follows =
-    head.seq === replica.head.seq + 1 && head.hash === chain(replica.head.hash, head.date, tail);
+/** Somebody joins or leaves: a change with the next rev, unless it is so already. */
+async function change(room: Room, user: string, isIn: boolean, lost: boolean): Promise<void> {
+  const { id, stored, replica } = room;
+  await (isIn ? members.join(id, user) : members.leave(id, user));
+  if (stored.members.has(user) === isIn) return;
+  if (isIn) stored.members.add(user);
+  else stored.members.delete(user);
+  const rev = stored.rev + 1;
+  const record = isIn ? '{"role":"member"}' : "";
+  const hash = chainChange(stored.revHash, { roomId: id, userId: user, rev, hash: "", record });
+  const follows = replica.position.rev === stored.rev && replica.position.revHash === stored.revHash;
+  Object.assign(stored, { rev, revHash: hash });
+  room.announced.push(
+    `{"serverId":"model","type":"change","data":{"roomId":"${id}","userId":"${user}","rev":${rev},"hash":"${hash}"${isIn ? `,"record":${JSON.stringify(record)}` : ""}}}`,
+  );
+  if (lost || replica.behind) return;
+  if (!follows) {
+    replica.behind = true;
+    return;
+  }
+  replica.position = { ...replica.position, rev, revHash: hash };
+  replica.members = new Set(stored.members);
+}
+
+/** As the relay does: what follows is passed on, anything else makes it read. Only members of that moment hear it. */
+function hear({ stored, replica }: Room, row: string, head: Head, tail: string): void {
+  const { seq, hash, revHash } = replica.position;
+  const isNext = head.seq === seq + 1 && head.hash === chain(hash, head.date, tail);
+  const follows = isNext && revHash === stored.revHash;
   if (!follows) replica.behind = true;
   if (replica.behind) return;
-  replica.head = head;
+  deepStrictEqual(replica.members, stored.members);
+  replica.position = { ...replica.position, ...head };
   replica.rows.push(row);
 }
 
@@ -160,26 +197,30 @@ async function heal(room: Room): Promise<void> {
   await adopt(room);
   const { id, stored, replica } = room;
   for (let more = true; more;) {
-    const found = await log.after(id, replica.head);
+    const found = await log.after(id, replica.position);
+    if (found.changes === null) replica.members = new Set(await redis.hkeys(keys.records(id)));
+    for (const { userId, record } of found.changes ?? [])
+      replica.members[record === "" ? "delete" : "add"](userId);
+    // Before a row goes anywhere.
+    deepStrictEqual([...replica.members].toSorted(), [...stored.members].toSorted());
     if (found.reset) replica.rows = [];
     replica.rows.push(...found.rows);
-    replica.head = found.head;
+    replica.position = found.position;
     more = found.more;
   }
   replica.behind = false;
   const own = ownRows(stored).map(({ json }) => json);
   const passedOn = replica.rows.slice(-own.length || replica.rows.length);
   deepStrictEqual(passedOn, own.slice(own.length - passedOn.length));
-  if (own.length > 0) deepStrictEqual(replica.head, stored.head);
+  const { rev, revHash, head } = stored;
+  if (own.length > 0) deepStrictEqual(replica.position, { ...head, rev, revHash });
 }
 
 /** The answer to one cursor: exactly what follows it, as far as the limits let it, or a reset with the right reason. */
 async function follow({ id, stored }: Room, cursor: Head, most: number, size: number): Promise<void> {
-  const reply = await sync(
-    [keys.room(id), keys.meta(id)],
-    [cursor.seq, cursor.date, cursor.hash, most, size, "1"],
-  );
-  const [status, seq, date, hash, more, ...rows] = reply as string[];
+  const reply = await sync(logKeysOf(id), [cursor.seq, cursor.date, cursor.hash, most, size, "1"]);
+  const [status, seq, date, hash, more, rev, revHash, changes, ...rows] = reply as string[];
+  deepStrictEqual([Number(rev), revHash, Number(changes)], [stored.rev, stored.revHash, 0]);
   const own = ownRows(stored);
   const head = stored.head ?? NOTHING;
   deepStrictEqual({ seq: Number(seq), date: Number(date), hash }, head);
@@ -228,7 +269,10 @@ async function adopt({ id, stored, heads, announced }: Room): Promise<void> {
     add(stored, { score: head.date, json: row, head });
     stored.head = head;
     heads.push(head);
-    if (isOurs) announced.push(`{"serverId":"model","type":"message","data":${row}}`);
+    if (isOurs)
+      announced.push(
+        `{"serverId":"model","type":"message","rev":${stored.rev},"revHash":"${stored.revHash}","data":${row}}`,
+      );
   }
   ok(stored.rows.every((one) => one.head !== null));
 }
@@ -277,8 +321,8 @@ const step = fc.oneof(
   },
   { weight: 6, arbitrary: fc.record({ do: fc.constant("heal" as const) }) },
   { weight: 5, arbitrary: fc.record({ do: fc.constant("read" as const), user, seq: any }) },
-  { weight: 5, arbitrary: fc.record({ do: fc.constant("join" as const), user }) },
-  { weight: 5, arbitrary: fc.record({ do: fc.constant("leave" as const), user }) },
+  { weight: 5, arbitrary: fc.record({ do: fc.constant("join" as const), user, lost: fc.boolean() }) },
+  { weight: 5, arbitrary: fc.record({ do: fc.constant("leave" as const), user, lost: fc.boolean() }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant("trim" as const), count: any }) },
   { weight: 5, arbitrary: fc.record({ do: fc.constant("add" as const), place: any, name: any }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("save" as const) }) },
@@ -313,11 +357,9 @@ async function take(room: Room, now: Step): Promise<void> {
       return;
     }
     case "join":
-      stored.members.add(now.user);
-      return rooms.join(id, now.user);
+      return change(room, now.user, true, now.lost);
     case "leave":
-      stored.members.delete(now.user);
-      return rooms.leave(id, now.user);
+      return change(room, now.user, false, now.lost);
     case "trim": {
       // As an operator does it: the oldest rows go, and the log says where it begins now.
       const count = now.count % (stored.rows.length + 1);
@@ -361,13 +403,21 @@ async function enter(index: number): Promise<Room> {
     head: null,
     first: 0,
     members: new Set(),
+    rev: 0,
+    revHash: "",
     marks: new Map(),
     nonces: new Map(),
   };
-  const stored = { ...structuredClone(saved), members: new Set(["1", "2"]) };
-  await redis.sadd(keys.members(id), "1", "2");
-  const replica = { head: NOTHING, rows: [], behind: false };
-  return { id, stored, saved, heads: [NOTHING], announced: [], replica };
+  const room: Room = {
+    id,
+    stored: structuredClone(saved),
+    saved,
+    heads: [NOTHING],
+    announced: [],
+    replica: { position: { ...NOTHING, rev: 0, revHash: "" }, rows: [], members: new Set(), behind: false },
+  };
+  for (const first of ["1", "2"]) await change(room, first, true, false);
+  return room;
 }
 
 /** At the end: the log and the marks are those of the model, and every message was announced once, as it is stored. */

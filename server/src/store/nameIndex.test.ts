@@ -29,7 +29,7 @@ async function fill({ redis, keys }: House): Promise<void> {
   writes.set(keys.totalUsers, PEOPLE);
   for (let id = 1; id <= ROOMS; id += 1) writes.set(keys.roomName(String(id)), `Plan ${id}`);
   for (const [id, name] of Object.entries(ROOM_NAMES)) writes.set(keys.roomName(id), name);
-  writes.sadd(keys.members("7"), ann.user.id, bob.user.id);
+  writes.hset(keys.records("7"), { [ann.user.id]: "{}", [bob.user.id]: "{}" });
   writes.set(keys.totalRooms, ROOMS);
   await writes.exec();
 }

@@ -1,8 +1,9 @@
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { looksLikeGeneral, looksOf } from "../names.ts";
-import { GENERAL, isRoomId, pairOf, type ListedRoom, type RoomId, type UserId } from "../protocol.ts";
+import { GENERAL, pairOf, type ListedRoom, type RoomId, type UserId } from "../protocol.ts";
 import { Ids } from "./ids.ts";
+import type { Members } from "./members.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
@@ -18,12 +19,14 @@ export class Rooms {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #ids: Ids;
+  readonly #members: Members;
   readonly #index: NameIndex;
   readonly #read: ReturnType<typeof defineScript>;
 
-  constructor(redis: RedisClient, keys: Keys) {
+  constructor(redis: RedisClient, keys: Keys, members: Members) {
     this.#redis = redis;
     this.#keys = keys;
+    this.#members = members;
     this.#ids = new Ids(redis, keys, "room");
     this.#index = new NameIndex({
       last: async () => Number((await redis.get(keys.totalRooms)) ?? 0),
@@ -49,7 +52,7 @@ export class Rooms {
       await this.#redis.del(keys.roomByName(name));
       throw new ChatError("taken", "There is already a room whose name looks like this one.");
     }
-    await this.join(id, creator);
+    await this.#members.join(id, creator);
     return id;
   }
 
@@ -102,7 +105,8 @@ export class Rooms {
   async #claimId(id: RoomId, name: string): Promise<boolean> {
     const keys = this.#keys;
     if ((await this.#redis.setnx(keys.roomName(id), name)) === 0) return false;
-    if ((await this.#redis.exists(keys.room(id), keys.meta(id), keys.members(id))) === 0) return true;
+    if ((await this.#redis.exists(keys.room(id), keys.meta(id), keys.records(id), keys.members(id))) === 0)
+      return true;
     await this.#redis.del(keys.roomName(id));
     return false;
   }
@@ -120,35 +124,6 @@ export class Rooms {
 
   exists(roomId: RoomId): Promise<boolean> {
     return this.#redis.exists(this.#keys.roomName(roomId)).then(Boolean);
-  }
-
-  /** Members first: who is listed as a member but does not see the room can join again; the reverse would be deaf. */
-  async join(roomId: RoomId, userId: UserId): Promise<void> {
-    await this.#redis.sadd(this.#keys.members(roomId), userId);
-    await this.#redis.sadd(this.#keys.userRooms(userId), roomId);
-  }
-
-  async leave(roomId: RoomId, userId: UserId): Promise<void> {
-    await this.#redis.srem(this.#keys.userRooms(userId), roomId);
-    await this.#redis.srem(this.#keys.members(roomId), userId);
-  }
-
-  /** Puts a private room into a user's list; true if it was not there. */
-  async show(roomId: RoomId, userId: UserId): Promise<boolean> {
-    return (await this.#redis.sadd(this.#keys.userRooms(userId), roomId)) === 1;
-  }
-
-  async of(userId: UserId): Promise<RoomId[]> {
-    // Another program may have put in anything.
-    return (await this.#redis.smembers(this.#keys.userRooms(userId))).filter(isRoomId);
-  }
-
-  count(userId: UserId): Promise<number> {
-    return this.#redis.scard(this.#keys.userRooms(userId));
-  }
-
-  isMember(roomId: RoomId, userId: UserId): Promise<boolean> {
-    return this.#redis.sismember(this.#keys.userRooms(userId), roomId).then(Boolean);
   }
 
   async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
@@ -197,10 +172,10 @@ export class Rooms {
       ids.map(async (id) => {
         const [name, members, joined] = await Promise.all([
           this.#redis.get(keys.roomName(id)),
-          this.#redis.scard(keys.members(id)),
-          this.#redis.sismember(keys.members(id), userId),
+          this.#members.size(id),
+          this.#members.has(id, userId),
         ]);
-        return name === null ? [] : [{ id, name, members, joined: joined === 1 }];
+        return name === null ? [] : [{ id, name, members, joined }];
       }),
     );
     return rooms.flat();

@@ -26,7 +26,7 @@ afterEach(async () => {
 
 it("gives an unused Redis the present version, and one from before there were versions the first", async () => {
   await checkSchema(redis, keys);
-  expect(await redis.get(keys.schema)).toBe("1");
+  expect(await redis.get(keys.schema)).toBe("2");
   await redis.del(keys.schema);
   await redis.set(keys.totalUsers, 6);
   await checkSchema(redis, keys);
@@ -34,7 +34,7 @@ it("gives an unused Redis the present version, and one from before there were ve
 });
 
 it.each([
-  ["2", /newer Hubbub \(schema 2, and this one knows 1\)/],
+  ["3", /newer Hubbub \(schema 3, and this one knows 2\)/],
   ["10", /newer Hubbub \(schema 10/],
   [
     "restoring a backup of 2026-11-26",
@@ -52,7 +52,7 @@ it.each([
 it("a server that starts leaves a version behind", async () => {
   const house = await replicas(2);
   try {
-    expect(await house.redis.get(house.keys.schema)).toBe("1");
+    expect(await house.redis.get(house.keys.schema)).toBe("2");
   } finally {
     await house.close();
   }

@@ -6,9 +6,13 @@ import type { RedisClient } from "./redis.ts";
  * The version of what is stored in Redis. It is raised when a server of the version before would misread or spoil
  * what a new one stores; docs/upgrading.md says what each changed.
  */
-export const SCHEMA = 1;
+export const SCHEMA = 2;
 /** That of what was stored before there was a version. */
 export const FIRST_SCHEMA = 1;
+
+/** `mixed`: what is stored is still of the version before, which servers beside this one may be reading and writing. */
+export type Schema = { mixed: boolean };
+export const LATEST: Schema = { mixed: false };
 
 /** Stands in place of the version while a restore is under way, and stays if it is cut short. */
 export const RESTORING = "restoring";
@@ -17,9 +21,14 @@ export const RESTORING = "restoring";
  * Gives a Redis without a version one; throws one line for a person where what is stored is newer than this server, or
  * half restored.
  */
-export async function checkSchema(redis: RedisClient, keys: Keys): Promise<void> {
-  const stored = await readSchema(redis, keys);
-  if (stored === undefined) judge(await mark(redis, keys), keys);
+export async function checkSchema(redis: RedisClient, keys: Keys): Promise<Schema> {
+  const stored = (await readSchema(redis, keys)) ?? judge(await mark(redis, keys), keys);
+  return { mixed: stored < SCHEMA };
+}
+
+/** Raises the version, once nothing of the one before is left. */
+export async function raiseSchema(redis: RedisClient, keys: Keys): Promise<void> {
+  if ((await redis.get(keys.schema)) === String(SCHEMA - 1)) await redis.set(keys.schema, SCHEMA);
 }
 
 /** The version of what is stored, or undefined; throws as `checkSchema` does, and writes nothing. */

@@ -1,10 +1,13 @@
--- The messages after a cursor, or a reset with its reason.
--- KEYS room, meta   ARGV 1 seq, 2 date, 3 hash or '', 4 most rows, 5 bytes after which no row is added,
---      6 '1' to pass over what is not ours
--- Returns {'ok' | 'ahead' | 'rewound' | 'trimmed', head seq, head date, head hash, '1' if there is more, row, ...}.
+-- The messages after a cursor, or a reset with its reason; for a replica also what changed since a rev.
+-- KEYS room, meta, records, changed, revs (one slot)
+-- ARGV 1 seq, 2 date, 3 hash or '', 4 most rows, 5 bytes after which no row is added,
+--      6 '1' to pass over what is not ours, 7 rev and 8 its hash, where changes are asked for
+-- Returns {'ok' | 'ahead' | 'rewound' | 'trimmed', head seq, head date, head hash, '1' if there is more, head rev, its
+-- hash, changes, what, state, ..., row, ...}. The number of changes is -1 where the rev is none of this room's, or too
+-- far back.
 -- After a reset the rows are the newest ones. At least one row is answered, where there is one.
 -- Or {'theirs'}: another program's rows stand there, which must be adopted first.
-local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'first')
+local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'first', 'rev', 'revHash')
 local head, headDate, headHash = tonumber(meta[1] or '0'), meta[2] or '0', meta[3] or ''
 local seq, most, size = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- Rows are read a few at a time: of long ones hardly more than are answered.
@@ -14,8 +17,45 @@ local function own(row)
   return string.find(row, '^{"roomId":"[%d:]+","seq":%d+,"date":%d+,"hash":"') ~= nil
 end
 
+local headRev, headRevHash = tonumber(meta[5] or '0'), meta[6] or ''
+
+-- What is now so of all that changed since: each once, however often it did.
+local function changes()
+  local rev = tonumber(ARGV[7])
+  if not rev or (rev == headRev and ARGV[8] == headRevHash) then
+    return {}
+  end
+  local isKnown = rev == 0 or redis.call('HGET', KEYS[5], rev % 1000) == ARGV[7] .. ':' .. ARGV[8]
+  local changed = {}
+  if rev < headRev and isKnown then
+    changed = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[7], '+inf', 'LIMIT', 0, 501)
+  end
+  if #changed == 0 or #changed > 500 then
+    return nil
+  end
+  local now = {}
+  for _, what in ipairs(changed) do
+    now[#now + 1] = what
+    now[#now + 1] = redis.call('HGET', KEYS[3], string.sub(what, 2)) or ''
+  end
+  return now
+end
+
 local function answer(status, rows, more)
-  local reply = { status, string.format('%.0f', head), headDate, headHash, more and '1' or '0' }
+  local changed = changes()
+  local reply = {
+    status,
+    string.format('%.0f', head),
+    headDate,
+    headHash,
+    more and '1' or '0',
+    string.format('%.0f', headRev),
+    headRevHash,
+    changed and #changed / 2 or -1,
+  }
+  for _, one in ipairs(changed or {}) do
+    reply[#reply + 1] = one
+  end
   for _, row in ipairs(rows) do
     reply[#reply + 1] = row
   end

@@ -1,0 +1,158 @@
+import type { Config } from "../config.ts";
+import type { Keys } from "../keys.ts";
+import { isRoomId, type RoomId, type UserId } from "../protocol.ts";
+import { announcementOf, keepsRecords } from "./log.ts";
+import { defineScript, type RedisClient } from "./redis.ts";
+import { LATEST, type Schema } from "./schema.ts";
+
+/** What a named room knows of one member. */
+export type MemberRecord = { role: "member" };
+
+const MEMBER: MemberRecord = { role: "member" };
+const MOVED_AT_ONCE = 500;
+
+/**
+ * Who is in which room. A named room's records are the one authority; every change of them has a `rev`, and is
+ * announced in the room's own order. Each user's list of rooms is an index of it, and says which of the others
+ * (General and private rooms, which nobody is removed from) they see.
+ */
+export class Members {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #schema: Schema;
+  readonly #channelOf: (roomId: RoomId) => string;
+  readonly #serverId: string;
+  readonly #change: ReturnType<typeof defineScript>;
+
+  constructor(
+    redis: RedisClient,
+    keys: Keys,
+    config: Pick<Config, "serverId" | "relayChannel">,
+    schema: Schema = LATEST,
+  ) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#schema = schema;
+    this.#serverId = config.serverId;
+    this.#channelOf = config.relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
+    this.#change = defineScript(redis, "change.lua", 5);
+  }
+
+  /** The room knows first: who is a member but does not see the room can join again; the reverse would be deaf. */
+  async join(roomId: RoomId, userId: UserId): Promise<void> {
+    await this.#set(roomId, userId, "", JSON.stringify(MEMBER));
+    await this.#redis.sadd(this.#keys.userRooms(userId), roomId);
+  }
+
+  async leave(roomId: RoomId, userId: UserId): Promise<void> {
+    await this.#set(roomId, userId, "*", "");
+    await this.#redis.srem(this.#keys.userRooms(userId), roomId);
+  }
+
+  /** Puts a private room into a user's list; true if it was not there. */
+  async show(roomId: RoomId, userId: UserId): Promise<boolean> {
+    return (await this.#redis.sadd(this.#keys.userRooms(userId), roomId)) === 1;
+  }
+
+  /** The rooms that a user sees. */
+  async of(userId: UserId): Promise<RoomId[]> {
+    // Another program may have put in anything.
+    return (await this.#redis.smembers(this.#keys.userRooms(userId))).filter(isRoomId);
+  }
+
+  /** Whether a room is in the user's list. */
+  async sees(roomId: RoomId, userId: UserId): Promise<boolean> {
+    return (await this.#redis.sismember(this.#keys.userRooms(userId), roomId)) === 1;
+  }
+
+  count(userId: UserId): Promise<number> {
+    return this.#redis.scard(this.#keys.userRooms(userId));
+  }
+
+  /** Whether this is a room of the user's. */
+  async has(roomId: RoomId, userId: UserId): Promise<boolean> {
+    if (!keepsRecords(roomId)) return this.sees(roomId, userId);
+    if (this.#schema.mixed) await this.#set(roomId, userId, "set", JSON.stringify(MEMBER));
+    return (await this.#redis.hexists(this.#keys.records(roomId), userId)) === 1;
+  }
+
+  /** Those of some users who are in a room, by its records. */
+  async among(roomId: RoomId, userIds: UserId[]): Promise<Set<UserId>> {
+    if (!keepsRecords(roomId)) return new Set(userIds);
+    const inside = await Promise.all(userIds.map((id) => this.has(roomId, id)));
+    return new Set(userIds.filter((_, index) => inside[index]));
+  }
+
+  /** Makes a user's list say of a room what the room's records say: whether it is theirs. */
+  async mendList(userId: UserId, roomId: RoomId): Promise<boolean> {
+    const isTheirs = await this.has(roomId, userId);
+    if (!keepsRecords(roomId)) return isTheirs;
+    const list = this.#keys.userRooms(userId);
+    await (isTheirs ? this.#redis.sadd(list, roomId) : this.#redis.srem(list, roomId));
+    return isTheirs;
+  }
+
+  size(roomId: RoomId): Promise<number> {
+    return this.#redis.hlen(this.#keys.records(roomId));
+  }
+
+  /** Makes the records what servers that know the set alone have made of it meanwhile. */
+  async settle(roomId: RoomId): Promise<void> {
+    const { records, members } = this.#keys;
+    const [recorded, listed] = await Promise.all([
+      this.#redis.hkeys(records(roomId)),
+      this.#redis.smembers(members(roomId)),
+    ]);
+    const known = new Set(recorded);
+    const inside = new Set(listed);
+    const differing = [
+      ...listed.filter((id) => !known.has(id)),
+      ...(listed.length > 0 ? recorded.filter((id) => !inside.has(id)) : []),
+    ];
+    for (const id of differing) await this.#set(roomId, id, "set", JSON.stringify(MEMBER));
+  }
+
+  /** Puts the sets of all rooms into records, which nobody is told of: who was a member is one. */
+  async move(): Promise<void> {
+    for await (const roomId of this.#named()) {
+      let cursor = "0";
+      do {
+        const [next, ids] = await this.#redis.sscan(
+          this.#keys.members(roomId),
+          cursor,
+          "COUNT",
+          MOVED_AT_ONCE,
+        );
+        const record = JSON.stringify(MEMBER);
+        await Promise.all(ids.map((id) => this.#redis.hsetnx(this.#keys.records(roomId), id, record)));
+        cursor = next;
+      } while (cursor !== "0");
+    }
+  }
+
+  async settleAll(): Promise<void> {
+    for await (const roomId of this.#named()) await this.settle(roomId);
+  }
+
+  /** Lets go of the sets, once nobody reads them any more. */
+  async forgetSets(): Promise<void> {
+    for await (const roomId of this.#named()) {
+      await this.settle(roomId);
+      await this.#redis.unlink(this.#keys.members(roomId));
+    }
+  }
+
+  async *#named(): AsyncGenerator<RoomId> {
+    const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);
+    for (let id = 1; id <= total; id += 1) yield String(id);
+  }
+
+  async #set(roomId: RoomId, userId: UserId, before: string, record: string): Promise<void> {
+    const { meta, records, changed, revs, members } = this.#keys;
+    const { begin, end } = announcementOf(this.#serverId, roomId, userId, record);
+    await this.#change(
+      [meta, records, changed, revs, members].map((key) => key(roomId)),
+      [userId, before, record, this.#channelOf(roomId), begin, end, this.#schema.mixed ? "1" : "0"],
+    );
+  }
+}

@@ -4,7 +4,7 @@ import { BOUNDS } from "../limits.ts";
 
 const RETRY_MS = 2_000;
 /** The event loop keeps a core of its own, where there are two. */
-const AT_ONCE = Math.max(1, Math.min(BOUNDS.hashes.value, availableParallelism() - 1));
+export const HASHES_AT_ONCE = Math.max(1, Math.min(BOUNDS.hashes.value, availableParallelism() - 1));
 
 /** Who asks for a hash: an address, and the name that is tried there; a sign-up has none. */
 export type Asker = { address: string; name: string | null };
@@ -26,7 +26,7 @@ export class Hashing {
   #waiting = 0;
 
   /** `fair` bounds each address and name; without it, for benchmarks and tests, only the whole queue is bounded. */
-  constructor(fair: boolean, atOnce = AT_ONCE) {
+  constructor(fair: boolean, atOnce = HASHES_AT_ONCE) {
     this.#fair = fair;
     this.#atOnce = atOnce;
   }

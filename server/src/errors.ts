@@ -44,3 +44,23 @@ export function framesOf(error: unknown): string {
   if (!(error instanceof Error) || !error.stack?.includes(error.message)) return "";
   return error.stack.slice(error.stack.indexOf(error.message) + error.message.length).trim();
 }
+
+/** With these Redis refuses what it would do at another time: loading, full, failing over, read-only, resharding. */
+const LATER = new Set(
+  "LOADING OOM MISCONF READONLY CLUSTERDOWN TRYAGAIN MASTERDOWN NOREPLICAS NOAUTH BUSY MOVED ASK".split(" "),
+);
+const unanswered = new WeakSet<Error>();
+
+/** Notes what a command to Redis failed with: ioredis' own errors differ from anybody's by their words alone. */
+export function noteUnanswered(error: unknown): void {
+  if (error instanceof Error && error.name !== "ReplyError") unanswered.add(error);
+}
+
+/** Whether a command to Redis was not answered, or refused for now: the same may be done at another time. */
+export function isRedisAway(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (error.name !== "ReplyError") return unanswered.has(error);
+  // A transaction is refused for what was refused in it.
+  const { previousErrors = [] } = error as { previousErrors?: unknown[] };
+  return LATER.has(redisCode(error) ?? "") || previousErrors.some(isRedisAway);
+}

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import { ZodError } from "zod";
-import { ChatError, reasonOf } from "../errors.ts";
+import { ChatError, isRedisAway, reasonOf } from "../errors.ts";
 import type { ErrorCode, Failure } from "../protocol.ts";
 import type { Place, Security } from "../security.ts";
 
@@ -16,9 +16,8 @@ export const STATUS: Record<ErrorCode, number> = {
   internal: 500,
 };
 
-/** What Redis and ioredis say while Redis is away, loading, full, failing over or read-only. */
-const REDIS_AWAY =
-  /^(LOADING|OOM|MISCONF|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|NOAUTH|BUSY)\b|Command timed out|Stream isn't writeable|Connection is closed|max retries per request|ECONNRE|EPIPE|ENOENT|Cluster/;
+/** More files are open, or more are about to be, than the system allows. */
+const NO_FILES = new Set(["EMFILE", "ENFILE"]);
 const RETRY_MS = 1_000;
 
 /**
@@ -44,9 +43,9 @@ export function toFailure(
       ? { code: "too_large", message: "The request is too large." }
       : { code: "invalid", message: "The request cannot be read." };
   }
-  const reason = reasonOf(error);
-  if (error instanceof Error && REDIS_AWAY.test(error.message)) {
-    log.warn({ reason }, "redis did not do it");
+  const away = isRedisAway(error);
+  if (away || NO_FILES.has(codeOf(error))) {
+    log.warn({ reason: reasonOf(error) }, away ? "redis did not do it" : "no more files may be open");
     return { code: "unavailable", message: "Not available right now. Try again.", retryAfterMs: RETRY_MS };
   }
   security.contain(place, error);
@@ -56,6 +55,11 @@ export function toFailure(
 function describe(issue: ZodError["issues"][number] | undefined): string {
   const where = issue?.path.join(".");
   return where ? `${where}: ${issue?.message}` : (issue?.message ?? "Invalid request.");
+}
+
+/** What a system call failed with. */
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
 /** Errors of Express and body-parser carry the status that they mean. */

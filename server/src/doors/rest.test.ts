@@ -491,6 +491,34 @@ describe("whoever has asked too often", () => {
   });
 });
 
+it("a user makes so many rooms in a day, whatever the replica, and what was refused for its name is no room", async () => {
+  const rate: { points: number } = RATES.room;
+  const { points } = rate;
+  rate.points = 5;
+  const apart = await replicas(2, { RATE_LIMITS: "on" }).finally(() => (rate.points = points));
+  try {
+    const [one, other] = both(apart);
+    const { browser } = await person(one);
+    const elsewhere = new Browser(other);
+    elsewhere.cookie = browser.cookie;
+    const make = (from: Browser, name: string) => from.post<Failure>("/api/rooms", { name });
+    for (let count = 0; count < 10; count += 1) expect((await make(browser, "")).status).toBe(400);
+    for (let count = 0; count < 5; count += 1)
+      expect((await make(count % 2 === 0 ? browser : elsewhere, `room ${count}`)).status).toBe(201);
+    for (const from of [browser, elsewhere]) {
+      const { status, body, headers } = await make(from, "one too many");
+      expect([status, body.code]).toEqual([429, "rate_limited"]);
+      const seconds = Number(headers.get("retry-after"));
+      expect(seconds).toBeGreaterThan(86_000);
+      expect(seconds).toBeLessThanOrEqual(86_400);
+    }
+    expect((await make((await person(other)).browser, "another one's")).status).toBe(201);
+    expect((await browser.get("/api/rooms")).status).toBe(200);
+  } finally {
+    await apart.close();
+  }
+});
+
 describe("who reads and who writes", () => {
   const statuses = async (replica: Replica, cookie: string) => {
     const [page, me, write] = await Promise.all([

@@ -167,6 +167,9 @@ const NOTED: Record<string, Partial<Record<ErrorCode, SecurityEvent>>> = {
   "/users": { rate_limited: "signup.limited" },
 };
 
+/** With these an answer fails whose reader has left. */
+const GONE = new Set<unknown>(["ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROYED", "ECONNRESET", "EPIPE"]);
+
 /** Answers with what went wrong, by Express or without it. */
 function refuse(
   error: unknown,
@@ -177,7 +180,7 @@ function refuse(
 ): void {
   const { config, metrics, security } = parts;
   // Who asked has gone: nobody is to be told, and nothing is wrong.
-  if (error instanceof Error && "code" in error && error.code === "ERR_STREAM_PREMATURE_CLOSE") return;
+  if (response.destroyed && error instanceof Error && "code" in error && GONE.has(error.code)) return;
   const failure = toFailure(error, parts, "request");
   const { code } = failure;
   metrics.refusals.inc({ door: "rest", code });

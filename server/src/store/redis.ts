@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
-import { reasonOf, redisCode } from "../errors.ts";
+import { noteUnanswered, reasonOf, redisCode } from "../errors.ts";
 import { commandOf, dataOptions, faultOf, reach, tlsOptions } from "./redisReach.ts";
 import { parseRedisUrl, type RedisAddress } from "../redisUrl.ts";
 
@@ -114,7 +114,7 @@ function excuseRefusals(client: RedisClient): void {
     const run = Reflect.get(client, command) as (...args: unknown[]) => Promise<unknown>;
     Reflect.set(client, command, (...args: unknown[]) => {
       const answer = run.apply(client, args);
-      answer.catch(() => undefined);
+      answer.catch(noteUnanswered);
       return answer;
     });
   }

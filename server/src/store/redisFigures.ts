@@ -1,4 +1,5 @@
 import { Cluster, type Redis } from "ioredis";
+import { noteUnanswered } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import type { RedisClient } from "./redis.ts";
 
@@ -28,6 +29,7 @@ export function watchRedis(client: RedisClient, metrics: Metrics): () => void {
     const time = () => metrics.redisCommands.observe((performance.now() - began) / 1_000);
     command.promise.then(time, (error: unknown) => {
       time();
+      noteUnanswered(error);
       fail(error);
     });
     return answer;

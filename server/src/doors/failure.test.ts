@@ -1,0 +1,113 @@
+import { readFileSync } from "node:fs";
+import { ReplyError } from "ioredis";
+import { pino } from "pino";
+import { describe, expect, it } from "vitest";
+import { z } from "zod";
+import { ChatError, noteUnanswered } from "../errors.ts";
+import { createMetrics } from "../metrics.ts";
+import { createSecurity } from "../security.ts";
+import { toFailure } from "./failure.ts";
+
+const log = pino({ level: "silent" });
+const parts = { log, security: createSecurity(createMetrics(), log) };
+const codeOf = (error: unknown) => toFailure(error, parts, "request").code;
+
+function thrown(doing: () => unknown): unknown {
+  try {
+    doing();
+  } catch (error) {
+    return error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+const refused = (message: string): Error => new (ReplyError as new (text: string) => Error)(message);
+function lost(message: string): Error {
+  const error = new Error(message);
+  noteUnanswered(error);
+  return error;
+}
+
+describe("what Redis does not do now is `unavailable`:", () => {
+  it.each([
+    "LOADING Redis is loading the dataset in memory",
+    "OOM command not allowed when used memory > 'maxmemory'.",
+    "READONLY You can't write against a read only replica.",
+    "MISCONF Redis is configured to save RDB snapshots",
+    "NOREPLICAS Not enough good replicas to write.",
+    "MASTERDOWN Link with MASTER is down",
+    "CLUSTERDOWN The cluster is down",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "MOVED 3999 127.0.0.1:6381",
+    "ASK 3999 127.0.0.1:6381",
+    "BUSY Redis is busy running a script.",
+  ])("%s", (message) => {
+    expect(codeOf(refused(message))).toBe("unavailable");
+  });
+
+  it("a transaction that was refused for such a reason", () => {
+    const discarded = Object.assign(refused("EXECABORT Transaction discarded because of previous errors."), {
+      previousErrors: [refused("OOM command not allowed")],
+    });
+    expect(codeOf(discarded)).toBe("unavailable");
+  });
+
+  it("whatever a command was ended with that Redis did not answer", () => {
+    for (const words of ["Command timed out", "Connection is closed.", "in words that nobody has seen yet"])
+      expect(codeOf(lost(words))).toBe("unavailable");
+  });
+});
+
+describe("what the caller did is told by its code:", () => {
+  it("a ChatError, a schema's, and one of the parser of bodies", () => {
+    expect(codeOf(new ChatError("taken", "Taken."))).toBe("taken");
+    expect(codeOf(thrown(() => z.string().parse(1)))).toBe("invalid");
+    expect(codeOf(thrown(() => z.string().max(1).parse("long")))).toBe("too_large");
+    expect(codeOf(Object.assign(new Error("request entity too large"), { status: 413 }))).toBe("too_large");
+  });
+});
+
+it("where no more files may be open it is `unavailable`", () => {
+  const error = Object.assign(new Error("EMFILE: too many open files, open 'index.html'"), {
+    code: "EMFILE",
+  });
+  expect(codeOf(error)).toBe("unavailable");
+});
+
+describe("anything else is a bug, whatever its words are:", () => {
+  const words = [
+    "ENOENT",
+    "Cluster",
+    "a Cluster of grapes",
+    "Command timed out",
+    "Connection is closed.",
+    "OOM command not allowed",
+    "READONLY",
+    "write EPIPE",
+    "read ECONNRESET",
+  ];
+  it.each(words)("%s", (message) => {
+    for (const error of [
+      new Error(message),
+      new TypeError(message),
+      Object.assign(new Error(message), { code: 1 }),
+    ])
+      expect(codeOf(error)).toBe("internal");
+    expect(codeOf(refused(`ERR ${message}`))).toBe("internal");
+    expect(codeOf(message)).toBe("internal");
+  });
+
+  it("a file that is missing", () => {
+    expect(codeOf(thrown(() => readFileSync("/nowhere/Cluster")))).toBe("internal");
+  });
+
+  it("what Redis will refuse for ever", () => {
+    for (const message of [
+      "WRONGTYPE Operation against a key",
+      "NOPERM this user has no permissions",
+      "LOADINGX",
+      "",
+    ])
+      expect(codeOf(refused(message))).toBe("internal");
+  });
+});

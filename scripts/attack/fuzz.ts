@@ -199,12 +199,10 @@ async function judge({ stage, bystanders, pids, scales, fault, notes }: Judged):
     const contained = await replica.metric("hubbub_contained_total");
     if (contained > 0) fault(`the ${replica.name} replica contained ${contained} throws`);
   }
-  await sleep(1_000);
+  // What is under way when they are asked is not unanswered.
+  for (const what of new Set(await bystanders.settle())) fault(`a bystander: ${what}`);
   const figures = bystanders.figures();
   await bystanders.stop();
-  for (const what of new Set(bystanders.faults())) fault(`a bystander: ${what}`);
-  const missing = await bystanders.missing();
-  if (missing > 0) fault(`${missing} acknowledged messages of bystanders are not stored`);
   if (figures.refused > 0) fault(`${figures.refused} messages of bystanders were refused`);
   if (figures.unanswered > 0) fault(`${figures.unanswered} messages of bystanders were not answered`);
   for (const side of ["left", "right"] as const) {

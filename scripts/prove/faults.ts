@@ -115,6 +115,18 @@ export const FAULTS: readonly Fault[] = [
     instead: { "Delivery.#isSlow": "return false;" },
   },
   {
+    name: "removals not looked for",
+    remedy: "a message says at which change it was stored",
+    scenario: "leaving",
+    instead: { "Relay.#advance": "heard.revHash = undefined;" },
+  },
+  {
+    name: "removals not applied",
+    remedy: "a replica takes a room from whoever was removed",
+    scenario: "leaving",
+    instead: { "Delivery.expel": "return;" },
+  },
+  {
     name: "names claimed twice",
     remedy: "a username is claimed once",
     scenario: "races",

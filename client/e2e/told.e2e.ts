@@ -6,7 +6,6 @@ import {
   eventually,
   message,
   messageTo,
-  openPage,
   room,
   say,
   setStage,
@@ -201,67 +200,6 @@ test("over a slow line something is painted within 1.5 s", { retry: 2 }, async (
   );
   expect(painted).toBeLessThan(1_500);
   await page.getByRole("heading", { level: 1 }).waitFor();
-  await context.close();
-});
-
-test("people and rooms are found by name wherever they stand, and none is said only of all", async () => {
-  const everybody = Array.from({ length: 1_050 }, (_, index) => ({
-    id: String(5_000 + index),
-    username: `person-${index}`,
-    online: false,
-  }));
-  const listed = Array.from({ length: 230 }, (_, index) => ({
-    id: String(7_000 + index),
-    name: `Room ${String.fromCharCode(97 + (index % 26))}${index}`,
-    members: 1,
-    joined: false,
-  }));
-  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "fay");
-  const pageOf = <T extends { id: string }>(all: T[], url: string) => {
-    const query = new URL(url).searchParams;
-    const after = Number(query.get("after"));
-    return all.filter(({ id }) => Number(id) > after).slice(0, Number(query.get("size")));
-  };
-  await page.route(/\/api\/users\?after=/, (route) =>
-    route.fulfill({ json: pageOf(everybody, route.request().url()) }),
-  );
-  await page.route(/\/api\/rooms\/directory/, (route) =>
-    route.fulfill({ json: pageOf(listed, route.request().url()) }),
-  );
-  await page.getByRole("button", { name: "Create an account" }).click();
-  await page.getByLabel("Username").fill("fay");
-  await page.getByLabel("Password", { exact: true }).fill("correct horse battery");
-  await page.getByRole("button", { name: "Create account" }).click();
-  await messageTo(page, "General").waitFor();
-  const people = page.getByRole("complementary", { name: "People" });
-  await people.getByText("person-50", { exact: true }).waitFor();
-  expect(await people.getByRole("heading", { name: /^Offline/ }).textContent()).not.toMatch(/\d/);
-  await people.getByRole("searchbox").fill("person-1042");
-  await people.getByText("person-1042", { exact: true }).waitFor();
-  await people.getByRole("searchbox").fill("nobody-at-all");
-  await people.getByText("Nobody by that name.").waitFor();
-  await people.getByRole("searchbox").fill("");
-  // With those of the other tests, if this client has heard of any.
-  await expect.poll(() => people.getByRole("heading", { name: /^Offline/ }).textContent()).toMatch(/ 105\d$/);
-
-  await page.keyboard.press("Control+k");
-  await page.keyboard.type("person-777");
-  await page.getByRole("option", { name: /person-777/ }).waitFor();
-  await page.getByRole("combobox").fill("Room z207");
-  await page.getByRole("option", { name: /Room z207.*join/ }).waitFor();
-  await page.getByRole("combobox").fill("no such thing");
-  await page.getByText("Nothing by that name.").waitFor();
-  await page.keyboard.press("Escape");
-
-  await page.getByRole("button", { name: "Browse rooms" }).click();
-  const dialog = page.getByRole("dialog", { name: "Browse rooms" });
-  await dialog.getByText("Room z207", { exact: true }).waitFor({ state: "detached" });
-  await eventually(
-    async () => (await dialog.locator(".listed-name").allTextContents()).slice(0, 2),
-    ["Room a0", "Room a104"],
-  );
-  await dialog.getByRole("searchbox").fill("z207");
-  await dialog.getByText("Room z207", { exact: true }).waitFor();
   await context.close();
 });
 

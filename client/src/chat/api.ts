@@ -2,6 +2,7 @@ import type {
   Credentials,
   ErrorCode,
   Failure,
+  Found,
   ListedRoom,
   NewPrivateRoom,
   NewRoom,
@@ -42,13 +43,17 @@ export const api = {
   demo: () => call<{ people: Credentials[] }>("GET", "/demo"),
   /** At most LIMITS.userIds ids; unknown ones are left out of the answer. */
   users: (ids: readonly UserId[]) => call<Presence[]>("GET", `/users${search({ ids: ids.join(",") })}`),
-  /** Everybody, by ascending id. */
-  directory: (after: UserId | undefined, size: number) =>
-    call<Presence[]>("GET", `/users${search({ after: after ?? "0", size })}`),
+  /** A page of who has the text in their name; `after` is the last id of the page before. */
+  findUsers: (q: string, after: UserId | undefined, signal: AbortSignal) =>
+    call<Found<Presence>>("GET", `/users${search({ q, after })}`, undefined, signal),
   online: () => call<Presence[]>("GET", "/users/online"),
   rooms: () => call<Room[]>("GET", "/rooms"),
-  listedRooms: (after: RoomId | undefined, size: number) =>
-    call<ListedRoom[]>("GET", `/rooms/directory${search({ after: after ?? "0", size })}`),
+  /** The same of named rooms. */
+  findRooms: (q: string, after: RoomId | undefined, signal: AbortSignal) =>
+    call<Found<ListedRoom>>("GET", `/rooms/directory${search({ q, after })}`, undefined, signal),
+  /** One named room, if it is there. */
+  listedRoom: (roomId: RoomId) =>
+    call<ListedRoom[]>("GET", `/rooms/directory${search({ after: Number(roomId) - 1, size: 1 })}`),
   createRoom: (room: NewRoom) => call<Room>("POST", "/rooms", room),
   privateRoom: (room: NewPrivateRoom) => call<Room>("POST", "/rooms/private", room),
   /** The newest page, or with `before` (a date) the page that ends just before it. */
@@ -63,7 +68,13 @@ function search(query: Query): string {
   return given.length === 0 ? "" : `?${new URLSearchParams(given).toString()}`;
 }
 
-async function call<T>(method: "GET" | "POST", path: string, body?: object): Promise<T> {
+async function call<T>(
+  method: "GET" | "POST",
+  path: string,
+  body?: object,
+  signal?: AbortSignal,
+): Promise<T> {
+  const late = AbortSignal.timeout(ANSWER_WITHIN_MS);
   let response: Response;
   let answer: unknown;
   try {
@@ -71,7 +82,7 @@ async function call<T>(method: "GET" | "POST", path: string, body?: object): Pro
       method,
       credentials: "same-origin",
       cache: "no-store",
-      signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+      signal: signal === undefined ? late : AbortSignal.any([late, signal]),
       headers: method === "POST" ? { "Content-Type": "application/json" } : {},
       ...(method === "POST" && { body: JSON.stringify(body ?? {}) }),
     });

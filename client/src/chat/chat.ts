@@ -29,7 +29,6 @@ const SYNC_FIRST_MS = 50;
 const SYNC_SLOWEST_MS = 10_000;
 /** Missed by more than this, a room starts anew from its newest page instead of catching up. */
 const CATCH_UP_MOST = 1_000;
-const DIRECTORY_PAGE = 100;
 
 type SignedIn = {
   outbox: Outbox;
@@ -172,7 +171,6 @@ export function createChatClient() {
     syncs.clear();
     asked.clear();
     toLearn.clear();
-    peopleAfter = undefined;
     unreadBefore = null;
   }
 
@@ -308,8 +306,6 @@ export function createChatClient() {
       for (const [roomId, seq] of here.reads) void sendRead(roomId, seq);
       await syncRooms(roomsWith((room) => room.log !== null));
       if (state.openRoom !== null) await loadIfNew(state.openRoom);
-      // Ids rise: whoever signed up meanwhile comes after all that are known.
-      if (state.everybody || state.users.size < DIRECTORY_PAGE) await loadPeople();
       // What an earlier life of this page has sent may have been lost since.
       await here.outbox.load();
       for (const roomId of here.outbox.keptRooms()) {
@@ -525,27 +521,12 @@ export function createChatClient() {
     }, LEARN_AFTER_MS);
   }
 
-  let peopleAfter: UserId | undefined;
-
-  /** One more page of everybody. Answers whether there is another one. */
-  async function loadPeople(): Promise<boolean> {
+  /** As `api.findUsers`; whoever is found is known from now on. */
+  async function findUsers(text: string, after: UserId | undefined, signal: AbortSignal) {
     const here = signedIn;
-    const users = await api.directory(peopleAfter, DIRECTORY_PAGE);
-    if (here === null || signedIn !== here) return false;
-    peopleAfter = users.at(-1)?.id ?? peopleAfter;
-    dispatch({ type: "users", users });
-    if (users.length < DIRECTORY_PAGE) dispatch({ type: "everybody" });
-    return users.length === DIRECTORY_PAGE;
-  }
-
-  let loadingEverybody: Promise<void> | null = null;
-
-  /** All pages of everybody, so that a search leaves nobody out. Throws a ChatError. */
-  function loadEverybody(): Promise<void> {
-    loadingEverybody ??= (async () => {
-      while (!state.everybody && (await loadPeople()));
-    })().finally(() => (loadingEverybody = null));
-    return loadingEverybody;
+    const answer = await api.findUsers(text, after, signal);
+    if (here !== null && signedIn === here) dispatch({ type: "users", users: answer.found });
+    return answer;
   }
 
   // --- Rooms ---
@@ -631,10 +612,13 @@ export function createChatClient() {
       await request("room.leave", { roomId });
       hideRoom(roomId);
     },
-    /** A page of the named rooms; `after` is the last id of the page before. */
-    listedRooms: (after?: RoomId) => api.listedRooms(after, LIMITS.page),
-    loadPeople,
-    loadEverybody,
+    findUsers,
+    findRooms: api.findRooms,
+    /** What a named room is called, also one that is not this user's. */
+    async roomName(roomId: RoomId): Promise<string | undefined> {
+      const [room] = await api.listedRoom(roomId);
+      return room?.id === roomId ? room.name : undefined;
+    },
     demo: () => api.demo(),
   };
 

@@ -81,8 +81,6 @@ export type ChatState = {
   rooms: ReadonlyMap<RoomId, RoomState> | null;
   openRoom: RoomId | null;
   users: ReadonlyMap<UserId, Presence>;
-  /** Whether `users` is all there are. */
-  everybody: boolean;
   presence: {
     /** Changes heard since the connection came up and before its snapshot; null once that is in. */
     unsettled: ReadonlyMap<UserId, Presence> | null;
@@ -99,7 +97,6 @@ export const initialState: ChatState = {
   rooms: null,
   openRoom: null,
   users: new Map(),
-  everybody: false,
   presence: { unsettled: new Map() },
   outgoing: [],
   drafts: new Map(),
@@ -127,7 +124,6 @@ export type ChatEvent =
   | { type: "stale"; roomId: RoomId }
   | { type: "read"; roomId: RoomId; read: number }
   | { type: "users"; users: readonly Presence[] }
-  | { type: "everybody" }
   | { type: "presence snapshot"; online: readonly Presence[] }
   | { type: "presence diff"; users: readonly Presence[] }
   | { type: "outgoing"; entries: readonly Outgoing[] }
@@ -224,8 +220,6 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
       return mapRoom(state, event.roomId, (room) => readUpTo(room, event.read));
     case "users":
       return { ...state, users: know(state, event.users) };
-    case "everybody":
-      return state.everybody ? state : { ...state, everybody: true };
     case "presence snapshot":
       return presenceSnapshot(state, event.online);
     case "presence diff": {

@@ -1,24 +1,25 @@
 import type { ListedRoom, RoomId } from "@hubbub/server/protocol";
-import { useMemo, useState } from "react";
+import { fold, matchOf, searchFor } from "@hubbub/server/search";
+import { useState } from "react";
 import { wordsOf } from "../chat/api.ts";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./Icon.tsx";
+import { SearchField } from "./SearchField.tsx";
 import { useClient } from "./useChat.ts";
-import { useListed } from "./useListed.ts";
-
-const SHOWN_AT_ONCE = 100;
-const collator = new Intl.Collator();
+import { countWords, useFound } from "./useFound.ts";
 
 type Props = { onClose: () => void; onEnter: (roomId: RoomId) => void; onNew: () => void };
 
 /** The named rooms of the server, to join or to open. */
 export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
   const chat = useClient();
-  const { rooms, complete, fault: listFault } = useListed(true);
   const [wanted, setWanted] = useState("");
-  const [shown, setShown] = useState(SHOWN_AT_ONCE);
+  const text = wanted.trim();
+  const { answer, current, busy, fault: listFault, more } = useFound(chat.findRooms, text);
   const [joinFault, setFault] = useState<string | null>(null);
   const fault = joinFault ?? listFault;
+  const [all, setAll] = useState<number | null>(null);
+  if (current && text === "" && all !== answer.total) setAll(answer.total);
 
   function join(room: ListedRoom) {
     if (room.joined) {
@@ -31,34 +32,21 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
     );
   }
 
-  const text = wanted.trim().toLowerCase();
-  const found = useMemo(
-    () =>
-      rooms
-        .filter((room) => room.name.toLowerCase().includes(text))
-        .toSorted((one, other) => collator.compare(one.name, other.name)),
-    [rooms, text],
-  );
+  const search = searchFor(text);
+  const found = current ? answer.found : answer.found.filter((room) => matchOf(fold(room.name), search) > 0);
   return (
     <Dialog title="Browse rooms" className="dialog-tall" onClose={onClose}>
-      <label className="search">
-        <Icon name="search" />
-        <span className="hidden">Find a room</span>
-        <input
-          type="search"
-          placeholder="Find a room"
-          value={wanted}
-          data-first
-          onChange={(event) => setWanted(event.target.value)}
-        />
-      </label>
+      <SearchField label="Find a room" busy={busy} value={wanted} onText={setWanted} />
+      <p className="found-count" aria-live="polite">
+        {current && answer.total > 0 && countWords(answer.total, text === "" ? null : all, "rooms")}
+      </p>
       {fault !== null && (
         <p className="fault" role="alert">
           {fault}
         </p>
       )}
-      <div className="listed" aria-busy={!complete && fault === null}>
-        {rooms.length === 0 && !complete && fault === null && (
+      <div className="listed" aria-busy={busy && fault === null}>
+        {answer.text === null && fault === null && (
           <div className="skeleton-rooms" aria-hidden="true">
             <span />
             <span />
@@ -66,7 +54,7 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
           </div>
         )}
         <ul>
-          {found.slice(0, shown).map((room) => (
+          {found.map((room) => (
             <li key={room.id} className="listed-room">
               <span className="sign" aria-hidden="true">
                 <Icon name="hash" />
@@ -89,20 +77,16 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
           ))}
         </ul>
         <p className="listed-none" aria-live="polite">
-          {found.length > 0 || fault !== null || (!complete && text === "")
+          {found.length > 0 || fault !== null || answer.text === null
             ? ""
-            : !complete
+            : !current
               ? "Looking…"
               : text === ""
                 ? "There are no rooms besides General yet."
                 : "No room by that name."}
         </p>
-        {found.length > shown && (
-          <button
-            type="button"
-            className="button button-wide"
-            onClick={() => setShown(shown + SHOWN_AT_ONCE)}
-          >
+        {current && found.length < answer.total && (
+          <button type="button" className="button button-wide" onClick={more}>
             Show more
           </button>
         )}

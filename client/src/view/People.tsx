@@ -1,83 +1,78 @@
 import type { Presence, UserId } from "@hubbub/server/protocol";
-import { useEffect, useMemo, useState } from "react";
-import { wordsOf } from "../chat/api.ts";
+import { fold, matchOf, searchFor } from "@hubbub/server/search";
+import { useMemo, useState } from "react";
 import { isConnected } from "../chat/state.ts";
 import { Avatar } from "./Avatar.tsx";
-import { Icon } from "./Icon.tsx";
+import { SearchField } from "./SearchField.tsx";
 import { useChat, useClient, useMe } from "./useChat.ts";
+import { countWords, useFound } from "./useFound.ts";
 
 const SHOWN_AT_ONCE = 100;
 
 /**
  * Everybody, the ones who are there first; in one list while that cannot be known. Choosing somebody opens the
- * private room with them. A number is told only of what is known as a whole.
+ * private room with them. Those who are known are found at once, the others by the server, which knows how many.
  */
 export function People({ onTalkTo }: { onTalkTo: (userId: UserId) => void }) {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
-  const everybody = useChat((state) => state.everybody);
   const connected = useChat(isConnected);
   const [wanted, setWanted] = useState("");
   const [shown, setShown] = useState(SHOWN_AT_ONCE);
-  const [fault, setFault] = useState<string | null>(null);
-  const { online, offline } = useMemo(() => arrange(users, wanted, connected), [users, wanted, connected]);
-  const offlineShown = offline.slice(0, Math.max(0, shown - online.length));
-  const searching = wanted.trim() !== "";
-  const found = online.length + offline.length;
+  const text = wanted.trim();
+  const { answer, current, busy, fault, more } = useFound(chat.findUsers, connected ? text : null);
+  const { online, offline } = useMemo(() => arrange(users, text, connected), [users, text, connected]);
+  const known = online.length + offline.length;
+  // Who has just come may not have been there when the server counted.
+  const total = current ? Math.max(answer.total, known) : null;
+  const [all, setAll] = useState<number | null>(null);
+  if (total !== null && text === "" && all !== total) setAll(total);
 
-  useEffect(() => {
-    if (searching && !everybody) {
-      chat.loadEverybody().then(
-        () => setFault(null),
-        (error: unknown) => setFault(wordsOf(error)),
-      );
-    }
-  }, [chat, searching, everybody]);
+  function type(given: string) {
+    setWanted(given);
+    setShown(SHOWN_AT_ONCE);
+  }
 
   function showMore() {
     setShown(shown + SHOWN_AT_ONCE);
-    if (everybody) return;
-    chat.loadPeople().then(
-      () => setFault(null),
-      (error: unknown) => setFault(wordsOf(error)),
-    );
+    if (known < shown + SHOWN_AT_ONCE) more();
   }
 
   return (
     <div className="people-inside">
-      <label className="search">
-        <Icon name="search" />
-        <span className="hidden">Find people</span>
-        <input
-          type="search"
-          placeholder="Find people"
-          value={wanted}
-          data-first
-          onChange={(event) => setWanted(event.target.value)}
-        />
-      </label>
+      <SearchField label="Find people" busy={busy} value={wanted} onText={type} />
+      <p className="found-count" aria-live="polite">
+        {text !== "" && total !== null && total > 0 && countWords(total, all, "people")}
+      </p>
       <div className="people-scroll" tabIndex={-1}>
         <Group
           title="Online"
           people={online.slice(0, shown)}
-          total={!searching || everybody ? online.length : null}
+          total={online.length}
           known
           me={me.id}
           onTalkTo={onTalkTo}
         />
         <Group
           title={connected ? "Offline" : "People"}
-          people={offlineShown}
-          total={everybody ? offline.length : null}
+          people={offline.slice(0, Math.max(0, shown - online.length))}
+          total={total === null ? null : total - online.length}
           known={connected}
           me={me.id}
           onTalkTo={onTalkTo}
         />
         <p className="people-none" aria-live="polite">
-          {fault ?? (found > 0 ? "" : everybody ? "Nobody by that name." : "Looking…")}
+          {fault ??
+            (known > 0
+              ? ""
+              : total !== null
+                ? "Nobody by that name."
+                : connected
+                  ? "Looking…"
+                  : "Nobody known by that name.")}
         </p>
-        {(found > shown || !(everybody || searching)) && (
+        {(total ?? known) > Math.min(shown, known) && (
           <button type="button" className="button button-wide" onClick={showMore}>
             Show more
           </button>
@@ -87,13 +82,15 @@ export function People({ onTalkTo }: { onTalkTo: (userId: UserId) => void }) {
   );
 }
 
-const collator = new Intl.Collator();
-
-function arrange(users: ReadonlyMap<UserId, Presence>, wanted: string, connected: boolean) {
-  const text = wanted.trim().toLowerCase();
+function arrange(users: ReadonlyMap<UserId, Presence>, text: string, connected: boolean) {
+  const search = searchFor(text);
   const found = [...users.values()]
-    .filter((user) => user.username.toLowerCase().includes(text))
-    .toSorted((one, other) => collator.compare(one.username, other.username));
+    .map((user) => ({ user, folded: fold(user.username) }))
+    .map(({ user, folded }) => ({ user, folded, match: matchOf(folded, search) }))
+    .filter(({ match }) => match > 0)
+    // In the order in which the server finds them.
+    .toSorted((one, other) => other.match - one.match || (one.folded < other.folded ? -1 : 1))
+    .map(({ user }) => user);
   return {
     online: found.filter((user) => connected && user.online),
     offline: found.filter((user) => !connected || !user.online),
@@ -116,7 +113,7 @@ function Group({ title, people, total, known, me, onTalkTo }: GroupProps) {
   return (
     <section>
       <h2>
-        {title} {total !== null && <span className="count">{total}</span>}
+        {title} {total !== null && <span className="count">{total.toLocaleString()}</span>}
       </h2>
       <ul>
         {people.map((user) => (

@@ -1,6 +1,6 @@
 import type { RoomId, UserId } from "@hubbub/server/protocol";
-import { useEffect, useMemo, useState, type KeyboardEvent } from "react";
-import { wordsOf } from "../chat/api.ts";
+import { fold, matchOf, searchFor } from "@hubbub/server/search";
+import { useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
 import { isConnected, partnerOf, unreadOf } from "../chat/state.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Dialog } from "./Dialog.tsx";
@@ -8,7 +8,8 @@ import { Icon } from "./Icon.tsx";
 import { isComposing } from "./keys.ts";
 import { orderRooms, titleOf } from "./rooms.ts";
 import { useChat, useClient, useMe } from "./useChat.ts";
-import { useListed } from "./useListed.ts";
+import { SearchField } from "./SearchField.tsx";
+import { useFound } from "./useFound.ts";
 
 const MOST_SHOWN = 30;
 
@@ -20,6 +21,7 @@ type Props = {
 };
 
 type Target = {
+  key: string;
   /** Not one of this user's rooms. */
   isNew?: boolean;
   title: string;
@@ -36,34 +38,38 @@ export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
   const users = useChat((state) => state.users);
   const connected = useChat(isConnected);
   const [wanted, setWanted] = useState("");
-  const [at, setAt] = useState(0);
   const chat = useClient();
-  const everybody = useChat((state) => state.everybody);
-  const searching = wanted.trim() !== "";
-  const listed = useListed(searching);
-  const complete = everybody && listed.complete;
-  const [fault, setFault] = useState<string | null>(null);
-
-  useEffect(() => {
-    if (searching && !everybody) {
-      chat.loadEverybody().catch((error: unknown) => setFault(wordsOf(error)));
-    }
-  }, [chat, searching, everybody]);
+  const text = wanted.trim();
+  const people = useFound(chat.findUsers, connected ? text : null);
+  const listed = useFound(chat.findRooms, text === "" ? null : text);
+  const busy = people.busy || listed.busy;
+  /** What has been chosen stays so while more is found. null: the first one. */
+  const [chosenKey, setChosen] = useState<string | null>(null);
+  /** Enter was pressed before there was anything to open. */
+  const isDue = useRef(false);
 
   const targets = useMemo(() => {
     const all: Target[] = orderRooms(rooms).map((room) => {
       const userId = partnerOf(room.id, me.id);
       const online = connected && userId !== null ? (users.get(userId)?.online ?? false) : undefined;
-      return { title: titleOf(room, me.id), userId, roomId: room.id, unread: unreadOf(room), online };
+      return {
+        key: room.id,
+        title: titleOf(room, me.id),
+        userId,
+        roomId: room.id,
+        unread: unreadOf(room),
+        online,
+      };
     });
-    for (const { id, name } of listed.rooms) {
+    for (const { id, name } of text === "" ? [] : listed.answer.found) {
       if (rooms?.has(id)) continue;
-      all.push({ isNew: true, title: name, userId: null, roomId: id, unread: 0, online: undefined });
+      all.push({ key: id, isNew: true, title: name, userId: null, roomId: id, unread: 0, online: undefined });
     }
     const met = new Set(all.map((target) => target.userId));
     for (const user of users.values()) {
       if (met.has(user.id) || user.id === me.id) continue;
       all.push({
+        key: `user ${user.id}`,
         title: user.username,
         userId: user.id,
         roomId: null,
@@ -71,9 +77,12 @@ export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
         online: connected ? user.online : undefined,
       });
     }
-    return rank(all, wanted);
-  }, [rooms, users, listed.rooms, connected, me.id, wanted]);
-  const chosen = Math.min(at, targets.length - 1);
+    return rank(all, text);
+  }, [rooms, users, listed.answer.found, connected, me.id, text]);
+  const chosen = Math.max(
+    0,
+    targets.findIndex(({ key }) => key === chosenKey),
+  );
 
   function go(target: Target | undefined) {
     if (target?.isNew && target.roomId) onJoin(target.roomId);
@@ -81,47 +90,54 @@ export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
     else if (target?.userId) onPerson(target.userId);
   }
 
+  const first = targets[0];
+  useEffect(() => {
+    if (!isDue.current || busy) return;
+    isDue.current = false;
+    go(first);
+  });
+
   function onKeyDown(event: KeyboardEvent) {
-    if (isComposing(event.nativeEvent) || targets.length === 0) return;
-    if (event.key === "Enter") go(targets[chosen]);
-    else if (event.key === "ArrowDown") setAt((chosen + 1) % targets.length);
-    else if (event.key === "ArrowUp") setAt((chosen - 1 + targets.length) % targets.length);
+    if (isComposing(event.nativeEvent)) return;
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    if (event.key === "Enter") {
+      isDue.current = targets.length === 0 && busy;
+      go(targets[chosen]);
+    } else if (step !== 0) setChosen(targets.at((chosen + step) % targets.length)?.key ?? null);
     else return;
     event.preventDefault();
   }
 
   return (
     <Dialog title="Jump to a room or a person" className="switcher" onClose={onClose}>
-      <label className="search">
-        <Icon name="search" />
-        <span className="hidden">Room or person</span>
-        <input
-          role="combobox"
-          placeholder="Room or person"
-          value={wanted}
-          data-first
-          autoComplete="off"
-          aria-expanded="true"
-          aria-controls="switcher-list"
-          aria-activedescendant={targets.length > 0 ? `switcher-${chosen}` : undefined}
-          onChange={(event) => {
-            setWanted(event.target.value);
-            setAt(0);
-          }}
-          onKeyDown={onKeyDown}
-        />
-      </label>
+      <SearchField
+        label="Room or person"
+        busy={busy}
+        type="text"
+        // oxlint-disable-next-line jsx-a11y/prefer-tag-over-role -- SearchField is an input
+        role="combobox"
+        value={wanted}
+        aria-expanded="true"
+        aria-controls="switcher-list"
+        aria-activedescendant={targets.length > 0 ? `switcher-${chosen}` : undefined}
+        onText={(given) => {
+          isDue.current = false;
+          setWanted(given);
+          setChosen(null);
+        }}
+        onKeyDown={onKeyDown}
+      />
       {/* The keys are the combobox's above, as the ARIA pattern has it; no HTML element can hold such rows. */}
       {/* oxlint-disable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
       <ul id="switcher-list" className="switcher-list" role="listbox" aria-label="Rooms and people">
         {targets.map((target, index) => (
           <li
-            key={target.roomId ?? `user ${target.userId}`}
+            key={target.key}
             id={`switcher-${index}`}
             role="option"
             aria-selected={index === chosen}
             ref={index === chosen ? (element) => element?.scrollIntoView({ block: "nearest" }) : undefined}
-            onPointerMove={() => setAt(index)}
+            onPointerMove={() => setChosen(target.key)}
             onClick={() => go(target)}
           >
             {target.userId === null ? (
@@ -140,7 +156,9 @@ export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
       </ul>
       {/* oxlint-enable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
       <p className="listed-none" aria-live="polite">
-        {targets.length > 0 ? "" : complete ? "Nothing by that name." : (fault ?? listed.fault ?? "Looking…")}
+        {targets.length > 0
+          ? ""
+          : (people.fault ?? listed.fault ?? (busy ? "Looking…" : "Nothing by that name."))}
       </p>
       <p className="switcher-keys" aria-hidden="true">
         <kbd>↑</kbd>
@@ -150,28 +168,30 @@ export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
   );
 }
 
-/** Those that begin with the text, then those that contain it, then those that have its letters in order. */
-function rank(targets: readonly Target[], wanted: string): Target[] {
-  const text = wanted.trim().toLowerCase();
+/** Best matches first; of those alike this user's rooms, then rooms to join, then people. */
+function rank(targets: readonly Target[], text: string): Target[] {
   if (text === "")
     return targets
       .toSorted((one, other) => Number(other.unread > 0) - Number(one.unread > 0))
       .slice(0, MOST_SHOWN);
+  const search = searchFor(text);
   return targets
-    .map((target) => ({ target, points: score(target.title.toLowerCase(), text) }))
+    .map((target) => {
+      const folded = fold(target.title);
+      return { target, points: matchOf(folded, search) || (hasLetters(folded, search.text) ? 0.5 : 0) };
+    })
     .filter(({ points }) => points > 0)
     .toSorted((one, other) => other.points - one.points)
     .slice(0, MOST_SHOWN)
     .map(({ target }) => target);
 }
 
-function score(title: string, text: string): number {
-  if (title.startsWith(text)) return 3;
-  if (title.includes(text)) return 2;
+/** Whether a name has all letters of a text, in their order. */
+function hasLetters(name: string, text: string): boolean {
   let from = 0;
   for (const letter of text) {
-    from = title.indexOf(letter, from) + 1;
-    if (from === 0) return 0;
+    from = name.indexOf(letter, from) + 1;
+    if (from === 0) return false;
   }
-  return 1;
+  return true;
 }

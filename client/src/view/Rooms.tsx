@@ -10,7 +10,6 @@ import { orderRooms, titleOf } from "./rooms.ts";
 import { chosenTheme, showTheme, THEMES, type Theme } from "./theme.ts";
 import { showWhen, useClock } from "./time.ts";
 import { useChat, useClient, useMe } from "./useChat.ts";
-import { useListed } from "./useListed.ts";
 import { Wordmark } from "./Wordmark.tsx";
 
 const isMac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
@@ -253,11 +252,6 @@ function Unsent() {
   for (const entry of outgoing) {
     if (entry.state !== "sent" && rooms !== null && !rooms.has(entry.roomId)) gone.set(entry.roomId, entry);
   }
-  const listed = useListed(gone.size > 0);
-  const nameOf = (roomId: RoomId) => {
-    const name = listed.rooms.find((room) => room.id === roomId)?.name;
-    return name === undefined ? "A room you left" : `A room you left: ${name}`;
-  };
   if (gone.size === 0) return null;
   return (
     <section className="rooms-section">
@@ -275,7 +269,7 @@ function Unsent() {
             >
               <RoomSign roomId={roomId} partnerId={null} title="" online={undefined} />
               <span className="room-what">
-                <span className="room-name">{nameOf(roomId)}</span>
+                <LeftRoomName roomId={roomId} />
                 <span className="room-last">
                   <Icon name="warning" /> {entry.message.slice(0, 120)}
                 </span>
@@ -285,6 +279,17 @@ function Unsent() {
         ))}
       </ul>
     </section>
+  );
+}
+
+function LeftRoomName({ roomId }: { roomId: RoomId }) {
+  const chat = useClient();
+  const [name, setName] = useState<string>();
+  useEffect(() => {
+    chat.roomName(roomId).then(setName, () => {});
+  }, [chat, roomId]);
+  return (
+    <span className="room-name">{name === undefined ? "A room you left" : `A room you left: ${name}`}</span>
   );
 }
 

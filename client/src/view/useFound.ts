@@ -1,0 +1,84 @@
+import type { Found } from "@hubbub/server/protocol";
+import { useEffect, useRef, useState } from "react";
+import { ChatError, wordsOf } from "../chat/api.ts";
+
+/** A pause of this length, and what was typed is asked for. */
+const TYPED_MS = 150;
+const TRY_AGAIN_MS = 2_000;
+const ASK_AGAIN_MS = 300;
+/** How often a search is asked again whose answer was not complete. */
+const ASK_AGAIN_MOST = 10;
+
+type Find<T> = (text: string, after: string | undefined, signal: AbortSignal) => Promise<Found<T>>;
+
+type Answer<T> = { text: string | null; found: readonly T[]; total: number; complete: boolean };
+
+/**
+ * What the server finds for a text, which may change with every key; null asks for nothing. `answer` is the last one
+ * that came, and for which text; older ones never replace newer ones. `find` must be the same function at each call.
+ */
+export function useFound<T extends { id: string }>(find: Find<T>, wanted: string | null) {
+  const [answer, setAnswer] = useState<Answer<T>>({ text: null, found: [], total: 0, complete: false });
+  const [fault, setFault] = useState<string | null>(null);
+  /** The text of which a further page is on its way. */
+  const [loading, setLoading] = useState<string | null>(null);
+  const asking = useRef(new AbortController());
+
+  useEffect(() => {
+    if (wanted === null) return undefined;
+    const stop = new AbortController();
+    asking.current = stop;
+    async function ask(text: string, asked: number) {
+      try {
+        const { found, total, complete } = await find(text, undefined, stop.signal);
+        if (stop.signal.aborted) return;
+        setFault(null);
+        setAnswer({ text, found, total, complete: complete || asked >= ASK_AGAIN_MOST });
+        if (!complete && asked < ASK_AGAIN_MOST)
+          timer = setTimeout(() => void ask(text, asked + 1), ASK_AGAIN_MS);
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        setFault(wordsOf(error));
+        if (isPassing(error))
+          timer = setTimeout(() => void ask(text, asked), error.retryAfterMs ?? TRY_AGAIN_MS);
+      }
+    }
+    let timer = setTimeout(() => void ask(wanted, 0), wanted === "" ? 0 : TYPED_MS);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [find, wanted]);
+
+  /** The next page, added to what was found. */
+  function more() {
+    const { signal } = asking.current;
+    const { text, found } = answer;
+    if (text === null || text !== wanted || loading === text) return;
+    setLoading(text);
+    const last = found.at(-1)?.id;
+    find(text, last, signal)
+      .then((page) => {
+        if (signal.aborted) return undefined;
+        setFault(null);
+        return setAnswer({ ...page, text, found: [...found, ...page.found] });
+      })
+      .catch((error: unknown) => {
+        if (!signal.aborted) setFault(wordsOf(error));
+      })
+      .finally(() => setLoading((now) => (now === text ? null : now)));
+  }
+
+  const current = answer.text === wanted && answer.complete;
+  return { answer, current, busy: wanted !== null && (!current || loading === wanted), fault, more };
+}
+
+function isPassing(error: unknown): error is ChatError {
+  return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
+}
+
+/** "12 of 10,000 people"; `all` is null where it is not known. */
+export function countWords(total: number, all: number | null, what: string): string {
+  const of = all === null ? "" : ` of ${all.toLocaleString()}`;
+  return `${total.toLocaleString()}${of} ${what}`;
+}

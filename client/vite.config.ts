@@ -1,7 +1,17 @@
 import react from "@vitejs/plugin-react";
-import { defineConfig } from "vite";
+import { defineConfig, type Plugin } from "vite";
 
 const server = "http://127.0.0.1:3000";
+
+/** The app connects by WebSocket alone: Socket.IO's other ways are left out of what people load. */
+const webSocketOnly: Plugin = {
+  name: "web-socket-only",
+  enforce: "pre",
+  load: (id) =>
+    /engine\.io-client\/build\/esm\/transports\/(?:polling-\w+|webtransport)\.js$/.test(id)
+      ? "export class XHR {} export class Fetch {} export class WT {}"
+      : null,
+};
 
 export default defineConfig(({ command }) => {
   // A build is what people get, also one that a test run makes with NODE_ENV=test.
@@ -9,7 +19,7 @@ export default defineConfig(({ command }) => {
   if (command === "build") process.env["NODE_ENV"] = "production";
   return {
     root: import.meta.dirname,
-    plugins: [react()],
+    plugins: [webSocketOnly, react()],
     build: {
       target: "es2022",
       // light-dark() as it is, instead of a polyfill with two variables for each of ours.

@@ -99,8 +99,9 @@ test("Enter goes to what the keys before it name, and no answer to older keys sh
     await route.continue().catch(() => {});
   });
   await page.keyboard.press("Control+k");
+  const asked = page.waitForRequest(/q=person-12$/);
   await page.keyboard.type("person-12");
-  await page.waitForRequest(/q=person-12$/);
+  await asked;
   await page.keyboard.type("34.even");
   // There is nothing to open yet.
   await page.keyboard.press("Enter");

@@ -1,29 +1,11 @@
-import { GENERAL, privateRoomId, type RoomId, type UserId } from "@hubbub/server/protocol";
-import { Suspense, useEffect, useRef, useState } from "react";
-import { wordsOf } from "../chat/api.ts";
-import { isUnderWay, unreadOf, type ChatState } from "../chat/state.ts";
-import { goTo, redirectTo } from "./address.ts";
-import { announce, Announcer } from "./announce.tsx";
-import { BrowseRooms } from "./BrowseRooms.tsx";
-import { ConnectionBar } from "./ConnectionBar.tsx";
-import { Conversation } from "./Conversation.tsx";
-import { Dialog } from "./Dialog.tsx";
-import { isTyping } from "./keys.ts";
-import { later, loadLater } from "./later.ts";
-import { NewRoom } from "./NewRoom.tsx";
-import { People } from "./People.tsx";
-import { PersonCard } from "./PersonCard.tsx";
-import { QuickSwitcher } from "./QuickSwitcher.tsx";
-import { Rooms, type Overlay } from "./Rooms.tsx";
-import { orderRooms, titleOf } from "./rooms.ts";
-import { useChat, useClient, useMe } from "./useChat.ts";
-import { DESKTOP, PHONE, useMedia } from "./useMedia.ts";
+import { Suspense } from "react";
+import { Announcer } from "./announce.tsx";
+import { later } from "./later.ts";
+import { useChat } from "./useChat.ts";
 import { Wordmark } from "./Wordmark.tsx";
 
 const LogIn = later(async () => (await import("./LogIn.tsx")).LogIn);
-const LATER_MS = 2_000;
-
-const NO_FILES = "Pictures and other files cannot be sent yet.";
+const Shell = later(async () => (await import("./Shell.tsx")).Shell);
 
 export function App() {
   return (
@@ -36,7 +18,13 @@ export function App() {
 
 function Page() {
   const session = useChat((state) => state.session);
-  if (session.is === "signed in") return <Shell key={session.user.id} />;
+  if (session.is === "signed in") {
+    return (
+      <Suspense fallback={<Splash words="Loading…" />}>
+        <Shell key={session.user.id} />
+      </Suspense>
+    );
+  }
   if (session.is === "signed out") {
     return (
       <Suspense fallback={<Splash words="Loading…" />}>
@@ -55,211 +43,4 @@ function Splash({ words }: { words: string }) {
       <p aria-live="polite">{words}</p>
     </main>
   );
-}
-
-function Shell() {
-  const chat = useClient();
-  const me = useMe();
-  const openRoom = useChat((state) => state.openRoom);
-  const hasRooms = useChat((state) => state.rooms !== null);
-  const unread = useChat(countUnread);
-  const title = useChat((state) => openTitle(state, me.id));
-  const phone = useMedia(PHONE);
-  const desktop = useMedia(DESKTOP);
-  const [overlay, setOverlay] = useState<Overlay>(null);
-  const [asked, setAsked] = useState<UserId | null>(null);
-  const [besides, setBesides] = useState(true);
-  const [notice, setNotice] = useState<string | null>(null);
-
-  useEffect(() => {
-    document.title = `${unread > 0 ? `(${unread}) ` : ""}${title === null ? "" : `${title} - `}Hubbub`;
-  }, [unread, title]);
-
-  useEffect(() => {
-    if (!phone && hasRooms && openRoom === null) redirectTo(GENERAL);
-  }, [phone, hasRooms, openRoom]);
-
-  useFailures();
-
-  useEffect(() => {
-    if (!hasRooms) return undefined;
-    const timer = setTimeout(loadLater, LATER_MS);
-    return () => clearTimeout(timer);
-  }, [hasRooms]);
-
-  useEffect(() => {
-    if (notice === null) return undefined;
-    const timer = setTimeout(() => setNotice(null), 6_000);
-    return () => clearTimeout(timer);
-  }, [notice]);
-
-  useEffect(() => {
-    function onKeyDown(event: KeyboardEvent) {
-      const covered = document.querySelector("dialog[open]") !== null;
-      if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "k") {
-        event.preventDefault();
-        setOverlay((now) => (now === "switch" ? null : covered ? now : "switch"));
-        return;
-      }
-      if (covered) return;
-      if (isTyping(event) && !isField(event.target)) {
-        document.getElementById("composer")?.focus();
-        return;
-      }
-      const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
-      if (!event.altKey || event.ctrlKey || event.metaKey || step === 0) return;
-      event.preventDefault();
-      const state = chat.snapshot();
-      const ids = orderRooms(state.rooms).map((room) => room.id);
-      const at = ids.indexOf(state.openRoom ?? "");
-      const next = ids[(at + step + ids.length) % ids.length];
-      if (next !== undefined) goTo(next);
-    }
-    addEventListener("keydown", onKeyDown);
-    return () => removeEventListener("keydown", onKeyDown);
-  }, [chat]);
-
-  useEffect(() => {
-    function onPaste({ clipboardData }: ClipboardEvent) {
-      const { files, types } = clipboardData ?? {};
-      // A program may offer a picture of the text that it gives as well.
-      if (files !== undefined && files.length > 0 && !types?.includes("text/plain")) setNotice(NO_FILES);
-    }
-    function onDrag(event: DragEvent) {
-      // Else the browser would leave the page for the file.
-      if (!event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault();
-      if (event.type === "drop") setNotice(NO_FILES);
-    }
-    addEventListener("paste", onPaste);
-    addEventListener("dragover", onDrag);
-    addEventListener("drop", onDrag);
-    return () => {
-      removeEventListener("paste", onPaste);
-      removeEventListener("dragover", onDrag);
-      removeEventListener("drop", onDrag);
-    };
-  }, []);
-
-  function closeOverlay() {
-    setOverlay(null);
-  }
-
-  function talkTo(userId: string) {
-    closeOverlay();
-    if (userId === me.id) return;
-    const roomId = privateRoomId(me.id, userId);
-    if (chat.snapshot().rooms?.has(roomId)) goTo(roomId);
-    else chat.startPrivateRoom(userId).then(goTo, (error: unknown) => setNotice(wordsOf(error)));
-  }
-
-  function joinRoom(roomId: RoomId) {
-    closeOverlay();
-    chat.joinRoom(roomId).then(
-      () => goTo(roomId),
-      (error: unknown) => setNotice(wordsOf(error)),
-    );
-  }
-
-  function enterRoom(roomId: RoomId) {
-    closeOverlay();
-    goTo(roomId);
-  }
-
-  const besideConversation = desktop && besides && openRoom !== null;
-  return (
-    <div
-      className={`shell ${openRoom === null ? "shell-list" : "shell-room"} ${besideConversation ? "shell-people" : ""}`}
-    >
-      {openRoom !== null && (
-        <a className="skip" href="#conversation" onClick={focusConversation}>
-          Skip to the conversation
-        </a>
-      )}
-      {phone && openRoom === null && (
-        <main className="pane">
-          <Rooms alone onOverlay={setOverlay} onNotice={setNotice} />
-          <ConnectionBar />
-        </main>
-      )}
-      {!phone && <Rooms onOverlay={setOverlay} onNotice={setNotice} />}
-      {openRoom !== null && (
-        <Conversation
-          key={openRoom}
-          roomId={openRoom}
-          peopleShown={besideConversation}
-          onPeople={() => (desktop ? setBesides((shown) => !shown) : setOverlay("people"))}
-          onBrowse={() => setOverlay("browse")}
-          onPerson={setAsked}
-          onNotice={setNotice}
-        />
-      )}
-      {openRoom === null && !phone && <main className="pane" aria-busy="true" />}
-      {besideConversation && (
-        <aside className="people" aria-label="People">
-          <People onTalkTo={talkTo} />
-        </aside>
-      )}
-      {overlay === "people" && (
-        <Dialog title="People" className="drawer" onClose={closeOverlay}>
-          <People onTalkTo={talkTo} />
-        </Dialog>
-      )}
-      {overlay === "new room" && <NewRoom onClose={closeOverlay} onCreated={enterRoom} />}
-      {overlay === "browse" && (
-        <BrowseRooms onClose={closeOverlay} onEnter={enterRoom} onNew={() => setOverlay("new room")} />
-      )}
-      {overlay === "switch" && (
-        <QuickSwitcher onClose={closeOverlay} onRoom={enterRoom} onJoin={joinRoom} onPerson={talkTo} />
-      )}
-      {asked !== null && (
-        <PersonCard
-          userId={asked}
-          onClose={() => setAsked(null)}
-          onTalkTo={(userId) => {
-            setAsked(null);
-            talkTo(userId);
-          }}
-        />
-      )}
-      <p className="notice" role="alert">
-        {notice}
-      </p>
-    </div>
-  );
-}
-
-/** Tells those who cannot see it of each message that fails while the page is there. */
-function useFailures() {
-  const outgoing = useChat((state) => state.outgoing);
-  const before = useRef(outgoing);
-  useEffect(() => {
-    const underWay = new Set(before.current.filter(isUnderWay).map((entry) => entry.nonce));
-    before.current = outgoing;
-    for (const entry of outgoing) {
-      if (entry.state === "failed" && underWay.has(entry.nonce)) {
-        announce(`Not sent: ${entry.message.slice(0, 200)}. ${entry.failure.message}`);
-      }
-    }
-  }, [outgoing]);
-}
-
-function isField(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
-}
-
-function focusConversation(event: { preventDefault: () => void }) {
-  event.preventDefault();
-  (document.getElementById("composer") ?? document.getElementById("conversation"))?.focus();
-}
-
-function countUnread(state: ChatState): number {
-  let unread = 0;
-  for (const room of state.rooms?.values() ?? []) unread += unreadOf(room);
-  return unread;
-}
-
-function openTitle(state: ChatState, me: string): string | null {
-  const room = state.openRoom === null ? undefined : state.rooms?.get(state.openRoom);
-  return room === undefined ? null : titleOf(room, me);
 }

@@ -3,8 +3,10 @@ import { useEffect, useId, useRef, useState, type FormEvent, type ReactNode } fr
 import { ChatError, wordsOf } from "../chat/api.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
+import { loadLater } from "./later.ts";
 import { useClient } from "./useChat.ts";
 import { Wordmark } from "./Wordmark.tsx";
+import "./login.css";
 
 type Faults = { username?: string; password?: string; form?: string };
 
@@ -27,6 +29,9 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
       () => {},
     );
   }, [chat]);
+
+  // Whoever begins to type will need the rest.
+  useEffect(() => form.current?.addEventListener("focusin", loadLater, { once: true }), []);
 
   // Where a session has ended the focus was on what is gone.
   useEffect(() => {

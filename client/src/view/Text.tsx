@@ -1,6 +1,6 @@
-import { findLinks } from "@hubbub/server/links";
 import { isBlank } from "@hubbub/server/protocol";
 import { memo } from "react";
+import { useLinks } from "./useLinks.ts";
 
 /** One to three emoji as Unicode recommends them for interchange. The flag is newer than the language we build for. */
 const EMOJI_ONLY = new RegExp("^\\p{RGI_Emoji}(?:\\s?\\p{RGI_Emoji}){0,2}\\s?$", "v");
@@ -8,10 +8,11 @@ const EMOJI_LONGEST = 100;
 
 /** What somebody wrote, character by character, as text; only http, https and mailto addresses become links. */
 export const Text = memo(function Text({ text }: { text: string }) {
+  const parts = useLinks(text);
   const emoji = text.length <= EMOJI_LONGEST && EMOJI_ONLY.test(text);
   return (
     <span className={emoji ? "text text-emoji" : isBlank(text) ? "text text-blank" : "text"}>
-      {findLinks(text).map((part, index) =>
+      {parts.map((part, index) =>
         part.href === null ? (
           part.text
         ) : (

@@ -7,15 +7,25 @@ const loads: (() => Promise<unknown>)[] = [];
 /** A component that is no part of the first load. It is fetched when it is drawn, or by `loadLater` before. */
 export function later<P>(load: () => Promise<ComponentType<P>>) {
   loads.push(load);
-  return lazy(async () => {
-    for (;;) {
-      try {
-        return { default: await load() };
-      } catch {
-        await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
-      }
+  return lazy(async () => ({ default: await untilLoaded(load) }));
+}
+
+/** The same for what is no component: a function that fetches it, once. */
+export function loadOnce(load: () => Promise<unknown>): () => void {
+  let loading: Promise<unknown> | undefined;
+  const once = () => (loading ??= untilLoaded(load));
+  loads.push(once);
+  return () => void once();
+}
+
+async function untilLoaded<T>(load: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await load();
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
     }
-  });
+  }
 }
 
 /** Fetches all that `later` left out, so that it is there when it is wanted, also without a connection. */

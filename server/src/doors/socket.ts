@@ -9,11 +9,20 @@ import { createShardedAdapter } from "@socket.io/redis-adapter";
 import type { SessionData } from "express-session";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
-import type { WebSocket } from "ws";
 import { z } from "zod";
 import type { Announcer, Chat } from "../chat/chat.ts";
 import type { Config } from "../config.ts";
-import type { Connection, ConnectionData, Delivery } from "../live/delivery.ts";
+import type { Delivery } from "../live/delivery.ts";
+import {
+  AnswerNumber,
+  answerByNumber,
+  dismiss,
+  noteAnswer,
+  slim,
+  type Connection,
+  type ConnectionData,
+  type Handshake,
+} from "../live/frames.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
@@ -41,7 +50,7 @@ import { STATUS, toFailure } from "./failure.ts";
 import type { Origins } from "./origin.ts";
 import type { Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
-import { createFrameServer, dismiss, parser } from "./transport.ts";
+import { createFrameServer, parser } from "./transport.ts";
 
 /** Between replicas, over @socket.io/redis-adapter: what must touch connections elsewhere. */
 type ReplicaEvents = {
@@ -89,14 +98,8 @@ const HANDOVER_TICK_MS = 50;
 const SHOW_TRIES = 5;
 /** What an answer to `sync` can come to, in KB: its length, and the rooms under way when it was reached. */
 const SYNC_KB = (BOUNDS.syncLength.value + BOUNDS.syncAtOnce.value * BOUNDS.syncBytes.value) / 1_024;
-/** What is left of every connection's handshake. */
-const HANDSHAKE = Object.freeze({ headers: {}, query: {}, auth: {} });
 /** What would be empty in each connection is empty once for all. */
 const NONE: RoomId[] = [];
-const ACKS = new Map();
-/** Nobody asks Engine.IO to be called back when a packet is sent; it would note that for each packet. */
-const NO_CALLBACKS = Object.freeze({ length: 0, push: ignore, shift: ignore });
-const NOTHING = Object.freeze(Object.create(null) as object);
 
 export type SocketParts = {
   config: Config;
@@ -114,14 +117,6 @@ export type SocketParts = {
   security: Security;
   log: Logger;
 };
-
-/** Stands for the client's callback among an event's arguments. */
-class Callback {
-  readonly id: number;
-  constructor(id: number) {
-    this.id = id;
-  }
-}
 
 type Listener = (this: Connection, ...args: unknown[]) => void;
 type Listeners = { [E in keyof ClientEvents]: Listener };
@@ -205,8 +200,7 @@ export class SocketDoor {
       });
     };
     guard((request, response, next) => {
-      // The newest listener is the one by which Engine.IO's answer to an upgrade waits for the end: see slim.
-      if (request.headers.upgrade) request.answerClosed = request.socket.rawListeners("close").at(-1);
+      if (request.headers.upgrade) noteAnswer(request);
       return this.#awaitTurn(request, response, next);
     });
     this.#io.engine.use(sessions.middleware);
@@ -230,8 +224,7 @@ export class SocketDoor {
     this.#io.of("/").adapter.addAll = ignore;
     this.#io.on("connection", (connection) => {
       try {
-        // Socket.IO's own callback, which stays in use should this name ever change, encodes what is JSON already.
-        Object.assign(connection, { ack: callback });
+        answerByNumber(connection);
         for (const [event, listener] of listeners) connection.on(event, listener);
         connection.on("error", ignore);
         connection.on("disconnect", left);
@@ -320,7 +313,7 @@ export class SocketDoor {
     const respond = async (connection: Connection, body: unknown, answer: unknown): Promise<void> => {
       try {
         const reply = await this.#reply(limit, connection, () => handle(connection, schema.parse(body)));
-        if (answer instanceof Callback) delivery.answer(connection, answer.id, reply);
+        if (answer instanceof AnswerNumber) delivery.answer(connection, answer.id, reply);
         else if (typeof answer === "function") (answer as (reply: unknown) => void)(JSON.parse(reply));
       } catch (error) {
         security.contain("answer", error, { userId: connection.data.user.id });
@@ -366,7 +359,7 @@ export class SocketDoor {
     for (const connection of open) {
       security.note("connection.cut", { userId, what: "refused" });
       throttle.bar(handshakesOf(connection.data.sid), retryAfterMs);
-      dismissConnection(connection, retryAfterMs);
+      dismiss(connection, retryAfterMs);
     }
   }
 
@@ -524,7 +517,7 @@ export class SocketDoor {
     // Many at once were all admitted before the first of them was counted.
     if (this.#parts.config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value) {
       this.#release(admitted);
-      return dismissConnection(connection, BOUNDS.connectionsWait.value);
+      return dismiss(connection, BOUNDS.connectionsWait.value);
     }
     if (delivery.add(connection)) chat.presence.enter(user.id);
     const doubtful = admitted.filter((id) => this.#parts.relay.hasChangedSince(id, admittedIn));
@@ -680,15 +673,7 @@ export class SocketDoor {
 
 function ignore(): void {}
 
-function callback(id: number): Callback {
-  return new Callback(id);
-}
-
-type UpgradeRequest = IncomingMessage & {
-  answerClosed?: unknown;
-  session?: Partial<SessionData>;
-  sessionID?: string;
-};
+type UpgradeRequest = Handshake & { session?: Partial<SessionData>; sessionID?: string };
 type RawConnection = EventEmitter & { request: UpgradeRequest };
 
 /** Further requests of a long-polling connection name it. */
@@ -698,13 +683,6 @@ function isFirst({ url = "" }: IncomingMessage): boolean {
 
 function handshakesOf(who: string): string {
   return `handshake ${who}`;
-}
-
-/** Ends a connection with the word to wait for so long, whatever it has read. */
-function dismissConnection({ conn }: Connection, retryAfterMs: number): void {
-  const { socket } = conn.transport as { socket?: WebSocket };
-  if (socket && conn.transport.name === "websocket") dismiss(socket, retryAfterMs);
-  conn.close(true);
 }
 
 /** Answers a handshake without starting a connection. */
@@ -722,91 +700,6 @@ function refuseUpgrade({ socket }: IncomingMessage, { code, retryAfterMs = 1_000
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nRetry-After: ${Math.ceil(retryAfterMs / 1_000)}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
   );
   socket.destroySoon();
-}
-
-/** Private fields of the libraries that a connection consists of. Where one is missing, more memory is used. */
-type Internals = {
-  _anyListeners?: unknown[];
-  acks?: unknown;
-  handshake: unknown;
-  client: {
-    decoder?: { _callbacks?: Record<string, unknown[]> };
-    sockets?: Map<string, unknown>;
-    nsps?: Map<string, unknown>;
-  };
-  conn: EventEmitter & {
-    request: unknown;
-    upgrading: boolean;
-    cleanupFn?: unknown[];
-    sentCallbackFn?: unknown;
-    transport: EventEmitter & { name: string; socket?: EventEmitter };
-  };
-};
-type Received = { _receiver?: { _buffers?: unknown[]; _mask?: unknown } };
-
-/**
- * Lets go of what a connection needs for its handshake only (the upgrade request, its answer and its headers), and
- * keeps what is left in fewer bytes: 6.7 KB instead of 9.6, as the heap counts. Called once the listeners are
- * registered; more may be added and removed afterwards as ever.
- */
-function slim(connection: Connection): void {
-  const { answerClosed, socket: tcp } = connection.request as UpgradeRequest;
-  if (answerClosed) tcp.off("close", answerClosed as () => void);
-  const internals = connection as unknown as Internals;
-  const { conn, client } = internals;
-  const { transport } = conn;
-  const webSocket = transport.socket;
-  for (const listener of webSocket?.listeners("error") ?? []) {
-    // Engine.IO's listener for the handshake holds the request, and is not needed once there is a transport.
-    if (listener.name === "onUpgradeError") webSocket?.off("error", listener as () => void);
-  }
-  conn.request = null;
-  internals.handshake = HANDSHAKE;
-  // No client is asked for an acknowledgement here.
-  if (internals.acks) internals.acks = ACKS;
-  if (conn.sentCallbackFn) conn.sentCallbackFn = NO_CALLBACKS;
-  if (internals._anyListeners) internals._anyListeners = internals._anyListeners.slice();
-  if (conn.cleanupFn) conn.cleanupFn = conn.cleanupFn.slice();
-  const callbacks = client.decoder?._callbacks ?? {};
-  for (const [event, functions] of Object.entries(callbacks)) callbacks[event] = functions.slice();
-  // One table does for both: names of namespaces begin with a slash, and ids never do.
-  for (const [name, socket] of client.nsps ?? []) client.sockets?.set(name, socket);
-  if (client.sockets) client.nsps = client.sockets;
-  repack(connection);
-  if (!webSocket || transport.name !== "websocket" || conn.upgrading) return;
-  // Answers to later requests have headers; there are none.
-  transport.removeAllListeners("headers");
-  webSocket.on("message", forget);
-  for (const emitter of [conn, transport, webSocket]) repack(emitter);
-}
-
-/**
- * An emitter's listeners in an object of a fixed shape instead of a hash table, and without the wrappers of `once`:
- * what is only heard once here, the end of a connection, only happens once.
- */
-function repack(emitter: EventEmitter): void {
-  const own = emitter as unknown as { _events?: Record<string, Listening | Listening[]> };
-  if (!own._events) return;
-  // Nothing is inherited: clients choose names of events.
-  const events = Object.create(NOTHING) as Record<string, Listening | Listening[]>;
-  for (const [event, listening] of Object.entries(own._events)) {
-    events[event] = Array.isArray(listening) ? listening.map(unwrap) : unwrap(listening);
-  }
-  own._events = events;
-}
-
-type Listening = ((...args: unknown[]) => void) & { listener?: Listening };
-
-function unwrap(listening: Listening): Listening {
-  return listening.listener ?? listening;
-}
-
-/** A WebSocket's receiver keeps the piece of memory that its last frame came in, and a list to put the next one on. */
-function forget(this: EventEmitter): void {
-  const { _receiver: receiver } = this as Received;
-  if (!receiver?._buffers) return;
-  receiver._mask = undefined;
-  if (receiver._buffers.length === 0) receiver._buffers.length = 0;
 }
 
 function newestSeq(messages: Message[]): number {

@@ -9,6 +9,7 @@ import { Duplex } from "node:stream";
 import { Decoder, Encoder, PacketType } from "socket.io-parser";
 import { WebSocket, WebSocketServer, type ServerOptions } from "ws";
 import { BOUNDS } from "../limits.ts";
+import { dismissSocket } from "../live/frames.ts";
 
 /**
  * What a client may put on its connection, below the events: requests, WebSocket frames and Socket.IO packets. What
@@ -16,10 +17,6 @@ import { BOUNDS } from "../limits.ts";
  */
 
 const FRAMES_MS = 10_000;
-/** How long a client that was dismissed may take to answer the close frame. */
-const DISMISS_MS = 1_000;
-/** IANA's "try again later": the client comes back, but not at once. */
-const TRY_AGAIN_LATER = 1013;
 
 /** What a server tells of one client. */
 const OF_A_CLIENT = new Set([
@@ -150,7 +147,7 @@ export function createFrameServer(
       }
       this.#frames += 1;
       if (this.#frames <= BOUNDS.frames.value) return true;
-      dismiss(this, this.#since + FRAMES_MS - now);
+      dismissSocket(this, this.#since + FRAMES_MS - now);
       watch.flooded(this);
       return false;
     }
@@ -169,13 +166,6 @@ export function createFrameServer(
       });
     }
   };
-}
-
-/** Closes a WebSocket with a code that tells the client to wait for so long, and reads no more of it. */
-export function dismiss(socket: WebSocket, retryAfterMs: number): void {
-  socket.close(TRY_AGAIN_LATER, `rate_limited ${Math.ceil(retryAfterMs)}`);
-  socket.pause();
-  setTimeout(() => socket.terminate(), DISMISS_MS).unref();
 }
 
 /**

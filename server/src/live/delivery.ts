@@ -1,23 +1,9 @@
-import type { Socket as TcpSocket } from "node:net";
 import type { Logger } from "pino";
-import type { Socket } from "socket.io";
 import type { Config } from "../config.ts";
 import type { Metrics } from "../metrics.ts";
-import type { ClientEvents, RoomId, ServerEvents, User, UserId } from "../protocol.ts";
+import type { RoomId, ServerEvents, UserId } from "../protocol.ts";
 import type { Security } from "../security.ts";
-
-/** What a connection carries: who it is, by which session, and the rooms it hears. */
-export type ConnectionData = {
-  user: User;
-  sid: string;
-  rooms: Set<RoomId>;
-  /** The rooms that it is to hear from its first moment on. */
-  admitted: RoomId[];
-  /** The relay's epoch in which it was known that they are its user's. */
-  admittedIn: number;
-};
-// oxlint-disable-next-line typescript/no-explicit-any -- what replicas tell each other is the door's business
-export type Connection = Socket<ClientEvents, ServerEvents, any, ConnectionData>;
+import { backlogOf, canBeWrittenTo, cut, encode, frame, put, type Connection } from "./frames.ts";
 
 type LocalRoom = {
   members: Connection[];
@@ -88,7 +74,7 @@ export class Delivery {
     const { readyState, transport } = connection.conn;
     if (!this.#asserted && readyState === "open" && transport.name === "websocket") {
       this.#asserted = true;
-      if (!hasInternals(connection))
+      if (!canBeWrittenTo(connection))
         this.#log.warn("this Socket.IO or ws is not known well enough to write to its connections directly");
     }
     const connections = this.#users.get(id);
@@ -293,82 +279,14 @@ export class Delivery {
   }
 
   #isSlow(connection: Connection): boolean {
-    const { writeBuffer, transport } = internals(connection);
-    const tcp = transport.socket?._socket;
-    const slow =
-      (tcp?.writableLength ?? 0) > this.#config.slowConsumerBytes ||
-      (writeBuffer?.length ?? 0) > SLOW_CONSUMER_PACKETS;
+    const { bytes, packets, isCut } = backlogOf(connection);
     // Once it has been cut nothing is owed to it.
-    return slow && !tcp?.destroyed;
+    return !isCut && (bytes > this.#config.slowConsumerBytes || packets > SLOW_CONSUMER_PACKETS);
   }
 
   #cut(connection: Connection): void {
     this.#metrics.slowConsumers.inc();
     this.#log.info({ userId: connection.data.user.id }, "cut a slow consumer");
-    // Not a polite close: that would wait behind what it does not read.
-    openTcpSocket(connection)?.destroy();
-    connection.conn.close(true);
+    cut(connection);
   }
-}
-
-/** Sends packets as the frames that they are in, or Socket.IO's own way. */
-function put(connection: Connection, frames: Buffer, packets: string[]): void {
-  const tcp = openTcpSocket(connection);
-  if (tcp) tcp.write(frames);
-  else for (const packet of packets) connection.conn.write(packet);
-}
-
-/** One Socket.IO event packet of the default namespace. */
-function encode(event: string, args: unknown[]): string {
-  return `2${JSON.stringify([event, ...args])}`;
-}
-
-/** One unmasked WebSocket text frame that holds an Engine.IO message ("4") with the packet. */
-function frame(packet: string): Buffer {
-  const length = 1 + Buffer.byteLength(packet);
-  const start = length < 126 ? 2 : length < 65_536 ? 4 : 10;
-  const buffer = Buffer.allocUnsafe(start + length);
-  buffer[0] = 0x81;
-  if (start === 2) {
-    buffer[1] = length;
-  } else if (start === 4) {
-    buffer[1] = 126;
-    buffer.writeUInt16BE(length, 2);
-  } else {
-    buffer[1] = 127;
-    buffer.writeBigUInt64BE(BigInt(length), 2);
-  }
-  buffer.write("4", start);
-  buffer.write(packet, start + 1);
-  return buffer;
-}
-
-/** Private fields of Engine.IO's and ws's sockets, as far as they are there. */
-type Internals = {
-  writeBuffer?: unknown[];
-  upgrading?: boolean;
-  transport: { socket?: { _socket?: TcpSocket | null } };
-};
-
-function internals(connection: Connection): Internals {
-  return connection.conn as unknown as Internals;
-}
-
-/** Whether an open WebSocket has the private fields by which it can be written to directly. */
-function hasInternals(connection: Connection): boolean {
-  const { writeBuffer, upgrading, transport } = internals(connection);
-  return Array.isArray(writeBuffer) && typeof upgrading === "boolean" && Boolean(transport.socket?._socket);
-}
-
-/**
- * The TCP socket of a connection that may be written to directly: an open WebSocket, not upgrading, with nothing
- * waiting inside Engine.IO. Null sends the caller Socket.IO's own way: where a private field is missing, as after
- * an incompatible update, everything still works, only slower.
- */
-function openTcpSocket(connection: Connection): TcpSocket | null {
-  const { conn } = connection;
-  const { writeBuffer, upgrading, transport } = internals(connection);
-  if (conn.readyState !== "open" || upgrading !== false || writeBuffer?.length !== 0) return null;
-  if (conn.transport.name !== "websocket" || !conn.transport.writable) return null;
-  return transport.socket?._socket ?? null;
 }

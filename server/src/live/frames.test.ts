@@ -8,6 +8,7 @@ import { io, type Socket as ClientSocket } from "socket.io-client";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { connectRedis } from "../store/redis.ts";
 import { testRedisUrl } from "../testing.ts";
+import { slim } from "./frames.ts";
 
 /**
  * What we read and write inside of other packages' objects. Where a field is gone after an update, the server goes on
@@ -92,19 +93,23 @@ it("Redis' client has the stream and the queue of commands by which writes are g
 
 it("no other field is named where the server looks inside", () => {
   const known = new Set(Object.keys(FIELDS).flatMap((path) => path.split(".")));
-  const named = ["live/delivery.ts", "doors/socket.ts"].flatMap((file) => {
-    const source = readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
-    const fields: string[] = [];
-    new Visitor({
-      TSTypeAliasDeclaration: ({ id, start, end }) => {
-        if (["Internals", "Received"].includes(id.name))
-          fields.push(
-            ...Array.from(source.slice(start, end).matchAll(/(\w+)\??: /g), ([, name = ""]) => name),
-          );
-      },
-    }).visit(parseSync(file, source).program);
-    return fields;
-  });
+  const source = readFileSync(new URL("./frames.ts", import.meta.url), "utf8");
+  const named: string[] = [];
+  new Visitor({
+    TSTypeAliasDeclaration: ({ id, start, end }) => {
+      if (["Internals", "Received"].includes(id.name))
+        named.push(...Array.from(source.slice(start, end).matchAll(/(\w+)\??: /g), ([, name = ""]) => name));
+    },
+  }).visit(parseSync("frames.ts", source).program);
   expect(named.length).toBeGreaterThan(10);
   expect(named.filter((name) => !known.has(name))).toEqual([]);
+});
+
+it("what a connection has let go of says so when it is read, and the connection goes on", async () => {
+  slim(connection as never);
+  expect(() => connection.handshake.headers).toThrow("the handshake is gone");
+  expect(() => connection.request.headers).toThrow();
+  // Of two clients that were asked, either could give the other's answer.
+  expect(() => connection.emit("asked", () => undefined)).toThrow("no client is asked");
+  await client.timeout(5_000).emitWithAck("said");
 });

@@ -44,7 +44,8 @@ const ROOM_NAMES = {
 };
 
 async function find<T>(who: Person, path: string, query: Record<string, string | number>): Promise<Found<T>> {
-  const asked = new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)]));
+  const asked = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) asked.set(name, String(value));
   const { status, body } = await who.browser.get<Found<T>>(`/api/${path}?${String(asked)}`);
   expect(status, String(asked)).toBe(200);
   return body;

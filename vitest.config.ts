@@ -11,7 +11,7 @@ export default defineConfig({
           name: "unit",
           include: ["server/src/**/*.test.ts", "client/src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts"],
           globalSetup: "scripts/testRedis.ts",
-          testTimeout: 20_000,
+          testTimeout: 60_000,
           hookTimeout: 20_000,
         },
       },

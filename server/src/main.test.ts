@@ -167,13 +167,14 @@ it(
 it("an error that nobody handles ends the process with 1 and is logged without what it carries", async () => {
   const house = await replicas(0);
   const failing = `const error = Object.assign(new Error("ERR ${TEXT}"), { command: { args: ["${TEXT}"] } });
-    setTimeout(() => Promise.reject(error), 3_000);`;
+    process.on("SIGUSR2", () => void Promise.reject(error));`;
   try {
     const server = await serverProcess({
       ...house.env,
       LOG_LEVEL: "info",
       NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(failing)}`,
     });
+    process.kill(server.pid, "SIGUSR2");
     expect(await server.ended).toBe(1);
     expect(server.output()).toContain("ended by an error that nobody handled");
     expect(server.output()).not.toContain("Ʃ");

@@ -12,7 +12,7 @@ export default defineConfig({
           include: ["server/src/**/*.test.ts", "client/src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts"],
           globalSetup: "scripts/testRedis.ts",
           testTimeout: 60_000,
-          hookTimeout: 20_000,
+          hookTimeout: 60_000,
         },
       },
       {

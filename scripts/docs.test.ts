@@ -3,27 +3,21 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { VARIABLES, readConfig } from "../server/src/config.ts";
-import { STATUS } from "../server/src/doors/failure.ts";
+import { readConfig } from "../server/src/config.ts";
 import { both, person, replicas } from "../server/src/testing.ts";
-import { BOUNDS, QUEUES, RATES, SHED, TURNS } from "../server/src/limits.ts";
 import { ATTACKS, rowOf } from "./attack/attacks.ts";
 import { backup } from "./backup.ts";
 import { root } from "./prepare.mjs";
 import { freePort, startRedis, type PrivateRedis } from "./redis.ts";
 import { restore } from "./restore.ts";
 import { seed } from "./seed.ts";
+import { keys, remade } from "./tables.ts";
 
 const read = (file: string) => readFileSync(join(root, file), "utf8");
-const readme = read("README.md");
-const documents = [
-  "docs/backup.md",
-  "docs/upgrading.md",
-  "README.md",
-  "ARCHITECTURE.md",
-  "CONTRIBUTING.md",
-  "SECURITY.md",
-];
+const pages = readdirSync(join(root, "docs"))
+  .filter((name) => name.endsWith(".md"))
+  .map((name) => `docs/${name}`);
+const documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", ...pages];
 
 /** The cells of a table's body, by its first heading. */
 function table(document: string, heading: string): string[][] {
@@ -39,9 +33,9 @@ function code(text = ""): string[] {
   return [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? "");
 }
 
-/** The paths of README's tree, top to bottom; a folder that is one line ends with a slash. */
+/** The paths of docs/tree.md, top to bottom; a folder that is one line ends with a slash. */
 function tree(): string[] {
-  const block = /## The tree[^]*?```text\n([^]*?)\n```/.exec(readme)?.[1] ?? "";
+  const block = /```text\n([^]*?)\n```/.exec(read("docs/tree.md"))?.[1] ?? "";
   const lines = block.split("\n").map((line) => ({
     depth: line.search(/\S/) / 2,
     name: line.trim().split(" ")[0] ?? "",
@@ -91,54 +85,21 @@ describe("the tree", () => {
   });
 });
 
-describe("the tables", () => {
-  it("of keys is that of keys.ts", () => {
-    const inCode = [...read("server/src/keys.ts").matchAll(/^ \* \| (`.*)$/gm)].map(([, row = ""]) => {
-      const [key, type] = row.split(" | ");
-      return [key, type];
-    });
-    const listed = table(readme, "key").map(([key, type]) => [key, type]);
-    expect(listed).toEqual(inCode);
+describe("what is made from the code", () => {
+  const made = pages.filter((page) => read(page).includes("<!-- made:"));
+
+  it.each(made)("is what stands in %s", async (page) => {
+    await expect(await remade(page)).toMatchFileSnapshot(join(root, page));
   });
 
-  it("of variables has every variable that a replica reads, with its default", () => {
-    const listed = table(readme, "variable").map(([name, value]) => [code(name)[0], code(value)[0] ?? ""]);
-    expect(Object.fromEntries(listed)).toEqual(VARIABLES);
-    expect(listed).toHaveLength(Object.keys(VARIABLES).length);
-  });
-
-  it("of error codes has every code with its status", () => {
-    const listed = table(readme, "code").map(([name, status]) => [code(name)[0], Number(status)]);
-    expect(Object.fromEntries(listed)).toEqual(STATUS);
-  });
-
-  it("of calls has every route, and no other", () => {
-    const rest = read("server/src/doors/rest.ts");
-    const routes = [...rest.matchAll(/router\.(get|post)\("([^"]+)"/g)].map(([, method = "", path = ""]) =>
-      ["/healthz", "/readyz", "/metrics"].includes(path) ? path : `${method.toUpperCase()} /api${path}`,
+  it("has no cell without a word, but for defaults that are empty", () => {
+    expect(made).toEqual(["docs/api.md", "docs/configuration.md", "docs/data.md", "docs/limits.md"]);
+    const empty = made.flatMap((page) =>
+      read(page)
+        .split("\n")
+        .filter((line) => /^\|.*\| +\|$|^\| +\|/.test(line)),
     );
-    const listed = table(readme, "call").flatMap(([call]) =>
-      code(call)
-        .filter((text) => !text.startsWith("{"))
-        .map((text) => text.replace(/\?.*/, "").replace(/^GET (?!\/api)/, "")),
-    );
-    expect(new Set(listed)).toEqual(new Set(routes));
-  });
-
-  it("of events has every event of the wire, and no other", () => {
-    const protocol = read("server/src/protocol.ts");
-    for (const [type, heading] of [
-      ["ClientEvents", "client → server"],
-      ["ServerEvents", "server → client"],
-    ] as const) {
-      const block = new RegExp(`export type ${type} = \\{\n([^]*?)\n\\};`).exec(protocol)?.[1] ?? "";
-      const events = [...block.matchAll(/^ {2}"?([\w.]+)"?: \(/gm)].map((match) => match[1]);
-      const listed = table(readme, heading).flatMap(([event]) =>
-        code(event).filter((text) => !text.startsWith("{")),
-      );
-      expect(new Set(listed)).toEqual(new Set(events));
-      expect(events.length).toBeGreaterThan(0);
-    }
+    expect(empty).toEqual([]);
   });
 });
 
@@ -155,63 +116,12 @@ describe("the attacks of SECURITY.md", () => {
   });
 });
 
-describe("docs/limits.md", () => {
-  it("is what limits.ts says", async () => {
-    const number = (value: number) => value.toLocaleString("en");
-    const rows = (heading: string, ...lines: string[]) =>
-      [heading, heading.replaceAll(/[^|]+/g, " --- "), ...lines].join("\n");
-    const page = [
-      "# Limits",
-      "Made from `server/src/limits.ts`; `npx vitest run -u --project unit docs` makes it anew. `RATE_LIMITS=off` switches all of it off, for benchmarks and tests. Whoever is refused is told `rate_limited` and how long to wait, and `hubbub_limits_hit_total` counts it by name.",
-      "## Points in a window of time",
-      rows(
-        "| limit | points | seconds | of | counted | what for |",
-        ...Object.entries(RATES).map(
-          ([name, { points, seconds, of, counted, why }]) =>
-            `| \`${name}\` | ${number(points)} | ${number(seconds)} | ${of} | ${counted} | ${why} |`,
-        ),
-      ),
-      "An IPv6 address counts as its /64 network. What is counted in Redis holds for all replicas together, and is counted by each replica itself while Redis is away.",
-      "## Costly requests of one user",
-      rows(
-        "| queue | at once | waiting | why |",
-        ...Object.entries(QUEUES).map(
-          ([name, { running, waiting, why }]) => `| \`${name}\` | ${running} | ${waiting} | ${why} |`,
-        ),
-      ),
-      "## Whose turn it is",
-      `One thing begins in a turn of the event loop; clients take turns. Whoever asks for more than ${BOUNDS.freely.value} units in a second waits until the loop is idle for half of the time, or ${BOUNDS.lateWait.value} ms for each thing that begins. Nothing is refused for it.`,
-      rows(
-        "| asked for | units | why |",
-        ...Object.entries(TURNS).map(([name, { units, why }]) => `| \`${name}\` | ${units} | ${why} |`),
-      ),
-      "## Bounds",
-      rows(
-        "| bound | value | unit | why |",
-        ...Object.entries(BOUNDS).map(
-          ([name, { value, unit, why }]) => `| \`${name}\` | ${number(value)} | ${unit} | ${why} |`,
-        ),
-      ),
-      "## What an overloaded replica turns away, in this order",
-      rows(
-        "| kind | event loop late by | memory used | why |",
-        ...Object.entries(SHED).map(
-          ([name, { delayMs, memory, why }]) =>
-            `| \`${name}\` | ${number(delayMs)} ms | ${Math.round(memory * 100)} % | ${why} |`,
-        ),
-      ),
-      "The delay is the average over a second, so a replica recovers within one. What is turned away is answered `unavailable` with 1 to 3 s to wait, counted by `hubbub_sheds_total` and written to the security log. Acknowledgements of what is stored, and log-outs, are never turned away. Typing, where there is such a thing, goes with presence.\n",
-    ].join("\n\n");
-    await expect(page).toMatchFileSnapshot(join(root, "docs/limits.md"));
-  });
-});
-
 describe.each(documents)("%s", (name) => {
   const document = read(name);
 
   it("names only npm scripts that there are", () => {
     const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
-    const named = [...document.matchAll(/(?:^|`|[A-Z]=\S+ )npm (?:run )?([a-z]+)/gm)].map(
+    const named = [...document.matchAll(/(?:^|`|[A-Z]=\S+ )npm (?:run )?(?:--silent )?([a-z]+)/gm)].map(
       (match) => match[1] ?? "",
     );
     const own = named.filter((script) => !["ci", "audit"].includes(script));
@@ -240,7 +150,7 @@ describe.each(documents)("%s", (name) => {
     const links = [...document.matchAll(/(?<!!)\[[^\]]*\]\((?!https?:)([^)#]+)/g)].map(
       (match) => match[1] ?? "",
     );
-    expect(links.filter((link) => !existsSync(join(root, link)))).toEqual([]);
+    expect(links.filter((link) => !existsSync(join(root, dirname(name), link)))).toEqual([]);
   });
 });
 
@@ -309,8 +219,8 @@ describe("the Redis users of docs/redis.acl", () => {
     );
   });
 
-  it("may reach every key of the README's table", async () => {
-    for (const [key = "", type] of table(readme, "key")) {
+  it("may reach every key of the table in keys.ts", async () => {
+    for (const [key = "", type] of keys()) {
       const name = (code(key)[0] ?? "").replace(/<[^>]+>/g, "1");
       const command = type === "channel" ? ["PUBLISH", name, "x"] : ["TYPE", name];
       for (const user of type === "channel" ? ["hubbub"] : ["hubbub", "hubbub-restore"])

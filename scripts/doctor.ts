@@ -76,7 +76,7 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
   try {
     config = readConfig({ ...env, REDIS_URL: await findOwnRedis(env).catch(() => "") });
   } catch (error) {
-    found.push(refusal("environment", error, "correct it: README.md lists every variable"));
+    found.push(refusal("environment", error, "correct it: docs/configuration.md lists every variable"));
   }
   found.unshift(...checkEnvironment(env, config));
   if (!config) return found;

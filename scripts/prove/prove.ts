@@ -10,7 +10,7 @@ import { findRedis } from "../redis.ts";
 import { INVARIANTS } from "./check.ts";
 import { bundleWithFaults, FAULT, FAULTS } from "./faults.ts";
 import { abandonRigs } from "./rig.ts";
-import { PROVE_RESULT, tableOf, writeReadme, type Report } from "./report.ts";
+import { PROVE_RESULT, tableOf, writePage, type Report } from "./report.ts";
 import { SCENARIOS } from "./scenarios/scenarios.ts";
 import { NOT_HAPPENED, play, type Result, type Scenario, type Tools } from "./stage.ts";
 
@@ -24,7 +24,7 @@ message reached every member once, in one order. Ends with a table, and with exi
   --list                their names
   --seed NUMBER         the chance of an earlier run
   --mutations           switch off one remedy of the server at a time; its scenario must turn red each time
-  --write-readme        put the table into README.md`;
+  --write               put the table into docs/proof.md`;
 
 /** The server that is tried: beside its own packages, and safe from a build that others start meanwhile. */
 const bundle = join(root, "server/.cache/prove", String(process.pid));
@@ -81,7 +81,7 @@ export async function main(args: string[]): Promise<number> {
   mkdirSync(folder, { recursive: true });
   writeFileSync(PROVE_RESULT, `${JSON.stringify(report, null, 2)}\n`);
   console.log(`\n${tableOf(report)}`);
-  if (options.writeReadme) writeReadme(report);
+  if (options.write) writePage(report);
   const failed = results.filter((result) => result.outcome === "failed");
   if (failed.length > 0) console.error(`Broken: ${failed.map((result) => result.name).join(", ")}.`);
   return failed.length > 0 ? 1 : 0;
@@ -136,7 +136,7 @@ function readArguments(args: string[]) {
     list: { type: "boolean" },
     seed: { type: "string" },
     mutations: { type: "boolean" },
-    "write-readme": { type: "boolean" },
+    write: { type: "boolean" },
     help: { type: "boolean", short: "h" },
   } as const;
   try {
@@ -151,7 +151,7 @@ function readArguments(args: string[]) {
       seed,
       list: values.list ?? false,
       mutations: values.mutations ?? false,
-      writeReadme: values["write-readme"] ?? false,
+      write: values.write ?? false,
       scenarios: SCENARIOS.filter(({ name, short }) =>
         names ? names.includes(name) : !values.short || short,
       ),

@@ -53,10 +53,10 @@ export function tableOf({ date, seed, seconds, node, results }: Report): string 
   ].join("\n");
 }
 
-/** Replaces what stands between the two markers in README.md. Throws where there are none. */
-export function writeReadme(report: Report, file = join(root, "README.md")): void {
+/** Replaces what stands between the two markers in docs/proof.md. Throws where there are none. */
+export function writePage(report: Report, file = join(root, "docs/proof.md")): void {
   const text = readFileSync(file, "utf8");
   const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`README.md has no ${BEGIN} and ${END}`);
+  if (begin < 0 || end < begin) throw new Error(`docs/proof.md has no ${BEGIN} and ${END}`);
   writeFileSync(file, `${text.slice(0, begin + BEGIN.length)}\n\n${tableOf(report)}\n\n${text.slice(end)}`);
 }

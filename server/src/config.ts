@@ -5,7 +5,8 @@ import { parseRedisUrl } from "./redisUrl.ts";
 
 /**
  * The only reader of the environment. Every variable is declared here with its default, its unit and the reason
- * for it; `.env.example` repeats them and a test compares the two. All faults are reported at once.
+ * for it; `.env.example` repeats them, docs/configuration.md is made of them, and a test says when either is stale. All
+ * faults are reported at once.
  */
 const flag = (fallback: "on" | "off") =>
   z
@@ -29,8 +30,9 @@ const environment = z.object({
   /** Address to listen on. Nothing but this machine reaches the default. */
   HOST: z.string().default("127.0.0.1"),
   /**
-   * One Redis (redis://, rediss://, unix:///path), a Sentinel group (redis+sentinel://host:26379,host:26379/name) or
-   * a Cluster (redis+cluster://host:6379,host:6379); docs/redis.md has the options.
+   * One Redis (`redis://`, `rediss://`, `unix:///path`), a Sentinel group
+   * (`redis+sentinel://host:26379,host:26379/name`) or a Cluster (`redis+cluster://host:6379,host:6379`);
+   * docs/redis.md has the options.
    */
   REDIS_URL: z.string().default("redis://127.0.0.1:6379"),
   /** Goes before every key and channel, so that several installations can share one Redis. */
@@ -50,13 +52,13 @@ const environment = z.object({
     .default(""),
   /** Seconds without a request after which a session ends. */
   SESSION_TTL: whole(7 * 24 * 3600, 60, 365 * 24 * 3600),
-  /** `on` behind HTTPS: the cookie gets `Secure` and the `__Host-` name. */
+  /** `on` behind HTTPS: the cookie gets `Secure` and the `__Host-` name, and nobody can log in without HTTPS. */
   COOKIE_SECURE: flag("off"),
-  /** Proxies in front whose X-Forwarded-* are to be believed. */
+  /** Proxies in front whose `X-Forwarded-*` are to be believed. With Compose the default is 1: its HAProxy. */
   TRUST_PROXY: whole(0, 0, 8),
   /**
-   * Where people reach the server, by comma: https://chat.example.org. A request's own word for it is not taken, because
-   * a foreign name can be made to lead here. Empty: loopback names, IP addresses and the name in HOST.
+   * Where people reach the server, by comma: `https://chat.example.org`. A request's own word for it is not taken, because
+   * a foreign name can be made to lead here. Empty: loopback names, IP addresses and the name in `HOST`.
    */
   PUBLIC_URL: origins,
   /** Further origins, by comma, of pages elsewhere that browsers may come from. */
@@ -65,11 +67,14 @@ const environment = z.object({
   WAIT_REPLICAS: whole(0, 0, 10),
   /** Milliseconds to wait for them; then the send is answered `unavailable`, and its retry finds out. */
   WAIT_MS: whole(500, 10, 1_500),
-  /** `rooms`: one channel a room. `single`: everything on MESSAGES, as the Redis chat demos in other languages do. */
+  /** `rooms`: one channel a room. `single`: everything on `MESSAGES`, as the Redis chat demos in other languages do. */
   RELAY_CHANNEL: z.enum(["rooms", "single"]).default("rooms"),
   /** `on` also allows long-polling, which needs a load balancer that is sticky by cookie. */
   POLLING: flag("off"),
-  /** Milliseconds for which a busy room collects messages before they are written; a quiet room never waits. */
+  /**
+   * Milliseconds for which a busy room collects messages before they are written; a quiet room never waits, and one with
+   * thousands of members longer.
+   */
   BATCH_WINDOW: whole(42, 0, 1_000),
   /** Bytes a connection may leave unread before it is cut; it comes back by its cursor. */
   SLOW_CONSUMER_BYTES: whole(1_048_576, 16_384, 1_073_741_824),
@@ -84,16 +89,16 @@ const environment = z.object({
     .union([z.literal("auto"), z.coerce.number().int().min(1).max(128)])
     .default(1)
     .transform((workers) => (workers === "auto" ? availableParallelism() : workers)),
-  /** A port of its own for /metrics; 0 takes a free one. Empty: /metrics is on PORT, and only with METRICS_TOKEN. */
+  /** A port of its own for `/metrics`; 0 takes a free one. Empty: it is on `PORT`, and only with `METRICS_TOKEN`. */
   METRICS_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
-  /** Address for METRICS_PORT. */
+  /** Address for `METRICS_PORT`. */
   METRICS_HOST: z.string().default("127.0.0.1"),
-  /** Whoever asks for /metrics must send it as `Authorization: Bearer`; at least 16 characters. */
+  /** Whoever asks for `/metrics` must send it as `Authorization: Bearer`; at least 16 characters. */
   METRICS_TOKEN: z
     .string()
     .regex(/^([\x21-\x7e]{16,})?$/, "at least 16 characters, no spaces")
     .default(""),
-  /** pino's levels. Logs never hold message text, passwords, cookies or session ids. */
+  /** pino's levels; logs go to stderr. They never hold message text, passwords, cookies or session ids. */
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   /** Folder of the built client; `off` serves the API alone. */
   CLIENT_DIR: z.string().default("client/dist"),

@@ -23,38 +23,40 @@ const WORDS = [
  * touches together with `room:<id>` or `online_users` carries that whole name in literal braces, so that both
  * share a slot on Redis Cluster while the first keeps its plain name.
  *
- * | key | type | holds |
- * |---|---|---|
- * | `total_users` | string | the last user id |
- * | `total_rooms` | string | the last id of a named room |
- * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX |
- * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `seeded` for demo people |
- * | `user:<id>:rooms` | set | ids of the rooms the user is in |
- * | `room:<id>:name` | string | name of General and of named rooms |
- * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX |
- * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id written down |
- * | `room:<id>` | sorted set | messages as JSON, score = `date` |
- * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept seq, once trimmed; `theirs`: not all adopted; `rev`, `revHash` |
- * | `{room:<id>}:records` | hash | user id -> what a named room knows of this member, JSON: `role` |
- * | `{room:<id>}:changed` | sorted set | what changed, `@<user id>`; score = rev of its last change |
- * | `{room:<id>}:revs` | hash | rev modulo 1,000 -> `<rev>:<its running hash>`, of the last 1,000 |
- * | `{room:<id>}:members` | set | user ids of a named room, while servers of schema 1 may run |
- * | `{room:<id>}:read` | hash | user id -> seq up to which they have read |
- * | `{room:<id>}:nonce:<user>:<nonce>` | string | `date` of the message so sent; expires after 48 h |
- * | `online_users` | set | ids of users with a live connection |
- * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) |
- * | `{online_users}:count` | hash | user id -> leases |
- * | `sessions:<id>` | sorted set | ids of a user's sessions, score = when they logged in (ms) |
- * | `sess:<sid>` | string | the session, by connect-redis |
- * | `session_secret` | string | signs session cookies where SESSION_SECRET is not set |
- * | `schema` | string | version of what is stored; `restoring ...` while a backup is put back |
- * | `seed:lock` | string | held while demo data is being put in |
- * | `seed:people` | string | JSON of the demo log-ins, where there is demo data |
- * | `limit:homes:<name>` | sorted set | addresses from which somebody logged in, score = when (ms); for 30 days |
- * | `limit:<what>:<who>` | string | attempts in the running window |
- * | `MESSAGES:<roomId>` | channel | announcements of one room |
- * | `MESSAGES` | channel | announcements for everybody; with RELAY_CHANNEL=single all of them |
- * | `socket.io#...` | channel | @socket.io/redis-adapter: what must touch connections elsewhere |
+ * docs/data.md is made of this table; `r` is redis-cli.
+ *
+ * | key | type | holds | look |
+ * |---|---|---|---|
+ * | `total_users` | string | the last user id | `r get total_users` |
+ * | `total_rooms` | string | the last id of a named room | `r get total_rooms` |
+ * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX | `r get username:pablo` |
+ * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `seeded` for demo people | `r hgetall user:1` |
+ * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
+ * | `room:<id>:name` | string | name of General and of named rooms | `r get room:0:name` |
+ * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
+ * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id written down | `r hget room_looks design` |
+ * | `room:<id>` | sorted set | messages as JSON, score = `date` in ms | `r zrange room:0 -3 -1 withscores` |
+ * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change | `r hgetall {room:0}:meta` |
+ * | `{room:<id>}:records` | hash | user id -> what a named room knows of this member, JSON: `role` | `r hgetall {room:1}:records` |
+ * | `{room:<id>}:changed` | sorted set | what changed, `@<user id>`; score = `rev` of its last change | `r zrange {room:1}:changed 0 -1 withscores` |
+ * | `{room:<id>}:revs` | hash | `rev` modulo 1,000 -> `<rev>:<its running hash>`, of the last 1,000 | `r hgetall {room:1}:revs` |
+ * | `{room:<id>}:members` | set | user ids of a named room, while servers of schema 1 may run | `r smembers {room:1}:members` |
+ * | `{room:<id>}:read` | hash | user id -> `seq` up to which they have read | `r hgetall {room:0}:read` |
+ * | `{room:<id>}:nonce:<user>:<nonce>` | string | `date` of the message so sent; expires after 48 h | `r --scan --pattern '{room:0}:nonce:*'` |
+ * | `online_users` | set | ids of users with a live connection | `r smembers online_users` |
+ * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) | `r zrange {online_users}:leases 0 -1 withscores` |
+ * | `{online_users}:count` | hash | user id -> leases | `r hgetall {online_users}:count` |
+ * | `sessions:<id>` | sorted set | ids of a user's sessions, score = when they logged in (ms) | `r zrange sessions:1 0 -1` |
+ * | `sess:<sid>` | string | the session, by connect-redis | `r --scan --pattern 'sess:*'` |
+ * | `session_secret` | string | signs session cookies where `SESSION_SECRET` is not set | `r exists session_secret` |
+ * | `schema` | string | version of what is stored; `restoring ...` while a backup is put back | `r get schema` |
+ * | `seed:lock` | string | held while demo data is being put in | `r pttl seed:lock` |
+ * | `seed:people` | string | JSON of the demo log-ins, where there is demo data | `r get seed:people` |
+ * | `limit:homes:<name>` | sorted set | addresses from which somebody logged in, score = when (ms); for 30 days | `r zrange limit:homes:pablo 0 -1` |
+ * | `limit:<what>:<who>` | string | attempts in the running window | `r --scan --pattern 'limit:*'` |
+ * | `MESSAGES:<roomId>` | channel | announcements of one room | `r subscribe MESSAGES:0` |
+ * | `MESSAGES` | channel | announcements for everybody; with `RELAY_CHANNEL=single` all of them | `r subscribe MESSAGES` |
+ * | `socket.io#...` | channel | `@socket.io/redis-adapter`: what must touch connections on other replicas | `r pubsub shardchannels` |
  */
 export function createKeys(prefix: string) {
   // Of what a prefix may hold only the dot means something in an expression, and nothing in a pattern of SCAN.

@@ -72,14 +72,23 @@ export type SyncedRoom = Page & {
 };
 
 export const ERROR_CODES = [
+  /** The request is not what it should be. */
   "invalid",
+  /** No session, or wrong username or password. */
   "unauthorized",
+  /** From another site's page, or one room too many. */
   "forbidden",
+  /** Unknown, or not yours to see: the same answer. */
   "not_found",
+  /** The name is somebody's. */
   "taken",
+  /** The body or the text is too long. */
   "too_large",
+  /** Too many; wait `retryAfterMs` (`Retry-After`). */
   "rate_limited",
+  /** Not now, outcome perhaps unknown; the same `nonce` may be sent again. */
   "unavailable",
+  /** A bug, in the log. */
   "internal",
 ] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
@@ -94,18 +103,24 @@ export type Answer<T> = (reply: Reply<T>) => void;
 export type SendMessage = { roomId: RoomId; message: string; nonce: string };
 
 export type ClientEvents = {
+  /** Answers with the stored message; the same `nonce` again gives the same message. */
   message: (send: SendMessage, answer: Answer<Message>) => void;
+  /** A named room, answered with its newest page. */
   "room.join": (join: { roomId: RoomId }, answer: Answer<{ room: Room; messages: Message[] }>) => void;
+  /** A named room: General and private rooms stay. */
   "room.leave": (leave: { roomId: RoomId }, answer: Answer<null>) => void;
   /** Marks everything up to `seq` as read. A mark only moves upwards. Answers with where it stands. */
   "room.read": (read: { roomId: RoomId; seq: number }, answer: Answer<{ read: number }>) => void;
+  /** What follows each cursor; with `reset` the newest page, for a client whose copy is not what is stored. */
   sync: (sync: { rooms: Cursor[] }, answer: Answer<{ rooms: SyncedRoom[] }>) => void;
 };
 
 export type ServerEvents = {
+  /** A message in one of the user's rooms. */
   message: (message: Message) => void;
-  /** Who came online or went offline since the last diff; at most one diff a second. */
+  /** Who came online since the last diff; at most one diff a second. */
   "user.connected": (users: Presence[]) => void;
+  /** Who went offline since the last diff; at most one diff a second. */
   "user.disconnected": (users: Presence[]) => void;
   /** A room is now this user's to see: joined from another window, or a private room's first message. */
   "show.room": (room: Room) => void;
@@ -113,7 +128,7 @@ export type ServerEvents = {
   "hide.room": (left: { roomId: RoomId }) => void;
   /** The user read this room in another window. */
   "room.read": (read: { roomId: RoomId; read: number }) => void;
-  /** This replica cannot say what is missing of a room: `sync` it. */
+  /** The room's log is another one than the messages before this told, or nobody can say what is missing: `sync` it. */
   "room.stale": (stale: { roomId: RoomId }) => void;
 };
 
@@ -124,10 +139,13 @@ export type NewPrivateRoom = { userId: UserId };
 
 export const GENERAL: RoomId = "0";
 
-/** Nothing else ever reaches a key. A pair must also ascend: see `isRoomId`. */
+/** A room's id, and nothing else ever reaches a key. A pair must also ascend: see `isRoomId`. */
 export const ROOM_ID = /^(0|[1-9]\d{0,9})(:[1-9]\d{0,9})?$/;
+/** A user's id. */
 export const USER_ID = /^[1-9]\d{0,9}$/;
+/** A username; compared without case, and none that looks like `admin`, `system` and the like. */
 export const USERNAME = /^[a-z0-9._-]{3,32}$/i;
+/** The sender's own name for one send. */
 export const NONCE = /^[\w.:-]{1,64}$/;
 
 export const LIMITS = {
@@ -135,13 +153,15 @@ export const LIMITS = {
   message: 4_000,
   /** UTF-8 bytes of a password: bcrypt reads no further. */
   passwordBytes: 72,
+  /** Characters of a password, at least; the first guesses are refused. */
   passwordMin: 8,
-  /** Characters of a room's name. */
+  /** Characters of a room's name, which may not be taken for another room's. */
   roomName: 64,
-  /** UTF-16 units of what is looked for. */
+  /** UTF-16 units of what is looked for, `q`. */
   search: 100,
-  /** Messages, users or rooms of one page. */
+  /** Messages, users or rooms of one page, at most; at least 1. */
   page: 100,
+  /** The same where nobody says how many. */
   pageDefault: 50,
   /** Rooms of one `sync`. */
   syncRooms: 100,

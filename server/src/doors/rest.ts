@@ -380,6 +380,10 @@ async function search(
   return throttle.queue("search", user.id, () => throttle.pay<object>(user.id, price(), find, price));
 }
 
+/**
+ * What stands above each route, its query or body and its answer, is its row in docs/api.md, of which a test says when
+ * it is stale.
+ */
 function api(parts: RestParts, proxies: Proxies): Router {
   const { config, chat, sessions, throttle, load, security, ended } = parts;
   const router = Router();
@@ -417,9 +421,11 @@ function api(parts: RestParts, proxies: Proxies): Router {
     }
   };
 
+  // -> `{people:[{username,password}]}`: the demo log-ins, without a session
   router.get("/demo", async (_request, response) => {
     response.json({ people: await parts.demo() });
   });
+  // {username,password} -> 201 `{id,username}`, signed in; 409 taken
   router.post("/users", async (request, response) => {
     proxies.demandCookie(request);
     const asked = newCredentials.parse(request.body);
@@ -431,6 +437,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
     security.note("signup.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     response.status(201).json(user);
   });
+  // {username,password} -> 200 `{id,username}` with a new session; 401, the same for an unknown name and a wrong
+  // password
   router.post("/login", async (request, response) => {
     proxies.demandCookie(request);
     const user = await logIn(parts, credentials.parse(request.body), addressOf(request));
@@ -438,6 +446,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     response.json(user);
   });
+  // -> 204; the session's connections are closed on every replica
   router.post("/logout", async (request, response) => {
     const user = demandUser(response);
     const sid = request.sessionID;
@@ -451,9 +460,14 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.status(204).end();
   });
 
+  // -> 200 `{id,username}`; 401
   router.get("/me", (_request, response) => {
     response.json(demandUser(response));
   });
+  // ?after=&size= -> `[{id,username,online}]`, by id
+  // ?ids=1,2 -> the same for these ids
+  // ?q=&after=&size= -> `{found,total,complete}`: the same for who has the text in their name, best matches first;
+  // `after` is the last id of the page before
   router.get("/users", async (request, response) => {
     const user = demandUser(response);
     if (request.query["ids"] !== undefined) {
@@ -465,11 +479,13 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await chat.listUsers(after, size));
     }
   });
+  // -> `[{id,username,online}]`: everybody online
   router.get("/users/online", async (_request, response) => {
     demandUser(response);
     response.json(await chat.listOnline());
   });
 
+  // -> mine: `[{id,names,private,last,seq,read,unread}]`, General first, then by newest message
   router.get("/rooms", async (_request, response) => {
     const user = demandUser(response);
     load.demand("history");
@@ -485,6 +501,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
     );
     response.json(rooms);
   });
+  // ?after=&size= -> all named rooms: `[{id,name,members,joined}]`
+  // ?q=&after=&size= -> the same rooms by any part of their name, in the form of `GET /api/users?q=`
   router.get("/rooms/directory", async (request, response) => {
     const user = demandUser(response);
     if (request.query["q"] !== undefined) {
@@ -494,23 +512,27 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await chat.listDirectory(user, after, size));
     }
   });
+  // {name} -> 201 the new room, joined; 409 taken
   router.post("/rooms", async (request, response) => {
     const user = demandUser(response);
     const { name } = newRoom.parse(request.body);
     await throttle.take("room", user.id);
     response.status(201).json(await chat.createRoom(user, name));
   });
+  // {userId} -> 201, or 200 if I had it, the 1:1 room: the same one whoever asks
   router.post("/rooms/private", async (request, response) => {
     const user = demandUser(response);
     await throttle.take("privateRoom", user.id);
     const { room, created } = await chat.startPrivateRoom(user, newPrivateRoom.parse(request.body).userId);
     response.status(created ? 201 : 200).json(room);
   });
+  // ?before=&after=&size= -> `{messages,more}`, oldest first; `before` and `after` are dates
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(response);
     const roomId = roomIdOf(request);
     response.type("json").send(await readPage(parts, user, roomId, request.query));
   });
+  // -> the whole history as one HTML file
   router.get("/rooms/:id/transcript", async (request, response) => {
     const user = demandUser(response);
     const roomId = roomIdOf(request);
@@ -598,13 +620,17 @@ function retryAfterMsOf(error: unknown): number {
 function health({ config, ready, metrics, security }: RestParts): Router {
   // By these very names only: a proxy in front that denies a path is not to be got around by another spelling.
   const router = Router({ strict: true, caseSensitive: true });
+  // -> 200 alive
   router.get("/healthz", (_request, response) => {
     response.json({ status: "ok" });
   });
+  // -> 200 while Redis takes writes and the replica connections, with `warnings` where there are any; else 503
   router.get("/readyz", async (_request, response) => {
     const warnings = await ready();
     response.json({ status: "ok", ...(warnings.length > 0 && { warnings }) });
   });
+  // -> Prometheus text of the replica, of all `WORKERS` together: on `METRICS_PORT`, or else here for who sends
+  // `METRICS_TOKEN`, or else 404; see `docs/grafana.json`
   router.get("/metrics", async (request, response, next) => {
     // With a port of their own they are there, and only there.
     if (!config.metricsToken || config.metricsPort !== undefined) return next();

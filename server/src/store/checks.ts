@@ -43,8 +43,8 @@ export function checkEnvironment(env: Environment, config: Config | undefined): 
         says: `nothing reads the variable ${name}`,
         cure:
           meant === ""
-            ? "README.md lists those that there are"
-            : `did you mean ${meant}? README.md lists them all`,
+            ? "docs/configuration.md lists those that there are"
+            : `did you mean ${meant}? docs/configuration.md lists them all`,
       },
     ];
   });

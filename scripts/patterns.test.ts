@@ -18,11 +18,11 @@ type Pattern = { where: string; regExp: RegExp };
 function sources(folder: string): string[] {
   return (
     readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
-      // Attacks, benchmark, proof and tests read only what they have made a replica say.
+      // Attacks, benchmark, proof and tests read only what they have made a replica say, tables.ts only our own source.
       .filter(
         (file) =>
           /\.(?:ts|tsx|mjs)$/.test(file) &&
-          !/\.test\.tsx?$|^testing\.ts$|^(?:attack|bench|prove)\//.test(file),
+          !/\.test\.tsx?$|^(?:testing|tables)\.ts$|^(?:attack|bench|prove)\//.test(file),
       )
       .map((file) => join(folder, file))
   );

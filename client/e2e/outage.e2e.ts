@@ -200,6 +200,8 @@ test("a refused message says so, and can be edited, sent again or deleted", asyn
   await eventually(() => failed.count(), 0);
   ivy.link.garble("Better");
   await say(ivy.page, "Better");
+  await failed.getByText("Not sent.").waitFor();
+  ivy.link.spare("Better");
   await failed.getByRole("button", { name: "Retry" }).click();
   await eventually(() => message(ivy.page, "Better").locator("[data-state=sent]").count(), 1);
   ivy.link.garble("Worse");

@@ -41,6 +41,7 @@ type Link = {
   hang: () => Promise<void>;
   mend: () => Promise<void>;
   garble: (text: string) => void;
+  spare: (text: string) => void;
   holdSync: () => void;
   letSync: () => void;
 };
@@ -145,7 +146,7 @@ async function createLink(context: BrowserContext): Promise<Link> {
     client.onMessage((frame) => {
       const said = /^42\d+\["message".*?"message":"((?:[^"\\]|\\.)*)"/.exec(String(frame))?.[1];
       const sent =
-        said !== undefined && spoilt.delete(said)
+        said !== undefined && spoilt.has(said)
           ? String(frame).replace(`"message":"${said}"`, '"message":""')
           : frame;
       if (holding && /^42\d+\["sync",\{"rooms":\[\{/.test(String(frame))) held.push(() => server.send(sent));
@@ -177,9 +178,13 @@ async function createLink(context: BrowserContext): Promise<Link> {
       for (const end of open) end();
       for (const page of context.pages()) await page.evaluate(() => dispatchEvent(new Event("online")));
     },
-    /** The next message with this text reaches the server as one that it must refuse. */
+    /** A message with this text reaches the server as one that it must refuse, however often it is sent. */
     garble(text) {
       spoilt.add(text);
+    },
+    /** No longer. */
+    spare(text) {
+      spoilt.delete(text);
     },
     /** What the page asks of its rooms' logs reaches the server no earlier than `letSync`. */
     holdSync() {

@@ -1,7 +1,7 @@
 import { GENERAL, privateRoomId, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { Suspense, useEffect, useRef, useState } from "react";
 import { wordsOf } from "../chat/api.ts";
-import { isUnderWay, unreadOf, type ChatState } from "../chat/state.ts";
+import { unreadOf, type ChatState } from "../chat/state.ts";
 import { goTo, redirectTo } from "./address.ts";
 import { announce } from "./announce.tsx";
 import { BrowseRooms } from "./BrowseRooms.tsx";
@@ -211,13 +211,15 @@ export function Shell() {
 function useFailures() {
   const outgoing = useChat((state) => state.outgoing);
   const before = useRef(outgoing);
+  const [since] = useState(() => Date.now());
   useEffect(() => {
-    const underWay = new Set(before.current.filter(isUnderWay).map((entry) => entry.nonce));
+    const known = new Map(before.current.map((entry) => [entry.nonce, entry.state]));
     before.current = outgoing;
     for (const entry of outgoing) {
-      if (entry.state === "failed" && underWay.has(entry.nonce)) {
+      if (entry.state !== "failed" || known.get(entry.nonce) === "failed") continue;
+      // One that is refused at once was never seen on its way; one that failed before the page was there is no news.
+      if (known.has(entry.nonce) || entry.created >= since)
         announce(`Not sent: ${entry.message.slice(0, 200)}. ${entry.failure.message}`);
-      }
     }
   }, [outgoing]);
 }

@@ -114,7 +114,7 @@ export class Log {
     this.#schema = schema;
     this.#redis = redis;
     this.#keys = keys;
-    this.#channelOf = config.relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
+    this.#channelOf = channelsOf(keys, config);
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
     this.#append = defineScript(redis, "append.lua", 6);
@@ -432,6 +432,14 @@ export function readAnnouncement(text: string): Heard | null {
   const [, revHash, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
   const head = { seq: Number(seq), date: Number(date), hash };
   return { ...head, roomId, json, tail, revHash };
+}
+
+/** The channel on which a room's messages and changes are announced. */
+export function channelsOf(
+  keys: Keys,
+  { relayChannel }: Pick<Config, "relayChannel">,
+): (roomId: RoomId) => string {
+  return relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
 }
 
 /** The two ends of what `change.lua` announces; between them go the change's rev and hash. */

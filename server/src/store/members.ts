@@ -1,14 +1,12 @@
 import type { Config } from "../config.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type RoomId, type UserId } from "../protocol.ts";
-import { announcementOf, keepsRecords } from "./log.ts";
+import { announcementOf, channelsOf, keepsRecords } from "./log.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
 
 /** What a named room knows of one member. */
-export type MemberRecord = { role: "member" };
-
-const MEMBER: MemberRecord = { role: "member" };
+const MEMBER = JSON.stringify({ role: "member" });
 const MOVED_AT_ONCE = 500;
 
 /**
@@ -34,13 +32,13 @@ export class Members {
     this.#keys = keys;
     this.#schema = schema;
     this.#serverId = config.serverId;
-    this.#channelOf = config.relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
+    this.#channelOf = channelsOf(keys, config);
     this.#change = defineScript(redis, "change.lua", 5);
   }
 
   /** The room knows first: who is a member but does not see the room can join again; the reverse would be deaf. */
   async join(roomId: RoomId, userId: UserId): Promise<void> {
-    await this.#set(roomId, userId, "", JSON.stringify(MEMBER));
+    await this.#set(roomId, userId, "", MEMBER);
     await this.#redis.sadd(this.#keys.userRooms(userId), roomId);
   }
 
@@ -72,7 +70,7 @@ export class Members {
   /** Whether this is a room of the user's. */
   async has(roomId: RoomId, userId: UserId): Promise<boolean> {
     if (!keepsRecords(roomId)) return this.sees(roomId, userId);
-    if (this.#schema.mixed) await this.#set(roomId, userId, "set", JSON.stringify(MEMBER));
+    if (this.#schema.mixed) await this.#set(roomId, userId, "set", MEMBER);
     return (await this.#redis.hexists(this.#keys.records(roomId), userId)) === 1;
   }
 
@@ -109,7 +107,7 @@ export class Members {
       ...listed.filter((id) => !known.has(id)),
       ...(listed.length > 0 ? recorded.filter((id) => !inside.has(id)) : []),
     ];
-    for (const id of differing) await this.#set(roomId, id, "set", JSON.stringify(MEMBER));
+    for (const id of differing) await this.#set(roomId, id, "set", MEMBER);
   }
 
   /** Puts the sets of all rooms into records, which nobody is told of: who was a member is one. */
@@ -123,8 +121,7 @@ export class Members {
           "COUNT",
           MOVED_AT_ONCE,
         );
-        const record = JSON.stringify(MEMBER);
-        await Promise.all(ids.map((id) => this.#redis.hsetnx(this.#keys.records(roomId), id, record)));
+        await Promise.all(ids.map((id) => this.#redis.hsetnx(this.#keys.records(roomId), id, MEMBER)));
         cursor = next;
       } while (cursor !== "0");
     }

@@ -524,7 +524,9 @@ describe("a log that another program wrote", () => {
       foreign(roomId, `f${index}`, before.date),
     ]);
     await house.redis.zadd(house.keys.room(roomId), ...(pairs.flat() as [number, string]));
-    const after = await mary.say(roomId, "after");
+    const after = await mary.say(roomId, "after them all");
+    // Until it is heard, it is still to come as an event, and no answer owes it.
+    await joe.hears("after them all");
     let cursor = cursorOf(roomId, before);
     const seen: Message[] = [];
     for (let step = 0; step < 10; step += 1) {

@@ -221,7 +221,7 @@ function useFailures() {
       if (known.has(entry.nonce) || entry.created >= since)
         announce(`Not sent: ${entry.message.slice(0, 200)}. ${entry.failure.message}`);
     }
-  }, [outgoing]);
+  }, [outgoing, since]);
 }
 
 function isField(target: EventTarget | null): boolean {

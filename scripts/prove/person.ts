@@ -2,14 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { io, type Socket } from "socket.io-client";
 import { ChatError, toChatError } from "../../client/src/chat/api.ts";
 import { createOutbox, type OutboxStore } from "../../client/src/chat/outbox.ts";
-import {
-  apply,
-  headOf,
-  initialState,
-  needsSync,
-  type ChatEvent,
-  type ChatState,
-} from "../../client/src/chat/state.ts";
+import { headOf, needsSync } from "../../client/src/chat/state/room.ts";
+import { apply, initialState, type ChatEvent, type ChatState } from "../../client/src/chat/state/state.ts";
 import type {
   ClientEvents,
   Message,

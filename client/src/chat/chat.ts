@@ -3,18 +3,9 @@ import { api, ChatError } from "./api.ts";
 import { createDrafts, openDraftStore, type Drafts, type Slot } from "./drafts.ts";
 import { createOutbox, joinTabs, openOutboxStore, type Outbox } from "./outbox.ts";
 import { createSocket, type ChatSocket } from "./socket.ts";
-import {
-  apply,
-  headOf,
-  initialState,
-  isUnderWay,
-  needsSync,
-  unreadOf,
-  type ChatEvent,
-  type ChatState,
-  type Outgoing,
-  type RoomState,
-} from "./state.ts";
+import { isUnderWay, type Outgoing } from "./state/outgoing.ts";
+import { headOf, needsSync, unreadOf, type RoomState } from "./state/room.ts";
+import { apply, initialState, type ChatEvent, type ChatState } from "./state/state.ts";
 
 /** Trouble shorter than this is not shown. */
 const TROUBLE_SHOWN_AFTER_MS = 2_000;

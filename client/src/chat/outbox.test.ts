@@ -10,7 +10,7 @@ import {
   TRIED_FOR_MS,
   type OutboxStore,
 } from "./outbox.ts";
-import type { Outgoing } from "./state.ts";
+import type { Outgoing } from "./state/outgoing.ts";
 
 beforeEach(() => {
   vi.useFakeTimers();

@@ -1,6 +1,6 @@
 import type { Failure, Message, RoomId, UserId } from "@hubbub/server/protocol";
 import { ChatError } from "./api.ts";
-import type { Outgoing } from "./state.ts";
+import type { Outgoing } from "./state/outgoing.ts";
 
 /** How long a message is tried: well below the time for which the server remembers a nonce (48 h). */
 export const TRIED_FOR_MS = 24 * 3600 * 1000;

@@ -1,4 +1,4 @@
-import { isUnderWay } from "../chat/state.ts";
+import { isUnderWay } from "../chat/state/outgoing.ts";
 import { Icon } from "./Icon.tsx";
 import { useChat } from "./useChat.ts";
 import { useNetwork } from "./useMedia.ts";

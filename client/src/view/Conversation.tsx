@@ -1,7 +1,10 @@
 import { GENERAL, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { useMemo, useRef, useState } from "react";
 import { ChatError, wordsOf } from "../chat/api.ts";
-import { isOnline, partnerOf, type Outgoing, type RoomState } from "../chat/state.ts";
+import type { Outgoing } from "../chat/state/outgoing.ts";
+import { isOnline } from "../chat/state/people.ts";
+import type { RoomState } from "../chat/state/room.ts";
+import { partnerOf } from "../chat/state/rooms.ts";
 import { follow, goTo } from "./address.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Composer, type ComposerFace } from "./Composer.tsx";

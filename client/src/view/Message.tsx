@@ -1,7 +1,7 @@
 import { isBlank, LIMITS, type Failure, type Message, type UserId } from "@hubbub/server/protocol";
 import { memo, useEffect, useId, useRef, useState, type ReactNode } from "react";
 import { wordsOf } from "../chat/api.ts";
-import type { Outgoing } from "../chat/state.ts";
+import type { Outgoing } from "../chat/state/outgoing.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
 import { Text } from "./Text.tsx";

@@ -9,14 +9,9 @@ import {
   useState,
   type Ref,
 } from "react";
-import {
-  compareMessages,
-  partnerOf,
-  unreadOf,
-  type Log,
-  type Outgoing,
-  type RoomState,
-} from "../chat/state.ts";
+import type { Outgoing } from "../chat/state/outgoing.ts";
+import { compareMessages, unreadOf, type Log, type RoomState } from "../chat/state/room.ts";
+import { partnerOf } from "../chat/state/rooms.ts";
 import { announce } from "./announce.tsx";
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";

@@ -1,7 +1,7 @@
 import type { Presence, UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useMemo, useState } from "react";
-import { isConnected } from "../chat/state.ts";
+import { isConnected } from "../chat/state/connection.ts";
 import { Avatar } from "./Avatar.tsx";
 import { SearchField } from "./SearchField.tsx";
 import { useChat, useClient, useMe } from "./useChat.ts";

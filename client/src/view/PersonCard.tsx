@@ -1,5 +1,5 @@
 import type { UserId } from "@hubbub/server/protocol";
-import { isOnline } from "../chat/state.ts";
+import { isOnline } from "../chat/state/people.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { useChat } from "./useChat.ts";

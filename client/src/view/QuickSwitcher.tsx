@@ -1,7 +1,9 @@
 import type { RoomId, UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
-import { isConnected, partnerOf, unreadOf } from "../chat/state.ts";
+import { isConnected } from "../chat/state/connection.ts";
+import { unreadOf } from "../chat/state/room.ts";
+import { partnerOf } from "../chat/state/rooms.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Dialog } from "./Dialog.tsx";
 import { Icon } from "./Icon.tsx";

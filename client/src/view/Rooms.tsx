@@ -1,7 +1,11 @@
 import { GENERAL, isBlank, type RoomId } from "@hubbub/server/protocol";
 import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { wordsOf } from "../chat/api.ts";
-import { isConnected, isOnline, partnerOf, unreadOf, type Outgoing, type RoomState } from "../chat/state.ts";
+import { isConnected } from "../chat/state/connection.ts";
+import type { Outgoing } from "../chat/state/outgoing.ts";
+import { isOnline } from "../chat/state/people.ts";
+import { unreadOf, type RoomState } from "../chat/state/room.ts";
+import { partnerOf } from "../chat/state/rooms.ts";
 import { addressOf, follow } from "./address.ts";
 import { Avatar } from "./Avatar.tsx";
 import { Dialog } from "./Dialog.tsx";

@@ -1,7 +1,8 @@
 import { GENERAL, privateRoomId, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { Suspense, useEffect, useRef, useState } from "react";
 import { wordsOf } from "../chat/api.ts";
-import { unreadOf, type ChatState } from "../chat/state.ts";
+import { unreadOf } from "../chat/state/room.ts";
+import type { ChatState } from "../chat/state/state.ts";
 import { goTo, redirectTo } from "./address.ts";
 import { announce } from "./announce.tsx";
 import { BrowseRooms } from "./BrowseRooms.tsx";

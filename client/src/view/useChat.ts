@@ -1,7 +1,7 @@
 import { createContext, useContext, useReducer, useSyncExternalStore } from "react";
 import type { ChatClient } from "../chat/chat.ts";
 import type { Slot } from "../chat/drafts.ts";
-import type { ChatState } from "../chat/state.ts";
+import type { ChatState } from "../chat/state/state.ts";
 
 export const ChatContext = createContext<ChatClient | null>(null);
 

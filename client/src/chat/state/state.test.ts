@@ -1,17 +1,9 @@
 import type { Message, Presence, Room, SyncedRoom } from "@hubbub/server/protocol";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import {
-  apply,
-  compareMessages,
-  initialState,
-  needsSync,
-  unreadOf,
-  type ChatEvent,
-  type ChatState,
-  type Outgoing,
-  type RoomState,
-} from "./state.ts";
+import type { Outgoing } from "./outgoing.ts";
+import { compareMessages, needsSync, unreadOf, type RoomState } from "./room.ts";
+import { apply, initialState, type ChatEvent, type ChatState } from "./state.ts";
 
 const ME = { id: "1", username: "ann" };
 

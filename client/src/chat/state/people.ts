@@ -1,0 +1,80 @@
+import type { Presence, UserId } from "@hubbub/server/protocol";
+import { isConnected, type ConnectionState } from "./connection.ts";
+
+export type PeopleState = {
+  users: ReadonlyMap<UserId, Presence>;
+  presence: {
+    /** Changes heard since the connection came up and before its snapshot; null once that is in. */
+    unsettled: ReadonlyMap<UserId, Presence> | null;
+  };
+};
+
+export const initialPeople: PeopleState = { users: new Map(), presence: { unsettled: new Map() } };
+
+/** `users`: people learned of. The other two say who is online. */
+export type PeopleEvent =
+  | { type: "users"; users: readonly Presence[] }
+  | { type: "presence snapshot"; online: readonly Presence[] }
+  | { type: "presence diff"; users: readonly Presence[] };
+
+export function applyPeople<S extends PeopleState>(state: S, event: PeopleEvent | { type: "connected" }): S {
+  switch (event.type) {
+    case "connected":
+      // Changes that come from now on follow a snapshot that is still to be asked for.
+      return { ...state, presence: { unsettled: new Map() } };
+    case "users":
+      return { ...state, users: know(state, event.users) };
+    case "presence snapshot":
+      return presenceSnapshot(state, event.online);
+    case "presence diff": {
+      const unsettled = state.presence.unsettled;
+      return {
+        ...state,
+        users: assign(state.users, event.users),
+        presence: unsettled === null ? state.presence : { unsettled: assign(unsettled, event.users) },
+      };
+    }
+    default:
+      return event satisfies never;
+  }
+}
+
+/** Whether somebody is online; undefined where this client cannot know. */
+export function isOnline(state: PeopleState & ConnectionState, userId: UserId | null): boolean | undefined {
+  if (userId === null || !isConnected(state)) return undefined;
+  return state.users.get(userId)?.online ?? false;
+}
+
+/** People learned of; whether they are online is the presence events' to say once known. */
+function know(state: PeopleState, users: readonly Presence[]): ReadonlyMap<UserId, Presence> {
+  const fresh = users.flatMap((user) => {
+    const known = state.users.get(user.id);
+    if (known === undefined) return [user];
+    return known.username === user.username ? [] : [{ ...known, username: user.username }];
+  });
+  return fresh.length === 0 ? state.users : assign(state.users, fresh);
+}
+
+function presenceSnapshot<S extends PeopleState>(state: S, online: readonly Presence[]): S {
+  const users = new Map<UserId, Presence>();
+  for (const user of state.users.values())
+    users.set(user.id, user.online ? { ...user, online: false } : user);
+  for (const user of online) users.set(user.id, { ...user, online: true });
+  const unsettled = state.presence.unsettled ?? new Map<UserId, Presence>();
+  return { ...state, users: assign(users, [...unsettled.values()]), presence: { unsettled: null } };
+}
+
+function assign(
+  users: ReadonlyMap<UserId, Presence>,
+  changed: readonly Presence[],
+): ReadonlyMap<UserId, Presence> {
+  const fresh = changed.filter((user) => {
+    const known = users.get(user.id);
+    return known?.online !== user.online || known.username !== user.username;
+  });
+  if (fresh.length === 0) return users;
+  const next = new Map(users);
+  // The last word on a person counts, also when an earlier one of the same list was no news.
+  for (const user of changed) next.set(user.id, user);
+  return next;
+}

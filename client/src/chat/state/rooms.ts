@@ -1,0 +1,131 @@
+import {
+  pairOf,
+  type Message,
+  type Page,
+  type Room,
+  type RoomId,
+  type SyncedRoom,
+  type UserId,
+} from "@hubbub/server/protocol";
+import {
+  catchUp,
+  distrust,
+  hear,
+  meet,
+  prepend,
+  readUpTo,
+  shorten,
+  takeNewest,
+  type RoomState,
+} from "./room.ts";
+import type { SessionState } from "./session.ts";
+
+export type RoomsState = {
+  /** null until the first list has come. */
+  rooms: ReadonlyMap<RoomId, RoomState> | null;
+  openRoom: RoomId | null;
+};
+
+export const initialRooms: RoomsState = { rooms: null, openRoom: null };
+
+export type RoomsEvent =
+  | { type: "rooms"; rooms: readonly Room[] }
+  | { type: "room"; room: Room }
+  | { type: "room gone"; roomId: RoomId }
+  | { type: "opened"; roomId: RoomId | null }
+  | { type: "loading"; roomId: RoomId }
+  | { type: "load failed"; roomId: RoomId }
+  | { type: "newest page"; roomId: RoomId; page: Page }
+  | { type: "older page"; roomId: RoomId; page: Page }
+  | { type: "message"; message: Message }
+  | { type: "synced"; room: SyncedRoom }
+  | { type: "stale"; roomId: RoomId }
+  | { type: "read"; roomId: RoomId; read: number };
+
+export function applyRooms<S extends RoomsState & SessionState>(
+  state: S,
+  event: RoomsEvent | { type: "connected" },
+): S {
+  switch (event.type) {
+    case "connected":
+      // What was held was heard over another connection, perhaps of a log that has been lost since. And what is heard
+      // now may be of another log than the one that is loaded: nothing joins it before `sync` has compared the two.
+      return mapRooms(state, distrust);
+    case "rooms":
+      return { ...state, rooms: new Map(event.rooms.map((room) => [room.id, met(state, room)])) };
+    case "room":
+      return withRoom(state, met(state, event.room));
+    case "room gone":
+      return without(state, event.roomId);
+    case "opened":
+      if (state.openRoom === event.roomId) return state;
+      return {
+        ...mapRooms(state, (room) => (room.id === state.openRoom ? shorten(room) : room)),
+        openRoom: event.roomId,
+      };
+    case "loading":
+      return mapRoom(state, event.roomId, (room) => ({ ...room, load: "loading" }));
+    case "load failed":
+      return mapRoom(state, event.roomId, (room) => ({ ...room, load: "failed" }));
+    case "newest page":
+      return mapRoom(state, event.roomId, (room) => takeNewest(room, event.page.messages));
+    case "older page":
+      return mapRoom(state, event.roomId, (room) => prepend(room, event.page));
+    case "message":
+      return mapRoom(state, event.message.roomId, (room) => {
+        const heard = hear(room, event.message);
+        const mine = state.session.is === "signed in" && event.message.from === state.session.user.id;
+        // Whoever says something in a room has seen what stands above it.
+        return mine ? readUpTo(heard, event.message.seq) : heard;
+      });
+    case "synced":
+      if (event.room.notFound) return without(state, event.room.roomId);
+      return mapRoom(state, event.room.roomId, (room) => catchUp(room, event.room));
+    case "stale":
+      // What was heard before the replica said so was of the log that is gone, what follows is of the one there is.
+      return mapRoom(state, event.roomId, distrust);
+    case "read":
+      return mapRoom(state, event.roomId, (room) => readUpTo(room, event.read));
+    default:
+      return event satisfies never;
+  }
+}
+/** The other person of a private room, or null for any other room. */
+export function partnerOf(roomId: RoomId, me: UserId): UserId | null {
+  const pair = pairOf(roomId);
+  if (pair === null) return null;
+  return pair[0] === me ? pair[1] : pair[0];
+}
+
+function mapRoom<S extends RoomsState>(state: S, roomId: RoomId, change: (room: RoomState) => RoomState): S {
+  const room = state.rooms?.get(roomId);
+  return room === undefined ? state : withRoom(state, change(room));
+}
+
+function mapRooms<S extends RoomsState>(state: S, change: (room: RoomState) => RoomState): S {
+  if (state.rooms === null) return state;
+  let changed = false;
+  const rooms = new Map<RoomId, RoomState>();
+  for (const room of state.rooms.values()) {
+    const next = change(room);
+    changed ||= next !== room;
+    rooms.set(room.id, next);
+  }
+  return changed ? { ...state, rooms } : state;
+}
+
+function withRoom<S extends RoomsState>(state: S, room: RoomState): S {
+  if (state.rooms?.get(room.id) === room) return state;
+  return { ...state, rooms: new Map(state.rooms ?? []).set(room.id, room) };
+}
+
+function without<S extends RoomsState>(state: S, roomId: RoomId): S {
+  if (!state.rooms?.has(roomId)) return state;
+  const rooms = new Map(state.rooms);
+  rooms.delete(roomId);
+  return { ...state, rooms };
+}
+
+function met(state: RoomsState, room: Room): RoomState {
+  return meet(state.rooms?.get(room.id), room);
+}

@@ -1,0 +1,95 @@
+import {
+  applyConnection,
+  initialConnection,
+  type ConnectionEvent,
+  type ConnectionState,
+} from "./connection.ts";
+import { applyDrafts, initialDrafts, type DraftsEvent, type DraftsState } from "./drafts.ts";
+import {
+  applyOutgoing,
+  initialOutgoing,
+  settle,
+  settleSynced,
+  type OutgoingEvent,
+  type OutgoingState,
+} from "./outgoing.ts";
+import { applyPeople, initialPeople, type PeopleEvent, type PeopleState } from "./people.ts";
+import { applyRooms, initialRooms, type RoomsEvent, type RoomsState } from "./rooms.ts";
+import { applySession, initialSession, type SessionEvent, type SessionState } from "./session.ts";
+
+export type ChatState = SessionState &
+  ConnectionState &
+  PeopleState &
+  RoomsState &
+  OutgoingState &
+  DraftsState;
+
+export const initialState: ChatState = {
+  ...initialSession,
+  ...initialConnection,
+  ...initialPeople,
+  ...initialRooms,
+  ...initialOutgoing,
+  ...initialDrafts,
+};
+
+export type ChatEvent =
+  SessionEvent | ConnectionEvent | PeopleEvent | RoomsEvent | OutgoingEvent | DraftsEvent;
+
+/**
+ * The next state; the only place where state changes. Pure, and idempotent: an event applied twice leaves what
+ * it left the first time. Messages and sync answers may come in any order, and presence diffs before the
+ * snapshot that they follow. Each slice knows its own events; here stands which events concern more than one.
+ */
+export function apply(state: ChatState, event: ChatEvent): ChatState {
+  switch (event.type) {
+    case "session unreachable":
+      return applySession(state, event);
+    case "signed in":
+      return applyDrafts(applySession(anew(state), event), event);
+    case "signed out":
+      return applySession(anew(state), event);
+
+    case "connected":
+      return applyPeople(applyRooms(applyConnection(state, event), event), event);
+    case "interrupted":
+    case "offline":
+    case "online":
+    case "return noted":
+      return applyConnection(state, event);
+
+    case "users":
+    case "presence snapshot":
+    case "presence diff":
+      return applyPeople(state, event);
+
+    case "newest page":
+      return settle(applyRooms(state, event), event.roomId);
+    case "message":
+      return settle(applyRooms(state, event), event.message.roomId);
+    case "synced":
+      return settleSynced(applyRooms(state, event), event.room);
+    case "rooms":
+    case "room":
+    case "room gone":
+    case "opened":
+    case "loading":
+    case "load failed":
+    case "older page":
+    case "stale":
+    case "read":
+      return applyRooms(state, event);
+
+    case "outgoing":
+      return applyOutgoing(state, event);
+    case "draft":
+      return applyDrafts(state, event);
+    default:
+      return event satisfies never;
+  }
+}
+
+/** Of a session that begins or ends nothing is left of what was, but the room that the page's address names. */
+function anew({ session, openRoom }: ChatState): ChatState {
+  return { ...initialState, session, openRoom };
+}

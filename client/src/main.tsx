@@ -3,7 +3,7 @@ import { createRoot } from "react-dom/client";
 import { createChatClient } from "./chat/chat.ts";
 import { App } from "./view/App.tsx";
 import { roomInAddress } from "./view/address.ts";
-import { showTheme } from "./view/theme.ts";
+import { showTheme } from "./view/profile/theme.ts";
 import { ChatContext } from "./view/useChat.ts";
 import "./view/chat.css";
 

@@ -2,9 +2,9 @@ import { Suspense } from "react";
 import { Announcer } from "./announce.tsx";
 import { later } from "./later.ts";
 import { useChat } from "./useChat.ts";
-import { Wordmark } from "./Wordmark.tsx";
+import { Wordmark } from "./ui/Wordmark.tsx";
 
-const LogIn = later(async () => (await import("./LogIn.tsx")).LogIn);
+const LogIn = later(async () => (await import("./login/LogIn.tsx")).LogIn);
 const Shell = later(async () => (await import("./Shell.tsx")).Shell);
 
 export function App() {

@@ -5,22 +5,22 @@ import { unreadOf } from "../chat/state/room.ts";
 import type { ChatState } from "../chat/state/state.ts";
 import { goTo, redirectTo } from "./address.ts";
 import { announce } from "./announce.tsx";
-import { BrowseRooms } from "./BrowseRooms.tsx";
-import { ConnectionBar } from "./ConnectionBar.tsx";
-import { Conversation } from "./Conversation.tsx";
-import { Dialog } from "./Dialog.tsx";
+import { BrowseRooms } from "./rooms/BrowseRooms.tsx";
+import { ConnectionBar } from "./connection/ConnectionBar.tsx";
+import { Conversation } from "./conversation/Conversation.tsx";
+import { Dialog } from "./ui/Dialog.tsx";
 import { isTyping } from "./keys.ts";
 import { later, loadLater } from "./later.ts";
-import { NewRoom } from "./NewRoom.tsx";
-import { People } from "./People.tsx";
-import { QuickSwitcher } from "./QuickSwitcher.tsx";
-import { Rooms, type Overlay } from "./Rooms.tsx";
-import { orderRooms, titleOf } from "./rooms.ts";
+import { NewRoom } from "./rooms/NewRoom.tsx";
+import { People } from "./people/People.tsx";
+import { QuickSwitcher } from "./switcher/QuickSwitcher.tsx";
+import { Rooms, type Overlay } from "./rooms/Rooms.tsx";
+import { orderRooms, titleOf } from "./rooms/titles.ts";
 import { useChat, useClient, useMe } from "./useChat.ts";
 import { DESKTOP, PHONE, useMedia } from "./useMedia.ts";
 
 /** Where one types on opening it, an overlay is there at once; this one may come a moment later. */
-const PersonCard = later(async () => (await import("./PersonCard.tsx")).PersonCard);
+const PersonCard = later(async () => (await import("./people/PersonCard.tsx")).PersonCard);
 const LATER_MS = 2_000;
 
 const NO_FILES = "Pictures and other files cannot be sent yet.";

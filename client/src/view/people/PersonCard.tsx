@@ -1,8 +1,8 @@
 import type { UserId } from "@hubbub/server/protocol";
-import { isOnline } from "../chat/state/people.ts";
-import { Avatar } from "./Avatar.tsx";
-import { Dialog } from "./Dialog.tsx";
-import { useChat } from "./useChat.ts";
+import { isOnline } from "../../chat/state/people.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Dialog } from "../ui/Dialog.tsx";
+import { useChat } from "../useChat.ts";
 
 type Props = { userId: UserId; onClose: () => void; onTalkTo: (userId: UserId) => void };
 

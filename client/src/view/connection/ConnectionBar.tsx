@@ -1,7 +1,7 @@
-import { isUnderWay } from "../chat/state/outgoing.ts";
-import { Icon } from "./Icon.tsx";
-import { useChat } from "./useChat.ts";
-import { useNetwork } from "./useMedia.ts";
+import { isUnderWay } from "../../chat/state/outgoing.ts";
+import { Icon } from "../ui/Icon.tsx";
+import { useChat } from "../useChat.ts";
+import { useNetwork } from "../useMedia.ts";
 
 /** Tells of trouble with the connection, and of its end. It has a place of its own, so that it covers nothing. */
 export function ConnectionBar() {

@@ -1,10 +1,10 @@
 import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
-import { wordsOf } from "../chat/api.ts";
-import { Icon } from "./Icon.tsx";
-import { TextArea } from "./TextArea.tsx";
-import { useClient, useDraft } from "./useChat.ts";
-import { PHONE } from "./useMedia.ts";
+import { wordsOf } from "../../chat/api.ts";
+import { Icon } from "../ui/Icon.tsx";
+import { TextArea } from "../ui/TextArea.tsx";
+import { useClient, useDraft } from "../useChat.ts";
+import { PHONE } from "../useMedia.ts";
 
 /** How near the limit its count is shown. */
 const COUNT_SHOWN = 400;

@@ -1,5 +1,5 @@
 import type { KeyboardEvent, Ref } from "react";
-import { isComposing } from "./keys.ts";
+import { isComposing } from "../keys.ts";
 
 type Props = {
   ref: Ref<HTMLTextAreaElement>;

@@ -1,12 +1,12 @@
 import type { ListedRoom, RoomId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useState } from "react";
-import { wordsOf } from "../chat/api.ts";
-import { Dialog } from "./Dialog.tsx";
-import { Icon } from "./Icon.tsx";
-import { SearchField } from "./SearchField.tsx";
-import { useClient } from "./useChat.ts";
-import { countWords, useFound } from "./useFound.ts";
+import { wordsOf } from "../../chat/api.ts";
+import { Dialog } from "../ui/Dialog.tsx";
+import { Icon } from "../ui/Icon.tsx";
+import { SearchField } from "../ui/SearchField.tsx";
+import { useClient } from "../useChat.ts";
+import { countWords, useFound } from "../finding/useFound.ts";
 
 type Props = { onClose: () => void; onEnter: (roomId: RoomId) => void; onNew: () => void };
 

@@ -1,13 +1,13 @@
 import { isBlank, LIMITS, type Failure, type Message, type UserId } from "@hubbub/server/protocol";
 import { memo, useEffect, useId, useRef, useState, type ReactNode } from "react";
-import { wordsOf } from "../chat/api.ts";
-import type { Outgoing } from "../chat/state/outgoing.ts";
-import { Avatar } from "./Avatar.tsx";
-import { Icon } from "./Icon.tsx";
+import { wordsOf } from "../../chat/api.ts";
+import type { Outgoing } from "../../chat/state/outgoing.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Icon } from "../ui/Icon.tsx";
 import { Text } from "./Text.tsx";
-import { TextArea } from "./TextArea.tsx";
-import { showClock, showFull, useClock } from "./time.ts";
-import { useChat, useClient, useDraft, useMe } from "./useChat.ts";
+import { TextArea } from "../ui/TextArea.tsx";
+import { showClock, showFull, useClock } from "../time.ts";
+import { useChat, useClient, useDraft, useMe } from "../useChat.ts";
 
 /** One's messages within this time of each other share a head. */
 export const GROUP_MS = 5 * 60 * 1000;

@@ -1,20 +1,20 @@
 import { GENERAL, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { useMemo, useRef, useState } from "react";
-import { ChatError, wordsOf } from "../chat/api.ts";
-import type { Outgoing } from "../chat/state/outgoing.ts";
-import { isOnline } from "../chat/state/people.ts";
-import type { RoomState } from "../chat/state/room.ts";
-import { partnerOf } from "../chat/state/rooms.ts";
-import { follow, goTo } from "./address.ts";
-import { Avatar } from "./Avatar.tsx";
+import { ChatError, wordsOf } from "../../chat/api.ts";
+import type { Outgoing } from "../../chat/state/outgoing.ts";
+import { isOnline } from "../../chat/state/people.ts";
+import type { RoomState } from "../../chat/state/room.ts";
+import { partnerOf } from "../../chat/state/rooms.ts";
+import { follow, goTo } from "../address.ts";
+import { Avatar } from "../ui/Avatar.tsx";
 import { Composer, type ComposerFace } from "./Composer.tsx";
-import { ConnectionBar } from "./ConnectionBar.tsx";
-import { Dialog } from "./Dialog.tsx";
-import { Icon } from "./Icon.tsx";
+import { ConnectionBar } from "../connection/ConnectionBar.tsx";
+import { Dialog } from "../ui/Dialog.tsx";
+import { Icon } from "../ui/Icon.tsx";
 import { OutgoingMessages } from "./Message.tsx";
 import { MessageLog, type MessageLogFace } from "./MessageLog.tsx";
-import { titleOf } from "./rooms.ts";
-import { useChat, useClient, useMe } from "./useChat.ts";
+import { titleOf } from "../rooms/titles.ts";
+import { useChat, useClient, useMe } from "../useChat.ts";
 
 type Props = {
   roomId: RoomId;

@@ -1,5 +1,5 @@
 import { GENERAL, isBlank, pairOf, type RoomId, type UserId } from "@hubbub/server/protocol";
-import type { RoomState } from "../chat/state/room.ts";
+import type { RoomState } from "../../chat/state/room.ts";
 
 /** A room's name for this user: of a private room, who else is in it. */
 export function titleOf(room: RoomState, me: UserId): string {

@@ -1,17 +1,17 @@
 import type { RoomId, UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
-import { isConnected } from "../chat/state/connection.ts";
-import { unreadOf } from "../chat/state/room.ts";
-import { partnerOf } from "../chat/state/rooms.ts";
-import { Avatar } from "./Avatar.tsx";
-import { Dialog } from "./Dialog.tsx";
-import { Icon } from "./Icon.tsx";
-import { isComposing } from "./keys.ts";
-import { orderRooms, titleOf } from "./rooms.ts";
-import { useChat, useClient, useMe } from "./useChat.ts";
-import { SearchField } from "./SearchField.tsx";
-import { useFound } from "./useFound.ts";
+import { isConnected } from "../../chat/state/connection.ts";
+import { unreadOf } from "../../chat/state/room.ts";
+import { partnerOf } from "../../chat/state/rooms.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Dialog } from "../ui/Dialog.tsx";
+import { Icon } from "../ui/Icon.tsx";
+import { isComposing } from "../keys.ts";
+import { orderRooms, titleOf } from "../rooms/titles.ts";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import { SearchField } from "../ui/SearchField.tsx";
+import { useFound } from "../finding/useFound.ts";
 
 const MOST_SHOWN = 30;
 

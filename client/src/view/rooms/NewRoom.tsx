@@ -1,8 +1,8 @@
 import { LIMITS, type RoomId } from "@hubbub/server/protocol";
 import { useState, type FormEvent } from "react";
-import { ChatError, wordsOf } from "../chat/api.ts";
-import { Dialog } from "./Dialog.tsx";
-import { useClient } from "./useChat.ts";
+import { ChatError, wordsOf } from "../../chat/api.ts";
+import { Dialog } from "../ui/Dialog.tsx";
+import { useClient } from "../useChat.ts";
 
 type Props = { onClose: () => void; onCreated: (roomId: RoomId) => void };
 

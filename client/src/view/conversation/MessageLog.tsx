@@ -9,17 +9,17 @@ import {
   useState,
   type Ref,
 } from "react";
-import type { Outgoing } from "../chat/state/outgoing.ts";
-import { compareMessages, unreadOf, type Log, type RoomState } from "../chat/state/room.ts";
-import { partnerOf } from "../chat/state/rooms.ts";
-import { announce } from "./announce.tsx";
-import { Avatar } from "./Avatar.tsx";
-import { Icon } from "./Icon.tsx";
+import type { Outgoing } from "../../chat/state/outgoing.ts";
+import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
+import { partnerOf } from "../../chat/state/rooms.ts";
+import { announce } from "../announce.tsx";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Icon } from "../ui/Icon.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
 import { createPlace, type Place } from "./place.ts";
-import { dayOf, showDay, useClock } from "./time.ts";
-import { useChat, useClient, useMe } from "./useChat.ts";
-import { useAttention } from "./useMedia.ts";
+import { dayOf, showDay, useClock } from "../time.ts";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import { useAttention } from "../useMedia.ts";
 
 /** Rows of the log's end that are shown at first; by how many the shown part grows; how many it may have. */
 const ROWS_FIRST = 50;

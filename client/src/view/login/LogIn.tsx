@@ -1,11 +1,11 @@
 import { LIMITS, USERNAME, type Credentials } from "@hubbub/server/protocol";
 import { useEffect, useId, useRef, useState, type FormEvent, type ReactNode } from "react";
-import { ChatError, wordsOf } from "../chat/api.ts";
-import { Avatar } from "./Avatar.tsx";
-import { Icon } from "./Icon.tsx";
-import { loadLater } from "./later.ts";
-import { useClient } from "./useChat.ts";
-import { Wordmark } from "./Wordmark.tsx";
+import { ChatError, wordsOf } from "../../chat/api.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Icon } from "../ui/Icon.tsx";
+import { loadLater } from "../later.ts";
+import { useClient } from "../useChat.ts";
+import { Wordmark } from "../ui/Wordmark.tsx";
 import "./login.css";
 
 type Faults = { username?: string; password?: string; form?: string };

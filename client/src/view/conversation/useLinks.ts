@@ -1,6 +1,6 @@
 import type { findLinks, Part } from "@hubbub/server/links";
 import { useSyncExternalStore } from "react";
-import { loadOnce } from "./later.ts";
+import { loadOnce } from "../later.ts";
 
 /** What finds links is no part of the first load: most texts have nothing that it could find. */
 const MAYBE = /https?:|mailto:/i;

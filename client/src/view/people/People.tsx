@@ -1,11 +1,11 @@
 import type { Presence, UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useMemo, useState } from "react";
-import { isConnected } from "../chat/state/connection.ts";
-import { Avatar } from "./Avatar.tsx";
-import { SearchField } from "./SearchField.tsx";
-import { useChat, useClient, useMe } from "./useChat.ts";
-import { countWords, useFound } from "./useFound.ts";
+import { isConnected } from "../../chat/state/connection.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { SearchField } from "../ui/SearchField.tsx";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import { countWords, useFound } from "../finding/useFound.ts";
 
 const SHOWN_AT_ONCE = 100;
 

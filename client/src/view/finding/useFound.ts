@@ -1,6 +1,6 @@
 import type { Found } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState } from "react";
-import { ChatError, wordsOf } from "../chat/api.ts";
+import { ChatError, wordsOf } from "../../chat/api.ts";
 
 /** A pause of this length, and what was typed is asked for. */
 const TYPED_MS = 150;

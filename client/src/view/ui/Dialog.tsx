@@ -1,5 +1,5 @@
 import { useEffect, useId, useRef, type ReactNode } from "react";
-import { enterOverlay } from "./address.ts";
+import { enterOverlay } from "../address.ts";
 import { Icon } from "./Icon.tsx";
 
 type Props = {

@@ -1,20 +1,20 @@
 import { GENERAL, isBlank, type RoomId } from "@hubbub/server/protocol";
 import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
-import { wordsOf } from "../chat/api.ts";
-import { isConnected } from "../chat/state/connection.ts";
-import type { Outgoing } from "../chat/state/outgoing.ts";
-import { isOnline } from "../chat/state/people.ts";
-import { unreadOf, type RoomState } from "../chat/state/room.ts";
-import { partnerOf } from "../chat/state/rooms.ts";
-import { addressOf, follow } from "./address.ts";
-import { Avatar } from "./Avatar.tsx";
-import { Dialog } from "./Dialog.tsx";
-import { Icon } from "./Icon.tsx";
-import { orderRooms, titleOf } from "./rooms.ts";
-import { chosenTheme, showTheme, THEMES, type Theme } from "./theme.ts";
-import { showWhen, useClock } from "./time.ts";
-import { useChat, useClient, useMe } from "./useChat.ts";
-import { Wordmark } from "./Wordmark.tsx";
+import { wordsOf } from "../../chat/api.ts";
+import { isConnected } from "../../chat/state/connection.ts";
+import type { Outgoing } from "../../chat/state/outgoing.ts";
+import { isOnline } from "../../chat/state/people.ts";
+import { unreadOf, type RoomState } from "../../chat/state/room.ts";
+import { partnerOf } from "../../chat/state/rooms.ts";
+import { addressOf, follow } from "../address.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Dialog } from "../ui/Dialog.tsx";
+import { Icon } from "../ui/Icon.tsx";
+import { orderRooms, titleOf } from "./titles.ts";
+import { chosenTheme, showTheme, THEMES, type Theme } from "../profile/theme.ts";
+import { showWhen, useClock } from "../time.ts";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import { Wordmark } from "../ui/Wordmark.tsx";
 
 const isMac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
 

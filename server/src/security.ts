@@ -41,7 +41,6 @@ const PLACES = [
   "look",
   "order",
   "request",
-  "session",
 ] as const;
 export type Place = (typeof PLACES)[number];
 

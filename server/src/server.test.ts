@@ -238,6 +238,7 @@ describe("two replicas on one Redis", () => {
       const bob = await person(there, "samename");
       await ann.say("0", "only here");
       await bob.say("0", "only there");
+      await ann.hears("only here");
       await bob.hears("only there");
       expect(ann.messages.map(({ message }) => message)).toEqual(["only here"]);
       expect(bob.messages.map(({ message }) => message)).toEqual(["only there"]);

@@ -11,6 +11,7 @@ import { Users } from "./chat/users.ts";
 import { checkRedis, connectionsMost, heed } from "./store/checks.ts";
 import { addressOf, type Config } from "./config.ts";
 import { Delivery } from "./live/delivery.ts";
+import { createIdentity } from "./doors/identity.ts";
 import { createOrigins } from "./doors/origin.ts";
 import { createRest } from "./doors/rest.ts";
 import { createSessions } from "./doors/session.ts";
@@ -167,14 +168,15 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const sessions = await createSessions(config, commands, keys, log);
     const origins = createOrigins(config, security, log);
     const throttle = createThrottle(config, commands, keys, metrics);
-    const door = new SocketDoor({
+    const ended = (sid: string): void => door.announce.endSession(sid);
+    const identity = createIdentity({ config, users, sessions, origins, throttle, security, ended });
+    const door: SocketDoor = new SocketDoor({
       config,
       keys,
       commands,
       subscriber,
       http,
-      sessions,
-      origins,
+      identity,
       delivery,
       relay,
       throttle,
@@ -205,14 +207,14 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       createRest({
         config,
         chat,
+        identity,
         sessions,
-        origins,
         throttle,
         metrics,
         load,
         security,
         log,
-        ended: (sid) => door.announce.endSession(sid),
+        ended,
         ready: async () => {
           if (draining) throw new ChatError("unavailable", "This replica is stopping.", 1_000);
           if (load.isOverloaded)

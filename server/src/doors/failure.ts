@@ -52,6 +52,25 @@ export function toFailure(
   return { code: "internal", message: "Something went wrong." };
 }
 
+/** The answer that tells of a failure. Whoever is told to wait and does not has to connect anew for it. */
+export function refusalOf(failure: Failure): {
+  status: number;
+  headers: Record<string, string>;
+  body: string;
+} {
+  const { code, retryAfterMs } = failure;
+  return {
+    status: STATUS[code],
+    headers: {
+      "Content-Type": "application/json; charset=utf-8",
+      "Cache-Control": "no-store",
+      ...(retryAfterMs !== undefined && { "Retry-After": String(Math.ceil(retryAfterMs / 1_000)) }),
+      ...(code === "rate_limited" && { Connection: "close" }),
+    },
+    body: JSON.stringify(failure),
+  };
+}
+
 function describe(issue: ZodError["issues"][number] | undefined): string {
   const where = issue?.path.join(".");
   return where ? `${where}: ${issue?.message}` : (issue?.message ?? "Invalid request.");

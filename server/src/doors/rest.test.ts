@@ -455,6 +455,8 @@ describe("whoever has asked too often", () => {
     "HTTP://elsewhere/API/ME",
     "/API/rooms/0/messages?size=1",
     "http://elsewhere/api/rooms/0/messages?size=1",
+    "http://elsewhere/api\\me",
+    "/api\\me#",
     "/api/nothing",
     "/api",
   ];
@@ -466,7 +468,9 @@ describe("whoever has asked too often", () => {
       const { cookie } = (await person(replica)).browser;
       const other = (await person(replica)).browser;
       const before = await figuresOf(replica);
-      for (const path of Array.from({ length: 10 }, () => SPELLINGS).flat())
+      for (const path of Array.from({ length: 10 }, () => SPELLINGS)
+        .flat()
+        .slice(0, 100))
         expect((await raw(replica, path, { cookie })).status, path).not.toBe(429);
       const refused = async () => {
         for (const path of SPELLINGS) {

@@ -4,13 +4,7 @@ import { parse } from "node:querystring";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import compression from "compression";
-import express, {
-  Router,
-  type ErrorRequestHandler,
-  type Request,
-  type RequestHandler,
-  type Response,
-} from "express";
+import express, { Router, type ErrorRequestHandler, type Request, type Response } from "express";
 import helmet from "helmet";
 import type { Logger } from "pino";
 import { z } from "zod";
@@ -35,10 +29,10 @@ import {
   type User,
 } from "../protocol.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
-import { STATUS, toFailure } from "./failure.ts";
-import { NOT_OWN, type Origins } from "./origin.ts";
+import { refusalOf, toFailure } from "./failure.ts";
+import { isRead, type Actor, type Identity } from "./identity.ts";
 import { createProxies, type Proxies } from "./proxies.ts";
-import type { Session, Sessions } from "./session.ts";
+import type { Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
@@ -102,8 +96,8 @@ const JSON_TYPE = "application/json; charset=utf-8";
 export type RestParts = {
   config: Config;
   chat: Chat;
+  identity: Identity;
   sessions: Sessions;
-  origins: Origins;
   throttle: Throttle;
   metrics: Metrics;
   load: Load;
@@ -128,13 +122,8 @@ export function createRest(parts: RestParts): RequestListener {
   app.disable("etag");
   app.set("trust proxy", config.trustProxy);
   app.set("query parser", "simple");
-  app.use((request, response, next) => {
+  app.use((_request, response, next) => {
     response.setHeaders(headers);
-    proxies.watch(request);
-    const began = performance.now();
-    response.once("close", () =>
-      tally(parts.metrics, routeOf(request, response), outcomeOf(response), began),
-    );
     next();
   });
   app.use(health(parts));
@@ -155,10 +144,10 @@ export function createRest(parts: RestParts): RequestListener {
     throw new ChatError("not_found", "There is nothing here.");
   });
   const failed: ErrorRequestHandler = (error: unknown, request, response, _next) => {
-    refuse(error, request, response, parts, response.locals["user"] as User | undefined);
+    refuse(error, request, response, parts);
   };
   app.use(failed);
-  return pagesFirst(parts, headers, app);
+  return comeIn(parts, proxies, headers, app);
 }
 
 /** What a failure of these two routes says about who asked; of all others only that they asked too often does. */
@@ -171,14 +160,8 @@ const NOTED: Record<string, Partial<Record<ErrorCode, SecurityEvent>>> = {
 const GONE = new Set<unknown>(["ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROYED", "ECONNRESET", "EPIPE"]);
 
 /** Answers with what went wrong, by Express or without it. */
-function refuse(
-  error: unknown,
-  request: IncomingMessage & { route?: { path: string } },
-  response: ServerResponse,
-  parts: RestParts,
-  user: User | undefined,
-): void {
-  const { config, metrics, security } = parts;
+function refuse(error: unknown, request: Asked, response: ServerResponse, parts: RestParts): void {
+  const { config, identity, metrics, security } = parts;
   // Who asked has gone: nobody is to be told, and nothing is wrong.
   if (response.destroyed && error instanceof Error && "code" in error && GONE.has(error.code)) return;
   const failure = toFailure(error, parts, "request");
@@ -189,33 +172,30 @@ function refuse(
     (code === "rate_limited" ? "request.limited" : undefined);
   if (noted) {
     const address = clientAddress(request, config.trustProxy);
-    security.note(noted, { address, userId: user?.id });
+    security.note(noted, { address, userId: identity.known(request)?.user.id });
   }
   // Half an answer cannot become an error any more; the missing end says so.
   if (response.headersSent) {
     response.destroy();
     return;
   }
-  // Whoever is told to wait and does not has to connect anew for it.
-  if (code === "rate_limited") response.setHeader("Connection", "close");
-  if (failure.retryAfterMs !== undefined)
-    response.setHeader("Retry-After", String(Math.ceil(failure.retryAfterMs / 1_000)));
-  response.statusCode = STATUS[failure.code];
-  response.setHeader("Content-Type", JSON_TYPE);
-  response.end(JSON.stringify(failure));
+  const { status, headers, body } = refusalOf(failure);
+  response.statusCode = status;
+  response.setHeaders(new Map(Object.entries(headers)));
+  response.end(body);
 }
 
 const HEALTH = ["/healthz", "/readyz", "/metrics"];
 
 /** The pattern of the route that answered, so that there are as many as there are routes. */
-function routeOf(request: Request, response: Response): string {
-  const route = request.route as { path: string } | undefined;
+function routeOf(request: Asked, response: ServerResponse): string {
+  const { route } = request;
   if (!route) return response.statusCode < 400 ? "files" : "none";
   return `${isRead(request) ? "GET" : request.method} ${HEALTH.includes(route.path) ? "" : "/api"}${route.path}`;
 }
 
 /** The status, unless the client left before the end. */
-function outcomeOf(response: Response): string {
+function outcomeOf(response: ServerResponse): string {
   return response.writableFinished ? String(response.statusCode) : "cut";
 }
 
@@ -238,69 +218,76 @@ const LOGINS: Record<string, (typeof LOGIN_OUTCOMES)[number]> = {
   cut: "cut",
 };
 
-const PAGE_ROUTE = "GET /api/rooms/:id/messages";
-/** The address of a page as clients write it: the room's id, and the query. */
-const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([^#]*))?$/;
+/** What Express notes of the route that answers. */
+type Asked = IncomingMessage & { route?: { path: string } };
+
+/** The route of a page of messages, under `/api`. */
+const PAGE_ROUTE = "/rooms/:id/messages";
+/**
+ * The address of a page as clients write it: the room's id, and the query. What Express reads in another way than it
+ * stands there is for Express.
+ */
+const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([!"$-~]*))?$/;
 
 /**
- * A page of messages is the read that comes by the thousand, and Express costs several times what the page does. So
- * plain `GET`s of pages by whoever has a session go past it. All others are for `app`, whose own route answers
- * the same, byte by byte.
+ * What comes before Express. Whatever may be the API's is let in here, before Express costs anything. And a page of
+ * messages is the read that comes by the thousand, and Express costs several times what the page does: plain `GET`s of
+ * pages by whoever has a session go past it. All others are for `app`, whose own route answers the same, byte by byte.
  */
-function pagesFirst(parts: RestParts, headers: Map<string, string>, app: RequestListener): RequestListener {
-  const { sessions, throttle, metrics, security } = parts;
+function comeIn(
+  parts: RestParts,
+  proxies: Proxies,
+  headers: Map<string, string>,
+  app: RequestListener,
+): RequestListener {
+  const { identity, metrics, security } = parts;
   const apiHeaders = new Map([...headers, NEVER_KEPT]);
   const pageHeaders = [...apiHeaders, ["Content-Type", JSON_TYPE]].flat();
+  const fail = (error: unknown, request: Asked, response: ServerResponse): void => {
+    if (!response.headersSent) response.setHeaders(apiHeaders);
+    refuse(error, request, response, parts);
+  };
   const answer = async (
-    request: IncomingMessage,
+    request: Asked,
     response: ServerResponse,
     roomId: RoomId,
     query: string,
   ): Promise<void> => {
-    const began = performance.now();
-    let user: User | undefined;
+    const shown = await identity.shown(request, "request");
+    if (!shown) return app(request, response);
+    request.route = { path: PAGE_ROUTE };
     try {
-      user = (await sessions.find(request))?.user;
-      if (!user) return app(request, response);
-      await countRequest(parts, request, user);
       // Asked for side by side; what was read for an account that is gone is thrown away unseen.
-      const asking = parts.chat.users.exists(user);
-      const reading = readPage(parts, user, roomId, parse(query));
-      const [exists] = await Promise.allSettled([asking, reading]);
-      if (exists.status === "fulfilled" && !exists.value) return app(request, response);
+      const asking = identity.identify(request, "request");
+      const reading = readPage(parts, shown.user, roomId, parse(query));
+      const [who] = await Promise.allSettled([asking, reading]);
+      if (who.status === "fulfilled" && !who.value) return app(request, response);
       await asking;
       const page = await reading;
       response.writeHead(200, [...pageHeaders, "Content-Length", String(page.length)]).end(page);
     } catch (error) {
-      if (!response.headersSent) response.setHeaders(apiHeaders);
-      refuse(error, request, response, parts, user);
+      fail(error, request, response);
     }
-    tally(metrics, PAGE_ROUTE, String(response.statusCode), began);
   };
-  /** Whether the request may go on; if not, it is answered. */
-  const begins = async (request: IncomingMessage, response: ServerResponse): Promise<boolean> => {
-    const began = performance.now();
-    const who = nameOf(parts, request);
+  const serve = async (request: Asked, response: ServerResponse): Promise<void> => {
+    if (!isApi(request)) return app(request, response);
     try {
-      await throttle.turn("request", who);
-      const waitMs = throttle.barredMs(who);
-      if (waitMs > 0) throw tooMany(waitMs);
-      return !response.destroyed;
+      await identity.begin(request, "request");
+      await identity.shown(request, "request");
     } catch (error) {
-      response.setHeaders(apiHeaders);
-      refuse(error, request, response, parts, undefined);
-      tally(metrics, "none", String(response.statusCode), began);
-      return false;
+      return fail(error, request, response);
     }
-  };
-  const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    if (parts.config.rateLimits && isApi(request) && !(await begins(request, response))) return;
+    // It may have left meanwhile.
+    if (response.destroyed) return;
     const [, id = "", query = ""] = PAGE.exec(request.url ?? "") ?? [];
     const roomId = id.replace("%3A", ":");
-    if (request.method !== "GET" || !isRoomId(roomId)) app(request, response);
+    if (request.method !== "GET" || hasBody(request) || !isRoomId(roomId)) app(request, response);
     else await answer(request, response, roomId, query);
   };
   return (request, response) => {
+    proxies.watch(request);
+    const began = performance.now();
+    response.once("close", () => tally(metrics, routeOf(request, response), outcomeOf(response), began));
     serve(request, response).catch((error: unknown) => {
       security.contain("request", error);
       response.destroy();
@@ -308,45 +295,14 @@ function pagesFirst(parts: RestParts, headers: Map<string, string>, app: Request
   };
 }
 
-/**
- * Counts a request. Whoever has asked too often is answered, until they may ask again, before anything is looked up
- * for them. Logging out is always possible.
- */
-async function countRequest(
-  parts: RestParts,
-  request: IncomingMessage,
-  user: User | undefined,
-): Promise<void> {
-  // By this very spelling only: any other one of a path is counted like all else.
-  if (pathOf(request) === LOG_OUT) return;
-  const address = addressKey(clientAddress(request, parts.config.trustProxy));
-  try {
-    await parts.throttle.take("rest", user?.id ?? address);
-  } catch (error) {
-    if (error instanceof ChatError) parts.throttle.bar(nameOf(parts, request), error.retryAfterMs ?? 0);
-    throw error;
-  }
+/** Whether Express may take it for the API's: in capitals or with an address in full too. What this misses it asks for itself. */
+function isApi({ url = "" }: IncomingMessage): boolean {
+  return /\/api(?:[/?]|$)/i.test(url);
 }
 
-const LOG_OUT = "/api/logout";
-
-function pathOf({ url = "", originalUrl }: IncomingMessage & { originalUrl?: string }): string {
-  return originalUrl ?? url;
-}
-
-/** Whether Express may take it for the API's: in capitals or with an address in full too. */
-function isApi(request: IncomingMessage): boolean {
-  const path = pathOf(request);
-  return /\/api(?:[/?]|$)/i.test(path) && path !== LOG_OUT;
-}
-
-/** What tells who asks without a look at Redis: the session's id, which nobody can make up, or the address. */
-function nameOf({ config, sessions }: RestParts, request: IncomingMessage): string {
-  return sessions.sidOf(request) ?? addressKey(clientAddress(request, config.trustProxy));
-}
-
-function tooMany(waitMs: number): ChatError {
-  return new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(waitMs));
+/** Express reads it, and refuses what is no JSON. */
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined;
 }
 
 /** A page of messages, as JSON: turned away under load, and paid for by the longest that it can be. */
@@ -385,33 +341,22 @@ async function search(
  * it is stale.
  */
 function api(parts: RestParts, proxies: Proxies): Router {
-  const { config, chat, sessions, throttle, load, security, ended } = parts;
+  const { config, chat, identity, sessions, throttle, load, security, ended } = parts;
   const router = Router();
   router.use((_request, response, next) => {
     response.setHeader(...NEVER_KEPT);
     next();
   });
-  router.use(sameSite(parts));
-  router.use(express.json({ limit: LIMITS.bodyBytes }));
-  router.use((request, response, next) => {
-    if (isRead(request)) return next();
-    void sessions.middleware(request, response, (error?: unknown) => {
-      // A session that could not be prolonged says so once more after the answer, when nobody is left to handle it,
-      // and Express would print the error object, with the command's arguments.
-      if (error === undefined || !response.headersSent) next(error);
-      else toFailure(error, parts, "session");
-    });
-  });
   router.use(async (request, response, next) => {
-    const user = await whoAsks(parts, request);
-    response.locals["user"] = user;
-    await countRequest(parts, request, user);
+    await identity.begin(request, "request");
+    response.locals["actor"] = await identity.identify(request, "request");
     next();
   });
+  router.use(express.json({ limit: LIMITS.bodyBytes }));
 
   const addressOf = (request: Request) => addressKey(clientAddress(request, config.trustProxy));
-  const enter = async (request: Request, user: User): Promise<void> => {
-    for (const sid of await sessions.start(request, user)) {
+  const enter = async (request: Request, response: Response, user: User): Promise<void> => {
+    for (const sid of await sessions.start(request, response, user, actorOf(response))) {
       security.note("session.ended", {
         address: clientAddress(request, config.trustProxy),
         userId: user.id,
@@ -433,7 +378,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     await throttle.take("signUp", address);
     const user = await chat.users.signUp(asked, address);
     await chat.users.feelAtHome(user.username, address);
-    await enter(request, user);
+    await enter(request, response, user);
     security.note("signup.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     response.status(201).json(user);
   });
@@ -442,17 +387,17 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.post("/login", async (request, response) => {
     proxies.demandCookie(request);
     const user = await logIn(parts, credentials.parse(request.body), addressOf(request));
-    await enter(request, user);
+    await enter(request, response, user);
     security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     response.json(user);
   });
   // -> 204; the session's connections are closed on every replica
   router.post("/logout", async (request, response) => {
-    const user = demandUser(response);
-    const sid = request.sessionID;
-    await sessions.end({ sid, user }, request);
-    security.note("session.ended", { address: clientAddress(request, config.trustProxy), userId: user.id });
-    ended(sid);
+    const actor = demandActor(response);
+    await sessions.end(actor);
+    const address = clientAddress(request, config.trustProxy);
+    security.note("session.ended", { address, userId: actor.user.id });
+    ended(actor.sid);
     sessions.clearCookie(response);
     // Pages that the browser kept whole, for its Back button, are the cache's. Cookies would be those of every service
     // on this domain, and storage the drafts of everybody who uses this browser: the app clears its own.
@@ -530,7 +475,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(response);
     const roomId = roomIdOf(request);
-    response.type("json").send(await readPage(parts, user, roomId, request.query));
+    const page = await readPage(parts, user, roomId, request.query);
+    response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": page.length }).end(page);
   });
   // -> the whole history as one HTML file
   router.get("/rooms/:id/transcript", async (request, response) => {
@@ -544,23 +490,6 @@ function api(parts: RestParts, proxies: Proxies): Router {
     });
   });
   return router;
-}
-
-/**
- * Who asks: a session and an account, both. A session whose account is gone ends here, with its connections, before
- * somebody else comes to have that id.
- */
-async function whoAsks(parts: RestParts, request: Request): Promise<User | undefined> {
-  const { config, chat, sessions, security, ended } = parts;
-  const shown: Session | undefined = isRead(request)
-    ? await sessions.find(request)
-    : request.session.user && { sid: request.sessionID, user: request.session.user };
-  if (!shown || (await chat.users.exists(shown.user))) return shown?.user;
-  await sessions.end(shown, request);
-  const address = clientAddress(request, config.trustProxy);
-  security.note("session.ended", { address, userId: shown.user.id, what: "account" });
-  ended(shown.sid);
-  return undefined;
 }
 
 /**
@@ -667,26 +596,22 @@ function securityHeaders(https: boolean): Map<string, string> {
   return new Map(Object.entries(response.getHeaders()).map(([name, value]) => [name, String(value)]));
 }
 
-/** Refuses what another site's page would do with the user's cookie. */
-function sameSite({ origins }: RestParts): RequestHandler {
-  return (request, _response, next) => {
-    if (!isRead(request) && !origins.isOwn(request)) throw new ChatError("forbidden", NOT_OWN);
-    next();
-  };
-}
-
-function isRead({ method }: IncomingMessage): boolean {
-  return method === "GET" || method === "HEAD";
-}
-
 function roomIdOf(request: Request<{ id: string }>): RoomId {
   const { id } = request.params;
   if (!isRoomId(id)) throw new ChatError("invalid", "This is no room id.");
   return id;
 }
 
+function actorOf(response: Response): Actor | undefined {
+  return response.locals["actor"] as Actor | undefined;
+}
+
+function demandActor(response: Response): Actor {
+  const actor = actorOf(response);
+  if (!actor) throw new ChatError("unauthorized", "Log in first.");
+  return actor;
+}
+
 function demandUser(response: Response): User {
-  const user = response.locals["user"] as User | undefined;
-  if (!user) throw new ChatError("unauthorized", "Log in first.");
-  return user;
+  return demandActor(response).user;
 }

@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { RedisStore } from "connect-redis";
 import { parse } from "cookie";
 import { unsign } from "cookie-signature";
-import type { Request, RequestHandler, Response } from "express";
+import type { Request, Response } from "express";
 import session, { type SessionData } from "express-session";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
@@ -28,23 +28,21 @@ const TOUCH_MS = 60_000;
 export type Session = { sid: string; user: User };
 
 export type Sessions = {
-  /** express-session, for both doors: for requests that change something, and for handshakes. */
-  middleware: RequestHandler;
   /**
-   * The session that a request shows, for requests that only read: the middleware's `session.user`, by the same cookie
-   * and store, prolonged as there. Redis is asked each time. Whether the account still exists is for the caller to ask.
-   * Throws what Redis throws.
+   * The session of this id; its end is put off. Redis is asked each time. Whether the account still exists is for the
+   * caller to ask. Throws what Redis throws.
    */
-  find: (request: IncomingMessage) => Promise<Session | undefined>;
+  find: (sid: string) => Promise<Session | undefined>;
   /** The id that a request shows, if it was given out here. Whether that session still exists only Redis knows. */
   sidOf: (request: IncomingMessage) => string | undefined;
   /**
-   * Starts a session under a new id and resolves once it is stored: an answer before that would be a lie. Answers the
-   * ids of those that ended by it: the one that the request came with, and the oldest where there are too many.
+   * Starts a session under a new id and resolves once it is stored: an answer before that would be a lie. `before` is
+   * the one that the request came with. Answers the ids of those that ended by it: that one, and the oldest where there
+   * are too many.
    */
-  start: (request: Request, user: User) => Promise<string[]>;
-  /** Ends the session that a request shows. Its connections are for the caller to close. */
-  end: (session: Session, request: Request) => Promise<void>;
+  start: (request: Request, response: Response, user: User, before?: Session) => Promise<string[]>;
+  /** Ends a session. Its connections are for the caller to close. */
+  end: (session: Session) => Promise<void>;
   /** Takes the cookie back from the browser. */
   clearCookie: (response: Response) => void;
 };
@@ -75,21 +73,20 @@ export async function createSessions(
   });
   const sidOf = ({ headers }: IncomingMessage) => sidIn(headers.cookie ?? "", name, secrets);
   return {
-    middleware,
     sidOf,
-    async find(request) {
-      const sid = sidOf(request);
-      if (sid === undefined) return undefined;
-      const found = (await store.get(sid)) as SessionData | null;
-      if (!found) return undefined;
-      await store.touch(sid, found, (error?: unknown) => {
+    async find(sid) {
+      const found = (await store.get(sid)) as Partial<SessionData> | null;
+      if (!found?.user) return undefined;
+      await store.touch(sid, found as SessionData, (error?: unknown) => {
         if (error) log.warn({ reason: reasonOf(error) }, "session not prolonged");
       });
       return { sid, user: found.user };
     },
-    async start(request, user) {
-      const { session: shown } = request as Partial<Request>;
-      const before = shown?.user && { sid: request.sessionID, user: shown.user };
+    async start(request, response, user, before) {
+      // It says once more after the answer what it could not do, when nobody is left to handle it.
+      await new Promise<void>((resolve, reject) => {
+        void middleware(request, response, (error?: unknown) => (error ? reject(error) : resolve()));
+      });
       // Not the session's own method: it may just have ended, with an account that is gone.
       await new Promise<void>((resolve, reject) => {
         request.sessionStore.regenerate(request, (error: unknown) => (error ? reject(error) : resolve()));
@@ -101,9 +98,7 @@ export async function createSessions(
       if (before) await redis.zrem(keys.userSessions(before.user.id), before.sid);
       return [...(before ? [before.sid] : []), ...(await index(redis, keys, user.id, request.sessionID))];
     },
-    async end({ sid, user }, request) {
-      // The middleware would prolong after the answer what it has loaded, where it has seen this request.
-      delete (request as Partial<Request>).session;
+    async end({ sid, user }) {
       await redis.del(keys.session(sid));
       await redis.zrem(keys.userSessions(user.id), sid);
     },

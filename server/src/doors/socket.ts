@@ -6,7 +6,6 @@ import {
   type ServerResponse,
 } from "node:http";
 import { createShardedAdapter } from "@socket.io/redis-adapter";
-import type { SessionData } from "express-session";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
 import { z } from "zod";
@@ -46,9 +45,8 @@ import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Relay } from "../live/relay.ts";
 import { clientAddress, type Security } from "../security.ts";
-import { STATUS, toFailure } from "./failure.ts";
-import type { Origins } from "./origin.ts";
-import type { Sessions } from "./session.ts";
+import { refusalOf, toFailure } from "./failure.ts";
+import type { Identity } from "./identity.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 import { createFrameServer, parser } from "./transport.ts";
 
@@ -96,6 +94,7 @@ const REVALIDATE_AT_ONCE = 200;
 const FINISH_MS = 2_500;
 const HANDOVER_TICK_MS = 50;
 const SHOW_TRIES = 5;
+const RETRY_MS = 1_000;
 /** What an answer to `sync` can come to, in KB: its length, and the rooms under way when it was reached. */
 const SYNC_KB = (BOUNDS.syncLength.value + BOUNDS.syncAtOnce.value * BOUNDS.syncBytes.value) / 1_024;
 /** What would be empty in each connection is empty once for all. */
@@ -107,8 +106,7 @@ export type SocketParts = {
   commands: RedisClient;
   subscriber: RedisClient;
   http: HttpServer;
-  sessions: Pick<Sessions, "middleware" | "sidOf">;
-  origins: Origins;
+  identity: Identity;
   delivery: Delivery;
   relay: Relay;
   throttle: Throttle;
@@ -154,10 +152,6 @@ export class SocketDoor {
       // Each ping wakes the process, and most connections are idle.
       pingInterval: 25_000,
       pingTimeout: 8_000,
-      // Cross-origin rules for browsers do not stop a WebSocket: the Origin is checked before the upgrade.
-      allowRequest: (request, decide) => {
-        decide(null, !this.#closing && parts.origins.isOwn(request));
-      },
       adapter: createShardedAdapter(parts.commands, parts.subscriber, {
         channelPrefix: keys.adapterChannels,
         subscriptionMode: "dynamic",
@@ -172,7 +166,7 @@ export class SocketDoor {
 
   /** Starts to take connections. */
   open(chat: Chat): void {
-    const { http, sessions, delivery, security } = this.#parts;
+    const { http, delivery, security } = this.#parts;
     // Not before the other door has its listener: this one takes its requests away from those that are there.
     this.#io.attach(http, { destroyUpgrade: false });
     // Engine.IO would never end one whose connection has been answered a request before, and no timeout of HTTP's does.
@@ -190,21 +184,14 @@ export class SocketDoor {
       this.#io.on(order, (...args: unknown[]) => this.#perform(order, args));
     }
 
-    type Step = (request: UpgradeRequest, response: ServerResponse, next: () => void) => Promise<void>;
-    const guard = (step: Step) => {
-      this.#io.engine.use((...args: Parameters<Step>) => {
-        step(...args).catch((error: unknown) => {
-          security.contain("handshake", error);
-          args[0].socket.destroy();
-        });
-      });
-    };
-    guard((request, response, next) => {
+    // Before Engine.IO looks at a request. Cross-origin rules for browsers do not stop a WebSocket: Origin is checked here.
+    this.#io.engine.use((request: Handshake, response: ServerResponse, next: () => void) => {
       if (request.headers.upgrade) noteAnswer(request);
-      return this.#awaitTurn(request, response, next);
+      this.#letIn(request, response, next).catch((error: unknown) => {
+        security.contain("handshake", error);
+        request.socket.destroy();
+      });
     });
-    this.#io.engine.use(sessions.middleware);
-    guard((request, response, next) => this.#limitHandshake(request, response, next));
     this.#io.engine.on("connection", (conn: RawConnection) => this.#countStranger(conn));
     this.#io.use((socket, next) => void this.#admit(chat, socket, next));
     const listeners = Object.entries(this.#listeners(chat)) as [keyof ClientEvents, Listener][];
@@ -354,11 +341,11 @@ export class SocketDoor {
   }
 
   #dismissUser(userId: UserId, retryAfterMs = 0): void {
-    const { delivery, security, throttle } = this.#parts;
+    const { delivery, identity, security } = this.#parts;
     const open = [...delivery.connections(userId)];
     for (const connection of open) {
       security.note("connection.cut", { userId, what: "refused" });
-      throttle.bar(handshakesOf(connection.data.sid), retryAfterMs);
+      identity.bar(connection.data.sid, "handshake", retryAfterMs);
       dismiss(connection, retryAfterMs);
     }
   }
@@ -398,73 +385,58 @@ export class SocketDoor {
     );
   }
 
-  /** A handshake's turn comes before anything is looked up for it; whoever was told to wait is told so again. */
-  async #awaitTurn(request: UpgradeRequest, response: ServerResponse, next: () => void): Promise<void> {
-    const { config, throttle, metrics } = this.#parts;
-    if (!config.rateLimits) return next();
-    const who = this.#nameOf(request);
+  /**
+   * Identifies who starts a connection; whoever starts too many is refused before the upgrade. Without a session one is
+   * told so over the connection, and there may only be a few of these.
+   */
+  async #letIn(request: Handshake, response: ServerResponse, next: () => void): Promise<void> {
+    const { identity, load } = this.#parts;
     try {
-      await throttle.turn(isFirst(request) ? "handshake" : "request", who);
-      const waitMs = throttle.barredMs(who);
-      if (waitMs > 0) throw new ChatError("rate_limited", "Too many connections.", Math.ceil(waitMs));
+      if (this.#closing) throw new ChatError("unavailable", "This replica is stopping.", RETRY_MS);
+      // Engine.IO answers an upgrade by whatever method.
+      if (request.method !== "GET" && request.method !== "POST")
+        throw new ChatError("invalid", "Only GET and POST.");
+      if (isFirst(request)) {
+        await identity.begin(request, "handshake");
+        load.demand("handshakes");
+        if (!(await identity.identify(request, "handshake"))) this.#demandRoom(request);
+      } else {
+        await identity.begin(request, "poll");
+      }
     } catch (error) {
-      const failure = toFailure(error, this.#parts, "handshake");
-      metrics.handshakes.inc({ outcome: failure.code });
-      return refuseHandshake(request, response, failure);
+      return this.#refuse(error, request, response);
     }
     // It may have left meanwhile.
     if (!request.socket.destroyed) next();
   }
 
-  /** Who is barred from handshakes, told without a look at Redis: a session, or an address. */
-  #nameOf(request: IncomingMessage): string {
-    const { config, sessions } = this.#parts;
-    return handshakesOf(sessions.sidOf(request) ?? addressKey(clientAddress(request, config.trustProxy)));
+  /** Throws `rate_limited` where there are too many connections without a session. */
+  #demandRoom(request: Handshake): void {
+    const { config, identity } = this.#parts;
+    if (!config.rateLimits) return;
+    const here = this.#strangers.get(addressKey(clientAddress(request, config.trustProxy))) ?? 0;
+    if (here < BOUNDS.strangers.value && this.#strangers.size < BOUNDS.strangersAll.value) return;
+    identity.bar(request, "handshake", BOUNDS.connect.value);
+    throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connect.value);
   }
 
-  /**
-   * Counts a handshake, by its user, or where it has no session by its address: those are told so over the connection,
-   * and there may only be a few of them. Whoever starts too many is refused before the upgrade.
-   */
-  async #limitHandshake(request: UpgradeRequest, response: ServerResponse, next: () => void): Promise<void> {
-    const { config, throttle, metrics, load, security } = this.#parts;
-    if (request.method !== "GET" && request.method !== "POST") {
-      // By hand: what Engine.IO gives an upgrade for an answer cannot be ended once express-session has wrapped it.
-      return refuseHandshake(request, response, { code: "invalid", message: "Only GET and POST." });
+  #refuse(error: unknown, request: Handshake, response: ServerResponse): void {
+    const { config, identity, metrics, security } = this.#parts;
+    const failure = toFailure(error, this.#parts, "handshake");
+    metrics.handshakes.inc({ outcome: failure.code });
+    if (failure.code === "rate_limited") {
+      const address = clientAddress(request, config.trustProxy);
+      const userId = identity.known(request)?.user.id;
+      security.note("connection.limited", { address, userId, what: "handshake" });
     }
-    if (!isFirst(request)) return next();
-    const address = clientAddress(request, config.trustProxy);
-    const userId = request.session?.user?.id;
-    try {
-      load.demand("handshakes");
-      if (userId !== undefined) {
-        await throttle.take("handshake", userId);
-      } else {
-        await throttle.take("stranger", addressKey(address));
-        const here = this.#strangers.get(addressKey(address)) ?? 0;
-        if (
-          config.rateLimits &&
-          (here >= BOUNDS.strangers.value || this.#strangers.size >= BOUNDS.strangersAll.value)
-        )
-          throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connect.value);
-      }
-      next();
-    } catch (error) {
-      const failure = toFailure(error, this.#parts, "handshake");
-      metrics.handshakes.inc({ outcome: failure.code });
-      if (failure.code === "rate_limited") {
-        security.note("connection.limited", { address, userId, what: "handshake" });
-        throttle.bar(this.#nameOf(request), failure.retryAfterMs ?? 0);
-      }
-      refuseHandshake(request, response, failure);
-    }
+    refuseHandshake(request, response, failure);
   }
 
   /** A connection without a session, from its handshake to its end. */
   #countStranger(conn: RawConnection): void {
-    const { config, metrics } = this.#parts;
+    const { config, identity, metrics } = this.#parts;
     const { request } = conn;
-    if (request.session?.user) return;
+    if (identity.known(request)) return;
     const address = addressKey(clientAddress(request, config.trustProxy));
     this.#strangers.set(address, (this.#strangers.get(address) ?? 0) + 1);
     metrics.unauthenticated.inc();
@@ -481,11 +453,11 @@ export class SocketDoor {
    * everything. A client that cannot be let in tries again, unless it has no session.
    */
   async #admit(chat: Chat, socket: Connection, next: (error?: Error) => void): Promise<void> {
-    const { config, relay, delivery, throttle, metrics } = this.#parts;
+    const { config, identity, relay, delivery, throttle, metrics } = this.#parts;
     try {
-      const { session, sessionID } = socket.request as UpgradeRequest;
-      if (!session?.user) throw new ChatError("unauthorized", "Log in first.");
-      const { user } = session;
+      const actor = identity.known(socket.request);
+      if (!actor) throw new ChatError("unauthorized", "Log in first.");
+      const { user, sid } = actor;
       await throttle.check("refused", user.id);
       if (config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value)
         throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connectionsWait.value);
@@ -493,7 +465,7 @@ export class SocketDoor {
       const [ids, exists] = await Promise.all([chat.roomsOf(user.id), chat.users.exists(user)]);
       if (!exists) throw new ChatError("unauthorized", "Log in first.");
       const admitted = await this.#open(chat, user.id, ids, before);
-      socket.data = { user, sid: sessionID ?? "", rooms: new Set(), admitted, admittedIn: relay.epoch };
+      socket.data = { user, sid, rooms: new Set(), admitted, admittedIn: relay.epoch };
       next();
       setImmediate(() => {
         // It left while it was being let in.
@@ -673,32 +645,27 @@ export class SocketDoor {
 
 function ignore(): void {}
 
-type UpgradeRequest = Handshake & { session?: Partial<SessionData>; sessionID?: string };
-type RawConnection = EventEmitter & { request: UpgradeRequest };
+type RawConnection = EventEmitter & { request: Handshake };
 
-/** Further requests of a long-polling connection name it. */
+/** Whether Engine.IO takes it for the start of a connection, and not for a further request of one, which it names. */
 function isFirst({ url = "" }: IncomingMessage): boolean {
-  return !/[?&]sid=/.test(url);
-}
-
-function handshakesOf(who: string): string {
-  return `handshake ${who}`;
+  return !new URL(url, "https://socket.io").searchParams.getAll("sid").at(-1);
 }
 
 /** Answers a handshake without starting a connection. */
 function refuseHandshake(request: IncomingMessage, response: ServerResponse, failure: Failure): void {
   if (request.headers.upgrade) return refuseUpgrade(request, failure);
-  const seconds = String(Math.ceil((failure.retryAfterMs ?? 1_000) / 1_000));
-  response.writeHead(STATUS[failure.code], { "Retry-After": seconds, Connection: "close" });
-  response.end(JSON.stringify(failure));
+  const { status, headers, body } = refusalOf(failure);
+  response.writeHead(status, { ...headers, Connection: "close" }).end(body);
 }
 
 /** Answers an upgrade, which has no response, and ends its connection. */
-function refuseUpgrade({ socket }: IncomingMessage, { code, retryAfterMs = 1_000 }: Failure): void {
-  const status = STATUS[code];
-  socket.write(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nRetry-After: ${Math.ceil(retryAfterMs / 1_000)}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
-  );
+function refuseUpgrade({ socket }: IncomingMessage, failure: Failure): void {
+  const { status, headers, body } = refusalOf(failure);
+  const length = String(Buffer.byteLength(body));
+  const told = Object.entries({ ...headers, Connection: "close", "Content-Length": length });
+  const head = [`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...told.map((field) => field.join(": "))];
+  socket.write(`${head.join("\r\n")}\r\n\r\n${body}`);
   socket.destroySoon();
 }
 

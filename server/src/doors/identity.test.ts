@@ -1,0 +1,503 @@
+import { request } from "node:http";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
+import { RATES } from "../limits.ts";
+import type { Room, User } from "../protocol.ts";
+import type { Replica } from "../server.ts";
+import {
+  Browser,
+  connect,
+  figuresOf,
+  ownRedis,
+  replicas,
+  until,
+  type House,
+  type Person,
+} from "../testing.ts";
+
+/** Each case comes from an address of its own, which a proxy tells. */
+const ENV = { RATE_LIMITS: "on", TRUST_PROXY: "1" };
+const POINTS = 6;
+
+let house: House;
+let replica: Replica;
+let mary: Person;
+let foreign: string;
+beforeAll(async () => {
+  house = await frugal();
+  [replica] = house.replicas as [Replica];
+  mary = await someone();
+  foreign = (await mary.browser.post<Room>("/api/rooms", { name: "Mary's own" })).body.id;
+});
+afterAll(() => house.close());
+
+/** A replica that gives a user, or an address, only so many requests. */
+async function frugal(env: Record<string, string> = {}): Promise<House> {
+  const changed: [{ points: number; seconds: number }, object][] = [
+    RATES.rest,
+    RATES.handshake,
+    RATES.stranger,
+  ].map((rate) => [rate, { ...rate }]);
+  for (const [rate] of changed) Object.assign(rate, { points: POINTS, seconds: 60 });
+  try {
+    return await replicas(1, { ...ENV, ...env });
+  } finally {
+    for (const [rate, before] of changed) Object.assign(rate, before);
+  }
+}
+
+let addresses = 0;
+const newAddress = () => {
+  addresses += 1;
+  return `198.18.${addresses >> 8}.${addresses & 255}`;
+};
+
+/** Somebody who signed up from an address of their own. */
+async function someone(at = replica): Promise<Person> {
+  const browser = new Browser(at);
+  const body = { username: `knocker${(addresses += 1)}`, password: "correct horse" };
+  const from = { "x-forwarded-for": newAddress() };
+  const { body: user } = await browser.fetch<User>("POST", "/api/users", body, from);
+  return connect(browser, user);
+}
+
+type Answer = { status: number; code: string; headers: Record<string, string | string[] | undefined> };
+
+/** A request as it stands here, and its answer. */
+function ask(
+  path: string,
+  headers: Record<string, string>,
+  { at = replica, method = "GET", body = "" }: { at?: Replica; method?: string; body?: string } = {},
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const { hostname, port } = new URL(at.address);
+    const asked = request({ hostname, port, path, headers, method, agent: false }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      response.on("end", () => {
+        const { code = "" } = (text.startsWith("{") ? JSON.parse(text) : {}) as { code?: string };
+        const { date: _, "content-length": __, ...told } = response.headers;
+        resolve({ status: response.statusCode ?? 0, code, headers: told });
+      });
+    });
+    asked.on("error", reject);
+    asked.end(body);
+  });
+}
+
+/** A WebSocket's handshake up to the answer to its CONNECT; with 101 where it was refused over the connection. */
+function shake(headers: Record<string, string>, at = replica, query = ""): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const address = `${at.address.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket${query}`;
+    const socket = new WebSocket(address, { headers });
+    const done = (answer: Answer) => {
+      socket.terminate();
+      resolve(answer);
+    };
+    socket.on("open", () => socket.send("40"));
+    socket.on("message", (data: Buffer) => {
+      const [, type, json = "{}"] = /^4([04])(\{.*\})?/.exec(data.toString()) ?? [];
+      if (type === "0") done({ status: 101, code: "", headers: {} });
+      if (type === "4")
+        done({
+          status: 101,
+          code: (JSON.parse(json) as { data: { code: string } }).data.code,
+          headers: {},
+        });
+    });
+    socket.on("unexpected-response", (_request, response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      response.on("end", () =>
+        done({
+          status: response.statusCode ?? 0,
+          code: (JSON.parse(text) as { code: string }).code,
+          headers: response.headers,
+        }),
+      );
+    });
+    socket.on("error", reject);
+  });
+}
+
+const COUNTED = /^hubbub_(http_requests|refusals|limits_hit|security_events|contained)_total/;
+
+/** What a request adds to the figures. */
+async function counting(at: Replica, work: () => Promise<Answer>) {
+  const counted = async () =>
+    Object.entries(await figuresOf(at)).filter(([name]) => COUNTED.test(name) && !name.includes("/metrics"));
+  const before = new Map(await counted());
+  const answer = await work();
+  const risen = await until(async () => {
+    const now = (await counted()).map(([name, value]) => [name, value - (before.get(name) ?? 0)] as const);
+    const more = now.filter(([, value]) => value !== 0);
+    return more.some(([name]) => name.startsWith("hubbub_http_requests")) && more;
+  });
+  return { answer, risen: Object.fromEntries(risen) };
+}
+
+const PAGE = "/api/rooms/0/messages";
+type Asked = {
+  /** What stands before the last slash that makes it Express' own. */
+  path?: string;
+  query?: string;
+  method?: string;
+  headers: Record<string, string>;
+};
+type Case = {
+  name: string;
+  make: () => Promise<Asked> | Asked;
+  /** Of REST. */
+  status: number;
+  code: string;
+  /** Of a handshake, where there is the like: its code, or "" where it is let in. */
+  handshake?: string;
+};
+
+const asMary = (more: Record<string, string> = {}) => ({ cookie: mary.browser.cookie, ...more });
+const sidOf = ({ browser }: Person) =>
+  decodeURIComponent(browser.cookie).slice("hubbub=s:".length).split(".")[0] ?? "";
+/** Somebody new, whose cookie is all that is left once `end` is done. */
+async function after(end: (who: Person) => Promise<unknown>): Promise<Asked> {
+  const who = await someone();
+  who.close();
+  await end(who);
+  return { headers: { cookie: who.browser.cookie } };
+}
+
+const unauthorized = { status: 401, code: "unauthorized", handshake: "unauthorized" };
+const CASES: Case[] = [
+  { name: "no cookie", make: () => ({ headers: {} }), ...unauthorized },
+  { name: "a cookie of nothing", make: () => ({ headers: { cookie: "hubbub=" } }), ...unauthorized },
+  {
+    name: "garbage for a cookie",
+    make: () => ({ headers: { cookie: "hubbub=%%%; ;=;\u00ff" } }),
+    ...unauthorized,
+  },
+  {
+    name: "a forged signature",
+    make: () => ({ headers: { cookie: `${mary.browser.cookie.slice(0, -3)}xyz` } }),
+    ...unauthorized,
+  },
+  {
+    name: "a session id without a signature",
+    make: () => ({ headers: { cookie: `hubbub=s:${sidOf(mary)}` } }),
+    ...unauthorized,
+  },
+  {
+    name: "another cookie of the name before one's own",
+    make: () => ({ headers: { cookie: `hubbub=planted; ${mary.browser.cookie}` } }),
+    ...unauthorized,
+  },
+  {
+    name: "a session that was deleted",
+    make: () => after((who) => house.redis.del(house.keys.session(sidOf(who)))),
+    ...unauthorized,
+  },
+  {
+    name: "a session that has expired",
+    make: () =>
+      after(async (who) => {
+        await house.redis.pexpire(house.keys.session(sidOf(who)), 1);
+        await until(async () => (await house.redis.exists(house.keys.session(sidOf(who)))) === 0);
+      }),
+    ...unauthorized,
+  },
+  {
+    name: "a session after log-out",
+    make: () => after((who) => who.browser.post("/api/logout")),
+    ...unauthorized,
+  },
+  {
+    name: "a session of nobody",
+    make: () => after((who) => house.redis.set(house.keys.session(sidOf(who)), '{"cookie":{}}')),
+    ...unauthorized,
+  },
+  {
+    name: "a session that is no JSON",
+    make: () => after((who) => house.redis.set(house.keys.session(sidOf(who)), "{")),
+    status: 500,
+    code: "internal",
+    handshake: "internal",
+  },
+  {
+    name: "a session whose account is gone",
+    make: () => after((who) => house.redis.del(house.keys.user(who.user.id))),
+    ...unauthorized,
+  },
+  {
+    name: "a session whose account's id is somebody else's",
+    make: () => after((who) => house.redis.hset(house.keys.user(who.user.id), "username", "another")),
+    ...unauthorized,
+  },
+  {
+    name: "a room of others",
+    make: async () => ({
+      path: `/api/rooms/${foreign}/messages`,
+      headers: { cookie: (await someone()).browser.cookie },
+    }),
+    status: 404,
+    code: "not_found",
+  },
+  {
+    name: "others' private room",
+    make: async () => {
+      const other = await someone();
+      const ids = [other, await someone()].map(({ user }) => user.id);
+      return { path: `/api/rooms/${ids.join(":")}/messages`, headers: asMary() };
+    },
+    status: 404,
+    code: "not_found",
+  },
+  {
+    name: "an unknown room",
+    make: () => ({ path: "/api/rooms/424242/messages", headers: asMary() }),
+    status: 404,
+    code: "not_found",
+  },
+  ...["01", "2:1", "1:1", "0:5", "7".repeat(11), "__proto__", "0%3A", "%30%30", "*"].map((id) => ({
+    name: `the room id ${id}`,
+    make: () => ({ path: `/api/rooms/${id}/messages`, headers: asMary() }),
+    status: 400,
+    code: "invalid",
+  })),
+  ...["size=0", "size=101", "size=1&size=2", "before=soon", "after=", "before=-1", "before=%E0%A4%A"].map(
+    (query) => ({
+      name: `the query ${query}`,
+      make: () => ({ query, headers: asMary() }),
+      status: 400,
+      code: "invalid",
+    }),
+  ),
+  ...["POST", "PUT", "DELETE"].map((method) => ({
+    name: `the method ${method}`,
+    make: () => ({ method, headers: asMary() }),
+    status: 404,
+    code: "not_found",
+  })),
+  {
+    name: "HEAD without a session",
+    make: () => ({ method: "HEAD", headers: {} }),
+    status: 401,
+    code: "",
+  },
+  {
+    name: "another site's page",
+    make: () => ({ method: "POST", headers: asMary({ origin: "http://evil.example" }) }),
+    status: 403,
+    code: "forbidden",
+    handshake: "forbidden",
+  },
+  {
+    name: "a page of no origin, by its browser's word",
+    make: () => ({ method: "POST", headers: asMary({ "sec-fetch-site": "cross-site" }) }),
+    status: 403,
+    code: "forbidden",
+    handshake: "forbidden",
+  },
+];
+
+describe("past Express and by Express", () => {
+  beforeAll(async () => {
+    // Mary asks for more than her share in this file.
+    const generous = await replicas(1, { ...ENV, KEY_PREFIX: house.env["KEY_PREFIX"] ?? "" });
+    replica = generous.replicas[0] as Replica;
+    house.replicas.push(replica);
+  });
+  afterAll(() => {
+    [replica] = house.replicas as [Replica];
+  });
+
+  it.each(CASES)(
+    "$name is refused with the same status, code, headers and counts, and at the handshake",
+    async (one) => {
+      const answers = [];
+      for (const slash of ["", "/"]) {
+        const { path = PAGE, query, method = "GET", headers } = await one.make();
+        const from = { ...headers, "x-forwarded-for": newAddress() };
+        const asked = `${path}${slash}${query === undefined ? "" : `?${query}`}`;
+        answers.push(await counting(replica, () => ask(asked, from, { method })));
+      }
+      const [past, express] = answers;
+      expect(past).toEqual(express);
+      expect([past?.answer.status, past?.answer.code]).toEqual([one.status, one.code]);
+      expect(past?.answer.headers).toMatchObject({
+        "content-type": "application/json; charset=utf-8",
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+      });
+      expect(past?.answer.headers["set-cookie"]).toBeUndefined();
+
+      if (one.handshake === undefined) return;
+      const { headers } = await one.make();
+      const shaken = await shake({ ...headers, "x-forwarded-for": newAddress() });
+      expect(shaken.code).toBe(one.handshake);
+      // Without a session one is told so over the connection: a browser shows its page no status of a handshake.
+      if (one.code === "unauthorized") expect(shaken.status).toBe(101);
+      else
+        expect([shaken.status, shaken.headers["content-type"], shaken.headers["cache-control"]]).toEqual([
+          one.status,
+          past?.answer.headers["content-type"],
+          past?.answer.headers["cache-control"],
+        ]);
+    },
+  );
+
+  it("many cookies, and one's own twice, let in alike, by all three", async () => {
+    const { cookie } = mary.browser;
+    const many = Array.from({ length: 100 }, (_, index) => `other${index}=${index}`).join("; ");
+    for (const shown of [cookie, `${many}; ${cookie}`, `${cookie}; ${cookie}`, `${cookie}; hubbub=planted`]) {
+      const headers = { cookie: shown, "x-forwarded-for": newAddress() };
+      const [past, express] = [await ask(PAGE, headers), await ask(`${PAGE}/`, headers)];
+      expect(past).toEqual(express);
+      expect(past.status).toBe(200);
+      expect(await shake(headers)).toMatchObject({ status: 101, code: "" });
+    }
+  });
+
+  it.each([
+    [`${PAGE}?size=1#more`, 200],
+    ["/API/Rooms/0/Messages?size=1", 200],
+    ["/api/rooms/%30/messages", 200],
+    ["http://elsewhere/api/rooms/0/messages", 200],
+    ["http://elsewhere/api\\rooms/0/messages", 200],
+    [`${PAGE}?size=1?size=2`, 400],
+    ["//api/rooms/0/messages", 404],
+    ["/api//rooms/0/messages", 404],
+    ["/api/./rooms/0/messages", 404],
+    ["/api/rooms/0/%6dessages", 404],
+    ["/api/rooms/0/messages;x", 404],
+    ["/api/rooms/0/messages%3Fsize=1", 404],
+  ])("the path %s is answered %i, and without a session not at all", async (path, status) => {
+    expect((await ask(path, asMary())).status).toBe(status);
+    const without = await ask(path, {});
+    expect(without.status).toBe(status === 404 ? 404 : 401);
+  });
+
+  it("what asks with a body, or for what it has already, is answered alike", async () => {
+    for (const [body, headers, status] of [
+      ["{", { "content-type": "application/json" }, 400],
+      ["{}", { "content-type": "application/json" }, 200],
+      ["x", {}, 200],
+      ["", { "if-none-match": "*" }, 200],
+    ] as const) {
+      const asked = asMary({ ...headers, ...(body && { "content-length": String(body.length) }) });
+      const [past, express] = [await ask(PAGE, asked, { body }), await ask(`${PAGE}/`, asked, { body })];
+      expect(past).toEqual(express);
+      expect(past.status, body).toBe(status);
+    }
+  });
+});
+
+describe("a limit", () => {
+  const known = CASES.filter(({ name }) => /room|query|method/.test(name));
+  const strangers = CASES.filter(
+    ({ code, name }) => code === "unauthorized" || name.includes("after log-out"),
+  );
+
+  it.each([...known, ...strangers])("counts $name once, past Express or by it, in one pot", async (one) => {
+    const who = await someone();
+    const made = await one.make();
+    const isStranger = one.code === "unauthorized";
+    const from = newAddress();
+    const headers: Record<string, string> = {
+      ...made.headers,
+      ...(!isStranger && { cookie: who.browser.cookie }),
+      "x-forwarded-for": from,
+    };
+    const ways = ["", "/"].map((slash) => {
+      const asked = `${made.path ?? PAGE}${slash}${made.query === undefined ? "" : `?${made.query}`}`;
+      return () => ask(asked, headers, { method: made.method ?? "GET" });
+    });
+    // A session whose account is gone is counted by its user, and ends by it.
+    const free = one.name.includes("account") ? 1 : 0;
+    for (let count = 0; count < POINTS + free; count += 1)
+      expect((await ways[count % 2]?.())?.status, `${count}`).toBe(one.status);
+    const refused = [await counting(replica, ways[0]!), await counting(replica, ways[1]!)];
+    for (const { answer } of refused) {
+      expect([answer.status, answer.code, answer.headers["connection"]]).toEqual([
+        429,
+        "rate_limited",
+        "close",
+      ]);
+      expect(Number(answer.headers["retry-after"])).toBeGreaterThan(0);
+      delete answer.headers["retry-after"];
+    }
+    // The first of them was counted by the limit, the second by whom it has barred.
+    for (const { risen } of refused) delete risen[`hubbub_limits_hit_total{limit="rest"}`];
+    expect(refused[0]).toEqual(refused[1]);
+  });
+
+  it("on handshakes is told as one on requests is: status, code, time to wait, and for how many", async () => {
+    const who = await someone();
+    const from = newAddress();
+    const hers = { cookie: who.browser.cookie, "x-forwarded-for": newAddress() };
+    // Somebody who is connected has shaken hands once.
+    for (const [headers, times] of [
+      [hers, POINTS - 1],
+      [{ "x-forwarded-for": from }, POINTS],
+    ] as const) {
+      for (let count = 0; count < times; count += 1) expect((await shake(headers)).status).toBe(101);
+      const before = await figuresOf(replica);
+      for (let count = 0; count < 3; count += 1) {
+        // However it says that it is no handshake.
+        const query = ["", "&sid=", "&sid=x&sid="][count];
+        const { status, code, headers: told } = await shake(headers, replica, query);
+        expect([status, code, told["connection"]]).toEqual([429, "rate_limited", "close"]);
+        expect(Number(told["retry-after"])).toBeGreaterThan(0);
+      }
+      const risen = await figuresOf(replica);
+      for (const name of [
+        `hubbub_handshakes_total{outcome="rate_limited"}`,
+        `hubbub_security_events_total{event="connection.limited"}`,
+      ])
+        expect((risen[name] ?? 0) - (before[name] ?? 0)).toBe(3);
+      // Requests are counted apart.
+      expect((await ask("/api/demo", headers)).status).toBe(200);
+    }
+  });
+
+  it("never keeps anybody from logging out, and holds for what only looks like it", async () => {
+    const who = await someone();
+    const headers = { cookie: who.browser.cookie };
+    for (let count = 0; count < POINTS; count += 1) await ask("/api/me", headers);
+    expect((await ask("/api/me", headers)).status).toBe(429);
+    for (const [path, method] of [
+      ["/api/logout", "GET"],
+      ["/api/logout/", "POST"],
+      ["/api/logout?x", "POST"],
+    ] as const)
+      expect((await ask(path, headers, { method })).status, path).toBe(429);
+    expect((await ask("/api/logout", headers, { method: "POST" })).status).toBe(204);
+    // It ends a session once; whoever has none is counted by their address.
+    const from = { ...headers, "x-forwarded-for": newAddress() };
+    for (let count = 0; count < POINTS; count += 1)
+      expect((await ask("/api/logout", from, { method: "POST" })).status).toBe(401);
+    expect((await ask("/api/logout", from, { method: "POST" })).status).toBe(429);
+  });
+});
+
+it("while Redis is away all three say so, with the time to wait", async () => {
+  const own = await ownRedis({ persistent: false });
+  const apart = await replicas(1, { ...ENV, REDIS_URL: own.url });
+  apart.redis.on("error", () => undefined);
+  try {
+    const [at] = apart.replicas as [Replica];
+    const who = await someone(at);
+    who.close();
+    const headers = { cookie: who.browser.cookie };
+    await own.kill();
+    await until(async () => (await ask("/readyz", {}, { at })).status === 503);
+    const past = await counting(at, () => ask(PAGE, headers, { at }));
+    const express = await counting(at, () => ask(`${PAGE}/`, headers, { at }));
+    expect(past).toEqual(express);
+    const shaken = await shake(headers, at);
+    for (const { status, code, headers: told } of [past.answer, express.answer, shaken])
+      expect([status, code, told["retry-after"]]).toEqual([503, "unavailable", "1"]);
+    await own.start();
+    await until(async () => (await ask("/readyz", {}, { at })).status === 200, 10_000);
+  } finally {
+    await apart.close().catch(() => undefined);
+    await own.close();
+  }
+});

@@ -1,0 +1,154 @@
+import type { IncomingMessage } from "node:http";
+import type { Users } from "../chat/users.ts";
+import type { Config } from "../config.ts";
+import { ChatError } from "../errors.ts";
+import { clientAddress, type Security } from "../security.ts";
+import { NOT_OWN, type Origins } from "./origin.ts";
+import type { Session, Sessions } from "./session.ts";
+import { addressKey, type Throttle } from "./throttle.ts";
+
+/** Who asks: a user, by a session. */
+export type Actor = Session;
+
+/**
+ * The ways in: which turn a request waits for, whose limit it counts against, and what sets apart who is barred from
+ * one way from who is barred from another. A poll goes on with what its handshake has begun.
+ */
+const WAYS = {
+  request: { turn: "request", bars: "", known: "rest", stranger: "rest" },
+  handshake: { turn: "handshake", bars: "handshake ", known: "handshake", stranger: "stranger" },
+  poll: { turn: "request", bars: "handshake ", known: undefined, stranger: undefined },
+} as const;
+export type Way = keyof typeof WAYS;
+
+/** Ends a session, which is always possible. */
+const LOG_OUT = "/api/logout";
+
+export type Identity = {
+  /**
+   * What comes before anything is looked up: a request waits for its turn, whoever was told to wait is told so again,
+   * and what another site's page would do with the user's cookie is refused. Throws `rate_limited`, `forbidden`.
+   */
+  begin: (request: IncomingMessage, way: Way) => Promise<void>;
+  /**
+   * The session that a request shows, counted by its user, or without one by the address. Whether the account is still
+   * there is not known yet. Throws `rate_limited`, and what Redis throws.
+   */
+  shown: (request: IncomingMessage, way: Way) => Promise<Session | undefined>;
+  /**
+   * Who asks: a session and an account, both. A session whose account is gone ends here, with its connections, before
+   * somebody else comes to have that id. Throws as `shown` does.
+   */
+  identify: (request: IncomingMessage, way: Way) => Promise<Actor | undefined>;
+  /** Who was found so far to ask. */
+  known: (request: IncomingMessage) => Actor | undefined;
+  /** Tells a request's sender, or a session id, to wait: nothing is looked up for them in the meantime. */
+  bar: (from: IncomingMessage | string, way: Way, ms: number) => void;
+};
+
+type Asked = {
+  sid: string | undefined;
+  begun?: Promise<void>;
+  shown?: Promise<Session | undefined>;
+  identified?: Promise<Actor | undefined>;
+  known?: Actor | undefined;
+};
+
+/**
+ * Who is at the door, for every way in: REST by Express and past it, and the handshake. Each step is taken once for a
+ * request, however often it is asked for.
+ */
+export function createIdentity(parts: {
+  config: Config;
+  users: Pick<Users, "exists">;
+  sessions: Sessions;
+  origins: Origins;
+  throttle: Throttle;
+  security: Security;
+  /** The session was ended: close its connections, wherever they are. */
+  ended: (sid: string) => void;
+}): Identity {
+  const { config, users, sessions, origins, throttle, security, ended } = parts;
+  const requests = new WeakMap<IncomingMessage, Asked>();
+
+  function askedBy(request: IncomingMessage): Asked {
+    let asked = requests.get(request);
+    if (!asked) requests.set(request, (asked = { sid: sessions.sidOf(request) }));
+    return asked;
+  }
+
+  /** What tells who asks without a look at Redis: the session's id, which nobody can make up, or the address. */
+  function nameOf(from: IncomingMessage | string, way: Way): string {
+    const who = typeof from === "string" ? from : (askedBy(from).sid ?? addressOf(from));
+    return WAYS[way].bars + who;
+  }
+
+  function addressOf(request: IncomingMessage): string {
+    return addressKey(clientAddress(request, config.trustProxy));
+  }
+
+  async function begin(request: IncomingMessage, way: Way): Promise<void> {
+    if (config.rateLimits && !isLogOut(request)) {
+      const who = nameOf(request, way);
+      await throttle.turn(WAYS[way].turn, who);
+      const waitMs = throttle.barredMs(who);
+      if (waitMs > 0) throw new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(waitMs));
+    }
+    if ((way !== "request" || !isRead(request)) && !origins.isOwn(request))
+      throw new ChatError("forbidden", NOT_OWN);
+  }
+
+  async function show(request: IncomingMessage, way: Way, asked: Asked): Promise<Session | undefined> {
+    const session = asked.sid === undefined ? undefined : await sessions.find(asked.sid);
+    asked.known = session;
+    const limit = session ? WAYS[way].known : WAYS[way].stranger;
+    if (limit === undefined || (session && isLogOut(request))) return session;
+    try {
+      await throttle.take(limit, session?.user.id ?? addressOf(request));
+    } catch (error) {
+      if (error instanceof ChatError) bar(request, way, error.retryAfterMs ?? 0);
+      throw error;
+    }
+    return session;
+  }
+
+  async function identify(request: IncomingMessage, way: Way, asked: Asked): Promise<Actor | undefined> {
+    const session = await self.shown(request, way);
+    if (!session || (await users.exists(session.user))) return session;
+    asked.known = undefined;
+    await sessions.end(session);
+    const address = clientAddress(request, config.trustProxy);
+    security.note("session.ended", { address, userId: session.user.id, what: "account" });
+    ended(session.sid);
+    return undefined;
+  }
+
+  function bar(from: IncomingMessage | string, way: Way, ms: number): void {
+    throttle.bar(nameOf(from, way), ms);
+  }
+
+  const self: Identity = {
+    begin: (request, way) => (askedBy(request).begun ??= begin(request, way)),
+    shown(request, way) {
+      const asked = askedBy(request);
+      return (asked.shown ??= show(request, way, asked));
+    },
+    identify(request, way) {
+      const asked = askedBy(request);
+      return (asked.identified ??= identify(request, way, asked));
+    },
+    known: (request) => requests.get(request)?.known,
+    bar,
+  };
+  return self;
+}
+
+/** Whether a request changes nothing. */
+export function isRead({ method }: IncomingMessage): boolean {
+  return method === "GET" || method === "HEAD";
+}
+
+/** By this very spelling only: any other one is counted like all else. Express takes a mount's path off `url`. */
+function isLogOut(request: IncomingMessage & { originalUrl?: string }): boolean {
+  return request.method === "POST" && (request.originalUrl ?? request.url) === LOG_OUT;
+}

@@ -1,5 +1,6 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
+import { browserWorld } from "./chat/browser.ts";
 import { createChatClient } from "./chat/chat.ts";
 import { App } from "./view/App.tsx";
 import { roomInAddress } from "./view/address.ts";
@@ -8,7 +9,7 @@ import { ChatContext } from "./view/useChat.ts";
 import "./view/chat.css";
 
 showTheme();
-const chat = createChatClient();
+const chat = createChatClient(browserWorld());
 chat.openRoom(roomInAddress());
 addEventListener("hashchange", () => chat.openRoom(roomInAddress()));
 void chat.start();

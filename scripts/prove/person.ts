@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { io, type Socket } from "socket.io-client";
 import { ChatError, toChatError } from "../../client/src/chat/api.ts";
-import { createOutbox, type OutboxStore } from "../../client/src/chat/outbox.ts";
+import { createOutbox } from "../../client/src/chat/outbox.ts";
 import { headOf, needsSync } from "../../client/src/chat/state/room.ts";
 import { apply, initialState, type ChatEvent, type ChatState } from "../../client/src/chat/state/state.ts";
+import { systemClock, type OutboxStore } from "../../client/src/chat/world.ts";
 import type {
   ClientEvents,
   Message,
@@ -359,6 +360,7 @@ export function createPerson(options: PersonOptions) {
 
   const outbox = createOutbox({
     store: NO_STORE,
+    clock: systemClock,
     shared: () => {},
     random: random.next,
     ready: () => socket?.connected ?? false,

@@ -13,6 +13,7 @@ import type {
   User,
   UserId,
 } from "@hubbub/server/protocol";
+import type { World } from "./world.ts";
 
 /**
  * Why a call did not give its value: one of the server's codes, or `unreachable` when no answer came, so that
@@ -34,65 +35,67 @@ const ANSWER_WITHIN_MS = 15_000;
 
 type Query = Record<string, string | number | undefined>;
 
-/** The REST calls. Each gives the answer's body or throws a ChatError. */
-export const api = {
-  signUp: (credentials: Credentials) => call<User>("POST", "/users", credentials),
-  logIn: (credentials: Credentials) => call<User>("POST", "/login", credentials),
-  logOut: () => call<null>("POST", "/logout"),
-  me: () => call<User>("GET", "/me"),
-  demo: () => call<{ people: Credentials[] }>("GET", "/demo"),
-  /** At most LIMITS.userIds ids; unknown ones are left out of the answer. */
-  users: (ids: readonly UserId[]) => call<Presence[]>("GET", `/users${search({ ids: ids.join(",") })}`),
-  /** A page of who has the text in their name; `after` is the last id of the page before. */
-  findUsers: (q: string, after: UserId | undefined, signal: AbortSignal) =>
-    call<Found<Presence>>("GET", `/users${search({ q, after })}`, undefined, signal),
-  online: () => call<Presence[]>("GET", "/users/online"),
-  rooms: () => call<Room[]>("GET", "/rooms"),
-  /** The same of named rooms. */
-  findRooms: (q: string, after: RoomId | undefined, signal: AbortSignal) =>
-    call<Found<ListedRoom>>("GET", `/rooms/directory${search({ q, after })}`, undefined, signal),
-  /** One named room, if it is there. */
-  listedRoom: (roomId: RoomId) =>
-    call<ListedRoom[]>("GET", `/rooms/directory${search({ after: Number(roomId) - 1, size: 1 })}`),
-  createRoom: (room: NewRoom) => call<Room>("POST", "/rooms", room),
-  privateRoom: (room: NewPrivateRoom) => call<Room>("POST", "/rooms/private", room),
-  /** The newest page, or with `before` (a date) the page that ends just before it. */
-  messages: (roomId: RoomId, query: { before?: number; size?: number }) =>
-    call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
-};
+export type Api = ReturnType<typeof createApi>;
+
+/** The REST calls. Each gives the answer's body or throws a ChatError; none is answered once `over` is aborted. */
+export function createApi(fetch: World["fetch"], over?: AbortSignal) {
+  return {
+    signUp: (credentials: Credentials) => call<User>("POST", "/users", credentials),
+    logIn: (credentials: Credentials) => call<User>("POST", "/login", credentials),
+    logOut: () => call<null>("POST", "/logout"),
+    me: () => call<User>("GET", "/me"),
+    demo: () => call<{ people: Credentials[] }>("GET", "/demo"),
+    /** At most LIMITS.userIds ids; unknown ones are left out of the answer. */
+    users: (ids: readonly UserId[]) => call<Presence[]>("GET", `/users${search({ ids: ids.join(",") })}`),
+    /** A page of who has the text in their name; `after` is the last id of the page before. */
+    findUsers: (q: string, after: UserId | undefined, signal: AbortSignal) =>
+      call<Found<Presence>>("GET", `/users${search({ q, after })}`, undefined, signal),
+    online: () => call<Presence[]>("GET", "/users/online"),
+    rooms: () => call<Room[]>("GET", "/rooms"),
+    /** The same of named rooms. */
+    findRooms: (q: string, after: RoomId | undefined, signal: AbortSignal) =>
+      call<Found<ListedRoom>>("GET", `/rooms/directory${search({ q, after })}`, undefined, signal),
+    /** One named room, if it is there. */
+    listedRoom: (roomId: RoomId) =>
+      call<ListedRoom[]>("GET", `/rooms/directory${search({ after: Number(roomId) - 1, size: 1 })}`),
+    createRoom: (room: NewRoom) => call<Room>("POST", "/rooms", room),
+    privateRoom: (room: NewPrivateRoom) => call<Room>("POST", "/rooms/private", room),
+    /** The newest page, or with `before` (a date) the page that ends just before it. */
+    messages: (roomId: RoomId, query: { before?: number; size?: number }) =>
+      call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
+  };
+
+  async function call<T>(
+    method: "GET" | "POST",
+    path: string,
+    body?: object,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const late = AbortSignal.timeout(ANSWER_WITHIN_MS);
+    let response: Response;
+    let answer: unknown;
+    try {
+      response = await fetch(`/api${path}`, {
+        method,
+        signal: AbortSignal.any([late, signal, over].filter((one) => one !== undefined)),
+        headers: method === "POST" ? { "Content-Type": "application/json" } : {},
+        ...(method === "POST" && { body: JSON.stringify(body ?? {}) }),
+      });
+      const text = await response.text();
+      answer = text === "" ? null : JSON.parse(text);
+    } catch {
+      throw new ChatError("unreachable", "The server does not answer. Check your connection and try again.");
+    }
+    if (response.ok) return answer as T;
+    throw toChatError(answer);
+  }
+}
 
 function search(query: Query): string {
   const given = Object.entries(query).flatMap(([name, value]) =>
     value === undefined ? [] : [[name, String(value)]],
   );
   return given.length === 0 ? "" : `?${new URLSearchParams(given).toString()}`;
-}
-
-async function call<T>(
-  method: "GET" | "POST",
-  path: string,
-  body?: object,
-  signal?: AbortSignal,
-): Promise<T> {
-  const late = AbortSignal.timeout(ANSWER_WITHIN_MS);
-  let response: Response;
-  let answer: unknown;
-  try {
-    response = await fetch(`/api${path}`, {
-      method,
-      credentials: "same-origin",
-      cache: "no-store",
-      signal: signal === undefined ? late : AbortSignal.any([late, signal]),
-      headers: method === "POST" ? { "Content-Type": "application/json" } : {},
-      ...(method === "POST" && { body: JSON.stringify(body ?? {}) }),
-    });
-    const text = await response.text();
-    answer = text === "" ? null : JSON.parse(text);
-  } catch {
-    throw new ChatError("unreachable", "The server does not answer. Check your connection and try again.");
-  }
-  if (response.ok) return answer as T;
-  throw toChatError(answer);
 }
 
 /** What to tell a person of anything thrown. */

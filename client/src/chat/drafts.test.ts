@@ -1,6 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createDrafts, type Drafts, type DraftStore, type Slot } from "./drafts.ts";
+import { createDrafts, type Drafts, type Slot } from "./drafts.ts";
+import type { DraftStore } from "./world.ts";
 
 /** One browser's storage. What a tab changes is told to the others when `deliver` is called, as events are late. */
 function createBrowser() {

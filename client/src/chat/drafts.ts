@@ -1,17 +1,9 @@
 import type { UserId } from "@hubbub/server/protocol";
 import { createNonce } from "./outbox.ts";
+import type { DraftStore } from "./world.ts";
 
 /** Where a text is being written: a room's id, or `edit <nonce>` in place of a message that has failed. */
 export type Slot = string;
-
-/** What all tabs of a browser share. `watch` tells of what other tabs change, and stops when its answer is called. */
-export type DraftStore = {
-  keys: () => string[];
-  get: (key: string) => string | null;
-  set: (key: string, value: string) => void;
-  remove: (key: string) => void;
-  watch: (changed: (key: string) => void) => () => void;
-};
 
 /** `stored` is what the store has of it, or null: then nothing could be kept. */
 type Draft = { nonce: string; text: string; stored: string | null };
@@ -121,31 +113,4 @@ function draftKey(userId: UserId, slot: string): string {
 function parse(stored: string): Draft {
   const [, nonce, text] = /^([0-9a-f]{32}) ([^]*)$/.exec(stored) ?? [];
   return { nonce: nonce ?? createNonce(), text: text ?? stored, stored };
-}
-
-/** This browser's storage. Where there is none, nothing is kept. */
-export function openDraftStore(): DraftStore {
-  return {
-    keys: () => attempt(() => Object.keys(localStorage)) ?? [],
-    get: (key) => attempt(() => localStorage.getItem(key)) ?? null,
-    set: (key, value) => localStorage.setItem(key, value),
-    remove(key) {
-      attempt(() => localStorage.removeItem(key));
-    },
-    watch(changed) {
-      const listen = ({ key, storageArea }: StorageEvent) => {
-        if (key !== null && storageArea === attempt(() => localStorage)) changed(key);
-      };
-      addEventListener("storage", listen);
-      return () => removeEventListener("storage", listen);
-    },
-  };
-}
-
-function attempt<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined;
-  }
 }

@@ -2,15 +2,9 @@ import type { Message } from "@hubbub/server/protocol";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ChatError } from "./api.ts";
-import {
-  createOutbox,
-  KEPT_FOR_MS,
-  MOST_KEPT,
-  MOST_WAITING,
-  TRIED_FOR_MS,
-  type OutboxStore,
-} from "./outbox.ts";
+import { createOutbox, KEPT_FOR_MS, MOST_KEPT, MOST_WAITING, TRIED_FOR_MS } from "./outbox.ts";
 import type { Outgoing } from "./state/outgoing.ts";
+import { systemClock, type OutboxStore } from "./world.ts";
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -70,6 +64,7 @@ function setUp(behaviours: Behaviour[] = [], store = createStore(), server = cre
     changed: (entries) => void seen.push(entries),
     sent: (message) => void sent.push(message),
     shared: () => link.shared(),
+    clock: systemClock,
     random: () => 0.5,
   });
   const states = () => seen.at(-1)?.map((entry) => entry.state);

@@ -1,6 +1,7 @@
-import type { Failure, Message, RoomId, UserId } from "@hubbub/server/protocol";
+import type { Failure, Message, RoomId } from "@hubbub/server/protocol";
 import { ChatError } from "./api.ts";
 import type { Outgoing } from "./state/outgoing.ts";
+import type { Clock, OutboxStore } from "./world.ts";
 
 /** How long a message is tried: well below the time for which the server remembers a nonce (48 h). */
 export const TRIED_FOR_MS = 24 * 3600 * 1000;
@@ -10,15 +11,6 @@ const SLOWEST_RETRY_MS = 30_000;
 /** For how long, and how many of them, acknowledged messages are kept to be offered again should a log lose them. */
 export const KEPT_FOR_MS = 10 * 60 * 1000;
 export const MOST_KEPT = 100;
-
-/** Where a user's entries outlive the page. Writes take effect in the order of the calls; none of them throws. */
-export type OutboxStore = {
-  /** null where nothing can be kept. */
-  all(): Promise<Outgoing[] | null>;
-  put(entry: Outgoing): Promise<void>;
-  remove(nonce: string): Promise<void>;
-  clear(): Promise<void>;
-};
 
 type Needs = {
   store: OutboxStore;
@@ -31,8 +23,9 @@ type Needs = {
   sent(message: Message): void;
   /** The store holds something that other tabs do not know yet, and nobody but `load` tells them. */
   shared: () => void;
+  clock: Clock;
   /** A place in [0, 1) for the jitter. */
-  random?: () => number;
+  random: () => number;
 };
 
 /**
@@ -46,7 +39,7 @@ type Needs = {
  * too: the leader has them from the store.
  */
 export function createOutbox(needs: Needs) {
-  const { store, random = Math.random } = needs;
+  const { store, clock, random } = needs;
   const entries = new Map<string, Outgoing>();
   /** By nonce, the one that was sent first first; `created` is when the answer came. */
   const settled = new Map<string, Outgoing & { state: "sent" }>();
@@ -55,7 +48,7 @@ export function createOutbox(needs: Needs) {
   let reads = 0;
   const trying = new Set<string>();
   const working = new Set<RoomId>();
-  const waits = new Map<RoomId, { timer: ReturnType<typeof setTimeout>; go: () => void }>();
+  const waits = new Map<RoomId, () => void>();
   let leading = false;
   let closed = false;
 
@@ -125,7 +118,7 @@ export function createOutbox(needs: Needs) {
       if (entry === undefined) break;
       const waitMs = await attempt(entry, attempts);
       attempts = waitMs === null ? 0 : attempts + 1;
-      if (waitMs !== null) await pause(roomId, waitMs);
+      if (waitMs !== null && !closed) await pause(roomId, waitMs);
     }
     working.delete(roomId);
     if (leading && !closed && needs.ready() && next(roomId) !== undefined) void workOn(roomId);
@@ -142,7 +135,7 @@ export function createOutbox(needs: Needs) {
 
   /** Sends once. null: on to the next one; else how long to wait before this one is tried again, in ms. */
   async function attempt(entry: Outgoing, attempts: number): Promise<number | null> {
-    if (Date.now() - entry.created > TRIED_FOR_MS) {
+    if (clock.date() - entry.created > TRIED_FOR_MS) {
       fail(entry, { code: "unavailable", message: "This could not be confirmed for a day. Send it again?" });
       return null;
     }
@@ -194,12 +187,12 @@ export function createOutbox(needs: Needs) {
   function pause(roomId: RoomId, ms: number): Promise<void> {
     return new Promise((resolve) => {
       const go = () => {
-        clearTimeout(timer);
+        cancel();
         waits.delete(roomId);
         resolve();
       };
-      const timer = setTimeout(go, ms);
-      waits.set(roomId, { timer, go });
+      const cancel = clock.after(ms, go);
+      waits.set(roomId, go);
     });
   }
 
@@ -207,7 +200,7 @@ export function createOutbox(needs: Needs) {
   function settle({ nonce, roomId, message, seq }: Message) {
     if (nonce === undefined || !entries.delete(nonce)) return;
     touch(nonce);
-    const entry = { nonce, roomId, message, created: Date.now(), state: "sent", seq } as const;
+    const entry = { nonce, roomId, message, created: clock.date(), state: "sent", seq } as const;
     settled.set(nonce, entry);
     // After `clear` of another tab nothing may be left behind.
     void (closed ? store.remove(nonce) : store.put(entry));
@@ -216,7 +209,7 @@ export function createOutbox(needs: Needs) {
   }
 
   function prune() {
-    const since = Date.now() - KEPT_FOR_MS;
+    const since = clock.date() - KEPT_FOR_MS;
     for (const { nonce, created } of settled.values()) {
       if (created > since && settled.size <= MOST_KEPT) continue;
       touch(nonce);
@@ -246,7 +239,7 @@ export function createOutbox(needs: Needs) {
       const entry = entries.get(nonce);
       if (entry?.state !== "failed") return;
       const { roomId, message } = entry;
-      const expired = Date.now() - entry.created > TRIED_FOR_MS / 2;
+      const expired = clock.date() - entry.created > TRIED_FOR_MS / 2;
       if (expired) remove(nonce);
       share({
         nonce: expired ? createNonce() : nonce,
@@ -288,7 +281,7 @@ export function createOutbox(needs: Needs) {
 
     /** Tries at once what waits, instead of after its wait. */
     wake(): void {
-      for (const { go } of waits.values()) go();
+      for (const go of waits.values()) go();
       work();
     },
 
@@ -310,13 +303,13 @@ export function createOutbox(needs: Needs) {
 
     close(): void {
       closed = true;
-      for (const { go } of waits.values()) go();
+      for (const go of waits.values()) go();
     },
   };
 
   /** Two entries of one millisecond, or of a clock set back, keep their order. */
   function laterThanAll(): number {
-    return Math.max(Date.now(), ...[...entries.values()].map((entry) => entry.created + 1));
+    return Math.max(clock.date(), ...[...entries.values()].map((entry) => entry.created + 1));
   }
 }
 
@@ -327,108 +320,4 @@ export function createNonce(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),
   ).join("");
-}
-
-/**
- * A user's entries in IndexedDB. Where that is not to be had (private windows of some browsers) they live as
- * long as the page.
- */
-export function openOutboxStore(userId: UserId): OutboxStore {
-  const opening = openDatabase().catch(() => null);
-  async function request<T>(
-    mode: IDBTransactionMode,
-    make: (store: IDBObjectStore) => IDBRequest<T>,
-  ): Promise<T | null> {
-    const database = await opening;
-    if (database === null) return null;
-    // A browser may close a database of its own accord, and then a transaction throws.
-    return new Promise<T | null>((resolve) => {
-      const made = make(database.transaction("outgoing", mode).objectStore("outgoing"));
-      made.addEventListener("success", () => resolve(made.result));
-      made.addEventListener("error", () => resolve(null));
-    }).catch(() => null);
-  }
-  const mine = IDBKeyRange.bound([userId], [userId, []]);
-  type Row = { user: UserId; nonce: string; entry: Outgoing };
-  return {
-    async all() {
-      const rows = await request<Row[]>("readonly", (store) => store.getAll(mine));
-      return rows?.map((row) => row.entry) ?? null;
-    },
-    async put(entry) {
-      await request("readwrite", (store) =>
-        store.put({ user: userId, nonce: entry.nonce, entry } satisfies Row),
-      );
-    },
-    async remove(nonce) {
-      await request("readwrite", (store) => store.delete([userId, nonce]));
-    },
-    async clear() {
-      await request("readwrite", (store) => store.delete(mine));
-    },
-  };
-}
-
-function openDatabase(): Promise<IDBDatabase> {
-  return new Promise((resolve, reject) => {
-    const opening = indexedDB.open("hubbub", 1);
-    opening.addEventListener("upgradeneeded", () =>
-      opening.result.createObjectStore("outgoing", { keyPath: ["user", "nonce"] }),
-    );
-    opening.addEventListener("success", () => resolve(opening.result));
-    opening.addEventListener("error", () => reject(opening.error ?? new Error("IndexedDB cannot be opened")));
-  });
-}
-
-/**
- * Leadership among a user's tabs: one at a time holds the lock, and it passes on when that tab goes. `lead` is
- * called with what this tab becomes. `claim` takes the lead away from another tab: the one a person writes in
- * should send, for the browser may have put the others to sleep. Without Web Locks (plain http beyond this
- * machine) every tab leads; equal nonces keep that harmless.
- */
-export function joinTabs(userId: UserId, lead: (leads: boolean) => void) {
-  const locks = (navigator as Partial<Navigator>).locks;
-  let left = false;
-  let leads = false;
-  let inLine = new AbortController();
-  let letGo = () => {};
-
-  function hold(steal: boolean) {
-    if (locks === undefined || left) return;
-    // One place in line is enough.
-    inLine.abort();
-    const place = (inLine = new AbortController());
-    locks
-      .request(`hubbub outbox ${userId}`, steal ? { steal } : { signal: place.signal }, () => {
-        if (left) return undefined;
-        become(true);
-        return new Promise<void>((resolve) => (letGo = resolve));
-      })
-      .catch(() => {
-        if (place !== inLine) return;
-        // Stolen by another tab: stand in line for when that one goes.
-        become(false);
-        hold(false);
-      });
-  }
-
-  function become(leader: boolean) {
-    if (leads === leader) return;
-    leads = leader;
-    lead(leader);
-  }
-
-  if (locks === undefined) become(true);
-  else hold(false);
-
-  return {
-    claim() {
-      if (!leads) hold(true);
-    },
-    leave() {
-      left = true;
-      inLine.abort();
-      letGo();
-    },
-  };
 }

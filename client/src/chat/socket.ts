@@ -1,6 +1,6 @@
 import type { ClientEvents, Reply, ServerEvents } from "@hubbub/server/protocol";
-import { io, type Socket } from "socket.io-client";
 import { ChatError, toChatError } from "./api.ts";
+import type { World } from "./world.ts";
 
 const ANSWER_WITHIN_MS = 5_000;
 const CONNECTED_WITHIN_MS = 8_000;
@@ -43,22 +43,26 @@ export function waitAskedFor(details: unknown): number {
  *
  * `checkSession` is asked after an unexplained refusal and answers false if the session is over.
  */
-export function createSocket(listeners: Listeners, checkSession: () => Promise<boolean>) {
-  const socket: Socket<ServerEvents, ClientEvents> = io({
+export function createSocket(
+  world: Pick<World, "clock" | "random" | "connect">,
+  listeners: Listeners,
+  checkSession: () => Promise<boolean>,
+) {
+  const { clock, random } = world;
+  const socket = world.connect({
     autoConnect: false,
     reconnection: false,
     timeout: CONNECTED_WITHIN_MS,
     transports: ["websocket"],
-    withCredentials: true,
   });
   let wanted = false;
   let connecting = false;
   let began = 0;
   let attempts = 0;
   let unanswered = 0;
-  /** The server wants no attempt before this, on performance.now's clock. */
+  /** The server wants no attempt before this, on the clock's `now`. */
   let notBefore = 0;
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let cancelRetry = () => {};
 
   const { connected, disconnected, unauthorized, ...events } = listeners;
   for (const [event, listener] of Object.entries(events)) socket.on(event as keyof ServerEvents, listener);
@@ -99,18 +103,18 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
 
   function retry(atLeastMs = 0) {
     if (!wanted || socket.connected) return;
-    clearTimeout(timer);
-    notBefore = Math.max(notBefore, performance.now() + atLeastMs);
+    cancelRetry();
+    notBefore = Math.max(notBefore, clock.now() + atLeastMs);
     const slowest = Math.min(SLOWEST_RETRY_MS, FIRST_RETRY_MS * 2 ** attempts);
     attempts++;
-    timer = setTimeout(connect, notBefore - performance.now() + Math.random() * slowest);
+    cancelRetry = clock.after(notBefore - clock.now() + random() * slowest, connect);
   }
 
   function connect() {
-    if (!wanted || connecting || socket.connected || performance.now() < notBefore) return;
-    clearTimeout(timer);
+    if (!wanted || connecting || socket.connected || clock.now() < notBefore) return;
+    cancelRetry();
     connecting = true;
-    began = performance.now();
+    began = clock.now();
     socket.connect();
     // The library waits out its whole timeout if a connection is accepted and closed again without a word.
     socket.io.engine.once("close", (_reason, details) => {
@@ -124,7 +128,7 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
   function close() {
     wanted = false;
     connecting = false;
-    clearTimeout(timer);
+    cancelRetry();
     socket.disconnect();
   }
 
@@ -139,7 +143,7 @@ export function createSocket(listeners: Listeners, checkSession: () => Promise<b
     close,
     /** Tries now instead of after the running wait, unless the server has asked for it. */
     hurry() {
-      if (connecting && performance.now() - began > HANGS_AFTER_MS) {
+      if (connecting && clock.now() - began > HANGS_AFTER_MS) {
         connecting = false;
         socket.disconnect();
       }

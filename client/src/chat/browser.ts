@@ -1,0 +1,116 @@
+import type { UserId } from "@hubbub/server/protocol";
+import { io } from "socket.io-client";
+import type { Outgoing } from "./state/outgoing.ts";
+import { systemClock, type DraftStore, type OutboxStore, type World } from "./world.ts";
+
+/** What a ChatClient needs, as this browser has it. */
+export function browserWorld(): World {
+  return {
+    clock: systemClock,
+    random: Math.random,
+    fetch: (path, init) => fetch(path, { ...init, credentials: "same-origin", cache: "no-store" }),
+    connect: (options) => io({ ...options, withCredentials: true }),
+    drafts: openDraftStore(),
+    outbox: openOutboxStore,
+    locks: (navigator as Partial<Navigator>).locks,
+    openChannel(name, heard) {
+      const channel = new BroadcastChannel(name);
+      channel.addEventListener("message", ({ data }) => heard(data));
+      return {
+        // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel has no origin to aim at
+        tell: (word) => channel.postMessage(word),
+        close: () => channel.close(),
+      };
+    },
+    attend({ back, focused }) {
+      const over = new AbortController();
+      const { signal } = over;
+      const look = () => {
+        if (document.visibilityState === "visible") back();
+      };
+      addEventListener("online", look, { signal });
+      document.addEventListener("visibilitychange", look, { signal });
+      addEventListener("focus", focused, { signal });
+      addEventListener("pageshow", focused, { signal });
+      return () => over.abort();
+    },
+  };
+}
+
+/** This browser's storage. Where there is none, nothing is kept. */
+function openDraftStore(): DraftStore {
+  return {
+    keys: () => attempt(() => Object.keys(localStorage)) ?? [],
+    get: (key) => attempt(() => localStorage.getItem(key)) ?? null,
+    set: (key, value) => localStorage.setItem(key, value),
+    remove(key) {
+      attempt(() => localStorage.removeItem(key));
+    },
+    watch(changed) {
+      const listen = ({ key, storageArea }: StorageEvent) => {
+        if (key !== null && storageArea === attempt(() => localStorage)) changed(key);
+      };
+      addEventListener("storage", listen);
+      return () => removeEventListener("storage", listen);
+    },
+  };
+}
+
+function attempt<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * A user's entries in IndexedDB. Where that is not to be had (private windows of some browsers) they live as
+ * long as the page.
+ */
+function openOutboxStore(userId: UserId): OutboxStore {
+  const opening = openDatabase().catch(() => null);
+  async function request<T>(
+    mode: IDBTransactionMode,
+    make: (store: IDBObjectStore) => IDBRequest<T>,
+  ): Promise<T | null> {
+    const database = await opening;
+    if (database === null) return null;
+    // A browser may close a database of its own accord, and then a transaction throws.
+    return new Promise<T | null>((resolve) => {
+      const made = make(database.transaction("outgoing", mode).objectStore("outgoing"));
+      made.addEventListener("success", () => resolve(made.result));
+      made.addEventListener("error", () => resolve(null));
+    }).catch(() => null);
+  }
+  const mine = IDBKeyRange.bound([userId], [userId, []]);
+  type Row = { user: UserId; nonce: string; entry: Outgoing };
+  return {
+    async all() {
+      const rows = await request<Row[]>("readonly", (store) => store.getAll(mine));
+      return rows?.map((row) => row.entry) ?? null;
+    },
+    async put(entry) {
+      await request("readwrite", (store) =>
+        store.put({ user: userId, nonce: entry.nonce, entry } satisfies Row),
+      );
+    },
+    async remove(nonce) {
+      await request("readwrite", (store) => store.delete([userId, nonce]));
+    },
+    async clear() {
+      await request("readwrite", (store) => store.delete(mine));
+    },
+  };
+}
+
+function openDatabase(): Promise<IDBDatabase> {
+  return new Promise((resolve, reject) => {
+    const opening = indexedDB.open("hubbub", 1);
+    opening.addEventListener("upgradeneeded", () =>
+      opening.result.createObjectStore("outgoing", { keyPath: ["user", "nonce"] }),
+    );
+    opening.addEventListener("success", () => resolve(opening.result));
+    opening.addEventListener("error", () => reject(opening.error ?? new Error("IndexedDB cannot be opened")));
+  });
+}

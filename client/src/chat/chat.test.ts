@@ -1,0 +1,241 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { both, person, replicas, startWire, until, type House } from "../../../server/src/testing.ts";
+import { createChatClient } from "./chat.ts";
+import { createProfile, headlessWorld, type Profile } from "./headless.ts";
+import { systemClock, type Clock, type World } from "./world.ts";
+
+let house: House;
+beforeAll(async () => {
+  house = await replicas(2);
+});
+afterAll(() => house.close());
+
+const PASSWORD = "correct horse";
+let names = 0;
+const name = () => `tab${(names += 1)}`;
+
+/** A clock that knows what is still to come. */
+function countingClock(): Clock & { waiting: Set<string> } {
+  const waiting = new Set<string>();
+  let timers = 0;
+  return {
+    ...systemClock,
+    waiting,
+    after(ms, go) {
+      const what = `${(timers += 1)}: ${go.name || go.toString()}`;
+      waiting.add(what);
+      const cancel = systemClock.after(ms, () => {
+        waiting.delete(what);
+        go();
+      });
+      return () => {
+        waiting.delete(what);
+        cancel();
+      };
+    },
+  };
+}
+
+/** A tab at a replica's address. `part` takes the place of what its world would do. */
+function openTab(
+  profile: Profile = createProfile(),
+  address = both(house)[0].address,
+  part: (world: World) => Partial<World> = () => ({}),
+) {
+  const world = headlessWorld(address, profile);
+  const clock = countingClock();
+  const given = { ...world, clock };
+  const chat = createChatClient({ ...given, ...part(given) });
+  const texts = (roomId = "0") =>
+    chat
+      .snapshot()
+      .rooms?.get(roomId)
+      ?.log?.messages.map(({ message }) => message);
+  return {
+    chat,
+    profile,
+    clock,
+    wire: world.wire,
+    back: world.back,
+    texts,
+    say(text: string, roomId = "0") {
+      chat.setDraft(roomId, text);
+      chat.send(roomId);
+    },
+    online: () => until(() => chat.snapshot().connection === "online", 10_000, "the connection"),
+    shows: (text: string, roomId = "0") =>
+      until(() => texts(roomId)?.includes(text), 10_000, `"${text}" to be shown`),
+    async signUp(username = name()) {
+      chat.openRoom("0");
+      await chat.signUp(username, PASSWORD);
+      await this.online();
+      await until(() => texts() !== undefined, 10_000, "General");
+      return username;
+    },
+  };
+}
+
+/** Somebody else, on the other replica. */
+const somebody = () => person(both(house)[1], name());
+
+/** A wire to the first replica that can be taken away, and given back. */
+async function startLine() {
+  let down = false;
+  const { port } = new URL(both(house)[0].address);
+  const wire = await startWire(`redis://127.0.0.1:${port}`, (chunk) => (down ? null : chunk));
+  return {
+    address: wire.url.replace("redis:", "http:"),
+    take() {
+      down = true;
+      wire.cut();
+    },
+    giveBack() {
+      down = false;
+    },
+    close: wire.close,
+  };
+}
+
+describe("a client without a browser", () => {
+  test("hears what is said on another replica, and is heard there", async () => {
+    const [one, other] = [openTab(), openTab(undefined, both(house)[1].address)];
+    await Promise.all([one.signUp(), other.signUp()]);
+    one.say("is anybody there");
+    await other.shows("is anybody there");
+    other.say("I am");
+    await one.shows("I am");
+    await until(() => one.chat.snapshot().outgoing.length === 0);
+    expect(one.texts()).toEqual(other.texts());
+    one.chat.close();
+    other.chat.close();
+  });
+
+  test("has everything that was said while its connection was lost, and sends what it wrote meanwhile", async () => {
+    const tab = openTab();
+    await tab.signUp();
+    const other = await somebody();
+    tab.wire()?.io.engine.close();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    tab.say("written without a connection");
+    await other.say("0", "said meanwhile");
+    await tab.shows("said meanwhile");
+    expect((await other.hears("written without a connection", 10_000)).from).not.toBe(other.user.id);
+    await tab.online();
+    tab.chat.close();
+    other.close();
+  });
+
+  test("sends what an earlier client of the same storage did not get off", async () => {
+    const first = openTab();
+    await first.signUp();
+    const other = await somebody();
+    first.wire()?.io.engine.close();
+    await until(() => first.chat.snapshot().connection !== "online");
+    first.say("said before the page was closed");
+    first.chat.setDraft("0", "half a thought");
+    first.chat.close();
+    const second = openTab(first.profile, both(house)[1].address);
+    second.chat.openRoom("0");
+    await second.chat.start();
+    expect(second.chat.snapshot().drafts.get("0")).toBe("half a thought");
+    await other.hears("said before the page was closed", 10_000);
+    await second.shows("said before the page was closed");
+    expect(second.texts()?.filter((text) => text === "said before the page was closed")).toHaveLength(1);
+    second.chat.close();
+    other.close();
+  });
+
+  test("is signed out in all tabs by a log-out in one, and nothing is kept", async () => {
+    const one = openTab();
+    await one.signUp();
+    const second = openTab(one.profile, both(house)[1].address);
+    await second.chat.start();
+    await second.online();
+    second.chat.setDraft("0", "half a thought");
+    one.chat.setDraft("1", "another one");
+    one.say("x".repeat(4_001));
+    await until(() => one.chat.snapshot().outgoing.some((entry) => entry.state === "failed"));
+    await one.chat.logOut();
+    expect(one.chat.snapshot().session).toEqual({ is: "signed out", reason: null, username: null });
+    await until(() => second.chat.snapshot().session.is === "signed out");
+    expect([...one.profile.drafts]).toEqual([]);
+    await until(() => [...one.profile.outboxes.values()].every((kept) => kept.size === 0));
+    for (const tab of [one, second]) {
+      expect(tab.chat.snapshot()).toMatchObject({
+        rooms: null,
+        outgoing: [],
+        users: new Map(),
+        drafts: new Map(),
+      });
+      expect([...tab.clock.waiting]).toEqual([]);
+    }
+    const third = openTab(one.profile);
+    await third.chat.start();
+    expect(third.chat.snapshot().session.is).toBe("signed out");
+  });
+
+  test("has nothing left to do once somebody has logged out, whatever was under way", async () => {
+    const line = await startLine();
+    const tab = openTab(undefined, line.address);
+    await tab.signUp();
+    const other = await somebody();
+    tab.chat.watch("0");
+    line.take();
+    await until(() => tab.chat.snapshot().connection === "offline", 10_000, "the trouble to be told");
+    await other.say("0", "said meanwhile");
+    line.giveBack();
+    tab.back();
+    await tab.online();
+    // The return is told for a while, the mark waits for more to be read, and a message for its answer.
+    expect(tab.chat.snapshot().returned).toBe(1);
+    tab.say("on its way");
+    await tab.chat.logOut();
+    expect([...tab.clock.waiting]).toEqual([]);
+    expect(tab.chat.snapshot()).toMatchObject({ returned: null, outgoing: [] });
+    await until(() => [...tab.profile.outboxes.values()].every((kept) => kept.size === 0));
+    other.close();
+    await line.close();
+  });
+});
+
+describe("whoever signs in next", () => {
+  test("reads nothing by what the one before was looking at", async () => {
+    const tab = openTab();
+    await tab.signUp();
+    const other = await somebody();
+    tab.chat.watch("0");
+    await tab.chat.logOut();
+    await tab.signUp();
+    const { read } = tab.chat.snapshot().rooms?.get("0") ?? {};
+    await other.say("0", "unread by the second one");
+    await tab.shows("unread by the second one");
+    expect(tab.chat.snapshot().rooms?.get("0")?.read).toBe(read);
+    tab.chat.close();
+    other.close();
+  });
+
+  test("sees nothing of what the one before had asked for", async () => {
+    let letGo = () => {};
+    const held = new Promise<void>((resolve) => (letGo = resolve));
+    let asked = 0;
+    const tab = openTab(undefined, undefined, ({ fetch }) => ({
+      async fetch(path, init) {
+        const answer = await fetch(path, init);
+        if (path !== "/api/rooms" || init.method !== "POST") return answer;
+        asked += 1;
+        await held;
+        return answer;
+      },
+    }));
+    await tab.signUp();
+    const made = tab.chat.createRoom(`Cave of ${name()}`).catch(() => null);
+    await until(() => asked === 1);
+    await tab.chat.logOut();
+    letGo();
+    await made;
+    expect(tab.chat.snapshot().rooms).toBe(null);
+    await tab.signUp();
+    expect([...(tab.chat.snapshot().rooms?.values() ?? [])].map((room) => room.names)).toEqual([["General"]]);
+    tab.chat.close();
+  });
+});

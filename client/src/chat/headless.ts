@@ -1,0 +1,120 @@
+import type { UserId } from "@hubbub/server/protocol";
+import { io } from "socket.io-client";
+import type { Outgoing } from "./state/outgoing.ts";
+import { systemClock, type DraftStore, type OutboxStore, type Wire, type World } from "./world.ts";
+
+/** What the tabs of one browser share, and what is there when it is opened again. */
+export type Profile = ReturnType<typeof createProfile>;
+
+export function createProfile() {
+  const cookies = new Map<string, string>();
+  const drafts = new Map<string, string>();
+  const watchers = new Set<(key: string) => void>();
+  const outboxes = new Map<UserId, Map<string, Outgoing>>();
+  const channels = new Map<string, Set<(word: unknown) => void>>();
+
+  return {
+    drafts,
+    outboxes,
+
+    cookie: () => [...cookies].map(([name, value]) => `${name}=${value}`).join("; "),
+
+    takeCookies(headers: Headers): void {
+      for (const line of headers.getSetCookie()) {
+        const [pair = ""] = line.split(";");
+        const at = pair.indexOf("=");
+        cookies.set(pair.slice(0, at), pair.slice(at + 1));
+      }
+    },
+
+    openDrafts(): DraftStore {
+      let own: ((key: string) => void) | undefined;
+      const tell = (key: string) => {
+        for (const other of watchers) if (other !== own) other(key);
+      };
+      return {
+        keys: () => [...drafts.keys()],
+        get: (key) => drafts.get(key) ?? null,
+        set(key, value) {
+          drafts.set(key, value);
+          tell(key);
+        },
+        remove(key) {
+          if (drafts.delete(key)) tell(key);
+        },
+        watch(changed) {
+          own = changed;
+          watchers.add(changed);
+          return () => watchers.delete(changed);
+        },
+      };
+    },
+
+    openOutbox(userId: UserId): OutboxStore {
+      const kept = outboxes.get(userId) ?? new Map<string, Outgoing>();
+      outboxes.set(userId, kept);
+      return {
+        all: async () => [...kept.values()],
+        put: async (entry) => void kept.set(entry.nonce, entry),
+        remove: async (nonce) => void kept.delete(nonce),
+        clear: async () => kept.clear(),
+      };
+    },
+
+    openChannel(name: string, heard: (word: unknown) => void) {
+      const all = channels.get(name) ?? new Set();
+      channels.set(name, all.add(heard));
+      return {
+        tell(word: unknown) {
+          for (const other of all) if (other !== heard) queueMicrotask(() => all.has(other) && other(word));
+        },
+        close: () => void all.delete(heard),
+      };
+    },
+  };
+}
+
+/**
+ * What a ChatClient needs where there is no browser: at a replica's address, as a tab of this profile. Nobody looks
+ * away from it, and every tab leads.
+ */
+export function headlessWorld(
+  address: string,
+  profile: Profile,
+): World & { wire: () => Wire | undefined; back: () => void } {
+  let wire: Wire | undefined;
+  const attending = new Set<() => void>();
+  return {
+    clock: systemClock,
+    random: Math.random,
+    async fetch(path, init) {
+      const headers = {
+        ...(init.headers as Record<string, string>),
+        origin: address,
+        cookie: profile.cookie(),
+      };
+      const response = await fetch(`${address}${path}`, { ...init, headers });
+      profile.takeCookies(response.headers);
+      return response;
+    },
+    connect(options) {
+      const extraHeaders = { cookie: profile.cookie(), origin: address };
+      wire = io(address, { ...options, forceNew: true, extraHeaders });
+      return wire;
+    },
+    drafts: profile.openDrafts(),
+    outbox: (userId) => profile.openOutbox(userId),
+    locks: undefined,
+    openChannel: (channel, heard) => profile.openChannel(channel, heard),
+    attend({ back }) {
+      attending.add(back);
+      return () => attending.delete(back);
+    },
+    /** The connection of the last sign-in, to do worse to it than a person does. */
+    wire: () => wire,
+    /** Somebody looks at the tab again. */
+    back() {
+      for (const one of attending) one();
+    },
+  };
+}

@@ -1,0 +1,44 @@
+import { LIMITS, type UserId } from "@hubbub/server/protocol";
+import type { Api } from "./api.ts";
+import type { Scope } from "./scope.ts";
+import type { Chat } from "./store.ts";
+
+const LEARN_AFTER_MS = 30;
+
+/** Finds out the names of people that are not known yet, many with one call. */
+export function createPeople({ chat, scope, api }: { chat: Chat; scope: Scope; api: Api }) {
+  const asked = new Set<UserId>();
+  const toLearn = new Set<UserId>();
+
+  async function ask(ids: readonly UserId[]): Promise<void> {
+    for (const id of ids) asked.add(id);
+    try {
+      chat.dispatch({ type: "users", users: await api.users(ids) });
+    } catch {
+      for (const id of ids) asked.delete(id);
+    }
+  }
+
+  return {
+    learn(ids: readonly UserId[]): void {
+      const idle = toLearn.size === 0;
+      for (const id of ids) if (!chat.state.users.has(id) && !asked.has(id)) toLearn.add(id);
+      if (!idle || toLearn.size === 0) return;
+      scope.after(LEARN_AFTER_MS, () => {
+        const ready = [...toLearn];
+        toLearn.clear();
+        for (let from = 0; from < ready.length; from += LIMITS.userIds)
+          void ask(ready.slice(from, from + LIMITS.userIds));
+      });
+    },
+
+    /** As `api.findUsers`; whoever is found is known from now on. */
+    async find(text: string, after: UserId | undefined, signal: AbortSignal) {
+      const answer = await api.findUsers(text, after, signal);
+      chat.dispatch({ type: "users", users: answer.found });
+      return answer;
+    },
+  };
+}
+
+export type People = ReturnType<typeof createPeople>;

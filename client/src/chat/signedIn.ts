@@ -1,0 +1,164 @@
+import type { User } from "@hubbub/server/protocol";
+import { ChatError, createApi } from "./api.ts";
+import { createDrafts } from "./drafts.ts";
+import { createOutbox } from "./outbox.ts";
+import { createPeople } from "./people.ts";
+import { createReads } from "./reads.ts";
+import { createScope } from "./scope.ts";
+import { createSocket } from "./socket.ts";
+import { isUnderWay } from "./state/outgoing.ts";
+import type { Store } from "./store.ts";
+import { createSync } from "./sync.ts";
+import { joinTabs } from "./tabs.ts";
+import type { World } from "./world.ts";
+
+type TabWord = "changed" | "leaving" | "staying" | "left";
+
+export type SignedIn = ReturnType<typeof signIn>;
+
+/**
+ * All that lives for as long as one user is signed in here. `close` ends it without forgetting anything, as if the
+ * tab were closed. `ended` is called after the end that came from elsewhere: the session is over, for all tabs.
+ */
+export function signIn(world: World, store: Store, user: User, ended: () => void) {
+  const { clock, random } = world;
+  const scope = createScope(clock);
+  const chat = store.within(scope);
+  const api = createApi(world.fetch, scope.signal);
+  /** Set while this tab, or another one, logs out, and when that was tried without an answer. */
+  let leaving: "here" | "elsewhere" | "tried" | null = null;
+
+  const drafts = createDrafts(user.id, world.drafts, (slot, text) =>
+    chat.dispatch({ type: "draft", slot, text }),
+  );
+  scope.add(drafts.close);
+  chat.dispatch({ type: "signed in", user, drafts: drafts.texts() });
+  chat.dispatch({ type: "users", users: [{ ...user, online: true }] });
+
+  const socket = createSocket(
+    world,
+    {
+      connected: () => sync.connected(),
+      disconnected: () => sync.disconnected(),
+      unauthorized: over,
+      message: (message) => sync.heard(message),
+      "user.connected": (users) => chat.dispatch({ type: "presence diff", users }),
+      "user.disconnected": (users) => chat.dispatch({ type: "presence diff", users }),
+      "show.room": (room) => sync.showRoom(room),
+      "hide.room": ({ roomId }) => sync.hideRoom(roomId),
+      "room.read": ({ roomId, read }) => chat.dispatch({ type: "read", roomId, read }),
+      "room.stale": ({ roomId }) => sync.stale(roomId),
+    },
+    async () => {
+      try {
+        return (await api.me()).id === user.id;
+      } catch (error) {
+        return !(error instanceof ChatError && error.code === "unauthorized");
+      }
+    },
+  );
+
+  const otherTabs = world.openChannel(`hubbub outbox ${user.id}`, (word) => hear(word as TabWord));
+  scope.add(otherTabs.close);
+  const tell = (word: TabWord) => {
+    if (scope.open) otherTabs.tell(word);
+  };
+  const outbox = createOutbox({
+    store: world.outbox(user.id),
+    clock,
+    random,
+    ready: () => socket.connected,
+    send: ({ roomId, message, nonce }) => socket.request("message", { roomId, message, nonce }),
+    sent: (message) => sync.heard(message),
+    shared: () => tell("changed"),
+    changed: (entries) => chat.dispatch({ type: "outgoing", entries }),
+  });
+  const tabs = joinTabs(user.id, world.locks, (leads) => outbox.lead(leads));
+  const people = createPeople({ chat, scope, api });
+  const reads = createReads({ chat, scope, socket });
+  const sync = createSync({ chat, scope, random, api, socket, outbox, people, reads });
+  scope.add(tabs.leave);
+  scope.add(() => outbox.close());
+  scope.add(socket.close);
+  scope.add(world.attend({ back, focused: drafts.refresh }));
+
+  void outbox.load();
+  socket.open();
+  void sync.showRooms();
+
+  function back() {
+    drafts.refresh();
+    // The tab that leads may be asleep; this one is looked at.
+    if (chat.state.outgoing.some(isUnderWay)) tabs.claim();
+    if (socket.connected) sync.askAll();
+    else socket.hurry();
+  }
+
+  /** The session is over, here or for all tabs. Who has not logged out finds what they typed when they come back. */
+  function over() {
+    // `logOut` goes on when its answer comes.
+    if (!scope.open || leaving === "here") return;
+    scope.close();
+    ended();
+    if (leaving !== null) void forget();
+  }
+
+  async function forget(): Promise<void> {
+    drafts.clear();
+    await outbox.clear();
+  }
+
+  function hear(word: TabWord) {
+    switch (word) {
+      case "leaving":
+        leaving ??= "elsewhere";
+        return;
+      case "staying":
+        if (leaving === "elsewhere") leaving = null;
+        return;
+      case "left":
+        leaving = "elsewhere";
+        over();
+        return;
+      case "changed":
+        void outbox.load();
+        return;
+      default:
+        word satisfies never;
+    }
+  }
+
+  return {
+    api,
+    socket,
+    outbox,
+    tabs,
+    drafts,
+    people,
+    reads,
+    sync,
+    close: scope.close,
+
+    /** Ends the session for all tabs, which forget what they kept. Throws a ChatError if that is not known to be done. */
+    async logOut(): Promise<void> {
+      leaving = "here";
+      tell("leaving");
+      try {
+        await api.logOut();
+      } catch (error) {
+        // Whether the session is over is not known.
+        leaving = "tried";
+        tell("staying");
+        throw error;
+      }
+      tell("left");
+      await forget();
+      scope.close();
+    },
+
+    /** Somebody writes on: a log-out that was tried is not what they want now. */
+    stay(): void {
+      if (leaving === "tried") leaving = null;
+    },
+  };
+}

@@ -1,0 +1,60 @@
+import type { Scope } from "./scope.ts";
+import { apply, initialState, type ChatEvent, type ChatState } from "./state/state.ts";
+import type { Clock } from "./world.ts";
+
+/** Listeners hear of changes at most once in this time, and of the first one at once. */
+const FRAME_MS = 50;
+
+export type Store = ReturnType<typeof createStore>;
+
+/** The state as a part of one sign-in sees it: what it says once that is over changes nothing. */
+export type Chat = { readonly state: ChatState; dispatch: (event: ChatEvent) => void };
+
+/** The one state, and who is told when it changes. */
+export function createStore(clock: Clock) {
+  let state = initialState;
+  const listeners = new Set<() => void>();
+  let lastTold = -Infinity;
+  let cancelTelling: (() => void) | null = null;
+
+  function dispatch(event: ChatEvent) {
+    const before = state;
+    state = apply(state, event);
+    if (state === before) return;
+    // Whoever shows something of a session must not look at its state when it is over.
+    if (state.session !== before.session) {
+      tell();
+      return;
+    }
+    if (cancelTelling !== null) return;
+    const wait = lastTold + FRAME_MS - clock.now();
+    if (wait <= 0) tell();
+    else cancelTelling = clock.after(wait, tell);
+  }
+
+  /** Tells at once. */
+  function tell() {
+    cancelTelling?.();
+    cancelTelling = null;
+    lastTold = clock.now();
+    for (const listener of listeners) listener();
+  }
+
+  return {
+    snapshot: () => state,
+    subscribe: (listener: () => void): (() => void) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    dispatch,
+    tell,
+    within: (scope: Scope): Chat => ({
+      get state() {
+        return state;
+      },
+      dispatch(event) {
+        if (scope.open) dispatch(event);
+      },
+    }),
+  };
+}

@@ -1,0 +1,274 @@
+import { LIMITS, type Message, type Room, type RoomId } from "@hubbub/server/protocol";
+import type { Api } from "./api.ts";
+import type { Outbox } from "./outbox.ts";
+import type { People } from "./people.ts";
+import type { Reads } from "./reads.ts";
+import type { Scope } from "./scope.ts";
+import type { ChatSocket } from "./socket.ts";
+import { headOf, needsSync, unreadOf, type RoomState } from "./state/room.ts";
+import type { Chat } from "./store.ts";
+
+/** Trouble shorter than this is not shown. */
+const TROUBLE_SHOWN_AFTER_MS = 2_000;
+/** The first connection comes after the rooms are shown, over the same line. */
+const CONNECTING_SHOWN_AFTER_MS = 4_000;
+const RETURN_SHOWN_FOR_MS = 5_000;
+const SYNC_FIRST_MS = 50;
+const SYNC_SLOWEST_MS = 10_000;
+/** Missed by more than this, a room starts anew from its newest page instead of catching up. */
+const CATCH_UP_MOST = 1_000;
+
+type Needs = {
+  chat: Chat;
+  scope: Scope;
+  random: () => number;
+  api: Api;
+  socket: ChatSocket;
+  outbox: Outbox;
+  people: People;
+  reads: Reads;
+};
+
+/** Makes of what is stored, and of what is heard, one state without holes: at the start, after each connect, at a gap. */
+export function createSync({ chat, scope, random, api, socket, outbox, people, reads }: Needs) {
+  let unreadBefore: number | null = null;
+  let changedRooms = 0;
+  const syncing = new Set<RoomId>();
+  let cancelTrouble = scope.after(CONNECTING_SHOWN_AFTER_MS, () => chat.dispatch({ type: "offline" }));
+
+  // --- The connection ---
+
+  function disconnected() {
+    if (chat.state.connection === "online") unreadBefore = totalUnread();
+    chat.dispatch({ type: "interrupted" });
+    cancelTrouble();
+    cancelTrouble = scope.after(TROUBLE_SHOWN_AFTER_MS, () => chat.dispatch({ type: "offline" }));
+  }
+
+  /** After each connect: what is stored is asked for anew, while live events are heard already. */
+  async function connected(attempts = 0): Promise<void> {
+    chat.dispatch({ type: "connected" });
+    // What was read without a connection is not to be taken off what came in meanwhile.
+    if (unreadBefore !== null) unreadBefore = Math.min(unreadBefore, totalUnread());
+    const current = () => scope.open && socket.connected;
+    try {
+      // Answered once the connection hears its rooms: nothing can fall between the list and what is heard.
+      await socket.request("sync", { rooms: [] });
+      const [rooms, online] = await Promise.all([listRooms(), api.online()]);
+      if (!current()) return;
+      chat.dispatch({ type: "presence snapshot", online });
+      const wasShown = chat.state.connection === "offline" && unreadBefore !== null;
+      chat.dispatch({ type: "rooms", rooms });
+      people.learn(rooms.flatMap((room) => (room.last === null ? [] : [room.last.from])));
+      const missed = wasShown ? Math.max(0, totalUnread() - (unreadBefore ?? 0)) : null;
+      unreadBefore = null;
+      cancelTrouble();
+      chat.dispatch({ type: "online", missed });
+      if (missed !== null) scope.after(RETURN_SHOWN_FOR_MS, () => chat.dispatch({ type: "return noted" }));
+      outbox.wake();
+      reads.sendAll();
+      await ask(loaded());
+      if (chat.state.openRoom !== null) await load(chat.state.openRoom);
+      // What an earlier life of this page has sent may have been lost since.
+      await outbox.load();
+      for (const roomId of outbox.keptRooms()) {
+        await load(roomId);
+        const room = chat.state.rooms?.get(roomId);
+        if (current() && room !== undefined) offerLost(room);
+      }
+    } catch {
+      if (!current()) return;
+      // Up, but not able to answer yet. The connection stays, for what arrives is still good, and so is what is sent.
+      outbox.wake();
+      const ms = 1_000 + random() * 1_000 * 2 ** Math.min(attempts, 4);
+      if ((await scope.sleep(ms)) && current()) await connected(attempts + 1);
+    }
+  }
+
+  function totalUnread(): number {
+    let total = 0;
+    for (const room of chat.state.rooms?.values() ?? []) total += unreadOf(room);
+    return total;
+  }
+
+  // --- The list of rooms ---
+
+  /** The list, asked for again if a room came or went while it was on its way. */
+  async function listRooms(): Promise<Room[]> {
+    for (;;) {
+      const before = changedRooms;
+      const rooms = await api.rooms();
+      if (before === changedRooms) return rooms;
+    }
+  }
+
+  /** At the start: what is stored is shown before, or even without, a connection. */
+  async function showRooms(): Promise<void> {
+    try {
+      const rooms = await listRooms();
+      if (chat.state.rooms !== null) return;
+      chat.dispatch({ type: "rooms", rooms });
+      if (chat.state.openRoom !== null) await load(chat.state.openRoom);
+    } catch {
+      // The connection's own round asks again.
+    }
+  }
+
+  function showRoom(room: Room) {
+    changedRooms++;
+    chat.dispatch({ type: "room", room });
+    if (room.last !== null) people.learn([room.last.from]);
+  }
+
+  function hideRoom(roomId: RoomId) {
+    changedRooms++;
+    chat.dispatch({ type: "room gone", roomId });
+  }
+
+  // --- Messages ---
+
+  function heard(message: Message) {
+    chat.dispatch({ type: "message", message });
+    outbox.heard(message);
+    people.learn([message.from]);
+    reads.came(message.roomId);
+    const room = chat.state.rooms?.get(message.roomId);
+    if (room !== undefined && needsSync(room)) soon(room.id);
+  }
+
+  function stale(roomId: RoomId) {
+    chat.dispatch({ type: "stale", roomId });
+    soon(roomId);
+  }
+
+  /** Fills a room's gap after a moment; a room that stays incomplete is asked for ever more seldom. */
+  function soon(roomId: RoomId) {
+    if (syncing.has(roomId)) return;
+    syncing.add(roomId);
+    void (async () => {
+      for (let attempts = 0; ; attempts++) {
+        const slowest = Math.min(SYNC_SLOWEST_MS, SYNC_FIRST_MS * 2 ** attempts);
+        if (!(await scope.sleep(slowest * (0.5 + random() / 2)))) return;
+        const room = chat.state.rooms?.get(roomId);
+        if (room === undefined || !needsSync(room) || !socket.connected) break;
+        await ask([room]).catch(() => {});
+      }
+      syncing.delete(roomId);
+    })();
+  }
+
+  function loaded(): RoomState[] {
+    return [...(chat.state.rooms?.values() ?? [])].filter((room) => room.log !== null);
+  }
+
+  async function ask(rooms: readonly RoomState[]): Promise<void> {
+    let left = rooms.filter((room) => room.log !== null);
+    const far = left.filter((room) => room.seq - (room.log?.head ?? 0) > CATCH_UP_MOST);
+    for (const room of far) {
+      const page = await api.messages(room.id, { size: LIMITS.pageDefault });
+      chat.dispatch({ type: "synced", room: { ...page, roomId: room.id, reset: "trimmed" } });
+    }
+    left = left.filter((room) => !far.includes(room));
+    while (left.length > 0) {
+      const chunk = left.slice(0, LIMITS.syncRooms);
+      const answer = await socket.request("sync", { rooms: chunk.map(cursorOf) });
+      const unfinished: RoomState[] = [];
+      for (const synced of answer.rooms) {
+        chat.dispatch({ type: "synced", room: synced });
+        reads.came(synced.roomId);
+        for (const message of synced.messages) outbox.heard(message);
+        people.learn(synced.messages.map((message) => message.from));
+        const room = chat.state.rooms?.get(synced.roomId);
+        if (room === undefined) continue;
+        if (synced.more && synced.reset === undefined) unfinished.push(room);
+        else offerLost(room, synced.reset === "ahead" || synced.reset === "rewound");
+      }
+      left = [...left.slice(LIMITS.syncRooms), ...unfinished];
+    }
+  }
+
+  /**
+   * Offers again what this user has lately sent and the room's log does not have. `anew`: the log is another one,
+   * and its page may be full of what others have offered before us; what is still stored is not stored twice.
+   */
+  function offerLost({ id, log, held, stale: isStale }: RoomState, anew = false) {
+    if (log === null || isStale || !scope.open) return;
+    const [first] = log.messages;
+    outbox.compare(id, [...log.messages, ...held], anew ? 0 : (first?.seq ?? 1));
+  }
+
+  /** The room's newest page, if nothing of it is here or on its way. */
+  async function load(roomId: RoomId): Promise<void> {
+    const room = chat.state.rooms?.get(roomId);
+    if (room !== undefined && room.log === null && room.load !== "loading") await loadNewest(roomId);
+  }
+
+  async function loadNewest(roomId: RoomId): Promise<void> {
+    chat.dispatch({ type: "loading", roomId });
+    try {
+      const page = await api.messages(roomId, { size: LIMITS.pageDefault });
+      chat.dispatch({ type: "newest page", roomId, page });
+      reads.came(roomId);
+      people.learn(page.messages.map((message) => message.from));
+      const room = chat.state.rooms?.get(roomId);
+      if (room === undefined) return;
+      offerLost(room);
+      if (needsSync(room)) soon(roomId);
+    } catch {
+      chat.dispatch({ type: "load failed", roomId });
+    }
+  }
+
+  async function loadOlder(roomId: RoomId): Promise<void> {
+    const room = chat.state.rooms?.get(roomId);
+    const first = room?.log?.messages[0];
+    if (room === undefined || room.load === "loading" || first === undefined || !room.log?.older) return;
+    chat.dispatch({ type: "loading", roomId });
+    try {
+      const page = await api.messages(roomId, { before: first.date, size: LIMITS.page });
+      chat.dispatch({ type: "older page", roomId, page });
+      people.learn(page.messages.map((message) => message.from));
+    } catch {
+      chat.dispatch({ type: "load failed", roomId });
+    }
+  }
+
+  /** A room that this user has just joined, with its newest page. */
+  function joined(room: Room, messages: Message[]) {
+    showRoom(room);
+    people.learn(messages.map((message) => message.from));
+    const page = { messages, more: (messages[0]?.seq ?? 1) > 1 };
+    chat.dispatch({ type: "newest page", roomId: room.id, page });
+  }
+
+  return {
+    connected: () => void connected(),
+    disconnected,
+    heard,
+    stale,
+    showRooms,
+    showRoom,
+    hideRoom,
+    joined,
+    load,
+    loadNewest,
+    loadOlder,
+    /** A connection may have died while this machine slept; asking finds out, and fills what is missing. */
+    askAll(): void {
+      const all = () => ask(loaded());
+      void all()
+        .catch(all)
+        .catch(() => {});
+    },
+  };
+}
+
+function cursorOf(room: RoomState) {
+  const head = headOf(room);
+  return {
+    roomId: room.id,
+    seq: head?.seq ?? 0,
+    date: head?.date ?? 0,
+    hash: head?.hash ?? "",
+  };
+}

@@ -1,4 +1,4 @@
-import type { ErrorCode } from "./protocol.ts";
+import type { ErrorCode, Message } from "./protocol.ts";
 
 /**
  * An outcome that the caller is told about, by its code. Anything else that is thrown is a bug: it is logged
@@ -7,12 +7,15 @@ import type { ErrorCode } from "./protocol.ts";
 export class ChatError extends Error {
   readonly code: ErrorCode;
   readonly retryAfterMs: number | undefined;
+  /** With `conflict`, the message as it is now. */
+  readonly current: Message | undefined;
 
-  constructor(code: ErrorCode, message: string, retryAfterMs?: number) {
+  constructor(code: ErrorCode, message: string, retryAfterMs?: number, current?: Message) {
     super(message);
     this.name = "ChatError";
     this.code = code;
     this.retryAfterMs = retryAfterMs;
+    this.current = current;
   }
 }
 

@@ -107,11 +107,24 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
       if (kind === "username") expect(rest.join(":")).toMatch(USERNAME);
       if (kind === "user") expect(rest[0]).toMatch(USER_ID);
       if (!["room", "MESSAGES"].includes(kind) || rest.length === 0) continue;
-      const fields = ["name", "meta", "records", "changed", "revs", "members", "read", "nonce"];
+      const fields = [
+        "name",
+        "meta",
+        "records",
+        "changed",
+        "revs",
+        "members",
+        "read",
+        "nonce",
+        "edit",
+        "deleted",
+        "pins",
+      ];
       const at = rest.findIndex((part) => fields.includes(part));
       const id = rest.slice(0, at < 0 ? undefined : at).join(":");
       expect(isRoomId(id), word).toBe(true);
-      if (at >= 0 && rest[at] === "nonce") expect(rest.slice(at + 2).join(":")).toMatch(NONCE);
+      if (at >= 0 && ["nonce", "edit"].includes(rest[at] ?? ""))
+        expect(rest.slice(at + 2).join(":")).toMatch(NONCE);
     }
   }
 
@@ -316,6 +329,7 @@ describe("an announcement", () => {
         message: (id: RoomId, json: string) => heard.push(`${id} ${json}`),
         members: () => 1,
         usersIn: () => [],
+        changes: () => undefined,
         expel: (id: RoomId, userId: string) => heard.push(`${id} ${userId}`),
         toRoom: () => undefined,
       },

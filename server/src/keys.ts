@@ -38,11 +38,14 @@ const WORDS = [
  * | `room:<id>` | sorted set | messages as JSON, score = `date` in ms | `r zrange room:0 -3 -1 withscores` |
  * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change | `r hgetall {room:0}:meta` |
  * | `{room:<id>}:records` | hash | user id -> what a named room knows of this member, JSON: `role` | `r hgetall {room:1}:records` |
- * | `{room:<id>}:changed` | sorted set | what changed, `@<user id>`; score = `rev` of its last change | `r zrange {room:1}:changed 0 -1 withscores` |
+ * | `{room:<id>}:changed` | sorted set | what the last 1,000 changes changed: `@<user id>`, or a message's `date`; score = `rev` of its last change | `r zrange {room:1}:changed 0 -1 withscores` |
  * | `{room:<id>}:revs` | hash | `rev` modulo 1,000 -> `<rev>:<its running hash>`, of the last 1,000 | `r hgetall {room:1}:revs` |
  * | `{room:<id>}:members` | set | user ids of a named room, while servers of schema 1 may run | `r smembers {room:1}:members` |
  * | `{room:<id>}:read` | hash | user id -> `seq` up to which they have read | `r hgetall {room:0}:read` |
  * | `{room:<id>}:nonce:<user>:<nonce>` | string | `date` of the message so sent; expires after 48 h | `r --scan --pattern '{room:0}:nonce:*'` |
+ * | `{room:<id>}:edit:<user>:<nonce>` | string | `date` of the message so edited; expires after 48 h | `r --scan --pattern '{room:0}:edit:*'` |
+ * | `{room:<id>}:deleted` | sorted set | `seq` of each deleted message, also as the score | `r zrange {room:0}:deleted 0 -1` |
+ * | `{room:<id>}:pins` | sorted set | `seq` of each pinned message; score = `rev` of the pinning | `r zrange {room:0}:pins 0 -1` |
  * | `online_users` | set | ids of users with a live connection | `r smembers online_users` |
  * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) | `r zrange {online_users}:leases 0 -1 withscores` |
  * | `{online_users}:count` | hash | user id -> leases | `r hgetall {online_users}:count` |
@@ -100,6 +103,9 @@ export function createKeys(prefix: string) {
     members: (id: RoomId) => `{${prefix}room:${id}}:members`,
     read: (id: RoomId) => `{${prefix}room:${id}}:read`,
     nonce: (id: RoomId, user: UserId, nonce: string) => `{${prefix}room:${id}}:nonce:${user}:${nonce}`,
+    edit: (id: RoomId, user: UserId, nonce: string) => `{${prefix}room:${id}}:edit:${user}:${nonce}`,
+    deleted: (id: RoomId) => `{${prefix}room:${id}}:deleted`,
+    pins: (id: RoomId) => `{${prefix}room:${id}}:pins`,
     online: `${prefix}online_users`,
     leases: `{${prefix}online_users}:leases`,
     leaseCount: `{${prefix}online_users}:count`,

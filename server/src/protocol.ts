@@ -17,7 +17,9 @@ export type Presence = User & { online: boolean };
 
 /**
  * A stored message. `date` rises strictly within a room and is therefore also the cursor for paging.
- * `hash` is a running hash over the room's log: equal hashes at equal `seq` mean equal logs up to here.
+ * `hash` is a running hash over the room's log as it was said: equal hashes at equal `seq` mean equal logs up to here.
+ * Both stay, and so do `roomId`, `seq`, `from` and `nonce`; the rest may change. Of two states of a message the one
+ * with the greater `rev` is the newer; one that never changed has none.
  */
 export type Message = {
   roomId: RoomId;
@@ -25,9 +27,29 @@ export type Message = {
   date: number;
   hash: string;
   from: UserId;
+  /** `""` once it is deleted. */
   message: string;
   nonce?: string;
+  /** seq of the message that this one answers. */
+  replyTo?: number;
+  /** seq of the first message of the chain of answers that this one is in. */
+  thread?: number;
+  /** Who is named in the text. */
+  mentions?: UserId[];
+  /** When the text was last changed, in ms, and the `rev` of that change. */
+  edited?: number;
+  editRev?: number;
+  /** When it was deleted, in ms. */
+  deleted?: number;
+  /** When it was pinned to the room, in ms. */
+  pinned?: number;
+  /** Each emoji, in the order in which they came, with the users who reacted with it. */
+  reactions?: Reaction[];
+  /** Which of the room's changes was this message's last one. */
+  rev?: number;
 };
+
+export type Reaction = [emoji: string, users: UserId[]];
 
 /**
  * A room as one of its members sees it. `names` holds the name of a named room, or both usernames of a
@@ -54,21 +76,38 @@ export type ListedRoom = { id: RoomId; name: string; members: number; joined: bo
  */
 export type Found<T> = { found: T[]; total: number; complete: boolean };
 
-/** Messages oldest first; `more` tells whether the asked direction holds further ones. */
-export type Page = { messages: Message[]; more: boolean };
+/**
+ * How far the changes of a room are known: `rev` counts them (1, 2, 3, ... without a hole), and `revHash` is a running
+ * hash over them.
+ */
+export type Revision = { rev: number; revHash: string };
 
-/** How far a client knows a room: its newest message. `seq` 0 asks for everything. */
-export type Cursor = { roomId: RoomId; seq: number; date: number; hash?: string };
+/**
+ * Messages oldest first; `more` tells whether the asked direction holds further ones. No change up to `rev` is missing;
+ * servers of the version before do not say it.
+ */
+export type Page = { messages: Message[]; more: boolean } & Partial<Revision>;
+
+/** How far a client knows a room: its newest message, and its changes. `seq` 0 asks for everything. */
+export type Cursor = { roomId: RoomId; seq: number; date: number; hash?: string } & Partial<Revision>;
+
+/** From rev `after` to `rev` these messages have changed, and are now so. */
+export type Changes = { after: number; messages: Message[] } & Revision;
 
 /**
  * The answer to one cursor. Without `reset` the messages follow the cursor. With `reset` the client's copy of
  * the log is not a prefix of the stored log (Redis lost its tail, or the history was trimmed): it drops what
  * it has of the room and starts from `messages`, the newest page. `notFound`: not a room of this user's.
+ * `changes` tells what else has changed since the cursor's `rev`. With its `reset` nobody can tell (any more): the
+ * client reads what it shows again.
  */
-export type SyncedRoom = Page & {
+export type SyncedRoom = {
   roomId: RoomId;
+  messages: Message[];
+  more: boolean;
   reset?: "ahead" | "rewound" | "trimmed";
   notFound?: true;
+  changes?: Changes & { reset?: true };
 };
 
 export const ERROR_CODES = [
@@ -82,6 +121,8 @@ export const ERROR_CODES = [
   "not_found",
   /** The name is somebody's. */
   "taken",
+  /** The message has changed meanwhile, or is deleted: `current` is how it is now. */
+  "conflict",
   /** The body or the text is too long. */
   "too_large",
   /** Too many; wait `retryAfterMs` (`Retry-After`). */
@@ -94,19 +135,35 @@ export const ERROR_CODES = [
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** `unavailable` and `rate_limited` may be retried (with the same nonce) after `retryAfterMs`; the rest are final. */
-export type Failure = { code: ErrorCode; message: string; retryAfterMs?: number };
+export type Failure = { code: ErrorCode; message: string; retryAfterMs?: number; current?: Message };
 
 export type Reply<T> = { ok: true; value: T } | { ok: false; error: Failure };
 export type Answer<T> = (reply: Reply<T>) => void;
 
 /** `nonce` is the sender's own name for this send: a retry with the same one never stores a second message. */
-export type SendMessage = { roomId: RoomId; message: string; nonce: string };
+export type SendMessage = { roomId: RoomId; message: string; nonce: string; replyTo?: number };
+
+/** `rev`: how far its author knew the room's changes, 0 for none. A retry with the same `nonce` changes nothing more. */
+export type EditMessage = { roomId: RoomId; seq: number; message: string; rev: number; nonce: string };
+
+export type React = { roomId: RoomId; seq: number; emoji: string; on: boolean };
 
 export type ClientEvents = {
   /** Answers with the stored message; the same `nonce` again gives the same message. */
   message: (send: SendMessage, answer: Answer<Message>) => void;
+  /** Changes the text of one's own message. Answers with the message as it is now; `conflict` where it was edited since. */
+  "message.edit": (edit: EditMessage, answer: Answer<Message>) => void;
+  /** Deletes one's own message for good: what is left says that it was there. Done twice, it is done. */
+  "message.delete": (target: { roomId: RoomId; seq: number }, answer: Answer<Message>) => void;
+  /** Reacts with an emoji, or takes it back. */
+  "message.react": (react: React, answer: Answer<Message>) => void;
+  /** Pins a message to its room, or takes it down. */
+  "message.pin": (pin: { roomId: RoomId; seq: number; on: boolean }, answer: Answer<Message>) => void;
   /** A named room, answered with its newest page. */
-  "room.join": (join: { roomId: RoomId }, answer: Answer<{ room: Room; messages: Message[] }>) => void;
+  "room.join": (
+    join: { roomId: RoomId },
+    answer: Answer<{ room: Room; messages: Message[] } & Revision>,
+  ) => void;
   /** A named room: General and private rooms stay. */
   "room.leave": (leave: { roomId: RoomId }, answer: Answer<null>) => void;
   /** Marks everything up to `seq` as read. A mark only moves upwards. Answers with where it stands. */
@@ -118,6 +175,8 @@ export type ClientEvents = {
 export type ServerEvents = {
   /** A message in one of the user's rooms. */
   message: (message: Message) => void;
+  /** Messages of a room that have changed. Of many changes of one message the last one may stand for all. */
+  changes: (changes: Changes & { roomId: RoomId }) => void;
   /** Who came online since the last diff; at most one diff a second. */
   "user.connected": (users: Presence[]) => void;
   /** Who went offline since the last diff; at most one diff a second. */
@@ -151,6 +210,10 @@ export const NONCE = /^[\w.:-]{1,64}$/;
 export const LIMITS = {
   /** UTF-16 units of one message's text. */
   message: 4_000,
+  /** Kinds of emoji on one message. */
+  reactionKinds: 20,
+  /** Reactions to one message in all. */
+  reactions: 1_000,
   /** UTF-8 bytes of a password: bcrypt reads no further. */
   passwordBytes: 72,
   /** Characters of a password, at least; the first guesses are refused. */

@@ -158,6 +158,7 @@ export function createOutbox(needs: Needs) {
         case "forbidden":
         case "not_found":
         case "taken":
+        case "conflict":
         case "too_large":
           fail(current, { code, message });
           return null;

@@ -44,6 +44,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
       message: (message) => sync.heard(message),
       "user.connected": (users) => chat.dispatch({ type: "presence diff", users }),
       "user.disconnected": (users) => chat.dispatch({ type: "presence diff", users }),
+      changes: () => undefined,
       "show.room": (room) => sync.showRoom(room),
       "hide.room": ({ roomId }) => sync.hideRoom(roomId),
       "room.read": ({ roomId, read }) => chat.dispatch({ type: "read", roomId, read }),

@@ -6,10 +6,13 @@ import {
   pairOf,
   privateRoomId,
   type Cursor,
+  type EditMessage,
   type Found,
   type ListedRoom,
   type Message,
   type Presence as PresentUser,
+  type React,
+  type Revision,
   type Room,
   type RoomId,
   type SendMessage,
@@ -21,6 +24,7 @@ import type { Presence } from "../live/presence.ts";
 import { unknownRoom, type Log, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Rooms } from "../store/rooms.ts";
+import { deleted, edited, pinned, reacted } from "./changes.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
 
@@ -30,6 +34,8 @@ export type Announcer = {
   showRoom: (userIds: UserId[], roomId: RoomId) => void;
   readRoom: (userId: UserId, roomId: RoomId, read: number) => void;
 };
+
+type Target = { roomId: RoomId; seq: number };
 
 /** For so long a replica does not look again whether both users have a private room in their lists. */
 const OPENED_MS = 60_000;
@@ -69,14 +75,57 @@ export class Chat {
    * Throws `not_found`, and what Redis throws when the outcome is unknown: then the same nonce is sent again.
    */
   async sendMessage(user: User, send: SendMessage): Promise<string> {
+    const thread =
+      send.replyTo === undefined ? undefined : await this.#threadOf(user.id, send.roomId, send.replyTo);
     const pair = pairOf(send.roomId);
     const shown = pair ? await this.#openPrivateRoom(user.id, send.roomId, pair) : [];
     const stop = this.#metrics.append.startTimer();
-    const { row, repeated } = await this.#messages.append(user.id, send);
+    const { row, repeated } = await this.#messages.append(user.id, {
+      ...send,
+      ...(thread !== undefined && { thread }),
+    });
     stop();
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
     return row;
+  }
+
+  /**
+   * Gives one's own message another text, and answers it as JSON, as the other three do. Throws `conflict`, `forbidden`
+   * and `not_found`.
+   */
+  async editMessage(user: User, asked: EditMessage): Promise<string> {
+    await this.#demandMember(user.id, asked.roomId);
+    return this.#messages.change(user.id, asked, (message) => edited(message, user.id, asked, Date.now()));
+  }
+
+  /** Deletes one's own message: its text is gone for good. Throws `forbidden` and `not_found`. */
+  async deleteMessage(user: User, { roomId, seq }: Target): Promise<string> {
+    await this.#demandMember(user.id, roomId);
+    return this.#messages.change(user.id, { roomId, seq }, (message) =>
+      deleted(message, user.id, Date.now()),
+    );
+  }
+
+  /** Throws `conflict` where the message is deleted, `forbidden` where it has too many reactions, `not_found`. */
+  async reactTo(user: User, asked: React): Promise<string> {
+    const { roomId, seq } = asked;
+    await this.#demandMember(user.id, roomId);
+    return this.#messages.change(user.id, { roomId, seq }, (message) => reacted(message, user.id, asked));
+  }
+
+  /** Throws `conflict` where the message is deleted, and `not_found`. */
+  async pinMessage(user: User, { roomId, seq, on }: Target & { on: boolean }): Promise<string> {
+    await this.#demandMember(user.id, roomId);
+    return this.#messages.change(user.id, { roomId, seq }, (message) => pinned(message, on, Date.now()));
+  }
+
+  /** The first message of the chain that an answer to this one belongs to. Throws `not_found`. */
+  async #threadOf(userId: UserId, roomId: RoomId, seq: number): Promise<number> {
+    await this.#demandMember(userId, roomId);
+    const answered = await this.#messages.at(roomId, seq);
+    if (answered === null) throw new ChatError("not_found", "There is no such message to answer.");
+    return answered.thread ?? answered.seq;
   }
 
   /** Ids of the rooms that a connection of this user hears. */
@@ -187,13 +236,19 @@ export class Chat {
   }
 
   /** A room with its newest page. Throws `not_found`. */
-  async openRoom(user: User, roomId: RoomId, size: number): Promise<{ room: Room; messages: Message[] }> {
-    const [, room, { messages }] = await Promise.all([
+  async openRoom(
+    user: User,
+    roomId: RoomId,
+    size: number,
+  ): Promise<{ room: Room; messages: Message[] } & Revision> {
+    const revision = this.#messages.revision(roomId);
+    const [, room, { messages }, { rev, revHash }] = await Promise.all([
       this.#demandMember(user.id, roomId),
       this.describeRoom(roomId, user.id),
       this.#messages.page(roomId, { size }),
+      revision,
     ]);
-    return { room, messages };
+    return { room, messages, rev, revHash };
   }
 
   /** Leaves a named room. General and private rooms are for good: `invalid`. Throws `not_found`. */

@@ -34,10 +34,16 @@ export async function* transcript({ title, page, nameOf }: Source): AsyncGenerat
   yield "</html>\n";
 }
 
-async function line({ date, from, message }: Message, nameOf: Source["nameOf"]): Promise<string> {
+async function line(
+  { date, from, message, edited, deleted }: Message,
+  nameOf: Source["nameOf"],
+): Promise<string> {
   const time = Number.isFinite(date) ? new Date(date).toISOString() : "";
   const author = textToHtml(await nameOf(from));
-  return `<p><time>${time}</time> <b>${author}</b><br>${textToHtml(message).replaceAll("\n", "<br>")}</p>\n`;
+  const text = textToHtml(message).replaceAll("\n", "<br>");
+  const what = deleted === undefined ? text : "<i>deleted</i>";
+  const note = edited === undefined ? "" : " <i>(edited)</i>";
+  return `<p><time>${time}</time> <b>${author}</b><br>${what}${note}</p>\n`;
 }
 
 /** Text of any origin as HTML that shows it character by character, with its links marked. */

@@ -10,6 +10,7 @@ export const STATUS: Record<ErrorCode, number> = {
   forbidden: 403,
   not_found: 404,
   taken: 409,
+  conflict: 409,
   too_large: 413,
   rate_limited: 429,
   unavailable: 503,
@@ -30,8 +31,13 @@ export function toFailure(
   place: Place,
 ): Failure {
   if (error instanceof ChatError) {
-    const { code, message, retryAfterMs } = error;
-    return { code, message, ...(retryAfterMs !== undefined && { retryAfterMs }) };
+    const { code, message, retryAfterMs, current } = error;
+    return {
+      code,
+      message,
+      ...(retryAfterMs !== undefined && { retryAfterMs }),
+      ...(current && { current }),
+    };
   }
   if (error instanceof ZodError) {
     const issue = error.issues[0];

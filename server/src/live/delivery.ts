@@ -1,8 +1,9 @@
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import type { Metrics } from "../metrics.ts";
-import type { RoomId, ServerEvents, UserId } from "../protocol.ts";
+import type { Revision, RoomId, ServerEvents, UserId } from "../protocol.ts";
 import type { Security } from "../security.ts";
+import { changesJson, headOf } from "../store/log.ts";
 import { backlogOf, canBeWrittenTo, cut, encode, frame, put, type Connection } from "./frames.ts";
 
 type LocalRoom = {
@@ -19,6 +20,17 @@ type LocalRoom = {
   busy: boolean;
   /** Messages from here that wait to be stored, by their releases. */
   held: (() => void)[];
+  changed: Changed | undefined;
+  /** When changes were last passed on. */
+  changedAt: number;
+};
+
+/** What has changed in a room and is not passed on yet: the newest row of each message, by its head. */
+type Changed = {
+  span: Revision & { after: number };
+  rows: Map<string, string>;
+  dueAt: number;
+  timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
 };
 
 /** Milliseconds of collecting that each local member is worth, up to the configured window: small rooms hardly wait. */
@@ -34,6 +46,11 @@ const BUSY_PACKETS = 5;
 const STORE_MS = 8;
 /** Packets a connection may have waiting inside Socket.IO before it counts as a slow consumer. */
 const SLOW_CONSUMER_PACKETS = 1_000;
+
+/** A room's changes are passed on so often at most; of many changes of one message the last one stands for all. */
+const CHANGES_MS = 250;
+/** Those that show a client nothing, as somebody joined. */
+const UNSEEN_MS = 1_000;
 
 /**
  * The hot path: one announcement, many local connections. A packet is encoded once per replica. A quiet room's
@@ -115,6 +132,8 @@ export class Delivery {
         timer: undefined,
         busy: false,
         held: [],
+        changed: undefined,
+        changedAt: 0,
       });
       this.#metrics.rooms.inc();
     }
@@ -129,6 +148,7 @@ export class Delivery {
     if (last && last !== connection) room.members[index] = last;
     room.missed?.delete(connection);
     if (room.members.length > 0) return;
+    stop(room.changed?.timer);
     this.#rooms.delete(roomId);
     this.#metrics.rooms.dec();
     this.#emptied(roomId);
@@ -205,6 +225,43 @@ export class Delivery {
       waitMs < 1 ? setImmediate(() => this.#flush(room)) : setTimeout(() => this.#flush(room), waitMs);
   }
 
+  /**
+   * Changes of a room, for its local members: the rows that changed within this span. They follow the messages that were
+   * passed on before, and those that come close behind each other go out as one.
+   */
+  changes(roomId: RoomId, span: Revision & { after: number }, rows: readonly string[]): void {
+    const room = this.#rooms.get(roomId);
+    if (!room) return;
+    const now = performance.now();
+    const dueAt = rows.length > 0 ? Math.max(now, room.changedAt + CHANGES_MS) : now + UNSEEN_MS;
+    const { after } = room.changed?.span ?? span;
+    const changed = room.changed ?? {
+      span,
+      rows: new Map<string, string>(),
+      dueAt: Infinity,
+      timer: undefined,
+    };
+    changed.span = { ...span, after };
+    for (const row of rows) changed.rows.set(headOf(row)?.hash ?? row, row);
+    if (dueAt < changed.dueAt) {
+      stop(changed.timer);
+      const flush = () => this.#flushChanges(roomId, room);
+      changed.timer = dueAt <= now ? setImmediate(flush) : setTimeout(flush, dueAt - now);
+      changed.dueAt = dueAt;
+    }
+    room.changed = changed;
+  }
+
+  #flushChanges(roomId: RoomId, room: LocalRoom): void {
+    const { changed } = room;
+    if (!changed) return;
+    room.changed = undefined;
+    room.changedAt = performance.now();
+    if (room.packets.length > 0) this.#flush(room);
+    const changes = changesJson(changed.span, [...changed.rows.values()]);
+    this.#write(room.members, [`2["changes",{"roomId":"${roomId}",${changes}}]`]);
+  }
+
   /** Any other event, encoded once, for a room's local members, after the messages that came before it. */
   toRoom<E extends keyof ServerEvents>(roomId: RoomId, event: E, ...args: Parameters<ServerEvents[E]>): void {
     const room = this.#rooms.get(roomId);
@@ -243,8 +300,7 @@ export class Delivery {
     room.busy = packets.length >= BUSY_PACKETS;
     room.packets = [];
     room.missed = undefined;
-    clearTimeout(room.timer as NodeJS.Timeout);
-    clearImmediate(room.timer as NodeJS.Immediate);
+    stop(room.timer);
     room.timer = undefined;
     room.flushedAt = performance.now();
     this.#metrics.flushes.inc();
@@ -289,4 +345,9 @@ export class Delivery {
     this.#log.info({ userId: connection.data.user.id }, "cut a slow consumer");
     cut(connection);
   }
+}
+
+function stop(timer: NodeJS.Timeout | NodeJS.Immediate | undefined): void {
+  clearTimeout(timer as NodeJS.Timeout);
+  clearImmediate(timer as NodeJS.Immediate);
 }

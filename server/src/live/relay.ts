@@ -3,16 +3,18 @@ import type { Config } from "../config.ts";
 import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Metrics } from "../metrics.ts";
-import { LIMITS, type Cursor, type RoomId } from "../protocol.ts";
+import { LIMITS, type Cursor, type Revision, type RoomId, type UserId } from "../protocol.ts";
 import {
   chain,
   chainChange,
   headOf,
   isRecord,
+  memberIn,
   parseForeign,
   parseJson,
   readAnnouncement,
   readChange,
+  rowIn,
   type Change,
   type Heard,
   type HeardChange,
@@ -34,7 +36,7 @@ export type RelayParts = {
   log: Logger;
   messages: Log;
   members: Pick<Members, "among">;
-  delivery: Pick<Delivery, "message" | "members" | "usersIn" | "expel" | "toRoom">;
+  delivery: Pick<Delivery, "message" | "changes" | "members" | "usersIn" | "expel" | "toRoom">;
   /** An announcement for everybody, or of a room, that is not a message. `data` is unchecked. */
   heard: (type: string, data: unknown) => void;
 };
@@ -172,12 +174,14 @@ export class Relay {
 
   /**
    * The rows that follow a cursor up to the newest one, oldest first, from memory; null where only the sorted set can
-   * tell. For a connection that hears the room: what comes after them, it will hear.
+   * tell, or something has changed since. For a connection that hears the room: what comes after them, it will hear.
    */
-  async since({ roomId, seq, date, hash }: Cursor): Promise<string[] | null> {
+  async since({ roomId, seq, date, hash, rev, revHash }: Cursor): Promise<string[] | null> {
     const room = this.#rooms.get(roomId);
     const rows = () => {
       if (!room?.position) return null;
+      const isCurrent = rev === room.position.rev && revHash === room.position.revHash;
+      if (!isCurrent && rev !== undefined) return null;
       const places = [...room.kept, room.position];
       const at = places.findIndex((row) => row.seq === seq && row.hash === hash && row.date === date);
       return at < 0 ? null : room.kept.slice(at + 1).map(({ json }) => json);
@@ -185,12 +189,14 @@ export class Relay {
     return room && rows() && (await this.#isSure(roomId, room)) ? rows() : null;
   }
 
-  /** The newest `size` rows, oldest first, from memory; null as above. */
-  async newest(roomId: RoomId, size: number): Promise<string[] | null> {
+  /** The newest `size` rows, oldest first, from memory, and how far changes are in them; null as above. */
+  async newest(roomId: RoomId, size: number): Promise<{ rows: string[]; revision: Revision } | null> {
     const room = this.#rooms.get(roomId);
     const isThere = () => room && room.kept.length >= size;
-    if (!room || !isThere() || !(await this.#isSure(roomId, room)) || !isThere()) return null;
-    return room.kept.slice(-size).map(({ json }) => json);
+    if (!room || !isThere() || !(await this.#isSure(roomId, room)) || !isThere() || !room.position)
+      return null;
+    const { rev, revHash } = room.position;
+    return { rows: room.kept.slice(-size).map(({ json }) => json), revision: { rev, revHash } };
   }
 
   /** Whether what is known here is what is stored. Busy rooms say so by themselves; of others the head is read. */
@@ -233,7 +239,10 @@ export class Relay {
 
   #receive(text: string): void {
     const heard = readAnnouncement(text);
-    if (!heard) return this.#receiveOther(text);
+    if (!heard) {
+      const change = readChange(text);
+      return change ? this.#change(change) : this.#receiveOther(text);
+    }
     const room = this.#rooms.get(heard.roomId);
     if (room) this.#advance(heard.roomId, room, heard);
   }
@@ -260,7 +269,7 @@ export class Relay {
     if (seq !== position.seq || hash !== position.hash) void this.#heal(roomId, room);
   }
 
-  /** A change of who is in a room. It is applied in the order of the room's changes, or read where one was missed. */
+  /** A change of a message, or of who is in a room, is applied in the room's order, or read where one was missed. */
   #change(change: HeardChange): void {
     const room = this.#rooms.get(change.roomId);
     if (!room) return;
@@ -270,29 +279,50 @@ export class Relay {
     }
     const { rev, revHash } = room.position;
     if (change.rev === rev + 1 && change.hash === chainChange(revHash, change)) {
-      room.position = { ...room.position, rev: change.rev, revHash: change.hash };
-      this.#apply(change.roomId, room, change);
+      const now = { rev: change.rev, revHash: change.hash };
+      room.position = { ...room.position, ...now };
+      this.#apply(change.roomId, room, [change], { after: rev, ...now });
     } else if (change.rev !== rev || change.hash !== revHash) {
       void this.#heal(change.roomId, room);
     }
   }
 
-  #apply(roomId: RoomId, room: LiveRoom, { userId, record }: Change): void {
-    if (record !== "") return;
+  /** Carries changes out, and passes on what became of messages. */
+  #apply(
+    roomId: RoomId,
+    room: LiveRoom,
+    changes: readonly Change[],
+    span: Revision & { after: number },
+  ): void {
+    for (const change of changes) {
+      const userId = memberIn(change);
+      if (userId !== null && change.now === "") this.#remove(roomId, room, userId);
+    }
+    const rows = changes.flatMap(rowIn);
+    for (const row of rows) replace(room, row);
+    this.#parts.delivery.changes(roomId, span, rows);
+  }
+
+  #remove(roomId: RoomId, room: LiveRoom, userId: UserId): void {
     room.changedIn = this.#epoch += 1;
     this.#parts.delivery.expel(roomId, userId);
   }
 
-  /** Who is in the room is asked anew of all who hear it here: nobody can tell any more what changed. */
+  /**
+   * Nobody can tell any more what changed: who is in the room is asked anew of all who hear it here, and their clients
+   * are to ask what became of messages.
+   */
   async #applyAll(roomId: RoomId, room: LiveRoom): Promise<void> {
     const { members, delivery } = this.#parts;
     const here = delivery.usersIn(roomId);
     for (let start = 0; start < here.length; start += MEMBERS_AT_ONCE) {
       const some = here.slice(start, start + MEMBERS_AT_ONCE);
       const inside = await members.among(roomId, some);
-      for (const userId of some) if (!inside.has(userId)) this.#apply(roomId, room, { userId, record: "" });
+      for (const userId of some) if (!inside.has(userId)) this.#remove(roomId, room, userId);
     }
     room.changedIn = this.#epoch += 1;
+    forget(room);
+    delivery.toRoom(roomId, "room.stale", { roomId });
   }
 
   /** Keeps a row that has become the head. */
@@ -317,8 +347,10 @@ export class Relay {
         const found = await messages.after(roomId, room.position);
         if (this.#rooms.get(roomId) !== room) return;
         // Changes first: whoever was removed hears none of the rows, whenever they were stored.
+        const { rev, revHash } = found.position;
         if (found.changes === null) await this.#applyAll(roomId, room);
-        else for (const change of found.changes) this.#apply(roomId, room, change);
+        else if (rev !== room.position.rev)
+          this.#apply(roomId, room, found.changes, { after: room.position.rev, rev, revHash });
         more = found.more;
         if (found.reset) {
           room.position = found.position;
@@ -355,12 +387,7 @@ export class Relay {
       if (serverId === this.#parts.config.serverId) this.#hearHeartbeat(beat);
       return;
     }
-    if (type === "change") {
-      const change = readChange(data);
-      if (change) this.#change(change);
-      else this.#drop(text);
-      return;
-    }
+    if (type === "change") return this.#drop(text);
     if (type !== "message") return this.#parts.heard(type, data);
     const message = parseForeign(data);
     if (!message) return this.#drop(text);
@@ -451,6 +478,16 @@ function readHeartbeat(data: unknown): { beat: number; schema: number } {
   if (!isRecord(data)) return { beat: typeof data === "number" ? data : Number.NaN, schema: FIRST_SCHEMA };
   const { beat, schema } = data;
   return { beat: Number(beat), schema: Number(schema) };
+}
+
+/** A kept row that has changed. */
+function replace(room: LiveRoom, row: string): void {
+  const head = headOf(row);
+  const at = room.kept.findIndex(({ seq, hash }) => seq === head?.seq && hash === head.hash);
+  const old = room.kept[at];
+  if (!old || !head) return;
+  room.keptLength += row.length - old.json.length;
+  room.kept[at] = { ...head, json: row };
 }
 
 function forget(room: LiveRoom): void {

@@ -1,40 +1,83 @@
--- Changes what a room knows of one member, and announces it in the order of the room's changes.
--- KEYS meta, records, changed, revs, members (one slot)
--- ARGV 1 user id, 2 the record that is to be there now: '' for none, '*' for any, 'set' to make it what `members` says,
---      3 the new record, or '' for none, 4 channel, 5 beginning and 6 end of the announcement, between which its rev
---      and hash go, 7 '1' while servers that know `members` alone may run
--- Returns {'changed', rev}, {'same', record} or {'conflict', record}.
+-- Changes one thing of a room, a member's record or a message's row, if what the change was based on is still there,
+-- and announces it in the order of the room's changes.
+-- KEYS meta, records, changed, revs, members, room, once, deleted, pins (one slot)
+-- ARGV 1 what: '@<user>' or the row's date
+--      2 what is to be there now: the row, or the record; of a record also '' for none, '*' for any, 'set' to make it
+--        what `members` says
+--      3 the new record, or '' for none; or the new row up to where its rev goes
+--      4 channel, 5 beginning of the announcement, 6 its end, for a record
+--      7 '1' while servers that know `members` alone may run
+-- and for a row also
+--      8 seq, 9 'edited', 'deleted', 'pinned', 'unpinned' or '', 10 user id of who changes it, 11 their record, where the room
+--      keeps any, 12 ms for which `once` is remembered, or '0'
+-- Returns {'changed', rev or row}, {'same', record}, {'conflict', record}, {'stranger'} where the record is another
+-- one, or {'done'} where `once` says that this was done.
 local REMEMBERED = 1000
-local old, new = redis.call('HGET', KEYS[2], ARGV[1]) or '', ARGV[3]
-if ARGV[2] == 'set' then
-  if redis.call('EXISTS', KEYS[5]) == 0 then
-    return { 'same', old }
+local what, old, new = ARGV[1], ARGV[2], ARGV[3]
+local isRow = ARGV[8] ~= nil
+if isRow then
+  if ARGV[12] ~= '0' and redis.call('EXISTS', KEYS[7]) == 1 then
+    return { 'done' }
+  elseif ARGV[11] ~= '' and redis.call('HGET', KEYS[2], ARGV[10]) ~= ARGV[11] then
+    return { 'stranger' }
+  elseif redis.call('ZREM', KEYS[6], old) == 0 then
+    return { 'conflict', '' }
   end
-  local inside = redis.call('SISMEMBER', KEYS[5], ARGV[1]) == 1
-  if inside == (old ~= '') then
-    return { 'same', old }
+else
+  local stored = redis.call('HGET', KEYS[2], string.sub(what, 2)) or ''
+  if old == 'set' then
+    if redis.call('EXISTS', KEYS[5]) == 0 then
+      return { 'same', stored }
+    end
+    local inside = redis.call('SISMEMBER', KEYS[5], string.sub(what, 2)) == 1
+    if inside == (stored ~= '') then
+      return { 'same', stored }
+    end
+    new = inside and new or ''
+  elseif old ~= '*' and old ~= stored then
+    return { 'conflict', stored }
+  elseif new == stored then
+    return { 'same', stored }
   end
-  new = inside and new or ''
-elseif ARGV[2] ~= '*' and ARGV[2] ~= old then
-  return { 'conflict', old }
-elseif new == old then
-  return { 'same', old }
 end
 
 local meta = redis.call('HMGET', KEYS[1], 'rev', 'revHash')
-local rev = string.format('%.0f', tonumber(meta[1] or '0') + 1)
-local what = '@' .. ARGV[1]
-local hash = string.sub(redis.sha1hex((meta[2] or '') .. '|' .. rev .. '|' .. what .. '|' .. new), 1, 12)
-if new == '' then
-  redis.call('HDEL', KEYS[2], ARGV[1])
+local count = tonumber(meta[1] or '0') + 1
+local rev = string.format('%.0f', count)
+local now = ''
+if isRow then
+  new = new .. (ARGV[9] == 'edited' and ',"editRev":' .. rev or '') .. ',"rev":' .. rev .. '}'
+  now = ',"now":' .. new
+  redis.call('ZADD', KEYS[6], what, new)
+  if ARGV[12] ~= '0' then
+    redis.call('SET', KEYS[7], what, 'PX', ARGV[12])
+  end
+  if ARGV[9] == 'deleted' then
+    redis.call('ZADD', KEYS[8], ARGV[8], ARGV[8])
+  end
+  if ARGV[9] == 'pinned' then
+    redis.call('ZADD', KEYS[9], rev, ARGV[8])
+  elseif ARGV[9] == 'deleted' or ARGV[9] == 'unpinned' then
+    redis.call('ZREM', KEYS[9], ARGV[8])
+  end
 else
-  redis.call('HSET', KEYS[2], ARGV[1], new)
+  local user = string.sub(what, 2)
+  if new == '' then
+    redis.call('HDEL', KEYS[2], user)
+  else
+    redis.call('HSET', KEYS[2], user, new)
+    now = ARGV[6]
+  end
+  if ARGV[7] == '1' and old ~= 'set' then
+    redis.call(new == '' and 'SREM' or 'SADD', KEYS[5], user)
+  end
 end
-if ARGV[7] == '1' and ARGV[2] ~= 'set' then
-  redis.call(new == '' and 'SREM' or 'SADD', KEYS[5], ARGV[1])
-end
+
+local hash = string.sub(redis.sha1hex((meta[2] or '') .. '|' .. rev .. '|' .. what .. '|' .. new), 1, 12)
 redis.call('ZADD', KEYS[3], rev, what)
-redis.call('HSET', KEYS[4], rev % REMEMBERED, rev .. ':' .. hash)
+-- Whoever knows the changes up to an older one reads everything anew.
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', count - REMEMBERED))
+redis.call('HSET', KEYS[4], count % REMEMBERED, rev .. ':' .. hash)
 redis.call('HSET', KEYS[1], 'rev', rev, 'revHash', hash)
-redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. ',"hash":"' .. hash .. '"' .. (new == '' and '' or ARGV[6]) .. '}}')
-return { 'changed', rev }
+redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. ',"hash":"' .. hash .. '"' .. now .. '}}')
+return { 'changed', isRow and new or rev }

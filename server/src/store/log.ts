@@ -13,6 +13,7 @@ import {
   type Cursor,
   type Message,
   type Page,
+  type Revision,
   type RoomId,
   type SendMessage,
   type UserId,
@@ -23,18 +24,21 @@ import { LATEST, type Schema } from "./schema.ts";
 /** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
 export type Head = { seq: number; date: number; hash: string };
 
-/** A head, and how far the room's changes are known: `rev` counts them, `revHash` runs over them. */
-export type Position = Head & { rev: number; revHash: string };
+/** A head, and how far the room's changes are known. */
+export type Position = Head & Revision;
 
-/** What is now so of a member: their record as JSON, or `""` for somebody who is none. */
-export type Change = { userId: UserId; record: string };
+/**
+ * What is now so of a member, `what` being `@<user id>`: their record as JSON, or `""` for somebody who is none; or of
+ * a message, `what` being its date: its row, or `""` where it is gone.
+ */
+export type Change = { what: string; now: string };
 
 /**
  * What `after` answers: what changed, and the rows that follow a head, or where the log stands now if the head is no
  * part of it. `changes` is null where nobody can tell any more what changed since.
  */
 export type Following = {
-  reset: boolean;
+  reset: (typeof RESETS)[number] | undefined;
   changes: Change[] | null;
   rows: string[];
   more: boolean;
@@ -58,19 +62,47 @@ export type HeardChange = Change & { roomId: RoomId; rev: number; hash: string }
 
 const NUMBER = String.raw`(?:0|[1-9]\d{0,15})`;
 const STRING = String.raw`"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[^"\\\x00-\x1f]*)*"`;
+const IDS = String.raw`\[(?:"\d+"(?:,"\d+")*)?\]`;
+const REACTION = String.raw`\[${STRING},${IDS}\]`;
+type Optional = Exclude<keyof Message, keyof Head | "roomId" | "from" | "message">;
+/**
+ * How the fields that a message need not have are spelt, in the order in which a row has them. A change gives a row its
+ * `editRev` and `rev`, which come last.
+ */
+const OPTIONAL = {
+  nonce: STRING,
+  replyTo: NUMBER,
+  thread: NUMBER,
+  mentions: IDS,
+  edited: NUMBER,
+  deleted: NUMBER,
+  pinned: NUMBER,
+  reactions: String.raw`\[(?:${REACTION}(?:,${REACTION})*)?\]`,
+  editRev: NUMBER,
+  rev: NUMBER,
+} as const satisfies Record<Optional, string>;
+const TAIL = ["from", "message", ...(Object.keys(OPTIONAL) as Optional[])] as const;
+const CHANGED = (["roomId", "seq", "date", "hash", ...TAIL] as const).filter((name) => name !== "rev");
+const EDITED = CHANGED.filter((name) => name !== "editRev");
+const REST = Object.entries(OPTIONAL)
+  .map(([name, value]) => `(?:,"${name}":${value})?`)
+  .join("");
 /**
  * A message as a script wrote it: a match is valid JSON of the right shape, and can be passed on byte by byte. Groups:
  * room id, seq, date, hash, tail.
  */
-const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUMBER}),"hash":"([0-9a-f]+)",("from":"\d+","message":${STRING}(?:,"nonce":${STRING})?\})`;
+const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUMBER}),"hash":"([0-9a-f]+)",("from":"\d+","message":${STRING}${REST}\})`;
 const STORED = new RegExp(`^${MESSAGE}$`);
 const ANNOUNCED = new RegExp(
   String.raw`^\{"serverId":"[^"\\]*","type":"message",(?:"rev":${NUMBER},"revHash":"([0-9a-f]*)",)?"data":(${MESSAGE})\}$`,
 );
+const ANNOUNCED_CHANGE = new RegExp(
+  String.raw`^\{"serverId":"[^"\\]*","type":"change","data":\{"roomId":"([\d:]+)","what":"(@?\d+)","rev":(${NUMBER}),"hash":"([0-9a-f]+)"(?:,"now":(?:(${MESSAGE})|(${STRING})))?\}\}$`,
+);
 
 /** The last moment that a Date can tell, in the year 275760: formatting a later one throws, here and in browsers. */
 const LAST_DATE = 8.64e15;
-/** How long a retry of a send is recognised. */
+/** How long a retry of a send, or of an edit, is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
 /** Rows that are looked at, or adopted, in one step: about a millisecond of Redis. */
 const ADOPTED_AT_ONCE = 200;
@@ -83,6 +115,8 @@ const SECONDS_BELOW = 1e11;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 const NO_CHANGES = ["", ""] as const;
+/** How often a change is tried whose message others change at the same time, on other replicas. */
+const CHANGE_TRIES = 20;
 
 /**
  * The messages of each room, in a sorted set: gap-free by `seq` and strictly rising by `date`, the score, so that a
@@ -100,8 +134,12 @@ export class Log {
   readonly #strays = new Map<RoomId, number>();
   readonly #copying = new Turns<void>();
   readonly #adopting = new Turns<number>();
+  /** The last change of each message that is being changed here. */
+  readonly #changing = new Map<string, Promise<unknown>>();
+  readonly #serverId: string;
   readonly #append: ReturnType<typeof defineScript>;
   readonly #sync: ReturnType<typeof defineScript>;
+  readonly #swap: ReturnType<typeof defineScript>;
   readonly #load: ReturnType<typeof defineScript>;
   readonly #adoptRows: ReturnType<typeof defineScript>;
 
@@ -115,10 +153,12 @@ export class Log {
     this.#redis = redis;
     this.#keys = keys;
     this.#channelOf = channelsOf(keys, config);
+    this.#serverId = config.serverId;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
     this.#append = defineScript(redis, "append.lua", 6);
     this.#sync = defineScript(redis, "sync.lua", 5);
+    this.#swap = defineScript(redis, "change.lua", 9);
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
   }
@@ -130,15 +170,12 @@ export class Log {
    * same nonce finds out. Throws `not_found` for a room that keeps records and has none of this user's; of others the
    * caller has checked that they are in it.
    */
-  async append(
-    from: UserId,
-    send: SendMessage,
-    adopted = false,
-  ): Promise<{ row: string; repeated: boolean }> {
-    const { roomId, message, nonce } = send;
+  async append(from: UserId, send: NewMessage, adopted = false): Promise<{ row: string; repeated: boolean }> {
+    const { roomId, nonce } = send;
     const keys = this.#keys;
     const listed = keepsRecords(roomId);
-    const tail = JSON.stringify({ from, message, nonce }).slice(1);
+    if (send.replyTo !== undefined) this.#demandLatest();
+    const tail = tailOf({ ...send, from });
     const reply = await this.#append(
       [
         keys.room(roomId),
@@ -187,12 +224,109 @@ export class Log {
       for (const { from, message, date: wanted } of messages) {
         seq += 1;
         date = Math.max(Math.floor(wanted), date + 1);
-        const tail = JSON.stringify({ from, message }).slice(1);
+        const tail = tailOf({ from, message });
         hash = chain(hash, date, tail);
         rows.push(date, `{"roomId":"${roomId}","seq":${seq},"date":${date},"hash":"${hash}",${tail}`);
       }
       if (rows.length === 0 || (await this.#load(keys, [head.hash, seq, date, hash, ...rows])) === 1) return;
     }
+  }
+
+  /**
+   * Changes a message: `decide` is given it and answers what it shall be, or null where it is so already; it is asked
+   * again where somebody else was faster. Head, author and nonce stay as they are. Announces the change; answers the
+   * row as it is then. With a `nonce`, a change of the text that was done before is not done again. Throws `not_found`
+   * for a message that is not there, and for a room that keeps records and has none of this user's (of others the
+   * caller has checked that they are in it); `unavailable` while older servers may run, which would misread the row.
+   */
+  change(
+    by: UserId,
+    { roomId, seq, nonce }: { roomId: RoomId; seq: number; nonce?: string },
+    decide: (message: Message) => Message | null,
+  ): Promise<string> {
+    // One at a time here: hundreds who react to one message would only be in each other's way.
+    const name = `${roomId} ${seq}`;
+    const turn = (this.#changing.get(name) ?? Promise.resolve())
+      .catch(() => undefined)
+      .then(() => this.#changeNow(by, { roomId, seq, nonce }, decide));
+    this.#changing.set(name, turn);
+    const over = () => {
+      if (this.#changing.get(name) === turn) this.#changing.delete(name);
+    };
+    turn.then(over, over);
+    return turn;
+  }
+
+  async #changeNow(
+    by: UserId,
+    { roomId, seq, nonce }: { roomId: RoomId; seq: number; nonce: string | undefined },
+    decide: (message: Message) => Message | null,
+  ): Promise<string> {
+    this.#demandLatest();
+    const keys = this.#keys;
+    const once = nonce === undefined ? undefined : keys.edit(roomId, by, nonce);
+    for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {
+      const [row, record, wasDone] = await Promise.all([
+        this.#rowOf(roomId, seq),
+        keepsRecords(roomId) ? this.#redis.hget(keys.records(roomId), by) : "",
+        once === undefined ? 0 : this.#redis.exists(once),
+      ]);
+      if (record === null) throw unknownRoom();
+      if (row === null) throw new ChatError("not_found", "There is no such message.");
+      if (wasDone === 1) return row;
+      const before = parseRow(row);
+      const after = decide(before);
+      if (after === null) return row;
+      const note = noteOf(before, after);
+      const reply = await this.#swap(changeKeys(keys, roomId, once), [
+        String(before.date),
+        row,
+        spell(after, note === "edited" ? EDITED : CHANGED),
+        this.#channelOf(roomId),
+        announcementOf(this.#serverId, roomId, String(before.date)),
+        "",
+        "0",
+        seq,
+        note,
+        by,
+        record,
+        once === undefined ? "0" : NONCE_MS,
+      ]);
+      const [outcome, changed] = reply as [string, string?];
+      if (outcome === "changed" && changed !== undefined) {
+        if (this.#copies.count > 0) await this.#copied(roomId);
+        return changed;
+      }
+    }
+    throw new ChatError("unavailable", "Too many are changing this message. Try again.", 500);
+  }
+
+  /** Servers of the version before would take a row with what they do not know for another program's. */
+  #demandLatest(): void {
+    if (this.#schema.mixed)
+      throw new ChatError("unavailable", "Older servers are still running. Try again in a minute.", 5_000);
+  }
+
+  /** A message by its number, or null. */
+  async at(roomId: RoomId, seq: number): Promise<Message | null> {
+    const row = await this.#rowOf(roomId, seq);
+    return row === null ? null : parseRow(row);
+  }
+
+  /** Rows are in the order of their numbers, without a hole; only what is no message may stand between them. */
+  async #rowOf(roomId: RoomId, seq: number): Promise<string | null> {
+    const room = this.#keys.room(roomId);
+    const [first, head] = await this.#redis.hmget(this.#keys.meta(roomId), "first", "seq");
+    if (seq < Number(first ?? 1) || seq > Number(head ?? 0)) return null;
+    const place = seq - Number(first ?? 1);
+    let [start, stop] = [place, place];
+    while (start - place < ADOPTED_MOST) {
+      const rows = await this.#redis.zrange(room, String(start), String(stop));
+      const found = rows.find((row) => headOf(row)?.seq === seq);
+      if (found !== undefined || rows.length === 0) return found ?? null;
+      [start, stop] = [stop + 1, stop + ADOPTED_AT_ONCE];
+    }
+    return null;
   }
 
   /** One page, oldest first, either before a date (the newest page without one) or after it. */
@@ -201,21 +335,37 @@ export class Log {
     return { messages: rows.map(parseRow), more };
   }
 
-  /** The same as JSON. */
+  /** The same, a Page as JSON. */
   pageJson(roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
     const { before, after, size } = cursor;
     return this.#readOnce(`page ${roomId} ${before} ${after} ${size}`, async () => {
-      const { rows, more } = await this.#rows(roomId, cursor);
-      return Buffer.from(`{"messages":[${rows.join(",")}],"more":${more}}`);
+      // Asked first: what changes from then on may be in the rows already, and is told again.
+      const revision = this.revision(roomId);
+      const [{ rows, more }, { rev, revHash }] = await Promise.all([this.#rows(roomId, cursor), revision]);
+      return Buffer.from(
+        `{"messages":[${rows.join(",")}],"more":${more},"rev":${rev},"revHash":"${revHash}"}`,
+      );
     });
   }
 
+  /** How far the room's changes have come. */
+  async revision(roomId: RoomId): Promise<Revision> {
+    const [rev, revHash] = await this.#redis.hmget(this.#keys.meta(roomId), "rev", "revHash");
+    return { rev: Number(rev ?? 0), revHash: revHash ?? "" };
+  }
+
   /** What follows a client's cursor: a SyncedRoom as JSON. */
-  syncJson({ roomId, seq, date, hash = "" }: Cursor): Promise<string> {
-    return this.#readOnce(`sync ${roomId} ${seq} ${date} ${hash}`, async () => {
-      const { reset, rows, more } = await this.#following(roomId, { seq, date, hash });
-      const why = reset ? `,"reset":"${reset}"` : "";
-      return `{"roomId":"${roomId}","messages":[${rows.join(",")}],"more":${more}${why}}`;
+  syncJson({ roomId, seq, date, hash = "", rev, revHash = "" }: Cursor): Promise<string> {
+    return this.#readOnce(`sync ${roomId} ${seq} ${date} ${hash} ${rev} ${revHash}`, async () => {
+      const since = rev === undefined ? undefined : ([String(rev), revHash] as const);
+      const { reset, changes, rows, more, position } = await this.#following(
+        roomId,
+        { seq, date, hash },
+        since,
+      );
+      // A copy that is thrown away has nothing to catch up with.
+      const changed = reset !== undefined || seq === 0 ? [] : (changes?.flatMap(rowIn) ?? null);
+      return syncedJson({ roomId, rows, more, reset, after: rev, changed, revision: position });
     });
   }
 
@@ -238,10 +388,10 @@ export class Log {
       String(from.rev),
       from.revHash,
     ]);
-    if (reset) return { reset: true, changes, rows: [], more: false, position };
+    if (reset) return { reset, changes, rows: [], more: false, position };
     const last = rows.at(-1);
     const reached = (last === undefined ? null : headOf(last)) ?? from;
-    return { reset: false, changes, rows, more, position: { ...position, ...headPart(reached) } };
+    return { reset, changes, rows, more, position: { ...position, ...headPart(reached) } };
   }
 
   /** The newest message's place in the log, and the newest change's. */
@@ -386,8 +536,8 @@ export class Log {
       }
       const told = Math.max(0, Number(count));
       const changes = Array.from({ length: told }, (_, index) => ({
-        userId: rest[index * 2]?.slice(1) ?? "",
-        record: rest[index * 2 + 1] ?? "",
+        what: rest[index * 2] ?? "",
+        now: rest[index * 2 + 1] ?? "",
       }));
       return {
         reset: RESETS.find((reason) => reason === status),
@@ -442,31 +592,71 @@ export function channelsOf(
   return relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
 }
 
-/** The two ends of what `change.lua` announces; between them go the change's rev and hash. */
-export function announcementOf(
-  serverId: string,
-  roomId: RoomId,
-  userId: UserId,
-  record: string,
-): { begin: string; end: string } {
-  return {
-    begin: `{"serverId":${JSON.stringify(serverId)},"type":"change","data":{"roomId":"${roomId}","userId":"${userId}","rev":`,
-    end: `,"record":${JSON.stringify(record)}`,
-  };
+/** What the script that changes one thing of a room may touch; `once`, if it is to be done once. */
+export function changeKeys(keys: Keys, roomId: RoomId, once = keys.changed(roomId)): string[] {
+  const { meta, records, changed, revs, members, room, deleted, pins } = keys;
+  const named = [meta, records, changed, revs, members, room].map((key) => key(roomId));
+  return [...named, once, deleted(roomId), pins(roomId)];
 }
 
-/** The data of an announced change, or null for anything else. */
-export function readChange(data: unknown): HeardChange | null {
-  if (!isRecord(data)) return null;
-  const { roomId, userId, rev, hash, record = "" } = data;
-  if (!isRoomId(roomId) || typeof userId !== "string" || !USER_ID.test(userId)) return null;
-  if (!Number.isSafeInteger(rev) || typeof hash !== "string" || typeof record !== "string") return null;
-  return { roomId, userId, rev: rev as number, hash, record };
+/** The beginning of what `change.lua` announces; rev, hash, and what is there now come behind it. */
+export function announcementOf(serverId: string, roomId: RoomId, what: string): string {
+  return `{"serverId":${JSON.stringify(serverId)},"type":"change","data":{"roomId":"${roomId}","what":"${what}","rev":`;
+}
+
+/** A change that `change.lua` announced, or null for any other announcement. */
+export function readChange(text: string): HeardChange | null {
+  const heard = ANNOUNCED_CHANGE.exec(text);
+  if (!heard) return null;
+  const [, roomId = "", what = "", rev, hash = "", row] = heard;
+  const record = heard.at(-1);
+  const now = row ?? (record === undefined ? "" : (JSON.parse(record) as string));
+  return { roomId, what, rev: Number(rev), hash, now };
 }
 
 /** The hash that `change.lua` gives a change. */
-export function chainChange(revHash: string, { rev, userId, record }: HeardChange): string {
-  return digest("sha1", `${revHash}|${rev}|@${userId}|${record}`).slice(0, 12);
+export function chainChange(revHash: string, { rev, what, now }: HeardChange): string {
+  return digest("sha1", `${revHash}|${rev}|${what}|${now}`).slice(0, 12);
+}
+
+/** Whose record changed; null where a message did. */
+export function memberIn({ what }: Change): UserId | null {
+  return what.startsWith("@") ? what.slice(1) : null;
+}
+
+/** The row that a message has become, if it is one that changed and is there. */
+export function rowIn(change: Change): string[] {
+  return memberIn(change) === null && change.now !== "" ? [change.now] : [];
+}
+
+/**
+ * A SyncedRoom as JSON. `changed`: the rows that changed after the rev `after`, which is undefined where the client
+ * does not follow changes; null where nobody can tell.
+ */
+export function syncedJson(room: {
+  roomId: RoomId;
+  rows: readonly string[];
+  more: boolean;
+  reset?: string | undefined;
+  after: number | undefined;
+  changed: readonly string[] | null;
+  revision: Revision;
+}): string {
+  const { roomId, rows, more, reset, changed, revision } = room;
+  const why = reset === undefined ? "" : `,"reset":"${reset}"`;
+  const synced = `{"roomId":"${roomId}","messages":[${rows.join(",")}],"more":${more}${why}`;
+  if (room.after === undefined) return `${synced}}`;
+  const after = changed === null || reset !== undefined ? revision.rev : room.after;
+  const changes = changesJson({ ...revision, after }, changed ?? []);
+  return `${synced},"changes":{${changes}${changed === null ? `,"reset":true` : ""}}}`;
+}
+
+/** The fields of Changes as JSON. */
+export function changesJson(
+  { after, rev, revHash }: Revision & { after: number },
+  rows: readonly string[],
+): string {
+  return `"after":${after},"rev":${rev},"revHash":"${revHash}","messages":[${rows.join(",")}]`;
 }
 
 /** Whether who is in a room stands in its records. Everybody is in General, and a private room's id says who. */
@@ -489,6 +679,32 @@ export function headOf(row: string): Head | null {
   return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
 }
 
+/** What is to be stored: what its author sent, and what the server found out about it. */
+export type NewMessage = SendMessage & Pick<Message, "thread" | "mentions">;
+
+/** A row behind its head: what the hash is computed of when it is first stored. */
+function tailOf(message: Partial<Message>): string {
+  return `${spell(message, TAIL).slice(1)}}`;
+}
+
+/** A row, but for its end. */
+function spell(message: Partial<Message>, fields: readonly (keyof Message)[]): string {
+  let row = "{";
+  for (const name of fields) {
+    const value = message[name];
+    if (value !== undefined) row += `${row === "{" ? "" : ","}"${name}":${JSON.stringify(value)}`;
+  }
+  return row;
+}
+
+/** What a change is to the script, which keeps lists of some of them. */
+function noteOf(before: Message, after: Message): "edited" | "deleted" | "pinned" | "unpinned" | "" {
+  if (after.deleted !== undefined) return "deleted";
+  if (after.message !== before.message) return "edited";
+  if ((before.pinned === undefined) === (after.pinned === undefined)) return "";
+  return after.pinned === undefined ? "unpinned" : "pinned";
+}
+
 /** What another program put into a room's sorted set: its row, and what becomes of it. */
 type Foreign = { row: string; date: number; tail: string };
 
@@ -498,7 +714,7 @@ function readForeign(roomId: RoomId, rows: string[]): Foreign[] {
     const said = parseForeign(parseJson(row));
     if (!said || said.roomId !== roomId) return [];
     const { date, from, message, nonce } = said;
-    const tail = JSON.stringify({ from, message, nonce }).slice(1);
+    const tail = tailOf({ from, message, nonce });
     return [{ row, date: Math.floor(date < SECONDS_BELOW ? date * 1_000 : date), tail }];
   });
 }

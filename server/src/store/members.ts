@@ -1,7 +1,7 @@
 import type { Config } from "../config.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type RoomId, type UserId } from "../protocol.ts";
-import { announcementOf, channelsOf, keepsRecords } from "./log.ts";
+import { announcementOf, changeKeys, channelsOf, keepsRecords } from "./log.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
 
@@ -33,7 +33,7 @@ export class Members {
     this.#schema = schema;
     this.#serverId = config.serverId;
     this.#channelOf = channelsOf(keys, config);
-    this.#change = defineScript(redis, "change.lua", 5);
+    this.#change = defineScript(redis, "change.lua", 9);
   }
 
   /** The room knows first: who is a member but does not see the room can join again; the reverse would be deaf. */
@@ -145,11 +145,15 @@ export class Members {
   }
 
   async #set(roomId: RoomId, userId: UserId, before: string, record: string): Promise<void> {
-    const { meta, records, changed, revs, members } = this.#keys;
-    const { begin, end } = announcementOf(this.#serverId, roomId, userId, record);
-    await this.#change(
-      [meta, records, changed, revs, members].map((key) => key(roomId)),
-      [userId, before, record, this.#channelOf(roomId), begin, end, this.#schema.mixed ? "1" : "0"],
-    );
+    const what = `@${userId}`;
+    await this.#change(changeKeys(this.#keys, roomId), [
+      what,
+      before,
+      record,
+      this.#channelOf(roomId),
+      announcementOf(this.#serverId, roomId, what),
+      `,"now":${JSON.stringify(record)}`,
+      this.#schema.mixed ? "1" : "0",
+    ]);
   }
 }

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, it } from "vitest";
 import { createKeys } from "../keys.ts";
 import type { Message } from "../protocol.ts";
 import { connectRedis, defineScript, type RedisClient } from "./redis.ts";
-import { Log, chain, chainChange, headOf, type Head, type Position } from "./log.ts";
+import { Log, chain, chainChange, headOf, memberIn, type Head, type Position } from "./log.ts";
 import { Members } from "./members.ts";
 import { testRedisUrl, until } from "../testing.ts";
 import { Rooms } from "./rooms.ts";
@@ -164,12 +164,13 @@ async function change(room: Room, user: string, isIn: boolean, lost: boolean): P
   if (isIn) stored.members.add(user);
   else stored.members.delete(user);
   const rev = stored.rev + 1;
-  const record = isIn ? '{"role":"member"}' : "";
-  const hash = chainChange(stored.revHash, { roomId: id, userId: user, rev, hash: "", record });
+  const what = `@${user}`;
+  const now = isIn ? '{"role":"member"}' : "";
+  const hash = chainChange(stored.revHash, { roomId: id, what, rev, hash: "", now });
   const follows = replica.position.rev === stored.rev && replica.position.revHash === stored.revHash;
   Object.assign(stored, { rev, revHash: hash });
   room.announced.push(
-    `{"serverId":"model","type":"change","data":{"roomId":"${id}","userId":"${user}","rev":${rev},"hash":"${hash}"${isIn ? `,"record":${JSON.stringify(record)}` : ""}}}`,
+    `{"serverId":"model","type":"change","data":{"roomId":"${id}","what":"${what}","rev":${rev},"hash":"${hash}"${isIn ? `,"now":${JSON.stringify(now)}` : ""}}}`,
   );
   if (lost || replica.behind) return;
   if (!follows) {
@@ -199,8 +200,8 @@ async function heal(room: Room): Promise<void> {
   for (let more = true; more;) {
     const found = await log.after(id, replica.position);
     if (found.changes === null) replica.members = new Set(await redis.hkeys(keys.records(id)));
-    for (const { userId, record } of found.changes ?? [])
-      replica.members[record === "" ? "delete" : "add"](userId);
+    for (const one of found.changes ?? [])
+      replica.members[one.now === "" ? "delete" : "add"](memberIn(one) ?? "");
     // Before a row goes anywhere.
     deepStrictEqual([...replica.members].toSorted(), [...stored.members].toSorted());
     if (found.reset) replica.rows = [];

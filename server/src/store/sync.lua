@@ -3,8 +3,8 @@
 -- ARGV 1 seq, 2 date, 3 hash or '', 4 most rows, 5 bytes after which no row is added,
 --      6 '1' to pass over what is not ours, 7 rev and 8 its hash, where changes are asked for
 -- Returns {'ok' | 'ahead' | 'rewound' | 'trimmed', head seq, head date, head hash, '1' if there is more, head rev, its
--- hash, changes, what, state, ..., row, ...}. The number of changes is -1 where the rev is none of this room's, or too
--- far back.
+-- hash, changes, what, what is there now, ..., row, ...}. What changed is '@<user>', with the record, or a date, with
+-- the row. The number of changes is -1 where the rev is none of this room's, or too far back.
 -- After a reset the rows are the newest ones. At least one row is answered, where there is one.
 -- Or {'theirs'}: another program's rows stand there, which must be adopted first.
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'first', 'rev', 'revHash')
@@ -12,6 +12,7 @@ local head, headDate, headHash = tonumber(meta[1] or '0'), meta[2] or '0', meta[
 local seq, most, size = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- Rows are read a few at a time: of long ones hardly more than are answered.
 local SLICE = 16
+local REMEMBERED, CHANGES = 1000, 500
 
 local function own(row)
   return string.find(row, '^{"roomId":"[%d:]+","seq":%d+,"date":%d+,"hash":"') ~= nil
@@ -25,18 +26,33 @@ local function changes()
   if not rev or (rev == headRev and ARGV[8] == headRevHash) then
     return {}
   end
-  local isKnown = rev == 0 or redis.call('HGET', KEYS[5], rev % 1000) == ARGV[7] .. ':' .. ARGV[8]
+  local isKnown = rev == 0 and headRev <= REMEMBERED
+    or redis.call('HGET', KEYS[5], rev % REMEMBERED) == ARGV[7] .. ':' .. ARGV[8]
   local changed = {}
   if rev < headRev and isKnown then
-    changed = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[7], '+inf', 'LIMIT', 0, 501)
+    changed = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[7], '+inf', 'LIMIT', 0, CHANGES + 1)
   end
-  if #changed == 0 or #changed > 500 then
+  if #changed == 0 or #changed > CHANGES then
     return nil
   end
-  local now = {}
+  local now, bytes = {}, 0
   for _, what in ipairs(changed) do
+    local state = ''
+    if string.sub(what, 1, 1) == '@' then
+      state = redis.call('HGET', KEYS[3], string.sub(what, 2)) or ''
+    else
+      for _, row in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], what, what)) do
+        if own(row) then
+          state = row
+        end
+      end
+    end
+    bytes = bytes + #state
+    if bytes > size then
+      return nil
+    end
     now[#now + 1] = what
-    now[#now + 1] = redis.call('HGET', KEYS[3], string.sub(what, 2)) or ''
+    now[#now + 1] = state
   end
   return now
 end

@@ -1,0 +1,86 @@
+import { ChatError } from "../errors.ts";
+import { LIMITS, type EditMessage, type Message, type React, type UserId } from "../protocol.ts";
+
+/**
+ * What becomes of a message when somebody changes it: the message as it shall be, or null where it is so already.
+ * Pure; the same asked twice, or in another order with other people's, ends the same. Nothing brings a deleted message
+ * back.
+ */
+
+/** Its author gives it another text. Throws `forbidden` to others, `conflict` where it was edited or deleted since `rev`. */
+export function edited(message: Message, by: UserId, asked: EditMessage, now: number): Message | null {
+  demandAuthor(message, by);
+  demandNotDeleted(message);
+  if ((message.editRev ?? 0) > asked.rev) throw conflict("It was edited meanwhile.", message);
+  return message.message === asked.message ? null : { ...message, message: asked.message, edited: now };
+}
+
+/** Its author deletes it: its place, its author and its nonce, which says that it was sent, are left. Throws `forbidden`. */
+export function deleted(message: Message, by: UserId, now: number): Message | null {
+  demandAuthor(message, by);
+  if (message.deleted !== undefined) return null;
+  const { roomId, seq, date, hash, from, nonce, replyTo, thread } = message;
+  return {
+    roomId,
+    seq,
+    date,
+    hash,
+    from,
+    message: "",
+    ...(nonce !== undefined && { nonce }),
+    ...(replyTo !== undefined && { replyTo }),
+    ...(thread !== undefined && { thread }),
+    deleted: now,
+  };
+}
+
+/** Somebody reacts, or takes it back. Throws `conflict` where it is deleted, `forbidden` where it has too many reactions. */
+export function reacted(message: Message, by: UserId, { emoji, on }: React): Message | null {
+  demandNotDeleted(message);
+  const before = message.reactions ?? [];
+  const has = before.some(([kind, users]) => kind === emoji && users.includes(by));
+  if (has === on) return null;
+  if (!on) {
+    const rest = before.flatMap(([kind, users]): typeof before => {
+      const others = kind === emoji ? users.filter((id) => id !== by) : users;
+      return others.length === 0 ? [] : [[kind, others]];
+    });
+    return withReactions(message, rest);
+  }
+  const all = before.reduce((total, [, users]) => total + users.length, 0);
+  if (all >= LIMITS.reactions)
+    throw new ChatError("forbidden", "This message has all the reactions it can have.");
+  if (before.some(([kind]) => kind === emoji))
+    return withReactions(
+      message,
+      before.map(([kind, users]) => [kind, kind === emoji ? [...users, by] : users]),
+    );
+  if (before.length >= LIMITS.reactionKinds)
+    throw new ChatError("forbidden", `A message has ${LIMITS.reactionKinds} kinds of reactions at most.`);
+  return withReactions(message, [...before, [emoji, [by]]]);
+}
+
+/** Somebody pins it to the room, or takes it down. Throws `conflict` where it is deleted. */
+export function pinned(message: Message, on: boolean, now: number): Message | null {
+  demandNotDeleted(message);
+  if ((message.pinned !== undefined) === on) return null;
+  const { pinned: _, ...rest } = message;
+  return on ? { ...rest, pinned: now } : rest;
+}
+
+function withReactions(message: Message, reactions: NonNullable<Message["reactions"]>): Message {
+  const { reactions: _, ...rest } = message;
+  return reactions.length === 0 ? rest : { ...rest, reactions };
+}
+
+function demandAuthor(message: Message, by: UserId): void {
+  if (message.from !== by) throw new ChatError("forbidden", "It is somebody else's message.");
+}
+
+function demandNotDeleted(message: Message): void {
+  if (message.deleted !== undefined) throw conflict("It has been deleted.", message);
+}
+
+function conflict(words: string, message: Message): ChatError {
+  return new ChatError("conflict", words, undefined, message);
+}

@@ -330,6 +330,7 @@ describe("an announcement", () => {
         members: () => 1,
         usersIn: () => [],
         changes: () => undefined,
+        typing: () => undefined,
         expel: (id: RoomId, userId: string) => heard.push(`${id} ${userId}`),
         toRoom: () => undefined,
       },

@@ -159,6 +159,8 @@ export type ClientEvents = {
   "message.react": (react: React, answer: Answer<Message>) => void;
   /** Pins a message to its room, or takes it down. */
   "message.pin": (pin: { roomId: RoomId; seq: number; on: boolean }, answer: Answer<Message>) => void;
+  /** This user is writing in a room. To be said every 3 s, and to nobody again where it stops. */
+  typing: (typing: { roomId: RoomId }, answer: Answer<null>) => void;
   /** A named room, answered with its newest page. */
   "room.join": (
     join: { roomId: RoomId },
@@ -177,6 +179,8 @@ export type ServerEvents = {
   message: (message: Message) => void;
   /** Messages of a room that have changed. Of many changes of one message the last one may stand for all. */
   changes: (changes: Changes & { roomId: RoomId }) => void;
+  /** Somebody is writing in a room: so for 5 s. May get lost, and of many at once a few are told. */
+  typing: (typing: { roomId: RoomId; userId: UserId }) => void;
   /** Who came online since the last diff; at most one diff a second. */
   "user.connected": (users: Presence[]) => void;
   /** Who went offline since the last diff; at most one diff a second. */

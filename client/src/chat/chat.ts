@@ -41,12 +41,13 @@ export function createChatClient(world: World) {
 
   function sendDraft(slot: Slot, roomId: RoomId) {
     if (signedIn === null) return;
-    const { outbox, tabs, drafts } = signedIn;
+    const { outbox, tabs, drafts, typing } = signedIn;
     const draft = drafts.read(slot);
     if (draft === null) return;
     outbox.add(roomId, withoutLastLines(draft.text), draft.nonce);
     tabs.claim();
     drafts.take(slot);
+    typing.sent(roomId);
   }
 
   function setDraft(slot: Slot, text: string) {
@@ -147,6 +148,10 @@ export function createChatClient(world: World) {
       signedIn?.outbox.remove(nonce);
     },
     setDraft,
+    /** This user is writing in a room, which the others there see for a few seconds. */
+    typing(roomId: RoomId): void {
+      signedIn?.typing.say(roomId);
+    },
 
     // --- Rooms and people ---
 

@@ -10,6 +10,7 @@ import { isUnderWay } from "./state/outgoing.ts";
 import type { Store } from "./store.ts";
 import { createSync } from "./sync.ts";
 import { joinTabs } from "./tabs.ts";
+import { createTyping } from "./typing.ts";
 import type { World } from "./world.ts";
 
 type TabWord = "changed" | "leaving" | "staying" | "left";
@@ -45,6 +46,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
       "user.connected": (users) => chat.dispatch({ type: "presence diff", users }),
       "user.disconnected": (users) => chat.dispatch({ type: "presence diff", users }),
       changes: () => undefined,
+      typing: (heard) => typing.heard(heard),
       "show.room": (room) => sync.showRoom(room),
       "hide.room": ({ roomId }) => sync.hideRoom(roomId),
       "room.read": ({ roomId, read }) => chat.dispatch({ type: "read", roomId, read }),
@@ -77,6 +79,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
   const tabs = joinTabs(user.id, world.locks, (leads) => outbox.lead(leads));
   const people = createPeople({ chat, scope, api });
   const reads = createReads({ chat, scope, socket });
+  const typing = createTyping({ chat, scope, clock, socket, people });
   const sync = createSync({ chat, scope, random, api, socket, outbox, people, reads });
   scope.add(tabs.leave);
   scope.add(() => outbox.close());
@@ -137,6 +140,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
     drafts,
     people,
     reads,
+    typing,
     sync,
     close: scope.close,
 

@@ -785,3 +785,30 @@ describe("a session's end", () => {
     },
   );
 });
+
+describe("somebody who is typing", () => {
+  it("is seen so by the others of the room on every replica, and not by strangers", async () => {
+    const { body } = await mary.browser.post<Room>("/api/rooms", { name: `typing ${Math.random()}` });
+    unwrap(await joe.socket.emitWithAck("room.join", { roomId: body.id }));
+    const heard: string[] = [];
+    for (const one of [mary, joe, sue])
+      one.socket.on("typing", ({ roomId, userId }) => {
+        if (roomId === body.id) heard.push(`${one.user.id} of ${userId}`);
+      });
+    unwrap(await mary.socket.emitWithAck("typing", { roomId: body.id }));
+    await until(() => heard.length > 0);
+    expect(heard).toEqual([`${joe.user.id} of ${mary.user.id}`]);
+    const reply = await sue.socket.emitWithAck("typing", { roomId: body.id });
+    expect(reply).toMatchObject({ ok: false, error: { code: "not_found" } });
+  });
+
+  it("in a crowd costs each of the others a few frames a second", async () => {
+    let frames = 0;
+    joe.socket.on("typing", () => (frames += 1));
+    await Promise.all(Array.from({ length: 100 }, () => mary.socket.emitWithAck("typing", { roomId: "0" })));
+    await mary.say("0", "behind it all");
+    await joe.hears("behind it all");
+    expect(frames).toBeGreaterThan(0);
+    expect(frames).toBeLessThanOrEqual(8);
+  });
+});

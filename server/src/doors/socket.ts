@@ -42,7 +42,7 @@ import {
   type ServerEvents,
   type UserId,
 } from "../protocol.ts";
-import { syncedJson } from "../store/log.ts";
+import { syncedJson, unknownRoom } from "../store/log.ts";
 import type { RedisClient } from "../store/redis.ts";
 import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
@@ -302,6 +302,12 @@ export class SocketDoor {
       "message.pin": this.#listener("event", pin, (connection, asked) =>
         chat.pinMessage(connection.data.user, asked),
       ),
+      typing: this.#listener("event", room, async ({ data }, { roomId: id }) => {
+        // Who hears a room is in it, and Redis need not be asked.
+        if (!data.rooms.has(id)) throw unknownRoom();
+        await this.#parts.relay.typing(id, data.user.id);
+        return "null";
+      }),
       "room.join": this.#listener("event", room, async (connection, { roomId: id }) => {
         const { user } = connection.data;
         await chat.joinRoom(user, id);

@@ -23,6 +23,8 @@ type LocalRoom = {
   changed: Changed | undefined;
   /** When changes were last passed on. */
   changedAt: number;
+  /** When it was last told that somebody is writing. */
+  typing: number[];
 };
 
 /** What has changed in a room and is not passed on yet: the newest row of each message, by its head. */
@@ -49,6 +51,9 @@ const SLOW_CONSUMER_PACKETS = 1_000;
 
 /** A room's changes are passed on so often at most; of many changes of one message the last one stands for all. */
 const CHANGES_MS = 250;
+/** In this time at most so many are said to be writing in a room. */
+const TYPING_MS = 1_000;
+const TYPING_MOST = 4;
 /** Those that show a client nothing, as somebody joined. */
 const UNSEEN_MS = 1_000;
 
@@ -134,6 +139,7 @@ export class Delivery {
         held: [],
         changed: undefined,
         changedAt: 0,
+        typing: [],
       });
       this.#metrics.rooms.inc();
     }
@@ -260,6 +266,23 @@ export class Delivery {
     if (room.packets.length > 0) this.#flush(room);
     const changes = changesJson(changed.span, [...changed.rows.values()]);
     this.#write(room.members, [`2["changes",{"roomId":"${roomId}",${changes}}]`]);
+  }
+
+  /**
+   * Somebody is writing: for the room's other local members, but for those who have not read what was there before. Of a
+   * crowd that writes at once the first few are told, for nobody could read more names.
+   */
+  typing(roomId: RoomId, userId: UserId): void {
+    const room = this.#rooms.get(roomId);
+    if (!room) return;
+    const now = performance.now();
+    room.typing = room.typing.filter((at) => at > now - TYPING_MS);
+    if (room.typing.length >= TYPING_MOST) return;
+    room.typing.push(now);
+    const others = room.members.filter(
+      (one) => one.data.user.id !== userId && backlogOf(one).packets === 0 && backlogOf(one).bytes === 0,
+    );
+    this.#write(others, [encode("typing", [{ roomId, userId }])]);
   }
 
   /** Any other event, encoded once, for a room's local members, after the messages that came before it. */

@@ -3,10 +3,11 @@ import type { Config } from "../config.ts";
 import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Metrics } from "../metrics.ts";
-import { LIMITS, type Cursor, type Revision, type RoomId, type UserId } from "../protocol.ts";
+import { LIMITS, USER_ID, isRoomId, type Cursor, type Revision, type RoomId, type UserId } from "../protocol.ts";
 import {
   chain,
   chainChange,
+  channelsOf,
   headOf,
   isRecord,
   memberIn,
@@ -36,7 +37,7 @@ export type RelayParts = {
   log: Logger;
   messages: Log;
   members: Pick<Members, "among">;
-  delivery: Pick<Delivery, "message" | "changes" | "members" | "usersIn" | "expel" | "toRoom">;
+  delivery: Pick<Delivery, "message" | "changes" | "typing" | "members" | "usersIn" | "expel" | "toRoom">;
   /** An announcement for everybody, or of a room, that is not a message. `data` is unchecked. */
   heard: (type: string, data: unknown) => void;
 };
@@ -223,6 +224,16 @@ export class Relay {
     room.leave.unref();
   }
 
+  /** Tells whoever hears a room, on every replica, that somebody is writing there. */
+  async typing(roomId: RoomId, userId: UserId): Promise<void> {
+    const { commands, config, keys } = this.#parts;
+    const channel = channelsOf(keys, config)(roomId);
+    await commands.publish(
+      channel,
+      JSON.stringify({ serverId: config.serverId, type: "typing", data: { roomId, userId } }),
+    );
+  }
+
   /** Announces to every replica, this one included. Not stored: whoever does not listen misses it. */
   async publish(type: string, data: unknown): Promise<void> {
     const { commands, config, keys } = this.#parts;
@@ -388,6 +399,12 @@ export class Relay {
       return;
     }
     if (type === "change") return this.#drop(text);
+    if (type === "typing") {
+      const typing = readTyping(data);
+      if (typing) this.#parts.delivery.typing(typing.roomId, typing.userId);
+      else this.#drop(text);
+      return;
+    }
     if (type !== "message") return this.#parts.heard(type, data);
     const message = parseForeign(data);
     if (!message) return this.#drop(text);
@@ -478,6 +495,12 @@ function readHeartbeat(data: unknown): { beat: number; schema: number } {
   if (!isRecord(data)) return { beat: typeof data === "number" ? data : Number.NaN, schema: FIRST_SCHEMA };
   const { beat, schema } = data;
   return { beat: Number(beat), schema: Number(schema) };
+}
+
+function readTyping(data: unknown): { roomId: RoomId; userId: UserId } | null {
+  if (!isRecord(data)) return null;
+  const { roomId, userId } = data;
+  return isRoomId(roomId) && typeof userId === "string" && USER_ID.test(userId) ? { roomId, userId } : null;
 }
 
 /** A kept row that has changed. */

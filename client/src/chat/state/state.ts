@@ -15,6 +15,7 @@ import {
 } from "./outgoing.ts";
 import { applyPeople, initialPeople, type PeopleEvent, type PeopleState } from "./people.ts";
 import { applyRooms, initialRooms, type RoomsEvent, type RoomsState } from "./rooms.ts";
+import { applyTyping, initialTyping, type TypingEvent, type TypingState } from "./typing.ts";
 import { applySession, initialSession, type SessionEvent, type SessionState } from "./session.ts";
 
 export type ChatState = SessionState &
@@ -22,7 +23,8 @@ export type ChatState = SessionState &
   PeopleState &
   RoomsState &
   OutgoingState &
-  DraftsState;
+  DraftsState &
+  TypingState;
 
 export const initialState: ChatState = {
   ...initialSession,
@@ -31,10 +33,11 @@ export const initialState: ChatState = {
   ...initialRooms,
   ...initialOutgoing,
   ...initialDrafts,
+  ...initialTyping,
 };
 
 export type ChatEvent =
-  SessionEvent | ConnectionEvent | PeopleEvent | RoomsEvent | OutgoingEvent | DraftsEvent;
+  SessionEvent | ConnectionEvent | PeopleEvent | RoomsEvent | OutgoingEvent | DraftsEvent | TypingEvent;
 
 /**
  * The next state; the only place where state changes. Pure, and idempotent: an event applied twice leaves what
@@ -51,7 +54,7 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
       return applySession(anew(state), event);
 
     case "connected":
-      return applyPeople(applyRooms(applyConnection(state, event), event), event);
+      return applyTyping(applyPeople(applyRooms(applyConnection(state, event), event), event), event);
     case "interrupted":
     case "offline":
     case "online":
@@ -66,7 +69,7 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
     case "newest page":
       return settle(applyRooms(state, event), event.roomId);
     case "message":
-      return settle(applyRooms(state, event), event.message.roomId);
+      return applyTyping(settle(applyRooms(state, event), event.message.roomId), event);
     case "synced":
       return settleSynced(applyRooms(state, event), event.room);
     case "rooms":
@@ -82,6 +85,8 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
 
     case "outgoing":
       return applyOutgoing(state, event);
+    case "typing":
+      return applyTyping(state, event);
     case "draft":
       return applyDrafts(state, event);
     default:

@@ -2,6 +2,7 @@ import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { Icon } from "../ui/Icon.tsx";
+import { Typing } from "./Typing.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
 import { useClient, useDraft } from "../useChat.ts";
 import { PHONE } from "../useMedia.ts";
@@ -79,6 +80,7 @@ export function Composer({ roomId, title, face, onSent, onPage }: Props) {
           onText={(given) => {
             setFault(null);
             write(given);
+            if (!isBlank(given)) chat.typing(roomId);
           }}
           onSend={send}
           onKeyDown={onKeyDown}
@@ -101,6 +103,7 @@ export function Composer({ roomId, title, face, onSent, onPage }: Props) {
       >
         {fault ?? noteOn(left)}
       </p>
+      <Typing roomId={roomId} />
     </form>
   );
 }

@@ -1,0 +1,23 @@
+import type { RoomId } from "@hubbub/server/protocol";
+import { useChat } from "../useChat.ts";
+import styles from "./Typing.module.css";
+
+/** Who else is writing in the room. Not read out: it would interrupt what is being listened to, and says nothing yet. */
+export function Typing({ roomId }: { roomId: RoomId }) {
+  const words = useChat((state) => {
+    const names = (state.typing.get(roomId) ?? []).map((id) => state.users.get(id)?.username ?? "Somebody");
+    return wordsOn(names);
+  });
+  return (
+    <p className={styles["typing"]} data-part="typing">
+      {words}
+    </p>
+  );
+}
+
+function wordsOn([first, second, ...others]: string[]): string {
+  if (first === undefined) return "";
+  if (second === undefined) return `${first} is typing…`;
+  if (others.length === 0) return `${first} and ${second} are typing…`;
+  return `${first} and ${others.length + 1} others are typing…`;
+}

@@ -53,7 +53,8 @@ export type Reaction = [emoji: string, users: UserId[]];
 
 /**
  * A room as one of its members sees it. `names` holds the name of a named room, or both usernames of a
- * private room in the order of the ids. `unread` is `seq - read`, never a counter.
+ * private room in the order of the ids. `unread` is `seq - read` without
+ * those that are deleted, never a counter.
  */
 export type Room = {
   id: RoomId;
@@ -65,6 +66,8 @@ export type Room = {
   /** seq up to which this user has read. */
   read: number;
   unread: number;
+  /** seq of each deleted message beyond `read`, where there are any; the newest 500. */
+  deleted?: number[];
 };
 
 /** A named room as everybody may see it in the directory. */

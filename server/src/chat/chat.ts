@@ -165,12 +165,14 @@ export class Chat {
   /** A room as this user sees it. The caller has checked that it is theirs. */
   async describeRoom(roomId: RoomId, userId: UserId): Promise<Room> {
     const pair = pairOf(roomId);
-    const [last, { name, seq, read }] = await Promise.all([
+    const [last, { name, seq, read, deleted: gone }] = await Promise.all([
       this.#messages.newest(roomId),
       this.#rooms.state(roomId, userId),
     ]);
     const names = pair ? (await this.users.find(pair)).map((one) => one.username) : [name ?? ""];
-    return { id: roomId, names, private: pair !== null, last, seq, read, unread: Math.max(0, seq - read) };
+    const unread = Math.max(0, seq - read - gone.length);
+    const deletedOnes = gone.length > 0 && { deleted: gone };
+    return { id: roomId, names, private: pair !== null, last, seq, read, unread, ...deletedOnes };
   }
 
   listDirectory(user: User, after: number, size: number): Promise<ListedRoom[]> {

@@ -127,6 +127,21 @@ describe("a stored message", () => {
     expect(await mary.say(roomId, "a secret nobody shall keep", said.nonce)).toEqual(unwrap(gone));
   });
 
+  it("that is deleted is no longer unread", async () => {
+    const room = async () => {
+      const { body } = await joe.browser.get<Room[]>("/api/rooms");
+      return body.find(({ id }) => id === roomId) as Room;
+    };
+    await joe.say(roomId, "all read");
+    const said = [await mary.say(roomId, "one"), await mary.say(roomId, "two")];
+    expect((await room()).unread).toBe(2);
+    unwrap(await remove(mary, said[0] as Message));
+    expect(await room()).toMatchObject({ unread: 1, deleted: [said[0]?.seq] });
+    unwrap(await joe.socket.emitWithAck("room.read", { roomId, seq: said[1]?.seq ?? 0 }));
+    expect(await room()).toMatchObject({ unread: 0 });
+    expect((await room()).deleted).toBeUndefined();
+  });
+
   it("has each reaction once, on or off, however often it is said", async () => {
     const said = await mary.say(roomId, "react!");
     for (const on of [true, true, false, false, true]) unwrap(await react(joe, said, "👩🏽‍🚀", on));

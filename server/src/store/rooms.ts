@@ -10,9 +10,10 @@ import { defineScript, type RedisClient } from "./redis.ts";
 /** The field of the looks that says up to which room they were written down: no name has it. */
 const LOOKS_DONE = "";
 const LOOKS_AT_ONCE = 500;
+const DELETED_MOST = 500;
 
 /** What one member sees of a room, before names are put to ids. */
-export type RoomState = { id: RoomId; name: string | null; seq: number; read: number };
+export type RoomState = { id: RoomId; name: string | null; seq: number; read: number; deleted: number[] };
 
 /** Rooms: their names, who is in them, and how far each has read. Their messages are the log's. */
 export class Rooms {
@@ -138,7 +139,15 @@ export class Rooms {
       name,
       seq: Number(seq ?? 0),
       read: Number(read ?? 0),
+      deleted: await this.#deleted(roomId, Number(read ?? 0)),
     };
+  }
+
+  /** Which messages beyond a mark are deleted: so many of the newest as anybody counts unread ones. */
+  async #deleted(roomId: RoomId, read: number): Promise<number[]> {
+    const limit = ["LIMIT", "0", String(DELETED_MOST)] as const;
+    const seqs = await this.#redis.zrevrangebyscore(this.#keys.deleted(roomId), "+inf", `(${read}`, ...limit);
+    return seqs.map(Number).toReversed();
   }
 
   /** Moves a read mark upwards; answers where it stands. */

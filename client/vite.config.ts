@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import react from "@vitejs/plugin-react";
 import { defineConfig, type Plugin } from "vite";
 
@@ -20,6 +21,12 @@ export default defineConfig(({ command }) => {
   return {
     root: import.meta.dirname,
     plugins: [webSocketOnly, react()],
+    css: {
+      modules: {
+        // `name` of Profile.module.css is Profile_name: no two such files have the same name.
+        generateScopedName: (local, file) => `${basename(file).split(".")[0] ?? ""}_${local}`,
+      },
+    },
     build: {
       target: "es2022",
       // light-dark() as it is, instead of a polyfill with two variables for each of ours.

@@ -54,7 +54,7 @@ function sources(folder: string): string[] {
     const path = `${folder}/${entry.name}`;
     if (entry.isDirectory())
       return ["attack", "bench", "prove"].includes(entry.name) ? [`${path}/`] : sources(path);
-    return /\.test\.tsx?$|tsconfig\.json$/.test(entry.name) ? [] : [path];
+    return /\.test\.tsx?$|\.module\.css$|tsconfig\.json$/.test(entry.name) ? [] : [path];
   });
 }
 

@@ -52,7 +52,7 @@ test("a message is in the other window within 100 ms", { retry: 2 }, async () =>
       (wanted) =>
         new Promise<number>((resolve) => {
           const observer = new MutationObserver(() => {
-            const last = [...document.querySelectorAll("[role=log] .text")].at(-1);
+            const last = [...document.querySelectorAll("[role=log] [data-part=text]")].at(-1);
             if (last?.textContent !== wanted) return;
             observer.disconnect();
             resolve(Date.now());

@@ -163,26 +163,23 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
       reached = false;
       wire.cut();
       await eventually(
-        async () => (await words(tab, ".connection-off")).startsWith("You are offline."),
+        async () => (await words(tab, "[data-part=trouble]")).startsWith("You are offline."),
         true,
       );
       await say(tab, "said without a network");
       await eventually(
-        () => words(tab, ".connection-off"),
+        () => words(tab, "[data-part=trouble]"),
         "You are offline. Reconnecting… One message waits to be sent.",
       );
       await talker.say("0", "missed");
       reached = true;
       await tab.run(() => void dispatchEvent(new Event("online")));
       await eventually(() => last(tab, 2), ["missed", "said without a network"]);
-      await eventually(() => words(tab, ".connection-on"), "Back. 1 new message.");
+      await eventually(() => words(tab, "[data-part=back]"), "Back. 1 new message.");
       await talker.hears("said without a network");
       await say(tab, "and after it");
       await eventually(() => last(tab, 3), ["missed", "said without a network", "and after it"]);
-      await eventually(
-        () => tab.run(() => document.querySelectorAll(".message [data-state=waiting]").length),
-        0,
-      );
+      await eventually(() => tab.run(() => document.querySelectorAll("[data-state=waiting]").length), 0);
       await tab.close();
     },
   );
@@ -210,7 +207,7 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
       expect(await hasRing(tab), next).toBe(true);
     }
     await tab.press("Tab");
-    expect(await tab.run(() => document.activeElement?.closest(".people") !== null)).toBe(true);
+    expect(await tab.run(() => document.activeElement?.closest("aside") !== null)).toBe(true);
     expect(await hasRing(tab), "a person").toBe(true);
     for (let back = 0; back < 4; back += 1) await tab.press("Shift+Tab");
     expect(await tab.run(() => document.activeElement?.closest("[role=log]") !== null)).toBe(true);
@@ -243,7 +240,7 @@ const SELECTORS = {
   textbox: "textarea, input",
   heading: "h1, h2",
   room: "nav a",
-  person: "button.person",
+  person: "button:has(> [data-part=name])",
 };
 type Role = keyof typeof SELECTORS;
 
@@ -256,7 +253,7 @@ function spot(tab: Tab, role: Role, name: string): Promise<[number, number] | nu
         const named =
           element.getAttribute("aria-label") ?? element.labels?.[0]?.textContent ?? element.textContent ?? "";
         // Initials on a picture are no part of a name.
-        const own = element.querySelector("[class$=-name]")?.textContent ?? named;
+        const own = element.querySelector("[data-part=name]")?.textContent ?? named;
         if (!own.trim().startsWith(wanted) || !element.checkVisibility()) continue;
         element.scrollIntoView({ block: "nearest" });
         const { left, top, width, height } = element.getBoundingClientRect();
@@ -301,7 +298,9 @@ async function say(tab: Tab, text: string): Promise<void> {
 function last(tab: Tab, count = 1): Promise<string[]> {
   return tab.run(
     (most) =>
-      [...document.querySelectorAll("[role=log] .text")].slice(-most).map((text) => text.textContent ?? ""),
+      [...document.querySelectorAll("[role=log] [data-part=text]")]
+        .slice(-most)
+        .map((text) => text.textContent ?? ""),
     count,
   );
 }
@@ -330,7 +329,7 @@ function firstInSight(tab: Tab): Promise<{ text: string; top: number }> {
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
     const log = document.querySelector("[role=log]");
     const start = log?.getBoundingClientRect().top ?? 0;
-    for (const text of log?.querySelectorAll(".message-text") ?? []) {
+    for (const text of log?.querySelectorAll("[data-part=body]") ?? []) {
       const top = text.getBoundingClientRect().top - start;
       if (top >= 0) return { text: text.textContent ?? "", top };
     }
@@ -350,7 +349,7 @@ function focused(tab: Tab): Promise<string> {
 /** Whether a frame is drawn around what has the focus, or around its box. */
 function hasRing(tab: Tab): Promise<boolean> {
   return tab.run(() => {
-    const box = document.activeElement?.closest(".search") ?? document.activeElement;
+    const box = document.activeElement?.closest("[data-part=box]") ?? document.activeElement;
     if (!box) return false;
     const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(box);
     return (outlineStyle !== "none" && parseFloat(outlineWidth) >= 1) || boxShadow !== "none";

@@ -51,14 +51,14 @@ test("among 10,000 people and 1,000 rooms anybody is found by any part of the na
 
   await field.pressSequentially("777.ODD");
   await people.getByText("10 of 10,001 people").waitFor();
-  expect(await people.locator(".person-name").allTextContents()).toEqual([
+  expect(await people.locator("[data-part=name]").allTextContents()).toEqual([
     "person-777.odd",
     ...[1, 2, 3, 4, 5, 6, 7, 8, 9].map((digit) => `person-${digit}777.odd`),
   ]);
   await field.fill("ＰＥＲＳＯＮ");
   await people.getByText("10,000 of 10,001 people").waitFor();
   await people.getByRole("button", { name: "Show more" }).click();
-  await eventually(() => people.locator(".person-name").count(), 200);
+  await eventually(() => people.locator("[data-part=name]").count(), 200);
   await field.fill("nobody-at-all");
   await people.getByText("Nobody by that name.").waitFor();
   await field.fill("");
@@ -78,7 +78,7 @@ test("among 10,000 people and 1,000 rooms anybody is found by any part of the na
   await page.getByRole("button", { name: "Browse rooms" }).click();
   const dialog = page.getByRole("dialog", { name: "Browse rooms" });
   await dialog.getByText("1,000 rooms").waitFor();
-  const names = () => dialog.locator(".listed-name").allTextContents();
+  const names = () => dialog.locator("[data-part=name]").allTextContents();
   expect((await names()).slice(0, 3)).toEqual(["Café Größe", "Plan 0001", "Plan 0002"]);
   await dialog.getByRole("button", { name: "Show more" }).click();
   await eventually(async () => (await names()).length, 200);
@@ -112,7 +112,7 @@ test("Enter goes to what the keys before it name, and no answer to older keys sh
   await page.keyboard.type("person-56");
   await page.getByRole("option", { name: "person-56.even" }).waitFor();
   await page.keyboard.press("ArrowDown");
-  const chosen = () => page.locator("[role=option][aria-selected=true] .switcher-name").textContent();
+  const chosen = () => page.locator("[role=option][aria-selected=true] [data-part=name]").textContent();
   const before = await chosen();
   expect(before).not.toBe("person-56.even");
   await page.keyboard.press("Enter");
@@ -128,7 +128,7 @@ test("what is typed into a search is text, whatever its signs", async () => {
     await field.fill(text);
     await people.getByText("Nobody by that name.").waitFor();
     await field.fill("@hal");
-    await eventually(() => people.locator(".person-name").allTextContents(), ["hal"]);
+    await eventually(() => people.locator("[data-part=name]").allTextContents(), ["hal"]);
   }
   expect(complaints).toEqual([]);
   await context.close();

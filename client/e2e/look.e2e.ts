@@ -75,7 +75,7 @@ test.each(["light", "dark"] as const)(
     await talkTo(page, `ben-${colorScheme}`);
     await judge("an empty private room", page);
     await say(ben.page, "Anybody?");
-    await room(page, "General").locator(".badge").waitFor();
+    await room(page, "General").locator("[data-part=unread]").waitFor();
     await judge("unread messages", page);
     for (const name of ["New room", "Browse rooms", "Jump to…"]) {
       await page.getByRole("button", { name }).click();
@@ -204,11 +204,13 @@ test("a phone shows one pane at a time, with nothing cut off and nothing too sma
     page.evaluate(() =>
       [...document.querySelectorAll("button, a[href], input, textarea, [role=option]")]
         .filter(
-          (element) => element.checkVisibility() && !element.matches(".skip, .message a, .message button"),
+          (element) =>
+            element.checkVisibility() &&
+            !element.matches("[href='#conversation'], [data-state] a, [data-state] button"),
         )
         .map((element) => ({
           element,
-          box: (element.closest(".field-box, .search, .composer-box") ?? element).getBoundingClientRect(),
+          box: (element.closest("[data-part=box]") ?? element).getBoundingClientRect(),
         }))
         .filter(({ box }) => box.height < 44 || box.width < 44)
         .map(({ element }) => element.getAttribute("aria-label") ?? element.textContent),
@@ -284,7 +286,7 @@ test("the first load is no more than it was measured to be, before and after the
   await signUp(page, "hal");
   await messageTo(page, "General").waitFor();
   // What is fetched for later, once the rooms are there.
-  await page.route(/(?:PersonCard|links|LogIn)-.*\.js$/, (route) => route.abort());
+  await page.route(/(?:Overlay|Field|links|LogIn)-.*\.(?:js|css)$/, (route) => route.abort());
   await page.reload();
   await messageTo(page, "General").waitFor();
   expect(await loadedKb()).toBeLessThan(116);

@@ -52,7 +52,7 @@ test("what is written without a connection survives a reload and is sent in orde
   await cat.page.getByText("3 messages wait to be sent.").waitFor();
   await cat.page.reload();
   await eventually(
-    () => cat.page.locator("[data-state]:not([data-state=sent]) .text").allTextContents(),
+    () => cat.page.locator("[data-state]:not([data-state=sent]) [data-part=text]").allTextContents(),
     ["one", "two", "three"],
   );
   await cat.link.mend();
@@ -97,12 +97,12 @@ test("what is read without a connection does not make what was missed look less"
   const xia = await stage.enter("xia", { replica: 1 });
   await talkTo(wes.page, "xia");
   for (const text of ["unread 1", "unread 2"]) await say(xia.page, text);
-  await eventually(() => room(wes.page, "General").locator(".badge").textContent(), "2 unread");
+  await eventually(() => room(wes.page, "General").locator("[data-part=unread]").textContent(), "2 unread");
   wes.link.cut();
   await wes.page.getByText("You are offline.").waitFor();
   await room(wes.page, "General").click();
   await message(wes.page, "unread 2").waitFor();
-  await eventually(() => room(wes.page, "General").locator(".badge").count(), 0);
+  await eventually(() => room(wes.page, "General").locator("[data-part=unread]").count(), 0);
   for (const text of ["missed 4", "missed 5"]) await say(xia.page, text);
   await eventually(() => xia.page.locator("[data-state]:not([data-state=sent])").count(), 0);
   await wes.link.mend();
@@ -115,7 +115,7 @@ test("an attempt to connect that hangs is not waited for once there is a network
   const { page, context, link } = await stage.enter("viv");
   await link.hang();
   // "You are offline", or still "Connecting" where the page had not got that far.
-  const trouble = page.locator(".connection-off");
+  const trouble = page.locator("[data-part=trouble]");
   await trouble.waitFor();
   await link.mend();
   // The attempt itself would go on for longer.
@@ -137,7 +137,9 @@ test("what is said while the log is still being compared is shown all the time, 
     const seen = new Set<number>();
     Object.assign(window, { seen });
     const count = () => {
-      const texts = [...document.querySelectorAll("[role=log] .text")].map((text) => text.textContent);
+      const texts = [...document.querySelectorAll("[role=log] [data-part=text]")].map(
+        (text) => text.textContent,
+      );
       const found = texts.filter((text) => text === "into the gap").length;
       if (found > 0 || seen.size > 0) seen.add(found);
     };

@@ -123,7 +123,7 @@ function sight(page: Page) {
     let first = "";
     for (const row of log.querySelectorAll<HTMLElement>("[data-key]")) {
       const key = row.dataset["key"] ?? "";
-      tops[key] = (row.querySelector(".message-text")?.getBoundingClientRect().top ?? 0) - top;
+      tops[key] = (row.querySelector("[data-part=body]")?.getBoundingClientRect().top ?? 0) - top;
       if (first === "" && tops[key] >= 0) first = key;
     }
     return { below: log.scrollHeight - log.scrollTop - log.clientHeight, first, tops };
@@ -162,7 +162,7 @@ async function take({ page, frames }: Actor, one: Step, index: number): Promise<
     case "row":
       // As when a picture in it is loaded, or taken away.
       await page.evaluate(({ at, height }) => {
-        const rows = document.querySelectorAll<HTMLElement>("[role=log] [data-key] .message");
+        const rows = document.querySelectorAll<HTMLElement>("[role=log] [data-key] [data-state]");
         const row = rows[at % rows.length];
         if (row) row.style.paddingBottom = `${height}px`;
       }, one);

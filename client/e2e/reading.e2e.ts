@@ -59,7 +59,7 @@ test("scrolling up loads all older messages, nothing jumps, and the page stays s
     let most = 0;
     const deadline = Date.now() + 40_000;
     while (Date.now() < deadline) {
-      for (const row of rows()) seen.add(row.querySelector(".text")?.textContent ?? "");
+      for (const row of rows()) seen.add(row.querySelector("[data-part=text]")?.textContent ?? "");
       most = Math.max(most, rows().length);
       const top = log.getBoundingClientRect().top;
       const anchor = rows().find((row) => row.getBoundingClientRect().bottom > top + 4);
@@ -83,7 +83,7 @@ test("scrolling up loads all older messages, nothing jumps, and the page stays s
   // From the very beginning back to the end, by the same way.
   await page.evaluate(async () => {
     const log = document.querySelector("[role=log]");
-    const latest = () => document.querySelector(".jump-down");
+    const latest = () => document.querySelector("[data-part=latest]");
     while (log !== null && latest() !== null) {
       log.scrollTop += 400;
       await new Promise((resolve) => requestAnimationFrame(resolve));
@@ -124,7 +124,7 @@ test("unread messages are counted in the list and in the title, over a reload, u
   await talkTo(cat.page, "dan");
   await talkTo(dan.page, "talker");
   for (const text of ["one", "two", "three"]) await say(cat.page, text);
-  const badge = room(dan.page, "cat").locator(".badge");
+  const badge = room(dan.page, "cat").locator("[data-part=unread]");
   await eventually(() => badge.textContent(), "3 unread");
   await eventually(() => dan.page.title(), "(3) talker - Hubbub");
   await dan.page.reload();

@@ -232,5 +232,5 @@ export async function eventually<T>(read: () => Promise<T> | T, expected: T): Pr
 
 /** The texts of the open room, as they are shown. */
 export function shownTexts(page: Page): Promise<string[]> {
-  return page.getByRole("log").locator(".text").allTextContents();
+  return page.getByRole("log").locator("[data-part=text]").allTextContents();
 }

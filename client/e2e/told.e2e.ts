@@ -91,7 +91,7 @@ test("days and times are right after midnight, after a sleep and in another zone
   await messageTo(page, "General").waitFor();
   await say(page, "late");
   await message(page, "late").waitFor();
-  const days = () => page.locator(".line span").allTextContents();
+  const days = () => page.locator("[data-part=day]").allTextContents();
   const when = () => room(page, "General").locator("time").textContent();
   await eventually(async () => (await days()).at(-1), "Today");
   expect(await when()).toMatch(/\d:\d\d/);
@@ -121,7 +121,7 @@ test("emoji are large, lines begin at their own side, and what cannot be seen is
   const size = (text: string) =>
     page
       .getByRole("log")
-      .locator(".text")
+      .locator("[data-part=text]")
       .filter({ hasText: text })
       .last()
       .evaluate((element) => parseFloat(getComputedStyle(element).fontSize));
@@ -135,8 +135,8 @@ test("emoji are large, lines begin at their own side, and what cannot be seen is
   await say(page, lines);
   await eventually(async () => (await shownTexts(page)).at(-1), lines);
   const sides = await page.evaluate(() => {
-    const text = [...document.querySelectorAll("[role=log] .text")].at(-1) as HTMLElement;
-    const box = (text.closest(".message-text") as HTMLElement).getBoundingClientRect();
+    const text = [...document.querySelectorAll("[role=log] [data-part=text]")].at(-1) as HTMLElement;
+    const box = (text.closest("[data-part=body]") as HTMLElement).getBoundingClientRect();
     const range = document.createRange();
     range.selectNodeContents(text);
     const rows = new Map<number, { left: number; right: number }>();
@@ -163,17 +163,19 @@ test("first there is a connection to come, then one that was lost, and what it n
   await message(page, "the last message").waitFor();
   link.cut();
   await page.getByText("You are offline. Reconnecting…").waitFor();
-  expect(await page.locator(".dot").count()).toBe(1);
+  expect(await page.locator("[data-part=dot]").count()).toBe(1);
   await people.getByRole("heading", { name: /^People/ }).waitFor();
   const covers = await page.evaluate(() => {
-    const bar = document.querySelector(".connection-bar")?.getBoundingClientRect();
-    const text = [...document.querySelectorAll("[role=log] .text")].at(-1)?.getBoundingClientRect();
+    const bar = document.querySelector("[data-part=trouble], [data-part=back]")?.getBoundingClientRect();
+    const text = [...document.querySelectorAll("[role=log] [data-part=text]")]
+      .at(-1)
+      ?.getBoundingClientRect();
     return bar === undefined || text === undefined || (text.bottom > bar.top && text.top < bar.bottom);
   });
   expect(covers).toBe(false);
   await page.reload();
   await page.getByText("Connecting…").first().waitFor();
-  await page.locator(".connection-bar").waitFor();
+  await page.locator("[data-part=trouble], [data-part=back]").waitFor();
   expect(await page.getByText("You are offline").count()).toBe(0);
   await link.mend();
   await people.getByRole("heading", { name: /^Online/ }).waitFor();
@@ -225,7 +227,7 @@ test("the open room is in sight in a long list, and what is unread beyond it is 
   });
   const inView = (title: string) =>
     room(page, title).evaluate((row) => {
-      const list = row.closest(".rooms-list")?.getBoundingClientRect();
+      const list = row.closest("nav > div")?.getBoundingClientRect();
       const box = row.getBoundingClientRect();
       return list !== undefined && box.top >= list.top - 1 && box.bottom <= list.bottom + 1;
     });

@@ -6,7 +6,8 @@ import { App } from "./view/App.tsx";
 import { roomInAddress } from "./view/address.ts";
 import { showTheme } from "./view/profile/theme.ts";
 import { ChatContext } from "./view/useChat.ts";
-import "./view/chat.css";
+import "./view/tokens.css";
+import "./view/base.css";
 
 showTheme();
 const chat = createChatClient(browserWorld());

@@ -1,44 +1,53 @@
-import { GENERAL, privateRoomId, type RoomId, type UserId } from "@hubbub/server/protocol";
-import { Suspense, useEffect, useRef, useState } from "react";
-import { wordsOf } from "../chat/api.ts";
+import { GENERAL } from "@hubbub/server/protocol";
+import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { unreadOf } from "../chat/state/room.ts";
 import type { ChatState } from "../chat/state/state.ts";
 import { goTo, redirectTo } from "./address.ts";
 import { announce } from "./announce.tsx";
-import { BrowseRooms } from "./rooms/BrowseRooms.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
 import { Conversation } from "./conversation/Conversation.tsx";
-import { Dialog } from "./ui/Dialog.tsx";
 import { isTyping } from "./keys.ts";
 import { later, loadLater } from "./later.ts";
-import { NewRoom } from "./rooms/NewRoom.tsx";
+import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
-import { QuickSwitcher } from "./switcher/QuickSwitcher.tsx";
-import { Rooms, type Overlay } from "./rooms/Rooms.tsx";
+import { Rooms } from "./rooms/Rooms.tsx";
 import { orderRooms, titleOf } from "./rooms/titles.ts";
+import css from "./Shell.module.css";
+import { classes } from "./ui/classes.ts";
+import { Notices, useNotice } from "./ui/Notices.tsx";
+import { Pane } from "./ui/Pane.tsx";
 import { useChat, useClient, useMe } from "./useChat.ts";
 import { DESKTOP, PHONE, useMedia } from "./useMedia.ts";
 
-/** Where one types on opening it, an overlay is there at once; this one may come a moment later. */
-const PersonCard = later(async () => (await import("./people/PersonCard.tsx")).PersonCard);
+const Overlay = later(async () => (await import("./Overlay.tsx")).Overlay);
 const LATER_MS = 2_000;
 
 const NO_FILES = "Pictures and other files cannot be sent yet.";
 
 /** The app of somebody who is signed in: rooms, conversation, people, and what lies over them. */
 export function Shell() {
-  const chat = useClient();
+  const [overlay, setOverlay] = useState<Open | null>(null);
+  const overlays = useMemo(() => ({ open: setOverlay, close: () => setOverlay(null) }), []);
+  return (
+    <Notices>
+      <OverlayContext value={overlays}>
+        <Panes />
+        <Over overlay={overlay} />
+      </OverlayContext>
+    </Notices>
+  );
+}
+
+function Panes() {
   const me = useMe();
+  const { open } = useOverlays();
   const openRoom = useChat((state) => state.openRoom);
   const hasRooms = useChat((state) => state.rooms !== null);
   const unread = useChat(countUnread);
   const title = useChat((state) => openTitle(state, me.id));
   const phone = useMedia(PHONE);
   const desktop = useMedia(DESKTOP);
-  const [overlay, setOverlay] = useState<Overlay>(null);
-  const [asked, setAsked] = useState<UserId | null>(null);
   const [besides, setBesides] = useState(true);
-  const [notice, setNotice] = useState<string | null>(null);
 
   useEffect(() => {
     document.title = `${unread > 0 ? `(${unread}) ` : ""}${title === null ? "" : `${title} - `}Hubbub`;
@@ -48,9 +57,8 @@ export function Shell() {
     if (!phone && hasRooms && openRoom === null) redirectTo(GENERAL);
   }, [phone, hasRooms, openRoom]);
 
-  const isOver = asked !== null;
-
   useFailures();
+  useFiles();
 
   useEffect(() => {
     if (!hasRooms) return undefined;
@@ -58,27 +66,75 @@ export function Shell() {
     return () => clearTimeout(timer);
   }, [hasRooms]);
 
+  const besideConversation = desktop && besides && openRoom !== null;
+  return (
+    <div className={classes(css.shell, besideConversation && css.beside)}>
+      {openRoom !== null && (
+        <a className={css.skip} href="#conversation" onClick={focusConversation}>
+          Skip to the conversation
+        </a>
+      )}
+      {phone && openRoom === null && (
+        <Pane>
+          <Rooms alone />
+          <ConnectionBar />
+        </Pane>
+      )}
+      {!phone && <Rooms />}
+      {openRoom !== null && (
+        <Conversation
+          key={openRoom}
+          roomId={openRoom}
+          peopleShown={besideConversation}
+          onPeople={() => (desktop ? setBesides((shown) => !shown) : open({ is: "people" }))}
+        />
+      )}
+      {openRoom === null && !phone && <Pane aria-busy="true" />}
+      {besideConversation && (
+        <aside className={css.people} aria-label="People">
+          <People />
+        </aside>
+      )}
+    </div>
+  );
+}
+
+/** What lies over the page, and the keys that work everywhere. */
+function Over({ overlay }: { overlay: Open | null }) {
+  const chat = useClient();
+  const { open, close } = useOverlays();
+  /** What was typed for an overlay that is on its way. */
+  const typed = useRef("");
+  const takeTyped = useCallback(() => {
+    const text = typed.current;
+    typed.current = "";
+    return text;
+  }, []);
+
   useEffect(() => {
-    if (notice === null) return undefined;
-    const timer = setTimeout(() => setNotice(null), 6_000);
-    return () => clearTimeout(timer);
-  }, [notice]);
+    typed.current = "";
+  }, [overlay]);
 
   useEffect(() => {
     function onKeyDown(event: KeyboardEvent) {
       const covered = document.querySelector("dialog[open]") !== null;
       if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "k") {
         event.preventDefault();
-        setOverlay((now) => (now === "switch" ? null : covered ? now : "switch"));
+        if (overlay?.is === "switch") close();
+        else if (!covered) open({ is: "switch" });
         return;
       }
       if (covered) return;
-      if (event.key === "Escape" && isOver) {
-        setAsked(null);
+      if (overlay !== null && event.key === "Escape") {
+        close();
         return;
       }
-      // What is typed is for the overlay that is about to come.
-      if (isTyping(event) && isOver && !isField(event.target)) return;
+      if (isTyping(event) && overlay !== null) {
+        if (event.key.length > 2 || event.ctrlKey || event.metaKey) return;
+        event.preventDefault();
+        typed.current += event.key;
+        return;
+      }
       if (isTyping(event) && !isField(event.target)) {
         document.getElementById("composer")?.focus();
         return;
@@ -94,19 +150,25 @@ export function Shell() {
     }
     addEventListener("keydown", onKeyDown);
     return () => removeEventListener("keydown", onKeyDown);
-  }, [chat, isOver]);
+  }, [chat, overlay, open, close]);
 
+  return <Suspense>{overlay !== null && <Overlay overlay={overlay} takeTyped={takeTyped} />}</Suspense>;
+}
+
+/** Tells that there is no place yet for a file that is dropped or pasted. */
+function useFiles() {
+  const tell = useNotice();
   useEffect(() => {
     function onPaste({ clipboardData }: ClipboardEvent) {
       const { files, types } = clipboardData ?? {};
       // A program may offer a picture of the text that it gives as well.
-      if (files !== undefined && files.length > 0 && !types?.includes("text/plain")) setNotice(NO_FILES);
+      if (files !== undefined && files.length > 0 && !types?.includes("text/plain")) tell(NO_FILES);
     }
     function onDrag(event: DragEvent) {
       // Else the browser would leave the page for the file.
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
-      if (event.type === "drop") setNotice(NO_FILES);
+      if (event.type === "drop") tell(NO_FILES);
     }
     addEventListener("paste", onPaste);
     addEventListener("dragover", onDrag);
@@ -116,96 +178,7 @@ export function Shell() {
       removeEventListener("dragover", onDrag);
       removeEventListener("drop", onDrag);
     };
-  }, []);
-
-  function closeOverlay() {
-    setOverlay(null);
-  }
-
-  function talkTo(userId: string) {
-    closeOverlay();
-    if (userId === me.id) return;
-    const roomId = privateRoomId(me.id, userId);
-    if (chat.snapshot().rooms?.has(roomId)) goTo(roomId);
-    else chat.startPrivateRoom(userId).then(goTo, (error: unknown) => setNotice(wordsOf(error)));
-  }
-
-  function joinRoom(roomId: RoomId) {
-    closeOverlay();
-    chat.joinRoom(roomId).then(
-      () => goTo(roomId),
-      (error: unknown) => setNotice(wordsOf(error)),
-    );
-  }
-
-  function enterRoom(roomId: RoomId) {
-    closeOverlay();
-    goTo(roomId);
-  }
-
-  const besideConversation = desktop && besides && openRoom !== null;
-  return (
-    <div
-      className={`shell ${openRoom === null ? "shell-list" : "shell-room"} ${besideConversation ? "shell-people" : ""}`}
-    >
-      {openRoom !== null && (
-        <a className="skip" href="#conversation" onClick={focusConversation}>
-          Skip to the conversation
-        </a>
-      )}
-      {phone && openRoom === null && (
-        <main className="pane">
-          <Rooms alone onOverlay={setOverlay} onNotice={setNotice} />
-          <ConnectionBar />
-        </main>
-      )}
-      {!phone && <Rooms onOverlay={setOverlay} onNotice={setNotice} />}
-      {openRoom !== null && (
-        <Conversation
-          key={openRoom}
-          roomId={openRoom}
-          peopleShown={besideConversation}
-          onPeople={() => (desktop ? setBesides((shown) => !shown) : setOverlay("people"))}
-          onBrowse={() => setOverlay("browse")}
-          onPerson={setAsked}
-          onNotice={setNotice}
-        />
-      )}
-      {openRoom === null && !phone && <main className="pane" aria-busy="true" />}
-      {besideConversation && (
-        <aside className="people" aria-label="People">
-          <People onTalkTo={talkTo} />
-        </aside>
-      )}
-      {overlay === "people" && (
-        <Dialog title="People" className="drawer" onClose={closeOverlay}>
-          <People onTalkTo={talkTo} />
-        </Dialog>
-      )}
-      {overlay === "switch" && (
-        <QuickSwitcher onClose={closeOverlay} onRoom={enterRoom} onJoin={joinRoom} onPerson={talkTo} />
-      )}
-      {overlay === "new room" && <NewRoom onClose={closeOverlay} onCreated={enterRoom} />}
-      {overlay === "browse" && (
-        <BrowseRooms onClose={closeOverlay} onEnter={enterRoom} onNew={() => setOverlay("new room")} />
-      )}
-      <Suspense>
-        {asked !== null && (
-          <PersonCard
-            userId={asked}
-            onClose={() => setAsked(null)}
-            onTalkTo={(userId) => {
-              setAsked(null);
-              talkTo(userId);
-            }}
-          />
-        )}
-      </Suspense>
-      <p className="notice" role="alert">
-        {notice}
-      </p>
-    </div>
-  );
+  }, [tell]);
 }
 
 /** Tells those who cannot see it of each message that fails while the page is there. */

@@ -1,7 +1,9 @@
 import { isUnderWay } from "../../chat/state/outgoing.ts";
+import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { useChat } from "../useChat.ts";
 import { useNetwork } from "../useMedia.ts";
+import css from "./ConnectionBar.module.css";
 
 /** Tells of trouble with the connection, and of its end. It has a place of its own, so that it covers nothing. */
 export function ConnectionBar() {
@@ -11,9 +13,9 @@ export function ConnectionBar() {
   const network = useNetwork();
   const trouble = connection === "connecting" || connection === "offline";
   return (
-    <div className="connection" aria-live="polite">
+    <div className={css.place} aria-live="polite">
       {trouble && (
-        <p className="connection-bar connection-off">
+        <p data-part="trouble" className={classes(css.bar, css.trouble)}>
           <Icon name="retry" />
           <span>
             {!network
@@ -27,7 +29,7 @@ export function ConnectionBar() {
         </p>
       )}
       {!trouble && returned !== null && (
-        <p className="connection-bar connection-on">
+        <p data-part="back" className={classes(css.bar, css.back)}>
           <Icon name="check" />
           <span>
             Back.{" "}

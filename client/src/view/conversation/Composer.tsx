@@ -1,11 +1,13 @@
 import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { wordsOf } from "../../chat/api.ts";
+import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { Typing } from "./Typing.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
 import { useClient, useDraft } from "../useChat.ts";
 import { PHONE } from "../useMedia.ts";
+import css from "./Composer.module.css";
 
 /** How near the limit its count is shown. */
 const COUNT_SHOWN = 400;
@@ -61,14 +63,14 @@ export function Composer({ roomId, title, face, onSent, onPage }: Props) {
 
   return (
     <form
-      className="composer"
+      className={css.composer}
       onSubmit={(event) => {
         event.preventDefault();
         send();
         area.current?.focus();
       }}
     >
-      <div className="composer-box">
+      <div data-part="box" className={css.box}>
         <TextArea
           id="composer"
           ref={area}
@@ -88,7 +90,7 @@ export function Composer({ roomId, title, face, onSent, onPage }: Props) {
         {/* A disabled button would take the focus away from a second click; the focus stays in the field. */}
         <button
           type="submit"
-          className="send"
+          className={css.send}
           aria-label="Send message"
           title="Send"
           aria-disabled={!sendable}
@@ -97,10 +99,7 @@ export function Composer({ roomId, title, face, onSent, onPage }: Props) {
           <Icon name="send" />
         </button>
       </div>
-      <p
-        id="composer-note"
-        className={left < 0 || fault !== null ? "composer-note composer-fault" : "composer-note"}
-      >
+      <p id="composer-note" className={classes(css.note, (left < 0 || fault !== null) && css.fault)}>
         {fault ?? noteOn(left)}
       </p>
       <Typing roomId={roomId} />
@@ -112,7 +111,7 @@ function noteOn(left: number) {
   if (left < 0) return `${-left} characters too many`;
   if (left < COUNT_SHOWN) return `${left} characters left`;
   return (
-    <span className="composer-keys">
+    <span className={css.keys}>
       <kbd>Enter</kbd> sends, <kbd>Shift Enter</kbd> starts a new line
     </span>
   );

@@ -1,4 +1,4 @@
-import { GENERAL, type RoomId, type UserId } from "@hubbub/server/protocol";
+import { GENERAL, type RoomId } from "@hubbub/server/protocol";
 import { useMemo, useRef, useState } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
@@ -6,23 +6,25 @@ import { isOnline } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { follow, goTo } from "../address.ts";
-import { Avatar } from "../ui/Avatar.tsx";
-import { Composer, type ComposerFace } from "./Composer.tsx";
 import { ConnectionBar } from "../connection/ConnectionBar.tsx";
-import { Dialog } from "../ui/Dialog.tsx";
+import { useOverlays } from "../overlays.ts";
+import { titleOf } from "../rooms/titles.ts";
+import { Button, IconButton, IconLink } from "../ui/Button.tsx";
 import { Icon } from "../ui/Icon.tsx";
+import { useNotice } from "../ui/Notices.tsx";
+import { Pane } from "../ui/Pane.tsx";
+import { RoomSign } from "../ui/RoomSign.tsx";
+import { SkeletonLog } from "../ui/Skeleton.tsx";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import { Composer, type ComposerFace } from "./Composer.tsx";
+import css from "./Conversation.module.css";
 import { OutgoingMessages } from "./Message.tsx";
 import { MessageLog, type MessageLogFace } from "./MessageLog.tsx";
-import { titleOf } from "../rooms/titles.ts";
-import { useChat, useClient, useMe } from "../useChat.ts";
 
 type Props = {
   roomId: RoomId;
   peopleShown: boolean;
   onPeople: () => void;
-  onBrowse: () => void;
-  onPerson: (userId: UserId) => void;
-  onNotice: (notice: string) => void;
 };
 
 /** The open room: who it is with, what was said, and where to say more. */
@@ -30,33 +32,44 @@ export function Conversation(props: Props) {
   const room = useChat((state) => state.rooms?.get(props.roomId));
   const known = useChat((state) => state.rooms !== null);
   if (room !== undefined) return <OpenRoom {...props} room={room} />;
-  if (known) return <NoRoom roomId={props.roomId} onBrowse={props.onBrowse} />;
+  if (known) return <NoRoom roomId={props.roomId} />;
   return (
-    <main id="conversation" tabIndex={-1} className="pane" aria-busy="true" aria-label="Conversation">
-      <header className="pane-head" />
+    <Pane id="conversation" tabIndex={-1} aria-busy="true" aria-label="Conversation">
+      <header className={css.head} />
       <SkeletonLog />
       <ConnectionBar />
-    </main>
+    </Pane>
   );
 }
 
-function OpenRoom({ room, peopleShown, onPeople, onPerson, onNotice }: Props & { room: RoomState }) {
+function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) {
   const chat = useClient();
   const me = useMe();
   const title = titleOf(room, me.id);
   const partnerId = partnerOf(room.id, me.id);
   const online = useChat((state) => isOnline(state, partnerId));
-  const [leaving, setLeaving] = useState(false);
+  const { open } = useOverlays();
+  const tell = useNotice();
   const log = useRef<MessageLogFace>(null);
   const composer = useRef<ComposerFace>(null);
   const waiting = useOutgoing(room.id);
 
   function leave() {
-    setLeaving(false);
     chat.leaveRoom(room.id).then(
       () => goTo(GENERAL),
-      (error: unknown) => onNotice(wordsOf(error)),
+      (error: unknown) => tell(wordsOf(error)),
     );
+  }
+
+  function askToLeave() {
+    open({
+      is: "question",
+      title: `Leave ${title}?`,
+      text: "You will not hear from the room any more. You can join it again whenever you like.",
+      yes: "Leave room",
+      no: "Stay",
+      onYes: leave,
+    });
   }
 
   function edit(entry: Outgoing) {
@@ -64,57 +77,30 @@ function OpenRoom({ room, peopleShown, onPeople, onPerson, onNotice }: Props & {
   }
 
   return (
-    <main id="conversation" tabIndex={-1} className="pane" aria-labelledby="room-title">
-      <header className="pane-head">
-        <a className="icon-button back" href="#/" onClick={follow} aria-label="Back to the rooms">
-          <Icon name="back" />
-        </a>
-        {partnerId === null ? (
-          <span className={room.id === GENERAL ? "sign sign-general" : "sign"} aria-hidden="true">
-            <Icon name="hash" />
-          </span>
-        ) : (
-          <Avatar userId={partnerId} name={title} online={online} />
-        )}
-        <div className="pane-title">
+    <Pane id="conversation" tabIndex={-1} aria-labelledby="room-title">
+      <header className={css.head}>
+        <BackToRooms />
+        <RoomSign title={title} partnerId={partnerId} general={room.id === GENERAL} online={online} />
+        <div className={css.title}>
           <h1 id="room-title">{title}</h1>
           <p>{describe(room, online)}</p>
         </div>
         {!room.private && room.id !== GENERAL && (
-          <button
-            type="button"
-            className="icon-button"
-            aria-label="Leave room"
-            title="Leave room"
-            onClick={() => setLeaving(true)}
-          >
-            <Icon name="exit" />
-          </button>
+          <IconButton icon="exit" label="Leave room" onClick={askToLeave} />
         )}
-        <button
-          type="button"
-          className="icon-button"
-          aria-label="People"
-          title="People"
-          aria-pressed={peopleShown}
-          onClick={onPeople}
-        >
-          <Icon name="people" />
-        </button>
+        <IconButton icon="people" label="People" aria-pressed={peopleShown} onClick={onPeople} />
       </header>
       {room.log === null ? (
         <>
           {room.load === "failed" ? (
-            <div className="empty">
+            <div className={css.empty}>
               <p>These messages could not be loaded.</p>
-              <button type="button" className="button" onClick={() => void chat.reload(room.id)}>
-                Try again
-              </button>
+              <Button onClick={() => void chat.reload(room.id)}>Try again</Button>
             </div>
           ) : (
             <SkeletonLog />
           )}
-          <ol className="unsent">
+          <ol className={css.unsent}>
             <OutgoingMessages entries={waiting} onEdit={edit} onDone={() => composer.current?.focus()} />
           </ol>
         </>
@@ -125,7 +111,6 @@ function OpenRoom({ room, peopleShown, onPeople, onPerson, onNotice }: Props & {
           log={room.log}
           waiting={waiting}
           title={title}
-          onPerson={onPerson}
           onEdit={edit}
           onDone={() => composer.current?.focus()}
         />
@@ -138,20 +123,7 @@ function OpenRoom({ room, peopleShown, onPeople, onPerson, onNotice }: Props & {
         onSent={() => log.current?.jump()}
         onPage={(views) => log.current?.page(views)}
       />
-      {leaving && (
-        <Dialog title={`Leave ${title}?`} onClose={() => setLeaving(false)}>
-          <p>You will not hear from the room any more. You can join it again whenever you like.</p>
-          <div className="dialog-actions">
-            <button type="button" className="button" onClick={() => setLeaving(false)}>
-              Stay
-            </button>
-            <button type="button" className="button button-danger" onClick={leave}>
-              Leave room
-            </button>
-          </div>
-        </Dialog>
-      )}
-    </main>
+    </Pane>
   );
 }
 
@@ -166,23 +138,30 @@ function useOutgoing(roomId: RoomId): Outgoing[] {
   return useMemo(() => outgoing.filter((entry) => entry.roomId === roomId), [outgoing, roomId]);
 }
 
-function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) {
+function BackToRooms() {
+  return (
+    <span className={css.back}>
+      <IconLink icon="back" label="Back to the rooms" href="#/" onClick={follow} />
+    </span>
+  );
+}
+
+function NoRoom({ roomId }: { roomId: RoomId }) {
+  const { open } = useOverlays();
   const chat = useClient();
   const unsent = useOutgoing(roomId).filter((entry) => entry.state !== "sent");
   const [fault, setFault] = useState<string | null>(null);
   const named = !roomId.includes(":");
   return (
-    <main id="conversation" tabIndex={-1} className="pane" aria-labelledby="room-title">
-      <header className="pane-head">
-        <a className="icon-button back" href="#/" onClick={follow} aria-label="Back to the rooms">
-          <Icon name="back" />
-        </a>
-        <div className="pane-title">
+    <Pane id="conversation" tabIndex={-1} aria-labelledby="room-title">
+      <header className={css.head}>
+        <BackToRooms />
+        <div className={css.title}>
           <h1 id="room-title">Not one of your rooms</h1>
         </div>
       </header>
-      <div className="empty">
-        <span className="empty-sign" aria-hidden="true">
+      <div className={css.empty}>
+        <span className={css.sign} aria-hidden="true">
           <Icon name="lock" />
         </span>
         <h2>You are not in this room</h2>
@@ -190,11 +169,10 @@ function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) 
           {fault ??
             (named ? "If it is open to everyone, you can join it." : "Private rooms belong to two people.")}
         </p>
-        <div className="empty-actions">
+        <div className={css.actions}>
           {named && (
-            <button
-              type="button"
-              className="button button-main"
+            <Button
+              look="main"
               onClick={() =>
                 void chat
                   .joinRoom(roomId)
@@ -208,33 +186,15 @@ function NoRoom({ roomId, onBrowse }: { roomId: RoomId; onBrowse: () => void }) 
               }
             >
               Join this room
-            </button>
+            </Button>
           )}
-          <button type="button" className="button" onClick={onBrowse}>
-            Browse rooms
-          </button>
+          <Button onClick={() => open({ is: "browse" })}>Browse rooms</Button>
         </div>
       </div>
-      <ol className="unsent">
+      <ol className={css.unsent}>
         <OutgoingMessages entries={unsent} />
       </ol>
       <ConnectionBar />
-    </main>
-  );
-}
-
-function SkeletonLog() {
-  return (
-    <div className="skeleton-log" aria-hidden="true">
-      {[62, 38, 80, 45, 70, 30].map((width) => (
-        <div key={width} className="skeleton-message">
-          <span className="skeleton-avatar" />
-          <span className={`skeleton-lines skeleton-${width}`}>
-            <span />
-            <span />
-          </span>
-        </div>
-      ))}
-    </div>
+    </Pane>
   );
 }

@@ -2,12 +2,16 @@ import { isBlank, LIMITS, type Failure, type Message, type UserId } from "@hubbu
 import { memo, useEffect, useId, useRef, useState, type ReactNode } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
-import { Avatar } from "../ui/Avatar.tsx";
-import { Icon } from "../ui/Icon.tsx";
-import { Text } from "./Text.tsx";
-import { TextArea } from "../ui/TextArea.tsx";
+import { useOverlays } from "../overlays.ts";
 import { showClock, showFull, useClock } from "../time.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Button } from "../ui/Button.tsx";
+import { classes } from "../ui/classes.ts";
+import { Icon } from "../ui/Icon.tsx";
+import { TextArea } from "../ui/TextArea.tsx";
 import { useChat, useClient, useDraft, useMe } from "../useChat.ts";
+import css from "./Message.module.css";
+import { Text } from "./Text.tsx";
 
 /** One's messages within this time of each other share a head. */
 export const GROUP_MS = 5 * 60 * 1000;
@@ -20,19 +24,11 @@ type StoredProps = {
   first: boolean;
   /** The newest of this user's own: tells that it has been sent. */
   sent: boolean;
-  onPerson: (userId: UserId) => void;
 };
 
-export const StoredMessage = memo(function StoredMessage({
-  message,
-  name,
-  mine,
-  first,
-  sent,
-  onPerson,
-}: StoredProps) {
+export const StoredMessage = memo(function StoredMessage({ message, name, mine, first, sent }: StoredProps) {
   return (
-    <Row from={message.from} name={name} date={message.date} mine={mine} first={first} onPerson={onPerson}>
+    <Row from={message.from} name={name} date={message.date} mine={mine} first={first}>
       <Text text={message.message} />
       {sent && <SentMark />}
     </Row>
@@ -41,7 +37,7 @@ export const StoredMessage = memo(function StoredMessage({
 
 function SentMark() {
   return (
-    <span className="mark" title="Sent">
+    <span className={css.mark} title="Sent">
       <Icon name="check" />
       <span className="hidden">Sent</span>
     </span>
@@ -135,9 +131,9 @@ const OutgoingMessage = memo(function OutgoingMessage({
       ) : entry.state === "sent" ? (
         <SentMark />
       ) : (
-        <span className="mark mark-waiting" title={progressOf(entry.state, online)}>
+        <span className={css.mark} title={progressOf(entry.state, online)}>
           <Icon name="clock" />
-          <span className={entry.state === "unconfirmed" || !online ? "mark-words" : "hidden"}>
+          <span className={entry.state === "unconfirmed" || !online ? undefined : "hidden"}>
             {progressOf(entry.state, online)}
           </span>
         </span>
@@ -152,45 +148,45 @@ function Failed({ entry, onEdit, onDone }: FailedProps) {
   const chat = useClient();
   const [copied, setCopied] = useState(false);
   return (
-    <span className="failed">
-      <span className="failed-why">
+    <span className={css.failed}>
+      <span className={css.why}>
         <Icon name="warning" /> Not sent. {whyNot(entry.failure)}
       </span>
       {onEdit === undefined ? (
-        <button
-          type="button"
-          className="link"
+        <Button
+          look="link"
+          icon="copy"
           onClick={() => void navigator.clipboard.writeText(entry.message).then(() => setCopied(true))}
         >
-          <Icon name="copy" /> {copied ? "Copied" : "Copy"}
-        </button>
+          {copied ? "Copied" : "Copy"}
+        </Button>
       ) : (
         <>
-          <button
-            type="button"
-            className="link"
+          <Button
+            look="link"
+            icon="retry"
             onClick={() => {
               chat.retry(entry.nonce);
               onDone?.();
             }}
           >
-            <Icon name="retry" /> Retry
-          </button>
-          <button type="button" className="link" onClick={() => onEdit(entry)}>
-            <Icon name="edit" /> Edit
-          </button>
+            Retry
+          </Button>
+          <Button look="link" icon="edit" onClick={() => onEdit(entry)}>
+            Edit
+          </Button>
         </>
       )}
-      <button
-        type="button"
-        className="link"
+      <Button
+        look="link"
+        icon="bin"
         onClick={() => {
           chat.discard(entry.nonce);
           onDone?.();
         }}
       >
-        <Icon name="bin" /> Delete
-      </button>
+        Delete
+      </Button>
     </span>
   );
 }
@@ -231,31 +227,33 @@ function EditMessage({ entry, focus, onClose }: { entry: Outgoing; focus: boolea
   }
 
   return (
-    <span className="edit">
-      <TextArea
-        ref={area}
-        label="Message that was not sent"
-        text={text}
-        invalid={left < 0}
-        note={noteId}
-        onText={(given) => {
-          setFault(null);
-          write(given);
-        }}
-        onSend={send}
-        onKeyDown={(event) => {
-          if (event.key === "Escape" && text === entry.message) cancel();
-        }}
-      />
-      <span id={noteId} className="edit-note">
+    <span className={css.edit}>
+      <div className={css.field}>
+        <TextArea
+          ref={area}
+          label="Message that was not sent"
+          text={text}
+          invalid={left < 0}
+          note={noteId}
+          onText={(given) => {
+            setFault(null);
+            write(given);
+          }}
+          onSend={send}
+          onKeyDown={(event) => {
+            if (event.key === "Escape" && text === entry.message) cancel();
+          }}
+        />
+      </div>
+      <span id={noteId} className={css.note}>
         {fault ?? (left < 0 ? `${-left} characters too many` : "Your draft below stays as it is.")}
       </span>
-      <button type="button" className="link" onClick={send}>
-        <Icon name="send" /> Send
-      </button>
-      <button type="button" className="link" onClick={cancel}>
-        <Icon name="close" /> Cancel
-      </button>
+      <Button look="link" icon="send" onClick={send}>
+        Send
+      </Button>
+      <Button look="link" icon="close" onClick={cancel}>
+        Cancel
+      </Button>
     </span>
   );
 }
@@ -272,15 +270,15 @@ type RowProps = {
   mine: boolean;
   first: boolean;
   outgoing?: Outgoing["state"];
-  onPerson?: (userId: UserId) => void;
   children: ReactNode;
 };
 
-function Row({ from, name, date, mine, first, outgoing, onPerson, children }: RowProps) {
+function Row({ from, name, date, mine, first, outgoing, children }: RowProps) {
+  const { open } = useOverlays();
   useClock();
   const time = (
     <time
-      className="message-time"
+      className={css.time}
       dateTime={new Date(date).toISOString()}
       title={first ? showFull(date) : undefined}
     >
@@ -289,22 +287,22 @@ function Row({ from, name, date, mine, first, outgoing, onPerson, children }: Ro
   );
   return (
     <div
-      className={`message ${first ? "message-first" : ""} ${mine ? "message-mine" : ""}`}
+      className={classes(css.message, first && css.first)}
       data-from={name}
       data-state={outgoing ?? "sent"}
     >
-      <span className="message-gutter">{first ? <Avatar userId={from} name={name} /> : time}</span>
-      <div className="message-body">
+      <span className={css.gutter}>{first ? <Avatar userId={from} name={name} /> : time}</span>
+      <div className={css.body}>
         {first ? (
-          <div className="message-head">
-            {mine || onPerson === undefined ? (
-              <span className="message-name">{name}</span>
+          <div className={css.head}>
+            {mine ? (
+              <span className={css.name}>{name}</span>
             ) : (
               <button
                 type="button"
-                className="message-name"
+                className={css.name}
                 title={`About ${name}`}
-                onClick={() => onPerson(from)}
+                onClick={() => open({ is: "person", userId: from })}
               >
                 {name}
               </button>
@@ -312,9 +310,13 @@ function Row({ from, name, date, mine, first, outgoing, onPerson, children }: Ro
             {time}
           </div>
         ) : (
-          <span className="hidden">{name}: </span>
+          <span className={css.uncopied}>
+            <span className="hidden">{name}: </span>
+          </span>
         )}
-        <div className="message-text">{children}</div>
+        <div data-part="body" className={css.text}>
+          {children}
+        </div>
       </div>
     </div>
   );

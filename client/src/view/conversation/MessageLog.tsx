@@ -13,13 +13,18 @@ import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { announce } from "../announce.tsx";
-import { Avatar } from "../ui/Avatar.tsx";
-import { Icon } from "../ui/Icon.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
 import { createPlace, type Place } from "./place.ts";
 import { dayOf, showDay, useClock } from "../time.ts";
+import { countOf } from "../ui/Badge.tsx";
+import { Button } from "../ui/Button.tsx";
+import { classes } from "../ui/classes.ts";
+import { Icon } from "../ui/Icon.tsx";
+import { RoomSign } from "../ui/RoomSign.tsx";
+import { Spinner } from "../ui/Spinner.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import { useAttention } from "../useMedia.ts";
+import css from "./MessageLog.module.css";
 
 /** Rows of the log's end that are shown at first; by how many the shown part grows; how many it may have. */
 const ROWS_FIRST = 50;
@@ -39,7 +44,6 @@ type Props = {
   log: Log;
   waiting: readonly Outgoing[];
   title: string;
-  onPerson: (userId: UserId) => void;
   onEdit: (entry: Outgoing) => void;
   /** The element with the focus is done with, and goes away. */
   onDone: () => void;
@@ -55,7 +59,7 @@ type Shown = { top: Message | null; bottom: Message | null };
  * A room's messages. Only a bounded part of them is in the page at a time: it grows at the end that somebody
  * scrolls towards and shrinks at the other one.
  */
-export function MessageLog({ face, room, log, waiting, title, onPerson, onEdit, onDone }: Props) {
+export function MessageLog({ face, room, log, waiting, title, onEdit, onDone }: Props) {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
@@ -150,7 +154,7 @@ export function MessageLog({ face, room, log, waiting, title, onPerson, onEdit, 
       <Fragment key={key}>
         {day && <DayLine date={message.date} />}
         {isNew && (
-          <li className="line line-new" aria-label="New messages">
+          <li className={classes(css.line, css.new)} aria-label="New messages">
             <span>New</span>
           </li>
         )}
@@ -161,7 +165,6 @@ export function MessageLog({ face, room, log, waiting, title, onPerson, onEdit, 
             mine={mine}
             first={first}
             sent={message === lastMine && message === messages.at(-1)}
-            onPerson={onPerson}
           />
         </li>
       </Fragment>
@@ -169,11 +172,11 @@ export function MessageLog({ face, room, log, waiting, title, onPerson, onEdit, 
   });
 
   return (
-    <div className="log-frame">
+    <div className={css.frame}>
       {/* oxlint-disable jsx-a11y/no-noninteractive-tabindex -- what scrolls must be scrollable with the keys */}
       <div
         ref={scroller}
-        className="log"
+        className={css.log}
         role="log"
         aria-live="off"
         aria-label={`Messages in ${title}`}
@@ -181,17 +184,17 @@ export function MessageLog({ face, room, log, waiting, title, onPerson, onEdit, 
         onScroll={look}
       >
         {/* oxlint-enable jsx-a11y/no-noninteractive-tabindex */}
-        <div className="log-inside">
+        <div className={css.inside}>
           {begins ? (
             <Beginning room={room} title={title} empty={messages.length + waiting.length === 0} />
           ) : (
-            <div className="log-older">
+            <div className={css.older}>
               {room.load === "failed" ? (
-                <button type="button" className="button" onClick={() => void chat.loadOlder(room.id)}>
+                <Button onClick={() => void chat.loadOlder(room.id)}>
                   Older messages could not be loaded. Try again
-                </button>
+                </Button>
               ) : (
-                <span className="spinner" aria-label="Loading older messages" />
+                <Spinner label="Loading older messages" />
               )}
             </div>
           )}
@@ -211,14 +214,15 @@ export function MessageLog({ face, room, log, waiting, title, onPerson, onEdit, 
       {!following && (
         <button
           type="button"
-          className="jump-down"
+          data-part="latest"
+          className={css.latest}
           onClick={() => {
             jump();
             onDone();
           }}
         >
           <Icon name="down" />
-          {unread > 0 ? `Jump to latest (${unread > 99 ? "99+" : unread})` : "Jump to latest"}
+          {unread > 0 ? `Jump to latest (${countOf(unread)})` : "Jump to latest"}
         </button>
       )}
     </div>
@@ -293,7 +297,7 @@ function useDivider(room: RoomState, me: UserId, watched: boolean): number | nul
 function DayLine({ date }: { date: number }) {
   useClock();
   return (
-    <li className="line">
+    <li data-part="day" className={css.line}>
       <span>{showDay(date)}</span>
     </li>
   );
@@ -330,17 +334,8 @@ function Beginning({ room, title, empty }: { room: RoomState; title: string; emp
   const me = useMe();
   const partnerId = partnerOf(room.id, me.id);
   return (
-    <div className={empty ? "beginning beginning-empty" : "beginning"}>
-      {partnerId === null ? (
-        <span
-          className={room.id === GENERAL ? "sign sign-large sign-general" : "sign sign-large"}
-          aria-hidden="true"
-        >
-          <Icon name="hash" />
-        </span>
-      ) : (
-        <Avatar userId={partnerId} name={title} large />
-      )}
+    <div className={classes(css.beginning, empty && css.empty)}>
+      <RoomSign title={title} partnerId={partnerId} general={room.id === GENERAL} large />
       <h2>{partnerId === null ? `Welcome to ${title}` : title}</h2>
       <p>
         {partnerId !== null

@@ -1,5 +1,7 @@
 import { isBlank } from "@hubbub/server/protocol";
 import { memo } from "react";
+import { classes } from "../ui/classes.ts";
+import css from "./Text.module.css";
 import { useLinks } from "./useLinks.ts";
 
 /** One to three emoji as Unicode recommends them for interchange. The flag is newer than the language we build for. */
@@ -11,7 +13,7 @@ export const Text = memo(function Text({ text }: { text: string }) {
   const parts = useLinks(text);
   const emoji = text.length <= EMOJI_LONGEST && EMOJI_ONLY.test(text);
   return (
-    <span className={emoji ? "text text-emoji" : isBlank(text) ? "text text-blank" : "text"}>
+    <span data-part="text" className={classes(css.text, emoji && css.emoji, isBlank(text) && css.blank)}>
       {parts.map((part, index) =>
         part.href === null ? (
           part.text

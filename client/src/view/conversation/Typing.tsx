@@ -1,6 +1,6 @@
 import type { RoomId } from "@hubbub/server/protocol";
 import { useChat } from "../useChat.ts";
-import styles from "./Typing.module.css";
+import css from "./Typing.module.css";
 
 /** Who else is writing in the room. Not read out: it would interrupt what is being listened to, and says nothing yet. */
 export function Typing({ roomId }: { roomId: RoomId }) {
@@ -9,7 +9,7 @@ export function Typing({ roomId }: { roomId: RoomId }) {
     return wordsOn(names);
   });
   return (
-    <p className={styles["typing"]} data-part="typing">
+    <p className={css.typing} data-part="typing">
       {words}
     </p>
   );

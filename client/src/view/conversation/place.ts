@@ -116,5 +116,5 @@ export function createPlace(scroller: HTMLElement) {
 /** In fractions of a pixel, which offsetTop does not give. */
 function edgeOf(row: HTMLElement, edge: Anchor["edge"]): number {
   if (edge === "bottom") return row.getBoundingClientRect().bottom;
-  return (row.querySelector(".message-text") ?? row).getBoundingClientRect().top;
+  return (row.querySelector("[data-part=body]") ?? row).getBoundingClientRect().top;
 }

@@ -76,9 +76,3 @@ export function useFound<T extends { id: string }>(find: Find<T>, wanted: string
 function isPassing(error: unknown): error is ChatError {
   return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
 }
-
-/** "12 of 10,000 people"; `all` is null where it is not known. */
-export function countWords(total: number, all: number | null, what: string): string {
-  const of = all === null ? "" : ` of ${all.toLocaleString()}`;
-  return `${total.toLocaleString()}${of} ${what}`;
-}

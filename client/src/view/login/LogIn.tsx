@@ -1,12 +1,16 @@
 import { LIMITS, USERNAME, type Credentials } from "@hubbub/server/protocol";
-import { useEffect, useId, useRef, useState, type FormEvent, type ReactNode } from "react";
+import { useEffect, useRef, useState, type FormEvent } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
-import { Avatar } from "../ui/Avatar.tsx";
-import { Icon } from "../ui/Icon.tsx";
 import { loadLater } from "../later.ts";
-import { useClient } from "../useChat.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Button } from "../ui/Button.tsx";
+import { Fault } from "../ui/Fault.tsx";
+import { Field } from "../ui/Field.tsx";
+import { Icon } from "../ui/Icon.tsx";
 import { Wordmark } from "../ui/Wordmark.tsx";
-import "./login.css";
+import { useClient } from "../useChat.ts";
+import { Chatter } from "./Chatter.tsx";
+import css from "./LogIn.module.css";
 
 type Faults = { username?: string; password?: string; form?: string };
 
@@ -41,6 +45,11 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
       ?.focus();
   }, [reason, lastName]);
 
+  useEffect(() => {
+    const blamed = faults.username ? "username" : faults.password ? "password" : null;
+    if (blamed !== null) form.current?.querySelector<HTMLInputElement>(`[name=${blamed}]`)?.focus();
+  }, [faults]);
+
   async function enter(credentials: Credentials, signUp: boolean) {
     setBusy(true);
     setFaults({});
@@ -59,12 +68,7 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
     const name = username.trim();
     const found = isNew ? check(name, password) : checkGiven(name, password);
     setFaults(found);
-    if (found.username ?? found.password) {
-      form.current
-        ?.querySelector<HTMLInputElement>(found.username ? "[name=username]" : "[name=password]")
-        ?.focus();
-      return;
-    }
+    if (found.username ?? found.password) return;
     void enter({ username: name, password }, isNew);
   }
 
@@ -75,21 +79,23 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
   }
 
   return (
-    <main className="login">
-      <section className="login-brand">
-        <Wordmark />
-        <p className="login-claim">Your team&rsquo;s rooms, on&nbsp;your own server.</p>
+    <main className={css.page}>
+      <section className={css.brand}>
+        <div className={css.name}>
+          <Wordmark />
+        </div>
+        <p className={css.claim}>Your team&rsquo;s rooms, on&nbsp;your own server.</p>
         <Chatter />
       </section>
-      <section className="login-panel">
+      <section className={css.panel}>
         <h1>{isNew ? "Create your account" : "Welcome back"}</h1>
-        <p className="login-lead">
+        <p className={css.lead}>
           {isNew
             ? "Pick a name. You will be in General a second later."
             : "Log in to go on where you left off."}
         </p>
         {reason !== null && (
-          <p className="callout" role="alert">
+          <p className={css.reason} role="alert">
             <Icon name="lock" /> {reason}
           </p>
         )}
@@ -101,7 +107,9 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
             fault={faults.username}
             hint={isNew ? "3 to 32 letters, digits, dots, underscores or hyphens" : undefined}
             autoComplete="username"
-            onChange={setUsername}
+            autoCapitalize="none"
+            spellCheck={false}
+            onText={setUsername}
           />
           <Field
             label="Password"
@@ -111,43 +119,38 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
             fault={faults.password}
             hint={isNew ? `At least ${LIMITS.passwordMin} characters` : undefined}
             autoComplete={isNew ? "new-password" : "current-password"}
-            onChange={setPassword}
+            autoCapitalize="none"
+            spellCheck={false}
+            onText={setPassword}
             aside={
-              <button
-                type="button"
-                className="field-aside"
-                aria-pressed={shown}
-                onClick={() => setShown(!shown)}
-              >
+              <button type="button" aria-pressed={shown} onClick={() => setShown(!shown)}>
                 {shown ? "Hide" : "Show"}
                 <span className="hidden"> password</span>
               </button>
             }
           />
-          {faults.form && (
-            <p className="fault" role="alert">
-              <Icon name="warning" /> {faults.form}
-            </p>
-          )}
-          <button type="submit" className="button button-main button-wide" disabled={busy} aria-busy={busy}>
-            {isNew ? "Create account" : "Log in"}
-          </button>
+          {faults.form && <Fault>{faults.form}</Fault>}
+          <div className={css.enter}>
+            <Button type="submit" look="main" wide disabled={busy} aria-busy={busy}>
+              {isNew ? "Create account" : "Log in"}
+            </Button>
+          </div>
         </form>
-        <p className="login-switch">
+        <p className={css.switch}>
           {isNew ? "You have an account?" : "New here?"}{" "}
-          <button type="button" className="link" onClick={() => choose(!isNew)}>
+          <Button look="link" onClick={() => choose(!isNew)}>
             {isNew ? "Log in" : "Create an account"}
-          </button>
+          </Button>
         </p>
         {people.length > 0 && (
-          <section className="demo" aria-labelledby="demo-title">
+          <section className={css.demo} aria-labelledby="demo-title">
             <h2 id="demo-title">Or look around as one of the demo people</h2>
             <ul>
               {people.map((person, index) => (
                 <li key={person.username}>
                   <button
                     type="button"
-                    className="demo-person"
+                    className={css.person}
                     disabled={busy}
                     onClick={() => void enter(person, false)}
                   >
@@ -161,58 +164,6 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
         )}
       </section>
     </main>
-  );
-}
-
-type FieldProps = {
-  label: string;
-  name: string;
-  type?: "text" | "password";
-  value: string;
-  fault: string | undefined;
-  hint?: string | undefined;
-  autoComplete: string;
-  onChange: (value: string) => void;
-  aside?: ReactNode;
-};
-
-function Field({
-  label,
-  name,
-  type = "text",
-  value,
-  fault,
-  hint,
-  autoComplete,
-  onChange,
-  aside,
-}: FieldProps) {
-  const id = useId();
-  const note = fault ?? hint;
-  return (
-    <div className="field">
-      <label htmlFor={id}>{label}</label>
-      <div className="field-box">
-        <input
-          id={id}
-          name={name}
-          type={type}
-          value={value}
-          autoComplete={autoComplete}
-          autoCapitalize="none"
-          spellCheck={false}
-          aria-invalid={fault !== undefined}
-          aria-describedby={note === undefined ? undefined : `${id}-note`}
-          onChange={(event) => onChange(event.target.value)}
-        />
-        {aside}
-      </div>
-      {note !== undefined && (
-        <p id={`${id}-note`} className={fault === undefined ? "field-hint" : "fault"}>
-          {note}
-        </p>
-      )}
-    </div>
   );
 }
 
@@ -237,39 +188,12 @@ function check(username: string, password: string): Faults {
 function faultsOf(error: unknown, signUp: boolean): Faults {
   if (error instanceof ChatError && error.code === "taken")
     return { username: "This name is taken. Try another one." };
-  if (error instanceof ChatError && error.code === "unauthorized" && !signUp) {
+  if (error instanceof ChatError && error.code === "unauthorized" && !signUp)
     return { form: "That username and password do not belong together." };
-  }
-  if (error instanceof ChatError && error.code === "invalid" && !signUp) {
-    return { form: "That username and password do not belong together." };
-  }
+  // A name that is no name was refused here: at the server it is the password.
+  if (error instanceof ChatError && error.code === "invalid")
+    return signUp
+      ? { password: wordsOf(error) }
+      : { form: "That username and password do not belong together." };
   return { form: wordsOf(error) };
-}
-
-/** A picture of people talking, for the half of the page that has nothing to say. */
-function Chatter() {
-  return (
-    <svg className="chatter" viewBox="0 0 420 320" aria-hidden="true" focusable="false">
-      <g className="chatter-far">
-        <path d="M276 26h96a24 24 0 0 1 24 24v26a24 24 0 0 1-24 24h-8l-2 18-20-18h-66a24 24 0 0 1-24-24V50a24 24 0 0 1 24-24Z" />
-        <path d="M44 120h74a20 20 0 0 1 20 20v18a20 20 0 0 1-20 20H76l-18 16v-16H44a20 20 0 0 1-20-20v-18a20 20 0 0 1 20-20Z" />
-      </g>
-      <path
-        className="chatter-main"
-        d="M142 96h158a34 34 0 0 1 34 34v52a34 34 0 0 1-34 34h-92l-34 32v-32h-32a34 34 0 0 1-34-34v-52a34 34 0 0 1 34-34Z"
-      />
-      <g className="chatter-lines">
-        <path d="M142 138h132M142 162h96M142 186h60" />
-      </g>
-      <path
-        className="chatter-warm"
-        d="M258 196h94a26 26 0 0 1 26 26v28a26 26 0 0 1-26 26h-8v22l-26-22h-60a26 26 0 0 1-26-26v-28a26 26 0 0 1 26-26Z"
-      />
-      <g className="chatter-dots">
-        <circle cx="282" cy="236" r="6" />
-        <circle cx="305" cy="236" r="6" />
-        <circle cx="328" cy="236" r="6" />
-      </g>
-    </svg>
-  );
 }

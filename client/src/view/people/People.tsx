@@ -2,10 +2,16 @@ import type { Presence, UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useMemo, useState } from "react";
 import { isConnected } from "../../chat/state/connection.ts";
+import { FoundCount, FoundNothing } from "../finding/Found.tsx";
+import { useFound } from "../finding/useFound.ts";
+import { useWays } from "../rooms/useWays.ts";
 import { Avatar } from "../ui/Avatar.tsx";
+import { Tag } from "../ui/Badge.tsx";
+import { Button } from "../ui/Button.tsx";
+import { classes } from "../ui/classes.ts";
 import { SearchField } from "../ui/SearchField.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
-import { countWords, useFound } from "../finding/useFound.ts";
+import css from "./People.module.css";
 
 const SHOWN_AT_ONCE = 100;
 
@@ -13,7 +19,7 @@ const SHOWN_AT_ONCE = 100;
  * Everybody, the ones who are there first; in one list while that cannot be known. Choosing somebody opens the
  * private room with them. Those who are known are found at once, the others by the server, which knows how many.
  */
-export function People({ onTalkTo }: { onTalkTo: (userId: UserId) => void }) {
+export function People() {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
@@ -40,29 +46,21 @@ export function People({ onTalkTo }: { onTalkTo: (userId: UserId) => void }) {
   }
 
   return (
-    <div className="people-inside">
-      <SearchField label="Find people" busy={busy} value={wanted} onText={type} />
-      <p className="found-count" aria-live="polite">
-        {text !== "" && total !== null && total > 0 && countWords(total, all, "people")}
-      </p>
-      <div className="people-scroll" tabIndex={-1}>
-        <Group
-          title="Online"
-          people={online.slice(0, shown)}
-          total={online.length}
-          known
-          me={me.id}
-          onTalkTo={onTalkTo}
-        />
+    <div className={css.people}>
+      <div className={css.search}>
+        <SearchField label="Find people" busy={busy} value={wanted} onText={type} />
+      </div>
+      <FoundCount total={text !== "" && total !== null && total > 0 ? total : null} all={all} what="people" />
+      <div className={css.scroller} tabIndex={-1}>
+        <Group title="Online" people={online.slice(0, shown)} total={online.length} known me={me.id} />
         <Group
           title={connected ? "Offline" : "People"}
           people={offline.slice(0, Math.max(0, shown - online.length))}
           total={total === null ? null : total - online.length}
           known={connected}
           me={me.id}
-          onTalkTo={onTalkTo}
         />
-        <p className="people-none" aria-live="polite">
+        <FoundNothing>
           {fault ??
             (known > 0
               ? ""
@@ -71,11 +69,11 @@ export function People({ onTalkTo }: { onTalkTo: (userId: UserId) => void }) {
                 : connected
                   ? "Looking…"
                   : "Nobody known by that name.")}
-        </p>
+        </FoundNothing>
         {(total ?? known) > Math.min(shown, known) && (
-          <button type="button" className="button button-wide" onClick={showMore}>
+          <Button wide onClick={showMore}>
             Show more
-          </button>
+          </Button>
         )}
       </div>
     </div>
@@ -105,34 +103,38 @@ type GroupProps = {
   /** Whether these people are known to be online, or offline. */
   known: boolean;
   me: UserId;
-  onTalkTo: (userId: UserId) => void;
 };
 
-function Group({ title, people, total, known, me, onTalkTo }: GroupProps) {
+function Group({ title, people, total, known, me }: GroupProps) {
+  const { talkTo } = useWays();
   if (people.length === 0) return null;
   return (
     <section>
       <h2>
-        {title} {total !== null && <span className="count">{total.toLocaleString()}</span>}
+        {title} {total !== null && <span className={css.count}>{total.toLocaleString()}</span>}
       </h2>
       <ul>
         {people.map((user) => (
           <li key={user.id}>
             {user.id === me ? (
-              <span className="person">
+              <span className={css.person}>
                 <Avatar userId={user.id} name={user.username} online={known ? user.online : undefined} />
-                <span className="person-name">{user.username}</span>
-                <span className="tag">you</span>
+                <span data-part="name" className={css.name}>
+                  {user.username}
+                </span>
+                <Tag>you</Tag>
               </span>
             ) : (
               <button
                 type="button"
-                className={known && !user.online ? "person person-away" : "person"}
+                className={classes(css.person, known && !user.online && css.away)}
                 title={`Talk to ${user.username} in private`}
-                onClick={() => onTalkTo(user.id)}
+                onClick={() => talkTo(user.id)}
               >
                 <Avatar userId={user.id} name={user.username} online={known ? user.online : undefined} />
-                <span className="person-name">{user.username}</span>
+                <span data-part="name" className={css.name}>
+                  {user.username}
+                </span>
               </button>
             )}
           </li>

@@ -1,26 +1,30 @@
 import type { UserId } from "@hubbub/server/protocol";
 import { isOnline } from "../../chat/state/people.ts";
+import { useOverlays } from "../overlays.ts";
+import { useWays } from "../rooms/useWays.ts";
 import { Avatar } from "../ui/Avatar.tsx";
-import { Dialog } from "../ui/Dialog.tsx";
+import { Button } from "../ui/Button.tsx";
+import { Dialog, DialogActions } from "../ui/Dialog.tsx";
 import { useChat } from "../useChat.ts";
-
-type Props = { userId: UserId; onClose: () => void; onTalkTo: (userId: UserId) => void };
+import css from "./PersonCard.module.css";
 
 /** Who somebody is, and the way to a private room with them. */
-export function PersonCard({ userId, onClose, onTalkTo }: Props) {
+export function PersonCard({ userId }: { userId: UserId }) {
   const name = useChat((state) => state.users.get(userId)?.username ?? `user ${userId}`);
   const online = useChat((state) => isOnline(state, userId));
+  const { close } = useOverlays();
+  const { talkTo } = useWays();
   return (
-    <Dialog title={name} onClose={onClose}>
-      <div className="card">
+    <Dialog title={name} onClose={close}>
+      <div className={css.card}>
         <Avatar userId={userId} name={name} online={online} large />
         {online !== undefined && <p>{online ? "Online" : "Offline"}</p>}
       </div>
-      <div className="dialog-actions">
-        <button type="button" className="button button-main" data-first onClick={() => onTalkTo(userId)}>
+      <DialogActions>
+        <Button look="main" data-first onClick={() => talkTo(userId)}>
           Send a direct message
-        </button>
-      </div>
+        </Button>
+      </DialogActions>
     </Dialog>
   );
 }

@@ -1,18 +1,25 @@
-import type { ListedRoom, RoomId } from "@hubbub/server/protocol";
+import type { ListedRoom } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
-import { Dialog } from "../ui/Dialog.tsx";
-import { Icon } from "../ui/Icon.tsx";
+import { FoundCount, FoundNothing } from "../finding/Found.tsx";
+import { useFound } from "../finding/useFound.ts";
+import { useOverlays } from "../overlays.ts";
+import { Button } from "../ui/Button.tsx";
+import { Dialog, DialogActions } from "../ui/Dialog.tsx";
+import { Fault } from "../ui/Fault.tsx";
+import { RoomSign } from "../ui/RoomSign.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
+import { SkeletonRows } from "../ui/Skeleton.tsx";
 import { useClient } from "../useChat.ts";
-import { countWords, useFound } from "../finding/useFound.ts";
-
-type Props = { onClose: () => void; onEnter: (roomId: RoomId) => void; onNew: () => void };
+import css from "./BrowseRooms.module.css";
+import { useWays } from "./useWays.ts";
 
 /** The named rooms of the server, to join or to open. */
-export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
+export function BrowseRooms() {
   const chat = useClient();
+  const { open, close } = useOverlays();
+  const { enter } = useWays();
   const [wanted, setWanted] = useState("");
   const text = wanted.trim();
   const { answer, current, busy, fault: listFault, more } = useFound(chat.findRooms, text);
@@ -23,11 +30,11 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
 
   function join(room: ListedRoom) {
     if (room.joined) {
-      onEnter(room.id);
+      enter(room.id);
       return;
     }
     chat.joinRoom(room.id).then(
-      () => onEnter(room.id),
+      () => enter(room.id),
       (error: unknown) => setFault(wordsOf(error)),
     );
   }
@@ -35,48 +42,39 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
   const search = searchFor(text);
   const found = current ? answer.found : answer.found.filter((room) => matchOf(fold(room.name), search) > 0);
   return (
-    <Dialog title="Browse rooms" className="dialog-tall" onClose={onClose}>
+    <Dialog title="Browse rooms" look="tall" onClose={close}>
       <SearchField label="Find a room" busy={busy} value={wanted} onText={setWanted} />
-      <p className="found-count" aria-live="polite">
-        {current && answer.total > 0 && countWords(answer.total, text === "" ? null : all, "rooms")}
-      </p>
-      {fault !== null && (
-        <p className="fault" role="alert">
-          {fault}
-        </p>
-      )}
-      <div className="listed" aria-busy={busy && fault === null}>
-        {answer.text === null && fault === null && (
-          <div className="skeleton-rooms" aria-hidden="true">
-            <span />
-            <span />
-            <span />
-          </div>
-        )}
+      <FoundCount
+        total={current && answer.total > 0 ? answer.total : null}
+        all={text === "" ? null : all}
+        what="rooms"
+      />
+      {fault !== null && <Fault>{fault}</Fault>}
+      <div className={css.list} aria-busy={busy && fault === null}>
+        {answer.text === null && fault === null && <SkeletonRows />}
         <ul>
           {found.map((room) => (
-            <li key={room.id} className="listed-room">
-              <span className="sign" aria-hidden="true">
-                <Icon name="hash" />
-              </span>
-              <span className="listed-what">
-                <span className="listed-name">{room.name}</span>
-                <span className="listed-members">
+            <li key={room.id} className={css.room}>
+              <RoomSign title={room.name} partnerId={null} />
+              <span className={css.what}>
+                <span data-part="name" className={css.name}>
+                  {room.name}
+                </span>
+                <span className={css.members}>
                   {room.members === 1 ? "1 member" : `${room.members} members`}
                 </span>
               </span>
-              <button
-                type="button"
-                className={room.joined ? "button" : "button button-main"}
+              <Button
+                look={room.joined ? "plain" : "main"}
                 aria-label={`${room.joined ? "Open" : "Join"} ${room.name}`}
                 onClick={() => join(room)}
               >
                 {room.joined ? "Open" : "Join"}
-              </button>
+              </Button>
             </li>
           ))}
         </ul>
-        <p className="listed-none" aria-live="polite">
+        <FoundNothing>
           {found.length > 0 || fault !== null || answer.text === null
             ? ""
             : !current
@@ -84,18 +82,18 @@ export function BrowseRooms({ onClose, onEnter, onNew }: Props) {
               : text === ""
                 ? "There are no rooms besides General yet."
                 : "No room by that name."}
-        </p>
+        </FoundNothing>
         {current && found.length < answer.total && (
-          <button type="button" className="button button-wide" onClick={more}>
+          <Button wide onClick={more}>
             Show more
-          </button>
+          </Button>
         )}
       </div>
-      <div className="dialog-actions">
-        <button type="button" className="button" onClick={onNew}>
-          <Icon name="plus" /> New room
-        </button>
-      </div>
+      <DialogActions>
+        <Button icon="plus" onClick={() => open({ is: "new room" })}>
+          New room
+        </Button>
+      </DialogActions>
     </Dialog>
   );
 }

@@ -1,15 +1,21 @@
-import { LIMITS, type RoomId } from "@hubbub/server/protocol";
+import { LIMITS } from "@hubbub/server/protocol";
 import { useState, type FormEvent } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
-import { Dialog } from "../ui/Dialog.tsx";
+import { useOverlays } from "../overlays.ts";
+import { Button } from "../ui/Button.tsx";
+import { Dialog, DialogActions } from "../ui/Dialog.tsx";
+import { Field } from "../ui/Field.tsx";
 import { useClient } from "../useChat.ts";
+import css from "./NewRoom.module.css";
+import { useWays } from "./useWays.ts";
 
-type Props = { onClose: () => void; onCreated: (roomId: RoomId) => void };
-
-export function NewRoom({ onClose, onCreated }: Props) {
+/** Makes a named room, and goes there. */
+export function NewRoom() {
   const chat = useClient();
+  const { close } = useOverlays();
+  const { enter } = useWays();
   const [name, setName] = useState("");
-  const [fault, setFault] = useState<string | null>(null);
+  const [fault, setFault] = useState<string>();
   const [busy, setBusy] = useState(false);
 
   function onSubmit(event: FormEvent) {
@@ -20,7 +26,7 @@ export function NewRoom({ onClose, onCreated }: Props) {
       return;
     }
     setBusy(true);
-    chat.createRoom(wanted).then(onCreated, (error: unknown) => {
+    chat.createRoom(wanted).then(enter, (error: unknown) => {
       setBusy(false);
       const taken = error instanceof ChatError && error.code === "taken";
       setFault(taken ? "There is a room of that name already." : wordsOf(error));
@@ -28,41 +34,28 @@ export function NewRoom({ onClose, onCreated }: Props) {
   }
 
   return (
-    <Dialog title="New room" onClose={onClose}>
+    <Dialog title="New room" onClose={close}>
       <form onSubmit={onSubmit} noValidate>
-        <p className="dialog-lead">Everybody on this server can find the room and join it.</p>
-        <div className="field">
-          <label htmlFor="new-room-name">Name</label>
-          <div className="field-box">
-            <input
-              id="new-room-name"
-              value={name}
-              maxLength={LIMITS.roomName}
-              placeholder="Lunch plans"
-              autoComplete="off"
-              data-first
-              aria-invalid={fault !== null}
-              aria-describedby={fault === null ? undefined : "new-room-fault"}
-              onChange={(event) => {
-                setName(event.target.value);
-                setFault(null);
-              }}
-            />
-          </div>
-          {fault !== null && (
-            <p id="new-room-fault" className="fault" role="alert">
-              {fault}
-            </p>
-          )}
-        </div>
-        <div className="dialog-actions">
-          <button type="button" className="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button type="submit" className="button button-main" disabled={busy}>
+        <p className={css.lead}>Everybody on this server can find the room and join it.</p>
+        <Field
+          label="Name"
+          value={name}
+          fault={fault}
+          maxLength={LIMITS.roomName}
+          placeholder="Lunch plans"
+          autoComplete="off"
+          data-first
+          onText={(given) => {
+            setName(given);
+            setFault(undefined);
+          }}
+        />
+        <DialogActions>
+          <Button onClick={close}>Cancel</Button>
+          <Button type="submit" look="main" disabled={busy}>
             Create room
-          </button>
-        </div>
+          </Button>
+        </DialogActions>
       </form>
     </Dialog>
   );

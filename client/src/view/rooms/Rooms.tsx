@@ -1,30 +1,29 @@
 import { GENERAL, isBlank, type RoomId } from "@hubbub/server/protocol";
 import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
-import { wordsOf } from "../../chat/api.ts";
-import { isConnected } from "../../chat/state/connection.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import { unreadOf, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { addressOf, follow } from "../address.ts";
-import { Avatar } from "../ui/Avatar.tsx";
-import { Dialog } from "../ui/Dialog.tsx";
-import { Icon } from "../ui/Icon.tsx";
-import { orderRooms, titleOf } from "./titles.ts";
-import { chosenTheme, showTheme, THEMES, type Theme } from "../profile/theme.ts";
+import { useOverlays } from "../overlays.ts";
+import { Profile } from "../profile/Profile.tsx";
 import { showWhen, useClock } from "../time.ts";
-import { useChat, useClient, useMe } from "../useChat.ts";
+import { Badge } from "../ui/Badge.tsx";
+import { IconButton } from "../ui/Button.tsx";
+import { classes } from "../ui/classes.ts";
+import { Icon } from "../ui/Icon.tsx";
+import { RoomSign } from "../ui/RoomSign.tsx";
+import { SkeletonRows } from "../ui/Skeleton.tsx";
 import { Wordmark } from "../ui/Wordmark.tsx";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import css from "./Rooms.module.css";
+import { orderRooms, titleOf } from "./titles.ts";
 
 const isMac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
 
-/** What may lie over the rooms and the conversation. */
-export type Overlay = "new room" | "browse" | "switch" | "people" | null;
-
-type Props = { alone?: boolean; onOverlay: (overlay: Overlay) => void; onNotice: (notice: string) => void };
-
 /** The rooms of this user. `alone`: there is no conversation beside them. */
-export function Rooms({ alone, onOverlay, onNotice }: Props) {
+export function Rooms({ alone = false }: { alone?: boolean }) {
+  const { open } = useOverlays();
   const rooms = useChat((state) => state.rooms);
   const ordered = useMemo(() => orderRooms(rooms), [rooms]);
   const list = useRef<HTMLDivElement>(null);
@@ -49,8 +48,8 @@ export function Rooms({ alone, onOverlay, onNotice }: Props) {
   }
 
   return (
-    <nav className="rooms" aria-label="Rooms">
-      <header className="rooms-head">
+    <nav className={classes(css.rooms, alone && css.alone)} aria-label="Rooms">
+      <header className={css.head}>
         {alone ? (
           <h1>
             <Wordmark />
@@ -59,14 +58,14 @@ export function Rooms({ alone, onOverlay, onNotice }: Props) {
           <Wordmark />
         )}
       </header>
-      <button type="button" className="jump" onClick={() => onOverlay("switch")}>
+      <button type="button" className={css.jump} onClick={() => open({ is: "switch" })}>
         <Icon name="search" />
         <span>Jump to…</span>
         <kbd>{isMac ? "⌘K" : "Ctrl K"}</kbd>
       </button>
-      <div className="rooms-list" ref={list}>
+      <div className={css.list} ref={list}>
         {above > 0 && (
-          <button type="button" className="unread-hint unread-above" onClick={() => show("above")}>
+          <button type="button" className={classes(css.hint, css.above)} onClick={() => show("above")}>
             <Icon name="up" /> {above === 1 ? "1 unread room" : `${above} unread rooms`}
           </button>
         )}
@@ -75,24 +74,8 @@ export function Rooms({ alone, onOverlay, onNotice }: Props) {
           rooms={rooms === null ? null : ordered.filter((room) => !room.private)}
           actions={
             <>
-              <button
-                type="button"
-                className="icon-button"
-                aria-label="Browse rooms"
-                title="Browse rooms"
-                onClick={() => onOverlay("browse")}
-              >
-                <Icon name="compass" />
-              </button>
-              <button
-                type="button"
-                className="icon-button"
-                aria-label="New room"
-                title="New room"
-                onClick={() => onOverlay("new room")}
-              >
-                <Icon name="plus" />
-              </button>
+              <IconButton icon="compass" label="Browse rooms" onClick={() => open({ is: "browse" })} />
+              <IconButton icon="plus" label="New room" onClick={() => open({ is: "new room" })} />
             </>
           }
         />
@@ -101,25 +84,17 @@ export function Rooms({ alone, onOverlay, onNotice }: Props) {
           rooms={rooms === null ? null : ordered.filter((room) => room.private)}
           empty="Pick somebody from People to talk in private."
           actions={
-            <button
-              type="button"
-              className="icon-button"
-              aria-label="New direct message"
-              title="New direct message"
-              onClick={() => onOverlay("people")}
-            >
-              <Icon name="plus" />
-            </button>
+            <IconButton icon="plus" label="New direct message" onClick={() => open({ is: "people" })} />
           }
         />
         <Unsent />
         {below > 0 && (
-          <button type="button" className="unread-hint unread-below" onClick={() => show("below")}>
+          <button type="button" className={classes(css.hint, css.below)} onClick={() => show("below")}>
             <Icon name="down" /> {below === 1 ? "1 unread room" : `${below} unread rooms`}
           </button>
         )}
       </div>
-      <Profile onNotice={onNotice} />
+      <Profile />
     </nav>
   );
 }
@@ -141,7 +116,7 @@ function watchUnread(list: HTMLElement, told: (out: OutOfSight) => void): () => 
   const resized = new ResizeObserver(soon);
   resized.observe(list);
   const changed = new MutationObserver(soon);
-  changed.observe(list, { subtree: true, childList: true, attributeFilter: ["class"] });
+  changed.observe(list, { subtree: true, childList: true, attributeFilter: ["data-unread"] });
   list.addEventListener("scroll", soon, { passive: true });
   soon();
   return () => {
@@ -156,7 +131,7 @@ function findUnread(list: HTMLElement) {
   const above: HTMLElement[] = [];
   const below: HTMLElement[] = [];
   const view = list.getBoundingClientRect();
-  for (const row of list.querySelectorAll<HTMLElement>(".room-unread")) {
+  for (const row of list.querySelectorAll<HTMLElement>("[data-unread]")) {
     const box = row.getBoundingClientRect();
     const middle = (box.top + box.bottom) / 2;
     if (middle < view.top) above.push(row);
@@ -169,17 +144,13 @@ type SectionProps = { title: string; rooms: RoomState[] | null; empty?: string; 
 
 function Section({ title, rooms, empty, actions }: SectionProps) {
   return (
-    <section className="rooms-section">
+    <section className={css.section}>
       <header>
         <h2>{title}</h2>
         {actions}
       </header>
       {rooms === null ? (
-        <div className="skeleton-rooms" aria-hidden="true">
-          <span />
-          <span />
-          <span />
-        </div>
+        <SkeletonRows />
       ) : (
         <ul>
           {rooms.map((room) => (
@@ -187,7 +158,7 @@ function Section({ title, rooms, empty, actions }: SectionProps) {
           ))}
         </ul>
       )}
-      {rooms?.length === 0 && empty !== undefined && <p className="rooms-empty">{empty}</p>}
+      {rooms?.length === 0 && empty !== undefined && <p className={css.empty}>{empty}</p>}
     </section>
   );
 }
@@ -207,16 +178,19 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
   return (
     <li>
       <a
-        className={`room ${unread > 0 ? "room-unread" : ""}`}
+        className={css.room}
         href={addressOf(room.id)}
         onClick={follow}
         aria-current={isOpen ? "page" : undefined}
         data-room={room.id}
+        data-unread={unread > 0 || undefined}
       >
-        <RoomSign roomId={room.id} partnerId={partnerId} title={title} online={online} />
-        <span className="room-what">
-          <span className="room-name">{title}</span>
-          <span className="room-last">
+        <RoomSign title={title} partnerId={partnerId} general={room.id === GENERAL} online={online} />
+        <span className={css.what}>
+          <span data-part="name" className={css.name}>
+            {title}
+          </span>
+          <span className={css.last}>
             {failed ? (
               <>
                 <Icon name="warning" /> Not sent
@@ -230,15 +204,14 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
             )}
           </span>
         </span>
-        <span className="room-side">
+        <span className={css.side}>
           {room.last !== null && (
             <time dateTime={new Date(room.last.date).toISOString()}>{showWhen(room.last.date)}</time>
           )}
           {unread > 0 && (
-            <span className="badge">
-              {unread > 99 ? "99+" : unread}
+            <Badge count={unread}>
               <span className="hidden"> unread</span>
-            </span>
+            </Badge>
           )}
         </span>
         {online !== undefined && <span className="hidden">{online ? ", online" : ", offline"}</span>}
@@ -258,7 +231,7 @@ function Unsent() {
   }
   if (gone.size === 0) return null;
   return (
-    <section className="rooms-section">
+    <section className={css.section}>
       <header>
         <h2>Not sent</h2>
       </header>
@@ -266,15 +239,15 @@ function Unsent() {
         {[...gone].map(([roomId, entry]) => (
           <li key={roomId}>
             <a
-              className="room"
+              className={css.room}
               href={addressOf(roomId)}
               onClick={follow}
               aria-current={openRoom === roomId ? "page" : undefined}
             >
-              <RoomSign roomId={roomId} partnerId={null} title="" online={undefined} />
-              <span className="room-what">
+              <RoomSign title="" partnerId={null} />
+              <span className={css.what}>
                 <LeftRoomName roomId={roomId} />
-                <span className="room-last">
+                <span className={css.last}>
                   <Icon name="warning" /> {entry.message.slice(0, 120)}
                 </span>
               </span>
@@ -293,17 +266,8 @@ function LeftRoomName({ roomId }: { roomId: RoomId }) {
     chat.roomName(roomId).then(setName, () => {});
   }, [chat, roomId]);
   return (
-    <span className="room-name">{name === undefined ? "A room you left" : `A room you left: ${name}`}</span>
-  );
-}
-
-type SignProps = { roomId: RoomId; partnerId: string | null; title: string; online: boolean | undefined };
-
-function RoomSign({ roomId, partnerId, title, online }: SignProps) {
-  if (partnerId !== null) return <Avatar userId={partnerId} name={title} online={online} />;
-  return (
-    <span className={roomId === GENERAL ? "sign sign-general" : "sign"} aria-hidden="true">
-      <Icon name="hash" />
+    <span data-part="name" className={css.name}>
+      {name === undefined ? "A room you left" : `A room you left: ${name}`}
     </span>
   );
 }
@@ -318,78 +282,4 @@ function Preview({ room }: { room: RoomState }) {
   const text = isBlank(room.last.message) ? "An empty message" : room.last.message.slice(0, 120);
   if (room.last.from === me.id) return `You: ${text}`;
   return room.private || from === "" ? text : `${from}: ${text}`;
-}
-
-const THEME_WORDS: Record<Theme, string> = {
-  system: "Theme: as the system",
-  light: "Theme: light",
-  dark: "Theme: dark",
-};
-const THEME_ICONS = { system: "system", light: "sun", dark: "moon" } as const;
-
-function Profile({ onNotice }: { onNotice: (notice: string) => void }) {
-  const chat = useClient();
-  const me = useMe();
-  const online = useChat(isConnected);
-  const connection = useChat((state) => state.connection);
-  const waiting = useChat((state) => state.outgoing.filter((entry) => entry.state !== "sent").length);
-  const [theme, setTheme] = useState(chosenTheme);
-  const [asking, setAsking] = useState(false);
-
-  function nextTheme() {
-    const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "system";
-    setTheme(next);
-    showTheme(next);
-  }
-
-  function logOut() {
-    setAsking(false);
-    chat.logOut().catch((error: unknown) => onNotice(wordsOf(error)));
-  }
-
-  return (
-    <footer className="profile">
-      <Avatar userId={me.id} name={me.username} online={online} />
-      <span className="profile-who">
-        <span className="profile-name">{me.username}</span>
-        <span className="profile-state">
-          {online ? "Online" : connection === "offline" ? "Offline" : "Connecting…"}
-        </span>
-      </span>
-      <button
-        type="button"
-        className="icon-button"
-        aria-label={THEME_WORDS[theme]}
-        title={THEME_WORDS[theme]}
-        onClick={nextTheme}
-      >
-        <Icon name={THEME_ICONS[theme]} />
-      </button>
-      <button
-        type="button"
-        className="icon-button"
-        aria-label="Log out"
-        title="Log out"
-        onClick={() => (waiting > 0 ? setAsking(true) : logOut())}
-      >
-        <Icon name="exit" />
-      </button>
-      {asking && (
-        <Dialog title="Log out now?" onClose={() => setAsking(false)}>
-          <p>
-            {waiting === 1 ? "One message has" : `${waiting} messages have`} not been sent. Logging out throws{" "}
-            {waiting === 1 ? "it" : "them"} away.
-          </p>
-          <div className="dialog-actions">
-            <button type="button" className="button" onClick={() => setAsking(false)}>
-              Stay
-            </button>
-            <button type="button" className="button button-danger" onClick={logOut}>
-              Log out
-            </button>
-          </div>
-        </Dialog>
-      )}
-    </footer>
-  );
 }

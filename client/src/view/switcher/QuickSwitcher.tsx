@@ -1,26 +1,23 @@
-import type { RoomId, UserId } from "@hubbub/server/protocol";
+import { GENERAL, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
 import { isConnected } from "../../chat/state/connection.ts";
 import { unreadOf } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
-import { Avatar } from "../ui/Avatar.tsx";
-import { Dialog } from "../ui/Dialog.tsx";
-import { Icon } from "../ui/Icon.tsx";
-import { isComposing } from "../keys.ts";
-import { orderRooms, titleOf } from "../rooms/titles.ts";
-import { useChat, useClient, useMe } from "../useChat.ts";
-import { SearchField } from "../ui/SearchField.tsx";
+import { FoundNothing } from "../finding/Found.tsx";
 import { useFound } from "../finding/useFound.ts";
+import { isComposing } from "../keys.ts";
+import { useOverlays } from "../overlays.ts";
+import { orderRooms, titleOf } from "../rooms/titles.ts";
+import { useWays } from "../rooms/useWays.ts";
+import { Badge, Tag } from "../ui/Badge.tsx";
+import { Dialog } from "../ui/Dialog.tsx";
+import { RoomSign } from "../ui/RoomSign.tsx";
+import { SearchField } from "../ui/SearchField.tsx";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import css from "./QuickSwitcher.module.css";
 
 const MOST_SHOWN = 30;
-
-type Props = {
-  onClose: () => void;
-  onRoom: (roomId: RoomId) => void;
-  onJoin: (roomId: RoomId) => void;
-  onPerson: (userId: UserId) => void;
-};
 
 type Target = {
   key: string;
@@ -34,7 +31,9 @@ type Target = {
 };
 
 /** Goes to any room or person by a few letters of the name. */
-export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
+export function QuickSwitcher() {
+  const { close } = useOverlays();
+  const { enter, join, talkTo } = useWays();
   const me = useMe();
   const rooms = useChat((state) => state.rooms);
   const users = useChat((state) => state.users);
@@ -87,9 +86,9 @@ export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
   );
 
   function go(target: Target | undefined) {
-    if (target?.isNew && target.roomId) onJoin(target.roomId);
-    else if (target?.roomId) onRoom(target.roomId);
-    else if (target?.userId) onPerson(target.userId);
+    if (target?.isNew && target.roomId) join(target.roomId);
+    else if (target?.roomId) enter(target.roomId);
+    else if (target?.userId) talkTo(target.userId);
   }
 
   const first = targets[0];
@@ -111,7 +110,7 @@ export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
   }
 
   return (
-    <Dialog title="Jump to a room or a person" className="switcher" onClose={onClose}>
+    <Dialog title="Jump to a room or a person" look="upper" onClose={close}>
       <SearchField
         label="Room or person"
         busy={busy}
@@ -131,7 +130,7 @@ export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
       />
       {/* The keys are the combobox's above, as the ARIA pattern has it; no HTML element can hold such rows. */}
       {/* oxlint-disable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
-      <ul id="switcher-list" className="switcher-list" role="listbox" aria-label="Rooms and people">
+      <ul id="switcher-list" className={css.list} role="listbox" aria-label="Rooms and people">
         {targets.map((target, index) => (
           <li
             key={target.key}
@@ -142,27 +141,28 @@ export function QuickSwitcher({ onClose, onRoom, onJoin, onPerson }: Props) {
             onPointerMove={() => setChosen(target.key)}
             onClick={() => go(target)}
           >
-            {target.userId === null ? (
-              <span className="sign" aria-hidden="true">
-                <Icon name="hash" />
-              </span>
-            ) : (
-              <Avatar userId={target.userId} name={target.title} online={target.online} />
-            )}
-            <span className="switcher-name">{target.title}</span>
-            {target.roomId === null && <span className="tag">new private room</span>}
-            {target.isNew && <span className="tag">join</span>}
-            {target.unread > 0 && <span className="badge">{target.unread > 99 ? "99+" : target.unread}</span>}
+            <RoomSign
+              title={target.title}
+              partnerId={target.userId}
+              general={target.roomId === GENERAL}
+              online={target.online}
+            />
+            <span data-part="name" className={css.name}>
+              {target.title}
+            </span>
+            {target.roomId === null && <Tag>new private room</Tag>}
+            {target.isNew && <Tag>join</Tag>}
+            {target.unread > 0 && <Badge count={target.unread} />}
           </li>
         ))}
       </ul>
       {/* oxlint-enable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
-      <p className="listed-none" aria-live="polite">
+      <FoundNothing>
         {targets.length > 0
           ? ""
           : (people.fault ?? listed.fault ?? (busy ? "Looking…" : "Nothing by that name."))}
-      </p>
-      <p className="switcher-keys" aria-hidden="true">
+      </FoundNothing>
+      <p className={css.keys} aria-hidden="true">
         <kbd>↑</kbd>
         <kbd>↓</kbd> choose <kbd>Enter</kbd> open <kbd>Esc</kbd> close <kbd>Alt ↑↓</kbd> next room
       </p>

@@ -1,16 +1,21 @@
 import type { UserId } from "@hubbub/server/protocol";
+import css from "./Avatar.module.css";
+import { classes } from "./classes.ts";
 
-const TONES = 8;
+const TONES = ["#2f6f8f", "#a34432", "#3f5fa8", "#7c4a8a", "#2a7a6d", "#a0405f", "#866312", "#4d7430"];
 
 type Props = { userId: UserId; name: string; online?: boolean | undefined; large?: boolean };
 
 /** A person's colour and initials. With `online` given, a dot tells whether they are there. */
-export function Avatar({ userId, name, online, large }: Props) {
-  const tone = Number(userId) % TONES;
+export function Avatar({ userId, name, online, large = false }: Props) {
   return (
-    <span className={`avatar tone-${tone} ${large ? "avatar-large" : ""}`} aria-hidden="true">
+    <span
+      className={classes(css.avatar, large && css.large)}
+      style={{ backgroundColor: TONES[Number(userId) % TONES.length] }}
+      aria-hidden="true"
+    >
       {initials(name)}
-      {online !== undefined && <span className={online ? "dot dot-online" : "dot"} />}
+      {online !== undefined && <span data-part="dot" className={classes(css.dot, online && css.online)} />}
     </span>
   );
 }

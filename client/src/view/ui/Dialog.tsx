@@ -1,10 +1,12 @@
 import { useEffect, useId, useRef, type ReactNode } from "react";
 import { enterOverlay } from "../address.ts";
-import { Icon } from "./Icon.tsx";
+import { Button, IconButton } from "./Button.tsx";
+import { classes } from "./classes.ts";
+import css from "./Dialog.module.css";
 
 type Props = {
   title: string;
-  className?: string;
+  look?: "tall" | "upper" | "drawer";
   onClose: () => void;
   children: ReactNode;
 };
@@ -13,7 +15,7 @@ type Props = {
  * A modal <dialog>: the browser keeps the focus in it, closes it on Escape, and gives the focus back; "back"
  * closes it too. It is open for as long as it is rendered. The focus starts at the child marked `data-first`, if there is one.
  */
-export function Dialog({ title, className, onClose, children }: Props) {
+export function Dialog({ title, look, onClose, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const titleId = useId();
   const close = useRef(onClose);
@@ -35,7 +37,7 @@ export function Dialog({ title, className, onClose, children }: Props) {
   return (
     <dialog
       ref={dialog}
-      className={`dialog ${className ?? ""}`}
+      className={classes(css.dialog, look && css[look])}
       aria-labelledby={titleId}
       onCancel={(event) => {
         event.preventDefault();
@@ -47,15 +49,43 @@ export function Dialog({ title, className, onClose, children }: Props) {
         if (event.target === dialog.current) onClose();
       }}
     >
-      <div className="dialog-body">
-        <header className="dialog-head">
+      <div className={css.body}>
+        <header className={css.head}>
           <h2 id={titleId}>{title}</h2>
-          <button type="button" className="icon-button" aria-label="Close" onClick={onClose}>
-            <Icon name="close" />
-          </button>
+          <IconButton icon="close" label="Close" onClick={onClose} />
         </header>
         {children}
       </div>
     </dialog>
+  );
+}
+
+/** What can be done in a dialog, at its end. */
+export function DialogActions({ children }: { children: ReactNode }) {
+  return <div className={css.actions}>{children}</div>;
+}
+
+type QuestionProps = {
+  title: string;
+  text: string;
+  /** The words of what happens, and of what does not. */
+  yes: string;
+  no: string;
+  onYes: () => void;
+  onClose: () => void;
+};
+
+/** Asks before something that cannot be taken back. */
+export function Question({ title, text, yes, no, onYes, onClose }: QuestionProps) {
+  return (
+    <Dialog title={title} onClose={onClose}>
+      <p>{text}</p>
+      <DialogActions>
+        <Button onClick={onClose}>{no}</Button>
+        <Button look="danger" onClick={onYes}>
+          {yes}
+        </Button>
+      </DialogActions>
+    </Dialog>
   );
 }

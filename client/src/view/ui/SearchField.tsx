@@ -1,8 +1,10 @@
-import type { InputHTMLAttributes } from "react";
 import { LIMITS } from "@hubbub/server/protocol";
+import type { InputHTMLAttributes } from "react";
 import { Icon } from "./Icon.tsx";
+import css from "./SearchField.module.css";
+import { Spinner } from "./Spinner.tsx";
 
-type Props = InputHTMLAttributes<HTMLInputElement> & {
+type Props = Omit<InputHTMLAttributes<HTMLInputElement>, "className"> & {
   label: string;
   busy: boolean;
   onText: (text: string) => void;
@@ -11,10 +13,14 @@ type Props = InputHTMLAttributes<HTMLInputElement> & {
 /** Where one types what is looked for. The focus of a dialog begins here. */
 export function SearchField({ label, busy, onText, ...input }: Props) {
   return (
-    <label className="search">
-      <span className="search-sign" aria-hidden="true">
+    <label data-part="box" className={css.search}>
+      <span className={css.sign} aria-hidden="true">
         <Icon name="search" />
-        {busy && <span className="spinner" />}
+        {busy && (
+          <span className={css.busy}>
+            <Spinner />
+          </span>
+        )}
       </span>
       <span className="hidden">{label}</span>
       <input

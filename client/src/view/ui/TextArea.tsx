@@ -1,5 +1,6 @@
 import type { KeyboardEvent, Ref } from "react";
 import { isComposing } from "../keys.ts";
+import css from "./TextArea.module.css";
 
 type Props = {
   ref: Ref<HTMLTextAreaElement>;
@@ -42,7 +43,7 @@ export function TextArea({
   }
 
   return (
-    <div className="text-area" data-text={text}>
+    <div className={css.area} data-text={text}>
       <textarea
         id={id}
         ref={ref}

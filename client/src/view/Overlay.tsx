@@ -1,0 +1,57 @@
+import { useEffect } from "react";
+import { useOverlays, type Overlay as Open } from "./overlays.ts";
+import { People } from "./people/People.tsx";
+import { PersonCard } from "./people/PersonCard.tsx";
+import { BrowseRooms } from "./rooms/BrowseRooms.tsx";
+import { NewRoom } from "./rooms/NewRoom.tsx";
+import { QuickSwitcher } from "./switcher/QuickSwitcher.tsx";
+import { Dialog, Question } from "./ui/Dialog.tsx";
+
+type Props = {
+  overlay: Open;
+  /** What was typed while this was on its way. */
+  takeTyped: () => string;
+};
+
+/** What lies over the page. It is no part of the first load. */
+export function Overlay({ overlay, takeTyped }: Props) {
+  const { close } = useOverlays();
+
+  // The focus is in the overlay's first field by now.
+  useEffect(() => {
+    const typed = takeTyped();
+    if (typed !== "") document.execCommand("insertText", false, typed);
+  }, [takeTyped]);
+
+  switch (overlay.is) {
+    case "switch":
+      return <QuickSwitcher />;
+    case "browse":
+      return <BrowseRooms />;
+    case "new room":
+      return <NewRoom />;
+    case "people":
+      return (
+        <Dialog title="People" look="drawer" onClose={close}>
+          <People />
+        </Dialog>
+      );
+    case "person":
+      return <PersonCard userId={overlay.userId} />;
+    case "question":
+      break;
+  }
+  return (
+    <Question
+      title={overlay.title}
+      text={overlay.text}
+      yes={overlay.yes}
+      no={overlay.no}
+      onYes={() => {
+        close();
+        overlay.onYes();
+      }}
+      onClose={close}
+    />
+  );
+}

@@ -1,0 +1,20 @@
+import type { UserId } from "@hubbub/server/protocol";
+import { createContext, useContext } from "react";
+
+/** What may lie over the page; one at a time. */
+export type Overlay =
+  | { is: "switch" }
+  | { is: "browse" }
+  | { is: "new room" }
+  | { is: "people" }
+  | { is: "person"; userId: UserId }
+  | { is: "question"; title: string; text: string; yes: string; no: string; onYes: () => void };
+
+type Overlays = { open: (overlay: Overlay) => void; close: () => void };
+
+export const OverlayContext = createContext<Overlays>({ open: () => {}, close: () => {} });
+
+/** `open` takes the place of what is open. */
+export function useOverlays(): Overlays {
+  return useContext(OverlayContext);
+}

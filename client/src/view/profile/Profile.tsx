@@ -1,0 +1,69 @@
+import { useState } from "react";
+import { wordsOf } from "../../chat/api.ts";
+import { isConnected } from "../../chat/state/connection.ts";
+import { useOverlays } from "../overlays.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { IconButton } from "../ui/Button.tsx";
+import { useNotice } from "../ui/Notices.tsx";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import css from "./Profile.module.css";
+import { chosenTheme, showTheme, THEMES, type Theme } from "./theme.ts";
+
+const THEME_WORDS: Record<Theme, string> = {
+  system: "Theme: as the system",
+  light: "Theme: light",
+  dark: "Theme: dark",
+};
+const THEME_ICONS = { system: "system", light: "sun", dark: "moon" } as const;
+
+/** Who is signed in, the theme, and the way out. */
+export function Profile() {
+  const chat = useClient();
+  const me = useMe();
+  const online = useChat(isConnected);
+  const connection = useChat((state) => state.connection);
+  const waiting = useChat((state) => state.outgoing.filter((entry) => entry.state !== "sent").length);
+  const [theme, setTheme] = useState(chosenTheme);
+  const { open } = useOverlays();
+  const tell = useNotice();
+
+  function nextTheme() {
+    const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "system";
+    setTheme(next);
+    showTheme(next);
+  }
+
+  function logOut() {
+    chat.logOut().catch((error: unknown) => tell(wordsOf(error)));
+  }
+
+  function askToLogOut() {
+    if (waiting === 0) {
+      logOut();
+      return;
+    }
+    const [have, them] = waiting === 1 ? ["One message has", "it"] : [`${waiting} messages have`, "them"];
+    open({
+      is: "question",
+      title: "Log out now?",
+      text: `${have} not been sent. Logging out throws ${them} away.`,
+      yes: "Log out",
+      no: "Stay",
+      onYes: logOut,
+    });
+  }
+
+  return (
+    <footer className={css.profile}>
+      <Avatar userId={me.id} name={me.username} online={online} />
+      <span className={css.who}>
+        <span className={css.name}>{me.username}</span>
+        <span className={css.state}>
+          {online ? "Online" : connection === "offline" ? "Offline" : "Connecting…"}
+        </span>
+      </span>
+      <IconButton icon={THEME_ICONS[theme]} label={THEME_WORDS[theme]} onClick={nextTheme} />
+      <IconButton icon="exit" label="Log out" onClick={askToLogOut} />
+    </footer>
+  );
+}

@@ -1,0 +1,22 @@
+import type { ReactNode } from "react";
+import css from "./Badge.module.css";
+
+/** A number that stays short. */
+export function countOf(number: number): string {
+  return number > 99 ? "99+" : String(number);
+}
+
+/** How many are unread. */
+export function Badge({ count, children }: { count: number; children?: ReactNode }) {
+  return (
+    <span data-part="unread" className={css.badge}>
+      {countOf(count)}
+      {children}
+    </span>
+  );
+}
+
+/** A word about what it stands behind. */
+export function Tag({ children }: { children: ReactNode }) {
+  return <span className={css.tag}>{children}</span>;
+}

@@ -1,0 +1,61 @@
+import type { AnchorHTMLAttributes, ButtonHTMLAttributes } from "react";
+import css from "./Button.module.css";
+import { classes } from "./classes.ts";
+import { Icon, type IconName } from "./Icon.tsx";
+
+type ButtonProps = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "className"> & {
+  look?: "plain" | "main" | "danger" | "link";
+  icon?: IconName;
+  /** As wide as what it stands in. */
+  wide?: boolean;
+};
+
+/** A button with words on it. */
+export function Button({
+  look = "plain",
+  icon,
+  wide = false,
+  type = "button",
+  children,
+  ...rest
+}: ButtonProps) {
+  return (
+    <button
+      type={type}
+      className={look === "link" ? css.link : classes(css.button, css[look], wide && css.wide)}
+      {...rest}
+    >
+      {icon !== undefined && <Icon name={icon} />}
+      {children}
+    </button>
+  );
+}
+
+type IconButtonProps = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "className" | "children"> & {
+  icon: IconName;
+  /** What it does: its name, and what is shown to whoever points at it. */
+  label: string;
+};
+
+/** A button that is an icon. */
+export function IconButton({ icon, label, type = "button", ...rest }: IconButtonProps) {
+  return (
+    <button type={type} className={css.icon} aria-label={label} title={label} {...rest}>
+      <Icon name={icon} />
+    </button>
+  );
+}
+
+type IconLinkProps = Omit<AnchorHTMLAttributes<HTMLAnchorElement>, "className" | "children"> & {
+  icon: IconName;
+  label: string;
+};
+
+/** A link that looks like an icon button. */
+export function IconLink({ icon, label, ...rest }: IconLinkProps) {
+  return (
+    <a className={css.icon} aria-label={label} {...rest}>
+      <Icon name={icon} />
+    </a>
+  );
+}

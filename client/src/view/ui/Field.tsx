@@ -1,0 +1,44 @@
+import { useId, type InputHTMLAttributes, type ReactNode } from "react";
+import { classes } from "./classes.ts";
+import css from "./Field.module.css";
+
+type Props = Omit<InputHTMLAttributes<HTMLInputElement>, "className" | "id" | "onChange"> & {
+  label: string;
+  /** What is wrong with what was given, or what may be given. */
+  fault?: string | undefined;
+  hint?: string | undefined;
+  onText: (text: string) => void;
+  /** Beside the text. */
+  aside?: ReactNode;
+};
+
+/** A labelled line to type in. What is wrong with what stands in it is said there, and read out at once. */
+export function Field({ label, fault, hint, onText, aside, ...input }: Props) {
+  const id = useId();
+  const note = fault ?? hint;
+  return (
+    <div className={css.field}>
+      <label htmlFor={id}>{label}</label>
+      <div data-part="box" className={css.box}>
+        <input
+          id={id}
+          aria-invalid={fault !== undefined}
+          aria-describedby={note === undefined ? undefined : `${id}-note`}
+          onChange={(event) => onText(event.target.value)}
+          {...input}
+        />
+        {aside}
+      </div>
+      {note !== undefined && (
+        <p
+          key={fault}
+          id={`${id}-note`}
+          className={classes(css.note, fault !== undefined && css.fault)}
+          role={fault === undefined ? undefined : "alert"}
+        >
+          {note}
+        </p>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,31 @@
+import css from "./Skeleton.module.css";
+
+const LINES = ["62%", "38%", "80%", "45%", "70%", "30%"];
+
+/** Where rooms will be. */
+export function SkeletonRows() {
+  return (
+    <div className={css.rows} aria-hidden="true">
+      <span />
+      <span />
+      <span />
+    </div>
+  );
+}
+
+/** Where messages will be. */
+export function SkeletonLog() {
+  return (
+    <div className={css.log} aria-hidden="true">
+      {LINES.map((width) => (
+        <div key={width} className={css.message}>
+          <span />
+          <div>
+            <span />
+            <span style={{ width }} />
+          </div>
+        </div>
+      ))}
+    </div>
+  );
+}

@@ -201,7 +201,7 @@ test("only web addresses become links, and these give nothing away", async () =>
   await kim.context.close();
 });
 
-test("a name that is taken and a wrong password are told plainly", async () => {
+test("a name that is taken, a password that is refused and a wrong one are told plainly, at their fields", async () => {
   const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "stranger");
   await signUp(page, "lou");
   await messageTo(page, "General").waitFor();
@@ -210,6 +210,29 @@ test("a name that is taken and a wrong password are told plainly", async () => {
 
   await signUp(page, "LOU");
   await page.getByText("This name is taken.").waitFor();
+  const name = page.getByLabel("Username");
+  const password = page.getByLabel("Password", { exact: true });
+  const blamed = (field: typeof name) =>
+    field.evaluate((input) => ({
+      invalid: input.getAttribute("aria-invalid"),
+      says: document.getElementById(input.getAttribute("aria-describedby") ?? "")?.textContent,
+      focused: document.activeElement === input,
+    }));
+  expect(await blamed(name)).toEqual({
+    invalid: "true",
+    says: "This name is taken. Try another one.",
+    focused: true,
+  });
+  await name.fill("lou-two");
+  await password.fill("password1");
+  await page.getByRole("button", { name: "Create account" }).click();
+  await page.getByText("guessed first").waitFor();
+  expect(await blamed(password)).toEqual({
+    invalid: "true",
+    says: expect.stringMatching(/^This is one of the passwords that are guessed first\./),
+    focused: true,
+  });
+  expect((await blamed(name)).invalid).toBe("false");
   await page.getByRole("button", { name: "Log in" }).click();
   await page.getByLabel("Password", { exact: true }).fill("not the password");
   await page.getByRole("button", { name: "Log in" }).click();

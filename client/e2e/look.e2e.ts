@@ -293,6 +293,26 @@ test("the first load is no more than it was measured to be, before and after the
   await context.close();
 });
 
+test("what is typed for a dialog that is on its way waits for it, and it is not drawn before its style sheet is there", async () => {
+  const { page, context } = await stage.enter("ida");
+  let refusals = 2;
+  await page.route(/Overlay-.*\.css$/, (route) => (refusals-- > 0 ? route.abort() : route.continue()));
+  await page.reload();
+  await messageTo(page, "General").waitFor();
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.keyboard.type("Tea room");
+  await page.getByRole("dialog", { name: "New room" }).waitFor();
+  expect(refusals).toBeLessThan(0);
+  expect(await page.getByLabel("Name").inputValue()).toBe("Tea room");
+  expect(await messageTo(page, "General").inputValue()).toBe("");
+  const { display, radius } = await page.getByRole("dialog").evaluate((dialog) => {
+    const style = getComputedStyle(dialog);
+    return { display: style.display, radius: style.borderTopLeftRadius };
+  });
+  expect([display, radius]).toEqual(["flex", "16px"]);
+  await context.close();
+});
+
 test("the theme follows the system until one is chosen, and the choice stays", async () => {
   const { page, context } = await stage.enter("gus", { colorScheme: "dark" });
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);

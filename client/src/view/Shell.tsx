@@ -112,7 +112,7 @@ function Over({ overlay }: { overlay: Open | null }) {
   }, []);
 
   useEffect(() => {
-    typed.current = "";
+    if (overlay === null) typed.current = "";
   }, [overlay]);
 
   useEffect(() => {
@@ -129,7 +129,8 @@ function Over({ overlay }: { overlay: Open | null }) {
         close();
         return;
       }
-      if (isTyping(event) && overlay !== null) {
+      if (overlay !== null && (isTyping(event) || event.key === " ")) {
+        // Two are an emoji; longer ones are names of keys.
         if (event.key.length > 2 || event.ctrlKey || event.metaKey) return;
         event.preventDefault();
         typed.current += event.key;

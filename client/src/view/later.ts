@@ -6,6 +6,7 @@ const loads: (() => Promise<unknown>)[] = [];
 
 /** A component that is no part of the first load. It is fetched when it is drawn, or by `loadLater` before. */
 export function later<P>(load: () => Promise<ComponentType<P>>) {
+  addEventListener("error", noteMissed, true);
   loads.push(load);
   return lazy(async () => ({ default: await untilLoaded(load) }));
 }
@@ -21,11 +22,30 @@ export function loadOnce(load: () => Promise<unknown>): () => void {
 async function untilLoaded<T>(load: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
-      return await load();
+      const loaded = await load();
+      await Promise.all([...missed].map(askAgain));
+      return loaded;
     } catch {
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
     }
   }
+}
+
+/** Style sheets that did not come. A module asks for its own once: another attempt would go on without them. */
+const missed = new Set<HTMLLinkElement>();
+
+function noteMissed({ target }: Event) {
+  if (target instanceof HTMLLinkElement && target.rel === "stylesheet") missed.add(target);
+}
+
+function askAgain(link: HTMLLinkElement): Promise<void> {
+  missed.delete(link);
+  const again = link.cloneNode() as HTMLLinkElement;
+  return new Promise((done, fail) => {
+    again.addEventListener("load", () => done());
+    again.addEventListener("error", () => fail(new Error("The style sheet did not come")));
+    link.replaceWith(again);
+  });
 }
 
 /** Fetches all that `later` left out, so that it is there when it is wanted, also without a connection. */

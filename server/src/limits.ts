@@ -107,6 +107,8 @@ export const QUEUES = {
   sync: { running: 2, waiting: 200, why: "tabs that come back together" },
   rooms: { running: 1, waiting: 100, why: "each reads all rooms of the user" },
   search: { running: 2, waiting: 20, why: "one for each pause of who types" },
+  find: { running: 1, waiting: 5, why: "searches among messages: whoever types on leaves the one before" },
+  finds: { running: 2, waiting: 20, why: "the same of all users of a replica: each takes some 300 ms" },
   transcript: { running: 1, waiting: 3, why: "each reads a whole room" },
 } as const satisfies Record<string, { running: number; waiting: number; why: string }>;
 
@@ -117,6 +119,7 @@ export const QUEUES = {
 export const TURNS = {
   event: { units: 1, why: "about half a millisecond" },
   request: { units: 2, why: "Express, a session, a few commands" },
+  find: { units: 2, why: "one read of a search among messages, about a millisecond; counted apart" },
   handshake: {
     units: 100,
     why: "some milliseconds, and thousands may come at once: always when there is time",
@@ -175,6 +178,21 @@ export const BOUNDS = {
   },
   namesRead: { value: 20_000, unit: "names", why: "read from Redis for one search; the next one goes on" },
   namesFresh: { value: 60_000, unit: "ms", why: "after which a name is read again, once for all who search" },
+  findRows: { value: 20_000, unit: "messages", why: "that a call of a search among messages looks at" },
+  findBytes: { value: 8_388_608, unit: "bytes", why: "of rows that such a call reads" },
+  findMs: { value: 300, unit: "ms", why: "after which such a call ends with a cursor" },
+  findSlice: {
+    value: 65_536,
+    unit: "bytes",
+    why: "about what it reads from Redis in one command: 0.1 ms of it; 200 rows at most",
+  },
+  findAtOnce: { value: 40, unit: "rooms", why: "that it reads side by side, a few rows each" },
+  findHits: { value: 50, unit: "hits", why: "after which such a call ends; as many as a page" },
+  findKb: {
+    value: 10,
+    unit: "KB",
+    why: "what such a call is paid for by, and again for each 300 messages that it looks at (1 ms at most)",
+  },
   transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others get as long" },
   roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read side by side" },
   roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by making or joining them" },

@@ -80,6 +80,13 @@ export type ListedRoom = { id: RoomId; name: string; members: number; joined: bo
 export type Found<T> = { found: T[]; total: number; complete: boolean };
 
 /**
+ * What a search among messages has found, newest first. With a `cursor` there may be more, of messages dated before
+ * `until`: everything from then on has been looked at. There may be no hits and a cursor all the same.
+ */
+export type Hits = { hits: Hit[]; cursor?: string; until?: number };
+export type Hit = { message: Message };
+
+/**
  * How far the changes of a room are known: `rev` counts them (1, 2, 3, ... without a hole), and `revHash` is a running
  * hash over them.
  */

@@ -8,6 +8,7 @@ import {
   type Cursor,
   type EditMessage,
   type Found,
+  type Hits,
   type ListedRoom,
   type Message,
   type Presence as PresentUser,
@@ -25,6 +26,7 @@ import { unknownRoom, type Log, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Rooms } from "../store/rooms.ts";
 import { deleted, edited, pinned, reacted } from "./changes.ts";
+import { findMessages, type Finding } from "./find.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
 
@@ -276,6 +278,25 @@ export class Chat {
       this.#messages.pageJson(roomId, cursor),
     ]);
     return page;
+  }
+
+  /**
+   * A page of the messages in the user's rooms, or in one of them, that have these words; and how many were looked at.
+   * `turn` and what it throws: see `findMessages`. Throws `not_found` for a room that is not theirs.
+   */
+  async searchMessages(
+    user: User,
+    asked: Finding,
+    turn: () => Promise<boolean>,
+  ): Promise<Hits & { rows: number }> {
+    if (asked.room !== undefined) await this.#demandMember(user.id, asked.room);
+    const rooms = asked.room === undefined ? await this.#members.of(user.id) : [asked.room];
+    const { hits, ...rest } = await findMessages(this.#messages, rooms, asked, turn);
+    // The list of a user's rooms is an index that may be behind, and they may have been removed meanwhile.
+    const theirs = new Set(
+      await this.areTheirs(user.id, [...new Set(hits.map(({ message }) => message.roomId))]),
+    );
+    return { ...rest, hits: hits.filter(({ message }) => theirs.has(message.roomId)) };
   }
 
   /** A room's history as an HTML page, in chunks. Throws `not_found` before the first of them. */

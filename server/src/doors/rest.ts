@@ -23,6 +23,7 @@ import {
   isRoomId,
   type Credentials,
   type ErrorCode,
+  type Hits,
   type NewPrivateRoom,
   type NewRoom,
   type RoomId,
@@ -88,6 +89,15 @@ const searchQuery = z.object({
   q: z.string().max(LIMITS.search),
   after: userId.optional(),
   size: count(LIMITS.page, LIMITS.page),
+});
+
+const findQuery = z.object({
+  q: z.string().max(LIMITS.search),
+  room: z.string().refine(isRoomId, "no room id").optional(),
+  from: userId.optional(),
+  before: date.optional(),
+  after: date.optional(),
+  cursor: z.string().max(64).optional(),
 });
 
 const NEVER_KEPT = ["Cache-Control", "no-store"] as const;
@@ -337,6 +347,32 @@ async function search(
 }
 
 /**
+ * A page of what was said with a text in it: turned away under load, one of a user and two of a replica at once, and
+ * paid for by how many messages are looked at. It ends early where nobody waits for it any more.
+ */
+async function findMessages(
+  { chat, throttle, load }: RestParts,
+  user: User,
+  query: object,
+  response: ServerResponse,
+): Promise<Hits> {
+  const asked = findQuery.parse(query);
+  load.demand("history");
+  const price = (rows: number) => BOUNDS.findKb.value * (1 + Math.ceil(rows / 300));
+  const turn = async () => {
+    await throttle.turn("find", `find ${user.id}`);
+    return !response.destroyed;
+  };
+  const look = () => chat.searchMessages(user, asked, turn);
+  const { rows: _, ...hits } = await throttle.queue("find", user.id, () =>
+    throttle.queue("finds", "", () =>
+      throttle.pay(user.id, price(BOUNDS.findRows.value), look, ({ rows }) => price(rows)),
+    ),
+  );
+  return hits;
+}
+
+/**
  * What stands above each route, its query or body and its answer, is its row in docs/api.md, of which a test says when
  * it is stale.
  */
@@ -428,6 +464,13 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/users/online", async (_request, response) => {
     demandUser(response);
     response.json(await chat.listOnline());
+  });
+
+  // ?q=&room=&from=&before=&after=&cursor= -> `{hits:[{message}],cursor?,until?}`: messages of my rooms with each word
+  // of `q` somewhere in them, newest first; `from` is a user, `before` and `after` are dates; with a `cursor` the search
+  // goes on from there, also where nothing was found
+  router.get("/search", async (request, response) => {
+    response.json(await findMessages(parts, demandUser(response), request.query, response));
   });
 
   // -> mine: `[{id,names,private,last,seq,read,unread}]`, General first, then by newest message

@@ -335,6 +335,25 @@ export class Log {
     return { messages: rows.map(parseRow), more };
   }
 
+  /**
+   * Messages between two dates, newest first, `size` rows at most. `reached`: the date down to which it was read, or
+   * undefined where there is nothing further; `bytes`: how much was read, roughly.
+   */
+  async slice(
+    roomId: RoomId,
+    cursor: { before: number; after: number; size: number },
+  ): Promise<{ messages: Message[]; bytes: number; reached: number | undefined }> {
+    const room = this.#keys.room(roomId);
+    const before = Number.isFinite(cursor.before) ? cursor.before : undefined;
+    const found = await this.#found(roomId, { ...cursor, before }, "newest");
+    const rows = found.filter(isOwnRow);
+    const last = found.at(-1);
+    const ended = found.length < cursor.size || last === undefined;
+    const oldest = ended ? undefined : (headOf(last)?.date ?? Number(await this.#redis.zscore(room, last)));
+    const bytes = found.reduce((total, row) => total + row.length, 0);
+    return { messages: rows.map(parseRow), bytes, reached: oldest };
+  }
+
   /** The same, a Page as JSON. */
   pageJson(roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
     const { before, after, size } = cursor;
@@ -502,23 +521,30 @@ export class Log {
   }
 
   /** Rows of ours alone; what is another program's in between is adopted first. */
-  async #rows(
+  async #rows(roomId: RoomId, cursor: PageCursor): Promise<{ rows: string[]; more: boolean }> {
+    const { after, size } = cursor;
+    const isNewest = after === undefined;
+    const found = await this.#found(roomId, { ...cursor, size: size + 1 }, isNewest ? "newest" : "oldest");
+    const page = found.filter(isOwnRow).slice(0, size);
+    return { rows: isNewest ? page.toReversed() : page, more: found.length > size };
+  }
+
+  /** The newest or the oldest rows between two dates, in this order; rows that are no messages may be among them. */
+  async #found(
     roomId: RoomId,
     { before, after, size }: PageCursor,
-  ): Promise<{ rows: string[]; more: boolean }> {
+    first: "newest" | "oldest",
+  ): Promise<string[]> {
     const room = this.#keys.room(roomId);
     const max = before === undefined ? "+inf" : `(${before}`;
+    const min = after === undefined ? "-inf" : `(${after}`;
+    const limit = ["LIMIT", "0", String(size)] as const;
     for (let tries = 1; ; tries += 1) {
-      const limit = ["LIMIT", "0", String(size + 1)] as const;
       const found =
-        after === undefined
-          ? await this.#redis.zrevrangebyscore(room, max, "-inf", ...limit)
-          : await this.#redis.zrangebyscore(room, `(${after}`, max, ...limit);
-      const rows = found.filter(isOwnRow);
-      const isOurs = rows.length === found.length;
-      if (!isOurs && tries < ADOPT_TRIES && (await this.adopt(roomId)) > 0) continue;
-      const page = rows.slice(0, size);
-      return { rows: after === undefined ? page.toReversed() : page, more: found.length > size };
+        first === "newest"
+          ? await this.#redis.zrevrangebyscore(room, max, min, ...limit)
+          : await this.#redis.zrangebyscore(room, min, max, ...limit);
+      if (tries === ADOPT_TRIES || found.every(isOwnRow) || (await this.adopt(roomId)) === 0) return found;
     }
   }
 

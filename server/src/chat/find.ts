@@ -1,0 +1,143 @@
+import { hash as digest } from "node:crypto";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
+import type { Hits, Message, RoomId, UserId } from "../protocol.ts";
+import { fold } from "../search.ts";
+import type { Log } from "../store/log.ts";
+
+/** What is looked for; dates in ms, both exclusive. */
+export type Finding = {
+  q: string;
+  room?: RoomId | undefined;
+  from?: UserId | undefined;
+  before?: number | undefined;
+  after?: number | undefined;
+  cursor?: string | undefined;
+};
+
+/** A room, and the date below which its messages have not been looked at. */
+type Place = { roomId: RoomId; below: number; size: number };
+
+/** How long messages are compared before others get a turn. */
+const COMPARE_MS = 1;
+
+/**
+ * Messages that have each word of a text somewhere, newest first over all these rooms. There is no index: a few rows
+ * at a time are read, always from the room that has the newest ones left, until there are hits enough or the budget of
+ * one call is spent; the cursor says where the next one goes on. `turn` is waited for before each read; false ends the
+ * search, for nobody waits for it any more. Throws `invalid` for a text without a word and for a cursor that is not
+ * of this very search.
+ */
+export async function findMessages(
+  log: Pick<Log, "slice" | "position">,
+  roomIds: readonly RoomId[],
+  asked: Finding,
+  turn: () => Promise<boolean>,
+): Promise<Hits & { rows: number }> {
+  const words = wordsOf(asked.q);
+  const start = Math.min(asked.before ?? Infinity, readCursor(asked));
+  const after = asked.after ?? -1;
+  const until = performance.now() + BOUNDS.findMs.value;
+  const left = { rows: BOUNDS.findRows.value, bytes: BOUNDS.findBytes.value };
+  let places = await placesOf(log, roomIds, start);
+  const first = frontierOf(places);
+  const found: Message[] = [];
+  for (;;) {
+    places = places.filter(({ below }) => below - after > 1);
+    const frontier = frontierOf(places);
+    const ready = found.filter(({ date }) => date >= frontier).length;
+    const isSpent = left.rows <= 0 || left.bytes <= 0 || performance.now() > until;
+    // Whatever it costs, a call comes further than the one before.
+    if (places.length === 0 || ready >= BOUNDS.findHits.value || (isSpent && frontier < first)) break;
+    if (!(await turn())) break;
+    const next = places.filter(({ below }) => below === frontier).slice(0, BOUNDS.findAtOnce.value);
+    const slices = await Promise.all(
+      next.map(({ roomId, size }) => log.slice(roomId, { before: frontier, after, size })),
+    );
+    for (const [index, place] of next.entries()) {
+      const { messages, bytes, reached } = slices[index]!;
+      left.rows -= messages.length;
+      left.bytes -= bytes;
+      place.below = reached ?? -Infinity;
+      const fitting = Math.floor((BOUNDS.findSlice.value * messages.length) / Math.max(1, bytes));
+      place.size = Math.max(1, Math.min(place.size * 2, BOUNDS.syncRows.value, fitting));
+      await collect(messages, words, asked.from, found);
+    }
+  }
+  const rows = BOUNDS.findRows.value - left.rows;
+  return { ...pageOf(found, frontierOf(places), asked), rows };
+}
+
+/** Where each room's messages begin, seen from `start` backwards. */
+async function placesOf(
+  log: Pick<Log, "position">,
+  roomIds: readonly RoomId[],
+  start: number,
+): Promise<Place[]> {
+  const size = Math.max(5, Math.min(50, Math.floor(2_000 / roomIds.length)));
+  const places: Place[] = [];
+  for (let at = 0; at < roomIds.length; at += BOUNDS.roomsAtOnce.value) {
+    const some = roomIds.slice(at, at + BOUNDS.roomsAtOnce.value);
+    const heads = await Promise.all(some.map((roomId) => log.position(roomId)));
+    for (const [index, roomId] of some.entries()) {
+      const { seq, date } = heads[index]!;
+      // A log without a head may be another program's.
+      places.push({ roomId, below: Math.min(seq === 0 ? Infinity : date + 1, start), size });
+    }
+  }
+  return places;
+}
+
+/** All rows of this date and later ones have been looked at. */
+function frontierOf(places: readonly Place[]): number {
+  return places.reduce((newest, { below }) => Math.max(newest, below), -Infinity);
+}
+
+async function collect(
+  messages: readonly Message[],
+  words: readonly string[],
+  from: UserId | undefined,
+  found: Message[],
+): Promise<void> {
+  let since = performance.now();
+  for (const message of messages) {
+    if (message.deleted !== undefined || (from !== undefined && message.from !== from)) continue;
+    const text = fold(message.message);
+    if (words.every((word) => text.includes(word))) found.push(message);
+    if (performance.now() - since < COMPARE_MS) continue;
+    await nextTurn();
+    since = performance.now();
+  }
+}
+
+function pageOf(found: readonly Message[], frontier: number, asked: Finding): Hits {
+  const sorted = found.filter(({ date }) => date >= frontier).toSorted((a, b) => b.date - a.date);
+  const last = sorted[BOUNDS.findHits.value - 1];
+  const isCut = last !== undefined && sorted.length > BOUNDS.findHits.value;
+  // Messages of one moment in several rooms stay on one page: the cursor is a date.
+  const page = isCut ? sorted.filter(({ date }) => date >= last.date) : sorted;
+  const until = isCut ? last.date : frontier;
+  const hits = page.map((message) => ({ message }));
+  return until > 0 && Number.isFinite(until) ? { hits, until, cursor: cursorOf(asked, until) } : { hits };
+}
+
+function wordsOf(q: string): string[] {
+  const words = fold(q).split(" ").filter(Boolean);
+  if (words.length === 0) throw new ChatError("invalid", "q: something to look for");
+  return [...new Set(words)];
+}
+
+/** A cursor is a date, and good for the search that it came from alone. */
+function cursorOf({ q, room, from, before, after }: Finding, date: number): string {
+  const search = JSON.stringify([date, q, room, from, before, after]);
+  return `${date.toString(36)}-${digest("sha1", search).slice(0, 12)}`;
+}
+
+function readCursor(asked: Finding): number {
+  if (asked.cursor === undefined) return Infinity;
+  const date = Number.parseInt(asked.cursor, 36);
+  if (!Number.isSafeInteger(date) || cursorOf(asked, date) !== asked.cursor)
+    throw new ChatError("invalid", "cursor: not of this search");
+  return date;
+}

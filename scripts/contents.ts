@@ -30,6 +30,8 @@ type Kind = "moment" | "session" | "log" | "claim" | "plain" | "late" | "nonce" 
 /** What a key is to a backup, by its name without prefix. What nobody has thought of is kept. */
 export function kindOf(name: string): Kind {
   if (/^(\{?online_users\b|limit\b|seed:lock$|schema$)/.test(name)) return "moment";
+  // An edit that the backup's row does not have yet would be taken for done.
+  if (/^\{room:[^}]*\}:edit:/.test(name)) return "moment";
   if (/^(sess:|sessions:|session_secret$)/.test(name)) return "session";
   if (/^total_(users|rooms)$/.test(name)) return "counter";
   if (roomOf(name) !== undefined) return "log";

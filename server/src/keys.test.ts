@@ -19,6 +19,7 @@ const ARGUMENTS: Record<string, string[]> = {
   roomByName: ["<name>"],
   homes: ["<name>"],
   nonce: ["<id>", "<user>", "<nonce>"],
+  edit: ["<id>", "<user>", "<nonce>"],
   session: ["<sid>"],
   roomChannel: ["<roomId>"],
 };

@@ -44,5 +44,3 @@ export function createTyping({ chat, scope, clock, socket, people }: Needs) {
     },
   };
 }
-
-export type Typing = ReturnType<typeof createTyping>;

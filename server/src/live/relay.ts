@@ -3,7 +3,15 @@ import type { Config } from "../config.ts";
 import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Metrics } from "../metrics.ts";
-import { LIMITS, USER_ID, isRoomId, type Cursor, type Revision, type RoomId, type UserId } from "../protocol.ts";
+import {
+  LIMITS,
+  USER_ID,
+  isRoomId,
+  type Cursor,
+  type Revision,
+  type RoomId,
+  type UserId,
+} from "../protocol.ts";
 import {
   chain,
   chainChange,

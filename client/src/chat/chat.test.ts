@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { both, person, replicas, startWire, until, type House } from "../../../server/src/testing.ts";
+import { both, person, replicas, startWire, until, unwrap, type House } from "../../../server/src/testing.ts";
 import { createChatClient } from "./chat.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
 import { systemClock, type Clock, type World } from "./world.ts";
@@ -193,6 +193,49 @@ describe("a client without a browser", () => {
     expect([...tab.clock.waiting]).toEqual([]);
     expect(tab.chat.snapshot()).toMatchObject({ returned: null, outgoing: [] });
     await until(() => [...tab.profile.outboxes.values()].every((kept) => kept.size === 0));
+    other.close();
+    await line.close();
+  });
+});
+
+describe("a message that was changed", () => {
+  test("is shown as it is now, also where nobody can tell any more what changed meanwhile", async () => {
+    const line = await startLine();
+    const tab = openTab(undefined, line.address);
+    await tab.signUp();
+    const other = await somebody();
+    const said = await other.say("0", "a tpyo");
+    const second = await other.say("0", "another tpyo");
+    await tab.shows("another tpyo");
+    const edit = async (message: string, { seq, rev = 0 } = said) =>
+      unwrap(
+        await other.socket.emitWithAck("message.edit", {
+          roomId: "0",
+          seq,
+          message,
+          rev,
+          nonce: `edit-${seq}-${rev}`,
+        }),
+      );
+    const typo = await edit("a typo");
+    await tab.shows("a typo");
+    line.take();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    const better = await edit("a better typo", typo);
+    line.giveBack();
+    tab.back();
+    await tab.shows("a better typo");
+    line.take();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    await edit("the best typo", better);
+    await edit("another one", second);
+    await house.redis.del(house.keys.revs("0"));
+    line.giveBack();
+    tab.back();
+    await tab.shows("another one");
+    await tab.shows("the best typo");
+    expect(tab.texts()).not.toContain("another tpyo");
+    tab.chat.close();
     other.close();
     await line.close();
   });

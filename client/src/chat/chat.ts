@@ -169,8 +169,8 @@ export function createChatClient(world: World) {
     },
     async joinRoom(roomId: RoomId): Promise<void> {
       const { socket, sync } = here();
-      const { room, messages } = await socket.request("room.join", { roomId });
-      sync.joined(room, messages);
+      const { room, ...page } = await socket.request("room.join", { roomId });
+      sync.joined(room, page);
     },
     async leaveRoom(roomId: RoomId): Promise<void> {
       const { socket, sync } = here();

@@ -1,11 +1,19 @@
-import { LIMITS, type Message, type Room, type RoomId } from "@hubbub/server/protocol";
+import {
+  LIMITS,
+  type Changes,
+  type Cursor,
+  type Message,
+  type Revision,
+  type Room,
+  type RoomId,
+} from "@hubbub/server/protocol";
 import type { Api } from "./api.ts";
 import type { Outbox } from "./outbox.ts";
 import type { People } from "./people.ts";
 import type { Reads } from "./reads.ts";
 import type { Scope } from "./scope.ts";
 import type { ChatSocket } from "./socket.ts";
-import { headOf, needsSync, unreadOf, type RoomState } from "./state/room.ts";
+import { firstDoubt, headOf, needsSync, unreadOf, type RoomState } from "./state/room.ts";
 import type { Chat } from "./store.ts";
 
 /** Trouble shorter than this is not shown. */
@@ -34,6 +42,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   let unreadBefore: number | null = null;
   let changedRooms = 0;
   const syncing = new Set<RoomId>();
+  const reading = new Set<RoomId>();
   let cancelTrouble = scope.after(CONNECTING_SHOWN_AFTER_MS, () => chat.dispatch({ type: "offline" }));
 
   // --- The connection ---
@@ -136,6 +145,12 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     if (room !== undefined && needsSync(room)) soon(room.id);
   }
 
+  function changed(roomId: RoomId, changes: Changes) {
+    chat.dispatch({ type: "changes", roomId, changes });
+    const room = chat.state.rooms?.get(roomId);
+    if (room !== undefined && needsSync(room)) soon(roomId);
+  }
+
   function stale(roomId: RoomId) {
     chat.dispatch({ type: "stale", roomId });
     soon(roomId);
@@ -165,8 +180,18 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     let left = rooms.filter((room) => room.log !== null);
     const far = left.filter((room) => room.seq - (room.log?.head ?? 0) > CATCH_UP_MOST);
     for (const room of far) {
-      const page = await api.messages(room.id, { size: LIMITS.pageDefault });
-      chat.dispatch({ type: "synced", room: { ...page, roomId: room.id, reset: "trimmed" } });
+      const { messages, more, rev, revHash } = await api.messages(room.id, { size: LIMITS.pageDefault });
+      chat.dispatch({
+        type: "synced",
+        room: {
+          roomId: room.id,
+          messages,
+          more,
+          reset: "trimmed",
+          ...(rev !== undefined &&
+            revHash !== undefined && { changes: { after: rev, rev, revHash, messages: [] } }),
+        },
+      });
     }
     left = left.filter((room) => !far.includes(room));
     while (left.length > 0) {
@@ -182,6 +207,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         if (room === undefined) continue;
         if (synced.more && synced.reset === undefined) unfinished.push(room);
         else offerLost(room, synced.reset === "ahead" || synced.reset === "rewound");
+        if (room.id === chat.state.openRoom) void readAgain(room.id);
       }
       left = [...left.slice(LIMITS.syncRooms), ...unfinished];
     }
@@ -197,10 +223,34 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     outbox.compare(id, [...log.messages, ...held], anew ? 0 : (first?.seq ?? 1));
   }
 
-  /** The room's newest page, if nothing of it is here or on its way. */
+  /** What is needed to show the room: its newest page, if nothing of it is here or on its way, and what is in doubt. */
   async function load(roomId: RoomId): Promise<void> {
     const room = chat.state.rooms?.get(roomId);
-    if (room !== undefined && room.log === null && room.load !== "loading") await loadNewest(roomId);
+    if (room?.log === null && room.load !== "loading") await loadNewest(roomId);
+    else if (room !== undefined) await readAgain(roomId);
+  }
+
+  /** Reads again, a page at a time, what may have changed while nobody could tell. */
+  async function readAgain(roomId: RoomId): Promise<void> {
+    if (reading.has(roomId)) return;
+    reading.add(roomId);
+    try {
+      for (;;) {
+        const room = chat.state.rooms?.get(roomId);
+        const doubt = room === undefined ? null : firstDoubt(room);
+        if (doubt === null || !scope.open) return;
+        const { next } = doubt;
+        const page = await api.messages(roomId, {
+          size: LIMITS.page,
+          ...(next !== undefined && { before: next.date }),
+        });
+        chat.dispatch({ type: "page again", roomId, page, before: next?.seq });
+      }
+    } catch {
+      // What is shown may be old until the next connect, or until the room is opened again.
+    } finally {
+      reading.delete(roomId);
+    }
   }
 
   async function loadNewest(roomId: RoomId): Promise<void> {
@@ -234,17 +284,19 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   }
 
   /** A room that this user has just joined, with its newest page. */
-  function joined(room: Room, messages: Message[]) {
+  function joined(room: Room, page: { messages: Message[] } & Partial<Revision>) {
+    const { messages } = page;
     showRoom(room);
     people.learn(messages.map((message) => message.from));
-    const page = { messages, more: (messages[0]?.seq ?? 1) > 1 };
-    chat.dispatch({ type: "newest page", roomId: room.id, page });
+    const more = (messages[0]?.seq ?? 1) > 1;
+    chat.dispatch({ type: "newest page", roomId: room.id, page: { ...page, more } });
   }
 
   return {
     connected: () => void connected(),
     disconnected,
     heard,
+    changed,
     stale,
     showRooms,
     showRoom,
@@ -263,12 +315,14 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   };
 }
 
-function cursorOf(room: RoomState) {
+function cursorOf(room: RoomState): Cursor {
   const head = headOf(room);
   return {
     roomId: room.id,
     seq: head?.seq ?? 0,
     date: head?.date ?? 0,
     hash: head?.hash ?? "",
+    rev: room.rev,
+    revHash: room.revHash,
   };
 }

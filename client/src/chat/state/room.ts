@@ -1,4 +1,16 @@
-import type { Message, Page, Room, RoomId, SyncedRoom } from "@hubbub/server/protocol";
+import type { Changes, Message, Page, Room, RoomId, SyncedRoom } from "@hubbub/server/protocol";
+import {
+  allNewest,
+  doubt,
+  isDoubtful,
+  isNewer,
+  isSame,
+  newest,
+  NO_REVISIONS,
+  remember,
+  trust,
+  type Revisions,
+} from "./revisions.ts";
 
 /** Messages of an unopened room that are kept until its first page comes. */
 const HELD_UNOPENED = 100;
@@ -15,7 +27,7 @@ export type Log = {
   older: boolean;
 };
 
-export type RoomState = {
+export type RoomState = Revisions & {
   id: RoomId;
   names: readonly string[];
   private: boolean;
@@ -39,7 +51,15 @@ export function unreadOf(room: RoomState): number {
 
 /** Whether what is loaded of the room is known to be incomplete or wrong: `sync` it. */
 export function needsSync(room: RoomState): boolean {
-  return room.log !== null && (room.stale || room.seq > room.log.head);
+  if (room.log === null) return false;
+  return room.stale || room.seq > room.log.head || room.heardRev > room.rev;
+}
+
+/** The newest message that is loaded and may not be so any more, with the one after it: read that page again. */
+export function firstDoubt(room: RoomState): { next: Message | undefined } | null {
+  const messages = room.log?.messages ?? [];
+  const at = messages.findLastIndex(isDoubtful);
+  return at < 0 ? null : { next: messages[at + 1] };
 }
 
 /** The newest message of the log: what a cursor says. */
@@ -67,34 +87,81 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       load: "idle",
       held: [],
       stale: false,
+      ...NO_REVISIONS,
     };
   }
   // A room whose log is loaded never goes back here: only `sync` can tell that the server's log did.
   const heard = known.held.at(-1);
   const seq = Math.max(room.seq, known.log?.head ?? 0, heard?.seq ?? 0);
-  const last = known.log === null ? newer(room.last, heard ?? null) : newer(room.last, known.last);
+  const listed = room.last === null ? null : newest(room.last, known.changed);
+  const last = newer(listed, known.log === null ? (heard ?? null) : known.last);
   return { ...known, names: room.names, last, seq, read: Math.min(Math.max(known.read, room.read), seq) };
 }
 
 /** What is held is of a log that may be gone, and nothing joins the one that is loaded before `sync` has compared it. */
 export function distrust(room: RoomState): RoomState {
-  return { ...room, held: [], stale: room.log !== null };
+  return { ...room, held: [], stale: room.log !== null, changed: [], heardRev: room.rev };
 }
 
 /** The room with one more message heard of, wherever it belongs. */
-export function hear(room: RoomState, message: Message): RoomState {
+export function hear(room: RoomState, heard: Message): RoomState {
+  const message = newest(heard, room.changed);
   const { seq } = message;
-  const last = newer(room.last, message);
   const top = Math.max(room.seq, seq);
   if (room.log !== null && seq <= room.log.head) {
     const known = room.log.messages.find((other) => other.seq === seq);
     const contradicts = known === undefined ? room.stale : known.hash !== message.hash;
-    if (!contradicts) return room;
+    if (!contradicts)
+      return message.rev === undefined && known?.rev === undefined ? room : take(room, [message]);
     room = room.stale ? room : { ...room, stale: true };
   }
-  if (room.held.some((other) => other.seq === seq)) return room;
+  if (room.held.some((other) => other.seq === seq)) return take(room, [message]);
   const held = [...room.held, message].toSorted((one, other) => one.seq - other.seq);
-  return join({ ...room, last, seq: top, held });
+  return join({ ...room, last: newer(room.last, message), seq: top, held });
+}
+
+/** The room with what `changes` says. */
+export function takeChanges(room: RoomState, { after, rev, revHash, messages }: Changes): RoomState {
+  const taken = take(room, messages);
+  const heardRev = Math.max(room.heardRev, rev);
+  // Of a log that is not trusted nobody knows which changes it has; one that is not loaded is read with them.
+  if (rev <= room.rev || after > room.rev || taken.log === null || taken.stale)
+    return heardRev === room.heardRev ? taken : { ...taken, heardRev };
+  return { ...taken, rev, revHash, heardRev };
+}
+
+/** The room with the newer states of messages: what is held is replaced, what is not loaded is remembered. */
+function take(room: RoomState, rows: readonly Message[]): RoomState {
+  const left = new Map<number, Message>();
+  for (const row of rows) left.set(row.seq, newest(row, room.changed));
+  const fresh = [...left.values()];
+  let contradicts = false;
+  let replaced = false;
+  const now = (message: Message) => {
+    const row = left.get(message.seq);
+    if (row === undefined) return message;
+    if (!isSame(row, message)) contradicts = true;
+    if (!isNewer(row, message)) return message;
+    replaced = true;
+    return row;
+  };
+  const messages = room.log?.messages.map((message) => {
+    const next = now(message);
+    left.delete(message.seq);
+    return next;
+  });
+  const stale = room.stale || contradicts;
+  const log = replaced && room.log !== null && messages !== undefined ? { ...room.log, messages } : room.log;
+  const held = allNewest(room.held, fresh);
+  const last = room.last === null ? null : newest(room.last, fresh);
+  const changed = remember(room.changed, [...left.values()]);
+  const same =
+    log === room.log &&
+    held === room.held &&
+    last === room.last &&
+    changed === room.changed &&
+    stale === room.stale;
+  return same ? room : { ...room, log, held, last, changed, stale };
 }
 
 /**
@@ -136,12 +203,14 @@ function insert(messages: readonly Message[], message: Message): readonly Messag
 }
 
 /** The room with its newest page, whether or not it had one. */
-export function takeNewest(room: RoomState, messages: readonly Message[]): RoomState {
-  if (room.log === null) return startLog(room, messages);
-  return { ...messages.reduce(hear, room), load: "idle" };
+export function takeNewest(room: RoomState, { messages, rev = 0, revHash = "" }: Page): RoomState {
+  if (room.log !== null) return { ...messages.reduce(hear, room), load: "idle" };
+  const heardRev = Math.max(room.heardRev, rev);
+  return startLog({ ...room, rev, revHash, heardRev }, messages);
 }
 
-function startLog(room: RoomState, messages: readonly Message[]): RoomState {
+function startLog(room: RoomState, page: readonly Message[]): RoomState {
+  const messages = allNewest(page, [...room.held, ...room.changed]);
   const [first] = messages;
   const head = messages.at(-1);
   const log: Log = { messages, head: head?.seq ?? 0, older: (first?.seq ?? 1) > 1 };
@@ -161,31 +230,79 @@ export function prepend(room: RoomState, page: Page): RoomState {
   const end = page.messages.at(-1)?.seq;
   // Not the page before the first message: the log was started anew since it was asked for.
   if (first !== undefined && end !== undefined && end !== first - 1) return { ...room, load: "idle" };
-  const messages = page.messages.concat(room.log.messages);
+  const messages = [...allNewest(page.messages, room.changed), ...room.log.messages];
   return { ...room, load: "idle", log: { ...room.log, messages, older: page.more } };
 }
 
+/**
+ * The room with a page that was read again: up to the message before `before` (a seq), or the newest one. What was in
+ * doubt and is not on it is not stored any more, and stays as it was.
+ */
+export function readAgain(room: RoomState, page: Page, before: number = Infinity): RoomState {
+  if (room.log === null) return room;
+  const from = page.more ? (page.messages[0]?.seq ?? 0) : 0;
+  const taken = take(room, page.messages);
+  if (taken.log === null) return taken;
+  const messages = taken.log.messages.map((message) =>
+    message.seq >= from && message.seq < before ? trust(message) : message,
+  );
+  return { ...taken, log: { ...taken.log, messages } };
+}
+
 /** The room with what `sync` says of it. */
-export function catchUp(room: RoomState, answer: SyncedRoom): RoomState {
-  if (answer.reset !== undefined) {
-    const last = answer.messages.at(-1) ?? null;
+export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
+  const { reset, messages, more, changes } = answer;
+  // Nobody can tell what has changed: whatever is read counts more than what is here.
+  const room = changes?.reset ? doubtAll(known) : known;
+  if (reset !== undefined) {
+    const last = messages.at(-1) ?? null;
     const since = room.held.filter((message) => message.date > (last?.date ?? 0));
-    const begun = { ...room, held: since, stale: false, last, seq: last?.seq ?? 0 };
-    const started = startLog(begun, answer.messages);
+    const { rev, revHash } = changes ?? NO_REVISIONS;
+    const begun = {
+      ...room,
+      held: since,
+      stale: false,
+      last,
+      seq: last?.seq ?? 0,
+      rev,
+      revHash,
+      heardRev: rev,
+    };
+    const heardBefore = changes?.reset ? [] : [...(room.log?.messages ?? []), ...room.held];
+    const started = startLog(begun, allNewest(messages, heardBefore));
     const seq = Math.max(started.seq, started.held.at(-1)?.seq ?? 0);
-    return {
+    const next = {
       ...started,
       seq,
       read: Math.min(started.read, seq),
       last: newer(started.last, since.at(-1) ?? null),
     };
+    return changes === undefined ? next : take(next, changes.messages);
   }
-  const heard = answer.messages.reduce(hear, join({ ...room, stale: false }));
-  if (answer.more || heard.log === null) return heard;
+  const heard = messages.reduce(hear, join({ ...room, stale: false }));
+  const changed = changes === undefined ? heard : changeAsSynced(heard, changes);
+  if (more || changed.log === null) return changed;
   // The server has nothing more: a higher seq that was only heard of was of a log that is gone.
-  const seq = Math.max(heard.log.head, heard.held.at(-1)?.seq ?? 0);
-  return heard.seq === seq ? heard : { ...heard, seq, read: Math.min(heard.read, seq) };
+  const seq = Math.max(changed.log.head, changed.held.at(-1)?.seq ?? 0);
+  return changed.seq === seq ? changed : { ...changed, seq, read: Math.min(changed.read, seq) };
 }
+
+function changeAsSynced(room: RoomState, changes: NonNullable<SyncedRoom["changes"]>): RoomState {
+  if (!changes.reset) return takeChanges(room, changes);
+  const { rev, revHash } = changes;
+  return { ...take(room, changes.messages), rev, revHash, heardRev: rev };
+}
+
+function doubtAll(room: RoomState): RoomState {
+  return {
+    ...room,
+    log: room.log === null ? null : { ...room.log, messages: room.log.messages.map(doubt) },
+    held: room.held.map(doubt),
+    last: room.last === null ? null : doubt(room.last),
+    changed: [],
+  };
+}
+
 /** A mark only rises, and never above what was heard of. */
 export function readUpTo(room: RoomState, seq: number): RoomState {
   const read = Math.min(Math.max(room.read, seq), room.seq);
@@ -203,5 +320,7 @@ export function shorten(room: RoomState): RoomState {
 
 function newer(one: Message | null, other: Message | null): Message | null {
   if (one === null || other === null) return one ?? other;
-  return compareMessages(one, other) < 0 ? other : one;
+  const order = compareMessages(one, other);
+  if (order === 0) return isNewer(other, one) ? other : one;
+  return order < 0 ? other : one;
 }

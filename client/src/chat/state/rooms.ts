@@ -1,5 +1,6 @@
 import {
   pairOf,
+  type Changes,
   type Message,
   type Page,
   type Room,
@@ -9,10 +10,12 @@ import {
 } from "@hubbub/server/protocol";
 import {
   catchUp,
+  takeChanges,
   distrust,
   hear,
   meet,
   prepend,
+  readAgain,
   readUpTo,
   shorten,
   takeNewest,
@@ -37,7 +40,10 @@ export type RoomsEvent =
   | { type: "load failed"; roomId: RoomId }
   | { type: "newest page"; roomId: RoomId; page: Page }
   | { type: "older page"; roomId: RoomId; page: Page }
+  /** `before`: the seq of the message that follows the page, or none for the newest one. */
+  | { type: "page again"; roomId: RoomId; page: Page; before: number | undefined }
   | { type: "message"; message: Message }
+  | { type: "changes"; roomId: RoomId; changes: Changes }
   | { type: "synced"; room: SyncedRoom }
   | { type: "stale"; roomId: RoomId }
   | { type: "read"; roomId: RoomId; read: number };
@@ -68,9 +74,13 @@ export function applyRooms<S extends RoomsState & SessionState>(
     case "load failed":
       return mapRoom(state, event.roomId, (room) => ({ ...room, load: "failed" }));
     case "newest page":
-      return mapRoom(state, event.roomId, (room) => takeNewest(room, event.page.messages));
+      return mapRoom(state, event.roomId, (room) => takeNewest(room, event.page));
     case "older page":
       return mapRoom(state, event.roomId, (room) => prepend(room, event.page));
+    case "page again":
+      return mapRoom(state, event.roomId, (room) => readAgain(room, event.page, event.before));
+    case "changes":
+      return mapRoom(state, event.roomId, (room) => takeChanges(room, event.changes));
     case "message":
       return mapRoom(state, event.message.roomId, (room) => {
         const heard = hear(room, event.message);

@@ -79,6 +79,8 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
     case "loading":
     case "load failed":
     case "older page":
+    case "page again":
+    case "changes":
     case "stale":
     case "read":
       return applyRooms(state, event);

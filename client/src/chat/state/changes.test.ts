@@ -1,0 +1,208 @@
+import type { Changes, Message, Room } from "@hubbub/server/protocol";
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { firstDoubt, needsSync, type RoomState } from "./room.ts";
+import { apply, initialState, type ChatEvent, type ChatState } from "./state.ts";
+
+/** A room of the server's: its messages, and which of them each change was about, from rev 1 on. */
+type Story = { total: number; changes: readonly number[] };
+
+const roomId = "0";
+
+/** The message as it was stored, or as the changes up to `rev` left it. */
+function at(story: Story, seq: number, rev: number): Message {
+  const last = story.changes.slice(0, rev).lastIndexOf(seq) + 1;
+  const message = { roomId, seq, date: 1_000 + seq, hash: `h${seq}`, from: "2", message: `m${seq}` };
+  return last === 0 ? message : { ...message, message: `m${seq} at ${last}`, rev: last };
+}
+
+function rows(story: Story, from: number, to: number, rev: number): Message[] {
+  return Array.from({ length: Math.max(0, to - from + 1) }, (_, index) => at(story, from + index, rev));
+}
+
+function span(story: Story, after: number, rev: number): Changes {
+  const seqs = [...new Set(story.changes.slice(after, rev))];
+  return { after, rev, revHash: `r${rev}`, messages: seqs.map((seq) => at(story, seq, rev)) };
+}
+
+function page(story: Story, from: number, to: number, rev: number) {
+  return { messages: rows(story, from, to, rev), more: from > 1, rev, revHash: rev === 0 ? "" : `r${rev}` };
+}
+
+function listed(story: Story, rev: number): ChatEvent {
+  const room: Room = {
+    id: roomId,
+    names: ["General"],
+    private: false,
+    last: at(story, story.total, rev),
+    seq: story.total,
+    read: 0,
+    unread: story.total,
+  };
+  return { type: "rooms", rooms: [room] };
+}
+
+/** What the server answers to the cursor of this room. */
+function synced(story: Story, room: RoomState): ChatEvent {
+  const messages = rows(story, (room.log?.head ?? 0) + 1, story.total, story.changes.length);
+  const changes = span(story, room.rev, story.changes.length);
+  return { type: "synced", room: { roomId, messages, more: false, changes } };
+}
+
+function general(state: ChatState): RoomState {
+  const room = state.rooms?.get(roomId);
+  if (room === undefined) throw new Error("General is not there");
+  return room;
+}
+
+const after = (events: readonly ChatEvent[], from = initialState) => events.reduce(apply, from);
+
+const stories = fc.integer({ min: 1, max: 12 }).chain((total) =>
+  fc.record({
+    total: fc.constant(total),
+    changes: fc.array(fc.integer({ min: 1, max: total }), { maxLength: 15 }),
+  }),
+);
+
+/** A story with what is heard of it: changes in spans of any length, pages and messages as they were at any rev. */
+const tellings = stories.chain((story) => {
+  const { total, changes } = story;
+  const rev = fc.integer({ min: 0, max: changes.length });
+  const spans = fc.tuple(rev, rev).map(([one, other]): ChatEvent => ({
+    type: "changes",
+    roomId,
+    changes: span(story, Math.min(one, other), Math.max(one, other)),
+  }));
+  const pages = fc
+    .tuple(fc.integer({ min: 1, max: total }), rev)
+    .map(([from, at_]): ChatEvent => ({ type: "newest page", roomId, page: page(story, from, total, at_) }));
+  const older = fc
+    .tuple(fc.integer({ min: 1, max: total }), rev)
+    .map(([to, at_]): ChatEvent => ({ type: "older page", roomId, page: page(story, 1, to, at_) }));
+  const live = fc
+    .tuple(fc.integer({ min: 1, max: total }), rev)
+    .map(([seq, at_]): ChatEvent => ({ type: "message", message: at(story, seq, at_) }));
+  const lists = rev.map((at_) => listed(story, at_));
+  const each = changes.map((_, index): ChatEvent => ({
+    type: "changes",
+    roomId,
+    changes: span(story, index, index + 1),
+  }));
+  return fc.array(fc.oneof(spans, pages, older, live, lists), { maxLength: 25 }).chain((some) =>
+    fc.record({
+      story: fc.constant(story),
+      some: fc.constant(some),
+      all: fc.shuffledSubarray([...some, ...each, ...each], {
+        minLength: some.length + 2 * each.length,
+      }),
+      first: rev.map((at_) => listed(story, at_)),
+    }),
+  );
+});
+
+describe("changes", () => {
+  test("in any order, any number of times, with pages read before and after, end in the same messages", () => {
+    fc.assert(
+      fc.property(tellings, ({ story, all, first }) => {
+        const now = story.changes.length;
+        const told = after([first, ...all]);
+        const { log, last } = general(told);
+        for (const message of log?.messages ?? []) expect(message).toEqual(at(story, message.seq, now));
+        expect(last).toEqual(at(story, story.total, now));
+        // Whatever is read only then is as old as its reading, and shown as it is now.
+        const opened = general(
+          after(
+            [
+              { type: "newest page", roomId, page: page(story, 3, story.total, 0) },
+              { type: "older page", roomId, page: page(story, 1, 2, 0) },
+            ],
+            told,
+          ),
+        );
+        for (const message of opened.log?.messages ?? [])
+          expect(message).toEqual(at(story, message.seq, now));
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  test("of which some were lost are all there after `sync`, and then nothing is missing", () => {
+    fc.assert(
+      fc.property(tellings, fc.boolean(), ({ story, some, first }, reconnects) => {
+        const opened: ChatEvent = { type: "newest page", roomId, page: page(story, 1, story.total, 0) };
+        const begun = after([
+          first,
+          opened,
+          ...some,
+          ...(reconnects ? [{ type: "connected" } as const] : []),
+        ]);
+        const room = general(apply(begun, synced(story, general(begun))));
+        const now = story.changes.length;
+        expect(room.log?.messages).toEqual(rows(story, 1, story.total, now));
+        expect(room).toMatchObject({ rev: now, heardRev: now });
+        expect(needsSync(room)).toBe(false);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  const story: Story = { total: 5, changes: [2, 4, 2, 5, 1] };
+  const opened = after([listed(story, 0), { type: "newest page", roomId, page: page(story, 1, 5, 1) }]);
+
+  test("are followed where they join on, and missed ones are noticed", () => {
+    const joined = general(apply(opened, { type: "changes", roomId, changes: span(story, 0, 3) }));
+    expect(joined).toMatchObject({ rev: 3, revHash: "r3" });
+    expect(needsSync(joined)).toBe(false);
+    const gap = general(apply(opened, { type: "changes", roomId, changes: span(story, 2, 3) }));
+    expect(gap).toMatchObject({ rev: 1, revHash: "r1", heardRev: 3 });
+    expect(gap.log?.messages[1]).toEqual(at(story, 2, 3));
+    expect(needsSync(gap)).toBe(true);
+  });
+
+  test("that nobody can tell any more make everything be read again, and what is read counts", () => {
+    // What this client heard as changes 3 to 5 was lost, and others took their numbers.
+    const other: Story = { total: 5, changes: [2, 4, 3] };
+    const misled = apply(opened, { type: "changes", roomId, changes: span(story, 1, 5) });
+    const { after: from, rev, revHash } = { after: 3, rev: 3, revHash: "other" };
+    const answer: ChatEvent = {
+      type: "synced",
+      room: {
+        roomId,
+        messages: [],
+        more: false,
+        changes: { after: from, rev, revHash, messages: [], reset: true },
+      },
+    };
+    const reset = apply(misled, answer);
+    expect(apply(reset, answer)).toEqual(reset);
+    expect(general(reset)).toMatchObject({ rev: 3, revHash: "other", heardRev: 3 });
+    expect(general(reset).log?.messages.map((message) => message.message)).toEqual(
+      rows(story, 1, 5, 5).map((message) => message.message),
+    );
+    expect(firstDoubt(general(reset))).toEqual({ next: undefined });
+    // Somebody changes on while it is read.
+    const on: Story = { ...other, changes: [...other.changes, 4] };
+    const half = after(
+      [
+        { type: "changes", roomId, changes: span(on, 3, 4) },
+        { type: "page again", roomId, page: page(other, 4, 5, 3), before: undefined },
+      ],
+      reset,
+    );
+    expect(firstDoubt(general(half))?.next).toEqual(at(on, 4, 4));
+    const whole = apply(half, { type: "page again", roomId, page: page(other, 1, 3, 3), before: 4 });
+    expect(firstDoubt(general(whole))).toBe(null);
+    expect(general(whole).log?.messages).toEqual(rows(on, 1, 5, 4));
+  });
+
+  test("of messages of another log replace nothing", () => {
+    const alien = { ...at(story, 5, 4), hash: "other" };
+    const state = apply(opened, {
+      type: "changes",
+      roomId,
+      changes: { after: 1, rev: 4, revHash: "r4", messages: [alien] },
+    });
+    expect(general(state).log?.messages).toEqual(rows(story, 1, 5, 1));
+    expect(needsSync(general(state))).toBe(true);
+  });
+});

@@ -118,6 +118,7 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
         "nonce",
         "edit",
         "deleted",
+        "thread",
         "pins",
       ];
       const at = rest.findIndex((part) => fields.includes(part));
@@ -136,7 +137,23 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
       "/api/rooms/private": near({ userId: fc.oneof(fc.constantFrom("1", "2", "99"), anything) }),
     };
     const query = fc
-      .record({ before: count, after: count, size: count, ids: text, q: text }, { requiredKeys: [] })
+      .record(
+        {
+          before: count,
+          after: count,
+          size: count,
+          ids: text,
+          q: text,
+          around: count,
+          at: count,
+          thread: count,
+          pinned: text,
+          room: roomId,
+          from: count,
+          cursor: text,
+        },
+        { requiredKeys: [] },
+      )
       .map((fields) =>
         Object.entries(fields)
           .map(([name, value]) => {
@@ -146,7 +163,13 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
           .join("&"),
       );
     const paths = fc.oneof(
-      fc.constantFrom("/api/users", "/api/rooms/directory", "/api/rooms", "/api/rooms/0/messages"),
+      fc.constantFrom(
+        "/api/users",
+        "/api/rooms/directory",
+        "/api/rooms",
+        "/api/rooms/0/messages",
+        "/api/search",
+      ),
       roomId.map((id) => `/api/rooms/${encodeURIComponent(JSON.stringify(id)).slice(0, 200)}/messages`),
     );
     const expectCode = (status: number, body: unknown, what: string) => {

@@ -46,6 +46,7 @@ const WORDS = [
  * | `{room:<id>}:edit:<user>:<nonce>` | string | `date` of the message so edited; expires after 48 h | `r --scan --pattern '{room:0}:edit:*'` |
  * | `{room:<id>}:deleted` | sorted set | `seq` of each deleted message, also as the score | `r zrange {room:0}:deleted 0 -1` |
  * | `{room:<id>}:pins` | sorted set | `seq` of each pinned message; score = `rev` of the pinning | `r zrange {room:0}:pins 0 -1` |
+ * | `{room:<id>}:thread:<seq>` | sorted set | `seq` of each answer in the thread that this message begins; score = its `date` | `r zrange {room:0}:thread:1 0 -1` |
  * | `online_users` | set | ids of users with a live connection | `r smembers online_users` |
  * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) | `r zrange {online_users}:leases 0 -1 withscores` |
  * | `{online_users}:count` | hash | user id -> leases | `r hgetall {online_users}:count` |
@@ -106,6 +107,7 @@ export function createKeys(prefix: string) {
     edit: (id: RoomId, user: UserId, nonce: string) => `{${prefix}room:${id}}:edit:${user}:${nonce}`,
     deleted: (id: RoomId) => `{${prefix}room:${id}}:deleted`,
     pins: (id: RoomId) => `{${prefix}room:${id}}:pins`,
+    thread: (id: RoomId, seq: number) => `{${prefix}room:${id}}:thread:${seq}`,
     online: `${prefix}online_users`,
     leases: `{${prefix}online_users}:leases`,
     leaseCount: `{${prefix}online_users}:count`,

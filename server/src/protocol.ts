@@ -93,10 +93,11 @@ export type Hit = { message: Message };
 export type Revision = { rev: number; revHash: string };
 
 /**
- * Messages oldest first; `more` tells whether the asked direction holds further ones. No change up to `rev` is missing;
+ * Messages oldest first; `more` tells whether the asked direction holds further ones. With `newer`, on pages that were
+ * asked for by a message or a moment, `more` means older ones. No change up to `rev` is missing;
  * servers of the version before do not say it.
  */
-export type Page = { messages: Message[]; more: boolean } & Partial<Revision>;
+export type Page = { messages: Message[]; more: boolean; newer?: boolean } & Partial<Revision>;
 
 /** How far a client knows a room: its newest message, and its changes. `seq` 0 asks for everything. */
 export type Cursor = { roomId: RoomId; seq: number; date: number; hash?: string } & Partial<Revision>;

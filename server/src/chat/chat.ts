@@ -270,14 +270,16 @@ export class Chat {
     return read;
   }
 
-  /** A Page, as JSON; others may have the same bytes. Throws `not_found`. */
+  /** A Page, as JSON; others may have the same bytes. Throws `not_found`, of a room that is not theirs before all else. */
   async listMessages(user: User, roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
-    // Read side by side; a page that was read for a stranger is thrown away unseen.
-    const [, page] = await Promise.all([
+    // Read side by side; what was found for a stranger, or not found, is thrown away unseen.
+    const [member, page] = await Promise.allSettled([
       this.#demandMember(user.id, roomId),
       this.#messages.pageJson(roomId, cursor),
     ]);
-    return page;
+    if (member.status === "rejected") throw member.reason;
+    if (page.status === "rejected") throw page.reason;
+    return page.value;
   }
 
   /**

@@ -68,11 +68,28 @@ const count = (max: number, fallback: number) =>
     .transform(Number)
     .pipe(z.number().min(1).max(max))
     .default(fallback);
-const pageQuery = z.object({
-  before: date.optional(),
-  after: date.optional(),
-  size: count(LIMITS.page, LIMITS.pageDefault),
-});
+const seq = z
+  .string()
+  .regex(/^[1-9]\d{0,14}$/, "the number of a message")
+  .transform(Number);
+const pageQuery = z
+  .object({
+    before: date.optional(),
+    after: date.optional(),
+    around: seq.optional(),
+    at: date.optional(),
+    thread: seq.optional(),
+    pinned: z
+      .literal("true")
+      .transform(() => true as const)
+      .optional(),
+    size: count(LIMITS.page, LIMITS.pageDefault),
+  })
+  .refine(({ before, after, around, at, thread, pinned }) => {
+    const kinds = [around, at, pinned, thread].filter((kind) => kind !== undefined).length;
+    const isBetween = before !== undefined || after !== undefined;
+    return kinds === 0 || (kinds === 1 && (thread !== undefined || !isBetween));
+  }, "one kind of page at a time");
 const idsQuery = z
   .string()
   .transform((list) => list.split(","))
@@ -514,7 +531,13 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const { room, created } = await chat.startPrivateRoom(user, newPrivateRoom.parse(request.body).userId);
     response.status(created ? 201 : 200).json(room);
   });
-  // ?before=&after=&size= -> `{messages,more}`, oldest first; `before` and `after` are dates
+  // ?before=&after=&size= -> `{messages,more,rev,revHash}`, oldest first; `before` and `after` are dates
+  // ?around=SEQ&size= -> the same around this message, with `newer` beside `more`: whether there are newer ones, and
+  // older ones; 404 where it is not in the log
+  // ?at=MS&size= -> the same from this moment on; the newest page where nothing was said since
+  // ?thread=SEQ&before=&after=&size= -> the thread that this message is in: its answers, and before the oldest of them
+  // what they answer; 404 where it is not in the log
+  // ?pinned=true&size= -> what is pinned: the last ones, in the order in which they were
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(response);
     const roomId = roomIdOf(request);

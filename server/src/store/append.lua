@@ -1,8 +1,8 @@
 -- Stores one message and announces it, or answers what an earlier call with the same nonce stored.
--- KEYS room, meta, records, nonce, read, members (one slot)
+-- KEYS room, meta, records, nonce, read, members, thread (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
 --      6 ms for which the nonce is remembered, 7 "1" where members are listed, 8 "1" once the rows were adopted,
---      9 "1" while servers that know `members` alone may run
+--      9 "1" while servers that know `members` alone may run, 10 "1" where it belongs to a thread
 -- Returns {'stored' | 'repeated', message}, {'stranger'}, or {'theirs'}: all that is there is another program's, and
 -- must be adopted first.
 local sent = redis.call('GET', KEYS[4])
@@ -38,6 +38,9 @@ redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
 redis.call('ZADD', KEYS[1], date, message)
 redis.call('SET', KEYS[4], date, 'PX', ARGV[6])
 redis.call('HSET', KEYS[5], ARGV[2], seq)
+if ARGV[10] == '1' then
+  redis.call('ZADD', KEYS[7], date, seq)
+end
 -- Older servers take an announcement with a rev for another program's.
 local rev = ARGV[9] == '1' and '' or '"rev":' .. (meta[5] or '0') .. ',"revHash":"' .. (meta[6] or '') .. '",'
 redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. '"data":' .. message .. '}')

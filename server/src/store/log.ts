@@ -45,8 +45,22 @@ export type Following = {
   position: Position;
 };
 
-/** Dates in ms; without either, the newest page. */
-export type PageCursor = { before?: number | undefined; after?: number | undefined; size: number };
+/**
+ * Dates in ms; without either, the newest page. One of the others asks for another kind of page: around the message of
+ * this number, from a moment on, of the thread that this message is in, or of what is pinned.
+ */
+export type PageCursor = {
+  before?: number | undefined;
+  after?: number | undefined;
+  around?: number | undefined;
+  at?: number | undefined;
+  thread?: number | undefined;
+  pinned?: true | undefined;
+  size: number;
+};
+
+/** Rows oldest first; whether there are more in the asked direction, or before them; and whether there are newer ones. */
+type Rows = { rows: string[]; more: boolean; newer?: boolean };
 
 export type Row = Head & { json: string };
 /** A row as it was announced. */
@@ -156,7 +170,7 @@ export class Log {
     this.#serverId = config.serverId;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
-    this.#append = defineScript(redis, "append.lua", 6);
+    this.#append = defineScript(redis, "append.lua", 7);
     this.#sync = defineScript(redis, "sync.lua", 5);
     this.#swap = defineScript(redis, "change.lua", 9);
     this.#load = defineScript(redis, "load.lua", 2);
@@ -184,6 +198,7 @@ export class Log {
         keys.nonce(roomId, from, nonce),
         keys.read(roomId),
         keys.members(roomId),
+        keys.thread(roomId, send.thread ?? 0),
       ],
       [
         roomId,
@@ -195,6 +210,7 @@ export class Log {
         listed ? "1" : "0",
         adopted ? "1" : "0",
         this.#schema.mixed ? "1" : "0",
+        send.thread === undefined ? "0" : "1",
       ],
     );
     const [outcome, row] = reply as [string, string?];
@@ -313,6 +329,12 @@ export class Log {
     return row === null ? null : parseRow(row);
   }
 
+  async #demandRow(roomId: RoomId, seq: number): Promise<string> {
+    const row = await this.#rowOf(roomId, seq);
+    if (row === null) throw new ChatError("not_found", "There is no such message.");
+    return row;
+  }
+
   /** Rows are in the order of their numbers, without a hole; only what is no message may stand between them. */
   async #rowOf(roomId: RoomId, seq: number): Promise<string | null> {
     const room = this.#keys.room(roomId);
@@ -354,17 +376,78 @@ export class Log {
     return { messages: rows.map(parseRow), bytes, reached: oldest };
   }
 
-  /** The same, a Page as JSON. */
+  /** A page of any kind, as JSON. Throws `not_found` for a message that is not there. */
   pageJson(roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
-    const { before, after, size } = cursor;
-    return this.#readOnce(`page ${roomId} ${before} ${after} ${size}`, async () => {
+    return this.#readOnce(`page ${roomId} ${JSON.stringify(cursor)}`, async () => {
       // Asked first: what changes from then on may be in the rows already, and is told again.
       const revision = this.revision(roomId);
-      const [{ rows, more }, { rev, revHash }] = await Promise.all([this.#rows(roomId, cursor), revision]);
-      return Buffer.from(
-        `{"messages":[${rows.join(",")}],"more":${more},"rev":${rev},"revHash":"${revHash}"}`,
-      );
+      const [{ rows, more, newer }, { rev, revHash }] = await Promise.all([
+        this.#rowsOf(roomId, cursor),
+        revision,
+      ]);
+      const whether = `"more":${more}${newer === undefined ? "" : `,"newer":${newer}`}`;
+      return Buffer.from(`{"messages":[${rows.join(",")}],${whether},"rev":${rev},"revHash":"${revHash}"}`);
     });
+  }
+
+  #rowsOf(roomId: RoomId, cursor: PageCursor): Promise<Rows> {
+    const { around, at, thread, pinned, size } = cursor;
+    if (around !== undefined) return this.#around(roomId, around, size);
+    if (at !== undefined) return this.#from(roomId, at, size);
+    if (thread !== undefined) return this.#thread(roomId, thread, cursor);
+    return pinned ? this.#pinned(roomId, size) : this.#rows(roomId, cursor);
+  }
+
+  async #around(roomId: RoomId, seq: number, size: number): Promise<Rows> {
+    const { date } = headOf(await this.#demandRow(roomId, seq))!;
+    const half = Math.floor(size / 2);
+    const [older, newer] = await Promise.all([
+      this.#rows(roomId, { before: date + 1, size: size - half }),
+      this.#rows(roomId, { after: date, size: Math.max(1, half) }),
+    ]);
+    const rows = [...older.rows, ...newer.rows.slice(0, half)];
+    return { rows, more: older.more, newer: newer.more || newer.rows.length > half };
+  }
+
+  /** The first messages from a moment on; the newest page where nothing was said since. */
+  async #from(roomId: RoomId, at: number, size: number): Promise<Rows> {
+    const [before, since] = await Promise.all([
+      this.#rows(roomId, { before: at, size }),
+      this.#rows(roomId, { after: at - 1, size }),
+    ]);
+    if (since.rows.length === 0) return { ...before, newer: false };
+    return { rows: since.rows, more: before.rows.length > 0, newer: since.more };
+  }
+
+  /** The first message of a thread stands before its oldest answer. */
+  async #thread(roomId: RoomId, seq: number, { before, after, size }: PageCursor): Promise<Rows> {
+    const asked = parseRow(await this.#demandRow(roomId, seq));
+    const root = asked.thread ?? seq;
+    const thread = this.#keys.thread(roomId, root);
+    const max = before === undefined ? "+inf" : `(${before}`;
+    const limit = ["LIMIT", "0", String(size + 1)] as const;
+    const found =
+      after === undefined
+        ? await this.#redis.zrevrangebyscore(thread, max, "-inf", ...limit)
+        : await this.#redis.zrangebyscore(thread, `(${after}`, max, ...limit);
+    const page = found.slice(0, size);
+    const seqs = (after === undefined ? page.toReversed() : page).map(Number);
+    const more = found.length > size;
+    const rows = await this.#present(roomId, after === undefined && !more ? [root, ...seqs] : seqs);
+    return { rows, more };
+  }
+
+  /** The last ones that were pinned, in the order in which they were. */
+  async #pinned(roomId: RoomId, size: number): Promise<Rows> {
+    const found = await this.#redis.zrevrange(this.#keys.pins(roomId), 0, size);
+    const rows = await this.#present(roomId, found.slice(0, size).toReversed().map(Number));
+    return { rows, more: found.length > size };
+  }
+
+  /** The rows of these numbers that are there. */
+  async #present(roomId: RoomId, seqs: number[]): Promise<string[]> {
+    const rows = await Promise.all(seqs.map((seq) => this.#rowOf(roomId, seq)));
+    return rows.filter((row) => row !== null);
   }
 
   /** How far the room's changes have come. */
@@ -521,7 +604,7 @@ export class Log {
   }
 
   /** Rows of ours alone; what is another program's in between is adopted first. */
-  async #rows(roomId: RoomId, cursor: PageCursor): Promise<{ rows: string[]; more: boolean }> {
+  async #rows(roomId: RoomId, cursor: PageCursor): Promise<Rows> {
     const { after, size } = cursor;
     const isNewest = after === undefined;
     const found = await this.#found(roomId, { ...cursor, size: size + 1 }, isNewest ? "newest" : "oldest");

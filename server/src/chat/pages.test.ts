@@ -1,0 +1,130 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Failure, Message, Page, Room } from "../protocol.ts";
+import { both, person, replicas, unwrap, type House, type Person } from "../testing.ts";
+
+let house: House;
+let ann: Person;
+let ben: Person;
+let room: Room;
+const said: Message[] = [];
+
+beforeAll(async () => {
+  house = await replicas(2);
+  const [left, right] = both(house);
+  [ann, ben] = [await person(left), await person(right)];
+  room = (await ann.browser.post<Room>("/api/rooms", { name: "Paged" })).body;
+  for (let index = 1; index <= 20; index += 1) said.push(await ann.say(room.id, `message ${index}`));
+});
+afterAll(() => house.close());
+
+async function page(query: string, who = ann, roomId = room.id) {
+  const { status, body } = await who.browser.get<Page & Partial<Failure>>(
+    `/api/rooms/${roomId}/messages?${query}`,
+  );
+  return { status, body, seqs: body.messages?.map(({ seq }) => seq) };
+}
+
+async function answer(seq: number, text: string, nonce: string): Promise<Message> {
+  const send = { roomId: room.id, message: text, nonce, replyTo: seq };
+  return unwrap(await ann.socket.timeout(5_000).emitWithAck("message", send));
+}
+
+describe("a page around a message", () => {
+  it.each([
+    [10, 4, [9, 10, 11, 12], true, true],
+    [10, 1, [10], true, true],
+    [1, 4, [1, 2, 3], false, true],
+    [2, 4, [1, 2, 3, 4], false, true],
+    [20, 4, [19, 20], true, false],
+    [19, 4, [18, 19, 20], true, false],
+    [10, 100, Array.from({ length: 20 }, (_, index) => index + 1), false, false],
+  ])("of number %i and size %i is %j", async (seq, size, seqs, more, newer) => {
+    const { body, seqs: told } = await page(`around=${seq}&size=${size}`);
+    expect([told, body.more, body.newer]).toEqual([seqs, more, newer]);
+    expect(body.rev).toBe(1);
+  });
+
+  it("that is not in the log, or in a room of others, is not there", async () => {
+    for (const seq of [21, 999_999_999_999_999]) {
+      const { status, body } = await page(`around=${seq}`);
+      expect([status, body.code]).toEqual([404, "not_found"]);
+    }
+    const [none, some] = [await page("around=21", ben), await page("around=2", ben)];
+    expect(none.status).toBe(404);
+    expect(some.body).toEqual(none.body);
+  });
+});
+
+describe("a page from a moment", () => {
+  it("begins with the first message that was said since", async () => {
+    const at = (index: number) => said[index]!.date;
+    for (const [query, seqs, more, newer] of [
+      [`at=${at(4)}&size=3`, [5, 6, 7], true, true],
+      [`at=${at(4) + 1}&size=2`, [6, 7], true, true],
+      ["at=0&size=2", [1, 2], false, true],
+      [`at=${at(18)}&size=5`, [19, 20], true, false],
+      [`at=${at(19) + 1}&size=3`, [18, 19, 20], true, false],
+      ["at=9999999999999999&size=2", [19, 20], true, false],
+    ] as const) {
+      const { body, seqs: told } = await page(query);
+      // Two messages may be a millisecond apart: then the second is the first one since.
+      expect([told, body.more, body.newer], query).toEqual([seqs, more, newer]);
+    }
+  });
+
+  it("of a room where nothing was said is empty", async () => {
+    const { body: empty } = await ann.browser.post<Room>("/api/rooms", { name: "Empty" });
+    const { body } = await page("at=5", ann, empty.id);
+    expect(body).toMatchObject({ messages: [], more: false, newer: false });
+  });
+});
+
+describe("a thread", () => {
+  it("is what began it and all that answers it, asked for by any of them", async () => {
+    const first = await answer(3, "first answer", "a1");
+    const second = await answer(first.seq, "answer to the answer", "a2");
+    await answer(4, "of another thread", "a3");
+    const third = await answer(3, "third answer", "a4");
+    const all = [3, first.seq, second.seq, third.seq];
+    for (const seq of all) expect((await page(`thread=${seq}`)).seqs).toEqual(all);
+    expect((await page("thread=3")).body.more).toBe(false);
+    expect((await page("thread=5")).seqs).toEqual([5]);
+    const newest = await page("thread=3&size=2");
+    expect([newest.seqs, newest.body.more]).toEqual([[second.seq, third.seq], true]);
+    const older = await page(`thread=3&size=2&before=${second.date}`);
+    expect([older.seqs, older.body.more]).toEqual([[3, first.seq], false]);
+    expect((await page(`thread=3&after=${first.date}`)).seqs).toEqual([second.seq, third.seq]);
+    expect((await page("thread=999")).body.code).toBe("not_found");
+    const target = { roomId: room.id, seq: first.seq };
+    unwrap(await ann.socket.timeout(5_000).emitWithAck("message.delete", target));
+    const { body } = await page("thread=3");
+    expect(body.messages.map(({ message }) => message)).toEqual([
+      "message 3",
+      "",
+      "answer to the answer",
+      "third answer",
+    ]);
+  });
+
+  it("has an answer once, that was sent twice", async () => {
+    const one = await answer(8, "once", "b1");
+    await answer(8, "once", "b1");
+    expect((await page("thread=8")).seqs).toEqual([8, one.seq]);
+  });
+});
+
+describe("what is pinned", () => {
+  it("is told in the order in which it was, and no more once it is taken down or deleted", async () => {
+    const pin = async (seq: number, on: boolean) =>
+      unwrap(await ann.socket.timeout(5_000).emitWithAck("message.pin", { roomId: room.id, seq, on }));
+    expect((await page("pinned=true")).seqs).toEqual([]);
+    for (const seq of [12, 2, 7, 5]) await pin(seq, true);
+    expect((await page("pinned=true")).seqs).toEqual([12, 2, 7, 5]);
+    const last = await page("pinned=true&size=2");
+    expect([last.seqs, last.body.more]).toEqual([[7, 5], true]);
+    await pin(2, false);
+    unwrap(await ann.socket.timeout(5_000).emitWithAck("message.delete", { roomId: room.id, seq: 7 }));
+    expect((await page("pinned=true")).seqs).toEqual([12, 5]);
+    expect((await page("pinned=true", ben)).body.code).toBe("not_found");
+  });
+});

@@ -5,7 +5,7 @@ import { pino } from "pino";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
-import { GENERAL, pairOf } from "../server/src/protocol.ts";
+import { keepsRecords } from "../server/src/store/kinds.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { RESTORING } from "../server/src/store/schema.ts";
 import {
@@ -190,7 +190,7 @@ async function compareAndMend(
 async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): Promise<number> {
   const user = /^user:(\d+):rooms$/.exec(name)?.[1];
   if (user === undefined) return 0;
-  const rooms = values.map(([id]) => String(id)).filter((id) => id !== GENERAL && !pairOf(id));
+  const rooms = values.map(([id]) => String(id)).filter(keepsRecords);
   const listed = await Promise.all(
     rooms.map((room) =>
       persist(async () => {

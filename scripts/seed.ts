@@ -10,14 +10,8 @@ import { Users } from "../server/src/chat/users.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { ChatError } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
-import {
-  GENERAL,
-  privateRoomId,
-  type Credentials,
-  type RoomId,
-  type User,
-  type UserId,
-} from "../server/src/protocol.ts";
+import type { Credentials, RoomId, User, UserId } from "../server/src/protocol.ts";
+import { GENERAL } from "../server/src/store/kinds.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
 import { DEMO_GENERAL, DEMO_PASSWORD, DEMO_PEOPLE, DEMO_PRIVATE, DEMO_ROOMS, type DemoLine } from "./demo.ts";
@@ -165,7 +159,7 @@ async function createConversations({ rooms, members, log }: Store, people: Map<s
   }
   for (const { between, lines } of DEMO_PRIVATE) {
     const [one, other] = [idOf(between[0]), idOf(between[1])];
-    const roomId = privateRoomId(one, other);
+    const roomId = rooms.between(one, other);
     await Promise.all([members.show(roomId, one), members.show(roomId, other)]);
     await tell(roomId, lines);
   }

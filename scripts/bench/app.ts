@@ -2,7 +2,7 @@ import { gzipSync } from "node:zlib";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { chromium, type Page } from "playwright-core";
-import { GENERAL } from "../../server/src/protocol.ts";
+import { GENERAL } from "../../server/src/store/kinds.ts";
 import { build, root } from "../prepare.mjs";
 import type { LoadResult } from "./generator.ts";
 import { judge, load, record, stage, type Run } from "./run.ts";

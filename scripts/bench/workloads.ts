@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { io, type Socket } from "socket.io-client";
-import { GENERAL, type Message, type Reply } from "../../server/src/protocol.ts";
+import type { Message, Reply } from "../../server/src/protocol.ts";
+import { GENERAL } from "../../server/src/store/kinds.ts";
 import { startGenerator } from "./drive.ts";
 import { markedText } from "./marks.ts";
 import type { LoadOrder } from "./generator.ts";

@@ -18,8 +18,6 @@ import {
   USERNAME,
   USER_ID,
   isRoomId,
-  pairOf,
-  privateRoomId,
   type Failure,
   type Message,
   type Reply,
@@ -28,6 +26,7 @@ import {
 } from "./protocol.ts";
 import type { RedisClient } from "./store/redis.ts";
 import { Relay } from "./live/relay.ts";
+import { pairOf, privateRoomId } from "./store/kinds.ts";
 import { headOf, isOwnRow, parseForeign, type Log, type Position } from "./store/log.ts";
 import { commandsDuring, person, replicas, type House, type Person } from "./testing.ts";
 

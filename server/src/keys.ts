@@ -36,7 +36,7 @@ const WORDS = [
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
  * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id written down | `r hget room_looks design` |
  * | `room:<id>` | sorted set | messages as JSON, score = `date` in ms | `r zrange room:0 -3 -1 withscores` |
- * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change | `r hgetall {room:0}:meta` |
+ * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room that is not open | `r hgetall {room:0}:meta` |
  * | `{room:<id>}:records` | hash | user id -> what a named room knows of this member, JSON: `role` | `r hgetall {room:1}:records` |
  * | `{room:<id>}:changed` | sorted set | what the last 1,000 changes changed: `@<user id>`, or a message's `date`; score = `rev` of its last change | `r zrange {room:1}:changed 0 -1 withscores` |
  * | `{room:<id>}:revs` | hash | `rev` modulo 1,000 -> `<rev>:<its running hash>`, of the last 1,000 | `r hgetall {room:1}:revs` |

@@ -8,8 +8,14 @@
 
 export type UserId = string;
 
-/** `"0"` is General, `"17"` a named room, `"3:12"` the private 1:1 room of users 3 and 12 (ascending). */
+/** `"0"` is General, `"17"` a named room, `"3:12"` the private 1:1 room of users 3 and 12 (ascending): see `RoomKind`. */
 export type RoomId = string;
+
+/**
+ * Who is in a room: `everyone` in General; in an `open` room whoever joins; in an `invite` room whoever made it, and
+ * whoever else was let in, and to all others it is no room; in a `direct` room two users, who are told by `userIds`.
+ */
+export type RoomKind = "everyone" | "open" | "invite" | "direct";
 
 export type User = { id: UserId; username: string };
 
@@ -58,7 +64,11 @@ export type Reaction = [emoji: string, users: UserId[]];
  */
 export type Room = {
   id: RoomId;
+  kind: RoomKind;
   names: string[];
+  /** Of a direct room, ascending. */
+  userIds?: [UserId, UserId];
+  /** Whether it is a direct room. */
   private: boolean;
   last: Message | null;
   /** seq of the newest message, 0 for an empty room. */
@@ -70,8 +80,14 @@ export type Room = {
   deleted?: number[];
 };
 
-/** A named room as everybody may see it in the directory. */
-export type ListedRoom = { id: RoomId; name: string; members: number; joined: boolean };
+/** A named room as the directory tells of it: an open one to everybody, an invite one to its members. */
+export type ListedRoom = {
+  id: RoomId;
+  kind: "open" | "invite";
+  name: string;
+  members: number;
+  joined: boolean;
+};
 
 /**
  * A page of what a search has found, best matches first, of `total` in all. Without `complete` not every name has been
@@ -208,10 +224,8 @@ export type ServerEvents = {
 
 /** REST bodies and answers, all under `/api`. An error's body is a `Failure`. */
 export type Credentials = { username: string; password: string };
-export type NewRoom = { name: string };
+export type NewRoom = { name: string; kind?: ListedRoom["kind"] | undefined };
 export type NewPrivateRoom = { userId: UserId };
-
-export const GENERAL: RoomId = "0";
 
 /** A room's id, and nothing else ever reaches a key. A pair must also ascend: see `isRoomId`. */
 export const ROOM_ID = /^(0|[1-9]\d{0,9})(:[1-9]\d{0,9})?$/;
@@ -257,19 +271,9 @@ export function isBlank(text: string): boolean {
   return /^[\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(text);
 }
 
-/** The two users of a private room, or null for any other room. */
-export function pairOf(roomId: RoomId): [UserId, UserId] | null {
-  const colon = roomId.indexOf(":");
-  return colon < 0 ? null : [roomId.slice(0, colon), roomId.slice(colon + 1)];
-}
-
+/** Whether this is a room's id: that of two users names them in ascending order. */
 export function isRoomId(value: unknown): value is RoomId {
   if (typeof value !== "string" || !ROOM_ID.test(value)) return false;
-  const pair = pairOf(value);
-  return pair === null || (pair[0] !== "0" && Number(pair[0]) < Number(pair[1]));
-}
-
-/** The one private room of two users, whoever asks. */
-export function privateRoomId(one: UserId, other: UserId): RoomId {
-  return Number(one) < Number(other) ? `${one}:${other}` : `${other}:${one}`;
+  const [one, other] = value.split(":");
+  return other === undefined || (one !== "0" && Number(one) < Number(other));
 }

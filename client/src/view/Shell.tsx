@@ -1,6 +1,6 @@
-import { GENERAL } from "@hubbub/server/protocol";
 import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { unreadOf } from "../chat/state/room.ts";
+import { firstRoom } from "../chat/state/rooms.ts";
 import type { ChatState } from "../chat/state/state.ts";
 import { goTo, redirectTo } from "./address.ts";
 import { announce } from "./announce.tsx";
@@ -43,6 +43,7 @@ function Panes() {
   const { open } = useOverlays();
   const openRoom = useChat((state) => state.openRoom);
   const hasRooms = useChat((state) => state.rooms !== null);
+  const first = useChat(firstRoom);
   const unread = useChat(countUnread);
   const title = useChat((state) => openTitle(state, me.id));
   const phone = useMedia(PHONE);
@@ -54,8 +55,8 @@ function Panes() {
   }, [unread, title]);
 
   useEffect(() => {
-    if (!phone && hasRooms && openRoom === null) redirectTo(GENERAL);
-  }, [phone, hasRooms, openRoom]);
+    if (!phone && first !== null && openRoom === null) redirectTo(first);
+  }, [phone, first, openRoom]);
 
   useFailures();
   useFiles();

@@ -1,25 +1,24 @@
 import type { Metrics } from "../metrics.ts";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
-import {
-  GENERAL,
-  pairOf,
-  privateRoomId,
-  type Cursor,
-  type EditMessage,
-  type Found,
-  type Hits,
-  type ListedRoom,
-  type Message,
-  type Presence as PresentUser,
-  type React,
-  type Revision,
-  type Room,
-  type RoomId,
-  type SendMessage,
-  type SyncedRoom,
-  type User,
-  type UserId,
+import type {
+  Cursor,
+  EditMessage,
+  Found,
+  Hits,
+  ListedRoom,
+  Message,
+  NewRoom,
+  Presence as PresentUser,
+  React,
+  Revision,
+  Room,
+  RoomId,
+  RoomKind,
+  SendMessage,
+  SyncedRoom,
+  User,
+  UserId,
 } from "../protocol.ts";
 import type { Presence } from "../live/presence.ts";
 import { unknownRoom, type Log, type PageCursor } from "../store/log.ts";
@@ -79,7 +78,7 @@ export class Chat {
   async sendMessage(user: User, send: SendMessage): Promise<string> {
     const thread =
       send.replyTo === undefined ? undefined : await this.#threadOf(user.id, send.roomId, send.replyTo);
-    const pair = pairOf(send.roomId);
+    const pair = this.#rooms.usersOf(send.roomId);
     const shown = pair ? await this.#openPrivateRoom(user.id, send.roomId, pair) : [];
     const stop = this.#metrics.append.startTimer();
     const { row, repeated } = await this.#messages.append(user.id, {
@@ -160,21 +159,34 @@ export class Chat {
       rooms.push(...(await Promise.all(some.map((id) => this.describeRoom(id, user.id)))));
     }
     return rooms.toSorted((a, b) =>
-      a.id === GENERAL ? -1 : b.id === GENERAL ? 1 : (b.last?.date ?? 0) - (a.last?.date ?? 0),
+      a.kind === "everyone" ? -1 : b.kind === "everyone" ? 1 : (b.last?.date ?? 0) - (a.last?.date ?? 0),
     );
   }
 
   /** A room as this user sees it. The caller has checked that it is theirs. */
   async describeRoom(roomId: RoomId, userId: UserId): Promise<Room> {
-    const pair = pairOf(roomId);
-    const [last, { name, seq, read, deleted: gone }] = await Promise.all([
+    const [last, { kind, name, userIds, seq, read, deleted: gone }] = await Promise.all([
       this.#messages.newest(roomId),
       this.#rooms.state(roomId, userId),
     ]);
-    const names = pair ? (await this.users.find(pair)).map((one) => one.username) : [name ?? ""];
-    const unread = Math.max(0, seq - read - gone.length);
-    const deletedOnes = gone.length > 0 && { deleted: gone };
-    return { id: roomId, names, private: pair !== null, last, seq, read, unread, ...deletedOnes };
+    const names = userIds ? (await this.users.find(userIds)).map((one) => one.username) : [name ?? ""];
+    return {
+      id: roomId,
+      kind,
+      names,
+      ...(userIds && { userIds }),
+      private: kind === "direct",
+      last,
+      seq,
+      read,
+      unread: Math.max(0, seq - read - gone.length),
+      ...(gone.length > 0 && { deleted: gone }),
+    };
+  }
+
+  /** What kind of room this is; null where there is none of this id. */
+  kindOf(roomId: RoomId): Promise<RoomKind | null> {
+    return this.#rooms.kind(roomId);
   }
 
   listDirectory(user: User, after: number, size: number): Promise<ListedRoom[]> {
@@ -188,7 +200,7 @@ export class Chat {
     after: RoomId | undefined,
     size: number,
   ): Promise<Found<ListedRoom>> {
-    const { ids, total, complete } = await this.#rooms.search(text, after, size);
+    const { ids, total, complete } = await this.#rooms.search(text, after, size, user.id);
     return { found: await this.#rooms.listed(ids, user.id), total, complete };
   }
 
@@ -204,9 +216,9 @@ export class Chat {
   }
 
   /** Throws `taken`, and `forbidden` to whoever is in too many rooms. */
-  async createRoom(user: User, name: string): Promise<Room> {
+  async createRoom(user: User, { name, kind }: NewRoom): Promise<Room> {
     await this.#demandPlace(user.id);
-    const roomId = await this.#rooms.create(name, user.id);
+    const roomId = await this.#rooms.create(name, user.id, kind);
     this.#announce.showRoom([user.id], roomId);
     return this.describeRoom(roomId, user.id);
   }
@@ -219,21 +231,25 @@ export class Chat {
     if (otherId === user.id) throw new ChatError("invalid", "A private room needs somebody else.");
     const [other] = await this.users.find([otherId]);
     if (!other) throw new ChatError("not_found", "There is no such user.");
-    const roomId = privateRoomId(user.id, otherId);
+    const roomId = this.#rooms.between(user.id, otherId);
     if (!(await this.#members.has(roomId, user.id))) await this.#demandPlace(user.id);
     const created = await this.#members.show(roomId, user.id);
     if (created) this.#announce.showRoom([user.id], roomId);
     return { room: await this.describeRoom(roomId, user.id), created };
   }
 
-  /** Joins a named room; one that is the user's already is left as it is. Throws `not_found`, `forbidden`. */
+  /**
+   * Joins an open room; one that is the user's already is left as it is. Throws `forbidden`, and `not_found` for an invite
+   * room of others as for no room.
+   */
   async joinRoom(user: User, roomId: RoomId): Promise<void> {
     const [isMember, sees] = await Promise.all([
       this.#members.has(roomId, user.id),
       this.#members.sees(roomId, user.id),
     ]);
     if (isMember && sees) return;
-    if (roomId === GENERAL || pairOf(roomId) || !(await this.#rooms.exists(roomId))) throw unknownRoom();
+    const kind = await this.#rooms.kind(roomId);
+    if (kind !== "open" && !(kind === "invite" && isMember)) throw unknownRoom();
     await this.#demandPlace(user.id);
     await this.#members.join(roomId, user.id);
     this.#announce.showRoom([user.id], roomId);
@@ -258,7 +274,8 @@ export class Chat {
   /** Leaves a named room. General and private rooms are for good: `invalid`. Throws `not_found`. */
   async leaveRoom(user: User, roomId: RoomId): Promise<void> {
     await this.#demandMember(user.id, roomId);
-    if (roomId === GENERAL || pairOf(roomId)) throw new ChatError("invalid", "This room cannot be left.");
+    const kind = await this.#rooms.kind(roomId);
+    if (kind === "everyone" || kind === "direct") throw new ChatError("invalid", "This room cannot be left.");
     await this.#members.leave(roomId, user.id);
   }
 

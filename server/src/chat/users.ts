@@ -2,10 +2,11 @@ import bcrypt from "bcrypt";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import { GENERAL, type Credentials, type User, type UserId } from "../protocol.ts";
+import type { Credentials, User, UserId } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
 import { Ids } from "../store/ids.ts";
+import { FIRST_ROOMS } from "../store/kinds.ts";
 import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
 import { isReservedUsername } from "../names.ts";
 import { weaknessOf } from "./passwords.ts";
@@ -63,7 +64,7 @@ export class Users {
     const id = await this.#ids.claim((free) => this.#claimId(free, username));
     await Promise.all([
       this.#redis.hset(this.#keys.user(id), { password: hash, created: Date.now(), ...more }),
-      this.#redis.sadd(this.#keys.userRooms(id), GENERAL),
+      this.#redis.sadd(this.#keys.userRooms(id), ...FIRST_ROOMS),
     ]);
     const claimed = await this.#redis.set(this.#keys.username(username), `user:${id}`, "NX");
     if (claimed !== "OK") {

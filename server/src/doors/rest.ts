@@ -54,6 +54,7 @@ const newRoom: z.ZodType<NewRoom> = z.object({
     .refine((name) => name.length > 0, "a room needs a name")
     // Control, format (also invisible and direction marks), private and unassigned characters.
     .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters"),
+  kind: z.enum(["open", "invite"]).optional(),
 });
 const userId = z.string().regex(USER_ID, "no user id");
 const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });
@@ -490,7 +491,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.json(await findMessages(parts, demandUser(response), request.query, response));
   });
 
-  // -> mine: `[{id,names,private,last,seq,read,unread}]`, General first, then by newest message
+  // -> mine: `[{id,kind,names,userIds?,private,last,seq,read,unread}]`, General first, then by newest message
   router.get("/rooms", async (_request, response) => {
     const user = demandUser(response);
     load.demand("history");
@@ -506,7 +507,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     );
     response.json(rooms);
   });
-  // ?after=&size= -> all named rooms: `[{id,name,members,joined}]`
+  // ?after=&size= -> all open rooms, and those invite rooms that are mine: `[{id,kind,name,members,joined}]`
   // ?q=&after=&size= -> the same rooms by any part of their name, in the form of `GET /api/users?q=`
   router.get("/rooms/directory", async (request, response) => {
     const user = demandUser(response);
@@ -517,12 +518,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await chat.listDirectory(user, after, size));
     }
   });
-  // {name} -> 201 the new room, joined; 409 taken
+  // {name,kind?} -> 201 the new room, joined; 409 taken. `kind` is `open`, or `invite`: then it is no room for anybody else
   router.post("/rooms", async (request, response) => {
     const user = demandUser(response);
-    const { name } = newRoom.parse(request.body);
+    const asked = newRoom.parse(request.body);
     await throttle.take("room", user.id);
-    response.status(201).json(await chat.createRoom(user, name));
+    response.status(201).json(await chat.createRoom(user, asked));
   });
   // {userId} -> 201, or 200 if I had it, the 1:1 room: the same one whoever asks
   router.post("/rooms/private", async (request, response) => {

@@ -652,7 +652,7 @@ describe("a named room", () => {
   it("is told to everybody in the directory, with who is in it", async () => {
     const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Listed" });
     const { body } = await sue.browser.get<object[]>(`/api/rooms/directory?after=${Number(made.id) - 1}`);
-    expect(body).toContainEqual({ id: made.id, name: "Listed", members: 1, joined: false });
+    expect(body).toContainEqual({ id: made.id, kind: "open", name: "Listed", members: 1, joined: false });
   });
 
   it("that does not exist cannot be joined", async () => {

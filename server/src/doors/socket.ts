@@ -30,7 +30,6 @@ import {
   NONCE,
   isBlank,
   isRoomId,
-  pairOf,
   type ClientEvents,
   type Cursor,
   type EditMessage,
@@ -590,7 +589,7 @@ export class SocketDoor {
     for (const userId of userIds) {
       const here = [...delivery.connections(userId)];
       if (here.length === 0) continue;
-      if (pairOf(id)) {
+      if ((await chat.kindOf(id)) === "direct") {
         await this.#showPrivateRoom(chat, here, id);
       } else {
         await Promise.all(here.map((connection) => this.#attach(chat, connection, [id])));

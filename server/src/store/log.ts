@@ -5,11 +5,9 @@ import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import {
-  GENERAL,
   LIMITS,
   USER_ID,
   isRoomId,
-  pairOf,
   type Cursor,
   type Message,
   type Page,
@@ -18,6 +16,7 @@ import {
   type SendMessage,
   type UserId,
 } from "../protocol.ts";
+import { keepsRecords } from "./kinds.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
 
@@ -766,11 +765,6 @@ export function changesJson(
   rows: readonly string[],
 ): string {
   return `"after":${after},"rev":${rev},"revHash":"${revHash}","messages":[${rows.join(",")}]`;
-}
-
-/** Whether who is in a room stands in its records. Everybody is in General, and a private room's id says who. */
-export function keepsRecords(roomId: RoomId): boolean {
-  return roomId !== GENERAL && pairOf(roomId) === null;
 }
 
 function headPart({ seq, date, hash }: Head): Head {

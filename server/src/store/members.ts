@@ -1,7 +1,8 @@
 import type { Config } from "../config.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type RoomId, type UserId } from "../protocol.ts";
-import { announcementOf, changeKeys, channelsOf, keepsRecords } from "./log.ts";
+import { keepsRecords } from "./kinds.ts";
+import { announcementOf, changeKeys, channelsOf } from "./log.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
 

@@ -171,7 +171,7 @@ describe("a search among 1,000 rooms", () => {
     const { names, total } = await rooms("", { size: 3 });
     expect([names, total]).toEqual([["a.b*[c]", "Café Größe", "Łódź & Århus"], ROOMS]);
     const { found } = await find<ListedRoom>(ann, "rooms/directory", { q: "grosse" });
-    expect(found).toEqual([{ id: "7", name: "Café Größe", members: 2, joined: true }]);
+    expect(found).toEqual([{ id: "7", kind: "open", name: "Café Größe", members: 2, joined: true }]);
   });
 
   it("finds a room that was made on another replica a moment ago", async () => {

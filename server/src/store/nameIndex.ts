@@ -7,12 +7,14 @@ type Source = {
   last: () => Promise<number>;
   /** The names of these numbers; null where there is none. */
   read: (ids: string[]) => Promise<(string | null)[]>;
+  /** Which of them are found by those alone who may see them; none without it. */
+  hidden?: (ids: string[]) => Promise<boolean[]>;
 };
 
 /** A page of what matches, best first. Without `complete` some names have not been looked at, and more may match. */
 export type NamesFound = { ids: string[]; total: number; complete: boolean };
 
-type Entry = { id: number; folded: string };
+type Entry = { id: number; folded: string; hidden: boolean };
 /** Names that are read together, up to this number. */
 type Slice = { readAt: number; upTo: number };
 
@@ -44,12 +46,21 @@ export class NameIndex {
     return this.#entries.size;
   }
 
-  /** Best matches first, equal ones by name. `after` is the last id of the page before. */
-  async find(text: string, after: string | undefined, size: number): Promise<NamesFound> {
+  /**
+   * Best matches first, equal ones by name, of hidden ones those alone that the asker may see. `after` is the last id of
+   * the page before.
+   */
+  async find(
+    text: string,
+    after: string | undefined,
+    size: number,
+    maySee: (id: string) => boolean = () => false,
+  ): Promise<NamesFound> {
     const complete = await this.#refresh();
     if (!this.#isSorted) this.#sorted.sort(byName);
     this.#isSorted = true;
-    const found = this.#matching(searchFor(text));
+    const matching = this.#matching(searchFor(text));
+    const found = matching.filter(({ id, hidden }) => !hidden || maySee(String(id)));
     const from = after === undefined ? 0 : found.findIndex(({ id }) => id === Number(after)) + 1;
     // A page after a name that is gone is empty, rather than the first one again.
     const page = after !== undefined && from === 0 ? [] : found.slice(from, from + size);
@@ -106,20 +117,24 @@ export class NameIndex {
 
   async #readNames(ids: number[]): Promise<void> {
     if (ids.length === 0) return;
-    const names = await this.#source.read(ids.map(String));
-    const changed = new Map<number, string | undefined>();
+    const wanted = ids.map(String);
+    const [names, hidden = []] = await Promise.all([
+      this.#source.read(wanted),
+      this.#source.hidden?.(wanted),
+    ]);
+    const changed = new Map<number, Entry | undefined>();
     for (const [at, id] of ids.entries()) {
       const name = names[at] ?? null;
-      const folded = name === null ? undefined : fold(name);
-      if (folded !== this.#entries.get(id)?.folded) changed.set(id, folded);
+      const entry = name === null ? undefined : { id, folded: fold(name), hidden: hidden[at] ?? false };
+      const known = this.#entries.get(id);
+      if (entry?.folded !== known?.folded || entry?.hidden !== known?.hidden) changed.set(id, entry);
     }
     if (changed.size === 0) return;
     if ([...changed.keys()].some((id) => this.#entries.has(id)))
       this.#sorted = this.#sorted.filter(({ id }) => !changed.has(id));
-    for (const [id, folded] of changed) {
+    for (const [id, entry] of changed) {
       this.#entries.delete(id);
-      if (folded === undefined) continue;
-      const entry = { id, folded };
+      if (entry === undefined) continue;
       this.#entries.set(id, entry);
       this.#sorted.push(entry);
     }

@@ -1,8 +1,9 @@
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { looksLikeGeneral, looksOf } from "../names.ts";
-import { GENERAL, pairOf, type ListedRoom, type RoomId, type UserId } from "../protocol.ts";
+import type { ListedRoom, RoomId, RoomKind, UserId } from "../protocol.ts";
 import { Ids } from "./ids.ts";
+import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
 import type { Members } from "./members.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
@@ -13,9 +14,18 @@ const LOOKS_AT_ONCE = 500;
 const DELETED_MOST = 500;
 
 /** What one member sees of a room, before names are put to ids. */
-export type RoomState = { id: RoomId; name: string | null; seq: number; read: number; deleted: number[] };
+export type RoomState = {
+  id: RoomId;
+  kind: RoomKind;
+  name: string | null;
+  /** The two users of a direct room. */
+  userIds: [UserId, UserId] | null;
+  seq: number;
+  read: number;
+  deleted: number[];
+};
 
-/** Rooms: their names, who is in them, and how far each has read. Their messages are the log's. */
+/** Rooms: their kinds, their names, who is in them, and how far each has read. Their messages are the log's. */
 export class Rooms {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
@@ -32,24 +42,29 @@ export class Rooms {
     this.#index = new NameIndex({
       last: async () => Number((await redis.get(keys.totalRooms)) ?? 0),
       read: (ids) => Promise.all(ids.map((id) => redis.get(keys.roomName(id)))),
+      hidden: (ids) => Promise.all(ids.map((id) => this.#isHidden(id))),
     });
     this.#read = defineScript(redis, "read.lua", 2);
   }
 
   /** Creates a named room with its first member. Throws `taken`, also where its name can be taken for another room's. */
-  async create(name: string, creator: UserId): Promise<RoomId> {
+  async create(name: string, creator: UserId, kind: ListedRoom["kind"] = "open"): Promise<RoomId> {
     const keys = this.#keys;
     const taken = new ChatError("taken", "There is already a room of this name.");
     if (looksLikeGeneral(name) || (await this.#redis.exists(keys.roomByName(name)))) throw taken;
     await this.#writeDownLooks();
-    const id = await this.#ids.claim((free) => this.#claimId(free, name));
+    const id = await this.#ids.claim((free) => this.#claimId(free, name, kind));
+    const giveBack = async () => {
+      await this.#redis.del(keys.roomName(id));
+      await this.#redis.hdel(keys.meta(id), "kind");
+    };
     const claimed = await this.#redis.set(keys.roomByName(name), `room:${id}`, "NX");
     if (claimed !== "OK") {
-      await this.#redis.del(keys.roomName(id));
+      await giveBack();
       throw taken;
     }
     if (!(await this.#claimLooks(id, name))) {
-      await this.#redis.del(keys.roomName(id));
+      await giveBack();
       await this.#redis.del(keys.roomByName(name));
       throw new ChatError("taken", "There is already a room whose name looks like this one.");
     }
@@ -102,12 +117,20 @@ export class Rooms {
     if (total > Number(done ?? 0)) await this.#redis.hset(looks, LOOKS_DONE, total);
   }
 
-  /** Takes an id for a name; false where a room, or the messages or members of a lost one, has it. */
-  async #claimId(id: RoomId, name: string): Promise<boolean> {
+  /**
+   * Takes an id for a name; false where a room, or the messages or members of a lost one, has it. A room has its kind
+   * before it has its name, so that nobody sees an invite room as an open one.
+   */
+  async #claimId(id: RoomId, name: string, kind: ListedRoom["kind"]): Promise<boolean> {
     const keys = this.#keys;
-    if ((await this.#redis.setnx(keys.roomName(id), name)) === 0) return false;
-    if ((await this.#redis.exists(keys.room(id), keys.meta(id), keys.records(id), keys.members(id))) === 0)
-      return true;
+    const traces = [keys.room(id), keys.records(id), keys.members(id)] as const;
+    if ((await this.#redis.exists(keys.meta(id), ...traces)) > 0) return false;
+    if (kind !== "open") await this.#redis.hset(keys.meta(id), "kind", kind);
+    if ((await this.#redis.setnx(keys.roomName(id), name)) === 0) {
+      if (kind !== "open") await this.#redis.hdel(keys.meta(id), "kind");
+      return false;
+    }
+    if ((await this.#redis.exists(...traces)) === 0) return true;
     await this.#redis.del(keys.roomName(id));
     return false;
   }
@@ -123,20 +146,39 @@ export class Rooms {
     await this.#redis.set(this.#keys.roomName(GENERAL), "General", "NX");
   }
 
-  exists(roomId: RoomId): Promise<boolean> {
-    return this.#redis.exists(this.#keys.roomName(roomId)).then(Boolean);
+  /** What kind of room this is; null where there is none of this id. */
+  async kind(roomId: RoomId): Promise<RoomKind | null> {
+    if (!keepsRecords(roomId)) return kindOf(roomId, null);
+    const [exists, stored] = await Promise.all([
+      this.#redis.exists(this.#keys.roomName(roomId)),
+      this.#redis.hget(this.#keys.meta(roomId), "kind"),
+    ]);
+    return exists === 1 ? kindOf(roomId, stored) : null;
+  }
+
+  /** The two users of a direct room, ascending; null for any other room. */
+  usersOf(roomId: RoomId): [UserId, UserId] | null {
+    return pairOf(roomId);
+  }
+
+  /** The direct room of two users, whoever asks. */
+  between(one: UserId, other: UserId): RoomId {
+    return privateRoomId(one, other);
   }
 
   async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
     const keys = this.#keys;
-    const [name, seq, read] = await Promise.all([
-      pairOf(roomId) ? null : this.#redis.get(keys.roomName(roomId)),
-      this.#redis.hget(keys.meta(roomId), "seq"),
+    const userIds = pairOf(roomId);
+    const [name, [seq, kind], read] = await Promise.all([
+      userIds ? null : this.#redis.get(keys.roomName(roomId)),
+      this.#redis.hmget(keys.meta(roomId), "seq", "kind"),
       this.#redis.hget(keys.read(roomId), userId),
     ]);
     return {
       id: roomId,
+      kind: kindOf(roomId, kind ?? null),
       name,
+      userIds,
       seq: Number(seq ?? 0),
       read: Number(read ?? 0),
       deleted: await this.#deleted(roomId, Number(read ?? 0)),
@@ -164,9 +206,14 @@ export class Rooms {
     return this.listed(ids, userId);
   }
 
-  /** Named rooms with this text in their name: NameIndex tells how, and what `after` is. */
-  search(text: string, after: RoomId | undefined, size: number): Promise<NamesFound> {
-    return this.#index.find(text, after, size);
+  /** Those named rooms with this text in their name that a user may see: NameIndex tells how, and what `after` is. */
+  async search(text: string, after: RoomId | undefined, size: number, userId: UserId): Promise<NamesFound> {
+    const theirs = new Set(await this.#members.of(userId));
+    return this.#index.find(text, after, size, (id) => theirs.has(id));
+  }
+
+  async #isHidden(roomId: RoomId): Promise<boolean> {
+    return kindOf(roomId, await this.#redis.hget(this.#keys.meta(roomId), "kind")) === "invite";
   }
 
   /** How many names a search looks at. */
@@ -174,17 +221,19 @@ export class Rooms {
     return this.#index.size;
   }
 
-  /** What the directory says of the named rooms that there are among these. */
+  /** What the directory tells this user of the named rooms that there are among these. */
   async listed(ids: readonly RoomId[], userId: UserId): Promise<ListedRoom[]> {
     const keys = this.#keys;
     const rooms = await Promise.all(
       ids.map(async (id) => {
-        const [name, members, joined] = await Promise.all([
+        const [name, isHidden, members, joined] = await Promise.all([
           this.#redis.get(keys.roomName(id)),
+          this.#isHidden(id),
           this.#members.size(id),
           this.#members.has(id, userId),
         ]);
-        return name === null ? [] : [{ id, name, members, joined }];
+        if (name === null || (isHidden && !joined)) return [];
+        return [{ id, kind: isHidden ? "invite" : "open", name, members, joined } as const];
       }),
     );
     return rooms.flat();

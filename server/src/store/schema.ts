@@ -1,5 +1,5 @@
 import type { Keys } from "../keys.ts";
-import { GENERAL } from "../protocol.ts";
+import { GENERAL } from "./kinds.ts";
 import type { RedisClient } from "./redis.ts";
 
 /**

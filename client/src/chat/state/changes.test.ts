@@ -32,6 +32,7 @@ function page(story: Story, from: number, to: number, rev: number) {
 function listed(story: Story, rev: number): ChatEvent {
   const room: Room = {
     id: roomId,
+    kind: "everyone",
     names: ["General"],
     private: false,
     last: at(story, story.total, rev),

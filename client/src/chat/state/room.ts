@@ -1,4 +1,13 @@
-import type { Changes, Message, Page, Room, RoomId, SyncedRoom } from "@hubbub/server/protocol";
+import type {
+  Changes,
+  Message,
+  Page,
+  Room,
+  RoomId,
+  RoomKind,
+  SyncedRoom,
+  UserId,
+} from "@hubbub/server/protocol";
 import {
   allNewest,
   doubt,
@@ -29,8 +38,10 @@ export type Log = {
 
 export type RoomState = Revisions & {
   id: RoomId;
+  kind: RoomKind;
   names: readonly string[];
-  private: boolean;
+  /** Of a direct room, in the order of the names. */
+  userIds: readonly UserId[];
   last: Message | null;
   /** seq of the newest message heard of. */
   seq: number;
@@ -78,8 +89,9 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
     const { id, names, last, seq, read } = room;
     return {
       id,
+      kind: kindOf(room),
       names,
-      private: room.private,
+      userIds: room.userIds ?? [],
       last,
       seq,
       read,
@@ -95,7 +107,20 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
   const seq = Math.max(room.seq, known.log?.head ?? 0, heard?.seq ?? 0);
   const listed = room.last === null ? null : newest(room.last, known.changed);
   const last = newer(listed, known.log === null ? (heard ?? null) : known.last);
-  return { ...known, names: room.names, last, seq, read: Math.min(Math.max(known.read, room.read), seq) };
+  return {
+    ...known,
+    kind: kindOf(room),
+    names: room.names,
+    last,
+    seq,
+    read: Math.min(Math.max(known.read, room.read), seq),
+  };
+}
+
+/** A server of the version before does not tell it: then none is General, and of a direct room the names are shown. */
+function kindOf(room: Room): RoomKind {
+  const { kind } = room as Partial<Room>;
+  return kind ?? (room.private ? "direct" : "open");
 }
 
 /** What is held is of a log that may be gone, and nothing joins the one that is loaded before `sync` has compared it. */

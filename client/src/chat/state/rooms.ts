@@ -1,13 +1,4 @@
-import {
-  pairOf,
-  type Changes,
-  type Message,
-  type Page,
-  type Room,
-  type RoomId,
-  type SyncedRoom,
-  type UserId,
-} from "@hubbub/server/protocol";
+import type { Changes, Message, Page, Room, RoomId, SyncedRoom, UserId } from "@hubbub/server/protocol";
 import {
   catchUp,
   takeChanges,
@@ -100,11 +91,21 @@ export function applyRooms<S extends RoomsState & SessionState>(
       return event satisfies never;
   }
 }
-/** The other person of a private room, or null for any other room. */
-export function partnerOf(roomId: RoomId, me: UserId): UserId | null {
-  const pair = pairOf(roomId);
-  if (pair === null) return null;
-  return pair[0] === me ? pair[1] : pair[0];
+
+/** The other person of a direct room, or null for any other room. */
+export function partnerOf(room: RoomState, me: UserId): UserId | null {
+  return room.userIds.find((id) => id !== me) ?? null;
+}
+
+/** The direct room with somebody, where it is there already. */
+export function directRoomWith({ rooms }: RoomsState, userId: UserId, me: UserId): RoomId | undefined {
+  return [...(rooms?.values() ?? [])].find((room) => partnerOf(room, me) === userId)?.id;
+}
+
+/** The room to begin in: the one that everybody is in. */
+export function firstRoom({ rooms }: RoomsState): RoomId | null {
+  const all = [...(rooms?.values() ?? [])];
+  return (all.find(({ kind }) => kind === "everyone") ?? all[0])?.id ?? null;
 }
 
 function mapRoom<S extends RoomsState>(state: S, roomId: RoomId, change: (room: RoomState) => RoomState): S {

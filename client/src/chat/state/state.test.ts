@@ -26,7 +26,16 @@ function between(first: number, last: number): Message[] {
 /** What the server says of a room whose log has `seq` messages. */
 function listed(seq: number, read = 0): Room {
   const last = seq === 0 ? null : stored(seq);
-  return { id: "0", names: ["General"], private: false, last, seq, read, unread: seq - read };
+  return {
+    id: "0",
+    kind: "everyone",
+    names: ["General"],
+    private: false,
+    last,
+    seq,
+    read,
+    unread: seq - read,
+  };
 }
 
 function after(events: readonly ChatEvent[], from = signedIn()): ChatState {

@@ -1,10 +1,10 @@
-import { GENERAL, type RoomId } from "@hubbub/server/protocol";
+import type { RoomId } from "@hubbub/server/protocol";
 import { useMemo, useRef, useState } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
-import { partnerOf } from "../../chat/state/rooms.ts";
+import { firstRoom, partnerOf } from "../../chat/state/rooms.ts";
 import { follow, goTo } from "../address.ts";
 import { ConnectionBar } from "../connection/ConnectionBar.tsx";
 import { useOverlays } from "../overlays.ts";
@@ -46,7 +46,7 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
   const chat = useClient();
   const me = useMe();
   const title = titleOf(room, me.id);
-  const partnerId = partnerOf(room.id, me.id);
+  const partnerId = partnerOf(room, me.id);
   const online = useChat((state) => isOnline(state, partnerId));
   const { open } = useOverlays();
   const tell = useNotice();
@@ -54,11 +54,13 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
   const composer = useRef<ComposerFace>(null);
   const waiting = useOutgoing(room.id);
 
+  function goToFirst(): void {
+    const first = firstRoom(chat.snapshot());
+    if (first !== null) goTo(first);
+  }
+
   function leave() {
-    chat.leaveRoom(room.id).then(
-      () => goTo(GENERAL),
-      (error: unknown) => tell(wordsOf(error)),
-    );
+    chat.leaveRoom(room.id).then(goToFirst, (error: unknown) => tell(wordsOf(error)));
   }
 
   function askToLeave() {
@@ -80,12 +82,12 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
     <Pane id="conversation" tabIndex={-1} aria-labelledby="room-title">
       <header className={css.head}>
         <BackToRooms />
-        <RoomSign title={title} partnerId={partnerId} general={room.id === GENERAL} online={online} />
+        <RoomSign title={title} partnerId={partnerId} general={room.kind === "everyone"} online={online} />
         <div className={css.title}>
           <h1 id="room-title">{title}</h1>
           <p>{describe(room, online)}</p>
         </div>
-        {!room.private && room.id !== GENERAL && (
+        {(room.kind === "open" || room.kind === "invite") && (
           <IconButton icon="exit" label="Leave room" onClick={askToLeave} />
         )}
         <IconButton icon="people" label="People" aria-pressed={peopleShown} onClick={onPeople} />
@@ -128,9 +130,10 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
 }
 
 function describe(room: RoomState, online: boolean | undefined): string {
-  if (room.private && online === undefined) return "Only the two of you";
-  if (room.private) return `${online ? "Online" : "Offline"} · only the two of you`;
-  return room.id === GENERAL ? "Everybody on this server" : "A room anyone can join";
+  if (room.kind === "direct" && online === undefined) return "Only the two of you";
+  if (room.kind === "direct") return `${online ? "Online" : "Offline"} · only the two of you`;
+  if (room.kind === "invite") return "A room for those who were let in";
+  return room.kind === "everyone" ? "Everybody on this server" : "A room anyone can join";
 }
 
 function useOutgoing(roomId: RoomId): Outgoing[] {
@@ -151,7 +154,6 @@ function NoRoom({ roomId }: { roomId: RoomId }) {
   const chat = useClient();
   const unsent = useOutgoing(roomId).filter((entry) => entry.state !== "sent");
   const [fault, setFault] = useState<string | null>(null);
-  const named = !roomId.includes(":");
   return (
     <Pane id="conversation" tabIndex={-1} aria-labelledby="room-title">
       <header className={css.head}>
@@ -165,29 +167,24 @@ function NoRoom({ roomId }: { roomId: RoomId }) {
           <Icon name="lock" />
         </span>
         <h2>You are not in this room</h2>
-        <p>
-          {fault ??
-            (named ? "If it is open to everyone, you can join it." : "Private rooms belong to two people.")}
-        </p>
+        <p>{fault ?? "If it is open to everyone, you can join it."}</p>
         <div className={css.actions}>
-          {named && (
-            <Button
-              look="main"
-              onClick={() =>
-                void chat
-                  .joinRoom(roomId)
-                  .catch((error: unknown) =>
-                    setFault(
-                      error instanceof ChatError && error.code === "not_found"
-                        ? "This room is not there, or not open to everyone."
-                        : wordsOf(error),
-                    ),
-                  )
-              }
-            >
-              Join this room
-            </Button>
-          )}
+          <Button
+            look="main"
+            onClick={() =>
+              void chat
+                .joinRoom(roomId)
+                .catch((error: unknown) =>
+                  setFault(
+                    error instanceof ChatError && error.code === "not_found"
+                      ? "This room is not there, or not open to everyone."
+                      : wordsOf(error),
+                  ),
+                )
+            }
+          >
+            Join this room
+          </Button>
           <Button onClick={() => open({ is: "browse" })}>Browse rooms</Button>
         </div>
       </div>

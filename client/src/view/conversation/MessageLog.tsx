@@ -1,4 +1,4 @@
-import { GENERAL, type Message, type Presence, type UserId } from "@hubbub/server/protocol";
+import type { Message, Presence, UserId } from "@hubbub/server/protocol";
 import {
   Fragment,
   useCallback,
@@ -332,15 +332,15 @@ function useAnnouncements(messages: readonly Message[], title: string, me: UserI
 
 function Beginning({ room, title, empty }: { room: RoomState; title: string; empty: boolean }) {
   const me = useMe();
-  const partnerId = partnerOf(room.id, me.id);
+  const partnerId = partnerOf(room, me.id);
   return (
     <div className={classes(css.beginning, empty && css.empty)}>
-      <RoomSign title={title} partnerId={partnerId} general={room.id === GENERAL} large />
+      <RoomSign title={title} partnerId={partnerId} general={room.kind === "everyone"} large />
       <h2>{partnerId === null ? `Welcome to ${title}` : title}</h2>
       <p>
         {partnerId !== null
           ? `This is where your conversation with ${title} begins. Nobody else can read it.`
-          : room.id === GENERAL
+          : room.kind === "everyone"
             ? "Everybody on this server is here. Say hello."
             : "This is the very beginning of the room. Say what it is for."}
       </p>

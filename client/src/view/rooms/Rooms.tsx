@@ -1,4 +1,4 @@
-import { GENERAL, isBlank, type RoomId } from "@hubbub/server/protocol";
+import { isBlank, type RoomId } from "@hubbub/server/protocol";
 import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
@@ -71,7 +71,7 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
         )}
         <Section
           title="Rooms"
-          rooms={rooms === null ? null : ordered.filter((room) => !room.private)}
+          rooms={rooms === null ? null : ordered.filter((room) => room.kind !== "direct")}
           actions={
             <>
               <IconButton icon="compass" label="Browse rooms" onClick={() => open({ is: "browse" })} />
@@ -81,7 +81,7 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
         />
         <Section
           title="Direct messages"
-          rooms={rooms === null ? null : ordered.filter((room) => room.private)}
+          rooms={rooms === null ? null : ordered.filter((room) => room.kind === "direct")}
           empty="Pick somebody from People to talk in private."
           actions={
             <IconButton icon="plus" label="New direct message" onClick={() => open({ is: "people" })} />
@@ -171,7 +171,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
   const failed = useChat((state) =>
     state.outgoing.some((entry) => entry.roomId === room.id && entry.state === "failed"),
   );
-  const partnerId = partnerOf(room.id, me.id);
+  const partnerId = partnerOf(room, me.id);
   const online = useChat((state) => isOnline(state, partnerId));
   const unread = unreadOf(room);
   const title = titleOf(room, me.id);
@@ -185,7 +185,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
         data-room={room.id}
         data-unread={unread > 0 || undefined}
       >
-        <RoomSign title={title} partnerId={partnerId} general={room.id === GENERAL} online={online} />
+        <RoomSign title={title} partnerId={partnerId} general={room.kind === "everyone"} online={online} />
         <span className={css.what}>
           <span data-part="name" className={css.name}>
             {title}
@@ -277,9 +277,9 @@ function Preview({ room }: { room: RoomState }) {
   const from = useChat((state) =>
     room.last === null ? "" : (state.users.get(room.last.from)?.username ?? ""),
   );
-  if (room.last === null) return room.private ? "No messages yet" : "Nobody has said anything yet";
+  if (room.last === null) return room.kind === "direct" ? "No messages yet" : "Nobody has said anything yet";
   // One line is shown: no need to lay out the other 3,900 characters.
   const text = isBlank(room.last.message) ? "An empty message" : room.last.message.slice(0, 120);
   if (room.last.from === me.id) return `You: ${text}`;
-  return room.private || from === "" ? text : `${from}: ${text}`;
+  return room.kind === "direct" || from === "" ? text : `${from}: ${text}`;
 }

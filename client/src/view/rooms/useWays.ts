@@ -1,5 +1,6 @@
-import { privateRoomId, type RoomId, type UserId } from "@hubbub/server/protocol";
+import type { RoomId, UserId } from "@hubbub/server/protocol";
 import { wordsOf } from "../../chat/api.ts";
+import { directRoomWith } from "../../chat/state/rooms.ts";
 import { goTo } from "../address.ts";
 import { useOverlays } from "../overlays.ts";
 import { useNotice } from "../ui/Notices.tsx";
@@ -27,8 +28,8 @@ export function useWays() {
   function talkTo(userId: UserId) {
     close();
     if (userId === me.id) return;
-    const roomId = privateRoomId(me.id, userId);
-    if (chat.snapshot().rooms?.has(roomId)) goTo(roomId);
+    const roomId = directRoomWith(chat.snapshot(), userId, me.id);
+    if (roomId !== undefined) goTo(roomId);
     else chat.startPrivateRoom(userId).then(goTo, fail);
   }
 

@@ -1,4 +1,4 @@
-import { GENERAL, type RoomId, type UserId } from "@hubbub/server/protocol";
+import type { RoomId, UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
 import { isConnected } from "../../chat/state/connection.ts";
@@ -28,6 +28,7 @@ type Target = {
   roomId: RoomId | null;
   unread: number;
   online: boolean | undefined;
+  general?: boolean;
 };
 
 /** Goes to any room or person by a few letters of the name. */
@@ -51,7 +52,7 @@ export function QuickSwitcher() {
 
   const targets = useMemo(() => {
     const all: Target[] = orderRooms(rooms).map((room) => {
-      const userId = partnerOf(room.id, me.id);
+      const userId = partnerOf(room, me.id);
       const online = connected && userId !== null ? (users.get(userId)?.online ?? false) : undefined;
       return {
         key: room.id,
@@ -60,6 +61,7 @@ export function QuickSwitcher() {
         roomId: room.id,
         unread: unreadOf(room),
         online,
+        general: room.kind === "everyone",
       };
     });
     for (const { id, name } of text === "" ? [] : listed.answer.found) {
@@ -144,7 +146,7 @@ export function QuickSwitcher() {
             <RoomSign
               title={target.title}
               partnerId={target.userId}
-              general={target.roomId === GENERAL}
+              general={target.general}
               online={target.online}
             />
             <span data-part="name" className={css.name}>

@@ -1,0 +1,65 @@
+import type { Room, RoomKind } from "@hubbub/server/protocol";
+import { describe, expect, it } from "vitest";
+import { orderRooms, titleOf } from "./titles.ts";
+import { apply, initialState, type ChatState } from "../../chat/state/state.ts";
+import { directRoomWith, firstRoom, partnerOf } from "../../chat/state/rooms.ts";
+
+const ME = "7";
+
+function room(id: string, kind: RoomKind, names: string[], userIds?: [string, string]): Room {
+  const told = { id, kind, names, private: kind === "direct", last: null, seq: 0, read: 0, unread: 0 };
+  return userIds ? { ...told, userIds } : told;
+}
+
+/** Ids that say nothing of a room's kind. */
+const ROOMS = [
+  room("a", "direct", ["me", "Zoe"], [ME, "9"]),
+  room("b", "open", ["Workshop"]),
+  room("c", "direct", ["Ann", "me"], ["3", ME]),
+  room("d", "everyone", ["General"]),
+  room("e", "invite", ["Back room"]),
+];
+
+function listed(rooms: Room[]): ChatState {
+  return apply(initialState, { type: "rooms", rooms });
+}
+
+describe("rooms whose ids say nothing", () => {
+  const state = listed(ROOMS);
+  const known = (id: string) => {
+    const one = state.rooms?.get(id);
+    if (one === undefined) throw new Error(`no room ${id}`);
+    return one;
+  };
+
+  it("have their partners and titles by the users that are told", () => {
+    expect(["a", "b", "c", "d"].map((id) => partnerOf(known(id), ME))).toEqual(["9", null, "3", null]);
+    expect(["a", "b", "c", "d"].map((id) => titleOf(known(id), ME))).toEqual([
+      "Zoe",
+      "Workshop",
+      "Ann",
+      "General",
+    ]);
+    expect([directRoomWith(state, "3", ME), directRoomWith(state, "4", ME)]).toEqual(["c", undefined]);
+  });
+
+  it("stand in the order of their kinds, and one begins in the one of everybody", () => {
+    expect(orderRooms(state.rooms).map(({ id }) => id)).toEqual(["d", "e", "b", "a", "c"]);
+    expect(firstRoom(state)).toBe("d");
+    expect(firstRoom(initialState)).toBeNull();
+  });
+
+  it("change their kind where the server tells another", () => {
+    const changed = apply(state, { type: "room", room: room("b", "invite", ["Workshop"]) });
+    expect(changed.rooms?.get("b")?.kind).toBe("invite");
+  });
+});
+
+it("rooms that a server of the version before tells without a kind are shown by what it does tell", () => {
+  const old = ROOMS.map((told) => ({ ...told, kind: undefined, userIds: undefined }) as unknown as Room);
+  const state = listed([old[3] as Room, ...old]);
+  const kinds = [...(state.rooms?.values() ?? [])].map(({ id, kind }) => `${id} ${kind}`);
+  expect(kinds.toSorted()).toEqual(["a direct", "b open", "c direct", "d open", "e open"]);
+  expect(firstRoom(state)).toBe("d");
+  expect(titleOf(state.rooms?.get("a") as never, ME)).toBe("me, Zoe");
+});

@@ -72,6 +72,7 @@ const LICENCES = [
   "BSD-3-Clause",
   "0BSD",
   "MPL-2.0",
+  "PSF-2.0",
   "Python-2.0",
 ];
 /** What a package says in its own files, but not where npm looks. */

@@ -7,6 +7,8 @@ import { describe, expect, it } from "vitest";
 import { textToHtml } from "../server/src/chat/transcript.ts";
 import { addressKey } from "../server/src/doors/throttle.ts";
 import { findLinks } from "../server/src/links.ts";
+import { parseText } from "../server/src/markdown.ts";
+import { LIMITS } from "../server/src/protocol.ts";
 import { root } from "./prepare.mjs";
 
 /**
@@ -168,12 +170,15 @@ describe("time grows with the length and no faster", { timeout: 120_000 }, () =>
   });
 
   const signs =
-    "https:// http://x mailto: mailto:a@ x.example/ xn-- [::1] :: ::ffff: &amp; <a href= </a>".split(" ");
-  const address = fc.constantFrom(...signs, ...Array.from(".,!?()[]{}<>\"'`-_@:/#%& a1é😀\n\u0000"));
+    "https:// http://x mailto: mailto:a@ x.example/ xn-- [::1] :: ::ffff: &amp; <a href= </a> ](http://x/ @ann ``` **a _b".split(
+      " ",
+    );
+  const address = fc.constantFrom(...signs, ...Array.from(".,!?()[]{}<>\"'`-_*~\\@:/#%& a1é😀\n\u0000"));
   const texts = fc.array(address, { minLength: 1, maxLength: 8 }).map((parts) => parts.join(""));
 
   it.each([
     ["finding links", findLinks],
+    ["formatting a text", (text: string) => parseText(text.slice(0, LIMITS.message), () => true)],
     ["making HTML of a text", textToHtml],
     ["making a key of an address", addressKey],
   ])("in %s", (_what, run) => {

@@ -43,6 +43,7 @@ export const parts = {
       "client/package.json",
       "server/src/protocol.ts",
       "server/src/links.ts",
+      "server/src/markdown.ts",
       "server/package.json",
       "scripts/build.ts",
     ],

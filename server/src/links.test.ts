@@ -1,6 +1,5 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { textToHtml } from "./chat/transcript.ts";
 import { findLinks } from "./links.ts";
 
 function linksIn(text: string): string[] {
@@ -73,9 +72,6 @@ describe("a link", () => {
           expect(href).toBe(shown);
           expect(["http:", "https:", "mailto:"]).toContain(new URL(href).protocol);
         }
-        // The export has the same links.
-        const exported = [...textToHtml(one).matchAll(/<a href="([^"]*)"/g)].map(([, href]) => href);
-        expect(exported.map((href) => href?.replaceAll("&amp;", "&"))).toEqual(linksIn(one));
       }),
       { numRuns: 1_000 },
     );

@@ -24,3 +24,18 @@ export function findLinks(text: string): Part[] {
   if (from < text.length) parts.push({ text: text.slice(from), href: null });
   return parts;
 }
+
+const guess = new LinkifyIt({ fuzzyLink: true, fuzzyIP: true, fuzzyEmail: true, urlAuth: true }).add("//");
+
+/** Whether a text reads as another address than this one, so that one would be led where one did not want to go. */
+export function readsAsOther(text: string, href: string): boolean {
+  const host = hostOf(href);
+  return (guess.match(text.normalize("NFKC")) ?? []).some(({ url }) => hostOf(url) !== host);
+}
+
+function hostOf(url: string): string {
+  const { protocol, host, pathname } = URL.canParse(url)
+    ? new URL(url)
+    : { protocol: "", host: url, pathname: "" };
+  return protocol === "mailto:" ? pathname : host.replace(/^www\./, "");
+}

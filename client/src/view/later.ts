@@ -1,4 +1,4 @@
-import { lazy, type ComponentType } from "react";
+import { lazy, useSyncExternalStore, type ComponentType } from "react";
 
 const TRY_AGAIN_MS = 2_000;
 
@@ -11,12 +11,29 @@ export function later<P>(load: () => Promise<ComponentType<P>>) {
   return lazy(async () => ({ default: await untilLoaded(load) }));
 }
 
-/** The same for what is no component: a function that fetches it, once. */
-export function loadOnce(load: () => Promise<unknown>): () => void {
-  let loading: Promise<unknown> | undefined;
-  const once = () => (loading ??= untilLoaded(load));
-  loads.push(once);
-  return () => void once();
+/**
+ * The same for what is no component: a hook that answers it, and null until it is here. It is fetched when it is first
+ * wanted; with `soon` also by `loadLater`.
+ */
+export function laterValue<T>(load: () => Promise<T>, when: "soon" | "used"): (wanted: boolean) => T | null {
+  let value: T | null = null;
+  let loading: Promise<void> | undefined;
+  const listeners = new Set<() => void>();
+  const take = async () => {
+    value = await untilLoaded(load);
+    for (const listener of listeners) listener();
+  };
+  const once = () => (loading ??= take());
+  if (when === "soon") loads.push(once);
+  const subscribe = (changed: () => void) => {
+    listeners.add(changed);
+    return () => listeners.delete(changed);
+  };
+  const read = () => value;
+  return function useValue(wanted) {
+    if (wanted && value === null) void once();
+    return useSyncExternalStore(subscribe, read, read);
+  };
 }
 
 async function untilLoaded<T>(load: () => Promise<T>): Promise<T> {

@@ -1,4 +1,4 @@
-import { assert, property, string } from "fast-check";
+import { assert, constantFrom, property, string } from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { person, replicas, type House } from "../testing.ts";
 import { textToHtml } from "./transcript.ts";
@@ -11,10 +11,11 @@ beforeAll(async () => {
 
 afterAll(() => house.close());
 
-it("a text reads in HTML as it was typed, character by character", () => {
+it("a text without marks reads in HTML as it was typed, character by character", () => {
   const decode = (html: string) =>
     html
-      .replaceAll(/<a href="[^"]*" rel="[^"]*">|<\/a>/g, "")
+      .replaceAll(/^<div dir="auto">|<\/div>$|<a href="[^"]*" rel="[^"]*">|<\/a>/g, "")
+      .replaceAll(/<br ?\/?>/g, "\n")
       .replaceAll("&lt;", "<")
       .replaceAll("&gt;", ">")
       .replaceAll("&quot;", '"')
@@ -28,19 +29,35 @@ it("a text reads in HTML as it was typed, character by character", () => {
   ]) {
     expect(decode(textToHtml(text))).toBe(text);
   }
+  const plain = Array.from({ length: 94 }, (_, index) => String.fromCharCode(33 + index)).filter(
+    (sign) => !/[*_~`[\]\\>+\-.)]/.test(sign),
+  );
   assert(
-    property(string(), (text) => {
+    property(string({ unit: constantFrom(...plain, " ", "\n", "é", "🙂") }), (text) => {
       expect(decode(textToHtml(text))).toBe(text);
     }),
   );
 });
 
-it("nothing but links to web addresses is let through", () => {
+it("what is formatted in the app is formatted in the export", () => {
+  expect(textToHtml("**a** _b_ ~~c~~ `<d>`\n@ann")).toBe(
+    '<div dir="auto"><strong>a</strong> <em>b</em> <s>c</s> <code>&lt;d&gt;</code><br />@ann</div>',
+  );
+  expect(textToHtml("```ts\na < b\n```")).toBe("<pre><code>\na &lt; b</code></pre>");
+  expect(textToHtml("> a\n- b\n\n7. c")).toBe(
+    '<blockquote><div dir="auto">a</div></blockquote><ul><li><div dir="auto">b</div></li></ul>' +
+      '<ol><li value="7"><div dir="auto">c</div></li></ol>',
+  );
+});
+
+it("nothing but formatting and links to web addresses is let through", () => {
   expect(textToHtml("<img src=x onerror=alert(1)>")).not.toMatch(/<img/);
-  expect(textToHtml("javascript:alert(1)")).toBe("javascript:alert(1)");
+  expect(textToHtml("javascript:alert(1)")).toBe('<div dir="auto">javascript:alert(1)</div>');
+  expect(textToHtml("[a](javascript:alert(1))")).not.toMatch(/<a/);
+  expect(textToHtml("```<script>\n</code><script>alert(1)</script>\n```")).not.toMatch(/<script/);
   expect(textToHtml('https://x.example/"onmouseover="alert(1)')).not.toMatch(/<a [^>]*onmouseover/);
   expect(textToHtml("see https://x.example/a?b=1&c=2.")).toBe(
-    'see <a href="https://x.example/a?b=1&amp;c=2" rel="noopener noreferrer nofollow">https://x.example/a?b=1&amp;c=2</a>.',
+    '<div dir="auto">see <a href="https://x.example/a?b=1&amp;c=2" rel="noopener noreferrer nofollow">https://x.example/a?b=1&amp;c=2</a>.</div>',
   );
 });
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import sanitizeHtml from "sanitize-html";
-import { findLinks } from "../links.ts";
+import { parseText, type Block, type Inline } from "../markdown.ts";
 import { LIMITS, type Message, type Page, type UserId } from "../protocol.ts";
 
 type Source = {
@@ -12,13 +12,13 @@ type Source = {
 
 /**
  * A room's whole history as one HTML page that needs nothing else, in chunks, oldest first. This is the only place
- * where HTML is made from what people wrote: it is escaped, links are marked, and sanitize-html lets nothing but
- * those links through.
+ * where HTML is made from what people wrote: it is escaped, what it is formatted with becomes tags, and sanitize-html
+ * lets nothing but those through.
  */
 export async function* transcript({ title, page, nameOf }: Source): AsyncGenerator<string> {
   yield (
-    `<!doctype html><html lang="en"><meta charset="utf-8"><title>${textToHtml(title)}</title>` +
-    `<h1>${textToHtml(title)}</h1>\n`
+    `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escape(title)}</title>` +
+    `<h1>${escape(title)}</h1>\n`
   );
   let after: number | undefined = 0;
   while (after !== undefined) {
@@ -39,26 +39,67 @@ async function line(
   nameOf: Source["nameOf"],
 ): Promise<string> {
   const time = Number.isFinite(date) ? new Date(date).toISOString() : "";
-  const author = textToHtml(await nameOf(from));
-  const text = textToHtml(message).replaceAll("\n", "<br>");
+  const author = escape(await nameOf(from));
+  const text = textToHtml(message);
   const what = deleted === undefined ? text : "<i>deleted</i>";
   const note = edited === undefined ? "" : " <i>(edited)</i>";
-  return `<p><time>${time}</time> <b>${author}</b><br>${what}${note}</p>\n`;
+  return `<section><time>${time}</time> <b>${author}</b>${note}${what}</section>\n`;
 }
 
-/** Text of any origin as HTML that shows it character by character, with its links marked. */
+/** Text of any origin as HTML that shows it formatted, as the client does: by the same parser. */
 export function textToHtml(text: string): string {
   // A longer one can only come from another program, and sanitize-html is quadratic in nested tags.
-  const html = findLinks(text.slice(0, LIMITS.message)).map((part) => {
-    const escaped = escape(part.text);
-    if (part.href === null) return escaped;
-    return `<a href="${escape(part.href)}" rel="noopener noreferrer nofollow">${escaped}</a>`;
-  });
-  return sanitizeHtml(html.join(""), {
-    allowedTags: ["a"],
-    allowedAttributes: { a: ["href", "rel"] },
+  return sanitizeHtml(blocksToHtml(parseText(text.slice(0, LIMITS.message))), {
+    allowedTags: ["a", "strong", "em", "s", "code", "pre", "blockquote", "ul", "ol", "li", "div", "br"],
+    allowedAttributes: { a: ["href", "rel", "title"], div: ["dir"], li: ["value"] },
     allowedSchemes: ["http", "https", "mailto"],
   });
+}
+
+function blocksToHtml(blocks: readonly Block[]): string {
+  return blocks.map(blockToHtml).join("");
+}
+
+function blockToHtml(block: Block): string {
+  switch (block.kind) {
+    case "text":
+      return `<div dir="auto">${inlinesToHtml(block.inside).replaceAll("\n", "<br>")}</div>`;
+    case "code":
+      return `<pre><code>\n${escape(block.text)}</code></pre>`;
+    case "quote":
+      return `<blockquote>${blocksToHtml(block.inside)}</blockquote>`;
+    case "list":
+      break;
+  }
+  const tag = block.items[0]?.number === undefined ? "ul" : "ol";
+  const items = block.items.map(({ number, inside }) => {
+    const value = number === undefined ? "" : ` value="${number}"`;
+    return `<li${value}>${blocksToHtml(inside)}</li>`;
+  });
+  return `<${tag}>${items.join("")}</${tag}>`;
+}
+
+function inlinesToHtml(parts: readonly Inline[]): string {
+  return parts.map(inlineToHtml).join("");
+}
+
+function inlineToHtml(part: Inline): string {
+  switch (part.kind) {
+    case "text":
+    case "mention":
+      return escape(part.text);
+    case "code":
+      return `<code>${escape(part.text)}</code>`;
+    case "strong":
+    case "em":
+      return `<${part.kind}>${inlinesToHtml(part.inside)}</${part.kind}>`;
+    case "strike":
+      return `<s>${inlinesToHtml(part.inside)}</s>`;
+    case "link":
+      break;
+  }
+  const title = part.title === undefined ? "" : ` title="${escape(part.title)}"`;
+  return `<a href="${escape(part.href)}" rel="noopener noreferrer nofollow"${title}>${inlinesToHtml(part.inside)}</a>`;
 }
 
 function escape(text: string): string {

@@ -1,19 +1,25 @@
-import { findLinks } from "@hubbub/server/links";
 import { renderToStaticMarkup } from "react-dom/server";
 import { expect, test } from "vitest";
 import { Text } from "./Text.tsx";
 
-test("a text is shown as it was typed, with the links that the export has too, each in a tab of its own", async () => {
-  const text =
-    "Is <b>it</b> https://x.example/a_(b)?c=1&d=2, or mailto:ann@x.example? Not javascript:alert(1).";
-  const draw = () => renderToStaticMarkup(<Text text={text} />);
-  await expect.poll(draw).toContain("<a ");
-  const html = draw();
-  const read = (escaped: string) =>
-    escaped.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
-  expect(read(html.replaceAll(/<\/?(?:a|span)\b[^>]*>/g, ""))).toBe(text);
-  const shown = [...html.matchAll(/<a href="([^"]*)" target="_blank" rel="noopener noreferrer nofollow">/g)];
-  const links = findLinks(text).flatMap(({ href }) => href ?? []);
-  expect(shown.map(([, href = ""]) => read(href))).toEqual(links);
-  expect(links).toEqual(["https://x.example/a_(b)?c=1&d=2", "mailto:ann@x.example"]);
+const draw = (text: string) => renderToStaticMarkup(<Text text={text} />).replaceAll(/ class="[^"]*"/g, "");
+const LINK = 'target="_blank" rel="noopener noreferrer nofollow"';
+
+test("a text is shown as it was typed, formatted, its links each in a tab of its own, and as text until that is known", async () => {
+  const text = "Is <b>it</b> **x**, mailto:ann@x.example or `y`? Not javascript:alert(1).";
+  expect(draw(text)).toContain("Is &lt;b&gt;it&lt;/b&gt; **x**,");
+  await expect.poll(() => draw(text)).toContain("<a ");
+  expect(draw(text)).toBe(
+    `<span data-part="text">Is &lt;b&gt;it&lt;/b&gt; <strong>x</strong>, <a href="mailto:ann@x.example" ${LINK}>mailto:ann@x.example</a> ` +
+      "or <code>y</code>? Not javascript:alert(1).</span>",
+  );
+});
+
+test("quotes, lists and code are elements of their own, each with the direction of its text", async () => {
+  await expect.poll(() => draw("> a")).toContain("<blockquote");
+  expect(draw("> a\n- b\n\n3. c\n```\n<d>\n```")).toBe(
+    '<div data-part="text"><blockquote dir="auto"><div dir="auto">a</div></blockquote>' +
+      '<ul dir="auto"><li><div dir="auto">b</div></li></ul><ol dir="auto"><li value="3"><div dir="auto">c</div></li></ol>' +
+      '<pre dir="ltr"><code>&lt;d&gt;</code></pre></div>',
+  );
 });

@@ -1,28 +1,104 @@
+import type { Block, Inline } from "@hubbub/server/markdown";
 import { isBlank } from "@hubbub/server/protocol";
 import { memo } from "react";
 import { classes } from "../ui/classes.ts";
+import { Code } from "./Code.tsx";
 import css from "./Text.module.css";
-import { useLinks } from "./useLinks.ts";
+import { useBlocks } from "./useBlocks.ts";
 
 /** One to three emoji as Unicode recommends them for interchange. The flag is newer than the language we build for. */
 const EMOJI_ONLY = new RegExp("^\\p{RGI_Emoji}(?:\\s?\\p{RGI_Emoji}){0,2}\\s?$", "v");
 const EMOJI_LONGEST = 100;
 
-/** What somebody wrote, character by character, as text; only http, https and mailto addresses become links. */
+/** What somebody wrote: formatted where it is Markdown, else character by character. No HTML is ever made of it. */
 export const Text = memo(function Text({ text }: { text: string }) {
-  const parts = useLinks(text);
+  const blocks = useBlocks(text);
   const emoji = text.length <= EMOJI_LONGEST && EMOJI_ONLY.test(text);
+  const [only] = blocks;
+  if (blocks.length > 1 || (only !== undefined && only.kind !== "text"))
+    return (
+      <div data-part="text" className={css.blocks}>
+        <Blocks blocks={blocks} />
+      </div>
+    );
   return (
     <span data-part="text" className={classes(css.text, emoji && css.emoji, isBlank(text) && css.blank)}>
-      {parts.map((part, index) =>
-        part.href === null ? (
-          part.text
-        ) : (
-          <a key={index} href={part.href} target="_blank" rel="noopener noreferrer nofollow">
-            {part.text}
-          </a>
-        ),
-      )}
+      {only && <Inlines parts={only.inside} />}
     </span>
   );
 });
+
+function Blocks({ blocks }: { blocks: readonly Block[] }) {
+  return blocks.map((block, index) => <BlockOf key={index} block={block} />);
+}
+
+function BlockOf({ block }: { block: Block }) {
+  switch (block.kind) {
+    case "text":
+      return (
+        <div className={css.lines} dir="auto">
+          <Inlines parts={block.inside} />
+        </div>
+      );
+    case "code":
+      return <Code code={block.text} language={block.language} />;
+    case "quote":
+      return (
+        <blockquote className={css.quote} dir="auto">
+          <Blocks blocks={block.inside} />
+        </blockquote>
+      );
+    case "list":
+      break;
+  }
+  const List = block.items[0]?.number === undefined ? "ul" : "ol";
+  return (
+    <List className={css.list} dir="auto">
+      {block.items.map(({ number, inside }, index) => (
+        <li key={index} value={number}>
+          <Blocks blocks={inside} />
+        </li>
+      ))}
+    </List>
+  );
+}
+
+function Inlines({ parts }: { parts: readonly Inline[] }) {
+  return parts.map((part, index) =>
+    part.kind === "text" ? part.text : <InlineOf key={index} part={part} />,
+  );
+}
+
+function InlineOf({ part }: { part: Exclude<Inline, { kind: "text" }> }) {
+  switch (part.kind) {
+    case "strong":
+      return (
+        <strong>
+          <Inlines parts={part.inside} />
+        </strong>
+      );
+    case "em":
+      return (
+        <em>
+          <Inlines parts={part.inside} />
+        </em>
+      );
+    case "strike":
+      return (
+        <s>
+          <Inlines parts={part.inside} />
+        </s>
+      );
+    case "code":
+      return <code className={css.code}>{part.text}</code>;
+    case "mention":
+      return part.text;
+    case "link":
+      break;
+  }
+  return (
+    <a href={part.href} title={part.title} target="_blank" rel="noopener noreferrer nofollow">
+      <Inlines parts={part.inside} />
+    </a>
+  );
+}

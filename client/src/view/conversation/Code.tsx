@@ -1,0 +1,32 @@
+import { laterValue } from "../later.ts";
+import css from "./Code.module.css";
+
+const useColours = laterValue(() => import("../../text/colours.ts"), "used");
+
+/** A block of code, in the colours of its language once they are here. */
+export function Code({ code, language }: { code: string; language: string }) {
+  const colours = useColours(language !== "");
+  return (
+    <pre className={css.block} dir="ltr">
+      <code>
+        {colours === null
+          ? code
+          : colours
+              .colourCode(code, language)
+              .map((piece, index) =>
+                piece.colour === undefined ? (
+                  piece.text
+                ) : (
+                  <Piece key={index} look={piece.colour} text={piece.text} />
+                ),
+              )}
+      </code>
+    </pre>
+  );
+}
+
+type PieceProps = { text: string; look?: "word" | "value" | "name" | "note" | "more" | "less" };
+
+function Piece({ text, look = "word" }: PieceProps) {
+  return <span className={css[look]}>{text}</span>;
+}

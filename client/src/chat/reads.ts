@@ -2,7 +2,6 @@ import type { RoomId } from "@hubbub/server/protocol";
 import { ChatError } from "./api.ts";
 import type { Scope } from "./scope.ts";
 import type { ChatSocket } from "./socket.ts";
-import { unreadOf } from "./state/room.ts";
 import type { Chat } from "./store.ts";
 
 const READ_AFTER_MS = 300;
@@ -16,7 +15,7 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
 
   function mark(roomId: RoomId) {
     const room = chat.state.rooms?.get(roomId);
-    if (room === undefined || unreadOf(room) === 0) return;
+    if (room === undefined || room.read >= room.seq) return;
     chat.dispatch({ type: "read", roomId, read: room.seq });
     marks.set(roomId, room.seq);
     timers.get(roomId)?.();

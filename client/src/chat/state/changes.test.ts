@@ -1,7 +1,7 @@
 import type { Changes, Message, Room } from "@hubbub/server/protocol";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { firstDoubt, needsSync, type RoomState } from "./room.ts";
+import { firstDoubt, needsSync, unreadOf, type RoomState } from "./room.ts";
 import { apply, initialState, type ChatEvent, type ChatState } from "./state.ts";
 
 /** A room of the server's: its messages, and which of them each change was about, from rev 1 on. */
@@ -194,6 +194,36 @@ describe("changes", () => {
     const whole = apply(half, { type: "page again", roomId, page: page(other, 1, 3, 3), before: 4 });
     expect(firstDoubt(general(whole))).toBe(null);
     expect(general(whole).log?.messages).toEqual(rows(on, 1, 5, 4));
+  });
+
+  test("that delete what was unread leave less to read, whoever says it", () => {
+    const gone = { ...at(story, 4, 1), message: "", deleted: 7, rev: 2 };
+    const telling: ChatEvent = {
+      type: "changes",
+      roomId,
+      changes: { after: 1, rev: 2, revHash: "r2", messages: [gone] },
+    };
+    const read = apply(opened, { type: "read", roomId, read: 2 });
+    const told = apply(read, telling);
+    expect([read, told, apply(told, telling)].map((state) => unreadOf(general(state)))).toEqual([3, 2, 2]);
+    const list: ChatEvent = {
+      type: "rooms",
+      rooms: [
+        {
+          id: roomId,
+          names: ["General"],
+          kind: "everyone",
+          private: false,
+          last: at(story, 5, 0),
+          seq: 5,
+          read: 2,
+          unread: 1,
+          deleted: [4, 5],
+        },
+      ],
+    };
+    expect(unreadOf(general(apply(told, list)))).toBe(1);
+    expect(unreadOf(general(apply(told, { type: "read", roomId, read: 5 })))).toBe(0);
   });
 
   test("of messages of another log replace nothing", () => {

@@ -53,11 +53,14 @@ export type RoomState = Revisions & {
   held: readonly Message[];
   /** Set when the replica, or a message that contradicts the log, says that the log is not to be trusted. */
   stale: boolean;
+  /** seqs of deleted messages beyond `read`, as far as they are known. */
+  deleted: readonly number[];
 };
 
 /** Messages that this user has not read. */
 export function unreadOf(room: RoomState): number {
-  return Math.max(0, room.seq - room.read);
+  const deleted = room.deleted.filter((seq) => seq > room.read && seq <= room.seq);
+  return Math.max(0, room.seq - room.read - deleted.length);
 }
 
 /** Whether what is loaded of the room is known to be incomplete or wrong: `sync` it. */
@@ -99,6 +102,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       load: "idle",
       held: [],
       stale: false,
+      deleted: room.deleted ?? [],
       ...NO_REVISIONS,
     };
   }
@@ -107,20 +111,26 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
   const seq = Math.max(room.seq, known.log?.head ?? 0, heard?.seq ?? 0);
   const listed = room.last === null ? null : newest(room.last, known.changed);
   const last = newer(listed, known.log === null ? (heard ?? null) : known.last);
-  return {
-    ...known,
-    kind: kindOf(room),
-    names: room.names,
-    last,
-    seq,
-    read: Math.min(Math.max(known.read, room.read), seq),
-  };
+  const read = Math.min(Math.max(known.read, room.read), seq);
+  const deleted = withDeleted(known.deleted, room.deleted ?? [], read);
+  return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted };
 }
 
 /** A server of the version before does not tell it: then none is General, and of a direct room the names are shown. */
 function kindOf(room: Room): RoomKind {
   const { kind } = room as Partial<Room>;
   return kind ?? (room.private ? "direct" : "open");
+}
+
+function withDeleted(known: readonly number[], more: readonly number[], read: number): readonly number[] {
+  const fresh = more.filter((seq) => seq > read && !known.includes(seq));
+  return fresh.length === 0 ? known : [...known, ...fresh].filter((seq) => seq > read);
+}
+
+function noteDeleted(room: RoomState, messages: readonly Message[]): RoomState {
+  const gone = messages.flatMap((message) => (message.deleted === undefined ? [] : [message.seq]));
+  const deleted = withDeleted(room.deleted, gone, room.read);
+  return deleted === room.deleted ? room : { ...room, deleted };
 }
 
 /** What is held is of a log that may be gone, and nothing joins the one that is loaded before `sync` has compared it. */
@@ -142,7 +152,7 @@ export function hear(room: RoomState, heard: Message): RoomState {
   }
   if (room.held.some((other) => other.seq === seq)) return take(room, [message]);
   const held = [...room.held, message].toSorted((one, other) => one.seq - other.seq);
-  return join({ ...room, last: newer(room.last, message), seq: top, held });
+  return join(noteDeleted({ ...room, last: newer(room.last, message), seq: top, held }, [message]));
 }
 
 /** The room with what `changes` says. */
@@ -156,7 +166,8 @@ export function takeChanges(room: RoomState, { after, rev, revHash, messages }: 
 }
 
 /** The room with the newer states of messages: what is held is replaced, what is not loaded is remembered. */
-function take(room: RoomState, rows: readonly Message[]): RoomState {
+function take(before: RoomState, rows: readonly Message[]): RoomState {
+  const room = noteDeleted(before, rows);
   const left = new Map<number, Message>();
   for (const row of rows) left.set(row.seq, newest(row, room.changed));
   const fresh = [...left.values()];
@@ -239,13 +250,14 @@ function startLog(room: RoomState, page: readonly Message[]): RoomState {
   const [first] = messages;
   const head = messages.at(-1);
   const log: Log = { messages, head: head?.seq ?? 0, older: (first?.seq ?? 1) > 1 };
-  return join({
+  const started = {
     ...room,
     log,
-    load: "idle",
+    load: "idle" as const,
     seq: Math.max(room.seq, log.head),
     last: newer(room.last, messages.at(-1) ?? null),
-  });
+  };
+  return join(noteDeleted(started, messages));
 }
 
 /** The room with the page before the first message of its log. */
@@ -292,6 +304,8 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
       rev,
       revHash,
       heardRev: rev,
+      // Of another log other messages are deleted.
+      deleted: reset === "trimmed" ? room.deleted : [],
     };
     const heardBefore = changes?.reset ? [] : [...(room.log?.messages ?? []), ...room.held];
     const started = startLog(begun, allNewest(messages, heardBefore));
@@ -331,7 +345,8 @@ function doubtAll(room: RoomState): RoomState {
 /** A mark only rises, and never above what was heard of. */
 export function readUpTo(room: RoomState, seq: number): RoomState {
   const read = Math.min(Math.max(room.read, seq), room.seq);
-  return read === room.read ? room : { ...room, read };
+  if (read === room.read) return room;
+  return { ...room, read, deleted: room.deleted.filter((gone) => gone > read) };
 }
 
 /** What a room keeps when another one is opened. */

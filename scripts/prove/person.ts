@@ -361,6 +361,7 @@ export function createPerson(options: PersonOptions) {
   const outbox = createOutbox({
     store: NO_STORE,
     clock: systemClock,
+    refused: () => {},
     shared: () => {},
     random: random.next,
     ready: () => socket?.connected ?? false,

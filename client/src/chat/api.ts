@@ -4,6 +4,7 @@ import type {
   Failure,
   Found,
   ListedRoom,
+  Message,
   NewPrivateRoom,
   NewRoom,
   Page,
@@ -22,12 +23,15 @@ import type { World } from "./world.ts";
 export class ChatError extends Error {
   readonly code: ErrorCode | "unreachable";
   readonly retryAfterMs: number | undefined;
+  /** With `conflict`: how the message is now. */
+  readonly current: Message | undefined;
 
-  constructor(code: ErrorCode | "unreachable", message: string, retryAfterMs?: number) {
+  constructor(code: ErrorCode | "unreachable", message: string, retryAfterMs?: number, current?: Message) {
     super(message);
     this.name = "ChatError";
     this.code = code;
     this.retryAfterMs = retryAfterMs;
+    this.current = current;
   }
 }
 
@@ -105,11 +109,11 @@ export function wordsOf(error: unknown): string {
 
 /** A server's Failure as a throwable; anything else (a proxy's error page, say) counts as no answer. */
 export function toChatError(failure: unknown): ChatError {
-  const { code, message, retryAfterMs } = (failure ?? {}) as Partial<Failure>;
+  const { code, message, retryAfterMs, current } = (failure ?? {}) as Partial<Failure>;
   if (typeof code !== "string" || typeof message !== "string") {
     return new ChatError("unreachable", "The server does not answer as it should. Try again in a moment.");
   }
-  return new ChatError(code, withoutField(message), retryAfterMs);
+  return new ChatError(code, withoutField(message), retryAfterMs, current);
 }
 
 /** "name: too long" tells a program which field is meant; a person sees it. */

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { both, person, replicas, startWire, until, unwrap, type House } from "../../../server/src/testing.ts";
 import { createChatClient } from "./chat.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
+import { asChanged } from "./state/outgoing.ts";
 import { systemClock, type Clock, type World } from "./world.ts";
 
 let house: House;
@@ -238,6 +239,85 @@ describe("a message that was changed", () => {
     tab.chat.close();
     other.close();
     await line.close();
+  });
+});
+
+describe("a change that somebody asks for", () => {
+  const row = ({ chat }: ReturnType<typeof openTab>, seq: number) =>
+    chat
+      .snapshot()
+      .rooms?.get("0")
+      ?.log?.messages.find((message) => message.seq === seq);
+
+  test("is shown before it is answered, outlives the page, and is made once", async () => {
+    const first = openTab();
+    await first.signUp();
+    const other = await somebody();
+    const { seq } = await other.say("0", "who is coming?");
+    await first.shows("who is coming?");
+    first.say("me");
+    await until(() => first.texts()?.at(-1) === "me");
+    const mine = first.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1);
+    if (mine === undefined) throw new Error("it is not shown");
+    const question = row(first, seq);
+    if (question === undefined) throw new Error("it is not shown");
+    first.wire()?.io.engine.close();
+    await until(() => first.chat.snapshot().connection !== "online");
+    first.chat.editMessage(mine, "me, and Tom");
+    first.chat.react(question, "👍", false);
+    first.chat.react(question, "👍", true);
+    first.chat.pin(question, true);
+    first.chat.setDraft("reply 0", String(seq));
+    first.say("when is it?");
+    const { changing, session } = first.chat.snapshot();
+    expect(changing.map((entry) => entry.change.do)).toEqual(["edit", "react", "pin"]);
+    const me = session.is === "signed in" ? session.user.id : "";
+    expect(asChanged(mine, changing, me)).toMatchObject({ message: "me, and Tom" });
+    expect(asChanged(question, changing, me)).toMatchObject({ reactions: [["👍", [me]]] });
+    first.chat.close();
+
+    const second = openTab(first.profile, both(house)[1].address);
+    second.chat.openRoom("0");
+    await second.chat.start();
+    await second.shows("me, and Tom");
+    await second.shows("when is it?");
+    await until(() => second.chat.snapshot().changing.length === 0);
+    expect(row(second, mine.seq)).toMatchObject({ message: "me, and Tom", nonce: mine.nonce });
+    await until(() => row(second, seq)?.pinned);
+    expect(row(second, seq)).toMatchObject({ reactions: [["👍", [me]]] });
+    expect(second.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1)).toMatchObject({ replyTo: seq });
+    const edited = row(second, mine.seq);
+    if (edited !== undefined) second.chat.deleteMessage(edited);
+    await until(() => row(second, mine.seq)?.deleted);
+    expect(row(second, mine.seq)?.message).toBe("");
+    second.chat.close();
+    other.close();
+  });
+
+  test("keeps what was typed where the message was changed elsewhere meanwhile", async () => {
+    const tab = openTab();
+    await tab.signUp();
+    tab.say("a frist try");
+    await tab.shows("a frist try");
+    const seen = tab.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1);
+    if (seen === undefined) throw new Error("it is not shown");
+    tab.chat.editMessage(seen, "a first try");
+    await tab.shows("a first try");
+    await until(() => tab.chat.snapshot().changing.length === 0);
+    // As another device does that has not seen this.
+    tab.chat.editMessage(seen, "the first try");
+    const slot = `change 0 ${seen.seq}`;
+    await until(() => tab.chat.snapshot().drafts.has(slot));
+    expect(tab.chat.snapshot().drafts.get(slot)).toBe("the first try");
+    expect(tab.texts()?.at(-1)).toBe("a first try");
+    const [refused] = tab.chat.snapshot().changing;
+    expect(refused).toMatchObject({ state: "failed", failure: { code: "conflict" } });
+    const now = tab.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1);
+    if (now !== undefined) tab.chat.editMessage(now, "the first try");
+    await tab.shows("the first try");
+    await until(() => tab.chat.snapshot().changing.length === 0);
+    expect(tab.chat.snapshot().drafts.has(slot)).toBe(false);
+    tab.chat.close();
   });
 });
 

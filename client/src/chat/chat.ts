@@ -1,9 +1,9 @@
-import type { RoomId, User, UserId } from "@hubbub/server/protocol";
+import type { Message, RoomId, User, UserId } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
-import type { Slot } from "./drafts.ts";
+import { changeSlot, type Slot } from "./drafts.ts";
 import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
-import type { Outgoing } from "./state/outgoing.ts";
+import type { MessageChange, Outgoing } from "./state/outgoing.ts";
 import { createStore } from "./store.ts";
 import type { World } from "./world.ts";
 
@@ -44,10 +44,18 @@ export function createChatClient(world: World) {
     const { outbox, tabs, drafts, typing } = signedIn;
     const draft = drafts.read(slot);
     if (draft === null) return;
-    outbox.add(roomId, withoutLastLines(draft.text), draft.nonce);
+    const answers = slot === roomId ? Number(drafts.read(`reply ${roomId}`)?.text ?? 0) : 0;
+    outbox.add(roomId, withoutLastLines(draft.text), draft.nonce, answers > 0 ? answers : undefined);
     tabs.claim();
     drafts.take(slot);
+    if (slot === roomId) drafts.take(`reply ${roomId}`);
     typing.sent(roomId);
+  }
+
+  /** Asks for a change of a stored message, as it is shown now. */
+  function change({ roomId }: Message, what: MessageChange, text?: string) {
+    signedIn?.outbox.change(roomId, what, text);
+    signedIn?.tabs.claim();
   }
 
   function setDraft(slot: Slot, text: string) {
@@ -124,7 +132,7 @@ export function createChatClient(world: World) {
       signedIn?.outbox.retry(nonce);
       signedIn?.tabs.claim();
     },
-    /** Takes back a message that has failed. */
+    /** Takes back a message, or a change, that has failed. */
     discard(nonce: string): void {
       signedIn?.outbox.remove(nonce);
       signedIn?.drafts.take(`edit ${nonce}`);
@@ -151,6 +159,27 @@ export function createChatClient(world: World) {
     /** This user is writing in a room, which the others there see for a few seconds. */
     typing(roomId: RoomId): void {
       signedIn?.typing.say(roomId);
+    },
+
+    // --- What becomes of stored messages. Each throws as `send` does, and is shown before it is answered. ---
+
+    /**
+     * Gives a message of this user's another text. Where it is refused, because it was changed elsewhere meanwhile, say,
+     * the text is the draft `change <room> <seq>`, and `changing` has the reason until `discard`.
+     */
+    editMessage(message: Message, text: string): void {
+      const { roomId, seq, rev = 0 } = message;
+      change(message, { do: "edit", seq, rev }, withoutLastLines(text));
+      signedIn?.drafts.take(changeSlot(roomId, seq));
+    },
+    deleteMessage(message: Message): void {
+      change(message, { do: "delete", seq: message.seq });
+    },
+    react(message: Message, emoji: string, on: boolean): void {
+      change(message, { do: "react", seq: message.seq, emoji, on });
+    },
+    pin(message: Message, on: boolean): void {
+      change(message, { do: "pin", seq: message.seq, on });
     },
 
     // --- Rooms and people ---

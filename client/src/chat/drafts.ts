@@ -1,9 +1,17 @@
-import type { UserId } from "@hubbub/server/protocol";
+import type { RoomId, UserId } from "@hubbub/server/protocol";
 import { createNonce } from "./outbox.ts";
 import type { DraftStore } from "./world.ts";
 
-/** Where a text is being written: a room's id, or `edit <nonce>` in place of a message that has failed. */
+/**
+ * Where a text is being written: a room's id, `edit <nonce>` in place of a message that has failed, or
+ * `change <room> <seq>` in place of one that is stored. `reply <room>` holds the seq that the room's draft answers.
+ */
 export type Slot = string;
+
+/** Where another text for a stored message is being written. */
+export function changeSlot(roomId: RoomId, seq: number): Slot {
+  return `change ${roomId} ${seq}`;
+}
 
 /** `stored` is what the store has of it, or null: then nothing could be kept. */
 type Draft = { nonce: string; text: string; stored: string | null };

@@ -56,6 +56,7 @@ function createServer(behaviours: Behaviour[] = []) {
 function setUp(behaviours: Behaviour[] = [], store = createStore(), server = createServer(behaviours)) {
   const seen: (readonly Outgoing[])[] = [];
   const sent: Message[] = [];
+  const refused: { text: string; current: string | undefined }[] = [];
   const link = { up: true, shared: () => {} };
   const outbox = createOutbox({
     store,
@@ -63,18 +64,103 @@ function setUp(behaviours: Behaviour[] = [], store = createStore(), server = cre
     ready: () => link.up,
     changed: (entries) => void seen.push(entries),
     sent: (message) => void sent.push(message),
+    refused: (entry, current) => void refused.push({ text: entry.message, current: current?.message }),
     shared: () => link.shared(),
     clock: systemClock,
     random: () => 0.5,
   });
   const states = () => seen.at(-1)?.map((entry) => entry.state);
-  return { outbox, store, server, seen, sent, link, states };
+  return { outbox, store, server, seen, sent, refused, link, states };
 }
 
 const unsent = ({ kept }: ReturnType<typeof createStore>) =>
   [...kept.values()].filter((entry) => entry.state !== "sent").map((entry) => entry.message);
 
 const said = (messages: readonly Message[]) => messages.map((message) => message.message);
+
+describe("changing", () => {
+  /** A server's message that is edited: what was asked for, and what is answered once `answer` is called. */
+  function createMessage() {
+    const asked: Outgoing[] = [];
+    let answers: (() => void)[] = [];
+    let rev = 0;
+    return {
+      asked,
+      async send(entry: Outgoing): Promise<Message> {
+        asked.push(entry);
+        await new Promise<void>((resolve) => answers.push(resolve));
+        rev += 10;
+        return {
+          roomId: "0",
+          seq: 3,
+          date: 1,
+          hash: "h",
+          from: "1",
+          nonce: "n",
+          message: entry.message,
+          rev,
+        };
+      },
+      async answer() {
+        for (const one of answers) one();
+        answers = [];
+        await vi.advanceTimersByTimeAsync(1);
+      },
+    };
+  }
+
+  test("a text that is changed again before the answer is based on the first change", async () => {
+    const message = createMessage();
+    const { outbox, states } = setUp([], createStore(), { ...createServer(), ...message });
+    outbox.lead(true);
+    outbox.change("0", { do: "edit", seq: 3, rev: 4 }, "one");
+    await vi.advanceTimersByTimeAsync(1);
+    outbox.change("0", { do: "edit", seq: 3, rev: 4 }, "two");
+    await message.answer();
+    await message.answer();
+    expect(message.asked.map((entry) => entry.change)).toEqual([
+      { do: "edit", seq: 3, rev: 4 },
+      { do: "edit", seq: 3, rev: 10 },
+    ]);
+    expect(states()).toEqual([]);
+  });
+
+  test("what was not tried yet gives way to what is asked for instead", async () => {
+    const { outbox, seen } = setUp();
+    outbox.change("0", { do: "react", seq: 3, emoji: "a", on: true });
+    outbox.change("0", { do: "react", seq: 3, emoji: "b", on: true });
+    outbox.change("0", { do: "react", seq: 3, emoji: "a", on: false });
+    outbox.change("0", { do: "pin", seq: 3, on: true });
+    expect(seen.at(-1)?.map((entry) => entry.change)).toEqual([
+      { do: "react", seq: 3, emoji: "b", on: true },
+      { do: "react", seq: 3, emoji: "a", on: false },
+      { do: "pin", seq: 3, on: true },
+    ]);
+  });
+
+  test("a refusal is final, is told with how the message is now, and stays to be seen", async () => {
+    const current = { roomId: "0", seq: 3, date: 1, hash: "h", from: "1", message: "theirs", rev: 9 };
+    const conflict = new ChatError("conflict", "It was edited meanwhile.", undefined, current);
+    const { outbox, refused, server, states } = setUp([conflict]);
+    outbox.lead(true);
+    outbox.change("0", { do: "edit", seq: 3, rev: 4 }, "mine");
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(refused).toEqual([{ text: "mine", current: "theirs" }]);
+    expect(server.attempts).toEqual(["mine"]);
+    expect(states()).toEqual(["failed"]);
+  });
+
+  test("a message that was deleted is not offered again to a log that has lost it", async () => {
+    const { outbox, server, states } = setUp();
+    outbox.lead(true);
+    outbox.add("0", "regretted");
+    await vi.advanceTimersByTimeAsync(20);
+    const [stored] = server.log;
+    if (stored !== undefined) outbox.heard({ ...stored, message: "", deleted: 5, rev: 1 });
+    outbox.compare("0", [], 0);
+    expect(states()).toEqual([]);
+  });
+});
 
 describe("sending", () => {
   test("whatever is lost on the way, every message is stored once, in the order of writing", async () => {

@@ -1,6 +1,6 @@
 import type { Failure, Message, RoomId } from "@hubbub/server/protocol";
 import { ChatError } from "./api.ts";
-import type { Outgoing } from "./state/outgoing.ts";
+import { withoutState, type Changing, type MessageChange, type Outgoing } from "./state/outgoing.ts";
 import type { Clock, OutboxStore } from "./world.ts";
 
 /** How long a message is tried: well below the time for which the server remembers a nonce (48 h). */
@@ -21,6 +21,8 @@ type Needs = {
   /** The entries in the order in which they were written, after each change. */
   changed(entries: readonly Outgoing[]): void;
   sent(message: Message): void;
+  /** A change was refused for good. `current` is how the message is now, where the server says so. */
+  refused(entry: Changing, current: Message | undefined): void;
   /** The store holds something that other tabs do not know yet, and nobody but `load` tells them. */
   shared: () => void;
   clock: Clock;
@@ -144,7 +146,8 @@ export function createOutbox(needs: Needs) {
     try {
       const message = await needs.send(entry).finally(() => trying.delete(entry.nonce));
       needs.sent(message);
-      settle(message);
+      if (entry.change === undefined) settle(message);
+      else done(entry.nonce, message);
       return null;
     } catch (error) {
       // Heard back by another way, or taken back, in the meantime.
@@ -161,6 +164,8 @@ export function createOutbox(needs: Needs) {
         case "conflict":
         case "too_large":
           fail(current, { code, message });
+          if (isChange(current))
+            needs.refused(current, error instanceof ChatError ? error.current : undefined);
           return null;
         case "rate_limited":
         case "unavailable":
@@ -177,8 +182,7 @@ export function createOutbox(needs: Needs) {
   }
 
   function fail(entry: Outgoing, failure: Failure) {
-    const { nonce, roomId, message, created } = entry;
-    share({ nonce, roomId, message, created, state: "failed", failure });
+    share({ ...withoutState(entry), state: "failed", failure });
   }
 
   function backoff(attempts: number): number {
@@ -197,11 +201,36 @@ export function createOutbox(needs: Needs) {
     });
   }
 
+  /** A change has been made, and the message is now so. */
+  function done(nonce: string, { roomId, seq, rev = 0 }: Message) {
+    remove(nonce);
+    // Who changes a text again before the answer to the first change has seen that one.
+    for (const entry of entries.values()) {
+      if (entry.roomId !== roomId || entry.state === "failed" || entry.change?.do !== "edit") continue;
+      if (entry.change.seq === seq && entry.change.rev < rev)
+        share({ ...entry, change: { ...entry.change, rev } });
+    }
+  }
+
   /** The message is stored, whoever says so. */
-  function settle({ nonce, roomId, message, seq }: Message) {
-    if (nonce === undefined || !entries.delete(nonce)) return;
+  function settle({ nonce, roomId, message, seq, replyTo, deleted }: Message) {
+    if (nonce === undefined) return;
+    if (deleted !== undefined && settled.delete(nonce)) {
+      // A log that loses it is not to get it back.
+      touch(nonce);
+      void store.remove(nonce);
+    }
+    if (!entries.delete(nonce)) return;
     touch(nonce);
-    const entry = { nonce, roomId, message, created: clock.date(), state: "sent", seq } as const;
+    const entry = {
+      nonce,
+      roomId,
+      message,
+      created: clock.date(),
+      state: "sent",
+      seq,
+      ...(replyTo !== undefined && { replyTo }),
+    } as const;
     settled.set(nonce, entry);
     // After `clear` of another tab nothing may be left behind.
     void (closed ? store.remove(nonce) : store.put(entry));
@@ -226,12 +255,25 @@ export function createOutbox(needs: Needs) {
      * Puts a message in the row, once for each nonce: another tab may have sent this very text. Throws a ChatError if
      * too many are waiting already.
      */
-    add(roomId: RoomId, message: string, nonce = createNonce()): void {
+    add(roomId: RoomId, message: string, nonce = createNonce(), replyTo?: number): void {
       if (entries.has(nonce) || settled.has(nonce)) return;
-      if (entries.size >= MOST_WAITING) {
-        throw new ChatError("rate_limited", `${MOST_WAITING} messages are waiting already.`);
+      demandPlace();
+      const answers = replyTo !== undefined && { replyTo };
+      share({ nonce, roomId, message, created: laterThanAll(), state: "waiting", ...answers });
+      work();
+    },
+
+    /**
+     * Puts a change of a stored message in the row, and takes back what was asked of it before and is refused or has
+     * not been tried. Throws as `add` does.
+     */
+    change(roomId: RoomId, change: MessageChange, message = ""): void {
+      demandPlace();
+      for (const { nonce, roomId: room, state, change: other } of entries.values()) {
+        const untried = state === "failed" || state === "waiting";
+        if (untried && room === roomId && other !== undefined && isSameWish(other, change)) remove(nonce);
       }
-      share({ nonce, roomId, message, created: laterThanAll(), state: "waiting" });
+      share({ nonce: createNonce(), roomId, message, change, created: laterThanAll(), state: "waiting" });
       work();
     },
 
@@ -239,13 +281,11 @@ export function createOutbox(needs: Needs) {
     retry(nonce: string): void {
       const entry = entries.get(nonce);
       if (entry?.state !== "failed") return;
-      const { roomId, message } = entry;
       const expired = clock.date() - entry.created > TRIED_FOR_MS / 2;
       if (expired) remove(nonce);
       share({
+        ...withoutState(entry),
         nonce: expired ? createNonce() : nonce,
-        roomId,
-        message,
         created: laterThanAll(),
         state: "waiting",
       });
@@ -273,9 +313,9 @@ export function createOutbox(needs: Needs) {
       const lost = [...settled.values()].filter(
         (entry) => entry.roomId === roomId && entry.seq >= from && !nonces.has(entry.nonce),
       );
-      for (const { nonce, message } of lost.toSorted((one, other) => one.seq - other.seq)) {
-        settled.delete(nonce);
-        share({ nonce, roomId, message, created: laterThanAll(), state: "unconfirmed" });
+      for (const entry of lost.toSorted((one, other) => one.seq - other.seq)) {
+        settled.delete(entry.nonce);
+        share({ ...withoutState(entry), created: laterThanAll(), state: "unconfirmed" });
       }
       if (lost.length > 0) work();
     },
@@ -308,10 +348,25 @@ export function createOutbox(needs: Needs) {
     },
   };
 
+  function demandPlace() {
+    if (entries.size >= MOST_WAITING)
+      throw new ChatError("rate_limited", `${MOST_WAITING} messages are waiting already.`);
+  }
+
   /** Two entries of one millisecond, or of a clock set back, keep their order. */
   function laterThanAll(): number {
     return Math.max(clock.date(), ...[...entries.values()].map((entry) => entry.created + 1));
   }
+}
+
+function isChange(entry: Outgoing): entry is Changing {
+  return entry.change !== undefined;
+}
+
+/** Whether the second one says anew what the first one was about. */
+function isSameWish(one: MessageChange, other: MessageChange): boolean {
+  if (one.seq !== other.seq || one.do !== other.do) return false;
+  return one.do !== "react" || other.do !== "react" || one.emoji === other.emoji;
 }
 
 export type Outbox = ReturnType<typeof createOutbox>;

@@ -1,12 +1,12 @@
-import type { User } from "@hubbub/server/protocol";
+import type { Message, User } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
-import { createDrafts } from "./drafts.ts";
+import { changeSlot, createDrafts } from "./drafts.ts";
 import { createOutbox } from "./outbox.ts";
 import { createPeople } from "./people.ts";
 import { createReads } from "./reads.ts";
 import { createScope } from "./scope.ts";
 import { createSocket } from "./socket.ts";
-import { isUnderWay } from "./state/outgoing.ts";
+import { isUnderWay, type Changing, type Outgoing } from "./state/outgoing.ts";
 import type { Store } from "./store.ts";
 import { createSync } from "./sync.ts";
 import { joinTabs } from "./tabs.ts";
@@ -71,8 +71,9 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
     clock,
     random,
     ready: () => socket.connected,
-    send: ({ roomId, message, nonce }) => socket.request("message", { roomId, message, nonce }),
+    send,
     sent: (message) => sync.heard(message),
+    refused,
     shared: () => tell("changed"),
     changed: (entries) => chat.dispatch({ type: "outgoing", entries }),
   });
@@ -90,10 +91,36 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
   socket.open();
   void sync.showRooms();
 
+  function send({ roomId, message, nonce, replyTo, change }: Outgoing): Promise<Message> {
+    if (change === undefined)
+      return socket.request("message", { roomId, message, nonce, ...(replyTo !== undefined && { replyTo }) });
+    const { seq } = change;
+    switch (change.do) {
+      case "edit":
+        return socket.request("message.edit", { roomId, seq, message, rev: change.rev, nonce });
+      case "delete":
+        return socket.request("message.delete", { roomId, seq });
+      case "react":
+        return socket.request("message.react", { roomId, seq, emoji: change.emoji, on: change.on });
+      case "pin":
+        return socket.request("message.pin", { roomId, seq, on: change.on });
+      default:
+        return change satisfies never;
+    }
+  }
+
+  /** What was typed for a message that became another one meanwhile is kept beside it. */
+  function refused({ roomId, message, change }: Changing, current: Message | undefined) {
+    if (current !== undefined) chat.dispatch({ type: "message", message: current });
+    if (change.do !== "edit") return;
+    const slot = changeSlot(roomId, change.seq);
+    if (drafts.read(slot) === null) drafts.write(slot, message);
+  }
+
   function back() {
     drafts.refresh();
     // The tab that leads may be asleep; this one is looked at.
-    if (chat.state.outgoing.some(isUnderWay)) tabs.claim();
+    if ([...chat.state.outgoing, ...chat.state.changing].some(isUnderWay)) tabs.claim();
     if (socket.connected) sync.askAll();
     else socket.hurry();
   }

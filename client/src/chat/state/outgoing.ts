@@ -1,6 +1,17 @@
-import type { Failure, Message, RoomId, SyncedRoom } from "@hubbub/server/protocol";
+import type { Failure, Message, Reaction, RoomId, SyncedRoom, UserId } from "@hubbub/server/protocol";
 import type { RoomsState } from "./rooms.ts";
 import type { SessionState } from "./session.ts";
+
+/** What somebody asked for. `seq` is of the message that they saw then; `rev` says in which state. */
+export type MessageChange = { seq: number } & (
+  | { do: "edit"; rev: number }
+  | { do: "delete" }
+  | { do: "react"; emoji: string; on: boolean }
+  | { do: "pin"; on: boolean }
+);
+
+/** A change on its way; a failed one waits for somebody to see why. */
+export type Changing = Outgoing & { change: MessageChange };
 
 /**
  * A message on its way. `waiting`: not tried yet. `sending`: tried, the answer is due. `unconfirmed`: tried
@@ -11,6 +22,10 @@ export type Outgoing = {
   nonce: string;
   roomId: RoomId;
   message: string;
+  /** seq of the message that is answered. */
+  replyTo?: number;
+  /** Not a new message, but what one shall become. `message` is the text that an edit gives it. */
+  change?: MessageChange;
   /** ms since 1970 on this machine's clock. */
   created: number;
 } & (
@@ -19,9 +34,9 @@ export type Outgoing = {
   | { state: "sent"; seq: number }
 );
 
-export type OutgoingState = { outgoing: readonly Outgoing[] };
+export type OutgoingState = { outgoing: readonly Outgoing[]; changing: readonly Changing[] };
 
-export const initialOutgoing: OutgoingState = { outgoing: [] };
+export const initialOutgoing: OutgoingState = { outgoing: [], changing: [] };
 
 export type OutgoingEvent = { type: "outgoing"; entries: readonly Outgoing[] };
 
@@ -29,14 +44,68 @@ type Around = OutgoingState & RoomsState & SessionState;
 
 /** The outbox is done with what is sent; it stays here until the log has it. */
 export function applyOutgoing<S extends Around>(state: S, { entries }: OutgoingEvent): S {
-  const told = new Set(entries.map((entry) => entry.nonce));
+  const changing = entries.filter((entry): entry is Changing => entry.change !== undefined);
+  const messages = entries.filter((entry) => entry.change === undefined);
+  const told = new Set(messages.map((entry) => entry.nonce));
   const sent = state.outgoing.filter((entry) => entry.state === "sent" && !told.has(entry.nonce));
-  return { ...state, outgoing: [...sent, ...entries].flatMap((entry) => follow(state, entry)) };
+  return { ...state, outgoing: [...sent, ...messages].flatMap((entry) => follow(state, entry)), changing };
 }
 
 /** Whether the outbox is still at it. */
 export function isUnderWay(entry: Outgoing): boolean {
   return entry.state !== "failed" && entry.state !== "sent";
+}
+
+/** What stays of an entry, whatever becomes of it. */
+export function withoutState({ nonce, roomId, message, replyTo, change, created }: Outgoing) {
+  return {
+    nonce,
+    roomId,
+    message,
+    created,
+    ...(replyTo !== undefined && { replyTo }),
+    ...(change !== undefined && { change }),
+  };
+}
+
+/** A message as it will be once what `by` has asked for is done. The same one where that is nothing. */
+export function asChanged(message: Message, changing: readonly Changing[], by: UserId): Message {
+  return changing.reduce(
+    (now, entry) =>
+      entry.state !== "failed" && entry.roomId === message.roomId && entry.change.seq === message.seq
+        ? changed(now, entry, by)
+        : now,
+    message,
+  );
+}
+
+function changed(message: Message, { change, message: text, created }: Changing, by: UserId): Message {
+  if (message.deleted !== undefined) return message;
+  const { pinned, ...unpinned } = message;
+  switch (change.do) {
+    case "edit":
+      return { ...message, message: text, edited: created };
+    case "delete": {
+      const { reactions: _, ...rest } = unpinned;
+      return { ...rest, message: "", deleted: created };
+    }
+    case "pin":
+      return change.on ? { ...unpinned, pinned: pinned ?? created } : unpinned;
+    case "react": {
+      const { emoji, on } = change;
+      const { reactions = [] } = message;
+      const known = reactions.some(([kind]) => kind === emoji);
+      const next = known ? reactions : [...reactions, [emoji, []] satisfies Reaction];
+      const reacted = next.map(([kind, users]): Reaction => {
+        const others = users.filter((id) => id !== by);
+        if (kind !== emoji || users.includes(by) === on) return [kind, users];
+        return [kind, on ? [...users, by] : others];
+      });
+      return { ...message, reactions: reacted.filter(([, users]) => users.length > 0) };
+    }
+    default:
+      return change satisfies never;
+  }
 }
 
 /** What is still to be shown of a message on its way: nothing once the log has it, or has gone past it. */
@@ -52,8 +121,7 @@ function follow(state: Around, entry: Outgoing): Outgoing[] {
   }
   const seq = room.held.find(isIt)?.seq;
   if (seq === undefined) return [entry];
-  const { nonce, roomId, message, created } = entry;
-  return [{ nonce, roomId, message, created, state: "sent", seq }];
+  return [{ ...withoutState(entry), state: "sent", seq }];
 }
 
 /** Takes what a room now shows as stored out of `outgoing`. */

@@ -4,6 +4,9 @@ import type { Happening, Line, Of, Place } from "./history.ts";
 
 const RULES: Rules = { mayRewind: "no", mayLose: 0, convergeMs: 10_000 };
 
+/** What of a message may change. */
+const sayNow = (message: string, more: object = {}) => JSON.stringify({ message, ...more });
+
 /** What a faultless server leaves: three people, General and a private room that cem is not in. */
 function faultless() {
   const lines: Line[] = [];
@@ -20,7 +23,14 @@ function faultless() {
       const nonce = `n${turn}`;
       const log = logs[room] ?? [];
       const seq = log.length + 1;
-      const place = { seq, date: 1_000 + at, hash: `h${room}-${seq}`, from: person, nonce };
+      const place = {
+        seq,
+        date: 1_000 + at,
+        hash: `h${room}-${seq}`,
+        from: person,
+        nonce,
+        now: sayNow("hi"),
+      };
       say({ kind: "submitted", person, room, nonce });
       say({ kind: "sent", person, room, nonce });
       if (turn === 5) {
@@ -73,7 +83,45 @@ const at = (places: Place[], index: number): Place => {
   return place;
 };
 
+/** The first message of General is changed by its author, and that is acknowledged. */
+function changed({ say, lines }: Faultless, change: Of<"change sent">["change"]): void {
+  const place = at(pick({ lines } as Faultless, "stored", { room: "0" }).places, 0);
+  say({
+    kind: "change sent",
+    person: place.from,
+    room: "0",
+    seq: place.seq,
+    hash: place.hash,
+    id: 7,
+    change,
+  });
+  say({ kind: "change acknowledged", id: 7, rev: 1 });
+}
+
 const plants: [name: string, invariant: Invariant, plant: (history: Faultless) => void][] = [
+  [
+    "a message that somebody sees as it was before a change",
+    "I15",
+    (history) => {
+      at(pick(history, "view", { room: "0" }).places, 3).now = sayNow("hi, edited");
+    },
+  ],
+  [
+    "an acknowledged edit that is not there",
+    "I16",
+    (history) => changed(history, { is: "edit", text: "new" }),
+  ],
+  ["an acknowledged deletion that is not there", "I16", (history) => changed(history, { is: "delete" })],
+  [
+    "an acknowledged reaction that is not there",
+    "I16",
+    (history) => changed(history, { is: "react", emoji: "👍", on: true }),
+  ],
+  [
+    "a deleted text that a key holds",
+    "I17",
+    (history) => history.say({ kind: "deleted text found", where: "a key", text: "ada says 1:" }),
+  ],
   [
     "an acknowledged message that the log lost",
     "I1",
@@ -335,7 +383,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     "I13",
     (history) => {
       const { places } = pick(history, "stored", { room: "1:2" });
-      places.push({ seq: 13, date: 9_999_999, hash: "x", from: "cem", nonce: "intruder" });
+      places.push({ seq: 13, date: 9_999_999, hash: "x", from: "cem", nonce: "intruder", now: sayNow("hi") });
     },
   ],
   [
@@ -377,7 +425,7 @@ test.each(plants)("catches %s (%s)", (_name, invariant, plant) => {
 
 test("every invariant has a plant", () => {
   const planted = new Set(plants.map(([, invariant]) => invariant));
-  expect(planted).toEqual(new Set(Array.from({ length: 14 }, (_, index) => `I${index + 1}`)));
+  expect(planted).toEqual(new Set(Array.from({ length: 17 }, (_, index) => `I${index + 1}`)));
 });
 
 /** ada's last message was lost with the tail of the log and offered again. */

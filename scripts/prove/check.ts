@@ -1,5 +1,5 @@
 import type { RoomId } from "../../server/src/protocol.ts";
-import type { Line, Place } from "./history.ts";
+import type { Line, Of, Place } from "./history.ts";
 
 /** What is promised, by the numbers that a violation is told with. */
 export const INVARIANTS = {
@@ -17,6 +17,9 @@ export const INVARIANTS = {
   I12: "nothing works in an ended session",
   I13: "what was refused or shown as failed is not stored",
   I14: "a retry is answered with the first message",
+  I15: "everybody sees each message as it is stored",
+  I16: "no acknowledged change is missing",
+  I17: "a deleted text is nowhere",
 } as const;
 
 export type Invariant = keyof typeof INVARIANTS;
@@ -65,6 +68,9 @@ const COLUMN: Record<Invariant, "lost" | "duplicated" | "reordered" | "leaked" |
   I12: "other",
   I13: "other",
   I14: "duplicated",
+  I15: "other",
+  I16: "lost",
+  I17: "leaked",
 };
 
 type Sending = {
@@ -124,6 +130,7 @@ export function check(lines: readonly Line[], rules: Rules): Verdict {
   checkSendings(sendings, stored, rules, verdict, blame);
   checkOrder(sendings, stored, blame);
   checkViews(lines, stored, resets, rules, verdict, blame);
+  checkChanges(lines, stored, rules, blame);
   checkHeard(lines, sendings, stored, rules, blame);
   checkLiveOrder(lines, rules, blame);
   checkWriters(lines, sendings, blame);
@@ -288,10 +295,62 @@ function checkViews(
       if (!mine && place.seq >= from) blame("I8", `${room}: ${person} does not see seq ${place.seq}`);
       else if (mine && (mine.hash !== place.hash || mine.nonce !== place.nonce || mine.from !== place.from))
         blame("I3", `${room}: ${person} sees another message at seq ${place.seq} than is stored`);
+      else if (mine && mine.now !== place.now)
+        blame("I15", `${room}: ${person} sees seq ${place.seq} as ${mine.now}, stored as ${place.now}`);
     }
     for (const seq of shown.keys()) blame("I7", `${room}: ${person} sees seq ${seq}, which is not stored`);
     if (line.at > calmAt + rules.convergeMs)
       blame("I8", `${room}: ${person} had everything only ${Math.round(line.at - calmAt)} ms after calm`);
+  }
+}
+
+/** What was acknowledged is so, unless it was changed again, or may have been. */
+function checkChanges(
+  lines: readonly Line[],
+  stored: Map<RoomId, Place[]>,
+  rules: Rules,
+  blame: Blame,
+): void {
+  for (const line of lines)
+    if (line.kind === "deleted text found") blame("I17", `"${line.text}" stands in ${line.where}`);
+  if (rules.mayRewind === "acknowledged") return;
+  const acknowledged = new Map<number, number>();
+  const refused = new Set<number>();
+  for (const line of lines) {
+    if (line.kind === "change acknowledged") acknowledged.set(line.id, line.rev);
+    if (line.kind === "change refused") refused.add(line.id);
+  }
+  /** By what it decides, the last change that was acknowledged; null where one without an answer may have been later. */
+  const last = new Map<string, { line: Of<"change sent">; rev: number } | null>();
+  for (const line of lines) {
+    if (line.kind !== "change sent" || refused.has(line.id)) continue;
+    const { room, seq, hash, person, change } = line;
+    const about = change.is === "react" ? `${person} ${change.emoji}` : change.is;
+    const key = `${room} ${seq} ${hash} ${about}`;
+    const before = last.get(key);
+    const rev = acknowledged.get(line.id);
+    if (rev === undefined && change.is !== "delete") last.set(key, null);
+    else if (rev !== undefined && before !== null && rev >= (before?.rev ?? 0)) last.set(key, { line, rev });
+  }
+  for (const one of last.values()) {
+    if (one === null) continue;
+    const { room, seq, hash, person, change } = one.line;
+    const place = stored.get(room)?.find((other) => other.seq === seq && other.hash === hash);
+    if (!place) continue;
+    const now = JSON.parse(place.now) as {
+      message: string;
+      deleted?: number;
+      reactions?: [string, string[]][];
+    };
+    if (now.deleted !== undefined) continue;
+    const isThere =
+      change.is === "delete"
+        ? false
+        : change.is === "edit"
+          ? now.message === change.text
+          : (now.reactions ?? []).some(([emoji, who]) => emoji === change.emoji && who.includes(person)) ===
+            change.on;
+    if (!isThere) blame("I16", `${room}: ${person}'s ${JSON.stringify(change)} of seq ${seq} is not there`);
   }
 }
 

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Message, Room, RoomId } from "../../server/src/protocol.ts";
 import type { History, Place } from "./history.ts";
+import { createNonce } from "../../client/src/chat/outbox.ts";
 import { createPerson, toPlace, type Person } from "./person.ts";
 import type { Random } from "./random.ts";
 import type { Rig } from "./rig.ts";
@@ -51,6 +52,7 @@ const REPEATED = 0.1;
 const FORBIDDEN = 0.02;
 const TOO_LONG = 0.01;
 const READ = 0.2;
+const CHANGED = 0.3;
 /** Seconds between two connections that are dropped by the clients themselves, as laptops do. */
 const CHURN_S = 2;
 
@@ -125,6 +127,8 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     return "0";
   }
 
+  /** By nonce, the first words of what was said. */
+  const saidUnder = new Map<string, string>();
   let counter = 0;
   let repeating = true;
   function sendOne(): void {
@@ -133,15 +137,21 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     // Somebody who has logged out or left writes nothing.
     if (!sender.wanted) return;
     counter += 1;
-    const text = `${sender.name} says ${counter}: ${"la ".repeat(random.whole(12))}`;
+    const needle = `${sender.name} says ${counter}:`;
+    const text = `${needle} ${"la ".repeat(random.whole(12))}`;
+    const nonce = createNonce();
     const chance = random.next();
     try {
       if (chance < TOO_LONG) sender.outbox.add(room, "x".repeat(4_001));
-      else sender.outbox.add(room, text);
+      else {
+        saidUnder.set(nonce, needle);
+        sender.outbox.add(room, text, nonce);
+      }
     } catch {
       // 200 wait already: this person has stopped typing.
     }
     if (random.next() < REPEATED && repeating) repeatSoon(sender);
+    if (random.next() < CHANGED) void sender.changeOne(room);
     if (random.next() < READ) void random.pick(people).markRead(chooseRoomOf(sender));
     if (random.next() < FORBIDDEN) {
       const foreign = random.pick([...named, ...pairs]);
@@ -213,17 +223,18 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
         ),
       );
       while (waiting.size > 0) {
-        const heads = new Map<RoomId, { seq: number; hash: string }>();
+        const heads = new Map<RoomId, { seq: number; hash: string; rev: number }>();
         for (const room of rooms) {
-          const [seq, hash] = await rig.admin.hmget(`{room:${room}}:meta`, "seq", "hash");
-          heads.set(room, { seq: Number(seq ?? 0), hash: hash ?? "" });
+          const [seq, hash, rev] = await rig.admin.hmget(`{room:${room}}:meta`, "seq", "hash", "rev");
+          heads.set(room, { seq: Number(seq ?? 0), hash: hash ?? "", rev: Number(rev ?? 0) });
         }
         const over = late();
         for (const entry of waiting) {
           const { room, one } = entry;
           const head = heads.get(room);
           const shown = one.head(room);
-          if (!over && !(shown.settled && shown.seq === head?.seq && shown.hash === head.hash)) continue;
+          const has = shown.seq === head?.seq && shown.hash === head.hash && shown.rev === head.rev;
+          if (!over && !(shown.settled && has)) continue;
           history.add({ kind: "view", person: one.name, room, places: one.view(room) });
           waiting.delete(entry);
         }
@@ -234,6 +245,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
         const places = rows.map((row) => toPlace(JSON.parse(row) as Message, nameOf));
         history.add({ kind: "stored", room, places });
       }
+      await searchDeleted(present);
       await recordUnread(present);
       await recordPresence(presenceMs);
     },
@@ -247,12 +259,33 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     },
   };
 
+  /** Looks for what was deleted, by its first words, which no other text has, in every key and every window. */
+  async function searchDeleted(present: Person[]): Promise<void> {
+    const gone = new Set<string>();
+    for (const room of members.keys())
+      for (const row of await rig.admin.zrange(`room:${room}`, "0", "-1")) {
+        const { deleted, nonce } = JSON.parse(row) as Message;
+        const text = deleted !== undefined && nonce !== undefined ? saidUnder.get(nonce) : undefined;
+        if (text !== undefined) gone.add(text);
+      }
+    const held = [
+      ...(await contentsOf(rig.admin)),
+      ...present.map((one) => ({
+        where: `${one.name}'s windows`,
+        text: JSON.stringify([...(one.state.rooms ?? [])]),
+      })),
+    ];
+    for (const { where, text } of held)
+      for (const needle of gone)
+        if (text.includes(needle)) history.add({ kind: "deleted text found", where, text: needle });
+  }
+
   async function recordUnread(present: Person[]): Promise<void> {
     const logs = new Map<RoomId, Place[]>();
     for (const line of history.lines) if (line.kind === "stored") logs.set(line.room, line.places);
     for (const one of random.sample(present, 12)) {
       const listed = await one.call<Room[]>("GET", "/rooms").catch(() => []);
-      for (const { id, seq, read, unread } of listed) {
+      for (const { id, seq, read, unread, deleted = [] } of listed) {
         if (!members.get(id)?.includes(one)) continue;
         const own = logs.get(id)?.findLast((place) => place.from === one.name)?.seq ?? 0;
         const { tried, acknowledged } = one.markOf(id);
@@ -263,7 +296,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
           room: id,
           seq,
           read,
-          unread,
+          unread: unread + deleted.length,
           least,
           most: Math.max(own, tried),
         });
@@ -299,6 +332,24 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
       return;
     }
   }
+}
+
+/** All that a Redis holds, key by key. */
+async function contentsOf(redis: Rig["admin"]): Promise<{ where: string; text: string }[]> {
+  const found: { where: string; text: string }[] = [];
+  for (const key of await redis.keys("*")) {
+    const type = await redis.type(key);
+    const held =
+      type === "zset"
+        ? await redis.zrange(key, "0", "-1")
+        : type === "hash"
+          ? Object.values(await redis.hgetall(key))
+          : type === "string"
+            ? [(await redis.get(key)) ?? ""]
+            : [];
+    found.push({ where: key, text: held.join("\n") });
+  }
+  return found;
 }
 
 function sameNames(some: readonly string[], others: readonly string[]): boolean {

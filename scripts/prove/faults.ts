@@ -49,6 +49,25 @@ export const FAULTS: readonly Fault[] = [
     instead: { "Relay.#checkAll": "return;" },
   },
   {
+    name: "missed changes not read",
+    remedy: "a replica reads the changes that it missed",
+    scenario: "pubsub-kills",
+    instead: {
+      "Relay.#change": `const missed = this.#rooms.get(change.roomId);
+      if (missed?.position && !missed.healing) {
+        const span = { after: missed.position.rev, rev: change.rev, revHash: change.hash };
+        missed.position = { ...missed.position, rev: change.rev, revHash: change.hash };
+        return this.#apply(change.roomId, missed, [change], span);
+      }`,
+    },
+  },
+  {
+    name: "a deletion keeps the text",
+    remedy: "a deletion takes the text out of the row",
+    scenario: "killed-replica",
+    instead: { asDeleted: "return { ...message, deleted: now };" },
+  },
+  {
     name: "silence not noticed",
     remedy: "a replica notices that it hears nothing",
     scenario: "deaf-replica",

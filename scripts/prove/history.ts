@@ -3,8 +3,12 @@ import { once } from "node:events";
 import { dirname } from "node:path";
 import type { RoomId } from "../../server/src/protocol.ts";
 
-/** One message in a room's log, as stored or as shown. */
-export type Place = { seq: number; date: number; hash: string; from: string; nonce: string };
+/** One message in a room's log, as stored or as shown; `now` is all of it that may change, as JSON. */
+export type Place = { seq: number; date: number; hash: string; from: string; nonce: string; now: string };
+
+/** What somebody did to a message. */
+export type Change =
+  { is: "edit"; text: string } | { is: "delete" } | { is: "react"; emoji: string; on: boolean };
 
 /**
  * What happened, seen from outside the server. `person` is a username, `session` one signed-in browser. Times are
@@ -26,6 +30,21 @@ export type Line = { at: number } & (
   | { kind: "shown failed"; person: string; room: RoomId; nonce: string; code: string }
   /** Came over a live connection. */
   | { kind: "heard"; person: string; socket: string; room: RoomId; seq: number; hash: string; nonce: string }
+  /** A change went out. */
+  | {
+      kind: "change sent";
+      person: string;
+      room: RoomId;
+      seq: number;
+      hash: string;
+      id: number;
+      change: Change;
+    }
+  /** It was done, as the room's change `rev` at the latest. */
+  | { kind: "change acknowledged"; id: number; rev: number }
+  | { kind: "change refused"; id: number; code: string }
+  /** What was deleted stands somewhere in the end: in a key of Redis, or before somebody's eyes. */
+  | { kind: "deleted text found"; where: string; text: string }
   /** `sync` answered that the log the client knows is not the stored one. */
   | { kind: "reset"; person: string; room: RoomId; reason: string }
   | { kind: "offered again"; person: string; room: RoomId; nonce: string }

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { io, type Socket } from "socket.io-client";
 import { ChatError, toChatError } from "../../client/src/chat/api.ts";
-import { createOutbox } from "../../client/src/chat/outbox.ts";
-import { headOf, needsSync } from "../../client/src/chat/state/room.ts";
+import { createNonce, createOutbox } from "../../client/src/chat/outbox.ts";
+import { firstDoubt, headOf, needsSync } from "../../client/src/chat/state/room.ts";
 import { apply, initialState, type ChatEvent, type ChatState } from "../../client/src/chat/state/state.ts";
 import { systemClock, type OutboxStore } from "../../client/src/chat/world.ts";
 import type {
@@ -17,7 +17,7 @@ import type {
   SyncedRoom,
   User,
 } from "../../server/src/protocol.ts";
-import type { History, Place } from "./history.ts";
+import type { Change, History, Place } from "./history.ts";
 import type { Random } from "./random.ts";
 
 const CONNECTED_WITHIN_MS = 8_000;
@@ -28,6 +28,11 @@ const DEAD_AFTER = 2;
 const SYNC_FIRST_MS = 50;
 const SYNC_SLOWEST_MS = 10_000;
 const PAGE = 100;
+/** Changed is one of so many of the newest; the share of changes that are of one's own messages, and of deletions. */
+const CHANGED_AMONG = 30;
+const OWN_CHANGED = 0.5;
+const DELETED = 0.15;
+const EMOJI = ["👍", "🎉", "😀", "👀"];
 const FINAL = ["invalid", "unauthorized", "forbidden", "not_found", "taken", "too_large"];
 
 export type PersonOptions = {
@@ -146,6 +151,11 @@ export function createPerson(options: PersonOptions) {
       else retry(failure?.retryAfterMs);
     });
     made.on("message", onMessage);
+    made.on("changes", ({ roomId, ...changes }) => {
+      dispatch({ type: "changes", roomId, changes });
+      const room = state.rooms?.get(roomId);
+      if (room && needsSync(room)) syncSoon(roomId);
+    });
     for (const event of ["user.connected", "user.disconnected"] as const) {
       made.on(event, (users) => {
         diffs += 1;
@@ -330,6 +340,8 @@ export function createPerson(options: PersonOptions) {
                 seq: head?.seq ?? 0,
                 date: head?.date ?? 0,
                 ...(head?.hash !== undefined && { hash: head.hash }),
+                rev: room.rev,
+                revHash: room.revHash,
               },
             ]
           : [];
@@ -342,6 +354,7 @@ export function createPerson(options: PersonOptions) {
         dispatch({ type: "synced", room: synced });
         for (const message of messages) outbox.heard(message);
         const room = state.rooms?.get(roomId);
+        if (room && firstDoubt(room)) await readAgain(roomId);
         if (more && reset === undefined && room) left.push(roomId);
         else if (room?.log && !room.stale) {
           const anew = reset === "ahead" || reset === "rewound";
@@ -349,6 +362,21 @@ export function createPerson(options: PersonOptions) {
           outbox.compare(roomId, [...room.log.messages, ...room.held], anew ? 0 : (first?.seq ?? 1));
         }
       }
+    }
+  }
+
+  /** As the client does where nobody can tell any more what changed. */
+  async function readAgain(roomId: RoomId): Promise<void> {
+    for (;;) {
+      const room = state.rooms?.get(roomId);
+      const doubt = room === undefined ? null : firstDoubt(room);
+      if (doubt === null) return;
+      const before = doubt.next === undefined ? "" : `&before=${doubt.next.date}`;
+      const page = await call<Page>(
+        "GET",
+        `/rooms/${encodeURIComponent(roomId)}/messages?size=${PAGE}${before}`,
+      );
+      dispatch({ type: "page again", roomId, page, before: doubt.next?.seq });
     }
   }
 
@@ -398,6 +426,36 @@ export function createPerson(options: PersonOptions) {
       if (code === "unreachable") history.add({ kind: "unknown", person: name, room, nonce });
       else history.add({ kind: "refused", person: name, room, nonce, code, final: FINAL.includes(code) });
       throw error;
+    }
+  }
+
+  let changes = 0;
+
+  /** Edits, deletes or reacts to one of the room's last messages, once, and writes down what came of it. */
+  async function changeOne(room: RoomId): Promise<void> {
+    const shown = (logOf(room)?.messages ?? [])
+      .filter(({ deleted }) => deleted === undefined)
+      .slice(-CHANGED_AMONG);
+    const own = shown.filter(({ from }) => from === user?.id);
+    const chance = random.next();
+    const target = chance < OWN_CHANGED && own.length > 0 ? random.pick(own) : random.pick(shown);
+    if (target === undefined) return;
+    const { seq, hash, message } = target;
+    const change: Change =
+      target.from !== user?.id || chance >= OWN_CHANGED
+        ? { is: "react", emoji: random.pick(EMOJI), on: random.next() < 0.7 }
+        : chance < DELETED
+          ? { is: "delete" }
+          : { is: "edit", text: `${message.split(" (v")[0]} (v${changes})` };
+    changes += 1;
+    const id = history.lines.length;
+    history.add({ kind: "change sent", person: name, room, seq, hash, id, change });
+    try {
+      const now = await request<Message>(...askFor(change, { ...target, roomId: room }));
+      history.add({ kind: "change acknowledged", id, rev: now.rev ?? 0 });
+    } catch (error) {
+      const code = error instanceof ChatError ? error.code : "unreachable";
+      if (code !== "unreachable") history.add({ kind: "change refused", id, code });
     }
   }
 
@@ -483,15 +541,18 @@ export function createPerson(options: PersonOptions) {
         // It may have moved.
       }
     },
+    changeOne,
     markOf: (roomId: RoomId) => marks.get(roomId) ?? { tried: 0, acknowledged: 0 },
     /** seq and hash of the newest message shown without a hole. */
-    head(roomId: RoomId): { seq: number; hash: string; settled: boolean } {
+    head(roomId: RoomId): { seq: number; hash: string; rev: number; settled: boolean } {
       const room = state.rooms?.get(roomId);
       const head = room && headOf(room);
       return {
         seq: room?.log?.head ?? -1,
         hash: head?.hash ?? "",
-        settled: room !== undefined && !room.stale && room.seq === room.log?.head,
+        rev: room?.rev ?? -1,
+        settled:
+          room !== undefined && !needsSync(room) && firstDoubt(room) === null && room.seq === room.log?.head,
       };
     },
     view(roomId: RoomId): Place[] {
@@ -504,7 +565,17 @@ export function createPerson(options: PersonOptions) {
 
 export function toPlace(message: Message, nameOf: (id: string) => string): Place {
   const { seq, date, hash, from, nonce = "" } = message;
-  return { seq, date, hash, from: nameOf(from), nonce };
+  const { edited, editRev, deleted, pinned, rev } = message;
+  const reactions = message.reactions?.map(([emoji, ids]) => [emoji, ids.map(nameOf)]);
+  const now = JSON.stringify({ message: message.message, edited, editRev, deleted, pinned, reactions, rev });
+  return { seq, date, hash, from: nameOf(from), nonce, now };
+}
+
+function askFor(change: Change, { roomId, seq, rev = 0 }: Message): [keyof ClientEvents, object] {
+  const target = { roomId, seq };
+  if (change.is === "delete") return ["message.delete", target];
+  if (change.is === "react") return ["message.react", { ...target, emoji: change.emoji, on: change.on }];
+  return ["message.edit", { ...target, message: change.text, rev, nonce: createNonce() }];
 }
 
 /** The store of a page that is never left. */

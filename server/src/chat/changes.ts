@@ -8,7 +8,7 @@ import { LIMITS, type EditMessage, type Message, type React, type UserId } from 
  */
 
 /** Its author gives it another text. Throws `forbidden` to others, `conflict` where it was edited or deleted since `rev`. */
-export function edited(message: Message, by: UserId, asked: EditMessage, now: number): Message | null {
+export function asEdited(message: Message, by: UserId, asked: EditMessage, now: number): Message | null {
   demandAuthor(message, by);
   demandNotDeleted(message);
   if ((message.editRev ?? 0) > asked.rev) throw conflict("It was edited meanwhile.", message);
@@ -16,7 +16,7 @@ export function edited(message: Message, by: UserId, asked: EditMessage, now: nu
 }
 
 /** Its author deletes it: its place, its author and its nonce, which says that it was sent, are left. Throws `forbidden`. */
-export function deleted(message: Message, by: UserId, now: number): Message | null {
+export function asDeleted(message: Message, by: UserId, now: number): Message | null {
   demandAuthor(message, by);
   if (message.deleted !== undefined) return null;
   const { roomId, seq, date, hash, from, nonce, replyTo, thread } = message;
@@ -35,7 +35,7 @@ export function deleted(message: Message, by: UserId, now: number): Message | nu
 }
 
 /** Somebody reacts, or takes it back. Throws `conflict` where it is deleted, `forbidden` where it has too many reactions. */
-export function reacted(message: Message, by: UserId, { emoji, on }: React): Message | null {
+export function asReacted(message: Message, by: UserId, { emoji, on }: React): Message | null {
   demandNotDeleted(message);
   const before = message.reactions ?? [];
   const has = before.some(([kind, users]) => kind === emoji && users.includes(by));
@@ -61,7 +61,7 @@ export function reacted(message: Message, by: UserId, { emoji, on }: React): Mes
 }
 
 /** Somebody pins it to the room, or takes it down. Throws `conflict` where it is deleted. */
-export function pinned(message: Message, on: boolean, now: number): Message | null {
+export function asPinned(message: Message, on: boolean, now: number): Message | null {
   demandNotDeleted(message);
   if ((message.pinned !== undefined) === on) return null;
   const { pinned: _, ...rest } = message;

@@ -24,7 +24,7 @@ import type { Presence } from "../live/presence.ts";
 import { unknownRoom, type Log, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Rooms } from "../store/rooms.ts";
-import { deleted, edited, pinned, reacted } from "./changes.ts";
+import { asDeleted, asEdited, asPinned, asReacted } from "./changes.ts";
 import { findMessages, type Finding } from "./find.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
@@ -97,14 +97,14 @@ export class Chat {
    */
   async editMessage(user: User, asked: EditMessage): Promise<string> {
     await this.#demandMember(user.id, asked.roomId);
-    return this.#messages.change(user.id, asked, (message) => edited(message, user.id, asked, Date.now()));
+    return this.#messages.change(user.id, asked, (message) => asEdited(message, user.id, asked, Date.now()));
   }
 
   /** Deletes one's own message: its text is gone for good. Throws `forbidden` and `not_found`. */
   async deleteMessage(user: User, { roomId, seq }: Target): Promise<string> {
     await this.#demandMember(user.id, roomId);
     return this.#messages.change(user.id, { roomId, seq }, (message) =>
-      deleted(message, user.id, Date.now()),
+      asDeleted(message, user.id, Date.now()),
     );
   }
 
@@ -112,13 +112,13 @@ export class Chat {
   async reactTo(user: User, asked: React): Promise<string> {
     const { roomId, seq } = asked;
     await this.#demandMember(user.id, roomId);
-    return this.#messages.change(user.id, { roomId, seq }, (message) => reacted(message, user.id, asked));
+    return this.#messages.change(user.id, { roomId, seq }, (message) => asReacted(message, user.id, asked));
   }
 
   /** Throws `conflict` where the message is deleted, and `not_found`. */
   async pinMessage(user: User, { roomId, seq, on }: Target & { on: boolean }): Promise<string> {
     await this.#demandMember(user.id, roomId);
-    return this.#messages.change(user.id, { roomId, seq }, (message) => pinned(message, on, Date.now()));
+    return this.#messages.change(user.id, { roomId, seq }, (message) => asPinned(message, on, Date.now()));
   }
 
   /** The first message of the chain that an answer to this one belongs to. Throws `not_found`. */

@@ -1,6 +1,6 @@
 import type { Message, RoomId, User, UserId } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
-import { changeSlot, type Slot } from "./drafts.ts";
+import { changeSlot, replySlot, type Slot } from "./drafts.ts";
 import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
 import type { MessageChange, Outgoing } from "./state/outgoing.ts";
@@ -44,11 +44,11 @@ export function createChatClient(world: World) {
     const { outbox, tabs, drafts, typing } = signedIn;
     const draft = drafts.read(slot);
     if (draft === null) return;
-    const answers = slot === roomId ? Number(drafts.read(`reply ${roomId}`)?.text ?? 0) : 0;
+    const answers = slot === roomId ? Number(drafts.read(replySlot(roomId))?.text ?? 0) : 0;
     outbox.add(roomId, withoutLastLines(draft.text), draft.nonce, answers > 0 ? answers : undefined);
     tabs.claim();
     drafts.take(slot);
-    if (slot === roomId) drafts.take(`reply ${roomId}`);
+    if (slot === roomId) drafts.take(replySlot(roomId));
     typing.sent(roomId);
   }
 

@@ -13,6 +13,11 @@ export function changeSlot(roomId: RoomId, seq: number): Slot {
   return `change ${roomId} ${seq}`;
 }
 
+/** Where the seq of the message stands that the room's draft answers. */
+export function replySlot(roomId: RoomId): Slot {
+  return `reply ${roomId}`;
+}
+
 /** `stored` is what the store has of it, or null: then nothing could be kept. */
 type Draft = { nonce: string; text: string; stored: string | null };
 

@@ -4,6 +4,7 @@ type Word = { id: number; text: string };
 
 /** How many stay in the page: what is read aloud is what is added. */
 const KEPT = 50;
+const KEPT_MS = 5_000;
 
 let words: readonly Word[] = [];
 let told = 0;
@@ -11,7 +12,14 @@ const listeners = new Set<() => void>();
 
 /** Reads a text out to those who cannot see the page, after what was announced before. Each one is heard. */
 export function announce(text: string): void {
-  words = [...words.slice(1 - KEPT), { id: ++told, text }];
+  const word = { id: ++told, text };
+  keep([...words.slice(1 - KEPT), word]);
+  // What somebody deletes must not stay behind here.
+  setTimeout(() => keep(words.filter((other) => other !== word)), KEPT_MS);
+}
+
+function keep(next: readonly Word[]) {
+  words = next;
   for (const listener of listeners) listener();
 }
 

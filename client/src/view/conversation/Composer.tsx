@@ -1,13 +1,16 @@
 import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { wordsOf } from "../../chat/api.ts";
+import { replySlot } from "../../chat/drafts.ts";
+import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { Typing } from "./Typing.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
-import { useClient, useDraft } from "../useChat.ts";
+import { useChat, useClient, useDraft } from "../useChat.ts";
 import { PHONE } from "../useMedia.ts";
 import css from "./Composer.module.css";
+import { lineOf, useQuoted } from "./Quote.tsx";
 
 /** How near the limit its count is shown. */
 const COUNT_SHOWN = 400;
@@ -19,11 +22,13 @@ type Props = {
   title: string;
   face: Ref<ComposerFace>;
   onSent: () => void;
+  /** Lets one's last message be edited; false where there is none. */
+  onEditLast: () => boolean;
   /** Scrolls what was said by so many views. */
   onPage: (views: number) => void;
 };
 
-export function Composer({ roomId, title, face, onSent, onPage }: Props) {
+export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Props) {
   const chat = useClient();
   const { text, write, show } = useDraft(roomId);
   const [fault, setFault] = useState<string | null>(null);
@@ -54,6 +59,11 @@ export function Composer({ roomId, title, face, onSent, onPage }: Props) {
   }
 
   function onKeyDown(event: KeyboardEvent<HTMLTextAreaElement>) {
+    if (event.key === "ArrowUp" && text === "" && onEditLast()) {
+      event.preventDefault();
+      return;
+    }
+    if (event.key === "Escape") chat.setDraft(replySlot(roomId), "");
     const views = event.key === "PageUp" ? -1 : event.key === "PageDown" ? 1 : 0;
     const { scrollHeight, clientHeight } = event.currentTarget;
     if (views === 0 || event.shiftKey || scrollHeight > clientHeight + 1) return;
@@ -70,6 +80,7 @@ export function Composer({ roomId, title, face, onSent, onPage }: Props) {
         area.current?.focus();
       }}
     >
+      <ReplyBar roomId={roomId} onDone={() => area.current?.focus()} />
       <div data-part="box" className={css.box}>
         <TextArea
           id="composer"
@@ -104,6 +115,31 @@ export function Composer({ roomId, title, face, onSent, onPage }: Props) {
       </p>
       <Typing roomId={roomId} />
     </form>
+  );
+}
+
+function ReplyBar({ roomId, onDone }: { roomId: RoomId; onDone: () => void }) {
+  const chat = useClient();
+  const seq = Number(useChat((state) => state.drafts.get(replySlot(roomId)) ?? "0"));
+  const quoted = useQuoted(roomId, seq);
+  const name = useChat((state) => (quoted && state.users.get(quoted.from)?.username) ?? "");
+  if (seq === 0) return null;
+  return (
+    <div className={css.reply}>
+      <Icon name="reply" />
+      <span>
+        Replying to {name === "" ? "a message" : name}
+        {quoted && `: ${lineOf(quoted)}`}
+      </span>
+      <IconButton
+        icon="close"
+        label="Do not reply"
+        onClick={() => {
+          chat.setDraft(replySlot(roomId), "");
+          onDone();
+        }}
+      />
+    </div>
   );
 }
 

@@ -1,6 +1,7 @@
 import type { RoomId } from "@hubbub/server/protocol";
 import { useMemo, useRef, useState } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
+import { replySlot } from "../../chat/drafts.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
@@ -16,6 +17,7 @@ import { Pane } from "../ui/Pane.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonLog } from "../ui/Skeleton.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
+import { beginEdit } from "./EditMessage.tsx";
 import { Composer, type ComposerFace } from "./Composer.tsx";
 import css from "./Conversation.module.css";
 import { OutgoingMessages } from "./Message.tsx";
@@ -114,6 +116,10 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
           waiting={waiting}
           title={title}
           onEdit={edit}
+          onReply={(message) => {
+            chat.setDraft(replySlot(room.id), String(message.seq));
+            composer.current?.focus();
+          }}
           onDone={() => composer.current?.focus()}
         />
       )}
@@ -123,6 +129,14 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
         title={title}
         face={composer}
         onSent={() => log.current?.jump()}
+        onEditLast={() => {
+          const last = room.log?.messages.findLast(
+            ({ from, deleted }) => from === me.id && deleted === undefined,
+          );
+          if (last === undefined) return false;
+          beginEdit(chat, last);
+          return true;
+        }}
         onPage={(views) => log.current?.page(views)}
       />
     </Pane>

@@ -1,16 +1,18 @@
-import { isBlank, LIMITS, type Failure, type Message, type UserId } from "@hubbub/server/protocol";
-import { memo, useEffect, useId, useRef, useState, type ReactNode } from "react";
-import { wordsOf } from "../../chat/api.ts";
-import type { Outgoing } from "../../chat/state/outgoing.ts";
+import type { Failure, Message, UserId } from "@hubbub/server/protocol";
+import { memo, useEffect, useRef, useState, type ReactNode } from "react";
+import type { Changing, Outgoing } from "../../chat/state/outgoing.ts";
 import { useOverlays } from "../overlays.ts";
 import { showClock, showFull, useClock } from "../time.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { Button } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
-import { TextArea } from "../ui/TextArea.tsx";
 import { useChat, useClient, useDraft, useMe } from "../useChat.ts";
 import css from "./Message.module.css";
+import { Actions, ActionSheet } from "./Actions.tsx";
+import { beginEdit, EditField, EditMessage, slotOf } from "./EditMessage.tsx";
+import { Quote } from "./Quote.tsx";
+import { Reactions } from "./Reactions.tsx";
 import { Text } from "./Text.tsx";
 
 /** One's messages within this time of each other share a head. */
@@ -24,14 +26,123 @@ type StoredProps = {
   first: boolean;
   /** The newest of this user's own: tells that it has been sent. */
   sent: boolean;
+  onReply: (message: Message) => void;
+  /** Shows another message of the room. */
+  onJump: (seq: number) => void;
+  /** The element with the focus goes away. */
+  onDone: () => void;
 };
 
-export const StoredMessage = memo(function StoredMessage({ message, name, mine, first, sent }: StoredProps) {
+const LONG_PRESS_MS = 450;
+
+export const StoredMessage = memo(function StoredMessage({
+  message,
+  name,
+  mine,
+  first,
+  sent,
+  onReply,
+  onJump,
+  onDone,
+}: StoredProps) {
+  const chat = useClient();
+  const editing = useChat((state) => state.drafts.has(slotOf(message)));
+  const refused = useChat((state) =>
+    state.changing.find(
+      (entry): entry is Changing & { state: "failed" } =>
+        entry.state === "failed" && entry.roomId === message.roomId && entry.change.seq === message.seq,
+    ),
+  );
+  // Of hundreds of rows only the one that somebody is at has its actions in the page.
+  const [near, setNear] = useState(false);
+  const [sheet, setSheet] = useState(false);
+  const press = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const acts = {
+    message,
+    onReply,
+    onEdit: () => beginEdit(chat, message),
+  };
+  const release = () => clearTimeout(press.current);
+  useEffect(() => () => clearTimeout(press.current), []);
+
+  if (message.deleted !== undefined)
+    return (
+      <div className={css.stored} data-seq={message.seq} tabIndex={-1}>
+        <Row from={message.from} name={name} date={message.date} mine={mine} first={first}>
+          <span data-part="deleted" className={css.deleted}>
+            Message deleted
+          </span>
+        </Row>
+      </div>
+    );
   return (
-    <Row from={message.from} name={name} date={message.date} mine={mine} first={first}>
-      <Text text={message.message} />
-      {sent && <SentMark />}
-    </Row>
+    // oxlint-disable-next-line jsx-a11y/no-static-element-interactions -- a short cut to what the bar within has as buttons
+    <div
+      className={css.stored}
+      data-seq={message.seq}
+      tabIndex={-1}
+      onKeyDown={(event) => {
+        if (event.target !== event.currentTarget || event.key !== "Enter") return;
+        event.preventDefault();
+        setSheet(true);
+      }}
+      onPointerEnter={(event) => {
+        if (event.pointerType === "mouse") setNear(true);
+      }}
+      onPointerLeave={() => {
+        setNear(false);
+        release();
+      }}
+      onFocus={() => setNear(true)}
+      onBlur={(event) => {
+        if (!event.currentTarget.contains(event.relatedTarget)) setNear(false);
+      }}
+      onPointerDown={(event) => {
+        if (event.pointerType !== "touch") return;
+        press.current = setTimeout(() => setSheet(true), LONG_PRESS_MS);
+      }}
+      onPointerMove={release}
+      onPointerUp={release}
+      onPointerCancel={release}
+    >
+      <Row from={message.from} name={name} date={message.date} mine={mine} first={first}>
+        {message.replyTo !== undefined && (
+          <Quote roomId={message.roomId} seq={message.replyTo} onJump={onJump} />
+        )}
+        {editing && mine ? (
+          <EditMessage message={message} onDone={onDone} />
+        ) : (
+          <>
+            <Text text={message.message} />
+            {message.edited !== undefined && (
+              <span className={css.mark} title={`Edited ${showFull(message.edited)}`}>
+                (edited)
+              </span>
+            )}
+            {message.pinned !== undefined && (
+              <span className={css.mark} title="Pinned to the room">
+                <Icon name="pin" />
+                <span className="hidden">Pinned</span>
+              </span>
+            )}
+            {sent && <SentMark />}
+          </>
+        )}
+        <Reactions message={message} />
+        {refused !== undefined && (
+          <span className={css.failed}>
+            <span className={css.why}>
+              <Icon name="warning" /> Not done. {whyNot(refused.failure)}
+            </span>
+            <Button look="link" icon="close" onClick={() => chat.discard(refused.nonce)}>
+              Dismiss
+            </Button>
+          </span>
+        )}
+      </Row>
+      {near && !editing && <Actions {...acts} />}
+      {sheet && <ActionSheet {...acts} onClose={() => setSheet(false)} />}
+    </div>
   );
 });
 
@@ -103,7 +214,7 @@ const OutgoingMessage = memo(function OutgoingMessage({
   return (
     <Row from={me} name={name} date={entry.created} mine first={first} outgoing={entry.state}>
       {failed && editing !== null && onEdit !== undefined ? (
-        <EditMessage
+        <EditFailed
           entry={entry}
           focus={editing === "here"}
           onClose={() => {
@@ -197,29 +308,9 @@ function whyNot({ code, message }: Failure): string {
 }
 
 /** A failed message being written anew in its place. */
-function EditMessage({ entry, focus, onClose }: { entry: Outgoing; focus: boolean; onClose: () => void }) {
+function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean; onClose: () => void }) {
   const chat = useClient();
   const { text, write } = useDraft(`edit ${entry.nonce}`);
-  const [fault, setFault] = useState<string | null>(null);
-  const noteId = useId();
-  const area = useRef<HTMLTextAreaElement>(null);
-  const left = LIMITS.message - text.length;
-
-  useEffect(() => {
-    area.current?.setSelectionRange(area.current.textLength, area.current.textLength);
-    if (focus) area.current?.focus();
-  }, [focus]);
-
-  function send() {
-    if (isBlank(text) || left < 0) return;
-    try {
-      chat.sendEdited(entry);
-    } catch (error) {
-      setFault(wordsOf(error));
-      return;
-    }
-    onClose();
-  }
 
   function cancel() {
     write("");
@@ -227,34 +318,22 @@ function EditMessage({ entry, focus, onClose }: { entry: Outgoing; focus: boolea
   }
 
   return (
-    <span className={css.edit}>
-      <div className={css.field}>
-        <TextArea
-          ref={area}
-          label="Message that was not sent"
-          text={text}
-          invalid={left < 0}
-          note={noteId}
-          onText={(given) => {
-            setFault(null);
-            write(given);
-          }}
-          onSend={send}
-          onKeyDown={(event) => {
-            if (event.key === "Escape" && text === entry.message) cancel();
-          }}
-        />
-      </div>
-      <span id={noteId} className={css.note}>
-        {fault ?? (left < 0 ? `${-left} characters too many` : "Your draft below stays as it is.")}
-      </span>
-      <Button look="link" icon="send" onClick={send}>
-        Send
-      </Button>
-      <Button look="link" icon="close" onClick={cancel}>
-        Cancel
-      </Button>
-    </span>
+    <EditField
+      label="Message that was not sent"
+      text={text}
+      focus={focus}
+      note="Your draft below stays as it is."
+      verb="Send"
+      onText={write}
+      onSend={() => {
+        chat.sendEdited(entry);
+        onClose();
+      }}
+      onCancel={cancel}
+      onEscape={() => {
+        if (text === entry.message) cancel();
+      }}
+    />
   );
 }
 

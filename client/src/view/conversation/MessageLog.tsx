@@ -7,9 +7,10 @@ import {
   useLayoutEffect,
   useRef,
   useState,
+  type KeyboardEvent,
   type Ref,
 } from "react";
-import type { Outgoing } from "../../chat/state/outgoing.ts";
+import { asChanged, type Outgoing } from "../../chat/state/outgoing.ts";
 import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { announce } from "../announce.tsx";
@@ -22,6 +23,7 @@ import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
+import { useNotice } from "../ui/Notices.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import { useAttention } from "../useMedia.ts";
 import css from "./MessageLog.module.css";
@@ -45,6 +47,7 @@ type Props = {
   waiting: readonly Outgoing[];
   title: string;
   onEdit: (entry: Outgoing) => void;
+  onReply: (message: Message) => void;
   /** The element with the focus is done with, and goes away. */
   onDone: () => void;
 };
@@ -59,11 +62,13 @@ type Shown = { top: Message | null; bottom: Message | null };
  * A room's messages. Only a bounded part of them is in the page at a time: it grows at the end that somebody
  * scrolls towards and shrinks at the other one.
  */
-export function MessageLog({ face, room, log, waiting, title, onEdit, onDone }: Props) {
+export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, onDone }: Props) {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
+  const changing = useChat((state) => state.changing);
   const attention = useAttention();
+  const notice = useNotice();
   const [shown, setShown] = useState<Shown>({ top: null, bottom: null });
   const [atBottom, setAtBottom] = useState(true);
   const scroller = useRef<HTMLDivElement>(null);
@@ -142,12 +147,58 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onDone }: 
     },
   }));
 
+  /** Where somebody wants to go once it is in the page. */
+  const wanted = useRef<number | null>(null);
+  const jumpTo = useCallback(
+    (seq: number) => {
+      const at = messages.findIndex((message) => message.seq === seq);
+      if (at < 0) {
+        notice("That message is further up than what is loaded.");
+        return;
+      }
+      wanted.current = seq;
+      const end = Math.min(messages.length, at + ROWS_FIRST);
+      setShown({
+        top: messages[Math.max(0, at - ROWS_FIRST)] ?? null,
+        bottom: end === messages.length ? null : (messages[end - 1] ?? null),
+      });
+    },
+    [messages, notice],
+  );
+  useLayoutEffect(() => {
+    const row = wanted.current === null ? null : rowOf(scroller.current, wanted.current);
+    if (row === null) return;
+    wanted.current = null;
+    row.scrollIntoView({ block: "center" });
+    row.focus({ preventScroll: true });
+  });
+
+  /** Arrows go from message to message, once one of them has the focus or from the newest in sight. */
+  function onKeyDown(event: KeyboardEvent<HTMLDivElement>) {
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    const row = event.target instanceof HTMLElement ? event.target.closest<HTMLElement>("[data-seq]") : null;
+    if (event.target !== row || row === null) {
+      if (event.target !== scroller.current || event.key !== "Enter") return;
+      event.preventDefault();
+      lastInSight(scroller.current)?.focus();
+      return;
+    }
+    if (event.key === "Escape") {
+      onDone();
+    } else if (step !== 0 && !event.altKey) {
+      event.preventDefault();
+      const all = [...(scroller.current?.querySelectorAll<HTMLElement>("[data-seq]") ?? [])];
+      all[all.indexOf(row) + step]?.focus();
+    }
+  }
+
   useAnnouncements(messages, title, me.id, users);
   useClock();
 
   const lastMine = waiting.length > 0 ? undefined : messages.findLast((message) => message.from === me.id);
   const begins = from === 0 && !log.older;
-  const rows = arrange(log, from, to, divider).map(({ message, day, isNew, first }) => {
+  const rows = arrange(log, from, to, divider).map(({ message: stored, day, isNew, first }) => {
+    const message = asChanged(stored, changing, me.id);
     const mine = message.from === me.id;
     const key = keyOf(message, mine);
     return (
@@ -164,7 +215,10 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onDone }: 
             name={nameIn(users, message.from)}
             mine={mine}
             first={first}
-            sent={message === lastMine && message === messages.at(-1)}
+            sent={stored === lastMine && stored === messages.at(-1)}
+            onReply={onReply}
+            onJump={jumpTo}
+            onDone={onDone}
           />
         </li>
       </Fragment>
@@ -173,7 +227,7 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onDone }: 
 
   return (
     <div className={css.frame}>
-      {/* oxlint-disable jsx-a11y/no-noninteractive-tabindex -- what scrolls must be scrollable with the keys */}
+      {/* oxlint-disable jsx-a11y/no-noninteractive-tabindex, jsx-a11y/no-noninteractive-element-interactions -- what scrolls must be scrollable with the keys, which also go from message to message */}
       <div
         ref={scroller}
         className={css.log}
@@ -182,8 +236,9 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onDone }: 
         aria-label={`Messages in ${title}`}
         tabIndex={0}
         onScroll={look}
+        onKeyDown={onKeyDown}
       >
-        {/* oxlint-enable jsx-a11y/no-noninteractive-tabindex */}
+        {/* oxlint-enable jsx-a11y/no-noninteractive-tabindex, jsx-a11y/no-noninteractive-element-interactions */}
         <div className={css.inside}>
           {begins ? (
             <Beginning room={room} title={title} empty={messages.length + waiting.length === 0} />
@@ -227,6 +282,16 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onDone }: 
       )}
     </div>
   );
+}
+
+function rowOf(scroller: HTMLElement | null, seq: number): HTMLElement | null {
+  return scroller?.querySelector<HTMLElement>(`[data-seq="${seq}"]`) ?? null;
+}
+
+function lastInSight(scroller: HTMLElement): HTMLElement | undefined {
+  const end = scroller.getBoundingClientRect().bottom;
+  const rows = [...scroller.querySelectorAll<HTMLElement>("[data-seq]")];
+  return rows.findLast((row) => row.getBoundingClientRect().top < end);
 }
 
 type Users = ReadonlyMap<UserId, Presence>;
@@ -315,7 +380,7 @@ function useAnnouncements(messages: readonly Message[], title: string, me: UserI
       const at =
         since === undefined ? 0 : messages.findLastIndex((one) => compareMessages(one, since) <= 0) + 1;
       last.current = messages.at(-1);
-      const fresh = messages.slice(at).filter((message) => message.from !== me);
+      const fresh = messages.slice(at).filter(({ from, deleted }) => from !== me && deleted === undefined);
       if (fresh.length > ANNOUNCED_MOST) announce(`${fresh.length} new messages in ${title}`);
       else
         for (const { from, message } of fresh) announce(`${nameIn(users, from)}: ${message.slice(0, 200)}`);

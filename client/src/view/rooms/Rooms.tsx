@@ -279,6 +279,7 @@ function Preview({ room }: { room: RoomState }) {
   );
   if (room.last === null) return room.kind === "direct" ? "No messages yet" : "Nobody has said anything yet";
   // One line is shown: no need to lay out the other 3,900 characters.
+  if (room.last.deleted !== undefined) return "Message deleted";
   const text = isBlank(room.last.message) ? "An empty message" : room.last.message.slice(0, 120);
   if (room.last.from === me.id) return `You: ${text}`;
   return room.kind === "direct" || from === "" ? text : `${from}: ${text}`;

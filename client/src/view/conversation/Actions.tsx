@@ -1,0 +1,211 @@
+import type { Message } from "@hubbub/server/protocol";
+import { useEffect, useRef, useState, type KeyboardEvent } from "react";
+import { wordsOf } from "../../chat/api.ts";
+import { useOverlays } from "../overlays.ts";
+import { IconButton } from "../ui/Button.tsx";
+import { Dialog } from "../ui/Dialog.tsx";
+import { Button } from "../ui/Button.tsx";
+import { useNotice } from "../ui/Notices.tsx";
+import { useClient, useMe } from "../useChat.ts";
+import css from "./Actions.module.css";
+
+/** The first ones that a picker shows, and those a click away before anybody has reacted here. */
+const COMMON = ["👍", "❤️", "😂", "🎉", "😮", "👀"];
+const RECENT_KEY = "hubbub recent emoji";
+
+type Props = {
+  message: Message;
+  /** Lets the message be written anew in its place. */
+  onEdit: () => void;
+  onReply: (message: Message) => void;
+};
+
+/** What can be done with a message, as a bar at its corner. */
+export function Actions({ message, onEdit, onReply }: Props) {
+  const does = useActions({ message, onEdit, onReply });
+  const [picking, setPicking] = useState(false);
+  return (
+    <div className={css.bar} role="toolbar" tabIndex={-1} aria-label="Message actions" onKeyDown={rove}>
+      <IconButton
+        icon="smile"
+        label="Add reaction"
+        aria-expanded={picking}
+        onClick={() => setPicking(!picking)}
+      />
+      <IconButton icon="reply" label="Reply" onClick={does.reply} />
+      <IconButton
+        icon="pin"
+        label={message.pinned === undefined ? "Pin to room" : "Unpin"}
+        aria-pressed={message.pinned !== undefined}
+        onClick={does.pin}
+      />
+      {does.edit && <IconButton icon="edit" label="Edit message" onClick={does.edit} />}
+      {does.remove && <IconButton icon="bin" label="Delete message" onClick={does.remove} />}
+      {picking && (
+        <Reactions
+          onPick={(emoji) => {
+            setPicking(false);
+            does.react(emoji);
+          }}
+          onClose={() => setPicking(false)}
+        />
+      )}
+    </div>
+  );
+}
+
+/** The same over the page, where there is no pointer to hover with. */
+export function ActionSheet({ message, onEdit, onReply, onClose }: Props & { onClose: () => void }) {
+  const does = useActions({ message, onEdit, onReply });
+  const close = (act: () => void) => () => {
+    onClose();
+    act();
+  };
+  return (
+    <Dialog title="Message" onClose={onClose}>
+      <div className={css.row}>
+        {recentEmoji().map((emoji) => (
+          <button
+            key={emoji}
+            type="button"
+            className={css.emoji}
+            aria-label={`React with ${emoji}`}
+            onClick={close(() => does.react(emoji))}
+          >
+            {emoji}
+          </button>
+        ))}
+      </div>
+      <div className={css.sheet}>
+        <Button wide icon="reply" onClick={close(does.reply)}>
+          Reply
+        </Button>
+        <Button wide icon="pin" onClick={close(does.pin)}>
+          {message.pinned === undefined ? "Pin to room" : "Unpin"}
+        </Button>
+        <Button wide icon="copy" onClick={close(does.copy)}>
+          Copy text
+        </Button>
+        {does.edit && (
+          <Button wide icon="edit" onClick={close(does.edit)}>
+            Edit message
+          </Button>
+        )}
+        {does.remove && (
+          <Button wide look="danger" icon="bin" onClick={close(does.remove)}>
+            Delete message
+          </Button>
+        )}
+      </div>
+    </Dialog>
+  );
+}
+
+function useActions({ message, onEdit, onReply }: Props) {
+  const chat = useClient();
+  const me = useMe();
+  const { open } = useOverlays();
+  const notice = useNotice();
+  const mine = message.from === me.id;
+  const attempt = (act: () => void) => {
+    try {
+      act();
+    } catch (error) {
+      notice(wordsOf(error));
+    }
+  };
+  return {
+    reply: () => onReply(message),
+    react: (emoji: string) => {
+      noteRecent(emoji);
+      const has = message.reactions?.some(([kind, users]) => kind === emoji && users.includes(me.id));
+      attempt(() => chat.react(message, emoji, has !== true));
+    },
+    copy: () => {
+      navigator.clipboard.writeText(message.message).then(
+        () => notice("Copied."),
+        () => notice("This browser does not let the page copy."),
+      );
+    },
+    pin: () => {
+      attempt(() => chat.pin(message, message.pinned === undefined));
+    },
+    edit: mine ? onEdit : undefined,
+    remove: mine
+      ? () =>
+          open({
+            is: "question",
+            title: "Delete this message?",
+            text: "It is deleted for everybody, and for good.",
+            yes: "Delete message",
+            no: "Keep it",
+            onYes: () => attempt(() => chat.deleteMessage(message)),
+          })
+      : undefined,
+  };
+}
+
+function Reactions({ onPick, onClose }: { onPick: (emoji: string) => void; onClose: () => void }) {
+  const box = useRef<HTMLFieldSetElement>(null);
+  useEffect(() => {
+    box.current?.querySelector("button")?.focus();
+  }, []);
+  return (
+    // oxlint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- Escape, from any of its buttons
+    <fieldset
+      ref={box}
+      className={css.picker}
+      aria-label="Reactions"
+      onKeyDown={(event) => {
+        if (event.key !== "Escape") return;
+        event.stopPropagation();
+        onClose();
+      }}
+    >
+      {recentEmoji().map((emoji) => (
+        <button
+          key={emoji}
+          type="button"
+          className={css.emoji}
+          aria-label={`React with ${emoji}`}
+          onClick={() => onPick(emoji)}
+        >
+          {emoji}
+        </button>
+      ))}
+    </fieldset>
+  );
+}
+
+/** Arrows go through the buttons of a bar. */
+function rove(event: KeyboardEvent<HTMLElement>) {
+  const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
+  if (step === 0) return;
+  const buttons = [...event.currentTarget.querySelectorAll("button")];
+  const at = buttons.findIndex((button) => button === document.activeElement);
+  buttons[(at + step + buttons.length) % buttons.length]?.focus();
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+/** Six emoji, those that were last used here first. */
+function recentEmoji(): string[] {
+  let recent: string[] = [];
+  try {
+    recent = (localStorage.getItem(RECENT_KEY) ?? "").split(" ").filter(Boolean);
+  } catch {
+    // No storage: the common ones.
+  }
+  return [...new Set([...recent, ...COMMON])].slice(0, COMMON.length);
+}
+
+function noteRecent(emoji: string) {
+  try {
+    localStorage.setItem(
+      RECENT_KEY,
+      [...new Set([emoji, ...recentEmoji()])].slice(0, COMMON.length).join(" "),
+    );
+  } catch {
+    // No storage, or a full one.
+  }
+}

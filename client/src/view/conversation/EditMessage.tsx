@@ -1,0 +1,134 @@
+import { isBlank, LIMITS, type Message } from "@hubbub/server/protocol";
+import { useEffect, useId, useRef, useState } from "react";
+import { wordsOf } from "../../chat/api.ts";
+import type { ChatClient } from "../../chat/chat.ts";
+import { changeSlot } from "../../chat/drafts.ts";
+import { Button } from "../ui/Button.tsx";
+import { TextArea } from "../ui/TextArea.tsx";
+import { useClient, useDraft } from "../useChat.ts";
+import css from "./EditMessage.module.css";
+
+/** The draft that a stored message is being changed to. */
+export function slotOf({ roomId, seq }: Message): string {
+  return changeSlot(roomId, seq);
+}
+
+/** Which draft was begun here, where the focus is to go; others were begun in another tab, or in an earlier life. */
+let begun: string | null = null;
+
+export function beginEdit(chat: ChatClient, message: Message): void {
+  begun = slotOf(message);
+  if (!chat.snapshot().drafts.has(begun)) chat.setDraft(begun, message.message);
+}
+
+/** One's own message being given another text in its place. */
+export function EditMessage({ message, onDone }: { message: Message; onDone: () => void }) {
+  const chat = useClient();
+  const slot = slotOf(message);
+  const { text, write } = useDraft(slot);
+  const [focus] = useState(begun === slot);
+
+  useEffect(() => {
+    if (begun === slot) begun = null;
+  }, [slot]);
+
+  function giveUp() {
+    write("");
+    onDone();
+  }
+
+  return (
+    <EditField
+      label="Edit message"
+      text={text}
+      focus={focus}
+      note="Enter saves, Escape gives up"
+      verb="Save"
+      onText={write}
+      onSend={() => {
+        if (text !== message.message) chat.editMessage(message, text);
+        giveUp();
+      }}
+      onCancel={giveUp}
+      onEscape={giveUp}
+    />
+  );
+}
+
+type FieldProps = {
+  label: string;
+  text: string;
+  focus: boolean;
+  note: string;
+  verb: "Save" | "Send";
+  onText: (text: string) => void;
+  /** May throw a ChatError, whose words are shown. */
+  onSend: () => void;
+  onCancel: () => void;
+  onEscape: () => void;
+};
+
+/** A text in the place of a message. */
+export function EditField({
+  label,
+  text,
+  focus,
+  note,
+  verb,
+  onText,
+  onSend,
+  onCancel,
+  onEscape,
+}: FieldProps) {
+  const [fault, setFault] = useState<string | null>(null);
+  const noteId = useId();
+  const area = useRef<HTMLTextAreaElement>(null);
+  const left = LIMITS.message - text.length;
+
+  useEffect(() => {
+    area.current?.setSelectionRange(area.current.textLength, area.current.textLength);
+    if (focus) area.current?.focus();
+  }, [focus]);
+
+  function send() {
+    if (isBlank(text) || left < 0) return;
+    try {
+      onSend();
+    } catch (error) {
+      setFault(wordsOf(error));
+    }
+  }
+
+  return (
+    <span className={css.edit}>
+      <div className={css.field}>
+        <TextArea
+          ref={area}
+          label={label}
+          text={text}
+          invalid={left < 0}
+          note={noteId}
+          onText={(given) => {
+            setFault(null);
+            onText(given);
+          }}
+          onSend={send}
+          onKeyDown={(event) => {
+            if (event.key !== "Escape") return;
+            event.stopPropagation();
+            onEscape();
+          }}
+        />
+      </div>
+      <span id={noteId} className={css.note}>
+        {fault ?? (left < 0 ? `${-left} characters too many` : note)}
+      </span>
+      <Button look="link" icon={verb === "Save" ? "check" : "send"} onClick={send}>
+        {verb}
+      </Button>
+      <Button look="link" icon="close" onClick={onCancel}>
+        Cancel
+      </Button>
+    </span>
+  );
+}

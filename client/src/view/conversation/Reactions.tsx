@@ -1,0 +1,44 @@
+import type { Message } from "@hubbub/server/protocol";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import { classes } from "../ui/classes.ts";
+import css from "./Reactions.module.css";
+
+/** Names that are told of those who reacted; the others are counted. */
+const NAMES_MOST = 10;
+
+/** Who reacted to a message, by emoji; a click joins them, or takes one's own back. */
+export function Reactions({ message }: { message: Message }) {
+  const chat = useClient();
+  const me = useMe();
+  const users = useChat((state) => state.users);
+  if (message.reactions === undefined) return null;
+  return (
+    <ul className={css.reactions} aria-label="Reactions">
+      {message.reactions.map(([emoji, ids]) => {
+        const mine = ids.includes(me.id);
+        const names = ids.map((id) => (id === me.id ? "you" : (users.get(id)?.username ?? "somebody")));
+        const who = listed(names);
+        return (
+          <li key={emoji}>
+            <button
+              type="button"
+              className={classes(css.reaction, mine && css.mine)}
+              aria-pressed={mine}
+              aria-label={`${emoji} ${ids.length}: ${who}`}
+              title={who}
+              onClick={() => chat.react(message, emoji, !mine)}
+            >
+              <span aria-hidden="true">{emoji}</span> {ids.length}
+            </button>
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+function listed(names: string[]): string {
+  const shown = names.slice(0, NAMES_MOST);
+  const others = names.length - shown.length;
+  return others === 0 ? shown.join(", ") : `${shown.join(", ")} and ${others} more`;
+}

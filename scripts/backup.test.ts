@@ -447,12 +447,14 @@ it("says of every key whether a backup holds it", () => {
       "{room:1}:deleted": "late",
       "{room:1}:edit:2:n": "moment",
       "{room:1}:members": "late",
+      "{room:1}:mentions:2": "late",
       "{room:1}:meta": "log",
       "{room:1}:nonce:2:n": "nonce",
       "{room:1}:pins": "late",
       "{room:1}:read": "log",
       "{room:1}:records": "late",
       "{room:1}:revs": "late",
+      "{room:1}:thread:2": "late",
     }
   `);
 });

@@ -20,6 +20,7 @@ const ARGUMENTS: Record<string, string[]> = {
   homes: ["<name>"],
   nonce: ["<id>", "<user>", "<nonce>"],
   edit: ["<id>", "<user>", "<nonce>"],
+  mentions: ["<id>", "<user>"],
   thread: ["<id>", "<seq>"],
   session: ["<sid>"],
   roomChannel: ["<roomId>"],

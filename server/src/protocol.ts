@@ -78,6 +78,8 @@ export type Room = {
   unread: number;
   /** seq of each deleted message beyond `read`, where there are any; the newest 500. */
   deleted?: number[];
+  /** How many messages beyond `read` mention this user, where there are any. */
+  mentions?: number;
 };
 
 /** A named room as the directory tells of it: an open one to everybody, an invite one to its members. */
@@ -239,6 +241,8 @@ export const NONCE = /^[\w.:-]{1,64}$/;
 export const LIMITS = {
   /** UTF-16 units of one message's text. */
   message: 4_000,
+  /** Users whom one message mentions: the first ones are told. */
+  mentions: 50,
   /** Kinds of emoji on one message. */
   reactionKinds: 20,
   /** Reactions to one message in all. */

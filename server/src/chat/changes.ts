@@ -7,12 +7,23 @@ import { LIMITS, type EditMessage, type Message, type React, type UserId } from 
  * back.
  */
 
-/** Its author gives it another text. Throws `forbidden` to others, `conflict` where it was edited or deleted since `rev`. */
-export function asEdited(message: Message, by: UserId, asked: EditMessage, now: number): Message | null {
+/**
+ * Its author gives it another text, which mentions these users. Throws `forbidden` to others, `conflict` where it was
+ * edited or deleted since `rev`.
+ */
+export function asEdited(
+  message: Message,
+  by: UserId,
+  asked: EditMessage,
+  now: number,
+  mentions: UserId[],
+): Message | null {
   demandAuthor(message, by);
   demandNotDeleted(message);
   if ((message.editRev ?? 0) > asked.rev) throw conflict("It was edited meanwhile.", message);
-  return message.message === asked.message ? null : { ...message, message: asked.message, edited: now };
+  if (message.message === asked.message) return null;
+  const { mentions: _, ...rest } = message;
+  return { ...rest, message: asked.message, edited: now, ...(mentions.length > 0 && { mentions }) };
 }
 
 /** Its author deletes it: its place, its author and its nonce, which says that it was sent, are left. Throws `forbidden`. */

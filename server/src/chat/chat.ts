@@ -1,24 +1,26 @@
 import type { Metrics } from "../metrics.ts";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
-import type {
-  Cursor,
-  EditMessage,
-  Found,
-  Hits,
-  ListedRoom,
-  Message,
-  NewRoom,
-  Presence as PresentUser,
-  React,
-  Revision,
-  Room,
-  RoomId,
-  RoomKind,
-  SendMessage,
-  SyncedRoom,
-  User,
-  UserId,
+import { mentionsIn, namesIn, parseText } from "../markdown.ts";
+import {
+  LIMITS,
+  type Cursor,
+  type EditMessage,
+  type Found,
+  type Hits,
+  type ListedRoom,
+  type Message,
+  type NewRoom,
+  type Presence as PresentUser,
+  type React,
+  type Revision,
+  type Room,
+  type RoomId,
+  type RoomKind,
+  type SendMessage,
+  type SyncedRoom,
+  type User,
+  type UserId,
 } from "../protocol.ts";
 import type { Presence } from "../live/presence.ts";
 import { unknownRoom, type Log, type PageCursor } from "../store/log.ts";
@@ -80,10 +82,12 @@ export class Chat {
       send.replyTo === undefined ? undefined : await this.#threadOf(user.id, send.roomId, send.replyTo);
     const pair = this.#rooms.usersOf(send.roomId);
     const shown = pair ? await this.#openPrivateRoom(user.id, send.roomId, pair) : [];
+    const mentions = await this.#mentionsIn(send.message);
     const stop = this.#metrics.append.startTimer();
     const { row, repeated } = await this.#messages.append(user.id, {
       ...send,
       ...(thread !== undefined && { thread }),
+      ...(mentions.length > 0 && { mentions }),
     });
     stop();
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
@@ -97,7 +101,10 @@ export class Chat {
    */
   async editMessage(user: User, asked: EditMessage): Promise<string> {
     await this.#demandMember(user.id, asked.roomId);
-    return this.#messages.change(user.id, asked, (message) => asEdited(message, user.id, asked, Date.now()));
+    const mentions = await this.#mentionsIn(asked.message);
+    return this.#messages.change(user.id, asked, (message) =>
+      asEdited(message, user.id, asked, Date.now(), mentions),
+    );
   }
 
   /** Deletes one's own message: its text is gone for good. Throws `forbidden` and `not_found`. */
@@ -165,7 +172,7 @@ export class Chat {
 
   /** A room as this user sees it. The caller has checked that it is theirs. */
   async describeRoom(roomId: RoomId, userId: UserId): Promise<Room> {
-    const [last, { kind, name, userIds, seq, read, deleted: gone }] = await Promise.all([
+    const [last, { kind, name, userIds, seq, read, deleted: gone, mentions }] = await Promise.all([
       this.#messages.newest(roomId),
       this.#rooms.state(roomId, userId),
     ]);
@@ -181,6 +188,7 @@ export class Chat {
       read,
       unread: Math.max(0, seq - read - gone.length),
       ...(gone.length > 0 && { deleted: gone }),
+      ...(mentions > 0 && { mentions }),
     };
   }
 
@@ -316,6 +324,52 @@ export class Chat {
       await this.areTheirs(user.id, [...new Set(hits.map(({ message }) => message.roomId))]),
     );
     return { ...rest, hits: hits.filter(({ message }) => theirs.has(message.roomId)) };
+  }
+
+  /** What mentions this user in their rooms, newest first, before a date; whether there is more. */
+  async listMentions(
+    user: User,
+    { before, size }: { before?: number | undefined; size: number },
+  ): Promise<{ messages: Message[]; more: boolean }> {
+    const roomIds = await this.areTheirs(user.id, await this.#members.of(user.id));
+    type Rest = { roomId: RoomId; seqs: number[]; next: Message | undefined };
+    const rests: Rest[] = [];
+    const advance = async (rest: Rest): Promise<Rest> => {
+      rest.next = undefined;
+      while (rest.next === undefined && rest.seqs.length > 0) {
+        const message = await this.#messages.at(rest.roomId, rest.seqs.shift() ?? 0);
+        const isTold = message?.mentions?.includes(user.id) && message.date < (before ?? Infinity);
+        if (message && isTold) rest.next = message;
+      }
+      return rest;
+    };
+    for (let start = 0; start < roomIds.length; start += BOUNDS.roomsAtOnce.value) {
+      const some = roomIds.slice(start, start + BOUNDS.roomsAtOnce.value).map(async (roomId) => {
+        const seqs = await this.#messages.mentions(roomId, user.id, before, size + 1);
+        return advance({ roomId, seqs, next: undefined });
+      });
+      rests.push(...(await Promise.all(some)));
+    }
+    const messages: Message[] = [];
+    for (;;) {
+      let newest: Rest | undefined;
+      for (const rest of rests) {
+        if (rest.next && rest.next.date > (newest?.next?.date ?? -Infinity)) newest = rest;
+      }
+      if (newest?.next === undefined) return { messages, more: false };
+      if (messages.length === size) return { messages, more: true };
+      messages.push(newest.next);
+      await advance(newest);
+    }
+  }
+
+  /** Whom a text mentions, by the parser that formats it: unknown names are text. */
+  async #mentionsIn(text: string): Promise<UserId[]> {
+    const names = namesIn(text).slice(0, 2 * LIMITS.mentions);
+    if (names.length === 0) return [];
+    const ids = await this.users.byNames(names);
+    const mentioned = mentionsIn(parseText(text, (name) => ids.has(name)));
+    return mentioned.flatMap((name) => ids.get(name) ?? []).slice(0, LIMITS.mentions);
   }
 
   /** A room's history as an HTML page, in chunks. Throws `not_found` before the first of them. */

@@ -137,6 +137,21 @@ export class Users {
     });
   }
 
+  /** Ids by names in lower case, of those who have these names. */
+  async byNames(names: readonly string[]): Promise<Map<string, UserId>> {
+    const claims = await Promise.all(names.map((name) => this.#redis.get(this.#keys.username(name))));
+    const ids = claims.flatMap((claim) => (claim === null ? [] : [claim.replace(/^user:/, "")]));
+    // A name that outlived its account must not lead to whoever has the id now.
+    const users = await this.find([...new Set(ids)]);
+    const asked = new Set(names);
+    return new Map(
+      users.flatMap(({ id, username }) => {
+        const name = username.toLowerCase();
+        return asked.has(name) ? [[name, id]] : [];
+      }),
+    );
+  }
+
   /** The next `size` users with an id above `after`, ascending. Ids that nobody got are passed over. */
   async list(after: number, size: number): Promise<User[]> {
     const total = Number((await this.#redis.get(this.#keys.totalUsers)) ?? 0);

@@ -118,6 +118,8 @@ const findQuery = z.object({
   cursor: z.string().max(64).optional(),
 });
 
+const mentionsQuery = z.object({ before: date.optional(), size: count(LIMITS.page, LIMITS.pageDefault) });
+
 const NEVER_KEPT = ["Cache-Control", "no-store"] as const;
 const JSON_TYPE = "application/json; charset=utf-8";
 
@@ -489,6 +491,23 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // goes on from there, also where nothing was found
   router.get("/search", async (request, response) => {
     response.json(await findMessages(parts, demandUser(response), request.query, response));
+  });
+
+  // ?before=&size= -> `{messages,more}`: what mentions me in my rooms, newest first; `before` is a date
+  router.get("/mentions", async (request, response) => {
+    const user = demandUser(response);
+    const asked = mentionsQuery.parse(request.query);
+    load.demand("history");
+    const most = BOUNDS.messageKb.value * asked.size + 2 * (await chat.countRoomsOf(user.id));
+    const page = await throttle.queue("rooms", user.id, () =>
+      throttle.pay(
+        user.id,
+        Math.min(most, BOUNDS.listedKb.value),
+        () => chat.listMentions(user, asked),
+        ({ messages }) => BOUNDS.messageKb.value * (1 + messages.length),
+      ),
+    );
+    response.json(page);
   });
 
   // -> mine: `[{id,kind,names,userIds?,private,last,seq,read,unread}]`, General first, then by newest message

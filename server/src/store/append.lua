@@ -1,5 +1,5 @@
 -- Stores one message and announces it, or answers what an earlier call with the same nonce stored.
--- KEYS room, meta, records, nonce, read, members, thread (one slot)
+-- KEYS room, meta, records, nonce, read, members, thread, and the mentions of each who is mentioned (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
 --      6 ms for which the nonce is remembered, 7 "1" where members are listed, 8 "1" once the rows were adopted,
 --      9 "1" while servers that know `members` alone may run, 10 "1" where it belongs to a thread
@@ -36,6 +36,9 @@ local message = '{"roomId":"' .. ARGV[1] .. '","seq":' .. seq .. ',"date":' .. d
 
 redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
 redis.call('ZADD', KEYS[1], date, message)
+for at = 8, #KEYS do
+  redis.call('ZADD', KEYS[at], seq, seq)
+end
 redis.call('SET', KEYS[4], date, 'PX', ARGV[6])
 redis.call('HSET', KEYS[5], ARGV[2], seq)
 if ARGV[10] == '1' then

@@ -1,6 +1,7 @@
 -- Changes one thing of a room, a member's record or a message's row, if what the change was based on is still there,
 -- and announces it in the order of the room's changes.
--- KEYS meta, records, changed, revs, members, room, once, deleted, pins (one slot)
+-- KEYS meta, records, changed, revs, members, room, once, deleted, pins, and for a row the mentions of those who are
+--      mentioned and then of those who are no longer (one slot)
 -- ARGV 1 what: '@<user>' or the row's date
 --      2 what is to be there now: the row, or the record; of a record also '' for none, '*' for any, 'set' to make it
 --        what `members` says
@@ -9,7 +10,7 @@
 --      7 '1' while servers that know `members` alone may run
 -- and for a row also
 --      8 seq, 9 'edited', 'deleted', 'pinned', 'unpinned' or '', 10 user id of who changes it, 11 their record, where the room
---      keeps any, 12 ms for which `once` is remembered, or '0'
+--      keeps any, 12 ms for which `once` is remembered, or '0', 13 how many are mentioned
 -- Returns {'changed', rev or row}, {'same', record}, {'conflict', record}, {'stranger'} where the record is another
 -- one, or {'done'} where `once` says that this was done.
 local REMEMBERED = 1000
@@ -54,6 +55,13 @@ if isRow then
   end
   if ARGV[9] == 'deleted' then
     redis.call('ZADD', KEYS[8], ARGV[8], ARGV[8])
+  end
+  for at = 10, #KEYS do
+    if at < 10 + tonumber(ARGV[13]) then
+      redis.call('ZADD', KEYS[at], ARGV[8], ARGV[8])
+    else
+      redis.call('ZREM', KEYS[at], ARGV[8])
+    end
   end
   if ARGV[9] == 'pinned' then
     redis.call('ZADD', KEYS[9], rev, ARGV[8])

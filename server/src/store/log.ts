@@ -188,7 +188,9 @@ export class Log {
     const keys = this.#keys;
     const listed = keepsRecords(roomId);
     if (send.replyTo !== undefined) this.#demandLatest();
-    const tail = tailOf({ ...send, from });
+    // Servers of the version before would take a row with mentions for another program's.
+    const mentions = this.#schema.mixed ? undefined : send.mentions;
+    const tail = tailOf({ ...send, from, mentions });
     const reply = await this.#append(
       [
         keys.room(roomId),
@@ -198,6 +200,7 @@ export class Log {
         keys.read(roomId),
         keys.members(roomId),
         keys.thread(roomId, send.thread ?? 0),
+        ...othersIn(mentions, from).map((id) => keys.mentions(roomId, id)),
       ],
       [
         roomId,
@@ -293,20 +296,27 @@ export class Log {
       const after = decide(before);
       if (after === null) return row;
       const note = noteOf(before, after);
-      const reply = await this.#swap(changeKeys(keys, roomId, once), [
-        String(before.date),
-        row,
-        spell(after, note === "edited" ? EDITED : CHANGED),
-        this.#channelOf(roomId),
-        announcementOf(this.#serverId, roomId, String(before.date)),
-        "",
-        "0",
-        seq,
-        note,
-        by,
-        record,
-        once === undefined ? "0" : NONCE_MS,
-      ]);
+      const named = othersIn(after.mentions, after.from);
+      const unnamed = othersIn(before.mentions, after.from).filter((id) => !named.includes(id));
+      const mentions = [...named, ...unnamed].map((id) => keys.mentions(roomId, id));
+      const reply = await this.#swap(
+        [...changeKeys(keys, roomId, once), ...mentions],
+        [
+          String(before.date),
+          row,
+          spell(after, note === "edited" ? EDITED : CHANGED),
+          this.#channelOf(roomId),
+          announcementOf(this.#serverId, roomId, String(before.date)),
+          "",
+          "0",
+          seq,
+          note,
+          by,
+          record,
+          once === undefined ? "0" : NONCE_MS,
+          named.length,
+        ],
+      );
       const [outcome, changed] = reply as [string, string?];
       if (outcome === "changed" && changed !== undefined) {
         if (this.#copies.count > 0) await this.#copied(roomId);
@@ -348,6 +358,25 @@ export class Log {
       [start, stop] = [stop + 1, stop + ADOPTED_AT_ONCE];
     }
     return null;
+  }
+
+  /** Numbers of the newest messages that mention a user, newest first, up to the newest one before a date. */
+  async mentions(
+    roomId: RoomId,
+    userId: UserId,
+    before: number | undefined,
+    size: number,
+  ): Promise<number[]> {
+    const { room, mentions } = this.#keys;
+    let top = "+inf";
+    if (before !== undefined) {
+      const [row] = await this.#redis.zrevrangebyscore(room(roomId), `(${before}`, "-inf", "LIMIT", "0", "1");
+      if (row === undefined) return [];
+      top = String(headOf(row)?.seq ?? top);
+    }
+    const limit = ["LIMIT", "0", String(size)] as const;
+    const seqs = await this.#redis.zrevrangebyscore(mentions(roomId, userId), top, "-inf", ...limit);
+    return seqs.map(Number);
   }
 
   /** One page, oldest first, either before a date (the newest page without one) or after it. */
@@ -780,6 +809,11 @@ export function isOwnRow(row: string): boolean {
 export function headOf(row: string): Head | null {
   const [, , seq, date, hash = ""] = STORED.exec(row) ?? [];
   return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
+}
+
+/** Who is told of a mention: not its author. */
+function othersIn(mentions: readonly UserId[] | undefined, author: UserId): UserId[] {
+  return mentions?.filter((id) => id !== author) ?? [];
 }
 
 /** What is to be stored: what its author sent, and what the server found out about it. */

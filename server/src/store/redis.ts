@@ -142,14 +142,22 @@ type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;
 
 /**
  * A Lua script from a file beside this one, run by its digest and loaded again where Redis forgot it. The number of
- * keys is part of the definition: given with each call, it would stand where ioredis looks for the key when it groups
- * commands by slot, and a Cluster would get them at the wrong node.
+ * keys is part of a definition: given with each call, it would stand where ioredis looks for the key when it groups
+ * commands by slot, and a Cluster would get them at the wrong node. So a call with more keys has a definition of its own.
  */
 export function defineScript(client: RedisClient, file: string, numberOfKeys: number): Script {
-  const name = `hubbub:${file}`;
-  client.defineCommand(name, { lua: readFileSync(new URL(file, import.meta.url), "utf8"), numberOfKeys });
-  const run = Reflect.get(client, name) as (...args: (string | number)[]) => Promise<unknown>;
-  return (keys, args) => run.call(client, ...keys, ...args);
+  const lua = readFileSync(new URL(file, import.meta.url), "utf8");
+  type Run = (...args: (string | number)[]) => Promise<unknown>;
+  const defined = new Map<number, Run>();
+  const define = (keys: number): Run => {
+    const name = `hubbub:${file}:${keys}`;
+    client.defineCommand(name, { lua, numberOfKeys: keys });
+    const run = Reflect.get(client, name) as Run;
+    defined.set(keys, run);
+    return run;
+  };
+  define(numberOfKeys);
+  return (keys, args) => (defined.get(keys.length) ?? define(keys.length)).call(client, ...keys, ...args);
 }
 
 function open(address: RedisAddress, purpose: Purpose, options: RedisOptions): RedisClient {

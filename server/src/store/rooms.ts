@@ -23,6 +23,8 @@ export type RoomState = {
   seq: number;
   read: number;
   deleted: number[];
+  /** How many messages beyond `read` mention this user. */
+  mentions: number;
 };
 
 /** Rooms: their kinds, their names, who is in them, and how far each has read. Their messages are the log's. */
@@ -174,6 +176,10 @@ export class Rooms {
       this.#redis.hmget(keys.meta(roomId), "seq", "kind"),
       this.#redis.hget(keys.read(roomId), userId),
     ]);
+    const [deleted, mentions] = await Promise.all([
+      this.#deleted(roomId, Number(read ?? 0)),
+      this.#redis.zcount(keys.mentions(roomId, userId), `(${read ?? 0}`, "+inf"),
+    ]);
     return {
       id: roomId,
       kind: kindOf(roomId, kind ?? null),
@@ -181,7 +187,8 @@ export class Rooms {
       userIds,
       seq: Number(seq ?? 0),
       read: Number(read ?? 0),
-      deleted: await this.#deleted(roomId, Number(read ?? 0)),
+      deleted,
+      mentions,
     };
   }
 

@@ -1,0 +1,105 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { LIMITS, type Message, type Room, type RoomId } from "../protocol.ts";
+import { both, person, replicas, unwrap, type House, type Person } from "../testing.ts";
+
+type Mentions = { messages: Message[]; more: boolean };
+
+describe("a mention", () => {
+  let house: House;
+  let ann: Person;
+  let ben: Person;
+  let roomId: RoomId;
+  beforeAll(async () => {
+    house = await replicas(2);
+    const [left, right] = both(house);
+    [ann, ben] = await Promise.all([person(left, "ann"), person(right, "ben.b")]);
+    roomId = (await ann.browser.post<Room>("/api/rooms", { name: "mentions" })).body.id;
+    unwrap(await ben.socket.emitWithAck("room.join", { roomId }));
+  });
+  afterAll(() => house.close());
+
+  const countOf = async (who: Person) =>
+    (await who.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === roomId)?.mentions ?? 0;
+  const toldTo = async (who: Person, query = "") =>
+    (await who.browser.get<Mentions>(`/api/mentions${query}`)).body.messages.map(({ message }) => message);
+  const edit = async ({ seq }: Message, message: string) =>
+    unwrap(
+      await ann.socket.emitWithAck("message.edit", {
+        roomId,
+        seq,
+        message,
+        rev: 1_000,
+        nonce: `e${Math.random()}`,
+      }),
+    );
+  const clear = async (who: Person) => {
+    const seq = (await ann.say(roomId, "up to here")).seq;
+    unwrap(await who.socket.emitWithAck("room.read", { roomId, seq }));
+  };
+
+  it("is an id on the message, found by the parser that formats it, and counts until it is read", async () => {
+    const said = await ann.say(roomId, "Hi @Ben.B, and @ann; not `@ben.b`, @nobody or a@ben.b");
+    expect(said.mentions).toEqual([ben.user.id, ann.user.id]);
+    expect(await countOf(ben)).toBe(1);
+    // Nobody is told of what they said themselves.
+    expect(await countOf(ann)).toBe(0);
+    expect(await toldTo(ann)).toEqual([]);
+    for (const text of ["`@ben.b`", "@nobody", "```\n@ben.b\n```", "@room"])
+      expect(await ann.say(roomId, text)).not.toHaveProperty("mentions");
+    expect(await countOf(ben)).toBe(1);
+    unwrap(await ben.socket.emitWithAck("room.read", { roomId, seq: said.seq }));
+    expect(await countOf(ben)).toBe(0);
+    expect(await toldTo(ben)).toEqual([said.message]);
+  });
+
+  it("by an edit is told to who is named anew, and taken back from who is no longer named, or when it is deleted", async () => {
+    await clear(ben);
+    const said = await ann.say(roomId, "no one yet");
+    expect((await edit(said, "now @ben.b")).mentions).toEqual([ben.user.id]);
+    expect([await countOf(ben), (await toldTo(ben))[0]]).toEqual([1, "now @ben.b"]);
+    expect(await edit(said, "no one again")).not.toHaveProperty("mentions");
+    expect([await countOf(ben), (await toldTo(ben)).includes("now @ben.b")]).toEqual([0, false]);
+    await edit(said, "@ben.b once more");
+    const gone = unwrap(await ann.socket.emitWithAck("message.delete", { roomId, seq: said.seq }));
+    expect(gone).not.toHaveProperty("mentions");
+    expect([await countOf(ben), (await toldTo(ben)).includes("@ben.b once more")]).toEqual([0, false]);
+  });
+
+  it("by a repeated send counts once, and by reactions and pins is not lost", async () => {
+    await clear(ben);
+    const send = { roomId, message: "@ben.b!", nonce: "once" };
+    const said = unwrap(await ann.socket.emitWithAck("message", send));
+    unwrap(await ann.socket.emitWithAck("message", send));
+    unwrap(await ben.socket.emitWithAck("message.react", { roomId, seq: said.seq, emoji: "👍", on: true }));
+    const pinned = unwrap(await ann.socket.emitWithAck("message.pin", { roomId, seq: said.seq, on: true }));
+    expect(pinned.mentions).toEqual([ben.user.id]);
+    expect(await countOf(ben)).toBe(1);
+  });
+
+  it("over all rooms is listed newest first, by pages, and only of rooms that one is in", async () => {
+    const other = (await ann.browser.post<Room>("/api/rooms", { name: "others" })).body.id;
+    unwrap(await ben.socket.emitWithAck("room.join", { roomId: other }));
+    const said: Message[] = [];
+    for (let number = 0; number < 7; number += 1)
+      said.push(await ann.say(number % 2 === 0 ? roomId : other, `@ben.b ${number}`));
+    const newest = said.map(({ message }) => message).toReversed();
+    expect((await toldTo(ben)).slice(0, 7)).toEqual(newest);
+    const page = async (before: number) =>
+      (await ben.browser.get<Mentions>(`/api/mentions?size=3&before=${before}`)).body;
+    const { messages, more } = await page((said[6]?.date ?? 0) + 1);
+    expect([messages.map(({ message }) => message), more]).toEqual([newest.slice(0, 3), true]);
+    expect((await page(messages[2]?.date ?? 0)).messages.map(({ message }) => message)).toEqual(
+      newest.slice(3, 6),
+    );
+    expect((await page(1)).messages).toEqual([]);
+    unwrap(await ben.socket.emitWithAck("room.leave", { roomId: other }));
+    expect((await toldTo(ben)).slice(0, 4)).toEqual(newest.filter((_, index) => index % 2 === 0));
+    expect((await ben.browser.get("/api/mentions?before=x")).status).toBe(400);
+  });
+
+  it("of hundreds in one text is told to the first ones, and says nothing of names that nobody has", async () => {
+    const text = `${Array.from({ length: 400 }, (_, index) => `@x${index}z`).join(" ")} @ben.b`;
+    expect(await ann.say(roomId, text.slice(-LIMITS.message))).not.toHaveProperty("mentions");
+    expect((await ann.say(roomId, "@ben.b ".repeat(400))).mentions).toEqual([ben.user.id]);
+  });
+});

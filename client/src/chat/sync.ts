@@ -6,6 +6,7 @@ import {
   type Revision,
   type Room,
   type RoomId,
+  type UserId,
 } from "@hubbub/server/protocol";
 import type { Api } from "./api.ts";
 import type { Outbox } from "./outbox.ts";
@@ -68,7 +69,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       chat.dispatch({ type: "presence snapshot", online });
       const wasShown = chat.state.connection === "offline" && unreadBefore !== null;
       chat.dispatch({ type: "rooms", rooms });
-      people.learn(rooms.flatMap((room) => (room.last === null ? [] : [room.last.from])));
+      people.learn(rooms.flatMap((room) => (room.last === null ? [] : whoIsIn(room.last))));
       const missed = wasShown ? Math.max(0, totalUnread() - (unreadBefore ?? 0)) : null;
       unreadBefore = null;
       cancelTrouble();
@@ -126,7 +127,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   function showRoom(room: Room) {
     changedRooms++;
     chat.dispatch({ type: "room", room });
-    if (room.last !== null) people.learn([room.last.from]);
+    if (room.last !== null) people.learn(whoIsIn(room.last));
   }
 
   function hideRoom(roomId: RoomId) {
@@ -139,7 +140,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   function heard(message: Message) {
     chat.dispatch({ type: "message", message });
     outbox.heard(message);
-    people.learn([message.from]);
+    people.learn(whoIsIn(message));
     reads.came(message.roomId);
     const room = chat.state.rooms?.get(message.roomId);
     if (room !== undefined && needsSync(room)) soon(room.id);
@@ -202,7 +203,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         chat.dispatch({ type: "synced", room: synced });
         reads.came(synced.roomId);
         for (const message of synced.messages) outbox.heard(message);
-        people.learn(synced.messages.map((message) => message.from));
+        people.learn(synced.messages.flatMap(whoIsIn));
         const room = chat.state.rooms?.get(synced.roomId);
         if (room === undefined) continue;
         if (synced.more && synced.reset === undefined) unfinished.push(room);
@@ -259,7 +260,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       const page = await api.messages(roomId, { size: LIMITS.pageDefault });
       chat.dispatch({ type: "newest page", roomId, page });
       reads.came(roomId);
-      people.learn(page.messages.map((message) => message.from));
+      people.learn(page.messages.flatMap(whoIsIn));
       const room = chat.state.rooms?.get(roomId);
       if (room === undefined) return;
       offerLost(room);
@@ -277,7 +278,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     try {
       const page = await api.messages(roomId, { before: first.date, size: LIMITS.page });
       chat.dispatch({ type: "older page", roomId, page });
-      people.learn(page.messages.map((message) => message.from));
+      people.learn(page.messages.flatMap(whoIsIn));
     } catch {
       chat.dispatch({ type: "load failed", roomId });
     }
@@ -287,7 +288,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   function joined(room: Room, page: { messages: Message[] } & Partial<Revision>) {
     const { messages } = page;
     showRoom(room);
-    people.learn(messages.map((message) => message.from));
+    people.learn(messages.flatMap(whoIsIn));
     const more = (messages[0]?.seq ?? 1) > 1;
     chat.dispatch({ type: "newest page", roomId: room.id, page: { ...page, more } });
   }
@@ -325,4 +326,9 @@ function cursorOf(room: RoomState): Cursor {
     rev: room.rev,
     revHash: room.revHash,
   };
+}
+
+/** Whose names are shown with a message. */
+function whoIsIn({ from, mentions = [] }: Message): UserId[] {
+  return [from, ...mentions];
 }

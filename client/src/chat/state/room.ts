@@ -36,6 +36,9 @@ export type Log = {
   older: boolean;
 };
 
+/** What mentions this user: `listed` messages beyond the mark up to seq `upTo`, as the server said, and those heard of since. */
+export type Mentions = { listed: number; upTo: number; heard: readonly number[] };
+
 export type RoomState = Revisions & {
   id: RoomId;
   kind: RoomKind;
@@ -47,6 +50,7 @@ export type RoomState = Revisions & {
   seq: number;
   /** seq up to which this user has read. */
   read: number;
+  mentions: Mentions;
   log: Log | null;
   load: "idle" | "loading" | "failed";
   /** Messages that do not join the log yet, by seq: beyond a gap, or heard while the log is stale. */
@@ -61,6 +65,26 @@ export type RoomState = Revisions & {
 export function unreadOf(room: RoomState): number {
   const deleted = room.deleted.filter((seq) => seq > room.read && seq <= room.seq);
   return Math.max(0, room.seq - room.read - deleted.length);
+}
+
+/** Messages that mention this user and are not read. */
+export function mentionsOf(room: RoomState): number {
+  const { listed, upTo, heard } = room.mentions;
+  const before = room.read >= upTo ? 0 : listed;
+  return Math.min(unreadOf(room), before + heard.filter((seq) => seq > room.read).length);
+}
+
+/** The room once messages were heard, or heard to have changed, of which some mention this user. */
+export function noteMentions(room: RoomState, me: UserId, messages: readonly Message[]): RoomState {
+  const { upTo, heard } = room.mentions;
+  const now = new Set(heard);
+  for (const { seq, from, mentions } of messages) {
+    if (seq <= upTo || seq <= room.read) continue;
+    if (from !== me && mentions?.includes(me)) now.add(seq);
+    else now.delete(seq);
+  }
+  const same = now.size === heard.length && heard.every((seq) => now.has(seq));
+  return same ? room : { ...room, mentions: { ...room.mentions, heard: [...now] } };
 }
 
 /** Whether what is loaded of the room is known to be incomplete or wrong: `sync` it. */
@@ -98,6 +122,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       last,
       seq,
       read,
+      mentions: listedIn(room),
       log: null,
       load: "idle",
       held: [],
@@ -113,7 +138,13 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
   const last = newer(listed, known.log === null ? (heard ?? null) : known.last);
   const read = Math.min(Math.max(known.read, room.read), seq);
   const deleted = withDeleted(known.deleted, room.deleted ?? [], read);
-  return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted };
+  const heardSince = known.mentions.heard.filter((heardOf) => heardOf > room.seq);
+  const mentions = { ...listedIn(room), heard: heardSince };
+  return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted, mentions };
+}
+
+function listedIn({ mentions = 0, seq }: Room): Mentions {
+  return { listed: mentions, upTo: mentions === 0 ? 0 : seq, heard: [] };
 }
 
 /** A server of the version before does not tell it: then none is General, and of a direct room the names are shown. */

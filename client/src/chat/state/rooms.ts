@@ -5,6 +5,7 @@ import {
   distrust,
   hear,
   meet,
+  noteMentions,
   prepend,
   readAgain,
   readUpTo,
@@ -71,17 +72,24 @@ export function applyRooms<S extends RoomsState & SessionState>(
     case "page again":
       return mapRoom(state, event.roomId, (room) => readAgain(room, event.page, event.before));
     case "changes":
-      return mapRoom(state, event.roomId, (room) => takeChanges(room, event.changes));
+      return mapRoom(state, event.roomId, (room) =>
+        noted(state, takeChanges(room, event.changes), event.changes.messages),
+      );
     case "message":
       return mapRoom(state, event.message.roomId, (room) => {
-        const heard = hear(room, event.message);
+        const heard = noted(state, hear(room, event.message), [event.message]);
         const mine = state.session.is === "signed in" && event.message.from === state.session.user.id;
         // Whoever says something in a room has seen what stands above it.
         return mine ? readUpTo(heard, event.message.seq) : heard;
       });
     case "synced":
       if (event.room.notFound) return without(state, event.room.roomId);
-      return mapRoom(state, event.room.roomId, (room) => catchUp(room, event.room));
+      return mapRoom(state, event.room.roomId, (room) =>
+        noted(state, catchUp(room, event.room), [
+          ...event.room.messages,
+          ...(event.room.changes?.messages ?? []),
+        ]),
+      );
     case "stale":
       // What was heard before the replica said so was of the log that is gone, what follows is of the one there is.
       return mapRoom(state, event.roomId, distrust);
@@ -135,6 +143,10 @@ function without<S extends RoomsState>(state: S, roomId: RoomId): S {
   const rooms = new Map(state.rooms);
   rooms.delete(roomId);
   return { ...state, rooms };
+}
+
+function noted(state: SessionState, room: RoomState, messages: readonly Message[]): RoomState {
+  return state.session.is === "signed in" ? noteMentions(room, state.session.user.id, messages) : room;
 }
 
 function met(state: RoomsState, room: Room): RoomState {

@@ -5,6 +5,8 @@ import { replySlot } from "../../chat/drafts.ts";
 import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
+import { useCompletion } from "./Completion.tsx";
+import { EmojiButton } from "./EmojiButton.tsx";
 import { Typing } from "./Typing.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
 import { useChat, useClient, useDraft } from "../useChat.ts";
@@ -33,6 +35,7 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
   const { text, write, show } = useDraft(roomId);
   const [fault, setFault] = useState<string | null>(null);
   const area = useRef<HTMLTextAreaElement>(null);
+  const completion = useCompletion({ roomId, area, text, write });
   const left = LIMITS.message - text.length;
   const sendable = !isBlank(text) && left >= 0;
 
@@ -58,7 +61,18 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
     onSent();
   }
 
+  function insert(emoji: string) {
+    const field = area.current;
+    const from = field?.selectionStart ?? text.length;
+    write(text.slice(0, from) + emoji + text.slice(field?.selectionEnd ?? from));
+    requestAnimationFrame(() => {
+      field?.focus();
+      field?.setSelectionRange(from + emoji.length, from + emoji.length);
+    });
+  }
+
   function onKeyDown(event: KeyboardEvent<HTMLTextAreaElement>) {
+    if (completion.onKeyDown(event)) return;
     if (event.key === "ArrowUp" && text === "" && onEditLast()) {
       event.preventDefault();
       return;
@@ -81,6 +95,7 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
       }}
     >
       <ReplyBar roomId={roomId} onDone={() => area.current?.focus()} />
+      {completion.list}
       <div data-part="box" className={css.box}>
         <TextArea
           id="composer"
@@ -93,11 +108,16 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
           onText={(given) => {
             setFault(null);
             write(given);
+            completion.look(given);
             if (!isBlank(given)) chat.typing(roomId);
           }}
           onSend={send}
           onKeyDown={onKeyDown}
+          onCaret={() => completion.look(text)}
+          onBlur={completion.close}
+          list={completion.aria}
         />
+        <EmojiButton onPick={insert} />
         {/* A disabled button would take the focus away from a second click; the focus stays in the field. */}
         <button
           type="submit"

@@ -113,7 +113,7 @@ export const StoredMessage = memo(function StoredMessage({
           <EditMessage message={message} onDone={onDone} />
         ) : (
           <>
-            <Text text={message.message} />
+            <Said message={message} />
             {message.edited !== undefined && (
               <span className={css.mark} title={`Edited ${showFull(message.edited)}`}>
                 (edited)
@@ -145,6 +145,14 @@ export const StoredMessage = memo(function StoredMessage({
     </div>
   );
 });
+
+function Said({ message: { message, mentions } }: { message: Message }) {
+  const me = useMe();
+  const names = useChat((state) =>
+    (mentions ?? []).map((id) => state.users.get(id)?.username.toLowerCase() ?? "").join(" "),
+  );
+  return <Text text={message} names={names} me={me.username} />;
+}
 
 function SentMark() {
   return (

@@ -8,7 +8,7 @@ const LINK = 'target="_blank" rel="noopener noreferrer nofollow"';
 test("a text is shown as it was typed, formatted, its links each in a tab of its own, and as text until that is known", async () => {
   const text = "Is <b>it</b> **x**, mailto:ann@x.example or `y`? Not javascript:alert(1).";
   expect(draw(text)).toContain("Is &lt;b&gt;it&lt;/b&gt; **x**,");
-  await expect.poll(() => draw(text)).toContain("<a ");
+  await expect.poll(() => draw(text), { timeout: 30_000 }).toContain("<a ");
   expect(draw(text)).toBe(
     `<span data-part="text">Is &lt;b&gt;it&lt;/b&gt; <strong>x</strong>, <a href="mailto:ann@x.example" ${LINK}>mailto:ann@x.example</a> ` +
       "or <code>y</code>? Not javascript:alert(1).</span>",
@@ -16,7 +16,7 @@ test("a text is shown as it was typed, formatted, its links each in a tab of its
 });
 
 test("quotes, lists and code are elements of their own, each with the direction of its text", async () => {
-  await expect.poll(() => draw("> a")).toContain("<blockquote");
+  await expect.poll(() => draw("> a"), { timeout: 30_000 }).toContain("<blockquote");
   expect(draw("> a\n- b\n\n3. c\n```\n<d>\n```")).toBe(
     '<div data-part="text"><blockquote dir="auto"><div dir="auto">a</div></blockquote>' +
       '<ul dir="auto"><li><div dir="auto">b</div></li></ul><ol dir="auto"><li value="3"><div dir="auto">c</div></li></ol>' +

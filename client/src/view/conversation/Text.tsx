@@ -1,6 +1,6 @@
 import type { Block, Inline } from "@hubbub/server/markdown";
 import { isBlank } from "@hubbub/server/protocol";
-import { memo } from "react";
+import { createContext, memo, useContext } from "react";
 import { classes } from "../ui/classes.ts";
 import { Code } from "./Code.tsx";
 import css from "./Text.module.css";
@@ -10,20 +10,33 @@ import { useBlocks } from "./useBlocks.ts";
 const EMOJI_ONLY = new RegExp("^\\p{RGI_Emoji}(?:\\s?\\p{RGI_Emoji}){0,2}\\s?$", "v");
 const EMOJI_LONGEST = 100;
 
+const MyName = createContext("");
+
+type TextProps = {
+  text: string;
+  /** Who is mentioned, in lower case, with spaces between them. */
+  names?: string;
+  /** This user's own name: their mentions stand out. */
+  me?: string;
+};
+
 /** What somebody wrote: formatted where it is Markdown, else character by character. No HTML is ever made of it. */
-export const Text = memo(function Text({ text }: { text: string }) {
-  const blocks = useBlocks(text);
+export const Text = memo(function Text({ text, names = "", me = "" }: TextProps) {
+  const blocks = useBlocks(text, names);
   const emoji = text.length <= EMOJI_LONGEST && EMOJI_ONLY.test(text);
   const [only] = blocks;
+  const mine = me.toLowerCase();
   if (blocks.length > 1 || (only !== undefined && only.kind !== "text"))
     return (
       <div data-part="text" className={css.blocks}>
-        <Blocks blocks={blocks} />
+        <MyName value={mine}>
+          <Blocks blocks={blocks} />
+        </MyName>
       </div>
     );
   return (
     <span data-part="text" className={classes(css.text, emoji && css.emoji, isBlank(text) && css.blank)}>
-      {only && <Inlines parts={only.inside} />}
+      <MyName value={mine}>{only && <Inlines parts={only.inside} />}</MyName>
     </span>
   );
 });
@@ -63,6 +76,15 @@ function BlockOf({ block }: { block: Block }) {
   );
 }
 
+function Mention({ name, text }: { name: string; text: string }) {
+  const mine = name === useContext(MyName) || name === "room";
+  return (
+    <span data-part="mention" className={classes(css.mention, mine && css.mine)}>
+      {text}
+    </span>
+  );
+}
+
 function Inlines({ parts }: { parts: readonly Inline[] }) {
   return parts.map((part, index) =>
     part.kind === "text" ? part.text : <InlineOf key={index} part={part} />,
@@ -92,7 +114,7 @@ function InlineOf({ part }: { part: Exclude<Inline, { kind: "text" }> }) {
     case "code":
       return <code className={css.code}>{part.text}</code>;
     case "mention":
-      return part.text;
+      return <Mention name={part.name} text={part.text} />;
     case "link":
       break;
   }

@@ -7,15 +7,18 @@ const MAYBE = /[*_~`\\[@]|https?:|mailto:|^ {0,3}(?:>|[-+•]\s|\d+[.)]\s)/im;
 
 const useMarkdown = laterValue(() => import("@hubbub/server/markdown"), "soon");
 
-/** A text as blocks; at the first formatted one of all a moment later. */
-export function useBlocks(text: string): readonly Block[] {
+/**
+ * A text as blocks; at the first formatted one of all a moment later. `names`: those of who is mentioned, in lower case,
+ * with spaces between them.
+ */
+export function useBlocks(text: string, names: string): readonly Block[] {
   const maybe = MAYBE.test(text);
   const markdown = useMarkdown(maybe);
   return useMemo(
     () =>
       maybe && markdown !== null
-        ? markdown.parseText(text)
+        ? markdown.parseText(text, (name) => name === "room" || names.split(" ").includes(name))
         : [{ kind: "text", inside: [{ kind: "text", text }] }],
-    [text, maybe, markdown],
+    [text, names, maybe, markdown],
   );
 }

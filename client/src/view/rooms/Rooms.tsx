@@ -2,13 +2,13 @@ import { isBlank, type RoomId } from "@hubbub/server/protocol";
 import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
-import { unreadOf, type RoomState } from "../../chat/state/room.ts";
+import { mentionsOf, unreadOf, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { addressOf, follow } from "../address.ts";
 import { useOverlays } from "../overlays.ts";
 import { Profile } from "../profile/Profile.tsx";
 import { showWhen, useClock } from "../time.ts";
-import { Badge } from "../ui/Badge.tsx";
+import { Badge, MentionBadge } from "../ui/Badge.tsx";
 import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
@@ -174,6 +174,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
   const partnerId = partnerOf(room, me.id);
   const online = useChat((state) => isOnline(state, partnerId));
   const unread = unreadOf(room);
+  const mentions = mentionsOf(room);
   const title = titleOf(room, me.id);
   return (
     <li>
@@ -208,6 +209,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
           {room.last !== null && (
             <time dateTime={new Date(room.last.date).toISOString()}>{showWhen(room.last.date)}</time>
           )}
+          {mentions > 0 && <MentionBadge count={mentions} />}
           {unread > 0 && (
             <Badge count={unread}>
               <span className="hidden"> unread</span>

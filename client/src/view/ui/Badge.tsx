@@ -16,6 +16,16 @@ export function Badge({ count, children }: { count: number; children?: ReactNode
   );
 }
 
+/** How many mention this user. */
+export function MentionBadge({ count }: { count: number }) {
+  return (
+    <span data-part="mentions" className={css.mentions}>
+      @{countOf(count)}
+      <span className="hidden"> {count === 1 ? "mention" : "mentions"}, </span>
+    </span>
+  );
+}
+
 /** A word about what it stands behind. */
 export function Tag({ children }: { children: ReactNode }) {
   return <span className={css.tag}>{children}</span>;

@@ -1,4 +1,4 @@
-import type { KeyboardEvent, Ref } from "react";
+import type { AriaAttributes, KeyboardEvent, Ref } from "react";
 import { isComposing } from "../keys.ts";
 import css from "./TextArea.module.css";
 
@@ -14,6 +14,11 @@ type Props = {
   onText: (text: string) => void;
   onSend: () => void;
   onKeyDown?: (event: KeyboardEvent<HTMLTextAreaElement>) => void;
+  /** The caret was moved, or a part of the text chosen. */
+  onCaret?: () => void;
+  onBlur?: () => void;
+  /** Of a list that completes what is typed. */
+  list?: Pick<AriaAttributes, "aria-autocomplete" | "aria-controls" | "aria-activedescendant">;
 };
 
 /**
@@ -31,6 +36,9 @@ export function TextArea({
   onText,
   onSend,
   onKeyDown,
+  onCaret,
+  onBlur,
+  list,
 }: Props) {
   function onKey(event: KeyboardEvent<HTMLTextAreaElement>) {
     if (isComposing(event.nativeEvent)) return;
@@ -57,6 +65,9 @@ export function TextArea({
         enterKeyHint="send"
         onChange={(event) => onText(event.target.value)}
         onKeyDown={onKey}
+        onSelect={onCaret}
+        onBlur={onBlur}
+        {...list}
       />
     </div>
   );

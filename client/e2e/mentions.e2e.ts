@@ -1,0 +1,76 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually, messageTo, room, say, setStage, type Stage } from "./stage.ts";
+
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await setStage(2);
+});
+
+afterAll(() => stage.close());
+
+test("a name is completed from an @, and whoever is named sees it beside what is unread", async () => {
+  const ann = await stage.enter("ann");
+  const ben = await stage.enter("ben.b", { replica: 1 });
+  await say(ben.page, "here I am");
+  await ben.page.getByRole("button", { name: "New room" }).click();
+  await ben.page.getByLabel("Name").fill("elsewhere");
+  await ben.page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(ben.page, "elsewhere").waitFor();
+  const composer = messageTo(ann.page, "General");
+  await composer.pressSequentially("Hi @be");
+  const list = ann.page.getByRole("listbox", { name: "What it can become" });
+  await eventually(() => list.getByRole("option").allTextContents(), [expect.stringContaining("ben.b")]);
+  expect(await composer.getAttribute("aria-activedescendant")).toBe(
+    await list.getByRole("option", { selected: true }).getAttribute("id"),
+  );
+  await composer.press("Escape");
+  await list.waitFor({ state: "hidden" });
+  await composer.pressSequentially("n");
+  await composer.press("Backspace");
+  await composer.press("Control+A");
+  await composer.pressSequentially("Hi @be");
+  await list.waitFor();
+  await composer.press("Enter");
+  await eventually(() => composer.inputValue(), "Hi @ben.b ");
+  await composer.pressSequentially("and `@ben.b`");
+  await composer.press("Enter");
+  await say(ann.page, "not named here");
+  const badge = room(ben.page, "General").locator("[data-part=mentions]");
+  await eventually(() => badge.textContent(), "@1 mention, ");
+  await eventually(() => room(ben.page, "General").locator("[data-part=unread]").textContent(), "2 unread");
+  await room(ben.page, "General").click();
+  const mention = ben.page.getByRole("log").locator("[data-part=mention]");
+  await eventually(() => mention.allTextContents(), ["@ben.b"]);
+  await eventually(() => badge.count(), 0);
+  expect([...ann.complaints, ...ben.complaints]).toEqual([]);
+  await ann.context.close();
+  await ben.context.close();
+});
+
+test("an emoji is found by its name while one types, and in the picker, from our own server, when it is wanted", async () => {
+  const { page, context, complaints } = await stage.enter("cyd");
+  const loaded: string[] = [];
+  page.on("request", (request) => loaded.push(request.url()));
+  const composer = messageTo(page, "General");
+  await composer.pressSequentially("so :thumbsu");
+  const list = page.getByRole("listbox", { name: "What it can become" });
+  await list.getByRole("option", { name: "👍" }).first().waitFor();
+  await composer.press("Tab");
+  await eventually(() => composer.inputValue(), expect.stringMatching(/^so 👍\uFE0F? $/) as string);
+  await page.setViewportSize({ width: 360, height: 740 });
+  await page.getByRole("button", { name: "Emoji" }).click();
+  const picker = page.getByRole("dialog", { name: "Emoji" });
+  await picker.getByRole("button", { name: "Medium dark" }).click();
+  await picker.getByLabel("Find an emoji").fill("wave");
+  await picker.getByRole("button", { name: "waving hand" }).click();
+  await eventually(() => composer.inputValue(), expect.stringMatching(/^so 👍\uFE0F? 👋🏾$/) as string);
+  await page.getByRole("button", { name: "Emoji" }).click();
+  const used = picker.getByRole("region", { name: "Used last" });
+  expect(await used.getByRole("button").count()).toBe(2);
+  await page.keyboard.press("Escape");
+  await picker.waitFor({ state: "hidden" });
+  expect(loaded.filter((url) => !url.startsWith(new URL(page.url()).origin))).toEqual([]);
+  expect(complaints).toEqual([]);
+  await context.close();
+});

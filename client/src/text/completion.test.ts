@@ -1,0 +1,25 @@
+import { expect, test } from "vitest";
+import { complete, wantedAt } from "./completion.ts";
+
+test.each([
+  ["@", { kind: "person", from: 0, text: "" }],
+  ["hi @an", { kind: "person", from: 3, text: "an" }],
+  ["(@an", { kind: "person", from: 1, text: "an" }],
+  ["a@b", null],
+  ["https://x.example/@b", null],
+  [":smi", { kind: "emoji", from: 0, text: "smi" }],
+  ["so :+1", null],
+  ["so :thumbs", { kind: "emoji", from: 3, text: "thumbs" }],
+  ["at 10:30", null],
+  ["a::b", null],
+  [":)", null],
+  ["https://x", null],
+])("in %j the word at the caret is %j", (text, wanted) => {
+  expect(wantedAt(text, text.length)).toEqual(wanted);
+});
+
+test("a completed word stands in place of what was typed, with one space behind it", () => {
+  const wanted = { kind: "person", from: 3, text: "an" } as const;
+  expect(complete("hi @an", 6, wanted, "@ann")).toEqual({ text: "hi @ann ", caret: 8 });
+  expect(complete("hi @an there", 6, wanted, "@ann")).toEqual({ text: "hi @ann there", caret: 8 });
+});

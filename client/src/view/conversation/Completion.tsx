@@ -1,0 +1,173 @@
+import type { RoomId, UserId } from "@hubbub/server/protocol";
+import { fold, matchOf, searchFor } from "@hubbub/server/search";
+import { useMemo, useState, type KeyboardEvent, type RefObject } from "react";
+import { complete, wantedAt, type Wanted } from "../../text/completion.ts";
+import { findEmoji } from "../../text/emoji.ts";
+import { useFound } from "../finding/useFound.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { noteEmoji, useEmoji } from "../ui/useEmoji.ts";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import css from "./Completion.module.css";
+
+const MOST = 8;
+const LIST = "completion";
+
+type Option = { key: string; word: string; label: string; userId?: UserId; sign?: string };
+
+type Asked = {
+  roomId: RoomId;
+  area: RefObject<HTMLTextAreaElement | null>;
+  text: string;
+  write: (text: string) => void;
+};
+
+/**
+ * What the word at the caret can become: people behind an @, those who speak in this room first, and emoji behind a
+ * colon. Arrows choose, Enter and Tab take, Escape leaves it as it is.
+ */
+export function useCompletion({ roomId, area, text, write }: Asked) {
+  const chat = useClient();
+  const [wanted, setWanted] = useState<Wanted | null>(null);
+  const [chosen, setChosen] = useState(0);
+  const [left, setLeft] = useState<number | null>(null);
+  const open = wanted !== null && wanted.from !== left ? wanted : null;
+  const name = open?.kind === "person" ? open.text : null;
+  const { answer } = useFound(chat.findUsers, name === "" ? null : name);
+  const people = usePeople(roomId, name, answer.found);
+  const all = useEmoji(open?.kind === "emoji");
+  const emoji = useMemo(
+    () =>
+      open?.kind === "emoji" && all !== null
+        ? findEmoji(all, open.text, MOST).map((one): Option => ({
+            key: one.emoji,
+            word: one.emoji,
+            label: `:${one.names[0] ?? one.label}:`,
+            sign: one.emoji,
+          }))
+        : [],
+    [open, all],
+  );
+  const options = open?.kind === "person" ? people : emoji;
+  const at = Math.min(chosen, options.length - 1);
+
+  function look(given: string) {
+    const next = wantedAt(given, area.current?.selectionStart ?? given.length);
+    const isSame = next?.from === wanted?.from && next?.text === wanted?.text;
+    if (isSame) return;
+    setWanted(next);
+    setChosen(0);
+    if (next?.from !== left) setLeft(null);
+  }
+
+  function take(option: Option) {
+    if (open === null || area.current === null) return;
+    if (open.kind === "emoji") noteEmoji(option.word);
+    const done = complete(text, open.from + open.text.length + 1, open, option.word);
+    setWanted(null);
+    write(done.text);
+    const field = area.current;
+    requestAnimationFrame(() => {
+      field.focus();
+      field.setSelectionRange(done.caret, done.caret);
+    });
+  }
+
+  function onKeyDown(event: KeyboardEvent): boolean {
+    if (open === null || options.length === 0) return false;
+    const plain = !event.shiftKey && !event.ctrlKey && !event.altKey && !event.metaKey;
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    const option = options[at];
+    if (!plain) return false;
+    if (step !== 0) setChosen((at + step + options.length) % options.length);
+    else if (event.key === "Escape") setLeft(open.from);
+    else if ((event.key === "Enter" || event.key === "Tab") && option) take(option);
+    else return false;
+    event.preventDefault();
+    event.stopPropagation();
+    return true;
+  }
+
+  const shown = options.length > 0;
+  return {
+    look,
+    onKeyDown,
+    close: () => setWanted(null),
+    aria: {
+      "aria-autocomplete": "list" as const,
+      "aria-controls": shown ? LIST : undefined,
+      "aria-activedescendant": shown ? `${LIST}-${at}` : undefined,
+    },
+    list: shown ? <List options={options} at={at} onChoose={setChosen} onTake={take} /> : null,
+  };
+}
+
+type ListProps = {
+  options: readonly Option[];
+  at: number;
+  onChoose: (index: number) => void;
+  onTake: (option: Option) => void;
+};
+
+function List({ options, at, onChoose, onTake }: ListProps) {
+  return (
+    <div className={css.place}>
+      {/* The keys are the composer's. */}
+      {/* oxlint-disable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
+      <ul id={LIST} className={css.list} role="listbox" aria-label="What it can become">
+        {options.map((option, index) => (
+          <li
+            key={option.key}
+            id={`${LIST}-${index}`}
+            className={css.option}
+            role="option"
+            aria-selected={index === at}
+            onPointerMove={() => onChoose(index)}
+            // The focus stays in the field.
+            onPointerDown={(event) => event.preventDefault()}
+            onClick={() => onTake(option)}
+          >
+            {option.userId === undefined ? (
+              <span className={css.sign}>{option.sign}</span>
+            ) : (
+              <Avatar userId={option.userId} name={option.label} />
+            )}
+            {option.label}
+          </li>
+        ))}
+      </ul>
+      {/* oxlint-enable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
+    </div>
+  );
+}
+
+function usePeople(
+  roomId: RoomId,
+  name: string | null,
+  found: readonly { id: UserId; username: string }[],
+): Option[] {
+  const me = useMe();
+  const users = useChat((state) => state.users);
+  const room = useChat((state) => state.rooms?.get(roomId));
+  return useMemo(() => {
+    if (name === null) return [];
+    const search = searchFor(name);
+    const here = new Set(room?.userIds);
+    for (const { from } of room?.log?.messages.toReversed() ?? []) here.add(from);
+    const order = [...here];
+    const near = (id: UserId) => (here.has(id) ? order.length - order.indexOf(id) : 0);
+    const all = new Map([...found, ...users.values()].map((user) => [user.id, user.username]));
+    return [...all]
+      .filter(([id]) => id !== me.id)
+      .map(([id, username]) => ({ id, username, points: name === "" ? 1 : matchOf(fold(username), search) }))
+      .filter(({ points }) => points > 0)
+      .toSorted(
+        (one, other) =>
+          Number(here.has(other.id)) - Number(here.has(one.id)) ||
+          other.points - one.points ||
+          near(other.id) - near(one.id) ||
+          (one.username < other.username ? -1 : 1),
+      )
+      .slice(0, MOST)
+      .map(({ id, username }) => ({ key: id, word: `@${username}`, label: username, userId: id }));
+  }, [name, users, room, found, me.id]);
+}

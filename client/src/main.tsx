@@ -3,7 +3,7 @@ import { createRoot } from "react-dom/client";
 import { browserWorld } from "./chat/browser.ts";
 import { createChatClient } from "./chat/chat.ts";
 import { App } from "./view/App.tsx";
-import { roomInAddress } from "./view/address.ts";
+import { placeInAddress } from "./view/address.ts";
 import { showTheme } from "./view/profile/theme.ts";
 import { ChatContext } from "./view/useChat.ts";
 import "./view/tokens.css";
@@ -11,8 +11,16 @@ import "./view/base.css";
 
 showTheme();
 const chat = createChatClient(browserWorld());
-chat.openRoom(roomInAddress());
-addEventListener("hashchange", () => chat.openRoom(roomInAddress()));
+let shown = "";
+function show(event?: HashChangeEvent) {
+  // The browser tells once more of an address that this page has gone to.
+  if (event?.isTrusted && location.hash === shown) return;
+  shown = location.hash;
+  const { roomId, seq } = placeInAddress();
+  chat.openRoom(roomId, seq);
+}
+show();
+addEventListener("hashchange", show);
 void chat.start();
 
 const place = document.getElementById("app");

@@ -3,6 +3,7 @@ import type {
   ErrorCode,
   Failure,
   Found,
+  Hits,
   ListedRoom,
   Message,
   NewPrivateRoom,
@@ -39,6 +40,15 @@ const ANSWER_WITHIN_MS = 15_000;
 
 type Query = Record<string, string | number | undefined>;
 
+/** What is looked for among messages; `after` and `before` are dates. */
+export type Finding = {
+  q: string;
+  room?: RoomId | undefined;
+  from?: UserId | undefined;
+  after?: number | undefined;
+  before?: number | undefined;
+};
+
 export type Api = ReturnType<typeof createApi>;
 
 /** The REST calls. Each gives the answer's body or throws a ChatError; none is answered once `over` is aborted. */
@@ -64,9 +74,14 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
       call<ListedRoom[]>("GET", `/rooms/directory${search({ after: Number(roomId) - 1, size: 1 })}`),
     createRoom: (room: NewRoom) => call<Room>("POST", "/rooms", room),
     privateRoom: (room: NewPrivateRoom) => call<Room>("POST", "/rooms/private", room),
-    /** The newest page, or with `before` (a date) the page that ends just before it. */
-    messages: (roomId: RoomId, query: { before?: number; size?: number }) =>
-      call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
+    /** A page of what was said with a text in it; the cursor of the page before asks for the next. */
+    findMessages: (asked: Finding, cursor: string | undefined, signal: AbortSignal) =>
+      call<Hits>("GET", `/search${search({ ...asked, cursor })}`, undefined, signal),
+    /** The newest page, or one before or after a date, around a message, or from a moment on. */
+    messages: (
+      roomId: RoomId,
+      query: { before?: number; after?: number; around?: number; at?: number; size?: number },
+    ) => call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
   };
 
   async function call<T>(

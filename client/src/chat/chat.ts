@@ -1,5 +1,5 @@
 import type { Message, RoomId, User, UserId } from "@hubbub/server/protocol";
-import { ChatError, createApi } from "./api.ts";
+import { ChatError, createApi, type Finding } from "./api.ts";
 import { changeSlot, replySlot, type Slot } from "./drafts.ts";
 import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
@@ -18,6 +18,7 @@ export function createChatClient(world: World) {
   const life = createScope(world.clock);
   const api = createApi(world.fetch, life.signal);
   let signedIn: SignedIn | null = null;
+  let visits = 0;
 
   function enter(user: User) {
     signedIn?.close();
@@ -105,9 +106,12 @@ export function createChatClient(world: World) {
 
     // --- Messages ---
 
-    /** Shows a room, which need not be one of this user's, or none. */
-    openRoom(roomId: RoomId | null): void {
+    /** Shows a room, which need not be one of this user's, or none: at its end, or around the message of this number. */
+    openRoom(roomId: RoomId | null, seq: number | null = null): void {
       store.dispatch({ type: "opened", roomId });
+      if (roomId === null || seq === null) store.dispatch({ type: "visit over" });
+      else store.dispatch({ type: "visit", id: (visits += 1), roomId, seq });
+      void signedIn?.visits.load();
       // Somebody is waiting for it, and may type already.
       store.tell();
       if (roomId !== null) void signedIn?.sync.load(roomId);
@@ -116,8 +120,22 @@ export function createChatClient(world: World) {
     async reload(roomId: RoomId): Promise<void> {
       await signedIn?.sync.loadNewest(roomId);
     },
+    /** What comes before the messages that are shown of the room. */
     async loadOlder(roomId: RoomId): Promise<void> {
-      await signedIn?.sync.loadOlder(roomId);
+      if (store.snapshot().visit?.is === "apart") await signedIn?.visits.loadMore("older");
+      else await signedIn?.sync.loadOlder(roomId);
+    },
+    /** What follows them, where they do not reach the room's end. */
+    async loadNewer(): Promise<void> {
+      await signedIn?.visits.loadMore("newer");
+    },
+    /** seq of the first message that was said since a moment, or of the newest one; null in an empty room. */
+    seqAt: async (roomId: RoomId, at: number) => here().visits.seqAt(roomId, at),
+    async findMessages(asked: Finding, cursor: string | undefined, signal: AbortSignal) {
+      const { api: mine, people } = here();
+      const page = await mine.findMessages(asked, cursor, signal);
+      people.learn(page.hits.map(({ message }) => message.from));
+      return page;
     },
     /** What comes into this room is being read as it comes. null: nobody is looking. */
     watch(roomId: RoomId | null): void {

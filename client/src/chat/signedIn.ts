@@ -11,6 +11,7 @@ import type { Store } from "./store.ts";
 import { createSync } from "./sync.ts";
 import { joinTabs } from "./tabs.ts";
 import { createTyping } from "./typing.ts";
+import { createVisits } from "./visits.ts";
 import type { World } from "./world.ts";
 
 type TabWord = "changed" | "leaving" | "staying" | "left";
@@ -82,6 +83,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
   const reads = createReads({ chat, scope, socket });
   const typing = createTyping({ chat, scope, clock, socket, people });
   const sync = createSync({ chat, scope, random, api, socket, outbox, people, reads });
+  const visits = createVisits({ chat, scope, api, people });
   scope.add(tabs.leave);
   scope.add(() => outbox.close());
   scope.add(socket.close);
@@ -90,6 +92,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
   void outbox.load();
   socket.open();
   void sync.showRooms();
+  void visits.load();
 
   function send({ roomId, message, nonce, replyTo, change }: Outgoing): Promise<Message> {
     if (change === undefined)
@@ -169,6 +172,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
     reads,
     typing,
     sync,
+    visits,
     close: scope.close,
 
     /** Ends the session for all tabs, which forget what they kept. Throws a ChatError if that is not known to be done. */

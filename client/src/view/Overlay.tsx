@@ -4,6 +4,8 @@ import { People } from "./people/People.tsx";
 import { PersonCard } from "./people/PersonCard.tsx";
 import { BrowseRooms } from "./rooms/BrowseRooms.tsx";
 import { NewRoom } from "./rooms/NewRoom.tsx";
+import { JumpToDate } from "./search/JumpToDate.tsx";
+import { Search } from "./search/Search.tsx";
 import { QuickSwitcher } from "./switcher/QuickSwitcher.tsx";
 import { Dialog, Question } from "./ui/Dialog.tsx";
 
@@ -26,6 +28,10 @@ export function Overlay({ overlay, takeTyped }: Props) {
   switch (overlay.is) {
     case "switch":
       return <QuickSwitcher />;
+    case "search":
+      return <Search />;
+    case "date":
+      return <JumpToDate roomId={overlay.roomId} date={overlay.date} />;
     case "browse":
       return <BrowseRooms />;
     case "new room":

@@ -125,6 +125,13 @@ function Over({ overlay }: { overlay: Open | null }) {
         else if (!covered) open({ is: "switch" });
         return;
       }
+      // A second time it is the browser's own, which looks through the page.
+      if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "f") {
+        if (covered || overlay !== null) return;
+        event.preventDefault();
+        open({ is: "search" });
+        return;
+      }
       if (covered) return;
       if (overlay !== null && event.key === "Escape") {
         close();

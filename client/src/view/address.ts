@@ -1,18 +1,22 @@
 import { isRoomId, type RoomId } from "@hubbub/server/protocol";
 import type { MouseEvent } from "react";
 
-/** The open room is in the page's address, so that reload, back and links work: `#/room/<id>`. */
-export function addressOf(roomId: RoomId): string {
-  return `#/room/${roomId}`;
+/**
+ * The open room is in the page's address, so that reload, back and links work: `#/room/<id>`, or with a message that it
+ * is shown around `#/room/<id>/<seq>`.
+ */
+export function addressOf(roomId: RoomId, seq?: number): string {
+  return seq === undefined ? `#/room/${roomId}` : `#/room/${roomId}/${seq}`;
 }
 
-export function roomInAddress(): RoomId | null {
-  const id = location.hash.replace(/^#\/room\//, "");
-  return isRoomId(id) ? id : null;
+export function placeInAddress(): { roomId: RoomId | null; seq: number | null } {
+  const [, id, number] = /^#\/room\/([\d:]+)(?:\/([1-9]\d{0,14}))?$/.exec(location.hash) ?? [];
+  if (!isRoomId(id)) return { roomId: null, seq: null };
+  return { roomId: id, seq: number === undefined ? null : Number(number) };
 }
 
-export function goTo(roomId: RoomId): void {
-  go(addressOf(roomId), isOverlay());
+export function goTo(roomId: RoomId, seq?: number): void {
+  go(addressOf(roomId, seq), isOverlay());
 }
 
 /** As `goTo`, without a step that "back" would return to. */

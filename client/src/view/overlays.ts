@@ -1,9 +1,11 @@
-import type { UserId } from "@hubbub/server/protocol";
+import type { RoomId, UserId } from "@hubbub/server/protocol";
 import { createContext, useContext } from "react";
 
 /** What may lie over the page; one at a time. */
 export type Overlay =
   | { is: "switch" }
+  | { is: "search" }
+  | { is: "date"; roomId: RoomId; date: number }
   | { is: "browse" }
   | { is: "new room" }
   | { is: "people" }

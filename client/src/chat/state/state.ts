@@ -16,6 +16,14 @@ import {
 import { applyPeople, initialPeople, type PeopleEvent, type PeopleState } from "./people.ts";
 import { applyRooms, initialRooms, type RoomsEvent, type RoomsState } from "./rooms.ts";
 import { applyTyping, initialTyping, type TypingEvent, type TypingState } from "./typing.ts";
+import {
+  applyVisit,
+  followVisit,
+  initialVisit,
+  outdates,
+  type VisitEvent,
+  type VisitState,
+} from "./visit.ts";
 import { applySession, initialSession, type SessionEvent, type SessionState } from "./session.ts";
 
 export type ChatState = SessionState &
@@ -24,7 +32,8 @@ export type ChatState = SessionState &
   RoomsState &
   OutgoingState &
   DraftsState &
-  TypingState;
+  TypingState &
+  VisitState;
 
 export const initialState: ChatState = {
   ...initialSession,
@@ -34,10 +43,18 @@ export const initialState: ChatState = {
   ...initialOutgoing,
   ...initialDrafts,
   ...initialTyping,
+  ...initialVisit,
 };
 
 export type ChatEvent =
-  SessionEvent | ConnectionEvent | PeopleEvent | RoomsEvent | OutgoingEvent | DraftsEvent | TypingEvent;
+  | SessionEvent
+  | ConnectionEvent
+  | PeopleEvent
+  | RoomsEvent
+  | OutgoingEvent
+  | DraftsEvent
+  | TypingEvent
+  | VisitEvent;
 
 /**
  * The next state; the only place where state changes. Pure, and idempotent: an event applied twice leaves what
@@ -45,6 +62,10 @@ export type ChatEvent =
  * snapshot that they follow. Each slice knows its own events; here stands which events concern more than one.
  */
 export function apply(state: ChatState, event: ChatEvent): ChatState {
+  return followVisit(applyEvent(state, event));
+}
+
+function applyEvent(state: ChatState, event: ChatEvent): ChatState {
   switch (event.type) {
     case "session unreachable":
       return applySession(state, event);
@@ -71,7 +92,10 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
     case "message":
       return applyTyping(settle(applyRooms(state, event), event.message.roomId), event);
     case "synced":
-      return settleSynced(applyRooms(state, event), event.room);
+      return settleSynced(
+        applyRooms(outdates(state, event.room) ? { ...state, visit: null } : state, event),
+        event.room,
+      );
     case "rooms":
     case "room":
     case "room gone":
@@ -85,6 +109,15 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
     case "read":
       return applyRooms(state, event);
 
+    case "visit":
+    case "visit over":
+    case "visited":
+    case "visit missing":
+    case "visit loading":
+    case "visit load failed":
+    case "visit page":
+      return applyVisit(state, event);
+
     case "outgoing":
       return applyOutgoing(state, event);
     case "typing":
@@ -97,6 +130,6 @@ export function apply(state: ChatState, event: ChatEvent): ChatState {
 }
 
 /** Of a session that begins or ends nothing is left of what was, but the room that the page's address names. */
-function anew({ session, openRoom }: ChatState): ChatState {
-  return { ...initialState, session, openRoom };
+function anew({ session, openRoom, visit }: ChatState): ChatState {
+  return { ...initialState, session, openRoom, visit: visit?.is === "wanted" ? visit : null };
 }

@@ -1,12 +1,13 @@
 import type { RoomId } from "@hubbub/server/protocol";
-import { useMemo, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
 import { replySlot } from "../../chat/drafts.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
 import { firstRoom, partnerOf } from "../../chat/state/rooms.ts";
-import { follow, goTo } from "../address.ts";
+import type { Visit } from "../../chat/state/visit.ts";
+import { follow, goTo, redirectTo } from "../address.ts";
 import { ConnectionBar } from "../connection/ConnectionBar.tsx";
 import { useOverlays } from "../overlays.ts";
 import { titleOf } from "../rooms/titles.ts";
@@ -52,9 +53,12 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
   const online = useChat((state) => isOnline(state, partnerId));
   const { open } = useOverlays();
   const tell = useNotice();
-  const log = useRef<MessageLogFace>(null);
+  const face = useRef<MessageLogFace>(null);
   const composer = useRef<ComposerFace>(null);
   const waiting = useOutgoing(room.id);
+  const visit = useVisit(room);
+  const latest = useCallback(() => redirectTo(room.id), [room.id]);
+  const log = visit?.is === "apart" ? visit.log : room.log;
 
   function goToFirst(): void {
     const first = firstRoom(chat.snapshot());
@@ -94,7 +98,7 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
         )}
         <IconButton icon="people" label="People" aria-pressed={peopleShown} onClick={onPeople} />
       </header>
-      {room.log === null ? (
+      {log === null ? (
         <>
           {room.load === "failed" ? (
             <div className={css.empty}>
@@ -110,9 +114,12 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
         </>
       ) : (
         <MessageLog
-          face={log}
+          key={visit?.id ?? "end"}
+          face={face}
           room={room}
-          log={room.log}
+          log={log}
+          visit={visit}
+          onLatest={latest}
           waiting={waiting}
           title={title}
           onEdit={edit}
@@ -128,7 +135,7 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
         roomId={room.id}
         title={title}
         face={composer}
-        onSent={() => log.current?.jump()}
+        onSent={() => face.current?.jump()}
         onEditLast={() => {
           const last = room.log?.messages.findLast(
             ({ from, deleted }) => from === me.id && deleted === undefined,
@@ -137,10 +144,23 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
           beginEdit(chat, last);
           return true;
         }}
-        onPage={(views) => log.current?.page(views)}
+        onPage={(views) => face.current?.page(views)}
       />
     </Pane>
   );
+}
+
+/** The message that is shown, once it is here; one that is not there is told of. */
+function useVisit(room: RoomState): Visit | null {
+  const visit = useChat((state) => state.visit);
+  const tell = useNotice();
+  const isMissing = visit?.is === "missing" && visit.roomId === room.id;
+  useEffect(() => {
+    if (!isMissing) return;
+    tell("That message is not here.");
+    redirectTo(room.id);
+  }, [isMissing, room.id, tell]);
+  return visit?.roomId === room.id && (visit.is === "apart" || visit.is === "joined") ? visit : null;
 }
 
 function describe(room: RoomState, online: boolean | undefined): string {

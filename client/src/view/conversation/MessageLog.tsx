@@ -1,4 +1,4 @@
-import type { Message, Presence, UserId } from "@hubbub/server/protocol";
+import type { Message, Presence, RoomId, UserId } from "@hubbub/server/protocol";
 import {
   Fragment,
   useCallback,
@@ -13,9 +13,12 @@ import {
 import { asChanged, type Outgoing } from "../../chat/state/outgoing.ts";
 import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
+import type { Visit } from "../../chat/state/visit.ts";
+import { goTo } from "../address.ts";
 import { announce } from "../announce.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
 import { createPlace, type Place } from "./place.ts";
+import { useOverlays } from "../overlays.ts";
 import { dayOf, showDay, useClock } from "../time.ts";
 import { countOf } from "../ui/Badge.tsx";
 import { Button } from "../ui/Button.tsx";
@@ -23,7 +26,6 @@ import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
-import { useNotice } from "../ui/Notices.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import { useAttention } from "../useMedia.ts";
 import css from "./MessageLog.module.css";
@@ -46,6 +48,9 @@ type Props = {
   log: Log;
   waiting: readonly Outgoing[];
   title: string;
+  /** The message that somebody has jumped to. */
+  visit: Visit | null;
+  onLatest: () => void;
   onEdit: (entry: Outgoing) => void;
   onReply: (message: Message) => void;
   /** The element with the focus is done with, and goes away. */
@@ -62,15 +67,28 @@ type Shown = { top: Message | null; bottom: Message | null };
  * A room's messages. Only a bounded part of them is in the page at a time: it grows at the end that somebody
  * scrolls towards and shrinks at the other one.
  */
-export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, onDone }: Props) {
+export function MessageLog({
+  face,
+  room,
+  log,
+  waiting,
+  title,
+  visit,
+  onLatest,
+  onEdit,
+  onReply,
+  onDone,
+}: Props) {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
   const changing = useChat((state) => state.changing);
   const attention = useAttention();
-  const notice = useNotice();
-  const [shown, setShown] = useState<Shown>({ top: null, bottom: null });
-  const [atBottom, setAtBottom] = useState(true);
+  // The log goes on, and its end is not here.
+  const apart = visit?.is === "apart";
+  const load = apart ? visit.load : room.load;
+  const [shown, setShown] = useState<Shown>(() => around(log.messages, visit));
+  const [atBottom, setAtBottom] = useState(visit === null);
   const scroller = useRef<HTMLDivElement>(null);
   const place = useRef<Place>(null);
 
@@ -85,7 +103,9 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
     const element = scroller.current;
     if (element === null) return undefined;
     const own = (place.current = createPlace(element));
-    own.hold();
+    const row = element.querySelector<HTMLElement>("[data-target]");
+    if (row === null) own.hold();
+    else own.show(row);
     const observer = new ResizeObserver(own.hold);
     observer.observe(element);
     if (element.firstElementChild) observer.observe(element.firstElementChild);
@@ -106,16 +126,18 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
       const end = Math.min(to, start + ROWS_MOST);
       setShown({
         top: messages[start] ?? null,
-        bottom: end === messages.length ? null : (messages[end - 1] ?? null),
+        bottom: end === messages.length && !apart ? null : (messages[end - 1] ?? null),
       });
-    } else if (own.above < NEAR_END && log.older && room.load === "idle") {
+    } else if (own.above < NEAR_END && log.older && load === "idle") {
       void chat.loadOlder(room.id);
+    } else if (own.below < NEAR_END && apart && to === messages.length) {
+      if (load === "idle") void chat.loadNewer();
     } else if (own.below < NEAR_END && !last) {
       const end = Math.min(messages.length, to + ROWS_STEP);
       const start = Math.max(from, end - ROWS_MOST);
       setShown({
         top: messages[start] ?? null,
-        bottom: end === messages.length ? null : (messages[end - 1] ?? null),
+        bottom: end === messages.length && !apart ? null : (messages[end - 1] ?? null),
       });
     } else if (own.atBottom && shown.top !== null && to - from > ROWS_FIRST + ROWS_STEP) {
       setShown({ top: null, bottom: null });
@@ -123,7 +145,7 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
       // Away from the bottom, what is above must not slide out while new messages come in.
       setShown({ top: messages[from], bottom: to - from >= ROWS_MOST ? (messages[to - 1] ?? null) : null });
     }
-  }, [chat, room.id, room.load, log.older, messages, from, to, shown]);
+  }, [chat, room.id, load, apart, log.older, messages, from, to, shown]);
 
   // A page that has come in may not fill the view, and then nobody can scroll to ask for the next.
   useEffect(look, [look]);
@@ -134,11 +156,13 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
     return () => chat.watch(null);
   }, [chat, room.id, following, attention]);
 
+  const isVisit = visit !== null;
   const jump = useCallback(() => {
+    if (isVisit) onLatest();
     place.current?.jump();
     setShown({ top: null, bottom: null });
     setAtBottom(true);
-  }, []);
+  }, [isVisit, onLatest]);
   useImperativeHandle(face, () => ({
     jump,
     page(views) {
@@ -153,17 +177,17 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
     (seq: number) => {
       const at = messages.findIndex((message) => message.seq === seq);
       if (at < 0) {
-        notice("That message is further up than what is loaded.");
+        goTo(room.id, seq);
         return;
       }
       wanted.current = seq;
       const end = Math.min(messages.length, at + ROWS_FIRST);
       setShown({
         top: messages[Math.max(0, at - ROWS_FIRST)] ?? null,
-        bottom: end === messages.length ? null : (messages[end - 1] ?? null),
+        bottom: end === messages.length && !apart ? null : (messages[end - 1] ?? null),
       });
     },
-    [messages, notice],
+    [messages, room.id, apart],
   );
   useLayoutEffect(() => {
     const row = wanted.current === null ? null : rowOf(scroller.current, wanted.current);
@@ -192,7 +216,12 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
     }
   }
 
-  useAnnouncements(messages, title, me.id, users);
+  // What is said meanwhile is read out, also to whoever reads what was said long ago.
+  useAnnouncements(room.log?.messages ?? messages, title, me.id, users);
+  const target = visit?.seq ?? null;
+  useEffect(() => {
+    if (target !== null) rowOf(scroller.current, target)?.focus({ preventScroll: true });
+  }, [target]);
   useClock();
 
   const lastMine = waiting.length > 0 ? undefined : messages.findLast((message) => message.from === me.id);
@@ -203,13 +232,19 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
     const key = keyOf(message, mine);
     return (
       <Fragment key={key}>
-        {day && <DayLine date={message.date} />}
+        {day && <DayLine roomId={room.id} date={message.date} />}
         {isNew && (
           <li className={classes(css.line, css.new)} aria-label="New messages">
             <span>New</span>
           </li>
         )}
-        <li data-key={key}>
+        <li
+          data-key={key}
+          {...(message.seq === visit?.seq && {
+            "data-target": true,
+            className: css.target,
+          })}
+        >
           <StoredMessage
             message={message}
             name={nameIn(users, message.from)}
@@ -244,7 +279,7 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
             <Beginning room={room} title={title} empty={messages.length + waiting.length === 0} />
           ) : (
             <div className={css.older}>
-              {room.load === "failed" ? (
+              {load === "failed" ? (
                 <Button onClick={() => void chat.loadOlder(room.id)}>
                   Older messages could not be loaded. Try again
                 </Button>
@@ -255,7 +290,7 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
           )}
           <ol>
             {rows}
-            {shown.bottom === null && (
+            {shown.bottom === null && !apart && (
               <OutgoingMessages
                 entries={waiting}
                 before={messages.at(-1)?.from === me.id ? messages.at(-1)?.date : undefined}
@@ -264,6 +299,17 @@ export function MessageLog({ face, room, log, waiting, title, onEdit, onReply, o
               />
             )}
           </ol>
+          {apart && (
+            <div className={css.older}>
+              {load === "failed" ? (
+                <Button onClick={() => void chat.loadNewer()}>
+                  Newer messages could not be loaded. Try again
+                </Button>
+              ) : (
+                <Spinner label="Loading newer messages" />
+              )}
+            </div>
+          )}
         </div>
       </div>
       {!following && (
@@ -325,6 +371,17 @@ function arrange({ messages, older }: Log, from: number, to: number, divider: nu
   return rows;
 }
 
+/** What is shown at first: the end of the log, or what stands around a message. */
+function around(messages: readonly Message[], visit: Visit | null): Shown {
+  if (visit === null) return { top: null, bottom: null };
+  const at = messages.findIndex(({ seq }) => seq === visit.seq);
+  const end = Math.min(messages.length, at + ROWS_FIRST / 2);
+  return {
+    top: messages[Math.max(0, at - ROWS_FIRST / 2)] ?? null,
+    bottom: end === messages.length && visit.is !== "apart" ? null : (messages[end - 1] ?? null),
+  };
+}
+
 /** The same for a message on its way and once it is stored, so that it stays the same row. */
 function keyOf(message: Message, mine: boolean): string {
   return (mine ? message.nonce : undefined) ?? String(message.seq);
@@ -359,11 +416,14 @@ function useDivider(room: RoomState, me: UserId, watched: boolean): number | nul
   return divider;
 }
 
-function DayLine({ date }: { date: number }) {
+function DayLine({ roomId, date }: { roomId: RoomId; date: number }) {
   useClock();
+  const { open } = useOverlays();
   return (
     <li data-part="day" className={css.line}>
-      <span>{showDay(date)}</span>
+      <button type="button" title="Jump to another day" onClick={() => open({ is: "date", roomId, date })}>
+        {showDay(date)}
+      </button>
     </li>
   );
 }

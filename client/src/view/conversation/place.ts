@@ -100,6 +100,14 @@ export function createPlace(scroller: HTMLElement) {
       hold();
     },
 
+    /** Brings a row into the middle of the view. */
+    show(row: HTMLElement) {
+      const { top, height } = scroller.getBoundingClientRect();
+      const box = row.getBoundingClientRect();
+      scroller.scrollTop += box.top - top - Math.max(0, (height - box.height) / 2);
+      leave();
+    },
+
     /** In pixels, how much there is above and below what is in sight. */
     get above() {
       return scroller.scrollTop;

@@ -57,6 +57,7 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
         ) : (
           <Wordmark />
         )}
+        <IconButton icon="search" label="Search messages" onClick={() => open({ is: "search" })} />
       </header>
       <button type="button" className={css.jump} onClick={() => open({ is: "switch" })}>
         <Icon name="search" />

@@ -14,9 +14,9 @@ export function useWays() {
   const tell = useNotice();
   const fail = (error: unknown) => tell(wordsOf(error));
 
-  function enter(roomId: RoomId) {
+  function enter(roomId: RoomId, seq?: number) {
     close();
-    goTo(roomId);
+    goTo(roomId, seq);
   }
 
   function join(roomId: RoomId) {
@@ -30,7 +30,7 @@ export function useWays() {
     if (userId === me.id) return;
     const roomId = directRoomWith(chat.snapshot(), userId, me.id);
     if (roomId !== undefined) goTo(roomId);
-    else chat.startPrivateRoom(userId).then(goTo, fail);
+    else chat.startPrivateRoom(userId).then((made) => goTo(made), fail);
   }
 
   return { enter, join, talkTo };

@@ -1,0 +1,141 @@
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Log } from "../../server/src/store/log.ts";
+import { eventually, message, messageTo, say, setStage, type Stage } from "./stage.ts";
+
+const STORED = 600;
+const DAY_MS = 24 * 3_600_000;
+
+let stage: Stage;
+const begin = new Date(2026, 0, 1, 12).getTime();
+
+beforeAll(async () => {
+  stage = await setStage(2);
+  const how = { serverId: "old", relayChannel: "rooms", waitReplicas: 0, waitMs: 0 } as const;
+  const log = new Log(stage.house.redis, stage.house.keys, how);
+  const old = Array.from({ length: STORED }, (_, index) => ({
+    from: "1",
+    message: index % 100 === 7 ? `the Café number ${index}` : `old message ${index}`,
+    date: begin + index * (DAY_MS / 10),
+  }));
+  await log.load("0", old);
+});
+
+afterAll(() => stage.close());
+
+/** The texts of the messages in the page. */
+async function texts(page: Page): Promise<string[]> {
+  return page.getByRole("log").locator("[data-part=text]").allTextContents();
+}
+
+function isInSight(page: Page, text: string): Promise<boolean> {
+  return message(page, text).evaluate((row) => {
+    const log = row.closest("[role=log]")?.getBoundingClientRect();
+    const { top, bottom } = row.getBoundingClientRect();
+    return log !== undefined && top >= log.top && bottom <= log.bottom;
+  });
+}
+
+test("what somebody said is found by a part of a word, shown where it was said, and left for what is newest", async () => {
+  const ann = await stage.enter("ann-finds", { replica: 0 });
+  const ben = await stage.enter("ben-finds", { replica: 1 });
+  await say(ben.page, "A new CAFE has opened");
+  await message(ann.page, "A new CAFE has opened").waitFor();
+
+  await ann.page.keyboard.press("Control+f");
+  const dialog = ann.page.getByRole("dialog", { name: "Search messages" });
+  await dialog.getByRole("combobox", { name: "Any part of a word" }).fill("afé");
+  const hits = dialog.getByRole("listbox", { name: "Messages" }).getByRole("option");
+  await eventually(() => hits.count(), 7);
+  const found = await hits.locator("[data-part=text]").allTextContents();
+  expect(found[0]).toBe("A new CAFE has opened");
+  expect(found.slice(1)).toEqual([507, 407, 307, 207, 107, 7].map((index) => `the Café number ${index}`));
+  expect(await hits.first().locator("mark").textContent()).toBe("AFE");
+  expect(await hits.first().textContent()).toContain("ben-finds in General");
+  await dialog.getByText("7 messages", { exact: true }).waitFor();
+
+  await dialog.getByLabel("From").selectOption({ label: "ben-finds" });
+  await eventually(() => hits.count(), 1);
+  await dialog.getByLabel("From").selectOption({ label: "anybody" });
+  await eventually(() => hits.count(), 7);
+
+  await dialog.getByRole("combobox", { name: "Any part of a word" }).focus();
+  for (let step = 0; step < 5; step += 1) await ann.page.keyboard.press("ArrowDown");
+  await eventually(
+    () => hits.and(dialog.locator("[aria-selected=true]")).locator("[data-part=text]").textContent(),
+    "the Café number 107",
+  );
+  await ann.page.keyboard.press("Enter");
+  await message(ann.page, "the Café number 107").waitFor();
+  await eventually(() => isInSight(ann.page, "the Café number 107"), true);
+  expect(new URL(ann.page.url()).hash).toBe("#/room/0/108");
+  await eventually(
+    () => ann.page.evaluate(() => document.activeElement?.textContent?.includes("Café number 107")),
+    true,
+  );
+
+  // What is said meanwhile is told, and does not stand among what was said long ago.
+  await say(ben.page, "Said in the meantime");
+  await ann.page.locator("p", { hasText: "ben-finds: Said in the meantime" }).waitFor({ state: "attached" });
+  expect(await texts(ann.page)).not.toContain("Said in the meantime");
+  await ann.page.getByRole("button", { name: /Jump to latest/ }).click();
+  await message(ann.page, "Said in the meantime").waitFor();
+  await eventually(() => isInSight(ann.page, "Said in the meantime"), true);
+  expect(new URL(ann.page.url()).hash).toBe("#/room/0");
+  expect([ann.complaints, ben.complaints]).toEqual([[], []]);
+  await ann.context.close();
+  await ben.context.close();
+});
+
+test("a link to a message shows it after a reload too, and on the way down each message stands once, whatever is said", async () => {
+  const ann = await stage.enter("ann-link", { replica: 0 });
+  const ben = await stage.enter("ben-link", { replica: 1 });
+  await ann.page.goto(`${ann.page.url().split("#")[0]}#/room/0/301`);
+  await message(ann.page, "old message 300").waitFor();
+  await ann.page.reload();
+  await message(ann.page, "old message 300").waitFor();
+  await eventually(() => isInSight(ann.page, "old message 300"), true);
+
+  const seen = new Set<string>();
+  const log = ann.page.getByRole("log");
+  let spoken = 0;
+  for (let steps = 0; steps < 200; steps += 1) {
+    const now = await texts(ann.page);
+    expect(new Set(now).size).toBe(now.length);
+    for (const text of now) seen.add(text);
+    if (now.at(-1) === "The last word") break;
+    if (steps % 5 === 0 && spoken < 5) await say(ben.page, `Meanwhile ${(spoken += 1)}`);
+    if (spoken === 5) await say(ben.page, "The last word").then(() => (spoken += 1));
+    await log.evaluate((element) => element.scrollBy(0, element.clientHeight * 0.8));
+    await ann.page.waitForTimeout(30);
+  }
+  const old = [...seen].flatMap((text) => /^(?:old message|the Café number) (\d+)$/.exec(text)?.[1] ?? []);
+  const numbers = old.map(Number).toSorted((one, other) => one - other);
+  expect(numbers).toEqual(
+    Array.from({ length: STORED - (numbers[0] ?? 0) }, (_, index) => (numbers[0] ?? 0) + index),
+  );
+  for (let index = 1; index <= 5; index += 1) expect([...seen]).toContain(`Meanwhile ${index}`);
+  expect([...seen]).toContain("The last word");
+
+  await ann.page.goto(`${ann.page.url().split("#")[0]}#/room/0/999999`);
+  await ann.page.getByText("That message is not here.").waitFor();
+  await eventually(() => Promise.resolve(new URL(ann.page.url()).hash), "#/room/0");
+  await message(ann.page, "The last word").waitFor();
+  await ann.context.close();
+  await ben.context.close();
+});
+
+test("somebody jumps to a day, and writes from there", async () => {
+  const { page, context } = await stage.enter("ann-day");
+  await page.locator("[data-part=day] button").last().click();
+  const dialog = page.getByRole("dialog", { name: "Jump to a day" });
+  await dialog.getByLabel("Day").fill("2026-01-11");
+  await dialog.getByRole("button", { name: "Jump" }).click();
+  // The first message of that day: the log's begins at noon, ten a day.
+  await message(page, "old message 95").waitFor();
+  await eventually(() => isInSight(page, "old message 95"), true);
+  await messageTo(page, "General").fill("Written from the past");
+  await page.keyboard.press("Enter");
+  await eventually(() => isInSight(page, "Written from the past"), true);
+  await context.close();
+});

@@ -1,0 +1,127 @@
+import type { Message, Page, RoomId, SyncedRoom } from "@hubbub/server/protocol";
+import { allNewest } from "./revisions.ts";
+import type { Log, RoomState } from "./room.ts";
+import type { RoomsState } from "./rooms.ts";
+
+/**
+ * The open room is shown around a message that somebody has jumped to: `apart`, in rows of their own without a hole,
+ * until these reach the room's log; `joined`, in the log. `id` is another one at each jump.
+ */
+export type Visit = { id: number; roomId: RoomId; seq: number } & (
+  { is: "wanted" } | { is: "missing" } | { is: "joined" } | Apart
+);
+type Apart = { is: "apart"; log: Log; newer: boolean; load: RoomState["load"] };
+
+export type VisitState = { visit: Visit | null };
+
+export const initialVisit: VisitState = { visit: null };
+
+export type VisitEvent =
+  | { type: "visit"; id: number; roomId: RoomId; seq: number }
+  | { type: "visit over" }
+  | { type: "visited"; id: number; page: Page }
+  | { type: "visit missing"; id: number }
+  | { type: "visit loading"; id: number }
+  | { type: "visit load failed"; id: number }
+  | { type: "visit page"; id: number; side: "older" | "newer"; page: Page };
+
+export function applyVisit<S extends VisitState & RoomsState>(state: S, event: VisitEvent): S {
+  switch (event.type) {
+    case "visit": {
+      const { id, roomId, seq } = event;
+      return state.visit?.id === id ? state : { ...state, visit: { id, roomId, seq, is: "wanted" } };
+    }
+    case "visit over":
+      return state.visit === null ? state : { ...state, visit: null };
+    case "visited":
+    case "visit missing":
+    case "visit loading":
+    case "visit load failed":
+    case "visit page":
+      return state.visit?.id === event.id ? { ...state, visit: take(state.visit, event) } : state;
+    default:
+      return event satisfies never;
+  }
+}
+
+function take(visit: Visit, event: Exclude<VisitEvent, { type: "visit" | "visit over" }>): Visit {
+  const { id, roomId, seq } = visit;
+  switch (event.type) {
+    case "visited":
+      if (visit.is !== "wanted") return visit;
+      return event.page.messages.some((message) => message.seq === seq)
+        ? { id, roomId, seq, is: "apart", ...begin(event.page), load: "idle" }
+        : { id, roomId, seq, is: "missing" };
+    case "visit missing":
+      return visit.is === "wanted" ? { id, roomId, seq, is: "missing" } : visit;
+    case "visit loading":
+      return visit.is === "apart" ? { ...visit, load: "loading" } : visit;
+    case "visit load failed":
+      return visit.is === "apart" ? { ...visit, load: "failed" } : visit;
+    case "visit page":
+      return visit.is === "apart" ? { ...visit, ...extend(visit, event), load: "idle" } : visit;
+    default:
+      return event satisfies never;
+  }
+}
+
+function begin({ messages, more, newer = false }: Page): { log: Log; newer: boolean } {
+  return { log: { messages, head: messages.at(-1)?.seq ?? 0, older: more }, newer };
+}
+
+/** A page that does not follow on what is there is of another log, or here already. */
+function extend(visit: Apart, { side, page }: { side: "older" | "newer"; page: Page }): Partial<Apart> {
+  const { log } = visit;
+  const [first, last] = [page.messages[0], page.messages.at(-1)];
+  if (first === undefined || last === undefined)
+    return side === "older" ? { log: { ...log, older: page.more } } : { newer: page.more };
+  if (side === "older") {
+    if (last.seq + 1 !== log.messages[0]?.seq) return {};
+    return { log: { ...log, messages: [...page.messages, ...log.messages], older: page.more } };
+  }
+  if (first.seq !== log.head + 1) return {};
+  return {
+    log: { ...log, messages: [...log.messages, ...page.messages], head: last.seq },
+    newer: page.more,
+  };
+}
+
+/** What becomes of the visit after anything else has changed: it ends with its room, follows changes, joins the log. */
+export function followVisit<S extends VisitState & RoomsState>(state: S): S {
+  const { visit } = state;
+  if (visit === null) return state;
+  if (state.openRoom !== visit.roomId) return { ...state, visit: null };
+  const room = state.rooms?.get(visit.roomId);
+  const log = room?.log;
+  if (room === undefined || !log) return state;
+  const [first] = log.messages;
+  const { id, roomId, seq } = visit;
+  if (visit.is === "wanted" && first !== undefined && seq >= first.seq && seq <= log.head)
+    return { ...state, visit: { id, roomId, seq, is: "joined" } };
+  if (visit.is !== "apart") return state;
+  const messages = allNewest(visit.log.messages, room.changed);
+  if (first !== undefined && visit.log.head >= first.seq - 1 && !room.stale)
+    return join(state, room, log, visit, messages);
+  if (messages === visit.log.messages) return state;
+  return { ...state, visit: { ...visit, log: { ...visit.log, messages } } };
+}
+
+/** The log now begins where the visit's rows do: what both have is the log's. */
+function join<S extends VisitState & RoomsState>(
+  state: S,
+  room: RoomState,
+  log: Log,
+  { id, roomId, seq, log: { older } }: Visit & Apart,
+  rows: readonly Message[],
+): S {
+  const first = log.messages[0]?.seq ?? 0;
+  const above = rows.filter((message) => message.seq < first);
+  const joined = above.length === 0 ? log : { ...log, messages: [...above, ...log.messages], older };
+  const rooms = new Map(state.rooms ?? []).set(roomId, { ...room, log: joined });
+  return { ...state, rooms, visit: { id, roomId, seq, is: "joined" } };
+}
+
+/** Whether nobody can tell any more what a visit shows: of another log, or changed without a word. */
+export function outdates({ visit }: VisitState, { roomId, reset, changes }: SyncedRoom): boolean {
+  return visit?.roomId === roomId && visit.is === "apart" && (reset !== undefined || changes?.reset === true);
+}

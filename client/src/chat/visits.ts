@@ -1,0 +1,66 @@
+import { LIMITS, type RoomId } from "@hubbub/server/protocol";
+import { ChatError, type Api } from "./api.ts";
+import type { People } from "./people.ts";
+import type { Scope } from "./scope.ts";
+import type { Chat } from "./store.ts";
+
+const TRY_AGAIN_MS = 2_000;
+const AROUND = 50;
+
+type Needs = { chat: Chat; scope: Scope; api: Api; people: People };
+
+/** Reads what is shown around a message that somebody has jumped to. */
+export function createVisits({ chat, scope, api, people }: Needs) {
+  /** The page around the message; asked for until there is an answer. */
+  async function load(): Promise<void> {
+    for (;;) {
+      const { visit } = chat.state;
+      if (visit?.is !== "wanted") return;
+      const { id, roomId, seq } = visit;
+      try {
+        const page = await api.messages(roomId, { around: seq, size: AROUND });
+        people.learn(page.messages.map(({ from }) => from));
+        chat.dispatch({ type: "visited", id, page });
+        return;
+      } catch (error) {
+        if (!isPassing(error)) {
+          chat.dispatch({ type: "visit missing", id });
+          return;
+        }
+        if (!(await scope.sleep(error.retryAfterMs ?? TRY_AGAIN_MS))) return;
+      }
+    }
+  }
+
+  async function loadMore(side: "older" | "newer"): Promise<void> {
+    const { visit } = chat.state;
+    if (visit?.is !== "apart" || visit.load === "loading") return;
+    const { id, roomId, log } = visit;
+    const end = side === "older" ? log.messages[0] : log.messages.at(-1);
+    if (end === undefined || !(side === "older" ? log.older : visit.newer)) return;
+    chat.dispatch({ type: "visit loading", id });
+    try {
+      const from = side === "older" ? { before: end.date } : { after: end.date };
+      const page = await api.messages(roomId, { ...from, size: LIMITS.page });
+      people.learn(page.messages.map((message) => message.from));
+      chat.dispatch({ type: "visit page", id, side, page });
+    } catch {
+      chat.dispatch({ type: "visit load failed", id });
+    }
+  }
+
+  return {
+    load,
+    loadMore,
+
+    /** seq of the first message since a moment, or of the newest one; null where there is none. */
+    async seqAt(roomId: RoomId, at: number): Promise<number | null> {
+      const { messages } = await api.messages(roomId, { at, size: 1 });
+      return messages[0]?.seq ?? null;
+    },
+  };
+}
+
+function isPassing(error: unknown): error is ChatError {
+  return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
+}

@@ -1,0 +1,69 @@
+import type { RoomId } from "@hubbub/server/protocol";
+import { useState, type FormEvent } from "react";
+import { wordsOf } from "../../chat/api.ts";
+import { useOverlays } from "../overlays.ts";
+import { useWays } from "../rooms/useWays.ts";
+import { dayOf } from "../time.ts";
+import { Button } from "../ui/Button.tsx";
+import { Dialog, DialogActions } from "../ui/Dialog.tsx";
+import { Field } from "../ui/Field.tsx";
+import { useClient } from "../useChat.ts";
+
+/** Goes to the first message of a day, or of the day after it on which something was said. */
+export function JumpToDate({ roomId, date }: { roomId: RoomId; date: number }) {
+  const chat = useClient();
+  const { close } = useOverlays();
+  const { enter } = useWays();
+  const [day, setDay] = useState(() => dayAsTyped(date));
+  const [today] = useState(() => dayAsTyped(Date.now()));
+  const [fault, setFault] = useState<string>();
+
+  async function go(at: number): Promise<void> {
+    try {
+      const seq = await chat.seqAt(roomId, at);
+      if (seq === null) setFault("Nothing was said here yet.");
+      else enter(roomId, seq);
+    } catch (error) {
+      setFault(wordsOf(error));
+    }
+  }
+
+  function onSubmit(event: FormEvent) {
+    event.preventDefault();
+    const [year, month, of] = day.split("-").map(Number);
+    if (year === undefined || month === undefined || of === undefined) setFault("Choose a day.");
+    else void go(Math.max(0, new Date(year, month - 1, of).getTime()));
+  }
+
+  return (
+    <Dialog title="Jump to a day" onClose={close}>
+      <form onSubmit={onSubmit} noValidate>
+        <Field
+          label="Day"
+          type="date"
+          value={day}
+          max={today}
+          fault={fault}
+          data-first
+          onText={(given) => {
+            setDay(given);
+            setFault(undefined);
+          }}
+        />
+        <DialogActions>
+          <Button onClick={() => void go(0)}>The beginning</Button>
+          <Button type="submit" look="main">
+            Jump
+          </Button>
+        </DialogActions>
+      </form>
+    </Dialog>
+  );
+}
+
+/** 2026-03-01, of the local day */
+function dayAsTyped(date: number): string {
+  const day = new Date(dayOf(date));
+  const two = (number: number) => String(number).padStart(2, "0");
+  return `${String(day.getFullYear()).padStart(4, "0")}-${two(day.getMonth() + 1)}-${two(day.getDate())}`;
+}

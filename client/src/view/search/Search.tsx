@@ -1,0 +1,226 @@
+import type { Message } from "@hubbub/server/protocol";
+import { useMemo, useState, type KeyboardEvent } from "react";
+import type { Finding } from "../../chat/api.ts";
+import { partnerOf } from "../../chat/state/rooms.ts";
+import { FoundNothing } from "../finding/Found.tsx";
+import { isComposing } from "../keys.ts";
+import { useOverlays } from "../overlays.ts";
+import { orderRooms, titleOf } from "../rooms/titles.ts";
+import { useWays } from "../rooms/useWays.ts";
+import { showDay, showFull, showWhen } from "../time.ts";
+import { Button } from "../ui/Button.tsx";
+import { Dialog } from "../ui/Dialog.tsx";
+import { RoomSign } from "../ui/RoomSign.tsx";
+import { SearchField } from "../ui/SearchField.tsx";
+import { useChat, useMe } from "../useChat.ts";
+import { excerptOf } from "./excerpt.ts";
+import css from "./Search.module.css";
+import { useHits } from "./useHits.ts";
+
+const AT_ONCE = 50;
+const PEOPLE_MOST = 500;
+
+/** Finds messages in all rooms of this user by any part of their words, and goes to them. */
+export function Search() {
+  const { close } = useOverlays();
+  const { enter } = useWays();
+  const me = useMe();
+  const rooms = useChat((state) => state.rooms);
+  const users = useChat((state) => state.users);
+  const [text, setText] = useState("");
+  const [room, setRoom] = useState("");
+  const [from, setFrom] = useState("");
+  const [since, setSince] = useState("");
+  const [to, setTo] = useState("");
+  const [wanted, setWanted] = useState(AT_ONCE);
+  const [chosenKey, setChosen] = useState<string | null>(null);
+  const asked = useMemo((): Finding | null => {
+    const q = text.trim();
+    if (q === "") return null;
+    return {
+      q,
+      room: room || undefined,
+      from: from || undefined,
+      // Dates are exclusive, and days are whole.
+      after: since === "" ? undefined : Math.max(0, dayAfter(since, 0) - 1),
+      before: to === "" ? undefined : Math.max(0, dayAfter(to, 1)),
+    };
+  }, [text, room, from, since, to]);
+  const { found, until, fault, state } = useHits(asked, wanted);
+  const busy = asked !== null && state === "searching";
+  const chosen = Math.max(
+    0,
+    found.findIndex((message) => keyOf(message) === chosenKey),
+  );
+  const people = useMemo(
+    () =>
+      [...users.values()]
+        .toSorted((one, other) => one.username.localeCompare(other.username))
+        .slice(0, PEOPLE_MOST),
+    [users],
+  );
+
+  function set(change: () => void) {
+    change();
+    setWanted(AT_ONCE);
+    setChosen(null);
+  }
+
+  function go(message: Message | undefined) {
+    if (message !== undefined) enter(message.roomId, message.seq);
+  }
+
+  function onKeyDown(event: KeyboardEvent) {
+    if (isComposing(event.nativeEvent)) return;
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    if (event.key === "Enter") go(found[chosen]);
+    else if (step !== 0) {
+      const next = found.at((chosen + step) % found.length);
+      setChosen(next === undefined ? null : keyOf(next));
+    } else return;
+    event.preventDefault();
+  }
+
+  const told = found.length === 1 ? "1 message" : `${found.length} messages`;
+  return (
+    <Dialog title="Search messages" look="upper" onClose={close}>
+      <SearchField
+        label="Any part of a word"
+        busy={busy}
+        type="text"
+        // oxlint-disable-next-line jsx-a11y/prefer-tag-over-role -- SearchField is an input
+        role="combobox"
+        value={text}
+        aria-expanded="true"
+        aria-controls="hits"
+        aria-activedescendant={found.length > 0 ? `hit-${chosen}` : undefined}
+        onText={(given) => set(() => setText(given))}
+        onKeyDown={onKeyDown}
+      />
+      <div className={css.filters}>
+        <label>
+          <span>In</span>
+          <select value={room} onChange={({ target }) => set(() => setRoom(target.value))}>
+            <option value="">all my rooms</option>
+            {orderRooms(rooms).map((one) => (
+              <option key={one.id} value={one.id}>
+                {titleOf(one, me.id)}
+              </option>
+            ))}
+          </select>
+        </label>
+        <label>
+          <span>From</span>
+          <select value={from} onChange={({ target }) => set(() => setFrom(target.value))}>
+            <option value="">anybody</option>
+            {people.map((one) => (
+              <option key={one.id} value={one.id}>
+                {one.id === me.id ? "me" : one.username}
+              </option>
+            ))}
+          </select>
+        </label>
+        <label>
+          <span>Since</span>
+          <input
+            type="date"
+            value={since}
+            max={to}
+            onChange={({ target }) => set(() => setSince(target.value))}
+          />
+        </label>
+        <label>
+          <span>Until</span>
+          <input
+            type="date"
+            value={to}
+            min={since}
+            onChange={({ target }) => set(() => setTo(target.value))}
+          />
+        </label>
+      </div>
+      {/* The keys are the combobox's above, as the ARIA pattern has it; no HTML element can hold such rows. */}
+      {/* oxlint-disable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
+      <ul id="hits" className={css.hits} role="listbox" aria-label="Messages">
+        {found.map((message, index) => (
+          <li
+            key={keyOf(message)}
+            id={`hit-${index}`}
+            role="option"
+            aria-selected={index === chosen}
+            ref={
+              index === chosen && chosenKey !== null
+                ? (element) => element?.scrollIntoView({ block: "nearest" })
+                : undefined
+            }
+            onPointerMove={() => setChosen(keyOf(message))}
+            onClick={() => go(message)}
+          >
+            <Hit message={message} q={asked?.q ?? ""} />
+          </li>
+        ))}
+      </ul>
+      {/* oxlint-enable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
+      <FoundNothing>
+        {fault ??
+          (asked !== null && state === "over" && found.length === 0
+            ? "Nobody has said that in your rooms."
+            : "")}
+      </FoundNothing>
+      <p className={css.state} aria-live="polite">
+        {asked === null
+          ? ""
+          : busy
+            ? until === null
+              ? "Looking…"
+              : `${told} so far, back to ${showDay(until)}…`
+            : found.length > 0
+              ? state === "over"
+                ? told
+                : `${told}, back to ${showDay(until ?? 0)}`
+              : ""}
+      </p>
+      {state === "enough" && found.length >= wanted && (
+        <Button onClick={() => setWanted(found.length + AT_ONCE)}>Look further back</Button>
+      )}
+    </Dialog>
+  );
+}
+
+function Hit({ message, q }: { message: Message; q: string }) {
+  const me = useMe();
+  const room = useChat((state) => state.rooms?.get(message.roomId));
+  const name = useChat((state) => state.users.get(message.from)?.username ?? "Somebody");
+  const title = room === undefined ? "Room" : titleOf(room, me.id);
+  const partnerId = room === undefined ? null : partnerOf(room, me.id);
+  const parts = useMemo(() => excerptOf(message.message, q), [message.message, q]);
+  return (
+    <>
+      <RoomSign title={title} partnerId={partnerId} general={room?.kind === "everyone"} />
+      <span className={css.hit}>
+        <span className={css.where}>
+          <b data-part="name">{message.from === me.id ? "You" : name}</b> in {title}
+          <time dateTime={new Date(message.date).toISOString()} title={showFull(message.date)}>
+            {showWhen(message.date)}
+          </time>
+        </span>
+        <span data-part="text" className={css.text} dir="auto">
+          {parts.map(({ text, found }, index) =>
+            // oxlint-disable-next-line react/no-array-index-key -- parts of one text, which never move
+            found ? <mark key={index}>{text}</mark> : <span key={index}>{text}</span>,
+          )}
+        </span>
+      </span>
+    </>
+  );
+}
+
+function keyOf({ roomId, seq }: Message): string {
+  return `${roomId} ${seq}`;
+}
+
+/** Local midnight, in ms, so many days after a day such as 2026-03-01. */
+function dayAfter(day: string, days: number): number {
+  const [year = 0, month = 1, date = 1] = day.split("-").map(Number);
+  return new Date(year, month - 1, date + days).getTime();
+}

@@ -1,0 +1,86 @@
+import type { Message } from "@hubbub/server/protocol";
+import { useEffect, useState } from "react";
+import { ChatError, wordsOf, type Finding } from "../../chat/api.ts";
+import { useClient } from "../useChat.ts";
+
+const TYPED_MS = 250;
+const TRY_AGAIN_MS = 2_000;
+
+type Hits = {
+  found: readonly Message[];
+  /** Everything from this moment on has been looked at; null: everything there is. */
+  until: number | null;
+  fault: string | null;
+  state: "searching" | "enough" | "over";
+};
+
+const NONE: Hits = { found: [], until: null, fault: null, state: "searching" };
+
+/**
+ * What the server finds among messages, as it comes: it looks further back at each call until there are as many as
+ * are wanted. `asked` must be the same object as long as the same is looked for; null looks for nothing.
+ */
+export function useHits(asked: Finding | null, wanted: number): Hits {
+  const chat = useClient();
+  const [hits, setHits] = useState<{ of: Finding | null; cursor: string | undefined } & Hits>({
+    of: null,
+    cursor: undefined,
+    ...NONE,
+  });
+  const current = hits.of === asked ? hits : { ...NONE, of: asked, cursor: undefined };
+  const { cursor, found } = current;
+  const goesOn = asked !== null && current.state !== "over" && found.length < wanted;
+
+  useEffect(() => {
+    if (!goesOn) return undefined;
+    const stop = new AbortController();
+    let timer: ReturnType<typeof setTimeout>;
+    async function ask(finding: Finding) {
+      try {
+        const page = await chat.findMessages(finding, cursor, stop.signal);
+        if (stop.signal.aborted) return;
+        setHits((before) => ({
+          of: finding,
+          cursor: page.cursor,
+          found: [...foundFor(finding, before), ...page.hits.map(({ message }) => message)],
+          until: page.until ?? null,
+          fault: null,
+          state: page.cursor === undefined ? "over" : "enough",
+        }));
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        const passing = isPassing(error) ? error : null;
+        // Whoever searches a lot waits a little.
+        if (passing?.code !== "rate_limited")
+          setHits((before) => ({
+            of: finding,
+            cursor,
+            found: foundFor(finding, before),
+            until: null,
+            fault: wordsOf(error),
+            state: passing === null ? "over" : "enough",
+          }));
+        if (passing !== null)
+          timer = setTimeout(() => void ask(finding), passing.retryAfterMs ?? TRY_AGAIN_MS);
+      }
+    }
+    timer = setTimeout(() => void ask(asked), cursor === undefined ? TYPED_MS : 0);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [chat, asked, cursor, goesOn]);
+
+  return { ...current, state: goesOn ? "searching" : current.state };
+}
+
+function foundFor(
+  asked: Finding,
+  hits: { of: Finding | null; found: readonly Message[] },
+): readonly Message[] {
+  return hits.of === asked ? hits.found : [];
+}
+
+function isPassing(error: unknown): error is ChatError {
+  return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
+}

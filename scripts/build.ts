@@ -1,7 +1,11 @@
 import { build as bundle, type Plugin } from "esbuild";
-import { cpSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import { alone, digest, partIsBuilt, parts, putInPlace, root, stop } from "./prepare.mjs";
+
+/** Shorter files fit into one packet as they are. */
+const WORTH_BYTES = 1_024;
 
 /**
  * `npm run build [-- --force]`: server/dist and
@@ -54,6 +58,18 @@ export async function bundleServer(source: string, folder: string, plugins: Plug
     cpSync(join(store, file), join(folder, file));
 }
 
+/** Puts beside each file that is worth it what the server sends to who takes Brotli, or gzip. */
+function compress(folder: string): void {
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (!entry.isFile() || !/\.(?:js|css|html|svg|json)$/.test(entry.name)) continue;
+    const content = readFileSync(path);
+    if (content.length < WORTH_BYTES) continue;
+    writeFileSync(`${path}.br`, brotliCompressSync(content));
+    writeFileSync(`${path}.gz`, gzipSync(content, { level: 9 }));
+  }
+}
+
 async function makeClient(folder: string): Promise<void> {
   const { build } = await import("vite");
   await build({
@@ -61,4 +77,5 @@ async function makeClient(folder: string): Promise<void> {
     logLevel: "warn",
     build: { outDir: folder, emptyOutDir: true },
   });
+  compress(folder);
 }

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import supertest from "supertest";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RATES } from "../limits.ts";
@@ -141,23 +142,34 @@ describe("accounts", () => {
   });
 });
 
-it("files of the app are compressed, and kept for good where their names change with them; the API's answers are not", async () => {
+it("files of the app are sent as the build compressed them, and kept for good where their names change with them; the API's answers are not", async () => {
   const folder = mkdtempSync(join(tmpdir(), "hubbub-test-"));
   mkdirSync(join(folder, "assets"));
   const script = "const hubbub = 1;\n".repeat(1_000);
   writeFileSync(join(folder, "assets/app-1.js"), script);
+  writeFileSync(join(folder, "assets/app-1.js.gz"), gzipSync(script));
+  writeFileSync(join(folder, "assets/app-1.js.br"), brotliCompressSync(script));
   writeFileSync(join(folder, "index.html"), "<!doctype html>");
   try {
     const replica = await house.addReplica({ CLIENT_DIR: folder });
-    const get = async (path: string) => {
-      const headers = { "accept-encoding": "gzip", cookie: mary.browser.cookie };
+    const get = async (path: string, encoding = "gzip") => {
+      const headers = { "accept-encoding": encoding, cookie: mary.browser.cookie };
       const response = await fetch(`${replica.address}${path}`, { headers });
       return { headers: response.headers, body: await response.text() };
     };
     const file = await get("/assets/app-1.js");
     expect(file.body).toBe(script);
     expect(file.headers.get("content-encoding")).toBe("gzip");
+    expect(file.headers.get("content-type")).toMatch(/^text\/javascript/);
     expect(file.headers.get("vary")).toMatch(/accept-encoding/i);
+    expect((await get("/assets/app-1.js", "gzip, br")).headers.get("content-encoding")).toBe("br");
+    const plain = await get("/assets/app-1.js", "identity");
+    expect(plain).toMatchObject({ body: script });
+    expect(plain.headers.get("content-encoding")).toBeNull();
+    for (const path of ["/%", "/assets/%c0%ae", "/assets/%ff.js"]) {
+      const odd = await get(path);
+      expect(JSON.parse(odd.body)).toMatchObject({ code: "invalid" });
+    }
     expect(file.headers.get("cache-control")).toMatch(/immutable/);
     expect((await get("/")).headers.get("cache-control")).toBe("no-cache");
     await mary.say("0", "long ".repeat(500));

@@ -3,8 +3,8 @@ import { Socket } from "node:net";
 import { parse } from "node:querystring";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import compression from "compression";
 import express, { Router, type ErrorRequestHandler, type Request, type Response } from "express";
+import expressStaticGzip from "express-static-gzip";
 import helmet from "helmet";
 import type { Logger } from "pino";
 import { z } from "zod";
@@ -160,12 +160,22 @@ export function createRest(parts: RestParts): RequestListener {
   app.use("/api", api(parts, proxies));
   if (config.clientDir) {
     app.use(
-      // Of files only: they are fetched once and kept, while answers of the API are small and come by the thousand.
-      compression(),
-      express.static(config.clientDir, {
-        setHeaders: (response, path) => {
-          const immutable = /[/\\]assets[/\\]/.test(path);
-          response.setHeader("Cache-Control", immutable ? "public, max-age=31536000, immutable" : "no-cache");
+      (request, _response, next) => {
+        if (!isReadable(request.path)) throw new ChatError("invalid", "The request cannot be read.");
+        next();
+      },
+      // The build has compressed them, better than there would be time for here.
+      expressStaticGzip(config.clientDir, {
+        enableBrotli: true,
+        orderPreference: ["br"],
+        serveStatic: {
+          setHeaders: (response, path) => {
+            const immutable = /[/\\]assets[/\\]/.test(path);
+            response.setHeader(
+              "Cache-Control",
+              immutable ? "public, max-age=31536000, immutable" : "no-cache",
+            );
+          },
         },
       }),
     );
@@ -178,6 +188,15 @@ export function createRest(parts: RestParts): RequestListener {
   };
   app.use(failed);
   return comeIn(parts, proxies, headers, app);
+}
+
+function isReadable(path: string): boolean {
+  try {
+    decodeURIComponent(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** What a failure of these two routes says about who asked; of all others only that they asked too often does. */

@@ -32,15 +32,16 @@ export function Actions({ message, onEdit, onReply }: Props) {
         aria-expanded={picking}
         onClick={() => setPicking(!picking)}
       />
-      <IconButton icon="reply" label="Reply" onClick={does.reply} />
+      <IconButton icon="reply" label="Reply" tabIndex={-1} onClick={does.reply} />
       <IconButton
         icon="pin"
+        tabIndex={-1}
         label={message.pinned === undefined ? "Pin to room" : "Unpin"}
         aria-pressed={message.pinned !== undefined}
         onClick={does.pin}
       />
-      {does.edit && <IconButton icon="edit" label="Edit message" onClick={does.edit} />}
-      {does.remove && <IconButton icon="bin" label="Delete message" onClick={does.remove} />}
+      {does.edit && <IconButton icon="edit" label="Edit message" tabIndex={-1} onClick={does.edit} />}
+      {does.remove && <IconButton icon="bin" label="Delete message" tabIndex={-1} onClick={does.remove} />}
       {picking && (
         <Reactions
           onPick={(emoji) => {
@@ -181,7 +182,7 @@ function Reactions({ onPick, onClose }: { onPick: (emoji: string) => void; onClo
 function rove(event: KeyboardEvent<HTMLElement>) {
   const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
   if (step === 0) return;
-  const buttons = [...event.currentTarget.querySelectorAll("button")];
+  const buttons = [...event.currentTarget.querySelectorAll<HTMLButtonElement>(":scope > button")];
   const at = buttons.findIndex((button) => button === document.activeElement);
   buttons[(at + step + buttons.length) % buttons.length]?.focus();
   event.preventDefault();

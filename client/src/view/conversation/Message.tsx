@@ -1,6 +1,7 @@
 import type { Failure, Message, UserId } from "@hubbub/server/protocol";
-import { memo, useEffect, useRef, useState, type ReactNode } from "react";
+import { memo, Suspense, useEffect, useRef, useState, type ReactNode } from "react";
 import type { Changing, Outgoing } from "../../chat/state/outgoing.ts";
+import { later } from "../later.ts";
 import { useOverlays } from "../overlays.ts";
 import { showClock, showFull, useClock } from "../time.ts";
 import { Avatar } from "../ui/Avatar.tsx";
@@ -9,7 +10,6 @@ import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { useChat, useClient, useDraft, useMe } from "../useChat.ts";
 import css from "./Message.module.css";
-import { Actions, ActionSheet } from "./Actions.tsx";
 import { beginEdit, EditField, EditMessage, slotOf } from "./EditMessage.tsx";
 import { Quote } from "./Quote.tsx";
 import { Reactions } from "./Reactions.tsx";
@@ -34,6 +34,9 @@ type StoredProps = {
 };
 
 const LONG_PRESS_MS = 450;
+
+const Actions = later(async () => (await import("./Actions.tsx")).Actions);
+const ActionSheet = later(async () => (await import("./Actions.tsx")).ActionSheet);
 
 export const StoredMessage = memo(function StoredMessage({
   message,
@@ -93,7 +96,10 @@ export const StoredMessage = memo(function StoredMessage({
         setNear(false);
         release();
       }}
-      onFocus={() => setNear(true)}
+      onFocus={(event) => {
+        // Whoever only passes through its names and links is not led through its actions.
+        if (event.target === event.currentTarget) setNear(true);
+      }}
       onBlur={(event) => {
         if (!event.currentTarget.contains(event.relatedTarget)) setNear(false);
       }}
@@ -140,8 +146,10 @@ export const StoredMessage = memo(function StoredMessage({
           </span>
         )}
       </Row>
-      {near && !editing && <Actions {...acts} />}
-      {sheet && <ActionSheet {...acts} onClose={() => setSheet(false)} />}
+      <Suspense>
+        {near && !editing && <Actions {...acts} />}
+        {sheet && <ActionSheet {...acts} onClose={() => setSheet(false)} />}
+      </Suspense>
     </div>
   );
 });

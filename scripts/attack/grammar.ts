@@ -171,6 +171,7 @@ const BODIES: Record<string, (random: Random, context: Context) => Record<string
   "room.read": (random, context) => ({
     roomId: JSON.stringify(roomId(random, context)),
     seq: String(random.pick([0, 1, 2, 1_000_000])),
+    ...(random.next() < 0.2 && { unread: random.pick(["true", "false"]) }),
   }),
   sync: (random, context) => ({
     rooms: `[${times(random, random.next() < 0.1 ? 120 : 3, () => {

@@ -177,6 +177,8 @@ export type EditMessage = { roomId: RoomId; seq: number; message: string; rev: n
 
 export type React = { roomId: RoomId; seq: number; emoji: string; on: boolean };
 
+export type MarkRead = { roomId: RoomId; seq: number; unread?: true };
+
 export type ClientEvents = {
   /** Answers with the stored message; the same `nonce` again gives the same message. */
   message: (send: SendMessage, answer: Answer<Message>) => void;
@@ -197,8 +199,11 @@ export type ClientEvents = {
   ) => void;
   /** A named room: General and private rooms stay. */
   "room.leave": (leave: { roomId: RoomId }, answer: Answer<null>) => void;
-  /** Marks everything up to `seq` as read. A mark only moves upwards. Answers with where it stands. */
-  "room.read": (read: { roomId: RoomId; seq: number }, answer: Answer<{ read: number }>) => void;
+  /**
+   * Marks everything up to `seq` as read, and with `unread` everything after it as unread: a mark moves downwards in no
+   * other way. Answers with where it stands.
+   */
+  "room.read": (read: MarkRead, answer: Answer<{ read: number }>) => void;
   /** What follows each cursor; with `reset` the newest page, for a client whose copy is not what is stored. */
   sync: (sync: { rooms: Cursor[] }, answer: Answer<{ rooms: SyncedRoom[] }>) => void;
 };
@@ -218,8 +223,8 @@ export type ServerEvents = {
   "show.room": (room: Room) => void;
   /** The user left this room in another window. */
   "hide.room": (left: { roomId: RoomId }) => void;
-  /** The user read this room in another window. */
-  "room.read": (read: { roomId: RoomId; read: number }) => void;
+  /** The user read this room in another window, or with `unread` marked a part of it as unread. */
+  "room.read": (read: { roomId: RoomId; read: number; unread?: true }) => void;
   /** The room's log is another one than the messages before this told, or nobody can say what is missing: `sync` it. */
   "room.stale": (stale: { roomId: RoomId }) => void;
 };

@@ -1,8 +1,10 @@
+import type { User } from "@hubbub/server/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { both, person, replicas, startWire, until, unwrap, type House } from "../../../server/src/testing.ts";
-import { createChatClient } from "./chat.ts";
+import { createChatClient, type ChatClient } from "./chat.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
 import { asChanged } from "./state/outgoing.ts";
+import { unreadOf } from "./state/room.ts";
 import { systemClock, type Clock, type World } from "./world.ts";
 
 let house: House;
@@ -318,6 +320,94 @@ describe("a change that somebody asks for", () => {
     await until(() => tab.chat.snapshot().changing.length === 0);
     expect(tab.chat.snapshot().drafts.has(slot)).toBe(false);
     tab.chat.close();
+  });
+});
+
+describe("a message that is marked as unread", () => {
+  /** Two windows of one user, on two replicas, who have read all that somebody has said. */
+  async function readAll(address = both(house)[1].address) {
+    const here = openTab();
+    const username = await here.signUp();
+    const there = openTab(undefined, address);
+    there.chat.openRoom("0");
+    await there.chat.logIn(username, PASSWORD);
+    await there.online();
+    const other = await somebody();
+    await other.say("0", `${username} one`);
+    const second = await other.say("0", `${username} two`);
+    await other.say("0", `${username} three`);
+    await Promise.all([here.shows(`${username} three`), there.shows(`${username} three`)]);
+    here.chat.watch("0");
+    await until(() => unread(there) === 0 && unread(here) === 0);
+    return { here, there, other, username, second };
+  }
+  const unread = ({ chat }: { chat: ChatClient }) => {
+    const room = chat.snapshot().rooms?.get("0");
+    return room === undefined ? -1 : unreadOf(room);
+  };
+  const onServer = async ({ chat }: { chat: ChatClient }, { user }: { user: User }) => {
+    const { session } = chat.snapshot();
+    const id = session.is === "signed in" ? session.user.id : user.id;
+    return Number(await house.redis.hget(house.keys.read("0"), id));
+  };
+
+  test("is so in all windows, and stays so while one looks, until they come back", async () => {
+    const { here, there, other, username, second } = await readAll();
+    here.chat.markUnread(second);
+    expect(unread(here)).toBe(2);
+    await until(() => unread(there) === 2);
+    here.chat.watch(null);
+    here.chat.watch("0");
+    await other.say("0", `${username} four`);
+    await there.shows(`${username} four`);
+    await here.shows(`${username} four`);
+    expect([unread(here), unread(there)]).toEqual([3, 3]);
+    expect(await onServer(here, other)).toBe(second.seq - 1);
+    here.chat.openRoom(null);
+    here.chat.openRoom("0");
+    here.chat.watch("0");
+    await until(() => unread(there) === 0);
+    expect(unread(here)).toBe(0);
+    for (const { chat } of [here, there]) chat.close();
+    other.close();
+  });
+
+  test("is read by whoever answers", async () => {
+    const { here, there, other, username, second } = await readAll();
+    here.chat.markUnread(second);
+    await until(() => unread(there) === 2);
+    here.say(`${username} answers`);
+    await until(() => unread(here) === 0 && unread(there) === 0);
+    await other.say("0", `${username} on`);
+    await until(() => unread(there) === 0 && there.texts()?.includes(`${username} on`) === true);
+    for (const { chat } of [here, there]) chat.close();
+    other.close();
+  });
+
+  test("is so for a window that had no connection, and told by one that had none, however it was read before", async () => {
+    const line = await startLine();
+    const { here, there, other, second } = await readAll(line.address);
+    line.take();
+    await until(() => there.chat.snapshot().connection !== "online");
+    here.chat.markUnread(second);
+    await until(async () => (await onServer(here, other)) === second.seq - 1);
+    line.giveBack();
+    there.back();
+    await until(() => unread(there) === 2);
+    line.take();
+    await until(() => there.chat.snapshot().connection !== "online");
+    there.chat.openRoom(null);
+    there.chat.openRoom("0");
+    there.chat.watch("0");
+    there.chat.markUnread({ ...second, seq: second.seq + 1 });
+    expect(unread(there)).toBe(1);
+    line.giveBack();
+    there.back();
+    await until(() => unread(here) === 1);
+    expect(await onServer(here, other)).toBe(second.seq);
+    for (const { chat } of [here, there]) chat.close();
+    other.close();
+    await line.close();
   });
 });
 

@@ -109,6 +109,7 @@ export function createChatClient(world: World) {
     /** Shows a room, which need not be one of this user's, or none: at its end, or around the message of this number. */
     openRoom(roomId: RoomId | null, seq: number | null = null): void {
       store.dispatch({ type: "opened", roomId });
+      signedIn?.reads.opened(roomId);
       if (roomId === null || seq === null) store.dispatch({ type: "visit over" });
       else store.dispatch({ type: "visit", id: (visits += 1), roomId, seq });
       void signedIn?.visits.load();
@@ -140,6 +141,15 @@ export function createChatClient(world: World) {
     /** What comes into this room is being read as it comes. null: nobody is looking. */
     watch(roomId: RoomId | null): void {
       signedIn?.reads.watch(roomId);
+    },
+
+    /**
+     * Makes a message and all after it unread, in all windows of this user. Who goes on looking at the room has not read
+     * them: who leaves it and comes back has, and so has who says something.
+     */
+    markUnread({ roomId, seq }: Message): void {
+      signedIn?.reads.markUnread(roomId, seq);
+      store.tell();
     },
 
     /** Puts the room's draft on its way. Throws a ChatError if too many wait already. */

@@ -50,7 +50,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
       changes: ({ roomId, ...changes }) => sync.changed(roomId, changes),
       "show.room": (room) => sync.showRoom(room),
       "hide.room": ({ roomId }) => sync.hideRoom(roomId),
-      "room.read": ({ roomId, read }) => chat.dispatch({ type: "read", roomId, read }),
+      "room.read": (moved) => reads.moved(moved),
       "room.stale": ({ roomId }) => sync.stale(roomId),
     },
     async () => {

@@ -64,11 +64,13 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     try {
       // Answered once the connection hears its rooms: nothing can fall between the list and what is heard.
       await socket.request("sync", { rooms: [] });
+      const follow = reads.compare();
       const [rooms, online] = await Promise.all([listRooms(), api.online()]);
       if (!current()) return;
       chat.dispatch({ type: "presence snapshot", online });
       const wasShown = chat.state.connection === "offline" && unreadBefore !== null;
       chat.dispatch({ type: "rooms", rooms });
+      follow(rooms);
       people.learn(rooms.flatMap((room) => (room.last === null ? [] : whoIsIn(room.last))));
       const missed = wasShown ? Math.max(0, totalUnread() - (unreadBefore ?? 0)) : null;
       unreadBefore = null;

@@ -9,6 +9,7 @@ import {
   type Found,
   type Hits,
   type ListedRoom,
+  type MarkRead,
   type Message,
   type NewRoom,
   type Presence as PresentUser,
@@ -35,7 +36,7 @@ import type { Users } from "./users.ts";
 export type Announcer = {
   /** The users are in this room now: their connections hear it, and show it. */
   showRoom: (userIds: UserId[], roomId: RoomId) => void;
-  readRoom: (userId: UserId, roomId: RoomId, read: number) => void;
+  readRoom: (userId: UserId, roomId: RoomId, read: number, unread?: true) => void;
 };
 
 type Target = { roomId: RoomId; seq: number };
@@ -288,10 +289,10 @@ export class Chat {
   }
 
   /** Throws `not_found`. */
-  async readRoom(user: User, roomId: RoomId, seq: number): Promise<number> {
+  async readRoom(user: User, { roomId, seq, unread }: MarkRead): Promise<number> {
     await this.#demandMember(user.id, roomId);
-    const read = await this.#rooms.read(roomId, user.id, seq);
-    this.#announce.readRoom(user.id, roomId, read);
+    const read = await this.#rooms.read(roomId, user.id, seq, unread);
+    this.#announce.readRoom(user.id, roomId, read, unread);
     return read;
   }
 

@@ -681,6 +681,34 @@ describe("read marks", () => {
     expect(await unread()).toBe(0);
     other.close();
   });
+
+  it("move downwards for whoever marks messages as unread, on every window, and up again from there", async () => {
+    const { body: room } = await mary.browser.post<Room>("/api/rooms", { name: "Reading again" });
+    unwrap(await joe.socket.emitWithAck("room.join", { roomId: room.id }));
+    for (let index = 1; index <= 5; index += 1) await mary.say(room.id, `u${index}`);
+    const other = await windowOf(joe, left);
+    const heard: unknown[] = [];
+    other.socket.on("room.read", (read) => void heard.push(read));
+    const roomId = room.id;
+    const mark = async (seq: number, unread?: true) =>
+      unwrap(await joe.socket.emitWithAck("room.read", { roomId, seq, ...(unread && { unread }) })).read;
+    expect(await mark(5)).toBe(5);
+    expect(await mark(2, true)).toBe(2);
+    const listed = (await joe.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === roomId);
+    expect(listed).toMatchObject({ read: 2, unread: 3 });
+    expect(await mark(4, true), "what is unread already stays so").toBe(2);
+    expect(await mark(3)).toBe(3);
+    expect(await mark(Number.MAX_SAFE_INTEGER, true)).toBe(3);
+    expect(await mark(0, true)).toBe(0);
+    await until(() => heard.length === 6);
+    expect(heard.slice(0, 2)).toEqual([
+      { roomId, read: 5 },
+      { roomId, read: 2, unread: true },
+    ]);
+    const wrong = { roomId, seq: 1, unread: "yes" } as never;
+    expect(await joe.socket.emitWithAck("room.read", wrong)).toMatchObject({ error: { code: "invalid" } });
+    other.close();
+  });
 });
 
 describe("a session's end", () => {

@@ -33,6 +33,7 @@ import {
   type ClientEvents,
   type Cursor,
   type EditMessage,
+  type MarkRead,
   type Message,
   type Failure,
   type React,
@@ -57,7 +58,8 @@ type ReplicaEvents = {
   "room.shown": (userIds: UserId[], roomId: RoomId) => void;
   /** Said by servers of the first schema, which announce no changes. */
   "room.hidden": (userId: UserId, roomId: RoomId) => void;
-  "room.read": (userId: UserId, roomId: RoomId, read: number) => void;
+  /** Servers of the version before say nothing of `unread`, and take no notice of it. */
+  "room.read": (userId: UserId, roomId: RoomId, read: number, unread?: boolean) => void;
   "session.ended": (sid: string) => void;
 };
 
@@ -81,6 +83,7 @@ const send: z.ZodType<SendMessage> = z.object({
   replyTo: whole.optional(),
 });
 const target: z.ZodType<{ roomId: RoomId; seq: number }> = z.object({ roomId, seq: whole });
+const markRead: z.ZodType<MarkRead> = z.object({ roomId, seq: whole, unread: z.literal(true).optional() });
 const edit: z.ZodType<EditMessage> = z.object({ roomId, seq: whole, message: text, rev: whole, nonce });
 const react: z.ZodType<React> = z.object({
   roomId,
@@ -181,7 +184,7 @@ export class SocketDoor {
     });
     this.announce = {
       showRoom: (userIds, id) => this.#order("room.shown", userIds, id),
-      readRoom: (userId, id, mark) => this.#order("room.read", userId, id, mark),
+      readRoom: (userId, id, mark, unread) => this.#order("room.read", userId, id, mark, unread),
       endSession: (sid) => this.#order("session.ended", sid),
     };
   }
@@ -199,7 +202,8 @@ export class SocketDoor {
     this.#orders = {
       "room.shown": (userIds, id) => void this.#attempt(this.#showRoom(chat, userIds, id)),
       "room.hidden": (userId) => void this.#attempt(this.#revalidateUser(chat, userId)),
-      "room.read": (userId, id, mark) => delivery.toUser(userId, "room.read", { roomId: id, read: mark }),
+      "room.read": (userId, id, mark, unread) =>
+        delivery.toUser(userId, "room.read", { roomId: id, read: mark, ...(unread && { unread }) }),
       "session.ended": (sid) => this.#disconnect((data) => data.sid === sid),
     };
     for (const order of Object.keys(this.#orders) as (keyof ReplicaEvents)[]) {
@@ -322,8 +326,8 @@ export class SocketDoor {
         await chat.leaveRoom(connection.data.user, id);
         return "null";
       }),
-      "room.read": this.#listener("event", target, async (connection, { roomId: id, seq }) =>
-        JSON.stringify({ read: await chat.readRoom(connection.data.user, id, seq) }),
+      "room.read": this.#listener("event", markRead, async (connection, asked) =>
+        JSON.stringify({ read: await chat.readRoom(connection.data.user, asked) }),
       ),
       sync: this.#listener("event", sync, (connection, { rooms }) => this.#sync(chat, connection, rooms)),
     };

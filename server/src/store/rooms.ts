@@ -199,9 +199,10 @@ export class Rooms {
     return seqs.map(Number).toReversed();
   }
 
-  /** Moves a read mark upwards; answers where it stands. */
-  async read(roomId: RoomId, userId: UserId, seq: number): Promise<number> {
-    return Number(await this.#read([this.#keys.read(roomId), this.#keys.meta(roomId)], [userId, seq]));
+  /** Moves a read mark upwards, or with `unread` downwards; answers where it stands. */
+  async read(roomId: RoomId, userId: UserId, seq: number, unread = false): Promise<number> {
+    const keys = [this.#keys.read(roomId), this.#keys.meta(roomId)];
+    return Number(await this.#read(keys, [userId, seq, unread ? "down" : "up"]));
   }
 
   /** Named rooms with an id above `after`, ascending, from the next `size` ids. */

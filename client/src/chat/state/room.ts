@@ -380,6 +380,12 @@ export function readUpTo(room: RoomState, seq: number): RoomState {
   return { ...room, read, deleted: room.deleted.filter((gone) => gone > read) };
 }
 
+/** The one way in which a mark goes down. */
+export function unreadAfter(room: RoomState, seq: number): RoomState {
+  if (seq >= room.read) return room;
+  return noteDeleted({ ...room, read: seq }, room.log?.messages ?? []);
+}
+
 /** What a room keeps when another one is opened. */
 export function shorten(room: RoomState): RoomState {
   if (room.log === null || room.log.messages.length <= KEPT_IN_BACKGROUND) return room;

@@ -11,6 +11,7 @@ import {
   readUpTo,
   shorten,
   takeNewest,
+  unreadAfter,
   type RoomState,
 } from "./room.ts";
 import type { SessionState } from "./session.ts";
@@ -38,7 +39,8 @@ export type RoomsEvent =
   | { type: "changes"; roomId: RoomId; changes: Changes }
   | { type: "synced"; room: SyncedRoom }
   | { type: "stale"; roomId: RoomId }
-  | { type: "read"; roomId: RoomId; read: number };
+  | { type: "read"; roomId: RoomId; read: number }
+  | { type: "unread"; roomId: RoomId; read: number };
 
 export function applyRooms<S extends RoomsState & SessionState>(
   state: S,
@@ -95,6 +97,8 @@ export function applyRooms<S extends RoomsState & SessionState>(
       return mapRoom(state, event.roomId, distrust);
     case "read":
       return mapRoom(state, event.roomId, (room) => readUpTo(room, event.read));
+    case "unread":
+      return mapRoom(state, event.roomId, (room) => unreadAfter(room, event.read));
     default:
       return event satisfies never;
   }

@@ -107,6 +107,7 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     case "changes":
     case "stale":
     case "read":
+    case "unread":
       return applyRooms(state, event);
 
     case "visit":

@@ -401,12 +401,17 @@ function placeOf(messages: readonly Message[], message: Message): number {
 
 /**
  * seq of the last message above the line that says "New", or null for none: it is drawn once something is
- * unread that nobody was looking at, and stays until the room is left, until it is drawn anew, or until this user
+ * unread that nobody was looking at, or that was marked so, and stays until the room is left, until it is drawn anew, or until this user
  * says something below it.
  */
 function useDivider(room: RoomState, me: UserId, watched: boolean): number | null {
   const [divider, setDivider] = useState(() => (unreadOf(room) > 0 ? room.read : null));
   const [heard, setHeard] = useState(room.seq);
+  const [read, setRead] = useState(room.read);
+  if (room.read !== read) {
+    setRead(room.read);
+    if (room.read < read) setDivider(room.read);
+  }
   if (room.seq !== heard) {
     setHeard(room.seq);
     const answered = room.last?.from === me && room.last.seq === room.seq;

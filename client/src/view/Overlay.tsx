@@ -1,4 +1,5 @@
 import { useEffect } from "react";
+import { KeysHelp } from "./keyboard/KeysHelp.tsx";
 import { useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
 import { PersonCard } from "./people/PersonCard.tsx";
@@ -42,6 +43,8 @@ export function Overlay({ overlay, takeTyped }: Props) {
           <People />
         </Dialog>
       );
+    case "keys":
+      return <KeysHelp />;
     case "person":
       return <PersonCard userId={overlay.userId} />;
     case "question":

@@ -1,22 +1,22 @@
 import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
-import { unreadOf } from "../chat/state/room.ts";
 import { firstRoom } from "../chat/state/rooms.ts";
-import type { ChatState } from "../chat/state/state.ts";
 import { goTo, redirectTo } from "./address.ts";
 import { announce } from "./announce.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
 import { Conversation } from "./conversation/Conversation.tsx";
-import { isTyping } from "./keys.ts";
+import { isComposing, isTyping } from "./keys.ts";
 import { later, loadLater } from "./later.ts";
 import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
 import { Rooms } from "./rooms/Rooms.tsx";
-import { orderRooms, titleOf } from "./rooms/titles.ts";
+import { orderRooms } from "./rooms/titles.ts";
+import { goToRegion, keepFocus } from "./regions.ts";
 import css from "./Shell.module.css";
+import { useTabSign } from "./tabSign.ts";
 import { classes } from "./ui/classes.ts";
 import { Notices, useNotice } from "./ui/Notices.tsx";
 import { Pane } from "./ui/Pane.tsx";
-import { useChat, useClient, useMe } from "./useChat.ts";
+import { useChat, useClient } from "./useChat.ts";
 import { DESKTOP, PHONE, useMedia } from "./useMedia.ts";
 
 const Overlay = later(async () => (await import("./Overlay.tsx")).Overlay);
@@ -39,27 +39,22 @@ export function Shell() {
 }
 
 function Panes() {
-  const me = useMe();
   const { open } = useOverlays();
   const openRoom = useChat((state) => state.openRoom);
   const hasRooms = useChat((state) => state.rooms !== null);
   const first = useChat(firstRoom);
-  const unread = useChat(countUnread);
-  const title = useChat((state) => openTitle(state, me.id));
   const phone = useMedia(PHONE);
   const desktop = useMedia(DESKTOP);
   const [besides, setBesides] = useState(true);
 
   useEffect(() => {
-    document.title = `${unread > 0 ? `(${unread}) ` : ""}${title === null ? "" : `${title} - `}Hubbub`;
-  }, [unread, title]);
-
-  useEffect(() => {
     if (!phone && first !== null && openRoom === null) redirectTo(first);
   }, [phone, first, openRoom]);
 
+  useTabSign();
   useFailures();
   useFiles();
+  useEffect(keepFocus, []);
 
   useEffect(() => {
     if (!hasRooms) return undefined;
@@ -132,7 +127,18 @@ function Over({ overlay }: { overlay: Open | null }) {
         open({ is: "search" });
         return;
       }
+      if (asksForKeys(event)) {
+        event.preventDefault();
+        if (overlay?.is === "keys") close();
+        else if (!covered) open({ is: "keys" });
+        return;
+      }
       if (covered) return;
+      if (event.key === "F6" && !event.ctrlKey && !event.altKey && !event.metaKey) {
+        event.preventDefault();
+        goToRegion(event.shiftKey ? -1 : 1);
+        return;
+      }
       if (overlay !== null && event.key === "Escape") {
         close();
         return;
@@ -207,6 +213,12 @@ function useFailures() {
   }, [outgoing, since]);
 }
 
+/** `?` is a character in a field; with Ctrl or Cmd the key beside it means the same everywhere. */
+function asksForKeys(event: KeyboardEvent): boolean {
+  if ((event.ctrlKey || event.metaKey) && !event.altKey) return event.key === "/";
+  return event.key === "?" && !event.altKey && !isComposing(event) && !isField(event.target);
+}
+
 function isField(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
 }
@@ -214,15 +226,4 @@ function isField(target: EventTarget | null): boolean {
 function focusConversation(event: { preventDefault: () => void }) {
   event.preventDefault();
   (document.getElementById("composer") ?? document.getElementById("conversation"))?.focus();
-}
-
-function countUnread(state: ChatState): number {
-  let unread = 0;
-  for (const room of state.rooms?.values() ?? []) unread += unreadOf(room);
-  return unread;
-}
-
-function openTitle(state: ChatState, me: string): string | null {
-  const room = state.openRoom === null ? undefined : state.rooms?.get(state.openRoom);
-  return room === undefined ? null : titleOf(room, me);
 }

@@ -1,3 +1,5 @@
+export const isMac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
+
 type Key = Pick<KeyboardEvent, "key" | "keyCode" | "isComposing" | "ctrlKey" | "metaKey" | "altKey">;
 
 /** The key belongs to an input method. Safari sends the one that ends a composition after it, with keyCode 229. */

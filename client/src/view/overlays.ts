@@ -9,6 +9,7 @@ export type Overlay =
   | { is: "browse" }
   | { is: "new room" }
   | { is: "people" }
+  | { is: "keys" }
   | { is: "person"; userId: UserId }
   | { is: "question"; title: string; text: string; yes: string; no: string; onYes: () => void };
 

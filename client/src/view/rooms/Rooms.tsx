@@ -5,6 +5,7 @@ import { isOnline } from "../../chat/state/people.ts";
 import { mentionsOf, unreadOf, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { addressOf, follow } from "../address.ts";
+import { isMac } from "../keys.ts";
 import { useOverlays } from "../overlays.ts";
 import { Profile } from "../profile/Profile.tsx";
 import { showWhen, useClock } from "../time.ts";
@@ -19,8 +20,6 @@ import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Rooms.module.css";
 import { orderRooms, titleOf } from "./titles.ts";
 
-const isMac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
-
 /** The rooms of this user. `alone`: there is no conversation beside them. */
 export function Rooms({ alone = false }: { alone?: boolean }) {
   const { open } = useOverlays();
@@ -28,13 +27,14 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
   const ordered = useMemo(() => orderRooms(rooms), [rooms]);
   const list = useRef<HTMLDivElement>(null);
   const openRoom = useChat((state) => state.openRoom);
-  const hasRooms = rooms !== null;
+  const place = ordered.findIndex(({ id }) => id === openRoom);
+  // Also when other rooms push it away.
   useEffect(() => {
-    if (openRoom === null || !hasRooms) return;
+    if (place < 0 || openRoom === null) return;
     list.current
       ?.querySelector(`[data-room="${CSS.escape(openRoom)}"]`)
       ?.scrollIntoView({ block: "nearest" });
-  }, [openRoom, hasRooms]);
+  }, [openRoom, place]);
   const [{ above, below }, setOut] = useState<OutOfSight>({ above: 0, below: 0 });
   useEffect(() => (list.current === null ? undefined : watchUnread(list.current, setOut)), []);
 

@@ -1,0 +1,143 @@
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { both, person, type Person } from "../../server/src/testing.ts";
+import { eventually, message, messageTo, room, setStage, type Stage } from "./stage.ts";
+
+let stage: Stage;
+let talker: Person;
+
+beforeAll(async () => {
+  stage = await setStage(2);
+  talker = await person(both(stage.house)[1], "talker");
+});
+
+afterAll(async () => {
+  talker.close();
+  await stage.close();
+});
+
+/** What has the focus, by its name or what it says. */
+function focused(page: Page) {
+  return page.evaluate(() => {
+    const element = document.activeElement;
+    if (element === document.body) return "BODY";
+    return element?.ariaLabel ?? element?.querySelector("[data-part=name]")?.textContent ?? element?.tagName;
+  });
+}
+
+test("? shows all keys, but is a character in a field, where Ctrl / shows them", async () => {
+  const { page, context } = await stage.enter("ann");
+  await page.keyboard.type("what?");
+  await eventually(() => messageTo(page, "General").inputValue(), "what?");
+  const dialog = page.getByRole("dialog", { name: "Keys" });
+  await page.keyboard.press("Control+/");
+  await dialog.getByText("Jump to a room or a person").waitFor();
+  await page.keyboard.press("Control+/");
+  await eventually(() => dialog.count(), 0);
+  await eventually(() => focused(page), "Message to General");
+  await page.getByRole("log").focus();
+  await page.keyboard.press("?");
+  await dialog.waitFor();
+  await page.keyboard.press("Escape");
+  await eventually(() => dialog.count(), 0);
+  expect(await messageTo(page, "General").inputValue()).toBe("what?");
+  await context.close();
+});
+
+test("F6 goes round rooms, messages, composer and people, and Shift F6 back", async () => {
+  const { page, context } = await stage.enter("ben");
+  await eventually(() => focused(page), "Message to General");
+  const round = ["Search people", "General", "Messages in General", "Message to General"];
+  const gone = async (key: string) => {
+    const seen: unknown[] = [];
+    for (let step = 0; step < 4; step++) {
+      await page.keyboard.press(key);
+      seen.push(await focused(page));
+    }
+    return seen;
+  };
+  const forth = await gone("F6");
+  expect(forth.slice(1)).toEqual(round.slice(1));
+  expect(await gone("Shift+F6")).toEqual([...forth.slice(0, 3).toReversed(), forth[3]]);
+  await page.setViewportSize({ width: 900, height: 700 });
+  await page.getByRole("complementary", { name: "People" }).waitFor({ state: "detached" });
+  expect((await gone("F6")).slice(0, 3)).toEqual(round.slice(1));
+  await context.close();
+});
+
+test("the focus is not lost with what had it", async () => {
+  const { page, context } = await stage.enter("cat");
+  for (let count = 0; count < 40; count++) await talker.say("0", `line ${count}`);
+  await message(page, "line 39").waitFor();
+  await page.getByRole("log").evaluate((log) => (log.scrollTop -= 600));
+  const latest = page.getByRole("button", { name: "Jump to latest" });
+  await latest.focus();
+  await page.getByRole("log").evaluate((log) => (log.scrollTop = log.scrollHeight));
+  await eventually(() => latest.count(), 0);
+  await eventually(() => focused(page), "Message to General");
+  // Who clicks beside everything has left it.
+  await page.evaluate(() => (document.activeElement as HTMLElement).blur());
+  await talker.say("0", "and on");
+  await message(page, "and on").waitFor();
+  expect(await focused(page)).toBe("BODY");
+  await context.close();
+});
+
+test("the open room stays in sight of the list while other rooms push it away", async () => {
+  const { page, context } = await stage.enter("dan", { viewport: { width: 1200, height: 480 } });
+  const people = await Promise.all(
+    Array.from({ length: 12 }, (_, index) => person(both(stage.house)[1], `pal${index}`)),
+  );
+  const id = await page.evaluate(async () => {
+    const me = (await (await fetch("/api/me")).json()) as { id: string };
+    return me.id;
+  });
+  const talk = async (one: Person, text: string) => {
+    const { body } = await one.browser.post<{ id: string }>("/api/rooms/private", { userId: id });
+    await one.say(body.id, text);
+  };
+  const [first, ...rest] = people;
+  if (first === undefined) throw new Error("Nobody is there");
+  await talk(first, "hello");
+  await room(page, "pal0").click();
+  await messageTo(page, "pal0").waitFor();
+  for (const one of rest) await talk(one, "hello");
+  await room(page, "pal11").waitFor();
+  await expect
+    .poll(() =>
+      room(page, "pal0").evaluate((row) => {
+        const list = row.closest("section")?.parentElement?.getBoundingClientRect();
+        const own = row.getBoundingClientRect();
+        return list !== undefined && own.top >= list.top && own.bottom <= list.bottom;
+      }),
+    )
+    .toBe(true);
+  for (const one of people) one.close();
+  await context.close();
+});
+
+test("the page's title and icon tell what is unread, with a number where it calls for this person", async () => {
+  const { page, context } = await stage.enter("eve");
+  const icon = async () =>
+    decodeURIComponent((await page.locator("link[rel=icon]").getAttribute("href")) ?? "");
+  const named = await talker.browser.post<{ id: string }>("/api/rooms", { name: "Elsewhere" });
+  await page.evaluate((id) => (location.hash = `#/room/${id}`), named.body.id);
+  await page.getByRole("button", { name: "Join this room" }).click();
+  await messageTo(page, "Elsewhere").waitFor();
+  await eventually(icon, "/favicon.svg");
+  await talker.say("0", "for everybody");
+  await eventually(() => page.title(), "(1) Elsewhere - Hubbub");
+  expect(await icon()).toContain("></text>");
+  const id = await page.evaluate(async () => ((await (await fetch("/api/me")).json()) as { id: string }).id);
+  const { body } = await talker.browser.post<{ id: string }>("/api/rooms/private", { userId: id });
+  await talker.say(body.id, "for you");
+  await talker.say(body.id, "and again");
+  await eventually(() => page.title(), "(3) Elsewhere - Hubbub");
+  await expect.poll(icon).toContain(">2</text>");
+  await room(page, "talker").click();
+  await expect.poll(icon).toContain("></text>");
+  await room(page, "General").click();
+  await eventually(icon, "/favicon.svg");
+  await eventually(() => page.title(), "General - Hubbub");
+  await context.close();
+});

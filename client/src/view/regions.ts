@@ -1,0 +1,54 @@
+/** What F6 goes round, in this order, and where each takes the focus: the first of these that is there. */
+const REGIONS = [
+  ['nav[aria-label="Rooms"]', '[aria-current="page"]', "a, button"],
+  ["[role=log]", '[tabindex="0"]'],
+  ["#composer"],
+  ['aside[aria-label="People"]', "input, button, a"],
+] as const;
+
+/** Moves the focus to the next region that is in the page, or with -1 to the one before. */
+export function goToRegion(step: 1 | -1): void {
+  const there = REGIONS.flatMap(([region, ...inside]) => {
+    const element = document.querySelector<HTMLElement>(region);
+    return element === null ? [] : [{ element, inside }];
+  });
+  const at = there.findIndex(({ element }) => element.contains(document.activeElement));
+  const from = at < 0 && step < 0 ? 0 : at;
+  const next = there[(from + step + there.length) % there.length];
+  if (next === undefined) return;
+  const places = next.inside.map((place) => next.element.querySelector<HTMLElement>(place));
+  (places.find((place) => place !== null) ?? next.element).focus();
+}
+
+/**
+ * Gives the focus to where one goes on when the element that has it goes away: browsers leave it to the body, where a
+ * screen reader and the keys begin at the top of the page. Ends when its answer is called.
+ */
+export function keepFocus(): () => void {
+  let last: Element | null = null;
+  const note = ({ target }: FocusEvent) => (last = target instanceof Element ? target : null);
+  const look = () => {
+    if (document.activeElement !== document.body || last === null) return;
+    if (last.isConnected && !last.matches(":disabled, [hidden] *")) return;
+    last = null;
+    if (document.querySelector("dialog[open]") === null) goOn();
+  };
+  const changed = new MutationObserver(look);
+  changed.observe(document.body, { subtree: true, childList: true, attributeFilter: ["disabled"] });
+  document.addEventListener("focusin", note);
+  return () => {
+    changed.disconnect();
+    document.removeEventListener("focusin", note);
+  };
+}
+
+/** On a phone the composer would bring the keyboard up. */
+function goOn() {
+  const composer = document.getElementById("composer");
+  const place = composer !== null && matchMedia("(pointer: fine)").matches ? composer : null;
+  (
+    place ??
+    document.getElementById("conversation") ??
+    document.querySelector<HTMLElement>('nav[aria-label="Rooms"] a, nav[aria-label="Rooms"] button')
+  )?.focus();
+}

@@ -3,14 +3,14 @@ import { createRoot } from "react-dom/client";
 import { browserWorld } from "./chat/browser.ts";
 import { createChatClient } from "./chat/chat.ts";
 import { App } from "./view/App.tsx";
-import { placeInAddress } from "./view/address.ts";
+import { goTo, placeInAddress } from "./view/address.ts";
 import { showTheme } from "./view/profile/theme.ts";
 import { ChatContext } from "./view/useChat.ts";
 import "./view/tokens.css";
 import "./view/base.css";
 
 showTheme();
-const chat = createChatClient(browserWorld());
+const chat = createChatClient(browserWorld((roomId) => goTo(roomId)));
 let shown = "";
 function show(event?: HashChangeEvent) {
   // The browser tells once more of an address that this page has gone to.

@@ -32,6 +32,7 @@ const WORDS = [
  * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX | `r get username:pablo` |
  * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `seeded` for demo people | `r hgetall user:1` |
  * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
+ * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: of what the user is notified there, where they have said | `r hgetall user:1:notify` |
  * | `room:<id>:name` | string | name of General and of named rooms | `r get room:0:name` |
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
  * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id written down | `r hget room_looks design` |
@@ -94,6 +95,7 @@ export function createKeys(prefix: string) {
     username: (name: string) => `${prefix}username:${name.toLowerCase()}`,
     user: (id: UserId) => `${prefix}user:${id}`,
     userRooms: (id: UserId) => `${prefix}user:${id}:rooms`,
+    userNotify: (id: UserId) => `${prefix}user:${id}:notify`,
     room: (id: RoomId) => `${prefix}room:${id}`,
     roomName: (id: RoomId) => `${prefix}room:${id}:name`,
     roomByName: (name: string) => `${prefix}roomname:${name.toLowerCase()}`,

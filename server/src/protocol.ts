@@ -57,6 +57,10 @@ export type Message = {
 
 export type Reaction = [emoji: string, users: UserId[]];
 
+/** Of which messages of a room somebody is notified. */
+export const NOTIFY_LEVELS = ["all", "mentions", "nothing"] as const;
+export type NotifyLevel = (typeof NOTIFY_LEVELS)[number];
+
 /**
  * A room as one of its members sees it. `names` holds the name of a named room, or both usernames of a
  * private room in the order of the ids. `unread` is `seq - read` without
@@ -80,6 +84,8 @@ export type Room = {
   deleted?: number[];
   /** How many messages beyond `read` mention this user, where there are any. */
   mentions?: number;
+  /** Of what this user is notified, where they have said. Else it is all in a direct room, and elsewhere mentions. */
+  notify?: NotifyLevel;
 };
 
 /** A named room as the directory tells of it: an open one to everybody, an invite one to its members. */
@@ -231,6 +237,7 @@ export type ServerEvents = {
 
 /** REST bodies and answers, all under `/api`. An error's body is a `Failure`. */
 export type Credentials = { username: string; password: string };
+export type Notifications = { level: NotifyLevel };
 export type NewRoom = { name: string; kind?: ListedRoom["kind"] | undefined };
 export type NewPrivateRoom = { userId: UserId };
 

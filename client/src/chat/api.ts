@@ -8,6 +8,8 @@ import type {
   Message,
   NewPrivateRoom,
   NewRoom,
+  Notifications,
+  NotifyLevel,
   Page,
   Presence,
   Room,
@@ -74,6 +76,10 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
       call<ListedRoom[]>("GET", `/rooms/directory${search({ after: Number(roomId) - 1, size: 1 })}`),
     createRoom: (room: NewRoom) => call<Room>("POST", "/rooms", room),
     privateRoom: (room: NewPrivateRoom) => call<Room>("POST", "/rooms/private", room),
+    notify: (roomId: RoomId, level: NotifyLevel) =>
+      call<Room>("PUT", `/rooms/${encodeURIComponent(roomId)}/notifications`, {
+        level,
+      } satisfies Notifications),
     /** A page of what was said with a text in it; the cursor of the page before asks for the next. */
     findMessages: (asked: Finding, cursor: string | undefined, signal: AbortSignal) =>
       call<Hits>("GET", `/search${search({ ...asked, cursor })}`, undefined, signal),
@@ -85,7 +91,7 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
   };
 
   async function call<T>(
-    method: "GET" | "POST",
+    method: "GET" | "POST" | "PUT",
     path: string,
     body?: object,
     signal?: AbortSignal,
@@ -97,8 +103,8 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
       response = await fetch(`/api${path}`, {
         method,
         signal: AbortSignal.any([late, signal, over].filter((one) => one !== undefined)),
-        headers: method === "POST" ? { "Content-Type": "application/json" } : {},
-        ...(method === "POST" && { body: JSON.stringify(body ?? {}) }),
+        headers: method !== "GET" ? { "Content-Type": "application/json" } : {},
+        ...(method !== "GET" && { body: JSON.stringify(body ?? {}) }),
       });
       const text = await response.text();
       answer = text === "" ? null : JSON.parse(text);

@@ -1,10 +1,10 @@
-import type { UserId } from "@hubbub/server/protocol";
+import type { RoomId, UserId } from "@hubbub/server/protocol";
 import { io } from "socket.io-client";
 import type { Outgoing } from "./state/outgoing.ts";
-import { systemClock, type DraftStore, type OutboxStore, type World } from "./world.ts";
+import { systemClock, type Desktop, type DraftStore, type OutboxStore, type World } from "./world.ts";
 
-/** What a ChatClient needs, as this browser has it. */
-export function browserWorld(): World {
+/** What a ChatClient needs, as this browser has it. `open` shows a room. */
+export function browserWorld(open: (roomId: RoomId) => void): World {
   return {
     clock: systemClock,
     random: Math.random,
@@ -33,6 +33,27 @@ export function browserWorld(): World {
       addEventListener("focus", focused, { signal });
       addEventListener("pageshow", focused, { signal });
       return () => over.abort();
+    },
+    attended: () => document.visibilityState === "visible" && document.hasFocus(),
+    desktop: "Notification" in globalThis ? openDesktop(open) : undefined,
+  };
+}
+
+function openDesktop(open: (roomId: RoomId) => void): Desktop {
+  return {
+    allowed: () => Notification.permission,
+    async ask() {
+      await Notification.requestPermission();
+    },
+    show({ roomId, title, text }) {
+      // Browsers of phones have it and throw.
+      const shown = attempt(() => new Notification(title, { body: text, tag: roomId, icon: "/favicon.svg" }));
+      shown?.addEventListener("click", () => {
+        window.focus();
+        open(roomId);
+        shown.close();
+      });
+      return () => shown?.close();
     },
   };
 }

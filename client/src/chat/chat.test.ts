@@ -1,6 +1,15 @@
-import type { User } from "@hubbub/server/protocol";
+import type { Room, RoomId, User } from "@hubbub/server/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { both, person, replicas, startWire, until, unwrap, type House } from "../../../server/src/testing.ts";
+import {
+  both,
+  person,
+  replicas,
+  startWire,
+  until,
+  unwrap,
+  type House,
+  type Person,
+} from "../../../server/src/testing.ts";
 import { createChatClient, type ChatClient } from "./chat.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
 import { asChanged } from "./state/outgoing.ts";
@@ -408,6 +417,123 @@ describe("a message that is marked as unread", () => {
     for (const { chat } of [here, there]) chat.close();
     other.close();
     await line.close();
+  });
+});
+
+describe("a notification", () => {
+  type Shown = { roomId: RoomId; title: string; text: string };
+
+  /** A tab that somebody may look at, and what is shown beside it. */
+  function openWatched(profile: Profile, allowed: "granted" | "default" = "granted") {
+    const shown: Shown[] = [];
+    const look = { attended: false, allowed };
+    const tab = openTab(profile, undefined, () => ({
+      attended: () => look.attended,
+      desktop: {
+        allowed: () => look.allowed,
+        ask: async () => void (look.allowed = "granted"),
+        show(notification) {
+          shown.push(notification);
+          return () => void shown.splice(shown.indexOf(notification), 1);
+        },
+      },
+    }));
+    return { ...tab, shown, look };
+  }
+
+  /** One that must come, and shows that what was said before it in this room has had its time. */
+  async function directRoom(tab: ReturnType<typeof openWatched>, other: Person) {
+    const { session } = tab.chat.snapshot();
+    const userId = session.is === "signed in" ? session.user.id : "";
+    return (await other.browser.post<Room>("/api/rooms/private", { userId })).body.id;
+  }
+
+  test("tells of what is said in a direct room while nobody looks, and is taken back when that is read", async () => {
+    const tab = openWatched(createProfile());
+    await tab.signUp();
+    const other = await somebody();
+    const roomId = await directRoom(tab, other);
+    await other.say("0", "to everybody");
+    await other.say(roomId, "to you");
+    await until(() => tab.shown.length > 0);
+    expect(tab.shown).toEqual([{ roomId, title: other.user.username, text: "to you" }]);
+    await other.say(roomId, "and again");
+    await until(() => tab.shown[0]?.text === "and again");
+    expect(tab.shown).toHaveLength(1);
+    tab.chat.openRoom(roomId);
+    tab.chat.watch(roomId);
+    await until(() => tab.shown.length === 0);
+    tab.chat.close();
+    other.close();
+  });
+
+  test("tells nothing of what is on the screen of any tab, and of a deleted message no more", async () => {
+    const profile = createProfile();
+    const tab = openWatched(profile);
+    await tab.signUp();
+    const other = await somebody();
+    const roomId = await directRoom(tab, other);
+    const second = openWatched(profile);
+    await second.chat.start();
+    await second.online();
+    await other.say(roomId, "first");
+    await until(() => tab.shown.length === 1 && second.shown.length === 1);
+    second.look.attended = true;
+    second.chat.openRoom(roomId);
+    await second.shows("first", roomId);
+    await other.say(roomId, "on the screen");
+    await second.shows("on the screen", roomId);
+    second.chat.openRoom("0");
+    const last = await other.say(roomId, "elsewhere");
+    await until(() => [tab, second].every(({ shown }) => shown.some(({ text }) => text === "elsewhere")));
+    for (const { shown } of [tab, second]) expect(shown.map(({ text }) => text)).toEqual(["elsewhere"]);
+    unwrap(await other.socket.emitWithAck("message.delete", { roomId, seq: last.seq }));
+    await until(() => tab.shown.length === 0 && second.shown.length === 0);
+    for (const { chat } of [tab, second]) chat.close();
+    other.close();
+  });
+
+  test("is asked for only once there was something to tell, and never shown before", async () => {
+    const tab = openWatched(createProfile(), "default");
+    await tab.signUp();
+    const other = await somebody();
+    const roomId = await directRoom(tab, other);
+    await other.say("0", "nothing to tell");
+    expect(tab.chat.snapshot().notificationsWanted).toBe(false);
+    await other.say(roomId, "something");
+    await until(() => tab.chat.snapshot().notificationsWanted);
+    expect(tab.shown).toEqual([]);
+    expect(await tab.chat.allowNotifications()).toBe("granted");
+    expect(tab.chat.snapshot().notificationsWanted).toBe(false);
+    await other.say(roomId, "and more");
+    await until(() => tab.shown.length === 1);
+    tab.chat.close();
+    other.close();
+  });
+
+  test("follows what the person has chosen for the room, on every device", async () => {
+    const tab = openWatched(createProfile());
+    const username = await tab.signUp();
+    const phone = openTab(undefined, both(house)[1].address);
+    phone.chat.openRoom("0");
+    await phone.chat.logIn(username, PASSWORD);
+    await phone.online();
+    const other = await somebody();
+    const roomId = await directRoom(tab, other);
+    const notify = (id: RoomId) => tab.chat.snapshot().rooms?.get(id)?.notify;
+    await other.say(roomId, "one");
+    await until(() => tab.shown.length === 1);
+    expect([notify("0"), notify(roomId)]).toEqual(["mentions", "all"]);
+    await phone.chat.setNotify("0", "all");
+    await phone.chat.setNotify(roomId, "nothing");
+    await until(() => notify("0") === "all" && notify(roomId) === "nothing");
+    await other.say(roomId, "two");
+    await other.say("0", `${username} hears this`);
+    await until(() => tab.shown.some((one) => one.text === `${username} hears this`));
+    expect(tab.shown.find((one) => one.roomId === roomId)?.text).toBe("one");
+    await expect(phone.chat.setNotify("4711", "all")).rejects.toMatchObject({ code: "not_found" });
+    for (const { chat } of [tab, phone]) chat.close();
+    other.close();
   });
 });
 

@@ -1,4 +1,4 @@
-import type { Message, RoomId, User, UserId } from "@hubbub/server/protocol";
+import type { Message, NotifyLevel, RoomId, User, UserId } from "@hubbub/server/protocol";
 import { ChatError, createApi, type Finding } from "./api.ts";
 import { changeSlot, replySlot, type Slot } from "./drafts.ts";
 import { createScope } from "./scope.ts";
@@ -233,6 +233,19 @@ export function createChatClient(world: World) {
       const { socket, sync } = here();
       await socket.request("room.leave", { roomId });
       sync.hideRoom(roomId);
+    },
+    /** Of what this user is notified in a room. */
+    async setNotify(roomId: RoomId, level: NotifyLevel): Promise<void> {
+      const { api: mine, sync } = here();
+      sync.showRoom(await mine.notify(roomId, level));
+    },
+    /** Whether notifications can be shown beside the page; undefined where there is no such thing. */
+    notificationsAllowed: () => world.desktop?.allowed(),
+    /** Asks the user, who must have asked for it, and answers with what they said. */
+    async allowNotifications() {
+      store.dispatch({ type: "notifications wanted", on: false });
+      await world.desktop?.ask();
+      return world.desktop?.allowed();
     },
     findUsers: async (text: string, after: UserId | undefined, signal: AbortSignal) =>
       here().people.find(text, after, signal),

@@ -106,6 +106,8 @@ export function headlessWorld(
     outbox: (userId) => profile.openOutbox(userId),
     locks: undefined,
     openChannel: (channel, heard) => profile.openChannel(channel, heard),
+    attended: () => true,
+    desktop: undefined,
     attend({ back }) {
       attending.add(back);
       return () => attending.delete(back);

@@ -1,6 +1,7 @@
 import type { Message, User } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
 import { changeSlot, createDrafts } from "./drafts.ts";
+import { createNotifications } from "./notifications.ts";
 import { createOutbox } from "./outbox.ts";
 import { createPeople } from "./people.ts";
 import { createReads } from "./reads.ts";
@@ -43,7 +44,10 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
       connected: () => sync.connected(),
       disconnected: () => sync.disconnected(),
       unauthorized: over,
-      message: (message) => sync.heard(message),
+      message(message) {
+        sync.heard(message);
+        notifications.heard(message);
+      },
       "user.connected": (users) => chat.dispatch({ type: "presence diff", users }),
       "user.disconnected": (users) => chat.dispatch({ type: "presence diff", users }),
       typing: (heard) => typing.heard(heard),
@@ -78,8 +82,13 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
     shared: () => tell("changed"),
     changed: (entries) => chat.dispatch({ type: "outgoing", entries }),
   });
-  const tabs = joinTabs(user.id, world.locks, (leads) => outbox.lead(leads));
   const people = createPeople({ chat, scope, api });
+  const notifications = createNotifications({ chat, scope, userId: user.id, people, ...world });
+  scope.add(store.subscribe(() => notifications.look()));
+  const tabs = joinTabs(user.id, world.locks, (leads) => {
+    outbox.lead(leads);
+    notifications.lead(leads);
+  });
   const reads = createReads({ chat, scope, socket });
   const typing = createTyping({ chat, scope, clock, socket, people });
   const sync = createSync({ chat, scope, random, api, socket, outbox, people, reads });

@@ -1,4 +1,4 @@
-import type { ClientEvents, ServerEvents, UserId } from "@hubbub/server/protocol";
+import type { ClientEvents, RoomId, ServerEvents, UserId } from "@hubbub/server/protocol";
 import type { ManagerOptions, Socket, SocketOptions } from "socket.io-client";
 import type { Outgoing } from "./state/outgoing.ts";
 
@@ -22,6 +22,18 @@ export type World = {
    * Ends when its answer is called.
    */
   attend: (listeners: { back: () => void; focused: () => void }) => () => void;
+  /** Whether somebody looks at the page now. */
+  attended: () => boolean;
+  /** undefined where nothing can be shown beside the page. */
+  desktop: Desktop | undefined;
+};
+
+export type Desktop = {
+  allowed: () => "granted" | "denied" | "default";
+  /** Asks the user, who must have asked for it. */
+  ask: () => Promise<void>;
+  /** Shows a notification, which opens the room, and answers what takes it back. */
+  show: (notification: { roomId: RoomId; title: string; text: string }) => () => void;
 };
 
 export type Clock = {

@@ -1,5 +1,6 @@
 import { useEffect } from "react";
 import { KeysHelp } from "./keyboard/KeysHelp.tsx";
+import { RoomNotifications } from "./notifications/RoomNotifications.tsx";
 import { useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
 import { PersonCard } from "./people/PersonCard.tsx";
@@ -47,6 +48,8 @@ export function Overlay({ overlay, takeTyped }: Props) {
       return <KeysHelp />;
     case "person":
       return <PersonCard userId={overlay.userId} />;
+    case "notifications":
+      return <RoomNotifications roomId={overlay.roomId} />;
     case "question":
       break;
   }

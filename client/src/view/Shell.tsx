@@ -6,6 +6,7 @@ import { ConnectionBar } from "./connection/ConnectionBar.tsx";
 import { Conversation } from "./conversation/Conversation.tsx";
 import { isComposing, isTyping } from "./keys.ts";
 import { later, loadLater } from "./later.ts";
+import { AskToNotify } from "./notifications/AskToNotify.tsx";
 import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
 import { Rooms } from "./rooms/Rooms.tsx";
@@ -32,6 +33,7 @@ export function Shell() {
     <Notices>
       <OverlayContext value={overlays}>
         <Panes />
+        <AskToNotify />
         <Over overlay={overlay} />
       </OverlayContext>
     </Notices>

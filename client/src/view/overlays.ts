@@ -11,6 +11,7 @@ export type Overlay =
   | { is: "people" }
   | { is: "keys" }
   | { is: "person"; userId: UserId }
+  | { is: "notifications"; roomId: RoomId }
   | { is: "question"; title: string; text: string; yes: string; no: string; onYes: () => void };
 
 type Overlays = { open: (overlay: Overlay) => void; close: () => void };

@@ -12,6 +12,7 @@ import {
   type MarkRead,
   type Message,
   type NewRoom,
+  type NotifyLevel,
   type Presence as PresentUser,
   type React,
   type Revision,
@@ -173,7 +174,7 @@ export class Chat {
 
   /** A room as this user sees it. The caller has checked that it is theirs. */
   async describeRoom(roomId: RoomId, userId: UserId): Promise<Room> {
-    const [last, { kind, name, userIds, seq, read, deleted: gone, mentions }] = await Promise.all([
+    const [last, { kind, name, userIds, seq, read, deleted: gone, mentions, notify }] = await Promise.all([
       this.#messages.newest(roomId),
       this.#rooms.state(roomId, userId),
     ]);
@@ -190,6 +191,7 @@ export class Chat {
       unread: Math.max(0, seq - read - gone.length),
       ...(gone.length > 0 && { deleted: gone }),
       ...(mentions > 0 && { mentions }),
+      ...(notify && { notify }),
     };
   }
 
@@ -286,6 +288,15 @@ export class Chat {
     const kind = await this.#rooms.kind(roomId);
     if (kind === "everyone" || kind === "direct") throw new ChatError("invalid", "This room cannot be left.");
     await this.#members.leave(roomId, user.id);
+    await this.#rooms.setNotify(roomId, user.id, null);
+  }
+
+  /** Of what the user is notified in a room, in all their windows. Throws `not_found`. */
+  async setNotify(user: User, roomId: RoomId, level: NotifyLevel): Promise<Room> {
+    await this.#demandMember(user.id, roomId);
+    await this.#rooms.setNotify(roomId, user.id, level);
+    this.#announce.showRoom([user.id], roomId);
+    return this.describeRoom(roomId, user.id);
   }
 
   /** Throws `not_found`. */

@@ -20,6 +20,7 @@ import {
   until,
   type House,
   type Person,
+  unwrap,
 } from "../testing.ts";
 
 let house: House;
@@ -68,6 +69,31 @@ function raw(
     asked.end();
   });
 }
+
+describe("PUT /api/rooms/:id/notifications", () => {
+  it("keeps of what the user is notified there, for them alone, until they leave, and tells their windows", async () => {
+    const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Notified" });
+    const own = async () =>
+      (await mary.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === made.id)?.notify;
+    const put = (level: unknown, id = made.id, who = mary) =>
+      who.browser.fetch<Room>("PUT", `/api/rooms/${id}/notifications`, { level });
+    expect(await own()).toBeUndefined();
+    const told: (string | undefined)[] = [];
+    mary.socket.on("show.room", ({ notify }) => void told.push(notify));
+    const { status, body } = await put("nothing");
+    expect([status, body.id, body.notify]).toEqual([200, made.id, "nothing"]);
+    await until(() => told.includes("nothing"));
+    expect((await put("all")).body.notify).toBe("all");
+    for (const level of ["loud", "", null, 1, ["all"]]) expect((await put(level)).status).toBe(400);
+    for (const id of ["4711", "998:999"]) expect((await put("all", id)).status).toBe(404);
+    expect((await put("all", "x")).status).toBe(400);
+    expect((await put("all", made.id, joe)).status).toBe(404);
+    expect(await own()).toBe("all");
+    unwrap(await mary.socket.emitWithAck("room.leave", { roomId: made.id }));
+    unwrap(await mary.socket.emitWithAck("room.join", { roomId: made.id }));
+    expect(await own()).toBeUndefined();
+  });
+});
 
 describe("accounts", () => {
   it("are made, signed in, told and signed out", async () => {

@@ -17,6 +17,7 @@ import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import { METRICS_TYPE, hasToken, type LOGIN_OUTCOMES, type Metrics } from "../metrics.ts";
 import {
+  NOTIFY_LEVELS,
   LIMITS,
   USERNAME,
   USER_ID,
@@ -25,6 +26,7 @@ import {
   type ErrorCode,
   type Hits,
   type NewPrivateRoom,
+  type Notifications,
   type NewRoom,
   type RoomId,
   type User,
@@ -58,6 +60,7 @@ const newRoom: z.ZodType<NewRoom> = z.object({
 });
 const userId = z.string().regex(USER_ID, "no user id");
 const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });
+const notifications: z.ZodType<Notifications> = z.object({ level: z.enum(NOTIFY_LEVELS) });
 const date = z
   .string()
   .regex(/^\d{1,16}$/, "a date in milliseconds")
@@ -569,6 +572,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
     await throttle.take("privateRoom", user.id);
     const { room, created } = await chat.startPrivateRoom(user, newPrivateRoom.parse(request.body).userId);
     response.status(created ? 201 : 200).json(room);
+  });
+  // {level} -> the room; `level` is of what I am notified there: `all`, `mentions` or `nothing`
+  router.put("/rooms/:id/notifications", async (request, response) => {
+    const user = demandUser(response);
+    const { level } = notifications.parse(request.body);
+    response.json(await chat.setNotify(user, roomIdOf(request), level));
   });
   // ?before=&after=&size= -> `{messages,more,rev,revHash}`, oldest first; `before` and `after` are dates
   // ?around=SEQ&size= -> the same around this message, with `newer` beside `more`: whether there are newer ones, and

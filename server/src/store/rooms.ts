@@ -1,7 +1,14 @@
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { looksLikeGeneral, looksOf } from "../names.ts";
-import type { ListedRoom, RoomId, RoomKind, UserId } from "../protocol.ts";
+import {
+  NOTIFY_LEVELS,
+  type ListedRoom,
+  type NotifyLevel,
+  type RoomId,
+  type RoomKind,
+  type UserId,
+} from "../protocol.ts";
 import { Ids } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
 import type { Members } from "./members.ts";
@@ -25,6 +32,7 @@ export type RoomState = {
   deleted: number[];
   /** How many messages beyond `read` mention this user. */
   mentions: number;
+  notify: NotifyLevel | null;
 };
 
 /** Rooms: their kinds, their names, who is in them, and how far each has read. Their messages are the log's. */
@@ -171,10 +179,11 @@ export class Rooms {
   async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
     const keys = this.#keys;
     const userIds = pairOf(roomId);
-    const [name, [seq, kind], read] = await Promise.all([
+    const [name, [seq, kind], read, notify] = await Promise.all([
       userIds ? null : this.#redis.get(keys.roomName(roomId)),
       this.#redis.hmget(keys.meta(roomId), "seq", "kind"),
       this.#redis.hget(keys.read(roomId), userId),
+      this.#redis.hget(keys.userNotify(userId), roomId),
     ]);
     const [deleted, mentions] = await Promise.all([
       this.#deleted(roomId, Number(read ?? 0)),
@@ -189,6 +198,7 @@ export class Rooms {
       read: Number(read ?? 0),
       deleted,
       mentions,
+      notify: NOTIFY_LEVELS.find((level) => level === notify) ?? null,
     };
   }
 
@@ -197,6 +207,12 @@ export class Rooms {
     const limit = ["LIMIT", "0", String(DELETED_MOST)] as const;
     const seqs = await this.#redis.zrevrangebyscore(this.#keys.deleted(roomId), "+inf", `(${read}`, ...limit);
     return seqs.map(Number).toReversed();
+  }
+
+  /** Notes of what a user is notified in a room; null forgets it. */
+  async setNotify(roomId: RoomId, userId: UserId, level: NotifyLevel | null): Promise<void> {
+    const key = this.#keys.userNotify(userId);
+    await (level === null ? this.#redis.hdel(key, roomId) : this.#redis.hset(key, roomId, level));
   }
 
   /** Moves a read mark upwards, or with `unread` downwards; answers where it stands. */

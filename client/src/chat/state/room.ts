@@ -1,6 +1,7 @@
 import type {
   Changes,
   Message,
+  NotifyLevel,
   Page,
   Room,
   RoomId,
@@ -59,6 +60,8 @@ export type RoomState = Revisions & {
   stale: boolean;
   /** seqs of deleted messages beyond `read`, as far as they are known. */
   deleted: readonly number[];
+  /** Of what this user is notified. */
+  notify: NotifyLevel;
 };
 
 /** Messages that this user has not read. */
@@ -128,6 +131,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       held: [],
       stale: false,
       deleted: room.deleted ?? [],
+      notify: notifyOf(room),
       ...NO_REVISIONS,
     };
   }
@@ -140,11 +144,16 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
   const deleted = withDeleted(known.deleted, room.deleted ?? [], read);
   const heardSince = known.mentions.heard.filter((heardOf) => heardOf > room.seq);
   const mentions = { ...listedIn(room), heard: heardSince };
-  return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted, mentions };
+  const notify = notifyOf(room);
+  return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted, mentions, notify };
 }
 
 function listedIn({ mentions = 0, seq }: Room): Mentions {
   return { listed: mentions, upTo: mentions === 0 ? 0 : seq, heard: [] };
+}
+
+function notifyOf(room: Room): NotifyLevel {
+  return room.notify ?? (kindOf(room) === "direct" ? "all" : "mentions");
 }
 
 /** A server of the version before does not tell it: then none is General, and of a direct room the names are shown. */

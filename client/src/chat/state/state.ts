@@ -6,6 +6,12 @@ import {
 } from "./connection.ts";
 import { applyDrafts, initialDrafts, type DraftsEvent, type DraftsState } from "./drafts.ts";
 import {
+  applyNotifications,
+  initialNotifications,
+  type NotificationsEvent,
+  type NotificationsState,
+} from "./notifications.ts";
+import {
   applyOutgoing,
   initialOutgoing,
   settle,
@@ -33,7 +39,8 @@ export type ChatState = SessionState &
   OutgoingState &
   DraftsState &
   TypingState &
-  VisitState;
+  VisitState &
+  NotificationsState;
 
 export const initialState: ChatState = {
   ...initialSession,
@@ -44,6 +51,7 @@ export const initialState: ChatState = {
   ...initialDrafts,
   ...initialTyping,
   ...initialVisit,
+  ...initialNotifications,
 };
 
 export type ChatEvent =
@@ -54,7 +62,8 @@ export type ChatEvent =
   | OutgoingEvent
   | DraftsEvent
   | TypingEvent
-  | VisitEvent;
+  | VisitEvent
+  | NotificationsEvent;
 
 /**
  * The next state; the only place where state changes. Pure, and idempotent: an event applied twice leaves what
@@ -123,6 +132,8 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
       return applyOutgoing(state, event);
     case "typing":
       return applyTyping(state, event);
+    case "notifications wanted":
+      return applyNotifications(state, event);
     case "draft":
       return applyDrafts(state, event);
     default:

@@ -96,6 +96,11 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
         {(room.kind === "open" || room.kind === "invite") && (
           <IconButton icon="exit" label="Leave room" onClick={askToLeave} />
         )}
+        <IconButton
+          icon={room.notify === "nothing" ? "mute" : "bell"}
+          label="Notifications"
+          onClick={() => open({ is: "notifications", roomId: room.id })}
+        />
         <IconButton icon="people" label="People" aria-pressed={peopleShown} onClick={onPeople} />
       </header>
       {log === null ? (

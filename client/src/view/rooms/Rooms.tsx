@@ -176,6 +176,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
   const online = useChat((state) => isOnline(state, partnerId));
   const unread = unreadOf(room);
   const mentions = mentionsOf(room);
+  const muted = room.notify === "nothing";
   const title = titleOf(room, me.id);
   return (
     <li>
@@ -185,7 +186,8 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
         onClick={follow}
         aria-current={isOpen ? "page" : undefined}
         data-room={room.id}
-        data-unread={unread > 0 || undefined}
+        data-unread={(unread > 0 && !muted) || undefined}
+        data-muted={muted || undefined}
       >
         <RoomSign title={title} partnerId={partnerId} general={room.kind === "everyone"} online={online} />
         <span className={css.what}>
@@ -217,6 +219,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
             </Badge>
           )}
         </span>
+        {muted && <span className="hidden">, muted</span>}
         {online !== undefined && <span className="hidden">{online ? ", online" : ", offline"}</span>}
       </a>
     </li>

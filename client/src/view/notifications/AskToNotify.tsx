@@ -1,0 +1,38 @@
+import { useEffect, useState } from "react";
+import { announce } from "../announce.tsx";
+import { Button } from "../ui/Button.tsx";
+import { useChat, useClient } from "../useChat.ts";
+import css from "./AskToNotify.module.css";
+
+const KEY = "hubbub notifications";
+const QUESTION = "Something was said while you were away. Be told on your desktop next time?";
+
+/** Asks whether notifications are wanted, once there was something to tell. Whoever says no is not asked again. */
+export function AskToNotify() {
+  const chat = useClient();
+  const wanted = useChat((state) => state.notificationsWanted);
+  const [refused, setRefused] = useState(() => localStorage.getItem(KEY) === "no");
+  const asks = wanted && !refused;
+  useEffect(() => {
+    if (asks) announce(QUESTION);
+  }, [asks]);
+  if (!asks) return null;
+  return (
+    <section className={css.ask} aria-label="Notifications">
+      <p>{QUESTION}</p>
+      <div>
+        <Button
+          onClick={() => {
+            localStorage.setItem(KEY, "no");
+            setRefused(true);
+          }}
+        >
+          Not now
+        </Button>
+        <Button look="main" onClick={() => void chat.allowNotifications()}>
+          Turn on
+        </Button>
+      </div>
+    </section>
+  );
+}

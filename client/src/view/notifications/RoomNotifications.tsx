@@ -1,0 +1,74 @@
+import type { NotifyLevel, RoomId } from "@hubbub/server/protocol";
+import { useState } from "react";
+import { wordsOf } from "../../chat/api.ts";
+import { useOverlays } from "../overlays.ts";
+import { titleOf } from "../rooms/titles.ts";
+import { Button } from "../ui/Button.tsx";
+import { Dialog } from "../ui/Dialog.tsx";
+import { Fault } from "../ui/Fault.tsx";
+import { useChat, useClient, useMe } from "../useChat.ts";
+import css from "./RoomNotifications.module.css";
+
+const LEVELS: readonly { level: NotifyLevel; words: string; note: string }[] = [
+  { level: "all", words: "All messages", note: "Tell me of each of them." },
+  { level: "mentions", words: "Mentions", note: "Tell me of those that name me." },
+  { level: "nothing", words: "Nothing", note: "Muted: it does not count as unread in the tab either." },
+];
+
+/** Of which messages of a room one is notified; and whether the browser may do it. */
+export function RoomNotifications({ roomId }: { roomId: RoomId }) {
+  const chat = useClient();
+  const me = useMe();
+  const { close } = useOverlays();
+  const room = useChat((state) => state.rooms?.get(roomId));
+  const [allowed, setAllowed] = useState(chat.notificationsAllowed);
+  const [fault, setFault] = useState<string>();
+  /** Shown at once, whatever the answer takes. */
+  const [chosen, setChosen] = useState<NotifyLevel | null>(null);
+  if (room === undefined) return null;
+  const current = chosen ?? room.notify;
+
+  function choose(level: NotifyLevel) {
+    setFault(undefined);
+    setChosen(level);
+    chat
+      .setNotify(roomId, level)
+      .catch((error: unknown) => setFault(wordsOf(error)))
+      .finally(() => setChosen(null));
+  }
+
+  return (
+    <Dialog title="Notifications" onClose={close}>
+      <fieldset className={css.levels}>
+        <legend>When something is said in {titleOf(room, me.id)}</legend>
+        {LEVELS.map(({ level, words, note }) => (
+          <label key={level}>
+            <input
+              type="radio"
+              name="level"
+              checked={current === level}
+              onChange={() => choose(level)}
+              {...(current === level && { "data-first": true })}
+            />
+            <span>
+              {words}
+              <small>{note}</small>
+            </span>
+          </label>
+        ))}
+      </fieldset>
+      {fault !== undefined && <Fault>{fault}</Fault>}
+      {allowed === "default" && (
+        <p className={css.desktop}>
+          <span>This browser does not show notifications of Hubbub yet.</span>
+          <Button onClick={() => void chat.allowNotifications().then(setAllowed)}>Show them</Button>
+        </p>
+      )}
+      {allowed === "denied" && (
+        <p className={css.desktop}>
+          Your browser blocks notifications of Hubbub. You can allow them in its settings for this site.
+        </p>
+      )}
+    </Dialog>
+  );
+}

@@ -1,21 +1,22 @@
-import type {
-  Credentials,
-  ErrorCode,
-  Failure,
-  Found,
-  Hits,
-  ListedRoom,
-  Message,
-  NewPrivateRoom,
-  NewRoom,
-  Notifications,
-  NotifyLevel,
-  Page,
-  Presence,
-  Room,
-  RoomId,
-  User,
-  UserId,
+import {
+  LIMITS,
+  type Credentials,
+  type ErrorCode,
+  type Failure,
+  type Found,
+  type Hits,
+  type ListedRoom,
+  type Message,
+  type NewPrivateRoom,
+  type NewRoom,
+  type Notifications,
+  type NotifyLevel,
+  type Page,
+  type Presence,
+  type Room,
+  type RoomId,
+  type User,
+  type UserId,
 } from "@hubbub/server/protocol";
 import type { World } from "./world.ts";
 
@@ -88,6 +89,12 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
       roomId: RoomId,
       query: { before?: number; after?: number; around?: number; at?: number; size?: number },
     ) => call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
+    /** What is pinned, in the order in which it was. */
+    pins: (roomId: RoomId) =>
+      call<Page>(
+        "GET",
+        `/rooms/${encodeURIComponent(roomId)}/messages${search({ pinned: "true", size: LIMITS.page })}`,
+      ),
   };
 
   async function call<T>(

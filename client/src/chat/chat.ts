@@ -210,6 +210,12 @@ export function createChatClient(world: World) {
       change(message, { do: "pin", seq: message.seq, on });
     },
 
+    async pins(roomId: RoomId): Promise<readonly Message[]> {
+      const { messages } = await here().api.pins(roomId);
+      here().people.learn(messages.map(({ from }) => from));
+      return messages;
+    },
+
     // --- Rooms and people ---
 
     async createRoom(name: string): Promise<RoomId> {

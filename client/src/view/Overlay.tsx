@@ -1,4 +1,6 @@
 import { useEffect } from "react";
+import { PickReaction } from "./conversation/PickReaction.tsx";
+import { Pins } from "./conversation/Pins.tsx";
 import { KeysHelp } from "./keyboard/KeysHelp.tsx";
 import { RoomNotifications } from "./notifications/RoomNotifications.tsx";
 import { useOverlays, type Overlay as Open } from "./overlays.ts";
@@ -34,6 +36,10 @@ export function Overlay({ overlay, takeTyped }: Props) {
       return <Search />;
     case "date":
       return <JumpToDate roomId={overlay.roomId} date={overlay.date} />;
+    case "pins":
+      return <Pins roomId={overlay.roomId} />;
+    case "react":
+      return <PickReaction message={overlay.message} />;
     case "browse":
       return <BrowseRooms />;
     case "new room":

@@ -1,4 +1,4 @@
-import type { RoomId, UserId } from "@hubbub/server/protocol";
+import type { Message, RoomId, UserId } from "@hubbub/server/protocol";
 import { createContext, useContext } from "react";
 
 /** What may lie over the page; one at a time. */
@@ -6,6 +6,8 @@ export type Overlay =
   | { is: "switch" }
   | { is: "search" }
   | { is: "date"; roomId: RoomId; date: number }
+  | { is: "pins"; roomId: RoomId }
+  | { is: "react"; message: Message }
   | { is: "browse" }
   | { is: "new room" }
   | { is: "people" }

@@ -1,17 +1,18 @@
 import type { Message } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState, type KeyboardEvent } from "react";
 import { wordsOf } from "../../chat/api.ts";
+import { addressOf } from "../address.ts";
 import { useOverlays } from "../overlays.ts";
 import { IconButton } from "../ui/Button.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
 import { Button } from "../ui/Button.tsx";
 import { useNotice } from "../ui/Notices.tsx";
+import { noteEmoji, recentEmoji } from "../ui/useEmoji.ts";
 import { useClient, useMe } from "../useChat.ts";
 import css from "./Actions.module.css";
 
 /** The first ones that a picker shows, and those a click away before anybody has reacted here. */
 const COMMON = ["👍", "❤️", "😂", "🎉", "😮", "👀"];
-const RECENT_KEY = "hubbub recent emoji";
 
 type Props = {
   message: Message;
@@ -40,6 +41,10 @@ export function Actions({ message, onEdit, onReply }: Props) {
         aria-pressed={message.pinned !== undefined}
         onClick={does.pin}
       />
+      {does.edit === undefined && (
+        <IconButton icon="mail" label="Mark unread from here" tabIndex={-1} onClick={does.markUnread} />
+      )}
+      <IconButton icon="link" label="Copy link" tabIndex={-1} onClick={does.copyLink} />
       {does.edit && <IconButton icon="edit" label="Edit message" tabIndex={-1} onClick={does.edit} />}
       {does.remove && <IconButton icon="bin" label="Delete message" tabIndex={-1} onClick={does.remove} />}
       {picking && (
@@ -48,6 +53,7 @@ export function Actions({ message, onEdit, onReply }: Props) {
             setPicking(false);
             does.react(emoji);
           }}
+          onMore={does.pickEmoji}
           onClose={() => setPicking(false)}
         />
       )}
@@ -65,7 +71,7 @@ export function ActionSheet({ message, onEdit, onReply, onClose }: Props & { onC
   return (
     <Dialog title="Message" onClose={onClose}>
       <div className={css.row}>
-        {recentEmoji().map((emoji) => (
+        {sixEmoji().map((emoji) => (
           <button
             key={emoji}
             type="button"
@@ -78,15 +84,26 @@ export function ActionSheet({ message, onEdit, onReply, onClose }: Props & { onC
         ))}
       </div>
       <div className={css.sheet}>
+        <Button wide icon="smile" onClick={close(does.pickEmoji)}>
+          Another reaction
+        </Button>
         <Button wide icon="reply" onClick={close(does.reply)}>
           Reply
         </Button>
         <Button wide icon="pin" onClick={close(does.pin)}>
           {message.pinned === undefined ? "Pin to room" : "Unpin"}
         </Button>
-        <Button wide icon="copy" onClick={close(does.copy)}>
+        <Button wide icon="copy" onClick={close(() => does.copy(message.message))}>
           Copy text
         </Button>
+        <Button wide icon="link" onClick={close(does.copyLink)}>
+          Copy link
+        </Button>
+        {does.edit === undefined && (
+          <Button wide icon="mail" onClick={close(does.markUnread)}>
+            Mark unread from here
+          </Button>
+        )}
         {does.edit && (
           <Button wide icon="edit" onClick={close(does.edit)}>
             Edit message
@@ -108,6 +125,12 @@ function useActions({ message, onEdit, onReply }: Props) {
   const { open } = useOverlays();
   const notice = useNotice();
   const mine = message.from === me.id;
+  const copy = (text: string) => {
+    navigator.clipboard.writeText(text).then(
+      () => notice("Copied."),
+      () => notice("This browser does not let the page copy."),
+    );
+  };
   const attempt = (act: () => void) => {
     try {
       act();
@@ -118,16 +141,14 @@ function useActions({ message, onEdit, onReply }: Props) {
   return {
     reply: () => onReply(message),
     react: (emoji: string) => {
-      noteRecent(emoji);
+      noteEmoji(emoji);
       const has = message.reactions?.some(([kind, users]) => kind === emoji && users.includes(me.id));
       attempt(() => chat.react(message, emoji, has !== true));
     },
-    copy: () => {
-      navigator.clipboard.writeText(message.message).then(
-        () => notice("Copied."),
-        () => notice("This browser does not let the page copy."),
-      );
-    },
+    pickEmoji: () => open({ is: "react", message }),
+    copyLink: () => copy(new URL(addressOf(message.roomId, message.seq), location.href).href),
+    copy,
+    markUnread: () => chat.markUnread(message),
     pin: () => {
       attempt(() => chat.pin(message, message.pinned === undefined));
     },
@@ -146,7 +167,9 @@ function useActions({ message, onEdit, onReply }: Props) {
   };
 }
 
-function Reactions({ onPick, onClose }: { onPick: (emoji: string) => void; onClose: () => void }) {
+type ReactionsProps = { onPick: (emoji: string) => void; onMore: () => void; onClose: () => void };
+
+function Reactions({ onPick, onMore, onClose }: ReactionsProps) {
   const box = useRef<HTMLFieldSetElement>(null);
   useEffect(() => {
     box.current?.querySelector("button")?.focus();
@@ -163,7 +186,7 @@ function Reactions({ onPick, onClose }: { onPick: (emoji: string) => void; onClo
         onClose();
       }}
     >
-      {recentEmoji().map((emoji) => (
+      {sixEmoji().map((emoji) => (
         <button
           key={emoji}
           type="button"
@@ -174,6 +197,7 @@ function Reactions({ onPick, onClose }: { onPick: (emoji: string) => void; onClo
           {emoji}
         </button>
       ))}
+      <IconButton icon="plus" label="More emoji" onClick={onMore} />
     </fieldset>
   );
 }
@@ -189,24 +213,7 @@ function rove(event: KeyboardEvent<HTMLElement>) {
   event.stopPropagation();
 }
 
-/** Six emoji, those that were last used here first. */
-function recentEmoji(): string[] {
-  let recent: string[] = [];
-  try {
-    recent = (localStorage.getItem(RECENT_KEY) ?? "").split(" ").filter(Boolean);
-  } catch {
-    // No storage: the common ones.
-  }
-  return [...new Set([...recent, ...COMMON])].slice(0, COMMON.length);
-}
-
-function noteRecent(emoji: string) {
-  try {
-    localStorage.setItem(
-      RECENT_KEY,
-      [...new Set([emoji, ...recentEmoji()])].slice(0, COMMON.length).join(" "),
-    );
-  } catch {
-    // No storage, or a full one.
-  }
+/** Six emoji, those that were last chosen here first. */
+function sixEmoji(): string[] {
+  return [...new Set([...recentEmoji(), ...COMMON])].slice(0, COMMON.length);
 }

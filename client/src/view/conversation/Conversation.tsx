@@ -97,6 +97,11 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
           <IconButton icon="exit" label="Leave room" onClick={askToLeave} />
         )}
         <IconButton
+          icon="pin"
+          label="Pinned messages"
+          onClick={() => open({ is: "pins", roomId: room.id })}
+        />
+        <IconButton
           icon={room.notify === "nothing" ? "mute" : "bell"}
           label="Notifications"
           onClick={() => open({ is: "notifications", roomId: room.id })}

@@ -12,6 +12,7 @@ const GROUPS: readonly (readonly [title: string, ...rows: readonly Keys[]])[] = 
   [
     "Going about",
     ["Jump to a room or a person", [CONTROL, "K"]],
+    ["Search messages", [CONTROL, "F"]],
     ["The room above, below", [ALT, "↑"], [ALT, "↓"]],
     ["The next part of the page, the one before", ["F6"], ["Shift", "F6"]],
     ["Close what lies over the page", ["Esc"]],
@@ -22,7 +23,16 @@ const GROUPS: readonly (readonly [title: string, ...rows: readonly Keys[]])[] = 
     ["Write, wherever you are", ["any letter"]],
     ["Send", ["Enter"]],
     ["Start a new line", ["Shift", "Enter"]],
+    ["Edit your last message, from an empty field", ["↑"]],
+    ["Give up editing, or answering", ["Esc"]],
     ["Read further up, further down", ["Page Up"], ["Page Down"]],
+  ],
+  [
+    "In the messages",
+    ["To the newest in sight", ["Enter"]],
+    ["The message above, below", ["↑"], ["↓"]],
+    ["What can be done with it", ["Enter"]],
+    ["Back to writing", ["Esc"]],
   ],
 ];
 

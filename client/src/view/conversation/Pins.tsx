@@ -1,0 +1,52 @@
+import type { Message, RoomId } from "@hubbub/server/protocol";
+import { useEffect, useState } from "react";
+import { wordsOf } from "../../chat/api.ts";
+import { useOverlays } from "../overlays.ts";
+import { useWays } from "../rooms/useWays.ts";
+import { showWhen } from "../time.ts";
+import { Dialog } from "../ui/Dialog.tsx";
+import { Spinner } from "../ui/Spinner.tsx";
+import { useChat, useClient } from "../useChat.ts";
+import css from "./Pins.module.css";
+import { lineOf } from "./Quote.tsx";
+
+/** What is pinned to a room, what was pinned last first, and the way to it. */
+export function Pins({ roomId }: { roomId: RoomId }) {
+  const chat = useClient();
+  const { close } = useOverlays();
+  const { enter } = useWays();
+  const users = useChat((state) => state.users);
+  const [pins, setPins] = useState<readonly Message[] | null>(null);
+  const [fault, setFault] = useState<string | null>(null);
+
+  useEffect(() => {
+    let shown = true;
+    chat.pins(roomId).then(
+      (found) => shown && setPins(found.toReversed()),
+      (error: unknown) => shown && setFault(wordsOf(error)),
+    );
+    return () => {
+      shown = false;
+    };
+  }, [chat, roomId]);
+
+  return (
+    <Dialog title="Pinned messages" onClose={close}>
+      {fault !== null && <p role="alert">{fault}</p>}
+      {pins === null && fault === null && <Spinner label="Loading pinned messages" />}
+      {pins?.length === 0 && <p>Nothing is pinned here yet. Pin what everybody should find again.</p>}
+      <ul className={css.pins}>
+        {pins?.map((message) => (
+          <li key={message.seq}>
+            <button type="button" className={css.pin} onClick={() => enter(roomId, message.seq)}>
+              <span className={css.who}>
+                <b>{users.get(message.from)?.username ?? "Somebody"}</b> {showWhen(message.date)}
+              </span>
+              <span className={css.text}>{lineOf(message)}</span>
+            </button>
+          </li>
+        ))}
+      </ul>
+    </Dialog>
+  );
+}

@@ -119,6 +119,7 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
         "deleted",
         "thread",
         "pins",
+        "mentions",
       ];
       const at = rest.findIndex((part) => fields.includes(part));
       const id = rest.slice(0, at < 0 ? undefined : at).join(":");

@@ -25,7 +25,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { Presence } from "../live/presence.ts";
-import { unknownRoom, type Log, type PageCursor } from "../store/log.ts";
+import { unknownRoom, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Rooms } from "../store/rooms.ts";
 import { asDeleted, asEdited, asPinned, asReacted } from "./changes.ts";
@@ -55,6 +55,8 @@ export class Chat {
   readonly #messages: Log;
   readonly #metrics: Metrics;
   readonly #announce: Announcer;
+  /** By user and room, the last message that something is being found out about. */
+  readonly #lookingUp = new Map<string, Promise<unknown>>();
   readonly #opened = new Map<RoomId, { at: number; opening: Promise<UserId[]> }>();
 
   constructor(parts: {
@@ -80,11 +82,9 @@ export class Chat {
    * Throws `not_found`, and what Redis throws when the outcome is unknown: then the same nonce is sent again.
    */
   async sendMessage(user: User, send: SendMessage): Promise<string> {
-    const thread =
-      send.replyTo === undefined ? undefined : await this.#threadOf(user.id, send.roomId, send.replyTo);
     const pair = this.#rooms.usersOf(send.roomId);
     const shown = pair ? await this.#openPrivateRoom(user.id, send.roomId, pair) : [];
-    const mentions = await this.#mentionsIn(send.message);
+    const { thread, mentions } = await this.#lookedUp(user, send);
     const stop = this.#metrics.append.startTimer();
     const { row, repeated } = await this.#messages.append(user.id, {
       ...send,
@@ -128,6 +128,31 @@ export class Chat {
   async pinMessage(user: User, { roomId, seq, on }: Target & { on: boolean }): Promise<string> {
     await this.#demandMember(user.id, roomId);
     return this.#messages.change(user.id, { roomId, seq }, (message) => asPinned(message, on, Date.now()));
+  }
+
+  /**
+   * What must be found out about a message before it is stored. One sender's messages keep their order: those behind one
+   * that has something to find out wait for it.
+   */
+  async #lookedUp(
+    user: User,
+    send: SendMessage,
+  ): Promise<Pick<NewMessage, "thread"> & { mentions: UserId[] }> {
+    const { roomId, message, replyTo } = send;
+    const key = `${user.id} ${roomId}`;
+    const before = this.#lookingUp.get(key);
+    const isPlain = replyTo === undefined && namesIn(message).length === 0;
+    if (isPlain && !before) return { mentions: [] };
+    const found = Promise.all([
+      replyTo === undefined ? undefined : this.#threadOf(user.id, roomId, replyTo),
+      this.#mentionsIn(message),
+    ]);
+    const turn = Promise.allSettled([before, found]);
+    this.#lookingUp.set(key, turn);
+    await turn;
+    if (this.#lookingUp.get(key) === turn) this.#lookingUp.delete(key);
+    const [thread, mentions] = await found;
+    return { ...(thread !== undefined && { thread }), mentions };
   }
 
   /** The first message of the chain that an answer to this one belongs to. Throws `not_found`. */
@@ -280,6 +305,11 @@ export class Chat {
       revision,
     ]);
     return { room, messages, rev, revHash };
+  }
+
+  /** A room's newest messages, oldest first. The caller has checked that it is theirs. */
+  async newestMessages(roomId: RoomId, size: number): Promise<Message[]> {
+    return (await this.#messages.page(roomId, { size })).messages;
   }
 
   /** Leaves a named room. General and private rooms are for good: `invalid`. Throws `not_found`. */

@@ -280,7 +280,8 @@ describe("rooms", () => {
     await mary.say(two, "older");
     await mary.say(one, "newer");
     const { body } = await mary.browser.get<Room[]>("/api/rooms");
-    expect(body.map(({ id }) => id)).toEqual(["0", one, two, three]);
+    const asked = ["0", one, two, three];
+    expect(body.map(({ id }) => id).filter((id) => asked.includes(id))).toEqual(asked);
   });
 
   it("between two people are one and the same, whoever asks", async () => {

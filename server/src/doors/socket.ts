@@ -118,7 +118,7 @@ const REVALIDATE_AT_ONCE = 200;
 /** How long a stopping replica waits for requests that are under way. */
 const FINISH_MS = 2_500;
 const HANDOVER_TICK_MS = 50;
-const SHOW_TRIES = 5;
+const SHOW_TRIES = 50;
 const RETRY_MS = 1_000;
 /** What an answer to `sync` can come to, in KB: its length, and the rooms under way when it was reached. */
 const SYNC_KB = (BOUNDS.syncLength.value + BOUNDS.syncAtOnce.value * BOUNDS.syncBytes.value) / 1_024;
@@ -614,20 +614,24 @@ export class SocketDoor {
     if (!first) return;
     const newcomers = new Set(here.filter((connection) => !connection.data.rooms.has(id)));
     await relay.open(id);
-    let shown = await chat.openRoom(first.data.user, id, LIMITS.page);
+    const room = await chat.describeRoom(id, first.data.user.id);
+    let messages = await chat.newestMessages(id, LIMITS.page);
     // Read again if the relay has passed on more meanwhile; not for ever, because a log can lose its tail.
-    for (let tries = 1; tries < SHOW_TRIES && newestSeq(shown.messages) < relay.seq(id); tries += 1) {
-      shown = await chat.openRoom(first.data.user, id, LIMITS.page);
+    for (let tries = 1; tries < SHOW_TRIES && newestSeq(messages) < relay.seq(id); tries += 1) {
+      messages = await chat.newestMessages(id, LIMITS.page);
     }
-    const passedOn = shown.messages.filter(({ seq }) => seq <= relay.seq(id));
+    const passedOn = messages.filter(({ seq }) => seq <= relay.seq(id));
+    const isBehind = newestSeq(messages) < relay.seq(id);
     for (const connection of here) {
       const joined = connection.data.rooms.has(id);
       // Another order, or the look at what a new connection missed, has shown it meanwhile.
       if (!connection.connected || (joined && newcomers.has(connection))) continue;
-      connection.emit("show.room", shown.room);
+      connection.emit("show.room", room);
       if (joined) continue;
       for (const message of passedOn) connection.emit("message", message);
       delivery.join(id, connection);
+      // Who could not be told all of it asks.
+      if (isBehind) connection.emit("room.stale", { roomId: id });
     }
     if (!delivery.hears(id)) relay.release(id);
   }

@@ -4,8 +4,15 @@ export const DEMO_PASSWORD = "password123";
 export const DEMO_PEOPLE = ["Pablo", "Joe", "Mary", "Alex", "Ines", "Kofi"] as const;
 type DemoPerson = (typeof DEMO_PEOPLE)[number];
 
-/** [minutes before now, who, text] */
-export type DemoLine = readonly [minutesAgo: number, from: DemoPerson, text: string];
+/** What became of a message later. */
+export type DemoChange = {
+  reactions?: readonly (readonly [emoji: string, by: readonly DemoPerson[]])[];
+  edited?: true;
+  pinned?: true;
+};
+
+/** [minutes before now, who, text, what became of it] */
+export type DemoLine = readonly [minutesAgo: number, from: DemoPerson, text: string, change?: DemoChange];
 
 const DAY = 24 * 60;
 
@@ -26,9 +33,24 @@ export const DEMO_GENERAL: readonly DemoLine[] = [
   ],
   [2 * DAY + 470, "Joe", "Joined."],
   [2 * DAY + 465, "Pablo", "Me too. What is the plan for Thursday?"],
-  [2 * DAY + 462, "Ines", "Thursday: freeze at noon, rolling deploy at three, cake at four."],
-  [2 * DAY + 461, "Ines", "Nobody should notice the deploy. Everybody should notice the cake."],
-  [2 * DAY + 400, "Kofi", 'Can a message contain code? if (a < b && c > d) return "&lt;";'],
+  [
+    2 * DAY + 462,
+    "Ines",
+    "Thursday: freeze at noon, **rolling deploy at three**, cake at four.",
+    { edited: true, pinned: true },
+  ],
+  [
+    2 * DAY + 461,
+    "Ines",
+    "Nobody should notice the deploy. Everybody should notice the cake.",
+    {
+      reactions: [
+        ["🎂", ["Pablo", "Joe", "Mary"]],
+        ["👀", ["Kofi"]],
+      ],
+    },
+  ],
+  [2 * DAY + 400, "Kofi", 'Can a message contain code? `if (a < b && c > d) return "&lt;";`'],
   [2 * DAY + 398, "Mary", "What you type is what everyone reads, character by character."],
   [DAY + 540, "Alex", "Morning. The train is late again, I am on my phone until ten."],
   [DAY + 537, "Pablo", "No hurry, stand-up is moved to 10:15."],
@@ -49,13 +71,13 @@ export const DEMO_GENERAL: readonly DemoLine[] = [
   [DAY + 120, "Joe", "I order for Pablo. Soup it is."],
   [190, "Ines", "Release notes are in the Releases room. Please read the part about migrations."],
   [188, "Kofi", "Read. One typo in the second paragraph, otherwise 👍"],
-  [185, "Ines", "Fixed, thanks"],
+  [185, "Ines", "Fixed, thanks", { reactions: [["👍", ["Kofi", "Joe"]]] }],
   [64, "Pablo", "I can still feel the dentist, but I am here."],
   [63, "Mary", "Poor you. There is soup."],
   [31, "Joe", "Which reminds me: the terrace is booked for six."],
   [12, "Alex", "Is the second replica up already?"],
   [11, "Joe", "Since this morning. You are on it, I think."],
-  [10, "Alex", "I did not notice a thing."],
+  [10, "Alex", "I did not notice a thing.", { reactions: [["🎉", ["Joe", "Ines", "Kofi"]]] }],
   [9, "Joe", "That is the idea."],
   [4, "Mary", "See you all at 12:30 ☀️"],
 ];

@@ -10,10 +10,10 @@ import { Users } from "../server/src/chat/users.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { ChatError } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
-import type { Credentials, RoomId, User, UserId } from "../server/src/protocol.ts";
+import type { Credentials, Reaction, RoomId, User, UserId } from "../server/src/protocol.ts";
 import { GENERAL } from "../server/src/store/kinds.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
-import { checkSchema } from "../server/src/store/schema.ts";
+import { checkSchema, type Schema } from "../server/src/store/schema.ts";
 import { DEMO_GENERAL, DEMO_PASSWORD, DEMO_PEOPLE, DEMO_PRIVATE, DEMO_ROOMS, type DemoLine } from "./demo.ts";
 import { stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
@@ -64,7 +64,7 @@ export async function seed(
     await rooms.nameGeneral();
     const hash = await bcrypt.hash(DEMO_PASSWORD, config.bcryptCost);
     const people = await createPeople(redis, keys, users, [...DEMO_PEOPLE], hash);
-    await createConversations({ rooms, members, log }, people);
+    await createConversations({ rooms, members, log }, people, schema);
     const logIns = [...people.values()].map(({ username }) => ({ username, password: DEMO_PASSWORD }));
     await redis.set(keys.demo, JSON.stringify(logIns));
     await createSize(redis, keys, users, { rooms, members, log }, hash, size, progress);
@@ -132,7 +132,11 @@ async function createPeople(
   return new Map([...people].toSorted(([one], [other]) => names.indexOf(one) - names.indexOf(other)));
 }
 
-async function createConversations({ rooms, members, log }: Store, people: Map<string, User>): Promise<void> {
+async function createConversations(
+  { rooms, members, log }: Store,
+  people: Map<string, User>,
+  schema: Schema,
+): Promise<void> {
   const idOf = (name: string) => people.get(name)?.id ?? "0";
   const now = Date.now();
   // A conversation is put in whole or not at all: a room that has begun is left as it is.
@@ -146,6 +150,16 @@ async function createConversations({ rooms, members, log }: Store, people: Map<s
         date: now - minutesAgo * 60_000,
       })),
     );
+    for (const [index, [, from, , change]] of lines.entries())
+      if (change && !schema.mixed)
+        await log.change(idOf(from), { roomId, seq: index + 1 }, (message) => ({
+          ...message,
+          ...(change.edited && { edited: message.date + 60_000 }),
+          ...(change.pinned && { pinned: message.date + 60_000 }),
+          ...(change.reactions && {
+            reactions: change.reactions.map(([emoji, by]): Reaction => [emoji, by.map(idOf)]),
+          }),
+        }));
     // Everybody has read all but the last few.
     for (const { id } of people.values()) await rooms.read(roomId, id, Math.max(0, lines.length - 3));
     const last = lines.at(-1);

@@ -614,7 +614,7 @@ export class SocketDoor {
     if (!first) return;
     const newcomers = new Set(here.filter((connection) => !connection.data.rooms.has(id)));
     await relay.open(id);
-    const room = await chat.describeRoom(id, first.data.user.id);
+    const described = await chat.describeRoom(id, first.data.user.id);
     let messages = await chat.newestMessages(id, LIMITS.page);
     // Read again if the relay has passed on more meanwhile; not for ever, because a log can lose its tail.
     for (let tries = 1; tries < SHOW_TRIES && newestSeq(messages) < relay.seq(id); tries += 1) {
@@ -626,7 +626,7 @@ export class SocketDoor {
       const joined = connection.data.rooms.has(id);
       // Another order, or the look at what a new connection missed, has shown it meanwhile.
       if (!connection.connected || (joined && newcomers.has(connection))) continue;
-      connection.emit("show.room", room);
+      connection.emit("show.room", described);
       if (joined) continue;
       for (const message of passedOn) connection.emit("message", message);
       delivery.join(id, connection);

@@ -493,8 +493,11 @@ export class Log {
         { seq, date, hash },
         since,
       );
-      // A copy that is thrown away has nothing to catch up with.
-      const changed = reset !== undefined || seq === 0 ? [] : (changes?.flatMap(rowIn) ?? null);
+      // A copy that is thrown away has nothing to catch up with; of a log that has lost its tail nobody knows which
+      // changes it has lost.
+      const isLost = reset === "ahead" || reset === "rewound";
+      const isWhole = reset === "trimmed" || seq === 0;
+      const changed = isLost ? null : isWhole ? [] : (changes?.flatMap(rowIn) ?? null);
       return syncedJson({ roomId, rows, more, reset, after: rev, changed, revision: position });
     });
   }

@@ -175,7 +175,7 @@ function noteDeleted(room: RoomState, messages: readonly Message[]): RoomState {
 
 /** What is held is of a log that may be gone, and nothing joins the one that is loaded before `sync` has compared it. */
 export function distrust(room: RoomState): RoomState {
-  return { ...room, held: [], stale: room.log !== null, changed: [], heardRev: room.rev };
+  return { ...room, held: [], stale: room.log !== null, changed: [], heardRev: 0 };
 }
 
 /** The room with one more message heard of, wherever it belongs. */
@@ -343,7 +343,8 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
       seq: last?.seq ?? 0,
       rev,
       revHash,
-      heardRev: rev,
+      // What was heard while the log was not trusted is of the one that there is.
+      heardRev: room.stale ? Math.max(rev, room.heardRev) : rev,
       // Of another log other messages are deleted.
       deleted: reset === "trimmed" ? room.deleted : [],
     };

@@ -120,6 +120,7 @@ test("the page's title and icon tell what is unread, with a number where it call
   const { page, context } = await stage.enter("eve");
   const icon = async () =>
     decodeURIComponent((await page.locator("link[rel=icon]").getAttribute("href")) ?? "");
+  await eventually(() => page.title(), "General - Hubbub");
   const named = await talker.browser.post<{ id: string }>("/api/rooms", { name: "Elsewhere" });
   await page.evaluate((id) => (location.hash = `#/room/${id}`), named.body.id);
   await page.getByRole("button", { name: "Join this room" }).click();

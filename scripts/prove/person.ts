@@ -354,7 +354,7 @@ export function createPerson(options: PersonOptions) {
         dispatch({ type: "synced", room: synced });
         for (const message of messages) outbox.heard(message);
         const room = state.rooms?.get(roomId);
-        if (room && firstDoubt(room)) await readAgain(roomId);
+        if (room && firstDoubt(room)) void readAgain(roomId);
         if (more && reset === undefined && room) left.push(roomId);
         else if (room?.log && !room.stale) {
           const anew = reset === "ahead" || reset === "rewound";
@@ -365,19 +365,29 @@ export function createPerson(options: PersonOptions) {
     }
   }
 
+  const rereading = new Set<RoomId>();
+
   /** As the client does where nobody can tell any more what changed. */
   async function readAgain(roomId: RoomId): Promise<void> {
+    if (rereading.has(roomId)) return;
+    rereading.add(roomId);
     for (;;) {
       const room = state.rooms?.get(roomId);
       const doubt = room === undefined ? null : firstDoubt(room);
-      if (doubt === null) return;
+      if (doubt === null) break;
       const before = doubt.next === undefined ? "" : `&before=${doubt.next.date}`;
-      const page = await call<Page>(
-        "GET",
-        `/rooms/${encodeURIComponent(roomId)}/messages?size=${PAGE}${before}`,
-      );
-      dispatch({ type: "page again", roomId, page, before: doubt.next?.seq });
+      const path = `/rooms/${encodeURIComponent(roomId)}/messages?size=${PAGE}${before}`;
+      try {
+        const known = room?.rev ?? 0;
+        const page = await call<Page>("GET", path);
+        // From a Redis that is not the master any more, say.
+        if ((page.rev ?? 0) < known) throw new Error("an old page");
+        dispatch({ type: "page again", roomId, page, before: doubt.next?.seq });
+      } catch {
+        await sleep(500 + random.next() * 500);
+      }
     }
+    rereading.delete(roomId);
   }
 
   // --- Sending ---

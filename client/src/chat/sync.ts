@@ -8,7 +8,7 @@ import {
   type RoomId,
   type UserId,
 } from "@hubbub/server/protocol";
-import type { Api } from "./api.ts";
+import { ChatError, type Api } from "./api.ts";
 import type { Outbox } from "./outbox.ts";
 import type { People } from "./people.ts";
 import type { Reads } from "./reads.ts";
@@ -24,6 +24,7 @@ const CONNECTING_SHOWN_AFTER_MS = 4_000;
 const RETURN_SHOWN_FOR_MS = 5_000;
 const SYNC_FIRST_MS = 50;
 const SYNC_SLOWEST_MS = 10_000;
+const READ_AGAIN_MS = 2_000;
 /** Missed by more than this, a room starts anew from its newest page instead of catching up. */
 const CATCH_UP_MOST = 1_000;
 
@@ -243,14 +244,19 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         const doubt = room === undefined ? null : firstDoubt(room);
         if (doubt === null || !scope.open) return;
         const { next } = doubt;
+        const known = room?.rev ?? 0;
         const page = await api.messages(roomId, {
           size: LIMITS.page,
           ...(next !== undefined && { before: next.date }),
         });
+        // A replica may still read from a Redis that is not the primary any more.
+        if (page.rev !== undefined && page.rev < known)
+          throw new ChatError("unavailable", "This page is older than what is known.");
         chat.dispatch({ type: "page again", roomId, page, before: next?.seq });
       }
     } catch {
-      // What is shown may be old until the next connect, or until the room is opened again.
+      // What is shown may be old until then.
+      scope.after(READ_AGAIN_MS * (0.5 + random()), () => void readAgain(roomId));
     } finally {
       reading.delete(roomId);
     }

@@ -368,9 +368,18 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
 }
 
 function changeAsSynced(room: RoomState, changes: NonNullable<SyncedRoom["changes"]>): RoomState {
-  if (!changes.reset) return takeChanges(room, changes);
   const { rev, revHash } = changes;
+  if (!changes.reset) return doubtUnlisted(takeChanges(room, changes), changes);
   return { ...take(room, changes.messages), rev, revHash, heardRev: rev };
+}
+
+/** A change that was heard beyond a hole, and that is not among those which the server has, was of a log that is gone. */
+function doubtUnlisted(room: RoomState, { after, messages: listed }: Changes): RoomState {
+  const revs = new Map(listed.map(({ seq, rev }) => [seq, rev]));
+  const isUnlisted = ({ seq, rev = 0 }: Message) => rev > after && revs.get(seq) !== rev;
+  if (!room.log?.messages.some(isUnlisted)) return room;
+  const messages = room.log.messages.map((message) => (isUnlisted(message) ? doubt(message) : message));
+  return { ...room, log: { ...room.log, messages }, changed: room.changed.filter((one) => !isUnlisted(one)) };
 }
 
 function doubtAll(room: RoomState): RoomState {

@@ -185,10 +185,14 @@ export class Rooms {
       this.#redis.hget(keys.read(roomId), userId),
       this.#redis.hget(keys.userNotify(userId), roomId),
     ]);
-    const [deleted, mentions] = await Promise.all([
-      this.#deleted(roomId, Number(read ?? 0)),
-      this.#redis.zcount(keys.mentions(roomId, userId), `(${read ?? 0}`, "+inf"),
-    ]);
+    // Of most rooms all is read, and there is nothing to ask for.
+    const isRead = Number(seq ?? 0) <= Number(read ?? 0);
+    const [deleted, mentions] = isRead
+      ? [[], 0]
+      : await Promise.all([
+          this.#deleted(roomId, Number(read ?? 0)),
+          this.#redis.zcount(keys.mentions(roomId, userId), `(${read ?? 0}`, "+inf"),
+        ]);
     return {
       id: roomId,
       kind: kindOf(roomId, kind ?? null),

@@ -25,9 +25,9 @@ test("who writes is seen to write by the other one, until it is said", async () 
 
 /** Lets the pointer rest on a message, and presses what can be done with it. */
 async function act(page: Page, text: string, name: string): Promise<void> {
-  // Not where it is quoted.
+  // Not where it is quoted, nor while it is on its way.
   const row = message(page, text).filter({
-    has: page.locator("[data-part=text]").getByText(text, { exact: true }),
+    has: page.locator("[data-seq] [data-part=text]").getByText(text, { exact: true }),
   });
   await row.hover();
   await page.getByRole("toolbar", { name: "Message actions" }).getByRole("button", { name }).click();
@@ -109,7 +109,8 @@ test("an answer shows what it answers, as that is now, and leads to it", async (
 test("everything that can be done with a message is done with keys, and by a long press", async () => {
   const ann = await stage.enter("ann-keys");
   await say(ann.page, "for the keys");
-  await message(ann.page, "for the keys").waitFor();
+  // One that is still on its way cannot be acted on yet.
+  await ann.page.locator("[data-seq]").filter({ hasText: "for the keys" }).waitFor();
   await ann.page.getByRole("log").focus();
   await ann.page.keyboard.press("Enter");
   await eventually(

@@ -1,4 +1,4 @@
-import type { Room, RoomId, User } from "@hubbub/server/protocol";
+import type { Page, Room, RoomId, User } from "@hubbub/server/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   both,
@@ -250,6 +250,84 @@ describe("a message that was changed", () => {
     tab.chat.close();
     other.close();
     await line.close();
+  });
+});
+
+describe("a page that was read from a Redis which is no longer the primary", () => {
+  /** Answers a few pages as a history that is lost had them: each message another one, by a later change. */
+  function lostHistory() {
+    let left = 0;
+    return {
+      answerNext: (count: number) => void (left = count),
+      left: () => left,
+      part: (world: World): Partial<World> => ({
+        async fetch(path, init) {
+          const response = await world.fetch(path, init);
+          if (left === 0 || !path.includes("/messages?")) return response;
+          left -= 1;
+          const page = (await response.json()) as Page;
+          const rev = (page.rev ?? 0) + 7;
+          const messages = page.messages.map((message) => ({ ...message, message: "lost", rev }));
+          return Response.json({ ...page, messages, rev, revHash: "0123456789ab" });
+        },
+      }),
+    };
+  }
+
+  test("is not taken for what changed while nobody could tell", async () => {
+    const line = await startLine();
+    const lost = lostHistory();
+    const tab = openTab(undefined, line.address, lost.part);
+    await tab.signUp();
+    const other = await somebody();
+    const { seq } = await other.say("0", "before");
+    await tab.shows("before");
+    line.take();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    const edit = { roomId: "0", seq, message: "afterwards", rev: 0, nonce: "edit-lost" };
+    unwrap(await other.socket.emitWithAck("message.edit", edit));
+    await house.redis.del(house.keys.revs("0"));
+    lost.answerNext(2);
+    line.giveBack();
+    tab.back();
+    await tab.shows("afterwards");
+    expect(lost.left()).toBe(0);
+    expect(tab.texts()).not.toContain("lost");
+    tab.chat.close();
+    other.close();
+    await line.close();
+  });
+
+  test("is shown until the log that is heard says otherwise, where it is a room's first", async () => {
+    const lost = lostHistory();
+    const tab = openTab(undefined, undefined, lost.part);
+    const other = await somebody();
+    const { seq } = await other.say("0", "there before");
+    unwrap(await other.socket.emitWithAck("message.react", { roomId: "0", seq, emoji: "👍", on: true }));
+    lost.answerNext(1);
+    await tab.signUp();
+    await tab.shows("there before");
+    await until(() => !tab.texts()?.includes("lost"));
+    expect(lost.left()).toBe(0);
+    tab.chat.close();
+    other.close();
+  });
+
+  test("is not put before what is shown", async () => {
+    const lost = lostHistory();
+    const tab = openTab(undefined, undefined, lost.part);
+    const other = await somebody();
+    for (let count = 0; count < 60; count += 1) await other.say("0", `older ${count}`);
+    await tab.signUp();
+    await until(() => (tab.texts()?.length ?? 0) > 0);
+    lost.answerNext(1);
+    await tab.chat.loadOlder("0");
+    expect(tab.chat.snapshot().rooms?.get("0")?.load).toBe("failed");
+    await tab.chat.loadOlder("0");
+    await tab.shows("older 2");
+    expect(tab.texts()).not.toContain("lost");
+    tab.chat.close();
+    other.close();
   });
 });
 

@@ -92,7 +92,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
   const reads = createReads({ chat, scope, socket });
   const typing = createTyping({ chat, scope, clock, socket, people });
   const sync = createSync({ chat, scope, random, api, socket, outbox, people, reads });
-  const visits = createVisits({ chat, scope, api, people });
+  const visits = createVisits({ chat, scope, api, people, read: sync.read });
   scope.add(tabs.leave);
   scope.add(() => outbox.close());
   scope.add(socket.close);

@@ -3,6 +3,7 @@ import {
   type Changes,
   type Cursor,
   type Message,
+  type Page,
   type Revision,
   type Room,
   type RoomId,
@@ -38,6 +39,8 @@ type Needs = {
   people: People;
   reads: Reads;
 };
+
+export type Sync = ReturnType<typeof createSync>;
 
 /** Makes of what is stored, and of what is heard, one state without holes: at the start, after each connect, at a gap. */
 export function createSync({ chat, scope, random, api, socket, outbox, people, reads }: Needs) {
@@ -145,19 +148,28 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     outbox.heard(message);
     people.learn(whoIsIn(message));
     reads.came(message.roomId);
-    const room = chat.state.rooms?.get(message.roomId);
-    if (room !== undefined && needsSync(room)) soon(room.id);
+    settle(message.roomId);
   }
 
   function changed(roomId: RoomId, changes: Changes) {
     chat.dispatch({ type: "changes", roomId, changes });
-    const room = chat.state.rooms?.get(roomId);
-    if (room !== undefined && needsSync(room)) soon(roomId);
+    settle(roomId);
+    if (isShown(roomId)) void readAgain(roomId);
   }
 
   function stale(roomId: RoomId) {
     chat.dispatch({ type: "stale", roomId });
     soon(roomId);
+  }
+
+  function settle(roomId: RoomId) {
+    const room = chat.state.rooms?.get(roomId);
+    if (room !== undefined && needsSync(room)) soon(roomId);
+  }
+
+  /** What is not shown may be in doubt until it is. */
+  function isShown(roomId: RoomId): boolean {
+    return chat.state.openRoom === roomId;
   }
 
   /** Fills a room's gap after a moment; a room that stays incomplete is asked for ever more seldom. */
@@ -197,7 +209,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         },
       });
     }
-    left = left.filter((room) => !far.includes(room));
+    // A page is proved by what follows it.
+    left = left.map((room) => chat.state.rooms?.get(room.id) ?? room);
     while (left.length > 0) {
       const chunk = left.slice(0, LIMITS.syncRooms);
       const answer = await socket.request("sync", { rooms: chunk.map(cursorOf) });
@@ -211,7 +224,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         if (room === undefined) continue;
         if (synced.more && synced.reset === undefined) unfinished.push(room);
         else offerLost(room, synced.reset === "ahead" || synced.reset === "rewound");
-        if (room.id === chat.state.openRoom) void readAgain(room.id);
+        if (isShown(room.id)) void readAgain(room.id);
       }
       left = [...left.slice(LIMITS.syncRooms), ...unfinished];
     }
@@ -242,16 +255,13 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       for (;;) {
         const room = chat.state.rooms?.get(roomId);
         const doubt = room === undefined ? null : firstDoubt(room);
-        if (doubt === null || !scope.open) return;
+        // Each connection begins with it.
+        if (doubt === null || !scope.open || !socket.connected) return;
         const { next } = doubt;
-        const known = room?.rev ?? 0;
-        const page = await api.messages(roomId, {
+        const page = await read(roomId, {
           size: LIMITS.page,
           ...(next !== undefined && { before: next.date }),
         });
-        // A replica may still read from a Redis that is not the primary any more.
-        if (page.rev !== undefined && page.rev < known)
-          throw new ChatError("unavailable", "This page is older than what is known.");
         chat.dispatch({ type: "page again", roomId, page, before: next?.seq });
       }
     } catch {
@@ -272,10 +282,38 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       const room = chat.state.rooms?.get(roomId);
       if (room === undefined) return;
       offerLost(room);
-      if (needsSync(room)) soon(roomId);
+      // Nobody has proved yet that it is of the log that is heard here.
+      if (needsSync(room) || (page.rev ?? 0) > 0) await ask([room]).catch(() => stale(roomId));
     } catch {
       chat.dispatch({ type: "load failed", roomId });
     }
+  }
+
+  /**
+   * A page of the log that is heard here, for a room whose log is loaded. Another replica, or this one a moment ago, may
+   * still read from a Redis that is no longer the primary, and the `rev`s of a history that is lost look like those of
+   * the one that goes on. So the page's place among the changes is compared, where it is not known anyway, and what
+   * has changed since is taken with it. Throws `unavailable` for a page of another history.
+   */
+  async function read(roomId: RoomId, query: Parameters<Api["messages"]>[1]): Promise<Page> {
+    const page = await api.messages(roomId, query);
+    const room = chat.state.rooms?.get(roomId);
+    const { rev, revHash } = page;
+    if (rev === undefined || revHash === undefined || room === undefined || room.log === null) return page;
+    const late = page.messages.filter((message) => (message.rev ?? 0) > rev);
+    if (late.length === 0 && !room.stale && rev === room.rev && revHash === room.revHash) return page;
+    const answer = await socket.request("sync", { rooms: [{ ...cursorOf(room), rev, revHash }] });
+    const [synced] = answer.rooms;
+    const since = new Map(synced?.changes?.messages.map((message) => [message.seq, message.rev ?? 0]));
+    const isProved =
+      synced?.changes !== undefined &&
+      synced.changes.reset === undefined &&
+      synced.reset === undefined &&
+      late.every((message) => (since.get(message.seq) ?? 0) >= (message.rev ?? 0));
+    if (!isProved) throw new ChatError("unavailable", "This page may be of a history that is lost.");
+    chat.dispatch({ type: "synced", room: synced });
+    settle(roomId);
+    return page;
   }
 
   async function loadOlder(roomId: RoomId): Promise<void> {
@@ -284,7 +322,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     if (room === undefined || room.load === "loading" || first === undefined || !room.log?.older) return;
     chat.dispatch({ type: "loading", roomId });
     try {
-      const page = await api.messages(roomId, { before: first.date, size: LIMITS.page });
+      const page = await read(roomId, { before: first.date, size: LIMITS.page });
       chat.dispatch({ type: "older page", roomId, page });
       people.learn(page.messages.flatMap(whoIsIn));
     } catch {
@@ -311,6 +349,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     showRoom,
     hideRoom,
     joined,
+    read,
     load,
     loadNewest,
     loadOlder,

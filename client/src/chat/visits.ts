@@ -3,14 +3,15 @@ import { ChatError, type Api } from "./api.ts";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
 import type { Chat } from "./store.ts";
+import type { Sync } from "./sync.ts";
 
 const TRY_AGAIN_MS = 2_000;
 const AROUND = 50;
 
-type Needs = { chat: Chat; scope: Scope; api: Api; people: People };
+type Needs = { chat: Chat; scope: Scope; api: Api; people: People; read: Sync["read"] };
 
 /** Reads what is shown around a message that somebody has jumped to. */
-export function createVisits({ chat, scope, api, people }: Needs) {
+export function createVisits({ chat, scope, api, people, read }: Needs) {
   /** The page around the message; asked for until there is an answer. */
   async function load(): Promise<void> {
     for (;;) {
@@ -18,7 +19,7 @@ export function createVisits({ chat, scope, api, people }: Needs) {
       if (visit?.is !== "wanted") return;
       const { id, roomId, seq } = visit;
       try {
-        const page = await api.messages(roomId, { around: seq, size: AROUND });
+        const page = await read(roomId, { around: seq, size: AROUND });
         people.learn(page.messages.map(({ from }) => from));
         chat.dispatch({ type: "visited", id, page });
         return;
@@ -41,7 +42,7 @@ export function createVisits({ chat, scope, api, people }: Needs) {
     chat.dispatch({ type: "visit loading", id });
     try {
       const from = side === "older" ? { before: end.date } : { after: end.date };
-      const page = await api.messages(roomId, { ...from, size: LIMITS.page });
+      const page = await read(roomId, { ...from, size: LIMITS.page });
       people.learn(page.messages.map((message) => message.from));
       chat.dispatch({ type: "visit page", id, side, page });
     } catch {

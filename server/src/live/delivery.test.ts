@@ -11,7 +11,7 @@ import type { Connection } from "./frames.ts";
 import { readConfig } from "../config.ts";
 import { createMetrics } from "../metrics.ts";
 import { createSecurity } from "../security.ts";
-import type { Message } from "../protocol.ts";
+import type { Changes, Message } from "../protocol.ts";
 import type { Replica } from "../server.ts";
 import { Log } from "../store/log.ts";
 import {
@@ -283,6 +283,7 @@ async function withTwoWindows(
       const client = connectTo(`http://127.0.0.1:${port}`, { transports: ["websocket"], forceNew: true });
       client.on("message", (text: string) => texts.push(text));
       client.on("room.stale", () => texts.push("stale"));
+      client.on("changes", ({ after, rev }: Changes) => texts.push(`changes ${after} to ${rev}`));
       clients.push(client);
       await joined;
     }
@@ -356,6 +357,21 @@ it("that a room's log is another one is told after the messages that came before
     delivery.message("0", '"of the new one"');
     for (const texts of heard) await until(() => texts.length === 3);
     const all = ["of the old log", "stale", "of the new one"];
+    expect(heard).toEqual([all, all]);
+    expect(said).toEqual([]);
+  }));
+
+it("that a room's log is another one is told after the changes that wait, and not told of the new ones with them", () =>
+  withTwoWindows(null, async (delivery, heard, said) => {
+    const span = (after: number) => ({ after, rev: after + 1, revHash: "" });
+    // The first one goes out at once, and those that come close behind it wait.
+    delivery.changes("0", span(0), [`"a"`]);
+    for (const texts of heard) await until(() => texts.length === 1);
+    delivery.changes("0", span(1), [`"of the old log"`]);
+    delivery.toRoom("0", "room.stale", { roomId: "0" });
+    delivery.changes("0", span(7), [`"of the new one"`]);
+    for (const texts of heard) await until(() => texts.length === 4);
+    const all = ["changes 0 to 1", "changes 1 to 2", "stale", "changes 7 to 8"];
     expect(heard).toEqual([all, all]);
     expect(said).toEqual([]);
   }));

@@ -261,6 +261,7 @@ export class Delivery {
   #flushChanges(roomId: RoomId, room: LocalRoom): void {
     const { changed } = room;
     if (!changed) return;
+    stop(changed.timer);
     room.changed = undefined;
     room.changedAt = performance.now();
     if (room.packets.length > 0) this.#flush(room);
@@ -285,11 +286,12 @@ export class Delivery {
     this.#write(others, [encode("typing", [{ roomId, userId }])]);
   }
 
-  /** Any other event, encoded once, for a room's local members, after the messages that came before it. */
+  /** Any other event, encoded once, for a room's local members, after the messages and changes that came before it. */
   toRoom<E extends keyof ServerEvents>(roomId: RoomId, event: E, ...args: Parameters<ServerEvents[E]>): void {
     const room = this.#rooms.get(roomId);
     if (!room) return;
     if (room.packets.length > 0) this.#flush(room);
+    this.#flushChanges(roomId, room);
     this.#write(room.members, [encode(event, args)]);
   }
 

@@ -196,6 +196,44 @@ describe("changes", () => {
     expect(general(whole).log?.messages).toEqual(rows(on, 1, 5, 4));
   });
 
+  test("of which nobody knew here, though they are said to be old, are in doubt", () => {
+    // This client knows all five changes, of which the third was about message 2.
+    const five = after([{ type: "changes", roomId, changes: span(story, 1, 5) }], opened);
+    const lost: Message = { ...at(story, 3, 0), message: "of a log that is gone", rev: 4 };
+    const ways: ChatEvent[] = [
+      { type: "message", message: lost },
+      { type: "changes", roomId, changes: { after: 3, rev: 4, revHash: "lost", messages: [lost] } },
+    ];
+    for (const way of ways) {
+      const told = apply(five, way);
+      expect(firstDoubt(general(told))?.next?.seq).toBe(4);
+      const read = apply(told, {
+        type: "page again",
+        roomId,
+        page: page(story, 1, 5, 5),
+        before: undefined,
+      });
+      expect(general(read).log?.messages).toEqual(rows(story, 1, 5, 5));
+    }
+  });
+
+  test("that were heard before a page was read are no newer than it, where it has them", () => {
+    const lost: Message = { ...at(story, 3, 0), message: "of a log that is gone", rev: 4 };
+    const state = after([
+      listed(story, 0),
+      { type: "changes", roomId, changes: { after: 3, rev: 4, revHash: "lost", messages: [lost] } },
+      { type: "newest page", roomId, page: page(story, 4, 5, 5) },
+      { type: "older page", roomId, page: page(story, 1, 3, 5) },
+    ]);
+    expect(general(state).log?.messages).toEqual(rows(story, 1, 5, 5));
+    const all = after([
+      listed(story, 0),
+      { type: "changes", roomId, changes: { after: 3, rev: 4, revHash: "lost", messages: [lost] } },
+      { type: "newest page", roomId, page: page(story, 1, 5, 5) },
+    ]);
+    expect(general(all).log?.messages).toEqual(rows(story, 1, 5, 5));
+  });
+
   test("that delete what was unread leave less to read, whoever says it", () => {
     const gone = { ...at(story, 4, 1), message: "", deleted: 7, rev: 2 };
     const telling: ChatEvent = {

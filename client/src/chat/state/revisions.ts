@@ -29,7 +29,8 @@ export function isSame(one: Message, other: Message): boolean {
   return one.seq === other.seq && one.hash === other.hash;
 }
 
-function revOf(message: Message): number {
+/** The change that made the message what it is; 0 for none. */
+export function revOf(message: Message): number {
   return message.rev ?? 0;
 }
 

@@ -18,6 +18,7 @@ import {
   newest,
   NO_REVISIONS,
   remember,
+  revOf,
   trust,
   type Revisions,
 } from "./revisions.ts";
@@ -187,17 +188,17 @@ export function hear(room: RoomState, heard: Message): RoomState {
     const known = room.log.messages.find((other) => other.seq === seq);
     const contradicts = known === undefined ? room.stale : known.hash !== message.hash;
     if (!contradicts)
-      return message.rev === undefined && known?.rev === undefined ? room : take(room, [message]);
+      return message.rev === undefined && known?.rev === undefined ? room : take(room, [message], room.rev);
     room = room.stale ? room : { ...room, stale: true };
   }
-  if (room.held.some((other) => other.seq === seq)) return take(room, [message]);
+  if (room.held.some((other) => other.seq === seq)) return take(room, [message], room.rev);
   const held = [...room.held, message].toSorted((one, other) => one.seq - other.seq);
   return join(noteDeleted({ ...room, last: newer(room.last, message), seq: top, held }, [message]));
 }
 
 /** The room with what `changes` says. */
 export function takeChanges(room: RoomState, { after, rev, revHash, messages }: Changes): RoomState {
-  const taken = take(room, messages);
+  const taken = take(room, messages, room.rev);
   const heardRev = Math.max(room.heardRev, rev);
   // Of a log that is not trusted nobody knows which changes it has; one that is not loaded is read with them.
   if (rev <= room.rev || after > room.rev || taken.log === null || taken.stale)
@@ -205,8 +206,11 @@ export function takeChanges(room: RoomState, { after, rev, revHash, messages }: 
   return { ...taken, rev, revHash, heardRev };
 }
 
-/** The room with the newer states of messages: what is held is replaced, what is not loaded is remembered. */
-function take(before: RoomState, rows: readonly Message[]): RoomState {
+/**
+ * The room with the newer states of messages: what is held is replaced, what is not loaded is remembered. What is loaded
+ * has all changes up to `complete`: one before it that is not known here is of a log that is gone.
+ */
+function take(before: RoomState, rows: readonly Message[], complete = 0): RoomState {
   const room = noteDeleted(before, rows);
   const left = new Map<number, Message>();
   for (const row of rows) left.set(row.seq, newest(row, room.changed));
@@ -219,7 +223,7 @@ function take(before: RoomState, rows: readonly Message[]): RoomState {
     if (!isSame(row, message)) contradicts = true;
     if (!isNewer(row, message)) return message;
     replaced = true;
-    return row;
+    return revOf(row) <= complete && !isDoubtful(message) ? doubt(row) : row;
   };
   const messages = room.log?.messages.map((message) => {
     const next = now(message);
@@ -285,8 +289,9 @@ export function takeNewest(room: RoomState, { messages, rev = 0, revHash = "" }:
   return startLog({ ...room, rev, revHash, heardRev }, messages);
 }
 
+/** The page has all changes up to the room's `rev`. */
 function startLog(room: RoomState, page: readonly Message[]): RoomState {
-  const messages = allNewest(page, [...room.held, ...room.changed]);
+  const messages = allNewest(page, changedSince(room, room.rev));
   const [first] = messages;
   const head = messages.at(-1);
   const log: Log = { messages, head: head?.seq ?? 0, older: (first?.seq ?? 1) > 1 };
@@ -300,6 +305,11 @@ function startLog(room: RoomState, page: readonly Message[]): RoomState {
   return join(noteDeleted(started, messages));
 }
 
+/** What was heard before of changes up to `rev` is no newer than a page that has them, but if it was of another log. */
+function changedSince({ held, changed }: RoomState, rev: number): Message[] {
+  return [...held, ...changed].filter((message) => revOf(message) > rev);
+}
+
 /** The room with the page before the first message of its log. */
 export function prepend(room: RoomState, page: Page): RoomState {
   if (room.log === null) return { ...room, load: "idle" };
@@ -307,7 +317,8 @@ export function prepend(room: RoomState, page: Page): RoomState {
   const end = page.messages.at(-1)?.seq;
   // Not the page before the first message: the log was started anew since it was asked for.
   if (first !== undefined && end !== undefined && end !== first - 1) return { ...room, load: "idle" };
-  const messages = [...allNewest(page.messages, room.changed), ...room.log.messages];
+  const older = allNewest(page.messages, changedSince(room, page.rev ?? 0));
+  const messages = [...older, ...room.log.messages];
   return { ...room, load: "idle", log: { ...room.log, messages, older: page.more } };
 }
 

@@ -225,9 +225,9 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
     const commands = await commandsDuring(async () => {
       for (const [event, payload] of Object.entries(events)) {
         const answers = fc.sample(payload, 100).map(async (one) => {
-          const { roomId: room, nonce, message } = (one ?? {}) as Record<string, unknown>;
-          const same = JSON.stringify([room, nonce]);
-          sent.set(same, [...(sent.get(same) ?? []), message]);
+          const given = (one ?? {}) as Record<string, unknown>;
+          const same = JSON.stringify([given["roomId"], given["nonce"]]);
+          sent.set(same, [...(sent.get(same) ?? []), given["message"]]);
           const reply = await emit(event, one);
           const what = `${event} ${JSON.stringify(one)}`;
           if (!reply.ok) {

@@ -251,6 +251,39 @@ describe("a message that was changed", () => {
     other.close();
     await line.close();
   });
+
+  test("is shown as it is now in a room beside the open one, which has all that was said meanwhile", async () => {
+    const line = await startLine();
+    const tab = openTab(undefined, line.address);
+    await tab.signUp();
+    const cave = await tab.chat.createRoom(`Cave of ${name()}`);
+    tab.say("a tpyo", cave);
+    tab.chat.openBeside([cave]);
+    await tab.shows("a tpyo", cave);
+    const elsewhere = openTab(tab.profile);
+    await elsewhere.chat.start();
+    await elsewhere.online();
+    const edit = async (text: string) => {
+      const [said] = tab.chat.snapshot().rooms?.get(cave)?.log?.messages ?? [];
+      if (said === undefined) throw new Error("the message is not shown");
+      elsewhere.chat.editMessage(said, text);
+      await until(() => elsewhere.chat.snapshot().changing.length === 0, 10_000, "the edit to be stored");
+    };
+    await edit("a typo");
+    await tab.shows("a typo", cave);
+    line.take();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    await edit("the best typo");
+    elsewhere.say("said meanwhile", cave);
+    await until(() => elsewhere.chat.snapshot().outgoing.length === 0, 10_000, "the message to be stored");
+    await house.redis.del(house.keys.revs(cave));
+    line.giveBack();
+    tab.back();
+    await tab.shows("said meanwhile", cave);
+    await tab.shows("the best typo", cave);
+    for (const { chat } of [tab, elsewhere]) chat.close();
+    await line.close();
+  });
 });
 
 describe("a page that was read from a Redis which is no longer the primary", () => {

@@ -117,6 +117,11 @@ export function createChatClient(world: World) {
       store.tell();
       if (roomId !== null) void signedIn?.sync.load(roomId);
     },
+    /** Shows these rooms, and no others, beside the one that is open. */
+    openBeside(roomIds: readonly RoomId[]): void {
+      store.dispatch({ type: "opened beside", roomIds });
+      for (const roomId of roomIds) void signedIn?.sync.load(roomId);
+    },
     /** The room's newest page, after it could not be loaded. */
     async reload(roomId: RoomId): Promise<void> {
       await signedIn?.sync.loadNewest(roomId);

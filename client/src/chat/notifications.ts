@@ -2,6 +2,7 @@ import type { Message, NotifyLevel, RoomId, UserId } from "@hubbub/server/protoc
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
 import type { RoomState } from "./state/room.ts";
+import { isShown } from "./state/rooms.ts";
 import type { Chat } from "./store.ts";
 import type { World } from "./world.ts";
 
@@ -43,7 +44,7 @@ export function createNotifications(needs: Needs) {
   }
 
   function onScreen(roomId: RoomId): boolean {
-    return attended() && chat.state.openRoom === roomId;
+    return attended() && isShown(chat.state, roomId);
   }
 
   function tell(roomId: RoomId) {

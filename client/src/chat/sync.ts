@@ -16,6 +16,7 @@ import type { Reads } from "./reads.ts";
 import type { Scope } from "./scope.ts";
 import type { ChatSocket } from "./socket.ts";
 import { firstDoubt, headOf, needsSync, unreadOf, type RoomState } from "./state/room.ts";
+import { isShown, shownRooms } from "./state/rooms.ts";
 import type { Chat } from "./store.ts";
 
 /** Trouble shorter than this is not shown. */
@@ -84,7 +85,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       outbox.wake();
       reads.sendAll();
       await ask(loaded());
-      if (chat.state.openRoom !== null) await load(chat.state.openRoom);
+      for (const roomId of shownRooms(chat.state)) await load(roomId);
       // What an earlier life of this page has sent may have been lost since.
       await outbox.load();
       for (const roomId of outbox.keptRooms()) {
@@ -124,7 +125,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       const rooms = await listRooms();
       if (chat.state.rooms !== null) return;
       chat.dispatch({ type: "rooms", rooms });
-      if (chat.state.openRoom !== null) await load(chat.state.openRoom);
+      for (const roomId of shownRooms(chat.state)) await load(roomId);
     } catch {
       // The connection's own round asks again.
     }
@@ -154,7 +155,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   function changed(roomId: RoomId, changes: Changes) {
     chat.dispatch({ type: "changes", roomId, changes });
     settle(roomId);
-    if (isShown(roomId)) void readAgain(roomId);
+    if (isShown(chat.state, roomId)) void readAgain(roomId);
   }
 
   function stale(roomId: RoomId) {
@@ -165,11 +166,6 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   function settle(roomId: RoomId) {
     const room = chat.state.rooms?.get(roomId);
     if (room !== undefined && needsSync(room)) soon(roomId);
-  }
-
-  /** What is not shown may be in doubt until it is. */
-  function isShown(roomId: RoomId): boolean {
-    return chat.state.openRoom === roomId;
   }
 
   /** Fills a room's gap after a moment; a room that stays incomplete is asked for ever more seldom. */
@@ -224,7 +220,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         if (room === undefined) continue;
         if (synced.more && synced.reset === undefined) unfinished.push(room);
         else offerLost(room, synced.reset === "ahead" || synced.reset === "rewound");
-        if (isShown(room.id)) void readAgain(room.id);
+        if (isShown(chat.state, room.id)) void readAgain(room.id);
       }
       left = [...left.slice(LIMITS.syncRooms), ...unfinished];
     }

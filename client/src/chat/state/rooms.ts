@@ -20,15 +20,18 @@ export type RoomsState = {
   /** null until the first list has come. */
   rooms: ReadonlyMap<RoomId, RoomState> | null;
   openRoom: RoomId | null;
+  /** Rooms that are shown as well, by a page that has room for several. */
+  beside: readonly RoomId[];
 };
 
-export const initialRooms: RoomsState = { rooms: null, openRoom: null };
+export const initialRooms: RoomsState = { rooms: null, openRoom: null, beside: [] };
 
 export type RoomsEvent =
   | { type: "rooms"; rooms: readonly Room[] }
   | { type: "room"; room: Room }
   | { type: "room gone"; roomId: RoomId }
   | { type: "opened"; roomId: RoomId | null }
+  | { type: "opened beside"; roomIds: readonly RoomId[] }
   | { type: "loading"; roomId: RoomId }
   | { type: "load failed"; roomId: RoomId }
   | { type: "newest page"; roomId: RoomId; page: Page }
@@ -59,10 +62,9 @@ export function applyRooms<S extends RoomsState & SessionState>(
       return without(state, event.roomId);
     case "opened":
       if (state.openRoom === event.roomId) return state;
-      return {
-        ...mapRooms(state, (room) => (room.id === state.openRoom ? shorten(room) : room)),
-        openRoom: event.roomId,
-      };
+      return show(state, { openRoom: event.roomId });
+    case "opened beside":
+      return show(state, { beside: event.roomIds });
     case "loading":
       return mapRoom(state, event.roomId, (room) => ({ ...room, load: "loading" }));
     case "load failed":
@@ -104,6 +106,16 @@ export function applyRooms<S extends RoomsState & SessionState>(
   }
 }
 
+/** The rooms whose messages are before somebody's eyes. */
+export function shownRooms({ openRoom, beside }: RoomsState): RoomId[] {
+  return [...new Set(openRoom === null ? beside : [openRoom, ...beside])];
+}
+
+/** What is not shown may be in doubt until it is. */
+export function isShown(state: RoomsState, roomId: RoomId): boolean {
+  return state.openRoom === roomId || state.beside.includes(roomId);
+}
+
 /** The other person of a direct room, or null for any other room. */
 export function partnerOf(room: RoomState, me: UserId): UserId | null {
   return room.userIds.find((id) => id !== me) ?? null;
@@ -118,6 +130,13 @@ export function directRoomWith({ rooms }: RoomsState, userId: UserId, me: UserId
 export function firstRoom({ rooms }: RoomsState): RoomId | null {
   const all = [...(rooms?.values() ?? [])];
   return (all.find(({ kind }) => kind === "everyone") ?? all[0])?.id ?? null;
+}
+
+function show<S extends RoomsState>(state: S, rooms: Partial<Pick<S, "openRoom" | "beside">>): S {
+  const next = { ...state, ...rooms };
+  return mapRooms(next, (room) =>
+    isShown(state, room.id) && !isShown(next, room.id) ? shorten(room) : room,
+  );
 }
 
 function mapRoom<S extends RoomsState>(state: S, roomId: RoomId, change: (room: RoomState) => RoomState): S {

@@ -274,6 +274,19 @@ describe("rooms", () => {
     expect(log?.messages.length).toBeLessThan(500);
     expect(log?.older).toBe(true);
   });
+
+  test("a room that is shown beside another keeps all its messages until neither place shows it", () => {
+    const beside = after(
+      [
+        { type: "opened beside", roomIds: ["0"] },
+        { type: "opened", roomId: null },
+      ],
+      apply(opened(500), { type: "opened", roomId: "0" }),
+    );
+    expect(general(beside).log?.messages).toHaveLength(500);
+    const hidden = apply(beside, { type: "opened beside", roomIds: [] });
+    expect(general(hidden).log?.messages.length).toBeLessThan(500);
+  });
 });
 
 describe("messages on their way", () => {

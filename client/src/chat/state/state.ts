@@ -109,6 +109,7 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     case "room":
     case "room gone":
     case "opened":
+    case "opened beside":
     case "loading":
     case "load failed":
     case "older page":
@@ -141,7 +142,7 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
   }
 }
 
-/** Of a session that begins or ends nothing is left of what was, but the room that the page's address names. */
-function anew({ session, openRoom, visit }: ChatState): ChatState {
-  return { ...initialState, session, openRoom, visit: visit?.is === "wanted" ? visit : null };
+/** Of a session that begins or ends nothing is left of what was, but the rooms that the page shows. */
+function anew({ session, openRoom, beside, visit }: ChatState): ChatState {
+  return { ...initialState, session, openRoom, beside, visit: visit?.is === "wanted" ? visit : null };
 }

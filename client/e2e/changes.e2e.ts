@@ -57,13 +57,48 @@ test("a message is edited, by the arrow up too, and given up with Escape", async
   for (const { context } of [ann, ben]) await context.close();
 });
 
-test("a message that is deleted leaves a sign and no text", async () => {
+test("a deletion is taken back with a button, and with keys, before anybody has seen it", async () => {
+  const ann = await stage.enter("ann-undoes");
+  const ben = await stage.enter("ben-undoes", { replica: 1 });
+  await say(ann.page, "think again");
+  await message(ben.page, "think again").waitFor();
+  const offer = ann.page.getByRole("alert").getByText("Message deleted.");
+  for (const undo of [
+    () => ann.page.getByRole("button", { name: "Undo", exact: true }).click(),
+    () => ann.page.keyboard.press("ControlOrMeta+z"),
+    async () => {
+      const button = ann.page.getByRole("button", { name: "Undo", exact: true });
+      for (let steps = 0; steps < 6; steps++) {
+        await ann.page.keyboard.press("F6");
+        if (await button.evaluate((one) => one === document.activeElement)) break;
+      }
+      await ann.page.keyboard.press("Enter");
+    },
+  ]) {
+    await act(ann.page, "think again", "Delete message");
+    await offer.waitFor();
+    await ann.page.getByRole("log").getByText("Message deleted").waitFor();
+    expect(await message(ann.page, "think again").count()).toBe(0);
+    await undo();
+    await message(ann.page, "think again").waitFor();
+    await offer.waitFor({ state: "detached" });
+  }
+  await say(ann.page, "it stays");
+  await message(ben.page, "it stays").waitFor();
+  await message(ben.page, "think again").waitFor();
+  expect(ben.frames.filter((frame) => frame.includes('"deleted"'))).toEqual([]);
+  for (const { context } of [ann, ben]) await context.close();
+});
+
+test("a message that is deleted leaves a sign and no text, though its page is left at once", async () => {
   const ann = await stage.enter("ann-deletes");
   const ben = await stage.enter("ben-deletes", { replica: 1 });
   await say(ann.page, "never mind this");
   await message(ben.page, "never mind this").waitFor();
   await act(ann.page, "never mind this", "Delete message");
-  await ann.page.getByRole("dialog").getByRole("button", { name: "Delete message" }).click();
+  await ann.page.getByRole("alert").getByText("Message deleted.").waitFor();
+  expect(await message(ben.page, "never mind this").count()).toBe(1);
+  await ann.page.reload();
   for (const { page } of [ann, ben]) {
     await page.getByRole("log").getByText("Message deleted").last().waitFor();
     await eventually(async () => (await page.content()).includes("never mind this"), false);

@@ -22,7 +22,7 @@ export function browserWorld(open: (roomId: RoomId) => void): World {
         close: () => channel.close(),
       };
     },
-    attend({ back, focused }) {
+    attend({ back, focused, leaving }) {
       const over = new AbortController();
       const { signal } = over;
       const look = () => {
@@ -32,6 +32,7 @@ export function browserWorld(open: (roomId: RoomId) => void): World {
       document.addEventListener("visibilitychange", look, { signal });
       addEventListener("focus", focused, { signal });
       addEventListener("pageshow", focused, { signal });
+      addEventListener("pagehide", leaving, { signal });
       return () => over.abort();
     },
     attended: () => document.visibilityState === "visible" && document.hasFocus(),

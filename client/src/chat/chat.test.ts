@@ -12,6 +12,7 @@ import {
 } from "../../../server/src/testing.ts";
 import { createChatClient, type ChatClient } from "./chat.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
+import { UNDO_MS } from "./outbox.ts";
 import { asChanged } from "./state/outgoing.ts";
 import { unreadOf } from "./state/room.ts";
 import { systemClock, type Clock, type World } from "./world.ts";
@@ -69,6 +70,7 @@ function openTab(
     clock,
     wire: world.wire,
     back: world.back,
+    leave: world.leave,
     texts,
     say(text: string, roomId = "0") {
       chat.setDraft(roomId, text);
@@ -410,8 +412,41 @@ describe("a change that somebody asks for", () => {
     expect(second.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1)).toMatchObject({ replyTo: seq });
     const edited = row(second, mine.seq);
     if (edited !== undefined) second.chat.deleteMessage(edited);
+    second.leave();
     await until(() => row(second, mine.seq)?.deleted);
     expect(row(second, mine.seq)?.message).toBe("");
+    second.chat.close();
+    other.close();
+  });
+
+  test("deletes what its tab did not outlive, and what is deleted just before the log-out", async () => {
+    const first = openTab();
+    await first.signUp();
+    const other = await somebody();
+    const said = async (text: string) => {
+      first.say(text);
+      await until(() => first.texts()?.at(-1) === text && first.chat.snapshot().outgoing.length === 0);
+      const message = first.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1);
+      if (message === undefined) throw new Error("it is not shown");
+      return message;
+    };
+    const [one, two, three] = [await said("a slip"), await said("a second slip"), await said("a third slip")];
+    expect(first.chat.deleteMessage(two).undo()).toBe(true);
+    first.chat.deleteMessage(one);
+    first.chat.close();
+    // The time to take it back is over where the next tab begins.
+    const later = { ...systemClock, date: () => Date.now() + UNDO_MS };
+    const second = openTab(first.profile, both(house)[1].address, () => ({ clock: later }));
+    second.chat.openRoom("0");
+    await second.chat.start();
+    await until(() => row(second, one.seq)?.deleted);
+    expect([row(second, two.seq)?.message, second.chat.snapshot().changing]).toEqual(["a second slip", []]);
+    second.chat.deleteMessage(three);
+    await second.chat.logOut();
+    const page = await other.browser.get<Page>(`/api/rooms/0/messages?around=${three.seq}`);
+    const now = page.body.messages.filter(({ seq }) => [one.seq, two.seq, three.seq].includes(seq));
+    expect(now.map(({ message }) => message)).toEqual(["", "a second slip", ""]);
+    expect([...first.profile.outboxes.values()].flatMap((kept) => [...kept])).toEqual([]);
     second.chat.close();
     other.close();
   });

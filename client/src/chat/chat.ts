@@ -9,6 +9,14 @@ import type { World } from "./world.ts";
 
 export type ChatClient = ReturnType<typeof createChatClient>;
 
+/** For `UNDO_MS` it can be taken back. */
+export type Deletion = {
+  /** False: it is too late. */
+  undo: () => boolean;
+  /** Somebody is making up their mind: the time begins anew. */
+  wait: () => void;
+};
+
 /**
  * The whole chat as one object without a face: `snapshot` is its state, `subscribe` tells of changes, the rest
  * are a person's intents. Intents that can be refused throw a ChatError. Nothing happens before `start`.
@@ -55,8 +63,9 @@ export function createChatClient(world: World) {
 
   /** Asks for a change of a stored message, as it is shown now. */
   function change({ roomId }: Message, what: MessageChange, text?: string) {
-    signedIn?.outbox.change(roomId, what, text);
+    const nonce = signedIn?.outbox.change(roomId, what, text);
     signedIn?.tabs.claim();
+    return nonce;
   }
 
   function setDraft(slot: Slot, text: string) {
@@ -205,8 +214,13 @@ export function createChatClient(world: World) {
       change(message, { do: "edit", seq, rev }, withoutLastLines(text));
       signedIn?.drafts.take(changeSlot(roomId, seq));
     },
-    deleteMessage(message: Message): void {
-      change(message, { do: "delete", seq: message.seq });
+    /** Sent only once it cannot be taken back any more, or when the page is left. */
+    deleteMessage(message: Message): Deletion {
+      const nonce = change(message, { do: "delete", seq: message.seq }) ?? "";
+      return {
+        undo: () => signedIn?.outbox.takeBack(nonce) ?? false,
+        wait: () => signedIn?.outbox.hold(nonce),
+      };
     },
     react(message: Message, emoji: string, on: boolean): void {
       change(message, { do: "react", seq: message.seq, emoji, on });

@@ -81,9 +81,9 @@ export function createProfile() {
 export function headlessWorld(
   address: string,
   profile: Profile,
-): World & { wire: () => Wire | undefined; back: () => void } {
+): World & { wire: () => Wire | undefined; back: () => void; leave: () => void } {
   let wire: Wire | undefined;
-  const attending = new Set<() => void>();
+  const attending = new Set<{ back: () => void; leaving: () => void }>();
   return {
     clock: systemClock,
     random: Math.random,
@@ -108,15 +108,19 @@ export function headlessWorld(
     openChannel: (channel, heard) => profile.openChannel(channel, heard),
     attended: () => true,
     desktop: undefined,
-    attend({ back }) {
-      attending.add(back);
-      return () => attending.delete(back);
+    attend(listeners) {
+      attending.add(listeners);
+      return () => attending.delete(listeners);
     },
     /** The connection of the last sign-in, to do worse to it than a person does. */
     wire: () => wire,
     /** Somebody looks at the tab again. */
     back() {
-      for (const one of attending) one();
+      for (const { back } of attending) back();
+    },
+    /** The tab is left. */
+    leave() {
+      for (const { leaving } of attending) leaving();
     },
   };
 }

@@ -2,7 +2,7 @@ import type { Message } from "@hubbub/server/protocol";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ChatError } from "./api.ts";
-import { createOutbox, KEPT_FOR_MS, MOST_KEPT, MOST_WAITING, TRIED_FOR_MS } from "./outbox.ts";
+import { createOutbox, KEPT_FOR_MS, MOST_KEPT, MOST_WAITING, TRIED_FOR_MS, UNDO_MS } from "./outbox.ts";
 import type { Outgoing } from "./state/outgoing.ts";
 import { systemClock, type OutboxStore } from "./world.ts";
 
@@ -159,6 +159,137 @@ describe("changing", () => {
     if (stored !== undefined) outbox.heard({ ...stored, message: "", deleted: 5, rev: 1 });
     outbox.compare("0", [], 0);
     expect(states()).toEqual([]);
+  });
+});
+
+describe("a deletion", () => {
+  const deletion = { do: "delete", seq: 3 } as const;
+  const done: Message = {
+    roomId: "0",
+    seq: 3,
+    date: 1,
+    hash: "h",
+    from: "1",
+    message: "",
+    deleted: 5,
+    rev: 1,
+  };
+  /** A server that notes what it is asked for. */
+  function createNotary() {
+    const asked: string[] = [];
+    const send = async (entry: Outgoing): Promise<Message> => {
+      asked.push(entry.change?.do ?? entry.message);
+      return { ...done, nonce: entry.nonce };
+    };
+    return { ...createServer(), asked, send };
+  }
+
+  test("is shown at once and sent only after it could be taken back, and what is said meanwhile passes it", async () => {
+    const server = createNotary();
+    const { outbox, states } = setUp([], createStore(), server);
+    outbox.lead(true);
+    outbox.change("0", deletion);
+    outbox.add("0", "by the way");
+    expect(states()).toEqual(["waiting", "sending"]);
+    await vi.advanceTimersByTimeAsync(UNDO_MS);
+    expect(server.asked).toEqual(["by the way"]);
+    await vi.advanceTimersByTimeAsync(UNDO_MS);
+    expect(server.asked).toEqual(["by the way", "delete"]);
+    expect(states()).toEqual([]);
+  });
+
+  test("that is taken back in time is never sent, and stays where it is too late", async () => {
+    const server = createNotary();
+    const { outbox, store, link, states } = setUp([], createStore(), server);
+    outbox.lead(true);
+    const nonce = outbox.change("0", deletion);
+    await vi.advanceTimersByTimeAsync(UNDO_MS - 1);
+    expect(outbox.takeBack(nonce)).toBe(true);
+    expect(outbox.takeBack(nonce)).toBe(false);
+    expect(states()).toEqual([]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect([server.asked, store.kept.size]).toEqual([[], 0]);
+    // Tried, and nobody knows whether it has arrived.
+    server.send = async (entry) => {
+      server.asked.push(entry.change?.do ?? "");
+      link.up = false;
+      throw new ChatError("unreachable", "no answer");
+    };
+    const late = outbox.change("0", deletion);
+    await vi.advanceTimersByTimeAsync(2 * UNDO_MS);
+    expect([outbox.takeBack(late), states(), server.asked]).toEqual([false, ["unconfirmed"], ["delete"]]);
+  });
+
+  test("waits for whoever is making up their mind, from tab to tab, and no longer", async () => {
+    const server = createNotary();
+    const { outbox } = setUp([], createStore(), server);
+    outbox.lead(true);
+    const nonce = outbox.change("0", deletion);
+    for (const _ of [1, 2, 3, 4]) {
+      await vi.advanceTimersByTimeAsync(UNDO_MS - 1);
+      outbox.hold(nonce);
+    }
+    expect(server.asked).toEqual([]);
+    await vi.advanceTimersByTimeAsync(2 * UNDO_MS);
+    expect(server.asked).toEqual(["delete"]);
+    outbox.hold(nonce);
+    expect(server.asked).toEqual(["delete"]);
+  });
+
+  test("that its page did not outlive is sent once by the next one, when its time is over", async () => {
+    const store = createStore();
+    const server = createNotary();
+    const first = setUp([], store, server);
+    first.outbox.lead(true);
+    first.outbox.change("0", deletion);
+    await vi.advanceTimersByTimeAsync(1_000);
+    first.outbox.close();
+    const second = setUp([], store, server);
+    await second.outbox.load();
+    second.outbox.lead(true);
+    await vi.advanceTimersByTimeAsync(UNDO_MS - 1_000);
+    expect([second.states(), server.asked]).toEqual([["waiting"], []]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect([second.states(), server.asked, store.kept.size]).toEqual([[], ["delete"], 0]);
+  });
+
+  test("is sent at once when the page is left, by whichever tab leads", async () => {
+    const store = createStore();
+    const server = createNotary();
+    const [leader, other] = [setUp([], store, server), setUp([], store, server)];
+    other.link.shared = () => void leader.outbox.load();
+    leader.outbox.lead(true);
+    other.outbox.change("0", deletion);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(leader.states()).toEqual(["waiting"]);
+    other.outbox.letGo();
+    await vi.advanceTimersByTimeAsync(1);
+    expect([server.asked, leader.states()]).toEqual([["delete"], []]);
+  });
+
+  test("is not held up by a clock that is set back", async () => {
+    const server = createNotary();
+    const { outbox } = setUp([], createStore(), server);
+    outbox.lead(true);
+    outbox.change("0", deletion);
+    vi.setSystemTime(Date.now() - 3_600_000);
+    await vi.advanceTimersByTimeAsync(2 * UNDO_MS);
+    expect(server.asked).toEqual(["delete"]);
+  });
+
+  test("that is to be sent now is waited for, until it is answered or for as long as was said", async () => {
+    const server = createNotary();
+    const { outbox, link } = setUp([], createStore(), server);
+    outbox.lead(true);
+    expect(await outbox.sendHeld(1_000)).toBe(true);
+    outbox.change("0", deletion);
+    expect(await outbox.sendHeld(1_000)).toBe(true);
+    expect(server.asked).toEqual(["delete"]);
+    link.up = false;
+    outbox.change("0", deletion);
+    const sent = outbox.sendHeld(1_000);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(await sent).toBe(false);
   });
 });
 

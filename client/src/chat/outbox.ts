@@ -6,6 +6,10 @@ import type { Clock, OutboxStore } from "./world.ts";
 /** How long a message is tried: well below the time for which the server remembers a nonce (48 h). */
 export const TRIED_FOR_MS = 24 * 3600 * 1000;
 export const MOST_WAITING = 200;
+/** For how long a deletion may be taken back. */
+export const UNDO_MS = 7_000;
+/** Longer than it is offered: whoever takes it back at the last moment is in time. */
+const HELD_MS = UNDO_MS + 1_000;
 const FIRST_RETRY_MS = 1_000;
 const SLOWEST_RETRY_MS = 30_000;
 /** For how long, and how many of them, acknowledged messages are kept to be offered again should a log lose them. */
@@ -37,6 +41,9 @@ type Needs = {
  * doubles up to 30 s; only a refusal that is final, or a day, makes it `failed`. What is `sent` is kept for 10
  * minutes more, for a log that loses acknowledged messages: `compare` finds them and offers them again.
  *
+ * What may still be taken back is held and lets others pass. It is in the store like everything else, so it is sent
+ * when its time is over, by whichever page is there then.
+ *
  * Of a user's tabs one leads and sends; `lead` makes this one start. A tab that does not lead may hold entries
  * too: the leader has them from the store.
  */
@@ -51,10 +58,13 @@ export function createOutbox(needs: Needs) {
   const trying = new Set<string>();
   const working = new Set<RoomId>();
   const waits = new Map<RoomId, () => void>();
+  const watchers = new Set<() => void>();
+  let cancelHold = () => {};
   let leading = false;
   let closed = false;
 
   function changed() {
+    for (const look of watchers) look();
     if (!closed) needs.changed([...entries.values()].toSorted((one, other) => one.created - other.created));
   }
 
@@ -109,6 +119,22 @@ export function createOutbox(needs: Needs) {
   function work() {
     if (!leading || closed) return;
     for (const { roomId, state } of entries.values()) if (state !== "failed") void workOn(roomId);
+    const holds = [...entries.values()].flatMap(heldFor);
+    cancelHold();
+    if (holds.length > 0) cancelHold = clock.after(Math.min(...holds), work);
+  }
+
+  /** The ms for which it is not to be sent yet; none if it may go. A clock that was set back holds nothing up. */
+  function heldFor({ heldUntil = 0 }: Outgoing): number[] {
+    const ms = heldUntil - clock.date();
+    return ms > 0 && ms <= HELD_MS ? [ms] : [];
+  }
+
+  /** Does not hold any more what was held. */
+  function letGo() {
+    const held = [...entries.values()].filter((entry) => heldFor(entry).length > 0);
+    for (const { heldUntil: _, ...entry } of held) share(entry);
+    if (held.length > 0) work();
   }
 
   async function workOn(roomId: RoomId) {
@@ -129,7 +155,7 @@ export function createOutbox(needs: Needs) {
   function next(roomId: RoomId): Outgoing | undefined {
     let first: Outgoing | undefined;
     for (const entry of entries.values()) {
-      if (entry.roomId !== roomId || entry.state === "failed") continue;
+      if (entry.roomId !== roomId || entry.state === "failed" || heldFor(entry).length > 0) continue;
       if (first === undefined || entry.created < first.created) first = entry;
     }
     return first;
@@ -265,16 +291,54 @@ export function createOutbox(needs: Needs) {
 
     /**
      * Puts a change of a stored message in the row, and takes back what was asked of it before and is refused or has
-     * not been tried. Throws as `add` does.
+     * not been tried. A deletion is held for as long as it may be taken back. Answers its nonce. Throws as `add` does.
      */
-    change(roomId: RoomId, change: MessageChange, message = ""): void {
+    change(roomId: RoomId, change: MessageChange, message = ""): string {
       demandPlace();
       for (const { nonce, roomId: room, state, change: other } of entries.values()) {
         const untried = state === "failed" || state === "waiting";
         if (untried && room === roomId && other !== undefined && isSameWish(other, change)) remove(nonce);
       }
-      share({ nonce: createNonce(), roomId, message, change, created: laterThanAll(), state: "waiting" });
+      const nonce = createNonce();
+      const held = change.do === "delete" && { heldUntil: clock.date() + HELD_MS };
+      share({ nonce, roomId, message, change, created: laterThanAll(), state: "waiting", ...held });
       work();
+      return nonce;
+    },
+
+    /** Takes back what has not been tried yet. False: it is too late. */
+    takeBack(nonce: string): boolean {
+      if (entries.get(nonce)?.state !== "waiting") return false;
+      remove(nonce);
+      return true;
+    },
+
+    /** What is held may be taken back for the whole time, from now on. */
+    hold(nonce: string): void {
+      const entry = entries.get(nonce);
+      if (entry === undefined || heldFor(entry).length === 0) return;
+      share({ ...entry, heldUntil: clock.date() + HELD_MS });
+      work();
+    },
+
+    letGo,
+
+    /** Sends what is held. False: some of it has no answer after so long. */
+    sendHeld(ms: number): Promise<boolean> {
+      const held = [...entries.values()].filter((entry) => heldFor(entry).length > 0);
+      const isDone = () => held.every(({ nonce }) => (entries.get(nonce)?.state ?? "failed") === "failed");
+      letGo();
+      return new Promise((resolve) => {
+        const end = (sent: boolean) => {
+          cancel();
+          watchers.delete(look);
+          resolve(sent);
+        };
+        const look = () => isDone() && end(true);
+        const cancel = clock.after(ms, () => end(false));
+        watchers.add(look);
+        look();
+      });
     },
 
     /** Puts a failed message back in the row; one that waited for a day, or nearly, as a new send. */
@@ -344,6 +408,7 @@ export function createOutbox(needs: Needs) {
 
     close(): void {
       closed = true;
+      cancelHold();
       for (const go of waits.values()) go();
     },
   };

@@ -15,6 +15,9 @@ import { createTyping } from "./typing.ts";
 import { createVisits } from "./visits.ts";
 import type { World } from "./world.ts";
 
+/** For how long a log-out waits for what is held to be sent. */
+const HELD_SENT_WITHIN_MS = 5_000;
+
 type TabWord = "changed" | "leaving" | "staying" | "left";
 
 export type SignedIn = ReturnType<typeof signIn>;
@@ -96,7 +99,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
   scope.add(tabs.leave);
   scope.add(() => outbox.close());
   scope.add(socket.close);
-  scope.add(world.attend({ back, focused: drafts.refresh }));
+  scope.add(world.attend({ back, focused: drafts.refresh, leaving: outbox.letGo }));
 
   void outbox.load();
   socket.open();
@@ -184,8 +187,13 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
     visits,
     close: scope.close,
 
-    /** Ends the session for all tabs, which forget what they kept. Throws a ChatError if that is not known to be done. */
+    /**
+     * Ends the session for all tabs, which forget what they kept; deletions that could still be taken back are sent
+     * before. Throws a ChatError if either is not known to be done.
+     */
     async logOut(): Promise<void> {
+      if (!(await outbox.sendHeld(HELD_SENT_WITHIN_MS)))
+        throw new ChatError("unreachable", "What you have deleted has not reached the server yet.");
       leaving = "here";
       tell("leaving");
       try {

@@ -19,9 +19,9 @@ export type World = {
   openChannel: (name: string, heard: (word: unknown) => void) => Channel;
   /**
    * `back`: somebody looks at the page again, or there is a network again. `focused`: somebody may go on typing here.
-   * Ends when its answer is called.
+   * `leaving`: the page is left, for good perhaps. Ends when its answer is called.
    */
-  attend: (listeners: { back: () => void; focused: () => void }) => () => void;
+  attend: (listeners: { back: () => void; focused: () => void; leaving: () => void }) => () => void;
   /** Whether somebody looks at the page now. */
   attended: () => boolean;
   /** undefined where nothing can be shown beside the page. */

@@ -4,6 +4,7 @@ const REGIONS = [
   ["[role=log]", '[tabindex="0"]'],
   ["#composer"],
   ['aside[aria-label="People"]', "input, button, a"],
+  ["[data-part=notices]:has(button)", "button"],
 ] as const;
 
 /** Moves the focus to the next region that is in the page, or with -1 to the one before. */

@@ -1,6 +1,8 @@
-import { createContext, useContext, useReducer, useSyncExternalStore } from "react";
+import type { Message } from "@hubbub/server/protocol";
+import { createContext, useCallback, useContext, useReducer, useSyncExternalStore } from "react";
 import type { ChatClient } from "../chat/chat.ts";
 import type { Slot } from "../chat/drafts.ts";
+import { asChanged } from "../chat/state/outgoing.ts";
 import type { ChatState } from "../chat/state/state.ts";
 
 export const ChatContext = createContext<ChatClient | null>(null);
@@ -21,6 +23,13 @@ export function useMe() {
   const me = useChat((state) => (state.session.is === "signed in" ? state.session.user : null));
   if (me === null) throw new Error("Nobody is signed in");
   return me;
+}
+
+/** Gives a message as it will be once what this user has asked for is done: so it is shown everywhere. */
+export function useAsChanged(): (message: Message) => Message {
+  const me = useMe();
+  const changing = useChat((state) => state.changing);
+  return useCallback((message) => asChanged(message, changing, me.id), [changing, me.id]);
 }
 
 /**

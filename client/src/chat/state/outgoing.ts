@@ -26,6 +26,8 @@ export type Outgoing = {
   replyTo?: number;
   /** Not a new message, but what one shall become. `message` is the text that an edit gives it. */
   change?: MessageChange;
+  /** Until then it may be taken back, and is not sent. As `created`. */
+  heldUntil?: number;
   /** ms since 1970 on this machine's clock. */
   created: number;
 } & (

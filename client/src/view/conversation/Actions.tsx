@@ -1,6 +1,7 @@
 import type { Message } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState, type KeyboardEvent } from "react";
 import { wordsOf } from "../../chat/api.ts";
+import { UNDO_MS } from "../../chat/outbox.ts";
 import { addressOf } from "../address.ts";
 import { useOverlays } from "../overlays.ts";
 import { IconButton } from "../ui/Button.tsx";
@@ -155,13 +156,13 @@ function useActions({ message, onEdit, onReply }: Props) {
     edit: mine ? onEdit : undefined,
     remove: mine
       ? () =>
-          open({
-            is: "question",
-            title: "Delete this message?",
-            text: "It is deleted for everybody, and for good.",
-            yes: "Delete message",
-            no: "Keep it",
-            onYes: () => attempt(() => chat.deleteMessage(message)),
+          attempt(() => {
+            const { undo, wait } = chat.deleteMessage(message);
+            notice("Message deleted.", {
+              ms: UNDO_MS,
+              undo: () => notice(undo() ? "The message is back." : "It is too late: the message is deleted."),
+              wait,
+            });
           })
       : undefined,
   };

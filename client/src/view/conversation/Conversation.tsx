@@ -17,7 +17,7 @@ import { useNotice } from "../ui/Notices.tsx";
 import { Pane } from "../ui/Pane.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonLog } from "../ui/Skeleton.tsx";
-import { useChat, useClient, useMe } from "../useChat.ts";
+import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import { beginEdit } from "./EditMessage.tsx";
 import { Composer, type ComposerFace } from "./Composer.tsx";
 import css from "./Conversation.module.css";
@@ -55,6 +55,7 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
   const tell = useNotice();
   const face = useRef<MessageLogFace>(null);
   const composer = useRef<ComposerFace>(null);
+  const asChanged = useAsChanged();
   const waiting = useOutgoing(room.id);
   const visit = useVisit(room);
   const latest = useCallback(() => redirectTo(room.id), [room.id]);
@@ -148,10 +149,10 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
         onSent={() => face.current?.jump()}
         onEditLast={() => {
           const last = room.log?.messages.findLast(
-            ({ from, deleted }) => from === me.id && deleted === undefined,
+            (one) => one.from === me.id && asChanged(one).deleted === undefined,
           );
           if (last === undefined) return false;
-          beginEdit(chat, last);
+          beginEdit(chat, asChanged(last));
           return true;
         }}
         onPage={(views) => face.current?.page(views)}

@@ -10,7 +10,7 @@ import {
   type KeyboardEvent,
   type Ref,
 } from "react";
-import { asChanged, type Outgoing } from "../../chat/state/outgoing.ts";
+import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import type { Visit } from "../../chat/state/visit.ts";
@@ -26,7 +26,7 @@ import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
-import { useChat, useClient, useMe } from "../useChat.ts";
+import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import { useAttention } from "../useMedia.ts";
 import css from "./MessageLog.module.css";
 
@@ -82,7 +82,7 @@ export function MessageLog({
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
-  const changing = useChat((state) => state.changing);
+  const asChanged = useAsChanged();
   const attention = useAttention();
   // The log goes on, and its end is not here.
   const apart = visit?.is === "apart";
@@ -227,7 +227,7 @@ export function MessageLog({
   const lastMine = waiting.length > 0 ? undefined : messages.findLast((message) => message.from === me.id);
   const begins = from === 0 && !log.older;
   const rows = arrange(log, from, to, divider).map(({ message: stored, day, isNew, first }) => {
-    const message = asChanged(stored, changing, me.id);
+    const message = asChanged(stored);
     const mine = message.from === me.id;
     const key = keyOf(message, mine);
     return (

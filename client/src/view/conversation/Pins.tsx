@@ -6,7 +6,7 @@ import { useWays } from "../rooms/useWays.ts";
 import { showWhen } from "../time.ts";
 import { Dialog } from "../ui/Dialog.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
-import { useChat, useClient } from "../useChat.ts";
+import { useAsChanged, useChat, useClient } from "../useChat.ts";
 import css from "./Pins.module.css";
 import { lineOf } from "./Quote.tsx";
 
@@ -16,6 +16,7 @@ export function Pins({ roomId }: { roomId: RoomId }) {
   const { close } = useOverlays();
   const { enter } = useWays();
   const users = useChat((state) => state.users);
+  const asChanged = useAsChanged();
   const [pins, setPins] = useState<readonly Message[] | null>(null);
   const [fault, setFault] = useState<string | null>(null);
 
@@ -42,7 +43,7 @@ export function Pins({ roomId }: { roomId: RoomId }) {
               <span className={css.who}>
                 <b>{users.get(message.from)?.username ?? "Somebody"}</b> {showWhen(message.date)}
               </span>
-              <span className={css.text}>{lineOf(message)}</span>
+              <span className={css.text}>{lineOf(asChanged(message))}</span>
             </button>
           </li>
         ))}

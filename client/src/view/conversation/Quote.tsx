@@ -1,5 +1,5 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
-import { useChat } from "../useChat.ts";
+import { useAsChanged, useChat } from "../useChat.ts";
 import { Icon } from "../ui/Icon.tsx";
 import css from "./Quote.module.css";
 
@@ -26,7 +26,11 @@ export function Quote({ roomId, seq, onJump }: Props) {
 }
 
 export function useQuoted(roomId: RoomId, seq: number | undefined): Message | undefined {
-  return useChat((state) => state.rooms?.get(roomId)?.log?.messages.find((message) => message.seq === seq));
+  const asChanged = useAsChanged();
+  const quoted = useChat((state) =>
+    state.rooms?.get(roomId)?.log?.messages.find((message) => message.seq === seq),
+  );
+  return quoted === undefined ? undefined : asChanged(quoted);
 }
 
 /** The first line of a message. */

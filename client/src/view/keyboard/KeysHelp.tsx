@@ -16,6 +16,7 @@ const GROUPS: readonly (readonly [title: string, ...rows: readonly Keys[]])[] = 
     ["The room above, below", [ALT, "↑"], [ALT, "↓"]],
     ["The next part of the page, the one before", ["F6"], ["Shift", "F6"]],
     ["Close what lies over the page", ["Esc"]],
+    ["Bring a deleted message back, for some seconds", [CONTROL, "Z"]],
     ["These keys", ["?"], [CONTROL, "/"]],
   ],
   [

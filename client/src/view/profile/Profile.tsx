@@ -1,6 +1,7 @@
 import { useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { isConnected } from "../../chat/state/connection.ts";
+import { isUnderWay } from "../../chat/state/outgoing.ts";
 import { useOverlays } from "../overlays.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { IconButton } from "../ui/Button.tsx";
@@ -22,7 +23,12 @@ export function Profile() {
   const me = useMe();
   const online = useChat(isConnected);
   const connection = useChat((state) => state.connection);
-  const waiting = useChat((state) => state.outgoing.filter((entry) => entry.state !== "sent").length);
+  const waiting = useChat(
+    ({ outgoing, changing }) =>
+      outgoing.filter(({ state }) => state !== "sent").length +
+      // Log-out sends a deletion that is still held.
+      changing.filter((entry) => isUnderWay(entry) && entry.heldUntil === undefined).length,
+  );
   const [theme, setTheme] = useState(chosenTheme);
   const { open } = useOverlays();
   const tell = useNotice();

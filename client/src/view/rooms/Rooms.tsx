@@ -16,7 +16,7 @@ import { Icon } from "../ui/Icon.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonRows } from "../ui/Skeleton.tsx";
 import { Wordmark } from "../ui/Wordmark.tsx";
-import { useChat, useClient, useMe } from "../useChat.ts";
+import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Rooms.module.css";
 import { orderRooms, titleOf } from "./titles.ts";
 
@@ -283,10 +283,12 @@ function Preview({ room }: { room: RoomState }) {
   const from = useChat((state) =>
     room.last === null ? "" : (state.users.get(room.last.from)?.username ?? ""),
   );
+  const asChanged = useAsChanged();
   if (room.last === null) return room.kind === "direct" ? "No messages yet" : "Nobody has said anything yet";
+  const { message, deleted } = asChanged(room.last);
+  if (deleted !== undefined) return "Message deleted";
   // One line is shown: no need to lay out the other 3,900 characters.
-  if (room.last.deleted !== undefined) return "Message deleted";
-  const text = isBlank(room.last.message) ? "An empty message" : room.last.message.slice(0, 120);
+  const text = isBlank(message) ? "An empty message" : message.slice(0, 120);
   if (room.last.from === me.id) return `You: ${text}`;
   return room.kind === "direct" || from === "" ? text : `${from}: ${text}`;
 }

@@ -12,7 +12,7 @@ import { Button } from "../ui/Button.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
-import { useChat, useMe } from "../useChat.ts";
+import { useAsChanged, useChat, useMe } from "../useChat.ts";
 import { excerptOf } from "./excerpt.ts";
 import css from "./Search.module.css";
 import { useHits } from "./useHits.ts";
@@ -187,8 +187,9 @@ export function Search() {
   );
 }
 
-function Hit({ message, q }: { message: Message; q: string }) {
+function Hit({ message: found, q }: { message: Message; q: string }) {
   const me = useMe();
+  const message = useAsChanged()(found);
   const room = useChat((state) => state.rooms?.get(message.roomId));
   const name = useChat((state) => state.users.get(message.from)?.username ?? "Somebody");
   const title = room === undefined ? "Room" : titleOf(room, me.id);
@@ -205,9 +206,10 @@ function Hit({ message, q }: { message: Message; q: string }) {
           </time>
         </span>
         <span data-part="text" className={css.text} dir="auto">
-          {parts.map(({ text, found }, index) =>
+          {message.deleted !== undefined && "Message deleted"}
+          {parts.map((part, index) =>
             // oxlint-disable-next-line react/no-array-index-key -- parts of one text, which never move
-            found ? <mark key={index}>{text}</mark> : <span key={index}>{text}</span>,
+            part.found ? <mark key={index}>{part.text}</mark> : <span key={index}>{part.text}</span>,
           )}
         </span>
       </span>

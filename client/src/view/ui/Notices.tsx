@@ -1,34 +1,117 @@
-import { createContext, useCallback, useContext, useEffect, useState, type ReactNode } from "react";
+import { createContext, useCallback, useContext, useEffect, useRef, useState, type ReactNode } from "react";
+import { isMac } from "../keys.ts";
+import { Button } from "./Button.tsx";
 import css from "./Notices.module.css";
 
 const SHOWN_MS = 6_000;
+const MOST_OFFERS = 3;
 
-type Tell = (text: string) => void;
+/** What can be taken back for a while. */
+type Offer = {
+  /** For so long, in ms, from when it is shown. */
+  ms: number;
+  undo: () => void;
+  /** Somebody has the pointer or the focus on it: the time begins anew. Called again and again. */
+  wait: () => void;
+};
 
-const Notice = createContext<Tell>(() => {});
+type Notice = { id: number; text: string; offer?: Offer | undefined };
 
-/** Gives what shows a text over the page for a while, in the place of the one before. */
+type Tell = (text: string, offer?: Offer) => void;
+
+const NoticeContext = createContext<Tell>(() => {});
+
+/** Gives what shows a text over the page for a while: in the place of the one before, unless that is an offer. */
 export function useNotice(): Tell {
-  return useContext(Notice);
+  return useContext(NoticeContext);
 }
 
-/** Shows what those within have to tell. */
+/** Shows what those within have to tell. Ctrl+Z takes the newest offer, where it is not a field's own. */
 export function Notices({ children }: { children: ReactNode }) {
-  const [notice, setNotice] = useState<{ text: string } | null>(null);
-  const tell = useCallback<Tell>((text) => setNotice({ text }), []);
+  const [notices, setNotices] = useState<readonly Notice[]>([]);
+  const told = useRef(0);
+  const tell = useCallback<Tell>((text, offer) => {
+    const notice = { id: (told.current += 1), text, offer };
+    setNotices((shown) => {
+      const offers = shown.filter((one) => one.offer !== undefined);
+      return [...offers.slice(offer === undefined ? 0 : 1 - MOST_OFFERS), notice];
+    });
+  }, []);
+  const close = useCallback((id: number) => setNotices((shown) => shown.filter((one) => one.id !== id)), []);
 
   useEffect(() => {
-    if (notice === null) return undefined;
-    const timer = setTimeout(() => setNotice(null), SHOWN_MS);
-    return () => clearTimeout(timer);
-  }, [notice]);
+    const newest = notices.findLast((one) => one.offer !== undefined);
+    if (newest === undefined) return undefined;
+    function onKeyDown(event: KeyboardEvent) {
+      const asked = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
+      if (!asked || event.key.toLowerCase() !== "z" || hasText(event.target)) return;
+      event.preventDefault();
+      if (newest !== undefined) close(newest.id);
+      newest?.offer?.undo();
+    }
+    addEventListener("keydown", onKeyDown);
+    return () => removeEventListener("keydown", onKeyDown);
+  }, [notices, close]);
 
   return (
-    <Notice value={tell}>
+    <NoticeContext value={tell}>
       {children}
-      <p className={css.notice} role="alert">
-        {notice?.text}
-      </p>
-    </Notice>
+      {/* Each is read out alone, not again with the next one. */}
+      <div className={css.notices} role="alert" aria-atomic="false" data-part="notices">
+        {notices.map((notice) => (
+          <Shown key={notice.id} notice={notice} onClose={close} />
+        ))}
+      </div>
+    </NoticeContext>
   );
+}
+
+function Shown({ notice, onClose }: { notice: Notice; onClose: (id: number) => void }) {
+  const { id, text, offer } = notice;
+  const [pointed, setPointed] = useState(false);
+  const [focused, setFocused] = useState(false);
+  const waits = offer !== undefined && (pointed || focused);
+
+  useEffect(() => {
+    if (offer === undefined || !waits) {
+      const timer = setTimeout(() => onClose(id), offer?.ms ?? SHOWN_MS);
+      return () => clearTimeout(timer);
+    }
+    offer.wait();
+    const timer = setInterval(offer.wait, offer.ms / 4);
+    return () => {
+      clearInterval(timer);
+      offer.wait();
+    };
+  }, [id, offer, waits, onClose]);
+
+  return (
+    // oxlint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- it waits for whoever is at its button
+    <p
+      className={css.notice}
+      onPointerEnter={() => setPointed(true)}
+      onPointerLeave={() => setPointed(false)}
+      onFocus={() => setFocused(true)}
+      onBlur={() => setFocused(false)}
+    >
+      {text}
+      {offer !== undefined && (
+        <Button
+          look="link"
+          title={isMac ? "⌘Z" : "Ctrl+Z"}
+          onClick={() => {
+            onClose(id);
+            offer.undo();
+          }}
+        >
+          Undo
+        </Button>
+      )}
+    </p>
+  );
+}
+
+function hasText(target: EventTarget | null): boolean {
+  const isField = target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement;
+  return isField && target.value !== "";
 }

@@ -69,33 +69,36 @@ const stories = fc.integer({ min: 1, max: 12 }).chain((total) =>
 const tellings = stories.chain((story) => {
   const { total, changes } = story;
   const rev = fc.integer({ min: 0, max: changes.length });
-  const spans = fc.tuple(rev, rev).map(([one, other]): ChatEvent => ({
+  const told = (from: number, to: number): ChatEvent => ({
     type: "changes",
     roomId,
-    changes: span(story, Math.min(one, other), Math.max(one, other)),
-  }));
+    changes: span(story, from, to),
+  });
+  const spans = fc.tuple(rev, rev).map(([one, other]) => [told(Math.min(one, other), Math.max(one, other))]);
   const pages = fc
     .tuple(fc.integer({ min: 1, max: total }), rev)
-    .map(([from, at_]): ChatEvent => ({ type: "newest page", roomId, page: page(story, from, total, at_) }));
+    .map(([from, at_]): ChatEvent[] => [
+      { type: "newest page", roomId, page: page(story, from, total, at_) },
+    ]);
+  // What has changed since such a page was read is asked for before it is taken.
   const older = fc
     .tuple(fc.integer({ min: 1, max: total }), rev)
-    .map(([to, at_]): ChatEvent => ({ type: "older page", roomId, page: page(story, 1, to, at_) }));
+    .map(([to, at_]): ChatEvent[] => [
+      told(at_, changes.length),
+      { type: "older page", roomId, page: page(story, 1, to, at_) },
+    ]);
   const live = fc
     .tuple(fc.integer({ min: 1, max: total }), rev)
-    .map(([seq, at_]): ChatEvent => ({ type: "message", message: at(story, seq, at_) }));
-  const lists = rev.map((at_) => listed(story, at_));
-  const each = changes.map((_, index): ChatEvent => ({
-    type: "changes",
-    roomId,
-    changes: span(story, index, index + 1),
-  }));
+    .map(([seq, at_]): ChatEvent[] => [{ type: "message", message: at(story, seq, at_) }]);
+  const lists = rev.map((at_) => [listed(story, at_)]);
+  const each = changes.map((_, index) => [told(index, index + 1)]);
   return fc.array(fc.oneof(spans, pages, older, live, lists), { maxLength: 25 }).chain((some) =>
     fc.record({
       story: fc.constant(story),
-      some: fc.constant(some),
-      all: fc.shuffledSubarray([...some, ...each, ...each], {
-        minLength: some.length + 2 * each.length,
-      }),
+      some: fc.constant(some.flat()),
+      all: fc
+        .shuffledSubarray([...some, ...each, ...each], { minLength: some.length + 2 * each.length })
+        .map((events) => events.flat()),
       first: rev.map((at_) => listed(story, at_)),
     }),
   );
@@ -232,6 +235,40 @@ describe("changes", () => {
       { type: "newest page", roomId, page: page(story, 1, 5, 5) },
     ]);
     expect(general(all).log?.messages).toEqual(rows(story, 1, 5, 5));
+  });
+
+  test("that delete a message leave its text nowhere, wherever its older states were kept", () => {
+    const long: Story = { total: 6, changes: [6] };
+    const edited = { ...at(long, 6, 1), message: "a secret" };
+    const gone = { ...at(long, 6, 1), message: "", deleted: 7, rev: 2 };
+    const edit: ChatEvent = {
+      type: "changes",
+      roomId,
+      changes: { after: 0, rev: 1, revHash: "r1", messages: [edited] },
+    };
+    const deletion: ChatEvent = {
+      type: "changes",
+      roomId,
+      changes: { after: 1, rev: 2, revHash: "r2", messages: [gone] },
+    };
+    const first: ChatEvent = { type: "newest page", roomId, page: page(long, 1, 5, 0) };
+    const joins: ChatEvent = { type: "message", message: at(long, 6, 0) };
+    const all: ChatEvent = {
+      type: "newest page",
+      roomId,
+      page: { messages: [...rows(long, 1, 5, 0), gone], more: false, rev: 2, revHash: "r2" },
+    };
+    for (const way of [
+      [first, edit, joins, deletion],
+      [first, joins, edit, deletion],
+      [first, edit, deletion, joins],
+      [edit, first, joins, deletion],
+      [edit, all],
+    ]) {
+      const state = after([listed(long, 0), ...way]);
+      expect(JSON.stringify(general(state))).not.toContain("a secret");
+      expect(general(state).log?.messages.at(-1)).toEqual(gone);
+    }
   });
 
   test("that delete what was unread leave less to read, whoever says it", () => {

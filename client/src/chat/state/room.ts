@@ -234,7 +234,7 @@ function take(before: RoomState, rows: readonly Message[], complete = 0): RoomSt
   const log = replaced && room.log !== null && messages !== undefined ? { ...room.log, messages } : room.log;
   const held = allNewest(room.held, fresh);
   const last = room.last === null ? null : newest(room.last, fresh);
-  const changed = remember(room.changed, [...left.values()]);
+  const changed = remember(allNewest(room.changed, fresh), [...left.values()]);
   const same =
     log === room.log &&
     held === room.held &&
@@ -297,6 +297,7 @@ function startLog(room: RoomState, page: readonly Message[]): RoomState {
   const log: Log = { messages, head: head?.seq ?? 0, older: (first?.seq ?? 1) > 1 };
   const started = {
     ...room,
+    changed: allNewest(room.changed, messages),
     log,
     load: "idle" as const,
     seq: Math.max(room.seq, log.head),
@@ -319,7 +320,8 @@ export function prepend(room: RoomState, page: Page): RoomState {
   if (first !== undefined && end !== undefined && end !== first - 1) return { ...room, load: "idle" };
   const older = allNewest(page.messages, changedSince(room, page.rev ?? 0));
   const messages = [...older, ...room.log.messages];
-  return { ...room, load: "idle", log: { ...room.log, messages, older: page.more } };
+  const changed = allNewest(room.changed, older);
+  return { ...room, changed, load: "idle", log: { ...room.log, messages, older: page.more } };
 }
 
 /**

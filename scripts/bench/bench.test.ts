@@ -1,59 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { clientFrame, readFrames, type Stream } from "../frames.ts";
 import { findMark, idAt, Ledger, markedText, reconcile, timeAt } from "./marks.ts";
 import type { LoadResult } from "./generator.ts";
 import { judge, load, stage, type Run } from "./run.ts";
-import { percentile, spread, summarise } from "../statistics.ts";
 import { figuresOf, LOAD, tablesOf } from "./tables.ts";
 import { order } from "./workloads.ts";
-
-/** A server's text frame. */
-function serverFrame(text: string): Buffer {
-  const frame = clientFrame(text);
-  const head = text.length < 126 ? 2 : text.length < 65_536 ? 4 : 10;
-  frame[1] = (frame[1] ?? 0) & 0x7f;
-  return Buffer.concat([frame.subarray(0, head), frame.subarray(head + 4)]);
-}
-
-describe("the frame reader", () => {
-  const texts = ["", "short", "x".repeat(200), "y".repeat(70_000), "end"];
-  const wire = Buffer.concat(texts.map(serverFrame));
-
-  it.each([1, 2, 3, 7, 125, 4_096, wire.length])("reads frames that come in pieces of %i bytes", (size) => {
-    const heard: string[] = [];
-    const stream: Stream = { rest: null };
-    for (let at = 0; at < wire.length; at += size) {
-      const chunk = Buffer.from(wire.subarray(at, at + size));
-      readFrames(stream, chunk, chunk.length, (_stream, opcode, buffer, start, end) => {
-        expect(opcode).toBe(1);
-        heard.push(buffer.toString("latin1", start, end));
-      });
-      // The buffer is everybody's: what waits for its rest must not lie in it.
-      chunk.fill(0);
-    }
-    expect(heard).toEqual(texts);
-    expect(stream.rest).toBeNull();
-  });
-
-  it("refuses a fragmented, a compressed and a masked frame", () => {
-    const first = (byte: number) => {
-      const frame = serverFrame("half");
-      frame[0] = byte;
-      return () => readFrames({ rest: null }, frame, frame.length, () => undefined);
-    };
-    expect(first(0x01)).toThrow("fragmented");
-    expect(first(0xc1)).toThrow("compressed");
-    const masked = clientFrame("masked");
-    expect(() => readFrames({ rest: null }, masked, masked.length, () => undefined)).toThrow("masked");
-  });
-
-  it("finds a message's number and time in whatever a server made of it", () => {
-    const told = Buffer.from(`42["message",{"message":"${markedText(1234567, 9876543210123)}","seq":1}]`);
-    const at = findMark(told, 0, told.length);
-    expect([idAt(told, at), timeAt(told, at)]).toEqual([1234567, 9876543210123]);
-    expect(findMark(Buffer.from('42["user.connected",[]]'), 0, 23)).toBe(-1);
-  });
-});
 
 describe("a system's job", () => {
   const town = { roomIds: ["1", "2"], members: [0, 0, 0, 1, 1].map((room) => ({ rooms: [room] })) };
@@ -78,20 +28,11 @@ describe("a system's job", () => {
   );
 });
 
-describe("a percentile", () => {
-  it("is a value that was measured, by nearest rank", () => {
-    const values = Array.from({ length: 100 }, (_, index) => index + 1);
-    expect([0, 0.5, 0.99, 1].map((p) => percentile(values, p))).toEqual([1, 50, 99, 100]);
-    expect(percentile([7], 0.99)).toBe(7);
-    expect(percentile([], 0.5)).toBeNaN();
-    expect(summarise([3, 1, 2])).toMatchObject({ count: 3, min: 1, p50: 2, max: 3, mean: 2 });
-    expect(summarise([])).toBeNull();
-  });
-
-  it("has a median between two middle values, and passes over what was not measured", () => {
-    expect(spread([4, 1, Number.NaN, 3, 2])).toEqual({ runs: 4, min: 1, median: 2.5, max: 4 });
-    expect(spread([])).toBeNull();
-  });
+it("a message's number and time are found in whatever a server made of it", () => {
+  const told = Buffer.from(`42["message",{"message":"${markedText(1234567, 9876543210123)}","seq":1}]`);
+  const at = findMark(told, 0, told.length);
+  expect([idAt(told, at), timeAt(told, at)]).toEqual([1234567, 9876543210123]);
+  expect(findMark(Buffer.from('42["user.connected",[]]'), 0, 23)).toBe(-1);
 });
 
 describe("the account", () => {

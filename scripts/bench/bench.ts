@@ -16,7 +16,8 @@ ${Object.entries(WORKLOADS)
   .map(([name, { about }]) => `  ${name.padEnd(10)}${about}`)
   .join("\n")}
 Systems: ${Object.keys(SYSTEMS).join(", ")}. Without a workload it is hot.
-Further: --rate 100,400 and --members 500 (hot), --connections 90000 (idle, return), --seconds 5, --env NAME=value.
+Further: --rate 100,400 and --members 500 (hot), --connections 90000 (idle, return), --messages 1000000 (search),
+--seconds 5, --env NAME=value.
 Each run is one file in .cache/bench/results, and the tables come at the end. The exit code is 1 where a message was lost,
 repeated, out of order or not answered, and 75 where the generator was above its limit.`;
 
@@ -36,6 +37,7 @@ export async function main(args: string[]): Promise<number> {
       rate: { type: "string" },
       members: { type: "string" },
       connections: { type: "string" },
+      messages: { type: "string" },
       seconds: { type: "string" },
       env: { type: "string", multiple: true },
     },
@@ -56,7 +58,8 @@ export async function main(args: string[]): Promise<number> {
     : named("workload", values.workload ?? ["hot"], WORKLOADS).map((name): Workload => WORKLOADS[name]);
   const systems = values.system && named("system", values.system, SYSTEMS);
   const sizes: Sizes = {
-    ...(values.rate !== undefined && { rates: values.rate.split(",").map((rate) => whole("rate", rate)) }),
+    ...(values.rate !== undefined && { rates: wholes("rate", values.rate) }),
+    ...(values.messages !== undefined && { messages: wholes("messages", values.messages) }),
     ...(values.members !== undefined && { members: whole("members", values.members) }),
     ...(values.connections !== undefined && { connections: whole("connections", values.connections) }),
     ...(values.seconds !== undefined && { seconds: whole("seconds", values.seconds) }),
@@ -94,6 +97,10 @@ function named<Name extends string>(what: string, given: string[], known: Record
       if (!Object.hasOwn(known, name)) throw stop(`There is no ${what} "${name}".\n\n${HELP}`, 64);
       return name as Name;
     });
+}
+
+function wholes(option: string, text: string): number[] {
+  return text.split(",").map((part) => whole(option, part));
 }
 
 function whole(option: string, text: string): number {

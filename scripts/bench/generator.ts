@@ -43,6 +43,8 @@ export type LoadOrder = {
   /** Messages a second until measuring begins: enough that a server's code is compiled, as after an hour of work. */
   warmRate: number;
   measureSeconds: number;
+  /** While it is measured, members react in turn, so often a second, to one of these messages of the first room each. */
+  reactions?: { rate: number; seqs: number[] };
   /** Processes of the system under test. */
   parts: Part[];
 };
@@ -58,6 +60,9 @@ export type LoadResult = {
   refused: number;
   unanswered: number;
   reconciliation: Reconciliation;
+  /** Reactions that were answered, and frames with changes that a member was sent in a second. */
+  reacted: number;
+  changeFrames: number;
   /** CPU in µs per delivery, by part and in all, with the kernel's deferred network work. */
   cpuUs: Record<string, number>;
   cpuUsAll: number;
@@ -116,6 +121,7 @@ const SAMPLED_DELIVERIES_PER_SECOND = 20_000;
 /** Longest wait for what is still under way, and for the next of it. */
 const DRAIN_US = 60e6;
 const STALLED_US = 5e6;
+const EMOJI = ["👍", "🎉", "😀", "👀", "🚀"];
 
 let members: Member[] = [];
 let roomIds: string[] = [];
@@ -134,9 +140,11 @@ type Running = {
   latencies: number[];
   answered: number;
   refused: number;
+  reacted: number;
   lastDeliveryUs: number;
 };
 let deliveries = 0;
+let changeFrames = 0;
 let otherFrames = 0;
 let readAtUs = 0;
 
@@ -194,10 +202,12 @@ function frame(member: Member, opcode: number, buffer: Buffer, start: number, en
         }
         return;
       }
+      changeFrames += 1;
     } else if (kind === KIND.answer && dialect.answer) {
       const answer = dialect.answer(buffer.toString("latin1", start, Math.min(end, start + 40)));
       if (answer && answer.id >= 0) {
-        load.answered += 1;
+        if (answer.id > MAX_ID) load.reacted += 1;
+        else load.answered += 1;
         if (!answer.ok) load.refused += 1;
         return;
       }
@@ -337,10 +347,12 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
     latencies: [],
     answered: 0,
     refused: 0,
+    reacted: 0,
     lastDeliveryUs: startUs,
   };
   load = run;
   deliveries = 0;
+  changeFrames = 0;
   const lateness: number[] = [];
   const nonce = `b${Math.floor(startUs / 1e6).toString(36)}.`;
 
@@ -366,6 +378,14 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
 
   await sleepUntil(fromUs);
   const before = snapshot(order.parts);
+  const { rate = 0, seqs = [] } = order.reactions ?? {};
+  for (let next = 0; next < rate * order.measureSeconds; next += 1) {
+    await sleepUntil(fromUs + (1e6 * next) / rate);
+    // Each comes back to a message once everybody has been there.
+    const seq = seqs[next % seqs.length] ?? 1;
+    const on = Math.floor(next / members.length) % 2 === 0;
+    members[next % members.length]?.socket.write(reaction(roomIds[0] ?? "", seq, next, on));
+  }
   await sleepUntil(toUs);
   const after = snapshot(order.parts);
   await sending;
@@ -395,6 +415,8 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
     answered: run.answered,
     refused: run.refused,
     unanswered: dialect.answer ? total - run.answered : 0,
+    reacted: run.reacted,
+    changeFrames: (after.changeFrames - before.changeFrames) / members.length / seconds,
     reconciliation: reconcile(
       members.map(({ plan: { rooms: theirs }, ledger }) => ({ rooms: theirs, ledger })),
       rooms,
@@ -404,6 +426,11 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
     busy: (after.ownNs - before.ownNs) / 1e9 / seconds,
     latenessMs: summarise(lateness),
   };
+}
+
+function reaction(roomId: string, seq: number, number: number, on: boolean): Buffer {
+  const asked = { roomId, seq, emoji: EMOJI[number % EMOJI.length], on };
+  return clientFrame(`42${MAX_ID + 2 + number}["message.react",${JSON.stringify(asked)}]`);
 }
 
 /** When and into which room each message goes; times in µs from 0. */
@@ -443,6 +470,7 @@ function snapshot(parts: Part[]) {
     softirqNs: softirqNs(CORE.system),
     ownNs: cpuNs(process.pid),
     deliveries,
+    changeFrames,
   };
 }
 

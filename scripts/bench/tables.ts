@@ -23,6 +23,31 @@ export const LOAD: Column<LoadResult>[] = [
   { label: "% in time", of: ({ deliveries, offered }) => (100 * deliveries) / offered, more: true },
 ];
 
+export const CHANGES: Column<LoadResult & { changeUs: number | undefined }>[] = [
+  ...LOAD,
+  { label: "CPU µs a reaction", of: ({ changeUs }) => changeUs },
+  { label: "frames of changes a client and second", of: ({ changeFrames }) => changeFrames },
+];
+
+/** Of one look through everything; the p99 is what others wait for a message. */
+export type SearchResult = {
+  ms: number;
+  calls: number;
+  redisMs: number;
+  serverMs: number;
+  quietP99: number | undefined;
+  p99: number | undefined;
+};
+
+export const SEARCH: Column<SearchResult>[] = [
+  { label: "s", of: ({ ms }) => ms / 1_000 },
+  { label: "calls", of: ({ calls }) => calls },
+  { label: "Redis CPU ms", of: ({ redisMs }) => redisMs },
+  { label: "replica CPU ms", of: ({ serverMs }) => serverMs },
+  { label: "others' p99 ms before", of: ({ quietP99 }) => quietP99 },
+  { label: "others' p99 ms", of: ({ p99 }) => p99 },
+];
+
 /** Bytes in memory, of all processes of the server together and of its Redis; the kernel's of the whole machine. */
 export type IdleResult = {
   server: number;

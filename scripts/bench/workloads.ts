@@ -1,14 +1,28 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { io, type Socket } from "socket.io-client";
-import type { Message, Reply } from "../../server/src/protocol.ts";
+import { readConfig } from "../../server/src/config.ts";
+import { createKeys } from "../../server/src/keys.ts";
+import type { Hits, Message, Page, Reply } from "../../server/src/protocol.ts";
 import { GENERAL } from "../../server/src/store/kinds.ts";
+import { Log } from "../../server/src/store/log.ts";
+import type { RedisClient } from "../../server/src/store/redis.ts";
 import { startGenerator } from "./drive.ts";
 import { markedText } from "./marks.ts";
 import type { LoadOrder } from "./generator.ts";
 import { connect, judge, load, quiet, record, stage, type Run, type Stage } from "./run.ts";
-import { cpuNs, kernelMemory, memoryOf } from "../machine.ts";
+import { cpuNs, kernelMemory, memoryOf, type Part } from "../machine.ts";
 import type { SystemName, Target, Town } from "./systems.ts";
-import { IDLE, LOAD, READING, RETURN, type IdleResult, type ReturnResult } from "./tables.ts";
+import {
+  CHANGES,
+  IDLE,
+  LOAD,
+  READING,
+  RETURN,
+  SEARCH,
+  type IdleResult,
+  type ReturnResult,
+  type SearchResult,
+} from "./tables.ts";
 
 /** What is measured. Each workload answers its runs, each written to a file already. */
 
@@ -18,6 +32,7 @@ export type Sizes = {
   members?: number;
   seconds?: number;
   connections?: number;
+  messages?: number[];
   env?: Record<string, string>;
 };
 
@@ -107,7 +122,6 @@ async function idle(target: Target, sizes: Sizes): Promise<Run[]> {
     while (generators.length < replicas) generators.push(await startGenerator());
     const { system } = at;
     const pids = (name: string) => system.parts.flatMap((part) => (part.name === name ? [part.pid] : []));
-    const used = () => pids("replica").reduce((ns, pid) => ns + cpuNs(pid), 0);
     await sleep(3_000);
     let server = memoryOf(pids("replica"));
     const kernel = kernelMemory();
@@ -126,7 +140,7 @@ async function idle(target: Target, sizes: Sizes): Promise<Run[]> {
       }
       for (const generator of generators) await quiet(generator);
       await sleep(4_000);
-      const before = used();
+      const before = used(system.parts, "replica");
       await sleep(3_000);
       const memory = memoryOf(pids("replica"));
       const result: IdleResult = {
@@ -135,7 +149,7 @@ async function idle(target: Target, sizes: Sizes): Promise<Run[]> {
         redis: memoryOf(pids("redis")),
         kernel: kernelMemory() - kernel,
         perSecond: (1_000 * (connections - open)) / ms,
-        idleUs: (used() - before) / 3_000 / connections,
+        idleUs: (used(system.parts, "replica") - before) / 3_000 / connections,
       };
       open = connections;
       server = memory;
@@ -168,10 +182,9 @@ async function comeBack(target: Target, { connections: members = 5_000, env }: S
         await sleep(50);
       }
     })();
-    const used = () => system.parts.reduce((ns, { pid }) => ns + cpuNs(pid), 0);
-    const before = used();
+    const before = used(system.parts);
     const { ms: backMs, handshakeMs } = await connect(at, system.members.slice(0, members), members);
-    const cpuUs = (used() - before) / 1_000 / members;
+    const cpuUs = (used(system.parts) - before) / 1_000 / members;
     back = true;
     await talking;
     await sleep(2_000);
@@ -186,7 +199,112 @@ async function comeBack(target: Target, { connections: members = 5_000, env }: S
   }
 }
 
+/**
+ * 500 people react within 5 s, all to one message while 20 a second are said, and to 50 messages while 400 are: each
+ * beside the same without reactions.
+ */
+async function changes(target: Target, { members = 500, seconds = 5, env }: Sizes): Promise<Run[]> {
+  const at = await stage(target, { town: crowd(members), env });
+  try {
+    await fill(at, 0, [[GENERAL, 50]]);
+    if (!(await react(at, [50], 1))) throw new Error("this build knows no reactions");
+    const runs: Run[] = [];
+    for (const [rate, messages] of [
+      [20, 1],
+      [400, 50],
+    ] as const) {
+      let quietNs = 0;
+      for (const reactions of [0, members / 5]) {
+        const seqs = Array.from({ length: messages }, (_, index) => index + 1);
+        const more = reactions > 0 && { reactions: { rate: reactions, seqs } };
+        const loaded = await load(at, order(rate, { measureSeconds: seconds, ...more }));
+        const usedNs = loaded.cpuUsAll * loaded.deliveries;
+        if (reactions === 0) quietNs = usedNs;
+        const due = reactions * seconds;
+        const result = { ...loaded, changeUs: due === 0 ? undefined : (usedNs - quietNs) / due };
+        const judged = judge(loaded);
+        const lost = due - loaded.reacted;
+        if (lost > 0) judged.reasons.push(`${lost} reactions not answered`);
+        const verdict = lost > 0 ? "failed" : judged.verdict;
+        runs.push(
+          record("changes", target, { members, rate, reactions }, CHANGES, result, { ...judged, verdict }),
+        );
+      }
+    }
+    return runs;
+  } finally {
+    await at.stop();
+  }
+}
+
+/** Looks through all that was said for a word that nobody said, while 50 others talk. */
+async function search(target: Target, { messages: wanted, seconds = 5, env }: Sizes): Promise<Run[]> {
+  const runs: Run[] = [];
+  for (const messages of wanted ?? [10_000, 100_000]) {
+    const at = await stage(target, { town: crowd(50), env });
+    try {
+      const { parts, redis } = at.system;
+      await store(redis, messages);
+      const talk = () => load(at, order(20, { measureSeconds: seconds }));
+      const before = await talk();
+      const [began, redisNs, serverNs] = [performance.now(), used(parts, "redis"), used(parts, "replica")];
+      let over = false;
+      const talking = talk().finally(() => (over = true));
+      let [calls, scans] = [0, 0];
+      do {
+        let cursor: string | undefined;
+        do {
+          const asked = new URLSearchParams({ q: "xylophone", ...(cursor !== undefined && { cursor }) });
+          ({ cursor } = await get<Hits>(at, `/api/search?${asked}`));
+          calls += 1;
+        } while (cursor !== undefined);
+        scans += 1;
+      } while (!over);
+      const result: SearchResult = {
+        ms: (performance.now() - began) / scans,
+        calls: calls / scans,
+        redisMs: (used(parts, "redis") - redisNs) / 1e6 / scans,
+        serverMs: (used(parts, "replica") - serverNs) / 1e6 / scans,
+        quietP99: before.latencyMs?.p99,
+        p99: (await talking).latencyMs?.p99,
+      };
+      runs.push(record("search", target, { messages }, SEARCH, result));
+    } finally {
+      await at.stop();
+    }
+  }
+  return runs;
+}
+
+/** CPU in ns that the processes of this name have used, or all. */
+function used(parts: Part[], wanted?: string): number {
+  return parts.reduce((ns, { name, pid }) => ns + (name === (wanted ?? name) ? cpuNs(pid) : 0), 0);
+}
+
+async function get<T>({ system: { host, ports, members } }: Stage, path: string): Promise<T> {
+  const headers = { cookie: members[0]?.cookie ?? "" };
+  const answer = await fetch(`http://${host}:${ports[0]}${path}`, { headers });
+  if (!answer.ok) throw new Error(`${path} was answered with ${answer.status}`);
+  return (await answer.json()) as T;
+}
+
+/** Puts so many messages into General, past the server. */
+async function store(redis: RedisClient | null, messages: number): Promise<void> {
+  if (redis === null) throw new Error("what is searched is in Redis");
+  const log = new Log(redis, createKeys(""), readConfig({ REDIS_URL: "redis://127.0.0.1" }));
+  for (let start = 0; start < messages; start += 500) {
+    const some = Array.from({ length: Math.min(500, messages - start) }, (_, index) => ({
+      from: "1",
+      message: `Message ${start + index} of an old conversation, of a hundred characters as most are, and no longer.`,
+      date: 1_600_000_000_000 + (start + index) * 1_000,
+    }));
+    await log.load(GENERAL, some);
+  }
+}
+
 const READERS = 32;
+/** Of each message of a page. */
+const REACTIONS = 20;
 
 /** `GET messages`, 50 of them, on 32 connections at once: all the same page, then each another. */
 async function reading(target: Target, { seconds = 5, env }: Sizes): Promise<Run[]> {
@@ -194,17 +312,21 @@ async function reading(target: Target, { seconds = 5, env }: Sizes): Promise<Run
   try {
     const { host, ports, parts, members } = at.system;
     await fill(at, 0, [[GENERAL, 50 * (READERS + 1)]]);
+    const newest = Array.from({ length: 50 }, (_, index) => 50 * READERS + 1 + index);
     const cookies = members.map(({ cookie }) => cookie);
     const path = `/api/rooms/${GENERAL}/messages?size=50`;
     const paths = [path];
     while (paths.length < READERS) {
-      const url = `http://${host}:${ports[0]}${paths.at(-1)}`;
-      const answer = await fetch(url, { headers: { cookie: cookies[0] ?? "" } });
-      const [oldest] = ((await answer.json()) as { messages: Message[] }).messages;
+      const [oldest] = (await get<Page>(at, paths.at(-1) ?? path)).messages;
       paths.push(`${path}&before=${oldest?.date}`);
     }
     const runs: Run[] = [];
-    for (const pages of [1, READERS]) {
+    for (const [pages, reactions] of [
+      [1, 0],
+      [READERS, 0],
+      [1, REACTIONS],
+    ] as const) {
+      if (reactions > 0 && !(await react(at, newest, reactions))) break;
       const read = pages === 1 ? cookies.map(() => path) : paths;
       const asked = { host, port: ports[0] ?? 0, paths: read, cookies, parts };
       await at.generator.order("pages", { ...asked, seconds: 3 });
@@ -213,12 +335,37 @@ async function reading(target: Target, { seconds = 5, env }: Sizes): Promise<Run
         result.failed > 0
           ? { verdict: "failed" as const, reasons: [`${result.failed} requests failed`] }
           : undefined;
-      runs.push(record("reading", target, { readers: READERS, pages }, READING, result, judged));
+      runs.push(record("reading", target, { readers: READERS, pages, reactions }, READING, result, judged));
     }
     return runs;
   } finally {
     await at.stop();
   }
+}
+
+/**
+ * Has messages of General reacted to by so many people each; false where a build knows no reactions. A build takes them
+ * only once it is sure that no older one runs beside it.
+ */
+async function react(at: Stage, seqs: number[], people: number): Promise<boolean> {
+  const until = performance.now() + 90_000;
+  for (let member = 0; member < people; member += 1) {
+    const client = await clientOf(at, member);
+    try {
+      for (const seq of seqs) {
+        const asked = { roomId: GENERAL, seq, emoji: ["👍", "🎉", "😀", "👀"][member % 4], on: true };
+        const ask = () =>
+          client.timeout(5_000).emitWithAck("message.react", asked) as Promise<Reply<Message>>;
+        while (!(await ask().catch(() => null))?.ok) {
+          if (performance.now() > until) return false;
+          await sleep(1_000);
+        }
+      }
+    } finally {
+      client.disconnect();
+    }
+  }
+  return true;
 }
 
 /** Has one of the town's people say so many messages in each room, through the server: any build stores its own rows. */
@@ -275,6 +422,16 @@ export const WORKLOADS = {
   idle: { about: "1,000 and 10,000 connections in which nothing happens", systems: ["hubbub"], run: idle },
   return: { about: "5,000 who break off and come back at once", systems: ["hubbub"], run: comeBack },
   reading: { about: "pages of 50 messages over REST, 32 at a time", systems: ["hubbub"], run: reading },
+  changes: {
+    about: "500 people react within 5 s, while 20 and 400 messages a second are said",
+    systems: ["hubbub"],
+    run: changes,
+  },
+  search: {
+    about: "10,000 and 100,000 messages are looked through while others talk",
+    systems: ["hubbub"],
+    run: search,
+  },
   app: {
     about: "the app in Chromium",
     systems: ["hubbub"],

@@ -1,8 +1,9 @@
--- Takes rows that another program put into a room's sorted set out of it, and appends each as a message of ours: once,
--- whoever comes first. Announced as any message is, unless the whole log was there before us.
--- KEYS room, meta   ARGV 1 room id, 2 channel, 3 beginning of the envelope, 4 what the log must have begun as: 'ours', or
---      'theirs' where all of it is another program's, 5 '1' while older servers may run, 6... row, date, tail of the message's JSON, ...
--- Returns how many. A date that does not rise is moved up, one that is still to come is moved back.
+-- Takes rows that another program added out of a room's sorted set and appends each as a message of ours. The first
+-- replica to call it does the work once. Announces each message, unless the whole log is another program's.
+-- KEYS room, meta   ARGV 1 room id, 2 channel, 3 beginning of the envelope, 4 whose log the caller expects: 'ours', or
+--      'theirs' if all of it is another program's, 5 '1' while older servers may run, 6... row, date, tail of the
+--      message's JSON, ...
+-- Returns how many were appended. Raises a date that does not rise; lowers a date in the future.
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash')
 local seq, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
 local theirs = ARGV[4] == 'theirs'
@@ -20,7 +21,7 @@ for i = 6, #ARGV, 3 do
   if redis.call('ZREM', KEYS[1], ARGV[i]) == 1 then
     seq = seq + 1
     last = math.max(math.min(tonumber(ARGV[i + 1]), now), last + 1)
-    -- Numbers are written with %.0f: Lua's own conversion keeps 14 digits only.
+    -- Write numbers with %.0f: Lua's own conversion keeps only 14 digits.
     local date, tail = string.format('%.0f', last), ARGV[i + 2]
     hash = string.sub(redis.sha1hex(hash .. '|' .. date .. '|' .. tail), 1, 12)
     local row = head .. string.format('%.0f', seq) .. ',"date":' .. date .. ',"hash":"' .. hash .. '",' .. tail

@@ -1,10 +1,10 @@
--- Stores one message and announces it, or answers what an earlier call with the same nonce stored.
--- KEYS room, meta, records, nonce, read, members, thread, and the mentions of each who is mentioned (one slot)
+-- Stores and announces one message, or answers what an earlier call with the same nonce stored.
+-- KEYS room, meta, records, nonce, read, members, thread, and the mentions of each mentioned user (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
---      6 ms for which the nonce is remembered, 7 "1" where members are listed, 8 "1" once the rows were adopted,
---      9 "1" while servers that know `members` alone may run, 10 "1" where it belongs to a thread
--- Returns {'stored' | 'repeated', message}, {'stranger'}, or {'theirs'}: all that is there is another program's, and
--- must be adopted first.
+--      6 ms to remember the nonce, 7 "1" if the room lists its members, 8 "1" once the rows were adopted,
+--      9 "1" while servers that know `members` alone may run, 10 "1" if it belongs to a thread
+-- Returns {'stored' | 'repeated', message}, {'stranger'}, or {'theirs'}: the whole log is another program's, and the
+-- caller must adopt it first.
 local sent = redis.call('GET', KEYS[4])
 if sent then
   local own = '{"roomId":"' .. ARGV[1] .. '","seq":'
@@ -28,7 +28,7 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- Numbers are written with %.0f: Lua's own conversion keeps 14 digits only.
+-- Write numbers with %.0f: Lua's own conversion keeps only 14 digits.
 local date = string.format('%.0f', now > last and now or last + 1)
 local seq = string.format('%.0f', count + 1)
 hash = string.sub(redis.sha1hex(hash .. '|' .. date .. '|' .. ARGV[3]), 1, 12)

@@ -1,18 +1,18 @@
--- Changes one thing of a room, a member's record or a message's row, if what the change was based on is still there,
+-- Changes one thing in a room (a member's record or a message's row) if what the change was based on is still there,
 -- and announces it in the order of the room's changes.
--- KEYS meta, records, changed, revs, members, room, once, deleted, pins, and for a row the mentions of those who are
---      mentioned and then of those who are no longer (one slot)
+-- KEYS meta, records, changed, revs, members, room, once, deleted, pins; for a row also the mentions of each user it
+--      mentions now, then of each it no longer mentions (one slot)
 -- ARGV 1 what: '@<user>' or the row's date
---      2 what is to be there now: the row, or the record; of a record also '' for none, '*' for any, 'set' to make it
+--      2 what must be there now: the row or the record; for a record also '' for none, '*' for any, 'set' to make it
 --        what `members` says
---      3 the new record, or '' for none; or the new row up to where its rev goes
+--      3 the new record, or '' for none; or the new row up to its rev
 --      4 channel, 5 beginning of the announcement, 6 its end, for a record
 --      7 '1' while servers that know `members` alone may run
 -- and for a row also
---      8 seq, 9 'edited', 'deleted', 'pinned', 'unpinned' or '', 10 user id of who changes it, 11 their record, where the room
---      keeps any, 12 ms for which `once` is remembered, or '0', 13 how many are mentioned
--- Returns {'changed', rev or row}, {'same', record}, {'conflict', record}, {'stranger'} where the record is another
--- one, or {'done'} where `once` says that this was done.
+--      8 seq, 9 'edited', 'deleted', 'pinned', 'unpinned' or '', 10 user id of the actor, 11 the actor's record, if
+--      the room keeps any, 12 ms to remember `once`, or '0', 13 number of mentioned users
+-- Returns {'changed', rev or row}, {'same', record}, {'conflict', record}, {'stranger'} if the actor's record has
+-- changed, or {'done'} if `once` says that this was done.
 local REMEMBERED = 1000
 local what, old, new = ARGV[1], ARGV[2], ARGV[3]
 local isRow = ARGV[8] ~= nil
@@ -83,7 +83,7 @@ end
 
 local hash = string.sub(redis.sha1hex((meta[2] or '') .. '|' .. rev .. '|' .. what .. '|' .. new), 1, 12)
 redis.call('ZADD', KEYS[3], rev, what)
--- Whoever knows the changes up to an older one reads everything anew.
+-- A reader that knows only older changes reads everything again.
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', count - REMEMBERED))
 redis.call('HSET', KEYS[4], count % REMEMBERED, rev .. ':' .. hash)
 redis.call('HSET', KEYS[1], 'rev', rev, 'revHash', hash)

@@ -15,7 +15,7 @@ import {
 } from "../testing.ts";
 import { Log } from "./log.ts";
 
-/** Somebody, and what each message is for them after all that they have heard. */
+/** A person, and the messages their client would show after everything it heard. */
 type Reader = Person & { shown: Map<number, Message>; heard: (Changes & { roomId: RoomId })[] };
 
 async function reader(replica: Pick<Replica, "address">): Promise<Reader> {
@@ -67,7 +67,7 @@ describe("a stored message", () => {
     return unwrap(answer).rooms[0] as SyncedRoom;
   };
 
-  it("is edited in its place, and everybody on every replica shows the new text", async () => {
+  it("keeps its place when edited, and every replica shows the new text", async () => {
     const said = await mary.say(roomId, "teh text");
     await joe.hears("teh text");
     const now = unwrap(await edit(mary, said, "the text"));
@@ -78,7 +78,7 @@ describe("a stored message", () => {
     expect((await stored()).find((one) => one.seq === seq)).toEqual(now);
   });
 
-  it("is edited once by an edit that is sent again, and by nobody else", async () => {
+  it("is edited once by a repeated edit, and only by its author", async () => {
     const said = await mary.say(roomId, "first");
     const once = unwrap(await edit(mary, said, "second", "same"));
     const again = unwrap(await edit(mary, said, "second", "same"));
@@ -86,7 +86,7 @@ describe("a stored message", () => {
     expect(codeOf(await edit(joe, said, "mine"))).toBe("forbidden");
   });
 
-  it("that another window has edited is a conflict, with the message as it is; a reaction is none", async () => {
+  it("answers a conflict with its present state if another window edited it, but not if somebody reacted", async () => {
     const said = await mary.say(roomId, "draft");
     unwrap(await react(joe, said, "👍"));
     const now = unwrap(await edit(mary, said, "version 1"));
@@ -98,7 +98,7 @@ describe("a stored message", () => {
     expect(unwrap(await edit(mary, now, "version 2")).message).toBe("version 2");
   });
 
-  it("that is deleted is gone from every key, also for who edits it at the same moment", async () => {
+  it("is gone from every key once deleted, even if it is edited at the same moment", async () => {
     const said = await mary.say(roomId, "a secret nobody shall keep");
     unwrap(await react(joe, said, "🎉"));
     unwrap(await pin(joe, said));
@@ -123,11 +123,11 @@ describe("a stored message", () => {
               : [await redis.get(key)];
       expect(held.join("\n"), key).not.toContain("a secret nobody");
     }
-    // Sent again, it does not come back.
+    // A retry does not bring it back.
     expect(await mary.say(roomId, "a secret nobody shall keep", said.nonce)).toEqual(unwrap(gone));
   });
 
-  it("that is deleted is no longer unread", async () => {
+  it("is no longer unread once deleted", async () => {
     const room = async () => {
       const { body } = await joe.browser.get<Room[]>("/api/rooms");
       return body.find(({ id }) => id === roomId) as Room;
@@ -142,7 +142,7 @@ describe("a stored message", () => {
     expect((await room()).deleted).toBeUndefined();
   });
 
-  it("has each reaction once, on or off, however often it is said", async () => {
+  it("keeps one reaction of a kind per user, however often it is switched on or off", async () => {
     const said = await mary.say(roomId, "react!");
     for (const on of [true, true, false, false, true]) unwrap(await react(joe, said, "👩🏽‍🚀", on));
     const now = unwrap(await react(mary, said, "👩🏽‍🚀"));
@@ -151,7 +151,7 @@ describe("a stored message", () => {
     expect(unwrap(await react(joe, said, "👩🏽‍🚀", false)).reactions).toBeUndefined();
   });
 
-  it("takes 20 kinds of reactions, and nothing that is no emoji", async () => {
+  it("takes 20 kinds of reactions, and only emoji", async () => {
     const said = await mary.say(roomId, "all of them");
     const kinds = Array.from({ length: 21 }, (_, index) => String.fromCodePoint(0x1f600 + index));
     for (const emoji of kinds.slice(0, 20)) unwrap(await react(joe, said, emoji));
@@ -161,7 +161,7 @@ describe("a stored message", () => {
       expect(codeOf(await react(joe, said, emoji)), emoji).toBe("invalid");
   });
 
-  it("is pinned and taken down again", async () => {
+  it("can be pinned and unpinned", async () => {
     const said = await mary.say(roomId, "read this");
     expect(unwrap(await pin(joe, said)).pinned).toBeGreaterThan(0);
     expect(await house.redis.zrange(house.keys.pins(roomId), "0", "-1")).toContain(String(said.seq));
@@ -169,7 +169,7 @@ describe("a stored message", () => {
     expect(await house.redis.zrange(house.keys.pins(roomId), "0", "-1")).not.toContain(String(said.seq));
   });
 
-  it("is answered by number, and its answers are in its thread", async () => {
+  it("is answered by its number, and its thread lists the answers", async () => {
     const said = await mary.say(roomId, "who is coming?");
     const answer = async (who: Person, replyTo: number) =>
       unwrap(
@@ -192,7 +192,7 @@ describe("a stored message", () => {
     expect(codeOf(reply)).toBe("not_found");
   });
 
-  it("is nobody's to change who is not in its room, nor is one that is not there", async () => {
+  it("cannot be changed by a stranger to its room, nor if it does not exist", async () => {
     const said = await mary.say(roomId, "among us");
     const { id } = (await mary.browser.post<Room>("/api/rooms", { name: "only mary" })).body;
     const alone = await mary.say(id, "only mine");
@@ -209,7 +209,7 @@ describe("a stored message", () => {
     expect(codeOf(await edit(mary, said, "x".repeat(4_001)))).toBe("too_large");
   });
 
-  it("shows what it has become to who was away, and where nobody can tell that they must read again", async () => {
+  it("is caught up on after an absence, or makes a client read again if the changes are forgotten", async () => {
     const said = await mary.say(roomId, "while joe is away");
     const { rev, revHash } = await joe.browser
       .get<{ rev: number; revHash: string }>(`/api/rooms/${roomId}/messages`)
@@ -228,18 +228,18 @@ describe("a stored message", () => {
     const { changes } = await sync(joe, { ...cursor, rev, revHash });
     expect(changes).toMatchObject({ after: rev, rev: rev + 2 });
     expect(changes?.messages.map(({ message }) => message)).toEqual(["joe was away"]);
-    // A rev of another history, or none that is remembered.
+    // A rev of another history, or one that is no longer remembered.
     for (const place of [
       { rev, revHash: "ffffffffffff" },
       { rev: rev + 500, revHash },
       { rev: 1, revHash: "" },
     ])
       expect((await sync(joe, { ...cursor, ...place })).changes).toMatchObject({ rev: rev + 2, reset: true });
-    // Who does not follow changes is not told of them.
+    // A client that does not follow changes gets none.
     expect(await sync(joe, cursor)).toEqual({ roomId, messages: [], more: false });
   });
 
-  it("is read at once among 5,000, by its number", async () => {
+  it("is read directly by its number among 5,000", async () => {
     const { id } = (await mary.browser.post<Room>("/api/rooms", { name: "long" })).body;
     const log = new Log(house.redis, house.keys, readConfig(house.env));
     for (let start = 0; start < 5_000; start += 500)
@@ -251,7 +251,7 @@ describe("a stored message", () => {
           date: 0,
         })),
       );
-    // What is no message stands before it.
+    // Something that is no message stands before it.
     await house.redis.zadd(house.keys.room(id), 1, "rubbish", 2, "more rubbish");
     const commands = await commandsDuring(async () => {
       unwrap(await react(mary, { roomId: id, seq: 2_345 } as Message, "👍"));
@@ -262,8 +262,8 @@ describe("a stored message", () => {
   });
 });
 
-describe("changes at the same time", () => {
-  it("are the same for everybody in the end, whatever was lost on the way, and as they are stored", async () => {
+describe("concurrent changes", () => {
+  it("leave every client with the stored state, whatever announcements were lost", async () => {
     const house = await replicas(2);
     try {
       const [left, right] = both(house);
@@ -309,7 +309,7 @@ describe("changes at the same time", () => {
                   .catch(() => undefined);
               }),
             );
-            // Behind all that was lost comes one message more.
+            // One more message comes after everything that was lost.
             await mary.say(id, `end of ${id}`);
             for (const one of people) await one.hears(`end of ${id}`);
             const log = new Log(house.redis, house.keys, readConfig(house.env));
@@ -331,7 +331,7 @@ describe("changes at the same time", () => {
     }
   });
 
-  it("of one message by 500 people are told in few frames, and none is lost", async () => {
+  it("of one message by 500 people reach clients in few frames, and none is lost", async () => {
     const house = await replicas(2, { RATE_LIMITS: "off" });
     try {
       const [left, right] = both(house);

@@ -7,7 +7,7 @@ const about = (findings: Finding[]) => findings.map((finding) => finding.about);
 const said = (env: Record<string, string>) => checkEnvironment(env, readConfig(env));
 
 describe("checkEnvironment", () => {
-  it("has nothing to say of the defaults, of every variable that there is, and of what other programs use", () => {
+  it("finds nothing wrong with the defaults, with every known variable, or with other programs' variables", () => {
     expect(said({})).toEqual([]);
     expect(
       checkEnvironment(Object.fromEntries(Object.keys(VARIABLES).map((name) => [name, "x"])), undefined),
@@ -38,7 +38,7 @@ describe("checkEnvironment", () => {
     ["NODE_ENW", "NODE_ENV"],
     ["REDIS_PASSWORD", "REDIS_URL"],
     ["REDIS_HOST", "REDIS_URL"],
-  ])("takes %s for a slip of %s, and does not repeat its value", (name, meant) => {
+  ])("takes %s for a misspelt %s, and does not repeat its value", (name, meant) => {
     const [finding, ...more] = checkEnvironment({ [name]: "hunter2" }, undefined);
     expect(more).toEqual([]);
     expect(finding).toMatchObject({
@@ -49,14 +49,14 @@ describe("checkEnvironment", () => {
     expect(JSON.stringify(finding)).not.toContain("hunter2");
   });
 
-  it("names what begins like a variable of ours and is none", () => {
+  it("names an unknown variable that begins like one of ours", () => {
     expect(
       about(checkEnvironment({ COOKIE_DOMAIN: "x", RATE_LIMIT_LOGIN: "5", HUBBUB_PORT: "1" }, undefined)),
     ).toEqual(["COOKIE_DOMAIN", "RATE_LIMIT_LOGIN", "HUBBUB_PORT"]);
     expect(checkEnvironment({ COOKIE_DOMAIN: "" }, undefined)).toEqual([]);
   });
 
-  it("warns of a public address without HTTPS or production, and of HTTPS that the server may not believe", () => {
+  it("warns of a public address without HTTPS or production, and of HTTPS behind a proxy that is not trusted", () => {
     expect(about(said({ HOST: "0.0.0.0" }))).toEqual(["HOST", "NODE_ENV"]);
     expect(about(said({ HOST: "::", NODE_ENV: "production", COOKIE_SECURE: "on" }))).toEqual([
       "TRUST_PROXY",
@@ -67,7 +67,7 @@ describe("checkEnvironment", () => {
     expect(about(said({ HOST: "127.0.0.53" }))).toEqual([]);
   });
 
-  it("warns of what is for tests only, in production", () => {
+  it("warns in production of settings that are for tests only", () => {
     const found = said({
       NODE_ENV: "production",
       RATE_LIMITS: "off",
@@ -78,7 +78,7 @@ describe("checkEnvironment", () => {
     expect(found.every(({ level }) => level === "warn")).toBe(true);
   });
 
-  it("warns of a Redis on another network without TLS, and notes one without a password", () => {
+  it("warns of a Redis on another network without TLS, and notes a missing password", () => {
     expect(about(said({ REDIS_URL: "redis://:secret@cache.example.org" }))).toEqual(["REDIS_URL"]);
     expect(about(said({ REDIS_URL: "rediss://:secret@cache.example.org" }))).toEqual([]);
     expect(about(said({ REDIS_URL: "redis://:secret@10.0.0.9" }))).toEqual([]);
@@ -97,7 +97,7 @@ describe("checkInfo", () => {
   const well =
     "redis_version:7.0.15\naof_enabled:1\nmaxmemory:0\nmaxmemory_policy:noeviction\nused_memory:1000000\n";
 
-  it("has nothing against a Redis that keeps everything, and notes version, address, database and memory", () => {
+  it("accepts a Redis that keeps everything, and notes its version, address, database and memory", () => {
     expect(look(well, { production: true })).toEqual([]);
     const notes = checkInfo(well, "Redis", {
       production: true,
@@ -128,7 +128,7 @@ describe("checkInfo", () => {
     },
   );
 
-  it("tells all at once, in one Error, what it refuses", () => {
+  it("lists every refusal in one Error", () => {
     const info = "redis_version:6.2.1\naof_enabled:0\nmaxmemory_policy:allkeys-lru\n";
     const found = look(info, { production: true });
     expect(about(found)).toEqual(["version", "maxmemory-policy", "append-only file"]);
@@ -137,7 +137,7 @@ describe("checkInfo", () => {
     );
   });
 
-  it("warns of memory that is nearly full, of a disk that fails, of too few replicas and of too many clients", () => {
+  it("warns of nearly full memory, a failing disk, too few replicas and too many clients", () => {
     const info =
       well.replace("maxmemory:0", "maxmemory:1100000") +
       "aof_last_write_status:err\nconnected_slaves:0\nconnected_clients:95\nmaxclients:100\n";
@@ -149,7 +149,7 @@ describe("checkInfo", () => {
     ]);
   });
 
-  it("judges nothing that a managed Redis does not tell", () => {
+  it("ignores fields that a managed Redis leaves out", () => {
     expect(look("", { production: true, waitReplicas: 1 })).toEqual([]);
   });
 });
@@ -158,7 +158,7 @@ describe("checkProcess", () => {
   const limits = (soft: number) =>
     `Max open files            ${soft}                 1048576              files\n`;
 
-  it("warns of fewer than 4096 open files, and says for how many connections they are enough", () => {
+  it("warns if fewer than 4096 files may be open, and says how many connections that allows", () => {
     expect(checkProcess(limits(1_024))).toMatchObject([
       { level: "warn", says: expect.stringContaining("853 connections") },
     ]);
@@ -172,12 +172,12 @@ it.each([
   [1_024, 854],
   [65_536, 64_512],
   [64, 1],
-])("of %i files that may be open %i are for connections", (files, connections) => {
+])("leaves, of %i open files, %i for connections", (files, connections) => {
   expect(connectionsMost(`Max open files            ${files}              ${files}  files\n`)).toBe(
     connections,
   );
 });
 
-it("connections are not counted where no system says how many files there may be", () => {
+it("does not limit connections if the system tells no limit of open files", () => {
   expect(connectionsMost("")).toBe(Infinity);
 });

@@ -8,15 +8,15 @@ import type { RedisClient } from "./redis.ts";
 import { parseRedisUrl } from "../redisUrl.ts";
 
 /**
- * What a start looks at, and `npm run doctor` too: `refuse` ends the start, `warn` works until it does not, `note` is
- * to know. `says` is a sentence without its full stop, `cure` what to do about it; neither holds a value that could
- * be a secret.
+ * What a start checks, and `npm run doctor` too. `refuse` stops the start; `warn` is a problem that can wait; `note`
+ * is information. `says` is a sentence without its full stop, `cure` is the remedy; neither may hold a value that
+ * could be a secret.
  */
 export type Finding = { level: "refuse" | "warn" | "note"; about: string; says: string; cure: string };
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Throws one Error with every refusal; logs the rest. */
+/** Throws one Error that lists every refusal; logs the rest. */
 export function heed(findings: Finding[], log: Logger): void {
   for (const { level, about, says, cure } of findings) {
     if (level === "warn") log.warn({ about, cure }, says);
@@ -31,7 +31,7 @@ export function sentenceOf({ says, cure }: Finding): string {
   return `${says}: ${cure}`;
 }
 
-/** Variables that nobody reads, and ones that do not go together. `config` is what was read from `env`. */
+/** Finds variables that nothing reads and variables that contradict each other. `config` was read from `env`. */
 export function checkEnvironment(env: Environment, config: Config | undefined): Finding[] {
   const found = Object.keys(env).flatMap((name): Finding[] => {
     const meant = env[name] === "" ? undefined : nearMiss(name, env);
@@ -119,7 +119,7 @@ function addressOf(url: string) {
   try {
     return parseRedisUrl(url);
   } catch {
-    // Whoever connects says what is wrong with it.
+    // The attempt to connect reports what is wrong with it.
     return undefined;
   }
 }
@@ -128,7 +128,7 @@ function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^(?:::ffff:)?127\./.test(host);
 }
 
-/** A name with a dot, or an address that is in no private network. */
+/** A name with a dot, or an address outside the private networks. */
 function isPublicName(host: string): boolean {
   if (
     /^(?:10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|f[cd]|fe80:)/i.test(host) ||
@@ -140,7 +140,7 @@ function isPublicName(host: string): boolean {
   );
 }
 
-/** The start script's, beside the server's own. */
+/** Variables of the start script, besides the server's own. */
 const KNOWN = new Set([
   ...Object.keys(VARIABLES),
   "DATA_DIR",
@@ -148,9 +148,9 @@ const KNOWN = new Set([
   "NODE_EXTRA_CA_CERTS",
   "NODE_OPTIONS",
 ]);
-/** Beginnings that other programs' variables hardly have. */
+/** Prefixes that other programs' variables rarely have. */
 const OURS = /^(?:HUBBUB|COOKIE|TRUST_PROX|RATE_LIMIT|BCRYPT|RELAY|BATCH|SLOW_CONSUMER|METRICS)_?/;
-/** Parts of an address that other programs take apart. */
+/** Parts of an address that other programs split into variables. */
 const IN_ADDRESS = new Set([
   "REDIS_HOST",
   "REDIS_PORT",
@@ -163,7 +163,7 @@ const IN_ADDRESS = new Set([
   "REDIS_CLUSTER",
 ]);
 
-/** The variable that is meant; empty where none is near; undefined where the name is none of ours. */
+/** The variable that was probably meant; "" if none is close; undefined if the name is not one of ours. */
 function nearMiss(name: string, env: Environment): string | undefined {
   if (KNOWN.has(name)) return undefined;
   const upper = name.toUpperCase().trim();
@@ -177,7 +177,7 @@ function nearMiss(name: string, env: Environment): string | undefined {
   return OURS.test(upper) ? "" : undefined;
 }
 
-/** Letters to add, drop, change or swap with their neighbour until one word is the other. */
+/** Damerau-Levenshtein distance: how many letters to add, drop, change or swap with their neighbour. */
 function distance(left: string, right: string): number {
   const rows = [Array.from({ length: right.length + 1 }, (_, at) => at)];
   for (let row = 1; row <= left.length; row += 1) {
@@ -195,14 +195,14 @@ function distance(left: string, right: string): number {
   return rows[left.length]?.[right.length] ?? Infinity;
 }
 
-/** Open files that a replica should be able to have; a connection is one, and the rest takes a fifth more. */
+/** Files that a replica should be able to open: one for each connection, and a fifth more for everything else. */
 const FILES = { least: 4_096, each: 1.2 };
-/** How many of them are kept for Redis' connections, the page's files and all else. */
+/** How many files are kept for Redis' connections, static files and everything else. */
 const KEPT = { share: 1 / 6, least: 64, most: 1_024 };
 
 /**
- * How many connections there may be at once, so that a replica can still open files and find Redis again. Beyond the
- * system's own limit it would be told of nothing: libuv takes such connections and closes them without a word.
+ * How many connections a replica may hold and still open files and reconnect to Redis. Beyond the system's own limit
+ * the replica would not notice: libuv accepts such connections and closes them silently.
  */
 export function connectionsMost(limits = readLimits()): number {
   const files = filesMost(limits);
@@ -215,7 +215,7 @@ function filesMost(limits: string): number | undefined {
   return soft === undefined ? undefined : Number(soft);
 }
 
-/** `limits` is /proc/self/limits where there is one. */
+/** `limits` is the text of /proc/self/limits, if the system has it. */
 export function checkProcess(limits = readLimits()): Finding[] {
   const files = filesMost(limits);
   if (files === undefined) return [];
@@ -233,7 +233,7 @@ function readLimits(): string {
   }
 }
 
-/** What Redis is, and whether it keeps what it is given. Throws where it cannot be asked. */
+/** Checks what Redis is and whether it keeps its data. Throws if Redis cannot be asked. */
 export async function checkRedis(client: RedisClient, config: Config, keys: Keys): Promise<Finding[]> {
   const nodes = client instanceof Cluster ? client.nodes("master") : [client];
   const infos = await Promise.all(
@@ -253,7 +253,7 @@ export async function checkRedis(client: RedisClient, config: Config, keys: Keys
   return unique(found);
 }
 
-/** Nothing where this user may not ask: then what it would tell is not judged. */
+/** The answer to INFO, or "" if this user may not ask: then its fields are not judged. */
 async function infoOf(node: Redis): Promise<string> {
   return node.info().catch((error: unknown) => {
     if (redisCode(error) === "NOPERM") return "";
@@ -265,14 +265,14 @@ function where(options: { host?: string; port?: number; path?: string }): string
   return options.path ?? `${options.host}:${options.port}`;
 }
 
-/** Of a Cluster's nodes the same is said once. */
+/** Drops repeated findings, as the nodes of a Cluster give. */
 function unique(findings: Finding[]): Finding[] {
   return [...new Map(findings.map((finding) => [`${finding.about} ${finding.says}`, finding])).values()];
 }
 
 const GIB = 1024 ** 3;
 
-/** `info` is what INFO answers; fields that a managed service leaves out are not judged. */
+/** `info` is the answer to INFO; fields that a managed service leaves out are not judged. */
 export function checkInfo(
   info: string,
   name: string,
@@ -363,7 +363,7 @@ export function checkInfo(
   return found;
 }
 
-/** The policy by which Redis deletes keys when its memory is full; undefined where it deletes none or does not say. */
+/** The policy by which Redis deletes keys when memory is full; undefined if it deletes none or does not say. */
 export function evictionOf(info: string): string | undefined {
   const policy = /^maxmemory_policy:([^\r\n]*)/m.exec(info)?.[1];
   return policy === undefined || policy === "noeviction" ? undefined : policy;

@@ -2,13 +2,13 @@ import { Cluster } from "ioredis";
 import type { Keys } from "../keys.ts";
 import type { RedisClient } from "./redis.ts";
 
-/** Keys of one SCAN: a step holds Redis up for about a millisecond. */
+/** Keys of one SCAN: a step blocks Redis for about a millisecond. */
 const SCAN_COUNT = 1_000;
 
 /**
  * Numbers accounts or rooms by a counter, without trusting it: a counter that was lost, or restored from an older
- * copy, would hand out the id of somebody who is there. An id is therefore claimed, and a counter that turns out to
- * be behind is raised above every id that any key names.
+ * copy, would hand out an id that is in use. So each id is claimed atomically, and a counter that turns out to be
+ * behind is raised above every id that any key names.
  */
 export class Ids {
   readonly #redis: RedisClient;
@@ -24,18 +24,18 @@ export class Ids {
     this.#counter = kind === "user" ? keys.totalUsers : keys.totalRooms;
   }
 
-  /** The next free id. `claim` takes one atomically, and answers false where anything of it exists already. */
+  /** The next free id. `claim` takes one atomically, and answers false if anything with that id exists. */
   async claim(claim: (id: string) => Promise<boolean>): Promise<string> {
     for (;;) {
       const id = await this.#redis.incr(this.#counter);
-      // The first id of all: either nobody is there yet, or the counter was lost.
+      // The first id of all: either the database is new, or the counter was lost.
       const trusted = id > 1 || !(await this.#raise());
       if (trusted && (await claim(String(id)))) return String(id);
       if (trusted) await this.#raise();
     }
   }
 
-  /** Raises the counter to the highest id in use; true if it was behind. Calls at the same time share one look. */
+  /** Raises the counter to the highest id in use; true if it was behind. Concurrent calls share one scan. */
   #raise(): Promise<boolean> {
     this.#raising ??= this.#look().finally(() => {
       this.#raising = undefined;
@@ -56,7 +56,7 @@ export async function isUnused(redis: RedisClient, keys: Keys): Promise<boolean>
   return (await redis.exists(keys.totalUsers)) === 0 && (await highestId(redis, keys, "user")) === 0;
 }
 
-/** The highest id that the name of any key speaks of, or 0. Reads every key's name. */
+/** The highest id in any key's name, or 0. Scans all keys. */
 async function highestId(redis: RedisClient, keys: Keys, kind: "user" | "room"): Promise<number> {
   let highest = 0;
   for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {

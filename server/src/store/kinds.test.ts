@@ -24,7 +24,7 @@ async function make(body: object, who = mary): Promise<Room> {
   return made.body;
 }
 
-/** Sends any event; answers the reply without what differs by the id alone. */
+/** Sends any event; answers the reply without the fields that differ by the id alone. */
 async function ask({ socket }: Person, event: string, body: object): Promise<unknown> {
   const untyped = socket.timeout(5_000) as unknown as {
     emitWithAck: (event: string, body: object) => Promise<object>;
@@ -32,7 +32,7 @@ async function ask({ socket }: Person, event: string, body: object): Promise<unk
   return untyped.emitWithAck(event, body);
 }
 
-/** The directory of somebody, and what a search in it finds. */
+/** A person's directory, and what a search in it finds. */
 async function directoryOf({ browser }: Person, q: string) {
   const { body: listed } = await browser.get<ListedRoom[]>("/api/rooms/directory");
   const { body: found } = await browser.get<Found<ListedRoom>>(`/api/rooms/directory?q=${q}`);
@@ -40,7 +40,7 @@ async function directoryOf({ browser }: Person, q: string) {
 }
 
 describe("the kind of a room", () => {
-  it("is told wherever a room is, with the two users of a direct one", async () => {
+  it("is told wherever a room is described, with the two users of a direct room", async () => {
     const open = await make({ name: "A workshop" });
     const named = await make({ name: "Another workshop", kind: "open" });
     const invite = await make({ name: "A back room", kind: "invite" });
@@ -71,7 +71,7 @@ describe("the kind of a room", () => {
     expect(listed.find(({ id }) => id === invite.id)).toMatchObject({ kind: "invite", joined: true });
   });
 
-  it("is open where nothing is stored of it, and to strangers none where nobody here knows it", async () => {
+  it("is open if none is stored, and a kind that this version does not know hides the room from strangers", async () => {
     const { id } = await make({ name: "From before" });
     expect(await house.redis.hget(house.keys.meta(id), "kind")).toBeNull();
     expect(await ask(joe, "room.join", { roomId: id })).toMatchObject({ ok: true });
@@ -82,17 +82,14 @@ describe("the kind of a room", () => {
     });
   });
 
-  it.each(["everyone", "direct", "", "Invite", null, 1, ["invite"]])(
-    "cannot be asked for as %j",
-    async (kind) => {
-      const { status, body } = await mary.browser.post<Failure>("/api/rooms", { name: "No such", kind });
-      expect([status, body.code]).toEqual([400, "invalid"]);
-    },
-  );
+  it.each(["everyone", "direct", "", "Invite", null, 1, ["invite"]])("cannot be set to %j", async (kind) => {
+    const { status, body } = await mary.browser.post<Failure>("/api/rooms", { name: "No such", kind });
+    expect([status, body.code]).toEqual([400, "invalid"]);
+  });
 });
 
 describe("an invite room", () => {
-  it("is no room for whoever is not in it, by any way in, and is one for who made it", async () => {
+  it("does not exist for strangers by any route, and exists for its creator", async () => {
     const { id } = await make({ name: "Quiet corner", kind: "invite" });
     await mary.say(id, "among ourselves");
     const unknown = "424242";
@@ -124,7 +121,7 @@ describe("an invite room", () => {
     });
     const page = await joe.browser.get(`/api/rooms/directory?q=quiet&after=${id}`);
     expect(page.body).toEqual({ found: [], total: 0, complete: true });
-    // The search by any text is the directory again.
+    // A search for the empty text is the directory again.
     expect((await directoryOf(joe, "")).found.found.map((room) => room.id)).not.toContain(id);
 
     expect((await mary.browser.get<Room[]>("/api/rooms")).body.map((room) => room.id)).toContain(id);
@@ -132,7 +129,7 @@ describe("an invite room", () => {
     expect(joe.messages.map(({ message }) => message)).not.toContain("among ourselves");
   });
 
-  it("can be joined again by a member whose list of rooms has lost it, and not by who has left it", async () => {
+  it("can be joined again by a member whose own list lost it, but not by somebody who left", async () => {
     const { id } = await make({ name: "Lost and found", kind: "invite" });
     await house.redis.srem(house.keys.userRooms(mary.user.id), id);
     expect(await ask(mary, "room.join", { roomId: id })).toMatchObject({ ok: true });
@@ -159,17 +156,17 @@ describe("an invite room", () => {
     expect(await house.redis.exists(house.keys.meta(last), house.keys.roomName(last))).toBe(0);
   });
 
-  it("that becomes one is found by its members alone once its name is read again", async () => {
+  it("is found by its members alone once the replica has read that it became one", async () => {
     const { id } = await make({ name: "Turncoat" });
     await until(async () => (await directoryOf(joe, "turncoat")).found.total === 1);
     await house.redis.hset(house.keys.meta(id), "kind", "invite");
-    // Until then its name is known to match, and not told.
+    // Until then its name matches, but is not told.
     expect((await directoryOf(joe, "turncoat")).found.found).toEqual([]);
     expect((await directoryOf(mary, "turncoat")).found.found).toMatchObject([{ id, kind: "invite" }]);
   });
 });
 
-it("nothing but what knows rooms in Redis decides by the shape of a room's id", () => {
+it("only store/kinds.ts and its users in store/ decide by the shape of a room's id", () => {
   const deciding = ["server/src", "client/src"].flatMap((folder) => {
     const path = fileURLToPath(new URL(`../../../${folder}`, import.meta.url));
     const files = readdirSync(path, { recursive: true, encoding: "utf8" });

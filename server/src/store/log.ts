@@ -20,21 +20,21 @@ import { keepsRecords } from "./kinds.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
 
-/** Where a room's log stands: its newest message, as kept in `{room:<id>}:meta`. */
+/** The end of a room's log: its newest message, as kept in `{room:<id>}:meta`. */
 export type Head = { seq: number; date: number; hash: string };
 
-/** A head, and how far the room's changes are known. */
+/** The end of a room's log and of its changes. */
 export type Position = Head & Revision;
 
 /**
- * What is now so of a member, `what` being `@<user id>`: their record as JSON, or `""` for somebody who is none; or of
- * a message, `what` being its date: its row, or `""` where it is gone.
+ * The present state of what changed. For a member (`what` is `@<user id>`): the record as JSON, or `""` for somebody
+ * who is no member. For a message (`what` is its date): its row, or `""` if it is gone.
  */
 export type Change = { what: string; now: string };
 
 /**
- * What `after` answers: what changed, and the rows that follow a head, or where the log stands now if the head is no
- * part of it. `changes` is null where nobody can tell any more what changed since.
+ * What `after` answers: what changed, and the rows that follow a head; or where the log stands now, if the head is no
+ * part of it. `changes` is null if the changes since then are no longer known.
  */
 export type Following = {
   reset: (typeof RESETS)[number] | undefined;
@@ -45,8 +45,8 @@ export type Following = {
 };
 
 /**
- * Dates in ms; without either, the newest page. One of the others asks for another kind of page: around the message of
- * this number, from a moment on, of the thread that this message is in, or of what is pinned.
+ * Dates in ms; without either, the newest page. Each other field asks for another kind of page: around the message of
+ * this number, from a moment on, of the thread that holds this message, or of pinned messages.
  */
 export type PageCursor = {
   before?: number | undefined;
@@ -58,7 +58,7 @@ export type PageCursor = {
   size: number;
 };
 
-/** Rows oldest first; whether there are more in the asked direction, or before them; and whether there are newer ones. */
+/** Rows oldest first; `more`: further ones in the asked direction, or before them; `newer`: newer ones exist. */
 type Rows = { rows: string[]; more: boolean; newer?: boolean };
 
 export type Row = Head & { json: string };
@@ -66,7 +66,7 @@ export type Row = Head & { json: string };
 export type Heard = Row & {
   roomId: RoomId;
   tail: string;
-  /** Of the room's changes when it was stored; undefined where a server of the version before says it. */
+  /** The room's last change when it was stored; undefined from a server of the previous version. */
   revHash: string | undefined;
 };
 
@@ -79,8 +79,8 @@ const IDS = String.raw`\[(?:"\d+"(?:,"\d+")*)?\]`;
 const REACTION = String.raw`\[${STRING},${IDS}\]`;
 type Optional = Exclude<keyof Message, keyof Head | "roomId" | "from" | "message">;
 /**
- * How the fields that a message need not have are spelt, in the order in which a row has them. A change gives a row its
- * `editRev` and `rev`, which come last.
+ * How each optional field of a message is spelt, in the order of a row. A change adds `editRev` and `rev`, which come
+ * last.
  */
 const OPTIONAL = {
   nonce: STRING,
@@ -101,8 +101,8 @@ const REST = Object.entries(OPTIONAL)
   .map(([name, value]) => `(?:,"${name}":${value})?`)
   .join("");
 /**
- * A message as a script wrote it: a match is valid JSON of the right shape, and can be passed on byte by byte. Groups:
- * room id, seq, date, hash, tail.
+ * A row that a script wrote: a match is valid JSON of the right shape, so its bytes can be passed on as they are.
+ * Groups: room id, seq, date, hash, tail.
  */
 const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUMBER}),"hash":"([0-9a-f]+)",("from":"\d+","message":${STRING}${REST}\})`;
 const STORED = new RegExp(`^${MESSAGE}$`);
@@ -113,27 +113,27 @@ const ANNOUNCED_CHANGE = new RegExp(
   String.raw`^\{"serverId":"[^"\\]*","type":"change","data":\{"roomId":"([\d:]+)","what":"(@?\d+)","rev":(${NUMBER}),"hash":"([0-9a-f]+)"(?:,"now":(?:(${MESSAGE})|(${STRING})))?\}\}$`,
 );
 
-/** The last moment that a Date can tell, in the year 275760: formatting a later one throws, here and in browsers. */
+/** The last moment of a Date, in the year 275760: formatting a later one throws, here and in browsers. */
 const LAST_DATE = 8.64e15;
-/** How long a retry of a send, or of an edit, is recognised. */
+/** How long the retry of a send, or of an edit, is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
-/** Rows that are looked at, or adopted, in one step: about a millisecond of Redis. */
+/** Rows that one step reads or adopts: about a millisecond of Redis. */
 const ADOPTED_AT_ONCE = 200;
 const ADOPTED_MOST = 5_000;
 const STRAYS_REMEMBERED = 10_000;
-/** How often what is another program's is adopted before what is left of it is passed over. */
+/** How often rows of other programs are adopted before the rest is skipped. */
 const ADOPT_TRIES = 3;
-/** Dates below it are in seconds: as the Redis chat demos store them, and as ms they would be in 1973 at the latest. */
+/** Lower dates are in seconds, as the Redis chat demos store them; as ms they would be in 1973 at the latest. */
 const SECONDS_BELOW = 1e11;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 const NO_CHANGES = ["", ""] as const;
-/** How often a change is tried whose message others change at the same time, on other replicas. */
+/** How often a change is tried while other replicas change the same message. */
 const CHANGE_TRIES = 20;
 
 /**
- * The messages of each room, in a sorted set: gap-free by `seq` and strictly rising by `date`, the score, so that a
- * page is a score range, and equal texts stay two messages. How a row is spelt is known here and in the scripts alone.
+ * The messages of each room, in a sorted set: gap-free by `seq` and strictly rising by `date`, the score. So a page is
+ * a score range, and equal texts stay two messages. Only this file and its scripts know how a row is spelt.
  */
 export class Log {
   readonly #redis: RedisClient;
@@ -143,11 +143,11 @@ export class Log {
   readonly #schema: Schema;
   readonly #copies: { count: number; timeoutMs: number };
   readonly #reads = new Map<string, Promise<unknown>>();
-  /** How many rows of a room were found to be no messages. */
+  /** How many rows of a room are no messages. */
   readonly #strays = new Map<RoomId, number>();
   readonly #copying = new Turns<void>();
   readonly #adopting = new Turns<number>();
-  /** The last change of each message that is being changed here. */
+  /** The running change of each message that is being changed here. */
   readonly #changing = new Map<string, Promise<unknown>>();
   readonly #serverId: string;
   readonly #append: ReturnType<typeof defineScript>;
@@ -178,17 +178,17 @@ export class Log {
 
   /**
    * Stores and announces a message in one atomic step, and marks the room as read by its author up to it. Answers the
-   * row, a Message as JSON; for the same nonce again that of the first message. Resolves once as many Redis replicas
-   * hold it as are configured; throws `unavailable` where they do not in time: then the outcome is unknown, and the
-   * same nonce finds out. Throws `not_found` for a room that keeps records and has none of this user's; of others the
-   * caller has checked that they are in it.
+   * row, a Message as JSON; for a repeated nonce, the row of the first message. Resolves once the configured number of
+   * Redis replicas hold it. Throws `unavailable` if they do not in time: the outcome is then unknown, and a retry with
+   * the same nonce finds out. Throws `not_found` for a room that keeps records and has none of this user's; for other
+   * rooms the caller must have checked the membership.
    */
   async append(from: UserId, send: NewMessage, adopted = false): Promise<{ row: string; repeated: boolean }> {
     const { roomId, nonce } = send;
     const keys = this.#keys;
     const listed = keepsRecords(roomId);
     if (send.replyTo !== undefined) this.#demandLatest();
-    // Servers of the version before would take a row with mentions for another program's.
+    // Servers of the previous version would take a row with mentions for another program's.
     const mentions = this.#schema.mixed ? undefined : send.mentions;
     const tail = tailOf({ ...send, from, mentions });
     const reply = await this.#append(
@@ -226,8 +226,8 @@ export class Log {
   }
 
   /**
-   * Puts in old messages, oldest first, behind what the log holds; 500 at a time are quick. Dates that do not rise
-   * are moved up. Nobody is told: replicas find such messages at their next look. Safe beside `append`.
+   * Appends old messages, oldest first; 500 at a time are quick. Raises dates that do not rise. Announces nothing:
+   * replicas find such messages at their next look. Safe beside `append`.
    */
   async load(
     roomId: RoomId,
@@ -251,18 +251,18 @@ export class Log {
   }
 
   /**
-   * Changes a message: `decide` is given it and answers what it shall be, or null where it is so already; it is asked
-   * again where somebody else was faster. Head, author and nonce stay as they are. Announces the change; answers the
-   * row as it is then. With a `nonce`, a change of the text that was done before is not done again. Throws `not_found`
-   * for a message that is not there, and for a room that keeps records and has none of this user's (of others the
-   * caller has checked that they are in it); `unavailable` while older servers may run, which would misread the row.
+   * Changes a message. `decide` gets the message and answers the new one, or null if nothing is to change; it is
+   * called again after a conflict. Head, author and nonce stay. Announces the change; answers the new row. With a
+   * `nonce`, a text change that was done before is not done again. Throws `not_found` for a message that does not
+   * exist, and for a room that keeps records and has none of this user's (for other rooms the caller must have checked
+   * the membership); `unavailable` while older servers may run, which would misread the row.
    */
   change(
     by: UserId,
     { roomId, seq, nonce }: { roomId: RoomId; seq: number; nonce?: string },
     decide: (message: Message) => Message | null,
   ): Promise<string> {
-    // One at a time here: hundreds who react to one message would only be in each other's way.
+    // One at a time on this replica: hundreds of people reacting to one message would only conflict.
     const name = `${roomId} ${seq}`;
     const turn = (this.#changing.get(name) ?? Promise.resolve())
       .catch(() => undefined)
@@ -326,7 +326,7 @@ export class Log {
     throw new ChatError("unavailable", "Too many are changing this message. Try again.", 500);
   }
 
-  /** Servers of the version before would take a row with what they do not know for another program's. */
+  /** Servers of the previous version would take a row with unknown fields for another program's. */
   #demandLatest(): void {
     if (this.#schema.mixed)
       throw new ChatError("unavailable", "Older servers are still running. Try again in a minute.", 5_000);
@@ -344,7 +344,7 @@ export class Log {
     return row;
   }
 
-  /** Rows are in the order of their numbers, without a hole; only what is no message may stand between them. */
+  /** Rows are ordered by number without a hole; only rows that are no messages may stand between them. */
   async #rowOf(roomId: RoomId, seq: number): Promise<string | null> {
     const room = this.#keys.room(roomId);
     const [first, head] = await this.#redis.hmget(this.#keys.meta(roomId), "first", "seq");
@@ -360,7 +360,7 @@ export class Log {
     return null;
   }
 
-  /** Numbers of the newest messages that mention a user, newest first, up to the newest one before a date. */
+  /** Numbers of the newest messages that mention a user, newest first, back to a date. */
   async mentions(
     roomId: RoomId,
     userId: UserId,
@@ -387,7 +387,7 @@ export class Log {
 
   /**
    * Messages between two dates, newest first, `size` rows at most. `reached`: the date down to which it was read, or
-   * undefined where there is nothing further; `bytes`: how much was read, roughly.
+   * undefined at the end; `bytes`: roughly how much was read.
    */
   async slice(
     roomId: RoomId,
@@ -404,10 +404,10 @@ export class Log {
     return { messages: rows.map(parseRow), bytes, reached: oldest };
   }
 
-  /** A page of any kind, as JSON. Throws `not_found` for a message that is not there. */
+  /** A page of any kind, as JSON. Throws `not_found` for a message that does not exist. */
   pageJson(roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
     return this.#readOnce(`page ${roomId} ${JSON.stringify(cursor)}`, async () => {
-      // Asked first: what changes from then on may be in the rows already, and is told again.
+      // Asked first: a later change may be in the rows already, and is then sent again.
       const revision = this.revision(roomId);
       const [{ rows, more, newer }, { rev, revHash }] = await Promise.all([
         this.#rowsOf(roomId, cursor),
@@ -437,7 +437,7 @@ export class Log {
     return { rows, more: older.more, newer: newer.more || newer.rows.length > half };
   }
 
-  /** The first messages from a moment on; the newest page where nothing was said since. */
+  /** The first messages from a moment on; the newest page if nothing was said since. */
   async #from(roomId: RoomId, at: number, size: number): Promise<Rows> {
     const [before, since] = await Promise.all([
       this.#rows(roomId, { before: at, size }),
@@ -447,7 +447,7 @@ export class Log {
     return { rows: since.rows, more: before.rows.length > 0, newer: since.more };
   }
 
-  /** The first message of a thread stands before its oldest answer. */
+  /** A thread's first message comes before its oldest answer. */
   async #thread(roomId: RoomId, seq: number, { before, after, size }: PageCursor): Promise<Rows> {
     const asked = parseRow(await this.#demandRow(roomId, seq));
     const root = asked.thread ?? seq;
@@ -465,20 +465,20 @@ export class Log {
     return { rows, more };
   }
 
-  /** The last ones that were pinned, in the order in which they were. */
+  /** The messages pinned last, in the order of pinning. */
   async #pinned(roomId: RoomId, size: number): Promise<Rows> {
     const found = await this.#redis.zrevrange(this.#keys.pins(roomId), 0, size);
     const rows = await this.#present(roomId, found.slice(0, size).toReversed().map(Number));
     return { rows, more: found.length > size };
   }
 
-  /** The rows of these numbers that are there. */
+  /** The rows of those numbers that exist. */
   async #present(roomId: RoomId, seqs: number[]): Promise<string[]> {
     const rows = await Promise.all(seqs.map((seq) => this.#rowOf(roomId, seq)));
     return rows.filter((row) => row !== null);
   }
 
-  /** How far the room's changes have come. */
+  /** The room's last change. */
   async revision(roomId: RoomId): Promise<Revision> {
     const [rev, revHash] = await this.#redis.hmget(this.#keys.meta(roomId), "rev", "revHash");
     return { rev: Number(rev ?? 0), revHash: revHash ?? "" };
@@ -493,8 +493,8 @@ export class Log {
         { seq, date, hash },
         since,
       );
-      // A copy that is thrown away has nothing to catch up with; of a log that has lost its tail nobody knows which
-      // changes it has lost.
+      // A copy that the client drops has nothing to catch up with; if the log lost its tail, nobody knows which
+      // changes it lost.
       const isLost = reset === "ahead" || reset === "rewound";
       const isWhole = reset === "trimmed" || seq === 0;
       const changed = isLost ? null : isWhole ? [] : (changes?.flatMap(rowIn) ?? null);
@@ -503,8 +503,8 @@ export class Log {
   }
 
   /**
-   * Who asks for the same in the same turn of the event loop gets the same answer, as thousands do who come back at
-   * once. Nobody gets one that is too old: what is done in one turn had been asked for before it.
+   * Equal questions in one turn of the event loop share one answer, as when thousands come back at once. The answer is
+   * never too old: what completes in a turn was asked for before it.
    */
   #readOnce<T extends string | Buffer>(name: string, read: () => Promise<T>): Promise<T> {
     const asked = this.#reads.get(name) as Promise<T> | undefined;
@@ -515,7 +515,7 @@ export class Log {
     return answer;
   }
 
-  /** What follows a replica's position, as the relay wants it. */
+  /** What follows a replica's position, for the relay. */
   async after(roomId: RoomId, from: Position): Promise<Following> {
     const { reset, changes, rows, more, position } = await this.#following(roomId, from, [
       String(from.rev),
@@ -527,7 +527,7 @@ export class Log {
     return { reset, changes, rows, more, position: { ...position, ...headPart(reached) } };
   }
 
-  /** The newest message's place in the log, and the newest change's. */
+  /** The place of the newest message in the log, and of the newest change. */
   async position(roomId: RoomId): Promise<Position> {
     const [seq, date, hash, rev, revHash] = await this.#redis.hmget(
       this.#keys.meta(roomId),
@@ -546,9 +546,9 @@ export class Log {
   }
 
   /**
-   * Makes messages of what other programs have put into a room's sorted set, a few at a time: the row goes, and a
-   * message with its text comes, once, whichever replica is first. Answers how many. What is no message stays where it
-   * is, and is never read. Calls while one is under way share the next.
+   * Turns what other programs added to a room's sorted set into messages, a few at a time: the row goes, and a message
+   * with its text is appended, once, by the first replica. Answers how many. Rows that are no messages stay, and are
+   * never read. Calls during a run share the next one.
    */
   adopt(roomId: RoomId): Promise<number> {
     return this.#adopting.run(roomId, () => this.#adopt(roomId));
@@ -567,7 +567,7 @@ export class Log {
     return taken;
   }
 
-  /** Adopts rows in a log of ours: seldom more than the newest few. */
+  /** Adopts rows in a log of ours: rarely more than the newest few. */
   async #takeNewest(roomId: RoomId, size: number, others: number): Promise<number> {
     const room = this.#keys.room(roomId);
     let missing = others;
@@ -585,7 +585,7 @@ export class Log {
     return this.#take(roomId, "ours", found);
   }
 
-  /** Takes over a log that is all another program's, from its beginning. */
+  /** Takes over a log that is wholly another program's, from its beginning. */
   async #takeOver(roomId: RoomId): Promise<number> {
     const { room, meta } = this.#keys;
     let taken = 0;
@@ -616,8 +616,8 @@ export class Log {
   }
 
   /**
-   * Group commit: all messages that were stored while one WAIT was under way share the next one. On a Cluster, where
-   * rooms are on different primaries, each room has its own.
+   * Group commit: messages that are stored during one WAIT share the next one. On a Cluster, where rooms are on
+   * different primaries, each room has its own.
    */
   #copied(roomId: RoomId): Promise<void> {
     const group = this.#redis instanceof Cluster ? roomId : "all";
@@ -626,15 +626,15 @@ export class Log {
 
   async #wait(roomId: RoomId): Promise<void> {
     const { count, timeoutMs } = this.#copies;
-    // WAIT names no key, and speaks for what its own connection has written: the command before it leads a Cluster's
-    // client to the room's primary.
+    // WAIT names no key and covers its own connection's writes: the command before it routes a Cluster's client to the
+    // room's primary.
     const pipeline = this.#redis.pipeline().exists(this.#keys.meta(roomId)).wait(count, timeoutMs);
     const [error, copies] = (await pipeline.exec())?.[1] ?? [];
     if (error || Number(copies) < count)
       throw new ChatError("unavailable", "Not stored safely yet. Try again.", 500);
   }
 
-  /** Rows of ours alone; what is another program's in between is adopted first. */
+  /** Rows of ours only; adopts other programs' rows first. */
   async #rows(roomId: RoomId, cursor: PageCursor): Promise<Rows> {
     const { after, size } = cursor;
     const isNewest = after === undefined;
@@ -643,7 +643,7 @@ export class Log {
     return { rows: isNewest ? page.toReversed() : page, more: found.length > size };
   }
 
-  /** The newest or the oldest rows between two dates, in this order; rows that are no messages may be among them. */
+  /** The newest or the oldest rows between two dates, in that order; may include rows that are no messages. */
   async #found(
     roomId: RoomId,
     { before, after, size }: PageCursor,
@@ -690,7 +690,7 @@ export class Log {
   }
 }
 
-/** Does one thing at a time under each name. Whoever asks while one is under way shares the next. */
+/** Runs one task at a time under each name. Callers during a run share the next one. */
 class Turns<T> {
   readonly #turns = new Map<string, { running: Promise<unknown>; next: Promise<T> | undefined }>();
 
@@ -710,7 +710,7 @@ class Turns<T> {
   }
 }
 
-/** The hash that `append.lua` gives a message: equal hashes vouch for every byte of the log up to it. */
+/** The hash that `append.lua` gives a message: equal hashes prove that the logs up to it are equal, byte by byte. */
 export function chain(hash: string, date: number, tail: string): string {
   return digest("sha1", `${hash}|${date}|${tail}`).slice(0, 12);
 }
@@ -732,14 +732,14 @@ export function channelsOf(
   return relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
 }
 
-/** What the script that changes one thing of a room may touch; `once`, if it is to be done once. */
+/** The keys of the script that changes one thing in a room; `once`: the key that makes it happen only once. */
 export function changeKeys(keys: Keys, roomId: RoomId, once = keys.changed(roomId)): string[] {
   const { meta, records, changed, revs, members, room, deleted, pins } = keys;
   const named = [meta, records, changed, revs, members, room].map((key) => key(roomId));
   return [...named, once, deleted(roomId), pins(roomId)];
 }
 
-/** The beginning of what `change.lua` announces; rev, hash, and what is there now come behind it. */
+/** The beginning of what `change.lua` announces; the script adds rev, hash and the new state. */
 export function announcementOf(serverId: string, roomId: RoomId, what: string): string {
   return `{"serverId":${JSON.stringify(serverId)},"type":"change","data":{"roomId":"${roomId}","what":"${what}","rev":`;
 }
@@ -759,19 +759,19 @@ export function chainChange(revHash: string, { rev, what, now }: HeardChange): s
   return digest("sha1", `${revHash}|${rev}|${what}|${now}`).slice(0, 12);
 }
 
-/** Whose record changed; null where a message did. */
+/** The user whose record changed; null for a message. */
 export function memberIn({ what }: Change): UserId | null {
   return what.startsWith("@") ? what.slice(1) : null;
 }
 
-/** The row that a message has become, if it is one that changed and is there. */
+/** The new row of a changed message, if the change is one of a message that still exists. */
 export function rowIn(change: Change): string[] {
   return memberIn(change) === null && change.now !== "" ? [change.now] : [];
 }
 
 /**
- * A SyncedRoom as JSON. `changed`: the rows that changed after the rev `after`, which is undefined where the client
- * does not follow changes; null where nobody can tell.
+ * A SyncedRoom as JSON. `changed`: the rows that changed after the rev `after`, which is undefined if the client does
+ * not follow changes; null if the changes are no longer known.
  */
 export function syncedJson(room: {
   roomId: RoomId;
@@ -803,7 +803,7 @@ function headPart({ seq, date, hash }: Head): Head {
   return { seq, date, hash };
 }
 
-/** Whether a script wrote this row: then it is valid JSON of a message's shape. */
+/** Whether a script wrote this row: then it is valid JSON of a message. */
 export function isOwnRow(row: string): boolean {
   return STORED.test(row);
 }
@@ -814,20 +814,20 @@ export function headOf(row: string): Head | null {
   return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
 }
 
-/** Who is told of a mention: not its author. */
+/** The users to tell of a mention: not the author. */
 function othersIn(mentions: readonly UserId[] | undefined, author: UserId): UserId[] {
   return mentions?.filter((id) => id !== author) ?? [];
 }
 
-/** What is to be stored: what its author sent, and what the server found out about it. */
+/** What to store: what the author sent, and what the server derived from it. */
 export type NewMessage = SendMessage & Pick<Message, "thread" | "mentions">;
 
-/** A row behind its head: what the hash is computed of when it is first stored. */
+/** A row without its head: the input of the hash when the row is first stored. */
 function tailOf(message: Partial<Message>): string {
   return `${spell(message, TAIL).slice(1)}}`;
 }
 
-/** A row, but for its end. */
+/** A row without its end. */
 function spell(message: Partial<Message>, fields: readonly (keyof Message)[]): string {
   let row = "{";
   for (const name of fields) {
@@ -837,7 +837,7 @@ function spell(message: Partial<Message>, fields: readonly (keyof Message)[]): s
   return row;
 }
 
-/** What a change is to the script, which keeps lists of some of them. */
+/** The script's name for a change, because it keeps lists of some kinds. */
 function noteOf(before: Message, after: Message): "edited" | "deleted" | "pinned" | "unpinned" | "" {
   if (after.deleted !== undefined) return "deleted";
   if (after.message !== before.message) return "edited";
@@ -845,10 +845,10 @@ function noteOf(before: Message, after: Message): "edited" | "deleted" | "pinned
   return after.pinned === undefined ? "unpinned" : "pinned";
 }
 
-/** What another program put into a room's sorted set: its row, and what becomes of it. */
+/** A row that another program added to a room's sorted set, and the message it becomes. */
 type Foreign = { row: string; date: number; tail: string };
 
-/** Those of another program's rows that are messages; ids may be numbers, and a date in seconds. */
+/** The messages among another program's rows; ids may be numbers, and a date in seconds. */
 function readForeign(roomId: RoomId, rows: string[]): Foreign[] {
   return rows.flatMap((row) => {
     const said = parseForeign(parseJson(row));
@@ -859,7 +859,7 @@ function readForeign(roomId: RoomId, rows: string[]): Foreign[] {
   });
 }
 
-/** A message as another program spells it, in a room's sorted set or in an announcement; null for anything else. */
+/** A message as another program spells it, in a sorted set or in an announcement; null for anything else. */
 export function parseForeign(data: unknown): Omit<Message, "seq" | "hash"> | null {
   if (!isRecord(data)) return null;
   const { from, message, date, nonce } = data;

@@ -18,7 +18,7 @@ import { Members } from "./members.ts";
 
 const texts = (one: Person) => one.messages.map(({ message }) => message);
 
-/** Whoever changes records with it announces it where nobody listens. */
+/** Changes records and announces it on a channel that nobody subscribes to. */
 function unheard(house: House): Members {
   const keys: Keys = { ...house.keys, roomChannel: () => `${house.keys.channel}:nowhere` };
   return new Members(house.redis, keys, readConfig(house.env));
@@ -49,7 +49,7 @@ describe("a member who was removed", () => {
   });
   afterAll(() => house.close());
 
-  it("hears nothing that was stored after it, though nobody was told of the removal", async () => {
+  it("hears nothing that was stored after the removal, though its announcement was lost", async () => {
     const { id } = await makeRoom(mary, joe, sue);
     await mary.say(id, "before");
     await joe.hears("before");
@@ -66,7 +66,7 @@ describe("a member who was removed", () => {
     expect(reply).toMatchObject({ ok: false, error: { code: "not_found" } });
   });
 
-  it("and is one again hears everything, though nobody was told of either", async () => {
+  it("hears everything after being added again, though both announcements were lost", async () => {
     const { id } = await makeRoom(mary, joe);
     await mary.say(id, "one");
     await joe.hears("one");
@@ -77,11 +77,11 @@ describe("a member who was removed", () => {
     await joe.hears("two");
   });
 
-  it("hears nothing after it where nobody can tell any more what changed", async () => {
+  it("hears nothing after the removal if the changes are no longer known", async () => {
     const { id } = await makeRoom(mary, joe, sue);
     const { redis, keys } = house;
     await unheard(house).leave(id, joe.user.id);
-    // As after a failover, with changes of which only the last is known.
+    // As after a failover that kept only the last change.
     await redis.hset(keys.meta(id), { rev: 900, revHash: "0123456789ab" });
     await redis.del(keys.changed(id), keys.revs(id));
     await mary.say(id, "after the failover");
@@ -91,7 +91,7 @@ describe("a member who was removed", () => {
     expect(texts(joe)).not.toContain("after the failover");
   });
 
-  it("hears nothing after it in windows that come in at the same moment", async () => {
+  it("hears nothing after the removal in windows that connect at the same moment", async () => {
     const { id } = await makeRoom(mary, sue);
     const members = new Members(house.redis, house.keys, readConfig(house.env));
     for (let round = 0; round < 15; round += 1) {
@@ -117,7 +117,7 @@ describe("a database of the first schema", () => {
   let bob: Person;
   let roomId: string;
 
-  /** What a server of the first schema does when somebody joins or leaves. */
+  /** What a server of the first schema does at a join or leave. */
   const older = {
     async join(userId: string) {
       await house.redis.sadd(house.keys.members(roomId), userId);
@@ -152,12 +152,12 @@ describe("a database of the first schema", () => {
     expect(await house.redis.hkeys(house.keys.records(roomId))).toEqual([ann.user.id]);
     const joined = await windowOf(bob, newer);
     unwrap(await joined.socket.emitWithAck("room.join", { roomId }));
-    // Servers of the first schema ask the set.
+    // Servers of the first schema read the set.
     expect(await house.redis.smembers(house.keys.members(roomId))).toContain(bob.user.id);
     for (const one of [window, joined]) one.close();
   });
 
-  it("is shared with servers of the first schema, whoever joins and leaves by them", async () => {
+  it("can be shared with servers of the first schema, through which people join and leave", async () => {
     const newer = await house.addReplica();
     const members = new Members(house.redis, house.keys, readConfig(house.env), { mixed: true });
     await older.join(bob.user.id);
@@ -172,7 +172,7 @@ describe("a database of the first schema", () => {
     window.close();
   });
 
-  it("is of the second once no server of the first is heard any more", async () => {
+  it("becomes the second schema once no server of the first is heard", async () => {
     const { redis, keys } = house;
     const schema = { mixed: true };
     const members = new Members(redis, keys, readConfig(house.env), schema);

@@ -6,14 +6,14 @@ import { announcementOf, changeKeys, channelsOf } from "./log.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
 
-/** What a named room knows of one member. */
+/** What a named room stores about one member. */
 const MEMBER = JSON.stringify({ role: "member" });
 const MOVED_AT_ONCE = 500;
 
 /**
  * Who is in which room. A named room's records are the one authority; every change of them has a `rev`, and is
- * announced in the room's own order. Each user's list of rooms is an index of it, and says which of the others
- * (General and private rooms, which nobody is removed from) they see.
+ * announced in the room's own order. Each user's list of rooms is an index of it; it also says which of the other
+ * rooms (General and private rooms, which nobody is removed from) the user sees.
  */
 export class Members {
   readonly #redis: RedisClient;
@@ -37,7 +37,10 @@ export class Members {
     this.#change = defineScript(redis, "change.lua", 9);
   }
 
-  /** The room knows first: who is a member but does not see the room can join again; the reverse would be deaf. */
+  /**
+   * Writes the room's records first: a member without the room in their list can join again; the reverse hears
+   * nothing.
+   */
   async join(roomId: RoomId, userId: UserId): Promise<void> {
     await this.#set(roomId, userId, "", MEMBER);
     await this.#redis.sadd(this.#keys.userRooms(userId), roomId);
@@ -55,7 +58,7 @@ export class Members {
 
   /** The rooms that a user sees. */
   async of(userId: UserId): Promise<RoomId[]> {
-    // Another program may have put in anything.
+    // Another program may have added anything.
     return (await this.#redis.smembers(this.#keys.userRooms(userId))).filter(isRoomId);
   }
 
@@ -68,21 +71,21 @@ export class Members {
     return this.#redis.scard(this.#keys.userRooms(userId));
   }
 
-  /** Whether this is a room of the user's. */
+  /** Whether the user is in the room. */
   async has(roomId: RoomId, userId: UserId): Promise<boolean> {
     if (!keepsRecords(roomId)) return this.sees(roomId, userId);
     if (this.#schema.mixed) await this.#set(roomId, userId, "set", MEMBER);
     return (await this.#redis.hexists(this.#keys.records(roomId), userId)) === 1;
   }
 
-  /** Those of some users who are in a room, by its records. */
+  /** Those of these users who are in a room, by its records. */
   async among(roomId: RoomId, userIds: UserId[]): Promise<Set<UserId>> {
     if (!keepsRecords(roomId)) return new Set(userIds);
     const inside = await Promise.all(userIds.map((id) => this.has(roomId, id)));
     return new Set(userIds.filter((_, index) => inside[index]));
   }
 
-  /** Makes a user's list say of a room what the room's records say: whether it is theirs. */
+  /** Makes a user's list agree with the room's records; answers whether the user is in the room. */
   async mendList(userId: UserId, roomId: RoomId): Promise<boolean> {
     const isTheirs = await this.has(roomId, userId);
     if (!keepsRecords(roomId)) return isTheirs;
@@ -95,7 +98,7 @@ export class Members {
     return this.#redis.hlen(this.#keys.records(roomId));
   }
 
-  /** Makes the records what servers that know the set alone have made of it meanwhile. */
+  /** Copies into the records what servers that know only the set have changed. */
   async settle(roomId: RoomId): Promise<void> {
     const { records, members } = this.#keys;
     const [recorded, listed] = await Promise.all([
@@ -111,7 +114,7 @@ export class Members {
     for (const id of differing) await this.#set(roomId, id, "set", MEMBER);
   }
 
-  /** Puts the sets of all rooms into records, which nobody is told of: who was a member is one. */
+  /** Copies the sets of all rooms into records. Announces nothing: membership stays the same. */
   async move(): Promise<void> {
     for await (const roomId of this.#named()) {
       let cursor = "0";
@@ -132,7 +135,7 @@ export class Members {
     for await (const roomId of this.#named()) await this.settle(roomId);
   }
 
-  /** Lets go of the sets, once nobody reads them any more. */
+  /** Deletes the sets, once no server reads them. */
   async forgetSets(): Promise<void> {
     for await (const roomId of this.#named()) {
       await this.settle(roomId);

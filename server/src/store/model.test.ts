@@ -13,9 +13,8 @@ import { testRedisUrl, until } from "../testing.ts";
 import { Rooms } from "./rooms.ts";
 
 /**
- * The scripts against a model: thousands of rooms, each with a history of its own by chance, beside plain lists that
- * say what each answer has to be. A failure names its seed, which MODEL_SEED
- * repeats, and the steps that led to it.
+ * The scripts against a model: thousands of rooms, each with a random history, beside plain lists that say what each
+ * answer must be. A failure names its seed, which MODEL_SEED repeats, and the steps that led to it.
  */
 const HISTORIES = 10_000;
 const AT_ONCE = 500;
@@ -35,7 +34,7 @@ type Stored = {
   rev: number;
   revHash: string;
   marks: Map<string, number>;
-  /** The date that is remembered for a user's nonce. */
+  /** The date remembered for a user's nonce. */
   nonces: Map<string, number>;
 };
 
@@ -43,7 +42,7 @@ type Room = {
   id: string;
   stored: Stored;
   saved: Stored;
-  /** Every head that there has been, in whichever log. */
+  /** Every head that any log of the room has had. */
   heads: Head[];
   announced: string[];
   /** A replica that follows the room by the announcements that reach it. */
@@ -100,7 +99,7 @@ function keysOf(id: string): string[] {
   return [...logKeysOf(id), keys.read(id), ...nonces];
 }
 
-/** Makes one set of a room's keys what the other is, as a Redis that takes over does. */
+/** Makes one set of a room's keys a copy of the other, as a failover does. */
 const COPY = `for i = 1, 18 do
   if redis.call('COPY', KEYS[i], KEYS[i + 18], 'REPLACE') == 0 then redis.call('DEL', KEYS[i + 18]) end
 end`;
@@ -119,7 +118,7 @@ const bytesOf = (rows: string[]) => rows.reduce((sum, row) => sum + Buffer.byteL
 const isSame = (one: Head, other: Head | null) =>
   one.seq === other?.seq && one.date === other.date && one.hash === other.hash;
 
-/** One message; it must be the next of the log, whatever another program has put there. */
+/** Sends one message; it must be the next of the log, whatever another program has added. */
 async function send(room: Room, step: { user: string; nonce: string; text: string; lost: boolean }) {
   const { id, stored } = room;
   const { user, nonce, text } = step;
@@ -156,7 +155,7 @@ async function send(room: Room, step: { user: string; nonce: string; text: strin
   if (!step.lost) hear(room, row, head, tail);
 }
 
-/** Somebody joins or leaves: a change with the next rev, unless it is so already. */
+/** Somebody joins or leaves: a change with the next rev, unless nothing changes. */
 async function change(room: Room, user: string, isIn: boolean, lost: boolean): Promise<void> {
   const { id, stored, replica } = room;
   await (isIn ? members.join(id, user) : members.leave(id, user));
@@ -181,7 +180,7 @@ async function change(room: Room, user: string, isIn: boolean, lost: boolean): P
   replica.members = new Set(stored.members);
 }
 
-/** As the relay does: what follows is passed on, anything else makes it read. Only members of that moment hear it. */
+/** As the relay does: passes on what follows, else reads. Only the members of that moment hear it. */
 function hear({ stored, replica }: Room, row: string, head: Head, tail: string): void {
   const { seq, hash, revHash } = replica.position;
   const isNext = head.seq === seq + 1 && head.hash === chain(hash, head.date, tail);
@@ -193,7 +192,7 @@ function hear({ stored, replica }: Room, row: string, head: Head, tail: string):
   replica.rows.push(row);
 }
 
-/** The replica reads what it missed; then it has passed on the log as it is, or was told that it is another one. */
+/** The replica reads what it missed; then it has passed on the whole log, or knows that it is another log. */
 async function heal(room: Room): Promise<void> {
   await adopt(room);
   const { id, stored, replica } = room;
@@ -202,7 +201,7 @@ async function heal(room: Room): Promise<void> {
     if (found.changes === null) replica.members = new Set(await redis.hkeys(keys.records(id)));
     for (const one of found.changes ?? [])
       replica.members[one.now === "" ? "delete" : "add"](memberIn(one) ?? "");
-    // Before a row goes anywhere.
+    // Before any row is passed on.
     deepStrictEqual([...replica.members].toSorted(), [...stored.members].toSorted());
     if (found.reset) replica.rows = [];
     replica.rows.push(...found.rows);
@@ -217,7 +216,7 @@ async function heal(room: Room): Promise<void> {
   if (own.length > 0) deepStrictEqual(replica.position, { ...head, rev, revHash });
 }
 
-/** The answer to one cursor: exactly what follows it, as far as the limits let it, or a reset with the right reason. */
+/** The answer to one cursor: exactly what follows it, up to the limits, or a reset with the right reason. */
 async function follow({ id, stored }: Room, cursor: Head, most: number, size: number): Promise<void> {
   const reply = await sync(logKeysOf(id), [cursor.seq, cursor.date, cursor.hash, most, size, "1"]);
   const [status, seq, date, hash, more, rev, revHash, changes, ...rows] = reply as string[];
@@ -250,7 +249,7 @@ async function follow({ id, stored }: Room, cursor: Head, most: number, size: nu
   if (more === "1") ok(rows.length === most || bytesOf(rows) > size);
 }
 
-/** What another program added becomes messages, each once, behind what the log holds and in its order. */
+/** What another program added becomes messages: once each, in its order, behind what the log holds. */
 async function adopt({ id, stored, heads, announced }: Room): Promise<void> {
   const foreign = stored.rows.filter(({ head }) => head === null);
   const isOurs = stored.head !== null;
@@ -278,7 +277,7 @@ async function adopt({ id, stored, heads, announced }: Room): Promise<void> {
   ok(stored.rows.every((one) => one.head !== null));
 }
 
-/** Demo data: behind what there is. */
+/** Appends demo data. */
 async function load({ id, stored, heads }: Room, count: number): Promise<void> {
   const messages = Array.from({ length: count }, (_, index) => ({
     from: "1",
@@ -362,7 +361,7 @@ async function take(room: Room, now: Step): Promise<void> {
     case "leave":
       return change(room, now.user, false, now.lost);
     case "trim": {
-      // As an operator does it: the oldest rows go, and the log says where it begins now.
+      // As an operator does: deletes the oldest rows and sets where the log begins.
       const count = now.count % (stored.rows.length + 1);
       if (count === 0 || !stored.head) return;
       stored.rows = stored.rows.slice(count);
@@ -372,7 +371,7 @@ async function take(room: Room, now: Step): Promise<void> {
       return;
     }
     case "add": {
-      // Another program's message, long ago, or beside one of ours.
+      // Another program's message: old, or beside one of ours.
       const beside = stored.rows[now.place % (stored.rows.length + 1)]?.score ?? 1_000_000 + now.place;
       const score = now.place % 2 === 0 ? beside : beside + 0.5;
       const json = JSON.stringify({ from: "1", date: score, message: `foreign ${now.name}`, roomId: id });
@@ -385,7 +384,7 @@ async function take(room: Room, now: Step): Promise<void> {
       await copyKeys(keysOf(id), keysOf(`${id}:saved`));
       return;
     case "fail over":
-      // The Redis that takes over has not heard of what came since.
+      // The Redis that takes over lacks what came since.
       room.stored = structuredClone(room.saved);
       await copyKeys(keysOf(`${id}:saved`), keysOf(id));
       return;
@@ -398,7 +397,7 @@ async function take(room: Room, now: Step): Promise<void> {
 
 async function enter(index: number): Promise<Room> {
   const id = index % 3 === 0 ? `${index + 1}:100000` : String(index + 1);
-  // Nothing was saved at first: whoever takes over begins with an empty room.
+  // Nothing was saved at first: a Redis that takes over begins with an empty room.
   const saved: Stored = {
     rows: [],
     head: null,
@@ -421,7 +420,7 @@ async function enter(index: number): Promise<Room> {
   return room;
 }
 
-/** At the end: the log and the marks are those of the model, and every message was announced once, as it is stored. */
+/** At the end: the log and the marks equal the model's, and every message was announced once, as it is stored. */
 async function compare(room: Room): Promise<void> {
   const { id, stored, announced } = room;
   await heal(room);
@@ -452,7 +451,7 @@ async function compare(room: Room): Promise<void> {
   heard.delete(id);
 }
 
-/** Plays histories, many side by side: one step of each in one turn. Throws with the seed and the steps that fail. */
+/** Plays histories in turns, one step of each at a time. Throws with the seed and the steps that fail. */
 async function play<T, S>(
   count: number,
   steps: fc.Arbitrary<S>,
@@ -487,7 +486,7 @@ async function play<T, S>(
 }
 
 it(
-  "a room's log, marks and answers are a plain list's, whatever is sent twice, lost, trimmed, added or failed over",
+  "a room's log, marks and answers equal a plain list's, whatever is repeated, lost, trimmed, added or failed over",
   { timeout: 180_000 },
   () => play(HISTORIES, step, enter, take, compare),
 );
@@ -532,7 +531,7 @@ async function takePresence(world: Presence, now: PresenceStep): Promise<void> {
         online.add(one);
         held.set(`${one}|${now.server}`, now.ranOut);
       }
-      // A lease of less than nothing is one that ran out.
+      // A lease of negative length has run out.
       deepStrictEqual(
         await leases(three, ["renew", now.server, now.ranOut ? -1 : LEASE_MS, ...now.users]),
         came,
@@ -555,43 +554,40 @@ async function takePresence(world: Presence, now: PresenceStep): Promise<void> {
       return;
     }
     case "lose":
-      // Whoever is renewed is told again.
+      // Renewing announces a user again.
       online.clear();
       await redis.del(onlineKey);
   }
 }
 
-it(
-  "presence crosses an edge with a user's first and last lease, and no other time",
-  { timeout: 60_000 },
-  () =>
-    play(
-      HISTORIES / 5,
-      presenceStep,
-      (index) => {
-        const { online, leases: held, leaseCount } = createKeys(`${prefix}${index}:`);
-        return Promise.resolve({
-          keys: [online, held, leaseCount],
-          leases: new Map<string, boolean>(),
-          online: new Set<string>(),
-        });
-      },
-      takePresence,
-      async ({ keys: [onlineKey = "", leasesKey = "", countKey = ""], leases: held, online }) => {
-        const [users, lines, counts] = await Promise.all([
-          redis.smembers(onlineKey),
-          redis.zrange(leasesKey, 0, "-1"),
-          redis.hgetall(countKey),
-        ]);
-        deepStrictEqual(users.toSorted(), [...online].toSorted());
-        deepStrictEqual(lines.toSorted(), [...held.keys()].toSorted());
-        const expected = Object.fromEntries(
-          USERS.flatMap((one) => {
-            const count = [...held.keys()].filter((lease) => lease.startsWith(`${one}|`)).length;
-            return count > 0 ? [[one, String(count)]] : [];
-          }),
-        );
-        deepStrictEqual({ ...counts }, expected);
-      },
-    ),
+it("presence changes with a user's first and last lease, and at no other time", { timeout: 60_000 }, () =>
+  play(
+    HISTORIES / 5,
+    presenceStep,
+    (index) => {
+      const { online, leases: held, leaseCount } = createKeys(`${prefix}${index}:`);
+      return Promise.resolve({
+        keys: [online, held, leaseCount],
+        leases: new Map<string, boolean>(),
+        online: new Set<string>(),
+      });
+    },
+    takePresence,
+    async ({ keys: [onlineKey = "", leasesKey = "", countKey = ""], leases: held, online }) => {
+      const [users, lines, counts] = await Promise.all([
+        redis.smembers(onlineKey),
+        redis.zrange(leasesKey, 0, "-1"),
+        redis.hgetall(countKey),
+      ]);
+      deepStrictEqual(users.toSorted(), [...online].toSorted());
+      deepStrictEqual(lines.toSorted(), [...held.keys()].toSorted());
+      const expected = Object.fromEntries(
+        USERS.flatMap((one) => {
+          const count = [...held.keys()].filter((lease) => lease.startsWith(`${one}|`)).length;
+          return count > 0 ? [[one, String(count)]] : [];
+        }),
+      );
+      deepStrictEqual({ ...counts }, expected);
+    },
+  ),
 );

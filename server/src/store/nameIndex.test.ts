@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-/** Puts people and rooms in as the server does, but without their passwords. */
+/** Stores people and rooms as the server does, but without passwords. */
 async function fill({ redis, keys }: House): Promise<void> {
   const writes = redis.pipeline();
   for (let id = 3; id <= PEOPLE; id += 1) {
@@ -62,7 +62,7 @@ async function rooms(q: string, more: Record<string, string | number> = {}) {
 }
 
 describe("a search among 10,000 people", () => {
-  it("finds by any part of the name, whatever its case and width, and tells how many there are", async () => {
+  it("finds any part of a name, in any case and width, and tells how many match", async () => {
     expect(await people("777.EVEN")).toMatchObject({ names: [], total: 0, complete: true });
     expect(await people("ON-9998.ev")).toEqual({
       names: ["Person-9998.even"],
@@ -78,7 +78,7 @@ describe("a search among 10,000 people", () => {
     expect((await people("")).total).toBe(PEOPLE);
   });
 
-  it("puts first what the name or a word of it begins with, and names alike by the alphabet", async () => {
+  it("puts names that begin with the text first, then those with a word that does, and equal ones alphabetically", async () => {
     const { names } = await people("777");
     const inside = names.findIndex((name) => !name.startsWith("Person-777"));
     expect(inside).toBe(11);
@@ -87,7 +87,7 @@ describe("a search among 10,000 people", () => {
     expect(names.slice(inside)).toEqual(names.slice(inside).toSorted());
   });
 
-  it("is read page by page, without a hole and none twice", async () => {
+  it("answers page by page, without a gap or a repeat", async () => {
     const all = new Set<string>();
     let pages = 0;
     for (let after: string | undefined; ; pages += 1) {
@@ -101,7 +101,7 @@ describe("a search among 10,000 people", () => {
     expect((await people("9", { after: ann.user.id })).names).toEqual([]);
   });
 
-  it("tells who is online, on whichever replica, and finds at once who has just signed up on another one", async () => {
+  it("tells who is online on any replica, and finds a new account of another replica at once", async () => {
     const { found } = await find<Presence>(bob, "users", { q: "ann" });
     expect(found).toEqual([{ id: ann.user.id, username: "Ann", online: true }]);
     const [, right] = both(house);
@@ -112,7 +112,7 @@ describe("a search among 10,000 people", () => {
     }
   });
 
-  it("costs Redis one command and those for the page that it answers", async () => {
+  it("costs Redis one command and those for the answered page", async () => {
     await people("777");
     const commands = await commandsDuring(async () => {
       for (let times = 0; times < 5; times += 1) await people("777");
@@ -120,11 +120,11 @@ describe("a search among 10,000 people", () => {
     const of = (...words: string[]) =>
       commands.filter(([command, key]) => command?.toLowerCase() === words[0] && key === words[1]);
     expect(of("get", house.keys.totalUsers)).toHaveLength(5);
-    // One for the account of who asks; whoever is on the page is remembered.
+    // One for the account of the asker; people on the page are cached.
     expect(commands.filter(([command]) => command?.toLowerCase() === "hget")).toHaveLength(5);
   });
 
-  it("answers what is no search with a code, and takes every sign as it stands", async () => {
+  it("refuses an invalid search with a code, and takes every character literally", async () => {
     const status = async (query: string) => (await ann.browser.get<Failure>(`/api/users?${query}`)).status;
     expect(await status(`q=${"a".repeat(10_000)}`)).toBe(413);
     expect(await status("q=a&q=b")).toBe(400);
@@ -145,7 +145,7 @@ describe("a search among 10,000 people", () => {
     ])
       expect((await people(q)).total, JSON.stringify(q)).toBe(0);
     expect((await people("\u202EAn\u200Bn\u0000")).names).toEqual(["Ann"]);
-    // What cannot be seen is as if nothing had been typed.
+    // Invisible characters count as nothing.
     expect((await people(" \u200B\u0000 ")).total).toBe((await people("")).total);
   });
 });
@@ -167,14 +167,14 @@ describe("a search among 1,000 rooms", () => {
     expect((await rooms(q)).names).toEqual([name]);
   });
 
-  it("lists all of them by name, with who is in them and how many there are", async () => {
+  it("lists all rooms by name, with their members and the total", async () => {
     const { names, total } = await rooms("", { size: 3 });
     expect([names, total]).toEqual([["a.b*[c]", "Café Größe", "Łódź & Århus"], ROOMS]);
     const { found } = await find<ListedRoom>(ann, "rooms/directory", { q: "grosse" });
     expect(found).toEqual([{ id: "7", kind: "open", name: "Café Größe", members: 2, joined: true }]);
   });
 
-  it("finds a room that was made on another replica a moment ago", async () => {
+  it("finds a room that another replica has just made", async () => {
     await bob.browser.post("/api/rooms", { name: "Brand new" });
     expect((await rooms("brand")).names).toEqual(["Brand new"]);
   });
@@ -199,7 +199,7 @@ describe("the index of names", () => {
     return { told, find: (text: string) => index.find(text, undefined, 10) };
   }
 
-  it("reads so many names for one search, goes on with the next one, and says when it is complete", async () => {
+  it("reads a bounded number of names per search, continues at the next search, and says when it is complete", async () => {
     const { told, find: look } = source(BOUNDS.namesRead.value + 500);
     const first = await look("name");
     expect([first.complete, first.total, told.reads]).toEqual([false, 20_000, 20_000]);
@@ -209,7 +209,7 @@ describe("the index of names", () => {
     expect(told.reads).toBe(20_500);
   });
 
-  it("reads a name once for all who search at the same time", async () => {
+  it("reads a name once for concurrent searches", async () => {
     const { told, find: look } = source(2_000);
     await Promise.all(Array.from({ length: 20 }, () => look("name 7")));
     expect(told.reads).toBe(2_000);
@@ -222,13 +222,13 @@ describe("the index of names", () => {
     expect(told.reads).toBe(BOUNDS.namesKnown.value);
   });
 
-  it("sees names that are new, gone or changed once they are old", async () => {
+  it("reads new, deleted and changed names once the cached ones are old", async () => {
     vi.useFakeTimers({ toFake: ["performance"] });
     try {
       const { told, find: look } = source(300);
       told.names.set(290, null);
       expect((await look("name 29")).total).toBe(12);
-      // Whoever was given this number has a name by now.
+      // This number has a name by now.
       told.names.delete(290);
       expect((await look("name 29")).total).toBe(13);
       told.names.set(29, "other").set(295, null);
@@ -238,7 +238,7 @@ describe("the index of names", () => {
       vi.advanceTimersByTime(BOUNDS.namesFresh.value + 1);
       expect((await look("name 29")).total).toBe(11);
       expect((await look("other")).ids).toEqual(["29"]);
-      // The data is other data.
+      // The data was replaced.
       told.last = 5;
       expect((await look("")).total).toBe(5);
     } finally {
@@ -246,7 +246,7 @@ describe("the index of names", () => {
     }
   });
 
-  it("goes on after Redis did not answer", async () => {
+  it("recovers after Redis did not answer", async () => {
     let fails = true;
     const index = new NameIndex({
       last: () => Promise.resolve(3),

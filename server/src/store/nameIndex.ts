@@ -1,31 +1,31 @@
 import { BOUNDS } from "../limits.ts";
 import { fold, matchOf, searchFor, type Match, type Search } from "../search.ts";
 
-/** Numbered names as they are stored. */
+/** Where numbered names are stored. */
 type Source = {
-  /** The highest number that was given; 0 where none was. */
+  /** The highest number given so far, or 0. */
   last: () => Promise<number>;
-  /** The names of these numbers; null where there is none. */
+  /** The names of these numbers; null for a number without one. */
   read: (ids: string[]) => Promise<(string | null)[]>;
-  /** Which of them are found by those alone who may see them; none without it. */
+  /** Which of these numbers only people with access may find; without it, none. */
   hidden?: (ids: string[]) => Promise<boolean[]>;
 };
 
-/** A page of what matches, best first. Without `complete` some names have not been looked at, and more may match. */
+/** A page of matches, best first. If not `complete`, some names were not read yet, and more may match. */
 export type NamesFound = { ids: string[]; total: number; complete: boolean };
 
 type Entry = { id: number; folded: string; hidden: boolean };
-/** Names that are read together, up to this number. */
+/** Names that were read together: those up to this number. */
 type Slice = { readAt: number; upTo: number };
 
-/** Names that are read side by side: 3 ms or so for Redis and as much here; then others get their turn. */
+/** Names that are read in one go: about 3 ms for Redis and as much here; then others get their turn. */
 const SLICE = 1_000;
-/** Whoever is given a number gets a name a moment later: holes among the newest numbers are looked at again. */
+/** A new number gets its name a moment later, so gaps among the newest numbers are read again. */
 const UNSETTLED = 50;
 
 /**
- * Names by any of their parts, in this replica's memory: `BOUNDS.namesKnown` at most, the oldest ones. Redis has the
- * truth: before each search the index asks for the highest number and reads what is new, and reads each name again
+ * Searches names by any part, in this replica's memory: `BOUNDS.namesKnown` at most, the oldest ones. Redis has the
+ * truth: before each search the index asks for the highest number and reads what is new, and it reads each name again
  * after `BOUNDS.namesFresh`. So a search costs Redis one command.
  */
 export class NameIndex {
@@ -47,8 +47,8 @@ export class NameIndex {
   }
 
   /**
-   * Best matches first, equal ones by name, of hidden ones those alone that the asker may see. `after` is the last id of
-   * the page before.
+   * Best matches first, equal ones by name; hidden ones only if the asker may see them. `after` is the last id of the
+   * previous page.
    */
   async find(
     text: string,
@@ -62,7 +62,7 @@ export class NameIndex {
     const matching = this.#matching(searchFor(text));
     const found = matching.filter(({ id, hidden }) => !hidden || maySee(String(id)));
     const from = after === undefined ? 0 : found.findIndex(({ id }) => id === Number(after)) + 1;
-    // A page after a name that is gone is empty, rather than the first one again.
+    // A page after a deleted name is empty, instead of the first page again.
     const page = after !== undefined && from === 0 ? [] : found.slice(from, from + size);
     return { ids: page.map(({ id }) => String(id)), total: found.length, complete };
   }
@@ -77,7 +77,7 @@ export class NameIndex {
     return byMatch[4].concat(byMatch[3], byMatch[2], byMatch[1]);
   }
 
-  /** Calls at the same time share a look that begins after all of them. */
+  /** Concurrent calls share one refresh, which begins after all of them. */
   #refresh(): Promise<boolean> {
     this.#next ??= this.#reading
       .catch(() => false)
@@ -88,7 +88,7 @@ export class NameIndex {
     return this.#next;
   }
 
-  /** Reads what is missing or old, `BOUNDS.namesRead` at most. Answers whether all names are known then. */
+  /** Reads missing and old names, `BOUNDS.namesRead` at most. Answers whether all names are known then. */
   async #read(): Promise<boolean> {
     const last = await this.#source.last();
     const reachable = Math.min(last, BOUNDS.namesKnown.value);
@@ -141,7 +141,7 @@ export class NameIndex {
     this.#isSorted = false;
   }
 
-  /** The counter goes back where the data has become other data. */
+  /** The counter goes back when the data was replaced. */
   #dropAbove(last: number): void {
     const newest = this.#slices.at(-1);
     if (newest === undefined || newest.upTo <= last) return;

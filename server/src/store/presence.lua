@@ -1,7 +1,7 @@
--- Leases on being online, one for each user on each replica.
+-- Presence leases: one for each user on each replica.
 -- KEYS online, leases, count (one slot)   ARGV 1 op, 2 server id or limit, 3 ms a lease lasts, 4... user ids
 -- renew and drop return the ids that crossed the edge: came online, or went offline. So does sweep, which ends
--- at most <limit> leases that ran out, of whichever replica.
+-- at most <limit> expired leases of any replica.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local crossed = {}

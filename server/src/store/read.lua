@@ -1,5 +1,5 @@
 -- Moves a read mark, never beyond the newest message.
--- KEYS read, meta   ARGV user id, seq, up or down: the one way in which it may move   Returns where the mark stands.
+-- KEYS read, meta   ARGV user id, seq, up or down: the only direction allowed   Returns the mark.
 local head = tonumber(redis.call('HGET', KEYS[2], 'seq') or '0')
 local mark = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
 local wanted = math.min(tonumber(ARGV[2]), head)

@@ -6,7 +6,7 @@ import { ownRedis } from "../testing.ts";
 
 const silent = pino({ level: "silent" });
 
-it("a command that is alone leaves at once, and those of the same turn of the event loop behind it in one write, in their order", async () => {
+it("a lone command leaves at once, and later ones of the same turn of the event loop leave in one write, in order", async () => {
   const own = await ownRedis({ persistent: false });
   const client = await connectRedis(own.url, "commands", silent);
   if (client instanceof Cluster) throw new Error("one Redis is no Cluster");
@@ -36,7 +36,7 @@ it("a command that is alone leaves at once, and those of the same turn of the ev
   }
 });
 
-it("a connection that was lost and is back takes commands again", async () => {
+it("a connection takes commands again after it was lost and restored", async () => {
   const own = await ownRedis({ persistent: false });
   const client = await connectRedis(own.url, "commands", silent);
   try {

@@ -10,19 +10,19 @@ export type RedisClient = Redis | Cluster;
 
 type Purpose = "commands" | "subscriptions";
 
-/** How long a connection is kept that says it is read-only, once it is a new one. */
+/** How long a new connection is kept if it is read-only. */
 const READONLY_MS = 1_000;
 
 /**
- * A command either answers soon or fails: nothing waits in a queue while Redis is away, and nothing is sent
- * twice by the library. Whoever needs a second try has a nonce that makes it harmless. Subscriptions wait and
- * come back by themselves. Commands go one by one: ioredis' own grouping (6.0) throws out of any handler's reach when
- * a group's results come back short, and never follows a Cluster's failover.
+ * A command answers soon or fails: nothing waits in a queue while Redis is away, and the library sends nothing twice.
+ * Callers that retry have a nonce that makes the retry harmless. Subscriptions wait, and are restored by the library.
+ * Commands are not grouped: ioredis' own grouping (6.0) throws where no handler can catch it when a group's results
+ * come back short, and never follows a Cluster's failover.
  */
 const OPTIONS: Record<Purpose, RedisOptions> = {
   commands: {
     commandTimeout: 2_000,
-    // A connection whose other end vanished without a word is dropped, not only its commands.
+    // Drops a connection whose other end vanished silently, not only its commands.
     socketTimeout: 4_000,
     maxRetriesPerRequest: 1,
     enableOfflineQueue: false,
@@ -32,8 +32,8 @@ const OPTIONS: Record<Purpose, RedisOptions> = {
 };
 
 /**
- * Resolves with a connected client, or throws one Error with a line for a person, without the password. `refused` is
- * told the code of whatever Redis refuses from then on.
+ * Resolves with a connected client, or throws one Error with a line for people, without the password. `refused` gets
+ * the code of each later refusal by Redis.
  */
 export async function connectRedis(
   url: string,
@@ -59,8 +59,8 @@ export async function connectRedis(
     reconnectOnError: (error) => {
       const code = redisCode(error);
       if (code !== undefined) refused(code);
-      // This was the primary, and the address, or a Sentinel, may know another one by now. What was refused is not
-      // sent again: who sent it decides.
+      // A primary has become a replica; the address, or a Sentinel, may know the new primary. The refused command is
+      // not sent again: its caller decides.
       if (code !== "READONLY" || performance.now() - reconnectedAt < READONLY_MS) return false;
       reconnectedAt = performance.now();
       return true;
@@ -73,7 +73,7 @@ export async function connectRedis(
   client.on("error", (error: Error) => {
     lastError = error;
     log.warn({ purpose, reason: reasonOf(error) }, "redis connection");
-    // ioredis would go on with database 0.
+    // Without this, ioredis would continue with database 0.
     if (commandOf(error) === "SELECT") client.disconnect(true);
   });
   try {
@@ -87,8 +87,9 @@ export async function connectRedis(
 }
 
 /**
- * Catches what listeners throw at a message: whoever can reach Redis may publish anything, on the channels of Socket.IO's
- * adapter too, which takes what it reads for its own. It would end the process from within ioredis' parser.
+ * Catches what listeners throw at a message. Anybody who can reach Redis may publish anything, also on the channels of
+ * Socket.IO's adapter, which trusts what it reads. Uncaught, the error would end the process from inside ioredis'
+ * parser.
  */
 export function guardMessages(client: RedisClient, threw: (error: unknown) => void): void {
   const emit = client.emit.bind(client);
@@ -106,8 +107,8 @@ export function guardMessages(client: RedisClient, threw: (error: unknown) => vo
 const MESSAGES = new Set(["message", "messageBuffer", "smessage", "smessageBuffer"]);
 
 /**
- * Neither ioredis, where it renews subscriptions, nor Socket.IO's adapter looks at their answers: one that a closing
- * connection refuses would end the process as a rejection that nobody handles. Callers who look still see it.
+ * Neither ioredis, when it renews subscriptions, nor Socket.IO's adapter handles the refusal of a subscription: a
+ * closing connection would end the process by an unhandled rejection. Callers that await the promise still see it.
  */
 function excuseRefusals(client: RedisClient): void {
   for (const command of ["subscribe", "unsubscribe", "ssubscribe", "sunsubscribe"] as const) {
@@ -121,8 +122,8 @@ function excuseRefusals(client: RedisClient): void {
 }
 
 /**
- * While an answer is due, the commands of one turn of the event loop leave in one write: under load Redis reads, and
- * answers, many together, and a command that is alone does not wait. (Nagle's rule.)
+ * While an answer is pending, the commands of one turn of the event loop leave in one write: under load Redis reads
+ * and answers many together, and a lone command does not wait (Nagle's rule).
  */
 function gatherWrites(client: Redis): void {
   client.on("connect", () => {
@@ -141,9 +142,10 @@ function gatherWrites(client: Redis): void {
 type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;
 
 /**
- * A Lua script from a file beside this one, run by its digest and loaded again where Redis forgot it. The number of
- * keys is part of a definition: given with each call, it would stand where ioredis looks for the key when it groups
- * commands by slot, and a Cluster would get them at the wrong node. So a call with more keys has a definition of its own.
+ * A Lua script from a file beside this one, run by its digest and loaded again if Redis forgot it. The number of keys
+ * is part of the definition: given with each call, it would stand where ioredis looks for the key when it groups
+ * commands by slot, and a Cluster would get them at the wrong node. So a call with more keys has a definition of its
+ * own.
  */
 export function defineScript(client: RedisClient, file: string, numberOfKeys: number): Script {
   const lua = readFileSync(new URL(file, import.meta.url), "utf8");
@@ -181,16 +183,16 @@ function open(address: RedisAddress, purpose: Purpose, options: RedisOptions): R
   return new Cluster(address.nodes, {
     lazyConnect: true,
     enableOfflineQueue: options.enableOfflineQueue ?? true,
-    // Without it a sharded subscription sent to the wrong node ends the process.
+    // Without this, a sharded subscription that is sent to the wrong node ends the process.
     shardedSubscribers: purpose === "subscriptions",
     natMap: address.nat,
     redisOptions: data,
-    // Certificates are for names: with TLS the name must not become a number before it is compared.
+    // Certificates name hosts: TLS must compare the name before it is resolved to an address.
     ...(address.tls && { dnsLookup: (host, found) => found(null, host) }),
   });
 }
 
-/** Rejects where the promise takes longer. */
+/** Rejects if the promise takes longer. */
 export async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const deadline = new Promise<never>((_, reject) => {

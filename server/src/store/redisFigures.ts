@@ -3,9 +3,9 @@ import { noteUnanswered } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import type { RedisClient } from "./redis.ts";
 
-/** How often Redis is asked for its memory: often enough for an alert, and no work for Redis. */
+/** How often Redis' memory is sampled: often enough for an alert, rarely enough to cost nothing. */
 const SAMPLE_MS = 15_000;
-/** Redis' own codes that are counted by their names; there is a bounded number of figures, whatever Redis says. */
+/** Redis' codes that are counted by name; a closed list bounds the number of metrics. */
 const CODES = new Set(
   (
     "ERR OOM READONLY LOADING BUSY MISCONF NOREPLICAS MASTERDOWN CLUSTERDOWN TRYAGAIN MOVED ASK CROSSSLOT NOSCRIPT " +
@@ -14,8 +14,8 @@ const CODES = new Set(
 );
 
 /**
- * Times every command, counts what fails by its kind, and samples Redis' memory, until the answered function is called.
- * A command is timed from when it is handed to ioredis.
+ * Times every command, counts failures by kind and samples Redis' memory, until the returned function is called. The
+ * time of a command begins when ioredis gets it.
  */
 export function watchRedis(client: RedisClient, metrics: Metrics): () => void {
   for (const code of [...CODES, "timeout", "closed", "connection", "other"])
@@ -45,7 +45,7 @@ export function watchRedis(client: RedisClient, metrics: Metrics): () => void {
     metrics.redisMemoryLimit.set(fullest.limit);
     metrics.redisEvicts.set(told.some(({ evicts }) => evicts) ? 1 : 0);
   };
-  // While Redis is away, the last figures stay; that it is away is in the errors.
+  // While Redis is away, the last sample stays; the error counters show that it is away.
   const look = () => void sample().catch(() => undefined);
   look();
   const timer = setInterval(look, SAMPLE_MS);

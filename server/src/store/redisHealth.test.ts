@@ -6,7 +6,7 @@ import { readConfig } from "../config.ts";
 import { startServer } from "../server.ts";
 import { both, ownRedis, person, replicas, startWire, until, type OwnRedis } from "../testing.ts";
 
-/** A replica on a Redis of its own, and the hand of its operator. */
+/** A replica on a Redis of its own, and that Redis' operator. */
 async function apart(args: string[] = [], env: Record<string, string> = {}) {
   const own = await ownRedis({ persistent: false, args });
   const house = await replicas(1, { REDIS_URL: own.url, ...env });
@@ -21,7 +21,7 @@ async function apart(args: string[] = [], env: Record<string, string> = {}) {
   return { own, house, admin, ready: () => readyOf(house.replicas[0]?.address) };
 }
 
-/** /readyz: its status, and its words. */
+/** The status and body of /readyz. */
 async function readyOf(address = ""): Promise<string> {
   const response = await fetch(`${address}/readyz`);
   const { message = "", warnings = [] } = (await response.json()) as {
@@ -51,7 +51,7 @@ describe("/readyz while Redis answers, but takes no writes", () => {
       ["CONFIG", "SET", "min-replicas-to-write", "1"],
       ["CONFIG", "SET", "min-replicas-to-write", "0"],
     ],
-  ])("says when it is %s, and is well by itself soon after", async (_, words, break_, mend) => {
+  ])("reports that it is %s, and recovers by itself soon after", async (_, words, break_, mend) => {
     const {
       house: {
         replicas: [replica],
@@ -79,7 +79,7 @@ describe("/readyz while Redis answers, but takes no writes", () => {
     ann.close();
   });
 
-  it("says when it cannot save", async () => {
+  it("reports that it cannot save", async () => {
     const { own, admin, ready } = await apart(["save 1 1", "stop-writes-on-bgsave-error yes"]);
     rmSync(String((await admin.config("GET", "dir"))[1]), { recursive: true });
     await admin.set("k", "v");
@@ -90,7 +90,7 @@ describe("/readyz while Redis answers, but takes no writes", () => {
     expect(own.url).toBeTruthy();
   });
 
-  it("says nothing of writes to a user who may not run the script that asks", async () => {
+  it("does not judge writes if its user may not run the script that asks", async () => {
     const own = await ownRedis({ persistent: false, args: ["user ann on >secret ~* &* +@all -eval"] });
     const house = await replicas(1, { REDIS_URL: own.url.replace("//", "//ann:secret@") });
     onTestFinished(async () => {
@@ -100,7 +100,7 @@ describe("/readyz while Redis answers, but takes no writes", () => {
     expect(await readyOf(house.replicas[0]?.address)).toBe("200");
   });
 
-  it("says when it is away, and when it is loading", async () => {
+  it("reports that it is away, and that it is loading", async () => {
     const own = await ownRedis({ persistent: true, args: ["key-load-delay 500"] });
     const house = await replicas(1, { REDIS_URL: own.url });
     house.redis.on("error", () => undefined);
@@ -119,7 +119,7 @@ describe("/readyz while Redis answers, but takes no writes", () => {
   });
 });
 
-/** Two Redises with the same data behind one address, the first the primary, and what makes them change places. */
+/** Two Redises with the same data behind one address, the first as primary, and a function that swaps their roles. */
 async function pair(): Promise<{ url: string; failOver: () => Promise<void>; close: () => Promise<void> }> {
   const redises = [await ownRedis({ persistent: false }), await ownRedis({ persistent: false })] as const;
   const [left, right] = redises.map(({ url }) => new Redis(url)) as [Redis, Redis];
@@ -134,7 +134,7 @@ async function pair(): Promise<{ url: string; failOver: () => Promise<void>; clo
       await left.wait(1, 5_000);
       await right.replicaof("NO", "ONE");
       await left.replicaof("127.0.0.1", port(redises[1]));
-      // Connections that are open stay open, and lead to what is a replica now.
+      // Open connections stay open, and now lead to a replica.
       target = redises[1].url;
     },
     close: async () => {
@@ -147,7 +147,7 @@ async function pair(): Promise<{ url: string; failOver: () => Promise<void>; clo
 }
 
 describe("a primary behind one address that becomes a replica while connections to it stay open", () => {
-  it("is left by all replicas for the new one, without anybody's doing, and nothing is lost or comes twice", async () => {
+  it("is left by all replicas for the new primary, automatically, and nothing is lost or doubled", async () => {
     const redis = await pair();
     const house = await replicas(2, { REDIS_URL: redis.url });
     house.redis.on("error", () => undefined);
@@ -168,7 +168,7 @@ describe("a primary behind one address that becomes a replica while connections 
     );
     expect(stored.seq).toBe(2);
     await bob.hears("after", 15_000);
-    // His replica may still have to find out.
+    // His replica may not have noticed yet.
     await until(
       () => bob.say("0", "and back", "twice").catch(() => null),
       10_000,
@@ -187,7 +187,7 @@ describe("a primary behind one address that becomes a replica while connections 
     bob.close();
   });
 
-  it("is left where nobody writes, too: readiness comes back by itself", async () => {
+  it("is left even if nobody writes: readiness returns by itself", async () => {
     const redis = await pair();
     const house = await replicas(1, { REDIS_URL: redis.url });
     house.redis.on("error", () => undefined);
@@ -199,7 +199,7 @@ describe("a primary behind one address that becomes a replica while connections 
     const ready = () => readyOf(house.replicas[0]?.address);
     expect(await ready()).toBe("200");
     await redis.failOver();
-    // Whoever asked in that moment may have been told "readonly".
+    // A request of that moment may have been answered "readonly".
     await until(async () => (await ready()) === "200", 8_000);
   });
 });
@@ -211,7 +211,7 @@ describe("a Redis that deletes keys by itself", () => {
       pino({ level: "silent" }),
     );
 
-  it("accounts and messages too, is refused in production, and only then", async () => {
+  it("is refused in production, and only there, if the keys may be accounts and messages", async () => {
     const own = await ownRedis({ persistent: true, args: ["maxmemory-policy allkeys-lru"] });
     onTestFinished(() => own.close());
     await expect(start({ REDIS_URL: own.url, NODE_ENV: "production" })).rejects.toThrow(
@@ -222,7 +222,7 @@ describe("a Redis that deletes keys by itself", () => {
     await until(async () => (await readyOf(replica.address)).includes("allkeys-lru"));
   });
 
-  it("sessions only, is accepted in production, with a warning", async () => {
+  it("is accepted in production with a warning if the keys are sessions only", async () => {
     const own = await ownRedis({ persistent: true, args: ["maxmemory-policy volatile-ttl"] });
     onTestFinished(() => own.close());
     const replica = await start({ REDIS_URL: own.url, NODE_ENV: "production" });
@@ -230,7 +230,7 @@ describe("a Redis that deletes keys by itself", () => {
     await until(async () => /^200 Redis ends sessions.*volatile-ttl/.test(await readyOf(replica.address)));
   });
 
-  it("from some moment on, is told on /readyz, which stays 200, until it does so no more", async () => {
+  it("is reported on /readyz, which stays 200, from when it begins until it stops", async () => {
     const { admin, ready } = await apart();
     expect(await ready()).toBe("200");
     await admin.config("SET", "maxmemory-policy", "allkeys-random");

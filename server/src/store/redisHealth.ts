@@ -5,17 +5,17 @@ import { ChatError, redisCode } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { withDeadline, type RedisClient } from "./redis.ts";
 
-/** How often Redis is looked at where nobody asks. */
+/** How often Redis is checked if nobody asks. */
 const LOOK_MS = 2_000;
-/** A load balancer that waits 2 s for /readyz is to hear "not ready", not to take the replica for dead. */
+/** A load balancer that waits 2 s for /readyz must hear "not ready", and not take the replica for dead. */
 const READY_MS = 1_000;
 /**
- * A script that says of itself that it may write, and does not: Redis refuses it with the code with which it would
- * refuse a write, and stores nothing.
+ * A script that declares that it may write, and does not: Redis refuses it with the code of a refused write, and
+ * stores nothing.
  */
 const MAY_WRITE = "#!lua\nreturn 1";
 
-/** By Redis' code, as /readyz says it. */
+/** What /readyz says, by Redis' code. */
 const REASONS: Record<string, string> = {
   READONLY: "readonly",
   OOM: "out of memory",
@@ -27,10 +27,10 @@ const REASONS: Record<string, string> = {
   BUSY: "busy",
 };
 const SILENT = "no answer";
-/** What a connection takes to be renewed, at most, before we say that Redis does not answer. */
+/** How long a renewed connection may take before we say that Redis does not answer. */
 const RENEWAL_MS = 3_000;
 
-/** Whether Redis takes writes, asked whenever /readyz is and every 2 s; and whether it deletes by itself. */
+/** Asks whether Redis takes writes, at each /readyz and every 2 s, and whether it deletes keys by itself. */
 export class RedisHealth {
   readonly #commands: RedisClient;
   readonly #subscriber: RedisClient;
@@ -38,7 +38,7 @@ export class RedisHealth {
   readonly #log: Logger;
   #timer: NodeJS.Timeout | undefined;
   #asking: Promise<string | undefined> | undefined;
-  /** Why it took no writes when it was asked last. */
+  /** Why it took no writes at the last check. */
   #reason: string | undefined;
   #readonlyAt = -Infinity;
   #evicts: string | undefined;
@@ -77,7 +77,7 @@ export class RedisHealth {
     await this.#lookAtEviction().catch(() => undefined);
   }
 
-  /** Why Redis takes no writes, if so. Those who ask at once share the question. */
+  /** Why Redis takes no writes, or undefined. Concurrent callers share one check. */
   #ask(): Promise<string | undefined> {
     this.#asking ??= withDeadline(this.#question(), READY_MS)
       .catch(() => SILENT)
@@ -98,13 +98,13 @@ export class RedisHealth {
       if (code === "READONLY") this.#readonlyAt = performance.now();
       if (code !== undefined && code in REASONS) return REASONS[code];
       if (code !== undefined) {
-        // A user who may not run this, or a Redis of another make: that it answers is all that can be known.
+        // A user who may not run the script, or another product: all we can know is that it answers.
         await Promise.all(this.#primaries().map((node) => node.ping()));
         return undefined;
       }
-      // It is because of that answer that the connection is just being renewed.
+      // That answer is why the connection is being renewed right now.
       if (performance.now() - this.#readonlyAt < RENEWAL_MS) return REASONS["READONLY"];
-      // Before it has loaded what it keeps, ioredis sends nothing but this.
+      // While Redis is loading, ioredis sends only this.
       const info = await this.#primaries()[0]?.info("persistence");
       return info?.includes("\nloading:1") ? REASONS["LOADING"] : SILENT;
     }
@@ -117,7 +117,7 @@ export class RedisHealth {
     this.#metrics.redisWritable.set(reason === undefined ? 1 : 0);
     if (reason === undefined) this.#log.info({ was: before }, "redis takes writes again");
     else this.#log.warn({ reason }, "redis takes no writes");
-    // The connection for commands is renewed where a command was refused. The other one sends none that could be.
+    // A refused command renews the connection for commands. The other connection sends none that could be refused.
     const readonly = [before, reason].includes(REASONS["READONLY"]);
     if (readonly && !(this.#subscriber instanceof Cluster) && this.#subscriber.status === "ready")
       this.#subscriber.disconnect(true);

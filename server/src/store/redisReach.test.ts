@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vites
 import { connectRedis } from "./redis.ts";
 import { ownRedis, replicas, startWire, testRedisUrl, until, type OwnRedis } from "../testing.ts";
 
-// Named at run time: the scripts are a program of their own, with types of their own.
+// Imported at run time: the scripts are a separate TypeScript program.
 const { findRedis, freePort } = (await import(
   fileURLToPath(new URL("../../../scripts/redis.ts", import.meta.url))
 )) as {
@@ -20,7 +20,7 @@ const { findRedis, freePort } = (await import(
 
 const silent = pino({ level: "silent" });
 
-/** Connects for commands and for subscriptions, and passes one message over both; throws what a start would say. */
+/** Connects for commands and for subscriptions, and passes one message over both; throws what a start would report. */
 async function use(url: string): Promise<string> {
   const commands = await connectRedis(url, "commands", silent);
   onTestFinished(() => commands.disconnect());
@@ -33,7 +33,7 @@ async function use(url: string): Promise<string> {
   return heard;
 }
 
-/** What a start with this address says. */
+/** The error of a start with this address. */
 async function fault(url: string): Promise<string> {
   const outcome = await use(url).catch((error: unknown) => error);
   return outcome instanceof Error ? outcome.message : `no fault: ${String(outcome)}`;
@@ -45,7 +45,7 @@ async function start(args: string[], options: { persistent?: boolean } = {}): Pr
 
 const portOf = (own: OwnRedis) => new URL(own.url).port;
 
-/** Listens, does this to whoever connects. */
+/** Listens, and serves each connection this way. */
 async function listen(serve: (socket: Socket) => void): Promise<number> {
   const server = createServer((socket) => serve(socket.on("error", () => undefined)));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -53,27 +53,27 @@ async function listen(serve: (socket: Socket) => void): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-describe("the network", () => {
-  it("where nothing listens, says so", async () => {
+describe("an address without a Redis", () => {
+  it("is reported as one where nothing listens", async () => {
     expect(await fault("redis://ann:secret@127.0.0.1:1")).toMatch(
       /^Redis at redis:\/\/127\.0\.0\.1:1 cannot be used: nothing listens.*REDIS_URL \(ECONNREFUSED\)$/,
     );
   });
 
-  it("where no host has the name, says so", async () => {
+  it("is reported as one that no host has", async () => {
     expect(await fault("redis://:secret@nowhere.invalid")).toMatch(
       /host.*REDIS_URL.*\((ENOTFOUND|EAI_AGAIN)\)$/,
     );
   });
 
-  it("where there is no socket, or a file that is none, says so", async () => {
+  it("is reported as a missing socket, or as a file that is no socket", async () => {
     expect(await fault("unix:///nowhere/redis.sock")).toMatch(/no such socket.*REDIS_URL.*\(ENOENT\)/);
     expect(await fault(`unix://${encodeURI(fileURLToPath(import.meta.url))}`)).toMatch(
       /nothing listens|no socket/,
     );
   });
 
-  it("where something answers that is no Redis, says so", async () => {
+  it("is reported as one where something else answers", async () => {
     const house = await replicas(1);
     onTestFinished(() => house.close());
     expect(await fault(`redis://127.0.0.1:${house.replicas[0]?.port}`)).toMatch(/is no Redis.*REDIS_URL/);
@@ -83,7 +83,7 @@ describe("the network", () => {
   });
 });
 
-describe("who logs in", () => {
+describe("a login at Redis", () => {
   let own: OwnRedis;
   beforeAll(async () => {
     own = await start([
@@ -95,27 +95,27 @@ describe("who logs in", () => {
   afterAll(() => own.close());
   const logIn = (as: string) => own.url.replace("//", `//${as}`);
 
-  it("with the password escaped is let in", async () => {
+  it("succeeds with an escaped password", async () => {
     expect(await use(logIn(`:${encodeURIComponent("s3cret@/#?%")}@`))).toBe("v");
   });
 
-  it("without a password is told that one is wanted", async () => {
+  it("fails without a password, and says that one is needed", async () => {
     expect(await fault(own.url)).toMatch(/wants a password: REDIS_URL=redis:\/\/:password@host.*\(NOAUTH\)$/);
   });
 
-  it("with a wrong one is told so, and the password is not repeated", async () => {
+  it("fails with a wrong password, and does not repeat it", async () => {
     const said = await fault(logIn("ann:hunter2@"));
     expect(said).toMatch(/user or the password in REDIS_URL is wrong.*\(WRONGPASS\)$/);
     expect(said).not.toMatch(/\bann\b|hunter2/);
   });
 
-  it("as a user who may not, is told which command", async () => {
+  it("names the command that the user may not run", async () => {
     expect(await fault(`${logIn("ann:p%40ss@")}/1`)).toMatch(
       /user in REDIS_URL may not run SELECT.*ACL SETUSER/,
     );
   });
 
-  it("when Redis has all the clients that it takes, is told so", async () => {
+  it("says that Redis has its maximum of clients", async () => {
     const admin = new Redis(logIn(`:${encodeURIComponent("s3cret@/#?%")}@`));
     onTestFinished(async () => {
       await admin.config("SET", "maxclients", "30");
@@ -129,7 +129,7 @@ describe("who logs in", () => {
 });
 
 describe("a database", () => {
-  it("that there is not, is refused, as number and as option, on a port and on a socket", async () => {
+  it("is refused if it does not exist, as number and as option, on a port and on a socket", async () => {
     const url = testRedisUrl();
     const database = (number: number) => `${url}?db=${number}`;
     expect(await fault(database(99))).toMatch(/no database 99: .*REDIS_URL.*databases/);
@@ -142,7 +142,7 @@ describe("a database", () => {
     expect(await redis.get("k")).toBe("v");
   });
 
-  it("that is gone when the connection comes back is never taken for database 0", async () => {
+  it("is never replaced by database 0 if it is gone when the connection returns", async () => {
     const [many, few] = [await start([]), await start(["databases 2"])];
     let target = many;
     const wire = await startWire(() => target.url);
@@ -195,7 +195,7 @@ describe("TLS", () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  it("works with the certificate named in the address", async () => {
+  it("works with the certificate that the address names", async () => {
     expect(await use(`rediss://127.0.0.1:${port}?ca=${file("cert.pem")}`)).toBe("v");
     expect(
       await use(
@@ -204,19 +204,19 @@ describe("TLS", () => {
     ).toBe("v");
   });
 
-  it("with a certificate that nobody here knows names both cures", async () => {
+  it("names both cures for a certificate of an unknown authority", async () => {
     expect(await fault(`rediss://127.0.0.1:${port}`)).toMatch(
       /NODE_EXTRA_CA_CERTS.*ca=.*REDIS_URL.*SELF_SIGNED/,
     );
   });
 
-  it("with a certificate for another name says so, and the option servername cures it", async () => {
+  it("reports a certificate for another name, and the option servername cures it", async () => {
     const ca = `ca=${file("cert.pem")}`;
     expect(await fault(`rediss://localhost:${port}?${ca}`)).toMatch(/another name.*servername.*ALTNAME/);
     expect(await use(`rediss://localhost:${port}?${ca}&servername=cache.example`)).toBe("v");
   });
 
-  it("spoken to a port that speaks none, and the other way round, is told with the scheme to use", async () => {
+  it("names the right scheme if only one side speaks TLS", async () => {
     expect(await fault(`rediss://127.0.0.1:${portOf(own)}`)).toMatch(
       /speaks no TLS.*REDIS_URL with redis instead of rediss/,
     );
@@ -225,7 +225,7 @@ describe("TLS", () => {
     );
   });
 
-  it("with a file that cannot be read names the option", async () => {
+  it("names the option whose file cannot be read", async () => {
     expect(await fault(`rediss://127.0.0.1:${port}?ca=/nowhere.pem`)).toMatch(
       /file of the option ca in REDIS_URL.*ENOENT/,
     );
@@ -251,13 +251,13 @@ describe("a Cluster", () => {
     expect(await use(cluster())).toBe("v");
   });
 
-  it("whose node is taken for one Redis is told with the scheme to use", async () => {
+  it("is reported, with the right scheme, if its node is addressed as one Redis", async () => {
     expect(await fault(own.url.replace("//", "//:secret@"))).toMatch(
       /Cluster's node: begin REDIS_URL with redis\+cluster:\/\//,
     );
   });
 
-  it("that is one Redis is told so", async () => {
+  it("is reported if it is only one Redis", async () => {
     const one = await start([]);
     onTestFinished(() => one.close());
     expect(await fault(`redis+cluster://127.0.0.1:${portOf(one)}`)).toMatch(
@@ -265,13 +265,13 @@ describe("a Cluster", () => {
     );
   });
 
-  it("whose node does not know its own address is told so", async () => {
+  it("is reported if its node does not know its own address", async () => {
     await node.config("SET", "cluster-announce-ip", "");
     onTestFinished(async () => void (await node.config("SET", "cluster-announce-ip", "127.0.0.1")));
     expect(await fault(cluster())).toMatch(/does not know its own address: .*cluster-announce-ip/);
   });
 
-  it("behind a translation of addresses is used with nat, and without it nat is named", async () => {
+  it("is used behind NAT with the option nat, which the error without it names", async () => {
     await node.config("SET", "cluster-announce-ip", "127.0.0.9");
     await node.config("SET", "cluster-announce-port", "1");
     await until(async () => JSON.stringify(await node.cluster("SLOTS")).includes("127.0.0.9"));
@@ -321,7 +321,7 @@ describe("a Sentinel group", () => {
   });
   const group = (rest: string) => `redis+sentinel://:secret@${sentinel}${rest}`;
 
-  it("with a password of its own, and another for the data, and a database, is used", async () => {
+  it("is used with a password of its own, another for the data, and a database", async () => {
     expect(await use(group("/main/2?sentinelPassword=watcher"))).toBe("v");
     const redis = new Redis(own.url.replace("//", "//:secret@"), { db: 2 });
     onTestFinished(() => redis.disconnect());
@@ -334,18 +334,18 @@ describe("a Sentinel group", () => {
     );
   });
 
-  it("with the Sentinel's password missing or wrong is told so", async () => {
+  it("is reported if the Sentinel's password is missing or wrong", async () => {
     expect(await fault(group("/main"))).toMatch(/sentinelPassword/);
     expect(await fault(group("/main?sentinelPassword=hunter2"))).toMatch(/sentinelPassword/);
   });
 
-  it("that has no such name is told so", async () => {
+  it("is reported if it has no such name", async () => {
     expect(await fault(group("/other?sentinelPassword=watcher"))).toMatch(
       /no group called other: .*REDIS_URL/,
     );
   });
 
-  it("behind a translation of addresses is used with nat", async () => {
+  it("is used behind NAT with the option nat", async () => {
     const far = await startWire(own.url);
     onTestFinished(() => far.close());
     const nat = `nat=127.0.0.1:${portOf(own)}=127.0.0.1:${new URL(far.url).port}`;
@@ -356,7 +356,7 @@ describe("a Sentinel group", () => {
     );
   });
 
-  it("asked as one Redis, and one Redis asked as a Sentinel, are told with the scheme to use", async () => {
+  it("is reported, with the right scheme, if addressed as one Redis, and one Redis if addressed as a Sentinel", async () => {
     expect(await fault(`redis://:watcher@${sentinel}`)).toMatch(/is a Sentinel: REDIS_URL=redis\+sentinel:/);
     const one = await start([]);
     onTestFinished(() => one.close());

@@ -7,18 +7,18 @@ import { reasonOf, redisCode } from "../errors.ts";
 import { show, type Node, type RedisAddress, type Tls } from "../redisUrl.ts";
 
 /**
- * A look at what stands at REDIS_URL, over short connections of its own, before anything relies on it: the client
- * library tries again without end, and hides what a Sentinel or a Cluster's node answered.
+ * Checks what stands at REDIS_URL over short connections of its own, before anything relies on it: the client library
+ * retries endlessly, and hides the answers of a Sentinel or of a Cluster's node.
  */
 
-/** How long one connection or answer is waited for. */
+/** The timeout of one connection or answer. */
 const ANSWER_MS = 5_000;
-/** How long a Redis may load what it keeps, how often it is asked meanwhile, and how often the log tells of it. */
+/** How long Redis may load its data, how often it is asked meanwhile, and how often the log says so. */
 const LOADING = { waitMs: 15 * 60_000, askMs: 250, tellMs: 10_000 };
-/** How long a second look waits for an answer. */
+/** The timeout of a second attempt. */
 const AGAIN_MS = 1_000;
 
-/** Why Redis cannot be used, and the cure, in words for a person. Never who logs in. */
+/** Why Redis cannot be used, and the cure, for people. Never holds credentials. */
 class RedisFault extends Error {}
 
 type Place = Node | { path: string };
@@ -26,7 +26,7 @@ type DataAddress = RedisAddress & { kind: "one" | "socket" | "sentinel" };
 type SentinelAddress = RedisAddress & { kind: "sentinel" };
 type ClusterAddress = RedisAddress & { kind: "cluster" };
 
-/** Resolves once the address can be used; throws a RedisFault. Waits for a Redis that is loading, and logs that. */
+/** Resolves once the address can be used; throws a RedisFault. Waits while Redis is loading, and logs that. */
 export async function reach(address: RedisAddress, log: Logger): Promise<void> {
   switch (address.kind) {
     case "socket":
@@ -50,7 +50,7 @@ export async function reach(address: RedisAddress, log: Logger): Promise<void> {
   }
 }
 
-/** What ioredis takes for the data behind an address: who logs in, TLS, which addresses of a host name. */
+/** ioredis' options for the data nodes: credentials, TLS, address family. */
 export function dataOptions(address: RedisAddress): RedisOptions {
   return {
     ...(address.username && { username: address.username }),
@@ -74,12 +74,12 @@ export function tlsOptions({ servername, ...files }: Tls): ConnectionOptions {
   return { ...Object.fromEntries(read), ...(servername && { servername }) };
 }
 
-/** Why it cannot be used, as words that may be shown. */
+/** Why Redis cannot be used, in words that may be shown. */
 export function faultOf(error: unknown): string {
   return error instanceof RedisFault ? error.message : reasonOf(error);
 }
 
-/** The first of several that answers; where none does, the first one's fault. */
+/** The first answer of several nodes; if none answers, throws the first one's fault. */
 async function firstAnswer<T>(nodes: Node[], question: (node: Node) => Promise<T>): Promise<T> {
   let fault: unknown;
   for (const node of nodes) {
@@ -137,7 +137,7 @@ function askSentinel(address: SentinelAddress, node: Node): Promise<Node> {
   );
 }
 
-/** The primaries that a node names. */
+/** The primaries that a node knows. */
 function askCluster(address: ClusterAddress, node: Node, log: Logger): Promise<Node[]> {
   return ask(node, dataOptions(address), async (redis) => {
     const { mode } = await loaded(redis, node, log);
@@ -165,7 +165,7 @@ function askCluster(address: ClusterAddress, node: Node, log: Logger): Promise<N
   });
 }
 
-/** One Redis that holds data: is it one, has it loaded, does it have the database? */
+/** Checks one data node: is it a Redis, has it loaded, does it have the database? */
 async function lookAtData(address: DataAddress, place: Place, log: Logger): Promise<void> {
   await ask(place, dataOptions(address), async (redis) => {
     const { mode } = await loaded(redis, place, log);
@@ -186,7 +186,7 @@ async function lookAtData(address: DataAddress, place: Place, log: Logger): Prom
 
 type Info = { mode?: string; loading: boolean; percent?: string };
 
-/** What INFO says; nothing where the user may not ask. */
+/** The answer to INFO, or nothing if the user may not ask. */
 async function inform(redis: Redis): Promise<Info> {
   const info = await redis.info().catch((error: unknown) => {
     if (redisCode(error) === "NOPERM") return "";
@@ -217,8 +217,8 @@ async function loaded(redis: Redis, place: Place, log: Logger): Promise<Info> {
 }
 
 /**
- * One connection without second tries, for as long as `look` takes. Throws a RedisFault for whatever the network or
- * the other side did.
+ * Opens one connection without retries for as long as `look` takes. Throws a RedisFault for any fault of the network
+ * or of the other side.
  */
 async function ask<T>(
   place: Place,
@@ -282,7 +282,7 @@ const FAILURES: Record<string, string> = {
     "its certificate is for another name: use that name in REDIS_URL, or the option servername=name",
 };
 
-/** By the code that Redis begins its answer with. */
+/** By the code at the beginning of Redis' answer. */
 const REFUSALS = {
   NOAUTH: "Redis wants a password: REDIS_URL=redis://:password@host, or user:password@ with an ACL",
   WRONGPASS:
@@ -309,7 +309,7 @@ function describe(error: unknown, refusals: Record<string, string>): string {
     return `the user in REDIS_URL may not run ${command ?? "a command"}: allow it with ACL SETUSER (SECURITY.md has the whole user)`;
   }
   if (refusal !== undefined && refusal in refusals) return `${refusals[refusal]} (${refusal})`;
-  // Redis says it in the place of an answer, with no code of its own.
+  // Redis sends it instead of an answer, without a code of its own.
   if (refusal === "ERR" && reasonOf(error) === "ERR max number of clients reached")
     return "Redis has as many clients as it takes: raise `maxclients` in redis.conf, or stop some";
   if (error instanceof Error && "code" in error && typeof error.code === "string") {
@@ -321,7 +321,7 @@ function describe(error: unknown, refusals: Record<string, string>): string {
   return `something answers that is no Redis, or Redis does not answer (${reasonOf(error)}): look at host, port and scheme in REDIS_URL`;
 }
 
-/** ioredis adds to an error which command it answers. */
+/** The command that failed: ioredis adds it to its errors. */
 export function commandOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("command" in error)) return undefined;
   const { command } = error as { command?: { name?: unknown } };
@@ -331,8 +331,8 @@ export function commandOf(error: unknown): string | undefined {
 const CUT = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT", ""]);
 
 /**
- * Where the connection was cut or nothing answered: what the other side says before it is asked, as a Redis does that
- * wants nobody, and whether one side speaks TLS and the other does not. `spoken`: we do.
+ * After a cut or a timeout: reads what the other side says unasked, as a Redis in protected mode does, and finds out
+ * whether only one side speaks TLS. `spoken`: we do.
  */
 async function lookAgain(place: Place, cause: unknown, spoken: boolean): Promise<RedisFault | undefined> {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
@@ -357,7 +357,7 @@ async function lookAgain(place: Place, cause: unknown, spoken: boolean): Promise
 
 const SECURE = "secure";
 
-/** What comes first in answer to `saying`; SECURE where a TLS handshake was made, nothing where nothing comes. */
+/** The first bytes in answer to `saying`; SECURE after a TLS handshake, "" if nothing comes. */
 function firstWords(socket: Socket, saying: string | undefined): Promise<string> {
   return new Promise((resolve) => {
     const done = (words: string) => {

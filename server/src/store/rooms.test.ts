@@ -29,7 +29,7 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-/** A room of Mary's and Joe's alone. */
+/** A new room of Mary and Joe. */
 async function freshRoom(): Promise<RoomId> {
   const name = `room ${randomBytes(4).toString("hex")}`;
   const { body } = await mary.browser.post<Room>("/api/rooms", { name });
@@ -62,7 +62,7 @@ function cursorOf(roomId: RoomId, { seq, date, hash }: Message): Cursor {
 }
 
 describe("append", () => {
-  it("answers the first message to the same nonce, on whichever replica it is sent again", async () => {
+  it("answers the first message for a repeated nonce, on any replica", async () => {
     const roomId = await freshRoom();
     const first = await mary.say(roomId, "once", "the-nonce");
     const { cookie } = mary.browser;
@@ -80,7 +80,7 @@ describe("append", () => {
     otherWindow.close();
   });
 
-  it("keeps nonces of different people and rooms apart", async () => {
+  it("keeps the nonces of each person and room apart", async () => {
     const [one, other] = [await freshRoom(), await freshRoom()];
     await mary.say(one, "mary here", "same");
     await joe.say(one, "joe here", "same");
@@ -89,7 +89,7 @@ describe("append", () => {
     expect(texts(await stored(other))).toEqual(["mary there"]);
   });
 
-  it("answers a retry while the first send is still under way with one and the same message", async () => {
+  it("answers a retry during the first send with the same message", async () => {
     const roomId = await freshRoom();
     const answers = await Promise.all(Array.from({ length: 20 }, () => mary.say(roomId, "twenty", "n")));
     expect(new Set(answers.map(({ seq }) => seq))).toEqual(new Set([1]));
@@ -103,7 +103,7 @@ describe("append", () => {
     expect(texts((await page(joe, roomId)).messages)).toHaveLength(5);
   });
 
-  it("of 500 at once on two replicas leaves no hole in seq and two equal dates nowhere", async () => {
+  it("leaves no gap in seq and no equal dates when 500 messages are sent at once on two replicas", async () => {
     const roomId = await freshRoom();
     const sent = await Promise.all(
       Array.from({ length: 500 }, (_, index) =>
@@ -115,13 +115,13 @@ describe("append", () => {
     for (const [index, message] of log.entries()) {
       expect(message.date).toBeGreaterThan(log[index - 1]?.date ?? 0);
     }
-    // What was acknowledged is what is stored.
+    // The acknowledged messages are the stored ones.
     expect(sent.toSorted((a, b) => a.seq - b.seq)).toEqual(log);
     const scores = await house.redis.zrange(house.keys.room(roomId), 0, "-1", "WITHSCORES");
     expect(scores.filter((_, index) => index % 2).map(Number)).toEqual(log.map(({ date }) => date));
   });
 
-  it("counts on Redis' clock, and never below a message that is dated in the future", async () => {
+  it("takes dates from Redis' clock, and never below a message with a date in the future", async () => {
     const roomId = await freshRoom();
     const before = Date.now();
     const now = await mary.say(roomId, "now");
@@ -140,7 +140,7 @@ describe("append", () => {
     expect((await mary.say(roomId, "after")).seq).toBe(2);
   });
 
-  it("stores and tells character by character what was typed", async () => {
+  it("stores and sends exactly the characters that were typed", async () => {
     const roomId = await freshRoom();
     const typed = [
       "a<b && c>d",
@@ -162,7 +162,7 @@ describe("append", () => {
     expect(heard.every(({ from }) => from === mary.user.id)).toBe(true);
   });
 
-  it("marks the room as read by its author up to it, and by nobody else", async () => {
+  it("marks the room as read up to the message for its author alone", async () => {
     const roomId = await freshRoom();
     for (const text of ["1", "2", "3"]) await mary.say(roomId, text);
     const find = async (who: Person) =>
@@ -186,13 +186,13 @@ describe("a page", () => {
     ["?size=1", 1],
     ["?size=49", 49],
     ["?size=100", 100],
-  ])("%j holds exactly the newest messages, oldest first", async (query, size) => {
+  ])("with %j holds exactly the newest messages, oldest first", async (query, size) => {
     const { messages, more } = await page(joe, roomId, query);
     expect(texts(messages)).toEqual(span(231 - size, 230));
     expect(more).toBe(true);
   });
 
-  it("by page backwards, the whole log comes once, while others write", async () => {
+  it("reads the whole log once backwards, page by page, while others write", async () => {
     const seen: string[] = [];
     let query = "?size=100";
     for (;;) {
@@ -206,7 +206,7 @@ describe("a page", () => {
     expect(seen).toEqual(span(1, 230));
   });
 
-  it("by page forwards, the whole log comes once", async () => {
+  it("reads the whole log once forwards, page by page", async () => {
     const seen: string[] = [];
     let after = 0;
     for (;;) {
@@ -220,7 +220,7 @@ describe("a page", () => {
     expect(await page(joe, roomId, `?after=${after}`)).toMatchObject({ messages: [], more: false });
   });
 
-  it("that just holds all there is says that there is no more", async () => {
+  it("says that there is no more if it holds exactly the rest", async () => {
     const small = await freshRoom();
     for (const text of ["1", "2", "3"]) await mary.say(small, text);
     expect(await page(joe, small, "?size=3")).toMatchObject({ more: false });
@@ -229,7 +229,7 @@ describe("a page", () => {
     expect(await page(joe, small, "?after=0&size=2")).toMatchObject({ more: true });
   });
 
-  it("that many ask for at once is read once, and whoever asks later gets what was said meanwhile", async () => {
+  it("is read once for concurrent requests, and a later request gets what was said meanwhile", async () => {
     const redis = new Redis(testRedisUrl());
     const log = new Log(redis, house.keys, { serverId: "reader", relayChannel: "rooms" } as never);
     const busy = await freshRoom();
@@ -253,7 +253,7 @@ describe("a page", () => {
     expect(reads).toHaveLength(3);
   });
 
-  it("holds what was acknowledged before it was asked for, at any replica and however many read at once", async () => {
+  it("holds every message acknowledged before the request, on any replica, however many read at once", async () => {
     const busy = await freshRoom();
     let over = false;
     const readers = [mary, joe, mary, joe, mary, joe].map(async (who) => {
@@ -277,7 +277,7 @@ describe("a page", () => {
 });
 
 describe("sync", () => {
-  it("answers what follows the cursor, to the last row and not one more", async () => {
+  it("answers exactly the rows after the cursor", async () => {
     const roomId = await freshRoom();
     const sent = [];
     for (const text of ["a", "b", "c"]) sent.push(await mary.say(roomId, text));
@@ -287,7 +287,7 @@ describe("sync", () => {
     expect(await sync(joe, { roomId, seq: 0, date: 0 })).toEqual({ roomId, messages: sent, more: false });
   });
 
-  it("of a long absence is answered in steps", async () => {
+  it("answers in steps after a long absence", async () => {
     const roomId = await freshRoom();
     const first = await mary.say(roomId, "first");
     await Promise.all(Array.from({ length: 450 }, (_, index) => mary.say(roomId, `s${index}`, `s${index}`)));
@@ -318,7 +318,7 @@ describe("sync", () => {
     const roomId = await freshRoom();
     await mary.say(roomId, "kept");
     const lost = await mary.say(roomId, "lost");
-    // Redis falls back to before the second message and another one takes its place, at the very same moment.
+    // Redis goes back to before the second message, and another one takes its place, with the same date.
     const { room, meta } = { room: house.keys.room(roomId), meta: house.keys.meta(roomId) };
     const kept = (await stored(roomId))[0] as Required<Message>;
     await house.redis.zremrangebyrank(room, 1, 1);
@@ -332,7 +332,7 @@ describe("sync", () => {
     expect(texts(answer.messages)).toEqual(["kept", "grown", "and on"]);
   });
 
-  it("resets a cursor from before what is still kept, and not one that just fits", async () => {
+  it("resets a cursor from before the oldest kept message, but not one that just fits", async () => {
     const roomId = await freshRoom();
     const log: Message[] = [];
     for (let index = 0; index < 10; index += 1) log.push(await mary.say(roomId, `t${index}`));
@@ -343,7 +343,7 @@ describe("sync", () => {
     expect(texts(answer.messages)).toEqual(["t5", "t6", "t7", "t8", "t9"]);
     const fits = await sync(joe, cursorOf(roomId, log[6] as Message));
     expect(fits).toEqual({ roomId, messages: log.slice(7), more: false });
-    // The message before the first one kept is gone, yet nothing after it is missing.
+    // The message before the oldest kept one is gone, but none after it is missing.
     expect(texts((await sync(joe, cursorOf(roomId, log[4] as Message))).messages)).toEqual([
       "t5",
       "t6",
@@ -353,7 +353,7 @@ describe("sync", () => {
     ]);
   });
 
-  it("tells nothing of a room that is not the asker's, and answers the others", async () => {
+  it("tells nothing about a room of others, and answers the asker's own rooms", async () => {
     const roomId = await freshRoom();
     await mary.say(roomId, "inside");
     const [left] = both(house);
@@ -394,7 +394,7 @@ describe("a log that another program wrote", () => {
     expect(texts(messages)).toEqual([...rows.keys()].map((index) => `f${index}`).concat("ours"));
   });
 
-  it("of many messages is taken over too, and what is said next is heard", async () => {
+  it("is taken over if it has many messages too, and the next message is heard", async () => {
     const roomId = await freshRoom();
     const pairs = Array.from({ length: 300 }, (_, index) => [
       1_615_480_369 + index,
@@ -408,7 +408,7 @@ describe("a log that another program wrote", () => {
     expect((await joe.hears("and once more")).seq).toBe(302);
   });
 
-  it("is taken over once, whoever comes first", async () => {
+  it("is taken over once, by the first replica that needs it", async () => {
     const roomId = await freshRoom();
     const pairs = Array.from({ length: 2_000 }, (_, index) => [
       1_615_480_369_000 + index,
@@ -428,7 +428,7 @@ describe("a log that another program wrote", () => {
     expect(texts(log)).toEqual([...pairs.keys()].map((index) => `f${index}`).concat("meanwhile"));
   });
 
-  it("from the future comes before what is said after it", async () => {
+  it("stands, if dated in the future, before what is said after it", async () => {
     const roomId = await freshRoom();
     const future = Date.now() + 7 * 24 * 3_600_000 + 0.5;
     await house.redis.zadd(house.keys.room(roomId), future, foreign(roomId, "from the future", future));
@@ -446,7 +446,7 @@ describe("a log that another program wrote", () => {
     ]);
   });
 
-  it("that holds rubbish breaks no page, no list and no sync, and no rubbish is shown", async () => {
+  it("breaks no page, no list and no sync if it holds rubbish, and no rubbish is shown", async () => {
     const roomId = await freshRoom();
     const good = await mary.say(roomId, "good");
     const rubbish = [
@@ -475,7 +475,7 @@ describe("a log that another program wrote", () => {
     await joe.hears("next");
   });
 
-  it("that ends in rubbish leaves the list of rooms readable", async () => {
+  it("leaves the list of rooms readable if it ends in rubbish", async () => {
     const roomId = await freshRoom();
     await house.redis.zadd(house.keys.room(roomId), Date.now() + 60_000, "rubbish");
     const rooms = await joe.browser.get<Room[]>("/api/rooms");
@@ -491,7 +491,7 @@ describe("a log that another program wrote", () => {
     expect(messages.every((message) => message.roomId === roomId)).toBe(true);
   });
 
-  it("in the middle of ours does not stop a replica from reading on", async () => {
+  it("does not stop a replica from reading on if it stands in the middle of ours", async () => {
     const redis = new Redis(testRedisUrl());
     const keys: Keys = createKeys(house.env["KEY_PREFIX"] ?? "");
     const log = new Log(redis, keys, { serverId: "reader", relayChannel: "rooms" } as never);
@@ -525,7 +525,7 @@ describe("a log that another program wrote", () => {
     ]);
     await house.redis.zadd(house.keys.room(roomId), ...(pairs.flat() as [number, string]));
     const after = await mary.say(roomId, "after them all");
-    // Until it is heard, it is still to come as an event, and no answer owes it.
+    // Until it is heard, it comes as an event, and no answer must contain it.
     await joe.hears("after them all");
     let cursor = cursorOf(roomId, before);
     const seen: Message[] = [];
@@ -541,7 +541,7 @@ describe("a log that another program wrote", () => {
 });
 
 describe("a room's id", () => {
-  it("is no other room's after the counter was lost, or restored from an older copy", async () => {
+  it("is not reused after the counter was lost, or restored from an older copy", async () => {
     const old = await freshRoom();
     await mary.say(old, "an old secret");
     for (const counter of [null, "0", String(Number(old) - 1)]) {
@@ -553,7 +553,7 @@ describe("a room's id", () => {
     }
   });
 
-  it("is not given again while messages or members of a lost room carry it", async () => {
+  it("is not reused while messages or members of a lost room carry it", async () => {
     const old = await freshRoom();
     const next = String(Number(old) + 1);
     await house.redis.hset(house.keys.records(next), joe.user.id, "{}");
@@ -566,7 +566,7 @@ describe("a name that can be taken for another room's", () => {
   const create = (who: Person, name: string) =>
     who.browser.post<Room & { code: string }>("/api/rooms", { name });
 
-  it("is refused on every replica, in other scripts, widths and with signs that are not seen", async () => {
+  it("is refused on every replica, in other scripts and widths and with invisible characters", async () => {
     expect((await create(mary, "Lighthouse Keepers")).status).toBe(201);
     for (const name of [
       "Lighthоuse Keepers",
@@ -583,7 +583,7 @@ describe("a name that can be taken for another room's", () => {
     expect((await create(joe, "Lighthouse Keeper")).status).toBe(201);
   });
 
-  it("is given to one of eight who ask at once, each in another script", async () => {
+  it("goes to one of eight simultaneous requests, each in another script", async () => {
     const letters = ["a", "\u0430"];
     const names = Array.from(
       { length: 8 },
@@ -594,7 +594,7 @@ describe("a name that can be taken for another room's", () => {
     expect(answers.filter(({ status }) => status === 409)).toHaveLength(7);
   });
 
-  it("is refused where the other room was made before looks were written down", async () => {
+  it("is refused even if the other room was made before looks were stored", async () => {
     const id = String(await house.redis.incr(house.keys.totalRooms));
     await house.redis.set(house.keys.roomName(id), "Old Harbour");
     await house.redis.set(house.keys.roomByName("Old Harbour"), `room:${id}`);
@@ -610,7 +610,7 @@ describe("a name that can be taken for another room's", () => {
 });
 
 describe("a user in as many rooms as there may be", () => {
-  it("makes, joins and starts no further one, and still talks and leaves", async () => {
+  it("cannot make, join or start another one, but can still talk and leave", async () => {
     const [left] = both(house);
     const full = await person(left);
     const open = await freshRoom();
@@ -632,7 +632,7 @@ describe("a user in as many rooms as there may be", () => {
 });
 
 describe("named rooms", () => {
-  it("of one name, in any case, exist once, even when ten people create it at once", async () => {
+  it("exist once per name, in any case, even if ten people create it at once", async () => {
     const name = "Race Course";
     const answers = await Promise.all(
       Array.from({ length: 10 }, (_, index) =>

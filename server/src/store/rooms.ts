@@ -15,12 +15,12 @@ import type { Members } from "./members.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
-/** The field of the looks that says up to which room they were written down: no name has it. */
+/** The field that holds the last room whose look was stored: no name equals it. */
 const LOOKS_DONE = "";
 const LOOKS_AT_ONCE = 500;
 const DELETED_MOST = 500;
 
-/** What one member sees of a room, before names are put to ids. */
+/** What one member sees of a room, before ids are resolved to names. */
 export type RoomState = {
   id: RoomId;
   kind: RoomKind;
@@ -30,12 +30,12 @@ export type RoomState = {
   seq: number;
   read: number;
   deleted: number[];
-  /** How many messages beyond `read` mention this user. */
+  /** How many messages after `read` mention this user. */
   mentions: number;
   notify: NotifyLevel | null;
 };
 
-/** Rooms: their kinds, their names, who is in them, and how far each has read. Their messages are the log's. */
+/** Rooms: kinds, names, members and read marks. `Log` has their messages. */
 export class Rooms {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
@@ -57,7 +57,7 @@ export class Rooms {
     this.#read = defineScript(redis, "read.lua", 2);
   }
 
-  /** Creates a named room with its first member. Throws `taken`, also where its name can be taken for another room's. */
+  /** Creates a named room with its first member. Throws `taken`, also if the name looks like another room's. */
   async create(name: string, creator: UserId, kind: ListedRoom["kind"] = "open"): Promise<RoomId> {
     const keys = this.#keys;
     const taken = new ChatError("taken", "There is already a room of this name.");
@@ -82,7 +82,7 @@ export class Rooms {
     return id;
   }
 
-  /** Takes what a name looks like for its room; false where another room has it. */
+  /** Claims the look of a name for its room; false if another room has it. */
   async #claimLooks(id: RoomId, name: string): Promise<boolean> {
     const looks = this.#keys.roomLooks;
     const claimed: string[] = [];
@@ -98,13 +98,13 @@ export class Rooms {
         if (claimed.length > 0) await this.#redis.hdel(looks, ...claimed);
         return false;
       }
-      // A room that was not made in the end, or is gone, had it.
+      // Its owner is a room that was never completed, or is gone.
       await this.#redis.hset(looks, look, id);
     }
     return true;
   }
 
-  /** Writes down the looks of rooms that were made without: before there were any, by older replicas, up to a crash. */
+  /** Stores the looks of rooms without one: made before looks existed, by older replicas, or before a crash. */
   async #writeDownLooks(): Promise<void> {
     const { roomLooks: looks, totalRooms } = this.#keys;
     const [last, done] = await Promise.all([
@@ -128,8 +128,8 @@ export class Rooms {
   }
 
   /**
-   * Takes an id for a name; false where a room, or the messages or members of a lost one, has it. A room has its kind
-   * before it has its name, so that nobody sees an invite room as an open one.
+   * Claims an id for a name; false if a room, or the messages or members of a lost one, has it. Stores the kind before
+   * the name, so that nobody sees an invite room as an open one.
    */
   async #claimId(id: RoomId, name: string, kind: ListedRoom["kind"]): Promise<boolean> {
     const keys = this.#keys;
@@ -150,13 +150,13 @@ export class Rooms {
     return claim === null ? null : claim.replace(/^room:/, "");
   }
 
-  /** Makes sure that General has its name, and that no other room gets it. */
+  /** Gives General its name, so that no other room gets it. */
   async nameGeneral(): Promise<void> {
     await this.#redis.set(this.#keys.roomByName("General"), `room:${GENERAL}`, "NX");
     await this.#redis.set(this.#keys.roomName(GENERAL), "General", "NX");
   }
 
-  /** What kind of room this is; null where there is none of this id. */
+  /** The kind of a room; null if there is no room with this id. */
   async kind(roomId: RoomId): Promise<RoomKind | null> {
     if (!keepsRecords(roomId)) return kindOf(roomId, null);
     const [exists, stored] = await Promise.all([
@@ -171,7 +171,7 @@ export class Rooms {
     return pairOf(roomId);
   }
 
-  /** The direct room of two users, whoever asks. */
+  /** The direct room of two users, in either order. */
   between(one: UserId, other: UserId): RoomId {
     return privateRoomId(one, other);
   }
@@ -185,7 +185,7 @@ export class Rooms {
       this.#redis.hget(keys.read(roomId), userId),
       this.#redis.hget(keys.userNotify(userId), roomId),
     ]);
-    // Of most rooms all is read, and there is nothing to ask for.
+    // Most rooms are fully read: then there is nothing to count.
     const isRead = Number(seq ?? 0) <= Number(read ?? 0);
     const [deleted, mentions] = isRead
       ? [[], 0]
@@ -206,20 +206,20 @@ export class Rooms {
     };
   }
 
-  /** Which messages beyond a mark are deleted: so many of the newest as anybody counts unread ones. */
+  /** Which messages after a mark are deleted, among the newest that unread counts cover. */
   async #deleted(roomId: RoomId, read: number): Promise<number[]> {
     const limit = ["LIMIT", "0", String(DELETED_MOST)] as const;
     const seqs = await this.#redis.zrevrangebyscore(this.#keys.deleted(roomId), "+inf", `(${read}`, ...limit);
     return seqs.map(Number).toReversed();
   }
 
-  /** Notes of what a user is notified in a room; null forgets it. */
+  /** Stores what a user is notified of in a room; null deletes it. */
   async setNotify(roomId: RoomId, userId: UserId, level: NotifyLevel | null): Promise<void> {
     const key = this.#keys.userNotify(userId);
     await (level === null ? this.#redis.hdel(key, roomId) : this.#redis.hset(key, roomId, level));
   }
 
-  /** Moves a read mark upwards, or with `unread` downwards; answers where it stands. */
+  /** Raises a read mark, or with `unread` lowers it; answers the mark. */
   async read(roomId: RoomId, userId: UserId, seq: number, unread = false): Promise<number> {
     const keys = [this.#keys.read(roomId), this.#keys.meta(roomId)];
     return Number(await this.#read(keys, [userId, seq, unread ? "down" : "up"]));
@@ -234,7 +234,7 @@ export class Rooms {
     return this.listed(ids, userId);
   }
 
-  /** Those named rooms with this text in their name that a user may see: NameIndex tells how, and what `after` is. */
+  /** Named rooms with this text in their name, among those the user may see; for `after` see NameIndex. */
   async search(text: string, after: RoomId | undefined, size: number, userId: UserId): Promise<NamesFound> {
     const theirs = new Set(await this.#members.of(userId));
     return this.#index.find(text, after, size, (id) => theirs.has(id));
@@ -244,12 +244,12 @@ export class Rooms {
     return kindOf(roomId, await this.#redis.hget(this.#keys.meta(roomId), "kind")) === "invite";
   }
 
-  /** How many names a search looks at. */
+  /** How many names a search covers. */
   get searched(): number {
     return this.#index.size;
   }
 
-  /** What the directory tells this user of the named rooms that there are among these. */
+  /** What the directory tells this user about those of these ids that are named rooms. */
   async listed(ids: readonly RoomId[], userId: UserId): Promise<ListedRoom[]> {
     const keys = this.#keys;
     const rooms = await Promise.all(

@@ -24,7 +24,7 @@ afterEach(async () => {
   redis.disconnect();
 });
 
-it("gives an unused Redis the present version, and one from before there were versions the first", async () => {
+it("gives an unused Redis the present version, and one older than versions the first", async () => {
   await checkSchema(redis, keys);
   expect(await redis.get(keys.schema)).toBe("2");
   await redis.del(keys.schema);
@@ -42,14 +42,14 @@ it.each([
   ],
   ["0", /is no version: "0"/],
   ["one", /is no version: "one"/],
-])("a server does not start, and writes nothing, where the version is %j", async (version, words) => {
+])("a server refuses to start, and writes nothing, if the version is %j", async (version, words) => {
   await redis.set(keys.schema, version);
   const config = readConfig({ REDIS_URL: testRedisUrl(), KEY_PREFIX: prefix, PORT: "0", CLIENT_DIR: "off" });
   await expect(startServer(config, pino({ level: "silent" }))).rejects.toThrow(words);
   expect(await redis.keys(`*${prefix}*`)).toEqual([keys.schema]);
 });
 
-it("a server that starts leaves a version behind", async () => {
+it("a started server stores a version", async () => {
   const house = await replicas(2);
   try {
     expect(await house.redis.get(house.keys.schema)).toBe("2");

@@ -3,35 +3,35 @@ import { GENERAL } from "./kinds.ts";
 import type { RedisClient } from "./redis.ts";
 
 /**
- * The version of what is stored in Redis. It is raised when a server of the version before would misread or spoil
- * what a new one stores; docs/upgrading.md says what each changed.
+ * The version of what is stored in Redis. Raise it when a server of the previous version would misread or spoil what a
+ * new one stores; docs/upgrading.md says what each version changed.
  */
 export const SCHEMA = 2;
-/** That of what was stored before there was a version. */
+/** The version of what was stored before versions existed. */
 export const FIRST_SCHEMA = 1;
 
-/** `mixed`: what is stored is still of the version before, which servers beside this one may be reading and writing. */
+/** `mixed`: the data still has the previous version, which servers beside this one may be reading and writing. */
 export type Schema = { mixed: boolean };
 export const LATEST: Schema = { mixed: false };
 
-/** Stands in place of the version while a restore is under way, and stays if it is cut short. */
+/** Takes the version's place during a restore, and stays if the restore was interrupted. */
 export const RESTORING = "restoring";
 
 /**
- * Gives a Redis without a version one; throws one line for a person where what is stored is newer than this server, or
- * half restored.
+ * Gives a Redis without a version one; throws one line for people if the data is newer than this server, or half
+ * restored.
  */
 export async function checkSchema(redis: RedisClient, keys: Keys): Promise<Schema> {
   const stored = (await readSchema(redis, keys)) ?? judge(await mark(redis, keys), keys);
   return { mixed: stored < SCHEMA };
 }
 
-/** Raises the version, once nothing of the one before is left. */
+/** Raises the version, once nothing of the previous one is left. */
 export async function raiseSchema(redis: RedisClient, keys: Keys): Promise<void> {
   if ((await redis.get(keys.schema)) === String(SCHEMA - 1)) await redis.set(keys.schema, SCHEMA);
 }
 
-/** The version of what is stored, or undefined; throws as `checkSchema` does, and writes nothing. */
+/** The version of the data, or undefined; throws as `checkSchema` does, and writes nothing. */
 export async function readSchema(redis: RedisClient, keys: Keys): Promise<number | undefined> {
   const stored = await redis.get(keys.schema);
   return stored === null ? undefined : judge(stored, keys);

@@ -1,16 +1,16 @@
 -- The messages after a cursor, or a reset with its reason; for a replica also what changed since a rev.
 -- KEYS room, meta, records, changed, revs (one slot)
 -- ARGV 1 seq, 2 date, 3 hash or '', 4 most rows, 5 bytes after which no row is added,
---      6 '1' to pass over what is not ours, 7 rev and 8 its hash, where changes are asked for
+--      6 '1' to skip rows that are not ours, 7 rev and 8 its hash, if changes are asked for
 -- Returns {'ok' | 'ahead' | 'rewound' | 'trimmed', head seq, head date, head hash, '1' if there is more, head rev, its
--- hash, changes, what, what is there now, ..., row, ...}. What changed is '@<user>', with the record, or a date, with
--- the row. The number of changes is -1 where the rev is none of this room's, or too far back.
--- After a reset the rows are the newest ones. At least one row is answered, where there is one.
--- Or {'theirs'}: another program's rows stand there, which must be adopted first.
+-- hash, changes, what, present state, ..., row, ...}. What changed is '@<user>', with the record, or a date, with the
+-- row. The number of changes is -1 if the rev is none of this room's, or too far back.
+-- After a reset the rows are the newest ones. Answers at least one row, if there is one.
+-- Or {'theirs'}: rows of another program stand there; the caller must adopt them first.
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'first', 'rev', 'revHash')
 local head, headDate, headHash = tonumber(meta[1] or '0'), meta[2] or '0', meta[3] or ''
 local seq, most, size = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
--- Rows are read a few at a time: of long ones hardly more than are answered.
+-- Rows are read a few at a time, so that long ones are not read far beyond the limit.
 local SLICE = 16
 local REMEMBERED, CHANGES = 1000, 500
 
@@ -20,7 +20,7 @@ end
 
 local headRev, headRevHash = tonumber(meta[5] or '0'), meta[6] or ''
 
--- What is now so of all that changed since: each once, however often it did.
+-- The present state of everything that changed since: once each.
 local function changes()
   local rev = tonumber(ARGV[7])
   if not rev or (rev == headRev and ARGV[8] == headRevHash) then

@@ -34,7 +34,7 @@ async function metric(replica: Replica, name: string): Promise<number> {
   return figure;
 }
 
-/** A further window of somebody, on a transport of choice. */
+/** Another window of a person, on the given transport. */
 async function windowBy(
   who: Person,
   replica: Replica,
@@ -63,7 +63,7 @@ function maskedFrame(text: string): Buffer {
   return Buffer.concat([Buffer.from([0x81, ...length, 0, 0, 0, 0]), Buffer.from(text)]);
 }
 
-/** One more window of somebody, on a bare TCP socket. */
+/** Another window of a person, on a bare TCP socket. */
 async function bareWindow(replica: Replica, who: Person): Promise<TcpSocket> {
   const { port } = new URL(replica.address);
   const tcp = createConnection({ port: Number(port), host: "127.0.0.1" });
@@ -90,7 +90,7 @@ async function bareWindow(replica: Replica, who: Person): Promise<TcpSocket> {
   return tcp;
 }
 
-/** One more window of somebody, the only one who is there, that has stopped to read. */
+/** Another window of a person, their only open one, that has stopped reading. */
 async function stuckWindow(replica: Replica, who: Person): Promise<TcpSocket> {
   const tcp = await bareWindow(replica, who);
   await until(async () => (await metric(replica, "hubbub_connections")) === 2);
@@ -98,7 +98,7 @@ async function stuckWindow(replica: Replica, who: Person): Promise<TcpSocket> {
   return tcp;
 }
 
-/** A text with which the whole WebSocket frame of its message is `bytes` long, where `seq` has three digits. */
+/** A text that makes the whole WebSocket frame of its message `bytes` long, if `seq` has three digits. */
 function textFor(bytes: number): string {
   const empty = {
     roomId: "0",
@@ -112,7 +112,7 @@ function textFor(bytes: number): string {
   return "x".repeat(bytes - `42["message",${JSON.stringify(empty)}]`.length);
 }
 
-/** An object as it is, but for what this path leads to. */
+/** An object that hides what this path leads to. */
 function hiding(object: object, [first, ...rest]: string[]): object {
   return new Proxy(object, {
     get(target, name) {
@@ -136,7 +136,7 @@ describe("messages", () => {
   });
   afterAll(() => house.close());
 
-  it("of every size come whole and in order, by WebSocket, by long-polling and over an upgrade", async () => {
+  it("arrive whole and in order in every size, by WebSocket, by long-polling and across an upgrade", async () => {
     const sizes = [124, 125, 126, 127, 128, 129, 1_000, 3_999, 4_000];
     const texts = [
       ...sizes.map(textFor),
@@ -164,7 +164,7 @@ describe("messages", () => {
     };
     const sent: Message[] = [];
     for (const [index, text] of texts.entries()) sent.push(await send(text, index));
-    // Once more, all at once: batches.
+    // Again, all at once: in batches.
     sent.push(...(await Promise.all(texts.map((text, index) => send(text, texts.length + index)))));
     for (const { messages } of windows) {
       await until(() => messages.length >= sent.length, 10_000, "all to be heard");
@@ -179,7 +179,7 @@ describe("messages", () => {
   });
 
   it.each([1_000, 1_300, 2_000])(
-    "a frame that holds %i people comes whole, by every transport",
+    "a frame that holds %i people arrives whole on every transport",
     async (count) => {
       const windows = await Promise.all([
         windowBy(ann, left, ["websocket"]),
@@ -207,7 +207,7 @@ describe("messages", () => {
     },
   );
 
-  it("while a window upgrades from long-polling to WebSocket are neither lost, doubled nor swapped", async () => {
+  it("are neither lost, doubled nor swapped while a window upgrades from long-polling to WebSocket", async () => {
     const before = ann.messages.length;
     const windows = await Promise.all(
       Array.from({ length: 5 }, () => windowBy(ann, left, ["polling", "websocket"])),
@@ -218,13 +218,13 @@ describe("messages", () => {
     const log = ann.messages.slice(before);
     for (const { socket, messages } of windows) {
       await until(() => messages.length >= 300, 10_000, "all to be heard");
-      // What is missing at the front was stored before this window heard the room.
+      // Missing messages at the front were stored before this window heard the room.
       expect(messages).toEqual(log);
       socket.disconnect();
     }
   });
 
-  it("and answers and other events of one connection keep their order", async () => {
+  it("keep their order with the answers and other events of a connection", async () => {
     const order: string[] = [];
     const { socket } = await windowBy(ann, left, ["websocket"]);
     socket.on("message", ({ message }) => order.push(`heard ${message}`));
@@ -236,7 +236,7 @@ describe("messages", () => {
     socket.disconnect();
   });
 
-  it("of a busy room are written in batches, each message counted for each connection", async () => {
+  it("are written in batches in a busy room, and each message is counted for each connection", async () => {
     const [flushes, deliveries] = [
       await metric(left, "hubbub_delivery_flushes_total"),
       await metric(left, "hubbub_deliveries_total"),
@@ -252,7 +252,7 @@ describe("messages", () => {
   });
 });
 
-/** Two real connections in General of a Delivery of their own; `path` names a private field that they do not have. */
+/** Two real connections in General, on a Delivery of their own; `path` names a private field that they lack. */
 async function withTwoWindows(
   path: string | null,
   run: (delivery: Delivery, heard: [string[], string[]], said: string[]) => Promise<void>,
@@ -295,7 +295,7 @@ async function withTwoWindows(
 }
 
 it.each(["writeBuffer", "upgrading", "transport.socket._socket"])(
-  "messages take Socket.IO's own way, and it is said once, where a library has no %s",
+  "messages go through Socket.IO, and the log says so once, if a library has no %s",
   (path) =>
     withTwoWindows(path, async (delivery, heard, said) => {
       for (let index = 0; index < 100; index += 1) delivery.message("0", `"${index}"`);
@@ -306,7 +306,7 @@ it.each(["writeBuffer", "upgrading", "transport.socket._socket"])(
     }),
 );
 
-it("messages that wait for their flush when somebody joins are only for those who were there before", () =>
+it("messages that wait for a flush skip the connections that join before it", () =>
   withTwoWindows(null, async (delivery, [first, second], said) => {
     const [one, other] = [...delivery.connections()] as [Connection, Connection];
     delivery.leave("0", other);
@@ -326,7 +326,7 @@ it("messages that wait for their flush when somebody joins are only for those wh
     expect(said).toEqual([]);
   }));
 
-it("what takes long to be written to is written to half of the time at most", () =>
+it("a room whose flushes are slow takes at most half of the process's time", () =>
   withTwoWindows("writeBuffer", async (delivery, heard) => {
     const flushMs = 100;
     const [slow] = [...delivery.connections()] as [Connection];
@@ -350,7 +350,7 @@ it("what takes long to be written to is written to half of the time at most", ()
     ]);
   }));
 
-it("that a room's log is another one is told after the messages that came before it", () =>
+it("room.stale follows the messages that came before it", () =>
   withTwoWindows(null, async (delivery, heard, said) => {
     delivery.message("0", '"of the old log"');
     delivery.toRoom("0", "room.stale", { roomId: "0" });
@@ -361,10 +361,10 @@ it("that a room's log is another one is told after the messages that came before
     expect(said).toEqual([]);
   }));
 
-it("that a room's log is another one is told after the changes that wait, and not told of the new ones with them", () =>
+it("room.stale follows the pending changes, and later changes are not merged with them", () =>
   withTwoWindows(null, async (delivery, heard, said) => {
     const span = (after: number) => ({ after, rev: after + 1, revHash: "" });
-    // The first one goes out at once, and those that come close behind it wait.
+    // The first change goes out at once; those that follow closely wait.
     delivery.changes("0", span(0), [`"a"`]);
     for (const texts of heard) await until(() => texts.length === 1);
     delivery.changes("0", span(1), [`"of the old log"`]);
@@ -376,7 +376,7 @@ it("that a room's log is another one is told after the changes that wait, and no
     expect(said).toEqual([]);
   }));
 
-it("messages into a busy room are stored together, in the order in which they were sent", async () => {
+it("messages to a busy room are stored together, in send order", async () => {
   const redis = await ownRedis({ persistent: false });
   const house = await replicas(1, { REDIS_URL: redis.url });
   const crowd: TcpSocket[] = [];
@@ -387,7 +387,7 @@ it("messages into a busy room are stored together, in the order in which they we
     crowd.push(...(await Promise.all(Array.from({ length: 400 }, () => bareWindow(left, ann)))));
     const before = await reads();
     const answers: Promise<Message>[] = [];
-    // 500 a second, however late a timer is.
+    // 500 a second, even if a timer is late.
     for (const beganAt = performance.now(); answers.length < 300; await sleep(1)) {
       while (answers.length < 300 && performance.now() - beganAt > answers.length * 2)
         answers.push(ann.say("0", `said ${answers.length}`));
@@ -405,7 +405,7 @@ it("messages into a busy room are stored together, in the order in which they we
 });
 
 describe("a connection that does not read", () => {
-  it("is cut, and nobody else notices", { timeout: 60_000 }, async () => {
+  it("is cut, without an effect on others", { timeout: 60_000 }, async () => {
     const house = await replicas(2, { SLOW_CONSUMER_BYTES: "65536" });
     let stuck: TcpSocket | undefined;
     try {
@@ -444,47 +444,51 @@ describe("a connection that does not read", () => {
     }
   });
 
-  it("but asks is cut too, and who reads long answers is not", { timeout: 60_000 }, async () => {
-    const house = await replicas(1, { SLOW_CONSUMER_BYTES: "65536" });
-    let stuck: TcpSocket | undefined;
-    try {
-      const [left] = house.replicas as [Replica];
-      const ann = await person(left);
-      const text = "s".repeat(4_000);
-      const said = await Promise.all(
-        Array.from({ length: 100 }, (_, index) => ann.say("0", text, `n${index}`)),
-      );
-      const all: Message[] = [];
-      let [roomId, seq, date, hash] = ["0", 0, 0, ""];
-      for (let more = true; more;) {
-        const { rooms } = unwrap(
-          await ann.socket.emitWithAck("sync", { rooms: [{ roomId, seq, date, hash }] }),
+  it(
+    "is cut too if it keeps asking, but one that reads long answers is not",
+    { timeout: 60_000 },
+    async () => {
+      const house = await replicas(1, { SLOW_CONSUMER_BYTES: "65536" });
+      let stuck: TcpSocket | undefined;
+      try {
+        const [left] = house.replicas as [Replica];
+        const ann = await person(left);
+        const text = "s".repeat(4_000);
+        const said = await Promise.all(
+          Array.from({ length: 100 }, (_, index) => ann.say("0", text, `n${index}`)),
         );
-        const [answer] = rooms;
-        more = answer?.more ?? false;
-        all.push(...(answer?.messages ?? []));
-        ({ roomId = "0", seq = 0, date = 0, hash = "" } = all.at(-1) ?? {});
-        expect(JSON.stringify(answer).length).toBeLessThan(200_000);
-      }
-      expect(all).toEqual(said.toSorted((one, other) => one.date - other.date));
-      expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(0);
+        const all: Message[] = [];
+        let [roomId, seq, date, hash] = ["0", 0, 0, ""];
+        for (let more = true; more;) {
+          const { rooms } = unwrap(
+            await ann.socket.emitWithAck("sync", { rooms: [{ roomId, seq, date, hash }] }),
+          );
+          const [answer] = rooms;
+          more = answer?.more ?? false;
+          all.push(...(answer?.messages ?? []));
+          ({ roomId = "0", seq = 0, date = 0, hash = "" } = all.at(-1) ?? {});
+          expect(JSON.stringify(answer).length).toBeLessThan(200_000);
+        }
+        expect(all).toEqual(said.toSorted((one, other) => one.date - other.date));
+        expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(0);
 
-      const tcp = await stuckWindow(left, ann);
-      stuck = tcp;
-      for (let asked = 0; asked < 2_000 && (await metric(left, "hubbub_connections")) === 2; asked += 10) {
-        for (let one = 0; one < 10; one += 1)
-          tcp.write(maskedFrame(`42${asked + one}["sync",{"rooms":[{"roomId":"0","seq":0,"date":0}]}]`));
+        const tcp = await stuckWindow(left, ann);
+        stuck = tcp;
+        for (let asked = 0; asked < 2_000 && (await metric(left, "hubbub_connections")) === 2; asked += 10) {
+          for (let one = 0; one < 10; one += 1)
+            tcp.write(maskedFrame(`42${asked + one}["sync",{"rooms":[{"roomId":"0","seq":0,"date":0}]}]`));
+        }
+        await until(async () => (await metric(left, "hubbub_connections")) === 1, 5_000, "it to be cut");
+        expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(1);
+        expect(ann.socket.connected).toBe(true);
+      } finally {
+        stuck?.destroy();
+        await house.close();
       }
-      await until(async () => (await metric(left, "hubbub_connections")) === 1, 5_000, "it to be cut");
-      expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(1);
-      expect(ann.socket.connected).toBe(true);
-    } finally {
-      stuck?.destroy();
-      await house.close();
-    }
-  });
+    },
+  );
 
-  it("by long-polling is cut too", { timeout: 60_000 }, async () => {
+  it("is cut by long-polling too", { timeout: 60_000 }, async () => {
     const house = await replicas(1, { POLLING: "on" });
     try {
       const [left] = house.replicas as [Replica];
@@ -497,7 +501,7 @@ describe("a connection that does not read", () => {
       await browser.fetch("POST", `${base}&sid=${sid}`, "40", { "content-type": "text/plain" });
       expect((await browser.get<string>(`${base}&sid=${sid}`)).body).toMatch(/^40/);
       await until(async () => (await metric(left, "hubbub_connections")) === 2);
-      // It never asks again.
+      // The client never polls again.
       for (let said = 0; said < 1_200; said += 200) {
         await Promise.all(
           Array.from({ length: 200 }, (_, index) => ann.say("0", "x", `poll-${said + index}`)),

@@ -10,24 +10,24 @@ type LocalRoom = {
   members: Connection[];
   /** Socket.IO packets of messages that wait for the next flush. */
   packets: string[];
-  /** How many of them had been said before a connection joined: they are for those who were here before. */
+  /** For each connection that joined meanwhile, how many of these packets came before it and must skip it. */
   missed: Map<Connection, number> | undefined;
   flushedAt: number;
   /** How long the last flush took. */
   flushMs: number;
   timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
-  /** Whether its last flush was a batch. */
+  /** Whether the last flush was a batch. */
   busy: boolean;
-  /** Messages from here that wait to be stored, by their releases. */
+  /** Releases messages from this replica that wait to be stored. */
   held: (() => void)[];
   changed: Changed | undefined;
-  /** When changes were last passed on. */
+  /** When changes were last sent. */
   changedAt: number;
-  /** When it was last told that somebody is writing. */
+  /** When typing was last told, each time. */
   typing: number[];
 };
 
-/** What has changed in a room and is not passed on yet: the newest row of each message, by its head. */
+/** Changes of a room that are not sent yet: the newest row of each message, by its head. */
 type Changed = {
   span: Revision & { after: number };
   rows: Map<string, string>;
@@ -35,34 +35,35 @@ type Changed = {
   timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
 };
 
-/** Milliseconds of collecting that each local member is worth, up to the configured window: small rooms hardly wait. */
+/** How long a room collects messages for each local member, up to the configured window: small rooms hardly wait. */
 const WINDOW_MS_PER_MEMBER = 0.1;
 /**
- * A room's flushes take at most half of the process: where one takes long, the next one waits for longer than the
- * configured window, and holds more. Otherwise thousands who hear a busy room would keep the others from coming in.
+ * A room's flushes take at most this share of the process: after a slow flush the next one waits longer than the
+ * configured window, and holds more. Otherwise thousands of listeners of a busy room would keep new ones from
+ * connecting.
  */
 const FLUSH_SHARE = 1 / 2;
-/** A batch of so many packets means that a room is busy. */
+/** A batch of this many packets means that a room is busy. */
 const BUSY_PACKETS = 5;
-/** So long before its flush a busy room's messages are stored: enough for fifty of them to come back from Redis. */
+/** A busy room's messages are stored this long before its flush: enough for fifty of them to return from Redis. */
 const STORE_MS = 8;
-/** Packets a connection may have waiting inside Socket.IO before it counts as a slow consumer. */
+/** A connection with more packets waiting inside Socket.IO is a slow consumer. */
 const SLOW_CONSUMER_PACKETS = 1_000;
 
-/** A room's changes are passed on so often at most; of many changes of one message the last one stands for all. */
+/** A room's changes are sent at most this often; the last of many changes of a message stands for all. */
 const CHANGES_MS = 250;
-/** In this time at most so many are said to be writing in a room. */
+/** At most so many people are told as typing in a room within this time. */
 const TYPING_MS = 1_000;
 const TYPING_MOST = 4;
-/** Those that show a client nothing, as somebody joined. */
+/** The same for changes that show a client nothing, such as a join. */
 const UNSEEN_MS = 1_000;
 
 /**
- * The hot path: one announcement, many local connections. A packet is encoded once per replica. A quiet room's
- * message is written at once; in a busy room messages collect for a bounded window, and the batch, a row of ready
- * WebSocket frames in one buffer, is written once per connection straight to its TCP socket. Frames end by
- * themselves, so a stock Socket.IO client reads a batch as it reads single messages. Whatever is not a plain open
- * WebSocket with nothing waiting takes Socket.IO's own way, packet by packet, in the same order.
+ * The hot path: one announcement, many local connections. A packet is encoded once per replica. A quiet room's message
+ * is written at once. In a busy room messages collect for a bounded window; the batch, ready WebSocket frames in one
+ * buffer, is then written once per connection, straight to its TCP socket. Frames are self-delimiting, so a stock
+ * Socket.IO client reads a batch as it reads single messages. A connection that is not a plain open WebSocket with
+ * nothing waiting gets the packets through Socket.IO, one by one, in the same order.
  */
 export class Delivery {
   readonly #config: Pick<Config, "batchWindowMs" | "slowConsumerBytes">;
@@ -72,7 +73,7 @@ export class Delivery {
   readonly #rooms = new Map<RoomId, LocalRoom>();
   readonly #users = new Map<UserId, Connection[]>();
   readonly #emptied: (roomId: RoomId) => void;
-  /** Whether the private fields of the libraries were looked for. */
+  /** Whether the libraries' private fields were checked. */
   #asserted = false;
 
   /** `emptied` is called when a room has lost its last local member. */
@@ -90,7 +91,7 @@ export class Delivery {
     this.#emptied = emptied;
   }
 
-  /** Counts a connection in; true if it is the user's first here. */
+  /** Registers a connection; true if it is the user's first here. */
   add(connection: Connection): boolean {
     const { id } = connection.data.user;
     const { readyState, transport } = connection.conn;
@@ -106,7 +107,7 @@ export class Delivery {
     return !connections;
   }
 
-  /** Counts a connection out, of all its rooms too; true if it was the user's last here. */
+  /** Removes a connection from the registry and from its rooms; true if it was the user's last here. */
   remove(connection: Connection): boolean {
     for (const roomId of connection.data.rooms) this.leave(roomId, connection);
     const { id } = connection.data.user;
@@ -160,7 +161,7 @@ export class Delivery {
     this.#emptied(roomId);
   }
 
-  /** Takes a room from all connections of a user who is no member any more, and tells them. */
+  /** Takes a room from all connections of a removed member, and tells them. */
   expel(roomId: RoomId, userId: UserId): void {
     for (const connection of this.connections(userId)) {
       if (!connection.data.rooms.has(roomId)) continue;
@@ -169,7 +170,7 @@ export class Delivery {
     }
   }
 
-  /** The users whose connections hear a room here. */
+  /** The users with a connection here that hears the room. */
   usersIn(roomId: RoomId): UserId[] {
     const connections = this.#rooms.get(roomId)?.members ?? [];
     return [...new Set(connections.map((connection) => connection.data.user.id))];
@@ -203,9 +204,9 @@ export class Delivery {
   }
 
   /**
-   * When a message for this room is to be stored: at once (undefined), or in a busy room a little before the next
-   * flush, with all that came meanwhile and in their order. It is delivered no later for it, and Redis and this
-   * process are woken once for all of them.
+   * When to store a message for this room: at once (undefined), or in a busy room shortly before the next flush,
+   * together with all messages that came meanwhile, in order. Delivery is no later for it, and Redis and this process
+   * wake once for all of them.
    */
   hold(roomId: RoomId): Promise<void> | undefined {
     const room = this.#rooms.get(roomId);
@@ -219,21 +220,21 @@ export class Delivery {
     });
   }
 
-  /** A stored message, as JSON, for a room's local members. */
+  /** Sends a stored message, as JSON, to a room's local members. */
   message(roomId: RoomId, json: string): void {
     const room = this.#rooms.get(roomId);
     if (!room) return;
     room.packets.push(`2["message",${json}]`);
     if (room.timer) return;
     const waitMs = room.flushedAt + this.#windowMs(room) - performance.now();
-    // setImmediate still joins what came in the same read from Redis.
+    // With setImmediate, messages of the same read from Redis join this flush.
     room.timer =
       waitMs < 1 ? setImmediate(() => this.#flush(room)) : setTimeout(() => this.#flush(room), waitMs);
   }
 
   /**
-   * Changes of a room, for its local members: the rows that changed within this span. They follow the messages that were
-   * passed on before, and those that come close behind each other go out as one.
+   * Sends the rows that changed within this span to a room's local members, after the messages that came before.
+   * Changes in quick succession go out as one event.
    */
   changes(roomId: RoomId, span: Revision & { after: number }, rows: readonly string[]): void {
     const room = this.#rooms.get(roomId);
@@ -270,8 +271,8 @@ export class Delivery {
   }
 
   /**
-   * Somebody is writing: for the room's other local members, but for those who have not read what was there before. Of a
-   * crowd that writes at once the first few are told, for nobody could read more names.
+   * Tells the room's other local members that somebody is writing, except connections with a backlog. Of a crowd only
+   * the first few are told: nobody could read more names.
    */
   typing(roomId: RoomId, userId: UserId): void {
     const room = this.#rooms.get(roomId);
@@ -286,7 +287,7 @@ export class Delivery {
     this.#write(others, [encode("typing", [{ roomId, userId }])]);
   }
 
-  /** Any other event, encoded once, for a room's local members, after the messages and changes that came before it. */
+  /** Sends any other event, encoded once, to a room's local members, after earlier messages and changes. */
   toRoom<E extends keyof ServerEvents>(roomId: RoomId, event: E, ...args: Parameters<ServerEvents[E]>): void {
     const room = this.#rooms.get(roomId);
     if (!room) return;
@@ -304,8 +305,8 @@ export class Delivery {
   }
 
   /**
-   * The answer, as JSON, to the request of one connection that Socket.IO gave this id. However long it is: a slow
-   * consumer is who has not read what was there before.
+   * Sends the answer, as JSON, to the request with this Socket.IO id. The length of an answer never counts as
+   * slowness; only an unread backlog does.
    */
   answer(connection: Connection, id: number, json: string): void {
     const packet = `3${id}[${json}]`;
@@ -336,7 +337,7 @@ export class Delivery {
     room.flushMs = performance.now() - room.flushedAt;
   }
 
-  /** `missed`: how many of the first packets are not for a connection. */
+  /** `missed`: how many of the first packets to skip for a connection. */
   #write(connections: Iterable<Connection>, packets: string[], missed?: Map<Connection, number>): void {
     const frames = packets.map(frame);
     const all = Buffer.concat(frames);
@@ -350,7 +351,7 @@ export class Delivery {
           put(connection, Buffer.concat(frames.slice(count)), packets.slice(count));
         if (this.#isSlow(connection)) slow.push(connection);
       } catch (error) {
-        // The others of the room are still to be written to.
+        // The room's other connections must still be written to.
         this.#security.contain("delivery", error, { userId: connection.data.user.id });
         broken.push(connection);
       }
@@ -361,7 +362,7 @@ export class Delivery {
 
   #isSlow(connection: Connection): boolean {
     const { bytes, packets, isCut } = backlogOf(connection);
-    // Once it has been cut nothing is owed to it.
+    // A connection that was cut is owed nothing.
     return !isCut && (bytes > this.#config.slowConsumerBytes || packets > SLOW_CONSUMER_PACKETS);
   }
 

@@ -11,8 +11,8 @@ import { testRedisUrl } from "../testing.ts";
 import { slim } from "./frames.ts";
 
 /**
- * What we read and write inside of other packages' objects. Where a field is gone after an update, the server goes on
- * without what it was good for, slower or in more memory: these tests are how one learns of it.
+ * The private fields of other packages that we read and write. If an update drops a field, the server works on without
+ * it, slower or in more memory: these tests are the only alarm.
  */
 type Inside = Record<string, (value: unknown) => boolean>;
 
@@ -21,7 +21,7 @@ const isFunction = (value: unknown) => typeof value === "function";
 const isObject = (value: unknown) => typeof value === "object" && value !== null;
 const isMap = (value: unknown) => value instanceof Map;
 
-/** By their paths from a connection that has a listener of each kind and has sent something. */
+/** By path, from a connection that has a listener of each kind and has sent something. */
 const FIELDS: Inside = {
   ack: isFunction,
   acks: isMap,
@@ -73,16 +73,16 @@ function valueAt(path: string): unknown {
     .reduce<unknown>((value, name) => Reflect.get(Object(value) as object, name), connection);
 }
 
-it.each(Object.keys(FIELDS))("a connection has its %s", (path) => {
+it.each(Object.keys(FIELDS))("a connection has the private field %s", (path) => {
   expect(FIELDS[path]?.(valueAt(path))).toBe(true);
 });
 
-it("a WebSocket that was upgraded has Engine.IO's listener for the time of the upgrade", () => {
+it("an upgraded WebSocket still has Engine.IO's listener for the upgrade", () => {
   const webSocket = valueAt("conn.transport.socket") as NodeJS.EventEmitter;
   expect(webSocket.listeners("error").map(({ name }) => name)).toContain("onUpgradeError");
 });
 
-it("Redis' client has the stream and the queue of commands by which writes are gathered", async () => {
+it("the Redis client has the stream and the command queue that gather writes", async () => {
   const redis = await connectRedis(testRedisUrl(), "commands", pino({ level: "silent" }));
   const { stream, commandQueue } = redis as unknown as Record<string, Record<string, unknown> | undefined>;
   expect(typeof commandQueue?.["length"]).toBe("number");
@@ -91,7 +91,7 @@ it("Redis' client has the stream and the queue of commands by which writes are g
   redis.disconnect();
 });
 
-it("no other field is named where the server looks inside", () => {
+it("frames.ts uses no private field that these tests do not check", () => {
   const known = new Set(Object.keys(FIELDS).flatMap((path) => path.split(".")));
   const source = readFileSync(new URL("./frames.ts", import.meta.url), "utf8");
   const named: string[] = [];
@@ -105,11 +105,11 @@ it("no other field is named where the server looks inside", () => {
   expect(named.filter((name) => !known.has(name))).toEqual([]);
 });
 
-it("what a connection has let go of says so when it is read, and the connection goes on", async () => {
+it("a released part of a connection throws when it is read, and the connection works on", async () => {
   slim(connection as never);
   expect(() => connection.handshake.headers).toThrow("the handshake is gone");
   expect(() => connection.request.headers).toThrow();
-  // Of two clients that were asked, either could give the other's answer.
+  // With a shared table, one client could give the answer of another.
   expect(() => connection.emit("asked", () => undefined)).toThrow("no client is asked");
   await client.timeout(5_000).emitWithAck("said");
 });

@@ -6,28 +6,28 @@ import type { WebSocket } from "ws";
 import type { ClientEvents, RoomId, ServerEvents, User } from "../protocol.ts";
 
 /**
- * Everything that goes past the public surface of Socket.IO, Engine.IO and ws: how frames are written straight to a TCP
- * socket, and what an open connection lets go of. Their versions are pinned exactly. Where a field is missing after an
- * update the server goes on without what it was good for, slower or in more memory; frames.test.ts turns red.
+ * Everything that bypasses the public interface of Socket.IO, Engine.IO and ws: writing frames straight to a TCP
+ * socket, and releasing memory of an open connection. Their versions are pinned exactly. If an update drops a field,
+ * the server works on without it, slower or in more memory, and frames.test.ts fails.
  */
 
-/** What a connection carries: who it is, by which session, and the rooms it hears. */
+/** What a connection knows: its user, its session, and its rooms. */
 export type ConnectionData = {
   user: User;
   sid: string;
   rooms: Set<RoomId>;
-  /** The rooms that it is to hear from its first moment on. */
+  /** The rooms that it must hear from its first moment on. */
   admitted: RoomId[];
-  /** The relay's epoch in which it was known that they are its user's. */
+  /** The relay's epoch at which its membership of them was read. */
   admittedIn: number;
 };
-// oxlint-disable-next-line typescript/no-explicit-any -- what replicas tell each other is the door's business
+// oxlint-disable-next-line typescript/no-explicit-any -- only the door knows the events between replicas
 export type Connection = Socket<ClientEvents, ServerEvents, any, ConnectionData>;
 
-/** The request of a handshake, with the listener by which Engine.IO's answer to it waits for its end. */
+/** The request of a handshake, with the listener by which Engine.IO waits for the end of its response. */
 export type Handshake = IncomingMessage & { answerClosed?: unknown };
 
-/** Private fields, as far as they are there. */
+/** Private fields; any of them may be missing. */
 type Internals = {
   _anyListeners?: unknown[];
   acks?: unknown;
@@ -53,9 +53,9 @@ type Received = { _receiver?: { _buffers?: unknown[]; _mask?: unknown } };
 
 /** IANA's "try again later": the client comes back, but not at once. */
 const TRY_AGAIN_LATER = 1013;
-/** How long a client that was dismissed may take to answer the close frame. */
+/** How long a dismissed client may take to answer the close frame. */
 const DISMISS_MS = 1_000;
-/** What is left of every connection's handshake: whoever reads of it is told so, instead of finding nothing. */
+/** Replaces every connection's handshake: reading it throws, instead of finding nothing. */
 const HANDSHAKE = new Proxy(
   {},
   {
@@ -64,18 +64,18 @@ const HANDSHAKE = new Proxy(
     },
   },
 );
-/** No client is asked for an acknowledgement here: whoever did would wait for the answer of any. */
+/** Replaces the table of acknowledgements: no client is asked for one, and a shared table would mix up the answers. */
 const ACKS = Object.freeze({
   get: () => undefined,
   set() {
     throw new Error("no client is asked for an acknowledgement");
   },
 });
-/** Nobody asks Engine.IO to be called back when a packet is sent; it would note that for each packet. */
+/** Replaces Engine.IO's list of send callbacks, which would grow with each packet though nobody uses them. */
 const NO_CALLBACKS = Object.freeze({ length: 0, push: ignore, shift: ignore });
 const NOTHING = Object.freeze(Object.create(null) as object);
 
-/** Sends packets as the frames that they are in, or Socket.IO's own way. */
+/** Writes the frames directly if possible, else sends the packets through Socket.IO. */
 export function put(connection: Connection, frames: Buffer, packets: string[]): void {
   const tcp = openTcpSocket(connection);
   if (tcp) tcp.write(frames);
@@ -111,7 +111,7 @@ function internals(connection: Connection): Internals {
   return connection as unknown as Internals;
 }
 
-/** Whether an open WebSocket has the private fields by which it can be written to directly. */
+/** Whether an open WebSocket has the private fields for direct writing. */
 export function canBeWrittenTo(connection: Connection): boolean {
   const { writeBuffer, upgrading, transport } = internals(connection).conn;
   return Array.isArray(writeBuffer) && typeof upgrading === "boolean" && Boolean(transport.socket?._socket);
@@ -119,8 +119,8 @@ export function canBeWrittenTo(connection: Connection): boolean {
 
 /**
  * The TCP socket of a connection that may be written to directly: an open WebSocket, not upgrading, with nothing
- * waiting inside Engine.IO. Null sends the caller Socket.IO's own way: where a private field is missing, as after
- * an incompatible update, everything still works, only slower.
+ * waiting inside Engine.IO. Null if the caller must use Socket.IO, also if a private field is missing: then everything
+ * works, only slower.
  */
 function openTcpSocket(connection: Connection): TcpSocket | null {
   const { conn } = connection;
@@ -130,7 +130,7 @@ function openTcpSocket(connection: Connection): TcpSocket | null {
   return transport.socket?._socket ?? null;
 }
 
-/** What a connection has not read yet, as far as it can be seen. */
+/** A connection's unread backlog, as far as it is visible. */
 export function backlogOf(connection: Connection): { bytes: number; packets: number; isCut: boolean } {
   const { writeBuffer, transport } = internals(connection).conn;
   const tcp = transport.socket?._socket;
@@ -141,27 +141,27 @@ export function backlogOf(connection: Connection): { bytes: number; packets: num
   };
 }
 
-/** Ends a connection at once. A polite close would wait behind what it does not read. */
+/** Ends a connection at once. A polite close would wait behind its backlog. */
 export function cut(connection: Connection): void {
   openTcpSocket(connection)?.destroy();
   connection.conn.close(true);
 }
 
-/** Ends a connection with the word to wait for so long, whatever it has read. */
+/** Closes a connection and tells the client how long to wait, even if it has a backlog. */
 export function dismiss({ conn }: Connection, retryAfterMs: number): void {
   const { socket } = conn.transport as { socket?: WebSocket };
   if (socket && conn.transport.name === "websocket") dismissSocket(socket, retryAfterMs);
   conn.close(true);
 }
 
-/** Closes a WebSocket with a code that tells the client to wait for so long, and reads no more of it. */
+/** Closes a WebSocket with a code that tells the client how long to wait, and stops reading from it. */
 export function dismissSocket(socket: WebSocket, retryAfterMs: number): void {
   socket.close(TRY_AGAIN_LATER, `rate_limited ${Math.ceil(retryAfterMs)}`);
   socket.pause();
   setTimeout(() => socket.terminate(), DISMISS_MS).unref();
 }
 
-/** Stands among an event's arguments for the client's callback: the number under which it waits for the answer. */
+/** Takes the place of the client's callback among an event's arguments: the id of the awaited answer. */
 export class AnswerNumber {
   readonly id: number;
   constructor(id: number) {
@@ -170,22 +170,22 @@ export class AnswerNumber {
 }
 
 /**
- * From now on this connection's events come with the number of their answer. Socket.IO's own callback, which stays in
- * use should the name of this field ever change, would encode what is JSON already.
+ * Makes this connection's events carry the id of their answer instead of Socket.IO's callback, which would encode JSON
+ * a second time. If the private field gets another name, the callback stays in use.
  */
 export function answerByNumber(connection: Connection): void {
   Object.assign(connection, { ack: (id: number) => new AnswerNumber(id) });
 }
 
-/** Notes the newest listener: the one by which Engine.IO's answer to an upgrade waits for its end. See `slim`. */
+/** Remembers the newest listener, by which Engine.IO waits for the end of the response to an upgrade. See `slim`. */
 export function noteAnswer(request: Handshake): void {
   request.answerClosed = request.socket.rawListeners("close").at(-1);
 }
 
 /**
- * Lets go of what a connection needs for its handshake only (the upgrade request, its answer and its headers), and
- * keeps what is left in fewer bytes: 6.7 KB instead of 9.6, as the heap counts. Called once the listeners are
- * registered; more may be added and removed afterwards as ever.
+ * Releases what a connection needs only for its handshake (the upgrade request, the response and its headers), and
+ * stores the rest in fewer bytes: 6.7 KB of heap instead of 9.6. Call it once the listeners are registered; listeners
+ * can still be added and removed afterwards.
  */
 export function slim(connection: Connection): void {
   const { answerClosed, socket: tcp } = connection.request as Handshake;
@@ -195,7 +195,7 @@ export function slim(connection: Connection): void {
   const { transport } = conn;
   const webSocket = transport.socket;
   for (const listener of webSocket?.listeners("error") ?? []) {
-    // Engine.IO's listener for the handshake holds the request, and is not needed once there is a transport.
+    // Engine.IO's listener for the handshake holds the request, and is useless once there is a transport.
     if (listener.name === "onUpgradeError") webSocket?.off("error", listener as () => void);
   }
   conn.request = null;
@@ -206,25 +206,25 @@ export function slim(connection: Connection): void {
   if (conn.cleanupFn) conn.cleanupFn = conn.cleanupFn.slice();
   const callbacks = client.decoder?._callbacks ?? {};
   for (const [event, functions] of Object.entries(callbacks)) callbacks[event] = functions.slice();
-  // One table does for both: names of namespaces begin with a slash, and ids never do.
+  // One table serves both: names of namespaces begin with a slash, and ids never do.
   for (const [name, socket] of client.nsps ?? []) client.sockets?.set(name, socket);
   if (client.sockets) client.nsps = client.sockets;
   repack(connection);
   if (!webSocket || transport.name !== "websocket" || conn.upgrading) return;
-  // Answers to later requests have headers; there are none.
+  // This listener sets headers of later responses, and ours have none.
   transport.removeAllListeners("headers");
   webSocket.on("message", forget);
   for (const emitter of [conn, transport, webSocket]) repack(emitter);
 }
 
 /**
- * An emitter's listeners in an object of a fixed shape instead of a hash table, and without the wrappers of `once`:
- * what is only heard once here, the end of a connection, only happens once.
+ * Stores an emitter's listeners in an object of a fixed shape instead of a hash table, and without the wrappers of
+ * `once`: the only event that is heard with it, the end of a connection, happens once.
  */
 function repack(emitter: EventEmitter): void {
   const own = emitter as unknown as { _events?: Record<string, Listening | Listening[]> };
   if (!own._events) return;
-  // Nothing is inherited: clients choose names of events.
+  // Inherits nothing, because clients choose event names.
   const events = Object.create(NOTHING) as Record<string, Listening | Listening[]>;
   for (const [event, listening] of Object.entries(own._events)) {
     events[event] = Array.isArray(listening) ? listening.map(unwrap) : unwrap(listening);
@@ -238,7 +238,7 @@ function unwrap(listening: Listening): Listening {
   return listening.listener ?? listening;
 }
 
-/** A WebSocket's receiver keeps the piece of memory that its last frame came in, and a list to put the next one on. */
+/** Releases the chunk of the last frame, which a WebSocket's receiver would keep, and its list of chunks. */
 function forget(this: EventEmitter): void {
   const { _receiver: receiver } = this as Received;
   if (!receiver?._buffers) return;

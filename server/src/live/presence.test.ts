@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-/** What somebody is told of one user from now on: true for online, false for offline. */
+/** What a person is told of one user from now on: true for online, false for offline. */
 function told(who: Person, userId: string): boolean[] {
   const heard: boolean[] = [];
   const note = (users: PresentUser[]) => {
@@ -37,7 +37,7 @@ function isOnline(who: Person): Promise<boolean> {
   return house.redis.sismember(house.keys.online, who.user.id).then(Boolean);
 }
 
-/** Somebody new has come online, and everybody has been told: what was to be told before has been told. */
+/** Waits until everybody was told that a new person came online: then everything earlier was told too. */
 async function barrier(): Promise<void> {
   const marker = await person(right);
   const heard = told(watcher, marker.user.id);
@@ -45,19 +45,19 @@ async function barrier(): Promise<void> {
   marker.close();
 }
 
-// Together, because each of them mostly waits.
+// Concurrently, because each test mostly waits.
 describe.concurrent("somebody with two tabs", () => {
   it.each([
     ["on one replica", () => [left, left] as const],
     ["on two replicas", () => [left, right] as const],
-  ])("%s stays online until the second is closed, and is told about once each way", async (_where, place) => {
+  ])("%s stays online until the second is closed, and is announced once each way", async (_where, place) => {
     const [one, other] = place();
     const first = await person(one);
     const heard = told(watcher, first.user.id);
     const second = await windowOf(first, other);
     await until(() => heard.length > 0, 5_000, "the coming to be told");
     first.close();
-    // Longer than a reload takes: a new person comes and goes meanwhile.
+    // Waits longer than a reload takes: a new person comes and goes.
     const visitor = await person(one);
     visitor.close();
     await until(async () => !(await isOnline(visitor)), 5_000, "the visitor to be gone");
@@ -69,7 +69,7 @@ describe.concurrent("somebody with two tabs", () => {
     expect(await house.redis.hexists(house.keys.leaseCount, first.user.id)).toBe(0);
   });
 
-  it("who reloads the page is not told about at all", async () => {
+  it("is not announced at all when the page reloads", async () => {
     const one = await person(left);
     const heard = told(watcher, one.user.id);
     await until(() => heard.length > 0);
@@ -83,37 +83,32 @@ describe.concurrent("somebody with two tabs", () => {
 });
 
 describe.concurrent("a lease", () => {
-  it(
-    "of a replica that died without a word runs out and is swept by another one",
-    { timeout: 30_000 },
-    async () => {
-      const one = await person(left);
-      const ghost = "4000000001";
-      const { online, leases, leaseCount } = house.keys;
-      // What a replica leaves behind that is gone: a lease of its own for a ghost, and one for somebody who is still
-      // online by another one.
-      await house.redis
-        .multi()
-        .sadd(online, ghost)
-        .zadd(leases, 1, `${ghost}|dead`, 1, `${one.user.id}|dead`)
-        .hset(leaseCount, ghost, 1)
-        .hincrby(leaseCount, one.user.id, 1)
-        .exec();
-      await until(
-        async () => (await house.redis.zscore(leases, `${ghost}|dead`)) === null,
-        15_000,
-        "the sweep",
-      );
-      await until(async () => (await house.redis.zscore(leases, `${one.user.id}|dead`)) === null, 15_000);
-      expect(await house.redis.sismember(online, ghost)).toBe(0);
-      expect(await isOnline(one)).toBe(true);
-      expect(await house.redis.hget(leaseCount, one.user.id)).toBe("1");
-      one.close();
-    },
-  );
+  it("expires if its replica died silently, and another replica sweeps it", { timeout: 30_000 }, async () => {
+    const one = await person(left);
+    const ghost = "4000000001";
+    const { online, leases, leaseCount } = house.keys;
+    // What a dead replica leaves behind: the lease of a ghost, and that of somebody who is still online elsewhere.
+    await house.redis
+      .multi()
+      .sadd(online, ghost)
+      .zadd(leases, 1, `${ghost}|dead`, 1, `${one.user.id}|dead`)
+      .hset(leaseCount, ghost, 1)
+      .hincrby(leaseCount, one.user.id, 1)
+      .exec();
+    await until(
+      async () => (await house.redis.zscore(leases, `${ghost}|dead`)) === null,
+      15_000,
+      "the sweep",
+    );
+    await until(async () => (await house.redis.zscore(leases, `${one.user.id}|dead`)) === null, 15_000);
+    expect(await house.redis.sismember(online, ghost)).toBe(0);
+    expect(await isOnline(one)).toBe(true);
+    expect(await house.redis.hget(leaseCount, one.user.id)).toBe("1");
+    one.close();
+  });
 
   it(
-    "that ran out while its replica slept is told as gone, and as back when it wakes",
+    "that expired while its replica slept is announced as gone, and as back when the replica wakes",
     { timeout: 30_000 },
     async () => {
       const one = await person(right);
@@ -129,26 +124,22 @@ describe.concurrent("a lease", () => {
       await until(async () => heard.length > 1 || (await renewed()), 15_000, "the sweep or the renewal");
       await until(() => isOnline(one), 15_000, "the renewal");
       await barrier();
-      // Renewed before anybody swept it, it was never gone.
+      // If it was renewed before anybody swept it, it was never gone.
       expect([[true], [true, false, true]]).toContainEqual(heard);
       one.close();
     },
   );
 
-  it(
-    "is put right again after another program has removed the user from the set",
-    { timeout: 30_000 },
-    async () => {
-      const one = await person(left);
-      await until(() => isOnline(one));
-      await house.redis.srem(house.keys.online, one.user.id);
-      await until(() => isOnline(one), 15_000, "the renewal");
-      one.close();
-      await until(async () => !(await isOnline(one)), 5_000, "the end");
-    },
-  );
+  it("puts back a user whom another program removed from the set", { timeout: 30_000 }, async () => {
+    const one = await person(left);
+    await until(() => isOnline(one));
+    await house.redis.srem(house.keys.online, one.user.id);
+    await until(() => isOnline(one), 15_000, "the renewal");
+    one.close();
+    await until(async () => !(await isOnline(one)), 5_000, "the end");
+  });
 
-  it("is not made or prolonged by a message from who is not connected", async () => {
+  it("is neither made nor renewed by a message from a user without a connection", async () => {
     const one = await person(left);
     await one.say("0", "before I go");
     one.close();
@@ -160,7 +151,7 @@ describe.concurrent("a lease", () => {
 
 describe("the diffs that clients get", () => {
   it(
-    "come at most once a second, however many come and go, and lose nobody",
+    "come at most once a second and lose nobody, however many people come and go",
     { timeout: 30_000 },
     async () => {
       const at: number[] = [];
@@ -181,20 +172,20 @@ describe("the diffs that clients get", () => {
       for (const one of people) one.close();
       await until(() => people.every(({ user }) => !known.get(user.id)), 15_000, "all to be told gone");
       const gaps = at.slice(1).map((time, index) => time - (at[index] ?? 0));
-      // The replica keeps a second between two; on the way to here they may move closer.
+      // The replica leaves a second between two; on the way they may move closer.
       expect(Math.min(...gaps)).toBeGreaterThan(800);
       watcher.socket.off("user.connected", note);
       watcher.socket.off("user.disconnected", note);
     },
   );
 
-  describe("collected", () => {
+  describe("PresenceDiff", () => {
     afterEach(() => {
       vi.useRealTimers();
     });
     const user = (id: number) => ({ id: String(id), username: `user${id}` });
 
-    it("tell the first at once, the rest together, and the end of who came and went meanwhile", () => {
+    it("tells the first user at once, the rest together, and of those who came and went the final state", () => {
       vi.useFakeTimers();
       vi.advanceTimersByTime(5_000);
       const tell = vi.fn();
@@ -221,14 +212,14 @@ describe("the diffs that clients get", () => {
       diff.close();
     });
 
-    it("make up for announcements that got lost, not for those that may be on their way", () => {
+    it("makes up for lost announcements, but not for those that may be under way", () => {
       vi.useFakeTimers();
       const tell = vi.fn();
       const diff = new PresenceDiff(tell);
       expect(diff.missed(["1", "2"])).toEqual({ online: [], offline: [] });
       diff.add(true, [user(3)]);
       vi.advanceTimersByTime(0);
-      // 3 came and was told, 4 came and was not, 2 went and was not.
+      // User 3 came and was told, 4 came and was not told, 2 went and was not told.
       expect(diff.missed(["1", "3", "4"])).toEqual({ online: [], offline: [] });
       expect(diff.missed(["1", "3", "4"])).toEqual({ online: ["4"], offline: ["2"] });
       diff.add(true, [user(4)]);
@@ -239,7 +230,7 @@ describe("the diffs that clients get", () => {
       diff.close();
     });
 
-    it("take turns, so that neither those who come nor those who go wait for ever", () => {
+    it("alternates between both lists, so that neither waits for ever", () => {
       vi.useFakeTimers();
       const turns: boolean[] = [];
       const diff = new PresenceDiff((online) => turns.push(online));
@@ -255,7 +246,7 @@ describe("the diffs that clients get", () => {
 });
 
 describe("an announcement of another program", () => {
-  it("of who came is told, in the form that the demos in other languages use", async () => {
+  it("is told to clients in the form that the demos in other languages use", async () => {
     const heard = told(watcher, "4000000002");
     const data = { id: 4_000_000_002, username: "elsewhere", online: true };
     await house.redis.publish(
@@ -277,7 +268,7 @@ describe("an announcement of another program", () => {
     [{ id: 1, username: "<img>" }],
     [{ id: 1, username: 5 }],
     [[{ id: 1, username: "mary" }, {}]],
-  ])("like %j is none", (data) => {
+  ])("is ignored if it is %j", (data) => {
     expect(readUsers(data)).toBeNull();
   });
 });

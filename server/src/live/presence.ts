@@ -12,17 +12,17 @@ const LEASE_MS = 20_000;
 const RENEW_MS = 7_000;
 const SWEEP_MS = 4_000;
 const SWEEP_LEASES = 200;
-/** How often what clients are told is compared with who is online. */
+/** How often the told state is compared with who is online. */
 const LOOK_MS = 8_000;
-/** A page that reloads is not worth telling anybody. */
+/** A user who is back within this time, as after a reload, is not announced. */
 const GRACE_MS = 1_500;
 /** Users in one script call. */
 const CHUNK = 500;
 
 /**
- * Who is online, over tabs, replicas and crashes. A replica holds one lease for each user with a connection here
- * and renews it; a user is online while any lease lives. The set changes only on the first-in and last-out edge,
- * decided in one script. Leases of a replica that died without a word run out and are swept by the others.
+ * Who is online, across tabs, replicas and crashes. A replica holds one lease for each user with a connection here and
+ * renews it; a user is online while any lease lives. The set changes only with the first and the last lease, decided
+ * in one script. The leases of a replica that died silently expire, and the others sweep them.
  */
 export class Presence {
   readonly #keys: Keys;
@@ -38,7 +38,7 @@ export class Presence {
   #arriving: UserId[] = [];
   #timers: NodeJS.Timeout[] = [];
 
-  /** `changed` is told of edges that this replica made; `looked` gets, regularly, everybody who is online. */
+  /** `changed` gets the edges that this replica made; `looked` regularly gets everybody who is online. */
   constructor(
     redis: RedisClient,
     keys: Keys,
@@ -113,7 +113,7 @@ export class Presence {
 
   async #renew(ids: UserId[]): Promise<void> {
     for (let start = 0; start < ids.length; start += CHUNK) {
-      // Who left while an earlier chunk was under way must not come back.
+      // A user who left while an earlier chunk was under way must not come back.
       const present = ids.slice(start, start + CHUNK).filter((id) => this.#here.has(id));
       if (present.length > 0)
         await this.#tell({ online: await this.#call("renew", this.#serverId, present), offline: [] });
@@ -147,7 +147,7 @@ export class Presence {
     if (edges.online.length + edges.offline.length > 0) await this.#changed(edges);
   }
 
-  /** Redis may be away: the next renewal puts everything right. */
+  /** Logs a failure: Redis may be away, and the next renewal repairs everything. */
   async #attempt(task: () => Promise<void>): Promise<void> {
     try {
       await task();
@@ -157,27 +157,27 @@ export class Presence {
   }
 }
 
-/** What is told to clients: never more than one diff in this time, however many come and go. */
+/** Clients get at most one diff in this time. */
 const DIFF_MS = 1_000;
 
 /**
- * Collects who came and went, and tells it as one list at a time. Of somebody who came and went within one window the
- * end is told, although nothing has changed: a client may have read the list of who is online in between. Where both
- * lists have waited, they take turns.
+ * Collects who came and went, and tells one list at a time. A user who came and went within one window is told with
+ * the final state, though nothing changed: a client may have read the list of online users in between. If both lists
+ * wait, they alternate.
  */
 export class PresenceDiff {
   readonly #tell: (online: boolean, users: PresentUser[]) => void;
   readonly #busy: () => boolean;
   readonly #changed = new Map<UserId, PresentUser>();
-  /** Who clients here take to be online; null until the first look. */
+  /** The users that local clients take to be online; null until the first look. */
   #told: Set<UserId> | null = null;
-  /** What was wrong at the last look. */
+  /** What differed at the last look. */
   #doubted = new Map<UserId, boolean>();
   #turn = true;
   #toldAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  /** While `busy` says so, nothing is told, and everything is kept for later. */
+  /** While `busy` answers true, nothing is told, and everything is kept for later. */
   constructor(tell: (online: boolean, users: PresentUser[]) => void, busy: () => boolean = () => false) {
     this.#tell = tell;
     this.#busy = busy;
@@ -193,8 +193,8 @@ export class PresenceDiff {
   }
 
   /**
-   * Compares who is online with what was told, and answers what has not been told. Announcements get lost: with a
-   * script's answer, with a subscription. What is wrong for the first time may only be on its way.
+   * Compares who is online with what was told, and answers what was missed. Announcements get lost with a script's
+   * answer or with a subscription. A difference that is seen for the first time may only be under way.
    */
   missed(online: readonly UserId[]): Edges {
     const told = (this.#told ??= new Set(online));
@@ -238,7 +238,7 @@ export class PresenceDiff {
   }
 }
 
-/** The users of an announcement that anyone with access to Redis may have made; null if it is none. */
+/** The users of an announcement, which anybody with access to Redis may have made; null if it is malformed. */
 export function readUsers(data: unknown): User[] | null {
   const list: unknown[] = Array.isArray(data) ? data : [data];
   const users: User[] = [];

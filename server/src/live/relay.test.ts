@@ -59,7 +59,7 @@ describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {
   });
   afterAll(() => house.close());
 
-  it("300 messages said at once on both sides are shown in one order everywhere", async () => {
+  it("300 concurrent messages of both replicas appear in one order everywhere", async () => {
     await Promise.all(
       Array.from({ length: 300 }, (_, index) => (index % 2 ? mary : joe).say("0", `c${index}`, `c${index}`)),
     );
@@ -69,14 +69,14 @@ describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {
     expect(of(sue, "0")).toEqual(of(mary, "0"));
   });
 
-  it("what is heard is what is stored and what was acknowledged, field by field", async () => {
+  it("a heard message equals the stored and the acknowledged one, field by field", async () => {
     const said = await mary.say("0", "field by field");
     expect(await joe.hears("field by field")).toEqual(said);
     const [row] = await house.redis.zrevrange(house.keys.room("0"), 0, 0);
     expect(JSON.parse(row ?? "")).toEqual(said);
   });
 
-  it("what another program stores and announces is heard once, as a message of its room", async () => {
+  it("a message that another program stores and announces is heard once, in its room", async () => {
     const { roomId, seq } = await mary.say(`${mary.user.id}:${joe.user.id}`, "hello joe");
     await joe.hears("hello joe");
     const data = { roomId, from: mary.user.id, date: 1_615_480_369, message: "from afar" };
@@ -93,7 +93,7 @@ describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {
     expect(await house.redis.zscore(house.keys.room(roomId), JSON.stringify(data))).toBeNull();
   });
 
-  it("what another program announces without storing it is dropped and counted", async () => {
+  it("an announcement of a message that is not stored is dropped and counted", async () => {
     const [left] = both(house);
     const before = await metric(left, "hubbub_relay_malformed_total");
     const data = { roomId: "0", from: mary.user.id, date: 1_615_480_369, message: "nowhere" };
@@ -104,7 +104,7 @@ describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {
     expect(joe.messages.map(({ message }) => message)).not.toContain("nowhere");
   });
 
-  it("a foreign message does not take the place of a stored one", async () => {
+  it("another program's message does not replace a stored one", async () => {
     const head = of(mary, "0").at(-1)?.seq ?? 0;
     const forged = {
       roomId: "0",
@@ -126,7 +126,7 @@ describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {
     }
   });
 
-  it("what is no announcement is counted and dropped, and everything goes on", async () => {
+  it("malformed announcements are counted and dropped, and the relay works on", async () => {
     const [left] = both(house);
     const kinds = [
       "hello",
@@ -172,7 +172,7 @@ describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {
     );
   });
 
-  it("nothing that can be published ends a replica", async () => {
+  it("no publication ends a replica", async () => {
     const texts = fc.sample(
       fc.oneof(
         fc.json(),
@@ -203,7 +203,7 @@ describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {
 });
 
 describe("a replica", () => {
-  it("without a member of a room receives nothing of it", async () => {
+  it("receives nothing of a room without a local member", async () => {
     const house = await replicas(2);
     try {
       const [left, right] = both(house);
@@ -227,7 +227,7 @@ describe("a replica", () => {
   });
 
   it(
-    "does not go deaf for a room whose last member leaves while another one enters",
+    "keeps hearing a room whose last member leaves while another one enters",
     { timeout: 60_000 },
     async () => {
       const held: (() => void)[] = [];
@@ -246,8 +246,8 @@ describe("a replica", () => {
         const roomId = await namedRoom(mary, "handed over", joe);
         const control = await namedRoom(mary, "left for good");
         const own = await namedRoom(joe, "not open on the left yet");
-        // Joe's second window enters on Mary's replica: the shared room is open there, his own is not, and its
-        // subscription takes its time. Meanwhile Mary goes.
+        // Joe's second window enters on Mary's replica. The shared room is open there; his own is not, and its
+        // subscription is slow. Meanwhile Mary leaves.
         hold = house.keys.roomChannel(own);
         const browser = new Browser(left);
         browser.cookie = joe.browser.cookie;
@@ -262,7 +262,7 @@ describe("a replica", () => {
         unwrap(await socket.timeout(5_000).emitWithAck("sync", { rooms: [] }));
         const heard: string[] = [];
         socket.on("message", ({ message }) => heard.push(message));
-        // The room that nobody holds any more was let go of after the other one could have been.
+        // The control room was closed after the shared one could have been.
         const gone = async () =>
           (await house.redis.pubsub("NUMSUB", house.keys.roomChannel(control)))[1] === 0;
         await until(gone, 45_000, "the control room to be let go of");
@@ -296,7 +296,7 @@ describe("when the relay breaks", () => {
     await own.close();
   });
 
-  it("in the middle of 400 messages, nothing is lost and nothing comes twice", async () => {
+  it("nothing is lost or doubled in the middle of 400 messages", async () => {
     const roomId = await namedRoom(mary, "cut", joe);
     for (let index = 0; index < 400; index += 1) {
       if (index % 80 === 40) await house.redis.call("CLIENT", "KILL", "TYPE", "pubsub");
@@ -311,7 +311,7 @@ describe("when the relay breaks", () => {
     }
   });
 
-  it("just before a message, the sender's own windows hear it nevertheless", async () => {
+  it("the sender's own windows still hear a message sent just afterwards", async () => {
     const roomId = await namedRoom(mary, "echo", joe);
     const [left] = both(house);
     const browser = new Browser(left);
@@ -378,7 +378,7 @@ describe("when a reply of Redis is lost", () => {
 });
 
 describe("when Redis lost the tail of a log", () => {
-  it("members are told that what they know of the room is stale, and hear on", async () => {
+  it("members are told that their copy of the room is stale, and keep hearing it", async () => {
     const house = await replicas(2);
     try {
       const [left, right] = both(house);
@@ -401,7 +401,7 @@ describe("when Redis lost the tail of a log", () => {
   });
 });
 
-describe("a room that many hear", () => {
+describe("a room with many listeners", () => {
   let house: House;
   let mary: Person;
   let crowd: Person[];
@@ -417,7 +417,7 @@ describe("a room that many hear", () => {
   });
   afterAll(() => house.close());
 
-  /** What a new connection is told of what follows a message, and the commands that it took. */
+  /** What a new connection gets after a message, and the commands that it took. */
   async function back({ roomId, seq, date, hash }: Message) {
     const one = await connect(mary.browser, mary.user);
     let answer: unknown;
@@ -432,7 +432,7 @@ describe("a room that many hear", () => {
     return { answer, log: reads.length };
   }
 
-  it("tells who comes back what follows from memory", async () => {
+  it("answers a returning client from memory", async () => {
     for (const index of [12, 30, 58, 59]) {
       const after = said[index] as Message;
       const { answer, log } = await back(after);
@@ -441,7 +441,7 @@ describe("a room that many hear", () => {
     }
   });
 
-  it("reads the log for a cursor from before what is kept, and for one that is no part of it", async () => {
+  it("reads the log for a cursor from before the kept rows, and for one of another log", async () => {
     const early = await back(said[2] as Message);
     expect(early).toMatchObject({ log: 1, answer: { messages: said.slice(3) } });
     const wrong = await back({ ...(said[40] as Message), hash: "0123456789ab" });
@@ -464,7 +464,7 @@ describe("a room that many hear", () => {
     one.close();
   });
 
-  it("is kept nothing of once few are left", async () => {
+  it("is no longer kept in memory once few listeners are left", async () => {
     for (const one of crowd.splice(1)) one.close();
     const [replica] = house.replicas;
     await until(async () => replica && (await metric(replica, "hubbub_connections")) < 10);

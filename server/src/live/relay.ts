@@ -46,7 +46,7 @@ export type RelayParts = {
   messages: Log;
   members: Pick<Members, "among">;
   delivery: Pick<Delivery, "message" | "changes" | "typing" | "members" | "usersIn" | "expel" | "toRoom">;
-  /** An announcement for everybody, or of a room, that is not a message. `data` is unchecked. */
+  /** An announcement that is not a message, for everybody or for a room. `data` is unchecked. */
   heard: (type: string, data: unknown) => void;
 };
 
@@ -56,41 +56,43 @@ const CHECK_MS = 25_000;
 const RETRY_MS = 1_000;
 const LINGER_MS = 30_000;
 const LOG_MS = 1_000;
-/** For so long after a look at the stored log, or a message that followed, nobody looks again. */
+/** For this long after a look at the stored log, or after a message that followed, no further look is needed. */
 const SURE_MS = 250;
-/** From so many local members on, a room's newest messages are kept in memory: many will ask for the same ones. */
+/**
+ * With so many local members, a room's newest messages are kept in memory: many clients will ask for the same ones.
+ */
 const KEPT_FROM_MEMBERS = 50;
-/** A page of them, and UTF-16 units in all, so that a member accounts for little more than 1 KB. */
+/** One page of rows, with a limit of UTF-16 units, so that a member costs little more than 1 KB. */
 const KEPT_ROWS = LIMITS.pageDefault;
 const KEPT_LENGTH = 65_536;
-/** Members that are asked for at once. */
+/** How many members one read asks for. */
 const MEMBERS_AT_ONCE = 200;
 
 type LiveRoom = {
-  /** The last message that was delivered here, and the last change that was applied; null until they are read. */
+  /** The last delivered message and the last applied change; null until they are read. */
   position: Position | null;
   /** The newest rows up to the head, without a hole, and their length. Empty in a room with few members. */
   kept: Row[];
   keptLength: number;
-  /** When the head was last known to be the stored log's own, by performance.now(). */
+  /** When the head last agreed with the stored log, by performance.now(). */
   sureAt: number;
   checking: Promise<void> | undefined;
   opened: Promise<void>;
-  /** True while the sorted set is being read; what arrives meanwhile makes it be read again. */
+  /** True during a read of the sorted set; what arrives meanwhile causes another read. */
   healing: boolean;
   again: boolean;
   leave: NodeJS.Timeout | undefined;
-  /** The relay's epoch when it was opened, or somebody was last known to have been removed. */
+  /** The relay's epoch when the room was opened, or when a removal was last seen. */
   changedIn: number;
 };
 
 /**
- * Announcements between replicas. A replica listens to the rooms that have a local member and to one channel for
- * everybody. Redis pub/sub delivers at most once, so the relay is a hint and the sorted set is the truth: a room's
- * messages are passed on in the order of `seq`; a message that does not follow the last one, by seq and running
+ * Announcements between replicas. A replica subscribes to the rooms with a local member and to one channel for
+ * everybody. Redis pub/sub delivers at most once, so an announcement is a hint and the sorted set is the truth: a
+ * room's messages are passed on in the order of `seq`; a message that does not follow the last one, by seq and running
  * hash, makes the relay read the sorted set from there. (The gap rule is Centrifugo's; the hash is our own.)
  *
- * What was said on this replica takes the same way as what was said elsewhere: its own echo.
+ * Messages of this replica take the same way as those of others: the replica hears its own announcement.
  */
 export class Relay {
   readonly #parts: RelayParts;
@@ -99,7 +101,7 @@ export class Relay {
   #heartbeat = 0;
   #droppedAt = -LOG_MS;
   #heartbeatHeard = { number: 0, at: performance.now() };
-  /** Whether a room could not be looked at. */
+  /** Whether the check of some room failed. */
   #unchecked = false;
   #closed = false;
   #epoch = 0;
@@ -112,7 +114,7 @@ export class Relay {
   async start(): Promise<void> {
     const { subscriber, keys } = this.#parts;
     subscriber.on("message", (_channel: string, text: string) => this.#receive(text));
-    // Whatever was published while the connection was away is lost: look at every room.
+    // Everything published while the connection was away is lost: check every room.
     subscriber.on("ready", () => this.#checkAll());
     await subscriber.subscribe(keys.channel);
     this.#heartbeatHeard.at = performance.now();
@@ -130,7 +132,7 @@ export class Relay {
     this.#rooms.clear();
   }
 
-  /** Starts to follow a room; resolves when nothing stored from now on can be missed. Repeated calls are cheap. */
+  /** Subscribes to a room; resolves when nothing stored from now on can be missed. Repeated calls are cheap. */
   open(roomId: RoomId): Promise<void> {
     const known = this.#rooms.get(roomId);
     if (known) {
@@ -158,7 +160,7 @@ export class Relay {
     return room.opened;
   }
 
-  /** Up to where an open room's log has been passed on. */
+  /** The last message of an open room that was passed on. */
   seq(roomId: RoomId): number {
     return this.#rooms.get(roomId)?.position?.seq ?? 0;
   }
@@ -169,21 +171,21 @@ export class Relay {
   }
 
   /**
-   * Whether a room was opened, or somebody removed from it, since that epoch: then what was read before of who is in it
-   * may not be so any more, and the relay will not tell.
+   * Whether the room was opened, or somebody removed from it, since that epoch: then a membership that was read
+   * earlier may be outdated, and the relay will not tell.
    */
   hasChangedSince(roomId: RoomId, epoch: number): boolean {
     return (this.#rooms.get(roomId)?.changedIn ?? Infinity) > epoch;
   }
 
-  /** How long no server of the version before has been heard, in ms. */
+  /** How long ago a server of the previous version was last heard, in ms. */
   get olderSilentMs(): number {
     return performance.now() - this.#olderHeardAt;
   }
 
   /**
-   * The rows that follow a cursor up to the newest one, oldest first, from memory; null where only the sorted set can
-   * tell, or something has changed since. For a connection that hears the room: what comes after them, it will hear.
+   * The rows after a cursor up to the newest one, oldest first, from memory; null if only the sorted set can tell, or
+   * if something changed since. For a connection that hears the room: it will hear what comes after them.
    */
   async since({ roomId, seq, date, hash, rev, revHash }: Cursor): Promise<string[] | null> {
     const room = this.#rooms.get(roomId);
@@ -198,7 +200,7 @@ export class Relay {
     return room && rows() && (await this.#isSure(roomId, room)) ? rows() : null;
   }
 
-  /** The newest `size` rows, oldest first, from memory, and how far changes are in them; null as above. */
+  /** The newest `size` rows, oldest first, from memory, and the last change that they include; null as above. */
   async newest(roomId: RoomId, size: number): Promise<{ rows: string[]; revision: Revision } | null> {
     const room = this.#rooms.get(roomId);
     const isThere = () => room && room.kept.length >= size;
@@ -208,7 +210,7 @@ export class Relay {
     return { rows: room.kept.slice(-size).map(({ json }) => json), revision: { rev, revHash } };
   }
 
-  /** Whether what is known here is what is stored. Busy rooms say so by themselves; of others the head is read. */
+  /** Whether the known head is the stored one. In a busy room the traffic proves it; in others the head is read. */
   async #isSure(roomId: RoomId, room: LiveRoom): Promise<boolean> {
     const sure = () => !room.healing && performance.now() - room.sureAt < SURE_MS;
     if (sure()) return true;
@@ -216,13 +218,13 @@ export class Relay {
     return sure();
   }
 
-  /** The last local member left. The subscription lingers, for people who reload or hop between replicas. */
+  /** The last local member left. The subscription lingers for people who reload or switch replicas. */
   release(roomId: RoomId): void {
     const room = this.#rooms.get(roomId);
     if (!room || room.leave) return;
     room.leave = setTimeout(() => {
       room.leave = undefined;
-      // Somebody may have been on the way in when the last one left.
+      // Somebody may have been entering when the last one left.
       if (this.#parts.delivery.members(roomId) > 0) return;
       this.#rooms.delete(roomId);
       if (this.#parts.config.relayChannel === "rooms") {
@@ -232,7 +234,7 @@ export class Relay {
     room.leave.unref();
   }
 
-  /** Tells whoever hears a room, on every replica, that somebody is writing there. */
+  /** Tells a room's listeners on every replica that somebody is writing there. */
   async typing(roomId: RoomId, userId: UserId): Promise<void> {
     const { commands, config, keys } = this.#parts;
     const channel = channelsOf(keys, config)(roomId);
@@ -242,7 +244,7 @@ export class Relay {
     );
   }
 
-  /** Announces to every replica, this one included. Not stored: whoever does not listen misses it. */
+  /** Announces to every replica, including this one. Not stored: a replica that does not listen misses it. */
   async publish(type: string, data: unknown): Promise<void> {
     const { commands, config, keys } = this.#parts;
     await commands.publish(keys.channel, JSON.stringify({ serverId: config.serverId, type, data }));
@@ -276,7 +278,7 @@ export class Relay {
     const { seq, date, hash, json, revHash, tail } = heard;
     const { position } = room;
     const follows = seq === position.seq + 1 && hash === chain(position.hash, date, tail);
-    // Nobody hears what was said after they were removed: a change that was missed is read first.
+    // Nobody may hear what was said after their removal: a missed change is read first.
     if (follows && (revHash === undefined || revHash === position.revHash)) {
       room.position = { ...position, seq, date, hash };
       room.sureAt = performance.now();
@@ -288,7 +290,7 @@ export class Relay {
     if (seq !== position.seq || hash !== position.hash) void this.#heal(roomId, room);
   }
 
-  /** A change of a message, or of who is in a room, is applied in the room's order, or read where one was missed. */
+  /** Applies a change of a message or of a membership in the room's order, or reads if one was missed. */
   #change(change: HeardChange): void {
     const room = this.#rooms.get(change.roomId);
     if (!room) return;
@@ -306,7 +308,7 @@ export class Relay {
     }
   }
 
-  /** Carries changes out, and passes on what became of messages. */
+  /** Carries out changes of membership, and passes on changed messages. */
   #apply(
     roomId: RoomId,
     room: LiveRoom,
@@ -328,8 +330,8 @@ export class Relay {
   }
 
   /**
-   * Nobody can tell any more what changed: who is in the room is asked anew of all who hear it here, and their clients
-   * are to ask what became of messages.
+   * The changes are no longer known: asks who of the local listeners is still in the room, and makes their clients ask
+   * for changed messages.
    */
   async #applyAll(roomId: RoomId, room: LiveRoom): Promise<void> {
     const { members, delivery } = this.#parts;
@@ -344,7 +346,7 @@ export class Relay {
     delivery.toRoom(roomId, "room.stale", { roomId });
   }
 
-  /** Keeps a row that has become the head. */
+  /** Keeps a row that became the head. */
   #keep(roomId: RoomId, room: LiveRoom, json: string): void {
     if (!room.position || this.#parts.delivery.members(roomId) < KEPT_FROM_MEMBERS) return forget(room);
     const { seq, date, hash } = room.position;
@@ -354,7 +356,7 @@ export class Relay {
       room.keptLength -= room.kept.shift()?.json.length ?? 0;
   }
 
-  /** Passes on what the sorted set holds beyond the head, and goes on until nothing has arrived meanwhile. */
+  /** Passes on what the sorted set holds after the head, until nothing more has arrived meanwhile. */
   async #heal(roomId: RoomId, room: LiveRoom): Promise<void> {
     if (room.healing || !room.position) return;
     const { messages, delivery, metrics, log } = this.#parts;
@@ -365,7 +367,7 @@ export class Relay {
         room.again = false;
         const found = await messages.after(roomId, room.position);
         if (this.#rooms.get(roomId) !== room) return;
-        // Changes first: whoever was removed hears none of the rows, whenever they were stored.
+        // Changes first: a removed member must hear none of the rows, whenever they were stored.
         const { rev, revHash } = found.position;
         if (found.changes === null) await this.#applyAll(roomId, room);
         else if (rev !== room.position.rev)
@@ -419,17 +421,17 @@ export class Relay {
     if (this.#rooms.has(message.roomId)) void this.#adopt(message.roomId, text);
   }
 
-  /** Another program has said something: what it stored becomes a message, which is announced as any other is. */
+  /** Another program has said something: adopts what it stored, which is then announced like any message. */
   async #adopt(roomId: RoomId, text: string): Promise<void> {
     try {
       if ((await this.#parts.messages.adopt(roomId)) === 0) this.#drop(text);
     } catch {
-      // Redis is away; the next look finds it.
+      // Redis is away; the next check finds it.
       this.#unchecked = true;
     }
   }
 
-  /** Counts every malformed announcement, and logs one a second: whoever sends them may send many. */
+  /** Counts every malformed announcement, and logs one a second, because there may be many. */
   #drop(text: string): void {
     this.#parts.metrics.malformed.inc();
     if (performance.now() - this.#droppedAt < LOG_MS) return;
@@ -443,13 +445,13 @@ export class Relay {
     }
   }
 
-  /** Also finds what another program has stored without a word. */
+  /** Also finds what another program stored silently. */
   async #checkStored(roomId: RoomId, room: LiveRoom): Promise<void> {
     await this.#parts.messages.adopt(roomId).catch(() => undefined);
     await this.#check(roomId, room);
   }
 
-  /** Compares a room's head with the stored one. Calls while one look is under way share it. */
+  /** Compares a room's head with the stored one. Concurrent calls share one check. */
   #check(roomId: RoomId, room: LiveRoom): Promise<void> {
     room.checking ??= this.#look(roomId, room).finally(() => {
       room.checking = undefined;
@@ -490,7 +492,7 @@ export class Relay {
       this.publish("heartbeat", { beat: (this.#heartbeat += 1), schema: SCHEMA }).catch(() => undefined);
   }
 
-  /** One that is missing means that others are: a connection, or a Cluster's node, was lost and is back. */
+  /** A missing heartbeat means that other announcements are missing: a connection, or a Cluster's node, was lost. */
   #hearHeartbeat(number: number): void {
     const missed = number !== this.#heartbeatHeard.number + 1;
     this.#heartbeatHeard = { number, at: performance.now() };
@@ -498,7 +500,7 @@ export class Relay {
   }
 }
 
-/** Servers of the first schema say a number alone. */
+/** Servers of the first schema send only a number. */
 function readHeartbeat(data: unknown): { beat: number; schema: number } {
   if (!isRecord(data)) return { beat: typeof data === "number" ? data : Number.NaN, schema: FIRST_SCHEMA };
   const { beat, schema } = data;
@@ -511,7 +513,7 @@ function readTyping(data: unknown): { roomId: RoomId; userId: UserId } | null {
   return isRoomId(roomId) && typeof userId === "string" && USER_ID.test(userId) ? { roomId, userId } : null;
 }
 
-/** A kept row that has changed. */
+/** Replaces a kept row by its changed version. */
 function replace(room: LiveRoom, row: string): void {
   const head = headOf(row);
   const at = room.kept.findIndex(({ seq, hash }) => seq === head?.seq && hash === head.hash);

@@ -1,16 +1,19 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { delimiter, join, relative } from "node:path";
 import { which } from "./child.ts";
 import { faultsOf, readLock } from "./lock.ts";
 import { root, stop } from "./prepare.mjs";
 import { ATTACK_RESULT, type Report as AttackReport } from "./attack/report.ts";
 import { PROVE_RESULT, type Report } from "./prove/report.ts";
 
-/** `names` are the failed tests, where a stage has tests of its own. */
-type Counts = { passed: number; failed: number; names?: string[] };
+/** `names` are the failed tests, where a stage has tests of its own; `flaky` those that failed once and then passed. */
+type Counts = { passed: number; failed: number; names?: string[]; flaky?: string[] };
 type Stage = { name: string; title: string; run: () => Counts | Promise<Counts> };
+
+/** Where more files than these fail, it is no accident. */
+const AGAIN_MOST = 3;
 
 /**
  * `npm test [-- stage or file ...]`. Every stage runs, whatever happened before it, and the last line counts over all
@@ -25,6 +28,7 @@ export async function main(args: string[]): Promise<number> {
   );
   const total: Counts = { passed: 0, failed: 0 };
   const failed: string[] = [];
+  const flaky: string[] = [];
   const began = performance.now();
   for (const [index, { title, run }] of chosen.entries()) {
     console.log(`\n[${index + 1}/${chosen.length}] ${title}`);
@@ -33,8 +37,10 @@ export async function main(args: string[]): Promise<number> {
     total.passed += counts.passed;
     total.failed += counts.failed;
     if (counts.failed > 0) failed.push(title, ...(counts.names ?? []).map((test) => `  ${test}`));
+    flaky.push(...(counts.flaky ?? []).map((test) => `  ${test}`));
     console.log(`${counts.failed > 0 ? "FAILED" : "passed"} in ${seconds(stageBegan)}`);
   }
+  if (flaky.length > 0) console.log(`\nFlaky, failed at first and passed alone:\n${flaky.join("\n")}`);
   if (failed.length > 0) console.log(`\nFailed:\n${failed.join("\n")}`);
   console.log(`\nAll of it took ${seconds(began)}.`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
@@ -135,24 +141,60 @@ function checkLock(): Counts {
   return faults.length === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 }
 
+/**
+ * Runs a project's tests. A file or two of many that fail are run once more by themselves, as whoever reads the result
+ * would do: a test that passes then is told as flaky, with its error, and counts as passed.
+ */
 async function vitest(project: string, files: string[], env = process.env): Promise<Counts> {
+  const first = await runVitest(project, files, env);
+  const counts = countReport(first.report, first.code);
+  const again = failedFiles(first.report);
+  const total = first.report?.testResults.length ?? 0;
+  if (counts.failed === 0 || again.length === 0 || again.length > AGAIN_MOST || again.length === total)
+    return counts;
+  console.log(`\nRunning ${again.join(" and ")} again.`);
+  const second = await runVitest(project, again, env);
+  return afterAgain(counts, countReport(second.report, second.code));
+}
+
+async function runVitest(
+  project: string,
+  files: string[],
+  env: NodeJS.ProcessEnv,
+): Promise<{ report: VitestReport | undefined; code: number }> {
   const folder = mkdtempSync(join(tmpdir(), "hubbub-report-"));
-  const report = join(folder, "report.json");
-  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const file = join(folder, "report.json");
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`];
   try {
-    const args = [
-      join(root, "node_modules/vitest/vitest.mjs"),
-      "run",
-      "--project",
-      project,
-      ...reporters,
-      ...files,
-    ];
-    const code = await runProgram(process.execPath, args, env);
-    return countReport(existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : undefined, code);
+    const entry = join(root, "node_modules/vitest/vitest.mjs");
+    const code = await runProgram(
+      process.execPath,
+      [entry, "run", "--project", project, ...reporters, ...files],
+      env,
+    );
+    const report = existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as VitestReport) : undefined;
+    return { report, code };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+function failedFiles(report: VitestReport | undefined): string[] {
+  const failed = (report?.testResults ?? []).filter(({ status }) => status === "failed");
+  return failed.map(({ name }) => relative(root, name));
+}
+
+/** What both runs come to: what failed in the second one too has failed. */
+export function afterAgain(first: Required<Counts>, second: Required<Counts>): Required<Counts> {
+  const testOf = (line: string) => line.split(": ", 1)[0];
+  const failed = new Set(second.names.map(testOf));
+  const flaky = first.names.filter((line) => !failed.has(testOf(line)));
+  return {
+    passed: first.passed + first.failed - second.failed,
+    failed: second.failed,
+    names: second.names,
+    flaky,
+  };
 }
 
 type VitestReport = {
@@ -173,7 +215,7 @@ export function countReport(report: VitestReport | undefined, exitCode: number):
     return failed.map(({ fullName, failureMessages }) => `${fullName}: ${firstLine(failureMessages[0])}`);
   });
   if (names.length === 0 && exitCode !== 0) names.push("an error outside of any test");
-  return { passed: report?.numPassedTests ?? 0, failed: names.length, names };
+  return { passed: report?.numPassedTests ?? 0, failed: names.length, names, flaky: [] };
 }
 
 function firstLine(text = ""): string {

@@ -449,6 +449,7 @@ it("says of every key whether a backup holds it", () => {
       "{room:1}:edit:2:n": "moment",
       "{room:1}:members": "late",
       "{room:1}:mentions:2": "late",
+      "{room:1}:mentions:room": "late",
       "{room:1}:meta": "log",
       "{room:1}:nonce:2:n": "nonce",
       "{room:1}:pins": "late",

@@ -74,3 +74,44 @@ test("an emoji is found by its name while one types, and in the picker, from our
   expect(complaints).toEqual([]);
   await context.close();
 });
+
+test("everybody in a room is called with @room, in a large room only once that is confirmed", async () => {
+  const ann = await stage.enter("ann-calls");
+  const ben = await stage.enter("ben-called", { replica: 1 });
+  await ben.page.getByRole("button", { name: "New room" }).click();
+  await ben.page.getByLabel("Name").fill("far away");
+  await ben.page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(ben.page, "far away").waitFor();
+  const { redis, keys } = stage.house;
+  await redis.set(keys.totalUsers, 144);
+  const composer = messageTo(ann.page, "General");
+  await composer.pressSequentially("@ro");
+  await ann.page.getByRole("option", { name: "room: everybody here" }).waitFor();
+  await composer.press("Enter");
+  await eventually(() => composer.inputValue(), "@room ");
+  await composer.pressSequentially("lunch");
+  await composer.press("Enter");
+  const question = ann.page.getByRole("dialog", { name: "Notify 143 people?" });
+  await question.getByRole("button", { name: "Go back" }).click();
+  await question.waitFor({ state: "detached" });
+  expect(await composer.inputValue()).toBe("@room lunch");
+  await composer.press("Enter");
+  await question.getByRole("button", { name: "Notify them" }).click();
+  const badge = room(ben.page, "General").locator("[data-part=mentions]");
+  await eventually(() => badge.textContent(), "@1 mention, ");
+  await eventually(() => composer.inputValue(), "");
+  // What is only code calls nobody, and a small room is not worth a question.
+  await say(ann.page, "`@room` does it");
+  await ann.page.getByRole("log").locator("[data-seq]").filter({ hasText: "does it" }).waitFor();
+  await say(ben.page, "@room here");
+  await ben.page.getByRole("log").locator("[data-seq]").filter({ hasText: "@room here" }).waitFor();
+  expect(await ben.page.getByRole("dialog").count()).toBe(0);
+  await room(ben.page, "General").click();
+  await ben.page
+    .getByRole("log")
+    .locator("[data-part=mention]")
+    .getByText("@room", { exact: true })
+    .waitFor();
+  await eventually(() => badge.count(), 0);
+  for (const { context } of [ann, ben]) await context.close();
+});

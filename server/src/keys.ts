@@ -49,6 +49,7 @@ const WORDS = [
  * | `{room:<id>}:pins` | sorted set | `seq` of each pinned message; score = `rev` of the pinning | `r zrange {room:0}:pins 0 -1` |
  * | `{room:<id>}:thread:<seq>` | sorted set | `seq` of each answer in the thread that this message begins; score = its `date` | `r zrange {room:0}:thread:1 0 -1` |
  * | `{room:<id>}:mentions:<user>` | sorted set | `seq` of each message that mentions this user, also as the score | `r zrange {room:0}:mentions:1 0 -1` |
+ * | `{room:<id>}:mentions:room` | sorted set | the same of each message that mentions everybody in the room | `r zrange {room:0}:mentions:room 0 -1` |
  * | `online_users` | set | ids of users with a live connection | `r smembers online_users` |
  * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) | `r zrange {online_users}:leases 0 -1 withscores` |
  * | `{online_users}:count` | hash | user id -> leases | `r hgetall {online_users}:count` |
@@ -110,6 +111,7 @@ export function createKeys(prefix: string) {
     edit: (id: RoomId, user: UserId, nonce: string) => `{${prefix}room:${id}}:edit:${user}:${nonce}`,
     deleted: (id: RoomId) => `{${prefix}room:${id}}:deleted`,
     mentions: (id: RoomId, user: UserId) => `{${prefix}room:${id}}:mentions:${user}`,
+    roomMentions: (id: RoomId) => `{${prefix}room:${id}}:mentions:room`,
     pins: (id: RoomId) => `{${prefix}room:${id}}:pins`,
     thread: (id: RoomId, seq: number) => `{${prefix}room:${id}}:thread:${seq}`,
     online: `${prefix}online_users`,

@@ -66,6 +66,13 @@ export const RATES = {
     why: "requests; after that they are answered before anything is looked up",
   },
   message: { points: 100, seconds: 10, of: "a user", counted: "here", why: "messages" },
+  mentionRoom: {
+    points: 10,
+    seconds: 60,
+    of: "a user",
+    counted: "here",
+    why: "messages and edits with `@room`: each may ring at everybody's",
+  },
   event: { points: 200, seconds: 10, of: "a user", counted: "here", why: "events that are no message" },
   refused: {
     points: 100,

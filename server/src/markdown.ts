@@ -74,6 +74,14 @@ export function namesIn(text: string): string[] {
   return [...names];
 }
 
+/** Behind an @ it is everybody in the room, whoever else may be called so. */
+export const ROOM_NAME = "room";
+
+/** Whether a text mentions everybody in the room. */
+export function namesRoom(text: string): boolean {
+  return /@room/i.test(text) && mentionsIn(parseText(text, (name) => name === ROOM_NAME)).length > 0;
+}
+
 /** Who is mentioned in a text, in lower case, each once. */
 export function mentionsIn(blocks: readonly Block[]): string[] {
   const names = new Set<string>();

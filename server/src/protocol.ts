@@ -42,6 +42,8 @@ export type Message = {
   thread?: number;
   /** Who is named in the text. */
   mentions?: UserId[];
+  /** Everybody in the room is, as `@room`. */
+  mentionsRoom?: true;
   /** When the text was last changed, in ms, and the `rev` of that change. */
   edited?: number;
   editRev?: number;
@@ -87,6 +89,9 @@ export type Room = {
   /** Of what this user is notified, where they have said. Else it is all in a direct room, and elsewhere mentions. */
   notify?: NotifyLevel;
 };
+
+/** How many people a message to everybody in a room reaches. */
+export type Audience = { people: number };
 
 /** A named room as the directory tells of it: an open one to everybody, an invite one to its members. */
 export type ListedRoom = {

@@ -1,5 +1,6 @@
 import {
   LIMITS,
+  type Audience,
   type Credentials,
   type ErrorCode,
   type Failure,
@@ -81,6 +82,7 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
       call<Room>("PUT", `/rooms/${encodeURIComponent(roomId)}/notifications`, {
         level,
       } satisfies Notifications),
+    audience: (roomId: RoomId) => call<Audience>("GET", `/rooms/${encodeURIComponent(roomId)}/audience`),
     /** A page of what was said with a text in it; the cursor of the page before asks for the next. */
     findMessages: (asked: Finding, cursor: string | undefined, signal: AbortSignal) =>
       call<Hits>("GET", `/search${search({ ...asked, cursor })}`, undefined, signal),

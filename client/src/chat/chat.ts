@@ -166,6 +166,8 @@ export function createChatClient(world: World) {
       store.tell();
     },
 
+    /** How many people a message to everybody in the room reaches. */
+    audience: async (roomId: RoomId): Promise<number> => (await here().api.audience(roomId)).people,
     /** Puts the room's draft on its way. Throws a ChatError if too many wait already. */
     send(roomId: RoomId): void {
       sendDraft(roomId, roomId);

@@ -1,7 +1,7 @@
 import type { Message, NotifyLevel, RoomId, UserId } from "@hubbub/server/protocol";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
-import type { RoomState } from "./state/room.ts";
+import { isMentioned, type RoomState } from "./state/room.ts";
 import { isShown } from "./state/rooms.ts";
 import type { Chat } from "./store.ts";
 import type { World } from "./world.ts";
@@ -107,7 +107,7 @@ export function createNotifications(needs: Needs) {
 }
 
 function isCalledFor(level: NotifyLevel, message: Message, userId: UserId): boolean {
-  return level === "all" || (level === "mentions" && (message.mentions?.includes(userId) ?? false));
+  return level === "all" || (level === "mentions" && isMentioned(message, userId));
 }
 
 function find(room: RoomState, seq: number): Message | undefined {

@@ -7,8 +7,10 @@ import { LIMITS, type EditMessage, type Message, type React, type UserId } from 
  * back.
  */
 
+export type Mentioned = Pick<Message, "mentions" | "mentionsRoom">;
+
 /**
- * Its author gives it another text, which mentions these users. Throws `forbidden` to others, `conflict` where it was
+ * Its author gives it another text, which mentions these. Throws `forbidden` to others, `conflict` where it was
  * edited or deleted since `rev`.
  */
 export function asEdited(
@@ -16,14 +18,14 @@ export function asEdited(
   by: UserId,
   asked: EditMessage,
   now: number,
-  mentions: UserId[],
+  mentioned: Mentioned,
 ): Message | null {
   demandAuthor(message, by);
   demandNotDeleted(message);
   if ((message.editRev ?? 0) > asked.rev) throw conflict("It was edited meanwhile.", message);
   if (message.message === asked.message) return null;
-  const { mentions: _, ...rest } = message;
-  return { ...rest, message: asked.message, edited: now, ...(mentions.length > 0 && { mentions }) };
+  const { mentions: _, mentionsRoom: __, ...rest } = message;
+  return { ...rest, message: asked.message, edited: now, ...mentioned };
 }
 
 /** Its author deletes it: its place, its author and its nonce, which says that it was sent, are left. Throws `forbidden`. */

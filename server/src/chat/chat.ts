@@ -1,7 +1,7 @@
 import type { Metrics } from "../metrics.ts";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
-import { mentionsIn, namesIn, parseText } from "../markdown.ts";
+import { mentionsIn, namesIn, namesRoom, parseText, ROOM_NAME } from "../markdown.ts";
 import {
   LIMITS,
   type Cursor,
@@ -28,7 +28,7 @@ import type { Presence } from "../live/presence.ts";
 import { unknownRoom, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Rooms } from "../store/rooms.ts";
-import { asDeleted, asEdited, asPinned, asReacted } from "./changes.ts";
+import { asDeleted, asEdited, asPinned, asReacted, type Mentioned } from "./changes.ts";
 import { findMessages, type Finding } from "./find.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
@@ -45,6 +45,10 @@ type Target = { roomId: RoomId; seq: number };
 /** For so long a replica does not look again whether both users have a private room in their lists. */
 const OPENED_MS = 60_000;
 const OPENED_REMEMBERED = 50_000;
+
+function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): boolean {
+  return from !== userId && (mentionsRoom === true || mentions?.includes(userId) === true);
+}
 
 /** What a user may do. Checks, stores, announces; knows of no door. */
 export class Chat {
@@ -84,13 +88,9 @@ export class Chat {
   async sendMessage(user: User, send: SendMessage): Promise<string> {
     const pair = this.#rooms.usersOf(send.roomId);
     const shown = pair ? await this.#openPrivateRoom(user.id, send.roomId, pair) : [];
-    const { thread, mentions } = await this.#lookedUp(user, send);
+    const found = await this.#lookedUp(user, send);
     const stop = this.#metrics.append.startTimer();
-    const { row, repeated } = await this.#messages.append(user.id, {
-      ...send,
-      ...(thread !== undefined && { thread }),
-      ...(mentions.length > 0 && { mentions }),
-    });
+    const { row, repeated } = await this.#messages.append(user.id, { ...send, ...found });
     stop();
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
@@ -103,9 +103,9 @@ export class Chat {
    */
   async editMessage(user: User, asked: EditMessage): Promise<string> {
     await this.#demandMember(user.id, asked.roomId);
-    const mentions = await this.#mentionsIn(asked.message);
+    const mentioned = await this.#mentionsIn(asked.message);
     return this.#messages.change(user.id, asked, (message) =>
-      asEdited(message, user.id, asked, Date.now(), mentions),
+      asEdited(message, user.id, asked, Date.now(), mentioned),
     );
   }
 
@@ -134,15 +134,12 @@ export class Chat {
    * What must be found out about a message before it is stored. One sender's messages keep their order: those behind one
    * that has something to find out wait for it.
    */
-  async #lookedUp(
-    user: User,
-    send: SendMessage,
-  ): Promise<Pick<NewMessage, "thread"> & { mentions: UserId[] }> {
+  async #lookedUp(user: User, send: SendMessage): Promise<Pick<NewMessage, "thread"> & Mentioned> {
     const { roomId, message, replyTo } = send;
     const key = `${user.id} ${roomId}`;
     const before = this.#lookingUp.get(key);
     const isPlain = replyTo === undefined && namesIn(message).length === 0;
-    if (isPlain && !before) return { mentions: [] };
+    if (isPlain && !before) return {};
     const found = Promise.all([
       replyTo === undefined ? undefined : this.#threadOf(user.id, roomId, replyTo),
       this.#mentionsIn(message),
@@ -151,8 +148,8 @@ export class Chat {
     this.#lookingUp.set(key, turn);
     await turn;
     if (this.#lookingUp.get(key) === turn) this.#lookingUp.delete(key);
-    const [thread, mentions] = await found;
-    return { ...(thread !== undefined && { thread }), mentions };
+    const [thread, mentioned] = await found;
+    return { ...(thread !== undefined && { thread }), ...mentioned };
   }
 
   /** The first message of the chain that an answer to this one belongs to. Throws `not_found`. */
@@ -329,6 +326,14 @@ export class Chat {
     return this.describeRoom(roomId, user.id);
   }
 
+  /** How many people a message to everybody in the room reaches, its author too. Throws `not_found`. */
+  async countPeople(user: User, roomId: RoomId): Promise<number> {
+    await this.#demandMember(user.id, roomId);
+    const kind = await this.#rooms.kind(roomId);
+    if (kind === "everyone") return this.users.count();
+    return kind === "direct" ? 2 : this.#members.size(roomId);
+  }
+
   /** Throws `not_found`. */
   async readRoom(user: User, { roomId, seq, unread }: MarkRead): Promise<number> {
     await this.#demandMember(user.id, roomId);
@@ -380,8 +385,7 @@ export class Chat {
       rest.next = undefined;
       while (rest.next === undefined && rest.seqs.length > 0) {
         const message = await this.#messages.at(rest.roomId, rest.seqs.shift() ?? 0);
-        const isTold = message?.mentions?.includes(user.id) && message.date < (before ?? Infinity);
-        if (message && isTold) rest.next = message;
+        if (message && isTold(message, user.id) && message.date < (before ?? Infinity)) rest.next = message;
       }
       return rest;
     };
@@ -406,12 +410,16 @@ export class Chat {
   }
 
   /** Whom a text mentions, by the parser that formats it: unknown names are text. */
-  async #mentionsIn(text: string): Promise<UserId[]> {
-    const names = namesIn(text).slice(0, 2 * LIMITS.mentions);
-    if (names.length === 0) return [];
-    const ids = await this.users.byNames(names);
-    const mentioned = mentionsIn(parseText(text, (name) => ids.has(name)));
-    return mentioned.flatMap((name) => ids.get(name) ?? []).slice(0, LIMITS.mentions);
+  async #mentionsIn(text: string): Promise<Mentioned> {
+    const names = namesIn(text).filter((name) => name !== ROOM_NAME);
+    const asked = names.slice(0, 2 * LIMITS.mentions);
+    const ids = asked.length === 0 ? new Map<string, UserId>() : await this.users.byNames(asked);
+    const found = mentionsIn(parseText(text, (name) => ids.has(name)));
+    const mentions = found.flatMap((name) => ids.get(name) ?? []).slice(0, LIMITS.mentions);
+    return {
+      ...(mentions.length > 0 && { mentions }),
+      ...(namesRoom(text) && { mentionsRoom: true }),
+    };
   }
 
   /** A room's history as an HTML page, in chunks. Throws `not_found` before the first of them. */

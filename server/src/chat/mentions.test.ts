@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { LIMITS, type Message, type Room, type RoomId } from "../protocol.ts";
+import { RATES } from "../limits.ts";
+import { LIMITS, type Audience, type Message, type Room, type RoomId } from "../protocol.ts";
 import { both, person, replicas, unwrap, type House, type Person } from "../testing.ts";
 
 type Mentions = { messages: Message[]; more: boolean };
@@ -44,7 +45,7 @@ describe("a mention", () => {
     // Nobody is told of what they said themselves.
     expect(await countOf(ann)).toBe(0);
     expect(await toldTo(ann)).toEqual([]);
-    for (const text of ["`@ben.b`", "@nobody", "```\n@ben.b\n```", "@room"])
+    for (const text of ["`@ben.b`", "@nobody", "```\n@ben.b\n```", "@rooms"])
       expect(await ann.say(roomId, text)).not.toHaveProperty("mentions");
     expect(await countOf(ben)).toBe(1);
     unwrap(await ben.socket.emitWithAck("room.read", { roomId, seq: said.seq }));
@@ -95,6 +96,77 @@ describe("a mention", () => {
     unwrap(await ben.socket.emitWithAck("room.leave", { roomId: other }));
     expect((await toldTo(ben)).slice(0, 4)).toEqual(newest.filter((_, index) => index % 2 === 0));
     expect((await ben.browser.get("/api/mentions?before=x")).status).toBe(400);
+  });
+
+  it("of the room is one entry for everybody, counts once beside their names, and is none in code", async () => {
+    await clear(ben);
+    const keysBefore = new Set(await house.redis.keys("*"));
+    const said = await ann.say(roomId, "@Room, and @ben.b: tea");
+    expect(said).toMatchObject({ mentionsRoom: true, mentions: [ben.user.id] });
+    const more = (await house.redis.keys("*")).filter(
+      (key) => !keysBefore.has(key) && !key.includes("nonce"),
+    );
+    expect(more).toEqual([house.keys.roomMentions(roomId)]);
+    expect([await countOf(ben), (await toldTo(ben))[0]]).toEqual([1, "@Room, and @ben.b: tea"]);
+    expect([await countOf(ann), await toldTo(ann)]).toEqual([0, []]);
+    for (const text of ["`@room`", "```\n@room\n```", "a@room", "@room2", "[@room](https://a.example)"])
+      expect(await ann.say(roomId, text)).not.toHaveProperty("mentionsRoom");
+    expect(await countOf(ben)).toBe(1);
+    unwrap(await ben.socket.emitWithAck("room.read", { roomId, seq: said.seq }));
+    expect(await countOf(ben)).toBe(0);
+    // Whoever is in another room alone is not called.
+    const cyd = await person(both(house)[0], "cyd");
+    expect(await toldTo(cyd)).toEqual([]);
+    cyd.close();
+  });
+
+  it("of the room is told and taken back by edits, and gone with the message", async () => {
+    await clear(ben);
+    const said = await ann.say(roomId, "nobody");
+    expect(await edit(said, "@room now")).toMatchObject({ mentionsRoom: true });
+    expect([await countOf(ben), (await toldTo(ben))[0]]).toEqual([1, "@room now"]);
+    expect(await edit(said, "@ben.b alone")).not.toHaveProperty("mentionsRoom");
+    expect([await countOf(ben), (await toldTo(ben))[0]]).toEqual([1, "@ben.b alone"]);
+    await edit(said, "nobody again");
+    expect([await countOf(ben), (await toldTo(ben)).includes("@ben.b alone")]).toEqual([0, false]);
+    await edit(said, "@room, last");
+    unwrap(await ann.socket.emitWithAck("message.delete", { roomId, seq: said.seq }));
+    expect([await countOf(ben), (await toldTo(ben)).includes("@room, last")]).toEqual([0, false]);
+  });
+
+  it("of the room tells its author before how many it reaches, and strangers nothing", async () => {
+    const people = async (who: Person, room: RoomId) =>
+      (await who.browser.get<Audience>(`/api/rooms/${room}/audience`)).body.people;
+    const pair = await ann.browser.post<Room>("/api/rooms/private", { userId: ben.user.id });
+    expect([await people(ann, roomId), await people(ann, pair.body.id)]).toEqual([2, 2]);
+    const dan = await person(both(house)[1], "dan");
+    expect(await people(ann, "0")).toBe(Number(await house.redis.get(house.keys.totalUsers)));
+    for (const room of [roomId, "999", pair.body.id])
+      expect((await dan.browser.get(`/api/rooms/${room}/audience`)).status).toBe(404);
+    dan.close();
+  });
+
+  it("of the room is not made again and again", async () => {
+    const strict = await replicas(1, { RATE_LIMITS: "on" });
+    try {
+      const [only] = strict.replicas;
+      if (only === undefined) throw new Error("There is no replica");
+      const loud = await person(only, "loud");
+      const codes: string[] = [];
+      for (let number = 0; number <= RATES.mentionRoom.points; number += 1) {
+        const reply = await loud.socket.emitWithAck("message", {
+          roomId: "0",
+          message: `@room ${number}`,
+          nonce: `loud${number}`,
+        });
+        codes.push(reply.ok ? "stored" : reply.error.code);
+      }
+      expect(codes).toEqual([...Array<string>(RATES.mentionRoom.points).fill("stored"), "rate_limited"]);
+      expect(await loud.say("0", "`@room` is only code")).not.toHaveProperty("mentionsRoom");
+      loud.close();
+    } finally {
+      await strict.close();
+    }
   });
 
   it("of hundreds in one text is told to the first ones, and says nothing of names that nobody has", async () => {

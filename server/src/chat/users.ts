@@ -152,9 +152,13 @@ export class Users {
     );
   }
 
+  async count(): Promise<number> {
+    return Number((await this.#redis.get(this.#keys.totalUsers)) ?? 0);
+  }
+
   /** The next `size` users with an id above `after`, ascending. Ids that nobody got are passed over. */
   async list(after: number, size: number): Promise<User[]> {
-    const total = Number((await this.#redis.get(this.#keys.totalUsers)) ?? 0);
+    const total = await this.count();
     const users: User[] = [];
     for (let last = after; last < total && users.length < size;) {
       const count = Math.min(size - users.length, total - last);

@@ -19,6 +19,7 @@ import { METRICS_TYPE, hasToken, type LOGIN_OUTCOMES, type Metrics } from "../me
 import {
   NOTIFY_LEVELS,
   LIMITS,
+  type Audience,
   USERNAME,
   USER_ID,
   isRoomId,
@@ -578,6 +579,11 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const user = demandUser(response);
     const { level } = notifications.parse(request.body);
     response.json(await chat.setNotify(user, roomIdOf(request), level));
+  });
+  // -> `{people}`: how many a message with `@room` reaches, myself too
+  router.get("/rooms/:id/audience", async (request, response) => {
+    const people = await chat.countPeople(demandUser(response), roomIdOf(request));
+    response.json({ people } satisfies Audience);
   });
   // ?before=&after=&size= -> `{messages,more,rev,revHash}`, oldest first; `before` and `after` are dates
   // ?around=SEQ&size= -> the same around this message, with `newer` beside `more`: whether there are newer ones, and

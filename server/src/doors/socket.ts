@@ -25,6 +25,7 @@ import {
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
+import { namesRoom } from "../markdown.ts";
 import {
   LIMITS,
   NONCE,
@@ -286,16 +287,23 @@ export class SocketDoor {
     clearInterval(cut);
   }
 
+  /** Nobody calls everybody again and again. */
+  async #demandRing({ data: { user } }: Connection, { message }: { message: string }): Promise<void> {
+    if (namesRoom(message)) await this.#parts.throttle.take("mentionRoom", user.id);
+  }
+
   #listeners(chat: Chat): Listeners {
     return {
       message: this.#listener("message", send, async (connection, sent) => {
         this.#parts.load.demand("sends");
+        await this.#demandRing(connection, sent);
         await this.#parts.delivery.hold(sent.roomId);
         return chat.sendMessage(connection.data.user, sent);
       }),
-      "message.edit": this.#listener("message", edit, (connection, asked) =>
-        chat.editMessage(connection.data.user, asked),
-      ),
+      "message.edit": this.#listener("message", edit, async (connection, asked) => {
+        await this.#demandRing(connection, asked);
+        return chat.editMessage(connection.data.user, asked);
+      }),
       "message.delete": this.#listener("event", target, (connection, asked) =>
         chat.deleteMessage(connection.data.user, asked),
       ),

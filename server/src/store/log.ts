@@ -87,6 +87,7 @@ const OPTIONAL = {
   replyTo: NUMBER,
   thread: NUMBER,
   mentions: IDS,
+  mentionsRoom: "true",
   edited: NUMBER,
   deleted: NUMBER,
   pinned: NUMBER,
@@ -125,6 +126,8 @@ const STRAYS_REMEMBERED = 10_000;
 const ADOPT_TRIES = 3;
 /** Lower dates are in seconds, as the Redis chat demos store them; as ms they would be in 1973 at the latest. */
 const SECONDS_BELOW = 1e11;
+/** So many of their own messages to everybody are passed over in a list of what mentions somebody. */
+const OWN_PASSED = 100;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 const NO_CHANGES = ["", ""] as const;
@@ -189,8 +192,8 @@ export class Log {
     const listed = keepsRecords(roomId);
     if (send.replyTo !== undefined) this.#demandLatest();
     // Servers of the previous version would take a row with mentions for another program's.
-    const mentions = this.#schema.mixed ? undefined : send.mentions;
-    const tail = tailOf({ ...send, from, mentions });
+    const { mentions, mentionsRoom }: Partial<NewMessage> = this.#schema.mixed ? {} : send;
+    const tail = tailOf({ ...send, from, mentions, mentionsRoom });
     const reply = await this.#append(
       [
         keys.room(roomId),
@@ -200,7 +203,7 @@ export class Log {
         keys.read(roomId),
         keys.members(roomId),
         keys.thread(roomId, send.thread ?? 0),
-        ...othersIn(mentions, from).map((id) => keys.mentions(roomId, id)),
+        ...this.#toldOf({ roomId, from, mentions, mentionsRoom }),
       ],
       [
         roomId,
@@ -296,11 +299,10 @@ export class Log {
       const after = decide(before);
       if (after === null) return row;
       const note = noteOf(before, after);
-      const named = othersIn(after.mentions, after.from);
-      const unnamed = othersIn(before.mentions, after.from).filter((id) => !named.includes(id));
-      const mentions = [...named, ...unnamed].map((id) => keys.mentions(roomId, id));
+      const named = this.#toldOf(after);
+      const unnamed = this.#toldOf(before).filter((key) => !named.includes(key));
       const reply = await this.#swap(
-        [...changeKeys(keys, roomId, once), ...mentions],
+        [...changeKeys(keys, roomId, once), ...named, ...unnamed],
         [
           String(before.date),
           row,
@@ -324,6 +326,15 @@ export class Log {
       }
     }
     throw new ChatError("unavailable", "Too many are changing this message. Try again.", 500);
+  }
+
+  /**
+   * The lists of mentions that a message is in: those of whom it names, not its author's. Where it names everybody it is
+   * in the room's list alone, however many they are, so that nobody counts it twice.
+   */
+  #toldOf({ roomId, from, mentions = [], mentionsRoom }: Mentioning): string[] {
+    if (mentionsRoom) return [this.#keys.roomMentions(roomId)];
+    return mentions.filter((id) => id !== from).map((id) => this.#keys.mentions(roomId, id));
   }
 
   /** Servers of the previous version would take a row with unknown fields for another program's. */
@@ -360,14 +371,17 @@ export class Log {
     return null;
   }
 
-  /** Numbers of the newest messages that mention a user, newest first, back to a date. */
+  /**
+   * Numbers of the newest messages that mention a user, or everybody in the room, some of which may be their own; newest
+   * first, up to the newest one before a date.
+   */
   async mentions(
     roomId: RoomId,
     userId: UserId,
     before: number | undefined,
     size: number,
   ): Promise<number[]> {
-    const { room, mentions } = this.#keys;
+    const { room, mentions, roomMentions } = this.#keys;
     let top = "+inf";
     if (before !== undefined) {
       const [row] = await this.#redis.zrevrangebyscore(room(roomId), `(${before}`, "-inf", "LIMIT", "0", "1");
@@ -375,8 +389,13 @@ export class Log {
       top = String(headOf(row)?.seq ?? top);
     }
     const limit = ["LIMIT", "0", String(size)] as const;
-    const seqs = await this.#redis.zrevrangebyscore(mentions(roomId, userId), top, "-inf", ...limit);
-    return seqs.map(Number);
+    // Among those for everybody are this user's own, which are no mentions of them.
+    const more = ["LIMIT", "0", String(size + OWN_PASSED)] as const;
+    const [own, rooms] = await Promise.all([
+      this.#redis.zrevrangebyscore(mentions(roomId, userId), top, "-inf", ...limit),
+      this.#redis.zrevrangebyscore(roomMentions(roomId), top, "-inf", ...more),
+    ]);
+    return [...own, ...rooms].map(Number).toSorted((one, other) => other - one);
   }
 
   /** One page, oldest first, either before a date (the newest page without one) or after it. */
@@ -814,13 +833,13 @@ export function headOf(row: string): Head | null {
   return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
 }
 
-/** The users to tell of a mention: not the author. */
-function othersIn(mentions: readonly UserId[] | undefined, author: UserId): UserId[] {
-  return mentions?.filter((id) => id !== author) ?? [];
-}
+type Mentioning = Pick<Message, "roomId" | "from"> & {
+  mentions?: readonly UserId[] | undefined;
+  mentionsRoom?: true | undefined;
+};
 
 /** What to store: what the author sent, and what the server derived from it. */
-export type NewMessage = SendMessage & Pick<Message, "thread" | "mentions">;
+export type NewMessage = SendMessage & Pick<Message, "thread" | "mentions" | "mentionsRoom">;
 
 /** A row without its head: the input of the hash when the row is first stored. */
 function tailOf(message: Partial<Message>): string {

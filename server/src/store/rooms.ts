@@ -187,11 +187,12 @@ export class Rooms {
     ]);
     // Most rooms are fully read: then there is nothing to count.
     const isRead = Number(seq ?? 0) <= Number(read ?? 0);
-    const [deleted, mentions] = isRead
-      ? [[], 0]
+    const [deleted, own, rooms] = isRead
+      ? [[], 0, 0]
       : await Promise.all([
           this.#deleted(roomId, Number(read ?? 0)),
           this.#redis.zcount(keys.mentions(roomId, userId), `(${read ?? 0}`, "+inf"),
+          this.#redis.zcount(keys.roomMentions(roomId), `(${read ?? 0}`, "+inf"),
         ]);
     return {
       id: roomId,
@@ -201,7 +202,7 @@ export class Rooms {
       seq: Number(seq ?? 0),
       read: Number(read ?? 0),
       deleted,
-      mentions,
+      mentions: own + rooms,
       notify: NOTIFY_LEVELS.find((level) => level === notify) ?? null,
     };
   }

@@ -78,13 +78,18 @@ export function mentionsOf(room: RoomState): number {
   return Math.min(unreadOf(room), before + heard.filter((seq) => seq > room.read).length);
 }
 
+export function isMentioned({ from, mentions, mentionsRoom }: Message, me: UserId): boolean {
+  return from !== me && (mentionsRoom === true || mentions?.includes(me) === true);
+}
+
 /** The room once messages were heard, or heard to have changed, of which some mention this user. */
 export function noteMentions(room: RoomState, me: UserId, messages: readonly Message[]): RoomState {
   const { upTo, heard } = room.mentions;
   const now = new Set(heard);
-  for (const { seq, from, mentions } of messages) {
+  for (const message of messages) {
+    const { seq } = message;
     if (seq <= upTo || seq <= room.read) continue;
-    if (from !== me && mentions?.includes(me)) now.add(seq);
+    if (isMentioned(message, me)) now.add(seq);
     else now.delete(seq);
   }
   const same = now.size === heard.length && heard.every((seq) => now.has(seq));

@@ -156,7 +156,7 @@ function usePeople(
     const order = [...here];
     const near = (id: UserId) => (here.has(id) ? order.length - order.indexOf(id) : 0);
     const all = new Map([...found, ...users.values()].map((user) => [user.id, user.username]));
-    return [...all]
+    const people = [...all]
       .filter(([id]) => id !== me.id)
       .map(([id, username]) => ({ id, username, points: name === "" ? 1 : matchOf(fold(username), search) }))
       .filter(({ points }) => points > 0)
@@ -168,6 +168,9 @@ function usePeople(
           (one.username < other.username ? -1 : 1),
       )
       .slice(0, MOST)
-      .map(({ id, username }) => ({ key: id, word: `@${username}`, label: username, userId: id }));
+      .map(({ id, username }): Option => ({ key: id, word: `@${username}`, label: username, userId: id }));
+    const everybody: Option = { key: "room", word: "@room", label: "room: everybody here", sign: "@" };
+    if (name === "") return [...people.slice(0, MOST - 1), everybody];
+    return "room".startsWith(name.toLowerCase()) ? [everybody, ...people.slice(0, MOST - 1)] : people;
   }, [name, users, room, found, me.id]);
 }

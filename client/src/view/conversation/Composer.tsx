@@ -13,6 +13,7 @@ import { useChat, useClient, useDraft } from "../useChat.ts";
 import { PHONE } from "../useMedia.ts";
 import css from "./Composer.module.css";
 import { lineOf, useQuoted } from "./Quote.tsx";
+import { useRoomCall } from "./useRoomCall.ts";
 
 /** How near the limit its count is shown. */
 const COUNT_SHOWN = 400;
@@ -36,6 +37,7 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
   const [fault, setFault] = useState<string | null>(null);
   const area = useRef<HTMLTextAreaElement>(null);
   const completion = useCompletion({ roomId, area, text, write });
+  const call = useRoomCall(roomId);
   const left = LIMITS.message - text.length;
   const sendable = !isBlank(text) && left >= 0;
 
@@ -49,7 +51,10 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
   useImperativeHandle(face, () => ({ focus: () => area.current?.focus() }));
 
   function send() {
-    if (!sendable) return;
+    if (sendable) call(text, sendNow);
+  }
+
+  function sendNow() {
     try {
       chat.send(roomId);
     } catch (error) {

@@ -7,6 +7,7 @@ import { Button } from "../ui/Button.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
 import { useClient, useDraft } from "../useChat.ts";
 import css from "./EditMessage.module.css";
+import { useRoomCall } from "./useRoomCall.ts";
 
 /** The draft that a stored message is being changed to. */
 export function slotOf({ roomId, seq }: Message): string {
@@ -27,6 +28,7 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
   const slot = slotOf(message);
   const { text, write } = useDraft(slot);
   const [focus] = useState(begun === slot);
+  const call = useRoomCall(message.roomId);
 
   useEffect(() => {
     if (begun === slot) begun = null;
@@ -46,8 +48,12 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
       verb="Save"
       onText={write}
       onSend={() => {
-        if (text !== message.message) chat.editMessage(message, text);
-        giveUp();
+        const save = () => {
+          if (text !== message.message) chat.editMessage(message, text);
+          giveUp();
+        };
+        if (message.mentionsRoom === true) save();
+        else call(text, save);
       }}
       onCancel={giveUp}
       onEscape={giveUp}

@@ -1,5 +1,5 @@
 import type { Failure, Message, UserId } from "@hubbub/server/protocol";
-import { memo, Suspense, useEffect, useRef, useState, type ReactNode } from "react";
+import { memo, Suspense, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import type { Changing, Outgoing } from "../../chat/state/outgoing.ts";
 import { later } from "../later.ts";
 import { useOverlays } from "../overlays.ts";
@@ -154,12 +154,35 @@ export const StoredMessage = memo(function StoredMessage({
   );
 });
 
-function Said({ message: { message, mentions } }: { message: Message }) {
+function Said({ message: { roomId, seq, message, mentions = [], mentionsRoom } }: { message: Message }) {
   const me = useMe();
-  const names = useChat((state) =>
-    (mentions ?? []).map((id) => state.users.get(id)?.username.toLowerCase() ?? "").join(" "),
+  const isChanging = useChat(({ changing }) =>
+    changing.some(
+      ({ state, roomId: room, change }) =>
+        state !== "failed" && room === roomId && change.seq === seq && change.do === "edit",
+    ),
   );
+  const names = useChat((state) =>
+    [
+      ...mentions.map((id) => state.users.get(id)?.username.toLowerCase() ?? ""),
+      ...(mentionsRoom === true ? ["room"] : []),
+    ].join(" "),
+  );
+  if (isChanging) return <Unsaid text={message} />;
   return <Text text={message} names={names} me={me.username} />;
+}
+
+/** A text that is on its way, as it will be shown once it is stored: nothing moves then. */
+function Unsaid({ text }: { text: string }) {
+  const me = useMe();
+  const users = useChat((state) => state.users);
+  const names = useMemo(() => {
+    if (!text.includes("@")) return "";
+    const lower = text.toLowerCase();
+    const all = ["room", ...[...users.values()].map(({ username }) => username.toLowerCase())];
+    return all.filter((name) => lower.includes(`@${name}`)).join(" ");
+  }, [text, users]);
+  return <Text text={text} names={names} me={me.username} />;
 }
 
 function SentMark() {
@@ -239,7 +262,7 @@ const OutgoingMessage = memo(function OutgoingMessage({
           }}
         />
       ) : (
-        <Text text={entry.message} />
+        <Unsaid text={entry.message} />
       )}
       {failed ? (
         (editing === null || onEdit === undefined) && (

@@ -17,7 +17,7 @@ export function useBlocks(text: string, names: string): readonly Block[] {
   return useMemo(
     () =>
       maybe && markdown !== null
-        ? markdown.parseText(text, (name) => name === "room" || names.split(" ").includes(name))
+        ? markdown.parseText(text, (name) => names.split(" ").includes(name))
         : [{ kind: "text", inside: [{ kind: "text", text }] }],
     [text, names, maybe, markdown],
   );

@@ -570,10 +570,10 @@ describe("a notification", () => {
   type Shown = { roomId: RoomId; title: string; text: string };
 
   /** A tab that somebody may look at, and what is shown beside it. */
-  function openWatched(profile: Profile, allowed: "granted" | "default" = "granted") {
+  function openWatched(profile: Profile, allowed: "granted" | "default" = "granted", address?: string) {
     const shown: Shown[] = [];
     const look = { attended: false, allowed };
-    const tab = openTab(profile, undefined, () => ({
+    const tab = openTab(profile, address, () => ({
       attended: () => look.attended,
       desktop: {
         allowed: () => look.allowed,
@@ -655,6 +655,51 @@ describe("a notification", () => {
     await until(() => tab.shown.length === 1);
     tab.chat.close();
     other.close();
+  });
+
+  test("tells once, for each room, of what was said while the connection was away, and nothing of what was there before", async () => {
+    const line = await startLine();
+    const profile = createProfile();
+    const tab = openWatched(profile, "granted", line.address);
+    const username = await tab.signUp();
+    const other = await somebody();
+    const roomId = await directRoom(tab, other);
+    const quiet = (await other.browser.post<Room>("/api/rooms", { name: `quiet ${username}` })).body.id;
+    await tab.chat.joinRoom(quiet);
+    await other.say(roomId, "hello");
+    await until(() => tab.shown.length === 1);
+    line.take();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    for (const text of ["one", "two", "three", "four", "five"]) await other.say(roomId, text);
+    await other.say("0", "to nobody");
+    await other.say("0", `for @${username}`);
+    await other.say(quiet, "not for them");
+    line.giveBack();
+    tab.back();
+    const from = other.user.username;
+    const missed = [
+      { roomId, title: `5 new messages from ${from}`, text: "five" },
+      { roomId: "0", title: `${from} in General`, text: `for @${username}` },
+    ];
+    await until(() => tab.shown.length === 2 && tab.shown.every(({ text }) => text !== "hello"));
+    expect(tab.shown.toSorted((one, next) => next.title.length - one.title.length)).toEqual(
+      missed.toSorted((one, next) => next.title.length - one.title.length),
+    );
+    // One that has just been said comes after all that there was to tell.
+    await other.say(roomId, "six");
+    await until(() => tab.shown.some(({ text }) => text === "six"));
+    expect(tab.shown.find((one) => one.roomId === roomId)?.title).toBe(from);
+    tab.chat.close();
+
+    const next = openWatched(profile);
+    await next.chat.start();
+    await next.online();
+    await other.say(roomId, "seven");
+    await until(() => next.shown.length > 0);
+    expect(next.shown).toEqual([{ roomId, title: from, text: "seven" }]);
+    next.chat.close();
+    other.close();
+    await line.close();
   });
 
   test("follows what the person has chosen for the room, on every device", async () => {

@@ -46,6 +46,15 @@ describe("a text", () => {
     ["*a* _b_ **c** __d__ ~~e~~ `f`", "em(a) em(b) strong(c) strong(d) strike(e) code(f)"],
     ["**a *b* ~~c~~**", "strong(a em(b) strike(c))"],
     ["snake_case_name 2 * 3 * 4 ~a~ a*", "snake_case_name 2 * 3 * 4 ~a~ a*"],
+    [String.raw`¯\_(ツ)_/¯ and ¯\_(ツ)_/¯`, String.raw`¯\_(ツ)_/¯ and ¯\_(ツ)_/¯`],
+    [
+      String.raw`\(^o^)/ \o/ C:\.git C:\a\b \\server\share \d+\.\?`,
+      String.raw`\(^o^)/ \o/ C:\.git C:\a\b \\server\share \d+\.\?`,
+    ],
+    [
+      String.raw`[a]\(https://a.example) 1\. b \@c \\*d\\*`,
+      String.raw`[a](link:https://a.example(https://a.example)) 1. b @c \em(d\)`,
+    ],
     [String.raw`\*a\* \[b\] \\`, String.raw`*a* [b] \ `.trimEnd()],
     ["`*a*` ``b`c``", "code(*a*) code(b`c)"],
     ["```ts\nlet *a*;\n\n> b\n```\nc", "code:ts(let *a*;\n\n> b)|c"],

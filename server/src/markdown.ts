@@ -33,12 +33,20 @@ const ITEM = /^ {0,3}(?:[-*+•]|(\d{1,9})[.)])[ \t]+(?=\S)/u;
 /** How far before an address what marks it may begin. */
 const MARKED_WITHIN = 200;
 
+/** Behind its right hand. */
+const SHRUG = /\\_(?:\([^\s()]{1,4}\)_\/(?=¯))?/uy;
+
 const NAME = /@([a-z0-9._-]+)/iy;
 const LONGEST_NAME = 32;
 
 type Known = (name: string) => boolean;
 type Address = { start: number; end: number; href: string };
-type Place = { addresses: Map<number, Address>; known: Known };
+type Place = {
+  addresses: Map<number, Address>;
+  known: Known;
+  /** Those that are being looked at. */
+  backslashes: { start: number; end: number };
+};
 
 const inlines = new MarkdownIt("zero").enable(["backticks", "emphasis", "strikethrough", "link", "escape"]);
 inlines.normalizeLink = (href) => href;
@@ -233,7 +241,7 @@ type Token = Parameters<typeof inlines.inline.parse>[3][number];
 type State = InstanceType<typeof inlines.inline.State>;
 
 function inlinesOf(text: string, known: Known): Inline[] {
-  const place: Place = { addresses: addressesIn(text), known };
+  const place: Place = { addresses: addressesIn(text), known, backslashes: { start: 0, end: 0 } };
   const tokens: Token[] = [];
   inlines.inline.parse(text, inlines, { place }, tokens);
   const stack: Open[] = [];
@@ -349,13 +357,37 @@ inlines.inline.ruler.before("text", "address", (state, silent) => {
   return true;
 });
 
-// In front of a letter it is a backslash; the letter may begin an address.
+// It takes the meaning of a sign that has one here. In front of any other it is what it looks like: a path, a face, a
+// letter that may begin an address.
 inlines.inline.ruler.before("text", "backslash", (state, silent) => {
-  if (state.src[state.pos] !== "\\" || /[!-/:-@[-`{-~\n]/.test(state.src[state.pos + 1] ?? "")) return false;
-  if (!silent) state.pending += "\\";
-  state.pos += 1;
+  const { src, pos } = state;
+  if (src[pos] !== "\\") return false;
+  const place = placeOf(state);
+  const { backslashes } = place;
+  if (pos < backslashes.start || pos >= backslashes.end) {
+    let to = pos + 1;
+    while (src[to] === "\\") to += 1;
+    place.backslashes = { start: pos, end: to };
+  }
+  const { end } = place.backslashes;
+  let kept = 0;
+  SHRUG.lastIndex = pos;
+  if (src[pos - 1] === "¯") kept = SHRUG.exec(src)?.[0].length ?? 0;
+  if (kept === 0 && /^[\p{L}\p{N}]/u.test(src.slice(end, end + 2))) kept = end - pos;
+  else if (kept === 0 && end === pos + 1 && src[end] !== "\n" && !hasMeaning(src, end)) kept = 1;
+  if (kept === 0) return false;
+  if (!silent) state.pending += src.slice(pos, pos + kept);
+  state.pos += kept;
   return true;
 });
+
+/** Whether what stands here may be markup, were there no backslashes in front of it. */
+function hasMeaning(text: string, at: number): boolean {
+  const sign = text[at] ?? "";
+  if (sign === "(") return text[at - 2] === "]";
+  if (sign === "." || sign === ")") return /\d/.test(text[at - 2] ?? "");
+  return /[`*_~[\]@>+-]/.test(sign);
+}
 
 inlines.inline.ruler.before("text", "mention", (state, silent) => {
   if (state.src[state.pos] !== "@" || state.linkLevel > 0) return false;

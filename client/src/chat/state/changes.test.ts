@@ -220,6 +220,17 @@ describe("changes", () => {
     }
   });
 
+  test("that were heard while an answer to `sync` was on its way are in no doubt", () => {
+    const answer: ChatEvent = {
+      type: "synced",
+      room: { roomId, messages: [], more: false, changes: span(story, 1, 3) },
+    };
+    const told = after([{ type: "changes", roomId, changes: span(story, 1, 5) }, answer], opened);
+    expect(firstDoubt(general(told))).toBe(null);
+    expect(general(told).log?.messages).toEqual(rows(story, 1, 5, 5));
+    expect(needsSync(general(told))).toBe(false);
+  });
+
   test("that were heard before a page was read are no newer than it, where it has them", () => {
     const lost: Message = { ...at(story, 3, 0), message: "of a log that is gone", rev: 4 };
     const state = after([

@@ -392,9 +392,10 @@ function changeAsSynced(room: RoomState, changes: NonNullable<SyncedRoom["change
 }
 
 /** A change that was heard beyond a hole, and that is not among those which the server has, was of a log that is gone. */
-function doubtUnlisted(room: RoomState, { after, messages: listed }: Changes): RoomState {
+function doubtUnlisted(room: RoomState, { after, rev: upTo, messages: listed }: Changes): RoomState {
   const revs = new Map(listed.map(({ seq, rev }) => [seq, rev]));
-  const isUnlisted = ({ seq, rev = 0 }: Message) => rev > after && revs.get(seq) !== rev;
+  // Later ones may have been heard since the answer was made.
+  const isUnlisted = ({ seq, rev = 0 }: Message) => rev > after && rev <= upTo && revs.get(seq) !== rev;
   if (!room.log?.messages.some(isUnlisted)) return room;
   const messages = room.log.messages.map((message) => (isUnlisted(message) ? doubt(message) : message));
   return { ...room, log: { ...room.log, messages }, changed: room.changed.filter((one) => !isUnlisted(one)) };

@@ -6,6 +6,7 @@ import { Chat } from "./chat/chat.ts";
 import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.ts";
 import { Log } from "./store/log.ts";
 import { Members } from "./store/members.ts";
+import { keepMoving } from "./store/move.ts";
 import { Rooms } from "./store/rooms.ts";
 import { Users } from "./chat/users.ts";
 import { checkRedis, connectionsMost, heed } from "./store/checks.ts";
@@ -19,7 +20,7 @@ import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
 import { createHttpServer, type Room } from "./doors/transport.ts";
 import { ChatError, reasonOf } from "./errors.ts";
-import { createKeys, type Keys } from "./keys.ts";
+import { createKeys } from "./keys.ts";
 import { Load } from "./load.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
 import type { Credentials } from "./protocol.ts";
@@ -27,7 +28,7 @@ import { connectRedis, guardMessages, type RedisClient } from "./store/redis.ts"
 import { watchRedis } from "./store/redisFigures.ts";
 import { RedisHealth } from "./store/redisHealth.ts";
 import { Relay } from "./live/relay.ts";
-import { checkSchema, raiseSchema, type Schema } from "./store/schema.ts";
+import { checkSchema } from "./store/schema.ts";
 import { createSecurity } from "./security.ts";
 
 export type Replica = {
@@ -41,9 +42,6 @@ export type Replica = {
 };
 
 const NOTICE_MS = 3_000;
-/** How often servers that do not know the newest schema are looked for, and how long one is thought to be there. */
-const MOVE_CHECK_MS = 10_000;
-const OLDER_GONE_MS = 60_000;
 /**
  * Connections that may wait to be taken, as far as the system allows so many. When thousands come back at once, one
  * that finds no place tries again after 1, 3, 7 and more seconds.
@@ -187,14 +185,11 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     });
     const chat = new Chat({ users, rooms, members, messages, presence, announce: door.announce, metrics });
 
-    // Servers of the version before read and write the sets of members, for the length of a rolling deploy.
-    const moving = schema.mixed
-      ? setInterval(() => {
-          finishMove({ commands, keys, schema, members, relay }).catch((error: unknown) =>
-            log.warn({ reason: reasonOf(error) }, "what is stored is not moved yet"),
-          );
-        }, MOVE_CHECK_MS)
-      : undefined;
+    const stopMoving = keepMoving(
+      { redis: commands, keys, schema, members },
+      () => relay.olderSilentMs,
+      (error) => log.warn({ reason: reasonOf(error) }, "what is stored is not moved yet"),
+    );
 
     let draining = false;
     const answers = new Set<ServerResponse>();
@@ -248,7 +243,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       await door.close(config.drainMs - noticeMs, () => [...answers].some(({ headersSent }) => headersSent));
       clearInterval(idle);
       http.closeAllConnections();
-      clearInterval(moving);
+      stopMoving();
       await presence.close();
       diff.close();
       relay.close();
@@ -272,25 +267,6 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     http.close();
     throw error;
   }
-}
-
-/** Ends the move to the newest schema once no older server has been heard for a while, or another one has ended it. */
-export async function finishMove(parts: {
-  commands: RedisClient;
-  keys: Keys;
-  schema: Schema;
-  members: Members;
-  relay: Pick<Relay, "olderSilentMs">;
-}): Promise<void> {
-  const { commands, keys, schema, members, relay } = parts;
-  if (!schema.mixed) return;
-  if ((await checkSchema(commands, keys)).mixed) {
-    if (relay.olderSilentMs < OLDER_GONE_MS) return await members.settleAll();
-    await raiseSchema(commands, keys);
-    schema.mixed = false;
-    await members.forgetSets();
-  }
-  schema.mixed = false;
 }
 
 function listen(http: HttpServer, { host, port }: Config): Promise<number> {

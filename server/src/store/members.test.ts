@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { readConfig } from "../config.ts";
 import type { Keys } from "../keys.ts";
 import type { Message, Room } from "../protocol.ts";
-import { finishMove, type Replica } from "../server.ts";
+import type { Replica } from "../server.ts";
 import {
   Browser,
   both,
@@ -15,6 +15,7 @@ import {
   type Person,
 } from "../testing.ts";
 import { Members } from "./members.ts";
+import { finishMove } from "./move.ts";
 
 const texts = (one: Person) => one.messages.map(({ message }) => message);
 
@@ -177,10 +178,10 @@ describe("a database of the first schema", () => {
     const schema = { mixed: true };
     const members = new Members(redis, keys, readConfig(house.env), schema);
     await members.move();
-    await finishMove({ commands: redis, keys, schema, members, relay: { olderSilentMs: 1_000 } });
+    await finishMove({ redis, keys, schema, members }, 1_000);
     expect(await redis.get(keys.schema)).toBe("1");
     await older.join(bob.user.id);
-    await finishMove({ commands: redis, keys, schema, members, relay: { olderSilentMs: 100_000 } });
+    await finishMove({ redis, keys, schema, members }, 100_000);
     expect(schema.mixed).toBe(false);
     expect(await redis.get(keys.schema)).toBe("2");
     expect(await redis.exists(keys.members(roomId))).toBe(0);

@@ -26,6 +26,8 @@ const CONNECTING_SHOWN_AFTER_MS = 4_000;
 const RETURN_SHOWN_FOR_MS = 5_000;
 const SYNC_FIRST_MS = 50;
 const SYNC_SLOWEST_MS = 10_000;
+/** A room that moves on and has another gap, because much is said there, counts as having been asked for so often. */
+const MOVING_ATTEMPTS = 2;
 const READ_AGAIN_MS = 2_000;
 /** Missed by more than this, a room starts anew from its newest page instead of catching up. */
 const CATCH_UP_MOST = 1_000;
@@ -168,7 +170,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     if (room !== undefined && needsSync(room)) soon(roomId);
   }
 
-  /** Fills a room's gap after a moment; a room that stays incomplete is asked for ever more seldom. */
+  /** Fills a room's gap after a moment; a room that no answer brings on is asked for ever more seldom. */
   function soon(roomId: RoomId) {
     if (syncing.has(roomId)) return;
     syncing.add(roomId);
@@ -179,6 +181,9 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         const room = chat.state.rooms?.get(roomId);
         if (room === undefined || !needsSync(room) || !socket.connected) break;
         await ask([room]).catch(() => {});
+        const now = chat.state.rooms?.get(roomId);
+        const moved = now !== undefined && (now.rev !== room.rev || now.log?.head !== room.log?.head);
+        if (moved) attempts = Math.min(attempts, MOVING_ATTEMPTS);
       }
       syncing.delete(roomId);
     })();

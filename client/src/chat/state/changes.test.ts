@@ -1,4 +1,4 @@
-import type { Changes, Message, Room } from "@hubbub/server/protocol";
+import type { Changes, Message, Room, SyncedRoom } from "@hubbub/server/protocol";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { firstDoubt, needsSync, unreadOf, type RoomState } from "./room.ts";
@@ -246,6 +246,20 @@ describe("changes", () => {
       { type: "newest page", roomId, page: page(story, 1, 5, 5) },
     ]);
     expect(general(all).log?.messages).toEqual(rows(story, 1, 5, 5));
+  });
+
+  test("that were heard while an earlier answer was on its way are not undone by an older page", () => {
+    const short: Story = { total: 5, changes: [1, 2, 3] };
+    const answer: SyncedRoom = { roomId, messages: [], more: false, changes: span(short, 1, 2) };
+    const state = after([
+      listed(short, 2),
+      { type: "newest page", roomId, page: page(short, 1, 5, 2) },
+      { type: "changes", roomId, changes: span(short, 2, 3) },
+      { type: "synced", room: answer },
+      { type: "page again", roomId, page: page(short, 1, 5, 2), before: undefined },
+    ]);
+    expect(general(state).log?.messages).toEqual(rows(short, 1, 5, 3));
+    expect(firstDoubt(general(state))).toBeNull();
   });
 
   test("that delete a message leave its text nowhere, wherever its older states were kept", () => {

@@ -387,15 +387,20 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
 
 function changeAsSynced(room: RoomState, changes: NonNullable<SyncedRoom["changes"]>): RoomState {
   const { rev, revHash } = changes;
-  if (!changes.reset) return doubtUnlisted(takeChanges(room, changes), changes);
+  if (!changes.reset) return doubtUnlisted(takeChanges(room, changes), changes, room.rev);
   return { ...take(room, changes.messages), rev, revHash, heardRev: rev };
 }
 
 /** A change that was heard beyond a hole, and that is not among those which the server has, was of a log that is gone. */
-function doubtUnlisted(room: RoomState, { after, rev: upTo, messages: listed }: Changes): RoomState {
+function doubtUnlisted(
+  room: RoomState,
+  { after, rev: upTo, messages: listed }: Changes,
+  known: number,
+): RoomState {
   const revs = new Map(listed.map(({ seq, rev }) => [seq, rev]));
-  // Later ones may have been heard since the answer was made.
-  const isUnlisted = ({ seq, rev = 0 }: Message) => rev > after && rev <= upTo && revs.get(seq) !== rev;
+  // Later ones may have been heard since the answer was made: those up to `known`, without a hole.
+  const isUnlisted = ({ seq, rev = 0 }: Message) =>
+    rev > after && (rev <= upTo || rev > known) && revs.get(seq) !== rev;
   if (!room.log?.messages.some(isUnlisted)) return room;
   const messages = room.log.messages.map((message) => (isUnlisted(message) ? doubt(message) : message));
   return { ...room, log: { ...room.log, messages }, changed: room.changed.filter((one) => !isUnlisted(one)) };

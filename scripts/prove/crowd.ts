@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Message, Room, RoomId } from "../../server/src/protocol.ts";
+import { ChatError } from "../../client/src/chat/api.ts";
+import type { Message, RoomId } from "../../server/src/protocol.ts";
 import type { History, Place } from "./history.ts";
-import { createNonce } from "../../client/src/chat/outbox.ts";
 import { createPerson, toPlace, type Person } from "./person.ts";
 import type { Random } from "./random.ts";
 import type { Rig } from "./rig.ts";
@@ -53,6 +53,8 @@ const FORBIDDEN = 0.02;
 const TOO_LONG = 0.01;
 const READ = 0.2;
 const CHANGED = 0.3;
+/** With so much on its way somebody waits for it: what a slow machine leaves for the end is bounded. */
+const WAITING = 25;
 /** Seconds between two connections that are dropped by the clients themselves, as laptops do. */
 const CHURN_S = 2;
 
@@ -64,7 +66,6 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     createPerson({
       address: rig.address,
       name: `p${String(index + 1).padStart(2, "0")}`,
-      password: PASSWORD,
       history,
       random,
       nameOf,
@@ -76,17 +77,14 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     return one;
   };
   // One after the other, so that ids follow the names.
-  for (const one of people) names.set((await one.signUp()).id, one.name);
+  for (const one of people) names.set((await one.signUp(PASSWORD)).id, one.name);
 
   const members = new Map<RoomId, Person[]>([["0", people]]);
   const named: RoomId[] = [];
   const pairs: RoomId[] = [];
-  for (const { name, from } of NAMED) {
-    named.push((await person(from).call<Room>("POST", "/rooms", { name })).id);
-  }
-  for (const one of people) one.open();
+  for (const { name, from } of NAMED) named.push(await person(from).chat.createRoom(name));
   await until(
-    () => people.every((one) => one.connected && one.state.connection === "online"),
+    () => people.every((one) => one.connected && one.chat.snapshot().connection === "online"),
     15_000,
     "all to connect",
   );
@@ -94,20 +92,16 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     const id = named[index] ?? "";
     const inside = people.slice(from, to);
     members.set(id, inside);
-    await Promise.all(
-      inside.map(async (one) => {
-        await one.request("room.join", { roomId: id });
-      }),
-    );
+    await Promise.all(inside.map((one) => one.chat.joinRoom(id)));
   }
   for (const [one, other] of PAIRS) {
-    const { id } = await person(one).call<Room>("POST", "/rooms/private", { userId: person(other).user.id });
+    const id = await person(one).chat.startPrivateRoom(person(other).user.id);
     pairs.push(id);
     members.set(id, [person(one), person(other)]);
   }
   for (const [room, inside] of members)
     for (const one of inside) history.add({ kind: "joined", person: one.name, room });
-  for (const [room, [first]] of members) first?.outbox.add(room, "the first word");
+  for (const [room, [first]] of members) first?.say(room, "the first word");
   await until(
     () => [...members].every(([room, inside]) => inside.every((one) => one.head(room).seq === 1)),
     15_000,
@@ -134,30 +128,34 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
   function sendOne(): void {
     const room = chooseRoom();
     const sender = random.pick(members.get(room) ?? people);
-    // Somebody who has logged out or left writes nothing.
-    if (!sender.wanted) return;
+    // Somebody who has logged out or left writes nothing, and nobody goes on where nothing gets off.
+    if (!sender.wanted || sender.pending >= WAITING) return;
     counter += 1;
     const needle = `${sender.name} says ${counter}:`;
     const text = `${needle} ${"la ".repeat(random.whole(12))}`;
-    const nonce = createNonce();
-    const chance = random.next();
-    try {
-      if (chance < TOO_LONG) sender.outbox.add(room, "x".repeat(4_001));
-      else {
-        saidUnder.set(nonce, needle);
-        sender.outbox.add(room, text, nonce);
-      }
-    } catch {
-      // 200 wait already: this person has stopped typing.
-    }
+    const isTooLong = random.next() < TOO_LONG;
+    const isChange = random.next() < CHANGED;
+    unlessFull(() => {
+      const nonce = sender.say(room, isTooLong ? "x".repeat(4_001) : text);
+      if (nonce !== undefined) saidUnder.set(nonce, needle);
+      if (isChange) sender.changeOne(room);
+    });
     if (random.next() < REPEATED && repeating) repeatSoon(sender);
-    if (random.next() < CHANGED) void sender.changeOne(room);
-    if (random.next() < READ) void random.pick(people).markRead(chooseRoomOf(sender));
+    if (random.next() < READ) random.pick(people).look(chooseRoomOf(sender));
     if (random.next() < FORBIDDEN) {
       const foreign = random.pick([...named, ...pairs]);
       const intruder = random.pick(people);
-      if (members.get(foreign)?.includes(intruder)) return;
-      void intruder.attempt(foreign, "let me in", `intruder-${counter}`).catch(() => {});
+      if (members.get(foreign)?.includes(intruder) || !intruder.wanted) return;
+      unlessFull(() => intruder.say(foreign, "let me in"));
+    }
+  }
+
+  /** Whoever has 200 messages waiting stops typing. */
+  function unlessFull(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      if (!(error instanceof ChatError && error.code === "rate_limited")) throw error;
     }
   }
 
@@ -173,8 +171,8 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
         const acknowledged = history.lines.findLast(
           (line) => line.kind === "acknowledged" && line.person === sender.name,
         );
-        if (acknowledged?.kind !== "acknowledged" || !sender.connected) return;
-        sender.attempt(acknowledged.room, "a retry", acknowledged.nonce).catch(() => {});
+        if (acknowledged?.kind === "acknowledged")
+          void sender.sendAgain(acknowledged.room, acknowledged.nonce);
       },
       50 + random.whole(1_500),
     );
@@ -213,7 +211,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
       const deadline = performance.now() + convergeMs;
       const late = () => performance.now() > deadline;
       // Whoever still waits for the next attempt to connect looks at the window now.
-      for (const one of present) one.connect();
+      for (const one of present) if (!one.connected) one.back();
       while (!late() && !present.every((one) => one.connected && one.pending === 0)) await sleep(50);
 
       const rooms = [...members.keys()];
@@ -235,6 +233,10 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
           const shown = one.head(room);
           const has = shown.seq === head?.seq && shown.hash === head.hash && shown.rev === head.rev;
           if (!over && !(shown.settled && has)) continue;
+          if (!over && one.hasOlder(room)) {
+            one.readUp(room);
+            continue;
+          }
           history.add({ kind: "view", person: one.name, room, places: one.view(room) });
           waiting.delete(entry);
         }
@@ -252,10 +254,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     close() {
       clearInterval(loading);
       for (const timer of later) clearTimeout(timer);
-      for (const one of people) {
-        one.close();
-        one.outbox.close();
-      }
+      for (const one of people) one.close();
     },
   };
 
@@ -272,7 +271,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
       ...(await contentsOf(rig.admin)),
       ...present.map((one) => ({
         where: `${one.name}'s windows`,
-        text: JSON.stringify([...(one.state.rooms ?? [])]),
+        text: JSON.stringify([...(one.chat.snapshot().rooms ?? [])]),
       })),
     ];
     for (const { where, text } of held)
@@ -284,12 +283,16 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     const logs = new Map<RoomId, Place[]>();
     for (const line of history.lines) if (line.kind === "stored") logs.set(line.room, line.places);
     for (const one of random.sample(present, 12)) {
-      const listed = await one.call<Room[]>("GET", "/rooms").catch(() => []);
+      // A mark may move while the list is on its way.
+      const before = new Map(one.roomIds().map((id) => [id, one.markOf(id).acknowledged]));
+      const listed = await one
+        .api()
+        .rooms()
+        .catch(() => []);
       for (const { id, seq, read, unread, deleted = [] } of listed) {
         if (!members.get(id)?.includes(one)) continue;
         const own = logs.get(id)?.findLast((place) => place.from === one.name)?.seq ?? 0;
-        const { tried, acknowledged } = one.markOf(id);
-        const least = Math.max(own, acknowledged);
+        const least = Math.max(own, before.get(id) ?? 0);
         history.add({
           kind: "unread",
           person: one.name,
@@ -298,7 +301,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
           read,
           unread: unread + deleted.length,
           least,
-          most: Math.max(own, tried),
+          most: Math.max(own, one.markOf(id).tried),
         });
       }
     }

@@ -95,15 +95,14 @@ export const slowClient: Scenario = {
     const slow = createPerson({
       address: `http://127.0.0.1:${replica.port}`,
       name: one.name,
-      password: "",
       history,
       random,
       nameOf: crowd.nameOf,
+      cookie: one.cookie,
     });
-    slow.adopt(one);
-    slow.open();
+    await slow.chat.start();
     await until(() => slow.head(room).seq > 0, 10_000, "the slow window to open");
-    const tcp = Reflect.get(slow.socket()?.io.engine.transport ?? {}, "ws") as {
+    const tcp = Reflect.get(slow.wire()?.io.engine.transport ?? {}, "ws") as {
       _socket?: { pause: () => void; resume: () => void };
     };
     happened(tcp._socket !== undefined, "the client's TCP socket was not found");
@@ -113,7 +112,7 @@ export const slowClient: Scenario = {
     fault("one window reads nothing");
     const cut = async () => (await replica.metric("hubbub_slow_consumers_cut_total")) > 0;
     const flood = setInterval(() => {
-      for (const sender of [one, other]) if (sender.pending < 5) sender.outbox.add(room, "slow ".repeat(790));
+      for (const sender of [one, other]) if (sender.pending < 5) sender.say(room, "slow ".repeat(790));
     }, 10);
     await until(cut, 20_000, "the slow window to be cut", 250).catch(() => {});
     const cutMs = performance.now() - pausedAt;

@@ -1,4 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { createApi } from "../../../client/src/chat/api.ts";
+import { createProfile, headlessWorld } from "../../../client/src/chat/headless.ts";
 import { until } from "../crowd.ts";
 import { createPerson, type Person } from "../person.ts";
 import { linesOf, type Scenario, type Stage } from "../stage.ts";
@@ -36,8 +38,8 @@ export const logoutStorm: Scenario = {
     for (const { proxy } of rig.replicas) proxy?.lose(isAnnouncement);
     fault("announcements between replicas are lost");
     await Promise.all(untold.map((person) => logOut(stage, person, SESSION_ENDS_UNTOLD_MS)));
-    for (const { one } of deleted) {
-      await rig.admin.del(`sess:${sidOf(one.cookie)}`);
+    for (const { one, cookie } of deleted) {
+      await rig.admin.del(`sess:${sidOf(cookie)}`);
       history.add({ kind: "session over", session: one.session, withinMs: SESSION_ENDS_UNTOLD_MS });
     }
     const survivors = [...untold, ...deleted].flatMap(({ all }) =>
@@ -67,12 +69,12 @@ export const logoutStorm: Scenario = {
       linesOf(history, "session over").find((line) => line.session === session)?.at ?? 0;
     const slowest = Math.max(0, ...closed.map((line) => line.at - overOf(line.session)));
     tell(`told: ${closed.length} windows closed within ${Math.round(slowest)} ms`);
-    for (const { one, all } of windows) {
+    for (const { one, cookie, all } of windows) {
       must(
         all.every((window) => !window.connected),
         `${one.name} still has an open window`,
       );
-      const stored = await rig.admin.exists(`sess:${sidOf(one.cookie)}`);
+      const stored = await rig.admin.exists(`sess:${sidOf(cookie)}`);
       if (stored)
         history.add({
           kind: "session used",
@@ -80,43 +82,56 @@ export const logoutStorm: Scenario = {
           how: "a request that brought it back",
           beganAt: history.now(),
         });
-      await one.probe("/me");
+      await one.probe("/me", cookie);
     }
   },
 };
-type Windows = { one: Person; all: Person[] };
+type Windows = { one: Person; cookie: string; all: Person[] };
 
 /** Two further windows for each, in the same session, wherever the load balancer puts them. */
 async function openWindows({ rig, history, random, crowd }: Stage, people: Person[]): Promise<Windows[]> {
   return people.map((one) => {
     const more = [1, 2].map(() => {
+      const { name, cookie } = one;
       const window = createPerson({
         address: rig.address,
-        name: one.name,
-        password: "",
+        name,
         history,
         random,
         nameOf: crowd.nameOf,
+        cookie,
       });
-      window.adopt(one);
-      window.open();
+      void window.chat.start();
       return window;
     });
-    return { one, all: [one, ...more] };
+    return { one, cookie: one.cookie, all: [one, ...more] };
   });
 }
 
-async function logOut({ history, pause }: Stage, { one }: Windows, withinMs: number): Promise<void> {
+async function logOut({ history, pause }: Stage, { one, cookie }: Windows, withinMs: number): Promise<void> {
   // Requests of this session: under way when it ends, and after.
-  const { cookie, session } = one;
+  const { session } = one;
   const others = Array.from({ length: 30 }, async (_, index) => {
     await pause(index * 40);
     await one.probe(index % 2 === 0 ? "/rooms" : "/me", cookie);
   });
   await pause(300);
-  await one.call("POST", "/logout");
+  await endSession(one);
   history.add({ kind: "session over", session, withinMs });
   await Promise.all(others);
+}
+
+/** Asks until there is an answer: that there is no such session is one, too. */
+async function endSession(one: Person): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await one.api().logOut();
+      return;
+    } catch (error) {
+      if (codeOf(error) === "unauthorized") return;
+      if (tries > 3) throw error;
+    }
+  }
 }
 
 function sidOf(cookie: string): string {
@@ -152,19 +167,7 @@ export const leaving: Scenario = {
     for (const { proxy } of rig.replicas)
       proxy?.lose((chunk) => isAnnouncement(chunk) || (isOfRoom(chunk) && random.next() < 0.3));
     fault("orders between replicas are lost, and three announcements in ten");
-    let changes = 0;
-    let over = false;
-    const moves = restless.map(async (one) => {
-      while (!over) {
-        await ask(one, "room.leave", room);
-        history.add({ kind: "left", person: one.name, room, withinMs: 0 });
-        await pause(random.whole(600));
-        history.add({ kind: "joined", person: one.name, room });
-        await ask(one, "room.join", room);
-        changes += 2;
-        await pause(random.whole(600));
-      }
-    });
+    const moves = comeAndGo(stage, restless, room, 0);
     await pause(5_000);
     const [stopped] = rig.replicas;
     stopped?.signal("SIGSTOP");
@@ -173,13 +176,12 @@ export const leaving: Scenario = {
     stopped?.signal("SIGCONT");
     fault(`replica ${stopped?.name} goes on`);
     await pause(5_000);
-    over = true;
-    await Promise.all(moves);
+    const changes = await moves.stop();
     const lost = rig.replicas.reduce((sum, { proxy }) => sum + (proxy?.lostChunks() ?? 0), 0);
     // The last change of half of them is one that nobody hears of.
     for (const { proxy } of rig.replicas) proxy?.lose((chunk) => isAnnouncement(chunk) || isOfRoom(chunk));
     const gone = restless.slice(0, 4);
-    await Promise.all(gone.map((one) => ask(one, "room.leave", room)));
+    await Promise.all(gone.map((one) => ask(one, "leaveRoom", room)));
     for (const one of gone) history.add({ kind: "left", person: one.name, room, withinMs: 0 });
     for (const { proxy } of rig.replicas) proxy?.heal();
     fault("everything arrives again");
@@ -201,14 +203,43 @@ export const leaving: Scenario = {
   },
 };
 
+/** People who leave a room and join it again, and end as members; `stop` answers how often. */
+function comeAndGo(
+  { history, pause, random }: Stage,
+  people: Person[],
+  room: string,
+  withinMs: number,
+): { stop: () => Promise<number> } {
+  let changes = 0;
+  let over = false;
+  const moves = people.map(async (one) => {
+    while (!over) {
+      await ask(one, "leaveRoom", room);
+      history.add({ kind: "left", person: one.name, room, withinMs });
+      await pause(random.whole(600));
+      history.add({ kind: "joined", person: one.name, room });
+      await ask(one, "joinRoom", room);
+      changes += 2;
+      await pause(random.whole(600));
+    }
+  });
+  return {
+    async stop() {
+      over = true;
+      await Promise.all(moves);
+      return changes;
+    },
+  };
+}
+
 /** Asks until there is an answer: that it is so already is one, too. */
-async function ask(one: Person, event: "room.leave" | "room.join", roomId: string): Promise<void> {
+async function ask({ chat }: Person, what: "leaveRoom" | "joinRoom", roomId: string): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {
-      await one.request(event, { roomId });
+      await chat[what](roomId);
       return;
     } catch (error) {
-      if (codeOf(error) === "not_found" && event === "room.leave") return;
+      if (codeOf(error) === "not_found" && what === "leaveRoom") return;
       if (tries > 40) throw error;
       await sleep(250);
     }
@@ -219,20 +250,18 @@ export const races: Scenario = {
   name: "races",
   title: "50 sign-ups of one name, 50 starts of one private room, 20 rooms of one name, over all replicas",
   rate: 20,
-  async run({ rig, crowd, history, random, happened, must, fault, tell }) {
+  async run({ rig, crowd, happened, must, fault, tell }) {
     const direct = rig.replicas.map(({ port }) => `http://127.0.0.1:${port}`);
     const contenders = Array.from({ length: 50 }, (_, index) =>
-      createPerson({
-        address: direct[index % direct.length] ?? "",
-        name: "contender",
-        password: "correct horse",
-        history,
-        random,
-        nameOf: crowd.nameOf,
-      }),
+      createApi(
+        headlessWorld(direct[index % direct.length] ?? "", createProfile()).fetch,
+        AbortSignal.timeout(60_000),
+      ),
     );
     fault("50 sign-ups of one name");
-    const signUps = await Promise.allSettled(contenders.map((one) => one.signUp()));
+    const signUps = await Promise.allSettled(
+      contenders.map((api) => api.signUp({ username: "contender", password: "correct horse" })),
+    );
     const winners = signUps.filter((outcome) => outcome.status === "fulfilled").length;
     const taken = signUps.filter(
       (outcome) => outcome.status === "rejected" && codeOf(outcome.reason) === "taken",
@@ -252,12 +281,7 @@ export const races: Scenario = {
     const starts = await Promise.all(
       Array.from({ length: 50 }, (_, index) => {
         const [asker, asked] = index % 2 === 0 ? [one, other] : [other, one];
-        return asker.call<{ id: string }>(
-          "POST",
-          "/rooms/private",
-          { userId: asked.user.id },
-          direct[index % direct.length],
-        );
+        return asker.api(direct[index % direct.length]).privateRoom({ userId: asked.user.id });
       }),
     );
     const ids = new Set(starts.map(({ id }) => id));
@@ -270,9 +294,7 @@ export const races: Scenario = {
     const rooms = await Promise.allSettled(
       crowd.people
         .slice(12, 32)
-        .map((person, index) =>
-          person.call("POST", "/rooms", { name: "Pier" }, direct[index % direct.length]),
-        ),
+        .map((person, index) => person.api(direct[index % direct.length]).createRoom({ name: "Pier" })),
     );
     const made = rooms.filter((outcome) => outcome.status === "fulfilled").length;
     must(made === 1, `${made} rooms of one name were made`);

@@ -42,7 +42,7 @@ export const lostReplies: Scenario = {
     const before = await sumOf(rig, "hubbub_messages_repeated_total");
     for (const { person, room, nonce } of retried) {
       const sender = crowd.people.find((one) => one.name === person);
-      await sender?.attempt(room, "a retry", nonce).catch(() => {});
+      await sender?.sendAgain(room, nonce);
     }
     const repeated = (await sumOf(rig, "hubbub_messages_repeated_total")) - before;
     happened(repeated >= 20, `only ${repeated} retries of what had been stored`);
@@ -94,7 +94,7 @@ export const pubsubKills: Scenario = {
     await pause(1_000);
     const before = rig.replicas.reduce((sum, { proxy }) => sum + (proxy?.lostChunks() ?? 0), 0);
     for (const { proxy } of rig.replicas) proxy?.lose(isRoomMessage);
-    for (const inside of crowd.members.entries()) inside[1][0]?.outbox.add(inside[0], "the last word");
+    for (const inside of crowd.members.entries()) inside[1][0]?.say(inside[0], "the last word");
     await until(() => crowd.people.every((one) => one.pending === 0), 5_000, "the last words to be stored");
     await pause(300);
     const lost = rig.replicas.reduce((sum, { proxy }) => sum + (proxy?.lostChunks() ?? 0), -before);

@@ -159,10 +159,13 @@ export const clockSkew: Scenario = {
     happened(readFileSync(join(rig.dir, "clock"), "utf8") === "+0", "the steps");
     const me = await Promise.all(
       crowd.people.map((one) =>
-        one.call("GET", "/me").then(
-          () => true,
-          () => false,
-        ),
+        one
+          .api()
+          .me()
+          .then(
+            () => true,
+            () => false,
+          ),
       ),
     );
     must(me.every(Boolean), "a session did not survive");

@@ -31,9 +31,40 @@ test("what one person formats is formatted for the other, and its code coloured 
   expect(await log.locator("blockquote").textContent()).toBe("said");
   expect(await log.locator("ul ul li").allTextContents()).toEqual(["two"]);
   expect(await log.locator("pre").textContent()).toBe("let a = 1;");
+  await ben.context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await log.getByRole("button", { name: "Copy code" }).press("Enter");
+  await ben.page.getByRole("alert").getByText("Copied.").waitFor();
+  expect(await ben.page.evaluate(() => navigator.clipboard.readText())).toBe("let a = 1;");
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
   await ann.context.close();
   await ben.context.close();
+});
+
+test("a text on its way is shown as it will be once it is stored, and so is one that is being changed", async () => {
+  const dan = await stage.enter("dan");
+  const eve = await stage.enter("eve.e", { replica: 1 });
+  await say(eve.page, "here I am");
+  const log = dan.page.getByRole("log");
+  await log.locator("[data-seq]").filter({ hasText: "here I am" }).waitFor();
+  dan.link.cut();
+  await say(dan.page, "**Soon**, @eve.e and @nobody: `@eve.e` is code");
+  const text = log.locator("[data-part=text]").filter({ hasText: "is code" });
+  await text.locator("[data-part=mention]").waitFor();
+  const html = await text.innerHTML();
+  await dan.link.mend();
+  await log.locator("[data-seq]").filter({ hasText: "is code" }).waitFor();
+  expect(await text.innerHTML()).toBe(html);
+  await dan.page.getByRole("textbox", { name: /^Message to / }).press("ArrowUp");
+  const field = dan.page.getByRole("textbox", { name: "Edit message" });
+  dan.link.cut();
+  await field.fill("now _all_ of @room is code");
+  await field.press("Enter");
+  await text.locator("[data-part=mention]", { hasText: "@room" }).waitFor();
+  const changed = await text.innerHTML();
+  await dan.link.mend();
+  await eve.page.getByRole("log").locator("[data-part=mention]", { hasText: "@room" }).waitFor();
+  await eventually(() => text.innerHTML(), changed);
+  for (const { context } of [dan, eve]) await context.close();
 });
 
 test("each line of a text begins at the side of its own script, and emoji alone are big", async () => {

@@ -1,4 +1,5 @@
-export const isMac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
+/** Node 20, where tests draw what is shown, has no navigator. */
+export const isMac = typeof navigator !== "undefined" && /Mac|iP(hone|ad)/.test(navigator.userAgent);
 
 type Key = Pick<KeyboardEvent, "key" | "keyCode" | "isComposing" | "ctrlKey" | "metaKey" | "altKey">;
 

@@ -8,6 +8,7 @@ import { IconButton } from "../ui/Button.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
 import { Button } from "../ui/Button.tsx";
 import { useNotice } from "../ui/Notices.tsx";
+import { useCopy } from "../ui/useCopy.ts";
 import { noteEmoji, recentEmoji } from "../ui/useEmoji.ts";
 import { useClient, useMe } from "../useChat.ts";
 import css from "./Actions.module.css";
@@ -126,12 +127,8 @@ function useActions({ message, onEdit, onReply }: Props) {
   const { open } = useOverlays();
   const notice = useNotice();
   const mine = message.from === me.id;
-  const copy = (text: string) => {
-    navigator.clipboard.writeText(text).then(
-      () => notice("Copied."),
-      () => notice("This browser does not let the page copy."),
-    );
-  };
+  const copyText = useCopy();
+  const copy = (text: string) => void copyText(text);
   const attempt = (act: () => void) => {
     try {
       act();

@@ -1,27 +1,35 @@
 import { laterValue } from "../later.ts";
+import { IconButton } from "../ui/Button.tsx";
+import { useCopy } from "../ui/useCopy.ts";
 import css from "./Code.module.css";
 
 const useColours = laterValue(() => import("../../text/colours.ts"), "used");
 
-/** A block of code, in the colours of its language once they are here. */
+/** A block of code, in the colours of its language once they are here, and what copies it. */
 export function Code({ code, language }: { code: string; language: string }) {
   const colours = useColours(language !== "");
+  const copy = useCopy();
   return (
-    <pre className={css.block} dir="ltr">
-      <code>
-        {colours === null
-          ? code
-          : colours
-              .colourCode(code, language)
-              .map((piece, index) =>
-                piece.colour === undefined ? (
-                  piece.text
-                ) : (
-                  <Piece key={index} look={piece.colour} text={piece.text} />
-                ),
-              )}
-      </code>
-    </pre>
+    <div className={css.frame}>
+      <pre className={css.block} dir="ltr">
+        <code>
+          {colours === null
+            ? code
+            : colours
+                .colourCode(code, language)
+                .map((piece, index) =>
+                  piece.colour === undefined ? (
+                    piece.text
+                  ) : (
+                    <Piece key={index} look={piece.colour} text={piece.text} />
+                  ),
+                )}
+        </code>
+      </pre>
+      <span className={css.copy}>
+        <IconButton icon="copy" label="Copy code" onClick={() => void copy(code)} />
+      </span>
+    </div>
   );
 }
 

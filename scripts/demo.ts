@@ -6,6 +6,8 @@ type DemoPerson = (typeof DEMO_PEOPLE)[number];
 
 /** What became of a message later. */
 export type DemoChange = {
+  /** The beginning of an earlier line of the room that this one answers. */
+  answers?: string;
   reactions?: readonly (readonly [emoji: string, by: readonly DemoPerson[]])[];
   edited?: true;
   pinned?: true;
@@ -66,20 +68,38 @@ export const DEMO_GENERAL: readonly DemoLine[] = [
     "https://redis.io/docs/latest/develop/data-types/sorted-sets/ is a good read before Thursday",
   ],
   [DAY + 130, "Mary", "Lunch tomorrow: who is in? The place with the terrace, 12:30."],
-  [DAY + 128, "Alex", "In!"],
-  [DAY + 127, "Pablo", "In, if somebody orders for me. I come straight from the dentist."],
-  [DAY + 120, "Joe", "I order for Pablo. Soup it is."],
+  [DAY + 128, "Alex", "In!", { answers: "Lunch tomorrow" }],
+  [
+    DAY + 127,
+    "Pablo",
+    "In, if somebody orders for me. I come straight from the dentist.",
+    { answers: "Lunch tomorrow" },
+  ],
+  [DAY + 120, "Joe", "I order for @Pablo. Soup it is.", { answers: "In, if somebody orders" }],
   [190, "Ines", "Release notes are in the Releases room. Please read the part about migrations."],
-  [188, "Kofi", "Read. One typo in the second paragraph, otherwise 👍"],
-  [185, "Ines", "Fixed, thanks", { reactions: [["👍", ["Kofi", "Joe"]]] }],
+  [188, "Kofi", "Read. One typo in the second paragraph, otherwise 👍", { answers: "Release notes are" }],
+  [185, "Ines", "Fixed, thanks", { answers: "Read. One typo", reactions: [["👍", ["Kofi", "Joe"]]] }],
   [64, "Pablo", "I can still feel the dentist, but I am here."],
   [63, "Mary", "Poor you. There is soup."],
   [31, "Joe", "Which reminds me: the terrace is booked for six."],
+  [
+    20,
+    "Kofi",
+    "For the export script: this reads the newest page of a room.\n\n```ts\n// oldest first, without a hole\nconst { messages } = await log.page(roomId, { size: 50 });\n```",
+    {
+      pinned: true,
+      reactions: [
+        ["👍", ["Joe", "Mary", "Ines"]],
+        ["👀", ["Alex"]],
+      ],
+    },
+  ],
   [12, "Alex", "Is the second replica up already?"],
-  [11, "Joe", "Since this morning. You are on it, I think."],
+  [11, "Joe", "Since this morning. You are on it, I think.", { answers: "Is the second replica" }],
   [10, "Alex", "I did not notice a thing.", { reactions: [["🎉", ["Joe", "Ines", "Kofi"]]] }],
-  [9, "Joe", "That is the idea."],
-  [4, "Mary", "See you all at 12:30 ☀️"],
+  [7, "Ines", "@room: freeze at **noon**, as planned. Nothing is merged after that.", { pinned: true }],
+  [5, "Pablo", "@Mary, is the soup safe from the freeze?", { reactions: [["😄", ["Joe"]]] }],
+  [4, "Mary", "It is. See you all at 12:30 ☀️", { answers: "@Mary, is the soup" }],
 ];
 
 export const DEMO_ROOMS: readonly {

@@ -10,7 +10,8 @@ import { Users } from "../server/src/chat/users.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { ChatError } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
-import type { Credentials, Reaction, RoomId, User, UserId } from "../server/src/protocol.ts";
+import { mentionsIn, namesRoom, parseText } from "../server/src/markdown.ts";
+import type { Credentials, Message, Reaction, RoomId, User, UserId } from "../server/src/protocol.ts";
 import { GENERAL } from "../server/src/store/kinds.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema, type Schema } from "../server/src/store/schema.ts";
@@ -64,7 +65,7 @@ export async function seed(
     await rooms.nameGeneral();
     const hash = await bcrypt.hash(DEMO_PASSWORD, config.bcryptCost);
     const people = await createPeople(redis, keys, users, [...DEMO_PEOPLE], hash);
-    await createConversations({ rooms, members, log }, people, schema);
+    await createConversations(redis, keys, { rooms, members, log }, people, schema);
     const logIns = [...people.values()].map(({ username }) => ({ username, password: DEMO_PASSWORD }));
     await redis.set(keys.demo, JSON.stringify(logIns));
     await createSize(redis, keys, users, { rooms, members, log }, hash, size, progress);
@@ -133,12 +134,45 @@ async function createPeople(
 }
 
 async function createConversations(
+  redis: RedisClient,
+  keys: Keys,
   { rooms, members, log }: Store,
   people: Map<string, User>,
   schema: Schema,
 ): Promise<void> {
   const idOf = (name: string) => people.get(name)?.id ?? "0";
   const now = Date.now();
+  /** Makes of what was said what it has become: answered, mentioning somebody, edited, pinned, reacted to. */
+  const becomeOf = async (roomId: RoomId, lines: readonly DemoLine[]) => {
+    const threads = new Map<number, number>();
+    for (const [index, [, from, text, change = {}]] of lines.entries()) {
+      const seq = index + 1;
+      const { answers, edited, pinned, reactions } = change;
+      const replyTo =
+        answers === undefined ? 0 : 1 + lines.findIndex(([, , other]) => other.startsWith(answers));
+      const thread = threads.get(replyTo) ?? replyTo;
+      const ids = new Map([...people].map(([name, { id }]) => [name.toLowerCase(), id]));
+      const mentions = mentionsIn(parseText(text, (name) => ids.has(name))).flatMap(
+        (name) => ids.get(name) ?? [],
+      );
+      const isPlain = Object.keys(change).length === 0 && mentions.length === 0 && !namesRoom(text);
+      if (isPlain) continue;
+      const row = await log.change(idOf(from), { roomId, seq }, (message) => ({
+        ...message,
+        ...(replyTo > 0 && { replyTo, thread }),
+        ...(mentions.length > 0 && { mentions }),
+        ...(namesRoom(text) && { mentionsRoom: true }),
+        ...(edited && { edited: message.date + 60_000 }),
+        ...(pinned && { pinned: message.date + 60_000 }),
+        ...(reactions && {
+          reactions: reactions.map(([emoji, by]): Reaction => [emoji, by.map(idOf)]),
+        }),
+      }));
+      if (replyTo === 0) continue;
+      threads.set(seq, thread);
+      await redis.zadd(keys.thread(roomId, thread), (JSON.parse(row) as Message).date, seq);
+    }
+  };
   // A conversation is put in whole or not at all: a room that has begun is left as it is.
   const tell = async (roomId: RoomId, lines: readonly DemoLine[]) => {
     if ((await log.position(roomId)).seq > 0) return;
@@ -150,16 +184,7 @@ async function createConversations(
         date: now - minutesAgo * 60_000,
       })),
     );
-    for (const [index, [, from, , change]] of lines.entries())
-      if (change && !schema.mixed)
-        await log.change(idOf(from), { roomId, seq: index + 1 }, (message) => ({
-          ...message,
-          ...(change.edited && { edited: message.date + 60_000 }),
-          ...(change.pinned && { pinned: message.date + 60_000 }),
-          ...(change.reactions && {
-            reactions: change.reactions.map(([emoji, by]): Reaction => [emoji, by.map(idOf)]),
-          }),
-        }));
+    if (!schema.mixed) await becomeOf(roomId, lines);
     // Everybody has read all but the last few.
     for (const { id } of people.values()) await rooms.read(roomId, id, Math.max(0, lines.length - 3));
     const last = lines.at(-1);

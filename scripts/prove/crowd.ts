@@ -11,6 +11,8 @@ export type Load = {
   rate: number;
   /** Whether some acknowledged messages are sent again, as if their answer had been lost. */
   repeats: boolean;
+  /** Whether people edit, delete and react. */
+  changes: boolean;
 };
 
 export type Crowd = {
@@ -125,6 +127,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
   const saidUnder = new Map<string, string>();
   let counter = 0;
   let repeating = true;
+  let changing = true;
   function sendOne(): void {
     const room = chooseRoom();
     const sender = random.pick(members.get(room) ?? people);
@@ -134,7 +137,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     const needle = `${sender.name} says ${counter}:`;
     const text = `${needle} ${"la ".repeat(random.whole(12))}`;
     const isTooLong = random.next() < TOO_LONG;
-    const isChange = random.next() < CHANGED;
+    const isChange = random.next() < CHANGED && changing;
     unlessFull(() => {
       const nonce = sender.say(room, isTooLong ? "x".repeat(4_001) : text);
       if (nonce !== undefined) saidUnder.set(nonce, needle);
@@ -185,8 +188,9 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     named,
     private: pairs,
     nameOf,
-    startLoad({ rate, repeats }) {
+    startLoad({ rate, repeats, changes }) {
       repeating = repeats;
+      changing = changes;
       let due = 0;
       let last = performance.now();
       let churnAt = last + CHURN_S * 1_000;

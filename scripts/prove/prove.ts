@@ -9,9 +9,11 @@ import { build, partIsBuilt, root, stop } from "../prepare.mjs";
 import { findRedis } from "../redis.ts";
 import { INVARIANTS } from "./check.ts";
 import { bundleWithFaults, FAULT, FAULTS } from "./faults.ts";
+import { buildOlder } from "./older.ts";
 import { abandonRigs } from "./rig.ts";
 import { PROVE_RESULT, tableOf, writePage, type Report } from "./report.ts";
 import { SCENARIOS } from "./scenarios/scenarios.ts";
+import { rollingUpgrade } from "./scenarios/upgrade.ts";
 import { NOT_HAPPENED, play, type Result, type Scenario, type Tools } from "./stage.ts";
 
 const HELP = `npm run prove [-- options]
@@ -24,6 +26,7 @@ message reached every member once, in one order. Ends with a table, and with exi
   --list                their names
   --seed NUMBER         the chance of an earlier run
   --mutations           switch off one remedy of the server at a time; its scenario must turn red each time
+  --beside COMMIT       replace the replicas of an earlier commit's server by this one's, one by one, and nothing else
   --write               put the table into docs/proof.md`;
 
 /** The server that is tried: beside its own packages, and safe from a build that others start meanwhile. */
@@ -33,6 +36,8 @@ const bundle = join(root, "server/.cache/prove", String(process.pid));
 const INSIDE = "HUBBUB_PROVE_NETNS";
 /** "yes" where there is an HAProxy. */
 const HAPROXY = "HUBBUB_PROVE_HAPROXY";
+/** Where the build of an older server is. */
+const OLDER = "HUBBUB_PROVE_OLDER";
 
 export async function main(args: string[]): Promise<number> {
   const options = readArguments(args);
@@ -45,7 +50,10 @@ export async function main(args: string[]): Promise<number> {
       console.log(`${name.padEnd(22)} ${short ? "short  " : "       "} ${title}`);
     return 0;
   }
-  if (!process.env[INSIDE]) return await enterNamespace(args);
+  if (!process.env[INSIDE]) {
+    const older = options.beside === undefined ? "" : await buildOlder(options.beside);
+    return await enterNamespace(args, older);
+  }
 
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {
@@ -136,6 +144,7 @@ function readArguments(args: string[]) {
     list: { type: "boolean" },
     seed: { type: "string" },
     mutations: { type: "boolean" },
+    beside: { type: "string" },
     write: { type: "boolean" },
     help: { type: "boolean", short: "h" },
   } as const;
@@ -152,9 +161,11 @@ function readArguments(args: string[]) {
       list: values.list ?? false,
       mutations: values.mutations ?? false,
       write: values.write ?? false,
-      scenarios: SCENARIOS.filter(({ name, short }) =>
-        names ? names.includes(name) : !values.short || short,
-      ),
+      beside: values.beside,
+      scenarios:
+        values.beside === undefined
+          ? SCENARIOS.filter(({ name, short }) => (names ? names.includes(name) : !values.short || short))
+          : [rollingUpgrade],
     };
   } catch (error) {
     throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
@@ -166,7 +177,7 @@ function readArguments(args: string[]) {
  * it. Where that is not allowed it runs here, and what needs a namespace is skipped. What must be fetched is fetched
  * before, for there is no network inside.
  */
-async function enterNamespace(args: string[]): Promise<number> {
+async function enterNamespace(args: string[], older: string): Promise<number> {
   if (!partIsBuilt("server")) await build();
   if (!existsSync(join(root, "server/dist/main.js"))) throw stop("There is no build of the server.", 1);
   await findRedis(console.log);
@@ -188,7 +199,7 @@ async function enterNamespace(args: string[]): Promise<number> {
   const [program = "", ...rest] = line;
   const child = spawn(program, rest, {
     stdio: "inherit",
-    env: { ...process.env, [INSIDE]: way ? "yes" : "no", [HAPROXY]: haproxy },
+    env: { ...process.env, [INSIDE]: way ? "yes" : "no", [HAPROXY]: haproxy, [OLDER]: older },
   });
   const forward = (signal: NodeJS.Signals) => void child.kill(signal);
   process.on("SIGTERM", forward).on("SIGINT", () => {});
@@ -202,6 +213,7 @@ function findTools(): Tools {
   return {
     netns: process.env[INSIDE] === "yes",
     haproxy: process.env[HAPROXY] === "yes",
+    older: process.env[OLDER] || undefined,
     nft: which("nft") ?? which("/usr/sbin/nft"),
     faketime: faketime(),
   };

@@ -20,8 +20,8 @@ export type Replica = {
   proxy: FaultProxy | undefined;
   /** What it logged, with ms of performance.now(). */
   log: LogLine[];
-  /** Resolves when it listens. */
-  start: (env?: Record<string, string>) => Promise<void>;
+  /** Resolves when it listens. `bundle` is another folder of a main.js, for this start and later ones. */
+  start: (env?: Record<string, string>, bundle?: string) => Promise<void>;
   /** SIGKILL; resolves when it is gone. */
   kill: () => Promise<void>;
   /** SIGTERM; resolves with the exit code, null where a signal ended it. */
@@ -120,7 +120,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
       const replica = createReplica({
         name: "ABCDEFGH"[index] ?? String(index),
         port: await freePort(),
-        main: join(options.bundle, "main.js"),
+        bundle: options.bundle,
         proxy,
         env: {
           REDIS_URL: proxy ? `redis://127.0.0.1:${proxy.port}` : backend.url,
@@ -221,11 +221,12 @@ async function killChild(child: Child | undefined): Promise<void> {
 function createReplica(options: {
   name: string;
   port: number;
-  main: string;
+  bundle: string;
   proxy: FaultProxy | undefined;
   env: Record<string, string>;
 }): Replica {
-  const { name, port, main, proxy } = options;
+  const { name, port, proxy } = options;
+  let { bundle } = options;
   let child: Child | undefined;
   let starts = 0;
   let told = false;
@@ -238,14 +239,15 @@ function createReplica(options: {
     log,
     serverId,
     pid: () => child?.pid ?? 0,
-    async start(env = {}) {
+    async start(env = {}, other = bundle) {
+      bundle = other;
       starts += 1;
       told = false;
       let listens: (() => void) | undefined;
       const listening = new Promise<true>((resolve) => (listens = () => resolve(true)));
       const started = startChild({
         command: process.execPath,
-        args: [main],
+        args: [join(bundle, "main.js")],
         env: {
           PATH: process.env["PATH"],
           NODE_ENV: "production",

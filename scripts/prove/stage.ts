@@ -9,6 +9,8 @@ import { startRig, type Replica, type Rig, type RigOptions } from "./rig.ts";
 /** What a scenario acts on. */
 export type Stage = {
   rig: Rig;
+  /** Folder of the main.js of the server that is tried. */
+  bundle: string;
   crowd: Crowd;
   history: History;
   random: Random;
@@ -36,6 +38,10 @@ export type Scenario = {
   };
   rate?: number;
   repeats?: false;
+  /** Nobody edits, deletes or reacts. */
+  changes?: false;
+  /** The replicas begin as the older server of `Tools`. */
+  older?: true;
   /** How many people there are; 40 unless told otherwise. */
   people?: number;
   rules?: Partial<Rules>;
@@ -51,6 +57,8 @@ export type Tools = {
   netns: boolean;
   haproxy: boolean;
   nft: string | undefined;
+  /** Folder of the main.js of an older server. */
+  older: string | undefined;
   /** libfaketimeMT.so.1 */
   faketime: string | undefined;
 };
@@ -102,7 +110,7 @@ export async function play(scenario: Scenario, run: Run): Promise<Result> {
   let verdict: Verdict | undefined;
   try {
     rig = await startRig({
-      bundle: run.bundle,
+      bundle: (scenario.older && run.tools.older) || run.bundle,
       replicas: 3,
       proxied: false,
       env: {},
@@ -114,6 +122,7 @@ export async function play(scenario: Scenario, run: Run): Promise<Result> {
     crowd = await gatherCrowd(rig, history, random, scenario.people);
     const stage: Stage = {
       rig,
+      bundle: run.bundle,
       crowd,
       history,
       random,
@@ -123,7 +132,8 @@ export async function play(scenario: Scenario, run: Run): Promise<Result> {
       fault: (what) => history.add({ kind: "fault", what }),
       pause: (ms) => sleep(ms),
     };
-    crowd.startLoad({ rate: scenario.rate ?? RATE, repeats: scenario.repeats ?? true });
+    const { rate = RATE, repeats = true, changes = true } = scenario;
+    crowd.startLoad({ rate, repeats, changes });
     await scenario.run(stage);
     crowd.stopLoad();
     await scenario.quiet?.(stage);

@@ -204,7 +204,7 @@ export const leaving: Scenario = {
 };
 
 /** People who leave a room and join it again, and end as members; `stop` answers how often. */
-function comeAndGo(
+export function comeAndGo(
   { history, pause, random }: Stage,
   people: Person[],
   room: string,

@@ -28,7 +28,7 @@ function lost(message: string): Error {
   return error;
 }
 
-describe("what Redis does not do now is `unavailable`:", () => {
+describe("a temporary refusal by Redis is `unavailable`:", () => {
   it.each([
     "LOADING Redis is loading the dataset in memory",
     "OOM command not allowed when used memory > 'maxmemory'.",
@@ -45,21 +45,21 @@ describe("what Redis does not do now is `unavailable`:", () => {
     expect(codeOf(refused(message))).toBe("unavailable");
   });
 
-  it("a transaction that was refused for such a reason", () => {
+  it("a transaction that was refused for this reason is `unavailable`", () => {
     const discarded = Object.assign(refused("EXECABORT Transaction discarded because of previous errors."), {
       previousErrors: [refused("OOM command not allowed")],
     });
     expect(codeOf(discarded)).toBe("unavailable");
   });
 
-  it("whatever a command was ended with that Redis did not answer", () => {
+  it("a command without an answer is `unavailable`, whatever the error's words", () => {
     for (const words of ["Command timed out", "Connection is closed.", "in words that nobody has seen yet"])
       expect(codeOf(lost(words))).toBe("unavailable");
   });
 });
 
-describe("what the caller did is told by its code:", () => {
-  it("a ChatError, a schema's, and one of the parser of bodies", () => {
+describe("an error of the caller has its own code:", () => {
+  it("a ChatError, a schema's error and a body parser's error keep their codes", () => {
     expect(codeOf(new ChatError("taken", "Taken."))).toBe("taken");
     expect(codeOf(thrown(() => z.string().parse(1)))).toBe("invalid");
     expect(codeOf(thrown(() => z.string().max(1).parse("long")))).toBe("too_large");
@@ -67,14 +67,14 @@ describe("what the caller did is told by its code:", () => {
   });
 });
 
-it("where no more files may be open it is `unavailable`", () => {
+it("an exhausted limit of open files is `unavailable`", () => {
   const error = Object.assign(new Error("EMFILE: too many open files, open 'index.html'"), {
     code: "EMFILE",
   });
   expect(codeOf(error)).toBe("unavailable");
 });
 
-describe("anything else is a bug, whatever its words are:", () => {
+describe("any other error is `internal`, whatever its words:", () => {
   const words = [
     "ENOENT",
     "Cluster",
@@ -97,11 +97,11 @@ describe("anything else is a bug, whatever its words are:", () => {
     expect(codeOf(message)).toBe("internal");
   });
 
-  it("a file that is missing", () => {
+  it("a missing file is `internal`", () => {
     expect(codeOf(thrown(() => readFileSync("/nowhere/Cluster")))).toBe("internal");
   });
 
-  it("what Redis will refuse for ever", () => {
+  it("a permanent refusal by Redis is `internal`", () => {
     for (const message of [
       "WRONGTYPE Operation against a key",
       "NOPERM this user has no permissions",

@@ -17,13 +17,13 @@ export const STATUS: Record<ErrorCode, number> = {
   internal: 500,
 };
 
-/** More files are open, or more are about to be, than the system allows. */
+/** The system's limits of open files. */
 const NO_FILES = new Set(["EMFILE", "ENFILE"]);
 const RETRY_MS = 1_000;
 
 /**
- * The only translator of errors: any thrown thing becomes a code with words that may be shown. What is nobody's
- * mistake but ours is contained at `place`: counted, and logged by its reason and where it happened.
+ * The only translator of errors: turns any thrown value into a code with words that may be shown. An error that is our
+ * own fault is contained at `place`: counted, and logged with its reason and its place.
  */
 export function toFailure(
   error: unknown,
@@ -58,7 +58,7 @@ export function toFailure(
   return { code: "internal", message: "Something went wrong." };
 }
 
-/** The answer that tells of a failure. Whoever is told to wait and does not has to connect anew for it. */
+/** The HTTP answer to a failure. `rate_limited` closes the connection: a client that does not wait must reconnect. */
 export function refusalOf(failure: Failure): {
   status: number;
   headers: Record<string, string>;
@@ -82,12 +82,12 @@ function describe(issue: ZodError["issues"][number] | undefined): string {
   return where ? `${where}: ${issue?.message}` : (issue?.message ?? "Invalid request.");
 }
 
-/** What a system call failed with. */
+/** The code of a failed system call, or "". */
 function codeOf(error: unknown): string {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
-/** Errors of Express and body-parser carry the status that they mean. */
+/** Errors of Express and body-parser carry their status. */
 function isHttpError(error: unknown): error is { status: number } {
   if (typeof error !== "object" || error === null || !("status" in error)) return false;
   return typeof error.status === "number" && error.status >= 400 && error.status < 500;

@@ -15,7 +15,7 @@ import {
   type Person,
 } from "../testing.ts";
 
-/** Each case comes from an address of its own, which a proxy tells. */
+/** Each case comes from an address of its own, which a proxy names. */
 const ENV = { RATE_LIMITS: "on", TRUST_PROXY: "1" };
 const POINTS = 6;
 
@@ -31,7 +31,7 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-/** A replica that gives a user, or an address, only so many requests. */
+/** A replica with low limits for a user and for an address. */
 async function frugal(env: Record<string, string> = {}): Promise<House> {
   const changed: [{ points: number; seconds: number }, object][] = [
     RATES.rest,
@@ -52,7 +52,7 @@ const newAddress = () => {
   return `198.18.${addresses >> 8}.${addresses & 255}`;
 };
 
-/** Somebody who signed up from an address of their own. */
+/** A new user, from an address of their own. */
 async function someone(at = replica): Promise<Person> {
   const browser = new Browser(at);
   const body = { username: `knocker${(addresses += 1)}`, password: "correct horse" };
@@ -63,7 +63,7 @@ async function someone(at = replica): Promise<Person> {
 
 type Answer = { status: number; code: string; headers: Record<string, string | string[] | undefined> };
 
-/** A request as it stands here, and its answer. */
+/** Sends a request exactly as given; resolves with the answer. */
 function ask(
   path: string,
   headers: Record<string, string>,
@@ -85,7 +85,7 @@ function ask(
   });
 }
 
-/** A WebSocket's handshake up to the answer to its CONNECT; with 101 where it was refused over the connection. */
+/** A WebSocket handshake up to the answer to its CONNECT; status 101 if it was refused over the connection. */
 function shake(headers: Record<string, string>, at = replica, query = ""): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const address = `${at.address.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket${query}`;
@@ -122,7 +122,7 @@ function shake(headers: Record<string, string>, at = replica, query = ""): Promi
 
 const COUNTED = /^hubbub_(http_requests|refusals|limits_hit|security_events|contained)_total/;
 
-/** What a request adds to the figures. */
+/** The metrics that a request changes. */
 async function counting(at: Replica, work: () => Promise<Answer>) {
   const counted = async () =>
     Object.entries(await figuresOf(at)).filter(([name]) => COUNTED.test(name) && !name.includes("/metrics"));
@@ -138,7 +138,7 @@ async function counting(at: Replica, work: () => Promise<Answer>) {
 
 const PAGE = "/api/rooms/0/messages";
 type Asked = {
-  /** What stands before the last slash that makes it Express' own. */
+  /** The part of the path before its last slash; such a path only Express serves. */
   path?: string;
   query?: string;
   method?: string;
@@ -147,17 +147,17 @@ type Asked = {
 type Case = {
   name: string;
   make: () => Promise<Asked> | Asked;
-  /** Of REST. */
+  /** The status that REST answers. */
   status: number;
   code: string;
-  /** Of a handshake, where there is the like: its code, or "" where it is let in. */
+  /** The code of the same handshake, if there is one, or "" if it succeeds. */
   handshake?: string;
 };
 
 const asMary = (more: Record<string, string> = {}) => ({ cookie: mary.browser.cookie, ...more });
 const sidOf = ({ browser }: Person) =>
   decodeURIComponent(browser.cookie).slice("hubbub=s:".length).split(".")[0] ?? "";
-/** Somebody new, whose cookie is all that is left once `end` is done. */
+/** A new user of whom only the cookie is left once `end` is done. */
 async function after(end: (who: Person) => Promise<unknown>): Promise<Asked> {
   const who = await someone();
   who.close();
@@ -299,7 +299,7 @@ const CASES: Case[] = [
 
 describe("past Express and by Express", () => {
   beforeAll(async () => {
-    // Mary asks for more than her share in this file.
+    // In this file Mary makes more requests than her limit.
     const generous = await replicas(1, { ...ENV, KEY_PREFIX: house.env["KEY_PREFIX"] ?? "" });
     replica = generous.replicas[0] as Replica;
     house.replicas.push(replica);
@@ -309,7 +309,7 @@ describe("past Express and by Express", () => {
   });
 
   it.each(CASES)(
-    "$name is refused with the same status, code, headers and counts, and at the handshake",
+    "$name is refused alike by both (status, code, headers and counts), and at the handshake",
     async (one) => {
       const answers = [];
       for (const slash of ["", "/"]) {
@@ -332,7 +332,7 @@ describe("past Express and by Express", () => {
       const { headers } = await one.make();
       const shaken = await shake({ ...headers, "x-forwarded-for": newAddress() });
       expect(shaken.code).toBe(one.handshake);
-      // Without a session one is told so over the connection: a browser shows its page no status of a handshake.
+      // Without a session the refusal comes over the connection: browsers show pages no status of a handshake.
       if (one.code === "unauthorized") expect(shaken.status).toBe(101);
       else
         expect([shaken.status, shaken.headers["content-type"], shaken.headers["cache-control"]]).toEqual([
@@ -343,7 +343,7 @@ describe("past Express and by Express", () => {
     },
   );
 
-  it("many cookies, and one's own twice, let in alike, by all three", async () => {
+  it("several cookies, and the same one twice, are accepted alike by REST, Express and the handshake", async () => {
     const { cookie } = mary.browser;
     const many = Array.from({ length: 100 }, (_, index) => `other${index}=${index}`).join("; ");
     for (const shown of [cookie, `${many}; ${cookie}`, `${cookie}; ${cookie}`, `${cookie}; hubbub=planted`]) {
@@ -368,13 +368,13 @@ describe("past Express and by Express", () => {
     ["/api/rooms/0/%6dessages", 404],
     ["/api/rooms/0/messages;x", 404],
     ["/api/rooms/0/messages%3Fsize=1", 404],
-  ])("the path %s is answered %i, and without a session not at all", async (path, status) => {
+  ])("the path %s is answered %i, and refused without a session", async (path, status) => {
     expect((await ask(path, asMary())).status).toBe(status);
     const without = await ask(path, {});
     expect(without.status).toBe(status === 404 ? 404 : 401);
   });
 
-  it("what asks with a body, or for what it has already, is answered alike", async () => {
+  it("a request with a body, and one for a cached answer, get the same answer from both", async () => {
     for (const [body, headers, status] of [
       ["{", { "content-type": "application/json" }, 400],
       ["{}", { "content-type": "application/json" }, 200],
@@ -395,44 +395,47 @@ describe("a limit", () => {
     ({ code, name }) => code === "unauthorized" || name.includes("after log-out"),
   );
 
-  it.each([...known, ...strangers])("counts $name once, past Express or by it, in one pot", async (one) => {
-    const who = await someone();
-    const made = await one.make();
-    const isStranger = one.code === "unauthorized";
-    const from = newAddress();
-    const headers: Record<string, string> = {
-      ...made.headers,
-      ...(!isStranger && { cookie: who.browser.cookie }),
-      "x-forwarded-for": from,
-    };
-    const ways = ["", "/"].map((slash) => {
-      const asked = `${made.path ?? PAGE}${slash}${made.query === undefined ? "" : `?${made.query}`}`;
-      return () => ask(asked, headers, { method: made.method ?? "GET" });
-    });
-    // A session whose account is gone is counted by its user, and ends by it.
-    const free = one.name.includes("account") ? 1 : 0;
-    for (let count = 0; count < POINTS + free; count += 1)
-      expect((await ways[count % 2]?.())?.status, `${count}`).toBe(one.status);
-    const refused = [await counting(replica, ways[0]!), await counting(replica, ways[1]!)];
-    for (const { answer } of refused) {
-      expect([answer.status, answer.code, answer.headers["connection"]]).toEqual([
-        429,
-        "rate_limited",
-        "close",
-      ]);
-      expect(Number(answer.headers["retry-after"])).toBeGreaterThan(0);
-      delete answer.headers["retry-after"];
-    }
-    // The first of them was counted by the limit, the second by whom it has barred.
-    for (const { risen } of refused) delete risen[`hubbub_limits_hit_total{limit="rest"}`];
-    expect(refused[0]).toEqual(refused[1]);
-  });
+  it.each([...known, ...strangers])(
+    "counts $name once, past Express or through it, against the same limit",
+    async (one) => {
+      const who = await someone();
+      const made = await one.make();
+      const isStranger = one.code === "unauthorized";
+      const from = newAddress();
+      const headers: Record<string, string> = {
+        ...made.headers,
+        ...(!isStranger && { cookie: who.browser.cookie }),
+        "x-forwarded-for": from,
+      };
+      const ways = ["", "/"].map((slash) => {
+        const asked = `${made.path ?? PAGE}${slash}${made.query === undefined ? "" : `?${made.query}`}`;
+        return () => ask(asked, headers, { method: made.method ?? "GET" });
+      });
+      // A session whose account is gone is counted by its user, and ends by that request.
+      const free = one.name.includes("account") ? 1 : 0;
+      for (let count = 0; count < POINTS + free; count += 1)
+        expect((await ways[count % 2]?.())?.status, `${count}`).toBe(one.status);
+      const refused = [await counting(replica, ways[0]!), await counting(replica, ways[1]!)];
+      for (const { answer } of refused) {
+        expect([answer.status, answer.code, answer.headers["connection"]]).toEqual([
+          429,
+          "rate_limited",
+          "close",
+        ]);
+        expect(Number(answer.headers["retry-after"])).toBeGreaterThan(0);
+        delete answer.headers["retry-after"];
+      }
+      // The limit counted the first request; the ban that followed counted the second.
+      for (const { risen } of refused) delete risen[`hubbub_limits_hit_total{limit="rest"}`];
+      expect(refused[0]).toEqual(refused[1]);
+    },
+  );
 
-  it("on handshakes is told as one on requests is: status, code, time to wait, and for how many", async () => {
+  it("answers handshakes as it answers requests: status, code, time to wait, and counts", async () => {
     const who = await someone();
     const from = newAddress();
     const hers = { cookie: who.browser.cookie, "x-forwarded-for": newAddress() };
-    // Somebody who is connected has shaken hands once.
+    // Each connected person has made one handshake.
     for (const [headers, times] of [
       [hers, POINTS - 1],
       [{ "x-forwarded-for": from }, POINTS],
@@ -440,7 +443,7 @@ describe("a limit", () => {
       for (let count = 0; count < times; count += 1) expect((await shake(headers)).status).toBe(101);
       const before = await figuresOf(replica);
       for (let count = 0; count < 3; count += 1) {
-        // However it says that it is no handshake.
+        // Also with a query that claims to be no handshake.
         const query = ["", "&sid=", "&sid=x&sid="][count];
         const { status, code, headers: told } = await shake(headers, replica, query);
         expect([status, code, told["connection"]]).toEqual([429, "rate_limited", "close"]);
@@ -452,12 +455,12 @@ describe("a limit", () => {
         `hubbub_security_events_total{event="connection.limited"}`,
       ])
         expect((risen[name] ?? 0) - (before[name] ?? 0)).toBe(3);
-      // Requests are counted apart.
+      // Requests have a count of their own.
       expect((await ask("/api/demo", headers)).status).toBe(200);
     }
   });
 
-  it("never keeps anybody from logging out, and holds for what only looks like it", async () => {
+  it("never blocks log-out, but does block paths that only look like it", async () => {
     const who = await someone();
     const headers = { cookie: who.browser.cookie };
     for (let count = 0; count < POINTS; count += 1) await ask("/api/me", headers);
@@ -469,7 +472,7 @@ describe("a limit", () => {
     ] as const)
       expect((await ask(path, headers, { method })).status, path).toBe(429);
     expect((await ask("/api/logout", headers, { method: "POST" })).status).toBe(204);
-    // It ends a session once; whoever has none is counted by their address.
+    // A log-out ends a session once; without a session it counts by the address.
     const from = { ...headers, "x-forwarded-for": newAddress() };
     for (let count = 0; count < POINTS; count += 1)
       expect((await ask("/api/logout", from, { method: "POST" })).status).toBe(401);
@@ -477,7 +480,7 @@ describe("a limit", () => {
   });
 });
 
-it("while Redis is away all three say so, with the time to wait", async () => {
+it("REST, Express and the handshake answer 503 and the time to wait while Redis is away", async () => {
   const own = await ownRedis({ persistent: false });
   const apart = await replicas(1, { ...ENV, REDIS_URL: own.url });
   apart.redis.on("error", () => undefined);

@@ -7,12 +7,12 @@ import { NOT_OWN, type Origins } from "./origin.ts";
 import type { Session, Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 
-/** Who asks: a user, by a session. */
+/** The user who asks, and their session. */
 export type Actor = Session;
 
 /**
- * The ways in: which turn a request waits for, whose limit it counts against, and what sets apart who is barred from
- * one way from who is barred from another. A poll goes on with what its handshake has begun.
+ * The ways in. Each has its turn, its limit, and its prefix for bans, so that a ban from one way leaves the others
+ * open. A poll continues what its handshake began.
  */
 const WAYS = {
   request: { turn: "request", bars: "", known: "rest", stranger: "rest" },
@@ -21,28 +21,28 @@ const WAYS = {
 } as const;
 export type Way = keyof typeof WAYS;
 
-/** Ends a session, which is always possible. */
+/** Logging out is always possible. */
 const LOG_OUT = "/api/logout";
 
 export type Identity = {
   /**
-   * What comes before anything is looked up: a request waits for its turn, whoever was told to wait is told so again,
-   * and what another site's page would do with the user's cookie is refused. Throws `rate_limited`, `forbidden`.
+   * The steps before any look-up: a request waits for its turn, a banned sender is refused again, and so is what
+   * another site's page would do with the user's cookie. Throws `rate_limited`, `forbidden`.
    */
   begin: (request: IncomingMessage, way: Way) => Promise<void>;
   /**
-   * The session that a request shows, counted by its user, or without one by the address. Whether the account is still
-   * there is not known yet. Throws `rate_limited`, and what Redis throws.
+   * The session of a request, counted by its user, or without one by the address. Does not check whether the account
+   * still exists. Throws `rate_limited`, and Redis' errors.
    */
   shown: (request: IncomingMessage, way: Way) => Promise<Session | undefined>;
   /**
-   * Who asks: a session and an account, both. A session whose account is gone ends here, with its connections, before
-   * somebody else comes to have that id. Throws as `shown` does.
+   * The user who asks: session and account both exist. A session whose account is gone ends here, with its
+   * connections, before somebody else gets that id. Throws as `shown` does.
    */
   identify: (request: IncomingMessage, way: Way) => Promise<Actor | undefined>;
-  /** Who was found so far to ask. */
+  /** The user found so far. */
   known: (request: IncomingMessage) => Actor | undefined;
-  /** Tells a request's sender, or a session id, to wait: nothing is looked up for them in the meantime. */
+  /** Makes a request's sender, or a session id, wait: until then nothing is looked up for them. */
   bar: (from: IncomingMessage | string, way: Way, ms: number) => void;
 };
 
@@ -55,8 +55,8 @@ type Asked = {
 };
 
 /**
- * Who is at the door, for every way in: REST by Express and past it, and the handshake. Each step is taken once for a
- * request, however often it is asked for.
+ * Identifies the sender on every way in: REST through Express and past it, and the handshake. Each step is taken once
+ * for a request, however often it is asked for.
  */
 export function createIdentity(parts: {
   config: Config;
@@ -65,7 +65,7 @@ export function createIdentity(parts: {
   origins: Origins;
   throttle: Throttle;
   security: Security;
-  /** The session was ended: close its connections, wherever they are. */
+  /** The session was ended: close its connections on every replica. */
   ended: (sid: string) => void;
 }): Identity {
   const { config, users, sessions, origins, throttle, security, ended } = parts;
@@ -77,7 +77,7 @@ export function createIdentity(parts: {
     return asked;
   }
 
-  /** What tells who asks without a look at Redis: the session's id, which nobody can make up, or the address. */
+  /** Identifies the sender without Redis: by the session's id, which nobody can forge, or by the address. */
   function nameOf(from: IncomingMessage | string, way: Way): string {
     const who = typeof from === "string" ? from : (askedBy(from).sid ?? addressOf(from));
     return WAYS[way].bars + who;
@@ -148,7 +148,7 @@ export function isRead({ method }: IncomingMessage): boolean {
   return method === "GET" || method === "HEAD";
 }
 
-/** By this very spelling only: any other one is counted like all else. Express takes a mount's path off `url`. */
+/** Matches only this spelling: any other is counted like all requests. Express takes a mount's path off `url`. */
 function isLogOut(request: IncomingMessage & { originalUrl?: string }): boolean {
   return request.method === "POST" && (request.originalUrl ?? request.url) === LOG_OUT;
 }

@@ -5,7 +5,7 @@ import { Browser, both, replicas, type House } from "../testing.ts";
 
 const PASSWORD = "correct horse";
 
-/** Two replicas behind one proxy, so that a test can come from any address. */
+/** Two replicas behind one proxy, so that a test can use any address. */
 let house: House;
 beforeAll(async () => {
   house = await replicas(2, { RATE_LIMITS: "on", TRUST_PROXY: "1" });
@@ -17,7 +17,7 @@ afterEach(() => {
 
 let requests = 0;
 
-/** One request from an address, to one replica after the other. */
+/** Sends requests from an address, to each replica in turn. */
 function from(address: string, path: string, body: object) {
   const replica = both(house)[(requests += 1) % 2 === 0 ? 0 : 1];
   return new Browser(replica).fetch<User & Failure>("POST", path, body, { "x-forwarded-for": address });
@@ -43,7 +43,7 @@ function countHashes() {
 }
 
 describe("wrong passwords", { timeout: 60_000 }, () => {
-  it("for one name, 200 at once, are hashed ten times at most, and the right one among them is not let in", async () => {
+  it("for one name, 200 at once, cost ten hashes at most, and the right one among them fails", async () => {
     await signUp("192.0.2.1", "guessed-at-once");
     const hashed = countHashes();
     const answers = await Promise.all(
@@ -61,7 +61,7 @@ describe("wrong passwords", { timeout: 60_000 }, () => {
     }
   });
 
-  it("for one name from 100 addresses are refused after ten, and its owner is let in where they are at home", async () => {
+  it("for one name from 100 addresses are refused after ten, and the owner still gets in from a known address", async () => {
     await signUp("192.0.2.10", "guessed-from-everywhere");
     const statuses: number[] = [];
     for (let guess = 0; guess < 100; guess += 1) {
@@ -69,14 +69,14 @@ describe("wrong passwords", { timeout: 60_000 }, () => {
       statuses.push((await logIn(`198.51.100.${guess}`, name, `guess ${guess}`)).status);
     }
     expect(statuses).toEqual([...times(10, () => 401), ...times(90, () => 429)]);
-    // Even with the right password, from an address that the account has never been at.
+    // Even the right password fails from an address where the account was never used.
     const stranger = await logIn("198.51.100.200", "guessed-from-everywhere");
     expect(stranger.status).toBe(429);
     expect(stranger.body.retryAfterMs).toBeGreaterThan(60_000);
     expect((await logIn("192.0.2.10", "guessed-from-everywhere")).status).toBe(200);
   });
 
-  it("for 100 names from one address are refused after 30, and others are let in elsewhere", async () => {
+  it("for 100 names from one address are refused after 30, and other addresses still get in", async () => {
     await signUp("192.0.2.20", "sprayed");
     const statuses: number[] = [];
     for (let guess = 0; guess < 40; guess += 1)
@@ -86,7 +86,7 @@ describe("wrong passwords", { timeout: 60_000 }, () => {
     expect((await logIn("203.0.113.1", "sprayed")).status).toBe(429);
   });
 
-  it("at home have a count of their own: ten, and then the owner has to wait there too", async () => {
+  it("from a known address have a count of their own: after ten, the owner has to wait there too", async () => {
     await signUp("192.0.2.30", "forgetful");
     for (let guess = 0; guess < 10; guess += 1)
       expect((await logIn("192.0.2.30", "forgetful", `guess ${guess}`)).status).toBe(401);
@@ -94,7 +94,7 @@ describe("wrong passwords", { timeout: 60_000 }, () => {
     expect((await logIn("192.0.2.31", "forgetful")).status).toBe(200);
   });
 
-  it("from one IPv6 network are counted together, whatever address in it they come from", async () => {
+  it("from one IPv6 network are counted together, whatever the address", async () => {
     const statuses: number[] = [];
     for (let guess = 0; guess < 32; guess += 1)
       statuses.push((await logIn(`2001:db8:1:2:${guess}::1`, `rotated${guess}`, "guess")).status);
@@ -102,7 +102,7 @@ describe("wrong passwords", { timeout: 60_000 }, () => {
     expect((await logIn("2001:db8:1:3::1", "rotated-elsewhere", "guess")).status).toBe(401);
   });
 
-  it("are not forgotten by headers that the proxy did not write", async () => {
+  it("stay counted, whatever headers the client invents", async () => {
     const replica = await house.addReplica({ TRUST_PROXY: "0" });
     const statuses: number[] = [];
     for (let guess = 0; guess < 12; guess += 1) {
@@ -114,7 +114,7 @@ describe("wrong passwords", { timeout: 60_000 }, () => {
     expect(statuses).toEqual([...times(10, () => 401), 429, 429]);
   });
 
-  it("are not counted where the password is right", async () => {
+  it("stay uncounted if the password was right", async () => {
     await signUp("192.0.2.40", "regular");
     for (let time = 0; time < 25; time += 1) expect((await logIn("192.0.2.41", "regular")).status).toBe(200);
     for (let guess = 0; guess < 10; guess += 1)
@@ -123,11 +123,11 @@ describe("wrong passwords", { timeout: 60_000 }, () => {
 });
 
 describe("right passwords", { timeout: 60_000 }, () => {
-  it("of one account, 210 at once, neither hold up others nor open more than 30 sessions", async () => {
+  it("of one account, 210 at once, neither delay others nor open more than 30 sessions", async () => {
     const { body: greedy } = await signUp("192.0.2.50", "greedy");
     await signUp("192.0.2.51", "modest");
     const flood = times(210, async () => (await logIn("192.0.2.50", "greedy")).status);
-    // At the same address as the flood, and at another one.
+    // From the flood's address, and from another one.
     const others = [logIn("192.0.2.50", "modest"), logIn("192.0.2.52", "modest")];
     expect((await Promise.all(others)).map(({ status }) => status)).toEqual([200, 200]);
     const statuses = await Promise.all(flood);

@@ -10,7 +10,7 @@ beforeAll(async () => {
 
 afterAll(() => house.close());
 
-it("whoever is told to be connected hears everything from then on, also on a replica that was empty", async () => {
+it("a connected client hears everything from its connect event on, also on a replica that was empty", async () => {
   for (const replica of both(house)) {
     const ana = await person(replica);
     ana.close();
@@ -36,7 +36,7 @@ it("whoever is told to be connected hears everything from then on, also on a rep
   }
 });
 
-it("what one person sends into a new private room without waiting is stored in that order", async () => {
+it("messages that one person sends to a new private room without waiting are stored in send order", async () => {
   const [left, right] = both(house);
   for (let round = 0; round < 5; round += 1) {
     const [ana, ben] = [await person(left), await person(right)];
@@ -51,7 +51,7 @@ it("what one person sends into a new private room without waiting is stored in t
   }
 });
 
-it("a copy of a stored announcement with another text is heard by nobody", async () => {
+it("a forged copy of an announcement with another text reaches nobody", async () => {
   const [left, right] = both(house);
   const [ana, ben] = [await person(left), await person(right)];
   const stored = await ana.say("0", "the original");

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { readConfig } from "../config.ts";
 import { createOrigins } from "./origin.ts";
 
-/** The check, with these variables; and what was logged and noted. */
+/** The check with these variables, and what it logged and counted. */
 function origins(env: Record<string, string> = {}) {
   const lines: { origin?: string; host?: string; msg: string }[] = [];
   const log = pino({}, { write: (line: string) => lines.push(JSON.parse(line) as (typeof lines)[number]) });
@@ -19,7 +19,7 @@ function origins(env: Record<string, string> = {}) {
   return { ask, lines, noted };
 }
 
-describe("without PUBLIC_URL a page is the server's own", () => {
+describe("without PUBLIC_URL, a page is the server's own", () => {
   it.each([
     ["http://localhost:3000", "localhost:3000"],
     ["http://LOCALHOST:3000", "localhost:3000"],
@@ -37,7 +37,7 @@ describe("without PUBLIC_URL a page is the server's own", () => {
     expect(origins().ask({ origin, host })).toBe(true);
   });
 
-  it("at the name that HOST holds", () => {
+  it("at the name in HOST", () => {
     const { ask } = origins({ HOST: "Chat.lan" });
     expect(ask({ origin: "http://chat.lan:3000", host: "chat.lan:3000" })).toBe(true);
     expect(ask({ origin: "http://other.lan:3000", host: "other.lan:3000" })).toBe(false);
@@ -80,7 +80,7 @@ describe("with PUBLIC_URL and ORIGINS", () => {
     "https://chat.example.org:443",
     "https://chat.example.net",
     "https://example.org",
-  ])("a page at %s is the server's own, whatever Host its proxy passes on", (origin) => {
+  ])("a page at %s is the server's own, whatever Host its proxy sends", (origin) => {
     for (const host of ["chat.example.org", "app:3000", "127.0.0.1:3000"])
       expect(origins(env).ask({ origin, host })).toBe(true);
   });
@@ -91,22 +91,22 @@ describe("with PUBLIC_URL and ORIGINS", () => {
     "https://chat.example.org.evil.example",
     "https://evil.example",
     "https://a.chat.example.org",
-  ])("one at %s is not, though Host says the same", (origin) => {
+  ])("a page at %s is foreign, even if Host names it", (origin) => {
     expect(origins(env).ask({ origin, host: new URL(origin).host })).toBe(false);
   });
 
-  it("this machine's own pages still are", () => {
+  it("pages of this machine are still the server's own", () => {
     expect(origins(env).ask({ origin: "http://127.0.0.1:3000", host: "127.0.0.1:3000" })).toBe(true);
   });
 });
 
-it("with COOKIE_SECURE a page without HTTPS is not the server's own", () => {
+it("with COOKIE_SECURE, a page without HTTPS is foreign", () => {
   const { ask } = origins({ COOKIE_SECURE: "on" });
   expect(ask({ origin: "http://10.0.0.7", host: "10.0.0.7" })).toBe(false);
   expect(ask({ origin: "https://10.0.0.7", host: "10.0.0.7" })).toBe(true);
 });
 
-it("a program without an Origin is let in, and a browser that says it comes from elsewhere is not", () => {
+it("a program without an Origin is accepted, and a browser with a foreign one is refused", () => {
   const { ask } = origins();
   expect(ask({ host: "chat.example.org" })).toBe(true);
   expect(ask({ host: "127.0.0.1:3000", "sec-fetch-site": "same-origin" })).toBe(true);
@@ -114,7 +114,7 @@ it("a program without an Origin is let in, and a browser that says it comes from
     expect(ask({ host: "127.0.0.1:3000", "sec-fetch-site": site })).toBe(false);
 });
 
-it("a refused page is noted each time, and logged once, with its address and the cure", () => {
+it("a refused page is counted each time and logged once, with its address and the cure", () => {
   const { ask, lines, noted } = origins();
   const page = { origin: "https://chat.example.org", host: "chat.example.org" };
   for (let time = 0; time < 3; time += 1) ask(page);

@@ -4,9 +4,9 @@ import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import { clientAddress, type Security } from "../security.ts";
 
-/** What browsers send; `null` and whatever else is nobody's. */
+/** What browsers send; `null` and anything else matches no page. */
 const ORIGIN = /^https?:\/\/[^\s/?#@\\]+$/i;
-/** Refused addresses that are logged, each once: enough to see a mistake, too few to fill a disk with. */
+/** How many refused addresses are logged, once each: enough to see a mistake, too few to fill a disk. */
 const LOGGED = 50;
 const LOGGED_LENGTH = 200;
 
@@ -15,15 +15,15 @@ export const NOT_OWN =
 
 export type Origins = {
   /**
-   * Whether a browser on this page may act with the user's cookie. Where not, that is noted. Programs send no Origin,
-   * and have no other site's cookie to abuse.
+   * Whether a browser on this page may act with the user's cookie; counts a refusal. Programs send no Origin, and hold
+   * no other site's cookie.
    */
   isOwn: (request: IncomingMessage) => boolean;
 };
 
 /**
- * The server's own addresses: PUBLIC_URL, ORIGINS, and without either those that no foreign site can come by, whatever
- * its name server says: loopback names, IP addresses, and the name that HOST holds.
+ * The server's own addresses: PUBLIC_URL and ORIGINS; without either, those that no foreign site can have, whatever its
+ * name server says: loopback names, IP addresses, and the name in HOST.
  */
 export function createOrigins(
   config: Pick<Config, "publicOrigins" | "origins" | "cookieSecure" | "host" | "trustProxy" | "production">,
@@ -42,7 +42,7 @@ export function createOrigins(
     if (!ORIGIN.test(origin) || !URL.canParse(origin)) return false;
     const from = new URL(origin);
     if (own.has(from.origin)) return true;
-    // A page of the same scheme, name and port as the request went to; the scheme is the page's word alone.
+    // The page has the scheme, name and port that the request went to; for the scheme we have only the page's word.
     const to = `${from.protocol}//${host}`;
     if (!ORIGIN.test(to) || !URL.canParse(to) || new URL(to).origin !== from.origin) return false;
     return (
@@ -70,7 +70,9 @@ export function createOrigins(
   };
 }
 
-/** Whether only who runs this machine, or its network, can make that name lead here: a foreign name may lead anywhere. */
+/**
+ * Whether only the owner of this machine or network can make that name lead here: a foreign name may lead anywhere.
+ */
 function cannotBeRebound(name: string, host: string): boolean {
   if (name === "localhost" || name.endsWith(".localhost")) return true;
   return isIP(name.replaceAll(/^\[|\]$/g, "")) > 0 || name === host.toLowerCase();

@@ -7,7 +7,7 @@ import { replicas } from "../testing.ts";
 
 type Line = { msg: string; peer?: string; hops?: number; trustProxy?: number; forwardedProto?: boolean };
 
-/** A replica, and what it has logged. */
+/** A replica, and its log. */
 async function watched(env: Record<string, string>) {
   const house = await replicas(0, env);
   const written: string[] = [];
@@ -25,7 +25,7 @@ async function watched(env: Record<string, string>) {
 
 const ann = { username: "ann", password: "correct horse battery" };
 
-it("more proxies than TRUST_PROXY are told once, with both numbers and what to set", async () => {
+it("more proxies than TRUST_PROXY are logged once, with both numbers and the cure", async () => {
   const { app, about } = await watched({ TRUST_PROXY: "0" });
   for (let times = 0; times < 3; times += 1)
     await app.get("/api/me").set("x-forwarded-for", "192.0.2.1, 192.0.2.2");
@@ -35,7 +35,7 @@ it("more proxies than TRUST_PROXY are told once, with both numbers and what to s
   expect(about(/fewer proxies/)).toEqual([]);
 });
 
-it("fewer proxies than TRUST_PROXY are told once, but not of a health check from next door", async () => {
+it("fewer proxies than TRUST_PROXY are logged once, but not for a health check from the local network", async () => {
   const { app, about } = await watched({ TRUST_PROXY: "1" });
   await app.get("/readyz");
   await app.get("/healthz");
@@ -55,7 +55,7 @@ it.each([
   ],
   ["behind a proxy that says that it was not", { TRUST_PROXY: "1" }, { "x-forwarded-proto": "http" }],
 ])(
-  "COOKIE_SECURE=on %s is an error, told and logged once, and makes no account",
+  "COOKIE_SECURE=on %s is an error, answered and logged once, and creates no account",
   async (_where, env, headers) => {
     const { house, app, about } = await watched({ COOKIE_SECURE: "on", ...env });
     for (const path of ["/api/users", "/api/login"]) {

@@ -5,16 +5,16 @@ import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 
 export type Proxies = {
-  /** Says once of each way in which TRUST_PROXY does not fit what comes in, what to do. */
+  /** Logs, once for each way in which TRUST_PROXY is wrong, what to do. */
   watch: (request: IncomingMessage) => void;
   /**
-   * Throws `internal` where the browser would not keep the session's cookie, which express-session then does not send:
-   * an answer without it would look like a success.
+   * Throws `internal` if the browser would not keep the session's cookie. express-session then sends none, and the
+   * answer would look like a success.
    */
   demandCookie: (request: Request) => void;
 };
 
-/** What stands between browsers and a replica, and whether TRUST_PROXY and COOKIE_SECURE are right about it. */
+/** Checks whether TRUST_PROXY and COOKIE_SECURE fit the proxies between browsers and a replica. */
 export function createProxies(
   { trustProxy, cookieSecure }: Pick<Config, "trustProxy" | "cookieSecure">,
   log: Logger,
@@ -38,7 +38,7 @@ export function createProxies(
           "X-Forwarded-For names more proxies than TRUST_PROXY: unless a client wrote it, everybody behind the proxy " +
             "counts as one address; set TRUST_PROXY to the number of proxies",
         );
-      // Health checks come from next door.
+      // Health checks come directly, from the local network.
       else if (/^\/(api|socket\.io)\//.test(url))
         tell(
           peer,

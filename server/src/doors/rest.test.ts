@@ -42,14 +42,14 @@ function anonymous(replica = left) {
   return supertest(replica.address);
 }
 
-/** One request of somebody who is signed in. */
+/** Sends a request as a logged-in person. */
 function as(who: Person, method: string, path: string, body?: unknown) {
   return who.browser.fetch<Failure>(method, path, body);
 }
 
 type Answer = { status: number; headers: string[]; text: string };
 
-/** A request whose path and headers are sent as they are; of the answer the headers as they came. */
+/** Sends path and headers exactly as given; answers the raw headers. */
 function raw(
   replica: Replica,
   path: string,
@@ -71,7 +71,7 @@ function raw(
 }
 
 describe("PUT /api/rooms/:id/notifications", () => {
-  it("keeps of what the user is notified there, for them alone, until they leave, and tells their windows", async () => {
+  it("keeps the user's own level until they leave, and tells their other windows", async () => {
     const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Notified" });
     const own = async () =>
       (await mary.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === made.id)?.notify;
@@ -96,7 +96,7 @@ describe("PUT /api/rooms/:id/notifications", () => {
 });
 
 describe("accounts", () => {
-  it("are made, signed in, told and signed out", async () => {
+  it("can be created, read, logged in and logged out", async () => {
     const browser = new Browser(left);
     expect((await browser.get("/api/me")).status).toBe(401);
     const made = await browser.post<User>("/api/users", { username: "Ann", password: "correct horse" });
@@ -105,7 +105,7 @@ describe("accounts", () => {
     const { cookie } = browser;
     const out = await browser.post("/api/logout");
     expect([out.status, out.body]).toEqual([204, ""]);
-    // The browser forgets the cookie, by the same attributes that it came with, and pages that it kept.
+    // The browser drops the cookie, by the attributes that it came with, and its cached pages.
     const [taken = ""] = out.headers.getSetCookie();
     expect(taken).toMatch(
       /^hubbub=; Path=\/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; SameSite=Lax$/,
@@ -119,7 +119,7 @@ describe("accounts", () => {
     expect(browser.cookie).not.toBe(cookie);
   });
 
-  it("get a new session id at log-in: a planted one is worth nothing", async () => {
+  it("get a new session id at log-in, so a planted one is worthless", async () => {
     const planted = new Browser(left);
     await planted.post("/api/users", { username: "attacker", password: "correct horse" });
     const victim = new Browser(left);
@@ -130,7 +130,7 @@ describe("accounts", () => {
     expect((await victim.get<User>("/api/me")).body.username).toBe("victim");
   });
 
-  it("leave no session behind for who never signed in", async () => {
+  it("leave no session behind for visitors who never log in", async () => {
     const sessions = () => house.redis.keys(`${house.keys.sessionPrefix}*`);
     const before = await sessions();
     for (const path of ["/api/me", "/api/rooms", "/", "/healthz"]) {
@@ -154,7 +154,7 @@ describe("accounts", () => {
     expect(cookie).not.toMatch(/Domain=|Secure/);
   });
 
-  it("are protected by the __Host- name and Secure where the site is HTTPS", async () => {
+  it("are protected by the __Host- prefix and Secure if the site has HTTPS", async () => {
     const replica = await house.addReplica({ COOKIE_SECURE: "on", TRUST_PROXY: "1" });
     const { headers } = await anonymous(replica)
       .post("/api/users")
@@ -168,7 +168,7 @@ describe("accounts", () => {
   });
 });
 
-it("files of the app are sent as the build compressed them, and kept for good where their names change with them; the API's answers are not", async () => {
+it("files of the app are sent compressed and, if their names contain a hash, cached for good; answers of the API are not", async () => {
   const folder = mkdtempSync(join(tmpdir(), "hubbub-test-"));
   mkdirSync(join(folder, "assets"));
   const script = "const hubbub = 1;\n".repeat(1_000);
@@ -205,13 +205,13 @@ it("files of the app are sent as the build compressed them, and kept for good wh
   }
 });
 
-it("a session's end is put off by a request, but not by every request", async () => {
+it("a session is prolonged by requests, but not by every one", async () => {
   const { headers } = await anonymous()
     .post("/api/users")
     .send({ username: "idler", password: "correct horse" });
   const [cookie = ""] = headers["set-cookie"] as unknown as string[];
   const sid = /^hubbub=s%3A([^.]+)\./.exec(cookie)?.[1] ?? "";
-  // A replica that has not seen this session yet.
+  // A replica that does not know this session yet.
   const { address } = await house.addReplica();
   const ttlAfterRequest = async () => {
     await house.redis.expire(`${house.keys.sessionPrefix}${sid}`, 1_000);
@@ -224,7 +224,7 @@ it("a session's end is put off by a request, but not by every request", async ()
 });
 
 describe("users", () => {
-  it("are told by ids, in their order, with presence, unknown ones left out", async () => {
+  it("are answered by ids, in that order, with presence, without unknown ones", async () => {
     const ids = [joe.user.id, "4242424242", mary.user.id].join(",");
     await until(async () => (await house.redis.scard(house.keys.online)) >= 3);
     const { status, body } = await mary.browser.get<Presence[]>(`/api/users?ids=${ids}`);
@@ -235,7 +235,7 @@ describe("users", () => {
     ]);
   });
 
-  it("who are online are listed, whoever else is in the set", async () => {
+  it("who are online are listed, whatever else is in the set", async () => {
     await house.redis.sadd(house.keys.online, "777", "nonsense", "__proto__");
     const { status, body } = await mary.browser.get<Presence[]>("/api/users/online");
     expect(status).toBe(200);
@@ -254,14 +254,14 @@ describe("users", () => {
     "ids[]=1",
     "ids=1&ids=2",
     "ids=__proto__",
-  ])("are not told for %s", async (query) => {
+  ])("are not answered for %s", async (query) => {
     const { status, body } = await as(mary, "GET", `/api/users?${query}`);
-    // A name that is not `ids` asks for the list.
+    // A parameter other than `ids` asks for the whole list.
     if (query.startsWith("ids[]")) expect(status).toBe(200);
     else expect([status, body.code]).toEqual([400, "invalid"]);
   });
 
-  it("are told for 100 ids and not for 101", async () => {
+  it("are answered for 100 ids but not for 101", async () => {
     const ids = (count: number) => Array.from({ length: count }, (_, index) => index + 1).join(",");
     expect((await as(mary, "GET", `/api/users?ids=${ids(LIMITS.userIds)}`)).status).toBe(200);
     expect((await as(mary, "GET", `/api/users?ids=${ids(LIMITS.userIds + 1)}`)).status).toBe(400);
@@ -269,7 +269,7 @@ describe("users", () => {
 });
 
 describe("rooms", () => {
-  it("of a new user are General alone", async () => {
+  it("of a new user contain only General", async () => {
     const { body } = await sue.browser.get<Room[]>("/api/rooms");
     expect(body).toMatchObject([{ id: "0", names: ["General"], private: false }]);
   });
@@ -284,7 +284,7 @@ describe("rooms", () => {
     expect(body.map(({ id }) => id).filter((id) => asked.includes(id))).toEqual(asked);
   });
 
-  it("between two people are one and the same, whoever asks", async () => {
+  it("between two people are the same, whoever asks", async () => {
     const hers = await mary.browser.post<Room>("/api/rooms/private", { userId: joe.user.id });
     expect(hers.status).toBe(201);
     const id = `${mary.user.id}:${joe.user.id}`;
@@ -294,7 +294,7 @@ describe("rooms", () => {
     expect([his.status, his.body.id]).toEqual([201, id]);
   });
 
-  it("with oneself, nobody, or something that is no user are refused", async () => {
+  it("with oneself, an unknown user or an invalid id are refused", async () => {
     const status = async (userId: unknown) =>
       (await mary.browser.post("/api/rooms/private", { userId })).status;
     expect(await status(mary.user.id)).toBe(400);
@@ -326,7 +326,7 @@ describe("rooms", () => {
     if (expected === 201) expect(body).toMatchObject({ names: [name] });
   });
 
-  it("survive what another program put into a user's list of them", async () => {
+  it("are listed even if another program put rubbish into a user's list", async () => {
     const key = house.keys.userRooms(sue.user.id);
     await house.redis.sadd(key, "0:name", "__proto__", "424242", "9:8");
     const { status, body } = await sue.browser.get<Room[]>("/api/rooms");
@@ -338,7 +338,7 @@ describe("rooms", () => {
 });
 
 describe("messages", () => {
-  it("of other people's rooms and of no room are refused in the same words", async () => {
+  it("of other people's rooms and of unknown rooms are refused in the same words", async () => {
     await mary.say(`${mary.user.id}:${joe.user.id}`, "secret");
     const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Closed to Sue" });
     await mary.say(made.id, "secret too");
@@ -347,7 +347,7 @@ describe("messages", () => {
     for (const id of [`${mary.user.id}:${joe.user.id}`, made.id]) {
       const foreign = await as(sue, "GET", `/api/rooms/${id}/messages`);
       expect([foreign.status, foreign.body]).toEqual([unknown.status, unknown.body]);
-      // The twin: who belongs there reads it.
+      // The control: a member can read it.
       const own = await mary.browser.get<Page>(`/api/rooms/${id}/messages`);
       expect(own.body.messages.at(-1)?.message).toMatch(/^secret/);
     }
@@ -369,7 +369,7 @@ describe("messages", () => {
     "01",
     "0%0A",
     "7".repeat(10_000),
-  ])("of the room id %s are refused, and nothing of the inside is shown", async (id) => {
+  ])("of the room id %s are refused without internal details", async (id) => {
     const { status, text } = await raw(left, `/api/rooms/${id}/messages`, { cookie: mary.browser.cookie });
     expect(status).toBe(400);
     expect(JSON.parse(text)).toMatchObject({ code: "invalid" });
@@ -410,22 +410,22 @@ describe("messages", () => {
   });
 });
 
-describe("a page of messages, which goes past Express,", () => {
-  /** Asks for it, and for what Express alone takes for the same; answers the status where both say the same. */
+describe("a page of messages, which bypasses Express,", () => {
+  /** Sends it to the direct route and to Express; answers the status once both answers are equal. */
   async function same(replica: Replica, path: string, headers: Record<string, string>, method = "GET") {
     const [plain, byExpress] = [path, path.replace("/messages", "/messages/")].map((one) =>
       raw(replica, one, headers, { method }),
     );
     const [fast, slow] = (await Promise.all([plain, byExpress])) as [Answer, Answer];
     for (const { headers: told } of [fast, slow]) told.splice(told.indexOf("Date"), 2);
-    // How long to wait is another number a millisecond later.
+    // The time to wait differs by the milliseconds between both requests.
     const comparable = (answer: Answer) =>
       answer.status === 429 ? JSON.stringify(answer).replaceAll(/\d+/g, "0") : answer;
     expect(comparable(fast)).toEqual(comparable(slow));
     return fast.status;
   }
 
-  it("is answered as Express answers it: status, headers and body", async () => {
+  it("has the status, headers and body of Express' answer", async () => {
     const pair = `${mary.user.id}:${sue.user.id}`;
     await mary.browser.post("/api/rooms/private", { userId: sue.user.id });
     for (const text of ["one", "two", "three <&> \u{1f600}"]) await mary.say(pair, text);
@@ -468,7 +468,7 @@ describe("a page of messages, which goes past Express,", () => {
     expect(await same(secured, room, { cookie: name.replace(/^hubbub/, "__Host-hubbub") })).toBe(200);
   });
 
-  it("is refused in Express' words where there were too many, and where Redis is away", async () => {
+  it("is refused as by Express after too many requests, and while Redis is away", async () => {
     const own = await ownRedis({ persistent: false });
     const apart = await frugal({ REDIS_URL: own.url });
     apart.redis.on("error", () => undefined);
@@ -493,7 +493,7 @@ describe("a page of messages, which goes past Express,", () => {
   });
 });
 
-/** A replica that gives a user 100 requests a minute: all 1,000 take a busy machine longer than their window. */
+/** A replica that allows a user 100 requests a minute: 1,000 would take a busy machine longer than the window. */
 async function frugal(env: Record<string, string> = {}): Promise<House> {
   const rate: { points: number; seconds: number } = RATES.rest;
   const before = { ...rate };
@@ -505,7 +505,7 @@ async function frugal(env: Record<string, string> = {}): Promise<House> {
   }
 }
 
-describe("whoever has asked too often", () => {
+describe("a client over its limit", () => {
   const SPELLINGS = [
     "/api/me",
     "/API/me",
@@ -521,7 +521,7 @@ describe("whoever has asked too often", () => {
     "/api",
   ];
 
-  it("is refused, however the path is spelt, without a look at Redis, and counted", async () => {
+  it("is refused without a Redis command, however the path is spelt, and counted", async () => {
     const apart = await frugal();
     try {
       const [replica] = apart.replicas as [Replica];
@@ -555,7 +555,7 @@ describe("whoever has asked too often", () => {
   });
 });
 
-it("a user makes so many rooms in a day, whatever the replica, and what was refused for its name is no room", async () => {
+it("a user can create a limited number of rooms a day over all replicas, and a refused name does not count", async () => {
   const rate: { points: number } = RATES.room;
   const { points } = rate;
   rate.points = 5;
@@ -583,12 +583,12 @@ it("a user makes so many rooms in a day, whatever the replica, and what was refu
   }
 });
 
-describe("who reads and who writes", () => {
+describe("readers and writers", () => {
   const statuses = async (replica: Replica, cookie: string) => {
     const [page, me, write] = await Promise.all([
       raw(replica, "/api/rooms/0/messages", { cookie }),
       raw(replica, "/api/me", { cookie }),
-      // Refused, but not before it is known who asks.
+      // Refused, but only once the sender is identified.
       raw(replica, "/api/rooms/private", { cookie }, { method: "POST" }),
     ]);
     return [page.status, me.status, write.status];
@@ -596,7 +596,7 @@ describe("who reads and who writes", () => {
   const signedIn = [200, 200, 400];
   const unknown = [401, 401, 401];
 
-  it("are told by the same cookies", async () => {
+  it("are identified by the same cookies", async () => {
     const { cookie } = mary.browser;
     const value = cookie.slice("hubbub=".length);
     const [sid = "", signature = ""] = decodeURIComponent(value).slice(2).split(".");
@@ -631,7 +631,7 @@ describe("who reads and who writes", () => {
       expect(await statuses(left, nobody), nobody).toEqual(unknown);
   });
 
-  it("are told by cookies of an older secret too, and not by those of another", async () => {
+  it("are identified by cookies of an older secret too, but not by those of an unknown one", async () => {
     const before = await house.addReplica({ SESSION_SECRET: "old".repeat(12) });
     const ann = await person(before, "ann-of-old");
     const { cookie } = ann.browser;
@@ -640,7 +640,7 @@ describe("who reads and who writes", () => {
     expect(await statuses(left, cookie)).toEqual(unknown);
   });
 
-  it("are forgotten at once where the session is ended or deleted, whichever replica they ask", async () => {
+  it("are refused at once on every replica after their session ended or was deleted", async () => {
     for (const end of [
       (browser: Browser) => browser.post("/api/logout"),
       ({ cookie }: Browser) => house.redis.del(house.keys.session(decodeURIComponent(cookie).slice(9, 41))),
@@ -653,7 +653,7 @@ describe("who reads and who writes", () => {
     }
   });
 
-  it("are let in where Redis can be read and not written, though their session cannot be prolonged", async () => {
+  it("are let in while Redis is read-only, though their session cannot be prolonged", async () => {
     const own = await ownRedis({ persistent: false });
     const apart = await replicas(1, { REDIS_URL: own.url });
     try {
@@ -673,7 +673,7 @@ describe("who reads and who writes", () => {
 describe("a request that cannot be understood", () => {
   const paths = ["/api/users", "/api/login", "/api/rooms", "/api/rooms/private"];
 
-  it.each(paths)("POST %s with broken JSON, or JSON of another shape, is answered 400", async (path) => {
+  it.each(paths)("to POST %s is answered 400 with broken JSON or JSON of another shape", async (path) => {
     for (const body of [
       "{",
       "not json",
@@ -703,12 +703,12 @@ describe("a request that cannot be understood", () => {
     [{ username: "typed" }],
     [{ password: "correct horse" }],
     [{ username: null, password: null }],
-  ])("log-in and sign-up with %j are answered 400", async (body) => {
+  ])("to log in or sign up is answered 400 with %j", async (body) => {
     for (const path of ["/api/users", "/api/login"])
       expect((await as(mary, "POST", path, body)).status, path).toBe(400);
   });
 
-  it("with a body of 1 MB is answered 413, compressed or not by its word alone", async () => {
+  it("is answered 413 if its body has 1 MB, whatever Content-Encoding it claims", async () => {
     const body = JSON.stringify({ username: "big", password: "x".repeat(1_000_000) });
     const { status, body: answer } = await as(mary, "POST", "/api/users", body);
     expect([status, answer.code]).toEqual([413, "too_large"]);
@@ -716,7 +716,7 @@ describe("a request that cannot be understood", () => {
     expect(deep.status).toBe(400);
   });
 
-  it("to an unknown route, or by another method, is answered 404 as JSON", async () => {
+  it("is answered 404 as JSON if its route or method is unknown", async () => {
     for (const [method, path] of [
       ["GET", "/api/nonsense"],
       ["GET", "/nonsense"],
@@ -733,7 +733,7 @@ describe("a request that cannot be understood", () => {
     }
   });
 
-  it("is answered 401 wherever one has to be signed in", async () => {
+  it("is answered 401 without a session on every route that needs one", async () => {
     for (const path of [
       "/me",
       "/users?ids=1",
@@ -759,7 +759,7 @@ describe("another site", () => {
     [{ origin: "" }],
     [{ "sec-fetch-site": "cross-site" }],
     [{ "sec-fetch-site": "same-site" }],
-  ])("with %j changes nothing", async (headers) => {
+  ])("changes nothing with %j", async (headers) => {
     for (const [path, body] of [
       ["/api/rooms", { name: "Planted" }],
       ["/api/logout", {}],
@@ -778,7 +778,7 @@ describe("another site", () => {
     expect(await house.redis.exists(house.keys.roomByName("Planted"))).toBe(0);
   });
 
-  it("is told apart from the own page, which PUBLIC_URL names, and never by its own word", async () => {
+  it("is distinguished from the page that PUBLIC_URL names, whatever it claims", async () => {
     const named = await house.addReplica({ PUBLIC_URL: "https://chat.example:8443" });
     const rebound = await anonymous()
       .post("/api/users")
@@ -821,7 +821,7 @@ describe("every answer", () => {
     },
   );
 
-  it("of the API is never kept by a cache", async () => {
+  it("of the API forbids caching", async () => {
     for (const path of [
       "/api/me",
       "/api/rooms",
@@ -836,7 +836,7 @@ describe("every answer", () => {
 describe("/metrics", () => {
   const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 
-  it("is told to who sends the token, and to nobody else", async () => {
+  it("answers only requests with the token", async () => {
     const { text, headers } = await anonymous().get("/metrics").set(bearer(METRICS_TOKEN)).expect(200);
     expect(headers["content-type"]).toMatch(/^text\/plain; version=0.0.4/);
     for (const name of ["hubbub_connections", "hubbub_messages_stored_total", "hubbub_append_seconds_bucket"])
@@ -858,14 +858,14 @@ describe("/metrics", () => {
     }
   });
 
-  it("is not there without a token, even for this machine", async () => {
+  it("answers 404 if no token is configured, even from this machine", async () => {
     const replica = await house.addReplica({ METRICS_TOKEN: "" });
     await anonymous(replica).get("/metrics").expect(404);
     await anonymous(replica).get("/metrics").set(bearer("")).expect(404);
     await anonymous(replica).get("/metrics").set(bearer("undefined")).expect(404);
   });
 
-  it("has a port of its own, where there is nothing else, and is then not on the main one", async () => {
+  it("answers on METRICS_PORT, which serves nothing else, and then not on the main port", async () => {
     const replica = await house.addReplica({ METRICS_PORT: "0", METRICS_TOKEN: "" });
     const own = supertest(replica.metricsAddress ?? "");
     const { headers, text } = await own.get("/metrics").expect(200);
@@ -877,7 +877,7 @@ describe("/metrics", () => {
     await anonymous(replica).get("/metrics").expect(404);
   });
 
-  it("wants the token on a port of its own too, where there is one", async () => {
+  it("needs the token on METRICS_PORT too, if one is configured", async () => {
     const replica = await house.addReplica({ METRICS_PORT: "0" });
     const own = supertest(replica.metricsAddress ?? "");
     await own.get("/metrics").expect(401);
@@ -885,7 +885,7 @@ describe("/metrics", () => {
     await anonymous(replica).get("/metrics").set(bearer(METRICS_TOKEN)).expect(404);
   });
 
-  it("on a taken port is a refusal to start, which leaves nothing behind", async () => {
+  it("stops the start if METRICS_PORT is taken, and leaves nothing behind", async () => {
     const replica = await house.addReplica({ METRICS_PORT: "0" });
     const { port } = new URL(replica.metricsAddress ?? "");
     await expect(house.addReplica({ METRICS_PORT: port })).rejects.toThrow(
@@ -910,29 +910,33 @@ it.each([
   "/%72eadyz",
   "/./readyz",
   "/readyz%2f",
-])("%s is another spelling of a health route, and nothing", async (path) => {
+])("%s, another spelling of a health route, is not found", async (path) => {
   const { status } = await raw(left, path, { authorization: `Bearer ${METRICS_TOKEN}` });
   expect(status).toBe(404);
 });
 
 describe("too many requests", () => {
-  it("are not 300 long pages at once, which are read a few at a time", { timeout: 40_000 }, async () => {
-    const limited = await replicas(1, { RATE_LIMITS: "on" });
-    try {
-      const [replica] = limited.replicas as [Replica];
-      const { cookie } = (await person(replica)).browser;
-      const agent = new Agent({ keepAlive: true });
-      const pages = Array.from({ length: 300 }, () =>
-        raw(replica, "/api/rooms/0/messages?size=100", { cookie }, { agent }),
-      );
-      expect(new Set((await Promise.all(pages)).map(({ status }) => status))).toEqual(new Set([200]));
-      agent.destroy();
-    } finally {
-      await limited.close();
-    }
-  });
+  it(
+    "do not include 300 long pages at once, which are read a few at a time",
+    { timeout: 40_000 },
+    async () => {
+      const limited = await replicas(1, { RATE_LIMITS: "on" });
+      try {
+        const [replica] = limited.replicas as [Replica];
+        const { cookie } = (await person(replica)).browser;
+        const agent = new Agent({ keepAlive: true });
+        const pages = Array.from({ length: 300 }, () =>
+          raw(replica, "/api/rooms/0/messages?size=100", { cookie }, { agent }),
+        );
+        expect(new Set((await Promise.all(pages)).map(({ status }) => status))).toEqual(new Set([200]));
+        agent.destroy();
+      } finally {
+        await limited.close();
+      }
+    },
+  );
 
-  it("are answered 429 with the time to wait, and others are not held up", { timeout: 40_000 }, async () => {
+  it("are answered 429 with the time to wait, and do not delay others", { timeout: 40_000 }, async () => {
     const limited = await frugal();
     try {
       const [replica] = limited.replicas as [Replica];
@@ -949,7 +953,7 @@ describe("too many requests", () => {
       expect([status, body.code]).toEqual([429, "rate_limited"]);
       expect(Number(headers.get("retry-after"))).toBeGreaterThan(0);
       expect((await modest.browser.get("/api/me")).status).toBe(200);
-      // Until they may ask again nothing is looked up for them.
+      // Until the wait is over, nothing is looked up for them.
       const keys = await commandsDuring(async () => {
         for (const path of ["/api/me", "/api/rooms", "/api/rooms/0/messages"])
           expect((await greedy.browser.get(path)).status).toBe(429);
@@ -973,7 +977,7 @@ describe("too many requests", () => {
 });
 
 describe("while Redis is away", () => {
-  it("the replica says so with 503 and the time to wait, and is ready again when Redis is back", async () => {
+  it("the replica answers 503 with the time to wait, and is ready again once Redis is back", async () => {
     const own = await ownRedis({ persistent: true });
     const apart = await replicas(1, { REDIS_URL: own.url });
     apart.redis.on("error", () => undefined);

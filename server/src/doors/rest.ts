@@ -137,9 +137,9 @@ export type RestParts = {
   load: Load;
   security: Security;
   log: Logger;
-  /** Resolves, with what to warn of, while Redis takes writes and the replica connections. */
+  /** Resolves, with warnings, while Redis takes writes and the replica takes connections. */
   ready: () => Promise<string[]>;
-  /** The session was ended: close its connections, wherever they are. */
+  /** The session was ended: close its connections on every replica. */
   ended: (sid: string) => void;
   /** The demo people's log-ins, if the database holds demo data. */
   demo: () => Promise<Credentials[]>;
@@ -152,7 +152,7 @@ export function createRest(parts: RestParts): RequestListener {
   const proxies = createProxies(config, parts.log);
   const app = express();
   app.disable("x-powered-by");
-  // Of answers that are never the same twice a digest costs more than it saves; files have theirs all the same.
+  // Computing ETags costs more than it saves, because answers rarely repeat; files have theirs nevertheless.
   app.disable("etag");
   app.set("trust proxy", config.trustProxy);
   app.set("query parser", "simple");
@@ -168,7 +168,7 @@ export function createRest(parts: RestParts): RequestListener {
         if (!isReadable(request.path)) throw new ChatError("invalid", "The request cannot be read.");
         next();
       },
-      // The build has compressed them, better than there would be time for here.
+      // The build has compressed them, better than there is time for here.
       expressStaticGzip(config.clientDir, {
         enableBrotli: true,
         orderPreference: ["br"],
@@ -203,19 +203,19 @@ function isReadable(path: string): boolean {
   }
 }
 
-/** What a failure of these two routes says about who asked; of all others only that they asked too often does. */
+/** What a failure of these two routes says about the sender; of all others, only too many requests count. */
 const NOTED: Record<string, Partial<Record<ErrorCode, SecurityEvent>>> = {
   "/login": { unauthorized: "login.failed", rate_limited: "login.limited" },
   "/users": { rate_limited: "signup.limited" },
 };
 
-/** With these an answer fails whose reader has left. */
+/** Codes of answers whose reader has left. */
 const GONE = new Set<unknown>(["ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROYED", "ECONNRESET", "EPIPE"]);
 
-/** Answers with what went wrong, by Express or without it. */
+/** Answers with a failure, with or without Express. */
 function refuse(error: unknown, request: Asked, response: ServerResponse, parts: RestParts): void {
   const { config, identity, metrics, security } = parts;
-  // Who asked has gone: nobody is to be told, and nothing is wrong.
+  // The sender has left: there is nobody to answer, and nothing is wrong.
   if (response.destroyed && error instanceof Error && "code" in error && GONE.has(error.code)) return;
   const failure = toFailure(error, parts, "request");
   const { code } = failure;
@@ -227,7 +227,7 @@ function refuse(error: unknown, request: Asked, response: ServerResponse, parts:
     const address = clientAddress(request, config.trustProxy);
     security.note(noted, { address, userId: identity.known(request)?.user.id });
   }
-  // Half an answer cannot become an error any more; the missing end says so.
+  // A half-sent answer cannot become an error; its missing end tells the reader.
   if (response.headersSent) {
     response.destroy();
     return;
@@ -240,7 +240,7 @@ function refuse(error: unknown, request: Asked, response: ServerResponse, parts:
 
 const HEALTH = ["/healthz", "/readyz", "/metrics"];
 
-/** The pattern of the route that answered, so that there are as many as there are routes. */
+/** The pattern of the answering route: metrics need a bounded number of names. */
 function routeOf(request: Asked, response: ServerResponse): string {
   const { route } = request;
   if (!route) return response.statusCode < 400 ? "files" : "none";
@@ -271,21 +271,21 @@ const LOGINS: Record<string, (typeof LOGIN_OUTCOMES)[number]> = {
   cut: "cut",
 };
 
-/** What Express notes of the route that answers. */
+/** Express notes here which route answers. */
 type Asked = IncomingMessage & { route?: { path: string } };
 
 /** The route of a page of messages, under `/api`. */
 const PAGE_ROUTE = "/rooms/:id/messages";
 /**
- * The address of a page as clients write it: the room's id, and the query. What Express reads in another way than it
- * stands there is for Express.
+ * The path of a page as clients write it: the room's id, and the query. Any other spelling is left to Express, which
+ * may read it differently.
  */
 const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([!"$-~]*))?$/;
 
 /**
- * What comes before Express. Whatever may be the API's is let in here, before Express costs anything. And a page of
- * messages is the read that comes by the thousand, and Express costs several times what the page does: plain `GET`s of
- * pages by whoever has a session go past it. All others are for `app`, whose own route answers the same, byte by byte.
+ * Runs before Express. Requests of the API are let in here, before Express costs anything. Pages of messages are the
+ * read that comes by the thousand, and Express costs several times as much as the page: plain `GET`s with a session
+ * bypass it. `app` gets all others; its own route for pages gives the same answer, byte by byte.
  */
 function comeIn(
   parts: RestParts,
@@ -310,7 +310,7 @@ function comeIn(
     if (!shown) return app(request, response);
     request.route = { path: PAGE_ROUTE };
     try {
-      // Asked for side by side; what was read for an account that is gone is thrown away unseen.
+      // Both run at once; a page read for an account that is gone is discarded.
       const asking = identity.identify(request, "request");
       const reading = readPage(parts, shown.user, roomId, parse(query));
       const [who] = await Promise.allSettled([asking, reading]);
@@ -330,7 +330,7 @@ function comeIn(
     } catch (error) {
       return fail(error, request, response);
     }
-    // It may have left meanwhile.
+    // The client may have left meanwhile.
     if (response.destroyed) return;
     const [, id = "", query = ""] = PAGE.exec(request.url ?? "") ?? [];
     const roomId = id.replace("%3A", ":");
@@ -348,17 +348,20 @@ function comeIn(
   };
 }
 
-/** Whether Express may take it for the API's: in capitals or with an address in full too. What this misses it asks for itself. */
+/**
+ * Whether Express may route it to the API, also in capitals or as a full URL. What this misses, the API identifies
+ * itself.
+ */
 function isApi({ url = "" }: IncomingMessage): boolean {
   return /\/api(?:[/?]|$)/i.test(url);
 }
 
-/** Express reads it, and refuses what is no JSON. */
+/** Express parses it, and refuses invalid JSON. */
 function hasBody({ headers }: IncomingMessage): boolean {
   return headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined;
 }
 
-/** A page of messages, as JSON: turned away under load, and paid for by the longest that it can be. */
+/** A page of messages, as JSON: refused under load, and charged for its maximum length until it is read. */
 async function readPage(
   { chat, throttle, load }: RestParts,
   user: User,
@@ -374,7 +377,7 @@ async function readPage(
   );
 }
 
-/** A page of what has a text in its name: turned away under load, and paid for by how many names are looked at. */
+/** A page of names with this text: refused under load, and charged by how many names are searched. */
 async function search(
   { chat, throttle, load }: RestParts,
   user: User,
@@ -390,8 +393,8 @@ async function search(
 }
 
 /**
- * A page of what was said with a text in it: turned away under load, one of a user and two of a replica at once, and
- * paid for by how many messages are looked at. It ends early where nobody waits for it any more.
+ * A page of messages with this text: refused under load, limited to one of a user and two of a replica at once, and
+ * charged by how many messages are read. Ends early if the client has left.
  */
 async function findMessages(
   { chat, throttle, load }: RestParts,
@@ -416,8 +419,8 @@ async function findMessages(
 }
 
 /**
- * What stands above each route, its query or body and its answer, is its row in docs/api.md, of which a test says when
- * it is stale.
+ * The comment above each route, its query or body and its answer, is its row in docs/api.md; a test fails when the
+ * table is stale.
  */
 function api(parts: RestParts, proxies: Proxies): Router {
   const { config, chat, identity, sessions, throttle, load, security, ended } = parts;
@@ -470,7 +473,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     response.json(user);
   });
-  // -> 204; the session's connections are closed on every replica
+  // -> 204; closes the session's connections on every replica
   router.post("/logout", async (request, response) => {
     const actor = demandActor(response);
     await sessions.end(actor);
@@ -478,8 +481,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
     security.note("session.ended", { address, userId: actor.user.id });
     ended(actor.sid);
     sessions.clearCookie(response);
-    // Pages that the browser kept whole, for its Back button, are the cache's. Cookies would be those of every service
-    // on this domain, and storage the drafts of everybody who uses this browser: the app clears its own.
+    // The cache holds pages that the browser keeps for its Back button. "cookies" would delete those of every service
+    // on this domain, and "storage" the drafts of every user of this browser: the app clears its own.
     response.setHeader("Clear-Site-Data", '"cache"');
     response.status(204).end();
   });
@@ -490,8 +493,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   // ?after=&size= -> `[{id,username,online}]`, by id
   // ?ids=1,2 -> the same for these ids
-  // ?q=&after=&size= -> `{found,total,complete}`: the same for who has the text in their name, best matches first;
-  // `after` is the last id of the page before
+  // ?q=&after=&size= -> `{found,total,complete}`: the same for users with this text in their name, best matches first;
+  // `after` is the last id of the previous page
   router.get("/users", async (request, response) => {
     const user = demandUser(response);
     if (request.query["ids"] !== undefined) {
@@ -510,13 +513,13 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
 
   // ?q=&room=&from=&before=&after=&cursor= -> `{hits:[{message}],cursor?,until?}`: messages of my rooms with each word
-  // of `q` somewhere in them, newest first; `from` is a user, `before` and `after` are dates; with a `cursor` the search
-  // goes on from there, also where nothing was found
+  // of `q` somewhere in them, newest first; `from` is a user, `before` and `after` are dates; `cursor` continues the
+  // search, also if there were no hits
   router.get("/search", async (request, response) => {
     response.json(await findMessages(parts, demandUser(response), request.query, response));
   });
 
-  // ?before=&size= -> `{messages,more}`: what mentions me in my rooms, newest first; `before` is a date
+  // ?before=&size= -> `{messages,more}`: messages that mention me in my rooms, newest first; `before` is a date
   router.get("/mentions", async (request, response) => {
     const user = demandUser(response);
     const asked = mentionsQuery.parse(request.query);
@@ -539,7 +542,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     load.demand("history");
     const most = BOUNDS.messageKb.value * (await chat.countRoomsOf(user.id));
     const rooms = await throttle.queue("rooms", user.id, () =>
-      // A room takes four commands, and has its last message with it.
+      // A room takes four commands, and brings its last message.
       throttle.pay(
         user.id,
         Math.min(most, BOUNDS.listedKb.value),
@@ -549,7 +552,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     );
     response.json(rooms);
   });
-  // ?after=&size= -> all open rooms, and those invite rooms that are mine: `[{id,kind,name,members,joined}]`
+  // ?after=&size= -> all open rooms, and my invite rooms: `[{id,kind,name,members,joined}]`
   // ?q=&after=&size= -> the same rooms by any part of their name, in the form of `GET /api/users?q=`
   router.get("/rooms/directory", async (request, response) => {
     const user = demandUser(response);
@@ -560,21 +563,21 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await chat.listDirectory(user, after, size));
     }
   });
-  // {name,kind?} -> 201 the new room, joined; 409 taken. `kind` is `open`, or `invite`: then it is no room for anybody else
+  // {name,kind?} -> 201 the new room, joined; 409 taken. `kind` is `open` or `invite`; an invite room does not exist for others
   router.post("/rooms", async (request, response) => {
     const user = demandUser(response);
     const asked = newRoom.parse(request.body);
     await throttle.take("room", user.id);
     response.status(201).json(await chat.createRoom(user, asked));
   });
-  // {userId} -> 201, or 200 if I had it, the 1:1 room: the same one whoever asks
+  // {userId} -> 201 (200 if I had it) the 1:1 room, the same for both
   router.post("/rooms/private", async (request, response) => {
     const user = demandUser(response);
     await throttle.take("privateRoom", user.id);
     const { room, created } = await chat.startPrivateRoom(user, newPrivateRoom.parse(request.body).userId);
     response.status(created ? 201 : 200).json(room);
   });
-  // {level} -> the room; `level` is of what I am notified there: `all`, `mentions` or `nothing`
+  // {level} -> the room; `level` says what notifies me there: `all`, `mentions` or `nothing`
   router.put("/rooms/:id/notifications", async (request, response) => {
     const user = demandUser(response);
     const { level } = notifications.parse(request.body);
@@ -587,11 +590,11 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   // ?before=&after=&size= -> `{messages,more,rev,revHash}`, oldest first; `before` and `after` are dates
   // ?around=SEQ&size= -> the same around this message, with `newer` beside `more`: whether there are newer ones, and
-  // older ones; 404 where it is not in the log
-  // ?at=MS&size= -> the same from this moment on; the newest page where nothing was said since
-  // ?thread=SEQ&before=&after=&size= -> the thread that this message is in: its answers, and before the oldest of them
-  // what they answer; 404 where it is not in the log
-  // ?pinned=true&size= -> what is pinned: the last ones, in the order in which they were
+  // older ones; 404 if it is not in the log
+  // ?at=MS&size= -> the same from this moment on; the newest page if nothing was said since
+  // ?thread=SEQ&before=&after=&size= -> the thread of this message: its answers, and before the oldest one the message
+  // that they answer; 404 if it is not in the log
+  // ?pinned=true&size= -> the messages pinned last, in the order of pinning
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(response);
     const roomId = roomIdOf(request);
@@ -613,8 +616,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
 }
 
 /**
- * Lets somebody in. An attempt is paid before its hash is computed, so that of many at once no more are tried than
- * there are points for, and the points of wrong passwords are given back to whoever is let in.
+ * Logs a user in. An attempt is paid for before its hash is computed, so that concurrent attempts cannot exceed the
+ * budget; a success gives the points of wrong passwords back.
  */
 async function logIn({ chat, throttle }: RestParts, asked: Credentials, address: string): Promise<User> {
   const { users } = chat;
@@ -623,7 +626,7 @@ async function logIn({ chat, throttle }: RestParts, asked: Credentials, address:
     ? (["logInHome", `${name}@${address}`] as const)
     : (["logInName", name] as const);
   const costs = [["logInAddress", address] as const, wrong, ["logIn", name] as const];
-  // Most of those that will be refused wait for no hash.
+  // Refuses most of those over the limit without waiting for a hash.
   for (const [what, who] of costs) await throttle.check(what, who);
   const paid: typeof costs = [];
   const giveBack = (...kept: (typeof costs)[number][0][]) => {
@@ -646,7 +649,7 @@ async function logIn({ chat, throttle }: RestParts, asked: Credentials, address:
   return user;
 }
 
-/** Passes a long text on, paid for as it goes: where its reader's budget is used up it waits for the next window. */
+/** Streams a long text, charged as it goes: when its reader's budget is used up, it waits for the next window. */
 async function* paidFor(
   chunks: AsyncGenerator<string>,
   throttle: Throttle,
@@ -667,21 +670,21 @@ function retryAfterMsOf(error: unknown): number {
 }
 
 function health({ config, ready, metrics, security }: RestParts): Router {
-  // By these very names only: a proxy in front that denies a path is not to be got around by another spelling.
+  // Exact paths only: another spelling must not get around a proxy that denies a path.
   const router = Router({ strict: true, caseSensitive: true });
   // -> 200 alive
   router.get("/healthz", (_request, response) => {
     response.json({ status: "ok" });
   });
-  // -> 200 while Redis takes writes and the replica connections, with `warnings` where there are any; else 503
+  // -> 200 while Redis takes writes and the replica takes connections, with `warnings` if there are any; else 503
   router.get("/readyz", async (_request, response) => {
     const warnings = await ready();
     response.json({ status: "ok", ...(warnings.length > 0 && { warnings }) });
   });
-  // -> Prometheus text of the replica, of all `WORKERS` together: on `METRICS_PORT`, or else here for who sends
-  // `METRICS_TOKEN`, or else 404; see `docs/grafana.json`
+  // -> Prometheus text of the replica, of all `WORKERS` together: on `METRICS_PORT` if set; else here with
+  // `METRICS_TOKEN`; else 404; see `docs/grafana.json`
   router.get("/metrics", async (request, response, next) => {
-    // With a port of their own they are there, and only there.
+    // With a port of their own, metrics are only there.
     if (!config.metricsToken || config.metricsPort !== undefined) return next();
     if (!hasToken(request.headers.authorization, config.metricsToken)) {
       security.note("metrics.refused", { address: clientAddress(request, config.trustProxy) });
@@ -694,7 +697,7 @@ function health({ config, ready, metrics, security }: RestParts): Router {
   return router;
 }
 
-/** helmet's headers, which are the same for every answer: asked for once, on an answer that goes nowhere. */
+/** helmet's headers are the same for every answer: computed once, on an answer that is not sent. */
 function securityHeaders(https: boolean): Map<string, string> {
   const request = new IncomingMessage(new Socket());
   const response = new ServerResponse(request);

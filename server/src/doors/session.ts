@@ -14,14 +14,14 @@ import type { User, UserId } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
 
 declare module "express-session" {
-  // The only way to add a field to this library's type.
+  // Declaration merging is the only way to add a field to this library's type.
   // oxlint-disable-next-line typescript/consistent-type-definitions
   interface SessionData {
     user: User;
   }
 }
 
-/** As long as browsers keep a cookie: how long a session lives is for Redis to say. */
+/** The browsers' maximum; Redis decides when the session expires. */
 const COOKIE_MS = 400 * 24 * 3600 * 1_000;
 const TOUCH_MS = 60_000;
 
@@ -29,27 +29,27 @@ export type Session = { sid: string; user: User };
 
 export type Sessions = {
   /**
-   * The session of this id; its end is put off. Redis is asked each time. Whether the account still exists is for the
-   * caller to ask. Throws what Redis throws.
+   * The session with this id; prolongs it. Asks Redis each time. The caller must check whether the account still
+   * exists. Throws Redis' errors.
    */
   find: (sid: string) => Promise<Session | undefined>;
-  /** The id that a request shows, if it was given out here. Whether that session still exists only Redis knows. */
+  /** The id in a request's cookie, if we signed it. Only Redis knows whether that session still exists. */
   sidOf: (request: IncomingMessage) => string | undefined;
   /**
-   * Starts a session under a new id and resolves once it is stored: an answer before that would be a lie. `before` is
-   * the one that the request came with. Answers the ids of those that ended by it: that one, and the oldest where there
-   * are too many.
+   * Starts a session under a new id and resolves once it is stored: an earlier answer would be a lie. `before` is the
+   * request's own session. Answers the ids of the sessions that ended by it: that one, and the oldest if there are too
+   * many.
    */
   start: (request: Request, response: Response, user: User, before?: Session) => Promise<string[]>;
-  /** Ends a session. Its connections are for the caller to close. */
+  /** Ends a session. The caller must close its connections. */
   end: (session: Session) => Promise<void>;
-  /** Takes the cookie back from the browser. */
+  /** Makes the browser drop the cookie. */
   clearCookie: (response: Response) => void;
 };
 
 /**
- * The sessions of both doors. A session is written once, at log-in, and never changed after: a slow request can
- * therefore not bring back a session that a log-out has ended.
+ * The sessions of both doors. A session is written once, at log-in, and never changed, so a slow request cannot bring
+ * back a session that a log-out has ended.
  */
 export async function createSessions(
   config: Config,
@@ -83,11 +83,11 @@ export async function createSessions(
       return { sid, user: found.user };
     },
     async start(request, response, user, before) {
-      // It says once more after the answer what it could not do, when nobody is left to handle it.
+      // It emits the error again after the answer, when nobody would handle it.
       await new Promise<void>((resolve, reject) => {
         void middleware(request, response, (error?: unknown) => (error ? reject(error) : resolve()));
       });
-      // Not the session's own method: it may just have ended, with an account that is gone.
+      // The session's own method would throw if the session has just ended with its account.
       await new Promise<void>((resolve, reject) => {
         request.sessionStore.regenerate(request, (error: unknown) => (error ? reject(error) : resolve()));
       });
@@ -109,9 +109,8 @@ export async function createSessions(
 }
 
 /**
- * Writes a session down among those of its user, forgets those that have ended meanwhile, and ends the oldest where
- * there are too many: answers their ids. A session is written down after it is stored, so that many log-ins at once
- * leave none that is not counted.
+ * Adds a session to the list of its user's, removes ended ones from it, and ends the oldest if there are too many:
+ * answers their ids. Runs after the session is stored, so that concurrent log-ins leave no unlisted session.
  */
 async function index(redis: RedisClient, keys: Keys, userId: UserId, sid: string): Promise<string[]> {
   const sessions = keys.userSessions(userId);
@@ -127,7 +126,7 @@ async function index(redis: RedisClient, keys: Keys, userId: UserId, sid: string
   return ended;
 }
 
-/** The session id in this cookie, if one of these secrets has signed it, as express-session reads it. */
+/** The session id in this cookie, if one of these secrets signed it, as express-session reads it. */
 function sidIn(header: string, name: string, secrets: string[]): string | undefined {
   const value = parse(header)[name];
   if (!value?.startsWith("s:")) return undefined;
@@ -139,8 +138,8 @@ function sidIn(header: string, name: string, secrets: string[]): string | undefi
 }
 
 /**
- * Sessions in Redis. Requests prolong them, but not each one: a session's end is put off at most once a minute here
- * (or after a twentieth of its life, where that is shorter).
+ * Sessions in Redis. Requests prolong them, at most once a minute here (or once in a twentieth of its life, if that is
+ * shorter).
  */
 function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys): RedisStore {
   const store = new RedisStore({ client: redis, prefix: keys.sessionPrefix, ttl: () => ttlSeconds });
@@ -161,7 +160,7 @@ function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys): RedisS
       if (!error) touched.add(sid);
       done?.(error);
     });
-    // One that an older replica started, or that was not written down before a crash, is counted from now on.
+    // A session of an older replica, or one that a crash left unlisted, is listed from now on.
     const user = data.user as User | undefined;
     if (user)
       await redis.zadd(keys.userSessions(user.id), "NX", String(Date.now()), sid).catch(() => undefined);
@@ -169,7 +168,7 @@ function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys): RedisS
   return store;
 }
 
-/** Kept in Redis, which holds the sessions themselves too: who can read it needs no forged cookie. */
+/** Kept in Redis, which holds the sessions too: a reader of Redis needs no forged cookie. */
 async function sharedSecret(redis: RedisClient, keys: Keys): Promise<string> {
   await redis.set(keys.sessionSecret, randomBytes(32).toString("base64url"), "NX");
   const secret = await redis.get(keys.sessionSecret);

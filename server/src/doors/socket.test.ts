@@ -70,7 +70,7 @@ let right: Replica;
 let mary: Person;
 let joe: Person;
 let sue: Person;
-/** Two whose session, or account, was deleted in Redis without a word when the tests began. */
+/** Two people whose session, or account, was deleted in Redis silently when the tests began. */
 let forgotten: { disconnectedAt: Promise<number>[]; deletedAt: number };
 
 beforeAll(async () => {
@@ -94,14 +94,14 @@ function sidOf(browser: Browser): string {
   return value.slice(2, value.lastIndexOf("."));
 }
 
-/** A further window of somebody, on a replica. */
+/** Another window of a person, on a replica. */
 function windowOf(who: Person, replica: Replica): Promise<Person> {
   const browser = new Browser(replica);
   browser.cookie = who.browser.cookie;
   return connect(browser, who.user);
 }
 
-/** Everything that a socket hears from now on. */
+/** Records everything that a socket hears from now on. */
 function record({ socket }: { socket: TestSocket }): [string, unknown][] {
   const heard: [string, unknown][] = [];
   socket.onAny((event: string, body: unknown) => {
@@ -110,7 +110,7 @@ function record({ socket }: { socket: TestSocket }): [string, unknown][] {
   return heard;
 }
 
-/** Sends any event with anything. */
+/** Sends any event with any arguments. */
 function emit(socket: TestSocket, event: string, ...args: unknown[]): Promise<Reply<unknown>> {
   const untyped = socket.timeout(5_000) as unknown as {
     emitWithAck: (event: string, ...args: unknown[]) => Promise<Reply<unknown>>;
@@ -137,7 +137,7 @@ function refusalOf(socket: TestSocket): Promise<Error & { data?: unknown }> {
   });
 }
 
-/** Whether a WebSocket handshake is answered with an upgrade, or with a status that refuses it. */
+/** Whether a WebSocket handshake is upgraded, or refused with a status. */
 function handshake(replica: Replica, headers: Record<string, string>): Promise<"open" | "refused"> {
   return new Promise((resolve, reject) => {
     const asked = request(`${replica.address}/socket.io/?EIO=4&transport=websocket`, {
@@ -164,7 +164,7 @@ function handshake(replica: Replica, headers: Record<string, string>): Promise<"
 }
 
 describe("the handshake", () => {
-  it("without a session is refused with a code", async () => {
+  it("is refused with a code if it has no session", async () => {
     const refused = await refusalOf(new Browser(left).socket());
     expect(refused.data).toEqual({ code: "unauthorized", message: "Log in first." });
   });
@@ -177,13 +177,13 @@ describe("the handshake", () => {
     ],
     ["an unknown session id", () => "hubbub=s%3Anonsense.nonsense"],
     ["rubbish", () => "hubbub=%%%; ;=;"],
-  ])("with %s is refused", async (_what, forge) => {
+  ])("is refused with %s", async (_what, forge) => {
     const browser = new Browser(left);
     browser.cookie = forge(mary.browser.cookie);
     expect((await refusalOf(browser.socket())).data).toMatchObject({ code: "unauthorized" });
   });
 
-  it("from another site is refused before the upgrade, with the cookie of somebody who is signed in", async () => {
+  it("is refused before the upgrade if it comes from another site, even with a valid cookie", async () => {
     const { cookie } = mary.browser;
     const { host, port } = new URL(left.address);
     const foreign = [
@@ -201,12 +201,12 @@ describe("the handshake", () => {
     for (const origin of foreign) expect(await handshake(left, { cookie, origin }), origin).toBe("refused");
     expect(await handshake(left, { cookie, "sec-fetch-site": "cross-site" })).toBe("refused");
     expect(await handshake(left, { cookie, "sec-fetch-site": "same-site" })).toBe("refused");
-    // The twins: the own page, and a program that is no browser.
+    // The controls: the server's own page, and a program that is no browser.
     expect(await handshake(left, { cookie, origin: left.address })).toBe("open");
     expect(await handshake(left, { cookie })).toBe("open");
   });
 
-  it("from an origin that the configuration names is let in", async () => {
+  it("is accepted from a configured origin", async () => {
     const replica = await house.addReplica({ ORIGINS: "https://chat.example" });
     const { cookie } = mary.browser;
     expect(await handshake(replica, { cookie, origin: "https://chat.example" })).toBe("open");
@@ -214,7 +214,7 @@ describe("the handshake", () => {
     expect(await handshake(replica, { cookie, origin: "https://chat.example.evil" })).toBe("refused");
   });
 
-  it("by long-polling is refused where the option is off", async () => {
+  it("is refused by long-polling if that is switched off", async () => {
     const { status } = await mary.browser.fetch("GET", "/socket.io/?EIO=4&transport=polling");
     expect(status).toBe(400);
   });
@@ -223,7 +223,7 @@ describe("the handshake", () => {
 describe("garbage", () => {
   const events = ["message", "room.join", "room.leave", "room.read", "sync"];
 
-  it.each(events)("in %s is answered with a code, and everything goes on", async (event) => {
+  it.each(events)("in %s is answered with a code, and the server works on", async (event) => {
     const attacker = await person(left);
     const payloads: unknown[] = [
       ...fc.sample(fc.jsonValue(), { numRuns: 60, seed: 11 }),
@@ -290,7 +290,7 @@ describe("garbage", () => {
     await expectAllWell();
   });
 
-  it("a message without a callback is stored all the same", async () => {
+  it("a message without a callback is still stored", async () => {
     mary.socket.emit(
       "message",
       { roomId: "0", message: "no callback", nonce: "no-callback" },
@@ -299,12 +299,12 @@ describe("garbage", () => {
     await joe.hears("no callback");
   });
 
-  it("of further arguments does not keep the answer back", async () => {
+  it("in further arguments does not prevent the answer", async () => {
     const body = { roomId: "0", message: "with more arguments", nonce: "more" };
     expect(codeOf(await emit(mary.socket, "message", body, "more", { and: "more" }))).toBe("ok");
   });
 
-  it("as an unknown event, or one that means something to Node, does no harm", async () => {
+  it("as an unknown event, or as one that Node reserves, does no harm", async () => {
     const attacker = await person(left);
     const { socket } = attacker as unknown as {
       socket: { emit: (event: string, ...args: unknown[]) => void };
@@ -325,7 +325,7 @@ describe("garbage", () => {
     await expectAllWell();
   });
 
-  it("as a malformed packet closes that connection at most", async () => {
+  it("as a malformed packet closes only that connection", async () => {
     const packets = [
       "2",
       "2[",
@@ -363,7 +363,7 @@ describe("garbage", () => {
     await expectAllWell();
   });
 
-  it("that is too large closes that connection only", async () => {
+  it("over the size limit closes only that connection", async () => {
     const attacker = await person(left);
     const closed = new Promise((resolve) => attacker.socket.once("disconnect", resolve));
     attacker.socket.emit("message", { roomId: "0", message: "x".repeat(1_000_000), nonce: "n" }, () => {});
@@ -372,14 +372,14 @@ describe("garbage", () => {
     expect(mary.socket.connected).toBe(true);
   });
 
-  it("that is just too long is refused with a code and stores nothing", async () => {
+  it("just over the length limit is refused with a code and not stored", async () => {
     const longest = await mary.say("0", "y".repeat(LIMITS.message), "longest");
     expect(longest.message).toHaveLength(LIMITS.message);
     const body = { roomId: "0", message: "z".repeat(LIMITS.message + 1), nonce: "n" };
     expect(codeOf(await emit(mary.socket, "message", body))).toBe("too_large");
   });
 
-  it("of room ids reaches no Redis command, by no way in", async () => {
+  it("as a room id reaches no Redis command by any route", async () => {
     const attacker = await person(left);
     const commands = await commandsDuring(async () => {
       const { address, cookie } = attacker.browser;
@@ -394,7 +394,7 @@ describe("garbage", () => {
         expect(replies.map(codeOf), JSON.stringify(roomId)).toEqual(Array<string>(5).fill("invalid"));
         const path = `/api/rooms/${encodeURIComponent(typeof roomId === "string" ? roomId : JSON.stringify(roomId))}/messages`;
         const { status } = await fetch(`${address}${path}`, { headers: { cookie } });
-        // As an address, the number 0 is General.
+        // In a path, the number 0 is General.
         if (roomId !== 0) expect([400, 404], path.slice(0, 80)).toContain(status);
         const { status: direct } = await attacker.browser.post("/api/rooms/private", { userId: roomId });
         expect([400, 404]).toContain(direct);
@@ -403,7 +403,7 @@ describe("garbage", () => {
     attacker.close();
     const prefix = house.env["KEY_PREFIX"] ?? "";
     const named = commands.flat().flatMap((word) => {
-      // Every room that a command names, be it in a key, in a channel or by itself.
+      // Every room that a command names, in a key, in a channel or alone.
       const key = new RegExp(`^\\{?${prefix}(?:room:|MESSAGES:)(.*)$`, "s").exec(word)?.[1];
       return key === undefined ? [] : key.replace(/\}.*$/s, "").replace(/^(0|\d+):name$/, "$1");
     });
@@ -414,7 +414,7 @@ describe("garbage", () => {
     expect(bad.filter((id) => own.includes(id as string))).toEqual([]);
   });
 
-  it("in the sender's own words about who, when and where is dropped", async () => {
+  it("claims about author, date and room are ignored", async () => {
     const spoofed = {
       roomId: "0",
       message: "I am joe",
@@ -445,7 +445,7 @@ describe("a private room of two others", () => {
     await joe.hears("for joe alone");
   });
 
-  it("can be neither joined, read, written, marked, left nor synced, as if it did not exist", async () => {
+  it("refuses joins, reads, messages, marks, leaves and syncs, as if it did not exist", async () => {
     const unknown = `${mary.user.id}:4242424242`;
     const attempts = (id: string) =>
       Promise.all([
@@ -466,7 +466,7 @@ describe("a private room of two others", () => {
     expect(await house.redis.smembers(house.keys.userRooms(sue.user.id))).toEqual(["0"]);
   });
 
-  it("is not heard, even after all that", async () => {
+  it("is still not heard after these attempts", async () => {
     const heard = record(sue);
     await joe.say(roomId, "still just us");
     await mary.hears("still just us");
@@ -485,7 +485,7 @@ describe("a private room of two others", () => {
     expect(synced.rooms[0]?.messages).toHaveLength(2);
   });
 
-  it("with somebody who does not exist, or with oneself, leaves no key behind", async () => {
+  it("leaves no key behind if it is with an unknown user or with oneself", async () => {
     for (const id of [`${mary.user.id}:4242424242`, `${mary.user.id}:${mary.user.id}`])
       expect(["not_found", "invalid"]).toContain(
         codeOf(await emit(mary.socket, "message", { roomId: id, message: "echo?", nonce: "n" })),
@@ -496,7 +496,7 @@ describe("a private room of two others", () => {
 });
 
 describe("a private room", () => {
-  it("appears for the other person with its first message, in every window, once and in order, for nobody else", async () => {
+  it("appears with its first message in all windows of the other person, once and in order, and nowhere else", async () => {
     const [ann, bob] = [await person(left), await person(right)];
     const bobsOther = await windowOf(bob, left);
     const annsOther = await windowOf(ann, right);
@@ -507,7 +507,7 @@ describe("a private room", () => {
     const heard = [bob, bobsOther, sue, mary].map(record);
     await ann.say("0", "barrier one");
     for (const who of [bob, bobsOther, sue, mary]) await who.hears("barrier one");
-    // Nothing until the first message.
+    // Nothing may arrive before the first message.
     expect(heard.flat().filter(([event]) => event !== "message")).toEqual([]);
     const texts = ["one", "two", "three", "four", "five"];
     await Promise.all(texts.map((text) => ann.say(room.id, text, text)));
@@ -535,7 +535,7 @@ describe("a private room", () => {
     for (const one of [ann, bob, annsOther, bobsOther]) one.close();
   });
 
-  it("whose first messages cross on two replicas appears once for both, with both messages", async () => {
+  it("appears once for both people, with both messages, if their first messages cross on two replicas", async () => {
     const [ann, bob] = [await person(left), await person(right)];
     const roomId = `${ann.user.id}:${bob.user.id}`;
     const heard = [record(ann), record(bob)];
@@ -554,7 +554,7 @@ describe("a private room", () => {
     for (const one of [ann, bob]) one.close();
   });
 
-  it("appears although the newest row of its log is another program's", async () => {
+  it("appears even if the newest row of its log is another program's", async () => {
     const [ann, bob] = [await person(left), await person(right)];
     const roomId = `${ann.user.id}:${bob.user.id}`;
     await ann.say(roomId, "first");
@@ -564,7 +564,7 @@ describe("a private room", () => {
     await house.redis.zadd(house.keys.room(roomId), future, row);
     await house.redis.srem(house.keys.userRooms(bob.user.id), roomId);
     const shown = new Promise<Room>((resolve) => bob.socket.once("show.room", resolve));
-    // A replica that has not seen this room opened looks anew whether both have it.
+    // A replica on which this room was never open checks again whether both have it.
     const other = await windowOf(ann, await house.addReplica());
     await other.say(roomId, "second");
     const outcome = await Promise.race([shown, until(() => false, 3_000).catch(() => "never shown")]);
@@ -574,7 +574,7 @@ describe("a private room", () => {
 });
 
 describe("a named room", () => {
-  it("that was left for another one is not heard any more, though both orders were lost", async () => {
+  it("is no longer heard after it was left for another one, though both orders were lost", async () => {
     const zoe = await person(left, "zoe");
     const [from, to] = await Promise.all(
       ["Lounge", "Library"].map(async (name) => (await mary.browser.post<Room>("/api/rooms", { name })).body),
@@ -587,7 +587,7 @@ describe("a named room", () => {
     await redis.srem(keys.userRooms(zoe.user.id), from.id);
     await redis.hset(keys.records(to.id), zoe.user.id, '{"role":"member"}');
     await redis.sadd(keys.userRooms(zoe.user.id), to.id);
-    // Who comes in anew makes the replica look at all windows of theirs.
+    // A new connection makes the replica check all windows of its user.
     const other = await windowOf(zoe, left);
     await until(() => heard.some(([event]) => event === "show.room"));
     expect(heard).toContainEqual(["hide.room", { roomId: from.id }]);
@@ -598,7 +598,7 @@ describe("a named room", () => {
     for (const one of [zoe, other]) one.close();
   });
 
-  it("shows itself in its maker's other windows, on every replica, and is heard there", async () => {
+  it("appears in its creator's other windows on every replica, and is heard there", async () => {
     const other = await windowOf(mary, right);
     const shown = new Promise<Room>((resolve) => other.socket.once("show.room", resolve));
     const { body: room } = await mary.browser.post<Room>("/api/rooms", { name: "Workshop" });
@@ -609,7 +609,7 @@ describe("a named room", () => {
     other.close();
   });
 
-  it("is joined and left in all windows at once, and is silent for who is not in it", async () => {
+  it("is joined and left in all windows at once, and reaches only members", async () => {
     const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Kitchen" });
     const other = await windowOf(joe, left);
     const heard = [record(joe), record(other)];
@@ -623,7 +623,7 @@ describe("a named room", () => {
     expect(room).toMatchObject({ id: made.id, names: ["Kitchen"], seq: 1, unread: 1 });
     expect(messages.map(({ message }) => message)).toEqual(["before joe"]);
     await shown;
-    // Joining twice is joining once.
+    // A second join changes nothing.
     expect(codeOf(await emit(joe.socket, "room.join", { roomId: made.id }))).toBe("ok");
     await mary.say(made.id, "hello joe, here");
     for (const who of [joe, other]) await who.hears("hello joe, here");
@@ -649,20 +649,20 @@ describe("a named room", () => {
     other.close();
   });
 
-  it("is told to everybody in the directory, with who is in it", async () => {
+  it("is listed for everybody in the directory, with its members", async () => {
     const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Listed" });
     const { body } = await sue.browser.get<object[]>(`/api/rooms/directory?after=${Number(made.id) - 1}`);
     expect(body).toContainEqual({ id: made.id, kind: "open", name: "Listed", members: 1, joined: false });
   });
 
-  it("that does not exist cannot be joined", async () => {
+  it("cannot be joined if it does not exist", async () => {
     expect(codeOf(await emit(joe.socket, "room.join", { roomId: "424242" }))).toBe("not_found");
     expect(await house.redis.exists(house.keys.records("424242"))).toBe(0);
   });
 });
 
 describe("read marks", () => {
-  it("move upwards only, never beyond the newest message, and are told to the user's other windows", async () => {
+  it("only rise, stop at the newest message, and reach the user's other windows", async () => {
     const { body: room } = await mary.browser.post<Room>("/api/rooms", { name: "Reading" });
     unwrap(await joe.socket.emitWithAck("room.join", { roomId: room.id }));
     const other = await windowOf(joe, left);
@@ -682,7 +682,7 @@ describe("read marks", () => {
     other.close();
   });
 
-  it("move downwards for whoever marks messages as unread, on every window, and up again from there", async () => {
+  it("fall in every window if a user marks messages as unread, and rise again from there", async () => {
     const { body: room } = await mary.browser.post<Room>("/api/rooms", { name: "Reading again" });
     unwrap(await joe.socket.emitWithAck("room.join", { roomId: room.id }));
     for (let index = 1; index <= 5; index += 1) await mary.say(room.id, `u${index}`);
@@ -718,7 +718,7 @@ describe("a session's end", () => {
     return connect(browser, body);
   };
 
-  it("by log-out closes its sockets on every replica within a second; another session of the user lives on", async () => {
+  it("by log-out closes its sockets on every replica within a second, but leaves other sessions alone", async () => {
     const here = await person(left, "leaver");
     const there = await windowOf(here, right);
     const elsewhere = await login("leaver", right);
@@ -730,13 +730,13 @@ describe("a session's end", () => {
     await Promise.all(gone);
     expect(performance.now() - start).toBeLessThan(1_000);
     expect((await elsewhere.say("0", "I am still here")).from).toBe(here.user.id);
-    // The cookie is worth nothing any more, by either door.
+    // The cookie is now worthless at either door.
     expect((await there.browser.get("/api/me")).status).toBe(401);
     expect((await refusalOf(there.browser.socket())).data).toMatchObject({ code: "unauthorized" });
     elsewhere.close();
   });
 
-  it("comes to the oldest where a user has more than 50, with its sockets on every replica", async () => {
+  it("comes to the oldest of more than 50, and closes its sockets on every replica", async () => {
     const first = await person(left, "hoarder");
     const second = await login("hoarder", right);
     const gone = new Promise((resolve) => first.socket.once("disconnect", resolve));
@@ -753,14 +753,14 @@ describe("a session's end", () => {
     expect((await first.browser.get("/api/me")).status).toBe(401);
     expect(await house.redis.zcard(house.keys.userSessions(first.user.id))).toBe(50);
     for (const one of [second, newest]) expect((await one.say("0", "still here")).from).toBe(first.user.id);
-    // Those that have ended are not counted.
+    // Ended sessions do not count.
     await second.browser.post("/api/logout");
     await house.redis.del(house.keys.session(sidOf(newest.browser)));
     await login("hoarder", left);
     expect(await house.redis.zcard(house.keys.userSessions(first.user.id))).toBe(49);
   });
 
-  it("comes with its account's: by either door, also where another account has got the id", async () => {
+  it("follows its account's end at either door, even if another account got the id", async () => {
     for (const replace of [
       (user: User) => house.redis.del(house.keys.user(user.id)),
       (user: User) => house.redis.hset(house.keys.user(user.id), "username", "somebody-else"),
@@ -784,7 +784,7 @@ describe("a session's end", () => {
     }
   });
 
-  it("comes with its account's, and the same browser can sign up anew", async () => {
+  it("follows its account's end, and the same browser can sign up again", async () => {
     const { browser, user } = await person(left);
     await house.redis.del(house.keys.user(user.id));
     const { status } = await browser.post("/api/users", { username: "anew", password: "correct horse" });
@@ -792,7 +792,7 @@ describe("a session's end", () => {
     expect((await browser.get<User>("/api/me")).body.username).toBe("anew");
   });
 
-  it("by a new log-in in the same browser closes the old one's sockets", async () => {
+  it("by a new log-in in the same browser closes its sockets", async () => {
     const before = await person(left, "relogger");
     const { cookie } = before.browser;
     const gone = new Promise((resolve) => before.socket.once("disconnect", resolve));
@@ -805,7 +805,7 @@ describe("a session's end", () => {
   });
 
   it(
-    "in Redis, or its account's, without a word, is noticed within 35 seconds",
+    "by deletion in Redis, of the session or its account, is noticed within 35 seconds",
     { timeout: 40_000 },
     async () => {
       const disconnectedAt = await Promise.all(forgotten.disconnectedAt);
@@ -815,7 +815,7 @@ describe("a session's end", () => {
 });
 
 describe("somebody who is typing", () => {
-  it("is seen so by the others of the room on every replica, and not by strangers", async () => {
+  it("is shown as typing to the room's other members on every replica, but not to strangers", async () => {
     const { body } = await mary.browser.post<Room>("/api/rooms", { name: `typing ${Math.random()}` });
     unwrap(await joe.socket.emitWithAck("room.join", { roomId: body.id }));
     const heard: string[] = [];
@@ -830,7 +830,7 @@ describe("somebody who is typing", () => {
     expect(reply).toMatchObject({ ok: false, error: { code: "not_found" } });
   });
 
-  it("in a crowd costs each of the others a few frames a second", async () => {
+  it("in a typing crowd costs each other member a few frames a second", async () => {
     let frames = 0;
     joe.socket.on("typing", () => (frames += 1));
     await Promise.all(Array.from({ length: 100 }, () => mary.socket.emitWithAck("typing", { roomId: "0" })));

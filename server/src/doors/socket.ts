@@ -54,19 +54,19 @@ import type { Identity } from "./identity.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 import { createFrameServer, parser } from "./transport.ts";
 
-/** Between replicas, over @socket.io/redis-adapter: what must touch connections elsewhere. */
+/** Orders between replicas, over @socket.io/redis-adapter, that concern connections elsewhere. */
 type ReplicaEvents = {
   "room.shown": (userIds: UserId[], roomId: RoomId) => void;
-  /** Said by servers of the first schema, which announce no changes. */
+  /** Sent by servers of the first schema, which announce no changes. */
   "room.hidden": (userId: UserId, roomId: RoomId) => void;
-  /** Servers of the version before say nothing of `unread`, and take no notice of it. */
+  /** Servers of the previous version neither send nor read `unread`. */
   "room.read": (userId: UserId, roomId: RoomId, read: number, unread?: boolean) => void;
   "session.ended": (sid: string) => void;
 };
 
 /**
- * One emoji, as Unicode recommends them for general interchange: a flag, a keycap, a family is one. Spelt for V8, not for
- * TypeScript, whose target knows no `v`.
+ * One emoji as Unicode recommends it for general interchange: a flag, a keycap or a family is one. Built at run time,
+ * because TypeScript's target does not know the flag `v`.
  */
 const EMOJI = new RegExp(String.raw`^\p{RGI_Emoji}$`, "v");
 const roomId = z.custom<RoomId>(isRoomId, "no room id");
@@ -113,17 +113,17 @@ const sync: z.ZodType<{ rooms: Cursor[] }> = z.object({
     .refine((rooms) => new Set(rooms.map((one) => one.roomId)).size === rooms.length, "each room once"),
 });
 
-/** How soon a session that ended, or a room that was shown, is noticed where its announcement got lost. */
+/** How soon the end of a session, or a shown room, is noticed if its announcement was lost. */
 const REVALIDATE_MS = 25_000;
 const REVALIDATE_AT_ONCE = 200;
-/** How long a stopping replica waits for requests that are under way. */
+/** How long a stopping replica waits for running requests. */
 const FINISH_MS = 2_500;
 const HANDOVER_TICK_MS = 50;
 const SHOW_TRIES = 50;
 const RETRY_MS = 1_000;
-/** What an answer to `sync` can come to, in KB: its length, and the rooms under way when it was reached. */
+/** The largest answer to `sync`, in KB: its limit, and the rooms under way when it was reached. */
 const SYNC_KB = (BOUNDS.syncLength.value + BOUNDS.syncAtOnce.value * BOUNDS.syncBytes.value) / 1_024;
-/** What would be empty in each connection is empty once for all. */
+/** Shared, so that an idle connection holds no empty array of its own. */
 const NONE: RoomId[] = [];
 
 export type SocketParts = {
@@ -146,8 +146,8 @@ type Listener = (this: Connection, ...args: unknown[]) => void;
 type Listeners = { [E in keyof ClientEvents]: Listener };
 
 /**
- * The Socket.IO door: the handshake, one listener for each client event, and the orders of other replicas. The
- * listeners are shared by all connections; `this` is the connection.
+ * The Socket.IO door: the handshake, one listener for each client event, and the orders of other replicas. All
+ * connections share the listeners; `this` is the connection.
  */
 export class SocketDoor {
   readonly announce: Announcer & { endSession: (sid: string) => void };
@@ -155,7 +155,7 @@ export class SocketDoor {
   readonly #io: Server<ClientEvents, ServerEvents, ReplicaEvents, ConnectionData>;
   #orders: ReplicaEvents | undefined;
   #revalidation: NodeJS.Timeout | undefined;
-  /** How many connections without a session an address has open. */
+  /** How many connections without a session each address has open. */
   readonly #strangers = new Map<string, number>();
   #closing = false;
   #running = 0;
@@ -190,12 +190,12 @@ export class SocketDoor {
     };
   }
 
-  /** Starts to take connections. */
+  /** Starts to accept connections. */
   open(chat: Chat): void {
     const { http, delivery, security } = this.#parts;
-    // Not before the other door has its listener: this one takes its requests away from those that are there.
+    // Attach last: Socket.IO wraps the request listeners that are registered.
     this.#io.attach(http, { destroyUpgrade: false });
-    // Engine.IO would never end one whose connection has been answered a request before, and no timeout of HTTP's does.
+    // Engine.IO would leave one open on a connection that served a request before, and no timeout of HTTP applies.
     http.on("upgrade", (request: IncomingMessage) => {
       if (!request.url?.startsWith(`${this.#io.path()}/`))
         refuseUpgrade(request, { code: "not_found", message: "There is nothing to upgrade to here." });
@@ -211,7 +211,7 @@ export class SocketDoor {
       this.#io.on(order, (...args: unknown[]) => this.#perform(order, args));
     }
 
-    // Before Engine.IO looks at a request. Cross-origin rules for browsers do not stop a WebSocket: Origin is checked here.
+    // Runs before Engine.IO's own checks. CORS does not stop a WebSocket: Origin is checked here.
     this.#io.engine.use((request: Handshake, response: ServerResponse, next: () => void) => {
       if (request.headers.upgrade) noteAnswer(request);
       this.#letIn(request, response, next).catch((error: unknown) => {
@@ -234,7 +234,7 @@ export class SocketDoor {
         security.contain("disconnection", error, { userId: this.data.user.id });
       }
     };
-    // Delivery keeps the rooms; a room of its own for each connection would be kept for nothing.
+    // Delivery keeps the rooms; Socket.IO's own room for each connection would only cost memory.
     this.#io.of("/").adapter.addAll = ignore;
     this.#io.on("connection", (connection) => {
       try {
@@ -255,7 +255,7 @@ export class SocketDoor {
   }
 
   /**
-   * Takes no more connections, hands the open ones over within `drainMs` at an even rate, and lets running requests
+   * Accepts no more connections, hands the open ones over within `drainMs` at an even rate, and lets running requests
    * finish. A load balancer that is refused at once tries another replica.
    */
   async close(drainMs: number, answering: () => boolean): Promise<void> {
@@ -273,8 +273,8 @@ export class SocketDoor {
     for (let waited = 0; this.#running > 0 && waited < FINISH_MS; waited += HANDOVER_TICK_MS) {
       await pause(HANDOVER_TICK_MS);
     }
-    // Who only holds a connection open, silent or in the middle of a request, is not waited for longer. An answer that
-    // has begun has until the deadline; cut then, it has no end, and its reader is told of an error.
+    // A client that only holds a connection open, idle or in the middle of a request, gets no more time. An answer
+    // that has begun may run until the deadline; if it is cut then, the missing end tells its reader.
     const since = performance.now();
     const cut = setInterval(() => {
       const now = performance.now();
@@ -314,7 +314,7 @@ export class SocketDoor {
         chat.pinMessage(connection.data.user, asked),
       ),
       typing: this.#listener("event", room, async ({ data }, { roomId: id }) => {
-        // Who hears a room is in it, and Redis need not be asked.
+        // A connection that hears the room is in it, so Redis need not be asked.
         if (!data.rooms.has(id)) throw unknownRoom();
         await this.#parts.relay.typing(id, data.user.id);
         return "null";
@@ -342,8 +342,8 @@ export class SocketDoor {
   }
 
   /**
-   * Answers a request exactly once, with a value, which `handle` gives as JSON, or a code. Without a callback it is
-   * done all the same.
+   * Answers a request exactly once, with a value, which `handle` gives as JSON, or with a code. Without a callback the
+   * request is still carried out.
    */
   #listener<T>(
     limit: "message" | "event",
@@ -367,7 +367,7 @@ export class SocketDoor {
     };
   }
 
-  /** The Reply, as JSON, to one request. Whoever goes on after having been refused again and again is dismissed. */
+  /** The Reply, as JSON, to one request. Dismisses a client that goes on after repeated refusals. */
   async #reply(
     limit: "message" | "event",
     { data: { user } }: Connection,
@@ -405,15 +405,15 @@ export class SocketDoor {
   }
 
   /**
-   * What follows each cursor, in order, as JSON; of rooms that the connection hears, from memory where that will do.
-   * Once the answer is long, the rooms that are left are only told to have more: the client asks for them next.
+   * What follows each cursor, in order, as JSON; for rooms that the connection hears, from memory if possible. Once
+   * the answer is long, the rest of the rooms are only marked as having more: the client asks for them next.
    */
   #sync(chat: Chat, { data }: Connection, cursors: Cursor[]): Promise<string> {
     const { relay, throttle, load } = this.#parts;
     const { user } = data;
     const one = async (from: Cursor): Promise<string> => {
       const rows = data.rooms.has(from.roomId) ? await relay.since(from) : null;
-      // It may have left the room meanwhile.
+      // The connection may have left the room meanwhile.
       if (!rows || !data.rooms.has(from.roomId)) return chat.sync(user, from);
       const { roomId: id, rev, revHash = "" } = from;
       return syncedJson({
@@ -448,14 +448,14 @@ export class SocketDoor {
   }
 
   /**
-   * Identifies who starts a connection; whoever starts too many is refused before the upgrade. Without a session one is
-   * told so over the connection, and there may only be a few of these.
+   * Identifies the sender of a handshake, and refuses too many before the upgrade. A client without a session is
+   * refused over its connection, and there may be only a few of those.
    */
   async #letIn(request: Handshake, response: ServerResponse, next: () => void): Promise<void> {
     const { identity, load } = this.#parts;
     try {
       if (this.#closing) throw new ChatError("unavailable", "This replica is stopping.", RETRY_MS);
-      // Engine.IO answers an upgrade by whatever method.
+      // Engine.IO answers an upgrade with any method.
       if (request.method !== "GET" && request.method !== "POST")
         throw new ChatError("invalid", "Only GET and POST.");
       if (isFirst(request)) {
@@ -468,11 +468,11 @@ export class SocketDoor {
     } catch (error) {
       return this.#refuse(error, request, response);
     }
-    // It may have left meanwhile.
+    // The client may have left meanwhile.
     if (!request.socket.destroyed) next();
   }
 
-  /** Throws `rate_limited` where there are too many connections without a session. */
+  /** Throws `rate_limited` if the address has too many connections without a session. */
   #demandRoom(request: Handshake): void {
     const { config, identity } = this.#parts;
     if (!config.rateLimits) return;
@@ -494,7 +494,7 @@ export class SocketDoor {
     refuseHandshake(request, response, failure);
   }
 
-  /** A connection without a session, from its handshake to its end. */
+  /** Counts a connection without a session, from its handshake to its end. */
   #countStranger(conn: RawConnection): void {
     const { config, identity, metrics } = this.#parts;
     const { request } = conn;
@@ -511,7 +511,7 @@ export class SocketDoor {
   }
 
   /**
-   * Finds out who it is and follows their rooms before the client is told that it is connected: from then on it hears
+   * Identifies the user and follows their rooms before the client hears that it is connected: from then on it hears
    * everything. A client that cannot be let in tries again, unless it has no session.
    */
   async #admit(chat: Chat, socket: Connection, next: (error?: Error) => void): Promise<void> {
@@ -530,7 +530,7 @@ export class SocketDoor {
       socket.data = { user, sid, rooms: new Set(), admitted, admittedIn: relay.epoch };
       next();
       setImmediate(() => {
-        // It left while it was being let in.
+        // The client left during its admission.
         if (!socket.connected) this.#release(admitted);
       });
       metrics.handshakes.inc({ outcome: "admitted" });
@@ -543,12 +543,12 @@ export class SocketDoor {
     }
   }
 
-  /** Counts a connection in, in the same turn of the loop in which the client is told of it. */
+  /** Registers a connection in the same turn of the event loop in which the client hears that it is connected. */
   #enter(chat: Chat, connection: Connection): void {
     const { delivery } = this.#parts;
     const { user, admitted, admittedIn } = connection.data;
     connection.data.admitted = NONE;
-    // Many at once were all admitted before the first of them was counted.
+    // Concurrent connections were all admitted before the first one was counted.
     if (this.#parts.config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value) {
       this.#release(admitted);
       return dismiss(connection, BOUNDS.connectionsWait.value);
@@ -557,11 +557,11 @@ export class SocketDoor {
     const doubtful = admitted.filter((id) => this.#parts.relay.hasChangedSince(id, admittedIn));
     for (const id of admitted) if (!doubtful.includes(id)) delivery.join(id, connection);
     if (doubtful.length > 0) void this.#attempt(this.#attach(chat, connection, doubtful));
-    // What was ordered meanwhile, a log-out or a room shown, did not find this connection yet.
+    // An order that came meanwhile, as a log-out or a shown room, did not find this connection yet.
     void this.#attempt(this.#revalidateUser(chat, user.id));
   }
 
-  /** Lets a connection hear those of these rooms that are still its user's. */
+  /** Lets a connection hear those of these rooms that its user is still in. */
   async #attach(chat: Chat, connection: Connection, ids: RoomId[]): Promise<void> {
     const { delivery } = this.#parts;
     const theirs = await this.#open(chat, connection.data.user.id, ids);
@@ -570,10 +570,10 @@ export class SocketDoor {
   }
 
   /**
-   * Follows those of these rooms that are a user's, and resolves in a turn of the loop in which they surely are: somebody
-   * may be removed while it is found out, and the relay, which tells the rooms' connections of it, does not know this one
-   * yet. `before`: the relay's epoch before the ids were read from the user's list, which need no second look where
-   * nothing has changed since.
+   * Follows those of these rooms that a user is in, and resolves in a turn of the event loop in which they surely are:
+   * the user may be removed during the check, and the relay, which tells the rooms' connections, does not know this
+   * connection yet. `before`: the relay's epoch before the ids were read from the user's list; they need no second
+   * check if nothing has changed since.
    */
   async #open(chat: Chat, userId: UserId, ids: RoomId[], before?: number): Promise<RoomId[]> {
     const { relay } = this.#parts;
@@ -590,7 +590,7 @@ export class SocketDoor {
     }
   }
 
-  /** Rooms that nobody came to hear in the end. */
+  /** Releases rooms that were opened for nobody. */
   #release(ids: RoomId[]): void {
     const { relay, delivery } = this.#parts;
     for (const id of ids) if (!delivery.hears(id)) relay.release(id);
@@ -612,9 +612,9 @@ export class SocketDoor {
   }
 
   /**
-   * A private room appears by its first message, which was stored before anybody here could hear it. What the
-   * relay has already passed on is told first; a connection joins in the same turn of the loop, so that nothing
-   * comes twice, out of order or not at all.
+   * A private room appears with its first message, which was stored before anybody here could hear it. Sends first what
+   * the relay has already passed on, and joins each connection in the same turn of the event loop, so that nothing is
+   * doubled, out of order or lost.
    */
   async #showPrivateRoom(chat: Chat, here: Connection[], id: RoomId): Promise<void> {
     const { relay, delivery } = this.#parts;
@@ -624,7 +624,7 @@ export class SocketDoor {
     await relay.open(id);
     const described = await chat.describeRoom(id, first.data.user.id);
     let messages = await chat.newestMessages(id, LIMITS.page);
-    // Read again if the relay has passed on more meanwhile; not for ever, because a log can lose its tail.
+    // Reads again if the relay has passed on more meanwhile; but not endlessly, because a log can lose its tail.
     for (let tries = 1; tries < SHOW_TRIES && newestSeq(messages) < relay.seq(id); tries += 1) {
       messages = await chat.newestMessages(id, LIMITS.page);
     }
@@ -632,13 +632,13 @@ export class SocketDoor {
     const isBehind = newestSeq(messages) < relay.seq(id);
     for (const connection of here) {
       const joined = connection.data.rooms.has(id);
-      // Another order, or the look at what a new connection missed, has shown it meanwhile.
+      // Another order, or the check after a new connection, has shown the room meanwhile.
       if (!connection.connected || (joined && newcomers.has(connection))) continue;
       connection.emit("show.room", described);
       if (joined) continue;
       for (const message of passedOn) connection.emit("message", message);
       delivery.join(id, connection);
-      // Who could not be told all of it asks.
+      // A client that did not get everything must ask.
       if (isBehind) connection.emit("room.stale", { roomId: id });
     }
     if (!delivery.hears(id)) relay.release(id);
@@ -649,7 +649,7 @@ export class SocketDoor {
     for (const connection of connections) if (chosen(connection.data)) connection.disconnect(true);
   }
 
-  /** Closes connections whose session has ended or whose account is gone, and finds rooms that were shown or left, without being told. */
+  /** Makes up for lost orders: closes connections whose session or account is gone, and shows or hides rooms. */
   async #revalidate(chat: Chat): Promise<void> {
     const users = this.#parts.delivery.users();
     for (let start = 0; start < users.length; start += REVALIDATE_AT_ONCE) {
@@ -665,7 +665,7 @@ export class SocketDoor {
     const sids = [...new Set(here.map((connection) => connection.data.sid))];
     const [alive, accounts] = await Promise.all([
       Promise.all(sids.map((sid) => commands.exists(keys.session(sid)))),
-      // Those of one id have different names where the id was given to somebody else.
+      // One id has several names if it was given to another account.
       Promise.all(here.map((connection) => chat.users.exists(connection.data.user))),
     ]);
     const ended = new Set(sids.filter((_, index) => alive[index] === 0));
@@ -682,7 +682,7 @@ export class SocketDoor {
     }
   }
 
-  /** Carries an order out here and passes it on to the other replicas. */
+  /** Carries out an order here and sends it to the other replicas. */
   #order<E extends keyof ReplicaEvents>(order: E, ...args: Parameters<ReplicaEvents[E]>): void {
     this.#perform(order, args);
     this.#io.serverSideEmit(order, ...(args as never));
@@ -713,7 +713,7 @@ function ignore(): void {}
 
 type RawConnection = EventEmitter & { request: Handshake };
 
-/** Whether Engine.IO takes it for the start of a connection, and not for a further request of one, which it names. */
+/** Whether Engine.IO takes this for the start of a connection; later requests name theirs. */
 function isFirst({ url = "" }: IncomingMessage): boolean {
   return !new URL(url, "https://socket.io").searchParams.getAll("sid").at(-1);
 }
@@ -725,7 +725,7 @@ function refuseHandshake(request: IncomingMessage, response: ServerResponse, fai
   response.writeHead(status, { ...headers, Connection: "close" }).end(body);
 }
 
-/** Answers an upgrade, which has no response, and ends its connection. */
+/** Answers an upgrade, which has no response object, and ends its connection. */
 function refuseUpgrade({ socket }: IncomingMessage, failure: Failure): void {
   const { status, headers, body } = refusalOf(failure);
   const length = String(Buffer.byteLength(body));

@@ -6,7 +6,7 @@ const hex = (bytes: Uint8Array) => [...bytes].map((byte) => byte.toString(16).pa
 const groupsOf = (bytes: Uint8Array) => hex(bytes).match(/.{4}/g) ?? [];
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
 
-/** Every spelling of an IPv6 address: zeros in front or not, small and capital letters, one run of zeros as `::`. */
+/** Every spelling of an IPv6 address: leading zeros or none, either case, one run of zeros as `::`. */
 function spellings(address: Uint8Array): string[] {
   const full = groupsOf(address);
   const short = full.map((group) => group.replace(/^0{1,3}/, ""));
@@ -22,11 +22,11 @@ function spellings(address: Uint8Array): string[] {
 }
 
 describe("the key of an address", () => {
-  it("is the same for all of an IPv6 network of /64, in every spelling, and another for the next network", () => {
+  it("is the same for a whole /64 network of IPv6, in every spelling, and differs for the next one", () => {
     const zeros = fc.array(fc.nat({ max: 7 }), { maxLength: 8 });
     fc.assert(
       fc.property(bytes(8), bytes(8), bytes(8), zeros, (network, one, other, empty) => {
-        // Not the prefix of mapped IPv4 addresses.
+        // Avoids the prefix of mapped IPv4 addresses.
         network[0] = 0x20;
         const [left, right] = [one, other].map((host) => {
           const address = Uint8Array.from([...network, ...host]);
@@ -42,7 +42,7 @@ describe("the key of an address", () => {
     );
   });
 
-  it("is that of the IPv4 address where an IPv6 address stands for one", () => {
+  it("is that of the IPv4 address for a mapped IPv6 address", () => {
     fc.assert(
       fc.property(bytes(4), (host) => {
         const dotted = [...host].join(".");
@@ -53,7 +53,7 @@ describe("the key of an address", () => {
     );
   });
 
-  it("is one short key for whatever is no address, and never throws", () => {
+  it("is one short key for anything that is no address, and never throws", () => {
     const made = fc.oneof(
       fc.string(),
       fc.string({ unit: fc.constantFrom(...Array.from("0123456789abcdef:.%/[]")) }),

@@ -15,28 +15,31 @@ import type { RedisClient } from "../store/redis.ts";
 import { Turns } from "./turns.ts";
 
 const QUEUE_RETRY_MS = 1_000;
-/** Who is barred at once; with more all are let off, and barred again by what they do. */
+/** How many are barred at once; beyond that all are released, and barred again by further attempts. */
 const BARRED_MOST = 10_000;
 
 export type Throttle = {
-  /** Counts one attempt, or so many points; throws `rate_limited` when there were too many. */
+  /** Counts an attempt as one point, or as more; throws `rate_limited` after too many. */
   take: (what: keyof typeof RATES, who: string, points?: number) => Promise<void>;
-  /** Throws `rate_limited` when earlier attempts were too many; counts none. */
+  /** Throws `rate_limited` after too many earlier attempts; counts none. */
   check: (what: keyof typeof RATES, who: string) => Promise<void>;
-  /** Takes back one attempt that was counted, also one that was refused. */
+  /** Takes back one counted attempt, also a refused one. */
   giveBack: (what: keyof typeof RATES, who: string) => Promise<void>;
   /**
-   * Takes from the user's `work` the most that a request can cost, does it, and gives back what it did not cost, or
-   * takes what it cost more, all in KB. Throws `rate_limited` before anything is done.
+   * Takes the highest cost of a request from the user's `work` budget, runs it, and gives back what it did not cost,
+   * or takes what it cost more, all in KB. Throws `rate_limited` before it runs anything.
    */
   pay: <T>(userId: string, most: number, work: () => Promise<T>, cost: (done: T) => number) => Promise<T>;
-  /** Notes that somebody was told to wait: see `barredMs`. */
+  /** Remembers that a client must wait: see `barredMs`. */
   bar: (who: string, ms: number) => void;
-  /** How long they still have to wait; asked before anything is looked up for them. */
+  /** How long a client must still wait; asked before anything is looked up. */
   barredMs: (who: string) => number;
-  /** Resolves when it may begin; undefined where that is now. Throws `rate_limited` when too many of theirs wait. */
+  /**
+   * Resolves when the request may begin; undefined if that is now. Throws `rate_limited` if too many of its sender's
+   * wait.
+   */
   turn: (kind: keyof typeof TURNS, who: string) => Promise<void> | undefined;
-  /** Does it when fewer than so many of the user's run. Throws `rate_limited` when too many wait. */
+  /** Runs it once fewer than the limit of the user's run. Throws `rate_limited` if too many wait. */
   queue: <T>(what: keyof typeof QUEUES, userId: string, work: () => Promise<T>) => Promise<T>;
 };
 
@@ -94,14 +97,14 @@ export function createThrottle(
         used = cost(done);
         return done;
       } finally {
-        // What was taken in a window that is over came back with its end.
+        // Points of a window that is over were returned at its end.
         if (used > most) await limiters.get("work")?.penalty(userId, Math.ceil(used - most));
         if (used < most && performance.now() - began < RATES.work.seconds * 1_000)
           await limiters.get("work")?.reward(userId, most - Math.ceil(used));
       }
     },
     bar(who, ms) {
-      // Cookies that somebody made up may be long, and many.
+      // A client may invent cookies, long ones and many.
       if (who.length > 512) return;
       if (barred.size >= BARRED_MOST) barred.clear();
       barred.set(who, performance.now() + ms);
@@ -142,14 +145,14 @@ const UNLIMITED: Throttle = {
 };
 
 /**
- * One key for an IPv4 address, however it is written, and for an IPv6 network of /64, which one person may own whole.
- * What is no address, as where a proxy passes on what a client made up, shares one key.
+ * One key for each IPv4 address, in any spelling, and for each IPv6 network of /64, which may belong to one person.
+ * Anything else, as when a proxy forwards an invented address, shares one key.
  */
 export function addressKey(address = ""): string {
   const [bare = ""] = address.split("%", 1);
   if (isIPv4(bare)) return bare;
   if (!isIPv6(bare)) return "unknown";
-  // A URL's host has one spelling of each address: lower case, no leading zeros, the zeros in the middle as ::.
+  // A URL's host spells each address in one way: lower case, no leading zeros, zeros in the middle as ::.
   const [head = "", tail] = new URL(`http://[${bare}]/`).hostname.slice(1, -1).split("::");
   const before = head.split(":").filter(Boolean);
   const after = tail?.split(":").filter(Boolean) ?? [];

@@ -9,7 +9,7 @@ import { Log } from "../store/log.ts";
 import type { Reply, Room } from "../protocol.ts";
 import { both, person, replicas, until, type House, type Person } from "../testing.ts";
 
-/** A WebSocket as anybody may write it, with what it received. */
+/** A hand-written WebSocket client, with what it received. */
 type Raw = {
   socket: WebSocket;
   heard: string[];
@@ -48,7 +48,7 @@ async function enter(cookie: string): Promise<Raw> {
   return raw;
 }
 
-/** How a handshake is refused that gets no WebSocket. */
+/** The status and Retry-After of a refused handshake. */
 async function refusalOf(cookie: string): Promise<{ status: number; retryAfter: number }> {
   const [left] = both(house);
   const url = `${left.address.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`;
@@ -62,7 +62,7 @@ async function refusalOf(cookie: string): Promise<{ status: number; retryAfter: 
   return { status: statusCode, retryAfter: Number(headers["retry-after"]) };
 }
 
-/** That the other people of this replica, and of the other one, are served. */
+/** The other people of this replica, and of the other one, are still served. */
 async function othersAreServed(): Promise<void> {
   const text = randomBytes(6).toString("hex");
   await mary.say("0", text);
@@ -70,7 +70,7 @@ async function othersAreServed(): Promise<void> {
   await mary.hears(text);
 }
 
-describe("a connection ends, and nobody else's does,", () => {
+describe("only that connection ends", () => {
   const cases: [string, (raw: Raw) => void][] = [
     ["with two CONNECTs at once", ({ socket }) => ["40", "40"].forEach((packet) => socket.send(packet))],
     [
@@ -119,7 +119,7 @@ describe("a connection ends, and nobody else's does,", () => {
     await othersAreServed();
   });
 
-  it("after it was told that it has no session", async () => {
+  it("after a refusal for lack of a session", async () => {
     const raw = await dial("");
     for (let count = 0; count < 20; count += 1) raw.socket.send("40");
     await raw.closed;
@@ -129,7 +129,7 @@ describe("a connection ends, and nobody else's does,", () => {
 });
 
 describe("a handshake", () => {
-  it("with another method ends, also as an upgrade with a session, and nobody else's does", async () => {
+  it("with another method ends only its own connection, also as an upgrade with a session", async () => {
     const [left] = both(house);
     const { port } = new URL(left.address);
     for (const method of ["PUT", "DELETE", "OPTIONS", "PATCH"]) {
@@ -151,7 +151,7 @@ describe("an upgrade to something else", () => {
   it.each([
     ["first", ""],
     ["behind a request that was answered", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"],
-  ])("is refused and its connection ended, where it comes %s", async (_where, before) => {
+  ])("is refused and its connection ended if it comes %s", async (_where, before) => {
     const [left] = both(house);
     for (const [path, protocol] of [
       ["/elsewhere", "websocket"],
@@ -182,7 +182,7 @@ describe("pings", () => {
     socket.close();
   });
 
-  it("of a client that reads nothing leave nothing waiting for it", async () => {
+  it("of a client that reads nothing build up no backlog", async () => {
     const raw = await dial("");
     raw.socket.pause();
     const before = process.memoryUsage.rss();
@@ -192,12 +192,12 @@ describe("pings", () => {
       if (count % 1_000 === 0) await sleep(0);
     }
     await othersAreServed();
-    // 100,000 pongs would be 13 MB and an object each; and the pings themselves lie in this process too.
+    // 100,000 pongs would be 13 MB and an object each; this process holds the pings themselves too.
     expect(process.memoryUsage.rss() - before).toBeLessThan(60_000_000);
     raw.socket.terminate();
   });
 
-  it("by the hundred end a connection with the code to try again later", async () => {
+  it("by the hundred end a connection with code 1013, try again later", async () => {
     const raw = await enter(mary.browser.cookie);
     for (let count = 0; count < 700; count += 1) raw.socket.ping();
     const { code, reason } = await raw.closed;
@@ -208,7 +208,7 @@ describe("pings", () => {
 });
 
 describe("a user", () => {
-  it("who goes on after being refused is dismissed and has to wait, and others are not", async () => {
+  it("who ignores refusals is dismissed and must wait, without an effect on others", async () => {
     const [left] = both(house);
     const loud = await person(left, "loud");
     const raw = await enter(loud.browser.cookie);
@@ -221,7 +221,7 @@ describe("a user", () => {
     await othersAreServed();
   });
 
-  it("who leaves while transcripts wait behind each other on one connection is given the next one", async () => {
+  it("who leaves while transcripts are queued on one connection still gets the next one", async () => {
     const { browser } = mary;
     const { hostname, port } = new URL(browser.address);
     const ask = `GET /api/rooms/0/transcript HTTP/1.1\r\nHost: x\r\nCookie: ${browser.cookie}\r\n\r\n`;
@@ -235,7 +235,7 @@ describe("a user", () => {
     await until(async () => (await browser.get("/api/rooms/0/transcript")).status === 200);
   });
 
-  it("has twenty connections on a replica, and no more however they come", async () => {
+  it("has at most twenty connections on a replica, whatever the transport", async () => {
     const [left] = both(house);
     const many = await person(left, "many");
     const raws = await Promise.all(Array.from({ length: 29 }, () => dial(many.browser.cookie)));
@@ -250,7 +250,7 @@ describe("a user", () => {
   });
 });
 
-/** Rooms of Mary's with so many messages of 12 KB each. */
+/** Makes rooms of Mary's with this many messages of 12 KB each. */
 async function longRooms(count: number, messages: number): Promise<string[]> {
   const store = new Log(house.redis, house.keys, {
     serverId: "test",
@@ -273,13 +273,13 @@ async function longRooms(count: number, messages: number): Promise<string[]> {
 }
 
 describe("one sync", () => {
-  it("names each room once", async () => {
+  it("refuses a room that is named twice", async () => {
     const cursor = { roomId: "0", seq: 0, date: 0 };
     const reply: Reply<unknown> = await mary.socket.emitWithAck("sync", { rooms: [cursor, cursor] });
     expect(reply).toMatchObject({ ok: false, error: { code: "invalid" } });
   });
 
-  it("of rooms full of long messages is answered in pieces, and all of them come", async () => {
+  it("of rooms full of long messages is answered in pieces, without loss", async () => {
     const rooms = await longRooms(6, 60);
     const cursors = new Map(rooms.map((roomId) => [roomId, { roomId, seq: 0, date: 1, hash: "" }]));
     const heard = new Map<string, number>(rooms.map((roomId) => [roomId, 0]));

@@ -12,13 +12,13 @@ import { BOUNDS } from "../limits.ts";
 import { dismissSocket } from "../live/frames.ts";
 
 /**
- * What a client may put on its connection, below the events: requests, WebSocket frames and Socket.IO packets. What
- * nobody needs ends the connection before any library has to cope with it, and what is thrown ends nothing else.
+ * What a client may send below the level of events: requests, WebSocket frames and Socket.IO packets. Anything
+ * unneeded ends the connection before a library has to handle it, and an exception ends only that connection.
  */
 
 const FRAMES_MS = 10_000;
 
-/** What a server tells of one client. */
+/** Server events that concern one client. */
 const OF_A_CLIENT = new Set([
   "connection",
   "request",
@@ -30,19 +30,19 @@ const OF_A_CLIENT = new Set([
 ]);
 
 /**
- * How many connections there may be at once, and who is told of the address that was refused. (Node's own
- * `maxConnections` makes workers pass a connection to each other for ever once all of them are full.)
+ * How many connections there may be, and a callback for each refused address. (Node's own `maxConnections` makes full
+ * workers pass a connection to each other endlessly.)
  */
 export type Room = { most: number; refused: (address: string | undefined) => void };
 
 /**
- * An HTTP server whose listeners may throw: that ends the client's connection alone. `threw` is told. From its first
- * moment each connection has a listener for errors: between Node's own, which an upgrade removes, and that of ws a
- * client may reset it.
+ * An HTTP server that survives its listeners' exceptions: one ends its client's connection only, and calls `threw`.
+ * Each connection has a listener for errors from its first moment: a client may reset it between the removal of Node's
+ * own at an upgrade and the start of ws'.
  *
- * The requests of a connection are served one after the other, and not at all once it has ended. Node would have them
- * served at once, and never close the answers that wait for the first one when the client leaves: what waits for an
- * answer's end, memory and a place in a queue, would be kept for ever.
+ * It serves the requests of a connection one after the other, and none once the connection has ended. Node would serve
+ * them at once, and when the client leaves never close the responses that wait for the first one: whatever waits for a
+ * response's end, as memory and a place in a queue, would leak.
  */
 export function createHttpServer(
   options: HttpOptions,
@@ -50,7 +50,7 @@ export function createHttpServer(
   room: Room = { most: Infinity, refused: ignore },
 ): HttpServer {
   class GuardedServer extends HttpServer {
-    /** How many requests wait on a connection. */
+    /** How many requests wait on each connection. */
     readonly #waiting = new WeakMap<Socket, number>();
     #open = 0;
     readonly #left = () => (this.#open -= 1);
@@ -80,9 +80,9 @@ export function createHttpServer(
       return true;
     }
 
-    /** Whether a request has to wait for its turn; then it comes again. */
+    /** Whether a request must wait for its turn; it is emitted again then. */
     #waits(request: IncomingMessage, response: ServerResponse): boolean {
-      // An answer has its connection once it is the one to be written.
+      // A response has its socket once it is the one to be written.
       if (response.socket) return false;
       const { socket } = request;
       const waiting = this.#waiting.get(socket) ?? 0;
@@ -104,17 +104,16 @@ export function createHttpServer(
 function ignore(): void {}
 
 export type FrameWatch = {
-  /** A client sends more frames than it may. It has been dismissed. */
+  /** This client sent more frames than it may, and was dismissed. */
   flooded: (socket: WebSocket) => void;
-  /** Serving this client threw. It has been cut. */
+  /** Serving this client threw, and it was cut. */
   threw: (error: unknown, socket: WebSocket) => void;
 };
 
 /**
- * The `wsEngine` of Engine.IO. Its sockets count frames, and all that happens to one of them is caught here: a throw
- * in a library's listener or in ours would otherwise end the process for everybody. Pings are answered here too,
- * because ws answers them whether or not the client reads: one that has not read the last bytes gets no pong, as RFC
- * 6455 (5.5.3) allows.
+ * The `wsEngine` of Engine.IO. Its sockets count frames, and catch what listeners throw, the libraries' or ours: it
+ * would otherwise end the process for everybody. They also answer pings, because ws answers them whether or not the
+ * client reads: a client with a backlog gets no pong, as RFC 6455 (5.5.3) allows.
  */
 export function createFrameServer(
   limits: boolean,
@@ -138,7 +137,7 @@ export function createFrameServer(
     }
 
     #counts(): boolean {
-      // What was in the same read as the frame that was one too many.
+      // Frames after the one too many, in the same read.
       if (this.readyState !== WebSocket.OPEN) return false;
       const now = performance.now();
       if (now - this.#since > FRAMES_MS) {
@@ -158,7 +157,7 @@ export function createFrameServer(
       super({
         ...options,
         autoPong: false,
-        // One frame of a connection in a turn of the loop, however many came in one read.
+        // One frame of a connection in each turn of the event loop, however many came in one read.
         allowSynchronousEvents: false,
         maxFragments: BOUNDS.fragments.value,
         maxBufferedChunks: BOUNDS.chunks.value,
@@ -169,9 +168,9 @@ export function createFrameServer(
 }
 
 /**
- * Socket.IO's parser for what clients send: one CONNECT, then events and the end. It takes no acknowledgements, for
- * nobody asks for one, and no second CONNECT: while a first one is being let in, Socket.IO would start a second socket
- * on the same connection. Socket.IO closes a connection whose decoder throws.
+ * Socket.IO's parser for what clients send: one CONNECT, then events and the end. It refuses acknowledgements, because
+ * nobody asks for one, and a second CONNECT: during the first admission Socket.IO would start a second socket on the
+ * same connection. Socket.IO closes a connection whose decoder throws.
  */
 class ClientDecoder extends Decoder {
   #connects = 0;

@@ -5,7 +5,7 @@ import { Turns } from "./turns.ts";
 
 const turnOfTheLoop = () => new Promise((resolve) => setImmediate(resolve));
 
-/** Keeps the loop busy until `over`: there is always a next turn, and work in each of them. */
+/** Keeps the event loop busy until `over`: each turn has work and is followed by another. */
 async function keepBusy(over: () => boolean): Promise<void> {
   while (!over()) {
     const end = performance.now() + 1;
@@ -14,7 +14,7 @@ async function keepBusy(over: () => boolean): Promise<void> {
   }
 }
 
-/** Asks `times` times for `who`; each beginning puts its name into the list. */
+/** Takes `times` turns for `who`; each adds its name to the list when it begins. */
 function ask(turns: Turns, who: string, times: number, list: string[]): void {
   for (let count = 0; count < times; count += 1) {
     const turn = turns.take("event", who);
@@ -25,13 +25,13 @@ function ask(turns: Turns, who: string, times: number, list: string[]): void {
 
 const FREELY = BOUNDS.freely.value;
 
-describe("what clients ask for", () => {
-  it("begins at once where nothing else does", () => {
+describe("a client's request", () => {
+  it("begins at once if nothing else is running", () => {
     expect(new Turns().take("event", "a")).toBeUndefined();
     expect(new Turns().take("request", "a")).toBeUndefined();
   });
 
-  it("begins a few at a time, however much one client sends in one turn of the loop", async () => {
+  it("begins with only a few others in one turn of the event loop, however many one client sends", async () => {
     const turns = new Turns();
     const begun: string[] = [];
     ask(turns, "a", FREELY, begun);
@@ -41,7 +41,7 @@ describe("what clients ask for", () => {
     }
   });
 
-  it("begins in its client's order, also where it came to wait for an idle loop", async () => {
+  it("begins in its client's order, also if it had to wait for an idle event loop", async () => {
     const turns = new Turns();
     const begun: string[] = [];
     const times = FREELY * 4;
@@ -51,7 +51,7 @@ describe("what clients ask for", () => {
     expect(turns.waiting("a")).toBe(0);
   });
 
-  it("waits for a turn of each other client, not for all that these have asked for", async () => {
+  it("waits for one turn of each other client, not for all of their requests", async () => {
     const turns = new Turns();
     const begun: string[] = [];
     for (const who of ["a", "b", "c"]) ask(turns, who, FREELY, begun);
@@ -61,7 +61,7 @@ describe("what clients ask for", () => {
     expect(begun.length - before).toBeLessThanOrEqual(4 * BOUNDS.turn.value);
   });
 
-  it("goes on while the loop is busy, slowly for who asks for too much, at once for all others", async () => {
+  it("still begins while the loop is busy: slowly for clients over their share, at once for others", async () => {
     const turns = new Turns();
     const begun: string[] = [];
     ask(turns, "a", FREELY, begun);
@@ -78,7 +78,7 @@ describe("what clients ask for", () => {
     await keepBusy(() => begun.length === FREELY + 21);
   });
 
-  it("is a handshake only while the loop has time for it", async () => {
+  it("begins, if it is a handshake, only while the loop has time", async () => {
     const turns = new Turns();
     let begun = 0;
     await keepBusy(() => performance.eventLoopUtilization().active > 20);

@@ -4,13 +4,13 @@ import { BOUNDS, TURNS } from "../limits.ts";
 type Lines = Map<string, (() => void)[]>;
 
 const SECOND_MS = 1_000;
-/** How often it is looked whether the loop has time for those who asked for more than their share. */
+/** How often the loop is checked for time to serve clients over their share. */
 const LOOK_MS = 1;
 
 /**
- * When what clients ask for begins: a few things in each turn of the event loop, so that a burst of one client is not
- * one long turn for everybody else. Whoever asks for more in a second than the table gives them goes on, but
- * only while the loop is idle for half of the time. Clients take turns, and one client's requests begin in their order.
+ * Decides when requests begin: a few in each turn of the event loop, so that one client's burst is not one long turn
+ * for everybody else. A client over its share of a second, as the table says, is still served, but only while the loop
+ * is idle for half of the time. Clients take turns, and one client's requests begin in their order.
  */
 export class Turns {
   readonly #prompt: Lines = new Map();
@@ -18,15 +18,15 @@ export class Turns {
   /** Units that each client has asked for within this second. */
   readonly #asked = new Map<string, number>();
   #since = 0;
-  /** How many things have begun in this turn of the loop. */
+  /** How many requests have begun in this turn of the loop. */
   #begun = 0;
   #next: "nothing" | "immediate" | "timer" = "nothing";
   #lateAt = 0;
   #loop = performance.eventLoopUtilization();
 
-  /** Resolves when it may begin; undefined where that is now. */
+  /** Resolves when the request may begin; undefined if that is now. */
   take(kind: keyof typeof TURNS, who: string): Promise<void> | undefined {
-    // What came before it is waiting there.
+    // Earlier requests of this client are waiting there.
     const isLate = this.#late.has(who) || this.#count(who, TURNS[kind].units) > BOUNDS.freely.value;
     const lines = isLate ? this.#late : this.#prompt;
     if (lines.size === 0 && this.#begun < BOUNDS.turn.value && (!isLate || this.#isIdle())) {
@@ -60,7 +60,7 @@ export class Turns {
 
   #look(when: "immediate" | "timer"): void {
     if (this.#next === "immediate" || this.#next === when) return;
-    // A timer that was set looks as well; it does no harm.
+    // A timer that is set fires too; that does no harm.
     this.#next = when;
     if (when === "immediate") setImmediate(() => this.#advance("immediate"));
     else setTimeout(() => this.#advance("timer"), LOOK_MS);
@@ -81,14 +81,14 @@ export class Turns {
     if (!first) return;
     const [who, line] = first;
     const begin = line.shift();
-    // Whoever had a turn comes last.
+    // A client that had its turn goes to the end.
     lines.delete(who);
     if (line.length > 0) lines.set(who, line);
     this.#begun += 1;
     begin?.();
   }
 
-  /** Whether the loop was idle for half of the time since this was last so. Somebody's turn comes all the same. */
+  /** Whether the loop was idle for half of the time since this was last true. Every few ms a turn comes regardless. */
   #isIdle(): boolean {
     const now = performance.now();
     const { idle, active } = performance.eventLoopUtilization(this.#loop);

@@ -2,9 +2,8 @@ import { ChatError } from "../errors.ts";
 import { LIMITS, type EditMessage, type Message, type React, type UserId } from "../protocol.ts";
 
 /**
- * What becomes of a message when somebody changes it: the message as it shall be, or null where it is so already.
- * Pure; the same asked twice, or in another order with other people's, ends the same. Nothing brings a deleted message
- * back.
+ * How a message changes: answers the new message, or null if nothing is to change. Pure; a repeat, or another order of
+ * several people's changes, ends the same. Nothing brings a deleted message back.
  */
 
 export type Mentioned = Pick<Message, "mentions" | "mentionsRoom">;
@@ -28,7 +27,9 @@ export function asEdited(
   return { ...rest, message: asked.message, edited: now, ...mentioned };
 }
 
-/** Its author deletes it: its place, its author and its nonce, which says that it was sent, are left. Throws `forbidden`. */
+/**
+ * The author deletes it: its place, its author and its nonce, which makes retries harmless, stay. Throws `forbidden`.
+ */
 export function asDeleted(message: Message, by: UserId, now: number): Message | null {
   demandAuthor(message, by);
   if (message.deleted !== undefined) return null;
@@ -47,7 +48,7 @@ export function asDeleted(message: Message, by: UserId, now: number): Message | 
   };
 }
 
-/** Somebody reacts, or takes it back. Throws `conflict` where it is deleted, `forbidden` where it has too many reactions. */
+/** Adds or removes a user's reaction. Throws `conflict` if it is deleted, `forbidden` if it has too many reactions. */
 export function asReacted(message: Message, by: UserId, { emoji, on }: React): Message | null {
   demandNotDeleted(message);
   const before = message.reactions ?? [];
@@ -73,7 +74,7 @@ export function asReacted(message: Message, by: UserId, { emoji, on }: React): M
   return withReactions(message, [...before, [emoji, [by]]]);
 }
 
-/** Somebody pins it to the room, or takes it down. Throws `conflict` where it is deleted. */
+/** Pins it to the room, or unpins it. Throws `conflict` if it is deleted. */
 export function asPinned(message: Message, on: boolean, now: number): Message | null {
   demandNotDeleted(message);
   if ((message.pinned !== undefined) === on) return null;

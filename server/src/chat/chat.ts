@@ -33,7 +33,7 @@ import { findMessages, type Finding } from "./find.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
 
-/** Tells connections of some users, on whichever replica they are. May get lost; what it says is stored before. */
+/** Reaches users' connections on every replica. May get lost; what it says is stored before. */
 export type Announcer = {
   /** The users are in this room now: their connections hear it, and show it. */
   showRoom: (userIds: UserId[], roomId: RoomId) => void;
@@ -42,7 +42,7 @@ export type Announcer = {
 
 type Target = { roomId: RoomId; seq: number };
 
-/** For so long a replica does not look again whether both users have a private room in their lists. */
+/** How long we assume that both users list the private room. */
 const OPENED_MS = 60_000;
 const OPENED_REMEMBERED = 50_000;
 
@@ -59,7 +59,7 @@ export class Chat {
   readonly #messages: Log;
   readonly #metrics: Metrics;
   readonly #announce: Announcer;
-  /** By user and room, the last message that something is being found out about. */
+  /** By user and room, the last message with a running look-up. */
   readonly #lookingUp = new Map<string, Promise<unknown>>();
   readonly #opened = new Map<RoomId, { at: number; opening: Promise<UserId[]> }>();
 
@@ -82,8 +82,8 @@ export class Chat {
   }
 
   /**
-   * Stores a message, and answers it as JSON; its announcement is part of storing it. Nothing is emitted from here.
-   * Throws `not_found`, and what Redis throws when the outcome is unknown: then the same nonce is sent again.
+   * Stores a message, and answers it as JSON; storing announces it. Emits nothing itself. Throws `not_found`, and
+   * Redis' errors if the outcome is unknown: then a retry with the same nonce is safe.
    */
   async sendMessage(user: User, send: SendMessage): Promise<string> {
     const pair = this.#rooms.usersOf(send.roomId);
@@ -98,8 +98,8 @@ export class Chat {
   }
 
   /**
-   * Gives one's own message another text, and answers it as JSON, as the other three do. Throws `conflict`, `forbidden`
-   * and `not_found`.
+   * Replaces the text of one's own message, and answers it as JSON, as the next three do. Throws `conflict`,
+   * `forbidden` and `not_found`.
    */
   async editMessage(user: User, asked: EditMessage): Promise<string> {
     await this.#demandMember(user.id, asked.roomId);
@@ -117,22 +117,22 @@ export class Chat {
     );
   }
 
-  /** Throws `conflict` where the message is deleted, `forbidden` where it has too many reactions, `not_found`. */
+  /** Throws `conflict` if the message is deleted, `forbidden` if it has too many reactions, `not_found`. */
   async reactTo(user: User, asked: React): Promise<string> {
     const { roomId, seq } = asked;
     await this.#demandMember(user.id, roomId);
     return this.#messages.change(user.id, { roomId, seq }, (message) => asReacted(message, user.id, asked));
   }
 
-  /** Throws `conflict` where the message is deleted, and `not_found`. */
+  /** Throws `conflict` if the message is deleted, and `not_found`. */
   async pinMessage(user: User, { roomId, seq, on }: Target & { on: boolean }): Promise<string> {
     await this.#demandMember(user.id, roomId);
     return this.#messages.change(user.id, { roomId, seq }, (message) => asPinned(message, on, Date.now()));
   }
 
   /**
-   * What must be found out about a message before it is stored. One sender's messages keep their order: those behind one
-   * that has something to find out wait for it.
+   * The look-ups that a message needs before it is stored. One sender's messages keep their order: later ones wait for
+   * a running look-up.
    */
   async #lookedUp(user: User, send: SendMessage): Promise<Pick<NewMessage, "thread"> & Mentioned> {
     const { roomId, message, replyTo } = send;
@@ -152,7 +152,7 @@ export class Chat {
     return { ...(thread !== undefined && { thread }), ...mentioned };
   }
 
-  /** The first message of the chain that an answer to this one belongs to. Throws `not_found`. */
+  /** The first message of the thread that an answer to this one joins. Throws `not_found`. */
   async #threadOf(userId: UserId, roomId: RoomId, seq: number): Promise<number> {
     await this.#demandMember(userId, roomId);
     const answered = await this.#messages.at(roomId, seq);
@@ -171,7 +171,7 @@ export class Chat {
     return roomIds.filter((_, index) => inside[index]);
   }
 
-  /** Makes a user's list say of a room what the room's records say: whether it is theirs. */
+  /** Makes a user's list agree with the room's records; answers whether the user is in the room. */
   mendList(userId: UserId, roomId: RoomId): Promise<boolean> {
     return this.#members.mendList(userId, roomId);
   }
@@ -184,7 +184,7 @@ export class Chat {
   async listRooms(user: User): Promise<Room[]> {
     const ids = await this.#members.of(user.id);
     const rooms: Room[] = [];
-    // A few at a time: Redis and this process have others to serve in between.
+    // A few at a time: Redis and this process must serve others in between.
     for (let start = 0; start < ids.length; start += BOUNDS.roomsAtOnce.value) {
       const some = ids.slice(start, start + BOUNDS.roomsAtOnce.value);
       rooms.push(...(await Promise.all(some.map((id) => this.describeRoom(id, user.id)))));
@@ -194,7 +194,7 @@ export class Chat {
     );
   }
 
-  /** A room as this user sees it. The caller has checked that it is theirs. */
+  /** A room as this user sees it. The caller must have checked that the user is in it. */
   async describeRoom(roomId: RoomId, userId: UserId): Promise<Room> {
     const [last, { kind, name, userIds, seq, read, deleted: gone, mentions, notify }] = await Promise.all([
       this.#messages.newest(roomId),
@@ -217,7 +217,7 @@ export class Chat {
     };
   }
 
-  /** What kind of room this is; null where there is none of this id. */
+  /** The kind of a room; null if there is no room with this id. */
   kindOf(roomId: RoomId): Promise<RoomKind | null> {
     return this.#rooms.kind(roomId);
   }
@@ -226,7 +226,7 @@ export class Chat {
     return this.#rooms.directory(after, size, user.id);
   }
 
-  /** A page of the named rooms that have this text in their name. */
+  /** A page of the named rooms with this text in their name. */
   async searchRooms(
     user: User,
     text: string,
@@ -237,18 +237,18 @@ export class Chat {
     return { found: await this.#rooms.listed(ids, user.id), total, complete };
   }
 
-  /** A page of the users who have this text in their name. */
+  /** A page of the users with this text in their name. */
   async searchUsers(text: string, after: UserId | undefined, size: number): Promise<Found<PresentUser>> {
     const { ids, total, complete } = await this.users.search(text, after, size);
     return { found: await this.findUsers(ids), total, complete };
   }
 
-  /** How many names a search looks at. */
+  /** How many names a search covers. */
   searched(what: "users" | "rooms"): number {
     return (what === "users" ? this.users : this.#rooms).searched;
   }
 
-  /** Throws `taken`, and `forbidden` to whoever is in too many rooms. */
+  /** Throws `taken`, and `forbidden` to a user in too many rooms. */
   async createRoom(user: User, { name, kind }: NewRoom): Promise<Room> {
     await this.#demandPlace(user.id);
     const roomId = await this.#rooms.create(name, user.id, kind);
@@ -257,8 +257,8 @@ export class Chat {
   }
 
   /**
-   * The private room of two users. It is in the asker's list at once; the other one sees it with the first
-   * message. Throws `invalid` for oneself, `not_found` for an unknown user, `forbidden` as above.
+   * The private room of two users. The asker's list shows it at once, the other's with the first message. Throws
+   * `invalid` for oneself, `not_found` for an unknown user, `forbidden` as above.
    */
   async startPrivateRoom(user: User, otherId: UserId): Promise<{ room: Room; created: boolean }> {
     if (otherId === user.id) throw new ChatError("invalid", "A private room needs somebody else.");
@@ -272,8 +272,8 @@ export class Chat {
   }
 
   /**
-   * Joins an open room; one that is the user's already is left as it is. Throws `forbidden`, and `not_found` for an invite
-   * room of others as for no room.
+   * Joins an open room, or does nothing if the user is in it. Throws `forbidden`, and `not_found` for an unknown room
+   * and for an invite room of others.
    */
   async joinRoom(user: User, roomId: RoomId): Promise<void> {
     const [isMember, sees] = await Promise.all([
@@ -304,12 +304,12 @@ export class Chat {
     return { room, messages, rev, revHash };
   }
 
-  /** A room's newest messages, oldest first. The caller has checked that it is theirs. */
+  /** A room's newest messages, oldest first. The caller must have checked that the user is in it. */
   async newestMessages(roomId: RoomId, size: number): Promise<Message[]> {
     return (await this.#messages.page(roomId, { size })).messages;
   }
 
-  /** Leaves a named room. General and private rooms are for good: `invalid`. Throws `not_found`. */
+  /** Leaves a named room. General and private rooms cannot be left: `invalid`. Throws `not_found`. */
   async leaveRoom(user: User, roomId: RoomId): Promise<void> {
     await this.#demandMember(user.id, roomId);
     const kind = await this.#rooms.kind(roomId);
@@ -318,7 +318,7 @@ export class Chat {
     await this.#rooms.setNotify(roomId, user.id, null);
   }
 
-  /** Of what the user is notified in a room, in all their windows. Throws `not_found`. */
+  /** Sets what notifies the user in a room, for all their windows. Throws `not_found`. */
   async setNotify(user: User, roomId: RoomId, level: NotifyLevel): Promise<Room> {
     await this.#demandMember(user.id, roomId);
     await this.#rooms.setNotify(roomId, user.id, level);
@@ -342,9 +342,12 @@ export class Chat {
     return read;
   }
 
-  /** A Page, as JSON; others may have the same bytes. Throws `not_found`, of a room that is not theirs before all else. */
+  /**
+   * A Page, as JSON; other callers may share its bytes. Throws `not_found` for a room that is not the user's, first of
+   * all.
+   */
   async listMessages(user: User, roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
-    // Read side by side; what was found for a stranger, or not found, is thrown away unseen.
+    // Both run at once; a page for a stranger is discarded, and so is its error.
     const [member, page] = await Promise.allSettled([
       this.#demandMember(user.id, roomId),
       this.#messages.pageJson(roomId, cursor),
@@ -355,8 +358,8 @@ export class Chat {
   }
 
   /**
-   * A page of the messages in the user's rooms, or in one of them, that have these words; and how many were looked at.
-   * `turn` and what it throws: see `findMessages`. Throws `not_found` for a room that is not theirs.
+   * A page of the messages with these words in the user's rooms, or in one of them; and how many were read. For
+   * `turn`, and what it throws, see `findMessages`. Throws `not_found` for a room that is not theirs.
    */
   async searchMessages(
     user: User,
@@ -366,14 +369,14 @@ export class Chat {
     if (asked.room !== undefined) await this.#demandMember(user.id, asked.room);
     const rooms = asked.room === undefined ? await this.#members.of(user.id) : [asked.room];
     const { hits, ...rest } = await findMessages(this.#messages, rooms, asked, turn);
-    // The list of a user's rooms is an index that may be behind, and they may have been removed meanwhile.
+    // A user's list of rooms is an index that may be behind, and they may have been removed meanwhile.
     const theirs = new Set(
       await this.areTheirs(user.id, [...new Set(hits.map(({ message }) => message.roomId))]),
     );
     return { ...rest, hits: hits.filter(({ message }) => theirs.has(message.roomId)) };
   }
 
-  /** What mentions this user in their rooms, newest first, before a date; whether there is more. */
+  /** Messages that mention this user in their rooms, newest first, before a date; and whether there are more. */
   async listMentions(
     user: User,
     { before, size }: { before?: number | undefined; size: number },
@@ -433,7 +436,7 @@ export class Chat {
     });
   }
 
-  /** What follows a cursor, a SyncedRoom as JSON; a room that is not the user's is marked so. */
+  /** What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's. */
   async sync(user: User, cursor: Cursor): Promise<string> {
     if (await this.#members.has(cursor.roomId, user.id)) return this.#messages.syncJson(cursor);
     const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
@@ -468,14 +471,14 @@ export class Chat {
   }
 
   /**
-   * Before a private room's message both users have the room in their lists, so that no crash in between can hide
-   * it from one of them. Answers whom it is new to.
+   * Puts a private room into both users' lists before its message is stored, so that no crash in between can hide it
+   * from one of them. Answers the users to whom it is new.
    */
   async #openPrivateRoom(userId: UserId, roomId: RoomId, pair: [UserId, UserId]): Promise<UserId[]> {
     if (!pair.includes(userId)) throw unknownRoom();
     const opened = this.#opened.get(roomId);
     if (opened && opened.at + OPENED_MS > performance.now()) {
-      // One sender's messages keep their order: those behind the first one wait for it.
+      // One sender's messages keep their order: later ones wait for the first.
       await opened.opening;
       return [];
     }

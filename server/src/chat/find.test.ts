@@ -48,7 +48,7 @@ describe("a search among messages", () => {
     ["[a-z]+$", "the [a-z]+$ of it"],
     ["\\d", "a \\d b"],
     ["#12", "see #12"],
-  ])("for %s finds %s, whichever replica is asked", async (q, text) => {
+  ])("for %s finds %s, on any replica", async (q, text) => {
     const { seq } = await ann.say(room.id, text);
     for (const who of [ann, ben]) {
       const { body } = await search(who, { q });
@@ -56,13 +56,13 @@ describe("a search among messages", () => {
     }
   });
 
-  it("takes the signs of regular expressions for text", async () => {
+  it("takes regular expressions' special characters literally", async () => {
     await ann.say(room.id, "plain and simple");
     for (const q of ["p.ain", "^plain", "plain|x", "[p]lain", "(plain", "\\", "plain*"])
       expect((await search(ann, { q })).texts, q).not.toContain("plain and simple");
   });
 
-  it("tells the newest first over all rooms of the user, and of no other room", async () => {
+  it("answers newest first over the user's rooms, and no other room", async () => {
     const pair = `${ann.user.id}:${ben.user.id}`;
     await ann.say("0", "walnut one");
     await ann.say(pair, "walnut two");
@@ -73,7 +73,7 @@ describe("a search among messages", () => {
     expect((await search(sue, { q: "walnut" })).texts).toEqual(["walnut four", "walnut one"]);
   });
 
-  it("keeps to a room, to a person and to the time between two dates", async () => {
+  it("can be limited to a room, to a person and to the time between two dates", async () => {
     const first = await ann.say(room.id, "hazel 1");
     const second = await ben.say(room.id, "hazel 2");
     const third = await ann.say("0", "hazel 3");
@@ -88,7 +88,7 @@ describe("a search among messages", () => {
     expect(await of({ from: "999999999" })).toEqual([]);
   });
 
-  it("finds an edited message by its new text alone, and a deleted one never", async () => {
+  it("finds an edited message only by its new text, and never a deleted one", async () => {
     const edited = await ann.say(room.id, "before acorn");
     const deleted = await ann.say(room.id, "deleted acorn");
     const roomId = room.id;
@@ -109,7 +109,7 @@ describe("a search among messages", () => {
     }
   });
 
-  it("looks who is a member at each call, though a list of rooms may be behind", async () => {
+  it("checks the membership at each call, even if a list of rooms is behind", async () => {
     await ann.say(room.id, "secret pecan");
     expect((await search(ben, { q: "pecan" })).texts).toEqual(["secret pecan"]);
     unwrap(await ben.socket.timeout(5_000).emitWithAck("room.leave", { roomId: room.id }));
@@ -120,7 +120,7 @@ describe("a search among messages", () => {
     unwrap(await ben.socket.timeout(5_000).emitWithAck("room.join", { roomId: room.id }));
   });
 
-  it("goes on by its cursor until everything was looked at, each message once", async () => {
+  it("continues by its cursor until everything was searched, each message once", async () => {
     for (let index = 0; index < BOUNDS.findHits.value + 5; index += 1)
       await ann.say(index % 3 === 0 ? "0" : room.id, `cashew ${index}`);
     const seen: Message[] = [];
@@ -162,7 +162,7 @@ describe("a search among messages", () => {
     expect([answer.status, answer.body.code]).toEqual([status, code]);
   });
 
-  it("takes no cursor of another search, and asks for a session", async () => {
+  it("refuses a cursor of another search, and needs a session", async () => {
     const { body } = await search(ann, { q: "cashew" });
     const { cursor = "" } = body;
     expect((await search(ann, { q: "cashew", cursor })).status).toBe(200);
@@ -174,7 +174,7 @@ describe("a search among messages", () => {
     expect(answer.status).toBe(401);
   });
 
-  it("of one user runs one at a time, and the sixth that waits is told to wait", async () => {
+  it("of one user runs one at a time, and the sixth waiting one is refused", async () => {
     const strict = await replicas(1, { RATE_LIMITS: "on" });
     try {
       const eager = await person(strict.replicas[0]!);
@@ -190,7 +190,7 @@ describe("a search among messages", () => {
   });
 });
 
-/** Logs in memory, read as Redis is. */
+/** Logs in memory with the reading methods of Log. */
 function logOf(rooms: Map<RoomId, Message[]>) {
   const reads: number[] = [];
   const log = {
@@ -217,7 +217,7 @@ function logOf(rooms: Map<RoomId, Message[]>) {
 describe("the reading of a search", () => {
   const go = () => Promise.resolve(true);
 
-  it("tells what looking at every message tells, over its cursors, in any rooms", async () => {
+  it("finds, over its cursors, what reading every message finds", async () => {
     const said = fc.array(fc.record({ gap: fc.integer({ min: 1, max: 3 }), hit: fc.boolean() }), {
       maxLength: 150,
     });
@@ -262,7 +262,7 @@ describe("the reading of a search", () => {
     );
   });
 
-  it("ends a call within its budget, a few rows at a time, also where nothing is found in 1,000 rooms", async () => {
+  it("ends a call within its budget, a few rows at a time, even without a hit in 1,000 rooms", async () => {
     const rooms = new Map<RoomId, Message[]>();
     for (let place = 1; place <= 1_000; place += 1) {
       const roomId = String(place);
@@ -292,7 +292,7 @@ describe("the reading of a search", () => {
     expect(calls).toBeLessThan(20);
   });
 
-  it("stops where nobody waits for it any more", async () => {
+  it("stops if its client has left", async () => {
     const message: Message = { roomId: "1", seq: 1, date: 1, hash: "a", from: "1", message: "yes" };
     const log = logOf(new Map([["1", [message]]]));
     const page = await findMessages(log, ["1"], { q: "yes" }, () => Promise.resolve(false));

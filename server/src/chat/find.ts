@@ -6,7 +6,7 @@ import type { Hits, Message, RoomId, UserId } from "../protocol.ts";
 import { fold } from "../search.ts";
 import type { Log } from "../store/log.ts";
 
-/** What is looked for; dates in ms, both exclusive. */
+/** What to search for; dates in ms, both exclusive. */
 export type Finding = {
   q: string;
   room?: RoomId | undefined;
@@ -16,18 +16,17 @@ export type Finding = {
   cursor?: string | undefined;
 };
 
-/** A room, and the date below which its messages have not been looked at. */
+/** A room, and the date below which its messages are unread. */
 type Place = { roomId: RoomId; below: number; size: number };
 
 /** How long messages are compared before others get a turn. */
 const COMPARE_MS = 1;
 
 /**
- * Messages that have each word of a text somewhere, newest first over all these rooms. There is no index: a few rows
- * at a time are read, always from the room that has the newest ones left, until there are hits enough or the budget of
- * one call is spent; the cursor says where the next one goes on. `turn` is waited for before each read; false ends the
- * search, for nobody waits for it any more. Throws `invalid` for a text without a word and for a cursor that is not
- * of this very search.
+ * Messages that contain each word of a text, newest first over all these rooms. There is no index: this reads a few
+ * rows at a time, always from the room with the newest unread ones, until there are enough hits or one call's budget
+ * is spent; the cursor says where the next call continues. Awaits `turn` before each read; false ends the search,
+ * because nobody waits for it. Throws `invalid` for a text without a word and for another search's cursor.
  */
 export async function findMessages(
   log: Pick<Log, "slice" | "position">,
@@ -48,7 +47,7 @@ export async function findMessages(
     const frontier = frontierOf(places);
     const ready = found.filter(({ date }) => date >= frontier).length;
     const isSpent = left.rows <= 0 || left.bytes <= 0 || performance.now() > until;
-    // Whatever it costs, a call comes further than the one before.
+    // Each call gets further than the one before, whatever the cost.
     if (places.length === 0 || ready >= BOUNDS.findHits.value || (isSpent && frontier < first)) break;
     if (!(await turn())) break;
     const next = places.filter(({ below }) => below === frontier).slice(0, BOUNDS.findAtOnce.value);
@@ -69,7 +68,7 @@ export async function findMessages(
   return { ...pageOf(found, frontierOf(places), asked), rows };
 }
 
-/** Where each room's messages begin, seen from `start` backwards. */
+/** Where each room's messages begin, going back from `start`. */
 async function placesOf(
   log: Pick<Log, "position">,
   roomIds: readonly RoomId[],
@@ -89,7 +88,7 @@ async function placesOf(
   return places;
 }
 
-/** All rows of this date and later ones have been looked at. */
+/** The date down to which all rows were read. */
 function frontierOf(places: readonly Place[]): number {
   return places.reduce((newest, { below }) => Math.max(newest, below), -Infinity);
 }
@@ -115,7 +114,7 @@ function pageOf(found: readonly Message[], frontier: number, asked: Finding): Hi
   const sorted = found.filter(({ date }) => date >= frontier).toSorted((a, b) => b.date - a.date);
   const last = sorted[BOUNDS.findHits.value - 1];
   const isCut = last !== undefined && sorted.length > BOUNDS.findHits.value;
-  // Messages of one moment in several rooms stay on one page: the cursor is a date.
+  // Messages of one moment in several rooms share a page, because the cursor is a date.
   const page = isCut ? sorted.filter(({ date }) => date >= last.date) : sorted;
   const until = isCut ? last.date : frontier;
   const hits = page.map((message) => ({ message }));
@@ -128,7 +127,7 @@ function wordsOf(q: string): string[] {
   return [...new Set(words)];
 }
 
-/** A cursor is a date, and good for the search that it came from alone. */
+/** The cursor is a date, and valid only for its own search. */
 function cursorOf({ q, room, from, before, after }: Finding, date: number): string {
   const search = JSON.stringify([date, q, room, from, before, after]);
   return `${date.toString(36)}-${digest("sha1", search).slice(0, 12)}`;

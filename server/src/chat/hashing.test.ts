@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { ChatError } from "../errors.ts";
 import { Hashing, type Asker } from "./hashing.ts";
 
-/** A queue whose hashes end when they are told to; `order` is who was begun, in order. */
+/** A queue whose hashes end on demand; `order` lists the askers as their hashes begin. */
 function queue(fair = true) {
   const hashing = new Hashing(fair, 2);
   const order: string[] = [];
@@ -15,7 +15,7 @@ function queue(fair = true) {
     });
     return answer.catch((error: unknown) => (error instanceof ChatError ? error.code : String(error)));
   };
-  /** Ends what runs, one after the other, until nothing does. */
+  /** Ends the running hashes, one after the other, until none is left. */
   const finish = async () => {
     await settled();
     for (let end = ends.shift(); end; end = ends.shift()) {
@@ -35,7 +35,7 @@ function times<T>(count: number, make: (index: number) => T): T[] {
 }
 
 describe("the queue for hashes", () => {
-  it("runs two at once, and the others in the order in which they came", async () => {
+  it("runs two at once, and the others in order of arrival", async () => {
     const { ask, order, finish, ends } = queue();
     const answers = times(6, (index) => ask(`a${index}`, "name"));
     await settled();
@@ -45,7 +45,7 @@ describe("the queue for hashes", () => {
     expect(await Promise.all(answers)).toEqual(times(6, () => "done"));
   });
 
-  it("lets addresses take turns: one that asks for many does not hold up another", async () => {
+  it("serves addresses in turn: one with many requests does not delay another", async () => {
     const { ask, order, finish } = queue();
     const answers = [...times(20, (index) => ask("greedy", `n${index % 4}`)), ask("modest", "one")];
     await finish();
@@ -53,7 +53,7 @@ describe("the queue for hashes", () => {
     expect(await Promise.all(answers)).toEqual(times(21, () => "done"));
   });
 
-  it("lets the names at one address take turns", async () => {
+  it("serves the names of one address in turn", async () => {
     const { ask, order, finish } = queue();
     const answers = [...times(20, () => ask("office", "guessed")), ask("office", "colleague")];
     await finish();
@@ -61,7 +61,7 @@ describe("the queue for hashes", () => {
     expect(await Promise.all(answers)).toEqual(times(21, () => "done"));
   });
 
-  it("refuses more than 20 that wait for one name at one address, and more than 100 at one address", async () => {
+  it("refuses more than 20 waiting for one name at one address, and more than 100 at one address", async () => {
     const { ask, finish } = queue();
     const one = times(25, () => ask("a", "guessed"));
     const many = times(105, (index) => ask("b", `n${index}`));
@@ -72,7 +72,7 @@ describe("the queue for hashes", () => {
     expect(new Set(await Promise.all(signUps))).toEqual(new Set(["done"]));
   });
 
-  it("takes a newcomer when it is full, and asks the newest of the longest line to come back", async () => {
+  it("takes a newcomer when it is full, and refuses the newest of the longest line", async () => {
     const { ask, finish } = queue();
     const crowds = ["a", "b", "c"].map((address) => times(70, (index) => ask(address, `n${index}`)));
     const newcomer = ask("d", "one");
@@ -84,7 +84,7 @@ describe("the queue for hashes", () => {
     expect(refused).toHaveLength(9);
   });
 
-  it("is full at 200 for everybody alike where nobody asks for more than others", async () => {
+  it("refuses everybody alike at 200 if nobody asks for more than others", async () => {
     const { ask, finish } = queue();
     const answers = times(210, (index) => ask(`a${index}`, "name"));
     await finish();
@@ -93,7 +93,7 @@ describe("the queue for hashes", () => {
     expect(counted.filter((answer) => answer === "unavailable")).toHaveLength(8);
   });
 
-  it("has room again when all is done, and after a hash that failed", async () => {
+  it("has room again after all hashes are done, and after a failed hash", async () => {
     const hashing = new Hashing(true);
     const failing = times(10, () =>
       hashing.run({ address: "a", name: "n" }, () => Promise.reject(new Error("broken"))),

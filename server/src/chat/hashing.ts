@@ -3,19 +3,19 @@ import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 
 const RETRY_MS = 2_000;
-/** The event loop keeps a core of its own, where there are two. */
+/** The event loop keeps a core of its own, if there are two. */
 export const HASHES_AT_ONCE = Math.max(1, Math.min(BOUNDS.hashes.value, availableParallelism() - 1));
 
-/** Who asks for a hash: an address, and the name that is tried there; a sign-up has none. */
+/** The asker of a hash: an address, and the name that is tried there; null for a sign-up. */
 export type Asker = { address: string; name: string | null };
 
 type Waiter = { start: () => void; refuse: (error: ChatError) => void };
 type Address = { waiting: number; lines: Map<string | null, Waiter[]> };
 
 /**
- * The queue for password hashes, the most expensive thing that somebody without an account can ask for. Addresses take
- * turns, and so do the names at one address: whoever asks for many waits behind themselves, and all others wait for a
- * turn or two. Where the queue is full, the longest line gives way.
+ * The queue for password hashes, the most expensive work that somebody without an account can request. Addresses take
+ * turns, and so do the names at one address: many requests of one asker delay only each other. When the queue is full,
+ * the longest line gives way.
  */
 export class Hashing {
   readonly #fair: boolean;
@@ -31,7 +31,10 @@ export class Hashing {
     this.#atOnce = atOnce;
   }
 
-  /** Does it when it is the asker's turn. Throws `rate_limited` where they ask for too many, `unavailable` where all do. */
+  /**
+   * Runs it when it is the asker's turn. Throws `rate_limited` if they ask for too many, `unavailable` if everybody
+   * does.
+   */
   async run<T>(asker: Asker, task: () => Promise<T>): Promise<T> {
     await this.#turn(asker);
     try {
@@ -64,7 +67,7 @@ export class Hashing {
     });
   }
 
-  /** Starts who is next, as long as there is room. */
+  /** Starts the next ones, as long as there is room. */
   #advance(): void {
     while (this.#running < this.#atOnce) {
       const [next] = this.#addresses;
@@ -72,7 +75,7 @@ export class Hashing {
       const [address, there] = next;
       const [name = null] = there.lines.keys();
       const waiter = this.#take(address, there, name, "first");
-      // Whoever had a turn comes last.
+      // A line that had a turn goes to the end.
       const line = there.lines.get(name);
       if (line) {
         there.lines.delete(name);

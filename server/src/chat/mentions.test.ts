@@ -38,11 +38,11 @@ describe("a mention", () => {
     unwrap(await who.socket.emitWithAck("room.read", { roomId, seq }));
   };
 
-  it("is an id on the message, found by the parser that formats it, and counts until it is read", async () => {
+  it("is an id on the message, found by the formatting parser, and counts until it is read", async () => {
     const said = await ann.say(roomId, "Hi @Ben.B, and @ann; not `@ben.b`, @nobody or a@ben.b");
     expect(said.mentions).toEqual([ben.user.id, ann.user.id]);
     expect(await countOf(ben)).toBe(1);
-    // Nobody is told of what they said themselves.
+    // An author is not told of their own mention.
     expect(await countOf(ann)).toBe(0);
     expect(await toldTo(ann)).toEqual([]);
     for (const text of ["`@ben.b`", "@nobody", "```\n@ben.b\n```", "@rooms"])
@@ -53,7 +53,7 @@ describe("a mention", () => {
     expect(await toldTo(ben)).toEqual([said.message]);
   });
 
-  it("by an edit is told to who is named anew, and taken back from who is no longer named, or when it is deleted", async () => {
+  it("follows edits and deletions: new names are told, and dropped ones are not counted any more", async () => {
     await clear(ben);
     const said = await ann.say(roomId, "no one yet");
     expect((await edit(said, "now @ben.b")).mentions).toEqual([ben.user.id]);
@@ -66,7 +66,7 @@ describe("a mention", () => {
     expect([await countOf(ben), (await toldTo(ben)).includes("@ben.b once more")]).toEqual([0, false]);
   });
 
-  it("by a repeated send counts once, and by reactions and pins is not lost", async () => {
+  it("counts once after a repeated send, and survives reactions and pins", async () => {
     await clear(ben);
     const send = { roomId, message: "@ben.b!", nonce: "once" };
     const said = unwrap(await ann.socket.emitWithAck("message", send));
@@ -77,7 +77,7 @@ describe("a mention", () => {
     expect(await countOf(ben)).toBe(1);
   });
 
-  it("over all rooms is listed newest first, by pages, and only of rooms that one is in", async () => {
+  it("is listed newest first, page by page, over the user's own rooms", async () => {
     const other = (await ann.browser.post<Room>("/api/rooms", { name: "others" })).body.id;
     unwrap(await ben.socket.emitWithAck("room.join", { roomId: other }));
     const said: Message[] = [];

@@ -38,13 +38,13 @@ describe("a page around a message", () => {
     [20, 4, [19, 20], true, false],
     [19, 4, [18, 19, 20], true, false],
     [10, 100, Array.from({ length: 20 }, (_, index) => index + 1), false, false],
-  ])("of number %i and size %i is %j", async (seq, size, seqs, more, newer) => {
+  ])("with number %i and size %i holds %j", async (seq, size, seqs, more, newer) => {
     const { body, seqs: told } = await page(`around=${seq}&size=${size}`);
     expect([told, body.more, body.newer]).toEqual([seqs, more, newer]);
     expect(body.rev).toBe(1);
   });
 
-  it("that is not in the log, or in a room of others, is not there", async () => {
+  it("is not found if the message is not in the log, or in a room of others", async () => {
     for (const seq of [21, 999_999_999_999_999]) {
       const { status, body } = await page(`around=${seq}`);
       expect([status, body.code]).toEqual([404, "not_found"]);
@@ -56,7 +56,7 @@ describe("a page around a message", () => {
 });
 
 describe("a page from a moment", () => {
-  it("begins with the first message that was said since", async () => {
+  it("begins with the first message after it", async () => {
     const at = (index: number) => said[index]!.date;
     for (const [query, seqs, more, newer] of [
       [`at=${at(4)}&size=3`, [5, 6, 7], true, true],
@@ -67,12 +67,12 @@ describe("a page from a moment", () => {
       ["at=9999999999999999&size=2", [19, 20], true, false],
     ] as const) {
       const { body, seqs: told } = await page(query);
-      // Two messages may be a millisecond apart: then the second is the first one since.
+      // Two messages may be a millisecond apart: then the second is the first one after it.
       expect([told, body.more, body.newer], query).toEqual([seqs, more, newer]);
     }
   });
 
-  it("of a room where nothing was said is empty", async () => {
+  it("is empty in an empty room", async () => {
     const { body: empty } = await ann.browser.post<Room>("/api/rooms", { name: "Empty" });
     const { body } = await page("at=5", ann, empty.id);
     expect(body).toMatchObject({ messages: [], more: false, newer: false });
@@ -80,7 +80,7 @@ describe("a page from a moment", () => {
 });
 
 describe("a thread", () => {
-  it("is what began it and all that answers it, asked for by any of them", async () => {
+  it("holds its first message and all answers, and is found by any of them", async () => {
     const first = await answer(3, "first answer", "a1");
     const second = await answer(first.seq, "answer to the answer", "a2");
     await answer(4, "of another thread", "a3");
@@ -106,15 +106,15 @@ describe("a thread", () => {
     ]);
   });
 
-  it("has an answer once, that was sent twice", async () => {
+  it("holds an answer once that was sent twice", async () => {
     const one = await answer(8, "once", "b1");
     await answer(8, "once", "b1");
     expect((await page("thread=8")).seqs).toEqual([8, one.seq]);
   });
 });
 
-describe("what is pinned", () => {
-  it("is told in the order in which it was, and no more once it is taken down or deleted", async () => {
+describe("the list of pinned messages", () => {
+  it("is in the order of pinning, without unpinned and deleted ones", async () => {
     const pin = async (seq: number, on: boolean) =>
       unwrap(await ann.socket.timeout(5_000).emitWithAck("message.pin", { roomId: room.id, seq, on }));
     expect((await page("pinned=true")).seqs).toEqual([]);

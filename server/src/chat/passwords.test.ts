@@ -21,7 +21,7 @@ describe("a password", () => {
     "trustno1",
     "abcd1234",
     "ｐａｓｓｗｏｒｄ",
-  ])("%j is among the first guesses", async (password) => {
+  ])("%j is refused as one of the first guesses", async (password) => {
     expect(await weaknessOf(password, "ann")).toMatch(/guessed first/);
   });
 
@@ -37,7 +37,7 @@ describe("a password", () => {
     "12345678",
     "87654321",
     "!!!!!!!!",
-  ])("%j is no password at all", async (password) => {
+  ])("%j is refused as blank or monotone", async (password) => {
     expect(await weaknessOf(password, "ann")).not.toBeNull();
   });
 
@@ -57,7 +57,7 @@ describe("a password", () => {
     ["admin1234", "ann"],
     ["ann@hubbub", "ann"],
     ["20202021", "20202021"],
-  ])("%j is little more than a name that others know, for %s", async (password, username) => {
+  ])("%j is refused for %s as little more than a known name", async (password, username) => {
     expect(await weaknessOf(password, username)).not.toBeNull();
   });
 
@@ -72,7 +72,7 @@ describe("a password", () => {
     ["xkqzjvwy", "ann"],
     ["pass word of mine", "ann"],
     ["user1-password", "user1"],
-  ])("%j is fine for %s", async (password, username) => {
+  ])("%j is accepted for %s", async (password, username) => {
     expect(await weaknessOf(password, username)).toBeNull();
   });
 });

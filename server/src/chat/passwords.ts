@@ -2,13 +2,13 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { LIMITS } from "../protocol.ts";
 
-/** As many of the commonest passwords as NIST and OWASP ask for, counted among those that are long enough here. */
+/** How many of the commonest passwords NIST and OWASP ask to refuse, counted among those of sufficient length. */
 const COMMONEST = 3_000;
-/** What a guesser tries with every digit and sign around it: the product and its first account. The own name too. */
+/** Words that guessers decorate with digits and signs: the product and its first account. The own name too. */
 const GUESSED_WORDS = ["hubbub", "admin"];
-/** Letters beside such words, below which the rest is decoration. */
+/** With fewer letters besides such a word, the rest is decoration. */
 const LETTERS_OF_ITS_OWN = 4;
-/** One, two or three different signs, or a row of neighbours, are no password below this length. */
+/** Passwords of one, two or three different characters, or of neighbours in a row, must have this length. */
 const MONOTONE_LENGTH = 16;
 const DIFFERENT_SIGNS = 4;
 /** Signs that stand for letters: p@ssw0rd. */
@@ -24,14 +24,14 @@ const WRITTEN_FOR: Readonly<Record<string, string>> = {
 
 let common: Promise<Set<string>> | undefined;
 
-/** bcrypt would silently ignore what follows, so that a wrong ending would let anyone in. */
+/** bcrypt would silently ignore the rest, so that a wrong ending would let anyone in. */
 export function passwordFits(password: string): boolean {
   return Buffer.byteLength(password) <= LIMITS.passwordBytes && !password.includes("\0");
 }
 
 /**
- * Why somebody of this name should not take this password, in words for them, or null. What is asked for is that it is
- * not among the first guesses; nothing is said about digits and signs.
+ * Why a user of this name must not take this password, in words for them, or null. Refuses only the first guesses;
+ * does not demand digits and signs.
  */
 export async function weaknessOf(password: string, username: string): Promise<string | null> {
   const lower = password.normalize("NFKC").toLowerCase();
@@ -58,7 +58,7 @@ function lettersOf(text: string): string {
   return text.replaceAll(/[@01345$]/g, (sign) => WRITTEN_FOR[sign] ?? sign);
 }
 
-/** abcdefgh, 98765432 */
+/** Matches abcdefgh, 98765432. */
 function isRow(signs: string[]): boolean {
   const codes = signs.map((sign) => sign.codePointAt(0) ?? 0);
   const step = (codes[1] ?? 0) - (codes[0] ?? 0);
@@ -68,7 +68,7 @@ function isRow(signs: string[]): boolean {
   );
 }
 
-/** Whether hardly a letter is left without the words that are guessed, forwards and backwards. */
+/** Whether hardly a letter is left without the guessed words, forwards and backwards. */
 function isDecorated(password: string, username: string): boolean {
   const name = username.replaceAll(/[^\p{L}]/gu, "");
   const words = [username, name, ...GUESSED_WORDS].filter((word) => word.length >= 3);
@@ -80,7 +80,7 @@ function isDecorated(password: string, username: string): boolean {
   });
 }
 
-/** Read at the first sign-up, and not as a module: that would keep the whole list in memory for good. */
+/** Read at the first sign-up, and not as a module, which would keep the whole list in memory. */
 async function readCommon(): Promise<Set<string>> {
   const require = createRequire(import.meta.url);
   const file = require.resolve("@zxcvbn-ts/language-common/src/passwords.json");

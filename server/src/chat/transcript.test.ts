@@ -11,7 +11,7 @@ beforeAll(async () => {
 
 afterAll(() => house.close());
 
-it("a text without marks reads in HTML as it was typed, character by character", () => {
+it("a text without markup reads in HTML exactly as typed", () => {
   const decode = (html: string) =>
     html
       .replaceAll(/^<div dir="auto">|<\/div>$|<a href="[^"]*" rel="[^"]*">|<\/a>/g, "")
@@ -39,7 +39,7 @@ it("a text without marks reads in HTML as it was typed, character by character",
   );
 });
 
-it("what is formatted in the app is formatted in the export", () => {
+it("a text is formatted in the export as in the app", () => {
   expect(textToHtml("**a** _b_ ~~c~~ `<d>`\n@ann")).toBe(
     '<div dir="auto"><strong>a</strong> <em>b</em> <s>c</s> <code>&lt;d&gt;</code><br />@ann</div>',
   );
@@ -50,7 +50,7 @@ it("what is formatted in the app is formatted in the export", () => {
   );
 });
 
-it("nothing but formatting and links to web addresses is let through", () => {
+it("the export's HTML holds only formatting and links to web addresses", () => {
   expect(textToHtml("<img src=x onerror=alert(1)>")).not.toMatch(/<img/);
   expect(textToHtml("javascript:alert(1)")).toBe('<div dir="auto">javascript:alert(1)</div>');
   expect(textToHtml("[a](javascript:alert(1))")).not.toMatch(/<a/);
@@ -61,7 +61,7 @@ it("nothing but formatting and links to web addresses is let through", () => {
   );
 });
 
-it("a member gets the whole history as one page, and nobody else does", async () => {
+it("only a member gets the whole history as one page", async () => {
   const [ana, ben, eve] = [
     await person(house.replicas[0]!),
     await person(house.replicas[0]!),

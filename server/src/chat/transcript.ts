@@ -11,9 +11,9 @@ type Source = {
 };
 
 /**
- * A room's whole history as one HTML page that needs nothing else, in chunks, oldest first. This is the only place
- * where HTML is made from what people wrote: it is escaped, what it is formatted with becomes tags, and sanitize-html
- * lets nothing but those through.
+ * A room's whole history as one self-contained HTML page, in chunks, oldest first. This is the only place that makes
+ * HTML from people's texts: it escapes them, turns formatting into tags, and lets sanitize-html remove everything
+ * else.
  */
 export async function* transcript({ title, page, nameOf }: Source): AsyncGenerator<string> {
   yield (
@@ -26,7 +26,7 @@ export async function* transcript({ title, page, nameOf }: Source): AsyncGenerat
     const began = performance.now();
     let lines = "";
     for (const message of messages) lines += await line(message, nameOf);
-    // Others get as much of the process as this does.
+    // Others get as much of the process as this export.
     await sleep(performance.now() - began);
     yield lines;
     after = more ? messages.at(-1)?.date : undefined;
@@ -46,9 +46,9 @@ async function line(
   return `<section><time>${time}</time> <b>${author}</b>${note}${what}</section>\n`;
 }
 
-/** Text of any origin as HTML that shows it formatted, as the client does: by the same parser. */
+/** Formats text of any origin as HTML, with the client's own parser. */
 export function textToHtml(text: string): string {
-  // A longer one can only come from another program, and sanitize-html is quadratic in nested tags.
+  // A longer text can only come from another program, and sanitize-html takes quadratic time in nested tags.
   return sanitizeHtml(blocksToHtml(parseText(text.slice(0, LIMITS.message))), {
     allowedTags: ["a", "strong", "em", "s", "code", "pre", "blockquote", "ul", "ol", "li", "div", "br"],
     allowedAttributes: { a: ["href", "rel", "title"], div: ["dir"], li: ["value"] },

@@ -29,7 +29,7 @@ function logIn(browser: Browser, username: string, password = PASSWORD) {
 }
 
 describe("sign-up", () => {
-  it("of one name by 50 people at once on two replicas lets one in and tells 49 that it is taken", async () => {
+  it("accepts one of 50 people with the same name at once on two replicas, and answers `taken` to 49", async () => {
     const attempts = Array.from({ length: 50 }, (_, index) => {
       const replica = both(house)[index % 2 === 0 ? 0 : 1];
       // Upper and lower case are one name.
@@ -49,7 +49,7 @@ describe("sign-up", () => {
     const [, right] = fresh();
     expect((await logIn(right, "highlander", `password of ${won}`)).body).toEqual(answers[won]?.body);
     expect((await logIn(right, "highlander", `password of ${won === 0 ? 1 : 0}`)).status).toBe(401);
-    // The losers left nothing: no account without a name, no room list without an account.
+    // The others left nothing behind: no account without a name, no room list without an account.
     const prefix = house.env["KEY_PREFIX"] ?? "";
     const accounts = await house.redis.keys(`${prefix}user:*`);
     const named = await Promise.all(
@@ -59,7 +59,7 @@ describe("sign-up", () => {
     expect(accounts.toSorted()).toEqual(expected.toSorted());
   });
 
-  it("signs in at once, on every replica", async () => {
+  it("logs the user in at once, on every replica", async () => {
     const [left, right] = fresh();
     const { status, body } = await signUp(left, "both.sides");
     expect(status).toBe(201);
@@ -75,7 +75,7 @@ describe("sign-up", () => {
     expect((await signUp(right, "CAMELCASE")).status).toBe(409);
   });
 
-  it.each(["_under", ".dot", "...", "__proto__"])("takes the name %j like any other", async (name) => {
+  it.each(["_under", ".dot", "...", "__proto__"])("accepts the name %j like any other", async (name) => {
     const [left, right] = both(house);
     expect((await signUp(new Browser(left), name)).status).toBe(201);
     expect((await logIn(new Browser(right), name)).body.username).toBe(name);
@@ -105,7 +105,7 @@ describe("sign-up", () => {
   });
 
   it.each(["constructor", "toString", "hasOwnProperty", "a.b-c_d", "0user", "x".repeat(32)])(
-    "takes the name %j, which means nothing to the code",
+    "accepts the name %j, which is no special case",
     async (name) => {
       const [left, right] = fresh();
       expect((await signUp(left, name)).status).toBe(201);
@@ -114,9 +114,9 @@ describe("sign-up", () => {
   );
 });
 
-describe("sign-up, by whichever replica,", () => {
+describe("sign-up on any replica", () => {
   it.each(["admin", "Administrator", "SYSTEM", "r00t", "adm1n", "_support_", "hubbub", "here", "Everyone"])(
-    "does not give the name %j away",
+    "refuses the reserved name %j",
     async (name) => {
       for (const browser of fresh()) {
         const { status, body } = await signUp(browser, name);
@@ -136,7 +136,7 @@ describe("sign-up, by whichever replica,", () => {
     "aaaaaaaa",
     "own-name",
     "eman-nwo1",
-  ])("refuses the password %j in plain words", async (password) => {
+  ])("refuses the password %j with a reason", async (password) => {
     const [left] = fresh();
     const { status, body } = await signUp(left, "own-name", password);
     expect([status, body.code]).toEqual([400, "invalid"]);
@@ -146,7 +146,7 @@ describe("sign-up, by whichever replica,", () => {
 });
 
 describe("a password", () => {
-  it("of 72 bytes is compared to its last byte", async () => {
+  it("is compared to its last byte if it has 72 bytes", async () => {
     const [left, right] = fresh();
     const longest = "p".repeat(72);
     expect((await signUp(left, "longest", longest)).status).toBe(201);
@@ -161,14 +161,14 @@ describe("a password", () => {
     ["a zero byte, where bcrypt would stop reading", "correct\0horse"],
     ["7 characters", "1234567"],
     ["nothing", ""],
-  ])("of %s is refused", async (_what, password) => {
+  ])("is refused with %s", async (_what, password) => {
     const [left] = fresh();
     const { status, body } = await signUp(left, "nobodys.password", password);
     expect([status, body.code]).toEqual([400, "invalid"]);
     expect(await house.redis.exists(house.keys.username("nobodys.password"))).toBe(0);
   });
 
-  it("longer than the limit is refused at log-in too, however it begins", async () => {
+  it("is refused at log-in too if it exceeds the limit, however it begins", async () => {
     const [left, right] = fresh();
     const turtles = "🐢".repeat(18);
     expect((await signUp(left, "turtles", turtles)).status).toBe(201);
@@ -176,7 +176,7 @@ describe("a password", () => {
     expect((await logIn(right, "turtles", `${turtles}x`)).status).toBe(400);
   });
 
-  it("is stored as a bcrypt hash of the configured cost only", async () => {
+  it("is stored only as a bcrypt hash of the configured cost", async () => {
     const [left] = fresh();
     const { body } = await signUp(left, "hashed");
     const stored = await house.redis.hgetall(house.keys.user(body.id));
@@ -206,7 +206,7 @@ describe("log-in", () => {
     const browser = new Browser(replica);
     await signUp(browser, "timed");
     const times: Record<string, number[]> = { timed: [], nobody: [] };
-    // Interleaved, so that whatever else this machine does falls on both.
+    // Interleaved, so that other work of this machine affects both.
     for (let round = 0; round < 9; round += 1) {
       for (const [name, taken] of Object.entries(times)) {
         const start = performance.now();
@@ -218,11 +218,11 @@ describe("log-in", () => {
     const ratio = median(times["nobody"]) / median(times["timed"]);
     expect(ratio).toBeGreaterThan(0.5);
     expect(ratio).toBeLessThan(2);
-    // A hash of this cost cannot be had in less: both have really computed one.
+    // A hash of this cost takes at least this long, so both really computed one.
     expect(Math.min(...(times["nobody"] ?? []))).toBeGreaterThan(10);
   });
 
-  it("computes no more hashes at once than leave the event loop a core", async () => {
+  it("computes only as many hashes at once as leave the event loop a core", async () => {
     const compare = bcrypt.compare.bind(bcrypt) as (data: string, hash: string) => Promise<boolean>;
     let running = 0;
     let most = 0;
@@ -243,7 +243,7 @@ describe("log-in", () => {
     expect(most).toBe(HASHES_AT_ONCE);
   });
 
-  it("asks to come back when too many are already waiting for a hash, and works again after", async () => {
+  it("answers `unavailable` while too many wait for a hash, and works again after", async () => {
     const [left] = both(house);
     let release = () => {};
     const released = new Promise<void>((resolve) => {
@@ -277,7 +277,7 @@ describe("log-in", () => {
         expect(Number(headers.get("retry-after"))).toBeGreaterThan(60);
         expect(body.retryAfterMs).toBeGreaterThan(60_000);
       }
-      // Others are not held up.
+      // Others are not delayed.
       expect((await signUp(left, "bystander")).status).toBe(201);
       expect((await logIn(right, "bystander")).status).toBe(200);
     } finally {
@@ -287,20 +287,20 @@ describe("log-in", () => {
 });
 
 describe("users", () => {
-  it("are told by id, name and presence, never by anything else", async () => {
+  it("are described by id, name and presence only", async () => {
     const [left] = fresh();
     const { body: me } = await signUp(left, "modest");
     const { body } = await left.get<object[]>(`/api/users?ids=${me.id}`);
     expect(body).toEqual([{ id: me.id, username: "modest", online: false }]);
   });
 
-  it("are listed page by page, unknown ids left out", async () => {
+  it("are listed page by page, without unknown ids", async () => {
     const [left] = fresh();
     const { body: me } = await signUp(left, "pager");
     const after = Number(me.id) - 1;
     const { body } = await left.get<User[]>(`/api/users?after=${after}&size=100`);
     expect(body).toEqual([{ id: me.id, username: "pager", online: false }]);
-    // What one sign-up too many leaves behind is an id that nobody has.
+    // A failed sign-up leaves behind an id without an account.
     await house.redis.incr(house.keys.totalUsers);
     const [right] = fresh();
     const { body: next } = await signUp(right, "pager2");
@@ -321,7 +321,7 @@ describe("an account's id", () => {
     return { built, users, newcomer: (name: string) => signUp(new Browser(both(built)[1]), name) };
   };
 
-  it("is nobody else's after the counter was lost", async () => {
+  it("is not reused after the counter was lost", async () => {
     const { built, users, newcomer } = await houseWith("ada", "bea", "cleo");
     const before = await built.redis.hgetall(built.keys.user("1"));
     await built.redis.del(built.keys.totalUsers);
@@ -330,13 +330,13 @@ describe("an account's id", () => {
     expect((await logIn(new Browser(both(built)[0]), "ada")).body).toEqual(users[0]);
   });
 
-  it("is nobody else's after the counter was restored from an older copy", async () => {
+  it("is not reused after the counter was restored from an older copy", async () => {
     const { built, newcomer } = await houseWith("ada", "bea", "cleo", "dora");
     await built.redis.set(built.keys.totalUsers, 1);
     expect((await newcomer("eve")).body.id).toBe("5");
   });
 
-  it("is not given to a newcomer while rooms of a lost account carry it", async () => {
+  it("is not reused while rooms of a lost account carry it", async () => {
     const { built, users, newcomer } = await houseWith("ada", "bea");
     const [, bea] = users;
     await built.redis.zadd(built.keys.room("2:7"), 1, "what 2 and 7 said");
@@ -346,7 +346,7 @@ describe("an account's id", () => {
     expect((await newcomer("dora")).body.id).toBe("9");
   });
 
-  it("stays one for each of 20 who sign up at once after the counter was lost", async () => {
+  it("is unique for each of 20 simultaneous sign-ups after the counter was lost", async () => {
     const { built, newcomer } = await houseWith("ada", "bea", "cleo");
     await built.redis.del(built.keys.totalUsers);
     const answers = await Promise.all(Array.from({ length: 20 }, (_, index) => newcomer(`new${index}`)));

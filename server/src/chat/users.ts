@@ -11,7 +11,7 @@ import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
 import { isReservedUsername } from "../names.ts";
 import { weaknessOf } from "./passwords.ts";
 
-/** Addresses from which somebody logged in within this time are their own, so many of them. */
+/** A user's own addresses: those of log-ins within this time, up to a maximum. */
 const HOME_MS = 30 * 24 * 3600 * 1_000;
 const HOMES = 50;
 const NAMES_REMEMBERED = 20_000;
@@ -25,7 +25,7 @@ export class Users {
   readonly #hashing: Hashing;
   readonly #names = new Map<UserId, string>();
   readonly #index: NameIndex;
-  /** Compared against for unknown names, so that they take as long as wrong passwords. */
+  /** Compared with for unknown names, so that they take as long as wrong passwords. */
   readonly #nobody: Promise<string>;
 
   constructor(redis: RedisClient, keys: Keys, config: Pick<Config, "bcryptCost" | "rateLimits">) {
@@ -43,8 +43,8 @@ export class Users {
   }
 
   /**
-   * Makes an account. The name is claimed last, so that a crash leaves an unused id at worst, and with NX, so that
-   * of many at once one wins. Throws `taken`, `invalid` for a password that is guessed first, `unavailable`.
+   * Creates an account. Claims the name last, so that a crash leaves only an unused id, and with NX, so that one of
+   * many simultaneous sign-ups wins. Throws `taken`, `invalid` for a password that is guessed first, `unavailable`.
    */
   async signUp({ username, password }: Credentials, address: string): Promise<User> {
     if (isReservedUsername(username))
@@ -59,7 +59,7 @@ export class Users {
     return this.add(username, hash);
   }
 
-  /** Makes an account with a bcrypt hash, and with further fields of its own. Throws `taken`. */
+  /** Creates an account with a bcrypt hash and additional fields. Throws `taken`. */
   async add(username: string, hash: string, more: Record<string, number> = {}): Promise<User> {
     const id = await this.#ids.claim((free) => this.#claimId(free, username));
     await Promise.all([
@@ -74,7 +74,7 @@ export class Users {
     return { id, username };
   }
 
-  /** Takes an id for a name; false where an account, or the rooms of a lost one, has it. */
+  /** Claims an id for a name; false if an account, or the rooms of a lost one, has it. */
   async #claimId(id: UserId, username: string): Promise<boolean> {
     const user = this.#keys.user(id);
     if ((await this.#redis.hsetnx(user, "username", username)) === 0) return false;
@@ -84,8 +84,8 @@ export class Users {
   }
 
   /**
-   * Who this is. `pay` comes directly before the hash is computed and may refuse, so that of many attempts at once no
-   * more are tried than it allows. Throws `unauthorized`, in the same words and the same time for an unknown name and
+   * Checks a password. Calls `pay` directly before the hash is computed; it may refuse, so that simultaneous attempts
+   * cannot exceed the limit. Throws `unauthorized`, in the same words and after the same time for an unknown name and
    * for a wrong password.
    */
   async logIn(
@@ -99,7 +99,7 @@ export class Users {
       const claim = await this.#redis.get(this.#keys.username(username));
       const id = claim?.replace(/^user:/, "") ?? "";
       const [name, stored] = id ? await this.#redis.hmget(this.#keys.user(id), "username", "password") : [];
-      // A name that outlived its account must not lead to whoever has the id now.
+      // A name that outlived its account must not lead to the new owner of the id.
       const isTheirs = name?.toLowerCase() === username.toLowerCase();
       const hash = (isTheirs ? stored : undefined) ?? (await this.#nobody);
       const right = await bcrypt.compare(password, hash);
@@ -109,18 +109,18 @@ export class Users {
     });
   }
 
-  /** Whether this is still an account: a session outlives it, and must not come to be somebody else's. */
+  /** Whether the account still exists: a session may outlive it, and must not become another user's. */
   async exists({ id, username }: User): Promise<boolean> {
     return (await this.#redis.hget(this.#keys.user(id), "username")) === username;
   }
 
-  /** Whether somebody logged in to this name from this address of late. */
+  /** Whether this address is one of the account's own. */
   async isAtHome(username: string, address: string): Promise<boolean> {
     const seenAt = await this.#redis.zscore(this.#keys.homes(username), address);
     return seenAt !== null && Number(seenAt) > Date.now() - HOME_MS;
   }
 
-  /** Remembers that they logged in from this address. */
+  /** Makes an address one of the account's own. */
   async feelAtHome(username: string, address: string): Promise<void> {
     const homes = this.#keys.homes(username);
     await this.#redis.zadd(homes, Date.now(), address);
@@ -137,11 +137,11 @@ export class Users {
     });
   }
 
-  /** Ids by names in lower case, of those who have these names. */
+  /** The ids of existing users, by their names in lower case. */
   async byNames(names: readonly string[]): Promise<Map<string, UserId>> {
     const claims = await Promise.all(names.map((name) => this.#redis.get(this.#keys.username(name))));
     const ids = claims.flatMap((claim) => (claim === null ? [] : [claim.replace(/^user:/, "")]));
-    // A name that outlived its account must not lead to whoever has the id now.
+    // A name that outlived its account must not lead to the new owner of the id.
     const users = await this.find([...new Set(ids)]);
     const asked = new Set(names);
     return new Map(
@@ -169,12 +169,12 @@ export class Users {
     return users;
   }
 
-  /** Who has this text in their name: NameIndex tells how, and what `after` is. */
+  /** Users with this text in their name; for `after` see NameIndex. */
   search(text: string, after: UserId | undefined, size: number): Promise<NamesFound> {
     return this.#index.find(text, after, size);
   }
 
-  /** How many names a search looks at. */
+  /** How many names a search covers. */
   get searched(): number {
     return this.#index.size;
   }

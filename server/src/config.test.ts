@@ -5,7 +5,7 @@ import { VARIABLES, readConfig } from "./config.ts";
 const EXAMPLE = new URL("../../.env.example", import.meta.url);
 
 describe("readConfig", () => {
-  it("needs nothing: every variable has a default", () => {
+  it("needs no variable: each has a default", () => {
     expect(readConfig({})).toMatchObject({
       port: 3000,
       host: "127.0.0.1",
@@ -14,12 +14,12 @@ describe("readConfig", () => {
     });
   });
 
-  it("takes an empty variable for an absent one, as a compose file passes it", () => {
+  it("takes an empty variable, as a compose file passes it, for an absent one", () => {
     const empty = Object.fromEntries(Object.keys(VARIABLES).map((name) => [name, ""]));
     expect({ ...readConfig(empty), serverId: "" }).toEqual({ ...readConfig({}), serverId: "" });
   });
 
-  it("names each process anew where SERVER_ID is not set", () => {
+  it("gives each process a new name if SERVER_ID is not set", () => {
     expect(readConfig({}).serverId).not.toBe(readConfig({}).serverId);
     expect(readConfig({ SERVER_ID: "left" }).serverId).toBe("left");
   });
@@ -56,12 +56,12 @@ describe("readConfig", () => {
     ]);
   });
 
-  it("refuses an origin that no browser has", () => {
+  it("refuses an origin that no browser sends", () => {
     for (const origin of ["ftp://chat.example", "null", "chat.example", "javascript:alert(1)"])
       expect(() => readConfig({ ORIGINS: origin }), origin).toThrow(/ORIGINS/);
   });
 
-  it("refuses numbers that are none, and numbers out of range", () => {
+  it("refuses invalid numbers and numbers out of range", () => {
     for (const port of ["http", "3000.5", "-1", "65536", "NaN", "Infinity"])
       expect(() => readConfig({ PORT: port }), port).toThrow(/PORT/);
   });

@@ -4,9 +4,9 @@ import { z } from "zod";
 import { parseRedisUrl } from "./redisUrl.ts";
 
 /**
- * The only reader of the environment. Every variable is declared here with its default, its unit and the reason
- * for it; `.env.example` repeats them, docs/configuration.md is made of them, and a test says when either is stale. All
- * faults are reported at once.
+ * The only reader of the environment. Declares every variable with its default, its unit and its reason;
+ * `.env.example` repeats them, docs/configuration.md is generated from them, and a test fails when either is stale.
+ * Reports all faults at once.
  */
 const flag = (fallback: "on" | "off") =>
   z
@@ -23,11 +23,11 @@ const origins = z
   .pipe(z.array(origin));
 
 const environment = z.object({
-  /** `production` refuses a Redis without an append-only file, or one that evicts. */
+  /** `production` refuses a Redis without an append-only file, or one that evicts keys. */
   NODE_ENV: z.enum(["development", "production", "test"]).default("development"),
   /** TCP port; 0 takes a free one. */
   PORT: whole(3000, 0, 65_535),
-  /** Address to listen on. Nothing but this machine reaches the default. */
+  /** Address to listen on. Only this machine reaches the default. */
   HOST: z.string().default("127.0.0.1"),
   /**
    * One Redis (`redis://`, `rediss://`, `unix:///path`), a Sentinel group
@@ -40,12 +40,18 @@ const environment = z.object({
     .string()
     .regex(/^[\w.:-]{0,64}$/, "letters, digits and _ . : - only")
     .default(""),
-  /** Names this process in announcements and leases; must be unique among the replicas. Empty: a new one per start. */
+  /**
+   * Names this process in announcements and leases; must be unique among the replicas. Empty: a new name at each
+   * start.
+   */
   SERVER_ID: z
     .string()
     .regex(/^[\w.:-]{0,64}$/, "letters, digits and _ . : - only")
     .default(""),
-  /** Signs the session cookie, at least 32 characters; several, by comma, rotate it. Empty: made once, kept in Redis. */
+  /**
+   * Signs the session cookie, at least 32 characters; several, by comma, rotate it. Empty: generated once, kept in
+   * Redis.
+   */
   SESSION_SECRET: z
     .string()
     .refine((list) => secretsOf(list).every((one) => one.length >= 32), "at least 32 characters each")
@@ -54,53 +60,53 @@ const environment = z.object({
   SESSION_TTL: whole(7 * 24 * 3600, 60, 365 * 24 * 3600),
   /** `on` behind HTTPS: the cookie gets `Secure` and the `__Host-` name, and nobody can log in without HTTPS. */
   COOKIE_SECURE: flag("off"),
-  /** Proxies in front whose `X-Forwarded-*` are to be believed. With Compose the default is 1: its HAProxy. */
+  /** How many proxies in front to trust with `X-Forwarded-*`. With Compose the default is 1: its HAProxy. */
   TRUST_PROXY: whole(0, 0, 8),
   /**
-   * Where people reach the server, by comma: `https://chat.example.org`. A request's own word for it is not taken, because
-   * a foreign name can be made to lead here. Empty: loopback names, IP addresses and the name in `HOST`.
+   * Where people reach the server, by comma: `https://chat.example.org`. The request's own Host is not trusted,
+   * because a foreign name can be made to lead here. Empty: loopback names, IP addresses and the name in `HOST`.
    */
   PUBLIC_URL: origins,
-  /** Further origins, by comma, of pages elsewhere that browsers may come from. */
+  /** Further origins, by comma, of pages elsewhere that may use the server. */
   ORIGINS: origins,
-  /** Redis replicas that must hold a message before it is acknowledged: 1 or more where Redis fails over. */
+  /** Redis replicas that must hold a message before it is acknowledged: 1 or more if Redis can fail over. */
   WAIT_REPLICAS: whole(0, 0, 10),
-  /** Milliseconds to wait for them; then the send is answered `unavailable`, and its retry finds out. */
+  /** Milliseconds to wait for them; then the answer is `unavailable`, and a retry finds out. */
   WAIT_MS: whole(500, 10, 1_500),
   /** `rooms`: one channel a room. `single`: everything on `MESSAGES`, as the Redis chat demos in other languages do. */
   RELAY_CHANNEL: z.enum(["rooms", "single"]).default("rooms"),
-  /** `on` also allows long-polling, which needs a load balancer that is sticky by cookie. */
+  /** `on` also allows long-polling, which needs a load balancer with sticky sessions by cookie. */
   POLLING: flag("off"),
   /**
-   * Milliseconds for which a busy room collects messages before they are written; a quiet room never waits, and one with
-   * thousands of members longer.
+   * Milliseconds for which a busy room collects messages before writing them; a quiet room never waits, and one with
+   * thousands of members waits longer.
    */
   BATCH_WINDOW: whole(42, 0, 1_000),
-  /** Bytes a connection may leave unread before it is cut; it comes back by its cursor. */
+  /** Bytes a connection may leave unread before it is cut; it returns with its cursor. */
   SLOW_CONSUMER_BYTES: whole(1_048_576, 16_384, 1_073_741_824),
   /** bcrypt cost: 10 takes about 55 ms of one core, each step doubles it. */
   BCRYPT_COST: whole(10, 4, 16),
   /** `off` for benchmarks and tests only. */
   RATE_LIMITS: flag("on"),
-  /** Milliseconds that a stopping replica gives its connections to leave by themselves. */
+  /** Milliseconds over which a stopping replica hands its connections over. */
   DRAIN: whole(2_000, 0, 40_000),
-  /** Processes that share the port: `auto` takes one a core. */
+  /** Processes that share the port: `auto` starts one per core. */
   WORKERS: z
     .union([z.literal("auto"), z.coerce.number().int().min(1).max(128)])
     .default(1)
     .transform((workers) => (workers === "auto" ? availableParallelism() : workers)),
-  /** A port of its own for `/metrics`; 0 takes a free one. Empty: it is on `PORT`, and only with `METRICS_TOKEN`. */
+  /** A port of its own for `/metrics`; 0 takes a free one. Empty: on `PORT`, and only with `METRICS_TOKEN`. */
   METRICS_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   /** Address for `METRICS_PORT`. */
   METRICS_HOST: z.string().default("127.0.0.1"),
-  /** Whoever asks for `/metrics` must send it as `Authorization: Bearer`; at least 16 characters. */
+  /** A reader of `/metrics` must send it as `Authorization: Bearer`; at least 16 characters. */
   METRICS_TOKEN: z
     .string()
     .regex(/^([\x21-\x7e]{16,})?$/, "at least 16 characters, no spaces")
     .default(""),
   /** pino's levels; logs go to stderr. They never hold message text, passwords, cookies or session ids. */
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
-  /** Folder of the built client; `off` serves the API alone. */
+  /** Folder of the built client; `off` serves only the API. */
   CLIENT_DIR: z.string().default("client/dist"),
 });
 
@@ -148,12 +154,12 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
   };
 }
 
-/** Where a server on `host` and `port` is found, as a person writes it: http://127.0.0.1:3000 */
+/** The URL of a server on `host` and `port`, for people: http://127.0.0.1:3000 */
 export function addressOf(host: string, port: number): string {
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** What is wrong with the address alone is said by whoever connects. */
+/** Faults of the URL alone; the attempt to connect reports all others. */
 function redisFault(url: string | undefined): string[] {
   try {
     if (url !== undefined) parseRedisUrl(url);
@@ -167,7 +173,7 @@ function secretsOf(list: string): string[] {
   return list.split(",").filter(Boolean);
 }
 
-/** The variables and their defaults as text, for the test that holds `.env.example` against this file. */
+/** The variables and their defaults as text, for the test that compares `.env.example` with this file. */
 export const VARIABLES: Readonly<Record<string, string>> = Object.fromEntries(
   Object.entries(environment.shape).map(([name, schema]) => {
     return [name, defaultOf(schema)];

@@ -11,7 +11,7 @@ import { Delivery } from "./live/delivery.ts";
 import { createFrameServer, createHttpServer } from "./doors/transport.ts";
 import { both, connect, figuresOf, person, replicas, until, type House, type Person } from "./testing.ts";
 
-/** What throws while one client is served ends that client's request or connection, and is counted at its place. */
+/** An exception while one client is served ends only that client's request or connection, and is counted by place. */
 
 let house: House;
 let mary: Person;
@@ -56,7 +56,7 @@ const isVictim = ([user]: unknown[]) =>
 const isVictimsConnection = ([one]: unknown[]) =>
   (one as { data: { user: { id: string } } }).data.user.id === victim.user.id;
 
-describe("an error that nobody expected", () => {
+describe("an unexpected error", () => {
   it("in an event's handler is answered `internal`", async () => {
     breaks(Chat.prototype, "readRoom", isVictim);
     const before = await contained("event");
@@ -75,7 +75,7 @@ describe("an error that nobody expected", () => {
     await othersAreServed();
   });
 
-  it("while somebody is let in refuses them", async () => {
+  it("during an admission refuses that client", async () => {
     breaks(Chat.prototype, "roomsOf", isVictim);
     const socket = victim.browser.socket();
     const refused = new Promise<Error & { data?: unknown }>((resolve) =>
@@ -87,7 +87,7 @@ describe("an error that nobody expected", () => {
     await othersAreServed();
   });
 
-  it("while a connection is counted in ends it", async () => {
+  it("while a connection is registered ends it", async () => {
     breaks(Delivery.prototype, "add", isVictimsConnection);
     const socket = victim.browser.socket();
     const ended = new Promise((resolve) => socket.once("disconnect", resolve));
@@ -97,7 +97,7 @@ describe("an error that nobody expected", () => {
     await othersAreServed();
   });
 
-  it("while a connection is counted out ends nothing else", async () => {
+  it("while a connection is removed ends nothing else", async () => {
     const window = await connect(victim.browser, victim.user);
     breaks(Delivery.prototype, "remove", isVictimsConnection);
     window.close();
@@ -113,7 +113,7 @@ describe("an error that nobody expected", () => {
     await othersAreServed();
   });
 
-  it("in what an announcement leads to loses no later one", async () => {
+  it("in the handling of an announcement loses no later one", async () => {
     let broken = true;
     breaks(Delivery.prototype, "message", () => broken);
     await joe.say("0", "is not delivered on the first try");
@@ -122,7 +122,7 @@ describe("an error that nobody expected", () => {
     await othersAreServed();
   });
 
-  it("in what somebody else publishes on the channels of Socket.IO's adapter is dropped", async () => {
+  it("caused by a foreign publication on a channel of Socket.IO's adapter is dropped", async () => {
     const channels = (await house.redis.call("PUBSUB", "SHARDCHANNELS", "*")) as string[];
     const own = channels.filter((channel) => channel.startsWith(house.keys.adapterChannels));
     expect(own.length).toBeGreaterThan(0);
@@ -142,7 +142,7 @@ describe("an error that nobody expected", () => {
     await othersAreServed();
   });
 
-  it("in the session store fails the request that asked", async () => {
+  it("in the session store fails only that request", async () => {
     vi.spyOn(RedisStore.prototype, "get").mockImplementation(() => {
       throw new TypeError("of the test's making");
     });
@@ -172,7 +172,7 @@ describe("the HTTP server", () => {
   }
 
   it.each(["request", "upgrade", "connect", "clientError", "checkContinue", "checkExpectation"])(
-    "ends the one connection whose %s throws",
+    "ends only the connection whose %s throws",
     async (event) => {
       const { port, threw, close } = await serving((http) => {
         http.on("request", (_request, response) => response.end("fine"));
@@ -197,7 +197,7 @@ describe("the HTTP server", () => {
     },
   );
 
-  it("serves the requests of a connection one after the other, and none after its end", async () => {
+  it("serves a connection's requests one after the other, and none after its end", async () => {
     const asked: string[] = [];
     const answers: ServerResponse[] = [];
     const { port, close } = await serving((http) => {
@@ -226,7 +226,7 @@ describe("the HTTP server", () => {
     close();
   });
 
-  it("ends a connection on which more requests wait than anybody sends, and keeps none of them", async () => {
+  it("ends a connection with too many waiting requests, and keeps none of them", async () => {
     const { port, close } = await serving((http) => {
       http.on("request", ({ url }, response) => url === "/fine" && response.end("fine"));
     });
@@ -263,7 +263,7 @@ describe("the HTTP server", () => {
 });
 
 describe("a WebSocket", () => {
-  it("ends alone when a listener throws at its frame, ping or end", async () => {
+  it("ends alone if a listener throws at its frame, ping or end", async () => {
     const threw: unknown[] = [];
     const FrameServer = createFrameServer(true, {
       flooded: () => undefined,

@@ -1,13 +1,13 @@
 import type { ErrorCode, Message } from "./protocol.ts";
 
 /**
- * An outcome that the caller is told about, by its code. Anything else that is thrown is a bug: it is logged
- * and told as `internal`. Only doors/failure.ts translates either into an answer.
+ * An outcome that the caller learns by its code. Any other thrown value is a bug: it is logged, and answered as
+ * `internal`. Only doors/failure.ts translates either into an answer.
  */
 export class ChatError extends Error {
   readonly code: ErrorCode;
   readonly retryAfterMs: number | undefined;
-  /** With `conflict`, the message as it is now. */
+  /** With `conflict`, the present message. */
   readonly current: Message | undefined;
 
   constructor(code: ErrorCode, message: string, retryAfterMs?: number, current?: Message) {
@@ -19,14 +19,14 @@ export class ChatError extends Error {
   }
 }
 
-/** Texts of ioredis and Redis that are the same whatever was sent. */
+/** Messages of ioredis and Redis that never quote what was sent. */
 const FIXED =
   /^(?:Command timed out|Stream isn't writeable|Connection is closed|Reached the max retries per request limit|Socket timeout|None of startup nodes is available|Failed to refresh slots cache|All sentinels are unreachable|Too many Cluster redirections|Cluster is disconnect(?:ed|ing)|Cluster isn't ready|Node is disconnected|no answer within \d+ ms|Unknown RESP type|ERR (?:unknown command|max number of clients reached|AUTH <password> called without any password))/;
 
 /**
- * Why something failed, for a log. Redis quotes a command's arguments in its errors, JSON.parse the text, V8 a value: what
- * people wrote, passwords and session ids. Of an error's message therefore only what is known to quote nothing is
- * passed on: a system call's outcome, Redis's error code, a fixed text; of any other error the name.
+ * Why something failed, for a log. Redis quotes a command's arguments in its errors, JSON.parse the text, V8 a value:
+ * texts of people, passwords and session ids. So this passes on only what is known to quote nothing: the outcome of a
+ * system call, Redis' error code, a fixed message; of any other error only the name.
  */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return "a thrown value that is no Error";
@@ -36,34 +36,34 @@ export function reasonOf(error: unknown): string {
   return redisCode(error) || error.name;
 }
 
-/** The code that Redis begins a refusal with, such as `READONLY`; undefined of anything but Redis' own answer. */
+/** The code at the beginning of Redis' refusal, such as `READONLY`; undefined for any other error. */
 export function redisCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "ReplyError") return undefined;
   return /^[A-Z]+(?= |$)/.exec(error.message)?.[0];
 }
 
-/** Where it failed: the frames of the stack, without the message that they begin with. */
+/** Where it failed: the frames of the stack, without the message before them. */
 export function framesOf(error: unknown): string {
   if (!(error instanceof Error) || !error.stack?.includes(error.message)) return "";
   return error.stack.slice(error.stack.indexOf(error.message) + error.message.length).trim();
 }
 
-/** With these Redis refuses what it would do at another time: loading, full, failing over, read-only, resharding. */
+/** Codes of temporary refusals by Redis: loading, full, failing over, read-only, resharding. */
 const LATER = new Set(
   "LOADING OOM MISCONF READONLY CLUSTERDOWN TRYAGAIN MASTERDOWN NOREPLICAS NOAUTH BUSY MOVED ASK".split(" "),
 );
 const unanswered = new WeakSet<Error>();
 
-/** Notes what a command to Redis failed with: ioredis' own errors differ from anybody's by their words alone. */
+/** Remembers the error of a command to Redis: only its words tell an error of ioredis from others. */
 export function noteUnanswered(error: unknown): void {
   if (error instanceof Error && error.name !== "ReplyError") unanswered.add(error);
 }
 
-/** Whether a command to Redis was not answered, or refused for now: the same may be done at another time. */
+/** Whether Redis did not answer a command, or refused it for now: a retry may succeed. */
 export function isRedisAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if (error.name !== "ReplyError") return unanswered.has(error);
-  // A transaction is refused for what was refused in it.
+  // A transaction is refused because of a command in it.
   const { previousErrors = [] } = error as { previousErrors?: unknown[] };
   return LATER.has(redisCode(error) ?? "") || previousErrors.some(isRedisAway);
 }

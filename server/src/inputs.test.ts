@@ -30,7 +30,7 @@ import { pairOf, privateRoomId } from "./store/kinds.ts";
 import { headOf, isOwnRow, parseForeign, type Log, type Position } from "./store/log.ts";
 import { commandsDuring, person, replicas, type House, type Person } from "./testing.ts";
 
-/** What comes from outside: any JSON, objects that nearly are what is asked for, and what trips a careless reader. */
+/** Input from outside: any JSON, nearly valid objects, and values that trip a careless reader. */
 const tricky = fc.constantFrom<unknown>(
   { toString: 1, valueOf: 1 },
   { __proto__: null },
@@ -61,7 +61,7 @@ function near(fields: Record<string, fc.Arbitrary<unknown>>): fc.Arbitrary<unkno
   );
 }
 
-/** Often what is asked for. */
+/** Valid input in most cases. */
 function likely(right: unknown[], other: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
   return fc.oneof({ weight: 2, arbitrary: fc.constantFrom(...right) }, { weight: 1, arbitrary: other });
 }
@@ -79,11 +79,11 @@ const text = likely(
   fc.oneof(fc.string({ unit: "binary", maxLength: 20 }), fc.constantFrom("", " "), anything),
 );
 const count = likely([0, 1, 1_000_000], fc.oneof(fc.nat(), fc.maxSafeInteger(), fc.double(), anything));
-// Its types leave it out.
+// The package's types omit it.
 const { Receiver } = ws as unknown as { Receiver: new (options: { isServer: boolean }) => Writable };
 const silent = pino({ level: "silent" });
 
-describe("a replica that gets anything", { timeout: 60_000 }, () => {
+describe("a replica with any input", { timeout: 60_000 }, () => {
   let house: House;
   let ann: Person;
   beforeAll(async () => {
@@ -92,7 +92,7 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
   });
   afterAll(() => house.close());
 
-  /** Keys and channels are made of a name of ours and of ids that are ids, whatever was asked for. */
+  /** Keys and channels consist of our own names and valid ids, whatever the input was. */
   function expectGoodKeys(commands: string[][]): void {
     const prefix = house.env["KEY_PREFIX"] ?? "";
     const words = commands.flat().filter((word) => word.startsWith(prefix) || word.startsWith(`{${prefix}`));
@@ -101,7 +101,7 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
       const name = word.replace(prefix, "").replaceAll(/[{}]/g, "");
       const [kind = "", ...rest] = name.split(":");
       expect(kind).toMatch(/^[\w./#-]+$/);
-      // A name is what it may be, without signs that nobody sees.
+      // A name is valid, and has no invisible characters.
       if (kind === "roomname") expect(rest.join(":")).not.toMatch(/\p{C}/u);
       if (kind === "username") expect(rest.join(":")).toMatch(USERNAME);
       if (kind === "user") expect(rest[0]).toMatch(USER_ID);
@@ -129,7 +129,7 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
     }
   }
 
-  it("in a body or query answers a code of the list, and reaches no other key of Redis", async () => {
+  it("answers any body or query with a listed code, and touches no other key of Redis", async () => {
     const bodies = {
       "/api/users": near({ username: text, password: text }),
       "/api/login": near({ username: text, password: text }),
@@ -198,7 +198,7 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
     expectGoodKeys(commands);
   });
 
-  it("in an event answers a code of the list or what its type says, and reaches no other key of Redis", async () => {
+  it("answers any event with a listed code or the declared type, and touches no other key of Redis", async () => {
     const cursor = near({
       roomId,
       seq: count,
@@ -220,7 +220,7 @@ describe("a replica that gets anything", { timeout: 60_000 }, () => {
       )
         .timeout(20_000)
         .emitWithAck(event, payload) as Promise<Reply<unknown>>;
-    /** Texts by room and nonce: where these come again, what is answered is the first message. */
+    /** Texts by room and nonce: a repeated nonce is answered with the first message. */
     const sent = new Map<string, unknown[]>();
     const commands = await commandsDuring(async () => {
       for (const [event, payload] of Object.entries(events)) {
@@ -288,7 +288,7 @@ describe("a row", () => {
   );
   const edits = fc.array(fc.tuple(fc.nat(), fc.nat({ max: 2 }), sign), { minLength: 1, maxLength: 3 });
 
-  it("that the scripts write is known as such, and says where it stands", () => {
+  it("of the scripts is recognised, with its place in the log", () => {
     fc.assert(
       fc.property(row, (one) => {
         const { seq, date, hash } = JSON.parse(one) as Message;
@@ -298,7 +298,7 @@ describe("a row", () => {
     );
   });
 
-  it("that passes for one of ours is valid JSON of a message's shape, with nothing else in it", () => {
+  it("that is recognised is valid JSON of a message, and nothing else", () => {
     let known = 0;
     fc.assert(
       fc.property(row, edits, (one, changes) => {
@@ -331,7 +331,7 @@ describe("a row", () => {
 });
 
 describe("an announcement", () => {
-  it("of any text throws nothing, and what is not stored is passed on to nobody", async () => {
+  it("of any text throws nothing, and what is not stored reaches nobody", async () => {
     const keys = createKeys("");
     const subscriber = Object.assign(new EventEmitter(), { subscribe: () => Promise.resolve(1) });
     const heard: string[] = [];
@@ -395,7 +395,7 @@ describe("an announcement", () => {
     expect([...asked].toSorted()).toEqual(["0", "1", "1:2"]);
   });
 
-  it("of a message or of people is read as what its type says, or as nothing", () => {
+  it("of a message or of people is read as its declared type, or dropped", () => {
     const message = near({
       roomId,
       from: fc.oneof(fc.nat(), anything),
@@ -429,7 +429,7 @@ describe("an announcement", () => {
   });
 });
 
-it("an id that is a room's is made of ids of users, in order, and of nothing else", () => {
+it("a room's id consists of user ids in ascending order, and of nothing else", () => {
   fc.assert(
     fc.property(roomId, (value) => {
       if (!isRoomId(value)) return;
@@ -442,7 +442,7 @@ it("an id that is a room's is made of ids of users, in order, and of nothing els
 });
 
 describe("frames", () => {
-  it("of packets of any text and length are read as those packets, one by one and in a batch", async () => {
+  it("of packets of any text and length are read as those packets, singly and in a batch", async () => {
     const metrics = createMetrics();
     const delivery = new Delivery(
       { batchWindowMs: 0, slowConsumerBytes: 1_000_000_000 },
@@ -484,7 +484,7 @@ describe("frames", () => {
         for (const [id, json] of jsons.entries()) delivery.answer(connection, id, json);
         expect(await read()).toEqual(jsons.map((json, id) => `43${id}[${json}]`));
         for (const json of jsons) delivery.message("0", json);
-        // It is written within this turn of the loop.
+        // It is written within this turn of the event loop.
         await new Promise((resolve) => setImmediate(resolve));
         expect(await read()).toEqual(jsons.map((json) => `42["message",${json}]`));
       }),
@@ -493,7 +493,7 @@ describe("frames", () => {
   });
 });
 
-it("variables of any value are refused in one Error that names them, or read as what they are", () => {
+it("variables of any value are refused in one Error that names them, or read as their type", () => {
   const names = Object.keys(VARIABLES);
   const value = fc.oneof(
     fc.constantFrom(

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createKeys } from "./keys.ts";
 import { ownRedis, person, replicas, unwrap, type House } from "./testing.ts";
 
-/** The schema as its table says it: name to type. */
+/** The schema in keys.ts' table: name to type. */
 const TABLE = new Map(
   readFileSync(new URL("keys.ts", import.meta.url), "utf8")
     .split("\n")
@@ -40,7 +40,7 @@ function built(prefix: string): string[] {
 }
 
 describe("the table of keys", () => {
-  it("names every key and channel that is built, and none that is not", () => {
+  it("names exactly the keys and channels that are built", () => {
     expect([...new Set(built(""))].toSorted()).toEqual([...TABLE.keys()].toSorted());
   });
 
@@ -56,7 +56,7 @@ describe("the table of keys", () => {
     expect(keys.channel).toBe("MESSAGES");
   });
 
-  it("puts the prefix into every one of them", () => {
+  it("puts the prefix into every key and channel", () => {
     for (const key of built("p:")) expect(key).toMatch(/^\{?p:/);
   });
 });
@@ -83,7 +83,7 @@ describe("the ids in a key's name", () => {
 });
 
 describe("the name of a key", () => {
-  it.each(["", "p:", "a.b:"])("is told apart from the prefix %j, and back", (prefix) => {
+  it.each(["", "p:", "a.b:"])("is split from the prefix %j, and joined again", (prefix) => {
     const names = [...TABLE].flatMap(([name, type]) => (type === "channel" ? [] : name));
     const { scan } = createKeys(prefix);
     expect(names.map((name) => scan.nameOf(scan.keyOf(name)))).toEqual(names);
@@ -93,7 +93,7 @@ describe("the name of a key", () => {
     ).toEqual([]);
   });
 
-  it("is none of another prefix' or another program's", () => {
+  it("does not match keys of another prefix or another program", () => {
     const { scan } = createKeys("p:");
     for (const key of [
       "total_users",
@@ -110,7 +110,7 @@ describe("the name of a key", () => {
 });
 
 describe("on Redis Cluster", () => {
-  it.each(["", "chat:"])("what a script touches together shares a slot, with prefix %j", async (prefix) => {
+  it.each(["", "chat:"])("the keys of one script share a slot, with prefix %j", async (prefix) => {
     const own = await ownRedis({ persistent: false, args: ["cluster-enabled yes"] });
     const redis = new Redis(own.url);
     try {
@@ -131,7 +131,7 @@ describe("on Redis Cluster", () => {
         expect(await slots(together), id).toHaveProperty("size", 1);
       }
       expect(await slots([keys.online, keys.leases, keys.leaseCount])).toHaveProperty("size", 1);
-      // Rooms are spread: the slot is the room's and not the prefix's.
+      // Rooms are spread over slots: the slot is the room's and not the prefix's.
       expect(await slots([keys.room("1:2"), keys.room("17")])).toHaveProperty("size", 2);
     } finally {
       redis.disconnect();
@@ -147,7 +147,7 @@ describe("after use", () => {
   });
   afterAll(() => house.close());
 
-  it("every key in Redis is one of the table's, with the type that it says", async () => {
+  it("every key in Redis is in the table, with its type", async () => {
     const [left, right] = house.replicas as [House["replicas"][0], House["replicas"][0]];
     const mary = await person(left, "Mary");
     const joe = await person(right, "Joe");
@@ -166,7 +166,7 @@ describe("after use", () => {
         const pattern = name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replace(/<\w+>/g, "[^{}]+?");
         return { pattern: new RegExp(`^${pattern}$`), type, name };
       })
-      // The longest first: `room:<id>:name` also fits `room:<id>`.
+      // The longest first, because `room:<id>:name` also matches `room:<id>`.
       .toSorted((a, b) => b.name.length - a.name.length);
     const prefix = house.env["KEY_PREFIX"] ?? "";
     const found = await house.redis.keys(`*${prefix}*`);

@@ -1,6 +1,6 @@
 import type { RoomId, UserId } from "./protocol.ts";
 
-/** What a key's name begins with, after the prefix: up to a colon, the end of the braces, or its own end. */
+/** The beginning of a key's name, after the prefix: up to a colon, the end of the braces, or its own end. */
 const WORDS = [
   "total_users",
   "total_rooms",
@@ -19,11 +19,11 @@ const WORDS = [
 ];
 
 /**
- * Every Redis key and channel: the schema that Redis does not have. Nothing else builds a key. What a script
- * touches together with `room:<id>` or `online_users` carries that whole name in literal braces, so that both
- * share a slot on Redis Cluster while the first keeps its plain name.
+ * Every Redis key and channel: the schema that Redis does not have. Nothing else builds a key. Keys that a script
+ * touches together with `room:<id>` or `online_users` carry that whole name in literal braces, so that both share a
+ * slot on Redis Cluster while the first keeps its plain name.
  *
- * docs/data.md is made of this table; `r` is redis-cli.
+ * docs/data.md is generated from this table; `r` is redis-cli.
  *
  * | key | type | holds | look |
  * |---|---|---|---|
@@ -32,19 +32,19 @@ const WORDS = [
  * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX | `r get username:pablo` |
  * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `seeded` for demo people | `r hgetall user:1` |
  * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
- * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: of what the user is notified there, where they have said | `r hgetall user:1:notify` |
+ * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: what notifies the user there, if they have chosen | `r hgetall user:1:notify` |
  * | `room:<id>:name` | string | name of General and of named rooms | `r get room:0:name` |
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
- * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id written down | `r hget room_looks design` |
+ * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id stored | `r hget room_looks design` |
  * | `room:<id>` | sorted set | messages as JSON, score = `date` in ms | `r zrange room:0 -3 -1 withscores` |
  * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room that is not open | `r hgetall {room:0}:meta` |
  * | `{room:<id>}:records` | hash | user id -> what a named room knows of this member, JSON: `role` | `r hgetall {room:1}:records` |
  * | `{room:<id>}:changed` | sorted set | what the last 1,000 changes changed: `@<user id>`, or a message's `date`; score = `rev` of its last change | `r zrange {room:1}:changed 0 -1 withscores` |
  * | `{room:<id>}:revs` | hash | `rev` modulo 1,000 -> `<rev>:<its running hash>`, of the last 1,000 | `r hgetall {room:1}:revs` |
  * | `{room:<id>}:members` | set | user ids of a named room, while servers of schema 1 may run | `r smembers {room:1}:members` |
- * | `{room:<id>}:read` | hash | user id -> `seq` up to which they have read | `r hgetall {room:0}:read` |
- * | `{room:<id>}:nonce:<user>:<nonce>` | string | `date` of the message so sent; expires after 48 h | `r --scan --pattern '{room:0}:nonce:*'` |
- * | `{room:<id>}:edit:<user>:<nonce>` | string | `date` of the message so edited; expires after 48 h | `r --scan --pattern '{room:0}:edit:*'` |
+ * | `{room:<id>}:read` | hash | user id -> the `seq` up to which they have read | `r hgetall {room:0}:read` |
+ * | `{room:<id>}:nonce:<user>:<nonce>` | string | `date` of the message sent with it; expires after 48 h | `r --scan --pattern '{room:0}:nonce:*'` |
+ * | `{room:<id>}:edit:<user>:<nonce>` | string | `date` of the message edited with it; expires after 48 h | `r --scan --pattern '{room:0}:edit:*'` |
  * | `{room:<id>}:deleted` | sorted set | `seq` of each deleted message, also as the score | `r zrange {room:0}:deleted 0 -1` |
  * | `{room:<id>}:pins` | sorted set | `seq` of each pinned message; score = `rev` of the pinning | `r zrange {room:0}:pins 0 -1` |
  * | `{room:<id>}:thread:<seq>` | sorted set | `seq` of each answer in the thread that this message begins; score = its `date` | `r zrange {room:0}:thread:1 0 -1` |
@@ -55,18 +55,19 @@ const WORDS = [
  * | `{online_users}:count` | hash | user id -> leases | `r hgetall {online_users}:count` |
  * | `sessions:<id>` | sorted set | ids of a user's sessions, score = when they logged in (ms) | `r zrange sessions:1 0 -1` |
  * | `sess:<sid>` | string | the session, by connect-redis | `r --scan --pattern 'sess:*'` |
- * | `session_secret` | string | signs session cookies where `SESSION_SECRET` is not set | `r exists session_secret` |
- * | `schema` | string | version of what is stored; `restoring ...` while a backup is put back | `r get schema` |
- * | `seed:lock` | string | held while demo data is being put in | `r pttl seed:lock` |
- * | `seed:people` | string | JSON of the demo log-ins, where there is demo data | `r get seed:people` |
- * | `limit:homes:<name>` | sorted set | addresses from which somebody logged in, score = when (ms); for 30 days | `r zrange limit:homes:pablo 0 -1` |
+ * | `session_secret` | string | signs session cookies if `SESSION_SECRET` is not set | `r exists session_secret` |
+ * | `schema` | string | version of the stored data; `restoring ...` during a restore | `r get schema` |
+ * | `seed:lock` | string | held while demo data is written | `r pttl seed:lock` |
+ * | `seed:people` | string | JSON of the demo log-ins, if there is demo data | `r get seed:people` |
+ * | `limit:homes:<name>` | sorted set | addresses from which the user logged in, score = when (ms); for 30 days | `r zrange limit:homes:pablo 0 -1` |
  * | `limit:<what>:<who>` | string | attempts in the running window | `r --scan --pattern 'limit:*'` |
  * | `MESSAGES:<roomId>` | channel | announcements of one room | `r subscribe MESSAGES:0` |
- * | `MESSAGES` | channel | announcements for everybody; with `RELAY_CHANNEL=single` all of them | `r subscribe MESSAGES` |
- * | `socket.io#...` | channel | `@socket.io/redis-adapter`: what must touch connections on other replicas | `r pubsub shardchannels` |
+ * | `MESSAGES` | channel | announcements for everybody; with `RELAY_CHANNEL=single` all announcements | `r subscribe MESSAGES` |
+ * | `socket.io#...` | channel | `@socket.io/redis-adapter`: orders that concern connections on other replicas | `r pubsub shardchannels` |
  */
 export function createKeys(prefix: string) {
-  // Of what a prefix may hold only the dot means something in an expression, and nothing in a pattern of SCAN.
+  // Of the characters of a prefix, only the dot means something in a regular expression, and none in a pattern of
+  // SCAN.
   const escaped = prefix.replaceAll(".", String.raw`\.`);
   const named = new RegExp(
     String.raw`^\{?${escaped}(user|room):([1-9]\d{0,9})(?::([1-9]\d{0,9}))?(?:[:}]|$)`,
@@ -74,21 +75,21 @@ export function createKeys(prefix: string) {
   const own = new RegExp(String.raw`^(\{?)${escaped}((?:${WORDS.join("|")})(?:[:}].*)?)$`, "s");
   return {
     scan: {
-      /** What SCAN matches: every key, and few others. */
+      /** A pattern of SCAN for every key, and few others. */
       pattern: `*${prefix}*`,
-      /** The users and rooms that a key's name speaks of: `room:3:12` of users 3 and 12, `room:17:name` of room 17. */
+      /** The users and rooms in a key's name: `room:3:12` names users 3 and 12, `room:17:name` names room 17. */
       idsIn(key: string): { user: number[]; room: number[] } {
         const [, kind, id, other] = named.exec(key) ?? [];
         const ids = [id, other].flatMap((one) => (one === undefined ? [] : Number(one)));
         if (kind === "user") return { user: ids.slice(0, 1), room: [] };
         return ids.length === 2 ? { user: ids, room: [] } : { user: [], room: ids };
       },
-      /** A key's name without the prefix; undefined for one of another prefix, or of another program. */
+      /** A key's name without the prefix; undefined for a key of another prefix, or of another program. */
       nameOf(key: string): string | undefined {
         const [, brace = "", name] = own.exec(key) ?? [];
         return name === undefined ? undefined : brace + name;
       },
-      /** The reverse. */
+      /** The reverse of `nameOf`. */
       keyOf: (name: string) => (name.startsWith("{") ? `{${prefix}${name.slice(1)}` : prefix + name),
     },
     totalUsers: `${prefix}total_users`,

@@ -1,40 +1,40 @@
 /**
- * What anybody can make a replica do, in one table: each bound with its unit and its reason. docs/limits.md is made
- * from it. The limits that clients need to know (the length of a message and so on) are the wire's: protocol.ts.
+ * Everything that others can make a replica do, in one table: each bound with its unit and its reason. docs/limits.md
+ * is generated from it. Limits that clients need to know (the length of a message and so on) are in protocol.ts.
  */
 
 type Rate = {
   points: number;
   seconds: number;
-  /** Whose points they are. */
+  /** Who owns the points. */
   of: string;
-  /** Together for all replicas, or by each replica alone: that costs no command. */
+  /** Shared by all replicas, or counted by each replica alone, which costs no command. */
   counted: "in Redis" | "here";
   why: string;
 };
 
-/** Points that may be spent in a window of time; what a point is stands in `why`. */
+/** Points that may be spent in a window of time; `why` says what a point is. */
 export const RATES = {
   signUp: {
     points: 100,
     seconds: 600,
     of: "an address",
     counted: "in Redis",
-    why: "sign-ups: an office behind one address begins together",
+    why: "sign-ups: an office behind one address starts together",
   },
   logInAddress: {
     points: 30,
     seconds: 900,
     of: "an address",
     counted: "in Redis",
-    why: "wrong passwords, whatever the names: who is let in gets the point back",
+    why: "wrong passwords, for any name: a success returns the point",
   },
   logInName: {
     points: 10,
     seconds: 900,
     of: "a name",
     counted: "in Redis",
-    why: "wrong passwords from everywhere but the addresses where its owner is at home",
+    why: "wrong passwords from everywhere but its owner's known addresses",
   },
   logInHome: {
     points: 10,
@@ -63,7 +63,7 @@ export const RATES = {
     seconds: 10,
     of: "a user, or without a session an address",
     counted: "here",
-    why: "requests; after that they are answered before anything is looked up",
+    why: "requests; beyond that they are refused before anything is looked up",
   },
   message: { points: 100, seconds: 10, of: "a user", counted: "here", why: "messages" },
   mentionRoom: {
@@ -79,21 +79,21 @@ export const RATES = {
     seconds: 10,
     of: "a user",
     counted: "here",
-    why: "refusals of events that somebody goes on after; then their connections are closed with code 1013",
+    why: "events after refusals; beyond that their connections are closed with code 1013",
   },
   work: {
     points: 20_000,
     seconds: 10,
     of: "a user",
     counted: "here",
-    why: "KB of pages, lists, transcripts and catching up, taken before they are read; fast scrolling takes a tenth",
+    why: "KB of pages, lists, transcripts and `sync`, charged before they are read; fast scrolling takes a tenth",
   },
   handshake: {
     points: 60,
     seconds: 60,
     of: "a user",
     counted: "here",
-    why: "connections started: a page that is reloaded every second",
+    why: "connections started: a page that reloads every second",
   },
   stranger: {
     points: 60,
@@ -109,27 +109,28 @@ export const QUEUES = {
   page: {
     running: 8,
     waiting: 1_000,
-    why: "as many as a browser asks for at once; memory for the longest of them",
+    why: "as many as a browser requests at once; memory for the longest pages",
   },
   sync: { running: 2, waiting: 200, why: "tabs that come back together" },
   rooms: { running: 1, waiting: 100, why: "each reads all rooms of the user" },
-  search: { running: 2, waiting: 20, why: "one for each pause of who types" },
-  find: { running: 1, waiting: 5, why: "searches among messages: whoever types on leaves the one before" },
-  finds: { running: 2, waiting: 20, why: "the same of all users of a replica: each takes some 300 ms" },
+  search: { running: 2, waiting: 20, why: "one for each pause in typing" },
+  find: { running: 1, waiting: 5, why: "searches among messages: typing on abandons the previous one" },
+  finds: { running: 2, waiting: 20, why: "the same for all users of a replica: each takes about 300 ms" },
   transcript: { running: 1, waiting: 3, why: "each reads a whole room" },
 } as const satisfies Record<string, { running: number; waiting: number; why: string }>;
 
 /**
- * What clients ask for begins a few things a turn of the event loop, and whoever asks for more than `freely` in a
- * second waits until the loop is idle for half of the time: `turns.ts`. Nothing is refused for it.
+ * Requests begin a few at a time in each turn of the event loop, and those of a client that asks for more than
+ * `freely` in a second wait until the loop is idle for half of the time: see `turns.ts`. They are delayed, never
+ * refused.
  */
 export const TURNS = {
   event: { units: 1, why: "about half a millisecond" },
   request: { units: 2, why: "Express, a session, a few commands" },
-  find: { units: 2, why: "one read of a search among messages, about a millisecond; counted apart" },
+  find: { units: 2, why: "one read of a search among messages, about a millisecond; has its own count" },
   handshake: {
     units: 100,
-    why: "some milliseconds, and thousands may come at once: always when there is time",
+    why: "some milliseconds, and thousands may come at once: only when there is time",
   },
 } as const satisfies Record<string, { units: number; why: string }>;
 
@@ -138,86 +139,90 @@ export const BOUNDS = {
   freely: {
     value: 25,
     unit: "units in a second, of a user, a session or an address",
-    why: "twice what the app asks for when it starts",
+    why: "twice what the app requests when it starts",
   },
   lateWait: {
     value: 5,
     unit: "ms",
-    why: "after which the next of those who ask for more begins all the same",
+    why: "after which the next request over the share begins regardless",
   },
   turnsWaiting: {
     value: 1_000,
     unit: "requests of one client",
-    why: "memory for those who wait for their turn",
+    why: "memory for waiting requests",
   },
   connections: { value: 20, unit: "of a user on a replica", why: "some windows on a few devices" },
   connectionsWait: {
     value: 30_000,
     unit: "ms",
-    why: "whoever has too many waits until a dead one was noticed",
+    why: "a user with too many waits until a dead one is noticed",
   },
-  strangers: { value: 20, unit: "of an address", why: "connections without a session learn that, and end" },
+  strangers: { value: 20, unit: "of an address", why: "connections without a session are told so, and end" },
   strangersAll: { value: 500, unit: "addresses", why: "with such connections, on a replica" },
   connect: { value: 5_000, unit: "ms", why: "a handshake that stays silent this long is dropped" },
   frames: { value: 600, unit: "of a connection in 10 s", why: "twice what the limits on events let through" },
   fragments: { value: 128, unit: "of a message", why: "browsers send one; each costs an object" },
-  chunks: { value: 512, unit: "reads for a frame", why: "32 KB over the worst link come in a tenth of that" },
+  chunks: {
+    value: 512,
+    unit: "reads for a frame",
+    why: "32 KB over the worst link arrive in a tenth of that",
+  },
   requestsWaiting: {
     value: 16,
     unit: "of a connection",
-    why: "requests sent before the answer to the first; browsers and proxies send none",
+    why: "requests before the first one's answer; browsers and proxies send none",
   },
-  syncAtOnce: { value: 5, unit: "rooms", why: "of one sync that are read side by side" },
+  syncAtOnce: { value: 5, unit: "rooms", why: "of one sync that are read concurrently" },
   syncLength: { value: 262_144, unit: "UTF-16 units", why: "after which a sync answers no further room" },
   syncRows: { value: 200, unit: "messages of a room", why: "in one answer to a cursor" },
   syncBytes: { value: 131_072, unit: "bytes of a room", why: "after which Redis reads no further message" },
-  messageKb: { value: 12, unit: "KB", why: "the longest message as JSON: what a page is paid for by" },
-  listedKb: { value: 5_000, unit: "KB", why: "the most that is paid for a list of rooms before it is read" },
+  messageKb: { value: 12, unit: "KB", why: "the longest message as JSON: a page is charged by it" },
+  listedKb: { value: 5_000, unit: "KB", why: "the most that a list of rooms is charged before it is read" },
   searchKb: {
     value: 10,
     unit: "KB",
-    why: "what a search is paid for by, and again for each 3,000 names that it looks at (1 ms at most)",
+    why: "the charge for a search, and again for each 3,000 names that it searches (1 ms at most)",
   },
   namesKnown: {
     value: 100_000,
     unit: "names",
-    why: "of people, and as many of rooms, that searches look at; about 25 MB",
+    why: "of people, and as many of rooms, that searches cover; about 25 MB",
   },
-  namesRead: { value: 20_000, unit: "names", why: "read from Redis for one search; the next one goes on" },
-  namesFresh: { value: 60_000, unit: "ms", why: "after which a name is read again, once for all who search" },
-  findRows: { value: 20_000, unit: "messages", why: "that a call of a search among messages looks at" },
+  namesRead: { value: 20_000, unit: "names", why: "read from Redis for one search; the next one continues" },
+  namesFresh: { value: 60_000, unit: "ms", why: "after which a name is read again, once for all searches" },
+  findRows: { value: 20_000, unit: "messages", why: "that one call of a message search reads" },
   findBytes: { value: 8_388_608, unit: "bytes", why: "of rows that such a call reads" },
   findMs: { value: 300, unit: "ms", why: "after which such a call ends with a cursor" },
   findSlice: {
     value: 65_536,
     unit: "bytes",
-    why: "about what it reads from Redis in one command: 0.1 ms of it; 200 rows at most",
+    why: "that it reads from Redis in one command, roughly: 0.1 ms of Redis; 200 rows at most",
   },
-  findAtOnce: { value: 40, unit: "rooms", why: "that it reads side by side, a few rows each" },
-  findHits: { value: 50, unit: "hits", why: "after which such a call ends; as many as a page" },
+  findAtOnce: { value: 40, unit: "rooms", why: "that it reads concurrently, a few rows each" },
+  findHits: { value: 50, unit: "hits", why: "after which such a call ends; one page" },
   findKb: {
     value: 10,
     unit: "KB",
-    why: "what such a call is paid for by, and again for each 300 messages that it looks at (1 ms at most)",
+    why: "the charge for such a call, and again for each 300 messages that it reads (1 ms at most)",
   },
   transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others get as long" },
-  roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read side by side" },
-  roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by making or joining them" },
-  sessionsOfUser: { value: 50, unit: "sessions", why: "a few devices and browsers; the oldest end" },
-  hashes: { value: 2, unit: "at once", why: "libuv has four threads; one where there are two cores" },
+  roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read concurrently" },
+  roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by creating or joining them" },
+  sessionsOfUser: { value: 50, unit: "sessions", why: "a few devices and browsers; the oldest end first" },
+  hashes: { value: 2, unit: "at once", why: "libuv has four threads; one on a machine with two cores" },
   hashesWaiting: { value: 200, unit: "in all", why: "half a minute of hashing" },
-  hashesOfAddress: { value: 100, unit: "waiting of an address", why: "an office that begins together" },
+  hashesOfAddress: { value: 100, unit: "waiting of an address", why: "an office that starts together" },
   hashesOfName: { value: 20, unit: "waiting for a name", why: "nobody logs in that often" },
 } as const satisfies Record<string, { value: number; unit: string; why: string }>;
 
 /**
- * What a replica does without when it has too much to do, first things first. `delayMs`: how late its event loop is on
- * average over a second; `memory`: the share of what it may use. Acknowledgements of what is stored, and log-outs, are
+ * The work that an overloaded replica refuses, first things first. `delayMs`: the average lateness of its event loop
+ * over a second; `memory`: the share in use of what it may use. Acknowledgements of stored messages, and log-outs, are
  * never shed.
  */
 export const SHED = {
-  presence: { delayMs: 100, memory: 0.8, why: "who came and went is told later" },
-  history: { delayMs: 250, memory: 0.85, why: "pages, lists, transcripts and catching up can wait" },
+  presence: { delayMs: 100, memory: 0.8, why: "online and offline users are told later" },
+  history: { delayMs: 250, memory: 0.85, why: "pages, lists, transcripts and `sync` can wait" },
   handshakes: { delayMs: 500, memory: 0.9, why: "other replicas take them" },
   sends: { delayMs: 1_000, memory: 0.95, why: "they wait in the senders' outboxes; /readyz says 503" },
 } as const satisfies Record<string, { delayMs: number; memory: number; why: string }>;

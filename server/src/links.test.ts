@@ -47,11 +47,11 @@ describe("a link", () => {
     "https://x.example:99999/",
     "https://bank.example@evil.example/",
     "https://ann:secret@x.example/",
-  ])("is not made of %s", (text) => {
+  ])("is not made from %s", (text) => {
     expect(linksIn(text)).toEqual([]);
   });
 
-  it("leads where it says, by http, https or mailto, and the parts of a text are the text", () => {
+  it("leads where it says, by http, https or mailto, and a text's parts join to the text", () => {
     const sign = fc.constantFrom(
       ...Array.from("https://mailto:x?a=b&(c)[d]{e}@ \"'`<>.,;!#%-_é😀\n\u0000\u202e"),
     );

@@ -15,7 +15,7 @@ afterEach(() => {
 });
 
 describe("the delay of the event loop", () => {
-  /** A load whose clock the test holds: `late` is how late each of its next ticks is. */
+  /** A load with a clock that the test controls: `late` is how late each of its next ticks is. */
   function clocked() {
     vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
     let now = 0;
@@ -40,7 +40,7 @@ describe("the delay of the event loop", () => {
     expect(shed()).toEqual([]);
   });
 
-  it.each(KINDS)("sheds %s, and all that comes before it, and is over it within a second", async (kind) => {
+  it.each(KINDS)("sheds %s and everything less important, and recovers within a second", async (kind) => {
     const { run, shed, load, metrics } = clocked();
     run(SHED[kind].delayMs + 1);
     expect(shed()).toEqual(KINDS.slice(0, KINDS.indexOf(kind) + 1));
@@ -54,7 +54,7 @@ describe("the delay of the event loop", () => {
 });
 
 describe("the memory in use", () => {
-  it.each(KINDS)("sheds %s, and all that comes before it", (kind) => {
+  it.each(KINDS)("sheds %s and everything less important", (kind) => {
     vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
     const { heapTotal, arrayBuffers, rss } = process.memoryUsage();
     const limit = 1_000_000_000;
@@ -82,7 +82,7 @@ describe("an overloaded replica", () => {
   const shedding = (...kinds: Shed[]) =>
     vi.spyOn(Load.prototype, "sheds").mockImplementation((kind) => kinds.includes(kind));
 
-  it("turns away history, and still takes messages and connections", async () => {
+  it("refuses history, and still takes messages and connections", async () => {
     shedding("presence", "history");
     const page = await mary.browser.get<Failure>("/api/rooms/0/messages");
     expect([page.status, page.body.code]).toEqual([503, "unavailable"]);
@@ -97,7 +97,7 @@ describe("an overloaded replica", () => {
     await mary.hears("still heard");
   });
 
-  it("turns away handshakes before the upgrade, and keeps who is there", async () => {
+  it("refuses handshakes before the upgrade, and keeps open connections", async () => {
     shedding("presence", "history", "handshakes");
     const late = mary.browser.socket();
     const refused = new Promise((resolve) => late.once("connect_error", resolve));
@@ -107,7 +107,7 @@ describe("an overloaded replica", () => {
     await mary.hears("still said");
   });
 
-  it("turns away messages last, which may be sent again, and never a log-out", async () => {
+  it("refuses messages last, to be retried, and log-outs never", async () => {
     const [left, right] = both(house);
     const leaving = await person(left, "leaving");
     const shed = shedding(...KINDS);
@@ -121,7 +121,7 @@ describe("an overloaded replica", () => {
     expect((await new Browser(right).get("/readyz")).status).toBe(200);
   });
 
-  it("keeps who came and went, and tells it once it is over", async () => {
+  it("collects presence, and tells it once the load is over", async () => {
     const [left] = both(house);
     const heard = new Promise<string[]>((resolve) => {
       mary.socket.on("user.connected", (users) => {

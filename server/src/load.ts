@@ -7,12 +7,12 @@ import type { Security } from "./security.ts";
 
 export type Shed = keyof typeof SHED;
 
-/** How often the loop is asked how late it is, and how many answers make its delay: it recovers within a second. */
+/** How often the loop's lateness is measured, and over how many measurements: it recovers within a second. */
 const TICK_MS = 100;
 const TICKS = 10;
 
 /**
- * How much a replica has to do, and what it therefore turns away: see SHED. (After overload-protection, and the orders
+ * Measures a replica's load, and decides which work it refuses: see SHED. (After overload-protection, and the orders
  * of Discord and Signal.)
  */
 export class Load {
@@ -32,7 +32,7 @@ export class Load {
     this.#enabled = rateLimits;
     this.#metrics = metrics;
     this.#security = security;
-    // V8's own limit does not count buffers, and a container's is smaller than the machine.
+    // V8's own limit does not count buffers, and a container's limit is smaller than the machine.
     const heap = getHeapStatistics().heap_size_limit;
     this.#memoryLimit = Math.min(heap, process.constrainedMemory() || heap);
   }
@@ -46,7 +46,7 @@ export class Load {
     clearInterval(this.#timer);
   }
 
-  /** Whether this kind of work is to be turned away now; counts it as turned away if so. */
+  /** Whether to refuse this kind of work now; counts a refusal. */
   sheds(kind: Shed): boolean {
     if (!this.#isOver(kind)) return false;
     this.#metrics.sheds.inc({ kind });
@@ -54,13 +54,13 @@ export class Load {
     return true;
   }
 
-  /** Throws `unavailable` where this kind of work is turned away now. Everybody is told another time to wait. */
+  /** Throws `unavailable` if this kind of work is refused now, with a random time to wait. */
   demand(kind: Shed): void {
     if (this.sheds(kind))
       throw new ChatError("unavailable", "Too much is going on right now.", 1_000 + Math.random() * 2_000);
   }
 
-  /** Whether even messages are turned away: then a load balancer is to send people elsewhere. */
+  /** Whether even messages are refused: then a load balancer must send people elsewhere. */
   get isOverloaded(): boolean {
     return this.#isOver("sends");
   }

@@ -14,16 +14,16 @@ import {
 } from "./testing.ts";
 import type { User } from "./protocol.ts";
 
-/** Letters that nothing but a message, or a password, holds: any piece of either is found. */
+/** Letters that occur only in messages and passwords, so that any piece of either is found. */
 const TEXT = "Ʃ".repeat(40);
 const PASSWORD = "Ж".repeat(20);
 
 type Pass = (chunk: string, from: "replica" | "redis") => string | null;
 
 const unknown = (names: string) => new RegExp(`(\\*\\d+\\r\\n\\$\\d+\\r\\n(?:${names}))(?=\\r\\n)`, "gi");
-/** What a wire can do to what is read on it, in Latin-1. */
+/** Faults of a wire to Redis, in Latin-1. */
 const FAULTS: Record<string, Pass> = {
-  // Redis itself quotes the arguments in its answer.
+  // Redis then quotes the arguments in its answer.
   "no command is known": (chunk, from) =>
     from === "redis" ? chunk : chunk.replaceAll(unknown("\\w+"), (name) => `${name.slice(0, -1)}X`),
   "no command that writes is known": (chunk, from) =>
@@ -42,7 +42,7 @@ const FAULTS: Record<string, Pass> = {
 };
 
 it(
-  "logs at the finest level never hold a message, a password, a cookie or a session id, whatever Redis does",
+  "logs at the finest level never hold a message, password, cookie or session id, whatever Redis answers",
   { timeout: 120_000 },
   async () => {
     const own = await ownRedis({ persistent: true });
@@ -78,7 +78,7 @@ it(
       return { browser, user: body };
     }
 
-    /** Everything that carries a secret to Redis or back, all at once. */
+    /** Runs everything that carries a secret to Redis or back, concurrently. */
     async function useAll(one: Person, other: Person, leaver: Browser): Promise<void> {
       const { user, browser, socket } = one;
       await Promise.allSettled([
@@ -100,7 +100,7 @@ it(
 
     try {
       const [left, right] = [await open("users", "one"), await open("users", "other")];
-      /** Uses all while `fault` is on, and again until all is well. */
+      /** Uses everything while `fault` is on, and again until all is well. */
       async function meet(fault: () => unknown, mend: () => unknown): Promise<void> {
         const { browser: leaver } = await open("login", "other");
         const [one, other] = [
@@ -129,7 +129,7 @@ it(
           () => (pass = fault),
           () => {
             pass = (chunk) => chunk;
-            // Nothing half read is left.
+            // Drops half-read answers.
             wire.cut();
           },
         );
@@ -152,10 +152,10 @@ it(
     const output = server.output();
     for (const evidence of ["redis did not do it", "unexpected error", "redis connection"])
       expect(output).toContain(evidence);
-    // Of a cookie, the session id and the signature.
+    // Of a cookie: the session id and the signature.
     expect(cookies.size).toBeGreaterThan(10);
     const words = [...cookies].flatMap((cookie) => cookie.replace("hubbub=s%3A", "").split("."));
-    // A piece of 10 letters is not there by chance.
+    // A match of 10 letters is no coincidence.
     const pieces = words.flatMap((word) => [word.slice(0, 10), word.slice(-10)]);
     const secrets = ["Ʃ", "Æ©", "\\u01a9", "Ж", "Ð", "\\u0416", "$2b$", "sess:", ...pieces];
     const leaks = output.split("\n").filter((line) => secrets.some((secret) => line.includes(secret)));
@@ -164,7 +164,7 @@ it(
   },
 );
 
-it("an error that nobody handles ends the process with 1 and is logged without what it carries", async () => {
+it("an unhandled error ends the process with code 1 and is logged without the values that it carries", async () => {
   const house = await replicas(0);
   const failing = `const error = Object.assign(new Error("ERR ${TEXT}"), { command: { args: ["${TEXT}"] } });
     process.on("SIGUSR2", () => void Promise.reject(error));`;
@@ -183,7 +183,7 @@ it("an error that nobody handles ends the process with 1 and is logged without w
   }
 });
 
-it("a Redis that refuses at the start is told by its code, without what it quotes", async () => {
+it("a refusal by Redis at the start is reported by its code, without what it quotes", async () => {
   // The first write is a room's name; the session secret would be among the next.
   const own = await ownRedis({ persistent: false, args: ['rename-command SET ""'] });
   const house = await replicas(0, { REDIS_URL: own.url });
@@ -198,7 +198,7 @@ it("a Redis that refuses at the start is told by its code, without what it quote
 });
 
 it(
-  "more connections than files allow are refused and told of, and those that are there go on",
+  "connections beyond the limit of open files are refused and logged, and open ones work on",
   { timeout: 60_000 },
   async () => {
     const own = await ownRedis({ persistent: false });
@@ -225,7 +225,7 @@ it(
         /"event":"connection\.limited","address":"127\.0\.0\.1","what":"files"/,
       );
       await ann.say("0", "still here");
-      // Files are left for a Redis that comes back.
+      // Enough files are left to reconnect to Redis.
       await own.kill();
       await own.start();
       await until(

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { mentionsIn, namesIn, parseText, type Block, type Inline } from "./markdown.ts";
 import { LIMITS } from "./protocol.ts";
 
-/** A text's blocks, short: `strong(em(a))`. */
+/** A text's blocks in short form: `strong(em(a))`. */
 function read(text: string, names: readonly string[] = []): string {
   return parseText(text, (name) => names.includes(name))
     .map(readBlock)
@@ -25,7 +25,7 @@ function readInline(part: Inline): string {
   return part.kind === "link" ? `link:${part.href}(${inside})` : `${part.kind}(${inside})`;
 }
 
-/** All that a reader gets of some parts, addresses that are only behind a link too. */
+/** Everything that a reader gets from these parts, including addresses behind links. */
 function allOf(parts: readonly (Block | Inline)[]): string {
   return parts
     .map((part): string => {
@@ -71,7 +71,7 @@ describe("a text", () => {
     ["*a\n\nb*", "*a\n\nb*"],
     ["<b>a</b> &amp; <!-- b -->", "<b>a</b> &amp; <!-- b -->"],
     ["![a](https://x.example/)", "!link:https://x.example/(a)"],
-  ])("%j is read as Markdown's subset", (text, parts) => {
+  ])("%j is read as our subset of Markdown", (text, parts) => {
     expect(read(text)).toBe(parts);
   });
 
@@ -99,11 +99,11 @@ describe("a text", () => {
       "[Ann](https://x.example/)[a]: https://x.example/",
       "link:https://x.example/(Ann)[a]: link:https://x.example/(https://x.example/)",
     ],
-  ])("%j links only where it says that it does", (text, parts) => {
+  ])("%j links only to the address that it shows", (text, parts) => {
     expect(read(text)).toBe(parts);
   });
 
-  it("mentions whom it names behind an @, but not in code, addresses and links", () => {
+  it("mentions names after an @, but not in code, addresses and links", () => {
     const names = ["ann", "ben_", "cy.d"];
     expect(read("@ann, @BEN_: @cy.d. (@ann) **@ann** @annさん", names)).toBe(
       "mention(ann), mention(ben_): mention(cy.d). (mention(ann)) strong(mention(ann)) mention(ann)さん",
@@ -144,7 +144,7 @@ describe("a text", () => {
     .array(fc.oneof({ arbitrary: sign, weight: 3 }, piece, fc.string()), { maxLength: 60 })
     .map((parts) => parts.join(""));
 
-  it("loses no letter, whatever it is", () => {
+  it("loses no letter, whatever the text", () => {
     const letters = (text: string) =>
       Array.from(text.matchAll(/[\p{L}\p{Emoji_Presentation}]/gu), String).join("");
     fc.assert(
@@ -155,7 +155,7 @@ describe("a text", () => {
     );
   });
 
-  it("without signs of Markdown is what was typed", () => {
+  it("without Markdown stays what was typed", () => {
     fc.assert(
       fc.property(fc.string({ unit: fc.constantFrom(...Array.from("ab .,!?\n 字א🙂'\"&<=;/")) }), (text) => {
         expect(read(text)).toBe(text);
@@ -163,7 +163,7 @@ describe("a text", () => {
     );
   });
 
-  it("leads nowhere but to web and mail addresses", () => {
+  it("links only to web and mail addresses", () => {
     const hrefs = (parts: readonly (Block | Inline)[]): string[] =>
       parts.flatMap((part) => {
         if (part.kind === "list") return part.items.flatMap(({ inside }) => hrefs(inside));
@@ -179,7 +179,7 @@ describe("a text", () => {
     );
   });
 
-  it("is nested a few times at most, and what is deeper is text", () => {
+  it("is nested a few levels deep at most; anything deeper is text", () => {
     const depth = (parts: readonly (Block | Inline)[]): number =>
       Math.max(
         0,

@@ -1,36 +1,36 @@
 import MarkdownIt from "markdown-it";
 import { findLinks, readsAsOther } from "./links.ts";
 
-/** A part of a line. What is in none of the other kinds is text, character by character. */
+/** A part of a line. Everything outside the other kinds is text, character by character. */
 export type Inline =
   | { kind: "text"; text: string }
   | { kind: "strong" | "em" | "strike"; inside: Inline[] }
   | { kind: "code"; text: string }
   | { kind: "link"; href: string; title?: string; inside: Inline[] }
-  /** `name` is in lower case, `text` as it was typed, with the @. */
+  /** `name` is in lower case; `text` is as typed, with the @. */
   | { kind: "mention"; name: string; text: string };
 
 export type Block =
-  /** Lines with the breaks between them. */
+  /** Lines, with their line breaks. */
   | { kind: "text"; inside: Inline[] }
   | { kind: "code"; language: string; text: string }
   | { kind: "quote"; inside: Block[] }
   | { kind: "list"; items: Item[] };
 
-/** `number` as it was typed; undefined for a bullet. */
+/** `number` as typed; undefined for a bullet. */
 export type Item = { number: number | undefined; inside: Block[] };
 
-/** Quotes and lists within each other. What is deeper is text. */
+/** Levels of quotes and lists. Anything deeper is text. */
 const DEEPEST_BLOCK = 5;
-/** Bold, italic, struck out and linked within each other. */
+/** Levels of bold, italic, struck out and links. Anything deeper is text. */
 const DEEPEST_INLINE = 8;
 
 const FENCE = /^ {0,3}(`{3,})([^`]*)$/;
-// >_< and >:( are faces.
+// The faces >_< and >:( are no quotes.
 const QUOTE = /^ {0,3}>(?=[\s>\p{L}]|$) ?/u;
 const ITEM = /^ {0,3}(?:[-*+•]|(\d{1,9})[.)])[ \t]+(?=\S)/u;
 
-/** How far before an address what marks it may begin. */
+/** How far before an address its markup may begin. */
 const MARKED_WITHIN = 200;
 
 /** Behind its right hand. */
@@ -51,7 +51,7 @@ type Place = {
 const inlines = new MarkdownIt("zero").enable(["backticks", "emphasis", "strikethrough", "link", "escape"]);
 inlines.normalizeLink = (href) => href;
 inlines.validateLink = isAddress;
-// Taken as they are typed, without looking for named characters: the table of all HTML's names is 16 KB to load.
+// Entities stay as typed: the table of all HTML names would be 16 KB to load.
 const { parseLinkDestination, parseLinkTitle } = inlines.helpers;
 inlines.helpers.parseLinkDestination = (text, start, max) => {
   const found = parseLinkDestination(text, start, max);
@@ -63,15 +63,15 @@ inlines.helpers.parseLinkTitle = (text, start, max) => {
 };
 
 /**
- * A message's text as blocks: a part of Markdown (bold, italic, struck out, code, quotes, lists, links), with the
- * addresses in it as links, and as mentions what stands behind an @ and is `known`, which is given names in lower case.
- * Every sign that can be seen is in the blocks, or is markup. Its time grows with the text's length, no faster.
+ * A message's text as blocks: a part of Markdown (bold, italic, struck out, code, quotes, lists, links), with
+ * addresses as links, and with `@name` as a mention if `known` accepts the name, in lower case. Every visible
+ * character is in the blocks, or is markup. Takes time linear in the text's length.
  */
 export function parseText(text: string, known: Known = () => false): Block[] {
   return blocksOf(text.split("\n"), known, 0);
 }
 
-/** What may be a user's name behind an @, in lower case; of `@ann.` both `ann.` and `ann`. Not in code, nor in links. */
+/** Possible usernames after an @, in lower case; for `@ann.` both `ann.` and `ann`. Ignores code and links. */
 export function namesIn(text: string): string[] {
   if (!text.includes("@")) return [];
   const names = new Set<string>();
@@ -140,7 +140,7 @@ function blocksOf(lines: readonly string[], known: Known, depth: number): Block[
   return blocks.length === 1 ? blocks : blocks.flatMap(withoutBlankEdges);
 }
 
-/** A sentence that goes on with a year and a dot is no list. */
+/** A sentence that continues with a year and a dot is no list. */
 function beginsList(line: string, before: string | undefined): boolean {
   const item = ITEM.exec(line);
   return item !== null && (item[1] === undefined || item[1] === "1" || isBlankLine(before ?? ""));
@@ -165,13 +165,13 @@ function listAt(lines: readonly string[], start: number, known: Known, depth: nu
       inside: blocksOf(own, known, depth + 1),
     });
     at = end;
-    // A blank line between two of its items does not end a list.
+    // A blank line between two items does not end a list.
     if (isBlankLine(lines[at] ?? "x") && ITEM.test(lines[at + 1] ?? "")) at += 1;
   }
   return { items, end: at };
 }
 
-/** The first line from `start` on for which it does not hold. */
+/** The first line from `start` on for which the condition fails. */
 function endOf(
   lines: readonly string[],
   start: number,
@@ -205,7 +205,7 @@ function isBlankLine(line: string): boolean {
   return line.trim() === "";
 }
 
-/** Between blocks, the blocks' own distance stands for blank lines. */
+/** Drops blank lines at the edges of a block, because blocks have a margin. */
 function withoutBlankEdges(block: Block): Block[] {
   if (block.kind !== "text") return [block];
   const inside = [...block.inside];
@@ -223,7 +223,7 @@ function withoutBlankEdges(block: Block): Block[] {
     : [{ kind: "text", inside }];
 }
 
-/** What begins before a blank line does not end behind it. */
+/** Markup does not continue across a blank line. */
 function paragraphs(lines: readonly string[], known: Known): Inline[] {
   const parts: Inline[] = [];
   for (let at = 0; at < lines.length;) {
@@ -289,13 +289,13 @@ const OPENING: Record<string, Make> = {
     const link = isAddress(href);
     if (link && shown.trim() !== "" && !readsAsOther(shown, href))
       return [{ kind: "link", href, ...(title !== null && { title }), inside }];
-    // What would show one address and lead to another is shown as it was typed.
+    // Text that looks like one address and links to another is shown as typed.
     const target: Inline = link ? { kind: "link", href, inside: [textOf(href)] } : textOf(href);
     return [textOf("["), ...inside, textOf("]("), target, textOf(title === null ? ")" : ` "${title}")`)];
   },
 };
 
-/** What there is to read of some parts. */
+/** The visible text of these parts. */
 export function shownOf(parts: readonly Inline[]): string {
   return parts.map((part) => ("inside" in part ? shownOf(part.inside) : part.text)).join("");
 }
@@ -316,14 +316,14 @@ function addText(parts: Inline[], text: string): void {
   else parts.push(textOf(text));
 }
 
-/** Where the addresses in a text are, by the place of the colon behind their scheme: there Markdown stops and looks. */
+/** The addresses in a text, by the place of the colon after their scheme, where the parser stops. */
 function addressesIn(text: string): Map<number, Address> {
   const addresses = new Map<number, Address>();
   if (!text.includes(":")) return addresses;
   let start = 0;
   for (const { text: shown, href } of findLinks(text)) {
     if (href !== null) {
-      // What marks the words around an address is no part of it.
+      // Markup around an address is no part of it.
       const before = text.slice(Math.max(0, start - MARKED_WITHIN), start);
       const marks = shown.slice(withoutEnd(shown, "*_~").length);
       const end = start + shown.length - (marks !== "" && before.includes(marks) ? marks.length : 0);
@@ -334,7 +334,7 @@ function addressesIn(text: string): Map<number, Address> {
   return addresses;
 }
 
-/** A text up to the last sign that is none of these. */
+/** A text without these characters at its end. */
 function withoutEnd(text: string, signs: string): string {
   let end = text.length;
   while (end > 0 && signs.includes(text[end - 1] ?? "")) end -= 1;
@@ -408,7 +408,7 @@ inlines.inline.ruler.before("text", "mention", (state, silent) => {
   return true;
 });
 
-/** Whether a name goes on here, so that it is another one. A Japanese word may follow it without a space. */
+/** Whether the name continues here, and is another one. A Japanese word may follow a name without a space. */
 function continues(text: string, at: number): boolean {
   return /^[\p{Script=Latin}\p{Script=Cyrillic}\p{Script=Greek}\p{N}\p{M}@]/u.test(text.slice(at, at + 2));
 }

@@ -9,7 +9,7 @@ import { createMetrics } from "./metrics.ts";
 import type { Replica } from "./server.ts";
 import { Browser, figuresOf, ownRedis, person, replicas, until } from "./testing.ts";
 
-it("counts everything that the dashboard shows, and shows everything that it counts of its own", async () => {
+it("the dashboard shows exactly the metrics of our own that exist", async () => {
   const dashboard = readFileSync(new URL("../../docs/grafana.json", import.meta.url), "utf8");
   const shown = new Set(dashboard.match(/hubbub_\w+/g)?.map((name) => name.replace(/_(bucket|count)$/, "")));
   const metrics = createMetrics();
@@ -19,14 +19,14 @@ it("counts everything that the dashboard shows, and shows everything that it cou
   expect(own.filter((name) => !shown.has(name))).toEqual([]);
 });
 
-it("every figure of its own has a help text, and a name that says its unit", async () => {
+it("every metric of our own has a help text, and a name that says its unit", async () => {
   const all = await createMetrics().registry.getMetricsAsJSON();
   const own = all.filter(({ name }) => !/^hubbub_(nodejs|process)_/.test(name));
   expect(own.length).toBeGreaterThan(10);
   for (const { name, help, type } of own) {
     expect(help).toMatch(/^[A-Z][^]{10,}[^.]$/);
     expect(name).toMatch(/^hubbub_[a-z]+(_[a-z]+)*$/);
-    // Of what is counted, what is measured in seconds, and what there is now.
+    // Counts, times in seconds, and present values.
     const kind: string = String(type);
     if (kind === "counter") expect(name).toMatch(/_total$/);
     else if (kind === "histogram") expect(name).toMatch(/_seconds$/);
@@ -34,21 +34,21 @@ it("every figure of its own has a help text, and a name that says its unit", asy
   }
 });
 
-it("what a replica does is in its /metrics", async () => {
+it("a replica's work appears in its /metrics", async () => {
   const house = await replicas(1);
   try {
     const [replica] = house.replicas as [Replica];
     const [ann, bob] = [await person(replica), await person(replica)];
     await ann.say("0", "one", "n1");
     await ann.say("0", "one", "n1");
-    // Nobody is told of what is put in: the next message leaves a hole.
+    // This row is stored silently, so the next message leaves a gap.
     const { redis, keys } = house;
     const config = readConfig(house.env);
     await new Log(redis, keys, config).load("0", [{ from: ann.user.id, message: "untold", date: 0 }]);
     await ann.say("0", "three", "n2");
     await bob.hears("three");
     expect(bob.messages.map(({ message }) => message)).toEqual(["one", "untold", "three"]);
-    // A lease of a replica that is dead, of somebody who has no other.
+    // The lease of a dead replica, for a user who has no other.
     await redis.sadd(keys.online, "999");
     await redis.hset(keys.leaseCount, "999", 1);
     await redis.zadd(keys.leases, 1, "999|dead");
@@ -79,7 +79,7 @@ it("what a replica does is in its /metrics", async () => {
   }
 });
 
-it("requests are counted by the route's pattern and status, whatever a client asks for", async () => {
+it("requests are counted by the route's pattern and status, whatever their path", async () => {
   const house = await replicas(1, { RATE_LIMITS: "on" });
   try {
     const [replica] = house.replicas as [Replica];
@@ -125,7 +125,7 @@ it("requests are counted by the route's pattern and status, whatever a client as
   }
 });
 
-it("Redis' commands are timed, its errors counted by kind, and its memory and eviction told", async () => {
+it("Redis commands are timed, errors counted by kind, and memory and eviction reported", async () => {
   const own = await ownRedis({
     persistent: false,
     args: ["maxmemory 64mb", "maxmemory-policy allkeys-lru"],
@@ -162,7 +162,7 @@ it("Redis' commands are timed, its errors counted by kind, and its memory and ev
 
 type Rule = { alert: string; expr: string; for: string; labels: object; annotations: Record<string, string> };
 
-/** Each metric that a query names, with the labels that it asks for or groups by, wherever they stand in the query. */
+/** Each metric in a query, with the labels that the query selects or groups by. */
 function asked(query: string): { names: string[]; labels: string[] } {
   const bare = query.replaceAll(/"(?:[^"\\]|\\.)*"/g, '""');
   const matched = [...bare.matchAll(/\{([^}]*)\}/g)].flatMap(([, inside = ""]) =>
@@ -185,7 +185,7 @@ describe("alerts and dashboard", () => {
     ...dashboard.panels.flatMap(({ targets }) => targets.map(({ expr }) => expr)),
   ];
 
-  it.each(queries)("%s asks for metrics and labels that there are", async (query) => {
+  it.each(queries)("%s uses only metrics and labels that exist", async (query) => {
     const { registry } = createMetrics();
     const there = registry.getMetricsAsArray() as unknown as {
       name: string;
@@ -212,7 +212,7 @@ describe("alerts and dashboard", () => {
     expect(labels.filter((label) => !known.has(label))).toEqual([]);
   });
 
-  it("every alert says what is wrong, what to do, and has a row in the table of symptoms", () => {
+  it("every alert says what is wrong and what to do, and has a row in the table of symptoms", () => {
     const table = read("operations.md");
     expect(rules.length).toBeGreaterThan(15);
     expect(new Set(rules.map(({ alert }) => alert)).size).toBe(rules.length);
@@ -225,7 +225,7 @@ describe("alerts and dashboard", () => {
     }
   });
 
-  it.skipIf(!existsSync("/usr/bin/promtool"))("promtool finds nothing wrong with the alerts", () => {
+  it.skipIf(!existsSync("/usr/bin/promtool"))("promtool accepts the alerts", () => {
     const file = fileURLToPath(new URL("../../docs/alerts.yml", import.meta.url));
     expect(execFileSync("/usr/bin/promtool", ["check", "rules", file], { encoding: "utf8" })).toContain(
       "SUCCESS",

@@ -8,30 +8,30 @@ import { addressOf, type Config } from "./config.ts";
 import { ChatError } from "./errors.ts";
 import { ERROR_CODES } from "./protocol.ts";
 
-/** Figures of one process, or of several put together, as they go between processes. */
+/** Metrics of one process, or merged ones of several, in the form in which processes exchange them. */
 export type Figures = Awaited<ReturnType<Registry["getMetricsAsJSON"]>>;
-/** To a worker: tell your figures; or the text that it asked for. */
+/** To a worker: a request for its metrics; or the merged text that it asked for. */
 export type ToWorker = { metrics: "ask" } | { metrics: "text"; text: string };
-/** To the primary: a worker's own figures; or that it wants the text of all. */
+/** To the primary: a worker's own metrics; or its request for the merged text. */
 export type ToPrimary = { metrics: "figures"; figures: Figures } | { metrics: "want" };
 
-/** The primary waits less for a worker. */
+/** Longer than the primary waits for a worker. */
 const TEXT_MS = 3_000;
-/** Whoever reads figures asks every few seconds, over one connection. */
+/** A reader of metrics asks every few seconds, over one connection. */
 const READERS = 32;
 export const LOGIN_OUTCOMES = ["done", "failed", "limited", "refused", "unavailable", "cut"] as const;
-/** In the order in which they are given up. */
+/** In the order in which they are shed. */
 const SHED_KINDS = ["presence", "typing", "history", "handshakes", "sends"] as const;
 export const METRICS_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
 
 /**
- * What a replica counts about itself. One set per replica, never global. `text` is what `/metrics` answers, in
- * Prometheus' format: in a worker that of all workers together, sums, or of what measures a delay the worst; it throws
- * `unavailable` where the primary does not answer.
+ * A replica's metrics. One set per replica, never global. `text` is the answer of `/metrics`, in Prometheus' format:
+ * in a worker it merges all workers (sums; for delays the maximum), and throws `unavailable` if the primary does not
+ * answer.
  */
 export function createMetrics() {
   const registry = new Registry();
-  // The delay of the event loop is measured by a timer. Every 10 ms, the default, it takes 1 % of a core for itself.
+  // A timer measures the delay of the event loop; at the default of every 10 ms it takes 1 % of a core.
   collectDefaultMetrics({ register: registry, prefix: "hubbub_", eventLoopMonitoringPrecision: 100 });
   for (const metric of registry.getMetricsAsArray()) {
     if (/_eventloop_lag_(?!min)|_start_time_/.test(metric.name)) metric.aggregator = "max";
@@ -218,7 +218,7 @@ export function createMetrics() {
       registers,
     }),
   };
-  // A figure that is not there before it is counted for the first time would hide that first time from an alert.
+  // A counter that appears only with its first event would hide that event from an alert.
   for (const door of ["rest", "socket"]) {
     for (const code of ERROR_CODES) metrics.refusals.inc({ door, code }, 0);
   }
@@ -229,7 +229,7 @@ export function createMetrics() {
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
-/** Whether a request's Authorization header carries METRICS_TOKEN; takes as long whatever it carries. */
+/** Whether a request's Authorization header carries METRICS_TOKEN, compared in constant time. */
 export function hasToken(authorization: string | undefined, token: string): boolean {
   const [given, wanted] = [authorization ?? "", `Bearer ${token}`].map((text) =>
     createHash("sha256").update(text).digest(),
@@ -238,12 +238,12 @@ export function hasToken(authorization: string | undefined, token: string): bool
 }
 
 export type MetricsServer = {
-  /** For a person: http://127.0.0.1:9464 */
+  /** For people: http://127.0.0.1:9464 */
   address: string;
   close: () => void;
 };
 
-/** Serves `/metrics` and nothing else on METRICS_PORT. Throws one Error for a person where the port is taken. */
+/** Serves only `/metrics`, on METRICS_PORT. Throws one Error for people if the port is taken. */
 export async function serveMetrics(
   { metricsHost: host, metricsPort: port, metricsToken: token }: Config,
   text: () => Promise<string>,
@@ -284,16 +284,16 @@ export async function serveMetrics(
   };
 }
 
-/** The sums of figures; gauges that say so are the highest. */
+/** Merges metrics: sums, or the maximum for gauges that say so. */
 export function addUp(figures: Figures[]): Registry {
   return AggregatorRegistry.aggregate(figures);
 }
 
-/** A worker's half of `/metrics`; the primary's is in workers.ts. There is one replica in a worker. */
+/** A worker's half of `/metrics`; workers.ts has the primary's. A worker has one replica. */
 function speakForAll(registry: Registry): () => Promise<string> {
   const waiting = new Set<(text: string | null) => void>();
   const send = (message: ToPrimary) => {
-    // A primary that is gone does not answer, and nothing else: the callback takes the error.
+    // If the primary is gone, the callback takes the error, which would otherwise be thrown.
     process.send?.(message, undefined, undefined, () => undefined);
   };
   process.on("message", (message: ToWorker) => {
@@ -312,7 +312,7 @@ function speakForAll(registry: Registry): () => Promise<string> {
       waiting.add(answer);
       send({ metrics: "want" });
     });
-    // The figures of one worker under the name of all would look like a restart.
+    // One worker's metrics in place of the merged ones would look like a restart.
     if (text === null) throw new ChatError("unavailable", "The other workers cannot be asked.", 1_000);
     return text;
   };

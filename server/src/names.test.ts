@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { isReservedUsername, isVisible, looksLikeGeneral, looksOf } from "./names.ts";
 
-/** Whether one name can be taken for the other. */
+/** Whether one name can be mistaken for the other. */
 function alike(one: string, other: string): boolean {
   const looks = looksOf(one);
   return looksOf(other).some((look) => looks.includes(look));
@@ -60,7 +60,7 @@ describe("two names look alike", () => {
     expect(alike(one, other)).toBe(false);
   });
 
-  it("whatever they are made of: in another case, in another normal form, with signs that are not seen", () => {
+  it("in another case, in another normal form, and with invisible characters", () => {
     const text = fc.string({ unit: "grapheme", maxLength: 20 });
     const unseen = fc.constantFrom("\u200b", "\u200d", "\u034f", "\ufe0f", "\u3164", "\u{e0100}");
     fc.assert(
@@ -71,7 +71,7 @@ describe("two names look alike", () => {
         const at = Array.from(name)
           .slice(0, place % (name.length + 1))
           .join("").length;
-        // Between a letter and its mark a sign that is not seen keeps the two apart.
+        // An invisible character between a letter and its mark separates the two.
         fc.pre(!/^\p{M}/u.test(name.slice(at)));
         expect(alike(name, name.slice(0, at) + sign + name.slice(at))).toBe(true);
       }),
@@ -79,7 +79,7 @@ describe("two names look alike", () => {
     );
   });
 
-  it("as quickly for 64 characters of any kind as for letters", () => {
+  it("as fast for 64 characters of any kind as for letters", () => {
     for (const unit of ["a", "\u0301", "ﷺ", "𝐆", "1", " ", "\u200b", "ಹ"]) {
       const began = performance.now();
       for (let round = 0; round < 10; round += 1) looksOf(unit.repeat(64));
@@ -88,10 +88,13 @@ describe("two names look alike", () => {
   });
 });
 
-it.each(["\u3164", "\u2800", "\u034f\ufe0f", " \u00a0 ", "", "\u115f\u1160"])("%j shows nothing", (name) => {
-  expect(isVisible(name)).toBe(false);
-  expect(isVisible(`${name}x`)).toBe(true);
-});
+it.each(["\u3164", "\u2800", "\u034f\ufe0f", " \u00a0 ", "", "\u115f\u1160"])(
+  "the name %j is invisible",
+  (name) => {
+    expect(isVisible(name)).toBe(false);
+    expect(isVisible(`${name}x`)).toBe(true);
+  },
+);
 
 describe("a username", () => {
   it.each([
@@ -127,7 +130,7 @@ describe("a username", () => {
     "deleted",
     "de1eted",
     "deleted_user",
-  ])("%j is the house's own", (name) => {
+  ])("%j is reserved", (name) => {
     expect(isReservedUsername(name)).toBe(true);
   });
 
@@ -153,7 +156,7 @@ describe("a username", () => {
     "1234",
     "info",
     "hereford",
-  ])("%j is anybody's", (name) => {
+  ])("%j is free", (name) => {
     expect(isReservedUsername(name)).toBe(false);
   });
 });
@@ -179,7 +182,10 @@ describe("a room's name", () => {
     expect(looksLikeGeneral(name)).toBe(true);
   });
 
-  it.each(["Generals", "General chat", "Genera", "Gen", "Café", "Deneral", "通用"])("%j does not", (name) => {
-    expect(looksLikeGeneral(name)).toBe(false);
-  });
+  it.each(["Generals", "General chat", "Genera", "Gen", "Café", "Deneral", "通用"])(
+    "%j does not look like General",
+    (name) => {
+      expect(looksLikeGeneral(name)).toBe(false);
+    },
+  );
 });

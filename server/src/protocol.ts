@@ -1,9 +1,9 @@
 /**
- * The wire. Everything that a client and a replica say to each other is declared here, once, and this file
- * imports nothing, so that it can be read as a document and compiled on both sides.
+ * The wire. Declares everything that a client and a replica say to each other. Imports nothing, so that it can be read
+ * as a document and compiled on both sides.
  *
  * Ids are strings of decimal digits. `date` is milliseconds since 1970 on Redis' clock. `seq` counts the
- * messages of one room: 1, 2, 3, ... without a hole.
+ * messages of one room: 1, 2, 3, ... without a gap.
  */
 
 export type UserId = string;
@@ -12,8 +12,8 @@ export type UserId = string;
 export type RoomId = string;
 
 /**
- * Who is in a room: `everyone` in General; in an `open` room whoever joins; in an `invite` room whoever made it, and
- * whoever else was let in, and to all others it is no room; in a `direct` room two users, who are told by `userIds`.
+ * Who is in a room: `everyone` in General; anybody who joins in an `open` room; the creator and whom they let in in an
+ * `invite` room, which does not exist for others; two users, `userIds`, in a `direct` room.
  */
 export type RoomKind = "everyone" | "open" | "invite" | "direct";
 
@@ -22,10 +22,10 @@ export type User = { id: UserId; username: string };
 export type Presence = User & { online: boolean };
 
 /**
- * A stored message. `date` rises strictly within a room and is therefore also the cursor for paging.
- * `hash` is a running hash over the room's log as it was said: equal hashes at equal `seq` mean equal logs up to here.
- * Both stay, and so do `roomId`, `seq`, `from` and `nonce`; the rest may change. Of two states of a message the one
- * with the greater `rev` is the newer; one that never changed has none.
+ * A stored message. `date` rises strictly within a room and is therefore also the cursor for paging. `hash` is a
+ * running hash over the room's log as it was sent: equal hashes at equal `seq` mean equal logs up to here. Both stay,
+ * and so do `roomId`, `seq`, `from` and `nonce`; the rest may change. The greater `rev` is the newer state of a
+ * message; one that never changed has none.
  */
 export type Message = {
   roomId: RoomId;
@@ -33,14 +33,14 @@ export type Message = {
   date: number;
   hash: string;
   from: UserId;
-  /** `""` once it is deleted. */
+  /** `""` for a deleted message. */
   message: string;
   nonce?: string;
   /** seq of the message that this one answers. */
   replyTo?: number;
-  /** seq of the first message of the chain of answers that this one is in. */
+  /** seq of the first message of this one's thread. */
   thread?: number;
-  /** Who is named in the text. */
+  /** The users whom the text mentions. */
   mentions?: UserId[];
   /** Everybody in the room is, as `@room`. */
   mentionsRoom?: true;
@@ -51,28 +51,27 @@ export type Message = {
   deleted?: number;
   /** When it was pinned to the room, in ms. */
   pinned?: number;
-  /** Each emoji, in the order in which they came, with the users who reacted with it. */
+  /** Each emoji, in the order of first use, with the users who reacted with it. */
   reactions?: Reaction[];
-  /** Which of the room's changes was this message's last one. */
+  /** The number of this message's last change among the room's changes. */
   rev?: number;
 };
 
 export type Reaction = [emoji: string, users: UserId[]];
 
-/** Of which messages of a room somebody is notified. */
+/** Which messages of a room notify a user. */
 export const NOTIFY_LEVELS = ["all", "mentions", "nothing"] as const;
 export type NotifyLevel = (typeof NOTIFY_LEVELS)[number];
 
 /**
- * A room as one of its members sees it. `names` holds the name of a named room, or both usernames of a
- * private room in the order of the ids. `unread` is `seq - read` without
- * those that are deleted, never a counter.
+ * A room as one of its members sees it. `names` holds the name of a named room, or both usernames of a private room in
+ * the order of the ids. `unread` is `seq - read` without deleted messages, never a counter.
  */
 export type Room = {
   id: RoomId;
   kind: RoomKind;
   names: string[];
-  /** Of a direct room, ascending. */
+  /** The users of a direct room, ascending. */
   userIds?: [UserId, UserId];
   /** Whether it is a direct room. */
   private: boolean;
@@ -82,11 +81,11 @@ export type Room = {
   /** seq up to which this user has read. */
   read: number;
   unread: number;
-  /** seq of each deleted message beyond `read`, where there are any; the newest 500. */
+  /** seq of each deleted message after `read`, if there are any; the newest 500. */
   deleted?: number[];
-  /** How many messages beyond `read` mention this user, where there are any. */
+  /** How many messages after `read` mention this user, if any do. */
   mentions?: number;
-  /** Of what this user is notified, where they have said. Else it is all in a direct room, and elsewhere mentions. */
+  /** What notifies this user, if they chose; the default is all in a direct room, and mentions elsewhere. */
   notify?: NotifyLevel;
 };
 
@@ -103,43 +102,43 @@ export type ListedRoom = {
 };
 
 /**
- * A page of what a search has found, best matches first, of `total` in all. Without `complete` not every name has been
- * looked at yet: the same search, asked again, may find more.
+ * A page of matches, best first, of `total` in all. If not `complete`, some names were not searched yet: the same
+ * search, asked again, may find more.
  */
 export type Found<T> = { found: T[]; total: number; complete: boolean };
 
 /**
- * What a search among messages has found, newest first. With a `cursor` there may be more, of messages dated before
- * `until`: everything from then on has been looked at. There may be no hits and a cursor all the same.
+ * Matches of a message search, newest first. With a `cursor` there may be more, in messages dated before `until`:
+ * everything since then was searched. A page may have no hits and still a cursor.
  */
 export type Hits = { hits: Hit[]; cursor?: string; until?: number };
 export type Hit = { message: Message };
 
 /**
- * How far the changes of a room are known: `rev` counts them (1, 2, 3, ... without a hole), and `revHash` is a running
- * hash over them.
+ * The last known change of a room: `rev` counts changes (1, 2, 3, ... without a gap), and `revHash` is a running hash
+ * over them.
  */
 export type Revision = { rev: number; revHash: string };
 
 /**
- * Messages oldest first; `more` tells whether the asked direction holds further ones. With `newer`, on pages that were
- * asked for by a message or a moment, `more` means older ones. No change up to `rev` is missing;
- * servers of the version before do not say it.
+ * Messages oldest first; `more` tells whether the asked direction holds further ones. On pages that were asked for by
+ * a message or a moment there is `newer`, and `more` means older ones. The page includes every change up to `rev`,
+ * which servers of the previous version omit.
  */
 export type Page = { messages: Message[]; more: boolean; newer?: boolean } & Partial<Revision>;
 
-/** How far a client knows a room: its newest message, and its changes. `seq` 0 asks for everything. */
+/** What a client knows of a room: its newest message, and its last change. `seq` 0 asks for everything. */
 export type Cursor = { roomId: RoomId; seq: number; date: number; hash?: string } & Partial<Revision>;
 
-/** From rev `after` to `rev` these messages have changed, and are now so. */
+/** The present state of the messages that changed after rev `after`, up to `rev`. */
 export type Changes = { after: number; messages: Message[] } & Revision;
 
 /**
- * The answer to one cursor. Without `reset` the messages follow the cursor. With `reset` the client's copy of
- * the log is not a prefix of the stored log (Redis lost its tail, or the history was trimmed): it drops what
- * it has of the room and starts from `messages`, the newest page. `notFound`: not a room of this user's.
- * `changes` tells what else has changed since the cursor's `rev`. With its `reset` nobody can tell (any more): the
- * client reads what it shows again.
+ * The answer to one cursor. Without `reset` the messages follow the cursor. With `reset` the client's copy of the log
+ * is not a prefix of the stored log (Redis lost its tail, or the history was trimmed): the client drops its copy and
+ * starts from `messages`, the newest page. `notFound`: not a room of this user's. `changes` tells what else changed
+ * since the cursor's `rev`; with a `reset` of its own the changes are no longer known, and the client reads again what
+ * it shows.
  */
 export type SyncedRoom = {
   roomId: RoomId;
@@ -151,25 +150,25 @@ export type SyncedRoom = {
 };
 
 export const ERROR_CODES = [
-  /** The request is not what it should be. */
+  /** The request is malformed. */
   "invalid",
   /** No session, or wrong username or password. */
   "unauthorized",
   /** From another site's page, or one room too many. */
   "forbidden",
-  /** Unknown, or not yours to see: the same answer. */
+  /** Unknown, or hidden from you: the same answer. */
   "not_found",
-  /** The name is somebody's. */
+  /** Another room or user has the name. */
   "taken",
-  /** The message has changed meanwhile, or is deleted: `current` is how it is now. */
+  /** The message has changed meanwhile, or is deleted: `current` is its present state. */
   "conflict",
   /** The body or the text is too long. */
   "too_large",
   /** Too many; wait `retryAfterMs` (`Retry-After`). */
   "rate_limited",
-  /** Not now, outcome perhaps unknown; the same `nonce` may be sent again. */
+  /** Not now, outcome perhaps unknown; a retry with the same `nonce` is safe. */
   "unavailable",
-  /** A bug, in the log. */
+  /** A bug, which is in the log. */
   "internal",
 ] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
@@ -183,7 +182,7 @@ export type Answer<T> = (reply: Reply<T>) => void;
 /** `nonce` is the sender's own name for this send: a retry with the same one never stores a second message. */
 export type SendMessage = { roomId: RoomId; message: string; nonce: string; replyTo?: number };
 
-/** `rev`: how far its author knew the room's changes, 0 for none. A retry with the same `nonce` changes nothing more. */
+/** `rev`: the last change that the author knew of, 0 for none. A retry with the same `nonce` changes nothing more. */
 export type EditMessage = { roomId: RoomId; seq: number; message: string; rev: number; nonce: string };
 
 export type React = { roomId: RoomId; seq: number; emoji: string; on: boolean };
@@ -193,50 +192,50 @@ export type MarkRead = { roomId: RoomId; seq: number; unread?: true };
 export type ClientEvents = {
   /** Answers with the stored message; the same `nonce` again gives the same message. */
   message: (send: SendMessage, answer: Answer<Message>) => void;
-  /** Changes the text of one's own message. Answers with the message as it is now; `conflict` where it was edited since. */
+  /** Changes the text of one's own message. Answers with the present message; `conflict` if it was edited since. */
   "message.edit": (edit: EditMessage, answer: Answer<Message>) => void;
-  /** Deletes one's own message for good: what is left says that it was there. Done twice, it is done. */
+  /** Deletes one's own message for good; a mark stays in its place. A repeat changes nothing. */
   "message.delete": (target: { roomId: RoomId; seq: number }, answer: Answer<Message>) => void;
   /** Reacts with an emoji, or takes it back. */
   "message.react": (react: React, answer: Answer<Message>) => void;
-  /** Pins a message to its room, or takes it down. */
+  /** Pins a message to its room, or unpins it. */
   "message.pin": (pin: { roomId: RoomId; seq: number; on: boolean }, answer: Answer<Message>) => void;
-  /** This user is writing in a room. To be said every 3 s, and to nobody again where it stops. */
+  /** This user is writing in a room. Repeat it every 3 s; when the user stops, just stop repeating. */
   typing: (typing: { roomId: RoomId }, answer: Answer<null>) => void;
-  /** A named room, answered with its newest page. */
+  /** Joins a named room; answers with its newest page. */
   "room.join": (
     join: { roomId: RoomId },
     answer: Answer<{ room: Room; messages: Message[] } & Revision>,
   ) => void;
-  /** A named room: General and private rooms stay. */
+  /** Leaves a named room: General and private rooms cannot be left. */
   "room.leave": (leave: { roomId: RoomId }, answer: Answer<null>) => void;
   /**
-   * Marks everything up to `seq` as read, and with `unread` everything after it as unread: a mark moves downwards in no
-   * other way. Answers with where it stands.
+   * Marks everything up to `seq` as read, and with `unread` everything after it as unread; a mark falls in no other
+   * way. Answers with the mark.
    */
   "room.read": (read: MarkRead, answer: Answer<{ read: number }>) => void;
-  /** What follows each cursor; with `reset` the newest page, for a client whose copy is not what is stored. */
+  /** What follows each cursor; with `reset` the newest page, for a client whose copy is not the stored log. */
   sync: (sync: { rooms: Cursor[] }, answer: Answer<{ rooms: SyncedRoom[] }>) => void;
 };
 
 export type ServerEvents = {
   /** A message in one of the user's rooms. */
   message: (message: Message) => void;
-  /** Messages of a room that have changed. Of many changes of one message the last one may stand for all. */
+  /** Messages of a room that have changed. The last of many changes of a message may stand for all. */
   changes: (changes: Changes & { roomId: RoomId }) => void;
-  /** Somebody is writing in a room: so for 5 s. May get lost, and of many at once a few are told. */
+  /** Somebody is writing in a room: valid for 5 s. May get lost; of many at once only a few are told. */
   typing: (typing: { roomId: RoomId; userId: UserId }) => void;
   /** Who came online since the last diff; at most one diff a second. */
   "user.connected": (users: Presence[]) => void;
   /** Who went offline since the last diff; at most one diff a second. */
   "user.disconnected": (users: Presence[]) => void;
-  /** A room is now this user's to see: joined from another window, or a private room's first message. */
+  /** A room became visible to this user: joined in another window, or a private room's first message. */
   "show.room": (room: Room) => void;
   /** The user left this room in another window. */
   "hide.room": (left: { roomId: RoomId }) => void;
-  /** The user read this room in another window, or with `unread` marked a part of it as unread. */
+  /** The user read this room in another window, or with `unread` marked part of it as unread. */
   "room.read": (read: { roomId: RoomId; read: number; unread?: true }) => void;
-  /** The room's log is another one than the messages before this told, or nobody can say what is missing: `sync` it. */
+  /** The earlier messages may belong to another log, or something is missing: `sync` the room. */
   "room.stale": (stale: { roomId: RoomId }) => void;
 };
 
@@ -246,11 +245,11 @@ export type Notifications = { level: NotifyLevel };
 export type NewRoom = { name: string; kind?: ListedRoom["kind"] | undefined };
 export type NewPrivateRoom = { userId: UserId };
 
-/** A room's id, and nothing else ever reaches a key. A pair must also ascend: see `isRoomId`. */
+/** A room's id; nothing else ever reaches a key. A pair must also ascend: see `isRoomId`. */
 export const ROOM_ID = /^(0|[1-9]\d{0,9})(:[1-9]\d{0,9})?$/;
 /** A user's id. */
 export const USER_ID = /^[1-9]\d{0,9}$/;
-/** A username; compared without case, and none that looks like `admin`, `system` and the like. */
+/** A username; compared without case. Names that look like `admin`, `system` and the like are reserved. */
 export const USERNAME = /^[a-z0-9._-]{3,32}$/i;
 /** The sender's own name for one send. */
 export const NONCE = /^[\w.:-]{1,64}$/;
@@ -258,7 +257,7 @@ export const NONCE = /^[\w.:-]{1,64}$/;
 export const LIMITS = {
   /** UTF-16 units of one message's text. */
   message: 4_000,
-  /** Users whom one message mentions: the first ones are told. */
+  /** Users that one message mentions: only the first ones are told. */
   mentions: 50,
   /** Kinds of emoji on one message. */
   reactionKinds: 20,
@@ -266,15 +265,15 @@ export const LIMITS = {
   reactions: 1_000,
   /** UTF-8 bytes of a password: bcrypt reads no further. */
   passwordBytes: 72,
-  /** Characters of a password, at least; the first guesses are refused. */
+  /** Least characters of a password; the most common passwords are refused. */
   passwordMin: 8,
-  /** Characters of a room's name, which may not be taken for another room's. */
+  /** Characters of a room's name, which must not look like another room's. */
   roomName: 64,
-  /** UTF-16 units of what is looked for, `q`. */
+  /** UTF-16 units of the searched text, `q`. */
   search: 100,
   /** Messages, users or rooms of one page, at most; at least 1. */
   page: 100,
-  /** The same where nobody says how many. */
+  /** The same if no size is given. */
   pageDefault: 50,
   /** Rooms of one `sync`. */
   syncRooms: 100,
@@ -285,14 +284,14 @@ export const LIMITS = {
 } as const;
 
 /**
- * Whether nothing of a text can be seen: spaces, control characters, and what Unicode has programs leave out of
- * sight (zero width, fillers, variation selectors), with the blank Braille pattern. Takes time in its length.
+ * Whether nothing of a text is visible: only spaces, control characters, Unicode's default-ignorable characters (zero
+ * width, fillers, variation selectors), and the blank Braille pattern. Takes linear time.
  */
 export function isBlank(text: string): boolean {
   return /^[\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(text);
 }
 
-/** Whether this is a room's id: that of two users names them in ascending order. */
+/** Whether this is a room's id; one of two users names them in ascending order. */
 export function isRoomId(value: unknown): value is RoomId {
   if (typeof value !== "string" || !ROOM_ID.test(value)) return false;
   const [one, other] = value.split(":");

@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parseRedisUrl } from "./redisUrl.ts";
 
-/** What is said of an address: how it is shown, or what is wrong with it. */
+/** How an address is shown, or what is wrong with it. */
 function said(url: string): string {
   try {
     return parseRedisUrl(url).shown;
@@ -13,7 +13,7 @@ function said(url: string): string {
 }
 
 describe("parseRedisUrl", () => {
-  it("reads one Redis: host, port, database, and who logs in", () => {
+  it("reads one Redis: host, port, database and credentials", () => {
     expect(parseRedisUrl("redis://cache")).toEqual({
       kind: "one",
       nodes: [{ host: "cache", port: 6379 }],
@@ -40,11 +40,11 @@ describe("parseRedisUrl", () => {
     });
   });
 
-  it("minds neither blanks around the address nor the case of its scheme", () => {
+  it("ignores blanks around the address and the case of its scheme", () => {
     expect(said(" \tRediss://cache\r\n")).toBe("rediss://cache:6379");
   });
 
-  it("reads a socket with its database and who logs in", () => {
+  it("reads a socket with its database and credentials", () => {
     expect(parseRedisUrl("unix:///run/my%20redis.sock?db=2")).toEqual({
       kind: "socket",
       path: "/run/my redis.sock",
@@ -58,7 +58,7 @@ describe("parseRedisUrl", () => {
     });
   });
 
-  it("reads a Sentinel group: its own log-in, TLS to either, the database, where inside addresses are found", () => {
+  it("reads a Sentinel group: its own credentials, TLS to either, the database, and NAT", () => {
     const address = parseRedisUrl(
       "rediss+sentinel://ann:secret@one,two:26380,[::1]/main/2?sentinelUsername=bob&sentinelPassword=a%26+b&" +
         "sentinelTls=off&nat=10.0.0.1:6379=outside:7001,[fd00::1]:6379=[::1]:7002",
@@ -142,14 +142,14 @@ describe("parseRedisUrl", () => {
     ["redis+cluster://one?nat=10.0.0.1=cache", /nat without ports/],
     ["redis+sentinel://one/main/0/1", /too many slashes/],
     ["redis+sentinel://one/my main", /name of the group/],
-  ])("says what is wrong with %s, and the cure", (url, words) => {
+  ])("tells what is wrong with %s, and the cure", (url, words) => {
     expect(said(url)).toMatch(/^REDIS_URL /);
     expect(said(url)).toMatch(words);
     expect(said(url)).not.toContain("secret");
   });
 
   it.each(["@", "/", "?", "#"])(
-    "knows an unescaped %s in a password by what it does to the rest, and says how to write it",
+    "recognises an unescaped %s in a password by its effect on the rest, and tells how to write it",
     (character) => {
       expect(said(`redis://:sec${character}ret@cache:6379`)).toMatch(
         /must be escaped\. In them write @ as %40/,
@@ -157,12 +157,12 @@ describe("parseRedisUrl", () => {
     },
   );
 
-  it("knows a % that escapes nothing", () => {
+  it("recognises a % that escapes nothing", () => {
     expect(said("redis://:100%@cache")).toMatch(/% as %25/);
     expect(said("redis://:%ff@cache")).toMatch(/% as %25/);
   });
 
-  it("repeats no four characters of a password or user, whatever they are made of, escaped or not", () => {
+  it("repeats no four characters of a password or user, escaped or not", () => {
     const source = readFileSync(new URL("redisUrl.ts", import.meta.url), "utf8");
     const place = fc.constantFrom<(secret: string) => string>(
       (secret) => `redis://:${secret}@cache:6379/0`,
@@ -211,7 +211,7 @@ describe("parseRedisUrl", () => {
     );
   });
 
-  it("gives back every user and password that is escaped, and the same host", () => {
+  it("reads back every escaped user and password, and the same host", () => {
     const text = fc.string({ unit: "binary", minLength: 1, maxLength: 30 });
     fc.assert(
       fc.property(text, text, (username, password) => {

@@ -1,7 +1,8 @@
 import { isIPv6 } from "node:net";
 
 /**
- * REDIS_URL, read by one function. `shown` is what a log or a person may see: scheme, hosts, path; never who logs in.
+ * REDIS_URL, read by one function. `shown` may appear in logs and messages: scheme, hosts, path; never the
+ * credentials.
  *
  * | address | what |
  * |---|---|
@@ -16,7 +17,7 @@ export type RedisAddress = {
   shown: string;
   username?: string;
   password?: string;
-  /** Present where the connection to the data is TLS. Files are paths, read when it connects. */
+  /** Present if the connection to the data uses TLS. Files are paths, read when it connects. */
   tls?: Tls;
 } & (
   | { kind: "one"; nodes: [Node]; db: number; family: number }
@@ -27,7 +28,7 @@ export type RedisAddress = {
       name: string;
       db: number;
       family: number;
-      /** How the Sentinels themselves are asked. */
+      /** How to connect to the Sentinels themselves. */
       sentinel: { username?: string; password?: string; tls?: Tls };
       nat: Nat;
     }
@@ -36,7 +37,7 @@ export type RedisAddress = {
 
 export type Node = { host: string; port: number };
 export type Tls = { ca?: string; cert?: string; key?: string; servername?: string };
-/** From what a Sentinel or Cluster says, as `host:port`, to where it is found from here. */
+/** From an address that a Sentinel or Cluster names, as `host:port`, to the one that is reachable from here. */
 type Nat = Record<string, Node>;
 type Kind = RedisAddress["kind"];
 
@@ -53,7 +54,7 @@ const SCHEMES: Record<string, { kind: Kind; tls: boolean }> = {
 
 const NETWORK: readonly Kind[] = ["one", "sentinel", "cluster"];
 
-/** What may follow the question mark, and for which kinds of address. */
+/** The options, and the kinds of address that take them. */
 const OPTIONS: Record<string, { kinds: readonly Kind[]; means: string }> = {
   db: { kinds: ["one", "socket", "sentinel"], means: "number of the database" },
   tls: { kinds: NETWORK, means: "on or off, as the schemes with and without the second s" },
@@ -72,12 +73,12 @@ const LIST =
   "redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://";
 const ESCAPES = "write @ as %40, / as %2F, : as %3A, ? as %3F, # as %23 and % as %25";
 
-/** What is wrong with REDIS_URL, with the cure. Nothing of an address that cannot be read is in it. */
+/** What is wrong with REDIS_URL, with the cure. Never quotes an address that cannot be read. */
 function fault(says: string): Error {
   return new Error(`REDIS_URL ${says}`);
 }
 
-/** Throws one Error for a person; never repeats what it could not read. */
+/** Throws one Error for people; never repeats what it could not read. */
 export function parseRedisUrl(given: string): RedisAddress {
   const url = given.trim();
   if (url === "") throw fault(`is empty. It begins with one of ${LIST}`);
@@ -95,7 +96,7 @@ export function parseRedisUrl(given: string): RedisAddress {
   }
   const { kind } = known;
 
-  // One @ at most stands unescaped, before the first host: with any other, some part of a password is taken for a host.
+  // At most one @ may be unescaped, before the first host; any other would make part of a password a host.
   const question = rest.indexOf("?");
   const body = question < 0 ? rest : rest.slice(0, question);
   const slash = body.indexOf("/");

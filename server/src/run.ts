@@ -6,7 +6,7 @@ import { framesOf, reasonOf } from "./errors.ts";
 import { startServer } from "./server.ts";
 import { startWorkers } from "./workers.ts";
 
-/** What is wrong comes with what may be a slip: it may be the same one. */
+/** Reports a wrong configuration together with misspelt variables, because one may cause the other. */
 function readEnvironment(): Config {
   try {
     return readConfig(process.env);
@@ -20,14 +20,14 @@ function readEnvironment(): Config {
 
 try {
   const config = readEnvironment();
-  // Logs go to stderr; stdout says one line: where it listens.
+  // Logs go to stderr; stdout gets one line: where the server listens.
   const log = pino({ level: config.logLevel, base: { serverId: config.serverId } }, pino.destination(2));
-  // Left to Node, the error would be printed with all that it carries: a command's arguments, what people wrote.
+  // Node itself would print the error with everything that it carries: a command's arguments, texts of people.
   process.on("uncaughtException", (error) => {
     log.fatal({ reason: reasonOf(error), stack: framesOf(error) }, "ended by an error that nobody handled");
     process.exit(1);
   });
-  // The workers of a primary have its environment.
+  // The workers share the primary's environment.
   if (cluster.isPrimary) heed([...checkEnvironment(process.env, config), ...checkProcess()], log);
   const alone = config.workers === 1 || cluster.isWorker;
   const running = await (alone ? startServer(config, log) : startWorkers(config, log));

@@ -1,7 +1,7 @@
-/** What is being looked for: `text` as a whole, and its words. Without any words every name matches. */
+/** What to search for: `text` as a whole, and its words. Without words every name matches. */
 export type Search = { text: string; words: readonly string[] };
 
-/** Letters that no accent can be taken from, and that are typed without one all the same. */
+/** Letters without a removable accent that people type without one nevertheless. */
 const TYPED_AS: Readonly<Record<string, string>> = {
   æ: "ae",
   œ: "oe",
@@ -16,7 +16,7 @@ const TYPED_AS: Readonly<Record<string, string>> = {
 /** Accents of Latin, Greek and Cyrillic letters, points of Hebrew and Arabic ones. */
 const MARKS = /[\u0300-\u036F\u0591-\u05C7\u064B-\u065F\u0670]/g;
 
-/** What is left to the eye: compatible forms are one, what is not drawn is gone, every gap is one space. */
+/** The visible form: NFKC, without invisible characters, with every gap as one space. */
 export function visible(name: string): string {
   return name
     .normalize("NFKC")
@@ -25,12 +25,12 @@ export function visible(name: string): string {
     .trim();
 }
 
-/** Without case. By way of upper case, as Unicode folds: the two small sigmas are one letter. */
+/** Removes case, by way of upper case, as Unicode folds: the two small sigmas become one letter. */
 export function foldCase(text: string): string {
   return text.toUpperCase().toLowerCase().replaceAll("ς", "σ");
 }
 
-/** A name as it is compared with what somebody looks for: without case, accents and widths. */
+/** A name in the form for comparisons: without case, accents and widths. */
 export function fold(name: string): string {
   if (/^[!-~]+(?: [!-~]+)*$/.test(name)) return name.toLowerCase();
   return foldCase(visible(name.replaceAll(/\p{Cc}/gu, " ")))
@@ -40,15 +40,15 @@ export function fold(name: string): string {
     .normalize("NFC");
 }
 
-/** The signs that chats write before names, as in @mary and #design, are no part of them. */
+/** Ignores the signs that chats write before names, as in @mary and #design. */
 export function searchFor(text: string): Search {
   const folded = fold(text).replace(/^[@#](?=.)/, "");
   return { text: folded, words: folded === "" ? [] : folded.split(" ") };
 }
 
 /**
- * How well a folded name matches: 4 it is the text, 3 it begins with it, 2 one of its words does, 1 it has all words
- * of the text somewhere, 0 not at all.
+ * How well a folded name matches the text: 4 equal, 3 begins with it, 2 one of its words does, 1 contains all words of
+ * the text, 0 not at all.
  */
 export type Match = 0 | 1 | 2 | 3 | 4;
 

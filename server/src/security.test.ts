@@ -20,14 +20,14 @@ type Line = {
   leftOut?: number;
 };
 
-/** A log that is kept, as the lines that were written. */
+/** A log that keeps its lines. */
 function keptLog() {
   const written: string[] = [];
   const log = pino({ base: { serverId: "one" } }, { write: (line: string) => written.push(line) });
   return { log, written, lines: () => written.map((line) => JSON.parse(line) as Line) };
 }
 
-/** One replica whose log is kept. */
+/** A replica with a log that keeps its lines. */
 async function watched(env: Record<string, string> = {}) {
   const house = await replicas(0, env);
   const kept = keptLog();
@@ -40,7 +40,7 @@ async function watched(env: Record<string, string> = {}) {
 
 const PASSWORD = "correct horse";
 
-it("who logs in, who does not, who signs up and who ends a session is noted with their address", async () => {
+it("log-ins, failed ones, sign-ups and ended sessions are logged with their address", async () => {
   const { replica, noted } = await watched();
   const browser = new Browser(replica);
   const { body } = await browser.post<{ id: string }>("/api/users", { username: "Ann", password: PASSWORD });
@@ -58,7 +58,7 @@ it("who logs in, who does not, who signs up and who ends a session is noted with
   expect(noted("login.failed").every(({ userId }) => userId === undefined)).toBe(true);
 });
 
-it("every place where an unexpected error is caught is among the figures before there was one", async () => {
+it("every place that catches unexpected errors has a metric before the first one", async () => {
   const metrics = createMetrics();
   createSecurity(metrics, keptLog().log);
   const sources = [
@@ -75,7 +75,7 @@ it("every place where an unexpected error is caught is among the figures before 
   for (const place of places) expect(figures).toContain(`hubbub_contained_total{place="${place}"} 0`);
 });
 
-it("who is refused for trying too often is noted, by the door and the limit", async () => {
+it("refusals after too many attempts are logged, by the door and the limit", async () => {
   const { replica, noted } = await watched({ RATE_LIMITS: "on" });
   const ann = await person(replica);
   const guess = () =>
@@ -87,7 +87,7 @@ it("who is refused for trying too often is noted, by the door and the limit", as
   expect(noted("request.limited")[0]).toMatchObject({ level: 40, userId: ann.user.id, what: "event" });
 });
 
-it("a page of another site is noted, whichever door it knocks at", async () => {
+it("a page of another site is logged at every door", async () => {
   const { replica, noted } = await watched();
   const evil = { origin: "http://evil.example" };
   const asked = await new Browser(replica).fetch(
@@ -105,7 +105,7 @@ it("a page of another site is noted, whichever door it knocks at", async () => {
   expect(noted("origin.refused")).toMatchObject([{ address: "127.0.0.1" }, { address: "127.0.0.1" }]);
 });
 
-it("no line holds what somebody typed, or a session id", async () => {
+it("no line holds typed text or a session id", async () => {
   const { replica, written } = await watched();
   const browser = new Browser(replica);
   await browser.post("/api/users", { username: "Ann.Secret", password: "a-secret-password" });
@@ -121,7 +121,7 @@ it("no line holds what somebody typed, or a session id", async () => {
 });
 
 describe("a flood of one event", () => {
-  it("is five lines of an address, and then one that says how many were left out", async () => {
+  it("writes five lines for an address, and then one with the number left out", async () => {
     vi.useFakeTimers();
     onTestFinished(() => void vi.useRealTimers());
     const { log, lines } = keptLog();
@@ -139,7 +139,7 @@ describe("a flood of one event", () => {
     expect(counted.values.find(({ labels }) => labels.event === "login.failed")?.value).toBe(1_002);
   });
 
-  it("from many addresses is fifty lines, and what was left out is told when the replica stops too", () => {
+  it("from many addresses writes fifty lines, and the number left out also when the replica stops", () => {
     const { log, lines } = keptLog();
     const security = createSecurity(createMetrics(), log);
     for (let count = 0; count < 10_000; count += 1)
@@ -159,21 +159,24 @@ describe("the address", () => {
     ["198.51.100.1,203.0.113.7,"],
     ["2001:db8::1"],
     [undefined],
-  ])("behind proxies that say %j is that of Express, for any number of them", async (header) => {
-    for (let trusted = 0; trusted <= 4; trusted += 1) {
-      const app = express();
-      app.set("trust proxy", trusted);
-      app.use((request, response) => {
-        response.json({ theirs: request.ip, ours: clientAddress(request, trusted) });
-      });
-      const asked = supertest(app).get("/");
-      if (header !== undefined) asked.set("x-forwarded-for", header);
-      const { theirs, ours } = (await asked).body as { theirs: string; ours: string };
-      const expected = theirs.replace("::ffff:", "");
-      if (isIP(expected)) expect(ours).toBe(expected);
-      else expect(ours).toBe("127.0.0.1");
-    }
-  });
+  ])(
+    "equals Express' address behind proxies that send %j, for any number of trusted ones",
+    async (header) => {
+      for (let trusted = 0; trusted <= 4; trusted += 1) {
+        const app = express();
+        app.set("trust proxy", trusted);
+        app.use((request, response) => {
+          response.json({ theirs: request.ip, ours: clientAddress(request, trusted) });
+        });
+        const asked = supertest(app).get("/");
+        if (header !== undefined) asked.set("x-forwarded-for", header);
+        const { theirs, ours } = (await asked).body as { theirs: string; ours: string };
+        const expected = theirs.replace("::ffff:", "");
+        if (isIP(expected)) expect(ours).toBe(expected);
+        else expect(ours).toBe("127.0.0.1");
+      }
+    },
+  );
 
   it.each([
     ["203.0.113.7:4711", "203.0.113.7"],
@@ -192,7 +195,7 @@ describe("the address", () => {
 });
 
 describe("docs", () => {
-  it("the filter for fail2ban finds the address of who guesses, in real lines, and in no others", async () => {
+  it("the filter for fail2ban finds the attacker's address in real lines, and matches no others", async () => {
     const filter = readFileSync(new URL("../../docs/fail2ban.conf", import.meta.url), "utf8");
     const source = /^failregex = (.*)$/m.exec(filter)?.[1] ?? "";
     const failure = new RegExp(source.replace("<ADDR>", "(?<address>[0-9a-fA-F:.]+)"));
@@ -207,7 +210,7 @@ describe("docs", () => {
     const found = written.flatMap((line) => failure.exec(line)?.groups?.["address"] ?? []);
     expect(found).toEqual(["203.0.113.7", "127.0.0.1"]);
     expect(lines().length).toBeGreaterThan(found.length);
-    // What is left of a line when fail2ban has taken the date out is looked through.
+    // fail2ban searches what is left of a line after the date.
     expect(written.every((line) => /"time":\d{13},/.test(line))).toBe(true);
   });
 

@@ -6,8 +6,8 @@ import type { Metrics } from "./metrics.ts";
 
 /**
  * The security log: one line for each event, for people who look back and for programs that ban addresses
- * (docs/fail2ban.conf). The names are stable, and docs/operations.md tells what each means. A line holds the event, an
- * address, a user's id and a word of ours, and never what somebody typed: no name, no password, no session id, no text.
+ * (docs/fail2ban.conf). The names are stable, and docs/operations.md explains them. A line holds the event, an
+ * address, a user's id and a word of ours, and never typed text: no name, no password, no session id, no message.
  */
 const EVENTS = {
   "login.done": ["info", "logged in"],
@@ -28,7 +28,7 @@ const EVENTS = {
 export type SecurityEvent = keyof typeof EVENTS;
 export const SECURITY_EVENTS = Object.keys(EVENTS) as SecurityEvent[];
 
-/** Where an error that nobody expected is caught. */
+/** The places that catch unexpected errors. */
 const PLACES = [
   "announcement",
   "answer",
@@ -51,24 +51,24 @@ export type Security = {
   /** Counts an event and writes its line, unless there are too many: then the number left out is written later. */
   note: (event: SecurityEvent, who: Who) => void;
   /**
-   * For an error that nobody expected, while one client was served: counts it, and logs where it happened. The caller
-   * ends that client's request or connection, and nothing else.
+   * Counts an unexpected error of the service to one client, and logs where it happened. The caller ends only that
+   * client's request or connection.
    */
   contain: (place: Place, error: unknown, who?: Omit<Who, "what">) => void;
-  /** Writes the numbers that are still owed. */
+  /** Writes the numbers of lines that were left out. */
   close: () => void;
 };
 
 const WINDOW_MS = 1_000;
 /** Lines of one event and one address in a window. */
 const LINES_EACH = 5;
-/** Lines of one event in a window, whatever the address: an attacker may have many. */
+/** Lines of one event in a window, for all addresses: an attacker may have many. */
 const LINES_ALL = 50;
 
 export function createSecurity(metrics: Metrics, log: Logger): Security {
   for (const event of SECURITY_EVENTS) metrics.securityEvents.inc({ event }, 0);
   for (const place of PLACES) metrics.contained.inc({ place }, 0);
-  /** By event, and by event and address: so no more entries than LINES_ALL for an event. */
+  /** By event, and by event and address; LINES_ALL bounds the entries of each event. */
   const windows = new Map<
     string,
     { event: SecurityEvent; address?: string; lines: number; leftOut: number }
@@ -86,7 +86,7 @@ export function createSecurity(metrics: Metrics, log: Logger): Security {
     windows.clear();
   }
 
-  /** Whether one more line is allowed; counts it either way. */
+  /** Whether one more line is allowed; counts it in any case. */
   function allow(key: string, event: SecurityEvent, address: string | undefined, max: number): boolean {
     let window = windows.get(key);
     if (!window) {
@@ -101,7 +101,7 @@ export function createSecurity(metrics: Metrics, log: Logger): Security {
     return true;
   }
 
-  /** Whether the line was written. */
+  /** Answers whether the line was written. */
   function note(event: SecurityEvent, { address, userId, what }: Who): boolean {
     metrics.securityEvents.inc({ event });
     timer ??= setTimeout(flush, WINDOW_MS).unref();
@@ -134,9 +134,9 @@ export function createSecurity(metrics: Metrics, log: Logger): Security {
 }
 
 /**
- * The address that a request came from, as Express' `request.ip` tells it for the same number of trusted proxies, for
- * requests that Express does not see. What is no address (a port behind it aside) was written by somebody whom nobody
- * should trust: then it is the peer's own.
+ * The address of a request's sender, equal to Express' `request.ip` for the same number of trusted proxies, for
+ * requests that bypass Express. A forwarded value that is no address (with or without a port) is not trusted: then it
+ * is the peer's own address.
  */
 export function clientAddress(request: IncomingMessage, trustProxy: number): string {
   const peer = request.socket.remoteAddress ?? "unknown";

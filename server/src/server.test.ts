@@ -28,7 +28,7 @@ function start(env: Record<string, string>): Promise<Replica> {
   return startServer(config, pino({ level: config.logLevel }));
 }
 
-/** How many of the intervals that are set from now on have not been cleared yet. */
+/** Counts the intervals that are set from now on and not cleared yet. */
 function watchIntervals(): () => number {
   const running = new Set<unknown>();
   const { setInterval: set, clearInterval: clear } = globalThis;
@@ -55,7 +55,7 @@ function refuses(port: number): Promise<boolean> {
   });
 }
 
-/** Connections to a Redis that nobody else uses, but for the one that asks. */
+/** Connections to a Redis that only this house uses, without the asking one. */
 async function connections(house: House): Promise<string[]> {
   const list = String(await house.redis.call("CLIENT", "LIST"))
     .trim()
@@ -79,7 +79,7 @@ describe("close", () => {
     await own.close();
   });
 
-  it("frees the port, ends its leases, lets go of Redis and leaves no timer, while people are connected", async () => {
+  it("frees the port, the leases, the connections to Redis and every timer, while people are connected", async () => {
     const before = (await connections(house)).length;
     const intervals = watchIntervals();
     const replica = await house.addReplica();
@@ -96,7 +96,7 @@ describe("close", () => {
     expect(intervals()).toBe(0);
   });
 
-  it("tells the people on other replicas who is gone", async () => {
+  it("tells people on other replicas who went offline", async () => {
     const [left] = both(house);
     const watcher = await person(left);
     const replica = await house.addReplica();
@@ -110,9 +110,9 @@ describe("close", () => {
     watcher.close();
   });
 
-  it("waits for nobody who only holds a connection open", async () => {
+  it("does not wait for a client that only holds a connection open", async () => {
     const replica = await house.addReplica();
-    // As a browser that connects ahead of need, a stuck client, and one in the middle of a body do.
+    // Like a browser that connects ahead of need, a stuck client, and one in the middle of a body.
     const idle = createConnection({ port: replica.port, host: "127.0.0.1" });
     const half = createConnection({ port: replica.port, host: "127.0.0.1" });
     const body = createConnection({ port: replica.port, host: "127.0.0.1" });
@@ -129,7 +129,7 @@ describe("close", () => {
     expect(performance.now() - began).toBeLessThan(5_000);
   });
 
-  it("fails /readyz first and answers what is under way", async () => {
+  it("fails /readyz first and answers running requests", async () => {
     const replica = await house.addReplica({ DRAIN: "2000" });
     const ann = await person(replica);
     const sending = Array.from({ length: 50 }, (_, index) => ann.say("0", `under way ${index}`, `w${index}`));
@@ -148,7 +148,7 @@ describe("close", () => {
     const replica = await house.addReplica({ DRAIN: String(drain) });
     const ann = await person(replica);
     const room = (await ann.browser.post<{ id: string }>("/api/rooms", { name: `Long ${drain}` })).body.id;
-    // More than what lies between two ends of a connection.
+    // More than the buffers between both ends of a connection hold.
     const text = "x".repeat(4_000);
     const long = Array.from({ length: 1_800 }, () => ({ from: ann.user.id, message: text, date: 0 }));
     await new Log(house.redis, house.keys, readConfig(house.env)).load(room, long);
@@ -163,7 +163,7 @@ describe("close", () => {
     ann.close();
     const closing = replica.close();
     reader.on("data", (chunk: Buffer) => (heard += chunk.toString("latin1")));
-    // Later than anybody is waited for who only holds a connection open.
+    // Longer than a client may hold an idle connection.
     if (whole) await new Promise((resolve) => setTimeout(resolve, 5_500));
     else await closing;
     reader.resume();
@@ -196,7 +196,7 @@ describe("two replicas on one Redis", () => {
     }
   });
 
-  it("started at the same moment on an empty Redis agree on the secret", async () => {
+  it("agree on the secret if started at the same moment on an empty Redis", async () => {
     const house = await replicas(0);
     try {
       const started = await Promise.all(Array.from({ length: 4 }, () => house.addReplica()));
@@ -229,7 +229,7 @@ describe("two replicas on one Redis", () => {
     }
   });
 
-  it("under different prefixes know nothing of each other", async () => {
+  it("share nothing under different prefixes", async () => {
     const [one, other] = [await replicas(1), await replicas(1)];
     try {
       const [here] = one.replicas as [Replica];
@@ -252,8 +252,8 @@ describe("two replicas on one Redis", () => {
   });
 });
 
-describe("a start that cannot succeed", () => {
-  it("with nobody at REDIS_URL is one clear Error without the password, and leaves nothing running", async () => {
+describe("an impossible start", () => {
+  it("throws one clear Error without the password, and leaves nothing running, if nothing listens at REDIS_URL", async () => {
     const intervals = watchIntervals();
     const error = await start({ REDIS_URL: "redis://user:hunter2@127.0.0.1:1" }).catch(
       (reason: unknown) => reason,
@@ -263,7 +263,7 @@ describe("a start that cannot succeed", () => {
     expect(intervals()).toBe(0);
   });
 
-  it("with something else than a Redis at REDIS_URL is one clear Error", async () => {
+  it("throws one clear Error if something other than Redis is at REDIS_URL", async () => {
     const house = await replicas(1);
     try {
       const [replica] = house.replicas as [Replica];
@@ -276,13 +276,13 @@ describe("a start that cannot succeed", () => {
   });
 
   it.each(["nonsense", "http://127.0.0.1:1", "redis+sentinel://", "unix:///nowhere/redis.sock"])(
-    "with REDIS_URL=%s is one clear Error",
+    "throws one clear Error with REDIS_URL=%s",
     async (url) => {
       await expect(start({ REDIS_URL: url })).rejects.toThrow(/Redis at .* cannot be used|REDIS_URL/);
     },
   );
 
-  it("with a Redis that says it is 6.2 says so, and leaves no connection", async () => {
+  it("reports a Redis of version 6.2, and leaves no connection", async () => {
     const own = await ownRedis({ persistent: false });
     const house = await replicas(0, { REDIS_URL: own.url });
     const wire = await startWire(own.url, (chunk) =>
@@ -302,12 +302,12 @@ describe("a start that cannot succeed", () => {
     }
   });
 
-  it("in production with a Redis that keeps nothing is refused", async () => {
+  it("is refused in production if Redis keeps nothing", async () => {
     const url = testRedisUrl();
     await expect(start({ REDIS_URL: url, NODE_ENV: "production" })).rejects.toThrow(/appendonly/);
   });
 
-  it("on a taken port says so, and leaves no timer and no connection", async () => {
+  it("reports a taken port, and leaves no timer and no connection", async () => {
     const own = await ownRedis({ persistent: false });
     const house = await replicas(1, { REDIS_URL: own.url });
     try {
@@ -325,7 +325,7 @@ describe("a start that cannot succeed", () => {
   });
 });
 
-it("/readyz says that Redis hangs before any other request gives up on it", async () => {
+it("/readyz reports a hanging Redis before any other request gives up on it", async () => {
   const own = await ownRedis({ persistent: false });
   let hold = false;
   const wire = await startWire(own.url, (chunk, from) =>
@@ -352,7 +352,7 @@ it("/readyz says that Redis hangs before any other request gives up on it", asyn
 });
 
 describe("stopping", () => {
-  it("while a subscription is being renewed rejects nothing that nobody handles", async () => {
+  it("during a renewal of subscriptions leaves no unhandled rejection", async () => {
     const own = await ownRedis({ persistent: false });
     let held = 0;
     let hold = false;
@@ -382,7 +382,7 @@ describe("stopping", () => {
 
 describe("Redis killed and started again", () => {
   it(
-    "sends are answered `unavailable`, then work, and nothing acknowledged is lost or comes twice",
+    "sends are answered `unavailable`, then work, and no acknowledged message is lost or doubled",
     { timeout: 40_000 },
     async () => {
       const own = await ownRedis({ persistent: true, args: ["appendfsync always"] });
@@ -397,7 +397,7 @@ describe("Redis killed and started again", () => {
         let killed = false;
         let next = 0;
         let wanted = Infinity;
-        // Each message is sent, with one and the same nonce, until it is acknowledged: as a client does.
+        // Retries each message with the same nonce until it is acknowledged, as a client does.
         async function sendOn(who: typeof ann): Promise<void> {
           while (next < wanted) {
             const index = next++;
@@ -436,7 +436,7 @@ describe("Redis killed and started again", () => {
           await until(() => who.messages.length >= log.length, 10_000, "all to be heard");
           expect(who.messages).toEqual(log);
         }
-        // People and their sessions have survived, too.
+        // The accounts and sessions have survived, too.
         expect((await ann.browser.get("/api/me")).status).toBe(200);
         unwrap(await bob.socket.emitWithAck("sync", { rooms: [] }));
       } finally {
@@ -447,8 +447,8 @@ describe("Redis killed and started again", () => {
   );
 });
 
-describe("whoever keeps a connection waiting", () => {
-  // The promised times, a fiftieth of each.
+describe("a client that is slow", () => {
+  // The promised times, divided by fifty.
   const short = {
     headersTimeout: 200,
     requestTimeout: 600,
@@ -457,7 +457,7 @@ describe("whoever keeps a connection waiting", () => {
     timeout: 700,
   };
 
-  /** A server of these times that answers with more than anybody's buffers hold; resolves with its port. */
+  /** A server with these times whose answers exceed all buffers; resolves with its port. */
   async function listening(): Promise<number> {
     const http = createHttp(() => undefined, short);
     http.on("request", (request, response) => {
@@ -474,7 +474,7 @@ describe("whoever keeps a connection waiting", () => {
     return (http.address() as AddressInfo).port;
   }
 
-  /** Opens a connection and resolves with how many ms it lived, and what was answered. */
+  /** Opens a connection and resolves with how many ms it lived, and what it was answered. */
   async function lives(port: number, use: (socket: Socket) => void): Promise<{ ms: number; heard: string }> {
     const socket = createConnection({ port, host: "127.0.0.1" });
     let heard = "";
@@ -540,7 +540,7 @@ describe("whoever keeps a connection waiting", () => {
       (socket) => {
         socket.write("GET / HTTP/1.1\r\nHost: here\r\n\r\n");
         socket.pause();
-        // Closed or not is only seen by who reads.
+        // Only a reading socket notices that it was closed.
         setTimeout(() => socket.resume(), short.timeout * 4);
       },
     ],
@@ -551,11 +551,11 @@ describe("whoever keeps a connection waiting", () => {
     expect(heard).not.toMatch(/^HTTP\/1.1 200[^]*\r\n\r\n$/);
   });
 
-  it("is no WebSocket: one that says nothing stays", async () => {
+  it("is cut off unless it is a WebSocket: a silent one stays", async () => {
     const port = await listening();
     const quiet = new WebSocket(`ws://127.0.0.1:${port}/ws`);
     await once(quiet, "open");
-    // Both are open from now on, and the other one is cut off.
+    // Both are open from now on, and only the other one is cut off.
     const other = await lives(port, (socket) => socket.write("GET / HTTP/1.1\r\nHost: here\r\n\r\n"));
     expect(other.ms).toBeGreaterThan(0);
     expect(quiet.readyState).toBe(WebSocket.OPEN);
@@ -565,7 +565,7 @@ describe("whoever keeps a connection waiting", () => {
     quiet.terminate();
   });
 
-  it("has the times that SECURITY.md promises", () => {
+  it("gets the times that SECURITY.md promises", () => {
     const promised = readFileSync(new URL("../../SECURITY.md", import.meta.url), "utf8");
     const seconds = (of: RegExp) => Number(of.exec(promised)?.[1]) * 1_000;
     expect(HTTP_TIMES).toMatchObject({
@@ -573,7 +573,7 @@ describe("whoever keeps a connection waiting", () => {
       requestTimeout: seconds(/whole request (\d+) s/),
       timeout: seconds(/an answer that nobody reads for (\d+) s/) / 2,
     });
-    // Looked after often enough for the promise to hold within a tenth.
+    // Checked often enough to keep the promise within a tenth.
     expect(HTTP_TIMES.connectionsCheckingInterval).toBeLessThanOrEqual(HTTP_TIMES.headersTimeout / 10);
   });
 });

@@ -33,36 +33,36 @@ import { createSecurity } from "./security.ts";
 
 export type Replica = {
   port: number;
-  /** For a person: http://127.0.0.1:3000 */
+  /** For people: http://127.0.0.1:3000 */
   address: string;
-  /** Where METRICS_PORT is found; undefined without it. */
+  /** The address of METRICS_PORT; undefined without it. */
   metricsAddress: string | undefined;
-  /** Hands connections over, ends leases, lets go of Redis: the start in reverse. */
+  /** Hands connections over, ends leases, disconnects from Redis: the start in reverse. */
   close: () => Promise<void>;
 };
 
 const NOTICE_MS = 3_000;
 /**
- * Connections that may wait to be taken, as far as the system allows so many. When thousands come back at once, one
- * that finds no place tries again after 1, 3, 7 and more seconds.
+ * The accept backlog, as far as the system allows it. When thousands reconnect at once, a connection without a place
+ * retries after 1, 3, 7 and more seconds.
  */
 const BACKLOG = 4_096;
-/** How often idle keep-alive connections are looked for while stopping: one of them would hold the server open. */
+/** How often a stopping server closes idle keep-alive connections, any of which would hold it open. */
 const IDLE_SWEEP_MS = 100;
 
-/** How long whoever is connected may take, in ms. SECURITY.md promises it. */
+/** Timeouts of connections, in ms. SECURITY.md promises them. */
 export const HTTP_TIMES = {
-  /** From the first byte, or from the connection where none comes, to the end of the headers. */
+  /** From the first byte, or from the connection if none comes, to the end of the headers. */
   headersTimeout: 10_000,
   /** To the end of the body. */
   requestTimeout: 30_000,
-  /** How often the two are looked after: Node's own 30 s would make 40 s of the 10. */
+  /** How often the two are checked: Node's default of 30 s would turn 10 s into 40. */
   connectionsCheckingInterval: 1_000,
-  /** Longer than a load balancer keeps an idle connection, so that it never sends into one that is being closed. */
+  /** Longer than a load balancer keeps an idle connection, so that it never sends into a closing one. */
   keepAliveTimeout: 65_000,
   /**
-   * Without a byte in either direction, as for an answer that nobody reads; it is noticed after once to twice this time.
-   * Long-polling has one every 25 s.
+   * Without a byte in either direction, as for an unread answer; noticed after once to twice this time. Long-polling
+   * has one every 25 s.
    */
   timeout: 30_000,
 };
@@ -75,7 +75,7 @@ export function createHttp(
   return createHttpServer(times, threw, room).setTimeout(timeout);
 }
 
-/** One replica. Throws one Error with a line for a person when it cannot start, and leaves nothing behind. */
+/** Starts one replica. Throws one Error with a line for people if it cannot, and leaves nothing behind. */
 export async function startServer(config: Config, log: Logger): Promise<Replica> {
   const keys = createKeys(config.keyPrefix);
   const metrics = createMetrics();
@@ -98,7 +98,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     heed(await checkRedis(commands, config, keys), log);
     const schema = await checkSchema(commands, keys);
     unwatch = watchRedis(commands, metrics);
-    // The adapter's too: the relay's heartbeat watches over both.
+    // The adapter shares it: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");
     guardMessages(subscriber, (error) => security.contain("announcement", error));
     const health = new RedisHealth(commands, subscriber, metrics, log);
@@ -220,7 +220,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       }),
     );
 
-    // Workers have their primary's.
+    // Workers use their primary's.
     if (config.metricsPort !== undefined && cluster.isPrimary)
       figures = await serveMetrics(config, metrics.text, log);
     await relay.start();
@@ -236,7 +236,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     let closed: Promise<void> | undefined;
     async function close(): Promise<void> {
       draining = true;
-      // Load balancers see it on /readyz before anything is refused.
+      // Load balancers must see it on /readyz before anything is refused.
       const noticeMs = Math.min(config.drainMs / 4, NOTICE_MS);
       await new Promise((resolve) => setTimeout(resolve, noticeMs));
       const idle = setInterval(() => http.closeIdleConnections(), IDLE_SWEEP_MS);

@@ -12,7 +12,7 @@ import { createKeys, type Keys } from "./keys.ts";
 import type { ClientEvents, Message, Reply, RoomId, ServerEvents, User } from "./protocol.ts";
 import { startServer, type Replica } from "./server.ts";
 
-/** What every test starts with: replicas on a real Redis under a prefix of their own, and people who use them. */
+/** What tests start with: replicas on a real Redis under a prefix of their own, and people who use them. */
 
 export type TestSocket = Socket<ServerEvents, ClientEvents>;
 
@@ -22,15 +22,15 @@ export type House = {
   keys: Keys;
   /** The variables that the replicas were started with. */
   env: Record<string, string>;
-  /** Starts one more replica of this house. */
+  /** Starts another replica of this house. */
   addReplica: (env?: Record<string, string>) => Promise<Replica>;
   close: () => Promise<void>;
 };
 
-/** What the replicas of a house want from who asks for /metrics. */
+/** The token for /metrics of a house's replicas. */
 export const METRICS_TOKEN = "the-metrics-of-the-tests";
 
-/** The figures of a replica, by their names and labels as they stand there: `hubbub_sheds_total{kind="sends"}`. */
+/** A replica's metrics, by name and labels: `hubbub_sheds_total{kind="sends"}`. */
 export async function figuresOf({ address }: Pick<Replica, "address">): Promise<Record<string, number>> {
   const response = await fetch(`${address}/metrics`, {
     headers: { authorization: `Bearer ${METRICS_TOKEN}`, connection: "close" },
@@ -96,7 +96,7 @@ export function both(house: House): [Replica, Replica] {
   return [left, right];
 }
 
-/** A browser without a window: keeps cookies, sends the Origin of the page that it is on. */
+/** A browser without a window: keeps cookies, and sends the Origin of its page. */
 export class Browser {
   readonly address: string;
   cookie = "";
@@ -105,7 +105,7 @@ export class Browser {
     this.address = replica.address;
   }
 
-  /** One request to the API; `body` is sent as JSON. */
+  /** Sends one request to the API; `body` is sent as JSON. */
   async fetch<T>(
     method: string,
     path: string,
@@ -140,7 +140,7 @@ export class Browser {
     return this.fetch<T>("POST", path, body);
   }
 
-  /** A socket with this browser's cookie that has not connected yet. */
+  /** A socket with this browser's cookie, not yet connected. */
   socket(headers: Record<string, string> = {}): TestSocket {
     return io(this.address, {
       transports: ["websocket"],
@@ -152,12 +152,12 @@ export class Browser {
   }
 }
 
-/** Somebody who signed up and is connected to one replica. */
+/** A user with a session and a connection to one replica. */
 export class Person {
   readonly browser: Browser;
   readonly socket: TestSocket;
   readonly user: User;
-  /** Every `message` event, in the order of its arrival. */
+  /** Every `message` event, in the order of arrival. */
   readonly messages: Message[] = [];
   #nonce = 0;
 
@@ -168,12 +168,12 @@ export class Person {
     socket.on("message", (message) => this.messages.push(message));
   }
 
-  /** Sends and resolves with the stored message; throws the failure's code. */
+  /** Sends a message and resolves with the stored one; throws the failure's code. */
   async say(roomId: RoomId, message: string, nonce = `n${(this.#nonce += 1)}`): Promise<Message> {
     return unwrap(await this.socket.timeout(5_000).emitWithAck("message", { roomId, message, nonce }));
   }
 
-  /** Resolves with the first message of this text, already heard or yet to come. */
+  /** Resolves with the first message of this text, heard already or later. */
   async hears(text: string, timeoutMs = 5_000): Promise<Message> {
     const heard = () => this.messages.find(({ message }) => message === text);
     return until(heard, timeoutMs, `${this.user.username} to hear "${text}"`);
@@ -186,7 +186,7 @@ export class Person {
 
 let people = 0;
 
-/** Signs somebody up at a replica and connects them, all their rooms entered. */
+/** Signs up a user at a replica and connects them; all their rooms are open then. */
 export async function person(
   replica: Pick<Replica, "address">,
   name = `person${(people += 1)}`,
@@ -200,7 +200,7 @@ export async function person(
   return connect(browser, body);
 }
 
-/** A further window of somebody who is signed in. */
+/** Opens another window of a logged-in user. */
 export async function connect(browser: Browser, user: User): Promise<Person> {
   const socket = browser.socket();
   const connected = new Promise<void>((resolve, reject) => {
@@ -210,7 +210,7 @@ export async function connect(browser: Browser, user: User): Promise<Person> {
   const one = new Person(browser, socket, user);
   socket.connect();
   await connected;
-  // Answered once the connection hears its rooms.
+  // The answer comes once the connection hears its rooms.
   unwrap(await socket.timeout(5_000).emitWithAck("sync", { rooms: [] }));
   return one;
 }
@@ -220,7 +220,7 @@ export function unwrap<T>(reply: Reply<T>): T {
   return reply.value;
 }
 
-/** Asks again until there is something; for what another process or replica does in its own time. */
+/** Asks repeatedly until the answer is truthy, for what another process or replica does in its own time. */
 export async function until<T>(
   look: () => T | undefined | null | false | Promise<T | undefined | null | false>,
   timeoutMs = 5_000,
@@ -242,8 +242,8 @@ function dial(redisUrl: string): TcpSocket {
 }
 
 /**
- * Every command, as its words, that the Redis at TEST_REDIS_URL executes while `during` runs, whoever sent it. On a
- * connection of its own: ioredis' `monitor` throws where a command is executed before it has read MONITOR's own answer.
+ * Every command, as words, that the Redis at TEST_REDIS_URL executes during `during`, from any client. Uses a
+ * connection of its own: ioredis' `monitor` throws if a command is executed before it has read MONITOR's own answer.
  */
 export async function commandsDuring(during: () => Promise<void>): Promise<string[][]> {
   const socket = dial(testRedisUrl()).setEncoding("latin1");
@@ -269,12 +269,13 @@ export async function commandsDuring(during: () => Promise<void>): Promise<strin
   );
 }
 
-/** A TCP wire to Redis that a test can hold, misread or cut. `url` is what REDIS_URL takes. */
+/** A TCP wire to Redis that a test can hold, garble or cut. `url` is for REDIS_URL. */
 export type Wire = { url: string; cut: () => void; close: () => Promise<void> };
 
 /**
- * Puts a wire between replicas and a Redis; a function is asked anew by each connection for the Redis. `pass` sees what is read, in order and per direction, and says what is
- * written on: later where it answers later, nothing where it answers null, and then the connection is cut.
+ * Puts a wire between replicas and a Redis; if `redis` is a function, each connection asks it for the Redis. `pass`
+ * gets what is read, in order and per direction, and answers what to write: later if it answers later; null cuts the
+ * connection.
  */
 export async function startWire(
   to: string | (() => string),
@@ -318,7 +319,7 @@ export async function startWire(
   };
 }
 
-/** A Redis of a test's own, to be killed and started again: same `url`, same data where it is `persistent`. */
+/** A test's own Redis, to be killed and started again: same `url`, and the same data if `persistent`. */
 export type OwnRedis = {
   url: string;
   kill: () => Promise<void>;
@@ -327,7 +328,7 @@ export type OwnRedis = {
 };
 
 export async function ownRedis(options: { persistent: boolean; args?: string[] }): Promise<OwnRedis> {
-  // Named at run time: the scripts are a program of their own, with types of their own.
+  // Imported at run time: the scripts are a separate TypeScript program.
   const scripts = fileURLToPath(new URL("../../scripts/redis.ts", import.meta.url));
   const { startRedis, freePort } = (await import(scripts)) as {
     startRedis: (how: object) => Promise<{ pid: number; url: string; ended: Promise<unknown> }>;
@@ -353,7 +354,7 @@ export async function ownRedis(options: { persistent: boolean; args?: string[] }
   };
 }
 
-/** Whether there is a process of this number. */
+/** Whether a process with this id exists. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -363,20 +364,20 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** The server in a process of its own. `output` is all that it and its workers have written. */
+/** The server in a process of its own. `output` is everything that it and its workers wrote. */
 export type ServerProcess = {
   address: string;
   pid: number;
   output: () => string;
-  /** The exit code, or null where a signal ended it. */
+  /** The exit code, or null if a signal ended it. */
   ended: Promise<number | null>;
-  /** SIGTERM, and the exit code. */
+  /** Sends SIGTERM; resolves with the exit code. */
   stop: () => Promise<number | null>;
 };
 
 /**
- * Starts the server from its source with these variables; throws with its own words where it ends instead. `files` is
- * how many it may have open.
+ * Starts the server from source with these variables; throws its output if it ends instead. `files` limits its open
+ * files.
  */
 export async function serverProcess(env: Record<string, string>, files?: number): Promise<ServerProcess> {
   const scripts = fileURLToPath(new URL("../../scripts/child.ts", import.meta.url));

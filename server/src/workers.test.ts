@@ -19,7 +19,7 @@ const started: ServerProcess[] = [];
 
 afterEach(async () => {
   for (const { pid, ended } of started.splice(0)) {
-    // A group of its own: its workers with it.
+    // Its process group, with its workers.
     if (isAlive(-pid)) process.kill(-pid, "SIGKILL");
     await ended;
   }
@@ -36,7 +36,7 @@ async function twoWorkers(
   return { server, house: opened };
 }
 
-/** Process ids of the workers, by their server ids. */
+/** Process ids of the workers, by server id. */
 function workersOf({ pid }: ServerProcess): Map<string, number> {
   const found = readdirSync("/proc").flatMap((name): [string, number][] => {
     try {
@@ -50,7 +50,7 @@ function workersOf({ pid }: ServerProcess): Map<string, number> {
   return new Map(found);
 }
 
-/** The server id of the worker that holds this person's only connection. */
+/** The server id of the worker that has this person's only connection. */
 function workerOf({ user }: Person, { redis, keys }: House): Promise<string> {
   return until(async () => {
     const leases = await redis.zrange(keys.leases, 0, "-1");
@@ -73,7 +73,7 @@ async function peopleOnBoth(
 }
 
 describe("two workers", () => {
-  it("are one server to people, and /metrics speaks for both whichever is asked", async () => {
+  it("act as one server, and /metrics of either covers both", async () => {
     const { server, house: at } = await twoWorkers();
     const { first, second } = await peopleOnBoth(server, at);
     const people = [...first, ...second];
@@ -82,10 +82,10 @@ describe("two workers", () => {
       for (const other of people) await one.hears(`from ${other.user.username}`);
       expect(one.messages).toHaveLength(people.length);
     }
-    // The nonce of the first message once more.
+    // Repeats the nonce of the first message.
     await people[0]?.say("0", "again", "n1");
 
-    // Connections go to the workers in turn: both are asked.
+    // Workers get connections in turn, so both are asked.
     for (let ask = 0; ask < 4; ask += 1) {
       const all = await figuresOf(server);
       expect(all).toMatchObject({
@@ -94,7 +94,7 @@ describe("two workers", () => {
         hubbub_messages_repeated_total: 1,
         hubbub_append_seconds_count: people.length + 1,
         hubbub_deliveries_total: people.length ** 2,
-        // General, on both.
+        // General, on both workers.
         hubbub_relay_rooms: 2,
         hubbub_relay_messages_total: 2 * people.length,
       });
@@ -104,7 +104,7 @@ describe("two workers", () => {
     }
   });
 
-  it("have one port for /metrics, which is their primary's", async () => {
+  it("share the primary's port for /metrics", async () => {
     const { server } = await twoWorkers({ METRICS_PORT: "0", METRICS_TOKEN: "" });
     await person(server);
     const [, address = ""] = /"address":"(http[^"]+)"/.exec(server.output()) ?? [];
@@ -114,7 +114,7 @@ describe("two workers", () => {
     expect((await fetch(`${server.address}/metrics`)).status).toBe(404);
   });
 
-  it("lose one to SIGKILL: it is replaced, the other's people notice nothing, and no sum falls", async () => {
+  it("survive a SIGKILL of one: it is replaced, people on the other notice nothing, and no sum falls", async () => {
     const { server, house: at } = await twoWorkers();
     const { first, second } = await peopleOnBoth(server, at);
     const gone: string[] = [];
@@ -127,14 +127,14 @@ describe("two workers", () => {
     process.kill(pid, "SIGKILL");
     const during: Record<string, number>[] = [];
     const died = () => /"number":1,.*"signal":"SIGKILL".*a worker died/.test(server.output());
-    // A connection on its way to the worker when it dies is lost with it, and only one can be.
+    // A connection that is being handed to the dying worker is lost with it; there can be only one.
     during.push(await figuresOf(server).catch(() => figuresOf(server)));
     while (!died() || during.length < 20) during.push(await figuresOf(server));
     await Promise.all(cut);
     for (const one of second) await one.say("0", `still here ${one.user.id}`);
     for (const one of second) for (const other of second) await one.hears(`still here ${other.user.id}`);
 
-    // Whoever was cut comes back on whichever worker, with the same session.
+    // People who were cut come back on any worker, with the same session.
     const back = await Promise.all(first.map(({ browser, user }) => connect(browser, user)));
     await back[0]?.say("0", "back again", "back");
     for (const one of second) await one.hears("back again");
@@ -161,7 +161,7 @@ describe("two workers", () => {
     const stored = first.length + second.length;
     expect(before["hubbub_messages_stored_total"]).toBe(stored);
     expect(after["hubbub_messages_stored_total"]).toBe(stored + second.length + 2);
-    // prom-client gives gauges of its own the ending of a counter.
+    // prom-client gives some of its gauges the suffix of a counter.
     const rising = Object.keys(before).filter((name) => /^(?!.*_active_).*_(total|count|sum)$/.test(name));
     expect(rising.length).toBeGreaterThan(10);
     for (const name of rising) {
@@ -170,13 +170,13 @@ describe("two workers", () => {
     }
   });
 
-  it("answer /metrics for one that hangs with what it told last, and kill it when they stop", async () => {
+  it("answer /metrics with a hanging worker's last values, and kill it when they stop", async () => {
     const { server, house: at } = await twoWorkers();
     const { first, second } = await peopleOnBoth(server, at);
     const count = first.length + second.length;
     expect((await figuresOf(server))["hubbub_connections"]).toBe(count);
     process.kill(workersOf(server).get("box-1") ?? 0, "SIGSTOP");
-    // The one that hangs is handed a connection, too, and only one.
+    // The hanging worker is handed a connection, too, but only one.
     const asked = await Promise.allSettled([figuresOf(server), figuresOf(server)]);
     const answers = asked.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     expect(answers.length).toBeGreaterThan(0);
@@ -214,7 +214,7 @@ describe("two workers", () => {
     await until(() => !workers.some(isAlive), 5_000, "the workers to end");
   });
 
-  it("that cannot start say why, and leave nothing", async () => {
+  it("report why they cannot start, and leave nothing behind", async () => {
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
     try {

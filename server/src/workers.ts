@@ -5,15 +5,15 @@ import { reasonOf } from "./errors.ts";
 import { addUp, serveMetrics, type Figures, type ToPrimary, type ToWorker } from "./metrics.ts";
 
 const RESTART_MS = 1_000;
-/** What a replica may take to stop, over `DRAIN`. */
+/** How long a replica may take to stop, beyond `DRAIN`. */
 const STOP_MS = 8_000;
-/** How long a worker is waited for that is asked for its figures. */
+/** How long to wait for a worker's metrics. */
 const FIGURES_MS = 1_000;
 
 /**
- * Several replicas in processes of their own that share one port: all cores of a machine without a load balancer.
- * WebSockets need no stickiness. A worker that dies is replaced. Throws if the first ones cannot start.
- * `close` stops them as a replica is stopped, and kills those that do not in time.
+ * Runs several replicas in processes of their own that share one port: all cores of a machine without a load balancer.
+ * WebSockets need no stickiness. Replaces a worker that dies. Throws if the first ones cannot start. `close` stops
+ * them as a replica is stopped, and kills those that miss the deadline.
  */
 export async function startWorkers(
   config: Config,
@@ -27,7 +27,7 @@ export async function startWorkers(
     follow(worker);
     worker.once("exit", (code, signal) => replace(number, { code, signal }));
     worker.on("error", ({ message }) => {
-      // Where the system could not start a process there is no exit.
+      // If the system could not start a process, there is no exit event.
       if (worker.process.pid === undefined) replace(number, { reason: message });
     });
     return worker;
@@ -69,7 +69,7 @@ function listening(worker: Worker): Promise<number> {
 
 function stop(worker: Worker, withinMs: number, log: Logger): Promise<void> {
   return new Promise((resolve) => {
-    // Its exit may have been told, and the end of its channel not yet.
+    // The exit may be known before the channel's end.
     if (worker.isDead()) return resolve();
     const late = setTimeout(() => {
       log.error({ pid: worker.process.pid }, "a worker did not stop and is killed");
@@ -84,16 +84,16 @@ function stop(worker: Worker, withinMs: number, log: Logger): Promise<void> {
 }
 
 /**
- * The primary's half of `/metrics`: answers every followed worker that wants the text of all. What dead workers have
- * counted stays in the sums, and one that does not answer is in them with what it told last: a sum that falls would
- * look as if every worker had started anew.
+ * The primary's half of `/metrics`: answers every followed worker that wants the merged text. Dead workers' counts
+ * stay in the sums, and a worker that does not answer counts with its last values: a falling sum would look like a
+ * restart of all workers.
  */
 function countTogether(log: Logger): { follow: (worker: Worker) => void; text: () => Promise<string> } {
   const told = new Map<Worker, Figures>();
   let departed: Figures = [];
   let running: Promise<string> | undefined;
 
-  /** Workers are asked once for all who want it at the same time. */
+  /** Concurrent requests ask the workers once. */
   function text(): Promise<string> {
     running ??= gather()
       .catch((error: unknown) => {
@@ -148,12 +148,12 @@ function countTogether(log: Logger): { follow: (worker: Worker) => void; text: (
   return { follow, text };
 }
 
-/** What only ever rises; prom-client's declarations call the type a number. */
+/** Whether the metric only rises; prom-client's declarations call the type a number. */
 function isCount({ type }: Figures[number]): boolean {
   return ["counter", "histogram"].includes(String(type));
 }
 
-/** To a worker that may just have died: without the callback that would be an error that ends the primary. */
+/** Sends to a worker that may just have died: without the callback the error would end the primary. */
 function send(worker: Worker, message: ToWorker): void {
   worker.send(message, () => undefined);
 }

@@ -9,7 +9,7 @@ import { LIMITS, type EditMessage, type Message, type React, type UserId } from 
 export type Mentioned = Pick<Message, "mentions" | "mentionsRoom">;
 
 /**
- * Its author gives it another text, which mentions these. Throws `forbidden` to others, `conflict` where it was
+ * The author replaces the text, which mentions these. Throws `forbidden` to others, `conflict` if it was
  * edited or deleted since `rev`.
  */
 export function asEdited(

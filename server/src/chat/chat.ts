@@ -50,7 +50,7 @@ function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): bool
   return from !== userId && (mentionsRoom === true || mentions?.includes(userId) === true);
 }
 
-/** What a user may do. Checks, stores, announces; knows of no door. */
+/** What a user may do. Checks, stores, announces; knows no door. */
 export class Chat {
   readonly users: Users;
   readonly presence: Presence;
@@ -412,7 +412,7 @@ export class Chat {
     }
   }
 
-  /** Whom a text mentions, by the parser that formats it: unknown names are text. */
+  /** The users whom a text mentions, by the parser that formats it: unknown names are text. */
   async #mentionsIn(text: string): Promise<Mentioned> {
     const names = namesIn(text).filter((name) => name !== ROOM_NAME);
     const asked = names.slice(0, 2 * LIMITS.mentions);

@@ -57,6 +57,8 @@ const READ = 0.2;
 const CHANGED = 0.3;
 /** With so much on its way somebody waits for it: what a slow machine leaves for the end is bounded. */
 const WAITING = 25;
+/** How long windows may take to read a room from its end to its beginning. */
+const READ_UP_MS = 60_000;
 /** Seconds between two connections that are dropped by the clients themselves, as laptops do. */
 const CHURN_S = 2;
 
@@ -221,7 +223,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
       const rooms = [...members.keys()];
       const waiting = new Set(
         rooms.flatMap((room) =>
-          (members.get(room) ?? []).filter((one) => one.wanted).map((one) => ({ room, one })),
+          (members.get(room) ?? []).filter((one) => one.wanted).map((one) => ({ room, one, at: NaN })),
         ),
       );
       while (waiting.size > 0) {
@@ -236,12 +238,14 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
           const head = heads.get(room);
           const shown = one.head(room);
           const has = shown.seq === head?.seq && shown.hash === head.hash && shown.rev === head.rev;
-          if (!over && !(shown.settled && has)) continue;
-          if (!over && one.hasOlder(room)) {
+          if (over || (shown.settled && has)) entry.at ||= history.now();
+          if (!entry.at) continue;
+          // What is above is asked for by whoever wants to see it: that is no delay.
+          if (one.hasOlder(room) && performance.now() < deadline + READ_UP_MS) {
             one.readUp(room);
             continue;
           }
-          history.add({ kind: "view", person: one.name, room, places: one.view(room) });
+          history.lines.push({ at: entry.at, kind: "view", person: one.name, room, places: one.view(room) });
           waiting.delete(entry);
         }
         if (waiting.size > 0) await sleep(50);

@@ -168,8 +168,8 @@ export async function play(scenario: Scenario, run: Run): Promise<Result> {
 /** How long after calm the last person had everything. */
 function tellConvergence(history: History, notes: string[]): void {
   const calmAt = history.lines.find((line) => line.kind === "calm")?.at;
-  const last = history.lines.findLast((line) => line.kind === "view")?.at;
-  if (calmAt !== undefined && last !== undefined)
+  const last = Math.max(...linesOf(history, "view").map(({ at }) => at));
+  if (calmAt !== undefined && Number.isFinite(last))
     notes.push(`all agreed ${((last - calmAt) / 1_000).toFixed(1)} s after calm`);
 }
 

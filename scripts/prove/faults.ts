@@ -79,8 +79,8 @@ export const FAULTS: readonly Fault[] = [
     scenario: "killed-replica",
     instead: {
       "Relay.constructor": "Object.assign(globalThis, { delivery: parts.delivery });",
-      "Chat.sendMessage": `if (!("again" in send)) {
-        const row = await this.sendMessage(user, Object.assign({ again: true }, send));
+      "ChatMessages.send": `if (!("again" in send)) {
+        const row = await this.send(user, Object.assign({ again: true }, send));
         (Reflect.get(globalThis, "delivery") as { message: (roomId: string, row: string) => void }).message(send.roomId, row);
         return row;
       }`,

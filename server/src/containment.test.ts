@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { RedisStore } from "connect-redis";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { WebSocket } from "ws";
-import { Chat } from "./chat/chat.ts";
+import { ChatRooms } from "./chat/rooms.ts";
 import { Delivery } from "./live/delivery.ts";
 import { createFrameServer, createHttpServer } from "./doors/transport.ts";
 import { both, connect, figuresOf, person, replicas, until, type House, type Person } from "./testing.ts";
@@ -58,7 +58,7 @@ const isVictimsConnection = ([one]: unknown[]) =>
 
 describe("an unexpected error", () => {
   it("in an event's handler is answered `internal`", async () => {
-    breaks(Chat.prototype, "readRoom", isVictim);
+    breaks(ChatRooms.prototype, "read", isVictim);
     const before = await contained("event");
     const reply = await victim.socket.emitWithAck("room.read", { roomId: "0", seq: 1 });
     expect(reply).toMatchObject({ ok: false, error: { code: "internal" } });
@@ -76,7 +76,7 @@ describe("an unexpected error", () => {
   });
 
   it("during an admission refuses that client", async () => {
-    breaks(Chat.prototype, "roomsOf", isVictim);
+    breaks(ChatRooms.prototype, "of", isVictim);
     const socket = victim.browser.socket();
     const refused = new Promise<Error & { data?: unknown }>((resolve) =>
       socket.once("connect_error", resolve),

@@ -1,18 +1,48 @@
 import { ChatError } from "../errors.ts";
-import { LIMITS, type EditMessage, type Message, type React, type UserId } from "../protocol.ts";
+import { LIMITS, type EditMessage, type Message, type React, type RoomId, type UserId } from "../protocol.ts";
 
-/**
- * How a message changes: answers the new message, or null if nothing is to change. Pure; a repeat, or another order of
- * several people's changes, ends the same. Nothing brings a deleted message back.
- */
+type Target = { roomId: RoomId; seq: number };
+
+/** What somebody asks to be done to a stored message. */
+export type MessageChange =
+  | ({ do: "edit" } & EditMessage)
+  | ({ do: "delete" } & Target)
+  | ({ do: "react" } & React)
+  | ({ do: "pin"; on: boolean } & Target);
 
 export type Mentioned = Pick<Message, "mentions" | "mentionsRoom">;
+
+/**
+ * How a message changes: answers the new message, or null if nothing is to change. `mentioned` is what a new text
+ * mentions. Pure; a repeat, or another order of several people's changes, ends the same. Nothing brings a deleted message
+ * back. Throws `conflict` and `forbidden`.
+ */
+export function asChanged(
+  message: Message,
+  by: UserId,
+  asked: MessageChange,
+  now: number,
+  mentioned: Mentioned,
+): Message | null {
+  switch (asked.do) {
+    case "edit":
+      return asEdited(message, by, asked, now, mentioned);
+    case "delete":
+      return asDeleted(message, by, now);
+    case "react":
+      return asReacted(message, by, asked);
+    case "pin":
+      return asPinned(message, asked.on, now);
+    default:
+      return asked satisfies never;
+  }
+}
 
 /**
  * The author replaces the text, which mentions these. Throws `forbidden` to others, `conflict` if it was
  * edited or deleted since `rev`.
  */
-export function asEdited(
+function asEdited(
   message: Message,
   by: UserId,
   asked: EditMessage,
@@ -30,7 +60,7 @@ export function asEdited(
 /**
  * The author deletes it: its place, its author and its nonce, which makes retries harmless, stay. Throws `forbidden`.
  */
-export function asDeleted(message: Message, by: UserId, now: number): Message | null {
+function asDeleted(message: Message, by: UserId, now: number): Message | null {
   demandAuthor(message, by);
   if (message.deleted !== undefined) return null;
   const { roomId, seq, date, hash, from, nonce, replyTo, thread } = message;
@@ -49,7 +79,7 @@ export function asDeleted(message: Message, by: UserId, now: number): Message | 
 }
 
 /** Adds or removes a user's reaction. Throws `conflict` if it is deleted, `forbidden` if it has too many reactions. */
-export function asReacted(message: Message, by: UserId, { emoji, on }: React): Message | null {
+function asReacted(message: Message, by: UserId, { emoji, on }: React): Message | null {
   demandNotDeleted(message);
   const before = message.reactions ?? [];
   const has = before.some(([kind, users]) => kind === emoji && users.includes(by));
@@ -75,7 +105,7 @@ export function asReacted(message: Message, by: UserId, { emoji, on }: React): M
 }
 
 /** Pins it to the room, or unpins it. Throws `conflict` if it is deleted. */
-export function asPinned(message: Message, on: boolean, now: number): Message | null {
+function asPinned(message: Message, on: boolean, now: number): Message | null {
   demandNotDeleted(message);
   if ((message.pinned !== undefined) === on) return null;
   const { pinned: _, ...rest } = message;

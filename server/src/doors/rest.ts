@@ -371,7 +371,7 @@ async function readPage(
   const asked = pageQuery.parse(query);
   load.demand("history");
   const most = asked.size * BOUNDS.messageKb.value;
-  const read = () => chat.listMessages(user, roomId, asked);
+  const read = () => chat.messages.list(user, roomId, asked);
   return throttle.queue("page", user.id, () =>
     throttle.pay(user.id, most, read, (page) => page.length / 1_024),
   );
@@ -386,9 +386,10 @@ async function search(
 ): Promise<object> {
   const { q, after, size } = searchQuery.parse(query);
   load.demand("history");
-  const price = () => BOUNDS.searchKb.value * (1 + Math.ceil(chat.searched(what) / 3_000));
+  const price = () =>
+    BOUNDS.searchKb.value * (1 + Math.ceil(chat[what === "users" ? "people" : "rooms"].searched / 3_000));
   const find = () =>
-    what === "users" ? chat.searchUsers(q, after, size) : chat.searchRooms(user, q, after, size);
+    what === "users" ? chat.people.search(q, after, size) : chat.rooms.search(user, q, after, size);
   return throttle.queue("search", user.id, () => throttle.pay<object>(user.id, price(), find, price));
 }
 
@@ -409,7 +410,7 @@ async function findMessages(
     await throttle.turn("find", `find ${user.id}`);
     return !response.destroyed;
   };
-  const look = () => chat.searchMessages(user, asked, turn);
+  const look = () => chat.messages.search(user, asked, turn);
   const { rows: _, ...hits } = await throttle.queue("find", user.id, () =>
     throttle.queue("finds", "", () =>
       throttle.pay(user.id, price(BOUNDS.findRows.value), look, ({ rows }) => price(rows)),
@@ -498,18 +499,18 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/users", async (request, response) => {
     const user = demandUser(response);
     if (request.query["ids"] !== undefined) {
-      response.json(await chat.findUsers(idsQuery.parse(request.query["ids"])));
+      response.json(await chat.people.find(idsQuery.parse(request.query["ids"])));
     } else if (request.query["q"] !== undefined) {
       response.json(await search(parts, user, "users", request.query));
     } else {
       const { after, size } = listQuery.parse(request.query);
-      response.json(await chat.listUsers(after, size));
+      response.json(await chat.people.list(after, size));
     }
   });
   // -> `[{id,username,online}]`: everybody online
   router.get("/users/online", async (_request, response) => {
     demandUser(response);
-    response.json(await chat.listOnline());
+    response.json(await chat.people.online());
   });
 
   // ?q=&room=&from=&before=&after=&cursor= -> `{hits:[{message}],cursor?,until?}`: messages of my rooms with each word
@@ -524,12 +525,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const user = demandUser(response);
     const asked = mentionsQuery.parse(request.query);
     load.demand("history");
-    const most = BOUNDS.messageKb.value * asked.size + 2 * (await chat.countRoomsOf(user.id));
+    const most = BOUNDS.messageKb.value * asked.size + 2 * (await chat.rooms.count(user.id));
     const page = await throttle.queue("rooms", user.id, () =>
       throttle.pay(
         user.id,
         Math.min(most, BOUNDS.listedKb.value),
-        () => chat.listMentions(user, asked),
+        () => chat.messages.listMentions(user, asked),
         ({ messages }) => BOUNDS.messageKb.value * (1 + messages.length),
       ),
     );
@@ -540,13 +541,13 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/rooms", async (_request, response) => {
     const user = demandUser(response);
     load.demand("history");
-    const most = BOUNDS.messageKb.value * (await chat.countRoomsOf(user.id));
+    const most = BOUNDS.messageKb.value * (await chat.rooms.count(user.id));
     const rooms = await throttle.queue("rooms", user.id, () =>
       // A room takes four commands, and brings its last message.
       throttle.pay(
         user.id,
         Math.min(most, BOUNDS.listedKb.value),
-        () => chat.listRooms(user),
+        () => chat.rooms.list(user),
         (listed) => 2 * listed.length,
       ),
     );
@@ -560,7 +561,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await search(parts, user, "rooms", request.query));
     } else {
       const { after, size } = listQuery.parse(request.query);
-      response.json(await chat.listDirectory(user, after, size));
+      response.json(await chat.rooms.directory(user, after, size));
     }
   });
   // {name,kind?} -> 201 the new room, joined; 409 taken. `kind` is `open` or `invite`; an invite room does not exist for others
@@ -568,24 +569,24 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const user = demandUser(response);
     const asked = newRoom.parse(request.body);
     await throttle.take("room", user.id);
-    response.status(201).json(await chat.createRoom(user, asked));
+    response.status(201).json(await chat.rooms.create(user, asked));
   });
   // {userId} -> 201 (200 if I had it) the 1:1 room, the same for both
   router.post("/rooms/private", async (request, response) => {
     const user = demandUser(response);
     await throttle.take("privateRoom", user.id);
-    const { room, created } = await chat.startPrivateRoom(user, newPrivateRoom.parse(request.body).userId);
+    const { room, created } = await chat.rooms.startPrivate(user, newPrivateRoom.parse(request.body).userId);
     response.status(created ? 201 : 200).json(room);
   });
   // {level} -> the room; `level` says what notifies me there: `all`, `mentions` or `nothing`
   router.put("/rooms/:id/notifications", async (request, response) => {
     const user = demandUser(response);
     const { level } = notifications.parse(request.body);
-    response.json(await chat.setNotify(user, roomIdOf(request), level));
+    response.json(await chat.rooms.setNotify(user, roomIdOf(request), level));
   });
   // -> `{people}`: how many a message with `@room` reaches, myself too
   router.get("/rooms/:id/audience", async (request, response) => {
-    const people = await chat.countPeople(demandUser(response), roomIdOf(request));
+    const people = await chat.rooms.countPeople(demandUser(response), roomIdOf(request));
     response.json({ people } satisfies Audience);
   });
   // ?before=&after=&size= -> `{messages,more,rev,revHash}`, oldest first; `before` and `after` are dates
@@ -607,7 +608,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const roomId = roomIdOf(request);
     load.demand("history");
     await throttle.queue("transcript", user.id, async () => {
-      const chunks = await chat.exportRoom(user, roomId);
+      const chunks = await chat.messages.transcript(user, roomId);
       response.type("html").attachment("transcript.html");
       await pipeline(paidFor(chunks, throttle, user), response);
     });

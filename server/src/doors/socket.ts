@@ -9,7 +9,8 @@ import { createShardedAdapter } from "@socket.io/redis-adapter";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
 import { z } from "zod";
-import type { Announcer, Chat } from "../chat/chat.ts";
+import type { Chat } from "../chat/chat.ts";
+import type { Announcer } from "../chat/rooms.ts";
 import type { Config } from "../config.ts";
 import type { Delivery } from "../live/delivery.ts";
 import {
@@ -298,20 +299,20 @@ export class SocketDoor {
         this.#parts.load.demand("sends");
         await this.#demandRing(connection, sent);
         await this.#parts.delivery.hold(sent.roomId);
-        return chat.sendMessage(connection.data.user, sent);
+        return chat.messages.send(connection.data.user, sent);
       }),
       "message.edit": this.#listener("message", edit, async (connection, asked) => {
         await this.#demandRing(connection, asked);
-        return chat.editMessage(connection.data.user, asked);
+        return chat.messages.change(connection.data.user, { do: "edit", ...asked });
       }),
       "message.delete": this.#listener("event", target, (connection, asked) =>
-        chat.deleteMessage(connection.data.user, asked),
+        chat.messages.change(connection.data.user, { do: "delete", ...asked }),
       ),
       "message.react": this.#listener("event", react, (connection, asked) =>
-        chat.reactTo(connection.data.user, asked),
+        chat.messages.change(connection.data.user, { do: "react", ...asked }),
       ),
       "message.pin": this.#listener("event", pin, (connection, asked) =>
-        chat.pinMessage(connection.data.user, asked),
+        chat.messages.change(connection.data.user, { do: "pin", ...asked }),
       ),
       typing: this.#listener("event", room, async ({ data }, { roomId: id }) => {
         // A connection that hears the room is in it, so Redis need not be asked.
@@ -321,21 +322,21 @@ export class SocketDoor {
       }),
       "room.join": this.#listener("event", room, async (connection, { roomId: id }) => {
         const { user } = connection.data;
-        await chat.joinRoom(user, id);
+        await chat.rooms.join(user, id);
         await this.#attach(chat, connection, [id]);
         const kept = await this.#parts.relay.newest(id, LIMITS.pageDefault);
         if (!kept || !connection.data.rooms.has(id))
-          return JSON.stringify(await chat.openRoom(user, id, LIMITS.pageDefault));
+          return JSON.stringify(await chat.rooms.open(user, id, LIMITS.pageDefault));
         const { rev, revHash } = kept.revision;
-        const described = JSON.stringify(await chat.describeRoom(id, user.id));
+        const described = JSON.stringify(await chat.rooms.describe(id, user.id));
         return `{"room":${described},"messages":[${kept.rows.join(",")}],"rev":${rev},"revHash":"${revHash}"}`;
       }),
       "room.leave": this.#listener("event", room, async (connection, { roomId: id }) => {
-        await chat.leaveRoom(connection.data.user, id);
+        await chat.rooms.leave(connection.data.user, id);
         return "null";
       }),
       "room.read": this.#listener("event", markRead, async (connection, asked) =>
-        JSON.stringify({ read: await chat.readRoom(connection.data.user, asked) }),
+        JSON.stringify({ read: await chat.rooms.read(connection.data.user, asked) }),
       ),
       sync: this.#listener("event", sync, (connection, { rooms }) => this.#sync(chat, connection, rooms)),
     };
@@ -414,7 +415,7 @@ export class SocketDoor {
     const one = async (from: Cursor): Promise<string> => {
       const rows = data.rooms.has(from.roomId) ? await relay.since(from) : null;
       // The connection may have left the room meanwhile.
-      if (!rows || !data.rooms.has(from.roomId)) return chat.sync(user, from);
+      if (!rows || !data.rooms.has(from.roomId)) return chat.messages.sync(user, from);
       const { roomId: id, rev, revHash = "" } = from;
       return syncedJson({
         roomId: id,
@@ -524,7 +525,7 @@ export class SocketDoor {
       if (config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value)
         throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connectionsWait.value);
       const before = relay.epoch;
-      const [ids, exists] = await Promise.all([chat.roomsOf(user.id), chat.users.exists(user)]);
+      const [ids, exists] = await Promise.all([chat.rooms.of(user.id), chat.users.exists(user)]);
       if (!exists) throw new ChatError("unauthorized", "Log in first.");
       const admitted = await this.#open(chat, user.id, ids, before);
       socket.data = { user, sid, rooms: new Set(), admitted, admittedIn: relay.epoch };
@@ -583,7 +584,7 @@ export class SocketDoor {
       const doubtful = ids.filter((id) => !isSure(id));
       if (doubtful.length === 0) return ids;
       known = relay.epoch;
-      const theirs = new Set(await chat.areTheirs(userId, doubtful));
+      const theirs = new Set(await chat.rooms.areTheirs(userId, doubtful));
       const gone = doubtful.filter((id) => !theirs.has(id));
       this.#release(gone);
       ids = ids.filter((id) => !gone.includes(id));
@@ -601,12 +602,12 @@ export class SocketDoor {
     for (const userId of userIds) {
       const here = [...delivery.connections(userId)];
       if (here.length === 0) continue;
-      if ((await chat.kindOf(id)) === "direct") {
+      if ((await chat.rooms.kindOf(id)) === "direct") {
         await this.#showPrivateRoom(chat, here, id);
       } else {
         await Promise.all(here.map((connection) => this.#attach(chat, connection, [id])));
         if (!here.some((connection) => connection.data.rooms.has(id))) continue;
-        delivery.toUser(userId, "show.room", await chat.describeRoom(id, userId));
+        delivery.toUser(userId, "show.room", await chat.rooms.describe(id, userId));
       }
     }
   }
@@ -622,11 +623,11 @@ export class SocketDoor {
     if (!first) return;
     const newcomers = new Set(here.filter((connection) => !connection.data.rooms.has(id)));
     await relay.open(id);
-    const described = await chat.describeRoom(id, first.data.user.id);
-    let messages = await chat.newestMessages(id, LIMITS.page);
+    const described = await chat.rooms.describe(id, first.data.user.id);
+    let messages = await chat.messages.newest(id, LIMITS.page);
     // Reads again if the relay has passed on more meanwhile; but not endlessly, because a log can lose its tail.
     for (let tries = 1; tries < SHOW_TRIES && newestSeq(messages) < relay.seq(id); tries += 1) {
-      messages = await chat.newestMessages(id, LIMITS.page);
+      messages = await chat.messages.newest(id, LIMITS.page);
     }
     const passedOn = messages.filter(({ seq }) => seq <= relay.seq(id));
     const isBehind = newestSeq(messages) < relay.seq(id);
@@ -672,13 +673,13 @@ export class SocketDoor {
     for (const [index, connection] of here.entries())
       if (ended.has(connection.data.sid) || !accounts[index]) connection.disconnect(true);
 
-    const rooms = new Set(await chat.roomsOf(userId));
+    const rooms = new Set(await chat.rooms.of(userId));
     const heard = new Set(here.flatMap((connection) => [...connection.data.rooms]));
     for (const id of heard)
-      if (!rooms.has(id) && !(await chat.mendList(userId, id))) delivery.expel(id, userId);
+      if (!rooms.has(id) && !(await chat.rooms.mendList(userId, id))) delivery.expel(id, userId);
     for (const id of rooms) {
       if (here.every((connection) => connection.data.rooms.has(id))) continue;
-      if (await chat.mendList(userId, id)) await this.#showRoom(chat, [userId], id);
+      if (await chat.rooms.mendList(userId, id)) await this.#showRoom(chat, [userId], id);
     }
   }
 

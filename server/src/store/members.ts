@@ -2,7 +2,7 @@ import type { Config } from "../config.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type RoomId, type UserId } from "../protocol.ts";
 import { keepsRecords } from "./kinds.ts";
-import { announcementOf, changeKeys, channelsOf } from "./log.ts";
+import { announcementOf, changeKeys, channelsOf, unknownRoom } from "./log.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
 
@@ -76,6 +76,11 @@ export class Members {
     if (!keepsRecords(roomId)) return this.sees(roomId, userId);
     if (this.#schema.mixed) await this.#set(roomId, userId, "set", MEMBER);
     return (await this.#redis.hexists(this.#keys.records(roomId), userId)) === 1;
+  }
+
+  /** Throws `not_found`, as of a room that does not exist, if this is no room of the user's. */
+  async demand(roomId: RoomId, userId: UserId): Promise<void> {
+    if (!(await this.has(roomId, userId))) throw unknownRoom();
   }
 
   /** Those of these users who are in a room, by its records. */

@@ -1,0 +1,215 @@
+import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
+import { mentionsIn, namesIn, namesRoom, parseText, ROOM_NAME } from "../markdown.ts";
+import type { Metrics } from "../metrics.ts";
+import {
+  LIMITS,
+  type Cursor,
+  type Hits,
+  type Message,
+  type RoomId,
+  type SendMessage,
+  type SyncedRoom,
+  type User,
+  type UserId,
+} from "../protocol.ts";
+import type { Log, NewMessage, PageCursor } from "../store/log.ts";
+import type { Members } from "../store/members.ts";
+import { asChanged, type Mentioned, type MessageChange } from "./changes.ts";
+import { findMessages, type Finding } from "./find.ts";
+import type { Announcer, ChatRooms } from "./rooms.ts";
+import { transcript } from "./transcript.ts";
+import type { Users } from "./users.ts";
+
+type Parts = {
+  rooms: ChatRooms;
+  members: Members;
+  log: Log;
+  users: Users;
+  announce: Announcer;
+  metrics: Metrics;
+};
+
+function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): boolean {
+  return from !== userId && (mentionsRoom === true || mentions?.includes(userId) === true);
+}
+
+/** What is said in rooms: stored, changed, read and found again. */
+export class ChatMessages {
+  readonly #rooms: ChatRooms;
+  readonly #members: Members;
+  readonly #log: Log;
+  readonly #users: Users;
+  readonly #announce: Announcer;
+  readonly #metrics: Metrics;
+  /** By user and room, the last message with a running look-up. */
+  readonly #lookingUp = new Map<string, Promise<unknown>>();
+
+  constructor({ rooms, members, log, users, announce, metrics }: Parts) {
+    this.#rooms = rooms;
+    this.#members = members;
+    this.#log = log;
+    this.#users = users;
+    this.#announce = announce;
+    this.#metrics = metrics;
+  }
+
+  /**
+   * Stores a message, and answers it as JSON; storing announces it. Emits nothing itself. Throws `not_found`, and
+   * Redis' errors if the outcome is unknown: then a retry with the same nonce is safe.
+   */
+  async send(user: User, send: SendMessage): Promise<string> {
+    const shown = await this.#rooms.showBoth(user.id, send.roomId);
+    const found = await this.#lookedUp(user, send);
+    const stop = this.#metrics.append.startTimer();
+    const { row, repeated } = await this.#log.append(user.id, { ...send, ...found });
+    stop();
+    (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
+    if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
+    return row;
+  }
+
+  /**
+   * Changes a stored message as its author, or a reader, asks; answers it as JSON, as it is now. Throws what
+   * `asChanged` throws, and `not_found`.
+   */
+  async change(user: User, asked: MessageChange): Promise<string> {
+    await this.#members.demand(asked.roomId, user.id);
+    const mentioned = asked.do === "edit" ? await this.#mentionsIn(asked.message) : {};
+    return this.#log.change(user.id, asked, (message) =>
+      asChanged(message, user.id, asked, Date.now(), mentioned),
+    );
+  }
+
+  /**
+   * The look-ups that a message needs before it is stored. One sender's messages keep their order: later ones wait for
+   * a running look-up.
+   */
+  async #lookedUp(user: User, send: SendMessage): Promise<Pick<NewMessage, "thread"> & Mentioned> {
+    const { roomId, message, replyTo } = send;
+    const key = `${user.id} ${roomId}`;
+    const before = this.#lookingUp.get(key);
+    const isPlain = replyTo === undefined && namesIn(message).length === 0;
+    if (isPlain && !before) return {};
+    const found = Promise.all([
+      replyTo === undefined ? undefined : this.#threadOf(user.id, roomId, replyTo),
+      this.#mentionsIn(message),
+    ]);
+    const turn = Promise.allSettled([before, found]);
+    this.#lookingUp.set(key, turn);
+    await turn;
+    if (this.#lookingUp.get(key) === turn) this.#lookingUp.delete(key);
+    const [thread, mentioned] = await found;
+    return { ...(thread !== undefined && { thread }), ...mentioned };
+  }
+
+  /** The first message of the thread that an answer to this one joins. Throws `not_found`. */
+  async #threadOf(userId: UserId, roomId: RoomId, seq: number): Promise<number> {
+    await this.#members.demand(roomId, userId);
+    const answered = await this.#log.at(roomId, seq);
+    if (answered === null) throw new ChatError("not_found", "There is no such message to answer.");
+    return answered.thread ?? answered.seq;
+  }
+
+  /** A room's newest messages, oldest first. The caller must have checked that the user is in it. */
+  async newest(roomId: RoomId, size: number): Promise<Message[]> {
+    return (await this.#log.page(roomId, { size })).messages;
+  }
+
+  /**
+   * A Page, as JSON; other callers may share its bytes. Throws `not_found` for a room that is not the user's, first of
+   * all.
+   */
+  async list(user: User, roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
+    // Both run at once; a page for a stranger is discarded, and so is its error.
+    const [member, page] = await Promise.allSettled([
+      this.#members.demand(roomId, user.id),
+      this.#log.pageJson(roomId, cursor),
+    ]);
+    if (member.status === "rejected") throw member.reason;
+    if (page.status === "rejected") throw page.reason;
+    return page.value;
+  }
+
+  /**
+   * A page of the messages with these words in the user's rooms, or in one of them; and how many were read. For
+   * `turn`, and what it throws, see `findMessages`. Throws `not_found` for a room that is not theirs.
+   */
+  async search(user: User, asked: Finding, turn: () => Promise<boolean>): Promise<Hits & { rows: number }> {
+    if (asked.room !== undefined) await this.#members.demand(asked.room, user.id);
+    const rooms = asked.room === undefined ? await this.#members.of(user.id) : [asked.room];
+    const { hits, ...rest } = await findMessages(this.#log, rooms, asked, turn);
+    // A user's list of rooms is an index that may be behind, and they may have been removed meanwhile.
+    const theirs = new Set(
+      await this.#rooms.areTheirs(user.id, [...new Set(hits.map(({ message }) => message.roomId))]),
+    );
+    return { ...rest, hits: hits.filter(({ message }) => theirs.has(message.roomId)) };
+  }
+
+  /** Messages that mention this user in their rooms, newest first, before a date; and whether there are more. */
+  async listMentions(
+    user: User,
+    { before, size }: { before?: number | undefined; size: number },
+  ): Promise<{ messages: Message[]; more: boolean }> {
+    const roomIds = await this.#rooms.areTheirs(user.id, await this.#members.of(user.id));
+    type Rest = { roomId: RoomId; seqs: number[]; next: Message | undefined };
+    const rests: Rest[] = [];
+    const advance = async (rest: Rest): Promise<Rest> => {
+      rest.next = undefined;
+      while (rest.next === undefined && rest.seqs.length > 0) {
+        const message = await this.#log.at(rest.roomId, rest.seqs.shift() ?? 0);
+        if (message && isTold(message, user.id) && message.date < (before ?? Infinity)) rest.next = message;
+      }
+      return rest;
+    };
+    for (let start = 0; start < roomIds.length; start += BOUNDS.roomsAtOnce.value) {
+      const some = roomIds.slice(start, start + BOUNDS.roomsAtOnce.value).map(async (roomId) => {
+        const seqs = await this.#log.mentions(roomId, user.id, before, size + 1);
+        return advance({ roomId, seqs, next: undefined });
+      });
+      rests.push(...(await Promise.all(some)));
+    }
+    const messages: Message[] = [];
+    for (;;) {
+      let newest: Rest | undefined;
+      for (const rest of rests) {
+        if (rest.next && rest.next.date > (newest?.next?.date ?? -Infinity)) newest = rest;
+      }
+      if (newest?.next === undefined) return { messages, more: false };
+      if (messages.length === size) return { messages, more: true };
+      messages.push(newest.next);
+      await advance(newest);
+    }
+  }
+
+  /** What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's. */
+  async sync(user: User, cursor: Cursor): Promise<string> {
+    if (await this.#members.has(cursor.roomId, user.id)) return this.#log.syncJson(cursor);
+    const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
+    return JSON.stringify(unknown);
+  }
+
+  /** A room's history as an HTML page, in chunks. Throws `not_found` before the first of them. */
+  async transcript(user: User, roomId: RoomId): Promise<AsyncGenerator<string>> {
+    await this.#members.demand(roomId, user.id);
+    const { names } = await this.#rooms.describe(roomId, user.id);
+    return transcript({
+      title: names.join(", "),
+      page: (after) => this.#log.page(roomId, { after, size: BOUNDS.transcriptPage.value }),
+      nameOf: async (id) => (await this.#users.find([id]))[0]?.username ?? id,
+    });
+  }
+
+  /** The users whom a text mentions, by the parser that formats it: unknown names are text. */
+  async #mentionsIn(text: string): Promise<Mentioned> {
+    const names = namesIn(text).filter((name) => name !== ROOM_NAME);
+    const asked = names.slice(0, 2 * LIMITS.mentions);
+    const ids = asked.length === 0 ? new Map<string, UserId>() : await this.#users.byNames(asked);
+    const found = mentionsIn(parseText(text, (name) => ids.has(name)));
+    const mentions = found.flatMap((name) => ids.get(name) ?? []).slice(0, LIMITS.mentions);
+    return {
+      ...(mentions.length > 0 && { mentions }),
+      ...(namesRoom(text) && { mentionsRoom: true }),
+    };
+  }
+}

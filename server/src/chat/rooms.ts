@@ -1,0 +1,258 @@
+import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
+import type {
+  Found,
+  ListedRoom,
+  MarkRead,
+  Message,
+  NewRoom,
+  NotifyLevel,
+  Revision,
+  Room,
+  RoomId,
+  RoomKind,
+  User,
+  UserId,
+} from "../protocol.ts";
+import { unknownRoom, type Log } from "../store/log.ts";
+import type { Members } from "../store/members.ts";
+import type { Rooms } from "../store/rooms.ts";
+import type { Users } from "./users.ts";
+
+/** Reaches users' connections on every replica. May get lost; what it says is stored before. */
+export type Announcer = {
+  /** The users are in this room now: their connections hear it, and show it. */
+  showRoom: (userIds: UserId[], roomId: RoomId) => void;
+  readRoom: (userId: UserId, roomId: RoomId, read: number, unread?: true) => void;
+};
+
+/** How long we assume that both users list the private room. */
+const OPENED_MS = 60_000;
+const OPENED_REMEMBERED = 50_000;
+
+type Parts = { rooms: Rooms; members: Members; log: Log; users: Users; announce: Announcer };
+
+/** The rooms as their people see them: made, joined, left, read, listed. */
+export class ChatRooms {
+  readonly #rooms: Rooms;
+  readonly #members: Members;
+  readonly #log: Log;
+  readonly #users: Users;
+  readonly #announce: Announcer;
+  readonly #opened = new Map<RoomId, { at: number; opening: Promise<UserId[]> }>();
+
+  constructor({ rooms, members, log, users, announce }: Parts) {
+    this.#rooms = rooms;
+    this.#members = members;
+    this.#log = log;
+    this.#users = users;
+    this.#announce = announce;
+  }
+
+  /** How many names a search looks at. */
+  get searched(): number {
+    return this.#rooms.searched;
+  }
+
+  /** Ids of the rooms that a connection of this user hears. */
+  of(userId: UserId): Promise<RoomId[]> {
+    return this.#members.of(userId);
+  }
+
+  /** Which of these rooms the user is in, by the rooms' own records. */
+  async areTheirs(userId: UserId, roomIds: RoomId[]): Promise<RoomId[]> {
+    const inside = await Promise.all(roomIds.map((id) => this.#members.has(id, userId)));
+    return roomIds.filter((_, index) => inside[index]);
+  }
+
+  /** Makes a user's list agree with the room's records; answers whether the user is in the room. */
+  mendList(userId: UserId, roomId: RoomId): Promise<boolean> {
+    return this.#members.mendList(userId, roomId);
+  }
+
+  count(userId: UserId): Promise<number> {
+    return this.#members.count(userId);
+  }
+
+  /** The user's rooms, General first, then by their newest message. */
+  async list(user: User): Promise<Room[]> {
+    const ids = await this.#members.of(user.id);
+    const rooms: Room[] = [];
+    // A few at a time: Redis and this process must serve others in between.
+    for (let start = 0; start < ids.length; start += BOUNDS.roomsAtOnce.value) {
+      const some = ids.slice(start, start + BOUNDS.roomsAtOnce.value);
+      rooms.push(...(await Promise.all(some.map((id) => this.describe(id, user.id)))));
+    }
+    return rooms.toSorted((a, b) =>
+      a.kind === "everyone" ? -1 : b.kind === "everyone" ? 1 : (b.last?.date ?? 0) - (a.last?.date ?? 0),
+    );
+  }
+
+  /** A room as this user sees it. The caller must have checked that the user is in it. */
+  async describe(roomId: RoomId, userId: UserId): Promise<Room> {
+    const [last, { kind, name, userIds, seq, read, deleted: gone, mentions, notify }] = await Promise.all([
+      this.#log.newest(roomId),
+      this.#rooms.state(roomId, userId),
+    ]);
+    const names = userIds ? (await this.#users.find(userIds)).map((one) => one.username) : [name ?? ""];
+    return {
+      id: roomId,
+      kind,
+      names,
+      ...(userIds && { userIds }),
+      private: kind === "direct",
+      last,
+      seq,
+      read,
+      unread: Math.max(0, seq - read - gone.length),
+      ...(gone.length > 0 && { deleted: gone }),
+      ...(mentions > 0 && { mentions }),
+      ...(notify && { notify }),
+    };
+  }
+
+  /** The kind of a room; null if there is no room with this id. */
+  kindOf(roomId: RoomId): Promise<RoomKind | null> {
+    return this.#rooms.kind(roomId);
+  }
+
+  directory(user: User, after: number, size: number): Promise<ListedRoom[]> {
+    return this.#rooms.directory(after, size, user.id);
+  }
+
+  /** A page of the named rooms with this text in their name. */
+  async search(
+    user: User,
+    text: string,
+    after: RoomId | undefined,
+    size: number,
+  ): Promise<Found<ListedRoom>> {
+    const { ids, total, complete } = await this.#rooms.search(text, after, size, user.id);
+    return { found: await this.#rooms.listed(ids, user.id), total, complete };
+  }
+
+  /** Throws `taken`, and `forbidden` to a user in too many rooms. */
+  async create(user: User, { name, kind }: NewRoom): Promise<Room> {
+    await this.#demandPlace(user.id);
+    const roomId = await this.#rooms.create(name, user.id, kind);
+    this.#announce.showRoom([user.id], roomId);
+    return this.describe(roomId, user.id);
+  }
+
+  /**
+   * The private room of two users. The asker's list shows it at once, the other's with the first message. Throws
+   * `invalid` for oneself, `not_found` for an unknown user, `forbidden` as above.
+   */
+  async startPrivate(user: User, otherId: UserId): Promise<{ room: Room; created: boolean }> {
+    if (otherId === user.id) throw new ChatError("invalid", "A private room needs somebody else.");
+    const [other] = await this.#users.find([otherId]);
+    if (!other) throw new ChatError("not_found", "There is no such user.");
+    const roomId = this.#rooms.between(user.id, otherId);
+    if (!(await this.#members.has(roomId, user.id))) await this.#demandPlace(user.id);
+    const created = await this.#members.show(roomId, user.id);
+    if (created) this.#announce.showRoom([user.id], roomId);
+    return { room: await this.describe(roomId, user.id), created };
+  }
+
+  /**
+   * Joins an open room, or does nothing if the user is in it. Throws `forbidden`, and `not_found` for an unknown room
+   * and for an invite room of others.
+   */
+  async join(user: User, roomId: RoomId): Promise<void> {
+    const [isMember, sees] = await Promise.all([
+      this.#members.has(roomId, user.id),
+      this.#members.sees(roomId, user.id),
+    ]);
+    if (isMember && sees) return;
+    const kind = await this.#rooms.kind(roomId);
+    if (kind !== "open" && !(kind === "invite" && isMember)) throw unknownRoom();
+    await this.#demandPlace(user.id);
+    await this.#members.join(roomId, user.id);
+    this.#announce.showRoom([user.id], roomId);
+  }
+
+  /** A room with its newest page. Throws `not_found`. */
+  async open(
+    user: User,
+    roomId: RoomId,
+    size: number,
+  ): Promise<{ room: Room; messages: Message[] } & Revision> {
+    const revision = this.#log.revision(roomId);
+    const [, room, { messages }, { rev, revHash }] = await Promise.all([
+      this.#members.demand(roomId, user.id),
+      this.describe(roomId, user.id),
+      this.#log.page(roomId, { size }),
+      revision,
+    ]);
+    return { room, messages, rev, revHash };
+  }
+
+  /** Leaves a named room. General and private rooms cannot be left: `invalid`. Throws `not_found`. */
+  async leave(user: User, roomId: RoomId): Promise<void> {
+    await this.#members.demand(roomId, user.id);
+    const kind = await this.#rooms.kind(roomId);
+    if (kind === "everyone" || kind === "direct") throw new ChatError("invalid", "This room cannot be left.");
+    await this.#members.leave(roomId, user.id);
+    await this.#rooms.setNotify(roomId, user.id, null);
+  }
+
+  /** Sets what notifies the user in a room, for all their windows. Throws `not_found`. */
+  async setNotify(user: User, roomId: RoomId, level: NotifyLevel): Promise<Room> {
+    await this.#members.demand(roomId, user.id);
+    await this.#rooms.setNotify(roomId, user.id, level);
+    this.#announce.showRoom([user.id], roomId);
+    return this.describe(roomId, user.id);
+  }
+
+  /** How many people a message to everybody in the room reaches, its author too. Throws `not_found`. */
+  async countPeople(user: User, roomId: RoomId): Promise<number> {
+    await this.#members.demand(roomId, user.id);
+    const kind = await this.#rooms.kind(roomId);
+    if (kind === "everyone") return this.#users.count();
+    return kind === "direct" ? 2 : this.#members.size(roomId);
+  }
+
+  /** Throws `not_found`. */
+  async read(user: User, { roomId, seq, unread }: MarkRead): Promise<number> {
+    await this.#members.demand(roomId, user.id);
+    const read = await this.#rooms.read(roomId, user.id, seq, unread);
+    this.#announce.readRoom(user.id, roomId, read, unread);
+    return read;
+  }
+
+  /**
+   * Puts a private room into both users' lists before its message is stored, so that no crash in between can hide it
+   * from one of them. Answers the users to whom it is new: nobody in a room of another kind.
+   */
+  async showBoth(userId: UserId, roomId: RoomId): Promise<UserId[]> {
+    const pair = this.#rooms.usersOf(roomId);
+    if (!pair) return [];
+    if (!pair.includes(userId)) throw unknownRoom();
+    const opened = this.#opened.get(roomId);
+    if (opened && opened.at + OPENED_MS > performance.now()) {
+      // One sender's messages keep their order: later ones wait for the first.
+      await opened.opening;
+      return [];
+    }
+    if (this.#opened.size >= OPENED_REMEMBERED) this.#opened.clear();
+    const opening = this.#showToBoth(roomId, pair);
+    this.#opened.set(roomId, { at: performance.now(), opening });
+    try {
+      return await opening;
+    } catch (error) {
+      this.#opened.delete(roomId);
+      throw error;
+    }
+  }
+
+  async #showToBoth(roomId: RoomId, pair: [UserId, UserId]): Promise<UserId[]> {
+    if ((await this.#users.find(pair)).length < 2) throw unknownRoom();
+    const added = await Promise.all(pair.map((id) => this.#members.show(roomId, id)));
+    return pair.filter((_, index) => added[index]);
+  }
+
+  async #demandPlace(userId: UserId): Promise<void> {
+    if ((await this.#members.count(userId)) >= BOUNDS.roomsOfUser.value)
+      throw new ChatError("forbidden", `You are in ${BOUNDS.roomsOfUser.value} rooms. Leave one first.`);
+  }
+}

@@ -22,13 +22,12 @@ import {
 import type { World } from "./world.ts";
 
 /**
- * Why a call did not give its value: one of the server's codes, or `unreachable` when no answer came, so that
- * whether the call had its effect is unknown.
+ * Why a call failed: one of the server's codes, or `unreachable` if no answer came, so that its outcome is unknown.
  */
 export class ChatError extends Error {
   readonly code: ErrorCode | "unreachable";
   readonly retryAfterMs: number | undefined;
-  /** With `conflict`: how the message is now. */
+  /** With `conflict`: the present message. */
   readonly current: Message | undefined;
 
   constructor(code: ErrorCode | "unreachable", message: string, retryAfterMs?: number, current?: Message) {
@@ -44,7 +43,7 @@ const ANSWER_WITHIN_MS = 15_000;
 
 type Query = Record<string, string | number | undefined>;
 
-/** What is looked for among messages; `after` and `before` are dates. */
+/** A search among messages; `after` and `before` are dates. */
 export type Finding = {
   q: string;
   room?: RoomId | undefined;
@@ -55,7 +54,9 @@ export type Finding = {
 
 export type Api = ReturnType<typeof createApi>;
 
-/** The REST calls. Each gives the answer's body or throws a ChatError; none is answered once `over` is aborted. */
+/**
+ * The REST calls. Each resolves with the answer's body or throws a ChatError; none is answered once `over` is aborted.
+ */
 export function createApi(fetch: World["fetch"], over?: AbortSignal) {
   return {
     signUp: (credentials: Credentials) => call<User>("POST", "/users", credentials),
@@ -63,17 +64,17 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
     logOut: () => call<null>("POST", "/logout"),
     me: () => call<User>("GET", "/me"),
     demo: () => call<{ people: Credentials[] }>("GET", "/demo"),
-    /** At most LIMITS.userIds ids; unknown ones are left out of the answer. */
+    /** At most LIMITS.userIds ids; the answer leaves out unknown ones. */
     users: (ids: readonly UserId[]) => call<Presence[]>("GET", `/users${search({ ids: ids.join(",") })}`),
-    /** A page of who has the text in their name; `after` is the last id of the page before. */
+    /** A page of users with this text in their name; `after` is the last id of the previous page. */
     findUsers: (q: string, after: UserId | undefined, signal: AbortSignal) =>
       call<Found<Presence>>("GET", `/users${search({ q, after })}`, undefined, signal),
     online: () => call<Presence[]>("GET", "/users/online"),
     rooms: () => call<Room[]>("GET", "/rooms"),
-    /** The same of named rooms. */
+    /** The same for named rooms. */
     findRooms: (q: string, after: RoomId | undefined, signal: AbortSignal) =>
       call<Found<ListedRoom>>("GET", `/rooms/directory${search({ q, after })}`, undefined, signal),
-    /** One named room, if it is there. */
+    /** A named room, if it exists. */
     listedRoom: (roomId: RoomId) =>
       call<ListedRoom[]>("GET", `/rooms/directory${search({ after: Number(roomId) - 1, size: 1 })}`),
     createRoom: (room: NewRoom) => call<Room>("POST", "/rooms", room),
@@ -83,7 +84,7 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
         level,
       } satisfies Notifications),
     audience: (roomId: RoomId) => call<Audience>("GET", `/rooms/${encodeURIComponent(roomId)}/audience`),
-    /** A page of what was said with a text in it; the cursor of the page before asks for the next. */
+    /** A page of messages with this text; the cursor of one page asks for the next. */
     findMessages: (asked: Finding, cursor: string | undefined, signal: AbortSignal) =>
       call<Hits>("GET", `/search${search({ ...asked, cursor })}`, undefined, signal),
     /** The newest page, or one before or after a date, around a message, or from a moment on. */
@@ -91,7 +92,7 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
       roomId: RoomId,
       query: { before?: number; after?: number; around?: number; at?: number; size?: number },
     ) => call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
-    /** What is pinned, in the order in which it was. */
+    /** The pinned messages, in the order of pinning. */
     pins: (roomId: RoomId) =>
       call<Page>(
         "GET",
@@ -132,12 +133,12 @@ function search(query: Query): string {
   return given.length === 0 ? "" : `?${new URLSearchParams(given).toString()}`;
 }
 
-/** What to tell a person of anything thrown. */
+/** A message for people, from any thrown value. */
 export function wordsOf(error: unknown): string {
   return error instanceof Error ? error.message : "Something went wrong.";
 }
 
-/** A server's Failure as a throwable; anything else (a proxy's error page, say) counts as no answer. */
+/** Turns a server's Failure into an error; anything else (a proxy's error page, say) counts as no answer. */
 export function toChatError(failure: unknown): ChatError {
   const { code, message, retryAfterMs, current } = (failure ?? {}) as Partial<Failure>;
   if (typeof code !== "string" || typeof message !== "string") {
@@ -146,7 +147,7 @@ export function toChatError(failure: unknown): ChatError {
   return new ChatError(code, withoutField(message), retryAfterMs, current);
 }
 
-/** "name: too long" tells a program which field is meant; a person sees it. */
+/** Removes the field from "name: too long": programs need it, people see it. */
 function withoutField(message: string): string {
   return message.replace(/^\w+: (.)/, (_, first: string) => first.toUpperCase());
 }

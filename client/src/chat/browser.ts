@@ -3,7 +3,7 @@ import { io } from "socket.io-client";
 import type { Outgoing } from "./state/outgoing.ts";
 import { systemClock, type Desktop, type DraftStore, type OutboxStore, type World } from "./world.ts";
 
-/** What a ChatClient needs, as this browser has it. `open` shows a room. */
+/** The World of this browser. `open` shows a room. */
 export function browserWorld(open: (roomId: RoomId) => void): World {
   return {
     clock: systemClock,
@@ -47,7 +47,7 @@ function openDesktop(open: (roomId: RoomId) => void): Desktop {
       await Notification.requestPermission();
     },
     show({ roomId, title, text }) {
-      // Browsers of phones have it and throw.
+      // Browsers of phones have the constructor, but it throws.
       const shown = attempt(() => new Notification(title, { body: text, tag: roomId, icon: "/favicon.svg" }));
       shown?.addEventListener("click", () => {
         window.focus();
@@ -59,7 +59,7 @@ function openDesktop(open: (roomId: RoomId) => void): Desktop {
   };
 }
 
-/** This browser's storage. Where there is none, nothing is kept. */
+/** This browser's storage; without any, drafts are not kept. */
 function openDraftStore(): DraftStore {
   return {
     keys: () => attempt(() => Object.keys(localStorage)) ?? [],
@@ -87,8 +87,7 @@ function attempt<T>(read: () => T): T | undefined {
 }
 
 /**
- * A user's entries in IndexedDB. Where that is not to be had (private windows of some browsers) they live as
- * long as the page.
+ * A user's entries in IndexedDB. Without it (private windows of some browsers) they live as long as the page.
  */
 function openOutboxStore(userId: UserId): OutboxStore {
   const opening = openDatabase().catch(() => null);
@@ -98,7 +97,7 @@ function openOutboxStore(userId: UserId): OutboxStore {
   ): Promise<T | null> {
     const database = await opening;
     if (database === null) return null;
-    // A browser may close a database of its own accord, and then a transaction throws.
+    // A browser may close a database by itself, and then a transaction throws.
     return new Promise<T | null>((resolve) => {
       const made = make(database.transaction("outgoing", mode).objectStore("outgoing"));
       made.addEventListener("success", () => resolve(made.result));

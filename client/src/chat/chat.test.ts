@@ -27,7 +27,7 @@ const PASSWORD = "correct horse";
 let names = 0;
 const name = () => `tab${(names += 1)}`;
 
-/** A clock that knows what is still to come. */
+/** A clock that knows its pending timers. */
 function countingClock(): Clock & { waiting: Set<string> } {
   const waiting = new Set<string>();
   let timers = 0;
@@ -49,7 +49,7 @@ function countingClock(): Clock & { waiting: Set<string> } {
   };
 }
 
-/** A tab at a replica's address. `part` takes the place of what its world would do. */
+/** A tab at a replica's address. `part` replaces parts of its World. */
 function openTab(
   profile: Profile = createProfile(),
   address = both(house)[0].address,
@@ -89,10 +89,10 @@ function openTab(
   };
 }
 
-/** Somebody else, on the other replica. */
+/** Another person, on the other replica. */
 const somebody = () => person(both(house)[1], name());
 
-/** A wire to the first replica that can be taken away, and given back. */
+/** A wire to the first replica that can be cut and restored. */
 async function startLine() {
   let down = false;
   const { port } = new URL(both(house)[0].address);
@@ -111,7 +111,7 @@ async function startLine() {
 }
 
 describe("a client without a browser", () => {
-  test("hears what is said on another replica, and is heard there", async () => {
+  test("exchanges messages with another replica", async () => {
     const [one, other] = [openTab(), openTab(undefined, both(house)[1].address)];
     await Promise.all([one.signUp(), other.signUp()]);
     one.say("is anybody there");
@@ -124,7 +124,7 @@ describe("a client without a browser", () => {
     other.chat.close();
   });
 
-  test("has everything that was said while its connection was lost, and sends what it wrote meanwhile", async () => {
+  test("catches up after a lost connection, and sends what it wrote meanwhile", async () => {
     const tab = openTab();
     await tab.signUp();
     const other = await somebody();
@@ -139,7 +139,7 @@ describe("a client without a browser", () => {
     other.close();
   });
 
-  test("sends what an earlier client of the same storage did not get off", async () => {
+  test("sends what an earlier client of the same storage left unsent", async () => {
     const first = openTab();
     await first.signUp();
     const other = await somebody();
@@ -159,7 +159,7 @@ describe("a client without a browser", () => {
     other.close();
   });
 
-  test("is signed out in all tabs by a log-out in one, and nothing is kept", async () => {
+  test("is signed out in all tabs by a log-out in one, and keeps nothing", async () => {
     const one = openTab();
     await one.signUp();
     const second = openTab(one.profile, both(house)[1].address);
@@ -188,7 +188,7 @@ describe("a client without a browser", () => {
     expect(third.chat.snapshot().session.is).toBe("signed out");
   });
 
-  test("has nothing left to do once somebody has logged out, whatever was under way", async () => {
+  test("has no pending work after a log-out, whatever was under way", async () => {
     const line = await startLine();
     const tab = openTab(undefined, line.address);
     await tab.signUp();
@@ -200,7 +200,7 @@ describe("a client without a browser", () => {
     line.giveBack();
     tab.back();
     await tab.online();
-    // The return is told for a while, the mark waits for more to be read, and a message for its answer.
+    // A notice of the return, a delayed read mark and an unanswered message are pending.
     expect(tab.chat.snapshot().returned).toBe(1);
     tab.say("on its way");
     await tab.chat.logOut();
@@ -213,7 +213,7 @@ describe("a client without a browser", () => {
 });
 
 describe("a message that was changed", () => {
-  test("is shown as it is now, also where nobody can tell any more what changed meanwhile", async () => {
+  test("is shown in its present state, even if the changes are no longer known", async () => {
     const line = await startLine();
     const tab = openTab(undefined, line.address);
     await tab.signUp();
@@ -254,7 +254,7 @@ describe("a message that was changed", () => {
     await line.close();
   });
 
-  test("is shown as it is now in a room beside the open one, which has all that was said meanwhile", async () => {
+  test("is shown in its present state in a room beside the open one, which is complete too", async () => {
     const line = await startLine();
     const tab = openTab(undefined, line.address);
     await tab.signUp();
@@ -288,8 +288,8 @@ describe("a message that was changed", () => {
   });
 });
 
-describe("a page that was read from a Redis which is no longer the primary", () => {
-  /** Answers a few pages as a history that is lost had them: each message another one, by a later change. */
+describe("a page from a Redis that is no longer the primary", () => {
+  /** Answers the next pages from a lost history: each message differs, by a later change. */
   function lostHistory() {
     let left = 0;
     return {
@@ -309,7 +309,7 @@ describe("a page that was read from a Redis which is no longer the primary", () 
     };
   }
 
-  test("is not taken for what changed while nobody could tell", async () => {
+  test("does not replace messages whose changes are unknown", async () => {
     const line = await startLine();
     const lost = lostHistory();
     const tab = openTab(undefined, line.address, lost.part);
@@ -333,7 +333,7 @@ describe("a page that was read from a Redis which is no longer the primary", () 
     await line.close();
   });
 
-  test("is shown until the log that is heard says otherwise, where it is a room's first", async () => {
+  test("is shown, if it is a room's first, until the log of the connection contradicts it", async () => {
     const lost = lostHistory();
     const tab = openTab(undefined, undefined, lost.part);
     const other = await somebody();
@@ -348,7 +348,7 @@ describe("a page that was read from a Redis which is no longer the primary", () 
     other.close();
   });
 
-  test("is not put before what is shown", async () => {
+  test("is not put before the shown messages", async () => {
     const lost = lostHistory();
     const tab = openTab(undefined, undefined, lost.part);
     const other = await somebody();
@@ -366,14 +366,14 @@ describe("a page that was read from a Redis which is no longer the primary", () 
   });
 });
 
-describe("a change that somebody asks for", () => {
+describe("a requested change", () => {
   const row = ({ chat }: ReturnType<typeof openTab>, seq: number) =>
     chat
       .snapshot()
       .rooms?.get("0")
       ?.log?.messages.find((message) => message.seq === seq);
 
-  test("is shown before it is answered, outlives the page, and is made once", async () => {
+  test("is shown before its answer, survives a reload, and is made once", async () => {
     const first = openTab();
     await first.signUp();
     const other = await somebody();
@@ -419,7 +419,7 @@ describe("a change that somebody asks for", () => {
     other.close();
   });
 
-  test("deletes what its tab did not outlive, and what is deleted just before the log-out", async () => {
+  test("deletes a message even if its tab closes or the user logs out right after", async () => {
     const first = openTab();
     await first.signUp();
     const other = await somebody();
@@ -434,7 +434,7 @@ describe("a change that somebody asks for", () => {
     expect(first.chat.deleteMessage(two).undo()).toBe(true);
     first.chat.deleteMessage(one);
     first.chat.close();
-    // The time to take it back is over where the next tab begins.
+    // When the next tab begins, the time to undo is over.
     const later = { ...systemClock, date: () => Date.now() + UNDO_MS };
     const second = openTab(first.profile, both(house)[1].address, () => ({ clock: later }));
     second.chat.openRoom("0");
@@ -451,7 +451,7 @@ describe("a change that somebody asks for", () => {
     other.close();
   });
 
-  test("keeps what was typed where the message was changed elsewhere meanwhile", async () => {
+  test("keeps the typed text if the message was changed elsewhere meanwhile", async () => {
     const tab = openTab();
     await tab.signUp();
     tab.say("a frist try");
@@ -461,7 +461,7 @@ describe("a change that somebody asks for", () => {
     tab.chat.editMessage(seen, "a first try");
     await tab.shows("a first try");
     await until(() => tab.chat.snapshot().changing.length === 0);
-    // As another device does that has not seen this.
+    // As another device does that has not seen this change.
     tab.chat.editMessage(seen, "the first try");
     const slot = `change 0 ${seen.seq}`;
     await until(() => tab.chat.snapshot().drafts.has(slot));
@@ -478,8 +478,8 @@ describe("a change that somebody asks for", () => {
   });
 });
 
-describe("a message that is marked as unread", () => {
-  /** Two windows of one user, on two replicas, who have read all that somebody has said. */
+describe("a message marked as unread", () => {
+  /** Two windows of one user, on two replicas, who have read everything from somebody. */
   async function readAll(address = both(house)[1].address) {
     const here = openTab();
     const username = await here.signUp();
@@ -506,7 +506,7 @@ describe("a message that is marked as unread", () => {
     return Number(await house.redis.hget(house.keys.read("0"), id));
   };
 
-  test("is so in all windows, and stays so while one looks, until they come back", async () => {
+  test("is unread in all windows, and stays so until the user leaves the room and returns", async () => {
     const { here, there, other, username, second } = await readAll();
     here.chat.markUnread(second);
     expect(unread(here)).toBe(2);
@@ -527,7 +527,7 @@ describe("a message that is marked as unread", () => {
     other.close();
   });
 
-  test("is read by whoever answers", async () => {
+  test("is read once the user sends a message", async () => {
     const { here, there, other, username, second } = await readAll();
     here.chat.markUnread(second);
     await until(() => unread(there) === 2);
@@ -539,7 +539,7 @@ describe("a message that is marked as unread", () => {
     other.close();
   });
 
-  test("is so for a window that had no connection, and told by one that had none, however it was read before", async () => {
+  test("is unread also for a window that was offline, or if an offline window marked it", async () => {
     const line = await startLine();
     const { here, there, other, second } = await readAll(line.address);
     line.take();
@@ -569,7 +569,7 @@ describe("a message that is marked as unread", () => {
 describe("a notification", () => {
   type Shown = { roomId: RoomId; title: string; text: string };
 
-  /** A tab that somebody may look at, and what is shown beside it. */
+  /** A tab that is looked at or not, and its notifications. */
   function openWatched(profile: Profile, allowed: "granted" | "default" = "granted", address?: string) {
     const shown: Shown[] = [];
     const look = { attended: false, allowed };
@@ -587,14 +587,14 @@ describe("a notification", () => {
     return { ...tab, shown, look };
   }
 
-  /** One that must come, and shows that what was said before it in this room has had its time. */
+  /** Sends a message that must be notified; then earlier ones of this room have had their time. */
   async function directRoom(tab: ReturnType<typeof openWatched>, other: Person) {
     const { session } = tab.chat.snapshot();
     const userId = session.is === "signed in" ? session.user.id : "";
     return (await other.browser.post<Room>("/api/rooms/private", { userId })).body.id;
   }
 
-  test("tells of what is said in a direct room while nobody looks, and is taken back when that is read", async () => {
+  test("tells of messages in a direct room while nobody looks, and is closed once they are read", async () => {
     const tab = openWatched(createProfile());
     await tab.signUp();
     const other = await somebody();
@@ -613,7 +613,7 @@ describe("a notification", () => {
     other.close();
   });
 
-  test("tells nothing of what is on the screen of any tab, and of a deleted message no more", async () => {
+  test("does not tell of messages on the screen of any tab, and is closed when its message is deleted", async () => {
     const profile = createProfile();
     const tab = openWatched(profile);
     await tab.signUp();
@@ -639,7 +639,7 @@ describe("a notification", () => {
     other.close();
   });
 
-  test("is asked for only once there was something to tell, and never shown before", async () => {
+  test("is offered only once there was something to tell, and never shown before", async () => {
     const tab = openWatched(createProfile(), "default");
     await tab.signUp();
     const other = await somebody();
@@ -657,7 +657,7 @@ describe("a notification", () => {
     other.close();
   });
 
-  test("tells once, for each room, of what was said while the connection was away, and nothing of what was there before", async () => {
+  test("tells once for each room of messages missed while offline, and not of earlier ones", async () => {
     const line = await startLine();
     const profile = createProfile();
     const tab = openWatched(profile, "granted", line.address);
@@ -685,7 +685,7 @@ describe("a notification", () => {
     expect(tab.shown.toSorted((one, next) => next.title.length - one.title.length)).toEqual(
       missed.toSorted((one, next) => next.title.length - one.title.length),
     );
-    // One that has just been said comes after all that there was to tell.
+    // A live message is told after everything that was missed.
     await other.say(roomId, "six");
     await until(() => tab.shown.some(({ text }) => text === "six"));
     expect(tab.shown.find((one) => one.roomId === roomId)?.title).toBe(from);
@@ -702,7 +702,7 @@ describe("a notification", () => {
     await line.close();
   });
 
-  test("follows what the person has chosen for the room, on every device", async () => {
+  test("follows the level that the user chose for the room, on every device", async () => {
     const tab = openWatched(createProfile());
     const username = await tab.signUp();
     const phone = openTab(undefined, both(house)[1].address);
@@ -728,8 +728,8 @@ describe("a notification", () => {
   });
 });
 
-describe("whoever signs in next", () => {
-  test("reads nothing by what the one before was looking at", async () => {
+describe("the next user of a browser", () => {
+  test("marks nothing as read by what the previous user looked at", async () => {
     const tab = openTab();
     await tab.signUp();
     const other = await somebody();
@@ -744,7 +744,7 @@ describe("whoever signs in next", () => {
     other.close();
   });
 
-  test("sees nothing of what the one before had asked for", async () => {
+  test("sees nothing that the previous user asked for", async () => {
     let letGo = () => {};
     const held = new Promise<void>((resolve) => (letGo = resolve));
     let asked = 0;

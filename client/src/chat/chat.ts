@@ -9,17 +9,17 @@ import type { World } from "./world.ts";
 
 export type ChatClient = ReturnType<typeof createChatClient>;
 
-/** For `UNDO_MS` it can be taken back. */
+/** A deletion that can be undone for `UNDO_MS`. */
 export type Deletion = {
-  /** False: it is too late. */
+  /** False if it is too late. */
   undo: () => boolean;
-  /** Somebody is making up their mind: the time begins anew. */
+  /** Starts the time anew, while the user is deciding. */
   wait: () => void;
 };
 
 /**
- * The whole chat as one object without a face: `snapshot` is its state, `subscribe` tells of changes, the rest
- * are a person's intents. Intents that can be refused throw a ChatError. Nothing happens before `start`.
+ * The whole chat without a user interface: `snapshot` is its state, `subscribe` announces changes, the rest are a
+ * user's intents. Intents that can be refused throw a ChatError. Nothing happens before `start`.
  */
 export function createChatClient(world: World) {
   const store = createStore(world.clock);
@@ -61,7 +61,7 @@ export function createChatClient(world: World) {
     typing.sent(roomId);
   }
 
-  /** Asks for a change of a stored message, as it is shown now. */
+  /** Requests a change of a stored message, as it is shown now. */
   function change({ roomId }: Message, what: MessageChange, text?: string) {
     const nonce = signedIn?.outbox.change(roomId, what, text);
     signedIn?.tabs.claim();
@@ -79,7 +79,7 @@ export function createChatClient(world: World) {
 
     // --- The session ---
 
-    /** Goes on with this browser's session, if there is one. */
+    /** Resumes this browser's session, if there is one. */
     async start(): Promise<void> {
       for (let attempts = 0; life.open; attempts++) {
         try {
@@ -106,7 +106,7 @@ export function createChatClient(world: World) {
       await leaving?.logOut();
       if (leaving !== null && signedIn === leaving) signOut(null);
     },
-    /** Ends everything here and forgets nothing, as a tab does that is closed. */
+    /** Ends everything here and forgets nothing, as closing a tab does. */
     close(): void {
       life.close();
       signedIn?.close();
@@ -115,36 +115,36 @@ export function createChatClient(world: World) {
 
     // --- Messages ---
 
-    /** Shows a room, which need not be one of this user's, or none: at its end, or around the message of this number. */
+    /** Shows a room (the user's or not) or none: at its end, or around the message with this number. */
     openRoom(roomId: RoomId | null, seq: number | null = null): void {
       store.dispatch({ type: "opened", roomId });
       signedIn?.reads.opened(roomId);
       if (roomId === null || seq === null) store.dispatch({ type: "visit over" });
       else store.dispatch({ type: "visit", id: (visits += 1), roomId, seq });
       void signedIn?.visits.load();
-      // Somebody is waiting for it, and may type already.
+      // The user is waiting for the room, and may be typing already.
       store.tell();
       if (roomId !== null) void signedIn?.sync.load(roomId);
     },
-    /** Shows these rooms, and no others, beside the one that is open. */
+    /** Shows exactly these rooms beside the open one. */
     openBeside(roomIds: readonly RoomId[]): void {
       store.dispatch({ type: "opened beside", roomIds });
       for (const roomId of roomIds) void signedIn?.sync.load(roomId);
     },
-    /** The room's newest page, after it could not be loaded. */
+    /** Loads the room's newest page, after a failure. */
     async reload(roomId: RoomId): Promise<void> {
       await signedIn?.sync.loadNewest(roomId);
     },
-    /** What comes before the messages that are shown of the room. */
+    /** Loads the page before the shown messages. */
     async loadOlder(roomId: RoomId): Promise<void> {
       if (store.snapshot().visit?.is === "apart") await signedIn?.visits.loadMore("older");
       else await signedIn?.sync.loadOlder(roomId);
     },
-    /** What follows them, where they do not reach the room's end. */
+    /** Loads the page after the shown messages, if they do not reach the room's end. */
     async loadNewer(): Promise<void> {
       await signedIn?.visits.loadMore("newer");
     },
-    /** seq of the first message that was said since a moment, or of the newest one; null in an empty room. */
+    /** seq of the first message since a moment, or of the newest one; null in an empty room. */
     seqAt: async (roomId: RoomId, at: number) => here().visits.seqAt(roomId, at),
     async findMessages(asked: Finding, cursor: string | undefined, signal: AbortSignal) {
       const { api: mine, people } = here();
@@ -152,14 +152,14 @@ export function createChatClient(world: World) {
       people.learn(page.hits.map(({ message }) => message.from));
       return page;
     },
-    /** What comes into this room is being read as it comes. null: nobody is looking. */
+    /** Marks new messages of this room as read on arrival. null: nobody is looking. */
     watch(roomId: RoomId | null): void {
       signedIn?.reads.watch(roomId);
     },
 
     /**
-     * Makes a message and all after it unread, in all windows of this user. Who goes on looking at the room has not read
-     * them: who leaves it and comes back has, and so has who says something.
+     * Marks a message and all later ones as unread, in all windows of this user. They stay unread while the user keeps
+     * looking at the room; leaving it and coming back reads them, and so does sending a message.
      */
     markUnread({ roomId, seq }: Message): void {
       signedIn?.reads.markUnread(roomId, seq);
@@ -168,7 +168,7 @@ export function createChatClient(world: World) {
 
     /** How many people a message to everybody in the room reaches. */
     audience: async (roomId: RoomId): Promise<number> => (await here().api.audience(roomId)).people,
-    /** Puts the room's draft on its way. Throws a ChatError if too many wait already. */
+    /** Sends the room's draft. Throws a ChatError if too many messages wait already. */
     send(roomId: RoomId): void {
       sendDraft(roomId, roomId);
     },
@@ -176,14 +176,14 @@ export function createChatClient(world: World) {
       signedIn?.outbox.retry(nonce);
       signedIn?.tabs.claim();
     },
-    /** Takes back a message, or a change, that has failed. */
+    /** Discards a failed message, or a failed change. */
     discard(nonce: string): void {
       signedIn?.outbox.remove(nonce);
       signedIn?.drafts.take(`edit ${nonce}`);
     },
     /**
-     * Lets a message that has failed be written anew: as the room's draft if nothing stands there (true), else in its
-     * own place, as the draft `edit <nonce>` (false).
+     * Makes a failed message editable: as the room's draft if that is empty (true), else in its own place, as the
+     * draft `edit <nonce>` (false).
      */
     edit({ nonce, roomId, message }: Outgoing): boolean {
       if (store.snapshot().drafts.has(roomId)) {
@@ -194,29 +194,29 @@ export function createChatClient(world: World) {
       signedIn?.outbox.remove(nonce);
       return true;
     },
-    /** Puts what a failed message has been changed to on its way, in its stead. Throws as `send` does. */
+    /** Sends the edited text in place of a failed message. Throws as `send` does. */
     sendEdited({ nonce, roomId }: Outgoing): void {
       sendDraft(`edit ${nonce}`, roomId);
       signedIn?.outbox.remove(nonce);
     },
     setDraft,
-    /** This user is writing in a room, which the others there see for a few seconds. */
+    /** This user is writing in a room: the others see it for a few seconds. */
     typing(roomId: RoomId): void {
       signedIn?.typing.say(roomId);
     },
 
-    // --- What becomes of stored messages. Each throws as `send` does, and is shown before it is answered. ---
+    // --- Changes of stored messages. Each throws as `send` does, and is shown before it is answered. ---
 
     /**
-     * Gives a message of this user's another text. Where it is refused, because it was changed elsewhere meanwhile, say,
-     * the text is the draft `change <room> <seq>`, and `changing` has the reason until `discard`.
+     * Edits one of this user's messages. If that is refused, as after an edit elsewhere, the text becomes the draft
+     * `change <room> <seq>`, and `changing` has the reason until `discard`.
      */
     editMessage(message: Message, text: string): void {
       const { roomId, seq, rev = 0 } = message;
       change(message, { do: "edit", seq, rev }, withoutLastLines(text));
       signedIn?.drafts.take(changeSlot(roomId, seq));
     },
-    /** Sent only once it cannot be taken back any more, or when the page is left. */
+    /** Is sent once it cannot be undone any more, or when the page is left. */
     deleteMessage(message: Message): Deletion {
       const nonce = change(message, { do: "delete", seq: message.seq }) ?? "";
       return {
@@ -261,14 +261,14 @@ export function createChatClient(world: World) {
       await socket.request("room.leave", { roomId });
       sync.hideRoom(roomId);
     },
-    /** Of what this user is notified in a room. */
+    /** Sets what notifies this user in a room. */
     async setNotify(roomId: RoomId, level: NotifyLevel): Promise<void> {
       const { api: mine, sync } = here();
       sync.showRoom(await mine.notify(roomId, level));
     },
-    /** Whether notifications can be shown beside the page; undefined where there is no such thing. */
+    /** Whether the browser allows notifications; undefined if it has none. */
     notificationsAllowed: () => world.desktop?.allowed(),
-    /** Asks the user, who must have asked for it, and answers with what they said. */
+    /** Asks the user for permission, which needs a click of theirs, and answers with the result. */
     async allowNotifications() {
       store.dispatch({ type: "notifications wanted", on: false });
       await world.desktop?.ask();
@@ -278,7 +278,7 @@ export function createChatClient(world: World) {
       here().people.find(text, after, signal),
     findRooms: async (text: string, after: RoomId | undefined, signal: AbortSignal) =>
       here().api.findRooms(text, after, signal),
-    /** What a named room is called, also one that is not this user's. */
+    /** The name of a named room, even if it is not this user's. */
     async roomName(roomId: RoomId): Promise<string | undefined> {
       const [room] = await here().api.listedRoom(roomId);
       return room?.id === roomId ? room.name : undefined;
@@ -286,7 +286,7 @@ export function createChatClient(world: World) {
   };
 }
 
-/** Ends of lines that were typed after the text are no part of it. */
+/** Drops line breaks that were typed after the text. */
 function withoutLastLines(text: string): string {
   const trimmed = text.trimEnd();
   return /[\n\u2028\u2029]/.test(text.slice(trimmed.length)) ? trimmed : text;

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { createDrafts, type Drafts, type Slot } from "./drafts.ts";
 import type { DraftStore } from "./world.ts";
 
-/** One browser's storage. What a tab changes is told to the others when `deliver` is called, as events are late. */
+/** One browser's storage. Other tabs hear of a change when `deliver` is called, because events are late. */
 function createBrowser() {
   const kept = new Map<string, string>();
   const tabs = new Set<(key: string) => void>();
@@ -47,7 +47,7 @@ function createTab(browser: ReturnType<typeof createBrowser>, userId = "1") {
 }
 
 describe("drafts", () => {
-  test("the tabs of a browser show the same text, which a new one finds", () => {
+  test("all tabs of a browser show the same text, also a new one", () => {
     const browser = createBrowser();
     const [one, other] = [createTab(browser), createTab(browser)];
     one.drafts.write("0", "half a thought");
@@ -59,7 +59,7 @@ describe("drafts", () => {
     expect(createTab(browser).shown.get("0")).toBeUndefined();
   });
 
-  test("a tab that has not heard of another one's text does not take it away", () => {
+  test("a tab does not remove another tab's text that it has not heard of", () => {
     const browser = createBrowser();
     const [one, other] = [createTab(browser), createTab(browser)];
     other.drafts.write("0", "mine");
@@ -71,7 +71,7 @@ describe("drafts", () => {
     expect(createTab(browser).shown.get("0")).toBe("mine and more");
   });
 
-  test("two tabs that send the same version send it under one nonce, and each version has its own", () => {
+  test("two tabs send the same version under one nonce, and each version has its own", () => {
     const browser = createBrowser();
     const [one, other] = [createTab(browser), createTab(browser)];
     one.drafts.write("0", "send me");
@@ -83,7 +83,7 @@ describe("drafts", () => {
     expect(other.drafts.read("0")?.nonce).not.toBe(first?.nonce);
   });
 
-  test("a page that slept finds what other tabs did meanwhile", () => {
+  test("a page that slept finds the changes of other tabs", () => {
     const browser = createBrowser();
     const [one, other] = [createTab(browser), createTab(browser)];
     one.drafts.write("0", "before");
@@ -94,7 +94,7 @@ describe("drafts", () => {
     expect([one.shown.get("0"), one.shown.get("17")]).toEqual(["", "after"]);
   });
 
-  test("what an earlier version of the client has kept is found, sent and taken away", () => {
+  test("drafts of an earlier version of the client are found, sent and removed", () => {
     const browser = createBrowser();
     browser.kept.set("hubbub draft 1 0", "bare text");
     const { drafts, shown } = createTab(browser);
@@ -111,7 +111,7 @@ describe("drafts", () => {
     expect(drafts.texts().get("0")).toBe("kept here");
   });
 
-  test("whoever logs out leaves nothing, in any tab, and others' drafts alone", () => {
+  test("a log-out removes the user's drafts in all tabs, and nobody else's", () => {
     const browser = createBrowser();
     const [one, other, somebody] = [createTab(browser), createTab(browser), createTab(browser, "2")];
     somebody.drafts.write("0", "theirs");
@@ -132,7 +132,7 @@ const step = fc.record({
   does: fc.constantFrom("write", "more", "empty", "send", "reload", "sleep", "deliver", "deliver", "log out"),
 });
 
-test("whatever two tabs do, what is typed last is kept or sent once, and everybody comes to show the same", () => {
+test("whatever two tabs do, the last typed text is kept or sent once, and all tabs end up showing the same", () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
       const browser = createBrowser();
@@ -152,7 +152,7 @@ test("whatever two tabs do, what is typed last is kept or sent once, and everybo
           case "empty":
           case "send":
             if (own !== null && does === "send") {
-              // The same words under two nonces would be stored twice.
+              // The same text under two nonces would be stored twice.
               expect([...sent].filter(([nonce, text]) => text === own.text && nonce !== own.nonce)).toEqual(
                 [],
               );
@@ -160,7 +160,7 @@ test("whatever two tabs do, what is typed last is kept or sent once, and everybo
             }
             if (does === "send") tab.drafts.take(slot);
             else tab.drafts.write(slot, "");
-            // Nothing but what this tab has shown may be gone.
+            // Only a text that this tab has shown may disappear.
             if (before !== undefined && !before.endsWith(` ${own?.text}`)) {
               expect(browser.kept.get(`hubbub draft 1 ${slot}`)).toBe(before);
             }

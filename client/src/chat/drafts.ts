@@ -3,37 +3,37 @@ import { createNonce } from "./outbox.ts";
 import type { DraftStore } from "./world.ts";
 
 /**
- * Where a text is being written: a room's id, `edit <nonce>` in place of a message that has failed, or
- * `change <room> <seq>` in place of one that is stored. `reply <room>` holds the seq that the room's draft answers.
+ * Where a text is being written: a room's id, `edit <nonce>` in place of a failed message, or `change <room> <seq>` in
+ * place of a stored one. `reply <room>` holds the seq that the room's draft answers.
  */
 export type Slot = string;
 
-/** Where another text for a stored message is being written. */
+/** The slot of an edit of a stored message. */
 export function changeSlot(roomId: RoomId, seq: number): Slot {
   return `change ${roomId} ${seq}`;
 }
 
-/** Where the seq of the message stands that the room's draft answers. */
+/** The slot for the seq of the message that the room's draft answers. */
 export function replySlot(roomId: RoomId): Slot {
   return `reply ${roomId}`;
 }
 
-/** `stored` is what the store has of it, or null: then nothing could be kept. */
+/** `stored` is the stored form, or null if it could not be stored. */
 type Draft = { nonce: string; text: string; stored: string | null };
 
 export type Drafts = ReturnType<typeof createDrafts>;
 
 /**
- * The owner of what a user has typed and not sent. All tabs show the same text, which outlives reload and the end of
- * a session, but not `clear`. Each version of a text has a nonce of its own, under which it is sent: two tabs that
- * send the same version send one message. A tab removes only the version that it shows.
+ * The owner of a user's unsent texts. All tabs show the same text, which survives a reload and the end of a session,
+ * but not `clear`. Each version of a text has a nonce of its own, under which it is sent: two tabs that send the same
+ * version send one message. A tab removes only the version that it shows.
  */
 export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: Slot, text: string) => void) {
   const drafts = new Map<Slot, Draft>();
   const prefix = draftKey(userId, "");
   let closed = false;
 
-  // What is told may be late: only what the store has now counts.
+  // Events may be late: only what the store holds now counts.
   const unwatch = store.watch((key) => {
     if (key.startsWith(prefix)) adopt(key.slice(prefix.length), store.get(key));
   });
@@ -48,7 +48,7 @@ export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: 
     if (before !== (draft?.text ?? "")) changed(slot, draft?.text ?? "");
   }
 
-  /** Takes over what the store has, also where nobody told of it: a page that slept has missed that. */
+  /** Reads the store again, because a page that slept missed its events. */
   function refresh() {
     const slots = new Set<Slot>();
     for (const key of store.keys()) if (key.startsWith(prefix)) slots.add(key.slice(prefix.length));
@@ -79,7 +79,7 @@ export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: 
       return new Map([...drafts].map(([slot, { text }]) => [slot, text]));
     },
 
-    /** What now stands there. */
+    /** Replaces the draft's text. */
     write(slot: Slot, text: string): void {
       if (closed || text === (drafts.get(slot)?.text ?? "")) return;
       if (text === "") {
@@ -91,24 +91,24 @@ export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: 
       try {
         store.set(draftKey(userId, slot), stored);
       } catch {
-        // No storage, or a full one: the draft lives as long as the page.
+        // Storage is missing or full: the draft lives as long as the page.
         stored = null;
       }
       drafts.set(slot, { nonce, text, stored });
       changed(slot, text);
     },
 
-    /** What stands there, with the nonce under which to send it. */
+    /** The draft, with the nonce under which to send it. */
     read(slot: Slot): { text: string; nonce: string } | null {
       return drafts.get(slot) ?? null;
     },
 
-    /** The draft has been sent, or is not wanted any more. */
+    /** Removes a draft that was sent or discarded. */
     take(slot: Slot): void {
       if (!closed && drafts.has(slot)) empty(slot);
     },
 
-    /** Forgets everything of this user, whichever tab wrote it, and keeps nothing any more. */
+    /** Removes all drafts of this user, from every tab, and keeps no more. */
     clear(): void {
       close();
       for (const key of store.keys()) if (key.startsWith(prefix)) store.remove(key);
@@ -122,7 +122,7 @@ function draftKey(userId: UserId, slot: string): string {
   return `hubbub draft ${userId} ${slot}`;
 }
 
-/** Earlier versions kept the bare text. */
+/** Earlier versions stored only the text. */
 function parse(stored: string): Draft {
   const [, nonce, text] = /^([0-9a-f]{32}) ([^]*)$/.exec(stored) ?? [];
   return { nonce: nonce ?? createNonce(), text: text ?? stored, stored };

@@ -3,7 +3,7 @@ import { io } from "socket.io-client";
 import type { Outgoing } from "./state/outgoing.ts";
 import { systemClock, type DraftStore, type OutboxStore, type Wire, type World } from "./world.ts";
 
-/** What the tabs of one browser share, and what is there when it is opened again. */
+/** What the tabs of one browser share, and what is kept while it is closed. */
 export type Profile = ReturnType<typeof createProfile>;
 
 export function createProfile() {
@@ -75,8 +75,8 @@ export function createProfile() {
 }
 
 /**
- * What a ChatClient needs where there is no browser: at a replica's address, as a tab of this profile. Nobody looks
- * away from it, and every tab leads.
+ * The World of a ChatClient without a browser: at a replica's address, as a tab of this profile. The tab is always
+ * looked at, and always leads.
  */
 export function headlessWorld(
   address: string,
@@ -112,13 +112,13 @@ export function headlessWorld(
       attending.add(listeners);
       return () => attending.delete(listeners);
     },
-    /** The connection of the last sign-in, to do worse to it than a person does. */
+    /** The connection of the last sign-in, for tests to break. */
     wire: () => wire,
     /** Somebody looks at the tab again. */
     back() {
       for (const { back } of attending) back();
     },
-    /** The tab is left. */
+    /** The page is left. */
     leave() {
       for (const { leaving } of attending) leaving();
     },

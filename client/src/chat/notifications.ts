@@ -6,7 +6,7 @@ import { isShown } from "./state/rooms.ts";
 import type { Chat } from "./store.ts";
 import type { World } from "./world.ts";
 
-/** Another tab may show the message, and another device of this user may have read it, before they are told. */
+/** Time for another tab to show the message, and for another device of this user to read it. */
 const TOLD_AFTER_MS = 700;
 const TEXT_MOST = 200;
 
@@ -18,25 +18,24 @@ type Needs = Pick<World, "desktop" | "attended" | "openChannel"> & {
 };
 
 type Seen = { roomId: RoomId; seq: number };
-/** How far a room has been looked through for what is to be told. */
+/** How far a room was searched for messages to tell. */
 type Base = { seq: number; mentions: number };
 
 /**
- * Tells of new messages on the desktop: one of a user's tabs does it for all of them, of none that is on the screen of
- * any, and of none that is read or deleted by then. What came in while there was no connection is told at the return,
- * once for each room; what was there at the start is no news. What is told is taken back when the message is read or
- * deleted.
+ * Desktop notifications of new messages. One of a user's tabs shows them for all tabs, but none for messages that are
+ * on the screen of any tab, or read or deleted by then. Messages missed while offline are told at the return, once for
+ * each room; those that were there at the start are not. Closes a notification when its message is read or deleted.
  */
 export function createNotifications(needs: Needs) {
   const { chat, scope, userId, desktop, attended, people } = needs;
   let leads = false;
-  /** Set once the rooms have been complete here. */
+  /** Set once all rooms have been complete here. */
   let begun = false;
   let wasOnline = false;
-  /** Up to where each room's messages are on the screen of a tab, or told already. */
+  /** For each room, the seq up to which messages are on a screen, or told already. */
   const done = new Map<RoomId, number>();
   const bases = new Map<RoomId, Base>();
-  /** What was heard as it was said and calls for this user. */
+  /** Live messages that call for this user. */
   const live = new Map<RoomId, Message[]>();
   const waiting = new Set<RoomId>();
   const shown = new Map<RoomId, { seq: number; close: () => void }>();
@@ -81,7 +80,7 @@ export function createNotifications(needs: Needs) {
     }
   }
 
-  /** How many unread messages call for this user that came since. */
+  /** How many unread messages since then call for this user. */
   function countFresh(room: RoomState, base: Base | undefined): number {
     if (base === undefined || room.notify === "nothing") return 0;
     if (room.notify === "mentions") return Math.max(0, mentionsOf(room) - base.mentions);
@@ -100,7 +99,7 @@ export function createNotifications(needs: Needs) {
     show(room, message.seq, title, newest(room, message).message);
   }
 
-  /** What they are is not known of a room that is not loaded. */
+  /** The messages of a room that is not loaded are unknown: tells only their number. */
   function tellMany(room: RoomState, count: number) {
     const { last } = room;
     const what = room.notify === "mentions" ? "mention" : "new message";
@@ -118,7 +117,7 @@ export function createNotifications(needs: Needs) {
       chat.dispatch({ type: "notifications wanted", on: true });
       return;
     }
-    // A room's next notification takes the place of the one before, and is heard all the same.
+    // A room's next notification replaces the previous one, and still makes its sound.
     shown.get(roomId)?.close();
     shown.set(roomId, { seq, close: desktop.show({ roomId, title, text: text.slice(0, TEXT_MOST) }) });
   }
@@ -132,7 +131,7 @@ export function createNotifications(needs: Needs) {
     return deleted === undefined && seq > room.read && seq > (done.get(room.id) ?? 0) && !onScreen(room.id);
   }
 
-  /** Finds what has come without having been heard as it was said. */
+  /** Finds messages that came without being heard live. */
   function lookForMissed() {
     const { rooms, connection } = chat.state;
     const isBack = connection === "online" && !wasOnline;
@@ -141,12 +140,12 @@ export function createNotifications(needs: Needs) {
     for (const room of rooms.values()) {
       const base = bases.get(room.id);
       if (base === undefined) {
-        // Somebody has begun a private room meanwhile.
+        // Somebody has started a private room meanwhile.
         const isNew = begun && isBack && room.kind === "direct";
         bases.set(room.id, isNew ? { seq: 0, mentions: 0 } : baseOf(room));
         if (isNew) wait(room.id);
       } else if (room.seq > base.seq) wait(room.id);
-      // Read meanwhile, marked unread, or of another log: no news.
+      // It was read meanwhile, marked unread, or belongs to another log: nothing to tell.
       else if (room.seq < base.seq || mentionsOf(room) !== base.mentions) bases.set(room.id, baseOf(room));
     }
     begun = true;
@@ -157,7 +156,7 @@ export function createNotifications(needs: Needs) {
       leads = leader;
     },
 
-    /** A message that has just been said. */
+    /** A live message. */
     heard(message: Message): void {
       const { roomId, seq } = message;
       const room = chat.state.rooms?.get(roomId);
@@ -172,7 +171,7 @@ export function createNotifications(needs: Needs) {
       wait(roomId);
     },
 
-    /** Something has changed: finds what was missed, and takes back what is not to be told any more. */
+    /** After any change: finds missed messages, and closes outdated notifications. */
     look(): void {
       lookForMissed();
       for (const [roomId, { seq, close }] of shown) {
@@ -200,7 +199,7 @@ function find(room: RoomState, seq: number): Message | undefined {
   return known ?? (room.last?.seq === seq ? room.last : undefined);
 }
 
-/** The message as it is now. */
+/** The message in its present state. */
 function newest(room: RoomState, message: Message): Message {
   return find(room, message.seq) ?? message;
 }

@@ -14,7 +14,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** A store as the browser's: asynchronous, in the order of the calls. */
+/** A store like the browser's: asynchronous, in the order of the calls. */
 function createStore(): OutboxStore & { kept: Map<string, Outgoing> } {
   const kept = new Map<string, Outgoing>();
   return {
@@ -28,7 +28,7 @@ function createStore(): OutboxStore & { kept: Map<string, Outgoing> } {
 
 type Behaviour = "store" | "lose the answer" | "lose the request" | ChatError;
 
-/** A room's log that knows nonces, behind a connection that behaves as told; then it just works. */
+/** A room's log that knows nonces, behind a connection with these behaviours in turn; then it just works. */
 function createServer(behaviours: Behaviour[] = []) {
   const log: Message[] = [];
   const attempts: string[] = [];
@@ -79,7 +79,7 @@ const unsent = ({ kept }: ReturnType<typeof createStore>) =>
 const said = (messages: readonly Message[]) => messages.map((message) => message.message);
 
 describe("changing", () => {
-  /** A server's message that is edited: what was asked for, and what is answered once `answer` is called. */
+  /** An edited message of a server: the requests, and an answer once `answer` is called. */
   function createMessage() {
     const asked: Outgoing[] = [];
     let answers: (() => void)[] = [];
@@ -109,7 +109,7 @@ describe("changing", () => {
     };
   }
 
-  test("a text that is changed again before the answer is based on the first change", async () => {
+  test("a second change before the first one's answer is based on the first", async () => {
     const message = createMessage();
     const { outbox, states } = setUp([], createStore(), { ...createServer(), ...message });
     outbox.lead(true);
@@ -125,7 +125,7 @@ describe("changing", () => {
     expect(states()).toEqual([]);
   });
 
-  test("what was not tried yet gives way to what is asked for instead", async () => {
+  test("a newer request replaces one that was not tried yet", async () => {
     const { outbox, seen } = setUp();
     outbox.change("0", { do: "react", seq: 3, emoji: "a", on: true });
     outbox.change("0", { do: "react", seq: 3, emoji: "b", on: true });
@@ -138,7 +138,7 @@ describe("changing", () => {
     ]);
   });
 
-  test("a refusal is final, is told with how the message is now, and stays to be seen", async () => {
+  test("a refusal is final, carries the present message, and stays visible", async () => {
     const current = { roomId: "0", seq: 3, date: 1, hash: "h", from: "1", message: "theirs", rev: 9 };
     const conflict = new ChatError("conflict", "It was edited meanwhile.", undefined, current);
     const { outbox, refused, server, states } = setUp([conflict]);
@@ -150,7 +150,7 @@ describe("changing", () => {
     expect(states()).toEqual(["failed"]);
   });
 
-  test("a message that was deleted is not offered again to a log that has lost it", async () => {
+  test("a deleted message is not offered again to a log that lost it", async () => {
     const { outbox, server, states } = setUp();
     outbox.lead(true);
     outbox.add("0", "regretted");
@@ -174,7 +174,7 @@ describe("a deletion", () => {
     deleted: 5,
     rev: 1,
   };
-  /** A server that notes what it is asked for. */
+  /** A server that records its requests. */
   function createNotary() {
     const asked: string[] = [];
     const send = async (entry: Outgoing): Promise<Message> => {
@@ -184,7 +184,7 @@ describe("a deletion", () => {
     return { ...createServer(), asked, send };
   }
 
-  test("is shown at once and sent only after it could be taken back, and what is said meanwhile passes it", async () => {
+  test("is shown at once and sent after the time to undo, and later messages overtake it", async () => {
     const server = createNotary();
     const { outbox, states } = setUp([], createStore(), server);
     outbox.lead(true);
@@ -198,7 +198,7 @@ describe("a deletion", () => {
     expect(states()).toEqual([]);
   });
 
-  test("that is taken back in time is never sent, and stays where it is too late", async () => {
+  test("is never sent if undone in time, and cannot be undone later", async () => {
     const server = createNotary();
     const { outbox, store, link, states } = setUp([], createStore(), server);
     outbox.lead(true);
@@ -209,7 +209,7 @@ describe("a deletion", () => {
     expect(states()).toEqual([]);
     await vi.advanceTimersByTimeAsync(60_000);
     expect([server.asked, store.kept.size]).toEqual([[], 0]);
-    // Tried, and nobody knows whether it has arrived.
+    // It was tried, and may have arrived.
     server.send = async (entry) => {
       server.asked.push(entry.change?.do ?? "");
       link.up = false;
@@ -220,7 +220,7 @@ describe("a deletion", () => {
     expect([outbox.takeBack(late), states(), server.asked]).toEqual([false, ["unconfirmed"], ["delete"]]);
   });
 
-  test("waits for whoever is making up their mind, from tab to tab, and no longer", async () => {
+  test("waits while the user is deciding, across tabs, and no longer", async () => {
     const server = createNotary();
     const { outbox } = setUp([], createStore(), server);
     outbox.lead(true);
@@ -236,7 +236,7 @@ describe("a deletion", () => {
     expect(server.asked).toEqual(["delete"]);
   });
 
-  test("that its page did not outlive is sent once by the next one, when its time is over", async () => {
+  test("is sent once by the next page, when its time is over, if its own page was closed", async () => {
     const store = createStore();
     const server = createNotary();
     const first = setUp([], store, server);
@@ -253,7 +253,7 @@ describe("a deletion", () => {
     expect([second.states(), server.asked, store.kept.size]).toEqual([[], ["delete"], 0]);
   });
 
-  test("is sent at once when the page is left, by whichever tab leads", async () => {
+  test("is sent at once by the leading tab when the page is left", async () => {
     const store = createStore();
     const server = createNotary();
     const [leader, other] = [setUp([], store, server), setUp([], store, server)];
@@ -267,7 +267,7 @@ describe("a deletion", () => {
     expect([server.asked, leader.states()]).toEqual([["delete"], []]);
   });
 
-  test("is not held up by a clock that is set back", async () => {
+  test("is not delayed by a clock that is set back", async () => {
     const server = createNotary();
     const { outbox } = setUp([], createStore(), server);
     outbox.lead(true);
@@ -277,7 +277,7 @@ describe("a deletion", () => {
     expect(server.asked).toEqual(["delete"]);
   });
 
-  test("that is to be sent now is waited for, until it is answered or for as long as was said", async () => {
+  test("is awaited after `sendHeld`, until its answer or the timeout", async () => {
     const server = createNotary();
     const { outbox, link } = setUp([], createStore(), server);
     outbox.lead(true);
@@ -294,7 +294,7 @@ describe("a deletion", () => {
 });
 
 describe("sending", () => {
-  test("whatever is lost on the way, every message is stored once, in the order of writing", async () => {
+  test("every message is stored once, in the order of writing, whatever is lost", async () => {
     const behaviour = fc.constantFrom<Behaviour>(
       "store",
       "lose the answer",
@@ -317,7 +317,7 @@ describe("sending", () => {
     );
   });
 
-  test("a message is shown before anything is sent, and the next waits for the answer to the one before", async () => {
+  test("a message is shown before it is sent, and the next one waits for its answer", async () => {
     const { outbox, server, seen } = setUp();
     outbox.lead(true);
     outbox.add("0", "first");
@@ -329,7 +329,7 @@ describe("sending", () => {
     expect(server.attempts).toEqual(["first", "second"]);
   });
 
-  test("a room in trouble does not hold up another one", async () => {
+  test("a failing room does not delay another one", async () => {
     const { outbox, server } = setUp(["lose the request"]);
     outbox.lead(true);
     outbox.add("0", "stuck");
@@ -338,7 +338,7 @@ describe("sending", () => {
     expect(said(server.log)).toEqual(["through"]);
   });
 
-  test("nothing is tried while there is no connection, and everything at once when it is back", async () => {
+  test("nothing is tried while offline, and everything at once after the reconnection", async () => {
     const { outbox, server, link, states } = setUp();
     link.up = false;
     outbox.lead(true);
@@ -352,7 +352,7 @@ describe("sending", () => {
     expect(said(server.log)).toEqual(["later"]);
   });
 
-  test("the wait doubles up to 30 s and keeps to what the server asks for", async () => {
+  test("the wait doubles up to 30 s and respects the server's retryAfterMs", async () => {
     const { outbox, server } = setUp([
       new ChatError("rate_limited", "slow down", 7_000),
       ...Array.from<Behaviour>({ length: 8 }).fill("lose the request"),
@@ -371,7 +371,7 @@ describe("sending", () => {
 });
 
 describe("outcomes", () => {
-  test("an unknown outcome is not confirmed, never failed", async () => {
+  test("an unknown outcome is shown as unconfirmed, never as failed", async () => {
     const { outbox, seen } = setUp(Array.from<Behaviour>({ length: 50 }).fill("lose the answer"));
     outbox.lead(true);
     outbox.add("0", "did it arrive?");
@@ -381,7 +381,7 @@ describe("outcomes", () => {
   });
 
   test.each(["invalid", "not_found", "too_large", "unauthorized", "forbidden"] as const)(
-    "%s is final: the message has failed and the next one goes",
+    "%s is final: the message has failed and the next one is sent",
     async (code) => {
       const { outbox, server, seen } = setUp([new ChatError(code, "no")]);
       outbox.lead(true);
@@ -393,7 +393,7 @@ describe("outcomes", () => {
     },
   );
 
-  test("a failed message can be sent again, with the same nonce, or be thrown away", async () => {
+  test("a failed message can be sent again with the same nonce, or discarded", async () => {
     const { outbox, server, seen, store } = setUp([
       new ChatError("not_found", "no"),
       new ChatError("not_found", "no"),
@@ -410,7 +410,7 @@ describe("outcomes", () => {
     expect(unsent(store)).toEqual([]);
   });
 
-  test("a message heard in the room is settled, though its answer never comes", async () => {
+  test("a message heard in the room is settled, even if its answer never comes", async () => {
     const { outbox, server, states } = setUp(Array.from<Behaviour>({ length: 9 }).fill("lose the answer"));
     outbox.lead(true);
     outbox.add("0", "echoed");
@@ -423,7 +423,7 @@ describe("outcomes", () => {
     expect(server.attempts.length).toBe(tries);
   });
 
-  test("after a day a message is not tried any more, and sending it again is a new send", async () => {
+  test("a message is no longer tried after a day, and sending it again is a new send", async () => {
     const { outbox, server, seen, link } = setUp();
     link.up = false;
     outbox.lead(true);
@@ -441,7 +441,7 @@ describe("outcomes", () => {
     expect(server.log[0]?.nonce).not.toBe(old?.nonce);
   });
 
-  test("no more than the limit may wait", () => {
+  test("the number of waiting messages is limited", () => {
     const { outbox } = setUp();
     for (let count = 0; count < MOST_WAITING; count++) outbox.add("0", "x");
     expect(() => outbox.add("0", "one too many")).toThrow(ChatError);
@@ -449,7 +449,7 @@ describe("outcomes", () => {
 });
 
 describe("tabs and lives", () => {
-  test("what a page left behind is sent by the next one, once, though its answer was lost", async () => {
+  test("the next page sends a closed page's messages once, even if an answer was lost", async () => {
     const store = createStore();
     const server = createServer(["lose the answer"]);
     const first = setUp([], store, server);
@@ -467,7 +467,7 @@ describe("tabs and lives", () => {
     expect(unsent(store)).toEqual([]);
   });
 
-  test("a tab that does not lead shows but does not send", async () => {
+  test("a tab that does not lead shows messages but does not send them", async () => {
     const store = createStore();
     const follower = setUp([], store);
     follower.outbox.add("0", "not mine to send");
@@ -481,7 +481,7 @@ describe("tabs and lives", () => {
     expect(follower.states()).toEqual([]);
   });
 
-  test("two tabs that both believe to lead store every message once", async () => {
+  test("two tabs that both lead store every message once", async () => {
     const store = createStore();
     const server = createServer();
     const one = setUp([], store, server);
@@ -493,7 +493,7 @@ describe("tabs and lives", () => {
     expect(said(server.log)).toEqual(["a", "b", "c"]);
   });
 
-  test("every tab shows what has become of a message, whichever of them sent it", async () => {
+  test("every tab shows the state of a message, whichever tab sent it", async () => {
     const store = createStore();
     const server = createServer([new ChatError("not_found", "no")]);
     const one = setUp([], store, server);
@@ -533,7 +533,7 @@ describe("tabs and lives", () => {
     expect(states()).toEqual([]);
   });
 
-  test("a slow read of the store does not bring does not bring back what was settled meanwhile", async () => {
+  test("a slow read of the store does not bring back what was settled meanwhile", async () => {
     const store = createStore();
     const { outbox, server, states } = setUp([], { ...store, all: () => read });
     let answer: (entries: Outgoing[]) => void = () => {};
@@ -549,7 +549,7 @@ describe("tabs and lives", () => {
     expect(states()).toEqual([]);
   });
 
-  test("clearing forgets everything for good", async () => {
+  test("clearing removes everything for good", async () => {
     const { outbox, store, link, states } = setUp();
     link.up = false;
     outbox.add("0", "secret");
@@ -573,7 +573,7 @@ describe("a log that has lost what was sent", () => {
     expect(server.log.map((message) => message.nonce)).toEqual(nonces);
   });
 
-  test("what is offered again outlives the page like any other message", async () => {
+  test("a message offered again survives a reload like any other", async () => {
     const { outbox, server, store, link, states } = setUp();
     outbox.lead(true);
     outbox.add("0", "lost");
@@ -588,7 +588,7 @@ describe("a log that has lost what was sent", () => {
     await outbox.clear();
   });
 
-  test("messages of other rooms and from before the page stay as they are", async () => {
+  test("messages of other rooms and from before the page are not offered again", async () => {
     const { outbox, server } = setUp();
     outbox.lead(true);
     outbox.add("0", "before the page");
@@ -601,7 +601,7 @@ describe("a log that has lost what was sent", () => {
     expect(server.attempts.slice(tries)).toEqual(["lost"]);
   });
 
-  test("what was sent before a reload is offered again by the next page, in order, for some minutes", async () => {
+  test("the next page offers messages again that were sent before a reload, in order, for some minutes", async () => {
     const store = createStore();
     const server = createServer();
     const first = setUp([], store, server);
@@ -634,7 +634,7 @@ describe("a log that has lost what was sent", () => {
     expect(store.kept.size).toBe(0);
   });
 
-  test("only the last of what was sent is kept", async () => {
+  test("only the last sent messages are kept", async () => {
     const { outbox, store } = setUp();
     outbox.lead(true);
     for (let count = 0; count < MOST_KEPT + 5; count++) outbox.add("0", `message ${count}`);

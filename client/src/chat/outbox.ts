@@ -6,13 +6,13 @@ import type { Clock, OutboxStore } from "./world.ts";
 /** How long a message is tried: well below the time for which the server remembers a nonce (48 h). */
 export const TRIED_FOR_MS = 24 * 3600 * 1000;
 export const MOST_WAITING = 200;
-/** For how long a deletion may be taken back. */
+/** How long a deletion can be undone. */
 export const UNDO_MS = 7_000;
-/** Longer than it is offered: whoever takes it back at the last moment is in time. */
+/** Longer than the offer, so that an undo at the last moment is in time. */
 const HELD_MS = UNDO_MS + 1_000;
 const FIRST_RETRY_MS = 1_000;
 const SLOWEST_RETRY_MS = 30_000;
-/** For how long, and how many of them, acknowledged messages are kept to be offered again should a log lose them. */
+/** How long, and how many, acknowledged messages are kept to be offered again if a log loses them. */
 export const KEPT_FOR_MS = 10 * 60 * 1000;
 export const MOST_KEPT = 100;
 
@@ -20,39 +20,41 @@ type Needs = {
   store: OutboxStore;
   /** Sends once; throws a ChatError. */
   send(entry: Outgoing): Promise<Message>;
-  /** Whether there is any point in sending now. `wake` tells when that changes. */
+  /** Whether sending now makes sense. `wake` tells when that changes. */
   ready(): boolean;
   /** The entries in the order in which they were written, after each change. */
   changed(entries: readonly Outgoing[]): void;
   sent(message: Message): void;
-  /** A change was refused for good. `current` is how the message is now, where the server says so. */
+  /** A change was refused for good. `current` is the present message, if the server sent it. */
   refused(entry: Changing, current: Message | undefined): void;
-  /** The store holds something that other tabs do not know yet, and nobody but `load` tells them. */
+  /** The store holds an entry that other tabs do not know yet; only `load` shows it to them. */
   shared: () => void;
   clock: Clock;
-  /** A place in [0, 1) for the jitter. */
+  /** A number in [0, 1) for the jitter. */
   random: () => number;
 };
 
 /**
- * The messages on their way. Per room they are sent in the order in which they were written, the next one only
- * after the answer to the one before; a room in trouble does not hold up another. Without an answer, and for as
- * long as the server says "not now", a message is tried again with the same nonce, after a random wait that
- * doubles up to 30 s; only a refusal that is final, or a day, makes it `failed`. What is `sent` is kept for 10
- * minutes more, for a log that loses acknowledged messages: `compare` finds them and offers them again.
+ * The messages on their way. Those of a room are sent in the order of writing, each after the answer to the one
+ * before; a failing room does not delay another. Without an answer, or while the server says "not now", a message is
+ * retried with the same nonce, after a random wait that doubles up to 30 s; only a final refusal, or a day, makes it
+ * `failed`. `sent` messages are kept for 10 more minutes, in case a log loses acknowledged messages: `compare` finds
+ * them and offers them again.
  *
- * What may still be taken back is held and lets others pass. It is in the store like everything else, so it is sent
- * when its time is over, by whichever page is there then.
+ * An entry that can be undone is held and lets others pass. It is in the store like all entries, so when its time is
+ * over, the page that is open then sends it.
  *
- * Of a user's tabs one leads and sends; `lead` makes this one start. A tab that does not lead may hold entries
- * too: the leader has them from the store.
+ * One of a user's tabs leads and sends; `lead` makes this one start. A tab that does not lead may hold entries too:
+ * the leader gets them from the store.
  */
 export function createOutbox(needs: Needs) {
   const { store, clock, random } = needs;
   const entries = new Map<string, Outgoing>();
-  /** By nonce, the one that was sent first first; `created` is when the answer came. */
+  /** By nonce, in send order; `created` is when the answer came. */
   const settled = new Map<string, Outgoing & { state: "sent" }>();
-  /** By nonce, how many reads of the store had begun when it was last changed here: what those say of it is old. */
+  /**
+   * By nonce, how many reads of the store had begun at the last change here: what those reads say of it is outdated.
+   */
   const touched = new Map<string, number>();
   let reads = 0;
   const trying = new Set<string>();
@@ -79,7 +81,7 @@ export function createOutbox(needs: Needs) {
     return store.put(entry);
   }
 
-  /** As `put`, and the other tabs are told. */
+  /** As `put`, and tells the other tabs. */
   function share(entry: Outgoing) {
     void put(entry).then(needs.shared);
   }
@@ -91,7 +93,7 @@ export function createOutbox(needs: Needs) {
     changed();
   }
 
-  /** Takes over what other tabs, or an earlier life of this one, have left in the store. */
+  /** Takes over entries that other tabs, or an earlier page, left in the store. */
   async function load() {
     const began = ++reads;
     const stored = await store.all();
@@ -108,7 +110,7 @@ export function createOutbox(needs: Needs) {
         continue;
       }
       settled.delete(nonce);
-      // An attempt that its page did not outlive may have arrived.
+      // An attempt whose page was closed may have arrived.
       entries.set(nonce, leading && entry.state === "sending" ? { ...entry, state: "unconfirmed" } : entry);
     }
     prune();
@@ -124,13 +126,13 @@ export function createOutbox(needs: Needs) {
     if (holds.length > 0) cancelHold = clock.after(Math.min(...holds), work);
   }
 
-  /** The ms for which it is not to be sent yet; none if it may go. A clock that was set back holds nothing up. */
+  /** How long, in ms, it must not be sent yet; none if it may go. A clock that was set back delays nothing. */
   function heldFor({ heldUntil = 0 }: Outgoing): number[] {
     const ms = heldUntil - clock.date();
     return ms > 0 && ms <= HELD_MS ? [ms] : [];
   }
 
-  /** Does not hold any more what was held. */
+  /** Releases held entries. */
   function letGo() {
     const held = [...entries.values()].filter((entry) => heldFor(entry).length > 0);
     for (const { heldUntil: _, ...entry } of held) share(entry);
@@ -161,7 +163,7 @@ export function createOutbox(needs: Needs) {
     return first;
   }
 
-  /** Sends once. null: on to the next one; else how long to wait before this one is tried again, in ms. */
+  /** Sends once. null: go on with the next one; else the ms to wait before the next attempt. */
   async function attempt(entry: Outgoing, attempts: number): Promise<number | null> {
     if (clock.date() - entry.created > TRIED_FOR_MS) {
       fail(entry, { code: "unavailable", message: "This could not be confirmed for a day. Send it again?" });
@@ -176,7 +178,7 @@ export function createOutbox(needs: Needs) {
       else done(entry.nonce, message);
       return null;
     } catch (error) {
-      // Heard back by another way, or taken back, in the meantime.
+      // It was heard back in another way, or undone, meanwhile.
       const current = entries.get(entry.nonce);
       if (current === undefined) return null;
       const { code, message, retryAfterMs } =
@@ -227,10 +229,10 @@ export function createOutbox(needs: Needs) {
     });
   }
 
-  /** A change has been made, and the message is now so. */
+  /** A change was made; this is the new message. */
   function done(nonce: string, { roomId, seq, rev = 0 }: Message) {
     remove(nonce);
-    // Who changes a text again before the answer to the first change has seen that one.
+    // A user who changes a text again before the first answer has seen the first change.
     for (const entry of entries.values()) {
       if (entry.roomId !== roomId || entry.state === "failed" || entry.change?.do !== "edit") continue;
       if (entry.change.seq === seq && entry.change.rev < rev)
@@ -238,11 +240,11 @@ export function createOutbox(needs: Needs) {
     }
   }
 
-  /** The message is stored, whoever says so. */
+  /** The message is stored, whatever the source. */
   function settle({ nonce, roomId, message, seq, replyTo, deleted }: Message) {
     if (nonce === undefined) return;
     if (deleted !== undefined && settled.delete(nonce)) {
-      // A log that loses it is not to get it back.
+      // A log that loses it must not get it back.
       touch(nonce);
       void store.remove(nonce);
     }
@@ -258,7 +260,7 @@ export function createOutbox(needs: Needs) {
       ...(replyTo !== undefined && { replyTo }),
     } as const;
     settled.set(nonce, entry);
-    // After `clear` of another tab nothing may be left behind.
+    // After `clear` in another tab nothing may be left behind.
     void (closed ? store.remove(nonce) : store.put(entry));
     prune();
     changed();
@@ -278,8 +280,8 @@ export function createOutbox(needs: Needs) {
     load,
 
     /**
-     * Puts a message in the row, once for each nonce: another tab may have sent this very text. Throws a ChatError if
-     * too many are waiting already.
+     * Queues a message, once for each nonce: another tab may have sent the same text. Throws a ChatError if too many
+     * are waiting already.
      */
     add(roomId: RoomId, message: string, nonce = createNonce(), replyTo?: number): void {
       if (entries.has(nonce) || settled.has(nonce)) return;
@@ -290,8 +292,8 @@ export function createOutbox(needs: Needs) {
     },
 
     /**
-     * Puts a change of a stored message in the row, and takes back what was asked of it before and is refused or has
-     * not been tried. A deletion is held for as long as it may be taken back. Answers its nonce. Throws as `add` does.
+     * Queues a change of a stored message, and removes earlier requests of the same kind that were refused or not
+     * tried. Holds a deletion while it can be undone. Answers its nonce. Throws as `add` does.
      */
     change(roomId: RoomId, change: MessageChange, message = ""): string {
       demandPlace();
@@ -306,14 +308,14 @@ export function createOutbox(needs: Needs) {
       return nonce;
     },
 
-    /** Takes back what has not been tried yet. False: it is too late. */
+    /** Undoes an entry that was not tried yet. False: it is too late. */
     takeBack(nonce: string): boolean {
       if (entries.get(nonce)?.state !== "waiting") return false;
       remove(nonce);
       return true;
     },
 
-    /** What is held may be taken back for the whole time, from now on. */
+    /** Starts a held entry's time to undo anew. */
     hold(nonce: string): void {
       const entry = entries.get(nonce);
       if (entry === undefined || heldFor(entry).length === 0) return;
@@ -323,7 +325,7 @@ export function createOutbox(needs: Needs) {
 
     letGo,
 
-    /** Sends what is held. False: some of it has no answer after so long. */
+    /** Sends held entries. False: some had no answer within this time. */
     sendHeld(ms: number): Promise<boolean> {
       const held = [...entries.values()].filter((entry) => heldFor(entry).length > 0);
       const isDone = () => held.every(({ nonce }) => (entries.get(nonce)?.state ?? "failed") === "failed");
@@ -341,7 +343,7 @@ export function createOutbox(needs: Needs) {
       });
     },
 
-    /** Puts a failed message back in the row; one that waited for a day, or nearly, as a new send. */
+    /** Queues a failed message again; one that waited for about a day as a new send. */
     retry(nonce: string): void {
       const entry = entries.get(nonce);
       if (entry?.state !== "failed") return;
@@ -358,18 +360,18 @@ export function createOutbox(needs: Needs) {
 
     remove,
 
-    /** The message with this nonce was seen in the room: it is stored, whatever became of the answer. */
+    /** The message with this nonce was seen in the room: it is stored, whatever its answer. */
     heard: settle,
 
-    /** The rooms with acknowledged messages that a log could yet lose. */
+    /** Rooms with acknowledged messages that a log could still lose. */
     keptRooms(): Set<RoomId> {
       prune();
       return new Set([...settled.values()].map((entry) => entry.roomId));
     },
 
     /**
-     * Offers again, with their nonces, this user's messages of the last minutes that the room's log has lost:
-     * acknowledged, from `from` (a seq) on, and not in `log`, which holds all that the server has from there.
+     * Offers this user's recent messages again, with their nonces, if the room's log lost them: acknowledged, with a
+     * seq from `from` on, and not in `log`, which holds everything that the server has from there.
      */
     compare(roomId: RoomId, log: readonly Message[], from: number): void {
       prune();
@@ -384,7 +386,7 @@ export function createOutbox(needs: Needs) {
       if (lost.length > 0) work();
     },
 
-    /** Tries at once what waits, instead of after its wait. */
+    /** Retries waiting entries at once. */
     wake(): void {
       for (const go of waits.values()) go();
       work();
@@ -397,7 +399,7 @@ export function createOutbox(needs: Needs) {
       if (leads) void load();
     },
 
-    /** Forgets everything, in the store as well. */
+    /** Removes everything, also from the store. */
     clear(): Promise<void> {
       for (const nonce of [...entries.keys(), ...settled.keys()]) touch(nonce);
       entries.clear();
@@ -418,7 +420,7 @@ export function createOutbox(needs: Needs) {
       throw new ChatError("rate_limited", `${MOST_WAITING} messages are waiting already.`);
   }
 
-  /** Two entries of one millisecond, or of a clock set back, keep their order. */
+  /** Entries of one millisecond, or of a clock that was set back, keep their order. */
   function laterThanAll(): number {
     return Math.max(clock.date(), ...[...entries.values()].map((entry) => entry.created + 1));
   }
@@ -428,7 +430,7 @@ function isChange(entry: Outgoing): entry is Changing {
   return entry.change !== undefined;
 }
 
-/** Whether the second one says anew what the first one was about. */
+/** Whether the second change replaces the first. */
 function isSameWish(one: MessageChange, other: MessageChange): boolean {
   if (one.seq !== other.seq || one.do !== other.do) return false;
   return one.do !== "react" || other.do !== "react" || one.emoji === other.emoji;
@@ -436,7 +438,7 @@ function isSameWish(one: MessageChange, other: MessageChange): boolean {
 
 export type Outbox = ReturnType<typeof createOutbox>;
 
-/** A name for one send that nobody else will choose. */
+/** A nonce that nobody else will choose. */
 export function createNonce(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),

@@ -5,7 +5,7 @@ import type { Chat } from "./store.ts";
 
 const LEARN_AFTER_MS = 30;
 
-/** Finds out the names of people that are not known yet, many with one call. */
+/** Looks up the names of unknown people, many in one call. */
 export function createPeople({ chat, scope, api }: { chat: Chat; scope: Scope; api: Api }) {
   const asked = new Set<UserId>();
   const toLearn = new Set<UserId>();
@@ -32,7 +32,7 @@ export function createPeople({ chat, scope, api }: { chat: Chat; scope: Scope; a
       });
     },
 
-    /** As `api.findUsers`; whoever is found is known from now on. */
+    /** As `api.findUsers`; people who are found are known from now on. */
     async find(text: string, after: UserId | undefined, signal: AbortSignal) {
       const answer = await api.findUsers(text, after, signal);
       chat.dispatch({ type: "users", users: answer.found });

@@ -6,13 +6,13 @@ import type { Chat } from "./store.ts";
 
 const READ_AFTER_MS = 300;
 
-/** How far each room is read: shown at once, told to the server a moment later, and again after a lost connection. */
+/** Each room's read mark: shown at once, sent to the server a moment later, and again after a lost connection. */
 export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope; socket: ChatSocket }) {
   let watched: RoomId | null = null;
-  /** What the server has not confirmed. */
+  /** Marks that the server has not confirmed. */
   const marks = new Map<RoomId, Omit<MarkRead, "roomId">>();
   const timers = new Map<RoomId, () => void>();
-  /** Rooms that were marked as unread while they were open: who looks at them has not read them before they come back. */
+  /** Rooms that were marked as unread while open: looking on does not read them, coming back does. */
   const kept = new Set<RoomId>();
 
   function mark(roomId: RoomId) {
@@ -36,7 +36,7 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
     const asked = marks.get(roomId);
     if (asked === undefined || !socket.connected) return;
     try {
-      // What was read before it was marked as unread may not have been told yet: the mark comes from below as well.
+      // An earlier, higher mark may not have been sent yet: raise it first, so that it can fall.
       if (asked.unread) socket.request("room.read", { roomId, seq: asked.seq }).catch(() => {});
       await socket.request("room.read", { roomId, ...asked });
     } catch (error) {
@@ -54,28 +54,28 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
   }
 
   return {
-    /** What comes into this room is being read as it comes. null: nobody is looking. */
+    /** Marks new messages of this room as read on arrival. null: nobody is looking. */
     watch(roomId: RoomId | null): void {
       watched = roomId;
       if (roomId !== null) mark(roomId);
     },
-    /** Something new is in the room. */
+    /** A new message is in the room. */
     came(roomId: RoomId): void {
       if (roomId === watched) mark(roomId);
     },
-    /** This room is shown, and no other one. */
+    /** This room, and no other, is shown. */
     opened(roomId: RoomId | null): void {
       if (watched !== roomId) watched = null;
       for (const one of kept) if (one !== roomId) kept.delete(one);
     },
-    /** Everything from this message on is unread, in all windows of this user. */
+    /** Marks everything from this message on as unread, in all windows of this user. */
     markUnread(roomId: RoomId, from: number): void {
       const seq = Math.max(0, from - 1);
       lower(roomId, seq);
       marks.set(roomId, { seq, unread: true });
       void send(roomId);
     },
-    /** A window of this user has moved the mark. */
+    /** Another window of this user moved the mark. */
     moved({ roomId, read, unread }: { roomId: RoomId; read: number; unread?: true }): void {
       if (unread) {
         lower(roomId, read);
@@ -86,8 +86,8 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
       if (room !== undefined && room.read >= room.seq) kept.delete(roomId);
     },
     /**
-     * To be called before the rooms are asked for, and what it gives with the answer: a mark that was moved down
-     * meanwhile by another window is followed, unless this one knows better.
+     * Call it before the rooms are requested, and its result with the answer: a mark that another window lowered
+     * meanwhile is followed, unless this window has a newer one.
      */
     compare(): (rooms: readonly Room[]) => void {
       const before = chat.state.rooms;

@@ -1,15 +1,15 @@
 import type { Clock } from "./world.ts";
 
-/** How long something lives: all that was begun in it ends with `close`, and nothing begins in it afterwards. */
+/** A lifetime: `close` ends everything that was begun in it, and nothing begins in it afterwards. */
 export type Scope = {
   readonly open: boolean;
   /** Aborted by `close`. */
   readonly signal: AbortSignal;
-  /** Calls `undo` at the close, the last one first; at once where that is over. */
+  /** Calls `undo` at the close, the last one first; at once if it is closed already. */
   add: (undo: () => void) => void;
-  /** Calls once, later, if this is still open. Ends when its answer is called. */
+  /** Calls once, later, if this is still open. The returned function cancels it. */
   after: (ms: number, go: () => void) => () => void;
-  /** True after so long, false at the close. */
+  /** True after this time, false at the close. */
   sleep: (ms: number) => Promise<boolean>;
   close: () => void;
 };

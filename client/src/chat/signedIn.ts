@@ -15,7 +15,7 @@ import { createTyping } from "./typing.ts";
 import { createVisits } from "./visits.ts";
 import type { World } from "./world.ts";
 
-/** For how long a log-out waits for what is held to be sent. */
+/** How long a log-out waits for held entries to be sent. */
 const HELD_SENT_WITHIN_MS = 5_000;
 
 type TabWord = "changed" | "leaving" | "staying" | "left";
@@ -23,15 +23,15 @@ type TabWord = "changed" | "leaving" | "staying" | "left";
 export type SignedIn = ReturnType<typeof signIn>;
 
 /**
- * All that lives for as long as one user is signed in here. `close` ends it without forgetting anything, as if the
- * tab were closed. `ended` is called after the end that came from elsewhere: the session is over, for all tabs.
+ * Everything that lives for one sign-in. `close` ends it without forgetting anything, as closing the tab does. Calls
+ * `ended` if the session ended elsewhere: it is over for all tabs.
  */
 export function signIn(world: World, store: Store, user: User, ended: () => void) {
   const { clock, random } = world;
   const scope = createScope(clock);
   const chat = store.within(scope);
   const api = createApi(world.fetch, scope.signal);
-  /** Set while this tab, or another one, logs out, and when that was tried without an answer. */
+  /** Set while this tab, or another one, logs out, and after an attempt without an answer. */
   let leaving: "here" | "elsewhere" | "tried" | null = null;
 
   const drafts = createDrafts(user.id, world.drafts, (slot, text) =>
@@ -124,7 +124,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
     }
   }
 
-  /** What was typed for a message that became another one meanwhile is kept beside it. */
+  /** Keeps the text of a refused edit as a draft beside the message. */
   function refused({ roomId, message, change }: Changing, current: Message | undefined) {
     if (current !== undefined) chat.dispatch({ type: "message", message: current });
     if (change.do !== "edit") return;
@@ -134,15 +134,15 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
 
   function back() {
     drafts.refresh();
-    // The tab that leads may be asleep; this one is looked at.
+    // The leading tab may be asleep; this one is in use.
     if ([...chat.state.outgoing, ...chat.state.changing].some(isUnderWay)) tabs.claim();
     if (socket.connected) sync.askAll();
     else socket.hurry();
   }
 
-  /** The session is over, here or for all tabs. Who has not logged out finds what they typed when they come back. */
+  /** The session is over, here or for all tabs. Without a log-out the user finds their texts when they return. */
   function over() {
-    // `logOut` goes on when its answer comes.
+    // `logOut` continues when its answer comes.
     if (!scope.open || leaving === "here") return;
     scope.close();
     ended();
@@ -188,8 +188,8 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
     close: scope.close,
 
     /**
-     * Ends the session for all tabs, which forget what they kept; deletions that could still be taken back are sent
-     * before. Throws a ChatError if either is not known to be done.
+     * Ends the session for all tabs, which forget what they kept; sends deletions first that could still be undone.
+     * Throws a ChatError if either outcome is unknown.
      */
     async logOut(): Promise<void> {
       if (!(await outbox.sendHeld(HELD_SENT_WITHIN_MS)))
@@ -199,7 +199,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
       try {
         await api.logOut();
       } catch (error) {
-        // Whether the session is over is not known.
+        // Whether the session is over is unknown.
         leaving = "tried";
         tell("staying");
         throw error;
@@ -209,7 +209,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
       scope.close();
     },
 
-    /** Somebody writes on: a log-out that was tried is not what they want now. */
+    /** The user keeps writing, so an attempted log-out is obsolete. */
     stay(): void {
       if (leaving === "tried") leaving = null;
     },

@@ -7,11 +7,11 @@ describe("the wait that a server asks for", () => {
     context: { code, reason },
   });
 
-  test("is read from the code and the reason of the WebSocket's end", () => {
+  test("is read from the close code and reason of the WebSocket", () => {
     expect(waitAskedFor(closed(1013, "rate_limited 4200"))).toBe(4_200);
   });
 
-  test("is none for any other end", () => {
+  test("is 0 for any other end", () => {
     const others = [
       closed(1013, ""),
       closed(1013, "rate_limited"),

@@ -4,14 +4,14 @@ import type { World } from "./world.ts";
 
 const ANSWER_WITHIN_MS = 5_000;
 const CONNECTED_WITHIN_MS = 8_000;
-/** An attempt older than this may have begun before there was a network, and is not waited for when there is one. */
+/** An older attempt may have begun before there was a network, and is abandoned when there is one. */
 const HANGS_AFTER_MS = 500;
 const FIRST_RETRY_MS = 1_000;
 const SLOWEST_RETRY_MS = 20_000;
-/** So many requests in a row without an answer mean that the connection is dead and has not noticed. */
+/** This many unanswered requests in a row mean that the connection is dead without notice. */
 const DEAD_AFTER = 2;
 
-/** A browser's timers hold no more. */
+/** The longest delay of a browser's timers. */
 const LONGEST_WAIT_MS = 2 ** 31 - 1 - SLOWEST_RETRY_MS;
 
 type Body<E extends keyof ClientEvents> = Parameters<ClientEvents[E]>[0];
@@ -21,13 +21,13 @@ type Value<E extends keyof ClientEvents> =
 type Listeners = ServerEvents & {
   connected: () => void;
   disconnected: () => void;
-  /** The server does not know this session (any more). No further attempt is made. */
+  /** The server does not know this session. No further attempt is made. */
   unauthorized: () => void;
 };
 
 /**
- * For how long, in ms, a server that has closed the connection wants to be left alone: it says so by the WebSocket's
- * code 1013 with the reason `rate_limited <ms>`. `details` is what Socket.IO tells of a connection's end.
+ * How long, in ms, a server that closed the connection wants no attempt: it says so by the WebSocket's code 1013 with
+ * the reason `rate_limited <ms>`. `details` is Socket.IO's description of the end.
  */
 export function waitAskedFor(details: unknown): number {
   const { context } = (details ?? {}) as { context?: { code?: unknown; reason?: unknown } };
@@ -37,11 +37,11 @@ export function waitAskedFor(details: unknown): number {
 }
 
 /**
- * The connection. `open` keeps it up, trying again after a random wait that doubles from 1 to 20 s, until
- * `close`. `request` resolves to the Reply's value or throws a ChatError; it emits only while connected, so
- * that nothing is ever kept in Socket.IO's own buffer and sent behind the outbox's back.
+ * The connection. `open` keeps it up until `close`, with retries after a random wait that doubles from 1 to 20 s.
+ * `request` resolves with the Reply's value or throws a ChatError; it emits only while connected, so that Socket.IO
+ * never buffers a request and sends it behind the outbox's back.
  *
- * `checkSession` is asked after an unexplained refusal and answers false if the session is over.
+ * `checkSession` is called after an unexplained refusal and answers false if the session is over.
  */
 export function createSocket(
   world: Pick<World, "clock" | "random" | "connect">,
@@ -60,7 +60,7 @@ export function createSocket(
   let began = 0;
   let attempts = 0;
   let unanswered = 0;
-  /** The server wants no attempt before this, on the clock's `now`. */
+  /** The server wants no attempt before this time of the clock's `now`. */
   let notBefore = 0;
   let cancelRetry = () => {};
 
@@ -116,7 +116,7 @@ export function createSocket(
     connecting = true;
     began = clock.now();
     socket.connect();
-    // The library waits out its whole timeout if a connection is accepted and closed again without a word.
+    // Without this, a connection that is accepted and closed silently costs the library's whole timeout.
     socket.io.engine.once("close", (_reason, details) => {
       if (!connecting) return;
       connecting = false;
@@ -141,7 +141,7 @@ export function createSocket(
       connect();
     },
     close,
-    /** Tries now instead of after the running wait, unless the server has asked for it. */
+    /** Tries now instead of after the current wait, unless the server asked for it. */
     hurry() {
       if (connecting && clock.now() - began > HANGS_AFTER_MS) {
         connecting = false;
@@ -156,7 +156,7 @@ export function createSocket(
       if (!socket.connected) throw new ChatError("unreachable", "You are offline.");
       let reply: Reply<Value<E>>;
       try {
-        // The generic event defeats the library's own inference; the types above say the same.
+        // The generic event defeats the library's type inference; the types above say the same.
         const emitter = socket.timeout(ANSWER_WITHIN_MS) as unknown as {
           emitWithAck(event: E, body: Body<E>): Promise<Reply<Value<E>>>;
         };

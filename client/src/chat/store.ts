@@ -2,15 +2,15 @@ import type { Scope } from "./scope.ts";
 import { apply, initialState, type ChatEvent, type ChatState } from "./state/state.ts";
 import type { Clock } from "./world.ts";
 
-/** Listeners hear of changes at most once in this time, and of the first one at once. */
+/** Listeners are called at most once in this time, and for the first change at once. */
 const FRAME_MS = 50;
 
 export type Store = ReturnType<typeof createStore>;
 
-/** The state as a part of one sign-in sees it: what it says once that is over changes nothing. */
+/** The state for one sign-in: events after its end change nothing. */
 export type Chat = { readonly state: ChatState; dispatch: (event: ChatEvent) => void };
 
-/** The one state, and who is told when it changes. */
+/** The one state, and its listeners. */
 export function createStore(clock: Clock) {
   let state = initialState;
   const listeners = new Set<() => void>();
@@ -21,7 +21,7 @@ export function createStore(clock: Clock) {
     const before = state;
     state = apply(state, event);
     if (state === before) return;
-    // Whoever shows something of a session must not look at its state when it is over.
+    // Nothing may show the state of a session that is over.
     if (state.session !== before.session) {
       tell();
       return;
@@ -32,7 +32,7 @@ export function createStore(clock: Clock) {
     else cancelTelling = clock.after(wait, tell);
   }
 
-  /** Tells at once. */
+  /** Calls the listeners at once. */
   function tell() {
     cancelTelling?.();
     cancelTelling = null;

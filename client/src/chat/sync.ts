@@ -19,17 +19,17 @@ import { firstDoubt, headOf, needsSync, unreadOf, type RoomState } from "./state
 import { isShown, shownRooms } from "./state/rooms.ts";
 import type { Chat } from "./store.ts";
 
-/** Trouble shorter than this is not shown. */
+/** Shorter interruptions are not shown. */
 const TROUBLE_SHOWN_AFTER_MS = 2_000;
 /** The first connection comes after the rooms are shown, over the same line. */
 const CONNECTING_SHOWN_AFTER_MS = 4_000;
 const RETURN_SHOWN_FOR_MS = 5_000;
 const SYNC_FIRST_MS = 50;
 const SYNC_SLOWEST_MS = 10_000;
-/** A room that moves on and has another gap, because much is said there, counts as having been asked for so often. */
+/** A busy room that moves on and has another gap counts as having made this many attempts. */
 const MOVING_ATTEMPTS = 2;
 const READ_AGAIN_MS = 2_000;
-/** Missed by more than this, a room starts anew from its newest page instead of catching up. */
+/** With a larger gap, a room restarts from its newest page instead of catching up. */
 const CATCH_UP_MOST = 1_000;
 
 type Needs = {
@@ -45,7 +45,7 @@ type Needs = {
 
 export type Sync = ReturnType<typeof createSync>;
 
-/** Makes of what is stored, and of what is heard, one state without holes: at the start, after each connect, at a gap. */
+/** Merges stored and heard messages into one gap-free state: at the start, after each connect, at a gap. */
 export function createSync({ chat, scope, random, api, socket, outbox, people, reads }: Needs) {
   let unreadBefore: number | null = null;
   let changedRooms = 0;
@@ -62,14 +62,14 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     cancelTrouble = scope.after(TROUBLE_SHOWN_AFTER_MS, () => chat.dispatch({ type: "offline" }));
   }
 
-  /** After each connect: what is stored is asked for anew, while live events are heard already. */
+  /** After each connect: asks for the stored state, while live events are heard already. */
   async function connected(attempts = 0): Promise<void> {
     chat.dispatch({ type: "connected" });
-    // What was read without a connection is not to be taken off what came in meanwhile.
+    // Messages read while offline must not be subtracted from the missed ones.
     if (unreadBefore !== null) unreadBefore = Math.min(unreadBefore, totalUnread());
     const current = () => scope.open && socket.connected;
     try {
-      // Answered once the connection hears its rooms: nothing can fall between the list and what is heard.
+      // The answer comes once the connection hears its rooms: nothing can fall between the list and live events.
       await socket.request("sync", { rooms: [] });
       const follow = reads.compare();
       const [rooms, online] = await Promise.all([listRooms(), api.online()]);
@@ -88,7 +88,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       reads.sendAll();
       await ask(loaded());
       for (const roomId of shownRooms(chat.state)) await load(roomId);
-      // What an earlier life of this page has sent may have been lost since.
+      // What an earlier page sent may have been lost since.
       await outbox.load();
       for (const roomId of outbox.keptRooms()) {
         await load(roomId);
@@ -97,7 +97,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       }
     } catch {
       if (!current()) return;
-      // Up, but not able to answer yet. The connection stays, for what arrives is still good, and so is what is sent.
+      // The server is up, but cannot answer yet. The connection stays, because arriving and sent messages are still
+      // good.
       outbox.wake();
       const ms = 1_000 + random() * 1_000 * 2 ** Math.min(attempts, 4);
       if ((await scope.sleep(ms)) && current()) await connected(attempts + 1);
@@ -112,7 +113,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
 
   // --- The list of rooms ---
 
-  /** The list, asked for again if a room came or went while it was on its way. */
+  /** The list of rooms, requested again if a room came or went meanwhile. */
   async function listRooms(): Promise<Room[]> {
     for (;;) {
       const before = changedRooms;
@@ -121,7 +122,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     }
   }
 
-  /** At the start: what is stored is shown before, or even without, a connection. */
+  /** At the start: shows the stored state before, or even without, a connection. */
   async function showRooms(): Promise<void> {
     try {
       const rooms = await listRooms();
@@ -129,7 +130,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       chat.dispatch({ type: "rooms", rooms });
       for (const roomId of shownRooms(chat.state)) await load(roomId);
     } catch {
-      // The connection's own round asks again.
+      // After a connect, the rooms are requested again anyway.
     }
   }
 
@@ -170,7 +171,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     if (room !== undefined && needsSync(room)) soon(roomId);
   }
 
-  /** Fills a room's gap after a moment; a room that no answer brings on is asked for ever more seldom. */
+  /** Fills a room's gap after a moment; repeated attempts without progress become rarer. */
   function soon(roomId: RoomId) {
     if (syncing.has(roomId)) return;
     syncing.add(roomId);
@@ -210,7 +211,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         },
       });
     }
-    // A page is proved by what follows it.
+    // What follows a page proves it.
     left = left.map((room) => chat.state.rooms?.get(room.id) ?? room);
     while (left.length > 0) {
       const chunk = left.slice(0, LIMITS.syncRooms);
@@ -232,8 +233,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   }
 
   /**
-   * Offers again what this user has lately sent and the room's log does not have. `anew`: the log is another one,
-   * and its page may be full of what others have offered before us; what is still stored is not stored twice.
+   * Offers this user's recent messages again if the room's log lacks them. `anew`: the log is another one, and its
+   * page may be full of what others offered before us; a message that is still stored is not stored twice.
    */
   function offerLost({ id, log, held, stale: isStale }: RoomState, anew = false) {
     if (log === null || isStale || !scope.open) return;
@@ -241,14 +242,17 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     outbox.compare(id, [...log.messages, ...held], anew ? 0 : (first?.seq ?? 1));
   }
 
-  /** What is needed to show the room: its newest page, if nothing of it is here or on its way, and what is in doubt. */
+  /**
+   * Loads what the room needs to be shown: its newest page, if it is neither here nor on its way, and doubtful
+   * messages.
+   */
   async function load(roomId: RoomId): Promise<void> {
     const room = chat.state.rooms?.get(roomId);
     if (room?.log === null && room.load !== "loading") await loadNewest(roomId);
     else if (room !== undefined) await readAgain(roomId);
   }
 
-  /** Reads again, a page at a time, what may have changed while nobody could tell. */
+  /** Reads messages again, page by page, whose changes are unknown. */
   async function readAgain(roomId: RoomId): Promise<void> {
     if (reading.has(roomId)) return;
     reading.add(roomId);
@@ -256,7 +260,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       for (;;) {
         const room = chat.state.rooms?.get(roomId);
         const doubt = room === undefined ? null : firstDoubt(room);
-        // Each connection begins with it.
+        // Each connection starts with this.
         if (doubt === null || !scope.open || !socket.connected) return;
         const { next } = doubt;
         const page = await read(roomId, {
@@ -266,7 +270,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         chat.dispatch({ type: "page again", roomId, page, before: next?.seq });
       }
     } catch {
-      // What is shown may be old until then.
+      // Until then the shown messages may be outdated.
       scope.after(READ_AGAIN_MS * (0.5 + random()), () => void readAgain(roomId));
     } finally {
       reading.delete(roomId);
@@ -283,7 +287,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
       const room = chat.state.rooms?.get(roomId);
       if (room === undefined) return;
       offerLost(room);
-      // Nobody has proved yet that it is of the log that is heard here.
+      // Nothing has proved yet that the page belongs to the connection's log.
       if (needsSync(room) || (page.rev ?? 0) > 0) await ask([room]).catch(() => stale(roomId));
     } catch {
       chat.dispatch({ type: "load failed", roomId });
@@ -291,10 +295,10 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   }
 
   /**
-   * A page of the log that is heard here, for a room whose log is loaded. Another replica, or this one a moment ago, may
-   * still read from a Redis that is no longer the primary, and the `rev`s of a history that is lost look like those of
-   * the one that goes on. So the page's place among the changes is compared, where it is not known anyway, and what
-   * has changed since is taken with it. Throws `unavailable` for a page of another history.
+   * A page of the connection's log, for a room whose log is loaded. Another replica, or this one a moment ago, may
+   * still read from a Redis that is no longer the primary, and the `rev`s of a lost history look like those of the
+   * present one. So the page's place among the changes is compared, unless it is known, and later changes are taken
+   * with it. Throws `unavailable` for a page of another history.
    */
   async function read(roomId: RoomId, query: Parameters<Api["messages"]>[1]): Promise<Page> {
     const page = await api.messages(roomId, query);
@@ -354,7 +358,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     load,
     loadNewest,
     loadOlder,
-    /** A connection may have died while this machine slept; asking finds out, and fills what is missing. */
+    /** A connection may have died while this machine slept: a request finds out, and fills gaps. */
     askAll(): void {
       const all = () => ask(loaded());
       void all()
@@ -376,7 +380,7 @@ function cursorOf(room: RoomState): Cursor {
   };
 }
 
-/** Whose names are shown with a message. */
+/** The users whose names a message shows. */
 function whoIsIn({ from, mentions = [] }: Message): UserId[] {
   return [from, ...mentions];
 }

@@ -4,10 +4,10 @@ import type { World } from "./world.ts";
 export type Tabs = { claim: () => void; leave: () => void };
 
 /**
- * Leadership among a user's tabs: one at a time holds the lock, and it passes on when that tab goes. `lead` is
- * called with what this tab becomes. `claim` takes the lead away from another tab: the one a person writes in
- * should send, for the browser may have put the others to sleep. Without Web Locks (plain http beyond this
- * machine) every tab leads; equal nonces keep that harmless.
+ * Elects a leader among a user's tabs: one at a time holds the lock, which passes on when that tab goes. Calls `lead`
+ * with this tab's new role. `claim` takes the lead from another tab: the tab in use should send, because the browser
+ * may have suspended the others. Without Web Locks (plain http beyond this machine) every tab leads; equal nonces keep
+ * that harmless.
  */
 export function joinTabs(userId: UserId, locks: World["locks"], lead: (leads: boolean) => void): Tabs {
   let left = false;
@@ -17,7 +17,7 @@ export function joinTabs(userId: UserId, locks: World["locks"], lead: (leads: bo
 
   function hold(steal: boolean) {
     if (locks === undefined || left) return;
-    // One place in line is enough.
+    // One place in the queue is enough.
     inLine.abort();
     const place = (inLine = new AbortController());
     locks
@@ -28,7 +28,7 @@ export function joinTabs(userId: UserId, locks: World["locks"], lead: (leads: bo
       })
       .catch(() => {
         if (place !== inLine) return;
-        // Stolen by another tab: stand in line for when that one goes.
+        // Another tab stole the lock: queue for when that tab goes.
         become(false);
         hold(false);
       });

@@ -5,13 +5,13 @@ import type { ChatSocket } from "./socket.ts";
 import type { Chat } from "./store.ts";
 import type { Clock } from "./world.ts";
 
-/** As the wire has it: said anew after the first, believed for the second. */
+/** As on the wire: sent again after the first, valid for the second. */
 const SAID_EVERY_MS = 3_000;
 const BELIEVED_MS = 5_000;
 
 type Needs = { chat: Chat; scope: Scope; clock: Clock; socket: ChatSocket; people: People };
 
-/** Who is writing where: told to others, and heard of them for a few seconds. */
+/** Typing: sends this user's, and keeps others' for a few seconds. */
 export function createTyping({ chat, scope, clock, socket, people }: Needs) {
   const said = new Map<RoomId, number>();
   const ends = new Map<string, () => void>();
@@ -22,10 +22,10 @@ export function createTyping({ chat, scope, clock, socket, people }: Needs) {
       const now = clock.now();
       if (!socket.connected || now - (said.get(roomId) ?? -Infinity) < SAID_EVERY_MS) return;
       said.set(roomId, now);
-      // What gets lost is said again.
+      // A lost event is repeated.
       socket.request("typing", { roomId }).catch(() => {});
     },
-    /** What was written has been sent: the next sign is told at once. */
+    /** The text was sent: the next keystroke is told at once. */
     sent(roomId: RoomId): void {
       said.delete(roomId);
     },

@@ -10,9 +10,9 @@ const AROUND = 50;
 
 type Needs = { chat: Chat; scope: Scope; api: Api; people: People; read: Sync["read"] };
 
-/** Reads what is shown around a message that somebody has jumped to. */
+/** Loads the messages around one that somebody jumped to. */
 export function createVisits({ chat, scope, api, people, read }: Needs) {
-  /** The page around the message; asked for until there is an answer. */
+  /** Loads the page around the message, with retries until there is an answer. */
   async function load(): Promise<void> {
     for (;;) {
       const { visit } = chat.state;
@@ -54,7 +54,7 @@ export function createVisits({ chat, scope, api, people, read }: Needs) {
     load,
     loadMore,
 
-    /** seq of the first message since a moment, or of the newest one; null where there is none. */
+    /** seq of the first message since a moment, or of the newest one; null in an empty room. */
     async seqAt(roomId: RoomId, at: number): Promise<number | null> {
       const { messages } = await api.messages(roomId, { at, size: 1 });
       return messages[0]?.seq ?? null;

@@ -2,46 +2,46 @@ import type { ClientEvents, RoomId, ServerEvents, UserId } from "@hubbub/server/
 import type { ManagerOptions, Socket, SocketOptions } from "socket.io-client";
 import type { Outgoing } from "./state/outgoing.ts";
 
-/** What a ChatClient is given by the place where it runs: browser.ts has a browser's, headless.ts a program's. */
+/** The environment of a ChatClient: browser.ts has a browser's, headless.ts a program's. */
 export type World = {
   clock: Clock;
-  /** In [0, 1), for waits that are not to be everybody's. */
+  /** In [0, 1), to spread waits. */
   random: () => number;
   /** As `fetch`, with the session's cookie; `path` begins with `/api`. */
   fetch: (path: string, init: RequestInit) => Promise<Response>;
-  /** A connection of the same session that has not been opened yet. */
+  /** A connection of the same session, not yet opened. */
   connect: (options: Partial<ManagerOptions & SocketOptions>) => Wire;
   drafts: DraftStore;
   outbox: (userId: UserId) => OutboxStore;
-  /** Who leads among tabs. Without locks every tab leads. */
+  /** Elects the leading tab. Without locks every tab leads. */
   locks: Pick<LockManager, "request"> | undefined;
-  /** Joins what the tabs of a browser say to each other under a name. */
+  /** Joins the channel of this name between the tabs of a browser. */
   openChannel: (name: string, heard: (word: unknown) => void) => Channel;
   /**
-   * `back`: somebody looks at the page again, or there is a network again. `focused`: somebody may go on typing here.
-   * `leaving`: the page is left, for good perhaps. Ends when its answer is called.
+   * `back`: somebody looks at the page again, or the network is back. `focused`: somebody may go on typing here.
+   * `leaving`: the page is left, perhaps for good. The returned function stops it.
    */
   attend: (listeners: { back: () => void; focused: () => void; leaving: () => void }) => () => void;
-  /** Whether somebody looks at the page now. */
+  /** Whether somebody is looking at the page. */
   attended: () => boolean;
-  /** undefined where nothing can be shown beside the page. */
+  /** undefined if the page cannot show notifications. */
   desktop: Desktop | undefined;
 };
 
 export type Desktop = {
   allowed: () => "granted" | "denied" | "default";
-  /** Asks the user, who must have asked for it. */
+  /** Asks the user for permission, which needs a click of theirs. */
   ask: () => Promise<void>;
-  /** Shows a notification, which opens the room, and answers what takes it back. */
+  /** Shows a notification, which opens the room; the returned function closes it. */
   show: (notification: { roomId: RoomId; title: string; text: string }) => () => void;
 };
 
 export type Clock = {
-  /** ms, from any point, that rise. */
+  /** ms from any origin, only rising. */
   now: () => number;
   /** ms since 1970. */
   date: () => number;
-  /** Calls once, so many ms later. Ends when its answer is called. */
+  /** Calls once after so many ms. The returned function cancels it. */
   after: (ms: number, go: () => void) => () => void;
 };
 
@@ -49,16 +49,18 @@ export type Wire = Socket<ServerEvents, ClientEvents>;
 
 export type Channel = { tell: (word: unknown) => void; close: () => void };
 
-/** Where a user's entries outlive the page. Writes take effect in the order of the calls; none of them throws. */
+/**
+ * Keeps a user's entries beyond the page's life. Writes take effect in the order of the calls; none of them throws.
+ */
 export type OutboxStore = {
-  /** null where nothing can be kept. */
+  /** null if nothing can be kept. */
   all: () => Promise<Outgoing[] | null>;
   put: (entry: Outgoing) => Promise<void>;
   remove: (nonce: string) => Promise<void>;
   clear: () => Promise<void>;
 };
 
-/** What all tabs of a browser share. `watch` tells of what other tabs change, and stops when its answer is called. */
+/** Storage that all tabs of a browser share. `watch` reports other tabs' changes; the returned function stops it. */
 export type DraftStore = {
   keys: () => string[];
   get: (key: string) => string | null;

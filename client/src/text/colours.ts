@@ -14,7 +14,7 @@ import xml from "highlight.js/lib/languages/xml";
 import yaml from "highlight.js/lib/languages/yaml";
 import { createLowlight } from "lowlight";
 
-/** What a piece of code is, as far as it has a colour of its own. */
+/** The kind of a piece of code that has a colour. */
 export type Colour = "word" | "value" | "name" | "note" | "more" | "less";
 
 export type Coloured = { text: string; colour?: Colour };
@@ -62,7 +62,7 @@ const languages = createLowlight({
 
 type Node = ReturnType<typeof languages.highlight>["children"][number];
 
-/** Code in pieces that together are the code again; in one without a colour where the language is not known. */
+/** Splits code into coloured pieces; into one without a colour if the language is unknown. */
 export function colourCode(code: string, language: string): Coloured[] {
   const name = language.toLowerCase();
   if (!languages.registered(name)) return [{ text: code }];

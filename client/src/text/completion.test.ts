@@ -18,7 +18,7 @@ test.each([
   expect(wantedAt(text, text.length)).toEqual(wanted);
 });
 
-test("a completed word stands in place of what was typed, with one space behind it", () => {
+test("a completed word replaces what was typed, followed by one space", () => {
   const wanted = { kind: "person", from: 3, text: "an" } as const;
   expect(complete("hi @an", 6, wanted, "@ann")).toEqual({ text: "hi @ann ", caret: 8 });
   expect(complete("hi @an there", 6, wanted, "@ann")).toEqual({ text: "hi @ann there", caret: 8 });

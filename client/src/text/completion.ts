@@ -1,9 +1,9 @@
-/** A word that is being typed and may be completed: a name behind an @, or an emoji's behind a colon. */
+/** A word being typed that may be completed: a name after an @, or an emoji's after a colon. */
 export type Wanted = { kind: "person" | "emoji"; from: number; text: string };
 
 const LONGEST = 40;
 
-/** What is being typed at the caret, or null. */
+/** The word being typed at the caret, or null. */
 export function wantedAt(text: string, caret: number): Wanted | null {
   const before = text.slice(Math.max(0, caret - LONGEST), caret);
   const person = /(?:^|[^\w.+@/-])@([\w.-]*)$/.exec(before)?.[1];
@@ -13,7 +13,7 @@ export function wantedAt(text: string, caret: number): Wanted | null {
   return null;
 }
 
-/** The text with what was wanted put in, and where the caret is then. */
+/** The text with the completed word, and the caret's new place. */
 export function complete(
   text: string,
   caret: number,

@@ -26,7 +26,7 @@ const all = arrange(
   { "1F44D": ["+1", "thumbsup"], "1F604": "smile" },
 );
 
-test("emoji are in Unicode's order, with their tones, and without what others are made of", () => {
+test("emoji come in Unicode's order, with their skin tones, and without components", () => {
   expect(all.map(({ emoji }) => emoji)).toEqual(["😀", "😄", "👍️"]);
   expect(all.map(({ tones }) => tones.length)).toEqual([0, 0, 5]);
 });
@@ -38,6 +38,6 @@ test.each([
   ["rinn", ["😀", "😄"]],
   ["yes", ["👍️", "😄"]],
   ["nothing", []],
-])("%s finds %j, by its name first", (text, found) => {
+])("%s finds %j, names first", (text, found) => {
   expect(findEmoji(all, text).map(({ emoji }) => emoji)).toEqual(found);
 });

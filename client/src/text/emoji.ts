@@ -4,12 +4,12 @@ import namesUrl from "emojibase-data/en/shortcodes/github.json?url";
 export type Emoji = {
   emoji: string;
   label: string;
-  /** What it is called between colons. */
+  /** Its names between colons. */
   names: readonly string[];
-  /** Words that it is found by, in lower case. */
+  /** Search words, in lower case. */
   words: readonly string[];
   group: number;
-  /** The same in each tone of skin, from light to dark; empty where it has none. */
+  /** Its skin tones, from light to dark; empty if it has none. */
   tones: readonly string[];
 };
 
@@ -23,7 +23,7 @@ type Compact = {
   skins?: { unicode: string }[];
 };
 
-/** The headings of the groups, by their number; 2 is the parts that others are made of. */
+/** The headings of the groups, by number; group 2 holds components. */
 export const GROUPS: ReadonlyMap<number, string> = new Map([
   [0, "Smileys"],
   [1, "People"],
@@ -71,7 +71,7 @@ export function arrange(list: readonly Compact[], names: Record<string, string |
     }));
 }
 
-/** Those that a text finds, the best first: by the beginning of a name, by that of a word, by any part. */
+/** The emoji that a text finds, best first: by the beginning of a name, by that of a word, by any part. */
 export function findEmoji(all: readonly Emoji[], text: string, most = Infinity): Emoji[] {
   const wanted = text.trim().toLowerCase();
   const name = wanted.replaceAll(/\s+/g, "_");

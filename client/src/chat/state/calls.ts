@@ -1,10 +1,10 @@
 import { mentionsOf, unreadOf, type RoomState } from "./room.ts";
 import type { RoomsState } from "./rooms.ts";
 
-/** Unread messages of all rooms that are not muted: how many there are, and how many of them call for this user. */
+/** Unread messages of all rooms that are not muted: all of them, and those that call for this user. */
 type Unread = { all: number; calls: number };
 
-/** How many unread messages of a room call for this user: all of a direct room, elsewhere those that mention them. */
+/** How many unread messages of a room call for this user: all in a direct room, mentions elsewhere. */
 function callsIn(room: RoomState): number {
   if (room.notify === "nothing") return 0;
   return room.kind === "direct" ? unreadOf(room) : mentionsOf(room);

@@ -4,12 +4,12 @@ import { describe, expect, test } from "vitest";
 import { firstDoubt, needsSync, unreadOf, type RoomState } from "./room.ts";
 import { apply, initialState, type ChatEvent, type ChatState } from "./state.ts";
 
-/** A room of the server's: its messages, and which of them each change was about, from rev 1 on. */
+/** A room of the server: its messages, and the message of each change, from rev 1 on. */
 type Story = { total: number; changes: readonly number[] };
 
 const roomId = "0";
 
-/** The message as it was stored, or as the changes up to `rev` left it. */
+/** The message as stored, or as changed up to `rev`. */
 function at(story: Story, seq: number, rev: number): Message {
   const last = story.changes.slice(0, rev).lastIndexOf(seq) + 1;
   const message = { roomId, seq, date: 1_000 + seq, hash: `h${seq}`, from: "2", message: `m${seq}` };
@@ -43,7 +43,7 @@ function listed(story: Story, rev: number): ChatEvent {
   return { type: "rooms", rooms: [room] };
 }
 
-/** What the server answers to the cursor of this room. */
+/** The server's answer to this room's cursor. */
 function synced(story: Story, room: RoomState): ChatEvent {
   const messages = rows(story, (room.log?.head ?? 0) + 1, story.total, story.changes.length);
   const changes = span(story, room.rev, story.changes.length);
@@ -65,7 +65,7 @@ const stories = fc.integer({ min: 1, max: 12 }).chain((total) =>
   }),
 );
 
-/** A story with what is heard of it: changes in spans of any length, pages and messages as they were at any rev. */
+/** A story and the ways it reaches a client: changes in spans of any length, pages and messages of any rev. */
 const tellings = stories.chain((story) => {
   const { total, changes } = story;
   const rev = fc.integer({ min: 0, max: changes.length });
@@ -80,7 +80,7 @@ const tellings = stories.chain((story) => {
     .map(([from, at_]): ChatEvent[] => [
       { type: "newest page", roomId, page: page(story, from, total, at_) },
     ]);
-  // What has changed since such a page was read is asked for before it is taken.
+  // Before such a page is used, the changes since its reading are asked for.
   const older = fc
     .tuple(fc.integer({ min: 1, max: total }), rev)
     .map(([to, at_]): ChatEvent[] => [
@@ -105,7 +105,7 @@ const tellings = stories.chain((story) => {
 });
 
 describe("changes", () => {
-  test("in any order, any number of times, with pages read before and after, end in the same messages", () => {
+  test("lead to the same messages in any order, repeated, with pages read before and after", () => {
     fc.assert(
       fc.property(tellings, ({ story, all, first }) => {
         const now = story.changes.length;
@@ -113,7 +113,7 @@ describe("changes", () => {
         const { log, last } = general(told);
         for (const message of log?.messages ?? []) expect(message).toEqual(at(story, message.seq, now));
         expect(last).toEqual(at(story, story.total, now));
-        // Whatever is read only then is as old as its reading, and shown as it is now.
+        // A later page is as old as its reading, and shown in its present state.
         const opened = general(
           after(
             [
@@ -130,7 +130,7 @@ describe("changes", () => {
     );
   });
 
-  test("of which some were lost are all there after `sync`, and then nothing is missing", () => {
+  test("are complete after `sync`, even if some were lost", () => {
     fc.assert(
       fc.property(tellings, fc.boolean(), ({ story, some, first }, reconnects) => {
         const opened: ChatEvent = { type: "newest page", roomId, page: page(story, 1, story.total, 0) };
@@ -153,7 +153,7 @@ describe("changes", () => {
   const story: Story = { total: 5, changes: [2, 4, 2, 5, 1] };
   const opened = after([listed(story, 0), { type: "newest page", roomId, page: page(story, 1, 5, 1) }]);
 
-  test("are followed where they join on, and missed ones are noticed", () => {
+  test("are applied if they follow, and missing ones are noticed", () => {
     const joined = general(apply(opened, { type: "changes", roomId, changes: span(story, 0, 3) }));
     expect(joined).toMatchObject({ rev: 3, revHash: "r3" });
     expect(needsSync(joined)).toBe(false);
@@ -163,8 +163,8 @@ describe("changes", () => {
     expect(needsSync(gap)).toBe(true);
   });
 
-  test("that nobody can tell any more make everything be read again, and what is read counts", () => {
-    // What this client heard as changes 3 to 5 was lost, and others took their numbers.
+  test("that are no longer known cause everything to be read again, and the read state wins", () => {
+    // Changes 3 to 5, as this client heard them, were lost, and others took their numbers.
     const other: Story = { total: 5, changes: [2, 4, 3] };
     const misled = apply(opened, { type: "changes", roomId, changes: span(story, 1, 5) });
     const { after: from, rev, revHash } = { after: 3, rev: 3, revHash: "other" };
@@ -184,7 +184,7 @@ describe("changes", () => {
       rows(story, 1, 5, 5).map((message) => message.message),
     );
     expect(firstDoubt(general(reset))).toEqual({ next: undefined });
-    // Somebody changes on while it is read.
+    // Somebody makes another change during the reading.
     const on: Story = { ...other, changes: [...other.changes, 4] };
     const half = after(
       [
@@ -199,8 +199,8 @@ describe("changes", () => {
     expect(general(whole).log?.messages).toEqual(rows(on, 1, 5, 4));
   });
 
-  test("of which nobody knew here, though they are said to be old, are in doubt", () => {
-    // This client knows all five changes, of which the third was about message 2.
+  test("of a lost history, recognised by an unknown old rev, are doubted", () => {
+    // This client knows all five changes; the third one was of message 2.
     const five = after([{ type: "changes", roomId, changes: span(story, 1, 5) }], opened);
     const lost: Message = { ...at(story, 3, 0), message: "of a log that is gone", rev: 4 };
     const ways: ChatEvent[] = [
@@ -220,7 +220,7 @@ describe("changes", () => {
     }
   });
 
-  test("that were heard while an answer to `sync` was on its way are in no doubt", () => {
+  test("that were heard during a `sync` are not doubted", () => {
     const answer: ChatEvent = {
       type: "synced",
       room: { roomId, messages: [], more: false, changes: span(story, 1, 3) },
@@ -231,7 +231,7 @@ describe("changes", () => {
     expect(needsSync(general(told))).toBe(false);
   });
 
-  test("that were heard before a page was read are no newer than it, where it has them", () => {
+  test("that were heard before a page was read do not override it, if it includes them", () => {
     const lost: Message = { ...at(story, 3, 0), message: "of a log that is gone", rev: 4 };
     const state = after([
       listed(story, 0),
@@ -248,7 +248,7 @@ describe("changes", () => {
     expect(general(all).log?.messages).toEqual(rows(story, 1, 5, 5));
   });
 
-  test("that were heard while an earlier answer was on its way are not undone by an older page", () => {
+  test("that were heard during an earlier answer are not undone by an older page", () => {
     const short: Story = { total: 5, changes: [1, 2, 3] };
     const answer: SyncedRoom = { roomId, messages: [], more: false, changes: span(short, 1, 2) };
     const state = after([
@@ -262,7 +262,7 @@ describe("changes", () => {
     expect(firstDoubt(general(state))).toBeNull();
   });
 
-  test("that delete a message leave its text nowhere, wherever its older states were kept", () => {
+  test("that delete a message remove its text from every kept state", () => {
     const long: Story = { total: 6, changes: [6] };
     const edited = { ...at(long, 6, 1), message: "a secret" };
     const gone = { ...at(long, 6, 1), message: "", deleted: 7, rev: 2 };
@@ -296,7 +296,7 @@ describe("changes", () => {
     }
   });
 
-  test("that delete what was unread leave less to read, whoever says it", () => {
+  test("that delete unread messages reduce the unread count, whatever the source", () => {
     const gone = { ...at(story, 4, 1), message: "", deleted: 7, rev: 2 };
     const telling: ChatEvent = {
       type: "changes",

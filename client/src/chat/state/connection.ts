@@ -1,12 +1,11 @@
 /**
- * `connecting`: not there yet, for so long that it is told. `interrupted`: gone for so short a time that nobody needs
- * to be told.
+ * `connecting`: not connected yet, long enough to be shown. `interrupted`: lost for too short a time to be shown.
  */
 type Connection = "starting" | "connecting" | "online" | "interrupted" | "offline";
 
 export type ConnectionState = {
   connection: Connection;
-  /** How many messages were missed, once, after having been offline. */
+  /** How many messages were missed while offline; told once. */
   returned: number | null;
 };
 
@@ -22,7 +21,7 @@ export type ConnectionEvent =
 export function applyConnection<S extends ConnectionState>(state: S, event: ConnectionEvent): S {
   switch (event.type) {
     case "connected":
-      // Online is who has heard what was missed.
+      // The client is online only once it has caught up.
       return state;
     case "interrupted":
       return state.connection === "online" ? { ...state, connection: "interrupted" } : state;
@@ -40,7 +39,7 @@ export function applyConnection<S extends ConnectionState>(state: S, event: Conn
   }
 }
 
-/** Whether this client hears of changes, or can be taken to. */
+/** Whether this client hears changes, or can be assumed to. */
 export function isConnected(state: ConnectionState): boolean {
   return state.connection === "online" || state.connection === "interrupted";
 }

@@ -1,5 +1,5 @@
 export type DraftsState = {
-  /** What is typed and not sent, by room, or by the failed message that it is to replace: `edit <nonce>`. */
+  /** Unsent texts, by room, or by the failed message that they replace: `edit <nonce>`. */
   drafts: ReadonlyMap<string, string>;
 };
 

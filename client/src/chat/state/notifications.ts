@@ -1,5 +1,5 @@
 export type NotificationsState = {
-  /** There was something to tell on the desktop, and nobody has said yet whether they want that. */
+  /** There was something to notify, and the user has not yet chosen whether they want that. */
   notificationsWanted: boolean;
 };
 

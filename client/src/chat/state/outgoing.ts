@@ -2,7 +2,7 @@ import type { Failure, Message, Reaction, RoomId, SyncedRoom, UserId } from "@hu
 import type { RoomsState } from "./rooms.ts";
 import type { SessionState } from "./session.ts";
 
-/** What somebody asked for. `seq` is of the message that they saw then; `rev` says in which state. */
+/** A requested change. `seq` is that of the message that the user saw; `rev` says in which state. */
 export type MessageChange = { seq: number } & (
   | { do: "edit"; rev: number }
   | { do: "delete" }
@@ -10,23 +10,23 @@ export type MessageChange = { seq: number } & (
   | { do: "pin"; on: boolean }
 );
 
-/** A change on its way; a failed one waits for somebody to see why. */
+/** A change on its way; a failed one stays until the user has seen why. */
 export type Changing = Outgoing & { change: MessageChange };
 
 /**
- * A message on its way. `waiting`: not tried yet. `sending`: tried, the answer is due. `unconfirmed`: tried
- * without an answer, so it may be stored; it is tried again with the same nonce. `failed`: refused for good.
- * `sent`: stored with this `seq`, which the log that is shown has not reached.
+ * A message on its way. `waiting`: not tried yet. `sending`: tried, awaiting the answer. `unconfirmed`: tried without
+ * an answer, so it may be stored; it is retried with the same nonce. `failed`: refused for good. `sent`: stored with
+ * this `seq`, which the shown log has not reached.
  */
 export type Outgoing = {
   nonce: string;
   roomId: RoomId;
   message: string;
-  /** seq of the message that is answered. */
+  /** seq of the answered message. */
   replyTo?: number;
-  /** Not a new message, but what one shall become. `message` is the text that an edit gives it. */
+  /** Present if this is a change of a stored message. `message` is an edit's new text. */
   change?: MessageChange;
-  /** Until then it may be taken back, and is not sent. As `created`. */
+  /** Until then it can be undone, and is not sent. Same clock as `created`. */
   heldUntil?: number;
   /** ms since 1970 on this machine's clock. */
   created: number;
@@ -44,7 +44,7 @@ export type OutgoingEvent = { type: "outgoing"; entries: readonly Outgoing[] };
 
 type Around = OutgoingState & RoomsState & SessionState;
 
-/** The outbox is done with what is sent; it stays here until the log has it. */
+/** The outbox is done with a sent message; it stays here until the log has it. */
 export function applyOutgoing<S extends Around>(state: S, { entries }: OutgoingEvent): S {
   const changing = entries.filter((entry): entry is Changing => entry.change !== undefined);
   const messages = entries.filter((entry) => entry.change === undefined);
@@ -53,12 +53,12 @@ export function applyOutgoing<S extends Around>(state: S, { entries }: OutgoingE
   return { ...state, outgoing: [...sent, ...messages].flatMap((entry) => follow(state, entry)), changing };
 }
 
-/** Whether the outbox is still at it. */
+/** Whether the outbox is still working on it. */
 export function isUnderWay(entry: Outgoing): boolean {
   return entry.state !== "failed" && entry.state !== "sent";
 }
 
-/** What stays of an entry, whatever becomes of it. */
+/** The fields that every state of an entry keeps. */
 export function withoutState({ nonce, roomId, message, replyTo, change, created }: Outgoing) {
   return {
     nonce,
@@ -70,7 +70,7 @@ export function withoutState({ nonce, roomId, message, replyTo, change, created 
   };
 }
 
-/** A message as it will be once what `by` has asked for is done. The same one where that is nothing. */
+/** A message as it will be after the changes that `by` requested; the same object if nothing changes. */
 export function asChanged(message: Message, changing: readonly Changing[], by: UserId): Message {
   return changing.reduce(
     (now, entry) =>
@@ -110,7 +110,7 @@ function changed(message: Message, { change, message: text, created }: Changing,
   }
 }
 
-/** What is still to be shown of a message on its way: nothing once the log has it, or has gone past it. */
+/** What is still shown of a message on its way: nothing once the log has it, or has passed it. */
 function follow(state: Around, entry: Outgoing): Outgoing[] {
   const room = state.rooms?.get(entry.roomId);
   if (room === undefined || state.session.is !== "signed in") return [entry];
@@ -126,7 +126,7 @@ function follow(state: Around, entry: Outgoing): Outgoing[] {
   return [{ ...withoutState(entry), state: "sent", seq }];
 }
 
-/** Takes what a room now shows as stored out of `outgoing`. */
+/** Removes from `outgoing` what the room now shows as stored. */
 export function settle<S extends Around>(state: S, roomId: RoomId): S {
   return withOutgoing(
     state,
@@ -134,13 +134,13 @@ export function settle<S extends Around>(state: S, roomId: RoomId): S {
   );
 }
 
-/** As `settle`, after all that `sync` has to say of the room. */
+/** As `settle`, after a complete `sync` of the room. */
 export function settleSynced<S extends Around>(state: S, answer: SyncedRoom): S {
   const { roomId, more, reset } = answer;
   const settled = settle(state, roomId);
   const room = settled.rooms?.get(roomId);
   if (room === undefined || (more && reset === undefined)) return settled;
-  // What was sent and is neither here nor held was of a log that is gone: it is the outbox's again.
+  // A sent message that is neither loaded nor held was of a lost log: it goes back to the outbox.
   const held = new Set(room.held.map((message) => message.nonce));
   return withOutgoing(
     settled,

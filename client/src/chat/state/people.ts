@@ -4,14 +4,14 @@ import { isConnected, type ConnectionState } from "./connection.ts";
 export type PeopleState = {
   users: ReadonlyMap<UserId, Presence>;
   presence: {
-    /** Changes heard since the connection came up and before its snapshot; null once that is in. */
+    /** Changes heard after the connection came up and before its snapshot; null once the snapshot is in. */
     unsettled: ReadonlyMap<UserId, Presence> | null;
   };
 };
 
 export const initialPeople: PeopleState = { users: new Map(), presence: { unsettled: new Map() } };
 
-/** `users`: people learned of. The other two say who is online. */
+/** `users`: adds or renames people. The other two say who is online. */
 export type PeopleEvent =
   | { type: "users"; users: readonly Presence[] }
   | { type: "presence snapshot"; online: readonly Presence[] }
@@ -20,7 +20,7 @@ export type PeopleEvent =
 export function applyPeople<S extends PeopleState>(state: S, event: PeopleEvent | { type: "connected" }): S {
   switch (event.type) {
     case "connected":
-      // Changes that come from now on follow a snapshot that is still to be asked for.
+      // Later changes follow a snapshot that is still to be requested.
       return { ...state, presence: { unsettled: new Map() } };
     case "users":
       return { ...state, users: know(state, event.users) };
@@ -39,13 +39,13 @@ export function applyPeople<S extends PeopleState>(state: S, event: PeopleEvent 
   }
 }
 
-/** Whether somebody is online; undefined where this client cannot know. */
+/** Whether somebody is online; undefined if this client cannot know. */
 export function isOnline(state: PeopleState & ConnectionState, userId: UserId | null): boolean | undefined {
   if (userId === null || !isConnected(state)) return undefined;
   return state.users.get(userId)?.online ?? false;
 }
 
-/** People learned of; whether they are online is the presence events' to say once known. */
+/** Adds or renames users; never overwrites known presence. */
 function know(state: PeopleState, users: readonly Presence[]): ReadonlyMap<UserId, Presence> {
   const fresh = users.flatMap((user) => {
     const known = state.users.get(user.id);
@@ -74,7 +74,7 @@ function assign(
   });
   if (fresh.length === 0) return users;
   const next = new Map(users);
-  // The last word on a person counts, also when an earlier one of the same list was no news.
+  // A person's last entry counts, even if an earlier one of the same list changed nothing.
   for (const user of changed) next.set(user.id, user);
   return next;
 }

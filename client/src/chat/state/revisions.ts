@@ -1,25 +1,25 @@
 import type { Message } from "@hubbub/server/protocol";
 
-/** Changed messages that are not loaded, as many as are remembered. */
+/** How many changed messages that are not loaded are remembered. */
 const REMEMBERED = 500;
 
-/** How far the changes of a room's messages are known here. */
+/** The known changes of a room's messages. */
 export type Revisions = {
-  /** The change up to which nothing is missing in the log that is loaded. */
+  /** The change up to which the loaded log misses nothing. */
   rev: number;
   revHash: string;
-  /** The newest change heard of. */
+  /** The newest change heard. */
   heardRev: number;
-  /** By seq, how messages are now that are not loaded: a page may have been read before they changed. */
+  /** By seq, the present state of messages that are not loaded: a page may have been read before they changed. */
   changed: readonly Message[];
 };
 
 export const NO_REVISIONS: Revisions = { rev: 0, revHash: "", heardRev: 0, changed: [] };
 
-/** What a message has instead of its `rev` while it may be of changes that were lost: whatever is read is newer. */
+/** Replaces a message's `rev` while it may belong to lost changes: any read state is newer. */
 const DOUBTFUL = -1;
 
-/** Whether both are states of one message, and the first one is the newer. */
+/** Whether both are states of one message, and the first is newer. */
 export function isNewer(one: Message, other: Message): boolean {
   return isSame(one, other) && revOf(one) > revOf(other);
 }
@@ -29,7 +29,7 @@ export function isSame(one: Message, other: Message): boolean {
   return one.seq === other.seq && one.hash === other.hash;
 }
 
-/** The change that made the message what it is; 0 for none. */
+/** The last change of the message; 0 for none. */
 export function revOf(message: Message): number {
   return message.rev ?? 0;
 }
@@ -39,7 +39,7 @@ export function newest(message: Message, known: readonly Message[]): Message {
   return known.find((other) => isNewer(other, message)) ?? message;
 }
 
-/** The messages, each in its newest known state; the same array where none has another one. */
+/** Each message in its newest known state; the same array if nothing is newer. */
 export function allNewest(messages: readonly Message[], known: readonly Message[]): readonly Message[] {
   if (known.length === 0) return messages;
   let same = true;
@@ -51,7 +51,7 @@ export function allNewest(messages: readonly Message[], known: readonly Message[
   return same ? messages : next;
 }
 
-/** With what has changed elsewhere: the newest messages, each in its newest state. */
+/** Adds changed messages: the newest ones, each in its newest state. */
 export function remember(changed: readonly Message[], rows: readonly Message[]): readonly Message[] {
   const kept = new Map(changed.map((message) => [message.seq, message]));
   let same = true;
@@ -65,7 +65,7 @@ export function remember(changed: readonly Message[], rows: readonly Message[]):
   return [...kept.values()].toSorted((one, other) => one.seq - other.seq).slice(-REMEMBERED);
 }
 
-/** The message, to be replaced by whatever is read or heard of it. */
+/** Makes any read or heard state of the message replace it. */
 export function doubt(message: Message): Message {
   return { ...message, rev: DOUBTFUL };
 }
@@ -74,7 +74,7 @@ export function isDoubtful(message: Message): boolean {
   return message.rev === DOUBTFUL;
 }
 
-/** The message as it is, where nobody knows better. */
+/** Ends the doubt about a message. */
 export function trust(message: Message): Message {
   const { rev, ...rest } = message;
   return rev === DOUBTFUL ? rest : message;

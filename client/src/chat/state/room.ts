@@ -23,32 +23,34 @@ import {
   type Revisions,
 } from "./revisions.ts";
 
-/** Messages of an unopened room that are kept until its first page comes. */
+/** How many messages of an unopened room are kept until its first page comes. */
 const HELD_UNOPENED = 100;
-/** Messages beyond a gap that are kept until `sync` has filled it. */
+/** How many messages beyond a gap are kept until `sync` has filled it. */
 const HELD_BEYOND_GAP = 500;
-/** Messages that a room keeps when another one is opened. */
+/** How many messages a room keeps when another one is opened. */
 const KEPT_IN_BACKGROUND = 200;
 
-/** What is loaded of a room's log: without a hole up to `head`, which is 0 for an empty log. */
+/** The loaded part of a room's log: gap-free up to `head`, which is 0 for an empty log. */
 export type Log = {
   messages: readonly Message[];
   head: number;
-  /** Whether the server holds older ones. */
+  /** Whether the server has older messages. */
   older: boolean;
 };
 
-/** What mentions this user: `listed` messages beyond the mark up to seq `upTo`, as the server said, and those heard of since. */
+/**
+ * Mentions of this user: `listed` messages after the mark up to seq `upTo`, as the server said, and those heard since.
+ */
 export type Mentions = { listed: number; upTo: number; heard: readonly number[] };
 
 export type RoomState = Revisions & {
   id: RoomId;
   kind: RoomKind;
   names: readonly string[];
-  /** Of a direct room, in the order of the names. */
+  /** The users of a direct room, in the order of the names. */
   userIds: readonly UserId[];
   last: Message | null;
-  /** seq of the newest message heard of. */
+  /** seq of the newest message heard. */
   seq: number;
   /** seq up to which this user has read. */
   read: number;
@@ -57,11 +59,11 @@ export type RoomState = Revisions & {
   load: "idle" | "loading" | "failed";
   /** Messages that do not join the log yet, by seq: beyond a gap, or heard while the log is stale. */
   held: readonly Message[];
-  /** Set when the replica, or a message that contradicts the log, says that the log is not to be trusted. */
+  /** Set when the replica, or a contradicting message, says that the log may be outdated. */
   stale: boolean;
-  /** seqs of deleted messages beyond `read`, as far as they are known. */
+  /** seqs of deleted messages after `read`, as far as they are known. */
   deleted: readonly number[];
-  /** Of what this user is notified. */
+  /** What notifies this user. */
   notify: NotifyLevel;
 };
 
@@ -71,7 +73,7 @@ export function unreadOf(room: RoomState): number {
   return Math.max(0, room.seq - room.read - deleted.length);
 }
 
-/** Messages that mention this user and are not read. */
+/** How many unread messages mention this user. */
 export function mentionsOf(room: RoomState): number {
   const { listed, upTo, heard } = room.mentions;
   const before = room.read >= upTo ? 0 : listed;
@@ -82,7 +84,7 @@ export function isMentioned({ from, mentions, mentionsRoom }: Message, me: UserI
   return from !== me && (mentionsRoom === true || mentions?.includes(me) === true);
 }
 
-/** The room once messages were heard, or heard to have changed, of which some mention this user. */
+/** Updates the mentions after new or changed messages. */
 export function noteMentions(room: RoomState, me: UserId, messages: readonly Message[]): RoomState {
   const { upTo, heard } = room.mentions;
   const now = new Set(heard);
@@ -96,30 +98,30 @@ export function noteMentions(room: RoomState, me: UserId, messages: readonly Mes
   return same ? room : { ...room, mentions: { ...room.mentions, heard: [...now] } };
 }
 
-/** Whether what is loaded of the room is known to be incomplete or wrong: `sync` it. */
+/** Whether the loaded log is known to be incomplete or wrong: `sync` it. */
 export function needsSync(room: RoomState): boolean {
   if (room.log === null) return false;
   return room.stale || room.seq > room.log.head || room.heardRev > room.rev;
 }
 
-/** The newest message that is loaded and may not be so any more, with the one after it: read that page again. */
+/** The newest doubtful message, and the one after it: the page before that one must be read again. */
 export function firstDoubt(room: RoomState): { next: Message | undefined } | null {
   const messages = room.log?.messages ?? [];
   const at = messages.findLastIndex(isDoubtful);
   return at < 0 ? null : { next: messages[at + 1] };
 }
 
-/** The newest message of the log: what a cursor says. */
+/** The log's newest message, for a cursor. */
 export function headOf(room: RoomState): Message | undefined {
   return room.log?.messages.at(-1);
 }
 
-/** The order in which messages are shown: total, so that it never depends on the order of arrival. */
+/** The order in which messages are shown: total, so it never depends on the order of arrival. */
 export function compareMessages(one: Message, other: Message): number {
   return one.date - other.date || one.seq - other.seq;
 }
 
-/** A room of the server's joined with what is known of it here. */
+/** Merges a room of the server's list with the known room. */
 export function meet(known: RoomState | undefined, room: Room): RoomState {
   if (known === undefined) {
     const { id, names, last, seq, read } = room;
@@ -141,7 +143,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       ...NO_REVISIONS,
     };
   }
-  // A room whose log is loaded never goes back here: only `sync` can tell that the server's log did.
+  // A loaded log never goes back here: only `sync` can tell that the server's log did.
   const heard = known.held.at(-1);
   const seq = Math.max(room.seq, known.log?.head ?? 0, heard?.seq ?? 0);
   const listed = room.last === null ? null : newest(room.last, known.changed);
@@ -162,7 +164,7 @@ function notifyOf(room: Room): NotifyLevel {
   return room.notify ?? (kindOf(room) === "direct" ? "all" : "mentions");
 }
 
-/** A server of the version before does not tell it: then none is General, and of a direct room the names are shown. */
+/** A server of the previous version omits the kind: then General is `everyone`, and a private room is `direct`. */
 function kindOf(room: Room): RoomKind {
   const { kind } = room as Partial<Room>;
   return kind ?? (room.private ? "direct" : "open");
@@ -179,12 +181,12 @@ function noteDeleted(room: RoomState, messages: readonly Message[]): RoomState {
   return deleted === room.deleted ? room : { ...room, deleted };
 }
 
-/** What is held is of a log that may be gone, and nothing joins the one that is loaded before `sync` has compared it. */
+/** Drops held messages, which may be of a lost log; nothing joins the loaded log before `sync` has compared it. */
 export function distrust(room: RoomState): RoomState {
   return { ...room, held: [], stale: room.log !== null, changed: [], heardRev: 0 };
 }
 
-/** The room with one more message heard of, wherever it belongs. */
+/** Adds a heard message, wherever it belongs. */
 export function hear(room: RoomState, heard: Message): RoomState {
   const message = newest(heard, room.changed);
   const { seq } = message;
@@ -201,19 +203,19 @@ export function hear(room: RoomState, heard: Message): RoomState {
   return join(noteDeleted({ ...room, last: newer(room.last, message), seq: top, held }, [message]));
 }
 
-/** The room with what `changes` says. */
+/** Applies `changes`. */
 export function takeChanges(room: RoomState, { after, rev, revHash, messages }: Changes): RoomState {
   const taken = take(room, messages, room.rev);
   const heardRev = Math.max(room.heardRev, rev);
-  // Of a log that is not trusted nobody knows which changes it has; one that is not loaded is read with them.
+  // An untrusted log has unknown changes, and a log that is not loaded will be read with them.
   if (rev <= room.rev || after > room.rev || taken.log === null || taken.stale)
     return heardRev === room.heardRev ? taken : { ...taken, heardRev };
   return { ...taken, rev, revHash, heardRev };
 }
 
 /**
- * The room with the newer states of messages: what is held is replaced, what is not loaded is remembered. What is loaded
- * has all changes up to `complete`: one before it that is not known here is of a log that is gone.
+ * Applies newer states of messages: replaces held ones, remembers those that are not loaded. The loaded log has all
+ * changes up to `complete`: an unknown change before that belongs to a lost log.
  */
 function take(before: RoomState, rows: readonly Message[], complete = 0): RoomState {
   const room = noteDeleted(before, rows);
@@ -250,8 +252,8 @@ function take(before: RoomState, rows: readonly Message[], complete = 0): RoomSt
 }
 
 /**
- * Moves what follows the head from `held` into the log. Dates rise with seq: a message that is not later than the one
- * before it was heard of a log that is gone, whose numbers have been given again, and so was all that is held.
+ * Moves the held messages that follow the head into the log. Dates rise with seq, so a message that is not later than
+ * the one before it belongs to a lost log whose numbers were reused, and so do all held ones.
  */
 function join(room: RoomState): RoomState {
   if (room.log === null) return limitHeld(room, HELD_UNOPENED);
@@ -287,14 +289,14 @@ function insert(messages: readonly Message[], message: Message): readonly Messag
   return at === messages.length ? [...messages, message] : messages.toSpliced(at, 0, message);
 }
 
-/** The room with its newest page, whether or not it had one. */
+/** Replaces the log by its newest page. */
 export function takeNewest(room: RoomState, { messages, rev = 0, revHash = "" }: Page): RoomState {
   if (room.log !== null) return { ...messages.reduce(hear, room), load: "idle" };
   const heardRev = Math.max(room.heardRev, rev);
   return startLog({ ...room, rev, revHash, heardRev }, messages);
 }
 
-/** The page has all changes up to the room's `rev`. */
+/** The page includes all changes up to the room's `rev`. */
 function startLog(room: RoomState, page: readonly Message[]): RoomState {
   const messages = allNewest(page, changedSince(room, room.rev));
   const [first] = messages;
@@ -311,17 +313,17 @@ function startLog(room: RoomState, page: readonly Message[]): RoomState {
   return join(noteDeleted(started, messages));
 }
 
-/** What was heard before of changes up to `rev` is no newer than a page that has them, but if it was of another log. */
+/** Drops changes up to `rev`: a page that includes them is not older, or they are of another log. */
 function changedSince({ held, changed }: RoomState, rev: number): Message[] {
   return [...held, ...changed].filter((message) => revOf(message) > rev);
 }
 
-/** The room with the page before the first message of its log. */
+/** Adds the page before the log's first message. */
 export function prepend(room: RoomState, page: Page): RoomState {
   if (room.log === null) return { ...room, load: "idle" };
   const first = room.log.messages[0]?.seq;
   const end = page.messages.at(-1)?.seq;
-  // Not the page before the first message: the log was started anew since it was asked for.
+  // The page does not precede the first message: the log was restarted since the request.
   if (first !== undefined && end !== undefined && end !== first - 1) return { ...room, load: "idle" };
   const older = allNewest(page.messages, changedSince(room, page.rev ?? 0));
   const messages = [...older, ...room.log.messages];
@@ -330,8 +332,8 @@ export function prepend(room: RoomState, page: Page): RoomState {
 }
 
 /**
- * The room with a page that was read again: up to the message before `before` (a seq), or the newest one. What was in
- * doubt and is not on it is not stored any more, and stays as it was.
+ * Applies a page that was read again: up to the message before `before` (a seq), or the newest one. A doubtful message
+ * that is not on it is no longer stored, and stays as it was.
  */
 export function readAgain(room: RoomState, page: Page, before: number = Infinity): RoomState {
   if (room.log === null) return room;
@@ -344,10 +346,10 @@ export function readAgain(room: RoomState, page: Page, before: number = Infinity
   return { ...taken, log: { ...taken.log, messages } };
 }
 
-/** The room with what `sync` says of it. */
+/** Applies the answer to `sync`. */
 export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
   const { reset, messages, more, changes } = answer;
-  // Nobody can tell what has changed: whatever is read counts more than what is here.
+  // The changes are no longer known: any read state overrides the present one.
   const room = changes?.reset ? doubtAll(known) : known;
   if (reset !== undefined) {
     const last = messages.at(-1) ?? null;
@@ -361,9 +363,9 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
       seq: last?.seq ?? 0,
       rev,
       revHash,
-      // What was heard while the log was not trusted is of the one that there is.
+      // What was heard while the log was untrusted belongs to the present log.
       heardRev: room.stale ? Math.max(rev, room.heardRev) : rev,
-      // Of another log other messages are deleted.
+      // Another log has other deletions.
       deleted: reset === "trimmed" ? room.deleted : [],
     };
     const heardBefore = changes?.reset ? [] : [...(room.log?.messages ?? []), ...room.held];
@@ -380,7 +382,7 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
   const heard = messages.reduce(hear, join({ ...room, stale: false }));
   const changed = changes === undefined ? heard : changeAsSynced(heard, changes);
   if (more || changed.log === null) return changed;
-  // The server has nothing more: a higher seq that was only heard of was of a log that is gone.
+  // The server has nothing more: a higher seq that was only heard belongs to a lost log.
   const seq = Math.max(changed.log.head, changed.held.at(-1)?.seq ?? 0);
   return changed.seq === seq ? changed : { ...changed, seq, read: Math.min(changed.read, seq) };
 }
@@ -391,14 +393,14 @@ function changeAsSynced(room: RoomState, changes: NonNullable<SyncedRoom["change
   return { ...take(room, changes.messages), rev, revHash, heardRev: rev };
 }
 
-/** A change that was heard beyond a hole, and that is not among those which the server has, was of a log that is gone. */
+/** Doubts changes that were heard beyond a gap and that the server does not list: they belong to a lost log. */
 function doubtUnlisted(
   room: RoomState,
   { after, rev: upTo, messages: listed }: Changes,
   known: number,
 ): RoomState {
   const revs = new Map(listed.map(({ seq, rev }) => [seq, rev]));
-  // Later ones may have been heard since the answer was made: those up to `known`, without a hole.
+  // Later ones may have been heard since the answer was made: those up to `known`, without a gap.
   const isUnlisted = ({ seq, rev = 0 }: Message) =>
     rev > after && (rev <= upTo || rev > known) && revs.get(seq) !== rev;
   if (!room.log?.messages.some(isUnlisted)) return room;
@@ -416,20 +418,20 @@ function doubtAll(room: RoomState): RoomState {
   };
 }
 
-/** A mark only rises, and never above what was heard of. */
+/** Raises the mark, never above the newest heard message. */
 export function readUpTo(room: RoomState, seq: number): RoomState {
   const read = Math.min(Math.max(room.read, seq), room.seq);
   if (read === room.read) return room;
   return { ...room, read, deleted: room.deleted.filter((gone) => gone > read) };
 }
 
-/** The one way in which a mark goes down. */
+/** The only way to lower a mark. */
 export function unreadAfter(room: RoomState, seq: number): RoomState {
   if (seq >= room.read) return room;
   return noteDeleted({ ...room, read: seq }, room.log?.messages ?? []);
 }
 
-/** What a room keeps when another one is opened. */
+/** Drops what a room need not keep when another one is opened. */
 export function shorten(room: RoomState): RoomState {
   if (room.log === null || room.log.messages.length <= KEPT_IN_BACKGROUND) return room;
   return {

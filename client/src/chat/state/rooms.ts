@@ -20,7 +20,7 @@ export type RoomsState = {
   /** null until the first list has come. */
   rooms: ReadonlyMap<RoomId, RoomState> | null;
   openRoom: RoomId | null;
-  /** Rooms that are shown as well, by a page that has room for several. */
+  /** Rooms shown beside the open one, on a page with space for several. */
   beside: readonly RoomId[];
 };
 
@@ -36,7 +36,7 @@ export type RoomsEvent =
   | { type: "load failed"; roomId: RoomId }
   | { type: "newest page"; roomId: RoomId; page: Page }
   | { type: "older page"; roomId: RoomId; page: Page }
-  /** `before`: the seq of the message that follows the page, or none for the newest one. */
+  /** `before`: the seq of the message after the page; undefined for the newest page. */
   | { type: "page again"; roomId: RoomId; page: Page; before: number | undefined }
   | { type: "message"; message: Message }
   | { type: "changes"; roomId: RoomId; changes: Changes }
@@ -51,8 +51,8 @@ export function applyRooms<S extends RoomsState & SessionState>(
 ): S {
   switch (event.type) {
     case "connected":
-      // What was held was heard over another connection, perhaps of a log that has been lost since. And what is heard
-      // now may be of another log than the one that is loaded: nothing joins it before `sync` has compared the two.
+      // Held messages came over another connection, perhaps of a log that was lost since; new ones may be of another
+      // log than the loaded one. Nothing joins it before `sync` has compared the two.
       return mapRooms(state, distrust);
     case "rooms":
       return { ...state, rooms: new Map(event.rooms.map((room) => [room.id, met(state, room)])) };
@@ -83,7 +83,7 @@ export function applyRooms<S extends RoomsState & SessionState>(
       return mapRoom(state, event.message.roomId, (room) => {
         const heard = noted(state, hear(room, event.message), [event.message]);
         const mine = state.session.is === "signed in" && event.message.from === state.session.user.id;
-        // Whoever says something in a room has seen what stands above it.
+        // A sender has seen the messages above.
         return mine ? readUpTo(heard, event.message.seq) : heard;
       });
     case "synced":
@@ -95,7 +95,7 @@ export function applyRooms<S extends RoomsState & SessionState>(
         ]),
       );
     case "stale":
-      // What was heard before the replica said so was of the log that is gone, what follows is of the one there is.
+      // Messages before this event belong to the lost log, those after it to the present one.
       return mapRoom(state, event.roomId, distrust);
     case "read":
       return mapRoom(state, event.roomId, (room) => readUpTo(room, event.read));
@@ -106,27 +106,27 @@ export function applyRooms<S extends RoomsState & SessionState>(
   }
 }
 
-/** The rooms whose messages are before somebody's eyes. */
+/** The rooms on the screen. */
 export function shownRooms({ openRoom, beside }: RoomsState): RoomId[] {
   return [...new Set(openRoom === null ? beside : [openRoom, ...beside])];
 }
 
-/** What is not shown may be in doubt until it is. */
+/** Rooms that are not shown may stay in doubt until they are. */
 export function isShown(state: RoomsState, roomId: RoomId): boolean {
   return state.openRoom === roomId || state.beside.includes(roomId);
 }
 
-/** The other person of a direct room, or null for any other room. */
+/** The other user of a direct room; null for any other room. */
 export function partnerOf(room: RoomState, me: UserId): UserId | null {
   return room.userIds.find((id) => id !== me) ?? null;
 }
 
-/** The direct room with somebody, where it is there already. */
+/** The direct room with somebody, if it is in the list. */
 export function directRoomWith({ rooms }: RoomsState, userId: UserId, me: UserId): RoomId | undefined {
   return [...(rooms?.values() ?? [])].find((room) => partnerOf(room, me) === userId)?.id;
 }
 
-/** The room to begin in: the one that everybody is in. */
+/** The room to start in: the one that everybody is in. */
 export function firstRoom({ rooms }: RoomsState): RoomId | null {
   const all = [...(rooms?.values() ?? [])];
   return (all.find(({ kind }) => kind === "everyone") ?? all[0])?.id ?? null;

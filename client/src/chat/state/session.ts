@@ -2,7 +2,7 @@ import type { User } from "@hubbub/server/protocol";
 
 export type Session =
   | { is: "checking"; trouble: boolean }
-  /** `username` is whose session has ended without their doing. */
+  /** `username` is set if the session ended without the user's doing. */
   | { is: "signed out"; reason: string | null; username: string | null }
   | { is: "signed in"; user: User };
 

@@ -23,7 +23,7 @@ function between(first: number, last: number): Message[] {
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => stored(first + index));
 }
 
-/** What the server says of a room whose log has `seq` messages. */
+/** The server's description of a room whose log has `seq` messages. */
 function listed(seq: number, read = 0): Room {
   const last = seq === 0 ? null : stored(seq);
   return {
@@ -63,7 +63,7 @@ const live = (message: Message): ChatEvent => ({ type: "message", message });
 const texts = (state: ChatState) => general(state).log?.messages.map((message) => message.message);
 
 describe("messages", () => {
-  test("any order and any number of repeats of live messages and sync answers end in the same log", () => {
+  test("live messages and sync answers lead to the same log in any order, and repeated", () => {
     const scenario = fc
       .record({ loaded: fc.integer({ min: 0, max: 20 }), total: fc.integer({ min: 0, max: 60 }) })
       .filter(({ loaded, total }) => total >= loaded)
@@ -124,7 +124,7 @@ describe("messages", () => {
     );
   });
 
-  test("an event applied twice leaves what it left the first time", () => {
+  test("applying an event twice has the effect of applying it once", () => {
     const events: ChatEvent[] = [
       live(stored(6)),
       live(stored(9)),
@@ -155,9 +155,9 @@ describe("messages", () => {
     expect(needsSync(general(filled))).toBe(false);
   });
 
-  test("what was heard of a log that is gone never joins the one that took its place", () => {
+  test("messages of a lost log never join the one that replaced it", () => {
     const lost = between(9, 10).map((message) => ({ ...message, hash: `old ${message.seq}` }));
-    // The last of the old log, heard by a connection that had missed what came before.
+    // The last of the lost log, heard by a connection that had missed what came before.
     const gapped = after(lost.map(live), opened(5));
     const anew = between(6, 12).map((message) => ({ ...message, date: message.date + 1_000 }));
     const answer: ChatEvent = { type: "synced", room: { roomId: "0", messages: anew, more: false } };
@@ -166,19 +166,19 @@ describe("messages", () => {
     expect(needsSync(general(filled))).toBe(false);
     const half: ChatEvent = { type: "synced", room: { ...answer.room, messages: anew.slice(0, 3) } };
     expect(general(apply(gapped, half))).toMatchObject({ seq: 8, held: [], log: { head: 8 } });
-    // Told in time, it is gone at once.
+    // Told in time, it is dropped at once.
     const told = apply(gapped, { type: "stale", roomId: "0" });
     expect(general(told)).toMatchObject({ stale: true, held: [] });
     expect(general(apply(told, answer)).log?.messages).toEqual([...between(1, 5), ...anew]);
   });
 
-  test("a known seq with another hash means that the log has been replaced", () => {
+  test("a known seq with another hash means that the log was replaced", () => {
     const state = apply(opened(5), live(stored(5, { hash: "other", message: "another past" })));
     expect(texts(state)?.at(-1)).toBe("m5");
     expect(needsSync(general(state))).toBe(true);
   });
 
-  test("a reset drops the log and everything that was known of it", () => {
+  test("a reset drops the log and all its messages", () => {
     const fresh = [stored(1, { hash: "n1", message: "new 1" }), stored(2, { hash: "n2", message: "new 2" })];
     const state = after(
       [
@@ -192,7 +192,7 @@ describe("messages", () => {
     expect(needsSync(general(state))).toBe(false);
   });
 
-  test("an older page goes before the log, and one that does not join it is ignored", () => {
+  test("an older page goes before the log, and is ignored if it does not join it", () => {
     const state = opened(30, 21);
     const older: ChatEvent = {
       type: "older page",
@@ -210,7 +210,7 @@ describe("messages", () => {
     expect(general(apply(grown, apart)).log?.messages).toEqual(between(11, 30));
   });
 
-  test("the order of two messages does not depend on which one is asked first", () => {
+  test("the order of two messages is antisymmetric", () => {
     const message = fc.record({
       roomId: fc.constant("0"),
       date: fc.integer({ min: 1, max: 3 }),
@@ -231,7 +231,7 @@ describe("messages", () => {
 });
 
 describe("reading", () => {
-  test("unread is what was said after the mark, and the mark only rises", () => {
+  test("unread messages are those after the mark, and the mark only rises", () => {
     const state = after(
       [{ type: "read", roomId: "0", read: 3 }, { type: "read", roomId: "0", read: 2 }, live(stored(6))],
       opened(5),
@@ -239,14 +239,14 @@ describe("reading", () => {
     expect(unreadOf(general(state))).toBe(3);
   });
 
-  test("whoever says something has read what stands above it", () => {
+  test("a sender has read the messages above their own", () => {
     const state = after([live(stored(6)), live(stored(7, { from: ME.id }))], opened(5));
     expect(unreadOf(general(state))).toBe(0);
   });
 });
 
 describe("rooms", () => {
-  test("a newer list of rooms takes away the rooms that are not in it and keeps the logs of the others", () => {
+  test("a newer list of rooms removes missing rooms and keeps the logs of the others", () => {
     const other: Room = { ...listed(0), id: "7", names: ["Lunch"], last: null };
     const state = after(
       [
@@ -259,12 +259,12 @@ describe("rooms", () => {
     expect(texts(state)).toHaveLength(5);
   });
 
-  test("a room that sync does not find is gone", () => {
+  test("a room that sync does not find is removed", () => {
     const answer: SyncedRoom = { roomId: "0", messages: [], more: false, notFound: true };
     expect(apply(opened(3), { type: "synced", room: answer }).rooms?.has("0")).toBe(false);
   });
 
-  test("a room that is left for another keeps only its newest messages, and knows of older ones", () => {
+  test("a room keeps only its newest messages when another is opened, and knows that there are older ones", () => {
     const state = after(
       [{ type: "opened", roomId: null }],
       apply(opened(500), { type: "opened", roomId: "0" }),
@@ -275,7 +275,7 @@ describe("rooms", () => {
     expect(log?.older).toBe(true);
   });
 
-  test("a room that is shown beside another keeps all its messages until neither place shows it", () => {
+  test("a room shown beside another keeps all its messages until it is no longer shown", () => {
     const beside = after(
       [
         { type: "opened beside", roomIds: ["0"] },
@@ -292,7 +292,7 @@ describe("rooms", () => {
 describe("messages on their way", () => {
   const entry: Outgoing = { nonce: "n1", roomId: "0", message: "hello", created: 5, state: "sending" };
 
-  test("the stored message takes the place of the one on its way, whichever way it is heard", () => {
+  test("the stored message replaces the one on its way, from whatever source", () => {
     const mine = stored(6, { from: ME.id, nonce: "n1", message: "hello" });
     const waiting = apply(opened(5), { type: "outgoing", entries: [entry] });
     const ways: ChatEvent[] = [
@@ -303,7 +303,7 @@ describe("messages on their way", () => {
     for (const way of ways) {
       const state = apply(waiting, way);
       expect(state.outgoing).toEqual([]);
-      // A list of the outbox from before must not bring it back.
+      // An earlier list of the outbox must not bring it back.
       expect(apply(state, { type: "outgoing", entries: [entry] }).outgoing).toEqual([]);
     }
   });
@@ -314,7 +314,7 @@ describe("messages on their way", () => {
     return nonces.map((nonce) => shown.filter((one) => one.nonce === nonce).length);
   }
 
-  test("between its answer and `sync` a message stays, as sent, and goes when the log has it", () => {
+  test("a message stays as sent between its answer and `sync`, and goes when the log has it", () => {
     const mine = stored(7, { from: ME.id, nonce: "n1", message: "hello" });
     const answered = after(
       [
@@ -327,7 +327,7 @@ describe("messages on their way", () => {
     );
     expect(texts(answered)).toHaveLength(5);
     expect(answered.outgoing).toMatchObject([{ nonce: "n1", state: "sent", seq: 7 }]);
-    // The connection may be lost once more before the log has been compared.
+    // The connection may be lost again before the log was compared.
     const again = after([{ type: "connected" }, { type: "outgoing", entries: [] }], answered);
     expect(timesShown(again, ["n1"])).toEqual([1]);
     const synced = apply(again, {
@@ -338,7 +338,7 @@ describe("messages on their way", () => {
     expect(synced.outgoing).toEqual([]);
   });
 
-  test("an answer with a seq that the shown log has already used stays until that log is replaced", () => {
+  test("a sent message whose seq the shown log has used stays until that log is replaced", () => {
     const mine = stored(3, { from: ME.id, nonce: "n1", hash: "other", message: "hello" });
     const answered = after(
       [
@@ -359,7 +359,7 @@ describe("messages on their way", () => {
     expect(reset.outgoing).toEqual([]);
   });
 
-  test("what was sent and is in no log any more is the outbox's again", () => {
+  test("a sent message that no log has any more goes back to the outbox", () => {
     const mine = stored(6, { from: ME.id, nonce: "n1", message: "hello" });
     const answered = after(
       [
@@ -376,7 +376,7 @@ describe("messages on their way", () => {
     expect(timesShown(offered, ["n1"])).toEqual([1]);
   });
 
-  test("whatever comes in between, an own message is shown once, neither never nor twice", () => {
+  test("an own message is shown exactly once, whatever comes in between", () => {
     const step = fc.constantFrom(
       "write",
       "store",
@@ -435,7 +435,7 @@ describe("messages on their way", () => {
               break;
             }
             case "reconnect":
-              // What was under way is lost, and what was said meanwhile is not heard.
+              // Requests under way are lost, and messages of that time are not heard.
               heard = log.length;
               answers = [];
               asked = [];
@@ -471,7 +471,7 @@ describe("messages on their way", () => {
     );
   });
 
-  test("somebody else's message with the same nonce takes nothing away", () => {
+  test("somebody else's message with the same nonce removes nothing", () => {
     const waiting = apply(opened(5), { type: "outgoing", entries: [entry] });
     expect(apply(waiting, live(stored(6, { nonce: "n1" }))).outgoing).toEqual([entry]);
   });
@@ -508,7 +508,7 @@ describe("presence", () => {
     );
   });
 
-  test("a new connection's snapshot ends what the old one said", () => {
+  test("a new connection's snapshot replaces the old one", () => {
     const state = after([
       { type: "presence snapshot", online: [person("2", true)] },
       { type: "connected" },

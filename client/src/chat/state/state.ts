@@ -66,9 +66,9 @@ export type ChatEvent =
   | NotificationsEvent;
 
 /**
- * The next state; the only place where state changes. Pure, and idempotent: an event applied twice leaves what
- * it left the first time. Messages and sync answers may come in any order, and presence diffs before the
- * snapshot that they follow. Each slice knows its own events; here stands which events concern more than one.
+ * The next state; the only place where state changes. Pure and idempotent: applying an event twice has the effect of
+ * once. Messages and sync answers may come in any order, and presence diffs before the snapshot that they follow. Each
+ * slice handles its own events; this function lists the events that concern several.
  */
 export function apply(state: ChatState, event: ChatEvent): ChatState {
   return followVisit(applyEvent(state, event));
@@ -142,7 +142,7 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
   }
 }
 
-/** Of a session that begins or ends nothing is left of what was, but the rooms that the page shows. */
+/** The state after a session begins or ends: it keeps only which rooms the page shows. */
 function anew({ session, openRoom, beside, visit }: ChatState): ChatState {
   return { ...initialState, session, openRoom, beside, visit: visit?.is === "wanted" ? visit : null };
 }

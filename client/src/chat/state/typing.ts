@@ -1,7 +1,7 @@
 import type { Message, RoomId, UserId } from "@hubbub/server/protocol";
 
 export type TypingState = {
-  /** Who else is writing in a room, the first one first. */
+  /** Other users writing in a room, in order of arrival. */
   typing: ReadonlyMap<RoomId, readonly UserId[]>;
 };
 

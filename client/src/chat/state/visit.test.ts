@@ -18,7 +18,7 @@ function said(seq: number, more: Partial<Message> = {}): Message {
   return { roomId: "7", seq, date: seq * 10, hash: `h${seq}`, from: "1", message: `text ${seq}`, ...more };
 }
 
-/** Messages from one number to another, of a log that holds 1 to `end`. */
+/** The messages between two numbers of a log that holds 1 to `end`. */
 function pageOf(from: number, to: number, end = 200): Page {
   const messages = Array.from({ length: Math.max(0, to - from + 1) }, (_, index) => said(from + index));
   return { messages, more: from > 1, newer: to < end };
@@ -35,7 +35,7 @@ const BEGUN: ChatEvent[] = [
 ];
 const visit = (seq: number, id = 1): ChatEvent => ({ type: "visit", id, roomId: "7", seq });
 
-/** What is shown of the room, by its numbers. */
+/** The numbers of the room's shown messages. */
 function shown({ visit: now, rooms }: ChatState): number[] {
   const log = now?.is === "apart" ? now.log : rooms?.get("7")?.log;
   return (log?.messages ?? []).map(({ seq }) => seq);
@@ -46,12 +46,12 @@ function range(from: number, to: number): number[] {
 }
 
 describe("a visit", () => {
-  it("to what is loaded is in the log at once", () => {
+  it("is part of the log at once if the message is loaded", () => {
     const state = played(...BEGUN, visit(160));
     expect(state.visit).toEqual({ id: 1, roomId: "7", seq: 160, is: "joined" });
   });
 
-  it("to what is not stands apart from the log, and leaves it alone", () => {
+  it("is apart from the log, and leaves it alone, if the message is not loaded", () => {
     const state = played(...BEGUN, visit(50), { type: "visited", id: 1, page: pageOf(41, 60) });
     expect(shown(state)).toEqual(range(41, 60));
     expect(state.rooms?.get("7")?.log).toMatchObject({ head: 200, older: true });
@@ -60,7 +60,7 @@ describe("a visit", () => {
     expect(next.rooms?.get("7")?.log?.head).toBe(201);
   });
 
-  it("joins the log where the two meet or overlap, with nothing missing or doubled, pages in any order and twice", () => {
+  it("joins the log once both meet or overlap, without gap or double, with pages in any order and repeated", () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 150 }),
@@ -117,7 +117,7 @@ describe("a visit", () => {
     );
   });
 
-  it("shows messages as they have changed, whether before or after its page was read", () => {
+  it("shows changed messages, whether they changed before or after its page was read", () => {
     const changed = said(50, { message: "", deleted: 5, rev: 3 });
     const changes: ChatEvent = {
       type: "changes",
@@ -137,7 +137,7 @@ describe("a visit", () => {
     }
   });
 
-  it("ends with the room, with the log that it was of, and with the next one", () => {
+  it("ends with its room, its log, or the next visit", () => {
     const there = [...BEGUN, visit(50), { type: "visited", id: 1, page: pageOf(41, 60) } as const];
     expect(played(...there, { type: "opened", roomId: null }).visit).toBeNull();
     expect(played(...there, { type: "visit over" }).visit).toBeNull();
@@ -147,7 +147,7 @@ describe("a visit", () => {
     expect(late.visit).toEqual({ id: 2, roomId: "7", seq: 20, is: "wanted" });
   });
 
-  it("to a message that is not there says so, and waits for a sign-in", () => {
+  it("reports a missing message, and waits for a sign-in", () => {
     expect(played(...BEGUN, visit(50), { type: "visited", id: 1, page: pageOf(60, 70) }).visit?.is).toBe(
       "missing",
     );

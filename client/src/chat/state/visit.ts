@@ -4,8 +4,8 @@ import type { Log, RoomState } from "./room.ts";
 import type { RoomsState } from "./rooms.ts";
 
 /**
- * The open room is shown around a message that somebody has jumped to: `apart`, in rows of their own without a hole,
- * until these reach the room's log; `joined`, in the log. `id` is another one at each jump.
+ * The open room shown around a message that somebody jumped to: `apart`, in gap-free rows of its own, until these
+ * reach the room's log; `joined`, in the log. Each jump has another `id`.
  */
 export type Visit = { id: number; roomId: RoomId; seq: number } & (
   { is: "wanted" } | { is: "missing" } | { is: "joined" } | Apart
@@ -69,7 +69,7 @@ function begin({ messages, more, newer = false }: Page): { log: Log; newer: bool
   return { log: { messages, head: messages.at(-1)?.seq ?? 0, older: more }, newer };
 }
 
-/** A page that does not follow on what is there is of another log, or here already. */
+/** Ignores a page that does not follow the rows: it is of another log, or a repeat. */
 function extend(visit: Apart, { side, page }: { side: "older" | "newer"; page: Page }): Partial<Apart> {
   const { log } = visit;
   const [first, last] = [page.messages[0], page.messages.at(-1)];
@@ -86,7 +86,7 @@ function extend(visit: Apart, { side, page }: { side: "older" | "newer"; page: P
   };
 }
 
-/** What becomes of the visit after anything else has changed: it ends with its room, follows changes, joins the log. */
+/** Updates the visit after any other event: it ends with its room, follows changes, joins the log. */
 export function followVisit<S extends VisitState & RoomsState>(state: S): S {
   const { visit } = state;
   if (visit === null) return state;
@@ -106,7 +106,7 @@ export function followVisit<S extends VisitState & RoomsState>(state: S): S {
   return { ...state, visit: { ...visit, log: { ...visit.log, messages } } };
 }
 
-/** The log now begins where the visit's rows do: what both have is the log's. */
+/** The log now begins where the visit's rows do: common rows are the log's. */
 function join<S extends VisitState & RoomsState>(
   state: S,
   room: RoomState,
@@ -121,7 +121,7 @@ function join<S extends VisitState & RoomsState>(
   return { ...state, rooms, visit: { id, roomId, seq, is: "joined" } };
 }
 
-/** Whether nobody can tell any more what a visit shows: of another log, or changed without a word. */
+/** Whether a visit's rows may be outdated: of another log, or after unknown changes. */
 export function outdates({ visit }: VisitState, { roomId, reset, changes }: SyncedRoom): boolean {
   return visit?.roomId === roomId && visit.is === "apart" && (reset !== undefined || changes?.reset === true);
 }

@@ -39,8 +39,8 @@ export function asChanged(
 }
 
 /**
- * The author replaces the text, which mentions these. Throws `forbidden` to others, `conflict` if it was
- * edited or deleted since `rev`.
+ * The author replaces the text, which mentions these. Throws `forbidden` to others, `conflict` if it was edited or
+ * deleted since `rev`, or never had it.
  */
 function asEdited(
   message: Message,
@@ -51,7 +51,9 @@ function asEdited(
 ): Message | null {
   demandAuthor(message, by);
   demandNotDeleted(message);
-  if ((message.editRev ?? 0) > asked.rev) throw conflict("It was edited meanwhile.", message);
+  // A later one than the message's is of a log that was lost, or of nobody's making.
+  const isKnown = asked.rev >= (message.editRev ?? 0) && asked.rev <= (message.rev ?? 0);
+  if (!isKnown) throw conflict("It was edited meanwhile.", message);
   if (message.message === asked.message) return null;
   const { mentions: _, mentionsRoom: __, ...rest } = message;
   return { ...rest, message: asked.message, edited: now, ...mentioned };

@@ -23,16 +23,14 @@ describe("a mention", () => {
     (await who.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === roomId)?.mentions ?? 0;
   const toldTo = async (who: Person, query = "") =>
     (await who.browser.get<Mentions>(`/api/mentions${query}`)).body.messages.map(({ message }) => message);
-  const edit = async ({ seq }: Message, message: string) =>
-    unwrap(
-      await ann.socket.emitWithAck("message.edit", {
-        roomId,
-        seq,
-        message,
-        rev: 1_000,
-        nonce: `e${Math.random()}`,
-      }),
-    );
+  const revs = new Map<number, number>();
+  const edit = async ({ seq }: Message, message: string) => {
+    const rev = revs.get(seq) ?? 0;
+    const nonce = `e${Math.random()}`;
+    const now = unwrap(await ann.socket.emitWithAck("message.edit", { roomId, seq, message, rev, nonce }));
+    revs.set(seq, now.rev ?? 0);
+    return now;
+  };
   const clear = async (who: Person) => {
     const seq = (await ann.say(roomId, "up to here")).seq;
     unwrap(await who.socket.emitWithAck("room.read", { roomId, seq }));
@@ -100,12 +98,11 @@ describe("a mention", () => {
 
   it("of the room is one entry for everybody, counts once beside their names, and is none in code", async () => {
     await clear(ben);
-    const keysBefore = new Set(await house.redis.keys("*"));
+    const keysOfRoom = () => house.redis.keys(house.keys.meta(roomId).replace(/meta$/, "*"));
+    const before = await keysOfRoom();
     const said = await ann.say(roomId, "@Room, and @ben.b: tea");
     expect(said).toMatchObject({ mentionsRoom: true, mentions: [ben.user.id] });
-    const more = (await house.redis.keys("*")).filter(
-      (key) => !keysBefore.has(key) && !key.includes("nonce"),
-    );
+    const more = (await keysOfRoom()).filter((key) => !before.includes(key) && !key.includes(":nonce:"));
     expect(more).toEqual([house.keys.roomMentions(roomId)]);
     expect([await countOf(ben), (await toldTo(ben))[0]]).toEqual([1, "@Room, and @ben.b: tea"]);
     expect([await countOf(ann), await toldTo(ann)]).toEqual([0, []]);

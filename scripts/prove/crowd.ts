@@ -57,6 +57,8 @@ const READ = 0.2;
 const CHANGED = 0.3;
 /** With so much on its way somebody waits for it: what a slow machine leaves for the end is bounded. */
 const WAITING = 25;
+/** How long those with a connection may take to send what they have: a slow machine is no fault. */
+const DRAIN_MS = 30_000;
 /** How long windows may take to read a room from its end to its beginning. */
 const READ_UP_MS = 60_000;
 /** Seconds between two connections that are dropped by the clients themselves, as laptops do. */
@@ -212,8 +214,11 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
       later.clear();
     },
     async settle({ convergeMs, presenceMs }) {
-      history.add({ kind: "calm" });
       const present = people.filter((one) => one.wanted);
+      const drained = performance.now() + DRAIN_MS;
+      while (performance.now() < drained && present.some((one) => one.connected && one.pending > 0))
+        await sleep(50);
+      history.add({ kind: "calm" });
       const deadline = performance.now() + convergeMs;
       const late = () => performance.now() > deadline;
       // Whoever still waits for the next attempt to connect looks at the window now.

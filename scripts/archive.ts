@@ -46,10 +46,12 @@ export type Counts = {
 };
 
 const FORMAT = 1;
-/** Lines are written, and their bytes gathered, in pieces of about this many. */
+/** Lines are written in pieces of about this many bytes. */
 const PIECE = 65_536;
 
-/** Counts and sums up what passes, in any order; what expires may be gone a moment later and is left out of the sum. */
+/**
+ * Counts and hashes what passes, in any order; leaves keys that expire out of the sum, as they may be gone by then.
+ */
 export class Tally {
   readonly counts: Counts = { keys: {}, values: 0, messages: 0, rooms: 0 };
   readonly #sum = new Uint32Array(8);
@@ -63,7 +65,7 @@ export class Tally {
       return;
     }
     const { type, name, values, expires } = item;
-    // The parts of one key follow each other.
+    // The parts of one key are consecutive.
     if (name !== this.#last) counts.keys[type] = (counts.keys[type] ?? 0) + 1;
     this.#last = name;
     counts.values += values.length;
@@ -84,7 +86,7 @@ export class Tally {
   }
 }
 
-/** Writes a whole archive, readable to this user alone, and reads it again: what it answers is what the file holds. */
+/** Writes a whole archive, readable only by this user, and reads it again: the answer is what the file holds. */
 export async function writeArchive(
   file: string,
   header: Omit<Header, "hubbub" | "format">,
@@ -102,17 +104,17 @@ export async function writeArchive(
   return written.tally.counts;
 }
 
-/** Reads all of it. Throws with exit code 65 where it is no archive, cut short, altered, or of a newer format. */
+/** Reads all of it. Throws with exit code 65 if it is no archive, incomplete, altered, or of a newer format. */
 export async function verifyArchive(file: string): Promise<{ header: Header; tally: Tally }> {
   const tally = new Tally();
   const archive = readArchive(file, tally);
   const { header } = await archive.next().then(({ value }) => value as { header: Header });
-  // Its last step compares.
+  // Reading to the end compares the sums.
   for await (const item of archive) void item;
   return { header, tally };
 }
 
-/** The header, then every item. What is wrong with the file may show at its very end only. */
+/** The header, then every item. A fault of the file may only show at its very end. */
 export async function* readArchive(
   file: string,
   tally = new Tally(),

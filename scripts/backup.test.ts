@@ -113,13 +113,13 @@ describe("a backup", () => {
         [1, right, "Joe"],
       ] as const) {
         const browser = new Browser(replica);
-        // Who was logged in is not in the backup, unless it is asked for.
+        // The backup has no sessions, unless they are asked for.
         expect((await new Browser(replica).get("/api/me")).status).toBe(401);
         const { status } = await browser.post("/api/login", { username: name, password: "correct horse" });
         expect(status).toBe(200);
         expect(await seen(browser)).toEqual(before[index]);
       }
-      // Numbering goes on, for people, rooms and messages.
+      // The numbers of people, rooms and messages continue.
       const ann = await person(left, "Ann");
       expect(ann.user.id).toBe("3");
       expect((await ann.say("0", "I am new")).seq).toBe(2);
@@ -130,7 +130,7 @@ describe("a backup", () => {
     }
   }, 60_000);
 
-  it("holds who is logged in, and what signs their cookies, only where that is asked for", async () => {
+  it("holds sessions, and the secret that signs their cookies, only with --sessions", async () => {
     const { config, mary } = await livedIn();
     const file = fileName();
     await backup(config, file, { sessions: true });
@@ -146,7 +146,7 @@ describe("a backup", () => {
     expect(text).not.toMatch(/"sess:|session_secret|online_users|limit:|"string","schema"/);
   });
 
-  it("taken while people talk, join and sign up holds a log of each room that is whole up to its head", async () => {
+  it("holds each room's log complete up to its head, though people talk, join and sign up meanwhile", async () => {
     const { first, config, mary, room } = await livedIn();
     let stop = false;
     const members = new Members(first.redis, first.keys, config);
@@ -204,7 +204,7 @@ describe("a backup", () => {
     }
   }, 60_000);
 
-  it("raises counters that were lost, and takes nobody's room who was just leaving for a member's", async () => {
+  it("raises lost counters, and does not count a user who was just leaving a room as a member", async () => {
     const { first, config, room } = await livedIn();
     await redis.del(first.keys.totalUsers, first.keys.totalRooms);
     await redis.hdel(first.keys.records(room.id), "2");
@@ -332,7 +332,7 @@ describe("a restore", () => {
     await expect(restore(readConfig(running.env), file, { again: true })).rejects.toThrow("A server runs");
   });
 
-  it("that was cut short leaves a mark: no server starts, no other restore writes, and --again finishes it", async () => {
+  it("leaves a mark if it is interrupted: no server starts, no other restore writes, and --again finishes it", async () => {
     const { config } = await livedIn();
     const file = fileName();
     await backup(config, file, whole);
@@ -408,7 +408,7 @@ describe("a restore", () => {
   }, 120_000);
 });
 
-it("says of every key whether a backup holds it", () => {
+it("classifies every key by whether a backup holds it", () => {
   const built = Object.values(createKeys("")).flatMap((key) =>
     typeof key === "string"
       ? key
@@ -461,7 +461,7 @@ it("says of every key whether a backup holds it", () => {
   `);
 });
 
-/** Two accounts and a few messages, put in without a server. */
+/** Two accounts and a few messages, stored without a server. */
 async function small(): Promise<Config> {
   const config = configOf();
   const keys = createKeys(config.keyPrefix);

@@ -7,12 +7,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 /** A program that runs beside us and never outlives us. */
 export type Child = {
   pid: number;
-  /** The newest lines it wrote, for telling why it ended. */
+  /** The newest lines of its output, to explain its end. */
   lastLines: readonly string[];
-  /** Its exit code, or null where a signal ended it. Never rejects: a program that cannot be run ends with 127. */
+  /** Its exit code, or null after a signal. Never rejects: a program that cannot be run ends with 127. */
   ended: Promise<number | null>;
   hasEnded: () => boolean;
-  /** SIGTERM, and SIGKILL `graceMs` later; resolves when it is gone. A second call can only hurry it. */
+  /** Sends SIGTERM, and SIGKILL `graceMs` later; resolves when it is gone. A second call can only shorten the wait. */
   stop: (graceMs: number) => Promise<void>;
 };
 
@@ -24,7 +24,7 @@ export function startChild(options: {
   command: string;
   args: string[];
   env?: NodeJS.ProcessEnv;
-  /** What it reads as its standard input, to the end. */
+  /** Its whole standard input. */
   input?: string;
   onLine?: (line: string, from: "stdout" | "stderr") => void;
 }): Child {
@@ -44,7 +44,7 @@ export function startChild(options: {
       options.onLine?.(line, from);
     });
   }
-  // A child that ends before it has read its input is told by its exit code, not by EPIPE.
+  // A child that ends before it has read its input is reported by its exit code, not by EPIPE.
   child.stdin.on("error", () => {});
   child.stdin.end(options.input ?? "");
   const ended = new Promise<number | null>((resolve) => {
@@ -74,7 +74,7 @@ export function startChild(options: {
   };
 }
 
-/** A child that is started again, soon at first and later more slowly, whenever it ends before it was told to. */
+/** A child that is restarted, with growing delays, whenever it ends without being told to. */
 export type Kept = { stop: (graceMs: number) => Promise<void> };
 
 /**

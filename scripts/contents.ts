@@ -27,10 +27,10 @@ export async function* readContents(
 
 type Kind = "moment" | "session" | "log" | "claim" | "plain" | "late" | "nonce" | "counter";
 
-/** What a key is to a backup, by its name without prefix. What nobody has thought of is kept. */
+/** The treatment of a key in a backup, by its name without prefix. Unknown keys are kept. */
 export function kindOf(name: string): Kind {
   if (/^(\{?online_users\b|limit\b|seed:lock$|schema$)/.test(name)) return "moment";
-  // An edit that the backup's row does not have yet would be taken for done.
+  // Without the edited row, a restored nonce would make the retry of an edit look done.
   if (/^\{room:[^}]*\}:edit:/.test(name)) return "moment";
   if (/^(sess:|sessions:|session_secret$)/.test(name)) return "session";
   if (/^total_(users|rooms)$/.test(name)) return "counter";
@@ -56,7 +56,7 @@ const LOGS_TOGETHER = 16;
 const AHEAD = 4;
 const TRIES = 6;
 
-/** Tries again what may be tried twice, over a failover or a short absence of Redis: 6 s in all. */
+/** Retries what may be repeated, over a failover or a short absence of Redis: 6 s in all. */
 export async function persist<T>(attempt: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -108,7 +108,7 @@ class Reader {
     }
   }
 
-  /** Marks, head, log: what comes in between is beyond the head, and not read. */
+  /** Marks, head, log: rows that come in between are beyond the head, and not read. */
   async *#log(room: string): AsyncGenerator<Item> {
     yield* this.#read([`{room:${room}}:read`]);
     let head = { date: "+inf", hash: "" };
@@ -125,7 +125,7 @@ class Reader {
     yield { room, messages, hash: head.hash };
   }
 
-  /** Each key once, though Redis may name some twice: of those seen, 12 bytes of a hash are remembered. */
+  /** Each key once, though Redis may name some twice: remembers 12 bytes of a hash for each. */
   async *keys(kind: Kind): AsyncGenerator<Item> {
     const seen = new Set<string>();
     for await (const names of scanNames(this.#redis, this.#keys)) {
@@ -140,7 +140,7 @@ class Reader {
     }
   }
 
-  /** A counter that was lost, or is behind, is told as it should be. */
+  /** Corrects a counter that was lost or is behind. */
   async *counters(): AsyncGenerator<Values> {
     for (const [name, highest] of [
       ["total_users", this.#highest.user],
@@ -222,10 +222,10 @@ class Reader {
     }
   }
 
-  /** By score and not by rank: what is added or taken away meanwhile moves no other. */
+  /** By score and not by rank: additions and removals meanwhile shift no other row. */
   async *#byScore(key: Buffer, max: string): AsyncGenerator<Buffer[][]> {
     let from = "-inf";
-    // Rows of the score `from` that have been read.
+    // How many rows with the score `from` were read.
     let skip = 0;
     for (;;) {
       const found = await persist(() =>
@@ -242,7 +242,7 @@ class Reader {
   }
 }
 
-/** One after the other, but the first items of all at once. */
+/** In sequence, but with the first items of all requested at once. */
 async function* ahead(all: AsyncGenerator<Item>[]): AsyncGenerator<Item> {
   const begun = await Promise.all(
     all.map(async (one) => {
@@ -259,7 +259,7 @@ async function* ahead(all: AsyncGenerator<Item>[]): AsyncGenerator<Item> {
   }
 }
 
-/** Redis may give a part twice while a hash or set grows or shrinks. */
+/** Redis may return a part twice while a hash or set grows or shrinks. */
 async function* scan(
   step: (cursor: string) => Promise<[Buffer, Buffer[]]>,
   size: number,

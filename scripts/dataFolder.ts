@@ -28,9 +28,9 @@ const SNAPSHOT = "dump.rdb";
 const OLD_LOG = "appendonly.aof";
 
 export type DataFolder = {
-  /** Files with somebody's data that Redis will not read, each described for a person. */
+  /** Data files that Redis will not read, each described for people. */
   unread: string[];
-  /** A snapshot that was alone here and is copied to where Redis reads it. */
+  /** A snapshot that was alone here and was copied to where Redis reads it. */
   adopted?: { what: string; undo: () => void };
 };
 
@@ -48,14 +48,14 @@ export function openDataFolder(dir: string, persistent: boolean): DataFolder {
   const here = filesIn(dir).filter(({ name, size }) => size > 0 && isData(name));
   const old = here.find(({ name }) => name === OLD_LOG);
   const snapshot = here.find(({ name }) => name === SNAPSHOT);
-  // Redis 7 moves the one file of its forerunners into the folder, if there is no folder yet.
+  // Redis 7 moves the single file of older versions into the folder, if there is no folder yet.
   const read = logFiles.length > 0 ? undefined : (old ?? snapshot);
   const unread = here.filter((file) => file !== read).map((file) => describe(dir, file));
   if (read !== snapshot || !snapshot) return { unread };
   return { unread, adopted: { what: describe(dir, snapshot), undo: adopt(dir) } };
 }
 
-/** The same kind of files elsewhere: a folder above, where somebody may have put them by mistake. */
+/** The same kinds of files in another folder, where somebody may have put them by mistake. */
 export function dataFilesIn(dir: string): string[] {
   return filesIn(dir)
     .filter(({ name, size }) => size > 0 && isData(name))
@@ -64,7 +64,7 @@ export function dataFilesIn(dir: string): string[] {
 
 type File = { name: string; size: number; modified: Date };
 
-/** Tries what Redis will do. Asking for permissions would not tell of a read-only disk, nor speak for whom we act as. */
+/** Tries what Redis will do. Checking permissions would reveal neither a read-only disk nor the acting user. */
 function makeUsable(dir: string): void {
   let path = dir;
   const attempt = (next: string, what: () => void) => {
@@ -100,7 +100,7 @@ function refuseLoss(log: string, files: File[]): void {
   const manifest = files.find(({ name }) => name === MANIFEST);
   const listed = manifest ? readFileSync(join(log, MANIFEST), "utf8") : "";
   const names = new Set([...listed.matchAll(/^file (\S+) seq \d+ type [bhi]\b/gm)].map(([, name]) => name));
-  // A base that is not listed may be what a rewrite that was cut short has left: what it was made from is listed.
+  // An unlisted base may be left over from an interrupted rewrite: the files that it was made from are listed.
   const lost = files.filter(
     ({ name, size }) =>
       size > 0 && !names.has(name) && (name.endsWith(".incr.aof") || (names.size === 0 && isData(name))),
@@ -123,7 +123,7 @@ function adopt(dir: string): () => void {
   copyFileSync(join(dir, SNAPSHOT), join(fresh, BASE));
   writeFileSync(join(fresh, MANIFEST), `file ${BASE} seq 1 type b\n`);
   try {
-    // Fails where somebody else was faster: nothing that a Redis may be writing is replaced.
+    // Fails if another process was faster: nothing that a Redis may be writing is replaced.
     renameSync(fresh, log);
   } catch (error) {
     rmSync(fresh, { recursive: true, force: true });

@@ -53,7 +53,7 @@ export async function fetchPackage(
   return unpacked(name, file);
 }
 
-/** For a machine without package lists, or with old ones: apt keeps fresh ones in our folder. */
+/** For a machine with missing or old package lists: apt keeps fresh ones in our folder. */
 async function downloadWithOwnLists(name: string, scratch: string): Promise<string> {
   const options = [
     `Dir::State=${scratch}/state`,
@@ -76,7 +76,7 @@ async function download(name: string, scratch: string, options: string[]): Promi
 }
 
 async function apt(cwd: string, options: string[], ...command: string[]): Promise<string> {
-  // As root apt would fetch as the user _apt, who may not enter our folder.
+  // As root, apt would fetch as the user _apt, who may not enter our folder.
   const own = ["Debug::NoLocking=1", "APT::Sandbox::User="];
   const set = [...own, ...options].flatMap((option) => ["-o", option]);
   const env = { ...process.env, LC_ALL: "C", DEBIAN_FRONTEND: "noninteractive" };
@@ -84,7 +84,7 @@ async function apt(cwd: string, options: string[], ...command: string[]): Promis
   return stdout;
 }
 
-/** Unpacks aside and renames: a folder that is there is whole. */
+/** Unpacks elsewhere and renames, so that an existing folder is complete. */
 async function unpack(debs: string, folder: string) {
   const aside = `${folder}.${process.pid}`;
   rmSync(aside, { recursive: true, force: true });

@@ -28,7 +28,7 @@ function table(document: string, heading: string): string[][] {
   return rows.slice(start + 2, start + length).map((row) => cells(row).slice(1, -1));
 }
 
-/** What stands in backticks. */
+/** The texts in backticks. */
 function code(text = ""): string[] {
   return [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? "");
 }
@@ -66,7 +66,7 @@ function importsOf(file: string): string[] {
 }
 
 describe("the tree", () => {
-  it("has a line for every source file, and none for what is not there", () => {
+  it("has a line for every source file, and no other", () => {
     const listed = tree();
     const missing = listed.filter((path) => !existsSync(join(root, path)));
     expect(missing).toEqual([]);
@@ -74,7 +74,7 @@ describe("the tree", () => {
     expect(all.filter((path) => !listed.includes(path))).toEqual([]);
   });
 
-  it("is in an order in which every file imports only from those above it", () => {
+  it("lists every file below all files that it imports", () => {
     const listed = tree();
     const place = (path: string) => listed.indexOf(path);
     const upwards = listed
@@ -85,14 +85,14 @@ describe("the tree", () => {
   });
 });
 
-describe("what is made from the code", () => {
+describe("what is generated from the code", () => {
   const made = pages.filter((page) => read(page).includes("<!-- made:"));
 
-  it.each(made)("is what stands in %s", async (page) => {
+  it.each(made)("is up to date in %s", async (page) => {
     await expect(await remade(page)).toMatchFileSnapshot(join(root, page));
   });
 
-  it("has no cell without a word, but for defaults that are empty", () => {
+  it("has no empty cell, except for empty defaults", () => {
     expect(made).toEqual(["docs/api.md", "docs/configuration.md", "docs/data.md", "docs/limits.md"]);
     const empty = made.flatMap((page) =>
       read(page)
@@ -104,11 +104,11 @@ describe("what is made from the code", () => {
 });
 
 describe("the attacks of SECURITY.md", () => {
-  it("are those that `npm run attack` plays, each with the same answer", () => {
+  it("are those of `npm run attack`, with the same defences", () => {
     expect(table(read("SECURITY.md"), "attack")).toEqual(ATTACKS.map(rowOf));
   });
 
-  it("are all 48, each of them played, held by another test, or not built yet for a reason", () => {
+  it("are all 48, each of them played, covered by another test, or not built yet for a reason", () => {
     const numbers = new Set(ATTACKS.map(({ number }) => number));
     expect([...numbers].toSorted((a, b) => a - b)).toEqual(
       Array.from({ length: 48 }, (_, index) => index + 1),
@@ -119,7 +119,7 @@ describe("the attacks of SECURITY.md", () => {
 describe.each(documents)("%s", (name) => {
   const document = read(name);
 
-  it("names only npm scripts that there are", () => {
+  it("names only existing npm scripts", () => {
     const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
     const named = [...document.matchAll(/(?:^|`|[A-Z]=\S+ )npm (?:run )?(?:--silent )?([a-z]+)/gm)].map(
       (match) => match[1] ?? "",
@@ -128,7 +128,7 @@ describe.each(documents)("%s", (name) => {
     expect(own.filter((script) => !(script in scripts))).toEqual([]);
   });
 
-  it("names only tests that there are", () => {
+  it("names only existing tests", () => {
     const stages = ["format", "lint", "types", "unused", "lock", "unit", "build", "attack", "browser"];
     const files = ["server/src", "client/src", "client/e2e", "scripts"].flatMap((folder) =>
       existsSync(join(root, folder))
@@ -146,7 +146,7 @@ describe.each(documents)("%s", (name) => {
     expect(unknown).toEqual([]);
   });
 
-  it("links only to files that there are", () => {
+  it("links only to existing files", () => {
     const links = [...document.matchAll(/(?<!!)\[[^\]]*\]\((?!https?:)([^)#]+)/g)].map(
       (match) => match[1] ?? "",
     );
@@ -178,7 +178,7 @@ describe("the Redis users of docs/redis.acl", () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  it("may do all that two replicas do, and nothing is refused", async () => {
+  it("may do everything that two replicas do", async () => {
     const house = await replicas(2, { REDIS_URL: urlOf("hubbub"), KEY_PREFIX: "", RATE_LIMITS: "on" });
     const [left, right] = both(house);
     try {
@@ -206,7 +206,7 @@ describe("the Redis users of docs/redis.acl", () => {
     }
   });
 
-  it("may back up and restore, each as its own user, and nothing is refused", async () => {
+  it("may back up and restore, each as its own user", async () => {
     const file = join(dir, "backup.gz");
     const config = (name: string) => readConfig({ REDIS_URL: urlOf(name) });
     const counts = await backup(config("hubbub-backup"), file, { sessions: true });
@@ -219,7 +219,7 @@ describe("the Redis users of docs/redis.acl", () => {
     );
   });
 
-  it("may reach every key of the table in keys.ts", async () => {
+  it("may access every key of the table in keys.ts", async () => {
     for (const [key = "", type] of keys()) {
       const name = (code(key)[0] ?? "").replace(/<[^>]+>/g, "1");
       const command = type === "channel" ? ["PUBLISH", name, "x"] : ["TYPE", name];
@@ -228,7 +228,7 @@ describe("the Redis users of docs/redis.acl", () => {
     }
   });
 
-  it("may administer nothing and reach no other key or channel", async () => {
+  it("may administer nothing and access no other key or channel", async () => {
     const user = new Redis(urlOf("hubbub"));
     const refused = async (...[command = "", ...args]: string[]) =>
       user.call(command, ...args).then(

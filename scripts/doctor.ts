@@ -27,12 +27,12 @@ which address the server takes it for, and once as a demo person, where there is
 
 Ends with 0 where nothing is wrong, 1 with warnings, 69 with what a start would refuse.`;
 
-/** How long Redis' memory is watched, and an answer waited for. */
+/** How long Redis' memory is watched, and the timeout of a request. */
 const WATCH_MS = 3_000;
 const ANSWER_MS = 5_000;
-/** A clock that is off by more confuses logs and certificates; nothing of ours counts on it. */
+/** A larger difference of clocks confuses logs and certificates; nothing of ours depends on it. */
 const CLOCK_MS = 2_000;
-/** Nobody's address (RFC 5737): whoever is taken for it was believed. */
+/** An address of nobody (RFC 5737): a server that counts us under it believed us. */
 const INVENTED = "203.0.113.77";
 
 const silent = pino({ level: "silent" });
@@ -69,7 +69,7 @@ function readArguments(args: string[]): { url?: string; json: boolean } | "help"
   }
 }
 
-/** Everything that is found, in the order of a start. */
+/** All findings, in the order of a start. */
 export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): Promise<Finding[]> {
   const found: Finding[] = [...checkProcess()];
   let config: Config | undefined;
@@ -138,7 +138,7 @@ async function checkClockAndMemory(redis: RedisClient): Promise<Finding[]> {
       cure: "raise `maxmemory` before it is full; look again when people talk as they mostly do",
     });
   }
-  // Of a small one the ratio says nothing.
+  // With little memory the ratio means nothing.
   if (last.spread > 1.5 && last.used > 100 * 1024 ** 2)
     found.push({
       level: "warn",
@@ -165,7 +165,7 @@ function clock(whose: string, off: number): Finding {
 
 type Answer = { status: number; headers: IncomingMessage["headers"]; body: string; from: string };
 
-/** One request; `upgrade` asks for a WebSocket. Throws what the system says. */
+/** Sends one request; `upgrade` asks for a WebSocket. Throws the system's error. */
 function ask(
   url: string,
   options: {
@@ -216,7 +216,7 @@ function ask(
   });
 }
 
-/** The code of our own refusal, wherever it comes from; undefined where somebody else answers. */
+/** The code of Hubbub's own refusal; undefined if another program answered. */
 function codeOf({ body }: Answer): string | undefined {
   try {
     const { code } = JSON.parse(body) as { code?: unknown };
@@ -304,7 +304,7 @@ async function checkRunning(
   return found;
 }
 
-/** Whom does the server take us for? The attempts that it counts for each address tell. */
+/** Finds out under which address the server counts us: by the attempts that it counts for each address. */
 async function checkAddress(
   config: Config,
   url: string,
@@ -314,7 +314,7 @@ async function checkAddress(
   const say = (level: Finding["level"], says: string, cure: string): Finding[] => [
     { level, about: "X-Forwarded-For", says, cure },
   ];
-  // From this machine to itself, from an address of its own that a proxy would not have.
+  // From this machine to itself, with a source address that no proxy would have.
   const localAddress = local && process.platform === "linux" && !url.includes("[") ? "127.0.0.9" : undefined;
   const loopbacks = ["127.0.0.1", "::1"];
   const before = await Promise.all([...loopbacks, INVENTED].map(points));

@@ -39,7 +39,7 @@ export function missingOptionals(lock: Lock): string[] {
   );
 }
 
-/** The first release of each line of Node that package.json's `engines` allows and its makers support or did. */
+/** The first release of each line of Node that package.json's `engines` allows. */
 const NODES = ["20.19.0", "22.12.0", "24.0.0", "26.0.0"];
 
 /**
@@ -54,7 +54,9 @@ export function unfitEngines(lock: Lock): string[] {
   );
 }
 
-/** The image has the root's node_modules alone: nothing that a replica needs may be locked into a folder of its own. */
+/**
+ * The image has only the root's node_modules: no package that a replica needs may be locked into a folder of its own.
+ */
 export function unhoisted(lock: Lock): string[] {
   return Object.entries(lock.packages).flatMap(([path, { dev = false }]) =>
     !dev && /^(server|client)\/node_modules\//.test(path)
@@ -75,7 +77,7 @@ const LICENCES = [
   "PSF-2.0",
   "Python-2.0",
 ];
-/** What a package says in its own files, but not where npm looks. */
+/** Licences that packages state in their own files, but not where npm looks. */
 const LICENCES_READ: Record<string, string> = { "xmlhttprequest-ssl": "MIT" };
 
 export function unlicensed(lock: Lock): string[] {
@@ -95,7 +97,7 @@ const KNOWN_INSIDE = [
   "ws",
 ];
 
-/** Such a package is asked for in one exact version, which is the locked one, everywhere. */
+/** These packages must be requested everywhere in one exact version, the locked one. */
 export function unpinned(lock: Lock, manifests: Manifest[]): string[] {
   return KNOWN_INSIDE.flatMap((name) => {
     const versions = foreign(lock).flatMap((one) => (one.name === name ? one.version : []));
@@ -112,7 +114,7 @@ export function unpinned(lock: Lock, manifests: Manifest[]): string[] {
   });
 }
 
-/** Packages bring programs that npm would run as it installs them. Ours work without, and none of them is run. */
+/** Packages may bring programs that npm would run at their installation. Ours work without, and none is run. */
 export function unexpectedScripts(lock: Lock, manifests: Manifest[], npmrc: string): string[] {
   const refused = Object.entries(manifests[0]?.allowScripts ?? {}).flatMap(([name, may]) =>
     may ? [] : name,
@@ -164,7 +166,7 @@ export function readLock(): Lock {
   return JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")) as Lock;
 }
 
-/** What is wrong with the lock file or with what it is made from, in words. */
+/** The faults of the lock file, and of what it is made from, in words. */
 export function faultsOf(lock: Lock): string[] {
   const read = (file: string) => readFileSync(join(root, file), "utf8");
   const manifests = ["package.json", "server/package.json", "client/package.json"].map(

@@ -12,7 +12,7 @@ import { root, stop } from "./prepare.mjs";
 
 const NEEDED = "7.0";
 
-/** A program that can be a Redis, and where it comes from: a file of this machine, or Docker's image. */
+/** A program that can be a Redis, and its origin: a file of this machine, or Docker's image. */
 export type RedisProgram =
   { kind: "file"; command: string; env: NodeJS.ProcessEnv; version: string } | { kind: "docker" };
 
@@ -22,7 +22,7 @@ export type RedisProgram =
  */
 export type PrivateRedis = Child & { url: string; version: string; where: string; unread: string[] };
 
-/** In the folder of a persistent Redis: how to reach it. It holds a password, so nobody else may read it. */
+/** In the folder of a persistent Redis: how to connect. Holds a password, so only this user may read it. */
 const ADDRESS = "address.json";
 
 /**
@@ -33,7 +33,7 @@ export async function findOwnRedis(env: NodeJS.ProcessEnv = process.env): Promis
   if (env["REDIS_URL"]) return env["REDIS_URL"];
   const dataDir = resolve(root, env["DATA_DIR"] || "data");
   const found = readAddress(join(dataDir, "redis", ADDRESS));
-  // Another one may have got the port of a Redis that was killed.
+  // Another Redis may have got the port of a killed one.
   if (found && (await askServer(addressOf(found.url)))?.runId === found.runId) return found.url;
   const why = found
     ? `The Redis of \`npm start\` on ${dataDir} does not answer`
@@ -67,7 +67,7 @@ function readAddress(file: string): { url: string; runId: string } | undefined {
   }
 }
 
-/** Written whole or not at all, and gone again with the Redis. */
+/** Written completely or not at all, and removed with the Redis. */
 function publishAddress(dir: string, { url, ended }: Omit<PrivateRedis, "unread">, runId: string): void {
   const file = join(dir, ADDRESS);
   rmSync(`${file}.part`, { force: true });
@@ -105,7 +105,7 @@ export async function findRedis(say: (line: string) => void): Promise<RedisProgr
     if (found && !isNewEnough(found.version)) old.push(`${found.command} is ${tooOld(found.version)}. `);
     return found && isNewEnough(found.version) ? found : undefined;
   };
-  // Debian's redis-tools brings the whole server under a name of its own, without the service of redis-server.
+  // Debian's redis-tools has the whole server under another name, without the service of redis-server.
   for (const name of ["redis-server", "valkey-server", "redis-check-rdb"]) {
     const found = usable(examine(name));
     if (found) return found;
@@ -164,7 +164,7 @@ export async function startRedis(options: StartOptions): Promise<PrivateRedis> {
   }
 }
 
-/** `runId` is Redis' own name for this process; unknown where `args` ask for a log-in that we do not have. */
+/** `runId` is Redis' own name for this process; unknown if `args` demand credentials that we lack. */
 type Started = Omit<PrivateRedis, "unread"> & { runId: string | undefined };
 
 async function startProgram(
@@ -176,7 +176,7 @@ async function startProgram(
   const socket = join(dir, "redis.sock");
   const socketFits = Buffer.byteLength(socket) <= 107;
   const port = options.port ?? (socketFits ? 0 : await freePort());
-  // Any user of this machine can open a port, but only we can open the socket.
+  // Any user of this machine can connect to a port, but only we can open the socket.
   const password = options.password ?? (port && !options.port ? randomBytes(24).toString("hex") : "");
   const login = password ? `:${password}@` : "";
   const url = port
@@ -198,7 +198,7 @@ async function startProgram(
 
   const [flock, ...lockArgs] = lockOf(dir);
   const [command, args] = flock ? [flock, [...lockArgs, program.command, "-"]] : [program.command, ["-"]];
-  // The configuration goes in by standard input: arguments, and with them the password, are everybody's to read.
+  // The configuration goes in by standard input: arguments, and with them the password, are public.
   const child = startChild({
     command,
     args,
@@ -250,7 +250,7 @@ function examine(name: string, env = process.env): FoundFile | undefined {
   return version ? { kind: "file", command, env, version } : undefined;
 }
 
-/** One program, many jobs: it goes by the name it is called by, so redis-check-rdb gets a link called redis-server. */
+/** The program acts by the name that it is called by, so redis-check-rdb gets a link called redis-server. */
 function named(file: string): string {
   if (!file.endsWith("redis-check-rdb")) return file;
   const folder = join(root, ".cache", "redis", createHash("sha256").update(file).digest("hex").slice(0, 8));
@@ -356,7 +356,7 @@ async function dockerAnswers(): Promise<boolean> {
   );
 }
 
-/** The container's name stands for the folder, so that a second one on the same folder is refused by Docker. */
+/** The container's name stands for the folder, so that Docker refuses a second one on the same folder. */
 async function startInDocker(
   dir: string,
   options: StartOptions,
@@ -373,7 +373,7 @@ async function startInDocker(
       `--name=${name}`,
       `--publish=127.0.0.1:${port}:6379`,
       `--volume=${dir}:/data`,
-      // The files are to be ours and not those of the container's own user.
+      // The files must be ours and not the container's user's.
       ...(process.getuid && process.getgid ? [`--user=${process.getuid()}:${process.getgid()}`] : []),
       "redis:8-alpine",
       "redis-server",

@@ -28,10 +28,10 @@ or N of them behind HAProxy. Ctrl-C ends all of it.
 
 Every other variable goes to the replicas: see .env.example.`;
 
-/** What ending may take, 5 s in all: the replicas first, HAProxy then, Redis last. */
+/** How long the end may take, 5 s in all: first the replicas, then HAProxy, then Redis. */
 const GRACE_MS = { replica: 3_000, haproxy: 300, redis: 1_200 };
 
-/** npm passes a signal on that the terminal has already sent to the whole group: what comes so soon is the same one. */
+/** npm repeats a signal that the terminal has already sent to the whole group: within this time it is the same one. */
 const SAME_SIGNAL_MS = 500;
 
 type Running = { redis?: Kept; haproxy?: Kept; replicas: Kept[] };
@@ -44,7 +44,7 @@ export async function main(args: string[]): Promise<number> {
     return 0;
   }
   const config = readEnvironment();
-  // Whoever reads us through a pipe may leave; we go on.
+  // A reader of our output may leave; we go on.
   process.stdout.on("error", () => {});
 
   const running: Running = { replicas: [] };
@@ -77,10 +77,10 @@ export async function main(args: string[]): Promise<number> {
   return 0;
 }
 
-/** Whatever has been started when this throws is in `running`. */
+/** If this throws, `running` has everything that was started. */
 async function bringUp(config: Config, count: number, running: Running, signal: AbortSignal): Promise<void> {
   const dataDir = resolve(root, process.env["DATA_DIR"] || "data");
-  // Of the two things that a second `npm start` runs into, the data folder says more than the port.
+  // A second `npm start` collides with both; the data folder says more than the port.
   const claimed = await claimPort(config).catch((error: unknown) => ({ error }));
   const given = process.env["REDIS_URL"];
   const { redisUrl, line, unread } = given
@@ -211,7 +211,7 @@ async function openRedis(config: Config, hint: string): Promise<RedisClient> {
   }
 }
 
-/** Tries the port out before anything is built on it; 0 becomes a free one. */
+/** Checks the port before anything is built on it; 0 becomes a free one. */
 async function claimPort({ host, port }: Config): Promise<number> {
   const server = createServer();
   try {
@@ -233,7 +233,7 @@ async function claimPort({ host, port }: Config): Promise<number> {
   }
 }
 
-/** In a process of its own, whose memory ends with it. Without demo data the chat is as good. */
+/** In a process of its own, whose memory ends with it. The chat works without demo data too. */
 async function putDemoDataIn(redisUrl: string, signal: AbortSignal): Promise<void> {
   const child = startChild({
     command: process.execPath,
@@ -250,7 +250,7 @@ async function putDemoDataIn(redisUrl: string, signal: AbortSignal): Promise<voi
   if (code !== 0) console.error("The demo data is not complete. `npm run seed` puts it in.");
 }
 
-/** One replica on each port; resolves with their addresses once all listen. */
+/** Starts one replica on each port; resolves with their addresses once all listen. */
 async function startReplicas(
   ports: number[],
   env: NodeJS.ProcessEnv,
@@ -259,7 +259,7 @@ async function startReplicas(
 ): Promise<string[]> {
   const started = await Promise.allSettled(
     ports.map(async (port, index) => {
-      // A name that was given for one replica must not become that of several.
+      // A name for one replica must not become that of several.
       const SERVER_ID =
         env["SERVER_ID"] && ports.length > 1 ? `${env["SERVER_ID"]}-${index + 1}` : env["SERVER_ID"];
       const own = {

@@ -8,11 +8,11 @@ import { root, stop } from "./prepare.mjs";
 import { ATTACK_RESULT, type Report as AttackReport } from "./attack/report.ts";
 import { PROVE_RESULT, type Report } from "./prove/report.ts";
 
-/** `names` are the failed tests, where a stage has tests of its own; `flaky` those that failed once and then passed. */
+/** `names` are the failed tests, if a stage has tests of its own; `flaky` those that failed once and then passed. */
 type Counts = { passed: number; failed: number; names?: string[]; flaky?: string[] };
 type Stage = { name: string; title: string; run: () => Counts | Promise<Counts> };
 
-/** Where more files than these fail, it is no accident. */
+/** If more files fail, it is no accident. */
 const AGAIN_MOST = 3;
 
 /**
@@ -99,7 +99,7 @@ function seconds(began: number): string {
   return `${((performance.now() - began) / 1000).toFixed(1)} s`;
 }
 
-/** Runs a program on this terminal; resolves with its exit code, or 1 for a signal. */
+/** Runs a program on this terminal; resolves with its exit code, or 1 after a signal. */
 function runProgram(command: string, args: string[], env = process.env): Promise<number> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd: root, stdio: "inherit", env });
@@ -184,7 +184,7 @@ function failedFiles(report: VitestReport | undefined): string[] {
   return failed.map(({ name }) => relative(root, name));
 }
 
-/** What both runs come to: what failed in the second one too has failed. */
+/** The result of both runs: a test that failed in the second one too has failed. */
 export function afterAgain(first: Required<Counts>, second: Required<Counts>): Required<Counts> {
   const testOf = (line: string) => line.split(": ", 1)[0];
   const failed = new Set(second.names.map(testOf));
@@ -207,7 +207,7 @@ type VitestReport = {
   }[];
 };
 
-/** A file that could not even be loaded or set up is a failure, and so is an exit code that no test explains. */
+/** A file that could not be loaded or set up is a failure, and so is an exit code that no test explains. */
 export function countReport(report: VitestReport | undefined, exitCode: number): Required<Counts> {
   const names = (report?.testResults ?? []).flatMap(({ status, name, message, assertionResults }) => {
     const failed = assertionResults.filter((test) => test.status === "failed");
@@ -222,7 +222,7 @@ function firstLine(text = ""): string {
   return text.split("\n", 1)[0] ?? "";
 }
 
-/** One check for each scenario. A scenario for which the machine lacks a tool has said so, and does not count. */
+/** One check for each scenario. A scenario for which the machine lacks a tool says so, and does not count. */
 async function shortProof(): Promise<Counts> {
   rmSync(PROVE_RESULT, { force: true });
   const code = await runProgram(process.execPath, ["scripts/run.mjs", "prove", "--short"]);
@@ -236,7 +236,7 @@ async function shortProof(): Promise<Counts> {
   return { passed: of("passed").length, failed: names.length, names };
 }
 
-/** One check for each attack, one for what bystanders noticed of all, and one for the fuzzer. */
+/** One check for each attack, one for the effects on bystanders, and one for the fuzzer. */
 async function shortAttack(): Promise<Counts> {
   rmSync(ATTACK_RESULT, { force: true });
   const code = await runProgram(process.execPath, ["scripts/run.mjs", "attack", "--short"]);

@@ -22,7 +22,8 @@ let zone = formats.clock.resolvedOptions().timeZone;
 const listeners = new Set<() => void>();
 let stop = () => {};
 
-function subscribe(changed: () => void): () => void {
+/** Tells of each new day and zone; answers its undo. */
+export function subscribeToDays(changed: () => void): () => void {
   if (listeners.size === 0) stop = watchClock();
   listeners.add(changed);
   return () => {
@@ -66,7 +67,7 @@ function readClock(): string {
 
 /** Draws a component again when the words below change: at midnight, and in another zone. */
 export function useClock(): void {
-  useSyncExternalStore(subscribe, readClock);
+  useSyncExternalStore(subscribeToDays, readClock);
 }
 
 /** Local midnight before a date, in ms: equal for two dates of the same day. */

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { chromium } from "playwright-core";
 import { WebSocket } from "ws";
 import { startChild, which, type Child } from "../../scripts/child.ts";
+import { FLAGS } from "./stage.ts";
 
 /** Engines behind one small face: Chromium by Playwright, Firefox by WebDriver BiDi. */
 
@@ -60,8 +61,7 @@ export function startEngine(name: EngineName): Promise<Engine> {
 /* ---------- Chromium ---------- */
 
 async function startChromium(executablePath: string): Promise<Engine> {
-  const args = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"];
-  const browser = await chromium.launch({ executablePath, args });
+  const browser = await chromium.launch({ executablePath, args: FLAGS });
   return {
     person: async () => {
       const context = await browser.newContext({ viewport: SIZE, locale: "en-GB" });

@@ -7,11 +7,33 @@ import {
   type Page,
 } from "playwright-core";
 import { expect } from "vitest";
-import { replicas, type House } from "../../server/src/testing.ts";
+import { Browser as Visitor, replicas, type House } from "../../server/src/testing.ts";
 
 /** What every browser test starts with: replicas that serve the built client, and people in browsers of their own. */
 
-const FLAGS = [
+/**
+ * Of two lists of features the last one counts: what Playwright turns off, then what costs each context processes of
+ * its own and shows nothing, the address bar's popups (a fifth of what a person's page costs).
+ */
+const FEATURES_OFF = [
+  "AvoidUnnecessaryBeforeUnloadCheckSync",
+  "DestroyProfileOnBrowserClose",
+  "HttpsFirstBalancedModeAutoEnable",
+  "HttpsUpgrades",
+  "LensOverlay",
+  "MediaRouter",
+  "NetworkTimeServiceQuerying",
+  "OptimizationHints",
+  "PaintHolding",
+  "PreconnectToSearch",
+  "ThirdPartyStoragePartitioning",
+  "SpareRendererForSitePerProcess",
+  "WebUIOmniboxAimPopup",
+  "WebUIOmniboxFullPopup",
+  "WebUIOmniboxPopup",
+];
+
+export const FLAGS = [
   "--headless",
   "--no-sandbox",
   "--disable-gpu",
@@ -20,6 +42,7 @@ const FLAGS = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
+  `--disable-features=${FEATURES_OFF.join(",")}`,
 ];
 
 export const PASSWORD = "correct horse battery";
@@ -27,7 +50,7 @@ export const PASSWORD = "correct horse battery";
 export type Stage = {
   house: House;
   browser: Browser;
-  /** Signs somebody up on one of the replicas, in a browser context of their own. */
+  /** Somebody who has signed up on one of the replicas, signed in, in a browser context of their own. */
   enter: (name: string, options?: EnterOptions) => Promise<Actor>;
   close: () => Promise<void>;
 };
@@ -64,8 +87,12 @@ export async function setStage(count = 2): Promise<Stage> {
     house,
     browser,
     enter: async (name, { replica = 0, ...options } = {}) => {
-      const actor = await openPage(browser, addressOf(house, replica), name, options);
-      await signUp(actor.page, name);
+      // By the API: the form, which some tests go through with `signUp`, would cost each of them a second.
+      const address = addressOf(house, replica);
+      const visitor = new Visitor({ address });
+      const { status } = await visitor.post("/api/users", { username: name, password: PASSWORD });
+      if (status !== 201) throw new Error(`sign-up answered ${status}`);
+      const actor = await openPage(browser, address, name, options, visitor.cookie);
       await messageTo(actor.page, "General").waitFor();
       return actor;
     },
@@ -82,12 +109,13 @@ export function addressOf(house: House, replica: number): string {
   return address;
 }
 
-/** A page of nobody's at the log-in. */
+/** A page of whoever has this cookie, or of nobody's at the log-in. */
 export async function openPage(
   browser: Browser,
   address: string,
   name: string,
   options: BrowserContextOptions = {},
+  cookie = "",
 ): Promise<Actor> {
   const context = await browser.newContext({
     viewport: { width: 1280, height: 800 },
@@ -95,6 +123,8 @@ export async function openPage(
     ...options,
   });
   context.setDefaultTimeout(15_000);
+  const [cookieName = "", value = ""] = cookie.split("=", 2);
+  if (value !== "") await context.addCookies([{ name: cookieName, value, url: address }]);
   const link = await createLink(context);
   const page = await context.newPage();
   const frames: string[] = [];
@@ -109,7 +139,7 @@ export async function openPage(
     if (entry.type() === "error" && !expected) complaints.push(entry.text());
   });
   await page.goto(address);
-  await page.getByRole("heading", { level: 1 }).waitFor();
+  if (value === "") await page.getByRole("heading", { level: 1 }).waitFor();
   return { name, context, page, link, frames, complaints };
 }
 

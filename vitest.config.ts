@@ -5,14 +5,16 @@ export default defineConfig({
   test: {
     // The tests wait for sockets and Redis more than they compute: two cores hold two of them.
     maxWorkers: Math.max(2, availableParallelism() - 1),
+    // The limits below say when a test has failed, not how long it may take: a busy machine is slow.
     projects: [
       {
         test: {
           name: "unit",
           include: ["server/src/**/*.test.ts", "client/src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts"],
           globalSetup: "scripts/testRedis.ts",
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          expect: { poll: { timeout: 15_000 } },
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
       {
@@ -21,8 +23,9 @@ export default defineConfig({
           include: ["client/e2e/**/*.e2e.ts"],
           globalSetup: "scripts/testRedis.ts",
           fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          expect: { poll: { timeout: 30_000 } },
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
         },
       },
     ],

@@ -128,7 +128,7 @@ describe("a backup", () => {
       houses.pop()?.redis.disconnect();
       await own.close();
     }
-  }, 60_000);
+  }, 120_000);
 
   it("holds sessions, and the secret that signs their cookies, only with --sessions", async () => {
     const { config, mary } = await livedIn();
@@ -202,7 +202,7 @@ describe("a backup", () => {
         expect(Number(await redis.get(keys.totalUsers))).toBeGreaterThanOrEqual(Number(id));
       }
     }
-  }, 60_000);
+  }, 120_000);
 
   it("raises lost counters, and does not count a user who was just leaving a room as a member", async () => {
     const { first, config, room } = await livedIn();
@@ -265,7 +265,7 @@ describe("a backup", () => {
       ),
       { numRuns: 15 },
     );
-  }, 60_000);
+  }, 120_000);
 });
 
 async function contentOf(key: Buffer, kind: string): Promise<unknown> {

@@ -205,7 +205,7 @@ test("HAProxy finds replicas by their common name as their number changes", asyn
     ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6"],
     ["127.0.0.2"],
   ]);
-}, 60_000);
+}, 120_000);
 
 test("a copy of .env.example as it is changes nothing", () => {
   expect(readEnvFile(example)).toEqual({});

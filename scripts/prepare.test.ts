@@ -169,5 +169,5 @@ describe("build", () => {
     expect(readdirSync(join(copy, "server/dist"))).toContain("main.js");
     await expect(build()).rejects.toMatchObject({ code: 1 });
     expect(readdirSync(join(copy, "server")).filter((name) => name.startsWith("dist"))).toEqual(["dist"]);
-  }, 60_000);
+  }, 120_000);
 });

@@ -182,7 +182,7 @@ describe.each(programs)("%s", (_name, program, configure) => {
 
   it.skipIf(!can)(
     "lets people in by HTTPS and WebSocket, and tells who they are",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async () => {
       const { https, lines } = await running();
       const origin = `https://127.0.0.1:${https}`;
@@ -233,7 +233,7 @@ describe.each(programs)("%s", (_name, program, configure) => {
 
   it.skipIf(!can)(
     "keeps health and figures for the inside, however they are spelled",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async () => {
       const { https } = await running();
       const headers = { authorization: `Bearer ${METRICS_TOKEN}` };

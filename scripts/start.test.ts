@@ -10,6 +10,7 @@ import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { User } from "../server/src/protocol.ts";
 import {
+  PATIENCE_MS,
   Browser,
   METRICS_TOKEN,
   connect,
@@ -99,7 +100,7 @@ function checkout(): string {
   return copy;
 }
 
-beforeAll(build, 60_000);
+beforeAll(build, 120_000);
 
 afterEach(() => {
   for (const { child } of commands.splice(0)) if (child.exitCode === null) child.kill("SIGKILL");
@@ -112,7 +113,7 @@ describe("npm start", () => {
     const cwd = checkout();
     const first = new Command("npm", ["start"], { cwd });
     const address = await first.listens();
-    await until(() => first.output.includes("Log in as"), 5_000, "the demo log-ins");
+    await until(() => first.output.includes("Log in as"), PATIENCE_MS, "the demo log-ins");
     expect(first.output.match(/listens on/g)).toHaveLength(1);
     expect(first.output.match(/^Log in as Pablo, .*; password .*$/gm)).toHaveLength(1);
     expect(first.output).not.toContain("Seeded");
@@ -144,7 +145,7 @@ describe("npm start", () => {
     expect(body.messages.map(({ message }) => message)).toContain("said yesterday");
     third.child.kill("SIGTERM");
     expect(await third.ended).toBe(0);
-  }, 60_000);
+  }, 120_000);
 
   it("ends everything with one Ctrl-C, Redis last, also with somebody connected", async () => {
     const dir = dataDir();
@@ -187,8 +188,8 @@ describe("npm start", () => {
     const address = await npm.listens();
     const redis = npm.redisPid();
     npm.child.kill("SIGKILL");
-    await until(() => !isAlive(redis), 5_000, "Redis to end");
-    await until(() => fetch(address).then(Boolean, () => true), 5_000, "the replica to end");
+    await until(() => !isAlive(redis), PATIENCE_MS, "Redis to end");
+    await until(() => fetch(address).then(Boolean, () => true), PATIENCE_MS, "the replica to end");
   });
 
   it("starts a replica and a Redis again that were killed", async () => {
@@ -197,10 +198,10 @@ describe("npm start", () => {
     const { pid } = replicaOf(npm);
     process.kill(pid, "SIGKILL");
     await until(() => npm.output.includes("The replica was killed. It is started again."));
-    await until(() => answers(`${address}/readyz`), 10_000, "the new replica");
+    await until(() => answers(`${address}/readyz`), PATIENCE_MS, "the new replica");
     process.kill(npm.redisPid(), "SIGKILL");
     await until(() => npm.output.includes("Redis was killed. It is started again."));
-    await until(() => answers(`${address}/readyz`), 10_000, "the new Redis");
+    await until(() => answers(`${address}/readyz`), PATIENCE_MS, "the new Redis");
     npm.child.kill("SIGTERM");
     expect(await npm.ended).toBe(0);
   });
@@ -253,12 +254,12 @@ describe("npm start", () => {
     writeFileSync(join(dir, "redis/dump.rdb"), "somebody's data");
     const second = start({ DATA_DIR: dir });
     await second.listens();
-    await until(() => second.output.includes("no demo data is put in"), 5_000, "the hint");
+    await until(() => second.output.includes("no demo data is put in"), PATIENCE_MS, "the hint");
     expect(second.output).toContain(`Nothing reads ${join(dir, "redis/dump.rdb")} (1 kB, `);
     expect(second.output).not.toContain("Log in as");
     second.child.kill("SIGTERM");
     expect(await second.ended).toBe(0);
-  }, 90_000);
+  }, 120_000);
 
   it("runs in a data folder whose path is too long for a socket, and seed finds that Redis and no other", async () => {
     const dir = join(dataDir(), "d".repeat(100));
@@ -278,7 +279,7 @@ describe("npm start", () => {
     const late = new Command(process.execPath, ["scripts/run.mjs", "seed"], { env: { DATA_DIR: dir } });
     expect(await late.ended).toBe(69);
     expect(late.lines()).toHaveLength(1);
-  }, 90_000);
+  }, 120_000);
 
   it("says in one line that a Redis is too old", async () => {
     const old = join(dataDir(), "redis-server");
@@ -373,7 +374,7 @@ describe.skipIf(!which("haproxy") && !which("/usr/sbin/haproxy") && !which("apt-
       await until(() => npm.output.includes("was killed. It is started again."));
       const others = Array.from({ length: 20 }, () => answers(`${address}/api/me`, 401));
       expect(await Promise.all(others)).not.toContain(false);
-      await until(() => answers(`http://127.0.0.1:${port}/readyz`), 10_000, "the new replica");
+      await until(() => answers(`http://127.0.0.1:${port}/readyz`), PATIENCE_MS, "the new replica");
 
       ann.close();
       bob.close();
@@ -381,7 +382,7 @@ describe.skipIf(!which("haproxy") && !which("/usr/sbin/haproxy") && !which("apt-
       npm.child.kill("SIGTERM");
       expect(await npm.ended).toBe(0);
       expect(Date.now() - began).toBeLessThan(5_000);
-    }, 90_000);
+    }, 120_000);
   },
 );
 

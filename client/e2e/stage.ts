@@ -7,7 +7,7 @@ import {
   type Page,
 } from "playwright-core";
 import { expect } from "vitest";
-import { Browser as Visitor, replicas, type House } from "../../server/src/testing.ts";
+import { Browser as Visitor, PATIENCE_MS, replicas, type House } from "../../server/src/testing.ts";
 
 /** What every browser test starts with: replicas that serve the built client, and people in browsers of their own. */
 
@@ -44,6 +44,9 @@ export const FLAGS = [
   "--disable-sync",
   `--disable-features=${FEATURES_OFF.join(",")}`,
 ];
+
+/** Browsers take longer than all else where a machine is busy. */
+const WAIT_MS = 2 * PATIENCE_MS;
 
 export const PASSWORD = "correct horse battery";
 
@@ -122,7 +125,7 @@ export async function openPage(
     locale: "en-GB",
     ...options,
   });
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(WAIT_MS);
   const [cookieName = "", value = ""] = cookie.split("=", 2);
   if (value !== "") await context.addCookies([{ name: cookieName, value, url: address }]);
   const link = await createLink(context);
@@ -257,7 +260,7 @@ export async function talkTo(page: Page, name: string): Promise<void> {
 
 /** Waits until `read` gives what is expected. */
 export async function eventually<T>(read: () => Promise<T> | T, expected: T): Promise<void> {
-  await expect.poll(read, { timeout: 15_000, interval: 50 }).toEqual(expected);
+  await expect.poll(read, { timeout: WAIT_MS, interval: 50 }).toEqual(expected);
 }
 
 /** The texts of the open room, as they are shown. */

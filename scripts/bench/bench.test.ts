@@ -9,7 +9,7 @@ describe("a system's job", () => {
   const town = { roomIds: ["1", "2"], members: [0, 0, 0, 1, 1].map((room) => ({ rooms: [room] })) };
   it.each(["hubbub", "ws", "socket.io"] as const)(
     "is done by %s, to the last message",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async (name) => {
       const at = await stage({ system: name, name }, { town });
       try {

@@ -16,7 +16,7 @@ describe("a fault of the server", () => {
     expect(FAULTS.filter(({ scenario }) => !scenarios.includes(scenario))).toEqual([]);
   });
 
-  it("is of the types of the place into which it is put", { timeout: 60_000 }, () => {
+  it("is of the types of the place into which it is put", { timeout: 120_000 }, () => {
     mkdirSync(join(root, "server/.cache"), { recursive: true });
     // Beside the server's own packages.
     const folder = mkdtempSync(join(root, "server/.cache/faults-"));

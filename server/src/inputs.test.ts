@@ -83,7 +83,7 @@ const count = likely([0, 1, 1_000_000], fc.oneof(fc.nat(), fc.maxSafeInteger(), 
 const { Receiver } = ws as unknown as { Receiver: new (options: { isServer: boolean }) => Writable };
 const silent = pino({ level: "silent" });
 
-describe("a replica with any input", { timeout: 60_000 }, () => {
+describe("a replica with any input", { timeout: 120_000 }, () => {
   let house: House;
   let ann: Person;
   beforeAll(async () => {

@@ -3,6 +3,7 @@ import { createConnection, type Socket } from "node:net";
 import { Redis } from "ioredis";
 import { expect, it } from "vitest";
 import {
+  PATIENCE_MS,
   Browser,
   connect,
   ownRedis,
@@ -86,7 +87,7 @@ it(
         // Answered with the stored row.
         one.say("0", TEXT, "first"),
         one.say(`${user.id}:${other.user.id}`, TEXT, name()),
-        socket.timeout(5_000).emitWithAck("sync", { rooms: [{ roomId: "0", seq: 0, date: 0 }] }),
+        socket.timeout(PATIENCE_MS).emitWithAck("sync", { rooms: [{ roomId: "0", seq: 0, date: 0 }] }),
         open("login", user.username),
         open("users", name()),
         browser.get("/api/me"),
@@ -199,7 +200,7 @@ it("a refusal by Redis at the start is reported by its code, without what it quo
 
 it(
   "connections beyond the limit of open files are refused and logged, and open ones work on",
-  { timeout: 60_000 },
+  { timeout: 120_000 },
   async () => {
     const own = await ownRedis({ persistent: false });
     const house = await replicas(0, { REDIS_URL: own.url, LOG_LEVEL: "warn", CLIENT_DIR: "off" });

@@ -9,6 +9,7 @@ import { readConfig } from "./config.ts";
 import type { Message, User } from "./protocol.ts";
 import { HTTP_TIMES, createHttp, startServer, type Replica } from "./server.ts";
 import {
+  PATIENCE_MS,
   Browser,
   both,
   connect,
@@ -106,7 +107,7 @@ describe("close", () => {
     watcher.socket.on("user.disconnected", (users) => told.push(...users.map(({ id }) => `-${id}`)));
     await until(() => told.includes(`+${leaver.user.id}`));
     await replica.close();
-    await until(() => told.includes(`-${leaver.user.id}`), 5_000, "the leaver to be told");
+    await until(() => told.includes(`-${leaver.user.id}`), PATIENCE_MS, "the leaver to be told");
     watcher.close();
   });
 
@@ -144,7 +145,7 @@ describe("close", () => {
   it.each([
     ["lets an answer that is being read finish, for as long as DRAIN", 8_000, true],
     ["cuts an answer that is not read within DRAIN, so that its reader is told of an error", 100, false],
-  ])("%s", { timeout: 60_000 }, async (_claim, drain, whole) => {
+  ])("%s", { timeout: 120_000 }, async (_claim, drain, whole) => {
     const replica = await house.addReplica({ DRAIN: String(drain) });
     const ann = await person(replica);
     const room = (await ann.browser.post<{ id: string }>("/api/rooms", { name: `Long ${drain}` })).body.id;
@@ -383,7 +384,7 @@ describe("stopping", () => {
 describe("Redis killed and started again", () => {
   it(
     "sends are answered `unavailable`, then work, and no acknowledged message is lost or doubled",
-    { timeout: 40_000 },
+    { timeout: 120_000 },
     async () => {
       const own = await ownRedis({ persistent: true, args: ["appendfsync always"] });
       const house = await replicas(2, { REDIS_URL: own.url });
@@ -403,7 +404,7 @@ describe("Redis killed and started again", () => {
             const index = next++;
             const send = { roomId: "0", message: `m${index}`, nonce: `m${index}` };
             await until(async () => {
-              const reply = await who.socket.timeout(10_000).emitWithAck("message", send);
+              const reply = await who.socket.timeout(PATIENCE_MS).emitWithAck("message", send);
               if (reply.ok) return acknowledged.push(reply.value);
               codes.add(reply.error.code);
               return false;
@@ -414,7 +415,7 @@ describe("Redis killed and started again", () => {
         const sending = [sendOn(ann), sendOn(bob)];
         await until(() => acknowledged.length > 100);
         await own.kill();
-        const refused = await ann.socket.timeout(5_000).emitWithAck("message", {
+        const refused = await ann.socket.timeout(PATIENCE_MS).emitWithAck("message", {
           roomId: "0",
           message: "while away",
           nonce: "away",
@@ -433,7 +434,7 @@ describe("Redis killed and started again", () => {
         expect(log.filter((message) => !away.includes(message))).toEqual(acknowledged.toSorted(bySeq));
         expect(log.map(({ seq }) => seq)).toEqual(log.map((_, index) => index + 1));
         for (const who of [ann, bob]) {
-          await until(() => who.messages.length >= log.length, 10_000, "all to be heard");
+          await until(() => who.messages.length >= log.length, PATIENCE_MS, "all to be heard");
           expect(who.messages).toEqual(log);
         }
         // The accounts and sessions have survived, too.

@@ -27,6 +27,12 @@ export type House = {
   close: () => Promise<void>;
 };
 
+/**
+ * How long a test waits for what must come, in ms: long for a busy machine, and shorter than the checks by which a
+ * replica finds what its quicker ways have missed.
+ */
+export const PATIENCE_MS = 15_000;
+
 /** The token for /metrics of a house's replicas. */
 export const METRICS_TOKEN = "the-metrics-of-the-tests";
 
@@ -34,7 +40,7 @@ export const METRICS_TOKEN = "the-metrics-of-the-tests";
 export async function figuresOf({ address }: Pick<Replica, "address">): Promise<Record<string, number>> {
   const response = await fetch(`${address}/metrics`, {
     headers: { authorization: `Bearer ${METRICS_TOKEN}`, connection: "close" },
-    signal: AbortSignal.timeout(5_000),
+    signal: AbortSignal.timeout(PATIENCE_MS),
   });
   const text = await response.text();
   if (response.status !== 200) throw new Error(`/metrics answered ${response.status}: ${text}`);
@@ -170,11 +176,11 @@ export class Person {
 
   /** Sends a message and resolves with the stored one; throws the failure's code. */
   async say(roomId: RoomId, message: string, nonce = `n${(this.#nonce += 1)}`): Promise<Message> {
-    return unwrap(await this.socket.timeout(5_000).emitWithAck("message", { roomId, message, nonce }));
+    return unwrap(await this.socket.timeout(PATIENCE_MS).emitWithAck("message", { roomId, message, nonce }));
   }
 
   /** Resolves with the first message of this text, heard already or later. */
-  async hears(text: string, timeoutMs = 5_000): Promise<Message> {
+  async hears(text: string, timeoutMs = PATIENCE_MS): Promise<Message> {
     const heard = () => this.messages.find(({ message }) => message === text);
     return until(heard, timeoutMs, `${this.user.username} to hear "${text}"`);
   }
@@ -211,7 +217,7 @@ export async function connect(browser: Browser, user: User): Promise<Person> {
   socket.connect();
   await connected;
   // The answer comes once the connection hears its rooms.
-  unwrap(await socket.timeout(5_000).emitWithAck("sync", { rooms: [] }));
+  unwrap(await socket.timeout(PATIENCE_MS).emitWithAck("sync", { rooms: [] }));
   return one;
 }
 
@@ -223,7 +229,7 @@ export function unwrap<T>(reply: Reply<T>): T {
 /** Asks repeatedly until the answer is truthy, for what another process or replica does in its own time. */
 export async function until<T>(
   look: () => T | undefined | null | false | Promise<T | undefined | null | false>,
-  timeoutMs = 5_000,
+  timeoutMs = PATIENCE_MS,
   what = "it",
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs;
@@ -253,11 +259,11 @@ export async function commandsDuring(during: () => Promise<void>): Promise<strin
   });
   try {
     socket.write("MONITOR\r\n");
-    await until(() => heard.startsWith("+OK\r\n"), 5_000, "MONITOR");
+    await until(() => heard.startsWith("+OK\r\n"), PATIENCE_MS, "MONITOR");
     await during();
     const mark = randomBytes(8).toString("hex");
     socket.write(`PING ${mark}\r\n`);
-    await until(() => heard.includes(mark), 5_000, "the end of MONITOR");
+    await until(() => heard.includes(mark), PATIENCE_MS, "the end of MONITOR");
   } finally {
     socket.destroy();
   }
@@ -399,7 +405,7 @@ export async function serverProcess(env: Record<string, string>, files?: number)
     onLine: (line: string) => (output += `${line}\n`),
   });
   const listens = () => /^Hubbub listens on (\S+)$/m.exec(output)?.[1];
-  await until(() => listens() ?? child.hasEnded(), 15_000, "the server to listen");
+  await until(() => listens() ?? child.hasEnded(), PATIENCE_MS, "the server to listen");
   const address = listens();
   if (address === undefined) throw new Error(`ended with ${await child.ended}: ${output}`);
   return {

@@ -2,6 +2,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import {
+  PATIENCE_MS,
   connect,
   figuresOf,
   isAlive,
@@ -211,7 +212,7 @@ describe("two workers", () => {
     expect(workers).toHaveLength(2);
     process.kill(server.pid, "SIGKILL");
     expect(await server.ended).toBe(null);
-    await until(() => !workers.some(isAlive), 5_000, "the workers to end");
+    await until(() => !workers.some(isAlive), PATIENCE_MS, "the workers to end");
   });
 
   it("report why they cannot start, and leave nothing behind", async () => {

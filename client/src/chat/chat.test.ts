@@ -1,6 +1,7 @@
 import type { Page, Room, RoomId, User } from "@hubbub/server/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
+  PATIENCE_MS,
   both,
   person,
   replicas,
@@ -76,14 +77,14 @@ function openTab(
       chat.setDraft(roomId, text);
       chat.send(roomId);
     },
-    online: () => until(() => chat.snapshot().connection === "online", 10_000, "the connection"),
+    online: () => until(() => chat.snapshot().connection === "online", PATIENCE_MS, "the connection"),
     shows: (text: string, roomId = "0") =>
-      until(() => texts(roomId)?.includes(text), 10_000, `"${text}" to be shown`),
+      until(() => texts(roomId)?.includes(text), PATIENCE_MS, `"${text}" to be shown`),
     async signUp(username = name()) {
       chat.openRoom("0");
       await chat.signUp(username, PASSWORD);
       await this.online();
-      await until(() => texts() !== undefined, 10_000, "General");
+      await until(() => texts() !== undefined, PATIENCE_MS, "General");
       return username;
     },
   };
@@ -133,7 +134,7 @@ describe("a client without a browser", () => {
     tab.say("written without a connection");
     await other.say("0", "said meanwhile");
     await tab.shows("said meanwhile");
-    expect((await other.hears("written without a connection", 10_000)).from).not.toBe(other.user.id);
+    expect((await other.hears("written without a connection", PATIENCE_MS)).from).not.toBe(other.user.id);
     await tab.online();
     tab.chat.close();
     other.close();
@@ -152,7 +153,7 @@ describe("a client without a browser", () => {
     second.chat.openRoom("0");
     await second.chat.start();
     expect(second.chat.snapshot().drafts.get("0")).toBe("half a thought");
-    await other.hears("said before the page was closed", 10_000);
+    await other.hears("said before the page was closed", PATIENCE_MS);
     await second.shows("said before the page was closed");
     expect(second.texts()?.filter((text) => text === "said before the page was closed")).toHaveLength(1);
     second.chat.close();
@@ -195,7 +196,7 @@ describe("a client without a browser", () => {
     const other = await somebody();
     tab.chat.watch("0");
     line.take();
-    await until(() => tab.chat.snapshot().connection === "offline", 10_000, "the trouble to be told");
+    await until(() => tab.chat.snapshot().connection === "offline", PATIENCE_MS, "the trouble to be told");
     await other.say("0", "said meanwhile");
     line.giveBack();
     tab.back();

@@ -19,7 +19,6 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
 let window: EventTarget;
-const zoneBefore = process.env["TZ"];
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -32,8 +31,7 @@ beforeEach(() => {
 afterEach(() => {
   vi.useRealTimers();
   vi.unstubAllGlobals();
-  if (zoneBefore === undefined) delete process.env["TZ"];
-  else process.env["TZ"] = zoneBefore;
+  vi.unstubAllEnvs();
 });
 
 /** Tells the number of a date's day in this zone, by nothing but its calendar. */
@@ -73,7 +71,7 @@ const instant = fc.oneof(
 );
 
 test.each(ZONES)("in %s days are those of the calendar, also where clocks change", (zone) => {
-  process.env["TZ"] = zone;
+  vi.stubEnv("TZ", zone);
   const calendarDay = createCalendar(zone);
   fc.assert(
     fc.property(instant, fc.integer({ min: 0, max: 9 * 24 * 60 }), (now, minutes) => {
@@ -96,7 +94,7 @@ test.each([
   ["of 23 and a half", "Australia/Lord_Howe", "2026-10-03T13:30:00Z", 23.5],
   ["without a midnight", "Africa/Cairo", "2026-04-23T22:00:00Z", 23],
 ])("a day %s ends at its midnight, not before", (_, zone, begins, hours) => {
-  process.env["TZ"] = zone;
+  vi.stubEnv("TZ", zone);
   const at = Date.parse(begins);
   const told: number[] = [];
   for (const midnight of [at, at + hours * HOUR_MS]) {
@@ -109,7 +107,7 @@ test.each([
 });
 
 test("after a sleep the day is looked at when somebody comes back, and at most 15 s later", () => {
-  process.env["TZ"] = "Europe/Berlin";
+  vi.stubEnv("TZ", "Europe/Berlin");
   const said = Date.parse("2026-11-26T17:00:00Z");
   vi.setSystemTime(said);
   let told = 0;
@@ -129,13 +127,13 @@ test("after a sleep the day is looked at when somebody comes back, and at most 1
 });
 
 test("clock times follow the zone, and summer time", () => {
-  process.env["TZ"] = "Europe/Berlin";
+  vi.stubEnv("TZ", "Europe/Berlin");
   const said = Date.parse("2026-11-26T17:00:00Z");
   vi.setSystemTime(said);
   let told = 0;
   const stop = subscribeToDays(() => (told += 1));
   const clocks = [showClock(said), showClock(said - 60 * DAY_MS)].map((text) => text.replace(/^0/, ""));
-  process.env["TZ"] = "Asia/Kathmandu";
+  vi.stubEnv("TZ", "Asia/Kathmandu");
   window.dispatchEvent(new Event("focus"));
   expect(told).toBe(1);
   const later = showClock(said);

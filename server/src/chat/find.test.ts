@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BOUNDS } from "../limits.ts";
 import type { Failure, Hits, Message, Room, RoomId } from "../protocol.ts";
-import { both, person, replicas, unwrap, until, type House, type Person } from "../testing.ts";
+import { PATIENCE_MS, both, person, replicas, unwrap, until, type House, type Person } from "../testing.ts";
 import { findMessages } from "./find.ts";
 
 let house: House;
@@ -18,7 +18,7 @@ beforeAll(async () => {
   left = one;
   [ann, ben, sue] = [await person(left), await person(other), await person(other)];
   room = (await ann.browser.post<Room>("/api/rooms", { name: "Searched" })).body;
-  unwrap(await ben.socket.timeout(5_000).emitWithAck("room.join", { roomId: room.id }));
+  unwrap(await ben.socket.timeout(PATIENCE_MS).emitWithAck("room.join", { roomId: room.id }));
   await until(async () => (await ben.browser.get<Room[]>("/api/rooms")).body.length === 2);
 });
 afterAll(() => house.close());
@@ -94,7 +94,7 @@ describe("a search among messages", () => {
     const roomId = room.id;
     expect((await search(ben, { q: "acorn" })).texts).toEqual(["deleted acorn", "before acorn"]);
     unwrap(
-      await ann.socket.timeout(5_000).emitWithAck("message.edit", {
+      await ann.socket.timeout(PATIENCE_MS).emitWithAck("message.edit", {
         roomId,
         seq: edited.seq,
         message: "after chestnut",
@@ -102,7 +102,7 @@ describe("a search among messages", () => {
         nonce: "edit1",
       }),
     );
-    unwrap(await ann.socket.timeout(5_000).emitWithAck("message.delete", { roomId, seq: deleted.seq }));
+    unwrap(await ann.socket.timeout(PATIENCE_MS).emitWithAck("message.delete", { roomId, seq: deleted.seq }));
     for (const who of [ann, ben]) {
       expect((await search(who, { q: "acorn" })).texts).toEqual([]);
       expect((await search(who, { q: "chestnut" })).texts).toEqual(["after chestnut"]);
@@ -112,12 +112,12 @@ describe("a search among messages", () => {
   it("checks the membership at each call, even if a list of rooms is behind", async () => {
     await ann.say(room.id, "secret pecan");
     expect((await search(ben, { q: "pecan" })).texts).toEqual(["secret pecan"]);
-    unwrap(await ben.socket.timeout(5_000).emitWithAck("room.leave", { roomId: room.id }));
+    unwrap(await ben.socket.timeout(PATIENCE_MS).emitWithAck("room.leave", { roomId: room.id }));
     expect((await search(ben, { q: "pecan" })).texts).toEqual([]);
     expect((await search(ben, { q: "pecan", room: room.id })).body.code).toBe("not_found");
     await house.redis.sadd(house.keys.userRooms(ben.user.id), room.id);
     expect((await search(ben, { q: "pecan" })).texts).toEqual([]);
-    unwrap(await ben.socket.timeout(5_000).emitWithAck("room.join", { roomId: room.id }));
+    unwrap(await ben.socket.timeout(PATIENCE_MS).emitWithAck("room.join", { roomId: room.id }));
   });
 
   it("continues by its cursor until everything was searched, each message once", async () => {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Failure, Message, Page, Room } from "../protocol.ts";
-import { both, person, replicas, unwrap, type House, type Person } from "../testing.ts";
+import { PATIENCE_MS, both, person, replicas, unwrap, type House, type Person } from "../testing.ts";
 
 let house: House;
 let ann: Person;
@@ -26,7 +26,7 @@ async function page(query: string, who = ann, roomId = room.id) {
 
 async function answer(seq: number, text: string, nonce: string): Promise<Message> {
   const send = { roomId: room.id, message: text, nonce, replyTo: seq };
-  return unwrap(await ann.socket.timeout(5_000).emitWithAck("message", send));
+  return unwrap(await ann.socket.timeout(PATIENCE_MS).emitWithAck("message", send));
 }
 
 describe("a page around a message", () => {
@@ -96,7 +96,7 @@ describe("a thread", () => {
     expect((await page(`thread=3&after=${first.date}`)).seqs).toEqual([second.seq, third.seq]);
     expect((await page("thread=999")).body.code).toBe("not_found");
     const target = { roomId: room.id, seq: first.seq };
-    unwrap(await ann.socket.timeout(5_000).emitWithAck("message.delete", target));
+    unwrap(await ann.socket.timeout(PATIENCE_MS).emitWithAck("message.delete", target));
     const { body } = await page("thread=3");
     expect(body.messages.map(({ message }) => message)).toEqual([
       "message 3",
@@ -116,14 +116,14 @@ describe("a thread", () => {
 describe("the list of pinned messages", () => {
   it("is in the order of pinning, without unpinned and deleted ones", async () => {
     const pin = async (seq: number, on: boolean) =>
-      unwrap(await ann.socket.timeout(5_000).emitWithAck("message.pin", { roomId: room.id, seq, on }));
+      unwrap(await ann.socket.timeout(PATIENCE_MS).emitWithAck("message.pin", { roomId: room.id, seq, on }));
     expect((await page("pinned=true")).seqs).toEqual([]);
     for (const seq of [12, 2, 7, 5]) await pin(seq, true);
     expect((await page("pinned=true")).seqs).toEqual([12, 2, 7, 5]);
     const last = await page("pinned=true&size=2");
     expect([last.seqs, last.body.more]).toEqual([[7, 5], true]);
     await pin(2, false);
-    unwrap(await ann.socket.timeout(5_000).emitWithAck("message.delete", { roomId: room.id, seq: 7 }));
+    unwrap(await ann.socket.timeout(PATIENCE_MS).emitWithAck("message.delete", { roomId: room.id, seq: 7 }));
     expect((await page("pinned=true")).seqs).toEqual([12, 5]);
     expect((await page("pinned=true", ben)).body.code).toBe("not_found");
   });

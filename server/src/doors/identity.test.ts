@@ -5,6 +5,7 @@ import { RATES } from "../limits.ts";
 import type { Room, User } from "../protocol.ts";
 import type { Replica } from "../server.ts";
 import {
+  PATIENCE_MS,
   Browser,
   connect,
   figuresOf,
@@ -498,7 +499,7 @@ it("REST, Express and the handshake answer 503 and the time to wait while Redis 
     for (const { status, code, headers: told } of [past.answer, express.answer, shaken])
       expect([status, code, told["retry-after"]]).toEqual([503, "unavailable", "1"]);
     await own.start();
-    await until(async () => (await ask("/readyz", {}, { at })).status === 200, 10_000);
+    await until(async () => (await ask("/readyz", {}, { at })).status === 200, PATIENCE_MS);
   } finally {
     await apart.close().catch(() => undefined);
     await own.close();

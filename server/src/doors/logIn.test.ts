@@ -42,7 +42,7 @@ function countHashes() {
     .mockImplementation(((data: string, hash: string) => compare(data, hash)) as never);
 }
 
-describe("wrong passwords", { timeout: 60_000 }, () => {
+describe("wrong passwords", { timeout: 120_000 }, () => {
   it("for one name, 200 at once, cost ten hashes at most, and the right one among them fails", async () => {
     await signUp("192.0.2.1", "guessed-at-once");
     const hashed = countHashes();
@@ -122,7 +122,7 @@ describe("wrong passwords", { timeout: 60_000 }, () => {
   });
 });
 
-describe("right passwords", { timeout: 60_000 }, () => {
+describe("right passwords", { timeout: 120_000 }, () => {
   it("of one account, 210 at once, neither delay others nor open more than 30 sessions", async () => {
     const { body: greedy } = await signUp("192.0.2.50", "greedy");
     await signUp("192.0.2.51", "modest");

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Message, Reply } from "../protocol.ts";
-import { both, person, replicas, until, unwrap, type House } from "../testing.ts";
+import { PATIENCE_MS, both, person, replicas, until, unwrap, type House } from "../testing.ts";
 
 let house: House;
 
@@ -29,7 +29,7 @@ it("a connected client hears everything from its connect event on, also on a rep
       });
       socket.connect();
       const stored = await sent;
-      await until(() => heard.length > 0, 2_000, `round ${round} to be heard`);
+      await until(() => heard.length > 0, PATIENCE_MS, `round ${round} to be heard`);
       expect(heard).toEqual([stored]);
       socket.disconnect();
     }
@@ -78,8 +78,8 @@ it("an event that does not exist is answered as invalid", async () => {
   const socket = ana.socket as unknown as {
     timeout: (ms: number) => { emitWithAck: (event: string, body: unknown) => Promise<Reply<null>> };
   };
-  const reply = await socket.timeout(2_000).emitWithAck("no.such.event", {});
+  const reply = await socket.timeout(PATIENCE_MS).emitWithAck("no.such.event", {});
   expect(reply).toMatchObject({ ok: false, error: { code: "invalid" } });
-  unwrap(await ana.socket.timeout(2_000).emitWithAck("sync", { rooms: [] }));
+  unwrap(await ana.socket.timeout(PATIENCE_MS).emitWithAck("sync", { rooms: [] }));
   ana.close();
 });

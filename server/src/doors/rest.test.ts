@@ -9,6 +9,7 @@ import { RATES } from "../limits.ts";
 import { LIMITS, type Failure, type Page, type Presence, type Room, type User } from "../protocol.ts";
 import type { Replica } from "../server.ts";
 import {
+  PATIENCE_MS,
   Browser,
   METRICS_TOKEN,
   both,
@@ -485,7 +486,7 @@ describe("a page of messages, which bypasses Express,", () => {
       await until(async () => (await anonymous(replica).get("/readyz")).status === 503);
       expect(await same(replica, room, { cookie: patient.cookie })).toBe(503);
       await own.start();
-      await until(async () => (await anonymous(replica).get("/readyz")).status === 200, 10_000);
+      await until(async () => (await anonymous(replica).get("/readyz")).status === 200, PATIENCE_MS);
     } finally {
       await apart.close().catch(() => undefined);
       await own.close();
@@ -918,7 +919,7 @@ it.each([
 describe("too many requests", () => {
   it(
     "do not include 300 long pages at once, which are read a few at a time",
-    { timeout: 40_000 },
+    { timeout: 120_000 },
     async () => {
       const limited = await replicas(1, { RATE_LIMITS: "on" });
       try {
@@ -936,7 +937,7 @@ describe("too many requests", () => {
     },
   );
 
-  it("are answered 429 with the time to wait, and do not delay others", { timeout: 40_000 }, async () => {
+  it("are answered 429 with the time to wait, and do not delay others", { timeout: 120_000 }, async () => {
     const limited = await frugal();
     try {
       const [replica] = limited.replicas as [Replica];
@@ -1000,7 +1001,7 @@ describe("while Redis is away", () => {
       });
       expect([login.status, login.body.code]).toEqual([503, "unavailable"]);
       await own.start();
-      await until(async () => (await anonymous(replica).get("/readyz")).status === 200, 10_000);
+      await until(async () => (await anonymous(replica).get("/readyz")).status === 200, PATIENCE_MS);
       expect((await ann.browser.get<User>("/api/me")).body).toEqual(ann.user);
     } finally {
       await apart.close().catch(() => undefined);

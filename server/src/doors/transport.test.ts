@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { Log } from "../store/log.ts";
 import type { Reply, Room } from "../protocol.ts";
-import { both, person, replicas, until, type House, type Person } from "../testing.ts";
+import { PATIENCE_MS, both, person, replicas, until, type House, type Person } from "../testing.ts";
 
 /** A hand-written WebSocket client, with what it received. */
 type Raw = {
@@ -37,14 +37,14 @@ async function dial(cookie: string): Promise<Raw> {
   const closed = new Promise<{ code: number; reason: string }>((resolve) => {
     socket.once("close", (code, reason) => resolve({ code, reason: reason.toString() }));
   });
-  await until(() => heard[0]?.startsWith("0{"), 5_000, "the open packet");
+  await until(() => heard[0]?.startsWith("0{"), PATIENCE_MS, "the open packet");
   return { socket, heard, closed };
 }
 
 async function enter(cookie: string): Promise<Raw> {
   const raw = await dial(cookie);
   raw.socket.send("40");
-  await until(() => raw.heard.some((packet) => packet.startsWith("40{")), 5_000, "the connection");
+  await until(() => raw.heard.some((packet) => packet.startsWith("40{")), PATIENCE_MS, "the connection");
   return raw;
 }
 
@@ -164,10 +164,10 @@ describe("an upgrade to something else", () => {
       socket.on("error", () => undefined).on("data", (chunk) => (heard += chunk.toString()));
       if (before) {
         socket.write(before);
-        await until(() => heard.endsWith('{"status":"ok"}'), 5_000, "the first answer");
+        await until(() => heard.endsWith('{"status":"ok"}'), PATIENCE_MS, "the first answer");
       }
       socket.write(asks(path, protocol));
-      await once(socket, "end", { signal: AbortSignal.timeout(5_000) });
+      await once(socket, "end", { signal: AbortSignal.timeout(PATIENCE_MS) });
       expect(heard).toMatch(/HTTP\/1\.1 4\d\d [^]*Connection: close/);
     }
   });
@@ -214,7 +214,7 @@ describe("a user", () => {
     const raw = await enter(loud.browser.cookie);
     for (let id = 0; id < 400; id += 1) raw.socket.send(`42${id}["room.read",{"roomId":"0","seq":0}]`);
     expect((await raw.closed).code).toBe(1013);
-    await until(() => !loud.socket.connected, 5_000, "the other window to be closed too");
+    await until(() => !loud.socket.connected, PATIENCE_MS, "the other window to be closed too");
     const again = await refusalOf(loud.browser.cookie);
     expect(again.status).toBe(429);
     expect(again.retryAfter).toBeGreaterThan(0);
@@ -243,7 +243,7 @@ describe("a user", () => {
     const letIn = () =>
       raws.filter(({ heard, socket }) => heard[1]?.startsWith("40") && socket.readyState === 1);
     const ended = () => raws.filter(({ socket }) => socket.readyState === WebSocket.CLOSED);
-    await until(() => letIn().length + ended().length === 29, 5_000, "each to be let in or refused");
+    await until(() => letIn().length + ended().length === 29, PATIENCE_MS, "each to be let in or refused");
     expect(letIn().length).toBe(19);
     for (const { socket } of raws) socket.terminate();
     many.close();

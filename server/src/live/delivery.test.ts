@@ -15,6 +15,7 @@ import type { Changes, Message } from "../protocol.ts";
 import type { Replica } from "../server.ts";
 import { Log } from "../store/log.ts";
 import {
+  PATIENCE_MS,
   Browser,
   both,
   figuresOf,
@@ -167,7 +168,7 @@ describe("messages", () => {
     // Again, all at once: in batches.
     sent.push(...(await Promise.all(texts.map((text, index) => send(text, texts.length + index)))));
     for (const { messages } of windows) {
-      await until(() => messages.length >= sent.length, 10_000, "all to be heard");
+      await until(() => messages.length >= sent.length, PATIENCE_MS, "all to be heard");
       expect(messages.map(({ message }) => message.length)).toEqual(
         sent.map(({ message }) => message.length),
       );
@@ -217,7 +218,7 @@ describe("messages", () => {
     await until(() => ann.messages.length >= before + 300);
     const log = ann.messages.slice(before);
     for (const { socket, messages } of windows) {
-      await until(() => messages.length >= 300, 10_000, "all to be heard");
+      await until(() => messages.length >= 300, PATIENCE_MS, "all to be heard");
       // Missing messages at the front were stored before this window heard the room.
       expect(messages).toEqual(log);
       socket.disconnect();
@@ -405,7 +406,7 @@ it("messages to a busy room are stored together, in send order", async () => {
 });
 
 describe("a connection that does not read", () => {
-  it("is cut, without an effect on others", { timeout: 60_000 }, async () => {
+  it("is cut, without an effect on others", { timeout: 120_000 }, async () => {
     const house = await replicas(2, { SLOW_CONSUMER_BYTES: "65536" });
     let stuck: TcpSocket | undefined;
     try {
@@ -428,7 +429,7 @@ describe("a connection that does not read", () => {
       expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(1);
       await until(async () => (await metric(left, "hubbub_connections")) === 1);
       tcp.resume();
-      await until(() => ended, 5_000, "the connection to end");
+      await until(() => ended, PATIENCE_MS, "the connection to end");
 
       const last = await bob.say("0", "and on");
       for (const who of [ann, bob]) {
@@ -446,7 +447,7 @@ describe("a connection that does not read", () => {
 
   it(
     "is cut too if it keeps asking, but one that reads long answers is not",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async () => {
       const house = await replicas(1, { SLOW_CONSUMER_BYTES: "65536" });
       let stuck: TcpSocket | undefined;
@@ -478,7 +479,11 @@ describe("a connection that does not read", () => {
           for (let one = 0; one < 10; one += 1)
             tcp.write(maskedFrame(`42${asked + one}["sync",{"rooms":[{"roomId":"0","seq":0,"date":0}]}]`));
         }
-        await until(async () => (await metric(left, "hubbub_connections")) === 1, 5_000, "it to be cut");
+        await until(
+          async () => (await metric(left, "hubbub_connections")) === 1,
+          PATIENCE_MS,
+          "it to be cut",
+        );
         expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(1);
         expect(ann.socket.connected).toBe(true);
       } finally {
@@ -488,7 +493,7 @@ describe("a connection that does not read", () => {
     },
   );
 
-  it("is cut by long-polling too", { timeout: 60_000 }, async () => {
+  it("is cut by long-polling too", { timeout: 120_000 }, async () => {
     const house = await replicas(1, { POLLING: "on" });
     try {
       const [left] = house.replicas as [Replica];
@@ -507,7 +512,7 @@ describe("a connection that does not read", () => {
           Array.from({ length: 200 }, (_, index) => ann.say("0", "x", `poll-${said + index}`)),
         );
       }
-      await until(async () => (await metric(left, "hubbub_connections")) === 1, 5_000, "it to be cut");
+      await until(async () => (await metric(left, "hubbub_connections")) === 1, PATIENCE_MS, "it to be cut");
       expect(await metric(left, "hubbub_slow_consumers_cut_total")).toBe(1);
       expect((await ann.say("0", "and on")).seq).toBe(1_201);
     } finally {

@@ -7,7 +7,7 @@ import { Server, type Socket } from "socket.io";
 import { io, type Socket as ClientSocket } from "socket.io-client";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { connectRedis } from "../store/redis.ts";
-import { testRedisUrl } from "../testing.ts";
+import { PATIENCE_MS, testRedisUrl } from "../testing.ts";
 import { slim } from "./frames.ts";
 
 /**
@@ -59,7 +59,7 @@ beforeAll(async () => {
   connection = await connected;
   connection.onAny(() => undefined);
   connection.on("said", (answer: () => void) => answer());
-  await client.timeout(5_000).emitWithAck("said");
+  await client.timeout(PATIENCE_MS).emitWithAck("said");
 });
 
 afterAll(async () => {
@@ -111,5 +111,5 @@ it("a released part of a connection throws when it is read, and the connection w
   expect(() => connection.request.headers).toThrow();
   // With a shared table, one client could give the answer of another.
   expect(() => connection.emit("asked", () => undefined)).toThrow("no client is asked");
-  await client.timeout(5_000).emitWithAck("said");
+  await client.timeout(PATIENCE_MS).emitWithAck("said");
 });

@@ -4,6 +4,7 @@ import type { Message, Room } from "../protocol.ts";
 import { createKeys } from "../keys.ts";
 import type { Replica } from "../server.ts";
 import {
+  PATIENCE_MS,
   Browser,
   both,
   commandsDuring,
@@ -228,7 +229,7 @@ describe("a replica", () => {
 
   it(
     "keeps hearing a room whose last member leaves while another one enters",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async () => {
       const held: (() => void)[] = [];
       let hold = "";
@@ -254,12 +255,12 @@ describe("a replica", () => {
         const socket = browser.socket();
         const connected = new Promise((resolve) => socket.once("connect", () => resolve(undefined)));
         socket.connect();
-        await until(() => held.length > 0, 5_000, "the subscription to be held");
+        await until(() => held.length > 0, PATIENCE_MS, "the subscription to be held");
         mary.close();
         await until(async () => (await metric(left, "hubbub_connections")) === 0);
         held[0]?.();
         await connected;
-        unwrap(await socket.timeout(5_000).emitWithAck("sync", { rooms: [] }));
+        unwrap(await socket.timeout(PATIENCE_MS).emitWithAck("sync", { rooms: [] }));
         const heard: string[] = [];
         socket.on("message", ({ message }) => heard.push(message));
         // The control room was closed after the shared one could have been.
@@ -306,7 +307,7 @@ describe("when the relay breaks", () => {
     const last = await mary.say(roomId, "the last");
     expect(last.seq).toBe(441);
     for (const who of [mary, joe]) {
-      await until(() => of(who, roomId).length >= 441, 10_000, "all to be heard");
+      await until(() => of(who, roomId).length >= 441, PATIENCE_MS, "all to be heard");
       expect(seqs(of(who, roomId))).toEqual(upTo(441));
     }
   });
@@ -357,10 +358,10 @@ describe("when a reply of Redis is lost", () => {
       const joe = await person(right);
       drop = true;
       const send = { roomId: "0", message: "lost answer", nonce: "lost" };
-      const reply = await mary.socket.timeout(5_000).emitWithAck("message", send);
+      const reply = await mary.socket.timeout(PATIENCE_MS).emitWithAck("message", send);
       expect(reply).toMatchObject({ ok: false, error: { code: "unavailable" } });
       const said = await until(async () => {
-        const again = await mary.socket.timeout(5_000).emitWithAck("message", send);
+        const again = await mary.socket.timeout(PATIENCE_MS).emitWithAck("message", send);
         return again.ok && again.value;
       });
       expect(said.seq).toBe(1);

@@ -3,7 +3,16 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Failure, Found, ListedRoom, Room, RoomId, SyncedRoom } from "../protocol.ts";
 import type { Replica } from "../server.ts";
-import { both, commandsDuring, person, replicas, until, type House, type Person } from "../testing.ts";
+import {
+  PATIENCE_MS,
+  both,
+  commandsDuring,
+  person,
+  replicas,
+  until,
+  type House,
+  type Person,
+} from "../testing.ts";
 
 let house: House;
 let left: Replica;
@@ -26,7 +35,7 @@ async function make(body: object, who = mary): Promise<Room> {
 
 /** Sends any event; answers the reply without the fields that differ by the id alone. */
 async function ask({ socket }: Person, event: string, body: object): Promise<unknown> {
-  const untyped = socket.timeout(5_000) as unknown as {
+  const untyped = socket.timeout(PATIENCE_MS) as unknown as {
     emitWithAck: (event: string, body: object) => Promise<object>;
   };
   return untyped.emitWithAck(event, body);

@@ -560,7 +560,7 @@ async function takePresence(world: Presence, now: PresenceStep): Promise<void> {
   }
 }
 
-it("presence changes with a user's first and last lease, and at no other time", { timeout: 60_000 }, () =>
+it("presence changes with a user's first and last lease, and at no other time", { timeout: 120_000 }, () =>
   play(
     HISTORIES / 5,
     presenceStep,

@@ -4,7 +4,16 @@ import { pino } from "pino";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { readConfig } from "../config.ts";
 import { startServer } from "../server.ts";
-import { both, ownRedis, person, replicas, startWire, until, type OwnRedis } from "../testing.ts";
+import {
+  PATIENCE_MS,
+  both,
+  ownRedis,
+  person,
+  replicas,
+  startWire,
+  until,
+  type OwnRedis,
+} from "../testing.ts";
 
 /** A replica on a Redis of its own, and that Redis' operator. */
 async function apart(args: string[] = [], env: Record<string, string> = {}) {
@@ -66,15 +75,15 @@ describe("/readyz while Redis answers, but takes no writes", () => {
     expect(await ready()).toBe("200");
     const [command = "", ...args] = break_;
     await admin.call(command, ...args);
-    await until(async () => (await ready()) === words, 3_000, words);
+    await until(async () => (await ready()) === words, PATIENCE_MS, words);
     await expect(ann.say("0", "meanwhile")).rejects.toThrow("unavailable");
     const rows = await admin.zcard(keys.room("0"));
     expect(await ready()).toBe(words);
     expect(await admin.zcard(keys.room("0"))).toBe(rows);
     const [again = "", ...more] = mend;
     await admin.call(again, ...more);
-    await until(async () => (await ready()) === "200", 3_000, "readiness");
-    await until(() => ann.say("0", "after", "once").catch(() => null), 5_000, "a message to be stored");
+    await until(async () => (await ready()) === "200", PATIENCE_MS, "readiness");
+    await until(() => ann.say("0", "after", "once").catch(() => null), PATIENCE_MS, "a message to be stored");
     await ann.hears("after");
     ann.close();
   });
@@ -84,9 +93,9 @@ describe("/readyz while Redis answers, but takes no writes", () => {
     rmSync(String((await admin.config("GET", "dir"))[1]), { recursive: true });
     await admin.set("k", "v");
     await admin.bgsave().catch(() => undefined);
-    await until(async () => (await ready()) === "503 Redis takes no writes: misconf.", 10_000);
+    await until(async () => (await ready()) === "503 Redis takes no writes: misconf.", PATIENCE_MS);
     await admin.config("SET", "stop-writes-on-bgsave-error", "no");
-    await until(async () => (await ready()) === "200", 3_000);
+    await until(async () => (await ready()) === "200", PATIENCE_MS);
     expect(own.url).toBeTruthy();
   });
 
@@ -113,9 +122,9 @@ describe("/readyz while Redis answers, but takes no writes", () => {
     await own.kill();
     await until(async () => (await ready()) === "503 Redis does not answer.");
     const started = own.start();
-    await until(async () => (await ready()) === "503 Redis takes no writes: loading.", 15_000);
+    await until(async () => (await ready()) === "503 Redis takes no writes: loading.", PATIENCE_MS);
     await started;
-    await until(async () => (await ready()) === "200", 15_000);
+    await until(async () => (await ready()) === "200", PATIENCE_MS);
   });
 });
 
@@ -125,7 +134,7 @@ async function pair(): Promise<{ url: string; failOver: () => Promise<void>; clo
   const [left, right] = redises.map(({ url }) => new Redis(url)) as [Redis, Redis];
   const port = (own: OwnRedis) => new URL(own.url).port;
   await right.replicaof("127.0.0.1", port(redises[0]));
-  await until(async () => (await right.info("replication")).includes("master_link_status:up"), 10_000);
+  await until(async () => (await right.info("replication")).includes("master_link_status:up"), PATIENCE_MS);
   let target = redises[0].url;
   const wire = await startWire(() => target);
   return {
@@ -167,14 +176,14 @@ describe("a primary behind one address that becomes a replica while connections 
       "a message to be stored",
     );
     expect(stored.seq).toBe(2);
-    await bob.hears("after", 15_000);
+    await bob.hears("after", PATIENCE_MS);
     // His replica may not have noticed yet.
     await until(
       () => bob.say("0", "and back", "twice").catch(() => null),
       10_000,
       "another one to be stored",
     );
-    await ann.hears("and back", 15_000);
+    await ann.hears("and back", PATIENCE_MS);
     await until(
       async () => (await readyOf(left.address)) === "200" && (await readyOf(right.address)) === "200",
     );
@@ -200,7 +209,7 @@ describe("a primary behind one address that becomes a replica while connections 
     expect(await ready()).toBe("200");
     await redis.failOver();
     // A request of that moment may have been answered "readonly".
-    await until(async () => (await ready()) === "200", 8_000);
+    await until(async () => (await ready()) === "200", PATIENCE_MS);
   });
 });
 
@@ -234,8 +243,8 @@ describe("a Redis that deletes keys by itself", () => {
     const { admin, ready } = await apart();
     expect(await ready()).toBe("200");
     await admin.config("SET", "maxmemory-policy", "allkeys-random");
-    await until(async () => /^200 Redis deletes accounts.*allkeys-random/.test(await ready()), 6_000);
+    await until(async () => /^200 Redis deletes accounts.*allkeys-random/.test(await ready()), PATIENCE_MS);
     await admin.config("SET", "maxmemory-policy", "noeviction");
-    await until(async () => (await ready()) === "200", 6_000);
+    await until(async () => (await ready()) === "200", PATIENCE_MS);
   });
 });

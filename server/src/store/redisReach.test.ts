@@ -8,7 +8,15 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { connectRedis } from "./redis.ts";
-import { ownRedis, replicas, startWire, testRedisUrl, until, type OwnRedis } from "../testing.ts";
+import {
+  PATIENCE_MS,
+  ownRedis,
+  replicas,
+  startWire,
+  testRedisUrl,
+  until,
+  type OwnRedis,
+} from "../testing.ts";
 
 // Imported at run time: the scripts are a separate TypeScript program.
 const { findRedis, freePort } = (await import(
@@ -166,7 +174,7 @@ describe("a database", () => {
     expect(await there.dbsize()).toBe(0);
     target = many;
     wire.cut();
-    await until(async () => (await client.set("k", "3").catch(() => "")) === "OK", 10_000);
+    await until(async () => (await client.set("k", "3").catch(() => "")) === "OK", PATIENCE_MS);
   });
 });
 
@@ -391,7 +399,7 @@ describe("a Redis that is loading what it keeps", () => {
     await started;
     await own.kill();
     const again = own.start();
-    await until(async () => (await client.get("key999").catch(() => "")) === "x", 10_000);
+    await until(async () => (await client.get("key999").catch(() => "")) === "x", PATIENCE_MS);
     await again;
   });
 });

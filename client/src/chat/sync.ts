@@ -49,6 +49,7 @@ export type Sync = ReturnType<typeof createSync>;
 export function createSync({ chat, scope, random, api, socket, outbox, people, reads }: Needs) {
   let unreadBefore: number | null = null;
   let changedRooms = 0;
+  let rounds = 0;
   const syncing = new Set<RoomId>();
   const reading = new Set<RoomId>();
   let cancelTrouble = scope.after(CONNECTING_SHOWN_AFTER_MS, () => chat.dispatch({ type: "offline" }));
@@ -67,7 +68,9 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     chat.dispatch({ type: "connected" });
     // Messages read while offline must not be subtracted from the missed ones.
     if (unreadBefore !== null) unreadBefore = Math.min(unreadBefore, totalUnread());
-    const current = () => scope.open && socket.connected;
+    const round = (rounds += 1);
+    // What was asked for over an earlier connection may be older than what has been heard since.
+    const current = () => scope.open && socket.connected && round === rounds;
     try {
       // The answer comes once the connection hears its rooms: nothing can fall between the list and live events.
       await socket.request("sync", { rooms: [] });

@@ -439,6 +439,7 @@ it("classifies every key by whether a backup holds it", () => {
       "total_rooms": "counter",
       "total_users": "counter",
       "user:1": "plain",
+      "user:1:folded": "plain",
       "user:1:notify": "plain",
       "user:1:rooms": "plain",
       "username:1": "claim",

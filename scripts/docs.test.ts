@@ -195,6 +195,7 @@ describe("the Redis users of docs/redis.acl", () => {
       expect((await joe.browser.get<unknown[]>("/api/users/online")).body).toHaveLength(2);
       expect((await joe.browser.post("/api/login", { username: "joe", password: "wrong" })).status).toBe(401);
       expect((await mary.browser.get(`/api/rooms/${body.id}/transcript`)).status).toBe(200);
+      expect((await joe.browser.get(`/api/rooms/${body.id}/messages?threads=true`)).status).toBe(200);
       await joe.socket.emitWithAck("room.leave", { roomId: body.id });
       expect((await joe.browser.post("/api/logout")).status).toBe(204);
       await seed(readConfig({ ...house.env, BCRYPT_COST: "4" }));

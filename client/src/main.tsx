@@ -3,7 +3,7 @@ import { createRoot } from "react-dom/client";
 import { browserWorld } from "./chat/browser.ts";
 import { createChatClient } from "./chat/chat.ts";
 import { App } from "./view/App.tsx";
-import { goTo, placeInAddress } from "./view/address.ts";
+import { goTo, placeInAddress, type Place } from "./view/address.ts";
 import { showTheme } from "./view/profile/theme.ts";
 import { ChatContext } from "./view/useChat.ts";
 import "./view/tokens.css";
@@ -11,13 +11,18 @@ import "./view/base.css";
 
 showTheme();
 const chat = createChatClient(browserWorld((roomId) => goTo(roomId)));
-let shown = "";
+let shown: (Place & { hash: string }) | null = null;
 function show(event?: HashChangeEvent) {
   // The browser tells once more of an address that this page has gone to.
-  if (event?.isTrusted && location.hash === shown) return;
-  shown = location.hash;
-  const { roomId, seq } = placeInAddress();
-  chat.openRoom(roomId, seq);
+  const { hash } = location;
+  if (event?.isTrusted && hash === shown?.hash) return;
+  const place = placeInAddress();
+  const { roomId, seq, thread } = place;
+  const moves = hash === shown?.hash || roomId !== shown?.roomId || seq !== shown.seq;
+  shown = { ...place, hash };
+  // A thread that is opened or closed beside it leaves the room where it is.
+  if (moves) chat.openRoom(roomId, seq);
+  if (roomId !== null) chat.openThread(roomId, thread);
 }
 show();
 addEventListener("hashchange", show);

@@ -33,6 +33,7 @@ const WORDS = [
  * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `seeded` for demo people | `r hgetall user:1` |
  * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
  * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: what notifies the user there, if they have chosen | `r hgetall user:1:notify` |
+ * | `user:<id>:folded` | set | ids of the rooms whose answers the user has folded into threads | `r smembers user:1:folded` |
  * | `room:<id>:name` | string | name of General and of named rooms | `r get room:0:name` |
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
  * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id stored | `r hget room_looks design` |
@@ -98,6 +99,7 @@ export function createKeys(prefix: string) {
     user: (id: UserId) => `${prefix}user:${id}`,
     userRooms: (id: UserId) => `${prefix}user:${id}:rooms`,
     userNotify: (id: UserId) => `${prefix}user:${id}:notify`,
+    userFolded: (id: UserId) => `${prefix}user:${id}:folded`,
     room: (id: RoomId) => `${prefix}room:${id}`,
     roomName: (id: RoomId) => `${prefix}room:${id}:name`,
     roomByName: (name: string) => `${prefix}roomname:${name.toLowerCase()}`,

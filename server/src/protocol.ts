@@ -87,6 +87,8 @@ export type Room = {
   mentions?: number;
   /** What notifies this user, if they chose; the default is all in a direct room, and mentions elsewhere. */
   notify?: NotifyLevel;
+  /** Whether this user has answers folded into their threads. Else they stand in the log, where they were said. */
+  folded?: true;
 };
 
 /** How many people a message to everybody in a room reaches. */
@@ -123,9 +125,17 @@ export type Revision = { rev: number; revHash: string };
 /**
  * Messages oldest first; `more` tells whether the asked direction holds further ones. On pages that were asked for by
  * a message or a moment there is `newer`, and `more` means older ones. The page includes every change up to `rev`,
- * which servers of the previous version omit.
+ * which servers of the previous version omit. `threads`, if asked for: those that begin on the page.
  */
-export type Page = { messages: Message[]; more: boolean; newer?: boolean } & Partial<Revision>;
+export type Page = {
+  messages: Message[];
+  more: boolean;
+  newer?: boolean;
+  threads?: Thread[];
+} & Partial<Revision>;
+
+/** Of the message `seq`, which begins a thread: how many answers are in it, and the newest of them. None is deleted. */
+export type Thread = { seq: number; count: number; last: Pick<Message, "seq" | "date" | "from"> };
 
 /** What a client knows of a room: its newest message, and its last change. `seq` 0 asks for everything. */
 export type Cursor = { roomId: RoomId; seq: number; date: number; hash?: string } & Partial<Revision>;
@@ -242,6 +252,7 @@ export type ServerEvents = {
 /** REST bodies and answers, all under `/api`. An error's body is a `Failure`. */
 export type Credentials = { username: string; password: string };
 export type Notifications = { level: NotifyLevel };
+export type RoomView = { folded: boolean };
 export type NewRoom = { name: string; kind?: ListedRoom["kind"] | undefined };
 export type NewPrivateRoom = { userId: UserId };
 

@@ -16,6 +16,7 @@ import {
   type Presence,
   type Room,
   type RoomId,
+  type RoomView,
   type User,
   type UserId,
 } from "@hubbub/server/protocol";
@@ -41,7 +42,7 @@ export class ChatError extends Error {
 
 const ANSWER_WITHIN_MS = 15_000;
 
-type Query = Record<string, string | number | undefined>;
+type Query = Record<string, string | number | true | undefined>;
 
 /** A search among messages; `after` and `before` are dates. */
 export type Finding = {
@@ -84,13 +85,27 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
         level,
       } satisfies Notifications),
     audience: (roomId: RoomId) => call<Audience>("GET", `/rooms/${encodeURIComponent(roomId)}/audience`),
-    /** A page of messages with this text; the cursor of one page asks for the next. */
+    /** Whether this user has the room's answers folded into their threads. */
+    view: (roomId: RoomId, view: RoomView) =>
+      call<Room>("PUT", `/rooms/${encodeURIComponent(roomId)}/view`, view),
+    /** What mentions this user in their rooms, newest first, before a date. */
+    mentions: (before: number | undefined) =>
+      call<Page>("GET", `/mentions${search({ before, size: LIMITS.pageDefault })}`),
+    /** A page of what was said with a text in it; the cursor of the page before asks for the next. */
     findMessages: (asked: Finding, cursor: string | undefined, signal: AbortSignal) =>
       call<Hits>("GET", `/search${search({ ...asked, cursor })}`, undefined, signal),
-    /** The newest page, or one before or after a date, around a message, or from a moment on. */
+    /** The newest page, or one before or after a date, around a message, from a moment on, or of a thread. */
     messages: (
       roomId: RoomId,
-      query: { before?: number; after?: number; around?: number; at?: number; size?: number },
+      query: {
+        before?: number;
+        after?: number;
+        around?: number;
+        at?: number;
+        thread?: number;
+        threads?: true;
+        size?: number;
+      },
     ) => call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
     /** The pinned messages, in the order of pinning. */
     pins: (roomId: RoomId) =>

@@ -1,6 +1,6 @@
-import type { Message, NotifyLevel, RoomId, User, UserId } from "@hubbub/server/protocol";
+import type { Message, NotifyLevel, Page, RoomId, User, UserId } from "@hubbub/server/protocol";
 import { ChatError, createApi, type Finding } from "./api.ts";
-import { changeSlot, replySlot, type Slot } from "./drafts.ts";
+import { changeSlot, replySlot, threadSlot, type Slot } from "./drafts.ts";
 import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
 import type { MessageChange, Outgoing } from "./state/outgoing.ts";
@@ -26,7 +26,7 @@ export function createChatClient(world: World) {
   const life = createScope(world.clock);
   const api = createApi(world.fetch, life.signal);
   let signedIn: SignedIn | null = null;
-  let visits = 0;
+  let jumps = 0;
 
   function enter(user: User) {
     signedIn?.close();
@@ -48,16 +48,17 @@ export function createChatClient(world: World) {
     return signedIn;
   }
 
-  function sendDraft(slot: Slot, roomId: RoomId) {
+  /** `answers`: the seq of the message that the draft answers, where its own `reply` slot says nothing else. */
+  function sendDraft(slot: Slot, roomId: RoomId, answers?: number) {
     if (signedIn === null) return;
     const { outbox, tabs, drafts, typing } = signedIn;
     const draft = drafts.read(slot);
     if (draft === null) return;
-    const answers = slot === roomId ? Number(drafts.read(replySlot(roomId))?.text ?? 0) : 0;
-    outbox.add(roomId, withoutLastLines(draft.text), draft.nonce, answers > 0 ? answers : undefined);
+    const chosen = Number(drafts.read(replySlot(slot))?.text ?? 0);
+    outbox.add(roomId, withoutLastLines(draft.text), draft.nonce, chosen > 0 ? chosen : answers);
     tabs.claim();
     drafts.take(slot);
-    if (slot === roomId) drafts.take(replySlot(roomId));
+    drafts.take(replySlot(slot));
     typing.sent(roomId);
   }
 
@@ -120,7 +121,7 @@ export function createChatClient(world: World) {
       store.dispatch({ type: "opened", roomId });
       signedIn?.reads.opened(roomId);
       if (roomId === null || seq === null) store.dispatch({ type: "visit over" });
-      else store.dispatch({ type: "visit", id: (visits += 1), roomId, seq });
+      else store.dispatch({ type: "visit", id: (jumps += 1), roomId, seq });
       void signedIn?.visits.load();
       // The user is waiting for the room, and may be typing already.
       store.tell();
@@ -131,7 +132,17 @@ export function createChatClient(world: World) {
       store.dispatch({ type: "opened beside", roomIds });
       for (const roomId of roomIds) void signedIn?.sync.load(roomId);
     },
-    /** Loads the room's newest page, after a failure. */
+    /** Shows the thread that a message of the open room is in beside it, at that message, or none. */
+    openThread(roomId: RoomId, seq: number | null): void {
+      if (seq === null) store.dispatch({ type: "thread over" });
+      else store.dispatch({ type: "thread", id: (jumps += 1), roomId, seq });
+      store.tell();
+    },
+    /** What comes before the answers that are shown of the thread. */
+    async loadOlderAnswers(): Promise<void> {
+      await signedIn?.threads.loadOlder();
+    },
+    /** The room's newest page, after it could not be loaded. */
     async reload(roomId: RoomId): Promise<void> {
       await signedIn?.sync.loadNewest(roomId);
     },
@@ -168,9 +179,12 @@ export function createChatClient(world: World) {
 
     /** How many people a message to everybody in the room reaches. */
     audience: async (roomId: RoomId): Promise<number> => (await here().api.audience(roomId)).people,
-    /** Sends the room's draft. Throws a ChatError if too many messages wait already. */
-    send(roomId: RoomId): void {
-      sendDraft(roomId, roomId);
+    /**
+     * Puts the room's draft on its way, or that of an answer in the thread which the message `root` begins. Throws a
+     * ChatError if too many wait already.
+     */
+    send(roomId: RoomId, root?: number): void {
+      sendDraft(root === undefined ? roomId : threadSlot(roomId, root), roomId, root);
     },
     retry(nonce: string): void {
       signedIn?.outbox.retry(nonce);
@@ -182,11 +196,11 @@ export function createChatClient(world: World) {
       signedIn?.drafts.take(`edit ${nonce}`);
     },
     /**
-     * Makes a failed message editable: as the room's draft if that is empty (true), else in its own place, as the
-     * draft `edit <nonce>` (false).
+     * Lets a message that has failed be written anew: as the room's draft if nothing stands there (true), else, and where
+     * it is an answer, in its own place, as the draft `edit <nonce>` (false).
      */
-    edit({ nonce, roomId, message }: Outgoing): boolean {
-      if (store.snapshot().drafts.has(roomId)) {
+    edit({ nonce, roomId, message, replyTo }: Outgoing): boolean {
+      if (replyTo !== undefined || store.snapshot().drafts.has(roomId)) {
         setDraft(`edit ${nonce}`, message);
         return false;
       }
@@ -194,9 +208,9 @@ export function createChatClient(world: World) {
       signedIn?.outbox.remove(nonce);
       return true;
     },
-    /** Sends the edited text in place of a failed message. Throws as `send` does. */
-    sendEdited({ nonce, roomId }: Outgoing): void {
-      sendDraft(`edit ${nonce}`, roomId);
+    /** Puts what a failed message has been changed to on its way, in its stead. Throws as `send` does. */
+    sendEdited({ nonce, roomId, replyTo }: Outgoing): void {
+      sendDraft(`edit ${nonce}`, roomId, replyTo);
       signedIn?.outbox.remove(nonce);
     },
     setDraft,
@@ -266,7 +280,18 @@ export function createChatClient(world: World) {
       const { api: mine, sync } = here();
       sync.showRoom(await mine.notify(roomId, level));
     },
-    /** Whether the browser allows notifications; undefined if it has none. */
+    /** Whether this user has a room's answers folded into their threads. */
+    async setFolded(roomId: RoomId, folded: boolean): Promise<void> {
+      const { api: mine, sync } = here();
+      sync.showRoom(await mine.view(roomId, { folded }));
+    },
+    /** What mentions this user in all their rooms, newest first, before a date. */
+    async mentions(before: number | undefined): Promise<Page> {
+      const page = await here().api.mentions(before);
+      here().people.learn(page.messages.map(({ from }) => from));
+      return page;
+    },
+    /** Whether notifications can be shown beside the page; undefined where there is no such thing. */
     notificationsAllowed: () => world.desktop?.allowed(),
     /** Asks the user for permission, which needs a click of theirs, and answers with the result. */
     async allowNotifications() {

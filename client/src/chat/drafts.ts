@@ -3,8 +3,9 @@ import { createNonce } from "./outbox.ts";
 import type { DraftStore } from "./world.ts";
 
 /**
- * Where a text is being written: a room's id, `edit <nonce>` in place of a failed message, or `change <room> <seq>` in
- * place of a stored one. `reply <room>` holds the seq that the room's draft answers.
+ * Where a text is being written: a room's id, `thread <room> <seq>` in the thread that this message begins,
+ * `edit <nonce>` in place of a message that has failed, or `change <room> <seq>` in place of one that is stored.
+ * `reply <slot>` holds the seq that the draft of a room, or of a thread, answers.
  */
 export type Slot = string;
 
@@ -13,9 +14,14 @@ export function changeSlot(roomId: RoomId, seq: number): Slot {
   return `change ${roomId} ${seq}`;
 }
 
-/** The slot for the seq of the message that the room's draft answers. */
-export function replySlot(roomId: RoomId): Slot {
-  return `reply ${roomId}`;
+/** Where an answer is being written in a thread. */
+export function threadSlot(roomId: RoomId, root: number): Slot {
+  return `thread ${roomId} ${root}`;
+}
+
+/** Where the seq of the message stands that the draft of a room, or of a thread, answers. */
+export function replySlot(slot: Slot): Slot {
+  return `reply ${slot}`;
 }
 
 /** `stored` is the stored form, or null if it could not be stored. */

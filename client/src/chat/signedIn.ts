@@ -11,6 +11,7 @@ import { isUnderWay, type Changing, type Outgoing } from "./state/outgoing.ts";
 import type { Store } from "./store.ts";
 import { createSync } from "./sync.ts";
 import { joinTabs } from "./tabs.ts";
+import { createThreads } from "./threads.ts";
 import { createTyping } from "./typing.ts";
 import { createVisits } from "./visits.ts";
 import type { World } from "./world.ts";
@@ -96,6 +97,8 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
   const typing = createTyping({ chat, scope, clock, socket, people });
   const sync = createSync({ chat, scope, random, api, socket, outbox, people, reads });
   const visits = createVisits({ chat, scope, api, people, read: sync.read });
+  const threads = createThreads({ chat, scope, people, read: sync.read });
+  scope.add(store.subscribe(() => threads.look()));
   scope.add(tabs.leave);
   scope.add(() => outbox.close());
   scope.add(socket.close);
@@ -105,6 +108,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
   socket.open();
   void sync.showRooms();
   void visits.load();
+  threads.look();
 
   function send({ roomId, message, nonce, replyTo, change }: Outgoing): Promise<Message> {
     if (change === undefined)
@@ -185,6 +189,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
     typing,
     sync,
     visits,
+    threads,
     close: scope.close,
 
     /**

@@ -19,7 +19,7 @@ export function createVisits({ chat, scope, api, people, read }: Needs) {
       if (visit?.is !== "wanted") return;
       const { id, roomId, seq } = visit;
       try {
-        const page = await read(roomId, { around: seq, size: AROUND });
+        const page = await read(roomId, { around: seq, size: AROUND, threads: true });
         people.learn(page.messages.map(({ from }) => from));
         chat.dispatch({ type: "visited", id, page });
         return;
@@ -42,7 +42,7 @@ export function createVisits({ chat, scope, api, people, read }: Needs) {
     chat.dispatch({ type: "visit loading", id });
     try {
       const from = side === "older" ? { before: end.date } : { after: end.date };
-      const page = await read(roomId, { ...from, size: LIMITS.page });
+      const page = await read(roomId, { ...from, size: LIMITS.page, threads: true });
       people.learn(page.messages.map((message) => message.from));
       chat.dispatch({ type: "visit page", id, side, page });
     } catch {

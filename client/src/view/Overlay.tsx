@@ -2,6 +2,7 @@ import { useEffect } from "react";
 import { PickReaction } from "./conversation/PickReaction.tsx";
 import { Pins } from "./conversation/Pins.tsx";
 import { KeysHelp } from "./keyboard/KeysHelp.tsx";
+import { Mentions } from "./mentions/Mentions.tsx";
 import { RoomNotifications } from "./notifications/RoomNotifications.tsx";
 import { useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
@@ -34,6 +35,8 @@ export function Overlay({ overlay, takeTyped }: Props) {
       return <QuickSwitcher />;
     case "search":
       return <Search />;
+    case "mentions":
+      return <Mentions />;
     case "date":
       return <JumpToDate roomId={overlay.roomId} date={overlay.date} />;
     case "pins":

@@ -1,6 +1,6 @@
 import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { firstRoom } from "../chat/state/rooms.ts";
-import { goTo, redirectTo } from "./address.ts";
+import { closeThread, goTo, redirectTo } from "./address.ts";
 import { announce } from "./announce.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
 import { Conversation } from "./conversation/Conversation.tsx";
@@ -18,8 +18,9 @@ import { classes } from "./ui/classes.ts";
 import { Notices, useNotice } from "./ui/Notices.tsx";
 import { Pane } from "./ui/Pane.tsx";
 import { useChat, useClient } from "./useChat.ts";
-import { DESKTOP, PHONE, useMedia } from "./useMedia.ts";
+import { BESIDE, DESKTOP, PHONE, useMedia } from "./useMedia.ts";
 
+const ThreadPane = later(async () => (await import("./conversation/ThreadPane.tsx")).ThreadPane);
 const Overlay = later(async () => (await import("./Overlay.tsx")).Overlay);
 const LATER_MS = 2_000;
 
@@ -47,6 +48,10 @@ function Panes() {
   const first = useChat(firstRoom);
   const phone = useMedia(PHONE);
   const desktop = useMedia(DESKTOP);
+  const wide = useMedia(BESIDE);
+  const hasThread = useChat(
+    ({ thread, rooms, openRoom: room }) => thread !== null && room !== null && rooms?.has(room) === true,
+  );
   const [besides, setBesides] = useState(true);
 
   useEffect(() => {
@@ -64,9 +69,15 @@ function Panes() {
     return () => clearTimeout(timer);
   }, [hasRooms]);
 
-  const besideConversation = desktop && besides && openRoom !== null;
+  const hasPeople = desktop && besides && openRoom !== null && !hasThread;
   return (
-    <div className={classes(css.shell, besideConversation && css.beside)}>
+    <div
+      className={classes(
+        css.shell,
+        hasPeople && css.beside,
+        hasThread && (wide ? css.threaded : css.covered),
+      )}
+    >
       {openRoom !== null && (
         <a className={css.skip} href="#conversation" onClick={focusConversation}>
           Skip to the conversation
@@ -83,12 +94,19 @@ function Panes() {
         <Conversation
           key={openRoom}
           roomId={openRoom}
-          peopleShown={besideConversation}
-          onPeople={() => (desktop ? setBesides((shown) => !shown) : open({ is: "people" }))}
+          covered={hasThread && !wide}
+          peopleShown={hasPeople}
+          // Beside a thread there is no room for them.
+          onPeople={() => (desktop && !hasThread ? setBesides((shown) => !shown) : open({ is: "people" }))}
         />
       )}
+      {openRoom !== null && hasThread && (
+        <Suspense fallback={<aside className={css.coming} aria-busy="true" aria-label="Thread" />}>
+          <ThreadPane key={openRoom} roomId={openRoom} covering={!wide} />
+        </Suspense>
+      )}
       {openRoom === null && !phone && <Pane aria-busy="true" />}
-      {besideConversation && (
+      {hasPeople && (
         <aside className={css.people} aria-label="People">
           <People />
         </aside>
@@ -129,6 +147,12 @@ function Over({ overlay }: { overlay: Open | null }) {
         open({ is: "search" });
         return;
       }
+      if ((event.ctrlKey || event.metaKey) && event.shiftKey && event.key.toLowerCase() === "m") {
+        event.preventDefault();
+        if (overlay?.is === "mentions") close();
+        else if (!covered) open({ is: "mentions" });
+        return;
+      }
       if (asksForKeys(event)) {
         event.preventDefault();
         if (overlay?.is === "keys") close();
@@ -152,8 +176,15 @@ function Over({ overlay }: { overlay: Open | null }) {
         typed.current += event.key;
         return;
       }
+      if (event.key === "Escape" && !event.defaultPrevented && chat.snapshot().thread !== null) {
+        event.preventDefault();
+        closeThread();
+        return;
+      }
       if (isTyping(event) && !isField(event.target)) {
-        document.getElementById("composer")?.focus();
+        const pane = document.querySelector("[data-part=thread-pane]");
+        const isThere = pane?.contains(document.activeElement) || document.querySelector("main[inert]");
+        document.getElementById(isThere ? "thread-composer" : "composer")?.focus();
         return;
       }
       const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;

@@ -2,17 +2,28 @@ import { isRoomId, type RoomId } from "@hubbub/server/protocol";
 import type { MouseEvent } from "react";
 
 /**
- * The open room is in the page's address, so that reload, back and links work: `#/room/<id>`, or with a message that it
- * is shown around `#/room/<id>/<seq>`.
+ * What is shown: a room at its end or around a message, and beside it the thread that a message is in, at that message.
  */
-export function addressOf(roomId: RoomId, seq?: number): string {
-  return seq === undefined ? `#/room/${roomId}` : `#/room/${roomId}/${seq}`;
+export type Place = { roomId: RoomId | null; seq: number | null; thread: number | null };
+
+const ADDRESS = /^#\/room\/([\d:]+)(?:\/([1-9]\d{0,14}))?(?:\/thread\/([1-9]\d{0,14}))?$/;
+
+/**
+ * The open room is in the page's address, so that reload, back and links work: `#/room/<id>`, with a message that it is
+ * shown around `#/room/<id>/<seq>`, and either with `/thread/<seq>` behind it for a thread beside it.
+ */
+export function addressOf(roomId: RoomId, seq?: number | null, thread?: number | null): string {
+  return [`#/room/${roomId}`, ...(seq ? [seq] : []), ...(thread ? ["thread", thread] : [])].join("/");
 }
 
-export function placeInAddress(): { roomId: RoomId | null; seq: number | null } {
-  const [, id, number] = /^#\/room\/([\d:]+)(?:\/([1-9]\d{0,14}))?$/.exec(location.hash) ?? [];
-  if (!isRoomId(id)) return { roomId: null, seq: null };
-  return { roomId: id, seq: number === undefined ? null : Number(number) };
+export function placeInAddress(): Place {
+  const [, id, seq, thread] = ADDRESS.exec(location.hash) ?? [];
+  if (!isRoomId(id)) return { roomId: null, seq: null, thread: null };
+  return { roomId: id, seq: numberIn(seq), thread: numberIn(thread) };
+}
+
+function numberIn(digits: string | undefined): number | null {
+  return digits === undefined ? null : Number(digits);
 }
 
 export function goTo(roomId: RoomId, seq?: number): void {
@@ -24,6 +35,35 @@ export function redirectTo(roomId: RoomId): void {
   go(addressOf(roomId), true);
 }
 
+/** Shows the open room elsewhere, at its end where no message is named, and leaves the thread beside it. */
+export function moveTo(roomId: RoomId, seq?: number): void {
+  const { thread } = placeInAddress();
+  const replace = seq === undefined || isOverlay();
+  go(addressOf(roomId, seq, thread), replace, replace && isThread());
+}
+
+/** Opens the thread that a message is in, beside what is shown of the room: a step that "back" returns from. */
+export function openThread(roomId: RoomId, seq: number): void {
+  const place = placeInAddress();
+  const at = place.roomId === roomId ? place.seq : null;
+  // Another thread takes the place of the one that is open.
+  go(addressOf(roomId, at, seq), isOverlay() || place.thread !== null, place.thread === null || isThread());
+}
+
+/** Opens the thread of the message that the room is shown around, without a step of its own. */
+export function unfoldThread(roomId: RoomId, seq: number): void {
+  go(addressOf(roomId, seq, seq), true);
+}
+
+export function closeThread(): void {
+  if (isThread() && !returning) {
+    stepBack();
+    return;
+  }
+  const { roomId, seq } = placeInAddress();
+  if (roomId !== null) go(addressOf(roomId, seq), true);
+}
+
 /** What a click on a link to an address of ours does; one that asks for another tab or window is the browser's. */
 export function follow(event: MouseEvent<HTMLAnchorElement>): void {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
@@ -31,15 +71,17 @@ export function follow(event: MouseEvent<HTMLAnchorElement>): void {
   go(event.currentTarget.hash, isOverlay());
 }
 
-function go(hash: string, replace: boolean) {
+/** `thread`: a thread has been opened in this step, so that closing it is going back. */
+function go(hash: string, replace: boolean, thread = false) {
   // The step back that a closed overlay takes ends a moment later, and would undo this one.
   if (returning) {
-    addEventListener("popstate", () => go(hash, false), { once: true });
+    addEventListener("popstate", () => go(hash, false, thread), { once: true });
     return;
   }
   if (location.hash !== hash) {
     if (replace) location.replace(hash);
     else location.hash = hash;
+    if (thread) history.replaceState({ thread }, "");
   }
   // The browser tells of a new address a moment later, and what is typed in that moment would reach the room before.
   dispatchEvent(new HashChangeEvent("hashchange"));
@@ -68,12 +110,19 @@ export function enterOverlay(close: () => void): () => void {
     removeEventListener("popstate", onBack);
     leaving = setTimeout(() => {
       leaving = undefined;
-      if (overlayOf(history.state) !== state.overlay) return;
-      returning = true;
-      addEventListener("popstate", () => (returning = false), { once: true });
-      history.back();
+      if (overlayOf(history.state) === state.overlay) stepBack();
     });
   };
+}
+
+function stepBack() {
+  returning = true;
+  addEventListener("popstate", () => (returning = false), { once: true });
+  history.back();
+}
+
+function isThread(): boolean {
+  return (history.state as { thread?: boolean } | null)?.thread === true;
 }
 
 function isOverlay(): boolean {

@@ -5,6 +5,7 @@ import { createContext, useContext } from "react";
 export type Overlay =
   | { is: "switch" }
   | { is: "search" }
+  | { is: "mentions" }
   | { is: "date"; roomId: RoomId; date: number }
   | { is: "pins"; roomId: RoomId }
   | { is: "react"; message: Message }

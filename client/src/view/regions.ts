@@ -1,8 +1,10 @@
 /** What F6 goes round, in this order, and where each takes the focus: the first of these that is there. */
 const REGIONS = [
   ['nav[aria-label="Rooms"]', '[aria-current="page"]', "a, button"],
-  ["[role=log]", '[tabindex="0"]'],
-  ["#composer"],
+  ["#conversation:not([inert]) [role=log]", '[tabindex="0"]'],
+  ["#conversation:not([inert]) #composer"],
+  ["[data-part=thread-pane] [role=log]", '[tabindex="0"]'],
+  ["#thread-composer"],
   ['aside[aria-label="People"]', "input, button, a"],
   ["[data-part=notices]:has(button)", "button"],
 ] as const;
@@ -45,11 +47,12 @@ export function keepFocus(): () => void {
 
 /** On a phone the composer would bring the keyboard up. */
 function goOn() {
-  const composer = document.getElementById("composer");
+  const isCovered = document.querySelector("main[inert]") !== null;
+  const composer = document.getElementById(isCovered ? "thread-composer" : "composer");
   const place = composer !== null && matchMedia("(pointer: fine)").matches ? composer : null;
   (
     place ??
-    document.getElementById("conversation") ??
+    document.querySelector<HTMLElement>("[data-part=thread-pane] h2, #conversation:not([inert])") ??
     document.querySelector<HTMLElement>('nav[aria-label="Rooms"] a, nav[aria-label="Rooms"] button')
   )?.focus();
 }

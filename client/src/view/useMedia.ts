@@ -1,6 +1,8 @@
 import { useCallback, useSyncExternalStore } from "react";
 
 export const PHONE = "(max-width: 719px)";
+/** A thread stands beside the conversation; on less it lies over it. */
+export const BESIDE = "(min-width: 960px)";
 export const DESKTOP = "(min-width: 1120px)";
 
 /** Whether a media query holds. */

@@ -113,6 +113,47 @@ describe("a thread", () => {
   });
 });
 
+describe("the threads that begin on a page", () => {
+  const told = async (query: string) => (await page(query)).body.threads;
+  const remove = async (seq: number) =>
+    unwrap(await ann.socket.timeout(5_000).emitWithAck("message.delete", { roomId: room.id, seq }));
+
+  it("are told with how many answers they have and the newest of them, where they are asked for", async () => {
+    const first = await answer(14, "one", "c1");
+    const second = await answer(first.seq, "two", "c2");
+    const last = ({ seq, date, from }: Message) => ({ seq, date, from });
+    expect(await told("around=14&size=1&threads=true")).toEqual([{ seq: 14, count: 2, last: last(second) }]);
+    expect(await told("around=14&size=1")).toBeUndefined();
+    // Those on the page, and those that begin there: an answer is no beginning, though others answer it.
+    expect(await told(`around=${first.seq}&size=1&threads=true`)).toEqual([]);
+    expect((await told("around=14&size=8&threads=true"))?.map(({ seq }) => seq)).toEqual([14]);
+    expect((await told("thread=14&size=1&threads=true"))?.length).toBe(0);
+    expect((await told("thread=14&threads=true"))?.map(({ count }) => count)).toEqual([2]);
+    await remove(second.seq);
+    expect(await told("around=14&size=1&threads=true")).toEqual([{ seq: 14, count: 1, last: last(first) }]);
+    await remove(14);
+    expect((await told("around=14&size=1&threads=true"))?.map(({ count }) => count)).toEqual([1]);
+    await remove(first.seq);
+    expect(await told("around=14&size=1&threads=true")).toEqual([]);
+    expect((await page("threads=yes")).status).toBe(400);
+    expect((await page("around=14&threads=true", ben)).status).toBe(404);
+  });
+
+  it("are all that a page of a hundred has, each of its own", async () => {
+    const { body: full } = await ann.browser.post<Room>("/api/rooms", { name: "Many threads" });
+    const roots: Message[] = [];
+    for (let index = 0; index < 50; index += 1) roots.push(await ann.say(full.id, `root ${index}`));
+    for (const { seq } of roots) {
+      const send = { roomId: full.id, message: "yes", nonce: `m${seq}`, replyTo: seq };
+      unwrap(await ann.socket.timeout(5_000).emitWithAck("message", send));
+    }
+    const { body } = await page("size=100&threads=true", ann, full.id);
+    expect(body.threads?.map(({ seq, count, last }) => [seq, count, last.seq])).toEqual(
+      roots.map(({ seq }) => [seq, 1, seq + 50]),
+    );
+  });
+});
+
 describe("the list of pinned messages", () => {
   it("is in the order of pinning, without unpinned and deleted ones", async () => {
     const pin = async (seq: number, on: boolean) =>

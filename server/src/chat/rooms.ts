@@ -90,10 +90,8 @@ export class ChatRooms {
 
   /** A room as this user sees it. The caller must have checked that the user is in it. */
   async describe(roomId: RoomId, userId: UserId): Promise<Room> {
-    const [last, { kind, name, userIds, seq, read, deleted: gone, mentions, notify }] = await Promise.all([
-      this.#log.newest(roomId),
-      this.#rooms.state(roomId, userId),
-    ]);
+    const [last, state] = await Promise.all([this.#log.newest(roomId), this.#rooms.state(roomId, userId)]);
+    const { kind, name, userIds, seq, read, deleted: gone, mentions, notify, folded } = state;
     const names = userIds ? (await this.#users.find(userIds)).map((one) => one.username) : [name ?? ""];
     return {
       id: roomId,
@@ -108,6 +106,7 @@ export class ChatRooms {
       ...(gone.length > 0 && { deleted: gone }),
       ...(mentions > 0 && { mentions }),
       ...(notify && { notify }),
+      ...(folded && { folded }),
     };
   }
 
@@ -194,12 +193,21 @@ export class ChatRooms {
     if (kind === "everyone" || kind === "direct") throw new ChatError("invalid", "This room cannot be left.");
     await this.#members.leave(roomId, user.id);
     await this.#rooms.setNotify(roomId, user.id, null);
+    await this.#rooms.setFolded(roomId, user.id, false);
   }
 
   /** Sets what notifies the user in a room, for all their windows. Throws `not_found`. */
   async setNotify(user: User, roomId: RoomId, level: NotifyLevel): Promise<Room> {
     await this.#members.demand(roomId, user.id);
     await this.#rooms.setNotify(roomId, user.id, level);
+    this.#announce.showRoom([user.id], roomId);
+    return this.describe(roomId, user.id);
+  }
+
+  /** Sets whether the user has a room's answers folded into threads, for all their windows. Throws `not_found`. */
+  async setFolded(user: User, roomId: RoomId, folded: boolean): Promise<Room> {
+    await this.#members.demand(roomId, user.id);
+    await this.#rooms.setFolded(roomId, user.id, folded);
     this.#announce.showRoom([user.id], roomId);
     return this.describe(roomId, user.id);
   }

@@ -96,6 +96,36 @@ describe("PUT /api/rooms/:id/notifications", () => {
   });
 });
 
+describe("PUT /api/rooms/:id/view", () => {
+  it("keeps whether the user has answers folded there, for them alone, until they leave, and tells their windows", async () => {
+    const { body: made } = await mary.browser.post<Room>("/api/rooms", { name: "Folded" });
+    const own = async () =>
+      (await mary.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === made.id)?.folded;
+    const put = (folded: unknown, id = made.id, who = mary) =>
+      who.browser.fetch<Room>("PUT", `/api/rooms/${id}/view`, { folded });
+    expect(await own()).toBeUndefined();
+    const told: (true | undefined)[] = [];
+    mary.socket.on("show.room", ({ folded }) => void told.push(folded));
+    const { status, body } = await put(true);
+    expect([status, body.id, body.folded]).toEqual([200, made.id, true]);
+    await until(() => told.includes(true));
+    unwrap(await joe.socket.emitWithAck("room.join", { roomId: made.id }));
+    expect(
+      (await joe.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === made.id),
+    ).not.toHaveProperty("folded");
+    unwrap(await joe.socket.emitWithAck("room.leave", { roomId: made.id }));
+    for (const folded of ["true", "", null, 1, undefined]) expect((await put(folded)).status).toBe(400);
+    for (const id of ["4711", "998:999"]) expect((await put(true, id)).status).toBe(404);
+    expect((await put(true, "x")).status).toBe(400);
+    expect((await put(true, made.id, joe)).status).toBe(404);
+    expect((await put(false)).body).not.toHaveProperty("folded");
+    expect((await put(true)).body.folded).toBe(true);
+    unwrap(await mary.socket.emitWithAck("room.leave", { roomId: made.id }));
+    unwrap(await mary.socket.emitWithAck("room.join", { roomId: made.id }));
+    expect(await own()).toBeUndefined();
+  });
+});
+
 describe("accounts", () => {
   it("can be created, read, logged in and logged out", async () => {
     const browser = new Browser(left);

@@ -28,6 +28,7 @@ import {
   type Hits,
   type NewPrivateRoom,
   type Notifications,
+  type RoomView,
   type NewRoom,
   type RoomId,
   type User,
@@ -62,6 +63,7 @@ const newRoom: z.ZodType<NewRoom> = z.object({
 const userId = z.string().regex(USER_ID, "no user id");
 const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });
 const notifications: z.ZodType<Notifications> = z.object({ level: z.enum(NOTIFY_LEVELS) });
+const roomView: z.ZodType<RoomView> = z.object({ folded: z.boolean() });
 const date = z
   .string()
   .regex(/^\d{1,16}$/, "a date in milliseconds")
@@ -85,6 +87,10 @@ const pageQuery = z
     at: date.optional(),
     thread: seq.optional(),
     pinned: z
+      .literal("true")
+      .transform(() => true as const)
+      .optional(),
+    threads: z
       .literal("true")
       .transform(() => true as const)
       .optional(),
@@ -589,6 +595,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const people = await chat.rooms.countPeople(demandUser(response), roomIdOf(request));
     response.json({ people } satisfies Audience);
   });
+  // {folded} -> the room; whether I see answers in their threads alone: `true` or `false`
+  router.put("/rooms/:id/view", async (request, response) => {
+    const user = demandUser(response);
+    const { folded } = roomView.parse(request.body);
+    response.json(await chat.rooms.setFolded(user, roomIdOf(request), folded));
+  });
   // ?before=&after=&size= -> `{messages,more,rev,revHash}`, oldest first; `before` and `after` are dates
   // ?around=SEQ&size= -> the same around this message, with `newer` beside `more`: whether there are newer ones, and
   // older ones; 404 if it is not in the log
@@ -596,6 +608,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // ?thread=SEQ&before=&after=&size= -> the thread of this message: its answers, and before the oldest one the message
   // that they answer; 404 if it is not in the log
   // ?pinned=true&size= -> the messages pinned last, in the order of pinning
+  // ?threads=true and any of these -> with `threads` beside: of each message on the page that begins a thread
+  // `{seq,count,last:{seq,date,from}}`, without deleted answers
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(response);
     const roomId = roomIdOf(request);

@@ -14,6 +14,7 @@ import {
   type Revision,
   type RoomId,
   type SendMessage,
+  type Thread,
   type UserId,
 } from "../protocol.ts";
 import { keepsRecords } from "./kinds.ts";
@@ -55,6 +56,8 @@ export type PageCursor = {
   at?: number | undefined;
   thread?: number | undefined;
   pinned?: true | undefined;
+  /** Whether to tell how many answers are in the threads that begin on the page. */
+  threads?: true | undefined;
   size: number;
 };
 
@@ -131,6 +134,8 @@ const OWN_PASSED = 100;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 const NO_CHANGES = ["", ""] as const;
+/** How many steps Redis may spend on leaving deleted answers out of one page's counts: about a millisecond. */
+const THREAD_STEPS = 5_000;
 /** How often a change is tried while other replicas change the same message. */
 const CHANGE_TRIES = 20;
 
@@ -158,6 +163,7 @@ export class Log {
   readonly #swap: ReturnType<typeof defineScript>;
   readonly #load: ReturnType<typeof defineScript>;
   readonly #adoptRows: ReturnType<typeof defineScript>;
+  readonly #threads: ReturnType<typeof defineScript>;
 
   constructor(
     redis: RedisClient,
@@ -177,6 +183,7 @@ export class Log {
     this.#swap = defineScript(redis, "change.lua", 9);
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
+    this.#threads = defineScript(redis, "threads.lua", 2);
   }
 
   /**
@@ -432,7 +439,10 @@ export class Log {
         this.#rowsOf(roomId, cursor),
         revision,
       ]);
-      const whether = `"more":${more}${newer === undefined ? "" : `,"newer":${newer}`}`;
+      const threads = cursor.threads
+        ? `,"threads":${JSON.stringify(await this.#threadsOf(roomId, rows))}`
+        : "";
+      const whether = `"more":${more}${newer === undefined ? "" : `,"newer":${newer}`}${threads}`;
       return Buffer.from(`{"messages":[${rows.join(",")}],${whether},"rev":${rev},"revHash":"${revHash}"}`);
     });
   }
@@ -482,6 +492,22 @@ export class Log {
     const more = found.length > size;
     const rows = await this.#present(roomId, after === undefined && !more ? [root, ...seqs] : seqs);
     return { rows, more };
+  }
+
+  /** What is in the threads that begin with one of these rows. */
+  async #threadsOf(roomId: RoomId, rows: string[]): Promise<Thread[]> {
+    const keys = this.#keys;
+    const seqs = rows.map(parseRow).flatMap(({ seq, thread }) => (thread === undefined ? [seq] : []));
+    if (seqs.length === 0) return [];
+    const threads = seqs.map((seq) => keys.thread(roomId, seq));
+    const found = await this.#threads([keys.room(roomId), keys.deleted(roomId), ...threads], [THREAD_STEPS]);
+    const told = found as (number | string)[];
+    return seqs.flatMap((seq, index) => {
+      const [count, row] = [Number(told[2 * index]), String(told[2 * index + 1])];
+      if (count === 0 || row === "" || !isOwnRow(row)) return [];
+      const { seq: last, date, from } = parseRow(row);
+      return [{ seq, count, last: { seq: last, date, from } }];
+    });
   }
 
   /** The messages pinned last, in the order of pinning. */

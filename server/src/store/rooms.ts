@@ -33,6 +33,7 @@ export type RoomState = {
   /** How many messages after `read` mention this user. */
   mentions: number;
   notify: NotifyLevel | null;
+  folded: boolean;
 };
 
 /** Rooms: kinds, names, members and read marks. `Log` has their messages. */
@@ -179,11 +180,12 @@ export class Rooms {
   async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
     const keys = this.#keys;
     const userIds = pairOf(roomId);
-    const [name, [seq, kind], read, notify] = await Promise.all([
+    const [name, [seq, kind], read, notify, folded] = await Promise.all([
       userIds ? null : this.#redis.get(keys.roomName(roomId)),
       this.#redis.hmget(keys.meta(roomId), "seq", "kind"),
       this.#redis.hget(keys.read(roomId), userId),
       this.#redis.hget(keys.userNotify(userId), roomId),
+      this.#redis.sismember(keys.userFolded(userId), roomId),
     ]);
     // Most rooms are fully read: then there is nothing to count.
     const isRead = Number(seq ?? 0) <= Number(read ?? 0);
@@ -204,6 +206,7 @@ export class Rooms {
       deleted,
       mentions: own + rooms,
       notify: NOTIFY_LEVELS.find((level) => level === notify) ?? null,
+      folded: folded === 1,
     };
   }
 
@@ -218,6 +221,12 @@ export class Rooms {
   async setNotify(roomId: RoomId, userId: UserId, level: NotifyLevel | null): Promise<void> {
     const key = this.#keys.userNotify(userId);
     await (level === null ? this.#redis.hdel(key, roomId) : this.#redis.hset(key, roomId, level));
+  }
+
+  /** Notes whether a user has a room's answers folded into their threads. */
+  async setFolded(roomId: RoomId, userId: UserId, folded: boolean): Promise<void> {
+    const key = this.#keys.userFolded(userId);
+    await (folded ? this.#redis.sadd(key, roomId) : this.#redis.srem(key, roomId));
   }
 
   /** Raises a read mark, or with `unread` lowers it; answers the mark. */

@@ -1,7 +1,16 @@
+import type { RoomId } from "@hubbub/server/protocol";
+
 export type DraftsState = {
-  /** Unsent texts, by room, or by the failed message that they replace: `edit <nonce>`. */
+  /** What is typed and not sent, by its place: see `Slot`. */
   drafts: ReadonlyMap<string, string>;
 };
+
+/** Whether something is being written in a room, or in one of its threads. */
+export function hasDraft({ drafts }: DraftsState, roomId: RoomId): boolean {
+  if (drafts.has(roomId)) return true;
+  for (const slot of drafts.keys()) if (slot.startsWith(`thread ${roomId} `)) return true;
+  return false;
+}
 
 export const initialDrafts: DraftsState = { drafts: new Map() };
 

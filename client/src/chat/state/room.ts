@@ -65,6 +65,8 @@ export type RoomState = Revisions & {
   deleted: readonly number[];
   /** What notifies this user. */
   notify: NotifyLevel;
+  /** Whether this user has answers folded into their threads. */
+  folded: boolean;
 };
 
 /** Messages that this user has not read. */
@@ -140,6 +142,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       stale: false,
       deleted: room.deleted ?? [],
       notify: notifyOf(room),
+      folded: room.folded === true,
       ...NO_REVISIONS,
     };
   }
@@ -152,8 +155,8 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
   const deleted = withDeleted(known.deleted, room.deleted ?? [], read);
   const heardSince = known.mentions.heard.filter((heardOf) => heardOf > room.seq);
   const mentions = { ...listedIn(room), heard: heardSince };
-  const notify = notifyOf(room);
-  return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted, mentions, notify };
+  const own = { notify: notifyOf(room), folded: room.folded === true };
+  return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted, mentions, ...own };
 }
 
 function listedIn({ mentions = 0, seq }: Room): Mentions {

@@ -21,6 +21,14 @@ import {
 } from "./outgoing.ts";
 import { applyPeople, initialPeople, type PeopleEvent, type PeopleState } from "./people.ts";
 import { applyRooms, initialRooms, type RoomsEvent, type RoomsState } from "./rooms.ts";
+import {
+  applyThread,
+  doubtThread,
+  followThread,
+  initialThread,
+  type ThreadEvent,
+  type ThreadState,
+} from "./thread.ts";
 import { applyTyping, initialTyping, type TypingEvent, type TypingState } from "./typing.ts";
 import {
   applyVisit,
@@ -40,6 +48,7 @@ export type ChatState = SessionState &
   DraftsState &
   TypingState &
   VisitState &
+  ThreadState &
   NotificationsState;
 
 export const initialState: ChatState = {
@@ -51,6 +60,7 @@ export const initialState: ChatState = {
   ...initialDrafts,
   ...initialTyping,
   ...initialVisit,
+  ...initialThread,
   ...initialNotifications,
 };
 
@@ -63,6 +73,7 @@ export type ChatEvent =
   | DraftsEvent
   | TypingEvent
   | VisitEvent
+  | ThreadEvent
   | NotificationsEvent;
 
 /**
@@ -71,7 +82,7 @@ export type ChatEvent =
  * slice handles its own events; this function lists the events that concern several.
  */
 export function apply(state: ChatState, event: ChatEvent): ChatState {
-  return followVisit(applyEvent(state, event));
+  return followThread(followVisit(applyEvent(state, event)));
 }
 
 function applyEvent(state: ChatState, event: ChatEvent): ChatState {
@@ -102,7 +113,10 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
       return applyTyping(settle(applyRooms(state, event), event.message.roomId), event);
     case "synced":
       return settleSynced(
-        applyRooms(outdates(state, event.room) ? { ...state, visit: null } : state, event),
+        applyRooms(
+          doubtThread(outdates(state, event.room) ? { ...state, visit: null } : state, event.room),
+          event,
+        ),
         event.room,
       );
     case "rooms":
@@ -129,6 +143,15 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     case "visit page":
       return applyVisit(state, event);
 
+    case "thread":
+    case "thread over":
+    case "thread read":
+    case "thread missing":
+    case "thread loading":
+    case "thread load failed":
+    case "thread page":
+      return applyThread(state, event);
+
     case "outgoing":
       return applyOutgoing(state, event);
     case "typing":
@@ -142,7 +165,14 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
   }
 }
 
-/** The state after a session begins or ends: it keeps only which rooms the page shows. */
-function anew({ session, openRoom, beside, visit }: ChatState): ChatState {
-  return { ...initialState, session, openRoom, beside, visit: visit?.is === "wanted" ? visit : null };
+/** Of a session that begins or ends nothing is left of what was, but the rooms that the page shows. */
+function anew({ session, openRoom, beside, visit, thread }: ChatState): ChatState {
+  return {
+    ...initialState,
+    session,
+    openRoom,
+    beside,
+    visit: visit?.is === "wanted" ? visit : null,
+    thread: thread?.is === "wanted" ? thread : null,
+  };
 }

@@ -1,4 +1,4 @@
-import type { Message, Page, RoomId, SyncedRoom } from "@hubbub/server/protocol";
+import type { Message, Page, RoomId, SyncedRoom, Thread } from "@hubbub/server/protocol";
 import { allNewest } from "./revisions.ts";
 import type { Log, RoomState } from "./room.ts";
 import type { RoomsState } from "./rooms.ts";
@@ -10,7 +10,14 @@ import type { RoomsState } from "./rooms.ts";
 export type Visit = { id: number; roomId: RoomId; seq: number } & (
   { is: "wanted" } | { is: "missing" } | { is: "joined" } | Apart
 );
-type Apart = { is: "apart"; log: Log; newer: boolean; load: RoomState["load"] };
+type Apart = {
+  is: "apart";
+  log: Log;
+  newer: boolean;
+  load: RoomState["load"];
+  /** What the server has told of the threads that begin in these rows. */
+  threads: readonly Thread[];
+};
 
 export type VisitState = { visit: Visit | null };
 
@@ -65,24 +72,26 @@ function take(visit: Visit, event: Exclude<VisitEvent, { type: "visit" | "visit 
   }
 }
 
-function begin({ messages, more, newer = false }: Page): { log: Log; newer: boolean } {
-  return { log: { messages, head: messages.at(-1)?.seq ?? 0, older: more }, newer };
+function begin({ messages, more, newer = false, threads = [] }: Page): Omit<Apart, "is" | "load"> {
+  return { log: { messages, head: messages.at(-1)?.seq ?? 0, older: more }, newer, threads };
 }
 
 /** Ignores a page that does not follow the rows: it is of another log, or a repeat. */
 function extend(visit: Apart, { side, page }: { side: "older" | "newer"; page: Page }): Partial<Apart> {
   const { log } = visit;
+  const threads = [...visit.threads, ...(page.threads ?? [])];
   const [first, last] = [page.messages[0], page.messages.at(-1)];
   if (first === undefined || last === undefined)
     return side === "older" ? { log: { ...log, older: page.more } } : { newer: page.more };
   if (side === "older") {
     if (last.seq + 1 !== log.messages[0]?.seq) return {};
-    return { log: { ...log, messages: [...page.messages, ...log.messages], older: page.more } };
+    return { log: { ...log, messages: [...page.messages, ...log.messages], older: page.more }, threads };
   }
   if (first.seq !== log.head + 1) return {};
   return {
     log: { ...log, messages: [...log.messages, ...page.messages], head: last.seq },
     newer: page.more,
+    threads,
   };
 }
 

@@ -21,11 +21,14 @@ type Props = {
   /** Lets the message be written anew in its place. */
   onEdit: () => void;
   onReply: (message: Message) => void;
+  /** Opens the thread that it is in, or begins one; undefined where that is open. */
+  onThread: (() => void) | undefined;
 };
 
 /** What can be done with a message, as a bar at its corner. */
-export function Actions({ message, onEdit, onReply }: Props) {
-  const does = useActions({ message, onEdit, onReply });
+export function Actions(props: Props) {
+  const { message, onThread } = props;
+  const does = useActions(props);
   const [picking, setPicking] = useState(false);
   return (
     <div className={css.bar} role="toolbar" tabIndex={-1} aria-label="Message actions" onKeyDown={rove}>
@@ -36,6 +39,7 @@ export function Actions({ message, onEdit, onReply }: Props) {
         onClick={() => setPicking(!picking)}
       />
       <IconButton icon="reply" label="Reply" tabIndex={-1} onClick={does.reply} />
+      {onThread && <IconButton icon="thread" label={threadLabel(message)} tabIndex={-1} onClick={onThread} />}
       <IconButton
         icon="pin"
         tabIndex={-1}
@@ -64,8 +68,9 @@ export function Actions({ message, onEdit, onReply }: Props) {
 }
 
 /** The same over the page, where there is no pointer to hover with. */
-export function ActionSheet({ message, onEdit, onReply, onClose }: Props & { onClose: () => void }) {
-  const does = useActions({ message, onEdit, onReply });
+export function ActionSheet({ onClose, ...props }: Props & { onClose: () => void }) {
+  const { message, onThread } = props;
+  const does = useActions(props);
   const close = (act: () => void) => () => {
     onClose();
     act();
@@ -92,6 +97,11 @@ export function ActionSheet({ message, onEdit, onReply, onClose }: Props & { onC
         <Button wide icon="reply" onClick={close(does.reply)}>
           Reply
         </Button>
+        {onThread && (
+          <Button wide icon="thread" onClick={close(onThread)}>
+            {threadLabel(message)}
+          </Button>
+        )}
         <Button wide icon="pin" onClick={close(does.pin)}>
           {message.pinned === undefined ? "Pin to room" : "Unpin"}
         </Button>
@@ -119,6 +129,10 @@ export function ActionSheet({ message, onEdit, onReply, onClose }: Props & { onC
       </div>
     </Dialog>
   );
+}
+
+function threadLabel({ thread }: Message): string {
+  return thread === undefined ? "Reply in thread" : "Open thread";
 }
 
 function useActions({ message, onEdit, onReply }: Props) {

@@ -1,7 +1,7 @@
 import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { wordsOf } from "../../chat/api.ts";
-import { replySlot } from "../../chat/drafts.ts";
+import { replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
 import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
@@ -21,8 +21,13 @@ const COUNT_SHOWN = 400;
 export type ComposerFace = { focus: () => void };
 
 type Props = {
+  /** Of its field in the page. */
+  id: "composer" | "thread-composer";
   roomId: RoomId;
-  title: string;
+  /** What is written here answers the message that this thread begins with, or whichever is chosen there. */
+  root?: number;
+  label: string;
+  placeholder: string;
   face: Ref<ComposerFace>;
   onSent: () => void;
   /** Lets one's last message be edited; false where there is none. */
@@ -31,13 +36,16 @@ type Props = {
   onPage: (views: number) => void;
 };
 
-export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Props) {
+export function Composer({ id, roomId, root, label, placeholder, face, onSent, onEditLast, onPage }: Props) {
   const chat = useClient();
-  const { text, write, show } = useDraft(roomId);
+  const slot = root === undefined ? roomId : threadSlot(roomId, root);
+  const { text, write, show } = useDraft(slot);
   const [fault, setFault] = useState<string | null>(null);
   const area = useRef<HTMLTextAreaElement>(null);
   const completion = useCompletion({ roomId, area, text, write });
   const call = useRoomCall(roomId);
+  // Whoever opens a thread may want to read what it is about.
+  const isBeside = root !== undefined;
   const left = LIMITS.message - text.length;
   const sendable = !isBlank(text) && left >= 0;
 
@@ -45,8 +53,8 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
     // Put the caret after the draft.
     area.current?.setSelectionRange(area.current.textLength, area.current.textLength);
     // On a phone the keyboard would cover the room before it was read.
-    if (!matchMedia(PHONE).matches) area.current?.focus();
-  }, []);
+    if (!isBeside && !matchMedia(PHONE).matches) area.current?.focus();
+  }, [isBeside]);
 
   useImperativeHandle(face, () => ({ focus: () => area.current?.focus() }));
 
@@ -56,7 +64,7 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
 
   function sendNow() {
     try {
-      chat.send(roomId);
+      chat.send(roomId, root);
     } catch (error) {
       setFault(wordsOf(error));
       return;
@@ -82,7 +90,10 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
       event.preventDefault();
       return;
     }
-    if (event.key === "Escape") chat.setDraft(replySlot(roomId), "");
+    if (event.key === "Escape" && chat.snapshot().drafts.has(replySlot(slot))) {
+      event.stopPropagation();
+      chat.setDraft(replySlot(slot), "");
+    }
     const views = event.key === "PageUp" ? -1 : event.key === "PageDown" ? 1 : 0;
     const { scrollHeight, clientHeight } = event.currentTarget;
     if (views === 0 || event.shiftKey || scrollHeight > clientHeight + 1) return;
@@ -99,16 +110,16 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
         area.current?.focus();
       }}
     >
-      <ReplyBar roomId={roomId} onDone={() => area.current?.focus()} />
+      <ReplyBar roomId={roomId} slot={slot} onDone={() => area.current?.focus()} />
       {completion.list}
       <div data-part="box" className={css.box}>
         <TextArea
-          id="composer"
+          id={id}
           ref={area}
           text={text}
-          label={`Message to ${title}`}
-          placeholder={`Message ${title}`}
-          note="composer-note"
+          label={label}
+          placeholder={placeholder}
+          note={`${id}-note`}
           invalid={left < 0}
           onText={(given) => {
             setFault(null);
@@ -135,17 +146,17 @@ export function Composer({ roomId, title, face, onSent, onEditLast, onPage }: Pr
           <Icon name="send" />
         </button>
       </div>
-      <p id="composer-note" className={classes(css.note, (left < 0 || fault !== null) && css.fault)}>
+      <p id={`${id}-note`} className={classes(css.note, (left < 0 || fault !== null) && css.fault)}>
         {fault ?? noteOn(left)}
       </p>
-      <Typing roomId={roomId} />
+      {!isBeside && <Typing roomId={roomId} />}
     </form>
   );
 }
 
-function ReplyBar({ roomId, onDone }: { roomId: RoomId; onDone: () => void }) {
+function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone: () => void }) {
   const chat = useClient();
-  const seq = Number(useChat((state) => state.drafts.get(replySlot(roomId)) ?? "0"));
+  const seq = Number(useChat((state) => state.drafts.get(replySlot(slot)) ?? "0"));
   const quoted = useQuoted(roomId, seq);
   const name = useChat((state) => (quoted && state.users.get(quoted.from)?.username) ?? "");
   if (seq === 0) return null;
@@ -160,7 +171,7 @@ function ReplyBar({ roomId, onDone }: { roomId: RoomId; onDone: () => void }) {
         icon="close"
         label="Do not reply"
         onClick={() => {
-          chat.setDraft(replySlot(roomId), "");
+          chat.setDraft(replySlot(slot), "");
           onDone();
         }}
       />

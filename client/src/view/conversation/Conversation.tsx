@@ -1,4 +1,4 @@
-import type { RoomId } from "@hubbub/server/protocol";
+import type { Message, RoomId } from "@hubbub/server/protocol";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
 import { replySlot } from "../../chat/drafts.ts";
@@ -6,8 +6,9 @@ import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
 import { firstRoom, partnerOf } from "../../chat/state/rooms.ts";
+import { isIn } from "../../chat/state/thread.ts";
 import type { Visit } from "../../chat/state/visit.ts";
-import { follow, goTo, redirectTo } from "../address.ts";
+import { follow, goTo, moveTo, unfoldThread } from "../address.ts";
 import { ConnectionBar } from "../connection/ConnectionBar.tsx";
 import { useOverlays } from "../overlays.ts";
 import { titleOf } from "../rooms/titles.ts";
@@ -23,9 +24,12 @@ import { Composer, type ComposerFace } from "./Composer.tsx";
 import css from "./Conversation.module.css";
 import { OutgoingMessages } from "./Message.tsx";
 import { MessageLog, type MessageLogFace } from "./MessageLog.tsx";
+import { enterThread } from "./threadWays.ts";
 
 type Props = {
   roomId: RoomId;
+  /** A thread lies over it. */
+  covered: boolean;
   peopleShown: boolean;
   onPeople: () => void;
 };
@@ -45,7 +49,7 @@ export function Conversation(props: Props) {
   );
 }
 
-function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) {
+function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: RoomState }) {
   const chat = useClient();
   const me = useMe();
   const title = titleOf(room, me.id);
@@ -56,9 +60,9 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
   const face = useRef<MessageLogFace>(null);
   const composer = useRef<ComposerFace>(null);
   const asChanged = useAsChanged();
-  const waiting = useOutgoing(room.id);
+  const waiting = useWaiting(room);
   const visit = useVisit(room);
-  const latest = useCallback(() => redirectTo(room.id), [room.id]);
+  const latest = useCallback(() => moveTo(room.id), [room.id]);
   const log = visit?.is === "apart" ? visit.log : room.log;
 
   function goToFirst(): void {
@@ -81,12 +85,34 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
     });
   }
 
+  function fold() {
+    chat.setFolded(room.id, !room.folded).then(
+      () =>
+        tell(
+          room.folded
+            ? "Replies stand where they were said."
+            : "Replies are folded into threads, on all your devices.",
+        ),
+      (error: unknown) => tell(wordsOf(error)),
+    );
+  }
+
+  function reply(message: Message) {
+    // Where answers are folded, one begun in the log would go out of sight when it is sent.
+    if (room.folded) {
+      enterThread(room.id, message.seq);
+      return;
+    }
+    chat.setDraft(replySlot(room.id), String(message.seq));
+    composer.current?.focus();
+  }
+
   function edit(entry: Outgoing) {
     if (chat.edit(entry)) composer.current?.focus();
   }
 
   return (
-    <Pane id="conversation" tabIndex={-1} aria-labelledby="room-title">
+    <Pane id="conversation" tabIndex={-1} aria-labelledby="room-title" inert={covered}>
       <header className={css.head}>
         <BackToRooms />
         <RoomSign title={title} partnerId={partnerId} general={room.kind === "everyone"} online={online} />
@@ -97,6 +123,12 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
         {(room.kind === "open" || room.kind === "invite") && (
           <IconButton icon="exit" label="Leave room" onClick={askToLeave} />
         )}
+        <IconButton
+          icon="thread"
+          label="Fold replies into threads"
+          aria-pressed={room.folded}
+          onClick={fold}
+        />
         <IconButton
           icon="pin"
           label="Pinned messages"
@@ -130,29 +162,32 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
           room={room}
           log={log}
           visit={visit}
+          covered={covered}
           onLatest={latest}
           waiting={waiting}
           title={title}
           onEdit={edit}
-          onReply={(message) => {
-            chat.setDraft(replySlot(room.id), String(message.seq));
-            composer.current?.focus();
-          }}
+          onReply={reply}
           onDone={() => composer.current?.focus()}
         />
       )}
       <ConnectionBar />
       <Composer
+        id="composer"
         roomId={room.id}
-        title={title}
+        label={`Message to ${title}`}
+        placeholder={`Message ${title}`}
         face={composer}
         onSent={() => face.current?.jump()}
         onEditLast={() => {
           const last = room.log?.messages.findLast(
-            (one) => one.from === me.id && asChanged(one).deleted === undefined,
+            (one) =>
+              one.from === me.id &&
+              asChanged(one).deleted === undefined &&
+              !(room.folded && one.thread !== undefined),
           );
           if (last === undefined) return false;
-          beginEdit(chat, asChanged(last));
+          beginEdit(chat, asChanged(last), "log");
           return true;
         }}
         onPage={(views) => face.current?.page(views)}
@@ -161,7 +196,7 @@ function OpenRoom({ room, peopleShown, onPeople }: Props & { room: RoomState }) 
   );
 }
 
-/** The message that is shown, once it is here; one that is not there is told of. */
+/** The message that is shown, once it is here; one that is not there is told of, and one that is folded unfolded. */
 function useVisit(room: RoomState): Visit | null {
   const visit = useChat((state) => state.visit);
   const tell = useNotice();
@@ -169,9 +204,21 @@ function useVisit(room: RoomState): Visit | null {
   useEffect(() => {
     if (!isMissing) return;
     tell("That message is not here.");
-    redirectTo(room.id);
+    moveTo(room.id);
   }, [isMissing, room.id, tell]);
-  return visit?.roomId === room.id && (visit.is === "apart" || visit.is === "joined") ? visit : null;
+  const shown = visit?.roomId === room.id && (visit.is === "apart" || visit.is === "joined") ? visit : null;
+  const log = shown?.is === "apart" ? shown.log : room.log;
+  const target = shown === null ? undefined : log?.messages.find(({ seq }) => seq === shown.seq);
+  const hidden = room.folded && target?.thread !== undefined ? target.seq : null;
+  const visitId = shown?.id;
+  const unfolded = useRef<number>(undefined);
+  useEffect(() => {
+    // Once for each jump: whoever closes the thread is done with it.
+    if (hidden === null || unfolded.current === visitId) return;
+    unfolded.current = visitId;
+    unfoldThread(room.id, hidden);
+  }, [hidden, visitId, room.id]);
+  return shown;
 }
 
 function describe(room: RoomState, online: boolean | undefined): string {
@@ -179,6 +226,16 @@ function describe(room: RoomState, online: boolean | undefined): string {
   if (room.kind === "direct") return `${online ? "Online" : "Offline"} · only the two of you`;
   if (room.kind === "invite") return "A room for those who were let in";
   return room.kind === "everyone" ? "Everybody on this server" : "A room anyone can join";
+}
+
+/** What is on its way into the room's log, without the answers that the thread beside it shows on their way into it. */
+function useWaiting({ id, folded }: RoomState): Outgoing[] {
+  const waiting = useOutgoing(id);
+  const thread = useChat((state) => state.thread);
+  return useMemo(() => {
+    if (!folded || thread === null) return waiting;
+    return waiting.filter(({ replyTo }) => replyTo === undefined || !isIn(thread, replyTo));
+  }, [waiting, folded, thread]);
 }
 
 function useOutgoing(roomId: RoomId): Outgoing[] {

@@ -3,6 +3,8 @@ import { useEffect, useId, useRef, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import type { ChatClient } from "../../chat/chat.ts";
 import { changeSlot } from "../../chat/drafts.ts";
+import type { ChatState } from "../../chat/state/state.ts";
+import { isIn } from "../../chat/state/thread.ts";
 import { Button } from "../ui/Button.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
 import { useClient, useDraft } from "../useChat.ts";
@@ -14,11 +16,25 @@ export function slotOf({ roomId, seq }: Message): string {
   return changeSlot(roomId, seq);
 }
 
+/** Where the row stands in whose place a message is edited. */
+export type EditPlace = "log" | "thread";
+
 /** Which draft was begun here, where the focus is to go; others were begun in another tab, or in an earlier life. */
 let begun: string | null = null;
+/** Where drafts were begun. */
+const places = new Map<string, EditPlace>();
 
-export function beginEdit(chat: ChatClient, message: Message): void {
+/** Whether a message that is being edited is so in this place: in one of two where both show it. */
+export function isEditedIn({ thread, rooms }: ChatState, message: Message, place: EditPlace): boolean {
+  const isBeside = thread !== null && thread.roomId === message.roomId && isIn(thread, message.seq);
+  const isFolded = message.thread !== undefined && rooms?.get(message.roomId)?.folded === true;
+  const chosen = places.get(slotOf(message)) ?? (isFolded ? "thread" : "log");
+  return place === (isBeside ? chosen : "log");
+}
+
+export function beginEdit(chat: ChatClient, message: Message, place: EditPlace): void {
   begun = slotOf(message);
+  places.set(begun, place);
   if (!chat.snapshot().drafts.has(begun)) chat.setDraft(begun, message.message);
 }
 

@@ -1,5 +1,6 @@
 import type { Failure, Message, UserId } from "@hubbub/server/protocol";
 import { memo, Suspense, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
+import type { ThreadLine } from "../../chat/state/folding.ts";
 import type { Changing, Outgoing } from "../../chat/state/outgoing.ts";
 import { later } from "../later.ts";
 import { useOverlays } from "../overlays.ts";
@@ -10,10 +11,12 @@ import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { useChat, useClient, useDraft, useMe } from "../useChat.ts";
 import css from "./Message.module.css";
-import { beginEdit, EditField, EditMessage, slotOf } from "./EditMessage.tsx";
+import { beginEdit, EditField, EditMessage, isEditedIn, slotOf, type EditPlace } from "./EditMessage.tsx";
 import { Quote } from "./Quote.tsx";
 import { Reactions } from "./Reactions.tsx";
 import { Text } from "./Text.tsx";
+import { ThreadButton } from "./ThreadButton.tsx";
+import { enterThread } from "./threadWays.ts";
 
 /** One's messages within this time of each other share a head. */
 export const GROUP_MS = 5 * 60 * 1000;
@@ -31,6 +34,10 @@ type StoredProps = {
   onJump: (seq: number) => void;
   /** The element with the focus goes away. */
   onDone: () => void;
+  /** Where the row stands: in the room's log, or in the thread beside it. */
+  place?: EditPlace;
+  /** Of a message that begins a thread, what is in it. */
+  thread?: ThreadLine | undefined;
 };
 
 const LONG_PRESS_MS = 450;
@@ -47,9 +54,11 @@ export const StoredMessage = memo(function StoredMessage({
   onReply,
   onJump,
   onDone,
+  place = "log",
+  thread,
 }: StoredProps) {
   const chat = useClient();
-  const editing = useChat((state) => state.drafts.has(slotOf(message)));
+  const editing = useChat((state) => state.drafts.has(slotOf(message)) && isEditedIn(state, message, place));
   const refused = useChat((state) =>
     state.changing.find(
       (entry): entry is Changing & { state: "failed" } =>
@@ -63,8 +72,10 @@ export const StoredMessage = memo(function StoredMessage({
   const acts = {
     message,
     onReply,
-    onEdit: () => beginEdit(chat, message),
+    onEdit: () => beginEdit(chat, message, place),
+    onThread: place === "log" ? () => enterThread(message.roomId, message.seq) : undefined,
   };
+  const line = thread && <ThreadButton roomId={message.roomId} root={message.seq} thread={thread} />;
   const release = () => clearTimeout(press.current);
   useEffect(() => () => clearTimeout(press.current), []);
 
@@ -75,6 +86,7 @@ export const StoredMessage = memo(function StoredMessage({
           <span data-part="deleted" className={css.deleted}>
             Message deleted
           </span>
+          {line}
         </Row>
       </div>
     );
@@ -112,8 +124,8 @@ export const StoredMessage = memo(function StoredMessage({
       onPointerCancel={release}
     >
       <Row from={message.from} name={name} date={message.date} mine={mine} first={first}>
-        {message.replyTo !== undefined && (
-          <Quote roomId={message.roomId} seq={message.replyTo} onJump={onJump} />
+        {message.replyTo !== undefined && (place === "log" || message.replyTo !== message.thread) && (
+          <Quote roomId={message.roomId} seq={message.replyTo} onJump={onJump} onThread={acts.onThread} />
         )}
         {editing && mine ? (
           <EditMessage message={message} onDone={onDone} />
@@ -135,6 +147,7 @@ export const StoredMessage = memo(function StoredMessage({
           </>
         )}
         <Reactions message={message} />
+        {line}
         {refused !== undefined && (
           <span className={css.failed}>
             <span className={css.why}>

@@ -5,19 +5,22 @@ import {
   useEffect,
   useImperativeHandle,
   useLayoutEffect,
+  useMemo,
   useRef,
   useState,
-  type KeyboardEvent,
   type Ref,
 } from "react";
+import { folded, unfolded, type Folded } from "../../chat/state/folding.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import type { Visit } from "../../chat/state/visit.ts";
-import { goTo } from "../address.ts";
+import { moveTo } from "../address.ts";
 import { announce } from "../announce.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
 import { createPlace, type Place } from "./place.ts";
+import { rove, rowOf } from "./roving.ts";
+import { ThreadStub } from "./ThreadButton.tsx";
 import { useOverlays } from "../overlays.ts";
 import { dayOf, showDay, useClock } from "../time.ts";
 import { countOf } from "../ui/Badge.tsx";
@@ -50,6 +53,8 @@ type Props = {
   title: string;
   /** The message that somebody has jumped to. */
   visit: Visit | null;
+  /** A thread lies over it. */
+  covered: boolean;
   onLatest: () => void;
   onEdit: (entry: Outgoing) => void;
   onReply: (message: Message) => void;
@@ -74,6 +79,7 @@ export function MessageLog({
   waiting,
   title,
   visit,
+  covered,
   onLatest,
   onEdit,
   onReply,
@@ -87,17 +93,25 @@ export function MessageLog({
   // The log goes on, and its end is not here.
   const apart = visit?.is === "apart";
   const load = apart ? visit.load : room.load;
-  const [shown, setShown] = useState<Shown>(() => around(log.messages, visit));
+  // What came since then has a sign in its place where it is folded.
+  const [since] = useState(room.read);
+  const told = apart ? visit.threads : undefined;
+  const fold = useMemo(
+    () => (room.folded ? folded(log, apart ? Infinity : since, told) : unfolded(log, told)),
+    [room.folded, log, apart, since, told],
+  );
+  const target = visit === null ? null : placeIn(fold, log, visit.seq);
+  const [shown, setShown] = useState<Shown>(() => around(fold.messages, target, apart));
   const [atBottom, setAtBottom] = useState(visit === null);
   const scroller = useRef<HTMLDivElement>(null);
   const place = useRef<Place>(null);
 
-  const { messages } = log;
+  const { messages, threads, stubs } = fold;
   const to = shown.bottom === null ? messages.length : placeOf(messages, shown.bottom) + 1;
   const from = shown.top === null ? Math.max(0, to - ROWS_FIRST) : placeOf(messages, shown.top);
   const unread = unreadOf(room);
   const following = atBottom && shown.bottom === null;
-  const divider = useDivider(room, me.id, following && attention);
+  const divider = useDivider(room, me.id, following && attention && !covered);
 
   useLayoutEffect(() => {
     const element = scroller.current;
@@ -151,10 +165,10 @@ export function MessageLog({
   useEffect(look, [look]);
 
   useEffect(() => {
-    if (!following || !attention) return undefined;
+    if (!following || !attention || covered) return undefined;
     chat.watch(room.id);
     return () => chat.watch(null);
-  }, [chat, room.id, following, attention]);
+  }, [chat, room.id, following, attention, covered]);
 
   const isVisit = visit !== null;
   const jump = useCallback(() => {
@@ -176,8 +190,8 @@ export function MessageLog({
   const jumpTo = useCallback(
     (seq: number) => {
       const at = messages.findIndex((message) => message.seq === seq);
-      if (at < 0) {
-        goTo(room.id, seq);
+      if (at < 0 || stubs.has(seq)) {
+        moveTo(room.id, seq);
         return;
       }
       wanted.current = seq;
@@ -187,7 +201,7 @@ export function MessageLog({
         bottom: end === messages.length && !apart ? null : (messages[end - 1] ?? null),
       });
     },
-    [messages, room.id, apart],
+    [messages, stubs, room.id, apart],
   );
   useLayoutEffect(() => {
     const row = wanted.current === null ? null : rowOf(scroller.current, wanted.current);
@@ -197,28 +211,8 @@ export function MessageLog({
     row.focus({ preventScroll: true });
   });
 
-  /** Arrows go from message to message, once one of them has the focus or from the newest in sight. */
-  function onKeyDown(event: KeyboardEvent<HTMLDivElement>) {
-    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
-    const row = event.target instanceof HTMLElement ? event.target.closest<HTMLElement>("[data-seq]") : null;
-    if (event.target !== row || row === null) {
-      if (event.target !== scroller.current || event.key !== "Enter") return;
-      event.preventDefault();
-      lastInSight(scroller.current)?.focus();
-      return;
-    }
-    if (event.key === "Escape") {
-      onDone();
-    } else if (step !== 0 && !event.altKey) {
-      event.preventDefault();
-      const all = [...(scroller.current?.querySelectorAll<HTMLElement>("[data-seq]") ?? [])];
-      all[all.indexOf(row) + step]?.focus();
-    }
-  }
-
   // What is said meanwhile is read out, also to whoever reads what was said long ago.
   useAnnouncements(room.log?.messages ?? messages, title, me.id, users);
-  const target = visit?.seq ?? null;
   useEffect(() => {
     if (target !== null) rowOf(scroller.current, target)?.focus({ preventScroll: true });
   }, [target]);
@@ -226,10 +220,11 @@ export function MessageLog({
 
   const lastMine = waiting.length > 0 ? undefined : messages.findLast((message) => message.from === me.id);
   const begins = from === 0 && !log.older;
-  const rows = arrange(log, from, to, divider).map(({ message: stored, day, isNew, first }) => {
+  const rows = arrange(fold, log.older, from, to, divider).map(({ message: stored, day, isNew, first }) => {
+    const stub = stubs.get(stored.seq);
     const message = asChanged(stored);
     const mine = message.from === me.id;
-    const key = keyOf(message, mine);
+    const key = stub === undefined ? keyOf(message, mine) : `thread ${stub.root}`;
     return (
       <Fragment key={key}>
         {day && <DayLine roomId={room.id} date={message.date} />}
@@ -240,21 +235,26 @@ export function MessageLog({
         )}
         <li
           data-key={key}
-          {...(message.seq === visit?.seq && {
+          {...(message.seq === target && {
             "data-target": true,
             className: css.target,
           })}
         >
-          <StoredMessage
-            message={message}
-            name={nameIn(users, message.from)}
-            mine={mine}
-            first={first}
-            sent={stored === lastMine && stored === messages.at(-1)}
-            onReply={onReply}
-            onJump={jumpTo}
-            onDone={onDone}
-          />
+          {stub === undefined ? (
+            <StoredMessage
+              message={message}
+              name={nameIn(users, message.from)}
+              mine={mine}
+              first={first}
+              sent={stored === lastMine && stored === messages.at(-1)}
+              onReply={onReply}
+              onJump={jumpTo}
+              onDone={onDone}
+              thread={threads.get(message.seq)}
+            />
+          ) : (
+            <ThreadStub roomId={room.id} stub={stub} />
+          )}
         </li>
       </Fragment>
     );
@@ -271,7 +271,7 @@ export function MessageLog({
         aria-label={`Messages in ${title}`}
         tabIndex={0}
         onScroll={look}
-        onKeyDown={onKeyDown}
+        onKeyDown={(event) => rove(event, scroller.current, onDone)}
       >
         {/* oxlint-enable jsx-a11y/no-noninteractive-tabindex, jsx-a11y/no-noninteractive-element-interactions */}
         <div className={css.inside}>
@@ -330,16 +330,6 @@ export function MessageLog({
   );
 }
 
-function rowOf(scroller: HTMLElement | null, seq: number): HTMLElement | null {
-  return scroller?.querySelector<HTMLElement>(`[data-seq="${seq}"]`) ?? null;
-}
-
-function lastInSight(scroller: HTMLElement): HTMLElement | undefined {
-  const end = scroller.getBoundingClientRect().bottom;
-  const rows = [...scroller.querySelectorAll<HTMLElement>("[data-seq]")];
-  return rows.findLast((row) => row.getBoundingClientRect().top < end);
-}
-
 type Users = ReadonlyMap<UserId, Presence>;
 
 function nameIn(users: Users, id: UserId): string {
@@ -353,7 +343,13 @@ type Row = { message: Message; day: boolean; isNew: boolean; first: boolean };
  * before the first loaded one is not known while there are older ones, and then it is nothing: it may grow when
  * they come, but must not shrink, for at the very top there is nothing to scroll back by.
  */
-function arrange({ messages, older }: Log, from: number, to: number, divider: number | null): Row[] {
+function arrange(
+  { messages, stubs }: Folded,
+  older: boolean,
+  from: number,
+  to: number,
+  divider: number | null,
+): Row[] {
   const rows: Row[] = [];
   for (let at = from; at < to; at++) {
     const message = messages[at] as Message;
@@ -366,20 +362,30 @@ function arrange({ messages, older }: Log, from: number, to: number, divider: nu
     const isNew = divider !== null && message.seq > divider && previous.seq <= divider;
     const day = dayOf(previous.date) !== dayOf(message.date);
     const pause = message.date - previous.date > GROUP_MS;
-    rows.push({ message, day, isNew, first: day || isNew || pause || previous.from !== message.from });
+    const follows = previous.from === message.from && !stubs.has(previous.seq);
+    rows.push({ message, day, isNew, first: day || isNew || pause || !follows });
   }
   return rows;
 }
 
 /** What is shown at first: the end of the log, or what stands around a message. */
-function around(messages: readonly Message[], visit: Visit | null): Shown {
-  if (visit === null) return { top: null, bottom: null };
-  const at = messages.findIndex(({ seq }) => seq === visit.seq);
+function around(messages: readonly Message[], target: number | null, apart: boolean): Shown {
+  if (target === null) return { top: null, bottom: null };
+  const at = messages.findIndex(({ seq }) => seq === target);
   const end = Math.min(messages.length, at + ROWS_FIRST / 2);
   return {
     top: messages[Math.max(0, at - ROWS_FIRST / 2)] ?? null,
-    bottom: end === messages.length && visit.is !== "apart" ? null : (messages[end - 1] ?? null),
+    bottom: end === messages.length && !apart ? null : (messages[end - 1] ?? null),
   };
+}
+
+/** seq of what is shown of a message: itself; where it is folded, what its thread begins with, or what stands before it. */
+function placeIn({ messages, stubs }: Folded, log: Log, seq: number): number {
+  const isShown = (one: number) => messages.some((message) => message.seq === one && !stubs.has(one));
+  const root = log.messages.find((message) => message.seq === seq)?.thread;
+  if (isShown(seq) || root === undefined) return seq;
+  if (isShown(root)) return root;
+  return (messages.findLast((message) => message.seq <= seq) ?? messages[0])?.seq ?? seq;
 }
 
 /** The same for a message on its way and once it is stored, so that it stays the same row. */

@@ -3,33 +3,50 @@ import { useAsChanged, useChat } from "../useChat.ts";
 import { Icon } from "../ui/Icon.tsx";
 import css from "./Quote.module.css";
 
-type Props = { roomId: RoomId; seq: number; onJump: (seq: number) => void };
+type Props = {
+  roomId: RoomId;
+  seq: number;
+  onJump: (seq: number) => void;
+  /** Opens the thread that the answer is in; undefined where that is open. */
+  onThread: (() => void) | undefined;
+};
 
-/** What a message answers: a line of it as it is now, and the way to it. */
-export function Quote({ roomId, seq, onJump }: Props) {
+/** What a message answers: a line of it as it is now, the way to it, and to the thread of both. */
+export function Quote({ roomId, seq, onJump, onThread }: Props) {
   const quoted = useQuoted(roomId, seq);
   const name = useChat((state) =>
     quoted === undefined ? "" : (state.users.get(quoted.from)?.username ?? "…"),
   );
   return (
-    <button type="button" className={css.quote} onClick={() => onJump(seq)}>
-      <Icon name="reply" />
-      {quoted === undefined ? (
-        <span>An earlier message</span>
-      ) : (
-        <>
-          <b>{name}</b> <span>{lineOf(quoted)}</span>
-        </>
+    <div className={css.line}>
+      <button type="button" className={css.quote} onClick={() => onJump(seq)}>
+        <Icon name="reply" />
+        {quoted === undefined ? (
+          <span>An earlier message</span>
+        ) : (
+          <>
+            <b>{name}</b> <span>{lineOf(quoted)}</span>
+          </>
+        )}
+      </button>
+      {onThread && (
+        <button type="button" className={css.thread} aria-label="Open thread" onClick={onThread}>
+          Thread
+        </button>
       )}
-    </button>
+    </div>
   );
 }
 
+/** A message of the room, where the log or the thread beside it has it. */
 export function useQuoted(roomId: RoomId, seq: number | undefined): Message | undefined {
   const asChanged = useAsChanged();
-  const quoted = useChat((state) =>
-    state.rooms?.get(roomId)?.log?.messages.find((message) => message.seq === seq),
-  );
+  const quoted = useChat(({ rooms, thread }) => {
+    const isIt = (message: Message) => message.seq === seq;
+    const inLog = rooms?.get(roomId)?.log?.messages.find(isIt);
+    if (inLog !== undefined || thread?.is !== "shown" || thread.roomId !== roomId) return inLog;
+    return isIt(thread.root) ? thread.root : thread.answers.find(isIt);
+  });
   return quoted === undefined ? undefined : asChanged(quoted);
 }
 

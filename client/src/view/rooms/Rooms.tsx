@@ -1,6 +1,7 @@
 import { isBlank, type RoomId } from "@hubbub/server/protocol";
 import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
+import { hasDraft } from "../../chat/state/drafts.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import { mentionsOf, unreadOf, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
@@ -64,6 +65,7 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
         <span>Jump to…</span>
         <kbd>{isMac ? "⌘K" : "Ctrl K"}</kbd>
       </button>
+      <MentionsButton />
       <div className={css.list} ref={list}>
         {above > 0 && (
           <button type="button" className={classes(css.hint, css.above)} onClick={() => show("above")}>
@@ -97,6 +99,27 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
       </div>
       <Profile />
     </nav>
+  );
+}
+
+/** The way to what mentions this user, and how many of it are unread in all rooms. */
+function MentionsButton() {
+  const { open } = useOverlays();
+  const count = useChat((state) => {
+    let total = 0;
+    for (const room of state.rooms?.values() ?? []) total += mentionsOf(room);
+    return total;
+  });
+  return (
+    <button type="button" className={css.mentions} onClick={() => open({ is: "mentions" })}>
+      <Icon name="at" />
+      <span>Mentions</span>
+      {count > 0 && (
+        <Badge count={count}>
+          <span className="hidden"> unread</span>
+        </Badge>
+      )}
+    </button>
   );
 }
 
@@ -168,7 +191,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
   useClock();
   const me = useMe();
   const isOpen = useChat((state) => state.openRoom === room.id);
-  const draft = useChat((state) => !isOpen && state.drafts.has(room.id));
+  const draft = useChat((state) => !isOpen && hasDraft(state, room.id));
   const failed = useChat((state) =>
     state.outgoing.some((entry) => entry.roomId === room.id && entry.state === "failed"),
   );

@@ -1,0 +1,78 @@
+import type { Message, Thread } from "@hubbub/server/protocol";
+import type { Log } from "./room.ts";
+
+/** What stands at the message that begins a thread. */
+export type ThreadLine = Omit<Thread, "seq">;
+
+/** What stands in the place of answers: how many are in the thread that `root` begins, and whether they are new. */
+export type Stub = ThreadLine & { root: number; isNew: boolean };
+
+export type Folded = {
+  /** What is shown, in its order: messages, and those that have a stub in their place. */
+  messages: readonly Message[];
+  /** By the seq of the message that begins it. */
+  threads: ReadonlyMap<number, ThreadLine>;
+  /** By the seq of the answer in whose place it stands: the newest one. */
+  stubs: ReadonlyMap<number, Stub>;
+};
+
+/**
+ * The threads of a log, by what of them is loaded and by what the server has told. A log has no hole up to its end, so of
+ * a message that is in it all answers are; of one that is shown apart from the log they may not be.
+ */
+function threadsIn(messages: readonly Message[], told: readonly Thread[]): Map<number, ThreadLine> {
+  const threads = new Map<number, ThreadLine>();
+  for (const { thread, seq, date, from, deleted } of messages) {
+    if (thread === undefined || deleted !== undefined) continue;
+    threads.set(thread, { count: (threads.get(thread)?.count ?? 0) + 1, last: { seq, date, from } });
+  }
+  for (const { seq, count, last } of told) {
+    const loaded = threads.get(seq);
+    if (loaded === undefined || loaded.count < count)
+      threads.set(seq, {
+        count,
+        last: loaded !== undefined && loaded.last.seq > last.seq ? loaded.last : last,
+      });
+  }
+  return threads;
+}
+
+/** A log with its answers where they were said. */
+export function unfolded({ messages }: Log, told: readonly Thread[] = []): Folded {
+  return { messages, threads: threadsIn(messages, told), stubs: new Map() };
+}
+
+/** Messages that are likely to be in sight together. */
+const NEAR = 5;
+
+/**
+ * A log whose answers stand in their threads alone. So that none goes unseen, a stub stands in the place of those that
+ * came after `since` (a seq) to what was said some messages before, and of those whose thread begins above what is
+ * loaded.
+ */
+export function folded({ messages }: Log, since: number, told: readonly Thread[] = []): Folded {
+  const threads = threadsIn(messages, told);
+  /** By seq, the places of the messages that are shown. */
+  const places = new Map<number, number>();
+  const stubs = new Map<number, Stub>();
+  /** The stub of each thread so far, which moves to the newest answer. */
+  const latest = new Map<number, Stub>();
+  for (const { seq, thread: root, date, from, deleted } of messages) {
+    if (root === undefined) places.set(seq, places.size);
+    if (root === undefined || deleted !== undefined) continue;
+    const place = places.get(root);
+    const isNew = place !== undefined;
+    // What begins it is seen, and how many answers it has.
+    if (isNew && (seq <= since || places.size - place <= NEAR)) continue;
+    const before = latest.get(root);
+    if (before !== undefined) stubs.delete(before.last.seq);
+    const stub = { root, isNew, count: (before?.count ?? 0) + 1, last: { seq, date, from } };
+    latest.set(root, stub);
+    stubs.set(seq, stub);
+  }
+  return {
+    messages: messages.filter(({ seq, thread }) => thread === undefined || stubs.has(seq)),
+    threads,
+    stubs,
+  };
+}

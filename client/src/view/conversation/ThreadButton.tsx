@@ -1,0 +1,51 @@
+import type { RoomId } from "@hubbub/server/protocol";
+import type { Stub, ThreadLine } from "../../chat/state/folding.ts";
+import { showWhen, useClock } from "../time.ts";
+import { Icon } from "../ui/Icon.tsx";
+import { useChat } from "../useChat.ts";
+import { lineOf, useQuoted } from "./Quote.tsx";
+import css from "./ThreadButton.module.css";
+import { enterThread } from "./threadWays.ts";
+
+type Props = { roomId: RoomId; root: number; thread: ThreadLine };
+
+/** How many answers a message has, whose the last one is, and the way to them. */
+export function ThreadButton({ roomId, root, thread: { count, last } }: Props) {
+  useClock();
+  const name = useNameOf(last.from);
+  return (
+    <button type="button" data-part="thread" className={css.thread} onClick={() => enterThread(roomId, root)}>
+      <Icon name="thread" />
+      <span>
+        <b>{count === 1 ? "1 reply" : `${count} replies`}</b>, last by {name} at {showWhen(last.date)}
+      </span>
+    </button>
+  );
+}
+
+/** The way to answers that are folded into a thread whose beginning is somewhere above. */
+export function ThreadStub({ roomId, stub }: { roomId: RoomId; stub: Stub }) {
+  useClock();
+  const { root, isNew, count, last } = stub;
+  const name = useNameOf(last.from);
+  const begun = useQuoted(roomId, root);
+  const author = useChat((state) => (begun && state.users.get(begun.from)?.username) ?? "");
+  const what = `${count} ${isNew ? "new " : ""}${count === 1 ? "reply" : "replies"}`;
+  return (
+    <button type="button" data-part="stub" className={css.stub} onClick={() => enterThread(roomId, last.seq)}>
+      <Icon name="thread" />
+      <span>
+        <b>{what}</b> to {begun === undefined ? "an earlier message" : `${author}: ${lineOf(begun)}`}
+      </span>
+      <span className={css.last}>
+        <span className="hidden">, last by </span>
+        {name} <span className="hidden">at </span>
+        {showWhen(last.date)}
+      </span>
+    </button>
+  );
+}
+
+function useNameOf(userId: string): string {
+  return useChat((state) => state.users.get(userId)?.username ?? "somebody");
+}

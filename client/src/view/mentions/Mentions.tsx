@@ -1,0 +1,121 @@
+import type { Message } from "@hubbub/server/protocol";
+import { useCallback, useEffect, useRef, useState } from "react";
+import { wordsOf } from "../../chat/api.ts";
+import { partnerOf } from "../../chat/state/rooms.ts";
+import { useOverlays } from "../overlays.ts";
+import { titleOf } from "../rooms/titles.ts";
+import { useWays } from "../rooms/useWays.ts";
+import { showFull, showWhen, useClock } from "../time.ts";
+import { Button } from "../ui/Button.tsx";
+import { classes } from "../ui/classes.ts";
+import { Dialog } from "../ui/Dialog.tsx";
+import { Fault } from "../ui/Fault.tsx";
+import { RoomSign } from "../ui/RoomSign.tsx";
+import { Spinner } from "../ui/Spinner.tsx";
+import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
+import css from "./Mentions.module.css";
+
+const TEXT_MOST = 300;
+
+/** What names this user in all their rooms, newest first, and the way to it. */
+export function Mentions() {
+  const { close } = useOverlays();
+  const { messages, more, state, fault, load } = useMentions();
+  return (
+    <Dialog title="Mentions" look="tall" onClose={close}>
+      {messages.length > 0 && (
+        <ul className={css.mentions}>
+          {messages.map((message) => (
+            <li key={`${message.roomId} ${message.seq}`}>
+              <Mention message={message} />
+            </li>
+          ))}
+        </ul>
+      )}
+      {state === "loading" && <Spinner label="Loading mentions" />}
+      {state === "idle" && messages.length === 0 && (
+        <p>Nobody has named you yet. What is said with your name after an @ is found here.</p>
+      )}
+      {fault !== null && <Fault>{fault}</Fault>}
+      {state === "failed" && <Button onClick={load}>Try again</Button>}
+      {state === "idle" && more && <Button onClick={load}>Show older ones</Button>}
+    </Dialog>
+  );
+}
+
+function Mention({ message: found }: { message: Message }) {
+  useClock();
+  const me = useMe();
+  const { enter } = useWays();
+  const message = useAsChanged()(found);
+  const { roomId, seq, date, deleted } = message;
+  const room = useChat((state) => state.rooms?.get(roomId));
+  const name = useChat((state) => state.users.get(message.from)?.username ?? "Somebody");
+  const title = room === undefined ? "Room" : titleOf(room, me.id);
+  const partnerId = room === undefined ? null : partnerOf(room, me.id);
+  const isUnread = room !== undefined && seq > room.read;
+  return (
+    <button
+      type="button"
+      className={classes(css.mention, isUnread && css.unread)}
+      onClick={() => enter(roomId, seq)}
+    >
+      <RoomSign title={title} partnerId={partnerId} general={room?.kind === "everyone"} />
+      <span className={css.what}>
+        <span className={css.where}>
+          <span>
+            <b>{name}</b> in {title}
+          </span>
+          {isUnread && <span className="hidden">, unread</span>}
+          <time dateTime={new Date(date).toISOString()} title={showFull(date)}>
+            {showWhen(date)}
+          </time>
+        </span>
+        <span data-part="text" className={css.text} dir="auto">
+          {deleted === undefined ? message.message.slice(0, TEXT_MOST) : "Message deleted"}
+        </span>
+      </span>
+    </button>
+  );
+}
+
+type State = "loading" | "idle" | "failed";
+
+/** The list, a page at a time, from the newest one on. */
+function useMentions() {
+  const chat = useClient();
+  const [messages, setMessages] = useState<readonly Message[]>([]);
+  const [more, setMore] = useState(true);
+  const [state, setState] = useState<State>("loading");
+  const [fault, setFault] = useState<string | null>(null);
+  const shown = useRef(true);
+  const before = messages.at(-1)?.date;
+
+  const load = useCallback(() => {
+    setState("loading");
+    setFault(null);
+    chat.mentions(before).then(
+      (page) => {
+        if (!shown.current) return;
+        setMessages((known) => [...known, ...page.messages]);
+        setMore(page.more);
+        setState("idle");
+      },
+      (error: unknown) => {
+        if (!shown.current) return;
+        setFault(wordsOf(error));
+        setState("failed");
+      },
+    );
+  }, [chat, before]);
+
+  const first = useRef(load);
+  useEffect(() => {
+    shown.current = true;
+    first.current();
+    return () => {
+      shown.current = false;
+    };
+  }, []);
+  return { messages, more, state, fault, load };
+}

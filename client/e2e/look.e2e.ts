@@ -286,12 +286,13 @@ test("the first load is no more than it was measured to be, before and after the
   await signUp(page, "hal");
   await messageTo(page, "General").waitFor();
   // What is fetched for later, once the rooms are there.
-  await page.route(/\/(?:Overlay|Actions|Dialog|EmojiPicker|Field|LogIn|markdown)-[^/]*$/, (route) =>
-    route.abort(),
+  await page.route(
+    /\/(?:Overlay|Actions|Dialog|EmojiPicker|Field|LogIn|ThreadPane|markdown)-[^/]*$/,
+    (route) => route.abort(),
   );
   await page.reload();
   await messageTo(page, "General").waitFor();
-  expect(await loadedKb()).toBeLessThan(116);
+  expect(await loadedKb()).toBeLessThan(124);
   await context.close();
 });
 

@@ -40,7 +40,7 @@ test("a thread opens beside the conversation, and what others do in it comes in 
   const ben = await stage.enter("ben-threads", { replica: 1 });
   await say(ann.page, "lunch anybody");
   await stored(log(ben.page), "lunch anybody").waitFor();
-  await act(log(ben.page), "lunch anybody", "Reply in thread");
+  await act(log(ben.page), "lunch anybody", "Start a thread");
   await answer(ben.page, "at the harbour");
   // It is a row of the log as well: nothing is hidden from who has not asked for it.
   await stored(log(ann.page), "at the harbour").waitFor();
@@ -85,13 +85,13 @@ test("a draft of a thread is its own, and is there when the thread is opened aga
   await say(ann.page, "one of two drafts");
   await stored(log(ann.page), "one of two drafts").waitFor();
   await messageTo(ann.page, "General").fill("to the room");
-  await act(log(ann.page), "one of two drafts", "Reply in thread");
+  await act(log(ann.page), "one of two drafts", "Start a thread");
   const field = ann.page.getByRole("textbox", { name: "Reply in the thread" });
   await field.fill("to the thread");
   await field.press("Escape");
   await pane(ann.page).waitFor({ state: "detached" });
   await eventually(() => messageTo(ann.page, "General").inputValue(), "to the room");
-  await act(log(ann.page), "one of two drafts", "Reply in thread");
+  await act(log(ann.page), "one of two drafts", "Start a thread");
   await eventually(() => field.inputValue(), "to the thread");
   // "Back" closes it too.
   await ann.page.goBack();
@@ -106,7 +106,7 @@ test("who folds a room's answers sees them in their threads alone, on all device
   const ben = await stage.enter("ben-folds", { replica: 1 });
   await say(ann.page, "who brings cake");
   await stored(log(ben.page), "who brings cake").waitFor();
-  await act(log(ben.page), "who brings cake", "Reply in thread");
+  await act(log(ben.page), "who brings cake", "Start a thread");
   await answer(ben.page, "I do");
   await stored(log(ann.page), "I do").waitFor();
   const other = await ann.context.newPage();
@@ -146,7 +146,7 @@ test("on a phone a thread lies over the conversation, and back closes it", async
   const ben = await stage.enter("ben-phone", { replica: 1 });
   await say(ann.page, "on my phone");
   await stored(log(ben.page), "on my phone").waitFor();
-  await act(log(ben.page), "on my phone", "Reply in thread");
+  await act(log(ben.page), "on my phone", "Start a thread");
   await answer(ben.page, "heard you");
   await log(ann.page)
     .getByRole("button", { name: /^1 reply, last by ben-phone at / })

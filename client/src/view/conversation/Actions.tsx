@@ -132,7 +132,7 @@ export function ActionSheet({ onClose, ...props }: Props & { onClose: () => void
 }
 
 function threadLabel({ thread }: Message): string {
-  return thread === undefined ? "Reply in thread" : "Open thread";
+  return thread === undefined ? "Start a thread" : "Open thread";
 }
 
 function useActions({ message, onEdit, onReply }: Props) {

@@ -37,8 +37,8 @@ export function Mentions() {
         <p>Nobody has named you yet. What is said with your name after an @ is found here.</p>
       )}
       {fault !== null && <Fault>{fault}</Fault>}
-      {state === "failed" && <Button onClick={load}>Try again</Button>}
-      {state === "idle" && more && <Button onClick={load}>Show older ones</Button>}
+      {state === "failed" && <Button onClick={() => void load()}>Try again</Button>}
+      {state === "idle" && more && <Button onClick={() => void load()}>Show older ones</Button>}
     </Dialog>
   );
 }
@@ -91,28 +91,26 @@ function useMentions() {
   const shown = useRef(true);
   const before = messages.at(-1)?.date;
 
-  const load = useCallback(() => {
+  const load = useCallback(async () => {
     setState("loading");
     setFault(null);
-    chat.mentions(before).then(
-      (page) => {
-        if (!shown.current) return;
-        setMessages((known) => [...known, ...page.messages]);
-        setMore(page.more);
-        setState("idle");
-      },
-      (error: unknown) => {
-        if (!shown.current) return;
-        setFault(wordsOf(error));
-        setState("failed");
-      },
-    );
+    try {
+      const page = await chat.mentions(before);
+      if (!shown.current) return;
+      setMessages((known) => [...known, ...page.messages]);
+      setMore(page.more);
+      setState("idle");
+    } catch (error) {
+      if (!shown.current) return;
+      setFault(wordsOf(error));
+      setState("failed");
+    }
   }, [chat, before]);
 
   const first = useRef(load);
   useEffect(() => {
     shown.current = true;
-    first.current();
+    void first.current();
     return () => {
       shown.current = false;
     };

@@ -44,6 +44,38 @@ test("? shows all keys, but is a character in a field, where Ctrl / shows them",
   await context.close();
 });
 
+test("what is opened while the page steps back from what was closed stays open", async () => {
+  const { page, context } = await stage.enter("bet");
+  const dialog = page.getByRole("dialog", { name: "Keys" });
+  await page.keyboard.press("Control+/");
+  await dialog.waitFor();
+  await page.evaluate(async () => {
+    const press = (key: string, ctrlKey: boolean) =>
+      document.activeElement?.dispatchEvent(
+        new KeyboardEvent("keydown", { key, ctrlKey, bubbles: true, cancelable: true }),
+      );
+    const back = history.back.bind(history);
+    const steppedBack = new Promise((resolve) => addEventListener("popstate", resolve, { once: true }));
+    // Before the browser gets to it.
+    history.back = () => {
+      back();
+      press("/", true);
+    };
+    press("/", true);
+    await steppedBack;
+    history.back = back;
+  });
+  await dialog.waitFor();
+  await page.evaluate(
+    () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))),
+  );
+  expect(await dialog.count()).toBe(1);
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  await messageTo(page, "General").waitFor();
+  await context.close();
+});
+
 test("F6 goes round rooms, messages, composer and people, and Shift F6 back", async () => {
   const { page, context } = await stage.enter("ben");
   await eventually(() => focused(page), "Message to General");

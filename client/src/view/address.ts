@@ -98,15 +98,21 @@ let returning = false;
  */
 export function enterOverlay(close: () => void): () => void {
   const state = { overlay: ++overlays };
-  if (leaving !== undefined && isOverlay()) history.replaceState(state, "");
-  else history.pushState(state, "");
-  clearTimeout(leaving);
-  leaving = undefined;
   const onBack = () => {
     if (overlayOf(history.state) !== state.overlay) close();
   };
-  addEventListener("popstate", onBack);
+  const begin = () => {
+    if (leaving !== undefined && isOverlay()) history.replaceState(state, "");
+    else history.pushState(state, "");
+    clearTimeout(leaving);
+    leaving = undefined;
+    addEventListener("popstate", onBack);
+  };
+  // The step back of the one before would close this one.
+  if (returning) addEventListener("popstate", begin, { once: true });
+  else begin();
   return () => {
+    removeEventListener("popstate", begin);
     removeEventListener("popstate", onBack);
     leaving = setTimeout(() => {
       leaving = undefined;

@@ -11,7 +11,8 @@ beforeAll(async () => {
 afterAll(() => stage.close());
 
 const log = (page: Page) => page.locator("#conversation").getByRole("log");
-const pane = (page: Page) => page.getByRole("complementary", { name: "Thread" });
+const pane = (page: Page) =>
+  page.getByRole("complementary", { name: "Thread" }).or(page.getByRole("main", { name: "Thread" }));
 
 /** A stored message with just this text, in the room's log or in the thread. */
 function stored(within: Locator, text: string): Locator {
@@ -136,6 +137,39 @@ test("who folds a room's answers sees them in their threads alone, on all device
   await ann.page.keyboard.press("Escape");
   await pane(ann.page).waitFor({ state: "detached" });
 
+  expect([...ann.complaints, ...ben.complaints]).toEqual([]);
+  for (const { context } of [ann, ben]) await context.close();
+}, 120_000);
+
+test("where answers are folded, a link to one opens its thread, which a deleted beginning does not end", async () => {
+  const ann = await stage.enter("ann-links");
+  const ben = await stage.enter("ben-links", { replica: 1 });
+  await say(ann.page, "who brings the music");
+  await stored(log(ben.page), "who brings the music").waitFor();
+  await act(log(ben.page), "who brings the music", "Start a thread");
+  await answer(ben.page, "me again");
+  await answer(ben.page, "and a friend");
+  await stored(log(ann.page), "and a friend").waitFor();
+  await ann.page.getByRole("button", { name: "Fold replies into threads" }).click();
+  await stored(log(ann.page), "and a friend").waitFor({ state: "detached" });
+  const seq = await stored(log(ben.page), "me again").getAttribute("data-seq");
+  await ann.page.evaluate((to) => (location.hash = `#/room/0/${to}`), seq);
+  await eventually(() => hasFocus(stored(pane(ann.page), "me again")), true);
+  await pane(ann.page).getByRole("button", { name: "Close thread" }).click();
+  await pane(ann.page).waitFor({ state: "detached" });
+  await messageTo(ann.page, "General").waitFor();
+
+  // What they answer is deleted; they stay.
+  await act(log(ann.page), "who brings the music", "Delete message");
+  await log(ann.page)
+    .locator("[data-seq]")
+    .filter({ hasText: "Message deleted" })
+    .getByRole("button", { name: /^2 replies, last by ben-links at / })
+    .click();
+  await eventually(
+    () => pane(ann.page).locator("ol").last().locator("[data-part=text]").allTextContents(),
+    ["me again", "and a friend"],
+  );
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
   for (const { context } of [ann, ben]) await context.close();
 }, 120_000);

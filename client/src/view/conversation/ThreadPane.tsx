@@ -49,14 +49,22 @@ export function ThreadPane({ roomId, covering }: Props) {
   }, []);
 
   if (thread === null || room === undefined) return null;
+  // Over the conversation, which is inert then, it is what the page is about.
+  const Heading = covering ? "h1" : "h2";
   return (
-    <aside ref={pane} className={css.pane} data-part="thread-pane" aria-label="Thread">
+    <aside
+      ref={pane}
+      {...(covering && { role: "main" })}
+      className={css.pane}
+      data-part="thread-pane"
+      aria-label="Thread"
+    >
       <header className={css.head}>
         {covering && <IconButton icon="back" label="Back to the conversation" onClick={closeThread} />}
         <div className={css.title}>
-          <h2 ref={heading} tabIndex={-1}>
+          <Heading ref={heading} tabIndex={-1}>
             Thread
-          </h2>
+          </Heading>
           <p>in {titleOf(room, me.id)}</p>
         </div>
         {!covering && <IconButton icon="close" label="Close thread" onClick={closeThread} />}

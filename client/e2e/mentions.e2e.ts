@@ -48,6 +48,40 @@ test("a name is completed from an @, and whoever is named sees it beside what is
   await ben.context.close();
 });
 
+test("what mentions somebody is listed over all their rooms, newest first, with the way to each", async () => {
+  const dan = await stage.enter("dan-named");
+  const eve = await stage.enter("eve-names", { replica: 1 });
+  await dan.page.getByRole("button", { name: "New room" }).click();
+  await dan.page.getByLabel("Name").fill("named there");
+  await dan.page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(dan.page, "named there").waitFor();
+  await dan.page.keyboard.press("Control+Shift+M");
+  const list = dan.page.getByRole("dialog", { name: "Mentions" });
+  await list.getByText("Nobody has named you yet.").waitFor();
+  await dan.page.keyboard.press("Escape");
+  await list.waitFor({ state: "detached" });
+
+  await say(eve.page, "hello @dan-named, first");
+  await eve.page.locator("[data-seq]").filter({ hasText: "first" }).waitFor();
+  await eve.page.getByRole("button", { name: "Browse rooms" }).click();
+  await eve.page.getByRole("dialog").getByLabel("Find a room").fill("named there");
+  await eve.page.getByRole("dialog").getByRole("button", { name: "Join named there" }).click();
+  await messageTo(eve.page, "named there").waitFor();
+  await say(eve.page, "and @dan-named, second");
+  await room(dan.page, "General").locator("[data-part=mentions]").waitFor();
+  // One of them is said in the room that is being looked at.
+  const button = dan.page.getByRole("button", { name: "Mentions 1 unread" });
+  await button.click();
+  const texts = list.locator("[data-part=text]");
+  await eventually(() => texts.allTextContents(), ["and @dan-named, second", "hello @dan-named, first"]);
+  await list.getByRole("button", { name: /eve-names in General.*unread/ }).click();
+  await messageTo(dan.page, "General").waitFor();
+  await dan.page.locator("[data-target]").filter({ hasText: "hello @dan-named, first" }).waitFor();
+  await dan.page.getByRole("button", { name: "Mentions", exact: true }).waitFor();
+  expect([...dan.complaints, ...eve.complaints]).toEqual([]);
+  for (const { context } of [dan, eve]) await context.close();
+});
+
 test("an emoji is found by its name while one types, and in the picker, from our own server, when it is wanted", async () => {
   const { page, context, complaints } = await stage.enter("cyd");
   const loaded: string[] = [];

@@ -1,20 +1,15 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { both, person, type Person } from "../../server/src/testing.ts";
-import { eventually, message, messageTo, room, setStage, type Stage } from "./stage.ts";
+import { eventually, message, messageTo, room, setStageWithTalker } from "./stage.ts";
 
-let stage: Stage;
-let talker: Person;
+let stage: Awaited<ReturnType<typeof setStageWithTalker>>;
 
 beforeAll(async () => {
-  stage = await setStage(2);
-  talker = await person(both(stage.house)[1], "talker");
+  stage = await setStageWithTalker();
 });
 
-afterAll(async () => {
-  talker.close();
-  await stage.close();
-});
+afterAll(() => stage.close());
 
 /** What has the focus, by its name or what it says. */
 function focused(page: Page) {
@@ -99,7 +94,7 @@ test("F6 goes round rooms, messages, composer and people, and Shift F6 back", as
 
 test("the focus is not lost with what had it", async () => {
   const { page, context } = await stage.enter("cat");
-  for (let count = 0; count < 40; count++) await talker.say("0", `line ${count}`);
+  for (let count = 0; count < 40; count++) await stage.talker.say("0", `line ${count}`);
   await message(page, "line 39").waitFor();
   await page.getByRole("log").evaluate((log) => (log.scrollTop -= 600));
   const latest = page.getByRole("button", { name: "Jump to latest" });
@@ -109,7 +104,7 @@ test("the focus is not lost with what had it", async () => {
   await eventually(() => focused(page), "Message to General");
   // Who clicks beside everything has left it.
   await page.evaluate(() => (document.activeElement as HTMLElement).blur());
-  await talker.say("0", "and on");
+  await stage.talker.say("0", "and on");
   await message(page, "and on").waitFor();
   expect(await focused(page)).toBe("BODY");
   await context.close();
@@ -153,18 +148,18 @@ test("the page's title and icon tell what is unread, with a number where it call
   const icon = async () =>
     decodeURIComponent((await page.locator("link[rel=icon]").getAttribute("href")) ?? "");
   await eventually(() => page.title(), "General - Hubbub");
-  const named = await talker.browser.post<{ id: string }>("/api/rooms", { name: "Elsewhere" });
+  const named = await stage.talker.browser.post<{ id: string }>("/api/rooms", { name: "Elsewhere" });
   await page.evaluate((id) => (location.hash = `#/room/${id}`), named.body.id);
   await page.getByRole("button", { name: "Join this room" }).click();
   await messageTo(page, "Elsewhere").waitFor();
   await eventually(icon, "/favicon.svg");
-  await talker.say("0", "for everybody");
+  await stage.talker.say("0", "for everybody");
   await eventually(() => page.title(), "(1) Elsewhere - Hubbub");
   expect(await icon()).toContain("></text>");
   const id = await page.evaluate(async () => ((await (await fetch("/api/me")).json()) as { id: string }).id);
-  const { body } = await talker.browser.post<{ id: string }>("/api/rooms/private", { userId: id });
-  await talker.say(body.id, "for you");
-  await talker.say(body.id, "and again");
+  const { body } = await stage.talker.browser.post<{ id: string }>("/api/rooms/private", { userId: id });
+  await stage.talker.say(body.id, "for you");
+  await stage.talker.say(body.id, "and again");
   await eventually(() => page.title(), "(3) Elsewhere - Hubbub");
   await expect.poll(icon).toContain(">2</text>");
   await room(page, "talker").click();

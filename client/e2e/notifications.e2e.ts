@@ -1,20 +1,14 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { both, person, type Person } from "../../server/src/testing.ts";
-import { eventually, messageTo, room, setStage, type Actor, type Stage } from "./stage.ts";
+import { eventually, messageTo, room, setStageWithTalker, type Actor } from "./stage.ts";
 
-let stage: Stage;
-let talker: Person;
+let stage: Awaited<ReturnType<typeof setStageWithTalker>>;
 
 beforeAll(async () => {
-  stage = await setStage(2);
-  talker = await person(both(stage.house)[1], "talker");
+  stage = await setStageWithTalker();
 });
 
-afterAll(async () => {
-  talker.close();
-  await stage.close();
-});
+afterAll(() => stage.close());
 
 type Shown = { title: string; body: string; tag: string };
 type Desk = { shown: (Shown & { click: () => void })[]; asked: number; attended: boolean };
@@ -73,7 +67,7 @@ async function directRoom({ page }: Actor): Promise<string> {
   const userId = await page.evaluate(
     async () => ((await (await fetch("/api/me")).json()) as { id: string }).id,
   );
-  return (await talker.browser.post<{ id: string }>("/api/rooms/private", { userId })).body.id;
+  return (await stage.talker.browser.post<{ id: string }>("/api/rooms/private", { userId })).body.id;
 }
 
 test("somebody is asked once there was something to tell, told of the next message, and brought to it", async () => {
@@ -82,23 +76,23 @@ test("somebody is asked once there was something to tell, told of the next messa
   const { page, context } = ann;
   const id = await directRoom(ann);
   await lookAway(page);
-  await talker.say(id, "are you there?");
+  await stage.talker.say(id, "are you there?");
   const ask = page.getByRole("region", { name: "Notifications" });
   await ask.getByText("Something was said while you were away.").waitFor();
   expect(await page.evaluate(() => (globalThis as unknown as { desk: Desk }).desk.asked)).toBe(0);
   await ask.getByRole("button", { name: "Turn on" }).click();
   await eventually(() => ask.count(), 0);
-  await talker.say("0", "for everybody");
-  await talker.say(id, "hello?");
+  await stage.talker.say("0", "for everybody");
+  await stage.talker.say(id, "hello?");
   await eventually(() => onDesk(page), [{ title: "talker", body: "hello?", tag: id }]);
   await page.evaluate(() => (globalThis as unknown as { desk: Desk }).desk.shown[0]?.click());
   await messageTo(page, "talker").waitFor();
   await lookAway(page, false);
   await eventually(() => onDesk(page), []);
-  await talker.say(id, "on the screen");
+  await stage.talker.say(id, "on the screen");
   await page.getByRole("log").getByText("on the screen").waitFor();
   await lookAway(page);
-  await talker.say(id, "behind");
+  await stage.talker.say(id, "behind");
   await eventually(() => onDesk(page), [{ title: "talker", body: "behind", tag: id }]);
   await context.close();
 });
@@ -115,10 +109,10 @@ test("one of a person's tabs tells, for all of them", async () => {
   await other.goto(page.url());
   await messageTo(other, "General").waitFor();
   for (const one of [page, other]) await lookAway(one);
-  await talker.say(id, "once");
+  await stage.talker.say(id, "once");
   await room(other, "talker").getByText("once").waitFor();
   await expect.poll(async () => (await onDesk(page)).length + (await onDesk(other)).length).toBe(1);
-  await talker.say(id, "twice");
+  await stage.talker.say(id, "twice");
   const texts = async () => [...(await onDesk(page)), ...(await onDesk(other))].map(({ body }) => body);
   await eventually(texts, ["twice"]);
   await context.close();
@@ -129,7 +123,7 @@ test("of what one is notified is chosen in the room, and a muted room counts now
   await withDesk(cat);
   const { page, context } = cat;
   const id = await directRoom(cat);
-  await talker.say(id, "first");
+  await stage.talker.say(id, "first");
   await room(page, "talker").click();
   await page.getByRole("button", { name: "Notifications" }).click();
   const dialog = page.getByRole("dialog", { name: "Notifications" });
@@ -139,7 +133,7 @@ test("of what one is notified is chosen in the room, and a muted room counts now
   await eventually(() => dialog.getByRole("button", { name: "Show them" }).count(), 0);
   await page.keyboard.press("Escape");
   await room(page, "General").click();
-  await talker.say(id, "unheard");
+  await stage.talker.say(id, "unheard");
   await room(page, "talker").getByText("unheard").waitFor();
   await eventually(() => page.title(), "General - Hubbub");
   expect(await page.locator("link[rel=icon]").getAttribute("href")).toBe("/favicon.svg");
@@ -161,7 +155,7 @@ test.each([
   await page.setViewportSize({ width, height: 780 });
   const id = await directRoom(who);
   await lookAway(page);
-  await talker.say(id, "are you there?");
+  await stage.talker.say(id, "are you there?");
   await page.getByRole("button", { name: "Turn on" }).waitFor();
   const pictures = process.env["PICTURES"];
   const shoot = async (what: string) => {

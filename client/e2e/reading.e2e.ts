@@ -1,30 +1,23 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { both, person, type Person } from "../../server/src/testing.ts";
 import {
   eventually,
   message,
   messageTo,
   room,
   say,
-  setStage,
+  setStageWithTalker,
   shownTexts,
   talkTo,
-  type Stage,
 } from "./stage.ts";
 
-let stage: Stage;
-let talker: Person;
+let stage: Awaited<ReturnType<typeof setStageWithTalker>>;
 
 beforeAll(async () => {
-  stage = await setStage(2);
-  talker = await person(both(stage.house)[1], "talker");
+  stage = await setStageWithTalker();
 });
 
-afterAll(async () => {
-  talker.close();
-  await stage.close();
-});
+afterAll(() => stage.close());
 
 /** Where the first row in sight stands, in pixels below the top of the log. */
 function rowInSight(page: Page) {
@@ -44,7 +37,7 @@ test("scrolling up loads all older messages, nothing jumps, and the page stays s
   for (let from = 0; from < count; from += 50) {
     const some = Array.from({ length: 50 }, (_, index) => from + index);
     await Promise.all(
-      some.map((number) => talker.say("0", `old ${number} ${"word ".repeat(number % 60)}`.trim())),
+      some.map((number) => stage.talker.say("0", `old ${number} ${"word ".repeat(number % 60)}`.trim())),
     );
   }
   const { page, context } = await stage.enter("ann");
@@ -99,7 +92,7 @@ test("whoever reads further up stays there while others talk, and is told how mu
   await page.getByRole("log").evaluate((log) => (log.scrollTop -= 1_500));
   await page.getByRole("button", { name: "Jump to latest" }).waitFor();
   const before = await rowInSight(page);
-  for (let number = 0; number < 5; number++) await talker.say("0", `meanwhile ${number}`);
+  for (let number = 0; number < 5; number++) await stage.talker.say("0", `meanwhile ${number}`);
   await page.getByRole("button", { name: "Jump to latest (5)" }).waitFor();
   await eventually(() => page.title(), "(5) General - Hubbub");
   const after = await rowInSight(page);
@@ -109,7 +102,7 @@ test("whoever reads further up stays there while others talk, and is told how mu
   await message(page, "meanwhile 4").waitFor();
   await page.getByText("New", { exact: true }).waitFor();
   await eventually(() => page.title(), "General - Hubbub");
-  await talker.say("0", "and on");
+  await stage.talker.say("0", "and on");
   await message(page, "and on").waitFor();
   const below = await page
     .getByRole("log")

@@ -7,7 +7,15 @@ import {
   type Page,
 } from "playwright-core";
 import { expect } from "vitest";
-import { Browser as Visitor, PATIENCE_MS, replicas, type House } from "../../server/src/testing.ts";
+import {
+  both,
+  Browser as Visitor,
+  type House,
+  PATIENCE_MS,
+  type Person,
+  person,
+  replicas,
+} from "../../server/src/testing.ts";
 
 /** What every browser test starts with: replicas that serve the built client, and people in browsers of their own. */
 
@@ -102,6 +110,20 @@ export async function setStage(count = 2): Promise<Stage> {
     close: async () => {
       await browser.close();
       await house.close();
+    },
+  };
+}
+
+/** Two replicas, and somebody on the second one who talks without a browser. */
+export async function setStageWithTalker(): Promise<Stage & { talker: Person }> {
+  const stage = await setStage(2);
+  const talker = await person(both(stage.house)[1], "talker");
+  return {
+    ...stage,
+    talker,
+    async close() {
+      talker.close();
+      await stage.close();
     },
   };
 }

@@ -1,6 +1,5 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { both, person, type Person } from "../../server/src/testing.ts";
 import {
   addressOf,
   eventually,
@@ -8,24 +7,18 @@ import {
   messageTo,
   room,
   say,
-  setStage,
+  setStageWithTalker,
   shownTexts,
   talkTo,
-  type Stage,
 } from "./stage.ts";
 
-let stage: Stage;
-let talker: Person;
+let stage: Awaited<ReturnType<typeof setStageWithTalker>>;
 
 beforeAll(async () => {
-  stage = await setStage(2);
-  talker = await person(both(stage.house)[1], "talker");
+  stage = await setStageWithTalker();
 });
 
-afterAll(async () => {
-  talker.close();
-  await stage.close();
-});
+afterAll(() => stage.close());
 
 /** From now on, what live regions are given to read out. */
 async function listen(page: Page): Promise<() => Promise<string[]>> {
@@ -44,13 +37,13 @@ async function listen(page: Page): Promise<() => Promise<string[]>> {
 
 test("each message of others is read out once and in order, and so is trouble", async () => {
   const { page, context, link } = await stage.enter("ann");
-  await talker.say("0", "before");
+  await stage.talker.say("0", "before");
   await message(page, "before").waitFor();
   const heard = await listen(page);
   const said = ["yes", "yes", "one", "two", "three", "four", "five", "six"];
-  await talker.say("0", "yes");
+  await stage.talker.say("0", "yes");
   await message(page, "yes").waitFor();
-  for (const text of said.slice(1)) await talker.say("0", text);
+  for (const text of said.slice(1)) await stage.talker.say("0", text);
   await eventually(
     heard,
     said.map((text) => `talker: ${text}`),
@@ -239,7 +232,7 @@ test("the open room is in sight in a long list, and what is unread beyond it is 
   await room(page, "General").click();
   await messageTo(page, "General").waitFor();
   await eventually(() => inView("General"), true);
-  await talker.say(decodeURIComponent(direct.split("/").at(-1) ?? ""), "down here");
+  await stage.talker.say(decodeURIComponent(direct.split("/").at(-1) ?? ""), "down here");
   await page.getByRole("button", { name: "1 unread room" }).click();
   await eventually(() => inView("talker"), true);
   await eventually(() => page.getByRole("button", { name: "1 unread room" }).count(), 0);

@@ -81,6 +81,7 @@ export async function openStage(env: Record<string, string> = {}): Promise<Stage
   const client = join(root, "client/dist");
   const variables = {
     NODE_ENV: "production",
+    SIGNUP: "open",
     HOST: "127.0.0.1",
     REDIS_URL: redis.url,
     RATE_LIMITS: "on",

@@ -86,6 +86,7 @@ async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
   return startWithRedis(file, options, "socketio", ({ url }) => ({
     NODE_ENV: "production",
     REDIS_URL: url,
+    SIGNUP: "open",
     SESSION_SECRET: SECRET,
     RATE_LIMITS: "off",
     LOG_LEVEL: "warn",

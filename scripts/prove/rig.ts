@@ -251,6 +251,7 @@ function createReplica(options: {
         env: {
           PATH: process.env["PATH"],
           NODE_ENV: "production",
+          SIGNUP: "open",
           PORT: String(port),
           HOST: "127.0.0.1",
           TRUST_PROXY: "1",

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { z } from "zod";
+import { SIGN_UP_MODES } from "./protocol.ts";
 import { parseRedisUrl } from "./redisUrl.ts";
 
 /**
@@ -60,6 +61,13 @@ const environment = z.object({
   SESSION_TTL: whole(7 * 24 * 3600, 60, 365 * 24 * 3600),
   /** `on` behind HTTPS: the cookie gets `Secure` and the `__Host-` name, and nobody can log in without HTTPS. */
   COOKIE_SECURE: flag("off"),
+  /**
+   * Who may sign up: with `open` anybody, with `invite` or `closed` only people with an invitation (with `closed` the
+   * page does not mention that there are any). Admins may change it while the server runs. Empty: `open` if only this
+   * machine reaches `HOST` and `NODE_ENV` is not `production`, else `invite`. The first person of an empty server may
+   * always sign up, and owns it.
+   */
+  SIGNUP: z.enum(SIGN_UP_MODES).optional(),
   /** How many proxies in front to trust with `X-Forwarded-*`. With Compose the default is 1: its HAProxy. */
   TRUST_PROXY: whole(0, 0, 8),
   /**
@@ -133,6 +141,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     sessionSecrets: secretsOf(read.SESSION_SECRET),
     sessionTtlSeconds: read.SESSION_TTL,
     cookieSecure: read.COOKIE_SECURE,
+    signUp:
+      read.SIGNUP ??
+      (read.NODE_ENV !== "production" && isLoopback(read.HOST) ? ("open" as const) : ("invite" as const)),
     trustProxy: read.TRUST_PROXY,
     publicOrigins: read.PUBLIC_URL,
     origins: read.ORIGINS,
@@ -157,6 +168,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
 /** The URL of a server on `host` and `port`, for people: http://127.0.0.1:3000 */
 export function addressOf(host: string, port: number): string {
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/** Whether only this machine reaches an address to listen on. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^(?:::ffff:)?127\./.test(host);
 }
 
 /** Faults of the URL alone; the attempt to connect reports all others. */

@@ -16,6 +16,8 @@ const WORDS = [
   "schema",
   "seed",
   "limit",
+  "settings",
+  "staff",
 ];
 
 /**
@@ -30,7 +32,7 @@ const WORDS = [
  * | `total_users` | string | the last user id | `r get total_users` |
  * | `total_rooms` | string | the last id of a named room | `r get total_rooms` |
  * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX | `r get username:pablo` |
- * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `seeded` for demo people | `r hgetall user:1` |
+ * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `role` of the server's owners and admins, `seeded` for demo people | `r hgetall user:1` |
  * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
  * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: what notifies the user there, if they have chosen | `r hgetall user:1:notify` |
  * | `user:<id>:folded` | set | ids of the rooms whose answers the user has folded into threads | `r smembers user:1:folded` |
@@ -57,6 +59,8 @@ const WORDS = [
  * | `sessions:<id>` | sorted set | ids of a user's sessions, score = when they logged in (ms) | `r zrange sessions:1 0 -1` |
  * | `sess:<sid>` | string | the session, by connect-redis | `r --scan --pattern 'sess:*'` |
  * | `session_secret` | string | signs session cookies if `SESSION_SECRET` is not set | `r exists session_secret` |
+ * | `settings` | hash | what admins have set: `signup`; `owner`, the id of the first account | `r hgetall settings` |
+ * | `staff` | hash | user id -> `owner` or `admin` of the server | `r hgetall staff` |
  * | `schema` | string | version of the stored data; `restoring ...` during a restore | `r get schema` |
  * | `seed:lock` | string | held while demo data is written | `r pttl seed:lock` |
  * | `seed:people` | string | JSON of the demo log-ins, if there is demo data | `r get seed:people` |
@@ -124,6 +128,8 @@ export function createKeys(prefix: string) {
     sessionPrefix: `${prefix}sess:`,
     session: (sid: string) => `${prefix}sess:${sid}`,
     sessionSecret: `${prefix}session_secret`,
+    settings: `${prefix}settings`,
+    staff: `${prefix}staff`,
     schema: `${prefix}schema`,
     seedLock: `${prefix}seed:lock`,
     demo: `${prefix}seed:people`,

@@ -17,7 +17,19 @@ export type RoomId = string;
  */
 export type RoomKind = "everyone" | "open" | "invite" | "direct";
 
-export type User = { id: UserId; username: string };
+/** Names of deleted accounts stay taken, and are told as `deleted user`. */
+export type User = { id: UserId; username: string; displayName?: string; deleted?: true };
+
+/** What somebody may do on the server. */
+export const SERVER_ROLES = ["user", "admin", "owner"] as const;
+export type ServerRole = (typeof SERVER_ROLES)[number];
+
+/** One's own account. Without `role`, a user. */
+export type Me = User & { role?: Exclude<ServerRole, "user"> };
+
+/** Who may sign up: anybody, or only people with an invitation; `closed` says nothing of invitations. */
+export const SIGN_UP_MODES = ["open", "invite", "closed"] as const;
+export type SignUpMode = (typeof SIGN_UP_MODES)[number];
 
 export type Presence = User & { online: boolean };
 
@@ -251,6 +263,7 @@ export type ServerEvents = {
 
 /** REST bodies and answers, all under `/api`. An error's body is a `Failure`. */
 export type Credentials = { username: string; password: string };
+export type NewUser = Credentials & { invite?: string | undefined };
 export type Notifications = { level: NotifyLevel };
 export type RoomView = { folded: boolean };
 export type NewRoom = { name: string; kind?: ListedRoom["kind"] | undefined };

@@ -189,7 +189,7 @@ describe("two replicas on one Redis", () => {
       for (const replica of [right, later]) {
         const browser = new Browser(replica);
         browser.cookie = ann.browser.cookie;
-        expect((await browser.get<User>("/api/me")).body).toEqual(ann.user);
+        expect((await browser.get<User>("/api/me")).body).toMatchObject(ann.user);
         (await connect(browser, ann.user)).close();
       }
     } finally {

@@ -2,12 +2,15 @@ import cluster from "node:cluster";
 import type { Server as HttpServer, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
+import { Accounts } from "./chat/accounts.ts";
 import { Chat } from "./chat/chat.ts";
 import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.ts";
 import { Log } from "./store/log.ts";
 import { Members } from "./store/members.ts";
 import { keepMoving } from "./store/move.ts";
 import { Rooms } from "./store/rooms.ts";
+import { Settings } from "./store/settings.ts";
+import { Staff } from "./store/staff.ts";
 import { Users } from "./chat/users.ts";
 import { checkRedis, connectionsMost, heed } from "./store/checks.ts";
 import { addressOf, type Config } from "./config.ts";
@@ -104,6 +107,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const health = new RedisHealth(commands, subscriber, metrics, log);
 
     const users = new Users(commands, keys, config);
+    const settings = new Settings(commands, keys, config);
+    const accounts = new Accounts({ users, settings, staff: new Staff(commands, keys) });
     const members = new Members(commands, keys, config, schema);
     if (schema.mixed) await members.move();
     const rooms = new Rooms(commands, keys, members);
@@ -183,7 +188,16 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       security,
       log,
     });
-    const chat = new Chat({ users, rooms, members, messages, presence, announce: door.announce, metrics });
+    const chat = new Chat({
+      users,
+      accounts,
+      rooms,
+      members,
+      messages,
+      presence,
+      announce: door.announce,
+      metrics,
+    });
 
     const stopMoving = keepMoving(
       { redis: commands, keys, schema, members },

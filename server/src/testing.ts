@@ -203,7 +203,7 @@ export async function person(
     password: "correct horse",
   });
   if (status !== 201) throw new Error(`sign-up answered ${status}: ${JSON.stringify(body)}`);
-  return connect(browser, body);
+  return connect(browser, { id: body.id, username: body.username });
 }
 
 /** Opens another window of a logged-in user. */

@@ -3,6 +3,7 @@ import type { Presence } from "../live/presence.ts";
 import type { Log } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Rooms } from "../store/rooms.ts";
+import type { Accounts } from "./accounts.ts";
 import { ChatMessages } from "./messages.ts";
 import { People } from "./people.ts";
 import { ChatRooms, type Announcer } from "./rooms.ts";
@@ -11,6 +12,7 @@ import type { Users } from "./users.ts";
 /** What a user may do, by what they do it with. Checks, stores, announces; knows no door. */
 export class Chat {
   readonly users: Users;
+  readonly accounts: Accounts;
   readonly presence: Presence;
   readonly people: People;
   readonly rooms: ChatRooms;
@@ -18,6 +20,7 @@ export class Chat {
 
   constructor(parts: {
     users: Users;
+    accounts: Accounts;
     rooms: Rooms;
     members: Members;
     messages: Log;
@@ -27,6 +30,7 @@ export class Chat {
   }) {
     const { users, members, messages: log, presence, announce, metrics } = parts;
     this.users = users;
+    this.accounts = parts.accounts;
     this.presence = presence;
     this.people = new People(users, presence);
     this.rooms = new ChatRooms({ rooms: parts.rooms, members, log, users, announce });

@@ -2,12 +2,13 @@ import bcrypt from "bcrypt";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import type { Credentials, User, UserId } from "../protocol.ts";
+import type { Credentials, ServerRole, User, UserId } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
-import { Ids } from "../store/ids.ts";
+import { Ids, isUnused } from "../store/ids.ts";
 import { FIRST_ROOMS } from "../store/kinds.ts";
 import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
+import { roleOf } from "../store/staff.ts";
 import { isReservedUsername } from "../names.ts";
 import { weaknessOf } from "./passwords.ts";
 
@@ -109,9 +110,24 @@ export class Users {
     });
   }
 
-  /** Whether the account still exists: a session may outlive it, and must not become another user's. */
-  async exists({ id, username }: User): Promise<boolean> {
-    return (await this.#redis.hget(this.#keys.user(id), "username")) === username;
+  /**
+   * What the account may do on the server; undefined if it is gone: a session may outlive it, and must not become
+   * another user's.
+   */
+  async roleOf({ id, username }: User): Promise<ServerRole | undefined> {
+    const [name, role] = await this.#redis.hmget(this.#keys.user(id), "username", "role");
+    return name === username ? roleOf(role) : undefined;
+  }
+
+  /** Whether there is no account, and never was: the next one is the first. */
+  isEmpty(): Promise<boolean> {
+    return isUnused(this.#redis, this.#keys);
+  }
+
+  /** Takes back an account that was just made. */
+  async takeBack({ id, username }: User): Promise<void> {
+    await this.#redis.del(this.#keys.username(username));
+    await Promise.all([this.#redis.del(this.#keys.user(id)), this.#redis.del(this.#keys.userRooms(id))]);
   }
 
   /** Whether this address is one of the account's own. */

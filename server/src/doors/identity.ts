@@ -3,12 +3,13 @@ import type { Users } from "../chat/users.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import { clientAddress, type Security } from "../security.ts";
+import type { ServerRole } from "../protocol.ts";
 import { NOT_OWN, type Origins } from "./origin.ts";
 import type { Session, Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 
-/** The user who asks, and their session. */
-export type Actor = Session;
+/** The user who asks, their session, and what they may do on the server. */
+export type Actor = Session & { role: ServerRole };
 
 /**
  * The ways in. Each has its turn, its limit, and its prefix for bans, so that a ban from one way leaves the others
@@ -40,8 +41,8 @@ export type Identity = {
    * connections, before somebody else gets that id. Throws as `shown` does.
    */
   identify: (request: IncomingMessage, way: Way) => Promise<Actor | undefined>;
-  /** The user found so far. */
-  known: (request: IncomingMessage) => Actor | undefined;
+  /** The session found so far. */
+  known: (request: IncomingMessage) => Session | undefined;
   /** Makes a request's sender, or a session id, wait: until then nothing is looked up for them. */
   bar: (from: IncomingMessage | string, way: Way, ms: number) => void;
 };
@@ -51,7 +52,7 @@ type Asked = {
   begun?: Promise<void>;
   shown?: Promise<Session | undefined>;
   identified?: Promise<Actor | undefined>;
-  known?: Actor | undefined;
+  known?: Session | undefined;
 };
 
 /**
@@ -60,7 +61,7 @@ type Asked = {
  */
 export function createIdentity(parts: {
   config: Config;
-  users: Pick<Users, "exists">;
+  users: Pick<Users, "roleOf">;
   sessions: Sessions;
   origins: Origins;
   throttle: Throttle;
@@ -114,7 +115,9 @@ export function createIdentity(parts: {
 
   async function identify(request: IncomingMessage, way: Way, asked: Asked): Promise<Actor | undefined> {
     const session = await self.shown(request, way);
-    if (!session || (await users.exists(session.user))) return session;
+    if (!session) return undefined;
+    const role = await users.roleOf(session.user);
+    if (role !== undefined) return { ...session, role };
     asked.known = undefined;
     await sessions.end(session);
     const address = clientAddress(request, config.trustProxy);

@@ -1032,7 +1032,7 @@ describe("while Redis is away", () => {
       expect([login.status, login.body.code]).toEqual([503, "unavailable"]);
       await own.start();
       await until(async () => (await anonymous(replica).get("/readyz")).status === 200, PATIENCE_MS);
-      expect((await ann.browser.get<User>("/api/me")).body).toEqual(ann.user);
+      expect((await ann.browser.get<User>("/api/me")).body).toMatchObject(ann.user);
     } finally {
       await apart.close().catch(() => undefined);
       await own.close();

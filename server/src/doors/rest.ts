@@ -8,6 +8,7 @@ import expressStaticGzip from "express-static-gzip";
 import helmet from "helmet";
 import type { Logger } from "pino";
 import { z } from "zod";
+import { asMe } from "../chat/accounts.ts";
 import type { Chat } from "../chat/chat.ts";
 import { isVisible } from "../names.ts";
 import { passwordFits } from "../chat/passwords.ts";
@@ -30,6 +31,7 @@ import {
   type Notifications,
   type RoomView,
   type NewRoom,
+  type NewUser,
   type RoomId,
   type User,
 } from "../protocol.ts";
@@ -43,12 +45,13 @@ import { addressKey, type Throttle } from "./throttle.ts";
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
 const password = z.string().refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
 const credentials: z.ZodType<Credentials> = z.object({ username, password });
-const newCredentials: z.ZodType<Credentials> = z.object({
+const newUser: z.ZodType<NewUser> = z.object({
   username,
   password: password.refine(
     (text) => text.length >= LIMITS.passwordMin,
     `at least ${LIMITS.passwordMin} characters`,
   ),
+  invite: z.string().max(64).optional(),
 });
 const newRoom: z.ZodType<NewRoom> = z.object({
   name: z
@@ -459,26 +462,28 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/demo", async (_request, response) => {
     response.json({ people: await parts.demo() });
   });
-  // {username,password} -> 201 `{id,username}`, signed in; 409 taken
+  // {username,password,invite?} -> 201 `{id,username,role?}`, signed in; 409 taken; 403 without a valid `invite` if
+  // sign-up is not open. The first person of an empty server is its `owner`
   router.post("/users", async (request, response) => {
     proxies.demandCookie(request);
-    const asked = newCredentials.parse(request.body);
+    const asked = newUser.parse(request.body);
     const address = addressOf(request);
     await throttle.take("signUp", address);
-    const user = await chat.users.signUp(asked, address);
+    const me = await chat.accounts.signUp(asked, address);
+    const user = { id: me.id, username: me.username };
     await chat.users.feelAtHome(user.username, address);
     await enter(request, response, user);
     security.note("signup.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
-    response.status(201).json(user);
+    response.status(201).json(me);
   });
-  // {username,password} -> 200 `{id,username}` with a new session; 401, the same for an unknown name and a wrong
+  // {username,password} -> 200 `{id,username,role?}` with a new session; 401, the same for an unknown name and a wrong
   // password
   router.post("/login", async (request, response) => {
     proxies.demandCookie(request);
     const user = await logIn(parts, credentials.parse(request.body), addressOf(request));
     await enter(request, response, user);
     security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
-    response.json(user);
+    response.json(asMe(user, (await chat.users.roleOf(user)) ?? "user"));
   });
   // -> 204; closes the session's connections on every replica
   router.post("/logout", async (request, response) => {
@@ -494,9 +499,10 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.status(204).end();
   });
 
-  // -> 200 `{id,username}`; 401
+  // -> 200 `{id,username,role?}`; 401. `role` is `owner` or `admin` of the server
   router.get("/me", (_request, response) => {
-    response.json(demandUser(response));
+    const { user, role } = demandActor(response);
+    response.json(asMe(user, role));
   });
   // ?after=&size= -> `[{id,username,online}]`, by id
   // ?ids=1,2 -> the same for these ids

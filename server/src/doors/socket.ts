@@ -525,8 +525,8 @@ export class SocketDoor {
       if (config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value)
         throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connectionsWait.value);
       const before = relay.epoch;
-      const [ids, exists] = await Promise.all([chat.rooms.of(user.id), chat.users.exists(user)]);
-      if (!exists) throw new ChatError("unauthorized", "Log in first.");
+      const [ids, role] = await Promise.all([chat.rooms.of(user.id), chat.users.roleOf(user)]);
+      if (role === undefined) throw new ChatError("unauthorized", "Log in first.");
       const admitted = await this.#open(chat, user.id, ids, before);
       socket.data = { user, sid, rooms: new Set(), admitted, admittedIn: relay.epoch };
       next();
@@ -667,11 +667,11 @@ export class SocketDoor {
     const [alive, accounts] = await Promise.all([
       Promise.all(sids.map((sid) => commands.exists(keys.session(sid)))),
       // One id has several names if it was given to another account.
-      Promise.all(here.map((connection) => chat.users.exists(connection.data.user))),
+      Promise.all(here.map((connection) => chat.users.roleOf(connection.data.user))),
     ]);
     const ended = new Set(sids.filter((_, index) => alive[index] === 0));
     for (const [index, connection] of here.entries())
-      if (ended.has(connection.data.sid) || !accounts[index]) connection.disconnect(true);
+      if (ended.has(connection.data.sid) || accounts[index] === undefined) connection.disconnect(true);
 
     const rooms = new Set(await chat.rooms.of(userId));
     const heard = new Set(here.flatMap((connection) => [...connection.data.rooms]));

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Cluster, type Redis } from "ioredis";
 import type { Logger } from "pino";
-import { VARIABLES, type Config } from "../config.ts";
+import { VARIABLES, isLoopback, type Config } from "../config.ts";
 import { redisCode } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { RedisClient } from "./redis.ts";
@@ -122,10 +122,6 @@ function addressOf(url: string) {
     // The attempt to connect reports what is wrong with it.
     return undefined;
   }
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^(?:::ffff:)?127\./.test(host);
 }
 
 /** A name with a dot, or an address outside the private networks. */

@@ -1,0 +1,82 @@
+import { afterEach, describe, expect, it } from "vitest";
+import type { Failure, Me } from "../protocol.ts";
+import { Browser, both, replicas, type House } from "../testing.ts";
+
+const PASSWORD = "correct horse";
+
+let house: House;
+afterEach(() => house.close());
+
+function signUp(browser: Browser, username: string, more: object = {}) {
+  return browser.post<Me & Failure>("/api/users", { username, password: PASSWORD, ...more });
+}
+
+describe("the first account of an empty server", () => {
+  it.each(["open", "invite", "closed"])("owns it with SIGNUP=%s, and says so", async (SIGNUP) => {
+    house = await replicas(2, { SIGNUP });
+    const [left, right] = both(house);
+    const browser = new Browser(left);
+    const { status, body } = await signUp(browser, "ann");
+    expect(status).toBe(201);
+    expect(body).toEqual({ id: body.id, username: "ann", role: "owner" });
+    expect((await browser.get("/api/me")).body).toEqual(body);
+    const elsewhere = new Browser(right);
+    expect((await elsewhere.post("/api/login", { username: "ANN", password: PASSWORD })).body).toEqual(body);
+    expect(await house.redis.hgetall(house.keys.staff)).toEqual({ [body.id]: "owner" });
+    expect(await house.redis.hget(house.keys.settings, "owner")).toBe(body.id);
+  });
+
+  it("is one of many who sign up at once on two replicas; of the others a closed server keeps none", async () => {
+    house = await replicas(2, { SIGNUP: "closed" });
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, (_, index) =>
+        signUp(new Browser(both(house)[index % 2 === 0 ? 0 : 1]), `person-${index}`),
+      ),
+    );
+    const [owner, ...others] = answers.toSorted((a, b) => a.status - b.status);
+    expect(owner?.body.role).toBe("owner");
+    expect(others.map(({ body }) => body.code)).toEqual(Array<string>(9).fill("forbidden"));
+    const { keys, redis, env } = house;
+    const named = await redis.keys(`${env["KEY_PREFIX"]}username:*`);
+    expect(named).toEqual([keys.username(owner?.body.username ?? "")]);
+    expect(await redis.keys(`${env["KEY_PREFIX"]}user:*`)).toHaveLength(2);
+  });
+
+  it("is nobody's after demo people, who were there first", async () => {
+    house = await replicas(1);
+    await house.redis.set(house.keys.totalUsers, 6);
+    const { body } = await signUp(new Browser(house.replicas[0]!), "ann");
+    expect(body).toEqual({ id: "7", username: "ann" });
+  });
+});
+
+describe("sign-up", () => {
+  it.each(["invite", "closed"])(
+    "with SIGNUP=%s is refused to a stranger, whatever code they bring",
+    async (SIGNUP) => {
+      house = await replicas(1, { SIGNUP });
+      const replica = house.replicas[0]!;
+      await signUp(new Browser(replica), "ann");
+      const stored = async () => (await house.redis.keys(`${house.env["KEY_PREFIX"]}*`)).length;
+      const before = await stored();
+      for (const more of [{}, { invite: "" }, { invite: "x" }, { invite: "../user:1" }]) {
+        const { status, body } = await signUp(new Browser(replica), "ben", more);
+        expect([status, body.code]).toEqual([403, "forbidden"]);
+      }
+      const { status } = await signUp(new Browser(replica), "ben", { invite: 7 });
+      expect(status).toBe(400);
+      expect(await stored()).toBe(before);
+    },
+  );
+
+  it("follows what an admin has set, on every replica at once", async () => {
+    house = await replicas(2, { SIGNUP: "open" });
+    const [left, right] = both(house);
+    await signUp(new Browser(left), "ann");
+    await house.redis.hset(house.keys.settings, "signup", "closed");
+    expect((await signUp(new Browser(left), "ben")).status).toBe(403);
+    expect((await signUp(new Browser(right), "ben")).status).toBe(403);
+    await house.redis.hset(house.keys.settings, "signup", "nonsense");
+    expect((await signUp(new Browser(right), "ben")).status).toBe(201);
+  });
+});

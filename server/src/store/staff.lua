@@ -1,0 +1,19 @@
+-- Gives somebody a role on the server, or takes theirs, unless nobody would own it any more.
+-- KEYS staff
+-- ARGV user id, 'owner' or 'admin', or '' for none
+-- Returns 1, or 0 if this is the last owner
+if ARGV[2] ~= 'owner' and redis.call('HGET', KEYS[1], ARGV[1]) == 'owner' then
+  local owners = 0
+  for _, role in ipairs(redis.call('HVALS', KEYS[1])) do
+    owners = owners + (role == 'owner' and 1 or 0)
+  end
+  if owners == 1 then
+    return 0
+  end
+end
+if ARGV[2] == '' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+end
+return 1

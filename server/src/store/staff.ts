@@ -1,0 +1,47 @@
+import type { Keys } from "../keys.ts";
+import { SERVER_ROLES, type ServerRole, type UserId } from "../protocol.ts";
+import { defineScript, type RedisClient } from "./redis.ts";
+
+/**
+ * Who owns and administers the server. One hash is the authority, so that a script can keep the last owner; each
+ * account's `role` is a copy of it, which is read with the account.
+ */
+export class Staff {
+  readonly #redis: RedisClient;
+  readonly #keys: Keys;
+  readonly #set: ReturnType<typeof defineScript>;
+
+  constructor(redis: RedisClient, keys: Keys) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.#set = defineScript(redis, "staff.lua", 1);
+  }
+
+  /** Gives an account a role. False, and nothing is changed, if the server would lose its last owner. */
+  async set(userId: UserId, role: ServerRole): Promise<boolean> {
+    if (!(await this.#reserve(userId, role))) return false;
+    const user = this.#keys.user(userId);
+    await (role === "user" ? this.#redis.hdel(user, "role") : this.#redis.hset(user, "role", role));
+    return true;
+  }
+
+  /** Takes a disabled or deleted account out; its `role` stays, for `restore`. False as above. */
+  retire(userId: UserId): Promise<boolean> {
+    return this.#reserve(userId, "user");
+  }
+
+  /** Puts an account back that is enabled again. */
+  async restore(userId: UserId): Promise<void> {
+    const role = roleOf(await this.#redis.hget(this.#keys.user(userId), "role"));
+    if (role !== "user") await this.#reserve(userId, role);
+  }
+
+  async #reserve(userId: UserId, role: ServerRole): Promise<boolean> {
+    return (await this.#set([this.#keys.staff], [userId, role === "user" ? "" : role])) === 1;
+  }
+}
+
+/** The stored role; without one, or with one that this version does not know, a user. */
+export function roleOf(stored: string | null | undefined): ServerRole {
+  return SERVER_ROLES.find((role) => role === stored) ?? "user";
+}

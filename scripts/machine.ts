@@ -2,9 +2,9 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, release, setPriority, totalmem } from "node:os";
 
-/** What the kernel says about processes and the machine. Linux only: everything here reads /proc. */
+/** Reads from /proc what processes and the machine use. Linux only. */
 
-/** The system under test is on one core and the load on the other. */
+/** The system under test runs on one core, the load on the other. */
 export const CORE = { system: 0, load: 1 } as const;
 
 const clockOffsetUs = Number(process.hrtime.bigint() / 1000n) - performance.now() * 1000;
@@ -17,7 +17,7 @@ export function nowUs(): number {
 /** A process of the system under test. */
 export type Part = { name: string; pid: number };
 
-/** Nanoseconds that all threads of a process have run on a core, softirq work done in their name included. */
+/** CPU time in ns of all threads of a process, with the softirq work that the kernel did in their name. */
 export function cpuNs(pid: number): number {
   let sum = 0;
   for (const task of readdirSync(`/proc/${pid}/task`)) {
@@ -30,14 +30,19 @@ export function cpuNs(pid: number): number {
   return sum;
 }
 
-/** Bytes of a process that are in memory. */
+/** CPU time in ns of the processes with this name, or of all. */
+export function used(parts: readonly Part[], wanted?: string): number {
+  return parts.reduce((ns, { name, pid }) => ns + (name === (wanted ?? name) ? cpuNs(pid) : 0), 0);
+}
+
+/** Resident bytes of a process. */
 export function rss(pid: number): number {
   return (
     1024 * Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? Number.NaN)
   );
 }
 
-/** Bytes that processes have in memory together: what they share, such as the program's own text, counts once. */
+/** Resident bytes of several processes together. Shared pages, such as the program's own text, count once. */
 export function memoryOf(pids: number[]): number {
   let together = 0;
   let mostShared = 0;
@@ -51,12 +56,12 @@ export function memoryOf(pids: number[]): number {
   return together + mostShared;
 }
 
-/** Bytes that the kernel holds for sockets and its own objects, for the whole machine. */
+/** Bytes that the kernel uses for sockets and its own objects, for the whole machine. */
 export function kernelMemory(): number {
   return 1024 * Number(/^Slab:\s+(\d+)/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1]);
 }
 
-/** The kernel's own thread for network work that senders could not do at once; 0 where it is hidden. */
+/** CPU time in ns of the kernel thread that does deferred network work; 0 where /proc does not show it. */
 export function softirqNs(core: number): number {
   const pid = softirqThread(core);
   return pid === 0 ? 0 : cpuNs(pid);
@@ -80,24 +85,24 @@ function softirqThread(core: number): number {
 }
 
 /**
- * Puts all threads of a running process, and those that they start, on one core and before other programs of the
- * machine where the kernel lets us (as root); answers whether it did.
+ * Moves all threads of a running process, and those that they start, to one core, and gives them priority over other
+ * programs. Only root may set the priority; the answer says whether it was set.
  */
 export function pin(pid: number, core: number): boolean {
   confine(pid, core);
   return prefer(pid);
 }
 
-/** Puts all threads of a running process, and those that they start, on one core. */
+/** Moves all threads of a running process, and those that they start, to one core. */
 export function confine(pid: number, core: number): void {
   execFileSync("taskset", ["-a", "-p", "-c", String(core), String(pid)], { stdio: "ignore" });
 }
 
-/** Puts all threads of a running process before other programs where the kernel lets us; answers whether it did. */
+/** Gives all threads of a running process priority over other programs. Only root may; answers whether it worked. */
 export function prefer(pid: number): boolean {
   try {
     for (const task of readdirSync(`/proc/${pid}/task`)) setPriority(Number(task), NICE);
-    // Priorities count within a session's group only; between groups this one does.
+    // A nice value counts only within its session's group; this one counts between groups.
     writeFileSync(`/proc/${pid}/autogroup`, String(NICE));
     return true;
   } catch {
@@ -109,7 +114,7 @@ const NICE = -15;
 
 export type HostFacts = { cpu: string; cores: number; memory: number; kernel: string; node: string };
 
-/** Facts of the machine that a figure means nothing without. */
+/** The machine's facts that every figure depends on. */
 export function hostFacts(): HostFacts {
   return {
     cpu: cpus()[0]?.model.trim() ?? "unknown",

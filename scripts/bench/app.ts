@@ -5,25 +5,25 @@ import { chromium, type Page } from "playwright-core";
 import { GENERAL } from "../../server/src/store/kinds.ts";
 import { build, root } from "../prepare.mjs";
 import type { LoadResult } from "./generator.ts";
-import { judge, load, record, stage, type Run } from "./run.ts";
+import { judge, load, onStage, record, type Run } from "./run.ts";
 import { summarise, type Summary } from "../statistics.ts";
 import type { Target } from "./systems.ts";
 import type { Column } from "./tables.ts";
 import { fill, order, type Sizes } from "./workloads.ts";
 
-/** The app in Chromium, which has both cores, before a replica that has one of them. */
+/** The app in Chromium, which may use both cores; the replica uses one of them. */
 
 type AppResult = {
-  /** Bytes of all scripts that the page fetched until one could write, compressed. */
+  /** Compressed bytes of all scripts that the page fetched before the composer appeared. */
   gzip: number;
-  /** From the click on a room until its messages are laid out, for rooms that this page did and did not open before. */
+  /** From the click on a room until its messages are laid out: rooms that this page opens for the first (`cold`) and the second time. */
   switchMs: { cold: Summary | null; cached: Summary | null };
-  /** While others talk in the open room and somebody types. */
+  /** While others talk in the open room and the user types. */
   busy: {
     framesPerSecond: number;
-    /** 0: none took the 50 ms from which on a browser tells of a task. */
+    /** 0: no task took 50 ms, from which on a browser reports it. */
     longestTaskMs: number;
-    /** From a key until the frame that shows it. */
+    /** From a key press to the frame that shows it. */
     keyMs: Summary | null;
   };
 };
@@ -42,31 +42,30 @@ const COLD_MESSAGES = 200;
 const RATE = 100;
 const TALKERS = 2;
 
-/** First load, switching rooms, and a busy room, in a new browser on a new server. */
+/** Measures the first load, switching rooms, and a busy room, in a new browser on a new server. */
 export async function app(target: Target, { env = {} }: Sizes): Promise<Run[]> {
   if (target.checkout === undefined) await build();
   const roomIds = [GENERAL, ...COLD_ROOMS];
   const everywhere = { rooms: Array.from(roomIds.keys()) };
   const talkers = Array.from({ length: TALKERS }, () => ({ rooms: [0] }));
-  // After those who talk comes who looks on, and who has filled the rooms.
+  // The last two are the browser's user and the one who fills the rooms.
   const town = { roomIds, members: [...talkers, everywhere, everywhere] };
   const CLIENT_DIR = join(target.checkout ?? root, "client/dist");
-  const at = await stage(target, { town, env: { CLIENT_DIR, ...env } }, TALKERS);
   const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
-  try {
+  return onStage(target, { town, env: { CLIENT_DIR, ...env }, connected: TALKERS }, async (at) => {
     await fill(
       at,
       TALKERS + 1,
       COLD_ROOMS.map((room) => [room, COLD_MESSAGES]),
     );
-    const browser = await chromium.launch({ executablePath, args: FLAGS });
+    const browser = await chromium.launch({ executablePath, args: ["--disable-gpu"] });
     try {
       const address = `http://${at.system.host}:${at.system.ports[0]}`;
       const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: "en-GB" });
       const [name = "", value = ""] = (at.system.members[TALKERS]?.cookie ?? "").split("=");
       await context.addCookies([{ name, value, url: address }]);
       const page = await context.newPage();
-      // What compiles this file may name its functions by a helper that the page does not have.
+      // The compiler of this file may call a helper that names functions; the page lacks it.
       await page.addInitScript("globalThis.__name = (named) => named");
       const complaints: string[] = [];
       page.on("pageerror", ({ message }) => void complaints.push(message));
@@ -81,20 +80,8 @@ export async function app(target: Target, { env = {} }: Sizes): Promise<Run[]> {
     } finally {
       await browser.close();
     }
-  } finally {
-    await at.stop();
-  }
+  });
 }
-
-const FLAGS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 async function firstLoad(page: Page, address: string): Promise<number> {
   const scripts: Promise<Buffer>[] = [];
@@ -107,7 +94,7 @@ async function firstLoad(page: Page, address: string): Promise<number> {
   return bodies.reduce((bytes, body) => bytes + gzipSync(body).length, 0);
 }
 
-/** Opens each of the cold rooms once; the second time they are not cold any more. */
+/** Opens each room once. */
 async function switching(page: Page): Promise<Summary | null> {
   const taken: number[] = [];
   for (const room of COLD_ROOMS) {
@@ -129,7 +116,7 @@ async function switching(page: Page): Promise<Summary | null> {
           });
           observer.observe(document.body, { subtree: true, childList: true, characterData: true });
         });
-      // Asking for a place has it laid out.
+      // Reading a position forces the layout.
       document.querySelector("[role=log]")?.getBoundingClientRect();
       return performance.now() - from;
     }, room);

@@ -7,7 +7,7 @@ import { hot, inTurns, WORKLOADS, type Sizes, type Workload } from "./workloads.
 
 const HELP = `npm run --silent bench -- --quick       a minute: the hot room, beside Socket.IO; one line of JSON
 npm run bench -- --workload NAME[,NAME] [--system NAME[,NAME]] [--repeats 3]
-npm run bench -- --workload NAME --beside ../old    this build and another checkout's in turns, and how they compare
+npm run bench -- --workload NAME --beside ../old    this build and another checkout's in turns, compared
 npm run bench -- --all [--repeats 3]                every workload
 npm run bench -- --peers                            fetches nchan into .cache
 
@@ -16,10 +16,10 @@ ${Object.entries(WORKLOADS)
   .map(([name, { about }]) => `  ${name.padEnd(10)}${about}`)
   .join("\n")}
 Systems: ${Object.keys(SYSTEMS).join(", ")}. Without a workload it is hot.
-Further: --rate 100,400 and --members 500 (hot), --connections 90000 (idle, return), --messages 1000000 (search),
+Also: --rate 100,400 and --members 500 (hot), --connections 90000 (idle, return), --messages 1000000 (search),
 --seconds 5, --env NAME=value.
-Each run is one file in .cache/bench/results, and the tables come at the end. The exit code is 1 where a message was lost,
-repeated, out of order or not answered, and 75 where the generator was above its limit.`;
+Each run writes a file to .cache/bench/results; the tables come at the end. The exit code is 1 if a message was lost,
+repeated, out of order or not answered, and 75 if the generator was over its limit.`;
 
 /** Answers the exit code. */
 export async function main(args: string[]): Promise<number> {
@@ -42,8 +42,7 @@ export async function main(args: string[]): Promise<number> {
       env: { type: "string", multiple: true },
     },
   });
-  if (process.platform !== "linux")
-    throw stop("The benchmark reads Linux' accounts: it runs on Linux only.", 69);
+  if (process.platform !== "linux") throw stop("The benchmark reads /proc: it runs on Linux only.", 69);
   if (values.peers) {
     await fetchPeers((line) => process.stderr.write(`${line}\n`));
     return 0;
@@ -73,14 +72,14 @@ export async function main(args: string[]): Promise<number> {
       systems ?? (values.beside === undefined ? workload.systems : []),
       values.beside,
     );
-    // A system that breaks is told of and does not end the others' runs.
+    // A system that breaks is reported and does not end the others' runs.
     await inTurns(workload, targets, repeats, sizes, (told) => runs.push(...told), broken);
   }
   console.log([tablesOf(runs), ...broken].join("\n\n"));
   return broken.length > 0 ? 1 : exitCode(runs);
 }
 
-/** Another checkout's build comes in beside this one's. */
+/** The systems to measure; `beside` adds another checkout's build in front of this one's. */
 function targetsOf(systems: SystemName[], beside: string | undefined): Target[] {
   const wanted = beside === undefined ? systems : systems.filter((system) => system !== "hubbub");
   for (const system of wanted)

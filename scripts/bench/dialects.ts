@@ -1,31 +1,31 @@
 import { clientFrame } from "../frames.ts";
 
-/** Who a generated connection is. Rooms are indices into the run's list of room ids. */
+/** The user of a generated connection. `rooms` are indices into the run's list of room ids. */
 export type MemberPlan = { cookie: string; rooms: number[] };
 
 export const KIND = { delivery: 0, answer: 1, other: 2 } as const;
 type Kind = (typeof KIND)[keyof typeof KIND];
 
-/** How one family of servers is spoken to, after the WebSocket upgrade that all have in common. */
+/** How to talk to one kind of server once the WebSocket is open. */
 export type Dialect = {
   path: (member: MemberPlan, roomIds: readonly string[]) => string;
-  /** What a text frame is, by its first bytes; only those with a marker can be deliveries or answers. */
+  /** The kind of a text frame, judged by its first bytes. */
   kind: (buffer: Uint8Array, start: number) => Kind;
-  /** The reaction to a frame that is neither: frames to send, and whether the connection now hears its rooms. */
+  /** The reaction to any other frame: what to send, and whether the connection now hears its rooms. */
   react: (text: string) => { send?: Buffer; ready?: boolean; refused?: string };
-  /** A message into a room. `id` counts from 0 and comes back in the answer. */
+  /** A message to a room. `id` counts from 0 and comes back in the answer. */
   message: (roomId: string, text: string, id: number, nonce: string) => Buffer;
-  /** The id and success of an answer; null for a server that does not answer. */
+  /** Reads an answer's id and success; null for a server that does not answer. */
   answer: ((text: string) => { id: number; ok: boolean } | null) | null;
 };
 
-/** Engine.IO "message" + Socket.IO packet type, as they stand in a text frame. */
+/** Engine.IO's "message" and Socket.IO's packet types, as bytes of a text frame. */
 const FOUR = 0x34;
 const TWO = 0x32;
 const THREE = 0x33;
 const PONG = clientFrame("3");
 const CONNECT = clientFrame("40");
-/** Answered by every Socket.IO server here once the connection hears its rooms. */
+/** Every Socket.IO server here answers this request once the connection hears its rooms. */
 const READY_ID = 0;
 const ASK_READY = clientFrame(`42${READY_ID}["sync",{"rooms":[]}]`);
 
@@ -52,7 +52,7 @@ const socketio: Dialect = {
   },
 };
 
-/** A bare WebSocket hub: one room a connection, chosen by the path; what is said is sent as it is. */
+/** A bare WebSocket hub: the path chooses the connection's only room, and texts are passed on unchanged. */
 const plain: Dialect = {
   path: ({ rooms }, roomIds) => `/room/${roomIds[rooms[0] ?? 0]}`,
   kind: () => KIND.delivery,
@@ -64,7 +64,7 @@ const plain: Dialect = {
 const A = 0x61;
 const M = 0x6d;
 
-/** A WebSocket hub that speaks JSON: what a frame is, its first name says. */
+/** A WebSocket hub that speaks JSON: a frame's first field says what it is. */
 const hub: Dialect = {
   path: plain.path,
   kind: (buffer, start) =>

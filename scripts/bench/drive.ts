@@ -3,7 +3,7 @@ import type { Orders } from "./generator.ts";
 import { bundleScript } from "./systems.ts";
 import { CORE, pin } from "../machine.ts";
 
-/** A generator process, driven from here: every order of it is a call. */
+/** A generator process and its orders, each of them a call. */
 export type Generator = {
   pid: number;
   order: <Name extends keyof Orders>(
@@ -16,7 +16,7 @@ export type Generator = {
 export async function startGenerator(): Promise<Generator> {
   const file = await bundleScript("generator.ts");
   const child: ChildProcess = spawn("taskset", ["-c", String(CORE.load), process.execPath, file], {
-    // A group of its own for the scheduler, and Ctrl-C reaches us alone; it ends when we do.
+    // Its own group for the scheduler, and out of reach of Ctrl-C; it ends when our channel closes.
     detached: true,
     stdio: ["ignore", 2, 2, "ipc"],
   });

@@ -1,25 +1,16 @@
 import { connect, type Socket } from "node:net";
 import { clientFrame, readFrames, type Stream } from "../frames.ts";
-import { CORE, cpuNs, nowUs, softirqNs, type Part } from "../machine.ts";
+import { CORE, cpuNs, nowUs, softirqNs, used, type Part } from "../machine.ts";
+import { createRandom } from "../prove/random.ts";
 import { summarise, type Summary } from "../statistics.ts";
 import { dialects, KIND, type Dialect, type DialectName, type MemberPlan } from "./dialects.ts";
-import {
-  findMark,
-  idAt,
-  isMark,
-  Ledger,
-  MARK_LENGTH,
-  markedText,
-  MAX_ID,
-  reconcile,
-  timeAt,
-} from "./marks.ts";
-import type { Reconciliation } from "./marks.ts";
+import { findMark, idAt, isMark, Ledger, MARK_LENGTH, markedText, MAX_ID, timeAt } from "./marks.ts";
+import { reconcile, type Reconciliation } from "./marks.ts";
 
 /**
- * The load generator: a process of its own on a core of its own, told what to do by its parent. Clients are bare TCP
- * sockets that share one read buffer; the load is open: every message has an intended time, and latency counts from
- * there, so that a generator or a server that falls behind shows as latency and not as fewer messages.
+ * The load generator: a process of its own on a core of its own, which its parent gives orders. Clients are bare TCP
+ * sockets that share one read buffer. Every message has an intended time, from which its latency counts, so that a
+ * generator or a server that falls behind shows as latency and not as fewer messages.
  */
 
 export type ConnectOrder = {
@@ -28,22 +19,24 @@ export type ConnectOrder = {
   dialect: DialectName;
   members: MemberPlan[];
   roomIds: string[];
-  /** Handshakes under way at once. */
+  /** Handshakes at once. */
   concurrency: number;
+  /** The members come back: each asks from a cursor (JSON) as it connects, and counts these marked messages. */
+  returning?: { cursor: string; messages: number };
 };
 
 export type Connected = { failed: string[]; ms: number; handshakeMs: Summary | null };
 
 export type LoadOrder = {
-  /** Messages a second into all rooms together. */
+  /** Messages a second, over all rooms. */
   rate: number;
-  /** `even`: one room after the other at equal distances. `poisson`: rooms and times by chance, from a fixed seed. */
+  /** `even`: one room after the other at equal intervals. `poisson`: random rooms and times from a fixed seed. */
   arrivals: "even" | "poisson";
   warmSeconds: number;
-  /** Messages a second until measuring begins: enough that a server's code is compiled, as after an hour of work. */
+  /** Messages a second before the measured time: enough that the server's code is compiled, as after an hour of work. */
   warmRate: number;
   measureSeconds: number;
-  /** While it is measured, members react in turn, so often a second, to one of these messages of the first room each. */
+  /** During the measured time members react in turn, `rate` times a second, each to one of these messages of the first room. */
   reactions?: { rate: number; seqs: number[] };
   /** Processes of the system under test. */
   parts: Part[];
@@ -51,31 +44,31 @@ export type LoadOrder = {
 
 export type LoadResult = {
   sent: number;
-  /** Deliveries that arrived within the measured time, and those that were offered in it. */
+  /** Deliveries that arrived in the measured time, and those of the messages that were sent in it. */
   deliveries: number;
   offered: number;
   latencyMs: Summary | null;
-  /** Messages that the server answered, refused, or never answered, where it answers. */
+  /** Messages that the server answered, refused, or never answered; the last is 0 for a server that answers none. */
   answered: number;
   refused: number;
   unanswered: number;
   reconciliation: Reconciliation;
-  /** Reactions that were answered, and frames with changes that a member was sent in a second. */
+  /** Answered reactions, and frames with changes that a member received in a second. */
   reacted: number;
   changeFrames: number;
-  /** CPU in µs per delivery, by part and in all, with the kernel's deferred network work. */
+  /** CPU in µs a delivery, by part and in all, with the kernel's deferred network work. */
   cpuUs: Record<string, number>;
   cpuUsAll: number;
-  /** Share of its core that the generator used, and how late it sent. */
+  /** The share of its core that the generator used, and how late it sent. */
   busy: number;
   latenessMs: Summary | null;
 };
 
-/** Requests one after the other on each of some connections that stay open. */
+/** One request after the other on each of several open connections. */
 export type PagesOrder = {
   host: string;
   port: number;
-  /** What each connection asks for, again and again. */
+  /** What each connection requests, again and again. */
   paths: string[];
   cookies: string[];
   seconds: number;
@@ -88,18 +81,13 @@ export type PagesResult = {
   cpuUs: number;
 };
 
-/** Where members that come back ask from, as JSON, and how many marked messages they are to end up with. */
-export type ReturnOrder = { cursor: string; messages: number };
-
 export type Orders = {
   pages: (order: PagesOrder) => Promise<PagesResult>;
-  /** From now on members ask from a cursor as they connect, and whatever they hear or are answered counts. */
-  expect: (order: ReturnOrder) => Promise<void>;
-  /** Messages that members still miss, of those sent so far. */
+  /** How many of the first `sent` messages the members still miss, in all. */
   missing: (sent: number) => Promise<number>;
   connect: (order: ConnectOrder) => Promise<Connected>;
   load: (order: LoadOrder) => Promise<LoadResult>;
-  /** Frames other than messages since the last call. */
+  /** The number of frames other than messages since the last call. */
   quiet: () => Promise<number>;
   close: () => Promise<void>;
 };
@@ -115,10 +103,10 @@ type Member = Stream & {
   done: (() => void) | null;
 };
 
-/** Read by all sockets: a callback is done with it before the next one. */
+/** All sockets read into it: each callback is done with it before the next one starts. */
 const shared = Buffer.allocUnsafe(262_144);
 const SAMPLED_DELIVERIES_PER_SECOND = 20_000;
-/** Longest wait for what is still under way, and for the next of it. */
+/** The longest wait for all late deliveries, and for the next one. */
 const DRAIN_US = 60e6;
 const STALLED_US = 5e6;
 const EMOJI = ["👍", "🎉", "😀", "👀", "🚀"];
@@ -126,15 +114,13 @@ const EMOJI = ["👍", "🎉", "😀", "👀", "🚀"];
 let members: Member[] = [];
 let roomIds: string[] = [];
 let dialect: Dialect = dialects.socketio;
-/** Distance of the marker from the end of a delivery's frame: the same for all of one server. */
+/** The marker's distance from the end of a delivery's frame: all frames of one server have the same. */
 let markOffset = MARK_LENGTH;
 let closing = false;
-let returning: ReturnOrder | null = null;
+let returning: ConnectOrder["returning"];
 
 let load: Running | null = null;
 type Running = {
-  rooms: Uint16Array;
-  intendedUs: Float64Array;
   fromUs: number;
   toUs: number;
   latencies: number[];
@@ -160,7 +146,7 @@ function received(member: Member, length: number): void {
   readFrames(member, shared, length, frame);
 }
 
-/** Where the first frame starts, or -1 while the answer to the upgrade is not whole. */
+/** The start of the first frame, or -1 if the upgrade failed. */
 function upgraded(member: Member, length: number): number {
   const text = shared.toString("latin1", 0, length);
   const end = text.indexOf("\r\n\r\n");
@@ -226,7 +212,7 @@ function frame(member: Member, opcode: number, buffer: Buffer, start: number, en
     const text = buffer.toString("utf8", start, Math.min(end, start + 200));
     const { send, ready: heard, refused } = dialect.react(text);
     if (heard && returning && !member.asked) {
-      // The first answer says that the rooms are heard; the second one what was said meanwhile.
+      // The first answer means that the rooms are heard; the second brings what was said meanwhile.
       member.asked = true;
       member.socket.write(clientFrame(`420["sync",{"rooms":[${returning.cursor}]}]`));
       return;
@@ -240,7 +226,7 @@ function frame(member: Member, opcode: number, buffer: Buffer, start: number, en
 
 async function connectAll(order: ConnectOrder): Promise<Connected> {
   const began = performance.now();
-  ({ roomIds } = order);
+  ({ roomIds, returning } = order);
   dialect = dialects[order.dialect];
   closing = false;
   const waiting = order.members.values();
@@ -267,7 +253,6 @@ function open({ host, port }: ConnectOrder, plan: MemberPlan): Promise<Member> {
       host,
       port,
       noDelay: true,
-      // All sockets read into one buffer: no allocation per read.
       onread: {
         buffer: shared,
         callback: (length: number) => {
@@ -323,11 +308,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   const byRoom = new Map<number, Member[]>();
   for (const member of members) {
     member.ledger = new Ledger(total);
-    for (const room of member.plan.rooms) {
-      const there = byRoom.get(room);
-      if (there) there.push(member);
-      else byRoom.set(room, [member]);
-    }
+    for (const room of member.plan.rooms) byRoom.set(room, [...(byRoom.get(room) ?? []), member]);
   }
   let expected = 0;
   let offered = 0;
@@ -340,8 +321,6 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   members.forEach((member, index) => (member.sampled = index % every === 0));
 
   const run: Running = {
-    rooms,
-    intendedUs,
     fromUs,
     toUs,
     latencies: [],
@@ -370,7 +349,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
         if (intended >= fromUs) lateness.push((nowUs() - intended) / 1000);
       }
       if (next === total) return resolve();
-      // Node's timers never fire early and may fire a millisecond late; asking for less keeps them on time.
+      // Node's timers never fire early and may fire a millisecond late: rounding down keeps them on time.
       setTimeout(step, Math.max(0, Math.floor(((intendedUs[next] ?? 0) - nowUs()) / 1000)));
     };
     step();
@@ -381,7 +360,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   const { rate = 0, seqs = [] } = order.reactions ?? {};
   for (let next = 0; next < rate * order.measureSeconds; next += 1) {
     await sleepUntil(fromUs + (1e6 * next) / rate);
-    // Each comes back to a message once everybody has been there.
+    // Members take their reactions back in every second round.
     const seq = seqs[next % seqs.length] ?? 1;
     const on = Math.floor(next / members.length) % 2 === 0;
     members[next % members.length]?.socket.write(reaction(roomIds[0] ?? "", seq, next, on));
@@ -393,7 +372,7 @@ async function runLoad(order: LoadOrder): Promise<LoadResult> {
   const deadline = nowUs() + DRAIN_US;
   while (deliveries < expected && nowUs() < deadline && nowUs() - run.lastDeliveryUs < STALLED_US)
     await sleepUntil(nowUs() + 50_000);
-  // What comes once more comes soon after.
+  // Duplicates would arrive soon after.
   await sleepUntil(nowUs() + 300_000);
   load = null;
 
@@ -433,34 +412,23 @@ function reaction(roomId: string, seq: number, number: number, on: boolean): Buf
   return clientFrame(`42${MAX_ID + 2 + number}["message.react",${JSON.stringify(asked)}]`);
 }
 
-/** When and into which room each message goes; times in µs from 0. */
+/** The time (µs from 0) and the room of each message. */
 function makeSchedule({ rate, arrivals, warmSeconds, warmRate, measureSeconds }: LoadOrder) {
   const warm = Math.floor(warmRate * warmSeconds);
   const total = warm + Math.floor(rate * measureSeconds);
   if (total > MAX_ID) throw new Error(`a load of ${total} messages is more than the marker can count`);
   const rooms = new Uint16Array(total);
   const intendedUs = new Float64Array(total);
-  const used = [...new Set(members.flatMap((member) => member.plan.rooms))];
-  const random = seeded();
+  const inUse = [...new Set(members.flatMap((member) => member.plan.rooms))];
+  const random = createRandom(1, "").next;
   let at = 0;
   for (let id = 0; id < total; id += 1) {
-    rooms[id] = used[arrivals === "even" ? id % used.length : Math.floor(random() * used.length)] ?? 0;
+    rooms[id] = inUse[arrivals === "even" ? id % inUse.length : Math.floor(random() * inUse.length)] ?? 0;
     intendedUs[id] = at;
     const meanUs = 1e6 / (id < warm ? warmRate : rate);
     at += arrivals === "even" ? meanUs : -Math.log(1 - random()) * meanUs;
   }
   return { rooms, intendedUs };
-}
-
-/** mulberry32: the same load in every run. */
-function seeded(): () => number {
-  let state = 1;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
 
 function snapshot(parts: Part[]) {
@@ -479,7 +447,7 @@ async function sleepUntil(us: number): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, Math.max(0, left / 1000)));
 }
 
-/** By reset, so that no port waits for late packets. */
+/** Resets the connections, so that no port waits for late packets. */
 function closeAll(): Promise<void> {
   closing = true;
   for (const { socket } of members) socket.resetAndDestroy();
@@ -488,8 +456,8 @@ function closeAll(): Promise<void> {
 }
 
 async function readPages(order: PagesOrder): Promise<PagesResult> {
-  const before = { cpu: order.parts.map(({ pid }) => cpuNs(pid)), us: nowUs() };
-  const untilUs = before.us + order.seconds * 1e6;
+  const [beforeNs, beganUs] = [used(order.parts), nowUs()];
+  const untilUs = beganUs + order.seconds * 1e6;
   const latencies: number[] = [];
   let failed = 0;
   const read = (cookie: string, index: number) =>
@@ -518,22 +486,17 @@ async function readPages(order: PagesOrder): Promise<PagesResult> {
       });
     });
   await Promise.all(order.cookies.map(read));
-  const seconds = (nowUs() - before.us) / 1e6;
-  const ns = order.parts.reduce((sum, { pid }, index) => sum + cpuNs(pid) - (before.cpu[index] ?? 0), 0);
+  const seconds = (nowUs() - beganUs) / 1e6;
   return {
     failed,
     perSecond: latencies.length / seconds,
     latencyMs: summarise(latencies),
-    cpuUs: ns / 1000 / latencies.length,
+    cpuUs: (used(order.parts) - beforeNs) / 1000 / latencies.length,
   };
 }
 
 const orders: Orders = {
   pages: readPages,
-  expect: (order) => {
-    returning = order;
-    return Promise.resolve();
-  },
   missing: (sent) => {
     let missing = 0;
     for (const { ledger } of members) for (let id = 0; id < sent; id += 1) if (!ledger.has(id)) missing += 1;

@@ -1,6 +1,6 @@
 /**
- * Messages are known by a marker of fixed width in their text, so that counting every message of every member stays
- * cheaper than sending it; and what each member received is held against what was sent.
+ * Each message has a marker of fixed width in its text, so that counting every message of every member costs less than
+ * sending it. `reconcile` compares what each member received with what was sent.
  */
 
 /** `~<id, 7 digits>:<intended time in µs, 13 digits>~`: the end of every message's text. */
@@ -48,13 +48,13 @@ export function findMark(buffer: Buffer, start: number, end: number): number {
   return -1;
 }
 
-/** What a member has received of a load: which messages, how often, and in which order. */
+/** Which messages of a load a member received, how often, and in which order. */
 export class Ledger {
   readonly #seen: Uint32Array;
   received = 0;
   duplicated = 0;
   unknown = 0;
-  /** Running hash over the ids in the order of their arrival: equal among all who received the same in one order. */
+  /** Running hash over the ids in order of arrival: equal for all who received the same messages in the same order. */
   order = 0;
 
   constructor(messages: number) {
@@ -83,49 +83,45 @@ export class Ledger {
   }
 }
 
-/** The account of a load over all its members. Anything but zeros after `expected` and `received` is a failed run. */
+/** The account of a load over all its members. A run fails unless everything after `received` is 0. */
 export type Reconciliation = {
   expected: number;
   received: number;
   lost: number;
   duplicated: number;
-  /** Messages that a member received of a room that is not theirs, or that were never sent. */
+  /** Received messages that were never sent, or sent into a room that the member is not in. */
   unknown: number;
-  /** Rooms whose members did not all see the same order. */
+  /** Sets of rooms whose members did not all see the same order. */
   disordered: number;
 };
 
 /**
  * Compares what each member received with what was sent into their rooms. `sent[id]` is the room of message `id`.
- * Order is compared among the members that are in exactly the same rooms.
+ * Order is compared among members of exactly the same rooms.
  */
 export function reconcile(
   members: readonly { rooms: readonly number[]; ledger: Ledger }[],
   sent: ArrayLike<number>,
 ): Reconciliation {
-  const perRoom = new Map<number, number>();
-  for (let id = 0; id < sent.length; id += 1) {
-    const room = sent[id] ?? -1;
-    perRoom.set(room, (perRoom.get(room) ?? 0) + 1);
-  }
   const result = { expected: 0, received: 0, lost: 0, duplicated: 0, unknown: 0, disordered: 0 };
   const orders = new Map<string, Set<number>>();
   for (const { rooms, ledger } of members) {
-    const expected = rooms.reduce((sum, room) => sum + (perRoom.get(room) ?? 0), 0);
+    let expected = 0;
     let due = 0;
-    for (let id = 0; id < sent.length; id += 1)
-      if (ledger.has(id) && rooms.includes(sent[id] ?? -1)) due += 1;
+    for (let id = 0; id < sent.length; id += 1) {
+      if (!rooms.includes(sent[id] ?? -1)) continue;
+      expected += 1;
+      if (ledger.has(id)) due += 1;
+    }
     result.expected += expected;
     result.received += ledger.received;
     result.lost += expected - due;
     result.duplicated += ledger.duplicated;
     result.unknown += ledger.unknown + ledger.received - due;
     const group = rooms.join(",");
-    const seen = orders.get(group);
-    if (seen) seen.add(ledger.order);
-    else orders.set(group, new Set([ledger.order]));
+    orders.set(group, (orders.get(group) ?? new Set()).add(ledger.order));
   }
-  // A loss is told as a loss and not as another order as well.
+  // A loss changes the order too; report it only as a loss.
   if (result.lost === 0) for (const seen of orders.values()) if (seen.size > 1) result.disordered += 1;
   return result;
 }

@@ -4,27 +4,27 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { root } from "../prepare.mjs";
 import { startGenerator, type Generator } from "./drive.ts";
-import type { Connected, LoadOrder, LoadResult } from "./generator.ts";
+import type { Connected, ConnectOrder, LoadOrder, LoadResult } from "./generator.ts";
 import { hostFacts, type HostFacts } from "../machine.ts";
 import { SYSTEMS, type StartOptions, type SystemUnderTest, type Target, type Town } from "./systems.ts";
 import { figuresOf, type Column } from "./tables.ts";
 
-/** Share of its core above which the generator measures itself and not the system. */
+/** Above this share of its core the generator would measure itself and not the system. */
 const GENERATOR_BUSY = 0.85;
-/** Milliseconds by which the generator may send late, 99 of 100 times: its own part in a latency. */
+/** How late the generator may send (p99 in ms): its lateness is part of each latency. */
 const LATENESS_MS = 50;
-/** Share of what was sent that must arrive in the measured time: CPU per delivery means nothing for a few of them. */
+/** The share of messages that must arrive in the measured time, because CPU per delivery means nothing for a few. */
 const ARRIVED = 0.1;
 
-/** `refused`: the generator was above its limit, or too little arrived for figures. `failed`: messages were lost, repeated, disordered or unanswered. */
+/** `refused`: the generator was over its limit, or too little arrived. `failed`: messages were lost, repeated, disordered or unanswered. */
 export type Judged = { verdict: "ok" | "refused" | "failed"; reasons: string[] };
 
-/** One run, as it is kept in a file of its own. */
+/** One run, as its file keeps it. */
 export type Run = Judged & {
   workload: string;
-  /** A system's name, and the checkout where it is not this one's. */
+  /** The system's name, with its checkout unless it is this one. */
   system: string;
-  /** Which system's figures these are to be compared with. */
+  /** The system to compare these figures with. */
   beside?: string;
   /** What distinguishes this run from others of its workload: sizes, rates. */
   options: Record<string, string | number>;
@@ -35,53 +35,50 @@ export type Run = Judged & {
   result: unknown;
 };
 
+const OK: Judged = { verdict: "ok", reasons: [] };
 const RESULTS = join(root, ".cache/bench/results");
 
-/** A system with its members connected and quiet, and the generator that they are connected from. */
-export type Stage = { system: SystemUnderTest; generator: Generator; town: Town; stop: () => Promise<void> };
+/** A system, and the generator that its members connect from. */
+export type Stage = { system: SystemUnderTest; generator: Generator; town: Town };
 
-/** Starts a system and a generator, and connects the first `connected` members: all of them, unless told otherwise. */
-export async function stage(target: Target, options: StartOptions, connected = Infinity): Promise<Stage> {
+/** Starts a system and a generator, connects the first `connected` members (default: all), and stops both after `use`. */
+export async function onStage<Result>(
+  target: Target,
+  { connected = Infinity, ...options }: StartOptions & { connected?: number },
+  use: (stage: Stage) => Promise<Result>,
+): Promise<Result> {
   const system = await SYSTEMS[target.system]({ ...options, checkout: target.checkout });
-  const generator = await startGenerator().catch(async (error: unknown) => {
-    await system.stop();
-    throw error;
-  });
-  const built: Stage = {
-    system,
-    generator,
-    town: options.town,
-    async stop() {
-      await generator.stop();
-      await system.stop();
-    },
-  };
   try {
-    await connect(built, system.members.slice(0, connected), 50);
-    await quiet(generator);
-    return built;
-  } catch (error) {
-    await built.stop();
-    throw error;
+    const generator = await startGenerator();
+    try {
+      const built = { system, generator, town: options.town };
+      await connect(built, system.members.slice(0, connected), 50);
+      await quiet(generator);
+      return await use(built);
+    } finally {
+      await generator.stop();
+    }
+  } finally {
+    await system.stop();
   }
 }
 
-/** Opens connections, so many at once, and throws if one of them fails. */
+/** Connects members, `concurrency` at a time, and throws if one of them fails. */
 export async function connect(
-  { system, generator, town }: Omit<Stage, "stop">,
+  { system, generator, town }: Stage,
   members: SystemUnderTest["members"],
   concurrency: number,
-  replica = 0,
+  { replica = 0, ...more }: { replica?: number } & Pick<ConnectOrder, "returning"> = {},
 ): Promise<Connected> {
   const { host, dialect, ports } = system;
   const port = ports[replica] ?? 0;
-  const order = { host, port, dialect, members, roomIds: town.roomIds, concurrency };
+  const order = { host, port, dialect, members, roomIds: town.roomIds, concurrency, ...more };
   const connected = await generator.order("connect", order);
   if (connected.failed.length > 0) throw new Error(`connections failed: ${connected.failed.join("; ")}`);
   return connected;
 }
 
-/** Waits for a second without a frame, but not for ever. */
+/** Waits for a second without a frame, at most 30 s. */
 export async function quiet(generator: Generator): Promise<void> {
   for (let still = 0, waited = 0; still < 2 && waited < 60; waited += 1) {
     await sleep(500);
@@ -96,14 +93,22 @@ export async function load(
   return generator.order("load", { ...order, parts: system.parts });
 }
 
-/** What is wrong with a load's figures. */
+/** A verdict, which these counts turn into `failed` unless all are 0. */
+export function failedBy(counts: Record<string, number>, judged: Judged = OK): Judged {
+  const faults = Object.entries(counts).filter(([, count]) => count > 0);
+  if (faults.length === 0) return judged;
+  return {
+    verdict: "failed",
+    reasons: [...judged.reasons, ...faults.map(([what, count]) => `${count} ${what}`)],
+  };
+}
+
+/** Whether a load's figures may be trusted. */
 export function judge(result: LoadResult): Judged {
   const { lost, duplicated, unknown, disordered } = result.reconciliation;
   const { refused, unanswered, busy } = result;
-  const faults = Object.entries({ lost, duplicated, unknown, disordered, refused, unanswered })
-    .filter(([, count]) => count > 0)
-    .map(([what, count]) => `${count} ${what}`);
-  if (faults.length > 0) return { verdict: "failed", reasons: faults };
+  const account = failedBy({ lost, duplicated, unknown, disordered, refused, unanswered });
+  if (account.verdict === "failed") return account;
   const reasons: string[] = [];
   const arrived = result.deliveries / result.offered;
   if (arrived < ARRIVED)
@@ -122,14 +127,14 @@ const commit = (() => {
   }
 })();
 
-/** Writes a run's file, says it in one line on standard error, and answers it. */
+/** Writes a run's file, reports it in one line on standard error, and answers it. */
 export function record<Result>(
   workload: string,
   { name, beside }: Target,
   options: Run["options"],
   columns: Column<Result>[],
   result: Result,
-  judged: Judged = { verdict: "ok", reasons: [] },
+  judged: Judged = OK,
 ): Run {
   const run: Run = {
     workload,

@@ -16,19 +16,19 @@ import { freePort, startRedis } from "../redis.ts";
 import type { DialectName, MemberPlan } from "./dialects.ts";
 import { CORE, pin, type Part } from "../machine.ts";
 
-/** Servers under test, each with its own empty Redis, all on one core. */
+/** The servers under test, all on one core. Each has its own empty Redis; nchan has none. */
 
-/** How many users there are, and which rooms each of them is in besides General. */
+/** The rooms, and for each user the indices of the rooms that they are in besides General. */
 export type Town = { roomIds: string[]; members: { rooms: number[] }[] };
 
 export type SystemUnderTest = {
   parts: Part[];
   host: string;
-  /** One for each replica. */
+  /** One a replica. */
   ports: number[];
   dialect: DialectName;
   members: MemberPlan[];
-  /** Its own, for what a test reads. */
+  /** A client of the system's Redis. */
   redis: RedisClient | null;
   stop: () => Promise<void>;
 };
@@ -37,22 +37,22 @@ export type StartOptions = {
   town: Town;
   replicas?: number;
   env?: Record<string, string> | undefined;
-  /** Folder of another checkout, whose built server is to be measured. */
+  /** Another checkout's folder: measure its built server. */
   checkout?: string | undefined;
 };
 
-/** What a run is of: a system, or another checkout's, under the name by which it is told. */
+/** What a run measures: a system of this checkout or of another, and the name that the tables use. */
 export type Target = {
   system: SystemName;
   name: string;
   checkout?: string;
-  /** The name of the one that its figures are compared with. */
+  /** The name of the target to compare it with. */
   beside?: string;
 };
 
 /**
- * All but nchan do the same job: they store a message, know its sender by a session, let members alone write,
- * acknowledge with the stored message, and tell everybody who came and went. nchan hands out what it is given.
+ * All but nchan do the same job: they store a message, identify its sender by a session, let only members write,
+ * acknowledge with the stored message, and tell everybody who came and went. nchan only passes messages on.
  */
 export const SYSTEMS = {
   hubbub: startHubbub,
@@ -62,11 +62,11 @@ export const SYSTEMS = {
 };
 export type SystemName = keyof typeof SYSTEMS;
 
-/** Another checkout's own build as it stands, and then these sources, to be compared with it. */
+/** Two targets: another checkout's build as it stands, and these sources, compared with it. */
 export function besideCheckout(checkout: string): Target[] {
   const folder = absolute(checkout);
   if (!existsSync(builtIn(folder)))
-    throw stop(`There is no ${builtIn(folder)}: \`npm run build\` there makes it.`, 64);
+    throw stop(`There is no ${builtIn(folder)}: run \`npm run build\` there.`, 64);
   const name = `hubbub in ${checkout}`;
   return [
     { system: "hubbub", name, checkout: folder },
@@ -111,31 +111,31 @@ async function startPeer(
 const NGINX = { package: "nginx-light", file: "usr/sbin/nginx" };
 const NCHAN = { package: "libnginx-mod-nchan", file: "usr/lib/nginx/modules/ngx_nchan_module.so" };
 
-/** Whether a system can run here: nchan is fetched by `--peers`. */
+/** Whether a system can run here; nchan needs `--peers` first. */
 export function isHere(system: SystemName): boolean {
   return system !== "nchan" || nchanFiles() !== null;
 }
 
-/** Fetches nchan into .cache; `say` is told before it, and why it could not be fetched. */
+/** Fetches nchan into .cache; reports what it fetches, and what fails, to `say`. */
 export async function fetchPeers(say: (line: string) => void): Promise<void> {
   await fetchPackage(NGINX.package, NGINX.file, say);
   await fetchPackage(NCHAN.package, NCHAN.file, say);
   try {
-    // nchan insists on it, whatever the configuration says.
+    // nchan needs this folder, whatever the configuration says.
     mkdirSync("/var/lib/nginx", { recursive: true });
   } catch {
     say("nchan needs a folder /var/lib/nginx, which this user cannot make.");
   }
 }
 
-/** nginx and its module, or null where they were not fetched. */
+/** nginx and its module, or null if they were not fetched. */
 function nchanFiles(): { nginx: Unpacked; module: string } | null {
   const nginx = unpacked(NGINX.package, NGINX.file);
   const module = unpacked(NCHAN.package, NCHAN.file);
   return nginx && module ? { nginx, module: module.command } : null;
 }
 
-/** nginx with nchan, one worker, no Redis and nothing kept: a pure fan-out in C. */
+/** nginx with nchan, one worker, without Redis or history: a pure fan-out in C. */
 async function startNchan({ town }: StartOptions): Promise<SystemUnderTest> {
   const found = nchanFiles();
   if (!found) throw stop("nchan is absent: `npm run bench -- --peers` fetches it.", 69);
@@ -180,7 +180,7 @@ async function startNchan({ town }: StartOptions): Promise<SystemUnderTest> {
   };
 }
 
-/** Whether somebody listens on a port of this machine. */
+/** Whether a port of this machine accepts connections. */
 function accepts(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
@@ -230,7 +230,7 @@ async function startWithRedis(
   }
 }
 
-/** A process on the system's core; resolves once it takes connections on its port. */
+/** Starts a process on the system's core; resolves once it accepts connections on its port. */
 async function startProgram(
   command: string[],
   env: Record<string, string | undefined>,
@@ -250,8 +250,8 @@ async function startProgram(
 }
 
 /**
- * Users with sessions, and rooms with their members, straight into Redis. As the first version wrote them: a newer one
- * takes them over at its start, so that an older checkout can be measured beside it.
+ * Writes users with sessions, and rooms with their members, into Redis, in the oldest version's form: newer versions
+ * convert it as they start, so any checkout can be measured.
  */
 async function populate(redis: RedisClient, { roomIds, members }: Town): Promise<MemberPlan[]> {
   const keys = createKeys("");
@@ -289,7 +289,7 @@ async function populate(redis: RedisClient, { roomIds, members }: Town): Promise
   return plans;
 }
 
-/** The replica as `npm run build` makes it, from the present sources, in a place of its own. */
+/** Builds the replica as `npm run build` does, in a folder of its own. */
 async function buildHubbub(): Promise<string> {
   const folder = join(cache, "hubbub");
   rmSync(folder, { recursive: true, force: true });
@@ -297,7 +297,7 @@ async function buildHubbub(): Promise<string> {
   return join(folder, "main.js");
 }
 
-/** One of this folder's programs as Node runs it without help. */
+/** Bundles one of this folder's programs into a file that Node runs. */
 export async function bundleScript(name: string): Promise<string> {
   const outfile = join(cache, name.replace(/\.ts$/, ".js"));
   await build({

@@ -2,17 +2,17 @@ import type { LoadResult, PagesResult } from "./generator.ts";
 import type { Run } from "./run.ts";
 import { spread, type Spread } from "../statistics.ts";
 
-/** What is told of each workload, as data; a table of any of them is made here. */
+/** Each workload's figures as data, and the tables that are made of them. */
 
-/** One figure of a run. Null or undefined where there is nothing to tell. */
+/** One figure of a run; null or undefined if it has none. */
 export type Column<Result> = {
   label: string;
   of: (result: Result) => number | null | undefined;
-  /** More is better; else less is. */
+  /** More is better; otherwise less is. */
   more?: true;
 };
 
-/** Dearer than this, in times of what is beside it, is told as worse. */
+/** From this ratio on a build is marked as worse than the one beside it. */
 const WORSE = 1.05;
 
 export const LOAD: Column<LoadResult>[] = [
@@ -29,7 +29,7 @@ export const CHANGES: Column<LoadResult & { changeUs: number | undefined }>[] = 
   { label: "frames of changes a client and second", of: ({ changeFrames }) => changeFrames },
 ];
 
-/** Of one look through everything; the p99 is what others wait for a message. */
+/** One search through everything; the p99 is how long others wait for a message. */
 export type SearchResult = {
   ms: number;
   calls: number;
@@ -48,12 +48,12 @@ export const SEARCH: Column<SearchResult>[] = [
   { label: "others' p99 ms", of: ({ p99 }) => p99 },
 ];
 
-/** Bytes in memory, of all processes of the server together and of its Redis; the kernel's of the whole machine. */
+/** Resident bytes of all the server's processes together, of its Redis, and of the whole machine's kernel. */
 export type IdleResult = {
   server: number;
   redis: number;
   kernel: number;
-  /** Of the server, for each connection more than at the look before, of which the first is at none. */
+  /** The server's growth for each connection since the measurement before; the first one is without connections. */
   each: number;
   perSecond: number;
   idleUs: number;
@@ -100,7 +100,7 @@ export function figuresOf<Result>(columns: Column<Result>[], result: Result): Ru
 
 type Group = { runs: Run[]; options: Run["options"]; system: string };
 
-/** Runs of one workload that differ in nothing but when they ran. */
+/** Groups the runs of one workload by system and options. */
 function groups(runs: Run[], workload: string): Group[] {
   const found = new Map<string, Group>();
   for (const run of runs) {
@@ -113,13 +113,13 @@ function groups(runs: Run[], workload: string): Group[] {
   return [...found.values()];
 }
 
-/** Over the runs that count. A failed run counts and is told with its fault; of a refused one no figure means anything. */
+/** The spread over the runs that count: failed ones too, whose faults the table names, but not refused ones. */
 function over({ runs }: Group, label: string): Spread | null {
   const told = runs.filter(({ verdict }) => verdict !== "refused");
   return spread(told.map(({ figures }) => figures[label]?.value ?? Number.NaN));
 }
 
-/** A table for each workload in the order of the runs, and, where two builds took turns, one of their medians. */
+/** A table for each workload, in the order of the runs; if two builds took turns, also one that compares their medians. */
 export function tablesOf(runs: Run[]): string {
   const workloads = [...new Set(runs.map(({ workload }) => workload))];
   return workloads.flatMap((workload) => [`## ${workload}`, ...tables(groups(runs, workload))]).join("\n\n");
@@ -160,7 +160,7 @@ function besides(all: Group[], labels: string[]): string[] {
 function remarks({ runs }: Group): string {
   const ok = runs.filter(({ verdict }) => verdict === "ok").length;
   const reasons = runs.flatMap((run) => run.reasons.map((reason) => `${run.verdict}: ${reason}`));
-  // One of each kind, whatever its numbers.
+  // One reason of each kind, whatever its numbers.
   const kinds = new Map(reasons.map((reason) => [reason.replaceAll(/[\d.]+/g, "n"), reason]));
   return [`${ok} of ${runs.length} ok`, ...kinds.values()].join("; ");
 }

@@ -9,8 +9,8 @@ import type { RedisClient } from "../../server/src/store/redis.ts";
 import { startGenerator } from "./drive.ts";
 import { markedText } from "./marks.ts";
 import type { LoadOrder } from "./generator.ts";
-import { connect, judge, load, quiet, record, stage, type Run, type Stage } from "./run.ts";
-import { cpuNs, kernelMemory, memoryOf, type Part } from "../machine.ts";
+import { connect, failedBy, judge, load, onStage, quiet, record, type Run, type Stage } from "./run.ts";
+import { kernelMemory, memoryOf, used } from "../machine.ts";
 import type { SystemName, Target, Town } from "./systems.ts";
 import {
   CHANGES,
@@ -24,9 +24,9 @@ import {
   type SearchResult,
 } from "./tables.ts";
 
-/** What is measured. Each workload answers its runs, each written to a file already. */
+/** The workloads. Each answers its runs, which are already in files. */
 
-/** What of a workload is chosen on the command line; what is not has the workload's own size. */
+/** Sizes from the command line; a workload has its own for the others. */
 export type Sizes = {
   rates?: number[];
   members?: number;
@@ -38,17 +38,17 @@ export type Sizes = {
 
 export type Workload = {
   about: string;
-  /** What it runs on where nothing else is asked for. */
+  /** What it runs on by default. */
   systems: SystemName[];
   run: (target: Target, sizes: Sizes) => Promise<Run[]>;
 };
 
-/** A number of members, all in General. */
+/** So many members, all in General. */
 function crowd(members: number): Town {
   return { roomIds: [GENERAL], members: Array.from({ length: members }, () => ({ rooms: [0] })) };
 }
 
-/** Rooms that share out the members evenly, each member in one. */
+/** Members spread evenly over rooms, each in one of them. */
 function towns(members: number, each: number): Town {
   return {
     roomIds: Array.from({ length: members / each }, (_, index) => String(index + 1)),
@@ -61,53 +61,47 @@ export function order(rate: number, more: Partial<LoadOrder> = {}): Omit<LoadOrd
     rate,
     arrivals: "even",
     warmSeconds: 2,
-    // Enough to have the code compiled, and no queue longer than the measured time makes it.
+    // Enough to compile the code, too little to leave a queue.
     warmRate: Math.min(400, Math.max(rate, 50)),
     measureSeconds: 5,
     ...more,
   };
 }
 
-/** One room with many members, at one rate after the other on the same server, slow ones first. */
+/** One room with many members; one server, one rate after the other, slow ones first. */
 export async function hot(target: Target, sizes: Sizes): Promise<Run[]> {
   const { members = 500, seconds = 4, env = {} } = sizes;
-  // At 400 the peers are behind already: more would only make the queue longer.
+  // The peers fall behind at 400: higher rates would only make their queue longer.
   const rates = sizes.rates ?? (target.system === "hubbub" ? [20, 100, 400, 1_000] : [20, 100, 400]);
-  const at = await stage(target, { town: crowd(members), env });
-  try {
+  return onStage(target, { town: crowd(members), env }, async (at) => {
     const runs: Run[] = [];
     for (const rate of rates) {
-      // What a saturated system has left over is to be waited for: the faster, the shorter.
+      // A run ends only when a saturated system has worked off its queue: measure high rates for less time.
       const measureSeconds = rate >= 1_000 ? Math.ceil(seconds / 2) : seconds;
       const result = await load(at, order(rate, { measureSeconds }));
       runs.push(record("hot", target, { members, rate, ...env }, LOAD, result, judge(result)));
     }
     return runs;
-  } finally {
-    await at.stop();
-  }
+  });
 }
 
-/** 100 rooms of 10, 80 messages a second into all of them together, by chance. */
+/** 100 rooms of 10, 80 random messages a second over all of them. */
 async function quietRooms(target: Target, { seconds = 5, env = {} }: Sizes): Promise<Run[]> {
-  const at = await stage(target, { town: towns(1_000, 10), env });
-  try {
+  return onStage(target, { town: towns(1_000, 10), env }, async (at) => {
     const more = { arrivals: "poisson", measureSeconds: seconds, warmRate: 400, warmSeconds: 6 } as const;
     const result = await load(at, order(80, more));
     return [record("quiet", target, { rooms: 100, members: 10, rate: 80 }, LOAD, result, judge(result))];
-  } finally {
-    await at.stop();
-  }
+  });
 }
 
-/** Below the 20,000 descriptors that a process may have. */
+/** Below the limit of 20,000 descriptors a process. */
 const MOST_PER_PROCESS = 18_000;
-/** Everybody's coming is told to everybody: what grows with their square would be another workload. */
+/** Everybody is told of everybody's arrival: work that grows with the square would be another workload. */
 const MOST_PEOPLE = 10_000;
 
 /**
- * Memory of open connections in which nothing happens. More of them than a process takes are on several replicas, each
- * with a generator of its own, and some people are there more than once.
+ * The memory of open, silent connections. If there are too many for one process, several replicas share them, each with
+ * its own generator, and some people have several connections.
  */
 async function idle(target: Target, sizes: Sizes): Promise<Run[]> {
   const counts = sizes.connections
@@ -116,64 +110,62 @@ async function idle(target: Target, sizes: Sizes): Promise<Run[]> {
   const most = Math.max(...counts);
   const replicas = most > MOST_PER_PROCESS ? Math.max(5, Math.ceil(most / MOST_PER_PROCESS)) : 1;
   const people = Math.min(most, MOST_PEOPLE);
-  const at = await stage(target, { town: crowd(people), replicas, env: sizes.env }, 0);
-  const generators = [at.generator];
-  try {
-    while (generators.length < replicas) generators.push(await startGenerator());
-    const { system } = at;
-    const pids = (name: string) => system.parts.flatMap((part) => (part.name === name ? [part.pid] : []));
-    await sleep(3_000);
-    let server = memoryOf(pids("replica"));
-    const kernel = kernelMemory();
-    const runs: Run[] = [];
-    let open = 0;
-    for (const connections of counts) {
-      const each = Math.ceil((connections - open) / replicas);
-      let ms = 0;
-      for (const [replica, generator] of generators.entries()) {
-        const from = open + replica * each;
-        const members = Array.from(
-          { length: Math.min(each, connections - from) },
-          (_, index) => system.members[(from + index) % people] ?? { cookie: "", rooms: [0] },
-        );
-        ms += (await connect({ ...at, generator }, members, 32, replica)).ms;
-      }
-      for (const generator of generators) await quiet(generator);
-      await sleep(4_000);
-      const before = used(system.parts, "replica");
+  return onStage(target, { town: crowd(people), replicas, env: sizes.env, connected: 0 }, async (at) => {
+    const generators = [at.generator];
+    try {
+      while (generators.length < replicas) generators.push(await startGenerator());
+      const { system } = at;
+      const pids = (name: string) => system.parts.flatMap((part) => (part.name === name ? [part.pid] : []));
       await sleep(3_000);
-      const memory = memoryOf(pids("replica"));
-      const result: IdleResult = {
-        server: memory,
-        each: (memory - server) / (connections - open),
-        redis: memoryOf(pids("redis")),
-        kernel: kernelMemory() - kernel,
-        perSecond: (1_000 * (connections - open)) / ms,
-        idleUs: (used(system.parts, "replica") - before) / 3_000 / connections,
-      };
-      open = connections;
-      server = memory;
-      runs.push(record("idle", target, { connections, replicas }, IDLE, result));
+      let server = memoryOf(pids("replica"));
+      const kernel = kernelMemory();
+      const runs: Run[] = [];
+      let open = 0;
+      for (const connections of counts) {
+        const each = Math.ceil((connections - open) / replicas);
+        let ms = 0;
+        for (const [replica, generator] of generators.entries()) {
+          const from = open + replica * each;
+          const members = Array.from(
+            { length: Math.min(each, connections - from) },
+            (_, index) => system.members[(from + index) % people] ?? { cookie: "", rooms: [0] },
+          );
+          ms += (await connect({ ...at, generator }, members, 32, { replica })).ms;
+        }
+        for (const generator of generators) await quiet(generator);
+        await sleep(4_000);
+        const before = used(system.parts, "replica");
+        await sleep(3_000);
+        const memory = memoryOf(pids("replica"));
+        const result: IdleResult = {
+          server: memory,
+          each: (memory - server) / (connections - open),
+          redis: memoryOf(pids("redis")),
+          kernel: kernelMemory() - kernel,
+          perSecond: (1_000 * (connections - open)) / ms,
+          idleUs: (used(system.parts, "replica") - before) / 3_000 / connections,
+        };
+        open = connections;
+        server = memory;
+        runs.push(record("idle", target, { connections, replicas }, IDLE, result));
+      }
+      return runs;
+    } finally {
+      for (const generator of generators.slice(1)) await generator.stop();
     }
-    return runs;
-  } finally {
-    for (const generator of generators.slice(1)) await generator.stop();
-    await at.stop();
-  }
+  });
 }
 
-/** 5,000 connections break at once and come back at once, while others go on talking. */
+/** 5,000 connections break at once and come back at once, while another goes on talking. */
 async function comeBack(target: Target, { connections: members = 5_000, env }: Sizes): Promise<Run[]> {
-  const at = await stage(target, { town: crowd(members + 1), env }, members);
-  try {
+  return onStage(target, { town: crowd(members + 1), env, connected: members }, async (at) => {
     const { system, generator } = at;
     const talker = await clientOf(at, members);
     const { seq, date, hash } = await say(talker, GENERAL, "Before it breaks.", "first");
     await sleep(500);
     await generator.order("close");
     const limit = 190;
-    const cursor = JSON.stringify({ roomId: GENERAL, seq, date, hash });
-    await generator.order("expect", { cursor, messages: limit });
+    const returning = { cursor: JSON.stringify({ roomId: GENERAL, seq, date, hash }), messages: limit };
     let sent = 0;
     let back = false;
     const talking = (async () => {
@@ -183,7 +175,9 @@ async function comeBack(target: Target, { connections: members = 5_000, env }: S
       }
     })();
     const before = used(system.parts);
-    const { ms: backMs, handshakeMs } = await connect(at, system.members.slice(0, members), members);
+    const { ms: backMs, handshakeMs } = await connect(at, system.members.slice(0, members), members, {
+      returning,
+    });
     const cpuUs = (used(system.parts) - before) / 1_000 / members;
     back = true;
     await talking;
@@ -191,21 +185,17 @@ async function comeBack(target: Target, { connections: members = 5_000, env }: S
     const missing = await generator.order("missing", sent);
     talker.disconnect();
     const result: ReturnResult = { backMs, cpuUs, handshakeMs: handshakeMs?.p50, sent, missing };
-    const judged =
-      missing > 0 ? { verdict: "failed" as const, reasons: [`${missing} messages missing`] } : undefined;
+    const judged = failedBy({ "messages missing": missing });
     return [record("return", target, { members }, RETURN, result, judged)];
-  } finally {
-    await at.stop();
-  }
+  });
 }
 
 /**
- * 500 people react within 5 s, all to one message while 20 a second are said, and to 50 messages while 400 are: each
- * beside the same without reactions.
+ * 500 people react within 5 s: to one message while 20 a second are sent, and to 50 messages while 400 are; each also
+ * without reactions.
  */
 async function changes(target: Target, { members = 500, seconds = 5, env }: Sizes): Promise<Run[]> {
-  const at = await stage(target, { town: crowd(members), env });
-  try {
+  return onStage(target, { town: crowd(members), env }, async (at) => {
     await fill(at, 0, [[GENERAL, 50]]);
     if (!(await react(at, [50], 1))) throw new Error("this build knows no reactions");
     const runs: Run[] = [];
@@ -222,27 +212,19 @@ async function changes(target: Target, { members = 500, seconds = 5, env }: Size
         if (reactions === 0) quietNs = usedNs;
         const due = reactions * seconds;
         const result = { ...loaded, changeUs: due === 0 ? undefined : (usedNs - quietNs) / due };
-        const judged = judge(loaded);
-        const lost = due - loaded.reacted;
-        if (lost > 0) judged.reasons.push(`${lost} reactions not answered`);
-        const verdict = lost > 0 ? "failed" : judged.verdict;
-        runs.push(
-          record("changes", target, { members, rate, reactions }, CHANGES, result, { ...judged, verdict }),
-        );
+        const judged = failedBy({ "reactions not answered": due - loaded.reacted }, judge(loaded));
+        runs.push(record("changes", target, { members, rate, reactions }, CHANGES, result, judged));
       }
     }
     return runs;
-  } finally {
-    await at.stop();
-  }
+  });
 }
 
-/** Looks through all that was said for a word that nobody said, while 50 others talk. */
+/** Searches all messages for a word that nobody used, while 50 people talk. */
 async function search(target: Target, { messages: wanted, seconds = 5, env }: Sizes): Promise<Run[]> {
   const runs: Run[] = [];
   for (const messages of wanted ?? [10_000, 100_000]) {
-    const at = await stage(target, { town: crowd(50), env });
-    try {
+    await onStage(target, { town: crowd(50), env }, async (at) => {
       const { parts, redis } = at.system;
       await store(redis, messages);
       const talk = () => load(at, order(20, { measureSeconds: seconds }));
@@ -269,16 +251,9 @@ async function search(target: Target, { messages: wanted, seconds = 5, env }: Si
         p99: (await talking).latencyMs?.p99,
       };
       runs.push(record("search", target, { messages }, SEARCH, result));
-    } finally {
-      await at.stop();
-    }
+    });
   }
   return runs;
-}
-
-/** CPU in ns that the processes of this name have used, or all. */
-function used(parts: Part[], wanted?: string): number {
-  return parts.reduce((ns, { name, pid }) => ns + (name === (wanted ?? name) ? cpuNs(pid) : 0), 0);
 }
 
 async function get<T>({ system: { host, ports, members } }: Stage, path: string): Promise<T> {
@@ -288,9 +263,9 @@ async function get<T>({ system: { host, ports, members } }: Stage, path: string)
   return (await answer.json()) as T;
 }
 
-/** Puts so many messages into General, past the server. */
+/** Writes so many messages into General, without the server. */
 async function store(redis: RedisClient | null, messages: number): Promise<void> {
-  if (redis === null) throw new Error("what is searched is in Redis");
+  if (redis === null) throw new Error("this system has no Redis to search");
   const log = new Log(redis, createKeys(""), readConfig({ REDIS_URL: "redis://127.0.0.1" }));
   for (let start = 0; start < messages; start += 500) {
     const some = Array.from({ length: Math.min(500, messages - start) }, (_, index) => ({
@@ -303,13 +278,12 @@ async function store(redis: RedisClient | null, messages: number): Promise<void>
 }
 
 const READERS = 32;
-/** Of each message of a page. */
+/** Of each message on a page. */
 const REACTIONS = 20;
 
-/** `GET messages`, 50 of them, on 32 connections at once: all the same page, then each another. */
+/** `GET messages`, 50 a page, on 32 connections at once: all the same page, then each its own. */
 async function reading(target: Target, { seconds = 5, env }: Sizes): Promise<Run[]> {
-  const at = await stage(target, { town: crowd(READERS), env }, 0);
-  try {
+  return onStage(target, { town: crowd(READERS), env, connected: 0 }, async (at) => {
     const { host, ports, parts, members } = at.system;
     await fill(at, 0, [[GENERAL, 50 * (READERS + 1)]]);
     const newest = Array.from({ length: 50 }, (_, index) => 50 * READERS + 1 + index);
@@ -331,21 +305,16 @@ async function reading(target: Target, { seconds = 5, env }: Sizes): Promise<Run
       const asked = { host, port: ports[0] ?? 0, paths: read, cookies, parts };
       await at.generator.order("pages", { ...asked, seconds: 3 });
       const result = await at.generator.order("pages", { ...asked, seconds });
-      const judged =
-        result.failed > 0
-          ? { verdict: "failed" as const, reasons: [`${result.failed} requests failed`] }
-          : undefined;
+      const judged = failedBy({ "requests failed": result.failed });
       runs.push(record("reading", target, { readers: READERS, pages, reactions }, READING, result, judged));
     }
     return runs;
-  } finally {
-    await at.stop();
-  }
+  });
 }
 
 /**
- * Has messages of General reacted to by so many people each; false where a build knows no reactions. A build takes them
- * only once it is sure that no older one runs beside it.
+ * Lets so many people react to each of these messages of General; false if the build knows no reactions. Retries,
+ * because a build accepts reactions only once it is sure that no older one runs beside it.
  */
 async function react(at: Stage, seqs: number[], people: number): Promise<boolean> {
   const until = performance.now() + 90_000;
@@ -368,7 +337,7 @@ async function react(at: Stage, seqs: number[], people: number): Promise<boolean
   return true;
 }
 
-/** Has one of the town's people say so many messages in each room, through the server: any build stores its own rows. */
+/** Sends so many messages to each room as this member, through the server, because only that knows its rows' form. */
 export async function fill(
   at: Stage,
   member: number,
@@ -393,7 +362,7 @@ async function say(client: Socket, roomId: string, message: string, nonce: strin
   return reply.value;
 }
 
-/** A stock client of one of the town's people. */
+/** Connects a stock client as this member. */
 async function clientOf({ system }: Stage, member: number): Promise<Socket> {
   const client = io(`http://${system.host}:${system.ports[0]}`, {
     transports: ["websocket"],
@@ -418,31 +387,31 @@ export const WORKLOADS = {
     systems: ["hubbub", "socket.io", "ws", "nchan"],
     run: quietRooms,
   },
-  // The peers tell everybody of everybody at once: thousands who come would be another workload.
-  idle: { about: "1,000 and 10,000 connections in which nothing happens", systems: ["hubbub"], run: idle },
-  return: { about: "5,000 who break off and come back at once", systems: ["hubbub"], run: comeBack },
+  // The peers tell everybody of each arrival at once: with thousands that would be another workload.
+  idle: { about: "1,000 and 10,000 silent connections", systems: ["hubbub"], run: idle },
+  return: { about: "5,000 connections break and come back at once", systems: ["hubbub"], run: comeBack },
   reading: { about: "pages of 50 messages over REST, 32 at a time", systems: ["hubbub"], run: reading },
   changes: {
-    about: "500 people react within 5 s, while 20 and 400 messages a second are said",
+    about: "500 people react within 5 s, while 20 and 400 messages a second are sent",
     systems: ["hubbub"],
     run: changes,
   },
   search: {
-    about: "10,000 and 100,000 messages are looked through while others talk",
+    about: "a search through 10,000 and 100,000 messages while others talk",
     systems: ["hubbub"],
     run: search,
   },
   app: {
     about: "the app in Chromium",
     systems: ["hubbub"],
-    // Chromium is not loaded for a run without it.
+    // Load Playwright only when it is needed.
     run: async (target, sizes) => (await import("./app.ts")).app(target, sizes),
   },
 } satisfies Record<string, Workload>;
 
 /**
- * Each target once in every turn, and in the other order every second time: what drifts does so for all alike. Tells
- * the runs as they come; of what broke off it says why, and goes on.
+ * Runs each target once a turn, in reverse order every second turn, so that drift affects all alike. Passes runs on as
+ * they come; if one throws, notes why in `broken` and goes on.
  */
 export async function inTurns(
   { run }: Workload,

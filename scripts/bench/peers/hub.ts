@@ -5,8 +5,8 @@ import { WebSocketServer, type WebSocket } from "ws";
 import { listen, readUser, roomsOf, store, type Sent, type User } from "./people.ts";
 
 /**
- * The smallest chat on `ws` that does what people.ts says: what a member says is stored, answered and published to
- * Redis, and every replica that hears it sends it to the room's local members.
+ * The smallest chat on `ws` that does what people.ts says: it stores a message, answers it and publishes it to Redis;
+ * every replica that hears it sends it to the room's local members.
  */
 const path = process.env["REDIS_PATH"] ?? "";
 const redis = new Redis(path);
@@ -16,7 +16,7 @@ type Room = { members: Set<WebSocket>; heard: Promise<unknown> };
 const rooms = new Map<string, Room>();
 const server = new WebSocketServer({ noServer: true, perMessageDeflate: false });
 const http = createServer();
-/** What concerns everybody. */
+/** The channel of what concerns everybody. */
 const ALL = "MESSAGES";
 
 subscriber.on("messageBuffer", (channel: Buffer, text: Buffer) => {

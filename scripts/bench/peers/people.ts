@@ -3,9 +3,9 @@ import type { Server } from "node:http";
 import type { Redis } from "ioredis";
 
 /**
- * What the peers that are chats have alike, and Hubbub with them: a message is stored before it is sent out, the user
- * and the rooms come from the session, members alone write, the stored message is the acknowledgement, everybody is
- * told who came and went, and `online_users` is kept.
+ * What the chat peers share with each other and with Hubbub: they store a message before they send it out, take the
+ * user and the rooms from the session, let only members write, acknowledge with the stored message, tell everybody who
+ * came and went, and keep `online_users`.
  */
 const secret = process.env["SESSION_SECRET"] ?? "";
 
@@ -13,7 +13,7 @@ export type User = { id: string; username: string };
 export type Sent = { roomId: string; message: string; nonce: string };
 type Stored = Sent & { date: number; from: string };
 
-/** Whose session a request's cookies name, or undefined. */
+/** The user of the session that the cookies name, or undefined. */
 export async function readUser(redis: Redis, cookies = ""): Promise<User | undefined> {
   const sid = readSid(cookies);
   const stored = sid && (await redis.get(`sess:${sid}`));
@@ -24,7 +24,7 @@ export function roomsOf(redis: Redis, { id }: User): Promise<string[]> {
   return redis.smembers(`user:${id}:rooms`);
 }
 
-/** The message as it is stored; null where its sender is no member of the room. */
+/** Stores a message and answers it; null if its sender is not a member of the room. */
 export async function store(redis: Redis, userId: string, sent: Sent): Promise<Stored | null> {
   const { roomId, message, nonce } = sent;
   const stored = { roomId, date: Date.now(), from: userId, nonce, message };
@@ -33,7 +33,7 @@ export async function store(redis: Redis, userId: string, sent: Sent): Promise<S
   return stored;
 }
 
-/** Listens on its port, and ends at SIGTERM. */
+/** Listens on `PORT`; the process ends at SIGTERM. */
 export function listen(http: Server): void {
   http.listen(Number(process.env["PORT"]), "127.0.0.1");
   process.on("SIGTERM", () => process.exit(0));

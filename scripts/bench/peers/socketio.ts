@@ -4,10 +4,7 @@ import { Redis } from "ioredis";
 import { Server, type Socket } from "socket.io";
 import { listen, readUser, roomsOf, store, type Sent, type User } from "./people.ts";
 
-/**
- * What the Socket.IO guides build: rooms by `socket.join`, `io.to(room).emit`, replicas by @socket.io/redis-adapter,
- * and what people.ts says.
- */
+/** A chat as Socket.IO's guides build it: `socket.join`, `io.to(room).emit`, @socket.io/redis-adapter, and people.ts. */
 const path = process.env["REDIS_PATH"] ?? "";
 
 const redis = new Redis(path);

@@ -20,7 +20,7 @@ export const ACCESS: Attack[] = [
   {
     number: 1,
     title: "`GET` the messages and the transcript of others' private and named rooms",
-    answer: "404, the same body as of a room that does not exist",
+    answer: "404, with the same body as for a room that does not exist",
     async play({ person, get, room, talker, say, must, twin }) {
       const [mary, joe, eve] = [await person(), await person(), await person()];
       const own = await room(mary, joe);
@@ -43,7 +43,7 @@ export const ACCESS: Attack[] = [
   {
     number: 2,
     title: "`room.join` and `sync` of others' private and named rooms",
-    answer: "`not_found`, or `notFound` for the room; nothing said there is heard",
+    answer: "`not_found`, or `notFound` for the room; nothing said there reaches them",
     async play({ person, room, talker, say, right, must, twin, becomes }) {
       const [mary, joe, eve] = [await person(), await person(), await person()];
       const own = await room(mary, joe);
@@ -74,7 +74,7 @@ export const ACCESS: Attack[] = [
   },
   {
     number: 3,
-    title: "`message` and `room.read` into others' rooms",
+    title: "`message` and `room.read` to others' rooms",
     answer: "`not_found`; nothing is stored",
     async play({ person, room, talker, say, admin, keys, must, twin }) {
       const [mary, joe, eve] = [await person(), await person(), await person()];
@@ -95,7 +95,7 @@ export const ACCESS: Attack[] = [
   {
     number: 4,
     title: "`message` with `from`, `date`, `seq`, `hash`, `id`, `username` of the sender's choice",
-    answer: "the server's own are stored; unknown fields are dropped",
+    answer: "the server stores its own values; unknown fields are dropped",
     async play({ person, talker, must, twin }) {
       const [mary, joe] = [await person(), await person()];
       const one = await talker(mary);
@@ -172,8 +172,8 @@ export const ACCESS: Attack[] = [
   },
   {
     number: 6,
-    title: "a private room with oneself, with nobody, with an id that is none",
-    answer: "`invalid` or `not_found`; no key is made",
+    title: "a private room with oneself, with nobody, with an id that nobody has",
+    answer: "`invalid` or `not_found`; no key is created",
     async play({ person, post, talker, say, admin, must, twin }) {
       const [mary, joe] = [await person(), await person()];
       const rooms = async () => (await admin.keys("*room*")).filter((key) => !key.includes(":nonce:")).length;
@@ -192,7 +192,7 @@ export const ACCESS: Attack[] = [
   {
     number: 7,
     title: "somebody who left a room sends, reads, marks, syncs with an old cursor, listens",
-    answer: "`not_found` each time, and nothing is heard of what is said afterwards",
+    answer: "`not_found` each time; nothing said afterwards reaches them",
     async play({ person, room, talker, say, get, right, must, twin, becomes }) {
       const [mary, joe] = [await person(), await person()];
       const own = await room(mary, joe);
@@ -227,7 +227,7 @@ export const ACCESS: Attack[] = [
   {
     number: 8,
     title: "a third person listens while two others start a private room",
-    answer: "no `show.room`, no message, no mark of it reaches them",
+    answer: "no `show.room`, message or mark reaches them",
     async play({ person, talker, say, right, must, twin, becomes }) {
       const [mary, joe, eve] = [await person(), await person(), await person()];
       const [hers, his, foreign] = [await talker(mary), await talker(joe, right), await talker(eve, right)];
@@ -246,7 +246,7 @@ export const ACCESS: Attack[] = [
   {
     number: 9,
     title: "lists of users, presence events, log-in's answer: is there more than a name?",
-    answer: "`id`, `username` and `online` alone",
+    answer: "only `id`, `username` and `online`",
     async play({ person, get, talker, right, must, twin, becomes }) {
       const mary = await person();
       const one = await talker(mary);
@@ -272,7 +272,7 @@ export const ACCESS: Attack[] = [
     number: 10,
     title: "markup, `javascript:` links, RTL and zero-width characters as a message",
     answer:
-      "text is data: as it was typed in JSON with `nosniff`; escaped in the transcript. The page: `npm test -- chat`",
+      "text is data: JSON has it as typed, with `nosniff`; the transcript escapes it. The page: `npm test -- chat`",
     async play({ person, room, talker, say, get, must, twin }) {
       const mary = await person();
       const own = await room(mary);
@@ -306,7 +306,7 @@ export const ACCESS: Attack[] = [
   {
     number: 11,
     title: "the same as username and as a room's name",
-    answer: "no username; a room's name is text, escaped in the transcript",
+    answer: "refused as a username; a room's name is text, escaped in the transcript",
     async play({ person, post, get, address, must, twin }) {
       const mary = await person();
       for (const username of MARKUP) {
@@ -388,7 +388,8 @@ export const ACCESS: Attack[] = [
   {
     number: 39,
     title: "another's nonce, one nonce for other texts and rooms, nonces by the thousand",
-    answer: "a nonce counts for one user and room; the first message is answered; the limit counts every try",
+    answer:
+      "a nonce belongs to one user and room; its first message is the answer; the limit counts every attempt",
     async play({ person, room, talker, must, twin }) {
       const [mary, joe] = [await person(), await person()];
       const own = await room(mary, joe);
@@ -418,7 +419,7 @@ export const ACCESS: Attack[] = [
   {
     number: 40,
     title: "read marks: 10^12, negative, of a foreign room, a fraction, text",
-    answer: "held to the newest message, or `invalid`, or `not_found`",
+    answer: "limited to the newest message, or `invalid`, or `not_found`",
     async play({ person, room, talker, say, get, must, twin }) {
       const [mary, joe] = [await person(), await person()];
       const own = await room(mary, joe);
@@ -438,7 +439,7 @@ export const ACCESS: Attack[] = [
   {
     number: 48,
     title: "pages: 10^9, -1, 0, 101, a word",
-    answer: "`invalid`; the page has exactly as many as were asked for",
+    answer: "`invalid`; any other page has exactly as many as were requested",
     async play({ person, room, talker, say, get, must, twin }) {
       const mary = await person();
       const own = await room(mary);

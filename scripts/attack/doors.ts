@@ -58,9 +58,8 @@ function count(answers: Answer[]): Record<string, number> {
 export const DOORS: Attack[] = [
   {
     number: 14,
-    title:
-      "handshakes from a foreign, `null`, look-alike Origin, and from a page of another site without one",
-    answer: "refused before the upgrade; programs, which send neither Origin nor Sec-Fetch-Site, come in",
+    title: "handshakes with a foreign, `null` or look-alike Origin, and from another site's page without one",
+    answer: "refused before the upgrade; programs, which send neither Origin nor Sec-Fetch-Site, are let in",
     async play({ person, wire, left, must, twin }) {
       const mary = await person();
       const own = `127.0.0.1:${left.port}`;
@@ -88,7 +87,7 @@ export const DOORS: Attack[] = [
   {
     number: 14,
     title: "Host and Origin both name a foreign site (DNS rebinding), for requests and handshakes",
-    answer: "refused: without `PUBLIC_URL` only loopback names are one's own",
+    answer: "refused: without `PUBLIC_URL` only loopback names count as the server's own",
     async play({ person, wire, post, address, left, must, twin }) {
       const mary = await person();
       const host = `evil.example:${left.port}`;
@@ -104,7 +103,7 @@ export const DOORS: Attack[] = [
   },
   {
     number: 15,
-    title: "handshakes without a cookie, with a forged one, an unknown, a deleted and a cut one",
+    title: "handshakes without a cookie, and with a forged, unknown, deleted or cut one",
     answer: "`unauthorized`, and the connection is closed",
     async play({ person, talker, address, admin, keys, must, twin }) {
       const [mary, joe] = [await person(), await person()];
@@ -129,7 +128,7 @@ export const DOORS: Attack[] = [
   },
   {
     number: 15,
-    title: "`40` again and again on one connection, without a session and with one",
+    title: "`40` repeated on one connection, without a session and with one",
     answer: "closed at the first refusal; a second CONNECT is refused or ignored",
     async play({ person, wire, talker, address, must, twin, sleep }) {
       const bare = await wire({ from: address() });
@@ -147,8 +146,8 @@ export const DOORS: Attack[] = [
   {
     number: 16,
     title:
-      "log-in, log-out, rooms from another site: as a form, as text, without Origin but with Sec-Fetch-Site",
-    answer: "403 or 400; nothing has changed",
+      "log-in, log-out and new rooms from another site: as a form, as text, without Origin but with Sec-Fetch-Site",
+    answer: "403 or 400; nothing changes",
     async play(scene) {
       const { person, post, get, must, twin } = scene;
       const mary = await person();
@@ -207,7 +206,7 @@ export const DOORS: Attack[] = [
   {
     number: 18,
     title: "log-in with a planted session, one's own or another's",
-    answer: "a new session; the old one is ended, and its connections are closed",
+    answer: "a new session; the old one ends, and its connections are closed",
     async play(scene) {
       const { person, post, talker, right, must, twin } = scene;
       const mary = await person();
@@ -245,8 +244,8 @@ export const DOORS: Attack[] = [
   },
   {
     number: 20,
-    title: "log-out beside 60 requests that prolong the session",
-    answer: "401 ever after: a session is written at log-in alone",
+    title: "log-out during 60 requests that prolong the session",
+    answer: "401 from then on: a session is written only at log-in",
     async play(scene) {
       const { person, post, get, right, must, twin, sleep } = scene;
       const [mary, joe] = [await person(), await person()];
@@ -331,7 +330,7 @@ export const DOORS: Attack[] = [
   {
     number: 24,
     title: "`password`, `12345678`, eight blanks, the own name as password",
-    answer: "`invalid`; no rules of composition",
+    answer: "`invalid`; there are no rules about digits and symbols",
     async play({ post, address, must, twin }) {
       const sign = async (username: string, password: string) =>
         codeOf(await post({ from: address() }, "/api/users", { username, password }));
@@ -350,7 +349,7 @@ export const DOORS: Attack[] = [
   {
     number: 25,
     title: "a wrong password and an unknown name: body, status, time",
-    answer: "the same; the least times differ by less than a sixth",
+    answer: "equal; the shortest times differ by less than a sixth",
     long: true,
     async play(scene) {
       const { post, address, must, twin } = scene;
@@ -383,7 +382,7 @@ export const DOORS: Attack[] = [
   },
   {
     number: 26,
-    title: "sign-ups of taken names, one after the other, to learn which there are",
+    title: "sign-ups under taken names, one after the other, to learn which exist",
     answer: "`taken` (names are public), then `rate_limited` for the address",
     async play({ person, post, address, must, twin }) {
       const mary = await person();
@@ -409,7 +408,7 @@ export const DOORS: Attack[] = [
     number: 27,
     title: "guessing: 20 passwords for one name; one password for 150 names, from one address",
     answer:
-      "`rate_limited` with `Retry-After` at the 11th and the 31st; an owner is not locked out where they logged in before",
+      "`rate_limited` with `Retry-After` at the 11th and the 31st; an owner is not locked out at an address where they logged in before",
     async play(scene) {
       const { person, post, address, left, right, must, twin } = scene;
       const mary = await person();
@@ -451,8 +450,8 @@ export const DOORS: Attack[] = [
   },
   {
     number: 27,
-    title: "200 log-ins for one name written at once, the right password the 151st",
-    answer: "a point is taken before the hash: at most ten are heard, the right one is not",
+    title: "200 log-ins for one name at once, the 151st with the right password",
+    answer: "attempts are counted before the hash: at most ten are tried, the right one not among them",
     async play(scene) {
       const { address, left, post, must, twin } = scene;
       const owner = await signUp(scene, `guessed${left.port}`);
@@ -480,7 +479,7 @@ export const DOORS: Attack[] = [
   {
     number: 27,
     title: "210 log-ins at once with one account's right password, from one address",
-    answer: "refused before hashing; others log in within 2 s; a user's sessions are few, the oldest go",
+    answer: "refused before hashing; others log in within 2 s; a user's sessions are limited, the oldest end",
     async play(scene) {
       const { person, post, address, left, admin, keys, must, twin } = scene;
       const owner = await signUp(scene, `flooder${left.port}`);
@@ -518,7 +517,7 @@ export const DOORS: Attack[] = [
   {
     number: 28,
     title:
-      "limits by tricks: X-Forwarded-For, X-Real-IP, Forwarded, the name in other cases, the other replica",
+      "ways around limits: X-Forwarded-For, X-Real-IP, Forwarded, the name in other cases, the other replica",
     answer: "the limit holds; an IPv6 network of /64 counts as one: `npm test -- rest`",
     async play({ person, post, address, left, right, must, twin }) {
       const mary = await person();
@@ -600,7 +599,7 @@ export const DOORS: Attack[] = [
   {
     number: 30,
     title: "50 sign-ups of one name at once, on both replicas, and 20 rooms of one name",
-    answer: "one 201; the rest `taken`, or refused for the moment",
+    answer: "one 201; the rest `taken`, or refused for now",
     async play({ person, post, address, left, right, must, twin }) {
       const username = `wanted${left.port}`;
       const answers = await Promise.all(

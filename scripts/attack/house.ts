@@ -15,7 +15,7 @@ export const HOUSE: Attack[] = [
     number: 36,
     title: "headers of the page, of files, of the API, of errors",
     answer:
-      "a policy without inline code, `nosniff`, no framing, `no-store` for what is somebody's, no `X-Powered-By`",
+      "a policy without inline code, `nosniff`, no framing, `no-store` for personal data, no `X-Powered-By`",
     async play({ person, get, must, twin }) {
       const mary = await person();
       for (const path of [
@@ -68,8 +68,9 @@ export const HOUSE: Attack[] = [
   },
   {
     number: 37,
-    title: "Redis stands still for 4 s: requests, messages, log-ins, `/readyz`",
-    answer: "`unavailable` within 3 s, `/readyz` 503, connections stay; all is well within seconds after",
+    title: "Redis is stopped for 4 s: requests, messages, log-ins, `/readyz`",
+    answer:
+      "`unavailable` within 3 s, `/readyz` 503, connections stay open; everything works again within seconds",
     alone: true,
     async play({ person, talker, say, get, redis, left, must, twin, becomes, sleep }) {
       const mary = await person();
@@ -102,7 +103,7 @@ export const HOUSE: Attack[] = [
     number: 41,
     title: "addresses that the server would fetch",
     answer: "",
-    missing: "nothing is fetched: a replica opens no connection but to Redis",
+    missing: "a replica connects only to Redis",
   },
   {
     number: 42,
@@ -119,7 +120,7 @@ export const HOUSE: Attack[] = [
   {
     number: 44,
     title: "`keyboard cat`, short and empty secrets; secrets in the page's files",
-    answer: "the start is refused; an own secret is made and kept where none is set",
+    answer: "the replica does not start; without a secret it makes one and keeps it",
     waits: true,
     async play({ get, person, redis, must, twin }) {
       const child = startChild({
@@ -151,7 +152,7 @@ export const HOUSE: Attack[] = [
   {
     number: 45,
     title:
-      "`/metrics` directly, through a proxy that says only `Via`, with slashes and cases; `.git`, `.env`, source maps",
+      "`/metrics` directly, through a proxy that sends only `Via`, in other spellings; `.git`, `.env`, source maps",
     answer: "404: metrics need their token or their own port",
     async play({ get, person, left, address, must, twin }) {
       const outside = { from: address() };
@@ -199,7 +200,7 @@ export const HOUSE: Attack[] = [
   {
     number: 46,
     title: "CRLF, ANSI and `%s` in names and messages; passwords, sessions and texts in the log",
-    answer: "one line of JSON for each entry; none of them in it",
+    answer: "one line of JSON for each entry, without any password, session or text",
     async play(scene) {
       const { person, talker, say, post, get, address, replicas, must, twin } = scene;
       const mary = await person();

@@ -178,8 +178,8 @@ export const STRAIN: Attack[] = [
   },
   {
     number: 31,
-    title: "500 events a second, and on after `rate_limited`; 10,000 as fast as they go",
-    answer: "`rate_limited`, then disconnected with close code 1013; served again once there are points",
+    title: "500 events a second, also after `rate_limited`; 10,000 as fast as possible",
+    answer: "`rate_limited`, then closed with code 1013; served again once the limit allows",
     async play(scene) {
       const { person, talker, must, twin, becomes } = scene;
       const [mary, joe] = [await person(), await person()];
@@ -217,7 +217,7 @@ export const STRAIN: Attack[] = [
   {
     number: 31,
     title: "200 connections of one user",
-    answer: "at most so many at once; a new one is let in and the oldest goes, or the new one is refused",
+    answer: "their number is limited: a new one replaces the oldest or is refused",
     async play({ person, address, left, must, twin, sleep }) {
       const mary = await person();
       const open: Talker[] = [];
@@ -243,8 +243,8 @@ export const STRAIN: Attack[] = [
   },
   {
     number: 31,
-    title: "one `sync` that names a room of 240 long messages 100 times; 10,000 rooms; 30 such at once",
-    answer: "`invalid`: rooms of a `sync` are named once; bytes and rows are bounded inside Redis",
+    title: "a `sync` that names a room of 240 long messages 100 times, or 10,000 rooms; 30 of these at once",
+    answer: "`invalid`: a `sync` may name a room only once; Redis bounds rows and bytes",
     async play(scene) {
       const { person, talker, right, must, twin } = scene;
       const mary = await person();
@@ -284,7 +284,7 @@ export const STRAIN: Attack[] = [
   },
   {
     number: 31,
-    title: "30 transcripts of 3,000 messages at a time, by one user",
+    title: "30 transcripts of 3,000 messages at once, by one user",
     answer: "few at once for each user, the rest `rate_limited` or `unavailable`; nobody else waits",
     async play(scene) {
       const { person, get, must, twin } = scene;
@@ -312,7 +312,7 @@ export const STRAIN: Attack[] = [
   },
   {
     number: 31,
-    title: "1,000 rooms made by one user; the list of 5,000 rooms, 20 at a time",
+    title: "1,000 new rooms by one user; 20 requests at once for the list of 5,000 rooms",
     answer: "a cap for each user and day; lists have pages; few costly requests at once",
     long: true,
     async play(scene) {
@@ -353,7 +353,7 @@ export const STRAIN: Attack[] = [
   {
     number: 31,
     title: "8 connections send masked pings and read nothing, with a session and without",
-    answer: "what is owed to a connection counts, whoever wrote it: cut, and memory stays",
+    answer: "everything that a connection leaves unread counts: it is cut, and memory does not grow",
     async play(scene) {
       const { person, wire, address, must, twin } = scene;
       const people = await Promise.all(Array.from({ length: 4 }, () => person()));
@@ -418,8 +418,8 @@ export const STRAIN: Attack[] = [
   },
   {
     number: 31,
-    title: "two connections read nothing of a busy room, one of them asks for long pages meanwhile",
-    answer: "cut when they owe too much; who comes back finds everything by its cursor",
+    title: "two connections read nothing of a busy room, while one of them requests long pages",
+    answer: "cut when too much is unread; after a reconnect the cursor brings everything",
     async play(scene) {
       const { person, room, talker, say, must, twin, becomes } = scene;
       const [mary, joe] = [await person(), await person()];
@@ -513,7 +513,7 @@ export const STRAIN: Attack[] = [
   {
     number: 32,
     title: "connections that are reset while their upgrade waits for Redis, with and without a cookie",
-    answer: "nothing: a socket has somebody who hears its errors from its first moment",
+    answer: "nothing happens: every socket has an error listener from the start",
     async play({ person, line, talker, address, left, must, twin, becomes }) {
       const mary = await person();
       for (const protocol of ["websocket", "h2c"])
@@ -533,8 +533,8 @@ export const STRAIN: Attack[] = [
   },
   {
     number: 33,
-    title: "fragments without end on 50 connections without a session",
-    answer: "cut by their number or after 5 s; memory stays",
+    title: "endless fragments on 50 connections without a session",
+    answer: "cut by their number or after 5 s; memory does not grow",
     async play(scene) {
       const { person, wire, talker, say, address, must, twin, sleep } = scene;
       const grown = growth(scene);
@@ -561,8 +561,7 @@ export const STRAIN: Attack[] = [
   },
   {
     number: 34,
-    title:
-      "a request's head, a byte at a time; a body that never comes; a connection that says nothing after the upgrade",
+    title: "a request's head, a byte at a time; a body that never comes; silence after the upgrade",
     answer: "closed: heads after 10 s, whole requests after 30 s, silence after 5 s",
     waits: true,
     long: true,
@@ -592,9 +591,8 @@ export const STRAIN: Attack[] = [
   },
   {
     number: 35,
-    title:
-      "4,000 characters that make a pattern try again and again: dots and brackets after `https://`, `@`, blanks",
-    answer: "every pattern is linear; the transcript of them takes milliseconds",
+    title: "4,000 characters that make patterns backtrack: dots and brackets after `https://`, `@`, blanks",
+    answer: "every pattern takes linear time; their transcript takes milliseconds",
     async play({ person, room, talker, say, get, post, address, must, twin }) {
       const mary = await person();
       const own = await room(mary);

@@ -2,7 +2,7 @@ import type { Message, SyncedRoom } from "../../server/src/protocol.ts";
 import { outcome, type Attack } from "./scene.ts";
 import { codeOf } from "./wire.ts";
 
-/** Other people's rooms, forged fields, and what is shown of what somebody wrote. */
+/** Other people's rooms, forged fields, and how written text is shown. */
 
 const MARKUP = [
   "<img src=x onerror=alert(1)>",
@@ -37,7 +37,7 @@ export const ACCESS: Attack[] = [
           );
         }
       const allowed = await get(joe, `/api/rooms/${pair}/messages`);
-      twin(allowed.body.includes("between us"), "the other one reads the private room");
+      twin(allowed.body.includes("between us"), "the other user reads the private room");
     },
   },
   {
@@ -68,7 +68,7 @@ export const ACCESS: Attack[] = [
         await becomes(() => ["two", "some", "everybody"].every((word) => heard.joe.includes(word)), 5_000),
         "a member hears all three",
       );
-      must(await becomes(() => heard.eve.includes("to everybody"), 5_000), "General was not heard");
+      must(await becomes(() => heard.eve.includes("to everybody"), 5_000), "General did not arrive");
       must(!heard.eve.includes("secret"), `a stranger heard ${heard.eve}`);
     },
   },
@@ -86,7 +86,7 @@ export const ACCESS: Attack[] = [
         must(outcome(await say(foreign, roomId, "let me in")) === "not_found", `a message into ${roomId}`);
         const read = await foreign.emit("room.read", { roomId, seq: 1 });
         must(outcome(read) === "not_found", `room.read of ${roomId}: ${outcome(read)}`);
-        must((await admin.zcard(keys.room(roomId))) === before, `${roomId} has another message`);
+        must((await admin.zcard(keys.room(roomId))) === before, `${roomId} has a new message`);
       }
       for (const roomId of [own, pair])
         twin(outcome(await say(hers, roomId, "mine")) === "ok", `a member writes into ${roomId}`);
@@ -184,7 +184,7 @@ export const ACCESS: Attack[] = [
       }
       const got = outcome(await say(await talker(mary), `${mary.id}:99999999`, "anybody there?"));
       must(got === "not_found" || got === "invalid", `a message to nobody: ${got}`);
-      must((await rooms()) === before, "a key was made");
+      must((await rooms()) === before, "a key was created");
       const { status } = await post(mary, "/api/rooms/private", { userId: joe.id });
       twin(status === 201 || status === 200, `with somebody: ${status}`);
     },
@@ -198,18 +198,18 @@ export const ACCESS: Attack[] = [
       const own = await room(mary, joe);
       const [hers, his, hisOther] = [await talker(mary, right), await talker(joe), await talker(joe, right)];
       const first = await say(hers, own, "while both are here");
-      must(first.ok, "nothing could be said");
+      must(first.ok, "the first message was refused");
       const cursor = first.ok ? first.value : undefined;
       let heard = "";
       for (const talks of [his, hisOther]) talks.onEvent = (packet) => (heard += packet);
       must(outcome(await his.emit("room.leave", { roomId: own })) === "ok", "leaving failed");
       must(await becomes(() => heard.includes("hide.room"), 5_000), "the other window was not told");
       const allowed = await say(hers, own, "after he left");
-      twin(allowed.ok, "who stays writes on");
+      twin(allowed.ok, "a remaining member still writes");
       await say(hers, "0", "everybody hears this");
       must(
         await becomes(() => heard.split("everybody hears this").length > 2, 5_000),
-        "General was not heard",
+        "General did not arrive",
       );
       must(!heard.includes("after he left"), "heard after leaving");
       must(outcome(await say(his, own, "still here")) === "not_found", "sent after leaving");
@@ -237,10 +237,10 @@ export const ACCESS: Attack[] = [
       const roomId = `${mary.id}:${joe.id}`;
       await say(hers, roomId, "psst");
       await hers.emit("room.read", { roomId, seq: 1 });
-      twin(await becomes(() => heard.joe.includes("psst"), 5_000), "the other one hears it");
+      twin(await becomes(() => heard.joe.includes("psst"), 5_000), "the other user hears it");
       await say(hers, "0", "in public");
-      must(await becomes(() => heard.eve.includes("in public"), 5_000), "General was not heard");
-      must(!heard.eve.includes(roomId), `heard of it: ${heard.eve}`);
+      must(await becomes(() => heard.eve.includes("in public"), 5_000), "General did not arrive");
+      must(!heard.eve.includes(roomId), `a stranger heard of it: ${heard.eve}`);
     },
   },
   {
@@ -259,13 +259,13 @@ export const ACCESS: Attack[] = [
         twin(status === 200 && body.includes("username"), `${path}: ${status}`);
         const fields = new Set([...body.matchAll(/"(\w+)":/g)].map(([, name]) => name));
         for (const name of ["id", "username", "online"]) fields.delete(name);
-        must(fields.size === 0, `${path} also tells ${[...fields].join(", ")}`);
+        must(fields.size === 0, `${path} also reveals ${[...fields].join(", ")}`);
       }
       must(await becomes(() => heard.includes("user.connected"), 5_000), "no presence event came");
       const events = [...heard.matchAll(/42(\["user\.\w+",\[.*?\]\])/g)]
         .map(([, json = ""]) => json)
         .join("");
-      must(!/password|sid|created|127\./.test(events), `presence tells ${events}`);
+      must(!/password|sid|created|127\./.test(events), `presence reveals ${events}`);
     },
   },
   {
@@ -277,12 +277,12 @@ export const ACCESS: Attack[] = [
       const mary = await person();
       const own = await room(mary);
       const one = await talker(mary);
-      for (const text of MARKUP) twin((await say(one, own, text)).ok, `"${text}" is taken`);
+      for (const text of MARKUP) twin((await say(one, own, text)).ok, `"${text}" is accepted`);
       const page = await get(mary, `/api/rooms/${own}/messages`);
       const { messages } = JSON.parse(page.body) as { messages: Message[] };
       must(
         JSON.stringify(messages.map(({ message }) => message)) === JSON.stringify(MARKUP),
-        "other texts came back",
+        "the texts came back changed",
       );
       must(
         String(page.headers["content-type"]).startsWith("application/json"),
@@ -347,7 +347,7 @@ export const ACCESS: Attack[] = [
       };
       must(
         JSON.stringify(messages.map(({ message }) => message)) === JSON.stringify(AS_TYPED),
-        "stored otherwise",
+        "the texts were stored changed",
       );
     },
   },
@@ -401,19 +401,19 @@ export const ACCESS: Attack[] = [
       const foreign = await send(his, own, "third", "same");
       const elsewhere = await send(hers, "0", "fourth", "same");
       twin(first.ok && foreign.ok && elsewhere.ok, "each has its own nonces");
-      if (!first.ok || !again.ok || !foreign.ok || !elsewhere.ok) return must(false, "not all were taken");
+      if (!first.ok || !again.ok || !foreign.ok || !elsewhere.ok) return must(false, "not all were accepted");
       must(
         again.value.seq === first.value.seq && again.value.message === "first",
-        "the retry stored another",
+        "the retry stored another message",
       );
       must(
         foreign.value.message === "third" && elsewhere.value.message === "fourth",
-        "a nonce counted for others",
+        "a nonce counted for another user or room",
       );
       const many = await Promise.all(
         Array.from({ length: 400 }, (_, index) => send(hers, own, "many", `n${index % 3}`)),
       );
-      must(many.filter((reply) => reply.ok).length <= 120, "400 at once are all taken");
+      must(many.filter((reply) => reply.ok).length <= 120, "400 at once are all accepted");
     },
   },
   {
@@ -458,7 +458,7 @@ export const ACCESS: Attack[] = [
       };
       twin(
         (await count("")) === 50 && (await count("?size=10")) === 10 && (await count("?size=100")) === 60,
-        "exact pages",
+        "pages have the requested size",
       );
     },
   },

@@ -14,22 +14,22 @@ const HELP = `npm run attack [-- --only 1,31] [-- --short] [-- --list] [-- --see
 npm run attack -- fuzz
 npm run attack -- overload
 
-  --only    these numbers
-  --short   what takes seconds, and 5,000 sequences of the fuzzer, as in npm test
-  --list    tells them all, and what answers them
+  --only    plays these numbers
+  --short   plays attacks that take seconds, and 5,000 sequences of the fuzzer, as npm test does
+  --list    lists all attacks and their defences
   --write-security  writes the list into SECURITY.md
-  --seed    repeats an earlier run's chance in the fuzzer
+  --seed    repeats the fuzzer's random choices of an earlier run
   fuzz      sequences of a grammar, from TCP to events (npm run attack -- fuzz --help)
-  overload  what one client's flood does to other people: their delays, quiet and attacked (npm run attack -- overload --help)`;
+  overload  how one client's flood delays other people (npm run attack -- overload --help)`;
 
-/** MB that a replica may have after any attack. */
+/** The most MB that a replica may use after an attack. */
 const MEMORY = 450;
 const SHORT_SEQUENCES = 5_000;
 const SEQUENCES = 20_000;
 
 type Playable = Extract<Attack, { play: unknown }>;
 
-/** `npm run attack`: see HELP. Exit code 1 where one attack was not answered as it should be. */
+/** `npm run attack`: see HELP. The exit code is 1 if a defence did not hold. */
 export async function main(args: string[]): Promise<number> {
   const [command, ...rest] = args;
   if (command === "fuzz") return fuzzCommand(rest);
@@ -98,9 +98,9 @@ function readArguments(args: string[]) {
   }
 }
 
-/** Plays them one after the other, those that mostly wait beside them, and looks at the house after each. */
+/** Plays attacks one after the other, with those that mostly wait beside them, and checks both replicas after each. */
 async function attackAll({ attacks, short }: { attacks: Playable[]; short: boolean }): Promise<Result[]> {
-  // Hashes are what most of the time would go into.
+  // Hashing would take most of the time.
   const stage = await openStage(short ? { BCRYPT_COST: "6" } : {});
   const results: Result[] = [];
   try {
@@ -115,7 +115,12 @@ async function attackAll({ attacks, short }: { attacks: Playable[]; short: boole
     const last = await bystanders.settle();
     await bystanders.stop();
     results.push(
-      tell(stage, { number: 0, title: "what bystanders said and heard", seconds: 0, broken: last }),
+      tell(stage, {
+        number: 0,
+        title: "bystanders hear everything once and in order",
+        seconds: 0,
+        broken: last,
+      }),
     );
     for (const attack of attacks.filter((one) => one.alone)) {
       const result = await timed(stage, attack);
@@ -136,7 +141,7 @@ async function timed(stage: Stage, { number, title, play }: Playable): Promise<R
   return { number, title, seconds: Math.round((performance.now() - began) / 100) / 10, broken };
 }
 
-/** What must be so after each attack: both replicas live, are ready and small, and people on both hear each other. */
+/** Checks that both replicas are alive, ready and small, and that people on both hear each other. */
 async function lookAround(stage: Stage, bystanders: Bystanders): Promise<string[]> {
   const broken: string[] = [];
   for (const replica of stage.replicas) {
@@ -146,7 +151,7 @@ async function lookAround(stage: Stage, bystanders: Bystanders): Promise<string[
       await replica.revive();
     }
     if (!(await becomes(async () => (await replica.ready()) === 200, 5_000)))
-      broken.push(`the ${replica.name} replica is not ready 5 s after`);
+      broken.push(`the ${replica.name} replica is not ready after 5 s`);
     const mb = replica.memory() / 1e6;
     if (mb > MEMORY) broken.push(`the ${replica.name} replica has ${mb.toFixed(0)} MB`);
     for (const line of replica.errors()) broken.push(`the ${replica.name} replica logged: ${line}`);

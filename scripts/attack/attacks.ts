@@ -7,12 +7,12 @@ import { HOUSE } from "./house.ts";
 import type { Attack } from "./scene.ts";
 import { STRAIN } from "./strain.ts";
 
-/** All of them, by their numbers; `SECURITY.md` has the same table. */
+/** All attacks by number; `SECURITY.md` has the same table. */
 export const ATTACKS: readonly Attack[] = [...ACCESS, ...DOORS, ...STRAIN, ...HOUSE].toSorted(
   (one, other) => one.number - other.number,
 );
 
-/** The cells of an attack's row: number, what is sent, what answers it, what shows it. */
+/** The cells of an attack's row: number, what is sent, what answers it, the command that shows it. */
 export function rowOf(attack: Attack): string[] {
   const { number, title, answer } = attack;
   if ("missing" in attack) return [String(number), title, `not built: ${attack.missing}`, ""];
@@ -23,7 +23,7 @@ export function rowOf(attack: Attack): string[] {
 const BEGIN = "<!-- attacks:begin -->";
 const END = "<!-- attacks:end -->";
 
-/** Replaces the table in SECURITY.md. Throws where its markers are not there. */
+/** Replaces the table in SECURITY.md. Throws if its markers are missing. */
 export function writeSecurity(file = join(root, "SECURITY.md")): void {
   const text = readFileSync(file, "utf8");
   const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];

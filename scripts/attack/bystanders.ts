@@ -5,45 +5,45 @@ import { percentile } from "../statistics.ts";
 import { becomes, type Person, type Replica, type Stage } from "./stage.ts";
 import { Talker } from "./wire.ts";
 
-/** People who talk with each other across both replicas, all the time, and notice what an attack does to them. */
+/** People who talk all the time across both replicas, and measure what an attack does to them. */
 export type Bystanders = {
-  /** The named room that they talk in. */
+  /** The named room where they talk. */
   roomId: string;
-  /** Forgets what was measured. */
+  /** Starts a new measurement. */
   begin: () => void;
-  /** What was measured since `begin`. */
+  /** The figures since `begin`. */
   figures: () => Figures;
-  /** What was acknowledged and is not in the log, of everything since the start. */
+  /** Messages since the start that were acknowledged but are not in the log. */
   missing: () => Promise<number>;
-  /** What a bystander heard twice, out of order or not at all, since it was asked last. */
+  /** What bystanders heard twice, out of order or not at all, since the last call. */
   faults: () => string[];
-  /** What is wrong once all that was said has had its time. */
+  /** The faults that remain once every message had time to arrive. */
   settle: () => Promise<string[]>;
   stop: () => Promise<void>;
 };
 
-/** Milliseconds from saying to hearing, over both replicas; of what was said since `begin`. */
+/** Milliseconds from sending to hearing, over both replicas, for messages since `begin`. */
 export type Figures = {
   left: Delays;
   right: Delays;
   sent: number;
-  /** Answered with another code than ok. */
+  /** Messages that were refused. */
   refused: number;
-  /** Not answered within the measurement, or closed. */
+  /** Messages without an answer in the measured time, or whose connection was closed. */
   unanswered: number;
 };
 export type Delays = {
   p50: number;
   p99: number;
   count: number;
-  /** p99 of what was said in the first second, and of what was said after it. */
+  /** p99 of the messages of the first second, and of those after it. */
   first: number;
   later: number;
 };
 
 const PER_REPLICA = 3;
 const FIRST_MS = 1_000;
-/** Says so many a second each: under the limit of 10. */
+/** Messages a second of each bystander: under the limit of 10. */
 const RATE = 8;
 
 type Bystander = {
@@ -51,7 +51,7 @@ type Bystander = {
   replica: Replica;
   talker: Talker | undefined;
   entering: boolean;
-  /** seq of the newest message heard of the room. */
+  /** The seq of the newest message heard in the room. */
   heardUpTo: number;
 };
 
@@ -102,7 +102,7 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
         found.push(`${one.person.username} heard ${message.seq} after ${one.heardUpTo}`);
       one.heardUpTo = message.seq;
       const sent = said.get(message.message);
-      // Of each message one delay for each replica's members.
+      // One delay a message for each replica's members.
       if (!sent || sent.at < beganAt) return;
       const side = one.replica === stage.left ? "left" : "right";
       delays[side].push({ at: sent.at, ms: performance.now() - sent.at });
@@ -187,7 +187,7 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
   };
 }
 
-/** A named room of the bystanders' own. */
+/** Makes a named room for the bystanders. */
 async function roomOf(stage: Stage): Promise<string> {
   const id = String(await stage.admin.incr(stage.keys.totalRooms));
   await stage.admin

@@ -3,11 +3,11 @@ import type { Attack, Scene } from "./scene.ts";
 import { PASSWORD, type Person } from "./stage.ts";
 import { ask, codeOf, cookieOf, type Answer, type Caller, type Talker } from "./wire.ts";
 
-/** Other sites, handshakes, sessions, passwords and names: who comes in, and as whom. */
+/** Other sites, handshakes, sessions, passwords and names: who gets in, and as whom. */
 
 const OWN_PASSWORD = "a password of its own";
 
-/** An account whose stored hash costs what it does in production. */
+/** Makes an account whose stored hash has the cost of production. */
 async function signUp({ post, address, left }: Scene, username: string): Promise<Person> {
   const caller = { from: address() };
   const answer = await post(caller, "/api/users", { username, password: OWN_PASSWORD }, { at: left });
@@ -31,7 +31,7 @@ function isAlive({ get }: Scene, caller: Caller): Promise<boolean> {
   return get(caller, "/api/me").then((answer) => answer.status === 200);
 }
 
-/** Log-ins written at once, on connections that are open already. */
+/** Log-ins that are written at once, on open connections. */
 async function atOnce(port: number, attempts: { from: string; body: unknown }[]): Promise<Answer[]> {
   const agents = new Map<string, Agent>();
   const agentOf = (from: string) => {
@@ -133,13 +133,13 @@ export const DOORS: Attack[] = [
     async play({ person, wire, talker, address, must, twin, sleep }) {
       const bare = await wire({ from: address() });
       bare.send("40");
-      must(await bare.endsWithin(2_000), "it is open after a refusal");
+      must(await bare.endsWithin(2_000), "the connection is open after a refusal");
       const mary = await person();
       const one = await wire(mary);
       for (let turn = 0; turn < 200; turn += 1) one.send("40");
       await sleep(200);
       const connected = one.packets.filter((packet) => packet.startsWith("40")).length;
-      must(connected <= 1, `${connected} connections on one`);
+      must(connected <= 1, `${connected} Socket.IO connections on one`);
       twin((await status(talker(mary))) === "connected", "one CONNECT");
     },
   },
@@ -195,11 +195,11 @@ export const DOORS: Attack[] = [
         must(cookie.includes(flag), `${cookie} lacks ${flag}`);
       must(!/domain=/i.test(cookie), cookie);
       const sid = decodeURIComponent(cookie).replace(/^.*?=s:([^.;]*).*$/, "$1");
-      must(!answer.body.includes(sid), "the body tells the session");
-      must(!(await get(mary, "/api/me")).body.includes(sid), "/api/me tells the session");
+      must(!answer.body.includes(sid), "the body reveals the session");
+      must(!(await get(mary, "/api/me")).body.includes(sid), "/api/me reveals the session");
       must(
         (await get({ from: mary.from }, `/api/me?hubbub=${sid}`)).status === 401,
-        "taken from the address",
+        "a session id in the address was accepted",
       );
     },
   },
@@ -214,14 +214,14 @@ export const DOORS: Attack[] = [
       const answer = await post(mary, "/api/login", { username: mary.username, password: PASSWORD });
       const cookie = cookieOf(answer);
       must(cookie !== undefined && cookie !== mary.cookie, "the session is the same");
-      must(!(await isAlive(scene, mary)), "the old session lives");
+      must(!(await isAlive(scene, mary)), "the old session still works");
       must(await old.wire.endsWithin(2_000), "the old session's connection is open");
       twin(await isAlive(scene, { from: mary.from, cookie: cookie ?? "" }), "the new session");
       const planted = await post({ from: mary.from, cookie: "hubbub=s%3Aplanted.planted" }, "/api/login", {
         username: mary.username,
         password: PASSWORD,
       });
-      must(!(cookieOf(planted) ?? "planted").includes("planted"), "an invented session was taken");
+      must(!(cookieOf(planted) ?? "planted").includes("planted"), "an invented session was accepted");
     },
   },
   {
@@ -237,7 +237,7 @@ export const DOORS: Attack[] = [
       must(answer.status === 204, `log-out: ${answer.status}`);
       must(await window.wire.endsWithin(1_000), "the connection is open after a second");
       must(!(await isAlive(scene, mary)), "the cookie still works");
-      must((await status(talker(mary))) !== "connected", "a handshake with the old cookie");
+      must((await status(talker(mary))) !== "connected", "a handshake with the old cookie was accepted");
       must(answer.headers["clear-site-data"] !== undefined, "no Clear-Site-Data");
       twin((await say(bystander, "0", "still here")).ok, "others stay");
     },
@@ -285,8 +285,8 @@ export const DOORS: Attack[] = [
       ];
       await admin.del(keys.session(sid));
       await admin.del(keys.user(joe.id), keys.username(joe.username), keys.userRooms(joe.id));
-      must(!(await isAlive(scene, mary)), "a request without its session");
-      must(!(await isAlive(scene, joe)), "a request without its account");
+      must(!(await isAlive(scene, mary)), "a request without its session was accepted");
+      must(!(await isAlive(scene, joe)), "a request without its account was accepted");
       const [first, second] = await Promise.all([hers.wire.endsWithin(36_000), his.wire.endsWithin(36_000)]);
       must(first, "the connection without its session is open");
       must(second, "the connection without its account is open");
@@ -310,7 +310,7 @@ export const DOORS: Attack[] = [
       ])
         must(
           (await sign("wontwork", password)) === "invalid",
-          `a password of ${Buffer.byteLength(password)} bytes`,
+          `a password of ${Buffer.byteLength(password)} bytes was accepted`,
         );
       must((await sign("wontwork", "x".repeat(1_000_000))) === "too_large", "1 MB");
       const wrong = { username: mary.username, password: `${PASSWORD}${"x".repeat(80)}` };
@@ -324,7 +324,7 @@ export const DOORS: Attack[] = [
         username: "longpassword",
         password: `${"x".repeat(71)}z`,
       });
-      must(almost.status === 401, `the 72nd byte counts for nothing: ${almost.status}`);
+      must(almost.status === 401, `the 72nd byte is ignored: ${almost.status}`);
     },
   },
   {
@@ -367,7 +367,7 @@ export const DOORS: Attack[] = [
           bodies.add(`${answer.status} ${answer.body}`);
         }
       must(bodies.size === 1, [...bodies].join(" / "));
-      // The least of each: what the machine does beside it only adds.
+      // The shortest of each: other work of the machine only adds time.
       const [wrong, unknown] = [Math.min(...took.wrong), Math.min(...took.unknown)];
       must(
         Math.abs(wrong - unknown) < Math.max(5, wrong / 6),
@@ -424,14 +424,14 @@ export const DOORS: Attack[] = [
           ),
         );
       const let10 = guesses.filter((answer) => answer.status === 401).length;
-      must(let10 <= 10, `${let10} guesses were heard`);
+      must(let10 <= 10, `${let10} guesses were tried`);
       const refused = guesses.at(-1);
       must(
         refused?.status === 429 && Number(refused.headers["retry-after"]) > 0,
         `the 20th: ${refused?.status}`,
       );
       const allowed = await post({ from }, "/api/login", { username: mary.username, password: PASSWORD });
-      must(allowed.status === 429, "the right password is heard after all");
+      must(allowed.status === 429, "the right password is still tried");
       const owner = await post({ from: mary.from }, "/api/login", {
         username: mary.username,
         password: PASSWORD,
@@ -467,7 +467,7 @@ export const DOORS: Attack[] = [
         })),
       );
       const counts = count(answers);
-      must(counts[200] === undefined, `it was let in: ${JSON.stringify(counts)}`);
+      must(counts[200] === undefined, `the right password was accepted: ${JSON.stringify(counts)}`);
       must((counts["unauthorized"] ?? 0) <= 10, JSON.stringify(counts));
       const elsewhere = await post({ from: owner.from }, "/api/login", {
         username: owner.username,
@@ -541,7 +541,7 @@ export const DOORS: Attack[] = [
         );
         if (answer.status === 401) heard += 1;
       }
-      must(heard <= 10, `${heard} guesses were heard`);
+      must(heard <= 10, `${heard} guesses were tried`);
       const owner = await post({ from: mary.from }, "/api/login", {
         username: mary.username,
         password: PASSWORD,
@@ -613,7 +613,7 @@ export const DOORS: Attack[] = [
         ),
       );
       const counts = count(answers);
-      twin(counts[201] === 1, `one gets it: ${JSON.stringify(counts)}`);
+      twin(counts[201] === 1, `one gets the name: ${JSON.stringify(counts)}`);
       must(
         Object.keys(counts).every((code) => ["201", "taken", "unavailable", "rate_limited"].includes(code)),
         JSON.stringify(counts),

@@ -5,24 +5,24 @@ import type { Person } from "./stage.ts";
 import { ask, codeOf, Line, Talker, Wire, type Caller } from "./wire.ts";
 
 /**
- * A program of its own that floods a replica: forked, and told one order after the other. An attacker does not have the
- * victim's cores, so whoever starts it puts the victims before it.
+ * A separate process that floods a replica, on orders from its parent. A real attacker does not use the victim's cores,
+ * so the parent gives the victims priority over this process.
  */
 export type Order = {
   flood: FloodName;
   port: number;
   ms: number;
   people: Person[];
-  /** Addresses of callers without a session. */
+  /** The addresses of callers without a session. */
   addresses: string[];
-  /** A room of 240 long messages, and one of 3,000, of which all people are members. */
+  /** A room with 240 long messages, and one with 3,000; all people are members of both. */
   rooms: { heavy: string; long: string };
 };
 
-/** Of the last of the people, who logs in with a hash of the usual cost. */
+/** The password of the last person, whose hash has the usual cost. */
 export const OWNERS_PASSWORD = "a password of its own";
 
-/** What came of it, by what was sent or by the code that came back. */
+/** Counts, by what was sent or by the code of the answer. */
 export type Tally = Record<string, number>;
 
 type Flood = { title: string; run: (order: Order, tally: Count) => Promise<void> };
@@ -30,7 +30,7 @@ type Count = (what: string | number, by?: number) => void;
 
 const PACE_MS = 5;
 
-/** Goes on until the time is over, `lanes` at once. */
+/** Repeats `one` for `ms`, `count` at once. */
 async function lanes(ms: number, count: number, one: (lane: number) => Promise<void>): Promise<void> {
   const end = performance.now() + ms;
   await Promise.all(
@@ -42,7 +42,7 @@ async function lanes(ms: number, count: number, one: (lane: number) => Promise<v
   );
 }
 
-/** Calls `some` with how many are due, so that `rate` a second come out. */
+/** Calls `some` with how many are due, to make `rate` a second. */
 async function paced(ms: number, rate: number, some: (due: number) => void): Promise<void> {
   const began = performance.now();
   for (let done = 0, now = began; now - began < ms; now = performance.now()) {
@@ -53,7 +53,7 @@ async function paced(ms: number, rate: number, some: (due: number) => void): Pro
   }
 }
 
-/** A connection that comes back whenever it is closed, as somebody who means it does; soon, but not at once. */
+/** A connection that reconnects whenever it is closed, soon but not at once, as a determined attacker does. */
 function stubborn(port: number, caller: Caller, tally: Count, ready?: (talker: Talker) => void) {
   let talker: Talker | undefined;
   let stopped = false;
@@ -170,7 +170,7 @@ export const FLOODS = {
       const readers = Array.from({ length: 200 }, (_, index) =>
         stubborn(port, at(people, 20 + (index % 40)), tally, ({ wire }) => {
           wire.tcp.pause();
-          // Who reads nothing does not notice either that it was cut, but for what it writes.
+          // A socket that reads nothing learns only from a write that it was cut.
           const timer = setInterval(() => wire.send("3"), 300);
           void wire.closed.then(() => clearInterval(timer));
         }),

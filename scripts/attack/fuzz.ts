@@ -10,17 +10,17 @@ import { makeSequence, type Context, type Sequence } from "./grammar.ts";
 import { openStage, type Replica, type Stage } from "./stage.ts";
 
 /**
- * `npm run attack -- fuzz`: sequences of a grammar against two replicas, many at once, while bystanders talk. Nothing
- * may end a replica, surprise it (a line in its log at level error), reach a bystander, stay in memory, or be answered
- * with what the wire does not know.
+ * `npm run attack -- fuzz`: sequences of a grammar against two replicas, many at once, while bystanders talk. No sequence
+ * may end a replica, cause an unexpected error (a log line at level error), reach a bystander, stay in memory, or get an
+ * answer that the wire does not define.
  */
 export type FuzzResult = {
   seed: number;
   sequences: number;
   seconds: number;
-  /** What was broken, a line each. */
+  /** One line for each broken promise. */
   faults: string[];
-  /** Figures worth telling. */
+  /** Figures to report. */
   notes: string[];
 };
 
@@ -28,20 +28,20 @@ export type FuzzOptions = { seed: number; sequences: number; from?: number; verb
 
 const PARALLEL = 48;
 const PEOPLE = 160;
-/** How often the replicas are weighed, while nothing is played. */
+/** How often the replicas' memory is measured, while nothing is played. */
 const WEIGHTS = 4;
-/** MB that a replica may keep more at the end than at the first weight. */
+/** How many MB a replica may grow from the first measurement to the end. */
 const GROWTH = 25;
 /**
- * KB that a replica may keep more of 1,000 sequences, from the middle of a run to its end: by then tables are full and
- * code is compiled, where a run is long enough.
+ * How many KB a replica may grow in 1,000 sequences, from the middle of a run to its end: by then, in a long run, tables
+ * are full and code is compiled.
  */
 const FLAT_KB = 50;
 const LONG = 40_000;
-/** How long a replica may take to end the TCP connections of those who have gone, and those that poll. */
+/** How long a replica may take to end TCP connections whose client has gone or polls. */
 const LEAVE_MS = 5_000;
 const REST_MS = 45_000;
-/** Milliseconds within which bystanders hear each other, all but one in a hundred; the attackers share their cores. */
+/** The highest p99 in ms with which bystanders may hear each other; the attackers share their cores. */
 const BOUND_MS = 1_500;
 const LISTEN_MS = 40;
 const GONE_MS = 1_000;
@@ -189,7 +189,7 @@ type Judged = {
   notes: string[];
 };
 
-/** What must be so once everything was said. */
+/** Checks what must hold once everything was sent. */
 async function judge({ stage, bystanders, pids, scales, fault, notes }: Judged): Promise<void> {
   for (const [index, replica] of stage.replicas.entries()) {
     if (replica.pid() !== pids[index]) fault(`the ${replica.name} replica is another process`);
@@ -199,7 +199,7 @@ async function judge({ stage, bystanders, pids, scales, fault, notes }: Judged):
     const contained = await replica.metric("hubbub_contained_total");
     if (contained > 0) fault(`the ${replica.name} replica contained ${contained} throws`);
   }
-  // What is under way when they are asked is not unanswered.
+  // Let messages that are still under way be answered first.
   for (const what of new Set(await bystanders.settle())) fault(`a bystander: ${what}`);
   const figures = bystanders.figures();
   await bystanders.stop();
@@ -219,10 +219,10 @@ async function judge({ stage, bystanders, pids, scales, fault, notes }: Judged):
 
 type Weight = { sequences: number; bytes: number; atRest: boolean };
 
-/** What a replica keeps of what was played on it. */
+/** Measures how much a replica keeps of what was played on it. */
 class Scale {
   readonly #replica: Replica;
-  /** TCP connections, and those that are counted, before anything was played: bystanders' and Redis'. */
+  /** TCP connections and counted connections before anything was played: those of bystanders and Redis. */
   readonly #sockets: number;
   readonly #connections: number;
   readonly #weights: Weight[] = [];
@@ -239,7 +239,7 @@ class Scale {
     this.#connections = connections;
   }
 
-  /** Once nothing is played and, in time, no TCP connection is left; `atRest` once nobody is missed that polled. */
+  /** Measures while nothing is played and once all TCP connections are gone; with `atRest`, once pollers have timed out too. */
   async weigh(sequences: number, atRest: boolean): Promise<void> {
     if (this.#replica.hasEnded()) return;
     const { name } = this.#replica;
@@ -285,7 +285,7 @@ class Scale {
   }
 }
 
-/** Socket.IO connections, with a session or without. */
+/** The number of Socket.IO connections, with and without a session. */
 async function connectionsOf(replica: Replica): Promise<number> {
   const [known, strange] = [
     await replica.metric("hubbub_connections"),
@@ -294,7 +294,7 @@ async function connectionsOf(replica: Replica): Promise<number> {
   return known + strange;
 }
 
-/** The reason and the place of a logged error, without what differs each time. */
+/** The reason and the place of a logged error, without the parts that vary. */
 function reasonIn(line: string): string {
   try {
     const { reason, msg, stack } = JSON.parse(line) as { reason?: string; msg?: string; stack?: string };
@@ -373,7 +373,7 @@ async function play(
       else line.socket.resetAndDestroy();
     }
   }
-  // Whoever half-closes is answered all that was asked before and then closed: so nothing is played that nobody heard.
+  // A half-closed connection gets all its answers before it is closed, so every request was heard.
   await Promise.all(
     [...lines.values()].map(async (line) => {
       if (!line.closed) line.socket.resume().end();
@@ -384,7 +384,7 @@ async function play(
   );
 }
 
-/** Until the other side has closed, or a second. */
+/** Waits until the other side closes, at most a second. */
 async function gone(line: Opened): Promise<void> {
   if (line.closed) return;
   await new Promise<void>((resolve) => {
@@ -416,7 +416,7 @@ async function listen(line: Opened): Promise<void> {
   line.wake = () => {};
 }
 
-/** What came back: the head of an answer, or the frames of a WebSocket. */
+/** Reads what came back: an answer's head, or a WebSocket's frames. */
 function read(line: Opened, chunk: Buffer, context: Context, fault: (what: string) => void): void {
   let rest = chunk;
   if (!line.upgraded) {
@@ -432,7 +432,7 @@ function read(line: Opened, chunk: Buffer, context: Context, fault: (what: strin
       if (opcode === 1) checkPacket(buffer.toString("utf8", start, end), fault);
     });
   } catch (error) {
-    // Engine.IO refuses some handshakes only after the upgrade, and as if there had been none.
+    // Engine.IO refuses some handshakes only after the upgrade, with a plain HTTP answer.
     if (rest.toString("latin1", 0, 12) === "HTTP/1.1 400") return;
     const beginning = JSON.stringify(rest.subarray(0, 60).toString("latin1"));
     fault(`${error instanceof Error ? error.message : String(error)}: ${beginning}`);
@@ -441,7 +441,7 @@ function read(line: Opened, chunk: Buffer, context: Context, fault: (what: strin
 
 const CODES: ReadonlySet<string> = new Set(ERROR_CODES);
 
-/** A reply is in the closed list of codes, and none of them is a bug. */
+/** Reports a reply whose code is not in the closed list, or is `internal`. */
 function checkPacket(packet: string, fault: (what: string) => void): void {
   if (packet.startsWith("43")) {
     const at = packet.indexOf("[");
@@ -457,12 +457,12 @@ function checkPacket(packet: string, fault: (what: string) => void): void {
     fault(`a handshake was answered: ${packet.slice(0, 200)}`);
 }
 
-/** The statuses of what was answered without an upgrade. */
+/** Checks the statuses of answers without an upgrade. */
 function check({ text, upgraded }: Opened, fault: (what: string) => void): void {
   if (upgraded || !text.startsWith("HTTP/1.1 ")) return;
   for (const [, status = "", reason = ""] of text.matchAll(/^HTTP\/1\.1 (\d{3}) ([\w ]*)\r$/gm))
     if (!STATUSES.has(Number(status))) fault(`answered ${status} ${reason}`);
-  // A poll's answer holds packets one after the other.
+  // A poll's answer has several packets.
   for (const packet of text.split(/[\r\n]+|HTTP\/1\.1 /).flatMap((line) => line.split("\x1e")))
     if (/^43\d*\[/.test(packet)) checkPacket(Buffer.from(packet, "latin1").toString(), fault);
 }

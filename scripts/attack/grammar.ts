@@ -2,19 +2,19 @@ import { clientFrame } from "../frames.ts";
 import type { Random } from "../prove/random.ts";
 
 /**
- * What the fuzzer says: sequences of writes on up to three TCP connections, from valid to nonsense, at every layer.
- * The steps are made, and then run in their order, with the sequence's own random numbers: its number and the seed
- * bring it back.
+ * What the fuzzer sends: sequences of writes on up to three TCP connections, from valid to nonsense, at every layer.
+ * Steps are made first and then run in order, with the sequence's own random numbers, so that its number and the seed
+ * repeat it.
  */
 export type Sequence = { kind: Kind; session: boolean; steps: Step[] };
 
 export type Step =
-  /** Writes to a connection of the sequence, which is opened by the first step that names it. */
+  /** Writes to one of the sequence's connections; the first step that names it opens it. */
   | { do: "write"; line: number; bytes: (context: Context) => string | Buffer; what: string }
-  /** Until something more has come back, or 40 ms. */
+  /** Waits until more has come back, at most 40 ms. */
   | { do: "listen"; line: number }
   | { do: "wait"; ms: number }
-  /** Half-closes, resets, or reads no more. */
+  /** Half-closes, resets, or stops reading. */
   | { do: "end" | "reset" | "deafen"; line: number };
 
 /** What is known only while a sequence runs. */
@@ -70,7 +70,7 @@ function write(what: string, made: Extract<Step, { do: "write" }>["bytes"], line
   return { do: "write", line, bytes: made, what };
 }
 
-/** Between two writes: mostly nothing, so that they come in one read. */
+/** The steps between two writes: mostly none, so that the replica gets both in one read. */
 function pause(random: Random, line = 0): Step[] {
   const chance = random.next();
   if (chance < 0.6) return [];
@@ -281,7 +281,7 @@ type FrameOptions = {
   length?: number | bigint;
 };
 
-/** A frame, also one that breaks the rules: its mask, its reserved bits or its length may lie. */
+/** A frame that may break the rules: its mask, reserved bits or length may be wrong. */
 function anyFrame(payload: string | Buffer, options: FrameOptions = {}): Buffer {
   const { fin = true, opcode = 1, rsv = 0, masked = true, length } = options;
   const body = Buffer.from(payload);
@@ -334,7 +334,7 @@ function text(random: Random, line: number, make: (random: Random, context: Cont
 
 function opened(random: Random, line = 0): Step[] {
   const steps: Step[] = [upgrade(random, line)];
-  // Gone before it is answered.
+  // The client goes before the answer comes.
   if (random.next() < 0.04) return [...steps, { do: "reset", line }];
   if (random.next() < 0.8) steps.push({ do: "listen", line });
   const chance = random.next();
@@ -349,7 +349,7 @@ function opened(random: Random, line = 0): Step[] {
   return steps;
 }
 
-/** Well-formed frames with all sorts of packets in them. */
+/** Well-formed frames with all kinds of packets. */
 function packets(random: Random): Step[] {
   const steps = opened(random);
   if (random.next() < 0.1) steps.push(...opened(random, 1));
@@ -359,7 +359,7 @@ function packets(random: Random): Step[] {
   return steps;
 }
 
-/** What a client does, with mistakes in it: connects, disconnects, connects again, in two namespaces. */
+/** A client with mistakes: it connects, disconnects and connects again, in two namespaces. */
 function events(random: Random): Step[] {
   const steps: Step[] = [
     upgrade(random),
@@ -381,7 +381,7 @@ function events(random: Random): Step[] {
   return steps;
 }
 
-/** Frames that break the protocol, between valid ones. */
+/** Frames that break the protocol, among valid ones. */
 function frames(random: Random): Step[] {
   const steps = opened(random);
   for (let count = 1 + random.whole(8); count > 0; count -= 1) {
@@ -596,7 +596,7 @@ function request(random: Random, context: Context): string | Buffer {
   return `${method} ${path} HTTP/1.${random.next() < 0.95 ? 1 : random.pick([0, 2, 9])}\r\n${headers.join("\r\n")}\r\n\r\n${content}`;
 }
 
-/** Requests on one connection, in a row or all at once, the last one perhaps cut short. */
+/** Requests on one connection, in a row or all at once; the last one may be incomplete. */
 function requests(random: Random): Step[] {
   const steps = times(random, 5, () => {
     const cut = random.next() < 0.07 ? random.next() : 1;
@@ -630,7 +630,7 @@ const JUNK = [
   "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 ];
 
-/** Bytes that are no HTTP, or nearly. */
+/** Bytes that are not HTTP, or almost. */
 function bytes(random: Random): Step[] {
   return times(random, 4, () => {
     const chance = random.next();

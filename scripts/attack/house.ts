@@ -6,7 +6,7 @@ import { outcome, type Attack } from "./scene.ts";
 import { BUNDLE } from "./stage.ts";
 import { ask } from "./wire.ts";
 
-/** Headers, errors, Redis, secrets, logs and what a proxy would show. */
+/** Headers, errors, Redis, secrets, logs and what a proxy exposes. */
 
 const POLICY = ["default-src 'self'", "object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"];
 
@@ -32,9 +32,9 @@ export const HOUSE: Attack[] = [
         for (const rule of POLICY) must(policy.includes(rule), `${path} lacks ${rule}: ${policy}`);
         must(!policy.includes("unsafe"), `${path}: ${policy}`);
         must(headers["x-content-type-options"] === "nosniff", `${path} lacks nosniff`);
-        must(headers["x-powered-by"] === undefined, `${path} says what powers it`);
+        must(headers["x-powered-by"] === undefined, `${path} has X-Powered-By`);
         must(headers["cross-origin-opener-policy"] === "same-origin", `${path} lacks COOP`);
-        if (path.startsWith("/api")) must(headers["cache-control"] === "no-store", `${path} may be kept`);
+        if (path.startsWith("/api")) must(headers["cache-control"] === "no-store", `${path} may be cached`);
       }
       twin((await get(mary, "/api/me")).status === 200, "the API answers");
     },
@@ -94,9 +94,9 @@ export const HOUSE: Attack[] = [
       must(!one.wire.isClosed, "the connection was closed");
       twin(
         await becomes(async () => outcome(await say(one, "0", "and back")) === "ok", 10_000),
-        "it is stored again",
+        "a message is stored again",
       );
-      must(await becomes(async () => (await left.ready()) === 200, 10_000), "not ready 10 s after");
+      must(await becomes(async () => (await left.ready()) === 200, 10_000), "not ready after 10 s");
     },
   },
   {
@@ -137,14 +137,14 @@ export const HOUSE: Attack[] = [
       });
       const code = await Promise.race([child.ended, new Promise((resolve) => setTimeout(resolve, 30_000))]);
       await child.stop(1_000);
-      must(code === 69, `it ended with ${String(code)}`);
+      must(code === 69, `the replica ended with ${String(code)}`);
       must(child.lastLines.join("").includes("SESSION_SECRET"), child.lastLines.join(" "));
       const client = join(root, "client/dist/assets");
       const files = readdirSync(client).filter((name) => name.endsWith(".js"));
       const text = files.map((name) => readFileSync(join(client, name), "utf8")).join("");
       must(
         files.length > 0 && !/keyboard cat|SESSION_SECRET|REDIS_URL|METRICS_TOKEN/.test(text),
-        "the page's files tell secrets",
+        "the page's files have secrets",
       );
       twin((await get(await person(), "/api/me")).status === 200, "replicas without a set secret share one");
     },
@@ -193,7 +193,7 @@ export const HOUSE: Attack[] = [
         must(status === 404 || status === 400, `${path}: ${status}`);
       }
       const mary = await person();
-      twin((await get(mary, "/readyz")).status === 200, "/readyz for who is near");
+      twin((await get(mary, "/readyz")).status === 200, "/readyz without a proxy");
       twin((await left.metric("hubbub_connections")) > 0, "/metrics with its token");
     },
   },
@@ -231,12 +231,12 @@ export const HOUSE: Attack[] = [
           return true;
         }
       });
-      must(broken.length === 0, `no JSON: ${broken[0]}`);
+      must(broken.length === 0, `not JSON: ${broken[0]}`);
       const telling = lines.filter(
         (line) => line.includes(`${marker}password`) || line.includes(sid) || line.includes(`${marker} `),
       );
-      must(telling.length === 0, `it tells: ${telling[0]}`);
-      twin(outcome(await say(one, "0", "hello")) === "ok", "people talk on");
+      must(telling.length === 0, `the log reveals: ${telling[0]}`);
+      twin(outcome(await say(one, "0", "hello")) === "ok", "people can still talk");
     },
   },
   {

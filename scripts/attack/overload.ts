@@ -14,26 +14,26 @@ import { becomes, openStage, PASSWORD, type Person, type Stage } from "./stage.t
 import { ask } from "./wire.ts";
 
 /**
- * `npm run attack -- overload`: what one client's flood does to other people. Each flood is played in rounds of three
- * turns: quiet, the flood to a sink, the flood to the left replica; what counts is the middle one of the rounds. The
- * left replica and Redis have one core. The flood comes from a process on the other core, where all that people notice
- * it with goes before it, so that its own CPU is not what is measured: the turn with the sink shows what is left of it.
+ * `npm run attack -- overload`: how one client's flood delays other people. Each flood is played in rounds of three turns:
+ * quiet, the flood to a sink, the flood to the left replica; the median round counts. The left replica and Redis have one
+ * core. The flood comes from a process on the other core, where the people's programs have priority over it, so that
+ * its own CPU hardly counts; the turn with the sink shows how much still does.
  */
 
 type Round = {
   quiet: Figures;
-  /** While the same flood goes to a program that does nothing for it. */
+  /** While the same flood goes to a program that discards it. */
   beside: Figures;
   attacked: Figures;
-  /** Milliseconds of other people's log-ins, where they were tried: the middle one of each. */
+  /** The median duration in ms of other people's log-ins, if they were tried. */
   logIn?: { quiet: number; attacked: number; refused: number };
-  /** /readyz of left and right: looks that were not answered 200 within 2 s, of so many. */
+  /** How many of the calls of /readyz were not answered 200 within 2 s, left and right. */
   notReady: { left: number; right: number; of: number };
-  /** MB that the attacked replica had before, and at most. */
+  /** The attacked replica's MB before the flood, and at most. */
   memory: { before: number; most: number };
   /** % of a core while attacked. */
   cpu: Record<keyof Processes, number>;
-  /** Seconds until others were as quick as before, -1: not within 10 s. */
+  /** Seconds until others' delays were normal again; -1 if not within 10 s. */
   recovered: number;
   /** Whether the attacked replica ended. */
   died: boolean;
@@ -52,7 +52,7 @@ const BESIDE_MS = 3_000;
 const ATTACK_MS = 5_000;
 const RECOVERY_MS = 10_000;
 const ROUNDS = 3;
-/** Other people's p50 and p99 stay below so many times their quiet value. */
+/** Other people's p50 and p99 must stay below this multiple of their quiet value. */
 const MOST = 2;
 const PEOPLE = 60;
 const ADDRESSES = 8;
@@ -112,7 +112,7 @@ export async function overload(args: string[]): Promise<number> {
   return run.played.every((played) => verdictOf(played).held) ? 0 : 1;
 }
 
-/** What is attacked on one core, who notices it on the other. */
+/** Puts the attacked processes on one core, and those of other people on the other. */
 function place({ left, right, redis }: Stage): void {
   pin(left.pid(), CORE.system);
   pin(redis.pid, CORE.system);
@@ -144,7 +144,7 @@ function fileOf(label: string): string {
   return join(folder, `overload-${label}.json`);
 }
 
-/** A room of 240 long messages, and one of 3,000. */
+/** Makes a room with 240 long messages, and one with 3,000. */
 async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> {
   const author = await person();
   const log = new Log(admin, keys, {
@@ -181,7 +181,7 @@ async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> 
 
 let owners = 0;
 
-/** New ones for each flood, so that none is limited for what an earlier one did; the last one's password costs what it does in production. */
+/** Makes new people for each flood, so that no limit remains from an earlier one. The last one's hash has production's cost. */
 async function gatherFlooders(
   { admin, keys, person, address, left }: Stage,
   rooms: Order["rooms"],
@@ -220,7 +220,7 @@ async function play(
   generator.send({ ...order, port: sinkPort, ms: BESIDE_MS });
   await sleep(BESIDE_MS);
   const beside = bystanders.figures();
-  // Its answer must not be taken for that of the next flood.
+  // A late answer must not count for the next flood.
   await Promise.race([idle, sleep(20_000)]);
 
   const processes: Processes = {
@@ -305,7 +305,7 @@ async function play(
 
 let logInsTried = 0;
 
-/** Other people log in, each once and from an address of their own: ms of each, NaN where it was refused. */
+/** Lets other people log in, once each, from their own addresses. Answers the ms of each, NaN if it was refused. */
 async function logInFor(stage: Stage, ms: number): Promise<number[]> {
   const end = performance.now() + ms;
   const took: number[] = [];
@@ -324,7 +324,7 @@ async function logInFor(stage: Stage, ms: number): Promise<number[]> {
   return took;
 }
 
-/** The middle one of what was measured; NaN where nothing was. */
+/** The median; NaN if there is no value. */
 function middle(values: number[]): number {
   const sorted = values.filter((value) => !Number.isNaN(value)).toSorted((a, b) => a - b);
   return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
@@ -347,13 +347,13 @@ function mb(bytes: number): number {
 
 type Turn = "quiet" | "beside" | "attacked";
 
-/** What people on one side noticed in these turns: the middle one of the rounds. */
+/** The median round's delays of people on one side. */
 function middleOf({ rounds }: Played, turn: Turn, side: "left" | "right" = "left"): Delays {
   const of = (figure: keyof Delays) => middle(rounds.map((round) => round[turn][side][figure]));
   return { p50: of("p50"), p99: of("p99"), count: of("count"), first: of("first"), later: of("later") };
 }
 
-/** How many times its quiet value, and how many times the greater one of that and the value beside a flood to nobody. */
+/** The ratio to the quiet value, and to the greater of that and the value during a flood to the sink. */
 function verdictOf(played: Played) {
   const [quiet, beside, attacked] = (["quiet", "beside", "attacked"] as const).map((turn) =>
     middleOf(played, turn),
@@ -429,7 +429,7 @@ function tableOf(run: Run, earlier: Run | undefined): string {
   ].join("\n");
 }
 
-/** What the flood got for an answer, over all rounds. */
+/** The answers that the flood got, over all rounds. */
 function came(rounds: Round[]): string[] {
   const all: Tally = {};
   for (const { tally } of rounds)

@@ -1,6 +1,6 @@
 /**
- * Loaded into a replica before anything else, with `node --expose-gc`: at SIGUSR2 it writes down what the process keeps
- * once everything that nobody needs was collected, and how many TCP connections it holds.
+ * Loaded into a replica before anything else, with `node --expose-gc`. At SIGUSR2 it prints what the process keeps after
+ * garbage collection, and the number of its TCP connections.
  */
 process.on("SIGUSR2", () => {
   globalThis.gc?.();

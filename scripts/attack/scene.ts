@@ -4,7 +4,7 @@ import type { Message, Reply } from "../../server/src/protocol.ts";
 import { becomes, type Person, type Replica, type Stage } from "./stage.ts";
 import { ask, Line, Talker, Wire, type Answer, type Ask, type Caller, type Handshake } from "./wire.ts";
 
-/** An attack of the list in SECURITY.md; several may share a number. */
+/** An attack in SECURITY.md's list; several may share a number. */
 export type Attack = {
   number: number;
   /** What is sent. */
@@ -13,39 +13,39 @@ export type Attack = {
   answer: string;
 } & (
   | {
-      /** Throws nothing: what it finds it says by `must` and `twin`. */
+      /** Reports what it finds with `must` and `twin`, and throws nothing. */
       play: (scene: Scene) => Promise<void>;
-      /** Too long for the short version. */
+      /** Too long for `--short`. */
       long?: true;
-      /** Mostly waits: it is played beside the others. */
+      /** Mostly waits, so it runs beside the others. */
       waits?: true;
-      /** Nobody else can be served meanwhile. */
+      /** Runs alone: nobody else can be served meanwhile. */
       alone?: true;
     }
-  /** Another test holds it. */
+  /** Another test covers it. */
   | { test: string }
-  /** There is nothing to attack, and why. */
+  /** Why there is nothing to attack. */
   | { missing: string }
 );
 
-/** What an attack acts on. All connections made with it are closed when it is over. */
+/** What an attack works with. Its connections are closed when it ends. */
 export type Scene = Pick<
   Stage,
   "left" | "right" | "replicas" | "admin" | "keys" | "person" | "address" | "redis"
 > & {
   /** A promise that the attack must not break. */
   must: (is: boolean, what: string) => void;
-  /** What is allowed still works: each attack shows it at least once. */
+  /** Something allowed that must still work. Each attack shows at least one. */
   twin: (is: boolean, what: string) => void;
   get: (caller: Caller, path: string, asked?: Ask & { at?: Replica }) => Promise<Answer>;
   post: (caller: Caller, path: string, body?: unknown, asked?: Ask & { at?: Replica }) => Promise<Answer>;
-  /** Throws the code where it is not let in. */
+  /** Throws the code if it is refused. */
   talker: (caller: Caller, at?: Replica, handshake?: Handshake) => Promise<Talker>;
   wire: (caller: Caller, at?: Replica, handshake?: Handshake) => Promise<Wire>;
   line: (from: string, at?: Replica) => Promise<Line>;
-  /** A named room of its own with these members, made by the first. */
+  /** A new named room with these members; the first one creates it. */
   room: (...members: Person[]) => Promise<string>;
-  /** A message into a room, by its text. */
+  /** Sends a text to a room. */
   say: (talker: Talker, roomId: string, message: string) => Promise<Reply<Message>>;
   becomes: typeof becomes;
   sleep: (ms: number) => Promise<unknown>;
@@ -75,7 +75,7 @@ export async function playOn(stage: Stage, play: (scene: Scene) => Promise<void>
     must: (is, what) => void (is || broken.push(what)),
     twin(is, what) {
       twins += 1;
-      if (!is) broken.push(`the allowed: ${what}`);
+      if (!is) broken.push(`allowed, but fails: ${what}`);
     },
     get: (caller, path, { at = left, ...asked } = {}) => ask(at.port, path, caller, asked),
     post: (caller, path, body = {}, { at = left, ...asked } = {}) =>
@@ -106,7 +106,7 @@ export async function playOn(stage: Stage, play: (scene: Scene) => Promise<void>
   };
   try {
     await play(scene);
-    if (twins === 0) broken.push("it did not show that the allowed still works");
+    if (twins === 0) broken.push("it did not show that something allowed still works");
   } catch (error) {
     broken.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
   } finally {

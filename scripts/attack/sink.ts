@@ -3,8 +3,8 @@ import type { AddressInfo } from "node:net";
 import { WebSocketServer } from "ws";
 
 /**
- * A program that answers a flood without doing anything for it: what other people notice while a flood goes here is
- * the generator's own cost on shared cores, and not a replica's.
+ * A program that answers a flood without working for it. While a flood goes here, other people's delays show the
+ * generator's own cost on shared cores, and not a replica's.
  */
 const http = createServer((request, response) => {
   request.resume();

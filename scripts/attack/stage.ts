@@ -14,15 +14,15 @@ import { root } from "../prepare.mjs";
 import { freePort, startRedis, type PrivateRedis } from "../redis.ts";
 import { ask, cookieOf, type Caller } from "./wire.ts";
 
-/** Two replicas, each a process of its own and set as in production, on a Redis of their own. */
+/** Two replicas, each a separate process configured as in production, on a Redis of their own. */
 export type Stage = {
   left: Replica;
   right: Replica;
   redis: PrivateRedis;
-  /** Straight to Redis. */
+  /** A direct connection to Redis. */
   admin: Redis;
   keys: Keys;
-  /** Somebody with an account and a session, who calls from an address of their own. */
+  /** Makes a person with an account, a session and an address of their own. */
   person: (name?: string) => Promise<Person>;
   /** An address that nobody else has. */
   address: () => string;
@@ -37,34 +37,34 @@ export type Replica = {
   name: string;
   port: number;
   pid: () => number;
-  /** What it wrote, line by line. */
+  /** Its output, line by line. */
   log: string[];
-  /** What it logged as unexpected since it was asked last. */
+  /** The unexpected errors that it logged since the last call. */
   errors: () => string[];
   hasEnded: () => boolean;
-  /** Starts it anew where it has ended. */
+  /** Starts it again if it has ended. */
   revive: () => Promise<void>;
-  /** Bytes in memory. */
+  /** Resident bytes. */
   memory: () => number;
-  /** Bytes that it keeps once what nobody needs was collected, and how many TCP connections it has. */
+  /** The bytes that it keeps after garbage collection, and the number of its TCP connections. */
   weigh: () => Promise<{ bytes: number; sockets: number }>;
-  /** One figure of /metrics; 0 where there is none. */
+  /** One figure of /metrics; 0 if it is missing. */
   metric: (name: string) => Promise<number>;
-  /** The status of /readyz; 0 where it does not answer within 2 s. */
+  /** The status of /readyz; 0 if it does not answer within 2 s. */
   ready: () => Promise<number>;
 };
 
 export const PASSWORD = "correct horse battery";
-/** What people's stored hashes cost: a log-in of theirs takes 1 ms. Sign-ups cost what they do in production. */
+/** The cost of people's stored hashes: a log-in takes 1 ms. Sign-ups have production's cost. */
 const HASH_COST = 4;
-/** Where the server is that the replicas run. */
+/** The folder of the server that the replicas run. */
 export const BUNDLE = join(root, ".cache/attack/server");
 const SCALE = pathToFileURL(join(root, "scripts/attack/scale.mjs")).href;
 const METRICS_TOKEN = randomBytes(24).toString("hex");
 
 let addresses = 0;
 
-/** 127.1.0.1 and on: no two callers share what limits count. */
+/** 127.1.0.1 and so on, so that no two callers share a limit. */
 function nextAddress(): string {
   addresses += 1;
   return `127.${1 + Math.floor(addresses / 62_500)}.${Math.floor(addresses / 250) % 250}.${1 + (addresses % 250)}`;
@@ -90,7 +90,7 @@ export async function openStage(env: Record<string, string> = {}): Promise<Stage
     ...env,
   };
   const replicas = await Promise.all(["left", "right"].map((name) => startReplica(name, variables)));
-  // Neither other programs nor a generator, which stands for other machines, may decide what the victims notice.
+  // Neither other programs nor the generator, which stands for other machines, may slow the victims down.
   prefer(redis.pid);
   prefer(process.pid);
   const [left, right] = replicas;
@@ -194,7 +194,7 @@ async function startReplica(name: string, env: Record<string, string>): Promise<
   };
 }
 
-/** Looks again until it is so; false where it does not become so in time. */
+/** Waits until `look` answers true; false if it does not within `ms`. */
 export async function becomes(look: () => boolean | Promise<boolean>, ms: number): Promise<boolean> {
   const deadline = performance.now() + ms;
   for (;;) {

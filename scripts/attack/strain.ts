@@ -5,12 +5,12 @@ import { outcome, type Attack, type Scene } from "./scene.ts";
 import type { Person } from "./stage.ts";
 import { codeOf, Talker, type Wire } from "./wire.ts";
 
-/** Too much, too long, too slow, half and malformed: what one client could take from the others. */
+/** Too much, too long, too slow, incomplete or malformed: how one client could harm others. */
 
-/** MB by which one attack may make a replica grow. */
+/** How many MB a replica may grow in one attack. */
 const GROWTH = 120;
 
-/** A room that a person is in, with messages that were put there without being announced. */
+/** Makes a room for a person, and writes messages into it without announcing them. */
 async function fill(
   { room, admin, keys }: Scene,
   mary: Person,
@@ -48,8 +48,8 @@ function growth(scene: Scene): () => number {
 }
 
 /**
- * What somebody else on the attacked replica notices: none of their messages is refused, and none takes longer than two
- * seconds more than ten times what one takes before.
+ * Checks what another user of the attacked replica notices: none of their messages is refused, and none takes longer than
+ * ten times the time of one before the attack, plus two seconds.
  */
 async function beside({ person, talker, say, must }: Scene, during: () => Promise<void>): Promise<void> {
   const mary = await person();
@@ -79,7 +79,7 @@ async function beside({ person, talker, say, must }: Scene, during: () => Promis
   );
 }
 
-/** What malformed packets are answered: the connection is closed or they are ignored, never anything else. */
+/** Malformed packets: a replica ignores them or closes the connection, nothing else. */
 const MALFORMED: Record<string, string[]> = {
   "attachments without end": ["40", '451000-["message",{"_placeholder":true,"num":0}]'],
   "more attachments than allowed": ["40", '4511-["a"]'],
@@ -165,7 +165,10 @@ export const STRAIN: Attack[] = [
         const long = await one.emit("message", { roomId: "0", message: "x".repeat(5_000), nonce: "long" });
         must(outcome(long) === "too_large", `5,000 characters: ${outcome(long)}`);
         const closed = one.emit("message", { roomId: "0", message: "<".repeat(65_536), nonce: "longer" });
-        must(outcome(await closed) !== "ok" && (await one.wire.endsWithin(2_000)), "64 KB left it open");
+        must(
+          outcome(await closed) !== "ok" && (await one.wire.endsWithin(2_000)),
+          "64 KB left the connection open",
+        );
       });
       const one = await talker(mary);
       const full = await one.emit<Message>("message", {
@@ -204,7 +207,7 @@ export const STRAIN: Attack[] = [
         floodClosed = await other.wire.endsWithin(3_000);
       });
       must((codes["rate_limited"] ?? 0) > 0 && (codes["ok"] ?? 0) <= 400, JSON.stringify(codes));
-      must(closed && floodClosed, "it was never disconnected");
+      must(closed && floodClosed, "the user was never disconnected");
       const back = await becomes(async () => {
         const one = await talker(mary).catch(() => undefined);
         if (one && outcome(await one.emit("room.read", { roomId: "0", seq: 0 })) === "ok") return true;
@@ -363,7 +366,7 @@ export const STRAIN: Attack[] = [
       const flood = async (one: Wire, connect: boolean) => {
         if (connect) one.send("40");
         one.tcp.pause();
-        // 20 MB of answers: several times what a connection may owe.
+        // 20 MB of answers: several times what a connection may leave unread.
         for (let turn = 0; turn < 400 && !one.isClosed; turn += 1) await one.press(many);
         one.tcp.resume();
         return one;
@@ -432,7 +435,7 @@ export const STRAIN: Attack[] = [
       const grown = growth(scene);
       const speakers = await Promise.all([mary, ...others].map((one) => talker(one)));
       const text = "x".repeat(3_900);
-      // 5 people, 80 each: about 1.6 MB for each listener.
+      // 80 messages from each of 5 people: about 1.6 MB for each listener.
       for (let turn = 0; turn < 80; turn += 1) {
         await Promise.all(speakers.map((one) => say(one, own, text)));
         if (turn % 2 === 0) void asking.emit("sync", { rooms: [{ roomId: own, seq: 0, date: 0 }] });
@@ -441,7 +444,10 @@ export const STRAIN: Attack[] = [
         deaf.wire.send("3");
         asking.wire.send("3");
       }, 100);
-      must(await becomes(() => asking.wire.isClosed, 5_000), "who asks and reads nothing is not cut");
+      must(
+        await becomes(() => asking.wire.isClosed, 5_000),
+        "the connection that requests and reads nothing is not cut",
+      );
       clearInterval(ping);
       const mb = grown();
       must(mb < GROWTH, `it took ${mb.toFixed(0)} MB`);
@@ -449,7 +455,7 @@ export const STRAIN: Attack[] = [
       const page = await back.emit<{ rooms: { messages: Message[] }[] }>("sync", {
         rooms: [{ roomId: own, seq: 0, date: 0 }],
       });
-      twin(page.ok && (page.value.rooms[0]?.messages.length ?? 0) > 0, "it comes back and reads");
+      twin(page.ok && (page.value.rooms[0]?.messages.length ?? 0) > 0, "the connection comes back and reads");
     },
   },
   {
@@ -528,7 +534,7 @@ export const STRAIN: Attack[] = [
               one.tcp.resetAndDestroy();
             }
       must(!(await becomes(() => left.hasEnded(), 300)), "the replica ended");
-      twin((await talker(mary).catch(() => undefined)) !== undefined, "an upgrade that is waited for");
+      twin((await talker(mary).catch(() => undefined)) !== undefined, "an upgrade that waits for its answer");
     },
   },
   {

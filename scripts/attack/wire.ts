@@ -6,8 +6,8 @@ import type { ErrorCode, Reply } from "../../server/src/protocol.ts";
 import { clientFrame, readFrames, type Stream } from "../frames.ts";
 
 /**
- * How attackers and bystanders reach a replica. Everybody has an address of their own in 127.0.0.0/8, because limits
- * count addresses: Linux answers on all of them.
+ * How attackers and bystanders reach a replica. Each has an address of their own in 127.0.0.0/8, because limits count
+ * addresses; Linux answers on all of these.
  */
 export type Caller = { from: string; cookie?: string };
 
@@ -16,14 +16,14 @@ export type Answer = { status: number; headers: IncomingHttpHeaders; body: strin
 export type Ask = {
   method?: string;
   headers?: Record<string, string | string[]>;
-  /** Sent as it is where it is a string or a Buffer, otherwise as JSON. */
+  /** A string or a Buffer is sent as it is, anything else as JSON. */
   body?: unknown;
-  /** Of an agent that keeps connections; otherwise each request has a connection of its own. */
+  /** An agent that keeps connections open; without one each request opens a connection. */
   agent?: Agent;
   timeoutMs?: number;
 };
 
-/** One HTTP request, with the Origin that a page of this replica has. Status 0 where the connection was cut. */
+/** Sends one HTTP request with the Origin of this replica's page. Status 0 means that the connection was cut. */
 export function ask(port: number, path: string, caller: Caller, asked: Ask = {}): Promise<Answer> {
   const { method = "GET", headers = {}, body, agent, timeoutMs = 30_000 } = asked;
   const text =
@@ -68,7 +68,7 @@ export function ask(port: number, path: string, caller: Caller, asked: Ask = {})
   });
 }
 
-/** The code of an error's body, or its status where it has none. */
+/** The code in an error's body, or its status if the body has none. */
 export function codeOf({ status, body }: Pick<Answer, "status" | "body">): ErrorCode | number {
   try {
     return (JSON.parse(body) as { code?: ErrorCode }).code ?? status;
@@ -82,12 +82,12 @@ export function cookieOf({ headers }: Pick<Answer, "headers">): string | undefin
   return headers["set-cookie"]?.[0]?.split(";")[0];
 }
 
-/** A TCP connection whose bytes are ours to choose. */
+/** A TCP connection that sends any bytes. */
 export class Line {
   readonly tcp: Socket;
   readonly closed: Promise<void>;
   isClosed = false;
-  /** What came back, at most so many bytes of it. */
+  /** What came back, up to a limit. */
   received = "";
   readonly #most: number;
 
@@ -104,7 +104,7 @@ export class Line {
     });
   }
 
-  /** Resolves with whether it was connected. */
+  /** Resolves once it is connected or refused. */
   static async open(port: number, from: string): Promise<Line> {
     const line = new Line(port, from);
     line.tcp.on("data", (chunk: Buffer) => {
@@ -118,7 +118,7 @@ export class Line {
     if (!this.isClosed) this.tcp.write(bytes);
   }
 
-  /** Writes, and resolves once more may be written, it is closed, or after a tenth of a second. */
+  /** Writes; resolves once the socket takes more, is closed, or after a tenth of a second. */
   async press(bytes: Buffer): Promise<void> {
     if (this.isClosed || this.tcp.write(bytes)) return;
     let go = () => {};
@@ -132,7 +132,7 @@ export class Line {
     this.tcp.destroy();
   }
 
-  /** Whether the other side closes within so many ms. */
+  /** Whether the other side closes within `ms`. */
   async endsWithin(ms: number): Promise<boolean> {
     await Promise.race([this.closed, sleep(ms)]);
     return this.isClosed;
@@ -146,9 +146,9 @@ export type Handshake = {
   query?: string;
 };
 
-/** A WebSocket of Engine.IO, frame by frame. */
+/** An Engine.IO WebSocket, frame by frame. */
 export class Wire extends Line {
-  /** The status of the answer to the upgrade; 0 where there was none. */
+  /** The status of the upgrade's answer; 0 if there was none. */
   status = 0;
   /** The code of a close frame. */
   closeCode: number | undefined;
@@ -185,12 +185,12 @@ export class Wire extends Line {
     return wire;
   }
 
-  /** One whole text frame. */
+  /** Sends one whole text frame. */
   send(packet: string): void {
     if (!this.isClosed) this.tcp.write(clientFrame(packet));
   }
 
-  /** Resolves with the first packet that fits, come already or yet to come; undefined where none comes. */
+  /** Resolves with the first packet that fits, past or future; undefined if none comes within `ms`. */
   async packet(fits: (packet: string) => boolean, ms = 5_000): Promise<string | undefined> {
     const deadline = performance.now() + ms;
     for (;;) {
@@ -215,7 +215,7 @@ export class Wire extends Line {
     readFrames(this.#stream, rest, rest.length, (_stream, opcode, buffer, start, end) => {
       if (opcode === 8) {
         this.closeCode = end - start >= 2 ? buffer.readUInt16BE(start) : 1005;
-        // As a browser does; who does not is cut by ws after its own time.
+        // Browsers answer a close frame; ws cuts clients that do not.
         this.write(clientFrame(buffer.subarray(start, end), 8));
       } else if (opcode === 10) this.onPong?.();
       else if (opcode === 9) this.write(clientFrame(buffer.subarray(start, end), 10));
@@ -230,7 +230,7 @@ export class Wire extends Line {
   }
 }
 
-/** A Socket.IO connection in the default namespace that says what it is told to and answers pings. */
+/** A Socket.IO connection in the default namespace that sends what it is told and answers pings. */
 export class Talker {
   readonly wire: Wire;
   onEvent: ((packet: string) => void) | undefined;
@@ -241,7 +241,7 @@ export class Talker {
     this.wire = wire;
   }
 
-  /** Throws the code where it is not let in, or the status of the upgrade. */
+  /** Throws the code, or the status of the upgrade, if it is refused. */
   static async connect(port: number, caller: Caller, handshake?: Handshake): Promise<Talker> {
     const wire = await Wire.dial(port, caller, handshake);
     if (wire.status !== 101) throw new Error(String(wire.status));
@@ -261,7 +261,7 @@ export class Talker {
     return talker;
   }
 
-  /** Resolves with the reply; with `unavailable` where the connection ends first. */
+  /** Resolves with the reply, or with `unavailable` if the connection ends first. */
   emit<T>(event: string, body: unknown): Promise<Reply<T>> {
     if (this.wire.isClosed) return Promise.resolve(CLOSED);
     this.#lastId += 1;

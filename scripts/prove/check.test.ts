@@ -4,10 +4,10 @@ import type { Happening, Line, Of, Place } from "./history.ts";
 
 const RULES: Rules = { mayRewind: "no", mayLose: 0, convergeMs: 10_000 };
 
-/** What of a message may change. */
+/** The parts of a message that may change. */
 const sayNow = (message: string, more: object = {}) => JSON.stringify({ message, ...more });
 
-/** What a faultless server leaves: three people, General and a private room that cem is not in. */
+/** The history of a faultless server: three people, General, and a private room without cem. */
 function faultless() {
   const lines: Line[] = [];
   let at = 0;
@@ -62,7 +62,7 @@ function faultless() {
 
 type Faultless = ReturnType<typeof faultless>;
 
-/** The only line, or the `index`th, of a kind (and room, and person). */
+/** The `index`th line of a kind (and room, and person). */
 function pick<K extends Line["kind"]>(
   { lines }: Faultless,
   kind: K,
@@ -83,7 +83,7 @@ const at = (places: Place[], index: number): Place => {
   return place;
 };
 
-/** The first message of General is changed by its author, and that is acknowledged. */
+/** The author changes General's first message, and the change is acknowledged. */
 function changed({ say, lines }: Faultless, change: Of<"change sent">["change"]): void {
   const place = at(pick({ lines } as Faultless, "stored", { room: "0" }).places, 0);
   say({
@@ -107,18 +107,18 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "an acknowledged edit that is not there",
+    "an acknowledged edit that was not made",
     "I16",
     (history) => changed(history, { is: "edit", text: "new" }),
   ],
-  ["an acknowledged deletion that is not there", "I16", (history) => changed(history, { is: "delete" })],
+  ["an acknowledged deletion that was not made", "I16", (history) => changed(history, { is: "delete" })],
   [
-    "an acknowledged reaction that is not there",
+    "an acknowledged reaction that is missing",
     "I16",
     (history) => changed(history, { is: "react", emoji: "👍", on: true }),
   ],
   [
-    "a deleted text that a key holds",
+    "a deleted text in a key",
     "I17",
     (history) => history.say({ kind: "deleted text found", where: "a key", text: "ada says 1:" }),
   ],
@@ -154,7 +154,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "another message at a seq than the stored one",
+    "a shown message that is not the one stored at its seq",
     "I3",
     (history) => {
       const { places } = pick(history, "view", { person: "bob", room: "1:2" });
@@ -162,7 +162,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "a message that is stored elsewhere than it was acknowledged",
+    "a message that is stored at another seq than was acknowledged",
     "I3",
     (history) => {
       const { places } = pick(history, "stored", { room: "0" });
@@ -170,19 +170,19 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "a reset where Redis lost nothing",
+    "a reset although Redis lost nothing",
     "I3",
     (history) => void history.say({ kind: "reset", person: "ada", room: "0", reason: "rewound" }),
   ],
   [
-    "a hole in the log",
+    "a gap in the log",
     "I4",
     (history) => {
       for (const place of pick(history, "stored", { room: "0" }).places.slice(6)) place.seq += 1;
     },
   ],
   [
-    "two messages of one date",
+    "two messages with the same date",
     "I4",
     (history) => {
       const { places } = pick(history, "stored", { room: "0" });
@@ -190,7 +190,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "a message before one that was acknowledged before it was sent",
+    "a message stored before one that had been acknowledged when it was sent",
     "I5",
     (history) => {
       pick(history, "acknowledged", { room: "0", nonce: "n7" }).at =
@@ -199,7 +199,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "one sender's messages in another order",
+    "one sender's messages out of order",
     "I6",
     (history) => {
       const one = pick(history, "submitted", { room: "0", nonce: "n0" });
@@ -208,7 +208,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "a message that was heard and is not stored",
+    "a message that was heard but is not stored",
     "I7",
     (history) =>
       void history.say({
@@ -222,7 +222,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
       }),
   ],
   [
-    "a message that one person sees and that is not stored",
+    "a message that one person sees but that is not stored",
     "I7",
     (history) => {
       const { places } = pick(history, "view", { person: "bob", room: "0" });
@@ -251,14 +251,14 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "a person who had everything only after the time",
+    "a person who had everything too late",
     "I8",
     (history) => {
       pick(history, "view", { person: "bob", room: "0" }).at += 10_001;
     },
   ],
   [
-    "a message that a connection heard before the one it follows",
+    "a message that a connection heard before its predecessor",
     "I3",
     (history) => {
       const one = pick(history, "heard", { person: "bob", room: "0", nonce: "n3" });
@@ -320,7 +320,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "an unread count that is not what stands after the mark",
+    "an unread count that differs from the messages after the mark",
     "I10",
     (history) => {
       pick(history, "unread").unread = 3;
@@ -334,14 +334,14 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
     },
   ],
   [
-    "somebody online who is gone",
+    "somebody shown online who is gone",
     "I11",
     (history) => {
       pick(history, "presence").online.push("dan");
     },
   ],
   [
-    "somebody connected who is not online",
+    "somebody connected who is not shown online",
     "I11",
     (history) => {
       pick(history, "presence").connected.push("dan");
@@ -409,7 +409,7 @@ const plants: [name: string, invariant: Invariant, plant: (history: Faultless) =
   ],
 ];
 
-test("a faultless history passes and is counted right", () => {
+test("a faultless history passes and is counted correctly", () => {
   const verdict = check(faultless().lines, RULES);
   expect(verdict.violations).toEqual([]);
   expect(verdict).toMatchObject({ sent: 25, acknowledged: 24, delivered: 48 });
@@ -423,12 +423,12 @@ test.each(plants)("catches %s (%s)", (_name, invariant, plant) => {
   expect(violations.map((violation) => violation.invariant)).toContain(invariant);
 });
 
-test("every invariant has a plant", () => {
+test("every invariant has a planted violation", () => {
   const planted = new Set(plants.map(([, invariant]) => invariant));
   expect(planted).toEqual(new Set(Array.from({ length: 17 }, (_, index) => `I${index + 1}`)));
 });
 
-/** ada's last message was lost with the tail of the log and offered again. */
+/** ada's last message was lost with the log's tail and offered again. */
 function rewound(offered: boolean): Line[] {
   const history = faultless();
   const { places } = pick(history, "stored", { room: "1:2" });
@@ -454,17 +454,17 @@ function rewound(offered: boolean): Line[] {
   return history.lines;
 }
 
-test("where Redis may lose its tail, a message that was offered again is not lost", () => {
+test("if Redis may lose its tail, a message that was offered again does not count as lost", () => {
   expect(check(rewound(true), { ...RULES, mayRewind: "acknowledged" }).violations).toEqual([]);
 });
 
-test("where Redis may lose its tail, a message that nobody offered again is lost", () => {
+test("if Redis may lose its tail, a message that nobody offered again counts as lost", () => {
   const { violations, lost } = check(rewound(false), { ...RULES, mayRewind: "acknowledged" });
   expect(violations.map((violation) => violation.invariant)).toEqual(["I1"]);
   expect(lost).toBe(1);
 });
 
-test("where Redis may lose its tail, people must still agree", () => {
+test("if Redis may lose its tail, people must still agree", () => {
   const lines = rewound(true);
   const view = lines.find((line) => line.kind === "view" && line.person === "bob" && line.room === "1:2");
   if (view?.kind === "view") view.places[11] = { ...at(view.places, 11), hash: "h1:2-12" };
@@ -473,7 +473,7 @@ test("where Redis may lose its tail, people must still agree", () => {
   ).toEqual(["I3"]);
 });
 
-test("where Redis keeps what was acknowledged, an acknowledged message must not need to be offered again", () => {
+test("if Redis keeps acknowledged messages, one that was offered again is a violation", () => {
   const { violations } = check(rewound(true), { ...RULES, mayRewind: "unacknowledged" });
   expect(violations.map(({ invariant }) => invariant)).toEqual(["I14", "I3"]);
 });

@@ -1,21 +1,21 @@
 import type { RoomId } from "../../server/src/protocol.ts";
 import type { Line, Of, Place } from "./history.ts";
 
-/** What is promised, by the numbers that a violation is told with. */
+/** The promises, by the numbers that violations name. */
 export const INVARIANTS = {
   I1: "no acknowledged message is missing",
-  I2: "no message is there twice",
+  I2: "no message appears twice",
   I3: "everybody sees the stored order",
-  I4: "seq has no hole and date rises strictly",
-  I5: "what was acknowledged before another was sent stands before it",
-  I6: "one sender's messages stand in the order of their sending",
+  I4: "seq has no gap and date rises strictly",
+  I5: "a message that was acknowledged before another was sent comes before it",
+  I6: "one sender's messages are in the order of sending",
   I7: "nobody hears what is not stored",
   I8: "everybody has everything in time",
-  I9: "nobody hears a room that is not theirs, or writes into it",
-  I10: "unread is what stands after the read mark",
-  I11: "who is online is who is connected",
+  I9: "nobody hears or writes to a room that is not theirs",
+  I10: "unread is the number of messages after the read mark",
+  I11: "people are shown online if they are connected",
   I12: "nothing works in an ended session",
-  I13: "what was refused or shown as failed is not stored",
+  I13: "no message that was refused or shown as failed is stored",
   I14: "a retry is answered with the first message",
   I15: "everybody sees each message as it is stored",
   I16: "no acknowledged change is missing",
@@ -27,11 +27,11 @@ export type Violation = { invariant: Invariant; what: string };
 
 export type Rules = {
   /**
-   * What Redis may lose of the tail of its log here. Clients are told by `reset`, and offer their own messages again.
-   * `unacknowledged`: nothing that was acknowledged.
+   * Which messages at its log's end Redis may lose here: none, only unacknowledged ones, or any. Clients get a `reset`,
+   * and offer their own messages again.
    */
   mayRewind: "no" | "unacknowledged" | "acknowledged";
-  /** Acknowledged messages that may stay lost although their senders are there, as a share of those acknowledged. */
+  /** The share of acknowledged messages that may stay lost although their senders are connected. */
   mayLose: number;
   /** Milliseconds after calm in which every view must be complete. */
   convergeMs: number;
@@ -46,7 +46,7 @@ export type Verdict = {
   duplicated: number;
   reordered: number;
   leaked: number;
-  /** Violations that are none of these four. */
+  /** Violations other than these four. */
   other: number;
   resets: number;
   offeredAgain: number;
@@ -77,7 +77,7 @@ type Sending = {
   person: string;
   room: RoomId;
   nonce: string;
-  /** Place in the order of submissions, or -1 for what did not go through an outbox. */
+  /** The place in the order of submissions; -1 if it did not go through an outbox. */
   order: number;
   sentAt: number;
   acknowledgedAt: number;
@@ -87,7 +87,7 @@ type Sending = {
   offeredAgain: boolean;
 };
 
-/** Judges a history. Every violation is counted; the first of each kind are told in words. */
+/** Judges a history. Counts every violation, and describes the first of each kind. */
 export function check(lines: readonly Line[], rules: Rules): Verdict {
   const violations: Violation[] = [];
   const verdict: Verdict = {
@@ -238,7 +238,7 @@ function checkOrder(sendings: Map<string, Sending>, stored: Map<RoomId, Place[]>
     const lastOrder = new Map<string, { order: number; seq: number }>();
     const row = log.flatMap((place) => {
       const sending = sendings.get(keyOf(room, place.from, place.nonce));
-      // What was lost and offered again got a second place of its own.
+      // A message that was lost and offered again has a second place.
       return sending && !sending.offeredAgain ? [{ place, sending }] : [];
     });
     for (const { place, sending } of row) {
@@ -304,7 +304,7 @@ function checkViews(
   }
 }
 
-/** What was acknowledged is so, unless it was changed again, or may have been. */
+/** Checks that acknowledged changes hold, unless the message was changed again, or may have been. */
 function checkChanges(
   lines: readonly Line[],
   stored: Map<RoomId, Place[]>,
@@ -321,7 +321,7 @@ function checkChanges(
     if (line.kind === "change acknowledged") acknowledged.set(line.id, line.rev);
     if (line.kind === "change refused") refused.add(line.id);
   }
-  /** By what it decides, the last change that was acknowledged; null where one without an answer may have been later. */
+  /** The last acknowledged change of each property; null if one without an answer may have come later. */
   const last = new Map<string, { line: Of<"change sent">; rev: number } | null>();
   for (const line of lines) {
     if (line.kind !== "change sent" || refused.has(line.id)) continue;
@@ -397,7 +397,7 @@ function checkHeard(
   }
 }
 
-/** A connection hears a room message by message: a replica fills the holes before it goes on. */
+/** Checks that each connection hears a room in order without gaps: a replica fills gaps before it goes on. */
 function checkLiveOrder(lines: readonly Line[], rules: Rules, blame: Blame): void {
   if (rules.mayRewind !== "no") return;
   const heard = new Map<string, number>();
@@ -427,7 +427,7 @@ function checkCounts(lines: readonly Line[], stored: Map<RoomId, Place[]>, rules
     if (line.kind === "unread") {
       const { person, room, seq, read, unread, least, most } = line;
       const head = stored.get(room)?.at(-1)?.seq ?? 0;
-      // A mark of a log that is gone says nothing about the one that took its place.
+      // A mark in a lost log says nothing about the log that replaced it.
       const marked = rules.mayRewind !== "no" || (read >= least && read <= most);
       const right = seq === head && unread === seq - read && marked;
       if (!right)

@@ -7,7 +7,7 @@ import type { Random } from "./random.ts";
 import type { Rig } from "./rig.ts";
 
 export type Load = {
-  /** Messages a second, all rooms together. */
+  /** Messages a second, over all rooms. */
   rate: number;
   /** Whether some acknowledged messages are sent again, as if their answer had been lost. */
   repeats: boolean;
@@ -17,7 +17,7 @@ export type Load = {
 
 export type Crowd = {
   people: Person[];
-  /** Who is in which room. General is room 0. */
+  /** The members of each room. General is room 0. */
   members: Map<RoomId, Person[]>;
   /** Named rooms, then private ones. */
   named: RoomId[];
@@ -26,12 +26,12 @@ export type Crowd = {
   /** Sends until `stopLoad`, marks rooms as read, repeats sends, tries what is not allowed. */
   startLoad: (load: Load) => void;
   stopLoad: () => void;
-  /** Waits until nothing is on its way and everybody has everything; writes down views, store, counts, presence. */
+  /** Waits until nothing is on its way and everybody has everything; then records views, store, counts and presence. */
   settle: (limits: { convergeMs: number; presenceMs: number }) => Promise<void>;
   close: () => void;
 };
 
-/** Who of the people is in a room, by index: 40 in General, 20 and 15 in the named rooms, 3 pairs. */
+/** The members of each named room, by index: all 40 are in General, 20 and 15 in the named rooms; there are 3 pairs. */
 const NAMED = [
   { name: "Harbour", from: 0, to: 20 },
   { name: "Lighthouse", from: 15, to: 30 },
@@ -49,19 +49,19 @@ const WEIGHTS = [
 ] as const;
 const PASSWORD = "correct horse";
 const TICK_MS = 20;
-/** Chances per message sent. */
+/** Probabilities for each message sent. */
 const REPEATED = 0.1;
 const FORBIDDEN = 0.02;
 const TOO_LONG = 0.01;
 const READ = 0.2;
 const CHANGED = 0.3;
-/** With so much on its way somebody waits for it: what a slow machine leaves for the end is bounded. */
+/** People with this many messages on their way wait, so that a slow machine leaves little for the end. */
 const WAITING = 25;
-/** How long those with a connection may take to send what they have: a slow machine is no fault. */
+/** How long people with a connection may take to send what waits: a slow machine is not a fault. */
 const DRAIN_MS = 30_000;
 /** How long windows may take to read a room from its end to its beginning. */
 const READ_UP_MS = 60_000;
-/** Seconds between two connections that are dropped by the clients themselves, as laptops do. */
+/** Seconds between two connections that clients drop by themselves, as laptops do. */
 const CHURN_S = 2;
 
 /** Signs up 40 people, makes 6 rooms, connects everybody and waits until all see all rooms. */
@@ -82,7 +82,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     if (!one) throw new Error(`there is no person ${index}`);
     return one;
   };
-  // One after the other, so that ids follow the names.
+  // Sign up one after the other, so that ids are in the order of names.
   for (const one of people) names.set((await one.signUp(PASSWORD)).id, one.name);
 
   const members = new Map<RoomId, Person[]>([["0", people]]);
@@ -127,7 +127,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     return "0";
   }
 
-  /** By nonce, the first words of what was said. */
+  /** The first words of each message, by nonce. */
   const saidUnder = new Map<string, string>();
   let counter = 0;
   let repeating = true;
@@ -135,7 +135,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
   function sendOne(): void {
     const room = chooseRoom();
     const sender = random.pick(members.get(room) ?? people);
-    // Somebody who has logged out or left writes nothing, and nobody goes on where nothing gets off.
+    // People who logged out or left write nothing, and people whose messages do not get out stop.
     if (!sender.wanted || sender.pending >= WAITING) return;
     counter += 1;
     const needle = `${sender.name} says ${counter}:`;
@@ -157,7 +157,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     }
   }
 
-  /** Whoever has 200 messages waiting stops typing. */
+  /** Acts, unless 200 of the person's messages are waiting. */
   function unlessFull(act: () => void): void {
     try {
       act();
@@ -170,7 +170,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     return random.pick(one.roomIds());
   }
 
-  /** Sends the newest message that this person had acknowledged once more, as a client does whose answer got lost. */
+  /** Repeats this person's newest acknowledged message, like a client that lost the answer. */
   function repeatSoon(sender: Person): void {
     const timer = setTimeout(
       () => {
@@ -221,7 +221,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
       history.add({ kind: "calm" });
       const deadline = performance.now() + convergeMs;
       const late = () => performance.now() > deadline;
-      // Whoever still waits for the next attempt to connect looks at the window now.
+      // People who wait for their next attempt to connect look at the window, which connects at once.
       for (const one of present) if (!one.connected) one.back();
       while (!late() && !present.every((one) => one.connected && one.pending === 0)) await sleep(50);
 
@@ -245,7 +245,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
           const has = shown.seq === head?.seq && shown.hash === head.hash && shown.rev === head.rev;
           if (over || (shown.settled && has)) entry.at ||= history.now();
           if (!entry.at) continue;
-          // What is above is asked for by whoever wants to see it: that is no delay.
+          // Older pages are read only on request: this is not a delay.
           if (one.hasOlder(room) && performance.now() < deadline + READ_UP_MS) {
             one.readUp(room);
             continue;
@@ -271,7 +271,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     },
   };
 
-  /** Looks for what was deleted, by its first words, which no other text has, in every key and every window. */
+  /** Searches every key and every window for the first words of deleted texts, which no other text has. */
   async function searchDeleted(present: Person[]): Promise<void> {
     const gone = new Set<string>();
     for (const room of members.keys())
@@ -296,7 +296,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
     const logs = new Map<RoomId, Place[]>();
     for (const line of history.lines) if (line.kind === "stored") logs.set(line.room, line.places);
     for (const one of random.sample(present, 12)) {
-      // A mark may move while the list is on its way.
+      // A mark may move while the room list is on its way.
       const before = new Map(one.roomIds().map((id) => [id, one.markOf(id).acknowledged]));
       const listed = await one
         .api()
@@ -350,7 +350,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
   }
 }
 
-/** All that a Redis holds, key by key. */
+/** Everything in a Redis, key by key. */
 async function contentsOf(redis: Rig["admin"]): Promise<{ where: string; text: string }[]> {
   const found: { where: string; text: string }[] = [];
   for (const key of await redis.keys("*")) {
@@ -372,7 +372,7 @@ function sameNames(some: readonly string[], others: readonly string[]): boolean 
   return some.length === others.length && some.every((name) => others.includes(name));
 }
 
-/** Looks again until it is so; throws after `timeoutMs`. */
+/** Waits until `look` answers true; throws after `timeoutMs`. */
 export async function until(
   look: () => boolean | Promise<boolean>,
   timeoutMs: number,

@@ -10,15 +10,15 @@ import { SCENARIOS } from "./scenarios/scenarios.ts";
 const source = join(root, "server/src");
 
 describe("a fault of the server", () => {
-  it("has a name of its own and a scenario that there is", () => {
+  it("has a unique name and an existing scenario", () => {
     expect(new Set(FAULTS.map(({ name }) => name)).size).toBe(FAULTS.length);
     const scenarios = SCENARIOS.map(({ name }) => name);
     expect(FAULTS.filter(({ scenario }) => !scenarios.includes(scenario))).toEqual([]);
   });
 
-  it("is of the types of the place into which it is put", { timeout: 120_000 }, () => {
+  it("fits the types of its place in the server", { timeout: 120_000 }, () => {
     mkdirSync(join(root, "server/.cache"), { recursive: true });
-    // Beside the server's own packages.
+    // Near the server's packages.
     const folder = mkdtempSync(join(root, "server/.cache/faults-"));
     try {
       cpSync(source, join(folder, "src"), {
@@ -37,7 +37,7 @@ describe("a fault of the server", () => {
     }
   });
 
-  it("is put in by name alone, before a body and in place of a value, and is off until it is asked for", () => {
+  it("is inserted by name only, before a body or in place of a value, and is off by default", () => {
     const folder = mkdtempSync(join(tmpdir(), "hubbub-faults-"));
     try {
       const lines = [

@@ -5,22 +5,22 @@ import { bundleServer } from "../build.ts";
 import { root } from "../prepare.mjs";
 
 /**
- * One remedy of the server that does not do its work, and the scenario that must then turn red. The server's sources
- * know nothing of it: a build for the proof has every fault in it, and the variable FAULT says which one a replica has.
+ * A remedy of the server that is switched off, and the scenario that must then fail. The server's sources do not contain
+ * faults: a build for the proof has all of them, and the variable FAULT chooses a replica's.
  */
 type Fault = {
   name: string;
   remedy: string;
   scenario: string;
   /**
-   * Places in the server by name, wherever they stand: a function, method or constant, or one inside of another
-   * (`Log.append.listed`). Of a function with a body the code runs first, and the function goes on where it does not
-   * return. Of a constant, or of a function that is one expression, it is another value.
+   * Code by the name of its place in the server: a function, method or constant, or one inside another
+   * (`Log.append.listed`). In a function with a body the code runs first; unless it returns, the function goes on. For a
+   * constant, or a function that is one expression, it replaces the value.
    */
   instead: Record<string, string>;
 };
 
-/** What a replica of the build with faults reads. */
+/** The variable that a replica of the build with faults reads. */
 export const FAULT = "HUBBUB_PROVE_FAULT";
 
 export const FAULTS: readonly Fault[] = [
@@ -153,7 +153,7 @@ export const FAULTS: readonly Fault[] = [
   },
 ];
 
-/** Builds a server that has the fault that FAULT names, in the same way as scripts/build.ts. */
+/** Builds a server with the faults, in the same way as scripts/build.ts. */
 export async function bundleWithFaults(folder: string): Promise<void> {
   const source = join(root, "server/src");
   const faulty = withFaults(source);
@@ -169,7 +169,7 @@ export async function bundleWithFaults(folder: string): Promise<void> {
   ]);
 }
 
-/** The server's files that have faults put in, by path. Throws where a place is not there exactly once. */
+/** The server's files with the faults, by path. Throws unless each place exists exactly once. */
 export function withFaults(source: string, faults: readonly Fault[] = FAULTS): Map<string, string> {
   const files = readdirSync(source, { recursive: true, encoding: "utf8" })
     .filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts"))
@@ -213,7 +213,7 @@ function children(node: Node): Node[] {
   return (visitorKeys[node.type] ?? []).flatMap((key) => [node[key]].flat().filter(isNode));
 }
 
-/** What is called so: a class, or the function or value that a name stands for. */
+/** A named class, function or value. */
 function named(node: Node): { name: string; value: Node } | null {
   const called = node["id"] ?? node["key"];
   const value = node.type === "VariableDeclarator" ? node["init"] : (node["value"] ?? node);
@@ -222,7 +222,7 @@ function named(node: Node): { name: string; value: Node } | null {
   return { name: `${called.type === "PrivateIdentifier" ? "#" : ""}${String(called["name"])}`, value };
 }
 
-/** All that a path leads to: each name is anywhere inside of what the one before it stands for. */
+/** All nodes that a path leads to: each name may be anywhere inside the node of the one before it. */
 function find(node: Node, [name = "", ...rest]: string[]): Node[] {
   return children(node).flatMap((child) => {
     const here = named(child);
@@ -231,7 +231,7 @@ function find(node: Node, [name = "", ...rest]: string[]): Node[] {
   });
 }
 
-/** The code before a function's body, or in place of a value, where the fault is on. */
+/** Inserts the code before a function's body, or in place of a value, for when the fault is on. */
 function put(node: Node, isOn: string, code: string): { at: number; text: string }[] {
   const value = isNode(node["body"]) ? node["body"] : node;
   if (/^(FunctionBody|BlockStatement)$/.test(value.type))

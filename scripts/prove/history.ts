@@ -3,34 +3,34 @@ import { once } from "node:events";
 import { dirname } from "node:path";
 import type { RoomId } from "../../server/src/protocol.ts";
 
-/** One message in a room's log, as stored or as shown; `now` is all of it that may change, as JSON. */
+/** One message in a room's log, as stored or as shown; `now` has the parts that may change, as JSON. */
 export type Place = { seq: number; date: number; hash: string; from: string; nonce: string; now: string };
 
-/** What somebody did to a message. */
+/** A change of a message. */
 export type Change =
   { is: "edit"; text: string } | { is: "delete" } | { is: "react"; emoji: string; on: boolean };
 
 /**
- * What happened, seen from outside the server. `person` is a username, `session` one signed-in browser. Times are
- * ms on the driver's monotonic clock: one process sees everything, so that "before" has a meaning.
+ * One event, seen from outside the server. `person` is a username, `session` one signed-in browser. Times are ms on the
+ * driver's monotonic clock: one process sees everything, so that "before" is defined.
  */
 export type Line = { at: number } & (
   | { kind: "joined"; person: string; room: RoomId }
-  /** What was sent later than `withinMs` after this must not reach the person any more. */
+  /** Messages sent more than `withinMs` after this must not reach the person. */
   | { kind: "left"; person: string; room: RoomId; withinMs: number }
-  /** Given to the outbox; the order of a person's submissions to a room is to be their order in it. */
+  /** Given to the outbox. A person's submissions to a room must be stored in this order. */
   | { kind: "submitted"; person: string; room: RoomId; nonce: string }
   /** One attempt went out. */
   | { kind: "sent"; person: string; room: RoomId; nonce: string }
   | { kind: "acknowledged"; person: string; room: RoomId; nonce: string; seq: number; hash: string }
-  /** No answer: it may be stored. */
+  /** There was no answer: the message may be stored. */
   | { kind: "unknown"; person: string; room: RoomId; nonce: string }
   | { kind: "refused"; person: string; room: RoomId; nonce: string; code: string; final: boolean }
   /** The person was told that this message failed. */
   | { kind: "shown failed"; person: string; room: RoomId; nonce: string; code: string }
-  /** Came over a live connection. */
+  /** The message came over a live connection. */
   | { kind: "heard"; person: string; socket: string; room: RoomId; seq: number; hash: string; nonce: string }
-  /** A change went out. */
+  /** A change was sent. */
   | {
       kind: "change sent";
       person: string;
@@ -40,21 +40,21 @@ export type Line = { at: number } & (
       id: number;
       change: Change;
     }
-  /** It was done, as the room's change `rev` at the latest. */
+  /** It was done, with the room's change `rev` or an earlier one. */
   | { kind: "change acknowledged"; id: number; rev: number }
   | { kind: "change refused"; id: number; code: string }
-  /** What was deleted stands somewhere in the end: in a key of Redis, or before somebody's eyes. */
+  /** A deleted text was found at the end: in a key of Redis, or in a window. */
   | { kind: "deleted text found"; where: string; text: string }
-  /** `sync` answered that the log the client knows is not the stored one. */
+  /** `sync` answered that the client's log is not the stored one. */
   | { kind: "reset"; person: string; room: RoomId; reason: string }
   | { kind: "offered again"; person: string; room: RoomId; nonce: string }
-  /** The faults are over and nobody sends: from here convergence counts. */
+  /** The faults are over and nobody sends: convergence is measured from here. */
   | { kind: "calm" }
-  /** What a person sees in the end. */
+  /** What a person sees at the end. */
   | { kind: "view"; person: string; room: RoomId; places: Place[] }
-  /** What Redis holds in the end. */
+  /** What Redis has at the end. */
   | { kind: "stored"; room: RoomId; places: Place[] }
-  /** Counts as the API tells them, and between which bounds the read mark must lie. */
+  /** Counts from the API, and the bounds of the read mark. */
   | {
       kind: "unread";
       person: string;
@@ -67,10 +67,10 @@ export type Line = { at: number } & (
     }
   /** Who is online according to `by`, and who has a connection. */
   | { kind: "presence"; by: string; online: string[]; connected: string[] }
-  /** Its sockets must be closed within this time; requests must be refused at once. */
+  /** The session ended: its sockets must close within this time, and its requests be refused at once. */
   | { kind: "session over"; session: string; withinMs: number }
   | { kind: "socket opened" | "socket closed"; session: string; socket: string }
-  /** A request that began then was served in this session's name. */
+  /** A request that began at `beganAt` was served in this session's name. */
   | { kind: "session used"; session: string; how: string; beganAt: number }
   | { kind: "fault"; what: string }
 );
@@ -93,7 +93,7 @@ export type History = {
   /** Milliseconds since the history began. */
   now: () => number;
   add: (happening: Happening) => void;
-  /** Writes it as JSONL. */
+  /** Writes the history as JSONL. */
   write: (file: string) => Promise<void>;
 };
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { bundleServer } from "../build.ts";
 import { root } from "../prepare.mjs";
 
-/** Builds the server of an earlier commit beside that commit's own packages. Answers the folder of its main.js. */
+/** Builds the server of an earlier commit with that commit's packages. Answers the folder of its main.js. */
 export async function buildOlder(commit: string): Promise<string> {
   const sha = git("rev-parse", "--verify", `${commit}^{commit}`).toString().trim();
   const tree = join(root, ".cache/prove/older", sha.slice(0, 12));

@@ -8,13 +8,13 @@ import type { History, Place } from "./history.ts";
 import type { Random } from "./random.ts";
 import { createWitness } from "./witness.ts";
 
-/** Changed is one of so many of the newest; the share of changes that are of one's own messages, and of deletions. */
+/** People change one of this many newest messages. Below: the shares of changes to their own messages, and of deletions. */
 const CHANGED_AMONG = 30;
 const OWN_CHANGED = 0.5;
 const DELETED = 0.15;
 const EMOJI = ["👍", "🎉", "😀", "👀"];
 const ANSWER_WITHIN_MS = 5_000;
-/** How long it takes somebody to ask once more for what could not be loaded. */
+/** How long people wait before they try again to load something. */
 const ASKED_AGAIN_MS = 500;
 
 export type PersonOptions = {
@@ -24,15 +24,15 @@ export type PersonOptions = {
   random: Random;
   /** The username of a user id. */
   nameOf: (id: string) => string;
-  /** Of a session that has begun elsewhere: this is a further browser with it. */
+  /** The cookie of an existing session, which this browser shares. */
   cookie?: string;
 };
 
 export type Person = ReturnType<typeof createPerson>;
 
 /**
- * Somebody with the app before them, without its face: every room is shown, as if there were a window for each.
- * Everything that is sent, answered, heard and shown goes into the history.
+ * A person with the app's client, without its user interface. Every room is shown, as if each had a window. The history
+ * records everything that is sent, answered, heard and shown.
  */
 export function createPerson({ address, name, history, random, nameOf, cookie }: PersonOptions) {
   const profile = createProfile();
@@ -88,7 +88,7 @@ export function createPerson({ address, name, history, random, nameOf, cookie }:
       await chat.signUp(name, password);
       return user();
     },
-    /** This browser's REST calls, at another address if need be. */
+    /** This browser's REST calls, optionally at another address. */
     api: (at = address) =>
       createApi(at === address ? witness.world.fetch : headlessWorld(at, profile).fetch, life.signal),
     /** Makes a request with a cookie, and notes whether it was served in the session's name. */
@@ -103,25 +103,25 @@ export function createPerson({ address, name, history, random, nameOf, cookie }:
       life.abort();
       chat.close();
     },
-    /** Cuts the connection without a word; the client notices and comes back by itself. */
+    /** Cuts the connection; the client notices and reconnects by itself. */
     drop(): void {
       outside.wire()?.io.engine?.close();
     },
-    /** Looks at the window, which may be waiting for its next attempt to connect. */
+    /** The person looks at the window, so it connects at once if it waits for its next attempt. */
     back: outside.back,
-    /** The connection, for those that do worse to it. */
+    /** The connection, for worse faults. */
     wire: outside.wire,
     get connected() {
       return outside.wire()?.connected ?? false;
     },
-    /** Neither gone nor told that the session is over. */
+    /** Whether the person is still there and their session has not ended. */
     get wanted() {
       return !life.signal.aborted && chat.snapshot().session.is === "signed in";
     },
     get connections() {
       return witness.connections;
     },
-    /** How much is neither done nor refused yet, as the client sees it. */
+    /** The number of messages and changes that are neither done nor refused, as the client knows. */
     get pending() {
       const { outgoing, changing } = chat.snapshot();
       return [...outgoing, ...changing].filter(isUnderWay).length;
@@ -129,14 +129,14 @@ export function createPerson({ address, name, history, random, nameOf, cookie }:
     roomIds,
     markOf: witness.markOf,
 
-    /** Writes a message, and answers with its nonce. Throws a ChatError if too many wait already. */
+    /** Sends a message and answers its nonce. Throws a ChatError if too many wait already. */
     say(roomId: RoomId, text: string): string | undefined {
       chat.setDraft(roomId, text);
       chat.send(roomId);
       return chat.snapshot().outgoing.findLast((entry) => entry.roomId === roomId && entry.message === text)
         ?.nonce;
     },
-    /** Sends something under the nonce of a message that is stored, as a client does whose answer got lost. */
+    /** Sends a text under the nonce of a stored message, like a client that lost the answer. */
     async sendAgain(roomId: RoomId, nonce: string): Promise<void> {
       const wire = outside.wire();
       if (!wire?.connected) return;
@@ -161,7 +161,7 @@ export function createPerson({ address, name, history, random, nameOf, cookie }:
       if (own.length === 0) chat.react(random.pick(shown), random.pick(EMOJI), random.next() < 0.7);
       else if (chance < DELETED) {
         chat.deleteMessage(random.pick(own));
-        // Whoever looks away cannot take it back any more, and it is sent.
+        // Leaving the page ends the time for undo, so the deletion is sent.
         outside.leave();
       } else {
         const target = random.pick(own);
@@ -169,19 +169,19 @@ export function createPerson({ address, name, history, random, nameOf, cookie }:
       }
     },
 
-    /** seq and hash of the newest message shown without a hole. */
+    /** The newest message that is shown without a gap. */
     head(roomId: RoomId): { seq: number; hash: string; rev: number; settled: boolean } {
       const room = roomOf(roomId);
       if (!room?.log) return { seq: -1, hash: "", rev: -1, settled: false };
       const settled = !needsSync(room) && firstDoubt(room) === null && room.seq === room.log.head;
       return { seq: room.log.head, hash: headOf(room)?.hash ?? "", rev: room.rev, settled };
     },
-    /** Whether the client says that there is more above what it shows. */
+    /** Whether the client says that older messages exist. */
     hasOlder: (roomId: RoomId) => logOf(roomId)?.older ?? false,
     readUp: (roomId: RoomId) => void chat.loadOlder(roomId),
     view: (roomId: RoomId): Place[] =>
       (logOf(roomId)?.messages ?? []).map((message) => toPlace(message, nameOf)),
-    /** Usernames that this person is told are online. */
+    /** The usernames that this client shows as online. */
     online: () => [...chat.snapshot().users.values()].filter((one) => one.online).map((one) => one.username),
   };
 }

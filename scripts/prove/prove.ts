@@ -19,24 +19,24 @@ import { NOT_HAPPENED, play, type Result, type Scenario, type Tools } from "./st
 const HELP = `npm run prove [-- options]
 
 Starts replicas, HAProxy and Redis, lets 40 people talk in 6 rooms, breaks things, and checks that every acknowledged
-message reached every member once, in one order. Ends with a table, and with exit code 1 where a promise was broken.
+message reached every member once, in one order. Prints a table at the end; the exit code is 1 if a promise was broken.
 
-  --short               the scenarios that \`npm test\` runs
-  --only NAME,NAME      these scenarios
-  --list                their names
-  --seed NUMBER         the chance of an earlier run
-  --mutations           switch off one remedy of the server at a time; its scenario must turn red each time
-  --beside COMMIT       replace the replicas of an earlier commit's server by this one's, one by one, and nothing else
-  --write               put the table into docs/proof.md`;
+  --short               plays the scenarios that \`npm test\` runs
+  --only NAME,NAME      plays these scenarios
+  --list                lists their names
+  --seed NUMBER         repeats the random choices of an earlier run
+  --mutations           switches off one remedy of the server at a time; its scenario must fail each time
+  --beside COMMIT       only replaces the replicas of that commit's server by this one's, one by one
+  --write               writes the table into docs/proof.md`;
 
-/** The server that is tried: beside its own packages, and safe from a build that others start meanwhile. */
+/** The server under test: near its packages, and safe from builds that others start meanwhile. */
 const bundle = join(root, "server/.cache/prove", String(process.pid));
 
 /** Set in the process that runs in a network namespace of its own. */
 const INSIDE = "HUBBUB_PROVE_NETNS";
-/** "yes" where there is an HAProxy. */
+/** "yes" if there is an HAProxy. */
 const HAPROXY = "HUBBUB_PROVE_HAPROXY";
-/** Where the build of an older server is. */
+/** The folder of an older server's build. */
 const OLDER = "HUBBUB_PROVE_OLDER";
 
 export async function main(args: string[]): Promise<number> {
@@ -95,7 +95,7 @@ export async function main(args: string[]): Promise<number> {
   return failed.length > 0 ? 1 : 0;
 }
 
-/** Plays each fault of ours in its scenario. Exit code 1 where one stayed green. */
+/** Plays each fault in its scenario. The exit code is 1 if a scenario passed with its fault. */
 async function proveMutations({ seed, scenarios }: { seed: number; scenarios: Scenario[] }): Promise<number> {
   const folder = join(root, ".cache/prove/mutants");
   const rows: string[] = [];
@@ -173,9 +173,8 @@ function readArguments(args: string[]) {
 }
 
 /**
- * Runs all of it once more in a network namespace: its ports are then nobody else's, and packets may be dropped in
- * it. Where that is not allowed it runs here, and what needs a namespace is skipped. What must be fetched is fetched
- * before, for there is no network inside.
+ * Runs the command again in a network namespace, where all ports are free and packets may be dropped. If namespaces are not
+ * allowed, it runs here and skips what needs one. Everything is fetched before, because the namespace has no network.
  */
 async function enterNamespace(args: string[], older: string): Promise<number> {
   if (!partIsBuilt("server")) await build();

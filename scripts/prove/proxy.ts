@@ -1,6 +1,6 @@
 import { connect, createServer, type Socket } from "node:net";
 
-/** What a connection is for, by the name that server/src/store/redis.ts gives it, or by what a Redis replica says first. */
+/** A connection's purpose: from the name that server/src/store/redis.ts gives it, or from a Redis replica's first command. */
 export type Purpose = "commands" | "subscriptions" | "replication";
 
 type Link = {
@@ -15,22 +15,22 @@ export type Filter = (link: Pick<Link, "purpose">) => boolean;
 
 export type FaultProxy = {
   port: number;
-  /** Open connections, those that `filter` lets through. */
+  /** The number of open connections that match `filter`. */
   count: (filter?: Filter) => number;
-  /** Answers are thrown away from now on, until `cut`. What is asked still arrives. */
+  /** Discards answers from now on, until `cut`. Requests still arrive. */
   dropReplies: (filter: Filter) => void;
-  /** Bytes of answers that were thrown away. */
+  /** The bytes of discarded answers. */
   lostBytes: () => number;
-  /** Answers for which `doomed` is true are thrown away as if they had never been sent. */
+  /** Discards answers for which `doomed` is true. */
   lose: (doomed: ((chunk: Buffer) => boolean) | undefined) => void;
   lostChunks: () => number;
-  /** Ends connections with a reset; answers how many. */
+  /** Resets connections; answers how many. */
   cut: (filter?: Filter) => number;
-  /** Nothing passes, in either direction, and nothing is closed: as if a cable had been pulled. New ones as well. */
+  /** Lets nothing pass in either direction, as if a cable were pulled, also on new connections. Closes none. */
   blackhole: (filter: Filter) => void;
-  /** New connections are reset as soon as they show what they are for; those of no known purpose at once. */
+  /** Resets new connections as soon as their purpose is known, and at once if it is unknown. */
   refuse: (filter: Filter | undefined) => void;
-  /** Everything passes again; what was held on its way arrives late. */
+  /** Lets everything pass again; what was held arrives late. */
   heal: () => void;
   close: () => void;
 };
@@ -85,7 +85,7 @@ export async function startFaultProxy(target: number): Promise<FaultProxy> {
     far.on("error", () => {});
     near.on("close", over);
     far.on("close", () => {
-      // The far side is gone: the near side is told as roughly as it happened.
+      // The far side is gone: reset the near side too.
       if (!near.destroyed) near.resetAndDestroy();
       over();
     });

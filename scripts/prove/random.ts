@@ -1,4 +1,4 @@
-/** A seeded source of chance: the same seed gives the same row of numbers. */
+/** Random numbers from a seed: the same seed gives the same sequence. */
 export type Random = {
   /** In [0, 1). */
   next: () => number;
@@ -9,7 +9,7 @@ export type Random = {
   sample: <T>(list: readonly T[], count: number) => T[];
 };
 
-/** `name` gives each scenario a row of its own, whichever others run. */
+/** `name` gives each scenario its own sequence, whichever others run. */
 export function createRandom(seed: number, name: string): Random {
   let state = seed >>> 0;
   for (const letter of name) state = Math.imul(state ^ (letter.codePointAt(0) ?? 0), 2654435761) >>> 0;

@@ -5,7 +5,7 @@ import type { Result } from "./stage.ts";
 
 export type Report = { date: string; seed: number; seconds: number; node: string; results: Result[] };
 
-/** Where the last run's report is. */
+/** The file of the last run's report. */
 export const PROVE_RESULT = join(root, ".cache/prove/result.json");
 
 const BEGIN = "<!-- prove:begin -->";
@@ -53,7 +53,7 @@ export function tableOf({ date, seed, seconds, node, results }: Report): string 
   ].join("\n");
 }
 
-/** Replaces what stands between the two markers in docs/proof.md. Throws where there are none. */
+/** Replaces the text between the two markers in docs/proof.md. Throws if they are missing. */
 export function writePage(report: Report, file = join(root, "docs/proof.md")): void {
   const text = readFileSync(file, "utf8");
   const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];

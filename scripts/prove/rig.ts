@@ -9,31 +9,31 @@ import { startFaultProxy, type FaultProxy } from "./proxy.ts";
 
 export type LogLine = { at: number; text: string };
 
-/** One server process and its private way to Redis. */
+/** One server process, and its own path to Redis. */
 export type Replica = {
   name: string;
   port: number;
-  /** Its SERVER_ID, a new one per start. */
+  /** Its SERVER_ID, new at each start. */
   serverId: () => string;
   pid: () => number;
-  /** Between it and Redis. Passes everything on until told otherwise. */
+  /** The proxy between it and Redis. Passes everything on unless told otherwise. */
   proxy: FaultProxy | undefined;
-  /** What it logged, with ms of performance.now(). */
+  /** Its log lines, with their performance.now(). */
   log: LogLine[];
-  /** Resolves when it listens. `bundle` is another folder of a main.js, for this start and later ones. */
+  /** Resolves when it listens. `bundle` is the folder of another main.js, for this start and later ones. */
   start: (env?: Record<string, string>, bundle?: string) => Promise<void>;
   /** SIGKILL; resolves when it is gone. */
   kill: () => Promise<void>;
-  /** SIGTERM; resolves with the exit code, null where a signal ended it. */
+  /** SIGTERM; resolves with the exit code, or null if a signal ended it. */
   terminate: () => Promise<number | null>;
   signal: (signal: "SIGSTOP" | "SIGCONT") => void;
-  /** Whether it ended without having been told to. */
+  /** Whether it ended by itself. */
   crashed: () => boolean;
-  /** One figure of /metrics; 0 where the replica does not answer. */
+  /** One figure of /metrics; 0 if the replica does not answer. */
   metric: (name: string) => Promise<number>;
 };
 
-/** One Redis on a port that stays the same. */
+/** One Redis, always on the same port. */
 export type RedisNode = {
   port: number;
   dir: string;
@@ -48,27 +48,27 @@ export type Rig = {
   address: string;
   replicas: Replica[];
   redis: RedisNode;
-  /** Straight to Redis, for final reads and for faults. */
+  /** A direct connection to Redis, for final reads and for faults. */
   admin: Redis | Cluster;
   /** HAProxy. */
   loadBalancer: { kill: () => Promise<void>; start: () => Promise<void> };
-  /** A folder that ends with the rig. */
+  /** A folder that is removed with the rig. */
   dir: string;
   program: Extract<RedisProgram, { kind: "file" }>;
   close: () => Promise<void>;
 };
 
 export type RigOptions = {
-  /** Folder of the server's main.js. */
+  /** The folder of the server's main.js. */
   bundle: string;
   replicas: number;
-  /** With a fault proxy between each replica and Redis. */
+  /** Whether there is a fault proxy between each replica and Redis. */
   proxied: boolean;
   env: Record<string, string>;
   redisArgs: string[];
   /** Further variables for single replicas, by index, given the rig's folder. */
   replicaEnv: (dir: string) => Record<string, string>[];
-  /** Another Redis than the rig's own single one. Answers what REDIS_URL is to be, and where to read in the end. */
+  /** Starts another Redis instead of the rig's single one. Answers its REDIS_URL, and where to read at the end. */
   backend?: (dir: string, program: Rig["program"]) => Promise<Backend>;
 };
 
@@ -76,10 +76,10 @@ export type Backend = { url: string; redis: RedisNode; admin: Redis | Cluster; c
 
 const METRICS_TOKEN = "the-metrics-of-the-proof";
 
-/** What would be left behind if we ended in the middle: folders, and replicas that may be stopped and so not end. */
+/** What an early end would leave behind: folders, and replicas that are stopped (SIGSTOP) and so would not end. */
 const left = { dirs: new Set<string>(), replicas: new Set<number>() };
 
-/** For an end at once. All other programs get their signal from the kernel when we go. */
+/** Cleans up for an immediate end. The kernel signals all other programs when this process ends. */
 export function abandonRigs(): void {
   for (const pid of left.replicas) {
     try {
@@ -91,7 +91,7 @@ export function abandonRigs(): void {
   for (const dir of left.dirs) rmSync(dir, { recursive: true, force: true });
 }
 
-/** Starts Redis, replicas and HAProxy, each a process of its own, and resolves when the chat answers. */
+/** Starts Redis, replicas and HAProxy as separate processes, and resolves when the chat answers. */
 export async function startRig(options: RigOptions): Promise<Rig> {
   const dir = mkdtempSync(join(tmpdir(), "hubbub-prove-"));
   const found = await findRedis(() => {});
@@ -165,7 +165,7 @@ function startSingle(args: string[]): NonNullable<RigOptions["backend"]> {
   };
 }
 
-/** A connection for the proof's own reads and orders; it waits while Redis is away. */
+/** A connection for the proof's own commands, which wait while Redis is away. */
 export function openAdmin(port: number): Redis {
   const admin = new Redis(port, "127.0.0.1", {
     maxRetriesPerRequest: null,
@@ -213,7 +213,7 @@ async function killChild(child: Child | undefined): Promise<void> {
     process.kill(child.pid, "SIGCONT");
     process.kill(child.pid, "SIGKILL");
   } catch {
-    // It ended by itself in this moment.
+    // It has just ended by itself.
   }
   await child.ended;
 }

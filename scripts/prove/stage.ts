@@ -6,19 +6,19 @@ import { createHistory, type History, type Line, type Of } from "./history.ts";
 import { createRandom, type Random } from "./random.ts";
 import { startRig, type Replica, type Rig, type RigOptions } from "./rig.ts";
 
-/** What a scenario acts on. */
+/** What a scenario works with. */
 export type Stage = {
   rig: Rig;
-  /** Folder of the main.js of the server that is tried. */
+  /** The folder of the main.js of the server under test. */
   bundle: string;
   crowd: Crowd;
   history: History;
   random: Random;
-  /** The fault must really have happened: otherwise the scenario proves nothing and is red. */
+  /** Checks that the fault really happened: otherwise the scenario proves nothing and fails. */
   happened: (is: boolean, what: string) => void;
-  /** A promise beside those that the history is checked for. */
+  /** Checks a promise besides those that are checked in the history. */
   must: (is: boolean, what: string) => void;
-  /** Tells a figure beside the table. */
+  /** Reports a figure outside the table. */
   tell: (what: string) => void;
   fault: (what: string) => void;
   pause: (ms: number) => Promise<void>;
@@ -26,11 +26,11 @@ export type Stage = {
 
 export type Scenario = {
   name: string;
-  /** One line for the table. */
+  /** Its row in the table. */
   title: string;
   /** Part of the short version. */
   short?: true;
-  /** Answers why it cannot run on this machine. */
+  /** Answers why it cannot run on this machine, if so. */
   lacks?: (tools: Tools) => string | undefined;
   rig?: Partial<Pick<RigOptions, "replicas" | "proxied" | "env" | "redisArgs" | "backend">> & {
     /** Further variables for single replicas, by index; `dir` is the rig's folder. */
@@ -42,13 +42,13 @@ export type Scenario = {
   changes?: false;
   /** The replicas begin as the older server of `Tools`. */
   older?: true;
-  /** How many people there are; 40 unless told otherwise. */
+  /** The number of people; 40 by default. */
   people?: number;
   rules?: Partial<Rules>;
   presenceMs?: number;
-  /** Runs while the load runs; what it broke it has mended when it resolves. */
+  /** Runs during the load; it must have repaired what it broke when it resolves. */
   run: (stage: Stage) => Promise<void>;
-  /** After the load has stopped and before people settle. */
+  /** Runs after the load has stopped and before people settle. */
   quiet?: (stage: Stage) => Promise<void>;
 };
 
@@ -57,7 +57,7 @@ export type Tools = {
   netns: boolean;
   haproxy: boolean;
   nft: string | undefined;
-  /** Folder of the main.js of an older server. */
+  /** The folder of the main.js of an older server. */
   older: string | undefined;
   /** libfaketimeMT.so.1 */
   faketime: string | undefined;
@@ -71,11 +71,11 @@ export type Result = {
   seconds: number;
   verdict?: Verdict;
   notes: string[];
-  /** Broken promises and faults that did not happen, beside the verdict's violations. */
+  /** Broken promises and faults that did not happen, besides the verdict's violations. */
   failures: string[];
 };
 
-/** How a failure begins that says nothing about the server. */
+/** The beginning of a failure that says nothing about the server. */
 export const NOT_HAPPENED = "the fault did not happen: ";
 
 const RULES: Rules = { mayRewind: "no", mayLose: 0, convergeMs: 10_000 };
@@ -86,13 +86,13 @@ export type Run = {
   bundle: string;
   seed: number;
   tools: Tools;
-  /** Where histories and the replicas' logs go. */
+  /** The folder of histories and the replicas' logs. */
   folder: string;
   /** Further variables for every replica. */
   env?: Record<string, string>;
 };
 
-/** Plays one scenario on a rig of its own and judges it. Never throws: whatever goes wrong is in the result. */
+/** Plays one scenario on a rig of its own and judges it. Never throws: errors are in the result. */
 export async function play(scenario: Scenario, run: Run): Promise<Result> {
   const { name, title } = scenario;
   const began = performance.now();
@@ -165,7 +165,7 @@ export async function play(scenario: Scenario, run: Run): Promise<Result> {
   return { name, title, outcome: failed ? "failed" : "passed", seconds: seconds(), verdict, notes, failures };
 }
 
-/** How long after calm the last person had everything. */
+/** Reports how long after calm the last person had everything. */
 function tellConvergence(history: History, notes: string[]): void {
   const calmAt = history.lines.find((line) => line.kind === "calm")?.at;
   const last = Math.max(...linesOf(history, "view").map(({ at }) => at));
@@ -173,14 +173,14 @@ function tellConvergence(history: History, notes: string[]): void {
     notes.push(`all agreed ${((last - calmAt) / 1_000).toFixed(1)} s after calm`);
 }
 
-/** What a replica logged as unexpected. */
+/** The unexpected errors that a replica logged. */
 function errorsOf(replica: Replica): string[] {
   return replica.log.flatMap(({ text }) =>
     /"level":[56]0\b/.test(text) || /^\s+at .*:\d+/.test(text) ? [text] : [],
   );
 }
 
-/** Lines of one kind. */
+/** The lines of one kind. */
 export function linesOf<K extends Line["kind"]>(history: History, kind: K): Of<K>[] {
   return history.lines.filter((line) => line.kind === kind) as Of<K>[];
 }

@@ -3,30 +3,30 @@ import type { World } from "../../client/src/chat/world.ts";
 import type { ClientEvents, Message, Reply, RoomId } from "../../server/src/protocol.ts";
 import type { Change, History } from "./history.ts";
 
-/** After these the same request may succeed, and a message may be stored although its sender was told so. */
+/** After these codes a retry may succeed, and the message may be stored nevertheless. */
 const NOT_FINAL = ["unavailable", "rate_limited", "internal"];
 
 type Body<E extends keyof ClientEvents> = Parameters<ClientEvents[E]>[0];
 type Answer<E extends keyof ClientEvents> = Parameters<Parameters<ClientEvents[E]>[1]>[0];
-/** What is noted when a request goes out, and by what that gives when it is answered; null: no answer came. */
+/** Called when a request is sent; calls its result with the answer, or with null if none came. */
 type Notes = { [E in keyof ClientEvents]?: (body: Body<E>) => (answer: Answer<E> | null) => void };
 
 type About = {
   person: string;
   session: string;
   history: History;
-  /** What is shown of a room, undefined before its first page. */
+  /** The messages that are shown of a room; undefined before its first page. */
   shown: (room: RoomId) => readonly Message[] | undefined;
 };
 
 /**
- * A world that writes into the history what a ChatClient says and hears in it: on its connections, by REST, and in what
- * it keeps of the messages on their way.
+ * A world that records in the history what its ChatClient sends and hears: on its connections, by REST, and in its stored
+ * outbox.
  */
 export function createWitness(world: World, { person, session, history, shown }: About) {
   let connections = 0;
   const marks = new Map<RoomId, { tried: number; acknowledged: number }>();
-  /** The ids of changes that were sent and not answered, by what was asked. */
+  /** The ids of unanswered changes, by their request. */
   const unanswered = new Map<string, number>();
   const states = new Map<string, Outgoing["state"]>();
 
@@ -62,7 +62,7 @@ export function createWitness(world: World, { person, session, history, shown }:
     },
   };
 
-  /** A change that is asked for again without an answer is one change. */
+  /** A change that is repeated because it had no answer counts as one change. */
   function noteChange(room: RoomId, seq: number, change: Change, nonce?: string) {
     const asked = JSON.stringify([room, seq, change, nonce]);
     const before = unanswered.get(asked);
@@ -76,7 +76,7 @@ export function createWitness(world: World, { person, session, history, shown }:
       if (answer === null || (!answer.ok && NOT_FINAL.includes(answer.error.code))) return;
       unanswered.delete(asked);
       if (answer.ok) history.add({ kind: "change acknowledged", id, rev: answer.value.rev ?? 0 });
-      // What was asked before may have been done.
+      // An earlier attempt may have been done.
       else if (before === undefined) history.add({ kind: "change refused", id, code: answer.error.code });
     };
   }
@@ -145,7 +145,7 @@ export function createWitness(world: World, { person, session, history, shown }:
     get connections() {
       return connections;
     },
-    /** Up to where a room was said to be read, and up to where the server has confirmed it. */
+    /** Up to where the client marked a room as read, and up to where the server confirmed it. */
     markOf: (room: RoomId) => ({ tried: 0, acknowledged: 0, ...marks.get(room) }),
   };
 }

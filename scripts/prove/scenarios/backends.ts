@@ -11,14 +11,14 @@ import { createRedisNode, openAdmin, type Backend, type RedisNode, type Rig } fr
 const MASTER = "prove";
 
 export type Sentinels = Backend & {
-  /** The master's replicas are cut off, and stay so. */
+  /** Cuts the master's replicas off for good. */
   cutReplication: () => void;
   killMaster: () => Promise<void>;
 };
 
 /**
- * A master, two replicas and three Sentinels. Everybody reaches the first master through a fault proxy, so that its
- * replicas can be cut off while clients still reach it.
+ * Starts a master, two replicas and three Sentinels. Everybody reaches the first master through a fault proxy, so that it
+ * can be cut off from its replicas while clients still reach it.
  */
 export async function startSentinels(dir: string, program: Rig["program"]): Promise<Sentinels> {
   const started: RedisNode[] = [];
@@ -122,13 +122,13 @@ async function untilReplicating(master: RedisNode, count: number): Promise<void>
 }
 
 export type Cluster = Backend & {
-  /** Kills the primary that holds this key's slot; answers how to start it again. Resolves when its replica took over. */
+  /** Kills the primary of this key's slot; resolves once its replica took over, with a function that starts it again. */
   failOver: (key: string) => Promise<() => Promise<void>>;
 };
 
 const SLOTS = 16_384;
 
-/** Three primaries with one replica each. */
+/** Starts three primaries with one replica each. */
 export async function startCluster(dir: string, program: Rig["program"]): Promise<Cluster> {
   const nodes: RedisNode[] = [];
   const clients: Redis[] = [];

@@ -69,7 +69,7 @@ export const clientLinks: Scenario = {
   },
 };
 
-/** A client that reads nothing may cost this much of the replica's memory. */
+/** How much of the replica's memory a client that reads nothing may use. */
 const SLOW_MEMORY_BYTES = 20 * 1_048_576;
 const SLOW_LIMIT_BYTES = 262_144;
 

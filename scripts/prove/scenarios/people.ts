@@ -5,13 +5,13 @@ import { until } from "../crowd.ts";
 import { createPerson, type Person } from "../person.ts";
 import { linesOf, type Scenario, type Stage } from "../stage.ts";
 
-/** How long a session's sockets may live on after its end, where its announcement arrives and where it is lost. */
+/** How long a session's sockets may outlive it: if its announcement arrives, and (below) if it is lost. */
 const SESSION_ENDS_MS = 1_000;
 const SESSION_ENDS_UNTOLD_MS = 35_000;
-/** How long a window may show a room otherwise than it is where nobody was told. */
+/** How long a window may show a room's old state if the announcement was lost. */
 const UNTOLD_MS = 35_000;
 
-/** What replicas tell each other comes on sharded channels, and messages on others. */
+/** Replicas' orders to each other use sharded channels; messages use others. */
 const isAnnouncement = (chunk: Buffer) => chunk.includes("\r\nsmessage\r\n");
 const isOfRoom = (chunk: Buffer) => chunk.includes("MESSAGES:") && chunk.includes('"type":"');
 
@@ -22,7 +22,7 @@ export const logoutStorm: Scenario = {
   rig: { proxied: true },
   async run(stage) {
     const { rig, crowd, history, happened, must, fault, pause, tell } = stage;
-    // Indices 22 to 29 and 32 to 39 are in no private room.
+    // People 22 to 29 and 32 to 39 are in no private room.
     const untold = await openWindows(stage, crowd.people.slice(22, 25));
     const deleted = await openWindows(stage, crowd.people.slice(25, 26));
     const told = await openWindows(stage, crowd.people.slice(34, 40));
@@ -34,7 +34,7 @@ export const logoutStorm: Scenario = {
       `the windows are not spread over the replicas: ${spread.join(", ")}`,
     );
 
-    // 1. The announcements between replicas are lost; only the routine look at sessions can find out.
+    // 1. The announcements between replicas are lost; only the routine check of sessions can notice.
     for (const { proxy } of rig.replicas) proxy?.lose(isAnnouncement);
     fault("announcements between replicas are lost");
     await Promise.all(untold.map((person) => logOut(stage, person, SESSION_ENDS_UNTOLD_MS)));
@@ -58,7 +58,7 @@ export const logoutStorm: Scenario = {
     fault("announcements arrive again");
     await pause(1_500);
 
-    // 2. With announcements, and with slow requests of the same session under way.
+    // 2. The announcements arrive, while slow requests of the same session are under way.
     const toldAt = history.now();
     await Promise.all(told.map((person) => logOut(stage, person, SESSION_ENDS_MS)));
     await pause(1_500);
@@ -88,7 +88,7 @@ export const logoutStorm: Scenario = {
 };
 type Windows = { one: Person; cookie: string; all: Person[] };
 
-/** Two further windows for each, in the same session, wherever the load balancer puts them. */
+/** Opens two more windows for each person, in the same session, where the load balancer puts them. */
 async function openWindows({ rig, history, random, crowd }: Stage, people: Person[]): Promise<Windows[]> {
   return people.map((one) => {
     const more = [1, 2].map(() => {
@@ -109,7 +109,7 @@ async function openWindows({ rig, history, random, crowd }: Stage, people: Perso
 }
 
 async function logOut({ history, pause }: Stage, { one, cookie }: Windows, withinMs: number): Promise<void> {
-  // Requests of this session: under way when it ends, and after.
+  // Requests of this session, under way when it ends and later.
   const { session } = one;
   const others = Array.from({ length: 30 }, async (_, index) => {
     await pause(index * 40);
@@ -121,7 +121,7 @@ async function logOut({ history, pause }: Stage, { one, cookie }: Windows, withi
   await Promise.all(others);
 }
 
-/** Asks until there is an answer: that there is no such session is one, too. */
+/** Logs out until there is an answer; that the session does not exist is one too. */
 async function endSession(one: Person): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -152,12 +152,12 @@ export const leaving: Scenario = {
     const { rig, crowd, history, random, happened, must, fault, pause, tell } = stage;
     const [room = ""] = crowd.named;
     const inside = crowd.members.get(room) ?? [];
-    // Those in no other room but General, and in no private one.
+    // People who are otherwise only in General.
     const restless = inside.slice(5, 13);
     const windows = await openWindows(stage, restless);
     const all = windows.flatMap((one) => one.all);
     await until(() => all.every((window) => window.head(room).seq > 0), 10_000, "the windows");
-    // They say nothing meanwhile: what is refused would be lost.
+    // They send nothing meanwhile, because refused messages would count as lost.
     crowd.members.set(
       room,
       inside.filter((one) => !restless.includes(one)),
@@ -178,7 +178,7 @@ export const leaving: Scenario = {
     await pause(5_000);
     const changes = await moves.stop();
     const lost = rig.replicas.reduce((sum, { proxy }) => sum + (proxy?.lostChunks() ?? 0), 0);
-    // The last change of half of them is one that nobody hears of.
+    // Nobody hears of the last change of half of them.
     for (const { proxy } of rig.replicas) proxy?.lose((chunk) => isAnnouncement(chunk) || isOfRoom(chunk));
     const gone = restless.slice(0, 4);
     await Promise.all(gone.map((one) => ask(one, "leaveRoom", room)));
@@ -203,7 +203,7 @@ export const leaving: Scenario = {
   },
 };
 
-/** People who leave a room and join it again, and end as members; `stop` answers how often. */
+/** Lets people leave a room and join it again; they end as members. `stop` answers how often they did. */
 export function comeAndGo(
   { history, pause, random }: Stage,
   people: Person[],
@@ -232,7 +232,7 @@ export function comeAndGo(
   };
 }
 
-/** Asks until there is an answer: that it is so already is one, too. */
+/** Asks until there is an answer; that nothing needs to change is one too. */
 async function ask({ chat }: Person, what: "leaveRoom" | "joinRoom", roomId: string): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {

@@ -5,7 +5,7 @@ import { linesOf, type Scenario } from "../stage.ts";
 import { startCluster, startSentinels, type Cluster, type Sentinels } from "./backends.ts";
 import { sumOf } from "./faults.ts";
 
-/** How soon a replica must notice that it hears nothing. */
+/** How soon a replica must notice that its subscription is silent. */
 const DEAF_NOTICED_MS = 8_000;
 
 const ENOUGH_LOST = 30;
@@ -40,7 +40,7 @@ export const lostReplies: Scenario = {
     const retried = applied();
     happened(open().length >= 20, `only ${open().length} sends were left without an answer`);
     happened(retried.length >= 20, `only ${retried.length} of those sends had been stored`);
-    // The echo tells most senders before their next attempt is due: here everybody tries again.
+    // Normally most senders hear their own message before they would retry; here everybody retries.
     const before = await sumOf(rig, "hubbub_messages_repeated_total");
     for (const { person, room, nonce } of retried) {
       const sender = crowd.people.find((one) => one.name === person);
@@ -77,7 +77,7 @@ export const pubsubKills: Scenario = {
     fault("one announcement in ten is lost");
     const lostOnTheWay = () => rig.replicas.reduce((sum, { proxy }) => sum + (proxy?.lostChunks() ?? 0), 0);
     await pause(4_000);
-    // A slow machine needs longer for as many.
+    // A slow machine needs longer to lose as many.
     await until(() => lostOnTheWay() >= ENOUGH_LOST, 30_000, "announcements to be lost").catch(() => {});
     const holes = lostOnTheWay();
     for (const { proxy } of rig.replicas) proxy?.lose(undefined);
@@ -89,7 +89,7 @@ export const pubsubKills: Scenario = {
     happened(healed >= 50, `only ${healed} messages were missed by a replica`);
     tell(`${killed} subscriptions killed, ${holes} announcements lost, ${healed} messages healed`);
   },
-  /** What comes over the subscriptions is lost, silently, while one message is said in each room. */
+  /** Silently drops what comes over the subscriptions while one message is sent to each room. */
   async quiet({ rig, crowd, happened, fault, pause, tell }) {
     await until(
       () => crowd.people.every((one) => one.connected && one.pending === 0),
@@ -174,14 +174,14 @@ export const redisKilled: Scenario = {
   },
 };
 
-/** What is a room's log, or goes with it. */
+/** Keys of a room's log, or that go with it. */
 const LOG_KEY = /^room:[\d:]+$|^\{room:[\d:]+\}:(meta|nonce|read)/;
 
 export const redisEmptied: Scenario = {
   name: "redis-emptied",
   title: "Redis comes back without any message (accounts and rooms restored)",
   rig: { proxied: true },
-  // A repeat of what is lost would bring it back past the outbox.
+  // A repeat of a lost message would restore it without the outbox.
   repeats: false,
   rules: { mayRewind: "acknowledged", convergeMs: 20_000 },
   async run({ rig, history, happened, fault, pause, tell }) {
@@ -209,13 +209,13 @@ export const redisEmptied: Scenario = {
   },
 };
 
-/** Bytes that are missing from the end of the append-only file, as after a power cut. */
+/** Bytes to remove from the end of the append-only file, as a power cut would. */
 const LOST_TAIL = 262_144;
 
 export const aofTruncated: Scenario = {
   name: "aof-truncated",
   title: "Redis loses the last seconds of its append-only file",
-  // A repeat of what is lost would bring it back past the outbox.
+  // A repeat of a lost message would restore it without the outbox.
   repeats: false,
   rules: { mayRewind: "acknowledged", convergeMs: 20_000 },
   async run({ rig, history, happened, fault, pause, tell }) {
@@ -278,7 +278,7 @@ function sentinelFailover(waits: boolean): Scenario {
 export const sentinel = sentinelFailover(false);
 export const sentinelWait = sentinelFailover(true);
 
-/** The longest time in ms without an acknowledgement after `since`, for each room. */
+/** The longest time in ms without an acknowledgement after `since`, in each room. */
 function silencesAfter(since: number, acknowledged: readonly { room: string; at: number }[]): number[] {
   const rooms = [...new Set(acknowledged.map(({ room }) => room))];
   return rooms.map((id) => {
@@ -309,7 +309,7 @@ export const clusterPrimary: Scenario = {
     fault("killed the primary of room:0");
     const restart = await nodes.failOver("room:0");
     tell(`its replica took over after ${((history.now() - killedAt) / 1_000).toFixed(1)} s`);
-    // With WAIT nothing is acknowledged until the new primary has a replica again.
+    // With WAIT no message is acknowledged until the new primary has a replica again.
     await restart();
     fault("the killed node is back, as a replica");
     const general = () => linesOf(history, "acknowledged").filter((line) => line.room === "0");

@@ -5,9 +5,9 @@ import { until } from "../crowd.ts";
 import { linesOf, type Scenario } from "../stage.ts";
 import { connectionsOf, everyReplica } from "./faults.ts";
 
-/** Engine.IO's ping interval and timeout: after so long a silence a client gives a connection up. */
+/** Engine.IO's ping interval and timeout together: after this silence a client gives up its connection. */
 const DEAD_AFTER_MS = 18_000;
-/** What a stopping replica may take. */
+/** How long a replica may take to stop. */
 const STOPPED_WITHIN_MS = 45_000;
 
 export const killedReplica: Scenario = {
@@ -23,7 +23,7 @@ export const killedReplica: Scenario = {
       const before = new Map(here.map((one) => [one, one.connections]));
       await replica.kill();
       fault(`killed ${replica.name}`);
-      // Two people leave with it: nobody but the sweep of its leases can tell.
+      // Two people leave with it: only the sweep of its leases can notice.
       const gone = turn === 0 ? here.slice(0, 2) : [];
       for (const one of gone) one.close();
       await pause(2_000);
@@ -148,7 +148,7 @@ export const clockSkew: Scenario = {
     });
     happened((skews[0] ?? 0) > 1.9 && (skews[1] ?? 0) < -1.9, `the clocks are ${skews.join(", ")} h off`);
     await pause(4_000);
-    // The next message is dated one millisecond after a date that is an hour ahead.
+    // The next message gets a date one millisecond after one in the future.
     await rig.admin.hset("{room:0}:meta", "date", Date.now() + HOURS_MS);
     fault("Redis' clock was an hour ahead, and is right again");
     for (const offset of ["-10", "+20", "-3600", "+0"]) {

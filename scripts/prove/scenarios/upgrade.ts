@@ -2,18 +2,18 @@ import { until } from "../crowd.ts";
 import { linesOf, type Scenario } from "../stage.ts";
 import { comeAndGo } from "./people.ts";
 
-/** What is stored is moved a minute after the last older server was heard, at the next look. */
+/** The data moves at the first check that is a minute after the last sign of an older server. */
 const MOVED_WITHIN_MS = 100_000;
 /** An older replica may hear of a change late. */
 const HEARD_LATE_MS = 1_000;
 
-/** Played by `--beside COMMIT` alone: all replicas begin as that commit's server. */
+/** Only `--beside COMMIT` plays it: all replicas begin as that commit's server. */
 export const rollingUpgrade: Scenario = {
   name: "rolling-upgrade",
   title:
     "the replicas of an older version are replaced by new ones, one by one, on what the older have stored",
   older: true,
-  // Those of the older version know no changes.
+  // The older version does not know changes.
   changes: false,
   rules: { convergeMs: 20_000 },
   async run(stage) {
@@ -23,7 +23,7 @@ export const rollingUpgrade: Scenario = {
     const restless = inside.slice(5, 11);
     const schema = () => rig.admin.get("schema");
     happened((await schema()) === "1", "the older version stores what the new one does");
-    // They say nothing meanwhile: what is refused would be lost.
+    // They send nothing meanwhile, because refused messages would count as lost.
     crowd.members.set(
       room,
       inside.filter((one) => !restless.includes(one)),

@@ -8,7 +8,7 @@ import { SCHEMA } from "../server/src/store/schema.ts";
 import { stop } from "./prepare.mjs";
 
 /**
- * A backup as a file: gzip, and in it one JSON value a line. docs/backup.md tells the format to people.
+ * A backup file: gzip with one JSON value a line. docs/backup.md explains the format.
  *
  *   {"hubbub":"backup","format":1,"schema":1,"date":"2026-...","prefix":"","sessions":false}
  *   ["hash","user:1",[["username","Mary"],...]]             type, key without prefix, its values or some of them,
@@ -16,7 +16,7 @@ import { stop } from "./prepare.mjs";
  *   {"room":"0","messages":37,"hash":"80e30a90df98"}        after all of a room's log
  *   {"end":true,"keys":{"string":9,...},"values":120,"messages":37,"rooms":4,"sha256":"..."}
  *
- * Bytes that are no UTF-8 stand as {"base64":"..."}. The sum is over all lines before the last.
+ * Bytes that are not UTF-8 are {"base64":"..."}. The checksum covers all lines before the last.
  */
 export type Header = {
   hubbub: "backup";
@@ -31,8 +31,8 @@ export type KeyType = "string" | "hash" | "set" | "zset" | "list" | "stream";
 const TYPES: readonly string[] = ["string", "hash", "set", "zset", "list", "stream"] satisfies KeyType[];
 
 /**
- * Values of one key, by its name without prefix, in latin1, as it may be any bytes. A value is its parts: of a hash
- * field and value, of a sorted set member and score, of a stream the id, fields and values.
+ * Values of one key. Its name is without prefix, in latin1, because it may be any bytes. A value is a list of parts: a
+ * hash's field and value, a sorted set's member and score, a stream's id, fields and values.
  */
 export type Values = { type: KeyType; name: string; values: Buffer[][]; expires: number | null };
 export type RoomEnd = { room: string; messages: number; hash: string };
@@ -50,7 +50,7 @@ const FORMAT = 1;
 const PIECE = 65_536;
 
 /**
- * Counts and hashes what passes, in any order; leaves keys that expire out of the sum, as they may be gone by then.
+ * Counts and hashes items in any order. The hash omits keys that expire, because they may be gone by then.
  */
 export class Tally {
   readonly counts: Counts = { keys: {}, values: 0, messages: 0, rooms: 0 };
@@ -86,7 +86,7 @@ export class Tally {
   }
 }
 
-/** Writes a whole archive, readable only by this user, and reads it again: the answer is what the file holds. */
+/** Writes a whole archive, readable only by this user, and reads it again: the answer is what the file has. */
 export async function writeArchive(
   file: string,
   header: Omit<Header, "hubbub" | "format">,
@@ -104,17 +104,17 @@ export async function writeArchive(
   return written.tally.counts;
 }
 
-/** Reads all of it. Throws with exit code 65 if it is no archive, incomplete, altered, or of a newer format. */
+/** Reads a whole archive. Throws with exit code 65 if it is not one, incomplete, altered, or of a newer format. */
 export async function verifyArchive(file: string): Promise<{ header: Header; tally: Tally }> {
   const tally = new Tally();
   const archive = readArchive(file, tally);
   const { header } = await archive.next().then(({ value }) => value as { header: Header });
-  // Reading to the end compares the sums.
+  // Reading to the end compares the checksums.
   for await (const item of archive) void item;
   return { header, tally };
 }
 
-/** The header, then every item. A fault of the file may only show at its very end. */
+/** The header, then every item. A faulty file may throw only at its very end. */
 export async function* readArchive(
   file: string,
   tally = new Tally(),

@@ -68,7 +68,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A house in which people talked, its backup, and what they saw of it. */
+/** Two replicas with conversations, their backup, and what people saw before it. */
 async function livedIn() {
   const first = await house(2);
   const [left, right] = both(first);
@@ -93,7 +93,7 @@ async function seen(browser: Browser) {
 }
 
 describe("a backup", () => {
-  it("brings everything back into an empty Redis: two replicas there know people, rooms, history and what is unread", async () => {
+  it("brings everything back into an empty Redis: two replicas there know people, rooms, history and unread counts", async () => {
     const { config, mary, joe } = await livedIn();
     const before = [await seen(mary.browser), await seen(joe.browser)];
     const file = fileName();
@@ -195,7 +195,7 @@ describe("a backup", () => {
           expect(Number(mark)).toBeLessThanOrEqual(rows.length);
       }
       expect(found).toBe(messages);
-      // Every name leads to an account, and no counter is behind one.
+      // Every name leads to an account, and no counter is below an id.
       for (const claim of await redis.keys(`${keys.username("")}*`)) {
         const id = (await redis.get(claim))?.replace("user:", "") ?? "";
         expect(await redis.hexists(keys.user(id), "password")).toBe(1);
@@ -360,7 +360,7 @@ describe("a restore", () => {
     }
   }, 40_000);
 
-  it("starts the Redis of DATA_DIR itself where `npm start` does not run", async () => {
+  it("starts the Redis of DATA_DIR itself if `npm start` does not run", async () => {
     const file = fileName();
     await backup(await small(), file, whole);
     const dataDir = join(folder, "data");
@@ -379,7 +379,7 @@ describe("a restore", () => {
     expect(existsSync(join(dataDir, "redis/address.json"))).toBe(false);
   });
 
-  it("goes from one Redis into a Cluster, and from there into one Redis", async () => {
+  it("moves data from one Redis into a Cluster, and from there into one Redis", async () => {
     const program = await findRedis(() => undefined);
     if (program.kind !== "file") return;
     const { config, mary } = await livedIn();

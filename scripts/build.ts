@@ -4,13 +4,10 @@ import { join } from "node:path";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { alone, digest, partIsBuilt, parts, putInPlace, root, stop } from "./prepare.mjs";
 
-/** Shorter files fit into one packet as they are. */
+/** Shorter files fit into one packet uncompressed. */
 const WORTH_BYTES = 1_024;
 
-/**
- * `npm run build [-- --force]`: server/dist and
- * client/dist. A part whose sources have not changed since it was built is left alone.
- */
+/** `npm run build [-- --force]`: server/dist and client/dist. Skips a part whose sources have not changed since. */
 export async function main(args: string[]): Promise<void> {
   if (args.some((arg) => arg !== "--force")) throw stop("build knows one option: --force", 64);
   await alone("build", "the build", async () => {
@@ -38,7 +35,7 @@ function makeServer(folder: string): Promise<void> {
   return bundleServer(join(root, "server/src"), folder);
 }
 
-/** A server from its sources: main.js, which loads the rest, and the Lua scripts beside it. */
+/** Bundles a server: main.js, which loads the rest, and the Lua scripts beside it. */
 export async function bundleServer(source: string, folder: string, plugins: Plugin[] = []): Promise<void> {
   await bundle({
     plugins,
@@ -52,13 +49,13 @@ export async function bundleServer(source: string, folder: string, plugins: Plug
     target: "node20.19",
     logLevel: "warning",
   });
-  // server/src/store/redis.ts reads a script that is beside it, and all that is bundled is in this folder.
+  // server/src/store/redis.ts reads scripts from its own folder, which is this one for the bundle.
   const store = join(source, "store");
   for (const file of readdirSync(store).filter((name) => name.endsWith(".lua")))
     cpSync(join(store, file), join(folder, file));
 }
 
-/** Puts beside each file that is worth it what the server sends to who takes Brotli, or gzip. */
+/** Puts Brotli and gzip versions, which the server sends, beside each file that is long enough. */
 function compress(folder: string): void {
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);

@@ -18,7 +18,7 @@ export type Child = {
 
 /**
  * Starts a program in a process group of its own, so that Ctrl-C in the terminal reaches us alone and we choose the
- * order in which things end. The kernel sends it SIGTERM should we be killed.
+ * order in which things end. If we are killed, the kernel sends it SIGTERM.
  */
 export function startChild(options: {
   command: string;
@@ -44,7 +44,7 @@ export function startChild(options: {
       options.onLine?.(line, from);
     });
   }
-  // A child that ends before it has read its input is reported by its exit code, not by EPIPE.
+  // If a child ends before it has read its input, its exit code reports that, not EPIPE.
   child.stdin.on("error", () => {});
   child.stdin.end(options.input ?? "");
   const ended = new Promise<number | null>((resolve) => {
@@ -74,11 +74,11 @@ export function startChild(options: {
   };
 }
 
-/** A child that is restarted, with growing delays, whenever it ends without being told to. */
+/** A child that is restarted, with growing delays, whenever it ends by itself. */
 export type Kept = { stop: (graceMs: number) => Promise<void> };
 
 /**
- * Keeps `child` running until `stopping`; `again` resolves with a new one that works, and gives up by itself once
+ * Keeps `child` running until `stopping` aborts. `again` resolves with a new child that works, and gives up once
  * `stopping` aborts.
  */
 export function keep(

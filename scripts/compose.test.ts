@@ -42,12 +42,12 @@ const haproxy = which("haproxy") ?? which("/usr/sbin/haproxy") ?? "";
 
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-/** What the Compose Specification's JSON schema has against a file. */
+/** The violations of the Compose Specification's JSON schema in a file. */
 function faultsOf(content: string): string[] {
   const file = join(scratch, "docker-compose.yml");
   writeFileSync(file, content);
   const linter = new DCLinter({ rules: {}, quiet: false, debug: false, exclude: [] });
-  // The package's own types cannot be followed from an ESM project.
+  // An ESM project cannot resolve the package's own types.
   const results = linter.lintFiles([file], false) as { messages: { rule: string; message: string }[] }[];
   const messages = results.flatMap((result) => result.messages);
   return messages.filter(({ rule }) => rule.startsWith("invalid-")).map(({ message }) => message);
@@ -62,20 +62,20 @@ test("the schema refuses a misspelt key and a wrong type", () => {
   expect(faultsOf(text.replace("replicas: 2", "replicas: [2]"))).not.toEqual([]);
 });
 
-test("every service has a health check, but for the one that runs once", () => {
+test("every service has a health check, except the one that runs once", () => {
   const without = Object.entries(services).filter(([, { healthcheck }]) => !healthcheck?.test);
   expect(without.map(([name]) => name)).toEqual(["seed"]);
   expect(services["seed"]?.profiles).toEqual(["seed"]);
 });
 
-test("nothing is published but HAProxy, and on loopback only", () => {
+test("only HAProxy is published, and only on loopback", () => {
   const ports = Object.entries(services).flatMap(([name, service]) =>
     (service.ports ?? []).map((port) => `${name} ${port}`),
   );
   expect(ports).toEqual(["haproxy 127.0.0.1:${PORT:-3000}:3000"]);
 });
 
-test("HAProxy cannot reach Redis, and the network of Redis leads nowhere", () => {
+test("HAProxy cannot reach Redis, and Redis' network has no way out", () => {
   expect(services["redis"]?.networks).toEqual(["back"]);
   expect(services["haproxy"]?.networks).toEqual(["front"]);
   expect(networks["back"]?.internal).toBe(true);
@@ -105,7 +105,7 @@ test("Redis keeps everything in an append-only file on a volume", () => {
   expect(services["redis"]?.volumes).toEqual(["redis:/data"]);
 });
 
-test("a replica's environment is a good one, with or without a copy of .env.example", () => {
+test("a replica's environment is valid, with or without a copy of .env.example", () => {
   const fixed = Object.fromEntries(
     Object.entries(services["app"]?.environment ?? {}).map(([name, value]) => [name, interpolate(value)]),
   );
@@ -146,7 +146,7 @@ test("the replicas' health check follows /readyz", async () => {
   expect([await check(inCompose), await check(inImage)]).toEqual([1, 1]);
 });
 
-test("the image runs as a user without rights on the program", () => {
+test("the image runs as a user who cannot change the program", () => {
   const last = dockerfile.slice(dockerfile.lastIndexOf("\nFROM "));
   expect(last).toMatch(/^USER node$/m);
   // Nothing is installed in it.
@@ -207,7 +207,7 @@ test("HAProxy finds replicas by their common name as their number changes", asyn
   ]);
 }, 120_000);
 
-test("a copy of .env.example as it is changes nothing", () => {
+test("an unchanged copy of .env.example changes nothing", () => {
   expect(readEnvFile(example)).toEqual({});
 });
 

@@ -22,7 +22,7 @@ for (let last = 2; last < 2 + Math.max(...SCALES); last += 1) {
   createServer((_request, response) => response.end(address)).listen(3000, address);
 }
 
-// The replicas have their addresses on port 3000, so HAProxy takes its own: 127.0.0.1 instead of all.
+// The replicas use port 3000 of their addresses, so HAProxy listens on 127.0.0.1 instead of all.
 const child = spawn(haproxy, ["-W", "-db", "-f", cfg], {
   env: { ...env, HOST: "127.0.0.1" },
   stdio: ["ignore", "ignore", "inherit"],
@@ -40,7 +40,7 @@ for (const scale of SCALES) {
 child.kill("SIGTERM");
 child.once("exit", () => process.exit(0));
 
-/** Which replicas answer twenty requests, each on a connection of its own. */
+/** The replicas that answer twenty requests, each on its own connection. */
 async function usedReplicas() {
   const used = new Set();
   for (let request = 0; request < 20; request += 1) {

@@ -7,11 +7,11 @@ import type { RedisClient } from "../server/src/store/redis.ts";
 import type { Item, KeyType, Values } from "./archive.ts";
 
 /**
- * All that an installation keeps in Redis, read while servers write, in an order that makes a whole of it: a log no
- * longer than its head says and read marks no further; names before the accounts and rooms that they lead to, which
- * exist before them; what nonces speak of before the nonces; counters last, and never below an id.
+ * All that an installation keeps in Redis, read while servers write, in an order that keeps it consistent: a log ends
+ * where its head says, and no read mark is beyond it; names come before the accounts and rooms that they lead to, which
+ * exist before their names; messages come before their nonces; counters come last, and are never below an id.
  *
- * `sessions` includes who is logged in. Who is online, attempts and locks are never told: they are of the moment.
+ * `sessions` includes sessions. Presence, attempts and locks are always left out, because they are only momentary.
  */
 export async function* readContents(
   redis: RedisClient,
@@ -47,16 +47,16 @@ function roomOf(name: string): string | undefined {
   return room !== undefined && isRoomId(room) ? room : undefined;
 }
 
-/** Keys of one SCAN, of one step through a big key, and small keys that are read at once. */
+/** How many keys one SCAN or one step through a big key returns, and how many small keys are read at once. */
 const SCAN_COUNT = 1_000;
 const STEP = 200;
 const TOGETHER = 50;
-/** Logs that are begun at once, and how far: most are small, and a network is far. */
+/** How many logs are begun at once, and how far: most are small, and each round trip takes time. */
 const LOGS_TOGETHER = 16;
 const AHEAD = 4;
 const TRIES = 6;
 
-/** Retries what may be repeated, over a failover or a short absence of Redis: 6 s in all. */
+/** Repeats a harmless command during a failover or a short absence of Redis, for 6 s in all. */
 export async function persist<T>(attempt: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -108,7 +108,7 @@ class Reader {
     }
   }
 
-  /** Marks, head, log: rows that come in between are beyond the head, and not read. */
+  /** Marks, head, log: rows that arrive in between are beyond the head, and are not read. */
   async *#log(room: string): AsyncGenerator<Item> {
     yield* this.#read([`{room:${room}}:read`]);
     let head = { date: "+inf", hash: "" };
@@ -125,7 +125,7 @@ class Reader {
     yield { room, messages, hash: head.hash };
   }
 
-  /** Each key once, though Redis may name some twice: remembers 12 bytes of a hash for each. */
+  /** Each key once, although Redis may name some twice: keeps 12 bytes of a hash of each. */
   async *keys(kind: Kind): AsyncGenerator<Item> {
     const seen = new Set<string>();
     for await (const names of scanNames(this.#redis, this.#keys)) {
@@ -225,7 +225,7 @@ class Reader {
   /** By score and not by rank: additions and removals meanwhile shift no other row. */
   async *#byScore(key: Buffer, max: string): AsyncGenerator<Buffer[][]> {
     let from = "-inf";
-    // How many rows with the score `from` were read.
+    // The number of rows with the score `from` that were read.
     let skip = 0;
     for (;;) {
       const found = await persist(() =>

@@ -16,8 +16,8 @@ import { join } from "node:path";
 import { stop } from "./prepare.mjs";
 
 /**
- * The folder that a private Redis keeps everything in. With an append-only file Redis reads that and nothing else,
- * without a word: it starts empty beside a snapshot, and overwrites an append-only file whose manifest is missing.
+ * The folder where a private Redis keeps everything. With an append-only file Redis silently reads nothing else: it
+ * starts empty beside a snapshot, and overwrites an append-only file whose manifest is missing.
  */
 
 /** Redis' own names, which the scripts never change. */
@@ -30,14 +30,14 @@ const OLD_LOG = "appendonly.aof";
 export type DataFolder = {
   /** Data files that Redis will not read, each described for people. */
   unread: string[];
-  /** A snapshot that was alone here and was copied to where Redis reads it. */
+  /** A snapshot that was alone in the folder and was copied to where Redis reads it. */
   adopted?: { what: string; undo: () => void };
 };
 
 /**
- * Makes the folder if need be, looks at what lies in it, and takes over a snapshot that lies there alone. Throws, with
- * a line for a person and exit code 73, where the folder cannot be used, and 65 where Redis would lose data in it. Of
- * a Redis that keeps nothing it only has to be usable.
+ * Makes the folder if necessary, checks its files, and adopts a snapshot that is alone in it. Throws, with a line for a
+ * person, exit code 73 if the folder cannot be used, and 65 if Redis would lose data in it. For a Redis that keeps
+ * nothing, the folder only has to be usable.
  */
 export function openDataFolder(dir: string, persistent: boolean): DataFolder {
   makeUsable(dir);
@@ -55,7 +55,7 @@ export function openDataFolder(dir: string, persistent: boolean): DataFolder {
   return { unread, adopted: { what: describe(dir, snapshot), undo: adopt(dir) } };
 }
 
-/** The same kinds of files in another folder, where somebody may have put them by mistake. */
+/** Redis' files in other folders, where somebody may have put them by mistake. */
 export function dataFilesIn(dir: string): string[] {
   return filesIn(dir)
     .filter(({ name, size }) => size > 0 && isData(name))
@@ -64,7 +64,7 @@ export function dataFilesIn(dir: string): string[] {
 
 type File = { name: string; size: number; modified: Date };
 
-/** Tries what Redis will do. Checking permissions would reveal neither a read-only disk nor the acting user. */
+/** Tries what Redis will do, because permissions alone reveal neither a read-only disk nor the acting user. */
 function makeUsable(dir: string): void {
   let path = dir;
   const attempt = (next: string, what: () => void) => {
@@ -93,8 +93,8 @@ function makeUsable(dir: string): void {
 }
 
 /**
- * Redis takes a folder without a manifest for a new one and writes over its files; one whose manifest was cut short
- * it reads as far as the manifest goes.
+ * Redis treats a folder without a manifest as new and overwrites its files; with an incomplete manifest it reads as far
+ * as that goes.
  */
 function refuseLoss(log: string, files: File[]): void {
   const manifest = files.find(({ name }) => name === MANIFEST);
@@ -116,14 +116,14 @@ function refuseLoss(log: string, files: File[]): void {
   );
 }
 
-/** As Redis itself would have it after a rewrite: the snapshot as the base of an append-only file. All or nothing. */
+/** Makes the snapshot the base of an append-only file, as a rewrite by Redis would. All or nothing. */
 function adopt(dir: string): () => void {
   const log = join(dir, LOG_DIR);
   const fresh = mkdtempSync(`${log}.part-`);
   copyFileSync(join(dir, SNAPSHOT), join(fresh, BASE));
   writeFileSync(join(fresh, MANIFEST), `file ${BASE} seq 1 type b\n`);
   try {
-    // Fails if another process was faster: nothing that a Redis may be writing is replaced.
+    // This fails if another process was faster, so it never replaces what a Redis may be writing.
     renameSync(fresh, log);
   } catch (error) {
     rmSync(fresh, { recursive: true, force: true });

@@ -8,7 +8,7 @@ import { alone, root } from "./prepare.mjs";
 
 const run = promisify(execFile);
 
-/** A program from Debian's packages, unpacked where no root is needed. */
+/** A program from Debian's packages, unpacked without root. */
 export type Unpacked = { command: string; env: NodeJS.ProcessEnv };
 
 /** The program in .cache/<name>, if it was fetched before. */
@@ -26,9 +26,9 @@ export function unpacked(name: string, file: string): Unpacked | undefined {
 }
 
 /**
- * Fetches a package and what this machine lacks for it, as apt itself works it out, verified by apt's own
- * signatures, into .cache/<package>. Needs no root and changes nothing outside of .cache. Undefined where there is
- * no apt, no network or no such package; `say` is told before anything is fetched.
+ * Fetches a package, and those that it needs and this machine lacks, into .cache/<package>. apt finds and verifies them.
+ * Needs no root and changes nothing outside .cache. Undefined if there is no apt, no network or no such package; calls
+ * `say` before it fetches anything.
  */
 export async function fetchPackage(
   name: string,
@@ -53,7 +53,7 @@ export async function fetchPackage(
   return unpacked(name, file);
 }
 
-/** For a machine with missing or old package lists: apt keeps fresh ones in our folder. */
+/** Lets apt keep fresh package lists in our folder, for machines where they are missing or old. */
 async function downloadWithOwnLists(name: string, scratch: string): Promise<string> {
   const options = [
     `Dir::State=${scratch}/state`,
@@ -84,7 +84,7 @@ async function apt(cwd: string, options: string[], ...command: string[]): Promis
   return stdout;
 }
 
-/** Unpacks elsewhere and renames, so that an existing folder is complete. */
+/** Unpacks elsewhere and renames, so that an existing folder is always complete. */
 async function unpack(debs: string, folder: string) {
   const aside = `${folder}.${process.pid}`;
   rmSync(aside, { recursive: true, force: true });

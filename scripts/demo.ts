@@ -4,16 +4,16 @@ export const DEMO_PASSWORD = "password123";
 export const DEMO_PEOPLE = ["Pablo", "Joe", "Mary", "Alex", "Ines", "Kofi"] as const;
 type DemoPerson = (typeof DEMO_PEOPLE)[number];
 
-/** What became of a message later. */
+/** What happened to a message later. */
 export type DemoChange = {
-  /** The beginning of an earlier line of the room that this one answers. */
+  /** The beginning of the earlier message in the room that this one answers. */
   answers?: string;
   reactions?: readonly (readonly [emoji: string, by: readonly DemoPerson[]])[];
   edited?: true;
   pinned?: true;
 };
 
-/** [minutes before now, who, text, what became of it] */
+/** [minutes before now, who, text, what happened to it later] */
 export type DemoLine = readonly [minutesAgo: number, from: DemoPerson, text: string, change?: DemoChange];
 
 const DAY = 24 * 60;

@@ -202,7 +202,7 @@ describe("the Redis users of docs/redis.acl", () => {
     } finally {
       await Promise.all(house.replicas.map((replica) => replica.close()));
       house.redis.disconnect();
-      // Here, so that what was refused is told before what it led to.
+      // Check here, so that the refusal is reported before its consequences.
       expect(await admin.call("ACL", "LOG")).toEqual([]);
     }
   });

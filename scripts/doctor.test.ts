@@ -21,7 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-/** A proxy of HTTP that knows nothing of WebSockets; `headers` are what it sends on. */
+/** An HTTP proxy without WebSockets, which passes on `headers`. */
 async function proxy(
   headers: (given: IncomingHttpHeaders, address: string) => OutgoingHttpHeaders,
 ): Promise<string> {
@@ -46,43 +46,43 @@ async function proxy(
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** What is said about this, each with its level. */
+/** The findings about a subject, with their levels. */
 async function about(what: string[], url?: string): Promise<string[]> {
   const found = await examine(env, url);
   return found.filter((each) => what.includes(each.about)).map(({ level, says }) => `${level} ${says}`);
 }
 
-describe("the doctor, of a replica that runs", () => {
-  it("sees that WebSockets get there, the clocks, the memory, and that a header is believed that anybody writes", async () => {
+describe("the doctor, for a running replica", () => {
+  it("reports working WebSockets, clocks, memory, and that the server believes a forged header", async () => {
     const found = await about(["replica", "WebSocket", "clock", "memory", "X-Forwarded-For", "cookie"]);
     expect(found.join("\n")).toMatch(/^note Redis's clock agrees/m);
     expect(found.join("\n")).toMatch(/^note the server's clock agrees/m);
     expect(found.join("\n")).toMatch(/^note Redis: \d+ MiB used/m);
     expect(found.join("\n")).toMatch(/^note WebSockets reach the server/m);
-    // TRUST_PROXY is 1, and nobody stands in front.
+    // TRUST_PROXY is 1, but there is no proxy.
     expect(found.join("\n")).toMatch(/^warn the server believes the address that anybody writes/m);
   });
 
-  it("sees a proxy that passes no Upgrade on and says nothing of where people come from", async () => {
+  it("reports a proxy that drops Upgrade and hides the client's address", async () => {
     const url = await proxy(({ host }) => ({ host }));
     const found = await about(["WebSocket", "X-Forwarded-For", "Host"], url);
     expect(found[0]).toMatch(/^warn no WebSocket reaches the server \(status \d+\)/);
     expect(found[1]).toMatch(/^warn the server takes everybody for its proxy/);
   });
 
-  it("sees nothing wrong with a proxy's addresses where it replaces X-Forwarded-For", async () => {
+  it("accepts a proxy that replaces X-Forwarded-For", async () => {
     const url = await proxy(({ host }, address) => ({ host, "x-forwarded-for": address }));
     expect(await about(["X-Forwarded-For"], url)).toEqual(["note the server sees where people come from"]);
   });
 
-  it("sees a proxy that passes another Host on", async () => {
+  it("reports a proxy that changes Host", async () => {
     const url = await proxy(() => ({ host: "app.internal", "x-forwarded-for": "127.0.0.9" }));
     expect((await about(["Host", "WebSocket"], url)).join("\n")).toMatch(
       /^warn the server does not take http/m,
     );
   });
 
-  it("says that something else answers, and that nothing does", async () => {
+  it("tells another program's answer from no answer", async () => {
     const other = createServer((_, response) => response.end("hello"));
     await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
     onTestFinished(() => void other.close());
@@ -102,7 +102,7 @@ describe("the doctor, before a start", () => {
       .filter(({ level }) => level !== "note")
       .map((each) => `${each.level} ${each.about}`);
 
-  it("tells at once what is refused and what to be warned of", async () => {
+  it("reports refusals and warnings together", async () => {
     const broken = { ...env, COOKIE_SECUR: "on", POLLING: "yes", REDIS_URL: "redis://127.0.0.1:1" };
     expect(await levels(broken)).toEqual(expect.arrayContaining(["warn COOKIE_SECUR", "refuse environment"]));
     const away = { ...env, PORTT: "1", REDIS_URL: "redis://:hunter2@127.0.0.1:1" };
@@ -110,7 +110,7 @@ describe("the doctor, before a start", () => {
     expect(JSON.stringify(await examine(away, undefined))).not.toContain("hunter2");
   });
 
-  it("takes --url with http or https only, and lists its options", async () => {
+  it("accepts only http and https for --url, and lists its options", async () => {
     await expect(main(["--url", "chat.example.org"])).rejects.toThrow(/--url takes an address/);
     expect(await main(["--help"])).toBe(0);
   });

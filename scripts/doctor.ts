@@ -30,9 +30,9 @@ Ends with 0 where nothing is wrong, 1 with warnings, 69 with what a start would 
 /** How long Redis' memory is watched, and the timeout of a request. */
 const WATCH_MS = 3_000;
 const ANSWER_MS = 5_000;
-/** A larger difference of clocks confuses logs and certificates; nothing of ours depends on it. */
+/** Clocks that differ more confuse logs and certificates; Hubbub itself does not depend on them. */
 const CLOCK_MS = 2_000;
-/** An address of nobody (RFC 5737): a server that counts us under it believed us. */
+/** An address that nobody has (RFC 5737): a server that counts us under it believes forged headers. */
 const INVENTED = "203.0.113.77";
 
 const silent = pino({ level: "silent" });

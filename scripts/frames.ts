@@ -1,4 +1,4 @@
-/** WebSocket frames as a client writes and reads them, for programs that have thousands of connections. */
+/** A client's side of WebSocket frames, for programs with thousands of connections. */
 
 /** What is left of a stream between two reads. */
 export type Stream = { rest: Buffer | null };
@@ -12,8 +12,8 @@ export type FrameHandler<S extends Stream> = (
 ) => void;
 
 /**
- * Calls `handle` with the place of each whole payload in what was read; a cut frame waits in the stream for its
- * rest. `chunk` may be used again after the call. Throws on a fragmented, masked or compressed frame: no server here sends one.
+ * Calls `handle` with the position of each whole payload; keeps an incomplete frame in the stream until its rest comes.
+ * `chunk` may be reused after the call. Throws on a fragmented, masked or compressed frame: no server here sends one.
  */
 export function readFrames<S extends Stream>(
   stream: S,
@@ -52,7 +52,7 @@ export function readFrames<S extends Stream>(
   if (at < size) stream.rest = Buffer.from(buffer.subarray(at, size));
 }
 
-/** A client's frame. Its mask is zero, which the protocol allows, so that the payload is not touched twice. */
+/** A client's frame. Its mask is zero, which the protocol allows, so that the payload needs no masking. */
 export function clientFrame(payload: string | Buffer, opcode = 1): Buffer {
   const size = Buffer.byteLength(payload);
   const start = size < 126 ? 6 : size < 65_536 ? 8 : 14;

@@ -22,7 +22,7 @@ afterEach(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Answers like a replica as far as a load balancer sees one; `ready` is what /readyz says, null is silence. */
+/** Answers like a replica, as far as a load balancer can see; `ready` is the answer of /readyz, null means none. */
 async function backend(
   name: string,
 ): Promise<{ port: number; ready: number | null; seen: IncomingMessage[] }> {
@@ -37,7 +37,7 @@ async function backend(
   });
   server.on("upgrade", ({ headers }, socket: Socket) => {
     socket.on("error", () => {});
-    // RFC 6455, 1.3: HAProxy looks whether the answer fits the key.
+    // RFC 6455, 1.3: HAProxy checks that the answer fits the key.
     const accept = createHash("sha1").update(
       `${headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`,
     );
@@ -61,7 +61,7 @@ async function balancer(replicas: number[]): Promise<{ url: string; child: Child
   return { url: `http://127.0.0.1:${port}`, child };
 }
 
-/** An open WebSocket: which backend has it, and whether it still is open. */
+/** An open WebSocket: its backend, and whether it is still open. */
 async function upgrade(url: string): Promise<{ backend: string; open: () => boolean }> {
   const outgoing = request(`${url}/socket.io/?transport=websocket`, {
     headers: {
@@ -80,7 +80,7 @@ async function upgrade(url: string): Promise<{ backend: string; open: () => bool
   return { backend: name, open: () => !socket.destroyed && !socket.readableEnded };
 }
 
-/** Ways to write /readyz and /metrics that some server along the way may take for them. */
+/** Spellings that some server on the way may take for /readyz and /metrics. */
 const SPELLINGS = [
   "/readyz",
   "/readyz/",
@@ -118,7 +118,7 @@ describe.skipIf(!haproxy)("haproxy.cfg", () => {
     }
   });
 
-  it("spreads requests, tells who asked, and hides the figures", async () => {
+  it("balances requests, passes on the client's address, and hides the metrics", async () => {
     const [one, two] = await Promise.all([backend("one"), backend("two")]);
     const { url } = await balancer([one.port, two.port]);
     expect(new Set(await names(url, 20))).toEqual(new Set(["one", "two"]));
@@ -152,7 +152,7 @@ describe.skipIf(!haproxy)("haproxy.cfg", () => {
     expect(held.every((socket) => socket.open())).toBe(true);
   });
 
-  it("cuts the connections of a replica that says nothing any more, so that their clients come back", async () => {
+  it("cuts the connections of a replica that stopped answering, so that their clients reconnect", async () => {
     const [one, two] = await Promise.all([backend("one"), backend("two")]);
     const { url } = await balancer([one.port, two.port]);
     const sockets = await Promise.all(Array.from({ length: 6 }, () => upgrade(url)));

@@ -10,10 +10,9 @@ import { root, stop } from "./prepare.mjs";
 export const HAPROXY_CFG = join(root, "scripts/haproxy.cfg");
 
 /**
- * Starts a real HAProxy on `host`:`port` in front of replicas that listen on these ports of 127.0.0.1, with
- * haproxy.cfg and a second file in `dir` that names them, and resolves when one of them answers through it. HAProxy
- * is the system's, or Debian's package fetched without root. Throws with exit code 69 and a line that says what to
- * do where there is none.
+ * Starts HAProxy on `host`:`port` in front of replicas on these ports of 127.0.0.1, with haproxy.cfg and a second file
+ * in `dir` that names them. Resolves when one of them answers through it. HAProxy is the system's, or Debian's package
+ * fetched without root. If there is none, throws with exit code 69 and a line that says what to do.
  */
 export async function startHaproxy(options: {
   host: string;
@@ -49,7 +48,7 @@ export async function startHaproxy(options: {
   );
 }
 
-/** The system's, or Debian's package fetched without root. Throws with exit code 69 where there is none. */
+/** The system's HAProxy, or Debian's package fetched without root. Throws with exit code 69 if there is none. */
 export async function findHaproxy(
   say: (line: string) => void,
 ): Promise<{ command: string; env: NodeJS.ProcessEnv }> {

@@ -11,11 +11,11 @@ import {
   unpinned,
 } from "./lock.ts";
 
-it("the lock file has no fault", () => {
+it("the lock file has no faults", () => {
   expect(faultsOf(readLock())).toEqual([]);
 });
 
-it("finds a platform's package that the lock names and lacks, or has in another version", () => {
+it("finds a platform's package that is missing from the lock or has another version", () => {
   const packages = {
     "": {},
     "node_modules/fast": { optionalDependencies: { "@fast/linux": "1.0.0", "@fast/mac": "^1.0.0" } },
@@ -28,7 +28,7 @@ it("finds a platform's package that the lock names and lacks, or has in another 
   expect(missingOptionals({ packages: { ...packages, [nested]: { version: "1.2.0" } } })).toEqual([]);
 });
 
-it("finds a locked package that refuses a Node that we promise, and one that the image would lack", () => {
+it("finds a package that refuses a supported Node, and one that the image would lack", () => {
   const packages = {
     "": { engines: { node: "^20.19 || >=22.12" } },
     "node_modules/new": { engines: { node: ">=22.12.0" } },
@@ -42,7 +42,7 @@ it("finds a locked package that refuses a Node that we promise, and one that the
   expect(unhoisted({ packages })).toEqual(["server/node_modules/nested is not in the root's node_modules"]);
 });
 
-it("finds a package under a licence that is not allowed, or that is not told", () => {
+it("finds a package with a licence that is not allowed or not known", () => {
   const packages = {
     "": { license: "MIT" },
     server: {},
@@ -57,7 +57,7 @@ it("finds a package under a licence that is not allowed, or that is not told", (
   ]);
 });
 
-it("finds a package with private fields of which another version may be installed", () => {
+it("finds a package whose private fields we use and whose version is not exact", () => {
   const lock = readLock();
   const packages = {
     ...lock.packages,
@@ -84,7 +84,7 @@ it("finds a package with private fields of which another version may be installe
   expect(unpinned(lock, [{ dependencies: { ...exact, ws: "~8.21.3" } }])).toHaveLength(1);
 });
 
-it("finds a package that would run a program as it is installed", () => {
+it("finds a package with an install script", () => {
   const packages = {
     "node_modules/native": { hasInstallScript: true },
     "node_modules/known": { hasInstallScript: true },

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import semver from "semver";
 import { root } from "./prepare.mjs";
 
-/** package-lock.json, as far as its checks ask. */
+/** The parts of package-lock.json that the checks need. */
 export type Lock = {
   packages: Record<
     string,
@@ -21,9 +21,9 @@ export type Lock = {
 };
 
 /**
- * npm leaves an optional package out of the lock without a word when the registry does not have it yet, and then
- * `npm ci` fails everywhere: every name in a lock entry's optionalDependencies, those for other systems and processors
- * among them, must itself be locked, in a version that fits.
+ * If the registry does not have an optional package yet, npm silently leaves it out of the lock, and then `npm ci` fails
+ * everywhere. So every name in a lock entry's optionalDependencies, also for other systems and processors, must itself
+ * be locked in a version that fits.
  */
 export function missingOptionals(lock: Lock): string[] {
   const locked = Object.entries(lock.packages).map(([path, { version = "" }]) => ({
@@ -43,8 +43,8 @@ export function missingOptionals(lock: Lock): string[] {
 const NODES = ["20.19.0", "22.12.0", "24.0.0", "26.0.0"];
 
 /**
- * npm installs a package that refuses this Node all the same, with a warning that frightens people. Optional packages
- * are left out by npm where they do not fit, but none may be missing on the oldest Node.
+ * npm installs a package that refuses this Node nevertheless, with a warning that frightens people. npm omits optional
+ * packages that do not fit, but none may be missing on the oldest Node.
  */
 export function unfitEngines(lock: Lock): string[] {
   return Object.entries(lock.packages).flatMap(([path, { engines, optional = false }]) =>
@@ -55,7 +55,7 @@ export function unfitEngines(lock: Lock): string[] {
 }
 
 /**
- * The image has only the root's node_modules: no package that a replica needs may be locked into a folder of its own.
+ * The image has only the root's node_modules, so no package that a replica needs may be locked into another folder.
  */
 export function unhoisted(lock: Lock): string[] {
   return Object.entries(lock.packages).flatMap(([path, { dev = false }]) =>
@@ -65,7 +65,7 @@ export function unhoisted(lock: Lock): string[] {
   );
 }
 
-/** Free licences that ask for no more than to be passed on, or, the Mozilla one, for changes to its own files. */
+/** Free licences that only require their text to be passed on, or, for Mozilla's, changes to its own files. */
 const LICENCES = [
   "MIT",
   "ISC",
@@ -86,7 +86,7 @@ export function unlicensed(lock: Lock): string[] {
     .map(({ name, licence }) => `${name} is under ${licence || "no licence that npm knows"}`);
 }
 
-/** Packages whose private fields we read or write: another version may have others. */
+/** Packages whose private fields we read or write, which may differ in another version. */
 const KNOWN_INSIDE = [
   "@socket.io/redis-adapter",
   "engine.io",
@@ -114,7 +114,7 @@ export function unpinned(lock: Lock, manifests: Manifest[]): string[] {
   });
 }
 
-/** Packages may bring programs that npm would run at their installation. Ours work without, and none is run. */
+/** Packages may have install scripts. Ours work without them, and npm runs none. */
 export function unexpectedScripts(lock: Lock, manifests: Manifest[], npmrc: string): string[] {
   const refused = Object.entries(manifests[0]?.allowScripts ?? {}).flatMap(([name, may]) =>
     may ? [] : name,
@@ -166,7 +166,7 @@ export function readLock(): Lock {
   return JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")) as Lock;
 }
 
-/** The faults of the lock file, and of what it is made from, in words. */
+/** Describes the faults of the lock file and of what it is made from. */
 export function faultsOf(lock: Lock): string[] {
   const read = (file: string) => readFileSync(join(root, file), "utf8");
   const manifests = ["package.json", "server/package.json", "client/package.json"].map(

@@ -20,7 +20,7 @@ type Pattern = { where: string; regExp: RegExp };
 function sources(folder: string): string[] {
   return (
     readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
-      // Attacks, benchmark, proof and tests read only what they have made a replica say, tables.ts only our own source.
+      // Attacks, benchmark, proof and tests read only what they made a replica say; tables.ts reads only our own source.
       .filter(
         (file) =>
           /\.(?:ts|tsx|mjs)$/.test(file) &&
@@ -30,7 +30,7 @@ function sources(folder: string): string[] {
   );
 }
 
-/** What is known only at run time, a key's prefix, is empty here. */
+/** A key's prefix, which is known only at run time, is empty here. */
 const atRunTime = new Proxy(
   {},
   {
@@ -38,7 +38,7 @@ const atRunTime = new Proxy(
   },
 );
 
-/** The regular expressions of a source file: literals, and what `new RegExp` makes of the file's own constants. */
+/** A source file's regular expressions: literals, and `new RegExp` of the file's own constants. */
 function patternsIn(file: string): Pattern[] {
   const source = readFileSync(join(root, file), "utf8");
   const { program } = parseSync(file, source);
@@ -73,7 +73,7 @@ function patternsIn(file: string): Pattern[] {
   });
 }
 
-/** In small steps at first: a pattern whose time doubles with each sign gives itself away before it takes hours. */
+/** Lengths with small steps at first, so that a pattern of exponential time is found before it takes hours. */
 const LENGTHS = [
   ...Array.from({ length: 12 }, (_, index) => 16 + 4 * index),
   ...Array.from({ length: 20 }, (_, index) => Math.round(64 * 1.15 ** index)),
@@ -82,7 +82,7 @@ const LENGTHS = [
 ];
 const ENOUGH_MS = 50;
 
-/** Whether something takes little CPU, once in three times where it is not sure: others use this machine too. */
+/** Whether something takes little CPU. Tries up to three times, because others use this machine too. */
 function isQuick(run: () => void): boolean {
   for (let times = 0; times < 3; times += 1) {
     const began = process.cpuUsage();
@@ -95,7 +95,7 @@ function isQuick(run: () => void): boolean {
   return false;
 }
 
-/** Texts of a length that begin like a sample, go on with one or two pieces again and again, and end differently. */
+/** Texts that begin like a sample, repeat one or two of its pieces up to a length, and end differently. */
 function attacks(samples: fc.Arbitrary<string>): fc.Arbitrary<(length: number) => string> {
   const piece = fc
     .tuple(samples, fc.nat(), fc.integer({ min: 1, max: 12 }))
@@ -114,7 +114,7 @@ function attacks(samples: fc.Arbitrary<string>): fc.Arbitrary<(length: number) =
   });
 }
 
-/** An attack for which the function takes too long, or null. */
+/** A text for which the function takes too long, or null. */
 function slowest(run: (text: string) => void, samples: fc.Arbitrary<string>, runs: number): string | null {
   const holds = fc.property(attacks(samples), (attack) =>
     LENGTHS.every((length) => {
@@ -126,7 +126,7 @@ function slowest(run: (text: string) => void, samples: fc.Arbitrary<string>, run
   return counterexample && `seed ${seed}: ${JSON.stringify(counterexample[0](60))}`;
 }
 
-/** Texts that a pattern matches, and the signs that it is written in. */
+/** Texts that a pattern matches, and the characters that it contains. */
 function samplesOf(regExp: RegExp): fc.Arbitrary<string> {
   const signs = fc.string({
     unit: fc.constantFrom(...Array.from(regExp.source), " ", "a", "1"),
@@ -138,7 +138,7 @@ function samplesOf(regExp: RegExp): fc.Arbitrary<string> {
     fc.sample(matching, 1);
     return fc.oneof({ arbitrary: matching, weight: 4 }, { arbitrary: signs, weight: 1 });
   } catch {
-    // fast-check does not know lookarounds and classes of Unicode.
+    // fast-check does not support lookarounds and Unicode classes.
     return signs;
   }
 }
@@ -152,14 +152,14 @@ function use(regExp: RegExp): (text: string) => void {
   };
 }
 
-describe("time grows with the length and no faster", { timeout: 120_000 }, () => {
+describe("time grows linearly with the length", { timeout: 120_000 }, () => {
   const patterns = ["server/src", "client/src", "scripts"].flatMap(sources).flatMap(patternsIn);
 
-  it.each([/^(\w+\s?)*$/, /[.,;:!?]+$/, /<!--.*-->/])("and this test would find %s", (regExp) => {
+  it.each([/^(\w+\s?)*$/, /[.,;:!?]+$/, /<!--.*-->/])("but not for %s, which this test finds", (regExp) => {
     expect(slowest(use(regExp), samplesOf(regExp), 200)).not.toBeNull();
   });
 
-  it("in every regular expression, whatever it is fed of its own signs", () => {
+  it("for every regular expression, on any text of its own characters", () => {
     expect(patterns.length).toBeGreaterThan(40);
     expect(patterns.filter(({ where }) => where.startsWith("server/src/store/log.ts"))).not.toEqual([]);
     const slow = patterns.flatMap(({ where, regExp }) => {

@@ -23,8 +23,8 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 export const root = fileURLToPath(new URL("..", import.meta.url));
 
 /**
- * The two parts of the build: what each is made from, and the file that is there once it is made. Tests are no
- * source: a changed test builds nothing anew.
+ * The two parts of the build: the sources of each, and a file that exists once it is built. Tests are not sources: a
+ * changed test rebuilds nothing.
  *
  * @type {Record<"server" | "client", { sources: string[]; output: string; made: string }>}
  */
@@ -52,7 +52,7 @@ export const parts = {
   },
 };
 
-/** Where a finished build says what it was made from. */
+/** The file in which a finished build names its sources. */
 const STAMP = ".sources";
 
 /**
@@ -84,15 +84,15 @@ export async function run(name, args) {
 }
 
 /**
- * A script's TypeScript. What `stays` for days is bundled first: tsx would leave its loader's thread and an esbuild
- * running for as long as the process does.
+ * Loads a script's TypeScript. A script that `stays` for days is bundled first, because tsx would keep its loader's
+ * thread and an esbuild running as long as the process.
  *
  * @param {string} file
  * @param {boolean} stays
  * @returns {Promise<{ main: (args: string[]) => Promise<number | void> }>}
  */
 async function load(file, stays) {
-  // As deep in the checkout as the scripts are: there it finds the packages, and `root` is the same.
+  // Put it as deep in the checkout as the scripts are: there it finds the packages, and `root` is the same.
   const bundle = join(root, ".cache", `${randomUUID()}.mjs`);
   if (stays) {
     try {
@@ -109,7 +109,7 @@ async function load(file, stays) {
       await esbuild.stop();
       return await import(pathToFileURL(bundle).href);
     } catch (error) {
-      // A checkout that nobody may write to has no place for it.
+      // A read-only checkout has no place for it.
       if (existsSync(bundle)) throw error;
     } finally {
       rmSync(bundle, { force: true });
@@ -121,8 +121,8 @@ async function load(file, stays) {
 }
 
 /**
- * Installs exactly what package-lock.json says, development packages included whatever the environment asks for,
- * unless it is there already. Of several processes that want it at once, one installs and the others wait.
+ * Installs exactly what package-lock.json says, always with development packages, unless it is installed already. If
+ * several processes need it at once, one installs and the others wait.
  */
 export async function install() {
   if (packagesFit({ dev: true })) return;
@@ -140,7 +140,7 @@ export async function install() {
   });
 }
 
-/** Builds what is not built from the present sources, in a process of its own that takes its memory with it. */
+/** Builds what is not built from the present sources, in a process of its own, whose memory ends with it. */
 export async function build() {
   if (isBuilt()) return;
   const code = await runChild(process.execPath, [join(root, "scripts/run.mjs"), "build"]);
@@ -149,7 +149,7 @@ export async function build() {
 
 /**
  * Whether every package that this platform needs is installed in the locked version, by npm's own record. npm writes
- * that record last, so an installation that was cut short does not count.
+ * that record last, so an interrupted installation does not count.
  *
  * @param {{ dev: boolean }} which without `dev`, what a running replica needs is enough
  */
@@ -160,7 +160,7 @@ export function packagesFit({ dev }) {
   return Object.entries(locked).every(([path, entry]) => {
     if (!path.includes("node_modules/") || (entry.dev && !dev)) return true;
     const found = installed[path];
-    // Optional packages are mostly other platforms'; those that are here must fit.
+    // Optional packages are mostly for other platforms; installed ones must fit.
     if (!found) return entry.optional === true || entry.devOptional === true;
     return found.version === entry.version && found.integrity === entry.integrity;
   });
@@ -178,7 +178,7 @@ function readPackages(file) {
   }
 }
 
-/** Whether both parts are built from the present sources. An image without sources has what it was built with. */
+/** Whether both parts are built from the present sources. In an image without sources, whether they are built. */
 export function isBuilt() {
   return partIsBuilt("server") && partIsBuilt("client");
 }
@@ -196,8 +196,8 @@ export function partIsBuilt(name) {
 }
 
 /**
- * Puts a finished build in its place. Whoever reads the old one while it happens finds either or, for an instant,
- * none: call it `alone`.
+ * Puts a finished build in its place. Somebody who reads meanwhile finds the old or the new one or, for an instant,
+ * none: call it inside `alone`.
  *
  * @param {keyof typeof parts} name
  * @param {string} fresh folder with the finished build, beside its place
@@ -213,7 +213,7 @@ export function putInPlace(name, fresh, sources) {
 }
 
 /**
- * One hash over the names and contents of a part's sources. Contents, because times lie after a checkout or a copy.
+ * One hash over the names and contents of a part's sources; times are wrong after a checkout or a copy.
  *
  * @param {keyof typeof parts} name
  */
@@ -303,8 +303,7 @@ function readLock(lock) {
 }
 
 /**
- * Two processes may find the same dead lock: what the slower one moves away may be the faster one's new lock, and
- * that one goes back.
+ * Two processes may find the same dead lock. If the slower one moves away the faster one's new lock, it puts that back.
  *
  * @param {string} lock
  * @param {string} dead
@@ -332,7 +331,7 @@ function isAlive(pid) {
 }
 
 /**
- * Runs a program on this terminal. SIGTERM to us ends it too; Ctrl-C reaches it by itself.
+ * Runs a program on this terminal. Our SIGTERM is passed on; Ctrl-C reaches it anyway.
  *
  * @param {string} command
  * @param {string[]} args
@@ -357,11 +356,11 @@ function runChild(command, args) {
   });
 }
 
-/** For a signal that the child gets as well: its end is ours. */
+/** Ignores a signal that the child gets too: we end when it ends. */
 function wait() {}
 
 /**
- * An end that the user can understand from one line: run.mjs prints the message and exits with the code.
+ * An error with a message for the user: run.mjs prints it and exits with the code.
  *
  * @param {string} message
  * @param {number} exitCode

@@ -59,7 +59,7 @@ function makeProject(): string {
 }
 
 describe("install", () => {
-  it("installs development packages whatever the environment asks for, once for two that start together", async () => {
+  it("always installs development packages, and once for two processes that start together", async () => {
     const place = project();
     const env = {
       NODE_ENV: "production",
@@ -74,7 +74,7 @@ describe("install", () => {
     expect(await run(place, "await prepare.install()")).toBe("");
   });
 
-  it("installs again when the lock file asks for something else or an installation was cut short", async () => {
+  it("installs again if the lock file changed or an installation was interrupted", async () => {
     const place = project();
     const fits = "console.log(prepare.packagesFit({ dev: true }), prepare.packagesFit({ dev: false }))";
     expect(await run(place, fits)).toBe("false false\n");
@@ -91,7 +91,7 @@ describe("install", () => {
     expect(await run(place, fits)).toBe("false false\n");
   });
 
-  it("takes over from a process that died holding the lock", async () => {
+  it("takes over from a process that died with the lock", async () => {
     const place = project();
     mkdirSync(join(place, ".cache"));
     const gone = execFileSync(process.execPath, ["-p", "process.pid"], { encoding: "utf8" }).trim();
@@ -101,7 +101,7 @@ describe("install", () => {
 });
 
 describe("run.mjs", () => {
-  it("tells an old Node that it is one, in one line", async () => {
+  it("reports a Node that is too old, in one line", async () => {
     for (const [version, old] of [
       ["18.20.4", true],
       ["20.18.1", true],
@@ -165,7 +165,7 @@ describe("build", () => {
 
     writeFileSync(source, "const broken = ;");
     await expect(build()).rejects.toMatchObject({ code: 1 });
-    // What was built before is still there, and still not taken for the present.
+    // The earlier build still exists, and does not count as the present one.
     expect(readdirSync(join(copy, "server/dist"))).toContain("main.js");
     await expect(build()).rejects.toMatchObject({ code: 1 });
     expect(readdirSync(join(copy, "server")).filter((name) => name.startsWith("dist"))).toEqual(["dist"]);

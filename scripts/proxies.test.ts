@@ -26,7 +26,7 @@ afterEach(async () => {
   for (const end of ends.splice(0).toReversed()) await end();
 });
 
-/** Ways to write /readyz and /metrics that some server along the way may take for them. */
+/** Spellings that some server on the way may take for /readyz and /metrics. */
 const SPELLINGS = [
   "/readyz",
   "/readyz/",
@@ -51,7 +51,7 @@ const openssl = which("openssl");
 
 function replaced(text: string, ...pairs: [string, string][]): string {
   return pairs.reduce((result, [from, to]) => {
-    // An example that has changed must not go untested.
+    // A changed example must not go untested.
     expect(result).toContain(from);
     return result.replaceAll(from, to);
   }, text);
@@ -216,7 +216,7 @@ describe.each(programs)("%s", (_name, program, configure) => {
         { ...who, password: "wrong password" },
       );
       expect(wrong.status).toBe(401);
-      // What the client says of its own address is not believed.
+      // The client's claim about its address is not believed.
       expect(lines.filter((line) => line.includes('"login.failed"'))).toEqual([
         expect.stringContaining('"address":"127.0.0.1"'),
       ]);
@@ -240,7 +240,7 @@ describe.each(programs)("%s", (_name, program, configure) => {
       for (const path of SPELLINGS) {
         const { status, body } = await ask(https, path, { headers });
         expect([path, status]).toEqual([path, 404]);
-        // It is the proxy that refuses: Hubbub's own 404 has a code.
+        // The proxy refuses this: Hubbub's own 404 would have a code.
         expect([path, body]).toEqual([path, expect.not.stringContaining("not_found")]);
       }
       expect((await ask(https, "/healthz")).status).toBe(200);
@@ -248,12 +248,12 @@ describe.each(programs)("%s", (_name, program, configure) => {
   );
 });
 
-it("traefik.yml, which is not run here, is YAML whose rule keeps the same paths for the inside", () => {
+it("traefik.yml, which is not run here, is valid YAML whose rule blocks the same paths", () => {
   const { http } = parse(read("traefik.yml")) as { http: { routers: Record<string, { rule: string }> } };
   const rule = http.routers["hubbub"]?.rule ?? "";
   const pattern = /!PathRegexp\(`\(\?i\)([^`]*)`\)/.exec(rule)?.[1] ?? "";
   const inside = new RegExp(pattern, "i");
-  // Traefik compares what is decoded, as Go's URL.Path.
+  // Traefik compares the decoded path, as Go's URL.Path.
   for (const path of SPELLINGS) expect(decodeURIComponent(path.replace(/\?.*/, ""))).toMatch(inside);
   for (const path of ["/", "/api/rooms/0/messages", "/healthz", "/socket.io/", "/assets/metrics-1.js"])
     expect(path).not.toMatch(inside);

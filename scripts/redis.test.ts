@@ -41,7 +41,7 @@ afterEach(async () => {
 });
 
 describe("startRedis", () => {
-  it("listens on a socket alone and keeps what it is given, if it is to", async () => {
+  it("listens only on a socket, and keeps data only if it is persistent", async () => {
     const dir = join(folder, "with a space");
     const first = await start({ dir, persistent: true });
     expect(first.url).toMatch(/^unix:\/\/.*with%20a%20space\/redis\.sock$/);
@@ -59,7 +59,7 @@ describe("startRedis", () => {
     client.disconnect();
   });
 
-  it("refuses a folder that another one holds, and leaves that one alone", async () => {
+  it("refuses a folder that another Redis uses, and leaves that one alone", async () => {
     const first = await start({ dir: folder, persistent: true });
     await expect(start({ dir: folder, persistent: true })).rejects.toMatchObject({ exitCode: 75 });
     const client = await connectRedis(first.url, "commands", pino({ level: "silent" }));
@@ -67,7 +67,7 @@ describe("startRedis", () => {
     client.disconnect();
   });
 
-  it("takes a port of this machine and a password where the path is too long for a socket", async () => {
+  it("uses a port of this machine and a password if the path is too long for a socket", async () => {
     const redis = await start({ dir: join(folder, "x".repeat(100)), persistent: true });
     const { hostname, port, password } = new URL(redis.url);
     expect(hostname).toBe("127.0.0.1");
@@ -79,7 +79,7 @@ describe("startRedis", () => {
     await expect(stranger).rejects.toThrow("NOAUTH");
   });
 
-  it("takes a port that it is given, and further lines of a redis.conf", async () => {
+  it("uses a given port and further lines of a redis.conf", async () => {
     const port = await freePort();
     const redis = await start({ dir: folder, persistent: false, port, args: ["databases 3"] });
     const client = await connectRedis(redis.url, "commands", pino({ level: "silent" }));
@@ -92,7 +92,7 @@ describe("startRedis", () => {
     await expect(wrong).rejects.toThrow(/Redis ended at once: .*nonsense/s);
   });
 
-  it("ends the Redis that it was starting when it is told to", async () => {
+  it("stops a Redis that is starting when it is told to", async () => {
     const stopping = new AbortController();
     const starting = startRedis({ dir: folder, persistent: true, signal: stopping.signal });
     stopping.abort();
@@ -108,7 +108,7 @@ describe("the folder of a Redis that keeps everything", () => {
   const base = join(log, "appendonly.aof.1.base.rdb");
   const snapshot = join(folder, "dump.rdb");
 
-  /** Starts it, puts `key` in, and stops it again. */
+  /** Starts a Redis, stores `key`, and stops it again. */
   async function keep(key: string, then?: (client: RedisClient) => Promise<unknown>): Promise<void> {
     const redis = await start({ dir: folder, persistent: true });
     const client = await connectRedis(redis.url, "commands", pino({ level: "silent" }));
@@ -125,13 +125,13 @@ describe("the folder of a Redis that keeps everything", () => {
     return found.toSorted();
   }
 
-  /** Leaves a snapshot with `key`, and nothing else. */
+  /** Leaves only a snapshot with `key` in the folder. */
   async function leaveSnapshot(key: string): Promise<void> {
     await keep(key, (client) => client.save());
     rmSync(log, { recursive: true });
   }
 
-  it("gives a snapshot that lies there alone to Redis, and leaves the file as it is", async () => {
+  it("gives Redis a snapshot that is alone there, and leaves the file unchanged", async () => {
     await leaveSnapshot("of the snapshot");
     const before = readFileSync(snapshot);
     const said: string[] = [];
@@ -149,7 +149,7 @@ describe("the folder of a Redis that keeps everything", () => {
     ]);
   });
 
-  it("gives it an append-only file of before Redis 7, and names the snapshot that is not read", async () => {
+  it("gives Redis an append-only file from before version 7, and names the unread snapshot", async () => {
     await keep("of the old file", (client) => client.call("BGREWRITEAOF").then(() => settled(client)));
     const newest = readdirSync(log).find((name) => name.endsWith(".base.rdb")) ?? "";
     copyFileSync(join(log, newest), join(folder, "appendonly.aof"));
@@ -160,7 +160,7 @@ describe("the folder of a Redis that keeps everything", () => {
     expect(redis.unread).toEqual([expect.stringContaining(snapshot)]);
   });
 
-  it("names what lies unread beside an append-only file", async () => {
+  it("names unread files beside an append-only file", async () => {
     await keep("a");
     for (const name of ["dump.rdb", "backup.rdb", "appendonly.aof"])
       writeFileSync(join(folder, name), "data");
@@ -195,7 +195,7 @@ describe("the folder of a Redis that keeps everything", () => {
     expect(await kept(await start({ dir: folder, persistent: true }))).toEqual(["a"]);
   });
 
-  it("says that the end of the append-only file was cut off", async () => {
+  it("reports that the append-only file's end is missing", async () => {
     await keep("a", (client) => client.set("b", "x"));
     const incr = join(log, "appendonly.aof.1.incr.aof");
     truncateSync(incr, statSync(incr).size - 3);
@@ -205,7 +205,7 @@ describe("the folder of a Redis that keeps everything", () => {
     expect(said).toEqual([expect.stringContaining("was cut off")]);
   });
 
-  it("says why Redis cannot read it: damaged in the middle, or of a newer Redis, whose snapshot stays unused", async () => {
+  it("says why Redis cannot read the file: damaged in the middle, or from a newer Redis, whose snapshot stays unused", async () => {
     await keep("a");
     appendFileSync(join(log, "appendonly.aof.1.incr.aof"), "nonsense\r\nmore\r\n");
     await expect(start({ dir: folder, persistent: true })).rejects.toThrow(/Bad file format/);
@@ -221,7 +221,7 @@ describe("the folder of a Redis that keeps everything", () => {
     }
   });
 
-  it.skipIf(process.getuid?.() !== 0)("is refused in one line where it is another user's", async () => {
+  it.skipIf(process.getuid?.() !== 0)("is refused in one line if it belongs to another user", async () => {
     await keep("a");
     process.seteuid?.(65_534);
     try {
@@ -255,7 +255,7 @@ describe("findOwnRedis", () => {
     expect(existsSync(join(redisDir(dataDir), "address.json"))).toBe(false);
   });
 
-  it("takes no other Redis for it: not one that got its port, not the one on 6379", async () => {
+  it("uses no other Redis: neither one that got its port nor the one on 6379", async () => {
     const dataDir = join(folder, "x".repeat(110));
     const redis = await start({ dir: redisDir(dataDir), persistent: true });
     const file = join(redisDir(dataDir), "address.json");
@@ -276,7 +276,7 @@ describe("findOwnRedis", () => {
 });
 
 describe("findRedis", () => {
-  it("takes no other than REDIS_SERVER_BIN, if that is set", async () => {
+  it("uses only REDIS_SERVER_BIN if it is set", async () => {
     vi.stubEnv("REDIS_SERVER_BIN", "/bin/true");
     await expect(findRedis(() => {})).rejects.toThrow("REDIS_SERVER_BIN=/bin/true does not run as a Redis.");
     const old = join(folder, "redis-server");
@@ -285,7 +285,7 @@ describe("findRedis", () => {
     await expect(findRedis(() => {})).rejects.toMatchObject({ exitCode: 69 });
   });
 
-  it("passes by one on PATH that is too old", async () => {
+  it("skips a Redis on PATH that is too old", async () => {
     writeFileSync(join(folder, "redis-server"), "#!/bin/sh\necho 'Redis server v=6.2.14 sha=0:0'\n", {
       mode: 0o755,
     });

@@ -17,8 +17,8 @@ export type RedisProgram =
   { kind: "file"; command: string; env: NodeJS.ProcessEnv; version: string } | { kind: "docker" };
 
 /**
- * A private Redis. `url` is what REDIS_URL takes and stays the same for the same options; `unread` are files in its
- * folder that it did not read.
+ * A private Redis. `url` is its REDIS_URL, the same for the same options; `unread` are files in its folder that it did
+ * not read.
  */
 export type PrivateRedis = Child & { url: string; version: string; where: string; unread: string[] };
 
@@ -26,14 +26,14 @@ export type PrivateRedis = Child & { url: string; version: string; where: string
 const ADDRESS = "address.json";
 
 /**
- * The Redis that commands of this checkout work on: REDIS_URL, or else the one that `npm start` runs on DATA_DIR.
- * Throws with exit code 69, and what to do, where there is neither: any other Redis is somebody else's.
+ * The Redis that commands of this checkout work on: REDIS_URL, or else the one that `npm start` runs on DATA_DIR. If
+ * there is neither, throws with exit code 69 and what to do, because any other Redis is somebody else's.
  */
 export async function findOwnRedis(env: NodeJS.ProcessEnv = process.env): Promise<string> {
   if (env["REDIS_URL"]) return env["REDIS_URL"];
   const dataDir = resolve(root, env["DATA_DIR"] || "data");
   const found = readAddress(join(dataDir, "redis", ADDRESS));
-  // Another Redis may have got the port of a killed one.
+  // After a kill another Redis may have the port.
   if (found && (await askServer(addressOf(found.url)))?.runId === found.runId) return found.url;
   const why = found
     ? `The Redis of \`npm start\` on ${dataDir} does not answer`
@@ -42,8 +42,8 @@ export async function findOwnRedis(env: NodeJS.ProcessEnv = process.env): Promis
 }
 
 /**
- * The same for a command that may come when nothing runs: then a Redis is started on DATA_DIR, until `close`. With
- * `mayBeNew` also where it has kept nothing yet.
+ * The same for a command that may run without `npm start`: then it starts a Redis on DATA_DIR until `close`, with
+ * `mayBeNew` also in a folder without data.
  */
 export async function useOwnRedis({ mayBeNew }: { mayBeNew: boolean }): Promise<{
   url: string;
@@ -88,8 +88,8 @@ function addressOf(url: string): Address {
 
 /**
  * The first usable Redis or Valkey, at least 7.0: $REDIS_SERVER_BIN (then no other), PATH, .cache, Debian's package
- * fetched without root, Docker. `say` gets one line before anything is fetched. Throws, with exit code 69 and a line
- * that says what to do, where there is none.
+ * fetched without root, Docker. `say` gets one line before anything is fetched. If there is none, throws with exit
+ * code 69 and a line that says what to do.
  */
 export async function findRedis(say: (line: string) => void): Promise<RedisProgram> {
   const chosen = process.env["REDIS_SERVER_BIN"];
@@ -132,17 +132,17 @@ type StartOptions = {
   port?: number;
   password?: string;
   args?: string[];
-  /** Ends the attempt, and the Redis with it. */
+  /** Ends the attempt and its Redis. */
   signal?: AbortSignal;
   say?: (line: string) => void;
 };
 
 /**
- * Starts a Redis of our own in `dir` and resolves when it answers, however long it has to load. It listens on a unix
- * socket there, which nothing but this user can open; with `port`, or where the path is too long for a socket, on
- * 127.0.0.1. `persistent` keeps everything in an append-only file, otherwise nothing is kept; a snapshot that lies in
- * the folder alone is taken over. `args` are further lines of a redis.conf. Throws with exit code 75 where another one
- * holds the folder, and where the folder cannot be used or Redis would lose data in it.
+ * Starts a private Redis in `dir` and resolves when it answers, however long it loads. It listens on a unix socket
+ * there, which only this user can open; with `port`, or if the path is too long for a socket, on 127.0.0.1.
+ * `persistent` keeps everything in an append-only file, and adopts a snapshot that is alone in the folder; otherwise
+ * nothing is kept. `args` are further lines of a redis.conf. Throws with exit code 75 if another one uses the folder,
+ * and also if the folder cannot be used or Redis would lose data in it.
  */
 export async function startRedis(options: StartOptions): Promise<PrivateRedis> {
   const say = options.say ?? console.log;
@@ -198,7 +198,7 @@ async function startProgram(
 
   const [flock, ...lockArgs] = lockOf(dir);
   const [command, args] = flock ? [flock, [...lockArgs, program.command, "-"]] : [program.command, ["-"]];
-  // The configuration goes in by standard input: arguments, and with them the password, are public.
+  // The configuration goes to standard input, because arguments, and so the password, are public.
   const child = startChild({
     command,
     args,
@@ -217,8 +217,8 @@ async function startProgram(
 const given = new Set<number>();
 
 /**
- * A port of 127.0.0.1 that nobody listens on and that was not given here before. It is below those that the system
- * lends to outgoing connections: one of these may be taken by the time it is needed.
+ * A free port of 127.0.0.1 that was not given here before. It is below the range for outgoing connections, whose ports
+ * may be taken by the time they are needed.
  */
 export async function freePort(): Promise<number> {
   for (;;) {
@@ -250,7 +250,7 @@ function examine(name: string, env = process.env): FoundFile | undefined {
   return version ? { kind: "file", command, env, version } : undefined;
 }
 
-/** The program acts by the name that it is called by, so redis-check-rdb gets a link called redis-server. */
+/** The program's name decides what it does, so redis-check-rdb gets a link called redis-server. */
 function named(file: string): string {
   if (!file.endsWith("redis-check-rdb")) return file;
   const folder = join(root, ".cache", "redis", createHash("sha256").update(file).digest("hex").slice(0, 8));
@@ -278,8 +278,8 @@ function quote(text: string): string {
 }
 
 /**
- * Two Redises on unix sockets would share one folder without a word and ruin its append-only file. The lock is the
- * kernel's: it ends with the process, whatever ended it.
+ * Two Redises on unix sockets would silently share one folder and ruin its append-only file. The kernel's lock ends
+ * with the process, however that ends.
  */
 function lockOf(dir: string): string[] {
   const version = spawnSync("flock", ["--version"], { encoding: "utf8" }).stdout ?? "";
@@ -322,8 +322,8 @@ async function untilReady(
 }
 
 /**
- * What the Redis there says of itself, once it has loaded, if it is the one with this pid and not another's that has
- * the folder already. One that asks for a log-in we do not have (`args` may say so) has loaded, and says nothing.
+ * Asks the Redis there about itself. Undefined until it has loaded, and if it is another process than this pid, which
+ * has the folder already. One that requires a log-in we do not have (`args` may say so) has loaded, and reveals nothing.
  */
 function askServer({ password, pid, ...place }: Address): Promise<{ runId?: string } | undefined> {
   return new Promise((done) => {
@@ -356,7 +356,7 @@ async function dockerAnswers(): Promise<boolean> {
   );
 }
 
-/** The container's name stands for the folder, so that Docker refuses a second one on the same folder. */
+/** The container's name is made from the folder, so that Docker refuses a second one on the same folder. */
 async function startInDocker(
   dir: string,
   options: StartOptions,

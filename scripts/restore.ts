@@ -34,12 +34,12 @@ afterwards. Until it is done no server starts there.
 /** Bytes and commands that may be on their way to Redis at once. */
 const WINDOW = { bytes: 1_000_000, commands: 200 };
 
-/** How many people left, or were never listed in, a room that they had in their own list. */
+/** How many rooms were removed from people's own lists, because the room did not list them. */
 export type Restored = Counts & { mended: number };
 
 /**
- * Puts an archive under `config.keyPrefix`. Throws with exit code 65 where the file is no whole backup, and 69 where
- * Redis is not empty or does not take it; what was put in until then stays, marked as unfinished.
+ * Writes an archive under `config.keyPrefix`. Throws with exit code 65 if the file is not a whole backup, and 69 if
+ * Redis is not empty or refuses a write; what was written until then stays, marked as unfinished.
  */
 export async function restore(config: Config, file: string, options: { again: boolean }): Promise<Restored> {
   const { header, tally } = await verifyArchive(file);
@@ -60,7 +60,7 @@ export async function restore(config: Config, file: string, options: { again: bo
   }
 }
 
-/** Every server listens to the channel for everybody, on any node of a Cluster. */
+/** Throws if a server runs: each listens to the channel for everybody, on any node of a Cluster. */
 async function refuseRunning(redis: RedisClient, keys: Keys): Promise<void> {
   const nodes = redis instanceof Cluster ? redis.nodes("all") : [redis];
   for (const node of nodes) {
@@ -73,14 +73,14 @@ async function removeUnfinished(redis: RedisClient, keys: Keys): Promise<void> {
   const stored = await redis.get(keys.schema);
   if (!stored?.startsWith(RESTORING)) throw stop("No restore was cut short here, so nothing is removed.", 69);
   for await (const names of scanNames(redis, keys)) {
-    // The mark itself goes last.
+    // The mark itself is removed last.
     const doomed = names.map((name) => keyOf(keys, name)).filter((key) => key.toString() !== keys.schema);
     await Promise.all(doomed.map((key) => persist(() => redis.unlink(key))));
   }
   await redis.del(keys.schema);
 }
 
-/** Claims the Redis: neither a server that starts now nor another restore gets past the mark. */
+/** Claims the Redis: the mark stops servers that start now, and other restores. */
 async function begin(redis: RedisClient, keys: Keys, date: string): Promise<void> {
   const found: string[] = [];
   for await (const names of scanNames(redis, keys)) found.push(...names.slice(0, 1_000));
@@ -139,7 +139,7 @@ async function put(redis: RedisClient, keys: Keys, { type, name, values, expires
   if (expires !== null) await persist(() => redis.pexpireat(key, expires));
 }
 
-/** Done twice they are as done once, but for lists and streams, where the comparison afterwards would find it. */
+/** These commands may run twice, except on lists and streams, where the comparison afterwards finds it. */
 const COMMANDS: Record<KeyType, (redis: RedisClient, key: Buffer, values: Buffer[][]) => Promise<unknown>> = {
   string: (redis, key, values) => redis.set(key, values[0]?.[0] ?? ""),
   hash: (redis, key, values) => redis.hset(key, ...values.flat()),
@@ -164,8 +164,8 @@ async function compareRoom(redis: RedisClient, keys: Keys, { room, messages, has
 }
 
 /**
- * Throws unless all that does not expire is in Redis as it is in the file. Takes from people's lists, once they have
- * been compared, the rooms that they were leaving while the backup was made: they would hear nothing there.
+ * Throws unless Redis has everything that does not expire as in the file. After the comparison, removes from people's
+ * lists the rooms that they were leaving during the backup, because they would hear nothing there.
  */
 async function compareAndMend(
   redis: RedisClient,
@@ -217,7 +217,7 @@ export async function main(args: string[]): Promise<number> {
   }
   const { file, prefix, again } = read;
   const began = performance.now();
-  // What is wrong with the file is told before any Redis is asked, or started.
+  // Check the file before asking or starting any Redis.
   await verifyArchive(file);
   const own = await useOwnRedis({ mayBeNew: true });
   try {

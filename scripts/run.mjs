@@ -1,6 +1,6 @@
 // `node scripts/run.mjs <command> [arguments]`: what every npm script calls. It needs nothing but Node, fetches
 // what is missing, and then runs scripts/<command>.ts in this very process, so that one process gets the signals.
-// The syntax of this file stays old: an old Node must get as far as saying that it is one.
+// This file keeps to old syntax, so that an old Node can still report that it is too old.
 
 const version = process.versions.node.split(".").map(Number);
 const major = version[0] || 0;

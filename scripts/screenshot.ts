@@ -42,9 +42,9 @@ export async function main(): Promise<void> {
     for (const name of ONLINE) await enter(browser, replica.address, name);
     const page = await enter(browser, replica.address, SHOWN);
     await page.getByText("See you all at 12:30").last().waitFor();
-    // Where it was pressed to log in lies a message.
+    // The mouse is where the log-in button was: over a message.
     await page.mouse.move(0, 0);
-    // Everybody's dot, and the end of what moves on arrival.
+    // Wait for everybody's dot, and for animations to end.
     await page.waitForTimeout(2_500);
     const path = join(root, "docs/screenshot.png");
     await page.screenshot({ path });

@@ -19,20 +19,20 @@ import { DEMO_GENERAL, DEMO_PASSWORD, DEMO_PEOPLE, DEMO_PRIVATE, DEMO_ROOMS, typ
 import { stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
 
-/** Sizes that are to be there afterwards, not to be added: running it again adds nothing. */
+/** The sizes afterwards, not what to add: another run adds nothing. */
 export type SeedSize = {
   /** People named person1, person2, ... beside the demo people, all with the demo password. */
   users?: number;
   /** Rooms named Room 1, Room 2, ... beside the demo rooms. */
   rooms?: number;
-  /** Messages in those rooms together, spread over the last 30 days. */
+  /** Messages in all those rooms together, spread over the last 30 days. */
   messages?: number;
 };
 
 type Store = { rooms: Rooms; members: Members; log: Log };
 type Progress = (what: string, done: number, total: number) => void;
 
-/** Field of `user:<id>` that only seeded people have. */
+/** The field of `user:<id>` that only seeded people have. */
 const SEEDED = "seeded";
 const LOCK_MS = 30_000;
 const CHUNK = 500;
@@ -43,8 +43,8 @@ const WORDS = (
 ).split(" ");
 
 /**
- * Puts demo people, rooms and conversations into Redis, and more of each for size. Whoever runs it second, at the
- * same time or later, waits for the first and then finds everything done. Answers with the demo log-ins.
+ * Puts demo people, rooms and conversations into Redis, and as many more as `sizes` says. A second run, simultaneous or
+ * later, waits for the first and then finds everything done. Answers the demo log-ins.
  */
 export async function seed(
   config: Config,
@@ -92,8 +92,8 @@ async function lock(redis: RedisClient, keys: Keys): Promise<() => Promise<void>
 }
 
 /**
- * Makes those accounts that are missing; the name is claimed last, as at sign-up. Names that belong to real people
- * are left to them: then it is `<name>.demo` who speaks.
+ * Makes the missing accounts; claims each name last, as sign-up does. If a real person has a name, the demo person is
+ * called `<name>.demo`.
  */
 async function createPeople(
   redis: RedisClient,
@@ -142,7 +142,7 @@ async function createConversations(
 ): Promise<void> {
   const idOf = (name: string) => people.get(name)?.id ?? "0";
   const now = Date.now();
-  /** Makes of what was said what it has become: answered, mentioning somebody, edited, pinned, reacted to. */
+  /** Gives messages their answers, mentions, edits, pins and reactions. */
   const becomeOf = async (roomId: RoomId, lines: readonly DemoLine[]) => {
     const threads = new Map<number, number>();
     for (const [index, [, from, text, change = {}]] of lines.entries()) {
@@ -173,7 +173,7 @@ async function createConversations(
       await redis.zadd(keys.thread(roomId, thread), (JSON.parse(row) as Message).date, seq);
     }
   };
-  // A conversation is put in whole or not at all: a room that has begun is left as it is.
+  // Write a conversation whole or not at all: leave a room that has messages as it is.
   const tell = async (roomId: RoomId, lines: readonly DemoLine[]) => {
     if ((await log.position(roomId)).seq > 0) return;
     await log.load(
@@ -185,7 +185,7 @@ async function createConversations(
       })),
     );
     if (!schema.mixed) await becomeOf(roomId, lines);
-    // Everybody has read all but the last few.
+    // Everybody has read all but the last few messages.
     for (const { id } of people.values()) await rooms.read(roomId, id, Math.max(0, lines.length - 3));
     const last = lines.at(-1);
     if (last) await rooms.read(roomId, idOf(last[1]), lines.length);
@@ -204,7 +204,7 @@ async function createConversations(
   }
 }
 
-/** The room of this name, made if there is none. */
+/** The room with this name, which is made if it does not exist. */
 async function createRoom(rooms: Rooms, name: string, creator: UserId): Promise<RoomId> {
   try {
     return await rooms.create(name, creator);
@@ -350,7 +350,7 @@ async function trySeed(size: SeedSize): Promise<Credentials[]> {
   }
 }
 
-/** One line, drawn anew in a terminal; in a log file one line for each tenth. */
+/** Progress on one line in a terminal; in a log file a line for each tenth. */
 function progressBar(): Progress {
   let drawn = "";
   return (what, done, total) => {

@@ -27,7 +27,7 @@ const folder = mkdtempSync(join(tmpdir(), "hubbub start "));
 const commands: Command[] = [];
 const PASSWORD = "correct horse";
 
-/** A command of ours as a person starts it, in a process group of its own, as a terminal would give it. */
+/** Runs a command as a person would, in a process group of its own, as a terminal would. */
 class Command {
   readonly child: ChildProcess;
   readonly ended: Promise<number | null>;
@@ -47,7 +47,7 @@ class Command {
     commands.push(this);
   }
 
-  /** Resolves with the address; fails at once where the command ends instead. */
+  /** Resolves with the address; fails at once if the command ends instead. */
   async listens(): Promise<string> {
     const ended = () =>
       this.child.exitCode !== null && new Error(`ended with ${this.child.exitCode}: ${this.output}`);
@@ -73,12 +73,12 @@ function start(env: NodeJS.ProcessEnv, args: string[] = [], cwd = root): Command
   return new Command(process.execPath, ["scripts/run.mjs", "start", ...args], { cwd, env });
 }
 
-/** Data folders of their own, so that tests do not meet. */
+/** Separate data folders, so that tests do not collide. */
 function dataDir(): string {
   return mkdtempSync(join(folder, "data "));
 }
 
-/** A checkout somewhere else, without anything built, that borrows the packages of this one. */
+/** Makes another checkout, without a build, that uses this one's packages. */
 function checkout(): string {
   const copy = mkdtempSync(join(folder, "a check out "));
   for (const name of [
@@ -109,7 +109,7 @@ afterEach(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe("npm start", () => {
-  it("builds, serves, ends with SIGTERM to npm, and finds what was said when it starts again, in a path with spaces", async () => {
+  it("builds, serves, ends with SIGTERM to npm, and still has the messages when it starts again, in a path with spaces", async () => {
     const cwd = checkout();
     const first = new Command("npm", ["start"], { cwd });
     const address = await first.listens();
@@ -147,7 +147,7 @@ describe("npm start", () => {
     expect(await third.ended).toBe(0);
   }, 120_000);
 
-  it("ends everything with one Ctrl-C, Redis last, also with somebody connected", async () => {
+  it("ends everything with one Ctrl-C, Redis last, even while somebody is connected", async () => {
     const dir = dataDir();
     const npm = new Command("npm", ["start"], { env: { DATA_DIR: dir } });
     const ann = await signUp(await npm.listens(), "ann");
@@ -183,7 +183,7 @@ describe("npm start", () => {
     }
   });
 
-  it("takes Redis and the replica with it when it is killed", async () => {
+  it("leaves no Redis and no replica behind when it is killed", async () => {
     const npm = start({ DATA_DIR: dataDir() });
     const address = await npm.listens();
     const redis = npm.redisPid();
@@ -192,7 +192,7 @@ describe("npm start", () => {
     await until(() => fetch(address).then(Boolean, () => true), PATIENCE_MS, "the replica to end");
   });
 
-  it("starts a replica and a Redis again that were killed", async () => {
+  it("restarts a replica and a Redis that were killed", async () => {
     const npm = start({ DATA_DIR: dataDir() });
     const address = await npm.listens();
     const { pid } = replicaOf(npm);
@@ -235,7 +235,7 @@ describe("npm start", () => {
     const npm = start({ REDIS_URL: redis.url });
     expect(await answers(`${await npm.listens()}/readyz`)).toBe(true);
     expect(npm.output).not.toContain("private Redis");
-    // Nothing that only the start needed: no esbuild, no second Node.
+    // Nothing remains that only the start needed: no esbuild, no second Node.
     const pid = npm.child.pid ?? 0;
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
     expect(children.map((child) => readFileSync(`/proc/${child}/cmdline`, "utf8"))).toEqual([
@@ -247,7 +247,7 @@ describe("npm start", () => {
     await redis.stop(2_000);
   });
 
-  it("fills no Redis beside which somebody's data lies unread, and says what to do", async () => {
+  it("does not seed a Redis whose folder has unread data, and says what to do", async () => {
     const dir = dataDir();
     const empty = await startRedis({ dir: join(dir, "redis"), persistent: true });
     await empty.stop(2_000);
@@ -293,7 +293,7 @@ describe("npm start", () => {
     ]);
   });
 
-  it("says what to choose from where there is no Redis, and starts none in memory", async () => {
+  it("lists the choices if there is no Redis, and starts none in memory", async () => {
     const cwd = checkout();
     for (const part of ["server/dist", "client/dist"])
       cpSync(join(root, part), join(cwd, part), { recursive: true });
@@ -308,7 +308,7 @@ describe("npm start", () => {
     );
   });
 
-  it("refuses what it does not understand", async () => {
+  it("refuses arguments that it does not know", async () => {
     expect(await start({}, ["--replicas", "0"]).ended).toBe(64);
     expect(await start({}, ["--nonsense"]).ended).toBe(64);
     const wrong = start({ PORT: "http" });
@@ -339,11 +339,11 @@ describe("npm run serve", () => {
     });
     const address = await npm.listens();
     const people: Person[] = [];
-    // General is followed by each worker that holds a connection.
+    // Each worker with a connection follows General.
     await until(async () => {
       people.push(await signUp(address, `person${people.length}`));
       const figures = await figuresOf({ address });
-      // Workers take connections in turn: with an odd number a round, each gets its share of those that stay.
+      // Workers take connections in turn: with an odd number a round, each gets some of those that stay.
       await fetch(`${address}/healthz`, { headers: { connection: "close" } });
       expect(figures["hubbub_connections"]).toBe(people.length);
       return figures["hubbub_relay_rooms"] === 2;
@@ -352,7 +352,7 @@ describe("npm run serve", () => {
     for (const one of people) await one.hears("to all");
     npm.child.kill("SIGTERM");
     expect(await npm.ended).toBe(0);
-    // "close" comes when nobody holds its output any more: no worker is left.
+    // "close" comes when nobody has its output open any more: no worker is left.
     expect(npm.output.match(/listens on/g)).toHaveLength(1);
     await redis.stop(2_000);
   });
@@ -393,7 +393,7 @@ async function answers(url: string, status = 200): Promise<boolean> {
   );
 }
 
-/** One of the replicas, as the kernel knows them: a child of ours that runs server/dist/main.js. */
+/** A replica, found as a child process of ours that runs server/dist/main.js. */
 function replicaOf({ child }: Command): { pid: number; port: number } {
   const pid = readdirSync("/proc").find((name) => {
     if (!/^\d+$/.test(name)) return false;
@@ -410,7 +410,7 @@ function replicaOf({ child }: Command): { pid: number; port: number } {
   return { pid: Number(pid), port: Number(port) };
 }
 
-/** Somebody who signed up at this address and is connected. */
+/** Signs somebody up at this address and connects them. */
 async function signUp(address: string, username: string): Promise<Person> {
   const browser = new Browser({ address });
   const { body } = await browser.post<User>("/api/users", { username, password: PASSWORD });

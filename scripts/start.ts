@@ -28,10 +28,10 @@ or N of them behind HAProxy. Ctrl-C ends all of it.
 
 Every other variable goes to the replicas: see .env.example.`;
 
-/** How long the end may take, 5 s in all: first the replicas, then HAProxy, then Redis. */
+/** How long each program may take to end, 5 s in all: the replicas, then HAProxy, then Redis. */
 const GRACE_MS = { replica: 3_000, haproxy: 300, redis: 1_200 };
 
-/** npm repeats a signal that the terminal has already sent to the whole group: within this time it is the same one. */
+/** npm repeats a signal that the terminal sent to the whole group: within this time it counts as the same one. */
 const SAME_SIGNAL_MS = 500;
 
 type Running = { redis?: Kept; haproxy?: Kept; replicas: Kept[] };
@@ -44,7 +44,7 @@ export async function main(args: string[]): Promise<number> {
     return 0;
   }
   const config = readEnvironment();
-  // A reader of our output may leave; we go on.
+  // Go on if the reader of our output leaves.
   process.stdout.on("error", () => {});
 
   const running: Running = { replicas: [] };
@@ -80,7 +80,7 @@ export async function main(args: string[]): Promise<number> {
 /** If this throws, `running` has everything that was started. */
 async function bringUp(config: Config, count: number, running: Running, signal: AbortSignal): Promise<void> {
   const dataDir = resolve(root, process.env["DATA_DIR"] || "data");
-  // A second `npm start` collides with both; the data folder says more than the port.
+  // A second `npm start` fails at both; the error about the data folder says more than the one about the port.
   const claimed = await claimPort(config).catch((error: unknown) => ({ error }));
   const given = process.env["REDIS_URL"];
   const { redisUrl, line, unread } = given
@@ -170,7 +170,7 @@ function withoutEmpty(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
 }
 
-/** Its REDIS_URL, and a line that tells of it. */
+/** A Redis' REDIS_URL, and a line about it for the terminal. */
 async function startPrivateRedis(
   dataDir: string,
   running: Running,
@@ -202,7 +202,7 @@ async function openRedis(config: Config, hint: string): Promise<RedisClient> {
   let client: RedisClient | undefined;
   try {
     client = await connectRedis(config.redisUrl, "commands", log);
-    // The replicas warn.
+    // The replicas warn about it.
     heed(await checkRedis(client, config, createKeys(config.keyPrefix)), log);
     return client;
   } catch (error) {
@@ -211,7 +211,7 @@ async function openRedis(config: Config, hint: string): Promise<RedisClient> {
   }
 }
 
-/** Checks the port before anything is built on it; 0 becomes a free one. */
+/** Checks that the port is free before anything uses it; 0 becomes a free one. */
 async function claimPort({ host, port }: Config): Promise<number> {
   const server = createServer();
   try {
@@ -233,13 +233,13 @@ async function claimPort({ host, port }: Config): Promise<number> {
   }
 }
 
-/** In a process of its own, whose memory ends with it. The chat works without demo data too. */
+/** Seeds in a process of its own, whose memory ends with it. The chat also works without demo data. */
 async function putDemoDataIn(redisUrl: string, signal: AbortSignal): Promise<void> {
   const child = startChild({
     command: process.execPath,
     args: [join(root, "scripts/run.mjs"), "seed"],
     env: { ...process.env, REDIS_URL: redisUrl },
-    // What it says at its end is said in another place.
+    // Its last line is printed elsewhere.
     onLine: (line, from) => void (from === "stderr" && console.error(line)),
   });
   const end = () => void child.stop(1_000);
@@ -259,7 +259,7 @@ async function startReplicas(
 ): Promise<string[]> {
   const started = await Promise.allSettled(
     ports.map(async (port, index) => {
-      // A name for one replica must not become that of several.
+      // SERVER_ID names one replica, and must not name several.
       const SERVER_ID =
         env["SERVER_ID"] && ports.length > 1 ? `${env["SERVER_ID"]}-${index + 1}` : env["SERVER_ID"];
       const own = {
@@ -286,7 +286,7 @@ function metricsPort(first: string | undefined, index: number): { METRICS_PORT?:
   return first === undefined || first === "0" ? {} : { METRICS_PORT: String(Number(first) + index) };
 }
 
-/** Resolves when it listens, with what it says it listens on; all else that it says is passed on. */
+/** Resolves with the address once the replica says that it listens; passes on its other output. */
 async function startReplica(
   env: NodeJS.ProcessEnv,
   signal: AbortSignal,

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { percentile, spread, summarise } from "./statistics.ts";
 
-describe("a percentile", () => {
-  it("is a value that was measured, by nearest rank", () => {
+describe("the statistics", () => {
+  it("take a percentile from the measured values, by nearest rank", () => {
     const values = Array.from({ length: 100 }, (_, index) => index + 1);
     expect([0, 0.5, 0.99, 1].map((p) => percentile(values, p))).toEqual([1, 50, 99, 100]);
     expect(percentile([7], 0.99)).toBe(7);
@@ -11,7 +11,7 @@ describe("a percentile", () => {
     expect(summarise([])).toBeNull();
   });
 
-  it("has a median between two middle values, and passes over what was not measured", () => {
+  it("put the median of runs between two middle values, and ignore missing values", () => {
     expect(spread([4, 1, Number.NaN, 3, 2])).toEqual({ runs: 4, min: 1, median: 2.5, max: 4 });
     expect(spread([])).toBeNull();
   });

@@ -1,4 +1,4 @@
-/** What is told of a set of measured values. */
+/** The summary of a set of measured values. */
 export type Summary = {
   count: number;
   min: number;
@@ -10,8 +10,8 @@ export type Summary = {
 };
 
 /**
- * The smallest value that at least the share `p` (0 to 1) of all values does not exceed: nearest rank, nothing is
- * interpolated, so that every figure is one that was measured. NaN for no values. `sorted` rises.
+ * The smallest value that at least the share `p` (0 to 1) of all values does not exceed: nearest rank without
+ * interpolation, so that every figure was really measured. NaN for no values. `sorted` is in ascending order.
  */
 export function percentile(sorted: ArrayLike<number>, p: number): number {
   if (sorted.length === 0) return Number.NaN;
@@ -36,7 +36,7 @@ export function summarise(values: ArrayLike<number>): Summary | null {
   };
 }
 
-/** The middle of repeated runs with its bounds; of an even number the mean of the two in the middle. */
+/** Minimum, median and maximum of repeated runs. For an even number the median is the mean of the middle two. */
 export type Spread = { runs: number; min: number; median: number; max: number };
 
 export function spread(values: readonly number[]): Spread | null {

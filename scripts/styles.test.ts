@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
 
-/** What no types hold together: the view's components and the style sheets beside them. */
+/** Checks what types cannot: that the view's components and their style sheets agree. */
 
 const view = join(import.meta.dirname, "../client/src/view");
 const files = readdirSync(view, { recursive: true, encoding: "utf8" });
@@ -33,7 +33,7 @@ test("each style sheet of the view belongs to one component beside it, by a name
 test.each(sheets)("%s has the class names that its component uses, and no others", (sheet) => {
   const text = read(sheet.replace(".module.css", ".tsx"));
   const used = [...text.matchAll(/\bcss\.(\w+)/g)].map(([, name = ""]) => name);
-  // `css[look]`: the looks of a property's type. One of them may be how it looks anyway.
+  // `css[look]`: the values of a property's type. One of them may be the default look, without a class.
   const chosen = [...text.matchAll(/\bcss\[(\w+)\]/g)].flatMap(([, property = ""]) => {
     const choices = new RegExp(`\\b${property}\\?: ((?:"\\w+"(?: \\| )?)+)`).exec(text)?.[1] ?? "";
     return [...choices.matchAll(/"(\w+)"/g)].map(([, name = ""]) => name);

@@ -34,12 +34,12 @@ function commentOf(name: string, text: string): string {
   return prose(new RegExp(String.raw`${COMMENT}(?:export const )?"?${name}"?(?::| =|,)`).exec(text)?.[1]);
 }
 
-/** Key, type, what it holds and the command that shows it, from the table in keys.ts. */
+/** Rows of key, type, content and the command that shows it, from the table in keys.ts. */
 export function keys(): string[][] {
   return [...source("keys.ts").matchAll(/^ \* \| (`.*) \|$/gm)].map(([, row = ""]) => row.split(" | "));
 }
 
-/** One row for each line with an arrow above a route; lines without one go on with the one before. */
+/** A row for each line with an arrow above a route; a line without one continues the line before. */
 function routes(): string[][] {
   const found = source("doors/rest.ts").matchAll(
     /((?: +\/\/ .*\n)*) +router\.(get|post|put|patch|delete)\("([^"]+)"/g,
@@ -58,7 +58,7 @@ function routes(): string[][] {
   });
 }
 
-/** Event, what goes with it, what is answered, and its comment. */
+/** Rows of event, body, answer and comment. */
 function events(type: "ClientEvents" | "ServerEvents"): string[][] {
   const block = new RegExp(`export type ${type} = \\{\n([^]*?)\n\\};`).exec(protocol)?.[1] ?? "";
   const event = new RegExp(
@@ -73,7 +73,7 @@ function events(type: "ClientEvents" | "ServerEvents"): string[][] {
   ]);
 }
 
-/** What input may hold: figures and patterns, with what protocol.ts says of them. */
+/** Rows of the limits of input, figures and patterns, with their comments in protocol.ts. */
 function input(): (string | number)[][] {
   const { LIMITS, ROOM_ID, USER_ID, USERNAME, NONCE } = wire;
   const limits = protocol.slice(protocol.indexOf("export const LIMITS"));
@@ -154,7 +154,7 @@ const MADE: Record<string, () => string> = {
     ),
 };
 
-/** A page of the docs with what stands between `<!-- made:NAME -->` and `<!-- end -->` made anew. */
+/** A page of the docs with everything between `<!-- made:NAME -->` and `<!-- end -->` made anew. */
 export async function remade(file: string): Promise<string> {
   const path = join(root, file);
   const text = readFileSync(path, "utf8").replaceAll(

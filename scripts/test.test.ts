@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { afterAgain, countReport } from "./test.ts";
 
-it("counts a file that could not be loaded, and an end that no test explains, and names what failed", () => {
+it("counts a file that could not be loaded and an unexplained exit as failures, and names what failed", () => {
   const passed = { status: "passed", fullName: "is fine", failureMessages: [] };
   const failed = { status: "failed", fullName: "is not", failureMessages: ["Error: 1 is 2\n    at line 1"] };
   const file = { status: "passed", name: "a.test.ts", message: "", assertionResults: [passed, passed] };
@@ -27,7 +27,7 @@ it("counts a file that could not be loaded, and an end that no test explains, an
   expect(countReport(undefined, 1)).toEqual({ passed: 0, failed: 1, names: outside, flaky: [] });
 });
 
-it("tells a test that failed once and then passed as flaky, and one that failed twice as failed", () => {
+it("reports a test that failed once and then passed as flaky, and one that failed twice as failed", () => {
   const first = { passed: 8, failed: 2, names: ["one: Error: late", "two: Error: wrong"], flaky: [] };
   const second = { passed: 3, failed: 1, names: ["two: Error: wrong again"], flaky: [] };
   expect(afterAgain(first, second)).toEqual({

@@ -12,7 +12,7 @@ import { PROVE_RESULT, type Report } from "./prove/report.ts";
 type Counts = { passed: number; failed: number; names?: string[]; flaky?: string[] };
 type Stage = { name: string; title: string; run: () => Counts | Promise<Counts> };
 
-/** If more files fail, it is no accident. */
+/** If more files fail, it is not an accident. */
 const AGAIN_MOST = 3;
 
 /**
@@ -142,8 +142,8 @@ function checkLock(): Counts {
 }
 
 /**
- * Runs a project's tests. A file or two of many that fail are run once more by themselves, as whoever reads the result
- * would do: a test that passes then is told as flaky, with its error, and counts as passed.
+ * Runs a project's tests. If a few of many files fail, runs them once more by themselves, as a person would: a test that
+ * then passes is listed as flaky, with its error, and counts as passed.
  */
 async function vitest(project: string, files: string[], env = process.env): Promise<Counts> {
   const first = await runVitest(project, files, env);
@@ -184,7 +184,7 @@ function failedFiles(report: VitestReport | undefined): string[] {
   return failed.map(({ name }) => relative(root, name));
 }
 
-/** The result of both runs: a test that failed in the second one too has failed. */
+/** The result of both runs: only a test that also failed in the second has failed. */
 export function afterAgain(first: Required<Counts>, second: Required<Counts>): Required<Counts> {
   const testOf = (line: string) => line.split(": ", 1)[0];
   const failed = new Set(second.names.map(testOf));
@@ -222,7 +222,7 @@ function firstLine(text = ""): string {
   return text.split("\n", 1)[0] ?? "";
 }
 
-/** One check for each scenario. A scenario for which the machine lacks a tool says so, and does not count. */
+/** One check for each scenario. A scenario whose tool this machine lacks is reported and does not count. */
 async function shortProof(): Promise<Counts> {
   rmSync(PROVE_RESULT, { force: true });
   const code = await runProgram(process.execPath, ["scripts/run.mjs", "prove", "--short"]);
@@ -260,7 +260,7 @@ async function browserTests(files: string[]): Promise<Counts> {
 
 const PATH = [process.env["PATH"], "/usr/bin"].filter(Boolean).join(delimiter);
 
-/** $CHROMIUM, or what PATH has, or Debian's, which is installed where we may. */
+/** $CHROMIUM, or the one on PATH, or Debian's, which is installed if we may. */
 async function findChromium(): Promise<string> {
   const names = ["chromium", "chromium-headless-shell", "google-chrome", "chrome"];
   const look = () => names.map((name) => which(name, PATH)).find((found) => found !== undefined);
@@ -273,8 +273,8 @@ async function findChromium(): Promise<string> {
 }
 
 /**
- * Debian's, where we are root and there is apt-get; else, and where that fails, nothing happens. What is not fetched
- * within the time is left: unpacking, which must not be cut off, takes seconds.
+ * Installs Debian's package if we are root and there is apt-get; does nothing otherwise, or if that fails. The time
+ * limit covers only fetching: unpacking, which must not be interrupted, takes seconds.
  */
 async function installPackages(name: string, fetchSeconds = 600): Promise<void> {
   if (process.getuid?.() !== 0 || !which("apt-get")) return;

@@ -5,7 +5,7 @@ import type { TestProject } from "vitest/node";
 import { build } from "./prepare.mjs";
 import { startRedis } from "./redis.ts";
 
-/** One real Redis that keeps nothing for each test run, at TEST_REDIS_URL; for the browser, the built client. */
+/** Starts a real Redis that keeps nothing, at TEST_REDIS_URL, for each test run; for browser tests, builds the client. */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   if (project.name === "browser") await build();
   const dir = mkdtempSync(join(tmpdir(), "hubbub-test-"));

@@ -447,6 +447,7 @@ it("classifies every key by whether a backup holds it", () => {
       "username:1": "claim",
       "{online_users}:count": "moment",
       "{online_users}:leases": "moment",
+      "{room:1}:bans": "late",
       "{room:1}:changed": "late",
       "{room:1}:deleted": "late",
       "{room:1}:edit:2:n": "moment",
@@ -459,6 +460,7 @@ it("classifies every key by whether a backup holds it", () => {
       "{room:1}:read": "log",
       "{room:1}:records": "late",
       "{room:1}:revs": "late",
+      "{room:1}:spoke:2": "moment",
       "{room:1}:thread:2": "late",
     }
   `);

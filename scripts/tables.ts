@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { format, resolveConfig } from "prettier";
+import { mayActOn, RIGHTS } from "../server/src/chat/access.ts";
 import { VARIABLES } from "../server/src/config.ts";
 import { STATUS } from "../server/src/doors/failure.ts";
 import { BOUNDS, QUEUES, RATES, SHED, TURNS } from "../server/src/limits.ts";
@@ -102,7 +103,23 @@ function shapes(): string {
   return `\`\`\`ts\n${types.replace(/export const ERROR_CODES[^]*?as const;\n/, "")}\`\`\``;
 }
 
+/** Who may do what in a room: a row for each action. */
+function rights(): string[][] {
+  const tick = (yes: boolean) => (yes ? "yes" : "no");
+  return Object.entries(RIGHTS).map(([name, right]) => {
+    const { role, kinds, archived, muted, what } = right;
+    const has = wire.ROOM_ROLES.map((one) => tick(one === role || mayActOn(one, role)));
+    const rooms = kinds.length === 4 ? "all" : kinds.map(code).join(", ");
+    return [code(name), what, rooms, ...has, tick(archived), tick(muted)];
+  });
+}
+
 const MADE: Record<string, () => string> = {
+  rights: () =>
+    table(
+      ["action", "what", "kinds of rooms", ...wire.ROOM_ROLES, "in an archived room", "while muted"],
+      rights(),
+    ),
   keys: () => table(["key", "type", "holds", "look"], keys()),
   routes: () => table(["call", "answers"], routes()),
   requests: () => table(["client → server", "with", "answered with", "what"], events("ClientEvents")),

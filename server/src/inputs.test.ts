@@ -120,6 +120,8 @@ describe("a replica with any input", { timeout: 120_000 }, () => {
         "thread",
         "pins",
         "mentions",
+        "bans",
+        "spoke",
       ];
       const at = rest.findIndex((part) => fields.includes(part));
       const id = rest.slice(0, at < 0 ? undefined : at).join(":");
@@ -360,6 +362,7 @@ describe("an announcement", () => {
         usersIn: () => [],
         changes: () => undefined,
         typing: () => undefined,
+        standing: () => undefined,
         expel: (id: RoomId, userId: string) => heard.push(`${id} ${userId}`),
         toRoom: () => undefined,
       },

@@ -18,6 +18,7 @@ const ARGUMENTS: Record<string, string[]> = {
   username: ["<name>"],
   roomByName: ["<name>"],
   homes: ["<name>"],
+  spoke: ["<id>", "<user>"],
   nonce: ["<id>", "<user>", "<nonce>"],
   edit: ["<id>", "<user>", "<nonce>"],
   mentions: ["<id>", "<user>"],

@@ -40,8 +40,10 @@ const WORDS = [
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
  * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id stored | `r hget room_looks design` |
  * | `room:<id>` | sorted set | messages as JSON, score = `date` in ms | `r zrange room:0 -3 -1 withscores` |
- * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room that is not open | `r hgetall {room:0}:meta` |
- * | `{room:<id>}:records` | hash | user id -> what a named room knows of this member, JSON: `role` | `r hgetall {room:1}:records` |
+ * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room that is not open; `topic`, `slow` (s) and `archived` (ms), if set | `r hgetall {room:0}:meta` |
+ * | `{room:<id>}:records` | hash | user id -> what a room knows of this member, JSON: `role`, and if so `mutedUntil` (ms) and `disabled`; General and private rooms have exceptions alone | `r hgetall {room:1}:records` |
+ * | `{room:<id>}:bans` | hash | user id -> who may not come back, JSON: `by`, `at`, and `until` (ms) if not for ever | `r hgetall {room:1}:bans` |
+ * | `{room:<id>}:spoke:<user>` | string | exists while slow mode makes this user wait | `r pttl {room:1}:spoke:2` |
  * | `{room:<id>}:changed` | sorted set | what the last 1,000 changes changed: `@<user id>`, or a message's `date`; score = `rev` of its last change | `r zrange {room:1}:changed 0 -1 withscores` |
  * | `{room:<id>}:revs` | hash | `rev` modulo 1,000 -> `<rev>:<its running hash>`, of the last 1,000 | `r hgetall {room:1}:revs` |
  * | `{room:<id>}:members` | set | user ids of a named room, while servers of schema 1 may run | `r smembers {room:1}:members` |
@@ -113,6 +115,8 @@ export function createKeys(prefix: string) {
     changed: (id: RoomId) => `{${prefix}room:${id}}:changed`,
     revs: (id: RoomId) => `{${prefix}room:${id}}:revs`,
     members: (id: RoomId) => `{${prefix}room:${id}}:members`,
+    bans: (id: RoomId) => `{${prefix}room:${id}}:bans`,
+    spoke: (id: RoomId, user: UserId) => `{${prefix}room:${id}}:spoke:${user}`,
     read: (id: RoomId) => `{${prefix}room:${id}}:read`,
     nonce: (id: RoomId, user: UserId, nonce: string) => `{${prefix}room:${id}}:nonce:${user}:${nonce}`,
     edit: (id: RoomId, user: UserId, nonce: string) => `{${prefix}room:${id}}:edit:${user}:${nonce}`,

@@ -51,6 +51,13 @@ export const RATES = {
     why: "right passwords: each costs a hash and a session",
   },
   room: { points: 200, seconds: 86_400, of: "a user", counted: "in Redis", why: "named rooms made" },
+  moderation: {
+    points: 300,
+    seconds: 60,
+    of: "a user",
+    counted: "here",
+    why: "changes of members and bans: each is a change of the room that all its people hear",
+  },
   privateRoom: {
     points: 500,
     seconds: 3_600,

@@ -20,16 +20,20 @@ export type RoomKind = "everyone" | "open" | "invite" | "direct";
 /** Names of deleted accounts stay taken, and are told as `deleted user`. */
 export type User = { id: UserId; username: string; displayName?: string; deleted?: true };
 
-/** What somebody may do on the server. */
-export const SERVER_ROLES = ["user", "admin", "owner"] as const;
-export type ServerRole = (typeof SERVER_ROLES)[number];
-
 /** One's own account. Without `role`, a user. */
 export type Me = User & { role?: Exclude<ServerRole, "user"> };
 
 /** Who may sign up: anybody, or only people with an invitation; `closed` says nothing of invitations. */
 export const SIGN_UP_MODES = ["open", "invite", "closed"] as const;
 export type SignUpMode = (typeof SIGN_UP_MODES)[number];
+
+/** What somebody may do in a room: see docs/rights.md. The owner is its maker, and a room that has people keeps one. */
+export const ROOM_ROLES = ["member", "moderator", "owner"] as const;
+export type RoomRole = (typeof ROOM_ROLES)[number];
+
+/** What somebody may do on the server. */
+export const SERVER_ROLES = ["user", "admin", "owner"] as const;
+export type ServerRole = (typeof SERVER_ROLES)[number];
 
 export type Presence = User & { online: boolean };
 
@@ -101,7 +105,26 @@ export type Room = {
   notify?: NotifyLevel;
   /** Whether this user has answers folded into their threads. Else they stand in the log, where they were said. */
   folded?: true;
+} & Partial<Standing> &
+  Partial<RoomSettings>;
+
+/** What this user is in a room, and until when they may not write there, in ms. */
+export type Standing = { role: RoomRole; mutedUntil?: number };
+
+/** What a room's moderators set. */
+export type RoomSettings = {
+  topic: string;
+  /** Seconds that a member waits between two messages. */
+  slow: number;
+  /** When the room was closed for writing, in ms. */
+  archived: number;
 };
+
+/** A member as the others see them. */
+export type Member = User & Standing;
+
+/** Somebody who may not come back to a room, by whom, since when, and until when if not for ever; in ms. */
+export type Ban = User & { by: UserId; at: number; until?: number };
 
 /** How many people a message to everybody in a room reaches. */
 export type Audience = { people: number };
@@ -176,8 +199,12 @@ export const ERROR_CODES = [
   "invalid",
   /** No session, or wrong username or password. */
   "unauthorized",
-  /** From another site's page, or one room too many. */
+  /** From another site's page, one room too many, or without the right: see docs/rights.md. */
   "forbidden",
+  /** A moderator has muted you in this room. */
+  "muted",
+  /** The room is archived: it can be read, and not be written to. */
+  "archived",
   /** Unknown, or hidden from you: the same answer. */
   "not_found",
   /** Another room or user has the name. */
@@ -253,8 +280,12 @@ export type ServerEvents = {
   "user.disconnected": (users: Presence[]) => void;
   /** A room became visible to this user: joined in another window, or a private room's first message. */
   "show.room": (room: Room) => void;
-  /** The user left this room in another window. */
+  /** The user left this room in another window, or was removed from it. */
   "hide.room": (left: { roomId: RoomId }) => void;
+  /** This user's standing in a room has changed. */
+  "room.member": (standing: { roomId: RoomId } & Standing) => void;
+  /** The settings of a room have changed, or its name. */
+  "room.changed": (room: { roomId: RoomId; kind: RoomKind; name: string } & Partial<RoomSettings>) => void;
   /** The user read this room in another window, or with `unread` marked part of it as unread. */
   "room.read": (read: { roomId: RoomId; read: number; unread?: true }) => void;
   /** The earlier messages may belong to another log, or something is missing: `sync` the room. */
@@ -266,7 +297,17 @@ export type Credentials = { username: string; password: string };
 export type NewUser = Credentials & { invite?: string | undefined };
 export type Notifications = { level: NotifyLevel };
 export type RoomView = { folded: boolean };
-export type NewRoom = { name: string; kind?: ListedRoom["kind"] | undefined };
+export type NewRoom = { name: string; kind?: ListedRoom["kind"] | undefined; topic?: string | undefined };
+/** What is to change in a room: `""`, 0 and false take a setting away. */
+export type RoomPatch = {
+  name?: string | undefined;
+  kind?: ListedRoom["kind"] | undefined;
+  topic?: string | undefined;
+  slow?: number | undefined;
+  archived?: boolean | undefined;
+};
+/** What is to change of a member: `mutedUntil` 0 ends a mute. Adds somebody who is no member. */
+export type MemberPatch = { role?: RoomRole | undefined; mutedUntil?: number | undefined };
 export type NewPrivateRoom = { userId: UserId };
 
 /** A room's id; nothing else ever reaches a key. A pair must also ascend: see `isRoomId`. */
@@ -293,6 +334,10 @@ export const LIMITS = {
   passwordMin: 8,
   /** Characters of a room's name, which must not look like another room's. */
   roomName: 64,
+  /** Characters of a room's topic. */
+  topic: 250,
+  /** Seconds of slow mode. */
+  slow: 21_600,
   /** UTF-16 units of the searched text, `q`. */
   search: 100,
   /** Messages, users or rooms of one page, at most; at least 1. */

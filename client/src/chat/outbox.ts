@@ -187,6 +187,8 @@ export function createOutbox(needs: Needs) {
         case "invalid":
         case "unauthorized":
         case "forbidden":
+        case "muted":
+        case "archived":
         case "not_found":
         case "taken":
         case "conflict":

@@ -58,6 +58,8 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
       changes: ({ roomId, ...changes }) => sync.changed(roomId, changes),
       "show.room": (room) => sync.showRoom(room),
       "hide.room": ({ roomId }) => sync.hideRoom(roomId),
+      "room.changed": (room) => chat.dispatch({ type: "room changed", room }),
+      "room.member": ({ roomId, ...standing }) => chat.dispatch({ type: "standing", roomId, standing }),
       "room.read": (moved) => reads.moved(moved),
       "room.stale": ({ roomId }) => sync.stale(roomId),
     },

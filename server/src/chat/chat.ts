@@ -5,6 +5,7 @@ import type { Members } from "../store/members.ts";
 import type { Rooms } from "../store/rooms.ts";
 import type { Accounts } from "./accounts.ts";
 import { ChatMessages } from "./messages.ts";
+import { Moderation } from "./moderation.ts";
 import { People } from "./people.ts";
 import { ChatRooms, type Announcer } from "./rooms.ts";
 import type { Users } from "./users.ts";
@@ -17,6 +18,7 @@ export class Chat {
   readonly people: People;
   readonly rooms: ChatRooms;
   readonly messages: ChatMessages;
+  readonly moderation: Moderation;
 
   constructor(parts: {
     users: Users;
@@ -34,6 +36,7 @@ export class Chat {
     this.presence = presence;
     this.people = new People(users, presence);
     this.rooms = new ChatRooms({ rooms: parts.rooms, members, log, users, announce });
+    this.moderation = new Moderation({ rooms: this.rooms, members, users, announce });
     this.messages = new ChatMessages({ rooms: this.rooms, members, log, users, announce, metrics });
   }
 }

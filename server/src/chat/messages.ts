@@ -15,6 +15,7 @@ import {
 } from "../protocol.ts";
 import type { Log, NewMessage, PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
+import { may, refused } from "./access.ts";
 import { asChanged, type Mentioned, type MessageChange } from "./changes.ts";
 import { findMessages, type Finding } from "./find.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
@@ -74,11 +75,14 @@ export class ChatMessages {
    * `asChanged` throws, and `not_found`.
    */
   async change(user: User, asked: MessageChange): Promise<string> {
-    await this.#members.demand(asked.roomId, user.id);
+    const { withRecord } = await this.#rooms.situation(user, asked.roomId);
     const mentioned = asked.do === "edit" ? await this.#mentionsIn(asked.message) : {};
-    return this.#log.change(user.id, asked, (message) =>
-      asChanged(message, user.id, asked, Date.now(), mentioned),
-    );
+    return this.#log.change(user.id, asked, (message, record) => {
+      const isOwn = message.from === user.id;
+      const refusal = may(asked.do === "delete" && !isOwn ? "delete.others" : asked.do, withRecord(record));
+      if (refusal !== null) throw refused(refusal);
+      return asChanged(message, user.id, asked, Date.now(), mentioned);
+    });
   }
 
   /**

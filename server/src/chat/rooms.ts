@@ -11,12 +11,18 @@ import type {
   Room,
   RoomId,
   RoomKind,
+  RoomPatch,
+  ServerEvents,
+  ServerRole,
+  Standing,
   User,
   UserId,
 } from "../protocol.ts";
-import { unknownRoom, type Log } from "../store/log.ts";
+import { keepsRecords } from "../store/kinds.ts";
+import { unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
-import type { Rooms } from "../store/rooms.ts";
+import type { Facts, Rooms } from "../store/rooms.ts";
+import { may, refused, roleIn, type Action, type Situation } from "./access.ts";
 import type { Users } from "./users.ts";
 
 /** Reaches users' connections on every replica. May get lost; what it says is stored before. */
@@ -24,7 +30,10 @@ export type Announcer = {
   /** The users are in this room now: their connections hear it, and show it. */
   showRoom: (userIds: UserId[], roomId: RoomId) => void;
   readRoom: (userId: UserId, roomId: RoomId, read: number, unread?: true) => void;
+  changeRoom: (room: RoomChanged) => void;
 };
+
+type RoomChanged = Parameters<ServerEvents["room.changed"]>[0];
 
 /** How long we assume that both users list the private room. */
 const OPENED_MS = 60_000;
@@ -76,12 +85,12 @@ export class ChatRooms {
 
   /** The user's rooms, General first, then by their newest message. */
   async list(user: User): Promise<Room[]> {
-    const ids = await this.#members.of(user.id);
+    const [ids, { role }] = await Promise.all([this.#members.of(user.id), this.#users.accountOf(user.id)]);
     const rooms: Room[] = [];
     // A few at a time: Redis and this process must serve others in between.
     for (let start = 0; start < ids.length; start += BOUNDS.roomsAtOnce.value) {
       const some = ids.slice(start, start + BOUNDS.roomsAtOnce.value);
-      rooms.push(...(await Promise.all(some.map((id) => this.describe(id, user.id)))));
+      rooms.push(...(await Promise.all(some.map((id) => this.describe(id, user.id, role)))));
     }
     return rooms.toSorted((a, b) =>
       a.kind === "everyone" ? -1 : b.kind === "everyone" ? 1 : (b.last?.date ?? 0) - (a.last?.date ?? 0),
@@ -89,9 +98,26 @@ export class ChatRooms {
   }
 
   /** A room as this user sees it. The caller must have checked that the user is in it. */
-  async describe(roomId: RoomId, userId: UserId): Promise<Room> {
-    const [last, state] = await Promise.all([this.#log.newest(roomId), this.#rooms.state(roomId, userId)]);
-    const { kind, name, userIds, seq, read, deleted: gone, mentions, notify, folded } = state;
+  async describe(roomId: RoomId, userId: UserId, known?: ServerRole): Promise<Room> {
+    const [last, state, server] = await Promise.all([
+      this.#log.newest(roomId),
+      this.#rooms.state(roomId, userId),
+      known ?? this.#users.accountOf(userId).then(({ role }) => role),
+    ]);
+    const {
+      kind,
+      name,
+      userIds,
+      seq,
+      read,
+      deleted: gone,
+      mentions,
+      notify,
+      folded,
+      settings,
+      record,
+    } = state;
+    const standing = record ?? { role: "member" as const };
     const names = userIds ? (await this.#users.find(userIds)).map((one) => one.username) : [name ?? ""];
     return {
       id: roomId,
@@ -107,7 +133,64 @@ export class ChatRooms {
       ...(mentions > 0 && { mentions }),
       ...(notify && { notify }),
       ...(folded && { folded }),
+      role: roleIn(kind, standing, server) ?? standing.role,
+      ...(standing.mutedUntil !== undefined && { mutedUntil: standing.mutedUntil }),
+      ...settings,
     };
+  }
+
+  /**
+   * What decides what a user may do in a room; `decide` answers it again for a record that was read anew. Throws
+   * `not_found` for a room that does not exist for them.
+   */
+  async situation(
+    user: User,
+    roomId: RoomId,
+  ): Promise<{ facts: Facts; situation: Situation; withRecord: (record: MemberRecord | null) => Situation }> {
+    const [facts, record, sees, { role }] = await Promise.all([
+      this.#rooms.facts(roomId),
+      this.#members.record(roomId, user.id),
+      keepsRecords(roomId) || this.#members.sees(roomId, user.id),
+      this.#users.accountOf(user.id),
+    ]);
+    if (facts === null) throw unknownRoom();
+    const withRecord = (now: MemberRecord | null): Situation => ({
+      kind: facts.kind,
+      archived: facts.settings.archived !== undefined,
+      standing: standingOf(roomId, now, sees),
+      server: role,
+      now: Date.now(),
+    });
+    return { facts, situation: withRecord(record), withRecord };
+  }
+
+  /** Throws what keeps a user from doing this in a room: `not_found`, `forbidden`, `muted`, `archived`. */
+  async demand(user: User, roomId: RoomId, ...actions: Action[]): Promise<Facts> {
+    const { facts, situation } = await this.situation(user, roomId);
+    for (const action of actions) {
+      const refusal = may(action, situation);
+      if (refusal !== null) throw refused(refusal);
+    }
+    return facts;
+  }
+
+  /** Changes a room's name, kind or settings, and tells its people. Throws as `demand` does, and `taken`. */
+  async change(user: User, roomId: RoomId, patch: RoomPatch): Promise<Room> {
+    const { name, kind, topic, slow, archived } = patch;
+    const actions: Action[] = [
+      ...(name === undefined ? [] : ["name" as const]),
+      ...(kind === undefined ? [] : ["kind" as const]),
+      ...(archived === undefined ? [] : ["archive" as const]),
+      ...(topic === undefined && slow === undefined ? [] : ["settings" as const]),
+    ];
+    await this.demand(user, roomId, "members", ...actions);
+    if (name !== undefined) await this.#rooms.rename(roomId, name);
+    const closed = archived === undefined ? {} : { archived: archived ? Date.now() : 0 };
+    await this.#rooms.set(roomId, { ...closed, ...given({ kind, topic, slow }) });
+    const facts = await this.#rooms.facts(roomId);
+    if (facts === null) throw unknownRoom();
+    this.#announce.changeRoom({ roomId, kind: facts.kind, name: facts.name, ...facts.settings });
+    return this.describe(roomId, user.id);
   }
 
   /** The kind of a room; null if there is no room with this id. */
@@ -131,9 +214,10 @@ export class ChatRooms {
   }
 
   /** Throws `taken`, and `forbidden` to a user in too many rooms. */
-  async create(user: User, { name, kind }: NewRoom): Promise<Room> {
-    await this.#demandPlace(user.id);
-    const roomId = await this.#rooms.create(name, user.id, kind);
+  async create(user: User, { name, kind, topic }: NewRoom): Promise<Room> {
+    await this.demandPlace(user.id);
+    const roomId = await this.#rooms.create(name, user.id, kind, topic);
+    await this.keepOut(roomId, user.id);
     this.#announce.showRoom([user.id], roomId);
     return this.describe(roomId, user.id);
   }
@@ -147,7 +231,7 @@ export class ChatRooms {
     const [other] = await this.#users.find([otherId]);
     if (!other) throw new ChatError("not_found", "There is no such user.");
     const roomId = this.#rooms.between(user.id, otherId);
-    if (!(await this.#members.has(roomId, user.id))) await this.#demandPlace(user.id);
+    if (!(await this.#members.has(roomId, user.id))) await this.demandPlace(user.id);
     const created = await this.#members.show(roomId, user.id);
     if (created) this.#announce.showRoom([user.id], roomId);
     return { room: await this.describe(roomId, user.id), created };
@@ -165,9 +249,23 @@ export class ChatRooms {
     if (isMember && sees) return;
     const kind = await this.#rooms.kind(roomId);
     if (kind !== "open" && !(kind === "invite" && isMember)) throw unknownRoom();
-    await this.#demandPlace(user.id);
-    await this.#members.join(roomId, user.id);
-    this.#announce.showRoom([user.id], roomId);
+    await this.enter(user.id, roomId);
+  }
+
+  /** Makes a user a member of a named room, whoever asks for it. Throws `forbidden` if they are banned, or in too many rooms. */
+  async enter(userId: UserId, roomId: RoomId): Promise<void> {
+    await this.demandPlace(userId);
+    await this.#members.join(roomId, userId);
+    // Nobody else is there: the last one who left took the room's owner along.
+    if ((await this.#members.size(roomId)) === 1) await this.#members.keepOwner(roomId);
+    await this.keepOut(roomId, userId);
+    this.#announce.showRoom([userId], roomId);
+  }
+
+  /** Bars an account that was disabled while it came into a room. Call it once the room is in the user's list. */
+  async keepOut(roomId: RoomId, userId: UserId): Promise<void> {
+    const { disabled } = await this.#users.accountOf(userId);
+    if (disabled) await this.#members.barFrom(roomId, userId, true);
   }
 
   /** A room with its newest page. Throws `not_found`. */
@@ -191,9 +289,15 @@ export class ChatRooms {
     await this.#members.demand(roomId, user.id);
     const kind = await this.#rooms.kind(roomId);
     if (kind === "everyone" || kind === "direct") throw new ChatError("invalid", "This room cannot be left.");
-    await this.#members.leave(roomId, user.id);
-    await this.#rooms.setNotify(roomId, user.id, null);
-    await this.#rooms.setFolded(roomId, user.id, false);
+    const before = await this.#members.leave(roomId, user.id);
+    await this.forget(roomId, user.id, before);
+  }
+
+  /** Cleans up after somebody who is no member any more, and was this. */
+  async forget(roomId: RoomId, userId: UserId, before: MemberRecord | null): Promise<void> {
+    await this.#rooms.setNotify(roomId, userId, null);
+    await this.#rooms.setFolded(roomId, userId, false);
+    if (before?.role === "owner") await this.#members.keepOwner(roomId);
   }
 
   /** Sets what notifies the user in a room, for all their windows. Throws `not_found`. */
@@ -259,8 +363,22 @@ export class ChatRooms {
     return pair.filter((_, index) => added[index]);
   }
 
-  async #demandPlace(userId: UserId): Promise<void> {
+  /** Throws `forbidden` for a user in too many rooms. */
+  async demandPlace(userId: UserId): Promise<void> {
     if ((await this.#members.count(userId)) >= BOUNDS.roomsOfUser.value)
       throw new ChatError("forbidden", `You are in ${BOUNDS.roomsOfUser.value} rooms. Leave one first.`);
   }
+}
+
+/** What somebody is in a room by its record, and for General and private rooms by their list of rooms. */
+function standingOf(roomId: RoomId, record: MemberRecord | null, sees: boolean): Standing | null {
+  if (record?.disabled || !sees) return null;
+  return record ?? (keepsRecords(roomId) ? null : { role: "member" });
+}
+
+/** An object without the fields that are undefined. */
+function given<T extends object>(values: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: NonNullable<T[K]>;
+  };
 }

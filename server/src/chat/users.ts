@@ -130,6 +130,12 @@ export class Users {
     await Promise.all([this.#redis.del(this.#keys.user(id)), this.#redis.del(this.#keys.userRooms(id))]);
   }
 
+  /** What an account is on the server, and whether it is disabled. */
+  async accountOf(id: UserId): Promise<{ role: ServerRole; disabled: boolean }> {
+    const [role, disabled] = await this.#redis.hmget(this.#keys.user(id), "role", "disabled");
+    return { role: roleOf(role), disabled: disabled !== null };
+  }
+
   /** Whether this address is one of the account's own. */
   async isAtHome(username: string, address: string): Promise<boolean> {
     const seenAt = await this.#redis.zscore(this.#keys.homes(username), address);

@@ -8,6 +8,8 @@ export const STATUS: Record<ErrorCode, number> = {
   invalid: 400,
   unauthorized: 401,
   forbidden: 403,
+  muted: 403,
+  archived: 403,
   not_found: 404,
   taken: 409,
   conflict: 409,

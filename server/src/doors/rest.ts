@@ -23,17 +23,21 @@ import {
   type Audience,
   USERNAME,
   USER_ID,
+  ROOM_ROLES,
   isRoomId,
   type Credentials,
   type ErrorCode,
   type Hits,
+  type MemberPatch,
   type NewPrivateRoom,
   type Notifications,
+  type RoomPatch,
   type RoomView,
   type NewRoom,
   type NewUser,
   type RoomId,
   type User,
+  type UserId,
 } from "../protocol.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { refusalOf, toFailure } from "./failure.ts";
@@ -53,16 +57,39 @@ const newUser: z.ZodType<NewUser> = z.object({
   ),
   invite: z.string().max(64).optional(),
 });
+const roomName = z
+  .string()
+  .max(LIMITS.roomName)
+  .transform((name) => name.normalize("NFC").trim())
+  .refine((name) => name.length > 0, "a room needs a name")
+  // Control, format (also invisible and direction marks), private and unassigned characters.
+  .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters");
+const topic = z
+  .string()
+  .max(LIMITS.topic)
+  .transform((text) => text.normalize("NFC").trim())
+  .refine((text) => !/[\p{Cc}\p{Co}\p{Cn}]/u.test(text), "no control characters");
+const kind = z.enum(["open", "invite"]);
 const newRoom: z.ZodType<NewRoom> = z.object({
-  name: z
-    .string()
-    .max(LIMITS.roomName)
-    .transform((name) => name.normalize("NFC").trim())
-    .refine((name) => name.length > 0, "a room needs a name")
-    // Control, format (also invisible and direction marks), private and unassigned characters.
-    .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters"),
-  kind: z.enum(["open", "invite"]).optional(),
+  name: roomName,
+  kind: kind.optional(),
+  topic: topic.optional(),
 });
+const roomPatch: z.ZodType<RoomPatch> = z
+  .object({
+    name: roomName,
+    kind,
+    topic,
+    slow: z.number().int().min(0).max(LIMITS.slow),
+    archived: z.boolean(),
+  })
+  .partial();
+/** Milliseconds since 1970, no later than a Date can tell. */
+const moment = z.number().int().min(0).max(8.64e15);
+const memberPatch: z.ZodType<MemberPatch> = z
+  .object({ role: z.enum(ROOM_ROLES), mutedUntil: moment })
+  .partial();
+const newBan: z.ZodType<{ until?: number | undefined }> = z.object({ until: moment.optional() });
 const userId = z.string().regex(USER_ID, "no user id");
 const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });
 const notifications: z.ZodType<Notifications> = z.object({ level: z.enum(NOTIFY_LEVELS) });
@@ -100,7 +127,7 @@ const pageQuery = z
     size: count(LIMITS.page, LIMITS.pageDefault),
   })
   .refine(({ before, after, around, at, thread, pinned }) => {
-    const kinds = [around, at, pinned, thread].filter((kind) => kind !== undefined).length;
+    const kinds = [around, at, pinned, thread].filter((one) => one !== undefined).length;
     const isBetween = before !== undefined || after !== undefined;
     return kinds === 0 || (kinds === 1 && (thread !== undefined || !isBetween));
   }, "one kind of page at a time");
@@ -576,7 +603,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await chat.rooms.directory(user, after, size));
     }
   });
-  // {name,kind?} -> 201 the new room, joined; 409 taken. `kind` is `open` or `invite`; an invite room does not exist for others
+  // {name,kind?,topic?} -> 201 the new room, joined and mine; 409 taken. `kind` is `open` or `invite`; an invite room
+  // does not exist for others
   router.post("/rooms", async (request, response) => {
     const user = demandUser(response);
     const asked = newRoom.parse(request.body);
@@ -589,6 +617,56 @@ function api(parts: RestParts, proxies: Proxies): Router {
     await throttle.take("privateRoom", user.id);
     const { room, created } = await chat.rooms.startPrivate(user, newPrivateRoom.parse(request.body).userId);
     response.status(created ? 201 : 200).json(room);
+  });
+  // {name?,kind?,topic?,slow?,archived?} -> the room, changed: see docs/rights.md; `slow` is in seconds
+  router.patch("/rooms/:id", async (request, response) => {
+    const user = demandUser(response);
+    const patch = roomPatch.parse(request.body);
+    if (patch.name !== undefined) await throttle.take("room", user.id);
+    response.json(await chat.rooms.change(user, roomIdOf(request), patch));
+  });
+  // ?after=&size= -> its members, by id: `[{id,username,role,mutedUntil?}]`
+  router.get("/rooms/:id/members", async (request, response) => {
+    const user = demandUser(response);
+    const { after, size } = listQuery.parse(request.query);
+    load.demand("history");
+    const list = () => chat.moderation.list(user, roomIdOf(request), after, size);
+    response.json(
+      await throttle.queue("rooms", user.id, () => throttle.pay(user.id, size, list, () => size)),
+    );
+  });
+  // {role?,mutedUntil?} -> the member, added or changed; `mutedUntil` is in ms, and 0 ends it
+  router.put("/rooms/:id/members/:userId", async (request, response) => {
+    const user = demandUser(response);
+    const patch = memberPatch.parse(request.body);
+    await throttle.take("moderation", user.id);
+    response.json(await chat.moderation.change(user, roomIdOf(request), userIdOf(request), patch));
+  });
+  // -> 204, removed; of myself the same as leaving
+  router.delete("/rooms/:id/members/:userId", async (request, response) => {
+    const user = demandUser(response);
+    await throttle.take("moderation", user.id);
+    await chat.moderation.remove(user, roomIdOf(request), userIdOf(request));
+    response.status(204).end();
+  });
+  // -> who may not come back: `[{id,username,by,at,until?}]`
+  router.get("/rooms/:id/bans", async (request, response) => {
+    response.json(await chat.moderation.bans(demandUser(response), roomIdOf(request)));
+  });
+  // {until?} -> 204, removed and kept out, for ever or until a moment in ms
+  router.put("/rooms/:id/bans/:userId", async (request, response) => {
+    const user = demandUser(response);
+    const { until } = newBan.parse(request.body ?? {});
+    await throttle.take("moderation", user.id);
+    await chat.moderation.ban(user, roomIdOf(request), userIdOf(request), until);
+    response.status(204).end();
+  });
+  // -> 204, may come back
+  router.delete("/rooms/:id/bans/:userId", async (request, response) => {
+    const user = demandUser(response);
+    await throttle.take("moderation", user.id);
+    await chat.moderation.liftBan(user, roomIdOf(request), userIdOf(request));
+    response.status(204).end();
   });
   // {level} -> the room; `level` says what notifies me there: `all`, `mentions` or `nothing`
   router.put("/rooms/:id/notifications", async (request, response) => {
@@ -744,6 +822,10 @@ function roomIdOf(request: Request<{ id: string }>): RoomId {
   const { id } = request.params;
   if (!isRoomId(id)) throw new ChatError("invalid", "This is no room id.");
   return id;
+}
+
+function userIdOf(request: Request<{ userId: string }>): UserId {
+  return userId.parse(request.params.userId);
 }
 
 function actorOf(response: Response): Actor | undefined {

@@ -62,6 +62,7 @@ type ReplicaEvents = {
   "room.hidden": (userId: UserId, roomId: RoomId) => void;
   /** Servers of the previous version neither send nor read `unread`. */
   "room.read": (userId: UserId, roomId: RoomId, read: number, unread?: boolean) => void;
+  "room.changed": (room: Parameters<ServerEvents["room.changed"]>[0]) => void;
   "session.ended": (sid: string) => void;
 };
 
@@ -187,6 +188,7 @@ export class SocketDoor {
     this.announce = {
       showRoom: (userIds, id) => this.#order("room.shown", userIds, id),
       readRoom: (userId, id, mark, unread) => this.#order("room.read", userId, id, mark, unread),
+      changeRoom: (changed) => this.#order("room.changed", changed),
       endSession: (sid) => this.#order("session.ended", sid),
     };
   }
@@ -206,6 +208,7 @@ export class SocketDoor {
       "room.hidden": (userId) => void this.#attempt(this.#revalidateUser(chat, userId)),
       "room.read": (userId, id, mark, unread) =>
         delivery.toUser(userId, "room.read", { roomId: id, read: mark, ...(unread && { unread }) }),
+      "room.changed": (changed) => delivery.toRoom(changed.roomId, "room.changed", changed),
       "session.ended": (sid) => this.#disconnect((data) => data.sid === sid),
     };
     for (const order of Object.keys(this.#orders) as (keyof ReplicaEvents)[]) {
@@ -315,8 +318,8 @@ export class SocketDoor {
         chat.messages.change(connection.data.user, { do: "pin", ...asked }),
       ),
       typing: this.#listener("event", room, async ({ data }, { roomId: id }) => {
-        // A connection that hears the room is in it, so Redis need not be asked.
         if (!data.rooms.has(id)) throw unknownRoom();
+        await chat.rooms.demand(data.user, id, "type");
         await this.#parts.relay.typing(id, data.user.id);
         return "null";
       }),

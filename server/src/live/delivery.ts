@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import type { Metrics } from "../metrics.ts";
-import type { Revision, RoomId, ServerEvents, UserId } from "../protocol.ts";
+import type { Revision, RoomId, ServerEvents, Standing, UserId } from "../protocol.ts";
 import type { Security } from "../security.ts";
 import { changesJson, headOf } from "../store/log.ts";
 import { backlogOf, canBeWrittenTo, cut, encode, frame, put, type Connection } from "./frames.ts";
@@ -168,6 +168,13 @@ export class Delivery {
       this.leave(roomId, connection);
       this.#write([connection], [encode("hide.room", [{ roomId }])]);
     }
+  }
+
+  /** Tells a member what they are in a room now. */
+  standing(roomId: RoomId, userId: UserId, { role, mutedUntil }: Standing): void {
+    const told = { roomId, role, ...(mutedUntil !== undefined && { mutedUntil }) };
+    const here = [...this.connections(userId)].filter(({ data }) => data.rooms.has(roomId));
+    if (here.length > 0) this.#write(here, [encode("room.member", [told])]);
   }
 
   /** The users with a connection here that hears the room. */

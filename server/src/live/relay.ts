@@ -21,6 +21,7 @@ import {
   memberIn,
   parseForeign,
   parseJson,
+  parseRecord,
   readAnnouncement,
   readChange,
   rowIn,
@@ -31,6 +32,7 @@ import {
   type Position,
   type Row,
 } from "../store/log.ts";
+import { keepsRecords } from "../store/kinds.ts";
 import type { Members } from "../store/members.ts";
 import { FIRST_SCHEMA, SCHEMA } from "../store/schema.ts";
 import type { Delivery } from "./delivery.ts";
@@ -45,7 +47,10 @@ export type RelayParts = {
   log: Logger;
   messages: Log;
   members: Pick<Members, "among">;
-  delivery: Pick<Delivery, "message" | "changes" | "typing" | "members" | "usersIn" | "expel" | "toRoom">;
+  delivery: Pick<
+    Delivery,
+    "message" | "changes" | "typing" | "members" | "usersIn" | "expel" | "standing" | "toRoom"
+  >;
   /** An announcement that is not a message, for everybody or for a room. `data` is unchecked. */
   heard: (type: string, data: unknown) => void;
 };
@@ -317,7 +322,10 @@ export class Relay {
   ): void {
     for (const change of changes) {
       const userId = memberIn(change);
-      if (userId !== null && change.now === "") this.#remove(roomId, room, userId);
+      if (userId === null) continue;
+      const record = change.now === "" ? null : parseRecord(change.now);
+      if (record === null ? keepsRecords(roomId) : record.disabled) this.#remove(roomId, room, userId);
+      else this.#parts.delivery.standing(roomId, userId, record ?? { role: "member" });
     }
     const rows = changes.flatMap(rowIn);
     for (const row of rows) replace(room, row);

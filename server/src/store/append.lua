@@ -1,10 +1,10 @@
 -- Stores and announces one message, or answers what an earlier call with the same nonce stored.
--- KEYS room, meta, records, nonce, read, members, thread, and the mentions of each mentioned user (one slot)
+-- KEYS room, meta, records, nonce, read, members, thread, spoke, and the mentions of each mentioned user (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
 --      6 ms to remember the nonce, 7 "1" if the room lists its members, 8 "1" once the rows were adopted,
 --      9 "1" while servers that know `members` alone may run, 10 "1" if it belongs to a thread
--- Returns {'stored' | 'repeated', message}, {'stranger'}, or {'theirs'}: the whole log is another program's, and the
--- caller must adopt it first.
+-- Returns {'stored' | 'repeated', message}, {'theirs'}: the whole log is another program's, and the caller must adopt it
+-- first, or why the user may not write: {'stranger'}, {'disabled'}, {'archived'}, {'muted', ms}, {'slow', ms}.
 local sent = redis.call('GET', KEYS[4])
 if sent then
   local own = '{"roomId":"' .. ARGV[1] .. '","seq":'
@@ -14,13 +14,14 @@ if sent then
     end
   end
 end
-if ARGV[7] == '1' and redis.call('HEXISTS', KEYS[3], ARGV[2]) == 0 then
+local record = redis.call('HGET', KEYS[3], ARGV[2]) or ''
+if ARGV[7] == '1' and record == '' then
   if ARGV[9] ~= '1' or redis.call('SISMEMBER', KEYS[6], ARGV[2]) == 0 then
     return { 'stranger' }
   end
 end
 
-local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash')
+local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash', 'archived', 'slow')
 local count, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
 if ARGV[8] ~= '1' and (meta[4] or (hash == '' and redis.call('EXISTS', KEYS[1]) == 1)) then
   return { 'theirs' }
@@ -28,6 +29,24 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if meta[7] then
+  return { 'archived' }
+end
+if record ~= '' and record ~= '{"role":"member"}' then
+  local muted = string.match(record, '"mutedUntil":(%d+)')
+  if string.find(record, '"disabled":true', 1, true) then
+    return { 'disabled' }
+  elseif muted and tonumber(muted) > now then
+    return { 'muted', string.format('%.0f', tonumber(muted) - now) }
+  end
+end
+if meta[8] and (record == '' or string.find(record, '"role":"member"', 1, true)) then
+  local wait = redis.call('PTTL', KEYS[8])
+  if wait > 0 then
+    return { 'slow', tostring(wait) }
+  end
+  redis.call('SET', KEYS[8], '1', 'PX', tonumber(meta[8]) * 1000)
+end
 -- Write numbers with %.0f: Lua's own conversion keeps only 14 digits.
 local date = string.format('%.0f', now > last and now or last + 1)
 local seq = string.format('%.0f', count + 1)
@@ -36,7 +55,7 @@ local message = '{"roomId":"' .. ARGV[1] .. '","seq":' .. seq .. ',"date":' .. d
 
 redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
 redis.call('ZADD', KEYS[1], date, message)
-for at = 8, #KEYS do
+for at = 9, #KEYS do
   redis.call('ZADD', KEYS[at], seq, seq)
 end
 redis.call('SET', KEYS[4], date, 'PX', ARGV[6])

@@ -1,43 +1,61 @@
 -- Changes one thing in a room (a member's record or a message's row) if what the change was based on is still there,
 -- and announces it in the order of the room's changes.
--- KEYS meta, records, changed, revs, members, room, once, deleted, pins; for a row also the mentions of each user it
---      mentions now, then of each it no longer mentions (one slot)
+-- KEYS meta, records, changed, revs, members, room, once, deleted, pins, bans; for a row also the mentions of each user
+--      it mentions now, then of each it no longer mentions (one slot)
 -- ARGV 1 what: '@<user>' or the row's date
 --      2 what must be there now: the row or the record; for a record also '' for none, '*' for any, 'set' to make it
 --        what `members` says
 --      3 the new record, or '' for none; or the new row up to its rev
 --      4 channel, 5 beginning of the announcement, 6 its end, for a record
 --      7 '1' while servers that know `members` alone may run
--- and for a row also
---      8 seq, 9 'edited', 'deleted', 'pinned', 'unpinned' or '', 10 user id of the actor, 11 the actor's record, if
---      the room keeps any, 12 ms to remember `once`, or '0', 13 number of mentioned users
+--      8 user id of the actor, or '' for the house itself, 9 the record that the actor must still have
+-- and for a record
+--      10 'guarded': not if the user is banned; or the ban to store, as JSON; or ''
+-- and for a row
+--      10 seq, 11 'edited', 'deleted', 'pinned', 'unpinned' or '', 12 ms to remember `once`, or '0', 13 number of
+--      mentioned users, 14 '1' if it is refused in an archived room
 -- Returns {'changed', rev or row}, {'same', record}, {'conflict', record}, {'stranger'} if the actor's record has
--- changed, or {'done'} if `once` says that this was done.
+-- changed, {'banned'}, {'archived'}, or {'done'} if `once` says that this was done.
 local REMEMBERED = 1000
 local what, old, new = ARGV[1], ARGV[2], ARGV[3]
-local isRow = ARGV[8] ~= nil
-if isRow then
-  if ARGV[12] ~= '0' and redis.call('EXISTS', KEYS[7]) == 1 then
-    return { 'done' }
-  elseif ARGV[11] ~= '' and redis.call('HGET', KEYS[2], ARGV[10]) ~= ARGV[11] then
-    return { 'stranger' }
+local isRow = ARGV[11] ~= nil
+if isRow and ARGV[12] ~= '0' and redis.call('EXISTS', KEYS[7]) == 1 then
+  return { 'done' }
+elseif ARGV[8] ~= '' and (redis.call('HGET', KEYS[2], ARGV[8]) or '') ~= ARGV[9] then
+  return { 'stranger' }
+elseif isRow then
+  if ARGV[14] == '1' and redis.call('HEXISTS', KEYS[1], 'archived') == 1 then
+    return { 'archived' }
   elseif redis.call('ZREM', KEYS[6], old) == 0 then
     return { 'conflict', '' }
   end
 else
-  local stored = redis.call('HGET', KEYS[2], string.sub(what, 2)) or ''
+  local user, ban = string.sub(what, 2), ARGV[10]
+  local stored = redis.call('HGET', KEYS[2], user) or ''
   if old == 'set' then
     if redis.call('EXISTS', KEYS[5]) == 0 then
       return { 'same', stored }
     end
-    local inside = redis.call('SISMEMBER', KEYS[5], string.sub(what, 2)) == 1
+    local inside = redis.call('SISMEMBER', KEYS[5], user) == 1
     if inside == (stored ~= '') then
       return { 'same', stored }
     end
     new = inside and new or ''
   elseif old ~= '*' and old ~= stored then
     return { 'conflict', stored }
-  elseif new == stored then
+  end
+  if ban == 'guarded' then
+    local banned = redis.call('HGET', KEYS[10], user)
+    local ends = banned and string.match(banned, '"until":(%d+)')
+    local time = redis.call('TIME')
+    if banned and (not ends or tonumber(ends) > time[1] * 1000 + time[2] / 1000) then
+      return { 'banned' }
+    end
+    redis.call('HDEL', KEYS[10], user)
+  elseif ban ~= '' then
+    redis.call('HSET', KEYS[10], user, ban)
+  end
+  if new == stored then
     return { 'same', stored }
   end
 end
@@ -47,26 +65,27 @@ local count = tonumber(meta[1] or '0') + 1
 local rev = string.format('%.0f', count)
 local now = ''
 if isRow then
-  new = new .. (ARGV[9] == 'edited' and ',"editRev":' .. rev or '') .. ',"rev":' .. rev .. '}'
+  new = new .. (ARGV[11] == 'edited' and ',"editRev":' .. rev or '') .. ',"rev":' .. rev .. '}'
   now = ',"now":' .. new
   redis.call('ZADD', KEYS[6], what, new)
   if ARGV[12] ~= '0' then
     redis.call('SET', KEYS[7], what, 'PX', ARGV[12])
   end
-  if ARGV[9] == 'deleted' then
-    redis.call('ZADD', KEYS[8], ARGV[8], ARGV[8])
+  local seq, how = ARGV[10], ARGV[11]
+  if how == 'deleted' then
+    redis.call('ZADD', KEYS[8], seq, seq)
   end
-  for at = 10, #KEYS do
-    if at < 10 + tonumber(ARGV[13]) then
-      redis.call('ZADD', KEYS[at], ARGV[8], ARGV[8])
+  for at = 11, #KEYS do
+    if at < 11 + tonumber(ARGV[13]) then
+      redis.call('ZADD', KEYS[at], seq, seq)
     else
-      redis.call('ZREM', KEYS[at], ARGV[8])
+      redis.call('ZREM', KEYS[at], seq)
     end
   end
-  if ARGV[9] == 'pinned' then
-    redis.call('ZADD', KEYS[9], rev, ARGV[8])
-  elseif ARGV[9] == 'deleted' or ARGV[9] == 'unpinned' then
-    redis.call('ZREM', KEYS[9], ARGV[8])
+  if how == 'pinned' then
+    redis.call('ZADD', KEYS[9], rev, seq)
+  elseif how == 'deleted' or how == 'unpinned' then
+    redis.call('ZREM', KEYS[9], seq)
   end
 else
   local user = string.sub(what, 2)

@@ -6,6 +6,7 @@ import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import {
   LIMITS,
+  ROOM_ROLES,
   USER_ID,
   isRoomId,
   type Cursor,
@@ -14,6 +15,7 @@ import {
   type Revision,
   type RoomId,
   type SendMessage,
+  type Standing,
   type Thread,
   type UserId,
 } from "../protocol.ts";
@@ -72,6 +74,12 @@ export type Heard = Row & {
   /** The room's last change when it was stored; undefined from a server of the previous version. */
   revHash: string | undefined;
 };
+
+/** How a message becomes another, by what is known of whoever asks. */
+export type Decide = (message: Message, record: MemberRecord | null) => Message | null;
+
+/** What a room knows of a member, as JSON in `{room:<id>}:records`. In General and in private rooms, of few. */
+export type MemberRecord = Standing & { disabled?: true };
 
 /** A change as it was announced. */
 export type HeardChange = Change & { roomId: RoomId; rev: number; hash: string };
@@ -178,9 +186,9 @@ export class Log {
     this.#serverId = config.serverId;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
-    this.#append = defineScript(redis, "append.lua", 7);
+    this.#append = defineScript(redis, "append.lua", 8);
     this.#sync = defineScript(redis, "sync.lua", 5);
-    this.#swap = defineScript(redis, "change.lua", 9);
+    this.#swap = defineScript(redis, "change.lua", 10);
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
     this.#threads = defineScript(redis, "threads.lua", 2);
@@ -191,7 +199,8 @@ export class Log {
    * row, a Message as JSON; for a repeated nonce, the row of the first message. Resolves once the configured number of
    * Redis replicas hold it. Throws `unavailable` if they do not in time: the outcome is then unknown, and a retry with
    * the same nonce finds out. Throws `not_found` for a room that keeps records and has none of this user's; for other
-   * rooms the caller must have checked the membership.
+   * rooms the caller must have checked the membership. Throws `muted`, `archived`, `unauthorized` for a disabled account,
+   * and `rate_limited` in slow mode.
    */
   async append(from: UserId, send: NewMessage, adopted = false): Promise<{ row: string; repeated: boolean }> {
     const { roomId, nonce } = send;
@@ -210,6 +219,7 @@ export class Log {
         keys.read(roomId),
         keys.members(roomId),
         keys.thread(roomId, send.thread ?? 0),
+        keys.spoke(roomId, from),
         ...this.#toldOf({ roomId, from, mentions, mentionsRoom }),
       ],
       [
@@ -230,7 +240,7 @@ export class Log {
       await this.adopt(roomId);
       return this.append(from, send, true);
     }
-    if (outcome === "stranger" || row === undefined) throw unknownRoom();
+    if (row === undefined || outcome === "muted" || outcome === "slow") throw notWritten(outcome, row);
     if (this.#copies.count > 0) await this.#copied(roomId);
     return { row, repeated: outcome === "repeated" };
   }
@@ -261,8 +271,8 @@ export class Log {
   }
 
   /**
-   * Changes a message. `decide` gets the message and answers the new one, or null if nothing is to change; it is
-   * called again after a conflict. Head, author and nonce stay. Announces the change; answers the new row. With a
+   * Changes a message. `decide` gets the message and the actor's record in the room, if there is one, and answers the new
+   * message, or null if nothing is to change; it is called again after a conflict, and if the record has changed. Head, author and nonce stay. Announces the change; answers the new row. With a
    * `nonce`, a text change that was done before is not done again. Throws `not_found` for a message that does not
    * exist, and for a room that keeps records and has none of this user's (for other rooms the caller must have checked
    * the membership); `unavailable` while older servers may run, which would misread the row.
@@ -270,7 +280,7 @@ export class Log {
   change(
     by: UserId,
     { roomId, seq, nonce }: { roomId: RoomId; seq: number; nonce?: string },
-    decide: (message: Message) => Message | null,
+    decide: Decide,
   ): Promise<string> {
     // One at a time on this replica: hundreds of people reacting to one message would only conflict.
     const name = `${roomId} ${seq}`;
@@ -288,7 +298,7 @@ export class Log {
   async #changeNow(
     by: UserId,
     { roomId, seq, nonce }: { roomId: RoomId; seq: number; nonce: string | undefined },
-    decide: (message: Message) => Message | null,
+    decide: Decide,
   ): Promise<string> {
     this.#demandLatest();
     const keys = this.#keys;
@@ -296,14 +306,13 @@ export class Log {
     for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {
       const [row, record, wasDone] = await Promise.all([
         this.#rowOf(roomId, seq),
-        keepsRecords(roomId) ? this.#redis.hget(keys.records(roomId), by) : "",
+        this.#redis.hget(keys.records(roomId), by),
         once === undefined ? 0 : this.#redis.exists(once),
       ]);
-      if (record === null) throw unknownRoom();
       if (row === null) throw new ChatError("not_found", "There is no such message.");
       if (wasDone === 1) return row;
       const before = parseRow(row);
-      const after = decide(before);
+      const after = decide(before, record === null ? null : parseRecord(record));
       if (after === null) return row;
       const note = noteOf(before, after);
       const named = this.#toldOf(after);
@@ -318,15 +327,17 @@ export class Log {
           announcementOf(this.#serverId, roomId, String(before.date)),
           "",
           "0",
+          by,
+          record ?? "",
           seq,
           note,
-          by,
-          record,
           once === undefined ? "0" : NONCE_MS,
           named.length,
+          note === "deleted" ? "0" : "1",
         ],
       );
       const [outcome, changed] = reply as [string, string?];
+      if (outcome === "archived") throw notWritten(outcome);
       if (outcome === "changed" && changed !== undefined) {
         if (this.#copies.count > 0) await this.#copied(roomId);
         return changed;
@@ -779,9 +790,9 @@ export function channelsOf(
 
 /** The keys of the script that changes one thing in a room; `once`: the key that makes it happen only once. */
 export function changeKeys(keys: Keys, roomId: RoomId, once = keys.changed(roomId)): string[] {
-  const { meta, records, changed, revs, members, room, deleted, pins } = keys;
+  const { meta, records, changed, revs, members, room, deleted, pins, bans } = keys;
   const named = [meta, records, changed, revs, members, room].map((key) => key(roomId));
-  return [...named, once, deleted(roomId), pins(roomId)];
+  return [...named, once, deleted(roomId), pins(roomId), bans(roomId)];
 }
 
 /** The beginning of what `change.lua` announces; the script adds rev, hash and the new state. */
@@ -807,6 +818,17 @@ export function chainChange(revHash: string, { rev, what, now }: HeardChange): s
 /** The user whose record changed; null for a message. */
 export function memberIn({ what }: Change): UserId | null {
   return what.startsWith("@") ? what.slice(1) : null;
+}
+
+/** A stored record. Other programs, and later versions, may have written anything: then a plain member's. */
+export function parseRecord(text: string): MemberRecord {
+  const value = parseJson(text);
+  const { role, mutedUntil, disabled } = isRecord(value) ? value : {};
+  return {
+    role: ROOM_ROLES.find((known) => known === role) ?? "member",
+    ...(typeof mutedUntil === "number" && { mutedUntil }),
+    ...(disabled === true && { disabled }),
+  };
 }
 
 /** The new row of a changed message, if the change is one of a message that still exists. */
@@ -918,6 +940,15 @@ export function parseForeign(data: unknown): Omit<Message, "seq" | "hash"> | nul
 
 function parseRow(row: string): Message {
   return JSON.parse(row) as Message;
+}
+
+/** Why `append.lua` or `change.lua` refused, with the ms to wait, if any. */
+function notWritten(outcome: string, ms?: string): ChatError {
+  if (outcome === "muted") return new ChatError("muted", "You are muted in this room.", Number(ms));
+  if (outcome === "slow")
+    return new ChatError("rate_limited", "Slow mode: wait before you go on.", Number(ms));
+  if (outcome === "archived") return new ChatError("archived", "This room is archived. It can only be read.");
+  return outcome === "disabled" ? new ChatError("unauthorized", "Log in first.") : unknownRoom();
 }
 
 export function unknownRoom(): ChatError {

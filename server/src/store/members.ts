@@ -1,14 +1,34 @@
 import type { Config } from "../config.ts";
+import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import { isRoomId, type RoomId, type UserId } from "../protocol.ts";
+import { isRoomId, type Ban, type RoomId, type UserId } from "../protocol.ts";
 import { keepsRecords } from "./kinds.ts";
-import { announcementOf, changeKeys, channelsOf, unknownRoom } from "./log.ts";
+import {
+  announcementOf,
+  changeKeys,
+  channelsOf,
+  isRecord,
+  parseJson,
+  parseRecord,
+  unknownRoom,
+  type MemberRecord,
+} from "./log.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
 
-/** What a named room stores about one member. */
-const MEMBER = JSON.stringify({ role: "member" });
+const MEMBER = recordJson({ role: "member" });
 const MOVED_AT_ONCE = 500;
+/** How often a record is changed anew while others change it, or the actor's. */
+const CHANGE_TRIES = 20;
+
+/** Who asks for a change of a record: `decide` then sees the actor's own record, which must still be so when it is stored. */
+export type By = UserId | null;
+
+/** A stored ban, without names. */
+export type StoredBan = Omit<Ban, "username">;
+
+/** What becomes of a member: the record, `null` for none; and of their ban. Undefined: nothing changes. */
+export type Decided = { record: MemberRecord | null; ban?: Omit<StoredBan, "id"> | "guarded" } | undefined;
 
 /**
  * Who is in which room. A named room's records are the one authority; every change of them has a `rev`, and is
@@ -34,21 +54,151 @@ export class Members {
     this.#schema = schema;
     this.#serverId = config.serverId;
     this.#channelOf = channelsOf(keys, config);
-    this.#change = defineScript(redis, "change.lua", 9);
+    this.#change = defineScript(redis, "change.lua", 10);
   }
 
   /**
-   * Writes the room's records first: a member without the room in their list can join again; the reverse hears
-   * nothing.
+   * Joins as a plain member, or as what `record` says. Writes the room's records first: a member without the room in
+   * their list can join again; the reverse hears nothing. Throws `forbidden` for somebody who is banned.
    */
-  async join(roomId: RoomId, userId: UserId): Promise<void> {
-    await this.#set(roomId, userId, "", MEMBER);
+  async join(roomId: RoomId, userId: UserId, record: MemberRecord = { role: "member" }): Promise<void> {
+    await this.change(roomId, userId, null, (before) =>
+      before === null ? { record, ban: "guarded" } : undefined,
+    );
+    await this.list(roomId, userId);
+  }
+
+  /** Puts a room into its member's list. */
+  async list(roomId: RoomId, userId: UserId): Promise<void> {
     await this.#redis.sadd(this.#keys.userRooms(userId), roomId);
   }
 
-  async leave(roomId: RoomId, userId: UserId): Promise<void> {
-    await this.#set(roomId, userId, "*", "");
+  /** Answers what the member was. */
+  async leave(roomId: RoomId, userId: UserId): Promise<MemberRecord | null> {
+    const { before } = await this.change(roomId, userId, null, () => ({ record: null }));
+    await this.unlist(roomId, userId);
+    return before;
+  }
+
+  async unlist(roomId: RoomId, userId: UserId): Promise<void> {
     await this.#redis.srem(this.#keys.userRooms(userId), roomId);
+  }
+
+  /**
+   * Changes a member's record in the order of the room's changes, and announces it. `decide` gets it, and the actor's,
+   * null for none; it is called again if one of the two has changed before it is stored. Answers the record as it was
+   * and as it is. Throws `forbidden` for somebody who is banned and may not be.
+   */
+  async change(
+    roomId: RoomId,
+    userId: UserId,
+    by: By,
+    decide: (target: MemberRecord | null, actor: MemberRecord | null) => Decided,
+  ): Promise<{ before: MemberRecord | null; after: MemberRecord | null }> {
+    if (this.#schema.mixed) await this.#set(roomId, userId, "set", MEMBER);
+    for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {
+      const [stored, actor] = await this.#redis.hmget(this.#keys.records(roomId), userId, by ?? userId);
+      const before = recordOf(stored);
+      const decided = decide(before, recordOf(actor));
+      if (decided === undefined) return { before, after: before };
+      const { record, ban = "" } = decided;
+      const outcome = await this.#set(
+        roomId,
+        userId,
+        stored ?? "",
+        record === null ? "" : recordJson(record),
+        {
+          by: by ?? "",
+          actor: actor ?? "",
+          ban: typeof ban === "string" ? ban : JSON.stringify(ban),
+        },
+      );
+      if (outcome === "banned") throw new ChatError("forbidden", "This person is banned from the room.");
+      if (outcome === "changed" || outcome === "same") return { before, after: record };
+    }
+    throw new ChatError("unavailable", "Too many are changing this room. Try again.", 500);
+  }
+
+  /** What the room knows of this user; null if that is nothing: then they are no member, or in General an ordinary one. */
+  async record(roomId: RoomId, userId: UserId): Promise<MemberRecord | null> {
+    return recordOf(await this.#redis.hget(this.#keys.records(roomId), userId));
+  }
+
+  async records(roomId: RoomId, userIds: readonly UserId[]): Promise<(MemberRecord | null)[]> {
+    if (userIds.length === 0) return [];
+    return (await this.#redis.hmget(this.#keys.records(roomId), ...userIds)).map(recordOf);
+  }
+
+  /** The members of a room that keeps records, with an id above `after`, ascending. */
+  async page(roomId: RoomId, after: number, size: number): Promise<UserId[]> {
+    const ids = (await this.#redis.hkeys(this.#keys.records(roomId))).map(Number);
+    return ids
+      .filter((id) => id > after)
+      .toSorted((one, other) => one - other)
+      .slice(0, size)
+      .map(String);
+  }
+
+  /**
+   * Gives a room without an owner one, if it has members: a moderator, or else whoever has been on the server for the
+   * longest. For when an owner has left or is none any more.
+   */
+  async keepOwner(roomId: RoomId): Promise<void> {
+    const all = Object.entries(await this.#redis.hgetall(this.#keys.records(roomId)))
+      .map(([id, text]) => ({ id, ...parseRecord(text) }))
+      .filter(({ disabled }) => !disabled)
+      .toSorted((one, other) => Number(one.id) - Number(other.id));
+    if (all.some(({ role }) => role === "owner")) return;
+    const heir = all.find(({ role }) => role === "moderator") ?? all[0];
+    if (!heir) return;
+    await this.change(roomId, heir.id, null, (record) =>
+      record === null ? undefined : { record: { ...record, role: "owner" } },
+    );
+  }
+
+  /** How many owners a room has that are not disabled. */
+  async owners(roomId: RoomId): Promise<UserId[]> {
+    return Object.entries(await this.#redis.hgetall(this.#keys.records(roomId))).flatMap(([id, text]) => {
+      const { role, disabled } = parseRecord(text);
+      return role === "owner" && !disabled ? [id] : [];
+    });
+  }
+
+  /** Who may not come back to a room. */
+  async bans(roomId: RoomId): Promise<StoredBan[]> {
+    const stored = await this.#redis.hgetall(this.#keys.bans(roomId));
+    return Object.entries(stored).flatMap(([id, text]) => {
+      const { by, at, until } = banOf(text);
+      return until !== undefined && until <= Date.now()
+        ? []
+        : [{ id, by, at, ...(until !== undefined && { until }) }];
+    });
+  }
+
+  /** Ends a ban; false if there was none. */
+  async liftBan(roomId: RoomId, userId: UserId): Promise<boolean> {
+    return (await this.#redis.hdel(this.#keys.bans(roomId), userId)) === 1;
+  }
+
+  /**
+   * Shuts a user out of all their rooms, or lets them in again: from then on the rooms' scripts refuse what they send.
+   * The account must be marked as disabled before, because whoever joins a room looks at that afterwards: see `demandAble`.
+   */
+  async bar(userId: UserId, on: boolean): Promise<void> {
+    for (const roomId of await this.of(userId)) await this.barFrom(roomId, userId, on);
+  }
+
+  async barFrom(roomId: RoomId, userId: UserId, on: boolean): Promise<void> {
+    const { before } = await this.change(roomId, userId, null, (record) => {
+      if (record === null)
+        return on && !keepsRecords(roomId) ? { record: { role: "member", disabled: true } } : undefined;
+      const { disabled, ...rest } = record;
+      if ((disabled === true) === on) return undefined;
+      if (on) return { record: { ...rest, disabled: true } };
+      const isPlain = !keepsRecords(roomId) && rest.role === "member" && rest.mutedUntil === undefined;
+      return { record: isPlain ? null : rest };
+    });
+    if (on && before?.role === "owner") await this.keepOwner(roomId);
   }
 
   /** Puts a private room into a user's list; true if it was not there. */
@@ -75,7 +225,8 @@ export class Members {
   async has(roomId: RoomId, userId: UserId): Promise<boolean> {
     if (!keepsRecords(roomId)) return this.sees(roomId, userId);
     if (this.#schema.mixed) await this.#set(roomId, userId, "set", MEMBER);
-    return (await this.#redis.hexists(this.#keys.records(roomId), userId)) === 1;
+    const record = await this.record(roomId, userId);
+    return record !== null && record.disabled !== true;
   }
 
   /** Throws `not_found`, as of a room that does not exist, if this is no room of the user's. */
@@ -85,9 +236,12 @@ export class Members {
 
   /** Those of these users who are in a room, by its records. */
   async among(roomId: RoomId, userIds: UserId[]): Promise<Set<UserId>> {
-    if (!keepsRecords(roomId)) return new Set(userIds);
-    const inside = await Promise.all(userIds.map((id) => this.has(roomId, id)));
-    return new Set(userIds.filter((_, index) => inside[index]));
+    if (this.#schema.mixed && keepsRecords(roomId))
+      for (const id of userIds) await this.#set(roomId, id, "set", MEMBER);
+    const records = await this.records(roomId, userIds);
+    const isInside = (record: MemberRecord | null | undefined) =>
+      record ? record.disabled !== true : !keepsRecords(roomId);
+    return new Set(userIds.filter((_, index) => isInside(records[index])));
   }
 
   /** Makes a user's list agree with the room's records; answers whether the user is in the room. */
@@ -153,16 +307,45 @@ export class Members {
     for (let id = 1; id <= total; id += 1) yield String(id);
   }
 
-  async #set(roomId: RoomId, userId: UserId, before: string, record: string): Promise<void> {
+  async #set(
+    roomId: RoomId,
+    userId: UserId,
+    before: string,
+    record: string,
+    { by = "", actor = "", ban = "" } = {},
+  ): Promise<string> {
     const what = `@${userId}`;
-    await this.#change(changeKeys(this.#keys, roomId), [
+    const [outcome] = (await this.#change(changeKeys(this.#keys, roomId), [
       what,
       before,
       record,
       this.#channelOf(roomId),
       announcementOf(this.#serverId, roomId, what),
       `,"now":${JSON.stringify(record)}`,
-      this.#schema.mixed ? "1" : "0",
-    ]);
+      this.#schema.mixed && keepsRecords(roomId) ? "1" : "0",
+      by,
+      actor,
+      ban,
+    ])) as [string];
+    return outcome;
   }
+}
+
+/** The bytes of a record. A plain member's are always the same: scripts know them. */
+function recordJson({ role, mutedUntil, disabled }: MemberRecord): string {
+  return JSON.stringify({ role, mutedUntil, disabled });
+}
+
+function recordOf(stored: string | null | undefined): MemberRecord | null {
+  return stored === null || stored === undefined ? null : parseRecord(stored);
+}
+
+function banOf(text: string): { by: UserId; at: number; until?: number } {
+  const value = parseJson(text);
+  const { by, at, until } = isRecord(value) ? value : {};
+  return {
+    by: typeof by === "string" ? by : "",
+    at: Number(at ?? 0),
+    ...(typeof until === "number" && { until }),
+  };
 }

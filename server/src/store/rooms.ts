@@ -7,10 +7,12 @@ import {
   type NotifyLevel,
   type RoomId,
   type RoomKind,
+  type RoomSettings,
   type UserId,
 } from "../protocol.ts";
 import { Ids } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
+import type { MemberRecord } from "./log.ts";
 import type { Members } from "./members.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
@@ -34,7 +36,12 @@ export type RoomState = {
   mentions: number;
   notify: NotifyLevel | null;
   folded: boolean;
+  settings: Partial<RoomSettings>;
+  record: MemberRecord | null;
 };
+
+/** A room without what its members see of it. */
+export type Facts = { kind: RoomKind; name: string; settings: Partial<RoomSettings> };
 
 /** Rooms: kinds, names, members and read marks. `Log` has their messages. */
 export class Rooms {
@@ -58,29 +65,78 @@ export class Rooms {
     this.#read = defineScript(redis, "read.lua", 2);
   }
 
-  /** Creates a named room with its first member. Throws `taken`, also if the name looks like another room's. */
-  async create(name: string, creator: UserId, kind: ListedRoom["kind"] = "open"): Promise<RoomId> {
+  /** Creates a named room with its first member, its owner. Throws `taken`, also if the name looks like another room's. */
+  async create(
+    name: string,
+    creator: UserId,
+    kind: ListedRoom["kind"] = "open",
+    topic = "",
+  ): Promise<RoomId> {
     const keys = this.#keys;
-    const taken = new ChatError("taken", "There is already a room of this name.");
-    if (looksLikeGeneral(name) || (await this.#redis.exists(keys.roomByName(name)))) throw taken;
+    if (looksLikeGeneral(name) || (await this.#redis.exists(keys.roomByName(name)))) throw taken();
     await this.#writeDownLooks();
     const id = await this.#ids.claim((free) => this.#claimId(free, name, kind));
     const giveBack = async () => {
       await this.#redis.del(keys.roomName(id));
       await this.#redis.hdel(keys.meta(id), "kind");
     };
-    const claimed = await this.#redis.set(keys.roomByName(name), `room:${id}`, "NX");
-    if (claimed !== "OK") {
+    await this.#claimName(id, name).catch(async (error: unknown) => {
       await giveBack();
-      throw taken;
-    }
-    if (!(await this.#claimLooks(id, name))) {
-      await giveBack();
-      await this.#redis.del(keys.roomByName(name));
-      throw new ChatError("taken", "There is already a room whose name looks like this one.");
-    }
-    await this.#members.join(id, creator);
+      throw error;
+    });
+    if (topic !== "") await this.#redis.hset(keys.meta(id), "topic", topic);
+    await this.#members.join(id, creator, { role: "owner" });
     return id;
+  }
+
+  /** Claims a name and its look for a room. Throws `taken`. */
+  async #claimName(id: RoomId, name: string): Promise<void> {
+    const claim = this.#keys.roomByName(name);
+    const isNew = (await this.#redis.set(claim, `room:${id}`, "NX")) === "OK";
+    // A crash in the middle of a rename leaves a room with two names.
+    if (!isNew && (await this.byName(name)) !== id) throw taken();
+    if (await this.#claimLooks(id, name)) return;
+    if (isNew) await this.#redis.del(claim);
+    throw new ChatError("taken", "There is already a room whose name looks like this one.");
+  }
+
+  /** Gives a named room another name, and its old one back. Throws `taken`. */
+  async rename(id: RoomId, name: string): Promise<void> {
+    const keys = this.#keys;
+    const before = await this.#redis.get(keys.roomName(id));
+    if (before === null || before === name) return;
+    if (looksLikeGeneral(name)) throw taken();
+    await this.#writeDownLooks();
+    await this.#claimName(id, name);
+    await this.#redis.set(keys.roomName(id), name);
+    if (keys.roomByName(before) !== keys.roomByName(name)) await this.#redis.del(keys.roomByName(before));
+    const kept = new Set(looksOf(name));
+    for (const look of looksOf(before).filter((one) => !kept.has(one)))
+      if ((await this.#redis.hget(keys.roomLooks, look)) === id) await this.#redis.hdel(keys.roomLooks, look);
+  }
+
+  /** Changes what moderators set; undefined keeps a setting, and 0 or `""` takes it away. */
+  async set(id: RoomId, settings: Partial<RoomSettings & { kind: ListedRoom["kind"] }>): Promise<void> {
+    const meta = this.#keys.meta(id);
+    const { kind, ...rest } = settings;
+    const given = Object.entries(rest).filter(([, value]) => value !== undefined);
+    const gone = given.flatMap(([name, value]) => (value === 0 || value === "" ? [name] : []));
+    const set = given.filter(([name]) => !gone.includes(name));
+    if (kind === "open") gone.push("kind");
+    if (kind === "invite") set.push(["kind", kind]);
+    if (set.length > 0) await this.#redis.hset(meta, Object.fromEntries(set));
+    if (gone.length > 0) await this.#redis.hdel(meta, ...gone);
+  }
+
+  /** What is known of a room without its members; null if there is none. */
+  async facts(id: RoomId): Promise<Facts | null> {
+    const keys = this.#keys;
+    const [name, [kind, ...settings]] = await Promise.all([
+      pairOf(id) ? "" : this.#redis.get(keys.roomName(id)),
+      this.#redis.hmget(keys.meta(id), "kind", ...SETTINGS),
+    ]);
+    if (name === null) return null;
+    return { kind: kindOf(id, kind ?? null), name, settings: settingsOf(settings) };
   }
 
   /** Claims the look of a name for its room; false if another room has it. */
@@ -180,9 +236,10 @@ export class Rooms {
   async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
     const keys = this.#keys;
     const userIds = pairOf(roomId);
-    const [name, [seq, kind], read, notify, folded] = await Promise.all([
+    const [name, [seq, kind, ...settings], record, read, notify, folded] = await Promise.all([
       userIds ? null : this.#redis.get(keys.roomName(roomId)),
-      this.#redis.hmget(keys.meta(roomId), "seq", "kind"),
+      this.#redis.hmget(keys.meta(roomId), "seq", "kind", ...SETTINGS),
+      this.#members.record(roomId, userId),
       this.#redis.hget(keys.read(roomId), userId),
       this.#redis.hget(keys.userNotify(userId), roomId),
       this.#redis.sismember(keys.userFolded(userId), roomId),
@@ -207,6 +264,8 @@ export class Rooms {
       mentions: own + rooms,
       notify: NOTIFY_LEVELS.find((level) => level === notify) ?? null,
       folded: folded === 1,
+      settings: settingsOf(settings),
+      record,
     };
   }
 
@@ -276,4 +335,19 @@ export class Rooms {
     );
     return rooms.flat();
   }
+}
+
+const SETTINGS = ["topic", "slow", "archived"] as const;
+
+/** The stored settings, in the order of SETTINGS. */
+function settingsOf([topic, slow, archived]: (string | null)[]): Partial<RoomSettings> {
+  return {
+    ...(topic && { topic }),
+    ...(Number(slow) > 0 && { slow: Number(slow) }),
+    ...(Number(archived) > 0 && { archived: Number(archived) }),
+  };
+}
+
+function taken(): ChatError {
+  return new ChatError("taken", "There is already a room of this name.");
 }

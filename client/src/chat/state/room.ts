@@ -6,6 +6,8 @@ import type {
   Room,
   RoomId,
   RoomKind,
+  RoomSettings,
+  Standing,
   SyncedRoom,
   UserId,
 } from "@hubbub/server/protocol";
@@ -67,6 +69,9 @@ export type RoomState = Revisions & {
   notify: NotifyLevel;
   /** Whether this user has answers folded into their threads. */
   folded: boolean;
+  /** What this user is in the room. */
+  standing: Standing;
+  settings: Partial<RoomSettings>;
 };
 
 /** Messages that this user has not read. */
@@ -143,6 +148,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       deleted: room.deleted ?? [],
       notify: notifyOf(room),
       folded: room.folded === true,
+      ...setIn(room),
       ...NO_REVISIONS,
     };
   }
@@ -155,8 +161,24 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
   const deleted = withDeleted(known.deleted, room.deleted ?? [], read);
   const heardSince = known.mentions.heard.filter((heardOf) => heardOf > room.seq);
   const mentions = { ...listedIn(room), heard: heardSince };
-  const own = { notify: notifyOf(room), folded: room.folded === true };
+  const own = { notify: notifyOf(room), folded: room.folded === true, ...setIn(room) };
   return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted, mentions, ...own };
+}
+
+/** What is set for the room and this user. Servers of the previous version say nothing of it. */
+function setIn({ role = "member", mutedUntil, ...room }: Room): Pick<RoomState, "standing" | "settings"> {
+  return {
+    standing: { role, ...(mutedUntil !== undefined && { mutedUntil }) },
+    settings: settingsOf(room),
+  };
+}
+
+export function settingsOf({ topic, slow, archived }: Partial<RoomSettings>): Partial<RoomSettings> {
+  return {
+    ...(topic !== undefined && { topic }),
+    ...(slow !== undefined && { slow }),
+    ...(archived !== undefined && { archived }),
+  };
 }
 
 function listedIn({ mentions = 0, seq }: Room): Mentions {

@@ -1,4 +1,14 @@
-import type { Changes, Message, Page, Room, RoomId, SyncedRoom, UserId } from "@hubbub/server/protocol";
+import type {
+  Changes,
+  Message,
+  Page,
+  Room,
+  RoomId,
+  ServerEvents,
+  Standing,
+  SyncedRoom,
+  UserId,
+} from "@hubbub/server/protocol";
 import {
   catchUp,
   takeChanges,
@@ -9,6 +19,7 @@ import {
   prepend,
   readAgain,
   readUpTo,
+  settingsOf,
   shorten,
   takeNewest,
   unreadAfter,
@@ -26,10 +37,14 @@ export type RoomsState = {
 
 export const initialRooms: RoomsState = { rooms: null, openRoom: null, beside: [] };
 
+type RoomChanged = Parameters<ServerEvents["room.changed"]>[0];
+
 export type RoomsEvent =
   | { type: "rooms"; rooms: readonly Room[] }
   | { type: "room"; room: Room }
   | { type: "room gone"; roomId: RoomId }
+  | { type: "room changed"; room: RoomChanged }
+  | { type: "standing"; roomId: RoomId; standing: Standing }
   | { type: "opened"; roomId: RoomId | null }
   | { type: "opened beside"; roomIds: readonly RoomId[] }
   | { type: "loading"; roomId: RoomId }
@@ -60,6 +75,17 @@ export function applyRooms<S extends RoomsState & SessionState>(
       return withRoom(state, met(state, event.room));
     case "room gone":
       return without(state, event.roomId);
+    case "room changed": {
+      const { roomId, kind, name, ...settings } = event.room;
+      return mapRoom(state, roomId, (room) => ({
+        ...room,
+        kind,
+        names: kind === "direct" ? room.names : [name],
+        settings: settingsOf(settings),
+      }));
+    }
+    case "standing":
+      return mapRoom(state, event.roomId, (room) => ({ ...room, standing: event.standing }));
     case "opened":
       if (state.openRoom === event.roomId) return state;
       return show(state, { openRoom: event.roomId });

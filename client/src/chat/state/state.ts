@@ -122,6 +122,8 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     case "rooms":
     case "room":
     case "room gone":
+    case "room changed":
+    case "standing":
     case "opened":
     case "opened beside":
     case "loading":

@@ -1,0 +1,187 @@
+import { ChatError } from "../errors.ts";
+import type { Ban, Member, MemberPatch, RoomId, RoomRole, Standing, User, UserId } from "../protocol.ts";
+import type { Decided, Members } from "../store/members.ts";
+import type { MemberRecord } from "../store/log.ts";
+import { may, mayActOn, refused, roleIn, type Action, type Situation } from "./access.ts";
+import type { Announcer, ChatRooms } from "./rooms.ts";
+import type { Users } from "./users.ts";
+
+type Parts = { rooms: ChatRooms; members: Members; users: Users; announce: Announcer };
+
+/** Who is in a room, and what its moderators do about them. */
+export class Moderation {
+  readonly #rooms: ChatRooms;
+  readonly #members: Members;
+  readonly #users: Users;
+  readonly #announce: Announcer;
+
+  constructor({ rooms, members, users, announce }: Parts) {
+    this.#rooms = rooms;
+    this.#members = members;
+    this.#users = users;
+    this.#announce = announce;
+  }
+
+  /** A page of a room's members, with an id above `after`, ascending. Throws `not_found`. */
+  async list(user: User, roomId: RoomId, after: number, size: number): Promise<Member[]> {
+    const { kind } = await this.#rooms.demand(user, roomId, "members");
+    if (kind === "everyone") return this.#described(roomId, await this.#users.list(after, size));
+    const ids =
+      kind === "direct"
+        ? roomId.split(":").filter((id) => Number(id) > after)
+        : await this.#members.page(roomId, after, size);
+    return this.#described(roomId, await this.#users.find(ids.slice(0, size)));
+  }
+
+  /**
+   * Changes what somebody is in a room, or adds them to it. Throws `not_found` for an unknown room or user, `forbidden`
+   * without the right, on somebody who stands as high, on a room's last owner, and to add somebody who is banned.
+   */
+  async change(user: User, roomId: RoomId, targetId: UserId, patch: MemberPatch): Promise<Member> {
+    const { role, mutedUntil } = patch;
+    const { situation, withRecord } = await this.#rooms.situation(user, roomId);
+    demand("members", situation);
+    const target = await this.#demandUser(targetId);
+    const isAdded = (await this.#standing(roomId, situation, targetId)) === null;
+    if (isAdded) {
+      demand("add", situation);
+      await this.#rooms.demandPlace(targetId);
+    }
+    if (role !== undefined && role !== "owner") await this.#demandOtherOwner(roomId, targetId);
+    const { before, after } = await this.#members.change(roomId, targetId, user.id, (record, actor) => {
+      const now = withRecord(actor);
+      const standing = record ?? (isAdded ? null : ordinary());
+      if (record === null && isAdded) demand("add", now);
+      if (role !== undefined && role !== standing?.role && (role !== "member" || standing !== null))
+        demand("role", now);
+      if (mutedUntil !== undefined) demand("mute", now);
+      if (standing !== null && (targetId !== user.id || mutedUntil !== undefined)) demandAbove(now, standing);
+      return {
+        record: tidy(situation, changed(standing, patch)),
+        ...(isAdded && { ban: "guarded" as const }),
+      };
+    });
+    if (isAdded) {
+      await this.#members.list(roomId, targetId);
+      await this.#rooms.keepOut(roomId, targetId);
+      this.#announce.showRoom([targetId], roomId);
+    }
+    if (before?.role === "owner" && after?.role !== "owner") await this.#members.keepOwner(roomId);
+    const { role: now, mutedUntil: until } = after ?? ordinary();
+    return { ...target, role: now, ...(until !== undefined && { mutedUntil: until }) };
+  }
+
+  /** Takes somebody out of a room. Throws as `change` does. */
+  async remove(user: User, roomId: RoomId, targetId: UserId): Promise<void> {
+    if (targetId === user.id) return this.#rooms.leave(user, roomId);
+    await this.#takeOut(user, roomId, targetId, "remove", (record) => {
+      if (record === null) throw new ChatError("not_found", "There is no such member.");
+      return { record: null };
+    });
+  }
+
+  /** Keeps somebody out of a room, for ever or until a moment in ms, and takes them out of it. Throws as `change` does. */
+  async ban(user: User, roomId: RoomId, targetId: UserId, until: number | undefined): Promise<void> {
+    await this.#demandUser(targetId);
+    if (targetId === user.id) throw new ChatError("invalid", "Nobody bans themselves.");
+    const ban = { by: user.id, at: Date.now(), ...(until !== undefined && { until }) };
+    await this.#takeOut(user, roomId, targetId, "ban", () => ({ record: null, ban }));
+  }
+
+  async bans(user: User, roomId: RoomId): Promise<Ban[]> {
+    await this.#rooms.demand(user, roomId, "ban");
+    const bans = await this.#members.bans(roomId);
+    const names = await this.#users.find(bans.map(({ id }) => id));
+    return names.flatMap((one) => {
+      const ban = bans.find(({ id }) => id === one.id);
+      return ban ? [{ ...one, ...ban }] : [];
+    });
+  }
+
+  /** Throws `not_found` if there is no such ban. */
+  async liftBan(user: User, roomId: RoomId, targetId: UserId): Promise<void> {
+    await this.#rooms.demand(user, roomId, "ban");
+    if (!(await this.#members.liftBan(roomId, targetId)))
+      throw new ChatError("not_found", "This person is not banned here.");
+  }
+
+  async #takeOut(
+    user: User,
+    roomId: RoomId,
+    targetId: UserId,
+    action: Action,
+    decide: (record: MemberRecord | null) => Decided,
+  ): Promise<void> {
+    const { situation, withRecord } = await this.#rooms.situation(user, roomId);
+    demand(action, situation);
+    const { before } = await this.#members.change(roomId, targetId, user.id, (record, actor) => {
+      const now = withRecord(actor);
+      demand(action, now);
+      if (record !== null) demandAbove(now, record);
+      return decide(record);
+    });
+    await this.#members.unlist(roomId, targetId);
+    await this.#rooms.forget(roomId, targetId, before);
+  }
+
+  /** What somebody else is in the room; null for nobody. */
+  async #standing(roomId: RoomId, { kind }: Situation, userId: UserId): Promise<Standing | null> {
+    const record = await this.#members.record(roomId, userId);
+    if (record !== null || kind === "open" || kind === "invite") return record;
+    return kind === "everyone" || roomId.split(":").includes(userId) ? ordinary() : null;
+  }
+
+  async #demandUser(id: UserId): Promise<User> {
+    const [user] = await this.#users.find([id]);
+    if (!user) throw new ChatError("not_found", "There is no such user.");
+    return user;
+  }
+
+  /** A room keeps an owner: the last one stays until they have made another. */
+  async #demandOtherOwner(roomId: RoomId, targetId: UserId): Promise<void> {
+    const owners = await this.#members.owners(roomId);
+    if (owners.length === 1 && owners[0] === targetId)
+      throw new ChatError("forbidden", "A room keeps an owner. Make somebody else one first.");
+  }
+
+  async #described(roomId: RoomId, users: User[]): Promise<Member[]> {
+    const records = await this.#members.records(
+      roomId,
+      users.map(({ id }) => id),
+    );
+    return users.map((user, index) => {
+      const { role, mutedUntil } = records[index] ?? ordinary();
+      return { ...user, role, ...(mutedUntil !== undefined && { mutedUntil }) };
+    });
+  }
+}
+
+function ordinary(): Standing {
+  return { role: "member" };
+}
+
+/** A record of somebody ordinary is stored only where records say who is in the room. */
+function tidy({ kind }: Situation, record: MemberRecord): MemberRecord | null {
+  const isPlain = record.role === "member" && record.mutedUntil === undefined && !record.disabled;
+  return isPlain && (kind === "everyone" || kind === "direct") ? null : record;
+}
+
+function changed(standing: MemberRecord | null, { role, mutedUntil }: MemberPatch): MemberRecord {
+  const { mutedUntil: before, ...rest } = standing ?? ordinary();
+  const until = mutedUntil === undefined ? before : mutedUntil;
+  return {
+    ...rest,
+    ...(role !== undefined && { role }),
+    ...(until !== undefined && until > 0 && { mutedUntil: until }),
+  };
+}
+
+function demand(action: Action, situation: Situation): void {
+  const refusal = may(action, situation);
+  if (refusal !== null) throw refused(refusal);
+}
+
+function demandAbove({ kind, standing, server }: Situation, target: Standing): void {
+  const own: RoomRole = roleIn(kind, standing, server) ?? "member";
+  if (!mayActOn(own, target.role)) throw new ChatError("forbidden", "They stand as high as you here.");
+}

@@ -122,6 +122,9 @@ describe("a replica with any input", { timeout: 120_000 }, () => {
         "mentions",
         "bans",
         "spoke",
+        "invites",
+        "reports",
+        "audit",
       ];
       const at = rest.findIndex((part) => fields.includes(part));
       const id = rest.slice(0, at < 0 ? undefined : at).join(":");

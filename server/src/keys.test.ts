@@ -23,6 +23,7 @@ const ARGUMENTS: Record<string, string[]> = {
   edit: ["<id>", "<user>", "<nonce>"],
   mentions: ["<id>", "<user>"],
   thread: ["<id>", "<seq>"],
+  invite: ["<code>"],
   session: ["<sid>"],
   roomChannel: ["<roomId>"],
 };

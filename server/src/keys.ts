@@ -9,6 +9,9 @@ const WORDS = [
   "room",
   "roomname",
   "room_looks",
+  "invite",
+  "audit",
+  "reports",
   "online_users",
   "sess",
   "sessions",
@@ -43,6 +46,9 @@ const WORDS = [
  * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room that is not open; `topic`, `slow` (s) and `archived` (ms), if set | `r hgetall {room:0}:meta` |
  * | `{room:<id>}:records` | hash | user id -> what a room knows of this member, JSON: `role`, and if so `mutedUntil` (ms) and `disabled`; General and private rooms have exceptions alone | `r hgetall {room:1}:records` |
  * | `{room:<id>}:bans` | hash | user id -> who may not come back, JSON: `by`, `at`, and `until` (ms) if not for ever | `r hgetall {room:1}:bans` |
+ * | `{room:<id>}:invites` | set | codes of a room's invites | `r smembers {room:1}:invites` |
+ * | `{room:<id>}:reports` | hash | `seq` of a reported message -> JSON: `by`, `at`, `reason`, `state` | `r hgetall {room:1}:reports` |
+ * | `{room:<id>}:audit` | stream | the newest 1,000 entries of the audit log that concern the room | `r xrevrange {room:1}:audit + - count 5` |
  * | `{room:<id>}:spoke:<user>` | string | exists while slow mode makes this user wait | `r pttl {room:1}:spoke:2` |
  * | `{room:<id>}:changed` | sorted set | what the last 1,000 changes changed: `@<user id>`, or a message's `date`; score = `rev` of its last change | `r zrange {room:1}:changed 0 -1 withscores` |
  * | `{room:<id>}:revs` | hash | `rev` modulo 1,000 -> `<rev>:<its running hash>`, of the last 1,000 | `r hgetall {room:1}:revs` |
@@ -55,6 +61,9 @@ const WORDS = [
  * | `{room:<id>}:thread:<seq>` | sorted set | `seq` of each answer in the thread that this message begins; score = its `date` | `r zrange {room:0}:thread:1 0 -1` |
  * | `{room:<id>}:mentions:<user>` | sorted set | `seq` of each message that mentions this user, also as the score | `r zrange {room:0}:mentions:1 0 -1` |
  * | `{room:<id>}:mentions:room` | sorted set | the same of each message that mentions everybody in the room | `r zrange {room:0}:mentions:room 0 -1` |
+ * | `invite:<code>` | hash | `roomId`, `by`, `created`, `expires` (ms), `uses` if limited, `used`, `u:<user>` of each who used it | `r hgetall invite:<code>` |
+ * | `audit` | stream | the newest 10,000 of what moderators, admins and operators did or tried, JSON | `r xrevrange audit + - count 5` |
+ * | `reports` | sorted set | `<room>/<seq>` of reported messages that nobody has looked at; score = when (ms) | `r zrange reports 0 -1` |
  * | `online_users` | set | ids of users with a live connection | `r smembers online_users` |
  * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) | `r zrange {online_users}:leases 0 -1 withscores` |
  * | `{online_users}:count` | hash | user id -> leases | `r hgetall {online_users}:count` |
@@ -116,6 +125,9 @@ export function createKeys(prefix: string) {
     revs: (id: RoomId) => `{${prefix}room:${id}}:revs`,
     members: (id: RoomId) => `{${prefix}room:${id}}:members`,
     bans: (id: RoomId) => `{${prefix}room:${id}}:bans`,
+    invites: (id: RoomId) => `{${prefix}room:${id}}:invites`,
+    reports: (id: RoomId) => `{${prefix}room:${id}}:reports`,
+    roomAudit: (id: RoomId) => `{${prefix}room:${id}}:audit`,
     spoke: (id: RoomId, user: UserId) => `{${prefix}room:${id}}:spoke:${user}`,
     read: (id: RoomId) => `{${prefix}room:${id}}:read`,
     nonce: (id: RoomId, user: UserId, nonce: string) => `{${prefix}room:${id}}:nonce:${user}:${nonce}`,
@@ -125,6 +137,9 @@ export function createKeys(prefix: string) {
     roomMentions: (id: RoomId) => `{${prefix}room:${id}}:mentions:room`,
     pins: (id: RoomId) => `{${prefix}room:${id}}:pins`,
     thread: (id: RoomId, seq: number) => `{${prefix}room:${id}}:thread:${seq}`,
+    invite: (code: string) => `${prefix}invite:${code}`,
+    audit: `${prefix}audit`,
+    openReports: `${prefix}reports`,
     online: `${prefix}online_users`,
     leases: `{${prefix}online_users}:leases`,
     leaseCount: `{${prefix}online_users}:count`,

@@ -58,6 +58,7 @@ export const RATES = {
     counted: "here",
     why: "changes of members and bans: each is a change of the room that all its people hear",
   },
+  report: { points: 50, seconds: 3_600, of: "a user", counted: "in Redis", why: "reported messages" },
   privateRoom: {
     points: 500,
     seconds: 3_600,
@@ -142,6 +143,22 @@ export const TURNS = {
 } as const satisfies Record<string, { units: number; why: string }>;
 
 export const BOUNDS = {
+  inviteLife: {
+    value: 366 * 86_400_000,
+    unit: "ms",
+    why: "the longest life of an invite: forgotten links end",
+  },
+  inviteLifeDefault: {
+    value: 7 * 86_400_000,
+    unit: "ms",
+    why: "the life of an invite of which nothing is said",
+  },
+  invitesOfRoom: { value: 100, unit: "invites", why: "a room's list of them is read at once" },
+  words: {
+    value: 500,
+    unit: "words",
+    why: "each message is compared with every filtered word: about 0.2 ms",
+  },
   turn: { value: 1, unit: "begun in a turn of the loop", why: "others wait for it" },
   freely: {
     value: 25,

@@ -123,6 +123,53 @@ export type RoomSettings = {
 /** A member as the others see them. */
 export type Member = User & Standing;
 
+/**
+ * An invite link to a room, by whom and since when. `expires` in ms; `uses`: how many people it lets in, without it any
+ * number; `used`: how many it has let in.
+ */
+export type Invite = {
+  code: string;
+  url: string;
+  by: UserId;
+  created: number;
+  expires: number;
+  uses?: number;
+  used: number;
+};
+/** What an invite leads to, as whoever has the link sees it. */
+export type Invitation = { roomId: RoomId; kind: RoomKind; name: string; by: User; expires: number };
+
+/** A reported message: by whom first, since when, and whether a moderator has looked at it. */
+export type StoredReport = {
+  /** `<room id>/<seq>` */
+  id: string;
+  roomId: RoomId;
+  seq: number;
+  by: UserId;
+  at: number;
+  reason?: string;
+  state: "open" | "done";
+};
+/** The same with the message as it is now. */
+export type Report = StoredReport & { message: Message };
+
+/**
+ * What a moderator, an admin or the operator did, or tried to. `by` is `""` for the operator's shell; `what` is an action
+ * of docs/rights.md or one on an account.
+ */
+export type AuditEntry = {
+  id: string;
+  at: number;
+  by: UserId;
+  what: string;
+  roomId?: RoomId;
+  userId?: UserId;
+  seq?: number;
+  detail?: string;
+  /** It was refused. */
+  refused?: true;
+};
+
 /** Somebody who may not come back to a room, by whom, since when, and until when if not for ever; in ms. */
 export type Ban = User & { by: UserId; at: number; until?: number };
 
@@ -307,6 +354,8 @@ export type RoomPatch = {
   archived?: boolean | undefined;
 };
 /** What is to change of a member: `mutedUntil` 0 ends a mute. Adds somebody who is no member. */
+export type NewInvite = { expires?: number | undefined; uses?: number | undefined };
+export type NewReport = { roomId: RoomId; seq: number; reason?: string | undefined };
 export type MemberPatch = { role?: RoomRole | undefined; mutedUntil?: number | undefined };
 export type NewPrivateRoom = { userId: UserId };
 
@@ -338,6 +387,10 @@ export const LIMITS = {
   topic: 250,
   /** Seconds of slow mode. */
   slow: 21_600,
+  /** People that one invite lets in, at most. */
+  inviteUses: 100_000,
+  /** Characters of a report's reason. */
+  reason: 500,
   /** UTF-16 units of the searched text, `q`. */
   search: 100,
   /** Messages, users or rooms of one page, at most; at least 1. */

@@ -2,13 +2,15 @@ import cluster from "node:cluster";
 import type { Server as HttpServer, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
-import { Accounts } from "./chat/accounts.ts";
 import { Chat } from "./chat/chat.ts";
 import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.ts";
 import { Log } from "./store/log.ts";
 import { Members } from "./store/members.ts";
 import { keepMoving } from "./store/move.ts";
 import { Rooms } from "./store/rooms.ts";
+import { Audit } from "./store/audit.ts";
+import { Invites } from "./store/invites.ts";
+import { Reports } from "./store/reports.ts";
 import { Settings } from "./store/settings.ts";
 import { Staff } from "./store/staff.ts";
 import { Users } from "./chat/users.ts";
@@ -108,7 +110,6 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
 
     const users = new Users(commands, keys, config);
     const settings = new Settings(commands, keys, config);
-    const accounts = new Accounts({ users, settings, staff: new Staff(commands, keys) });
     const members = new Members(commands, keys, config, schema);
     if (schema.mixed) await members.move();
     const rooms = new Rooms(commands, keys, members);
@@ -136,6 +137,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         const changed = readUsers(data);
         if (changed && type === "user.connected") diff.add(true, changed);
         else if (changed && type === "user.disconnected") diff.add(false, changed);
+        else if (type === "settings") settings.forget();
         else metrics.malformed.inc();
       },
     });
@@ -190,10 +192,14 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     });
     const chat = new Chat({
       users,
-      accounts,
+      staff: new Staff(commands, keys),
+      settings,
       rooms,
       members,
       messages,
+      invites: new Invites(commands, keys),
+      reports: new Reports(commands, keys),
+      audit: new Audit(commands, keys),
       presence,
       announce: door.announce,
       metrics,

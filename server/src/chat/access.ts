@@ -1,12 +1,5 @@
 import { ChatError } from "../errors.ts";
-import {
-  ROOM_ROLES,
-  SERVER_ROLES,
-  type RoomKind,
-  type RoomRole,
-  type ServerRole,
-  type Standing,
-} from "../protocol.ts";
+import { ROOM_ROLES, type RoomKind, type RoomRole, type ServerRole, type Standing } from "../protocol.ts";
 import { unknownRoom } from "../store/log.ts";
 
 /** Who may do what in a room. A table and what reads it: nothing here asks Redis. docs/rights.md is made from it. */
@@ -118,11 +111,6 @@ export function roleIn(kind: RoomKind, standing: Standing | null, server: Server
 /** Whether somebody with this role in a room may act on somebody with that one: on those below, and owners on owners. */
 export function mayActOn(role: RoomRole, target: RoomRole): boolean {
   return rank(role) > rank(target) || role === "owner";
-}
-
-/** The same on the server. */
-export function mayActOnAccount(role: ServerRole, target: ServerRole): boolean {
-  return role !== "user" && (SERVER_ROLES.indexOf(role) > SERVER_ROLES.indexOf(target) || role === "owner");
 }
 
 const WORDS: Record<Exclude<Refusal, "not_found">, string> = {

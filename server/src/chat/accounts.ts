@@ -2,20 +2,23 @@ import { ChatError } from "../errors.ts";
 import type { Me, NewUser, ServerRole, User } from "../protocol.ts";
 import type { Settings } from "../store/settings.ts";
 import type { Staff } from "../store/staff.ts";
+import type { ChatInvites } from "./invites.ts";
 import type { Users } from "./users.ts";
 
-type Parts = { users: Users; settings: Settings; staff: Staff };
+type Parts = { users: Users; settings: Settings; staff: Staff; invites: ChatInvites };
 
 /** Who gets an account, and what becomes of it. */
 export class Accounts {
   readonly #users: Users;
   readonly #settings: Settings;
   readonly #staff: Staff;
+  readonly #invites: ChatInvites;
 
-  constructor({ users, settings, staff }: Parts) {
+  constructor({ users, settings, staff, invites }: Parts) {
     this.#users = users;
     this.#settings = settings;
     this.#staff = staff;
+    this.#invites = invites;
   }
 
   /**
@@ -26,14 +29,14 @@ export class Accounts {
     const isFirst = await this.#users.isEmpty();
     if (!isFirst) await this.#demandEntry(invite);
     const user = await this.#users.signUp(credentials, address);
-    if (!isFirst) return user;
-    if (await this.#settings.claimFirst(user.id)) {
+    if (isFirst && (await this.#settings.claimFirst(user.id))) {
       await this.#staff.set(user.id, "owner");
       return { ...user, role: "owner" };
     }
-    // Several signed up at once as the first.
     try {
-      await this.#demandEntry(invite);
+      // Others may have used the invite up meanwhile, or signed up as the first.
+      const isWelcome = invite !== undefined && (await this.#invites.welcome(user, invite));
+      if (!isWelcome && (await this.#settings.signUp()) !== "open") throw uninvited();
     } catch (error) {
       await this.#users.takeBack(user);
       throw error;
@@ -41,17 +44,15 @@ export class Accounts {
     return user;
   }
 
-  /** Throws `forbidden` to whom neither the settings nor an invitation let in. */
+  /** Throws `forbidden` to whom neither the settings nor an invite let in. */
   async #demandEntry(invite: string | undefined): Promise<void> {
     if ((await this.#settings.signUp()) === "open") return;
-    if (await isInvited(invite)) return;
-    throw new ChatError("forbidden", "Nobody can sign up here without a valid invitation.");
+    if (invite === undefined || !(await this.#invites.isValid(invite))) throw uninvited();
   }
 }
 
-/** Whether a code is a valid invitation. There are none yet. */
-function isInvited(_code: string | undefined): Promise<boolean> {
-  return Promise.resolve(false);
+function uninvited(): ChatError {
+  return new ChatError("forbidden", "Nobody can sign up here without a valid invite.");
 }
 
 /** One's own account, as it is told. */

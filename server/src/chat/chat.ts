@@ -1,12 +1,19 @@
 import type { Metrics } from "../metrics.ts";
 import type { Presence } from "../live/presence.ts";
+import type { Audit } from "../store/audit.ts";
+import type { Invites } from "../store/invites.ts";
 import type { Log } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
+import type { Reports } from "../store/reports.ts";
 import type { Rooms } from "../store/rooms.ts";
-import type { Accounts } from "./accounts.ts";
+import type { Settings } from "../store/settings.ts";
+import type { Staff } from "../store/staff.ts";
+import { Accounts } from "./accounts.ts";
+import { ChatInvites } from "./invites.ts";
 import { ChatMessages } from "./messages.ts";
 import { Moderation } from "./moderation.ts";
 import { People } from "./people.ts";
+import { ChatReports } from "./reports.ts";
 import { ChatRooms, type Announcer } from "./rooms.ts";
 import type { Users } from "./users.ts";
 
@@ -19,24 +26,33 @@ export class Chat {
   readonly rooms: ChatRooms;
   readonly messages: ChatMessages;
   readonly moderation: Moderation;
+  readonly invites: ChatInvites;
+  readonly reports: ChatReports;
 
   constructor(parts: {
     users: Users;
-    accounts: Accounts;
+    staff: Staff;
+    settings: Settings;
     rooms: Rooms;
     members: Members;
     messages: Log;
+    invites: Invites;
+    reports: Reports;
+    audit: Audit;
     presence: Presence;
     announce: Announcer;
     metrics: Metrics;
   }) {
-    const { users, members, messages: log, presence, announce, metrics } = parts;
+    const { users, staff, settings, members, messages: log, audit, presence, announce, metrics } = parts;
     this.users = users;
-    this.accounts = parts.accounts;
     this.presence = presence;
     this.people = new People(users, presence);
-    this.rooms = new ChatRooms({ rooms: parts.rooms, members, log, users, announce });
-    this.moderation = new Moderation({ rooms: this.rooms, members, users, announce });
-    this.messages = new ChatMessages({ rooms: this.rooms, members, log, users, announce, metrics });
+    this.rooms = new ChatRooms({ rooms: parts.rooms, members, log, users, announce, audit });
+    const rooms = this.rooms;
+    this.messages = new ChatMessages({ rooms, members, log, users, announce, metrics, audit, settings });
+    this.moderation = new Moderation({ rooms, members, users, announce, audit });
+    this.invites = new ChatInvites({ rooms, users, invites: parts.invites, audit });
+    this.reports = new ChatReports({ rooms, users, log, reports: parts.reports, audit });
+    this.accounts = new Accounts({ users, settings, staff, invites: this.invites });
   }
 }

@@ -13,14 +13,17 @@ import {
   type User,
   type UserId,
 } from "../protocol.ts";
+import type { Audit } from "../store/audit.ts";
 import type { Log, NewMessage, PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
+import type { Settings } from "../store/settings.ts";
 import { may, refused } from "./access.ts";
 import { asChanged, type Mentioned, type MessageChange } from "./changes.ts";
 import { findMessages, type Finding } from "./find.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
+import { wordsIn } from "./words.ts";
 
 type Parts = {
   rooms: ChatRooms;
@@ -29,6 +32,8 @@ type Parts = {
   users: Users;
   announce: Announcer;
   metrics: Metrics;
+  audit: Audit;
+  settings: Settings;
 };
 
 function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): boolean {
@@ -43,16 +48,20 @@ export class ChatMessages {
   readonly #users: Users;
   readonly #announce: Announcer;
   readonly #metrics: Metrics;
+  readonly #audit: Audit;
+  readonly #settings: Settings;
   /** By user and room, the last message with a running look-up. */
   readonly #lookingUp = new Map<string, Promise<unknown>>();
 
-  constructor({ rooms, members, log, users, announce, metrics }: Parts) {
+  constructor({ rooms, members, log, users, announce, metrics, audit, settings }: Parts) {
     this.#rooms = rooms;
     this.#members = members;
     this.#log = log;
     this.#users = users;
     this.#announce = announce;
     this.#metrics = metrics;
+    this.#audit = audit;
+    this.#settings = settings;
   }
 
   /**
@@ -60,6 +69,7 @@ export class ChatMessages {
    * Redis' errors if the outcome is unknown: then a retry with the same nonce is safe.
    */
   async send(user: User, send: SendMessage): Promise<string> {
+    await this.#demandWords(send.message);
     const shown = await this.#rooms.showBoth(user.id, send.roomId);
     const found = await this.#lookedUp(user, send);
     const stop = this.#metrics.append.startTimer();
@@ -75,14 +85,34 @@ export class ChatMessages {
    * `asChanged` throws, and `not_found`.
    */
   async change(user: User, asked: MessageChange): Promise<string> {
-    const { withRecord } = await this.#rooms.situation(user, asked.roomId);
+    const { roomId, seq } = asked;
+    const { withRecord } = await this.#rooms.situation(user, roomId);
+    if (asked.do === "edit") await this.#demandWords(asked.message);
     const mentioned = asked.do === "edit" ? await this.#mentionsIn(asked.message) : {};
-    return this.#log.change(user.id, asked, (message, record) => {
-      const isOwn = message.from === user.id;
-      const refusal = may(asked.do === "delete" && !isOwn ? "delete.others" : asked.do, withRecord(record));
-      if (refusal !== null) throw refused(refusal);
-      return asChanged(message, user.id, asked, Date.now(), mentioned);
+    let others: UserId | undefined;
+    const change = () =>
+      this.#log.change(user.id, asked, (message, record) => {
+        others = message.from === user.id ? undefined : message.from;
+        const action = asked.do === "delete" && others !== undefined ? "delete.others" : asked.do;
+        const refusal = may(action, withRecord(record));
+        if (refusal !== null) throw refused(refusal);
+        return asChanged(message, user.id, asked, Date.now(), mentioned);
+      });
+    if (asked.do !== "delete") return change();
+    const row = await change().catch(async (error: unknown) => {
+      if (error instanceof ChatError && error.code === "forbidden")
+        await this.#audit.note({ by: user.id, what: "delete.others", roomId, seq, refused: true });
+      throw error;
     });
+    if (others !== undefined)
+      await this.#audit.note({ by: user.id, what: "delete.others", roomId, seq, userId: others });
+    return row;
+  }
+
+  /** Throws `forbidden` for a text with a word that the server's admins have filtered. */
+  async #demandWords(text: string): Promise<void> {
+    const [word] = wordsIn(text, await this.#settings.words());
+    if (word !== undefined) throw new ChatError("forbidden", "This has a word that is not allowed here.");
   }
 
   /**

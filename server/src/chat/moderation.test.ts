@@ -1,8 +1,22 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { Ban, Failure, Member, Message, Reply, Room, RoomPatch, ServerEvents } from "../protocol.ts";
+import type {
+  AuditEntry,
+  Ban,
+  Failure,
+  Invitation,
+  Invite,
+  Member,
+  Message,
+  Reply,
+  Report,
+  Room,
+  RoomPatch,
+  ServerEvents,
+} from "../protocol.ts";
 import { readConfig } from "../config.ts";
 import { Members } from "../store/members.ts";
-import { both, person, replicas, until, unwrap, type House, type Person } from "../testing.ts";
+import { Settings } from "../store/settings.ts";
+import { both, Browser, person, replicas, until, unwrap, type House, type Person } from "../testing.ts";
 
 type Change = Parameters<ServerEvents["room.changed"]>[0];
 
@@ -17,6 +31,8 @@ let rooms = 0;
 beforeAll(async () => {
   house = await replicas(2);
   const [left, right] = both(house);
+  // The first account owns the server.
+  await person(left, "sue");
   owner = await person(left, "owen");
   moderator = await person(right, "mora");
   member = await person(right, "mel");
@@ -323,5 +339,172 @@ describe("a disabled account", () => {
     await store.bar(member.user.id, false);
     for (const id of ["0", room.id, direct.body.id]) await member.say(id, "free");
     expect(await house.redis.hexists(house.keys.records("0"), member.user.id)).toBe(0);
+  });
+});
+
+describe("an invite", () => {
+  const make = async (by: Person, body: object = {}) =>
+    by.browser.post<Invite>(`/api/rooms/${room.id}/invites`, body);
+  const use = (one: Person, code: string) => one.browser.post<Room & Failure>(`/api/invites/${code}`);
+  const signUp = (invite: string, name: string) =>
+    new Browser(both(house)[0]).post<Failure>("/api/users", {
+      username: name,
+      password: "correct horse",
+      invite,
+    });
+
+  beforeEach(async () => {
+    await patch(owner, { kind: "invite" });
+    await stranger.browser.fetch("DELETE", `/api/rooms/${room.id}/members/${stranger.user.id}`);
+  });
+
+  it("lets somebody into a room that they do not see, and counts them once", async () => {
+    const { status, body } = await make(moderator, { uses: 1 });
+    expect(status).toBe(201);
+    expect(body.url).toMatch(new RegExp(`^http://[^/]+/#/invite/${body.code}$`));
+    const look = await new Browser(both(house)[1]).get<Invitation>(`/api/invites/${body.code}`);
+    expect(look.body).toMatchObject({ roomId: room.id, name: room.names[0], by: { username: "mora" } });
+    for (let times = 0; times < 3; times += 1) expect((await use(stranger, body.code)).body.id).toBe(room.id);
+    await stranger.say(room.id, "hello");
+    const { body: listed } = await owner.browser.get<Invite[]>(`/api/rooms/${room.id}/invites`);
+    expect(listed).toMatchObject([{ code: body.code, used: 1, uses: 1, by: moderator.user.id }]);
+  });
+
+  it("lets in as many as it says, however many come at once", async () => {
+    const { body } = await make(owner, { uses: 2 });
+    const { body: away } = await owner.browser.get<Member[]>(`/api/rooms/${room.id}/members`);
+    expect(away).toHaveLength(3);
+    const others = await Promise.all(
+      ["eve1", "eve2", "eve3", "eve4"].map((name) => person(both(house)[0], name)),
+    );
+    const outcomes = await Promise.all(others.map(async (one) => (await use(one, body.code)).status));
+    expect(outcomes.toSorted((one, other) => one - other)).toEqual([200, 200, 404, 404]);
+    for (const one of others) one.close();
+  });
+
+  it("ends when it is revoked, has expired, or its maker may invite no more", async () => {
+    const revoked = (await make(moderator)).body.code;
+    expect((await moderator.browser.fetch("DELETE", `/api/invites/${revoked}`)).status).toBe(204);
+    const short = (await make(owner, { expires: Date.now() + 200 })).body.code;
+    const orphan = (await make(moderator)).body.code;
+    await put(owner, moderator, { role: "member" });
+    await until(() => use(stranger, short).then(({ status }) => status === 404));
+    for (const code of [revoked, short, orphan, "nonsense"]) {
+      expect((await use(stranger, code)).body.code).toBe("not_found");
+      expect((await stranger.browser.get(`/api/invites/${code}`)).status).toBe(404);
+    }
+    expect((await make(owner, { expires: Date.now() - 1 })).status).toBe(400);
+    expect((await make(owner, { uses: 0 })).status).toBe(400);
+  });
+
+  it("does not lift a ban, and is not used up by it", async () => {
+    const { body } = await make(owner, { uses: 1 });
+    expect(await ban(moderator, stranger)).toBe("done");
+    expect((await use(stranger, body.code)).body.code).toBe("forbidden");
+    expect(await lift(moderator, stranger)).toBe("done");
+    expect((await use(stranger, body.code)).status).toBe(200);
+  });
+
+  it("is made by moderators alone", async () => {
+    expect((await make(member)).body).toMatchObject({ code: "forbidden" });
+    expect((await make(stranger)).body).toMatchObject({ code: "not_found" });
+    const { code } = (await make(owner)).body;
+    expect((await member.browser.fetch("DELETE", `/api/invites/${code}`)).status).toBe(404);
+  });
+
+  it("lets somebody new sign up where nobody else can, straight into its room", async () => {
+    const { code } = (await make(owner, { uses: 1 })).body;
+    await house.redis.hset(house.keys.settings, "signup", "closed");
+    try {
+      expect((await signUp("nonsense", "newcomer")).body.code).toBe("forbidden");
+      expect((await signUp(code, "newcomer")).status).toBe(201);
+      expect((await signUp(code, "another")).body.code).toBe("forbidden");
+      expect(await house.redis.exists(house.keys.username("another"))).toBe(0);
+      expect(await members(owner)).toContain("newcomer member");
+    } finally {
+      await house.redis.hdel(house.keys.settings, "signup");
+    }
+  });
+});
+
+describe("a report", () => {
+  it("reaches the moderators of the room and admins, until one of them has looked at it", async () => {
+    const { seq } = await owner.say(room.id, "rude");
+    const about = { roomId: room.id, seq, reason: "It is rude." };
+    expect((await member.browser.post("/api/reports", about)).status).toBe(204);
+    expect((await stranger.browser.post("/api/reports", about)).status).toBe(404);
+    expect((await member.browser.post("/api/reports", { ...about, seq: 999 })).status).toBe(404);
+    const path = `/api/rooms/${room.id}/reports`;
+    expect((await member.browser.get(path)).status).toBe(403);
+    const { body } = await moderator.browser.get<Report[]>(path);
+    expect(body).toMatchObject([{ seq, by: member.user.id, reason: "It is rude.", state: "open" }]);
+    expect(body[0]?.message.message).toBe("rude");
+    expect((await stranger.browser.get("/api/admin/reports")).status).toBe(404);
+    await house.redis.hset(house.keys.user(stranger.user.id), "role", "admin");
+    const all = await stranger.browser.get<Report[]>("/api/admin/reports");
+    await house.redis.hdel(house.keys.user(stranger.user.id), "role");
+    expect(all.body.some((one) => one.id === body[0]?.id)).toBe(true);
+    const close = (by: Person) => by.browser.post(`/api/reports/${body[0]?.id}`, { state: "done" });
+    expect((await close(member)).status).toBe(403);
+    expect((await close(moderator)).status).toBe(204);
+    expect((await moderator.browser.get<Report[]>(path)).body[0]?.state).toBe("done");
+  });
+});
+
+describe("the audit log", () => {
+  const entries = async (by: Person) => {
+    const { body } = await by.browser.get<AuditEntry[]>(`/api/rooms/${room.id}/audit`);
+    return body.map(({ by: who, what, refused }) => `${who} ${what}${refused ? " refused" : ""}`);
+  };
+
+  it("tells a room's moderators who did what, and who tried, and nobody else", async () => {
+    const { seq } = await member.say(room.id, "gone soon");
+    await act(moderator, "message.delete", { roomId: room.id, seq });
+    await put(moderator, member, { mutedUntil: Date.now() + 60_000 });
+    const newcomer = await person(both(house)[0], "nick");
+    unwrap(await join(newcomer));
+    for (const target of [owner, moderator]) expect(await ban(newcomer, target)).toBe("forbidden");
+    newcomer.close();
+    const [by, mod] = [owner.user.id, moderator.user.id];
+    expect(await entries(moderator)).toEqual([
+      `${newcomer.user.id} ban refused`,
+      `${mod} mute`,
+      `${mod} delete.others`,
+      `${by} role`,
+    ]);
+    expect((await member.browser.get(`/api/rooms/${room.id}/audit`)).status).toBe(403);
+    expect((await stranger.browser.get(`/api/rooms/${room.id}/audit`)).status).toBe(404);
+    expect((await moderator.browser.get("/api/admin/audit")).status).toBe(404);
+  });
+});
+
+describe("filtered words", () => {
+  it("are refused on every replica at once, as people read them", async () => {
+    const settings = new Settings(house.redis, house.keys, readConfig(house.env));
+    await member.say(room.id, "a darn good start");
+    await settings.setWords(["darn", "two words"]);
+    try {
+      await until(() =>
+        owner.say(room.id, "darn").then(
+          () => false,
+          () => true,
+        ),
+      );
+      await until(() =>
+        member.say(room.id, "darn").then(
+          () => false,
+          () => true,
+        ),
+      );
+      for (const text of ["DARN it", "ｄａｒｎ", "dаrn", "d\u200barn", "d a r n!", "dárn", "two  Words"])
+        await expect(member.say(room.id, text), text).rejects.toThrow("forbidden");
+      const { seq } = await member.say(room.id, "darning a sock, twofold words");
+      const edit = { roomId: room.id, seq, message: "darn", rev: 0, nonce: "words" };
+      expect(await member.socket.emitWithAck("message.edit", edit)).toMatchObject({
+        error: { code: "forbidden" },
+      });
+    } finally {
+      await settings.setWords([]);
+    }
   });
 });

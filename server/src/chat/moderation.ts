@@ -1,12 +1,13 @@
 import { ChatError } from "../errors.ts";
 import type { Ban, Member, MemberPatch, RoomId, RoomRole, Standing, User, UserId } from "../protocol.ts";
+import type { Audit, Note } from "../store/audit.ts";
 import type { Decided, Members } from "../store/members.ts";
 import type { MemberRecord } from "../store/log.ts";
 import { may, mayActOn, refused, roleIn, type Action, type Situation } from "./access.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
 import type { Users } from "./users.ts";
 
-type Parts = { rooms: ChatRooms; members: Members; users: Users; announce: Announcer };
+type Parts = { rooms: ChatRooms; members: Members; users: Users; announce: Announcer; audit: Audit };
 
 /** Who is in a room, and what its moderators do about them. */
 export class Moderation {
@@ -14,12 +15,14 @@ export class Moderation {
   readonly #members: Members;
   readonly #users: Users;
   readonly #announce: Announcer;
+  readonly #audit: Audit;
 
-  constructor({ rooms, members, users, announce }: Parts) {
+  constructor({ rooms, members, users, announce, audit }: Parts) {
     this.#rooms = rooms;
     this.#members = members;
     this.#users = users;
     this.#announce = announce;
+    this.#audit = audit;
   }
 
   /** A page of a room's members, with an id above `after`, ascending. Throws `not_found`. */
@@ -38,6 +41,14 @@ export class Moderation {
    * without the right, on somebody who stands as high, on a room's last owner, and to add somebody who is banned.
    */
   async change(user: User, roomId: RoomId, targetId: UserId, patch: MemberPatch): Promise<Member> {
+    const what = patch.role === undefined ? (patch.mutedUntil === undefined ? "add" : "mute") : "role";
+    const detail = JSON.stringify(patch);
+    return noted(this.#audit, { by: user.id, what, roomId, userId: targetId, detail }, () =>
+      this.#change(user, roomId, targetId, patch),
+    );
+  }
+
+  async #change(user: User, roomId: RoomId, targetId: UserId, patch: MemberPatch): Promise<Member> {
     const { role, mutedUntil } = patch;
     const { situation, withRecord } = await this.#rooms.situation(user, roomId);
     demand("members", situation);
@@ -74,10 +85,12 @@ export class Moderation {
   /** Takes somebody out of a room. Throws as `change` does. */
   async remove(user: User, roomId: RoomId, targetId: UserId): Promise<void> {
     if (targetId === user.id) return this.#rooms.leave(user, roomId);
-    await this.#takeOut(user, roomId, targetId, "remove", (record) => {
-      if (record === null) throw new ChatError("not_found", "There is no such member.");
-      return { record: null };
-    });
+    await noted(this.#audit, { by: user.id, what: "remove", roomId, userId: targetId }, () =>
+      this.#takeOut(user, roomId, targetId, "remove", (record) => {
+        if (record === null) throw new ChatError("not_found", "There is no such member.");
+        return { record: null };
+      }),
+    );
   }
 
   /** Keeps somebody out of a room, for ever or until a moment in ms, and takes them out of it. Throws as `change` does. */
@@ -85,7 +98,10 @@ export class Moderation {
     await this.#demandUser(targetId);
     if (targetId === user.id) throw new ChatError("invalid", "Nobody bans themselves.");
     const ban = { by: user.id, at: Date.now(), ...(until !== undefined && { until }) };
-    await this.#takeOut(user, roomId, targetId, "ban", () => ({ record: null, ban }));
+    const detail = until === undefined ? "for ever" : `until ${until}`;
+    await noted(this.#audit, { by: user.id, what: "ban", roomId, userId: targetId, detail }, () =>
+      this.#takeOut(user, roomId, targetId, "ban", () => ({ record: null, ban })),
+    );
   }
 
   async bans(user: User, roomId: RoomId): Promise<Ban[]> {
@@ -100,9 +116,15 @@ export class Moderation {
 
   /** Throws `not_found` if there is no such ban. */
   async liftBan(user: User, roomId: RoomId, targetId: UserId): Promise<void> {
-    await this.#rooms.demand(user, roomId, "ban");
-    if (!(await this.#members.liftBan(roomId, targetId)))
-      throw new ChatError("not_found", "This person is not banned here.");
+    await noted(
+      this.#audit,
+      { by: user.id, what: "ban", roomId, userId: targetId, detail: "lifted" },
+      async () => {
+        await this.#rooms.demand(user, roomId, "ban");
+        if (!(await this.#members.liftBan(roomId, targetId)))
+          throw new ChatError("not_found", "This person is not banned here.");
+      },
+    );
   }
 
   async #takeOut(
@@ -153,6 +175,19 @@ export class Moderation {
       const { role, mutedUntil } = records[index] ?? ordinary();
       return { ...user, role, ...(mutedUntil !== undefined && { mutedUntil }) };
     });
+  }
+}
+
+/** Does what matters, and notes it; also that it was refused, but not what somebody asks of a room that they do not see. */
+async function noted<T>(audit: Audit, note: Note, work: () => Promise<T>): Promise<T> {
+  try {
+    const done = await work();
+    await audit.note(note);
+    return done;
+  } catch (error) {
+    if (error instanceof ChatError && error.code === "forbidden")
+      await audit.note({ ...note, refused: true });
+    throw error;
   }
 }
 

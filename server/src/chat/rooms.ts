@@ -18,6 +18,7 @@ import type {
   User,
   UserId,
 } from "../protocol.ts";
+import type { Audit } from "../store/audit.ts";
 import { keepsRecords } from "../store/kinds.ts";
 import { unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
@@ -39,7 +40,14 @@ type RoomChanged = Parameters<ServerEvents["room.changed"]>[0];
 const OPENED_MS = 60_000;
 const OPENED_REMEMBERED = 50_000;
 
-type Parts = { rooms: Rooms; members: Members; log: Log; users: Users; announce: Announcer };
+type Parts = {
+  rooms: Rooms;
+  members: Members;
+  log: Log;
+  users: Users;
+  announce: Announcer;
+  audit: Audit;
+};
 
 /** The rooms as their people see them: made, joined, left, read, listed. */
 export class ChatRooms {
@@ -48,14 +56,16 @@ export class ChatRooms {
   readonly #log: Log;
   readonly #users: Users;
   readonly #announce: Announcer;
+  readonly #audit: Audit;
   readonly #opened = new Map<RoomId, { at: number; opening: Promise<UserId[]> }>();
 
-  constructor({ rooms, members, log, users, announce }: Parts) {
+  constructor({ rooms, members, log, users, announce, audit }: Parts) {
     this.#rooms = rooms;
     this.#members = members;
     this.#log = log;
     this.#users = users;
     this.#announce = announce;
+    this.#audit = audit;
   }
 
   /** How many names a search looks at. */
@@ -174,6 +184,11 @@ export class ChatRooms {
     return facts;
   }
 
+  /** What is known of a room without its members; null if there is none. Tells it of any room. */
+  facts(roomId: RoomId): Promise<Facts | null> {
+    return this.#rooms.facts(roomId);
+  }
+
   /** Changes a room's name, kind or settings, and tells its people. Throws as `demand` does, and `taken`. */
   async change(user: User, roomId: RoomId, patch: RoomPatch): Promise<Room> {
     const { name, kind, topic, slow, archived } = patch;
@@ -183,12 +198,18 @@ export class ChatRooms {
       ...(archived === undefined ? [] : ["archive" as const]),
       ...(topic === undefined && slow === undefined ? [] : ["settings" as const]),
     ];
-    await this.demand(user, roomId, "members", ...actions);
+    const note = { by: user.id, what: "settings", roomId, detail: JSON.stringify(patch) };
+    await this.demand(user, roomId, "members", ...actions).catch(async (error: unknown) => {
+      if (error instanceof ChatError && error.code === "forbidden")
+        await this.#audit.note({ ...note, refused: true });
+      throw error;
+    });
     if (name !== undefined) await this.#rooms.rename(roomId, name);
     const closed = archived === undefined ? {} : { archived: archived ? Date.now() : 0 };
     await this.#rooms.set(roomId, { ...closed, ...given({ kind, topic, slow }) });
     const facts = await this.#rooms.facts(roomId);
     if (facts === null) throw unknownRoom();
+    await this.#audit.note(note);
     this.#announce.changeRoom({ roomId, kind: facts.kind, name: facts.name, ...facts.settings });
     return this.describe(roomId, user.id);
   }

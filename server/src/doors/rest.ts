@@ -28,8 +28,11 @@ import {
   type Credentials,
   type ErrorCode,
   type Hits,
+  type Invite,
   type MemberPatch,
+  type NewInvite,
   type NewPrivateRoom,
+  type NewReport,
   type Notifications,
   type RoomPatch,
   type RoomView,
@@ -39,6 +42,7 @@ import {
   type User,
   type UserId,
 } from "../protocol.ts";
+import type { StoredInvite } from "../store/invites.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { refusalOf, toFailure } from "./failure.ts";
 import { isRead, type Actor, type Identity } from "./identity.ts";
@@ -89,6 +93,17 @@ const moment = z.number().int().min(0).max(8.64e15);
 const memberPatch: z.ZodType<MemberPatch> = z
   .object({ role: z.enum(ROOM_ROLES), mutedUntil: moment })
   .partial();
+const inviteCode = z.string().regex(/^[\w-]{1,64}$/, "no invite");
+const newInvite: z.ZodType<NewInvite> = z.object({
+  expires: moment.optional(),
+  uses: z.number().int().min(1).max(LIMITS.inviteUses).optional(),
+});
+const newReport: z.ZodType<NewReport> = z.object({
+  roomId: z.string().refine(isRoomId, "no room id"),
+  seq: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+  reason: z.string().max(LIMITS.reason).optional(),
+});
+const reportState = z.object({ state: z.literal("done") });
 const newBan: z.ZodType<{ until?: number | undefined }> = z.object({ until: moment.optional() });
 const userId = z.string().regex(USER_ID, "no user id");
 const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });
@@ -149,6 +164,13 @@ const searchQuery = z.object({
   size: count(LIMITS.page, LIMITS.page),
 });
 
+const auditQuery = z.object({
+  before: z
+    .string()
+    .regex(/^\d{1,16}-\d{1,20}$/, "the id of an entry")
+    .optional(),
+  size: count(LIMITS.page, LIMITS.pageDefault),
+});
 const findQuery = z.object({
   q: z.string().max(LIMITS.search),
   room: z.string().refine(isRoomId, "no room id").optional(),
@@ -668,6 +690,68 @@ function api(parts: RestParts, proxies: Proxies): Router {
     await chat.moderation.liftBan(user, roomIdOf(request), userIdOf(request));
     response.status(204).end();
   });
+  // {expires?,uses?} -> 201 `{code,url,by,created,expires,uses?,used}`, an invite link, for a week unless `expires`, in ms,
+  // says otherwise, and for so many people; one to General is to the server
+  router.post("/rooms/:id/invites", async (request, response) => {
+    const user = demandUser(response);
+    const asked = newInvite.parse(request.body ?? {});
+    await throttle.take("moderation", user.id);
+    const invite = await chat.invites.create(user, roomIdOf(request), asked);
+    response.status(201).json(linked(request, invite));
+  });
+  // -> `[{code,url,by,created,expires,uses?,used}]`, newest first
+  router.get("/rooms/:id/invites", async (request, response) => {
+    const invites = await chat.invites.list(demandUser(response), roomIdOf(request));
+    response.json(invites.map((invite) => linked(request, invite)));
+  });
+  // -> what it leads to, without a session too: `{roomId,kind,name,by:{id,username},expires}`; 404 once it lets nobody in
+  router.get("/invites/:code", async (request, response) => {
+    response.json(await chat.invites.look(codeOf(request)));
+  });
+  // -> the room, joined
+  router.post("/invites/:code", async (request, response) => {
+    const user = demandUser(response);
+    response.json(await chat.invites.use(user, codeOf(request)));
+  });
+  // -> 204, ended
+  router.delete("/invites/:code", async (request, response) => {
+    await chat.invites.revoke(demandUser(response), codeOf(request));
+    response.status(204).end();
+  });
+  // {roomId,seq,reason?} -> 204, told to the room's moderators and the server's admins
+  router.post("/reports", async (request, response) => {
+    const user = demandUser(response);
+    const asked = newReport.parse(request.body);
+    await throttle.take("report", user.id);
+    await chat.reports.add(user, asked);
+    response.status(204).end();
+  });
+  // -> `[{id,roomId,seq,by,at,reason?,state,message}]`, newest first
+  router.get("/rooms/:id/reports", async (request, response) => {
+    const user = demandUser(response);
+    response.json(await chat.reports.ofRoom(user, roomIdOf(request), LIMITS.page));
+  });
+  // {state:"done"} -> 204, looked at
+  router.post("/reports/:roomId/:seq", async (request, response) => {
+    const user = demandUser(response);
+    reportState.parse(request.body);
+    await chat.reports.close(user, `${request.params.roomId}/${request.params.seq}`);
+    response.status(204).end();
+  });
+  // -> the open reports of all rooms, for admins
+  router.get("/admin/reports", async (_request, response) => {
+    response.json(await chat.reports.all(demandUser(response), LIMITS.page));
+  });
+  // ?before=&size= -> `[{id,at,by,what,roomId?,userId?,seq?,detail?,refused?}]`, newest first; `before` is the id of an entry
+  router.get("/rooms/:id/audit", async (request, response) => {
+    const { before, size } = auditQuery.parse(request.query);
+    response.json(await chat.reports.auditOfRoom(demandUser(response), roomIdOf(request), before, size));
+  });
+  // ?before=&size= -> the same of the whole server, for admins
+  router.get("/admin/audit", async (request, response) => {
+    const { before, size } = auditQuery.parse(request.query);
+    response.json(await chat.reports.auditOfAll(demandUser(response), before, size));
+  });
   // {level} -> the room; `level` says what notifies me there: `all`, `mentions` or `nothing`
   router.put("/rooms/:id/notifications", async (request, response) => {
     const user = demandUser(response);
@@ -822,6 +906,16 @@ function roomIdOf(request: Request<{ id: string }>): RoomId {
   const { id } = request.params;
   if (!isRoomId(id)) throw new ChatError("invalid", "This is no room id.");
   return id;
+}
+
+function codeOf(request: Request<{ code: string }>): string {
+  return inviteCode.parse(request.params.code);
+}
+
+/** An invite with its link, on the address that it was asked for. */
+function linked(request: Request, { code, by, created, expires, uses, used }: StoredInvite): Invite {
+  const url = `${request.protocol}://${request.get("host") ?? ""}/#/invite/${code}`;
+  return { code, url, by, created, expires, ...(uses !== undefined && { uses }), used };
 }
 
 function userIdOf(request: Request<{ userId: string }>): UserId {

@@ -1,0 +1,129 @@
+import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
+import type { Invitation, NewInvite, Room, RoomId, User } from "../protocol.ts";
+import type { Audit } from "../store/audit.ts";
+import type { Invites, StoredInvite } from "../store/invites.ts";
+import { may } from "./access.ts";
+import type { ChatRooms } from "./rooms.ts";
+import type { Users } from "./users.ts";
+
+type Parts = { rooms: ChatRooms; users: Users; invites: Invites; audit: Audit };
+
+/** Links that let people into a room, and new ones into the server. */
+export class ChatInvites {
+  readonly #rooms: ChatRooms;
+  readonly #users: Users;
+  readonly #invites: Invites;
+  readonly #audit: Audit;
+
+  constructor({ rooms, users, invites, audit }: Parts) {
+    this.#rooms = rooms;
+    this.#users = users;
+    this.#invites = invites;
+    this.#audit = audit;
+  }
+
+  /**
+   * Makes an invite to a room; one to General is to the server. Throws `invalid` for a moment that has passed, and as
+   * `ChatRooms.demand` does.
+   */
+  async create(user: User, roomId: RoomId, { expires, uses }: NewInvite): Promise<StoredInvite> {
+    await this.#rooms.demand(user, roomId, "invite");
+    const latest = Date.now() + BOUNDS.inviteLife.value;
+    const until = expires ?? Date.now() + BOUNDS.inviteLifeDefault.value;
+    if (until <= Date.now() || until > latest)
+      throw new ChatError("invalid", "An invite ends within a year, and not before now.");
+    if ((await this.#invites.list(roomId)).length >= BOUNDS.invitesOfRoom.value)
+      throw new ChatError("forbidden", "This room has too many invites. Revoke one first.");
+    const invite = await this.#invites.create(roomId, user.id, { expires: until, uses });
+    await this.#audit.note({ by: user.id, what: "invite", roomId, detail: "made" });
+    return invite;
+  }
+
+  async list(user: User, roomId: RoomId): Promise<StoredInvite[]> {
+    await this.#rooms.demand(user, roomId, "invite");
+    return this.#invites.list(roomId);
+  }
+
+  /** What an invite leads to, for whoever has its code. Throws `not_found` if it lets nobody in any more. */
+  async look(code: string): Promise<Invitation> {
+    const invite = await this.#demand(code);
+    const { roomId, by, expires } = invite;
+    const [facts, [maker]] = await Promise.all([this.#rooms.facts(roomId), this.#users.find([by])]);
+    if (!facts || !maker || isUsedUp(invite)) throw unknownInvite();
+    return { roomId, kind: facts.kind, name: facts.name, by: maker, expires };
+  }
+
+  /** Whether it still lets somebody in. */
+  async isValid(code: string): Promise<boolean> {
+    const invite = await this.#find(code);
+    return invite !== null && !isUsedUp(invite);
+  }
+
+  /**
+   * Lets a user into the invite's room. Again by the same user it counts no second time. Throws `not_found`, and
+   * `forbidden` for somebody who is banned there.
+   */
+  async use(user: User, code: string): Promise<Room> {
+    const { roomId } = await this.#demand(code);
+    const [already] = await this.#rooms.areTheirs(user.id, [roomId]);
+    if (already !== undefined) return this.#rooms.describe(roomId, user.id);
+    if (!(await this.#invites.use(code, user.id))) throw unknownInvite();
+    try {
+      await this.#rooms.enter(user.id, roomId);
+    } catch (error) {
+      await this.#invites.giveBack(code, user.id);
+      throw error;
+    }
+    return this.#rooms.describe(roomId, user.id);
+  }
+
+  /** The same for somebody who has just signed up, and is in General already. False if it lets nobody in any more. */
+  async welcome(user: User, code: string): Promise<boolean> {
+    const invite = await this.#find(code);
+    if (invite === null || !(await this.#invites.use(code, user.id))) return false;
+    const [already] = await this.#rooms.areTheirs(user.id, [invite.roomId]);
+    if (already === undefined) await this.#rooms.enter(user.id, invite.roomId);
+    return true;
+  }
+
+  /** Ends an invite: one's own, or as a moderator of its room. Throws `not_found`. */
+  async revoke(user: User, code: string): Promise<void> {
+    const invite = await this.#invites.find(code);
+    if (invite === null) throw unknownInvite();
+    if (invite.by !== user.id) {
+      const { situation } = await this.#rooms.situation(user, invite.roomId);
+      if (may("invite", situation) !== null) throw unknownInvite();
+    }
+    await this.#invites.revoke(invite);
+    await this.#audit.note({ by: user.id, what: "invite", roomId: invite.roomId, detail: "revoked" });
+  }
+
+  async #demand(code: string): Promise<StoredInvite> {
+    const invite = await this.#find(code);
+    if (invite === null) throw unknownInvite();
+    return invite;
+  }
+
+  /** An invite whose maker may still make one; null for any other. */
+  async #find(code: string): Promise<StoredInvite | null> {
+    const invite = await this.#invites.find(code);
+    const [maker] = invite === null ? [] : await this.#users.find([invite.by]);
+    if (invite === null || !maker) return null;
+    const { disabled } = await this.#users.accountOf(maker.id);
+    if (disabled) return null;
+    const found = await this.#rooms.situation(maker, invite.roomId).catch((error: unknown) => {
+      if (error instanceof ChatError && error.code === "not_found") return null;
+      throw error;
+    });
+    return found !== null && may("invite", found.situation) === null ? invite : null;
+  }
+}
+
+function isUsedUp({ uses, used }: StoredInvite): boolean {
+  return uses !== undefined && used >= uses;
+}
+
+function unknownInvite(): ChatError {
+  return new ChatError("not_found", "This invite is not valid, or not any more.");
+}

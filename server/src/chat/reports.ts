@@ -1,0 +1,91 @@
+import { ChatError } from "../errors.ts";
+import type { AuditEntry, NewReport, Report, RoomId, StoredReport, User } from "../protocol.ts";
+import type { Audit } from "../store/audit.ts";
+import type { Log } from "../store/log.ts";
+import type { Reports } from "../store/reports.ts";
+import type { ChatRooms } from "./rooms.ts";
+import type { Users } from "./users.ts";
+
+type Parts = { rooms: ChatRooms; users: Users; log: Log; reports: Reports; audit: Audit };
+
+/** What people report to moderators, and what moderators have done. */
+export class ChatReports {
+  readonly #rooms: ChatRooms;
+  readonly #users: Users;
+  readonly #log: Log;
+  readonly #reports: Reports;
+  readonly #audit: Audit;
+
+  constructor({ rooms, users, log, reports, audit }: Parts) {
+    this.#rooms = rooms;
+    this.#users = users;
+    this.#log = log;
+    this.#reports = reports;
+    this.#audit = audit;
+  }
+
+  /** Reports a message to the moderators of its room. Throws `not_found`. */
+  async add(user: User, { roomId, seq, reason = "" }: NewReport): Promise<void> {
+    await this.#rooms.demand(user, roomId, "report");
+    if ((await this.#log.at(roomId, seq)) === null)
+      throw new ChatError("not_found", "There is no such message.");
+    await this.#reports.add(roomId, seq, user.id, reason);
+  }
+
+  /** The reports of a room, for its moderators; newest first. */
+  async ofRoom(user: User, roomId: RoomId, size: number): Promise<Report[]> {
+    await this.#rooms.demand(user, roomId, "review");
+    return this.#described(await this.#reports.list(roomId, size));
+  }
+
+  /** The open reports of all rooms, for admins, who can read what is reported in private rooms no other way. */
+  async all(user: User, size: number): Promise<Report[]> {
+    await this.demandAdmin(user);
+    return this.#described(await this.#reports.list(null, size));
+  }
+
+  /** Says that a report was looked at. Throws `not_found`. */
+  async close(user: User, id: string): Promise<void> {
+    const report = await this.#reports.find(id);
+    if (report === null) throw unknownReport();
+    const { role } = await this.#users.accountOf(user.id);
+    if (role === "user") await this.#rooms.demand(user, report.roomId, "review");
+    await this.#reports.close(report);
+    await this.#audit.note({ by: user.id, what: "review", roomId: report.roomId, seq: report.seq });
+  }
+
+  /** What happened in a room, for its moderators; newest first. */
+  async auditOfRoom(
+    user: User,
+    roomId: RoomId,
+    before: string | undefined,
+    size: number,
+  ): Promise<AuditEntry[]> {
+    await this.#rooms.demand(user, roomId, "review");
+    return this.#audit.list(roomId, before, size);
+  }
+
+  /** What happened on the server, for admins. */
+  async auditOfAll(user: User, before: string | undefined, size: number): Promise<AuditEntry[]> {
+    await this.demandAdmin(user);
+    return this.#audit.list(null, before, size);
+  }
+
+  /** Throws `not_found`, as for anything that does not exist, to whom the server is not to administer. */
+  async demandAdmin(user: User): Promise<void> {
+    const { role, disabled } = await this.#users.accountOf(user.id);
+    if (role === "user" || disabled) throw new ChatError("not_found", "There is nothing here.");
+  }
+
+  async #described(reports: StoredReport[]): Promise<Report[]> {
+    const messages = await Promise.all(reports.map(({ roomId, seq }) => this.#log.at(roomId, seq)));
+    return reports.flatMap((report, index) => {
+      const message = messages[index];
+      return message ? [{ ...report, message }] : [];
+    });
+  }
+}
+
+function unknownReport(): ChatError {
+  return new ChatError("not_found", "There is no such report.");
+}

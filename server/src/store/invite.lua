@@ -1,0 +1,28 @@
+-- Uses an invite once for a user; a repeat counts no second time.
+-- KEYS invite
+-- ARGV user id, 'use', or 'give back' after a use that came to nothing
+-- Returns 1, or 0 if there is no such invite, it has expired or is used up
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return 0
+end
+local user = 'u:' .. ARGV[1]
+local used = redis.call('HEXISTS', KEYS[1], user) == 1
+if ARGV[2] == 'give back' then
+  if used then
+    redis.call('HDEL', KEYS[1], user)
+    redis.call('HINCRBY', KEYS[1], 'used', -1)
+  end
+  return 1
+end
+local invite = redis.call('HMGET', KEYS[1], 'expires', 'uses', 'used')
+local time = redis.call('TIME')
+if invite[1] and tonumber(invite[1]) <= time[1] * 1000 + time[2] / 1000 then
+  return 0
+elseif used then
+  return 1
+elseif invite[2] and tonumber(invite[3] or '0') >= tonumber(invite[2]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], user, '1')
+redis.call('HINCRBY', KEYS[1], 'used', 1)
+return 1

@@ -35,7 +35,7 @@ function Page() {
   return <Splash words={session.trouble ? "The server does not answer. Trying again…" : "Loading…"} />;
 }
 
-/** As index.html has it, until the program is here. */
+/** The same as in index.html, until the client has loaded. */
 function Splash({ words }: { words: string }) {
   return (
     <main className="splash">

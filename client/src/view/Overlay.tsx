@@ -16,15 +16,15 @@ import { Dialog, Question } from "./ui/Dialog.tsx";
 
 type Props = {
   overlay: Open;
-  /** What was typed while this was on its way. */
+  /** What was typed while it was loading. */
   takeTyped: () => string;
 };
 
-/** What lies over the page. It is no part of the first load. */
+/** The open overlay. It is not part of the first load. */
 export function Overlay({ overlay, takeTyped }: Props) {
   const { close } = useOverlays();
 
-  // The focus is in the overlay's first field by now.
+  // The focus is now in the overlay's first field.
   useEffect(() => {
     const typed = takeTyped();
     if (typed !== "") document.execCommand("insertText", false, typed);

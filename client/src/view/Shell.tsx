@@ -26,7 +26,7 @@ const LATER_MS = 2_000;
 
 const NO_FILES = "Pictures and other files cannot be sent yet.";
 
-/** The app of somebody who is signed in: rooms, conversation, people, and what lies over them. */
+/** The app of a signed-in user: rooms, conversation, people, and overlays. */
 export function Shell() {
   const [overlay, setOverlay] = useState<Open | null>(null);
   const overlays = useMemo(() => ({ open: setOverlay, close: () => setOverlay(null) }), []);
@@ -96,7 +96,7 @@ function Panes() {
           roomId={openRoom}
           covered={hasThread && !wide}
           peopleShown={hasPeople}
-          // Beside a thread there is no room for them.
+          // There is no space for them beside a thread.
           onPeople={() => (desktop && !hasThread ? setBesides((shown) => !shown) : open({ is: "people" }))}
         />
       )}
@@ -115,11 +115,11 @@ function Panes() {
   );
 }
 
-/** What lies over the page, and the keys that work everywhere. */
+/** The overlays, and the keys that work everywhere. */
 function Over({ overlay }: { overlay: Open | null }) {
   const chat = useClient();
   const { open, close } = useOverlays();
-  /** What was typed for an overlay that is on its way. */
+  /** What was typed for an overlay that is still loading. */
   const typed = useRef("");
   const takeTyped = useCallback(() => {
     const text = typed.current;
@@ -140,7 +140,7 @@ function Over({ overlay }: { overlay: Open | null }) {
         else if (!covered) open({ is: "switch" });
         return;
       }
-      // A second time it is the browser's own, which looks through the page.
+      // A second time it is the browser's own search in the page.
       if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "f") {
         if (covered || overlay !== null) return;
         event.preventDefault();
@@ -170,7 +170,7 @@ function Over({ overlay }: { overlay: Open | null }) {
         return;
       }
       if (overlay !== null && (isTyping(event) || event.key === " ")) {
-        // Two are an emoji; longer ones are names of keys.
+        // Two units may be an emoji; longer texts are names of keys.
         if (event.key.length > 2 || event.ctrlKey || event.metaKey) return;
         event.preventDefault();
         typed.current += event.key;
@@ -203,17 +203,17 @@ function Over({ overlay }: { overlay: Open | null }) {
   return <Suspense>{overlay !== null && <Overlay overlay={overlay} takeTyped={takeTyped} />}</Suspense>;
 }
 
-/** Tells that there is no place yet for a file that is dropped or pasted. */
+/** Says that files cannot be sent yet when one is dropped or pasted. */
 function useFiles() {
   const tell = useNotice();
   useEffect(() => {
     function onPaste({ clipboardData }: ClipboardEvent) {
       const { files, types } = clipboardData ?? {};
-      // A program may offer a picture of the text that it gives as well.
+      // Programs may offer a picture of the text beside the text itself.
       if (files !== undefined && files.length > 0 && !types?.includes("text/plain")) tell(NO_FILES);
     }
     function onDrag(event: DragEvent) {
-      // Else the browser would leave the page for the file.
+      // Otherwise the browser would leave the page and open the file.
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
       if (event.type === "drop") tell(NO_FILES);
@@ -229,7 +229,7 @@ function useFiles() {
   }, [tell]);
 }
 
-/** Tells those who cannot see it of each message that fails while the page is there. */
+/** Announces each message that fails while the page is open to screen readers. */
 function useFailures() {
   const outgoing = useChat((state) => state.outgoing);
   const before = useRef(outgoing);
@@ -239,14 +239,14 @@ function useFailures() {
     before.current = outgoing;
     for (const entry of outgoing) {
       if (entry.state !== "failed" || known.get(entry.nonce) === "failed") continue;
-      // One that is refused at once was never seen on its way; one that failed before the page was there is no news.
+      // A message that is refused at once was never shown on its way; one that failed before the page opened is not news.
       if (known.has(entry.nonce) || entry.created >= since)
         announce(`Not sent: ${entry.message.slice(0, 200)}. ${entry.failure.message}`);
     }
   }, [outgoing, since]);
 }
 
-/** `?` is a character in a field; with Ctrl or Cmd the key beside it means the same everywhere. */
+/** In a field `?` is a character; with Ctrl or Cmd its neighbour key means the same everywhere. */
 function asksForKeys(event: KeyboardEvent): boolean {
   if ((event.ctrlKey || event.metaKey) && !event.altKey) return event.key === "/";
   return event.key === "?" && !event.altKey && !isComposing(event) && !isField(event.target);

@@ -2,15 +2,15 @@ import { isRoomId, type RoomId } from "@hubbub/server/protocol";
 import type { MouseEvent } from "react";
 
 /**
- * What is shown: a room at its end or around a message, and beside it the thread that a message is in, at that message.
+ * What is shown: a room at its end or around a message, and beside it, perhaps, the thread of a message.
  */
 export type Place = { roomId: RoomId | null; seq: number | null; thread: number | null };
 
 const ADDRESS = /^#\/room\/([\d:]+)(?:\/([1-9]\d{0,14}))?(?:\/thread\/([1-9]\d{0,14}))?$/;
 
 /**
- * The open room is in the page's address, so that reload, back and links work: `#/room/<id>`, with a message that it is
- * shown around `#/room/<id>/<seq>`, and either with `/thread/<seq>` behind it for a thread beside it.
+ * The page's address names the open room, so that reload, back and links work: `#/room/<id>`, or `#/room/<id>/<seq>`
+ * for the room around a message, and either with `/thread/<seq>` for a thread beside it.
  */
 export function addressOf(roomId: RoomId, seq?: number | null, thread?: number | null): string {
   return [`#/room/${roomId}`, ...(seq ? [seq] : []), ...(thread ? ["thread", thread] : [])].join("/");
@@ -30,27 +30,27 @@ export function goTo(roomId: RoomId, seq?: number): void {
   go(addressOf(roomId, seq), isOverlay());
 }
 
-/** As `goTo`, without a step that "back" would return to. */
+/** Like `goTo`, but "back" does not return to where this began. */
 export function redirectTo(roomId: RoomId): void {
   go(addressOf(roomId), true);
 }
 
-/** Shows the open room elsewhere, at its end where no message is named, and leaves the thread beside it. */
+/** Shows another place of the open room, by default its end, and keeps the thread beside it. */
 export function moveTo(roomId: RoomId, seq?: number): void {
   const { thread } = placeInAddress();
   const replace = seq === undefined || isOverlay();
   go(addressOf(roomId, seq, thread), replace, replace && isThread());
 }
 
-/** Opens the thread that a message is in, beside what is shown of the room: a step that "back" returns from. */
+/** Opens a message's thread beside the room; "back" closes it. */
 export function openThread(roomId: RoomId, seq: number): void {
   const place = placeInAddress();
   const at = place.roomId === roomId ? place.seq : null;
-  // Another thread takes the place of the one that is open.
+  // Another thread replaces the open one.
   go(addressOf(roomId, at, seq), isOverlay() || place.thread !== null, place.thread === null || isThread());
 }
 
-/** Opens the thread of the message that the room is shown around, without a step of its own. */
+/** Opens the thread of the message around which the room is shown, without a history step. */
 export function unfoldThread(roomId: RoomId, seq: number): void {
   go(addressOf(roomId, seq, seq), true);
 }
@@ -64,16 +64,16 @@ export function closeThread(): void {
   if (roomId !== null) go(addressOf(roomId, seq), true);
 }
 
-/** What a click on a link to an address of ours does; one that asks for another tab or window is the browser's. */
+/** Handles a click on a link to our own address; the browser handles clicks that open another tab or window. */
 export function follow(event: MouseEvent<HTMLAnchorElement>): void {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   go(event.currentTarget.hash, isOverlay());
 }
 
-/** `thread`: a thread has been opened in this step, so that closing it is going back. */
+/** `thread`: this step opened a thread, so closing it goes back. */
 function go(hash: string, replace: boolean, thread = false) {
-  // The step back that a closed overlay takes ends a moment later, and would undo this one.
+  // A closed overlay's step back ends a moment later, and would undo this one.
   if (returning) {
     addEventListener("popstate", () => go(hash, false, thread), { once: true });
     return;
@@ -83,7 +83,7 @@ function go(hash: string, replace: boolean, thread = false) {
     else location.hash = hash;
     if (thread) history.replaceState({ thread }, "");
   }
-  // The browser tells of a new address a moment later, and what is typed in that moment would reach the room before.
+  // The browser reports a new address a moment later; until then typed text would reach the room before.
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
@@ -92,9 +92,8 @@ let leaving: ReturnType<typeof setTimeout> | undefined;
 let returning = false;
 
 /**
- * Makes what lies over the page a step of the history, so that "back" closes it and does nothing else. Answers with
- * what to call when it is closed in any other way. One that takes another one's place takes its step as well, and so
- * does the room that is chosen in it.
+ * Makes an overlay a step of the history, so that "back" only closes it. Answers what to call when it is closed in any
+ * other way. An overlay that replaces another one, and a room that is chosen in it, take over its step.
  */
 export function enterOverlay(close: () => void): () => void {
   const state = { overlay: ++overlays };
@@ -108,7 +107,7 @@ export function enterOverlay(close: () => void): () => void {
     leaving = undefined;
     addEventListener("popstate", onBack);
   };
-  // The step back of the one before would close this one.
+  // The step back of the overlay before would close this one.
   if (returning) addEventListener("popstate", begin, { once: true });
   else begin();
   return () => {

@@ -2,7 +2,7 @@ import { useSyncExternalStore } from "react";
 
 type Word = { id: number; text: string };
 
-/** How many stay in the page: what is read aloud is what is added. */
+/** How many stay in the page: screen readers read out what is added. */
 const KEPT = 50;
 const KEPT_MS = 5_000;
 
@@ -10,11 +10,11 @@ let words: readonly Word[] = [];
 let told = 0;
 const listeners = new Set<() => void>();
 
-/** Reads a text out to those who cannot see the page, after what was announced before. Each one is heard. */
+/** Lets screen readers read out a text after earlier ones, none of which is lost. */
 export function announce(text: string): void {
   const word = { id: ++told, text };
   keep([...words.slice(1 - KEPT), word]);
-  // What somebody deletes must not stay behind here.
+  // A deleted text must not stay here.
   setTimeout(() => keep(words.filter((other) => other !== word)), KEPT_MS);
 }
 
@@ -28,7 +28,7 @@ function subscribe(changed: () => void): () => void {
   return () => listeners.delete(changed);
 }
 
-/** Where it is read from. Once in the page, all the time. */
+/** The live region. It must be in the page once, all the time. */
 export function Announcer() {
   const shown = useSyncExternalStore(subscribe, () => words);
   return (

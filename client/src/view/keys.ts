@@ -1,18 +1,18 @@
-/** Node 20, where tests draw what is shown, has no navigator. */
+/** Node 20, where tests render components, has no navigator. */
 export const isMac = typeof navigator !== "undefined" && /Mac|iP(hone|ad)/.test(navigator.userAgent);
 
 type Key = Pick<KeyboardEvent, "key" | "keyCode" | "isComposing" | "ctrlKey" | "metaKey" | "altKey">;
 
-/** The key belongs to an input method. Safari sends the one that ends a composition after it, with keyCode 229. */
+/** Whether the key belongs to an input method. Safari sends the last key after the composition, with keyCode 229. */
 export function isComposing(event: Key): boolean {
   // oxlint-disable-next-line typescript/no-deprecated -- nothing else tells in Safari
   return event.isComposing || event.keyCode === 229;
 }
 
-/** The key begins a text, or pastes one: wherever the focus is, it is meant for the composer. */
+/** Whether the key begins or pastes a text: wherever the focus is, it is meant for the composer. */
 export function isTyping(event: Key): boolean {
   if (event.key.toLowerCase() === "v" && (event.ctrlKey || event.metaKey) && !event.altKey) return true;
-  // Alt Graph is told as Ctrl and Alt together, and types characters.
+  // Alt Graph is reported as Ctrl and Alt together, and types characters.
   const command = event.metaKey || event.ctrlKey !== event.altKey;
   if (command || event.key === " ") return false;
   return isComposing(event) || /^.$/u.test(event.key) || event.key === "Dead";

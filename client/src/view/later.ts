@@ -4,7 +4,7 @@ const TRY_AGAIN_MS = 2_000;
 
 const loads: (() => Promise<unknown>)[] = [];
 
-/** A component that is no part of the first load. It is fetched when it is drawn, or by `loadLater` before. */
+/** A component outside the first load. It loads when it is rendered, or before by `loadLater`. */
 export function later<P>(load: () => Promise<ComponentType<P>>) {
   addEventListener("error", noteMissed, true);
   loads.push(load);
@@ -12,8 +12,8 @@ export function later<P>(load: () => Promise<ComponentType<P>>) {
 }
 
 /**
- * The same for what is no component: a hook that answers it, and null until it is here. It is fetched when it is first
- * wanted; with `soon` also by `loadLater`.
+ * The same for other values: a hook that answers the value, or null until it has loaded. It loads when it is first
+ * needed; with `soon` also by `loadLater`.
  */
 export function laterValue<T>(load: () => Promise<T>, when: "soon" | "used"): (wanted: boolean) => T | null {
   let value: T | null = null;
@@ -48,7 +48,7 @@ async function untilLoaded<T>(load: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Style sheets that did not come. A module asks for its own once: another attempt would go on without them. */
+/** Style sheets that failed to load. A module requests its own only once: another attempt would go on without them. */
 const missed = new Set<HTMLLinkElement>();
 
 function noteMissed({ target }: Event) {
@@ -65,7 +65,7 @@ function askAgain(link: HTMLLinkElement): Promise<void> {
   });
 }
 
-/** Fetches all that `later` left out, so that it is there when it is wanted, also without a connection. */
+/** Loads everything that `later` left out, so that it is available later, even offline. */
 export function loadLater(): void {
   for (const load of loads) load().catch(() => {});
 }

@@ -1,7 +1,7 @@
 import type { Message, RoomId, UserId } from "@hubbub/server/protocol";
 import { createContext, useContext } from "react";
 
-/** What may lie over the page; one at a time. */
+/** The overlays; one is open at a time. */
 export type Overlay =
   | { is: "switch" }
   | { is: "search" }
@@ -21,7 +21,7 @@ type Overlays = { open: (overlay: Overlay) => void; close: () => void };
 
 export const OverlayContext = createContext<Overlays>({ open: () => {}, close: () => {} });
 
-/** `open` takes the place of what is open. */
+/** `open` replaces the open overlay. */
 export function useOverlays(): Overlays {
   return useContext(OverlayContext);
 }

@@ -1,4 +1,4 @@
-/** What F6 goes round, in this order, and where each takes the focus: the first of these that is there. */
+/** The regions that F6 visits, in this order, and the elements that may get the focus: the first that exists does. */
 const REGIONS = [
   ['nav[aria-label="Rooms"]', '[aria-current="page"]', "a, button"],
   ["#conversation:not([inert]) [role=log]", '[tabindex="0"]'],
@@ -9,7 +9,7 @@ const REGIONS = [
   ["[data-part=notices]:has(button)", "button"],
 ] as const;
 
-/** Moves the focus to the next region that is in the page, or with -1 to the one before. */
+/** Moves the focus to the next region in the page, or with -1 to the one before. */
 export function goToRegion(step: 1 | -1): void {
   const there = REGIONS.flatMap(([region, ...inside]) => {
     const element = document.querySelector<HTMLElement>(region);
@@ -24,8 +24,8 @@ export function goToRegion(step: 1 | -1): void {
 }
 
 /**
- * Gives the focus to where one goes on when the element that has it goes away: browsers leave it to the body, where a
- * screen reader and the keys begin at the top of the page. Ends when its answer is called.
+ * Moves the focus to a useful place when its element disappears: browsers give it to the body, where a screen reader
+ * and the keys start at the top of the page. Ends when its answer is called.
  */
 export function keepFocus(): () => void {
   let last: Element | null = null;
@@ -45,7 +45,7 @@ export function keepFocus(): () => void {
   };
 }
 
-/** On a phone the composer would bring the keyboard up. */
+/** On a phone, focusing the composer would open the keyboard. */
 function goOn() {
   const isCovered = document.querySelector("main[inert]") !== null;
   const composer = document.getElementById(isCovered ? "thread-composer" : "composer");

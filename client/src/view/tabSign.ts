@@ -6,7 +6,7 @@ import { useChat } from "./useChat.ts";
 
 const MOST = 99;
 
-/** What the browser shows of the page that nobody looks at: its title and its icon tell what is unread. */
+/** Shows unread messages in the title and icon of a tab that nobody looks at. */
 export function useTabSign(): void {
   const all = useChat((state) => countUnread(state).all);
   const calls = useChat((state) => countUnread(state).calls);
@@ -35,7 +35,7 @@ function showIcon(sign: number | "dot" | null) {
   shown?.catch(() => {});
 }
 
-/** favicon.svg with a number, or a dot, in its corner. */
+/** favicon.svg with a number or a dot in its corner. */
 function drawIcon(sign: number | "dot"): string {
   const text = sign === "dot" ? "" : sign > MOST ? `${MOST}+` : String(sign);
   const width = text === "" ? 13 : 13 + 6 * text.length;

@@ -1,10 +1,10 @@
 import { useSyncExternalStore } from "react";
 
 const DAY_MS = 24 * 3600 * 1000;
-/** A machine that slept, or changed its zone, tells nobody: the clock is looked at. */
+/** A machine that slept, or changed its zone, reports nothing, so we check the clock this often. */
 const LOOK_EVERY_MS = 15_000;
 
-/** What formats a date keeps the zone in which it was made. */
+/** Formatters keep the zone in which they were made. */
 function createFormats() {
   return {
     clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }),
@@ -22,7 +22,7 @@ let zone = formats.clock.resolvedOptions().timeZone;
 const listeners = new Set<() => void>();
 let stop = () => {};
 
-/** Tells of each new day and zone; answers its undo. */
+/** Calls back at each new day and zone; answers its undo. */
 export function subscribeToDays(changed: () => void): () => void {
   if (listeners.size === 0) stop = watchClock();
   listeners.add(changed);
@@ -65,7 +65,7 @@ function readClock(): string {
   return `${dayOf(Date.now())} ${zone}`;
 }
 
-/** Draws a component again when the words below change: at midnight, and in another zone. */
+/** Renders a component again when the texts below change: at midnight, and in another zone. */
 export function useClock(): void {
   useSyncExternalStore(subscribeToDays, readClock);
 }
@@ -75,7 +75,7 @@ export function dayOf(date: number): number {
   return new Date(date).setHours(0, 0, 0, 0);
 }
 
-/** Rounded, for a day on which clocks change has 23 hours or 25. */
+/** Rounded, because a day on which clocks change has 23 or 25 hours. */
 function daysAgo(date: number): number {
   return Math.round((dayOf(Date.now()) - dayOf(date)) / DAY_MS);
 }
@@ -85,7 +85,7 @@ export function showClock(date: number): string {
   return formats.clock.format(date);
 }
 
-/** The whole date and time, for whoever points at a short one. */
+/** The whole date and time, as the tooltip of a short one. */
 export function showFull(date: number): string {
   return formats.full.format(date);
 }
@@ -100,7 +100,7 @@ export function showDay(date: number): string {
     : formats.longDayOfYear.format(date);
 }
 
-/** The shortest that tells when: 14:05, Mon, 3 Mar */
+/** The shortest clear form: 14:05, Mon, 3 Mar */
 export function showWhen(date: number): string {
   const ago = daysAgo(date);
   if (ago <= 0) return showClock(date);

@@ -13,7 +13,7 @@ export function useClient(): ChatClient {
   return chat;
 }
 
-/** A part of the state. `select` must give the same value for the same state: no new arrays or objects. */
+/** A part of the state. `select` must answer the same value for the same state: no new arrays or objects. */
 export function useChat<T>(select: (state: ChatState) => T): T {
   const chat = useClient();
   return useSyncExternalStore(chat.subscribe, () => select(chat.snapshot()));
@@ -25,7 +25,7 @@ export function useMe() {
   return me;
 }
 
-/** Gives a message as it will be once what this user has asked for is done: so it is shown everywhere. */
+/** Answers a message as it will be once this user's pending changes are done; it is shown like this everywhere. */
 export function useAsChanged(): (message: Message) => Message {
   const me = useMe();
   const changing = useChat((state) => state.changing);
@@ -33,8 +33,8 @@ export function useAsChanged(): (message: Message) => Message {
 }
 
 /**
- * A draft for a field that is controlled by it. `show` draws it at once after something else than `write` has changed
- * it, instead of when the chat next tells of its changes: a field must not lag behind the keys.
+ * A draft for a field that it controls. `show` renders it at once after a change by other means than `write`, instead
+ * of with the chat's next update: a field must not lag behind the keys.
  */
 export function useDraft(slot: Slot) {
   const chat = useClient();

@@ -1,11 +1,11 @@
 import { useCallback, useSyncExternalStore } from "react";
 
 export const PHONE = "(max-width: 719px)";
-/** A thread stands beside the conversation; on less it lies over it. */
+/** From this width on a thread is beside the conversation; below, it covers it. */
 export const BESIDE = "(min-width: 960px)";
 export const DESKTOP = "(min-width: 1120px)";
 
-/** Whether a media query holds. */
+/** Whether a media query matches. */
 export function useMedia(query: string): boolean {
   const subscribe = useCallback(
     (changed: () => void) => {
@@ -29,7 +29,7 @@ function subscribeAttention(changed: () => void): () => void {
   };
 }
 
-/** Whether somebody can be taken to look at the page. */
+/** Whether the user is probably looking at the page. */
 export function useAttention(): boolean {
   return useSyncExternalStore(
     subscribeAttention,
@@ -46,7 +46,7 @@ function subscribeNetwork(changed: () => void): () => void {
   };
 }
 
-/** False where the browser knows of no network. */
+/** False if the browser knows of no network. */
 export function useNetwork(): boolean {
   return useSyncExternalStore(subscribeNetwork, () => navigator.onLine);
 }

@@ -5,7 +5,7 @@ import { useChat } from "../useChat.ts";
 import { useNetwork } from "../useMedia.ts";
 import css from "./ConnectionBar.module.css";
 
-/** Tells of trouble with the connection, and of its end. It has a place of its own, so that it covers nothing. */
+/** Shows trouble with the connection, and when it is over. It has its own place, so that it covers nothing. */
 export function ConnectionBar() {
   const connection = useChat((state) => state.connection);
   const returned = useChat((state) => state.returned);

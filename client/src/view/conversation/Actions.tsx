@@ -13,19 +13,19 @@ import { noteEmoji, recentEmoji } from "../ui/useEmoji.ts";
 import { useClient, useMe } from "../useChat.ts";
 import css from "./Actions.module.css";
 
-/** The first ones that a picker shows, and those a click away before anybody has reacted here. */
+/** The first emoji of a picker, and those that are one click away before the user has chosen any. */
 const COMMON = ["👍", "❤️", "😂", "🎉", "😮", "👀"];
 
 type Props = {
   message: Message;
-  /** Lets the message be written anew in its place. */
+  /** Starts to edit the message in its place. */
   onEdit: () => void;
   onReply: (message: Message) => void;
-  /** Opens the thread that it is in, or begins one; undefined where that is open. */
+  /** Opens its thread, or begins one; undefined if that is open. */
   onThread: (() => void) | undefined;
 };
 
-/** What can be done with a message, as a bar at its corner. */
+/** The actions of a message, as a bar at its corner. */
 export function Actions(props: Props) {
   const { message, onThread } = props;
   const does = useActions(props);
@@ -67,7 +67,7 @@ export function Actions(props: Props) {
   );
 }
 
-/** The same over the page, where there is no pointer to hover with. */
+/** The same in an overlay, for devices without hover. */
 export function ActionSheet({ onClose, ...props }: Props & { onClose: () => void }) {
   const { message, onThread } = props;
   const does = useActions(props);
@@ -214,7 +214,7 @@ function Reactions({ onPick, onMore, onClose }: ReactionsProps) {
   );
 }
 
-/** Arrows go through the buttons of a bar. */
+/** Arrow keys move through the buttons of a bar. */
 function rove(event: KeyboardEvent<HTMLElement>) {
   const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
   if (step === 0) return;
@@ -225,7 +225,7 @@ function rove(event: KeyboardEvent<HTMLElement>) {
   event.stopPropagation();
 }
 
-/** Six emoji, those that were last chosen here first. */
+/** Six emoji, those that were chosen last first. */
 function sixEmoji(): string[] {
   return [...new Set([...recentEmoji(), ...COMMON])].slice(0, COMMON.length);
 }

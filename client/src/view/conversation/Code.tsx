@@ -5,7 +5,7 @@ import css from "./Code.module.css";
 
 const useColours = laterValue(() => import("../../text/colours.ts"), "used");
 
-/** A block of code, in the colours of its language once they are here, and what copies it. */
+/** A block of code, coloured once its language has loaded, with a button that copies it. */
 export function Code({ code, language }: { code: string; language: string }) {
   const colours = useColours(language !== "");
   const copy = useCopy();

@@ -22,8 +22,8 @@ type Asked = {
 };
 
 /**
- * What the word at the caret can become: people behind an @, those who speak in this room first, and emoji behind a
- * colon. Arrows choose, Enter and Tab take, Escape leaves it as it is.
+ * Completions of the word at the caret: people after an @, this room's speakers first, and emoji after a colon. Arrow
+ * keys choose, Enter and Tab accept, Escape cancels.
  */
 export function useCompletion({ roomId, area, text, write }: Asked) {
   const chat = useClient();

@@ -15,24 +15,24 @@ import css from "./Composer.module.css";
 import { lineOf, useQuoted } from "./Quote.tsx";
 import { useRoomCall } from "./useRoomCall.ts";
 
-/** How near the limit its count is shown. */
+/** The count is shown within this many characters of the limit. */
 const COUNT_SHOWN = 400;
 
 export type ComposerFace = { focus: () => void };
 
 type Props = {
-  /** Of its field in the page. */
+  /** The id of its field. */
   id: "composer" | "thread-composer";
   roomId: RoomId;
-  /** What is written here answers the message that this thread begins with, or whichever is chosen there. */
+  /** The seq of a thread's first message: texts answer it, or the answer that is chosen. */
   root?: number;
   label: string;
   placeholder: string;
   face: Ref<ComposerFace>;
   onSent: () => void;
-  /** Lets one's last message be edited; false where there is none. */
+  /** Starts to edit the user's last message; false if there is none. */
   onEditLast: () => boolean;
-  /** Scrolls what was said by so many views. */
+  /** Scrolls the log by so many views. */
   onPage: (views: number) => void;
 };
 
@@ -44,7 +44,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   const area = useRef<HTMLTextAreaElement>(null);
   const completion = useCompletion({ roomId, area, text, write });
   const call = useRoomCall(roomId);
-  // Whoever opens a thread may want to read what it is about.
+  // A user who opens a thread may want to read it first.
   const isBeside = root !== undefined;
   const left = LIMITS.message - text.length;
   const sendable = !isBlank(text) && left >= 0;
@@ -134,7 +134,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
           list={completion.aria}
         />
         <EmojiButton onPick={insert} />
-        {/* A disabled button would take the focus away from a second click; the focus stays in the field. */}
+        {/* A disabled button would take the focus at a second click; the focus stays in the field. */}
         <button
           type="submit"
           className={css.send}

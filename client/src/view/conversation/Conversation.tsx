@@ -28,13 +28,13 @@ import { enterThread } from "./threadWays.ts";
 
 type Props = {
   roomId: RoomId;
-  /** A thread lies over it. */
+  /** Whether a thread covers it. */
   covered: boolean;
   peopleShown: boolean;
   onPeople: () => void;
 };
 
-/** The open room: who it is with, what was said, and where to say more. */
+/** The open room: its head, its messages, and the composer. */
 export function Conversation(props: Props) {
   const room = useChat((state) => state.rooms?.get(props.roomId));
   const known = useChat((state) => state.rooms !== null);
@@ -98,7 +98,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
   }
 
   function reply(message: Message) {
-    // Where answers are folded, one begun in the log would go out of sight when it is sent.
+    // If answers are folded, one that is written in the log would disappear when it is sent.
     if (room.folded) {
       enterThread(room.id, message.seq);
       return;
@@ -196,7 +196,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
   );
 }
 
-/** The message that is shown, once it is here; one that is not there is told of, and one that is folded unfolded. */
+/** The message to show, once it has loaded. Says so if it does not exist, and opens its thread if it is folded. */
 function useVisit(room: RoomState): Visit | null {
   const visit = useChat((state) => state.visit);
   const tell = useNotice();
@@ -213,7 +213,7 @@ function useVisit(room: RoomState): Visit | null {
   const visitId = shown?.id;
   const unfolded = useRef<number>(undefined);
   useEffect(() => {
-    // Once for each jump: whoever closes the thread is done with it.
+    // Only once a jump: a closed thread stays closed.
     if (hidden === null || unfolded.current === visitId) return;
     unfolded.current = visitId;
     unfoldThread(room.id, hidden);
@@ -228,7 +228,7 @@ function describe(room: RoomState, online: boolean | undefined): string {
   return room.kind === "everyone" ? "Everybody on this server" : "A room anyone can join";
 }
 
-/** What is on its way into the room's log, without the answers that the thread beside it shows on their way into it. */
+/** The messages on their way to the room's log, without answers on their way that the open thread shows. */
 function useWaiting({ id, folded }: RoomState): Outgoing[] {
   const waiting = useOutgoing(id);
   const thread = useChat((state) => state.thread);

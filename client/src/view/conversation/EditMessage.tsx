@@ -11,20 +11,20 @@ import { useClient, useDraft } from "../useChat.ts";
 import css from "./EditMessage.module.css";
 import { useRoomCall } from "./useRoomCall.ts";
 
-/** The draft that a stored message is being changed to. */
+/** The draft of an edit of a stored message. */
 export function slotOf({ roomId, seq }: Message): string {
   return changeSlot(roomId, seq);
 }
 
-/** Where the row stands in whose place a message is edited. */
+/** The place of the edited row. */
 export type EditPlace = "log" | "thread";
 
-/** Which draft was begun here, where the focus is to go; others were begun in another tab, or in an earlier life. */
+/** The draft that was begun here, which gets the focus; others were begun in another tab, or before a reload. */
 let begun: string | null = null;
-/** Where drafts were begun. */
+/** The places where drafts were begun. */
 const places = new Map<string, EditPlace>();
 
-/** Whether a message that is being edited is so in this place: in one of two where both show it. */
+/** Whether a message is being edited in this place. If log and thread both show it, only one of them edits it. */
 export function isEditedIn({ thread, rooms }: ChatState, message: Message, place: EditPlace): boolean {
   const isBeside = thread !== null && thread.roomId === message.roomId && isIn(thread, message.seq);
   const isFolded = message.thread !== undefined && rooms?.get(message.roomId)?.folded === true;
@@ -38,7 +38,7 @@ export function beginEdit(chat: ChatClient, message: Message, place: EditPlace):
   if (!chat.snapshot().drafts.has(begun)) chat.setDraft(begun, message.message);
 }
 
-/** One's own message being given another text in its place. */
+/** Edits one's own message in its place. */
 export function EditMessage({ message, onDone }: { message: Message; onDone: () => void }) {
   const chat = useClient();
   const slot = slotOf(message);
@@ -84,13 +84,13 @@ type FieldProps = {
   note: string;
   verb: "Save" | "Send";
   onText: (text: string) => void;
-  /** May throw a ChatError, whose words are shown. */
+  /** May throw a ChatError, whose message is shown. */
   onSend: () => void;
   onCancel: () => void;
   onEscape: () => void;
 };
 
-/** A text in the place of a message. */
+/** A text field in the place of a message. */
 export function EditField({
   label,
   text,

@@ -5,7 +5,7 @@ import css from "./EmojiButton.module.css";
 
 const EmojiPicker = later(async () => (await import("../ui/EmojiPicker.tsx")).EmojiPicker);
 
-/** Opens the emoji above it. Escape, a choice, and going elsewhere close them. */
+/** Opens the emoji picker above it. Escape, a choice, and losing the focus close it. */
 export function EmojiButton({ onPick }: { onPick: (emoji: string) => void }) {
   const [open, setOpen] = useState(false);
   const place = useRef<HTMLDivElement>(null);

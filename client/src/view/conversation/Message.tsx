@@ -18,25 +18,25 @@ import { Text } from "./Text.tsx";
 import { ThreadButton } from "./ThreadButton.tsx";
 import { enterThread } from "./threadWays.ts";
 
-/** One's messages within this time of each other share a head. */
+/** A person's messages within this time of each other share a head. */
 export const GROUP_MS = 5 * 60 * 1000;
 
 type StoredProps = {
   message: Message;
   name: string;
   mine: boolean;
-  /** Begins a group: shows who speaks. */
+  /** It begins a group, and shows the sender. */
   first: boolean;
-  /** The newest of this user's own: tells that it has been sent. */
+  /** It is this user's newest message, and shows that it was sent. */
   sent: boolean;
   onReply: (message: Message) => void;
   /** Shows another message of the room. */
   onJump: (seq: number) => void;
   /** The element with the focus goes away. */
   onDone: () => void;
-  /** Where the row stands: in the room's log, or in the thread beside it. */
+  /** Where the row is: in the room's log, or in the thread beside it. */
   place?: EditPlace;
-  /** Of a message that begins a thread, what is in it. */
+  /** The thread that this message begins. */
   thread?: ThreadLine | undefined;
 };
 
@@ -65,7 +65,7 @@ export const StoredMessage = memo(function StoredMessage({
         entry.state === "failed" && entry.roomId === message.roomId && entry.change.seq === message.seq,
     ),
   );
-  // Of hundreds of rows only the one that somebody is at has its actions in the page.
+  // Of hundreds of rows only the one with pointer or focus has its actions in the page.
   const [near, setNear] = useState(false);
   const [sheet, setSheet] = useState(false);
   const press = useRef<ReturnType<typeof setTimeout>>(undefined);
@@ -109,7 +109,7 @@ export const StoredMessage = memo(function StoredMessage({
         release();
       }}
       onFocus={(event) => {
-        // Whoever only passes through its names and links is not led through its actions.
+        // Do not lead a user who only passes through names and links through the actions.
         if (event.target === event.currentTarget) setNear(true);
       }}
       onBlur={(event) => {
@@ -185,7 +185,7 @@ function Said({ message: { roomId, seq, message, mentions = [], mentionsRoom } }
   return <Text text={message} names={names} me={me.username} />;
 }
 
-/** A text that is on its way, as it will be shown once it is stored: nothing moves then. */
+/** A text on its way, shown as it will be once it is stored, so that nothing moves then. */
 function Unsaid({ text }: { text: string }) {
   const me = useMe();
   const users = useChat((state) => state.users);
@@ -209,15 +209,15 @@ function SentMark() {
 
 type OutgoingListProps = {
   entries: readonly Outgoing[];
-  /** When this user's own message above them was said, in ms since 1970. */
+  /** When this user sent the message above them, in ms since 1970. */
   before?: number | undefined;
-  /** Without it there is nowhere to write, and so nothing to try again. */
+  /** Without it the user cannot write, so there is nothing to try again. */
   onEdit?: (entry: Outgoing) => void;
   /** The element with the focus goes away. */
   onDone?: () => void;
 };
 
-/** The messages on their way into a room, as the rows of a list. */
+/** The messages on their way to a room, as rows of a list. */
 export function OutgoingMessages({ entries, before, onEdit, onDone }: OutgoingListProps) {
   const me = useMe();
   const online = useChat((state) => state.connection !== "offline");
@@ -259,7 +259,7 @@ const OutgoingMessage = memo(function OutgoingMessage({
   onDone,
 }: OutgoingProps) {
   const edited = useChat((state) => state.drafts.has(`edit ${entry.nonce}`));
-  // Another tab, or an earlier life of this one, may have begun it: then the focus stays where it is.
+  // Another tab, or this one before a reload, may have begun it: then the focus stays where it is.
   const [editing, setEditing] = useState<"here" | "elsewhere" | null>(null);
   if (edited && editing === null) setEditing("elsewhere");
   const failed = entry.state === "failed";
@@ -354,12 +354,12 @@ function Failed({ entry, onEdit, onDone }: FailedProps) {
   );
 }
 
-/** The server does not say of a room that it exists to whoever is not in it; this user has been. */
+/** The server does not reveal a room to users outside it; this user was in it, so we can name it. */
 function whyNot({ code, message }: Failure): string {
   return code === "not_found" ? "You are not in this room any more." : message;
 }
 
-/** A failed message being written anew in its place. */
+/** Edits a failed message in its place. */
 function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean; onClose: () => void }) {
   const chat = useClient();
   const { text, write } = useDraft(`edit ${entry.nonce}`);

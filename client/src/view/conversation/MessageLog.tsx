@@ -33,13 +33,13 @@ import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import { useAttention } from "../useMedia.ts";
 import css from "./MessageLog.module.css";
 
-/** Rows of the log's end that are shown at first; by how many the shown part grows; how many it may have. */
+/** How many rows are shown at first; how many are added at a time; how many there may be. */
 const ROWS_FIRST = 50;
 const ROWS_STEP = 80;
 const ROWS_MOST = 360;
-/** Pixels from an end of what is shown at which more of it is shown. */
+/** At this many pixels from an end of the shown part it grows there. */
 const NEAR_END = 900;
-/** More at once are counted instead of read out. */
+/** More messages at once are counted instead of read out. */
 const ANNOUNCED_MOST = 10;
 const NAME_WAITED_MS = 1_000;
 
@@ -51,26 +51,26 @@ type Props = {
   log: Log;
   waiting: readonly Outgoing[];
   title: string;
-  /** The message that somebody has jumped to. */
+  /** The message that the user has jumped to. */
   visit: Visit | null;
-  /** A thread lies over it. */
+  /** Whether a thread covers it. */
   covered: boolean;
   onLatest: () => void;
   onEdit: (entry: Outgoing) => void;
   onReply: (message: Message) => void;
-  /** The element with the focus is done with, and goes away. */
+  /** Called when the element with the focus disappears. */
   onDone: () => void;
 };
 
 /**
- * The part of the log that is shown, by its first and last message. `bottom` null follows the newest message;
- * `top` null takes as many as are shown at first.
+ * The shown part of the log, by its first and last message. `bottom` null follows the newest message; `top` null shows
+ * as many as at first.
  */
 type Shown = { top: Message | null; bottom: Message | null };
 
 /**
- * A room's messages. Only a bounded part of them is in the page at a time: it grows at the end that somebody
- * scrolls towards and shrinks at the other one.
+ * A room's messages. Only a bounded part of them is in the page: it grows at the end towards which the user scrolls,
+ * and shrinks at the other one.
  */
 export function MessageLog({
   face,
@@ -90,10 +90,10 @@ export function MessageLog({
   const users = useChat((state) => state.users);
   const asChanged = useAsChanged();
   const attention = useAttention();
-  // The log goes on, and its end is not here.
+  // The log goes on, but its end is not loaded.
   const apart = visit?.is === "apart";
   const load = apart ? visit.load : room.load;
-  // What came since then has a sign in its place where it is folded.
+  // Newer messages that are folded are shown as a sign in their place.
   const [since] = useState(room.read);
   const told = apart ? visit.threads : undefined;
   const fold = useMemo(
@@ -128,7 +128,7 @@ export function MessageLog({
 
   useLayoutEffect(() => place.current?.hold());
 
-  /** Takes note of where somebody has scrolled to, and shows more of the log near its ends. */
+  /** Notes where the user has scrolled to, and shows more of the log near its ends. */
   const look = useCallback(() => {
     const own = place.current;
     if (own === null) return;
@@ -156,12 +156,12 @@ export function MessageLog({
     } else if (own.atBottom && shown.top !== null && to - from > ROWS_FIRST + ROWS_STEP) {
       setShown({ top: null, bottom: null });
     } else if (!own.atBottom && shown.top === null && messages[from] !== undefined) {
-      // Away from the bottom, what is above must not slide out while new messages come in.
+      // Away from the bottom, new messages must not push the shown ones out.
       setShown({ top: messages[from], bottom: to - from >= ROWS_MOST ? (messages[to - 1] ?? null) : null });
     }
   }, [chat, room.id, load, apart, log.older, messages, from, to, shown]);
 
-  // A page that has come in may not fill the view, and then nobody can scroll to ask for the next.
+  // A loaded page may not fill the view, and then the user cannot scroll to request the next one.
   useEffect(look, [look]);
 
   useEffect(() => {
@@ -185,7 +185,7 @@ export function MessageLog({
     },
   }));
 
-  /** Where somebody wants to go once it is in the page. */
+  /** Where to go once it is in the page. */
   const wanted = useRef<number | null>(null);
   const jumpTo = useCallback(
     (seq: number) => {
@@ -211,7 +211,7 @@ export function MessageLog({
     row.focus({ preventScroll: true });
   });
 
-  // What is said meanwhile is read out, also to whoever reads what was said long ago.
+  // New messages are read out, even while the user reads old ones.
   useAnnouncements(room.log?.messages ?? messages, title, me.id, users);
   useEffect(() => {
     if (target !== null) rowOf(scroller.current, target)?.focus({ preventScroll: true });
@@ -339,9 +339,9 @@ function nameIn(users: Users, id: UserId): string {
 type Row = { message: Message; day: boolean; isNew: boolean; first: boolean };
 
 /**
- * The shown messages, each with what goes before it: a new day, the line that says "New", a new speaker. What goes
- * before the first loaded one is not known while there are older ones, and then it is nothing: it may grow when
- * they come, but must not shrink, for at the very top there is nothing to scroll back by.
+ * The shown messages, each with what precedes it: a new day, the line that says "New", a new sender. While there are
+ * older messages, what precedes the first loaded one is unknown, and nothing is shown: it may grow when they arrive,
+ * but must not shrink, because at the very top there is nothing to scroll back by.
  */
 function arrange(
   { messages, stubs }: Folded,
@@ -368,7 +368,7 @@ function arrange(
   return rows;
 }
 
-/** What is shown at first: the end of the log, or what stands around a message. */
+/** The part to show first: the end of the log, or the messages around one. */
 function around(messages: readonly Message[], target: number | null, apart: boolean): Shown {
   if (target === null) return { top: null, bottom: null };
   const at = messages.findIndex(({ seq }) => seq === target);
@@ -379,7 +379,7 @@ function around(messages: readonly Message[], target: number | null, apart: bool
   };
 }
 
-/** seq of what is shown of a message: itself; where it is folded, what its thread begins with, or what stands before it. */
+/** The seq of the row that shows a message: its own; if it is folded, its thread's first message, or the row before. */
 function placeIn({ messages, stubs }: Folded, log: Log, seq: number): number {
   const isShown = (one: number) => messages.some((message) => message.seq === one && !stubs.has(one));
   const root = log.messages.find((message) => message.seq === seq)?.thread;
@@ -388,12 +388,12 @@ function placeIn({ messages, stubs }: Folded, log: Log, seq: number): number {
   return (messages.findLast((message) => message.seq <= seq) ?? messages[0])?.seq ?? seq;
 }
 
-/** The same for a message on its way and once it is stored, so that it stays the same row. */
+/** The same key for a message on its way and once it is stored, so that it stays the same row. */
 function keyOf(message: Message, mine: boolean): string {
   return (mine ? message.nonce : undefined) ?? String(message.seq);
 }
 
-/** Where a message stands, or would stand. */
+/** Where a message is, or would be. */
 function placeOf(messages: readonly Message[], message: Message): number {
   let low = 0;
   let high = messages.length;
@@ -406,9 +406,9 @@ function placeOf(messages: readonly Message[], message: Message): number {
 }
 
 /**
- * seq of the last message above the line that says "New", or null for none: it is drawn once something is
- * unread that nobody was looking at, or that was marked so, and stays until the room is left, until it is drawn anew, or until this user
- * says something below it.
+ * The seq of the last message above the line that says "New", or null for none. The line appears once there is an
+ * unread message that the user was not looking at, or marked as unread. It stays until the user leaves the room or
+ * writes below it, or until it appears elsewhere.
  */
 function useDivider(room: RoomState, me: UserId, watched: boolean): number | null {
   const [divider, setDivider] = useState(() => (unreadOf(room) > 0 ? room.read : null));
@@ -440,8 +440,8 @@ function DayLine({ roomId, date }: { roomId: RoomId; date: number }) {
 }
 
 /**
- * Reads new messages of others out, each once and in their order: what comes while the room is open, never what is
- * loaded with it. A name that is not known yet is waited for.
+ * Reads others' new messages out, each once and in order: those that arrive while the room is open, never loaded ones.
+ * Waits for a name that is not known yet.
  */
 function useAnnouncements(messages: readonly Message[], title: string, me: UserId, users: Users) {
   const last = useRef(messages.at(-1));

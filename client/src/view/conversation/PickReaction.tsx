@@ -6,7 +6,7 @@ import { EmojiPicker } from "../ui/EmojiPicker.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { useClient } from "../useChat.ts";
 
-/** Any emoji, to react to a message with. */
+/** Picks any emoji as a reaction to a message. */
 export function PickReaction({ message }: { message: Message }) {
   const chat = useClient();
   const { close } = useOverlays();

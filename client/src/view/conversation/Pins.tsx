@@ -10,7 +10,7 @@ import { useAsChanged, useChat, useClient } from "../useChat.ts";
 import css from "./Pins.module.css";
 import { lineOf } from "./Quote.tsx";
 
-/** What is pinned to a room, what was pinned last first, and the way to it. */
+/** A room's pinned messages, the last one pinned first, each with a link to it. */
 export function Pins({ roomId }: { roomId: RoomId }) {
   const chat = useClient();
   const { close } = useOverlays();

@@ -7,11 +7,11 @@ type Props = {
   roomId: RoomId;
   seq: number;
   onJump: (seq: number) => void;
-  /** Opens the thread that the answer is in; undefined where that is open. */
+  /** Opens the answer's thread; undefined if that is open. */
   onThread: (() => void) | undefined;
 };
 
-/** What a message answers: a line of it as it is now, the way to it, and to the thread of both. */
+/** The message that this one answers: its first line as it is now, with links to it and to their thread. */
 export function Quote({ roomId, seq, onJump, onThread }: Props) {
   const quoted = useQuoted(roomId, seq);
   const name = useChat((state) =>
@@ -38,7 +38,7 @@ export function Quote({ roomId, seq, onJump, onThread }: Props) {
   );
 }
 
-/** A message of the room, where the log or the thread beside it has it. */
+/** A message of the room, if the log or the open thread has it. */
 export function useQuoted(roomId: RoomId, seq: number | undefined): Message | undefined {
   const asChanged = useAsChanged();
   const quoted = useChat(({ rooms, thread }) => {

@@ -3,10 +3,10 @@ import { useChat, useClient, useMe } from "../useChat.ts";
 import { classes } from "../ui/classes.ts";
 import css from "./Reactions.module.css";
 
-/** Names that are told of those who reacted; the others are counted. */
+/** How many names of people who reacted are shown; the others are counted. */
 const NAMES_MOST = 10;
 
-/** Who reacted to a message, by emoji; a click joins them, or takes one's own back. */
+/** The reactions to a message, by emoji; a click adds or removes one's own. */
 export function Reactions({ message }: { message: Message }) {
   const chat = useClient();
   const me = useMe();

@@ -14,13 +14,13 @@ const MyName = createContext("");
 
 type TextProps = {
   text: string;
-  /** Who is mentioned, in lower case, with spaces between them. */
+  /** The mentioned names, in lower case, separated by spaces. */
   names?: string;
-  /** This user's own name: their mentions stand out. */
+  /** This user's own name, whose mentions are highlighted. */
   me?: string;
 };
 
-/** What somebody wrote: formatted where it is Markdown, else character by character. No HTML is ever made of it. */
+/** A message's text: formatted if it is Markdown, otherwise as typed. No HTML is ever made of it. */
 export const Text = memo(function Text({ text, names = "", me = "" }: TextProps) {
   const blocks = useBlocks(text, names);
   const emoji = text.length <= EMOJI_LONGEST && EMOJI_ONLY.test(text);

@@ -9,7 +9,7 @@ import { enterThread } from "./threadWays.ts";
 
 type Props = { roomId: RoomId; root: number; thread: ThreadLine };
 
-/** How many answers a message has, whose the last one is, and the way to them. */
+/** Shows how many answers a message has and who wrote the last one, and opens them. */
 export function ThreadButton({ roomId, root, thread: { count, last } }: Props) {
   useClock();
   const name = useNameOf(last.from);
@@ -23,7 +23,7 @@ export function ThreadButton({ roomId, root, thread: { count, last } }: Props) {
   );
 }
 
-/** The way to answers that are folded into a thread whose beginning is somewhere above. */
+/** Opens answers that are folded into a thread that begins further up. */
 export function ThreadStub({ roomId, stub }: { roomId: RoomId; stub: Stub }) {
   useClock();
   const { root, isNew, count, last } = stub;

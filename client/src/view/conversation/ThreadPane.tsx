@@ -18,12 +18,12 @@ import { rove, rowOf } from "./roving.ts";
 import css from "./ThreadPane.module.css";
 import { returnFocus } from "./threadWays.ts";
 
-/** Pixels from the top at which older answers are asked for. */
+/** At this many pixels from the top older answers are loaded. */
 const NEAR_TOP = 400;
 
 type Props = { roomId: RoomId; covering: boolean };
 
-/** A thread beside the conversation, or over it: what began it, its answers as they come, and where to add one. */
+/** A thread beside the conversation, or over it: its first message, its answers, and a composer. */
 export function ThreadPane({ roomId, covering }: Props) {
   const me = useMe();
   const thread = useChat((state) => state.thread);
@@ -43,13 +43,13 @@ export function ThreadPane({ roomId, covering }: Props) {
     closeThread();
   }, [isMissing, tell]);
 
-  // Its answers may have taken the focus already.
+  // An answer may have the focus already.
   useEffect(() => {
     if (pane.current?.contains(document.activeElement) === false) heading.current?.focus();
   }, []);
 
   if (thread === null || room === undefined) return null;
-  // Over the conversation, which is inert then, it is what the page is about.
+  // If it covers the conversation, which is then inert, it is the page's main part.
   const Heading = covering ? "h1" : "h2";
   return (
     <aside

@@ -1,27 +1,27 @@
-/** Pixels from the bottom that still count as being there. */
+/** Pixels from the bottom that still count as the bottom. */
 const AT_BOTTOM = 48;
 
 /**
- * What stays where it is, in pixels below the top of the view: the beginning of a text that begins in sight, or the
- * end of a row that began above. Neither moves when what goes before brings the row another head.
+ * What stays in place, in pixels below the top of the view: the beginning of a text that begins in sight, or the end of
+ * a row that began above. Neither moves if earlier messages change the row's head.
  */
 type Anchor = { key: string; edge: "top" | "bottom"; offset: number };
 
 export type Place = ReturnType<typeof createPlace>;
 
 /**
- * The owner of a scroller's place, and the only one who sets `scrollTop`. Whatever grows or shrinks, in the scroller or
- * beside it, whoever is at the bottom stays there, and for whoever reads above the first text in sight stays.
- * Only a person's own scrolling, or `jump`, changes which of the two it is, except that the end of the content comes
- * to whoever is left without more of it.
+ * The owner of a scroller's place, which alone sets `scrollTop`. Whatever grows or shrinks, in the scroller or beside
+ * it, a reader at the bottom stays there, and for a reader further up the first visible text does not move. Only the
+ * user's own scrolling, or `jump`, changes between the two, except that a reader is at the bottom once nothing is left
+ * below.
  *
- * `hold` is called after each change of layout and before it is painted; `moved` when the scroller tells of scrolling.
+ * Call `hold` after each change of layout, before it is painted, and `moved` on scroll events.
  */
 export function createPlace(scroller: HTMLElement) {
   let bottom = true;
-  /** The first that is still there counts. */
+  /** The first of these that still exists counts. */
   let anchors: Anchor[] = [];
-  /** Where `hold` left the scroller. Elsewhere, a person has scrolled, or the browser has for want of content. */
+  /** Where `hold` left the scroller. If it is elsewhere, the user has scrolled, or the browser for lack of content. */
   let held = scroller.scrollTop;
 
   function below(): number {
@@ -29,13 +29,13 @@ export function createPlace(scroller: HTMLElement) {
   }
 
   function hold() {
-    // The event that tells of scrolling may still be to come.
+    // The scroll event may still be pending.
     const scrolled = scroller.scrollTop - held;
     if (bottom && scrolled < -1 && below() > AT_BOTTOM) leave();
     if (bottom) {
       scroller.scrollTop = scroller.scrollHeight;
     } else {
-      // Where the content ends here, the browser has scrolled and not a person.
+      // If the content ends here, the browser has scrolled, not the user.
       const own = below() > 1 ? scrolled : 0;
       const top = scroller.getBoundingClientRect().top;
       for (const { key, edge, offset } of anchors) {
@@ -82,7 +82,7 @@ export function createPlace(scroller: HTMLElement) {
   return {
     hold,
 
-    /** `last`: the content ends with the newest message. */
+    /** `last`: whether the content ends with the newest message. */
     moved(last: boolean) {
       const scrolled = scroller.scrollTop - held;
       if (last && below() <= AT_BOTTOM) {
@@ -100,7 +100,7 @@ export function createPlace(scroller: HTMLElement) {
       hold();
     },
 
-    /** Brings a row into the middle of the view. */
+    /** Scrolls a row to the middle of the view. */
     show(row: HTMLElement) {
       const { top, height } = scroller.getBoundingClientRect();
       const box = row.getBoundingClientRect();
@@ -108,7 +108,7 @@ export function createPlace(scroller: HTMLElement) {
       leave();
     },
 
-    /** In pixels, how much there is above and below what is in sight. */
+    /** How many pixels are above and below the visible part. */
     get above() {
       return scroller.scrollTop;
     },
@@ -121,7 +121,7 @@ export function createPlace(scroller: HTMLElement) {
   };
 }
 
-/** In fractions of a pixel, which offsetTop does not give. */
+/** In fractions of a pixel, unlike offsetTop. */
 function edgeOf(row: HTMLElement, edge: Anchor["edge"]): number {
   if (edge === "bottom") return row.getBoundingClientRect().bottom;
   return (row.querySelector("[data-part=body]") ?? row).getBoundingClientRect().top;

@@ -1,6 +1,6 @@
 import type { KeyboardEvent } from "react";
 
-/** Arrows go from message to message, once one of them has the focus or from the newest in sight; Escape is `done`. */
+/** Arrow keys move between messages, from the one with the focus or else the newest visible one; Escape is `done`. */
 export function rove(
   event: KeyboardEvent<HTMLElement>,
   scroller: HTMLElement | null,

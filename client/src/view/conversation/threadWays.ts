@@ -2,26 +2,26 @@ import type { RoomId } from "@hubbub/server/protocol";
 import { openThread } from "../address.ts";
 import { rowOf } from "./roving.ts";
 
-/** Where the focus was when the thread was opened: an element, or else the row that it was in. */
+/** Where the focus was when the thread was opened: an element, or else its row. */
 let left: { element: Element | null; seq: number } | null = null;
 
-/** Opens the thread that a message is in, beside the conversation, where the focus goes back to when it is closed. */
+/** Opens a message's thread beside the conversation; the focus returns there when it is closed. */
 export function enterThread(roomId: RoomId, seq: number): void {
   const element = document.activeElement;
   const row = element?.closest<HTMLElement>("#conversation [data-seq]")?.dataset["seq"];
   const isBeside = element?.closest("[data-part=thread-pane]") != null;
-  // From one thread to another it goes back to where the first one was opened.
+  // After several threads it returns to where the first one was opened.
   if (!isBeside) left = { element, seq: row === undefined ? seq : Number(row) };
   openThread(roomId, seq);
 }
 
-/** Gives the focus back, where it is in the pane that goes away. */
+/** Gives the focus back, if it is in the pane that closes. */
 export function returnFocus(pane: HTMLElement | null): void {
   const { activeElement: active } = document;
   const from = left;
   left = null;
   if (active !== document.body && pane?.contains(active) === false) return;
-  // The conversation may lie under the pane until then.
+  // The pane may cover the conversation until then.
   setTimeout(() => {
     const log = document.querySelector<HTMLElement>("#conversation [role=log]");
     const isThere = from?.element?.isConnected === true && log?.contains(from.element) === true;

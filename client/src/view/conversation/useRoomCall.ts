@@ -2,10 +2,10 @@ import type { RoomId } from "@hubbub/server/protocol";
 import { useOverlays } from "../overlays.ts";
 import { useClient } from "../useChat.ts";
 
-/** In a room of more people whoever calls all of them is asked before. */
+/** In a room with more people than this, a message to everybody needs a confirmation. */
 const ASKED_ABOVE = 20;
 
-/** Goes on with a text for a room, at once, or where it calls many people once this user has said that it shall. */
+/** Sends a text to a room: at once, or, if it calls many people, once the user confirms it. */
 export function useRoomCall(roomId: RoomId): (text: string, go: () => void) => void {
   const chat = useClient();
   const { open } = useOverlays();
@@ -13,7 +13,7 @@ export function useRoomCall(roomId: RoomId): (text: string, go: () => void) => v
   async function ask(text: string, go: () => void) {
     const people = (await callsRoom(text)) ? await chat.audience(roomId).catch(() => null) : 0;
     if (people !== null && people <= ASKED_ABOVE) go();
-    // Who has gone elsewhere meanwhile finds the text as a draft.
+    // If the user has left the room meanwhile, the text becomes a draft.
     else if (chat.snapshot().openRoom === roomId)
       open({
         is: "question",
@@ -31,7 +31,7 @@ export function useRoomCall(roomId: RoomId): (text: string, go: () => void) => v
   };
 }
 
-/** By the parser that formats the text: not in code. Where that does not come, it may. */
+/** Whether a text calls everybody; `@room` in code does not. If the parser does not load, it may. */
 async function callsRoom(text: string): Promise<boolean> {
   try {
     return (await import("@hubbub/server/markdown")).namesRoom(text);

@@ -2,9 +2,9 @@ import type { ReactNode } from "react";
 import css from "./Found.module.css";
 
 type CountProps = {
-  /** null while it is not known, or not worth a word. */
+  /** null while it is unknown, or not worth showing. */
   total: number | null;
-  /** Of how many; null where that is not known. */
+  /** The total; null if it is unknown. */
   all: number | null;
   what: string;
 };
@@ -19,7 +19,7 @@ export function FoundCount({ total, all, what }: CountProps) {
   );
 }
 
-/** What is said in the place of what was not found; null for nothing. */
+/** The text to show if nothing was found; null for none. */
 export function FoundNothing({ children }: { children: ReactNode }) {
   return (
     <p className={css.nothing} aria-live="polite">

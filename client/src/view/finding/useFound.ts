@@ -2,11 +2,11 @@ import type { Found } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
 
-/** A pause of this length, and what was typed is asked for. */
+/** After a pause of this length in typing, the text is searched. */
 const TYPED_MS = 150;
 const TRY_AGAIN_MS = 2_000;
 const ASK_AGAIN_MS = 300;
-/** How often a search is asked again whose answer was not complete. */
+/** How often an incomplete search is repeated. */
 const ASK_AGAIN_MOST = 10;
 
 type Find<T> = (text: string, after: string | undefined, signal: AbortSignal) => Promise<Found<T>>;
@@ -14,13 +14,13 @@ type Find<T> = (text: string, after: string | undefined, signal: AbortSignal) =>
 type Answer<T> = { text: string | null; found: readonly T[]; total: number; complete: boolean };
 
 /**
- * What the server finds for a text, which may change with every key; null asks for nothing. `answer` is the last one
- * that came, and for which text; older ones never replace newer ones. `find` must be the same function at each call.
+ * The server's results for a text, which may change with every key; null searches nothing. `answer` is the newest
+ * answer and its text; older answers never replace newer ones. `find` must be the same function at each call.
  */
 export function useFound<T extends { id: string }>(find: Find<T>, wanted: string | null) {
   const [answer, setAnswer] = useState<Answer<T>>({ text: null, found: [], total: 0, complete: false });
   const [fault, setFault] = useState<string | null>(null);
-  /** The text of which a further page is on its way. */
+  /** The text whose next page is loading. */
   const [loading, setLoading] = useState<string | null>(null);
   const asking = useRef(new AbortController());
 
@@ -50,7 +50,7 @@ export function useFound<T extends { id: string }>(find: Find<T>, wanted: string
     };
   }, [find, wanted]);
 
-  /** The next page, added to what was found. */
+  /** Adds the next page to the results. */
   function more() {
     const { signal } = asking.current;
     const { text, found } = answer;

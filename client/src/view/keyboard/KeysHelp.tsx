@@ -38,7 +38,7 @@ const GROUPS: readonly (readonly [title: string, ...rows: readonly Keys[]])[] = 
   ],
 ];
 
-/** All keys that do something. */
+/** The list of all shortcuts. */
 export function KeysHelp() {
   const { close } = useOverlays();
   return (

@@ -1,6 +1,6 @@
 import css from "./Chatter.module.css";
 
-/** A picture of people talking, for the half of the page that has nothing to say. */
+/** A picture of people talking, for the empty half of the page. */
 export function Chatter() {
   return (
     <svg className={css.picture} viewBox="0 0 420 320" aria-hidden="true" focusable="false">

@@ -14,7 +14,7 @@ import css from "./LogIn.module.css";
 
 type Faults = { username?: string; password?: string; form?: string };
 
-/** Log in and sign up, with the demo people one click away where there are any. */
+/** Log-in and sign-up; demo people, if there are any, are one click away. */
 export function LogIn({ reason, lastName }: { reason: string | null; lastName: string | null }) {
   const chat = useClient();
   const [isNew, setIsNew] = useState(false);
@@ -34,10 +34,10 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
     );
   }, [chat]);
 
-  // Whoever begins to type will need the rest.
+  // A user who begins to type will need the rest of the client.
   useEffect(() => form.current?.addEventListener("focusin", loadLater, { once: true }), []);
 
-  // Where a session has ended the focus was on what is gone.
+  // When a session ended, the element with the focus disappeared.
   useEffect(() => {
     if (reason === null) return;
     form.current
@@ -190,7 +190,7 @@ function faultsOf(error: unknown, signUp: boolean): Faults {
     return { username: "This name is taken. Try another one." };
   if (error instanceof ChatError && error.code === "unauthorized" && !signUp)
     return { form: "That username and password do not belong together." };
-  // A name that is no name was refused here: at the server it is the password.
+  // Invalid names were refused here, so the server's refusal is about the password.
   if (error instanceof ChatError && error.code === "invalid")
     return signUp
       ? { password: wordsOf(error) }

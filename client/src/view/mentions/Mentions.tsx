@@ -17,7 +17,7 @@ import css from "./Mentions.module.css";
 
 const TEXT_MOST = 300;
 
-/** What names this user in all their rooms, newest first, and the way to it. */
+/** The messages that mention this user in all their rooms, newest first, each with a link to it. */
 export function Mentions() {
   const { close } = useOverlays();
   const { messages, more, state, fault, load } = useMentions();
@@ -81,7 +81,7 @@ function Mention({ message: found }: { message: Message }) {
 
 type State = "loading" | "idle" | "failed";
 
-/** The list, a page at a time, from the newest one on. */
+/** The list, loaded in pages from the newest one on. */
 function useMentions() {
   const chat = useClient();
   const [messages, setMessages] = useState<readonly Message[]>([]);

@@ -7,7 +7,7 @@ import css from "./AskToNotify.module.css";
 const KEY = "hubbub notifications";
 const QUESTION = "Something was said while you were away. Be told on your desktop next time?";
 
-/** Asks whether notifications are wanted, once there was something to tell. Whoever says no is not asked again. */
+/** Offers notifications once there was a reason for one. After a refusal it never asks again. */
 export function AskToNotify() {
   const chat = useClient();
   const wanted = useChat((state) => state.notificationsWanted);

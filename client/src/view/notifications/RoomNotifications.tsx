@@ -15,7 +15,7 @@ const LEVELS: readonly { level: NotifyLevel; words: string; note: string }[] = [
   { level: "nothing", words: "Nothing", note: "Muted: it does not count as unread in the tab either." },
 ];
 
-/** Of which messages of a room one is notified; and whether the browser may do it. */
+/** Chooses which of a room's messages notify the user, and asks the browser for permission. */
 export function RoomNotifications({ roomId }: { roomId: RoomId }) {
   const chat = useClient();
   const me = useMe();
@@ -23,7 +23,7 @@ export function RoomNotifications({ roomId }: { roomId: RoomId }) {
   const room = useChat((state) => state.rooms?.get(roomId));
   const [allowed, setAllowed] = useState(chat.notificationsAllowed);
   const [fault, setFault] = useState<string>();
-  /** Shown at once, whatever the answer takes. */
+  /** Shown at once, before the answer comes. */
   const [chosen, setChosen] = useState<NotifyLevel | null>(null);
   if (room === undefined) return null;
   const current = chosen ?? room.notify;

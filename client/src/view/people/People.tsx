@@ -16,8 +16,8 @@ import css from "./People.module.css";
 const SHOWN_AT_ONCE = 100;
 
 /**
- * Everybody, the ones who are there first; in one list while that cannot be known. Choosing somebody opens the
- * private room with them. Those who are known are found at once, the others by the server, which knows how many.
+ * Everybody, people who are online first; in one list while presence is unknown. Choosing somebody opens the private
+ * room with them. Known people are found at once, others by the server, which knows how many there are.
  */
 export function People() {
   const chat = useClient();
@@ -30,7 +30,7 @@ export function People() {
   const { answer, current, busy, fault, more } = useFound(chat.findUsers, connected ? text : null);
   const { online, offline } = useMemo(() => arrange(users, text, connected), [users, text, connected]);
   const known = online.length + offline.length;
-  // Who has just come may not have been there when the server counted.
+  // New people may not be in the server's count yet.
   const total = current ? Math.max(answer.total, known) : null;
   const [all, setAll] = useState<number | null>(null);
   if (total !== null && text === "" && all !== total) setAll(total);
@@ -86,7 +86,7 @@ function arrange(users: ReadonlyMap<UserId, Presence>, text: string, connected: 
     .map((user) => ({ user, folded: fold(user.username) }))
     .map(({ user, folded }) => ({ user, folded, match: matchOf(folded, search) }))
     .filter(({ match }) => match > 0)
-    // In the order in which the server finds them.
+    // In the server's order.
     .toSorted((one, other) => other.match - one.match || (one.folded < other.folded ? -1 : 1))
     .map(({ user }) => user);
   return {
@@ -98,7 +98,7 @@ function arrange(users: ReadonlyMap<UserId, Presence>, text: string, connected: 
 type GroupProps = {
   title: string;
   people: readonly Presence[];
-  /** null while it is not known. */
+  /** null while it is unknown. */
   total: number | null;
   /** Whether these people are known to be online, or offline. */
   known: boolean;

@@ -8,7 +8,7 @@ import { Dialog, DialogActions } from "../ui/Dialog.tsx";
 import { useChat } from "../useChat.ts";
 import css from "./PersonCard.module.css";
 
-/** Who somebody is, and the way to a private room with them. */
+/** Shows a person, with a button for the private room with them. */
 export function PersonCard({ userId }: { userId: UserId }) {
   const name = useChat((state) => state.users.get(userId)?.username ?? `user ${userId}`);
   const online = useChat((state) => isOnline(state, userId));

@@ -17,7 +17,7 @@ const THEME_WORDS: Record<Theme, string> = {
 };
 const THEME_ICONS = { system: "system", light: "sun", dark: "moon" } as const;
 
-/** Who is signed in, the theme, and the way out. */
+/** The signed-in user, the theme, and log-out. */
 export function Profile() {
   const chat = useClient();
   const me = useMe();

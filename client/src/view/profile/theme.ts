@@ -8,7 +8,7 @@ export function chosenTheme(): Theme {
   return THEMES.find((theme) => theme === kept) ?? "system";
 }
 
-/** Applies the given choice and keeps it, or applies the kept one. */
+/** Applies a choice and stores it, or applies the stored one. */
 export function showTheme(theme: Theme = chosenTheme()): void {
   localStorage.setItem(KEY, theme);
   if (theme === "system") delete document.documentElement.dataset["theme"];

@@ -15,7 +15,7 @@ import { useClient } from "../useChat.ts";
 import css from "./BrowseRooms.module.css";
 import { useWays } from "./useWays.ts";
 
-/** The named rooms of the server, to join or to open. */
+/** The server's named rooms, to join or to open. */
 export function BrowseRooms() {
   const chat = useClient();
   const { open, close } = useOverlays();

@@ -9,7 +9,7 @@ import { useClient } from "../useChat.ts";
 import css from "./NewRoom.module.css";
 import { useWays } from "./useWays.ts";
 
-/** Makes a named room, and goes there. */
+/** Creates a named room, and opens it. */
 export function NewRoom() {
   const chat = useClient();
   const { close } = useOverlays();

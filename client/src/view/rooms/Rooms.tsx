@@ -21,7 +21,7 @@ import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Rooms.module.css";
 import { orderRooms, titleOf } from "./titles.ts";
 
-/** The rooms of this user. `alone`: there is no conversation beside them. */
+/** This user's rooms. `alone`: no conversation is beside them. */
 export function Rooms({ alone = false }: { alone?: boolean }) {
   const { open } = useOverlays();
   const rooms = useChat((state) => state.rooms);
@@ -29,7 +29,7 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
   const list = useRef<HTMLDivElement>(null);
   const openRoom = useChat((state) => state.openRoom);
   const place = ordered.findIndex(({ id }) => id === openRoom);
-  // Also when other rooms push it away.
+  // Also when other rooms move it out of sight.
   useEffect(() => {
     if (place < 0 || openRoom === null) return;
     list.current
@@ -39,7 +39,7 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
   const [{ above, below }, setOut] = useState<OutOfSight>({ above: 0, below: 0 });
   useEffect(() => (list.current === null ? undefined : watchUnread(list.current, setOut)), []);
 
-  /** Brings the nearest unread room into sight. */
+  /** Scrolls to the nearest unread room. */
   function show(where: "above" | "below") {
     if (list.current === null) return;
     const out = findUnread(list.current);
@@ -102,7 +102,7 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
   );
 }
 
-/** The way to what mentions this user, and how many of it are unread in all rooms. */
+/** Opens this user's mentions, and shows how many are unread in all rooms. */
 function MentionsButton() {
   const { open } = useOverlays();
   const count = useChat((state) => {
@@ -125,7 +125,7 @@ function MentionsButton() {
 
 type OutOfSight = { above: number; below: number };
 
-/** Tells how many unread rooms are above and below what is in sight of the list, whenever that changes. */
+/** Reports how many unread rooms are above and below the visible part of the list, whenever that changes. */
 function watchUnread(list: HTMLElement, told: (out: OutOfSight) => void): () => void {
   let frame = 0;
   let last = "0 0";
@@ -249,7 +249,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
   );
 });
 
-/** Where messages lie that cannot be sent, for their rooms are not this user's any more. */
+/** Messages that cannot be sent, because the user is no longer in their rooms. */
 function Unsent() {
   const rooms = useChat((state) => state.rooms);
   const outgoing = useChat((state) => state.outgoing);

@@ -1,14 +1,14 @@
 import { isBlank, type RoomId, type UserId } from "@hubbub/server/protocol";
 import type { RoomState } from "../../chat/state/room.ts";
 
-/** A room's name for this user: of a direct room, who else is in it. */
+/** A room's name for this user; for a direct room, the other user's name. */
 export function titleOf(room: RoomState, me: UserId): string {
   if (room.kind !== "direct") return isBlank(room.names[0] ?? "") ? "Room" : (room.names[0] ?? "");
   const partner = room.userIds.findIndex((id) => id !== me);
   return partner < 0 ? room.names.join(", ") : (room.names[partner] ?? "Somebody");
 }
 
-/** General, the named rooms by name, then the direct ones, the one last spoken in first. */
+/** General, then named rooms by name, then direct rooms by their newest message. */
 export function orderRooms(rooms: ReadonlyMap<RoomId, RoomState> | null): RoomState[] {
   return [...(rooms?.values() ?? [])].toSorted((one, other) => {
     const isDirect = one.kind === "direct";

@@ -6,7 +6,7 @@ import { useOverlays } from "../overlays.ts";
 import { useNotice } from "../ui/Notices.tsx";
 import { useClient, useMe } from "../useChat.ts";
 
-/** The ways into a room. Each closes what lies over the page, and tells why it cannot be gone. */
+/** The ways to open a room. Each closes the overlay, and says why if it fails. */
 export function useWays() {
   const chat = useClient();
   const me = useMe();
@@ -24,7 +24,7 @@ export function useWays() {
     chat.joinRoom(roomId).then(() => goTo(roomId), fail);
   }
 
-  /** To the private room with somebody, which is made where there is none. */
+  /** Opens the private room with somebody, which it creates if necessary. */
   function talkTo(userId: UserId) {
     close();
     if (userId === me.id) return;

@@ -9,7 +9,7 @@ import { Dialog, DialogActions } from "../ui/Dialog.tsx";
 import { Field } from "../ui/Field.tsx";
 import { useClient } from "../useChat.ts";
 
-/** Goes to the first message of a day, or of the day after it on which something was said. */
+/** Goes to the first message of a day, or of the next day that has one. */
 export function JumpToDate({ roomId, date }: { roomId: RoomId; date: number }) {
   const chat = useClient();
   const { close } = useOverlays();

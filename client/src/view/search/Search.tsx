@@ -20,7 +20,7 @@ import { useHits } from "./useHits.ts";
 const AT_ONCE = 50;
 const PEOPLE_MOST = 500;
 
-/** Finds messages in all rooms of this user by any part of their words, and goes to them. */
+/** Finds messages in all rooms of this user by any part of their words, and opens them. */
 export function Search() {
   const { close } = useOverlays();
   const { enter } = useWays();
@@ -41,7 +41,7 @@ export function Search() {
       q,
       room: room || undefined,
       from: from || undefined,
-      // Dates are exclusive, and days are whole.
+      // The search's dates are exclusive, but days count whole.
       after: since === "" ? undefined : Math.max(0, dayAfter(since, 0) - 1),
       before: to === "" ? undefined : Math.max(0, dayAfter(to, 1)),
     };

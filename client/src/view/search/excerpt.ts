@@ -1,12 +1,12 @@
 import { fold } from "@hubbub/server/search";
 
-/** Parts of a text, in their order; those that were looked for are `found`. */
+/** Parts of a text, in order; matches are `found`. */
 export type Part = { text: string; found: boolean };
 
 const BEFORE = 40;
 const MOST = 240;
 
-/** What of a text tells where the words stand in it: from a little before the first of them on. */
+/** The part of a text that shows its matches: it starts a little before the first one. */
 export function excerptOf(text: string, q: string): Part[] {
   const words = [...new Set(fold(q).split(" ").filter(Boolean))];
   const { folded, places } = foldEach(text);
@@ -33,7 +33,7 @@ export function excerptOf(text: string, q: string): Part[] {
   return parts;
 }
 
-/** The folded text, and where in the text each of its units comes from. */
+/** The folded text, and the position in the text of each of its units. */
 function foldEach(text: string): { folded: string; places: number[] } {
   let folded = "";
   const places: number[] = [];
@@ -49,7 +49,7 @@ function foldEach(text: string): { folded: string; places: number[] } {
   return { folded, places: [...places, text.length] };
 }
 
-/** Not in the middle of a character. */
+/** Moves a position out of the middle of a character. */
 function startOf(text: string, at: number): number {
   const unit = text.charCodeAt(at);
   return unit >= 0xdc00 && unit <= 0xdfff ? at + 1 : at;

@@ -8,7 +8,7 @@ const TRY_AGAIN_MS = 2_000;
 
 type Hits = {
   found: readonly Message[];
-  /** Everything from this moment on has been looked at; null: everything there is. */
+  /** Everything since this moment has been searched; null: everything. */
   until: number | null;
   fault: string | null;
   state: "searching" | "enough" | "over";
@@ -17,8 +17,8 @@ type Hits = {
 const NONE: Hits = { found: [], until: null, fault: null, state: "searching" };
 
 /**
- * What the server finds among messages, as it comes: it looks further back at each call until there are as many as
- * are wanted. `asked` must be the same object as long as the same is looked for; null looks for nothing.
+ * Found messages, as they arrive: each call searches further back, until there are as many as requested. `asked` must
+ * be the same object during one search; null searches nothing.
  */
 export function useHits(asked: Finding | null, wanted: number): Hits {
   const chat = useClient();
@@ -50,7 +50,7 @@ export function useHits(asked: Finding | null, wanted: number): Hits {
       } catch (error) {
         if (stop.signal.aborted) return;
         const passing = isPassing(error) ? error : null;
-        // Whoever searches a lot waits a little.
+        // A user who searches a lot waits a little.
         if (passing?.code !== "rate_limited")
           setHits((before) => ({
             of: finding,

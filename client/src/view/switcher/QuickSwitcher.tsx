@@ -21,7 +21,7 @@ const MOST_SHOWN = 30;
 
 type Target = {
   key: string;
-  /** Not one of this user's rooms. */
+  /** It is not one of this user's rooms. */
   isNew?: boolean;
   title: string;
   userId: UserId | null;
@@ -31,7 +31,7 @@ type Target = {
   general?: boolean;
 };
 
-/** Goes to any room or person by a few letters of the name. */
+/** Opens any room or person by a few letters of the name. */
 export function QuickSwitcher() {
   const { close } = useOverlays();
   const { enter, join, talkTo } = useWays();
@@ -45,7 +45,7 @@ export function QuickSwitcher() {
   const people = useFound(chat.findUsers, connected ? text : null);
   const listed = useFound(chat.findRooms, text === "" ? null : text);
   const busy = people.busy || listed.busy;
-  /** What has been chosen stays so while more is found. null: the first one. */
+  /** The chosen result, which stays chosen while more arrive. null: the first one. */
   const [chosenKey, setChosen] = useState<string | null>(null);
   /** Enter was pressed before there was anything to open. */
   const isDue = useRef(false);
@@ -172,7 +172,7 @@ export function QuickSwitcher() {
   );
 }
 
-/** Best matches first; of those alike this user's rooms, then rooms to join, then people. */
+/** Best matches first; among equals this user's rooms, then rooms to join, then people. */
 function rank(targets: readonly Target[], text: string): Target[] {
   if (text === "")
     return targets
@@ -190,7 +190,7 @@ function rank(targets: readonly Target[], text: string): Target[] {
     .map(({ target }) => target);
 }
 
-/** Whether a name has all letters of a text, in their order. */
+/** Whether a name has all letters of a text, in that order. */
 function hasLetters(name: string, text: string): boolean {
   let from = 0;
   for (const letter of text) {

@@ -6,7 +6,7 @@ export function countOf(number: number): string {
   return number > 99 ? "99+" : String(number);
 }
 
-/** How many are unread. */
+/** The number of unread messages. */
 export function Badge({ count, children }: { count: number; children?: ReactNode }) {
   return (
     <span data-part="unread" className={css.badge}>
@@ -16,7 +16,7 @@ export function Badge({ count, children }: { count: number; children?: ReactNode
   );
 }
 
-/** How many mention this user. */
+/** The number of messages that mention this user. */
 export function MentionBadge({ count }: { count: number }) {
   return (
     <span data-part="mentions" className={css.mentions}>
@@ -26,7 +26,7 @@ export function MentionBadge({ count }: { count: number }) {
   );
 }
 
-/** A word about what it stands behind. */
+/** A word that describes what precedes it. */
 export function Tag({ children }: { children: ReactNode }) {
   return <span className={css.tag}>{children}</span>;
 }

@@ -6,11 +6,11 @@ import { Icon, type IconName } from "./Icon.tsx";
 type ButtonProps = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "className"> & {
   look?: "plain" | "main" | "danger" | "link";
   icon?: IconName;
-  /** As wide as what it stands in. */
+  /** As wide as its container. */
   wide?: boolean;
 };
 
-/** A button with words on it. */
+/** A button with a text. */
 export function Button({
   look = "plain",
   icon,
@@ -33,11 +33,11 @@ export function Button({
 
 type IconButtonProps = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "className" | "children"> & {
   icon: IconName;
-  /** What it does: its name, and what is shown to whoever points at it. */
+  /** What it does: its accessible name, and its tooltip. */
   label: string;
 };
 
-/** A button that is an icon. */
+/** A button with an icon. */
 export function IconButton({ icon, label, type = "button", ...rest }: IconButtonProps) {
   return (
     <button type={type} className={css.icon} aria-label={label} title={label} {...rest}>

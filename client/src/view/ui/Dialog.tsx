@@ -12,8 +12,8 @@ type Props = {
 };
 
 /**
- * A modal <dialog>: the browser keeps the focus in it, closes it on Escape, and gives the focus back; "back"
- * closes it too. It is open for as long as it is rendered. The focus starts at the child marked `data-first`, if there is one.
+ * A modal <dialog>: the browser keeps the focus in it, closes it on Escape, and gives the focus back; "back" closes it
+ * too. It is open while it is rendered. The focus starts at the child marked `data-first`, if there is one.
  */
 export function Dialog({ title, look, onClose, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
@@ -43,7 +43,7 @@ export function Dialog({ title, look, onClose, children }: Props) {
         event.preventDefault();
         onClose();
       }}
-      // A browser that has been told twice to close it does so without asking.
+      // A browser closes it without asking when the user tries twice.
       onClose={onClose}
       onPointerDown={(event) => {
         if (event.target === dialog.current) onClose();
@@ -60,7 +60,7 @@ export function Dialog({ title, look, onClose, children }: Props) {
   );
 }
 
-/** What can be done in a dialog, at its end. */
+/** The buttons at the end of a dialog. */
 export function DialogActions({ children }: { children: ReactNode }) {
   return <div className={css.actions}>{children}</div>;
 }
@@ -68,14 +68,14 @@ export function DialogActions({ children }: { children: ReactNode }) {
 type QuestionProps = {
   title: string;
   text: string;
-  /** The words of what happens, and of what does not. */
+  /** The labels of the buttons that act and cancel. */
   yes: string;
   no: string;
   onYes: () => void;
   onClose: () => void;
 };
 
-/** Asks before something that cannot be taken back. */
+/** Asks before something that cannot be undone. */
 export function Question({ title, text, yes, no, onYes, onClose }: QuestionProps) {
   return (
     <Dialog title={title} onClose={onClose}>

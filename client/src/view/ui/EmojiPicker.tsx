@@ -8,7 +8,7 @@ const TONES = ["✋", "✋🏻", "✋🏼", "✋🏽", "✋🏾", "✋🏿"];
 const TONE_NAMES = ["No tone", "Light", "Medium light", "Medium", "Medium dark", "Dark"];
 const MOST_FOUND = 90;
 
-/** An emoji to choose: those chosen last, all by groups, or what is looked for; in the tone of skin chosen last. */
+/** Offers the emoji that were chosen last, all by groups, or search results, in the skin tone that was chosen last. */
 export function EmojiPicker({ onPick }: { onPick: (emoji: string) => void }) {
   const all = useEmoji(true);
   const [text, setText] = useState("");
@@ -87,7 +87,7 @@ function groupsOf(all: readonly Emoji[], text: string, recent: readonly string[]
   return [{ title: "Used last", emoji: used }, ...groups].filter(({ emoji }) => emoji.length > 0);
 }
 
-/** Arrows go from one emoji to the next, up and down by rows as they are drawn. */
+/** Arrow keys move between emoji, up and down by the rows on the screen. */
 function move(event: KeyboardEvent<HTMLElement>) {
   const buttons = [...event.currentTarget.querySelectorAll<HTMLElement>(`.${css.emoji}`)];
   const at = buttons.indexOf(document.activeElement as HTMLElement);

@@ -4,15 +4,15 @@ import css from "./Field.module.css";
 
 type Props = Omit<InputHTMLAttributes<HTMLInputElement>, "className" | "id" | "onChange"> & {
   label: string;
-  /** What is wrong with what was given, or what may be given. */
+  /** What is wrong with the input, or what is allowed. */
   fault?: string | undefined;
   hint?: string | undefined;
   onText: (text: string) => void;
-  /** Beside the text. */
+  /** Shown beside the input. */
   aside?: ReactNode;
 };
 
-/** A labelled line to type in. What is wrong with what stands in it is said there, and read out at once. */
+/** A labelled text field. Its fault is shown below it, and read out at once. */
 export function Field({ label, fault, hint, onText, aside, ...input }: Props) {
   const id = useId();
   const note = fault ?? hint;

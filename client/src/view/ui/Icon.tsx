@@ -1,4 +1,4 @@
-/** 20 by 20, drawn with a round pen in the colour of the text. */
+/** Icons of 20 by 20, with round strokes in the colour of the text. */
 const PATHS = {
   hash: "M8 3 6.5 17M13.5 3 12 17M3.5 7.5h13.5M3 12.5h13.5",
   plus: "M10 4v12M4 10h12",
@@ -38,7 +38,7 @@ const PATHS = {
 
 export type IconName = keyof typeof PATHS;
 
-/** Decoration only: what it stands next to, or its button's label, says what it means. */
+/** Decoration only: the text beside it, or its button's label, carries the meaning. */
 export function Icon({ name }: { name: IconName }) {
   return (
     <svg className="icon" viewBox="0 0 20 20" aria-hidden="true" focusable="false">

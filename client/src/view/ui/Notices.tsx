@@ -6,12 +6,12 @@ import css from "./Notices.module.css";
 const SHOWN_MS = 6_000;
 const MOST_OFFERS = 3;
 
-/** What can be taken back for a while. */
+/** Something that can be undone for a while. */
 type Offer = {
-  /** For so long, in ms, from when it is shown. */
+  /** How long, in ms from when it is shown. */
   ms: number;
   undo: () => void;
-  /** Somebody has the pointer or the focus on it: the time begins anew. Called again and again. */
+  /** Called repeatedly while the pointer or the focus is on it: the time starts again. */
   wait: () => void;
 };
 
@@ -21,12 +21,12 @@ type Tell = (text: string, offer?: Offer) => void;
 
 const NoticeContext = createContext<Tell>(() => {});
 
-/** Gives what shows a text over the page for a while: in the place of the one before, unless that is an offer. */
+/** Answers a function that shows a text for a while. It replaces the text before, unless that offers an undo. */
 export function useNotice(): Tell {
   return useContext(NoticeContext);
 }
 
-/** Shows what those within have to tell. Ctrl+Z takes the newest offer, where it is not a field's own. */
+/** Shows the notices of the components within. Ctrl+Z takes the newest offer, but not in a field with its own undo. */
 export function Notices({ children }: { children: ReactNode }) {
   const [notices, setNotices] = useState<readonly Notice[]>([]);
   const told = useRef(0);
@@ -56,7 +56,7 @@ export function Notices({ children }: { children: ReactNode }) {
   return (
     <NoticeContext value={tell}>
       {children}
-      {/* Each is read out alone, not again with the next one. */}
+      {/* Each is read out once, not again with the next one. */}
       <div className={css.notices} role="alert" aria-atomic="false" data-part="notices">
         {notices.map((notice) => (
           <Shown key={notice.id} notice={notice} onClose={close} />

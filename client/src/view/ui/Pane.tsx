@@ -1,7 +1,7 @@
 import type { HTMLAttributes } from "react";
 import css from "./Pane.module.css";
 
-/** The middle of the page, one thing above the other. */
+/** The middle column of the page. */
 export function Pane(props: Omit<HTMLAttributes<HTMLElement>, "className">) {
   return <main className={css.pane} {...props} />;
 }

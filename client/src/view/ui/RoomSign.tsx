@@ -6,15 +6,15 @@ import css from "./RoomSign.module.css";
 
 type Props = {
   title: string;
-  /** Who else is in a private room; null for a named one. */
+  /** The other user of a private room; null for a named one. */
   partnerId: UserId | null;
-  /** It is General. */
+  /** Whether it is General. */
   general?: boolean;
   online?: boolean | undefined;
   large?: boolean;
 };
 
-/** What stands for a room: a sign, or of a private one who else is in it. */
+/** A room's sign: an icon, or the other user's avatar for a private room. */
 export function RoomSign({ title, partnerId, general = false, online, large = false }: Props) {
   if (partnerId !== null) return <Avatar userId={partnerId} name={title} online={online} large={large} />;
   return (

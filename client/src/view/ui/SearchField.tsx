@@ -10,7 +10,7 @@ type Props = Omit<InputHTMLAttributes<HTMLInputElement>, "className"> & {
   onText: (text: string) => void;
 };
 
-/** Where one types what is looked for. The focus of a dialog begins here. */
+/** The field for a search text. A dialog's focus starts here. */
 export function SearchField({ label, busy, onText, ...input }: Props) {
   return (
     <label data-part="box" className={css.search}>

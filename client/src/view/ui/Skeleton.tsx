@@ -2,7 +2,7 @@ import css from "./Skeleton.module.css";
 
 const LINES = ["62%", "38%", "80%", "45%", "70%", "30%"];
 
-/** Where rooms will be. */
+/** A placeholder for rooms. */
 export function SkeletonRows() {
   return (
     <div className={css.rows} aria-hidden="true">
@@ -13,7 +13,7 @@ export function SkeletonRows() {
   );
 }
 
-/** Where messages will be. */
+/** A placeholder for messages. */
 export function SkeletonLog() {
   return (
     <div className={css.log} aria-hidden="true">

@@ -1,6 +1,6 @@
 import css from "./Spinner.module.css";
 
-/** Something is on its way. Without a label it is decoration. */
+/** Shows that something is loading. Without a label it is decoration. */
 export function Spinner({ label }: { label?: string }) {
   return <span className={css.spinner} aria-label={label} />;
 }

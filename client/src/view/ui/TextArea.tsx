@@ -9,21 +9,21 @@ type Props = {
   placeholder?: string;
   text: string;
   invalid: boolean;
-  /** The id of what says more about the text. */
+  /** The id of an element that describes the text. */
   note: string;
   onText: (text: string) => void;
   onSend: () => void;
   onKeyDown?: (event: KeyboardEvent<HTMLTextAreaElement>) => void;
-  /** The caret was moved, or a part of the text chosen. */
+  /** Called when the caret or the selection changes. */
   onCaret?: () => void;
   onBlur?: () => void;
-  /** Of a list that completes what is typed. */
+  /** The ARIA attributes for a list of completions. */
   list?: Pick<AriaAttributes, "aria-autocomplete" | "aria-controls" | "aria-activedescendant">;
 };
 
 /**
- * A field that is as high as its text. Enter sends; with any other key held, it begins a new line. An unseen copy of
- * the text gives the height, so that the layout is never changed to measure it.
+ * A field as high as its text. Enter sends; Enter with a modifier begins a new line. An invisible copy of the text
+ * gives the height, so that measuring never changes the layout.
  */
 export function TextArea({
   ref,
@@ -45,7 +45,7 @@ export function TextArea({
     onKeyDown?.(event);
     if (event.key !== "Enter" || event.shiftKey || event.defaultPrevented) return;
     event.preventDefault();
-    // With Shift browsers do this themselves; like this, it can be undone as well.
+    // Browsers do this only with Shift; done this way, it can be undone too.
     if (event.altKey || event.ctrlKey || event.metaKey) document.execCommand("insertText", false, "\n");
     else onSend();
   }

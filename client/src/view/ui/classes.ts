@@ -1,4 +1,4 @@
-/** Class names in one; those whose condition does not hold are left out. */
+/** Joins class names, without those whose condition is false. */
 export function classes(...names: readonly (string | false | undefined)[]): string {
   return names.filter(Boolean).join(" ");
 }

@@ -3,7 +3,7 @@ import { laterValue } from "../later.ts";
 
 const RECENT_MOST = 18;
 
-/** All emoji, once they are here: loaded when they are first wanted. */
+/** All emoji, once loaded: they load when they are first needed. */
 export const useEmoji = laterValue(loadEmoji, "used");
 
 /** The emoji that this browser's user chose last, the newest first. */
@@ -11,13 +11,13 @@ export function recentEmoji(): string[] {
   return (recall("recent") ?? "").split(" ").filter(Boolean);
 }
 
-/** Remembers that one was chosen. */
+/** Remembers a chosen emoji. */
 export function noteEmoji(emoji: string): void {
   const rest = recentEmoji().filter((other) => other !== emoji);
   keep("recent", [emoji, ...rest].slice(0, RECENT_MOST).join(" "));
 }
 
-/** The tone of skin chosen last: 0 for none, 1 to 5 from light to dark. */
+/** The skin tone that was chosen last: 0 for none, 1 to 5 from light to dark. */
 export function recentTone(): number {
   return Number(recall("tone") ?? 0);
 }
@@ -38,6 +38,6 @@ function keep(name: string, value: string): void {
   try {
     localStorage.setItem(`hubbub emoji ${name}`, value);
   } catch {
-    // A browser that keeps nothing forgets it.
+    // A browser without storage forgets it.
   }
 }

@@ -1,4 +1,4 @@
-import type { Page, Room, RoomId, User } from "@hubbub/server/protocol";
+import type { Message, Page, Room, RoomId, User } from "@hubbub/server/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   PATIENCE_MS,
@@ -450,6 +450,47 @@ describe("a requested change", () => {
     expect([...first.profile.outboxes.values()].flatMap((kept) => [...kept])).toEqual([]);
     second.chat.close();
     other.close();
+  });
+
+  test("keeps no text of a message that another window deletes, even if it was closed at that time", async () => {
+    const here = openTab();
+    const username = await here.signUp();
+    const there = openTab(undefined, both(house)[1].address);
+    there.chat.openRoom("0");
+    await there.chat.logIn(username, PASSWORD);
+    await there.online();
+    const said = async (text: string) => {
+      here.say(text);
+      await Promise.all([here.shows(text), there.shows(text)]);
+      await until(() => here.chat.snapshot().outgoing.length === 0);
+      const message = there.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1);
+      if (message === undefined) throw new Error("it is not shown");
+      here.chat.setDraft(`change 0 ${message.seq}`, `${text}, edited`);
+      return message;
+    };
+    const [one, two] = [await said("a slip seen"), await said("a slip unseen")];
+    const remembered = () => {
+      const { outboxes, drafts } = here.profile;
+      return JSON.stringify([...outboxes.values(), drafts].map((kept) => [...kept]));
+    };
+    const remove = async (message: Message) => {
+      there.chat.deleteMessage(message);
+      there.leave();
+      await until(() => row(there, message.seq)?.deleted);
+    };
+    expect(remembered()).toContain("a slip seen, edited");
+    await remove(one);
+    await until(() => row(here, one.seq)?.deleted);
+    expect(remembered()).not.toContain("a slip seen");
+    here.chat.close();
+    await remove(two);
+    expect(remembered()).toContain("a slip unseen");
+    const again = openTab(here.profile);
+    again.chat.openRoom("0");
+    await again.chat.start();
+    await until(() => !remembered().includes("a slip unseen"));
+    again.chat.close();
+    there.chat.close();
   });
 
   test("keeps the typed text if the message was changed elsewhere meanwhile", async () => {

@@ -160,6 +160,18 @@ describe("changing", () => {
     outbox.compare("0", [], 0);
     expect(states()).toEqual([]);
   });
+
+  test("a message that was deleted before its answer came is kept nowhere", async () => {
+    const { outbox, server, store, states } = setUp(["lose the answer"]);
+    outbox.lead(true);
+    outbox.add("0", "regretted at once");
+    await vi.advanceTimersByTimeAsync(11);
+    const [stored] = server.log;
+    if (stored !== undefined) outbox.heard({ ...stored, message: "", deleted: 5, rev: 1 });
+    await vi.advanceTimersByTimeAsync(60_000);
+    outbox.compare("0", [], 0);
+    expect([states(), store.kept.size, server.attempts.length]).toEqual([[], 0, 1]);
+  });
 });
 
 describe("a deletion", () => {

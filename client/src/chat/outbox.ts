@@ -245,10 +245,14 @@ export function createOutbox(needs: Needs) {
   /** The message is stored, whatever the source. */
   function settle({ nonce, roomId, message, seq, replyTo, deleted }: Message) {
     if (nonce === undefined) return;
-    if (deleted !== undefined && settled.delete(nonce)) {
+    if (deleted !== undefined) {
       // A log that loses it must not get it back.
-      touch(nonce);
-      void store.remove(nonce);
+      if (settled.delete(nonce)) {
+        touch(nonce);
+        void store.remove(nonce);
+      }
+      remove(nonce);
+      return;
     }
     if (!entries.delete(nonce)) return;
     touch(nonce);
@@ -377,6 +381,7 @@ export function createOutbox(needs: Needs) {
      */
     compare(roomId: RoomId, log: readonly Message[], from: number): void {
       prune();
+      for (const message of log) if (message.deleted !== undefined) settle(message);
       const nonces = new Set(log.map((message) => message.nonce));
       const lost = [...settled.values()].filter(
         (entry) => entry.roomId === roomId && entry.seq >= from && !nonces.has(entry.nonce),

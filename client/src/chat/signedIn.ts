@@ -97,7 +97,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
   });
   const reads = createReads({ chat, scope, socket });
   const typing = createTyping({ chat, scope, clock, socket, people });
-  const sync = createSync({ chat, scope, random, api, socket, outbox, people, reads });
+  const sync = createSync({ chat, scope, random, api, socket, outbox, drafts, people, reads });
   const visits = createVisits({ chat, scope, api, people, read: sync.read });
   const threads = createThreads({ chat, scope, people, read: sync.read });
   scope.add(store.subscribe(() => threads.look()));

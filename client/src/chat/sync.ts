@@ -10,6 +10,7 @@ import {
   type UserId,
 } from "@hubbub/server/protocol";
 import { ChatError, type Api } from "./api.ts";
+import { changeSlot, type Drafts } from "./drafts.ts";
 import type { Outbox } from "./outbox.ts";
 import type { People } from "./people.ts";
 import type { Reads } from "./reads.ts";
@@ -39,6 +40,7 @@ type Needs = {
   api: Api;
   socket: ChatSocket;
   outbox: Outbox;
+  drafts: Drafts;
   people: People;
   reads: Reads;
 };
@@ -46,7 +48,7 @@ type Needs = {
 export type Sync = ReturnType<typeof createSync>;
 
 /** Merges stored and heard messages into one gap-free state: at the start, after each connect, at a gap. */
-export function createSync({ chat, scope, random, api, socket, outbox, people, reads }: Needs) {
+export function createSync({ chat, scope, random, api, socket, outbox, drafts, people, reads }: Needs) {
   let unreadBefore: number | null = null;
   let changedRooms = 0;
   let rounds = 0;
@@ -153,13 +155,24 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
   function heard(message: Message) {
     chat.dispatch({ type: "message", message });
     outbox.heard(message);
+    forgetDeleted([message]);
     people.learn(whoIsIn(message));
     reads.came(message.roomId);
     settle(message.roomId);
   }
 
+  /** Keeps no text of deleted messages: neither to offer it to a log that loses them, nor as an edit that was begun. */
+  function forgetDeleted(messages: readonly Message[]) {
+    for (const message of messages) {
+      if (message.deleted === undefined) continue;
+      outbox.heard(message);
+      drafts.take(changeSlot(message.roomId, message.seq));
+    }
+  }
+
   function changed(roomId: RoomId, changes: Changes) {
     chat.dispatch({ type: "changes", roomId, changes });
+    forgetDeleted(changes.messages);
     settle(roomId);
     if (isShown(chat.state, roomId)) void readAgain(roomId);
   }
@@ -224,6 +237,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
         chat.dispatch({ type: "synced", room: synced });
         reads.came(synced.roomId);
         for (const message of synced.messages) outbox.heard(message);
+        forgetDeleted([...synced.messages, ...(synced.changes?.messages ?? [])]);
         people.learn(synced.messages.flatMap(whoIsIn));
         const room = chat.state.rooms?.get(synced.roomId);
         if (room === undefined) continue;
@@ -285,6 +299,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
     try {
       const page = await api.messages(roomId, { size: LIMITS.pageDefault });
       chat.dispatch({ type: "newest page", roomId, page });
+      forgetDeleted(page.messages);
       reads.came(roomId);
       people.learn(page.messages.flatMap(whoIsIn));
       const room = chat.state.rooms?.get(roomId);
@@ -305,6 +320,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, people, r
    */
   async function read(roomId: RoomId, query: Parameters<Api["messages"]>[1]): Promise<Page> {
     const page = await api.messages(roomId, query);
+    forgetDeleted(page.messages);
     const room = chat.state.rooms?.get(roomId);
     const { rev, revHash } = page;
     if (rev === undefined || revHash === undefined || room === undefined || room.log === null) return page;

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { mentionsIn, namesIn, parseText, type Block, type Inline } from "./markdown.ts";
+import { mentionsIn, namesIn, parseText, plainOf, type Block, type Inline } from "./markdown.ts";
 import { LIMITS } from "./protocol.ts";
 
 /** A text's blocks in short form: `strong(em(a))`. */
@@ -176,6 +176,25 @@ describe("a text", () => {
           expect(["http:", "https:", "mailto:"]).toContain(new URL(href).protocol);
       }),
       { numRuns: 2_000 },
+    );
+  });
+
+  it("is also a plain text, without marks", () => {
+    const plain = (text: string) => plainOf(parseText(text));
+    for (const [text, expected] of [
+      ["freeze at **noon**, ~~not~~ _three_", "freeze at noon, not three"],
+      ["`**x**` and \\*this\\*", "**x** and *this*"],
+      ["[the plan](https://a.example/plan) @room", "the plan @room"],
+      ["> said\n> twice\nyes", "said\ntwice\nyes"],
+      ["```ts\nconst a = 1;\n```", "const a = 1;"],
+      ["- one\n- **two**\n\n3. three", "• one\n• two\n3. three"],
+      ["2 * 3 * 4, snake_case_name, ** alone", "2 * 3 * 4, snake_case_name, ** alone"],
+    ] as const)
+      expect(plain(text), text).toBe(expected);
+    fc.assert(
+      fc.property(fc.string({ unit: fc.constantFrom("a", " ", "b", "é") }), (text) => {
+        expect(plain(text)).toBe(text);
+      }),
     );
   });
 

@@ -104,6 +104,28 @@ export function mentionsIn(blocks: readonly Block[]): string[] {
   return [...names];
 }
 
+/** The text of blocks as one reads it, without marks: a line for each of theirs. */
+export function plainOf(blocks: readonly Block[]): string {
+  return blocks.map(plainBlock).join("\n");
+}
+
+function plainBlock(block: Block): string {
+  switch (block.kind) {
+    case "text":
+      return shownOf(block.inside);
+    case "code":
+      return block.text;
+    case "quote":
+      return plainOf(block.inside);
+    case "list":
+      return block.items
+        .map(({ number, inside }) => `${number === undefined ? "•" : `${number}.`} ${plainOf(inside)}`)
+        .join("\n");
+    default:
+      return block satisfies never;
+  }
+}
+
 function blocksOf(lines: readonly string[], known: Known, depth: number): Block[] {
   const blocks: Block[] = [];
   let plain: string[] = [];

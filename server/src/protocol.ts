@@ -413,6 +413,15 @@ export function isBlank(text: string): boolean {
   return /^[\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(text);
 }
 
+/** One to three emoji as Unicode recommends them for interchange. The flag is newer than the language we build for. */
+const EMOJI_ONLY = new RegExp(String.raw`^\p{RGI_Emoji}(?:\s?\p{RGI_Emoji}){0,2}\s?$`, "v");
+const EMOJI_LONGEST = 100;
+
+/** Whether a text is one to three emoji and nothing else: they are shown large. */
+export function isEmojiOnly(text: string): boolean {
+  return text.length <= EMOJI_LONGEST && EMOJI_ONLY.test(text);
+}
+
 /** Whether this is a room's id; one of two users names them in ascending order. */
 export function isRoomId(value: unknown): value is RoomId {
   if (typeof value !== "string" || !ROOM_ID.test(value)) return false;

@@ -3,8 +3,10 @@ import { io } from "socket.io-client";
 import type { Outgoing } from "./state/outgoing.ts";
 import { systemClock, type Desktop, type DraftStore, type OutboxStore, type World } from "./world.ts";
 
-/** The World of this browser. `open` shows a room. */
-export function browserWorld(open: (roomId: RoomId) => void): World {
+const TOLD_MOST = 200;
+
+/** The World of this browser. `open` shows a room, `plain` takes the marks from a text. */
+export function browserWorld(open: (roomId: RoomId) => void, plain: (text: string) => string): World {
   return {
     clock: systemClock,
     random: Math.random,
@@ -36,11 +38,11 @@ export function browserWorld(open: (roomId: RoomId) => void): World {
       return () => over.abort();
     },
     attended: () => document.visibilityState === "visible" && document.hasFocus(),
-    desktop: "Notification" in globalThis ? openDesktop(open) : undefined,
+    desktop: "Notification" in globalThis ? openDesktop(open, plain) : undefined,
   };
 }
 
-function openDesktop(open: (roomId: RoomId) => void): Desktop {
+function openDesktop(open: (roomId: RoomId) => void, plain: (text: string) => string): Desktop {
   return {
     allowed: () => Notification.permission,
     async ask() {
@@ -48,7 +50,8 @@ function openDesktop(open: (roomId: RoomId) => void): Desktop {
     },
     show({ roomId, title, text }) {
       // Browsers of phones have the constructor, but it throws.
-      const shown = attempt(() => new Notification(title, { body: text, tag: roomId, icon: "/favicon.svg" }));
+      const body = plain(text).slice(0, TOLD_MOST);
+      const shown = attempt(() => new Notification(title, { body, tag: roomId, icon: "/favicon.svg" }));
       shown?.addEventListener("click", () => {
         window.focus();
         open(roomId);

@@ -8,7 +8,6 @@ import type { World } from "./world.ts";
 
 /** Time for another tab to show the message, and for another device of this user to read it. */
 const TOLD_AFTER_MS = 700;
-const TEXT_MOST = 200;
 
 type Needs = Pick<World, "desktop" | "attended" | "openChannel"> & {
   chat: Chat;
@@ -119,7 +118,7 @@ export function createNotifications(needs: Needs) {
     }
     // A room's next notification replaces the previous one, and still makes its sound.
     shown.get(roomId)?.close();
-    shown.set(roomId, { seq, close: desktop.show({ roomId, title, text: text.slice(0, TEXT_MOST) }) });
+    shown.set(roomId, { seq, close: desktop.show({ roomId, title, text }) });
   }
 
   function nameOf({ from }: Message): string {

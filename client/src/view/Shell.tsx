@@ -17,6 +17,7 @@ import { useTabSign } from "./tabSign.ts";
 import { classes } from "./ui/classes.ts";
 import { Notices, useNotice } from "./ui/Notices.tsx";
 import { Pane } from "./ui/Pane.tsx";
+import { toPlain } from "./useBlocks.ts";
 import { useChat, useClient } from "./useChat.ts";
 import { BESIDE, DESKTOP, PHONE, useMedia } from "./useMedia.ts";
 
@@ -241,7 +242,7 @@ function useFailures() {
       if (entry.state !== "failed" || known.get(entry.nonce) === "failed") continue;
       // A message that is refused at once was never shown on its way; one that failed before the page opened is not news.
       if (known.has(entry.nonce) || entry.created >= since)
-        announce(`Not sent: ${entry.message.slice(0, 200)}. ${entry.failure.message}`);
+        announce(`Not sent: ${toPlain(entry.message).slice(0, 200)}. ${entry.failure.message}`);
     }
   }, [outgoing, since]);
 }

@@ -100,6 +100,11 @@ export function showDay(date: number): string {
     : formats.longDayOfYear.format(date);
 }
 
+/** at 14:05, on Mon, on 3 Mar */
+export function showAtWhen(date: number): string {
+  return `${daysAgo(date) <= 0 ? "at" : "on"} ${showWhen(date)}`;
+}
+
 /** The shortest clear form: 14:05, Mon, 3 Mar */
 export function showWhen(date: number): string {
   const ago = daysAgo(date);

@@ -12,7 +12,7 @@ import { TextArea } from "../ui/TextArea.tsx";
 import { useChat, useClient, useDraft } from "../useChat.ts";
 import { PHONE } from "../useMedia.ts";
 import css from "./Composer.module.css";
-import { lineOf, useQuoted } from "./Quote.tsx";
+import { useLine, useQuoted } from "./Quote.tsx";
 import { useRoomCall } from "./useRoomCall.ts";
 
 /** The count is shown within this many characters of the limit. */
@@ -52,9 +52,12 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   useEffect(() => {
     // Put the caret after the draft.
     area.current?.setSelectionRange(area.current.textLength, area.current.textLength);
+    // Whoever goes to a message of the room has the focus there.
+    const { visit } = chat.snapshot();
+    const isVisited = visit?.roomId === roomId && visit.is !== "missing";
     // On a phone the keyboard would cover the room before it was read.
-    if (!isBeside && !matchMedia(PHONE).matches) area.current?.focus();
-  }, [isBeside]);
+    if (!isBeside && !isVisited && !matchMedia(PHONE).matches) area.current?.focus();
+  }, [chat, roomId, isBeside]);
 
   useImperativeHandle(face, () => ({ focus: () => area.current?.focus() }));
 
@@ -158,6 +161,7 @@ function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone
   const chat = useClient();
   const seq = Number(useChat((state) => state.drafts.get(replySlot(slot)) ?? "0"));
   const quoted = useQuoted(roomId, seq);
+  const line = useLine(quoted);
   const name = useChat((state) => (quoted && state.users.get(quoted.from)?.username) ?? "");
   if (seq === 0) return null;
   return (
@@ -165,7 +169,7 @@ function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone
       <Icon name="reply" />
       <span>
         Replying to {name === "" ? "a message" : name}
-        {quoted && `: ${lineOf(quoted)}`}
+        {quoted && `: ${line}`}
       </span>
       <IconButton
         icon="close"

@@ -3,20 +3,17 @@ import { useEffect, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { useOverlays } from "../overlays.ts";
 import { useWays } from "../rooms/useWays.ts";
-import { showWhen } from "../time.ts";
+import { showWhen, useClock } from "../time.ts";
 import { Dialog } from "../ui/Dialog.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useAsChanged, useChat, useClient } from "../useChat.ts";
 import css from "./Pins.module.css";
-import { lineOf } from "./Quote.tsx";
+import { useLine } from "./Quote.tsx";
 
 /** A room's pinned messages, the last one pinned first, each with a link to it. */
 export function Pins({ roomId }: { roomId: RoomId }) {
   const chat = useClient();
   const { close } = useOverlays();
-  const { enter } = useWays();
-  const users = useChat((state) => state.users);
-  const asChanged = useAsChanged();
   const [pins, setPins] = useState<readonly Message[] | null>(null);
   const [fault, setFault] = useState<string | null>(null);
 
@@ -39,15 +36,28 @@ export function Pins({ roomId }: { roomId: RoomId }) {
       <ul className={css.pins}>
         {pins?.map((message) => (
           <li key={message.seq}>
-            <button type="button" className={css.pin} onClick={() => enter(roomId, message.seq)}>
-              <span className={css.who}>
-                <b>{users.get(message.from)?.username ?? "Somebody"}</b> {showWhen(message.date)}
-              </span>
-              <span className={css.text}>{lineOf(asChanged(message))}</span>
-            </button>
+            <Pin message={message} />
           </li>
         ))}
       </ul>
     </Dialog>
+  );
+}
+
+function Pin({ message: found }: { message: Message }) {
+  useClock();
+  const { enter } = useWays();
+  const message = useAsChanged()(found);
+  const name = useChat((state) => state.users.get(message.from)?.username ?? "Somebody");
+  const line = useLine(message);
+  return (
+    <button type="button" className={css.pin} onClick={() => enter(message.roomId, message.seq)}>
+      <span className={css.who}>
+        <b>{name}</b> {showWhen(message.date)}
+      </span>
+      <span className={css.text} dir="auto">
+        {line}
+      </span>
+    </button>
   );
 }

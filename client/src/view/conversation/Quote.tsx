@@ -1,7 +1,10 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
-import { useAsChanged, useChat } from "../useChat.ts";
 import { Icon } from "../ui/Icon.tsx";
+import { usePlain } from "../useBlocks.ts";
+import { useAsChanged, useChat } from "../useChat.ts";
 import css from "./Quote.module.css";
+
+const LINE_MOST = 160;
 
 type Props = {
   roomId: RoomId;
@@ -14,6 +17,7 @@ type Props = {
 /** The message that this one answers: its first line as it is now, with links to it and to their thread. */
 export function Quote({ roomId, seq, onJump, onThread }: Props) {
   const quoted = useQuoted(roomId, seq);
+  const line = useLine(quoted);
   const name = useChat((state) =>
     quoted === undefined ? "" : (state.users.get(quoted.from)?.username ?? "…"),
   );
@@ -25,7 +29,7 @@ export function Quote({ roomId, seq, onJump, onThread }: Props) {
           <span>An earlier message</span>
         ) : (
           <>
-            <b>{name}</b> <span>{lineOf(quoted)}</span>
+            <b>{name}</b> <span>{line}</span>
           </>
         )}
       </button>
@@ -50,7 +54,9 @@ export function useQuoted(roomId: RoomId, seq: number | undefined): Message | un
   return quoted === undefined ? undefined : asChanged(quoted);
 }
 
-/** The first line of a message. */
-export function lineOf({ message, deleted }: Message): string {
-  return deleted === undefined ? (message.trim().split("\n")[0] ?? "").slice(0, 160) : "Message deleted";
+/** The first line of a message, without marks; nothing of one that is not here. */
+export function useLine(message: Message | undefined): string {
+  const text = usePlain(message?.message ?? "");
+  if (message?.deleted !== undefined) return "Message deleted";
+  return (text.trim().split("\n")[0] ?? "").slice(0, LINE_MOST);
 }

@@ -1,14 +1,10 @@
 import type { Block, Inline } from "@hubbub/server/markdown";
-import { isBlank } from "@hubbub/server/protocol";
+import { isBlank, isEmojiOnly } from "@hubbub/server/protocol";
 import { createContext, memo, useContext } from "react";
 import { classes } from "../ui/classes.ts";
 import { Code } from "./Code.tsx";
 import css from "./Text.module.css";
-import { useBlocks } from "./useBlocks.ts";
-
-/** One to three emoji as Unicode recommends them for interchange. The flag is newer than the language we build for. */
-const EMOJI_ONLY = new RegExp("^\\p{RGI_Emoji}(?:\\s?\\p{RGI_Emoji}){0,2}\\s?$", "v");
-const EMOJI_LONGEST = 100;
+import { useBlocks } from "../useBlocks.ts";
 
 const MyName = createContext("");
 
@@ -23,7 +19,6 @@ type TextProps = {
 /** A message's text: formatted if it is Markdown, otherwise as typed. No HTML is ever made of it. */
 export const Text = memo(function Text({ text, names = "", me = "" }: TextProps) {
   const blocks = useBlocks(text, names);
-  const emoji = text.length <= EMOJI_LONGEST && EMOJI_ONLY.test(text);
   const [only] = blocks;
   const mine = me.toLowerCase();
   if (blocks.length > 1 || (only !== undefined && only.kind !== "text"))
@@ -35,7 +30,10 @@ export const Text = memo(function Text({ text, names = "", me = "" }: TextProps)
       </div>
     );
   return (
-    <span data-part="text" className={classes(css.text, emoji && css.emoji, isBlank(text) && css.blank)}>
+    <span
+      data-part="text"
+      className={classes(css.text, isEmojiOnly(text) && css.emoji, isBlank(text) && css.blank)}
+    >
       <MyName value={mine}>{only && <Inlines parts={only.inside} />}</MyName>
     </span>
   );

@@ -1,9 +1,9 @@
 import type { RoomId } from "@hubbub/server/protocol";
 import type { Stub, ThreadLine } from "../../chat/state/folding.ts";
-import { showWhen, useClock } from "../time.ts";
+import { showAtWhen, showWhen, useClock } from "../time.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { useChat } from "../useChat.ts";
-import { lineOf, useQuoted } from "./Quote.tsx";
+import { useLine, useQuoted } from "./Quote.tsx";
 import css from "./ThreadButton.module.css";
 import { enterThread } from "./threadWays.ts";
 
@@ -17,7 +17,7 @@ export function ThreadButton({ roomId, root, thread: { count, last } }: Props) {
     <button type="button" data-part="thread" className={css.thread} onClick={() => enterThread(roomId, root)}>
       <Icon name="thread" />
       <span>
-        <b>{count === 1 ? "1 reply" : `${count} replies`}</b>, last by {name} at {showWhen(last.date)}
+        <b>{count === 1 ? "1 reply" : `${count} replies`}</b>, last by {name} {showAtWhen(last.date)}
       </span>
     </button>
   );
@@ -29,18 +29,18 @@ export function ThreadStub({ roomId, stub }: { roomId: RoomId; stub: Stub }) {
   const { root, isNew, count, last } = stub;
   const name = useNameOf(last.from);
   const begun = useQuoted(roomId, root);
+  const line = useLine(begun);
   const author = useChat((state) => (begun && state.users.get(begun.from)?.username) ?? "");
   const what = `${count} ${isNew ? "new " : ""}${count === 1 ? "reply" : "replies"}`;
   return (
     <button type="button" data-part="stub" className={css.stub} onClick={() => enterThread(roomId, last.seq)}>
       <Icon name="thread" />
       <span>
-        <b>{what}</b> to {begun === undefined ? "an earlier message" : `${author}: ${lineOf(begun)}`}
+        <b>{what}</b> to {begun === undefined ? "an earlier message" : `${author}: ${line}`}
       </span>
       <span className={css.last}>
         <span className="hidden">, last by </span>
-        {name} <span className="hidden">at </span>
-        {showWhen(last.date)}
+        {name} {showWhen(last.date)}
       </span>
     </button>
   );

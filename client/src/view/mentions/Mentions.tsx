@@ -12,6 +12,7 @@ import { Dialog } from "../ui/Dialog.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
+import { usePlain } from "../useBlocks.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Mentions.module.css";
 
@@ -22,7 +23,7 @@ export function Mentions() {
   const { close } = useOverlays();
   const { messages, more, state, fault, load } = useMentions();
   return (
-    <Dialog title="Mentions" look="tall" onClose={close}>
+    <Dialog title="Mentions" onClose={close}>
       {messages.length > 0 && (
         <ul className={css.mentions}>
           {messages.map((message) => (
@@ -49,6 +50,7 @@ function Mention({ message: found }: { message: Message }) {
   const { enter } = useWays();
   const message = useAsChanged()(found);
   const { roomId, seq, date, deleted } = message;
+  const text = usePlain(message.message);
   const room = useChat((state) => state.rooms?.get(roomId));
   const name = useChat((state) => state.users.get(message.from)?.username ?? "Somebody");
   const title = room === undefined ? "Room" : titleOf(room, me.id);
@@ -72,7 +74,7 @@ function Mention({ message: found }: { message: Message }) {
           </time>
         </span>
         <span data-part="text" className={css.text} dir="auto">
-          {deleted === undefined ? message.message.slice(0, TEXT_MOST) : "Message deleted"}
+          {deleted === undefined ? text.slice(0, TEXT_MOST) : "Message deleted"}
         </span>
       </span>
     </button>

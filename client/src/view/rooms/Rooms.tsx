@@ -17,9 +17,12 @@ import { Icon } from "../ui/Icon.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonRows } from "../ui/Skeleton.tsx";
 import { Wordmark } from "../ui/Wordmark.tsx";
+import { usePlain } from "../useBlocks.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Rooms.module.css";
 import { orderRooms, titleOf } from "./titles.ts";
+
+const LINE_MOST = 120;
 
 /** This user's rooms. `alone`: no conversation is beside them. */
 export function Rooms({ alone = false }: { alone?: boolean }) {
@@ -277,7 +280,7 @@ function Unsent() {
               <span className={css.what}>
                 <LeftRoomName roomId={roomId} />
                 <span className={css.last}>
-                  <Icon name="warning" /> {entry.message.slice(0, 120)}
+                  <Icon name="warning" /> <Line text={entry.message} />
                 </span>
               </span>
             </a>
@@ -310,8 +313,17 @@ function Preview({ room }: { room: RoomState }) {
   if (room.last === null) return room.kind === "direct" ? "No messages yet" : "Nobody has said anything yet";
   const { message, deleted } = asChanged(room.last);
   if (deleted !== undefined) return "Message deleted";
-  // One line is shown: no need to lay out the other 3,900 characters.
-  const text = isBlank(message) ? "An empty message" : message.slice(0, 120);
-  if (room.last.from === me.id) return `You: ${text}`;
-  return room.kind === "direct" || from === "" ? text : `${from}: ${text}`;
+  const who = room.last.from === me.id ? "You" : room.kind === "direct" ? "" : from;
+  return (
+    <>
+      {who !== "" && `${who}: `}
+      <Line text={message} />
+    </>
+  );
+}
+
+/** One line is shown: no need to lay out the other 3,900 characters. */
+function Line({ text }: { text: string }) {
+  const plain = usePlain(text);
+  return isBlank(plain) ? "An empty message" : plain.trimStart().slice(0, LINE_MOST);
 }

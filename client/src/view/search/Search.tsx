@@ -12,6 +12,7 @@ import { Button } from "../ui/Button.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
+import { usePlain } from "../useBlocks.ts";
 import { useAsChanged, useChat, useMe } from "../useChat.ts";
 import { excerptOf } from "./excerpt.ts";
 import css from "./Search.module.css";
@@ -194,7 +195,12 @@ function Hit({ message: found, q }: { message: Message; q: string }) {
   const name = useChat((state) => state.users.get(message.from)?.username ?? "Somebody");
   const title = room === undefined ? "Room" : titleOf(room, me.id);
   const partnerId = room === undefined ? null : partnerOf(room, me.id);
-  const parts = useMemo(() => excerptOf(message.message, q), [message.message, q]);
+  const plain = usePlain(message.message);
+  const parts = useMemo(() => {
+    const shown = excerptOf(plain, q);
+    // What was found may be in the address behind a link.
+    return shown.some(({ found: isFound }) => isFound) ? shown : excerptOf(message.message, q);
+  }, [plain, message.message, q]);
   return (
     <>
       <RoomSign title={title} partnerId={partnerId} general={room?.kind === "everyone"} />

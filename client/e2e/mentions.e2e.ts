@@ -78,6 +78,12 @@ test("what mentions somebody is listed over all their rooms, newest first, with 
   await messageTo(dan.page, "General").waitFor();
   await dan.page.locator("[data-target]").filter({ hasText: "hello @dan-named, first" }).waitFor();
   await dan.page.getByRole("button", { name: "Mentions", exact: true }).waitFor();
+  // The focus is on the message, also after a reload with its address.
+  const isOnIt = () => dan.page.evaluate(() => document.activeElement?.closest("[data-target]") !== null);
+  await eventually(isOnIt, true);
+  await dan.page.reload();
+  await dan.page.locator("[data-target]").waitFor();
+  await eventually(isOnIt, true);
   expect([...dan.complaints, ...eve.complaints]).toEqual([]);
   for (const { context } of [dan, eve]) await context.close();
 });

@@ -205,6 +205,8 @@ function useVisit(room: RoomState): Visit | null {
     if (!isMissing) return;
     tell("That message is not here.");
     moveTo(room.id);
+    const isNowhere = document.activeElement === document.body;
+    if (isNowhere && matchMedia("(pointer: fine)").matches) document.getElementById("composer")?.focus();
   }, [isMissing, room.id, tell]);
   const shown = visit?.roomId === room.id && (visit.is === "apart" || visit.is === "joined") ? visit : null;
   const log = shown?.is === "apart" ? shown.log : room.log;

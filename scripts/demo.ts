@@ -17,6 +17,8 @@ export type DemoChange = {
 export type DemoLine = readonly [minutesAgo: number, from: DemoPerson, text: string, change?: DemoChange];
 
 const DAY = 24 * 60;
+/** The first of it was said within so many days. */
+export const DEMO_DAYS = 4;
 
 export const DEMO_GENERAL: readonly DemoLine[] = [
   [3 * DAY + 95, "Mary", "Good morning everyone! Welcome to our own chat 👋"],

@@ -15,7 +15,15 @@ import type { Credentials, Message, Reaction, RoomId, User, UserId } from "../se
 import { GENERAL } from "../server/src/store/kinds.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema, type Schema } from "../server/src/store/schema.ts";
-import { DEMO_GENERAL, DEMO_PASSWORD, DEMO_PEOPLE, DEMO_PRIVATE, DEMO_ROOMS, type DemoLine } from "./demo.ts";
+import {
+  DEMO_DAYS,
+  DEMO_GENERAL,
+  DEMO_PASSWORD,
+  DEMO_PEOPLE,
+  DEMO_PRIVATE,
+  DEMO_ROOMS,
+  type DemoLine,
+} from "./demo.ts";
 import { stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
 
@@ -118,11 +126,13 @@ async function createPeople(
   if (missing.length === 0) return people;
   missing.sort((one, other) => names.indexOf(one.name) - names.indexOf(other.name));
   const parallel = pLimit(32);
+  // They were there when it was said.
+  const created = Date.now() - DEMO_DAYS * 24 * 60 * 60_000;
   await Promise.all(
     missing.map(({ name, username }) =>
       parallel(async () => {
         try {
-          people.set(name, await users.add(username, password, { [SEEDED]: 1 }));
+          people.set(name, await users.add(username, password, { [SEEDED]: 1, created }));
         } catch (error) {
           if (!(error instanceof ChatError)) throw error;
           throw stop(`Somebody signed up as ${username} just now. Run it again.`, 69);

@@ -143,6 +143,25 @@ describe("a mention", () => {
     dan.close();
   });
 
+  it("of General calls nobody whose account is newer, and everybody else", async () => {
+    const general = async (who: Person) =>
+      (await who.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === "0");
+    await ann.say("0", "@room, before eve");
+    const eve = await person(both(house)[1], "eve");
+    expect(await general(eve)).not.toHaveProperty("mentions");
+    expect((await general(eve))?.unread).toBeGreaterThan(0);
+    expect(await toldTo(eve)).toEqual([]);
+    expect((await general(ben))?.mentions).toBeGreaterThan(0);
+    const said = await ann.say("0", "@room, with eve");
+    expect([(await general(eve))?.mentions, await toldTo(eve)]).toEqual([1, ["@room, with eve"]]);
+    expect(await toldTo(eve, `?before=${said.date}`)).toEqual([]);
+    unwrap(await eve.socket.emitWithAck("room.read", { roomId: "0", seq: said.seq - 1 }));
+    expect((await general(eve))?.mentions).toBe(1);
+    unwrap(await eve.socket.emitWithAck("room.read", { roomId: "0", seq: said.seq }));
+    expect(await general(eve)).not.toHaveProperty("mentions");
+    eve.close();
+  });
+
   it("of the room is not made again and again", async () => {
     const strict = await replicas(1, { RATE_LIMITS: "on" });
     try {

@@ -198,7 +198,8 @@ export class ChatMessages {
     };
     for (let start = 0; start < roomIds.length; start += BOUNDS.roomsAtOnce.value) {
       const some = roomIds.slice(start, start + BOUNDS.roomsAtOnce.value).map(async (roomId) => {
-        const seqs = await this.#log.mentions(roomId, user.id, before, size + 1);
+        const since = await this.#rooms.calledSince(roomId, user.id);
+        const seqs = await this.#log.mentions(roomId, user.id, { before, since, size: size + 1 });
         return advance({ roomId, seqs, next: undefined });
       });
       rests.push(...(await Promise.all(some)));

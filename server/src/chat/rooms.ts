@@ -89,6 +89,11 @@ export class ChatRooms {
     return this.#members.mendList(userId, roomId);
   }
 
+  /** The seq after which messages to everybody in a room call this user. */
+  calledSince(roomId: RoomId, userId: UserId): Promise<number> {
+    return this.#rooms.calledSince(roomId, userId);
+  }
+
   count(userId: UserId): Promise<number> {
     return this.#members.count(userId);
   }

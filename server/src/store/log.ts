@@ -391,13 +391,12 @@ export class Log {
 
   /**
    * Numbers of the newest messages that mention a user, or everybody in the room, some of which may be their own; newest
-   * first, up to the newest one before a date.
+   * first, up to the newest one before a date. Messages to everybody count after `since`, a seq.
    */
   async mentions(
     roomId: RoomId,
     userId: UserId,
-    before: number | undefined,
-    size: number,
+    { before, since, size }: { before: number | undefined; since: number; size: number },
   ): Promise<number[]> {
     const { room, mentions, roomMentions } = this.#keys;
     let top = "+inf";
@@ -411,7 +410,7 @@ export class Log {
     const more = ["LIMIT", "0", String(size + OWN_PASSED)] as const;
     const [own, rooms] = await Promise.all([
       this.#redis.zrevrangebyscore(mentions(roomId, userId), top, "-inf", ...limit),
-      this.#redis.zrevrangebyscore(roomMentions(roomId), top, "-inf", ...more),
+      this.#redis.zrevrangebyscore(roomMentions(roomId), top, `(${since}`, ...more),
     ]);
     return [...own, ...rooms].map(Number).toSorted((one, other) => other - one);
   }

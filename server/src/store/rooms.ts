@@ -12,7 +12,7 @@ import {
 } from "../protocol.ts";
 import { Ids } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
-import type { MemberRecord } from "./log.ts";
+import { headOf, type MemberRecord } from "./log.ts";
 import type { Members } from "./members.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
@@ -251,7 +251,7 @@ export class Rooms {
       : await Promise.all([
           this.#deleted(roomId, Number(read ?? 0)),
           this.#redis.zcount(keys.mentions(roomId, userId), `(${read ?? 0}`, "+inf"),
-          this.#redis.zcount(keys.roomMentions(roomId), `(${read ?? 0}`, "+inf"),
+          this.#calls(roomId, userId, Number(read ?? 0)),
         ]);
     return {
       id: roomId,
@@ -267,6 +267,30 @@ export class Rooms {
       settings: settingsOf(settings),
       record,
     };
+  }
+
+  /** How many messages after a mark call everybody in the room, and so this user. */
+  async #calls(roomId: RoomId, userId: UserId, read: number): Promise<number> {
+    const key = this.#keys.roomMentions(roomId);
+    const count = await this.#redis.zcount(key, `(${read}`, "+inf");
+    if (count === 0) return 0;
+    const since = await this.calledSince(roomId, userId);
+    return since <= read ? count : this.#redis.zcount(key, `(${since}`, "+inf");
+  }
+
+  /** The seq after which messages to everybody in a room call this user: in General none from before their account. */
+  async calledSince(roomId: RoomId, userId: UserId): Promise<number> {
+    if (roomId !== GENERAL) return 0;
+    const created = await this.#redis.hget(this.#keys.user(userId), "created");
+    if (created === null || !Number.isSafeInteger(Number(created))) return 0;
+    const limit = ["LIMIT", "0", "1"] as const;
+    const [row] = await this.#redis.zrevrangebyscore(
+      this.#keys.room(roomId),
+      `(${created}`,
+      "-inf",
+      ...limit,
+    );
+    return row === undefined ? 0 : (headOf(row)?.seq ?? 0);
   }
 
   /** Which messages after a mark are deleted, among the newest that unread counts cover. */

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Room } from "../../server/src/protocol.ts";
+import { both, person } from "../../server/src/testing.ts";
 import { eventually, say, setStage, shownTexts, type Stage } from "./stage.ts";
 
 let stage: Stage;
@@ -99,3 +101,82 @@ test("each line of a text begins at the side of its own script, and emoji alone 
   await eventually(async () => (await size("👍 yes")) < 20, true);
   await context.close();
 });
+
+test("the transcript shows each text as the app does: its words, links, sides, and large emoji", async () => {
+  const ann = await stage.enter("kim");
+  const talker = await person(both(stage.house)[1], "kate");
+  const { body: made } = await talker.browser.post<Room>("/api/rooms", { name: "shown twice" });
+  const large = ["🎉", "👍🏽👍🏿❤️", "🇩🇪 1️⃣", "👩‍👩‍👧", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "🏳️‍🌈 ", "👨🏿‍🦰"];
+  const texts = [
+    ...large,
+    "🎉🎉🎉🎉",
+    "1",
+    "#",
+    "👍 yes",
+    "❤",
+    "🇩",
+    "🎉  🎉",
+    "🎉\n\n🎉",
+    "**🎉**",
+    "שלום\nhello",
+    "> مرحبا\n> hello",
+    "- שלום\n- hello",
+    "a  b\n\n\nc",
+    "  in the middle",
+    "**a _b_ ~~c~~**",
+    '`<b>` & "quoted"',
+    "```\n<x>\n  y\n```",
+    "- a\n- b\n\n3. c",
+    "\\*a\\*",
+
+    "see https://example.org/ä(b)?c=1&d=2.",
+    "https://münchen.example",
+    "[a](https://b.example) javascript:x",
+  ];
+  for (const text of texts) await talker.say(made.id, text);
+  const { body: html } = await talker.browser.get<string>(`/api/rooms/${made.id}/transcript`);
+  await ann.page.getByRole("button", { name: "Browse rooms" }).click();
+  await ann.page.getByRole("dialog").getByRole("button", { name: "Join shown twice" }).click();
+  const inApp = ann.page.getByRole("log").locator("[data-seq] [data-part=text]");
+  await eventually(() => inApp.count(), texts.length);
+  await inApp.locator("strong").first().waitFor();
+  const paper = await ann.context.newPage();
+  await paper.setContent(html);
+  const inPaper = paper.locator("section > :last-child");
+  expect(await inPaper.evaluateAll(look)).toEqual(await inApp.evaluateAll(look));
+  const shown = await inPaper.evaluateAll(look);
+  expect(texts.filter((_, index) => shown[index]?.isLarge)).toEqual(large);
+  expect(shown[texts.indexOf("שלום\nhello")]?.sides).toEqual(["right", "left"]);
+  talker.close();
+  await ann.context.close();
+});
+
+/** What one sees of texts: their words, where their links lead, at which side each line begins, and whether they are large. */
+function look(all: Element[]) {
+  return all.map((element) => {
+    const sides: string[] = [];
+    const size: number[] = [];
+    const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    for (let node = texts.nextNode(); node !== null; node = texts.nextNode()) {
+      const { data, parentElement } = node as Text;
+      const box = parentElement?.closest("[dir], div, span")?.getBoundingClientRect();
+      const begins = node.previousSibling === null || node.previousSibling.nodeName === "BR";
+      for (const { index } of data.matchAll(/(?<=^|\n)\S/gu)) {
+        if (index === 0 && !begins) continue;
+        const range = document.createRange();
+        range.setStart(node, index);
+        range.setEnd(node, index + 1);
+        const letter = range.getBoundingClientRect();
+        if (box !== undefined && parentElement?.closest("a, strong, em, s, code, pre") === null)
+          sides.push(letter.left - box.left <= box.right - letter.right ? "left" : "right");
+      }
+      if (parentElement !== null) size.push(Number.parseFloat(getComputedStyle(parentElement).fontSize));
+    }
+    return {
+      text: (element as HTMLElement).innerText.trim(),
+      links: [...element.querySelectorAll("a")].map(({ href }) => href),
+      sides,
+      isLarge: Math.max(...size) > 25,
+    };
+  });
+}

@@ -1,7 +1,7 @@
 import { assert, constantFrom, property, string } from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { person, replicas, type House } from "../testing.ts";
-import { textToHtml } from "./transcript.ts";
+import { bodyToHtml, textToHtml } from "./transcript.ts";
 
 let house: House;
 
@@ -48,6 +48,13 @@ it("a text is formatted in the export as in the app", () => {
     '<blockquote><div dir="auto">a</div></blockquote><ul><li><div dir="auto">b</div></li></ul>' +
       '<ol><li value="7"><div dir="auto">c</div></li></ol>',
   );
+});
+
+it("a text of nothing visible is told of, emoji alone are large, and what is deleted is gone", () => {
+  for (const message of [" ", "\u200b\n", "\u2800"])
+    expect(bodyToHtml({ message })).toBe("<i>An empty message</i>");
+  expect(bodyToHtml({ message: "🎉" })).toBe('<div class="emoji"><div dir="auto">🎉</div></div>');
+  expect(bodyToHtml({ message: "", deleted: 5 })).toBe("<i>deleted</i>");
 });
 
 it("the export's HTML holds only formatting and links to web addresses", () => {

@@ -1,7 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import sanitizeHtml from "sanitize-html";
 import { parseText, type Block, type Inline } from "../markdown.ts";
-import { LIMITS, type Message, type Page, type UserId } from "../protocol.ts";
+import { isBlank, isEmojiOnly, LIMITS, type Message, type Page, type UserId } from "../protocol.ts";
+
+/** As in the app: each line has the direction of its own first letter, spaces stay, and emoji alone are large. */
+const STYLE =
+  "[dir=auto]{text-align:start;unicode-bidi:plaintext;white-space:pre-wrap}.emoji{font-size:2rem}";
 
 type Source = {
   title: string;
@@ -18,7 +22,7 @@ type Source = {
 export async function* transcript({ title, page, nameOf }: Source): AsyncGenerator<string> {
   yield (
     `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escape(title)}</title>` +
-    `<h1>${escape(title)}</h1>\n`
+    `<style>${STYLE}</style><h1>${escape(title)}</h1>\n`
   );
   let after: number | undefined = 0;
   while (after !== undefined) {
@@ -34,16 +38,20 @@ export async function* transcript({ title, page, nameOf }: Source): AsyncGenerat
   yield "</html>\n";
 }
 
-async function line(
-  { date, from, message, edited, deleted }: Message,
-  nameOf: Source["nameOf"],
-): Promise<string> {
+async function line(message: Message, nameOf: Source["nameOf"]): Promise<string> {
+  const { date, from, edited } = message;
   const time = Number.isFinite(date) ? new Date(date).toISOString() : "";
   const author = escape(await nameOf(from));
-  const text = textToHtml(message);
-  const what = deleted === undefined ? text : "<i>deleted</i>";
   const note = edited === undefined ? "" : " <i>(edited)</i>";
-  return `<section><time>${time}</time> <b>${author}</b>${note}${what}</section>\n`;
+  return `<section><time>${time}</time> <b>${author}</b>${note}<div>${bodyToHtml(message)}</div></section>\n`;
+}
+
+/** What stands below a message's author. */
+export function bodyToHtml({ message, deleted }: Pick<Message, "message" | "deleted">): string {
+  if (deleted !== undefined) return "<i>deleted</i>";
+  if (isBlank(message)) return "<i>An empty message</i>";
+  const html = textToHtml(message);
+  return isEmojiOnly(message) ? `<div class="emoji">${html}</div>` : html;
 }
 
 /** Formats text of any origin as HTML, with the client's own parser. */

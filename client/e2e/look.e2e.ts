@@ -1,6 +1,7 @@
 import axe from "axe-core";
-import type { Page } from "playwright-core";
+import type { Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { both, person, unwrap } from "../../server/src/testing.ts";
 import {
   addressOf,
   eventually,
@@ -42,15 +43,21 @@ async function faults(page: Page): Promise<string[]> {
   });
 }
 
+/** Notes what axe finds wrong, by the state of the page. */
+function createJudge() {
+  const found: Record<string, string[]> = {};
+  const judge = async (state: string, page: Page) => {
+    const wrong = await faults(page);
+    if (wrong.length > 0) found[state] = wrong;
+  };
+  return { found, judge };
+}
+
 test.each(["light", "dark"] as const)(
   "axe finds nothing wrong in any state of the app (%s)",
   async (colorScheme) => {
     const options = { colorScheme, bypassCSP: true, reducedMotion: "reduce" } as const;
-    const found: Record<string, string[]> = {};
-    const judge = async (state: string, page: Page) => {
-      const wrong = await faults(page);
-      if (wrong.length > 0) found[state] = wrong;
-    };
+    const { found, judge } = createJudge();
     const { page, context, link } = await openPage(stage.browser, addressOf(stage.house, 0), "ann", options);
     await context.addInitScript({ content: axe.source });
     await page.reload();
@@ -130,6 +137,123 @@ test.each(["light", "dark"] as const)(
     expect(found).toEqual({});
     await context.close();
     await ben.context.close();
+  },
+);
+
+test.each(["light", "dark"] as const)(
+  "axe finds nothing wrong in threads, in what can be done with a message, and in what finds one (%s)",
+  async (colorScheme) => {
+    const { found, judge } = createJudge();
+    const options = { colorScheme, bypassCSP: true, reducedMotion: "reduce" } as const;
+    const { page, context } = await stage.enter(`amy-${colorScheme}`, options);
+    await context.addInitScript({ content: axe.source });
+    const bob = await person(both(stage.house)[1], `bob-${colorScheme}`);
+    const roomId = "0";
+    const root = await bob.say(roomId, `@amy-${colorScheme}, who brings **the cake**?`);
+    const answer = async (text: string, nonce: string) =>
+      unwrap(await bob.socket.emitWithAck("message", { roomId, message: text, nonce, replyTo: root.seq }));
+    await answer(`cake ${colorScheme}, one`, "first");
+    await answer(`cake ${colorScheme}, two`, "second");
+    const gone = await bob.say(roomId, "gone soon");
+    const code = await bob.say(roomId, "```ts\nconst cakes = 2; // or three\n```\n> said `before`\n- a list");
+    unwrap(await bob.socket.emitWithAck("message.react", { roomId, seq: root.seq, emoji: "🎂", on: true }));
+    unwrap(await bob.socket.emitWithAck("message.pin", { roomId, seq: code.seq, on: true }));
+    unwrap(await bob.socket.emitWithAck("message.delete", { roomId, seq: gone.seq }));
+    // Who has been away is told by a badge.
+    await page.reload();
+    const row = (seq: number) => page.locator(`#conversation [data-seq="${seq}"]`);
+    await say(page, `mine ${colorScheme}`);
+    const mine = page.locator("[data-seq]").filter({ hasText: `mine ${colorScheme}` });
+    await mine.waitFor();
+    await row(code.seq).locator("code span").first().waitFor();
+    await row(root.seq).locator("strong").waitFor();
+    await judge("messages of all kinds", page);
+
+    await mine.hover();
+    const bar = page.getByRole("toolbar", { name: "Message actions" });
+    await bar.getByRole("button", { name: "Add reaction" }).click();
+    await page.getByRole("button", { name: "More emoji" }).waitFor();
+    await judge("a message's actions", page);
+    await page.keyboard.press("Escape");
+    await mine.focus();
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog", { name: "Message" }).waitFor();
+    await judge("a message's actions over the page", page);
+    await page.getByRole("dialog").getByRole("button", { name: "Edit message" }).click();
+    const field = page.getByRole("textbox", { name: "Edit message" });
+    await field.waitFor();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    await judge("a message that is edited", page);
+    await field.press("Escape");
+
+    const composer = messageTo(page, "General");
+    for (const begun of ["@", ":smil"]) {
+      await composer.pressSequentially(begun);
+      await page.getByRole("listbox", { name: "What it can become" }).waitFor();
+      await judge(`what ${begun} can become`, page);
+      await composer.press("Escape");
+      await composer.fill("");
+    }
+    const dialog = page.getByRole("dialog");
+    const lists: [state: string, open: () => Promise<void>, shows: Locator][] = [
+      [
+        "the emoji",
+        () => page.getByRole("button", { name: "Emoji", exact: true }).click(),
+        dialog.getByRole("button", { name: "grinning face", exact: true }),
+      ],
+      [
+        "pinned messages",
+        () => page.getByRole("button", { name: "Pinned messages" }).click(),
+        dialog.getByRole("button", { name: new RegExp(`^bob-${colorScheme}.*const cakes`) }),
+      ],
+      [
+        "mentions",
+        () => page.keyboard.press("Control+Shift+M"),
+        dialog.getByText("who brings the cake?").first(),
+      ],
+      [
+        "a search",
+        async () => {
+          await page.keyboard.press("Control+f");
+          await page.getByRole("combobox", { name: "Any part of a word" }).fill(`cake ${colorScheme}`);
+        },
+        dialog.getByRole("option").filter({ hasText: "two" }).locator("mark").first(),
+      ],
+      [
+        "what notifies",
+        () => page.getByRole("main").getByRole("button", { name: "Notifications" }).click(),
+        dialog.getByRole("radio").first(),
+      ],
+      ["the keys", () => page.keyboard.press("Control+/"), dialog.getByText("Search messages")],
+    ];
+    for (const [state, open, shows] of lists) {
+      await open();
+      await shows.waitFor();
+      await judge(state, page);
+      await page.keyboard.press("Escape");
+      await dialog.waitFor({ state: "detached" });
+    }
+
+    const pane = page.locator("[data-part=thread-pane]");
+    await row(root.seq)
+      .getByRole("button", { name: /^2 replies/ })
+      .click();
+    await pane.getByText(`cake ${colorScheme}, two`).waitFor();
+    await judge("a thread beside the conversation", page);
+    await page.setViewportSize({ width: 360, height: 740 });
+    await page.getByRole("main", { name: "Thread" }).waitFor();
+    await judge("a thread on a phone", page);
+    await page.getByRole("button", { name: "Back to the conversation" }).click();
+    await pane.waitFor({ state: "detached" });
+    await page.getByRole("button", { name: "Fold replies into threads" }).click();
+    await page.locator("#conversation").getByText(`cake ${colorScheme}, two`).waitFor({ state: "detached" });
+    await judge("a folded room on a phone", page);
+    await page.setViewportSize({ width: 1280, height: 800 });
+    await page.getByRole("complementary", { name: "People" }).getByText("bob").first().waitFor();
+    await judge("a folded room", page);
+    expect(found).toEqual({});
+    bob.close();
+    await context.close();
   },
 );
 

@@ -28,7 +28,7 @@ export function ThreadPane({ roomId, covering }: Props) {
   const me = useMe();
   const thread = useChat((state) => state.thread);
   const room = useChat((state) => state.rooms?.get(roomId));
-  const pane = useRef<HTMLElement>(null);
+  const pane = useRef<HTMLDivElement>(null);
   const heading = useRef<HTMLHeadingElement>(null);
   const tell = useNotice();
   useLayoutEffect(() => {
@@ -52,14 +52,15 @@ export function ThreadPane({ roomId, covering }: Props) {
   // If it covers the conversation, which is then inert, it is the page's main part.
   const Heading = covering ? "h1" : "h2";
   return (
-    <aside
+    // oxlint-disable-next-line jsx-a11y/prefer-tag-over-role -- it becomes the other without being drawn anew
+    <div
       ref={pane}
-      {...(covering && { role: "main" })}
+      role={covering ? "main" : "complementary"}
       className={css.pane}
       data-part="thread-pane"
       aria-label="Thread"
     >
-      <header className={css.head}>
+      <div className={css.head}>
         {covering && <IconButton icon="back" label="Back to the conversation" onClick={closeThread} />}
         <div className={css.title}>
           <Heading ref={heading} tabIndex={-1}>
@@ -68,13 +69,13 @@ export function ThreadPane({ roomId, covering }: Props) {
           <p>in {titleOf(room, me.id)}</p>
         </div>
         {!covering && <IconButton icon="close" label="Close thread" onClick={closeThread} />}
-      </header>
+      </div>
       {thread.is === "shown" ? (
         <Answers key={`${roomId} ${thread.root.seq}`} thread={thread} />
       ) : (
         <SkeletonLog />
       )}
-    </aside>
+    </div>
   );
 }
 

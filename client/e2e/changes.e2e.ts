@@ -10,7 +10,7 @@ beforeAll(async () => {
 
 afterAll(() => stage.close());
 
-test("who writes is seen to write by the other one, until it is said", async () => {
+test("a person sees that another one is typing, until the message is sent", async () => {
   const ann = await stage.enter("ann-typing");
   const ben = await stage.enter("ben-typing", { replica: 1 });
   await messageTo(ann.page, "General").pressSequentially("I am");
@@ -23,9 +23,9 @@ test("who writes is seen to write by the other one, until it is said", async () 
   await ben.context.close();
 });
 
-/** Lets the pointer rest on a message, and presses what can be done with it. */
+/** Hovers over a message, and clicks one of its actions. */
 async function act(page: Page, text: string, name: string): Promise<void> {
-  // Not where it is quoted, nor while it is on its way.
+  // Only the message itself once it is stored, not a quote of it.
   const row = message(page, text).filter({
     has: page.locator("[data-seq] [data-part=text]").getByText(text, { exact: true }),
   });
@@ -33,7 +33,7 @@ async function act(page: Page, text: string, name: string): Promise<void> {
   await page.getByRole("toolbar", { name: "Message actions" }).getByRole("button", { name }).click();
 }
 
-test("a message is edited, by the arrow up too, and given up with Escape", async () => {
+test("a message can be edited, also with Arrow Up, and Escape cancels the edit", async () => {
   const ann = await stage.enter("ann-edits");
   const ben = await stage.enter("ben-edits", { replica: 1 });
   await say(ann.page, "teh first");
@@ -50,14 +50,14 @@ test("a message is edited, by the arrow up too, and given up with Escape", async
   await field.press("Escape");
   await message(ann.page, "the first").waitFor();
   expect(await messageTo(ann.page, "General").evaluate((one) => one === document.activeElement)).toBe(true);
-  // Nobody edits what somebody else has said.
+  // Nobody can edit another person's message.
   await message(ben.page, "the first").hover();
   await ben.page.getByRole("toolbar", { name: "Message actions" }).waitFor();
   expect(await ben.page.getByRole("button", { name: "Edit message" }).count()).toBe(0);
   for (const { context } of [ann, ben]) await context.close();
 });
 
-test("a deletion is taken back with a button, and with keys, before anybody has seen it", async () => {
+test("a deletion is undone with a button, and with keys, before anybody has seen it", async () => {
   const ann = await stage.enter("ann-undoes");
   const ben = await stage.enter("ben-undoes", { replica: 1 });
   await say(ann.page, "think again");
@@ -90,7 +90,7 @@ test("a deletion is taken back with a button, and with keys, before anybody has 
   for (const { context } of [ann, ben]) await context.close();
 });
 
-test("a message that is deleted leaves a sign and no text, though its page is left at once", async () => {
+test("a deleted message leaves a mark and no text, even if its page is left at once", async () => {
   const ann = await stage.enter("ann-deletes");
   const ben = await stage.enter("ben-deletes", { replica: 1 });
   await say(ann.page, "never mind this");
@@ -106,7 +106,7 @@ test("a message that is deleted leaves a sign and no text, though its page is le
   for (const { context } of [ann, ben]) await context.close();
 });
 
-test("people react to a message, see who did, and take it back", async () => {
+test("people react to a message, see who else did, and take a reaction back", async () => {
   const ann = await stage.enter("ann-reacts");
   const ben = await stage.enter("ben-reacts", { replica: 1 });
   await say(ann.page, "cake at four");
@@ -119,7 +119,7 @@ test("people react to a message, see who did, and take it back", async () => {
   for (const { context } of [ann, ben]) await context.close();
 });
 
-test("an answer shows what it answers, as that is now, and leads to it", async () => {
+test("an answer shows the present state of the message that it answers, and leads to it", async () => {
   const ann = await stage.enter("ann-replies");
   const ben = await stage.enter("ben-replies", { replica: 1 });
   await say(ann.page, "who is coming");
@@ -141,10 +141,10 @@ test("an answer shows what it answers, as that is now, and leads to it", async (
   for (const { context } of [ann, ben]) await context.close();
 });
 
-test("everything that can be done with a message is done with keys, and by a long press", async () => {
+test("every action of a message works with keys, and after a long press", async () => {
   const ann = await stage.enter("ann-keys");
   await say(ann.page, "for the keys");
-  // One that is still on its way cannot be acted on yet.
+  // A message that is still on its way has no actions yet.
   await ann.page.locator("[data-seq]").filter({ hasText: "for the keys" }).waitFor();
   await ann.page.getByRole("log").focus();
   await ann.page.keyboard.press("Enter");

@@ -49,7 +49,7 @@ test("two people on two replicas sign up and talk in General", async () => {
   await ben.context.close();
 });
 
-/** Milliseconds of a small request by this page: what the machine makes everything wait just now. */
+/** Milliseconds of a small request by this page: the delay that the machine causes at present. */
 function requestTime(page: Page): Promise<number> {
   return page.evaluate(async () => {
     const began = performance.now();
@@ -58,7 +58,7 @@ function requestTime(page: Page): Promise<number> {
   });
 }
 
-test("a message is in the other window within 100 ms, and what a busy machine takes for small requests", async () => {
+test("a message reaches the other window within 100 ms, plus the time that a busy machine needs for small requests", async () => {
   const run = Math.random().toString(36).slice(2, 8);
   const speaker = await stage.enter(`speaker-${run}`);
   const hearer = await stage.enter(`hearer-${run}`, { replica: 1 });
@@ -110,7 +110,7 @@ test("a private room appears for the other person at the first message, and a th
   await say(dan.page, "Of course");
   await message(cat.page, "Of course").waitFor();
 
-  // Once this is heard, whatever was said before it would have been.
+  // Once this arrives, everything that was sent before it would have arrived.
   await room(cat.page, "General").click();
   await messageTo(cat.page, "General").waitFor();
   await say(cat.page, "To everybody");
@@ -167,7 +167,7 @@ test("a named room is created, found, joined and left", async () => {
   await gus.context.close();
 });
 
-test("what people write is shown character by character, and nothing of it runs", async () => {
+test("written text is shown character by character, and none of it runs", async () => {
   const ivy = await stage.enter("ivy");
   const jon = await stage.enter("jon", { replica: 1 });
   const texts = [
@@ -199,7 +199,7 @@ test("what people write is shown character by character, and nothing of it runs"
   await jon.context.close();
 });
 
-test("only web addresses become links, and these give nothing away", async () => {
+test("only web addresses become links, and they leak nothing", async () => {
   const kim = await stage.enter("kim");
   await say(
     kim.page,
@@ -223,7 +223,7 @@ test("only web addresses become links, and these give nothing away", async () =>
   await kim.context.close();
 });
 
-test("a name that is taken, a password that is refused and a wrong one are told plainly, at their fields", async () => {
+test("a taken name, a refused password and a wrong one are explained at their fields", async () => {
   const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "stranger");
   await signUp(page, "lou");
   await messageTo(page, "General").waitFor();

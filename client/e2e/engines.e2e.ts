@@ -25,7 +25,7 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
   let house: House;
   let engine: Engine;
   let starts = true;
-  /** Ann's way to the first replica, and her browser. */
+  /** Ann's link to the first replica, and her browser. */
   let wire: Wire;
   let reached = true;
   let address: string;
@@ -70,7 +70,7 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
     return tab;
   }
 
-  test("one signs up, and two people talk over two replicas", async () => {
+  test("a person signs up, and two people talk over two replicas", async () => {
     const one = await ann.tab(address);
     await signUp(one, "ann");
     const ben = await engine.person();
@@ -244,7 +244,7 @@ const SELECTORS = {
 };
 type Role = keyof typeof SELECTORS;
 
-/** The middle of the first such element that is in sight and not covered; its name begins like this. */
+/** The middle of the first visible, uncovered element of this kind whose name begins like this. */
 function spot(tab: Tab, role: Role, name: string): Promise<[number, number] | null> {
   return tab.run(
     (selector, wanted) => {
@@ -252,7 +252,7 @@ function spot(tab: Tab, role: Role, name: string): Promise<[number, number] | nu
       for (const element of open.querySelectorAll<HTMLInputElement>(selector)) {
         const named =
           element.getAttribute("aria-label") ?? element.labels?.[0]?.textContent ?? element.textContent ?? "";
-        // Initials on a picture are no part of a name.
+        // Initials on a picture are not part of a name.
         const own = element.querySelector("[data-part=name]")?.textContent ?? named;
         if (!own.trim().startsWith(wanted) || !element.checkVisibility()) continue;
         element.scrollIntoView({ block: "nearest" });
@@ -288,7 +288,7 @@ async function signUp(tab: Tab, name: string): Promise<void> {
   await sees(tab, "textbox", "Message to General");
 }
 
-/** With the focus wherever it is: typing reaches the composer. */
+/** Types a message, wherever the focus is: typing reaches the composer. */
 async function say(tab: Tab, text: string): Promise<void> {
   await tab.type(text);
   await tab.press("Enter");
@@ -305,7 +305,7 @@ function last(tab: Tab, count = 1): Promise<string[]> {
   );
 }
 
-/** Pixels between the end of the log and the end of what is in sight, once all is laid out. */
+/** Pixels between the log's end and the visible part's end, after layout. */
 function below(tab: Tab): Promise<number> {
   return tab.run(async () => {
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
@@ -314,7 +314,7 @@ function below(tab: Tab): Promise<number> {
   });
 }
 
-/** The composer: its text, its height, and how much of the text is out of sight in it. */
+/** The composer's text, its height, and how much of the text is out of sight. */
 function field(tab: Tab): Promise<{ text: string; height: number; hidden: number }> {
   return tab.run(() => {
     const area = document.querySelector<HTMLTextAreaElement>("#composer");
@@ -323,7 +323,7 @@ function field(tab: Tab): Promise<{ text: string; height: number; hidden: number
   });
 }
 
-/** What a reader's eyes rest on: the first text that begins in sight, and where, once all is laid out. */
+/** The first text that begins in sight, and its position, after layout. */
 function firstInSight(tab: Tab): Promise<{ text: string; top: number }> {
   return tab.run(async () => {
     await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
@@ -337,7 +337,7 @@ function firstInSight(tab: Tab): Promise<{ text: string; top: number }> {
   });
 }
 
-/** The name of what has the focus. */
+/** The name of the element with the focus. */
 function focused(tab: Tab): Promise<string> {
   return tab.run(() => {
     const element = document.activeElement as HTMLInputElement | null;
@@ -346,7 +346,7 @@ function focused(tab: Tab): Promise<string> {
   });
 }
 
-/** Whether a frame is drawn around what has the focus, or around its box. */
+/** Whether the element with the focus, or its box, has a visible outline. */
 function hasRing(tab: Tab): Promise<boolean> {
   return tab.run(() => {
     const box = document.activeElement?.closest("[data-part=box]") ?? document.activeElement;

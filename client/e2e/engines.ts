@@ -12,7 +12,7 @@ import { FLAGS } from "./stage.ts";
 export type EngineName = "Chromium" | "Firefox";
 
 export type Engine = {
-  /** A browser with cookies and a storage of its own. */
+  /** A browser with its own cookies and storage. */
   person: () => Promise<Profile>;
   close: () => Promise<void>;
 };
@@ -24,16 +24,16 @@ export type Profile = {
 
 export type Tab = {
   goto: (url: string) => Promise<void>;
-  /** Runs a function in the page: it sees its arguments, which are JSON, and nothing else of its surroundings. */
+  /** Runs a function in the page. It gets its arguments as JSON, and has no other variables from here. */
   run: <T, A extends unknown[]>(act: (...args: A) => T | Promise<T>, ...args: A) => Promise<T>;
-  /** One key with those held meanwhile: "Enter", "Shift+Tab", "Control+k". */
+  /** One key with modifiers: "Enter", "Shift+Tab", "Control+k". */
   press: (chord: string) => Promise<void>;
-  /** The first character by its key, and as much of the rest at once as the engine can. */
+  /** Types the first character by its key, and as much of the rest at once as the engine can. */
   type: (text: string) => Promise<void>;
-  /** Pixels from the left and the top of what is in sight. */
+  /** In pixels from the left and the top of the viewport. */
   click: (x: number, y: number) => Promise<void>;
   resize: (width: number, height: number) => Promise<void>;
-  /** To the front, as by a click on its tab. */
+  /** Brings the page to the front, like a click on its tab. */
   show: () => Promise<void>;
   close: () => Promise<void>;
 };
@@ -41,7 +41,7 @@ export type Tab = {
 const SIZE = { width: 1280, height: 800 };
 const START_MS = 30_000;
 
-/** The programs of each engine, by where Debian has them. */
+/** The programs of each engine, where Debian installs them. */
 const PROGRAMS = {
   Chromium: [process.env["CHROMIUM"] ?? "/usr/bin/chromium"],
   Firefox: ["/usr/bin/firefox-esr", "/usr/bin/firefox"],
@@ -96,7 +96,7 @@ async function startChromium(executablePath: string): Promise<Engine> {
 
 type Source = { type: "key" | "pointer"; id: string; parameters?: object; actions: object[] };
 
-/** The keys that are no characters, as WebDriver writes them. */
+/** WebDriver's codes for keys that are not characters. */
 const KEYS: Record<string, string> = {
   Enter: "\uE007",
   Tab: "\uE004",
@@ -152,7 +152,7 @@ async function startFirefox(program: string): Promise<Engine> {
   const child = startChild({
     command: program,
     args: ["--headless", "--no-remote", "--profile", folder, "--remote-debugging-port", "0"],
-    // As root it refuses to start in a home of somebody else's.
+    // As root it refuses to start in another user's home.
     env: { ...process.env, HOME: folder, MOZ_CRASHREPORTER_DISABLE: "1" },
     onLine: (line) => {
       const address = /WebDriver BiDi listening on (\S+)/.exec(line)?.[1];
@@ -195,7 +195,7 @@ async function startFirefox(program: string): Promise<Engine> {
             goto: (to) => ask("browsingContext.navigate", { context, url: to, wait: "complete" }),
             run: async <T, A extends unknown[]>(called: (...args: A) => T | Promise<T>, ...given: A) => {
               const { type, result, exceptionDetails } = await ask<BidiResult>("script.evaluate", {
-                // Its own way of writing values would have to be read back.
+                // WebDriver's own form of values would have to be parsed.
                 expression: `(async () => JSON.stringify(await ${callOf(called, given)}))()`,
                 target: { context },
                 awaitPromise: true,
@@ -229,7 +229,7 @@ async function startFirefox(program: string): Promise<Engine> {
 type BidiAnswer = { id: number; type: "success" | "error"; result: unknown; message: string };
 type BidiResult = { type: string; result?: { value?: string }; exceptionDetails?: { text: string } };
 
-/** What a program says once it is ready; throws with its last words where it ends or stays silent. */
+/** The line that a program prints once it is ready; throws with its last lines if it ends or stays silent. */
 async function soon<T>(said: Promise<T>, child: Child, name: string): Promise<T> {
   const ready = new AbortController();
   const late = sleep(START_MS, "late" as const, { signal: ready.signal }).catch(() => "ready" as const);

@@ -15,7 +15,7 @@ beforeAll(async () => {
 
 afterAll(() => stage.close());
 
-/** Puts people and rooms in as the server does, but without passwords. */
+/** Stores people and rooms as the server does, but without passwords. */
 async function fill({ redis, keys }: House): Promise<void> {
   const writes = redis.pipeline();
   for (let id = 1; id <= PEOPLE; id += 1) {
@@ -40,7 +40,7 @@ function searches(page: Page): string[] {
   return asked;
 }
 
-test("among 10,000 people and 1,000 rooms anybody is found by any part of the name, with true totals and few requests", async () => {
+test("among 10,000 people and 1,000 rooms any part of a name finds it, with correct totals and few requests", async () => {
   const { page, context, complaints } = await stage.enter("fay");
   const asked = searches(page);
   const people = page.getByRole("complementary", { name: "People" });
@@ -63,7 +63,7 @@ test("among 10,000 people and 1,000 rooms anybody is found by any part of the na
   await people.getByText("Nobody by that name.").waitFor();
   await field.fill("");
   await eventually(() => offline.textContent(), "Offline 10,000");
-  // One for each pause, whatever was typed in between, and one for the page.
+  // One for each pause in typing, and one for the page.
   expect(asked.length).toBeLessThan(8);
 
   await page.keyboard.press("Control+k");
@@ -90,7 +90,7 @@ test("among 10,000 people and 1,000 rooms anybody is found by any part of the na
   await context.close();
 });
 
-test("Enter goes to what the keys before it name, and no answer to older keys shows itself", async () => {
+test("Enter opens what was typed before it, and answers to earlier input are never shown", async () => {
   const { page, context } = await stage.enter("gus");
   let release = () => {};
   const held = new Promise<void>((done) => (release = done));
@@ -120,7 +120,7 @@ test("Enter goes to what the keys before it name, and no answer to older keys sh
   await context.close();
 });
 
-test("what is typed into a search is text, whatever its signs", async () => {
+test("a search takes any characters as text", async () => {
   const { page, context, complaints } = await stage.enter("hal");
   const people = page.getByRole("complementary", { name: "People" });
   const field = people.getByRole("searchbox");

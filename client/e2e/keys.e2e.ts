@@ -11,7 +11,7 @@ beforeAll(async () => {
 
 afterAll(() => stage.close());
 
-/** What has the focus, by its name or what it says. */
+/** The name or text of the element with the focus. */
 function focused(page: Page) {
   return page.evaluate(() => {
     const element = document.activeElement;
@@ -20,7 +20,7 @@ function focused(page: Page) {
   });
 }
 
-test("? shows all keys, but is a character in a field, where Ctrl / shows them", async () => {
+test("? shows all shortcuts; in a field it is a character, and Ctrl / shows them", async () => {
   const { page, context } = await stage.enter("ann");
   await page.keyboard.type("what?");
   await eventually(() => messageTo(page, "General").inputValue(), "what?");
@@ -39,7 +39,7 @@ test("? shows all keys, but is a character in a field, where Ctrl / shows them",
   await context.close();
 });
 
-test("what is opened while the page steps back from what was closed stays open", async () => {
+test("an overlay that is opened while history steps back from a closed one stays open", async () => {
   const { page, context } = await stage.enter("bet");
   const dialog = page.getByRole("dialog", { name: "Keys" });
   await page.keyboard.press("Control+/");
@@ -51,7 +51,7 @@ test("what is opened while the page steps back from what was closed stays open",
       );
     const back = history.back.bind(history);
     const steppedBack = new Promise((resolve) => addEventListener("popstate", resolve, { once: true }));
-    // Before the browser gets to it.
+    // Before the browser handles it.
     history.back = () => {
       back();
       press("/", true);
@@ -71,7 +71,7 @@ test("what is opened while the page steps back from what was closed stays open",
   await context.close();
 });
 
-test("F6 goes round rooms, messages, composer and people, and Shift F6 back", async () => {
+test("F6 moves between rooms, messages, composer and people, and Shift F6 moves back", async () => {
   const { page, context } = await stage.enter("ben");
   await eventually(() => focused(page), "Message to General");
   const round = ["Search people", "General", "Messages in General", "Message to General"];
@@ -92,7 +92,7 @@ test("F6 goes round rooms, messages, composer and people, and Shift F6 back", as
   await context.close();
 });
 
-test("the focus is not lost with what had it", async () => {
+test("the focus is not lost when its element disappears", async () => {
   const { page, context } = await stage.enter("cat");
   for (let count = 0; count < 40; count++) await stage.talker.say("0", `line ${count}`);
   await message(page, "line 39").waitFor();
@@ -102,7 +102,7 @@ test("the focus is not lost with what had it", async () => {
   await page.getByRole("log").evaluate((log) => (log.scrollTop = log.scrollHeight));
   await eventually(() => latest.count(), 0);
   await eventually(() => focused(page), "Message to General");
-  // Who clicks beside everything has left it.
+  // A click beside everything leaves it.
   await page.evaluate(() => (document.activeElement as HTMLElement).blur());
   await stage.talker.say("0", "and on");
   await message(page, "and on").waitFor();
@@ -110,7 +110,7 @@ test("the focus is not lost with what had it", async () => {
   await context.close();
 });
 
-test("the open room stays in sight of the list while other rooms push it away", async () => {
+test("the open room stays visible in the list while other rooms move it", async () => {
   const { page, context } = await stage.enter("dan", { viewport: { width: 1200, height: 480 } });
   const people = await Promise.all(
     Array.from({ length: 12 }, (_, index) => person(both(stage.house)[1], `pal${index}`)),
@@ -143,7 +143,7 @@ test("the open room stays in sight of the list while other rooms push it away", 
   await context.close();
 });
 
-test("the page's title and icon tell what is unread, with a number where it calls for this person", async () => {
+test("the page's title and icon show unread messages, with a number for those that call this person", async () => {
   const { page, context } = await stage.enter("eve");
   const icon = async () =>
     decodeURIComponent((await page.locator("link[rel=icon]").getAttribute("href")) ?? "");

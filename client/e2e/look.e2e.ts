@@ -29,9 +29,9 @@ beforeAll(async () => {
 
 afterAll(() => stage.close());
 
-/** What axe finds wrong in what is shown now: rule and place. */
+/** The faults that axe finds in the present page: rule and place. */
 async function faults(page: Page): Promise<string[]> {
-  // A dialog is judged when it has come in.
+  // Judge a dialog once its animation is over.
   await page.evaluate(() =>
     Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => {}))),
   );
@@ -54,7 +54,7 @@ function createJudge() {
 }
 
 test.each(["light", "dark"] as const)(
-  "axe finds nothing wrong in any state of the app (%s)",
+  "axe finds no fault in any state of the app (%s)",
   async (colorScheme) => {
     const options = { colorScheme, bypassCSP: true, reducedMotion: "reduce" } as const;
     const { found, judge } = createJudge();
@@ -320,7 +320,7 @@ test("everything can be done with the keyboard alone", async () => {
   await context.close();
 });
 
-test("a phone shows one pane at a time, with nothing cut off and nothing too small to touch", async () => {
+test("a phone shows one pane at a time, with nothing cut off or too small to touch", async () => {
   const options = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
   const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "eve", options);
   const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
@@ -370,7 +370,7 @@ test("a phone shows one pane at a time, with nothing cut off and nothing too sma
   await context.close();
 });
 
-test("nothing moves while the app loads, nothing is fetched from elsewhere, and the page keeps to its own policy", async () => {
+test("nothing moves while the app loads, nothing is fetched from other sites, and the page violates no policy of its own", async () => {
   const { page, context, complaints } = await stage.enter("fay");
   await say(page, "something to load");
   await message(page, "something to load").waitFor();
@@ -396,7 +396,7 @@ test("nothing moves while the app loads, nothing is fetched from elsewhere, and 
   await context.close();
 });
 
-test("the first load is no more than it was measured to be, before and after the log-in", async () => {
+test("the first load is not larger than measured, before and after log-in", async () => {
   const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "hal");
   const loadedKb = () =>
     page.evaluate(() => {
@@ -409,7 +409,7 @@ test("the first load is no more than it was measured to be, before and after the
   expect(await loadedKb()).toBeLessThan(104);
   await signUp(page, "hal");
   await messageTo(page, "General").waitFor();
-  // What is fetched for later, once the rooms are there.
+  // What the page loads for later, once the rooms are shown.
   await page.route(
     /\/(?:Overlay|Actions|Dialog|EmojiPicker|Field|LogIn|ThreadPane|markdown)-[^/]*$/,
     (route) => route.abort(),
@@ -420,7 +420,7 @@ test("the first load is no more than it was measured to be, before and after the
   await context.close();
 });
 
-test("what is typed for a dialog that is on its way waits for it, and it is not drawn before its style sheet is there", async () => {
+test("text that is typed while a dialog loads goes into it, and the dialog appears only with its style sheet", async () => {
   const { page, context } = await stage.enter("ida");
   let refusals = 2;
   await page.route(/Overlay-.*\.css$/, (route) => (refusals-- > 0 ? route.abort() : route.continue()));

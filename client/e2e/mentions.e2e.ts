@@ -9,7 +9,7 @@ beforeAll(async () => {
 
 afterAll(() => stage.close());
 
-test("a name is completed from an @, and whoever is named sees it beside what is unread", async () => {
+test("a name is completed after an @, and the mentioned person sees a mention beside the unread count", async () => {
   const ann = await stage.enter("ann");
   const ben = await stage.enter("ben.b", { replica: 1 });
   await say(ben.page, "here I am");
@@ -48,7 +48,7 @@ test("a name is completed from an @, and whoever is named sees it beside what is
   await ben.context.close();
 });
 
-test("what mentions somebody is listed over all their rooms, newest first, with the way to each", async () => {
+test("a person's mentions are listed over all their rooms, newest first, with a link to each", async () => {
   const dan = await stage.enter("dan-named");
   const eve = await stage.enter("eve-names", { replica: 1 });
   await dan.page.getByRole("button", { name: "New room" }).click();
@@ -69,7 +69,7 @@ test("what mentions somebody is listed over all their rooms, newest first, with 
   await messageTo(eve.page, "named there").waitFor();
   await say(eve.page, "and @dan-named, second");
   await room(dan.page, "General").locator("[data-part=mentions]").waitFor();
-  // One of them is said in the room that is being looked at.
+  // One of them is sent to the room that is on the screen.
   const button = dan.page.getByRole("button", { name: "Mentions 1 unread" });
   await button.click();
   const texts = list.locator("[data-part=text]");
@@ -88,7 +88,7 @@ test("what mentions somebody is listed over all their rooms, newest first, with 
   for (const { context } of [dan, eve]) await context.close();
 });
 
-test("an emoji is found by its name while one types, and in the picker, from our own server, when it is wanted", async () => {
+test("an emoji is found by its name in the composer and in the picker, and comes from our own server when it is needed", async () => {
   const { page, context, complaints } = await stage.enter("cyd");
   const loaded: string[] = [];
   page.on("request", (request) => loaded.push(request.url()));
@@ -115,7 +115,7 @@ test("an emoji is found by its name while one types, and in the picker, from our
   await context.close();
 });
 
-test("everybody in a room is called with @room, in a large room only once that is confirmed", async () => {
+test("@room calls everybody in a room, in a large room only after a confirmation", async () => {
   const ann = await stage.enter("ann-calls");
   const ben = await stage.enter("ben-called", { replica: 1 });
   await ben.page.getByRole("button", { name: "New room" }).click();
@@ -140,7 +140,7 @@ test("everybody in a room is called with @room, in a large room only once that i
   const badge = room(ben.page, "General").locator("[data-part=mentions]");
   await eventually(() => badge.textContent(), "@1 mention, ");
   await eventually(() => composer.inputValue(), "");
-  // What is only code calls nobody, and a small room is not worth a question.
+  // `@room` in code calls nobody, and a small room needs no confirmation.
   await say(ann.page, "`@room` does it");
   await ann.page.getByRole("log").locator("[data-seq]").filter({ hasText: "does it" }).waitFor();
   await say(ben.page, "@room here");

@@ -13,7 +13,7 @@ afterAll(() => stage.close());
 type Shown = { title: string; body: string; tag: string };
 type Desk = { shown: (Shown & { click: () => void })[]; asked: number; attended: boolean };
 
-/** Takes the place of a desktop, which a browser without a head does not have, and of whoever looks at the page. */
+/** Replaces the desktop, which a headless browser lacks, and the user who looks at the page. */
 async function withDesk({ context, page }: Actor): Promise<void> {
   await context.addInitScript(() => {
     const desk = { shown: [] as unknown[], asked: 0, attended: true };
@@ -70,7 +70,7 @@ async function directRoom({ page }: Actor): Promise<string> {
   return (await stage.talker.browser.post<{ id: string }>("/api/rooms/private", { userId })).body.id;
 }
 
-test("somebody is asked once there was something to tell, told of the next message, and brought to it", async () => {
+test("notifications are offered after the first reason for one, then announce the next message, and open it", async () => {
   const ann = await stage.enter("ann");
   await withDesk(ann);
   const { page, context } = ann;
@@ -97,7 +97,7 @@ test("somebody is asked once there was something to tell, told of the next messa
   await context.close();
 });
 
-test("one of a person's tabs tells, for all of them", async () => {
+test("only one of a person's tabs shows a notification", async () => {
   const ben = await stage.enter("ben");
   await withDesk(ben);
   const { page, context } = ben;
@@ -118,7 +118,7 @@ test("one of a person's tabs tells, for all of them", async () => {
   await context.close();
 });
 
-test("of what one is notified is chosen in the room, and a muted room counts nowhere", async () => {
+test("notifications are chosen for each room, and a muted room counts nowhere", async () => {
   const cat = await stage.enter("cat", { replica: 1 });
   await withDesk(cat);
   const { page, context } = cat;

@@ -24,7 +24,7 @@ afterAll(() => stage.close());
 
 const times = (texts: readonly string[], wanted: string) => texts.filter((text) => text === wanted).length;
 
-test("a message is shown at once, then sent; without an answer it is not confirmed, and stored once", async () => {
+test("a message is shown at once, then sent; without an answer it stays unconfirmed, and it is stored once", async () => {
   const ann = await stage.enter("ann");
   const ben = await stage.enter("ben", { replica: 1 });
   ann.link.mute();
@@ -44,7 +44,7 @@ test("a message is shown at once, then sent; without an answer it is not confirm
   await ben.context.close();
 });
 
-test("what is written without a connection survives a reload and is sent in order when it is back", async () => {
+test("messages that are written offline survive a reload and are sent in order after it", async () => {
   const cat = await stage.enter("cat");
   const dan = await stage.enter("dan", { replica: 1 });
   cat.link.cut();
@@ -67,7 +67,7 @@ test("what is written without a connection survives a reload and is sent in orde
   await dan.context.close();
 });
 
-test("what was missed is there after an outage, once, with its number", async () => {
+test("missed messages appear once after an outage, and are counted", async () => {
   const eve = await stage.enter("eve");
   const fay = await stage.enter("fay", { replica: 1 });
   await say(fay.page, "before");
@@ -92,7 +92,7 @@ test("what was missed is there after an outage, once, with its number", async ()
   await fay.context.close();
 });
 
-test("what is read without a connection does not make what was missed look less", async () => {
+test("reading offline does not lower the count of missed messages", async () => {
   const wes = await stage.enter("wes");
   const xia = await stage.enter("xia", { replica: 1 });
   await talkTo(wes.page, "xia");
@@ -111,19 +111,19 @@ test("what is read without a connection does not make what was missed look less"
   await xia.context.close();
 });
 
-test("an attempt to connect that hangs is not waited for once there is a network again", async () => {
+test("a hanging attempt to connect is abandoned once the network is back", async () => {
   const { page, context, link } = await stage.enter("viv");
   await link.hang();
-  // "You are offline", or still "Connecting" where the page had not got that far.
+  // "You are offline", or "Connecting" if the page was not connected yet.
   const trouble = page.locator("[data-part=trouble]");
   await trouble.waitFor();
   await link.mend();
-  // The attempt itself would go on for longer.
+  // The attempt itself would take longer.
   await trouble.waitFor({ state: "hidden", timeout: 4_000 });
   await context.close();
 });
 
-test("what is said while the log is still being compared is shown all the time, and once", async () => {
+test("a message that is sent while the log is being compared is always shown, and once", async () => {
   const pat = await stage.enter("pat");
   const quin = await stage.enter("quin", { replica: 1 });
   await say(quin.page, "before the break");
@@ -161,7 +161,7 @@ test("what is said while the log is still being compared is shown all the time, 
   await quin.context.close();
 });
 
-test("a replica that stops in the middle of a conversation costs neither a message nor a repeat", async () => {
+test("a replica that stops during a conversation neither loses nor repeats a message", async () => {
   const gus = await stage.enter("gus");
   const replica = await stage.house.addReplica();
   const port = new URL(replica.address).port;
@@ -217,7 +217,7 @@ test("a refused message says so, and can be edited, sent again or deleted", asyn
   await ivy.context.close();
 });
 
-test("when the log has lost its tail, everybody comes to show the same log, and the lost messages are in it again", async () => {
+test("after the log lost its tail everybody shows the same log, with the lost messages in it again", async () => {
   const nan = await stage.enter("nan");
   const oli = await stage.enter("oli", { replica: 1 });
   await say(nan.page, "kept");
@@ -243,7 +243,7 @@ test("when the log has lost its tail, everybody comes to show the same log, and 
   await oli.context.close();
 });
 
-test("what the log lost while its sender's page was away is offered again by the next page", async () => {
+test("a message that the log lost while its sender's page was closed is offered again by the next page", async () => {
   await (await stage.enter("ros", { replica: 1 })).context.close();
   const { page, context } = await stage.enter("ron");
   await say(page, "kept");
@@ -253,7 +253,7 @@ test("what the log lost while its sender's page was away is offered again by the
   await say(page, "lost 4");
   await eventually(async () => (await stored(stage)).slice(-2), ["lost 3", "lost 4"]);
   await eventually(() => page.locator("[data-state]:not([data-state=sent])").count(), 0);
-  // Away from General, which the next page has no other reason to look at.
+  // Leave General, so that the next page has no other reason to open it.
   await talkTo(page, "ros");
   const address = page.url();
   await page.goto("about:blank");
@@ -269,7 +269,7 @@ test("what the log lost while its sender's page was away is offered again by the
 
 type Stored = { seq: number; date: number; hash: string; message: string };
 
-/** What Redis holds of General, from the message "kept" on. */
+/** General's rows in Redis, from the message "kept" on. */
 async function stored({ house: { redis, keys } }: Stage): Promise<string[]> {
   const texts = (await redis.zrange(keys.room("0"), "0", "-1")).map(
     (json) => (JSON.parse(json) as Stored).message,
@@ -282,7 +282,7 @@ async function newestOf({ house: { redis, keys } }: Stage): Promise<Stored> {
   return JSON.parse(json ?? "") as Stored;
 }
 
-/** Takes General back to this message, as a failover to a replica that was behind does: that cuts connections too. */
+/** Takes General back to this message and cuts connections, as a failover to a late replica does. */
 async function rewind({ house: { redis, keys } }: Stage, { seq, date, hash }: Stored): Promise<void> {
   await redis.zremrangebyscore(keys.room("0"), `(${date}`, "+inf");
   await redis.hset(keys.meta("0"), { seq: String(seq), date: String(date), hash });
@@ -291,7 +291,7 @@ async function rewind({ house: { redis, keys } }: Stage, { seq, date, hash }: St
   await redis.call("CLIENT", "KILL", "TYPE", "pubsub");
 }
 
-test("another window sends what one that was closed has left behind", async () => {
+test("another window sends the messages that a closed one left behind", async () => {
   const { page, context, link } = await stage.enter("jon");
   const kim = await stage.enter("kim", { replica: 1 });
   link.cut();
@@ -309,7 +309,7 @@ test("another window sends what one that was closed has left behind", async () =
   await kim.context.close();
 });
 
-test("windows that take turns in writing send everything, once and in order", async () => {
+test("windows that take turns send every message, once and in order", async () => {
   const { page, context } = await stage.enter("sue");
   const tom = await stage.enter("tom", { replica: 1 });
   const other = await context.newPage();
@@ -332,7 +332,7 @@ test("windows that take turns in writing send everything, once and in order", as
   await tom.context.close();
 });
 
-test("a message refused because its room is gone is found beside the rooms, and can be deleted", async () => {
+test("a message that is refused because its room is gone is listed beside the rooms, and can be deleted", async () => {
   const { page, context, link } = await stage.enter("uma");
   await page.getByRole("button", { name: "New room" }).click();
   await page.getByLabel("Name").fill("Attic");

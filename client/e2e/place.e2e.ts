@@ -23,7 +23,7 @@ afterAll(async () => {
   await stage.close();
 });
 
-/** Pixels between the end of the log and the end of what is in sight, once all is laid out. */
+/** Pixels between the log's end and the visible part's end, after layout. */
 function below(page: Page): Promise<number> {
   return page.evaluate(async () => {
     const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
@@ -35,7 +35,7 @@ function below(page: Page): Promise<number> {
   });
 }
 
-test("a draft of any length leaves the newest message in sight, and what comes is followed and read", async () => {
+test("a draft of any length leaves the newest message visible, and new messages are followed and read", async () => {
   const { page, context } = await stage.enter("ann");
   await eventually(() => below(page), 0);
   const composer = messageTo(page, "General");
@@ -53,7 +53,7 @@ test("a draft of any length leaves the newest message in sight, and what comes i
   await eventually(() => page.title(), "General - Hubbub");
   await composer.fill("paragraph ".repeat(26));
   expect(await below(page)).toBeLessThan(2);
-  // All of it is in sight: nothing is left to scroll within the field.
+  // All of it is visible: the field does not scroll.
   expect(await composer.evaluate((area) => area.scrollHeight - area.clientHeight)).toBeLessThanOrEqual(1);
   await page.reload();
   await message(page, "while you write").waitFor();
@@ -87,7 +87,7 @@ const step = fc.oneof(
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
 test.each([1, 2, 3])(
-  "at the bottom one stays there, and further up no text moves, whatever grows or shrinks (sequence %i)",
+  "a reader at the bottom stays there, and further up no text moves, whatever grows or shrinks (sequence %i)",
   async (seed) => {
     const ben = await stage.enter(`ben-${seed}`);
     const { page, context } = ben;
@@ -103,7 +103,7 @@ test.each([1, 2, 3])(
       const told = `${index} ${JSON.stringify(one)}`;
       if (one.does === "scroll") continue;
       if (before.below <= 48 || one.does === "bottom") expect(after.below, told).toBeLessThan(2);
-      // Where there is no more of it, the end of the log comes to meet whoever reads.
+      // If nothing more is below, the reader is at the log's end.
       else if (after.below > 2) {
         const moved = (after.tops[before.first] ?? Infinity) - (before.tops[before.first] ?? 0);
         expect(Math.abs(moved), told).toBeLessThan(1);
@@ -113,7 +113,7 @@ test.each([1, 2, 3])(
   },
 );
 
-/** How far from the end, which text is the first that begins in sight, and where each text begins. */
+/** The distance from the end, the first text that begins in sight, and the position of each text. */
 function sight(page: Page) {
   return page.evaluate(() => {
     const log = document.querySelector("[role=log]");
@@ -140,7 +140,7 @@ async function take({ page, frames }: Actor, one: Step, index: number): Promise<
     case "hear":
       await talker.say("0", `heard ${index} ${"word ".repeat(one.words)}`.trim());
       await eventually(() => frames.some((frame) => frame.includes(`"heard ${index}`)), true);
-      // The page tells its parts of news at most every 50 ms.
+      // The client updates its components at most every 50 ms.
       await page.waitForTimeout(60);
       return;
     case "resize":
@@ -160,7 +160,7 @@ async function take({ page, frames }: Actor, one: Step, index: number): Promise<
       return;
     }
     case "row":
-      // As when a picture in it is loaded, or taken away.
+      // As if a picture in it were loaded or removed.
       await page.evaluate(({ at, height }) => {
         const rows = document.querySelectorAll<HTMLElement>("[role=log] [data-key] [data-state]");
         const row = rows[at % rows.length];

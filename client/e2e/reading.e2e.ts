@@ -19,7 +19,7 @@ beforeAll(async () => {
 
 afterAll(() => stage.close());
 
-/** Where the first row in sight stands, in pixels below the top of the log. */
+/** The position of the first visible row, in pixels below the log's top. */
 function rowInSight(page: Page) {
   return page.evaluate(() => {
     const log = document.querySelector("[role=log]");
@@ -73,7 +73,7 @@ test("scrolling up loads all older messages, nothing jumps, and the page stays s
   expect(read.most).toBeLessThanOrEqual(400);
   await page.getByRole("heading", { name: "Welcome to General" }).waitFor();
 
-  // From the very beginning back to the end, by the same way.
+  // From the very beginning back to the end in the same way.
   await page.evaluate(async () => {
     const log = document.querySelector("[role=log]");
     const latest = () => document.querySelector("[data-part=latest]");
@@ -86,7 +86,7 @@ test("scrolling up loads all older messages, nothing jumps, and the page stays s
   await context.close();
 });
 
-test("whoever reads further up stays there while others talk, and is told how much is new", async () => {
+test("a reader further up keeps the place while others talk, and sees how many messages are new", async () => {
   const { page, context } = await stage.enter("ben");
   await message(page, "old 660").waitFor();
   await page.getByRole("log").evaluate((log) => (log.scrollTop -= 1_500));
@@ -111,7 +111,7 @@ test("whoever reads further up stays there while others talk, and is told how mu
   await context.close();
 });
 
-test("unread messages are counted in the list and in the title, over a reload, until they are read", async () => {
+test("unread messages are counted in the list and in the title, also after a reload, until they are read", async () => {
   const cat = await stage.enter("cat");
   const dan = await stage.enter("dan", { replica: 1 });
   await talkTo(cat.page, "dan");
@@ -128,13 +128,13 @@ test("unread messages are counted in the list and in the title, over a reload, u
   await eventually(() => dan.page.title(), "cat - Hubbub");
   await dan.page.reload();
   await message(dan.page, "three").waitFor();
-  // A mark that the reload overtook is set again by what is shown.
+  // If the reload overtook a mark, showing the messages sets it again.
   await eventually(() => badge.count(), 0);
   await cat.context.close();
   await dan.context.close();
 });
 
-test("what is typed right after a click on a room is written in that room", async () => {
+test("text that is typed right after a click on a room goes to that room", async () => {
   const { page, context } = await stage.enter("fay");
   await talkTo(page, "talker");
   const at = await page.evaluate(async () => {
@@ -142,7 +142,7 @@ test("what is typed right after a click on a room is written in that room", asyn
     const typed: unknown[] = [];
     for (const [index, link] of [...links, ...links].entries()) {
       link.click();
-      // A key that is pressed now comes as the next task: before the browser has told of the new address.
+      // A key that is pressed now is the next task, before the browser reports the new address.
       await Promise.resolve();
       document.execCommand("insertText", false, String(index));
       typed.push([location.hash === link.getAttribute("href"), document.activeElement?.ariaLabel]);
@@ -157,7 +157,7 @@ test("what is typed right after a click on a room is written in that room", asyn
   await context.close();
 });
 
-test("a draft is kept for each room, over a reload, until it is sent", async () => {
+test("each room keeps its draft, also over a reload, until it is sent", async () => {
   const { page, context } = await stage.enter("eve");
   await messageTo(page, "General").fill("half a thought");
   await talkTo(page, "talker");

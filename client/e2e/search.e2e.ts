@@ -36,7 +36,7 @@ function isInSight(page: Page, text: string): Promise<boolean> {
   });
 }
 
-test("what somebody said is found by a part of a word, shown where it was said, and left for what is newest", async () => {
+test("a message is found by a part of a word and shown in its place, from where one can go to the newest", async () => {
   const ann = await stage.enter("ann-finds", { replica: 0 });
   const ben = await stage.enter("ben-finds", { replica: 1 });
   await say(ben.page, "A new CAFE has opened");
@@ -74,7 +74,7 @@ test("what somebody said is found by a part of a word, shown where it was said, 
     true,
   );
 
-  // What is said meanwhile is told, and does not stand among what was said long ago.
+  // New messages are announced, and do not appear among the old ones.
   await say(ben.page, "Said in the meantime");
   await ann.page.locator("p", { hasText: "ben-finds: Said in the meantime" }).waitFor({ state: "attached" });
   expect(await texts(ann.page)).not.toContain("Said in the meantime");
@@ -87,7 +87,7 @@ test("what somebody said is found by a part of a word, shown where it was said, 
   await ben.context.close();
 });
 
-test("a link to a message shows it after a reload too, and on the way down each message stands once, whatever is said", async () => {
+test("a link shows a message also after a reload, and on the way down each message appears once, whatever is sent", async () => {
   const ann = await stage.enter("ann-link", { replica: 0 });
   const ben = await stage.enter("ben-link", { replica: 1 });
   await ann.page.goto(`${ann.page.url().split("#")[0]}#/room/0/301`);
@@ -125,7 +125,7 @@ test("a link to a message shows it after a reload too, and on the way down each 
   await ben.context.close();
 });
 
-test("somebody jumps to a day, and writes from there", async () => {
+test("a person jumps to a day, and writes from there", async () => {
   const { page, context } = await stage.enter("ann-day");
   await page.locator("[data-part=day] button").last().click();
   const dialog = page.getByRole("dialog", { name: "Jump to a day" });

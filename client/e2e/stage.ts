@@ -17,11 +17,11 @@ import {
   replicas,
 } from "../../server/src/testing.ts";
 
-/** What every browser test starts with: replicas that serve the built client, and people in browsers of their own. */
+/** What browser tests begin with: replicas that serve the built client, and people with their own browsers. */
 
 /**
- * Of two lists of features the last one counts: what Playwright turns off, then what costs each context processes of
- * its own and shows nothing, the address bar's popups (a fifth of what a person's page costs).
+ * Chromium uses only the last list of features, so this one repeats Playwright's and adds the address bar's popups:
+ * they show nothing, but cost each context its own processes, a fifth of a page's cost.
  */
 const FEATURES_OFF = [
   "AvoidUnnecessaryBeforeUnloadCheckSync",
@@ -53,7 +53,7 @@ export const FLAGS = [
   `--disable-features=${FEATURES_OFF.join(",")}`,
 ];
 
-/** Browsers take longer than all else where a machine is busy. */
+/** Browsers take the longest on a busy machine. */
 const WAIT_MS = 2 * PATIENCE_MS;
 
 export const PASSWORD = "correct horse battery";
@@ -61,14 +61,14 @@ export const PASSWORD = "correct horse battery";
 export type Stage = {
   house: House;
   browser: Browser;
-  /** Somebody who has signed up on one of the replicas, signed in, in a browser context of their own. */
+  /** Signs somebody up on one of the replicas, and opens the app in their own browser context. */
   enter: (name: string, options?: EnterOptions) => Promise<Actor>;
   close: () => Promise<void>;
 };
 
 type EnterOptions = BrowserContextOptions & { replica?: number };
 
-/** The wire between a page and its replica: cut, or letting no answers through. */
+/** The connection between a page and its replica, which can be cut or lose answers. */
 type Link = {
   cut: () => void;
   mute: () => void;
@@ -85,7 +85,7 @@ export type Actor = {
   context: BrowserContext;
   page: Page;
   link: Link;
-  /** Everything that came over the socket, and what the page complained of. */
+  /** Everything that came over the socket, and the page's errors. */
   frames: string[];
   complaints: string[];
 };
@@ -98,7 +98,7 @@ export async function setStage(count = 2): Promise<Stage> {
     house,
     browser,
     enter: async (name, { replica = 0, ...options } = {}) => {
-      // By the API: the form, which some tests go through with `signUp`, would cost each of them a second.
+      // Uses the API: the form, which some tests use with `signUp`, would cost each of them a second.
       const address = addressOf(house, replica);
       const visitor = new Visitor({ address });
       const { status } = await visitor.post("/api/users", { username: name, password: PASSWORD });
@@ -114,7 +114,7 @@ export async function setStage(count = 2): Promise<Stage> {
   };
 }
 
-/** Two replicas, and somebody on the second one who talks without a browser. */
+/** Two replicas, and a person on the second one who talks without a browser. */
 export async function setStageWithTalker(): Promise<Stage & { talker: Person }> {
   const stage = await setStage(2);
   const talker = await person(both(stage.house)[1], "talker");
@@ -134,7 +134,7 @@ export function addressOf(house: House, replica: number): string {
   return address;
 }
 
-/** A page of whoever has this cookie, or of nobody's at the log-in. */
+/** A page with this cookie, or without one at the log-in. */
 export async function openPage(
   browser: Browser,
   address: string,
@@ -159,7 +159,7 @@ export async function openPage(
   });
   page.on("pageerror", (error) => void complaints.push(error.message));
   page.on("console", (entry) => {
-    // A session is looked for before anybody has logged in, and an outage is meant to fail.
+    // The page asks for a session before anybody has logged in, and outages are meant to fail.
     const expected = /401 \(Unauthorized\)|WebSocket connection to/.test(entry.text());
     if (entry.type() === "error" && !expected) complaints.push(entry.text());
   });
@@ -217,31 +217,31 @@ async function createLink(context: BrowserContext): Promise<Link> {
       state = "cut";
       for (const end of open) end();
     },
-    /** What the page says still arrives; what it is told does not. */
+    /** What the page sends still arrives, but it gets no answers. */
     mute() {
       state = "mute";
     },
-    /** Ends the connection, and leaves every further attempt without an answer. Resolves at the first of them. */
+    /** Ends the connection, and lets further attempts hang. Resolves at the first of them. */
     hang() {
       state = "hang";
       for (const end of open) end();
       return new Promise<void>((done) => (hung = done));
     },
-    /** Ends connections that have lost something, lets the next ones be, and says so as an operating system does. */
+    /** Ends connections that lost something, lets new ones work, and reports the network as the system would. */
     async mend() {
       state = "whole";
       for (const end of open) end();
       for (const page of context.pages()) await page.evaluate(() => dispatchEvent(new Event("online")));
     },
-    /** A message with this text reaches the server as one that it must refuse, however often it is sent. */
+    /** Changes messages with this text on their way so that the server must refuse them, at each attempt. */
     garble(text) {
       spoilt.add(text);
     },
-    /** No longer. */
+    /** Stops that. */
     spare(text) {
       spoilt.delete(text);
     },
-    /** What the page asks of its rooms' logs reaches the server no earlier than `letSync`. */
+    /** Holds the page's `sync` requests until `letSync`. */
     holdSync() {
       holding = true;
     },
@@ -262,7 +262,7 @@ export async function say(page: Page, text: string): Promise<void> {
   await page.keyboard.press("Enter");
 }
 
-/** The messages of the open room with just this text. */
+/** The messages of the open room with exactly this text. */
 export function message(page: Page, text: string) {
   return page
     .getByRole("log")
@@ -280,7 +280,7 @@ export async function talkTo(page: Page, name: string): Promise<void> {
   await messageTo(page, name).waitFor();
 }
 
-/** Waits until `read` gives what is expected. */
+/** Waits until `read` answers the expected value. */
 export async function eventually<T>(read: () => Promise<T> | T, expected: T): Promise<void> {
   await expect.poll(read, { timeout: WAIT_MS, interval: 50 }).toEqual(expected);
 }

@@ -11,7 +11,7 @@ beforeAll(async () => {
 
 afterAll(() => stage.close());
 
-test("what one person formats is formatted for the other, and its code coloured once there is any", async () => {
+test("a formatted text is formatted for the other person too, with coloured code", async () => {
   const ann = await stage.enter("ann");
   const ben = await stage.enter("ben", { replica: 1 });
   await ben.page.setViewportSize({ width: 360, height: 740 });
@@ -42,7 +42,7 @@ test("what one person formats is formatted for the other, and its code coloured 
   await ben.context.close();
 });
 
-test("a text on its way is shown as it will be once it is stored, and so is one that is being changed", async () => {
+test("a text on its way is shown as it will be once it is stored, and so is an edit", async () => {
   const dan = await stage.enter("dan");
   const eve = await stage.enter("eve.e", { replica: 1 });
   await say(eve.page, "here I am");
@@ -69,7 +69,7 @@ test("a text on its way is shown as it will be once it is stored, and so is one 
   for (const { context } of [dan, eve]) await context.close();
 });
 
-test("each line of a text begins at the side of its own script, and emoji alone are big", async () => {
+test("each line of a text begins at the side of its script, and a message of emoji only is large", async () => {
   const { page, context } = await stage.enter("cyd");
   await page.getByRole("textbox", { name: /^Message to / }).fill("> שלום\n> hello");
   await page.keyboard.press("Enter");

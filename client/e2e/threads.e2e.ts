@@ -14,7 +14,7 @@ const log = (page: Page) => page.locator("#conversation").getByRole("log");
 const pane = (page: Page) =>
   page.getByRole("complementary", { name: "Thread" }).or(page.getByRole("main", { name: "Thread" }));
 
-/** A stored message with just this text, in the room's log or in the thread. */
+/** A stored message with exactly this text, in the room's log or in the thread. */
 function stored(within: Locator, text: string): Locator {
   return within.locator("[data-seq]").filter({
     has: within.page().locator("[data-part=text]").getByText(text, { exact: true }),
@@ -36,14 +36,14 @@ async function answer(page: Page, text: string): Promise<void> {
 
 const hasFocus = (element: Locator) => element.evaluate((one) => one === document.activeElement);
 
-test("a thread opens beside the conversation, and what others do in it comes in as it happens", async () => {
+test("a thread opens beside the conversation, and shows what others do in it as it happens", async () => {
   const ann = await stage.enter("ann-threads");
   const ben = await stage.enter("ben-threads", { replica: 1 });
   await say(ann.page, "lunch anybody");
   await stored(log(ben.page), "lunch anybody").waitFor();
   await act(log(ben.page), "lunch anybody", "Start a thread");
   await answer(ben.page, "at the harbour");
-  // It is a row of the log as well: nothing is hidden from who has not asked for it.
+  // It is also a row of the log: nothing is folded by default.
   await stored(log(ann.page), "at the harbour").waitFor();
   const line = log(ann.page).getByRole("button", { name: /^1 reply, last by ben-threads at / });
   await line.click();
@@ -65,7 +65,7 @@ test("a thread opens beside the conversation, and what others do in it comes in 
   await ann.page.getByRole("button", { name: "React with 👍" }).click();
   await stored(pane(ben.page), "at the harbour").getByRole("button", { name: "👍 1: ann-threads" }).waitFor();
 
-  // An answer to one of the answers names it, and leads to it.
+  // An answer to an answer quotes it, and leads to it.
   await act(pane(ben.page), "fine with me", "Reply");
   await pane(ben.page).getByText("Replying to ann-threads: fine with me").waitFor();
   await answer(ben.page, "at noon then");
@@ -73,7 +73,7 @@ test("a thread opens beside the conversation, and what others do in it comes in 
   await quote.click();
   await eventually(() => hasFocus(stored(pane(ann.page), "fine with me").first()), true);
 
-  // Escape closes it, and the focus is where it was.
+  // Escape closes it, and the focus returns.
   await ann.page.keyboard.press("Escape");
   await pane(ann.page).waitFor({ state: "detached" });
   await eventually(() => hasFocus(log(ann.page).locator("[data-part=thread]")), true);
@@ -81,7 +81,7 @@ test("a thread opens beside the conversation, and what others do in it comes in 
   for (const { context } of [ann, ben]) await context.close();
 }, 120_000);
 
-test("a draft of a thread is its own, and is there when the thread is opened again", async () => {
+test("a thread has its own draft, which is there when it is opened again", async () => {
   const ann = await stage.enter("ann-drafts");
   await say(ann.page, "one of two drafts");
   await stored(log(ann.page), "one of two drafts").waitFor();
@@ -102,7 +102,7 @@ test("a draft of a thread is its own, and is there when the thread is opened aga
   await ann.context.close();
 }, 120_000);
 
-test("who folds a room's answers sees them in their threads alone, on all devices, and others see no difference", async () => {
+test("a person who folds a room's answers sees them only in their threads, on all devices; others see no difference", async () => {
   const ann = await stage.enter("ann-folds");
   const ben = await stage.enter("ben-folds", { replica: 1 });
   await say(ann.page, "who brings cake");
@@ -127,7 +127,7 @@ test("who folds a room's answers sees them in their threads alone, on all device
   expect(await stored(log(ann.page), "and candles").count()).toBe(0);
   expect(await stored(log(ben.page), "and candles").count()).toBe(1);
 
-  // Far below what it answers, a new one leaves a sign in its place.
+  // A new answer far below its message leaves a sign in its place.
   for (let number = 0; number < 7; number += 1) await say(ben.page, `said later ${number}`);
   await stored(log(ann.page), "said later 6").waitFor();
   await answer(ben.page, "and tea");
@@ -141,7 +141,7 @@ test("who folds a room's answers sees them in their threads alone, on all device
   for (const { context } of [ann, ben]) await context.close();
 }, 120_000);
 
-test("where answers are folded, a link to one opens its thread, which a deleted beginning does not end", async () => {
+test("if answers are folded, a link to one opens its thread, even if the first message is deleted", async () => {
   const ann = await stage.enter("ann-links");
   const ben = await stage.enter("ben-links", { replica: 1 });
   await say(ann.page, "who brings the music");
@@ -159,7 +159,7 @@ test("where answers are folded, a link to one opens its thread, which a deleted 
   await pane(ann.page).waitFor({ state: "detached" });
   await messageTo(ann.page, "General").waitFor();
 
-  // What they answer is deleted; they stay.
+  // The message that they answer is deleted; they stay.
   await act(log(ann.page), "who brings the music", "Delete message");
   await log(ann.page)
     .locator("[data-seq]")
@@ -174,7 +174,7 @@ test("where answers are folded, a link to one opens its thread, which a deleted 
   for (const { context } of [ann, ben]) await context.close();
 }, 120_000);
 
-test("on a phone a thread lies over the conversation, and back closes it", async () => {
+test("on a phone a thread covers the conversation, and back closes it", async () => {
   const ann = await stage.enter("ann-phone", { hasTouch: true });
   await ann.page.setViewportSize({ width: 360, height: 740 });
   const ben = await stage.enter("ben-phone", { replica: 1 });

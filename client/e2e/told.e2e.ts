@@ -20,7 +20,7 @@ beforeAll(async () => {
 
 afterAll(() => stage.close());
 
-/** From now on, what live regions are given to read out. */
+/** Records what live regions read out from now on. */
 async function listen(page: Page): Promise<() => Promise<string[]>> {
   await page.evaluate(() => {
     const heard: string[] = [];
@@ -35,7 +35,7 @@ async function listen(page: Page): Promise<() => Promise<string[]>> {
   return () => page.evaluate(() => (window as unknown as { heard: string[] }).heard);
 }
 
-test("each message of others is read out once and in order, and so is trouble", async () => {
+test("others' messages and connection trouble are read out once and in order", async () => {
   const { page, context, link } = await stage.enter("ann");
   await stage.talker.say("0", "before");
   await message(page, "before").waitFor();
@@ -52,7 +52,7 @@ test("each message of others is read out once and in order, and so is trouble", 
   await message(page, "my own").waitFor();
   link.garble("goes wrong");
   await say(page, "goes wrong");
-  // Beside what is told of the connection, which a slow machine may lose for a moment.
+  // Without news about the connection, which a slow machine may lose for a moment.
   const told = async () => (await heard()).filter((text) => /^(?:talker: |Not sent: )/.test(text));
   await eventually(async () => (await told()).length, said.length + 1);
   expect((await told()).at(-1)).toMatch(/^Not sent: goes wrong\. /);
@@ -61,7 +61,7 @@ test("each message of others is read out once and in order, and so is trouble", 
   await context.close();
 });
 
-test("what is copied from the log is what people said, and who", async () => {
+test("text copied from the log has what people said, and who said it", async () => {
   const { page, context } = await stage.enter("ben");
   for (const text of ["copy this", "and that"]) await say(page, text);
   await page.locator("[data-state=sent]").getByText("and that").waitFor();
@@ -77,7 +77,7 @@ test("what is copied from the log is what people said, and who", async () => {
   await context.close();
 });
 
-test("days and times are right after midnight, after a sleep and in another zone", async () => {
+test("days and times are correct after midnight, after a sleep and in another zone", async () => {
   const { page, context } = await stage.enter("cat");
   await page.clock.install({ time: new Date() });
   await page.reload();
@@ -95,7 +95,7 @@ test("days and times are right after midnight, after a sleep and in another zone
   await page.clock.fastForward(4_000);
   await eventually(async () => (await days()).at(-1), "Yesterday");
   expect(await when()).not.toMatch(/\d:\d\d/);
-  // The machine sleeps through a day; nothing is told of that but that somebody looks again.
+  // The machine sleeps through a day; the only sign is that the user looks at the page again.
   await page.clock.setSystemTime(midnight + 36 * 3600 * 1000);
   await page.evaluate(() => dispatchEvent(new Event("focus")));
   await eventually(async () => /Today|Yesterday/.test((await days()).at(-1) ?? ""), false);
@@ -109,7 +109,7 @@ test("days and times are right after midnight, after a sleep and in another zone
   await context.close();
 });
 
-test("emoji are large, lines begin at their own side, and what cannot be seen is named", async () => {
+test("emoji are large unless text is beside them, and each line begins at the side of its script", async () => {
   const { page, context } = await stage.enter("dan");
   const size = (text: string) =>
     page
@@ -146,7 +146,7 @@ test("emoji are large, lines begin at their own side, and what cannot be seen is
   await context.close();
 });
 
-test("first there is a connection to come, then one that was lost, and what it no longer knows it does not say", async () => {
+test("the page tells a first connection from a lost one, and shows no presence that it does not know", async () => {
   const { page, context, link } = await stage.enter("eve");
   await talkTo(page, "talker");
   const people = page.getByRole("complementary", { name: "People" });
@@ -175,7 +175,7 @@ test("first there is a connection to come, then one that was lost, and what it n
   await context.close();
 });
 
-test("what is painted first needs the page and its sheet alone, which a slow line brings within 1.5 s", async () => {
+test("the first paint needs only the page and its style sheet, and comes within 1.5 s on a slow line", async () => {
   const context = await stage.browser.newContext();
   const page = await context.newPage();
   await page.route(/\.js$/, () => undefined);
@@ -195,13 +195,13 @@ test("what is painted first needs the page and its sheet alone, which a slow lin
       .map(({ transferSize }) => transferSize),
   );
   expect(loaded).toHaveLength(2);
-  // 400 kbit/s are 50 bytes a millisecond, shared with five other loads; each of the two waits once for 150 ms.
+  // 400 kbit/s are 50 bytes a millisecond, shared with five other loads; each of the two also waits 150 ms once.
   const bytes = loaded.reduce((sum, size) => sum + size, 0);
   expect(bytes / (50 / 6) + 2 * 150).toBeLessThan(1_500);
   await context.close();
 });
 
-test("the open room is in sight in a long list, and what is unread beyond it is hinted at", async () => {
+test("the open room is visible in a long list, which hints at unread rooms out of sight", async () => {
   const { page, context } = await stage.enter("gus");
   await talkTo(page, "talker");
   const direct = page.url();

@@ -22,7 +22,7 @@ const focused = (page: Page) =>
   page.evaluate(() => document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.tagName);
 const stored = (page: Page) => page.evaluate(() => Object.values(localStorage).join("\n"));
 
-test("a failed message is edited in its place when a draft stands in the composer, and neither is lost", async () => {
+test("a failed message is edited in its place if the composer has a draft, and neither is lost", async () => {
   const { page, context, link } = await stage.enter("ann");
   link.garble("went wrong");
   await say(page, "went wrong");
@@ -50,7 +50,7 @@ test("a failed message is edited in its place when a draft stands in the compose
   await context.close();
 });
 
-test("two windows of a room share the draft: sent once, and emptied nowhere else than everywhere", async () => {
+test("two windows of a room share the draft: it is sent once, and emptied in both", async () => {
   const { page, context } = await stage.enter("ben");
   const other = await context.newPage();
   await other.goto(page.url());
@@ -68,7 +68,7 @@ test("two windows of a room share the draft: sent once, and emptied nowhere else
   await eventually(() => composer(page).inputValue(), "the other goes on");
   await page.reload();
   await eventually(() => composer(page).inputValue(), "the other goes on");
-  // Enter in both at the same time.
+  // Press Enter in both at the same time.
   await Promise.all([composer(page).press("Enter"), composer(other).press("Enter")]);
   await message(other, "the other goes on").first().waitFor();
   await say(other, "and done");
@@ -80,7 +80,7 @@ test("two windows of a room share the draft: sent once, and emptied nowhere else
   await context.close();
 });
 
-test("log-out takes all drafts away, of every window; the end of a session keeps them for who comes back", async () => {
+test("log-out removes all drafts in every window; the end of a session keeps them for the same user", async () => {
   const { page, context } = await stage.enter("cat");
   const other = await context.newPage();
   await other.goto(page.url());
@@ -101,7 +101,7 @@ test("log-out takes all drafts away, of every window; the end of a session keeps
   }
   await other.close();
   await composer(page).fill("to be gone on with");
-  // Somebody ends the session from elsewhere.
+  // The session is ended elsewhere.
   const { redis, keys } = stage.house;
   const id = await page.evaluate(async () => ((await (await fetch("/api/me")).json()) as { id: string }).id);
   expect(id).toMatch(/^\d+$/);
@@ -117,7 +117,7 @@ test("log-out takes all drafts away, of every window; the end of a session keeps
   await context.close();
 });
 
-test("a session that ends says so where the focus is, with the name filled in", async () => {
+test("the end of a session is announced where the focus is, with the name filled in", async () => {
   const { page, context } = await stage.enter("dan");
   const other = await context.newPage();
   await other.goto(page.url());
@@ -129,7 +129,7 @@ test("a session that ends says so where the focus is, with the name filled in", 
   await context.close();
 });
 
-test("ends of lines after the text are no part of it, and only Enter alone sends", async () => {
+test("line ends after the text are not part of it, and only Enter without modifiers sends", async () => {
   const { page, context } = await stage.enter("eve");
   await composer(page).pressSequentially("  one");
   for (const keys of ["Alt+Enter", "Control+Enter", "Shift+Enter"]) {
@@ -157,7 +157,7 @@ test("ends of lines after the text are no part of it, and only Enter alone sends
   await context.close();
 });
 
-test("the focus is always where one goes on, and whatever is typed reaches the composer", async () => {
+test("the focus is always where the user continues, and typed text reaches the composer", async () => {
   const { page, context } = await stage.enter("fay");
   await message(page, "old 59").waitFor();
   await page.getByRole("log").evaluate((log) => (log.scrollTop -= 900));
@@ -185,7 +185,7 @@ test("the focus is always where one goes on, and whatever is typed reaches the c
   await dialog.waitFor();
   await page.keyboard.type("talk");
   await eventually(() => dialog.getByRole("searchbox").inputValue(), "talk");
-  // The first one empties the search.
+  // The first Escape empties the search.
   await page.keyboard.press("Escape");
   await page.keyboard.press("Escape");
   await eventually(() => focused(page), "New direct message");
@@ -206,7 +206,7 @@ test("the focus is always where one goes on, and whatever is typed reaches the c
   await context.close();
 });
 
-test("what lies over the page closes on back, and keeps the keys to itself", async () => {
+test("an overlay closes on back, and no key reaches the page below", async () => {
   const options = { viewport: { width: 360, height: 740 } };
   const { page, context } = await stage.enter("gus");
   await page.setViewportSize(options.viewport);
@@ -236,7 +236,7 @@ test("what lies over the page closes on back, and keeps the keys to itself", asy
   expect(page.url()).toBe(inRoom);
   await page.keyboard.press("Escape");
   await eventually(() => page.getByRole("dialog").count(), 0);
-  // Closed by hand, it leaves no step behind.
+  // If the user closes it, it leaves no history step.
   await page.getByRole("button", { name: "Browse rooms" }).click();
   await page.getByRole("dialog", { name: "Browse rooms" }).getByRole("button", { name: "New room" }).click();
   await page.getByRole("dialog", { name: "New room" }).waitFor();

@@ -4,7 +4,7 @@ import { colourCode } from "./colours.ts";
 
 const LANGUAGES = "bash cpp css diff go java javascript json python rust sql typescript xml yaml".split(" ");
 
-it("code is coloured by its language or the language's short name, and not at all by an unknown one", () => {
+it("code is coloured by its language's name or short name, and not at all for an unknown one", () => {
   const code = 'const a = "b"; // c';
   expect(colourCode(code, "TS")).toEqual([
     { text: "const", colour: "word" },

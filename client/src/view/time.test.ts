@@ -70,7 +70,7 @@ const instant = fc.oneof(
     .map(([day, ms]) => Date.parse(day) + ms),
 );
 
-test.each(ZONES)("in %s days are those of the calendar, also where clocks change", (zone) => {
+test.each(ZONES)("in %s days follow the calendar, also when clocks change", (zone) => {
   vi.stubEnv("TZ", zone);
   const calendarDay = createCalendar(zone);
   fc.assert(
@@ -106,7 +106,7 @@ test.each([
   expect(told).toEqual([0, hours * HOUR_MS]);
 });
 
-test("after a sleep the day is looked at when somebody comes back, and at most 15 s later", () => {
+test("after a sleep the day is checked when the user comes back, and at most 15 s later", () => {
   vi.stubEnv("TZ", "Europe/Berlin");
   const said = Date.parse("2026-11-26T17:00:00Z");
   vi.setSystemTime(said);

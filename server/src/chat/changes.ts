@@ -10,6 +10,7 @@ export type MessageChange =
   | ({ do: "react" } & React)
   | ({ do: "pin"; on: boolean } & Target);
 
+/** Whom a text mentions. */
 export type Mentioned = Pick<Message, "mentions" | "mentionsRoom">;
 
 /**

@@ -36,6 +36,7 @@ type Parts = {
   settings: Settings;
 };
 
+/** Whether a message mentions this user; nobody's own message does. */
 function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): boolean {
   return from !== userId && (mentionsRoom === true || mentions?.includes(userId) === true);
 }

@@ -59,7 +59,7 @@ const seqs = (state: ChatState) => shown(state).answers.map(({ seq }) => seq);
 describe("a thread beside the room", () => {
   const log = [said(1), said(2, 1), said(3), said(4, 1)];
 
-  test("has the answers that were read and those that are said, once and in their order, and no others", () => {
+  test("has loaded and new answers, once and in order, and no other messages", () => {
     const state = after(open(log), [
       ...reads(said(1), [said(2, 1), said(4, 1)]),
       { type: "message", message: said(6, 3) },
@@ -69,7 +69,7 @@ describe("a thread beside the room", () => {
     expect(seqs(state)).toEqual([2, 4, 5]);
   });
 
-  test("shows changes of its messages, also of those that the log does not have", () => {
+  test("shows changes of its messages, also of those outside the log", () => {
     const old = [said(2, 1), said(50, 1)];
     const gone = said(2, 1, { message: "", deleted: 5, rev: 1 });
     const edited = said(1, undefined, { message: "other", edited: 6, rev: 2 });
@@ -85,7 +85,7 @@ describe("a thread beside the room", () => {
     expect(shown(state).answers.map(({ message }) => message)).toEqual(["", "m50"]);
   });
 
-  test("keeps its answers when the message that began it is deleted", () => {
+  test("keeps its answers when its first message is deleted", () => {
     const gone = said(1, undefined, { message: "", deleted: 5, rev: 1 });
     const changes = { after: 0, rev: 1, revHash: "r", messages: [gone] };
     const state = after(open(log), [
@@ -96,7 +96,7 @@ describe("a thread beside the room", () => {
     expect(seqs(state)).toEqual([2, 4]);
   });
 
-  test("takes older answers above those that it has", () => {
+  test("adds older answers above its own", () => {
     const newest = after(open([said(50, 1)], true), reads(said(1), [said(49, 1), said(50, 1)], true));
     expect([seqs(newest), shown(newest).older]).toEqual([[49, 50], true]);
     const all = after(newest, [
@@ -105,7 +105,7 @@ describe("a thread beside the room", () => {
     expect([seqs(all), shown(all).older]).toEqual([[7, 9, 49, 50], false]);
   });
 
-  test("is read again once nobody can tell whether it is what is stored, and until then stays", () => {
+  test("is read again once it may differ from what is stored, and stays until then", () => {
     const state = after(open(log), reads(said(1), [said(2, 1), said(4, 1)]));
     const reset: SyncedRoom = { roomId: "0", messages: [said(1)], more: false, reset: "rewound" };
     const doubted = apply(state, { type: "synced", room: reset });
@@ -114,7 +114,7 @@ describe("a thread beside the room", () => {
     expect([shown(again).again, seqs(again)]).toEqual([false, []]);
   });
 
-  test("goes to another of its messages without being read again, and ends with the room", () => {
+  test("moves to another of its messages without being read again, and ends with the room", () => {
     const state = after(open(log), reads(said(1), [said(2, 1), said(4, 1)]));
     const gone = apply(state, { type: "thread", id: 2, roomId: "0", seq: 4 });
     expect([shown(gone).seq, seqs(gone)]).toEqual([4, [2, 4]]);
@@ -128,7 +128,7 @@ describe("a folded log", () => {
   const logOf = (messages: Message[]) => ({ messages, head: messages.at(-1)?.seq ?? 0, older: false });
   const shownSeqs = (messages: readonly Message[]) => messages.map(({ seq }) => seq);
 
-  test("has no answers, and at what they answer how many there are and the newest, deleted ones left out", () => {
+  test("has no answers, but each first message has their number and the newest one, without deleted ones", () => {
     const gone = said(5, 1, { message: "", deleted: 9 });
     const log = logOf([said(1), said(2, 1), said(3), said(4, 1, { from: "3" }), gone]);
     const fold = folded(log, 5);
@@ -139,7 +139,7 @@ describe("a folded log", () => {
     expect(unfolded(log).threads).toEqual(fold.threads);
   });
 
-  test("has one sign for all new answers to something out of sight, in the place of the newest", () => {
+  test("has one sign for all new answers to a message out of sight, in the place of the newest", () => {
     const others = Array.from({ length: 8 }, (_, index) => said(2 + index));
     const log = logOf([said(1), ...others, said(10, 1), said(11), said(12, 1), said(13)]);
     const fold = folded(log, 9);
@@ -152,13 +152,13 @@ describe("a folded log", () => {
     expect(folded(logOf([said(1), said(2), said(3, 1)]), 0).stubs.size).toBe(0);
   });
 
-  test("has a sign for answers to what is not loaded, so that none goes unseen", () => {
+  test("has a sign for answers to a message that is not loaded, so that none goes unseen", () => {
     const fold = folded(logOf([said(40, 7), said(41), said(42, 7)]), 99);
     expect(shownSeqs(fold.messages)).toEqual([41, 42]);
     expect([...fold.stubs.values()]).toMatchObject([{ root: 7, isNew: false, count: 2 }]);
   });
 
-  test("around a message counts what the server has told, where more is there than is loaded", () => {
+  test("around a message has the server's counts if more answers exist than are loaded", () => {
     const told = [{ seq: 1, count: 9, last: { seq: 70, date: 700, from: "4" } }];
     expect(folded(logOf([said(1), said(2, 1)]), Infinity, told).threads.get(1)).toEqual({
       count: 9,

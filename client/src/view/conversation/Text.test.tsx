@@ -5,7 +5,7 @@ import { Text } from "./Text.tsx";
 const draw = (text: string) => renderToStaticMarkup(<Text text={text} />).replaceAll(/ class="[^"]*"/g, "");
 const LINK = 'target="_blank" rel="noopener noreferrer nofollow"';
 
-test("a text is shown as it was typed, formatted, its links each in a tab of its own, and as text until that is known", async () => {
+test("a text is shown as typed, formatted once the parser has loaded, and its links open new tabs", async () => {
   const text = "Is <b>it</b> **x**, mailto:ann@x.example or `y`? Not javascript:alert(1).";
   expect(draw(text)).toContain("Is &lt;b&gt;it&lt;/b&gt; **x**,");
   await expect.poll(() => draw(text), { timeout: 30_000 }).toContain("<a ");

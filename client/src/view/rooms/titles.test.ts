@@ -24,7 +24,7 @@ function listed(rooms: Room[]): ChatState {
   return apply(initialState, { type: "rooms", rooms });
 }
 
-describe("rooms whose ids say nothing", () => {
+describe("rooms with opaque ids", () => {
   const state = listed(ROOMS);
   const known = (id: string) => {
     const one = state.rooms?.get(id);
@@ -32,7 +32,7 @@ describe("rooms whose ids say nothing", () => {
     return one;
   };
 
-  it("have their partners and titles by the users that are told", () => {
+  it("get their partners and titles from the given users", () => {
     expect(["a", "b", "c", "d"].map((id) => partnerOf(known(id), ME))).toEqual(["9", null, "3", null]);
     expect(["a", "b", "c", "d"].map((id) => titleOf(known(id), ME))).toEqual([
       "Zoe",
@@ -43,19 +43,19 @@ describe("rooms whose ids say nothing", () => {
     expect([directRoomWith(state, "3", ME), directRoomWith(state, "4", ME)]).toEqual(["c", undefined]);
   });
 
-  it("stand in the order of their kinds, and one begins in the one of everybody", () => {
+  it("are in the order of their kinds, and the one for everybody opens first", () => {
     expect(orderRooms(state.rooms).map(({ id }) => id)).toEqual(["d", "e", "b", "a", "c"]);
     expect(firstRoom(state)).toBe("d");
     expect(firstRoom(initialState)).toBeNull();
   });
 
-  it("change their kind where the server tells another", () => {
+  it("change their kind if the server says so", () => {
     const changed = apply(state, { type: "room", room: room("b", "invite", ["Workshop"]) });
     expect(changed.rooms?.get("b")?.kind).toBe("invite");
   });
 });
 
-it("rooms that a server of the version before tells without a kind are shown by what it does tell", () => {
+it("rooms without a kind, from a server of the previous version, are shown by their other fields", () => {
   const old = ROOMS.map((told) => ({ ...told, kind: undefined, userIds: undefined }) as unknown as Room);
   const state = listed([old[3] as Room, ...old]);
   const kinds = [...(state.rooms?.values() ?? [])].map(({ id, kind }) => `${id} ${kind}`);

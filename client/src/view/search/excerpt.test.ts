@@ -23,7 +23,7 @@ describe("an excerpt", () => {
     expect(shown(text, q)).toBe(told);
   });
 
-  it("of a long text begins a little before what was found, and is never long", () => {
+  it("of a long text begins a little before the first match, and is always short", () => {
     const told = shown(`${"x".repeat(500)} needle ${"🎉".repeat(300)}`, "needle");
     expect(told).toMatch(/^…x{39} \[needle\] 🎉+…$/u);
     expect(told.length).toBeLessThan(260);

@@ -32,7 +32,7 @@ export function kindOf(name: string): Kind {
   if (/^(\{?online_users\b|limit\b|seed:lock$|schema$)/.test(name)) return "moment";
   // Without the edited row, a restored nonce would make the retry of an edit look done.
   if (/^\{room:[^}]*\}:(?:edit|spoke):/.test(name)) return "moment";
-  if (/^(sess:|sessions:|session_secret$)/.test(name)) return "session";
+  if (/^(sess:|sessions:|session_secret$|reset:)/.test(name)) return "session";
   if (/^total_(users|rooms)$/.test(name)) return "counter";
   if (roomOf(name) !== undefined) return "log";
   if (/^(username|roomname):/.test(name)) return "claim";

@@ -42,7 +42,7 @@ export function keys(): string[][] {
 
 /** A row for each line with an arrow above a route; a line without one continues the line before. */
 function routes(): string[][] {
-  const found = source("doors/rest.ts").matchAll(
+  const found = (source("doors/rest.ts") + source("doors/accounts.ts")).matchAll(
     /((?: +\/\/ .*\n)*) +router\.(get|post|put|patch|delete)\("([^"]+)"/g,
   );
   return [...found].flatMap(([, comment = "", method = "", path = ""]) => {

@@ -25,6 +25,7 @@ const ARGUMENTS: Record<string, string[]> = {
   thread: ["<id>", "<seq>"],
   invite: ["<code>"],
   session: ["<sid>"],
+  reset: ["<code>"],
   roomChannel: ["<roomId>"],
 };
 const ENDINGS: Record<string, string> = {

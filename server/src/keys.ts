@@ -21,6 +21,8 @@ const WORDS = [
   "limit",
   "settings",
   "staff",
+  "user_looks",
+  "reset",
 ];
 
 /**
@@ -35,7 +37,8 @@ const WORDS = [
  * | `total_users` | string | the last user id | `r get total_users` |
  * | `total_rooms` | string | the last id of a named room | `r get total_rooms` |
  * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX | `r get username:pablo` |
- * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `role` of the server's owners and admins, `seeded` for demo people | `r hgetall user:1` |
+ * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `displayName` if chosen, `role` of the server's owners and admins, `disabled` (ms) of whom nobody lets in, `deleted` (ms) of a deleted account, `reset`: the code of the newest link for a new password, `seeded` for demo people | `r hgetall user:1` |
+ * | `user_looks` | hash | what a username or display name looks like -> user id; an empty look -> the last id stored | `r hget user_looks pablo` |
  * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
  * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: what notifies the user there, if they have chosen | `r hgetall user:1:notify` |
  * | `user:<id>:folded` | set | ids of the rooms whose answers the user has folded into threads | `r smembers user:1:folded` |
@@ -70,6 +73,7 @@ const WORDS = [
  * | `sessions:<id>` | sorted set | ids of a user's sessions, score = when they logged in (ms) | `r zrange sessions:1 0 -1` |
  * | `sess:<sid>` | string | the session, by connect-redis | `r --scan --pattern 'sess:*'` |
  * | `session_secret` | string | signs session cookies if `SESSION_SECRET` is not set | `r exists session_secret` |
+ * | `reset:<code>` | string | the user who may choose a new password with this link; used once, expires after 24 h | `r --scan --pattern 'reset:*'` |
  * | `settings` | hash | what admins have set: `signup`; `owner`, the id of the first account | `r hgetall settings` |
  * | `staff` | hash | user id -> `owner` or `admin` of the server | `r hgetall staff` |
  * | `schema` | string | version of the stored data; `restoring ...` during a restore | `r get schema` |
@@ -147,6 +151,8 @@ export function createKeys(prefix: string) {
     sessionPrefix: `${prefix}sess:`,
     session: (sid: string) => `${prefix}sess:${sid}`,
     sessionSecret: `${prefix}session_secret`,
+    userLooks: `${prefix}user_looks`,
+    reset: (code: string) => `${prefix}reset:${code}`,
     settings: `${prefix}settings`,
     staff: `${prefix}staff`,
     schema: `${prefix}schema`,

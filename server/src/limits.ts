@@ -50,6 +50,27 @@ export const RATES = {
     counted: "in Redis",
     why: "right passwords: each costs a hash and a session",
   },
+  password: {
+    points: 10,
+    seconds: 900,
+    of: "a user",
+    counted: "in Redis",
+    why: "their own password asked for again: a stolen session must not guess it",
+  },
+  reset: {
+    points: 30,
+    seconds: 900,
+    of: "an address",
+    counted: "in Redis",
+    why: "tries of links for a new password: each costs a hash if it works",
+  },
+  account: {
+    points: 100,
+    seconds: 60,
+    of: "a user",
+    counted: "here",
+    why: "changes of their own account, and what admins change",
+  },
   room: { points: 200, seconds: 86_400, of: "a user", counted: "in Redis", why: "named rooms made" },
   moderation: {
     points: 300,

@@ -23,6 +23,35 @@ export type User = { id: UserId; username: string; displayName?: string; deleted
 /** One's own account. Without `role`, a user. */
 export type Me = User & { role?: Exclude<ServerRole, "user"> };
 
+/** One of one's own sessions; times are in ms, and `seen`, the last use, is exact to a minute. */
+export type OwnSession = {
+  id: string;
+  current: boolean;
+  created: number;
+  seen: number;
+  address?: string;
+  device?: string;
+};
+
+/** What becomes of a deleted account's messages. */
+export const FAREWELLS = ["keep", "delete"] as const;
+export type Farewell = (typeof FAREWELLS)[number];
+
+/** An account as the server's admins see it. Times are in ms. `demo`: everybody knows its password. */
+export type Account = Presence & {
+  role: ServerRole;
+  created: number;
+  disabled?: number;
+  demo?: true;
+  /** How many sessions it has; only when one account is asked for. */
+  sessions?: number;
+};
+
+/** What the server's admins set. No message may have one of `words`. */
+export type ServerSettings = { signup: SignUpMode; words: string[] };
+
+export type ServerStats = { people: number; online: number; rooms: number; messages: number };
+
 /** Who may sign up: anybody, or only people with an invitation; `closed` says nothing of invitations. */
 export const SIGN_UP_MODES = ["open", "invite", "closed"] as const;
 export type SignUpMode = (typeof SIGN_UP_MODES)[number];
@@ -342,6 +371,11 @@ export type ServerEvents = {
 /** REST bodies and answers, all under `/api`. An error's body is a `Failure`. */
 export type Credentials = { username: string; password: string };
 export type NewUser = Credentials & { invite?: string | undefined };
+/** `null` takes the display name away. */
+export type Profile = { displayName: string | null };
+export type NewPassword = { password: string; newPassword: string };
+export type Leave = { password: string; messages: Farewell };
+export type AccountPatch = { role?: ServerRole | undefined; disabled?: boolean | undefined };
 export type Notifications = { level: NotifyLevel };
 export type RoomView = { folded: boolean };
 export type NewRoom = { name: string; kind?: ListedRoom["kind"] | undefined; topic?: string | undefined };
@@ -381,6 +415,12 @@ export const LIMITS = {
   passwordBytes: 72,
   /** Least characters of a password; the most common passwords are refused. */
   passwordMin: 8,
+  /** Filtered words of the server. */
+  words: 1_000,
+  /** Characters of a filtered word. */
+  word: 64,
+  /** Characters of a display name, which must not look like somebody else's name. */
+  displayName: 40,
   /** Characters of a room's name, which must not look like another room's. */
   roomName: 64,
   /** Characters of a room's topic. */

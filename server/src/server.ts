@@ -4,13 +4,14 @@ import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
 import { Chat } from "./chat/chat.ts";
 import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.ts";
-import { Log } from "./store/log.ts";
+import { Log, isRecord } from "./store/log.ts";
 import { Members } from "./store/members.ts";
 import { keepMoving } from "./store/move.ts";
 import { Rooms } from "./store/rooms.ts";
 import { Audit } from "./store/audit.ts";
 import { Invites } from "./store/invites.ts";
 import { Reports } from "./store/reports.ts";
+import { SessionList } from "./store/sessions.ts";
 import { Settings } from "./store/settings.ts";
 import { Staff } from "./store/staff.ts";
 import { Users } from "./chat/users.ts";
@@ -28,7 +29,7 @@ import { ChatError, reasonOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
 import { Load } from "./load.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
-import type { Credentials } from "./protocol.ts";
+import { USER_ID, type Credentials, type UserId } from "./protocol.ts";
 import { connectRedis, guardMessages, type RedisClient } from "./store/redis.ts";
 import { watchRedis } from "./store/redisFigures.ts";
 import { RedisHealth } from "./store/redisHealth.ts";
@@ -135,7 +136,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       delivery,
       heard: (type, data) => {
         const changed = readUsers(data);
-        if (changed && type === "user.connected") diff.add(true, changed);
+        if (type === "account") void lookAt(data);
+        else if (changed && type === "user.connected") diff.add(true, changed);
         else if (changed && type === "user.disconnected") diff.add(false, changed);
         else if (type === "settings") settings.forget();
         else metrics.malformed.inc();
@@ -154,6 +156,31 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         diff.add(false, await users.find(missed.offline));
       },
     );
+
+    async function announceAccount(userId: UserId): Promise<void> {
+      // What it says is stored, and found by the next check.
+      await relay.publish("account", { userId }).catch((error: unknown) => {
+        log.warn({ reason: reasonOf(error) }, "a changed account is not announced");
+      });
+    }
+
+    /** An account has another name, or may do less than before: its names are read anew, its connections checked. */
+    async function lookAt(data: unknown): Promise<void> {
+      const userId = readUserId(data);
+      if (userId === null) return metrics.malformed.inc();
+      users.forget(userId);
+      door.look(userId);
+      try {
+        const online = await presence.areOnline([userId]);
+        const named = await users.find([...online]);
+        diff.add(
+          true,
+          named.filter(({ deleted }) => deleted === undefined),
+        );
+      } catch (error) {
+        log.warn({ reason: reasonOf(error) }, "a new name is not told");
+      }
+    }
 
     async function announceEdges(edges: Edges): Promise<void> {
       try {
@@ -194,6 +221,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       users,
       staff: new Staff(commands, keys),
       settings,
+      sessions: new SessionList(commands, keys, config),
       rooms,
       members,
       messages,
@@ -202,7 +230,9 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       audit: new Audit(commands, keys),
       presence,
       announce: door.announce,
+      changed: (userId) => announceAccount(userId),
       metrics,
+      log,
     });
 
     const stopMoving = keepMoving(
@@ -287,6 +317,12 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     http.close();
     throw error;
   }
+}
+
+/** Whose account an announcement is about; null if it is malformed. */
+function readUserId(data: unknown): UserId | null {
+  const userId = isRecord(data) ? data["userId"] : undefined;
+  return typeof userId === "string" && USER_ID.test(userId) ? userId : null;
 }
 
 function listen(http: HttpServer, { host, port }: Config): Promise<number> {

@@ -1,24 +1,56 @@
-import { ChatError } from "../errors.ts";
-import type { Me, NewUser, ServerRole, User } from "../protocol.ts";
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger } from "pino";
+import { ChatError, reasonOf } from "../errors.ts";
+import {
+  LIMITS,
+  type Farewell,
+  type Leave,
+  type Me,
+  type NewPassword,
+  type NewUser,
+  type OwnSession,
+  type Page,
+  type RoomId,
+  type ServerRole,
+  type User,
+  type UserId,
+} from "../protocol.ts";
+import type { Log } from "../store/log.ts";
+import type { Members } from "../store/members.ts";
+import type { Rooms } from "../store/rooms.ts";
+import type { SessionList } from "../store/sessions.ts";
 import type { Settings } from "../store/settings.ts";
 import type { Staff } from "../store/staff.ts";
+import type { Audit } from "../store/audit.ts";
+import { asChanged } from "./changes.ts";
 import type { ChatInvites } from "./invites.ts";
 import type { Users } from "./users.ts";
 
-type Parts = { users: Users; settings: Settings; staff: Staff; invites: ChatInvites };
+export type AccountParts = {
+  users: Users;
+  settings: Settings;
+  staff: Staff;
+  sessions: SessionList;
+  rooms: Rooms;
+  members: Members;
+  messages: Log;
+  invites: ChatInvites;
+  audit: Audit;
+  /** Tells every replica to look at this account again, and at its connections. May get lost. */
+  changed: (userId: UserId) => Promise<void>;
+  log: Pick<Logger, "warn">;
+};
 
-/** Who gets an account, and what becomes of it. */
+/**
+ * Who gets an account, and what becomes of it. Who may do what to whom is the caller's to check; that the server keeps
+ * an owner is checked here.
+ */
 export class Accounts {
-  readonly #users: Users;
-  readonly #settings: Settings;
-  readonly #staff: Staff;
-  readonly #invites: ChatInvites;
+  readonly #parts: AccountParts;
 
-  constructor({ users, settings, staff, invites }: Parts) {
-    this.#users = users;
-    this.#settings = settings;
-    this.#staff = staff;
-    this.#invites = invites;
+  constructor(parts: AccountParts) {
+    this.#parts = parts;
   }
 
   /**
@@ -26,19 +58,20 @@ export class Accounts {
    * is not open and nobody has invited them, and as `Users.signUp` does.
    */
   async signUp({ invite, ...credentials }: NewUser, address: string): Promise<Me> {
-    const isFirst = await this.#users.isEmpty();
+    const { users, settings, staff, invites } = this.#parts;
+    const isFirst = await users.isEmpty();
     if (!isFirst) await this.#demandEntry(invite);
-    const user = await this.#users.signUp(credentials, address);
-    if (isFirst && (await this.#settings.claimFirst(user.id))) {
-      await this.#staff.set(user.id, "owner");
+    const user = await users.signUp(credentials, address);
+    if (isFirst && (await settings.claimFirst(user.id))) {
+      await staff.set(user.id, "owner");
       return { ...user, role: "owner" };
     }
     try {
       // Others may have used the invite up meanwhile, or signed up as the first.
-      const isWelcome = invite !== undefined && (await this.#invites.welcome(user, invite));
-      if (!isWelcome && (await this.#settings.signUp()) !== "open") throw uninvited();
+      const isWelcome = invite !== undefined && (await invites.welcome(user, invite));
+      if (!isWelcome && (await settings.signUp()) !== "open") throw uninvited();
     } catch (error) {
-      await this.#users.takeBack(user);
+      await users.takeBack(user);
       throw error;
     }
     return user;
@@ -46,8 +79,190 @@ export class Accounts {
 
   /** Throws `forbidden` to whom neither the settings nor an invite let in. */
   async #demandEntry(invite: string | undefined): Promise<void> {
-    if ((await this.#settings.signUp()) === "open") return;
-    if (invite === undefined || !(await this.#invites.isValid(invite))) throw uninvited();
+    const { settings, invites } = this.#parts;
+    if ((await settings.signUp()) === "open") return;
+    if (invite === undefined || !(await invites.isValid(invite))) throw uninvited();
+  }
+
+  /** One's own account, as it is told. */
+  async me(user: User, role: ServerRole): Promise<Me> {
+    const [found] = await this.#parts.users.find([user.id]);
+    return { ...user, ...found, ...(role !== "user" && { role }) };
+  }
+
+  /** Sets the name that is shown for a user, or takes it away. Throws `taken`. */
+  async rename(user: User, name: string | null): Promise<User> {
+    const renamed = await this.#parts.users.setDisplayName(user, name);
+    await this.#parts.changed(user.id);
+    return renamed;
+  }
+
+  /**
+   * Sets another password, and ends all other sessions. Throws `forbidden` for a wrong password, `invalid` for a weak
+   * one.
+   */
+  async changePassword(
+    user: User,
+    { password, newPassword }: NewPassword,
+    address: string,
+    sid: string,
+  ): Promise<void> {
+    await this.#parts.users.demandPassword(user, password, address);
+    await this.#parts.users.setPassword(user, newPassword, address);
+    await this.endSessions(user.id, sid);
+  }
+
+  async sessionsOf(userId: UserId, current?: string): Promise<OwnSession[]> {
+    const sessions = await this.#parts.sessions.of(userId);
+    return sessions.map(({ sid, ...rest }) => ({ id: nameOf(sid), current: sid === current, ...rest }));
+  }
+
+  /** Throws `not_found` for a session that is not this user's. */
+  async endSession(userId: UserId, id: string): Promise<void> {
+    const { sessions, changed } = this.#parts;
+    const ended = (await sessions.of(userId)).find(({ sid }) => nameOf(sid) === id);
+    if (!ended) throw new ChatError("not_found", "There is no such session.");
+    await sessions.end(userId, [ended.sid]);
+    await changed(userId);
+  }
+
+  /** Ends all sessions of a user, but for `except`, and closes their connections; answers how many there were. */
+  async endSessions(userId: UserId, except?: string): Promise<number> {
+    const ended = await this.#parts.sessions.endAll(userId, except);
+    await this.#parts.changed(userId);
+    return ended;
+  }
+
+  /** A code with which its owner chooses a new password, once, within a day. */
+  newReset(userId: UserId): Promise<string> {
+    return this.#parts.users.newReset(userId);
+  }
+
+  /** Sets the password of the code's user, and ends their sessions. Throws `not_found`, `invalid`. */
+  async useReset(code: string, password: string, address: string): Promise<void> {
+    const { users, audit } = this.#parts;
+    const user = await users.resetOf(code);
+    await users.setPassword(user, password, address, () => users.takeReset(user, code));
+    await this.endSessions(user.id);
+    await audit.note({ by: user.id, what: "account", userId: user.id, detail: "a new password by a link" });
+  }
+
+  /** Gives an account a role on the server. Throws `forbidden` if nobody would own it any more. */
+  async setRole(userId: UserId, role: ServerRole): Promise<void> {
+    if (!(await this.#parts.staff.set(userId, role))) throw lastOwner();
+  }
+
+  /**
+   * Keeps an account from everything: from the first step on no door lets it in, and in the end no room stores anything
+   * of it. A repeat completes what a crash has cut short. Throws `forbidden` for the last owner.
+   */
+  async disable(userId: UserId): Promise<void> {
+    const { users, staff, members } = this.#parts;
+    if (!(await staff.retire(userId))) throw lastOwner();
+    await users.setDisabled(userId, true);
+    await this.endSessions(userId);
+    await members.bar(userId, true);
+  }
+
+  async enable(userId: UserId): Promise<void> {
+    const { users, staff, members } = this.#parts;
+    await members.bar(userId, false);
+    await users.setDisabled(userId, false);
+    await staff.restore(userId);
+  }
+
+  /**
+   * Deletes an account, and its messages if so asked: those one after another, also after this has resolved; `done`
+   * resolves with their number. Throws `forbidden` for the last owner.
+   */
+  async delete(userId: UserId, farewell: Farewell): Promise<{ done: Promise<number> }> {
+    await this.disable(userId);
+    await this.#parts.users.erase(userId);
+    await this.#parts.changed(userId);
+    return { done: farewell === "delete" ? this.deleteMessages(userId) : Promise.resolve(0) };
+  }
+
+  /** Deletes one's own account, as above. Throws `forbidden` also for a wrong password. */
+  async leave(user: User, { password, messages }: Leave, address: string): Promise<void> {
+    await this.#parts.users.demandPassword(user, password, address);
+    await this.delete(user.id, messages);
+    await this.#parts.audit.note({
+      by: user.id,
+      what: "account",
+      userId: user.id,
+      detail: "deleted by its owner",
+    });
+  }
+
+  /** Deletes what a user has said, in every room; a repeat goes on. Answers how many messages were deleted. */
+  async deleteMessages(userId: UserId): Promise<number> {
+    const { messages, members, log } = this.#parts;
+    const theirs = new Set(await members.of(userId));
+    // They may have left a room in which they spoke.
+    for await (const id of members.named()) theirs.add(id);
+    let deleted = 0;
+    for (const roomId of theirs) {
+      try {
+        for await (const page of this.#pages(roomId))
+          for (const { seq, from, deleted: since } of page.messages) {
+            if (from !== userId || since !== undefined) continue;
+            await messages.change("", { roomId, seq }, (message) =>
+              asChanged(message, userId, { do: "delete", roomId, seq }, Date.now(), {}),
+            );
+            deleted += 1;
+          }
+      } catch (error) {
+        log.warn(
+          { roomId, userId, reason: reasonOf(error) },
+          "not all messages of a deleted account are deleted",
+        );
+      }
+    }
+    return deleted;
+  }
+
+  /**
+   * Everything that is kept of a user, as one JSON text in chunks, each with the KB that it took to read: the account,
+   * the sessions, their rooms, and what they said there.
+   */
+  async *export(user: User, sid: string, role: ServerRole): AsyncGenerator<{ text: string; kb: number }> {
+    const { users, rooms, members } = this.#parts;
+    const [me, facts, sessions, ids] = await Promise.all([
+      this.me(user, role),
+      users.facts(user.id),
+      this.sessionsOf(user.id, sid),
+      members.of(user.id),
+    ]);
+    const account = { ...me, created: facts?.created };
+    yield {
+      text: `{"account":${JSON.stringify(account)},"sessions":${JSON.stringify(sessions)},"rooms":[`,
+      kb: 1,
+    };
+    for (const [index, roomId] of ids.entries()) {
+      const { id, kind, name, userIds, read } = await rooms.state(roomId, user.id);
+      const told = { id, kind, ...(name !== null && { name }), ...(userIds && { userIds }), read };
+      yield { text: `${index > 0 ? "," : ""}\n${JSON.stringify(told)}`, kb: 1 };
+    }
+    yield { text: `],"messages":[`, kb: 0 };
+    let isFirst = true;
+    for (const roomId of ids)
+      for await (const { messages } of this.#pages(roomId)) {
+        const own = messages.filter(({ from }) => from === user.id).map((message) => JSON.stringify(message));
+        const text = own.map((json) => `${isFirst ? ((isFirst = false), "") : ","}\n${json}`).join("");
+        yield { text, kb: Math.max(messages.length / 4, text.length / 1_024) };
+      }
+    yield { text: "]}\n", kb: 0 };
+  }
+
+  /** A room's messages, oldest first, a page at a time; others get as long in between. */
+  async *#pages(roomId: RoomId): AsyncGenerator<Page> {
+    for (let after: number | undefined = 0; after !== undefined;) {
+      const began = performance.now();
+      const page: Page = await this.#parts.messages.page(roomId, { after, size: LIMITS.page });
+      yield page;
+      await sleep(performance.now() - began);
+      after = page.more ? page.messages.at(-1)?.date : undefined;
+    }
   }
 }
 
@@ -55,7 +270,11 @@ function uninvited(): ChatError {
   return new ChatError("forbidden", "Nobody can sign up here without a valid invite.");
 }
 
-/** One's own account, as it is told. */
-export function asMe({ id, username }: User, role: ServerRole): Me {
-  return { id, username, ...(role !== "user" && { role }) };
+/** A session's name on the wire: its id opens it. */
+function nameOf(sid: string): string {
+  return createHash("sha256").update(sid).digest("hex").slice(0, 16);
+}
+
+function lastOwner(): ChatError {
+  return new ChatError("forbidden", "The server keeps an owner. Make somebody else one first.");
 }

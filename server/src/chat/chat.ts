@@ -1,4 +1,6 @@
+import type { Logger } from "pino";
 import type { Metrics } from "../metrics.ts";
+import type { UserId } from "../protocol.ts";
 import type { Presence } from "../live/presence.ts";
 import type { Audit } from "../store/audit.ts";
 import type { Invites } from "../store/invites.ts";
@@ -6,9 +8,11 @@ import type { Log } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Reports } from "../store/reports.ts";
 import type { Rooms } from "../store/rooms.ts";
+import type { SessionList } from "../store/sessions.ts";
 import type { Settings } from "../store/settings.ts";
 import type { Staff } from "../store/staff.ts";
 import { Accounts } from "./accounts.ts";
+import { Admin } from "./admin.ts";
 import { ChatInvites } from "./invites.ts";
 import { ChatMessages } from "./messages.ts";
 import { Moderation } from "./moderation.ts";
@@ -21,6 +25,7 @@ import type { Users } from "./users.ts";
 export class Chat {
   readonly users: Users;
   readonly accounts: Accounts;
+  readonly admin: Admin;
   readonly presence: Presence;
   readonly people: People;
   readonly rooms: ChatRooms;
@@ -33,6 +38,7 @@ export class Chat {
     users: Users;
     staff: Staff;
     settings: Settings;
+    sessions: SessionList;
     rooms: Rooms;
     members: Members;
     messages: Log;
@@ -41,9 +47,12 @@ export class Chat {
     audit: Audit;
     presence: Presence;
     announce: Announcer;
+    /** Tells every replica to look at this account again. May get lost. */
+    changed: (userId: UserId) => Promise<void>;
     metrics: Metrics;
+    log: Logger;
   }) {
-    const { users, staff, settings, members, messages: log, audit, presence, announce, metrics } = parts;
+    const { users, settings, members, messages: log, audit, presence, announce, metrics } = parts;
     this.users = users;
     this.presence = presence;
     this.people = new People(users, presence);
@@ -53,6 +62,7 @@ export class Chat {
     this.moderation = new Moderation({ rooms, members, users, announce, audit });
     this.invites = new ChatInvites({ rooms, users, invites: parts.invites, audit });
     this.reports = new ChatReports({ rooms, users, log, reports: parts.reports, audit });
-    this.accounts = new Accounts({ users, settings, staff, invites: this.invites });
+    this.accounts = new Accounts({ ...parts, invites: this.invites });
+    this.admin = new Admin({ ...parts, accounts: this.accounts, people: this.people });
   }
 }

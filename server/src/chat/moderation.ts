@@ -179,7 +179,7 @@ export class Moderation {
 }
 
 /** Does what matters, and notes it; also that it was refused, but not what somebody asks of a room that they do not see. */
-async function noted<T>(audit: Audit, note: Note, work: () => Promise<T>): Promise<T> {
+export async function noted<T>(audit: Audit, note: Note, work: () => Promise<T>): Promise<T> {
   try {
     const done = await work();
     await audit.note(note);

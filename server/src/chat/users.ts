@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import bcrypt from "bcrypt";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
@@ -7,25 +8,37 @@ import type { RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
 import { Ids, isUnused } from "../store/ids.ts";
 import { FIRST_ROOMS } from "../store/kinds.ts";
+import { Looks } from "../store/looks.ts";
 import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
 import { roleOf } from "../store/staff.ts";
-import { isReservedUsername } from "../names.ts";
+import { isReservedUsername, looksOf } from "../names.ts";
 import { weaknessOf } from "./passwords.ts";
 
 /** A user's own addresses: those of log-ins within this time, up to a maximum. */
 const HOME_MS = 30 * 24 * 3600 * 1_000;
 const HOMES = 50;
 const NAMES_REMEMBERED = 20_000;
+/** How long a link for a new password works. */
+const RESET_MS = 24 * 3600 * 1_000;
 
-/** Accounts, in hashes. Usernames never change, so they are remembered once read. */
+/** How long a display name is believed if the announcement of another one was lost. */
+const NAME_FRESH_MS = 300_000;
+/** A deleted account's name, which is nobody's username. */
+const DELETED = "deleted user";
+
+/** What an admin sees of an account, in ms. */
+export type AccountFacts = { created: number; role: ServerRole; disabled?: number; isDemo: boolean };
+
+/** Accounts, in hashes. Usernames never change; names are remembered once read. */
 export class Users {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #cost: number;
   readonly #ids: Ids;
   readonly #hashing: Hashing;
-  readonly #names = new Map<UserId, string>();
+  readonly #known = new Map<UserId, { user: User; at: number }>();
   readonly #index: NameIndex;
+  readonly #looks: Looks;
   /** Compared with for unknown names, so that they take as long as wrong passwords. */
   readonly #nobody: Promise<string>;
 
@@ -38,7 +51,15 @@ export class Users {
     this.#ids = new Ids(redis, keys, "user");
     this.#index = new NameIndex({
       last: async () => Number((await redis.get(keys.totalUsers)) ?? 0),
-      read: (ids) => Promise.all(ids.map((id) => redis.hget(keys.user(id), "username"))),
+      read: (ids) => Promise.all(ids.map((id) => this.#searchable(id))),
+    });
+    this.#looks = new Looks(redis, {
+      key: keys.userLooks,
+      last: () => this.count(),
+      namesOf: async (id) => {
+        const names = await redis.hmget(keys.user(id), "username", "displayName");
+        return names.filter((name) => name !== null);
+      },
     });
     this.#nobody = bcrypt.hash("nobody has this password", cost);
   }
@@ -50,8 +71,7 @@ export class Users {
   async signUp({ username, password }: Credentials, address: string): Promise<User> {
     if (isReservedUsername(username))
       throw new ChatError("taken", "This name is reserved. Take another one.");
-    const weakness = await weaknessOf(password, username);
-    if (weakness !== null) throw new ChatError("invalid", weakness);
+    await demandStrong(password, username);
     const claim = this.#keys.username(username);
     const hash = await this.#hashing.run({ address, name: null }, async () => {
       if (await this.#redis.exists(claim)) throw taken();
@@ -67,12 +87,33 @@ export class Users {
       this.#redis.hset(this.#keys.user(id), { password: hash, created: Date.now(), ...more }),
       this.#redis.sadd(this.#keys.userRooms(id), ...FIRST_ROOMS),
     ]);
+    const user = { id, username };
     const claimed = await this.#redis.set(this.#keys.username(username), `user:${id}`, "NX");
     if (claimed !== "OK") {
-      await Promise.all([this.#redis.del(this.#keys.user(id)), this.#redis.del(this.#keys.userRooms(id))]);
+      await this.#forget(id);
       throw taken();
     }
-    return { id, username };
+    // Usernames may resemble each other, but nobody may have the look of somebody's display name.
+    const alike = await this.#looks.note(id, username);
+    const shown = await Promise.all(
+      alike.map((other) => this.#redis.hget(this.#keys.user(other), "displayName")),
+    );
+    if (shown.some((name) => name !== null && sharesLook(name, username))) {
+      await this.takeBack(user);
+      throw taken();
+    }
+    return user;
+  }
+
+  /** Takes back an account that was just made. */
+  async takeBack({ id, username }: User): Promise<void> {
+    await this.#redis.del(this.#keys.username(username));
+    await this.#forget(id);
+    await this.#looks.release(id, username);
+  }
+
+  async #forget(id: UserId): Promise<void> {
+    await Promise.all([this.#redis.del(this.#keys.user(id)), this.#redis.del(this.#keys.userRooms(id))]);
   }
 
   /** Claims an id for a name; false if an account, or the rooms of a lost one, has it. */
@@ -85,38 +126,45 @@ export class Users {
   }
 
   /**
-   * Checks a password. Calls `pay` directly before the hash is computed; it may refuse, so that simultaneous attempts
-   * cannot exceed the limit. Throws `unauthorized`, in the same words and after the same time for an unknown name and
-   * for a wrong password.
+   * Checks a password; answers its hash too, for `holds`. Calls `pay` directly before the hash is computed; it may refuse, so that simultaneous attempts
+   * cannot exceed the limit. Throws `unauthorized`, in the same words and after the same time for an unknown name, for a
+   * wrong password and for a disabled account.
    */
   async logIn(
     { username, password }: Credentials,
     address: string,
     pay: () => Promise<void> = () => Promise.resolve(),
-  ): Promise<User> {
+  ): Promise<{ user: User; hash: string }> {
     const asker: Asker = { address, name: username.toLowerCase() };
     return this.#hashing.run(asker, async () => {
       await pay();
       const claim = await this.#redis.get(this.#keys.username(username));
       const id = claim?.replace(/^user:/, "") ?? "";
-      const [name, stored] = id ? await this.#redis.hmget(this.#keys.user(id), "username", "password") : [];
+      const [name, stored, disabled] = id
+        ? await this.#redis.hmget(this.#keys.user(id), "username", "password", "disabled")
+        : [];
       // A name that outlived its account must not lead to the new owner of the id.
       const isTheirs = name?.toLowerCase() === username.toLowerCase();
       const hash = (isTheirs ? stored : undefined) ?? (await this.#nobody);
       const right = await bcrypt.compare(password, hash);
-      if (!right || !stored || !name || !isTheirs)
+      if (!right || !stored || !name || !isTheirs || disabled !== null)
         throw new ChatError("unauthorized", "Wrong username or password.");
-      return { id, username: name };
+      return { user: { id, username: name }, hash: stored };
     });
   }
 
   /**
-   * What the account may do on the server; undefined if it is gone: a session may outlive it, and must not become
-   * another user's.
+   * What the account is on the server; undefined if it is gone or disabled: a session may outlive it, and must not
+   * become another user's.
    */
   async roleOf({ id, username }: User): Promise<ServerRole | undefined> {
-    const [name, role] = await this.#redis.hmget(this.#keys.user(id), "username", "role");
-    return name === username ? roleOf(role) : undefined;
+    const [name, role, disabled] = await this.#redis.hmget(
+      this.#keys.user(id),
+      "username",
+      "role",
+      "disabled",
+    );
+    return name === username && disabled === null ? roleOf(role) : undefined;
   }
 
   /** Whether there is no account, and never was: the next one is the first. */
@@ -124,10 +172,124 @@ export class Users {
     return isUnused(this.#redis, this.#keys);
   }
 
-  /** Takes back an account that was just made. */
-  async takeBack({ id, username }: User): Promise<void> {
-    await this.#redis.del(this.#keys.username(username));
-    await Promise.all([this.#redis.del(this.#keys.user(id)), this.#redis.del(this.#keys.userRooms(id))]);
+  /** Whether the password is still the one with this hash, and the account may do something. */
+  async holds(id: UserId, hash: string): Promise<boolean> {
+    const [stored, disabled] = await this.#redis.hmget(this.#keys.user(id), "password", "disabled");
+    return stored === hash && disabled === null;
+  }
+
+  /** Throws `forbidden` if this is not the user's password. Computes a hash. */
+  async demandPassword({ id, username }: User, password: string, address: string): Promise<void> {
+    await this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
+      const stored = await this.#redis.hget(this.#keys.user(id), "password");
+      if (!(await bcrypt.compare(password, stored ?? (await this.#nobody))) || stored === null)
+        throw new ChatError("forbidden", "This is not your password.");
+    });
+  }
+
+  /** Calls `first` directly before the password is stored; it may refuse. Throws `invalid` for one that is guessed first. */
+  async setPassword(
+    { id, username }: User,
+    password: string,
+    address: string,
+    first: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<void> {
+    await demandStrong(password, username);
+    await this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
+      const hash = await bcrypt.hash(password, this.#cost);
+      await first();
+      await this.#redis.hset(this.#keys.user(id), "password", hash);
+    });
+  }
+
+  /**
+   * Sets the name that is shown for a user, or takes it away. Throws `taken` if it is reserved, or looks like the name of
+   * somebody else.
+   */
+  async setDisplayName({ id, username }: User, name: string | null): Promise<User> {
+    const key = this.#keys.user(id);
+    const before = await this.#redis.hget(key, "displayName");
+    if (name !== null) {
+      if (isReservedUsername(name)) throw new ChatError("taken", "This name is reserved. Take another one.");
+      await this.#looks.writeDown();
+      const isOwn = name.toLowerCase() === username.toLowerCase();
+      if (!isOwn && !(await this.#looks.claim(id, name))) throw tooAlike();
+      await this.#redis.hset(key, "displayName", name);
+      // Somebody may have signed up with such a name meanwhile.
+      if (!isOwn && !(await this.#looks.holds(id, name))) {
+        await (before === null
+          ? this.#redis.hdel(key, "displayName")
+          : this.#redis.hset(key, "displayName", before));
+        await this.#looks.release(id, name);
+        throw tooAlike();
+      }
+    } else {
+      await this.#redis.hdel(key, "displayName");
+    }
+    if (before !== null && before !== name) await this.#looks.release(id, before);
+    this.forget(id);
+    return { id, username, ...(name !== null && { displayName: name }) };
+  }
+
+  /** Keeps an account from everything, or lets it in again. Sessions and rooms are the caller's. */
+  async setDisabled(id: UserId, on: boolean): Promise<void> {
+    const key = this.#keys.user(id);
+    await (on ? this.#redis.hset(key, "disabled", Date.now()) : this.#redis.hdel(key, "disabled"));
+  }
+
+  /** Deletes everything about a user but their username, which nobody else gets. The caller has disabled them. */
+  async erase(id: UserId): Promise<void> {
+    const key = this.#keys.user(id);
+    const shown = await this.#redis.hget(key, "displayName");
+    await this.#redis.hset(key, "deleted", Date.now());
+    await this.#redis.hdel(key, "password", "role", "displayName", "reset");
+    if (shown !== null) await this.#looks.release(id, shown);
+    const { userNotify, userFolded } = this.#keys;
+    await Promise.all([this.#redis.del(userNotify(id)), this.#redis.del(userFolded(id))]);
+    this.forget(id);
+  }
+
+  /** A new code that lets its owner choose a password, once, within a day. Earlier ones end. */
+  async newReset(id: UserId): Promise<string> {
+    const code = randomBytes(24).toString("base64url");
+    await this.#redis.hset(this.#keys.user(id), "reset", code);
+    await this.#redis.set(this.#keys.reset(code), id, "PX", RESET_MS);
+    return code;
+  }
+
+  /** Whose code it is. Throws `not_found`. */
+  async resetOf(code: string): Promise<User> {
+    const id = await this.#redis.get(this.#keys.reset(code));
+    const [username, newest, deleted] =
+      id === null ? [] : await this.#redis.hmget(this.#keys.user(id), "username", "reset", "deleted");
+    if (id === null || !username || newest !== code || deleted !== null) throw noReset();
+    return { id, username };
+  }
+
+  /** Uses the code up. Throws `not_found` if another has been faster. */
+  async takeReset({ id }: User, code: string): Promise<void> {
+    if ((await this.#redis.getdel(this.#keys.reset(code))) === null) throw noReset();
+    await this.#redis.hdel(this.#keys.user(id), "reset");
+  }
+
+  /** What there is to know of an account; undefined if there is none, or it is deleted. */
+  async facts(id: UserId): Promise<AccountFacts | undefined> {
+    const [username, created, role, disabled, deleted, seeded] = await this.#redis.hmget(
+      this.#keys.user(id),
+      "username",
+      "created",
+      "role",
+      "disabled",
+      "deleted",
+      "seeded",
+    );
+    if (!username || deleted) return undefined;
+    return {
+      created: Number(created ?? 0),
+      role: roleOf(role),
+      ...(disabled && { disabled: Number(disabled) }),
+      isDemo: seeded !== null,
+    };
   }
 
   /** What an account is on the server, and whether it is disabled. */
@@ -150,13 +312,10 @@ export class Users {
     await this.#redis.pexpire(homes, HOME_MS);
   }
 
-  /** The users that exist among the ids, in their order. */
+  /** The users that exist among the ids, in their order. Deleted ones are told as such. */
   async find(ids: readonly UserId[]): Promise<User[]> {
-    const names = await Promise.all(ids.map((id) => this.#name(id)));
-    return ids.flatMap((id, index) => {
-      const username = names[index];
-      return username === undefined ? [] : [{ id, username }];
-    });
+    const found = await Promise.all(ids.map((id) => this.#find(id)));
+    return found.filter((user) => user !== undefined);
   }
 
   /** The ids of existing users, by their names in lower case. */
@@ -178,14 +337,15 @@ export class Users {
     return Number((await this.#redis.get(this.#keys.totalUsers)) ?? 0);
   }
 
-  /** The next `size` users with an id above `after`, ascending. Ids that nobody got are passed over. */
+  /** The next `size` users with an id above `after`, ascending. Passes over ids that nobody got, and deleted users. */
   async list(after: number, size: number): Promise<User[]> {
     const total = await this.count();
     const users: User[] = [];
     for (let last = after; last < total && users.length < size;) {
       const count = Math.min(size - users.length, total - last);
       const first = last + 1;
-      users.push(...(await this.find(Array.from({ length: count }, (_, index) => String(first + index)))));
+      const found = await this.find(Array.from({ length: count }, (_, index) => String(first + index)));
+      users.push(...found.filter(({ deleted }) => deleted === undefined));
       last += count;
     }
     return users;
@@ -201,15 +361,57 @@ export class Users {
     return this.#index.size;
   }
 
-  async #name(id: UserId): Promise<string | undefined> {
-    const known = this.#names.get(id);
-    if (known !== undefined) return known;
-    const username = await this.#redis.hget(this.#keys.user(id), "username");
-    if (username === null) return undefined;
-    if (this.#names.size >= NAMES_REMEMBERED) this.#names.clear();
-    this.#names.set(id, username);
-    return username;
+  /** Reads a user's names anew: they have changed. */
+  forget(id: UserId): void {
+    this.#known.delete(id);
   }
+
+  async #find(id: UserId): Promise<User | undefined> {
+    const known = this.#known.get(id);
+    if (known && performance.now() - known.at < NAME_FRESH_MS) return known.user;
+    const user = await this.#read(id);
+    if (user === undefined) return undefined;
+    if (this.#known.size >= NAMES_REMEMBERED) this.#known.clear();
+    this.#known.set(id, { user, at: performance.now() });
+    return user;
+  }
+
+  async #read(id: UserId): Promise<User | undefined> {
+    const [username, displayName, deleted] = await this.#redis.hmget(
+      this.#keys.user(id),
+      "username",
+      "displayName",
+      "deleted",
+    );
+    if (!username) return undefined;
+    if (deleted) return { id, username: DELETED, deleted: true };
+    return { id, username, ...(displayName && { displayName }) };
+  }
+
+  /** What a search looks at: both names. */
+  async #searchable(id: UserId): Promise<string | null> {
+    const user = await this.#read(id);
+    if (user === undefined || user.deleted) return null;
+    return user.displayName === undefined ? user.username : `${user.username} ${user.displayName}`;
+  }
+}
+
+async function demandStrong(password: string, username: string): Promise<void> {
+  const weakness = await weaknessOf(password, username);
+  if (weakness !== null) throw new ChatError("invalid", weakness);
+}
+
+function sharesLook(one: string, other: string): boolean {
+  const looks = looksOf(other);
+  return looksOf(one).some((look) => looks.includes(look));
+}
+
+function tooAlike(): ChatError {
+  return new ChatError("taken", "This name looks like somebody else's. Take another one.");
+}
+
+function noReset(): ChatError {
+  return new ChatError("not_found", "This link has expired, or it has been used.");
 }
 
 function taken(): ChatError {

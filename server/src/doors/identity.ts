@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import type { Response } from "express";
 import type { Users } from "../chat/users.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
@@ -154,4 +155,16 @@ export function isRead({ method }: IncomingMessage): boolean {
 /** Matches only this spelling: any other is counted like all requests. Express takes a mount's path off `url`. */
 function isLogOut(request: IncomingMessage & { originalUrl?: string }): boolean {
   return request.method === "POST" && (request.originalUrl ?? request.url) === LOG_OUT;
+}
+
+/** Who asks, once Express' first handler has identified them. */
+export function actorOf(response: Response): Actor | undefined {
+  return response.locals["actor"] as Actor | undefined;
+}
+
+/** Throws `unauthorized` to a stranger. */
+export function demandActor(response: Response): Actor {
+  const actor = actorOf(response);
+  if (!actor) throw new ChatError("unauthorized", "Log in first.");
+  return actor;
 }

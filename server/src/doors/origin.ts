@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import type { Request } from "express";
 import { isIP } from "node:net";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
@@ -76,4 +77,9 @@ export function createOrigins(
 function cannotBeRebound(name: string, host: string): boolean {
   if (name === "localhost" || name.endsWith(".localhost")) return true;
   return isIP(name.replaceAll(/^\[|\]$/g, "")) > 0 || name === host.toLowerCase();
+}
+
+/** Where people reach the server, for a link: as configured, or as whoever asks for the link has reached it. */
+export function pageAddress(request: Request, { publicOrigins }: Pick<Config, "publicOrigins">): string {
+  return publicOrigins[0] ?? `${request.protocol}://${request.get("host") ?? ""}`;
 }

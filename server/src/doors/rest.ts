@@ -2,13 +2,11 @@ import { IncomingMessage, ServerResponse, type RequestListener } from "node:http
 import { Socket } from "node:net";
 import { parse } from "node:querystring";
 import { pipeline } from "node:stream/promises";
-import { setTimeout as sleep } from "node:timers/promises";
 import express, { Router, type ErrorRequestHandler, type Request, type Response } from "express";
 import expressStaticGzip from "express-static-gzip";
 import helmet from "helmet";
 import type { Logger } from "pino";
 import { z } from "zod";
-import { asMe } from "../chat/accounts.ts";
 import type { Chat } from "../chat/chat.ts";
 import { isVisible } from "../names.ts";
 import { passwordFits } from "../chat/passwords.ts";
@@ -45,10 +43,12 @@ import {
 import type { StoredInvite } from "../store/invites.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { refusalOf, toFailure } from "./failure.ts";
-import { isRead, type Actor, type Identity } from "./identity.ts";
+import { accountRoutes } from "./accounts.ts";
+import { actorOf, demandActor, isRead, type Identity } from "./identity.ts";
+import { pageAddress } from "./origin.ts";
 import { createProxies, type Proxies } from "./proxies.ts";
 import type { Sessions } from "./session.ts";
-import { addressKey, type Throttle } from "./throttle.ts";
+import { addressKey, paidFor, type Throttle } from "./throttle.ts";
 
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
 const password = z.string().refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
@@ -525,14 +525,19 @@ function api(parts: RestParts, proxies: Proxies): Router {
     security.note("signup.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     response.status(201).json(me);
   });
-  // {username,password} -> 200 `{id,username,role?}` with a new session; 401, the same for an unknown name and a wrong
-  // password
+  // {username,password} -> 200 `{id,username,displayName?,role?}` with a new session; 401, the same for an unknown name, a
+  // wrong password and a disabled account
   router.post("/login", async (request, response) => {
     proxies.demandCookie(request);
-    const user = await logIn(parts, credentials.parse(request.body), addressOf(request));
+    const { user, hash } = await logIn(parts, credentials.parse(request.body), addressOf(request));
     await enter(request, response, user);
+    // Whoever has changed the password since, or disabled the account, has ended the sessions that there were then.
+    if (!(await chat.users.holds(user.id, hash))) {
+      await sessions.end({ sid: request.sessionID, user });
+      throw new ChatError("unauthorized", "Wrong username or password.");
+    }
     security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
-    response.json(asMe(user, (await chat.users.roleOf(user)) ?? "user"));
+    response.json(await chat.accounts.me(user, (await chat.users.roleOf(user)) ?? "user"));
   });
   // -> 204; closes the session's connections on every replica
   router.post("/logout", async (request, response) => {
@@ -548,12 +553,13 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.status(204).end();
   });
 
-  // -> 200 `{id,username,role?}`; 401. `role` is `owner` or `admin` of the server
-  router.get("/me", (_request, response) => {
+  // -> 200 `{id,username,displayName?,role?}`; 401. `role` is `owner` or `admin` of the server
+  router.get("/me", async (_request, response) => {
     const { user, role } = demandActor(response);
-    response.json(asMe(user, role));
+    response.json(await chat.accounts.me(user, role));
   });
-  // ?after=&size= -> `[{id,username,online}]`, by id
+  router.use(accountRoutes(parts));
+  // ?after=&size= -> `[{id,username,displayName?,online}]`, by id
   // ?ids=1,2 -> the same for these ids
   // ?q=&after=&size= -> `{found,total,complete}`: the same for users with this text in their name, best matches first;
   // `after` is the last id of the previous page
@@ -697,12 +703,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const asked = newInvite.parse(request.body ?? {});
     await throttle.take("moderation", user.id);
     const invite = await chat.invites.create(user, roomIdOf(request), asked);
-    response.status(201).json(linked(request, invite));
+    response.status(201).json(linked(request, config, invite));
   });
   // -> `[{code,url,by,created,expires,uses?,used}]`, newest first
   router.get("/rooms/:id/invites", async (request, response) => {
     const invites = await chat.invites.list(demandUser(response), roomIdOf(request));
-    response.json(invites.map((invite) => linked(request, invite)));
+    response.json(invites.map((invite) => linked(request, config, invite)));
   });
   // -> what it leads to, without a session too: `{roomId,kind,name,by:{id,username},expires}`; 404 once it lets nobody in
   router.get("/invites/:code", async (request, response) => {
@@ -792,7 +798,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     await throttle.queue("transcript", user.id, async () => {
       const chunks = await chat.messages.transcript(user, roomId);
       response.type("html").attachment("transcript.html");
-      await pipeline(paidFor(chunks, throttle, user), response);
+      await pipeline(paidFor(chunks, throttle, user.id), response);
     });
   });
   return router;
@@ -802,7 +808,11 @@ function api(parts: RestParts, proxies: Proxies): Router {
  * Logs a user in. An attempt is paid for before its hash is computed, so that concurrent attempts cannot exceed the
  * budget; a success gives the points of wrong passwords back.
  */
-async function logIn({ chat, throttle }: RestParts, asked: Credentials, address: string): Promise<User> {
+async function logIn(
+  { chat, throttle }: RestParts,
+  asked: Credentials,
+  address: string,
+): Promise<{ user: User; hash: string }> {
   const { users } = chat;
   const name = asked.username.toLowerCase();
   const wrong = (await users.isAtHome(name, address))
@@ -822,34 +832,14 @@ async function logIn({ chat, throttle }: RestParts, asked: Credentials, address:
       await throttle.take(what, who);
     }
   };
-  const user = await users.logIn(asked, address, pay).catch(async (error: unknown) => {
+  const found = await users.logIn(asked, address, pay).catch(async (error: unknown) => {
     const isWrong = error instanceof ChatError && error.code === "unauthorized";
     await (isWrong ? giveBack("logInAddress", wrong[0]) : giveBack());
     throw error;
   });
   await giveBack("logIn");
   await users.feelAtHome(name, address);
-  return user;
-}
-
-/** Streams a long text, charged as it goes: when its reader's budget is used up, it waits for the next window. */
-async function* paidFor(
-  chunks: AsyncGenerator<string>,
-  throttle: Throttle,
-  user: User,
-): AsyncGenerator<string> {
-  for await (const chunk of chunks) {
-    const kb = Math.ceil(chunk.length / 1_024);
-    const waitMs = await throttle.take("work", user.id, kb).then(() => 0, retryAfterMsOf);
-    if (waitMs > 0) await sleep(waitMs);
-    await throttle.turn("request", user.id);
-    yield chunk;
-  }
-}
-
-function retryAfterMsOf(error: unknown): number {
-  if (error instanceof ChatError && error.retryAfterMs !== undefined) return error.retryAfterMs;
-  throw error;
+  return found;
 }
 
 function health({ config, ready, metrics, security }: RestParts): Router {
@@ -912,24 +902,18 @@ function codeOf(request: Request<{ code: string }>): string {
   return inviteCode.parse(request.params.code);
 }
 
-/** An invite with its link, on the address that it was asked for. */
-function linked(request: Request, { code, by, created, expires, uses, used }: StoredInvite): Invite {
-  const url = `${request.protocol}://${request.get("host") ?? ""}/#/invite/${code}`;
+/** An invite with its link. */
+function linked(
+  request: Request,
+  config: Config,
+  { code, by, created, expires, uses, used }: StoredInvite,
+): Invite {
+  const url = `${pageAddress(request, config)}/#/invite/${code}`;
   return { code, url, by, created, expires, ...(uses !== undefined && { uses }), used };
 }
 
 function userIdOf(request: Request<{ userId: string }>): UserId {
   return userId.parse(request.params.userId);
-}
-
-function actorOf(response: Response): Actor | undefined {
-  return response.locals["actor"] as Actor | undefined;
-}
-
-function demandActor(response: Response): Actor {
-  const actor = actorOf(response);
-  if (!actor) throw new ChatError("unauthorized", "Log in first.");
-  return actor;
 }
 
 function demandUser(response: Response): User {

@@ -9,15 +9,19 @@ import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import { BOUNDS } from "../limits.ts";
-import type { User, UserId } from "../protocol.ts";
+import type { User } from "../protocol.ts";
+import { clientAddress } from "../security.ts";
 import type { RedisClient } from "../store/redis.ts";
+import { SessionList } from "../store/sessions.ts";
 
 declare module "express-session" {
   // Declaration merging is the only way to add a field to this library's type.
   // oxlint-disable-next-line typescript/consistent-type-definitions
   interface SessionData {
     user: User;
+    /** Where the log-in came from, for its user's list of sessions. */
+    address?: string;
+    device?: string;
   }
 }
 
@@ -60,7 +64,8 @@ export async function createSessions(
   const name = config.cookieSecure ? "__Host-hubbub" : "hubbub";
   const secrets =
     config.sessionSecrets.length > 0 ? config.sessionSecrets : [await sharedSecret(redis, keys)];
-  const store = createStore(config.sessionTtlSeconds, redis, keys);
+  const list = new SessionList(redis, keys, config);
+  const store = createStore(config.sessionTtlSeconds, redis, keys, list);
   const cookie = { httpOnly: true, sameSite: "lax", secure: config.cookieSecure, path: "/" } as const;
   const middleware = session({
     name,
@@ -92,15 +97,16 @@ export async function createSessions(
         request.sessionStore.regenerate(request, (error: unknown) => (error ? reject(error) : resolve()));
       });
       request.session.user = user;
+      request.session.address = clientAddress(request, config.trustProxy);
+      request.session.device = deviceOf(request.headers["user-agent"]);
       await new Promise<void>((resolve, reject) => {
         request.session.save((error: unknown) => (error ? reject(error) : resolve()));
       });
-      if (before) await redis.zrem(keys.userSessions(before.user.id), before.sid);
-      return [...(before ? [before.sid] : []), ...(await index(redis, keys, user.id, request.sessionID))];
+      if (before) await list.end(before.user.id, [before.sid]);
+      return [...(before ? [before.sid] : []), ...(await list.add(user.id, request.sessionID))];
     },
     async end({ sid, user }) {
-      await redis.del(keys.session(sid));
-      await redis.zrem(keys.userSessions(user.id), sid);
+      await list.end(user.id, [sid]);
     },
     clearCookie(response) {
       response.clearCookie(name, cookie);
@@ -108,23 +114,36 @@ export async function createSessions(
   };
 }
 
-/**
- * Adds a session to the list of its user's, removes ended ones from it, and ends the oldest if there are too many:
- * answers their ids. Runs after the session is stored, so that concurrent log-ins leave no unlisted session.
- */
-async function index(redis: RedisClient, keys: Keys, userId: UserId, sid: string): Promise<string[]> {
-  const sessions = keys.userSessions(userId);
-  const [seconds, micros] = await redis.time();
-  await redis.zadd(sessions, String(Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)), sid);
-  const others = (await redis.zrange(sessions, "0", "-1")).filter((other) => other !== sid);
-  const alive = await Promise.all(others.map((other) => redis.exists(keys.session(other))));
-  const gone = others.filter((_, place) => alive[place] === 0);
-  const open = others.filter((_, place) => alive[place] === 1);
-  const ended = open.slice(0, Math.max(0, open.length + 1 - BOUNDS.sessionsOfUser.value));
-  await Promise.all(ended.map((other) => redis.del(keys.session(other))));
-  if (gone.length + ended.length > 0) await redis.zrem(sessions, ...gone, ...ended);
-  return ended;
+/** What a browser says of itself, shortened for its user: "Firefox on Linux". */
+function deviceOf(userAgent = ""): string {
+  const has = ([sign]: readonly [string, string]) => userAgent.includes(sign);
+  const browser = BROWSERS.find(has)?.[1];
+  const system = SYSTEMS.find(has)?.[1];
+  if (browser !== undefined) return system === undefined ? browser : `${browser} on ${system}`;
+  const [program = ""] = /^[\w .-]{1,40}/.exec(userAgent) ?? [];
+  return program.trim() || "unknown";
 }
+
+/** In the order of search: most browsers also name those that they descend from. */
+const BROWSERS = [
+  ["Edg", "Edge"],
+  ["OPR/", "Opera"],
+  ["SamsungBrowser", "Samsung Internet"],
+  ["Firefox", "Firefox"],
+  ["FxiOS", "Firefox"],
+  ["CriOS", "Chrome"],
+  ["Chrome", "Chrome"],
+  ["Safari", "Safari"],
+] as const;
+const SYSTEMS = [
+  ["iPhone", "iPhone"],
+  ["iPad", "iPad"],
+  ["Android", "Android"],
+  ["Windows", "Windows"],
+  ["Mac OS X", "macOS"],
+  ["CrOS", "ChromeOS"],
+  ["Linux", "Linux"],
+] as const;
 
 /** The session id in this cookie, if one of these secrets signed it, as express-session reads it. */
 function sidIn(header: string, name: string, secrets: string[]): string | undefined {
@@ -141,7 +160,7 @@ function sidIn(header: string, name: string, secrets: string[]): string | undefi
  * Sessions in Redis. Requests prolong them, at most once a minute here (or once in a twentieth of its life, if that is
  * shorter).
  */
-function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys): RedisStore {
+function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys, list: SessionList): RedisStore {
   const store = new RedisStore({ client: redis, prefix: keys.sessionPrefix, ttl: () => ttlSeconds });
   const touch = store.touch.bind(store);
   const everyMs = Math.min(TOUCH_MS, (ttlSeconds * 1_000) / 20);
@@ -162,8 +181,7 @@ function createStore(ttlSeconds: number, redis: RedisClient, keys: Keys): RedisS
     });
     // A session of an older replica, or one that a crash left unlisted, is listed from now on.
     const user = data.user as User | undefined;
-    if (user)
-      await redis.zadd(keys.userSessions(user.id), "NX", String(Date.now()), sid).catch(() => undefined);
+    if (user) await list.mend(user.id, sid).catch(() => undefined);
   };
   return store;
 }

@@ -156,6 +156,7 @@ export class SocketDoor {
   readonly #parts: SocketParts;
   readonly #io: Server<ClientEvents, ServerEvents, ReplicaEvents, ConnectionData>;
   #orders: ReplicaEvents | undefined;
+  #chat: Chat | undefined;
   #revalidation: NodeJS.Timeout | undefined;
   /** How many connections without a session each address has open. */
   readonly #strangers = new Map<string, number>();
@@ -196,6 +197,7 @@ export class SocketDoor {
   /** Starts to accept connections. */
   open(chat: Chat): void {
     const { http, delivery, security } = this.#parts;
+    this.#chat = chat;
     // Attach last: Socket.IO wraps the request listeners that are registered.
     this.#io.attach(http, { destroyUpgrade: false });
     // Engine.IO would leave one open on a connection that served a request before, and no timeout of HTTP applies.
@@ -289,6 +291,11 @@ export class SocketDoor {
     }, HANDOVER_TICK_MS);
     await this.#io.close();
     clearInterval(cut);
+  }
+
+  /** Closes the connections of a user whose sessions or account are gone, and shows or hides rooms, as now stored. */
+  look(userId: UserId): void {
+    if (this.#chat) void this.#attempt(this.#revalidateUser(this.#chat, userId));
   }
 
   /** Nobody calls everybody again and again. */

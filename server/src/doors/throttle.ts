@@ -1,4 +1,5 @@
 import { isIPv4, isIPv6 } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import pLimit, { type LimitFunction } from "p-limit";
 import {
   RateLimiterMemory,
@@ -143,6 +144,29 @@ const UNLIMITED: Throttle = {
   turn: () => undefined,
   queue: (_what, _userId, work) => work(),
 };
+
+/**
+ * Streams a long text, charged as it goes, by its length or by the KB that come with it: when its reader's budget is used
+ * up, it waits for the next window.
+ */
+export async function* paidFor(
+  chunks: AsyncGenerator<string | { text: string; kb: number }>,
+  throttle: Throttle,
+  userId: string,
+): AsyncGenerator<string> {
+  for await (const chunk of chunks) {
+    const { text, kb } = typeof chunk === "string" ? { text: chunk, kb: chunk.length / 1_024 } : chunk;
+    const waitMs = await throttle.take("work", userId, Math.ceil(kb)).then(() => 0, retryAfterMsOf);
+    if (waitMs > 0) await sleep(waitMs);
+    await throttle.turn("request", userId);
+    yield text;
+  }
+}
+
+function retryAfterMsOf(error: unknown): number {
+  if (error instanceof ChatError && error.retryAfterMs !== undefined) return error.retryAfterMs;
+  throw error;
+}
 
 /**
  * One key for each IPv4 address, in any spelling, and for each IPv6 network of /64, which may belong to one person.

@@ -2,7 +2,14 @@ import type { Logger } from "pino";
 import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Metrics } from "../metrics.ts";
-import { USERNAME, USER_ID, type Presence as PresentUser, type User, type UserId } from "../protocol.ts";
+import {
+  LIMITS,
+  USERNAME,
+  USER_ID,
+  type Presence as PresentUser,
+  type User,
+  type UserId,
+} from "../protocol.ts";
 import { defineScript, type RedisClient } from "../store/redis.ts";
 
 /** Users whose presence changed, with who is online now. */
@@ -184,9 +191,7 @@ export class PresenceDiff {
   }
 
   add(online: boolean, users: User[]): void {
-    for (const { id, username } of users) {
-      this.#changed.set(id, { id, username, online });
-    }
+    for (const user of users) this.#changed.set(user.id, { ...user, online });
     if (!this.#timer && this.#changed.size > 0) {
       this.#timer = setTimeout(() => this.#flush(), Math.max(0, this.#toldAt + DIFF_MS - performance.now()));
     }
@@ -243,11 +248,12 @@ export function readUsers(data: unknown): User[] | null {
   const list: unknown[] = Array.isArray(data) ? data : [data];
   const users: User[] = [];
   for (const one of list) {
-    const { id: given, username } = (one ?? {}) as Partial<Record<string, unknown>>;
+    const { id: given, username, displayName } = (one ?? {}) as Partial<Record<string, unknown>>;
     const id = typeof given === "number" ? String(given) : given;
     if (typeof username !== "string" || !USERNAME.test(username)) return null;
     if (typeof id !== "string" || !USER_ID.test(id)) return null;
-    users.push({ id, username });
+    const isShown = typeof displayName === "string" && displayName.length <= LIMITS.displayName;
+    users.push({ id, username, ...(isShown && { displayName }) });
   }
   return users;
 }

@@ -275,7 +275,7 @@ export class Members {
 
   /** Copies the sets of all rooms into records. Announces nothing: membership stays the same. */
   async move(): Promise<void> {
-    for await (const roomId of this.#named()) {
+    for await (const roomId of this.named()) {
       let cursor = "0";
       do {
         const [next, ids] = await this.#redis.sscan(
@@ -291,18 +291,19 @@ export class Members {
   }
 
   async settleAll(): Promise<void> {
-    for await (const roomId of this.#named()) await this.settle(roomId);
+    for await (const roomId of this.named()) await this.settle(roomId);
   }
 
   /** Deletes the sets, once no server reads them. */
   async forgetSets(): Promise<void> {
-    for await (const roomId of this.#named()) {
+    for await (const roomId of this.named()) {
       await this.settle(roomId);
       await this.#redis.unlink(this.#keys.members(roomId));
     }
   }
 
-  async *#named(): AsyncGenerator<RoomId> {
+  /** The ids that named rooms may have, ascending. */
+  async *named(): AsyncGenerator<RoomId> {
     const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);
     for (let id = 1; id <= total; id += 1) yield String(id);
   }

@@ -1,0 +1,192 @@
+import { ChatError } from "../errors.ts";
+import {
+  SERVER_ROLES,
+  type Account,
+  type AccountPatch,
+  type Farewell,
+  type Found,
+  type ServerRole,
+  type ServerSettings,
+  type ServerStats,
+  type User,
+  type UserId,
+} from "../protocol.ts";
+import type { Audit } from "../store/audit.ts";
+import type { Members } from "../store/members.ts";
+import type { SessionList } from "../store/sessions.ts";
+import type { Settings } from "../store/settings.ts";
+import type { Log } from "../store/log.ts";
+import type { Accounts } from "./accounts.ts";
+import { noted } from "./moderation.ts";
+import type { People } from "./people.ts";
+import type { Users } from "./users.ts";
+
+/** Whoever acts: an admin or an owner of the server; the caller has checked that. */
+export type Administrator = { user: User; role: ServerRole };
+
+type Parts = {
+  accounts: Accounts;
+  users: Users;
+  people: People;
+  members: Members;
+  messages: Log;
+  sessions: SessionList;
+  settings: Settings;
+  audit: Audit;
+};
+
+/** Named rooms whose messages are counted at once. */
+const COUNTED_AT_ONCE = 500;
+
+/** What the server's admins see and do. Owners act on everybody, admins on users. */
+export class Admin {
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  async list(after: number, size: number): Promise<Account[]> {
+    return this.#accounts((await this.#parts.users.list(after, size)).map(({ id }) => id));
+  }
+
+  async search(text: string, after: UserId | undefined, size: number): Promise<Found<Account>> {
+    const { ids, total, complete } = await this.#parts.users.search(text, after, size);
+    return { found: await this.#accounts(ids), total, complete };
+  }
+
+  /** Throws `not_found`. */
+  async show(id: UserId): Promise<Account> {
+    const [account] = await this.#accounts([id]);
+    if (!account) throw noUser();
+    return { ...account, sessions: (await this.#parts.sessions.of(id)).length };
+  }
+
+  /**
+   * Gives a role, which only owners do, and disables or enables an account. Throws `not_found`, `forbidden` for somebody
+   * who stands as high and for the last owner, `invalid` to disable oneself.
+   */
+  change(by: Administrator, id: UserId, patch: AccountPatch): Promise<Account> {
+    return this.#noted(by, "account", id, JSON.stringify(patch), async () => {
+      const { role, disabled } = patch;
+      const { accounts } = this.#parts;
+      const account = await this.#demandBelow(by, id);
+      if (role !== undefined && by.role !== "owner")
+        throw new ChatError("forbidden", "Only owners give roles.");
+      if (disabled === true && id === by.user.id)
+        throw new ChatError("invalid", "Nobody disables their own account.");
+      if (role !== undefined && account.disabled !== undefined && disabled !== false)
+        throw new ChatError("invalid", "A disabled account gets no role.");
+      if (disabled === true) await accounts.disable(id);
+      if (disabled === false) await accounts.enable(id);
+      if (role !== undefined && disabled !== true) await accounts.setRole(id, role);
+      return this.show(id);
+    });
+  }
+
+  /** Deletes an account; `done` as in `Accounts.delete`. Throws as `change` does. */
+  delete(by: Administrator, id: UserId, farewell: Farewell = "keep"): Promise<{ done: Promise<number> }> {
+    return this.#noted(by, "account", id, "deleted", async () => {
+      await this.#demandBelow(by, id);
+      if (id === by.user.id) throw new ChatError("invalid", "Your own account is deleted in its settings.");
+      return this.#parts.accounts.delete(id, farewell);
+    });
+  }
+
+  /** A code for a new password. Throws as `change` does. */
+  newReset(by: Administrator, id: UserId): Promise<string> {
+    return this.#noted(by, "account", id, "a link for a new password", async () => {
+      await this.#demandBelow(by, id);
+      return this.#parts.accounts.newReset(id);
+    });
+  }
+
+  /** Answers how many there were. Throws as `change` does. */
+  endSessions(by: Administrator, id: UserId): Promise<number> {
+    return this.#noted(by, "account", id, "sessions ended", async () => {
+      await this.#demandBelow(by, id);
+      return this.#parts.accounts.endSessions(id);
+    });
+  }
+
+  #noted<T>(
+    by: Administrator,
+    what: string,
+    userId: UserId,
+    detail: string,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    return noted(this.#parts.audit, { by: by.user.id, what, userId, detail }, work);
+  }
+
+  async settings(): Promise<ServerSettings> {
+    const { settings } = this.#parts;
+    const [signup, words] = await Promise.all([settings.signUp(), settings.words()]);
+    return { signup, words };
+  }
+
+  async changeSettings(by: Administrator, patch: Partial<ServerSettings>): Promise<ServerSettings> {
+    const { settings, audit } = this.#parts;
+    const { signup, words } = patch;
+    if (signup !== undefined) await settings.setSignUp(signup);
+    if (words !== undefined) {
+      await settings.setWords(words);
+      settings.forget();
+    }
+    if (signup !== undefined || words !== undefined)
+      await audit.note({ by: by.user.id, what: "server settings", detail: Object.keys(patch).join(", ") });
+    return this.settings();
+  }
+
+  /** Of messages, those of General and of named rooms. */
+  async stats(): Promise<ServerStats> {
+    const { users, people, members, messages } = this.#parts;
+    const rooms = ["0"];
+    for await (const id of members.named()) rooms.push(id);
+    let said = 0;
+    for (let start = 0; start < rooms.length; start += COUNTED_AT_ONCE) {
+      const some = await Promise.all(
+        rooms.slice(start, start + COUNTED_AT_ONCE).map((id) => messages.position(id)),
+      );
+      for (const { seq } of some) said += seq;
+    }
+    return {
+      people: await users.count(),
+      online: (await people.online()).length,
+      rooms: rooms.length,
+      messages: said,
+    };
+  }
+
+  async #accounts(ids: readonly UserId[]): Promise<Account[]> {
+    const { users, people } = this.#parts;
+    const [found, facts] = await Promise.all([
+      people.find([...ids]),
+      Promise.all(ids.map((id) => users.facts(id))),
+    ]);
+    const factsOf = new Map(ids.map((id, index) => [id, facts[index]]));
+    return found.flatMap((user) => {
+      const known = factsOf.get(user.id);
+      if (known === undefined) return [];
+      const { isDemo, ...rest } = known;
+      return [{ ...user, ...rest, ...(isDemo && { demo: true as const }) }];
+    });
+  }
+
+  /** Throws `not_found` for an unknown account, and `forbidden` for one that this administrator may not act on. */
+  async #demandBelow(by: Administrator, id: UserId): Promise<Account> {
+    const [account] = await this.#accounts([id]);
+    if (!account) throw noUser();
+    if (!mayActOn(by.role, account.role)) throw new ChatError("forbidden", "They stand as high as you.");
+    return account;
+  }
+}
+
+/** Owners act on everybody, admins on those below them. */
+function mayActOn(role: ServerRole, target: ServerRole): boolean {
+  return role === "owner" || SERVER_ROLES.indexOf(role) > SERVER_ROLES.indexOf(target);
+}
+
+function noUser(): ChatError {
+  return new ChatError("not_found", "There is no such user.");
+}

@@ -1,0 +1,471 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Account, AuditEntry, Failure, Found, Me, OwnSession, User } from "../protocol.ts";
+import { Browser, both, connect, person, replicas, until, type House, type Person } from "../testing.ts";
+
+const PASSWORD = "correct horse";
+const OTHER = "battery staple";
+
+let house: House;
+let owner: Person;
+beforeAll(async () => {
+  house = await replicas(2);
+  owner = await person(both(house)[0], "olga");
+});
+afterAll(() => house.close());
+
+const left = () => both(house)[0];
+const right = () => both(house)[1];
+
+/** The same user in another browser. */
+async function again(one: Person, password = PASSWORD, replica = right()): Promise<Browser> {
+  const browser = new Browser(replica);
+  const { status } = await browser.post("/api/login", { username: one.user.username, password });
+  if (status !== 200) throw new Error(`log-in answered ${status}`);
+  return browser;
+}
+
+function ended({ socket }: Person): Promise<true> {
+  return until(() => !socket.connected || false, undefined, "the connection to end");
+}
+
+async function isIn(browser: Browser): Promise<boolean> {
+  return (await browser.get("/api/me")).status === 200;
+}
+
+describe("a display name", () => {
+  it("is told to everybody, on every replica, as soon as it changes", async () => {
+    const ann = await person(left(), "ann");
+    const ben = await person(right(), "ben");
+    const told: User[] = [];
+    ben.socket.on("user.connected", (users) => told.push(...users));
+    const { status, body } = await ann.browser.fetch<Me>("PATCH", "/api/me", { displayName: "  Ann Lee " });
+    expect([status, body]).toEqual([200, { ...ann.user, displayName: "Ann Lee" }]);
+    await until(() => told.some(({ id, displayName }) => id === ann.user.id && displayName === "Ann Lee"));
+    const { body: seen } = await ben.browser.get<User[]>(`/api/users?ids=${ann.user.id}`);
+    expect(seen).toEqual([{ ...ann.user, displayName: "Ann Lee", online: true }]);
+    const { body: found } = await ben.browser.get<Found<User>>("/api/users?q=lee");
+    expect(found.found.map(({ id }) => id)).toEqual([ann.user.id]);
+    await ann.browser.fetch("PATCH", "/api/me", { displayName: null });
+    expect((await ann.browser.get<Me>("/api/me")).body).toEqual(ann.user);
+    ann.close();
+    ben.close();
+  });
+
+  it.each([
+    ["another's username", "cleo"],
+    ["another's username in other letters", "Сleо"],
+    ["another's display name", "Dr. Dee"],
+    ["another's display name in wide letters", "Ｄｒ. Ｄｅｅ"],
+    ["a word of the house", "Admin"],
+    ["a deleted user", "Deleted user"],
+  ])("that looks like %s is taken", async (_what, displayName) => {
+    const names = ["cleo", "dora", "eve"];
+    const people = await Promise.all(
+      names.map(async (name) => {
+        const browser = new Browser(left());
+        const asked = { username: name, password: PASSWORD };
+        if ((await browser.post("/api/users", asked)).status !== 201) await browser.post("/api/login", asked);
+        return browser;
+      }),
+    );
+    await people[1]?.fetch("PATCH", "/api/me", { displayName: "Dr. Dee" });
+    const { status, body } = await people[2]!.fetch<Failure>("PATCH", "/api/me", { displayName });
+    expect([status, body.code]).toEqual([409, "taken"]);
+    expect((await people[2]!.get<Me>("/api/me")).body).not.toHaveProperty("displayName");
+  });
+
+  it("keeps others from signing up with its look, until it is given back", async () => {
+    const one = await person(left(), "frank");
+    await one.browser.fetch("PATCH", "/api/me", { displayName: "The Boss" });
+    await one.browser.fetch("PATCH", "/api/me", { displayName: "theboss" });
+    const asked = { username: "TheB0ss", password: PASSWORD };
+    expect((await new Browser(right()).post("/api/users", asked)).status).toBe(409);
+    expect(await house.redis.exists(house.keys.username("theb0ss"))).toBe(0);
+    await one.browser.fetch("PATCH", "/api/me", { displayName: "Frank" });
+    expect((await new Browser(right()).post("/api/users", asked)).status).toBe(201);
+    expect((await one.browser.fetch("PATCH", "/api/me", { displayName: "theboss" })).status).toBe(409);
+    one.close();
+  });
+
+  it.each([[""], ["  "], ["a\u200bb"], ["\u2800"], ["x".repeat(41)], ["a\u0000"], [7], [undefined]])(
+    "of %j is refused",
+    async (displayName) => {
+      const { status } = await owner.browser.fetch("PATCH", "/api/me", { displayName });
+      expect([400, 413]).toContain(status);
+    },
+  );
+
+  it("is one of two people's who ask for it at once on two replicas", async () => {
+    const people = await Promise.all([person(left(), "gus"), person(right(), "hal")]);
+    const answers = await Promise.all(
+      people.map(({ browser }) => browser.fetch<Me>("PATCH", "/api/me", { displayName: "Number One" })),
+    );
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 409]);
+    for (const one of people) one.close();
+  });
+});
+
+describe("another password", () => {
+  it("ends all other sessions and their connections on every replica, and keeps this one", async () => {
+    const ivy = await person(left(), "ivy");
+    const elsewhere = await again(ivy);
+    const other = await connect(elsewhere, ivy.user);
+    const { status } = await ivy.browser.post("/api/me/password", { password: PASSWORD, newPassword: OTHER });
+    expect(status).toBe(204);
+    await ended(other);
+    expect(await isIn(elsewhere)).toBe(false);
+    expect(await isIn(ivy.browser)).toBe(true);
+    expect((await ivy.say("0", "still here")).message).toBe("still here");
+    await expect(again(ivy, PASSWORD)).rejects.toThrow("401");
+    await expect(again(ivy, OTHER)).resolves.toBeInstanceOf(Browser);
+    ivy.close();
+  });
+
+  it("is refused with a wrong one, a weak one, and to a stranger", async () => {
+    const jan = await person(left(), "janet");
+    const set = (body: object, browser = jan.browser) => browser.post<Failure>("/api/me/password", body);
+    expect((await set({ password: "wrong", newPassword: OTHER })).status).toBe(403);
+    expect((await set({ password: PASSWORD, newPassword: "short" })).status).toBe(400);
+    expect((await set({ password: PASSWORD, newPassword: "password123" })).status).toBe(400);
+    expect((await set({ password: PASSWORD, newPassword: "x".repeat(100) })).status).toBe(400);
+    expect((await set({ password: PASSWORD, newPassword: OTHER }, new Browser(left()))).status).toBe(401);
+    await expect(again(jan)).resolves.toBeInstanceOf(Browser);
+    jan.close();
+  });
+
+  it("cannot be guessed at with a stolen session", async () => {
+    const strict = await replicas(1, { RATE_LIMITS: "on" });
+    try {
+      const one = await person(strict.replicas[0]!, "kim");
+      const answers: number[] = [];
+      for (let tries = 0; tries < 12; tries += 1)
+        answers.push(
+          (await one.browser.post("/api/me/password", { password: "wrong one", newPassword: OTHER })).status,
+        );
+      expect(answers).toEqual([...Array<number>(10).fill(403), 429, 429]);
+      one.close();
+    } finally {
+      await strict.close();
+    }
+  });
+});
+
+describe("the list of one's sessions", () => {
+  it("tells device, address, log-in and last use of each, and nothing that opens one", async () => {
+    const lea = await person(left(), "lea");
+    const browser = new Browser(right());
+    await browser.fetch(
+      "POST",
+      "/api/login",
+      { username: "lea", password: PASSWORD },
+      { "user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0" },
+    );
+    const { body } = await browser.get<OwnSession[]>("/api/me/sessions");
+    expect(body).toHaveLength(2);
+    expect(body[0]).toMatchObject({ current: true, address: "127.0.0.1", device: "Firefox on Linux" });
+    expect(body[1]).toMatchObject({ current: false, address: "127.0.0.1" });
+    for (const { created, seen } of body) {
+      expect(Math.abs(Date.now() - created)).toBeLessThan(60_000);
+      expect(seen).toBeGreaterThanOrEqual(created);
+    }
+    const sids = await house.redis.zrange(house.keys.userSessions(lea.user.id), "0", "-1");
+    for (const sid of sids) expect(JSON.stringify(body)).not.toContain(sid);
+    lea.close();
+  });
+
+  it("ends one of them, or all others, with their connections", async () => {
+    const max = await person(left(), "maxim");
+    const second = await connect(await again(max), max.user);
+    const third = await connect(await again(max, PASSWORD, left()), max.user);
+    const { body } = await second.browser.get<OwnSession[]>("/api/me/sessions");
+    const own = body.find(({ current }) => current)?.id ?? "";
+    const end = (path: string) => max.browser.fetch<Failure>("DELETE", path);
+    expect((await end(`/api/me/sessions/${own}`)).status).toBe(204);
+    await ended(second);
+    expect((await end(`/api/me/sessions/${own}`)).body.code).toBe("not_found");
+    expect(await isIn(third.browser)).toBe(true);
+    expect((await end("/api/me/sessions")).status).toBe(204);
+    await ended(third);
+    expect(await isIn(third.browser)).toBe(false);
+    expect(await isIn(max.browser)).toBe(true);
+    expect((await max.say("0", "me again")).from).toBe(max.user.id);
+    max.close();
+  });
+
+  it("has none of somebody else's", async () => {
+    const nina = await person(left(), "nina");
+    const { body } = await owner.browser.get<OwnSession[]>("/api/me/sessions");
+    const { status } = await nina.browser.fetch("DELETE", `/api/me/sessions/${body[0]?.id}`);
+    expect(status).toBe(404);
+    expect(await isIn(owner.browser)).toBe(true);
+    nina.close();
+  });
+});
+
+describe("an export", () => {
+  it("is one JSON file of the account, the sessions, the rooms and all that this user has said there", async () => {
+    const pia = await person(left(), "pia");
+    for (let count = 0; count < 120; count += 1) await pia.say("0", `"${count}"`);
+    await owner.say("0", "not Pia's");
+    const { status, body, headers } = await pia.browser.get<{
+      account: Account;
+      sessions: OwnSession[];
+      rooms: { id: string }[];
+      messages: { from: string; message: string }[];
+    }>("/api/me/export");
+    expect(status).toBe(200);
+    expect(headers.get("content-disposition")).toContain("attachment");
+    expect(body.account).toMatchObject(pia.user);
+    expect(JSON.stringify(body)).not.toMatch(/\$2[aby]\$|not Pia's/);
+    expect(body.sessions).toHaveLength(1);
+    expect(body.rooms.map(({ id }) => id)).toEqual(["0"]);
+    expect(body.messages.map(({ message }) => message)).toEqual(
+      Array.from({ length: 120 }, (_, count) => `"${count}"`),
+    );
+    expect(new Set(body.messages.map(({ from }) => from))).toEqual(new Set([pia.user.id]));
+    pia.close();
+  });
+});
+
+describe("a link for a new password", () => {
+  const linkFor = async (one: Person) => {
+    const { body } = await owner.browser.post<{ url: string }>(`/api/admin/users/${one.user.id}/reset`);
+    expect(body.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/#\/reset\/[\w-]{32}$/);
+    return body.url.split("/").at(-1) ?? "";
+  };
+  const use = (code: string, password = OTHER) =>
+    new Browser(right()).post<Failure>(`/api/reset/${code}`, { password });
+
+  it("works once, also if it is used twice at once, and ends the sessions", async () => {
+    const quin = await person(left(), "quin");
+    const code = await linkFor(quin);
+    const answers = await Promise.all([use(code), use(code)]);
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([204, 404]);
+    await ended(quin);
+    expect(await isIn(quin.browser)).toBe(false);
+    await expect(again(quin, OTHER)).resolves.toBeInstanceOf(Browser);
+    expect((await use(code)).body.code).toBe("not_found");
+  });
+
+  it("survives a weak password, is ended by a newer link, and expires after a day", async () => {
+    const rob = await person(left(), "robin");
+    const first = await linkFor(rob);
+    expect(await house.redis.pttl(house.keys.reset(first))).toBeGreaterThan(23.9 * 3_600_000);
+    expect(await house.redis.pttl(house.keys.reset(first))).toBeLessThanOrEqual(24 * 3_600_000);
+    expect((await use(first, "password123")).status).toBe(400);
+    const second = await linkFor(rob);
+    expect((await use(first)).status).toBe(404);
+    expect((await use(second)).status).toBe(204);
+    for (const code of ["x", "../1", "a".repeat(32)])
+      expect((await use(encodeURIComponent(code))).body.code).toBe("not_found");
+    rob.close();
+  });
+});
+
+describe("deleting one's own account", () => {
+  it("ends it everywhere, shows a deleted user, keeps the messages if asked, and gives the name to nobody", async () => {
+    const sam = await person(left(), "samuel");
+    await sam.browser.fetch("PATCH", "/api/me", { displayName: "Sam Smith" });
+    const other = await connect(await again(sam), sam.user);
+    const kept = await sam.say("0", "remember me");
+    const leave = (body: object) => sam.browser.fetch<Failure>("DELETE", "/api/me", body);
+    expect((await leave({ password: "wrong", messages: "keep" })).status).toBe(403);
+    expect((await leave({ password: PASSWORD })).status).toBe(400);
+    expect((await leave({ password: PASSWORD, messages: "keep" })).status).toBe(204);
+    await Promise.all([ended(sam), ended(other)]);
+    expect(await isIn(other.browser)).toBe(false);
+    await expect(again(sam)).rejects.toThrow("401");
+    const asked = { username: "Samuel", password: PASSWORD };
+    expect((await new Browser(right()).post("/api/users", asked)).status).toBe(409);
+    const { body } = await owner.browser.get<User[]>(`/api/users?ids=${sam.user.id}`);
+    expect(body).toMatchObject([{ id: sam.user.id, username: "deleted user", deleted: true }]);
+    const { body: found } = await owner.browser.get<Found<User>>("/api/users?q=sam");
+    expect(found.found).toEqual([]);
+    expect(JSON.stringify(await house.redis.hgetall(house.keys.user(sam.user.id)))).not.toMatch(/Smith|\$2/);
+    const page = await owner.browser.get<{ messages: { seq: number; message: string }[] }>(
+      "/api/rooms/0/messages",
+    );
+    expect(page.body.messages.find(({ seq }) => seq === kept.seq)?.message).toBe("remember me");
+  });
+
+  it("takes the messages along if asked", async () => {
+    const tom = await person(left(), "tomas");
+    const said: number[] = [];
+    for (let count = 0; count < 5; count += 1) said.push((await tom.say("0", `secret ${count}`)).seq);
+    await owner.say("0", "between");
+    said.push((await tom.say("0", "secret at the end")).seq);
+    await tom.browser.fetch("DELETE", "/api/me", { password: PASSWORD, messages: "delete" });
+    await until(async () => {
+      const rows = await house.redis.zrange(house.keys.room("0"), "0", "-1");
+      return !rows.some((row) => row.includes("secret"));
+    });
+    const deleted = await house.redis.zrange(house.keys.deleted("0"), "0", "-1");
+    expect(deleted.map(Number)).toEqual(expect.arrayContaining(said));
+    expect((await owner.say("0", "after it all")).from).toBe(owner.user.id);
+  });
+
+  it("is refused to the last owner, and works once there is another", async () => {
+    const own = await replicas(1);
+    try {
+      const first = await person(own.replicas[0]!, "una");
+      const second = await person(own.replicas[0]!, "vic");
+      const leave = () =>
+        first.browser.fetch<Failure>("DELETE", "/api/me", { password: PASSWORD, messages: "keep" });
+      expect((await leave()).body.code).toBe("forbidden");
+      expect(await isIn(first.browser)).toBe(true);
+      await first.browser.fetch("PATCH", `/api/admin/users/${second.user.id}`, { role: "owner" });
+      expect((await leave()).status).toBe(204);
+      expect(await own.redis.hgetall(own.keys.staff)).toEqual({ [second.user.id]: "owner" });
+      second.close();
+    } finally {
+      await own.close();
+    }
+  });
+});
+
+describe("the routes of admins", () => {
+  const calls = (id: string): [method: string, path: string, body?: object][] => [
+    ["GET", "/api/admin/users"],
+    ["GET", "/api/admin/users?q=a"],
+    ["GET", `/api/admin/users/${id}`],
+    ["PATCH", `/api/admin/users/${id}`, { disabled: true }],
+    ["DELETE", `/api/admin/users/${id}`],
+    ["POST", `/api/admin/users/${id}/reset`],
+    ["DELETE", `/api/admin/users/${id}/sessions`],
+    ["GET", "/api/admin/settings"],
+    ["PATCH", "/api/admin/settings", { signup: "closed" }],
+    ["GET", "/api/admin/stats"],
+    ["GET", "/api/admin/nothing"],
+  ];
+
+  it("do not exist for a user, and ask a stranger to log in; nothing is done", async () => {
+    const wil = await person(left(), "wilma");
+    const before = await house.redis.hgetall(house.keys.user(owner.user.id));
+    const nowhere = await wil.browser.get<Failure>("/api/nowhere");
+    for (const [method, path, body] of calls(owner.user.id)) {
+      const asked = await wil.browser.fetch<Failure>(method, path, body);
+      expect([asked.status, asked.body], path).toEqual([404, nowhere.body]);
+      expect((await new Browser(left()).fetch(method, path, body)).status, path).toBe(401);
+    }
+    expect(await house.redis.hgetall(house.keys.user(owner.user.id))).toEqual(before);
+    wil.close();
+  });
+
+  it("let an admin act on users, and neither on admins nor on owners", async () => {
+    const [one, other, user] = await Promise.all(["xena", "yara", "zoe"].map((name) => person(left(), name)));
+    for (const { user: admin } of [one!, other!])
+      await owner.browser.fetch("PATCH", `/api/admin/users/${admin.id}`, { role: "admin" });
+    expect((await one!.browser.get<Me>("/api/me")).body.role).toBe("admin");
+    for (const target of [owner.user.id, other!.user.id])
+      for (const [method, path, body] of calls(target).slice(3, 7))
+        expect((await one!.browser.fetch<Failure>(method, path, body)).body.code, path).toBe("forbidden");
+    const act = (id: string, body: object) =>
+      one!.browser.fetch<Account & Failure>("PATCH", `/api/admin/users/${id}`, body);
+    expect((await act(user!.user.id, { role: "owner" })).body.code).toBe("forbidden");
+    expect((await act(one!.user.id, { disabled: true })).body.code).toBe("forbidden");
+    expect((await act("99", { disabled: true })).body.code).toBe("not_found");
+    expect((await act("x", { disabled: true })).body.code).toBe("invalid");
+    expect((await act(user!.user.id, { disabled: 1 })).body.code).toBe("invalid");
+    const { status, body } = await act(user!.user.id, { disabled: true });
+    expect([status, typeof body.disabled]).toEqual([200, "number"]);
+    expect((await one!.browser.fetch("DELETE", `/api/admin/users/${user!.user.id}`)).status).toBe(204);
+    expect((await one!.browser.get(`/api/admin/users/${user!.user.id}`)).status).toBe(404);
+    for (const admin of [one!, other!]) admin.close();
+  });
+
+  it("list and find accounts, and count", async () => {
+    const { body: list } = await owner.browser.get<Account[]>("/api/admin/users?size=1");
+    expect(list).toMatchObject([{ id: owner.user.id, username: "olga", role: "owner", online: true }]);
+    const { body: found } = await owner.browser.get<Found<Account>>("/api/admin/users?q=olga");
+    expect(found.found.map(({ id }) => id)).toEqual([owner.user.id]);
+    const { body: one } = await owner.browser.get<Account>(`/api/admin/users/${owner.user.id}`);
+    expect(one.sessions).toBe(1);
+    const { body: stats } = await owner.browser.get<Record<string, number>>("/api/admin/stats");
+    expect(stats["people"]).toBeGreaterThan(5);
+    expect(stats["rooms"]).toBe(1);
+    expect(stats["messages"]).toBe(Number(await house.redis.hget(house.keys.meta("0"), "seq")));
+  });
+
+  it("set who may sign up", async () => {
+    const set = (body: object) =>
+      owner.browser.fetch<{ signup: string }>("PATCH", "/api/admin/settings", body);
+    expect((await set({ signup: "nobody" })).status).toBe(400);
+    expect((await set({ signup: "invite" })).body).toEqual({ signup: "invite", words: [] });
+    const asked = { username: "late-comer", password: PASSWORD };
+    expect((await new Browser(right()).post("/api/users", asked)).status).toBe(403);
+    expect((await set({})).body).toEqual({ signup: "invite", words: [] });
+    expect((await set({ signup: "open" })).body).toEqual({ signup: "open", words: [] });
+    expect((await owner.browser.get("/api/admin/settings")).body).toEqual({ signup: "open", words: [] });
+  });
+
+  it("keep an owner, also when two owners take each other's role at once", async () => {
+    const own = await replicas(2);
+    try {
+      const [first, second] = [await person(both(own)[0], "abe"), await person(both(own)[1], "bea")];
+      const role = (by: Person, of: Person, to: string) =>
+        by.browser.fetch<Failure>("PATCH", `/api/admin/users/${of.user.id}`, { role: to });
+      expect((await role(first, first, "user")).body.code).toBe("forbidden");
+      expect((await role(first, second, "owner")).status).toBe(200);
+      await Promise.all([role(first, second, "user"), role(second, first, "user")]);
+      expect(Object.values(await own.redis.hgetall(own.keys.staff))).toEqual(["owner"]);
+      first.close();
+      second.close();
+    } finally {
+      await own.close();
+    }
+  });
+});
+
+describe("a disabled account", () => {
+  it("is out everywhere at once: sessions, connections, log-in, REST and its fast route; until it is enabled", async () => {
+    const dan = await person(left(), "daniel");
+    const other = await connect(await again(dan), dan.user);
+    const change = (disabled: boolean) =>
+      owner.browser.fetch<Account>("PATCH", `/api/admin/users/${dan.user.id}`, { disabled });
+    expect((await change(true)).body.sessions).toBe(0);
+    await Promise.all([ended(dan), ended(other)]);
+    for (const path of ["/api/me", "/api/rooms/0/messages", "/api/rooms"])
+      expect((await other.browser.get(path)).status, path).toBe(401);
+    await expect(connect(other.browser, dan.user)).rejects.toThrow("unauthorized");
+    const wrong = await new Browser(left()).post("/api/login", { username: "daniel", password: "wrong one" });
+    const right_ = await new Browser(left()).post("/api/login", { username: "daniel", password: PASSWORD });
+    expect([right_.status, right_.body]).toEqual([wrong.status, wrong.body]);
+    expect(await house.redis.hget(house.keys.records("0"), dan.user.id)).toContain('"disabled":true');
+    await change(false);
+    expect(await house.redis.hexists(house.keys.records("0"), dan.user.id)).toBe(0);
+    await expect(again(dan)).resolves.toBeInstanceOf(Browser);
+    const { body: log } = await owner.browser.get<AuditEntry[]>("/api/admin/audit");
+    expect(log.filter(({ userId }) => userId === dan.user.id)).toMatchObject([
+      { by: owner.user.id, what: "account", detail: '{"disabled":false}' },
+      { by: owner.user.id, what: "account", detail: '{"disabled":true}' },
+    ]);
+  });
+
+  it("stays out if its session has outlived the end of all: at each door, and on an open connection", async () => {
+    const eli = await person(left(), "elias");
+    // A replica that crashed right after the first step.
+    await house.redis.hset(house.keys.user(eli.user.id), "disabled", Date.now());
+    expect((await eli.browser.get("/api/rooms/0/messages")).status).toBe(401);
+    await ended(eli);
+    expect(await house.redis.zcard(house.keys.userSessions(eli.user.id))).toBe(0);
+  });
+
+  it("of an owner is no owner meanwhile, and owns again once it is enabled", async () => {
+    const own = await replicas(1);
+    try {
+      const [first, second] = [await person(own.replicas[0]!, "fay"), await person(own.replicas[0]!, "gil")];
+      const change = (of: Person, body: object) =>
+        first.browser.fetch<Account & Failure>("PATCH", `/api/admin/users/${of.user.id}`, body);
+      await change(second, { role: "owner" });
+      await change(second, { disabled: true });
+      expect((await change(first, { role: "user" })).body.code).toBe("forbidden");
+      expect((await change(second, { role: "user" })).body.code).toBe("invalid");
+      await change(second, { disabled: false });
+      expect((await change(first, { role: "user" })).status).toBe(200);
+      expect(await own.redis.hgetall(own.keys.staff)).toEqual({ [second.user.id]: "owner" });
+      first.close();
+    } finally {
+      await own.close();
+    }
+  });
+});

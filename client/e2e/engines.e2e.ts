@@ -12,7 +12,7 @@ import {
 import { programOf, startEngine, type Engine, type EngineName, type Profile, type Tab } from "./engines.ts";
 import { eventually, PASSWORD } from "./stage.ts";
 
-/** The journeys that matter, in each engine that is installed and starts; all but the first with ENGINES=all. */
+/** The main journeys, in each installed engine that starts; those after the first only with ENGINES=all. */
 
 const ENGINES: EngineName[] = ["Chromium", "Firefox"];
 const whole = process.env["ENGINES"] === "all";
@@ -96,7 +96,7 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
   });
 
   test.runIf(whole)(
-    "a draft grows line by line, the log stays at its end, and the draft is there after a reload",
+    "a draft grows line by line, the log stays at its end, and the draft survives a reload",
     async () => {
       const tab = await open();
       await click(tab, "textbox", "Message to General");
@@ -129,7 +129,7 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
   );
 
   test.runIf(whole)(
-    "whoever reads further up keeps the place while others write, and comes back to the end",
+    "a reader further up keeps the place while others write, and can return to the end",
     async () => {
       const tab = await open();
       await tab.run(() => document.querySelector("[role=log]")?.scrollBy({ top: -700, behavior: "instant" }));
@@ -157,7 +157,7 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
   );
 
   test.runIf(whole)(
-    "what is said on either side of an outage is there once and in order when it ends",
+    "messages from both sides of an outage appear once and in order when it ends",
     async () => {
       const tab = await open();
       reached = false;
@@ -184,7 +184,7 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
     },
   );
 
-  test.runIf(whole)("two windows of one person share the draft, what is sent and what is read", async () => {
+  test.runIf(whole)("two windows of one person share the draft, sent messages and read marks", async () => {
     const one = await open();
     await one.type("half a thought");
     const other = await open();
@@ -198,7 +198,7 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
     await one.close();
   });
 
-  test.runIf(whole)("all of it is reached by the keyboard, and shows where the focus is", async () => {
+  test.runIf(whole)("everything can be reached with the keyboard, and the focus is visible", async () => {
     const tab = await open();
     expect(await focused(tab)).toBe("Message to General");
     for (const next of ["Send message", "Find people"]) {

@@ -7,7 +7,7 @@ import { WebSocket } from "ws";
 import { startChild, which, type Child } from "../../scripts/child.ts";
 import { FLAGS } from "./stage.ts";
 
-/** Engines behind one small face: Chromium by Playwright, Firefox by WebDriver BiDi. */
+/** Engines behind one small interface: Chromium by Playwright, Firefox by WebDriver BiDi. */
 
 export type EngineName = "Chromium" | "Firefox";
 
@@ -47,7 +47,7 @@ const PROGRAMS = {
   Firefox: ["/usr/bin/firefox-esr", "/usr/bin/firefox"],
 } satisfies Record<EngineName, string[]>;
 
-/** The path of an engine's program, or undefined where it is not installed. */
+/** The path of an engine's program, or undefined if it is not installed. */
 export function programOf(engine: EngineName): string | undefined {
   return PROGRAMS[engine].map((place) => which(place)).find(Boolean);
 }

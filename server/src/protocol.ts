@@ -8,7 +8,9 @@
 
 export type UserId = string;
 
-/** `"0"` is General, `"17"` a named room, `"3:12"` the private 1:1 room of users 3 and 12 (ascending): see `RoomKind`. */
+/**
+ * `"0"` is General, `"17"` a named room, `"3:12"` the private 1:1 room of users 3 and 12 (ascending): see `RoomKind`.
+ */
 export type RoomId = string;
 
 /**
@@ -17,7 +19,7 @@ export type RoomId = string;
  */
 export type RoomKind = "everyone" | "open" | "invite" | "direct";
 
-/** Names of deleted accounts stay taken, and are told as `deleted user`. */
+/** Names of deleted accounts stay taken, and are shown as `deleted user`. */
 export type User = { id: UserId; username: string; displayName?: string; deleted?: true };
 
 /** One's own account. Without `role`, a user. */
@@ -165,7 +167,7 @@ export type Invite = {
   uses?: number;
   used: number;
 };
-/** What an invite leads to, as whoever has the link sees it. */
+/** What an invite leads to, as anybody with the link sees it. */
 export type Invitation = { roomId: RoomId; kind: RoomKind; name: string; by: User; expires: number };
 
 /** A reported message: by whom first, since when, and whether a moderator has looked at it. */
@@ -183,8 +185,8 @@ export type StoredReport = {
 export type Report = StoredReport & { message: Message };
 
 /**
- * What a moderator, an admin or the operator did, or tried to. `by` is `""` for the operator's shell; `what` is an action
- * of docs/rights.md or one on an account.
+ * What a moderator, an admin or the operator did, or tried to. `by` is `""` for the operator's shell; `what` is an
+ * action of docs/rights.md or one on an account.
  */
 export type AuditEntry = {
   id: string;
@@ -199,7 +201,7 @@ export type AuditEntry = {
   refused?: true;
 };
 
-/** Somebody who may not come back to a room, by whom, since when, and until when if not for ever; in ms. */
+/** A user who may not come back to a room: by whom, since when, and until when unless for ever; in ms. */
 export type Ban = User & { by: UserId; at: number; until?: number };
 
 /** How many people a message to everybody in a room reaches. */
@@ -387,9 +389,9 @@ export type RoomPatch = {
   slow?: number | undefined;
   archived?: boolean | undefined;
 };
-/** What is to change of a member: `mutedUntil` 0 ends a mute. Adds somebody who is no member. */
 export type NewInvite = { expires?: number | undefined; uses?: number | undefined };
 export type NewReport = { roomId: RoomId; seq: number; reason?: string | undefined };
+/** The changes of a member: `mutedUntil` 0 ends a mute. Adds a user who is not a member. */
 export type MemberPatch = { role?: RoomRole | undefined; mutedUntil?: number | undefined };
 export type NewPrivateRoom = { userId: UserId };
 

@@ -12,11 +12,11 @@ const PAGES_MOST = 20;
 
 type Needs = { chat: Chat; scope: Scope; people: People; read: Sync["read"] };
 
-/** Reads the thread that is shown beside the open room. What is said there later comes with the room. */
+/** Loads the thread beside the open room. Later messages of the thread arrive with the room's. */
 export function createThreads({ chat, scope, people, read }: Needs) {
   let reading = false;
 
-  /** The thread that is to be read now. A page can be proved once the room's log is here. */
+  /** The thread to load now. Its page can be verified once the room's log is loaded. */
   function asked() {
     const { thread, rooms } = chat.state;
     if (thread === null || !rooms?.get(thread.roomId)?.log) return null;

@@ -10,7 +10,7 @@ type Right = {
   role: RoomRole;
   /** The kinds of rooms in which it can be done at all. */
   kinds: readonly RoomKind[];
-  /** Whether it stays possible in an archived room, and for somebody who is muted. */
+  /** Whether it is possible in an archived room, and for a muted member. */
   archived: boolean;
   muted: boolean;
   /** What it is, for docs/rights.md. */
@@ -56,23 +56,23 @@ export const RIGHTS = {
 } as const satisfies Record<string, Right>;
 export type Action = keyof typeof RIGHTS;
 
-/** What decides: the room, and what is known of whoever asks. */
+/** The facts that decide: those of the room and of the actor. */
 export type Situation = {
   kind: RoomKind;
   archived?: boolean;
-  /** Their standing in the room; null for somebody who is not in it. */
+  /** The actor's standing in the room; null if they are not in it. */
   standing: Standing | null;
   server: ServerRole;
   /** Milliseconds since 1970. */
   now: number;
 };
 
-/** What is wrong with an action, as the code that whoever asks gets. */
+/** Why an action is refused: the code that the actor gets. */
 export type Refusal = "not_found" | "forbidden" | "muted" | "archived";
 
 /**
- * Whether somebody may do this in a room; answers null, or why not. A room that they are not in does not exist for them:
- * but for what admins do in rooms that everybody can see.
+ * Answers null if the actor may do this in a room, or else why not. A room that they are not in does not exist for
+ * them, except for what admins do in rooms that everybody can see.
  */
 export function may(
   action: Action,
@@ -88,7 +88,7 @@ export function may(
   return null;
 }
 
-/** What only somebody who is in the room can do, whatever they are on the server. */
+/** Actions for members of the room only, whatever their role on the server. */
 const PERSONAL = new Set<Action>([
   "read",
   "send",
@@ -101,14 +101,18 @@ const PERSONAL = new Set<Action>([
   "report",
 ]);
 
-/** The role that counts in a room: admins of the server own what they can see. Null: the room does not exist for them. */
+/**
+ * The role that counts in a room: admins of the server own what they can see. Null: the room does not exist for them.
+ */
 export function roleIn(kind: RoomKind, standing: Standing | null, server: ServerRole): RoomRole | null {
   const isAdmin = server !== "user" && kind !== "direct";
   if (standing === null) return isAdmin && kind !== "invite" ? "owner" : null;
   return isAdmin ? "owner" : standing.role;
 }
 
-/** Whether somebody with this role in a room may act on somebody with that one: on those below, and owners on owners. */
+/**
+ * Whether somebody with this role in a room may act on somebody with that one: on those below, and owners on owners.
+ */
 export function mayActOn(role: RoomRole, target: RoomRole): boolean {
   return rank(role) > rank(target) || role === "owner";
 }

@@ -45,7 +45,7 @@ export class ChatInvites {
     return this.#invites.list(roomId);
   }
 
-  /** What an invite leads to, for whoever has its code. Throws `not_found` if it lets nobody in any more. */
+  /** What an invite leads to, for anybody with its code. Throws `not_found` if it lets nobody in any more. */
   async look(code: string): Promise<Invitation> {
     const invite = await this.#demand(code);
     const { roomId, by, expires } = invite;
@@ -61,8 +61,8 @@ export class ChatInvites {
   }
 
   /**
-   * Lets a user into the invite's room. Again by the same user it counts no second time. Throws `not_found`, and
-   * `forbidden` for somebody who is banned there.
+   * Lets a user into the invite's room; a repeat by the same user counts only once. Throws `not_found`, and `forbidden`
+   * for a user who is banned there.
    */
   async use(user: User, code: string): Promise<Room> {
     const { roomId } = await this.#demand(code);
@@ -78,7 +78,7 @@ export class ChatInvites {
     return this.#rooms.describe(roomId, user.id);
   }
 
-  /** The same for somebody who has just signed up, and is in General already. False if it lets nobody in any more. */
+  /** The same for a user who has just signed up, and is already in General. False if it lets nobody in any more. */
   async welcome(user: User, code: string): Promise<boolean> {
     const invite = await this.#find(code);
     if (invite === null || !(await this.#invites.use(code, user.id))) return false;

@@ -41,7 +41,7 @@ function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): bool
   return from !== userId && (mentionsRoom === true || mentions?.includes(userId) === true);
 }
 
-/** What is said in rooms: stored, changed, read and found again. */
+/** Stores, changes, reads and finds the messages in rooms. */
 export class ChatMessages {
   readonly #rooms: ChatRooms;
   readonly #members: Members;

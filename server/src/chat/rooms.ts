@@ -155,7 +155,7 @@ export class ChatRooms {
   }
 
   /**
-   * What decides what a user may do in a room; `decide` answers it again for a record that was read anew. Throws
+   * The facts that decide what a user may do in a room; `decide` answers them for a record that was read again. Throws
    * `not_found` for a room that does not exist for them.
    */
   async situation(
@@ -278,7 +278,10 @@ export class ChatRooms {
     await this.enter(user.id, roomId);
   }
 
-  /** Makes a user a member of a named room, whoever asks for it. Throws `forbidden` if they are banned, or in too many rooms. */
+  /**
+   * Makes a user a member of a named room, whoever asks for it. Throws `forbidden` if they are banned, or in too many
+   * rooms.
+   */
   async enter(userId: UserId, roomId: RoomId): Promise<void> {
     await this.demandPlace(userId);
     await this.#members.join(roomId, userId);
@@ -319,7 +322,7 @@ export class ChatRooms {
     await this.forget(roomId, user.id, before);
   }
 
-  /** Cleans up after somebody who is no member any more, and was this. */
+  /** Cleans up after a user who is no longer a member; `before` is their last record. */
   async forget(roomId: RoomId, userId: UserId, before: MemberRecord | null): Promise<void> {
     await this.#rooms.setNotify(roomId, userId, null);
     await this.#rooms.setFolded(roomId, userId, false);

@@ -18,10 +18,10 @@ import { LATEST, type Schema } from "./schema.ts";
 
 const MEMBER = recordJson({ role: "member" });
 const MOVED_AT_ONCE = 500;
-/** How often a record is changed anew while others change it, or the actor's. */
+/** How often a change is tried again while others change the record, or the actor's. */
 const CHANGE_TRIES = 20;
 
-/** Who asks for a change of a record: `decide` then sees the actor's own record, which must still be so when it is stored. */
+/** The actor of a change: `decide` sees their record, which must not change until the change is stored. */
 export type By = UserId | null;
 
 /** A stored ban, without names. */
@@ -59,7 +59,7 @@ export class Members {
 
   /**
    * Joins as a plain member, or as what `record` says. Writes the room's records first: a member without the room in
-   * their list can join again; the reverse hears nothing. Throws `forbidden` for somebody who is banned.
+   * their list can join again; the reverse hears nothing. Throws `forbidden` for a banned user.
    */
   async join(roomId: RoomId, userId: UserId, record: MemberRecord = { role: "member" }): Promise<void> {
     await this.change(roomId, userId, null, (before) =>
@@ -86,8 +86,8 @@ export class Members {
 
   /**
    * Changes a member's record in the order of the room's changes, and announces it. `decide` gets it, and the actor's,
-   * null for none; it is called again if one of the two has changed before it is stored. Answers the record as it was
-   * and as it is. Throws `forbidden` for somebody who is banned and may not be.
+   * null for none; it is called again if one of the two changes before the change is stored. Answers the record before
+   * and after. Throws `forbidden` if it would add a banned user.
    */
   async change(
     roomId: RoomId,
@@ -119,7 +119,9 @@ export class Members {
     throw new ChatError("unavailable", "Too many are changing this room. Try again.", 500);
   }
 
-  /** What the room knows of this user; null if that is nothing: then they are no member, or in General an ordinary one. */
+  /**
+   * What the room knows of this user; null if that is nothing: then they are no member, or in General an ordinary one.
+   */
   async record(roomId: RoomId, userId: UserId): Promise<MemberRecord | null> {
     return recordOf(await this.#redis.hget(this.#keys.records(roomId), userId));
   }
@@ -140,8 +142,8 @@ export class Members {
   }
 
   /**
-   * Gives a room without an owner one, if it has members: a moderator, or else whoever has been on the server for the
-   * longest. For when an owner has left or is none any more.
+   * Gives a room that lost its owner a new one, if it has members: a moderator, or else the member who has been on the
+   * server for the longest time.
    */
   async keepOwner(roomId: RoomId): Promise<void> {
     const all = Object.entries(await this.#redis.hgetall(this.#keys.records(roomId)))
@@ -182,7 +184,7 @@ export class Members {
 
   /**
    * Shuts a user out of all their rooms, or lets them in again: from then on the rooms' scripts refuse what they send.
-   * The account must be marked as disabled before, because whoever joins a room looks at that afterwards: see `demandAble`.
+   * The account must be marked as disabled before, because joining a room checks that afterwards: see `demandAble`.
    */
   async bar(userId: UserId, on: boolean): Promise<void> {
     for (const roomId of await this.of(userId)) await this.barFrom(roomId, userId, on);

@@ -3,7 +3,7 @@ import { isRoomId, type RoomId, type StoredReport, type UserId } from "../protoc
 import { isRecord, parseJson } from "./log.ts";
 import type { RedisClient } from "./redis.ts";
 
-/** Reported messages, by room: one report for a message, whoever and however many report it. */
+/** Reported messages, by room: one report for a message, however many users report it. */
 export class Reports {
   readonly #redis: RedisClient;
   readonly #keys: Keys;

@@ -1,24 +1,24 @@
 import type { Message, Thread } from "@hubbub/server/protocol";
 import type { Log } from "./room.ts";
 
-/** What stands at the message that begins a thread. */
+/** What the first message of a thread shows. */
 export type ThreadLine = Omit<Thread, "seq">;
 
-/** What stands in the place of answers: how many are in the thread that `root` begins, and whether they are new. */
+/** Shown in the place of answers: how many the thread of `root` has, and whether they are new. */
 export type Stub = ThreadLine & { root: number; isNew: boolean };
 
 export type Folded = {
-  /** What is shown, in its order: messages, and those that have a stub in their place. */
+  /** The shown rows in order: messages, and answers that have a stub in their place. */
   messages: readonly Message[];
-  /** By the seq of the message that begins it. */
+  /** By the seq of the thread's first message. */
   threads: ReadonlyMap<number, ThreadLine>;
-  /** By the seq of the answer in whose place it stands: the newest one. */
+  /** By the seq of the newest answer, whose place the stub takes. */
   stubs: ReadonlyMap<number, Stub>;
 };
 
 /**
- * The threads of a log, by what of them is loaded and by what the server has told. A log has no hole up to its end, so of
- * a message that is in it all answers are; of one that is shown apart from the log they may not be.
+ * A log's threads, from its messages and from the server's counts. A log has no gap up to its end, so it has all
+ * answers to each of its messages; messages apart from the log may have more.
  */
 function threadsIn(messages: readonly Message[], told: readonly Thread[]): Map<number, ThreadLine> {
   const threads = new Map<number, ThreadLine>();
@@ -37,7 +37,7 @@ function threadsIn(messages: readonly Message[], told: readonly Thread[]): Map<n
   return threads;
 }
 
-/** A log with its answers where they were said. */
+/** A log with its answers in their own places. */
 export function unfolded({ messages }: Log, told: readonly Thread[] = []): Folded {
   return { messages, threads: threadsIn(messages, told), stubs: new Map() };
 }
@@ -46,9 +46,8 @@ export function unfolded({ messages }: Log, told: readonly Thread[] = []): Folde
 const NEAR = 5;
 
 /**
- * A log whose answers stand in their threads alone. So that none goes unseen, a stub stands in the place of those that
- * came after `since` (a seq) to what was said some messages before, and of those whose thread begins above what is
- * loaded.
+ * A log without answers, which are only in their threads. So that none goes unseen, a stub takes the place of answers
+ * that came after `since` (a seq) to a message further up, and of answers whose thread begins above the loaded part.
  */
 export function folded({ messages }: Log, since: number, told: readonly Thread[] = []): Folded {
   const threads = threadsIn(messages, told);

@@ -55,7 +55,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
     // Whoever goes to a message of the room has the focus there.
     const { visit } = chat.snapshot();
     const isVisited = visit?.roomId === roomId && visit.is !== "missing";
-    // On a phone the keyboard would cover the room before it was read.
+    // On a phone the keyboard would cover the room before the user has read it.
     if (!isBeside && !isVisited && !matchMedia(PHONE).matches) area.current?.focus();
   }, [chat, roomId, isBeside]);
 

@@ -146,6 +146,12 @@ export const FAULTS: readonly Fault[] = [
     instead: { "Delivery.expel": "return;" },
   },
   {
+    name: "disabled accounts kept in rooms",
+    remedy: "a disabled account is shut out of each of its rooms, where messages are stored",
+    scenario: "moderation",
+    instead: { "Members.bar": "return;" },
+  },
+  {
     name: "names claimed twice",
     remedy: "a username is claimed once",
     scenario: "races",

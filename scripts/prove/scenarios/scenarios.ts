@@ -1,5 +1,6 @@
 import type { Scenario } from "../stage.ts";
 import { clientLinks, slowClient } from "./links.ts";
+import { moderation } from "./moderation.ts";
 import { leaving, logoutStorm, races } from "./people.ts";
 import {
   aofTruncated,
@@ -36,5 +37,6 @@ export const SCENARIOS: readonly Scenario[] = [
   thunderingHerd,
   logoutStorm,
   leaving,
+  moderation,
   races,
 ];

@@ -77,7 +77,7 @@ export const RATES = {
     seconds: 60,
     of: "a user",
     counted: "here",
-    why: "changes of members and bans: each is a change of the room that all its people hear",
+    why: "changes of members, bans and settings: all people of the room hear them",
   },
   report: { points: 50, seconds: 3_600, of: "a user", counted: "in Redis", why: "reported messages" },
   privateRoom: {

@@ -25,6 +25,11 @@ export class Moderation {
     this.#audit = audit;
   }
 
+  /** How many records a room has, whoever asks. */
+  count(roomId: RoomId): Promise<number> {
+    return this.#members.size(roomId);
+  }
+
   /** A page of a room's members, with an id above `after`, ascending. Throws `not_found`. */
   async list(user: User, roomId: RoomId, after: number, size: number): Promise<Member[]> {
     const { kind } = await this.#rooms.demand(user, roomId, "members");

@@ -650,7 +650,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.patch("/rooms/:id", async (request, response) => {
     const user = demandUser(response);
     const patch = roomPatch.parse(request.body);
-    if (patch.name !== undefined) await throttle.take("room", user.id);
+    await throttle.take(patch.name === undefined ? "moderation" : "room", user.id);
     response.json(await chat.rooms.change(user, roomIdOf(request), patch));
   });
   // ?after=&size= -> its members, by id: `[{id,username,role,mutedUntil?}]`

@@ -249,6 +249,18 @@ export class Users {
     this.forget(id);
   }
 
+  /** Gives the name of a deleted account to whoever wants it. */
+  async giveNameUp(id: UserId): Promise<void> {
+    const username = await this.#redis.hget(this.#keys.user(id), "username");
+    if (username === null) return;
+    const claim = this.#keys.username(username);
+    if ((await this.#redis.get(claim)) === `user:${id}`) await this.#redis.del(claim);
+    // The field keeps the id from being given again; no username is as long.
+    await this.#redis.hset(this.#keys.user(id), "username", `${DELETED} who had the id ${id}`);
+    await this.#looks.release(id, username);
+    this.forget(id);
+  }
+
   /** A new code that lets its owner choose a password, once, within a day. Earlier ones end. */
   async newReset(id: UserId): Promise<string> {
     const code = randomBytes(24).toString("base64url");

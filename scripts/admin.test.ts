@@ -1,0 +1,199 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { readConfig } from "../server/src/config.ts";
+import type { Account, AuditEntry, Me, User } from "../server/src/protocol.ts";
+import { Browser, both, person, replicas, until, type House, type Person } from "../server/src/testing.ts";
+import { main } from "./admin.ts";
+import { seed } from "./seed.ts";
+
+const PASSWORD = "correct horse";
+
+let house: House;
+let owner: Person;
+beforeEach(async () => {
+  house = await replicas(2);
+});
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await house.close();
+});
+
+/** What a command says and how it ends, as from a shell without a terminal. */
+async function admin(...args: string[]): Promise<{ code: number; said: string }> {
+  let said = "";
+  vi.spyOn(console, "log").mockImplementation((line: string) => void (said += `${line}\n`));
+  try {
+    return { code: await main(args, house.env), said };
+  } catch (error) {
+    if (!(error instanceof Error && "exitCode" in error)) throw error;
+    return { code: Number(error.exitCode), said: error.message };
+  }
+}
+
+async function json<T>(...args: string[]): Promise<T> {
+  const { code, said } = await admin(...args, "--json");
+  expect(code, said).toBe(0);
+  return JSON.parse(said) as T;
+}
+
+async function populate(): Promise<Person> {
+  owner = await person(both(house)[0], "olga");
+  return person(both(house)[1], "ben");
+}
+
+function logIn(username: string, password = PASSWORD) {
+  return new Browser(both(house)[0]).post<Me>("/api/login", { username, password });
+}
+
+const ended = ({ socket }: Person) => until(() => !socket.connected, undefined, "the connection to end");
+
+describe("npm run admin, beside replicas", () => {
+  it("lists accounts and shows one, by a name in any case", async () => {
+    const ben = await populate();
+    const { said } = await admin("users");
+    expect(said).toMatch(/^ +1 {2}olga +owner, online, since \d{4}-\d\d-\d\d\n +2 {2}ben +online, since/);
+    const all = await json<Account[]>("users");
+    expect(all.map(({ username, role }) => [username, role])).toEqual([
+      ["olga", "owner"],
+      ["ben", "user"],
+    ]);
+    expect(await json("user", "BEN")).toMatchObject({ ...ben.user, role: "user", sessions: 1 });
+  });
+
+  it("disables an account and enables it again, while its connections are open", async () => {
+    const ben = await populate();
+    expect(await json("disable", "ben")).toMatchObject({ id: ben.user.id, sessions: 0 });
+    await ended(ben);
+    expect((await ben.browser.get("/api/me")).status).toBe(401);
+    expect((await logIn("ben")).status).toBe(401);
+    expect((await admin("enable", "ben")).code).toBe(0);
+    expect((await logIn("ben")).status).toBe(200);
+  });
+
+  it("ends sessions, makes an owner, and makes a link for a new password", async () => {
+    const ben = await populate();
+    expect(await json("end-sessions", "ben")).toEqual({ id: ben.user.id, ended: 1 });
+    await ended(ben);
+    expect(await json("make-owner", "ben")).toMatchObject({ role: "owner" });
+    expect((await logIn("ben")).body.role).toBe("owner");
+    const { url } = await json<{ url: string }>("reset-password", "ben");
+    const code = /\/#\/reset\/([\w-]{32})$/.exec(url)?.[1] ?? "";
+    const used = await new Browser(both(house)[1]).post(`/api/reset/${code}`, { password: "battery staple" });
+    expect(used.status).toBe(204);
+    expect((await logIn("ben", "battery staple")).status).toBe(200);
+    owner.close();
+  });
+
+  it("deletes an account and its messages only if somebody says so, and goes on where it was cut short", async () => {
+    const ben = await populate();
+    await ben.say("0", "a secret");
+    const asked = await admin("delete", "ben", "--messages", "delete");
+    expect([asked.code, asked.said]).toEqual([1, expect.stringContaining("--yes")]);
+    expect((await logIn("ben")).status).toBe(200);
+    expect((await admin("delete", "ben", "--yes")).code).toBe(0);
+    await ended(ben);
+    const rows = () => house.redis.zrange(house.keys.room("0"), "0", "-1");
+    expect((await rows()).join("")).toContain("a secret");
+    expect(await json("delete", "ben", "--yes", "--messages", "delete")).toMatchObject({ messages: 1 });
+    expect((await rows()).join("")).not.toContain("a secret");
+    expect((await admin("user", "ben")).code).toBe(1);
+  });
+
+  it("sets who may sign up, counts, and leaves all of it in the audit log as the shell", async () => {
+    await populate();
+    expect(await json("settings")).toEqual({ signup: "open", words: [] });
+    expect((await admin("settings", "signup", "closed")).said).toContain("closed");
+    const asked = { username: "late-comer", password: PASSWORD };
+    expect((await new Browser(both(house)[1]).post("/api/users", asked)).status).toBe(403);
+    expect(await json("stats")).toMatchObject({ people: 2, rooms: 1, messages: 0 });
+    await admin("disable", "ben");
+    const { body } = await owner.browser.get<AuditEntry[]>("/api/admin/audit");
+    expect(body.map(({ by, what }) => [by, what])).toEqual([
+      ["", "account"],
+      ["", "server settings"],
+    ]);
+  });
+
+  it.each([
+    ["nothing", [], 64],
+    ["an unknown command", ["frobnicate"], 64],
+    ["a name of every object", ["constructor"], 64],
+    ["no name", ["disable"], 64],
+    ["a name too many", ["user", "olga", "ben"], 64],
+    ["an unknown option", ["users", "--all"], 64],
+    ["an unknown setting", ["settings", "colour"], 64],
+    ["an unknown mode", ["settings", "signup", "maybe"], 64],
+    ["half of a command", ["demo"], 64],
+    ["another demo", ["demo", "add"], 64],
+    ["an unknown farewell", ["delete", "olga", "--messages", "burn"], 64],
+    ["somebody unknown", ["user", "nobody"], 1],
+    ["the last owner", ["disable", "olga"], 1],
+    ["the last owner's account", ["delete", "olga", "--yes"], 1],
+  ])("ends with its code for %s, and changes nothing", async (_what, args, code) => {
+    await populate();
+    expect((await admin(...args)).code).toBe(code);
+    expect(await json("user", "olga")).toMatchObject({ role: "owner", sessions: 1 });
+  });
+
+  it("ends with 69 without a Redis, and with 0 after its help", async () => {
+    await expect(main(["users"], { REDIS_URL: "redis://127.0.0.1:1" })).rejects.toMatchObject({
+      exitCode: 69,
+    });
+    expect(await admin("--help")).toEqual({ code: 0, said: expect.stringContaining("make-owner NAME") });
+  });
+});
+
+describe("demo remove", () => {
+  const config = () => readConfig(house.env);
+  /** Everything in Redis but what is of the moment. */
+  const names = async () => {
+    const prefix = house.env["KEY_PREFIX"] ?? "";
+    const all = (await house.redis.keys(`*${prefix}*`)).map((key) => key.replace(prefix, ""));
+    return all
+      .filter((key) => !/^(\{online_users|online_users|limit|schema|session_secret|audit)/.test(key))
+      .toSorted();
+  };
+
+  it("leaves a Redis as new where nobody else has been: the next account is the first", async () => {
+    const before = await names();
+    await seed(config(), { users: 5, rooms: 2, messages: 60 });
+    const joe = await logIn("Joe", "password123");
+    expect(joe.status).toBe(200);
+    const { people, rooms } = await json<{ people: number; rooms: number }>("demo", "remove", "--yes");
+    expect([people, rooms > 2]).toEqual([11, true]);
+    expect((await logIn("Joe", "password123")).status).toBe(401);
+    expect(await names()).toEqual(before);
+    owner = await person(both(house)[0], "olga");
+    expect((await owner.browser.get<Me>("/api/me")).body).toEqual({
+      id: "1",
+      username: "olga",
+      role: "owner",
+    });
+    expect((await owner.say("0", "the first word")).seq).toBe(1);
+    owner.close();
+  });
+
+  it("leaves what real people made, and none of what demo people said", async () => {
+    owner = await person(both(house)[0], "olga");
+    await seed(config());
+    const { body: made } = await owner.browser.post<{ id: string }>("/api/rooms", { name: "Ours" });
+    await owner.say(made.id, "ours alone");
+    const own = await owner.say("0", "a real word");
+    await json("demo", "remove", "--yes");
+    const page = (id: string) =>
+      owner.browser.get<{ messages: { message: string }[] }>(`/api/rooms/${id}/messages?size=100`);
+    const said = (await page("0")).body.messages.map(({ message }) => message);
+    expect(said.filter(Boolean)).toEqual([own.message]);
+    expect((await page(made.id)).body.messages.map(({ message }) => message)).toEqual(["ours alone"]);
+    const { body: directory } = await owner.browser.get<{ name: string }[]>("/api/rooms/directory");
+    expect(directory.map(({ name }) => name)).toEqual(["Ours"]);
+    const { body: users } = await owner.browser.get<User[]>("/api/users");
+    expect(users.map(({ username }) => username)).toEqual(["olga"]);
+    expect((await new Browser(both(house)[1]).get<{ people: User[] }>("/api/demo")).body.people).toEqual([]);
+    // Names of demo people are free again.
+    const joe = await person(both(house)[1], "Joe");
+    expect(joe.user.username).toBe("Joe");
+    joe.close();
+    owner.close();
+    expect(await json("demo", "remove", "--yes")).toEqual({ people: 0, rooms: 0, messages: 0 });
+  });
+});

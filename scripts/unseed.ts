@@ -1,0 +1,157 @@
+import type { Accounts } from "../server/src/chat/accounts.ts";
+import { asChanged } from "../server/src/chat/changes.ts";
+import type { Users } from "../server/src/chat/users.ts";
+import type { Keys } from "../server/src/keys.ts";
+import { looksOf } from "../server/src/names.ts";
+import { LIMITS, type Message, type Page, type RoomId, type UserId } from "../server/src/protocol.ts";
+import { GENERAL, pairOf } from "../server/src/store/kinds.ts";
+import type { Log } from "../server/src/store/log.ts";
+import type { Members } from "../server/src/store/members.ts";
+import type { RedisClient } from "../server/src/store/redis.ts";
+import { scanNames } from "./contents.ts";
+
+type Store = {
+  redis: RedisClient;
+  keys: Keys;
+  users: Users;
+  accounts: Accounts;
+  members: Members;
+  log: Log;
+};
+
+export type Removed = { people: number; rooms: number; messages: number };
+
+/** Fields of a room's `meta` that belong to its log and its changes. */
+const HEAD = ["seq", "date", "hash", "first", "theirs", "rev", "revHash"];
+
+/**
+ * Takes all demo data away while servers run: the seeded accounts, the rooms that nobody else is in or has spoken in, and
+ * what demo people said elsewhere. What real people made stays. Without real people the Redis is as new, and the first
+ * to sign up owns the server. A repeat completes what was cut short. Throws `forbidden` if a demo person is the last
+ * owner.
+ */
+export async function removeDemo(store: Store): Promise<Removed> {
+  const { redis, keys, users, accounts, members, log } = store;
+  const { seeded, fresh, others } = await listPeople(store);
+  const rooms = new Set<RoomId>([GENERAL]);
+  for (const id of seeded) {
+    for (const roomId of await members.of(id)) rooms.add(roomId);
+    // First of all, so that nobody goes on talking as one of them.
+    await accounts.delete(id, "keep");
+  }
+  if (seeded.size > 0) for await (const id of members.named()) rooms.add(id);
+  const dropped = new Set<RoomId>();
+  let messages = 0;
+  for (const roomId of rooms) {
+    const said = await countMessages(log, roomId, seeded);
+    const inside = pairOf(roomId) ?? (await redis.hkeys(keys.records(roomId)));
+    const isDemo = said.others === 0 && (roomId === GENERAL || inside.every((id) => seeded.has(id)));
+    messages += said.theirs;
+    if (isDemo && said.theirs + said.deleted + inside.length > 0) dropped.add(roomId);
+    else if (said.theirs > 0) await eraseMessages(log, roomId, seeded);
+  }
+  await drop(store, dropped);
+  await redis.del(keys.demo);
+  if (others === 0) await beginAnew(store, seeded);
+  else for (const id of seeded) await users.giveNameUp(id);
+  return {
+    people: fresh,
+    rooms: [...dropped].filter((id) => id !== GENERAL && !pairOf(id)).length,
+    messages,
+  };
+}
+
+/** The seeded accounts, how many of them are not deleted, and how many others there are or were. */
+async function listPeople({
+  redis,
+  keys,
+  users,
+}: Store): Promise<{ seeded: Set<UserId>; fresh: number; others: number }> {
+  const seeded = new Set<UserId>();
+  let [fresh, others] = [0, 0];
+  for (let id = 1, last = await users.count(); id <= last; id += 1) {
+    const [username, isSeeded, deleted] = await redis.hmget(
+      keys.user(String(id)),
+      "username",
+      "seeded",
+      "deleted",
+    );
+    if (!username) continue;
+    if (!isSeeded) {
+      others += 1;
+      continue;
+    }
+    seeded.add(String(id));
+    if (!deleted) fresh += 1;
+  }
+  return { seeded, fresh, others };
+}
+
+async function* allMessages(log: Log, roomId: RoomId): AsyncGenerator<Message> {
+  for (let after: number | undefined = 0; after !== undefined;) {
+    const { messages, more }: Page = await log.page(roomId, { after, size: LIMITS.page });
+    yield* messages;
+    after = more ? messages.at(-1)?.date : undefined;
+  }
+}
+
+async function countMessages(
+  log: Log,
+  roomId: RoomId,
+  seeded: ReadonlySet<UserId>,
+): Promise<{ theirs: number; others: number; deleted: number }> {
+  const count = { theirs: 0, others: 0, deleted: 0 };
+  for await (const { from, deleted } of allMessages(log, roomId)) {
+    if (!seeded.has(from)) count.others += 1;
+    else if (deleted === undefined) count.theirs += 1;
+    else count.deleted += 1;
+  }
+  return count;
+}
+
+async function eraseMessages(log: Log, roomId: RoomId, seeded: ReadonlySet<UserId>): Promise<void> {
+  for await (const { seq, from, deleted } of allMessages(log, roomId)) {
+    if (!seeded.has(from) || deleted !== undefined) continue;
+    await log.change("", { roomId, seq }, (message) =>
+      asChanged(message, from, { do: "delete", roomId, seq }, Date.now(), {}),
+    );
+  }
+}
+
+/** Deletes rooms; of General only what was said there. */
+async function drop({ redis, keys }: Store, rooms: ReadonlySet<RoomId>): Promise<void> {
+  for (const roomId of rooms) {
+    const name = await redis.get(keys.roomName(roomId));
+    if (roomId === GENERAL) await redis.hdel(keys.meta(roomId), ...HEAD);
+    if (roomId === GENERAL || name === null) continue;
+    // Without its name no new connection finds the room.
+    await redis.del(keys.roomByName(name));
+    for (const look of looksOf(name))
+      if ((await redis.hget(keys.roomLooks, look)) === roomId) await redis.hdel(keys.roomLooks, look);
+  }
+  for await (const names of scanNames(redis, keys))
+    for (const name of names) {
+      const [, plain, braced] = /^(?:room:(\d+(?::\d+)?)(?::name)?|\{room:([\d:]+)\}:.*)$/.exec(name) ?? [];
+      const roomId = plain ?? braced;
+      const isKept = roomId === GENERAL && /:(?:name|meta|records|bans|invites|audit)$/.test(name);
+      if (roomId !== undefined && rooms.has(roomId) && !isKept) await redis.unlink(keys.scan.keyOf(name));
+    }
+}
+
+/** Nobody but demo people has ever been here: the next account is the first. */
+async function beginAnew({ redis, keys }: Store, seeded: ReadonlySet<UserId>): Promise<void> {
+  for (const id of seeded) {
+    const username = await redis.hget(keys.user(id), "username");
+    const { user, userRooms, userNotify, userFolded, userSessions } = keys;
+    for (const key of [userRooms, userNotify, userFolded, userSessions]) await redis.del(key(id));
+    if (username !== null) {
+      await redis.del(keys.username(username));
+      await redis.del(keys.homes(username));
+    }
+    await redis.hdel(keys.records(GENERAL), id);
+    await redis.del(user(id));
+  }
+  for (const key of [keys.staff, keys.userLooks, keys.roomLooks, keys.totalRooms, keys.totalUsers])
+    await redis.del(key);
+  await redis.hdel(keys.settings, "owner");
+}

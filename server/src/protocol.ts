@@ -375,7 +375,7 @@ export type Credentials = { username: string; password: string };
 export type NewUser = Credentials & { invite?: string | undefined };
 /** `null` takes the display name away. */
 export type Profile = { displayName: string | null };
-export type NewPassword = { password: string; newPassword: string };
+export type NewPassword = { current: string; next: string };
 export type Leave = { password: string; messages: Farewell };
 export type AccountPatch = { role?: ServerRole | undefined; disabled?: boolean | undefined };
 export type Notifications = { level: NotifyLevel };

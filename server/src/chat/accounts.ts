@@ -103,12 +103,12 @@ export class Accounts {
    */
   async changePassword(
     user: User,
-    { password, newPassword }: NewPassword,
+    { current, next }: NewPassword,
     address: string,
     sid: string,
   ): Promise<void> {
-    await this.#parts.users.demandPassword(user, password, address);
-    await this.#parts.users.setPassword(user, newPassword, address);
+    await this.#parts.users.demandPassword(user, current, address);
+    await this.#parts.users.setPassword(user, next, address);
     await this.endSessions(user.id, sid);
   }
 

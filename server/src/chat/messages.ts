@@ -23,7 +23,7 @@ import { findMessages, type Finding } from "./find.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
-import { wordsIn } from "./words.ts";
+import { hasOneOf } from "./words.ts";
 
 type Parts = {
   rooms: ChatRooms;
@@ -112,8 +112,8 @@ export class ChatMessages {
 
   /** Throws `forbidden` for a text with a word that the server's admins have filtered. */
   async #demandWords(text: string): Promise<void> {
-    const [word] = wordsIn(text, await this.#settings.words());
-    if (word !== undefined) throw new ChatError("forbidden", "This has a word that is not allowed here.");
+    if (hasOneOf(await this.#settings.words(), text))
+      throw new ChatError("forbidden", "This has a word that is not allowed here.");
   }
 
   /**

@@ -110,7 +110,7 @@ describe("another password", () => {
     const ivy = await person(left(), "ivy");
     const elsewhere = await again(ivy);
     const other = await connect(elsewhere, ivy.user);
-    const { status } = await ivy.browser.post("/api/me/password", { password: PASSWORD, newPassword: OTHER });
+    const { status } = await ivy.browser.post("/api/me/password", { current: PASSWORD, next: OTHER });
     expect(status).toBe(204);
     await ended(other);
     expect(await isIn(elsewhere)).toBe(false);
@@ -124,11 +124,11 @@ describe("another password", () => {
   it("is refused with a wrong one, a weak one, and to a stranger", async () => {
     const jan = await person(left(), "janet");
     const set = (body: object, browser = jan.browser) => browser.post<Failure>("/api/me/password", body);
-    expect((await set({ password: "wrong", newPassword: OTHER })).status).toBe(403);
-    expect((await set({ password: PASSWORD, newPassword: "short" })).status).toBe(400);
-    expect((await set({ password: PASSWORD, newPassword: "password123" })).status).toBe(400);
-    expect((await set({ password: PASSWORD, newPassword: "x".repeat(100) })).status).toBe(400);
-    expect((await set({ password: PASSWORD, newPassword: OTHER }, new Browser(left()))).status).toBe(401);
+    expect((await set({ current: "wrong", next: OTHER })).status).toBe(403);
+    expect((await set({ current: PASSWORD, next: "short" })).status).toBe(400);
+    expect((await set({ current: PASSWORD, next: "password123" })).status).toBe(400);
+    expect((await set({ current: PASSWORD, next: "x".repeat(100) })).status).toBe(400);
+    expect((await set({ current: PASSWORD, next: OTHER }, new Browser(left()))).status).toBe(401);
     await expect(again(jan)).resolves.toBeInstanceOf(Browser);
     jan.close();
   });
@@ -140,7 +140,7 @@ describe("another password", () => {
       const answers: number[] = [];
       for (let tries = 0; tries < 12; tries += 1)
         answers.push(
-          (await one.browser.post("/api/me/password", { password: "wrong one", newPassword: OTHER })).status,
+          (await one.browser.post("/api/me/password", { current: "wrong one", next: OTHER })).status,
         );
       expect(answers).toEqual([...Array<number>(10).fill(403), 429, 429]);
       one.close();

@@ -3,6 +3,7 @@ import { Router, type Request } from "express";
 import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
 import { passwordFits } from "../chat/passwords.ts";
+import { isWord } from "../chat/words.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Load } from "../load.ts";
@@ -41,7 +42,7 @@ const profile: z.ZodType<Profile> = z.object({
     .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters")
     .nullable(),
 });
-const newPassword: z.ZodType<NewPassword> = z.object({ password, newPassword: freshPassword });
+const newPassword: z.ZodType<NewPassword> = z.object({ current: password, next: freshPassword });
 const reset = z.object({ password: freshPassword });
 const leave: z.ZodType<Leave> = z.object({ password, messages: z.enum(FAREWELLS) });
 const accountPatch: z.ZodType<AccountPatch> = z.object({
@@ -49,7 +50,12 @@ const accountPatch: z.ZodType<AccountPatch> = z.object({
   disabled: z.boolean().optional(),
 });
 const settingsPatch: z.ZodType<Partial<ServerSettings>> = z
-  .object({ signup: z.enum(SIGN_UP_MODES) })
+  .object({
+    signup: z.enum(SIGN_UP_MODES),
+    words: z
+      .array(z.string().max(LIMITS.word).refine(isWord, "a word has letters or digits"))
+      .max(LIMITS.words),
+  })
   .partial();
 const listQuery = z.object({
   q: z.string().max(LIMITS.search).optional(),
@@ -92,7 +98,7 @@ export function accountRoutes({ config, chat, sessions, throttle, load, security
     await accounts.rename(user, displayName);
     response.json(await accounts.me(user, role));
   });
-  // {password,newPassword} -> 204; ends all other sessions; 403 for a wrong password
+  // {current,next} -> 204; ends all other sessions; 403 for a wrong password
   router.post("/me/password", async (request, response) => {
     const { user, sid } = demandActor(response);
     const asked = newPassword.parse(request.body);

@@ -354,6 +354,10 @@ async function trySeed(size: SeedSize): Promise<Credentials[]> {
   const redisUrl = await findOwnRedis();
   try {
     const config = readConfig({ ...process.env, REDIS_URL: redisUrl });
+    if (!config.demo)
+      throw new Error(
+        "Everybody knows the demo people's password: with NODE_ENV=production, or a HOST that others reach, they need DEMO=on.",
+      );
     return await seed(config, size, progressBar());
   } catch (error) {
     throw stop(error instanceof Error ? error.message : String(error), 69);

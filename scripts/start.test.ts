@@ -247,6 +247,25 @@ describe("npm start", () => {
     await redis.stop(2_000);
   });
 
+  it("puts no demo data in for production without DEMO=on, nor does seed, and shows none that are there", async () => {
+    const redis = await startRedis({ dir: dataDir(), persistent: true });
+    const env = { REDIS_URL: redis.url, NODE_ENV: "production" };
+    const npm = start(env);
+    const address = await npm.listens();
+    await until(() => npm.output.includes("first to sign up owns the server"), PATIENCE_MS, "the hint");
+    const seed = (more: NodeJS.ProcessEnv) =>
+      new Command(process.execPath, ["scripts/run.mjs", "seed"], { env: { ...env, ...more } });
+    const refused = seed({});
+    expect(await refused.ended).toBe(69);
+    expect(refused.output).toContain("DEMO=on");
+    expect(await seed({ DEMO: "on" }).ended).toBe(0);
+    expect(await (await fetch(`${address}/api/demo`)).json()).toEqual({ people: [] });
+    expect(npm.output).not.toContain("Log in as");
+    npm.child.kill("SIGTERM");
+    expect(await npm.ended).toBe(0);
+    await redis.stop(2_000);
+  }, 120_000);
+
   it("does not seed a Redis whose folder has unread data, and says what to do", async () => {
     const dir = dataDir();
     const empty = await startRedis({ dir: join(dir, "redis"), persistent: true });

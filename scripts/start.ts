@@ -106,9 +106,19 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
     await checkSchema(redis, keys).catch((error: Error) => {
       throw stop(error.message, 69);
     });
-    if (unused && unread.length === 0) await putDemoDataIn(redisUrl, signal);
+    if (unused && unread.length === 0 && config.demo) await putDemoDataIn(redisUrl, signal);
+    else if (unused && !config.demo)
+      console.log("Nobody has an account yet. The first to sign up owns the server.");
 
-    const env = { DRAIN: "1500", LOG_LEVEL: "warn", ...withoutEmpty(process.env), REDIS_URL: redisUrl };
+    const env = {
+      DRAIN: "1500",
+      LOG_LEVEL: "warn",
+      ...withoutEmpty(process.env),
+      REDIS_URL: redisUrl,
+      // By where HAProxy listens, not the replicas behind it.
+      SIGNUP: config.signUp,
+      DEMO: config.demo ? "on" : "off",
+    };
     if (count === 1) {
       const [address] = await startReplicas([port], env, running, signal);
       console.log(`Hubbub listens on ${address}`);
@@ -126,7 +136,7 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
       running.haproxy = keep("HAProxy", await launch(), launch, signal, console.error);
       console.log(`Hubbub listens on ${addressOf(config.host, port)} (${count} replicas behind HAProxy)`);
     }
-    const people = JSON.parse((await redis.get(keys.demo)) ?? "[]") as Credentials[];
+    const people = config.demo ? (JSON.parse((await redis.get(keys.demo)) ?? "[]") as Credentials[]) : [];
     const passwords = [...new Set(people.map(({ password }) => password))].join(" or ");
     if (people.length > 0) {
       console.log(`Log in as ${people.map(({ username }) => username).join(", ")}; password ${passwords}`);

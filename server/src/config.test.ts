@@ -24,6 +24,23 @@ describe("readConfig", () => {
     expect(readConfig({ SERVER_ID: "left" }).serverId).toBe("left");
   });
 
+  it.each([
+    [{}, "open", true],
+    [{ HOST: "localhost" }, "open", true],
+    [{ HOST: "::1", NODE_ENV: "test" }, "open", true],
+    [{ HOST: "0.0.0.0" }, "invite", false],
+    [{ HOST: "192.168.1.5" }, "invite", false],
+    [{ NODE_ENV: "production" }, "invite", false],
+    [{ NODE_ENV: "production", SIGNUP: "open", DEMO: "on" }, "open", true],
+    [{ HOST: "0.0.0.0", DEMO: "on" }, "invite", true],
+    [{ SIGNUP: "closed", DEMO: "off" }, "closed", false],
+  ])(
+    "of %j lets strangers and demo people only in where nobody else comes, or as it says",
+    (env, signUp, demo) => {
+      expect(readConfig(env)).toMatchObject({ signUp, demo });
+    },
+  );
+
   it("names all faults at once", () => {
     const wrong = {
       PORT: "99999",

@@ -68,6 +68,11 @@ const environment = z.object({
    * always sign up, and owns it.
    */
   SIGNUP: z.enum(SIGN_UP_MODES).optional(),
+  /**
+   * Demo people, whose password everybody knows: `on` or `off`. Empty: only if just this machine reaches `HOST` and
+   * `NODE_ENV` is not `production`.
+   */
+  DEMO: z.enum(["on", "off"]).optional(),
   /** How many proxies in front to trust with `X-Forwarded-*`. With Compose the default is 1: its HAProxy. */
   TRUST_PROXY: whole(0, 0, 8),
   /**
@@ -131,6 +136,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     throw new Error(`The environment is wrong. ${faults.join("; ")}`);
   }
   const read = parsed.data;
+  const isPrivate = read.NODE_ENV !== "production" && isLoopback(read.HOST);
   return {
     production: read.NODE_ENV === "production",
     port: read.PORT,
@@ -141,9 +147,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     sessionSecrets: secretsOf(read.SESSION_SECRET),
     sessionTtlSeconds: read.SESSION_TTL,
     cookieSecure: read.COOKIE_SECURE,
-    signUp:
-      read.SIGNUP ??
-      (read.NODE_ENV !== "production" && isLoopback(read.HOST) ? ("open" as const) : ("invite" as const)),
+    signUp: read.SIGNUP ?? (isPrivate ? ("open" as const) : ("invite" as const)),
+    demo: read.DEMO === undefined ? isPrivate : read.DEMO === "on",
     trustProxy: read.TRUST_PROXY,
     publicOrigins: read.PUBLIC_URL,
     origins: read.ORIGINS,

@@ -266,7 +266,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
             throw new ChatError("unavailable", "This replica has too much to do.", 1_000);
           return health.ready();
         },
-        demo: async () => JSON.parse((await commands.get(keys.demo)) ?? "[]") as Credentials[],
+        demo: async () =>
+          config.demo ? (JSON.parse((await commands.get(keys.demo)) ?? "[]") as Credentials[]) : [],
       }),
     );
 

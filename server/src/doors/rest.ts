@@ -507,7 +507,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     }
   };
 
-  // -> `{people:[{username,password}]}`: the demo log-ins, without a session
+  // -> `{people:[{username,password}]}`: the demo log-ins, without a session; none where demo data do not belong
   router.get("/demo", async (_request, response) => {
     response.json({ people: await parts.demo() });
   });

@@ -239,12 +239,12 @@ export async function checkRedis(client: RedisClient, config: Config, keys: Keys
     checkInfo(info, nodes.length > 1 ? `Redis at ${at}` : "Redis", config),
   );
   const demo = await client.exists(keys.demo);
-  if (demo > 0 && (config.production || !isLoopback(config.host)))
+  if (demo > 0 && !config.demo)
     found.push({
       level: "warn",
       about: "demo data",
       says: "the demo people are in Redis, and everybody knows their password",
-      cure: "use an empty Redis for real people, and never seed it",
+      cure: "npm run admin -- demo remove",
     });
   return unique(found);
 }

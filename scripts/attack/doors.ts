@@ -265,8 +265,8 @@ export const DOORS: Attack[] = [
   {
     number: 21,
     title: "what a change of password leaves open",
-    answer: "",
-    missing: "passwords cannot be changed yet",
+    answer: "it ends all other sessions and their connections",
+    test: "npm test -- doors/accounts",
   },
   {
     number: 22,

@@ -590,7 +590,9 @@ describe("a named room", () => {
     await redis.sadd(keys.userRooms(zoe.user.id), to.id);
     // A new connection makes the replica check all windows of its user.
     const other = await windowOf(zoe, left);
-    await until(() => heard.some(([event]) => event === "show.room"));
+    const isShown = () =>
+      heard.some(([event, shown]) => event === "show.room" && (shown as Room | undefined)?.id === to.id);
+    await until(isShown);
     expect(heard).toContainEqual(["hide.room", { roomId: from.id }]);
     await mary.say(from.id, "secret of the lounge");
     await mary.say(to.id, "open in the library");

@@ -88,7 +88,7 @@ export async function gatherCrowd(rig: Rig, history: History, random: Random, si
   const members = new Map<RoomId, Person[]>([["0", people]]);
   const named: RoomId[] = [];
   const pairs: RoomId[] = [];
-  for (const { name, from } of NAMED) named.push(await person(from).chat.createRoom(name));
+  for (const { name, from } of NAMED) named.push(await person(from).chat.createRoom({ name }));
   await until(
     () => people.every((one) => one.connected && one.chat.snapshot().connection === "online"),
     15_000,

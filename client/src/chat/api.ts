@@ -7,17 +7,19 @@ import {
   type Found,
   type Hits,
   type ListedRoom,
+  type Me,
   type Message,
   type NewPrivateRoom,
   type NewRoom,
+  type NewUser,
   type Notifications,
   type NotifyLevel,
   type Page,
   type Presence,
   type Room,
   type RoomId,
+  type RoomPatch,
   type RoomView,
-  type User,
   type UserId,
 } from "@hubbub/server/protocol";
 import type { World } from "./world.ts";
@@ -53,6 +55,7 @@ export type Finding = {
   before?: number | undefined;
 };
 
+export type Call = Api["call"];
 export type Api = ReturnType<typeof createApi>;
 
 /**
@@ -60,10 +63,10 @@ export type Api = ReturnType<typeof createApi>;
  */
 export function createApi(fetch: World["fetch"], over?: AbortSignal) {
   return {
-    signUp: (credentials: Credentials) => call<User>("POST", "/users", credentials),
-    logIn: (credentials: Credentials) => call<User>("POST", "/login", credentials),
+    signUp: (credentials: NewUser) => call<Me>("POST", "/users", credentials),
+    logIn: (credentials: Credentials) => call<Me>("POST", "/login", credentials),
     logOut: () => call<null>("POST", "/logout"),
-    me: () => call<User>("GET", "/me"),
+    me: () => call<Me>("GET", "/me"),
     demo: () => call<{ people: Credentials[] }>("GET", "/demo"),
     /** At most LIMITS.userIds ids; the answer leaves out unknown ones. */
     users: (ids: readonly UserId[]) => call<Presence[]>("GET", `/users${search({ ids: ids.join(",") })}`),
@@ -107,6 +110,9 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
         size?: number;
       },
     ) => call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
+    changeRoom: (roomId: RoomId, patch: RoomPatch) =>
+      call<Room>("PATCH", `/rooms/${encodeURIComponent(roomId)}`, patch),
+    call,
     /** The pinned messages, in the order of pinning. */
     pins: (roomId: RoomId) =>
       call<Page>(
@@ -116,7 +122,7 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
   };
 
   async function call<T>(
-    method: "GET" | "POST" | "PUT",
+    method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
     path: string,
     body?: object,
     signal?: AbortSignal,
@@ -141,7 +147,7 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
   }
 }
 
-function search(query: Query): string {
+export function search(query: Query): string {
   const given = Object.entries(query).flatMap(([name, value]) =>
     value === undefined ? [] : [[name, String(value)]],
   );

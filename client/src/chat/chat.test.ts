@@ -259,7 +259,7 @@ describe("a message that was changed", () => {
     const line = await startLine();
     const tab = openTab(undefined, line.address);
     await tab.signUp();
-    const cave = await tab.chat.createRoom(`Cave of ${name()}`);
+    const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
     tab.say("a tpyo", cave);
     tab.chat.openBeside([cave]);
     await tab.shows("a tpyo", cave);
@@ -800,7 +800,7 @@ describe("the next user of a browser", () => {
       },
     }));
     await tab.signUp();
-    const made = tab.chat.createRoom(`Cave of ${name()}`).catch(() => null);
+    const made = tab.chat.createRoom({ name: `Cave of ${name()}` }).catch(() => null);
     await until(() => asked === 1);
     await tab.chat.logOut();
     letGo();

@@ -1,4 +1,13 @@
-import type { Message, NotifyLevel, Page, RoomId, User, UserId } from "@hubbub/server/protocol";
+import type {
+  Message,
+  NewRoom,
+  NotifyLevel,
+  Page,
+  RoomId,
+  RoomPatch,
+  User,
+  UserId,
+} from "@hubbub/server/protocol";
 import { ChatError, createApi, type Finding } from "./api.ts";
 import { changeSlot, replySlot, threadSlot, type Slot } from "./drafts.ts";
 import { createScope } from "./scope.ts";
@@ -96,8 +105,9 @@ export function createChatClient(world: World) {
         }
       }
     },
-    async signUp(username: string, password: string): Promise<void> {
-      enter(await api.signUp({ username, password }));
+    /** `invite`: the code of an invite link. */
+    async signUp(username: string, password: string, invite?: string): Promise<void> {
+      enter(await api.signUp({ username, password, invite }));
     },
     async logIn(username: string, password: string): Promise<void> {
       enter(await api.logIn({ username, password }));
@@ -253,9 +263,9 @@ export function createChatClient(world: World) {
 
     // --- Rooms and people ---
 
-    async createRoom(name: string): Promise<RoomId> {
+    async createRoom(wanted: NewRoom): Promise<RoomId> {
       const { api: mine, sync } = here();
-      const room = await mine.createRoom({ name });
+      const room = await mine.createRoom(wanted);
       sync.showRoom(room);
       return room.id;
     },
@@ -275,6 +285,14 @@ export function createChatClient(world: World) {
       await socket.request("room.leave", { roomId });
       sync.hideRoom(roomId);
     },
+    async changeRoom(roomId: RoomId, patch: RoomPatch): Promise<void> {
+      const { api: mine, sync } = here();
+      sync.showRoom(await mine.changeRoom(roomId, patch));
+    },
+    /** One REST call, for what is no part of the first load. */
+    call: () => here().api.call,
+    /** Finds out who these people are. */
+    learn: (ids: readonly UserId[]) => signedIn?.people.learn(ids),
     /** Sets what notifies this user in a room. */
     async setNotify(roomId: RoomId, level: NotifyLevel): Promise<void> {
       const { api: mine, sync } = here();

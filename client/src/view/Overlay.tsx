@@ -8,6 +8,8 @@ import { useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
 import { PersonCard } from "./people/PersonCard.tsx";
 import { BrowseRooms } from "./rooms/BrowseRooms.tsx";
+import { ReportMessage } from "./moderation/ReportMessage.tsx";
+import { RoomDetails } from "./moderation/RoomDetails.tsx";
 import { NewRoom } from "./rooms/NewRoom.tsx";
 import { JumpToDate } from "./search/JumpToDate.tsx";
 import { Search } from "./search/Search.tsx";
@@ -59,6 +61,10 @@ export function Overlay({ overlay, takeTyped }: Props) {
       return <PersonCard userId={overlay.userId} />;
     case "notifications":
       return <RoomNotifications roomId={overlay.roomId} />;
+    case "room":
+      return <RoomDetails roomId={overlay.roomId} />;
+    case "report":
+      return <ReportMessage message={overlay.message} />;
     case "question":
       break;
   }

@@ -15,6 +15,8 @@ export type Overlay =
   | { is: "keys" }
   | { is: "person"; userId: UserId }
   | { is: "notifications"; roomId: RoomId }
+  | { is: "room"; roomId: RoomId }
+  | { is: "report"; message: Message }
   | { is: "question"; title: string; text: string; yes: string; no: string; onYes: () => void };
 
 type Overlays = { open: (overlay: Overlay) => void; close: () => void };

@@ -105,6 +105,11 @@ export function showAtWhen(date: number): string {
   return `${daysAgo(date) <= 0 ? "at" : "on"} ${showWhen(date)}`;
 }
 
+/** Until when: 14:05, or 3 March 2024, 14:05 */
+export function showUntil(date: number): string {
+  return daysAgo(date) === 0 ? showClock(date) : `${formats.longDayOfYear.format(date)}, ${showClock(date)}`;
+}
+
 /** The shortest clear form: 14:05, Mon, 3 Mar */
 export function showWhen(date: number): string {
   const ago = daysAgo(date);

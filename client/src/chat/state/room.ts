@@ -74,6 +74,21 @@ export type RoomState = Revisions & {
   settings: Partial<RoomSettings>;
 };
 
+/** Why this user cannot write in a room: it is archived, or they are muted until a moment in ms. */
+export type Closed = { why: "archived" } | { why: "muted"; until: number };
+
+/** Whether this user can write in the room; null if so. `now` in ms. */
+export function closedAt({ settings, standing }: RoomState, now: number): Closed | null {
+  if ((settings.archived ?? 0) > 0) return { why: "archived" };
+  const { mutedUntil: until = 0 } = standing;
+  return until > now ? { why: "muted", until } : null;
+}
+
+/** For how many seconds this user waits between two messages. */
+export function slowIn({ settings, standing }: RoomState): number {
+  return standing.role === "member" ? (settings.slow ?? 0) : 0;
+}
+
 /** Messages that this user has not read. */
 export function unreadOf(room: RoomState): number {
   const deleted = room.deleted.filter((seq) => seq > room.read && seq <= room.seq);

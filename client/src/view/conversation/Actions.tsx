@@ -10,8 +10,9 @@ import { Button } from "../ui/Button.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { useCopy } from "../ui/useCopy.ts";
 import { noteEmoji, recentEmoji } from "../ui/useEmoji.ts";
-import { useClient, useMe } from "../useChat.ts";
+import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Actions.module.css";
+import { useClosed } from "./useClosed.ts";
 
 /** The first emoji of a picker, and those that are one click away before the user has chosen any. */
 const COMMON = ["👍", "❤️", "😂", "🎉", "😮", "👀"];
@@ -32,26 +33,33 @@ export function Actions(props: Props) {
   const [picking, setPicking] = useState(false);
   return (
     <div className={css.bar} role="toolbar" tabIndex={-1} aria-label="Message actions" onKeyDown={rove}>
-      <IconButton
-        icon="smile"
-        label="Add reaction"
-        aria-expanded={picking}
-        onClick={() => setPicking(!picking)}
-      />
-      <IconButton icon="reply" label="Reply" tabIndex={-1} onClick={does.reply} />
+      {does.write && (
+        <>
+          <IconButton
+            icon="smile"
+            label="Add reaction"
+            aria-expanded={picking}
+            onClick={() => setPicking(!picking)}
+          />
+          <IconButton icon="reply" label="Reply" tabIndex={-1} onClick={does.reply} />
+        </>
+      )}
       {onThread && <IconButton icon="thread" label={threadLabel(message)} tabIndex={-1} onClick={onThread} />}
-      <IconButton
-        icon="pin"
-        tabIndex={-1}
-        label={message.pinned === undefined ? "Pin to room" : "Unpin"}
-        aria-pressed={message.pinned !== undefined}
-        onClick={does.pin}
-      />
-      {does.edit === undefined && (
+      {does.write && (
+        <IconButton
+          icon="pin"
+          tabIndex={-1}
+          label={message.pinned === undefined ? "Pin to room" : "Unpin"}
+          aria-pressed={message.pinned !== undefined}
+          onClick={does.pin}
+        />
+      )}
+      {!does.mine && (
         <IconButton icon="mail" label="Mark unread from here" tabIndex={-1} onClick={does.markUnread} />
       )}
-      <IconButton icon="link" label="Copy link" tabIndex={-1} onClick={does.copyLink} />
+      <IconButton icon="link" label="Copy link" tabIndex={does.write ? -1 : 0} onClick={does.copyLink} />
       {does.edit && <IconButton icon="edit" label="Edit message" tabIndex={-1} onClick={does.edit} />}
+      {does.report && <IconButton icon="flag" label="Report message" tabIndex={-1} onClick={does.report} />}
       {does.remove && <IconButton icon="bin" label="Delete message" tabIndex={-1} onClick={does.remove} />}
       {picking && (
         <Reactions
@@ -77,41 +85,49 @@ export function ActionSheet({ onClose, ...props }: Props & { onClose: () => void
   };
   return (
     <Dialog title="Message" onClose={onClose}>
-      <div className={css.row}>
-        {sixEmoji().map((emoji) => (
-          <button
-            key={emoji}
-            type="button"
-            className={css.emoji}
-            aria-label={`React with ${emoji}`}
-            onClick={close(() => does.react(emoji))}
-          >
-            {emoji}
-          </button>
-        ))}
-      </div>
+      {does.write && (
+        <div className={css.row}>
+          {sixEmoji().map((emoji) => (
+            <button
+              key={emoji}
+              type="button"
+              className={css.emoji}
+              aria-label={`React with ${emoji}`}
+              onClick={close(() => does.react(emoji))}
+            >
+              {emoji}
+            </button>
+          ))}
+        </div>
+      )}
       <div className={css.sheet}>
-        <Button wide icon="smile" onClick={close(does.pickEmoji)}>
-          Another reaction
-        </Button>
-        <Button wide icon="reply" onClick={close(does.reply)}>
-          Reply
-        </Button>
+        {does.write && (
+          <>
+            <Button wide icon="smile" onClick={close(does.pickEmoji)}>
+              Another reaction
+            </Button>
+            <Button wide icon="reply" onClick={close(does.reply)}>
+              Reply
+            </Button>
+          </>
+        )}
         {onThread && (
           <Button wide icon="thread" onClick={close(onThread)}>
             {threadLabel(message)}
           </Button>
         )}
-        <Button wide icon="pin" onClick={close(does.pin)}>
-          {message.pinned === undefined ? "Pin to room" : "Unpin"}
-        </Button>
+        {does.write && (
+          <Button wide icon="pin" onClick={close(does.pin)}>
+            {message.pinned === undefined ? "Pin to room" : "Unpin"}
+          </Button>
+        )}
         <Button wide icon="copy" onClick={close(() => does.copy(message.message))}>
           Copy text
         </Button>
         <Button wide icon="link" onClick={close(does.copyLink)}>
           Copy link
         </Button>
-        {does.edit === undefined && (
+        {!does.mine && (
           <Button wide icon="mail" onClick={close(does.markUnread)}>
             Mark unread from here
           </Button>
@@ -119,6 +135,11 @@ export function ActionSheet({ onClose, ...props }: Props & { onClose: () => void
         {does.edit && (
           <Button wide icon="edit" onClick={close(does.edit)}>
             Edit message
+          </Button>
+        )}
+        {does.report && (
+          <Button wide icon="flag" onClick={close(does.report)}>
+            Report message
           </Button>
         )}
         {does.remove && (
@@ -141,6 +162,12 @@ function useActions({ message, onEdit, onReply }: Props) {
   const { open } = useOverlays();
   const notice = useNotice();
   const mine = message.from === me.id;
+  const write = useClosed(message.roomId) === null;
+  const moderates = useChat((state) => {
+    const room = state.rooms?.get(message.roomId);
+    return room !== undefined && room.kind !== "direct" && room.standing.role !== "member";
+  });
+  const author = useChat((state) => state.users.get(message.from)?.username ?? "somebody");
   const copyText = useCopy();
   const copy = (text: string) => void copyText(text);
   const attempt = (act: () => void) => {
@@ -150,6 +177,15 @@ function useActions({ message, onEdit, onReply }: Props) {
       notice(wordsOf(error));
     }
   };
+  const remove = () =>
+    attempt(() => {
+      const { undo, wait } = chat.deleteMessage(message);
+      notice("Message deleted.", {
+        ms: UNDO_MS,
+        undo: () => notice(undo() ? "The message is back." : "It is too late: the message is deleted."),
+        wait,
+      });
+    });
   return {
     reply: () => onReply(message),
     react: (emoji: string) => {
@@ -164,18 +200,23 @@ function useActions({ message, onEdit, onReply }: Props) {
     pin: () => {
       attempt(() => chat.pin(message, message.pinned === undefined));
     },
-    edit: mine ? onEdit : undefined,
+    mine,
+    write,
+    edit: mine && write ? onEdit : undefined,
+    report: mine ? undefined : () => open({ is: "report", message }),
     remove: mine
-      ? () =>
-          attempt(() => {
-            const { undo, wait } = chat.deleteMessage(message);
-            notice("Message deleted.", {
-              ms: UNDO_MS,
-              undo: () => notice(undo() ? "The message is back." : "It is too late: the message is deleted."),
-              wait,
-            });
-          })
-      : undefined,
+      ? remove
+      : moderates
+        ? () =>
+            open({
+              is: "question",
+              title: `Delete the message of ${author}?`,
+              text: "It is deleted for everybody in the room.",
+              yes: "Delete message",
+              no: "Keep it",
+              onYes: remove,
+            })
+        : undefined,
   };
 }
 

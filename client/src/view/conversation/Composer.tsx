@@ -2,6 +2,7 @@ import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
+import { announce } from "../announce.tsx";
 import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
@@ -13,6 +14,7 @@ import { useChat, useClient, useDraft } from "../useChat.ts";
 import { PHONE } from "../useMedia.ts";
 import css from "./Composer.module.css";
 import { useLine, useQuoted } from "./Quote.tsx";
+import { useClosed, useSlow } from "./useClosed.ts";
 import { useRoomCall } from "./useRoomCall.ts";
 
 /** The count is shown within this many characters of the limit. */
@@ -47,7 +49,15 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   // A user who opens a thread may want to read it first.
   const isBeside = root !== undefined;
   const left = LIMITS.message - text.length;
-  const sendable = !isBlank(text) && left >= 0;
+  const closed = useClosed(roomId);
+  const slow = useSlow(roomId);
+  const sendable = closed === null && !isBlank(text) && left >= 0;
+  const before = useRef(closed);
+  useEffect(() => {
+    if (before.current === closed) return;
+    before.current = closed;
+    announce(closed ?? "You can write here again.");
+  }, [closed]);
 
   useEffect(() => {
     // Put the caret after the draft.
@@ -88,8 +98,8 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   }
 
   function onKeyDown(event: KeyboardEvent<HTMLTextAreaElement>) {
-    if (completion.onKeyDown(event)) return;
-    if (event.key === "ArrowUp" && text === "" && onEditLast()) {
+    if (closed === null && completion.onKeyDown(event)) return;
+    if (closed === null && event.key === "ArrowUp" && text === "" && onEditLast()) {
       event.preventDefault();
       return;
     }
@@ -114,14 +124,20 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       }}
     >
       <ReplyBar roomId={roomId} slot={slot} onDone={() => area.current?.focus()} />
-      {completion.list}
-      <div data-part="box" className={css.box}>
+      {closed === null && completion.list}
+      {closed !== null && (
+        <p id={`${id}-note`} className={css.closed}>
+          <Icon name="lock" /> {closed}
+        </p>
+      )}
+      <div data-part="box" className={classes(css.box, closed !== null && css.unused)}>
         <TextArea
           id={id}
           ref={area}
           text={text}
           label={label}
-          placeholder={placeholder}
+          placeholder={closed === null ? placeholder : ""}
+          readOnly={closed !== null}
           note={`${id}-note`}
           invalid={left < 0}
           onText={(given) => {
@@ -136,7 +152,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
           onBlur={completion.close}
           list={completion.aria}
         />
-        <EmojiButton onPick={insert} />
+        {closed === null && <EmojiButton onPick={insert} />}
         {/* A disabled button would take the focus at a second click; the focus stays in the field. */}
         <button
           type="submit"
@@ -149,9 +165,11 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
           <Icon name="send" />
         </button>
       </div>
-      <p id={`${id}-note`} className={classes(css.note, (left < 0 || fault !== null) && css.fault)}>
-        {fault ?? noteOn(left)}
-      </p>
+      {closed === null && (
+        <p id={`${id}-note`} className={classes(css.note, (left < 0 || fault !== null) && css.fault)}>
+          {fault ?? noteOn(left, slow)}
+        </p>
+      )}
       {!isBeside && <Typing roomId={roomId} />}
     </form>
   );
@@ -183,9 +201,10 @@ function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone
   );
 }
 
-function noteOn(left: number) {
+function noteOn(left: number, slow: string | null) {
   if (left < 0) return `${-left} characters too many`;
   if (left < COUNT_SHOWN) return `${left} characters left`;
+  if (slow !== null) return slow;
   return (
     <span className={css.keys}>
       <kbd>Enter</kbd> sends, <kbd>Shift Enter</kbd> starts a new line

@@ -119,6 +119,15 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
         <div className={css.title}>
           <h1 id="room-title">{title}</h1>
           <p>{describe(room, online)}</p>
+          {room.kind !== "direct" && (
+            <button
+              type="button"
+              className={css.details}
+              aria-label="Room details"
+              title={room.settings.topic ?? "Room details"}
+              onClick={() => open({ is: "room", roomId: room.id })}
+            />
+          )}
         </div>
         {(room.kind === "open" || room.kind === "invite") && (
           <IconButton icon="exit" label="Leave room" onClick={askToLeave} />
@@ -226,6 +235,8 @@ function useVisit(room: RoomState): Visit | null {
 function describe(room: RoomState, online: boolean | undefined): string {
   if (room.kind === "direct" && online === undefined) return "Only the two of you";
   if (room.kind === "direct") return `${online ? "Online" : "Offline"} · only the two of you`;
+  const { archived, topic = "" } = room.settings;
+  if (archived || topic !== "") return [archived ? "Archived" : "", topic].filter(Boolean).join(" · ");
   if (room.kind === "invite") return "A room for those who were let in";
   return room.kind === "everyone" ? "Everybody on this server" : "A room anyone can join";
 }

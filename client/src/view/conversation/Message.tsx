@@ -17,6 +17,7 @@ import { Reactions } from "./Reactions.tsx";
 import { Text } from "./Text.tsx";
 import { ThreadButton } from "./ThreadButton.tsx";
 import { enterThread } from "./threadWays.ts";
+import { useClosed, useSlow } from "./useClosed.ts";
 
 /** A person's messages within this time of each other share a head. */
 export const GROUP_MS = 5 * 60 * 1000;
@@ -259,6 +260,8 @@ const OutgoingMessage = memo(function OutgoingMessage({
   onDone,
 }: OutgoingProps) {
   const edited = useChat((state) => state.drafts.has(`edit ${entry.nonce}`));
+  const closed = useClosed(entry.roomId) !== null;
+  const slow = useSlow(entry.roomId) !== null;
   // Another tab, or this one before a reload, may have begun it: then the focus stays where it is.
   const [editing, setEditing] = useState<"here" | "elsewhere" | null>(null);
   if (edited && editing === null) setEditing("elsewhere");
@@ -282,11 +285,12 @@ const OutgoingMessage = memo(function OutgoingMessage({
           <Failed
             entry={entry}
             onEdit={
-              onEdit &&
-              (() => {
-                setEditing("here");
-                onEdit(entry);
-              })
+              closed || onEdit === undefined
+                ? undefined
+                : () => {
+                    setEditing("here");
+                    onEdit(entry);
+                  }
             }
             onDone={onDone}
           />
@@ -294,12 +298,7 @@ const OutgoingMessage = memo(function OutgoingMessage({
       ) : entry.state === "sent" ? (
         <SentMark />
       ) : (
-        <span className={css.mark} title={progressOf(entry.state, online)}>
-          <Icon name="clock" />
-          <span className={entry.state === "unconfirmed" || !online ? undefined : "hidden"}>
-            {progressOf(entry.state, online)}
-          </span>
-        </span>
+        <Progress state={entry.state} online={online} slow={slow} />
       )}
     </Row>
   );
@@ -389,9 +388,23 @@ function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean
   );
 }
 
-function progressOf(state: "waiting" | "sending" | "unconfirmed", online: boolean): string {
-  if (state === "unconfirmed") return "Not confirmed yet, trying again";
-  return online ? "Sending" : "Waits for the connection";
+type ProgressProps = { state: "waiting" | "sending" | "unconfirmed"; online: boolean; slow: boolean };
+
+function Progress({ state, online, slow }: ProgressProps) {
+  const words =
+    state === "unconfirmed"
+      ? "Not confirmed yet, trying again"
+      : !online
+        ? "Waits for the connection"
+        : slow && state === "waiting"
+          ? "Waits for slow mode"
+          : "Sending";
+  return (
+    <span className={css.mark} title={words}>
+      <Icon name="clock" />
+      <span className={words === "Sending" ? "hidden" : undefined}>{words}</span>
+    </span>
+  );
 }
 
 type RowProps = {

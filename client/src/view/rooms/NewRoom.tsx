@@ -1,4 +1,4 @@
-import { LIMITS } from "@hubbub/server/protocol";
+import { LIMITS, type ListedRoom } from "@hubbub/server/protocol";
 import { useState, type FormEvent } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
 import { useOverlays } from "../overlays.ts";
@@ -6,7 +6,7 @@ import { Button } from "../ui/Button.tsx";
 import { Dialog, DialogActions } from "../ui/Dialog.tsx";
 import { Field } from "../ui/Field.tsx";
 import { useClient } from "../useChat.ts";
-import css from "./NewRoom.module.css";
+import { RoomKindField } from "./RoomKindField.tsx";
 import { useWays } from "./useWays.ts";
 
 /** Creates a named room, and opens it. */
@@ -15,6 +15,8 @@ export function NewRoom() {
   const { close } = useOverlays();
   const { enter } = useWays();
   const [name, setName] = useState("");
+  const [topic, setTopic] = useState("");
+  const [kind, setKind] = useState<ListedRoom["kind"]>("open");
   const [fault, setFault] = useState<string>();
   const [busy, setBusy] = useState(false);
 
@@ -26,17 +28,19 @@ export function NewRoom() {
       return;
     }
     setBusy(true);
-    chat.createRoom(wanted).then(enter, (error: unknown) => {
-      setBusy(false);
-      const taken = error instanceof ChatError && error.code === "taken";
-      setFault(taken ? "There is a room of that name already." : wordsOf(error));
-    });
+    const about = topic.trim();
+    chat
+      .createRoom({ name: wanted, kind, ...(about !== "" && { topic: about }) })
+      .then(enter, (error: unknown) => {
+        setBusy(false);
+        const taken = error instanceof ChatError && error.code === "taken";
+        setFault(taken ? "There is a room of that name already." : wordsOf(error));
+      });
   }
 
   return (
     <Dialog title="New room" onClose={close}>
       <form onSubmit={onSubmit} noValidate>
-        <p className={css.lead}>Everybody on this server can find the room and join it.</p>
         <Field
           label="Name"
           value={name}
@@ -50,6 +54,15 @@ export function NewRoom() {
             setFault(undefined);
           }}
         />
+        <Field
+          label="Topic (optional)"
+          value={topic}
+          maxLength={LIMITS.topic}
+          placeholder="Where and when we eat"
+          autoComplete="off"
+          onText={setTopic}
+        />
+        <RoomKindField kind={kind} onKind={setKind} />
         <DialogActions>
           <Button onClick={close}>Cancel</Button>
           <Button type="submit" look="main" disabled={busy}>

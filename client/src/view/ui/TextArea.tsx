@@ -9,6 +9,8 @@ type Props = {
   placeholder?: string;
   text: string;
   invalid: boolean;
+  /** The text can be read and copied, but not changed. */
+  readOnly?: boolean;
   /** The id of an element that describes the text. */
   note: string;
   onText: (text: string) => void;
@@ -32,6 +34,7 @@ export function TextArea({
   placeholder,
   text,
   invalid,
+  readOnly = false,
   note,
   onText,
   onSend,
@@ -45,6 +48,7 @@ export function TextArea({
     onKeyDown?.(event);
     if (event.key !== "Enter" || event.shiftKey || event.defaultPrevented) return;
     event.preventDefault();
+    if (readOnly) return;
     // Browsers do this only with Shift; done this way, it can be undone too.
     if (event.altKey || event.ctrlKey || event.metaKey) document.execCommand("insertText", false, "\n");
     else onSend();
@@ -62,6 +66,7 @@ export function TextArea({
         placeholder={placeholder}
         aria-describedby={note}
         aria-invalid={invalid}
+        readOnly={readOnly}
         enterKeyHint="send"
         onChange={(event) => onText(event.target.value)}
         onKeyDown={onKey}

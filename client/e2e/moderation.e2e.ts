@@ -1,0 +1,146 @@
+import axe from "axe-core";
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually, messageTo, room, say, setStage, type Stage } from "./stage.ts";
+
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await setStage(2);
+});
+
+afterAll(() => stage.close());
+
+type Axe = { run(options: object): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
+
+async function faults(page: Page): Promise<string[]> {
+  await page.evaluate(() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => {}))));
+  await page.evaluate(axe.source);
+  return page.evaluate(async () => {
+    const { violations } = await (window as unknown as { axe: Axe }).axe.run({
+      runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    });
+    return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+  });
+}
+
+/** The stored message with this text. */
+const stored = (page: Page, text: string) =>
+  page
+    .locator("[data-seq]")
+    .filter({ has: page.locator("[data-part=text]").getByText(text, { exact: true }) });
+
+const tab = (page: Page, name: string) => page.getByRole("tab", { name, exact: true }).click();
+
+test("an owner adds, mutes and bans people, sets the room up, and everybody sees what holds", async () => {
+  // The first account owns the server.
+  const options = { bypassCSP: true, reducedMotion: "reduce" } as const;
+  const ann = await stage.enter("ann-rooms", options);
+  const ben = await stage.enter("ben-rooms", { ...options, replica: 1 });
+  const { page } = ann;
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByLabel("Name").fill("Kitchen");
+  await page.getByLabel("Topic (optional)").fill("What we eat");
+  await page.getByRole("radio", { name: /^By invitation/ }).check();
+  await page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(page, "Kitchen").waitFor();
+  await page.locator("#conversation header").getByText("What we eat").waitFor();
+
+  await page.getByRole("button", { name: "Room details" }).click();
+  const dialog = page.getByRole("dialog", { name: "Kitchen" });
+  await dialog.getByRole("button", { name: "Add a person" }).click();
+  await dialog.getByRole("searchbox", { name: "Find a person to add" }).fill("ben-rooms");
+  await dialog.getByRole("button", { name: "Add ben-rooms" }).click();
+  await room(ben.page, "Kitchen").click();
+  await messageTo(ben.page, "Kitchen").fill("my draft");
+  const manage = dialog.getByRole("button", { name: "Manage ben-rooms" });
+  await manage.click();
+  expect(await faults(page)).toEqual([]);
+  await dialog.getByRole("button", { name: "Mute for 1 hour" }).click();
+  await ben.page.getByText(/^A moderator has muted you here until/).waitFor();
+  expect(await messageTo(ben.page, "Kitchen").inputValue()).toBe("my draft");
+  expect(await faults(ben.page)).toEqual([]);
+  await dialog.getByRole("button", { name: "Unmute" }).click();
+  await ben.page.getByText(/^A moderator has muted you/).waitFor({ state: "detached" });
+  await messageTo(ben.page, "Kitchen").press("Enter");
+  await stored(page, "my draft").waitFor();
+
+  await tab(page, "Settings");
+  await dialog.getByLabel(/^Slow mode/).selectOption("1 hour");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await ben.page.getByText("Slow mode: one message every hour.").waitFor();
+  expect(await faults(page)).toEqual([]);
+  await dialog.getByLabel(/^Slow mode/).selectOption("Off");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await ben.page.getByText("Slow mode: one message every hour.").waitFor({ state: "detached" });
+  await dialog.getByRole("button", { name: "Archive…" }).click();
+  await dialog.getByRole("button", { name: "Archive room" }).click();
+  await ben.page.getByText(/^This room is archived\./).waitFor();
+  await dialog.getByRole("button", { name: "Open it again" }).click();
+  await ben.page.getByText(/^This room is archived\./).waitFor({ state: "detached" });
+
+  await tab(page, "Invites");
+  await dialog.getByRole("button", { name: "Make an invite link" }).click();
+  await dialog.getByRole("button", { name: "Revoke" }).waitFor();
+  expect(await faults(page)).toEqual([]);
+  await dialog.getByRole("button", { name: "Revoke" }).click();
+  await dialog.getByText("There are no invite links.").waitFor();
+  await tab(page, "Log");
+  await dialog.getByText("ann-rooms did: archive the room.").waitFor();
+  expect(await faults(page)).toEqual([]);
+
+  await page.setViewportSize({ width: 360, height: 740 });
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBe(0);
+  expect(await faults(page)).toEqual([]);
+  await tab(page, "Members");
+  await dialog.getByRole("button", { name: "Manage ben-rooms" }).click();
+  await dialog.getByRole("button", { name: "Ban…" }).click();
+  await dialog.getByRole("button", { name: "Ban them" }).click();
+  await dialog.getByRole("button", { name: "Lift the ban of ben-rooms" }).waitFor();
+  await room(ben.page, "Kitchen").waitFor({ state: "detached" });
+  for (const { context } of [ann, ben]) await context.close();
+}, 120_000);
+
+test("a message is reported, and a moderator goes to it, deletes it and closes the report", async () => {
+  const owner = await stage.enter("owner-reports", { bypassCSP: true, reducedMotion: "reduce" });
+  const ben = await stage.enter("ben-reports", { replica: 1 });
+  await owner.page.getByRole("button", { name: "New room" }).click();
+  await owner.page.getByLabel("Name").fill("Yard");
+  await owner.page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(owner.page, "Yard").waitFor();
+  const address = new URL(owner.page.url()).hash;
+  await ben.page.evaluate((hash) => (location.hash = hash), address);
+  await ben.page.getByRole("button", { name: "Join this room" }).click();
+  await messageTo(ben.page, "Yard").waitFor();
+  await say(ben.page, "buy my things");
+  await stored(owner.page, "buy my things").waitFor();
+
+  await stored(owner.page, "buy my things").hover();
+  await owner.page.getByRole("button", { name: "Report message" }).click();
+  await owner.page.getByLabel("Reason (optional)").fill("spam");
+  expect(await faults(owner.page)).toEqual([]);
+  await owner.page.getByRole("button", { name: "Report", exact: true }).click();
+  await owner.page.getByText("The message is reported.").waitFor();
+  await owner.page.getByRole("button", { name: "Room details" }).click();
+  await tab(owner.page, "Reports");
+  const dialog = owner.page.getByRole("dialog");
+  await dialog.getByText(/Reported by owner-reports.*spam/).waitFor();
+  expect(await faults(owner.page)).toEqual([]);
+  await dialog.getByRole("button", { name: "Done" }).click();
+  await dialog.getByRole("button", { name: "Done" }).waitFor({ state: "detached" });
+  await dialog.getByRole("button", { name: "Go to the message" }).click();
+  await dialog.waitFor({ state: "detached" });
+  await stored(owner.page, "buy my things").hover();
+  await owner.page.getByRole("button", { name: "Delete message" }).click();
+  await owner.page.getByRole("dialog").getByRole("button", { name: "Delete message" }).click();
+  await ben.page.locator("[data-part=deleted]").waitFor();
+  // A member sees only who is there.
+  await ben.page.getByRole("button", { name: "Room details" }).click();
+  await ben.page
+    .getByRole("dialog")
+    .getByRole("list", { name: "Members" })
+    .getByText("Owner", { exact: true })
+    .waitFor();
+  await eventually(() => ben.page.getByRole("tab").count(), 0);
+  for (const { context } of [owner, ben]) await context.close();
+}, 120_000);

@@ -1,0 +1,250 @@
+import { LIMITS, type Ban, type Member, type RoomRole } from "@hubbub/server/protocol";
+import { useCallback, useState } from "react";
+import { moderation } from "../../chat/moderation.ts";
+import type { RoomState } from "../../chat/state/room.ts";
+import { FoundNothing } from "../finding/Found.tsx";
+import { useFound } from "../finding/useFound.ts";
+import { showUntil } from "../time.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Tag } from "../ui/Badge.tsx";
+import { Button } from "../ui/Button.tsx";
+import { Fault } from "../ui/Fault.tsx";
+import { SearchField } from "../ui/SearchField.tsx";
+import { Spinner } from "../ui/Spinner.tsx";
+import { useClient, useMe } from "../useChat.ts";
+import { look } from "./Rows.tsx";
+import { useAnswer, useCalls } from "./useCalls.ts";
+
+const MUTES = [
+  { words: "Mute for 10 minutes", ms: 600_000 },
+  { words: "Mute for 1 hour", ms: 3_600_000 },
+  { words: "Mute for 1 day", ms: 86_400_000 },
+];
+const ROLES: readonly RoomRole[] = ["member", "moderator", "owner"];
+
+/** The people of a room, and for moderators what they can do about them. */
+export function Members({ room }: { room: RoomState }) {
+  const chat = useClient();
+  const { id: roomId, kind } = room;
+  const [pages, setPages] = useState(1);
+  const ask = useCallback(async () => {
+    const found: Member[] = [];
+    let more = true;
+    for (let page = 0; page < pages && more; page += 1) {
+      const members = await moderation(chat.call()).members(roomId, found.at(-1)?.id);
+      found.push(...members);
+      more = members.length === LIMITS.pageDefault;
+    }
+    return { found, more };
+  }, [chat, roomId, pages]);
+  const { answer, fault, again } = useAnswer(ask);
+  const [adding, setAdding] = useState(false);
+  const moderates = room.standing.role !== "member";
+  const named = kind === "open" || kind === "invite";
+  return (
+    <>
+      {fault !== null && <Fault>{fault}</Fault>}
+      {answer === null && fault === null && <Spinner label="Loading members" />}
+      {moderates && named && (
+        <Button icon="plus" aria-expanded={adding} onClick={() => setAdding(!adding)}>
+          Add a person
+        </Button>
+      )}
+      {adding && <AddPerson room={room} members={answer?.found ?? []} onDone={again} />}
+      <ul aria-label="Members">
+        {answer?.found.map((member) => (
+          <MemberRow key={member.id} room={room} member={member} onDone={again} />
+        ))}
+      </ul>
+      {answer?.more === true && (
+        <Button wide onClick={() => setPages(pages + 1)}>
+          Show more
+        </Button>
+      )}
+      {moderates && named && <Bans room={room} known={answer} />}
+    </>
+  );
+}
+
+type RowProps = { room: RoomState; member: Member; onDone: () => Promise<void> };
+
+function MemberRow({ room, member, onDone }: RowProps) {
+  const me = useMe();
+  const [open, setOpen] = useState(false);
+  const { role } = room.standing;
+  const isMe = member.id === me.id;
+  const name = member.displayName ?? member.username;
+  const below = role === "owner" || ROLES.indexOf(role) > ROLES.indexOf(member.role);
+  const manageable = role !== "member" && below && !isMe && member.deleted === undefined;
+  const [now] = useState(Date.now);
+  const muted = (member.mutedUntil ?? 0) > now ? member.mutedUntil : undefined;
+  const about = [
+    ...(member.role === "member" ? [] : [member.role === "owner" ? "Owner" : "Moderator"]),
+    ...(muted === undefined ? [] : [`Muted until ${showUntil(muted)}`]),
+  ];
+  return (
+    <li className={look.row}>
+      <Avatar userId={member.id} name={name} />
+      <span className={look.what}>
+        <span>
+          {name} {isMe && <Tag>you</Tag>}
+        </span>
+        {about.length > 0 && <small>{about.join(" · ")}</small>}
+      </span>
+      {manageable && (
+        <Button aria-expanded={open} aria-label={`Manage ${name}`} onClick={() => setOpen(!open)}>
+          Manage
+        </Button>
+      )}
+      {manageable && open && (
+        <Manage room={room} member={member} muted={muted !== undefined} name={name} onDone={onDone} />
+      )}
+    </li>
+  );
+}
+
+type ManageProps = RowProps & { muted: boolean; name: string };
+
+function Manage({ room, member, muted, name, onDone }: ManageProps) {
+  const chat = useClient();
+  const { busy, fault, run } = useCalls();
+  const [asked, setAsked] = useState<"remove" | "ban" | null>(null);
+  const { id: roomId, kind } = room;
+  const named = kind === "open" || kind === "invite";
+  const act = (call: () => Promise<unknown>) => run(() => call().then(onDone));
+  const api = () => moderation(chat.call());
+
+  if (asked !== null)
+    return (
+      <fieldset className={look.choices} disabled={busy}>
+        <p>
+          {asked === "ban"
+            ? `Ban ${name}? They leave the room and cannot come back until you lift the ban.`
+            : `Remove ${name} from the room? They can come back if they may join it.`}
+        </p>
+        <Button
+          look="danger"
+          onClick={() =>
+            act(() =>
+              asked === "ban" ? api().ban(roomId, member.id) : api().removeMember(roomId, member.id),
+            )
+          }
+        >
+          {asked === "ban" ? "Ban them" : "Remove them"}
+        </Button>
+        <Button onClick={() => setAsked(null)}>Cancel</Button>
+        {fault !== null && <Fault>{fault}</Fault>}
+      </fieldset>
+    );
+  return (
+    <fieldset className={look.choices} disabled={busy} aria-label={`What to do about ${name}`}>
+      {named &&
+        room.standing.role === "owner" &&
+        ROLES.filter((role) => role !== member.role).map((role) => (
+          <Button key={role} onClick={() => act(() => api().changeMember(roomId, member.id, { role }))}>
+            Make {role}
+          </Button>
+        ))}
+      {muted ? (
+        <Button onClick={() => act(() => api().changeMember(roomId, member.id, { mutedUntil: 0 }))}>
+          Unmute
+        </Button>
+      ) : (
+        MUTES.map(({ words, ms }) => (
+          <Button
+            key={ms}
+            onClick={() => act(() => api().changeMember(roomId, member.id, { mutedUntil: Date.now() + ms }))}
+          >
+            {words}
+          </Button>
+        ))
+      )}
+      {named && <Button onClick={() => setAsked("remove")}>Remove…</Button>}
+      {named && (
+        <Button look="danger" onClick={() => setAsked("ban")}>
+          Ban…
+        </Button>
+      )}
+      {fault !== null && <Fault>{fault}</Fault>}
+    </fieldset>
+  );
+}
+
+type AddProps = { room: RoomState; members: readonly Member[]; onDone: () => Promise<void> };
+
+function AddPerson({ room, members, onDone }: AddProps) {
+  const chat = useClient();
+  const { busy, fault, run } = useCalls();
+  const [wanted, setWanted] = useState("");
+  const text = wanted.trim();
+  const { answer, current, busy: looking } = useFound(chat.findUsers, text === "" ? null : text);
+  const others = answer.found.filter(({ id }) => !members.some((member) => member.id === id));
+  return (
+    <>
+      <SearchField label="Find a person to add" busy={looking} value={wanted} onText={setWanted} />
+      {fault !== null && <Fault>{fault}</Fault>}
+      <ul aria-label="People to add">
+        {text !== "" &&
+          others.map((user) => (
+            <li key={user.id} className={look.row}>
+              <Avatar userId={user.id} name={user.username} />
+              <span className={look.what}>{user.username}</span>
+              <Button
+                disabled={busy}
+                aria-label={`Add ${user.username}`}
+                onClick={() =>
+                  run(async () => {
+                    await moderation(chat.call()).changeMember(room.id, user.id, {});
+                    await onDone();
+                  })
+                }
+              >
+                Add
+              </Button>
+            </li>
+          ))}
+      </ul>
+      <FoundNothing>
+        {text !== "" && current && others.length === 0 ? "Nobody else by that name." : ""}
+      </FoundNothing>
+    </>
+  );
+}
+
+/** Who may not come back. Asked for again whenever the members were. */
+function Bans({ room: { id: roomId }, known }: { room: RoomState; known: unknown }) {
+  const chat = useClient();
+  // oxlint-disable-next-line react-hooks/exhaustive-deps -- a ban changes the members, and they change the bans
+  const ask = useCallback((): Promise<Ban[]> => moderation(chat.call()).bans(roomId), [chat, roomId, known]);
+  const { answer, again } = useAnswer(ask);
+  const { busy, fault, run } = useCalls();
+  if (answer === null || answer.length === 0) return null;
+  return (
+    <>
+      <h3>Banned</h3>
+      {fault !== null && <Fault>{fault}</Fault>}
+      <ul aria-label="Banned people">
+        {answer.map((ban) => (
+          <li key={ban.id} className={look.row}>
+            <span className={look.what}>
+              {ban.username}
+              {ban.until !== undefined && <small>Until {showUntil(ban.until)}</small>}
+            </span>
+            <Button
+              disabled={busy}
+              aria-label={`Lift the ban of ${ban.username}`}
+              onClick={() =>
+                run(async () => {
+                  await moderation(chat.call()).liftBan(roomId, ban.id);
+                  await again();
+                })
+              }
+            >
+              Lift the ban
+            </Button>
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}

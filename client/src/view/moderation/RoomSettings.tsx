@@ -1,0 +1,103 @@
+import { LIMITS, type RoomPatch } from "@hubbub/server/protocol";
+import { useState, type FormEvent } from "react";
+import type { RoomState } from "../../chat/state/room.ts";
+import { RoomKindField } from "../rooms/RoomKindField.tsx";
+import { Button } from "../ui/Button.tsx";
+import { DialogActions } from "../ui/Dialog.tsx";
+import { Fault } from "../ui/Fault.tsx";
+import { Field } from "../ui/Field.tsx";
+import { useNotice } from "../ui/Notices.tsx";
+import { useClient } from "../useChat.ts";
+import { look } from "./Rows.tsx";
+import { Select } from "./Select.tsx";
+import { useCalls } from "./useCalls.ts";
+
+const SLOW = [
+  { value: 0, words: "Off" },
+  { value: 10, words: "10 seconds" },
+  { value: 60, words: "1 minute" },
+  { value: 600, words: "10 minutes" },
+  { value: 3_600, words: "1 hour" },
+];
+
+/** What moderators and owners set for a room. */
+export function RoomSettings({ room }: { room: RoomState }) {
+  const chat = useClient();
+  const tell = useNotice();
+  const { busy, fault, run } = useCalls();
+  const named = room.kind === "open" || room.kind === "invite";
+  const owns = room.standing.role === "owner";
+  const archived = (room.settings.archived ?? 0) > 0;
+  const before = {
+    name: room.names[0] ?? "",
+    topic: room.settings.topic ?? "",
+    slow: room.settings.slow ?? 0,
+    kind: room.kind === "invite" ? ("invite" as const) : ("open" as const),
+  };
+  const [name, setName] = useState(before.name);
+  const [topic, setTopic] = useState(before.topic);
+  const [slow, setSlow] = useState(before.slow);
+  const [kind, setKind] = useState(before.kind);
+  const [asked, setAsked] = useState(false);
+
+  function save(event: FormEvent) {
+    event.preventDefault();
+    const patch: RoomPatch = {
+      ...(named && name.trim() !== before.name && { name: name.trim() }),
+      ...(topic.trim() !== before.topic && { topic: topic.trim() }),
+      ...(slow !== before.slow && { slow }),
+      ...(named && owns && kind !== before.kind && { kind }),
+    };
+    run(async () => {
+      if (Object.keys(patch).length > 0) await chat.changeRoom(room.id, patch);
+      tell("The settings are saved.");
+    });
+  }
+
+  function archive(on: boolean) {
+    setAsked(false);
+    run(() => chat.changeRoom(room.id, { archived: on }));
+  }
+
+  return (
+    <form onSubmit={save} noValidate>
+      {named && <Field label="Name" value={name} maxLength={LIMITS.roomName} onText={setName} />}
+      <Field label="Topic" value={topic} maxLength={LIMITS.topic} onText={setTopic} />
+      <Select label="Slow mode: wait between two messages" value={slow} options={SLOW} onValue={setSlow} />
+      {named && owns && <RoomKindField kind={kind} onKind={setKind} />}
+      {fault !== null && <Fault>{fault}</Fault>}
+      <DialogActions>
+        <Button type="submit" look="main" disabled={busy}>
+          Save
+        </Button>
+      </DialogActions>
+      {named && owns && (
+        <>
+          <h3>{archived ? "This room is archived" : "Archive this room"}</h3>
+          <p className={look.about}>
+            {archived
+              ? "Everybody in it can read it, and nobody can write."
+              : "Everybody in it can still read it, and nobody can write until it is opened again."}
+          </p>
+          {archived ? (
+            <Button disabled={busy} onClick={() => archive(false)}>
+              Open it again
+            </Button>
+          ) : asked ? (
+            <div className={look.choices}>
+              <p>Nobody will be able to write in this room. Archive it?</p>
+              <Button look="danger" onClick={() => archive(true)}>
+                Archive room
+              </Button>
+              <Button onClick={() => setAsked(false)}>Cancel</Button>
+            </div>
+          ) : (
+            <Button disabled={busy} onClick={() => setAsked(true)}>
+              Archive…
+            </Button>
+          )}
+        </>
+      )}
+    </form>
+  );
+}

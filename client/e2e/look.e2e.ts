@@ -416,7 +416,7 @@ test("the first load is not larger than measured, before and after log-in", asyn
   );
   await page.reload();
   await messageTo(page, "General").waitFor();
-  expect(await loadedKb()).toBeLessThan(124);
+  expect(await loadedKb()).toBeLessThan(126);
   await context.close();
 });
 

@@ -1,7 +1,17 @@
 import axe from "axe-core";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { eventually, messageTo, room, say, setStage, type Stage } from "./stage.ts";
+import {
+  addressOf,
+  eventually,
+  messageTo,
+  openPage,
+  PASSWORD,
+  room,
+  say,
+  setStage,
+  type Stage,
+} from "./stage.ts";
 
 let stage: Stage;
 
@@ -143,4 +153,73 @@ test("a message is reported, and a moderator goes to it, deletes it and closes t
     .waitFor();
   await eventually(() => ben.page.getByRole("tab").count(), 0);
   for (const { context } of [owner, ben]) await context.close();
+}, 120_000);
+
+test("an invite link brings somebody new, and somebody who has an account, into its room", async () => {
+  const maker = await stage.enter("maker-links");
+  const known = await stage.enter("known-links", { replica: 1 });
+  /** A call of the API in a page's own session. */
+  const call = (page: Page, path: string, body: object) =>
+    page.evaluate(
+      async ([to, sent]) => {
+        const headers = { "content-type": "application/json" };
+        const answer = await fetch(to, { method: "POST", headers, body: JSON.stringify(sent) });
+        return (await answer.json()) as { id: string; code: string };
+      },
+      [path, body] as const,
+    );
+  const { id } = await call(maker.page, "/api/rooms", { name: "Cellar", kind: "invite" });
+  const { code } = await call(maker.page, `/api/rooms/${id}/invites`, {});
+  const address = addressOf(stage.house, 1);
+
+  await known.page.evaluate((hash) => (location.hash = hash), `#/invite/${code}`);
+  await messageTo(known.page, "Cellar").waitFor();
+
+  const fresh = await openPage(stage.browser, `${address}/#/invite/${code}`, "fresh-links", {
+    bypassCSP: true,
+  });
+  await fresh.page.getByText("maker-links invites you to Cellar.").waitFor();
+  expect(await faults(fresh.page)).toEqual([]);
+  await fresh.page.getByLabel("Username").fill("fresh-links");
+  await fresh.page.getByLabel("Password", { exact: true }).fill(PASSWORD);
+  await fresh.page.getByRole("button", { name: "Create account" }).click();
+  await messageTo(fresh.page, "Cellar").waitFor();
+  await say(fresh.page, "thanks for having me");
+  await maker.page.evaluate((hash) => (location.hash = hash), `#/room/${id}`);
+  await stored(maker.page, "thanks for having me").waitFor();
+
+  await fresh.page.evaluate(() => (location.hash = "#/invite/nonsense"));
+  await fresh.page.getByText("This invite is not valid, or not any more.").waitFor();
+  const stranger = await openPage(stage.browser, `${address}/#/invite/nonsense`, "stranger");
+  await stranger.page.getByText("This invite link is not valid, or not any more.").waitFor();
+  for (const { context } of [maker, known, fresh, stranger]) await context.close();
+}, 120_000);
+
+test("an admin's link lets somebody choose a new password, once", async () => {
+  const lost = await stage.enter("lost-password");
+  await lost.context.close();
+  const { redis, keys } = stage.house;
+  const id = (await redis.get(keys.username("lost-password")))?.replace("user:", "") ?? "";
+  const admin = await stage.enter("admin-password");
+  const adminId = (await redis.get(keys.username("admin-password")))?.replace("user:", "") ?? "";
+  await redis.hset(keys.user(adminId), "role", "admin");
+  const { url } = await admin.page.evaluate(async (path) => {
+    const answer = await fetch(path, { method: "POST" });
+    return (await answer.json()) as { url: string };
+  }, `/api/admin/users/${id}/reset`);
+  const { page, context } = await openPage(stage.browser, url, "lost-password", { bypassCSP: true });
+  expect(await faults(page)).toEqual([]);
+  await page.getByLabel("New password").fill("short");
+  await page.getByRole("button", { name: "Change the password" }).click();
+  await page.getByText("At least 8 characters.").waitFor();
+  await page.getByLabel("New password").fill("a horse of another colour");
+  await page.getByRole("button", { name: "Change the password" }).click();
+  await page.getByText("Your password is changed.").waitFor();
+  await page.getByRole("button", { name: "Go to the log-in" }).click();
+  await page.getByLabel("Username").fill("lost-password");
+  await page.getByLabel("Password", { exact: true }).fill("a horse of another colour");
+  await page.getByRole("button", { name: "Log in", exact: true }).click();
+  await messageTo(page, "General").waitFor();
+  await context.close();
+  await admin.context.close();
 }, 120_000);

@@ -1,8 +1,10 @@
 import type {
+  Invitation,
   Message,
   NewRoom,
   NotifyLevel,
   Page,
+  Room,
   RoomId,
   RoomPatch,
   User,
@@ -123,6 +125,10 @@ export function createChatClient(world: World) {
       signedIn?.close();
     },
     demo: () => api.demo(),
+    /** What an invite link leads to. Throws `not_found` once it lets nobody in. */
+    invitation: (code: string) => api.call<Invitation>("GET", `/invites/${code}`),
+    /** Sets the password of whoever was given this code. Throws `not_found` once it was used. */
+    resetPassword: (code: string, password: string) => api.call<null>("POST", `/reset/${code}`, { password }),
 
     // --- Messages ---
 
@@ -279,6 +285,13 @@ export function createChatClient(world: World) {
       const { socket, sync } = here();
       const { room, ...page } = await socket.request("room.join", { roomId });
       sync.joined(room, page);
+    },
+    /** Joins the room that an invite link leads to. */
+    async acceptInvite(code: string): Promise<RoomId> {
+      const { api: mine, sync } = here();
+      const room = await mine.call<Room>("POST", `/invites/${code}`);
+      sync.showRoom(room);
+      return room.id;
     },
     async leaveRoom(roomId: RoomId): Promise<void> {
       const { socket, sync } = here();

@@ -1,10 +1,12 @@
-import { Suspense } from "react";
+import { Suspense, useState } from "react";
+import { codeInAddress } from "./address.ts";
 import { Announcer } from "./announce.tsx";
 import { later } from "./later.ts";
 import { useChat } from "./useChat.ts";
 import { Wordmark } from "./ui/Wordmark.tsx";
 
 const LogIn = later(async () => (await import("./login/LogIn.tsx")).LogIn);
+const NewPassword = later(async () => (await import("./login/NewPassword.tsx")).NewPassword);
 const Shell = later(async () => (await import("./Shell.tsx")).Shell);
 
 export function App() {
@@ -18,6 +20,14 @@ export function App() {
 
 function Page() {
   const session = useChat((state) => state.session);
+  const [reset, setReset] = useState(() => codeInAddress("reset"));
+  if (reset !== null && session.is !== "checking") {
+    return (
+      <Suspense fallback={<Splash words="Loading…" />}>
+        <NewPassword code={reset} onDone={() => setReset(null)} />
+      </Suspense>
+    );
+  }
   if (session.is === "signed in") {
     return (
       <Suspense fallback={<Splash words="Loading…" />}>

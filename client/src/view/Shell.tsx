@@ -1,6 +1,7 @@
 import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { firstRoom } from "../chat/state/rooms.ts";
-import { closeThread, goTo, redirectTo } from "./address.ts";
+import { wordsOf } from "../chat/api.ts";
+import { closeThread, codeInAddress, forgetCode, goTo, redirectTo } from "./address.ts";
 import { announce } from "./announce.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
 import { Conversation } from "./conversation/Conversation.tsx";
@@ -60,6 +61,7 @@ function Panes() {
   }, [phone, first, openRoom]);
 
   useTabSign();
+  useInvite();
   useFailures();
   useFiles();
   useEffect(keepFocus, []);
@@ -202,6 +204,24 @@ function Over({ overlay }: { overlay: Open | null }) {
   }, [chat, overlay, open, close]);
 
   return <Suspense>{overlay !== null && <Overlay overlay={overlay} takeTyped={takeTyped} />}</Suspense>;
+}
+
+/** Joins the room of an invite link, also of one that is opened in this tab later. */
+function useInvite() {
+  const chat = useClient();
+  const tell = useNotice();
+  useEffect(() => {
+    function look(event?: HashChangeEvent) {
+      // The page may have gone on to a room already.
+      const code = codeInAddress("invite", event?.newURL);
+      if (code === null) return;
+      if (codeInAddress("invite") !== null) forgetCode();
+      chat.acceptInvite(code).then(goTo, (error: unknown) => tell(wordsOf(error)));
+    }
+    look();
+    addEventListener("hashchange", look);
+    return () => removeEventListener("hashchange", look);
+  }, [chat, tell]);
 }
 
 /** Says that files cannot be sent yet when one is dropped or pasted. */

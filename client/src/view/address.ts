@@ -22,6 +22,17 @@ export function placeInAddress(): Place {
   return { roomId: id, seq: numberIn(seq), thread: numberIn(thread) };
 }
 
+/** The code of the link that the page was opened by: `#/invite/<code>`, or `#/reset/<code>` for a new password. */
+export function codeInAddress(kind: "invite" | "reset", address = location.href): string | null {
+  const [, is, code = ""] = /#\/(invite|reset)\/([\w-]+)$/.exec(address) ?? [];
+  return is === kind ? code : null;
+}
+
+/** Leaves a link's code behind, without a step that "back" would return to. */
+export function forgetCode(): void {
+  go("#/", true);
+}
+
 function numberIn(digits: string | undefined): number | null {
   return digits === undefined ? null : Number(digits);
 }

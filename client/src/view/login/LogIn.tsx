@@ -1,6 +1,7 @@
-import { LIMITS, USERNAME, type Credentials } from "@hubbub/server/protocol";
+import { LIMITS, USERNAME, type Credentials, type Invitation } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
+import { codeInAddress } from "../address.ts";
 import { loadLater } from "../later.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { Button } from "../ui/Button.tsx";
@@ -17,7 +18,9 @@ type Faults = { username?: string; password?: string; form?: string };
 /** Log-in and sign-up; demo people, if there are any, are one click away. */
 export function LogIn({ reason, lastName }: { reason: string | null; lastName: string | null }) {
   const chat = useClient();
-  const [isNew, setIsNew] = useState(false);
+  const [invite] = useState(() => codeInAddress("invite"));
+  const [invitation, setInvitation] = useState<Invitation | "invalid" | null>(null);
+  const [isNew, setIsNew] = useState(invite !== null);
   const [username, setUsername] = useState(lastName ?? "");
   const [password, setPassword] = useState("");
   const [shown, setShown] = useState(false);
@@ -33,6 +36,10 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
       () => {},
     );
   }, [chat]);
+
+  useEffect(() => {
+    if (invite !== null) chat.invitation(invite).then(setInvitation, () => setInvitation("invalid"));
+  }, [chat, invite]);
 
   // A user who begins to type will need the rest of the client.
   useEffect(() => form.current?.addEventListener("focusin", loadLater, { once: true }), []);
@@ -55,7 +62,7 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
     setFaults({});
     try {
       await (signUp
-        ? chat.signUp(credentials.username, credentials.password)
+        ? chat.signUp(credentials.username, credentials.password, invite ?? undefined)
         : chat.logIn(credentials.username, credentials.password));
     } catch (error) {
       setBusy(false);
@@ -94,6 +101,17 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
             ? "Pick a name. You will be in General a second later."
             : "Log in to go on where you left off."}
         </p>
+        {invitation !== null && (
+          <p className={css.invitation} aria-live="polite">
+            {invitation === "invalid" ? (
+              "This invite link is not valid, or not any more."
+            ) : (
+              <>
+                <strong>{invitation.by.username}</strong> invites you to <strong>{invitation.name}</strong>.
+              </>
+            )}
+          </p>
+        )}
         {reason !== null && (
           <p className={css.reason} role="alert">
             <Icon name="lock" /> {reason}

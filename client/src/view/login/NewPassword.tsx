@@ -1,0 +1,69 @@
+import { LIMITS } from "@hubbub/server/protocol";
+import { useState, type FormEvent } from "react";
+import { wordsOf } from "../../chat/api.ts";
+import { forgetCode } from "../address.ts";
+import { Button } from "../ui/Button.tsx";
+import { Field } from "../ui/Field.tsx";
+import { Wordmark } from "../ui/Wordmark.tsx";
+import { useClient } from "../useChat.ts";
+import css from "./NewPassword.module.css";
+
+/** Chooses a new password, by the link that an admin has made for somebody who has forgotten theirs. */
+export function NewPassword({ code, onDone }: { code: string; onDone: () => void }) {
+  const chat = useClient();
+  const [password, setPassword] = useState("");
+  const [fault, setFault] = useState<string>();
+  const [state, setState] = useState<"asking" | "busy" | "done">("asking");
+
+  function onSubmit(event: FormEvent) {
+    event.preventDefault();
+    if (password.length < LIMITS.passwordMin) {
+      setFault(`At least ${LIMITS.passwordMin} characters.`);
+      return;
+    }
+    setState("busy");
+    chat.resetPassword(code, password).then(
+      () => setState("done"),
+      (error: unknown) => {
+        setState("asking");
+        setFault(wordsOf(error));
+      },
+    );
+  }
+
+  function leave() {
+    forgetCode();
+    onDone();
+  }
+
+  return (
+    <main className={css.page}>
+      <Wordmark />
+      <h1>Choose a new password</h1>
+      {state === "done" ? (
+        <p aria-live="polite">Your password is changed. Log in with it.</p>
+      ) : (
+        <form onSubmit={onSubmit} noValidate>
+          <Field
+            label="New password"
+            type="password"
+            value={password}
+            fault={fault}
+            hint={`At least ${LIMITS.passwordMin} characters`}
+            autoComplete="new-password"
+            onText={(text) => {
+              setPassword(text);
+              setFault(undefined);
+            }}
+          />
+          <Button type="submit" look="main" wide disabled={state === "busy"}>
+            Change the password
+          </Button>
+        </form>
+      )}
+      <Button look="link" onClick={leave}>
+        Go to the log-in
+      </Button>
+    </main>
+  );
+}

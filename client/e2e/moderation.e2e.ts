@@ -96,7 +96,7 @@ test("an owner adds, mutes and bans people, sets the room up, and everybody sees
   await dialog.getByRole("button", { name: "Revoke" }).click();
   await dialog.getByText("There are no invite links.").waitFor();
   await tab(page, "Log");
-  await dialog.getByText("ann-rooms did: archive the room.").waitFor();
+  await dialog.getByText("ann-rooms archived the room.").waitFor();
   expect(await faults(page)).toEqual([]);
 
   await page.setViewportSize({ width: 360, height: 740 });

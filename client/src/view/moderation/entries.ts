@@ -4,38 +4,62 @@ import { showUntil } from "../time.ts";
 /** What a moderator did, or tried to, as a sentence. */
 export function wordsOfEntry(entry: AuditEntry, nameOf: (id: string) => string): string {
   const by = entry.by === "" ? "The operator" : nameOf(entry.by);
-  return `${by} ${entry.refused === true ? "tried to" : "did"}: ${deedOf(entry, nameOf)}.`;
+  const deeds = deedsOf(entry, nameOf);
+  return `${by} ${entry.refused === true ? `tried to ${deeds.join(", ")}` : deeds.map(done).join(", ")}.`;
 }
 
-function deedOf({ what, userId, seq, detail = "" }: AuditEntry, nameOf: (id: string) => string): string {
+/** The verbs of all deeds, as what was done. */
+const DONE: Readonly<Record<string, string>> = {
+  add: "added",
+  remove: "removed",
+  lift: "lifted",
+  ban: "banned",
+  make: "made",
+  mute: "muted",
+  unmute: "unmuted",
+  change: "changed",
+  archive: "archived",
+  open: "opened",
+  end: "ended",
+  delete: "deleted",
+  revoke: "revoked",
+  close: "closed",
+};
+
+function done(deed: string): string {
+  return deed.replace(/^\w+/, (verb) => DONE[verb] ?? verb);
+}
+
+/** What it was, each beginning with a verb. */
+function deedsOf({ what, userId, seq, detail = "" }: AuditEntry, nameOf: (id: string) => string): string[] {
   const whom = userId === undefined ? "somebody" : nameOf(userId);
   const message = seq === undefined ? "a message" : `message ${seq}`;
   const set = fieldsOf(detail);
   switch (what) {
     case "add":
-      return `add ${whom}`;
+      return [`add ${whom}`];
     case "remove":
-      return `remove ${whom}`;
+      return [`remove ${whom}`];
     case "ban":
-      return detail === "lifted" ? `lift the ban of ${whom}` : `ban ${whom}`;
+      return [detail === "lifted" ? `lift the ban of ${whom}` : `ban ${whom}`];
     case "role":
-      return `make ${whom} ${textOf(set["role"])}`;
+      return [`make ${whom} ${textOf(set["role"])}`];
     case "mute": {
       const until = Number(set["mutedUntil"] ?? 0);
-      return until > 0 ? `mute ${whom} until ${showUntil(until)}` : `unmute ${whom}`;
+      return [until > 0 ? `mute ${whom} until ${showUntil(until)}` : `unmute ${whom}`];
     }
     case "settings": {
       const changed = Object.entries(set).map(([name, value]) => settingOf(name, value));
-      return changed.length === 0 ? "change the settings" : changed.join(", ");
+      return changed.length === 0 ? ["change the settings"] : changed;
     }
     case "delete.others":
-      return `delete ${message}${userId === undefined ? "" : ` of ${whom}`}`;
+      return [`delete ${message}${userId === undefined ? "" : ` of ${whom}`}`];
     case "invite":
-      return detail === "" ? "change an invite link" : `invite link: ${detail}`;
+      return [`${detail === "revoked" ? "revoke" : "make"} an invite link`];
     case "review":
-      return `close the report of ${message}`;
+      return [`close the report of ${message}`];
     default:
-      return detail === "" ? what : `${what} (${detail})`;
+      return [detail === "" ? `change ${what}` : `change ${what} (${detail})`];
   }
 }
 

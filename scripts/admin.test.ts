@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { readConfig } from "../server/src/config.ts";
 import type { Account, AuditEntry, Me, User } from "../server/src/protocol.ts";
-import { Browser, both, person, replicas, until, type House, type Person } from "../server/src/testing.ts";
+import { Browser, both, person, newServer, until, type House, type Person } from "../server/src/testing.ts";
 import { main } from "./admin.ts";
 import { seed } from "./seed.ts";
 
@@ -10,7 +10,7 @@ const PASSWORD = "correct horse";
 let house: House;
 let owner: Person;
 beforeEach(async () => {
-  house = await replicas(2);
+  house = await newServer(2);
 });
 afterEach(async () => {
   vi.restoreAllMocks();

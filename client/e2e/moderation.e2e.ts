@@ -43,7 +43,6 @@ const stored = (page: Page, text: string) =>
 const tab = (page: Page, name: string) => page.getByRole("tab", { name, exact: true }).click();
 
 test("an owner adds, mutes and bans people, sets the room up, and everybody sees what holds", async () => {
-  // The first account owns the server.
   const options = { bypassCSP: true, reducedMotion: "reduce" } as const;
   const ann = await stage.enter("ann-rooms", options);
   const ben = await stage.enter("ben-rooms", { ...options, replica: 1 });

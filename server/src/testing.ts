@@ -56,8 +56,18 @@ export function testRedisUrl(): string {
   return url;
 }
 
-/** `count` replicas in this process. Hashes are cheap and limits are off unless `env` says otherwise. */
+/**
+ * `count` replicas in this process. Hashes are cheap and limits are off unless `env` says otherwise. Whoever signs up
+ * first owns nothing: see `newServer`.
+ */
 export async function replicas(count: number, env: Record<string, string> = {}): Promise<House> {
+  const house = await newServer(count, env);
+  await house.redis.hsetnx(house.keys.settings, "owner", "0");
+  return house;
+}
+
+/** The same, and the first account owns the server. */
+export async function newServer(count: number, env: Record<string, string> = {}): Promise<House> {
   const prefix = `test-${randomBytes(6).toString("hex")}:`;
   const variables: Record<string, string> = {
     NODE_ENV: "test",

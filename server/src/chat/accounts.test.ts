@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Failure, Me } from "../protocol.ts";
-import { Browser, both, replicas, type House } from "../testing.ts";
+import { Browser, both, newServer, type House } from "../testing.ts";
 
 const PASSWORD = "correct horse";
 
@@ -13,7 +13,7 @@ function signUp(browser: Browser, username: string, more: object = {}) {
 
 describe("the first account of an empty server", () => {
   it.each(["open", "invite", "closed"])("owns it with SIGNUP=%s, and says so", async (SIGNUP) => {
-    house = await replicas(2, { SIGNUP });
+    house = await newServer(2, { SIGNUP });
     const [left, right] = both(house);
     const browser = new Browser(left);
     const { status, body } = await signUp(browser, "ann");
@@ -27,7 +27,7 @@ describe("the first account of an empty server", () => {
   });
 
   it("is one of many who sign up at once on two replicas; of the others a closed server keeps none", async () => {
-    house = await replicas(2, { SIGNUP: "closed" });
+    house = await newServer(2, { SIGNUP: "closed" });
     const answers = await Promise.all(
       Array.from({ length: 10 }, (_, index) =>
         signUp(new Browser(both(house)[index % 2 === 0 ? 0 : 1]), `person-${index}`),
@@ -43,7 +43,7 @@ describe("the first account of an empty server", () => {
   });
 
   it("is nobody's after demo people, who were there first", async () => {
-    house = await replicas(1);
+    house = await newServer(1);
     await house.redis.set(house.keys.totalUsers, 6);
     const { body } = await signUp(new Browser(house.replicas[0]!), "ann");
     expect(body).toEqual({ id: "7", username: "ann" });
@@ -54,7 +54,7 @@ describe("sign-up", () => {
   it.each(["invite", "closed"])(
     "with SIGNUP=%s is refused to a stranger, whatever code they bring",
     async (SIGNUP) => {
-      house = await replicas(1, { SIGNUP });
+      house = await newServer(1, { SIGNUP });
       const replica = house.replicas[0]!;
       await signUp(new Browser(replica), "ann");
       const stored = async () => (await house.redis.keys(`${house.env["KEY_PREFIX"]}*`)).length;
@@ -70,7 +70,7 @@ describe("sign-up", () => {
   );
 
   it("follows what an admin has set, on every replica at once", async () => {
-    house = await replicas(2, { SIGNUP: "open" });
+    house = await newServer(2, { SIGNUP: "open" });
     const [left, right] = both(house);
     await signUp(new Browser(left), "ann");
     await house.redis.hset(house.keys.settings, "signup", "closed");

@@ -31,8 +31,6 @@ let rooms = 0;
 beforeAll(async () => {
   house = await replicas(2);
   const [left, right] = both(house);
-  // The first account owns the server.
-  await person(left, "sue");
   owner = await person(left, "owen");
   moderator = await person(right, "mora");
   member = await person(right, "mel");

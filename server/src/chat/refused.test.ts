@@ -32,8 +32,6 @@ let stage: Stage;
 beforeAll(async () => {
   house = await replicas(2);
   const [one, two] = both(house);
-  // The first account owns the server, and may do more than others.
-  (await person(one, "owner")).close();
   const [ann, ben, stranger, gone] = await Promise.all([
     person(one, "ann"),
     person(two, "ben"),

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Account, AuditEntry, Failure, Found, Me, OwnSession, User } from "../protocol.ts";
-import { Browser, both, connect, person, replicas, until, type House, type Person } from "../testing.ts";
+import { Browser, both, connect, person, newServer, until, type House, type Person } from "../testing.ts";
 
 const PASSWORD = "correct horse";
 const OTHER = "battery staple";
@@ -8,7 +8,7 @@ const OTHER = "battery staple";
 let house: House;
 let owner: Person;
 beforeAll(async () => {
-  house = await replicas(2);
+  house = await newServer(2);
   owner = await person(both(house)[0], "olga");
 });
 afterAll(() => house.close());
@@ -134,7 +134,7 @@ describe("another password", () => {
   });
 
   it("cannot be guessed at with a stolen session", async () => {
-    const strict = await replicas(1, { RATE_LIMITS: "on" });
+    const strict = await newServer(1, { RATE_LIMITS: "on" });
     try {
       const one = await person(strict.replicas[0]!, "kim");
       const answers: number[] = [];
@@ -305,7 +305,7 @@ describe("deleting one's own account", () => {
   });
 
   it("is refused to the last owner, and works once there is another", async () => {
-    const own = await replicas(1);
+    const own = await newServer(1);
     try {
       const first = await person(own.replicas[0]!, "una");
       const second = await person(own.replicas[0]!, "vic");
@@ -399,7 +399,7 @@ describe("the routes of admins", () => {
   });
 
   it("keep an owner, also when two owners take each other's role at once", async () => {
-    const own = await replicas(2);
+    const own = await newServer(2);
     try {
       const [first, second] = [await person(both(own)[0], "abe"), await person(both(own)[1], "bea")];
       const role = (by: Person, of: Person, to: string) =>
@@ -451,7 +451,7 @@ describe("a disabled account", () => {
   });
 
   it("of an owner is no owner meanwhile, and owns again once it is enabled", async () => {
-    const own = await replicas(1);
+    const own = await newServer(1);
     try {
       const [first, second] = [await person(own.replicas[0]!, "fay"), await person(own.replicas[0]!, "gil")];
       const change = (of: Person, body: object) =>

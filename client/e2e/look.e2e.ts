@@ -130,7 +130,10 @@ test.each(["light", "dark"] as const)(
     link.cut();
     await say(page, "waits");
     await page.getByText("You are offline.").waitFor();
+    // Tall enough for all messages: a name that is half scrolled away is too small a target.
+    await page.setViewportSize({ width: 360, height: 1_200 });
     await judge("offline, with a failed and a waiting message", page);
+    await page.setViewportSize({ width: 360, height: 740 });
     await page.getByRole("link", { name: "Back to the rooms" }).click();
     await page.getByText("One message waits to be sent.").waitFor();
     await judge("offline, the rooms on a phone", page);
@@ -266,7 +269,7 @@ test("everything can be done with the keyboard alone", async () => {
       () => document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.textContent ?? "",
     );
   const tabTo = async (name: string) => {
-    for (let steps = 0; steps < 40; steps++) {
+    for (let steps = 0; steps < 100; steps++) {
       if ((await focused()) === name) return;
       await keys.press("Tab");
     }

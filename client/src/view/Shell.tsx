@@ -56,12 +56,13 @@ function Panes() {
   );
   const [besides, setBesides] = useState(true);
 
+  // First of all: going to a room takes the link out of the address.
+  useInvite();
   useEffect(() => {
     if (!phone && first !== null && openRoom === null) redirectTo(first);
   }, [phone, first, openRoom]);
 
   useTabSign();
-  useInvite();
   useFailures();
   useFiles();
   useEffect(keepFocus, []);

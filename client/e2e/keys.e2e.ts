@@ -74,6 +74,8 @@ test("an overlay that is opened while history steps back from a closed one stays
 test("F6 moves between rooms, messages, composer and people, and Shift F6 moves back", async () => {
   const { page, context } = await stage.enter("ben");
   await eventually(() => focused(page), "Message to General");
+  // A region comes with its first page.
+  await page.getByRole("log", { name: "Messages in General" }).waitFor();
   const round = ["Search people", "General", "Messages in General", "Message to General"];
   const gone = async (key: string) => {
     const seen: unknown[] = [];

@@ -108,7 +108,7 @@ function rights(): string[][] {
   const tick = (yes: boolean) => (yes ? "yes" : "no");
   return Object.entries(RIGHTS).map(([name, right]) => {
     const { role, kinds, archived, muted, what } = right;
-    const has = wire.ROOM_ROLES.map((one) => tick(one === role || mayActOn(one, role)));
+    const has = wire.ROOM_ROLES.map((one) => tick(one === role || mayActOn(wire.ROOM_ROLES, one, role)));
     const rooms = kinds.length === 4 ? "all" : kinds.map(code).join(", ");
     return [code(name), what, rooms, ...has, tick(archived), tick(muted)];
   });

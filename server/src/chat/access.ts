@@ -113,8 +113,12 @@ export function roleIn(kind: RoomKind, standing: Standing | null, server: Server
 /**
  * Whether somebody with this role in a room may act on somebody with that one: on those below, and owners on owners.
  */
-export function mayActOn(role: RoomRole, target: RoomRole): boolean {
-  return rank(role) > rank(target) || role === "owner";
+export function mayActOn<Role extends RoomRole | ServerRole>(
+  roles: readonly Role[],
+  role: Role,
+  target: Role,
+): boolean {
+  return roles.indexOf(role) > roles.indexOf(target) || role === "owner";
 }
 
 const WORDS: Record<Exclude<Refusal, "not_found">, string> = {

@@ -17,7 +17,7 @@ import type { SessionList } from "../store/sessions.ts";
 import type { Settings } from "../store/settings.ts";
 import type { Log } from "../store/log.ts";
 import type { Accounts } from "./accounts.ts";
-import { noted } from "./moderation.ts";
+import { mayActOn } from "./access.ts";
 import type { People } from "./people.ts";
 import type { Users } from "./users.ts";
 
@@ -116,7 +116,7 @@ export class Admin {
     detail: string,
     work: () => Promise<T>,
   ): Promise<T> {
-    return noted(this.#parts.audit, { by: by.user.id, what, userId, detail }, work);
+    return this.#parts.audit.noted({ by: by.user.id, what, userId, detail }, work);
   }
 
   async settings(): Promise<ServerSettings> {
@@ -177,14 +177,10 @@ export class Admin {
   async #demandBelow(by: Administrator, id: UserId): Promise<Account> {
     const [account] = await this.#accounts([id]);
     if (!account) throw noUser();
-    if (!mayActOn(by.role, account.role)) throw new ChatError("forbidden", "They stand as high as you.");
+    if (!mayActOn(SERVER_ROLES, by.role, account.role))
+      throw new ChatError("forbidden", "They stand as high as you.");
     return account;
   }
-}
-
-/** Owners act on everybody, admins on those below them. */
-function mayActOn(role: ServerRole, target: ServerRole): boolean {
-  return role === "owner" || SERVER_ROLES.indexOf(role) > SERVER_ROLES.indexOf(target);
 }
 
 function noUser(): ChatError {

@@ -1,6 +1,16 @@
 import { ChatError } from "../errors.ts";
-import type { Ban, Member, MemberPatch, RoomId, RoomRole, Standing, User, UserId } from "../protocol.ts";
-import type { Audit, Note } from "../store/audit.ts";
+import {
+  ROOM_ROLES,
+  type Ban,
+  type Member,
+  type MemberPatch,
+  type RoomId,
+  type RoomRole,
+  type Standing,
+  type User,
+  type UserId,
+} from "../protocol.ts";
+import type { Audit } from "../store/audit.ts";
 import type { Decided, Members } from "../store/members.ts";
 import type { MemberRecord } from "../store/log.ts";
 import { may, mayActOn, refused, roleIn, type Action, type Situation } from "./access.ts";
@@ -36,7 +46,7 @@ export class Moderation {
     if (kind === "everyone") return this.#described(roomId, await this.#users.list(after, size));
     const ids =
       kind === "direct"
-        ? roomId.split(":").filter((id) => Number(id) > after)
+        ? this.#rooms.usersOf(roomId).filter((id) => Number(id) > after)
         : await this.#members.page(roomId, after, size);
     return this.#described(roomId, await this.#users.find(ids.slice(0, size)));
   }
@@ -48,7 +58,7 @@ export class Moderation {
   async change(user: User, roomId: RoomId, targetId: UserId, patch: MemberPatch): Promise<Member> {
     const what = patch.role === undefined ? (patch.mutedUntil === undefined ? "add" : "mute") : "role";
     const detail = JSON.stringify(patch);
-    return noted(this.#audit, { by: user.id, what, roomId, userId: targetId, detail }, () =>
+    return this.#audit.noted({ by: user.id, what, roomId, userId: targetId, detail }, () =>
       this.#change(user, roomId, targetId, patch),
     );
   }
@@ -90,7 +100,7 @@ export class Moderation {
   /** Takes somebody out of a room. Throws as `change` does. */
   async remove(user: User, roomId: RoomId, targetId: UserId): Promise<void> {
     if (targetId === user.id) return this.#rooms.leave(user, roomId);
-    await noted(this.#audit, { by: user.id, what: "remove", roomId, userId: targetId }, () =>
+    await this.#audit.noted({ by: user.id, what: "remove", roomId, userId: targetId }, () =>
       this.#takeOut(user, roomId, targetId, "remove", (record) => {
         if (record === null) throw new ChatError("not_found", "There is no such member.");
         return { record: null };
@@ -104,7 +114,7 @@ export class Moderation {
     if (targetId === user.id) throw new ChatError("invalid", "Nobody bans themselves.");
     const ban = { by: user.id, at: Date.now(), ...(until !== undefined && { until }) };
     const detail = until === undefined ? "for ever" : `until ${until}`;
-    await noted(this.#audit, { by: user.id, what: "ban", roomId, userId: targetId, detail }, () =>
+    await this.#audit.noted({ by: user.id, what: "ban", roomId, userId: targetId, detail }, () =>
       this.#takeOut(user, roomId, targetId, "ban", () => ({ record: null, ban })),
     );
   }
@@ -121,8 +131,7 @@ export class Moderation {
 
   /** Throws `not_found` if there is no such ban. */
   async liftBan(user: User, roomId: RoomId, targetId: UserId): Promise<void> {
-    await noted(
-      this.#audit,
+    await this.#audit.noted(
       { by: user.id, what: "ban", roomId, userId: targetId, detail: "lifted" },
       async () => {
         await this.#rooms.demand(user, roomId, "ban");
@@ -155,7 +164,7 @@ export class Moderation {
   async #standing(roomId: RoomId, { kind }: Situation, userId: UserId): Promise<Standing | null> {
     const record = await this.#members.record(roomId, userId);
     if (record !== null || kind === "open" || kind === "invite") return record;
-    return kind === "everyone" || roomId.split(":").includes(userId) ? ordinary() : null;
+    return kind === "everyone" || this.#rooms.usersOf(roomId).includes(userId) ? ordinary() : null;
   }
 
   async #demandUser(id: UserId): Promise<User> {
@@ -180,19 +189,6 @@ export class Moderation {
       const { role, mutedUntil } = records[index] ?? ordinary();
       return { ...user, role, ...(mutedUntil !== undefined && { mutedUntil }) };
     });
-  }
-}
-
-/** Does what matters, and notes it; also that it was refused, but not what somebody asks of a room that they do not see. */
-export async function noted<T>(audit: Audit, note: Note, work: () => Promise<T>): Promise<T> {
-  try {
-    const done = await work();
-    await audit.note(note);
-    return done;
-  } catch (error) {
-    if (error instanceof ChatError && error.code === "forbidden")
-      await audit.note({ ...note, refused: true });
-    throw error;
   }
 }
 
@@ -223,5 +219,6 @@ function demand(action: Action, situation: Situation): void {
 
 function demandAbove({ kind, standing, server }: Situation, target: Standing): void {
   const own: RoomRole = roleIn(kind, standing, server) ?? "member";
-  if (!mayActOn(own, target.role)) throw new ChatError("forbidden", "They stand as high as you here.");
+  if (!mayActOn(ROOM_ROLES, own, target.role))
+    throw new ChatError("forbidden", "They stand as high as you here.");
 }

@@ -189,6 +189,11 @@ export class ChatRooms {
     return facts;
   }
 
+  /** The users of a direct room, ascending; none for any other room. */
+  usersOf(roomId: RoomId): readonly UserId[] {
+    return this.#rooms.usersOf(roomId) ?? [];
+  }
+
   /** What is known of a room without its members; null if there is none. Tells it of any room. */
   facts(roomId: RoomId): Promise<Facts | null> {
     return this.#rooms.facts(roomId);
@@ -204,17 +209,14 @@ export class ChatRooms {
       ...(topic === undefined && slow === undefined ? [] : ["settings" as const]),
     ];
     const note = { by: user.id, what: "settings", roomId, detail: JSON.stringify(patch) };
-    await this.demand(user, roomId, "members", ...actions).catch(async (error: unknown) => {
-      if (error instanceof ChatError && error.code === "forbidden")
-        await this.#audit.note({ ...note, refused: true });
-      throw error;
+    await this.#audit.noted(note, async () => {
+      await this.demand(user, roomId, "members", ...actions);
+      if (name !== undefined) await this.#rooms.rename(roomId, name);
+      const closed = archived === undefined ? {} : { archived: archived ? Date.now() : 0 };
+      await this.#rooms.set(roomId, { ...closed, ...given({ kind, topic, slow }) });
     });
-    if (name !== undefined) await this.#rooms.rename(roomId, name);
-    const closed = archived === undefined ? {} : { archived: archived ? Date.now() : 0 };
-    await this.#rooms.set(roomId, { ...closed, ...given({ kind, topic, slow }) });
     const facts = await this.#rooms.facts(roomId);
     if (facts === null) throw unknownRoom();
-    await this.#audit.note(note);
     this.#announce.changeRoom({ roomId, kind: facts.kind, name: facts.name, ...facts.settings });
     return this.describe(roomId, user.id);
   }

@@ -1,3 +1,4 @@
+import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { AuditEntry, RoomId, UserId } from "../protocol.ts";
 import { isRecord, parseJson } from "./log.ts";
@@ -37,6 +38,21 @@ export class Audit {
     await this.#redis.xadd(audit, "MAXLEN", "~", KEPT, "*", "entry", entry);
     if (note.roomId !== undefined)
       await this.#redis.xadd(roomAudit(note.roomId), "MAXLEN", "~", KEPT_IN_ROOM, "*", "entry", entry);
+  }
+
+  /**
+   * Does what matters, and notes it; also that it was refused, but not what somebody asks of a room that they do not see.
+   */
+  async noted<T>(note: Note, work: () => Promise<T>): Promise<T> {
+    try {
+      const done = await work();
+      await this.note(note);
+      return done;
+    } catch (error) {
+      if (error instanceof ChatError && error.code === "forbidden")
+        await this.note({ ...note, refused: true });
+      throw error;
+    }
   }
 
   /** Newest first, those before this id; of one room, or of all. */

@@ -184,7 +184,7 @@ export class Members {
 
   /**
    * Shuts a user out of all their rooms, or lets them in again: from then on the rooms' scripts refuse what they send.
-   * The account must be marked as disabled before, because joining a room checks that afterwards: see `demandAble`.
+   * The account must be marked as disabled before, because joining a room checks that afterwards: see `ChatRooms.keepOut`.
    */
   async bar(userId: UserId, on: boolean): Promise<void> {
     for (const roomId of await this.of(userId)) await this.barFrom(roomId, userId, on);

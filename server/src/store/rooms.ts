@@ -1,6 +1,6 @@
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import { looksLikeGeneral, looksOf } from "../names.ts";
+import { looksLikeGeneral } from "../names.ts";
 import {
   NOTIFY_LEVELS,
   type ListedRoom,
@@ -13,13 +13,11 @@ import {
 import { Ids } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
 import { headOf, type MemberRecord } from "./log.ts";
+import { Looks } from "./looks.ts";
 import type { Members } from "./members.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
-/** The field that holds the last room whose look was stored: no name equals it. */
-const LOOKS_DONE = "";
-const LOOKS_AT_ONCE = 500;
 const DELETED_MOST = 500;
 
 /** What one member sees of a room, before ids are resolved to names. */
@@ -50,6 +48,7 @@ export class Rooms {
   readonly #ids: Ids;
   readonly #members: Members;
   readonly #index: NameIndex;
+  readonly #looks: Looks;
   readonly #read: ReturnType<typeof defineScript>;
 
   constructor(redis: RedisClient, keys: Keys, members: Members) {
@@ -57,8 +56,14 @@ export class Rooms {
     this.#keys = keys;
     this.#members = members;
     this.#ids = new Ids(redis, keys, "room");
+    const last = async () => Number((await redis.get(keys.totalRooms)) ?? 0);
+    this.#looks = new Looks(redis, {
+      key: keys.roomLooks,
+      last,
+      namesOf: async (id) => [(await redis.get(keys.roomName(id))) ?? []].flat(),
+    });
     this.#index = new NameIndex({
-      last: async () => Number((await redis.get(keys.totalRooms)) ?? 0),
+      last,
       read: (ids) => Promise.all(ids.map((id) => redis.get(keys.roomName(id)))),
       hidden: (ids) => Promise.all(ids.map((id) => this.#isHidden(id))),
     });
@@ -74,7 +79,7 @@ export class Rooms {
   ): Promise<RoomId> {
     const keys = this.#keys;
     if (looksLikeGeneral(name) || (await this.#redis.exists(keys.roomByName(name)))) throw taken();
-    await this.#writeDownLooks();
+    await this.#looks.writeDown();
     const id = await this.#ids.claim((free) => this.#claimId(free, name, kind));
     const giveBack = async () => {
       await this.#redis.del(keys.roomName(id));
@@ -95,7 +100,7 @@ export class Rooms {
     const isNew = (await this.#redis.set(claim, `room:${id}`, "NX")) === "OK";
     // A crash in the middle of a rename leaves a room with two names.
     if (!isNew && (await this.byName(name)) !== id) throw taken();
-    if (await this.#claimLooks(id, name)) return;
+    if (await this.#looks.claim(id, name)) return;
     if (isNew) await this.#redis.del(claim);
     throw new ChatError("taken", "There is already a room whose name looks like this one.");
   }
@@ -106,13 +111,11 @@ export class Rooms {
     const before = await this.#redis.get(keys.roomName(id));
     if (before === null || before === name) return;
     if (looksLikeGeneral(name)) throw taken();
-    await this.#writeDownLooks();
+    await this.#looks.writeDown();
     await this.#claimName(id, name);
     await this.#redis.set(keys.roomName(id), name);
     if (keys.roomByName(before) !== keys.roomByName(name)) await this.#redis.del(keys.roomByName(before));
-    const kept = new Set(looksOf(name));
-    for (const look of looksOf(before).filter((one) => !kept.has(one)))
-      if ((await this.#redis.hget(keys.roomLooks, look)) === id) await this.#redis.hdel(keys.roomLooks, look);
+    await this.#looks.release(id, before);
   }
 
   /** Changes what moderators set; undefined keeps a setting, and 0 or `""` takes it away. */
@@ -137,51 +140,6 @@ export class Rooms {
     ]);
     if (name === null) return null;
     return { kind: kindOf(id, kind ?? null), name, settings: settingsOf(settings) };
-  }
-
-  /** Claims the look of a name for its room; false if another room has it. */
-  async #claimLooks(id: RoomId, name: string): Promise<boolean> {
-    const looks = this.#keys.roomLooks;
-    const claimed: string[] = [];
-    for (const look of looksOf(name).toSorted()) {
-      if ((await this.#redis.hsetnx(looks, look, id)) === 1) {
-        claimed.push(look);
-        continue;
-      }
-      const holder = await this.#redis.hget(looks, look);
-      if (holder === id) continue;
-      const theirs = holder === null ? null : await this.#redis.get(this.#keys.roomName(holder));
-      if (theirs !== null && looksOf(theirs).includes(look)) {
-        if (claimed.length > 0) await this.#redis.hdel(looks, ...claimed);
-        return false;
-      }
-      // Its owner is a room that was never completed, or is gone.
-      await this.#redis.hset(looks, look, id);
-    }
-    return true;
-  }
-
-  /** Stores the looks of rooms without one: made before looks existed, by older replicas, or before a crash. */
-  async #writeDownLooks(): Promise<void> {
-    const { roomLooks: looks, totalRooms } = this.#keys;
-    const [last, done] = await Promise.all([
-      this.#redis.get(totalRooms),
-      this.#redis.hget(looks, LOOKS_DONE),
-    ]);
-    const total = Number(last ?? 0);
-    for (let from = Number(done ?? 0); from < total; from += LOOKS_AT_ONCE) {
-      const ids = Array.from({ length: Math.min(LOOKS_AT_ONCE, total - from) }, (_, index) =>
-        String(from + 1 + index),
-      );
-      await Promise.all(
-        ids.map(async (id) => {
-          const name = await this.#redis.get(this.#keys.roomName(id));
-          const written = looksOf(name ?? "").filter(Boolean);
-          await Promise.all(written.map((look) => this.#redis.hsetnx(looks, look, id)));
-        }),
-      );
-    }
-    if (total > Number(done ?? 0)) await this.#redis.hset(looks, LOOKS_DONE, total);
   }
 
   /**

@@ -1,10 +1,10 @@
-import axe from "axe-core";
 import type { Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { both, person, unwrap } from "../../server/src/testing.ts";
 import {
   addressOf,
   eventually,
+  faultsIn,
   message,
   messageTo,
   openPage,
@@ -17,10 +17,6 @@ import {
   type Stage,
 } from "./stage.ts";
 
-type Axe = {
-  run(options: object): Promise<{ violations: { id: string; nodes: { target: unknown[] }[] }[] }>;
-};
-
 let stage: Stage;
 
 beforeAll(async () => {
@@ -29,25 +25,11 @@ beforeAll(async () => {
 
 afterAll(() => stage.close());
 
-/** The faults that axe finds in the present page: rule and place. */
-async function faults(page: Page): Promise<string[]> {
-  // Judge a dialog once its animation is over.
-  await page.evaluate(() =>
-    Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => {}))),
-  );
-  return page.evaluate(async () => {
-    const own = window as unknown as { axe: Axe };
-    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-    const { violations } = await own.axe.run({ runOnly: tags });
-    return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")}`));
-  });
-}
-
 /** Notes what axe finds wrong, by the state of the page. */
 function createJudge() {
   const found: Record<string, string[]> = {};
   const judge = async (state: string, page: Page) => {
-    const wrong = await faults(page);
+    const wrong = await faultsIn(page);
     if (wrong.length > 0) found[state] = wrong;
   };
   return { found, judge };
@@ -59,7 +41,6 @@ test.each(["light", "dark"] as const)(
     const options = { colorScheme, bypassCSP: true, reducedMotion: "reduce" } as const;
     const { found, judge } = createJudge();
     const { page, context, link } = await openPage(stage.browser, addressOf(stage.house, 0), "ann", options);
-    await context.addInitScript({ content: axe.source });
     await page.reload();
     await page.getByRole("heading", { name: "Welcome back" }).waitFor();
     await judge("log in", page);
@@ -149,7 +130,6 @@ test.each(["light", "dark"] as const)(
     const { found, judge } = createJudge();
     const options = { colorScheme, bypassCSP: true, reducedMotion: "reduce" } as const;
     const { page, context } = await stage.enter(`amy-${colorScheme}`, options);
-    await context.addInitScript({ content: axe.source });
     const bob = await person(both(stage.house)[1], `bob-${colorScheme}`);
     const roomId = "0";
     const root = await bob.say(roomId, `@amy-${colorScheme}, who brings **the cake**?`);

@@ -1,9 +1,9 @@
-import axe from "axe-core";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import {
   addressOf,
   eventually,
+  faultsIn,
   messageTo,
   openPage,
   PASSWORD,
@@ -20,19 +20,6 @@ beforeAll(async () => {
 });
 
 afterAll(() => stage.close());
-
-type Axe = { run(options: object): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
-
-async function faults(page: Page): Promise<string[]> {
-  await page.evaluate(() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => {}))));
-  await page.evaluate(axe.source);
-  return page.evaluate(async () => {
-    const { violations } = await (window as unknown as { axe: Axe }).axe.run({
-      runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-    });
-    return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
-  });
-}
 
 /** The stored message with this text. */
 const stored = (page: Page, text: string) =>
@@ -64,11 +51,11 @@ test("an owner adds, mutes and bans people, sets the room up, and everybody sees
   await messageTo(ben.page, "Kitchen").fill("my draft");
   const manage = dialog.getByRole("button", { name: "Manage ben-rooms" });
   await manage.click();
-  expect(await faults(page)).toEqual([]);
+  expect(await faultsIn(page)).toEqual([]);
   await dialog.getByRole("button", { name: "Mute for 1 hour" }).click();
   await ben.page.getByText(/^A moderator has muted you here until/).waitFor();
   expect(await messageTo(ben.page, "Kitchen").inputValue()).toBe("my draft");
-  expect(await faults(ben.page)).toEqual([]);
+  expect(await faultsIn(ben.page)).toEqual([]);
   await dialog.getByRole("button", { name: "Unmute" }).click();
   await ben.page.getByText(/^A moderator has muted you/).waitFor({ state: "detached" });
   await messageTo(ben.page, "Kitchen").press("Enter");
@@ -78,7 +65,7 @@ test("an owner adds, mutes and bans people, sets the room up, and everybody sees
   await dialog.getByLabel(/^Slow mode/).selectOption("1 hour");
   await dialog.getByRole("button", { name: "Save" }).click();
   await ben.page.getByText("Slow mode: one message every hour.").waitFor();
-  expect(await faults(page)).toEqual([]);
+  expect(await faultsIn(page)).toEqual([]);
   await dialog.getByLabel(/^Slow mode/).selectOption("Off");
   await dialog.getByRole("button", { name: "Save" }).click();
   await ben.page.getByText("Slow mode: one message every hour.").waitFor({ state: "detached" });
@@ -91,16 +78,16 @@ test("an owner adds, mutes and bans people, sets the room up, and everybody sees
   await tab(page, "Invites");
   await dialog.getByRole("button", { name: "Make an invite link" }).click();
   await dialog.getByRole("button", { name: "Revoke" }).waitFor();
-  expect(await faults(page)).toEqual([]);
+  expect(await faultsIn(page)).toEqual([]);
   await dialog.getByRole("button", { name: "Revoke" }).click();
   await dialog.getByText("There are no invite links.").waitFor();
   await tab(page, "Log");
   await dialog.getByText("ann-rooms archived the room.").waitFor();
-  expect(await faults(page)).toEqual([]);
+  expect(await faultsIn(page)).toEqual([]);
 
   await page.setViewportSize({ width: 360, height: 740 });
   expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBe(0);
-  expect(await faults(page)).toEqual([]);
+  expect(await faultsIn(page)).toEqual([]);
   await tab(page, "Members");
   await dialog.getByRole("button", { name: "Manage ben-rooms" }).click();
   await dialog.getByRole("button", { name: "Ban…" }).click();
@@ -127,14 +114,14 @@ test("a message is reported, and a moderator goes to it, deletes it and closes t
   await stored(owner.page, "buy my things").hover();
   await owner.page.getByRole("button", { name: "Report message" }).click();
   await owner.page.getByLabel("Reason (optional)").fill("spam");
-  expect(await faults(owner.page)).toEqual([]);
+  expect(await faultsIn(owner.page)).toEqual([]);
   await owner.page.getByRole("button", { name: "Report", exact: true }).click();
   await owner.page.getByText("The message is reported.").waitFor();
   await owner.page.getByRole("button", { name: "Room details" }).click();
   await tab(owner.page, "Reports");
   const dialog = owner.page.getByRole("dialog");
   await dialog.getByText(/Reported by owner-reports.*spam/).waitFor();
-  expect(await faults(owner.page)).toEqual([]);
+  expect(await faultsIn(owner.page)).toEqual([]);
   await dialog.getByRole("button", { name: "Done" }).click();
   await dialog.getByRole("button", { name: "Done" }).waitFor({ state: "detached" });
   await dialog.getByRole("button", { name: "Go to the message" }).click();
@@ -178,7 +165,7 @@ test("an invite link brings somebody new, and somebody who has an account, into 
     bypassCSP: true,
   });
   await fresh.page.getByText("maker-links invites you to Cellar.").waitFor();
-  expect(await faults(fresh.page)).toEqual([]);
+  expect(await faultsIn(fresh.page)).toEqual([]);
   await fresh.page.getByLabel("Username").fill("fresh-links");
   await fresh.page.getByLabel("Password", { exact: true }).fill(PASSWORD);
   await fresh.page.getByRole("button", { name: "Create account" }).click();
@@ -207,7 +194,7 @@ test("an admin's link lets somebody choose a new password, once", async () => {
     return (await answer.json()) as { url: string };
   }, `/api/admin/users/${id}/reset`);
   const { page, context } = await openPage(stage.browser, url, "lost-password", { bypassCSP: true });
-  expect(await faults(page)).toEqual([]);
+  expect(await faultsIn(page)).toEqual([]);
   await page.getByLabel("New password").fill("short");
   await page.getByRole("button", { name: "Change the password" }).click();
   await page.getByText("At least 8 characters.").waitFor();

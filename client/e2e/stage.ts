@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import axe from "axe-core";
 import {
   chromium,
   type Browser,
@@ -251,6 +252,23 @@ async function createLink(context: BrowserContext): Promise<Link> {
       held = [];
     },
   };
+}
+
+type Axe = {
+  run(options: object): Promise<{ violations: { id: string; nodes: { target: unknown[] }[] }[] }>;
+};
+
+/** The faults that axe finds in the present page: rule and place. The context must bypass the page's own policy. */
+export async function faultsIn(page: Page): Promise<string[]> {
+  // Judge a dialog once its animation is over.
+  await page.evaluate(() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => {}))));
+  await page.evaluate(axe.source);
+  return page.evaluate(async () => {
+    const own = window as unknown as { axe: Axe };
+    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+    const { violations } = await own.axe.run({ runOnly: tags });
+    return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")}`));
+  });
 }
 
 export function messageTo(page: Page, title: string) {

@@ -87,17 +87,7 @@ export function ActionSheet({ onClose, ...props }: Props & { onClose: () => void
     <Dialog title="Message" onClose={onClose}>
       {does.write && (
         <div className={css.row}>
-          {sixEmoji().map((emoji) => (
-            <button
-              key={emoji}
-              type="button"
-              className={css.emoji}
-              aria-label={`React with ${emoji}`}
-              onClick={close(() => does.react(emoji))}
-            >
-              {emoji}
-            </button>
-          ))}
+          <SixEmoji onPick={(emoji) => close(() => does.react(emoji))()} />
         </div>
       )}
       <div className={css.sheet}>
@@ -239,20 +229,25 @@ function Reactions({ onPick, onMore, onClose }: ReactionsProps) {
         onClose();
       }}
     >
-      {sixEmoji().map((emoji) => (
-        <button
-          key={emoji}
-          type="button"
-          className={css.emoji}
-          aria-label={`React with ${emoji}`}
-          onClick={() => onPick(emoji)}
-        >
-          {emoji}
-        </button>
-      ))}
+      <SixEmoji onPick={onPick} />
       <IconButton icon="plus" label="More emoji" onClick={onMore} />
     </fieldset>
   );
+}
+
+/** The reactions that are one click away. */
+function SixEmoji({ onPick }: { onPick: (emoji: string) => void }) {
+  return sixEmoji().map((emoji) => (
+    <button
+      key={emoji}
+      type="button"
+      className={css.emoji}
+      aria-label={`React with ${emoji}`}
+      onClick={() => onPick(emoji)}
+    >
+      {emoji}
+    </button>
+  ));
 }
 
 /** Arrow keys move through the buttons of a bar. */

@@ -68,6 +68,28 @@ test("a draft of any length leaves the newest message visible, and new messages 
   await context.close();
 });
 
+test("a step up from the bottom counts once, also if the layout changes before the browser tells of the step", async () => {
+  const { page, context } = await stage.enter("amy");
+  await eventually(() => below(page), 0);
+  const moved = await page.evaluate(async () => {
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    const log = document.querySelector<HTMLElement>("[role=log]");
+    const list = log?.querySelector("ol");
+    const row = log?.querySelector("[data-key]:last-of-type");
+    if (!log || !list || !row) throw new Error("There is no log");
+    // Sizes are observed in the same frame, the scroll event comes in the next one.
+    await frame();
+    const before = row.getBoundingClientRect().top;
+    log.scrollTop -= 240;
+    list.style.paddingBottom = "60px";
+    await frame();
+    await frame();
+    return row.getBoundingClientRect().top - before;
+  });
+  expect(moved).toBeCloseTo(240, 0);
+  await context.close();
+});
+
 const step = fc.oneof(
   { weight: 4, arbitrary: fc.record({ does: fc.constant("write"), lines: fc.nat(14), words: fc.nat(60) }) },
   { weight: 4, arbitrary: fc.record({ does: fc.constant("hear"), words: fc.nat(80) }) },

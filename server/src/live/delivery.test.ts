@@ -249,7 +249,7 @@ describe("messages", () => {
     );
     await until(() => bob.messages.length >= heard + 400);
     expect((await metric(left, "hubbub_deliveries_total")) - deliveries).toBe(400 * members);
-    expect((await metric(left, "hubbub_delivery_flushes_total")) - flushes).toBeLessThan(200);
+    expect((await metric(left, "hubbub_delivery_flushes_total")) - flushes).toBeLessThan(400);
   });
 });
 

@@ -31,8 +31,10 @@ export function createPlace(scroller: HTMLElement) {
   function hold() {
     // The scroll event may still be pending.
     const scrolled = scroller.scrollTop - held;
-    if (bottom && scrolled < -1 && below() > AT_BOTTOM) leave();
-    if (bottom) {
+    if (bottom && scrolled < -1 && below() > AT_BOTTOM) {
+      // The anchors are taken where the user has scrolled to already.
+      leave();
+    } else if (bottom) {
       scroller.scrollTop = scroller.scrollHeight;
     } else {
       // If the content ends here, the browser has scrolled, not the user.

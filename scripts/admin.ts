@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { pino } from "pino";
 import type { Admin, Administrator } from "../server/src/chat/admin.ts";
 import { Chat } from "../server/src/chat/chat.ts";
+import { Images } from "../server/src/chat/images.ts";
 import { Users } from "../server/src/chat/users.ts";
 import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { ChatError } from "../server/src/errors.ts";
@@ -18,6 +19,8 @@ import {
   type UserId,
 } from "../server/src/protocol.ts";
 import { Audit } from "../server/src/store/audit.ts";
+import { createBlobs } from "../server/src/store/blobs.ts";
+import { Files } from "../server/src/store/files.ts";
 import { Invites } from "../server/src/store/invites.ts";
 import { Log } from "../server/src/store/log.ts";
 import { Members } from "../server/src/store/members.ts";
@@ -28,6 +31,7 @@ import { checkSchema } from "../server/src/store/schema.ts";
 import { SessionList } from "../server/src/store/sessions.ts";
 import { Settings } from "../server/src/store/settings.ts";
 import { Staff } from "../server/src/store/staff.ts";
+import { filesUrlIn } from "./dataFolder.ts";
 import { stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
 import { removeDemo } from "./unseed.ts";
@@ -88,7 +92,7 @@ export async function main(args: string[], env: NodeJS.ProcessEnv = process.env)
   const redisUrl = await findOwnRedis(env);
   let store: Store;
   try {
-    store = await open(readConfig({ ...env, REDIS_URL: redisUrl }));
+    store = await open(readConfig({ FILES_URL: filesUrlIn(env["DATA_DIR"]), ...env, REDIS_URL: redisUrl }));
   } catch (error) {
     throw stop(error instanceof Error ? error.message : String(error), 69);
   }
@@ -151,6 +155,7 @@ async function open(config: Config) {
     const metrics = createMetrics();
     const nothing = () => Promise.resolve();
     const chat = new Chat({
+      config,
       users,
       members,
       messages,
@@ -161,6 +166,9 @@ async function open(config: Config) {
       settings: new Settings(redis, keys, config),
       sessions: new SessionList(redis, keys, config),
       rooms: new Rooms(redis, keys, members),
+      files: new Files(redis, keys),
+      blobs: createBlobs(config.files.address, config.files.spool),
+      images: new Images(config.files),
       invites: new Invites(redis, keys),
       reports: new Reports(redis, keys),
       // Not started: nobody is connected here.

@@ -1,5 +1,5 @@
 import { build as bundle, type Plugin } from "esbuild";
-import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { alone, digest, partIsBuilt, parts, putInPlace, root, stop } from "./prepare.mjs";
@@ -35,11 +35,16 @@ function makeServer(folder: string): Promise<void> {
   return bundleServer(join(root, "server/src"), folder);
 }
 
-/** Bundles a server: main.js, which loads the rest, and the Lua scripts beside it. */
+/** Bundles a server: main.js, which loads the rest, the process that decodes images, and the Lua scripts beside them. */
 export async function bundleServer(source: string, folder: string, plugins: Plugin[] = []): Promise<void> {
+  // Servers of earlier versions have no images.
+  const imageWorker = join(source, "chat/imageWorker.ts");
   await bundle({
     plugins,
-    entryPoints: [join(source, "main.ts")],
+    entryPoints: {
+      main: join(source, "main.ts"),
+      ...(existsSync(imageWorker) && { imageWorker }),
+    },
     outdir: folder,
     bundle: true,
     splitting: true,

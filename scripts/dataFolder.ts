@@ -27,6 +27,11 @@ const BASE = "appendonly.aof.1.base.rdb";
 const SNAPSHOT = "dump.rdb";
 const OLD_LOG = "appendonly.aof";
 
+/** FILES_URL of a data folder. */
+export function filesUrlIn(dataDir = "data"): string {
+  return `file:${encodeURI(join(dataDir, "files"))}`;
+}
+
 export type DataFolder = {
   /** Data files that Redis will not read, each described for people. */
   unread: string[];

@@ -65,7 +65,10 @@ export function unhoisted(lock: Lock): string[] {
   );
 }
 
-/** Free licences that only require their text to be passed on, or, for Mozilla's, changes to its own files. */
+/**
+ * Free licences that only require their text to be passed on, or, for Mozilla's, changes to its own files, or, for the
+ * LGPL, that its library can be replaced: libvips is a file of its own in a package of its own.
+ */
 const LICENCES = [
   "MIT",
   "ISC",
@@ -76,9 +79,18 @@ const LICENCES = [
   "MPL-2.0",
   "PSF-2.0",
   "Python-2.0",
+  "LGPL-3.0-or-later",
+  "Apache-2.0 AND LGPL-3.0-or-later",
+  "Apache-2.0 AND LGPL-3.0-or-later AND MIT",
 ];
 /** Licences that packages state in their own files, but not where npm looks. */
-const LICENCES_READ: Record<string, string> = { "xmlhttprequest-ssl": "MIT" };
+const LICENCES_READ: Record<string, string> = {
+  "xmlhttprequest-ssl": "MIT",
+  busboy: "MIT",
+  "humanize-number": "MIT",
+  only: "MIT",
+  streamsearch: "MIT",
+};
 
 export function unlicensed(lock: Lock): string[] {
   return foreign(lock)

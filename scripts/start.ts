@@ -11,7 +11,7 @@ import type { Credentials } from "../server/src/protocol.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
 import { keep, startChild, type Child, type Kept } from "./child.ts";
-import { dataFilesIn } from "./dataFolder.ts";
+import { dataFilesIn, filesUrlIn } from "./dataFolder.ts";
 import { startHaproxy } from "./haproxy.ts";
 import { parts, root, stop } from "./prepare.mjs";
 import { findRedis, freePort, startRedis } from "./redis.ts";
@@ -23,7 +23,7 @@ or N of them behind HAProxy. Ctrl-C ends all of it.
 
   PORT       3000         where it listens; 0 takes a free port
   HOST       127.0.0.1    nothing but this machine reaches the default
-  DATA_DIR   ./data       what the private Redis keeps
+  DATA_DIR   ./data       what the private Redis keeps, and files
   REDIS_URL               use this Redis and start none
 
 Every other variable goes to the replicas: see .env.example.`;
@@ -113,6 +113,7 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
     const env = {
       DRAIN: "1500",
       LOG_LEVEL: "warn",
+      FILES_URL: filesUrlIn(dataDir),
       ...withoutEmpty(process.env),
       REDIS_URL: redisUrl,
       // By where HAProxy listens, not the replicas behind it.

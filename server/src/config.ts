@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { z } from "zod";
+import { parseFilesUrl } from "./filesUrl.ts";
 import { SIGN_UP_MODES } from "./protocol.ts";
 import { parseRedisUrl } from "./redisUrl.ts";
 
@@ -36,6 +37,44 @@ const environment = z.object({
    * docs/redis.md has the options.
    */
   REDIS_URL: z.string().default("redis://127.0.0.1:6379"),
+  /**
+   * Where uploaded files lie: a folder that all replicas share (`file:./data/files`, `file:///srv/hubbub`), or a bucket
+   * of any store that speaks S3 (`s3://KEY:SECRET@host/bucket?region=us-east-1`; `tls=off` for plain HTTP).
+   */
+  FILES_URL: z
+    .string()
+    .default("file:./data/files")
+    .transform((url, context) => {
+      try {
+        return parseFilesUrl(url);
+      } catch (error) {
+        context.addIssue({ code: "custom", message: error instanceof Error ? error.message : String(error) });
+        return z.NEVER;
+      }
+    }),
+  /**
+   * Folder for files on their way in. Empty: inside the folder of `FILES_URL`, or with S3 the system's temporary folder.
+   */
+  FILES_SPOOL: z.string().default(""),
+  /** Bytes of one file, at most. */
+  FILES_MAX: whole(100_000_000, 1, 1e12),
+  /** Bytes of all files of a user, at most; 0 for any number. */
+  FILES_USER_MAX: whole(10_000_000_000, 0, 1e15),
+  /** Bytes of all files of the server, at most; 0 for any number. */
+  FILES_TOTAL_MAX: whole(0, 0, 1e15),
+  /** Media types of files, by comma, as read from their bytes: `image/*,application/pdf`; with a star alone any. */
+  FILES_TYPES: z
+    .string()
+    .default("*/*")
+    .transform((list) => list.split(",").map((type) => type.trim().toLowerCase()))
+    .pipe(z.array(z.string().regex(/^(?:\*\/\*|[\w.+-]+\/(?:\*|[\w.+-]+))$/, "media types, by comma"))),
+  /** Pixels of an image, at most, all frames together: decoding takes 4 bytes each. */
+  FILES_PIXELS: whole(50_000_000, 1, 1_000_000_000),
+  /**
+   * `on` keeps images as they were uploaded, with the place and time in them. Otherwise they are written anew, without
+   * both.
+   */
+  FILES_ORIGINALS: flag("off"),
   /** Goes before every key and channel, so that several installations can share one Redis. */
   KEY_PREFIX: z
     .string()
@@ -142,6 +181,16 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     port: read.PORT,
     host: read.HOST,
     redisUrl: read.REDIS_URL,
+    files: {
+      address: read.FILES_URL,
+      spool: read.FILES_SPOOL,
+      fileBytes: read.FILES_MAX,
+      userBytes: read.FILES_USER_MAX,
+      totalBytes: read.FILES_TOTAL_MAX,
+      types: read.FILES_TYPES,
+      pixels: read.FILES_PIXELS,
+      originals: read.FILES_ORIGINALS,
+    },
     keyPrefix: read.KEY_PREFIX,
     serverId: read.SERVER_ID || randomBytes(6).toString("base64url"),
     sessionSecrets: secretsOf(read.SESSION_SECRET),

@@ -13,6 +13,7 @@ import { createMetrics } from "./metrics.ts";
 import { createSecurity } from "./security.ts";
 import {
   ERROR_CODES,
+  FILE_ID,
   LIMITS,
   NONCE,
   USERNAME,
@@ -105,6 +106,7 @@ describe("a replica with any input", { timeout: 120_000 }, () => {
       if (kind === "roomname") expect(rest.join(":")).not.toMatch(/\p{C}/u);
       if (kind === "username") expect(rest.join(":")).toMatch(USERNAME);
       if (kind === "user") expect(rest[0]).toMatch(USER_ID);
+      if (kind === "file") expect(rest[0]).toMatch(FILE_ID);
       if (!["room", "MESSAGES"].includes(kind) || rest.length === 0) continue;
       const fields = [
         "name",
@@ -125,6 +127,7 @@ describe("a replica with any input", { timeout: 120_000 }, () => {
         "invites",
         "reports",
         "audit",
+        "files",
       ];
       const at = rest.findIndex((part) => fields.includes(part));
       const id = rest.slice(0, at < 0 ? undefined : at).join(":");
@@ -210,8 +213,17 @@ describe("a replica with any input", { timeout: 120_000 }, () => {
       date: count,
       hash: fc.oneof(fc.constantFrom("", "00ff"), anything),
     });
+    const fileId = fc.oneof(
+      fc.constantFrom("a".repeat(22), "a".repeat(21), "../etc/passwd-and-more"),
+      anything,
+    );
+    const files = fc.array(fc.oneof(fileId, near({ id: fileId, alt: text })), { maxLength: 12 });
+    const nonce = fc.oneof(fc.string({ maxLength: 66 }), anything);
     const events = {
-      message: near({ roomId, message: text, nonce: fc.oneof(fc.string({ maxLength: 66 }), anything) }),
+      message: fc.oneof(
+        near({ roomId, message: text, nonce }),
+        near({ roomId, message: text, nonce, files: fc.oneof(files, anything) }),
+      ),
       "room.join": near({ roomId }),
       "room.leave": near({ roomId }),
       "room.read": near({ roomId, seq: count }),

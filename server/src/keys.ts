@@ -23,6 +23,8 @@ const WORDS = [
   "staff",
   "user_looks",
   "reset",
+  "file",
+  "files",
 ];
 
 /**
@@ -37,7 +39,7 @@ const WORDS = [
  * | `total_users` | string | the last user id | `r get total_users` |
  * | `total_rooms` | string | the last id of a named room | `r get total_rooms` |
  * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX | `r get username:pablo` |
- * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `displayName` if chosen, `role` of the server's owners and admins, `disabled` (ms) of whom nobody lets in, `deleted` (ms) of a deleted account, `reset`: the code of the newest link for a new password, `seeded` for demo people | `r hgetall user:1` |
+ * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `displayName` if chosen, `role` of the server's owners and admins, `disabled` (ms) of whom nobody lets in, `avatar`: the file that shows the user, `deleted` (ms) of a deleted account, `reset`: the code of the newest link for a new password, `seeded` for demo people | `r hgetall user:1` |
  * | `user_looks` | hash | what a username or display name looks like -> user id; an empty look -> the last id stored | `r hget user_looks pablo` |
  * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
  * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: what notifies the user there, if they have chosen | `r hgetall user:1:notify` |
@@ -63,7 +65,12 @@ const WORDS = [
  * | `{room:<id>}:pins` | sorted set | `seq` of each pinned message; score = `rev` of the pinning | `r zrange {room:0}:pins 0 -1` |
  * | `{room:<id>}:thread:<seq>` | sorted set | `seq` of each answer in the thread that this message begins; score = its `date` | `r zrange {room:0}:thread:1 0 -1` |
  * | `{room:<id>}:mentions:<user>` | sorted set | `seq` of each message that mentions this user, also as the score | `r zrange {room:0}:mentions:1 0 -1` |
+ * | `{room:<id>}:files` | hash | file id -> who has it: its uploader's id, or `#<seq>` of the message it was sent with; deleted messages have none | `r hgetall {room:0}:files` |
  * | `{room:<id>}:mentions:room` | sorted set | the same of each message that mentions everybody in the room | `r zrange {room:0}:mentions:room 0 -1` |
+ * | `file:<id>` | hash | an uploaded file: `room` (an avatar has none), `by`, `name`, `type`, `size` in bytes, `created` (ms); `width`, `height`, `animated` of an image | `r hgetall file:<id>` |
+ * | `{files}:due` | sorted set | ids of files of which somebody must look whether they are in use; score = when (ms) | `r zrange {files}:due 0 -1 withscores` |
+ * | `{files}:sizes` | hash | file id -> `<user>:<bytes>` | `r hgetall {files}:sizes` |
+ * | `{files}:used` | hash | user id, or `all` -> bytes of their files | `r hgetall {files}:used` |
  * | `invite:<code>` | hash | `roomId`, `by`, `created`, `expires` (ms), `uses` if limited, `used`, `u:<user>` of each who used it | `r hgetall invite:<code>` |
  * | `audit` | stream | the newest 10,000 of what moderators, admins and operators did or tried, JSON | `r xrevrange audit + - count 5` |
  * | `reports` | sorted set | `<room>/<seq>` of reported messages that nobody has looked at; score = when (ms) | `r zrange reports 0 -1` |
@@ -140,7 +147,12 @@ export function createKeys(prefix: string) {
     mentions: (id: RoomId, user: UserId) => `{${prefix}room:${id}}:mentions:${user}`,
     roomMentions: (id: RoomId) => `{${prefix}room:${id}}:mentions:room`,
     pins: (id: RoomId) => `{${prefix}room:${id}}:pins`,
+    roomFiles: (id: RoomId) => `{${prefix}room:${id}}:files`,
     thread: (id: RoomId, seq: number) => `{${prefix}room:${id}}:thread:${seq}`,
+    file: (id: string) => `${prefix}file:${id}`,
+    filesDue: `{${prefix}files}:due`,
+    filesSizes: `{${prefix}files}:sizes`,
+    filesUsed: `{${prefix}files}:used`,
     invite: (code: string) => `${prefix}invite:${code}`,
     audit: `${prefix}audit`,
     openReports: `${prefix}reports`,

@@ -79,6 +79,13 @@ export const RATES = {
     counted: "here",
     why: "changes of members, bans and settings: all people of the room hear them",
   },
+  upload: {
+    points: 600,
+    seconds: 600,
+    of: "a user",
+    counted: "here",
+    why: "uploads begun: a camera's whole card, a few at a time",
+  },
   report: { points: 50, seconds: 3_600, of: "a user", counted: "in Redis", why: "reported messages" },
   privateRoom: {
     points: 500,
@@ -146,6 +153,7 @@ export const QUEUES = {
   find: { running: 1, waiting: 5, why: "searches among messages: typing on abandons the previous one" },
   finds: { running: 2, waiting: 20, why: "the same for all users of a replica: each takes about 300 ms" },
   transcript: { running: 1, waiting: 3, why: "each reads a whole room" },
+  upload: { running: 4, waiting: 200, why: "the others wait unread, which costs a connection each" },
 } as const satisfies Record<string, { running: number; waiting: number; why: string }>;
 
 /**
@@ -180,6 +188,19 @@ export const BOUNDS = {
     unit: "words",
     why: "each message is compared with every filtered word: about 0.2 ms",
   },
+  uploadMs: { value: 60_000, unit: "ms", why: "for a file to arrive, beside the time that its size allows" },
+  uploadRate: {
+    value: 8_000,
+    unit: "bytes a second",
+    why: "slower uploads are cut off: the worst phone line",
+  },
+  uploadIdleMs: {
+    value: 600_000,
+    unit: "ms",
+    why: "without a byte while a file waits, arrives or is stored",
+  },
+  imageMs: { value: 20_000, unit: "ms", why: "after which the process that decodes a picture is killed" },
+  imagesWaiting: { value: 500, unit: "pictures", why: "to be decoded on a replica: a minute of them" },
   turn: { value: 1, unit: "begun in a turn of the loop", why: "others wait for it" },
   freely: {
     value: 25,

@@ -19,8 +19,17 @@ export type RoomId = string;
  */
 export type RoomKind = "everyone" | "open" | "invite" | "direct";
 
-/** Names of deleted accounts stay taken, and are shown as `deleted user`. */
-export type User = { id: UserId; username: string; displayName?: string; deleted?: true };
+/**
+ * Names of deleted accounts stay taken, and are shown as `deleted user`. `avatar` names the user's picture, and is another
+ * one with each new picture.
+ */
+export type User = {
+  id: UserId;
+  username: string;
+  displayName?: string;
+  avatar?: string;
+  deleted?: true;
+};
 
 /** One's own account. Without `role`, a user. */
 export type Me = User & { role?: Exclude<ServerRole, "user"> };
@@ -98,6 +107,8 @@ export type Message = {
   deleted?: number;
   /** When it was pinned to the room, in ms. */
   pinned?: number;
+  /** What was sent with it, in the sender's order. With files `message` may be `""`. */
+  files?: MessageFile[];
   /** Each emoji, in the order of first use, with the users who reacted with it. */
   reactions?: Reaction[];
   /** The number of this message's last change among the room's changes. */
@@ -105,6 +116,33 @@ export type Message = {
 };
 
 export type Reaction = [emoji: string, users: UserId[]];
+
+/**
+ * An uploaded file. `type` was read from its bytes; `size` is in bytes. Images (JPEG, PNG, WebP, GIF, AVIF) have a size
+ * in pixels and a thumbnail; `animated` ones have several frames, and their thumbnail shows the first.
+ */
+export type UploadedFile = {
+  id: string;
+  name: string;
+  type: string;
+  size: number;
+  width?: number;
+  height?: number;
+  animated?: true;
+};
+/** A file of a message, with its sender's words for those who cannot see it. */
+export type MessageFile = UploadedFile & { alt?: string };
+/**
+ * What a user may upload: bytes of one file, files of one message, media types (`image/*`, or with a star for both parts
+ * any), and bytes of all their files, of which so many are in use.
+ */
+export type FileLimits = {
+  fileBytes: number;
+  messageFiles: number;
+  types: string[];
+  userBytes: number;
+  used: number;
+};
 
 /** Which messages of a room notify a user. */
 export const NOTIFY_LEVELS = ["all", "mentions", "nothing"] as const;
@@ -306,8 +344,18 @@ export type Failure = { code: ErrorCode; message: string; retryAfterMs?: number;
 export type Reply<T> = { ok: true; value: T } | { ok: false; error: Failure };
 export type Answer<T> = (reply: Reply<T>) => void;
 
-/** `nonce` is the sender's own name for this send: a retry with the same one never stores a second message. */
-export type SendMessage = { roomId: RoomId; message: string; nonce: string; replyTo?: number };
+/**
+ * `nonce` is the sender's own name for this send: a retry with the same one never stores a second message. `files` are
+ * ids of uploads to this room that no message has yet, alone or with words for them.
+ */
+export type SendMessage = {
+  roomId: RoomId;
+  message: string;
+  nonce: string;
+  replyTo?: number;
+  files?: (string | SentFile)[];
+};
+export type SentFile = { id: string; alt?: string };
 
 /** `rev`: the last change that the author knew of, 0 for none. A retry with the same `nonce` changes nothing more. */
 export type EditMessage = { roomId: RoomId; seq: number; message: string; rev: number; nonce: string };
@@ -356,7 +404,7 @@ export type ServerEvents = {
   "user.connected": (users: Presence[]) => void;
   /** Who went offline since the last diff; at most one diff a second. */
   "user.disconnected": (users: Presence[]) => void;
-  /** A room became visible to this user, and is heard from now on. What was said before, up to its `seq`, `sync` tells. */
+  /** A room became visible to this user: joined in another window, or a private room's first message. */
   "show.room": (room: Room) => void;
   /** The user left this room in another window, or was removed from it. */
   "hide.room": (left: { roomId: RoomId }) => void;
@@ -395,6 +443,8 @@ export type NewReport = { roomId: RoomId; seq: number; reason?: string | undefin
 export type MemberPatch = { role?: RoomRole | undefined; mutedUntil?: number | undefined };
 export type NewPrivateRoom = { userId: UserId };
 
+export const FILE_ID = /^[\w-]{22}$/;
+
 /** A room's id; nothing else ever reaches a key. A pair must also ascend: see `isRoomId`. */
 export const ROOM_ID = /^(0|[1-9]\d{0,9})(:[1-9]\d{0,9})?$/;
 /** A user's id. */
@@ -407,6 +457,12 @@ export const NONCE = /^[\w.:-]{1,64}$/;
 export const LIMITS = {
   /** UTF-16 units of one message's text. */
   message: 4_000,
+  /** Files of one message. */
+  messageFiles: 10,
+  /** UTF-16 units of a file's name: longer ones are shortened before the extension. */
+  fileName: 200,
+  /** UTF-16 units of the words for a file that some cannot see. */
+  alt: 500,
   /** Users that one message mentions: only the first ones are told. */
   mentions: 50,
   /** Kinds of emoji on one message. */

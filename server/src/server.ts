@@ -9,11 +9,14 @@ import { Members } from "./store/members.ts";
 import { keepMoving } from "./store/move.ts";
 import { Rooms } from "./store/rooms.ts";
 import { Audit } from "./store/audit.ts";
+import { createBlobs } from "./store/blobs.ts";
+import { Files } from "./store/files.ts";
 import { Invites } from "./store/invites.ts";
 import { Reports } from "./store/reports.ts";
 import { SessionList } from "./store/sessions.ts";
 import { Settings } from "./store/settings.ts";
 import { Staff } from "./store/staff.ts";
+import { Images } from "./chat/images.ts";
 import { Users } from "./chat/users.ts";
 import { checkRedis, connectionsMost, heed } from "./store/checks.ts";
 import { addressOf, type Config } from "./config.ts";
@@ -218,6 +221,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       log,
     });
     const chat = new Chat({
+      config,
       users,
       staff: new Staff(commands, keys),
       settings,
@@ -225,6 +229,9 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       rooms,
       members,
       messages,
+      files: new Files(commands, keys),
+      blobs: createBlobs(config.files.address, config.files.spool),
+      images: new Images(config.files),
       invites: new Invites(commands, keys),
       reports: new Reports(commands, keys),
       audit: new Audit(commands, keys),
@@ -278,6 +285,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     health.start();
     load.start();
     presence.start();
+    chat.files.start();
     door.open(chat);
     const port = await listen(http, config).catch(async (error: unknown) => {
       await close();
@@ -295,6 +303,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       clearInterval(idle);
       http.closeAllConnections();
       stopMoving();
+      chat.files.close();
       await presence.close();
       diff.close();
       relay.close();

@@ -24,6 +24,7 @@ import type { Settings } from "../store/settings.ts";
 import type { Staff } from "../store/staff.ts";
 import type { Audit } from "../store/audit.ts";
 import { asChanged } from "./changes.ts";
+import type { ChatFiles } from "./files.ts";
 import type { ChatInvites } from "./invites.ts";
 import type { Users } from "./users.ts";
 
@@ -36,6 +37,7 @@ export type AccountParts = {
   members: Members;
   messages: Log;
   invites: ChatInvites;
+  files: ChatFiles;
   audit: Audit;
   /** Tells every replica to look at this account again, and at its connections. May get lost. */
   changed: (userId: UserId) => Promise<void>;
@@ -88,6 +90,12 @@ export class Accounts {
   async me(user: User, role: ServerRole): Promise<Me> {
     const [found] = await this.#parts.users.find([user.id]);
     return { ...user, ...found, ...(role !== "user" && { role }) };
+  }
+
+  /** An account is shown otherwise now: tells every replica. */
+  async changed(user: User, role: ServerRole): Promise<Me> {
+    await this.#parts.changed(user.id);
+    return this.me(user, role);
   }
 
   /** Sets the name that is shown for a user, or takes it away. Throws `taken`. */
@@ -177,6 +185,7 @@ export class Accounts {
    */
   async delete(userId: UserId, farewell: Farewell): Promise<{ done: Promise<number> }> {
     await this.disable(userId);
+    await this.#parts.files.removeAvatar(userId);
     await this.#parts.users.erase(userId);
     await this.#parts.changed(userId);
     return { done: farewell === "delete" ? this.deleteMessages(userId) : Promise.resolve(0) };
@@ -196,7 +205,7 @@ export class Accounts {
 
   /** Deletes what a user has said, in every room; a repeat goes on. Answers how many messages were deleted. */
   async deleteMessages(userId: UserId): Promise<number> {
-    const { messages, members, log } = this.#parts;
+    const { messages, members, files, log } = this.#parts;
     const theirs = new Set(await members.of(userId));
     // They may have left a room in which they spoke.
     for await (const id of members.named()) theirs.add(id);
@@ -204,10 +213,12 @@ export class Accounts {
     for (const roomId of theirs) {
       try {
         for await (const page of this.#pages(roomId))
-          for (const { seq, from, deleted: since } of page.messages) {
+          for (const { seq, from, deleted: since, files: lost = [] } of page.messages) {
             if (from !== userId || since !== undefined) continue;
-            await messages.change("", { roomId, seq }, (message) =>
-              asChanged(message, userId, { do: "delete", roomId, seq }, Date.now(), {}),
+            await files.withdraw(lost, () =>
+              messages.change("", { roomId, seq }, (message) =>
+                asChanged(message, userId, { do: "delete", roomId, seq }, Date.now(), {}),
+              ),
             );
             deleted += 1;
           }

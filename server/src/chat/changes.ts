@@ -1,5 +1,13 @@
 import { ChatError } from "../errors.ts";
-import { LIMITS, type EditMessage, type Message, type React, type RoomId, type UserId } from "../protocol.ts";
+import {
+  isBlank,
+  LIMITS,
+  type EditMessage,
+  type Message,
+  type React,
+  type RoomId,
+  type UserId,
+} from "../protocol.ts";
 
 type Target = { roomId: RoomId; seq: number };
 
@@ -41,7 +49,7 @@ export function asChanged(
 
 /**
  * The author replaces the text, which mentions these. Throws `forbidden` to others, `conflict` if it was edited or
- * deleted since `rev`, or never had it.
+ * deleted since `rev`, or never had it, and `invalid` for a message without text or files.
  */
 function asEdited(
   message: Message,
@@ -52,6 +60,8 @@ function asEdited(
 ): Message | null {
   demandAuthor(message, by);
   demandNotDeleted(message);
+  if (message.files === undefined && isBlank(asked.message))
+    throw new ChatError("invalid", "A message needs text.");
   // A later one than the message's is of a log that was lost, or of nobody's making.
   const isKnown = asked.rev >= (message.editRev ?? 0) && asked.rev <= (message.rev ?? 0);
   if (!isKnown) throw conflict("It was edited meanwhile.", message);

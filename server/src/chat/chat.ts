@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import type { Config } from "../config.ts";
 import type { Metrics } from "../metrics.ts";
 import type { UserId } from "../protocol.ts";
 import type { Presence } from "../live/presence.ts";
@@ -13,6 +14,10 @@ import type { Settings } from "../store/settings.ts";
 import type { Staff } from "../store/staff.ts";
 import { Accounts } from "./accounts.ts";
 import { Admin } from "./admin.ts";
+import type { Blobs } from "../store/blobs.ts";
+import type { Files } from "../store/files.ts";
+import { ChatFiles } from "./files.ts";
+import type { Images } from "./images.ts";
 import { ChatInvites } from "./invites.ts";
 import { ChatMessages } from "./messages.ts";
 import { Moderation } from "./moderation.ts";
@@ -29,6 +34,7 @@ export class Chat {
   readonly presence: Presence;
   readonly people: People;
   readonly rooms: ChatRooms;
+  readonly files: ChatFiles;
   readonly messages: ChatMessages;
   readonly moderation: Moderation;
   readonly invites: ChatInvites;
@@ -42,6 +48,9 @@ export class Chat {
     rooms: Rooms;
     members: Members;
     messages: Log;
+    files: Files;
+    blobs: Blobs;
+    images: Images;
     invites: Invites;
     reports: Reports;
     audit: Audit;
@@ -49,6 +58,7 @@ export class Chat {
     announce: Announcer;
     /** Tells every replica to look at this account again. May get lost. */
     changed: (userId: UserId) => Promise<void>;
+    config: Config;
     metrics: Metrics;
     log: Logger;
   }) {
@@ -58,11 +68,23 @@ export class Chat {
     this.people = new People(users, presence);
     this.rooms = new ChatRooms({ rooms: parts.rooms, members, log, users, announce, audit });
     const rooms = this.rooms;
-    this.messages = new ChatMessages({ rooms, members, log, users, announce, metrics, audit, settings });
+    const { files, blobs, images, config } = parts;
+    this.files = new ChatFiles({ config: config.files, files, blobs, images, rooms, users, log: parts.log });
+    this.messages = new ChatMessages({
+      rooms,
+      files: this.files,
+      members,
+      log,
+      users,
+      announce,
+      metrics,
+      audit,
+      settings,
+    });
     this.moderation = new Moderation({ rooms, members, users, announce, audit });
     this.invites = new ChatInvites({ rooms, users, invites: parts.invites, audit });
     this.reports = new ChatReports({ rooms, users, log, reports: parts.reports, audit });
-    this.accounts = new Accounts({ ...parts, invites: this.invites });
+    this.accounts = new Accounts({ ...parts, invites: this.invites, files: this.files });
     this.admin = new Admin({ ...parts, accounts: this.accounts, people: this.people });
   }
 }

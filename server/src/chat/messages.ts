@@ -7,6 +7,7 @@ import {
   type Cursor,
   type Hits,
   type Message,
+  type MessageFile,
   type RoomId,
   type SendMessage,
   type SyncedRoom,
@@ -18,6 +19,7 @@ import type { Log, NewMessage, PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Settings } from "../store/settings.ts";
 import { may, refused } from "./access.ts";
+import type { ChatFiles } from "./files.ts";
 import { asChanged, type Mentioned, type MessageChange } from "./changes.ts";
 import { findMessages, type Finding } from "./find.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
@@ -27,6 +29,7 @@ import { hasOneOf } from "./words.ts";
 
 type Parts = {
   rooms: ChatRooms;
+  files: ChatFiles;
   members: Members;
   log: Log;
   users: Users;
@@ -36,6 +39,11 @@ type Parts = {
   settings: Settings;
 };
 
+/** What people read of a file. */
+function wordsOf({ name, alt = "" }: MessageFile): string[] {
+  return [name, alt];
+}
+
 /** Whether a message mentions this user; nobody's own message does. */
 function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): boolean {
   return from !== userId && (mentionsRoom === true || mentions?.includes(userId) === true);
@@ -44,6 +52,7 @@ function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): bool
 /** Stores, changes, reads and finds the messages in rooms. */
 export class ChatMessages {
   readonly #rooms: ChatRooms;
+  readonly #files: ChatFiles;
   readonly #members: Members;
   readonly #log: Log;
   readonly #users: Users;
@@ -54,8 +63,9 @@ export class ChatMessages {
   /** By user and room, the last message with a running look-up. */
   readonly #lookingUp = new Map<string, Promise<unknown>>();
 
-  constructor({ rooms, members, log, users, announce, metrics, audit, settings }: Parts) {
+  constructor({ rooms, files, members, log, users, announce, metrics, audit, settings }: Parts) {
     this.#rooms = rooms;
+    this.#files = files;
     this.#members = members;
     this.#log = log;
     this.#users = users;
@@ -67,15 +77,18 @@ export class ChatMessages {
 
   /**
    * Stores a message, and answers it as JSON; storing announces it. Emits nothing itself. Throws `not_found`, and
-   * Redis' errors if the outcome is unknown: then a retry with the same nonce is safe.
+   * Redis' errors if the outcome is unknown: then a retry with the same nonce is safe. A file that is unknown, of
+   * another room or person, or another message's, is `not_found` too.
    */
-  async send(user: User, send: SendMessage): Promise<string> {
-    await this.#demandWords(send.message);
+  async send(user: User, { files: asked, ...send }: SendMessage): Promise<string> {
+    const files = asked && (await this.#files.describe(asked));
+    await this.#demandWords([send.message, ...(files ?? []).flatMap(wordsOf)].join("\n"));
     const shown = await this.#rooms.showBoth(user.id, send.roomId);
     const found = await this.#lookedUp(user, send);
     const stop = this.#metrics.append.startTimer();
-    const { row, repeated } = await this.#log.append(user.id, { ...send, ...found });
+    const { row, repeated } = await this.#log.append(user.id, { ...send, ...found, ...(files && { files }) });
     stop();
+    if (files) await this.#files.settle(files);
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
     return row;
@@ -100,7 +113,9 @@ export class ChatMessages {
         return asChanged(message, user.id, asked, Date.now(), mentioned);
       });
     if (asked.do !== "delete") return change();
-    const row = await change().catch(async (error: unknown) => {
+    const { files = [] } = (await this.#log.at(roomId, seq)) ?? {};
+    const remove = files.length === 0 ? change : () => this.#files.withdraw(files, change);
+    const row = await remove().catch(async (error: unknown) => {
       if (error instanceof ChatError && error.code === "forbidden")
         await this.#audit.note({ by: user.id, what: "delete.others", roomId, seq, refused: true });
       throw error;

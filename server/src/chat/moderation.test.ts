@@ -45,8 +45,13 @@ beforeEach(async () => {
   await put(owner, moderator, { role: "moderator" });
 });
 
-function makeRoom(kind: "open" | "invite"): Promise<Room> {
-  return owner.makes({ name: `room ${(rooms += 1)}`, kind });
+async function makeRoom(kind: "open" | "invite"): Promise<Room> {
+  const { body, status } = await owner.browser.post<Room>("/api/rooms", {
+    name: `room ${(rooms += 1)}`,
+    kind,
+  });
+  expect(status).toBe(201);
+  return body;
 }
 
 async function put(by: Person, target: Person, body: object, id = room.id): Promise<Member> {

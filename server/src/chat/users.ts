@@ -231,6 +231,17 @@ export class Users {
     return { id, username, ...(name !== null && { displayName: name }) };
   }
 
+  /** The id of the file that shows a user, or null. */
+  avatarOf(id: UserId): Promise<string | null> {
+    return this.#redis.hget(this.#keys.user(id), "avatar");
+  }
+
+  async setAvatar(id: UserId, avatar: string | null): Promise<void> {
+    const key = this.#keys.user(id);
+    await (avatar === null ? this.#redis.hdel(key, "avatar") : this.#redis.hset(key, "avatar", avatar));
+    this.forget(id);
+  }
+
   /** Keeps an account from everything, or lets it in again. Sessions and rooms are the caller's. */
   async setDisabled(id: UserId, on: boolean): Promise<void> {
     const key = this.#keys.user(id);
@@ -242,7 +253,7 @@ export class Users {
     const key = this.#keys.user(id);
     const shown = await this.#redis.hget(key, "displayName");
     await this.#redis.hset(key, "deleted", Date.now());
-    await this.#redis.hdel(key, "password", "role", "displayName", "reset");
+    await this.#redis.hdel(key, "password", "role", "displayName", "avatar", "reset");
     if (shown !== null) await this.#looks.release(id, shown);
     const { userNotify, userFolded } = this.#keys;
     await Promise.all([this.#redis.del(userNotify(id)), this.#redis.del(userFolded(id))]);
@@ -389,15 +400,16 @@ export class Users {
   }
 
   async #read(id: UserId): Promise<User | undefined> {
-    const [username, displayName, deleted] = await this.#redis.hmget(
+    const [username, displayName, avatar, deleted] = await this.#redis.hmget(
       this.#keys.user(id),
       "username",
       "displayName",
+      "avatar",
       "deleted",
     );
     if (!username) return undefined;
     if (deleted) return { id, username: DELETED, deleted: true };
-    return { id, username, ...(displayName && { displayName }) };
+    return { id, username, ...(displayName && { displayName }), ...(avatar && { avatar }) };
   }
 
   /** What a search looks at: both names. */

@@ -48,7 +48,9 @@ import { actorOf, demandActor, isRead, type Identity } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import { createProxies, type Proxies } from "./proxies.ts";
 import type { Sessions } from "./session.ts";
+import { fileRoutes } from "./files.ts";
 import { addressKey, paidFor, type Throttle } from "./throttle.ts";
+import { hasBody } from "./transport.ts";
 
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
 const password = z.string().refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
@@ -392,6 +394,7 @@ function comeIn(
     if (response.destroyed) return;
     const [, id = "", query = ""] = PAGE.exec(request.url ?? "") ?? [];
     const roomId = id.replace("%3A", ":");
+    // Express parses a body, and refuses invalid JSON.
     if (request.method !== "GET" || hasBody(request) || !isRoomId(roomId)) app(request, response);
     else await answer(request, response, roomId, query);
   };
@@ -412,11 +415,6 @@ function comeIn(
  */
 function isApi({ url = "" }: IncomingMessage): boolean {
   return /\/api(?:[/?]|$)/i.test(url);
-}
-
-/** Express parses it, and refuses invalid JSON. */
-function hasBody({ headers }: IncomingMessage): boolean {
-  return headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined;
 }
 
 /** A page of messages, as JSON: refused under load, and charged for its maximum length until it is read. */
@@ -493,6 +491,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.locals["actor"] = await identity.identify(request, "request");
     next();
   });
+  // Before anything reads the body.
+  router.use(fileRoutes(parts));
   router.use(express.json({ limit: LIMITS.bodyBytes }));
 
   const addressOf = (request: Request) => addressKey(clientAddress(request, config.trustProxy));
@@ -879,7 +879,8 @@ function securityHeaders(https: boolean): Map<string, string> {
       useDefaults: false,
       directives: {
         "default-src": ["'self'"],
-        "img-src": ["'self'", "data:"],
+        "img-src": ["'self'", "data:", "blob:"],
+        "media-src": ["'self'", "blob:"],
         "object-src": ["'none'"],
         "base-uri": ["'none'"],
         "form-action": ["'self'"],

@@ -28,6 +28,7 @@ import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import { namesRoom } from "../markdown.ts";
 import {
+  FILE_ID,
   LIMITS,
   NONCE,
   isBlank,
@@ -74,20 +75,32 @@ const EMOJI = new RegExp(String.raw`^\p{RGI_Emoji}$`, "v");
 const roomId = z.custom<RoomId>(isRoomId, "no room id");
 const whole = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const room: z.ZodType<{ roomId: RoomId }> = z.object({ roomId });
-const text = z
-  .string()
-  .max(LIMITS.message)
-  .refine((value) => !isBlank(value), "a message needs text");
 const nonce = z.string().regex(NONCE, "1 to 64 letters, digits, _ . : -");
-const send: z.ZodType<SendMessage> = z.object({
-  roomId,
-  message: text,
-  nonce,
-  replyTo: whole.optional(),
-});
+const fileId = z.string().regex(FILE_ID, "the id of a file");
+const sentFile = z.union([fileId, z.object({ id: fileId, alt: z.string().max(LIMITS.alt).optional() })]);
+/** Blank only beside files: whoever edits it is asked the same where the message is known. */
+const textOrNone = z.string().max(LIMITS.message);
+const send: z.ZodType<SendMessage> = z
+  .object({
+    roomId,
+    message: textOrNone,
+    nonce,
+    replyTo: whole.optional(),
+    files: z
+      .array(sentFile)
+      .min(1)
+      .max(LIMITS.messageFiles)
+      .refine(
+        (files) =>
+          new Set(files.map((one) => (typeof one === "string" ? one : one.id))).size === files.length,
+        "each file once",
+      )
+      .optional(),
+  })
+  .refine(({ message, files }) => files !== undefined || !isBlank(message), "a message needs text");
 const target: z.ZodType<{ roomId: RoomId; seq: number }> = z.object({ roomId, seq: whole });
 const markRead: z.ZodType<MarkRead> = z.object({ roomId, seq: whole, unread: z.literal(true).optional() });
-const edit: z.ZodType<EditMessage> = z.object({ roomId, seq: whole, message: text, rev: whole, nonce });
+const edit: z.ZodType<EditMessage> = z.object({ roomId, seq: whole, message: textOrNone, rev: whole, nonce });
 const react: z.ZodType<React> = z.object({
   roomId,
   seq: whole,

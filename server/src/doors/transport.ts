@@ -49,6 +49,7 @@ export function createHttpServer(
   threw: (error: unknown) => void,
   room: Room = { most: Infinity, refused: ignore },
 ): HttpServer {
+  const { requestTimeout: bodyMs = 0, ...others } = options;
   class GuardedServer extends HttpServer {
     /** How many requests wait on each connection. */
     readonly #waiting = new WeakMap<Socket, number>();
@@ -59,7 +60,11 @@ export function createHttpServer(
       if (!OF_A_CLIENT.has(event)) return super.emit(event, ...args);
       try {
         if (event === "connection" && !this.#takes(args[0] as Socket)) return true;
-        if (event === "request" && this.#waits(...(args as [IncomingMessage, ServerResponse]))) return true;
+        if (event === "request") {
+          const [request, response] = args as [IncomingMessage, ServerResponse];
+          if (bodyMs > 0 && hasBody(request) && !BODIES.has(request)) limitBody(request, bodyMs);
+          if (this.#waits(request, response)) return true;
+        }
         return super.emit(event, ...args);
       } catch (error) {
         threw(error);
@@ -98,7 +103,48 @@ export function createHttpServer(
       return true;
     }
   }
-  return new GuardedServer(options);
+  // Node's own limit is the same for every request, and files may take long.
+  return new GuardedServer({ ...others, requestTimeout: 0 });
+}
+
+/** When the connection of a request is cut off because its body has not ended. */
+const BODIES = new WeakMap<IncomingMessage, NodeJS.Timeout>();
+
+function limitBody(request: IncomingMessage, ms: number): void {
+  clearTimeout(BODIES.get(request));
+  if (request.destroyed || request.complete) return;
+  const late = setTimeout(() => request.socket.destroy(), Math.min(ms, MOST_MS)).unref();
+  if (!BODIES.has(request)) request.once("close", () => clearTimeout(BODIES.get(request)));
+  BODIES.set(request, late);
+}
+
+/** Longer timers fire at once. */
+const MOST_MS = 2 ** 31 - 1;
+
+/**
+ * Lets a body wait unread for as long as `idleMs`, without a byte in either direction. `begin`: it must have ended within
+ * so many ms from now. `end`: what is left of it, and the next request, have as little time as others.
+ */
+export function allowBody(
+  request: IncomingMessage,
+  idleMs: number,
+): { begin: (ms: number) => void; end: () => void } {
+  const { socket } = request;
+  const { timeout = 0 } = socket;
+  socket.setTimeout(idleMs);
+  limitBody(request, MOST_MS);
+  return {
+    begin: (ms) => limitBody(request, ms),
+    end() {
+      socket.setTimeout(timeout);
+      limitBody(request, timeout);
+    },
+  };
+}
+
+/** Whether a request has a body, also an empty one. */
+export function hasBody({ headers }: IncomingMessage): boolean {
+  return headers["content-length"] !== undefined || headers["transfer-encoding"] !== undefined;
 }
 
 function ignore(): void {}

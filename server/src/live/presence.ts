@@ -3,6 +3,7 @@ import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Metrics } from "../metrics.ts";
 import {
+  FILE_ID,
   LIMITS,
   USERNAME,
   USER_ID,
@@ -248,12 +249,13 @@ export function readUsers(data: unknown): User[] | null {
   const list: unknown[] = Array.isArray(data) ? data : [data];
   const users: User[] = [];
   for (const one of list) {
-    const { id: given, username, displayName } = (one ?? {}) as Partial<Record<string, unknown>>;
+    const { id: given, username, displayName, avatar } = (one ?? {}) as Partial<Record<string, unknown>>;
     const id = typeof given === "number" ? String(given) : given;
     if (typeof username !== "string" || !USERNAME.test(username)) return null;
     if (typeof id !== "string" || !USER_ID.test(id)) return null;
     const isShown = typeof displayName === "string" && displayName.length <= LIMITS.displayName;
-    users.push({ id, username, ...(isShown && { displayName }) });
+    const isPictured = typeof avatar === "string" && FILE_ID.test(avatar);
+    users.push({ id, username, ...(isShown && { displayName }), ...(isPictured && { avatar }) });
   }
   return users;
 }

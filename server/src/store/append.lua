@@ -1,10 +1,12 @@
 -- Stores and announces one message, or answers what an earlier call with the same nonce stored.
--- KEYS room, meta, records, nonce, read, members, thread, spoke, and the mentions of each mentioned user (one slot)
+-- KEYS room, meta, records, nonce, read, members, thread, spoke, files, and the mentions of each mentioned user (one
+--      slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
 --      6 ms to remember the nonce, 7 "1" if the room lists its members, 8 "1" once the rows were adopted,
---      9 "1" while servers that know `members` alone may run, 10 "1" if it belongs to a thread
+--      9 "1" while servers that know `members` alone may run, 10 "1" if it belongs to a thread, 11... ids of its files
 -- Returns {'stored' | 'repeated', message}, {'theirs'}: the whole log is another program's, and the caller must adopt it
--- first, or why the user may not write: {'stranger'}, {'disabled'}, {'archived'}, {'muted', ms}, {'slow', ms}.
+-- first, or why the user may not write: {'stranger'}, {'disabled'}, {'archived'}, {'muted', ms}, {'slow', ms}, {'file'} if
+-- one of the files is not the user's to send.
 local sent = redis.call('GET', KEYS[4])
 if sent then
   local own = '{"roomId":"' .. ARGV[1] .. '","seq":'
@@ -40,6 +42,11 @@ if record ~= '' and record ~= '{"role":"member"}' then
     return { 'muted', string.format('%.0f', tonumber(muted) - now) }
   end
 end
+for at = 11, #ARGV do
+  if redis.call('HGET', KEYS[9], ARGV[at]) ~= ARGV[2] then
+    return { 'file' }
+  end
+end
 if meta[8] and (record == '' or string.find(record, '"role":"member"', 1, true)) then
   local wait = redis.call('PTTL', KEYS[8])
   if wait > 0 then
@@ -55,8 +62,11 @@ local message = '{"roomId":"' .. ARGV[1] .. '","seq":' .. seq .. ',"date":' .. d
 
 redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
 redis.call('ZADD', KEYS[1], date, message)
-for at = 9, #KEYS do
+for at = 10, #KEYS do
   redis.call('ZADD', KEYS[at], seq, seq)
+end
+for at = 11, #ARGV do
+  redis.call('HSET', KEYS[9], ARGV[at], '#' .. seq)
 end
 redis.call('SET', KEYS[4], date, 'PX', ARGV[6])
 redis.call('HSET', KEYS[5], ARGV[2], seq)

@@ -1,7 +1,7 @@
 -- Changes one thing in a room (a member's record or a message's row) if what the change was based on is still there,
 -- and announces it in the order of the room's changes.
--- KEYS meta, records, changed, revs, members, room, once, deleted, pins, bans; for a row also the mentions of each user
---      it mentions now, then of each it no longer mentions (one slot)
+-- KEYS meta, records, changed, revs, members, room, once, deleted, pins, bans, files; for a row also the mentions of each
+--      user it mentions now, then of each it no longer mentions (one slot)
 -- ARGV 1 what: '@<user>' or the row's date
 --      2 what must be there now: the row or the record; for a record also '' for none, '*' for any, 'set' to make it
 --        what `members` says
@@ -13,7 +13,7 @@
 --      10 'guarded': not if the user is banned; or the ban to store, as JSON; or ''
 -- and for a row
 --      10 seq, 11 'edited', 'deleted', 'pinned', 'unpinned' or '', 12 ms to remember `once`, or '0', 13 number of
---      mentioned users, 14 '1' if it is refused in an archived room
+--      mentioned users, 14 '1' if it is refused in an archived room, 15... ids of files that it no longer has
 -- Returns {'changed', rev or row}, {'same', record}, {'conflict', record}, {'stranger'} if the actor's record has
 -- changed, {'banned'}, {'archived'}, or {'done'} if `once` says that this was done.
 local REMEMBERED = 1000
@@ -75,8 +75,11 @@ if isRow then
   if how == 'deleted' then
     redis.call('ZADD', KEYS[8], seq, seq)
   end
-  for at = 11, #KEYS do
-    if at < 11 + tonumber(ARGV[13]) then
+  for at = 15, #ARGV do
+    redis.call('HDEL', KEYS[11], ARGV[at])
+  end
+  for at = 12, #KEYS do
+    if at < 12 + tonumber(ARGV[13]) then
       redis.call('ZADD', KEYS[at], seq, seq)
     else
       redis.call('ZREM', KEYS[at], seq)

@@ -11,6 +11,7 @@ import {
   isRoomId,
   type Cursor,
   type Message,
+  type MessageFile,
   type Page,
   type Revision,
   type RoomId,
@@ -88,6 +89,9 @@ const NUMBER = String.raw`(?:0|[1-9]\d{0,15})`;
 const STRING = String.raw`"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[^"\\\x00-\x1f]*)*"`;
 const IDS = String.raw`\[(?:"\d+"(?:,"\d+")*)?\]`;
 const REACTION = String.raw`\[${STRING},${IDS}\]`;
+const FILE_ID = String.raw`"[\w-]{22}"`;
+/** As `fileIn` spells it. */
+const FILE = String.raw`\{"id":${FILE_ID},"name":${STRING},"type":${STRING},"size":${NUMBER}(?:,"width":${NUMBER},"height":${NUMBER})?(?:,"animated":true)?(?:,"alt":${STRING})?\}`;
 type Optional = Exclude<keyof Message, keyof Head | "roomId" | "from" | "message">;
 /**
  * How each optional field of a message is spelt, in the order of a row. A change adds `editRev` and `rev`, which come
@@ -102,6 +106,7 @@ const OPTIONAL = {
   edited: NUMBER,
   deleted: NUMBER,
   pinned: NUMBER,
+  files: String.raw`\[${FILE}(?:,${FILE})*\]`,
   reactions: String.raw`\[(?:${REACTION}(?:,${REACTION})*)?\]`,
   editRev: NUMBER,
   rev: NUMBER,
@@ -186,9 +191,9 @@ export class Log {
     this.#serverId = config.serverId;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
-    this.#append = defineScript(redis, "append.lua", 8);
+    this.#append = defineScript(redis, "append.lua", 9);
     this.#sync = defineScript(redis, "sync.lua", 5);
-    this.#swap = defineScript(redis, "change.lua", 10);
+    this.#swap = defineScript(redis, "change.lua", 11);
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
     this.#threads = defineScript(redis, "threads.lua", 2);
@@ -200,16 +205,18 @@ export class Log {
    * Redis replicas hold it. Throws `unavailable` if they do not in time: the outcome is then unknown, and a retry with
    * the same nonce finds out. Throws `not_found` for a room that keeps records and has none of this user's; for other
    * rooms the caller must have checked the membership. Throws `muted`, `archived`, `unauthorized` for a disabled account,
-   * and `rate_limited` in slow mode.
+   * and `rate_limited` in slow mode; also `not_found` for a file that is not the user's to send, in this room, or that a
+   * message has.
    */
   async append(from: UserId, send: NewMessage, adopted = false): Promise<{ row: string; repeated: boolean }> {
     const { roomId, nonce } = send;
     const keys = this.#keys;
     const listed = keepsRecords(roomId);
-    if (send.replyTo !== undefined) this.#demandLatest();
+    const files = send.files?.map(fileIn);
+    if (send.replyTo !== undefined || files !== undefined) this.#demandLatest();
     // Servers of the previous version would take a row with mentions for another program's.
     const { mentions, mentionsRoom }: Partial<NewMessage> = this.#schema.mixed ? {} : send;
-    const tail = tailOf({ ...send, from, mentions, mentionsRoom });
+    const tail = tailOf({ ...send, from, mentions, mentionsRoom, files });
     const reply = await this.#append(
       [
         keys.room(roomId),
@@ -220,6 +227,7 @@ export class Log {
         keys.members(roomId),
         keys.thread(roomId, send.thread ?? 0),
         keys.spoke(roomId, from),
+        keys.roomFiles(roomId),
         ...this.#toldOf({ roomId, from, mentions, mentionsRoom }),
       ],
       [
@@ -233,6 +241,7 @@ export class Log {
         adopted ? "1" : "0",
         this.#schema.mixed ? "1" : "0",
         send.thread === undefined ? "0" : "1",
+        ...(files ?? []).map(({ id }) => id),
       ],
     );
     const [outcome, row] = reply as [string, string?];
@@ -334,6 +343,7 @@ export class Log {
           once === undefined ? "0" : NONCE_MS,
           named.length,
           note === "deleted" ? "0" : "1",
+          ...lostFiles(before, after),
         ],
       );
       const [outcome, changed] = reply as [string, string?];
@@ -789,9 +799,9 @@ export function channelsOf(
 
 /** The keys of the script that changes one thing in a room; `once`: the key that makes it happen only once. */
 export function changeKeys(keys: Keys, roomId: RoomId, once = keys.changed(roomId)): string[] {
-  const { meta, records, changed, revs, members, room, deleted, pins, bans } = keys;
+  const { meta, records, changed, revs, members, room, deleted, pins, bans, roomFiles } = keys;
   const named = [meta, records, changed, revs, members, room].map((key) => key(roomId));
-  return [...named, once, deleted(roomId), pins(roomId), bans(roomId)];
+  return [...named, once, deleted(roomId), pins(roomId), bans(roomId), roomFiles(roomId)];
 }
 
 /** The beginning of what `change.lua` announces; the script adds rev, hash and the new state. */
@@ -886,7 +896,27 @@ type Mentioning = Pick<Message, "roomId" | "from"> & {
 };
 
 /** What to store: what the author sent, and what the server derived from it. */
-export type NewMessage = SendMessage & Pick<Message, "thread" | "mentions" | "mentionsRoom">;
+export type NewMessage = Omit<SendMessage, "files"> &
+  Pick<Message, "thread" | "mentions" | "mentionsRoom" | "files">;
+
+/** A file in the one order of a row, and nothing else. */
+function fileIn({ id, name, type, size, width, height, animated, alt }: MessageFile): MessageFile {
+  return {
+    id,
+    name,
+    type,
+    size,
+    ...(width !== undefined && height !== undefined && { width, height }),
+    ...(animated && { animated }),
+    ...(alt !== undefined && { alt }),
+  };
+}
+
+/** The files that a change takes from a message. */
+function lostFiles({ files = [] }: Message, after: Message): string[] {
+  const kept = new Set(after.files?.map(({ id }) => id));
+  return files.flatMap(({ id }) => (kept.has(id) ? [] : id));
+}
 
 /** A row without its head: the input of the hash when the row is first stored. */
 function tailOf(message: Partial<Message>): string {
@@ -947,6 +977,7 @@ function notWritten(outcome: string, ms?: string): ChatError {
   if (outcome === "slow")
     return new ChatError("rate_limited", "Slow mode: wait before you go on.", Number(ms));
   if (outcome === "archived") return new ChatError("archived", "This room is archived. It can only be read.");
+  if (outcome === "file") return new ChatError("not_found", "A file of this message is not there any more.");
   return outcome === "disabled" ? new ChatError("unauthorized", "Log in first.") : unknownRoom();
 }
 

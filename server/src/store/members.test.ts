@@ -33,9 +33,9 @@ function windowOf(who: Person, replica: Pick<Replica, "address">): Promise<Perso
 
 async function makeRoom(owner: Person, ...others: Person[]): Promise<Room> {
   const name = `room ${Math.random()}`;
-  const room = await owner.makes({ name });
-  for (const one of others) unwrap(await one.socket.emitWithAck("room.join", { roomId: room.id }));
-  return room;
+  const { body } = await owner.browser.post<Room>("/api/rooms", { name });
+  for (const one of others) unwrap(await one.socket.emitWithAck("room.join", { roomId: body.id }));
+  return body;
 }
 
 describe("a member who was removed", () => {

@@ -54,7 +54,7 @@ export class Members {
     this.#schema = schema;
     this.#serverId = config.serverId;
     this.#channelOf = channelsOf(keys, config);
-    this.#change = defineScript(redis, "change.lua", 10);
+    this.#change = defineScript(redis, "change.lua", 11);
   }
 
   /**

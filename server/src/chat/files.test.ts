@@ -1,0 +1,463 @@
+import { randomBytes } from "node:crypto";
+import { readdirSync } from "node:fs";
+import { request as httpRequest } from "node:http";
+import { pino } from "pino";
+import sharp from "sharp";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readConfig } from "../config.ts";
+import type { Message, MessageFile, UploadedFile } from "../protocol.ts";
+import { createBlobs } from "../store/blobs.ts";
+import { Files } from "../store/files.ts";
+import { both, person, replicas, unwrap, until, type House, type Person } from "../testing.ts";
+import { ChatFiles, nameOf } from "./files.ts";
+import { Users } from "./users.ts";
+
+let house: House;
+let ann: Person;
+let bob: Person;
+let eve: Person;
+
+beforeAll(async () => {
+  house = await replicas(2, { FILES_MAX: "300000", FILES_USER_MAX: "2000000", FILES_PIXELS: "4000000" });
+  const [left, right] = both(house);
+  ann = await person(left, "ann");
+  bob = await person(right, "bob");
+  eve = await person(right, "eve");
+});
+
+afterAll(async () => {
+  for (const one of [ann, bob, eve]) one.close();
+  await house.close();
+});
+
+type Sender = { browser: Pick<Person["browser"], "address" | "cookie"> };
+type Answer<T> = { status: number; body: T; headers: Headers };
+
+async function upload(
+  { browser }: Sender,
+  bytes: Uint8Array<ArrayBuffer> | string,
+  { name = "a.txt", roomId = "0", type = "text/plain" } = {},
+): Promise<Answer<UploadedFile & { code?: string; message?: string }>> {
+  const response = await fetch(`${browser.address}/api/files`, {
+    method: "POST",
+    headers: {
+      origin: browser.address,
+      cookie: browser.cookie,
+      "content-type": type,
+      "x-file-name": encodeURIComponent(name),
+      "x-room-id": roomId,
+    },
+    body: bytes,
+  });
+  return {
+    status: response.status,
+    body: (await response.json()) as UploadedFile,
+    headers: response.headers,
+  };
+}
+
+function get({ browser }: Sender, path: string, headers: Record<string, string> = {}): Promise<Response> {
+  return fetch(`${browser.address}${path}`, {
+    headers: { origin: browser.address, cookie: browser.cookie, ...headers },
+  });
+}
+
+async function send(
+  who: Person,
+  files: (string | { id: string; alt?: string })[],
+  message = "",
+  roomId = "0",
+) {
+  const nonce = randomBytes(6).toString("hex");
+  return who.socket.emitWithAck("message", { roomId, message, nonce, files });
+}
+
+/** Every file in the store. */
+function stored(): string[] {
+  const folder = (house.env["FILES_URL"] ?? "").slice("file:".length);
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ name }) => name)
+    .toSorted();
+}
+
+async function picture(width: number, height: number): Promise<Buffer<ArrayBuffer>> {
+  const bytes = await sharp({ create: { width, height, channels: 3, background: "#369" } })
+    .jpeg()
+    .withExif({
+      IFD0: { Copyright: "nobody else" },
+      IFD3: { GPSLatitudeRef: "N", GPSLatitude: "51/1 30/1 0/1" },
+    })
+    .toBuffer();
+  return Buffer.from(bytes);
+}
+
+describe("a file", () => {
+  it("is heard with its message by everybody in the room, and fetched byte by byte", async () => {
+    const bytes = randomBytes(100_000);
+    const { status, body: file } = await upload(ann, bytes, { name: "report.bin" });
+    expect(status).toBe(201);
+    expect(file).toEqual({
+      id: file.id,
+      name: "report.bin",
+      type: "application/octet-stream",
+      size: 100_000,
+    });
+    const said = unwrap(await send(ann, [{ id: file.id, alt: "the report" }], "here"));
+    const expected: MessageFile[] = [{ ...file, alt: "the report" }];
+    expect(said.files).toEqual(expected);
+    await until(() => bob.messages.some(({ seq }) => seq === said.seq));
+    expect(bob.messages.find(({ seq }) => seq === said.seq)?.files).toEqual(expected);
+    const answer = await get(bob, `/api/files/${file.id}`);
+    expect(Buffer.from(await answer.arrayBuffer())).toEqual(bytes);
+    expect(answer.headers.get("content-disposition")).toBe("attachment; filename=report.bin");
+    expect(answer.headers.get("content-type")).toBe("application/octet-stream");
+    expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
+    expect(answer.headers.get("content-security-policy")).toContain("sandbox");
+    expect(answer.headers.get("cache-control")).toBe("private, no-cache");
+    const page = await bob.browser.get<{ messages: Message[] }>("/api/rooms/0/messages");
+    expect(page.body.messages.find(({ seq }) => seq === said.seq)?.files).toEqual(expected);
+  });
+
+  it("comes in parts, or not again if it is known", async () => {
+    const { body: file } = await upload(ann, "0123456789");
+    unwrap(await send(ann, [file.id]));
+    const path = `/api/files/${file.id}`;
+    const whole = await get(bob, path);
+    const tag = whole.headers.get("etag") ?? "";
+    expect(await whole.text()).toBe("0123456789");
+    for (const [asked, status, text, range] of [
+      ["bytes=2-4", 206, "234", "bytes 2-4/10"],
+      ["bytes=7-", 206, "789", "bytes 7-9/10"],
+      ["bytes=-2", 206, "89", "bytes 8-9/10"],
+      ["bytes=0-999", 206, "0123456789", "bytes 0-9/10"],
+      ["bytes=10-", 416, "", "bytes */10"],
+      ["bytes=0-1,4-5", 200, "0123456789", null],
+      ["lines=1-2", 200, "0123456789", null],
+      ["bytes=x", 200, "0123456789", null],
+    ] as const) {
+      const part = await get(bob, path, { range: asked });
+      expect([asked, part.status, await part.text(), part.headers.get("content-range")]).toEqual([
+        asked,
+        status,
+        text,
+        range,
+      ]);
+    }
+    expect((await get(bob, path, { "if-none-match": tag })).status).toBe(304);
+    const other = await get(bob, path, { range: "bytes=2-4", "if-range": '"another"' });
+    expect([other.status, await other.text()]).toEqual([200, "0123456789"]);
+    const head = await fetch(`${bob.browser.address}${path}`, {
+      method: "HEAD",
+      headers: { cookie: bob.browser.cookie },
+    });
+    expect([head.status, head.headers.get("content-length")]).toEqual([200, "10"]);
+  });
+
+  it("belongs to one message, and to nobody but its uploader until then", async () => {
+    const { body: file } = await upload(ann, "mine");
+    expect((await get(ann, `/api/files/${file.id}`)).status).toBe(200);
+    expect((await get(bob, `/api/files/${file.id}`)).status).toBe(404);
+    expect(await send(bob, [file.id])).toMatchObject({ ok: false, error: { code: "not_found" } });
+    const [one, other] = await Promise.all([send(ann, [file.id]), send(ann, [file.id])]);
+    expect([one, other].filter(({ ok }) => ok)).toHaveLength(1);
+    expect(await send(ann, [file.id, file.id])).toMatchObject({ ok: false, error: { code: "invalid" } });
+    expect(await send(ann, [randomBytes(16).toString("base64url")])).toMatchObject({
+      ok: false,
+      error: { code: "not_found" },
+    });
+  });
+
+  it("is sent once, whatever is repeated, also after its message is gone", async () => {
+    const { body: file } = await upload(ann, "once");
+    const again = { roomId: "0", message: "", nonce: "once-only", files: [file.id] };
+    const first = unwrap(await ann.socket.emitWithAck("message", again));
+    expect(unwrap(await ann.socket.emitWithAck("message", again))).toEqual(first);
+    unwrap(await ann.socket.emitWithAck("message.delete", { roomId: "0", seq: first.seq }));
+    const third = unwrap(await ann.socket.emitWithAck("message", again));
+    expect(third).toMatchObject({ seq: first.seq, message: "" });
+    expect(third.files).toBeUndefined();
+  });
+
+  it("goes with its message, at once", async () => {
+    const image = await picture(20, 10);
+    const { body: file } = await upload(ann, image, { name: "p.jpg" });
+    const said = unwrap(await send(ann, [file.id]));
+    expect(stored()).toEqual(expect.arrayContaining([file.id, `${file.id}.thumbnail`]));
+    const edited = unwrap(
+      await ann.socket.emitWithAck("message.edit", {
+        roomId: "0",
+        seq: said.seq,
+        message: "a text",
+        rev: 0,
+        nonce: "add-text",
+      }),
+    );
+    expect(edited.files).toEqual(said.files);
+    unwrap(await ann.socket.emitWithAck("message.delete", { roomId: "0", seq: said.seq }));
+    for (const path of [`/api/files/${file.id}`, `/api/files/${file.id}/thumbnail`])
+      expect((await get(bob, path)).status).toBe(404);
+    expect(stored().filter((name) => name.startsWith(file.id))).toEqual([]);
+    expect(await house.redis.exists(house.keys.file(file.id))).toBe(0);
+    expect(await house.redis.hexists(house.keys.filesSizes, file.id)).toBe(0);
+  });
+
+  it("is nobody's who was removed from the room", async () => {
+    const { body: room } = await ann.browser.post<{ id: string }>("/api/rooms", {
+      name: "Files",
+      kind: "invite",
+    });
+    await ann.browser.fetch("PUT", `/api/rooms/${room.id}/members/${bob.user.id}`, {});
+    const { body: file } = await upload(ann, "secret", { roomId: room.id });
+    unwrap(await send(ann, [file.id], "", room.id));
+    expect((await get(bob, `/api/files/${file.id}`)).status).toBe(200);
+    expect((await get(eve, `/api/files/${file.id}`)).status).toBe(404);
+    await ann.browser.fetch("DELETE", `/api/rooms/${room.id}/members/${bob.user.id}`);
+    expect((await get(bob, `/api/files/${file.id}`)).status).toBe(404);
+    expect((await upload(bob, "x", { roomId: room.id })).status).toBe(404);
+    const { body: elsewhere } = await upload(ann, "x", { roomId: room.id });
+    expect(await send(ann, [elsewhere.id])).toMatchObject({ ok: false, error: { code: "not_found" } });
+  });
+
+  it("can be taken back until it is sent", async () => {
+    const { body: file } = await upload(ann, "no");
+    expect((await bob.browser.fetch("DELETE", `/api/files/${file.id}`)).status).toBe(404);
+    expect((await ann.browser.fetch("DELETE", `/api/files/${file.id}`)).status).toBe(204);
+    expect(stored()).not.toContain(file.id);
+    expect(await send(ann, [file.id])).toMatchObject({ ok: false, error: { code: "not_found" } });
+    const { body: sent } = await upload(ann, "yes");
+    unwrap(await send(ann, [sent.id]));
+    expect((await ann.browser.fetch("DELETE", `/api/files/${sent.id}`)).status).toBe(404);
+    expect((await get(bob, `/api/files/${sent.id}`)).status).toBe(200);
+  });
+});
+
+describe("an image", () => {
+  it("is turned upright, loses what the camera wrote, and has a thumbnail", async () => {
+    const bytes = await sharp(await picture(1_200, 800))
+      .withMetadata({ orientation: 6 })
+      .toBuffer();
+    const { body: file } = await upload(ann, bytes, { name: "photo.jpg" });
+    expect(file).toMatchObject({ type: "image/jpeg", width: 800, height: 1_200, name: "photo.jpg" });
+    const whole = Buffer.from(await (await get(ann, `/api/files/${file.id}`)).arrayBuffer());
+    expect(whole.length).toBe(file.size);
+    const { exif, orientation, width, height } = await sharp(whole).metadata();
+    expect([exif, orientation, width, height]).toEqual([undefined, undefined, 800, 1_200]);
+    expect(whole.includes("nobody else")).toBe(false);
+    const small = await get(ann, `/api/files/${file.id}/thumbnail`);
+    expect(small.headers.get("content-type")).toBe("image/webp");
+    const thumbnail = await sharp(Buffer.from(await small.arrayBuffer())).metadata();
+    expect([thumbnail.width, thumbnail.height]).toEqual([427, 640]);
+    unwrap(await send(ann, [{ id: file.id, alt: "a blue field" }]));
+  });
+
+  it("that moves says so, and its thumbnail does not", async () => {
+    const frames = Array.from({ length: 3 }, (_, index) => ({
+      create: { width: 30, height: 20, channels: 3 as const, background: `#${index}${index}f` },
+    }));
+    const still = await Promise.all(frames.map((frame) => sharp(frame).png().toBuffer()));
+    const gif = await sharp(still, { join: { animated: true } })
+      .gif()
+      .toBuffer();
+    const { body: file } = await upload(ann, gif, { name: "moves.gif" });
+    expect(file).toMatchObject({ type: "image/gif", width: 30, height: 20, animated: true });
+    const small = await get(ann, `/api/files/${file.id}/thumbnail`);
+    expect((await sharp(Buffer.from(await small.arrayBuffer())).metadata()).pages).toBeUndefined();
+    const whole = Buffer.from(await (await get(ann, `/api/files/${file.id}`)).arrayBuffer());
+    expect((await sharp(whole, { animated: true }).metadata()).pages).toBe(3);
+  });
+
+  it("with more pixels than memory is refused before it is decoded, and a broken one is too", async () => {
+    const before = stored();
+    const bomb = await sharp({ create: { width: 5_000, height: 5_000, channels: 3, background: "#000" } })
+      .png({ compressionLevel: 9 })
+      .toBuffer();
+    expect(await upload(ann, bomb, { name: "bomb.png" })).toMatchObject({
+      status: 413,
+      body: { code: "too_large" },
+    });
+    const whole = await picture(300, 300);
+    for (const bytes of [
+      whole.subarray(0, whole.length / 2),
+      Buffer.concat([Buffer.from("GIF89a"), randomBytes(2_000)]),
+    ])
+      expect(await upload(ann, bytes, { name: "x.png" })).toMatchObject({
+        status: 400,
+        body: { code: "invalid" },
+      });
+    expect(stored()).toEqual(before);
+    expect((await upload(ann, whole)).status).toBe(201);
+  });
+});
+
+describe("what a file is", () => {
+  it.each<[string, string | Buffer<ArrayBuffer>, string, string]>([
+    [
+      "an SVG",
+      '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+      "x.png",
+      "attachment",
+    ],
+    ["a page", "<!doctype html><script>alert(1)</script>", "x.png", "attachment"],
+    ["a ZIP", Buffer.from("504b0304140000000000", "hex"), "x.jpg", "attachment"],
+    ["a PDF", "%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", "x.jpg", "attachment"],
+    [
+      "a sound",
+      Buffer.concat([Buffer.from("RIFF\x24\x08\x00\x00WAVEfmt "), Buffer.alloc(50)]),
+      "x.html",
+      "inline",
+    ],
+  ])("is told by its bytes: %s under another name is an %s", async (_what, bytes, name, disposition) => {
+    const { status, body: file } = await upload(ann, bytes, { name, type: "image/png" });
+    expect(status).toBe(201);
+    const answer = await get(ann, `/api/files/${file.id}`);
+    expect(answer.headers.get("content-disposition")).toMatch(new RegExp(`^${disposition};`));
+    const type = answer.headers.get("content-type") ?? "";
+    expect(type).toMatch(disposition === "inline" ? /^audio\// : /^application\/octet-stream$/);
+    expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
+  });
+
+  it("is refused where its kind is not allowed", async () => {
+    const strict = await house.addReplica({ FILES_TYPES: "image/*,application/pdf" });
+    const there = { browser: { address: strict.address, cookie: ann.browser.cookie } };
+    expect(await upload(there, "text", { type: "image/png" })).toMatchObject({ status: 400 });
+    expect((await upload(there, "%PDF-1.7\n")).status).toBe(201);
+    expect((await upload(there, await picture(5, 5))).status).toBe(201);
+    const limits = await get(there, "/api/files");
+    expect(await limits.json()).toMatchObject({ fileBytes: 300_000, types: ["image/*", "application/pdf"] });
+  });
+});
+
+describe("an upload", () => {
+  it("that is empty, too long, cut, without a length or without a room leaves nothing behind", async () => {
+    const before = [stored(), await house.redis.hgetall(house.keys.filesSizes)];
+    expect(await upload(ann, "")).toMatchObject({ status: 400, body: { code: "invalid" } });
+    expect(await upload(ann, Buffer.alloc(300_001))).toMatchObject({
+      status: 413,
+      body: { code: "too_large" },
+    });
+    for (const roomId of ["", "x", "17", `${bob.user.id}:${eve.user.id}`])
+      expect((await upload(ann, "x", { roomId })).status).toBeGreaterThanOrEqual(400);
+    await cut({ "content-length": "1000" }, "half of it");
+    await cut({ "transfer-encoding": "chunked" }, "4\r\nhalf\r\n");
+    await until(async () => {
+      const after = [stored(), await house.redis.hgetall(house.keys.filesSizes)];
+      return JSON.stringify(after) === JSON.stringify(before);
+    });
+  });
+
+  /** Sends a part of a body, and leaves. */
+  async function cut(headers: Record<string, string>, part: string): Promise<void> {
+    const { address, cookie } = ann.browser;
+    const request = httpRequest(`${address}/api/files`, {
+      method: "POST",
+      headers: { origin: address, cookie, "x-room-id": "0", "x-file-name": "x", ...headers },
+    });
+    request.on("error", () => undefined);
+    request.write(part);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    request.destroy();
+  }
+
+  it("is refused when all files of its user are too large, until some are deleted", async () => {
+    const zoe = await person(both(house)[0], "zoe");
+    const ids: string[] = [];
+    for (let count = 0; count < 8; count += 1)
+      ids.push((await upload(zoe, Buffer.alloc(250_000, 7))).body.id);
+    expect(ids.every((id) => id !== undefined)).toBe(true);
+    expect(await upload(zoe, "x")).toMatchObject({ status: 413 });
+    await zoe.browser.fetch("DELETE", `/api/files/${ids[0]}`);
+    expect((await upload(zoe, "x")).status).toBe(201);
+    zoe.close();
+  });
+
+  it.each([
+    ["../../etc/passwd", "passwd"],
+    ["C:\\secret\\photo.jpg", "photo.jpg"],
+    ["evil\u202Egnp.exe", "evilgnp.exe"],
+    ["a\u0000b\nc.txt", "abc.txt"],
+    ["...", "file"],
+    ["\u200B", "file"],
+    [".htaccess", "htaccess"],
+    ["  two   words .txt ", "two words .txt"],
+    ["日本語 📎.pdf", "日本語 📎.pdf"],
+    ["e\u0301.txt", "é.txt"],
+  ])("named %j is shown as %j", (given, shown) => {
+    expect(nameOf(given)).toBe(shown);
+  });
+
+  it("with a long name keeps its extension", () => {
+    const name = nameOf(`${"📎".repeat(300)}.tar.gz`);
+    expect(name.length).toBeLessThanOrEqual(200);
+    expect(name.endsWith(".gz")).toBe(true);
+    expect(encodeURIComponent(name)).toMatch(/\.gz$/);
+  });
+});
+
+/** Another replica's collector. */
+function collector(): ChatFiles {
+  const config = readConfig(house.env);
+  return new ChatFiles({
+    config: config.files,
+    files: new Files(house.redis, house.keys),
+    blobs: createBlobs(config.files.address, config.files.spool),
+    users: new Users(house.redis, house.keys, config),
+    log: pino({ level: "silent" }),
+  } as ConstructorParameters<typeof ChatFiles>[0]);
+}
+
+describe("the collector", () => {
+  it("removes what never got a message, and nothing that is in use, however often it runs", async () => {
+    const [left, right] = [collector(), collector()];
+    const kept: string[] = [];
+    const lost: string[] = [];
+    for (let count = 0; count < 6; count += 1) {
+      const { body: file } = await upload(eve, `file ${count}`);
+      if (count % 2 === 0) {
+        unwrap(await send(eve, [file.id]));
+        // As if the sender's replica had ended before it noted this.
+        await house.redis.zadd(house.keys.filesDue, Date.now(), file.id);
+        kept.push(file.id);
+      } else lost.push(file.id);
+    }
+    expect(await left.collect(Date.now())).toBe(0);
+    const later = Date.now() + 25 * 3_600_000;
+    for (let times = 0; times < 3; times += 1)
+      await Promise.all([left.collect(later), right.collect(later), right.collect(later)]);
+    for (const id of kept) expect((await get(bob, `/api/files/${id}`)).status).toBe(200);
+    for (const id of lost) expect((await get(eve, `/api/files/${id}`)).status).toBe(404);
+    expect(stored()).toEqual(expect.arrayContaining(kept));
+    expect(stored().filter((name) => lost.includes(name))).toEqual([]);
+    expect(await house.redis.zcard(house.keys.filesDue)).toBe(0);
+  });
+});
+
+describe("a picture of a user", () => {
+  it("is told to everybody, fetched by everybody, replaced and removed", async () => {
+    const put = async (bytes: Buffer) => {
+      const response = await fetch(`${ann.browser.address}/api/me/avatar`, {
+        method: "PUT",
+        headers: { origin: ann.browser.address, cookie: ann.browser.cookie },
+        body: bytes,
+      });
+      return { status: response.status, me: (await response.json()) as { avatar?: string } };
+    };
+    const first = await put(await picture(400, 200));
+    expect(first.status).toBe(200);
+    await until(async () => {
+      const found = await bob.browser.get<{ avatar?: string }[]>(`/api/users?ids=${ann.user.id}`);
+      return found.body[0]?.avatar === first.me.avatar;
+    });
+    const shown = await get(bob, `/api/users/${ann.user.id}/avatar`);
+    expect((await sharp(Buffer.from(await shown.arrayBuffer())).metadata()).width).toBe(256);
+    const second = await put(await picture(50, 50));
+    expect(second.me.avatar).not.toBe(first.me.avatar);
+    expect(stored()).not.toContain(first.me.avatar);
+    expect((await put(Buffer.from("no picture"))).status).toBe(400);
+    expect((await get(bob, `/api/users/${ann.user.id}/avatar`)).status).toBe(200);
+    const none = await ann.browser.fetch<{ avatar?: string }>("DELETE", "/api/me/avatar");
+    expect(none.body.avatar).toBeUndefined();
+    expect((await get(bob, `/api/users/${ann.user.id}/avatar`)).status).toBe(404);
+    expect(stored()).not.toContain(second.me.avatar);
+  });
+});

@@ -1,0 +1,415 @@
+import { randomBytes } from "node:crypto";
+import { open, rm } from "node:fs/promises";
+import { extname } from "node:path";
+import type { Readable } from "node:stream";
+import { fileTypeFromBuffer } from "file-type";
+import type { Logger } from "pino";
+import type { Config } from "../config.ts";
+import { ChatError, reasonOf } from "../errors.ts";
+import { isVisible } from "../names.ts";
+import {
+  LIMITS,
+  type FileLimits,
+  type MessageFile,
+  type RoomId,
+  type SentFile,
+  type UploadedFile,
+  type User,
+  type UserId,
+} from "../protocol.ts";
+import { spoolIn, StoreFault, sweepSpool, type Blobs, type Range } from "../store/blobs.ts";
+import type { Files, StoredFile } from "../store/files.ts";
+import { IMAGE_TYPES, type Images } from "./images.ts";
+import type { ChatRooms } from "./rooms.ts";
+import type { Users } from "./users.ts";
+
+/** What file-type reads of a file. */
+const SAMPLE_BYTES = 4_100;
+const THUMBNAIL_SIDE = 640;
+const AVATAR_SIDE = 256;
+/** A file that no message got within this time is removed. */
+const PENDING_MS = 24 * 3_600_000;
+/** A deletion that was not finished is finished after this time. */
+const DELETED_MS = 60_000;
+const COLLECT_MS = 600_000;
+const COLLECTED_AT_ONCE = 100;
+
+type Parts = {
+  config: Config["files"];
+  files: Files;
+  blobs: Blobs;
+  images: Images;
+  rooms: ChatRooms;
+  users: Users;
+  log: Logger;
+};
+
+/** What arrives: as many bytes as were announced. */
+export type Arriving = { bytes: number; source: AsyncIterable<Buffer> };
+/** A file to send to a client; `read` answers null if its bytes are gone. */
+export type Opened = {
+  file: Pick<StoredFile, "id" | "name" | "type"> & { size?: number };
+  read: (range?: Range) => Promise<Readable | null>;
+};
+
+/**
+ * Images and files: they arrive, belong to one message, and go with it. A file's bytes lie in Blobs under its id, its
+ * thumbnail's beside it.
+ */
+export class ChatFiles {
+  readonly #parts: Parts;
+  #collecting: NodeJS.Timeout | undefined;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  async limits(user: User): Promise<FileLimits> {
+    const { fileBytes, userBytes, types } = this.#parts.config;
+    return {
+      fileBytes,
+      messageFiles: LIMITS.messageFiles,
+      types,
+      userBytes,
+      used: await this.#parts.files.used(user.id),
+    };
+  }
+
+  /**
+   * Takes a file for a message to a room. Until it is sent, only its uploader sees it. Throws as for a message to the
+   * room; `invalid` for an empty file, a kind that is not allowed and a broken image; `too_large` for the file, an image's
+   * pixels, and all files of the user or the server. Then nothing is kept.
+   */
+  async upload(
+    user: User,
+    { roomId, name }: { roomId: RoomId; name: string },
+    arriving: Arriving,
+  ): Promise<UploadedFile> {
+    await this.#parts.rooms.demand(user, roomId, "send");
+    const shown = nameOf(name);
+    return this.#take(user.id, arriving, async (id, path, type) => {
+      this.#demandType(type);
+      const about = await this.#store(id, path, type);
+      const file = { id, name: withExtension(shown, type, about.type), ...about };
+      await this.#parts.files.add({ ...file, roomId, by: user.id, created: Date.now() });
+      return file;
+    });
+  }
+
+  /** Takes a picture for a user, and removes the one before. Throws as `upload`, and `invalid` for what is no image. */
+  async setAvatar(user: User, arriving: Arriving): Promise<void> {
+    const { images, blobs, files } = this.#parts;
+    await this.#take(user.id, arriving, async (id, path, type) => {
+      if (!IMAGE_TYPES.includes(type)) throw new ChatError("invalid", "This is no picture.");
+      const thumbnail = `${path}.thumbnail`;
+      try {
+        await images.make({ from: path, thumbnail, side: AVATAR_SIDE, cover: true });
+        await blobs.put(id, thumbnail);
+      } finally {
+        await rm(thumbnail, { force: true });
+      }
+      const file = { id, name: "avatar.webp", type: "image/webp", size: arriving.bytes };
+      await files.add({ ...file, by: user.id, created: Date.now() });
+      await this.#changeAvatar(user.id, id);
+      await files.settle([id]);
+      return file;
+    });
+  }
+
+  async removeAvatar(userId: UserId): Promise<void> {
+    await this.#changeAvatar(userId, null);
+  }
+
+  async #changeAvatar(userId: UserId, id: string | null): Promise<void> {
+    const { users, files } = this.#parts;
+    const before = await users.avatarOf(userId);
+    if (before !== null) await files.look([before], Date.now() + DELETED_MS);
+    await users.setAvatar(userId, id);
+    if (before !== null) await this.#remove(before);
+  }
+
+  /** The picture of a user; throws `not_found`. */
+  async avatar(userId: UserId): Promise<Opened> {
+    const id = await this.#parts.users.avatarOf(userId);
+    if (id === null) throw noFile();
+    return this.#opened({ id, name: "avatar.webp", type: "image/webp" }, id);
+  }
+
+  /**
+   * A file, or its thumbnail, for a member of the room of its message, or for its uploader until it is sent. Throws
+   * `not_found` to everybody else.
+   */
+  async open(user: User, id: string, isThumbnail: boolean): Promise<Opened> {
+    const { files, rooms } = this.#parts;
+    const [file] = await files.find([id]);
+    if (file?.roomId === undefined) throw noFile();
+    const holder = await files.holder(file.roomId, id);
+    if (holder === null) throw noFile();
+    if ("userId" in holder) {
+      if (holder.userId !== user.id) throw noFile();
+    } else {
+      await rooms.demand(user, file.roomId, "read").catch((error: unknown) => {
+        throw error instanceof ChatError ? noFile() : error;
+      });
+    }
+    if (!isThumbnail) return this.#opened(file, id);
+    if (file.width === undefined) throw noFile();
+    const { name } = file;
+    return this.#opened({ id: `${id}.thumbnail`, name, type: "image/webp" }, `${id}.thumbnail`);
+  }
+
+  #opened(file: Opened["file"], name: string): Opened {
+    return { file, read: (range) => this.#parts.blobs.read(name, range) };
+  }
+
+  /** Removes one's own file that no message has. Throws `not_found`. */
+  async discard(user: User, id: string): Promise<void> {
+    const { files } = this.#parts;
+    const [file] = await files.find([id]);
+    if (file?.roomId === undefined || file.by !== user.id) throw noFile();
+    if (!(await files.detach(file.roomId, id))) throw noFile();
+    await this.#remove(id);
+  }
+
+  /**
+   * What a message says of its files. Whether they are the sender's to send is checked where the message is stored: one
+   * that is unknown here is refused there, unless the message was stored before.
+   */
+  async describe(asked: readonly (string | SentFile)[]): Promise<MessageFile[]> {
+    const sent = asked.map((one) => (typeof one === "string" ? { id: one } : one));
+    const found = await this.#parts.files.find(sent.map(({ id }) => id));
+    return sent.map(({ id, alt }, index) => {
+      const { name = "", type = "", size = 0, width, height, animated } = found[index] ?? {};
+      return {
+        id,
+        name,
+        type,
+        size,
+        ...(width !== undefined && { width }),
+        ...(height !== undefined && { height }),
+        ...(animated && { animated }),
+        ...(alt !== undefined && alt !== "" && { alt }),
+      };
+    });
+  }
+
+  /** These files were sent. */
+  async settle(sent: readonly MessageFile[]): Promise<void> {
+    // If it fails, the collector finds out that they are in use.
+    await this.#parts.files.settle(sent.map(({ id }) => id)).catch(() => undefined);
+  }
+
+  /** Does what takes files from their message, and removes them. What is cut short is finished later. */
+  async withdraw<T>(lost: readonly MessageFile[], work: () => Promise<T>): Promise<T> {
+    const ids = lost.map(({ id }) => id);
+    await this.#parts.files.look(ids, Date.now() + DELETED_MS);
+    const done = await work();
+    for (const id of ids)
+      await this.#remove(id).catch((error: unknown) => {
+        this.#parts.log.warn({ reason: whyOf(error) }, "a deleted file is removed later");
+      });
+    return done;
+  }
+
+  /**
+   * Removes files that nobody has, every few minutes; a repeat, or another replica at the same time, changes nothing.
+   */
+  start(): void {
+    const later = (): void => {
+      this.#collecting = setTimeout(
+        () => {
+          this.collect()
+            .catch((error: unknown) => {
+              this.#parts.log.warn({ reason: whyOf(error) }, "unused files are removed later");
+            })
+            .finally(later);
+        },
+        COLLECT_MS * (0.5 + Math.random()),
+      ).unref();
+    };
+    sweepSpool(this.#parts.blobs).catch(() => undefined);
+    later();
+  }
+
+  close(): void {
+    clearTimeout(this.#collecting);
+    this.#parts.images.close();
+  }
+
+  /** Answers how many files were removed. `now` is in ms. */
+  async collect(now = Date.now()): Promise<number> {
+    let removed = 0;
+    for (const id of await this.#parts.files.due(now, COLLECTED_AT_ONCE))
+      if (await this.#remove(id)) removed += 1;
+    return removed;
+  }
+
+  /** Removes a file, unless a message or a user has it; answers whether it is gone. */
+  async #remove(id: string): Promise<boolean> {
+    const { files, blobs, users } = this.#parts;
+    const [file] = await files.find([id]);
+    const isInUse =
+      file !== null &&
+      file !== undefined &&
+      (file.roomId === undefined
+        ? (await users.avatarOf(file.by)) === id
+        : !(await files.detach(file.roomId, id)));
+    if (isInUse) {
+      await files.settle([id]);
+      return false;
+    }
+    await blobs.remove(id);
+    await blobs.remove(`${id}.thumbnail`);
+    await files.forget(id);
+    return true;
+  }
+
+  /**
+   * Takes a file into the spool, counted, and does something with it. If that throws, nothing of it remains.
+   */
+  async #take<T>(
+    userId: UserId,
+    { bytes, source }: Arriving,
+    work: (id: string, path: string, type: string) => Promise<T>,
+  ): Promise<T> {
+    const { config, files, blobs, log } = this.#parts;
+    if (bytes === 0) throw new ChatError("invalid", "This file is empty.");
+    if (bytes > config.fileBytes)
+      throw new ChatError("too_large", `A file has at most ${config.fileBytes} bytes.`);
+    const id = randomBytes(16).toString("base64url");
+    const over = await files.reserve(id, userId, bytes, Date.now() + PENDING_MS, {
+      user: config.userBytes,
+      server: config.totalBytes,
+    });
+    if (over !== null)
+      throw new ChatError(
+        "too_large",
+        over === "user"
+          ? `All your files have at most ${config.userBytes} bytes. Delete some first.`
+          : "This server has no room for more files.",
+      );
+    let path: string | undefined;
+    try {
+      path = await spoolIn(blobs, id, exactly(bytes, source));
+      return await work(id, path, await typeOf(path));
+    } catch (error) {
+      if (error instanceof StoreFault) log.warn({ reason: error.reason }, "a file is not stored");
+      // If this fails too, the collector does it.
+      await this.#remove(id).catch(() => undefined);
+      throw error;
+    } finally {
+      if (path !== undefined) await rm(path, { force: true });
+    }
+  }
+
+  /** Stores the bytes, those of an image anew; answers what they are. */
+  async #store(id: string, path: string, type: string): Promise<Omit<UploadedFile, "id" | "name">> {
+    const { images, blobs, config } = this.#parts;
+    if (!IMAGE_TYPES.includes(type)) {
+      const { size } = await sizeOf(path);
+      await blobs.put(id, path);
+      return { type, size };
+    }
+    const image = config.originals ? undefined : `${path}.image`;
+    const thumbnail = `${path}.thumbnail`;
+    try {
+      const order = { from: path, thumbnail, side: THUMBNAIL_SIDE, cover: false };
+      const made = await images.make(image === undefined ? order : { ...order, image });
+      await blobs.put(`${id}.thumbnail`, thumbnail);
+      await blobs.put(id, image ?? path);
+      const { width, height, animated, size } = made;
+      return { type: made.type, size, width, height, ...(animated && { animated: true as const }) };
+    } finally {
+      await rm(thumbnail, { force: true });
+      if (image !== undefined) await rm(image, { force: true });
+    }
+  }
+
+  #demandType(type: string): void {
+    const [kind = ""] = type.split("/", 1);
+    const { types } = this.#parts.config;
+    if (types.some((one) => one === "*/*" || one === type || one === `${kind}/*`)) return;
+    throw new ChatError("invalid", `Files of this kind are not allowed here: ${type}`);
+  }
+}
+
+/** The same bytes; throws `invalid` if they are fewer, or more. */
+async function* exactly(bytes: number, source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let seen = 0;
+  for await (const chunk of source) {
+    seen += chunk.length;
+    if (seen > bytes) break;
+    yield chunk;
+  }
+  if (seen !== bytes) throw new ChatError("invalid", "The file has not arrived whole.");
+}
+
+/** The media type by what the bytes are, never by a name or by what the sender says. */
+async function typeOf(path: string): Promise<string> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(SAMPLE_BYTES), 0, SAMPLE_BYTES, 0);
+    const sample = buffer.subarray(0, bytesRead);
+    const found = await fileTypeFromBuffer(sample).catch(() => undefined);
+    if (found) return found.mime;
+    return isText(sample) ? "text/plain" : "application/octet-stream";
+  } finally {
+    await file.close();
+  }
+}
+
+function isText(sample: Buffer): boolean {
+  // Of the control characters, texts have tabs, line ends, form feeds and the like.
+  if (sample.some((byte) => byte < 8 || (byte > 13 && byte < 32))) return false;
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(sample, { stream: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function sizeOf(path: string): Promise<{ size: number }> {
+  const file = await open(path);
+  try {
+    return { size: (await file.stat()).size };
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * A file's name as it is shown and saved: without a path, and without characters that are invisible or change the
+ * direction of a text; long ones are shortened before their extension.
+ */
+export function nameOf(given: string): string {
+  const last = given.normalize("NFC").split(/[/\\]/).at(-1) ?? "";
+  const clean = last
+    .replaceAll(/\p{C}|[<>:"|?*]/gu, "")
+    .replaceAll(/\s+/gu, " ")
+    .trim()
+    .replace(/^\.+/, "");
+  if (clean === "" || !isVisible(clean)) return "file";
+  if (clean.length <= LIMITS.fileName) return clean;
+  const extension = extname(clean).slice(0, 16);
+  return cut(clean, LIMITS.fileName - extension.length) + extension;
+}
+
+/** Cuts between characters. */
+function cut(text: string, length: number): string {
+  return text.slice(0, length).replace(/[\ud800-\udbff]$/, "");
+}
+
+/** An image that became one of another type has that type's extension. */
+function withExtension(name: string, before: string, type: string): string {
+  if (before === type || type !== "image/webp") return name;
+  return `${name.slice(0, name.length - extname(name).length)}.webp`;
+}
+
+function whyOf(error: unknown): string {
+  return error instanceof StoreFault ? error.reason : reasonOf(error);
+}
+
+function noFile(): ChatError {
+  return new ChatError("not_found", "There is no such file for you.");
+}

@@ -1,0 +1,79 @@
+import { stat } from "node:fs/promises";
+import { setPriority } from "node:os";
+import sharp from "sharp";
+
+/**
+ * The process that decodes images: one that a picture kills, or that it keeps busy for too long, takes nothing with it.
+ * Runs alone, one picture at a time: see images.ts.
+ */
+
+/** What to make of the image at `from`; each path is that of a new file. `image` is left out where the bytes stay. */
+export type ImageOrder = {
+  from: string;
+  image?: string;
+  thumbnail: string;
+  /** Fits into a square of so many pixels, or with `cover` fills it. */
+  side: number;
+  cover: boolean;
+  pixels: number;
+};
+/** Sizes in pixels and bytes. */
+export type ImageDone = {
+  type: string;
+  width: number;
+  height: number;
+  animated: boolean;
+  size: number;
+};
+export type ImageReply = { done: ImageDone } | { fault: "broken" | "pixels" };
+
+const TYPES: Record<string, string> = {
+  jpeg: "image/jpeg",
+  png: "image/png",
+  webp: "image/webp",
+  gif: "image/gif",
+  heif: "image/webp",
+};
+const QUALITY = 85;
+
+async function make({ from, image, thumbnail, side, cover, pixels }: ImageOrder): Promise<ImageReply> {
+  // Broken bytes are refused, not guessed at.
+  const options = { limitInputPixels: pixels, failOn: "error", sequentialRead: true } as const;
+  const about = await sharp(from, { ...options, limitInputPixels: false }).metadata();
+  const { format, width: across, height: down, pages = 1, orientation = 1 } = about;
+  const type = TYPES[format ?? ""];
+  if (type === undefined || !across || !down) return { fault: "broken" };
+  if (across * down * pages > pixels) return { fault: "pixels" };
+  const animated = pages > 1 && format !== "heif";
+  const isTurned = orientation >= 5;
+  const [width, height] = isTurned ? [down, across] : [across, down];
+  await sharp(from, options)
+    .rotate()
+    .resize({ width: side, height: side, fit: cover ? "cover" : "inside", withoutEnlargement: !cover })
+    .webp({ quality: QUALITY })
+    .toFile(thumbnail);
+  if (image === undefined) return { done: { type, width, height, animated, size: (await stat(from)).size } };
+  const whole = sharp(from, { ...options, animated }).rotate();
+  const written =
+    type === "image/jpeg"
+      ? whole.jpeg({ quality: QUALITY })
+      : type === "image/png"
+        ? whole.png()
+        : type === "image/gif"
+          ? whole.gif()
+          : whole.webp({ quality: QUALITY });
+  const { size } = await written.toFile(image);
+  return { done: { type, width, height, animated, size } };
+}
+
+setPriority(10);
+sharp.concurrency(1);
+sharp.cache(false);
+process.on("message", (order: ImageOrder) => {
+  void make(order)
+    // libvips' own words may quote what is in the file.
+    .catch((): ImageReply => ({ fault: "broken" }))
+    .then((reply) => process.send?.(reply));
+});
+// The replica is gone.
+process.on("disconnect", () => process.exit());

@@ -1,0 +1,101 @@
+import { fork, type ChildProcess } from "node:child_process";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import pLimit from "p-limit";
+import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
+import type { ImageDone, ImageOrder, ImageReply } from "./imageWorker.ts";
+
+/** The process ends when it has had nothing to do for this long, and gives its memory back. */
+const IDLE_MS = 30_000;
+
+/** Types of files that are images: each is decoded and written anew. All other files stay as they are. */
+export const IMAGE_TYPES: readonly string[] = [
+  "image/jpeg",
+  "image/png",
+  "image/apng",
+  "image/webp",
+  "image/gif",
+  "image/avif",
+];
+
+/**
+ * Decodes images in a process of its own, one at a time, and kills it when a picture takes too long. `close` ends it.
+ */
+export class Images {
+  readonly #pixels: number;
+  readonly #turn = pLimit(1);
+  #process: ChildProcess | undefined;
+  #idle: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor({ pixels }: { pixels: number }) {
+    this.#pixels = pixels;
+  }
+
+  /**
+   * Writes an image anew without what cameras add to it, and its thumbnail. Throws `too_large` for too many pixels,
+   * `invalid` for what cannot be decoded, also in time, and `unavailable` if too many wait.
+   */
+  async make(order: Omit<ImageOrder, "pixels">): Promise<ImageDone> {
+    if (this.#turn.pendingCount >= BOUNDS.imagesWaiting.value)
+      throw new ChatError("unavailable", "Too many pictures arrive right now. Try again.", 5_000);
+    const reply = await this.#turn(() => this.#ask({ ...order, pixels: this.#pixels }));
+    if ("done" in reply) return reply.done;
+    if (reply.fault === "pixels")
+      throw new ChatError("too_large", `The picture has more than ${this.#pixels} pixels.`);
+    throw new ChatError("invalid", "This picture cannot be read.");
+  }
+
+  #ask(order: ImageOrder): Promise<ImageReply> {
+    if (this.#closed) throw new ChatError("unavailable", "This replica is stopping.", 1_000);
+    clearTimeout(this.#idle);
+    const worker = (this.#process ??= this.#start());
+    return new Promise<ImageReply>((resolve) => {
+      const late = setTimeout(() => worker.kill("SIGKILL"), BOUNDS.imageMs.value);
+      const over = (reply: ImageReply) => {
+        clearTimeout(late);
+        worker.off("message", over).off("exit", died);
+        this.#idle = setTimeout(() => this.#end(), IDLE_MS).unref();
+        resolve(reply);
+      };
+      const died = () => {
+        over(this.#closed ? { fault: "broken" } : { fault: "broken" });
+      };
+      worker.once("message", over).once("exit", died);
+      worker.send(order, (error) => {
+        if (error) worker.kill("SIGKILL");
+      });
+    });
+  }
+
+  #start(): ChildProcess {
+    // The bundle has it beside its own file; from sources tsx loads it.
+    const bundled = fileURLToPath(new URL("imageWorker.js", import.meta.url));
+    const path = existsSync(bundled) ? bundled : fileURLToPath(new URL("imageWorker.ts", import.meta.url));
+    const worker = fork(path, [], {
+      execArgv: path === bundled ? [] : ["--import", "tsx"],
+      serialization: "json",
+      stdio: ["ignore", "ignore", "ignore", "ipc"],
+      env: {},
+    });
+    worker.once("exit", () => {
+      if (this.#process === worker) this.#process = undefined;
+    });
+    worker.on("error", () => undefined);
+    worker.unref();
+    worker.channel?.unref();
+    return worker;
+  }
+
+  #end(): void {
+    this.#process?.kill();
+    this.#process = undefined;
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#idle);
+    this.#end();
+  }
+}

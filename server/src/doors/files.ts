@@ -1,0 +1,182 @@
+import type { IncomingMessage } from "node:http";
+import { pipeline } from "node:stream/promises";
+import { Router, type Request, type Response } from "express";
+import type { Chat } from "../chat/chat.ts";
+import type { Arriving, Opened } from "../chat/files.ts";
+import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
+import type { Load } from "../load.ts";
+import { FILE_ID, isRoomId, USER_ID } from "../protocol.ts";
+import { demandActor } from "./identity.ts";
+import type { Throttle } from "./throttle.ts";
+import { allowBody } from "./transport.ts";
+
+/** What browsers may show; they save everything else, whatever it says it is. */
+const INLINE = /^(?:image\/(?:jpeg|png|webp|gif)|audio\/[\w.+-]+|video\/[\w.+-]+)$/;
+
+type Parts = { chat: Chat; throttle: Throttle; load: Load };
+
+/**
+ * The routes of images and files. Bodies are files, of any type: nothing may parse them before. The caller has
+ * identified the actor.
+ */
+export function fileRoutes({ chat, throttle, load }: Parts): Router {
+  const { files, accounts } = chat;
+  const router = Router();
+
+  /** Waits for its turn, reads the body, and lets nothing keep the connection busy for longer than is fair. */
+  async function receive<T>(
+    request: Request,
+    userId: string,
+    work: (arriving: Arriving) => Promise<T>,
+  ): Promise<T> {
+    const bytes = lengthOf(request);
+    load.demand("history");
+    await throttle.take("upload", userId);
+    const allowed = allowBody(request, BOUNDS.uploadIdleMs.value);
+    try {
+      return await throttle.queue("upload", userId, () => {
+        allowed.begin(BOUNDS.uploadMs.value + (bytes / BOUNDS.uploadRate.value) * 1_000);
+        return work({ bytes, source: request });
+      });
+    } finally {
+      allowed.end();
+    }
+  }
+
+  // -> what I may upload: `{fileBytes,messageFiles,types,userBytes,used}`
+  router.get("/files", async (_request, response) => {
+    response.json(await files.limits(demandActor(response).user));
+  });
+  // the file as the body, with `Content-Length`, `X-File-Name` (URL-encoded) and `X-Room-Id` -> 201
+  // `{id,name,type,size,width?,height?,animated?}`, mine until I send it with a message to this room
+  router.post("/files", async (request, response) => {
+    const { user } = demandActor(response);
+    const roomId = request.get("x-room-id") ?? "";
+    if (!isRoomId(roomId)) throw new ChatError("invalid", "X-Room-Id: no room id");
+    const name = decoded(request.get("x-file-name") ?? "");
+    const file = await receive(request, user.id, (arriving) =>
+      files.upload(user, { roomId, name }, arriving),
+    );
+    response.status(201).json(file);
+  });
+  // -> 204; removes a file of mine that no message has
+  router.delete("/files/:id", async (request, response) => {
+    await files.discard(demandActor(response).user, idOf(request));
+    response.status(204).end();
+  });
+  // -> its bytes, or with `Range` some of them; 404 to all but the members of its message's room
+  router.get("/files/:id", async (request, response) => {
+    const { user } = demandActor(response);
+    await send(request, response, await files.open(user, idOf(request), false));
+  });
+  // -> an image of at most 640 x 640 pixels, WebP
+  router.get("/files/:id/thumbnail", async (request, response) => {
+    const { user } = demandActor(response);
+    await send(request, response, await files.open(user, idOf(request), true));
+  });
+  // the picture as the body -> me, with my new `avatar`
+  router.put("/me/avatar", async (request, response) => {
+    const { user, role } = demandActor(response);
+    await receive(request, user.id, (arriving) => files.setAvatar(user, arriving));
+    response.json(await accounts.changed(user, role));
+  });
+  // -> me, without a picture
+  router.delete("/me/avatar", async (_request, response) => {
+    const { user, role } = demandActor(response);
+    await throttle.take("account", user.id);
+    await files.removeAvatar(user.id);
+    response.json(await accounts.changed(user, role));
+  });
+  // -> a user's picture, 256 x 256 pixels, WebP; 404 without one
+  router.get("/users/:id/avatar", async (request, response) => {
+    demandActor(response);
+    const { id } = request.params;
+    if (!USER_ID.test(id)) throw new ChatError("invalid", "no user id");
+    await send(request, response, await files.avatar(id));
+  });
+  return router;
+}
+
+/**
+ * Sends a file so that nothing in it acts on our page: browsers believe its type, run nothing in it, and save what is
+ * no picture, sound or film. They may keep it, but ask each time whether it is still theirs to see.
+ */
+async function send(request: Request, response: Response, { file, read }: Opened): Promise<void> {
+  const { id, name, type, size } = file;
+  const shown = INLINE.test(type);
+  response.attachment(name);
+  const disposition = String(response.get("Content-Disposition"));
+  response.set({
+    "Content-Type": shown ? type : "application/octet-stream",
+    "Content-Disposition": shown ? disposition.replace(/^attachment/, "inline") : disposition,
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; sandbox",
+    "Cache-Control": "private, no-cache",
+    ETag: `"${id}"`,
+    "Accept-Ranges": size === undefined ? "none" : "bytes",
+  });
+  // Not Express' `fresh`: whoever asks anew without a cache asks whether the file has changed, and it never does.
+  if (request.get("if-none-match")?.includes(`"${id}"`)) {
+    response.status(304).end();
+    return;
+  }
+  const range = size === undefined ? undefined : rangeOf(request, response, size);
+  if (range === null) {
+    response.status(416).end();
+    return;
+  }
+  if (size !== undefined) response.set("Content-Length", String(range ? range.end - range.start + 1 : size));
+  if (range) response.status(206);
+  if (request.method === "HEAD") {
+    response.end();
+    return;
+  }
+  const bytes = await read(range);
+  if (bytes === null) {
+    response.removeHeader("Content-Length");
+    throw new ChatError("not_found", "There is no such file for you.");
+  }
+  await pipeline(bytes, response);
+}
+
+/** The asked part; undefined for all of it, null for none that exists. Several parts get all of it. */
+function rangeOf(
+  request: Request,
+  response: Response,
+  size: number,
+): { start: number; end: number } | undefined | null {
+  // RFC 9110, 13.1.5: a range of another version gets this one whole.
+  const validator = request.get("if-range");
+  if (validator !== undefined && validator !== response.get("ETag")) return undefined;
+  const ranges = request.range(size);
+  if (ranges === -1) {
+    response.set("Content-Range", `bytes */${size}`);
+    return null;
+  }
+  if (ranges === undefined || ranges === -2 || ranges.type !== "bytes" || ranges.length !== 1)
+    return undefined;
+  const [{ start, end } = { start: 0, end: size - 1 }] = ranges;
+  response.set("Content-Range", `bytes ${start}-${end}/${size}`);
+  return { start, end };
+}
+
+function lengthOf(request: IncomingMessage): number {
+  const length = request.headers["content-length"] ?? "";
+  if (!/^\d{1,15}$/.test(length)) throw new ChatError("invalid", "A file needs its Content-Length.");
+  return Number(length);
+}
+
+function decoded(name: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    throw new ChatError("invalid", "X-File-Name is URL-encoded.");
+  }
+}
+
+/** Throws `not_found` for what is no id of a file. */
+function idOf(request: Request<{ id: string }>): string {
+  const { id } = request.params;
+  if (!FILE_ID.test(id)) throw new ChatError("not_found", "There is no such file for you.");
+  return id;
+}

@@ -1,0 +1,164 @@
+import { randomBytes } from "node:crypto";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, utimesSync } from "node:fs";
+import { createRequire } from "node:module";
+import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { parseFilesUrl } from "../filesUrl.ts";
+import { createBlobs, spoolIn, sweepSpool, type Blobs } from "./blobs.ts";
+
+/** It has no types. */
+type Store = { run: () => Promise<AddressInfo>; close: () => Promise<void> };
+const require = createRequire(import.meta.url);
+const S3rver = require("@20minutes/s3rver") as new (options: object) => Store;
+const folder = mkdtempSync(join(tmpdir(), "hubbub blobs "));
+const s3 = new S3rver({
+  address: "127.0.0.1",
+  port: 0,
+  silent: true,
+  directory: join(folder, "s3"),
+  configureBuckets: [{ name: "files", configs: [] }],
+});
+let port = 0;
+
+beforeAll(async () => {
+  ({ port } = await s3.run());
+});
+
+afterAll(async () => {
+  await s3.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const bucket = (secret = "S3RVER", of = port) =>
+  `s3://S3RVER:${secret}@127.0.0.1:${of}/files/some/folder?tls=off`;
+
+function open(url: string): Blobs {
+  return createBlobs(parseFilesUrl(url), join(folder, "spool"));
+}
+
+async function* bytesOf(...parts: (Buffer | Error)[]): AsyncGenerator<Buffer> {
+  for (const part of parts) {
+    if (part instanceof Error) throw part;
+    yield part;
+  }
+}
+
+const newName = () => randomBytes(16).toString("base64url");
+
+describe.each<[string, () => string]>([
+  ["a folder", () => `file:${join(folder, "with space")}`],
+  ["a bucket", () => bucket()],
+])("%s", (_what, url) => {
+  it("gives back the bytes that were put in, whole and in parts, until they are removed", async () => {
+    const blobs = open(url());
+    const bytes = randomBytes(3_000_000);
+    const name = newName();
+    expect(await blobs.read(name)).toBeNull();
+    await blobs.put(name, await spoolIn(blobs, name, bytesOf(bytes.subarray(0, 10), bytes.subarray(10))));
+    expect(await buffer((await blobs.read(name))!)).toEqual(bytes);
+    expect(await buffer((await blobs.read(name, { start: 5, end: 9 }))!)).toEqual(bytes.subarray(5, 10));
+    const last = { start: bytes.length - 1, end: bytes.length - 1 };
+    expect(await buffer((await blobs.read(name, last))!)).toEqual(bytes.subarray(-1));
+    await blobs.put(name, await spoolIn(blobs, newName(), bytesOf(Buffer.from("other"))));
+    expect(await buffer((await blobs.read(name))!)).toEqual(Buffer.from("other"));
+    await blobs.remove(name);
+    await blobs.remove(name);
+    expect(await blobs.read(name)).toBeNull();
+  });
+
+  it("takes no name that is a path", async () => {
+    const blobs = open(url());
+    for (const name of ["../x", "a/b", "", "..", "/etc/passwd-and-more", "a".repeat(65), "abcdefghij.txt"])
+      await expect(blobs.read(name)).rejects.toThrow("no name of a file");
+  });
+});
+
+describe("a store that does not do it", () => {
+  it("is told apart from one without the file: a wrong secret, a closed port, a silent one", async () => {
+    const closed = createServer().listen(0, "127.0.0.1");
+    await new Promise((resolve) => closed.once("listening", resolve));
+    const free = (closed.address() as AddressInfo).port;
+    await new Promise((resolve) => closed.close(resolve));
+    const name = newName();
+    for (const url of [bucket("wrong"), bucket("S3RVER", free), bucket().replace("/files/", "/nothing/")]) {
+      const blobs = open(url);
+      const path = await spoolIn(blobs, newName(), bytesOf(randomBytes(500_000)));
+      await expect(blobs.put(name, path)).rejects.toMatchObject({ code: "unavailable" });
+      rmSync(path);
+    }
+    await expect(open(bucket("wrong")).read(name)).rejects.toMatchObject({ code: "unavailable" });
+    expect(await open(bucket()).read(name)).toBeNull();
+  });
+
+  it("is a folder that nobody may write into", async () => {
+    if (process.getuid?.() === 0) return;
+    const place = mkdtempSync(join(folder, "closed"));
+    chmodSync(place, 0o500);
+    onTestFinished(() => chmodSync(place, 0o700));
+    const blobs = open(`file:${place}`);
+    const path = await spoolIn(blobs, newName(), bytesOf(Buffer.from("x")));
+    await expect(blobs.put(newName(), path)).rejects.toMatchObject({ code: "unavailable" });
+  });
+});
+
+describe("the spool", () => {
+  it("keeps nothing of a file that was cut, and says why", async () => {
+    const blobs = open(`file:${join(folder, "cut")}`);
+    const name = newName();
+    const cut = new Error("the line is gone");
+    await expect(spoolIn(blobs, name, bytesOf(Buffer.from("half"), cut))).rejects.toBe(cut);
+    expect(existsSync(join(blobs.spool, name))).toBe(false);
+  });
+
+  it("is swept of what was left behind a day ago, and of nothing else", async () => {
+    const blobs = createBlobs(parseFilesUrl(`file:${join(folder, "swept")}`), "");
+    await sweepSpool(blobs);
+    await spoolIn(blobs, newName(), bytesOf(Buffer.from("fresh")));
+    const old = await spoolIn(blobs, newName(), bytesOf(Buffer.from("old")));
+    utimesSync(old, new Date(0), new Date(0));
+    await sweepSpool(blobs);
+    expect(readdirSync(blobs.spool)).toHaveLength(1);
+    expect(existsSync(old)).toBe(false);
+  });
+});
+
+describe("FILES_URL", () => {
+  it.each([
+    ["file:./data/files", { kind: "folder", path: "./data/files", shown: "file:./data/files" }],
+    ["file:///srv/my%20files", { kind: "folder", path: "/srv/my files" }],
+    ["file:/srv/files", { kind: "folder", path: "/srv/files" }],
+    [
+      "s3://k%2Fey:s%40cret@store.example:9000/bucket/a/b/?region=eu-1&tls=off",
+      {
+        kind: "s3",
+        url: "http://store.example:9000/bucket/a/b",
+        key: "k/ey",
+        secret: "s@cret",
+        region: "eu-1",
+        shown: "s3://store.example:9000/bucket/a/b",
+      },
+    ],
+    ["s3://k:s@store/b", { url: "https://store/b", region: "us-east-1" }],
+  ])("reads %s", (url, address) => {
+    expect(parseFilesUrl(url)).toMatchObject(address);
+  });
+
+  it.each([
+    "",
+    "data/files",
+    "file:",
+    "http://store/b",
+    "s3://store/b",
+    "s3://secret-key:@store/b",
+    "s3://k:secret-key@store",
+    "s3://k:secret-key@store/b?tls=maybe",
+    "s3://k:secret-key@store/b?zone=1",
+    "s3://[",
+  ])("refuses %j without repeating its secrets", (url) => {
+    expect(() => parseFilesUrl(url)).toThrow(/^FILES_URL/);
+    expect(() => parseFilesUrl(url)).not.toThrow(/secret-key/);
+  });
+});

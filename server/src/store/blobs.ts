@@ -1,0 +1,207 @@
+import { createReadStream, createWriteStream } from "node:fs";
+import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import type { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { AwsV4Signer } from "aws4fetch";
+import { ChatError, reasonOf } from "../errors.ts";
+import type { FilesAddress } from "../filesUrl.ts";
+
+/** First and last byte, both inclusive. */
+export type Range = { start: number; end: number };
+
+/** Where the bytes of files lie, by name. Each method throws `unavailable` if the store does not do it. */
+export type Blobs = {
+  /** Where it is, without credentials. */
+  shown: string;
+  /** A folder for files on their way in, on this machine. */
+  spool: string;
+  /** Stores a spooled file; the file in the spool may be gone then. A repeat replaces it. */
+  put: (name: string, path: string) => Promise<void>;
+  /** All bytes or some of them; null if there are none of that name. */
+  read: (name: string, range?: Range) => Promise<Readable | null>;
+  /** Removes what there is of that name, also if there is nothing. */
+  remove: (name: string) => Promise<void>;
+};
+
+/** How long an S3 store may be silent, in ms. */
+const SILENT_MS = 30_000;
+/** Spooled files that a replica has left behind are removed after this, in ms. */
+const LEFT_MS = 24 * 3_600_000;
+/** Names of files, thumbnails and avatars. */
+const NAME = /^[\w-]{10,64}(?:\.thumbnail)?$/;
+
+/** The store at FILES_URL; `spool` is a folder, or "" for the store's own choice. Nothing is opened yet. */
+export function createBlobs(address: FilesAddress, spool: string): Blobs {
+  return address.kind === "folder" ? inFolder(address, spool) : inBucket(address, spool);
+}
+
+/**
+ * Writes a stream into a new file of the spool, and to the disk; answers its path. Throws `unavailable` if the disk does
+ * not take it, and what the stream throws.
+ */
+export async function spoolIn(
+  { spool }: Blobs,
+  name: string,
+  source: AsyncIterable<Buffer>,
+): Promise<string> {
+  const path = join(spool, name);
+  let fault: unknown;
+  async function* watched() {
+    try {
+      yield* source;
+    } catch (error) {
+      fault = error;
+      throw error;
+    }
+  }
+  try {
+    await mkdir(spool, { recursive: true });
+    await pipeline(watched, createWriteStream(path, { flags: "wx", flush: true }));
+    return path;
+  } catch (error) {
+    await rm(path, { force: true });
+    throw fault ?? storeFault(error);
+  }
+}
+
+/** Removes from a spool what a replica left behind in it. Others may be using it. */
+export async function sweepSpool({ spool }: Blobs): Promise<void> {
+  for (const name of await readdir(spool).catch(() => [])) {
+    const path = join(spool, name);
+    const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
+    if (Date.now() - mtimeMs > LEFT_MS) await rm(path, { force: true, recursive: true });
+  }
+}
+
+/** One folder for 4,096 parts: some file systems are slow with a million entries. */
+function inFolder({ path, shown }: { path: string; shown: string }, spool: string): Blobs {
+  const root = resolve(path);
+  const placeOf = (name: string) => join(root, checked(name).slice(0, 2), name);
+  return {
+    shown,
+    spool: resolve(spool || join(root, "incoming")),
+    async put(name, from) {
+      const place = placeOf(name);
+      try {
+        await mkdir(dirname(place), { recursive: true });
+        await rename(from, place).catch(async (error: unknown) => {
+          if (codeOf(error) !== "EXDEV") throw error;
+          // The spool is on another disk: copied beside its place first, so that nobody reads half of it.
+          await pipeline(createReadStream(from), createWriteStream(`${place}.new`, { flush: true }));
+          await rename(`${place}.new`, place);
+        });
+      } catch (error) {
+        throw storeFault(error);
+      }
+    },
+    async read(name, range) {
+      const place = placeOf(name);
+      try {
+        const file = await open(place);
+        return file.createReadStream({ ...range });
+      } catch (error) {
+        if (codeOf(error) === "ENOENT") return null;
+        throw storeFault(error);
+      }
+    },
+    async remove(name) {
+      await rm(placeOf(name), { force: true }).catch((error: unknown) => {
+        throw storeFault(error);
+      });
+    },
+  };
+}
+
+/** https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html */
+function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs {
+  async function ask(
+    method: "GET" | "PUT" | "DELETE",
+    name: string,
+    headers: Record<string, string> = {},
+    body?: Readable,
+  ): Promise<IncomingMessage> {
+    const signer = new AwsV4Signer({
+      method,
+      url: `${address.url}/${checked(name)}`,
+      headers,
+      accessKeyId: address.key,
+      secretAccessKey: address.secret,
+      region: address.region,
+      service: "s3",
+    });
+    const signed = await signer.sign();
+    const start = signed.url.protocol === "https:" ? httpsRequest : httpRequest;
+    const request = start(signed.url, { method, headers: Object.fromEntries(signed.headers) });
+    request.setTimeout(SILENT_MS, () => request.destroy(new Error("the store is silent")));
+    const answered = new Promise<IncomingMessage>((done, failed) => {
+      request.once("response", done);
+      request.once("error", failed);
+    });
+    try {
+      if (body) {
+        // An early refusal ends the sending.
+        const sent = pipeline(body, request);
+        await Promise.race([sent, answered]);
+        sent.catch(() => undefined);
+      } else request.end();
+      return await answered;
+    } catch (error) {
+      answered.catch(() => undefined);
+      throw storeFault(error);
+    }
+  }
+  function demand(answer: IncomingMessage, ...statuses: number[]): IncomingMessage {
+    if (statuses.includes(answer.statusCode ?? 0)) return answer;
+    answer.resume();
+    throw storeFault(new Error(`the store answered ${answer.statusCode}`));
+  }
+  return {
+    shown: address.shown,
+    spool: resolve(spool || join(tmpdir(), "hubbub-files")),
+    async put(name, path) {
+      const { size } = await stat(path);
+      const headers = { "content-length": String(size), "content-type": "application/octet-stream" };
+      demand(await ask("PUT", name, headers, createReadStream(path)), 200).resume();
+    },
+    async read(name, range) {
+      const headers = range ? { range: `bytes=${range.start}-${range.end}` } : undefined;
+      const answer = await ask("GET", name, headers);
+      if (answer.statusCode === 404) {
+        answer.resume();
+        return null;
+      }
+      return demand(answer, range ? 206 : 200);
+    },
+    async remove(name) {
+      demand(await ask("DELETE", name), 200, 204, 404).resume();
+    },
+  };
+}
+
+/** The last guard of the folder: a name is no path. */
+function checked(name: string): string {
+  if (!NAME.test(name)) throw new Error("no name of a file");
+  return name;
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+/** A file store that does not do it, a full disk too: what was asked may succeed later. */
+export class StoreFault extends ChatError {
+  readonly reason: string;
+  constructor(reason: string) {
+    super("unavailable", "Files cannot be stored or read right now. Try again.", 5_000);
+    this.reason = reason;
+  }
+}
+
+function storeFault(error: unknown): unknown {
+  if (error instanceof ChatError) return error;
+  return new StoreFault(error instanceof Error && !("code" in error) ? error.message : reasonOf(error));
+}

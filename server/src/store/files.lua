@@ -1,0 +1,40 @@
+-- Counts the bytes of files, of each user and in all, so that each file counts once whatever is repeated.
+-- KEYS due, sizes, used (one slot)
+-- ARGV 1 'reserve', 2 file id, 3 user id, 4 bytes, 5 when to look whether it is in use, 6 and 7 how many bytes the user
+--        and all users may have, 0 for any number. Returns {'reserved'}, {'user'} or {'server'}: too many bytes.
+--      1 'resize', 2 file id, 3 user id, 4 bytes
+--      1 'release', 2 file id
+local what, id = ARGV[1], ARGV[2]
+local before = redis.call('HGET', KEYS[2], id)
+local owner, size = string.match(before or '', '^(%d+):(%d+)$')
+local function count(user, bytes)
+  redis.call('HINCRBY', KEYS[3], user, string.format('%.0f', bytes))
+  redis.call('HINCRBY', KEYS[3], 'all', string.format('%.0f', bytes))
+end
+if what == 'release' then
+  if before then
+    redis.call('HDEL', KEYS[2], id)
+    count(owner, -tonumber(size))
+  end
+  redis.call('ZREM', KEYS[1], id)
+  return { 'released' }
+end
+local user, bytes = ARGV[3], tonumber(ARGV[4])
+if what == 'resize' then
+  if before then
+    redis.call('HSET', KEYS[2], id, owner .. ':' .. ARGV[4])
+    count(owner, bytes - tonumber(size))
+  end
+  return { 'resized' }
+end
+local used = redis.call('HMGET', KEYS[3], user, 'all')
+local most, all = tonumber(ARGV[6]), tonumber(ARGV[7])
+if most > 0 and tonumber(used[1] or '0') + bytes > most then
+  return { 'user' }
+elseif all > 0 and tonumber(used[2] or '0') + bytes > all then
+  return { 'server' }
+end
+redis.call('HSET', KEYS[2], id, user .. ':' .. ARGV[4])
+count(user, bytes)
+redis.call('ZADD', KEYS[1], ARGV[5], id)
+return { 'reserved' }

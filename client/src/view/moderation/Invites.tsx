@@ -7,9 +7,9 @@ import { Fault } from "../ui/Fault.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useCopy } from "../ui/useCopy.ts";
 import { useClient } from "../useChat.ts";
-import { look } from "./Rows.tsx";
-import { Select } from "./Select.tsx";
-import { useAnswer, useCalls } from "./useCalls.ts";
+import { look } from "../ui/Rows.tsx";
+import { Select } from "../ui/Select.tsx";
+import { useAnswer, useCalls } from "../useCalls.ts";
 
 const DAY_MS = 86_400_000;
 const DAYS = [

@@ -12,8 +12,8 @@ import { Fault } from "../ui/Fault.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useClient, useMe } from "../useChat.ts";
-import { look } from "./Rows.tsx";
-import { useAnswer, useCalls } from "./useCalls.ts";
+import { look } from "../ui/Rows.tsx";
+import { useAnswer, useCalls } from "../useCalls.ts";
 
 const MUTES = [
   { words: "Mute for 10 minutes", ms: 600_000 },

@@ -8,7 +8,7 @@ import { Fault } from "../ui/Fault.tsx";
 import { Field } from "../ui/Field.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { useClient } from "../useChat.ts";
-import { useCalls } from "./useCalls.ts";
+import { useCalls } from "../useCalls.ts";
 
 /** Reports a message to the moderators of its room. */
 export function ReportMessage({ message: { roomId, seq } }: { message: Message }) {

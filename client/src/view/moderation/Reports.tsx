@@ -7,8 +7,8 @@ import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useChat, useClient } from "../useChat.ts";
-import { look } from "./Rows.tsx";
-import { useAnswer, useCalls } from "./useCalls.ts";
+import { look } from "../ui/Rows.tsx";
+import { useAnswer, useCalls } from "../useCalls.ts";
 
 /** The messages of a room that people have reported. */
 export function Reports({ roomId }: { roomId: RoomId }) {

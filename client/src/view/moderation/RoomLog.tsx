@@ -7,8 +7,8 @@ import { Fault } from "../ui/Fault.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useChat, useClient } from "../useChat.ts";
 import { wordsOfEntry } from "./entries.ts";
-import { look } from "./Rows.tsx";
-import { useAnswer } from "./useCalls.ts";
+import { look } from "../ui/Rows.tsx";
+import { useAnswer } from "../useCalls.ts";
 
 /** What was done about a room, newest first. */
 export function RoomLog({ roomId }: { roomId: RoomId }) {

@@ -8,9 +8,9 @@ import { Fault } from "../ui/Fault.tsx";
 import { Field } from "../ui/Field.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { useClient } from "../useChat.ts";
-import { look } from "./Rows.tsx";
-import { Select } from "./Select.tsx";
-import { useCalls } from "./useCalls.ts";
+import { look } from "../ui/Rows.tsx";
+import { Select } from "../ui/Select.tsx";
+import { useCalls } from "../useCalls.ts";
 
 const SLOW = [
   { value: 0, words: "Off" },

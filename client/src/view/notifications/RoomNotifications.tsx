@@ -4,15 +4,16 @@ import { wordsOf } from "../../chat/api.ts";
 import { useOverlays } from "../overlays.ts";
 import { titleOf } from "../rooms/titles.ts";
 import { Button } from "../ui/Button.tsx";
+import { Choices } from "../ui/Choices.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./RoomNotifications.module.css";
 
-const LEVELS: readonly { level: NotifyLevel; words: string; note: string }[] = [
-  { level: "all", words: "All messages", note: "Tell me of each of them." },
-  { level: "mentions", words: "Mentions", note: "Tell me of those that name me." },
-  { level: "nothing", words: "Nothing", note: "Muted: it does not count as unread in the tab either." },
+const LEVELS: readonly { value: NotifyLevel; words: string; note: string }[] = [
+  { value: "all", words: "All messages", note: "Tell me of each of them." },
+  { value: "mentions", words: "Mentions", note: "Tell me of those that name me." },
+  { value: "nothing", words: "Nothing", note: "Muted: it does not count as unread in the tab either." },
 ];
 
 /** Chooses which of a room's messages notify the user, and asks the browser for permission. */
@@ -39,24 +40,13 @@ export function RoomNotifications({ roomId }: { roomId: RoomId }) {
 
   return (
     <Dialog title="Notifications" onClose={close}>
-      <fieldset className={css.levels}>
-        <legend>When something is said in {titleOf(room, me.id)}</legend>
-        {LEVELS.map(({ level, words, note }) => (
-          <label key={level}>
-            <input
-              type="radio"
-              name="level"
-              checked={current === level}
-              onChange={() => choose(level)}
-              {...(current === level && { "data-first": true })}
-            />
-            <span>
-              {words}
-              <small>{note}</small>
-            </span>
-          </label>
-        ))}
-      </fieldset>
+      <Choices
+        legend={`When something is said in ${titleOf(room, me.id)}`}
+        value={current}
+        choices={LEVELS}
+        onChoose={choose}
+        first
+      />
       {fault !== undefined && <Fault>{fault}</Fault>}
       {allowed === "default" && (
         <p className={css.desktop}>

@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from "react";
-import { wordsOf } from "../../chat/api.ts";
+import { wordsOf } from "../chat/api.ts";
 
 /** Calls of a dialog: whether one is under way, and why the last one failed. */
 export function useCalls() {

@@ -1,6 +1,6 @@
 import css from "./Rows.module.css";
 
-/** What the lists of a room's details look like. */
+/** What lists of rows look like, in dialogs. */
 export const look = {
   row: css.row,
   what: css.what,

@@ -1,6 +1,7 @@
 import type { Message, NotifyLevel, RoomId, UserId } from "@hubbub/server/protocol";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
+import { nameIn } from "./state/people.ts";
 import { isMentioned, mentionsOf, unreadOf, type RoomState } from "./state/room.ts";
 import { isShown } from "./state/rooms.ts";
 import type { Chat } from "./store.ts";
@@ -122,7 +123,7 @@ export function createNotifications(needs: Needs) {
   }
 
   function nameOf({ from }: Message): string {
-    return chat.state.users.get(from)?.username ?? "Somebody";
+    return nameIn(chat.state.users, from);
   }
 
   function isNews(room: RoomState, message: Message): boolean {

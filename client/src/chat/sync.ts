@@ -83,7 +83,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       const wasShown = chat.state.connection === "offline" && unreadBefore !== null;
       chat.dispatch({ type: "rooms", rooms });
       follow(rooms);
-      people.learn(rooms.flatMap((room) => (room.last === null ? [] : whoIsIn(room.last))));
+      people.learn(rooms.flatMap(whoNames));
       const missed = wasShown ? Math.max(0, totalUnread() - (unreadBefore ?? 0)) : null;
       unreadBefore = null;
       cancelTrouble();
@@ -142,7 +142,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   function showRoom(room: Room) {
     changedRooms++;
     chat.dispatch({ type: "room", room });
-    if (room.last !== null) people.learn(whoIsIn(room.last));
+    people.learn(whoNames(room));
   }
 
   function hideRoom(roomId: RoomId) {
@@ -397,6 +397,11 @@ function cursorOf(room: RoomState): Cursor {
     rev: room.rev,
     revHash: room.revHash,
   };
+}
+
+/** The users whose names the list of rooms shows. */
+function whoNames({ last, userIds }: Room): UserId[] {
+  return [...(userIds ?? []), ...(last === null ? [] : whoIsIn(last))];
 }
 
 /** The users whose names a message shows. */

@@ -25,7 +25,9 @@ export function useTabSign(): void {
 
 function openTitle(state: ChatState): string | null {
   const room = state.openRoom === null ? undefined : state.rooms?.get(state.openRoom);
-  return room === undefined || state.session.is !== "signed in" ? null : titleOf(room, state.session.user.id);
+  return room === undefined || state.session.is !== "signed in"
+    ? null
+    : titleOf(room, state.session.user.id, state.users);
 }
 
 function showIcon(sign: number | "dot" | null) {

@@ -1,4 +1,4 @@
-import type { Presence, UserId } from "@hubbub/server/protocol";
+import type { Presence, User, UserId } from "@hubbub/server/protocol";
 import { isConnected, type ConnectionState } from "./connection.ts";
 
 export type PeopleState = {
@@ -39,6 +39,22 @@ export function applyPeople<S extends PeopleState>(state: S, event: PeopleEvent 
   }
 }
 
+/** What a user is called wherever they are shown: their display name, if they chose one. */
+export function nameOf({ displayName, username }: User): string {
+  return displayName ?? username;
+}
+
+/** The same for a user who may be unknown. */
+export function nameIn(users: PeopleState["users"], id: UserId | undefined, unknown = "Somebody"): string {
+  const user = users.get(id ?? "");
+  return user === undefined ? unknown : nameOf(user);
+}
+
+/** The text by which a user is found: both names, as the server searches them. */
+export function searchedOf({ displayName, username }: User): string {
+  return displayName === undefined ? username : `${username} ${displayName}`;
+}
+
 /** Whether somebody is online; undefined if this client cannot know. */
 export function isOnline(state: PeopleState & ConnectionState, userId: UserId | null): boolean | undefined {
   if (userId === null || !isConnected(state)) return undefined;
@@ -50,9 +66,13 @@ function know(state: PeopleState, users: readonly Presence[]): ReadonlyMap<UserI
   const fresh = users.flatMap((user) => {
     const known = state.users.get(user.id);
     if (known === undefined) return [user];
-    return known.username === user.username ? [] : [{ ...known, username: user.username }];
+    return isNamedAlike(known, user) ? [] : [{ ...user, online: known.online }];
   });
   return fresh.length === 0 ? state.users : assign(state.users, fresh);
+}
+
+function isNamedAlike(one: User, other: User): boolean {
+  return one.username === other.username && one.displayName === other.displayName;
 }
 
 function presenceSnapshot<S extends PeopleState>(state: S, online: readonly Presence[]): S {
@@ -70,7 +90,7 @@ function assign(
 ): ReadonlyMap<UserId, Presence> {
   const fresh = changed.filter((user) => {
     const known = users.get(user.id);
-    return known?.online !== user.online || known.username !== user.username;
+    return known?.online !== user.online || !isNamedAlike(known, user);
   });
   if (fresh.length === 0) return users;
   const next = new Map(users);

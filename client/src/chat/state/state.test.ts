@@ -3,6 +3,7 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Outgoing } from "./outgoing.ts";
 import { compareMessages, needsSync, unreadOf, type RoomState } from "./room.ts";
+import { nameIn } from "./people.ts";
 import { apply, initialState, type ChatEvent, type ChatState } from "./state.ts";
 
 const ME = { id: "1", username: "ann" };
@@ -516,5 +517,28 @@ describe("presence", () => {
     ]);
     expect(state.users.get("2")?.online).toBe(false);
     expect(state.users.get("3")?.online).toBe(true);
+  });
+
+  test("display names that come, change and go are taken from every event, and presence stays", () => {
+    const named = (displayName?: string): Presence => ({
+      ...person("2", true),
+      ...(displayName && { displayName }),
+    });
+    const shown = (events: readonly ChatEvent[]) => {
+      const { users } = after([{ type: "presence snapshot", online: [named("Bea")] }, ...events]);
+      return [nameIn(users, "2"), users.get("2")?.online];
+    };
+    for (const name of ["Bea B.", undefined]) {
+      const told = { ...named(name), online: false };
+      expect(shown([{ type: "users", users: [told] }])).toEqual([name ?? "u2", true]);
+      expect(shown([{ type: "presence diff", users: [named(name)] }])).toEqual([name ?? "u2", true]);
+      expect(shown([{ type: "presence diff", users: [told] }])).toEqual([name ?? "u2", false]);
+    }
+    const { users } = after([]);
+    expect([nameIn(users, "9"), nameIn(users, "9", "…"), nameIn(users, undefined, "")]).toEqual([
+      "Somebody",
+      "…",
+      "",
+    ]);
   });
 });

@@ -2,6 +2,7 @@ import type { Message } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState, type KeyboardEvent } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { UNDO_MS } from "../../chat/outbox.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { addressOf } from "../address.ts";
 import { useOverlays } from "../overlays.ts";
 import { IconButton } from "../ui/Button.tsx";
@@ -157,7 +158,7 @@ function useActions({ message, onEdit, onReply }: Props) {
     const room = state.rooms?.get(message.roomId);
     return room !== undefined && room.kind !== "direct" && room.standing.role !== "member";
   });
-  const author = useChat((state) => state.users.get(message.from)?.username ?? "somebody");
+  const author = useChat((state) => nameIn(state.users, message.from, "somebody"));
   const copyText = useCopy();
   const copy = (text: string) => void copyText(text);
   const attempt = (act: () => void) => {

@@ -1,10 +1,12 @@
-import type { RoomId, UserId } from "@hubbub/server/protocol";
+import type { RoomId, User, UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useMemo, useState, type KeyboardEvent, type RefObject } from "react";
+import { nameOf, searchedOf } from "../../chat/state/people.ts";
 import { complete, wantedAt, type Wanted } from "../../text/completion.ts";
 import { findEmoji } from "../../text/emoji.ts";
 import { useFound } from "../finding/useFound.ts";
 import { Avatar } from "../ui/Avatar.tsx";
+import { PersonName } from "../ui/PersonName.tsx";
 import { noteEmoji, useEmoji } from "../ui/useEmoji.ts";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Completion.module.css";
@@ -12,7 +14,7 @@ import css from "./Completion.module.css";
 const MOST = 8;
 const LIST = "completion";
 
-type Option = { key: string; word: string; label: string; userId?: UserId; sign?: string };
+type Option = { key: string; word: string; label: string; user?: User; sign?: string };
 
 type Asked = {
   roomId: RoomId;
@@ -126,12 +128,17 @@ function List({ options, at, onChoose, onTake }: ListProps) {
             onPointerDown={(event) => event.preventDefault()}
             onClick={() => onTake(option)}
           >
-            {option.userId === undefined ? (
-              <span className={css.sign}>{option.sign}</span>
+            {option.user === undefined ? (
+              <>
+                <span className={css.sign}>{option.sign}</span>
+                {option.label}
+              </>
             ) : (
-              <Avatar userId={option.userId} name={option.label} />
+              <>
+                <Avatar userId={option.user.id} name={option.label} />
+                <PersonName user={option.user} />
+              </>
             )}
-            {option.label}
           </li>
         ))}
       </ul>
@@ -140,11 +147,7 @@ function List({ options, at, onChoose, onTake }: ListProps) {
   );
 }
 
-function usePeople(
-  roomId: RoomId,
-  name: string | null,
-  found: readonly { id: UserId; username: string }[],
-): Option[] {
+function usePeople(roomId: RoomId, name: string | null, found: readonly User[]): Option[] {
   const me = useMe();
   const users = useChat((state) => state.users);
   const room = useChat((state) => state.rooms?.get(roomId));
@@ -155,20 +158,20 @@ function usePeople(
     for (const { from } of room?.log?.messages.toReversed() ?? []) here.add(from);
     const order = [...here];
     const near = (id: UserId) => (here.has(id) ? order.length - order.indexOf(id) : 0);
-    const all = new Map([...found, ...users.values()].map((user) => [user.id, user.username]));
-    const people = [...all]
-      .filter(([id]) => id !== me.id)
-      .map(([id, username]) => ({ id, username, points: name === "" ? 1 : matchOf(fold(username), search) }))
+    const all = new Map([...found, ...users.values()].map((user) => [user.id, user]));
+    const people = [...all.values()]
+      .filter((user) => user.id !== me.id && !user.deleted)
+      .map((user) => ({ user, points: name === "" ? 1 : matchOf(fold(searchedOf(user)), search) }))
       .filter(({ points }) => points > 0)
       .toSorted(
         (one, other) =>
-          Number(here.has(other.id)) - Number(here.has(one.id)) ||
+          Number(here.has(other.user.id)) - Number(here.has(one.user.id)) ||
           other.points - one.points ||
-          near(other.id) - near(one.id) ||
-          (one.username < other.username ? -1 : 1),
+          near(other.user.id) - near(one.user.id) ||
+          (one.user.username < other.user.username ? -1 : 1),
       )
       .slice(0, MOST)
-      .map(({ id, username }): Option => ({ key: id, word: `@${username}`, label: username, userId: id }));
+      .map(({ user }): Option => ({ key: user.id, word: `@${user.username}`, label: nameOf(user), user }));
     const everybody: Option = { key: "room", word: "@room", label: "room: everybody here", sign: "@" };
     if (name === "") return [...people.slice(0, MOST - 1), everybody];
     return "room".startsWith(name.toLowerCase()) ? [everybody, ...people.slice(0, MOST - 1)] : people;

@@ -2,6 +2,7 @@ import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { announce } from "../announce.tsx";
 import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
@@ -180,7 +181,7 @@ function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone
   const seq = Number(useChat((state) => state.drafts.get(replySlot(slot)) ?? "0"));
   const quoted = useQuoted(roomId, seq);
   const line = useLine(quoted);
-  const name = useChat((state) => (quoted && state.users.get(quoted.from)?.username) ?? "");
+  const name = useChat((state) => nameIn(state.users, quoted?.from, ""));
   if (seq === 0) return null;
   return (
     <div className={css.reply}>

@@ -52,7 +52,7 @@ export function Conversation(props: Props) {
 function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: RoomState }) {
   const chat = useClient();
   const me = useMe();
-  const title = titleOf(room, me.id);
+  const title = useChat(({ users }) => titleOf(room, me.id, users));
   const partnerId = partnerOf(room, me.id);
   const online = useChat((state) => isOnline(state, partnerId));
   const { open } = useOverlays();

@@ -2,6 +2,7 @@ import type { Failure, Message, UserId } from "@hubbub/server/protocol";
 import { memo, Suspense, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import type { ThreadLine } from "../../chat/state/folding.ts";
 import type { Changing, Outgoing } from "../../chat/state/outgoing.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { later } from "../later.ts";
 import { useOverlays } from "../overlays.ts";
 import { showClock, showFull, useClock } from "../time.ts";
@@ -221,6 +222,7 @@ type OutgoingListProps = {
 /** The messages on their way to a room, as rows of a list. */
 export function OutgoingMessages({ entries, before, onEdit, onDone }: OutgoingListProps) {
   const me = useMe();
+  const name = useChat(({ users }) => nameIn(users, me.id));
   const online = useChat((state) => state.connection !== "offline");
   return entries.map((entry, index) => {
     const previous = entries[index - 1]?.created ?? before;
@@ -229,7 +231,7 @@ export function OutgoingMessages({ entries, before, onEdit, onDone }: OutgoingLi
         <OutgoingMessage
           entry={entry}
           me={me.id}
-          name={me.username}
+          name={name}
           first={previous === undefined || Math.abs(entry.created - previous) > GROUP_MS}
           online={online}
           onEdit={onEdit}

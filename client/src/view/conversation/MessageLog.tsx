@@ -15,6 +15,7 @@ import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import type { Visit } from "../../chat/state/visit.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { moveTo } from "../address.ts";
 import { announce } from "../announce.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
@@ -244,7 +245,7 @@ export function MessageLog({
           {stub === undefined ? (
             <StoredMessage
               message={message}
-              name={nameIn(users, message.from)}
+              name={nameIn(users, message.from, `user ${message.from}`)}
               mine={mine}
               first={first}
               sent={stored === lastMine && stored === messages.at(-1)}
@@ -332,10 +333,6 @@ export function MessageLog({
 }
 
 type Users = ReadonlyMap<UserId, Presence>;
-
-function nameIn(users: Users, id: UserId): string {
-  return users.get(id)?.username ?? `user ${id}`;
-}
 
 type Row = { message: Message; day: boolean; isNew: boolean; first: boolean };
 

@@ -1,6 +1,7 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
 import { useEffect, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { useOverlays } from "../overlays.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { showWhen, useClock } from "../time.ts";
@@ -48,7 +49,7 @@ function Pin({ message: found }: { message: Message }) {
   useClock();
   const { enter } = useWays();
   const message = useAsChanged()(found);
-  const name = useChat((state) => state.users.get(message.from)?.username ?? "Somebody");
+  const name = useChat((state) => nameIn(state.users, message.from));
   const line = useLine(message);
   return (
     <button type="button" className={css.pin} onClick={() => enter(message.roomId, message.seq)}>

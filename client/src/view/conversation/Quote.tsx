@@ -1,4 +1,5 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
+import { nameIn } from "../../chat/state/people.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { usePlain } from "../useBlocks.ts";
 import { useAsChanged, useChat } from "../useChat.ts";
@@ -18,9 +19,7 @@ type Props = {
 export function Quote({ roomId, seq, onJump, onThread }: Props) {
   const quoted = useQuoted(roomId, seq);
   const line = useLine(quoted);
-  const name = useChat((state) =>
-    quoted === undefined ? "" : (state.users.get(quoted.from)?.username ?? "…"),
-  );
+  const name = useChat((state) => nameIn(state.users, quoted?.from, "…"));
   return (
     <div className={css.line}>
       <button type="button" className={css.quote} onClick={() => onJump(seq)}>

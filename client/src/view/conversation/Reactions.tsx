@@ -1,4 +1,5 @@
 import type { Message } from "@hubbub/server/protocol";
+import { nameIn } from "../../chat/state/people.ts";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import { classes } from "../ui/classes.ts";
 import css from "./Reactions.module.css";
@@ -16,7 +17,7 @@ export function Reactions({ message }: { message: Message }) {
     <ul className={css.reactions} aria-label="Reactions">
       {message.reactions.map(([emoji, ids]) => {
         const mine = ids.includes(me.id);
-        const names = ids.map((id) => (id === me.id ? "you" : (users.get(id)?.username ?? "somebody")));
+        const names = ids.map((id) => (id === me.id ? "you" : nameIn(users, id, "somebody")));
         const who = listed(names);
         return (
           <li key={emoji}>

@@ -1,5 +1,6 @@
 import type { RoomId } from "@hubbub/server/protocol";
 import type { Stub, ThreadLine } from "../../chat/state/folding.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { showAtWhen, showWhen, useClock } from "../time.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { useChat } from "../useChat.ts";
@@ -30,7 +31,7 @@ export function ThreadStub({ roomId, stub }: { roomId: RoomId; stub: Stub }) {
   const name = useNameOf(last.from);
   const begun = useQuoted(roomId, root);
   const line = useLine(begun);
-  const author = useChat((state) => (begun && state.users.get(begun.from)?.username) ?? "");
+  const author = useChat((state) => nameIn(state.users, begun?.from, ""));
   const what = `${count} ${isNew ? "new " : ""}${count === 1 ? "reply" : "replies"}`;
   return (
     <button type="button" data-part="stub" className={css.stub} onClick={() => enterThread(roomId, last.seq)}>
@@ -47,5 +48,5 @@ export function ThreadStub({ roomId, stub }: { roomId: RoomId; stub: Stub }) {
 }
 
 function useNameOf(userId: string): string {
-  return useChat((state) => state.users.get(userId)?.username ?? "somebody");
+  return useChat((state) => nameIn(state.users, userId, "somebody"));
 }

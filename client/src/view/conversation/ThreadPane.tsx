@@ -1,6 +1,7 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef } from "react";
 import { replySlot, threadSlot } from "../../chat/drafts.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { isIn, type OpenThread } from "../../chat/state/thread.ts";
 import { closeThread, moveTo, openThread } from "../address.ts";
 import { titleOf } from "../rooms/titles.ts";
@@ -28,6 +29,7 @@ export function ThreadPane({ roomId, covering }: Props) {
   const me = useMe();
   const thread = useChat((state) => state.thread);
   const room = useChat((state) => state.rooms?.get(roomId));
+  const title = useChat(({ users }) => (room === undefined ? "" : titleOf(room, me.id, users)));
   const pane = useRef<HTMLDivElement>(null);
   const heading = useRef<HTMLHeadingElement>(null);
   const tell = useNotice();
@@ -66,7 +68,7 @@ export function ThreadPane({ roomId, covering }: Props) {
           <Heading ref={heading} tabIndex={-1}>
             Thread
           </Heading>
-          <p>in {titleOf(room, me.id)}</p>
+          <p>in {title}</p>
         </div>
         {!covering && <IconButton icon="close" label="Close thread" onClick={closeThread} />}
       </div>
@@ -150,7 +152,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
     },
     [chat, roomId, root.seq],
   );
-  const nameOf = (userId: string) => users.get(userId)?.username ?? `user ${userId}`;
+  const nameOf = (userId: string) => nameIn(users, userId, `user ${userId}`);
 
   function draw(stored: Message, previous: Message | undefined) {
     const message = asChanged(stored);

@@ -1,11 +1,12 @@
 import type { RoomId } from "@hubbub/server/protocol";
+import { nameIn } from "../../chat/state/people.ts";
 import { useChat } from "../useChat.ts";
 import css from "./Typing.module.css";
 
 /** Who else is writing in the room. Not read out, because it would interrupt other texts and has no news. */
 export function Typing({ roomId }: { roomId: RoomId }) {
   const words = useChat((state) => {
-    const names = (state.typing.get(roomId) ?? []).map((id) => state.users.get(id)?.username ?? "Somebody");
+    const names = (state.typing.get(roomId) ?? []).map((id) => nameIn(state.users, id));
     return wordsOn(names);
   });
   return (

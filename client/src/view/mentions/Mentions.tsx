@@ -4,6 +4,7 @@ import { wordsOf } from "../../chat/api.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { useOverlays } from "../overlays.ts";
 import { titleOf } from "../rooms/titles.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { showFull, showWhen, useClock } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
@@ -52,8 +53,8 @@ function Mention({ message: found }: { message: Message }) {
   const { roomId, seq, date, deleted } = message;
   const text = usePlain(message.message);
   const room = useChat((state) => state.rooms?.get(roomId));
-  const name = useChat((state) => state.users.get(message.from)?.username ?? "Somebody");
-  const title = room === undefined ? "Room" : titleOf(room, me.id);
+  const name = useChat((state) => nameIn(state.users, message.from));
+  const title = useChat(({ users }) => (room === undefined ? "Room" : titleOf(room, me.id, users)));
   const partnerId = room === undefined ? null : partnerOf(room, me.id);
   const isUnread = room !== undefined && seq > room.read;
   return (

@@ -1,6 +1,7 @@
 import { LIMITS, type Ban, type Member, type RoomRole } from "@hubbub/server/protocol";
 import { useCallback, useState } from "react";
 import { moderation } from "../../chat/moderation.ts";
+import { nameOf } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
 import { FoundNothing } from "../finding/Found.tsx";
 import { useFound } from "../finding/useFound.ts";
@@ -9,6 +10,7 @@ import { Avatar } from "../ui/Avatar.tsx";
 import { Tag } from "../ui/Badge.tsx";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
+import { PersonName } from "../ui/PersonName.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useClient, useMe } from "../useChat.ts";
@@ -73,7 +75,7 @@ function MemberRow({ room, member, onDone }: RowProps) {
   const [open, setOpen] = useState(false);
   const { role } = room.standing;
   const isMe = member.id === me.id;
-  const name = member.displayName ?? member.username;
+  const name = nameOf(member);
   const below = role === "owner" || ROLES.indexOf(role) > ROLES.indexOf(member.role);
   const manageable = role !== "member" && below && !isMe && member.deleted === undefined;
   const [now] = useState(Date.now);
@@ -87,7 +89,7 @@ function MemberRow({ room, member, onDone }: RowProps) {
       <Avatar userId={member.id} name={name} />
       <span className={look.what}>
         <span>
-          {name} {isMe && <Tag>you</Tag>}
+          <PersonName user={member} /> {isMe && <Tag>you</Tag>}
         </span>
         {about.length > 0 && <small>{about.join(" · ")}</small>}
       </span>
@@ -187,11 +189,13 @@ function AddPerson({ room, members, onDone }: AddProps) {
         {text !== "" &&
           others.map((user) => (
             <li key={user.id} className={look.row}>
-              <Avatar userId={user.id} name={user.username} />
-              <span className={look.what}>{user.username}</span>
+              <Avatar userId={user.id} name={nameOf(user)} />
+              <span className={look.what}>
+                <PersonName user={user} />
+              </span>
               <Button
                 disabled={busy}
-                aria-label={`Add ${user.username}`}
+                aria-label={`Add ${nameOf(user)}`}
                 onClick={() =>
                   run(async () => {
                     await moderation(chat.call()).changeMember(room.id, user.id, {});
@@ -227,12 +231,12 @@ function Bans({ room: { id: roomId }, known }: { room: RoomState; known: unknown
         {answer.map((ban) => (
           <li key={ban.id} className={look.row}>
             <span className={look.what}>
-              {ban.username}
+              <PersonName user={ban} />
               {ban.until !== undefined && <small>Until {showUntil(ban.until)}</small>}
             </span>
             <Button
               disabled={busy}
-              aria-label={`Lift the ban of ${ban.username}`}
+              aria-label={`Lift the ban of ${nameOf(ban)}`}
               onClick={() =>
                 run(async () => {
                   await moderation(chat.call()).liftBan(roomId, ban.id);

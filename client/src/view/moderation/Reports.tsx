@@ -1,6 +1,7 @@
 import type { RoomId } from "@hubbub/server/protocol";
 import { useCallback } from "react";
 import { moderation } from "../../chat/moderation.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { showWhen } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
@@ -23,7 +24,7 @@ export function Reports({ roomId }: { roomId: RoomId }) {
   const { answer, fault, again } = useAnswer(ask);
   const { busy, fault: refused, run } = useCalls();
   const failed = refused ?? fault;
-  const nameOf = (id: string) => users.get(id)?.username ?? `user ${id}`;
+  const nameOf = (id: string) => nameIn(users, id, `user ${id}`);
   return (
     <>
       {failed !== null && <Fault>{failed}</Fault>}

@@ -21,6 +21,7 @@ export function RoomDetails({ roomId }: { roomId: RoomId }) {
   const me = useMe();
   const { close } = useOverlays();
   const room = useChat((state) => state.rooms?.get(roomId));
+  const users = useChat((state) => state.users);
   const [chosen, setChosen] = useState<Tab>("Members");
   if (room === undefined) return null;
   const tabs = TABS.slice(0, room.standing.role === "member" ? 1 : TABS.length);
@@ -28,7 +29,7 @@ export function RoomDetails({ roomId }: { roomId: RoomId }) {
   const { topic = "" } = room.settings;
 
   return (
-    <Dialog title={titleOf(room, me.id)} look="tall" onClose={close}>
+    <Dialog title={titleOf(room, me.id, users)} look="tall" onClose={close}>
       {topic !== "" && <p className={look.about}>{topic}</p>}
       <Tabs label="Room details" tabs={tabs} tab={tab} onTab={setChosen}>
         <Panel tab={tab} room={room} />

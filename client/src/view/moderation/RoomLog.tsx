@@ -1,6 +1,7 @@
 import { LIMITS, type AuditEntry, type RoomId } from "@hubbub/server/protocol";
 import { useCallback, useState } from "react";
 import { moderation } from "../../chat/moderation.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { showFull, showWhen } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
@@ -36,7 +37,7 @@ export function RoomLog({ roomId }: { roomId: RoomId }) {
         {answer?.found.map((entry) => (
           <li key={entry.id} className={look.row}>
             <span className={look.what}>
-              {wordsOfEntry(entry, (id) => users.get(id)?.username ?? `user ${id}`)}
+              {wordsOfEntry(entry, (id) => nameIn(users, id, `user ${id}`))}
               <small title={showFull(entry.at)}>{showWhen(entry.at)}</small>
             </span>
           </li>

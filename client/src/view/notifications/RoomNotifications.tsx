@@ -22,6 +22,7 @@ export function RoomNotifications({ roomId }: { roomId: RoomId }) {
   const me = useMe();
   const { close } = useOverlays();
   const room = useChat((state) => state.rooms?.get(roomId));
+  const users = useChat((state) => state.users);
   const [allowed, setAllowed] = useState(chat.notificationsAllowed);
   const [fault, setFault] = useState<string>();
   /** Shown at once, before the answer comes. */
@@ -41,7 +42,7 @@ export function RoomNotifications({ roomId }: { roomId: RoomId }) {
   return (
     <Dialog title="Notifications" onClose={close}>
       <Choices
-        legend={`When something is said in ${titleOf(room, me.id)}`}
+        legend={`When something is said in ${titleOf(room, me.id, users)}`}
         value={current}
         choices={LEVELS}
         onChoose={choose}

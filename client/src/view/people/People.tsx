@@ -2,6 +2,7 @@ import type { Presence, UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useMemo, useState } from "react";
 import { isConnected } from "../../chat/state/connection.ts";
+import { nameOf, searchedOf } from "../../chat/state/people.ts";
 import { FoundCount, FoundNothing } from "../finding/Found.tsx";
 import { useFound } from "../finding/useFound.ts";
 import { useWays } from "../rooms/useWays.ts";
@@ -9,6 +10,7 @@ import { Avatar } from "../ui/Avatar.tsx";
 import { Tag } from "../ui/Badge.tsx";
 import { Button } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
+import { PersonName } from "../ui/PersonName.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./People.module.css";
@@ -83,7 +85,8 @@ export function People() {
 function arrange(users: ReadonlyMap<UserId, Presence>, text: string, connected: boolean) {
   const search = searchFor(text);
   const found = [...users.values()]
-    .map((user) => ({ user, folded: fold(user.username) }))
+    .filter((user) => !user.deleted)
+    .map((user) => ({ user, folded: fold(searchedOf(user)) }))
     .map(({ user, folded }) => ({ user, folded, match: matchOf(folded, search) }))
     .filter(({ match }) => match > 0)
     // In the server's order.
@@ -118,9 +121,9 @@ function Group({ title, people, total, known, me }: GroupProps) {
           <li key={user.id}>
             {user.id === me ? (
               <span className={css.person}>
-                <Avatar userId={user.id} name={user.username} online={known ? user.online : undefined} />
+                <Avatar userId={user.id} name={nameOf(user)} online={known ? user.online : undefined} />
                 <span data-part="name" className={css.name}>
-                  {user.username}
+                  <PersonName user={user} />
                 </span>
                 <Tag>you</Tag>
               </span>
@@ -128,12 +131,12 @@ function Group({ title, people, total, known, me }: GroupProps) {
               <button
                 type="button"
                 className={classes(css.person, known && !user.online && css.away)}
-                title={`Talk to ${user.username} in private`}
+                title={`Talk to ${nameOf(user)} in private`}
                 onClick={() => talkTo(user.id)}
               >
-                <Avatar userId={user.id} name={user.username} online={known ? user.online : undefined} />
+                <Avatar userId={user.id} name={nameOf(user)} online={known ? user.online : undefined} />
                 <span data-part="name" className={css.name}>
-                  {user.username}
+                  <PersonName user={user} />
                 </span>
               </button>
             )}

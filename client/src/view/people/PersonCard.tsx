@@ -1,5 +1,5 @@
 import type { UserId } from "@hubbub/server/protocol";
-import { isOnline } from "../../chat/state/people.ts";
+import { isOnline, nameOf } from "../../chat/state/people.ts";
 import { useOverlays } from "../overlays.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { Avatar } from "../ui/Avatar.tsx";
@@ -10,7 +10,8 @@ import css from "./PersonCard.module.css";
 
 /** Shows a person, with a button for the private room with them. */
 export function PersonCard({ userId }: { userId: UserId }) {
-  const name = useChat((state) => state.users.get(userId)?.username ?? `user ${userId}`);
+  const user = useChat((state) => state.users.get(userId));
+  const name = user === undefined ? `user ${userId}` : nameOf(user);
   const online = useChat((state) => isOnline(state, userId));
   const { close } = useOverlays();
   const { talkTo } = useWays();
@@ -18,7 +19,10 @@ export function PersonCard({ userId }: { userId: UserId }) {
     <Dialog title={name} onClose={close}>
       <div className={css.card}>
         <Avatar userId={userId} name={name} online={online} large />
-        {online !== undefined && <p>{online ? "Online" : "Offline"}</p>}
+        <div>
+          {user?.displayName !== undefined && <p>@{user.username}</p>}
+          {online !== undefined && <p>{online ? "Online" : "Offline"}</p>}
+        </div>
       </div>
       <DialogActions>
         <Button look="main" data-first onClick={() => talkTo(userId)}>

@@ -1,6 +1,7 @@
 import { useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { isConnected } from "../../chat/state/connection.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { isUnderWay } from "../../chat/state/outgoing.ts";
 import { useOverlays } from "../overlays.ts";
 import { Avatar } from "../ui/Avatar.tsx";
@@ -21,6 +22,7 @@ const THEME_ICONS = { system: "system", light: "sun", dark: "moon" } as const;
 export function Profile() {
   const chat = useClient();
   const me = useMe();
+  const name = useChat(({ users }) => nameIn(users, me.id));
   const online = useChat(isConnected);
   const connection = useChat((state) => state.connection);
   const waiting = useChat(
@@ -61,9 +63,9 @@ export function Profile() {
 
   return (
     <footer className={css.profile}>
-      <Avatar userId={me.id} name={me.username} online={online} />
+      <Avatar userId={me.id} name={name} online={online} />
       <span className={css.who}>
-        <span className={css.name}>{me.username}</span>
+        <span className={css.name}>{name}</span>
         <span className={css.state}>
           {online ? "Online" : connection === "offline" ? "Offline" : "Connecting…"}
         </span>

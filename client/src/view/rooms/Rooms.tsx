@@ -5,6 +5,7 @@ import { hasDraft } from "../../chat/state/drafts.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import { mentionsOf, unreadOf, type RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
+import { nameIn } from "../../chat/state/people.ts";
 import { addressOf, follow } from "../address.ts";
 import { isMac } from "../keys.ts";
 import { useOverlays } from "../overlays.ts";
@@ -203,7 +204,7 @@ const RoomRow = memo(function RoomRow({ room }: { room: RoomState }) {
   const unread = unreadOf(room);
   const mentions = mentionsOf(room);
   const muted = room.notify === "nothing";
-  const title = titleOf(room, me.id);
+  const title = useChat(({ users }) => titleOf(room, me.id, users));
   return (
     <li>
       <a
@@ -306,9 +307,7 @@ function LeftRoomName({ roomId }: { roomId: RoomId }) {
 
 function Preview({ room }: { room: RoomState }) {
   const me = useMe();
-  const from = useChat((state) =>
-    room.last === null ? "" : (state.users.get(room.last.from)?.username ?? ""),
-  );
+  const from = useChat((state) => nameIn(state.users, room.last?.from, ""));
   const asChanged = useAsChanged();
   if (room.last === null) return room.kind === "direct" ? "No messages yet" : "Nobody has said anything yet";
   const { message, deleted } = asChanged(room.last);

@@ -34,12 +34,15 @@ describe("rooms with opaque ids", () => {
 
   it("get their partners and titles from the given users", () => {
     expect(["a", "b", "c", "d"].map((id) => partnerOf(known(id), ME))).toEqual(["9", null, "3", null]);
-    expect(["a", "b", "c", "d"].map((id) => titleOf(known(id), ME))).toEqual([
+    expect(["a", "b", "c", "d"].map((id) => titleOf(known(id), ME, state.users))).toEqual([
       "Zoe",
       "Workshop",
       "Ann",
       "General",
     ]);
+    const zoe = { id: "9", username: "Zoe", displayName: "Zoe Z.", online: true };
+    const { users } = apply(state, { type: "users", users: [zoe] });
+    expect(titleOf(known("a"), ME, users)).toBe("Zoe Z.");
     expect([directRoomWith(state, "3", ME), directRoomWith(state, "4", ME)]).toEqual(["c", undefined]);
   });
 
@@ -61,5 +64,5 @@ it("rooms without a kind, from a server of the previous version, are shown by th
   const kinds = [...(state.rooms?.values() ?? [])].map(({ id, kind }) => `${id} ${kind}`);
   expect(kinds.toSorted()).toEqual(["a direct", "b open", "c direct", "d open", "e open"]);
   expect(firstRoom(state)).toBe("d");
-  expect(titleOf(state.rooms?.get("a") as never, ME)).toBe("me, Zoe");
+  expect(titleOf(state.rooms?.get("a") as never, ME, state.users)).toBe("me, Zoe");
 });

@@ -1,11 +1,12 @@
 import { isBlank, type RoomId, type UserId } from "@hubbub/server/protocol";
+import { nameIn, type PeopleState } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
 
-/** A room's name for this user; for a direct room, the other user's name. */
-export function titleOf(room: RoomState, me: UserId): string {
+/** A room's name for this user; for a direct room, what the other user is called. */
+export function titleOf(room: RoomState, me: UserId, users: PeopleState["users"]): string {
   if (room.kind !== "direct") return isBlank(room.names[0] ?? "") ? "Room" : (room.names[0] ?? "");
   const partner = room.userIds.findIndex((id) => id !== me);
-  return partner < 0 ? room.names.join(", ") : (room.names[partner] ?? "Somebody");
+  return partner < 0 ? room.names.join(", ") : nameIn(users, room.userIds[partner], room.names[partner]);
 }
 
 /** General, then named rooms by name, then direct rooms by their newest message. */

@@ -16,6 +16,7 @@ import { usePlain } from "../useBlocks.ts";
 import { useAsChanged, useChat, useMe } from "../useChat.ts";
 import { excerptOf } from "./excerpt.ts";
 import css from "./Search.module.css";
+import { nameIn, nameOf } from "../../chat/state/people.ts";
 import { useHits } from "./useHits.ts";
 
 const AT_ONCE = 50;
@@ -56,7 +57,7 @@ export function Search() {
   const people = useMemo(
     () =>
       [...users.values()]
-        .toSorted((one, other) => one.username.localeCompare(other.username))
+        .toSorted((one, other) => nameOf(one).localeCompare(nameOf(other)))
         .slice(0, PEOPLE_MOST),
     [users],
   );
@@ -105,7 +106,7 @@ export function Search() {
             <option value="">all my rooms</option>
             {orderRooms(rooms).map((one) => (
               <option key={one.id} value={one.id}>
-                {titleOf(one, me.id)}
+                {titleOf(one, me.id, users)}
               </option>
             ))}
           </select>
@@ -116,7 +117,7 @@ export function Search() {
             <option value="">anybody</option>
             {people.map((one) => (
               <option key={one.id} value={one.id}>
-                {one.id === me.id ? "me" : one.username}
+                {one.id === me.id ? "me" : nameOf(one)}
               </option>
             ))}
           </select>
@@ -192,8 +193,8 @@ function Hit({ message: found, q }: { message: Message; q: string }) {
   const me = useMe();
   const message = useAsChanged()(found);
   const room = useChat((state) => state.rooms?.get(message.roomId));
-  const name = useChat((state) => state.users.get(message.from)?.username ?? "Somebody");
-  const title = room === undefined ? "Room" : titleOf(room, me.id);
+  const name = useChat((state) => nameIn(state.users, message.from));
+  const title = useChat(({ users }) => (room === undefined ? "Room" : titleOf(room, me.id, users)));
   const partnerId = room === undefined ? null : partnerOf(room, me.id);
   const plain = usePlain(message.message);
   const parts = useMemo(() => {

@@ -1,7 +1,8 @@
-import type { RoomId, UserId } from "@hubbub/server/protocol";
+import type { RoomId, User, UserId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
 import { isConnected } from "../../chat/state/connection.ts";
+import { nameOf, searchedOf } from "../../chat/state/people.ts";
 import { unreadOf } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { FoundNothing } from "../finding/Found.tsx";
@@ -12,6 +13,7 @@ import { orderRooms, titleOf } from "../rooms/titles.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { Badge, Tag } from "../ui/Badge.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
+import { PersonName } from "../ui/PersonName.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
@@ -24,6 +26,10 @@ type Target = {
   /** It is not one of this user's rooms. */
   isNew?: boolean;
   title: string;
+  /** The text by which it is found. */
+  searched: string;
+  /** The person, or the other one of a private room. */
+  user: User | undefined;
   userId: UserId | null;
   roomId: RoomId | null;
   unread: number;
@@ -53,10 +59,13 @@ export function QuickSwitcher() {
   const targets = useMemo(() => {
     const all: Target[] = orderRooms(rooms).map((room) => {
       const userId = partnerOf(room, me.id);
-      const online = connected && userId !== null ? (users.get(userId)?.online ?? false) : undefined;
+      const partner = userId === null ? undefined : users.get(userId);
+      const online = connected && userId !== null ? (partner?.online ?? false) : undefined;
       return {
         key: room.id,
-        title: titleOf(room, me.id),
+        title: titleOf(room, me.id, users),
+        searched: partner === undefined ? titleOf(room, me.id, users) : searchedOf(partner),
+        user: partner,
         userId,
         roomId: room.id,
         unread: unreadOf(room),
@@ -66,14 +75,26 @@ export function QuickSwitcher() {
     });
     for (const { id, name } of text === "" ? [] : listed.answer.found) {
       if (rooms?.has(id)) continue;
-      all.push({ key: id, isNew: true, title: name, userId: null, roomId: id, unread: 0, online: undefined });
+      all.push({
+        key: id,
+        isNew: true,
+        title: name,
+        searched: name,
+        user: undefined,
+        userId: null,
+        roomId: id,
+        unread: 0,
+        online: undefined,
+      });
     }
     const met = new Set(all.map((target) => target.userId));
     for (const user of users.values()) {
-      if (met.has(user.id) || user.id === me.id) continue;
+      if (met.has(user.id) || user.id === me.id || user.deleted) continue;
       all.push({
         key: `user ${user.id}`,
-        title: user.username,
+        title: nameOf(user),
+        searched: searchedOf(user),
+        user,
         userId: user.id,
         roomId: null,
         unread: 0,
@@ -150,7 +171,7 @@ export function QuickSwitcher() {
               online={target.online}
             />
             <span data-part="name" className={css.name}>
-              {target.title}
+              {target.user === undefined ? target.title : <PersonName user={target.user} />}
             </span>
             {target.roomId === null && <Tag>new private room</Tag>}
             {target.isNew && <Tag>join</Tag>}
@@ -181,7 +202,7 @@ function rank(targets: readonly Target[], text: string): Target[] {
   const search = searchFor(text);
   return targets
     .map((target) => {
-      const folded = fold(target.title);
+      const folded = fold(target.searched);
       return { target, points: matchOf(folded, search) || (hasLetters(folded, search.text) ? 0.5 : 0) };
     })
     .filter(({ points }) => points > 0)

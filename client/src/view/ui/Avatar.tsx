@@ -21,7 +21,12 @@ export function Avatar({ userId, name, online, large = false }: Props) {
 }
 
 function initials(name: string): string {
-  const parts = name.split(/[._-]+/).filter(Boolean);
-  const letters = parts.length > 1 ? `${parts[0]?.[0] ?? ""}${parts[1]?.[0] ?? ""}` : name.slice(0, 2);
-  return letters.toUpperCase();
+  const parts = name.split(/[\s._-]+/).filter(Boolean);
+  const letters = parts.length > 1 ? parts.slice(0, 2).map((part) => firstOf(part, 1)) : [firstOf(name, 2)];
+  return letters.join("").toUpperCase();
+}
+
+/** Characters, of which some are two UTF-16 units. */
+function firstOf(text: string, count: number): string {
+  return (text.match(/./gsu) ?? []).slice(0, count).join("");
 }

@@ -9,6 +9,9 @@ const REGIONS = [
   ["[data-part=notices]:has(button)", "button"],
 ] as const;
 
+/** Where the focus goes in a dialog: to the first that exists. */
+const DIALOG_PLACES = ["[role=tabpanel]", "[data-first]", "button"] as const;
+
 /** Moves the focus to the next region in the page, or with -1 to the one before. */
 export function goToRegion(step: 1 | -1): void {
   const there = REGIONS.flatMap(([region, ...inside]) => {
@@ -34,7 +37,13 @@ export function keepFocus(): () => void {
     if (document.activeElement !== document.body || last === null) return;
     if (last.isConnected && !last.matches(":disabled, [hidden] *")) return;
     last = null;
-    if (document.querySelector("dialog[open]") === null) goOn();
+    const dialog = [...document.querySelectorAll("dialog[open]")].at(-1);
+    if (dialog === undefined) {
+      goOn();
+      return;
+    }
+    const places = DIALOG_PLACES.map((place) => dialog.querySelector<HTMLElement>(place));
+    places.find((place) => place !== null)?.focus();
   };
   const changed = new MutationObserver(look);
   changed.observe(document.body, { subtree: true, childList: true, attributeFilter: ["disabled"] });

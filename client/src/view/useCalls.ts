@@ -5,13 +5,22 @@ import { wordsOf } from "../chat/api.ts";
 export function useCalls() {
   const [busy, setBusy] = useState(false);
   const [fault, setFault] = useState<string | null>(null);
+  const button = useRef<Element | null>(null);
   const run = useCallback((call: () => Promise<unknown>) => {
+    button.current = document.activeElement;
     setBusy(true);
     setFault(null);
     call()
       .catch((error: unknown) => setFault(wordsOf(error)))
       .finally(() => setBusy(false));
   }, []);
+  // A button that was disabled meanwhile has lost the focus.
+  useEffect(() => {
+    const before = button.current;
+    if (busy || !(before instanceof HTMLElement) || !before.isConnected) return;
+    button.current = null;
+    if (document.activeElement?.contains(before)) before.focus();
+  }, [busy]);
   return { busy, fault, run };
 }
 

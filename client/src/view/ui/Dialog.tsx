@@ -3,6 +3,7 @@ import { enterOverlay } from "../address.ts";
 import { Button, IconButton } from "./Button.tsx";
 import { classes } from "./classes.ts";
 import css from "./Dialog.module.css";
+import { Notices } from "./Notices.tsx";
 
 type Props = {
   title: string;
@@ -54,7 +55,7 @@ export function Dialog({ title, look, onClose, children }: Props) {
           <h2 id={titleId}>{title}</h2>
           <IconButton icon="close" label="Close" onClick={onClose} />
         </header>
-        {children}
+        <Notices>{children}</Notices>
       </div>
     </dialog>
   );

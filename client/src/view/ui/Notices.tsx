@@ -4,6 +4,8 @@ import { Button } from "./Button.tsx";
 import css from "./Notices.module.css";
 
 const SHOWN_MS = 6_000;
+/** For each character, if the text is long. */
+const READ_MS = 80;
 const MOST_OFFERS = 3;
 
 /** Something that can be undone for a while. */
@@ -26,18 +28,40 @@ export function useNotice(): Tell {
   return useContext(NoticeContext);
 }
 
-/** Shows the notices of the components within. Ctrl+Z takes the newest offer, but not in a field with its own undo. */
+/**
+ * Shows the notices of the components within. Ctrl+Z takes the newest offer, but not in a field with its own undo. A
+ * dialog has its own, because nothing outside it can be seen well or read out; the page takes over what a dialog leaves.
+ */
 export function Notices({ children }: { children: ReactNode }) {
+  const outer = useContext(NoticeContext);
   const [notices, setNotices] = useState<readonly Notice[]>([]);
+  const here = useRef<readonly Notice[] | null>([]);
   const told = useRef(0);
-  const tell = useCallback<Tell>((text, offer) => {
-    const notice = { id: (told.current += 1), text, offer };
-    setNotices((shown) => {
-      const offers = shown.filter((one) => one.offer !== undefined);
-      return [...offers.slice(offer === undefined ? 0 : 1 - MOST_OFFERS), notice];
-    });
+  const tell = useCallback<Tell>(
+    (text, offer) => {
+      if (here.current === null) {
+        outer(text, offer);
+        return;
+      }
+      const notice = { id: (told.current += 1), text, offer };
+      const offers = here.current.filter((one) => one.offer !== undefined);
+      here.current = [...offers.slice(offer === undefined ? 0 : 1 - MOST_OFFERS), notice];
+      setNotices(here.current);
+    },
+    [outer],
+  );
+  const close = useCallback((id: number) => {
+    here.current = here.current?.filter((one) => one.id !== id) ?? null;
+    setNotices(here.current ?? []);
   }, []);
-  const close = useCallback((id: number) => setNotices((shown) => shown.filter((one) => one.id !== id)), []);
+  useEffect(() => {
+    here.current ??= [];
+    return () => {
+      const left = here.current;
+      here.current = null;
+      for (const { text, offer } of left ?? []) outer(text, offer);
+    };
+  }, [outer]);
 
   useEffect(() => {
     const newest = notices.findLast((one) => one.offer !== undefined);
@@ -74,7 +98,7 @@ function Shown({ notice, onClose }: { notice: Notice; onClose: (id: number) => v
 
   useEffect(() => {
     if (offer === undefined || !waits) {
-      const timer = setTimeout(() => onClose(id), offer?.ms ?? SHOWN_MS);
+      const timer = setTimeout(() => onClose(id), offer?.ms ?? shownMs(text));
       return () => clearTimeout(timer);
     }
     offer.wait();
@@ -83,7 +107,7 @@ function Shown({ notice, onClose }: { notice: Notice; onClose: (id: number) => v
       clearInterval(timer);
       offer.wait();
     };
-  }, [id, offer, waits, onClose]);
+  }, [id, text, offer, waits, onClose]);
 
   return (
     // oxlint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- it waits for whoever is at its button
@@ -109,6 +133,10 @@ function Shown({ notice, onClose }: { notice: Notice; onClose: (id: number) => v
       )}
     </p>
   );
+}
+
+function shownMs(text: string): number {
+  return Math.max(SHOWN_MS, text.length * READ_MS);
 }
 
 function hasText(target: EventTarget | null): boolean {

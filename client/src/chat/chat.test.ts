@@ -189,6 +189,40 @@ describe("a client without a browser", () => {
     expect(third.chat.snapshot().session.is).toBe("signed out");
   });
 
+  test("loses nothing if the deletion of the account is refused, and everything in all tabs once it is done", async () => {
+    const tab = openTab();
+    const username = await tab.signUp();
+    const second = openTab(tab.profile, both(house)[1].address);
+    second.chat.openRoom("0");
+    await second.chat.start();
+    await second.online();
+    tab.chat.setDraft("0", "half a thought");
+    const asked = { password: "not my password", messages: "keep" } as const;
+    await expect(tab.chat.deleteAccount(asked)).rejects.toMatchObject({ code: "forbidden" });
+    expect(tab.chat.snapshot().session).toMatchObject({ is: "signed in", user: { username } });
+    tab.say("still here");
+    await second.shows("still here");
+    tab.chat.setDraft("0", "half a thought");
+    await tab.chat.deleteAccount({ ...asked, password: PASSWORD });
+    for (const { chat } of [tab, second]) await until(() => chat.snapshot().session.is === "signed out");
+    expect([...tab.profile.drafts]).toEqual([]);
+    await expect(tab.chat.logIn(username, PASSWORD)).rejects.toMatchObject({ code: "unauthorized" });
+  });
+
+  test("shows a new name and role of its own account, and of no other", async () => {
+    const tab = openTab();
+    const username = await tab.signUp();
+    const { session } = tab.chat.snapshot();
+    const id = session.is === "signed in" ? session.user.id : "";
+    expect(session).toMatchObject({ isNew: true });
+    tab.chat.showMe({ id, username, displayName: "Tab", role: "admin" });
+    tab.chat.showMe({ id: "4711", username: "other" });
+    const { session: now, users } = tab.chat.snapshot();
+    expect(now).toMatchObject({ user: { id, displayName: "Tab", role: "admin" } });
+    expect(users.get(id)).toMatchObject({ displayName: "Tab", online: true });
+    tab.chat.close();
+  });
+
   test("has no pending work after a log-out, whatever was under way", async () => {
     const line = await startLine();
     const tab = openTab(undefined, line.address);

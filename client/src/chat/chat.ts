@@ -1,5 +1,7 @@
 import type {
   Invitation,
+  Leave,
+  Me,
   Message,
   NewRoom,
   NotifyLevel,
@@ -7,7 +9,6 @@ import type {
   Room,
   RoomId,
   RoomPatch,
-  User,
   UserId,
 } from "@hubbub/server/protocol";
 import { ChatError, createApi, type Finding } from "./api.ts";
@@ -39,10 +40,10 @@ export function createChatClient(world: World) {
   let signedIn: SignedIn | null = null;
   let jumps = 0;
 
-  function enter(user: User) {
+  function enter(user: Me, isNew = false) {
     signedIn?.close();
     if (!life.open) return;
-    const begun = signIn(world, store, user, () => {
+    const begun = signIn(world, store, user, isNew, () => {
       if (signedIn === begun) signOut("Your session has ended. Please log in again.");
     });
     signedIn = begun;
@@ -52,6 +53,12 @@ export function createChatClient(world: World) {
     signedIn?.close();
     signedIn = null;
     store.dispatch({ type: "signed out", reason });
+  }
+
+  async function leave(end: (leaving: SignedIn) => Promise<void>) {
+    const leaving = signedIn;
+    if (leaving !== null) await end(leaving);
+    if (leaving !== null && signedIn === leaving) signOut(null);
   }
 
   function here(): SignedIn {
@@ -109,16 +116,16 @@ export function createChatClient(world: World) {
     },
     /** `invite`: the code of an invite link. */
     async signUp(username: string, password: string, invite?: string): Promise<void> {
-      enter(await api.signUp({ username, password, invite }));
+      enter(await api.signUp({ username, password, invite }), true);
     },
     async logIn(username: string, password: string): Promise<void> {
       enter(await api.logIn({ username, password }));
     },
-    async logOut(): Promise<void> {
-      const leaving = signedIn;
-      await leaving?.logOut();
-      if (leaving !== null && signedIn === leaving) signOut(null);
-    },
+    logOut: () => leave(({ logOut }) => logOut()),
+    /** Deletes this user's account, and what they said if they so ask. */
+    deleteAccount: (asked: Leave) => leave(({ deleteAccount }) => deleteAccount(asked)),
+    /** This user's account, as the server told it just now. */
+    showMe: (user: Me) => store.dispatch({ type: "me", user }),
     /** Ends everything here and forgets nothing, as closing a tab does. */
     close(): void {
       life.close();

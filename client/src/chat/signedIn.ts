@@ -1,4 +1,4 @@
-import type { Message, User } from "@hubbub/server/protocol";
+import type { Leave, Me, Message } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
 import { changeSlot, createDrafts } from "./drafts.ts";
 import { createNotifications } from "./notifications.ts";
@@ -27,7 +27,7 @@ export type SignedIn = ReturnType<typeof signIn>;
  * Everything that lives for one sign-in. `close` ends it without forgetting anything, as closing the tab does. Calls
  * `ended` if the session ended elsewhere: it is over for all tabs.
  */
-export function signIn(world: World, store: Store, user: User, ended: () => void) {
+export function signIn(world: World, store: Store, user: Me, isNew: boolean, ended: () => void) {
   const { clock, random } = world;
   const scope = createScope(clock);
   const chat = store.within(scope);
@@ -39,7 +39,7 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
     chat.dispatch({ type: "draft", slot, text }),
   );
   scope.add(drafts.close);
-  chat.dispatch({ type: "signed in", user, drafts: drafts.texts() });
+  chat.dispatch({ type: "signed in", user, isNew, drafts: drafts.texts() });
   chat.dispatch({ type: "users", users: [{ ...user, online: true }] });
 
   const socket = createSocket(
@@ -198,27 +198,31 @@ export function signIn(world: World, store: Store, user: User, ended: () => void
      * Ends the session for all tabs, which forget what they kept; sends deletions first that could still be undone.
      * Throws a ChatError if either outcome is unknown.
      */
-    async logOut(): Promise<void> {
-      if (!(await outbox.sendHeld(HELD_SENT_WITHIN_MS)))
-        throw new ChatError("unreachable", "What you have deleted has not reached the server yet.");
-      leaving = "here";
-      tell("leaving");
-      try {
-        await api.logOut();
-      } catch (error) {
-        // Whether the session is over is unknown.
-        leaving = "tried";
-        tell("staying");
-        throw error;
-      }
-      tell("left");
-      await forget();
-      scope.close();
-    },
+    logOut: () => leave(() => api.logOut()),
+    /** The same, with the whole account. */
+    deleteAccount: (asked: Leave) => leave(() => api.call<null>("DELETE", "/me", asked)),
 
     /** The user keeps writing, so an attempted log-out is obsolete. */
     stay(): void {
       if (leaving === "tried") leaving = null;
     },
   };
+
+  async function leave(end: () => Promise<null>): Promise<void> {
+    if (!(await outbox.sendHeld(HELD_SENT_WITHIN_MS)))
+      throw new ChatError("unreachable", "What you have deleted has not reached the server yet.");
+    leaving = "here";
+    tell("leaving");
+    try {
+      await end();
+    } catch (error) {
+      // Without a refusal it is unknown whether the session is over.
+      leaving = error instanceof ChatError && error.code === "forbidden" ? null : "tried";
+      tell("staying");
+      throw error;
+    }
+    tell("left");
+    await forget();
+    scope.close();
+  }
 }

@@ -1,4 +1,5 @@
 import { useEffect } from "react";
+import { Account } from "./account/Account.tsx";
 import { PickReaction } from "./conversation/PickReaction.tsx";
 import { Pins } from "./conversation/Pins.tsx";
 import { KeysHelp } from "./keyboard/KeysHelp.tsx";
@@ -57,6 +58,8 @@ export function Overlay({ overlay, takeTyped }: Props) {
       );
     case "keys":
       return <KeysHelp />;
+    case "account":
+      return <Account />;
     case "person":
       return <PersonCard userId={overlay.userId} />;
     case "notifications":

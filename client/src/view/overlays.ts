@@ -13,6 +13,7 @@ export type Overlay =
   | { is: "new room" }
   | { is: "people" }
   | { is: "keys" }
+  | { is: "account" }
   | { is: "person"; userId: UserId }
   | { is: "notifications"; roomId: RoomId }
   | { is: "room"; roomId: RoomId }

@@ -93,6 +93,11 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
       return applyDrafts(applySession(anew(state), event), event);
     case "signed out":
       return applySession(anew(state), event);
+    case "me":
+      return applyPeople(applySession(state, event), {
+        type: "users",
+        users: [{ ...event.user, online: true }],
+      });
 
     case "connected":
       return applyTyping(applyPeople(applyRooms(applyConnection(state, event), event), event), event);

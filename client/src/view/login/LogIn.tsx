@@ -1,6 +1,7 @@
 import { LIMITS, USERNAME, type Credentials, type Invitation } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
+import { nameOf } from "../../chat/state/people.ts";
 import { codeInAddress } from "../address.ts";
 import { loadLater } from "../later.ts";
 import { Avatar } from "../ui/Avatar.tsx";
@@ -8,6 +9,7 @@ import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { Field } from "../ui/Field.tsx";
 import { Icon } from "../ui/Icon.tsx";
+import { PasswordField } from "../ui/PasswordField.tsx";
 import { Wordmark } from "../ui/Wordmark.tsx";
 import { useClient } from "../useChat.ts";
 import { Chatter } from "./Chatter.tsx";
@@ -23,7 +25,6 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
   const [isNew, setIsNew] = useState(invite !== null);
   const [username, setUsername] = useState(lastName ?? "");
   const [password, setPassword] = useState("");
-  const [shown, setShown] = useState(false);
   const [faults, setFaults] = useState<Faults>({});
   const [busy, setBusy] = useState(false);
   const [people, setPeople] = useState<Credentials[]>([]);
@@ -107,7 +108,7 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
               "This invite link is not valid, or not any more."
             ) : (
               <>
-                <strong>{invitation.by.username}</strong> invites you to <strong>{invitation.name}</strong>.
+                <strong>{nameOf(invitation.by)}</strong> invites you to <strong>{invitation.name}</strong>.
               </>
             )}
           </p>
@@ -129,23 +130,14 @@ export function LogIn({ reason, lastName }: { reason: string | null; lastName: s
             spellCheck={false}
             onText={setUsername}
           />
-          <Field
+          <PasswordField
             label="Password"
             name="password"
-            type={shown ? "text" : "password"}
             value={password}
             fault={faults.password}
             hint={isNew ? `At least ${LIMITS.passwordMin} characters` : undefined}
             autoComplete={isNew ? "new-password" : "current-password"}
-            autoCapitalize="none"
-            spellCheck={false}
             onText={setPassword}
-            aside={
-              <button type="button" aria-pressed={shown} onClick={() => setShown(!shown)}>
-                {shown ? "Hide" : "Show"}
-                <span className="hidden"> password</span>
-              </button>
-            }
           />
           {faults.form && <Fault>{faults.form}</Fault>}
           <div className={css.enter}>

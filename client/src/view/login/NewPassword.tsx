@@ -3,7 +3,7 @@ import { useState, type FormEvent } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { forgetCode } from "../address.ts";
 import { Button } from "../ui/Button.tsx";
-import { Field } from "../ui/Field.tsx";
+import { PasswordField } from "../ui/PasswordField.tsx";
 import { Wordmark } from "../ui/Wordmark.tsx";
 import { useClient } from "../useChat.ts";
 import css from "./NewPassword.module.css";
@@ -44,9 +44,8 @@ export function NewPassword({ code, onDone }: { code: string; onDone: () => void
         <p aria-live="polite">Your password is changed. Log in with it.</p>
       ) : (
         <form onSubmit={onSubmit} noValidate>
-          <Field
+          <PasswordField
             label="New password"
-            type="password"
             value={password}
             fault={fault}
             hint={`At least ${LIMITS.passwordMin} characters`}

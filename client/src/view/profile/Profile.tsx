@@ -18,7 +18,7 @@ const THEME_WORDS: Record<Theme, string> = {
 };
 const THEME_ICONS = { system: "system", light: "sun", dark: "moon" } as const;
 
-/** The signed-in user, the theme, and log-out. */
+/** The signed-in user, with ways to their account and out of it, and the theme. */
 export function Profile() {
   const chat = useClient();
   const me = useMe();
@@ -63,13 +63,16 @@ export function Profile() {
 
   return (
     <footer className={css.profile}>
-      <Avatar userId={me.id} name={name} online={online} />
-      <span className={css.who}>
-        <span className={css.name}>{name}</span>
-        <span className={css.state}>
-          {online ? "Online" : connection === "offline" ? "Offline" : "Connecting…"}
+      <button type="button" className={css.me} onClick={() => open({ is: "account" })}>
+        <span className="hidden">Your account: </span>
+        <Avatar userId={me.id} name={name} online={online} />
+        <span className={css.who}>
+          <span className={css.name}>{name}</span>
+          <span className={css.state}>
+            {online ? "Online" : connection === "offline" ? "Offline" : "Connecting…"}
+          </span>
         </span>
-      </span>
+      </button>
       <IconButton icon={THEME_ICONS[theme]} label={THEME_WORDS[theme]} onClick={nextTheme} />
       <IconButton icon="exit" label="Log out" onClick={askToLogOut} />
     </footer>

@@ -31,6 +31,18 @@ export function Button({
   );
 }
 
+type ButtonLinkProps = Omit<AnchorHTMLAttributes<HTMLAnchorElement>, "className"> & { icon: IconName };
+
+/** A link that looks like a button. */
+export function ButtonLink({ icon, children, ...rest }: ButtonLinkProps) {
+  return (
+    <a className={css.button} {...rest}>
+      <Icon name={icon} />
+      {children}
+    </a>
+  );
+}
+
 type IconButtonProps = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "className" | "children"> & {
   icon: IconName;
   /** What it does: its accessible name, and its tooltip. */

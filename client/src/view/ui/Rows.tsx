@@ -7,4 +7,5 @@ export const look = {
   note: css.note,
   choices: css.choices,
   about: css.about,
+  foot: css.foot,
 };

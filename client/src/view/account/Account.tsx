@@ -1,0 +1,50 @@
+import { useEffect, useState } from "react";
+import { account } from "../../chat/account.ts";
+import { useOverlays } from "../overlays.ts";
+import { Dialog } from "../ui/Dialog.tsx";
+import { Tabs } from "../ui/Tabs.tsx";
+import { useClient } from "../useChat.ts";
+import { ChangePassword } from "./ChangePassword.tsx";
+import { OwnData } from "./OwnData.tsx";
+import { OwnName } from "./OwnName.tsx";
+import { Sessions } from "./Sessions.tsx";
+
+const TABS = ["Profile", "Password", "Sessions", "Data"] as const;
+type Tab = (typeof TABS)[number];
+
+/** One's own account. */
+export function Account() {
+  const chat = useClient();
+  const { close } = useOverlays();
+  const [tab, setTab] = useState<Tab>("Profile");
+
+  // An owner may have given this user a role meanwhile.
+  useEffect(() => {
+    account(chat.call())
+      .me()
+      .then(chat.showMe, () => {});
+  }, [chat]);
+
+  return (
+    <Dialog title="Your account" look="tall" onClose={close}>
+      <Tabs label="Your account" tabs={TABS} tab={tab} onTab={setTab}>
+        <Panel tab={tab} />
+      </Tabs>
+    </Dialog>
+  );
+}
+
+function Panel({ tab }: { tab: Tab }) {
+  switch (tab) {
+    case "Profile":
+      return <OwnName />;
+    case "Password":
+      return <ChangePassword />;
+    case "Sessions":
+      return <Sessions />;
+    case "Data":
+      return <OwnData />;
+    default:
+      return tab satisfies never;
+  }
+}

@@ -1,15 +1,18 @@
 import { randomBytes } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { request as httpRequest } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pino } from "pino";
 import sharp from "sharp";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { readConfig } from "../config.ts";
 import type { Message, MessageFile, UploadedFile } from "../protocol.ts";
 import { createBlobs } from "../store/blobs.ts";
 import { Files } from "../store/files.ts";
 import { both, person, replicas, unwrap, until, type House, type Person } from "../testing.ts";
 import { ChatFiles, nameOf } from "./files.ts";
+import { Images } from "./images.ts";
 import { Users } from "./users.ts";
 
 let house: House;
@@ -219,6 +222,21 @@ describe("a file", () => {
     expect(await send(ann, [elsewhere.id])).toMatchObject({ ok: false, error: { code: "not_found" } });
   });
 
+  it("is found by its name and its words, and named in the transcript and in the export", async () => {
+    const { body: file } = await upload(ann, "x", { name: "Quarterly <plan>.txt" });
+    const said = unwrap(await send(ann, [{ id: file.id, alt: "what we meant to do" }]));
+    for (const q of ["quarterly", "plan.txt meant"]) {
+      const found = await bob.browser.get<{ hits: { message: Message }[] }>(
+        `/api/search?q=${encodeURIComponent(q)}`,
+      );
+      expect(found.body.hits.map(({ message }) => message.seq)).toEqual([said.seq]);
+    }
+    const { body: page } = await bob.browser.get<string>("/api/rooms/0/transcript");
+    expect(page).toContain("<i>File</i> Quarterly plan.txt (text/plain, 1 bytes): what we meant to do");
+    const { body: own } = await ann.browser.get<{ messages: Message[] }>("/api/me/export");
+    expect(own.messages.find(({ seq }) => seq === said.seq)?.files?.[0]?.name).toBe("Quarterly plan.txt");
+  });
+
   it("can be taken back until it is sent", async () => {
     const { body: file } = await upload(ann, "no");
     expect((await bob.browser.fetch("DELETE", `/api/files/${file.id}`)).status).toBe(404);
@@ -288,6 +306,36 @@ describe("an image", () => {
     expect(stored()).toEqual(before);
     expect((await upload(ann, whole)).status).toBe(201);
   });
+});
+
+describe("the process that decodes", () => {
+  it("that is killed by a picture refuses that picture alone", async () => {
+    const images = new Images({ pixels: 1e9 });
+    onTestFinished(() => images.close());
+    const folder = mkdtempSync(join(tmpdir(), "hubbub-images-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const from = join(folder, "from");
+    // Hundreds of megapixels take longer than its killer.
+    const big = sharp({ create: { width: 16_000, height: 16_000, channels: 3, background: "#123" } });
+    await big.png({ compressionLevel: 1 }).toFile(from);
+    const order = (name: string) => ({ from, thumbnail: join(folder, name), side: 100, cover: false });
+    const killed = images.make({ ...order("a"), image: join(folder, "b") });
+    const small = join(folder, "small");
+    await sharp(await picture(50, 50)).toFile(`${small}.jpg`);
+    const after = images.make({ ...order("c"), from: `${small}.jpg` });
+    const pid = await until(() => childrenOf(process.pid).at(-1));
+    process.kill(pid, "SIGKILL");
+    await expect(killed).rejects.toMatchObject({ code: "invalid" });
+    expect(await after).toMatchObject({ width: 50, height: 50 });
+  });
+
+  /** Processes that this one started and that run images. */
+  function childrenOf(pid: number): number[] {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
+      .split(" ")
+      .filter((id) => id !== "" && readFileSync(`/proc/${id}/cmdline`, "utf8").includes("imageWorker"))
+      .map(Number);
+  }
 });
 
 describe("what a file is", () => {

@@ -102,12 +102,18 @@ async function collect(
   let since = performance.now();
   for (const message of messages) {
     if (message.deleted !== undefined || (from !== undefined && message.from !== from)) continue;
-    const text = fold(message.message);
+    const text = fold(textOf(message));
     if (words.every((word) => text.includes(word))) found.push(message);
     if (performance.now() - since < COMPARE_MS) continue;
     await nextTurn();
     since = performance.now();
   }
+}
+
+/** What people read in a message: its text, and of its files the names and the words for them. */
+function textOf({ message, files }: Message): string {
+  if (files === undefined) return message;
+  return [message, ...files.flatMap(({ name, alt = "" }) => [name, alt])].join("\n");
 }
 
 function pageOf(found: readonly Message[], frontier: number, asked: Finding): Hits {

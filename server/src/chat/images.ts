@@ -44,27 +44,28 @@ export class Images {
     if ("done" in reply) return reply.done;
     if (reply.fault === "pixels")
       throw new ChatError("too_large", `The picture has more than ${this.#pixels} pixels.`);
-    throw new ChatError("invalid", "This picture cannot be read.");
+    if (reply.fault === "broken") throw new ChatError("invalid", "This picture cannot be read.");
+    throw new ChatError("unavailable", "Pictures cannot be read right now. Try again.", 5_000);
   }
 
-  #ask(order: ImageOrder): Promise<ImageReply> {
-    if (this.#closed) throw new ChatError("unavailable", "This replica is stopping.", 1_000);
+  #ask(order: ImageOrder): Promise<ImageReply | { fault: "stopped" }> {
+    if (this.#closed) return Promise.resolve({ fault: "stopped" });
     clearTimeout(this.#idle);
     const worker = (this.#process ??= this.#start());
-    return new Promise<ImageReply>((resolve) => {
+    return new Promise((resolve) => {
       const late = setTimeout(() => worker.kill("SIGKILL"), BOUNDS.imageMs.value);
-      const over = (reply: ImageReply) => {
+      const over = (reply: ImageReply | { fault: "stopped" }) => {
         clearTimeout(late);
         worker.off("message", over).off("exit", died);
         this.#idle = setTimeout(() => this.#end(), IDLE_MS).unref();
         resolve(reply);
       };
-      const died = () => {
-        over(this.#closed ? { fault: "broken" } : { fault: "broken" });
-      };
+      // A signal is a crash or our own, after too long: the picture's fault. An exit means that it could not start.
+      const died = (_code: number | null, signal: string | null) =>
+        over({ fault: signal === null || this.#closed ? "stopped" : "broken" });
       worker.once("message", over).once("exit", died);
       worker.send(order, (error) => {
-        if (error) worker.kill("SIGKILL");
+        if (error) worker.kill();
       });
     });
   }

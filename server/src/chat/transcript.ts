@@ -1,7 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import sanitizeHtml from "sanitize-html";
 import { parseText, type Block, type Inline } from "../markdown.ts";
-import { isBlank, isEmojiOnly, LIMITS, type Message, type Page, type UserId } from "../protocol.ts";
+import {
+  isBlank,
+  isEmojiOnly,
+  LIMITS,
+  type Message,
+  type MessageFile,
+  type Page,
+  type UserId,
+} from "../protocol.ts";
 
 /** As in the app: each line has the direction of its own first letter, spaces stay, and emoji alone are large. */
 const STYLE =
@@ -46,10 +54,24 @@ async function line(message: Message, nameOf: Source["nameOf"]): Promise<string>
   return `<section><time>${time}</time> <b>${author}</b>${note}<div>${bodyToHtml(message)}</div></section>\n`;
 }
 
-/** What stands below a message's author. */
-export function bodyToHtml({ message, deleted }: Pick<Message, "message" | "deleted">): string {
+/** What stands below a message's author. Files are named, and not part of the page. */
+export function bodyToHtml({
+  message,
+  deleted,
+  files = [],
+}: Pick<Message, "message" | "deleted" | "files">): string {
   if (deleted !== undefined) return "<i>deleted</i>";
-  if (isBlank(message)) return "<i>An empty message</i>";
+  const named = files.map(fileToHtml).join("");
+  if (isBlank(message)) return named || "<i>An empty message</i>";
+  return messageToHtml(message) + named;
+}
+
+function fileToHtml({ name, type, size, alt }: MessageFile): string {
+  const words = alt === undefined ? "" : `: ${escape(alt)}`;
+  return `<div dir="auto"><i>File</i> ${escape(name)} (${escape(type)}, ${size} bytes)${words}</div>`;
+}
+
+function messageToHtml(message: string): string {
   const html = textToHtml(message);
   return isEmojiOnly(message) ? `<div class="emoji">${html}</div>` : html;
 }

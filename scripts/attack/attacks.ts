@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { root } from "../prepare.mjs";
 import { ACCESS } from "./access.ts";
 import { DOORS } from "./doors.ts";
+import { FILES } from "./files.ts";
 import { HOUSE } from "./house.ts";
 import type { Attack } from "./scene.ts";
 import { STRAIN } from "./strain.ts";
 
 /** All attacks by number; `SECURITY.md` has the same table. */
-export const ATTACKS: readonly Attack[] = [...ACCESS, ...DOORS, ...STRAIN, ...HOUSE].toSorted(
+export const ATTACKS: readonly Attack[] = [...ACCESS, ...DOORS, ...STRAIN, ...FILES, ...HOUSE].toSorted(
   (one, other) => one.number - other.number,
 );
 

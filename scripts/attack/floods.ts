@@ -1,5 +1,6 @@
 import { Agent } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import sharp from "sharp";
 import { clientFrame } from "../frames.ts";
 import type { Person } from "./stage.ts";
 import { ask, codeOf, Line, Talker, Wire, type Caller } from "./wire.ts";
@@ -346,6 +347,29 @@ export const FLOODS = {
         Array.from({ length: 20 }, (_, index) => ({ from: at(order.addresses, index) })),
         tally,
       ),
+  },
+  uploads: {
+    title: "pictures of 12 megapixels and files of 2 MB, 100 at a time, by 5 users",
+    async run({ port, ms, people }, tally) {
+      const picture = await sharp({
+        create: {
+          width: 4_000,
+          height: 3_000,
+          channels: 3,
+          background: "#369",
+          noise: { type: "gaussian", mean: 128, sigma: 30 },
+        },
+      })
+        .jpeg()
+        .toBuffer();
+      const file = Buffer.alloc(2_000_000, 7);
+      await lanes(ms, 100, async (lane) => {
+        const headers = { "x-room-id": "0", "x-file-name": "x", "content-type": "application/octet-stream" };
+        const body = lane % 4 === 0 ? picture : file;
+        const asked = { method: "POST", body, headers, timeoutMs: 60_000 };
+        tally(codeOf(await ask(port, "/api/files", at(people, lane % 5), asked)));
+      });
+    },
   },
   chat: {
     title: "valid messages just under the limit: 20 users, 9 a second each, in General",

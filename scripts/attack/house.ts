@@ -106,12 +106,6 @@ export const HOUSE: Attack[] = [
     missing: "a replica connects only to Redis",
   },
   {
-    number: 42,
-    title: "uploads: SVG, HTML, paths in names, 1 GB",
-    answer: "",
-    missing: "there are no uploads yet",
-  },
-  {
     number: 43,
     title: "Redis as the app's user: `FLUSHALL`, `KEYS`, `CONFIG`, foreign keys also inside a script",
     answer: "NOPERM",

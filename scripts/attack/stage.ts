@@ -87,6 +87,8 @@ export async function openStage(env: Record<string, string> = {}): Promise<Stage
     RATE_LIMITS: "on",
     CLIENT_DIR: existsSync(client) ? client : "off",
     METRICS_TOKEN,
+    FILES_URL: `file:${join(dir, "files")}`,
+    FILES_MAX: "1000000000",
     ...env,
   };
   const replicas = await Promise.all(["left", "right"].map((name) => startReplica(name, variables)));

@@ -34,7 +34,7 @@ function idIn({ body }: Answer): string {
 }
 
 /** A black PNG of any size, in a few bytes for each row: zeros compress a thousandfold. */
-function bomb(width: number, height: number): Buffer {
+export function blackPng(width: number, height: number): Buffer {
   const chunk = (type: string, data: Buffer) => {
     const named = Buffer.concat([Buffer.from(type), data]);
     const [length, check] = [Buffer.alloc(4), Buffer.alloc(4)];
@@ -173,11 +173,11 @@ export const FILES: Attack[] = [
     async play(scene) {
       const { person, must, twin } = scene;
       const mary = await person();
-      const good = bomb(300, 200);
+      const good = blackPng(300, 200);
       const more = await weighed(scene, async () => {
         const answers = await Promise.all(
-          [bomb(20_000, 20_000), bomb(60_000, 60_000), good.subarray(0, good.length - 40)].flatMap((bytes) =>
-            Array.from({ length: 7 }, () => upload(scene, mary, bytes)),
+          [blackPng(20_000, 20_000), blackPng(60_000, 60_000), good.subarray(0, good.length - 40)].flatMap(
+            (bytes) => Array.from({ length: 7 }, () => upload(scene, mary, bytes)),
           ),
         );
         const codes = answers.map(codeOf);

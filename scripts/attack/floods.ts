@@ -1,7 +1,7 @@
 import { Agent } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import sharp from "sharp";
 import { clientFrame } from "../frames.ts";
+import { blackPng } from "./files.ts";
 import type { Person } from "./stage.ts";
 import { ask, codeOf, Line, Talker, Wire, type Caller } from "./wire.ts";
 
@@ -351,17 +351,7 @@ export const FLOODS = {
   uploads: {
     title: "pictures of 12 megapixels and files of 2 MB, 100 at a time, by 5 users",
     async run({ port, ms, people }, tally) {
-      const picture = await sharp({
-        create: {
-          width: 4_000,
-          height: 3_000,
-          channels: 3,
-          background: "#369",
-          noise: { type: "gaussian", mean: 128, sigma: 30 },
-        },
-      })
-        .jpeg()
-        .toBuffer();
+      const picture = blackPng(4_000, 3_000);
       const file = Buffer.alloc(2_000_000, 7);
       await lanes(ms, 100, async (lane) => {
         const headers = { "x-room-id": "0", "x-file-name": "x", "content-type": "application/octet-stream" };

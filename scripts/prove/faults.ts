@@ -152,6 +152,12 @@ export const FAULTS: readonly Fault[] = [
     instead: { "Members.bar": "return;" },
   },
   {
+    name: "files of deleted messages kept",
+    remedy: "what takes files from a message notes first that they must be removed",
+    scenario: "files",
+    instead: { "ChatFiles.withdraw": "return work();" },
+  },
+  {
     name: "names claimed twice",
     remedy: "a username is claimed once",
     scenario: "races",

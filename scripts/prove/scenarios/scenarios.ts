@@ -1,4 +1,5 @@
 import type { Scenario } from "../stage.ts";
+import { files } from "./files.ts";
 import { clientLinks, slowClient } from "./links.ts";
 import { moderation } from "./moderation.ts";
 import { leaving, logoutStorm, races } from "./people.ts";
@@ -38,5 +39,6 @@ export const SCENARIOS: readonly Scenario[] = [
   logoutStorm,
   leaving,
   moderation,
+  files,
   races,
 ];

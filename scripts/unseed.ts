@@ -142,8 +142,8 @@ async function drop({ redis, keys }: Store, rooms: ReadonlySet<RoomId>): Promise
 async function beginAnew({ redis, keys }: Store, seeded: ReadonlySet<UserId>): Promise<void> {
   for (const id of seeded) {
     const username = await redis.hget(keys.user(id), "username");
-    const { user, userRooms, userNotify, userFolded, userSessions } = keys;
-    for (const key of [userRooms, userNotify, userFolded, userSessions]) await redis.del(key(id));
+    const { user, userRooms, userSessions } = keys;
+    for (const key of [userRooms(id), ...keys.scan.choicesOf(id), userSessions(id)]) await redis.del(key);
     if (username !== null) {
       await redis.del(keys.username(username));
       await redis.del(keys.homes(username));

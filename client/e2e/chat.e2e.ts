@@ -153,7 +153,8 @@ test("a named room is created, found, joined and left", async () => {
   await say(gus.page, "Rain today");
   await message(fay.page, "Rain today").waitFor();
 
-  await gus.page.getByRole("button", { name: "Leave room" }).click();
+  await gus.page.getByRole("button", { name: "Room options" }).click();
+  await gus.page.getByRole("dialog").getByRole("button", { name: "Leave room" }).click();
   await gus.page.getByRole("dialog").getByRole("button", { name: "Leave room" }).click();
   await messageTo(gus.page, "General").waitFor();
   await eventually(() => room(gus.page, "Garden").count(), 0);

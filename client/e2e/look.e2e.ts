@@ -94,7 +94,8 @@ test.each(["light", "dark"] as const)(
     link.garble("left behind");
     await say(page, "left behind");
     await page.getByText("Not sent.").waitFor();
-    await page.getByRole("button", { name: "Leave room" }).click();
+    await page.getByRole("button", { name: "Room options" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Leave room" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Leave room" }).click();
     await messageTo(page, "General").waitFor();
     await page.getByRole("link", { name: "Back to the rooms" }).click();

@@ -59,6 +59,13 @@ describe("the table of keys", () => {
     expect(keys.channel).toBe("MESSAGES");
   });
 
+  it("has all that a user chooses for their rooms, which goes with the account", () => {
+    const choices = createKeys("").scan.choicesOf("<id>");
+    const others = ["user:<id>", "user:<id>:rooms"];
+    const ofUser = [...TABLE.keys()].filter((name) => name.startsWith("user:"));
+    expect([...others, ...choices].toSorted()).toEqual(ofUser.toSorted());
+  });
+
   it("puts the prefix into every key and channel", () => {
     for (const key of built("p:")) expect(key).toMatch(/^\{?p:/);
   });

@@ -44,6 +44,8 @@ const WORDS = [
  * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
  * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: what notifies the user there, if they have chosen | `r hgetall user:1:notify` |
  * | `user:<id>:folded` | set | ids of the rooms whose answers the user has folded into threads | `r smembers user:1:folded` |
+ * | `user:<id>:favourites` | set | ids of the rooms that the user sees on top of their list | `r smembers user:1:favourites` |
+ * | `user:<id>:hidden` | hash | direct room id -> `hash` of its newest message when the user hid it: it is hidden while that is the newest | `r hgetall user:1:hidden` |
  * | `room:<id>:name` | string | name of General and of named rooms | `r get room:0:name` |
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
  * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id stored | `r hget room_looks design` |
@@ -118,6 +120,9 @@ export function createKeys(prefix: string) {
       },
       /** The reverse of `nameOf`. */
       keyOf: (name: string) => (name.startsWith("{") ? `{${prefix}${name.slice(1)}` : prefix + name),
+      /** The keys of what a user has chosen for their rooms. */
+      choicesOf: (id: UserId) =>
+        ["notify", "folded", "favourites", "hidden"].map((what) => `${prefix}user:${id}:${what}`),
     },
     totalUsers: `${prefix}total_users`,
     totalRooms: `${prefix}total_rooms`,
@@ -126,6 +131,8 @@ export function createKeys(prefix: string) {
     userRooms: (id: UserId) => `${prefix}user:${id}:rooms`,
     userNotify: (id: UserId) => `${prefix}user:${id}:notify`,
     userFolded: (id: UserId) => `${prefix}user:${id}:folded`,
+    userFavourites: (id: UserId) => `${prefix}user:${id}:favourites`,
+    userHidden: (id: UserId) => `${prefix}user:${id}:hidden`,
     room: (id: RoomId) => `${prefix}room:${id}`,
     roomName: (id: RoomId) => `${prefix}room:${id}:name`,
     roomByName: (name: string) => `${prefix}roomname:${name.toLowerCase()}`,

@@ -174,6 +174,10 @@ export type Room = {
   notify?: NotifyLevel;
   /** Whether this user has answers folded into their threads. Else they stand in the log, where they were said. */
   folded?: true;
+  /** Whether this user sees it on top of their list. */
+  favourite?: true;
+  /** Whether this user has hidden it, a direct room, until its next message. */
+  hidden?: true;
 } & Partial<Standing> &
   Partial<RoomSettings>;
 
@@ -427,7 +431,13 @@ export type NewPassword = { current: string; next: string };
 export type Leave = { password: string; messages: Farewell };
 export type AccountPatch = { role?: ServerRole | undefined; disabled?: boolean | undefined };
 export type Notifications = { level: NotifyLevel };
-export type RoomView = { folded: boolean };
+/** What is to change in how this user sees a room. `seq`: the newest message that they knew when they hid it. */
+export type RoomView = {
+  folded?: boolean | undefined;
+  favourite?: boolean | undefined;
+  hidden?: boolean | undefined;
+  seq?: number | undefined;
+};
 export type NewRoom = { name: string; kind?: ListedRoom["kind"] | undefined; topic?: string | undefined };
 /** What is to change in a room: `""`, 0 and false take a setting away. */
 export type RoomPatch = {

@@ -234,6 +234,13 @@ export async function connect(browser: Browser, user: User): Promise<Person> {
   return one;
 }
 
+/** Opens another window of somebody, at any replica. */
+export function windowOf(who: Person, replica: Pick<Replica, "address">): Promise<Person> {
+  const browser = new Browser(replica);
+  browser.cookie = who.browser.cookie;
+  return connect(browser, who.user);
+}
+
 export function unwrap<T>(reply: Reply<T>): T {
   if (!reply.ok) throw new Error(reply.error.code);
   return reply.value;

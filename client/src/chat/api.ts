@@ -88,7 +88,7 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
         level,
       } satisfies Notifications),
     audience: (roomId: RoomId) => call<Audience>("GET", `/rooms/${encodeURIComponent(roomId)}/audience`),
-    /** Whether this user has the room's answers folded into their threads. */
+    /** Sets how this user sees the room. */
     view: (roomId: RoomId, view: RoomView) =>
       call<Room>("PUT", `/rooms/${encodeURIComponent(roomId)}/view`, view),
     /** What mentions this user in their rooms, newest first, before a date. */

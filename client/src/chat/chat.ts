@@ -9,6 +9,7 @@ import type {
   Room,
   RoomId,
   RoomPatch,
+  RoomView,
   UserId,
 } from "@hubbub/server/protocol";
 import { ChatError, createApi, type Finding } from "./api.ts";
@@ -143,6 +144,7 @@ export function createChatClient(world: World) {
     openRoom(roomId: RoomId | null, seq: number | null = null): void {
       store.dispatch({ type: "opened", roomId });
       signedIn?.reads.opened(roomId);
+      signedIn?.hiding.opened(roomId);
       if (roomId === null || seq === null) store.dispatch({ type: "visit over" });
       else store.dispatch({ type: "visit", id: (jumps += 1), roomId, seq });
       void signedIn?.visits.load();
@@ -318,10 +320,11 @@ export function createChatClient(world: World) {
       const { api: mine, sync } = here();
       sync.showRoom(await mine.notify(roomId, level));
     },
-    /** Whether this user has a room's answers folded into their threads. */
-    async setFolded(roomId: RoomId, folded: boolean): Promise<void> {
+    /** Sets how this user sees a room, in all their windows. One that they hide stays if it has a newer message. */
+    async setView(roomId: RoomId, view: Omit<RoomView, "seq">): Promise<void> {
       const { api: mine, sync } = here();
-      sync.showRoom(await mine.view(roomId, { folded }));
+      const seq = store.snapshot().rooms?.get(roomId)?.seq;
+      sync.showRoom(await mine.view(roomId, { ...view, ...(view.hidden && { seq }) }));
     },
     /** What mentions this user in all their rooms, newest first, before a date. */
     async mentions(before: number | undefined): Promise<Page> {

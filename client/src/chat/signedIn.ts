@@ -1,6 +1,7 @@
 import type { Leave, Me, Message } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
 import { changeSlot, createDrafts } from "./drafts.ts";
+import { createHiding } from "./hiding.ts";
 import { createNotifications } from "./notifications.ts";
 import { createOutbox } from "./outbox.ts";
 import { createPeople } from "./people.ts";
@@ -99,6 +100,8 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   const typing = createTyping({ chat, scope, clock, socket, people });
   const sync = createSync({ chat, scope, random, api, socket, outbox, drafts, people, reads });
   const visits = createVisits({ chat, scope, api, people, read: sync.read });
+  const hiding = createHiding({ chat, api, showRoom: sync.showRoom });
+  scope.add(store.subscribe(() => hiding.look()));
   const threads = createThreads({ chat, scope, people, read: sync.read });
   scope.add(store.subscribe(() => threads.look()));
   scope.add(tabs.leave);
@@ -110,6 +113,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   socket.open();
   void sync.showRooms();
   void visits.load();
+  hiding.opened(chat.state.openRoom);
   threads.look();
 
   function send({ roomId, message, nonce, replyTo, change }: Outgoing): Promise<Message> {
@@ -191,6 +195,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     typing,
     sync,
     visits,
+    hiding,
     threads,
     close: scope.close,
 

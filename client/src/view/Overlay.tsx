@@ -12,6 +12,7 @@ import { BrowseRooms } from "./rooms/BrowseRooms.tsx";
 import { ReportMessage } from "./moderation/ReportMessage.tsx";
 import { RoomDetails } from "./moderation/RoomDetails.tsx";
 import { NewRoom } from "./rooms/NewRoom.tsx";
+import { RoomOptions } from "./rooms/RoomOptions.tsx";
 import { JumpToDate } from "./search/JumpToDate.tsx";
 import { Search } from "./search/Search.tsx";
 import { QuickSwitcher } from "./switcher/QuickSwitcher.tsx";
@@ -66,6 +67,8 @@ export function Overlay({ overlay, takeTyped }: Props) {
       return <RoomNotifications roomId={overlay.roomId} />;
     case "room":
       return <RoomDetails roomId={overlay.roomId} />;
+    case "room options":
+      return <RoomOptions roomId={overlay.roomId} />;
     case "report":
       return <ReportMessage message={overlay.message} />;
     case "question":

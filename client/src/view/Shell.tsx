@@ -11,7 +11,7 @@ import { AskToNotify } from "./notifications/AskToNotify.tsx";
 import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
 import { Rooms } from "./rooms/Rooms.tsx";
-import { orderRooms } from "./rooms/titles.ts";
+import { listRooms } from "./rooms/titles.ts";
 import { goToRegion, keepFocus } from "./regions.ts";
 import css from "./Shell.module.css";
 import { useTabSign } from "./tabSign.ts";
@@ -195,7 +195,8 @@ function Over({ overlay }: { overlay: Open | null }) {
       if (!event.altKey || event.ctrlKey || event.metaKey || step === 0) return;
       event.preventDefault();
       const state = chat.snapshot();
-      const ids = orderRooms(state.rooms).map((room) => room.id);
+      const { favourites, named, direct } = listRooms(state.rooms, state.openRoom);
+      const ids = [...favourites, ...named, ...direct].map((room) => room.id);
       const at = ids.indexOf(state.openRoom ?? "");
       const next = ids[(at + step + ids.length) % ids.length];
       if (next !== undefined) goTo(next);

@@ -17,6 +17,7 @@ export type Overlay =
   | { is: "person"; userId: UserId }
   | { is: "notifications"; roomId: RoomId }
   | { is: "room"; roomId: RoomId }
+  | { is: "room options"; roomId: RoomId }
   | { is: "report"; message: Message }
   | { is: "question"; title: string; text: string; yes: string; no: string; onYes: () => void };
 

@@ -250,8 +250,12 @@ export class Accounts {
       kb: 1,
     };
     for (const [index, roomId] of ids.entries()) {
-      const { id, kind, name, userIds, read } = await rooms.state(roomId, user.id);
-      const told = { id, kind, ...(name !== null && { name }), ...(userIds && { userIds }), read };
+      const { id, kind, name, userIds, read, notify, folded, favourite, hidden } = await rooms.state(
+        roomId,
+        user.id,
+      );
+      const chosen = { ...(notify && { notify }), folded, favourite, hidden };
+      const told = { id, kind, ...(name !== null && { name }), ...(userIds && { userIds }), read, ...chosen };
       yield { text: `${index > 0 ? "," : ""}\n${JSON.stringify(told)}`, kb: 1 };
     }
     yield { text: `],"messages":[`, kb: 0 };

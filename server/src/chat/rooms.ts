@@ -12,6 +12,7 @@ import type {
   RoomId,
   RoomKind,
   RoomPatch,
+  RoomView,
   ServerEvents,
   ServerRole,
   Standing,
@@ -129,6 +130,8 @@ export class ChatRooms {
       mentions,
       notify,
       folded,
+      favourite,
+      hidden,
       settings,
       record,
     } = state;
@@ -148,6 +151,8 @@ export class ChatRooms {
       ...(mentions > 0 && { mentions }),
       ...(notify && { notify }),
       ...(folded && { folded }),
+      ...(favourite && { favourite }),
+      ...(hidden && { hidden }),
       role: roleIn(kind, standing, server) ?? standing.role,
       ...(standing.mutedUntil !== undefined && { mutedUntil: standing.mutedUntil }),
       ...settings,
@@ -261,7 +266,8 @@ export class ChatRooms {
     const roomId = this.#rooms.between(user.id, otherId);
     if (!(await this.#members.has(roomId, user.id))) await this.demandPlace(user.id);
     const created = await this.#members.show(roomId, user.id);
-    if (created) this.#announce.showRoom([user.id], roomId);
+    const wasHidden = await this.#rooms.unhide(roomId, user.id);
+    if (created || wasHidden) this.#announce.showRoom([user.id], roomId);
     return { room: await this.describe(roomId, user.id), created };
   }
 
@@ -326,8 +332,7 @@ export class ChatRooms {
 
   /** Cleans up after a user who is no longer a member; `before` is their last record. */
   async forget(roomId: RoomId, userId: UserId, before: MemberRecord | null): Promise<void> {
-    await this.#rooms.setNotify(roomId, userId, null);
-    await this.#rooms.setFolded(roomId, userId, false);
+    await this.#rooms.forgetChoices(roomId, userId);
     if (before?.role === "owner") await this.#members.keepOwner(roomId);
   }
 
@@ -339,10 +344,20 @@ export class ChatRooms {
     return this.describe(roomId, user.id);
   }
 
-  /** Sets whether the user has a room's answers folded into threads, for all their windows. Throws `not_found`. */
-  async setFolded(user: User, roomId: RoomId, folded: boolean): Promise<Room> {
+  /**
+   * Sets how the user sees a room, for all their windows. A room that they hide counts as read, and one in which
+   * something was said that they did not know of stays. Throws `not_found`, and `invalid` to hide a room that is not
+   * direct.
+   */
+  async setView(user: User, roomId: RoomId, { folded, favourite, hidden, seq }: RoomView): Promise<Room> {
     await this.#members.demand(roomId, user.id);
-    await this.#rooms.setFolded(roomId, user.id, folded);
+    if (hidden !== undefined && this.#rooms.usersOf(roomId) === null)
+      throw new ChatError("invalid", "Only a direct room can be hidden.");
+    if (folded !== undefined) await this.#rooms.setFolded(roomId, user.id, folded);
+    if (favourite !== undefined) await this.#rooms.setFavourite(roomId, user.id, favourite);
+    if (hidden === false) await this.#rooms.unhide(roomId, user.id);
+    const newest = hidden === true ? await this.#rooms.hide(roomId, user.id, seq) : null;
+    if (newest !== null) await this.read(user, { roomId, seq: newest });
     this.#announce.showRoom([user.id], roomId);
     return this.describe(roomId, user.id);
   }

@@ -255,8 +255,7 @@ export class Users {
     await this.#redis.hset(key, "deleted", Date.now());
     await this.#redis.hdel(key, "password", "role", "displayName", "avatar", "reset");
     if (shown !== null) await this.#looks.release(id, shown);
-    const { userNotify, userFolded } = this.#keys;
-    await Promise.all([this.#redis.del(userNotify(id)), this.#redis.del(userFolded(id))]);
+    for (const choice of this.#keys.scan.choicesOf(id)) await this.#redis.del(choice);
     this.forget(id);
   }
 

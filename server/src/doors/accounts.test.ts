@@ -207,6 +207,7 @@ describe("an export", () => {
     const pia = await person(left(), "pia");
     for (let count = 0; count < 120; count += 1) await pia.say("0", `"${count}"`);
     await owner.say("0", "not Pia's");
+    await pia.browser.fetch("PUT", "/api/rooms/0/view", { favourite: true });
     const { status, body, headers } = await pia.browser.get<{
       account: Account;
       sessions: OwnSession[];
@@ -218,7 +219,7 @@ describe("an export", () => {
     expect(body.account).toMatchObject(pia.user);
     expect(JSON.stringify(body)).not.toMatch(/\$2[aby]\$|not Pia's/);
     expect(body.sessions).toHaveLength(1);
-    expect(body.rooms.map(({ id }) => id)).toEqual(["0"]);
+    expect(body.rooms).toMatchObject([{ id: "0", favourite: true, folded: false }]);
     expect(body.messages.map(({ message }) => message)).toEqual(
       Array.from({ length: 120 }, (_, count) => `"${count}"`),
     );

@@ -22,6 +22,7 @@ import {
   type House,
   type Person,
   unwrap,
+  windowOf,
 } from "../testing.ts";
 
 let house: House;
@@ -1036,6 +1037,94 @@ describe("while Redis is away", () => {
     } finally {
       await apart.close().catch(() => undefined);
       await own.close();
+    }
+  });
+});
+
+describe("a favourite room", () => {
+  it("is one on every replica and in all windows, for the user alone, until they leave", async () => {
+    const { id } = await mary.makes({ name: "Favoured" });
+    const put = (view: object, who = mary) =>
+      who.browser.fetch<Room>("PUT", `/api/rooms/${id}/view`, view).then(({ body }) => body.favourite);
+    const other = await windowOf(mary, right);
+    const told: (true | undefined)[] = [];
+    other.socket.on("show.room", (room) => void (room.id === id && told.push(room.favourite)));
+    expect(await put({ favourite: true })).toBe(true);
+    await until(() => told.includes(true));
+    const listed = async () =>
+      (await other.browser.get<Room[]>("/api/rooms")).body.find((room) => room.id === id)?.favourite;
+    expect(await listed()).toBe(true);
+    // What is not named stays.
+    expect(await put({ folded: true })).toBe(true);
+    for (const favourite of ["true", 1, null]) expect(await put({ favourite })).toBeUndefined();
+    expect(await listed()).toBe(true);
+    unwrap(await joe.socket.emitWithAck("room.join", { roomId: id }));
+    expect(await put({ folded: false }, joe)).toBeUndefined();
+    unwrap(await mary.socket.emitWithAck("room.leave", { roomId: id }));
+    unwrap(await mary.socket.emitWithAck("room.join", { roomId: id }));
+    expect(await listed()).toBeUndefined();
+    other.close();
+  });
+});
+
+describe("a hidden direct room", () => {
+  it("stays hidden on every replica until its next message, from anybody, and counts as read", async () => {
+    const [ann, bob] = [await person(left), await person(right)];
+    const { id } = (await ann.browser.post<Room>("/api/rooms/private", { userId: bob.user.id })).body;
+    const other = await windowOf(ann, right);
+    const put = async (view: object, who = ann) => {
+      const { status, body } = await who.browser.fetch<Room>("PUT", `/api/rooms/${id}/view`, view);
+      return status === 200 ? (body.hidden ?? false) : status;
+    };
+    const listed = async (who = other) =>
+      (await who.browser.get<Room[]>("/api/rooms")).body.find((room) => room.id === id);
+    const isHidden = async () => (await listed())?.hidden ?? false;
+    const told: (true | undefined)[] = [];
+    other.socket.on("show.room", ({ hidden }) => void told.push(hidden));
+
+    // Also one in which nothing was said yet.
+    expect(await put({ hidden: true })).toBe(true);
+    await until(() => told.includes(true));
+    const { seq } = await bob.say(id, "hello");
+    expect(await isHidden()).toBe(false);
+    // Who hides it before they know of a message sees that message.
+    expect(await put({ hidden: true, seq: seq - 1 })).toBe(false);
+    expect(await listed()).toMatchObject({ unread: 1 });
+    expect(await put({ hidden: true, seq })).toBe(true);
+    expect(await listed()).toMatchObject({ hidden: true, unread: 0 });
+    expect(await listed(bob)).not.toHaveProperty("hidden");
+    await ann.say(id, "mine");
+    expect(await isHidden()).toBe(false);
+    // A reaction is no message, nor is an edit.
+    expect(await put({ hidden: true })).toBe(true);
+    unwrap(await bob.socket.emitWithAck("message.react", { roomId: id, seq, emoji: "👍", on: true }));
+    expect(await isHidden()).toBe(true);
+    expect(await put({ hidden: false })).toBe(false);
+    expect(await isHidden()).toBe(false);
+    // Whoever opens it by the person sees it again.
+    expect(await put({ hidden: true })).toBe(true);
+    await ann.browser.post("/api/rooms/private", { userId: bob.user.id });
+    expect(await isHidden()).toBe(false);
+    // Redis lost the newest message: whatever is said next is another one.
+    expect(await put({ hidden: true })).toBe(true);
+    await house.redis.hset(house.keys.meta(id), { seq: seq - 1, hash: "0123456789ab" });
+    expect(await isHidden()).toBe(false);
+    for (const [hidden, known] of [
+      ["yes", 0],
+      [1, 0],
+      [true, -1],
+      [true, "1"],
+      [true, 0.5],
+    ] as const)
+      expect(await put({ hidden, seq: known })).toBe(400);
+    expect(await put({ hidden: true }, mary)).toBe(404);
+    for (const one of [ann, bob, other]) one.close();
+  });
+
+  it("is the only kind of room that can be hidden", async () => {
+    for (const id of ["0", (await mary.makes({ name: "In sight" })).id]) {
+      const { status } = await mary.browser.fetch("PUT", `/api/rooms/${id}/view`, { hidden: true });
+      expect(status).toBe(400);
     }
   });
 });

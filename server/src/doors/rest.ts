@@ -110,7 +110,18 @@ const newBan: z.ZodType<{ until?: number | undefined }> = z.object({ until: mome
 const userId = z.string().regex(USER_ID, "no user id");
 const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });
 const notifications: z.ZodType<Notifications> = z.object({ level: z.enum(NOTIFY_LEVELS) });
-const roomView: z.ZodType<RoomView> = z.object({ folded: z.boolean() });
+const roomView: z.ZodType<RoomView> = z
+  .object({
+    folded: z.boolean(),
+    favourite: z.boolean(),
+    hidden: z.boolean(),
+    seq: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+  })
+  .partial()
+  .refine(
+    ({ folded, favourite, hidden }) => [folded, favourite, hidden].some((one) => one !== undefined),
+    "folded, favourite or hidden",
+  );
 const date = z
   .string()
   .regex(/^\d{1,16}$/, "a date in milliseconds")
@@ -769,11 +780,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const people = await chat.rooms.countPeople(demandUser(response), roomIdOf(request));
     response.json({ people } satisfies Audience);
   });
-  // {folded} -> the room; whether I see answers in their threads alone: `true` or `false`
+  // {folded?,favourite?,hidden?,seq?} -> the room; each `true` or `false`: whether I see answers in their threads alone,
+  // the room on top of my list, and a direct room not before its next message; `seq` is the newest message that I knew
   router.put("/rooms/:id/view", async (request, response) => {
     const user = demandUser(response);
-    const { folded } = roomView.parse(request.body);
-    response.json(await chat.rooms.setFolded(user, roomIdOf(request), folded));
+    const view = roomView.parse(request.body);
+    response.json(await chat.rooms.setView(user, roomIdOf(request), view));
   });
   // ?before=&after=&size= -> `{messages,more,rev,revHash}`, oldest first; `before` and `after` are dates
   // ?around=SEQ&size= -> the same around this message, with `newer` beside `more`: whether there are newer ones, and

@@ -25,6 +25,7 @@ import {
   type House,
   type Person,
   type TestSocket,
+  windowOf,
 } from "../testing.ts";
 
 const BAD_ROOM_IDS: unknown[] = [
@@ -93,13 +94,6 @@ afterAll(() => house.close());
 function sidOf(browser: Browser): string {
   const value = decodeURIComponent(browser.cookie.split("=")[1] ?? "");
   return value.slice(2, value.lastIndexOf("."));
-}
-
-/** Another window of a person, on a replica. */
-function windowOf(who: Person, replica: Replica): Promise<Person> {
-  const browser = new Browser(replica);
-  browser.cookie = who.browser.cookie;
-  return connect(browser, who.user);
 }
 
 /** Records everything that a socket hears from now on. */

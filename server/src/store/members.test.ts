@@ -2,9 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { readConfig } from "../config.ts";
 import type { Keys } from "../keys.ts";
 import type { Message, Room } from "../protocol.ts";
-import type { Replica } from "../server.ts";
 import {
-  Browser,
   both,
   connect,
   person,
@@ -13,6 +11,7 @@ import {
   unwrap,
   type House,
   type Person,
+  windowOf,
 } from "../testing.ts";
 import { Members } from "./members.ts";
 import { finishMove } from "./move.ts";
@@ -23,12 +22,6 @@ const texts = (one: Person) => one.messages.map(({ message }) => message);
 function unheard(house: House): Members {
   const keys: Keys = { ...house.keys, roomChannel: () => `${house.keys.channel}:nowhere` };
   return new Members(house.redis, keys, readConfig(house.env));
-}
-
-function windowOf(who: Person, replica: Pick<Replica, "address">): Promise<Person> {
-  const browser = new Browser(replica);
-  browser.cookie = who.browser.cookie;
-  return connect(browser, who.user);
 }
 
 async function makeRoom(owner: Person, ...others: Person[]): Promise<Room> {

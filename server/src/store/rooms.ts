@@ -34,6 +34,9 @@ export type RoomState = {
   mentions: number;
   notify: NotifyLevel | null;
   folded: boolean;
+  favourite: boolean;
+  /** Whether this user has hidden it, and nothing was said since. */
+  hidden: boolean;
   settings: Partial<RoomSettings>;
   record: MemberRecord | null;
 };
@@ -194,14 +197,17 @@ export class Rooms {
   async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
     const keys = this.#keys;
     const userIds = pairOf(roomId);
-    const [name, [seq, kind, ...settings], record, read, notify, folded] = await Promise.all([
+    const [name, meta, record, read, notify, folded, favourite, hiddenAt] = await Promise.all([
       userIds ? null : this.#redis.get(keys.roomName(roomId)),
-      this.#redis.hmget(keys.meta(roomId), "seq", "kind", ...SETTINGS),
+      this.#redis.hmget(keys.meta(roomId), "seq", "hash", "kind", ...SETTINGS),
       this.#members.record(roomId, userId),
       this.#redis.hget(keys.read(roomId), userId),
       this.#redis.hget(keys.userNotify(userId), roomId),
       this.#redis.sismember(keys.userFolded(userId), roomId),
+      this.#redis.sismember(keys.userFavourites(userId), roomId),
+      userIds ? this.#redis.hget(keys.userHidden(userId), roomId) : null,
     ]);
+    const [seq, hash, kind, ...settings] = meta;
     // Most rooms are fully read: then there is nothing to count.
     const isRead = Number(seq ?? 0) <= Number(read ?? 0);
     const [deleted, own, rooms] = isRead
@@ -222,6 +228,8 @@ export class Rooms {
       mentions: own + rooms,
       notify: NOTIFY_LEVELS.find((level) => level === notify) ?? null,
       folded: folded === 1,
+      favourite: favourite === 1,
+      hidden: hiddenAt === (hash ?? ""),
       settings: settingsOf(settings),
       record,
     };
@@ -266,8 +274,39 @@ export class Rooms {
 
   /** Notes whether a user has a room's answers folded into their threads. */
   async setFolded(roomId: RoomId, userId: UserId, folded: boolean): Promise<void> {
-    const key = this.#keys.userFolded(userId);
-    await (folded ? this.#redis.sadd(key, roomId) : this.#redis.srem(key, roomId));
+    await this.#choose(this.#keys.userFolded(userId), roomId, folded);
+  }
+
+  /** Notes whether a user sees a room on top of their list. */
+  async setFavourite(roomId: RoomId, userId: UserId, favourite: boolean): Promise<void> {
+    await this.#choose(this.#keys.userFavourites(userId), roomId, favourite);
+  }
+
+  async #choose(key: string, roomId: RoomId, on: boolean): Promise<void> {
+    await (on ? this.#redis.sadd(key, roomId) : this.#redis.srem(key, roomId));
+  }
+
+  /**
+   * Hides a direct room from a user until its next message. `known`: the newest message that they know; if there is a
+   * newer one, the room stays. Answers the seq of the newest message, or null if the room stays.
+   */
+  async hide(roomId: RoomId, userId: UserId, known = Infinity): Promise<number | null> {
+    const [seq, hash] = await this.#redis.hmget(this.#keys.meta(roomId), "seq", "hash");
+    if (Number(seq ?? 0) > known) return null;
+    await this.#redis.hset(this.#keys.userHidden(userId), roomId, hash ?? "");
+    return Number(seq ?? 0);
+  }
+
+  /** Shows a hidden room again; false if it was not hidden. */
+  async unhide(roomId: RoomId, userId: UserId): Promise<boolean> {
+    return (await this.#redis.hdel(this.#keys.userHidden(userId), roomId)) === 1;
+  }
+
+  /** Forgets what a user has chosen for a named room. */
+  async forgetChoices(roomId: RoomId, userId: UserId): Promise<void> {
+    await this.setNotify(roomId, userId, null);
+    await this.setFolded(roomId, userId, false);
+    await this.setFavourite(roomId, userId, false);
   }
 
   /** Raises a read mark, or with `unread` lowers it; answers the mark. */

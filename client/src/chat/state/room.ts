@@ -69,6 +69,10 @@ export type RoomState = Revisions & {
   notify: NotifyLevel;
   /** Whether this user has answers folded into their threads. */
   folded: boolean;
+  /** Whether this user sees it on top of their list. */
+  favourite: boolean;
+  /** seq of the newest message when this user hid the room; null if they have not. */
+  hiddenAt: number | null;
   /** What this user is in the room. */
   standing: Standing;
   settings: Partial<RoomSettings>;
@@ -87,6 +91,11 @@ export function closedAt({ settings, standing }: RoomState, now: number): Closed
 /** For how many seconds this user waits between two messages. */
 export function slowIn({ settings, standing }: RoomState): number {
   return standing.role === "member" ? (settings.slow ?? 0) : 0;
+}
+
+/** Whether this user has hidden the room, and nothing was said since. */
+export function isHidden({ hiddenAt, seq }: RoomState): boolean {
+  return hiddenAt !== null && seq <= hiddenAt;
 }
 
 /** Messages that this user has not read. */
@@ -161,8 +170,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       held: [],
       stale: false,
       deleted: room.deleted ?? [],
-      notify: notifyOf(room),
-      folded: room.folded === true,
+      ...chosenIn(room),
       ...setIn(room),
       ...NO_REVISIONS,
     };
@@ -176,8 +184,18 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
   const deleted = withDeleted(known.deleted, room.deleted ?? [], read);
   const heardSince = known.mentions.heard.filter((heardOf) => heardOf > room.seq);
   const mentions = { ...listedIn(room), heard: heardSince };
-  const own = { notify: notifyOf(room), folded: room.folded === true, ...setIn(room) };
+  const own = { ...chosenIn(room), ...setIn(room) };
   return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted, mentions, ...own };
+}
+
+/** What this user has chosen for the room. */
+function chosenIn(room: Room): Pick<RoomState, "notify" | "folded" | "favourite" | "hiddenAt"> {
+  return {
+    notify: notifyOf(room),
+    folded: room.folded === true,
+    favourite: room.favourite === true,
+    hiddenAt: room.hidden === true ? room.seq : null,
+  };
 }
 
 /** What is set for the room and this user. Servers of the previous version say nothing of it. */

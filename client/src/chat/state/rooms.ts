@@ -115,7 +115,8 @@ export function applyRooms<S extends RoomsState & SessionState>(
     case "synced":
       if (event.room.notFound) return without(state, event.room.roomId);
       return mapRoom(state, event.room.roomId, (room) =>
-        noted(state, catchUp(room, event.room), [
+        // In another log it is another message that is newest.
+        noted(state, catchUp(event.room.reset ? { ...room, hiddenAt: null } : room, event.room), [
           ...event.room.messages,
           ...(event.room.changes?.messages ?? []),
         ]),

@@ -2,7 +2,7 @@ import type { Message, Presence, Room, SyncedRoom } from "@hubbub/server/protoco
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Outgoing } from "./outgoing.ts";
-import { compareMessages, needsSync, unreadOf, type RoomState } from "./room.ts";
+import { compareMessages, isHidden, needsSync, unreadOf, type RoomState } from "./room.ts";
 import { nameIn } from "./people.ts";
 import { apply, initialState, type ChatEvent, type ChatState } from "./state.ts";
 
@@ -540,5 +540,37 @@ describe("presence", () => {
       "…",
       "",
     ]);
+  });
+});
+
+describe("a hidden room", () => {
+  const hidden = (seq: number): Room => ({ ...listed(seq, seq), hidden: true });
+
+  test("is shown again by the next message, however the room's description and the message cross", () => {
+    const list: ChatEvent = { type: "rooms", rooms: [hidden(3)] };
+    const told: ChatEvent = { type: "room", room: hidden(3) };
+    const next: ChatEvent = { type: "message", message: stored(4) };
+    expect(isHidden(general(after([list])))).toBe(true);
+    for (const events of [
+      [list, next],
+      [list, next, told],
+      [{ type: "rooms", rooms: [listed(3)] } as const, next, told],
+    ])
+      expect(isHidden(general(after(events)))).toBe(false);
+    const change = { ...stored(3), rev: 1, edited: 5 };
+    const changes = { after: 0, rev: 1, revHash: "a", messages: [change] };
+    expect(isHidden(general(after([list, { type: "changes", roomId: "0", changes }])))).toBe(true);
+  });
+
+  test("is shown again if its log turns out to be another one", () => {
+    const synced: SyncedRoom = { roomId: "0", messages: between(1, 2), more: false, reset: "ahead" };
+    const state = after(
+      [
+        { type: "room", room: hidden(3) },
+        { type: "synced", room: synced },
+      ],
+      opened(3),
+    );
+    expect(isHidden(general(state))).toBe(false);
   });
 });

@@ -5,10 +5,10 @@ import { replySlot } from "../../chat/drafts.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
-import { firstRoom, partnerOf } from "../../chat/state/rooms.ts";
+import { partnerOf } from "../../chat/state/rooms.ts";
 import { isIn } from "../../chat/state/thread.ts";
 import type { Visit } from "../../chat/state/visit.ts";
-import { follow, goTo, moveTo, unfoldThread } from "../address.ts";
+import { follow, moveTo, unfoldThread } from "../address.ts";
 import { ConnectionBar } from "../connection/ConnectionBar.tsx";
 import { useOverlays } from "../overlays.ts";
 import { titleOf } from "../rooms/titles.ts";
@@ -65,28 +65,8 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
   const latest = useCallback(() => moveTo(room.id), [room.id]);
   const log = visit?.is === "apart" ? visit.log : room.log;
 
-  function goToFirst(): void {
-    const first = firstRoom(chat.snapshot());
-    if (first !== null) goTo(first);
-  }
-
-  function leave() {
-    chat.leaveRoom(room.id).then(goToFirst, (error: unknown) => tell(wordsOf(error)));
-  }
-
-  function askToLeave() {
-    open({
-      is: "question",
-      title: `Leave ${title}?`,
-      text: "You will not hear from the room any more. You can join it again whenever you like.",
-      yes: "Leave room",
-      no: "Stay",
-      onYes: leave,
-    });
-  }
-
   function fold() {
-    chat.setFolded(room.id, !room.folded).then(
+    chat.setView(room.id, { folded: !room.folded }).then(
       () =>
         tell(
           room.folded
@@ -129,9 +109,6 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
             />
           )}
         </div>
-        {(room.kind === "open" || room.kind === "invite") && (
-          <IconButton icon="exit" label="Leave room" onClick={askToLeave} />
-        )}
         <IconButton
           icon="thread"
           label="Fold replies into threads"
@@ -149,6 +126,11 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
           onClick={() => open({ is: "notifications", roomId: room.id })}
         />
         <IconButton icon="people" label="People" aria-pressed={peopleShown} onClick={onPeople} />
+        <IconButton
+          icon="more"
+          label="Room options"
+          onClick={() => open({ is: "room options", roomId: room.id })}
+        />
       </header>
       {log === null ? (
         <>

@@ -21,7 +21,7 @@ import { Wordmark } from "../ui/Wordmark.tsx";
 import { usePlain } from "../useBlocks.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Rooms.module.css";
-import { orderRooms, titleOf } from "./titles.ts";
+import { listRooms, titleOf } from "./titles.ts";
 
 const LINE_MOST = 120;
 
@@ -29,10 +29,10 @@ const LINE_MOST = 120;
 export function Rooms({ alone = false }: { alone?: boolean }) {
   const { open } = useOverlays();
   const rooms = useChat((state) => state.rooms);
-  const ordered = useMemo(() => orderRooms(rooms), [rooms]);
-  const list = useRef<HTMLDivElement>(null);
   const openRoom = useChat((state) => state.openRoom);
-  const place = ordered.findIndex(({ id }) => id === openRoom);
+  const { favourites, named, direct } = useMemo(() => listRooms(rooms, openRoom), [rooms, openRoom]);
+  const list = useRef<HTMLDivElement>(null);
+  const place = [...favourites, ...named, ...direct].findIndex(({ id }) => id === openRoom);
   // Also when other rooms move it out of sight.
   useEffect(() => {
     if (place < 0 || openRoom === null) return;
@@ -76,9 +76,10 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
             <Icon name="up" /> {above === 1 ? "1 unread room" : `${above} unread rooms`}
           </button>
         )}
+        {favourites.length > 0 && <Section title="Favourites" rooms={favourites} />}
         <Section
           title="Rooms"
-          rooms={rooms === null ? null : ordered.filter((room) => room.kind !== "direct")}
+          rooms={rooms === null ? null : named}
           actions={
             <>
               <IconButton icon="compass" label="Browse rooms" onClick={() => open({ is: "browse" })} />
@@ -88,7 +89,7 @@ export function Rooms({ alone = false }: { alone?: boolean }) {
         />
         <Section
           title="Direct messages"
-          rooms={rooms === null ? null : ordered.filter((room) => room.kind === "direct")}
+          rooms={rooms === null ? null : direct}
           empty="Pick somebody from People to talk in private."
           actions={
             <IconButton icon="plus" label="New direct message" onClick={() => open({ is: "people" })} />
@@ -168,7 +169,7 @@ function findUnread(list: HTMLElement) {
   return { above, below };
 }
 
-type SectionProps = { title: string; rooms: RoomState[] | null; empty?: string; actions: ReactNode };
+type SectionProps = { title: string; rooms: RoomState[] | null; empty?: string; actions?: ReactNode };
 
 function Section({ title, rooms, empty, actions }: SectionProps) {
   return (

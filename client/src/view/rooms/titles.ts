@@ -1,6 +1,6 @@
 import { isBlank, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { nameIn, type PeopleState } from "../../chat/state/people.ts";
-import type { RoomState } from "../../chat/state/room.ts";
+import { isHidden, type RoomState } from "../../chat/state/room.ts";
 
 /** A room's name for this user; for a direct room, what the other user is called. */
 export function titleOf(room: RoomState, me: UserId, users: PeopleState["users"]): string {
@@ -19,6 +19,17 @@ export function orderRooms(rooms: ReadonlyMap<RoomId, RoomState> | null): RoomSt
     if (other.kind === "everyone") return 1;
     return (one.names[0] ?? "").localeCompare(other.names[0] ?? "") || byId(one, other);
   });
+}
+
+/** A user's list of rooms. A room that they have hidden is not in it, unless it is open. */
+export function listRooms(rooms: ReadonlyMap<RoomId, RoomState> | null, openRoom: RoomId | null) {
+  const shown = orderRooms(rooms).filter((room) => !isHidden(room) || room.id === openRoom);
+  const others = shown.filter(({ favourite }) => !favourite);
+  return {
+    favourites: shown.filter(({ favourite }) => favourite),
+    named: others.filter(({ kind }) => kind !== "direct"),
+    direct: others.filter(({ kind }) => kind === "direct"),
+  };
 }
 
 function byId(one: RoomState, other: RoomState): number {

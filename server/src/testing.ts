@@ -9,7 +9,7 @@ import { pino } from "pino";
 import { io, type Socket } from "socket.io-client";
 import { readConfig } from "./config.ts";
 import { createKeys, type Keys } from "./keys.ts";
-import type { ClientEvents, Message, Reply, RoomId, ServerEvents, User } from "./protocol.ts";
+import type { ClientEvents, Message, NewRoom, Reply, Room, RoomId, ServerEvents, User } from "./protocol.ts";
 import { startServer, type Replica } from "./server.ts";
 
 /** What tests start with: replicas on a real Redis under a prefix of their own, and people who use them. */
@@ -190,6 +190,17 @@ export class Person {
   /** Sends a message and resolves with the stored one; throws the failure's code. */
   async say(roomId: RoomId, message: string, nonce = `n${(this.#nonce += 1)}`): Promise<Message> {
     return unwrap(await this.socket.timeout(PATIENCE_MS).emitWithAck("message", { roomId, message, nonce }));
+  }
+
+  /**
+   * Makes a room, and resolves once this connection hears it. Until then the answer to the request has come, and what is
+   * said is told by the `seq` of `show.room` alone.
+   */
+  async makes(room: NewRoom): Promise<Room> {
+    const { status, body } = await this.browser.post<Room>("/api/rooms", room);
+    if (status !== 201) throw new Error(`a new room was answered with ${status}: ${JSON.stringify(body)}`);
+    unwrap(await this.socket.timeout(PATIENCE_MS).emitWithAck("room.join", { roomId: body.id }));
+    return body;
   }
 
   /** Resolves with the first message of this text, heard already or later. */

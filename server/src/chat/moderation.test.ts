@@ -45,13 +45,8 @@ beforeEach(async () => {
   await put(owner, moderator, { role: "moderator" });
 });
 
-async function makeRoom(kind: "open" | "invite"): Promise<Room> {
-  const { body, status } = await owner.browser.post<Room>("/api/rooms", {
-    name: `room ${(rooms += 1)}`,
-    kind,
-  });
-  expect(status).toBe(201);
-  return body;
+function makeRoom(kind: "open" | "invite"): Promise<Room> {
+  return owner.makes({ name: `room ${(rooms += 1)}`, kind });
 }
 
 async function put(by: Person, target: Person, body: object, id = room.id): Promise<Member> {

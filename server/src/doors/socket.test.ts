@@ -813,17 +813,17 @@ describe("a session's end", () => {
 
 describe("somebody who is typing", () => {
   it("is shown as typing to the room's other members on every replica, but not to strangers", async () => {
-    const { body } = await mary.browser.post<Room>("/api/rooms", { name: `typing ${Math.random()}` });
-    unwrap(await joe.socket.emitWithAck("room.join", { roomId: body.id }));
+    const { id } = await mary.makes({ name: `typing ${Math.random()}` });
+    unwrap(await joe.socket.emitWithAck("room.join", { roomId: id }));
     const heard: string[] = [];
     for (const one of [mary, joe, sue])
       one.socket.on("typing", ({ roomId, userId }) => {
-        if (roomId === body.id) heard.push(`${one.user.id} of ${userId}`);
+        if (roomId === id) heard.push(`${one.user.id} of ${userId}`);
       });
-    unwrap(await mary.socket.emitWithAck("typing", { roomId: body.id }));
+    unwrap(await mary.socket.emitWithAck("typing", { roomId: id }));
     await until(() => heard.length > 0);
     expect(heard).toEqual([`${joe.user.id} of ${mary.user.id}`]);
-    const reply = await sue.socket.emitWithAck("typing", { roomId: body.id });
+    const reply = await sue.socket.emitWithAck("typing", { roomId: id });
     expect(reply).toMatchObject({ ok: false, error: { code: "not_found" } });
   });
 

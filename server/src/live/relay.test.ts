@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Message, Room } from "../protocol.ts";
+import type { Message } from "../protocol.ts";
 import { createKeys } from "../keys.ts";
 import type { Replica } from "../server.ts";
 import {
@@ -39,9 +39,9 @@ function seqs(messages: Message[]): (number | undefined)[] {
 const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1);
 
 async function namedRoom(owner: Person, name: string, ...others: Person[]): Promise<string> {
-  const { body } = await owner.browser.post<Room>("/api/rooms", { name });
-  for (const other of others) unwrap(await other.socket.emitWithAck("room.join", { roomId: body.id }));
-  return body.id;
+  const { id } = await owner.makes({ name });
+  for (const other of others) unwrap(await other.socket.emitWithAck("room.join", { roomId: id }));
+  return id;
 }
 
 describe.each(["rooms", "single"])("with RELAY_CHANNEL=%s", (relayChannel) => {

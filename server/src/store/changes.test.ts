@@ -53,7 +53,7 @@ describe("a stored message", () => {
     house = await replicas(2);
     const [left, right] = both(house);
     [mary, joe] = await Promise.all([reader(left), reader(right)]);
-    roomId = (await mary.browser.post<Room>("/api/rooms", { name: "changes" })).body.id;
+    roomId = (await mary.makes({ name: "changes" })).id;
     unwrap(await joe.socket.emitWithAck("room.join", { roomId }));
   });
   afterAll(() => house.close());
@@ -194,7 +194,7 @@ describe("a stored message", () => {
 
   it("cannot be changed by a stranger to its room, nor if it does not exist", async () => {
     const said = await mary.say(roomId, "among us");
-    const { id } = (await mary.browser.post<Room>("/api/rooms", { name: "only mary" })).body;
+    const { id } = await mary.makes({ name: "only mary" });
     const alone = await mary.say(id, "only mine");
     for (const change of [
       edit(joe, alone, "x"),
@@ -240,7 +240,7 @@ describe("a stored message", () => {
   });
 
   it("is read directly by its number among 5,000", async () => {
-    const { id } = (await mary.browser.post<Room>("/api/rooms", { name: "long" })).body;
+    const { id } = await mary.makes({ name: "long" });
     const log = new Log(house.redis, house.keys, readConfig(house.env));
     for (let start = 0; start < 5_000; start += 500)
       await log.load(
@@ -286,7 +286,7 @@ describe("concurrent changes", () => {
             { minLength: 1, maxLength: 25 },
           ),
           async (steps) => {
-            const { id } = (await mary.browser.post<Room>("/api/rooms", { name: `r${Math.random()}` })).body;
+            const { id } = await mary.makes({ name: `r${Math.random()}` });
             for (const one of people) {
               unwrap(await one.socket.emitWithAck("room.join", { roomId: id }));
               one.shown.clear();

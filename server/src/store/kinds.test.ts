@@ -27,12 +27,6 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-async function make(body: object, who = mary): Promise<Room> {
-  const made = await who.browser.post<Room>("/api/rooms", body);
-  expect(made.status).toBe(201);
-  return made.body;
-}
-
 /** Sends any event; answers the reply without the fields that differ by the id alone. */
 async function ask({ socket }: Person, event: string, body: object): Promise<unknown> {
   const untyped = socket.timeout(PATIENCE_MS) as unknown as {
@@ -50,9 +44,9 @@ async function directoryOf({ browser }: Person, q: string) {
 
 describe("the kind of a room", () => {
   it("is told wherever a room is described, with the two users of a direct room", async () => {
-    const open = await make({ name: "A workshop" });
-    const named = await make({ name: "Another workshop", kind: "open" });
-    const invite = await make({ name: "A back room", kind: "invite" });
+    const open = await mary.makes({ name: "A workshop" });
+    const named = await mary.makes({ name: "Another workshop", kind: "open" });
+    const invite = await mary.makes({ name: "A back room", kind: "invite" });
     const shown = new Promise<Room>((resolve) => joe.socket.once("show.room", resolve));
     const { body: direct } = await mary.browser.post<Room>("/api/rooms/private", { userId: joe.user.id });
     await mary.say(direct.id, "hello");
@@ -81,10 +75,10 @@ describe("the kind of a room", () => {
   });
 
   it("is open if none is stored, and a kind that this version does not know hides the room from strangers", async () => {
-    const { id } = await make({ name: "From before" });
+    const { id } = await mary.makes({ name: "From before" });
     expect(await house.redis.hget(house.keys.meta(id), "kind")).toBeNull();
     expect(await ask(joe, "room.join", { roomId: id })).toMatchObject({ ok: true });
-    const later = await make({ name: "Of a later version" });
+    const later = await mary.makes({ name: "Of a later version" });
     await house.redis.hset(house.keys.meta(later.id), "kind", "moderated");
     expect(await ask(joe, "room.join", { roomId: later.id })).toMatchObject({
       error: { code: "not_found" },
@@ -99,7 +93,7 @@ describe("the kind of a room", () => {
 
 describe("an invite room", () => {
   it("does not exist for strangers by any route, and exists for its creator", async () => {
-    const { id } = await make({ name: "Quiet corner", kind: "invite" });
+    const { id } = await mary.makes({ name: "Quiet corner", kind: "invite" });
     await mary.say(id, "among ourselves");
     const unknown = "424242";
     const ways: ((who: Person, roomId: RoomId) => Promise<unknown>)[] = [
@@ -139,7 +133,7 @@ describe("an invite room", () => {
   });
 
   it("can be joined again by a member whose own list lost it, but not by somebody who left", async () => {
-    const { id } = await make({ name: "Lost and found", kind: "invite" });
+    const { id } = await mary.makes({ name: "Lost and found", kind: "invite" });
     await house.redis.srem(house.keys.userRooms(mary.user.id), id);
     expect(await ask(mary, "room.join", { roomId: id })).toMatchObject({ ok: true });
     expect(await ask(mary, "room.leave", { roomId: id })).toEqual({ ok: true, value: null });
@@ -149,7 +143,7 @@ describe("an invite room", () => {
   it("has its kind before it has its name, and leaves nothing where the name is taken", async () => {
     let id = "";
     const commands = await commandsDuring(async () => {
-      ({ id } = await make({ name: "In this order", kind: "invite" }));
+      ({ id } = await mary.makes({ name: "In this order", kind: "invite" }));
     });
     const at = (...words: string[]) =>
       commands.findIndex((command) => words.every((word, place) => command[place] === word));
@@ -166,7 +160,7 @@ describe("an invite room", () => {
   });
 
   it("is found by its members alone once the replica has read that it became one", async () => {
-    const { id } = await make({ name: "Turncoat" });
+    const { id } = await mary.makes({ name: "Turncoat" });
     await until(async () => (await directoryOf(joe, "turncoat")).found.total === 1);
     await house.redis.hset(house.keys.meta(id), "kind", "invite");
     // Until then its name matches, but is not told.

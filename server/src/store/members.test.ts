@@ -26,9 +26,9 @@ function unheard(house: House): Members {
 
 async function makeRoom(owner: Person, ...others: Person[]): Promise<Room> {
   const name = `room ${Math.random()}`;
-  const { body } = await owner.browser.post<Room>("/api/rooms", { name });
-  for (const one of others) unwrap(await one.socket.emitWithAck("room.join", { roomId: body.id }));
-  return body;
+  const room = await owner.makes({ name });
+  for (const one of others) unwrap(await one.socket.emitWithAck("room.join", { roomId: room.id }));
+  return room;
 }
 
 describe("a member who was removed", () => {

@@ -32,9 +32,9 @@ afterAll(() => house.close());
 /** A new room of Mary and Joe. */
 async function freshRoom(): Promise<RoomId> {
   const name = `room ${randomBytes(4).toString("hex")}`;
-  const { body } = await mary.browser.post<Room>("/api/rooms", { name });
-  unwrap(await joe.socket.emitWithAck("room.join", { roomId: body.id }));
-  return body.id;
+  const { id } = await mary.makes({ name });
+  unwrap(await joe.socket.emitWithAck("room.join", { roomId: id }));
+  return id;
 }
 
 function page(who: Person, roomId: RoomId, query = ""): Promise<Page> {

@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { pino } from "pino";
 import type { Admin, Administrator } from "../server/src/chat/admin.ts";
 import { Chat } from "../server/src/chat/chat.ts";
+import { Collector } from "../server/src/chat/collector.ts";
 import { Images } from "../server/src/chat/images.ts";
 import { Users } from "../server/src/chat/users.ts";
 import { addressOf, readConfig, type Config } from "../server/src/config.ts";
@@ -154,6 +155,8 @@ async function open(config: Config) {
     const audit = new Audit(redis, keys);
     const metrics = createMetrics();
     const nothing = () => Promise.resolve();
+    const files = new Files(redis, keys);
+    const blobs = createBlobs(config.files.address, config.files.spool);
     const chat = new Chat({
       config,
       users,
@@ -166,8 +169,9 @@ async function open(config: Config) {
       settings: new Settings(redis, keys, config),
       sessions: new SessionList(redis, keys, config),
       rooms: new Rooms(redis, keys, members),
-      files: new Files(redis, keys),
-      blobs: createBlobs(config.files.address, config.files.spool),
+      files,
+      blobs,
+      collector: new Collector({ files, blobs, users, log }),
       images: new Images(config.files),
       invites: new Invites(redis, keys),
       reports: new Reports(redis, keys),

@@ -54,7 +54,16 @@ async function about(what: string[], url?: string): Promise<string[]> {
 
 describe("the doctor, for a running replica", () => {
   it("reports working WebSockets, clocks, memory, and that the server believes a forged header", async () => {
-    const found = await about(["replica", "WebSocket", "clock", "memory", "X-Forwarded-For", "cookie"]);
+    const found = await about([
+      "replica",
+      "WebSocket",
+      "clock",
+      "memory",
+      "X-Forwarded-For",
+      "cookie",
+      "files",
+    ]);
+    expect(found.join("\n")).toMatch(/^note file:\S+ takes a file and gives it back, in \d+ ms$/m);
     expect(found.join("\n")).toMatch(/^note Redis's clock agrees/m);
     expect(found.join("\n")).toMatch(/^note the server's clock agrees/m);
     expect(found.join("\n")).toMatch(/^note Redis: \d+ MiB used/m);

@@ -1,5 +1,9 @@
+import { randomUUID } from "node:crypto";
+import { rm } from "node:fs/promises";
 import { request as requestHttp, type IncomingMessage } from "node:http";
 import { request as requestHttps } from "node:https";
+import { Readable } from "node:stream";
+import { text as textOf } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
@@ -14,6 +18,7 @@ import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { addressKey } from "../server/src/doors/throttle.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
+import { createBlobs, spoolIn, StoreFault } from "../server/src/store/blobs.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
 import { stop } from "./prepare.mjs";
@@ -21,7 +26,7 @@ import { findOwnRedis } from "./redis.ts";
 
 const HELP = `npm run doctor [-- --url https://chat.example.org] [--json]
 
-Looks at what a start would look at (environment, open files, Redis) and at a replica that runs: at the address that
+Looks at what a start would look at (environment, open files, Redis), at the store of files, and at a replica that runs: at the address that
 people use, where --url gives it, or else on this machine's PORT. It signs nobody up; it logs in once as nobody, to see
 which address the server takes it for, and once as a demo person, where there is one, to see the cookie.
 
@@ -89,6 +94,7 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
   } catch (error) {
     found.push(refusal("Redis", error, "docs/redis.md says more"));
   }
+  found.push(await checkFiles(config));
   const people = redis
     ? (JSON.parse((await redis.get(keys.demo).catch(() => null)) ?? "[]") as Credentials[])
     : [];
@@ -106,6 +112,30 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
 
 function refusal(about: string, error: unknown, cure: string): Finding {
   return { level: "refuse", about, says: error instanceof Error ? error.message : String(error), cure };
+}
+
+/** Whether the store takes a file, and gives it back. */
+async function checkFiles({ files }: Config): Promise<Finding> {
+  const about = "files";
+  const blobs = createBlobs(files.address, files.spool);
+  const name = `doctor-${randomUUID()}`;
+  const began = performance.now();
+  try {
+    const path = await spoolIn(blobs, name, Readable.from([Buffer.from(name)]));
+    await blobs.put(name, path);
+    await rm(path, { force: true });
+    const stored = await blobs.read(name);
+    if (stored === null || (await textOf(stored)) !== name)
+      throw new Error("it does not give back what it took");
+    await blobs.remove(name);
+    const took = Math.round(performance.now() - began);
+    const says = `${blobs.shown} takes a file and gives it back, in ${took} ms`;
+    return { level: "note", about, says, cure: "" };
+  } catch (error) {
+    const says = error instanceof StoreFault ? error.reason : error instanceof Error ? error.message : "";
+    const cure = "uploads are answered `unavailable`: set FILES_URL and FILES_SPOOL, or make them writable";
+    return { level: "warn", about, says: `${blobs.shown}: ${says}`, cure };
+  }
 }
 
 async function checkClockAndMemory(redis: RedisClient): Promise<Finding[]> {

@@ -169,6 +169,17 @@ export function createMetrics() {
       aggregator: "max",
       registers,
     }),
+    uploads: new Counter({
+      name: "hubbub_uploads_total",
+      help: "Files that began to arrive, by outcome: stored, refused, or failed by the store or the line",
+      labelNames: ["outcome"],
+      registers,
+    }),
+    fileBytes: new Counter({
+      name: "hubbub_file_bytes_total",
+      help: "Bytes of files that were stored",
+      registers,
+    }),
     contained: new Counter({
       name: "hubbub_contained_total",
       help: "Unexpected errors that ended one request or connection and nothing else, by place",

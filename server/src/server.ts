@@ -16,6 +16,7 @@ import { Reports } from "./store/reports.ts";
 import { SessionList } from "./store/sessions.ts";
 import { Settings } from "./store/settings.ts";
 import { Staff } from "./store/staff.ts";
+import { Collector } from "./chat/collector.ts";
 import { Images } from "./chat/images.ts";
 import { Users } from "./chat/users.ts";
 import { checkRedis, connectionsMost, heed } from "./store/checks.ts";
@@ -220,6 +221,10 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       security,
       log,
     });
+    const files = new Files(commands, keys);
+    const blobs = createBlobs(config.files.address, config.files.spool);
+    const collector = new Collector({ files, blobs, users, log });
+    const images = new Images(config.files);
     const chat = new Chat({
       config,
       users,
@@ -229,9 +234,10 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       rooms,
       members,
       messages,
-      files: new Files(commands, keys),
-      blobs: createBlobs(config.files.address, config.files.spool),
-      images: new Images(config.files),
+      files,
+      blobs,
+      images,
+      collector,
       invites: new Invites(commands, keys),
       reports: new Reports(commands, keys),
       audit: new Audit(commands, keys),
@@ -285,7 +291,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     health.start();
     load.start();
     presence.start();
-    chat.files.start();
+    collector.start();
     door.open(chat);
     const port = await listen(http, config).catch(async (error: unknown) => {
       await close();
@@ -303,7 +309,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       clearInterval(idle);
       http.closeAllConnections();
       stopMoving();
-      chat.files.close();
+      collector.close();
+      images.close();
       await presence.close();
       diff.close();
       relay.close();

@@ -4,8 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { io, type Socket } from "socket.io-client";
-import { ChatFiles } from "../../../server/src/chat/files.ts";
-import { Images } from "../../../server/src/chat/images.ts";
+import { Collector } from "../../../server/src/chat/collector.ts";
 import { Users } from "../../../server/src/chat/users.ts";
 import { readConfig } from "../../../server/src/config.ts";
 import { createKeys } from "../../../server/src/keys.ts";
@@ -276,14 +275,12 @@ async function collectAll({ rig }: Stage): Promise<number> {
   const config = readConfig({ ...envIn(rig.dir), REDIS_URL: "redis://127.0.0.1:1" });
   const keys = createKeys("");
   const parts = {
-    config: config.files,
     files: new Files(rig.admin, keys),
     blobs: createBlobs(config.files.address, config.files.spool),
-    images: new Images(config.files),
     users: new Users(rig.admin, keys, config),
     log: pino({ level: "silent" }),
-  } as ConstructorParameters<typeof ChatFiles>[0];
-  const [one, other] = [new ChatFiles(parts), new ChatFiles(parts)];
+  };
+  const [one, other] = [new Collector(parts), new Collector(parts)];
   let removed = 0;
   for (let more = true; more;) {
     const due = await rig.admin.zcard("{files}:due");

@@ -16,6 +16,7 @@ import { Accounts } from "./accounts.ts";
 import { Admin } from "./admin.ts";
 import type { Blobs } from "../store/blobs.ts";
 import type { Files } from "../store/files.ts";
+import type { Collector } from "./collector.ts";
 import { ChatFiles } from "./files.ts";
 import type { Images } from "./images.ts";
 import { ChatInvites } from "./invites.ts";
@@ -51,6 +52,7 @@ export class Chat {
     files: Files;
     blobs: Blobs;
     images: Images;
+    collector: Collector;
     invites: Invites;
     reports: Reports;
     audit: Audit;
@@ -68,8 +70,18 @@ export class Chat {
     this.people = new People(users, presence);
     this.rooms = new ChatRooms({ rooms: parts.rooms, members, log, users, announce, audit });
     const rooms = this.rooms;
-    const { files, blobs, images, config } = parts;
-    this.files = new ChatFiles({ config: config.files, files, blobs, images, rooms, users, log: parts.log });
+    const { files, blobs, images, collector, config } = parts;
+    this.files = new ChatFiles({
+      config: config.files,
+      files,
+      blobs,
+      images,
+      collector,
+      rooms,
+      users,
+      metrics,
+      log: parts.log,
+    });
     this.messages = new ChatMessages({
       rooms,
       files: this.files,

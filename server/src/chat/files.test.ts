@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as fc from "fast-check";
 import { pino } from "pino";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
@@ -11,7 +12,8 @@ import type { Message, MessageFile, UploadedFile } from "../protocol.ts";
 import { createBlobs } from "../store/blobs.ts";
 import { Files } from "../store/files.ts";
 import { both, person, replicas, unwrap, until, type House, type Person } from "../testing.ts";
-import { ChatFiles, nameOf } from "./files.ts";
+import { Collector } from "./collector.ts";
+import { nameOf } from "./files.ts";
 import { Images } from "./images.ts";
 import { Users } from "./users.ts";
 
@@ -443,15 +445,14 @@ describe("an upload", () => {
 });
 
 /** Another replica's collector. */
-function collector(): ChatFiles {
+function collector(): Collector {
   const config = readConfig(house.env);
-  return new ChatFiles({
-    config: config.files,
+  return new Collector({
     files: new Files(house.redis, house.keys),
     blobs: createBlobs(config.files.address, config.files.spool),
     users: new Users(house.redis, house.keys, config),
     log: pino({ level: "silent" }),
-  } as ConstructorParameters<typeof ChatFiles>[0]);
+  });
 }
 
 describe("the collector", () => {
@@ -477,6 +478,73 @@ describe("the collector", () => {
     expect(stored()).toEqual(expect.arrayContaining(kept));
     expect(stored().filter((name) => lost.includes(name))).toEqual([]);
     expect(await house.redis.zcard(house.keys.filesDue)).toBe(0);
+  });
+
+  const action = fc.oneof(
+    { weight: 4, arbitrary: fc.constant("upload" as const) },
+    { weight: 3, arbitrary: fc.constant("send" as const) },
+    { weight: 2, arbitrary: fc.constant("delete" as const) },
+    { weight: 1, arbitrary: fc.constant("discard" as const) },
+    { weight: 1, arbitrary: fc.constant("forget that it was sent" as const) },
+    { weight: 2, arbitrary: fc.constant("collect now" as const) },
+    { weight: 1, arbitrary: fc.constant("collect tomorrow" as const) },
+  );
+
+  it("keeps exactly what messages have, after any actions in any order, also at once", async () => {
+    const dan = await person(both(house)[0], "dan");
+    const own = collector();
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.array(action, { minLength: 1, maxLength: 3 }), { maxLength: 12 }),
+        async (steps) => {
+          const before = new Set(stored());
+          const pending: string[] = [];
+          const sent: { seq: number; id: string }[] = [];
+          const kept = new Set<string>();
+          const acts = {
+            async upload() {
+              pending.push((await upload(dan, randomBytes(9))).body.id);
+            },
+            async send() {
+              const id = pending.pop();
+              if (id === undefined) return;
+              const reply = await send(dan, [id]);
+              // Tomorrow's collector may have been faster.
+              if (!reply.ok) return expect(reply.error.code).toBe("not_found");
+              sent.push({ seq: reply.value.seq, id });
+              kept.add(id);
+            },
+            async delete() {
+              const one = sent.pop();
+              if (one === undefined) return;
+              unwrap(await dan.socket.emitWithAck("message.delete", { roomId: "0", seq: one.seq }));
+              kept.delete(one.id);
+            },
+            async discard() {
+              const id = pending.pop();
+              if (id !== undefined) await dan.browser.fetch("DELETE", `/api/files/${id}`);
+            },
+            async "forget that it was sent"() {
+              for (const { id } of sent) await house.redis.zadd(house.keys.filesDue, 0, id);
+            },
+            "collect now": () => own.collect(),
+            "collect tomorrow": () => own.collect(Date.now() + 25 * 3_600_000),
+          };
+          for (const together of steps) await Promise.all(together.map((one) => acts[one]()));
+          await Promise.all([1, 2].map(() => own.collect(Date.now() + 25 * 3_600_000)));
+          expect(stored().filter((name) => !before.has(name))).toEqual([...kept].toSorted());
+          for (const id of kept) expect((await get(bob, `/api/files/${id}`)).status).toBe(200);
+          while (sent.length > 0) await acts.delete();
+        },
+      ),
+      { numRuns: 25 },
+    );
+    const sizes = Object.values(await house.redis.hgetall(house.keys.filesSizes)).map((one) =>
+      one.split(":").map(Number),
+    );
+    const total = sizes.reduce((sum, [, bytes = 0]) => sum + bytes, 0);
+    expect(await house.redis.hget(house.keys.filesUsed, "all")).toBe(String(total));
+    dan.close();
   });
 });
 

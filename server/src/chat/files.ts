@@ -5,8 +5,9 @@ import type { Readable } from "node:stream";
 import { fileTypeFromBuffer } from "file-type";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
-import { ChatError, reasonOf } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import { isVisible } from "../names.ts";
+import type { Metrics } from "../metrics.ts";
 import {
   LIMITS,
   type FileLimits,
@@ -17,8 +18,9 @@ import {
   type User,
   type UserId,
 } from "../protocol.ts";
-import { spoolIn, StoreFault, sweepSpool, type Blobs, type Range } from "../store/blobs.ts";
+import { spoolIn, StoreFault, type Blobs, type Range } from "../store/blobs.ts";
 import type { Files, StoredFile } from "../store/files.ts";
+import { whyOf, type Collector } from "./collector.ts";
 import { IMAGE_TYPES, type Images } from "./images.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { Users } from "./users.ts";
@@ -31,16 +33,16 @@ const AVATAR_SIDE = 256;
 const PENDING_MS = 24 * 3_600_000;
 /** A deletion that was not finished is finished after this time. */
 const DELETED_MS = 60_000;
-const COLLECT_MS = 600_000;
-const COLLECTED_AT_ONCE = 100;
 
 type Parts = {
   config: Config["files"];
   files: Files;
   blobs: Blobs;
   images: Images;
+  collector: Collector;
   rooms: ChatRooms;
   users: Users;
+  metrics: Pick<Metrics, "uploads" | "fileBytes">;
   log: Logger;
 };
 
@@ -58,7 +60,6 @@ export type Opened = {
  */
 export class ChatFiles {
   readonly #parts: Parts;
-  #collecting: NodeJS.Timeout | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -125,7 +126,7 @@ export class ChatFiles {
     const before = await users.avatarOf(userId);
     if (before !== null) await files.look([before], Date.now() + DELETED_MS);
     await users.setAvatar(userId, id);
-    if (before !== null) await this.#remove(before);
+    if (before !== null) await this.#parts.collector.remove(before);
   }
 
   /** The picture of a user; throws `not_found`. */
@@ -168,7 +169,7 @@ export class ChatFiles {
     const [file] = await files.find([id]);
     if (file?.roomId === undefined || file.by !== user.id) throw noFile();
     if (!(await files.detach(file.roomId, id))) throw noFile();
-    await this.#remove(id);
+    await this.#parts.collector.remove(id);
   }
 
   /**
@@ -205,63 +206,10 @@ export class ChatFiles {
     await this.#parts.files.look(ids, Date.now() + DELETED_MS);
     const done = await work();
     for (const id of ids)
-      await this.#remove(id).catch((error: unknown) => {
+      await this.#parts.collector.remove(id).catch((error: unknown) => {
         this.#parts.log.warn({ reason: whyOf(error) }, "a deleted file is removed later");
       });
     return done;
-  }
-
-  /**
-   * Removes files that nobody has, every few minutes; a repeat, or another replica at the same time, changes nothing.
-   */
-  start(): void {
-    const later = (): void => {
-      this.#collecting = setTimeout(
-        () => {
-          this.collect()
-            .catch((error: unknown) => {
-              this.#parts.log.warn({ reason: whyOf(error) }, "unused files are removed later");
-            })
-            .finally(later);
-        },
-        COLLECT_MS * (0.5 + Math.random()),
-      ).unref();
-    };
-    sweepSpool(this.#parts.blobs).catch(() => undefined);
-    later();
-  }
-
-  close(): void {
-    clearTimeout(this.#collecting);
-    this.#parts.images.close();
-  }
-
-  /** Answers how many files were removed. `now` is in ms. */
-  async collect(now = Date.now()): Promise<number> {
-    let removed = 0;
-    for (const id of await this.#parts.files.due(now, COLLECTED_AT_ONCE))
-      if (await this.#remove(id)) removed += 1;
-    return removed;
-  }
-
-  /** Removes a file, unless a message or a user has it; answers whether it is gone. */
-  async #remove(id: string): Promise<boolean> {
-    const { files, blobs, users } = this.#parts;
-    const [file] = await files.find([id]);
-    const isInUse =
-      file !== null &&
-      file !== undefined &&
-      (file.roomId === undefined
-        ? (await users.avatarOf(file.by)) === id
-        : !(await files.detach(file.roomId, id)));
-    if (isInUse) {
-      await files.settle([id]);
-      return false;
-    }
-    await blobs.remove(id);
-    await blobs.remove(`${id}.thumbnail`);
-    await files.forget(id);
-    return true;
   }
 
   /**
@@ -272,7 +220,7 @@ export class ChatFiles {
     { bytes, source }: Arriving,
     work: (id: string, path: string, type: string) => Promise<T>,
   ): Promise<T> {
-    const { config, files, blobs, log } = this.#parts;
+    const { config, files, blobs, metrics, log } = this.#parts;
     if (bytes === 0) throw new ChatError("invalid", "This file is empty.");
     if (bytes > config.fileBytes)
       throw new ChatError("too_large", `A file has at most ${config.fileBytes} bytes.`);
@@ -291,11 +239,16 @@ export class ChatFiles {
     let path: string | undefined;
     try {
       path = await spoolIn(blobs, id, exactly(bytes, source));
-      return await work(id, path, await typeOf(path));
+      const done = await work(id, path, await typeOf(path));
+      metrics.uploads.inc({ outcome: "stored" });
+      metrics.fileBytes.inc(bytes);
+      return done;
     } catch (error) {
+      const isRefused = error instanceof ChatError && error.code !== "unavailable";
+      metrics.uploads.inc({ outcome: isRefused ? "refused" : "failed" });
       if (error instanceof StoreFault) log.warn({ reason: error.reason }, "a file is not stored");
       // If this fails too, the collector does it.
-      await this.#remove(id).catch(() => undefined);
+      await this.#parts.collector.remove(id).catch(() => undefined);
       throw error;
     } finally {
       if (path !== undefined) await rm(path, { force: true });
@@ -404,10 +357,6 @@ function cut(text: string, length: number): string {
 function withExtension(name: string, before: string, type: string): string {
   if (before === type || type !== "image/webp") return name;
   return `${name.slice(0, name.length - extname(name).length)}.webp`;
-}
-
-function whyOf(error: unknown): string {
-  return error instanceof StoreFault ? error.reason : reasonOf(error);
 }
 
 function noFile(): ChatError {

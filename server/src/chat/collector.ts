@@ -1,0 +1,87 @@
+import type { Logger } from "pino";
+import { reasonOf } from "../errors.ts";
+import { StoreFault, sweepSpool, type Blobs } from "../store/blobs.ts";
+import type { Files } from "../store/files.ts";
+import type { Users } from "./users.ts";
+
+const COLLECT_MS = 600_000;
+const COLLECTED_AT_ONCE = 100;
+
+type Parts = {
+  files: Files;
+  blobs: Blobs;
+  users: Pick<Users, "avatarOf">;
+  log: Pick<Logger, "warn">;
+};
+
+/**
+ * Removes files that nobody has: those of `files.due` that no message and no user has. May run on every replica at once,
+ * be cut short anywhere, and be repeated.
+ */
+export class Collector {
+  readonly #parts: Parts;
+  #next: NodeJS.Timeout | undefined;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Collects every few minutes until `close`. */
+  start(): void {
+    const later = (): void => {
+      const run = () => {
+        this.collect()
+          .catch((error: unknown) => {
+            this.#parts.log.warn({ reason: whyOf(error) }, "unused files are removed later");
+          })
+          .finally(later);
+      };
+      this.#next = setTimeout(run, COLLECT_MS * (0.5 + Math.random())).unref();
+    };
+    sweepSpool(this.#parts.blobs).catch(() => undefined);
+    later();
+  }
+
+  close(): void {
+    clearTimeout(this.#next);
+  }
+
+  /** Looks at the files that are due at a moment, in ms; answers how many were removed. */
+  async collect(now = Date.now()): Promise<number> {
+    let removed = 0;
+    for (const id of await this.#parts.files.due(now, COLLECTED_AT_ONCE))
+      if (await this.remove(id)) removed += 1;
+    return removed;
+  }
+
+  /**
+   * Removes a file, unless a message or a user has it; answers whether it is gone. What fails is done later, if the file
+   * is due some time.
+   */
+  async remove(id: string): Promise<boolean> {
+    const { files, blobs } = this.#parts;
+    if (await this.#isInUse(id)) {
+      await files.settle([id]);
+      return false;
+    }
+    // In this order: the record goes once nothing is left to remove.
+    await blobs.remove(id);
+    await blobs.remove(`${id}.thumbnail`);
+    await files.forget(id);
+    return true;
+  }
+
+  /** If it is not, nobody can send it any more. */
+  async #isInUse(id: string): Promise<boolean> {
+    const { files, users } = this.#parts;
+    const [file] = await files.find([id]);
+    if (!file) return false;
+    if (file.roomId === undefined) return (await users.avatarOf(file.by)) === id;
+    return !(await files.detach(file.roomId, id));
+  }
+}
+
+/** Why something failed, for the log. */
+export function whyOf(error: unknown): string {
+  return error instanceof StoreFault ? error.reason : reasonOf(error);
+}

@@ -164,6 +164,7 @@ export const QUEUES = {
 export const TURNS = {
   event: { units: 1, why: "about half a millisecond" },
   request: { units: 2, why: "Express, a session, a few commands" },
+  file: { units: 2, why: "a part of a file that comes or goes, about a millisecond" },
   find: { units: 2, why: "one read of a search among messages, about a millisecond; has its own count" },
   handshake: {
     units: 100,
@@ -188,6 +189,7 @@ export const BOUNDS = {
     unit: "words",
     why: "each message is compared with every filtered word: about 0.2 ms",
   },
+  fileTurn: { value: 262_144, unit: "bytes", why: "of a file that comes or goes in one turn of the loop" },
   uploadMs: { value: 60_000, unit: "ms", why: "for a file to arrive, beside the time that its size allows" },
   uploadRate: {
     value: 8_000,

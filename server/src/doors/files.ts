@@ -37,11 +37,70 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
     try {
       return await throttle.queue("upload", userId, () => {
         allowed.begin(BOUNDS.uploadMs.value + (bytes / BOUNDS.uploadRate.value) * 1_000);
-        return work({ bytes, source: request });
+        return work({ bytes, source: inTurns(request, userId) });
       });
     } finally {
       allowed.end();
     }
+  }
+
+  /** The same bytes, between which others get their turn. */
+  async function* inTurns(source: AsyncIterable<Buffer>, userId: string): AsyncGenerator<Buffer> {
+    let bytes = 0;
+    for await (const chunk of source) {
+      yield chunk;
+      bytes += chunk.length;
+      if (bytes < BOUNDS.fileTurn.value) continue;
+      bytes = 0;
+      await throttle.turn("file", userId);
+    }
+  }
+
+  /**
+   * Sends a file so that nothing in it acts on our page: browsers believe its type, run nothing in it, and save what is
+   * no picture, sound or film. They may keep it, but ask each time whether it is still theirs to see.
+   */
+  async function send(
+    request: Request,
+    response: Response,
+    { file, read }: Opened,
+    userId: string,
+  ): Promise<void> {
+    const { id, name, type, size } = file;
+    const shown = INLINE.test(type);
+    response.attachment(name);
+    const disposition = String(response.get("Content-Disposition"));
+    response.set({
+      "Content-Type": shown ? type : "application/octet-stream",
+      "Content-Disposition": shown ? disposition.replace(/^attachment/, "inline") : disposition,
+      "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; sandbox",
+      "Cache-Control": "private, no-cache",
+      ETag: `"${id}"`,
+      "Accept-Ranges": size === undefined ? "none" : "bytes",
+    });
+    // Not Express' `fresh`: whoever asks anew without a cache asks whether the file has changed, and it never does.
+    if (request.get("if-none-match")?.includes(`"${id}"`)) {
+      response.status(304).end();
+      return;
+    }
+    const range = size === undefined ? undefined : rangeOf(request, response, size);
+    if (range === null) {
+      response.status(416).end();
+      return;
+    }
+    if (size !== undefined)
+      response.set("Content-Length", String(range ? range.end - range.start + 1 : size));
+    if (range) response.status(206);
+    if (request.method === "HEAD") {
+      response.end();
+      return;
+    }
+    const bytes = await read(range);
+    if (bytes === null) {
+      response.removeHeader("Content-Length");
+      throw new ChatError("not_found", "There is no such file for you.");
+    }
+    await pipeline(inTurns(bytes, userId), response);
   }
 
   // -> what I may upload: `{fileBytes,messageFiles,types,userBytes,used}`
@@ -68,12 +127,12 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
   // -> its bytes, or with `Range` some of them; 404 to all but the members of its message's room
   router.get("/files/:id", async (request, response) => {
     const { user } = demandActor(response);
-    await send(request, response, await files.open(user, idOf(request), false));
+    await send(request, response, await files.open(user, idOf(request), false), user.id);
   });
   // -> an image of at most 640 x 640 pixels, WebP
   router.get("/files/:id/thumbnail", async (request, response) => {
     const { user } = demandActor(response);
-    await send(request, response, await files.open(user, idOf(request), true));
+    await send(request, response, await files.open(user, idOf(request), true), user.id);
   });
   // the picture as the body -> me, with my new `avatar`
   router.put("/me/avatar", async (request, response) => {
@@ -90,53 +149,12 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
   });
   // -> a user's picture, 256 x 256 pixels, WebP; 404 without one
   router.get("/users/:id/avatar", async (request, response) => {
-    demandActor(response);
+    const { user } = demandActor(response);
     const { id } = request.params;
     if (!USER_ID.test(id)) throw new ChatError("invalid", "no user id");
-    await send(request, response, await files.avatar(id));
+    await send(request, response, await files.avatar(id), user.id);
   });
   return router;
-}
-
-/**
- * Sends a file so that nothing in it acts on our page: browsers believe its type, run nothing in it, and save what is
- * no picture, sound or film. They may keep it, but ask each time whether it is still theirs to see.
- */
-async function send(request: Request, response: Response, { file, read }: Opened): Promise<void> {
-  const { id, name, type, size } = file;
-  const shown = INLINE.test(type);
-  response.attachment(name);
-  const disposition = String(response.get("Content-Disposition"));
-  response.set({
-    "Content-Type": shown ? type : "application/octet-stream",
-    "Content-Disposition": shown ? disposition.replace(/^attachment/, "inline") : disposition,
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; sandbox",
-    "Cache-Control": "private, no-cache",
-    ETag: `"${id}"`,
-    "Accept-Ranges": size === undefined ? "none" : "bytes",
-  });
-  // Not Express' `fresh`: whoever asks anew without a cache asks whether the file has changed, and it never does.
-  if (request.get("if-none-match")?.includes(`"${id}"`)) {
-    response.status(304).end();
-    return;
-  }
-  const range = size === undefined ? undefined : rangeOf(request, response, size);
-  if (range === null) {
-    response.status(416).end();
-    return;
-  }
-  if (size !== undefined) response.set("Content-Length", String(range ? range.end - range.start + 1 : size));
-  if (range) response.status(206);
-  if (request.method === "HEAD") {
-    response.end();
-    return;
-  }
-  const bytes = await read(range);
-  if (bytes === null) {
-    response.removeHeader("Content-Length");
-    throw new ChatError("not_found", "There is no such file for you.");
-  }
-  await pipeline(bytes, response);
 }
 
 /** The asked part; undefined for all of it, null for none that exists. Several parts get all of it. */

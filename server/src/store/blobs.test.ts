@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, utimesSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -91,6 +92,25 @@ describe("a store that does not do it", () => {
     }
     await expect(open(bucket("wrong")).read(name)).rejects.toMatchObject({ code: "unavailable" });
     expect(await open(bucket()).read(name)).toBeNull();
+  });
+
+  it("is a full disk, and keeps nothing of what did not fit", async ({ skip }) => {
+    const place = mkdtempSync(join(folder, "small"));
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", place], { stdio: "ignore" });
+    } catch {
+      // Only root may mount.
+      skip();
+    }
+    onTestFinished(() => void execFileSync("umount", [place]));
+    const blobs = createBlobs(parseFilesUrl(`file:${place}`), "");
+    const name = newName();
+    const parts = Array.from({ length: 40 }, () => randomBytes(50_000));
+    await expect(spoolIn(blobs, name, bytesOf(...parts))).rejects.toMatchObject({ code: "unavailable" });
+    expect(readdirSync(blobs.spool)).toEqual([]);
+    // What fits is still taken.
+    await blobs.put(name, await spoolIn(blobs, name, bytesOf(Buffer.from("small"))));
+    expect(await buffer((await blobs.read(name))!)).toEqual(Buffer.from("small"));
   });
 
   it("is a folder that nobody may write into", async () => {

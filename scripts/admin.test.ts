@@ -113,7 +113,59 @@ describe("npm run admin, beside replicas", () => {
     ]);
   });
 
+  it("lists rooms, renames, archives and gives them away, which their people see at once", async () => {
+    const ben = await populate();
+    const room = await owner.makes({ name: "Back room", kind: "invite" });
+    const changed: object[] = [];
+    owner.socket.on("room.changed", (told) => void changed.push(told));
+    type Told = { id: string; name: string; archived?: number; owners: User[] };
+    const list = await json<Told[]>("room", "list");
+    expect(list).toMatchObject([
+      { id: "0", kind: "everyone", members: 2, messages: 0 },
+      { id: room.id, kind: "invite", name: "Back room", members: 1, owners: [owner.user] },
+    ]);
+    expect((await admin("room", "list")).said).toMatch(
+      /^ +0 {2}General .*\n +1 {2}Back room +invite, 1 members/,
+    );
+    expect(await json("room", "rename", "back ROOM", "  Front room ")).toMatchObject({ name: "Front room" });
+    await until(() => changed.length === 1);
+    expect(await json("room", "show", room.id)).toMatchObject({ name: "Front room" });
+    expect((await admin("room", "archive", "Front room")).code).toBe(0);
+    await until(() => changed.length === 2);
+    expect(changed).toMatchObject([{ name: "Front room" }, { archived: expect.any(Number) as number }]);
+    await expect(owner.say(room.id, "too late")).rejects.toThrow("archived");
+    expect(await json("room", "unarchive", room.id)).not.toHaveProperty("archived");
+    await owner.say(room.id, "in time");
+    const shown = new Promise<{ id: string }>((resolve) => ben.socket.once("show.room", resolve));
+    expect(await json("room", "owner", "Front room", "ben")).toMatchObject({
+      members: 2,
+      owners: [owner.user, ben.user],
+    });
+    expect((await shown).id).toBe(room.id);
+    await ben.say(room.id, "mine");
+    const { body } = await owner.browser.get<AuditEntry[]>(`/api/rooms/${room.id}/audit`);
+    expect(body.map(({ by, what }) => [by, what])).toEqual([
+      ["", "role"],
+      ["", "settings"],
+      ["", "settings"],
+      ["", "settings"],
+    ]);
+    for (const one of [owner, ben]) one.close();
+  });
+
   it.each([
+    ["no command for a room", ["room"], 64],
+    ["an unknown one", ["room", "burn", "General"], 64],
+    ["half of one", ["room", "rename", "General"], 64],
+    ["too much of one", ["room", "list", "all"], 64],
+    ["an unknown room", ["room", "show", "Nowhere"], 1],
+    ["a direct room", ["room", "show", "1:2"], 1],
+    ["another name for General", ["room", "rename", "General", "Lobby"], 1],
+    ["General's archiving", ["room", "archive", "0"], 1],
+    ["an owner of General", ["room", "owner", "General", "olga"], 1],
+    ["a name that another room has", ["room", "rename", "Ours", "0urs too"], 1],
+    ["an invisible name", ["room", "rename", "Ours", "\u200b"], 1],
+    ["an unknown owner", ["room", "owner", "Ours", "nobody"], 1],
     ["nothing", [], 64],
     ["an unknown command", ["frobnicate"], 64],
     ["a name of every object", ["constructor"], 64],
@@ -130,7 +182,10 @@ describe("npm run admin, beside replicas", () => {
     ["the last owner's account", ["delete", "olga", "--yes"], 1],
   ])("ends with its code for %s, and changes nothing", async (_what, args, code) => {
     await populate();
+    for (const name of ["Ours", "Ours too"]) await owner.makes({ name });
+    const before = await json("room", "list");
     expect((await admin(...args)).code).toBe(code);
+    expect(await json("room", "list")).toEqual(before);
     expect(await json("user", "olga")).toMatchObject({ role: "owner", sessions: 1 });
   });
 

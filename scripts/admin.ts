@@ -1,12 +1,13 @@
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
-import type { Admin, Administrator } from "../server/src/chat/admin.ts";
+import type { Admin, Administrator, RoomFacts } from "../server/src/chat/admin.ts";
 import { Chat } from "../server/src/chat/chat.ts";
 import { Collector } from "../server/src/chat/collector.ts";
 import { Images } from "../server/src/chat/images.ts";
 import { Users } from "../server/src/chat/users.ts";
 import { addressOf, readConfig, type Config } from "../server/src/config.ts";
+import { roomName } from "../server/src/doors/fields.ts";
 import { ChatError } from "../server/src/errors.ts";
 import { createKeys } from "../server/src/keys.ts";
 import { Presence } from "../server/src/live/presence.ts";
@@ -50,6 +51,11 @@ that \`npm start\` runs on DATA_DIR (./data).
   reset-password NAME       makes a link with which its owner chooses a new password, once, within 24 hours
   end-sessions NAME         logs it out everywhere
   make-owner NAME           makes it an owner of the server
+  room list                 lists all rooms but direct ones
+  room show ROOM            shows one, by its name or id
+  room archive ROOM         closes it for writing; unarchive opens it again
+  room rename ROOM NAME     gives it another name
+  room owner ROOM NAME      makes somebody an owner of it, and a member
   settings [signup MODE]    shows or sets who may sign up: open, invite or closed
   demo remove               takes all demo data away
   stats                     counts
@@ -58,7 +64,7 @@ that \`npm start\` runs on DATA_DIR (./data).
   --yes       does not ask before something is deleted
   --messages  keep (as without it) or delete
 
-Ends with 0, with 1 if it was refused or there is no such account, with 64 for a wrong command, with 69 without Redis.`;
+Ends with 0, with 1 if it was refused or there is no such account or room, with 64 for a wrong command, with 69 without Redis.`;
 
 /** The shell may do what an owner may. */
 const HOUSE: Administrator = { user: { id: "", username: "shell" }, role: "owner" };
@@ -78,10 +84,14 @@ const COMMANDS: Record<string, [least: number, most: number]> = {
   "reset-password": [1, 1],
   "end-sessions": [1, 1],
   "make-owner": [1, 1],
+  room: [1, 3],
   settings: [0, 2],
   demo: [1, 1],
   stats: [0, 0],
 };
+
+/** How many words follow each of `room`. */
+const OF_ROOMS: Record<string, number> = { list: 0, show: 1, archive: 1, unarchive: 1, rename: 2, owner: 2 };
 
 /** `npm run admin -- COMMAND` */
 export async function main(args: string[], env: NodeJS.ProcessEnv = process.env): Promise<number> {
@@ -99,6 +109,7 @@ export async function main(args: string[], env: NodeJS.ProcessEnv = process.env)
   }
   try {
     const { value, words } = await run(store, asked);
+    await Promise.all(store.told);
     console.log(asked.json ? JSON.stringify(value, null, 2) : words);
     return 0;
   } catch (error) {
@@ -138,6 +149,15 @@ function readArguments(args: string[]): Asked | "help" {
     if (names.length === 2 && !SIGN_UP_MODES.some((mode) => mode === names[1]))
       throw wrong(`signup is one of ${SIGN_UP_MODES.join(", ")}.`);
   }
+  if (command === "room") {
+    const [what = "", ...rest] = names;
+    const most = Object.hasOwn(OF_ROOMS, what) ? OF_ROOMS[what] : undefined;
+    if (most === undefined) throw wrong(`room takes ${Object.keys(OF_ROOMS).join(", ")}.`);
+    if (rest.length !== most)
+      throw wrong(
+        rest.length < most ? `room ${what} needs a name more.` : `room ${what} takes no ${rest.at(-1)}.`,
+      );
+  }
   const messages = FAREWELLS.find((one) => one === (values.messages ?? "keep"));
   if (messages === undefined) throw wrong("--messages takes keep or delete.");
   return { command, names, json: values.json ?? false, yes: values.yes ?? false, messages };
@@ -154,6 +174,10 @@ async function open(config: Config) {
     const messages = new Log(redis, keys, config, schema);
     const audit = new Audit(redis, keys);
     const metrics = createMetrics();
+    const told: Promise<unknown>[] = [];
+    const tell = async (type: "account" | "room", data: object) => {
+      await redis.publish(keys.channel, JSON.stringify({ serverId: config.serverId, type, data }));
+    };
     const nothing = () => Promise.resolve();
     const files = new Files(redis, keys);
     const blobs = createBlobs(config.files.address, config.files.spool);
@@ -177,11 +201,12 @@ async function open(config: Config) {
       reports: new Reports(redis, keys),
       // Not started: nobody is connected here.
       presence: new Presence(redis, keys, config.serverId, metrics, log, nothing, nothing),
-      announce: { showRoom: () => undefined, readRoom: () => undefined, changeRoom: () => undefined },
-      changed: async (userId: UserId) => {
-        const announcement = { serverId: config.serverId, type: "account", data: { userId } };
-        await redis.publish(keys.channel, JSON.stringify(announcement));
+      announce: {
+        showRoom: (ids) => void told.push(...ids.map((userId) => tell("account", { userId }))),
+        readRoom: () => undefined,
+        changeRoom: ({ roomId }) => void told.push(tell("room", { roomId })),
       },
+      changed: (userId: UserId) => tell("account", { userId }),
     });
     return {
       config,
@@ -193,6 +218,7 @@ async function open(config: Config) {
       audit,
       accounts: chat.accounts,
       admin: chat.admin,
+      told,
     };
   } catch (error) {
     redis.disconnect();
@@ -220,6 +246,8 @@ async function run(store: Store, { command, names, yes, messages }: Asked): Prom
       const settings = await admin.changeSettings(HOUSE, mode === undefined ? {} : { signup: mode });
       return { value: settings, words: `signup    ${settings.signup}` };
     }
+    case "room":
+      return runOnRoom(store, names);
     case "demo": {
       await demandYes(yes, "Delete all demo people, their rooms and what they said?");
       const removed = await removeDemo(store);
@@ -261,6 +289,46 @@ async function run(store: Store, { command, names, yes, messages }: Asked): Prom
   }
 }
 
+async function runOnRoom(store: Store, [what = "show", room = "", name = ""]: string[]): Promise<Outcome> {
+  const { admin } = store;
+  switch (what) {
+    case "list": {
+      const all: RoomFacts[] = [];
+      for await (const one of admin.allRooms()) all.push(one);
+      return { value: all, words: all.map(lineOfRoom).join("\n") };
+    }
+    case "archive":
+    case "unarchive":
+      return describedRoom(await admin.changeRoom(HOUSE, room, { archived: what === "archive" }));
+    case "rename": {
+      const { data, error } = roomName.safeParse(name);
+      if (data === undefined) throw stop(`This is no name of a room: ${error?.issues[0]?.message}.`, 1);
+      return describedRoom(await admin.changeRoom(HOUSE, room, { name: data }));
+    }
+    case "owner":
+      return describedRoom(await admin.giveRoom(HOUSE, room, await idOf(store, name)));
+    default:
+      return describedRoom(await admin.showRoom(room));
+  }
+}
+
+function describedRoom(room: RoomFacts): Outcome {
+  return { value: room, words: lineOfRoom(room) };
+}
+
+function lineOfRoom({ id, kind, name, members, messages, owners, topic, slow, archived }: RoomFacts): string {
+  const facts = [
+    kind,
+    `${members} members`,
+    `${messages} messages`,
+    ...(owners.length > 0 ? [`owned by ${owners.map(({ username }) => username).join(", ")}`] : []),
+    ...(archived === undefined ? [] : [`archived since ${dayOf(archived)}`]),
+    ...(slow === undefined ? [] : [`slow mode of ${slow} s`]),
+    ...(topic === undefined ? [] : [`topic: ${topic}`]),
+  ];
+  return `${id.padStart(6)}  ${name.padEnd(20)} ${facts.join(", ")}`;
+}
+
 /** Asks in a terminal. Throws a refusal without an answer, and without a terminal. */
 async function demandYes(yes: boolean, question: string): Promise<void> {
   if (yes) return;
@@ -294,14 +362,17 @@ function described(account: Account): Outcome {
 }
 
 function lineOf({ id, username, displayName, role, created, disabled, demo, online }: Account): string {
-  const day = (ms: number) => new Date(ms).toISOString().slice(0, 10);
   const facts = [
     ...(displayName === undefined ? [] : [`shown as ${displayName}`]),
     ...(role === "user" ? [] : [role]),
     ...(online ? ["online"] : []),
-    ...(disabled === undefined ? [] : [`disabled since ${day(disabled)}`]),
+    ...(disabled === undefined ? [] : [`disabled since ${dayOf(disabled)}`]),
     ...(demo ? ["demo"] : []),
-    `since ${day(created)}`,
+    `since ${dayOf(created)}`,
   ];
   return `${id.padStart(6)}  ${username.padEnd(20)} ${facts.join(", ")}`;
+}
+
+function dayOf(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 10);
 }

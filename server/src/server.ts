@@ -33,7 +33,7 @@ import { ChatError, reasonOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
 import { Load } from "./load.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
-import { USER_ID, type Credentials, type UserId } from "./protocol.ts";
+import { USER_ID, isRoomId, type Credentials, type UserId } from "./protocol.ts";
 import { connectRedis, guardMessages, type RedisClient } from "./store/redis.ts";
 import { watchRedis } from "./store/redisFigures.ts";
 import { RedisHealth } from "./store/redisHealth.ts";
@@ -141,6 +141,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       heard: (type, data) => {
         const changed = readUsers(data);
         if (type === "account") void lookAt(data);
+        else if (type === "room") void tellOfRoom(data);
         else if (changed && type === "user.connected") diff.add(true, changed);
         else if (changed && type === "user.disconnected") diff.add(false, changed);
         else if (type === "settings") settings.forget();
@@ -183,6 +184,20 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         );
       } catch (error) {
         log.warn({ reason: reasonOf(error) }, "a new name is not told");
+      }
+    }
+
+    /** The operator has changed a room from a shell: each replica tells its own people. */
+    async function tellOfRoom(data: unknown): Promise<void> {
+      const roomId = isRecord(data) ? data["roomId"] : undefined;
+      if (!isRoomId(roomId)) return metrics.malformed.inc();
+      try {
+        const facts = await rooms.facts(roomId);
+        if (facts === null) return metrics.malformed.inc();
+        const { kind, name, settings: set } = facts;
+        delivery.toRoom(roomId, "room.changed", { roomId, kind, name, ...set });
+      } catch (error) {
+        log.warn({ reason: reasonOf(error) }, "a changed room is not told");
       }
     }
 

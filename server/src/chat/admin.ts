@@ -5,6 +5,10 @@ import {
   type AccountPatch,
   type Farewell,
   type Found,
+  type RoomId,
+  type RoomKind,
+  type RoomPatch,
+  type RoomSettings,
   type ServerRole,
   type ServerSettings,
   type ServerStats,
@@ -15,19 +19,31 @@ import type { Audit } from "../store/audit.ts";
 import type { Members } from "../store/members.ts";
 import type { SessionList } from "../store/sessions.ts";
 import type { Settings } from "../store/settings.ts";
-import type { Log } from "../store/log.ts";
+import { unknownRoom, type Log } from "../store/log.ts";
 import type { Accounts } from "./accounts.ts";
-import { mayActOn } from "./access.ts";
+import { may, mayActOn, refused, type Action } from "./access.ts";
+import type { ChatRooms } from "./rooms.ts";
 import type { People } from "./people.ts";
 import type { Users } from "./users.ts";
 
 /** Whoever acts: an admin or an owner of the server; the caller has checked that. */
 export type Administrator = { user: User; role: ServerRole };
 
+/** A room as the operator sees it. */
+export type RoomFacts = {
+  id: RoomId;
+  kind: RoomKind;
+  name: string;
+  members: number;
+  messages: number;
+  owners: User[];
+} & Partial<RoomSettings>;
+
 type Parts = {
   accounts: Accounts;
   users: Users;
   people: People;
+  rooms: ChatRooms;
   members: Members;
   messages: Log;
   sessions: SessionList;
@@ -141,8 +157,8 @@ export class Admin {
   /** Of messages, those of General and of named rooms. */
   async stats(): Promise<ServerStats> {
     const { users, people, members, messages } = this.#parts;
-    const rooms = ["0"];
-    for await (const id of members.named()) rooms.push(id);
+    const rooms: RoomId[] = [];
+    for await (const id of members.shared()) rooms.push(id);
     let said = 0;
     for (let start = 0; start < rooms.length; start += COUNTED_AT_ONCE) {
       const some = await Promise.all(
@@ -156,6 +172,88 @@ export class Admin {
       rooms: rooms.length,
       messages: said,
     };
+  }
+
+  /** Every room that is not direct, also those by invitation: for the operator, who can read all of Redis anyway. */
+  async *allRooms(): AsyncGenerator<RoomFacts> {
+    for await (const id of this.#parts.members.shared())
+      if ((await this.#parts.rooms.facts(id)) !== null) yield await this.showRoom(id);
+  }
+
+  /** The room of this name, or with this id. Throws `not_found`. */
+  async showRoom(nameOrId: string): Promise<RoomFacts> {
+    const { rooms, members, messages, users } = this.#parts;
+    const id = await this.#demandRoom(nameOrId);
+    const [facts, position, size, owners] = await Promise.all([
+      rooms.facts(id),
+      messages.position(id),
+      members.size(id),
+      members.owners(id),
+    ]);
+    if (facts === null) throw unknownRoom();
+    const { kind, name, settings } = facts;
+    const people = kind === "everyone" ? await users.count() : size;
+    return {
+      id,
+      kind,
+      name,
+      members: people,
+      messages: position.seq,
+      owners: await users.find(owners),
+      ...settings,
+    };
+  }
+
+  /** Changes a room, as its owner could. Throws `not_found`, `taken`, and `forbidden` for what no room of its kind allows. */
+  changeRoom(by: Administrator, nameOrId: string, patch: RoomPatch): Promise<RoomFacts> {
+    return this.#inRoom(by, nameOrId, "settings", patch.name === undefined ? "archive" : "name", {
+      detail: JSON.stringify(patch),
+      work: (id) => this.#parts.rooms.set(id, patch),
+    });
+  }
+
+  /** Makes somebody an owner of a room, and a member if they are none. Throws as above. */
+  giveRoom(by: Administrator, nameOrId: string, userId: UserId): Promise<RoomFacts> {
+    const { rooms, members, users } = this.#parts;
+    return this.#inRoom(by, nameOrId, "role", "role", {
+      userId,
+      detail: JSON.stringify({ role: "owner" }),
+      work: async (id) => {
+        const facts = await users.facts(userId);
+        if (facts === undefined) throw noUser();
+        if (facts.disabled !== undefined) throw new ChatError("invalid", "A disabled account gets no role.");
+        await rooms.enter(userId, id);
+        await members.change(id, userId, null, (record) =>
+          record === null ? undefined : { record: { ...record, role: "owner" } },
+        );
+      },
+    });
+  }
+
+  async #inRoom(
+    by: Administrator,
+    nameOrId: string,
+    what: string,
+    action: Action,
+    { work, ...about }: { detail: string; userId?: UserId; work: (id: RoomId) => Promise<void> },
+  ): Promise<RoomFacts> {
+    const { rooms, audit } = this.#parts;
+    const id = await this.#demandRoom(nameOrId);
+    const facts = await rooms.facts(id);
+    if (facts === null) throw unknownRoom();
+    await audit.noted({ by: by.user.id, what, roomId: id, ...about }, async () => {
+      const standing = { role: "owner" } as const;
+      const refusal = may(action, { kind: facts.kind, standing, server: by.role, now: Date.now() });
+      if (refusal !== null) throw refused(refusal);
+      await work(id);
+    });
+    return this.showRoom(id);
+  }
+
+  async #demandRoom(nameOrId: string): Promise<RoomId> {
+    const id = await this.#parts.rooms.find(nameOrId);
+    if (id === null) throw new ChatError("not_found", `There is no room ${nameOrId}.`);
+    return id;
   }
 
   async #accounts(ids: readonly UserId[]): Promise<Account[]> {

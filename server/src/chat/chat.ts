@@ -97,6 +97,6 @@ export class Chat {
     this.invites = new ChatInvites({ rooms, users, invites: parts.invites, audit });
     this.reports = new ChatReports({ rooms, users, log, reports: parts.reports, audit });
     this.accounts = new Accounts({ ...parts, invites: this.invites, files: this.files });
-    this.admin = new Admin({ ...parts, accounts: this.accounts, people: this.people });
+    this.admin = new Admin({ ...parts, rooms, accounts: this.accounts, people: this.people });
   }
 }

@@ -1,23 +1,24 @@
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
-import type {
-  Found,
-  ListedRoom,
-  MarkRead,
-  Message,
-  NewRoom,
-  NotifyLevel,
-  Revision,
-  Room,
-  RoomId,
-  RoomKind,
-  RoomPatch,
-  RoomView,
-  ServerEvents,
-  ServerRole,
-  Standing,
-  User,
-  UserId,
+import {
+  isRoomId,
+  type Found,
+  type ListedRoom,
+  type MarkRead,
+  type Message,
+  type NewRoom,
+  type NotifyLevel,
+  type Revision,
+  type Room,
+  type RoomId,
+  type RoomKind,
+  type RoomPatch,
+  type RoomView,
+  type ServerEvents,
+  type ServerRole,
+  type Standing,
+  type User,
+  type UserId,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
 import { keepsRecords } from "../store/kinds.ts";
@@ -216,14 +217,27 @@ export class ChatRooms {
     const note = { by: user.id, what: "settings", roomId, detail: JSON.stringify(patch) };
     await this.#audit.noted(note, async () => {
       await this.demand(user, roomId, "members", ...actions);
-      if (name !== undefined) await this.#rooms.rename(roomId, name);
-      const closed = archived === undefined ? {} : { archived: archived ? Date.now() : 0 };
-      await this.#rooms.set(roomId, { ...closed, ...given({ kind, topic, slow }) });
+      await this.set(roomId, patch);
     });
+    return this.describe(roomId, user.id);
+  }
+
+  /** Changes a room and tells its people, whoever asks. Throws `taken`. */
+  async set(roomId: RoomId, { name, kind, topic, slow, archived }: RoomPatch): Promise<void> {
+    if (name !== undefined) await this.#rooms.rename(roomId, name);
+    const closed = archived === undefined ? {} : { archived: archived ? Date.now() : 0 };
+    await this.#rooms.set(roomId, { ...closed, ...given({ kind, topic, slow }) });
     const facts = await this.#rooms.facts(roomId);
     if (facts === null) throw unknownRoom();
     this.#announce.changeRoom({ roomId, kind: facts.kind, name: facts.name, ...facts.settings });
-    return this.describe(roomId, user.id);
+  }
+
+  /** The room of this name, or with this id; null if there is none, and for a direct one. */
+  async find(nameOrId: string): Promise<RoomId | null> {
+    const named = await this.#rooms.byName(nameOrId);
+    const id = named ?? nameOrId;
+    if (!isRoomId(id) || this.#rooms.usersOf(id) !== null) return null;
+    return (await this.#rooms.facts(id)) === null ? null : id;
   }
 
   /** The kind of a room; null if there is no room with this id. */

@@ -2,12 +2,10 @@ import { pipeline } from "node:stream/promises";
 import { Router, type Request } from "express";
 import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
-import { passwordFits } from "../chat/passwords.ts";
 import { isWord } from "../chat/words.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Load } from "../load.ts";
-import { isVisible } from "../names.ts";
 import {
   FAREWELLS,
   LIMITS,
@@ -22,26 +20,13 @@ import {
   type UserId,
 } from "../protocol.ts";
 import { clientAddress, type Security } from "../security.ts";
+import { displayName as displayed, freshPassword, password } from "./fields.ts";
 import { demandActor } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Sessions } from "./session.ts";
 import { addressKey, paidFor, type Throttle } from "./throttle.ts";
 
-const password = z.string().refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
-const freshPassword = password.refine(
-  (text) => text.length >= LIMITS.passwordMin,
-  `at least ${LIMITS.passwordMin} characters`,
-);
-const profile: z.ZodType<Profile> = z.object({
-  displayName: z
-    .string()
-    .max(LIMITS.displayName)
-    .transform((name) => name.normalize("NFC").trim())
-    .refine((name) => name.length > 0, "a name, or null")
-    // Control, format (also invisible and direction marks), private and unassigned characters.
-    .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters")
-    .nullable(),
-});
+const profile: z.ZodType<Profile> = z.object({ displayName: displayed.nullable() });
 const newPassword: z.ZodType<NewPassword> = z.object({ current: password, next: freshPassword });
 const reset = z.object({ password: freshPassword });
 const leave: z.ZodType<Leave> = z.object({ password, messages: z.enum(FAREWELLS) });

@@ -8,8 +8,6 @@ import helmet from "helmet";
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
-import { isVisible } from "../names.ts";
-import { passwordFits } from "../chat/passwords.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
@@ -43,6 +41,7 @@ import {
 import type { StoredInvite } from "../store/invites.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { refusalOf, toFailure } from "./failure.ts";
+import { freshPassword, password, roomName } from "./fields.ts";
 import { accountRoutes } from "./accounts.ts";
 import { actorOf, demandActor, isRead, type Identity } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
@@ -53,23 +52,12 @@ import { addressKey, paidFor, type Throttle } from "./throttle.ts";
 import { hasBody } from "./transport.ts";
 
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
-const password = z.string().refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
 const credentials: z.ZodType<Credentials> = z.object({ username, password });
 const newUser: z.ZodType<NewUser> = z.object({
   username,
-  password: password.refine(
-    (text) => text.length >= LIMITS.passwordMin,
-    `at least ${LIMITS.passwordMin} characters`,
-  ),
+  password: freshPassword,
   invite: z.string().max(64).optional(),
 });
-const roomName = z
-  .string()
-  .max(LIMITS.roomName)
-  .transform((name) => name.normalize("NFC").trim())
-  .refine((name) => name.length > 0, "a room needs a name")
-  // Control, format (also invisible and direction marks), private and unassigned characters.
-  .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters");
 const topic = z
   .string()
   .max(LIMITS.topic)

@@ -2,7 +2,7 @@ import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type Ban, type RoomId, type UserId } from "../protocol.ts";
-import { keepsRecords } from "./kinds.ts";
+import { FIRST_ROOMS, keepsRecords } from "./kinds.ts";
 import {
   announcementOf,
   changeKeys,
@@ -308,6 +308,12 @@ export class Members {
   async *named(): AsyncGenerator<RoomId> {
     const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);
     for (let id = 1; id <= total; id += 1) yield String(id);
+  }
+
+  /** The ids of General and of all that named rooms may have, ascending. */
+  async *shared(): AsyncGenerator<RoomId> {
+    yield* FIRST_ROOMS;
+    yield* this.named();
   }
 
   async #set(

@@ -1,0 +1,30 @@
+import { z } from "zod";
+import { passwordFits } from "../chat/passwords.ts";
+import { isVisible } from "../names.ts";
+import { LIMITS } from "../protocol.ts";
+
+/** Fields of several requests. */
+
+export const password = z.string().refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
+
+/** One that somebody chooses. */
+export const freshPassword = password.refine(
+  (text) => text.length >= LIMITS.passwordMin,
+  `at least ${LIMITS.passwordMin} characters`,
+);
+
+export const displayName = shownName(LIMITS.displayName, "a name, or null");
+export const roomName = shownName(LIMITS.roomName, "a room needs a name");
+
+/** A name that people see, of any script. */
+function shownName(most: number, missing: string) {
+  return (
+    z
+      .string()
+      .max(most)
+      .transform((name) => name.normalize("NFC").trim())
+      .refine((name) => name.length > 0, missing)
+      // Control, format (also invisible and direction marks), private and unassigned characters, and half ones.
+      .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters")
+  );
+}

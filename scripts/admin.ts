@@ -214,6 +214,7 @@ async function open(config: Config) {
       keys,
       users,
       members,
+      files,
       log: messages,
       audit,
       accounts: chat.accounts,

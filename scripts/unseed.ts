@@ -5,6 +5,7 @@ import type { Keys } from "../server/src/keys.ts";
 import { looksOf } from "../server/src/names.ts";
 import { LIMITS, type Message, type Page, type RoomId, type UserId } from "../server/src/protocol.ts";
 import { GENERAL, pairOf } from "../server/src/store/kinds.ts";
+import type { Files } from "../server/src/store/files.ts";
 import type { Log } from "../server/src/store/log.ts";
 import type { Members } from "../server/src/store/members.ts";
 import type { RedisClient } from "../server/src/store/redis.ts";
@@ -16,11 +17,14 @@ type Store = {
   users: Users;
   accounts: Accounts;
   members: Members;
+  files: Files;
   log: Log;
 };
 
 export type Removed = { people: number; rooms: number; messages: number };
 
+/** The servers look at files after this, when their messages are gone. */
+const SOON_MS = 600_000;
 /** Fields of a room's `meta` that belong to its log and its changes. */
 const HEAD = ["seq", "date", "hash", "first", "theirs", "rev", "revHash"];
 
@@ -31,7 +35,7 @@ const HEAD = ["seq", "date", "hash", "first", "theirs", "rev", "revHash"];
  * owner.
  */
 export async function removeDemo(store: Store): Promise<Removed> {
-  const { redis, keys, users, accounts, members, log } = store;
+  const { redis, keys, users, accounts, members, files, log } = store;
   const { seeded, fresh, others } = await listPeople(store);
   const rooms = new Set<RoomId>([GENERAL]);
   for (const id of seeded) {
@@ -48,7 +52,7 @@ export async function removeDemo(store: Store): Promise<Removed> {
     const isDemo = said.others === 0 && (roomId === GENERAL || inside.every((id) => seeded.has(id)));
     messages += said.theirs;
     if (isDemo && said.theirs + said.deleted + inside.length > 0) dropped.add(roomId);
-    else if (said.theirs > 0) await eraseMessages(log, roomId, seeded);
+    else if (said.theirs > 0) await eraseMessages(log, files, roomId, seeded);
   }
   await drop(store, dropped);
   await redis.del(keys.demo);
@@ -109,9 +113,19 @@ async function countMessages(
   return count;
 }
 
-async function eraseMessages(log: Log, roomId: RoomId, seeded: ReadonlySet<UserId>): Promise<void> {
-  for await (const { seq, from, deleted } of allMessages(log, roomId)) {
+/** The servers remove the files. */
+async function eraseMessages(
+  log: Log,
+  files: Files,
+  roomId: RoomId,
+  seeded: ReadonlySet<UserId>,
+): Promise<void> {
+  for await (const { seq, from, deleted, files: lost = [] } of allMessages(log, roomId)) {
     if (!seeded.has(from) || deleted !== undefined) continue;
+    await files.look(
+      lost.map(({ id }) => id),
+      Date.now(),
+    );
     await log.change("", { roomId, seq }, (message) =>
       asChanged(message, from, { do: "delete", roomId, seq }, Date.now(), {}),
     );
@@ -119,8 +133,9 @@ async function eraseMessages(log: Log, roomId: RoomId, seeded: ReadonlySet<UserI
 }
 
 /** Deletes rooms; of General only what was said there. */
-async function drop({ redis, keys }: Store, rooms: ReadonlySet<RoomId>): Promise<void> {
+async function drop({ redis, keys, files }: Store, rooms: ReadonlySet<RoomId>): Promise<void> {
   for (const roomId of rooms) {
+    await files.look(await redis.hkeys(keys.roomFiles(roomId)), Date.now() + SOON_MS);
     const name = await redis.get(keys.roomName(roomId));
     if (roomId === GENERAL) await redis.hdel(keys.meta(roomId), ...HEAD);
     if (roomId === GENERAL || name === null) continue;

@@ -78,7 +78,7 @@ describe.each<[string, () => string]>([
 });
 
 describe("a store that does not do it", () => {
-  it("is told apart from one without the file: a wrong secret, a closed port, a silent one", async () => {
+  it("is told apart from one without the file: a wrong secret, a closed port, no bucket", async () => {
     const closed = createServer().listen(0, "127.0.0.1");
     await new Promise((resolve) => closed.once("listening", resolve));
     const free = (closed.address() as AddressInfo).port;

@@ -91,8 +91,9 @@ export type Actor = {
   complaints: string[];
 };
 
-export async function setStage(count = 2): Promise<Stage> {
-  const house = await replicas(count, { CLIENT_DIR: resolve("client/dist") });
+/** `env`: variables of the replicas. */
+export async function setStage(count = 2, env: Record<string, string> = {}): Promise<Stage> {
+  const house = await replicas(count, { CLIENT_DIR: resolve("client/dist"), ...env });
   const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
   const browser = await chromium.launch({ executablePath, args: FLAGS });
   return {

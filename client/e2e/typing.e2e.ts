@@ -194,7 +194,8 @@ test("the focus is always where the user continues, and typed text reaches the c
     data.items.add(new File(["x"], "x.png", { type: "image/png" }));
     document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
   });
-  await page.getByText("Pictures and other files cannot be sent yet.").waitFor();
+  // A file that is pasted anywhere goes to the message.
+  await page.getByRole("list", { name: "Files to send" }).getByText("x.png").waitFor();
   const dropped = await page.evaluate(() => {
     const dataTransfer = new DataTransfer();
     dataTransfer.items.add(new File(["x"], "x.png", { type: "image/png" }));

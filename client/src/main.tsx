@@ -5,13 +5,13 @@ import { createChatClient } from "./chat/chat.ts";
 import { App } from "./view/App.tsx";
 import { goTo, placeInAddress, type Place } from "./view/address.ts";
 import { showTheme } from "./view/profile/theme.ts";
-import { toPlain } from "./view/useBlocks.ts";
+import { toSaid } from "./view/useBlocks.ts";
 import { ChatContext } from "./view/useChat.ts";
 import "./view/tokens.css";
 import "./view/base.css";
 
 showTheme();
-const chat = createChatClient(browserWorld((roomId) => goTo(roomId), toPlain));
+const chat = createChatClient(browserWorld((roomId) => goTo(roomId), toSaid));
 let shown: (Place & { hash: string }) | null = null;
 function show(event?: HashChangeEvent) {
   // The browser tells once more of an address that this page has gone to.

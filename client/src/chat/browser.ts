@@ -1,12 +1,22 @@
-import type { RoomId, UserId } from "@hubbub/server/protocol";
+import type { Message, RoomId, UserId } from "@hubbub/server/protocol";
 import { io } from "socket.io-client";
 import type { Outgoing } from "./state/outgoing.ts";
-import { systemClock, type Desktop, type DraftStore, type OutboxStore, type World } from "./world.ts";
+import {
+  systemClock,
+  type Desktop,
+  type DraftStore,
+  type FileStore,
+  type OutboxStore,
+  type Upload,
+  type World,
+} from "./world.ts";
 
 const TOLD_MOST = 200;
 
-/** The World of this browser. `open` shows a room, `plain` takes the marks from a text. */
-export function browserWorld(open: (roomId: RoomId) => void, plain: (text: string) => string): World {
+type Said = (message: Pick<Message, "message" | "files">) => string;
+
+/** The World of this browser. `open` shows a room, `said` tells what a message says, without marks. */
+export function browserWorld(open: (roomId: RoomId) => void, said: Said): World {
   return {
     clock: systemClock,
     random: Math.random,
@@ -14,6 +24,8 @@ export function browserWorld(open: (roomId: RoomId) => void, plain: (text: strin
     connect: (options) => io({ ...options, withCredentials: true }),
     drafts: openDraftStore(),
     outbox: openOutboxStore,
+    files: openFileStore,
+    upload,
     locks: (navigator as Partial<Navigator>).locks,
     openChannel(name, heard) {
       const channel = new BroadcastChannel(name);
@@ -38,19 +50,19 @@ export function browserWorld(open: (roomId: RoomId) => void, plain: (text: strin
       return () => over.abort();
     },
     attended: () => document.visibilityState === "visible" && document.hasFocus(),
-    desktop: "Notification" in globalThis ? openDesktop(open, plain) : undefined,
+    desktop: "Notification" in globalThis ? openDesktop(open, said) : undefined,
   };
 }
 
-function openDesktop(open: (roomId: RoomId) => void, plain: (text: string) => string): Desktop {
+function openDesktop(open: (roomId: RoomId) => void, said: Said): Desktop {
   return {
     allowed: () => Notification.permission,
     async ask() {
       await Notification.requestPermission();
     },
-    show({ roomId, title, text }) {
+    show({ roomId, title, text, files }) {
       // Browsers of phones have the constructor, but it throws.
-      const body = plain(text).slice(0, TOLD_MOST);
+      const body = said({ message: text, ...(files && { files: [...files] }) }).slice(0, TOLD_MOST);
       const shown = attempt(() => new Notification(title, { body, tag: roomId, icon: "/favicon.svg" }));
       shown?.addEventListener("click", () => {
         window.focus();
@@ -89,26 +101,31 @@ function attempt<T>(read: () => T): T | undefined {
   }
 }
 
+/** `fetch` does not tell how far it is. */
+function upload(path: string, { headers, body, signal, progress }: Upload) {
+  return new Promise<{ ok: boolean; text: string }>((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const fail = () => reject(new Error("No answer came"));
+    request.open("POST", path);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.addEventListener("progress", ({ loaded }) => progress(loaded));
+    request.addEventListener("load", () =>
+      resolve({ ok: request.status >= 200 && request.status < 300, text: request.responseText }),
+    );
+    request.addEventListener("error", fail);
+    request.addEventListener("abort", fail);
+    signal.addEventListener("abort", () => request.abort(), { once: true });
+    if (signal.aborted) fail();
+    else request.send(body);
+  });
+}
+
 /**
  * A user's entries in IndexedDB. Without it (private windows of some browsers) they live as long as the page.
  */
 function openOutboxStore(userId: UserId): OutboxStore {
-  const opening = openDatabase().catch(() => null);
-  async function request<T>(
-    mode: IDBTransactionMode,
-    make: (store: IDBObjectStore) => IDBRequest<T>,
-  ): Promise<T | null> {
-    const database = await opening;
-    if (database === null) return null;
-    // A browser may close a database by itself, and then a transaction throws.
-    return new Promise<T | null>((resolve) => {
-      const made = make(database.transaction("outgoing", mode).objectStore("outgoing"));
-      made.addEventListener("success", () => resolve(made.result));
-      made.addEventListener("error", () => resolve(null));
-    }).catch(() => null);
-  }
-  const mine = IDBKeyRange.bound([userId], [userId, []]);
   type Row = { user: UserId; nonce: string; entry: Outgoing };
+  const { request, mine } = openTable<Row>("hubbub", "outgoing", "nonce", userId);
   return {
     async all() {
       const rows = await request<Row[]>("readonly", (store) => store.getAll(mine));
@@ -128,11 +145,64 @@ function openOutboxStore(userId: UserId): OutboxStore {
   };
 }
 
-function openDatabase(): Promise<IDBDatabase> {
+/** The same for files, in a database of their own: a version of the page that does not know them need not close it. */
+function openFileStore(userId: UserId): FileStore {
+  type Row = { user: UserId; key: string; file: Blob };
+  const { request, mine } = openTable<Row>("hubbub files", "files", "key", userId);
+  /** What is not in the database, or not yet: it may be too large for it. */
+  const held = new Map<string, Blob>();
+  return {
+    async put(key, file) {
+      held.set(key, file);
+      const row = { user: userId, key, file } satisfies Row;
+      if ((await request("readwrite", (store) => store.put(row))) !== null) held.delete(key);
+    },
+    async get(key) {
+      const row = await request<Row | undefined>("readonly", (store) => store.get([userId, key]));
+      return row?.file ?? held.get(key) ?? null;
+    },
+    async keys() {
+      const found = (await request("readonly", (store) => store.getAllKeys(mine))) ?? [];
+      return [...held.keys(), ...found.map((key) => (key as [UserId, string])[1])];
+    },
+    async remove(keys) {
+      for (const key of keys) held.delete(key);
+      await Promise.all(keys.map((key) => request("readwrite", (store) => store.delete([userId, key]))));
+    },
+    async clear() {
+      held.clear();
+      await request("readwrite", (store) => store.delete(mine));
+    },
+  };
+}
+
+/** A user's rows in a store of their own. Requests take effect in order, and answer null where they are impossible. */
+function openTable<Row>(database: string, name: string, key: keyof Row & string, userId: UserId) {
+  const opening = openDatabase(database, name, key).catch(() => null);
+  async function request<T>(
+    mode: IDBTransactionMode,
+    make: (store: IDBObjectStore) => IDBRequest<T>,
+  ): Promise<T | null> {
+    const opened = await opening;
+    if (opened === null) return null;
+    // A browser may close a database by itself, and then a transaction throws.
+    return new Promise<T | null>((resolve) => {
+      const transaction = opened.transaction(name, mode);
+      const made = make(transaction.objectStore(name));
+      // Too large a row is refused only at the end.
+      transaction.addEventListener("complete", () => resolve(made.result));
+      transaction.addEventListener("abort", () => resolve(null));
+      made.addEventListener("error", () => resolve(null));
+    }).catch(() => null);
+  }
+  return { request, mine: IDBKeyRange.bound([userId], [userId, []]) };
+}
+
+function openDatabase(database: string, name: string, key: string): Promise<IDBDatabase> {
   return new Promise((resolve, reject) => {
-    const opening = indexedDB.open("hubbub", 1);
+    const opening = indexedDB.open(database, 1);
     opening.addEventListener("upgradeneeded", () =>
-      opening.result.createObjectStore("outgoing", { keyPath: ["user", "nonce"] }),
+      opening.result.createObjectStore(name, { keyPath: ["user", key] }),
     );
     opening.addEventListener("success", () => resolve(opening.result));
     opening.addEventListener("error", () => reject(opening.error ?? new Error("IndexedDB cannot be opened")));

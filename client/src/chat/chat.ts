@@ -1,22 +1,26 @@
-import type {
-  Invitation,
-  Leave,
-  Me,
-  Message,
-  NewRoom,
-  NotifyLevel,
-  Page,
-  Room,
-  RoomId,
-  RoomPatch,
-  RoomView,
-  UserId,
+import {
+  isBlank,
+  type FileLimits,
+  type Invitation,
+  type Leave,
+  type Me,
+  type Message,
+  type NewRoom,
+  type NotifyLevel,
+  type Page,
+  type Room,
+  type RoomId,
+  type RoomPatch,
+  type RoomView,
+  type UserId,
 } from "@hubbub/server/protocol";
 import { ChatError, createApi, type Finding } from "./api.ts";
-import { changeSlot, replySlot, threadSlot, type Slot } from "./drafts.ts";
+import { changeSlot, filesSlot, replySlot, threadSlot, type Slot } from "./drafts.ts";
+import type { GivenFile } from "./files.ts";
 import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
 import type { MessageChange, Outgoing } from "./state/outgoing.ts";
+import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
 import { createStore } from "./store.ts";
 import type { World } from "./world.ts";
 
@@ -67,16 +71,23 @@ export function createChatClient(world: World) {
     return signedIn;
   }
 
-  /** `answers`: the seq of the message that the draft answers, where its own `reply` slot says nothing else. */
-  function sendDraft(slot: Slot, roomId: RoomId, answers?: number) {
+  /**
+   * `answers`: the seq of the message that the draft answers, where its own `reply` slot says nothing else. `kept`: the
+   * files that go with it, where its own `files` slot has none.
+   */
+  function sendDraft(slot: Slot, roomId: RoomId, answers?: number, kept: readonly OutgoingFile[] = []) {
     if (signedIn === null) return;
     const { outbox, tabs, drafts, typing } = signedIn;
-    const draft = drafts.read(slot);
+    const attached = [...kept, ...filesIn(drafts.read(filesSlot(slot))?.text)];
+    const draft = drafts.read(slot) ?? drafts.read(filesSlot(slot));
     if (draft === null) return;
+    const text = withoutLastLines(drafts.read(slot)?.text ?? "");
     const chosen = Number(drafts.read(replySlot(slot))?.text ?? 0);
-    outbox.add(roomId, withoutLastLines(draft.text), draft.nonce, chosen > 0 ? chosen : answers);
+    const said = attached.length > 0 && isBlank(text) ? "" : text;
+    outbox.add(roomId, said, draft.nonce, chosen > 0 ? chosen : answers, attached);
     tabs.claim();
     drafts.take(slot);
+    drafts.take(filesSlot(slot));
     drafts.take(replySlot(slot));
     typing.sent(roomId);
   }
@@ -211,6 +222,8 @@ export function createChatClient(world: World) {
     send(roomId: RoomId, root?: number): void {
       sendDraft(root === undefined ? roomId : threadSlot(roomId, root), roomId, root);
     },
+    /** Takes a message out whose files are being uploaded. False: it is too late. */
+    cancel: (nonce: string): boolean => signedIn?.outbox.takeBack(nonce) ?? false,
     retry(nonce: string): void {
       signedIn?.outbox.retry(nonce);
       signedIn?.tabs.claim();
@@ -224,21 +237,49 @@ export function createChatClient(world: World) {
      * Lets a message that has failed be written anew: as the room's draft if nothing stands there (true), else, and where
      * it is an answer, in its own place, as the draft `edit <nonce>` (false).
      */
-    edit({ nonce, roomId, message, replyTo }: Outgoing): boolean {
-      if (replyTo !== undefined || store.snapshot().drafts.has(roomId)) {
-        setDraft(`edit ${nonce}`, message);
+    edit({ nonce, roomId, message, replyTo, files }: Outgoing): boolean {
+      const { drafts } = store.snapshot();
+      if (replyTo !== undefined || drafts.has(roomId) || drafts.has(filesSlot(roomId))) {
+        setDraft(`edit ${nonce}`, message === "" ? " " : message);
         return false;
       }
       setDraft(roomId, message);
+      if (files !== undefined) setDraft(filesSlot(roomId), toText(files));
       signedIn?.outbox.remove(nonce);
       return true;
     },
     /** Puts what a failed message has been changed to on its way, in its stead. Throws as `send` does. */
-    sendEdited({ nonce, roomId, replyTo }: Outgoing): void {
-      sendDraft(`edit ${nonce}`, roomId, replyTo);
+    sendEdited({ nonce, roomId, replyTo, files }: Outgoing): void {
+      sendDraft(`edit ${nonce}`, roomId, replyTo, files);
       signedIn?.outbox.remove(nonce);
     },
     setDraft,
+
+    // --- Files. `slot` is that of a room's draft, or of an answer's in a thread: see `threadSlot`. ---
+
+    /** What may be uploaded, and how much is. */
+    fileLimits: async (): Promise<FileLimits> => here().api.call<FileLimits>("GET", "/files"),
+    /** Adds files to a draft. */
+    async addFiles(slot: Slot, given: readonly GivenFile[]): Promise<void> {
+      signedIn?.stay();
+      await (await here().withFiles()).add(slot, given);
+    },
+    removeFile(slot: Slot, key: string): void {
+      const files = filesIn(store.snapshot().drafts.get(filesSlot(slot)));
+      setDraft(filesSlot(slot), toText(files.filter((file) => file.key !== key)));
+      signedIn?.release(
+        files.filter((file) => file.key === key),
+        "dropped",
+      );
+    },
+    /** Says what an image of a draft shows. */
+    describeFile(slot: Slot, key: string, alt: string): void {
+      const files = filesIn(store.snapshot().drafts.get(filesSlot(slot)));
+      setDraft(filesSlot(slot), toText(files.map((file) => (file.key === key ? { ...file, alt } : file))));
+    },
+    /** The bytes of a file that is not stored yet, or null. */
+    fileBytes: async (key: string): Promise<Blob | null> => signedIn?.bytes.get(key) ?? null,
+
     /** This user is writing in a room: the others see it for a few seconds. */
     typing(roomId: RoomId): void {
       signedIn?.typing.say(roomId);
@@ -252,7 +293,8 @@ export function createChatClient(world: World) {
      */
     editMessage(message: Message, text: string): void {
       const { roomId, seq, rev = 0 } = message;
-      change(message, { do: "edit", seq, rev }, withoutLastLines(text));
+      const said = message.files !== undefined && isBlank(text) ? "" : withoutLastLines(text);
+      change(message, { do: "edit", seq, rev }, said);
       signedIn?.drafts.take(changeSlot(roomId, seq));
     },
     /** Is sent once it cannot be undone any more, or when the page is left. */

@@ -5,7 +5,8 @@ import type { DraftStore } from "./world.ts";
 /**
  * Where a text is being written: a room's id, `thread <room> <seq>` in the thread that this message begins,
  * `edit <nonce>` in place of a message that has failed, or `change <room> <seq>` in place of one that is stored.
- * `reply <slot>` holds the seq that the draft of a room, or of a thread, answers.
+ * `reply <slot>` holds the seq that the draft of a room, or of a thread, answers, and `files <slot>` the list of the
+ * files that go with it.
  */
 export type Slot = string;
 
@@ -22,6 +23,11 @@ export function threadSlot(roomId: RoomId, root: number): Slot {
 /** Where the seq of the message stands that the draft of a room, or of a thread, answers. */
 export function replySlot(slot: Slot): Slot {
   return `reply ${slot}`;
+}
+
+/** Where the files are listed that go with the draft of a room, or of a thread. */
+export function filesSlot(slot: Slot): Slot {
+  return `files ${slot}`;
 }
 
 /** `stored` is the stored form, or null if it could not be stored. */

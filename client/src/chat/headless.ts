@@ -1,7 +1,14 @@
 import type { UserId } from "@hubbub/server/protocol";
 import { io } from "socket.io-client";
 import type { Outgoing } from "./state/outgoing.ts";
-import { systemClock, type DraftStore, type OutboxStore, type Wire, type World } from "./world.ts";
+import {
+  systemClock,
+  type DraftStore,
+  type FileStore,
+  type OutboxStore,
+  type Wire,
+  type World,
+} from "./world.ts";
 
 /** What the tabs of one browser share, and what is kept while it is closed. */
 export type Profile = ReturnType<typeof createProfile>;
@@ -11,11 +18,13 @@ export function createProfile() {
   const drafts = new Map<string, string>();
   const watchers = new Set<(key: string) => void>();
   const outboxes = new Map<UserId, Map<string, Outgoing>>();
+  const files = new Map<UserId, Map<string, Blob>>();
   const channels = new Map<string, Set<(word: unknown) => void>>();
 
   return {
     drafts,
     outboxes,
+    files,
 
     cookie: () => [...cookies].map(([name, value]) => `${name}=${value}`).join("; "),
 
@@ -57,6 +66,20 @@ export function createProfile() {
         all: async () => [...kept.values()],
         put: async (entry) => void kept.set(entry.nonce, entry),
         remove: async (nonce) => void kept.delete(nonce),
+        clear: async () => kept.clear(),
+      };
+    },
+
+    openFiles(userId: UserId): FileStore {
+      const kept = files.get(userId) ?? new Map<string, Blob>();
+      files.set(userId, kept);
+      return {
+        put: async (key, file) => void kept.set(key, file),
+        get: async (key) => kept.get(key) ?? null,
+        keys: async () => [...kept.keys()],
+        async remove(keys) {
+          for (const key of keys) kept.delete(key);
+        },
         clear: async () => kept.clear(),
       };
     },
@@ -104,6 +127,13 @@ export function headlessWorld(
     },
     drafts: profile.openDrafts(),
     outbox: (userId) => profile.openOutbox(userId),
+    files: (userId) => profile.openFiles(userId),
+    async upload(path, { headers, body, signal, progress }) {
+      const own = { ...headers, origin: address, cookie: profile.cookie() };
+      const response = await fetch(`${address}${path}`, { method: "POST", body, signal, headers: own });
+      progress(body.size);
+      return { ok: response.ok, text: await response.text() };
+    },
     locks: undefined,
     openChannel: (channel, heard) => profile.openChannel(channel, heard),
     attended: () => true,

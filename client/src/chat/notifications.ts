@@ -96,7 +96,7 @@ export function createNotifications(needs: Needs) {
   function tellOne(room: RoomState, message: Message) {
     const name = nameOf(message);
     const title = room.kind === "direct" ? name : `${name} in ${room.names[0] ?? "a room"}`;
-    show(room, message.seq, title, newest(room, message).message);
+    show(room, message.seq, title, newest(room, message));
   }
 
   /** The messages of a room that is not loaded are unknown: tells only their number. */
@@ -106,20 +106,21 @@ export function createNotifications(needs: Needs) {
     const where =
       room.kind === "direct" && last !== null ? `from ${nameOf(last)}` : `in ${room.names[0] ?? "a room"}`;
     const message = newestCalling(room);
-    const text = message === undefined || message.deleted !== undefined ? "" : message.message;
-    show(room, room.seq, `${count} ${what}${count === 1 ? "" : "s"} ${where}`, text);
+    const told = message?.deleted === undefined ? message : undefined;
+    show(room, room.seq, `${count} ${what}${count === 1 ? "" : "s"} ${where}`, told);
   }
 
-  function show({ id: roomId }: RoomState, seq: number, title: string, text: string) {
+  function show({ id: roomId }: RoomState, seq: number, title: string, message?: Message) {
     note(roomId, seq);
     if (desktop === undefined) return;
     if (desktop.allowed() === "default") {
       chat.dispatch({ type: "notifications wanted", on: true });
       return;
     }
+    const { message: text, files } = message ?? { message: "" };
     // A room's next notification replaces the previous one, and still makes its sound.
     shown.get(roomId)?.close();
-    shown.set(roomId, { seq, close: desktop.show({ roomId, title, text }) });
+    shown.set(roomId, { seq, close: desktop.show({ roomId, title, text, ...(files && { files }) }) });
   }
 
   function nameOf({ from }: Message): string {

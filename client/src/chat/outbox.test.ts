@@ -3,6 +3,7 @@ import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ChatError } from "./api.ts";
 import { createOutbox, KEPT_FOR_MS, MOST_KEPT, MOST_WAITING, TRIED_FOR_MS, UNDO_MS } from "./outbox.ts";
+import type { OutgoingFile } from "./state/files.ts";
 import type { Outgoing } from "./state/outgoing.ts";
 import { systemClock, type OutboxStore } from "./world.ts";
 
@@ -53,14 +54,49 @@ function createServer(behaviours: Behaviour[] = []) {
   };
 }
 
+/** Uploads that end when the test says so, one after the other, by the file's key. */
+function createUploads() {
+  const begun: string[] = [];
+  const released: string[] = [];
+  const open = new Map<string, { resolve: (id: string) => void; reject: (error: Error) => void }>();
+  return {
+    begun,
+    released,
+    upload({ key }: OutgoingFile, _room: string, signal: AbortSignal): Promise<string> {
+      begun.push(key);
+      return new Promise((resolve, reject) => {
+        open.set(key, { resolve, reject });
+        signal.addEventListener("abort", () => reject(new ChatError("unreachable", "aborted")));
+      });
+    },
+    async end(key: string, error?: ChatError) {
+      const { resolve, reject } = open.get(key) ?? {};
+      if (error === undefined) resolve?.(`id of ${key}`);
+      else reject?.(error);
+      await vi.advanceTimersByTimeAsync(11);
+    },
+  };
+}
+
+const file = (key: string): OutgoingFile => ({ key, name: `${key}.txt`, type: "text/plain", size: 3 });
+
 function setUp(behaviours: Behaviour[] = [], store = createStore(), server = createServer(behaviours)) {
   const seen: (readonly Outgoing[])[] = [];
   const sent: Message[] = [];
   const refused: { text: string; current: string | undefined }[] = [];
   const link = { up: true, shared: () => {} };
+  const uploads = createUploads();
   const outbox = createOutbox({
     store,
     send: (entry) => server.send(entry),
+    upload: (one, room, signal) => uploads.upload(one, room, signal),
+    release: (files, end) =>
+      void uploads.released.push(
+        [
+          end,
+          ...files.map(({ key, id = `id of ${key}` }) => (id === `id of ${key}` ? key : `${key} as ${id}`)),
+        ].join(" "),
+      ),
     ready: () => link.up,
     changed: (entries) => void seen.push(entries),
     sent: (message) => void sent.push(message),
@@ -70,7 +106,7 @@ function setUp(behaviours: Behaviour[] = [], store = createStore(), server = cre
     random: () => 0.5,
   });
   const states = () => seen.at(-1)?.map((entry) => entry.state);
-  return { outbox, store, server, seen, sent, refused, link, states };
+  return { outbox, store, server, seen, sent, refused, link, uploads, states };
 }
 
 const unsent = ({ kept }: ReturnType<typeof createStore>) =>
@@ -654,5 +690,133 @@ describe("a log that has lost what was sent", () => {
     const texts = [...store.kept.values()].map((entry) => entry.message);
     expect(texts).toHaveLength(MOST_KEPT);
     expect(texts[0]).toBe("message 5");
+  });
+});
+
+describe("files", () => {
+  const ids = ({ files }: Outgoing) => files?.map(({ id }) => id);
+
+  test("are uploaded one after the other, and then the message is sent, once", async () => {
+    const { outbox, server, uploads, sent, store } = setUp();
+    outbox.lead(true);
+    outbox.add("0", "two files", undefined, undefined, [file("a"), file("b")]);
+    expect([uploads.begun, server.attempts]).toEqual([["a"], []]);
+    await uploads.end("a");
+    expect([uploads.begun, server.attempts]).toEqual([["a", "b"], []]);
+    expect([...store.kept.values()].map(ids)).toEqual([["id of a", undefined]]);
+    await uploads.end("b");
+    expect([said(sent), server.attempts, unsent(store)]).toEqual([["two files"], ["two files"], []]);
+    expect(uploads.released).toEqual(["stored a b"]);
+  });
+
+  test("hold up what is written after them in their room, but no change there, and no other room", async () => {
+    const { outbox, server, uploads } = setUp();
+    outbox.lead(true);
+    outbox.add("0", "before");
+    outbox.add("0", "with a file", undefined, undefined, [file("a")]);
+    outbox.add("0", "after");
+    outbox.change("0", { do: "edit", seq: 1, rev: 0 }, "an edit");
+    outbox.add("7", "elsewhere");
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(server.attempts).toEqual(["before", "elsewhere", "an edit"]);
+    await uploads.end("a");
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(server.attempts.slice(3)).toEqual(["with a file", "after"]);
+  });
+
+  test("that were uploaded are not uploaded again by the next page", async () => {
+    const store = createStore();
+    const server = createServer();
+    const first = setUp([], store, server);
+    first.outbox.lead(true);
+    first.outbox.add("0", "long", undefined, undefined, [file("a"), file("b")]);
+    await first.uploads.end("a");
+    first.outbox.close();
+    const second = setUp([], store, server);
+    second.outbox.lead(true);
+    await vi.advanceTimersByTimeAsync(1);
+    expect([first.uploads.begun, second.uploads.begun]).toEqual([["a", "b"], ["b"]]);
+    await second.uploads.end("b");
+    expect(said(server.log)).toEqual(["long"]);
+  });
+
+  test("that are cut off are uploaded again by themselves", async () => {
+    const { outbox, uploads, server, states } = setUp();
+    outbox.lead(true);
+    outbox.add("0", "cut", undefined, undefined, [file("a")]);
+    await uploads.end("a", new ChatError("unreachable", "cut off"));
+    expect(states()).toEqual(["waiting"]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(uploads.begun).toEqual(["a", "a"]);
+    await uploads.end("a");
+    expect(said(server.log)).toEqual(["cut"]);
+  });
+
+  test("that are refused fail their message alone, and a retry goes on with those that are there", async () => {
+    const { outbox, uploads, server, states } = setUp();
+    outbox.lead(true);
+    outbox.add("0", "refused", "n", undefined, [file("a"), file("b")]);
+    outbox.add("0", "after it");
+    await uploads.end("a");
+    await uploads.end("b", new ChatError("too_large", "Too large."));
+    expect([states(), server.attempts]).toEqual([["failed"], ["after it"]]);
+    outbox.retry("n");
+    expect(uploads.begun).toEqual(["a", "b", "b"]);
+    await uploads.end("b");
+    expect(said(server.log)).toEqual(["after it", "refused"]);
+  });
+
+  test("can be cancelled until the message is sent: the upload ends, and nothing is left", async () => {
+    const { outbox, uploads, server, store } = setUp();
+    outbox.lead(true);
+    outbox.add("0", "cancelled", "n", undefined, [file("a"), file("b")]);
+    outbox.add("0", "after it");
+    await uploads.end("a");
+    expect(outbox.takeBack("n")).toBe(true);
+    await vi.advanceTimersByTimeAsync(11);
+    expect(uploads.released).toEqual(["dropped a b"]);
+    expect([server.attempts, unsent(store)]).toEqual([["after it"], []]);
+    expect(outbox.takeBack("n")).toBe(false);
+  });
+
+  test("that arrive after their message was cancelled are dropped", async () => {
+    const { outbox, uploads } = setUp();
+    const late: ((id: string) => void)[] = [];
+    uploads.upload = () => new Promise((resolve) => void late.push(resolve));
+    outbox.lead(true);
+    outbox.add("0", "cancelled", "n", undefined, [file("a")]);
+    outbox.takeBack("n");
+    late[0]?.("late id");
+    await vi.advanceTimersByTimeAsync(1);
+    expect(uploads.released).toEqual(["dropped a", "dropped a as late id"]);
+  });
+
+  test("that the server does not know any more are uploaded once more, and not again", async () => {
+    const unknown = new ChatError("not_found", "No such file.");
+    const { outbox, uploads, states } = setUp([unknown, unknown]);
+    outbox.lead(true);
+    outbox.add("0", "forgotten", undefined, undefined, [file("a")]);
+    await uploads.end("a");
+    expect([uploads.begun, states()]).toEqual([["a", "a"], ["waiting"]]);
+    await uploads.end("a");
+    expect([uploads.begun, states()]).toEqual([["a", "a"], ["failed"]]);
+  });
+
+  test("are uploaded by the tab that leads, also those of another tab", async () => {
+    const store = createStore();
+    const server = createServer();
+    const [leader, other] = [setUp([], store, server), setUp([], store, server)];
+    other.link.shared = () => void leader.outbox.load();
+    leader.link.shared = () => void other.outbox.load();
+    leader.outbox.lead(true);
+    other.outbox.add("0", "from the other tab", "n", undefined, [file("a")]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect([leader.uploads.begun, other.uploads.begun]).toEqual([["a"], []]);
+    leader.outbox.lead(false);
+    other.outbox.lead(true);
+    await vi.advanceTimersByTimeAsync(1);
+    expect([leader.states(), other.uploads.begun]).toEqual([["waiting"], ["a"]]);
+    await other.uploads.end("a");
+    expect(said(server.log)).toEqual(["from the other tab"]);
   });
 });

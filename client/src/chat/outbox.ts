@@ -1,6 +1,13 @@
 import type { Failure, Message, RoomId } from "@hubbub/server/protocol";
 import { ChatError } from "./api.ts";
-import { withoutState, type Changing, type MessageChange, type Outgoing } from "./state/outgoing.ts";
+import type { OutgoingFile } from "./state/files.ts";
+import {
+  nextUpload,
+  withoutState,
+  type Changing,
+  type MessageChange,
+  type Outgoing,
+} from "./state/outgoing.ts";
 import type { Clock, OutboxStore } from "./world.ts";
 
 /** How long a message is tried: well below the time for which the server remembers a nonce (48 h). */
@@ -16,10 +23,17 @@ const SLOWEST_RETRY_MS = 30_000;
 export const KEPT_FOR_MS = 10 * 60 * 1000;
 export const MOST_KEPT = 100;
 
+/** What a room has one of under way at a time. */
+type Lane = "upload" | "send";
+
 type Needs = {
   store: OutboxStore;
   /** Sends once; throws a ChatError. */
   send(entry: Outgoing): Promise<Message>;
+  /** Uploads a file to a room, and answers its id; throws a ChatError. */
+  upload(file: OutgoingFile, roomId: RoomId, signal: AbortSignal): Promise<string>;
+  /** These files belong to a stored message now, or to none. */
+  release(files: readonly OutgoingFile[], end: "stored" | "dropped"): void;
   /** Whether sending now makes sense. `wake` tells when that changes. */
   ready(): boolean;
   /** The entries in the order in which they were written, after each change. */
@@ -41,6 +55,10 @@ type Needs = {
  * `failed`. `sent` messages are kept for 10 more minutes, in case a log loses acknowledged messages: `compare` finds
  * them and offers them again.
  *
+ * The files of a message are uploaded before it is sent, one after the other, and what was written after it in its room
+ * waits for that. An upload that is cut off begins anew, or that file's in another tab; uploaded files are not uploaded
+ * again.
+ *
  * An entry that can be undone is held and lets others pass. It is in the store like all entries, so when its time is
  * over, the page that is open then sends it.
  *
@@ -58,14 +76,18 @@ export function createOutbox(needs: Needs) {
   const touched = new Map<string, number>();
   let reads = 0;
   const trying = new Set<string>();
-  const working = new Set<RoomId>();
-  const waits = new Map<RoomId, () => void>();
+  /** Ends the upload for an entry. */
+  const uploading = new Map<string, AbortController>();
+  /** The work under way, and that which waits for its next attempt, as `<lane> <room>`. */
+  const working = new Set<string>();
+  const waits = new Map<string, () => void>();
   const watchers = new Set<() => void>();
   let cancelHold = () => {};
   let leading = false;
   let closed = false;
 
   function changed() {
+    for (const [nonce, over] of uploading) if (!entries.has(nonce)) over.abort();
     for (const look of watchers) look();
     if (!closed) needs.changed([...entries.values()].toSorted((one, other) => one.created - other.created));
   }
@@ -86,11 +108,22 @@ export function createOutbox(needs: Needs) {
     void put(entry).then(needs.shared);
   }
 
-  function remove(nonce: string) {
+  function remove(nonce: string, end: "stored" | "dropped" = "dropped") {
     touch(nonce);
+    const { files } = entries.get(nonce) ?? {};
     if (!entries.delete(nonce)) return;
     void store.remove(nonce).then(needs.shared);
     changed();
+    if (files !== undefined) release(files, end);
+  }
+
+  function release(files: readonly OutgoingFile[], end: "stored" | "dropped") {
+    // One entry may have taken the place of another.
+    const used = new Set([...entries.values()].flatMap((entry) => entry.files?.map(({ key }) => key) ?? []));
+    needs.release(
+      files.filter(({ key }) => !used.has(key)),
+      end,
+    );
   }
 
   /** Takes over entries that other tabs, or an earlier page, left in the store. */
@@ -120,7 +153,11 @@ export function createOutbox(needs: Needs) {
 
   function work() {
     if (!leading || closed) return;
-    for (const { roomId, state } of entries.values()) if (state !== "failed") void workOn(roomId);
+    for (const { roomId, state } of entries.values()) {
+      if (state === "failed") continue;
+      void workOn(roomId, "upload");
+      void workOn(roomId, "send");
+    }
     const holds = [...entries.values()].flatMap(heldFor);
     cancelHold();
     if (holds.length > 0) cancelHold = clock.after(Math.min(...holds), work);
@@ -139,36 +176,38 @@ export function createOutbox(needs: Needs) {
     if (held.length > 0) work();
   }
 
-  async function workOn(roomId: RoomId) {
-    if (working.has(roomId)) return;
-    working.add(roomId);
+  async function workOn(roomId: RoomId, lane: Lane) {
+    const name = `${lane} ${roomId}`;
+    if (working.has(name)) return;
+    working.add(name);
     let attempts = 0;
     while (leading && !closed && needs.ready()) {
-      const entry = next(roomId);
+      const entry = next(roomId, lane);
       if (entry === undefined) break;
-      const waitMs = await attempt(entry, attempts);
+      const waitMs = await (lane === "send" ? attempt(entry, attempts) : upload(entry, attempts));
       attempts = waitMs === null ? 0 : attempts + 1;
-      if (waitMs !== null && !closed) await pause(roomId, waitMs);
+      // The other lane may have waited for this.
+      if (waitMs === null) work();
+      else if (!closed) await pause(name, waitMs);
     }
-    working.delete(roomId);
-    if (leading && !closed && needs.ready() && next(roomId) !== undefined) void workOn(roomId);
+    working.delete(name);
+    if (leading && !closed && needs.ready() && next(roomId, lane) !== undefined) void workOn(roomId, lane);
   }
 
-  function next(roomId: RoomId): Outgoing | undefined {
-    let first: Outgoing | undefined;
-    for (const entry of entries.values()) {
-      if (entry.roomId !== roomId || entry.state === "failed" || heldFor(entry).length > 0) continue;
-      if (first === undefined || entry.created < first.created) first = entry;
-    }
-    return first;
+  /** What to send, or to upload for, next. An upload holds up the messages that come after its own, but no changes. */
+  function next(roomId: RoomId, lane: Lane): Outgoing | undefined {
+    const all = [...entries.values()].filter(
+      (entry) => entry.roomId === roomId && entry.state !== "failed" && heldFor(entry).length === 0,
+    );
+    const inOrder = all.toSorted((one, other) => one.created - other.created);
+    const loaded = inOrder.find((entry) => nextUpload(entry) !== undefined);
+    if (lane === "upload" || loaded === undefined) return lane === "upload" ? loaded : inOrder[0];
+    return inOrder.find((entry) => entry.created < loaded.created || entry.change !== undefined);
   }
 
   /** Sends once. null: go on with the next one; else the ms to wait before the next attempt. */
   async function attempt(entry: Outgoing, attempts: number): Promise<number | null> {
-    if (clock.date() - entry.created > TRIED_FOR_MS) {
-      fail(entry, { code: "unavailable", message: "This could not be confirmed for a day. Send it again?" });
-      return null;
-    }
+    if (isTooOld(entry)) return null;
     if (entry.state === "waiting") void put({ ...entry, state: "sending" });
     trying.add(entry.nonce);
     try {
@@ -181,34 +220,79 @@ export function createOutbox(needs: Needs) {
       // It was heard back in another way, or undone, meanwhile.
       const current = entries.get(entry.nonce);
       if (current === undefined) return null;
-      const { code, message, retryAfterMs } =
-        error instanceof ChatError ? error : new ChatError("unreachable", "Something went wrong here.");
-      switch (code) {
-        case "invalid":
-        case "unauthorized":
-        case "forbidden":
-        case "muted":
-        case "archived":
-        case "not_found":
-        case "taken":
-        case "conflict":
-        case "too_large":
-          fail(current, { code, message });
-          if (isChange(current))
-            needs.refused(current, error instanceof ChatError ? error.current : undefined);
-          return null;
-        case "rate_limited":
-        case "unavailable":
-          if (current.state === "sending") void put({ ...current, state: "waiting" });
-          return backoff(attempts) + (retryAfterMs ?? 0);
-        case "internal":
-        case "unreachable":
-          if (current.state !== "unconfirmed") void put({ ...current, state: "unconfirmed" });
-          return backoff(attempts);
-        default:
-          return code satisfies never;
-      }
+      return refuse(current, error, attempts);
     }
+  }
+
+  /** Uploads the next file of a message. Answers as `attempt` does. */
+  async function upload(entry: Outgoing, attempts: number): Promise<number | null> {
+    const file = nextUpload(entry);
+    if (file === undefined) return null;
+    if (isTooOld(entry)) return null;
+    const over = new AbortController();
+    uploading.set(entry.nonce, over);
+    try {
+      const id = await needs
+        .upload(file, entry.roomId, over.signal)
+        .finally(() => uploading.delete(entry.nonce));
+      const current = entries.get(entry.nonce);
+      if (current?.files === undefined) needs.release([{ ...file, id }], "dropped");
+      else
+        share({
+          ...current,
+          files: current.files.map((one) => (one.key === file.key ? { ...one, id } : one)),
+        });
+      return null;
+    } catch (error) {
+      const current = entries.get(entry.nonce);
+      if (current === undefined || over.signal.aborted) return null;
+      return refuse(current, error, attempts);
+    }
+  }
+
+  /** Decides what becomes of an entry after an error. Answers as `attempt` does. */
+  function refuse(current: Outgoing, error: unknown, attempts: number): number | null {
+    const { code, message, retryAfterMs } =
+      error instanceof ChatError ? error : new ChatError("unreachable", "Something went wrong here.");
+    if (code === "not_found" && isForgotten(current)) {
+      const files = current.files.map(withoutId);
+      share({ ...withoutState(current), files, renewed: true, state: "waiting" });
+      return null;
+    }
+    switch (code) {
+      case "invalid":
+      case "unauthorized":
+      case "forbidden":
+      case "muted":
+      case "archived":
+      case "not_found":
+      case "taken":
+      case "conflict":
+      case "too_large":
+        fail(current, { code, message });
+        if (isChange(current)) needs.refused(current, error instanceof ChatError ? error.current : undefined);
+        return null;
+      case "rate_limited":
+      case "unavailable":
+        if (current.state === "sending") void put({ ...current, state: "waiting" });
+        return backoff(attempts) + (retryAfterMs ?? 0);
+      case "internal":
+      case "unreachable":
+        // What is still to be uploaded was not sent, and can be taken back.
+        if (current.state !== "unconfirmed" && nextUpload(current) === undefined)
+          void put({ ...current, state: "unconfirmed" });
+        return backoff(attempts);
+      default:
+        return code satisfies never;
+    }
+  }
+
+  /** Fails an entry that was tried for too long. */
+  function isTooOld(entry: Outgoing): boolean {
+    const isOld = clock.date() - entry.created > TRIED_FOR_MS;
+    if (isOld)
+      fail(entry, { code: "unavailable", message: "This could not be confirmed for a day. Send it again?" });
+    return isOld;
   }
 
   function fail(entry: Outgoing, failure: Failure) {
@@ -219,15 +303,15 @@ export function createOutbox(needs: Needs) {
     return random() * Math.min(SLOWEST_RETRY_MS, FIRST_RETRY_MS * 2 ** attempts);
   }
 
-  function pause(roomId: RoomId, ms: number): Promise<void> {
+  function pause(name: string, ms: number): Promise<void> {
     return new Promise((resolve) => {
       const go = () => {
         cancel();
-        waits.delete(roomId);
+        waits.delete(name);
         resolve();
       };
       const cancel = clock.after(ms, go);
-      waits.set(roomId, go);
+      waits.set(name, go);
     });
   }
 
@@ -251,9 +335,10 @@ export function createOutbox(needs: Needs) {
         touch(nonce);
         void store.remove(nonce);
       }
-      remove(nonce);
+      remove(nonce, "stored");
       return;
     }
+    const { files } = entries.get(nonce) ?? {};
     if (!entries.delete(nonce)) return;
     touch(nonce);
     const entry = {
@@ -264,12 +349,14 @@ export function createOutbox(needs: Needs) {
       state: "sent",
       seq,
       ...(replyTo !== undefined && { replyTo }),
+      ...(files !== undefined && { files }),
     } as const;
     settled.set(nonce, entry);
     // After `clear` in another tab nothing may be left behind.
     void (closed ? store.remove(nonce) : store.put(entry));
     prune();
     changed();
+    if (files !== undefined) needs.release(files, "stored");
   }
 
   function prune() {
@@ -289,11 +376,17 @@ export function createOutbox(needs: Needs) {
      * Queues a message, once for each nonce: another tab may have sent the same text. Throws a ChatError if too many
      * are waiting already.
      */
-    add(roomId: RoomId, message: string, nonce = createNonce(), replyTo?: number): void {
+    add(
+      roomId: RoomId,
+      message: string,
+      nonce = createNonce(),
+      replyTo?: number,
+      files: readonly OutgoingFile[] = [],
+    ): void {
       if (entries.has(nonce) || settled.has(nonce)) return;
       demandPlace();
-      const answers = replyTo !== undefined && { replyTo };
-      share({ nonce, roomId, message, created: laterThanAll(), state: "waiting", ...answers });
+      const rest = { ...(replyTo !== undefined && { replyTo }), ...(files.length > 0 && { files }) };
+      share({ nonce, roomId, message, created: laterThanAll(), state: "waiting", ...rest });
       work();
     },
 
@@ -314,10 +407,14 @@ export function createOutbox(needs: Needs) {
       return nonce;
     },
 
-    /** Undoes an entry that was not tried yet. False: it is too late. */
+    /** Undoes an entry that was not sent yet, also during its upload. False: it is too late. */
     takeBack(nonce: string): boolean {
-      if (entries.get(nonce)?.state !== "waiting") return false;
+      const entry = entries.get(nonce);
+      if (entry?.state !== "waiting") return false;
       remove(nonce);
+      // What it held up goes on at once.
+      waits.get(`upload ${entry.roomId}`)?.();
+      work();
       return true;
     },
 
@@ -354,17 +451,18 @@ export function createOutbox(needs: Needs) {
       const entry = entries.get(nonce);
       if (entry?.state !== "failed") return;
       const expired = clock.date() - entry.created > TRIED_FOR_MS / 2;
-      if (expired) remove(nonce);
       share({
         ...withoutState(entry),
         nonce: expired ? createNonce() : nonce,
         created: laterThanAll(),
         state: "waiting",
       });
+      if (expired) remove(nonce);
       work();
     },
 
-    remove,
+    /** Gives an entry up. Its files stay if another entry has them. */
+    remove: (nonce: string) => remove(nonce),
 
     /** The message with this nonce was seen in the room: it is stored, whatever its answer. */
     heard: settle,
@@ -402,6 +500,7 @@ export function createOutbox(needs: Needs) {
     /** Starts (or stops) sending from this tab. */
     lead(leads: boolean): void {
       leading = leads;
+      if (!leads) endUploads();
       work();
       if (leads) void load();
     },
@@ -417,10 +516,15 @@ export function createOutbox(needs: Needs) {
 
     close(): void {
       closed = true;
+      endUploads();
       cancelHold();
       for (const go of waits.values()) go();
     },
   };
+
+  function endUploads() {
+    for (const over of uploading.values()) over.abort();
+  }
 
   function demandPlace() {
     if (entries.size >= MOST_WAITING)
@@ -431,6 +535,16 @@ export function createOutbox(needs: Needs) {
   function laterThanAll(): number {
     return Math.max(clock.date(), ...[...entries.values()].map((entry) => entry.created + 1));
   }
+}
+
+function withoutId(file: OutgoingFile): OutgoingFile {
+  const { id: _, ...rest } = file;
+  return rest;
+}
+
+/** Whether the server may not know the files of a message that it refused any more. */
+function isForgotten(entry: Outgoing): entry is Outgoing & { files: readonly OutgoingFile[] } {
+  return entry.files !== undefined && nextUpload(entry) === undefined && entry.renewed === undefined;
 }
 
 function isChange(entry: Outgoing): entry is Changing {

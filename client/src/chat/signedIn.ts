@@ -1,6 +1,7 @@
-import type { Leave, Me, Message } from "@hubbub/server/protocol";
+import type { Leave, Me, Message, SentFile } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
 import { changeSlot, createDrafts } from "./drafts.ts";
+import type { createFiles } from "./files.ts";
 import { createHiding } from "./hiding.ts";
 import { createNotifications } from "./notifications.ts";
 import { createOutbox } from "./outbox.ts";
@@ -8,6 +9,7 @@ import { createPeople } from "./people.ts";
 import { createReads } from "./reads.ts";
 import { createScope } from "./scope.ts";
 import { createSocket } from "./socket.ts";
+import type { OutgoingFile } from "./state/files.ts";
 import { isUnderWay, type Changing, type Outgoing } from "./state/outgoing.ts";
 import type { Store } from "./store.ts";
 import { createSync } from "./sync.ts";
@@ -16,6 +18,8 @@ import { createThreads } from "./threads.ts";
 import { createTyping } from "./typing.ts";
 import { createVisits } from "./visits.ts";
 import type { World } from "./world.ts";
+
+type Files = ReturnType<typeof createFiles>;
 
 /** How long a log-out waits for held entries to be sent. */
 const HELD_SENT_WITHIN_MS = 5_000;
@@ -78,12 +82,25 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   const tell = (word: TabWord) => {
     if (scope.open) otherTabs.tell(word);
   };
+  const bytes = world.files(user.id);
+  let files: Promise<Files> | undefined;
+  /** What handles files, which is loaded when somebody has some. Throws without a connection. */
+  const withFiles = () =>
+    (files ??= import("./files.ts").then(
+      ({ createFiles }) => createFiles({ ...world, store: bytes, scope, chat, api, drafts }),
+      (error: unknown) => {
+        files = undefined;
+        throw error;
+      },
+    ));
   const outbox = createOutbox({
     store: world.outbox(user.id),
     clock,
     random,
     ready: () => socket.connected,
     send,
+    upload: async (file, roomId, signal) => (await withFiles()).upload(file, roomId, signal),
+    release,
     sent: (message) => sync.heard(message),
     refused,
     shared: () => tell("changed"),
@@ -109,16 +126,22 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   scope.add(socket.close);
   scope.add(world.attend({ back, focused: drafts.refresh, leaving: outbox.letGo }));
 
-  void outbox.load();
+  void outbox.load().then(tidy);
   socket.open();
   void sync.showRooms();
   void visits.load();
   hiding.opened(chat.state.openRoom);
   threads.look();
 
-  function send({ roomId, message, nonce, replyTo, change }: Outgoing): Promise<Message> {
+  function send({ roomId, message, nonce, replyTo, files: attached, change }: Outgoing): Promise<Message> {
     if (change === undefined)
-      return socket.request("message", { roomId, message, nonce, ...(replyTo !== undefined && { replyTo }) });
+      return socket.request("message", {
+        roomId,
+        message,
+        nonce,
+        ...(replyTo !== undefined && { replyTo }),
+        ...(attached !== undefined && { files: attached.map(toSent) }),
+      });
     const { seq } = change;
     switch (change.do) {
       case "edit":
@@ -132,6 +155,24 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
       default:
         return change satisfies never;
     }
+  }
+
+  /** See `createFiles`. */
+  function release(gone: readonly OutgoingFile[], end: "stored" | "dropped") {
+    withFiles().then(
+      (own) => own.release(gone, end),
+      // They are released at the next start.
+      () => {},
+    );
+  }
+
+  async function tidy(): Promise<void> {
+    const hasAny = [...drafts.texts().keys()].some((slot) => slot.startsWith("files "));
+    if (!hasAny && (await bytes.keys()).length === 0) return;
+    const own = await withFiles().catch(() => null);
+    await own?.tidy((key) =>
+      chat.state.outgoing.some((entry) => entry.files?.some((file) => file.key === key)),
+    );
   }
 
   /** Keeps the text of a refused edit as a draft beside the message. */
@@ -162,6 +203,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   async function forget(): Promise<void> {
     drafts.clear();
     await outbox.clear();
+    await bytes.clear();
   }
 
   function hear(word: TabWord) {
@@ -190,6 +232,9 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     outbox,
     tabs,
     drafts,
+    bytes,
+    withFiles,
+    release,
     people,
     reads,
     typing,
@@ -230,4 +275,8 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     await forget();
     scope.close();
   }
+}
+
+function toSent({ id = "", alt = "" }: OutgoingFile): SentFile {
+  return alt.trim() === "" ? { id } : { id, alt };
 }

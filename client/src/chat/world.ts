@@ -1,4 +1,4 @@
-import type { ClientEvents, RoomId, ServerEvents, UserId } from "@hubbub/server/protocol";
+import type { ClientEvents, MessageFile, RoomId, ServerEvents, UserId } from "@hubbub/server/protocol";
 import type { ManagerOptions, Socket, SocketOptions } from "socket.io-client";
 import type { Outgoing } from "./state/outgoing.ts";
 
@@ -13,6 +13,12 @@ export type World = {
   connect: (options: Partial<ManagerOptions & SocketOptions>) => Wire;
   drafts: DraftStore;
   outbox: (userId: UserId) => OutboxStore;
+  files: (userId: UserId) => FileStore;
+  /**
+   * Posts one file with the session's cookie, and tells how many of its bytes are on their way. Rejects if no answer
+   * comes.
+   */
+  upload: (path: string, upload: Upload) => Promise<{ ok: boolean; text: string }>;
   /** Elects the leading tab. Without locks every tab leads. */
   locks: Pick<LockManager, "request"> | undefined;
   /** Joins the channel of this name between the tabs of a browser. */
@@ -33,7 +39,15 @@ export type Desktop = {
   /** Asks the user for permission, which needs a click of theirs. */
   ask: () => Promise<void>;
   /** Shows a notification, which opens the room; the returned function closes it. */
-  show: (notification: { roomId: RoomId; title: string; text: string }) => () => void;
+  show: (notification: Notification) => () => void;
+};
+
+type Notification = {
+  roomId: RoomId;
+  title: string;
+  /** What the message says, with its marks, and what was sent with it. */
+  text: string;
+  files?: readonly MessageFile[];
 };
 
 export type Clock = {
@@ -58,6 +72,25 @@ export type OutboxStore = {
   put: (entry: Outgoing) => Promise<void>;
   remove: (nonce: string) => Promise<void>;
   clear: () => Promise<void>;
+};
+
+/**
+ * Keeps the bytes of a user's files beyond the page's life, or, where that is impossible, as long as the page. None of
+ * these throws.
+ */
+export type FileStore = {
+  put: (key: string, file: Blob) => Promise<void>;
+  get: (key: string) => Promise<Blob | null>;
+  keys: () => Promise<string[]>;
+  remove: (keys: readonly string[]) => Promise<void>;
+  clear: () => Promise<void>;
+};
+
+export type Upload = {
+  headers: Record<string, string>;
+  body: Blob;
+  signal: AbortSignal;
+  progress: (bytes: number) => void;
 };
 
 /** Storage that all tabs of a browser share. `watch` reports other tabs' changes; the returned function stops it. */

@@ -2,6 +2,7 @@ import { useEffect } from "react";
 import { Account } from "./account/Account.tsx";
 import { PickReaction } from "./conversation/PickReaction.tsx";
 import { Pins } from "./conversation/Pins.tsx";
+import { Viewer } from "./conversation/Viewer.tsx";
 import { KeysHelp } from "./keyboard/KeysHelp.tsx";
 import { Mentions } from "./mentions/Mentions.tsx";
 import { RoomNotifications } from "./notifications/RoomNotifications.tsx";
@@ -71,6 +72,8 @@ export function Overlay({ overlay, takeTyped }: Props) {
       return <RoomOptions roomId={overlay.roomId} />;
     case "report":
       return <ReportMessage message={overlay.message} />;
+    case "image":
+      return <Viewer message={overlay.message} id={overlay.id} />;
     case "question":
       break;
   }

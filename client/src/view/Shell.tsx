@@ -5,6 +5,7 @@ import { closeThread, codeInAddress, forgetCode, goTo, redirectTo } from "./addr
 import { announce } from "./announce.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
 import { Conversation } from "./conversation/Conversation.tsx";
+import { listenForFiles } from "./files/incoming.ts";
 import { isComposing, isTyping } from "./keys.ts";
 import { later, loadLater } from "./later.ts";
 import { AskToNotify } from "./notifications/AskToNotify.tsx";
@@ -18,15 +19,13 @@ import { useTabSign } from "./tabSign.ts";
 import { classes } from "./ui/classes.ts";
 import { Notices, useNotice } from "./ui/Notices.tsx";
 import { Pane } from "./ui/Pane.tsx";
-import { toPlain } from "./useBlocks.ts";
+import { toSaid } from "./useBlocks.ts";
 import { useChat, useClient } from "./useChat.ts";
 import { BESIDE, DESKTOP, PHONE, useMedia } from "./useMedia.ts";
 
 const ThreadPane = later(async () => (await import("./conversation/ThreadPane.tsx")).ThreadPane);
 const Overlay = later(async () => (await import("./Overlay.tsx")).Overlay);
 const LATER_MS = 2_000;
-
-const NO_FILES = "Pictures and other files cannot be sent yet.";
 
 /** The app of a signed-in user: rooms, conversation, people, and overlays. */
 export function Shell() {
@@ -226,30 +225,10 @@ function useInvite() {
   }, [chat, tell]);
 }
 
-/** Says that files cannot be sent yet when one is dropped or pasted. */
+/** Takes files that are dropped or pasted. */
 function useFiles() {
   const tell = useNotice();
-  useEffect(() => {
-    function onPaste({ clipboardData }: ClipboardEvent) {
-      const { files, types } = clipboardData ?? {};
-      // Programs may offer a picture of the text beside the text itself.
-      if (files !== undefined && files.length > 0 && !types?.includes("text/plain")) tell(NO_FILES);
-    }
-    function onDrag(event: DragEvent) {
-      // Otherwise the browser would leave the page and open the file.
-      if (!event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault();
-      if (event.type === "drop") tell(NO_FILES);
-    }
-    addEventListener("paste", onPaste);
-    addEventListener("dragover", onDrag);
-    addEventListener("drop", onDrag);
-    return () => {
-      removeEventListener("paste", onPaste);
-      removeEventListener("dragover", onDrag);
-      removeEventListener("drop", onDrag);
-    };
-  }, [tell]);
+  useEffect(() => listenForFiles(tell), [tell]);
 }
 
 /** Announces each message that fails while the page is open to screen readers. */
@@ -264,7 +243,7 @@ function useFailures() {
       if (entry.state !== "failed" || known.get(entry.nonce) === "failed") continue;
       // A message that is refused at once was never shown on its way; one that failed before the page opened is not news.
       if (known.has(entry.nonce) || entry.created >= since)
-        announce(`Not sent: ${toPlain(entry.message).slice(0, 200)}. ${entry.failure.message}`);
+        announce(`Not sent: ${toSaid(entry).slice(0, 200)}. ${entry.failure.message}`);
     }
   }, [outgoing, since]);
 }

@@ -36,6 +36,12 @@ export function laterValue<T>(load: () => Promise<T>, when: "soon" | "used"): (w
   };
 }
 
+/** The same for what is done once: answers the value when it has loaded, and loads it by `loadLater`. */
+export function laterOnce<T>(load: () => Promise<T>): () => Promise<T> {
+  loads.push(load);
+  return () => untilLoaded(load);
+}
+
 async function untilLoaded<T>(load: () => Promise<T>): Promise<T> {
   for (;;) {
     try {

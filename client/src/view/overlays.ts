@@ -19,6 +19,7 @@ export type Overlay =
   | { is: "room"; roomId: RoomId }
   | { is: "room options"; roomId: RoomId }
   | { is: "report"; message: Message }
+  | { is: "image"; message: Message; id: string }
   | { is: "question"; title: string; text: string; yes: string; no: string; onYes: () => void };
 
 type Overlays = { open: (overlay: Overlay) => void; close: () => void };

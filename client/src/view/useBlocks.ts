@@ -1,5 +1,7 @@
 import type * as reader from "@hubbub/server/markdown";
+import type { Message } from "@hubbub/server/protocol";
 import { useMemo } from "react";
+import { filesInWords } from "../chat/state/files.ts";
 import { laterValue } from "./later.ts";
 
 type Markdown = typeof reader;
@@ -27,14 +29,26 @@ export function useBlocks(text: string, names: string): readonly reader.Block[] 
 }
 
 /** A text as one reads it, without its marks; at the first formatted one of all a moment later. */
-export function usePlain(text: string): string {
+function usePlain(text: string): string {
   const markdown = useMarkdown(MAYBE.test(text));
   return useMemo(() => withoutMarks(text, markdown), [text, markdown]);
 }
 
 /** The same for what is not drawn: the marks stay in it until what reads Markdown is here. */
-export function toPlain(text: string): string {
+function toPlain(text: string): string {
   return withoutMarks(text, loaded);
+}
+
+type Saying = Pick<Message, "message"> & { files?: Parameters<typeof filesInWords>[0] };
+
+/** What a message says, in plain words: its text, or the files that it has instead. As `usePlain` and `toPlain`. */
+export function useSaid({ message, files }: Saying): string {
+  const text = usePlain(message);
+  return message === "" ? filesInWords(files) : text;
+}
+
+export function toSaid({ message, files }: Saying): string {
+  return message === "" ? filesInWords(files) : toPlain(message);
 }
 
 function withoutMarks(text: string, markdown: Markdown | null): string {

@@ -3,6 +3,8 @@ import { useCallback, useSyncExternalStore } from "react";
 export const PHONE = "(max-width: 719px)";
 /** From this width on a thread is beside the conversation; below, it covers it. */
 export const BESIDE = "(min-width: 960px)";
+/** The user wants as little motion as possible. */
+export const CALM = "(prefers-reduced-motion: reduce)";
 export const DESKTOP = "(min-width: 1120px)";
 
 /** Whether a media query matches. */

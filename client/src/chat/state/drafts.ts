@@ -5,10 +5,12 @@ export type DraftsState = {
   drafts: ReadonlyMap<string, string>;
 };
 
-/** Whether something is being written in a room, or in one of its threads. */
+/** Whether something is being written in a room, or in one of its threads, or files wait there to be sent. */
 export function hasDraft({ drafts }: DraftsState, roomId: RoomId): boolean {
-  if (drafts.has(roomId)) return true;
-  for (const slot of drafts.keys()) if (slot.startsWith(`thread ${roomId} `)) return true;
+  if (drafts.has(roomId) || drafts.has(`files ${roomId}`)) return true;
+  for (const slot of drafts.keys()) {
+    if (slot.startsWith(`thread ${roomId} `) || slot.startsWith(`files thread ${roomId} `)) return true;
+  }
   return false;
 }
 

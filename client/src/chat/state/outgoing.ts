@@ -1,4 +1,5 @@
 import type { Failure, Message, Reaction, RoomId, SyncedRoom, UserId } from "@hubbub/server/protocol";
+import type { OutgoingFile } from "./files.ts";
 import type { RoomsState } from "./rooms.ts";
 import type { SessionState } from "./session.ts";
 
@@ -24,6 +25,10 @@ export type Outgoing = {
   message: string;
   /** seq of the answered message. */
   replyTo?: number;
+  /** What goes with the text, in this order. They are uploaded before the message is sent. */
+  files?: readonly OutgoingFile[];
+  /** The server did not know the uploaded files any more, and they were uploaded once more. */
+  renewed?: true;
   /** Present if this is a change of a stored message. `message` is an edit's new text. */
   change?: MessageChange;
   /** Until then it can be undone, and is not sent. Same clock as `created`. */
@@ -53,19 +58,25 @@ export function applyOutgoing<S extends Around>(state: S, { entries }: OutgoingE
   return { ...state, outgoing: [...sent, ...messages].flatMap((entry) => follow(state, entry)), changing };
 }
 
+/** The first file that must be uploaded before the message can be sent. */
+export function nextUpload({ files = [] }: Outgoing): OutgoingFile | undefined {
+  return files.find(({ id }) => id === undefined);
+}
+
 /** Whether the outbox is still working on it. */
 export function isUnderWay(entry: Outgoing): boolean {
   return entry.state !== "failed" && entry.state !== "sent";
 }
 
 /** The fields that every state of an entry keeps. */
-export function withoutState({ nonce, roomId, message, replyTo, change, created }: Outgoing) {
+export function withoutState({ nonce, roomId, message, replyTo, files, change, created }: Outgoing) {
   return {
     nonce,
     roomId,
     message,
     created,
     ...(replyTo !== undefined && { replyTo }),
+    ...(files !== undefined && { files }),
     ...(change !== undefined && { change }),
   };
 }
@@ -88,7 +99,7 @@ function changed(message: Message, { change, message: text, created }: Changing,
     case "edit":
       return { ...message, message: text, edited: created };
     case "delete": {
-      const { reactions: _, ...rest } = unpinned;
+      const { reactions: _, files: __, ...rest } = unpinned;
       return { ...rest, message: "", deleted: created };
     }
     case "pin":

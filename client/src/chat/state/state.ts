@@ -5,6 +5,7 @@ import {
   type ConnectionState,
 } from "./connection.ts";
 import { applyDrafts, initialDrafts, type DraftsEvent, type DraftsState } from "./drafts.ts";
+import { applyUploads, initialUploads, type UploadsEvent, type UploadsState } from "./files.ts";
 import {
   applyNotifications,
   initialNotifications,
@@ -45,6 +46,7 @@ export type ChatState = SessionState &
   PeopleState &
   RoomsState &
   OutgoingState &
+  UploadsState &
   DraftsState &
   TypingState &
   VisitState &
@@ -57,6 +59,7 @@ export const initialState: ChatState = {
   ...initialPeople,
   ...initialRooms,
   ...initialOutgoing,
+  ...initialUploads,
   ...initialDrafts,
   ...initialTyping,
   ...initialVisit,
@@ -70,6 +73,7 @@ export type ChatEvent =
   | PeopleEvent
   | RoomsEvent
   | OutgoingEvent
+  | UploadsEvent
   | DraftsEvent
   | TypingEvent
   | VisitEvent
@@ -161,6 +165,8 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
 
     case "outgoing":
       return applyOutgoing(state, event);
+    case "upload":
+      return applyUploads(state, event);
     case "typing":
       return applyTyping(state, event);
     case "notifications wanted":

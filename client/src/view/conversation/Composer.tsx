@@ -1,9 +1,22 @@
 import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
-import { useEffect, useImperativeHandle, useRef, useState, type KeyboardEvent, type Ref } from "react";
+import {
+  Suspense,
+  useEffect,
+  useImperativeHandle,
+  useMemo,
+  useRef,
+  useState,
+  type KeyboardEvent,
+  type Ref,
+} from "react";
 import { wordsOf } from "../../chat/api.ts";
-import { replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
+import { filesSlot, replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
+import { filesIn } from "../../chat/state/files.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { announce } from "../announce.tsx";
+import { AddFiles, type AddFilesFace } from "../files/AddFiles.tsx";
+import { useIncoming } from "../files/incoming.ts";
+import { later, laterOnce } from "../later.ts";
 import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
@@ -20,6 +33,13 @@ import { useRoomCall } from "./useRoomCall.ts";
 
 /** The count is shown within this many characters of the limit. */
 const COUNT_SHOWN = 400;
+
+const Tray = later(async () => (await import("../files/Tray.tsx")).Tray);
+const chooser = laterOnce(async () => {
+  // What keeps the files is loaded with it, so that they can be added without a connection.
+  const [{ chooseFiles }] = await Promise.all([import("../files/choose.ts"), import("../../chat/files.ts")]);
+  return chooseFiles;
+});
 
 export type ComposerFace = { focus: () => void };
 
@@ -52,7 +72,12 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   const left = LIMITS.message - text.length;
   const closed = useClosed(roomId);
   const slow = useSlow(roomId);
-  const sendable = closed === null && !isBlank(text) && left >= 0;
+  const listed = useChat((state) => state.drafts.get(filesSlot(slot)));
+  const files = useMemo(() => filesIn(listed), [listed]);
+  const [refusals, setRefusals] = useState<readonly string[]>([]);
+  const adder = useRef<AddFilesFace>(null);
+  const isOver = useIncoming(id, add);
+  const sendable = closed === null && (!isBlank(text) || files.length > 0) && left >= 0;
   const before = useRef(closed);
   useEffect(() => {
     if (before.current === closed) return;
@@ -72,6 +97,17 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
 
   useImperativeHandle(face, () => ({ focus: () => area.current?.focus() }));
 
+  function add(given: readonly File[]) {
+    if (given.length === 0) return;
+    if (closed !== null) {
+      setRefusals([closed]);
+      return;
+    }
+    const chosen = chooser().then((choose) => choose(chat, slot, given));
+    chosen.then(setRefusals, (error: unknown) => setRefusals([wordsOf(error)]));
+    if (matchMedia("(pointer: fine)").matches) area.current?.focus();
+  }
+
   function send() {
     if (sendable) call(text, sendNow);
   }
@@ -84,6 +120,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       return;
     }
     setFault(null);
+    setRefusals([]);
     show();
     onSent();
   }
@@ -102,6 +139,11 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
     if (closed === null && completion.onKeyDown(event)) return;
     if (closed === null && event.key === "ArrowUp" && text === "" && onEditLast()) {
       event.preventDefault();
+      return;
+    }
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "u") {
+      event.preventDefault();
+      adder.current?.pick();
       return;
     }
     if (event.key === "Escape" && chat.snapshot().drafts.has(replySlot(slot))) {
@@ -125,6 +167,21 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       }}
     >
       <ReplyBar roomId={roomId} slot={slot} onDone={() => area.current?.focus()} />
+      {files.length > 0 && (
+        <Suspense>
+          <Tray slot={slot} files={files} onEmpty={() => area.current?.focus()} />
+        </Suspense>
+      )}
+      {refusals.length > 0 && (
+        <div className={css.refused} role="alert">
+          <div>
+            {refusals.map((words) => (
+              <p key={words}>{words}</p>
+            ))}
+          </div>
+          <IconButton icon="close" label="Dismiss" onClick={() => setRefusals([])} />
+        </div>
+      )}
       {closed === null && completion.list}
       {closed !== null && (
         <p id={`${id}-note`} className={css.closed}>
@@ -153,7 +210,12 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
           onBlur={completion.close}
           list={completion.aria}
         />
-        {closed === null && <EmojiButton onPick={insert} />}
+        {closed === null && (
+          <>
+            <AddFiles face={adder} onFiles={add} />
+            <EmojiButton onPick={insert} />
+          </>
+        )}
         {/* A disabled button would take the focus at a second click; the focus stays in the field. */}
         <button
           type="submit"
@@ -172,6 +234,12 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
         </p>
       )}
       {!isBeside && <Typing roomId={roomId} />}
+      {isOver && (
+        <div className={css.drop} aria-hidden="true">
+          <Icon name="clip" />
+          <p>{closed ?? `Drop to add to your ${label.charAt(0).toLowerCase()}${label.slice(1)}`}</p>
+        </div>
+      )}
     </form>
   );
 }

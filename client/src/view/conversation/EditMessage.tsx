@@ -21,6 +21,8 @@ export type EditPlace = "log" | "thread";
 
 /** The draft that was begun here, which gets the focus; others were begun in another tab, or before a reload. */
 let begun: string | null = null;
+/** The draft of an edit that has no text: without a draft nothing would be edited. */
+const EMPTY = " ";
 /** The places where drafts were begun. */
 const places = new Map<string, EditPlace>();
 
@@ -35,7 +37,7 @@ export function isEditedIn({ thread, rooms }: ChatState, message: Message, place
 export function beginEdit(chat: ChatClient, message: Message, place: EditPlace): void {
   begun = slotOf(message);
   places.set(begun, place);
-  if (!chat.snapshot().drafts.has(begun)) chat.setDraft(begun, message.message);
+  if (!chat.snapshot().drafts.has(begun)) chat.setDraft(begun, message.message || EMPTY);
 }
 
 /** Edits one's own message in its place. */
@@ -59,13 +61,14 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
     <EditField
       label="Edit message"
       text={text}
+      optional={message.files !== undefined}
       focus={focus}
       note="Enter saves, Escape gives up"
       verb="Save"
       onText={write}
       onSend={() => {
         const save = () => {
-          if (text !== message.message) chat.editMessage(message, text);
+          if ((text === EMPTY ? "" : text) !== message.message) chat.editMessage(message, text);
           giveUp();
         };
         if (message.mentionsRoom === true) save();
@@ -80,6 +83,8 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
 type FieldProps = {
   label: string;
   text: string;
+  /** Files go with it, so that it may be empty. */
+  optional: boolean;
   focus: boolean;
   note: string;
   verb: "Save" | "Send";
@@ -94,6 +99,7 @@ type FieldProps = {
 export function EditField({
   label,
   text,
+  optional,
   focus,
   note,
   verb,
@@ -113,7 +119,7 @@ export function EditField({
   }, [focus]);
 
   function send() {
-    if (isBlank(text) || left < 0) return;
+    if ((isBlank(text) && !optional) || left < 0) return;
     try {
       onSend();
     } catch (error) {
@@ -127,12 +133,12 @@ export function EditField({
         <TextArea
           ref={area}
           label={label}
-          text={text}
+          text={text === EMPTY ? "" : text}
           invalid={left < 0}
           note={noteId}
           onText={(given) => {
             setFault(null);
-            onText(given);
+            onText(optional && given === "" ? EMPTY : given);
           }}
           onSend={send}
           onKeyDown={(event) => {

@@ -1,7 +1,7 @@
 import type { Failure, Message, UserId } from "@hubbub/server/protocol";
 import { memo, Suspense, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import type { ThreadLine } from "../../chat/state/folding.ts";
-import type { Changing, Outgoing } from "../../chat/state/outgoing.ts";
+import { nextUpload, type Changing, type Outgoing } from "../../chat/state/outgoing.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { later } from "../later.ts";
 import { useOverlays } from "../overlays.ts";
@@ -44,6 +44,9 @@ type StoredProps = {
 
 const LONG_PRESS_MS = 450;
 
+const Files = later(async () => (await import("../files/Files.tsx")).Files);
+const FilesToSend = later(async () => (await import("../files/Files.tsx")).FilesToSend);
+const Uploading = later(async () => (await import("../files/Files.tsx")).Uploading);
 const Actions = later(async () => (await import("./Actions.tsx")).Actions);
 const ActionSheet = later(async () => (await import("./Actions.tsx")).ActionSheet);
 
@@ -78,6 +81,11 @@ export const StoredMessage = memo(function StoredMessage({
     onThread: place === "log" ? () => enterThread(message.roomId, message.seq) : undefined,
   };
   const line = thread && <ThreadButton roomId={message.roomId} root={message.seq} thread={thread} />;
+  const files = message.files !== undefined && (
+    <Suspense>
+      <Files message={message} />
+    </Suspense>
+  );
   const release = () => clearTimeout(press.current);
   useEffect(() => () => clearTimeout(press.current), []);
 
@@ -130,10 +138,14 @@ export const StoredMessage = memo(function StoredMessage({
           <Quote roomId={message.roomId} seq={message.replyTo} onJump={onJump} onThread={acts.onThread} />
         )}
         {editing && mine ? (
-          <EditMessage message={message} onDone={onDone} />
+          <>
+            <EditMessage message={message} onDone={onDone} />
+            {files}
+          </>
         ) : (
           <>
-            <Said message={message} />
+            {message.message !== "" && <Said message={message} />}
+            {files}
             {message.edited !== undefined && (
               <span className={css.mark} title={`Edited ${showFull(message.edited)}`}>
                 (edited)
@@ -280,7 +292,12 @@ const OutgoingMessage = memo(function OutgoingMessage({
           }}
         />
       ) : (
-        <Unsaid text={entry.message} />
+        entry.message !== "" && <Unsaid text={entry.message} />
+      )}
+      {entry.files !== undefined && (
+        <Suspense>
+          <FilesToSend files={entry.files} />
+        </Suspense>
       )}
       {failed ? (
         (editing === null || onEdit === undefined) && (
@@ -299,6 +316,10 @@ const OutgoingMessage = memo(function OutgoingMessage({
         )
       ) : entry.state === "sent" ? (
         <SentMark />
+      ) : nextUpload(entry) !== undefined ? (
+        <Suspense>
+          <Uploading entry={entry} online={online} onDone={onDone} />
+        </Suspense>
       ) : (
         <Progress state={entry.state} online={online} slow={slow} />
       )}
@@ -316,15 +337,7 @@ function Failed({ entry, onEdit, onDone }: FailedProps) {
       <span className={css.why}>
         <Icon name="warning" /> Not sent. {whyNot(entry.failure)}
       </span>
-      {onEdit === undefined ? (
-        <Button
-          look="link"
-          icon="copy"
-          onClick={() => void navigator.clipboard.writeText(entry.message).then(() => setCopied(true))}
-        >
-          {copied ? "Copied" : "Copy"}
-        </Button>
-      ) : (
+      {onEdit !== undefined ? (
         <>
           <Button
             look="link"
@@ -340,6 +353,14 @@ function Failed({ entry, onEdit, onDone }: FailedProps) {
             Edit
           </Button>
         </>
+      ) : entry.message === "" ? null : (
+        <Button
+          look="link"
+          icon="copy"
+          onClick={() => void navigator.clipboard.writeText(entry.message).then(() => setCopied(true))}
+        >
+          {copied ? "Copied" : "Copy"}
+        </Button>
       )}
       <Button
         look="link"
@@ -374,6 +395,7 @@ function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean
     <EditField
       label="Message that was not sent"
       text={text}
+      optional={entry.files !== undefined}
       focus={focus}
       note="Your draft below stays as it is."
       verb="Send"
@@ -384,7 +406,7 @@ function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean
       }}
       onCancel={cancel}
       onEscape={() => {
-        if (text === entry.message) cancel();
+        if (text.trim() === entry.message.trim()) cancel();
       }}
     />
   );

@@ -30,7 +30,7 @@ import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
-import { toPlain } from "../useBlocks.ts";
+import { toSaid } from "../useBlocks.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import { useAttention } from "../useMedia.ts";
 import css from "./MessageLog.module.css";
@@ -452,8 +452,8 @@ function useAnnouncements(messages: readonly Message[], title: string, me: UserI
       const fresh = messages.slice(at).filter(({ from, deleted }) => from !== me && deleted === undefined);
       if (fresh.length > ANNOUNCED_MOST) announce(`${fresh.length} new messages in ${title}`);
       else
-        for (const { from, message } of fresh)
-          announce(`${nameIn(users, from)}: ${toPlain(message).slice(0, 200)}`);
+        for (const message of fresh)
+          announce(`${nameIn(users, message.from)}: ${toSaid(message).slice(0, 200)}`);
     }
     if (messages.at(-1) === last.current) return undefined;
     if (messages.slice(-ANNOUNCED_MOST).every(({ from }) => users.has(from))) {

@@ -1,11 +1,12 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
 import { nameIn } from "../../chat/state/people.ts";
 import { Icon } from "../ui/Icon.tsx";
-import { usePlain } from "../useBlocks.ts";
+import { useSaid } from "../useBlocks.ts";
 import { useAsChanged, useChat } from "../useChat.ts";
 import css from "./Quote.module.css";
 
 const LINE_MOST = 160;
+const NOTHING = { message: "" };
 
 type Props = {
   roomId: RoomId;
@@ -55,7 +56,7 @@ export function useQuoted(roomId: RoomId, seq: number | undefined): Message | un
 
 /** The first line of a message, without marks; nothing of one that is not here. */
 export function useLine(message: Message | undefined): string {
-  const text = usePlain(message?.message ?? "");
+  const text = useSaid(message ?? NOTHING);
   if (message?.deleted !== undefined) return "Message deleted";
   return (text.trim().split("\n")[0] ?? "").slice(0, LINE_MOST);
 }

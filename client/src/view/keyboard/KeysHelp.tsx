@@ -24,6 +24,7 @@ const GROUPS: readonly (readonly [title: string, ...rows: readonly Keys[]])[] = 
     "Writing",
     ["Write, wherever you are", ["any letter"]],
     ["Send", ["Enter"]],
+    ["Add files", [CONTROL, "U"]],
     ["Start a new line", ["Shift", "Enter"]],
     ["Edit your last message, from an empty field", ["↑"]],
     ["Give up editing, or answering", ["Esc"]],

@@ -13,7 +13,7 @@ import { Dialog } from "../ui/Dialog.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
-import { usePlain } from "../useBlocks.ts";
+import { useSaid } from "../useBlocks.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Mentions.module.css";
 
@@ -51,7 +51,7 @@ function Mention({ message: found }: { message: Message }) {
   const { enter } = useWays();
   const message = useAsChanged()(found);
   const { roomId, seq, date, deleted } = message;
-  const text = usePlain(message.message);
+  const text = useSaid(message);
   const room = useChat((state) => state.rooms?.get(roomId));
   const name = useChat((state) => nameIn(state.users, message.from));
   const title = useChat(({ users }) => (room === undefined ? "Room" : titleOf(room, me.id, users)));

@@ -3,6 +3,7 @@ import { useCallback } from "react";
 import { moderation } from "../../chat/moderation.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { useWays } from "../rooms/useWays.ts";
+import { toSaid } from "../useBlocks.ts";
 import { showWhen } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
@@ -37,7 +38,7 @@ export function Reports({ roomId }: { roomId: RoomId }) {
               <span>
                 <b>{nameOf(report.message.from)}</b>:{" "}
                 {report.message.deleted === undefined
-                  ? report.message.message.slice(0, 200)
+                  ? toSaid(report.message).slice(0, 200)
                   : "Message deleted"}
               </span>
               <small>

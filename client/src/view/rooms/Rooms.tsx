@@ -1,4 +1,4 @@
-import { isBlank, type RoomId } from "@hubbub/server/protocol";
+import { isBlank, type Message, type RoomId } from "@hubbub/server/protocol";
 import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { hasDraft } from "../../chat/state/drafts.ts";
@@ -18,7 +18,7 @@ import { Icon } from "../ui/Icon.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonRows } from "../ui/Skeleton.tsx";
 import { Wordmark } from "../ui/Wordmark.tsx";
-import { usePlain } from "../useBlocks.ts";
+import { useSaid } from "../useBlocks.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Rooms.module.css";
 import { listRooms, titleOf } from "./titles.ts";
@@ -282,7 +282,7 @@ function Unsent() {
               <span className={css.what}>
                 <LeftRoomName roomId={roomId} />
                 <span className={css.last}>
-                  <Icon name="warning" /> <Line text={entry.message} />
+                  <Icon name="warning" /> <Line of={entry} />
                 </span>
               </span>
             </a>
@@ -311,19 +311,19 @@ function Preview({ room }: { room: RoomState }) {
   const from = useChat((state) => nameIn(state.users, room.last?.from, ""));
   const asChanged = useAsChanged();
   if (room.last === null) return room.kind === "direct" ? "No messages yet" : "Nobody has said anything yet";
-  const { message, deleted } = asChanged(room.last);
-  if (deleted !== undefined) return "Message deleted";
+  const last = asChanged(room.last);
+  if (last.deleted !== undefined) return "Message deleted";
   const who = room.last.from === me.id ? "You" : room.kind === "direct" ? "" : from;
   return (
     <>
       {who !== "" && `${who}: `}
-      <Line text={message} />
+      <Line of={last} />
     </>
   );
 }
 
 /** One line is shown: no need to lay out the other 3,900 characters. */
-function Line({ text }: { text: string }) {
-  const plain = usePlain(text);
+function Line({ of }: { of: Message | Outgoing }) {
+  const plain = useSaid(of);
   return isBlank(plain) ? "An empty message" : plain.trimStart().slice(0, LINE_MOST);
 }

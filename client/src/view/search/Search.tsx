@@ -12,7 +12,7 @@ import { Button } from "../ui/Button.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
-import { usePlain } from "../useBlocks.ts";
+import { useSaid } from "../useBlocks.ts";
 import { useAsChanged, useChat, useMe } from "../useChat.ts";
 import { excerptOf } from "./excerpt.ts";
 import css from "./Search.module.css";
@@ -196,12 +196,16 @@ function Hit({ message: found, q }: { message: Message; q: string }) {
   const name = useChat((state) => nameIn(state.users, message.from));
   const title = useChat(({ users }) => (room === undefined ? "Room" : titleOf(room, me.id, users)));
   const partnerId = room === undefined ? null : partnerOf(room, me.id);
-  const plain = usePlain(message.message);
+  const plain = useSaid(message);
   const parts = useMemo(() => {
     const shown = excerptOf(plain, q);
-    // What was found may be in the address behind a link.
-    return shown.some(({ found: isFound }) => isFound) ? shown : excerptOf(message.message, q);
-  }, [plain, message.message, q]);
+    if (shown.some(({ found: isFound }) => isFound)) return shown;
+    // What was found may be the name of a file, or in the address behind a link.
+    const names = (message.files ?? []).map(({ name: file }) => file).join(", ");
+    const inNames = excerptOf(names, q);
+    if (inNames.some(({ found: isFound }) => isFound)) return inNames;
+    return message.message === "" ? shown : excerptOf(message.message, q);
+  }, [plain, message.message, message.files, q]);
   return (
     <>
       <RoomSign title={title} partnerId={partnerId} general={room?.kind === "everyone"} />

@@ -1,0 +1,397 @@
+import { crc32, deflateSync } from "node:zlib";
+import type { Page, Route } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import {
+  eventually,
+  faultsIn,
+  message,
+  messageTo,
+  room,
+  say,
+  setStage,
+  shownTexts,
+  talkTo,
+  type Actor,
+  type Stage,
+} from "./stage.ts";
+
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await setStage(2, { FILES_MAX: "200000", FILES_TYPES: "image/*,text/*,application/pdf" });
+});
+
+afterAll(() => stage.close());
+
+type Given = { name: string; mimeType: string; buffer: Buffer };
+
+/** A picture of one colour. */
+function png(name: string, width = 120, height = 80, [red, green, blue] = [30, 120, 90]): Given {
+  const row = Buffer.alloc(1 + width * 3);
+  for (let at = 0; at < width; at += 1) row.set([red ?? 0, green ?? 0, blue ?? 0], 1 + at * 3);
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  header.set([8, 2, 0, 0, 0], 8);
+  const chunk = (type: string, data: Buffer) => {
+    const body = Buffer.concat([Buffer.from(type), data]);
+    const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
+    length.writeUInt32BE(data.length);
+    sum.writeUInt32BE(crc32(body));
+    return Buffer.concat([length, body, sum]);
+  };
+  const buffer = Buffer.concat([
+    Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]),
+    chunk("IHDR", header),
+    chunk("IDAT", deflateSync(Buffer.concat(Array.from({ length: height }, () => row)))),
+    chunk("IEND", Buffer.alloc(0)),
+  ]);
+  return { name, mimeType: "image/png", buffer };
+}
+
+/** Two frames, red and blue. */
+const GIF = {
+  mimeType: "image/gif",
+  buffer: Buffer.from(
+    "R0lGODlhCAAIAIAAAExpcf8AACH/C05FVFNDQVBFMi4wAwEAAAAh+QQFFAAAACwAAAAACAAIAAACB4yPqcvtXQAAIfkEBRQAAAAsAAAAAAgACACATGlxAAD/AgeMj6nL7V0AADs=",
+    "base64",
+  ),
+};
+
+const text = (name: string, bytes = 5): Given => ({
+  name,
+  mimeType: "text/plain",
+  buffer: Buffer.alloc(bytes, "a"),
+});
+
+const tray = (page: Page) => page.getByRole("list", { name: "Files to send" });
+
+async function pick(page: Page, ...files: Given[]): Promise<void> {
+  await page.locator("main input[type=file]").setInputFiles(files);
+  for (const { name } of files) await tray(page).getByText(name).waitFor();
+}
+
+/** Does what the browser does when files are pasted or dropped at an element. */
+async function bring(page: Page, types: string[], selector: string, files: Given[]): Promise<void> {
+  await page.locator(selector).first().waitFor();
+  await page.evaluate(
+    ([kinds, at, given]) => {
+      const data = new DataTransfer();
+      for (const { name, mimeType, base64 } of given) {
+        const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+        data.items.add(new File([bytes], name, { type: mimeType }));
+      }
+      const init = { bubbles: true, cancelable: true };
+      const target = document.querySelector(at);
+      for (const kind of kinds)
+        target?.dispatchEvent(
+          kind === "paste"
+            ? new ClipboardEvent(kind, { ...init, clipboardData: data })
+            : new DragEvent(kind, { ...init, dataTransfer: data }),
+        );
+    },
+    [
+      types,
+      selector,
+      files.map(({ buffer, ...file }) => ({ ...file, base64: buffer.toString("base64") })),
+    ] as const,
+  );
+}
+
+/** Holds the page's uploads until `let` or the end of the page; `cut` ends the held ones without an answer. */
+async function holdUploads({ context }: Actor) {
+  let held: Route[] = [];
+  const take = (route: Route) => {
+    if (route.request().method() === "POST") held.push(route);
+    else void route.continue();
+  };
+  await context.route("**/api/files", take);
+  const release = async (how: (route: Route) => Promise<void>) => {
+    const routes = held;
+    held = [];
+    // A page that was closed has ended its own.
+    await Promise.all(routes.map((route) => how(route).catch(() => {})));
+  };
+  return {
+    begun: (count: number) => eventually(() => held.length, count),
+    cut: () => release((route) => route.abort()),
+    async let() {
+      await context.unroute("**/api/files", take);
+      await release((route) => route.continue());
+    },
+  };
+}
+
+const image = (page: Page, alt: string) => page.getByRole("log").getByRole("img", { name: alt });
+
+async function isDrawn(page: Page, alt: string): Promise<void> {
+  await eventually(() => image(page, alt).evaluate((img: HTMLImageElement) => img.naturalWidth > 0), true);
+}
+
+const send = (page: Page) => page.getByRole("button", { name: "Send message" }).click();
+
+test("a pasted image and a picked file reach somebody on another replica, and go when they are deleted", async () => {
+  const ann = await stage.enter("ann");
+  const ben = await stage.enter("ben", { replica: 1 });
+  await bring(ann.page, ["paste"], "#composer", [png("garden.png", 1200, 600)]);
+  await ann.page.getByLabel("Description of garden.png").fill("A green garden");
+  await pick(ann.page, text("report.txt"));
+  await send(ann.page);
+  await image(ann.page, "A green garden").waitFor();
+  await isDrawn(ben.page, "A green garden");
+  const { width, height } = (await image(ben.page, "A green garden").boundingBox()) ?? {};
+  expect([width, height]).toEqual([400, 200]);
+  const link = ben.page.getByRole("log").getByRole("link", { name: /report\.txt.*Download/ });
+  const [download] = await Promise.all([ben.page.waitForEvent("download"), link.click()]);
+  expect(download.suggestedFilename()).toBe("report.txt");
+  await room(ben.page, "General").getByText("ann: Image: A green garden and 1 more").waitFor();
+
+  // Text and files together, and the words of a reply.
+  await pick(ann.page, text("notes.txt"));
+  await say(ann.page, "My notes");
+  await message(ben.page, "My notes")
+    .getByRole("link", { name: /notes\.txt/ })
+    .waitFor();
+
+  const row = ann.page
+    .locator("[data-seq]")
+    .filter({ has: ann.page.getByRole("img", { name: "A green garden" }) });
+  await row.focus();
+  await row.getByRole("button", { name: "Delete message" }).click();
+  await ann.page.getByRole("button", { name: "Undo" }).waitFor();
+  await eventually(() => image(ann.page, "A green garden").count(), 0);
+  await eventually(() => image(ben.page, "A green garden").count(), 0);
+  expect([...ann.complaints, ...ben.complaints]).toEqual([]);
+  await ann.context.close();
+  await ben.context.close();
+});
+
+test("files are dropped on the conversation, and nowhere else; what is refused is told before anything is sent", async () => {
+  const cat = await stage.enter("cat");
+  const { page } = cat;
+  const address = page.url();
+  await bring(page, ["dragenter", "dragover"], "[role=log]", [png("a.png")]);
+  await page.getByText("Drop to add to your message").waitFor();
+  await bring(page, ["dragenter", "dragover", "drop"], "nav", [png("a.png")]);
+  await page.getByText("Drop files on the conversation that they are for.").waitFor();
+  expect([page.url(), await tray(page).count()]).toEqual([address, 0]);
+  expect(await page.getByText("Drop to add to your message").count()).toBe(0);
+
+  const zip = { name: "all.zip", mimeType: "application/zip", buffer: Buffer.from("PK") };
+  await bring(page, ["dragover", "drop"], "[role=log]", [
+    text("empty.txt", 0),
+    text("large.txt", 300_000),
+    zip,
+    png("good.png"),
+  ]);
+  const refused = page.getByRole("alert").filter({ hasText: "empty.txt" });
+  await refused.waitFor();
+  expect(await refused.locator("p").allTextContents()).toEqual([
+    "“empty.txt” is empty.",
+    "“large.txt” is too large: it has 300 kB, and a file may have 200 kB.",
+    "“all.zip” cannot be sent here, only images, texts, PDF.",
+  ]);
+  await eventually(() => tray(page).getByRole("listitem").count(), 1);
+  await bring(
+    page,
+    ["paste"],
+    "#composer",
+    Array.from({ length: 10 }, (_, at) => text(`${at}.txt`)),
+  );
+  await page.getByText("“9.txt” is one too many: a message takes 10 files.").waitFor();
+  await eventually(() => tray(page).getByRole("listitem").count(), 10);
+  await cat.context.close();
+});
+
+test("what is to be sent stays with its room, also after a reload, and can be removed with the keys", async () => {
+  const dan = await stage.enter("dan");
+  const eve = await stage.enter("eve");
+  const { page } = dan;
+  await pick(page, png("one.png"), text("two.txt"));
+  await page.getByLabel("Description of one.png").fill("The first");
+  await talkTo(page, "eve");
+  await eventually(() => tray(page).count(), 0);
+  await room(page, "General").getByText("Draft").waitFor();
+  await page.reload();
+  await room(page, "General").click();
+  await messageTo(page, "General").waitFor();
+  await eventually(() => page.getByLabel("Description of one.png").inputValue(), "The first");
+  await page.getByRole("button", { name: "Remove two.txt" }).focus();
+  await page.keyboard.press("Enter");
+  await page.getByText("two.txt removed").waitFor({ state: "attached" });
+  await eventually(() => page.evaluate(() => document.activeElement?.ariaLabel), "Remove one.png");
+  await page.keyboard.press("Enter");
+  await eventually(() => tray(page).count(), 0);
+  await eventually(() => page.evaluate(() => document.activeElement?.id), "composer");
+  // The picture was kept until it was removed, and not longer.
+  await pick(page, png("three.png"));
+  await page.getByLabel("Description of three.png").fill("The third");
+  await page.keyboard.press("Enter");
+  await room(eve.page, "General").click();
+  await isDrawn(eve.page, "The third");
+  await dan.context.close();
+  await eve.context.close();
+});
+
+test("a message waits for its files, and what is said after it waits too; a cancelled one leaves nothing", async () => {
+  const fay = await stage.enter("fay");
+  const gus = await stage.enter("gus", { replica: 1 });
+  const { page } = fay;
+  await room(page, "General").click();
+  const uploads = await holdUploads(fay);
+  await pick(page, text("slow.txt"));
+  await say(page, "with a file");
+  await say(page, "after it");
+  await uploads.begun(1);
+  await page.getByRole("progressbar", { name: "Uploading slow.txt" }).waitFor();
+  // Another room does not wait.
+  await talkTo(page, "gus");
+  await say(page, "elsewhere");
+  await eventually(() => page.locator("[data-seq]").filter({ hasText: "elsewhere" }).count(), 1);
+  await room(page, "General").click();
+  await message(page, "after it").waitFor();
+  expect(await message(page, "after it").locator("[data-seq]").count()).toBe(0);
+  await uploads.let();
+  for (const one of [fay, gus]) {
+    await message(one.page, "after it").locator("[data-seq]").waitFor();
+    expect((await shownTexts(one.page)).slice(-2)).toEqual(["with a file", "after it"]);
+  }
+
+  const again = await holdUploads(fay);
+  await pick(page, text("never.txt"));
+  await say(page, "never");
+  await say(page, "instead");
+  await again.begun(1);
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await message(gus.page, "instead").waitFor();
+  await again.let();
+  for (const one of [fay, gus]) expect(await message(one.page, "never").count()).toBe(0);
+  await fay.context.close();
+  await gus.context.close();
+});
+
+test("an upload goes on by itself after a cut and after a reload, and its message is sent once", async () => {
+  const hal = await stage.enter("hal");
+  const ida = await stage.enter("ida", { replica: 1 });
+  const uploads = await holdUploads(hal);
+  await pick(hal.page, png("kept.png"), text("kept.txt"));
+  await say(hal.page, "kept");
+  await uploads.begun(1);
+  await uploads.cut();
+  // It is tried again.
+  await uploads.begun(1);
+  await hal.page.reload();
+  await hal.page.getByRole("progressbar").waitFor();
+  await isDrawn(hal.page, "kept.png");
+  await uploads.let();
+  await message(ida.page, "kept")
+    .getByRole("link", { name: /kept\.txt/ })
+    .waitFor();
+  await isDrawn(ida.page, "kept.png");
+  await message(hal.page, "kept").locator("[data-seq]").waitFor();
+  await hal.page.reload();
+  await message(hal.page, "kept").locator("[data-seq]").waitFor();
+  for (const { page } of [hal, ida]) expect(await message(page, "kept").count()).toBe(1);
+  await hal.context.close();
+  await ida.context.close();
+});
+
+test("images of a message are looked at with the keys, and the focus goes back to the one that was opened", async () => {
+  const jan = await stage.enter("jan");
+  const { page } = jan;
+  await pick(page, png("first.png"), png("second.png", 90, 200), png("third.png"));
+  await send(page);
+  const second = page.locator("[data-seq]").getByRole("link", { name: "second.png" });
+  await second.focus();
+  await page.keyboard.press("Enter");
+  const dialog = page.getByRole("dialog");
+  const shown = (alt: string) => dialog.getByRole("img", { name: alt }).waitFor();
+  await page.getByRole("dialog", { name: "Image 2 of 3" }).waitFor();
+  await shown("second.png");
+  await page.keyboard.press("ArrowRight");
+  await shown("third.png");
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("Home");
+  await shown("first.png");
+  await page.keyboard.press("End");
+  await shown("third.png");
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  await eventually(() => second.evaluate((link) => link === document.activeElement), true);
+  await page.keyboard.press("Enter");
+  await shown("second.png");
+  await page.goBack();
+  await dialog.waitFor({ state: "detached" });
+  await messageTo(page, "General").waitFor();
+  await jan.context.close();
+});
+
+test("an image that cannot be loaded shows its name, and can be tried again", async () => {
+  const kim = await stage.enter("kim");
+  const { page } = kim;
+  const away = (route: Route) => route.abort();
+  await page.route("**/thumbnail", away);
+  await pick(page, png("lost.png"));
+  await send(page);
+  const row = page.locator("[data-seq]").filter({ hasText: "lost.png" });
+  await row.getByRole("button", { name: "Try again" }).waitFor();
+  await page.unroute("**/thumbnail", away);
+  await row.getByRole("button", { name: "Try again" }).click();
+  await isDrawn(page, "lost.png");
+  await kim.context.close();
+});
+
+test.each(["light", "dark"] as const)(
+  "a phone picks, shows and leafs through images; with reduced motion none plays by itself; axe finds no fault (%s)",
+  async (colorScheme) => {
+    const lee = await stage.enter(`lee-${colorScheme}`, {
+      colorScheme,
+      bypassCSP: true,
+      reducedMotion: "reduce",
+      hasTouch: true,
+      isMobile: true,
+    });
+    const { page } = lee;
+    const gif = { ...GIF, name: `blink-${colorScheme}.gif` };
+    await page.setViewportSize({ width: 360, height: 740 });
+    const [chooser] = await Promise.all([
+      page.waitForEvent("filechooser"),
+      page.getByRole("button", { name: "Add files" }).tap(),
+    ]);
+    expect(chooser.isMultiple()).toBe(true);
+    await chooser.setFiles([gif, png("wide.png", 800, 200), text("words.txt")]);
+    await tray(page).getByText("words.txt").waitFor();
+    expect(await faultsIn(page)).toEqual([]);
+    for (const button of await page.locator("form button:visible").all()) {
+      const { width = 0, height = 0 } = (await button.boundingBox()) ?? {};
+      expect(Math.min(width, height)).toBeGreaterThanOrEqual(44);
+    }
+    await send(page);
+    const row = page.locator("[data-seq]").filter({ has: page.getByRole("img", { name: gif.name }) });
+    await row.waitFor();
+    await isDrawn(page, gif.name);
+    const source = () => row.getByRole("img", { name: gif.name }).getAttribute("src");
+    expect(await source()).toMatch(/thumbnail$/);
+    await row.getByRole("button", { name: "Play the animation" }).tap();
+    await eventually(source, (await source())?.replace("/thumbnail", ""));
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
+    expect(await faultsIn(page)).toEqual([]);
+
+    await row.getByRole("link", { name: gif.name }).tap();
+    await page.getByRole("dialog", { name: "Image 1 of 2" }).waitFor();
+    expect(await faultsIn(page)).toEqual([]);
+    await page.locator("[data-part=stage]").evaluate((place) => {
+      const point = (type: string, clientX: number) =>
+        place.dispatchEvent(
+          new PointerEvent(type, { bubbles: true, pointerType: "touch", clientX, clientY: 300 }),
+        );
+      point("pointerdown", 300);
+      point("pointerup", 100);
+    });
+    await page.getByRole("dialog", { name: "Image 2 of 2" }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    expect(lee.complaints).toEqual([]);
+    await lee.context.close();
+  },
+);

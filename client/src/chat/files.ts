@@ -1,0 +1,157 @@
+import type { RoomId, UploadedFile } from "@hubbub/server/protocol";
+import { ChatError, toChatError, type Api } from "./api.ts";
+import { filesSlot, type Drafts, type Slot } from "./drafts.ts";
+import { createNonce } from "./outbox.ts";
+import type { Scope } from "./scope.ts";
+import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
+import type { Chat } from "./store.ts";
+import type { FileStore, World } from "./world.ts";
+
+/** How many files are uploaded at once. */
+const AT_ONCE = 2;
+/** An upload of which nothing has moved for so long is cut off, and begun anew. */
+const STALLED_MS = 60_000;
+/** How long bytes are kept that no draft and no message names: another tab may be about to. */
+const FORGOTTEN_MS = 3_600_000;
+
+/** What somebody has chosen to send; an image with its size in pixels. */
+export type GivenFile = Pick<OutgoingFile, "name" | "type" | "width" | "height"> & { bytes: Blob };
+
+type Needs = Pick<World, "clock" | "upload"> & {
+  store: FileStore;
+  scope: Scope;
+  chat: Chat;
+  api: Api;
+  drafts: Drafts;
+};
+
+/**
+ * The bytes of files that are to be sent, which go with drafts first and with messages then, and their uploads. It is
+ * no part of the first load.
+ */
+export function createFiles({ clock, upload, store, scope, chat, api, drafts }: Needs) {
+  let uploading = 0;
+  const inLine: (() => void)[] = [];
+
+  const listed = (slot: Slot) => filesIn(drafts.read(filesSlot(slot))?.text);
+  const list = (slot: Slot, files: readonly OutgoingFile[]) => drafts.write(filesSlot(slot), toText(files));
+
+  /** Resolves once it is this upload's turn. */
+  async function turn(): Promise<void> {
+    uploading += 1;
+    if (uploading > AT_ONCE) await new Promise<void>((go) => inLine.push(go));
+  }
+
+  function leave() {
+    uploading -= 1;
+    inLine.shift()?.();
+  }
+
+  async function send(file: OutgoingFile, body: Blob, roomId: RoomId, signal: AbortSignal) {
+    const { key, name } = file;
+    const stalled = new AbortController();
+    const headers = {
+      "X-File-Name": encodeURIComponent(name.replace(/\p{Cs}/gu, "\ufffd")),
+      "X-Room-Id": roomId,
+    };
+    let giveUp = () => {};
+    function progress(bytes: number) {
+      giveUp();
+      giveUp = clock.after(STALLED_MS, () => stalled.abort());
+      chat.dispatch({ type: "upload", key, part: body.size === 0 ? 0 : Math.min(1, bytes / body.size) });
+    }
+    progress(0);
+    try {
+      return await upload("/api/files", {
+        headers,
+        body,
+        signal: AbortSignal.any([signal, stalled.signal, scope.signal]),
+        progress,
+      });
+    } catch {
+      throw new ChatError("unreachable", "The server does not answer. Check your connection and try again.");
+    } finally {
+      giveUp();
+      chat.dispatch({ type: "upload", key, part: null });
+    }
+  }
+
+  /** Forgets what an earlier page has left behind, and takes files out of drafts whose bytes are not here. */
+  async function tidy(isUsed: (key: string) => boolean): Promise<void> {
+    const kept = await store.keys();
+    if (!scope.open) return;
+    const since = clock.date() - FORGOTTEN_MS;
+    const inDrafts = new Set<string>();
+    for (const slot of drafts.texts().keys()) {
+      const [, of] = /^files (.+)$/.exec(slot) ?? [];
+      if (of === undefined) continue;
+      const files = listed(of);
+      for (const { key } of files) inDrafts.add(key);
+      const here = files.filter(({ key, id }) => id !== undefined || kept.includes(key));
+      if (here.length < files.length) list(of, here);
+    }
+    const old = kept.filter((key) => Number.parseInt(key) < since && !inDrafts.has(key) && !isUsed(key));
+    await store.remove(old);
+  }
+
+  /** Forgets bytes, and what was uploaded of them and belongs to no message. */
+  function drop(files: readonly OutgoingFile[]) {
+    void store.remove(files.map(({ key }) => key));
+    for (const { id } of files) {
+      // The server forgets it by itself after a day.
+      if (id !== undefined) void api.call("DELETE", `/files/${id}`).catch(() => {});
+    }
+  }
+
+  return {
+    tidy,
+
+    /** Adds files to a draft: at once to the list, and then to what is kept. */
+    async add(slot: Slot, given: readonly GivenFile[]): Promise<void> {
+      const added = given.map(({ bytes, ...file }) => {
+        const key = `${clock.date()}-${createNonce()}`;
+        return { bytes, file: { ...file, key, size: bytes.size } };
+      });
+      const kept = added.map(({ bytes, file }) => store.put(file.key, bytes));
+      list(slot, [...listed(slot), ...added.map(({ file }) => file)]);
+      await Promise.all(kept);
+    },
+
+    /** Uploads a file to a room, when it is its turn, and answers its id. Throws a ChatError. */
+    async upload(file: OutgoingFile, roomId: RoomId, signal: AbortSignal): Promise<string> {
+      await turn();
+      try {
+        if (signal.aborted) throw new ChatError("unreachable", "The upload was ended.");
+        const bytes = await store.get(file.key);
+        if (bytes === null)
+          throw new ChatError("invalid", `“${file.name}” is not on this device any more. Add it again.`);
+        const { ok, text } = await send(file, bytes, roomId, signal);
+        const answer = parse(text);
+        if (!ok) throw toChatError(answer);
+        return (answer as UploadedFile).id;
+      } finally {
+        leave();
+      }
+    },
+
+    /** What becomes of the bytes of files that are stored with a message now, or will not be sent. */
+    release(files: readonly OutgoingFile[], end: "stored" | "dropped"): void {
+      if (end === "stored") {
+        void store.remove(files.map(({ key }) => key));
+        return;
+      }
+      // They may have gone back to a draft.
+      const slots = [...drafts.texts().keys()].filter((slot) => slot.startsWith("files "));
+      const used = new Set(slots.flatMap((slot) => filesIn(drafts.read(slot)?.text).map(({ key }) => key)));
+      drop(files.filter(({ key }) => !used.has(key)));
+    },
+  };
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

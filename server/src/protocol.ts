@@ -258,6 +258,9 @@ export type ListedRoom = {
   joined: boolean;
 };
 
+/** A room as the server's admins manage it: General, an open room, or an invite room that they are in. */
+export type ManagedRoom = Omit<ListedRoom, "kind"> & { kind: RoomKind } & Partial<RoomSettings>;
+
 /**
  * A page of matches, best first, of `total` in all. If not `complete`, some names were not searched yet: the same
  * search, asked again, may find more.

@@ -5,6 +5,7 @@ import {
   type AccountPatch,
   type Farewell,
   type Found,
+  type ManagedRoom,
   type RoomId,
   type RoomKind,
   type RoomPatch,
@@ -21,7 +22,7 @@ import type { SessionList } from "../store/sessions.ts";
 import type { Settings } from "../store/settings.ts";
 import { unknownRoom, type Log } from "../store/log.ts";
 import type { Accounts } from "./accounts.ts";
-import { may, mayActOn, refused, type Action } from "./access.ts";
+import { may, mayActOn, refused, roleIn, type Action } from "./access.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { People } from "./people.ts";
 import type { Users } from "./users.ts";
@@ -69,6 +70,32 @@ export class Admin {
   async search(text: string, after: UserId | undefined, size: number): Promise<Found<Account>> {
     const { ids, total, complete } = await this.#parts.users.search(text, after, size);
     return { found: await this.#accounts(ids), total, complete };
+  }
+
+  /** The rooms that this administrator manages, by id: General, open rooms, and the invite rooms that they are in. */
+  async managed(by: Administrator, after: RoomId | undefined, size: number): Promise<ManagedRoom[]> {
+    const ids: RoomId[] = [];
+    for await (const id of this.#parts.members.shared())
+      if (after === undefined || Number(id) > Number(after)) ids.push(id);
+    const found: ManagedRoom[] = [];
+    for (let start = 0; found.length < size && start < ids.length; start += size) {
+      const some = ids.slice(start, start + size).map((id) => this.#managed(by, id));
+      found.push(...(await Promise.all(some)).flat());
+    }
+    return found.slice(0, size);
+  }
+
+  /** The same of named rooms with this text in their name. */
+  async findManaged(
+    { user }: Administrator,
+    text: string,
+    after: RoomId | undefined,
+    size: number,
+  ): Promise<Found<ManagedRoom>> {
+    const { rooms } = this.#parts;
+    const { found, ...rest } = await rooms.search(user, text, after, size);
+    const facts = await Promise.all(found.map(({ id }) => rooms.facts(id)));
+    return { found: found.map((room, index) => ({ ...room, ...facts[index]?.settings })), ...rest };
   }
 
   /** Throws `not_found`. */
@@ -254,6 +281,20 @@ export class Admin {
     const id = await this.#parts.rooms.find(nameOrId);
     if (id === null) throw new ChatError("not_found", `There is no room ${nameOrId}.`);
     return id;
+  }
+
+  async #managed({ user, role }: Administrator, id: RoomId): Promise<ManagedRoom[]> {
+    const { rooms, members, users } = this.#parts;
+    const [facts, size, joined] = await Promise.all([
+      rooms.facts(id),
+      members.size(id),
+      members.has(id, user.id),
+    ]);
+    if (facts === null) return [];
+    const { kind, name, settings } = facts;
+    if (roleIn(kind, joined ? { role: "member" } : null, role) === null) return [];
+    const people = kind === "everyone" ? await users.count() : size;
+    return [{ id, kind, name, members: people, joined, ...settings }];
   }
 
   async #accounts(ids: readonly UserId[]): Promise<Account[]> {

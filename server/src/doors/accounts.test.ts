@@ -1,5 +1,15 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Account, AuditEntry, Failure, Found, Me, OwnSession, User } from "../protocol.ts";
+import type {
+  Account,
+  AuditEntry,
+  Failure,
+  Found,
+  ManagedRoom,
+  Me,
+  OwnSession,
+  Room,
+  User,
+} from "../protocol.ts";
 import { Browser, both, connect, person, newServer, until, type House, type Person } from "../testing.ts";
 
 const PASSWORD = "correct horse";
@@ -333,6 +343,8 @@ describe("the routes of admins", () => {
     ["DELETE", `/api/admin/users/${id}`],
     ["POST", `/api/admin/users/${id}/reset`],
     ["DELETE", `/api/admin/users/${id}/sessions`],
+    ["GET", "/api/admin/rooms"],
+    ["GET", "/api/admin/rooms?q=a"],
     ["GET", "/api/admin/settings"],
     ["PATCH", "/api/admin/settings", { signup: "closed" }],
     ["GET", "/api/admin/stats"],
@@ -385,6 +397,49 @@ describe("the routes of admins", () => {
     expect(stats["people"]).toBeGreaterThan(5);
     expect(stats["rooms"]).toBe(1);
     expect(stats["messages"]).toBe(Number(await house.redis.hget(house.keys.meta("0"), "seq")));
+  });
+
+  it("list and find the rooms that an admin manages: General, open rooms, and invite rooms that they are in", async () => {
+    const own = await newServer(1);
+    try {
+      const [boss, maker] = [await person(own.replicas[0]!, "boss"), await person(own.replicas[0]!, "maker")];
+      const make = async ({ browser }: Person, name: string, kind: string) =>
+        (await browser.post<Room>("/api/rooms", { name, kind })).body.id;
+      await make(maker, "Hidden one", "invite");
+      const open = await make(maker, "Open one", "open");
+      await make(maker, "Hidden two", "invite");
+      const mine = await make(boss, "My own", "invite");
+      await maker.browser.fetch("PATCH", `/api/rooms/${open}`, { topic: "Tea", slow: 10, archived: true });
+      const list = async (query: string) =>
+        (await boss.browser.get<ManagedRoom[]>(`/api/admin/rooms?${query}`)).body;
+      const all = await list("");
+      expect(all).toEqual([
+        { id: "0", kind: "everyone", name: "General", members: 2, joined: true },
+        {
+          id: open,
+          kind: "open",
+          name: "Open one",
+          members: 1,
+          joined: false,
+          topic: "Tea",
+          slow: 10,
+          archived: expect.any(Number) as number,
+        },
+        { id: mine, kind: "invite", name: "My own", members: 1, joined: true },
+      ]);
+      // Page by page, from the last id on.
+      expect(await list("size=1")).toEqual([all[0]]);
+      expect(await list("size=1&after=0")).toEqual([all[1]]);
+      expect(await list(`size=1&after=${open}`)).toEqual([all[2]]);
+      expect(await list(`after=${mine}`)).toEqual([]);
+      const find = async (q: string) =>
+        (await boss.browser.get<Found<ManagedRoom>>(`/api/admin/rooms?q=${q}`)).body.found;
+      expect(await find("one")).toEqual([all[1]]);
+      expect(await find("my")).toEqual([all[2]]);
+      for (const one of [boss, maker]) one.close();
+    } finally {
+      await own.close();
+    }
   });
 
   it("set who may sign up", async () => {

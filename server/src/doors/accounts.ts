@@ -191,6 +191,19 @@ export function accountRoutes({ config, chat, sessions, throttle, load, security
     await admin.endSessions(demandActor(response), userIdOf(request));
     response.status(204).end();
   });
+  // ?after=&size= -> the rooms that I manage, by id, from General on: open rooms, and the invite rooms that I am in:
+  // `[{id,kind,name,members,joined,topic?,slow?,archived?}]`
+  // ?q=&after=&size= -> `{found,total,complete}`: the same for named rooms, in the form of `GET /api/users?q=`
+  router.get("/admin/rooms", async (request, response) => {
+    const by = demandActor(response);
+    const { q, after, size } = listQuery.parse(request.query);
+    load.demand("history");
+    const read = (): Promise<object> =>
+      q === undefined ? admin.managed(by, after, size) : admin.findManaged(by, q, after, size);
+    response.json(
+      await throttle.queue("rooms", by.user.id, () => throttle.pay(by.user.id, size, read, () => size)),
+    );
+  });
   // -> `{signup,words}`: who may sign up, `open`, `invite` or `closed`; words that no message may have
   router.get("/admin/settings", async (_request, response) => {
     response.json(await admin.settings());

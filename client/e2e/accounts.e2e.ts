@@ -1,5 +1,7 @@
+import { resolve } from "node:path";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { newServer } from "../../server/src/testing.ts";
 import {
   addressOf,
   eventually,
@@ -10,6 +12,8 @@ import {
   PASSWORD,
   say,
   setStage,
+  signUp,
+  type Actor,
   type Stage,
 } from "./stage.ts";
 
@@ -100,4 +104,154 @@ test("somebody gets a display name and another password, ends their other sessio
   await page.getByRole("heading", { name: "Welcome back" }).waitFor();
   await ben.page.getByText("Message deleted").first().waitFor();
   for (const { context } of [ann, ben, other]) await context.close();
+}, 120_000);
+
+/** Makes somebody an owner of the server, and lets their page know. */
+async function promote({ name, page }: Actor) {
+  const { redis, keys } = stage.house;
+  const id = (await redis.get(keys.username(name)))?.replace("user:", "") ?? "";
+  await redis.hset(keys.user(id), "role", "owner");
+  await redis.hset(keys.staff, id, "owner");
+  await page.reload();
+  await page.getByRole("button", { name: "Administration" }).waitFor();
+}
+
+test("an owner disables and enables somebody whose app is open elsewhere, gives them a link and a role, and deletes another", async () => {
+  const boss = await stage.enter("boss-people", OPTIONS);
+  const dan = await stage.enter("dan-people", { replica: 1 });
+  const eve = await stage.enter("eve-people", { replica: 1 });
+  await promote(boss);
+  const { page } = boss;
+  await page.getByRole("button", { name: "Administration" }).click();
+  const dialog = page.getByRole("dialog", { name: "Administration" });
+  await dialog.getByRole("searchbox", { name: "Find a person" }).fill("-people");
+  await dialog.getByRole("button", { name: "Manage dan-people" }).click();
+  await dialog.getByText("1 session.").waitFor();
+  expect(await faultsIn(page)).toEqual([]);
+  await dialog.getByRole("button", { name: "Disable…" }).click();
+  await dialog.getByRole("button", { name: "Disable account" }).click();
+  await dan.page.getByText("Your session has ended. Please log in again.").waitFor();
+  await dialog.getByText("Logged in nowhere.").waitFor();
+  await dialog.getByRole("button", { name: "Enable" }).click();
+  await dialog.getByRole("button", { name: "Disable…" }).waitFor();
+
+  await dialog.getByRole("button", { name: "Link for a new password" }).click();
+  const link = await dialog.getByText(/#\/reset\//).textContent();
+  const [url = ""] = /http\S+reset\/[\w-]{32}/.exec(link ?? "") ?? [];
+  await dan.page.goto(url);
+  await dan.page.getByLabel("New password", { exact: true }).fill(NEW_PASSWORD);
+  await dan.page.getByRole("button", { name: "Change the password" }).click();
+  await dan.page.getByRole("button", { name: "Go to the log-in" }).click();
+  await dialog.getByRole("button", { name: "Make them admin" }).click();
+  await dialog.getByRole("button", { name: "Make them an ordinary user" }).waitFor();
+  await logIn(dan.page, "dan-people", NEW_PASSWORD);
+  await dan.page.getByRole("button", { name: "Administration" }).waitFor();
+  await dialog.getByRole("button", { name: "Manage dan-people" }).click();
+
+  await dialog.getByRole("button", { name: "Manage eve-people" }).click();
+  await dialog.getByRole("button", { name: "Delete…" }).click();
+  await dialog.getByRole("button", { name: "Delete account" }).click();
+  await eve.page.getByText("Your session has ended. Please log in again.").waitFor();
+  await dialog.getByText("The account is deleted.").waitFor();
+  await page.setViewportSize({ width: 360, height: 740 });
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBe(0);
+  expect(await faultsIn(page)).toEqual([]);
+  await tab(page, "Log");
+  await dialog.getByText("boss-people made dan-people admin of the server.").waitFor();
+  await dialog.getByText("boss-people deleted the account of deleted user.").waitFor();
+  expect(await faultsIn(page)).toEqual([]);
+  for (const { context } of [boss, dan, eve]) await context.close();
+}, 120_000);
+
+test("an admin filters a word, closes the sign-up, looks at a report, and manages a room that they are not in", async () => {
+  const boss = await stage.enter("boss-server", { ...OPTIONS, colorScheme: "dark" });
+  const dan = await stage.enter("dan-server", { replica: 1 });
+  await promote(boss);
+  const { page } = boss;
+  await dan.page.getByRole("button", { name: "New room" }).click();
+  await dan.page.getByLabel("Name").fill("Shed");
+  await dan.page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(dan.page, "Shed").waitFor();
+  await say(dan.page, "look at this");
+  const said = dan.page.locator("[data-seq]").filter({ hasText: "look at this" });
+  await said.waitFor();
+  const roomId = /room\/(\d+)/.exec(dan.page.url())?.[1] ?? "";
+  await dan.page.evaluate(
+    async (body) => {
+      const headers = { "content-type": "application/json" };
+      await fetch("/api/reports", { method: "POST", headers, body: JSON.stringify(body) });
+    },
+    { roomId, seq: 1, reason: "too loud" },
+  );
+
+  await page.getByRole("button", { name: "Administration" }).click();
+  const dialog = page.getByRole("dialog", { name: "Administration" });
+  await tab(page, "Settings");
+  const words = dialog.getByLabel("Filtered words, one on each line");
+  await words.fill("rhubarb\n???");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await dialog.getByText("“???” has neither letters nor digits.").waitFor();
+  expect(await faultsIn(page)).toEqual([]);
+  await words.fill("rhubarb");
+  await dialog.getByRole("radio", { name: /^Closed/ }).check();
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await dialog.getByText("The settings are saved.").waitFor();
+  await say(dan.page, "I like RHUBARB pie");
+  await dan.page.getByText("Not sent.").waitFor();
+  const refused = await dan.page.evaluate(
+    async (body) => {
+      const headers = { "content-type": "application/json" };
+      return (await fetch("/api/users", { method: "POST", headers, body: JSON.stringify(body) })).status;
+    },
+    { username: "late-server", password: PASSWORD },
+  );
+  expect(refused).toBe(403);
+  await words.fill("");
+  await dialog.getByRole("radio", { name: /^Anybody/ }).check();
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await eventually(async () => (await stage.house.redis.hgetall(stage.house.keys.settings))["words"], "[]");
+  await dan.page.getByRole("button", { name: "Retry" }).click();
+  await dan.page.locator("[data-seq]").filter({ hasText: "RHUBARB" }).waitFor();
+
+  await tab(page, "Reports");
+  await dialog.getByText(/In Shed\. Reported by dan-server.*too loud/).waitFor();
+  expect(await faultsIn(page)).toEqual([]);
+  await dialog.getByRole("button", { name: "Done" }).click();
+  await dialog.getByText("There is no report to look at.").waitFor();
+  await tab(page, "Numbers");
+  await dialog.getByText("Online now").waitFor();
+  expect(await faultsIn(page)).toEqual([]);
+  await tab(page, "Rooms");
+  await page.setViewportSize({ width: 360, height: 740 });
+  await dialog.getByRole("searchbox", { name: "Find a room" }).fill("shed");
+  await dialog.getByRole("button", { name: "Details of Shed" }).waitFor();
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBe(0);
+  expect(await faultsIn(page)).toEqual([]);
+  await dialog.getByRole("button", { name: "Details of Shed" }).click();
+  const details = page.getByRole("dialog", { name: "Shed" });
+  await details.getByText("dan-server").waitFor();
+  await tab(page, "Settings");
+  await details.getByLabel("Topic").fill("Tools and seeds");
+  await details.getByRole("button", { name: "Save" }).click();
+  await dan.page.locator("#conversation header").getByText("Tools and seeds").waitFor();
+  // The admin is still not in it.
+  await page.keyboard.press("Escape");
+  await eventually(() => page.locator(`[data-room="${roomId}"]`).count(), 0);
+  for (const { context } of [boss, dan]) await context.close();
+}, 120_000);
+
+test("the first person of an empty server is told that it is theirs, and nobody after them", async () => {
+  const house = await newServer(1, { CLIENT_DIR: resolve("client/dist") });
+  const address = addressOf(house, 0);
+  const first = await openPage(stage.browser, address, "first");
+  await signUp(first.page, "first");
+  await first.page.getByText(/^You own this server/).waitFor();
+  await first.page.getByRole("button", { name: "Administration" }).waitFor();
+  const second = await openPage(stage.browser, address, "second");
+  await signUp(second.page, "second");
+  await messageTo(second.page, "General").waitFor();
+  expect(await second.page.getByText(/^You own this server/).count()).toBe(0);
+  expect(await second.page.getByRole("button", { name: "Administration" }).count()).toBe(0);
+  for (const { context } of [first, second]) await context.close();
+  await house.close();
 }, 120_000);

@@ -349,9 +349,12 @@ export function createChatClient(world: World) {
       await socket.request("room.leave", { roomId });
       sync.hideRoom(roomId);
     },
-    async changeRoom(roomId: RoomId, patch: RoomPatch): Promise<void> {
+    /** Changes a room, which need not be this user's if they are an admin. */
+    async changeRoom(roomId: RoomId, patch: RoomPatch): Promise<Room> {
       const { api: mine, sync } = here();
-      sync.showRoom(await mine.changeRoom(roomId, patch));
+      const room = await mine.changeRoom(roomId, patch);
+      if (store.snapshot().rooms?.has(roomId)) sync.showRoom(room);
+      return room;
     },
     /** One REST call, for what is no part of the first load. */
     call: () => here().api.call,

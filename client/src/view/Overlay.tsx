@@ -1,5 +1,6 @@
 import { useEffect } from "react";
 import { Account } from "./account/Account.tsx";
+import { Administration } from "./admin/Administration.tsx";
 import { PickReaction } from "./conversation/PickReaction.tsx";
 import { Pins } from "./conversation/Pins.tsx";
 import { Viewer } from "./conversation/Viewer.tsx";
@@ -62,12 +63,14 @@ export function Overlay({ overlay, takeTyped }: Props) {
       return <KeysHelp />;
     case "account":
       return <Account />;
+    case "administration":
+      return <Administration />;
     case "person":
       return <PersonCard userId={overlay.userId} />;
     case "notifications":
       return <RoomNotifications roomId={overlay.roomId} />;
     case "room":
-      return <RoomDetails roomId={overlay.roomId} />;
+      return <RoomDetails roomId={overlay.roomId} managed={overlay.managed} />;
     case "room options":
       return <RoomOptions roomId={overlay.roomId} />;
     case "report":

@@ -61,6 +61,7 @@ function Panes() {
     if (!phone && first !== null && openRoom === null) redirectTo(first);
   }, [phone, first, openRoom]);
 
+  useWelcome();
   useTabSign();
   useFailures();
   useFiles();
@@ -205,6 +206,20 @@ function Over({ overlay }: { overlay: Open | null }) {
   }, [chat, overlay, open, close]);
 
   return <Suspense>{overlay !== null && <Overlay overlay={overlay} takeTyped={takeTyped} />}</Suspense>;
+}
+
+/** Tells the first person of an empty server that it is theirs. */
+function useWelcome() {
+  const tell = useNotice();
+  const owns = useChat(
+    ({ session }) => session.is === "signed in" && session.isNew && session.user.role === "owner",
+  );
+  useEffect(() => {
+    if (owns)
+      tell(
+        "You own this server, because yours is its first account. Administration is beside your name, below the rooms.",
+      );
+  }, [owns, tell]);
 }
 
 /** Joins the room of an invite link, also of one that is opened in this tab later. */

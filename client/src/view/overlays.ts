@@ -1,4 +1,4 @@
-import type { Message, RoomId, UserId } from "@hubbub/server/protocol";
+import type { ManagedRoom, Message, RoomId, UserId } from "@hubbub/server/protocol";
 import { createContext, useContext } from "react";
 
 /** The overlays; one is open at a time. */
@@ -14,9 +14,10 @@ export type Overlay =
   | { is: "people" }
   | { is: "keys" }
   | { is: "account" }
+  | { is: "administration" }
   | { is: "person"; userId: UserId }
   | { is: "notifications"; roomId: RoomId }
-  | { is: "room"; roomId: RoomId }
+  | { is: "room"; roomId: RoomId; managed?: ManagedRoom }
   | { is: "room options"; roomId: RoomId }
   | { is: "report"; message: Message }
   | { is: "image"; message: Message; id: string }

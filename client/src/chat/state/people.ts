@@ -66,13 +66,15 @@ function know(state: PeopleState, users: readonly Presence[]): ReadonlyMap<UserI
   const fresh = users.flatMap((user) => {
     const known = state.users.get(user.id);
     if (known === undefined) return [user];
-    return isNamedAlike(known, user) ? [] : [{ ...user, online: known.online }];
+    return isShownAlike(known, user) ? [] : [{ ...user, online: known.online }];
   });
   return fresh.length === 0 ? state.users : assign(state.users, fresh);
 }
 
-function isNamedAlike(one: User, other: User): boolean {
-  return one.username === other.username && one.displayName === other.displayName;
+function isShownAlike(one: User, other: User): boolean {
+  return (
+    one.username === other.username && one.displayName === other.displayName && one.avatar === other.avatar
+  );
 }
 
 function presenceSnapshot<S extends PeopleState>(state: S, online: readonly Presence[]): S {
@@ -90,7 +92,7 @@ function assign(
 ): ReadonlyMap<UserId, Presence> {
   const fresh = changed.filter((user) => {
     const known = users.get(user.id);
-    return known?.online !== user.online || !isNamedAlike(known, user);
+    return known?.online !== user.online || !isShownAlike(known, user);
   });
   if (fresh.length === 0) return users;
   const next = new Map(users);

@@ -2,7 +2,6 @@ import { LIMITS, type Ban, type Member, type RoomRole } from "@hubbub/server/pro
 import { useCallback, useState } from "react";
 import { moderation } from "../../chat/moderation.ts";
 import { nameOf } from "../../chat/state/people.ts";
-import type { RoomState } from "../../chat/state/room.ts";
 import { FoundNothing } from "../finding/Found.tsx";
 import { useFound } from "../finding/useFound.ts";
 import { showUntil } from "../time.ts";
@@ -16,6 +15,7 @@ import { Spinner } from "../ui/Spinner.tsx";
 import { useClient, useMe } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
+import type { DetailedRoom } from "./detailedRoom.ts";
 
 const MUTES = [
   { words: "Mute for 10 minutes", ms: 600_000 },
@@ -25,7 +25,7 @@ const MUTES = [
 const ROLES: readonly RoomRole[] = ["member", "moderator", "owner"];
 
 /** The people of a room, and for moderators what they can do about them. */
-export function Members({ room }: { room: RoomState }) {
+export function Members({ room }: { room: DetailedRoom }) {
   const chat = useClient();
   const { id: roomId, kind } = room;
   const [pages, setPages] = useState(1);
@@ -68,7 +68,7 @@ export function Members({ room }: { room: RoomState }) {
   );
 }
 
-type RowProps = { room: RoomState; member: Member; onDone: () => Promise<void> };
+type RowProps = { room: DetailedRoom; member: Member; onDone: () => Promise<void> };
 
 function MemberRow({ room, member, onDone }: RowProps) {
   const me = useMe();
@@ -172,7 +172,7 @@ function Manage({ room, member, muted, name, onDone }: ManageProps) {
   );
 }
 
-type AddProps = { room: RoomState; members: readonly Member[]; onDone: () => Promise<void> };
+type AddProps = { room: DetailedRoom; members: readonly Member[]; onDone: () => Promise<void> };
 
 function AddPerson({ room, members, onDone }: AddProps) {
   const chat = useClient();
@@ -216,7 +216,7 @@ function AddPerson({ room, members, onDone }: AddProps) {
 }
 
 /** Who may not come back. Asked for again whenever the members were. */
-function Bans({ room: { id: roomId }, known }: { room: RoomState; known: unknown }) {
+function Bans({ room: { id: roomId }, known }: { room: DetailedRoom; known: unknown }) {
   const chat = useClient();
   // oxlint-disable-next-line react-hooks/exhaustive-deps -- a ban changes the members, and they change the bans
   const ask = useCallback((): Promise<Ban[]> => moderation(chat.call()).bans(roomId), [chat, roomId, known]);

@@ -1,5 +1,6 @@
 import type { RoomId } from "@hubbub/server/protocol";
 import { useCallback } from "react";
+import { admin } from "../../chat/admin.ts";
 import { moderation } from "../../chat/moderation.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { useWays } from "../rooms/useWays.ts";
@@ -11,28 +12,38 @@ import { Spinner } from "../ui/Spinner.tsx";
 import { useChat, useClient } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
+import { readRoomNames, useRoomTitles } from "./roomNames.ts";
 
-/** The messages of a room that people have reported. */
-export function Reports({ roomId }: { roomId: RoomId }) {
+/** The messages of a room that people have reported, or with null those of all rooms that nobody has looked at. */
+export function Reports({ roomId }: { roomId: RoomId | null }) {
   const chat = useClient();
   const { enter } = useWays();
   const users = useChat((state) => state.users);
   const ask = useCallback(async () => {
-    const reports = await moderation(chat.call()).reports(roomId);
-    chat.learn(reports.flatMap(({ by, message }) => [by, message.from]));
-    return reports;
+    const found = await (roomId === null
+      ? admin(chat.call()).reports()
+      : moderation(chat.call()).reports(roomId));
+    chat.learn(found.flatMap(({ by, message }) => [by, message.from]));
+    const places = found.map((report) => report.roomId);
+    return { found, names: await readRoomNames(chat, places) };
   }, [chat, roomId]);
   const { answer, fault, again } = useAnswer(ask);
   const { busy, fault: refused, run } = useCalls();
   const failed = refused ?? fault;
+  const titleIn = useRoomTitles(answer?.names);
+  const rooms = useChat((state) => state.rooms);
   const nameOf = (id: string) => nameIn(users, id, `user ${id}`);
   return (
     <>
       {failed !== null && <Fault>{failed}</Fault>}
       {answer === null && failed === null && <Spinner label="Loading reports" />}
-      {answer?.length === 0 && <p className={look.about}>Nobody has reported a message here.</p>}
+      {answer?.found.length === 0 && (
+        <p className={look.about}>
+          {roomId === null ? "There is no report to look at." : "Nobody has reported a message here."}
+        </p>
+      )}
       <ul aria-label="Reports">
-        {answer?.map((report) => (
+        {answer?.found.map((report) => (
           <li key={report.id} className={look.row}>
             <span className={look.what}>
               <span>
@@ -42,11 +53,14 @@ export function Reports({ roomId }: { roomId: RoomId }) {
                   : "Message deleted"}
               </span>
               <small>
+                {roomId === null && `In ${titleIn(report.roomId)}. `}
                 Reported by {nameOf(report.by)}, {showWhen(report.at)}
                 {report.reason !== undefined && report.reason !== "" && `: ${report.reason}`}
               </small>
             </span>
-            <Button onClick={() => enter(roomId, report.seq)}>Go to the message</Button>
+            {(rooms?.has(report.roomId) === true || answer.names.has(report.roomId)) && (
+              <Button onClick={() => enter(report.roomId, report.seq)}>Go to the message</Button>
+            )}
             {report.state === "open" ? (
               <Button
                 disabled={busy}

@@ -1,6 +1,5 @@
-import { LIMITS, type RoomPatch } from "@hubbub/server/protocol";
+import { LIMITS, type Room, type RoomPatch } from "@hubbub/server/protocol";
 import { useState, type FormEvent } from "react";
-import type { RoomState } from "../../chat/state/room.ts";
 import { RoomKindField } from "../rooms/RoomKindField.tsx";
 import { Button } from "../ui/Button.tsx";
 import { DialogActions } from "../ui/Dialog.tsx";
@@ -11,6 +10,7 @@ import { useClient } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
 import { Select } from "../ui/Select.tsx";
 import { useCalls } from "../useCalls.ts";
+import type { DetailedRoom } from "./detailedRoom.ts";
 
 const SLOW = [
   { value: 0, words: "Off" },
@@ -21,7 +21,7 @@ const SLOW = [
 ];
 
 /** What moderators and owners set for a room. */
-export function RoomSettings({ room }: { room: RoomState }) {
+export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange: (room: Room) => void }) {
   const chat = useClient();
   const tell = useNotice();
   const { busy, fault, run } = useCalls();
@@ -49,14 +49,14 @@ export function RoomSettings({ room }: { room: RoomState }) {
       ...(named && owns && kind !== before.kind && { kind }),
     };
     run(async () => {
-      if (Object.keys(patch).length > 0) await chat.changeRoom(room.id, patch);
+      if (Object.keys(patch).length > 0) onChange(await chat.changeRoom(room.id, patch));
       tell("The settings are saved.");
     });
   }
 
   function archive(on: boolean) {
     setAsked(false);
-    run(() => chat.changeRoom(room.id, { archived: on }));
+    run(async () => onChange(await chat.changeRoom(room.id, { archived: on })));
   }
 
   return (

@@ -19,6 +19,32 @@ test.each([
   ],
   [{ what: "settings", detail: "{" }, "ann changed the settings."],
   [{ what: "review", seq: 3, by: "" }, "The operator closed the report of message 3."],
+  [{ what: "account", userId: "2", detail: '{"disabled":true}' }, "ann disabled the account of ben."],
+  [
+    { what: "account", userId: "2", detail: '{"disabled":false}', refused: true as const },
+    "ann tried to enable the account of ben.",
+  ],
+  [{ what: "account", userId: "2", detail: '{"role":"admin"}' }, "ann made ben admin of the server."],
+  [
+    { what: "account", userId: "2", detail: '{"role":"user"}', by: "" },
+    "The operator made ben an ordinary user.",
+  ],
+  [{ what: "account", userId: "2", detail: "deleted" }, "ann deleted the account of ben."],
+  [{ what: "account", userId: "1", detail: "deleted by its owner" }, "ann deleted their account."],
+  [
+    { what: "account", userId: "2", detail: "a link for a new password" },
+    "ann made a link with which ben chooses a new password.",
+  ],
+  [
+    { what: "account", userId: "1", detail: "a new password by a link" },
+    "ann chose a new password by an admin's link.",
+  ],
+  [{ what: "account", userId: "2", detail: "sessions ended" }, "ann ended the sessions of ben."],
+  [
+    { what: "server settings", detail: "signup, words" },
+    "ann changed who can sign up and the filtered words.",
+  ],
+  [{ what: "demo", detail: "removed", by: "" }, "The operator removed the demo data."],
   [{ what: "new thing", detail: "x" }, "ann changed new thing (x)."],
 ])("an entry of the log is told in words: %j", (part, words) => {
   expect(wordsOfEntry({ ...entry, ...part }, nameOf)).toBe(words);

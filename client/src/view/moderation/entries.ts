@@ -24,6 +24,10 @@ const DONE: Readonly<Record<string, string>> = {
   delete: "deleted",
   revoke: "revoked",
   close: "closed",
+  disable: "disabled",
+  enable: "enabled",
+  choose: "chose",
+  set: "set",
 };
 
 function done(deed: string): string {
@@ -31,7 +35,10 @@ function done(deed: string): string {
 }
 
 /** What it was, each beginning with a verb. */
-function deedsOf({ what, userId, seq, detail = "" }: AuditEntry, nameOf: (id: string) => string): string[] {
+function deedsOf(
+  { what, by, userId, seq, detail = "" }: AuditEntry,
+  nameOf: (id: string) => string,
+): string[] {
   const whom = userId === undefined ? "somebody" : nameOf(userId);
   const message = seq === undefined ? "a message" : `message ${seq}`;
   const set = fieldsOf(detail);
@@ -56,11 +63,46 @@ function deedsOf({ what, userId, seq, detail = "" }: AuditEntry, nameOf: (id: st
       return [`delete ${message}${userId === undefined ? "" : ` of ${whom}`}`];
     case "invite":
       return [`${detail === "revoked" ? "revoke" : "make"} an invite link`];
+    case "account":
+      return accountDeeds(
+        set,
+        detail,
+        userId === undefined || userId === by ? "their account" : `the account of ${whom}`,
+        whom,
+      );
+    case "server settings": {
+      const changed = detail.split(", ").map((name) => SERVER_SETTINGS[name] ?? name);
+      return [`change ${changed.join(" and ")}`];
+    }
+    case "demo":
+      return ["remove the demo data"];
     case "review":
       return [`close the report of ${message}`];
     default:
       return [detail === "" ? `change ${what}` : `change ${what} (${detail})`];
   }
+}
+
+const SERVER_SETTINGS: Readonly<Record<string, string>> = {
+  signup: "who can sign up",
+  words: "the filtered words",
+};
+
+/** What was done about an account. */
+function accountDeeds(set: Record<string, unknown>, detail: string, account: string, whom: string): string[] {
+  if (detail.startsWith("deleted")) return [`delete ${account}`];
+  if (detail === "a link for a new password")
+    return [`make a link with which ${whom} chooses a new password`];
+  if (detail === "a new password by a link") return ["choose a new password by an admin's link"];
+  if (detail === "sessions ended") return [`end the sessions of ${whom}`];
+  const { role, disabled } = set;
+  const deeds = [
+    ...(typeof disabled === "boolean" ? [`${disabled ? "disable" : "enable"} ${account}`] : []),
+    ...(role === undefined
+      ? []
+      : [`make ${whom} ${role === "user" ? "an ordinary user" : `${textOf(role)} of the server`}`]),
+  ];
+  return deeds.length > 0 ? deeds : [`change ${account}${detail === "" ? "" : ` (${detail})`}`];
 }
 
 function settingOf(name: string, value: unknown): string {

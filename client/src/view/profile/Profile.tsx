@@ -18,7 +18,7 @@ const THEME_WORDS: Record<Theme, string> = {
 };
 const THEME_ICONS = { system: "system", light: "sun", dark: "moon" } as const;
 
-/** The signed-in user, with ways to their account and out of it, and the theme. */
+/** The signed-in user, with ways to their account, to administration, and out; and the theme. */
 export function Profile() {
   const chat = useClient();
   const me = useMe();
@@ -73,6 +73,9 @@ export function Profile() {
           </span>
         </span>
       </button>
+      {me.role !== undefined && (
+        <IconButton icon="shield" label="Administration" onClick={() => open({ is: "administration" })} />
+      )}
       <IconButton icon={THEME_ICONS[theme]} label={THEME_WORDS[theme]} onClick={nextTheme} />
       <IconButton icon="exit" label="Log out" onClick={askToLogOut} />
     </footer>

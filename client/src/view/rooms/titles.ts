@@ -2,8 +2,10 @@ import { isBlank, type RoomId, type UserId } from "@hubbub/server/protocol";
 import { nameIn, type PeopleState } from "../../chat/state/people.ts";
 import { isHidden, type RoomState } from "../../chat/state/room.ts";
 
+type Named = Pick<RoomState, "kind" | "names" | "userIds">;
+
 /** A room's name for this user; for a direct room, what the other user is called. */
-export function titleOf(room: RoomState, me: UserId, users: PeopleState["users"]): string {
+export function titleOf(room: Named, me: UserId, users: PeopleState["users"]): string {
   if (room.kind !== "direct") return isBlank(room.names[0] ?? "") ? "Room" : (room.names[0] ?? "");
   const partner = room.userIds.findIndex((id) => id !== me);
   return partner < 0 ? room.names.join(", ") : nameIn(users, room.userIds[partner], room.names[partner]);

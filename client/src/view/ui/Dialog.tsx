@@ -7,7 +7,7 @@ import { Notices } from "./Notices.tsx";
 
 type Props = {
   title: string;
-  look?: "tall" | "upper" | "drawer" | "full";
+  look?: "tall" | "wide" | "upper" | "drawer" | "full";
   onClose: () => void;
   children: ReactNode;
 };

@@ -10,23 +10,34 @@ type Props = Omit<InputHTMLAttributes<HTMLInputElement>, "className" | "id" | "o
   onText: (text: string) => void;
   /** Shown beside the input. */
   aside?: ReactNode;
+  /** Several lines: so many are shown. */
+  lines?: number;
 };
 
 /** A labelled text field. Its fault is shown below it, and read out at once. */
-export function Field({ label, fault, hint, onText, aside, ...input }: Props) {
+export function Field({ label, fault, hint, onText, aside, lines, ...input }: Props) {
   const id = useId();
   const note = fault ?? hint;
+  const all = {
+    id,
+    "aria-invalid": fault !== undefined,
+    "aria-describedby": note === undefined ? undefined : `${id}-note`,
+  };
   return (
     <div className={css.field}>
       <label htmlFor={id}>{label}</label>
       <div data-part="box" className={css.box}>
-        <input
-          id={id}
-          aria-invalid={fault !== undefined}
-          aria-describedby={note === undefined ? undefined : `${id}-note`}
-          onChange={(event) => onText(event.target.value)}
-          {...input}
-        />
+        {lines === undefined ? (
+          <input {...all} onChange={(event) => onText(event.target.value)} {...input} />
+        ) : (
+          <textarea
+            {...all}
+            rows={lines}
+            value={input.value}
+            spellCheck={input.spellCheck}
+            onChange={(event) => onText(event.target.value)}
+          />
+        )}
         {aside}
       </div>
       {note !== undefined && (

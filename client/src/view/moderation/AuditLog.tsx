@@ -1,33 +1,39 @@
 import { LIMITS, type AuditEntry, type RoomId } from "@hubbub/server/protocol";
 import { useCallback, useState } from "react";
+import { admin } from "../../chat/admin.ts";
 import { moderation } from "../../chat/moderation.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { showFull, showWhen } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
+import { look } from "../ui/Rows.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
+import { useAnswer } from "../useCalls.ts";
 import { useChat, useClient } from "../useChat.ts";
 import { wordsOfEntry } from "./entries.ts";
-import { look } from "../ui/Rows.tsx";
-import { useAnswer } from "../useCalls.ts";
+import { readRoomNames, useRoomTitles } from "./roomNames.ts";
 
-/** What was done about a room, newest first. */
-export function RoomLog({ roomId }: { roomId: RoomId }) {
+/** What was done about a room, or with null on the whole server, newest first. */
+export function AuditLog({ roomId }: { roomId: RoomId | null }) {
   const chat = useClient();
   const users = useChat((state) => state.users);
   const [pages, setPages] = useState(1);
   const ask = useCallback(async () => {
+    const read = (before: string | undefined) =>
+      roomId === null ? admin(chat.call()).audit(before) : moderation(chat.call()).audit(roomId, before);
     const found: AuditEntry[] = [];
     let more = true;
     for (let page = 0; page < pages && more; page += 1) {
-      const entries = await moderation(chat.call()).audit(roomId, found.at(-1)?.id);
+      const entries = await read(found.at(-1)?.id);
       found.push(...entries);
       more = entries.length === LIMITS.pageDefault;
     }
     chat.learn(found.flatMap(({ by, userId = "" }) => [by, userId].filter((id) => id !== "")));
-    return { found, more };
+    const places = roomId === null ? found.flatMap((entry) => entry.roomId ?? []) : [];
+    return { found, more, names: await readRoomNames(chat, places) };
   }, [chat, roomId, pages]);
   const { answer, fault } = useAnswer(ask);
+  const titleIn = useRoomTitles(answer?.names);
   return (
     <>
       {fault !== null && <Fault>{fault}</Fault>}
@@ -38,7 +44,10 @@ export function RoomLog({ roomId }: { roomId: RoomId }) {
           <li key={entry.id} className={look.row}>
             <span className={look.what}>
               {wordsOfEntry(entry, (id) => nameIn(users, id, `user ${id}`))}
-              <small title={showFull(entry.at)}>{showWhen(entry.at)}</small>
+              <small>
+                {roomId === null && entry.roomId !== undefined && `In ${titleIn(entry.roomId)} · `}
+                <span title={showFull(entry.at)}>{showWhen(entry.at)}</span>
+              </small>
             </span>
           </li>
         ))}

@@ -1,0 +1,209 @@
+import { SERVER_ROLES, type Account, type ServerRole, type UserId } from "@hubbub/server/protocol";
+import { useCallback, useMemo, useState } from "react";
+import { admin } from "../../chat/admin.ts";
+import { nameOf } from "../../chat/state/people.ts";
+import { FoundCount, FoundNothing } from "../finding/Found.tsx";
+import { useFound } from "../finding/useFound.ts";
+import { showFull, showWhen } from "../time.ts";
+import { Avatar } from "../ui/Avatar.tsx";
+import { Tag } from "../ui/Badge.tsx";
+import { Button } from "../ui/Button.tsx";
+import { Fault } from "../ui/Fault.tsx";
+import { useNotice } from "../ui/Notices.tsx";
+import { PersonName } from "../ui/PersonName.tsx";
+import { look } from "../ui/Rows.tsx";
+import { SearchField } from "../ui/SearchField.tsx";
+import { useCopy } from "../ui/useCopy.ts";
+import { useAnswer, useCalls } from "../useCalls.ts";
+import { useClient, useMe } from "../useChat.ts";
+
+/** Everybody's account, and what this admin can do about those below them. */
+export function Accounts() {
+  const chat = useClient();
+  const [wanted, setWanted] = useState("");
+  const text = wanted.trim();
+  const find = useMemo(() => admin(chat.call()).findAccounts, [chat]);
+  const { answer, current, busy, fault, more } = useFound(find, text);
+  /** What was changed here since; null: deleted. */
+  const [changed, setChanged] = useState<ReadonlyMap<UserId, Account | null>>(new Map());
+  const note = (id: UserId, account: Account | null) =>
+    setChanged((before) => new Map([...before, [id, account]]));
+  return (
+    <>
+      <SearchField label="Find a person" busy={busy} value={wanted} onText={setWanted} />
+      <FoundCount total={current && answer.total > 0 ? answer.total : null} all={null} what="people" />
+      {fault !== null && <Fault>{fault}</Fault>}
+      <ul aria-label="People">
+        {answer.found.map((found) => {
+          const account = changed.get(found.id) ?? found;
+          return (
+            <Row key={found.id} account={account} deleted={changed.get(found.id) === null} onChange={note} />
+          );
+        })}
+      </ul>
+      <FoundNothing>{current && answer.total === 0 ? "Nobody by that name." : ""}</FoundNothing>
+      {current && answer.found.length < answer.total && (
+        <Button wide onClick={more}>
+          Show more
+        </Button>
+      )}
+    </>
+  );
+}
+
+type ChangeProps = { account: Account; onChange: (id: UserId, account: Account | null) => void };
+
+function Row({ account, deleted, onChange }: ChangeProps & { deleted: boolean }) {
+  const me = useMe();
+  const [open, setOpen] = useState(false);
+  const name = nameOf(account);
+  const isMe = account.id === me.id;
+  const { role, online, created, disabled, demo } = account;
+  const below = me.role === "owner" || role === "user";
+  return (
+    <li className={look.row}>
+      <Avatar userId={account.id} name={name} online={deleted ? false : online} />
+      <span className={look.what}>
+        <span>
+          <PersonName user={account} /> {isMe && <Tag>you</Tag>} {role !== "user" && <Tag>{role}</Tag>}{" "}
+          {demo && <Tag>demo</Tag>} {disabled !== undefined && !deleted && <Tag>disabled</Tag>}
+        </span>
+        <small>
+          {deleted ? "The account is deleted." : online ? "Online" : "Offline"}
+          {!deleted && <span title={showFull(created)}> · Here since {showWhen(created)}</span>}
+        </small>
+      </span>
+      {below && !isMe && !deleted && (
+        <Button aria-expanded={open} aria-label={`Manage ${name}`} onClick={() => setOpen(!open)}>
+          Manage
+        </Button>
+      )}
+      {open && !deleted && <Manage account={account} onChange={onChange} />}
+    </li>
+  );
+}
+
+const ROLE_WORDS: Record<ServerRole, string> = {
+  user: "Make them an ordinary user",
+  admin: "Make them admin",
+  owner: "Make them owner",
+};
+
+function Manage({ account, onChange }: ChangeProps) {
+  const chat = useClient();
+  const me = useMe();
+  const tell = useNotice();
+  const copy = useCopy();
+  const { busy, fault, run } = useCalls();
+  const [asked, setAsked] = useState<"disable" | "delete" | null>(null);
+  const [link, setLink] = useState<string | null>(null);
+  const { id, role, disabled } = account;
+  const name = nameOf(account);
+  const api = useCallback(() => admin(chat.call()), [chat]);
+  const change = (patch: Parameters<ReturnType<typeof admin>["change"]>[1], words: string) =>
+    run(async () => {
+      onChange(id, await api().change(id, patch));
+      setAsked(null);
+      tell(words);
+    });
+
+  if (asked !== null)
+    return (
+      <fieldset className={look.choices} disabled={busy}>
+        <p>
+          {asked === "delete"
+            ? `Delete the account of ${name}? They are logged out at once and cannot come back. Their messages stay, as those of a deleted user.`
+            : `Disable the account of ${name}? They are logged out at once, and can do nothing until you enable it again.`}
+        </p>
+        {asked === "delete" ? (
+          <Button
+            look="danger"
+            onClick={() =>
+              run(async () => {
+                await api().remove(id);
+                tell(`The account of ${name} is deleted.`);
+                onChange(id, null);
+              })
+            }
+          >
+            Delete account
+          </Button>
+        ) : (
+          <Button look="danger" onClick={() => change({ disabled: true }, `${name} is disabled.`)}>
+            Disable account
+          </Button>
+        )}
+        <Button onClick={() => setAsked(null)}>Cancel</Button>
+        {fault !== null && <Fault>{fault}</Fault>}
+      </fieldset>
+    );
+  return (
+    <fieldset className={look.choices} disabled={busy} aria-label={`What to do about ${name}`}>
+      <SessionCount account={account} />
+      {me.role === "owner" &&
+        disabled === undefined &&
+        SERVER_ROLES.filter((one) => one !== role).map((one) => (
+          <Button key={one} onClick={() => change({ role: one }, `${name} is ${one} now.`)}>
+            {ROLE_WORDS[one]}
+          </Button>
+        ))}
+      <Button
+        onClick={() =>
+          run(async () => {
+            await api().endSessions(id);
+            onChange(id, { ...account, online: false });
+            tell(`The sessions of ${name} have ended.`);
+          })
+        }
+      >
+        End sessions
+      </Button>
+      <Button
+        onClick={() =>
+          run(async () => {
+            setLink((await api().newReset(id)).url);
+            tell("The link is made. It is shown once, here.");
+          })
+        }
+      >
+        Link for a new password
+      </Button>
+      {disabled === undefined ? (
+        <Button onClick={() => setAsked("disable")}>Disable…</Button>
+      ) : (
+        <Button onClick={() => change({ disabled: false }, `${name} is enabled again.`)}>Enable</Button>
+      )}
+      <Button look="danger" onClick={() => setAsked("delete")}>
+        Delete…
+      </Button>
+      {link !== null && (
+        <div className={look.row}>
+          <span className={look.what}>
+            {link}
+            <small>
+              Give it to {name} in person: whoever has it chooses their password, once, within a day.
+            </small>
+          </span>
+          <Button icon="copy" onClick={() => void copy(link)}>
+            Copy link
+          </Button>
+        </div>
+      )}
+      {fault !== null && <Fault>{fault}</Fault>}
+    </fieldset>
+  );
+}
+
+function SessionCount({ account }: { account: Account }) {
+  const chat = useClient();
+  // oxlint-disable-next-line react-hooks/exhaustive-deps -- a change of the account may have ended them
+  const ask = useCallback(() => admin(chat.call()).show(account.id), [chat, account]);
+  const { answer } = useAnswer(ask);
+  if (answer?.sessions === undefined) return null;
+  const { sessions } = answer;
+  return (
+    <p className={look.note}>
+      {sessions === 0 ? "Logged in nowhere." : sessions === 1 ? "1 session." : `${sessions} sessions.`}
+    </p>
+  );
+}

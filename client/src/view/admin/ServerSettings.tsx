@@ -1,0 +1,100 @@
+import { LIMITS, type ServerSettings as Settings, type SignUpMode } from "@hubbub/server/protocol";
+import { useCallback, useState, type FormEvent } from "react";
+import { admin } from "../../chat/admin.ts";
+import { Button } from "../ui/Button.tsx";
+import { Choices } from "../ui/Choices.tsx";
+import { DialogActions } from "../ui/Dialog.tsx";
+import { Fault } from "../ui/Fault.tsx";
+import { Field } from "../ui/Field.tsx";
+import { useNotice } from "../ui/Notices.tsx";
+import { Spinner } from "../ui/Spinner.tsx";
+import { useAnswer, useCalls } from "../useCalls.ts";
+import { useClient } from "../useChat.ts";
+
+const MODES: readonly { value: SignUpMode; words: string; note: string }[] = [
+  { value: "open", words: "Anybody", note: "Whoever reaches this server." },
+  {
+    value: "invite",
+    words: "People with an invite link",
+    note: "Moderators make such links in their rooms' details.",
+  },
+  {
+    value: "closed",
+    words: "Closed",
+    note: "An invite link still works, but nobody is told that there are any.",
+  },
+];
+
+/** What admins set for the whole server. */
+export function ServerSettings() {
+  const chat = useClient();
+  const ask = useCallback(() => admin(chat.call()).settings(), [chat]);
+  const { answer, fault, again } = useAnswer(ask);
+  if (answer === null) return fault === null ? <Spinner label="Loading settings" /> : <Fault>{fault}</Fault>;
+  return <Form before={answer} onSaved={again} />;
+}
+
+function Form({ before, onSaved }: { before: Settings; onSaved: () => Promise<void> }) {
+  const chat = useClient();
+  const tell = useNotice();
+  const { busy, fault, run } = useCalls();
+  const [signup, setSignup] = useState(before.signup);
+  const [text, setText] = useState(before.words.join("\n"));
+  const [wrong, setWrong] = useState<string>();
+
+  function save(event: FormEvent) {
+    event.preventDefault();
+    const words = wordsIn(text);
+    const refused = whyNot(words);
+    setWrong(refused);
+    if (refused !== undefined) return;
+    const patch: Partial<Settings> = {
+      ...(signup !== before.signup && { signup }),
+      ...(words.join("\n") !== before.words.join("\n") && { words }),
+    };
+    run(async () => {
+      if (Object.keys(patch).length > 0) await admin(chat.call()).changeSettings(patch);
+      await onSaved();
+      setText(words.join("\n"));
+      tell("The settings are saved.");
+    });
+  }
+
+  return (
+    <form onSubmit={save} noValidate>
+      <Choices legend="Who can sign up" value={signup} choices={MODES} onChoose={setSignup} />
+      <Field
+        label="Filtered words, one on each line"
+        lines={6}
+        spellCheck={false}
+        value={text}
+        fault={wrong}
+        hint="No message can have one of them, however it is spelt: case, accents and letters that look alike do not matter."
+        onText={(given) => {
+          setText(given);
+          setWrong(undefined);
+        }}
+      />
+      {fault !== null && <Fault>{fault}</Fault>}
+      <DialogActions>
+        <Button type="submit" look="main" disabled={busy}>
+          Save
+        </Button>
+      </DialogActions>
+    </form>
+  );
+}
+
+function wordsIn(text: string): string[] {
+  const lines = text.split("\n").map((line) => line.trim());
+  return [...new Set(lines.filter((line) => line !== ""))];
+}
+
+function whyNot(words: readonly string[]): string | undefined {
+  const long = words.find((word) => word.length > LIMITS.word);
+  const empty = words.find((word) => !/[\p{L}\p{N}]/u.test(word));
+  if (words.length > LIMITS.words) return `At most ${LIMITS.words.toLocaleString()} words.`;
+  if (long !== undefined) return `“${long.slice(0, 20)}…” is longer than ${LIMITS.word} characters.`;
+  if (empty !== undefined) return `“${empty}” has neither letters nor digits.`;
+  return undefined;
+}

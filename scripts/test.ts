@@ -80,7 +80,7 @@ function stages(files: string[]): Stage[] {
     },
     {
       name: "browser",
-      title: "Browser tests (Chromium; a journey in Firefox too)",
+      title: "Browser tests (Chromium; some journeys in Firefox too)",
       run: () => browserTests(files),
     },
   ];

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { open, rm } from "node:fs/promises";
 import { extname } from "node:path";
 import type { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileTypeFromBuffer } from "file-type";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
@@ -31,6 +32,8 @@ const THUMBNAIL_SIDE = 640;
 const AVATAR_SIDE = 256;
 /** A file that no message got within this time is removed. */
 const PENDING_MS = 24 * 3_600_000;
+/** How long a deletion waits for the store. */
+const REMOVED_WITHIN_MS = 2_000;
 /** A deletion that was not finished is finished after this time. */
 const DELETED_MS = 60_000;
 
@@ -205,10 +208,13 @@ export class ChatFiles {
     const ids = lost.map(({ id }) => id);
     await this.#parts.files.look(ids, Date.now() + DELETED_MS);
     const done = await work();
-    for (const id of ids)
-      await this.#parts.collector.remove(id).catch((error: unknown) => {
+    const removing = ids.map((id) =>
+      this.#parts.collector.remove(id).catch((error: unknown) => {
         this.#parts.log.warn({ reason: whyOf(error) }, "a deleted file is removed later");
-      });
+      }),
+    );
+    // Nobody can fetch them any more, so nobody needs to wait for a slow store.
+    await Promise.race([Promise.all(removing), sleep(REMOVED_WITHIN_MS, undefined, { ref: false })]);
     return done;
   }
 
@@ -247,8 +253,9 @@ export class ChatFiles {
       const isRefused = error instanceof ChatError && error.code !== "unavailable";
       metrics.uploads.inc({ outcome: isRefused ? "refused" : "failed" });
       if (error instanceof StoreFault) log.warn({ reason: error.reason }, "a file is not stored");
-      // If this fails too, the collector does it.
-      await this.#parts.collector.remove(id).catch(() => undefined);
+      // If this fails too, the collector does it. A store that is away would let the sender wait.
+      const removing = this.#parts.collector.remove(id).catch(() => undefined);
+      if (!(error instanceof StoreFault)) await removing;
       throw error;
     } finally {
       if (path !== undefined) await rm(path, { force: true });

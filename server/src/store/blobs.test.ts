@@ -90,7 +90,11 @@ describe("a store that does not do it", () => {
       await expect(blobs.put(name, path)).rejects.toMatchObject({ code: "unavailable" });
       rmSync(path);
     }
-    await expect(open(bucket("wrong")).read(name)).rejects.toMatchObject({ code: "unavailable" });
+    for (const url of [bucket("wrong"), bucket().replace("/files/", "/nothing/")]) {
+      // Whoever takes this for "no such file" forgets files that lie elsewhere.
+      await expect(open(url).read(name)).rejects.toMatchObject({ code: "unavailable" });
+      await expect(open(url).remove(name)).rejects.toMatchObject({ code: "unavailable" });
+    }
     expect(await open(bucket()).read(name)).toBeNull();
   });
 

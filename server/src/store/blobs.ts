@@ -27,8 +27,10 @@ export type Blobs = {
   remove: (name: string) => Promise<void>;
 };
 
-/** How long an S3 store may be silent, in ms. */
-const SILENT_MS = 30_000;
+/** How long an S3 store may be silent, in ms: whoever waits for a file is told before their own connection is cut. */
+const SILENT_MS = 10_000;
+/** As much of an S3 store's error is read. */
+const ERROR_BYTES = 10_000;
 /** Spooled files that a replica has left behind are removed after this, in ms. */
 const LEFT_MS = 24 * 3_600_000;
 /** Names of files, thumbnails and avatars. */
@@ -136,7 +138,13 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
     const signed = await signer.sign();
     const start = signed.url.protocol === "https:" ? httpsRequest : httpRequest;
     const request = start(signed.url, { method, headers: Object.fromEntries(signed.headers) });
-    request.setTimeout(SILENT_MS, () => request.destroy(new Error("the store is silent")));
+    let got: IncomingMessage | undefined;
+    request.setTimeout(SILENT_MS);
+    request.on("timeout", () => {
+      // Bytes that lie here unread: it is the reader who pauses, not the store.
+      if (got?.readableLength) return;
+      request.destroy(new Error("the store is silent"));
+    });
     const answered = new Promise<IncomingMessage>((done, failed) => {
       request.once("response", done);
       request.once("error", failed);
@@ -148,7 +156,9 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
         await Promise.race([sent, answered]);
         sent.catch(() => undefined);
       } else request.end();
-      return await answered;
+      const answer = await answered;
+      got = answer;
+      return answer;
     } catch (error) {
       answered.catch(() => undefined);
       throw storeFault(error);
@@ -156,8 +166,23 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
   }
   function demand(answer: IncomingMessage, ...statuses: number[]): IncomingMessage {
     if (statuses.includes(answer.statusCode ?? 0)) return answer;
-    answer.resume();
+    // Also what is still being sent.
+    answer.destroy();
     throw storeFault(new Error(`the store answered ${answer.statusCode}`));
+  }
+  /** Whether there is no such object; without the bucket nothing is known of it. */
+  async function isMissing(answer: IncomingMessage): Promise<boolean> {
+    if (answer.statusCode !== 404) return false;
+    let text = "";
+    answer.setEncoding("utf8");
+    try {
+      for await (const part of answer) if ((text += String(part)).length > ERROR_BYTES) break;
+    } catch (error) {
+      throw storeFault(error);
+    }
+    if (text.includes("<Code>NoSuchBucket</Code>"))
+      throw storeFault(new Error("the store has no such bucket"));
+    return true;
   }
   return {
     shown: address.shown,
@@ -170,14 +195,12 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
     async read(name, range) {
       const headers = range ? { range: `bytes=${range.start}-${range.end}` } : undefined;
       const answer = await ask("GET", name, headers);
-      if (answer.statusCode === 404) {
-        answer.resume();
-        return null;
-      }
+      if (await isMissing(answer)) return null;
       return demand(answer, range ? 206 : 200);
     },
     async remove(name) {
-      demand(await ask("DELETE", name), 200, 204, 404).resume();
+      const answer = await ask("DELETE", name);
+      if (!(await isMissing(answer))) demand(answer, 200, 204).resume();
     },
   };
 }

@@ -168,5 +168,5 @@ async function beginAnew({ redis, keys }: Store, seeded: ReadonlySet<UserId>): P
   }
   for (const key of [keys.staff, keys.userLooks, keys.roomLooks, keys.totalRooms, keys.totalUsers])
     await redis.del(key);
-  await redis.hdel(keys.settings, "owner");
+  await redis.hdel(keys.settings, "owner", "first");
 }

@@ -241,6 +241,8 @@ export type AuditEntry = {
   detail?: string;
   /** It was refused. */
   refused?: true;
+  /** It was begun; whether it was done is unknown, because the server stopped or Redis gave no answer. */
+  unfinished?: true;
 };
 
 /** A user who may not come back to a room: by whom, since when, and until when unless for ever; in ms. */

@@ -42,6 +42,28 @@ describe("the first account of an empty server", () => {
     expect(await redis.keys(`${env["KEY_PREFIX"]}user:*`)).toHaveLength(2);
   });
 
+  it.each([
+    ["before it has an id", { owner: "", account: false }],
+    ["before it is known as the first", { owner: "", account: true }],
+    ["before it has its role", { owner: "1", account: true }],
+  ])("owns it also if the server crashed %s", async (_when, { owner, account }) => {
+    house = await newServer(2, { SIGNUP: "closed" });
+    const { redis, keys } = house;
+    const [left, right] = both(house);
+    const made = await signUp(new Browser(left), "ann");
+    await redis.del(keys.staff, keys.settings);
+    await redis.hdel(keys.user(made.body.id), "role");
+    await redis.hset(keys.settings, { first: "Ann", ...(owner && { owner }) });
+    if (!account) await redis.del(keys.user(made.body.id), keys.username("ann"), keys.userLooks);
+    const back = account
+      ? await new Browser(right).post<Me>("/api/login", { username: "ann", password: PASSWORD })
+      : await signUp(new Browser(right), "bea");
+    expect(back.body.role).toBe("owner");
+    expect(await redis.hgetall(keys.staff)).toEqual({ [back.body.id]: "owner" });
+    expect(await redis.hget(keys.settings, "first")).toBeNull();
+    expect((await signUp(new Browser(left), "cid")).status).toBe(403);
+  });
+
   it("is nobody's after demo people, who were there first", async () => {
     house = await newServer(1);
     await house.redis.set(house.keys.totalUsers, 6);

@@ -61,13 +61,16 @@ export class Accounts {
    */
   async signUp({ invite, ...credentials }: NewUser, address: string): Promise<Me> {
     const { users, settings, staff, invites } = this.#parts;
-    const isFirst = await users.isEmpty();
-    if (!isFirst) await this.#demandEntry(invite);
+    const isFirst = (await this.finishFirst()) || (await users.isEmpty());
+    if (isFirst) await settings.beginFirst(credentials.username);
+    else await this.#demandEntry(invite);
     const user = await users.signUp(credentials, address);
     if (isFirst && (await settings.claimFirst(user.id))) {
       await staff.set(user.id, "owner");
+      await settings.endFirst();
       return { ...user, role: "owner" };
     }
+    if (isFirst) await this.finishFirst();
     try {
       // Others may have used the invite up meanwhile, or signed up as the first.
       const isWelcome = invite !== undefined && (await invites.welcome(user, invite));
@@ -77,6 +80,22 @@ export class Accounts {
       throw error;
     }
     return user;
+  }
+
+  /**
+   * Makes the first account the server's owner, if a crash kept it from that. Answers whether the server still has no
+   * account, although one was begun.
+   */
+  async finishFirst(): Promise<boolean> {
+    const { users, settings, staff } = this.#parts;
+    const { begun, owner: known } = await settings.first();
+    if (begun === null) return false;
+    const id = known ?? (await users.idOf(begun));
+    if (id === undefined) return true;
+    if (known === null && !(await settings.claimFirst(id))) return false;
+    if (await staff.isEmpty()) await staff.set(id, "owner");
+    await settings.endFirst();
+    return false;
   }
 
   /** Throws `forbidden` to whom neither the settings nor an invite let in. */
@@ -150,9 +169,14 @@ export class Accounts {
   async useReset(code: string, password: string, address: string): Promise<void> {
     const { users, audit } = this.#parts;
     const user = await users.resetOf(code);
-    await users.setPassword(user, password, address, () => users.takeReset(user, code));
-    await this.endSessions(user.id);
-    await audit.note({ by: user.id, what: "account", userId: user.id, detail: "a new password by a link" });
+    const note = { by: user.id, what: "account", userId: user.id, detail: "a new password by a link" };
+    await audit.noted(note, async (begin) => {
+      await users.setPassword(user, password, address, async () => {
+        await users.takeReset(user, code);
+        await begin();
+      });
+      await this.endSessions(user.id);
+    });
   }
 
   /** Gives an account a role on the server. Throws `forbidden` if nobody would own it any more. */
@@ -194,12 +218,10 @@ export class Accounts {
   /** Deletes one's own account, as above. Throws `forbidden` also for a wrong password. */
   async leave(user: User, { password, messages }: Leave, address: string): Promise<void> {
     await this.#parts.users.demandPassword(user, password, address);
-    await this.delete(user.id, messages);
-    await this.#parts.audit.note({
-      by: user.id,
-      what: "account",
-      userId: user.id,
-      detail: "deleted by its owner",
+    const note = { by: user.id, what: "account", userId: user.id, detail: "deleted by its owner" };
+    await this.#parts.audit.noted(note, async (begin) => {
+      await begin();
+      await this.delete(user.id, messages);
     });
   }
 

@@ -110,7 +110,7 @@ export class Admin {
    * who stands as high and for the last owner, `invalid` to disable oneself.
    */
   change(by: Administrator, id: UserId, patch: AccountPatch): Promise<Account> {
-    return this.#noted(by, "account", id, JSON.stringify(patch), async () => {
+    return this.#noted(by, "account", id, JSON.stringify(patch), async (begin) => {
       const { role, disabled } = patch;
       const { accounts } = this.#parts;
       const account = await this.#demandBelow(by, id);
@@ -120,6 +120,7 @@ export class Admin {
         throw new ChatError("invalid", "Nobody disables their own account.");
       if (role !== undefined && account.disabled !== undefined && disabled !== false)
         throw new ChatError("invalid", "A disabled account gets no role.");
+      await begin();
       if (disabled === true) await accounts.disable(id);
       if (disabled === false) await accounts.enable(id);
       if (role !== undefined && disabled !== true) await accounts.setRole(id, role);
@@ -129,25 +130,28 @@ export class Admin {
 
   /** Deletes an account; `done` as in `Accounts.delete`. Throws as `change` does. */
   delete(by: Administrator, id: UserId, farewell: Farewell = "keep"): Promise<{ done: Promise<number> }> {
-    return this.#noted(by, "account", id, "deleted", async () => {
+    return this.#noted(by, "account", id, "deleted", async (begin) => {
       await this.#demandBelow(by, id);
       if (id === by.user.id) throw new ChatError("invalid", "Your own account is deleted in its settings.");
+      await begin();
       return this.#parts.accounts.delete(id, farewell);
     });
   }
 
   /** A code for a new password. Throws as `change` does. */
   newReset(by: Administrator, id: UserId): Promise<string> {
-    return this.#noted(by, "account", id, "a link for a new password", async () => {
+    return this.#noted(by, "account", id, "a link for a new password", async (begin) => {
       await this.#demandBelow(by, id);
+      await begin();
       return this.#parts.accounts.newReset(id);
     });
   }
 
   /** Answers how many there were. Throws as `change` does. */
   endSessions(by: Administrator, id: UserId): Promise<number> {
-    return this.#noted(by, "account", id, "sessions ended", async () => {
+    return this.#noted(by, "account", id, "sessions ended", async (begin) => {
       await this.#demandBelow(by, id);
+      await begin();
       return this.#parts.accounts.endSessions(id);
     });
   }
@@ -157,7 +161,7 @@ export class Admin {
     what: string,
     userId: UserId,
     detail: string,
-    work: () => Promise<T>,
+    work: (begin: () => Promise<void>) => Promise<T>,
   ): Promise<T> {
     return this.#parts.audit.noted({ by: by.user.id, what, userId, detail }, work);
   }
@@ -171,14 +175,17 @@ export class Admin {
   async changeSettings(by: Administrator, patch: Partial<ServerSettings>): Promise<ServerSettings> {
     const { settings, audit } = this.#parts;
     const { signup, words } = patch;
-    if (signup !== undefined) await settings.setSignUp(signup);
-    if (words !== undefined) {
-      await settings.setWords(words);
-      settings.forget();
-    }
-    if (signup !== undefined || words !== undefined)
-      await audit.note({ by: by.user.id, what: "server settings", detail: Object.keys(patch).join(", ") });
-    return this.settings();
+    if (signup === undefined && words === undefined) return this.settings();
+    const note = { by: by.user.id, what: "server settings", detail: Object.keys(patch).join(", ") };
+    return audit.noted(note, async (begin) => {
+      await begin();
+      if (signup !== undefined) await settings.setSignUp(signup);
+      if (words !== undefined) {
+        await settings.setWords(words);
+        settings.forget();
+      }
+      return this.settings();
+    });
   }
 
   /** Of messages, those of General and of named rooms. */
@@ -268,10 +275,11 @@ export class Admin {
     const id = await this.#demandRoom(nameOrId);
     const facts = await rooms.facts(id);
     if (facts === null) throw unknownRoom();
-    await audit.noted({ by: by.user.id, what, roomId: id, ...about }, async () => {
+    await audit.noted({ by: by.user.id, what, roomId: id, ...about }, async (begin) => {
       const standing = { role: "owner" } as const;
       const refusal = may(action, { kind: facts.kind, standing, server: by.role, now: Date.now() });
       if (refusal !== null) throw refused(refusal);
+      await begin();
       await work(id);
     });
     return this.showRoom(id);

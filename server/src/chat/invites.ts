@@ -35,9 +35,10 @@ export class ChatInvites {
       throw new ChatError("invalid", "An invite ends within a year, and not before now.");
     if ((await this.#invites.list(roomId)).length >= BOUNDS.invitesOfRoom.value)
       throw new ChatError("forbidden", "This room has too many invites. Revoke one first.");
-    const invite = await this.#invites.create(roomId, user.id, { expires: until, uses });
-    await this.#audit.note({ by: user.id, what: "invite", roomId, detail: "made" });
-    return invite;
+    return this.#audit.noted({ by: user.id, what: "invite", roomId, detail: "made" }, async (begin) => {
+      await begin();
+      return this.#invites.create(roomId, user.id, { expires: until, uses });
+    });
   }
 
   async list(user: User, roomId: RoomId): Promise<StoredInvite[]> {
@@ -95,8 +96,11 @@ export class ChatInvites {
       const { situation } = await this.#rooms.situation(user, invite.roomId);
       if (may("invite", situation) !== null) throw unknownInvite();
     }
-    await this.#invites.revoke(invite);
-    await this.#audit.note({ by: user.id, what: "invite", roomId: invite.roomId, detail: "revoked" });
+    const note = { by: user.id, what: "invite", roomId: invite.roomId, detail: "revoked" };
+    await this.#audit.noted(note, async (begin) => {
+      await begin();
+      await this.#invites.revoke(invite);
+    });
   }
 
   async #demand(code: string): Promise<StoredInvite> {

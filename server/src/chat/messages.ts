@@ -100,29 +100,25 @@ export class ChatMessages {
    */
   async change(user: User, asked: MessageChange): Promise<string> {
     const { roomId, seq } = asked;
-    const { withRecord } = await this.#rooms.situation(user, roomId);
+    const { situation, withRecord } = await this.#rooms.situation(user, roomId);
     if (asked.do === "edit") await this.#demandWords(asked.message);
     const mentioned = asked.do === "edit" ? await this.#mentionsIn(asked.message) : {};
-    let others: UserId | undefined;
     const change = () =>
       this.#log.change(user.id, asked, (message, record) => {
-        others = message.from === user.id ? undefined : message.from;
-        const action = asked.do === "delete" && others !== undefined ? "delete.others" : asked.do;
+        const action = asked.do === "delete" && message.from !== user.id ? "delete.others" : asked.do;
         const refusal = may(action, withRecord(record));
         if (refusal !== null) throw refused(refusal);
         return asChanged(message, user.id, asked, Date.now(), mentioned);
       });
     if (asked.do !== "delete") return change();
-    const { files = [] } = (await this.#log.at(roomId, seq)) ?? {};
+    const { files = [], from } = (await this.#log.at(roomId, seq)) ?? {};
     const remove = files.length === 0 ? change : () => this.#files.withdraw(files, change);
-    const row = await remove().catch(async (error: unknown) => {
-      if (error instanceof ChatError && error.code === "forbidden")
-        await this.#audit.note({ by: user.id, what: "delete.others", roomId, seq, refused: true });
-      throw error;
+    if (from === undefined || from === user.id) return remove();
+    const note = { by: user.id, what: "delete.others", roomId, seq, userId: from };
+    return this.#audit.noted(note, async (begin) => {
+      if (may("delete.others", situation) === null) await begin();
+      return remove();
     });
-    if (others !== undefined)
-      await this.#audit.note({ by: user.id, what: "delete.others", roomId, seq, userId: others });
-    return row;
   }
 
   /** Throws `forbidden` for a text with a word that the server's admins have filtered. */

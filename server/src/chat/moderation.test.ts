@@ -14,9 +14,21 @@ import type {
   ServerEvents,
 } from "../protocol.ts";
 import { readConfig } from "../config.ts";
+import { ChatError } from "../errors.ts";
+import { Audit } from "../store/audit.ts";
 import { Members } from "../store/members.ts";
 import { Settings } from "../store/settings.ts";
-import { both, Browser, person, replicas, until, unwrap, type House, type Person } from "../testing.ts";
+import {
+  both,
+  Browser,
+  commandsDuring,
+  person,
+  replicas,
+  until,
+  unwrap,
+  type House,
+  type Person,
+} from "../testing.ts";
 
 type Change = Parameters<ServerEvents["room.changed"]>[0];
 
@@ -74,8 +86,8 @@ const members = async (by: Person) =>
   (await by.browser.get<Member[]>(`/api/rooms/${room.id}/members`)).body.map(
     ({ username, role }) => `${username} ${role}`,
   );
-const join = (one: Person): Promise<Reply<unknown>> =>
-  one.socket.emitWithAck("room.join", { roomId: room.id });
+const join = (one: Person, id = room.id): Promise<Reply<unknown>> =>
+  one.socket.emitWithAck("room.join", { roomId: id });
 const act = (by: Person, event: "message.delete", body: { roomId: string; seq: number }) =>
   by.socket.emitWithAck(event, body);
 
@@ -468,6 +480,89 @@ describe("the audit log", () => {
     expect((await member.browser.get(`/api/rooms/${room.id}/audit`)).status).toBe(403);
     expect((await stranger.browser.get(`/api/rooms/${room.id}/audit`)).status).toBe(404);
     expect((await moderator.browser.get("/api/admin/audit")).status).toBe(404);
+  });
+});
+
+describe("what was begun when a server crashed or Redis gave no answer", () => {
+  it("stands in the audit log as unfinished; what was refused or could not be does not", async () => {
+    const audit = new Audit(house.redis, house.keys);
+    const note = { by: owner.user.id, what: "ban", roomId: room.id, userId: member.user.id };
+    const list = async () => {
+      const all = [await audit.list(room.id, undefined, 10), await audit.list(null, undefined, 10)];
+      return all.map((some) =>
+        some
+          .filter(({ what, roomId }) => what === "ban" && roomId === room.id)
+          .map(({ refused, unfinished }) => (refused ? "refused" : unfinished ? "unfinished" : "done")),
+      );
+    };
+    const fails = async (error: Error) => {
+      const work = async (begin: () => Promise<void>) => {
+        await begin();
+        expect(await list()).toEqual([["unfinished"], ["unfinished"]]);
+        throw error;
+      };
+      await expect(audit.noted(note, work)).rejects.toBe(error);
+    };
+    await fails(new ChatError("taken", ""));
+    expect(await list()).toEqual([[], []]);
+    await fails(new Error("Redis is away"));
+    expect(await list()).toEqual([["unfinished"], ["unfinished"]]);
+    expect(await ban(owner, member)).toBe("done");
+    const told = ["done", "unfinished"];
+    expect(await list()).toEqual([told, told]);
+    expect(await ban(stranger, owner)).toBe("not_found");
+    expect(await list()).toEqual([told, told]);
+    expect(await house.redis.exists(house.keys.roomAudit("424242"))).toBe(0);
+  });
+});
+
+describe("a name", () => {
+  it("that a rename has left behind, cut short, is free for another room", async () => {
+    const { keys, redis } = house;
+    const [old = ""] = room.names;
+    await redis.set(keys.roomByName(`moved ${room.id}`), `room:${room.id}`);
+    await redis.set(keys.roomName(room.id), `moved ${room.id}`);
+    const made = await owner.makes({ name: old });
+    expect(await redis.get(keys.roomByName(old))).toBe(`room:${made.id}`);
+    await expect(patch(owner, { name: old })).rejects.toThrow("taken");
+    expect((await patch(owner, { name: `${old} again` })).names).toEqual([`${old} again`]);
+    expect(await redis.exists(keys.roomByName(`moved ${room.id}`))).toBe(0);
+  });
+});
+
+describe("an owner who leaves", () => {
+  it("has made another one before they are gone, however they go", async () => {
+    const { redis, keys } = house;
+    const ways: ((one: Person, id: string) => Promise<unknown>)[] = [
+      (one, id) => one.socket.emitWithAck("room.leave", { roomId: id }),
+      (one, id) => one.browser.fetch("DELETE", `/api/rooms/${id}/members/${one.user.id}`),
+    ];
+    for (const way of ways) {
+      const { id } = await owner.makes({ name: `heirs ${Math.random()}` });
+      unwrap(await join(member, id));
+      const commands = await commandsDuring(async () => void (await way(owner, id)));
+      const at = (...words: string[]) =>
+        commands.findIndex((command) => words.every((word, place) => command[place] === word));
+      const records = keys.records(id);
+      const given = at("HSET", records, member.user.id, '{"role":"owner"}');
+      expect(given).toBeGreaterThanOrEqual(0);
+      expect(at("HDEL", records, owner.user.id)).toBeGreaterThan(given);
+      expect(await redis.hgetall(keys.records(id))).toEqual({ [member.user.id]: '{"role":"owner"}' });
+    }
+  });
+});
+
+describe("somebody deleted", () => {
+  it("is neither added to a room nor given a private one", async () => {
+    const gone = await person(both(house)[0], "gone-soon");
+    const { id } = (await member.browser.post<Room>("/api/rooms/private", { userId: gone.user.id })).body;
+    await gone.browser.fetch("DELETE", "/api/me", { password: "correct horse", messages: "keep" });
+    await expect(put(owner, gone, {})).rejects.toThrow("not_found");
+    const start = (by: Person) => by.browser.post("/api/rooms/private", { userId: gone.user.id });
+    expect((await start(owner)).status).toBe(404);
+    // What was said there can still be read.
+    expect((await start(member)).body).toMatchObject({ id });
+    gone.close();
   });
 });
 

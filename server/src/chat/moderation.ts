@@ -58,32 +58,42 @@ export class Moderation {
   async change(user: User, roomId: RoomId, targetId: UserId, patch: MemberPatch): Promise<Member> {
     const what = patch.role === undefined ? (patch.mutedUntil === undefined ? "add" : "mute") : "role";
     const detail = JSON.stringify(patch);
-    return this.#audit.noted({ by: user.id, what, roomId, userId: targetId, detail }, () =>
-      this.#change(user, roomId, targetId, patch),
+    return this.#audit.noted({ by: user.id, what, roomId, userId: targetId, detail }, (begin) =>
+      this.#change(user, roomId, targetId, patch, begin),
     );
   }
 
-  async #change(user: User, roomId: RoomId, targetId: UserId, patch: MemberPatch): Promise<Member> {
-    const { role, mutedUntil } = patch;
+  async #change(
+    user: User,
+    roomId: RoomId,
+    targetId: UserId,
+    patch: MemberPatch,
+    begin: () => Promise<void>,
+  ): Promise<Member> {
+    const { role } = patch;
     const { situation, withRecord } = await this.#rooms.situation(user, roomId);
     demand("members", situation);
     const target = await this.#demandUser(targetId);
     const isAdded = (await this.#standing(roomId, situation, targetId)) === null;
     if (isAdded) {
       demand("add", situation);
+      if (target.deleted) throw noUser();
       await this.#rooms.demandPlace(targetId);
     }
     if (role !== undefined && role !== "owner") await this.#demandOtherOwner(roomId, targetId);
+    // The record may change until it is stored: then this is decided anew.
+    this.#decide(
+      situation,
+      isAdded,
+      user.id === targetId,
+      patch,
+      await this.#members.record(roomId, targetId),
+    );
+    await begin();
     const { before, after } = await this.#members.change(roomId, targetId, user.id, (record, actor) => {
       const now = withRecord(actor);
-      const standing = record ?? (isAdded ? null : ordinary());
-      if (record === null && isAdded) demand("add", now);
-      if (role !== undefined && role !== standing?.role && (role !== "member" || standing !== null))
-        demand("role", now);
-      if (mutedUntil !== undefined) demand("mute", now);
-      if (standing !== null && (targetId !== user.id || mutedUntil !== undefined)) demandAbove(now, standing);
       return {
-        record: tidy(situation, changed(standing, patch)),
+        record: this.#decide(now, isAdded, targetId === user.id, patch, record),
         ...(isAdded && { ban: "guarded" as const }),
       };
     });
@@ -97,11 +107,29 @@ export class Moderation {
     return { ...target, role: now, ...(until !== undefined && { mutedUntil: until }) };
   }
 
+  /** The changed record, if the actor may change it. */
+  #decide(
+    now: Situation,
+    isAdded: boolean,
+    isOwn: boolean,
+    patch: MemberPatch,
+    record: MemberRecord | null,
+  ): MemberRecord | null {
+    const { role, mutedUntil } = patch;
+    const standing = record ?? (isAdded ? null : ordinary());
+    if (record === null && isAdded) demand("add", now);
+    if (role !== undefined && role !== standing?.role && (role !== "member" || standing !== null))
+      demand("role", now);
+    if (mutedUntil !== undefined) demand("mute", now);
+    if (standing !== null && (!isOwn || mutedUntil !== undefined)) demandAbove(now, standing);
+    return tidy(now, changed(standing, patch));
+  }
+
   /** Takes somebody out of a room. Throws as `change` does. */
   async remove(user: User, roomId: RoomId, targetId: UserId): Promise<void> {
     if (targetId === user.id) return this.#rooms.leave(user, roomId);
-    await this.#audit.noted({ by: user.id, what: "remove", roomId, userId: targetId }, () =>
-      this.#takeOut(user, roomId, targetId, "remove", (record) => {
+    await this.#audit.noted({ by: user.id, what: "remove", roomId, userId: targetId }, (begin) =>
+      this.#takeOut(user, roomId, targetId, "remove", begin, (record) => {
         if (record === null) throw new ChatError("not_found", "There is no such member.");
         return { record: null };
       }),
@@ -114,8 +142,8 @@ export class Moderation {
     if (targetId === user.id) throw new ChatError("invalid", "Nobody bans themselves.");
     const ban = { by: user.id, at: Date.now(), ...(until !== undefined && { until }) };
     const detail = until === undefined ? "for ever" : `until ${until}`;
-    await this.#audit.noted({ by: user.id, what: "ban", roomId, userId: targetId, detail }, () =>
-      this.#takeOut(user, roomId, targetId, "ban", () => ({ record: null, ban })),
+    await this.#audit.noted({ by: user.id, what: "ban", roomId, userId: targetId, detail }, (begin) =>
+      this.#takeOut(user, roomId, targetId, "ban", begin, () => ({ record: null, ban })),
     );
   }
 
@@ -133,8 +161,9 @@ export class Moderation {
   async liftBan(user: User, roomId: RoomId, targetId: UserId): Promise<void> {
     await this.#audit.noted(
       { by: user.id, what: "ban", roomId, userId: targetId, detail: "lifted" },
-      async () => {
+      async (begin) => {
         await this.#rooms.demand(user, roomId, "ban");
+        await begin();
         if (!(await this.#members.liftBan(roomId, targetId)))
           throw new ChatError("not_found", "This person is not banned here.");
       },
@@ -146,10 +175,16 @@ export class Moderation {
     roomId: RoomId,
     targetId: UserId,
     action: Action,
+    begin: () => Promise<void>,
     decide: (record: MemberRecord | null) => Decided,
   ): Promise<void> {
     const { situation, withRecord } = await this.#rooms.situation(user, roomId);
     demand(action, situation);
+    const standing = await this.#members.record(roomId, targetId);
+    if (standing !== null) demandAbove(situation, standing);
+    decide(standing);
+    await begin();
+    if (standing?.role === "owner") await this.#members.keepOwner(roomId, targetId);
     const { before } = await this.#members.change(roomId, targetId, user.id, (record, actor) => {
       const now = withRecord(actor);
       demand(action, now);
@@ -169,7 +204,7 @@ export class Moderation {
 
   async #demandUser(id: UserId): Promise<User> {
     const [user] = await this.#users.find([id]);
-    if (!user) throw new ChatError("not_found", "There is no such user.");
+    if (!user) throw noUser();
     return user;
   }
 
@@ -190,6 +225,10 @@ export class Moderation {
       return { ...user, role, ...(mutedUntil !== undefined && { mutedUntil }) };
     });
   }
+}
+
+function noUser(): ChatError {
+  return new ChatError("not_found", "There is no such user.");
 }
 
 function ordinary(): Standing {

@@ -50,8 +50,11 @@ export class ChatReports {
     if (report === null) throw unknownReport();
     const { role } = await this.#users.accountOf(user.id);
     if (role === "user") await this.#rooms.demand(user, report.roomId, "review");
-    await this.#reports.close(report);
-    await this.#audit.note({ by: user.id, what: "review", roomId: report.roomId, seq: report.seq });
+    const note = { by: user.id, what: "review", roomId: report.roomId, seq: report.seq };
+    await this.#audit.noted(note, async (begin) => {
+      await begin();
+      await this.#reports.close(report);
+    });
   }
 
   /** What happened in a room, for its moderators; newest first. */

@@ -215,8 +215,9 @@ export class ChatRooms {
       ...(topic === undefined && slow === undefined ? [] : ["settings" as const]),
     ];
     const note = { by: user.id, what: "settings", roomId, detail: JSON.stringify(patch) };
-    await this.#audit.noted(note, async () => {
+    await this.#audit.noted(note, async (begin) => {
       await this.demand(user, roomId, "members", ...actions);
+      await begin();
       await this.set(roomId, patch);
     });
     return this.describe(roomId, user.id);
@@ -276,9 +277,10 @@ export class ChatRooms {
   async startPrivate(user: User, otherId: UserId): Promise<{ room: Room; created: boolean }> {
     if (otherId === user.id) throw new ChatError("invalid", "A private room needs somebody else.");
     const [other] = await this.#users.find([otherId]);
-    if (!other) throw new ChatError("not_found", "There is no such user.");
     const roomId = this.#rooms.between(user.id, otherId);
-    if (!(await this.#members.has(roomId, user.id))) await this.demandPlace(user.id);
+    const isNew = !(await this.#members.has(roomId, user.id));
+    if (!other || (isNew && other.deleted)) throw new ChatError("not_found", "There is no such user.");
+    if (isNew) await this.demandPlace(user.id);
     const created = await this.#members.show(roomId, user.id);
     const wasHidden = await this.#rooms.unhide(roomId, user.id);
     if (created || wasHidden) this.#announce.showRoom([user.id], roomId);

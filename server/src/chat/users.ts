@@ -167,6 +167,11 @@ export class Users {
     return name === username && disabled === null ? roleOf(role) : undefined;
   }
 
+  /** The account that has this name, in any case. */
+  async idOf(username: string): Promise<UserId | undefined> {
+    return (await this.byNames([username.toLowerCase()])).get(username.toLowerCase());
+  }
+
   /** Whether there is no account, and never was: the next one is the first. */
   isEmpty(): Promise<boolean> {
     return isUnused(this.#redis, this.#keys);

@@ -535,6 +535,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
       await sessions.end({ sid: request.sessionID, user });
       throw new ChatError("unauthorized", "Wrong username or password.");
     }
+    await chat.accounts.finishFirst();
     security.note("login.done", { address: clientAddress(request, config.trustProxy), userId: user.id });
     response.json(await chat.accounts.me(user, (await chat.users.roleOf(user)) ?? "user"));
   });

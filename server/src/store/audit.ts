@@ -11,10 +11,13 @@ const KEPT_IN_ROOM = 1_000;
 const REFUSED_MS = 10_000;
 const REFUSED_REMEMBERED = 10_000;
 
+/** An entry in a stream. */
+type Entry = { key: string; id: string };
+
 /** What happened, to be noted. */
 export type Note = Omit<AuditEntry, "id" | "at">;
 
-/** Who did what as a moderator, an admin or an operator, and who tried to. Only appended to. */
+/** Who did what as a moderator, an admin or an operator, and who tried to. Entries stay. */
 export class Audit {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
@@ -26,33 +29,60 @@ export class Audit {
     this.#keys = keys;
   }
 
+  /** Notes what has happened. */
   async note(note: Note): Promise<void> {
-    if (note.refused) {
-      const now = performance.now();
-      if (now - (this.#refusedAt.get(note.by) ?? -REFUSED_MS) < REFUSED_MS) return;
-      if (this.#refusedAt.size >= REFUSED_REMEMBERED) this.#refusedAt.clear();
-      this.#refusedAt.set(note.by, now);
-    }
-    const entry = JSON.stringify(note);
-    const { audit, roomAudit } = this.#keys;
-    await this.#redis.xadd(audit, "MAXLEN", "~", KEPT, "*", "entry", entry);
-    if (note.roomId !== undefined)
-      await this.#redis.xadd(roomAudit(note.roomId), "MAXLEN", "~", KEPT_IN_ROOM, "*", "entry", entry);
+    if (!note.refused || this.#isNews(note.by)) await this.#add(note);
   }
 
   /**
-   * Does what matters, and notes it; also that it was refused, but not what somebody asks of a room that they do not see.
+   * Does what matters, and notes it; also that it was refused, but not what somebody asks of a room that they do not
+   * see. `work` calls `begin` once it knows that it may, before anything is stored: the entry stands from then on, as
+   * unfinished until the work is done, so that neither a crash nor a lost answer hides it.
    */
-  async noted<T>(note: Note, work: () => Promise<T>): Promise<T> {
+  async noted<T>(note: Note, work: (begin: () => Promise<void>) => Promise<T>): Promise<T> {
+    let begun: Entry[] = [];
     try {
-      const done = await work();
-      await this.note(note);
+      const done = await work(async () => {
+        begun = await this.#add({ ...note, unfinished: true });
+      });
+      await this.#add(note);
+      await this.#takeBack(begun);
       return done;
     } catch (error) {
-      if (error instanceof ChatError && error.code === "forbidden")
-        await this.note({ ...note, refused: true });
+      const isKnown = error instanceof ChatError && error.code !== "unavailable";
+      if (isKnown) await this.#takeBack(begun);
+      if (isKnown && error.code === "forbidden") await this.note({ ...note, refused: true });
       throw error;
     }
+  }
+
+  /** Whether what this user is refused is to be noted. */
+  #isNews(by: UserId): boolean {
+    const now = performance.now();
+    if (now - (this.#refusedAt.get(by) ?? -REFUSED_MS) < REFUSED_MS) return false;
+    if (this.#refusedAt.size >= REFUSED_REMEMBERED) this.#refusedAt.clear();
+    this.#refusedAt.set(by, now);
+    return true;
+  }
+
+  async #add(note: Note): Promise<Entry[]> {
+    const entry = JSON.stringify(note);
+    const { audit, roomAudit } = this.#keys;
+    const keys = [
+      [audit, KEPT] as const,
+      ...(note.roomId === undefined ? [] : [[roomAudit(note.roomId), KEPT_IN_ROOM] as const]),
+    ];
+    const added: Entry[] = [];
+    for (const [key, most] of keys) {
+      const id = await this.#redis.xadd(key, "MAXLEN", "~", most, "*", "entry", entry);
+      if (id !== null) added.push({ key, id });
+    }
+    return added;
+  }
+
+  /** Deletes entries of what turned out otherwise; what was done stands in others. */
+  async #takeBack(entries: readonly Entry[]): Promise<void> {
+    for (const { key, id } of entries) await this.#redis.xdel(key, id);
   }
 
   /** Newest first, those before this id; of one room, or of all. */

@@ -75,6 +75,7 @@ export class Members {
 
   /** Answers what the member was. */
   async leave(roomId: RoomId, userId: UserId): Promise<MemberRecord | null> {
+    if ((await this.record(roomId, userId))?.role === "owner") await this.keepOwner(roomId, userId);
     const { before } = await this.change(roomId, userId, null, () => ({ record: null }));
     await this.unlist(roomId, userId);
     return before;
@@ -143,12 +144,13 @@ export class Members {
 
   /**
    * Gives a room that lost its owner a new one, if it has members: a moderator, or else the member who has been on the
-   * server for the longest time.
+   * server for the longest time. `leaving`: an owner who is about to go, and does not count; call it once more when they
+   * are gone, because another owner may have left meanwhile.
    */
-  async keepOwner(roomId: RoomId): Promise<void> {
+  async keepOwner(roomId: RoomId, leaving?: UserId): Promise<void> {
     const all = Object.entries(await this.#redis.hgetall(this.#keys.records(roomId)))
       .map(([id, text]) => ({ id, ...parseRecord(text) }))
-      .filter(({ disabled }) => !disabled)
+      .filter(({ id, disabled }) => !disabled && id !== leaving)
       .toSorted((one, other) => Number(one.id) - Number(other.id));
     if (all.some(({ role }) => role === "owner")) return;
     const heir = all.find(({ role }) => role === "moderator") ?? all[0];
@@ -191,6 +193,7 @@ export class Members {
   }
 
   async barFrom(roomId: RoomId, userId: UserId, on: boolean): Promise<void> {
+    if (on && (await this.record(roomId, userId))?.role === "owner") await this.keepOwner(roomId, userId);
     const { before } = await this.change(roomId, userId, null, (record) => {
       if (record === null)
         return on && !keepsRecords(roomId) ? { record: { role: "member", disabled: true } } : undefined;

@@ -81,7 +81,7 @@ export class Rooms {
     topic = "",
   ): Promise<RoomId> {
     const keys = this.#keys;
-    if (looksLikeGeneral(name) || (await this.#redis.exists(keys.roomByName(name)))) throw taken();
+    if (looksLikeGeneral(name) || (await this.byName(name)) !== null) throw taken();
     await this.#looks.writeDown();
     const id = await this.#ids.claim((free) => this.#claimId(free, name, kind));
     const giveBack = async () => {
@@ -101,10 +101,12 @@ export class Rooms {
   async #claimName(id: RoomId, name: string): Promise<void> {
     const claim = this.#keys.roomByName(name);
     const isNew = (await this.#redis.set(claim, `room:${id}`, "NX")) === "OK";
-    // A crash in the middle of a rename leaves a room with two names.
-    if (!isNew && (await this.byName(name)) !== id) throw taken();
+    const holder = isNew ? id : await this.byName(name);
+    if (holder !== null && holder !== id) throw taken();
+    // A rename that was cut short has left it to a room that is called otherwise.
+    if (holder === null) await this.#redis.set(claim, `room:${id}`);
     if (await this.#looks.claim(id, name)) return;
-    if (isNew) await this.#redis.del(claim);
+    if (holder !== id || isNew) await this.#redis.del(claim);
     throw new ChatError("taken", "There is already a room whose name looks like this one.");
   }
 
@@ -117,6 +119,12 @@ export class Rooms {
     await this.#looks.writeDown();
     await this.#claimName(id, name);
     await this.#redis.set(keys.roomName(id), name);
+    // Until then another room may have taken the name, or its look, over.
+    if ((await this.byName(name)) !== id || !(await this.#looks.holds(id, name))) {
+      await this.#redis.set(keys.roomName(id), before);
+      await this.#looks.release(id, name);
+      throw taken();
+    }
     if (keys.roomByName(before) !== keys.roomByName(name)) await this.#redis.del(keys.roomByName(before));
     await this.#looks.release(id, before);
   }
@@ -163,9 +171,12 @@ export class Rooms {
     return false;
   }
 
+  /** The room that has this name, in any case; null if none has. */
   async byName(name: string): Promise<RoomId | null> {
-    const claim = await this.#redis.get(this.#keys.roomByName(name));
-    return claim === null ? null : claim.replace(/^room:/, "");
+    const { roomByName, roomName } = this.#keys;
+    const id = (await this.#redis.get(roomByName(name)))?.replace(/^room:/, "");
+    const stored = id === undefined ? null : await this.#redis.get(roomName(id));
+    return id !== undefined && stored !== null && roomByName(stored) === roomByName(name) ? id : null;
   }
 
   /** Gives General its name, so that no other room gets it. */

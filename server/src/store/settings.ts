@@ -61,8 +61,25 @@ export class Settings {
     this.#words = undefined;
   }
 
-  /** Makes this account the server's first; false if it has had one. */
+  /** Notes that an account of this name is about to become the first: `finishFirst` undoes a crash in between. */
+  async beginFirst(username: string): Promise<void> {
+    await this.#redis.hset(this.#keys.settings, "first", username);
+  }
+
+  /** The name of an account that was to become the first, and perhaps has not; and the first one, if there is one. */
+  async first(): Promise<{ begun: string | null; owner: UserId | null }> {
+    const [begun = null, owner = null] = await this.#redis.hmget(this.#keys.settings, "first", "owner");
+    return { begun, owner };
+  }
+
+  async endFirst(): Promise<void> {
+    await this.#redis.hdel(this.#keys.settings, "first");
+  }
+
+  /** Makes this account the server's first; false if another one is. */
   async claimFirst(userId: UserId): Promise<boolean> {
-    return (await this.#redis.hsetnx(this.#keys.settings, "owner", userId)) === 1;
+    const { settings } = this.#keys;
+    if ((await this.#redis.hsetnx(settings, "owner", userId)) === 1) return true;
+    return (await this.#redis.hget(settings, "owner")) === userId;
   }
 }

@@ -25,6 +25,11 @@ export class Staff {
     return true;
   }
 
+  /** Whether nobody owns or administers the server. */
+  async isEmpty(): Promise<boolean> {
+    return (await this.#redis.hlen(this.#keys.staff)) === 0;
+  }
+
   /** Takes a disabled or deleted account out; its `role` stays, for `restore`. False as above. */
   retire(userId: UserId): Promise<boolean> {
     return this.#reserve(userId, "user");

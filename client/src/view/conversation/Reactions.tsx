@@ -3,15 +3,17 @@ import { nameIn } from "../../chat/state/people.ts";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import { classes } from "../ui/classes.ts";
 import css from "./Reactions.module.css";
+import { useClosed } from "./useClosed.ts";
 
 /** How many names of people who reacted are shown; the others are counted. */
 const NAMES_MOST = 10;
 
-/** The reactions to a message, by emoji; a click adds or removes one's own. */
+/** The reactions to a message, by emoji; a click adds or removes one's own, where the user may write. */
 export function Reactions({ message }: { message: Message }) {
   const chat = useClient();
   const me = useMe();
   const users = useChat((state) => state.users);
+  const isClosed = useClosed(message.roomId) !== null;
   if (message.reactions === undefined) return null;
   return (
     <ul className={css.reactions} aria-label="Reactions">
@@ -19,17 +21,33 @@ export function Reactions({ message }: { message: Message }) {
         const mine = ids.includes(me.id);
         const names = ids.map((id) => (id === me.id ? "you" : nameIn(users, id, "somebody")));
         const who = listed(names);
+        const label = `${emoji} ${ids.length}: ${who}`;
+        const shown = (
+          <>
+            <span aria-hidden="true">{emoji}</span> {ids.length}
+          </>
+        );
+        const look = classes(css.reaction, mine && css.mine);
+        if (isClosed)
+          return (
+            <li key={emoji}>
+              <span className={look} title={who}>
+                <span aria-hidden="true">{shown}</span>
+                <span className="hidden">{label}</span>
+              </span>
+            </li>
+          );
         return (
           <li key={emoji}>
             <button
               type="button"
-              className={classes(css.reaction, mine && css.mine)}
+              className={look}
               aria-pressed={mine}
-              aria-label={`${emoji} ${ids.length}: ${who}`}
+              aria-label={label}
               title={who}
               onClick={() => chat.react(message, emoji, !mine)}
             >
-              <span aria-hidden="true">{emoji}</span> {ids.length}
+              {shown}
             </button>
           </li>
         );

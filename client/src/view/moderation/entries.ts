@@ -5,6 +5,7 @@ import { showUntil } from "../time.ts";
 export function wordsOfEntry(entry: AuditEntry, nameOf: (id: string) => string): string {
   const by = entry.by === "" ? "The operator" : nameOf(entry.by);
   const deeds = deedsOf(entry, nameOf);
+  if (entry.unfinished === true) return `${by} began to ${deeds.join(", ")}; perhaps that was not done.`;
   return `${by} ${entry.refused === true ? `tried to ${deeds.join(", ")}` : deeds.map(done).join(", ")}.`;
 }
 

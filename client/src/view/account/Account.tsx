@@ -1,29 +1,21 @@
-import { useEffect, useState } from "react";
-import { account } from "../../chat/account.ts";
+import { useState } from "react";
 import { useOverlays } from "../overlays.ts";
 import { Dialog } from "../ui/Dialog.tsx";
 import { Tabs } from "../ui/Tabs.tsx";
-import { useClient } from "../useChat.ts";
 import { ChangePassword } from "./ChangePassword.tsx";
 import { OwnData } from "./OwnData.tsx";
 import { OwnName } from "./OwnName.tsx";
 import { Sessions } from "./Sessions.tsx";
+import { useFreshMe } from "./useFreshMe.ts";
 
 const TABS = ["Profile", "Password", "Sessions", "Data"] as const;
 type Tab = (typeof TABS)[number];
 
 /** One's own account. */
 export function Account() {
-  const chat = useClient();
   const { close } = useOverlays();
   const [tab, setTab] = useState<Tab>("Profile");
-
-  // An owner may have given this user a role meanwhile.
-  useEffect(() => {
-    account(chat.call())
-      .me()
-      .then(chat.showMe, () => {});
-  }, [chat]);
+  useFreshMe();
 
   return (
     <Dialog title="Your account" look="tall" onClose={close}>

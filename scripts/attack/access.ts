@@ -122,6 +122,38 @@ export const ACCESS: Attack[] = [
     },
   },
   {
+    number: 3,
+    title: "an invite for one person, used by thirty at once; a member who is muted and banned at once",
+    answer: "one gets in; who is banned is out, and nothing of theirs is stored",
+    async play({ person, post, room, talker, say, right, admin, keys, must, twin }) {
+      const mary = await person();
+      const own = await room(mary);
+      const others = await Promise.all(Array.from({ length: 30 }, () => person()));
+      const made = await post(mary, `/api/rooms/${own}/invites`, { uses: 1 });
+      const { code } = JSON.parse(made.body) as { code: string };
+      const used = await Promise.all(others.map((one) => post(one, `/api/invites/${code}`)));
+      const inside = others.filter((_, index) => used[index]?.status === 200);
+      must(
+        used.every(({ status }) => status === 200 || status === 404),
+        used.map((one) => one.status).join(" "),
+      );
+      twin(inside.length === 1, `${inside.length} of 30 got in by an invite for one`);
+      const [joe] = inside;
+      if (joe === undefined) return;
+      const his = await talker(joe, right);
+      const until = Date.now() + 1;
+      const calls = [
+        post(mary, `/api/rooms/${own}/members/${joe.id}`, { mutedUntil: until }, { method: "PUT" }),
+        post(mary, `/api/rooms/${own}/bans/${joe.id}`, {}, { method: "PUT", at: right }),
+        post(joe, `/api/invites/${code}`),
+      ];
+      await Promise.all(calls);
+      must((await admin.hexists(keys.records(own), joe.id)) === 0, "who is banned is a member");
+      const said = outcome(await say(his, own, "still here"));
+      must(said === "not_found", `who is banned says: ${said}`);
+    },
+  },
+  {
     number: 5,
     title:
       "room ids: `1:name`, `0:1`, `../1`, `1:2:3`, `2:1`, `{x}`, `__proto__`, 10 KB, numbers, lists, objects",

@@ -552,6 +552,21 @@ describe("an owner who leaves", () => {
   });
 });
 
+describe("somebody who is muted and banned at once", () => {
+  it("does not come back by the mute, on whichever replica each of the two arrives", async () => {
+    const { redis, keys } = house;
+    for (let round = 0; round < 40; round += 1) {
+      unwrap(await join(member));
+      const muted = put(owner, member, { mutedUntil: Date.now() + 1 }).catch((error: Error) => error.message);
+      const [banned] = await Promise.all([ban(moderator, member), muted]);
+      expect(banned).toBe("done");
+      expect(await redis.hget(keys.records(room.id), member.user.id)).toBeNull();
+      await expect(member.say(room.id, `round ${round}`)).rejects.toThrow("not_found");
+      expect(await lift(moderator, member)).toBe("done");
+    }
+  });
+});
+
 describe("somebody deleted", () => {
   it("is neither added to a room nor given a private one", async () => {
     const gone = await person(both(house)[0], "gone-soon");

@@ -116,6 +116,9 @@ export class Moderation {
     record: MemberRecord | null,
   ): MemberRecord | null {
     const { role, mutedUntil } = patch;
+    // Who was in the room a moment ago, and is not any more, does not come back by what was meant for a member.
+    if (record === null && !isAdded && (now.kind === "open" || now.kind === "invite"))
+      throw new ChatError("not_found", "There is no such member.");
     const standing = record ?? (isAdded ? null : ordinary());
     if (record === null && isAdded) demand("add", now);
     if (role !== undefined && role !== standing?.role && (role !== "member" || standing !== null))

@@ -1041,6 +1041,30 @@ describe("while Redis is away", () => {
   });
 });
 
+describe("half a character", () => {
+  it.each([
+    ["POST", "/api/users", { username: "halved", password: "long enough \ud800" }],
+    ["POST", "/api/me/password", { current: "correct horse", next: "long enough \udc00" }],
+    ["PATCH", "/api/me", { displayName: "\ud83d" }],
+    ["POST", "/api/rooms", { name: "In halves", topic: "\ud83d" }],
+    ["POST", "/api/reports", { roomId: "0", seq: 1, reason: "\ud83d" }],
+    ["PUT", "/api/rooms/0/view", { folded: true, "\ud83d": 1 }],
+  ])("of %s %s is refused, and nothing is stored", async (method, path, body) => {
+    const { status, body: told } = await as(joe, method, path, JSON.stringify(body));
+    expect([status, told.code]).toEqual([400, "invalid"]);
+  });
+
+  it("is another matter than a whole one, and than an escaped character", async () => {
+    const topic = String.raw`"\ud83d\ude00 😀"`;
+    const { status, body } = await mary.browser.fetch<Room>(
+      "POST",
+      "/api/rooms",
+      `{"name":"Whole","topic":${topic}}`,
+    );
+    expect([status, body.topic]).toEqual([201, "😀 😀"]);
+  });
+});
+
 describe("a favourite room", () => {
   it("is one on every replica and in all windows, for the user alone, until they leave", async () => {
     const { id } = await mary.makes({ name: "Favoured" });

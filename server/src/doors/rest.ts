@@ -492,7 +492,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   // Before anything reads the body.
   router.use(fileRoutes(parts));
-  router.use(express.json({ limit: LIMITS.bodyBytes }));
+  router.use(express.json({ limit: LIMITS.bodyBytes, reviver: demandWhole }));
 
   const addressOf = (request: Request) => addressKey(clientAddress(request, config.trustProxy));
   const enter = async (request: Request, response: Response, user: User): Promise<void> => {
@@ -892,6 +892,12 @@ function securityHeaders(https: boolean): Map<string, string> {
   });
   setHeaders(request, response, () => undefined);
   return new Map(Object.entries(response.getHeaders()).map(([name, value]) => [name, String(value)]));
+}
+
+/** Throws for half a character, which would be stored as another one: two passwords would be the same. */
+function demandWhole(name: string, value: unknown): unknown {
+  if (/\p{Cs}/u.test(typeof value === "string" ? name + value : name)) throw new Error("half a character");
+  return value;
 }
 
 function roomIdOf(request: Request<{ id: string }>): RoomId {

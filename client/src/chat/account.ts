@@ -9,6 +9,8 @@ export function account(call: Call) {
   return {
     me: () => call<Me>("GET", "/me"),
     rename: (profile: Profile) => call<Me>("PATCH", "/me", profile),
+    setPicture: (image: Blob) => call<Me>("PUT", "/me/avatar", image),
+    removePicture: () => call<Me>("DELETE", "/me/avatar"),
     /** Ends all other sessions. Throws `forbidden` for a wrong password, `invalid` for a weak one. */
     changePassword: (change: NewPassword) => call<null>("POST", "/me/password", change),
     sessions: () => call<OwnSession[]>("GET", "/me/sessions"),

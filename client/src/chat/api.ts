@@ -43,6 +43,8 @@ export class ChatError extends Error {
 }
 
 const ANSWER_WITHIN_MS = 15_000;
+/** The same for a picture, which a slow line takes a while to carry. */
+const SENT_WITHIN_MS = 90_000;
 
 type Query = Record<string, string | number | true | undefined>;
 
@@ -121,21 +123,26 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
       ),
   };
 
+  /** A Blob is the body itself. */
   async function call<T>(
     method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
     path: string,
     body?: object,
     signal?: AbortSignal,
   ): Promise<T> {
-    const late = AbortSignal.timeout(ANSWER_WITHIN_MS);
+    const late = AbortSignal.timeout(body instanceof Blob ? SENT_WITHIN_MS : ANSWER_WITHIN_MS);
     let response: Response;
     let answer: unknown;
     try {
       response = await fetch(`/api${path}`, {
         method,
         signal: AbortSignal.any([late, signal, over].filter((one) => one !== undefined)),
-        headers: method !== "GET" ? { "Content-Type": "application/json" } : {},
-        ...(method !== "GET" && { body: JSON.stringify(body ?? {}) }),
+        ...(body instanceof Blob
+          ? { body }
+          : method !== "GET" && {
+              headers: { "Content-Type": "application/json" },
+              body: JSON.stringify(body ?? {}),
+            }),
       });
       const text = await response.text();
       answer = text === "" ? null : JSON.parse(text);

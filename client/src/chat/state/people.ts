@@ -11,7 +11,7 @@ export type PeopleState = {
 
 export const initialPeople: PeopleState = { users: new Map(), presence: { unsettled: new Map() } };
 
-/** `users`: adds or renames people. The other two say who is online. */
+/** `users`: adds or changes people. The other two say who is online. */
 export type PeopleEvent =
   | { type: "users"; users: readonly Presence[] }
   | { type: "presence snapshot"; online: readonly Presence[] }
@@ -61,7 +61,7 @@ export function isOnline(state: PeopleState & ConnectionState, userId: UserId | 
   return state.users.get(userId)?.online ?? false;
 }
 
-/** Adds or renames users; never overwrites known presence. */
+/** Adds or changes users; never overwrites known presence. */
 function know(state: PeopleState, users: readonly Presence[]): ReadonlyMap<UserId, Presence> {
   const fresh = users.flatMap((user) => {
     const known = state.users.get(user.id);

@@ -12,6 +12,7 @@ import { useNotice } from "../ui/Notices.tsx";
 import { useCalls } from "../useCalls.ts";
 import { useClient, useMe } from "../useChat.ts";
 import css from "./OwnName.module.css";
+import { OwnPicture } from "./OwnPicture.tsx";
 
 const ROLES: Record<ServerRole, string | null> = {
   user: null,
@@ -60,6 +61,7 @@ export function OwnName() {
           <p className={css.name}>{nameOf(me)}</p>
           <p>@{me.username}</p>
           {role !== null && <p>{role}</p>}
+          <OwnPicture />
         </div>
       </div>
       <Field

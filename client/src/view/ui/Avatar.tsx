@@ -1,4 +1,5 @@
 import type { UserId } from "@hubbub/server/protocol";
+import { useChat } from "../useChat.ts";
 import css from "./Avatar.module.css";
 import { classes } from "./classes.ts";
 
@@ -6,8 +7,12 @@ const TONES = ["#2f6f8f", "#a34432", "#3f5fa8", "#7c4a8a", "#2a7a6d", "#a0405f",
 
 type Props = { userId: UserId; name: string; online?: boolean | undefined; large?: boolean };
 
-/** A person's colour and initials. With `online` given, a dot tells whether they are there. */
+/**
+ * A person's picture; without one, and until it is here, their colour and initials. With `online` given, a dot tells
+ * whether they are there.
+ */
 export function Avatar({ userId, name, online, large = false }: Props) {
+  const avatar = useChat((state) => state.users.get(userId)?.avatar);
   return (
     <span
       className={classes(css.avatar, large && css.large)}
@@ -15,6 +20,15 @@ export function Avatar({ userId, name, online, large = false }: Props) {
       aria-hidden="true"
     >
       {initials(name)}
+      {avatar !== undefined && (
+        <img
+          key={avatar}
+          src={`/api/users/${userId}/avatar?v=${encodeURIComponent(avatar)}`}
+          alt=""
+          draggable={false}
+          onLoad={({ currentTarget }) => (currentTarget.dataset["here"] = "")}
+        />
+      )}
       {online !== undefined && <span data-part="dot" className={classes(css.dot, online && css.online)} />}
     </span>
   );

@@ -1,0 +1,179 @@
+import type { Message } from "@hubbub/server/protocol";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { both, person, PATIENCE_MS, replicas, until, type House } from "../../../server/src/testing.ts";
+import { createChatClient } from "./chat.ts";
+import { threadSlot } from "./drafts.ts";
+import { createProfile, headlessWorld, type Profile } from "./headless.ts";
+import type { World } from "./world.ts";
+
+let house: House;
+beforeAll(async () => {
+  house = await replicas(2, { FILES_MAX: "1000" });
+});
+afterAll(() => house.close());
+
+const PASSWORD = "correct horse";
+let names = 0;
+
+/** A tab of a profile, whose uploads `upload` may stand in for. */
+function openTab(profile: Profile = createProfile(), upload?: World["upload"]) {
+  const world = headlessWorld(both(house)[0].address, profile);
+  const chat = createChatClient({ ...world, ...(upload && { upload }) });
+  chat.openRoom("0");
+  const messages = (): readonly Message[] => chat.snapshot().rooms?.get("0")?.log?.messages ?? [];
+  return {
+    chat,
+    profile,
+    world,
+    online: () => until(() => chat.snapshot().connection === "online", PATIENCE_MS, "the connection"),
+    async signUp() {
+      await chat.signUp(`files${(names += 1)}`, PASSWORD);
+      await this.online();
+    },
+    states: () => chat.snapshot().outgoing.map(({ state }) => state),
+    /** How many files are kept here. */
+    kept: () => [...profile.files.values()].reduce((sum, { size }) => sum + size, 0),
+    stored: (text: string) => messages().find(({ message }) => message === text),
+    storedWith: (file: string) => messages().find(({ files }) => files?.some(({ name }) => name === file)),
+  };
+}
+
+const given = (name: string, bytes = "some bytes") => ({
+  name,
+  type: "text/plain",
+  bytes: new Blob([bytes]),
+});
+
+/** An upload that begins, and ends only with its signal. */
+function neverEnding() {
+  const begun: string[] = [];
+  const upload: World["upload"] = (_path, { headers, signal }) => {
+    begun.push(headers["X-File-Name"] ?? "");
+    return new Promise((_, reject) => signal.addEventListener("abort", () => reject(new Error("aborted"))));
+  };
+  return { begun, upload };
+}
+
+test("files are sent with their message in the order in which they were added, and kept until then", async () => {
+  const tab = openTab();
+  await tab.signUp();
+  const other = await person(both(house)[1], `files${(names += 1)}`);
+  await tab.chat.addFiles("0", [given("first ✓.txt"), given("second.txt")]);
+  await tab.chat.addFiles("0", [given("third.txt", "x")]);
+  tab.chat.setDraft("0", "three files");
+  expect([tab.kept(), tab.chat.snapshot().drafts.has("files 0")]).toEqual([3, true]);
+  tab.chat.send("0");
+  expect(tab.chat.snapshot().drafts.size).toBe(0);
+  const heard = await other.hears("three files", PATIENCE_MS);
+  expect(heard.files?.map(({ name, size }) => [name, size])).toEqual([
+    ["first ✓.txt", 10],
+    ["second.txt", 10],
+    ["third.txt", 1],
+  ]);
+  await until(() => tab.kept() === 0);
+  expect((await tab.chat.fileLimits()).used).toBe(21);
+  tab.chat.close();
+  other.close();
+});
+
+test("files alone make a message, also an answer in a thread", async () => {
+  const tab = openTab();
+  await tab.signUp();
+  tab.chat.setDraft("0", "the question");
+  tab.chat.send("0");
+  await until(() => tab.stored("the question") !== undefined);
+  const { seq = 0 } = tab.stored("the question") ?? {};
+  const slot = threadSlot("0", seq);
+  await tab.chat.addFiles(slot, [given("answer.txt")]);
+  tab.chat.send("0", seq);
+  await until(() => tab.storedWith("answer.txt") !== undefined);
+  expect(tab.storedWith("answer.txt")).toMatchObject({ message: "", replyTo: seq });
+  tab.chat.close();
+});
+
+test("a file that the server refuses fails its message, which leaves nothing once it is removed", async () => {
+  const tab = openTab();
+  await tab.signUp();
+  await tab.chat.addFiles("0", [given("good.txt"), given("large.txt", "x".repeat(1_001))]);
+  tab.chat.send("0");
+  await until(() => tab.states().includes("failed"));
+  const [entry] = tab.chat.snapshot().outgoing;
+  expect(entry).toMatchObject({ state: "failed", failure: { code: "too_large" } });
+  expect((await tab.chat.fileLimits()).used).toBe(10);
+  tab.chat.discard(entry?.nonce ?? "");
+  await until(async () => (await tab.chat.fileLimits()).used === 0);
+  expect([tab.kept(), tab.states()]).toEqual([0, []]);
+  tab.chat.close();
+});
+
+test("a message is cancelled during its upload, which ends", async () => {
+  const { begun, upload } = neverEnding();
+  const tab = openTab(undefined, upload);
+  await tab.signUp();
+  await tab.chat.addFiles("0", [given("slow.txt")]);
+  tab.chat.send("0");
+  await until(() => begun.length === 1);
+  expect(tab.chat.snapshot().uploads.size).toBe(1);
+  expect(tab.chat.cancel(tab.chat.snapshot().outgoing[0]?.nonce ?? "")).toBe(true);
+  await until(() => tab.chat.snapshot().uploads.size === 0 && tab.kept() === 0);
+  expect([tab.states(), begun]).toEqual([[], ["slow.txt"]]);
+  tab.chat.close();
+});
+
+test("an upload goes on in the next page, with what the draft still has", async () => {
+  const { begun, upload } = neverEnding();
+  const first = openTab(undefined, upload);
+  await first.signUp();
+  await first.chat.addFiles("0", [given("sent.txt")]);
+  first.chat.setDraft("0", "sent before the reload");
+  first.chat.send("0");
+  await first.chat.addFiles("0", [given("not sent.txt")]);
+  await until(() => begun.length === 1);
+  first.chat.close();
+  const second = openTab(first.profile);
+  await second.chat.start();
+  await until(() => second.storedWith("sent.txt")?.message === "sent before the reload");
+  await until(() => second.kept() === 1);
+  second.chat.send("0");
+  await until(() => second.storedWith("not sent.txt") !== undefined);
+  await until(() => second.kept() === 0);
+  second.chat.close();
+});
+
+test("a log-out forgets all files, and nobody else who uses the browser gets them", async () => {
+  const { begun, upload } = neverEnding();
+  const tab = openTab(undefined, upload);
+  await tab.signUp();
+  await tab.chat.addFiles("0", [given("mine.txt")]);
+  tab.chat.send("0");
+  await tab.chat.addFiles("0", [given("mine too.txt")]);
+  await until(() => begun.length === 1);
+  const [key = ""] = [...tab.profile.files.values()].flatMap((kept) => [...kept.keys()]);
+  await tab.chat.logOut();
+  expect(tab.kept()).toBe(0);
+  await tab.signUp();
+  expect([await tab.chat.fileBytes(key), tab.states(), tab.chat.snapshot().drafts.size]).toEqual([
+    null,
+    [],
+    0,
+  ]);
+  tab.chat.close();
+});
+
+test("a failed message is edited together with its files", async () => {
+  const tab = openTab();
+  await tab.signUp();
+  await tab.chat.addFiles("0", [given("kept.txt")]);
+  tab.chat.setDraft("0", "x".repeat(4_001));
+  tab.chat.send("0");
+  await until(() => tab.states().includes("failed"));
+  const [entry] = tab.chat.snapshot().outgoing;
+  if (entry === undefined) throw new Error("nothing failed");
+  expect(tab.chat.edit(entry)).toBe(true);
+  expect(tab.states()).toEqual([]);
+  tab.chat.setDraft("0", "shorter");
+  tab.chat.send("0");
+  await until(() => tab.storedWith("kept.txt")?.message === "shorter");
+  expect((await tab.chat.fileLimits()).used).toBe(10);
+  tab.chat.close();
+});

@@ -93,7 +93,8 @@ export class Accounts {
     const id = known ?? (await users.idOf(begun));
     if (id === undefined) return true;
     if (known === null && !(await settings.claimFirst(id))) return false;
-    if (await staff.isEmpty()) await staff.set(id, "owner");
+    const isThere = (await users.facts(id)) !== undefined;
+    if (isThere && (await staff.isEmpty())) await staff.set(id, "owner");
     await settings.endFirst();
     return false;
   }

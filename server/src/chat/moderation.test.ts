@@ -483,6 +483,25 @@ describe("the audit log", () => {
   });
 });
 
+describe("a page of the audit log", () => {
+  it.each([
+    ["0-1", 200],
+    ["9999999999999999-9999999999999999999", 200],
+    ["0-0", 400],
+    ["00-000", 400],
+    ["1-99999999999999999999", 400],
+    ["18446744073709551616-0", 400],
+    ["1", 400],
+    ["+", 400],
+    ["(1-1", 400],
+  ])("before %s is answered with %i", async (before, expected) => {
+    const { status } = await owner.browser.get(
+      `/api/rooms/${room.id}/audit?before=${encodeURIComponent(before)}`,
+    );
+    expect(status).toBe(expected);
+  });
+});
+
 describe("what was begun when a server crashed or Redis gave no answer", () => {
   it("stands in the audit log as unfinished; what was refused or could not be does not", async () => {
     const audit = new Audit(house.redis, house.keys);

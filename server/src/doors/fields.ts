@@ -26,5 +26,7 @@ function shownName(most: number, missing: string) {
       .refine((name) => name.length > 0, missing)
       // Control, format (also invisible and direction marks), private and unassigned characters, and half ones.
       .refine((name) => !/\p{C}/u.test(name) && isVisible(name), "no invisible characters")
+      // Else a name covers the lines above and below it. No language puts more on one letter.
+      .refine((name) => !/\p{M}{5}/u.test(name), "at most four marks on a letter")
   );
 }

@@ -1041,6 +1041,21 @@ describe("while Redis is away", () => {
   });
 });
 
+describe("marks on letters", () => {
+  it("are as many as any language has, so that no name covers the lines around it", async () => {
+    for (const [count, statuses] of [
+      [4, [200, 201]],
+      [5, [400, 400]],
+    ] as const) {
+      const name = `q${"\u0323\u0300".repeat(3).slice(0, count)}${count}`;
+      const shown = await as(joe, "PATCH", "/api/me", { displayName: name });
+      const made = await as(joe, "POST", "/api/rooms", { name });
+      expect([shown.status, made.status]).toEqual(statuses);
+    }
+    await as(joe, "PATCH", "/api/me", { displayName: null });
+  });
+});
+
 describe("half a character", () => {
   it.each([
     ["POST", "/api/users", { username: "halved", password: "long enough \ud800" }],

@@ -168,7 +168,7 @@ const searchQuery = z.object({
 const auditQuery = z.object({
   before: z
     .string()
-    .regex(/^\d{1,16}-\d{1,20}$/, "the id of an entry")
+    .regex(/^(?!0+-0+$)\d{1,16}-\d{1,19}$/, "the id of an entry")
     .optional(),
   size: count(LIMITS.page, LIMITS.pageDefault),
 });

@@ -177,3 +177,23 @@ test("a failed message is edited together with its files", async () => {
   expect((await tab.chat.fileLimits()).used).toBe(10);
   tab.chat.close();
 });
+
+test("what an earlier page has left behind is forgotten, but nothing that a draft or a message has", async () => {
+  const { upload } = neverEnding();
+  const first = openTab(undefined, upload);
+  await first.signUp();
+  await first.chat.addFiles("0", [given("sent.txt")]);
+  first.chat.send("0");
+  await first.chat.addFiles("0", [given("listed.txt")]);
+  first.chat.close();
+  const [kept] = [...first.profile.files.values()];
+  const before = [...(kept?.keys() ?? [])];
+  kept?.set("1-left behind", new Blob(["x"]));
+  const young = `${Date.now()}-young`;
+  kept?.set(young, new Blob(["x"]));
+  const second = openTab(first.profile, upload);
+  await second.chat.start();
+  await until(() => kept?.has("1-left behind") === false);
+  expect([...(kept?.keys() ?? [])]).toEqual([...before, young]);
+  second.chat.close();
+});

@@ -11,7 +11,6 @@ import type { FileStore, World } from "./world.ts";
 const AT_ONCE = 2;
 /** An upload of which nothing has moved for so long is cut off, and begun anew. */
 const STALLED_MS = 60_000;
-/** How long bytes are kept that no draft and no message names: another tab may be about to. */
 const FORGOTTEN_MS = 3_600_000;
 
 /** What somebody has chosen to send; an image with its size in pixels. */
@@ -76,22 +75,24 @@ export function createFiles({ clock, upload, store, scope, chat, api, drafts }: 
     }
   }
 
-  /** Forgets what an earlier page has left behind, and takes files out of drafts whose bytes are not here. */
+  /**
+   * Forgets bytes that an earlier page has left behind, and takes files out of drafts whose bytes are gone. Another tab
+   * may be about to keep, or to name, those of the last hour.
+   */
   async function tidy(isUsed: (key: string) => boolean): Promise<void> {
     const kept = await store.keys();
     if (!scope.open) return;
-    const since = clock.date() - FORGOTTEN_MS;
+    const isOld = (key: string) => Number.parseInt(key) < clock.date() - FORGOTTEN_MS;
     const inDrafts = new Set<string>();
     for (const slot of drafts.texts().keys()) {
       const [, of] = /^files (.+)$/.exec(slot) ?? [];
       if (of === undefined) continue;
       const files = listed(of);
-      for (const { key } of files) inDrafts.add(key);
-      const here = files.filter(({ key, id }) => id !== undefined || kept.includes(key));
+      const here = files.filter(({ key, id }) => id !== undefined || kept.includes(key) || !isOld(key));
+      for (const { key } of here) inDrafts.add(key);
       if (here.length < files.length) list(of, here);
     }
-    const old = kept.filter((key) => Number.parseInt(key) < since && !inDrafts.has(key) && !isUsed(key));
-    await store.remove(old);
+    await store.remove(kept.filter((key) => isOld(key) && !inDrafts.has(key) && !isUsed(key)));
   }
 
   /** Forgets bytes, and what was uploaded of them and belongs to no message. */

@@ -112,9 +112,11 @@ export function ActionSheet({ onClose, ...props }: Props & { onClose: () => void
             {message.pinned === undefined ? "Pin to room" : "Unpin"}
           </Button>
         )}
-        <Button wide icon="copy" onClick={close(() => does.copy(message.message))}>
-          Copy text
-        </Button>
+        {message.message !== "" && (
+          <Button wide icon="copy" onClick={close(() => does.copy(message.message))}>
+            Copy text
+          </Button>
+        )}
         <Button wide icon="link" onClick={close(does.copyLink)}>
           Copy link
         </Button>

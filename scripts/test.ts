@@ -80,7 +80,7 @@ function stages(files: string[]): Stage[] {
     },
     {
       name: "browser",
-      title: "Browser tests (Chromium; some journeys in Firefox too)",
+      title: "Browser tests (Chromium; some journeys in Firefox and WebKit too)",
       run: () => browserTests(files),
     },
   ];
@@ -252,9 +252,11 @@ async function shortAttack(): Promise<Counts> {
 
 async function browserTests(files: string[]): Promise<Counts> {
   const CHROMIUM = await findChromium();
-  if (process.env["CI"] && !which("firefox-esr", PATH)) {
-    await installPackages("firefox-esr", 40).catch(() => {});
-  }
+  for (const [engine, packages] of [
+    ["firefox-esr", ["firefox-esr"]],
+    ["WebKitWebDriver", ["webkit2gtk-driver", "xvfb"]],
+  ] as const)
+    if (process.env["CI"] && !which(engine, PATH)) await installPackages(packages, 40).catch(() => {});
   return vitest("browser", files, { ...process.env, CHROMIUM });
 }
 
@@ -266,21 +268,21 @@ async function findChromium(): Promise<string> {
   const look = () => names.map((name) => which(name, PATH)).find((found) => found !== undefined);
   const found = process.env["CHROMIUM"] || look();
   if (found) return found;
-  await installPackages("chromium");
+  await installPackages(["chromium"]);
   const installed = look();
   if (installed) return installed;
   throw stop("There is no Chromium. `sudo apt-get install chromium` brings it, or CHROMIUM names one.", 69);
 }
 
 /**
- * Installs Debian's package if we are root and there is apt-get; does nothing otherwise, or if that fails. The time
+ * Installs Debian's packages if we are root and there is apt-get; does nothing otherwise, or if that fails. The time
  * limit covers only fetching: unpacking, which must not be interrupted, takes seconds.
  */
-async function installPackages(name: string, fetchSeconds = 600): Promise<void> {
+async function installPackages(names: readonly string[], fetchSeconds = 600): Promise<void> {
   if (process.getuid?.() !== 0 || !which("apt-get")) return;
-  console.log(`There is no ${name}: installing Debian's.`);
+  console.log(`Not here, so Debian's are installed: ${names.join(", ")}`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  const install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", name];
+  const install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", ...names];
   const limit = ["-k", "5", `${fetchSeconds}`];
   const fetched = () => runProgram("timeout", [...limit, ...install, "--download-only"], env);
   if (

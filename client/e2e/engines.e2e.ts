@@ -14,7 +14,7 @@ import { eventually, PASSWORD } from "./stage.ts";
 
 /** The main journeys, in each installed engine that starts. */
 
-const ENGINES: EngineName[] = ["Chromium", "Firefox"];
+const ENGINES: EngineName[] = ["Chromium", "Firefox", "WebKit"];
 
 for (const name of ENGINES) {
   if (programOf(name) === undefined) console.log(`${name} is not installed here: its journeys are skipped.`);

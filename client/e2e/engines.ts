@@ -1,15 +1,16 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { chromium } from "playwright-core";
 import { WebSocket } from "ws";
 import { startChild, which, type Child } from "../../scripts/child.ts";
+import { freePort } from "../../scripts/redis.ts";
 import { FLAGS } from "./stage.ts";
 
-/** Engines behind one small interface: Chromium by Playwright, Firefox by WebDriver BiDi. */
+/** Engines behind one small interface: Chromium by Playwright, Firefox by WebDriver BiDi, WebKit by WebDriver. */
 
-export type EngineName = "Chromium" | "Firefox";
+export type EngineName = "Chromium" | "Firefox" | "WebKit";
 
 export type Engine = {
   /** A browser with its own cookies and storage. */
@@ -45,17 +46,29 @@ const START_MS = 30_000;
 const PROGRAMS = {
   Chromium: [process.env["CHROMIUM"] ?? "/usr/bin/chromium"],
   Firefox: ["/usr/bin/firefox-esr", "/usr/bin/firefox"],
+  WebKit: ["/usr/bin/WebKitWebDriver"],
 } satisfies Record<EngineName, string[]>;
 
-/** The path of an engine's program, or undefined if it is not installed. */
+/** The path of an engine's program, or undefined where it, or the screen that it needs, is not installed. */
 export function programOf(engine: EngineName): string | undefined {
+  if (engine === "WebKit" && (which("/usr/bin/Xvfb") === undefined || miniBrowser() === undefined))
+    return undefined;
   return PROGRAMS[engine].map((place) => which(place)).find(Boolean);
 }
 
 export function startEngine(name: EngineName): Promise<Engine> {
   const program = programOf(name);
   if (program === undefined) throw new Error(`${name} is not installed`);
-  return name === "Chromium" ? startChromium(program) : startFirefox(program);
+  switch (name) {
+    case "Chromium":
+      return startChromium(program);
+    case "Firefox":
+      return startFirefox(program);
+    case "WebKit":
+      return startWebKit(program);
+    default:
+      return name satisfies never;
+  }
 }
 
 /* ---------- Chromium ---------- */
@@ -228,6 +241,170 @@ async function startFirefox(program: string): Promise<Engine> {
 
 type BidiAnswer = { id: number; type: "success" | "error"; result: unknown; message: string };
 type BidiResult = { type: string; result?: { value?: string }; exceptionDetails?: { text: string } };
+
+/* ---------- WebKit ---------- */
+
+/** WebKitGTK's own small browser, which no PATH has. */
+function miniBrowser(): string | undefined {
+  return ["x86_64", "aarch64"]
+    .map((machine) => `/usr/lib/${machine}-linux-gnu/webkit2gtk-4.1/MiniBrowser`)
+    .find((place) => existsSync(place));
+}
+
+/**
+ * A driver serves one session, so each person has a driver and a browser of their own; and a screen, because without a
+ * window manager only one window of a screen has the focus.
+ */
+async function startWebKit(program: string): Promise<Engine> {
+  const open = new Set<Profile>();
+  const person = async (): Promise<Profile> => {
+    const folder = mkdtempSync(join(tmpdir(), "hubbub-webkit-"));
+    const screen = await startScreen();
+    const session = await startSession(program, {
+      ...process.env,
+      DISPLAY: screen.display,
+      HOME: folder,
+      XDG_RUNTIME_DIR: folder,
+      NO_AT_BRIDGE: "1",
+      // Where there are no namespaces for its sandbox, and no graphics card.
+      WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: "1",
+      WEBKIT_DISABLE_COMPOSITING_MODE: "1",
+    });
+    const one: Profile = {
+      tab: session.tab,
+      async close() {
+        open.delete(one);
+        await session.close();
+        await screen.stop();
+        rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+      },
+    };
+    open.add(one);
+    return one;
+  };
+  // One that does not start here is told before any journey.
+  await (await person()).close();
+  return { person, close: async () => void (await Promise.all([...open].map((one) => one.close()))) };
+}
+
+/** An X server without a screen that anybody sees. */
+async function startScreen(): Promise<{ display: string; stop: () => Promise<void> }> {
+  let tell: (number: string) => void;
+  const shown = new Promise<string>((resolve) => (tell = resolve));
+  const screen = startChild({
+    command: "/usr/bin/Xvfb",
+    args: ["-displayfd", "1", "-screen", "0", "1600x1200x24", "-nolisten", "tcp"],
+    onLine: (line) => {
+      if (/^\d+$/.test(line)) tell(line);
+    },
+  });
+  const number = await soon(shown, screen, "Xvfb");
+  return { display: `:${number}`, stop: () => screen.stop(5_000) };
+}
+
+type Session = { tab: (url: string) => Promise<Tab>; close: () => Promise<void> };
+
+async function startSession(program: string, env: NodeJS.ProcessEnv): Promise<Session> {
+  const port = await freePort();
+  const driver = startChild({ command: program, args: ["--host=127.0.0.1", `--port=${port}`], env });
+  const gone = driver.ended.then((code): never => {
+    throw new Error(`WebKitWebDriver ended with ${code}: ${driver.lastLines.join("\n")}`);
+  });
+  gone.catch(() => {});
+  const ask = async <T>(method: string, path: string, body?: object): Promise<T> => {
+    const answer = await Promise.race([
+      fetch(`http://127.0.0.1:${port}${path}`, { method, ...(body && { body: JSON.stringify(body) }) }),
+      gone,
+    ]);
+    const { value } = (await answer.json()) as { value: unknown };
+    if (!answer.ok) throw new Error(`${method} ${path}: ${JSON.stringify(value)}`);
+    return value as T;
+  };
+  const listens = async () => {
+    for (;;) {
+      if (
+        await fetch(`http://127.0.0.1:${port}/status`).then(
+          ({ ok }) => ok,
+          () => false,
+        )
+      )
+        return;
+      await sleep(50);
+    }
+  };
+  await soon(listens(), driver, "WebKitWebDriver");
+  const options = { binary: miniBrowser(), args: ["--automation"] };
+  const alwaysMatch = { browserName: "MiniBrowser", "webkitgtk:browserOptions": options };
+  const { sessionId } = await ask<{ sessionId: string }>("POST", "/session", {
+    capabilities: { alwaysMatch },
+  });
+  const within = `/session/${sessionId}`;
+  await ask("POST", `${within}/timeouts`, { script: 120_000, pageLoad: 120_000 });
+  let first: string | undefined = await ask<string>("GET", `${within}/window`);
+  let current = first;
+  // What one tab is asked must not be done in another one that was turned to meanwhile.
+  let turn: Promise<unknown> = Promise.resolve();
+  const inTab = <T>(handle: string, act: () => Promise<T>): Promise<T> => {
+    const done = turn.then(async () => {
+      if (current !== handle) await ask("POST", `${within}/window`, { handle });
+      current = handle;
+      return act();
+    });
+    turn = done.catch(() => {});
+    return done;
+  };
+  return {
+    tab: async (url) => {
+      const made =
+        first ?? (await ask<{ handle: string }>("POST", `${within}/window/new`, { type: "window" })).handle;
+      first = undefined;
+      const actions = (all: Source[]) =>
+        inTab(made, () => ask<void>("POST", `${within}/actions`, { actions: all }));
+      const tab: Tab = {
+        goto: (to) => inTab(made, () => ask("POST", `${within}/url`, { url: to })),
+        run: <T, A extends unknown[]>(called: (...args: A) => T | Promise<T>, ...given: A) =>
+          inTab(made, async () => {
+            const script = `const tell = arguments[0];
+              (async () => JSON.stringify(await ${callOf(called, given)}))()
+                .then((value) => tell({ value }), (error) => tell({ error: String(error) }));`;
+            const { value, error } = await ask<{ value?: string; error?: string }>(
+              "POST",
+              `${within}/execute/async`,
+              { script, args: [] },
+            );
+            if (error !== undefined) throw new Error(error);
+            return (value == null ? undefined : JSON.parse(value)) as T;
+          }),
+        press: (chord) => actions(pressing(chord)),
+        type: (text) => actions(typing(text)),
+        click: (x, y) => actions(clicking(x, y)),
+        resize: async (width, height) => {
+          const inner = await tab.run(() => [outerWidth - innerWidth, outerHeight - innerHeight]);
+          const [beside = 0, above = 0] = inner;
+          await inTab(made, () =>
+            ask("POST", `${within}/window/rect`, { width: width + beside, height: height + above }),
+          );
+        },
+        show: () => inTab(made, async () => {}),
+        close: () =>
+          inTab(made, async () => {
+            const left = await ask<string[]>("GET", `${within}/window/handles`);
+            // Without a window its browser would end.
+            if (left.length > 1) await ask("DELETE", `${within}/window`);
+            else first = made;
+            current = "";
+          }),
+      };
+      await tab.goto(url);
+      await tab.resize(SIZE.width, SIZE.height);
+      return tab;
+    },
+    close: async () => {
+      await ask("DELETE", within).catch(() => {});
+      await driver.stop(5_000);
+    },
+  };
+}
 
 /** The line that a program prints once it is ready; throws with its last lines if it ends or stays silent. */
 async function soon<T>(said: Promise<T>, child: Child, name: string): Promise<T> {

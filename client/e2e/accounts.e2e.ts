@@ -129,6 +129,8 @@ test("an owner disables and enables somebody whose app is open elsewhere, gives 
   await dialog.getByText("1 session.").waitFor();
   expect(await faultsIn(page)).toEqual([]);
   await dialog.getByRole("button", { name: "Disable…" }).click();
+  // The focus goes on beside the button that went away.
+  await eventually(() => page.evaluate(() => document.activeElement?.textContent), "Cancel");
   await dialog.getByRole("button", { name: "Disable account" }).click();
   await dan.page.getByText("Your session has ended. Please log in again.").waitFor();
   await dialog.getByText("Logged in nowhere.").waitFor();

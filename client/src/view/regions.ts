@@ -9,9 +9,6 @@ const REGIONS = [
   ["[data-part=notices]:has(button)", "button"],
 ] as const;
 
-/** Where the focus goes in a dialog: to the first that exists. */
-const DIALOG_PLACES = ["[role=tabpanel]", "[data-first]", "button"] as const;
-
 /** Moves the focus to the next region in the page, or with -1 to the one before. */
 export function goToRegion(step: 1 | -1): void {
   const there = REGIONS.flatMap(([region, ...inside]) => {
@@ -32,18 +29,19 @@ export function goToRegion(step: 1 | -1): void {
  */
 export function keepFocus(): () => void {
   let last: Element | null = null;
-  const note = ({ target }: FocusEvent) => (last = target instanceof Element ? target : null);
+  let around: readonly EventTarget[] = [];
+  const note = (event: FocusEvent) => {
+    last = event.target instanceof Element ? event.target : null;
+    around = event.composedPath();
+  };
   const look = () => {
     if (document.activeElement !== document.body || last === null) return;
-    if (last.isConnected && !last.matches(":disabled, [hidden] *")) return;
+    const inDialog = document.querySelector("dialog[open]") !== null;
+    // In a dialog, a disabled button is one whose call is under way.
+    if (last.isConnected && (inDialog || !last.matches(":disabled, [hidden] *"))) return;
     last = null;
-    const dialog = [...document.querySelectorAll("dialog[open]")].at(-1);
-    if (dialog === undefined) {
-      goOn();
-      return;
-    }
-    const places = DIALOG_PLACES.map((place) => dialog.querySelector<HTMLElement>(place));
-    places.find((place) => place !== null)?.focus();
+    if (inDialog) goNear(around);
+    else goOn();
   };
   const changed = new MutationObserver(look);
   changed.observe(document.body, { subtree: true, childList: true, attributeFilter: ["disabled"] });
@@ -52,6 +50,17 @@ export function keepFocus(): () => void {
     changed.disconnect();
     document.removeEventListener("focusin", note);
   };
+}
+
+/** Focuses the first button that is left near an element that went away, or else the part of the dialog around it. */
+function goNear(around: readonly EventTarget[]) {
+  for (const one of around) {
+    if (!(one instanceof HTMLElement) || !one.isConnected) continue;
+    const place = one.matches("[role=tabpanel]") ? one : one.querySelector<HTMLElement>("button:enabled");
+    if (place === null) continue;
+    place.focus();
+    return;
+  }
 }
 
 /** On a phone, focusing the composer would open the keyboard. */

@@ -115,6 +115,7 @@ function Manage({ account, onChange }: ChangeProps) {
             ? `Delete the account of ${name}? They are logged out at once and cannot come back. Their messages stay, as those of a deleted user.`
             : `Disable the account of ${name}? They are logged out at once, and can do nothing until you enable it again.`}
         </p>
+        <Button onClick={() => setAsked(null)}>Cancel</Button>
         {asked === "delete" ? (
           <Button
             look="danger"
@@ -133,7 +134,6 @@ function Manage({ account, onChange }: ChangeProps) {
             Disable account
           </Button>
         )}
-        <Button onClick={() => setAsked(null)}>Cancel</Button>
         {fault !== null && <Fault>{fault}</Fault>}
       </fieldset>
     );

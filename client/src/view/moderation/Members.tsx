@@ -124,6 +124,7 @@ function Manage({ room, member, muted, name, onDone }: ManageProps) {
             ? `Ban ${name}? They leave the room and cannot come back until you lift the ban.`
             : `Remove ${name} from the room? They can come back if they may join it.`}
         </p>
+        <Button onClick={() => setAsked(null)}>Cancel</Button>
         <Button
           look="danger"
           onClick={() =>
@@ -134,7 +135,6 @@ function Manage({ room, member, muted, name, onDone }: ManageProps) {
         >
           {asked === "ban" ? "Ban them" : "Remove them"}
         </Button>
-        <Button onClick={() => setAsked(null)}>Cancel</Button>
         {fault !== null && <Fault>{fault}</Fault>}
       </fieldset>
     );

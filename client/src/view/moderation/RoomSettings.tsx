@@ -79,23 +79,25 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
               ? "Everybody in it can read it, and nobody can write."
               : "Everybody in it can still read it, and nobody can write until it is opened again."}
           </p>
-          {archived ? (
-            <Button disabled={busy} onClick={() => archive(false)}>
-              Open it again
-            </Button>
-          ) : asked ? (
-            <div className={look.choices}>
-              <p>Nobody will be able to write in this room. Archive it?</p>
-              <Button look="danger" onClick={() => archive(true)}>
-                Archive room
+          <div className={look.choices}>
+            {archived ? (
+              <Button disabled={busy} onClick={() => archive(false)}>
+                Open it again
               </Button>
-              <Button onClick={() => setAsked(false)}>Cancel</Button>
-            </div>
-          ) : (
-            <Button disabled={busy} onClick={() => setAsked(true)}>
-              Archive…
-            </Button>
-          )}
+            ) : asked ? (
+              <>
+                <p>Nobody will be able to write in this room. Archive it?</p>
+                <Button onClick={() => setAsked(false)}>Cancel</Button>
+                <Button look="danger" onClick={() => archive(true)}>
+                  Archive room
+                </Button>
+              </>
+            ) : (
+              <Button disabled={busy} onClick={() => setAsked(true)}>
+                Archive…
+              </Button>
+            )}
+          </div>
         </>
       )}
     </form>

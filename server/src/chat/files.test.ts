@@ -321,9 +321,10 @@ describe("the process that decodes", () => {
     const big = sharp({ create: { width: 16_000, height: 16_000, channels: 3, background: "#123" } });
     await big.png({ compressionLevel: 1 }).toFile(from);
     const order = (name: string) => ({ from, thumbnail: join(folder, name), side: 100, cover: false });
-    const killed = images.make({ ...order("a"), image: join(folder, "b") });
     const small = join(folder, "small");
     await sharp(await picture(50, 50)).toFile(`${small}.jpg`);
+    await images.make({ ...order("first"), from: `${small}.jpg` });
+    const killed = images.make({ ...order("a"), image: join(folder, "b") });
     const after = images.make({ ...order("c"), from: `${small}.jpg` });
     const pid = await until(() => childrenOf(process.pid).at(-1));
     process.kill(pid, "SIGKILL");

@@ -75,5 +75,6 @@ process.on("message", (order: ImageOrder) => {
     .catch((): ImageReply => ({ fault: "broken" }))
     .then((reply) => process.send?.(reply));
 });
+process.send?.("ready");
 // The replica is gone.
 process.on("disconnect", () => process.exit());

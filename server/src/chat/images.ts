@@ -6,6 +6,8 @@ import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import type { ImageDone, ImageOrder, ImageReply } from "./imageWorker.ts";
 
+/** How long the process may take to start, on a machine that has much else to do. */
+const START_MS = 60_000;
 /** The process ends when it has had nothing to do for this long, and gives its memory back. */
 const IDLE_MS = 30_000;
 
@@ -19,13 +21,16 @@ export const IMAGE_TYPES: readonly string[] = [
   "image/avif",
 ];
 
+/** The process, and whether it has started. */
+type Worker = { child: ChildProcess; ready: Promise<boolean> };
+
 /**
  * Decodes images in a process of its own, one at a time, and kills it when a picture takes too long. `close` ends it.
  */
 export class Images {
   readonly #pixels: number;
   readonly #turn = pLimit(1);
-  #process: ChildProcess | undefined;
+  #worker: Worker | undefined;
   #idle: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -48,10 +53,11 @@ export class Images {
     throw new ChatError("unavailable", "Pictures cannot be read right now. Try again.", 5_000);
   }
 
-  #ask(order: ImageOrder): Promise<ImageReply | { fault: "stopped" }> {
-    if (this.#closed) return Promise.resolve({ fault: "stopped" });
+  async #ask(order: ImageOrder): Promise<ImageReply | { fault: "stopped" }> {
+    if (this.#closed) return { fault: "stopped" };
     clearTimeout(this.#idle);
-    const worker = (this.#process ??= this.#start());
+    const { child: worker, ready } = (this.#worker ??= this.#start());
+    if (!(await ready)) return { fault: "stopped" };
     return new Promise((resolve) => {
       const late = setTimeout(() => worker.kill("SIGKILL"), BOUNDS.imageMs.value);
       const over = (reply: ImageReply | { fault: "stopped" }) => {
@@ -70,7 +76,7 @@ export class Images {
     });
   }
 
-  #start(): ChildProcess {
+  #start(): Worker {
     // The bundle has it beside its own file; from sources tsx loads it.
     const bundled = fileURLToPath(new URL("imageWorker.js", import.meta.url));
     const path = existsSync(bundled) ? bundled : fileURLToPath(new URL("imageWorker.ts", import.meta.url));
@@ -80,18 +86,28 @@ export class Images {
       stdio: ["ignore", "ignore", "ignore", "ipc"],
       env: {},
     });
-    worker.once("exit", () => {
-      if (this.#process === worker) this.#process = undefined;
+    const ready = new Promise<boolean>((resolve) => {
+      const late = setTimeout(() => worker.kill("SIGKILL"), START_MS);
+      const over = (isReady: boolean) => {
+        clearTimeout(late);
+        resolve(isReady);
+      };
+      const gone = () => {
+        if (this.#worker?.child === worker) this.#worker = undefined;
+        over(false);
+      };
+      // One that could not be started has no exit.
+      worker.once("message", () => over(true)).once("exit", gone);
+      worker.on("error", gone);
     });
-    worker.on("error", () => undefined);
     worker.unref();
     worker.channel?.unref();
-    return worker;
+    return { child: worker, ready };
   }
 
   #end(): void {
-    this.#process?.kill();
-    this.#process = undefined;
+    this.#worker?.child.kill();
+    this.#worker = undefined;
   }
 
   close(): void {

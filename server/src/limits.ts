@@ -189,7 +189,7 @@ export const BOUNDS = {
     unit: "words",
     why: "each message is compared with every filtered word: about 0.2 ms",
   },
-  fileTurn: { value: 262_144, unit: "bytes", why: "of a file that comes or goes in one turn of the loop" },
+  fileTurn: { value: 65_536, unit: "bytes", why: "of a file that comes or goes in one turn of the loop" },
   uploadMs: { value: 60_000, unit: "ms", why: "for a file to arrive, beside the time that its size allows" },
   uploadRate: {
     value: 8_000,

@@ -93,7 +93,7 @@ export class ChatFiles {
     const shown = nameOf(name);
     return this.#take(user.id, arriving, async (id, path, type) => {
       this.#demandType(type);
-      const about = await this.#store(id, path, type);
+      const about = await this.#store(id, path, type, arriving.bytes);
       const file = { id, name: withExtension(shown, type, about.type), ...about };
       await this.#parts.files.add({ ...file, roomId, by: user.id, created: Date.now() });
       return file;
@@ -182,19 +182,11 @@ export class ChatFiles {
   async describe(asked: readonly (string | SentFile)[]): Promise<MessageFile[]> {
     const sent = asked.map((one) => (typeof one === "string" ? { id: one } : one));
     const found = await this.#parts.files.find(sent.map(({ id }) => id));
-    return sent.map(({ id, alt }, index) => {
-      const { name = "", type = "", size = 0, width, height, animated } = found[index] ?? {};
-      return {
-        id,
-        name,
-        type,
-        size,
-        ...(width !== undefined && { width }),
-        ...(height !== undefined && { height }),
-        ...(animated && { animated }),
-        ...(alt !== undefined && alt !== "" && { alt }),
-      };
-    });
+    // The log stores the fields of a MessageFile alone.
+    return sent.map(({ id, alt = "" }, index) => ({
+      ...(found[index] ?? { id, name: "", type: "", size: 0 }),
+      ...(alt !== "" && { alt }),
+    }));
   }
 
   /** These files were sent. */
@@ -263,12 +255,16 @@ export class ChatFiles {
   }
 
   /** Stores the bytes, those of an image anew; answers what they are. */
-  async #store(id: string, path: string, type: string): Promise<Omit<UploadedFile, "id" | "name">> {
+  async #store(
+    id: string,
+    path: string,
+    type: string,
+    bytes: number,
+  ): Promise<Omit<UploadedFile, "id" | "name">> {
     const { images, blobs, config } = this.#parts;
     if (!IMAGE_TYPES.includes(type)) {
-      const { size } = await sizeOf(path);
       await blobs.put(id, path);
-      return { type, size };
+      return { type, size: bytes };
     }
     const image = config.originals ? undefined : `${path}.image`;
     const thumbnail = `${path}.thumbnail`;
@@ -329,15 +325,6 @@ function isText(sample: Buffer): boolean {
   }
 }
 
-async function sizeOf(path: string): Promise<{ size: number }> {
-  const file = await open(path);
-  try {
-    return { size: (await file.stat()).size };
-  } finally {
-    await file.close();
-  }
-}
-
 /**
  * A file's name as it is shown and saved: without a path, and without characters that are invisible or change the
  * direction of a text; long ones are shortened before their extension.
@@ -366,6 +353,7 @@ function withExtension(name: string, before: string, type: string): string {
   return `${name.slice(0, name.length - extname(name).length)}.webp`;
 }
 
-function noFile(): ChatError {
+/** The answer to whoever may not have a file, and for one that is not there: the same. */
+export function noFile(): ChatError {
   return new ChatError("not_found", "There is no such file for you.");
 }

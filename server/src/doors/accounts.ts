@@ -221,7 +221,8 @@ export function accountRoutes({ config, chat, sessions, throttle, load, security
   return router;
 }
 
-function userIdOf(request: Request<{ id: string }>): UserId {
+/** The user id in a route's path. Throws `invalid`. */
+export function userIdOf(request: Request<{ id: string }>): UserId {
   const { id } = request.params;
   if (!USER_ID.test(id)) throw new ChatError("invalid", "This is no user id.");
   return id;

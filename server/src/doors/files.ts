@@ -2,11 +2,12 @@ import type { IncomingMessage } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { Router, type Request, type Response } from "express";
 import type { Chat } from "../chat/chat.ts";
-import type { Arriving, Opened } from "../chat/files.ts";
+import { noFile, type Arriving, type Opened } from "../chat/files.ts";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
-import { FILE_ID, isRoomId, USER_ID } from "../protocol.ts";
+import { FILE_ID, isRoomId } from "../protocol.ts";
+import { userIdOf } from "./accounts.ts";
 import { demandActor } from "./identity.ts";
 import type { Throttle } from "./throttle.ts";
 import { allowBody } from "./transport.ts";
@@ -98,7 +99,7 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
     const bytes = await read(range);
     if (bytes === null) {
       response.removeHeader("Content-Length");
-      throw new ChatError("not_found", "There is no such file for you.");
+      throw noFile();
     }
     await pipeline(inTurns(bytes, userId), response);
   }
@@ -150,9 +151,7 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
   // -> a user's picture, 256 x 256 pixels, WebP; 404 without one
   router.get("/users/:id/avatar", async (request, response) => {
     const { user } = demandActor(response);
-    const { id } = request.params;
-    if (!USER_ID.test(id)) throw new ChatError("invalid", "no user id");
-    await send(request, response, await files.avatar(id), user.id);
+    await send(request, response, await files.avatar(userIdOf(request)), user.id);
   });
   return router;
 }
@@ -195,6 +194,6 @@ function decoded(name: string): string {
 /** Throws `not_found` for what is no id of a file. */
 function idOf(request: Request<{ id: string }>): string {
   const { id } = request.params;
-  if (!FILE_ID.test(id)) throw new ChatError("not_found", "There is no such file for you.");
+  if (!FILE_ID.test(id)) throw noFile();
   return id;
 }

@@ -8,6 +8,7 @@ import { build } from "esbuild";
 import { pino } from "pino";
 import { createKeys } from "../../server/src/keys.ts";
 import { connectRedis, type RedisClient } from "../../server/src/store/redis.ts";
+import { FIRST_SCHEMA, raiseSchema } from "../../server/src/store/schema.ts";
 import { bundleServer } from "../build.ts";
 import { startChild, type Child } from "../child.ts";
 import { fetchPackage, unpacked, type Unpacked } from "../debian.ts";
@@ -83,17 +84,27 @@ const cache = join(root, ".cache/bench");
 
 async function startHubbub(options: StartOptions): Promise<SystemUnderTest> {
   const file = options.checkout === undefined ? await buildHubbub() : builtIn(options.checkout);
-  return startWithRedis(file, options, "socketio", ({ url }) => ({
-    NODE_ENV: "production",
+  const environment = ({ url }: { url: string }) => ({
     REDIS_URL: url,
     SIGNUP: "open",
-    SESSION_SECRET: SECRET,
     RATE_LIMITS: "off",
     LOG_LEVEL: "warn",
     CLIENT_DIR: "",
     DRAIN: "0",
     BCRYPT_COST: "4",
-  }));
+  });
+  return startWithRedis(file, options, "socketio", environment, convert);
+}
+
+/**
+ * Has a build convert the data to its schema, and ends the move there: it would go on for a minute, beside what is
+ * measured. An older build refuses the newest schema, and keeps its own.
+ */
+async function convert(file: string, redis: RedisClient, env: Record<string, string>): Promise<void> {
+  const startOnce = async () => (await startReplica(file, env)).child.stop(2_000);
+  await startOnce();
+  await raiseSchema(redis, createKeys(""));
+  await startOnce().catch(() => redis.set(createKeys("").schema, FIRST_SCHEMA));
 }
 
 async function startPeer(
@@ -101,11 +112,7 @@ async function startPeer(
   dialect: DialectName,
   options: StartOptions,
 ): Promise<SystemUnderTest> {
-  return startWithRedis(await bundleScript(source), options, dialect, ({ path }) => ({
-    NODE_ENV: "production",
-    REDIS_PATH: path,
-    SESSION_SECRET: SECRET,
-  }));
+  return startWithRedis(await bundleScript(source), options, dialect, ({ path }) => ({ REDIS_PATH: path }));
 }
 
 const NGINX = { package: "nginx-light", file: "usr/sbin/nginx" };
@@ -197,6 +204,7 @@ async function startWithRedis(
   { town, replicas = 1, env = {} }: StartOptions,
   dialect: DialectName,
   environment: (redis: { url: string; path: string }) => Record<string, string>,
+  ready?: typeof convert,
 ): Promise<SystemUnderTest> {
   const dir = mkdtempSync(join(tmpdir(), "hubbub-bench-"));
   const running: Child[] = [];
@@ -212,13 +220,13 @@ async function startWithRedis(
     pin(server.pid, CORE.system);
     redis = await connectRedis(server.url, "commands", pino({ level: "silent" }));
     const members = await populate(redis, town);
-    const variables = { ...environment({ url: server.url, path: server.where }), ...env };
+    const shared = { NODE_ENV: "production", SESSION_SECRET: SECRET };
+    const variables = { ...shared, ...environment({ url: server.url, path: server.where }), ...env };
+    await ready?.(program, redis, variables);
     const parts: Part[] = [{ name: "redis", pid: server.pid }];
     const ports: number[] = [];
     for (let index = 0; index < replicas; index += 1) {
-      const port = await freePort();
-      const given = { ...variables, PORT: String(port) };
-      const child = await startProgram([process.execPath, program], given, port);
+      const { port, child } = await startReplica(program, variables);
       running.push(child);
       ports.push(port);
       parts.push({ name: "replica", pid: child.pid });
@@ -230,12 +238,14 @@ async function startWithRedis(
   }
 }
 
+async function startReplica(program: string, env: Record<string, string>) {
+  const port = await freePort();
+  const command = [process.execPath, program];
+  return { port, child: await startProgram(command, { ...env, PORT: String(port) }, port) };
+}
+
 /** Starts a process on the system's core; resolves once it accepts connections on its port. */
-async function startProgram(
-  command: string[],
-  env: Record<string, string | undefined>,
-  port: number,
-): Promise<Child> {
+async function startProgram(command: string[], env: NodeJS.ProcessEnv, port: number): Promise<Child> {
   const { PATH = "", HOME = "" } = process.env;
   const child = startChild({
     command: "taskset",

@@ -1,5 +1,4 @@
 import { stat } from "node:fs/promises";
-import { setPriority } from "node:os";
 import sharp from "sharp";
 
 /**
@@ -66,7 +65,6 @@ async function make({ from, image, thumbnail, side, cover, pixels }: ImageOrder)
   return { done: { type, width, height, animated, size } };
 }
 
-setPriority(10);
 sharp.concurrency(1);
 sharp.cache(false);
 process.on("message", (order: ImageOrder) => {

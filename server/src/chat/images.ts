@@ -1,5 +1,6 @@
 import { fork, type ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
+import { setPriority } from "node:os";
 import { fileURLToPath } from "node:url";
 import pLimit from "p-limit";
 import { ChatError } from "../errors.ts";
@@ -8,6 +9,8 @@ import type { ImageDone, ImageOrder, ImageReply } from "./imageWorker.ts";
 
 /** How long the process may take to start, on a machine that has much else to do. */
 const START_MS = 60_000;
+/** How far the process stands back for others, from its first moment: loading the decoder takes a third of a second. */
+const NICE = 10;
 /** The process ends when it has had nothing to do for this long, and gives its memory back. */
 const IDLE_MS = 30_000;
 
@@ -86,6 +89,11 @@ export class Images {
       stdio: ["ignore", "ignore", "ignore", "ipc"],
       env: {},
     });
+    try {
+      if (worker.pid !== undefined) setPriority(worker.pid, NICE);
+    } catch {
+      // It has ended already, which `ready` tells.
+    }
     const ready = new Promise<boolean>((resolve) => {
       const late = setTimeout(() => worker.kill("SIGKILL"), START_MS);
       const over = (isReady: boolean) => {

@@ -80,13 +80,13 @@ export class ChatMessages {
    * Redis' errors if the outcome is unknown: then a retry with the same nonce is safe. A file that is unknown, of
    * another room or person, or another message's, is `not_found` too.
    */
-  async send(user: User, { files: asked, ...send }: SendMessage): Promise<string> {
-    const files = asked && (await this.#files.describe(asked));
-    await this.#demandWords([send.message, ...(files ?? []).flatMap(wordsOf)].join("\n"));
+  async send(user: User, send: SendMessage): Promise<string> {
+    const files = send.files && (await this.#files.describe(send.files));
+    await this.#demandWords([send.message, ...(files?.flatMap(wordsOf) ?? [])].join("\n"));
     const shown = await this.#rooms.showBoth(user.id, send.roomId);
     const found = await this.#lookedUp(user, send);
     const stop = this.#metrics.append.startTimer();
-    const { row, repeated } = await this.#log.append(user.id, { ...send, ...found, ...(files && { files }) });
+    const { row, repeated } = await this.#log.append(user.id, { ...send, ...found, files });
     stop();
     if (files) await this.#files.settle(files);
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();

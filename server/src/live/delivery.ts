@@ -4,7 +4,7 @@ import type { Metrics } from "../metrics.ts";
 import type { Revision, RoomId, ServerEvents, Standing, UserId } from "../protocol.ts";
 import type { Security } from "../security.ts";
 import { changesJson, headOf } from "../store/log.ts";
-import { backlogOf, canBeWrittenTo, cut, encode, frame, put, type Connection } from "./frames.ts";
+import { canBeWrittenTo, cut, encode, frame, isBehind, put, type Connection } from "./frames.ts";
 
 type LocalRoom = {
   members: Connection[];
@@ -288,9 +288,7 @@ export class Delivery {
     room.typing = room.typing.filter((at) => at > now - TYPING_MS);
     if (room.typing.length >= TYPING_MOST) return;
     room.typing.push(now);
-    const others = room.members.filter(
-      (one) => one.data.user.id !== userId && backlogOf(one).packets === 0 && backlogOf(one).bytes === 0,
-    );
+    const others = room.members.filter((one) => one.data.user.id !== userId && !isBehind(one, 0, 0));
     this.#write(others, [encode("typing", [{ roomId, userId }])]);
   }
 
@@ -368,9 +366,7 @@ export class Delivery {
   }
 
   #isSlow(connection: Connection): boolean {
-    const { bytes, packets, isCut } = backlogOf(connection);
-    // A connection that was cut is owed nothing.
-    return !isCut && (bytes > this.#config.slowConsumerBytes || packets > SLOW_CONSUMER_PACKETS);
+    return isBehind(connection, this.#config.slowConsumerBytes, SLOW_CONSUMER_PACKETS);
   }
 
   #cut(connection: Connection): void {

@@ -130,15 +130,15 @@ function openTcpSocket(connection: Connection): TcpSocket | null {
   return transport.socket?._socket ?? null;
 }
 
-/** A connection's unread backlog, as far as it is visible. */
-export function backlogOf(connection: Connection): { bytes: number; packets: number; isCut: boolean } {
+/**
+ * Whether a connection has more unread bytes or packets than these, as far as that is visible. Nothing is owed to one
+ * that was cut. Asked for each delivery, so it allocates nothing.
+ */
+export function isBehind(connection: Connection, bytes: number, packets: number): boolean {
   const { writeBuffer, transport } = internals(connection).conn;
   const tcp = transport.socket?._socket;
-  return {
-    bytes: tcp?.writableLength ?? 0,
-    packets: writeBuffer?.length ?? 0,
-    isCut: tcp?.destroyed ?? false,
-  };
+  if (tcp?.destroyed) return false;
+  return (tcp?.writableLength ?? 0) > bytes || (writeBuffer?.length ?? 0) > packets;
 }
 
 /** Ends a connection at once. A polite close would wait behind its backlog. */

@@ -1,12 +1,25 @@
 -- Stores and announces one message, or answers what an earlier call with the same nonce stored.
--- KEYS room, meta, records, nonce, read, members, thread, spoke, files, and the mentions of each mentioned user (one
---      slot)
+-- KEYS room, meta, records, nonce, read, spoke, as the flags say members, thread and files, and the mentions of each
+--      mentioned user (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
---      6 ms to remember the nonce, 7 "1" if the room lists its members, 8 "1" once the rows were adopted,
---      9 "1" while servers that know `members` alone may run, 10 "1" if it belongs to a thread, 11... ids of its files
+--      6 ms to remember the nonce, 7 flags: "l" the room lists its members, "a" its rows were adopted, "m" servers that
+--      know `members` alone may run, "t" it belongs to a thread, "f" it has files; 8... ids of its files
 -- Returns {'stored' | 'repeated', message}, {'theirs'}: the whole log is another program's, and the caller must adopt it
 -- first, or why the user may not write: {'stranger'}, {'disabled'}, {'archived'}, {'muted', ms}, {'slow', ms}, {'file'} if
 -- one of the files is not the user's to send.
+local is = {}
+for flag in string.gmatch(ARGV[7], '.') do
+  is[flag] = true
+end
+local mentions = 7
+local function optional(flag)
+  if is[flag] then
+    mentions = mentions + 1
+    return KEYS[mentions - 1]
+  end
+end
+local members, thread, files = optional('m'), optional('t'), optional('f')
+
 local sent = redis.call('GET', KEYS[4])
 if sent then
   local own = '{"roomId":"' .. ARGV[1] .. '","seq":'
@@ -17,15 +30,13 @@ if sent then
   end
 end
 local record = redis.call('HGET', KEYS[3], ARGV[2]) or ''
-if ARGV[7] == '1' and record == '' then
-  if ARGV[9] ~= '1' or redis.call('SISMEMBER', KEYS[6], ARGV[2]) == 0 then
-    return { 'stranger' }
-  end
+if is.l and record == '' and (not members or redis.call('SISMEMBER', members, ARGV[2]) == 0) then
+  return { 'stranger' }
 end
 
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash', 'archived', 'slow')
 local count, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
-if ARGV[8] ~= '1' and (meta[4] or (hash == '' and redis.call('EXISTS', KEYS[1]) == 1)) then
+if not is.a and (meta[4] or (hash == '' and redis.call('EXISTS', KEYS[1]) == 1)) then
   return { 'theirs' }
 end
 
@@ -42,17 +53,17 @@ if record ~= '' and record ~= '{"role":"member"}' then
     return { 'muted', string.format('%.0f', tonumber(muted) - now) }
   end
 end
-for at = 11, #ARGV do
-  if redis.call('HGET', KEYS[9], ARGV[at]) ~= ARGV[2] then
+for at = 8, #ARGV do
+  if redis.call('HGET', files, ARGV[at]) ~= ARGV[2] then
     return { 'file' }
   end
 end
 if meta[8] and (record == '' or string.find(record, '"role":"member"', 1, true)) then
-  local wait = redis.call('PTTL', KEYS[8])
+  local wait = redis.call('PTTL', KEYS[6])
   if wait > 0 then
     return { 'slow', tostring(wait) }
   end
-  redis.call('SET', KEYS[8], '1', 'PX', tonumber(meta[8]) * 1000)
+  redis.call('SET', KEYS[6], '1', 'PX', tonumber(meta[8]) * 1000)
 end
 -- Write numbers with %.0f: Lua's own conversion keeps only 14 digits.
 local date = string.format('%.0f', now > last and now or last + 1)
@@ -62,18 +73,18 @@ local message = '{"roomId":"' .. ARGV[1] .. '","seq":' .. seq .. ',"date":' .. d
 
 redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
 redis.call('ZADD', KEYS[1], date, message)
-for at = 10, #KEYS do
+for at = mentions, #KEYS do
   redis.call('ZADD', KEYS[at], seq, seq)
 end
-for at = 11, #ARGV do
-  redis.call('HSET', KEYS[9], ARGV[at], '#' .. seq)
+for at = 8, #ARGV do
+  redis.call('HSET', files, ARGV[at], '#' .. seq)
 end
 redis.call('SET', KEYS[4], date, 'PX', ARGV[6])
 redis.call('HSET', KEYS[5], ARGV[2], seq)
-if ARGV[10] == '1' then
-  redis.call('ZADD', KEYS[7], date, seq)
+if thread then
+  redis.call('ZADD', thread, date, seq)
 end
 -- Older servers take an announcement with a rev for another program's.
-local rev = ARGV[9] == '1' and '' or '"rev":' .. (meta[5] or '0') .. ',"revHash":"' .. (meta[6] or '') .. '",'
+local rev = is.m and '' or '"rev":' .. (meta[5] or '0') .. ',"revHash":"' .. (meta[6] or '') .. '",'
 redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. '"data":' .. message .. '}')
 return { 'stored', message }

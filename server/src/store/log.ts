@@ -191,7 +191,7 @@ export class Log {
     this.#serverId = config.serverId;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
-    this.#append = defineScript(redis, "append.lua", 9);
+    this.#append = defineScript(redis, "append.lua", 6);
     this.#sync = defineScript(redis, "sync.lua", 5);
     this.#swap = defineScript(redis, "change.lua", 11);
     this.#load = defineScript(redis, "load.lua", 2);
@@ -211,12 +211,19 @@ export class Log {
   async append(from: UserId, send: NewMessage, adopted = false): Promise<{ row: string; repeated: boolean }> {
     const { roomId, nonce } = send;
     const keys = this.#keys;
-    const listed = keepsRecords(roomId);
     const files = send.files?.map(fileIn);
     if (send.replyTo !== undefined || files !== undefined) this.#demandLatest();
     // Servers of the previous version would take a row with mentions for another program's.
-    const { mentions, mentionsRoom }: Partial<NewMessage> = this.#schema.mixed ? {} : send;
+    const { mixed } = this.#schema;
+    const { mentions, mentionsRoom }: Partial<NewMessage> = mixed ? {} : send;
     const tail = tailOf({ ...send, from, mentions, mentionsRoom, files });
+    const fileIds = files?.map(({ id }) => id) ?? [];
+    const flags =
+      (keepsRecords(roomId) ? "l" : "") +
+      (adopted ? "a" : "") +
+      (mixed ? "m" : "") +
+      (send.thread === undefined ? "" : "t") +
+      (files === undefined ? "" : "f");
     const reply = await this.#append(
       [
         keys.room(roomId),
@@ -224,25 +231,13 @@ export class Log {
         keys.records(roomId),
         keys.nonce(roomId, from, nonce),
         keys.read(roomId),
-        keys.members(roomId),
-        keys.thread(roomId, send.thread ?? 0),
         keys.spoke(roomId, from),
-        keys.roomFiles(roomId),
+        ...(mixed ? [keys.members(roomId)] : []),
+        ...(send.thread === undefined ? [] : [keys.thread(roomId, send.thread)]),
+        ...(files === undefined ? [] : [keys.roomFiles(roomId)]),
         ...this.#toldOf({ roomId, from, mentions, mentionsRoom }),
       ],
-      [
-        roomId,
-        from,
-        tail,
-        this.#channelOf(roomId),
-        this.#envelope,
-        NONCE_MS,
-        listed ? "1" : "0",
-        adopted ? "1" : "0",
-        this.#schema.mixed ? "1" : "0",
-        send.thread === undefined ? "0" : "1",
-        ...(files ?? []).map(({ id }) => id),
-      ],
+      [roomId, from, tail, this.#channelOf(roomId), this.#envelope, NONCE_MS, flags, ...fileIds],
     );
     const [outcome, row] = reply as [string, string?];
     if (outcome === "theirs") {
@@ -331,7 +326,7 @@ export class Log {
         [
           String(before.date),
           row,
-          spell(after, note === "edited" ? EDITED : CHANGED),
+          `{${spell(after, note === "edited" ? EDITED : CHANGED)}`,
           this.#channelOf(roomId),
           announcementOf(this.#serverId, roomId, String(before.date)),
           "",
@@ -785,8 +780,7 @@ export function readAnnouncement(text: string): Heard | null {
   const announced = ANNOUNCED.exec(text);
   if (!announced) return null;
   const [, revHash, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
-  const head = { seq: Number(seq), date: Number(date), hash };
-  return { ...head, roomId, json, tail, revHash };
+  return { seq: Number(seq), date: Number(date), hash, roomId, json, tail, revHash };
 }
 
 /** The channel on which a room's messages and changes are announced. */
@@ -897,7 +891,7 @@ type Mentioning = Pick<Message, "roomId" | "from"> & {
 
 /** What to store: what the author sent, and what the server derived from it. */
 export type NewMessage = Omit<SendMessage, "files"> &
-  Pick<Message, "thread" | "mentions" | "mentionsRoom" | "files">;
+  Pick<Message, "thread" | "mentions" | "mentionsRoom"> & { files?: MessageFile[] | undefined };
 
 /** A file in the one order of a row, and nothing else. */
 function fileIn({ id, name, type, size, width, height, animated, alt }: MessageFile): MessageFile {
@@ -920,17 +914,17 @@ function lostFiles({ files = [] }: Message, after: Message): string[] {
 
 /** A row without its head: the input of the hash when the row is first stored. */
 function tailOf(message: Partial<Message>): string {
-  return `${spell(message, TAIL).slice(1)}}`;
+  return `${spell(message, TAIL)}}`;
 }
 
-/** A row without its end. */
+/** A row without its braces. */
 function spell(message: Partial<Message>, fields: readonly (keyof Message)[]): string {
-  let row = "{";
+  let row = "";
   for (const name of fields) {
     const value = message[name];
-    if (value !== undefined) row += `${row === "{" ? "" : ","}"${name}":${JSON.stringify(value)}`;
+    if (value !== undefined) row += `,"${name}":${JSON.stringify(value)}`;
   }
-  return row;
+  return row.slice(1);
 }
 
 /** The script's name for a change, because it keeps lists of some kinds. */

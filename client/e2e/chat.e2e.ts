@@ -221,6 +221,17 @@ test("only web addresses become links, and they leak nothing", async () => {
     ["https://example.org/a_(b)?x=1&y=2", "https://example.org/a_(b)?x=1&y=2", rel, "_blank"],
     ["http://example.net/", "http://example.net/", rel, "_blank"],
   ]);
+  await say(kim.page, "Or www.example.org/a, not www.x");
+  await say(kim.page, "“https://example.org/b”,https://example.org/c。谢谢 (joe@example.org)");
+  await eventually(
+    async () => (await found()).slice(2).map(([text, href]) => [text, href]),
+    [
+      ["www.example.org/a", "https://www.example.org/a"],
+      ["https://example.org/b", "https://example.org/b"],
+      ["https://example.org/c", "https://example.org/c"],
+      ["joe@example.org", "mailto:joe@example.org"],
+    ],
+  );
   await kim.context.close();
 });
 

@@ -33,7 +33,8 @@ function allOf(parts: readonly (Block | Inline)[]): string {
         return part.items.map(({ number, inside }) => `${number ?? ""}${allOf(inside)}`).join("");
       if (part.kind === "link") {
         const inside = allOf(part.inside);
-        return `${inside}${inside === part.href ? "" : part.href}${part.title ?? ""}`;
+        const isShown = ["", "https://", "mailto:"].some((scheme) => `${scheme}${inside}` === part.href);
+        return `${inside}${isShown ? "" : part.href}${part.title ?? ""}`;
       }
       if ("inside" in part) return allOf(part.inside);
       return part.kind === "code" && "language" in part ? part.language + part.text : part.text;
@@ -86,6 +87,18 @@ describe("a text", () => {
     ["[Node.js](https://nodejs.org/)", "link:https://nodejs.org/(Node.js)"],
     ["[x.example](https://x.example/a)", "link:https://x.example/a(x.example)"],
     ["`https://x.example`", "code(https://x.example)"],
+    [
+      "**www.x.example** *joe@x.example*",
+      "strong(link:https://www.x.example(www.x.example)) em(link:mailto:joe@x.example(joe@x.example))",
+    ],
+    [
+      "`www.x.example` [www.x.example](https://www.x.example/)",
+      "code(www.x.example) link:https://www.x.example/(www.x.example)",
+    ],
+    [
+      "[www.bank.example](https://evil.example/)",
+      "[link:https://www.bank.example(www.bank.example)](link:https://evil.example/(https://evil.example/))",
+    ],
     ["[a](javascript:alert(1))", "[a](javascript:alert(1))"],
     ["[a](data:text/html,x)", "[a](data:text/html,x)"],
     ["[a](//x.example) [b](/c)", "[a](//x.example) [b](/c)"],

@@ -1,5 +1,5 @@
 import MarkdownIt from "markdown-it";
-import { findLinks, readsAsOther } from "./links.ts";
+import { findBareLinks, findLinks, readsAsOther } from "./links.ts";
 
 /** A part of a line. Everything outside the other kinds is text, character by character. */
 export type Inline =
@@ -293,7 +293,29 @@ function inlinesOf(text: string, known: Known): Inline[] {
       addText(parts, token.content);
     }
   }
-  return parts;
+  return withBareLinks(parts);
+}
+
+/** The parts with addresses without a scheme as links: only what is text once all marks are known can be one. */
+function withBareLinks(parts: readonly Inline[]): Inline[] {
+  return parts.flatMap((part): Inline[] => {
+    switch (part.kind) {
+      case "text":
+        return findBareLinks(part.text).map(({ text, href }) =>
+          href === null ? textOf(text) : { kind: "link", href, inside: [textOf(text)] },
+        );
+      case "strong":
+      case "em":
+      case "strike":
+        return [{ ...part, inside: withBareLinks(part.inside) }];
+      case "code":
+      case "link":
+      case "mention":
+        return [part];
+      default:
+        return part satisfies never;
+    }
+  });
 }
 
 type Open = { outside: Inline[]; token: Token; make: Make };

@@ -7,7 +7,7 @@ import { laterValue } from "./later.ts";
 type Markdown = typeof reader;
 
 /** What reads Markdown is no part of the first load: most texts have nothing that it would find. */
-const MAYBE = /[*_~`\\[@]|https?:|mailto:|^ {0,3}(?:>|[-+•]\s|\d+[.)]\s)/im;
+const MAYBE = /[*_~`\\[@]|https?:|mailto:|www\.|^ {0,3}(?:>|[-+•]\s|\d+[.)]\s)/im;
 
 let loaded: Markdown | null = null;
 const useMarkdown = laterValue(async () => (loaded = await import("@hubbub/server/markdown")), "soon");

@@ -357,9 +357,13 @@ test("a message that is refused because its room is gone is listed beside the ro
   await room(page, "General").click();
   await messageTo(page, "General").waitFor();
   await page.reload();
-  await room(page, "A room you left").getByText("too late").waitFor();
+  await room(page, "A room you left: Attic").getByText("too late").waitFor();
   await room(page, "A room you left").click();
-  await failed.getByText("too late").waitFor();
+  await failed.getByText("Not sent. You are not in this room any more.").waitFor();
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await failed.getByRole("button", { name: "Copy" }).click();
+  await failed.getByRole("button", { name: "Copied" }).waitFor();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("too late");
   await failed.getByRole("button", { name: "Delete" }).click();
   await eventually(() => room(page, "A room you left").count(), 0);
   await page.reload();

@@ -120,12 +120,21 @@ test("unread messages are counted in the list and in the title, also after a rel
   const badge = room(dan.page, "cat").locator("[data-part=unread]");
   await eventually(() => badge.textContent(), "3 unread");
   await eventually(() => dan.page.title(), "(3) talker - Hubbub");
+  const look = (title: string) =>
+    room(dan.page, title)
+      .locator("[data-part=name]")
+      .evaluate((name) => [getComputedStyle(name).fontWeight, getComputedStyle(name).color]);
+  const [read, unread] = [await look("General"), await look("cat")];
+  expect(Number(unread[0])).toBeGreaterThan(Number(read[0]));
+  expect(unread[1]).not.toBe(read[1]);
   await dan.page.reload();
   await eventually(() => badge.textContent(), "3 unread");
   await room(dan.page, "cat").click();
   await dan.page.getByText("New", { exact: true }).waitFor();
   await eventually(() => badge.count(), 0);
   await eventually(() => dan.page.title(), "cat - Hubbub");
+  await say(dan.page, "thank you");
+  await eventually(() => dan.page.getByText("New", { exact: true }).count(), 0);
   await dan.page.reload();
   await message(dan.page, "three").waitFor();
   // If the reload overtook a mark, showing the messages sets it again.

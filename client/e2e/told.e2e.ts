@@ -78,16 +78,19 @@ test("text copied from the log has what people said, and who said it", async () 
 });
 
 test("days and times are correct after midnight, after a sleep and in another zone", async () => {
-  const { page, context } = await stage.enter("cat");
+  const { page, context, link } = await stage.enter("cat");
   await page.clock.install({ time: new Date() });
   await page.reload();
   await messageTo(page, "General").waitFor();
   await say(page, "late");
-  await message(page, "late").waitFor();
+  await message(page, "late").locator("[data-seq]").waitFor();
   const days = () => page.locator("[data-part=day]").allTextContents();
   const when = () => room(page, "General").locator("time").textContent();
   await eventually(async () => (await days()).at(-1), "Today");
   expect(await when()).toMatch(/\d:\d\d/);
+  // Nothing else gives a reason to show the page anew.
+  link.cut();
+  await page.getByText("You are offline. Reconnecting…").waitFor();
   const now = await page.evaluate(() => Date.now());
   const midnight = await page.evaluate(() => new Date().setHours(24, 0, 0, 0));
   await page.clock.fastForward(midnight - now - 3_000);
@@ -198,6 +201,25 @@ test("the first paint needs only the page and its style sheet, and comes within 
   // 400 kbit/s are 50 bytes a millisecond, shared with five other loads; each of the two also waits 150 ms once.
   const bytes = loaded.reduce((sum, size) => sum + size, 0);
   expect(bytes / (50 / 6) + 2 * 150).toBeLessThan(1_500);
+  await context.close();
+});
+
+test("a touch shows who a name belongs to, and a second one talks to them; names are large enough, times are visible", async () => {
+  const { page, context } = await stage.enter("hue", { hasTouch: true, isMobile: true });
+  for (const text of ["the first of two", "the second of two"]) await stage.talker.say("0", text);
+  const time = message(page, "the second of two").locator("time");
+  await time.waitFor({ state: "attached" });
+  expect(await time.evaluate((element) => getComputedStyle(element).opacity)).toBe("1");
+  const name = page.getByRole("log").getByRole("button", { name: "talker" }).last();
+  const box = await name.boundingBox();
+  expect(Math.min(box?.height ?? 0, box?.width ?? 0)).toBeGreaterThanOrEqual(44);
+  const address = page.url();
+  await name.tap();
+  const card = page.getByRole("dialog", { name: "talker" });
+  await card.waitFor();
+  expect(page.url()).toBe(address);
+  await card.getByRole("button", { name: "Send a direct message" }).tap();
+  await messageTo(page, "talker").waitFor();
   await context.close();
 });
 

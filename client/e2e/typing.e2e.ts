@@ -154,6 +154,19 @@ test("line ends after the text are not part of it, and only Enter without modifi
     );
   });
   expect(await composer(page).inputValue()).toBe("変換");
+  await page.keyboard.press("Control+k");
+  await page.keyboard.type("talker");
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("option", { name: /^talker/ }).waitFor();
+  await dialog.getByRole("combobox").evaluate(async (field) => {
+    field.dispatchEvent(
+      new KeyboardEvent("keydown", { key: "Enter", keyCode: 229, bubbles: true, cancelable: true }),
+    );
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  });
+  expect(await dialog.count()).toBe(1);
+  await page.keyboard.press("Enter");
+  await messageTo(page, "talker").waitFor();
   await context.close();
 });
 

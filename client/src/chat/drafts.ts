@@ -87,6 +87,14 @@ export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: 
   return {
     refresh,
 
+    /** The stored messages that are being edited. */
+    changes(): { roomId: RoomId; seq: number }[] {
+      return [...drafts.keys()].flatMap((slot) => {
+        const [kind, roomId, seq] = slot.split(" ");
+        return kind === "change" && roomId !== undefined ? [{ roomId, seq: Number(seq) }] : [];
+      });
+    },
+
     texts(): Map<Slot, string> {
       return new Map([...drafts].map(([slot, { text }]) => [slot, text]));
     },

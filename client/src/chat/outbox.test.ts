@@ -197,6 +197,49 @@ describe("changing", () => {
     expect(states()).toEqual([]);
   });
 
+  test("a deleted message leaves the store in every tab, also in one that did not send it", async () => {
+    const store = createStore();
+    const [sender, other] = [setUp([], store), setUp([], store)];
+    sender.outbox.lead(true);
+    sender.outbox.add("0", "regretted");
+    await vi.advanceTimersByTimeAsync(20);
+    await other.outbox.load();
+    sender.outbox.close();
+    const late = setUp([], store);
+    expect([...store.kept.values()].map(({ message }) => message)).toEqual(["regretted"]);
+    const [stored] = sender.server.log;
+    if (stored !== undefined) late.outbox.heard({ ...stored, message: "", deleted: 5, rev: 1 });
+    await vi.advanceTimersByTimeAsync(1);
+    expect([...store.kept]).toEqual([]);
+    // It did not hear of that.
+    expect(other.outbox.keptTexts()).toEqual([{ roomId: "0", seq: 1 }]);
+    await other.outbox.load();
+    expect(other.outbox.keptTexts()).toEqual([]);
+  });
+
+  test("an edit of a message that is deleted meanwhile is given up, and its text kept nowhere", async () => {
+    const { outbox, server, store, link, states } = setUp();
+    link.up = false;
+    outbox.lead(true);
+    outbox.change("0", { do: "edit", seq: 3, rev: 1 }, "regretted, in other words");
+    outbox.change("0", { do: "edit", seq: 4, rev: 1 }, "another one");
+    await vi.advanceTimersByTimeAsync(1);
+    const deleted: Message = {
+      roomId: "0",
+      seq: 3,
+      date: 1,
+      hash: "h",
+      from: "1",
+      message: "",
+      deleted: 5,
+      rev: 2,
+    };
+    outbox.heard(deleted);
+    await vi.advanceTimersByTimeAsync(1);
+    expect([...store.kept.values()].map(({ message }) => message)).toEqual(["another one"]);
+    expect([states(), server.attempts]).toEqual([["waiting"], []]);
+  });
+
   test("a message that was deleted before its answer came is kept nowhere", async () => {
     const { outbox, server, store, states } = setUp(["lose the answer"]);
     outbox.lead(true);
@@ -680,6 +723,20 @@ describe("a log that has lost what was sent", () => {
     await vi.advanceTimersByTimeAsync(1_000);
     expect(server.log).toEqual([]);
     expect(store.kept.size).toBe(0);
+  });
+
+  test("sent messages are forgotten after some minutes, whatever else happens", async () => {
+    const { outbox, store } = setUp();
+    outbox.lead(true);
+    outbox.add("0", "the first");
+    await vi.advanceTimersByTimeAsync(60_000);
+    outbox.add("0", "the second");
+    await vi.advanceTimersByTimeAsync(KEPT_FOR_MS - 60_000 + 100);
+    expect([...store.kept.values()].map(({ message }) => message)).toEqual(["the second"]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect([...store.kept]).toEqual([]);
+    outbox.close();
+    expect(vi.getTimerCount()).toBe(0);
   });
 
   test("only the last sent messages are kept", async () => {

@@ -83,6 +83,7 @@ export function createOutbox(needs: Needs) {
   const waits = new Map<string, () => void>();
   const watchers = new Set<() => void>();
   let cancelHold = () => {};
+  let cancelPrune = () => {};
   let leading = false;
   let closed = false;
 
@@ -133,7 +134,8 @@ export function createOutbox(needs: Needs) {
     if (closed || stored === null) return;
     const isOld = (nonce: string) => trying.has(nonce) || (touched.get(nonce) ?? 0) >= began;
     const kept = new Set(stored.map((entry) => entry.nonce));
-    for (const nonce of entries.keys()) if (!kept.has(nonce) && !isOld(nonce)) entries.delete(nonce);
+    for (const known of [entries, settled])
+      for (const nonce of known.keys()) if (!kept.has(nonce) && !isOld(nonce)) known.delete(nonce);
     for (const entry of stored.toSorted((one, other) => one.created - other.created)) {
       const { nonce } = entry;
       if (isOld(nonce)) continue;
@@ -327,17 +329,13 @@ export function createOutbox(needs: Needs) {
   }
 
   /** The message is stored, whatever the source. */
-  function settle({ nonce, roomId, message, seq, replyTo, deleted }: Message) {
-    if (nonce === undefined) return;
+  function settle(stored: Message) {
+    const { nonce, roomId, message, seq, replyTo, deleted } = stored;
     if (deleted !== undefined) {
-      // A log that loses it must not get it back.
-      if (settled.delete(nonce)) {
-        touch(nonce);
-        void store.remove(nonce);
-      }
-      remove(nonce, "stored");
+      forget(stored);
       return;
     }
+    if (nonce === undefined) return;
     const { files } = entries.get(nonce) ?? {};
     if (!entries.delete(nonce)) return;
     touch(nonce);
@@ -359,7 +357,23 @@ export function createOutbox(needs: Needs) {
     if (files !== undefined) needs.release(files, "stored");
   }
 
+  /**
+   * Removes a deleted message's text: a log that loses it must not get it back. Another tab may have put it in the store,
+   * so it is removed there even if this one does not know it. An edit of it came too late.
+   */
+  function forget({ nonce, roomId, seq }: Message) {
+    if (nonce !== undefined) {
+      touch(nonce);
+      settled.delete(nonce);
+      void store.remove(nonce);
+      remove(nonce, "stored");
+    }
+    for (const { nonce: edit, roomId: room, change } of entries.values())
+      if (room === roomId && change?.do === "edit" && change.seq === seq) remove(edit);
+  }
+
   function prune() {
+    cancelPrune();
     const since = clock.date() - KEPT_FOR_MS;
     for (const { nonce, created } of settled.values()) {
       if (created > since && settled.size <= MOST_KEPT) continue;
@@ -367,6 +381,9 @@ export function createOutbox(needs: Needs) {
       settled.delete(nonce);
       void store.remove(nonce);
     }
+    const [oldest] = settled.values();
+    if (oldest !== undefined && !closed)
+      cancelPrune = clock.after(Math.min(KEPT_FOR_MS, oldest.created - since), prune);
   }
 
   return {
@@ -467,6 +484,15 @@ export function createOutbox(needs: Needs) {
     /** The message with this nonce was seen in the room: it is stored, whatever its answer. */
     heard: settle,
 
+    /** The stored messages whose text is kept here: acknowledged ones, and those with an edit on its way. */
+    keptTexts(): { roomId: RoomId; seq: number }[] {
+      prune();
+      const edits = [...entries.values()].flatMap(({ roomId, change }) =>
+        change?.do === "edit" ? [{ roomId, seq: change.seq }] : [],
+      );
+      return [...edits, ...[...settled.values()].map(({ roomId, seq }) => ({ roomId, seq }))];
+    },
+
     /** Rooms with acknowledged messages that a log could still lose. */
     keptRooms(): Set<RoomId> {
       prune();
@@ -479,7 +505,8 @@ export function createOutbox(needs: Needs) {
      */
     compare(roomId: RoomId, log: readonly Message[], from: number): void {
       prune();
-      for (const message of log) if (message.deleted !== undefined) settle(message);
+      for (const message of log)
+        if (message.deleted !== undefined && settled.has(message.nonce ?? "")) forget(message);
       const nonces = new Set(log.map((message) => message.nonce));
       const lost = [...settled.values()].filter(
         (entry) => entry.roomId === roomId && entry.seq >= from && !nonces.has(entry.nonce),
@@ -510,6 +537,7 @@ export function createOutbox(needs: Needs) {
       for (const nonce of [...entries.keys(), ...settled.keys()]) touch(nonce);
       entries.clear();
       settled.clear();
+      cancelPrune();
       changed();
       return store.clear();
     },
@@ -518,6 +546,7 @@ export function createOutbox(needs: Needs) {
       closed = true;
       endUploads();
       cancelHold();
+      cancelPrune();
       for (const go of waits.values()) go();
     },
   };

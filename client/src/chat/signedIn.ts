@@ -177,8 +177,8 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
 
   /** Keeps the text of a refused edit as a draft beside the message. */
   function refused({ roomId, message, change }: Changing, current: Message | undefined) {
-    if (current !== undefined) chat.dispatch({ type: "message", message: current });
-    if (change.do !== "edit") return;
+    if (current !== undefined) sync.told(current);
+    if (change.do !== "edit" || current?.deleted !== undefined) return;
     const slot = changeSlot(roomId, change.seq);
     if (drafts.read(slot) === null) drafts.write(slot, message);
   }

@@ -100,6 +100,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         const room = chat.state.rooms?.get(roomId);
         if (current() && room !== undefined) offerLost(room);
       }
+      await lookForDeleted(current);
     } catch {
       if (!current()) return;
       // The server is up, but cannot answer yet. The connection stays, because arriving and sent messages are still
@@ -152,10 +153,15 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
 
   // --- Messages ---
 
-  function heard(message: Message) {
+  /** Takes in a message as it is now. */
+  function told(message: Message) {
     chat.dispatch({ type: "message", message });
-    outbox.heard(message);
+    if (isOwn(message)) outbox.heard(message);
     forgetDeleted([message]);
+  }
+
+  function heard(message: Message) {
+    told(message);
     people.learn(whoIsIn(message));
     reads.came(message.roomId);
     settle(message.roomId);
@@ -164,9 +170,36 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   /** Keeps no text of deleted messages: neither to offer it to a log that loses them, nor as an edit that was begun. */
   function forgetDeleted(messages: readonly Message[]) {
     for (const message of messages) {
-      if (message.deleted === undefined) continue;
+      if (message.deleted === undefined || !isOwn(message)) continue;
       outbox.heard(message);
       drafts.take(changeSlot(message.roomId, message.seq));
+    }
+  }
+
+  /** A nonce is its author's: somebody else may have used the same. */
+  function isOwn({ from }: Message): boolean {
+    const { session } = chat.state;
+    return session.is === "signed in" && session.user.id === from;
+  }
+
+  /**
+   * Finds out whether messages whose text this browser keeps were deleted while it was closed. What is loaded says so by
+   * itself.
+   */
+  async function lookForDeleted(current: () => boolean): Promise<void> {
+    const known = new Set<string>();
+    for (const { roomId, seq } of [...outbox.keptTexts(), ...drafts.changes()]) {
+      const { messages = [] } = chat.state.rooms?.get(roomId)?.log ?? {};
+      if (known.has(`${roomId} ${seq}`) || messages.some((message) => message.seq === seq)) continue;
+      try {
+        const page = await api.messages(roomId, { around: seq, size: LIMITS.page });
+        if (!current()) return;
+        for (const message of page.messages) known.add(`${roomId} ${message.seq}`);
+        forgetDeleted(page.messages);
+      } catch (error) {
+        // A room that this user has left tells nothing; anything else is tried again after the next connect.
+        if (!isRefusal(error)) return;
+      }
     }
   }
 
@@ -236,7 +269,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       for (const synced of answer.rooms) {
         chat.dispatch({ type: "synced", room: synced });
         reads.came(synced.roomId);
-        for (const message of synced.messages) outbox.heard(message);
+        for (const message of synced.messages) if (isOwn(message)) outbox.heard(message);
         forgetDeleted([...synced.messages, ...(synced.changes?.messages ?? [])]);
         people.learn(synced.messages.flatMap(whoIsIn));
         const room = chat.state.rooms?.get(synced.roomId);
@@ -361,12 +394,14 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     people.learn(messages.flatMap(whoIsIn));
     const more = (messages[0]?.seq ?? 1) > 1;
     chat.dispatch({ type: "newest page", roomId: room.id, page: { ...page, more } });
+    forgetDeleted(messages);
   }
 
   return {
     connected: () => void connected(),
     disconnected,
     heard,
+    told,
     changed,
     stale,
     showRooms,
@@ -385,6 +420,10 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         .catch(() => {});
     },
   };
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof ChatError && ["forbidden", "not_found", "invalid"].includes(error.code);
 }
 
 function cursorOf(room: RoomState): Cursor {

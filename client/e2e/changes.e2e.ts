@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Page } from "playwright-core";
-import { eventually, message, messageTo, say, setStage, type Stage } from "./stage.ts";
+import { addressOf, eventually, message, messageTo, say, setStage, type Stage } from "./stage.ts";
 
 let stage: Stage;
 
@@ -105,6 +105,57 @@ test("a deleted message leaves a mark and no text, even if its page is left at o
   }
   for (const { context } of [ann, ben]) await context.close();
 });
+
+test("a deletion that could still be undone is carried out if its tab is closed or left, at the latest by the next page", async () => {
+  const ann = await stage.enter("ann-closes");
+  const ben = await stage.enter("ben-stays", { replica: 1 });
+  // Routing would keep alive what a closing page sends, so these pages have connections of their own.
+  const context = await stage.browser.newContext({ storageState: await ann.context.storageState() });
+  await ann.context.close();
+  const open = async () => {
+    const page = await context.newPage();
+    await page.goto(addressOf(stage.house, 0));
+    await messageTo(page, "General").waitFor();
+    return page;
+  };
+  const ways: Record<string, (page: Page) => Promise<unknown>> = {
+    "closed too early": (page) => page.close(),
+    "left too early": (page) => page.goto("about:blank"),
+  };
+  for (const [text, leave] of Object.entries(ways)) {
+    const page = await open();
+    await say(page, text);
+    await message(ben.page, text).waitFor();
+    await act(page, text, "Delete message");
+    await page.getByRole("alert").getByText("Message deleted.").waitFor();
+    expect(await message(ben.page, text).count()).toBe(1);
+    await leave(page);
+    // Browsers wait for a page that is closed, but not for long.
+    const next = await open();
+    await eventually(() => message(ben.page, text).count(), 0);
+    await eventually(() => keptIn(next).then((kept) => kept.includes(text)), false);
+    await next.close();
+  }
+  await Promise.all([context.close(), ben.context.close()]);
+});
+
+/** All that the outbox has in this browser. */
+function keptIn(page: Page): Promise<string> {
+  return page.evaluate(
+    () =>
+      new Promise<string>((resolve, reject) => {
+        const opening = indexedDB.open("hubbub");
+        opening.addEventListener("error", () => reject(new Error("There is no outbox")));
+        opening.addEventListener("success", () => {
+          const rows = opening.result.transaction("outgoing").objectStore("outgoing").getAll();
+          rows.addEventListener("success", () => {
+            opening.result.close();
+            resolve(JSON.stringify(rows.result));
+          });
+        });
+      }),
+  );
+}
 
 test("people react to a message, see who else did, and take a reaction back", async () => {
   const ann = await stage.enter("ann-reacts");

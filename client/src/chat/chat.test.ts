@@ -189,6 +189,39 @@ describe("a client without a browser", () => {
     expect(third.chat.snapshot().session.is).toBe("signed out");
   });
 
+  test("keeps no draft after a log-out, even if the connection's end is heard before the answer", async () => {
+    const tab = openTab(undefined, undefined, ({ fetch }) => ({
+      async fetch(path, init) {
+        const response = await fetch(path, init);
+        if (path === "/api/logout") await until(() => tab.wire()?.connected === false);
+        return response;
+      },
+    }));
+    await tab.signUp();
+    tab.chat.setDraft("0", "half a thought");
+    await tab.chat.logOut();
+    expect(tab.chat.snapshot().session).toEqual({ is: "signed out", reason: null, username: null });
+    expect([...tab.profile.drafts]).toEqual([]);
+  });
+
+  test("stores a draft once that two tabs send before they hear of each other", async () => {
+    const one = openTab();
+    await one.signUp();
+    one.chat.setDraft("0", "said in both");
+    const other = openTab(one.profile, both(house)[1].address, ({ drafts }) => ({
+      drafts: { ...drafts, watch: () => () => {} },
+    }));
+    other.chat.openRoom("0");
+    await other.chat.start();
+    await other.online();
+    for (const { chat } of [one, other]) chat.send("0");
+    await until(() => [one, other].every(({ chat }) => chat.snapshot().outgoing.length === 0));
+    one.say("and done");
+    await other.shows("and done");
+    expect(other.texts()?.filter((text) => text === "said in both")).toHaveLength(1);
+    for (const { chat } of [one, other]) chat.close();
+  });
+
   test("loses nothing if the deletion of the account is refused, and everything in all tabs once it is done", async () => {
     const tab = openTab();
     const username = await tab.signUp();

@@ -464,6 +464,17 @@ test("if Redis may lose its tail, a message that nobody offered again counts as 
   expect(lost).toBe(1);
 });
 
+test("if Redis may lose its tail, a message that its author had deleted may be gone", () => {
+  const lines = rewound(false);
+  const said = lines.findLast((line) => line.kind === "acknowledged" && line.room === "1:2");
+  if (said?.kind !== "acknowledged") throw new Error("nobody said anything");
+  const { person, room, seq, hash } = said;
+  lines.push({ at: 1e6, kind: "change sent", person, room, seq, hash, id: 1, change: { is: "delete" } });
+  expect(check(lines, { ...RULES, mayRewind: "acknowledged" }).violations).toEqual([]);
+  const kept = check(lines, { ...RULES, mayRewind: "unacknowledged" }).violations;
+  expect(kept.map(({ invariant }) => invariant)).toContain("I1");
+});
+
 test("if Redis may lose its tail, people must still agree", () => {
   const lines = rewound(true);
   const view = lines.find((line) => line.kind === "view" && line.person === "bob" && line.room === "1:2");

@@ -127,7 +127,7 @@ export function check(lines: readonly Line[], rules: Rules): Verdict {
   }
 
   checkStore(stored, blame);
-  checkSendings(sendings, stored, rules, verdict, blame);
+  checkSendings(lines, sendings, stored, rules, verdict, blame);
   checkOrder(sendings, stored, blame);
   checkViews(lines, stored, resets, rules, verdict, blame);
   checkChanges(lines, stored, rules, blame);
@@ -193,6 +193,7 @@ function checkStore(stored: Map<RoomId, Place[]>, blame: Blame): void {
 }
 
 function checkSendings(
+  lines: readonly Line[],
   sendings: Map<string, Sending>,
   stored: Map<RoomId, Place[]>,
   rules: Rules,
@@ -203,11 +204,19 @@ function checkSendings(
   for (const [room, log] of stored)
     for (const place of log) places.set(keyOf(room, place.from, place.nonce), place);
   const missing: Sending[] = [];
+  const deleted = new Set<string>();
+  for (const line of lines)
+    if (line.kind === "change sent" && line.change.is === "delete")
+      deleted.add(`${line.room} ${line.person} ${line.hash}`);
   for (const [key, sending] of sendings) {
     const { person, room, nonce, answers, refused, shownFailed } = sending;
     const place = places.get(key);
     const [first] = answers;
-    if (first && !place) missing.push(sending);
+    // Of a message that its author deleted no window keeps the text, to offer it again when its row is lost.
+    const mayBeGone =
+      rules.mayRewind === "acknowledged" &&
+      answers.some(({ hash }) => deleted.has(`${room} ${person} ${hash}`));
+    if (first && !place && !mayBeGone) missing.push(sending);
     if (place && refused) blame("I13", `${room}: ${person}'s ${nonce} was refused, and is stored`);
     if (shownFailed !== null && !refused)
       blame("I13", `${room}: ${person}'s ${nonce} was shown as failed (${shownFailed}) without a refusal`);

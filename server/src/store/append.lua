@@ -18,7 +18,9 @@ local function optional(flag)
     return KEYS[mentions - 1]
   end
 end
-local members, thread, files = optional('m'), optional('t'), optional('f')
+local members = optional('m')
+local thread = optional('t')
+local files = optional('f')
 
 local sent = redis.call('GET', KEYS[4])
 if sent then

@@ -6,8 +6,9 @@ import { readFrames, type Stream } from "../frames.ts";
 import { stop } from "../prepare.mjs";
 import { createRandom } from "../prove/random.ts";
 import { gatherBystanders, type Bystanders } from "./bystanders.ts";
-import { makeSequence, type Context, type Sequence } from "./grammar.ts";
-import { openStage, type Replica, type Stage } from "./stage.ts";
+import { makeSequence, type Sequence } from "./grammar.ts";
+import { openStage, type Person, type Replica, type Stage } from "./stage.ts";
+import { see, seeNothing, type Context } from "./values.ts";
 
 /**
  * `npm run attack -- fuzz`: sequences of a grammar against two replicas, many at once, while bystanders talk. No sequence
@@ -28,15 +29,18 @@ export type FuzzOptions = { seed: number; sequences: number; from?: number; verb
 
 const PARALLEL = 48;
 const PEOPLE = 160;
+/** Those who use the whole API, and so lose their sessions and accounts; the first few administer the server. */
+const VISITORS = 24;
+const STAFF = ["owner", "owner", "admin", "admin", "admin"] as const;
 /** How often the replicas' memory is measured, while nothing is played. */
 const WEIGHTS = 4;
 /** How many MB a replica may grow from the first measurement to the end. */
 const GROWTH = 25;
 /**
  * How many KB a replica may grow in 1,000 sequences, from the middle of a run to its end: by then, in a long run, tables
- * are full and code is compiled.
+ * are full and code is compiled. Visitors leave some 30 new accounts and rooms, whose names are remembered.
  */
-const FLAT_KB = 50;
+const FLAT_KB = 120;
 const LONG = 40_000;
 /** How long a replica may take to end TCP connections whose client has gone or polls. */
 const LEAVE_MS = 5_000;
@@ -103,6 +107,8 @@ export async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzO
     const people = await Promise.all(Array.from({ length: PEOPLE }, () => stage.person()));
     const bystanders = await gatherBystanders(stage);
     const room = bystanders.roomId;
+    const visitors = await Visitors.gather(stage);
+    const seen = seeNothing();
     const running = new Map<number, string[]>();
     const pids = stage.replicas.map((replica) => replica.pid());
     const scales = await Promise.all(stage.replicas.map((replica) => Scale.under(replica)));
@@ -139,15 +145,22 @@ export async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzO
     const playOne = async (index: number) => {
       const random = createRandom(seed, `sequence ${index}`);
       const replica = random.next() < 0.5 ? stage.left : stage.right;
-      const person = random.pick(people);
       const sequence = makeSequence(random);
+      const visits = sequence.kind === "visits";
+      const visitor = visits ? await visitors.come(random.whole(VISITORS)) : undefined;
+      const { cookie } = visitor ?? random.pick(people);
       const context: Context = {
         host: `127.0.0.1:${replica.port}`,
-        cookie: sequence.session ? person.cookie : "",
+        cookie: sequence.session ? cookie : "",
         sid: "nobody",
         nonce: () => `fuzz-${index}-${(nonces += 1)}`,
-        rooms: [room, "1", "2"],
-        users: people.map(({ id }) => id),
+        // Administrators, and whom they make one, have rights in the bystanders' room.
+        rooms: visits ? ["0", ...seen.rooms] : [room, "1", "2"],
+        users: visits ? visitors.ids() : people.map(({ id }) => id),
+        seen,
+        spend(id = visitor?.id) {
+          visitors.spend(id);
+        },
       };
       const said: string[] = [];
       running.set(index, said);
@@ -156,7 +169,16 @@ export async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzO
           console.log(`  ${what}: --from ${index} --sequences 1: ${said.join(", ")}`);
         fault(what);
       };
-      await play(sequence, replica.port, stage.address(), context, answered, said);
+      const heard = (text: string) => visits && see(seen, text, room);
+      await play({
+        sequence,
+        port: replica.port,
+        address: stage.address(),
+        context,
+        fault: answered,
+        said,
+        heard,
+      });
       if (verbose) console.log(`${index} ${sequence.kind}: ${said.join(", ")}`);
       running.delete(index);
     };
@@ -177,6 +199,54 @@ export async function fuzz({ seed, sequences, from = 0, verbose = false }: FuzzO
     };
   } finally {
     await stage.close();
+  }
+}
+
+/** People who may lose their session or account at any time: somebody new then comes in their place. */
+class Visitors {
+  readonly #stage: Stage;
+  readonly #places: (Person & { isSpent: boolean })[] = [];
+  readonly #coming = new Map<number, Promise<void>>();
+
+  static async gather(stage: Stage): Promise<Visitors> {
+    const visitors = new Visitors(stage);
+    await Promise.all(Array.from({ length: VISITORS }, (_, place) => visitors.#invite(place)));
+    return visitors;
+  }
+
+  private constructor(stage: Stage) {
+    this.#stage = stage;
+  }
+
+  ids(): string[] {
+    return this.#places.map(({ id }) => id);
+  }
+
+  async come(place: number): Promise<Person> {
+    if (this.#places[place]?.isSpent) {
+      const coming = this.#coming.get(place) ?? this.#invite(place);
+      this.#coming.set(place, coming);
+      await coming.finally(() => this.#coming.delete(place));
+    }
+    const person = this.#places[place];
+    if (!person) throw new Error("a visitor for each place");
+    return person;
+  }
+
+  spend(id: string | undefined): void {
+    const person = this.#places.find((one) => one.id === id);
+    if (person) person.isSpent = true;
+  }
+
+  async #invite(place: number): Promise<void> {
+    const { admin, keys } = this.#stage;
+    const person = await this.#stage.person();
+    const role = STAFF[place];
+    if (role) {
+      await admin.hset(keys.staff, person.id, role);
+      await admin.hset(keys.user(person.id), "role", role);
+    }
+    this.#places[place] = { ...person, isSpent: false };
   }
 }
 
@@ -314,14 +384,19 @@ type Opened = {
   wake: () => void;
 };
 
-async function play(
-  { steps, session }: Sequence,
-  port: number,
-  address: string,
-  context: Context,
-  fault: (what: string) => void,
-  said: string[],
-): Promise<void> {
+type Playing = {
+  sequence: Sequence;
+  port: number;
+  address: string;
+  context: Context;
+  fault: (what: string) => void;
+  said: string[];
+  /** Everything that came back, in parts. */
+  heard: (text: string) => void;
+};
+
+async function play({ sequence, port, address, context, fault, said, heard }: Playing): Promise<void> {
+  const { steps, session } = sequence;
   const lines = new Map<number, Opened>();
   const open = (line: number): Opened => {
     const known = lines.get(line);
@@ -344,6 +419,7 @@ async function play(
     });
     socket.on("data", (chunk: Buffer) => {
       opened.heard += 1;
+      heard(chunk.toString("latin1"));
       read(opened, chunk, context, fault);
       opened.wake();
     });

@@ -1,5 +1,7 @@
 import { clientFrame } from "../frames.ts";
 import type { Random } from "../prove/random.ts";
+import { callOf, plainCall, uploadTo } from "./routes.ts";
+import { STRINGS, idOf, json, messageOf, roomId, spoilt, times, weighted, type Context } from "./values.ts";
 
 /**
  * What the fuzzer sends: sequences of writes on up to three TCP connections, from valid to nonsense, at every layer.
@@ -17,17 +19,7 @@ export type Step =
   /** Half-closes, resets, or stops reading. */
   | { do: "end" | "reset" | "deafen"; line: number };
 
-/** What is known only while a sequence runs. */
-export type Context = {
-  host: string;
-  cookie: string;
-  sid: string;
-  nonce: () => string;
-  rooms: string[];
-  users: string[];
-};
-
-export type Kind = "tcp" | "http" | "frames" | "packets" | "polling" | "events";
+export type Kind = "tcp" | "http" | "frames" | "packets" | "polling" | "events" | "visits";
 
 type Make = (random: Random) => Step[];
 
@@ -38,6 +30,7 @@ const KINDS: [Kind, number, Make][] = [
   ["packets", 22, packets],
   ["polling", 15, polling],
   ["events", 15, events],
+  ["visits", 15, visits],
 ];
 
 export function makeSequence(random: Random): Sequence {
@@ -45,25 +38,12 @@ export function makeSequence(random: Random): Sequence {
     random,
     KINDS.map((entry) => [entry, entry[1]] as const),
   );
-  const session = random.next() < (kind === "events" ? 0.95 : 0.7);
+  const session = random.next() < (kind === "events" || kind === "visits" ? 0.95 : 0.7);
   const steps = make(random);
   const ending = random.next();
   if (ending < 0.1) steps.push({ do: "end", line: 0 }, { do: "wait", ms: random.whole(30) });
   else if (ending < 0.2) steps.push({ do: "reset", line: 0 });
   return { kind, session, steps };
-}
-
-function weighted<T>(random: Random, choices: (readonly [T, number])[]): T {
-  let left = random.next() * choices.reduce((sum, [, weight]) => sum + weight, 0);
-  for (const [choice, weight] of choices) {
-    left -= weight;
-    if (left <= 0) return choice;
-  }
-  throw new Error("nothing to choose from");
-}
-
-function times<T>(random: Random, most: number, make: () => T): T[] {
-  return Array.from({ length: 1 + random.whole(most) }, make);
 }
 
 function write(what: string, made: Extract<Step, { do: "write" }>["bytes"], line = 0): Step {
@@ -78,94 +58,37 @@ function pause(random: Random, line = 0): Step[] {
   return [{ do: "wait", ms: random.whole(10) }];
 }
 
-// ---- values ----
-
-const STRINGS = [
-  "",
-  "0",
-  "a",
-  "__proto__",
-  "constructor",
-  "toString",
-  "\0",
-  "\u202e\u200b",
-  "\ud800",
-  "𝒳",
-  "é",
-  "../1",
-  "1:2:3",
-  "2:1",
-  "1:1",
-  "0:1",
-  "{x}",
-  "%s%n",
-  "<img src=x onerror=alert(1)>",
-  "'; DROP TABLE",
-  "\r\nSET a b\r\n",
-  "x".repeat(4_000),
-  "€".repeat(4_001),
-  "x".repeat(20_000),
-];
-const NUMBERS = [0, -0, 1, -1, 1.5, 1e12, 2 ** 53, 2 ** 53 + 2, -1e300, 1e308, 4_294_967_296];
-const LITERALS = [
-  "null",
-  "true",
-  "false",
-  "NaN",
-  "1e999",
-  "-",
-  "[]",
-  "{}",
-  "[[]]",
-  '{"a":1,"a":2}',
-  "undefined",
-];
-
-/** JSON text, valid or nearly. */
-function json(random: Random, depth = 0): string {
-  const chance = random.next();
-  if (chance < 0.25) return JSON.stringify(random.pick(STRINGS));
-  if (chance < 0.45) return String(random.pick(NUMBERS));
-  if (chance < 0.6) return random.pick(LITERALS);
-  if (chance < 0.63) return `${"[".repeat(500)}${"]".repeat(random.whole(2) * 500)}`;
-  if (chance < 0.65) return `{"_placeholder":true,"num":${random.pick([0, 1, 9, -1, 1e9])}}`;
-  if (depth > 2) return "{}";
-  if (chance < 0.8) return `[${times(random, 4, () => json(random, depth + 1)).join(",")}]`;
-  const fields = times(random, 4, () => {
-    const name = random.pick([
-      "roomId",
-      "message",
-      "nonce",
-      "seq",
-      "date",
-      "rooms",
-      "from",
-      ...STRINGS.slice(0, 8),
-    ]);
-    return `${JSON.stringify(name)}:${json(random, depth + 1)}`;
-  });
-  return `{${fields.join(",")}}`;
-}
-
-function roomId(random: Random, { rooms, users }: Context): string {
-  const chance = random.next();
-  if (chance < 0.5) return "0";
-  if (chance < 0.75) return random.pick(rooms);
-  if (chance < 0.9)
-    return random
-      .sample(users, 2)
-      .toSorted((a, b) => Number(a) - Number(b))
-      .join(":");
-  return random.pick(STRINGS);
-}
+// ---- events ----
 
 /** A valid body for each event, as fields of JSON text. */
 const BODIES: Record<string, (random: Random, context: Context) => Record<string, string>> = {
-  message: (random, context) => ({
-    roomId: JSON.stringify(roomId(random, context)),
-    message: JSON.stringify(random.pick(["hello", "a < b && c", "🙂", random.pick(STRINGS) || "x"])),
+  message: (random, context) => {
+    const [room, seq] = messageOf(random, context);
+    const isAnswer = random.next() < 0.1;
+    return {
+      roomId: JSON.stringify(isAnswer ? room : roomId(random, context)),
+      message: JSON.stringify(
+        random.pick(["hello", "a < b && c", "🙂", "@room @person1", random.pick(STRINGS) || "x"]),
+      ),
+      nonce: JSON.stringify(random.next() < 0.8 ? context.nonce() : "again"),
+      ...(isAnswer && { replyTo: seq }),
+      ...(random.next() < 0.15 && { files: filesOf(random, context) }),
+    };
+  },
+  "message.edit": (random, context) => ({
+    ...target(random, context),
+    message: JSON.stringify(random.pick(["edited", "", "@room", random.pick(STRINGS)])),
+    rev: String(random.pick([0, 1, 2, 1_000_000])),
     nonce: JSON.stringify(random.next() < 0.8 ? context.nonce() : "again"),
   }),
+  "message.delete": (random, context) => target(random, context),
+  "message.react": (random, context) => ({
+    ...target(random, context),
+    emoji: JSON.stringify(random.pick(["👍", "🏳️‍🌈", "🇦🇶", "1️⃣", "👍👍", "a", "\ufe0f", "\ud83d"])),
+    on: String(random.next() < 0.7),
+  }),
+  "message.pin": (random, context) => ({ ...target(random, context), on: String(random.next() < 0.7) }),
+  typing: (random, context) => ({ roomId: JSON.stringify(roomId(random, context)) }),
   "room.join": (random, context) => ({ roomId: JSON.stringify(roomId(random, context)) }),
   "room.leave": (random, context) => ({ roomId: JSON.stringify(roomId(random, context)) }),
   "room.read": (random, context) => ({
@@ -176,10 +99,25 @@ const BODIES: Record<string, (random: Random, context: Context) => Record<string
   sync: (random, context) => ({
     rooms: `[${times(random, random.next() < 0.1 ? 120 : 3, () => {
       const hash = random.next() < 0.3 ? `,"hash":"${random.pick(["", "0", "abcdef012345", "zz"])}"` : "";
-      return `{"roomId":${JSON.stringify(roomId(random, context))},"seq":${random.whole(5)},"date":${random.pick([0, 1, 1.8e12])}${hash}}`;
+      const rev = random.next() < 0.3 ? `,"rev":${random.whole(5)},"revHash":"abcdef012345"` : "";
+      return `{"roomId":${JSON.stringify(roomId(random, context))},"seq":${random.whole(5)},"date":${random.pick([0, 1, 1.8e12])}${hash}${rev}}`;
     }).join(",")}]`,
   }),
 };
+
+function target(random: Random, context: Context): Record<string, string> {
+  const [room, seq] = messageOf(random, context);
+  return { roomId: JSON.stringify(room), seq };
+}
+
+/** Ids of files, alone or with words for them. */
+function filesOf(random: Random, { seen }: Context): string {
+  const files = times(random, random.next() < 0.1 ? 12 : 2, () => {
+    const id = JSON.stringify(idOf(random, seen.files, "x".repeat(22)));
+    return random.next() < 0.6 ? id : `{"id":${id},"alt":${JSON.stringify(random.pick(STRINGS))}}`;
+  });
+  return `[${files.join(",")}]`;
+}
 
 const EVENTS = Object.keys(BODIES);
 const RESERVED = [
@@ -193,7 +131,6 @@ const RESERVED = [
   "__proto__",
   "constructor",
   "user.connected",
-  "typing",
   "",
 ];
 
@@ -202,14 +139,7 @@ function event(random: Random, context: Context): string {
   if (random.next() < 0.08) return json(random);
   const name = random.next() < 0.85 ? random.pick(EVENTS) : random.pick(RESERVED);
   const fields = (Object.hasOwn(BODIES, name) ? BODIES[name] : BODIES["message"])?.(random, context) ?? {};
-  for (const field of Object.keys(fields)) {
-    if (random.next() < 0.08) delete fields[field];
-    else if (random.next() < 0.1) fields[field] = json(random);
-  }
-  if (random.next() < 0.05) fields[random.pick(["from", "date", "seq", "__proto__"])] = json(random);
-  const body = `{${Object.entries(fields)
-    .map(([key, value]) => `${JSON.stringify(key)}:${value}`)
-    .join(",")}}`;
+  const body = spoilt(random, fields);
   const args = random.next() < 0.9 ? [body] : times(random, 3, () => json(random));
   const first = random.next() < 0.95 ? JSON.stringify(name) : json(random);
   return `[${[first, ...args].join(",")}]`;
@@ -492,6 +422,48 @@ function frames(random: Random): Step[] {
     steps.push(...[step].flat(), ...pause(random));
   }
   return steps;
+}
+
+/** A file is uploaded, sent, fetched and deleted, each step perhaps without the one before. */
+function fileLife(random: Random): Step[] {
+  const newest = ({ seen }: Context) => seen.files.at(-1) ?? "x";
+  const ask = (method: string, path: string) =>
+    write("request", (context) => plainCall(method, path.replace("ID", newest(context)), context));
+  const steps: Step[] = [
+    write("request", (context) => uploadTo("0", random, context)),
+    { do: "listen", line: 0 },
+    text(random, 1, (_, context) => {
+      const sent = { roomId: "0", message: "", nonce: context.nonce(), files: [newest(context)] };
+      return `421${JSON.stringify(["message", sent])}`;
+    }),
+    { do: "listen", line: 1 },
+    ask("GET", "/api/files/ID"),
+    ask("GET", "/api/files/ID/thumbnail"),
+    { do: "listen", line: 0 },
+    text(random, 1, (_, context) => {
+      const [roomIdOf, seq] = messageOf(random, context);
+      return `422${JSON.stringify(["message.delete", { roomId: roomIdOf, seq: Number(seq) }])}`;
+    }),
+    ask("DELETE", "/api/files/ID"),
+  ];
+  return steps.filter(() => random.next() < 0.9);
+}
+
+/** Somebody who uses the whole API by HTTP and a WebSocket at once. */
+function visits(random: Random): Step[] {
+  const steps: Step[] = [
+    upgrade(random, 1),
+    { do: "listen", line: 1 },
+    write("connect", () => clientFrame("40"), 1),
+    { do: "listen", line: 1 },
+  ];
+  for (let count = 2 + random.whole(8); count > 0; count -= 1) {
+    if (random.next() < 0.12) steps.push(...fileLife(random));
+    else if (random.next() < 0.65) steps.push(write("request", (context) => callOf(random, context)));
+    else steps.push(text(random, 1, (_, context) => `42${random.whole(1_000)}${event(random, context)}`));
+    if (random.next() < 0.5) steps.push({ do: "listen", line: random.whole(2) });
+  }
+  return [...steps, { do: "listen", line: 0 }];
 }
 
 // ---- HTTP ----

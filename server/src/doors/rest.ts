@@ -274,8 +274,10 @@ const GONE = new Set<unknown>(["ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROY
 /** Answers with a failure, with or without Express. */
 function refuse(error: unknown, request: Asked, response: ServerResponse, parts: RestParts): void {
   const { config, identity, metrics, security } = parts;
-  // The sender has left: there is nobody to answer, and nothing is wrong.
-  if (response.destroyed && error instanceof Error && "code" in error && GONE.has(error.code)) return;
+  // The sender has left: there is nobody to answer, and nothing is wrong. Node does not tell the response if an earlier
+  // one on its connection is not finished.
+  const hasLeft = response.destroyed || request.socket.destroyed;
+  if (hasLeft && error instanceof Error && "code" in error && GONE.has(error.code)) return;
   const failure = toFailure(error, parts, "request");
   const { code } = failure;
   metrics.refusals.inc({ door: "rest", code });

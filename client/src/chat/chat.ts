@@ -81,7 +81,7 @@ export function createChatClient(world: World) {
     const attached = [...kept, ...filesIn(drafts.read(filesSlot(slot))?.text)];
     const draft = drafts.read(slot) ?? drafts.read(filesSlot(slot));
     if (draft === null) return;
-    const text = withoutLastLines(drafts.read(slot)?.text ?? "");
+    const text = asSent(drafts.read(slot)?.text ?? "");
     const chosen = Number(drafts.read(replySlot(slot))?.text ?? 0);
     const said = attached.length > 0 && isBlank(text) ? "" : text;
     outbox.add(roomId, said, draft.nonce, chosen > 0 ? chosen : answers, attached);
@@ -293,7 +293,7 @@ export function createChatClient(world: World) {
      */
     editMessage(message: Message, text: string): void {
       const { roomId, seq, rev = 0 } = message;
-      const said = message.files !== undefined && isBlank(text) ? "" : withoutLastLines(text);
+      const said = message.files !== undefined && isBlank(text) ? "" : asSent(text);
       change(message, { do: "edit", seq, rev }, said);
       signedIn?.drafts.take(changeSlot(roomId, seq));
     },
@@ -397,8 +397,9 @@ export function createChatClient(world: World) {
   };
 }
 
-/** Drops line breaks that were typed after the text. */
-function withoutLastLines(text: string): string {
+/** Drops line breaks that were typed after the text, and replaces half characters, which the server refuses. */
+function asSent(typed: string): string {
+  const text = typed.replaceAll(/\p{Cs}/gu, "\ufffd");
   const trimmed = text.trimEnd();
   return /[\n\u2028\u2029]/.test(text.slice(trimmed.length)) ? trimmed : text;
 }

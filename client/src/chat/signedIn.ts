@@ -278,5 +278,5 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
 }
 
 function toSent({ id = "", alt = "" }: OutgoingFile): SentFile {
-  return alt.trim() === "" ? { id } : { id, alt };
+  return alt.trim() === "" ? { id } : { id, alt: alt.replaceAll(/\p{Cs}/gu, "\ufffd") };
 }

@@ -20,7 +20,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import { clientAddress, type Security } from "../security.ts";
-import { displayName as displayed, freshPassword, password } from "./fields.ts";
+import { displayName as displayed, freshPassword, password, writtenText } from "./fields.ts";
 import { demandActor } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Sessions } from "./session.ts";
@@ -37,9 +37,7 @@ const accountPatch: z.ZodType<AccountPatch> = z.object({
 const settingsPatch: z.ZodType<Partial<ServerSettings>> = z
   .object({
     signup: z.enum(SIGN_UP_MODES),
-    words: z
-      .array(z.string().max(LIMITS.word).refine(isWord, "a word has letters or digits"))
-      .max(LIMITS.words),
+    words: z.array(writtenText(LIMITS.word).refine(isWord, "a word has letters or digits")).max(LIMITS.words),
   })
   .partial();
 const listQuery = z.object({

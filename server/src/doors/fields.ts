@@ -5,7 +5,23 @@ import { LIMITS } from "../protocol.ts";
 
 /** Fields of several requests. */
 
-export const password = z.string().refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
+/**
+ * Whether a text has no half of a character, which JSON can escape and UTF-8 cannot tell: stored as another one, two
+ * passwords would be the same.
+ */
+export function isWhole(text: string): boolean {
+  return !/\p{Cs}/u.test(text);
+}
+
+/** A text that people write, of so many UTF-16 units. */
+export function writtenText(most: number) {
+  return z.string().max(most).refine(isWhole, "no half characters");
+}
+
+export const password = z
+  .string()
+  .refine(isWhole, "no half characters")
+  .refine(passwordFits, `at most ${LIMITS.passwordBytes} bytes`);
 
 /** One that somebody chooses. */
 export const freshPassword = password.refine(

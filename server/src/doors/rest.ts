@@ -41,7 +41,7 @@ import {
 import type { StoredInvite } from "../store/invites.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import { refusalOf, toFailure } from "./failure.ts";
-import { freshPassword, password, roomName } from "./fields.ts";
+import { freshPassword, isWhole, password, roomName, writtenText } from "./fields.ts";
 import { accountRoutes } from "./accounts.ts";
 import { actorOf, demandActor, isRead, type Identity } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
@@ -58,9 +58,7 @@ const newUser: z.ZodType<NewUser> = z.object({
   password: freshPassword,
   invite: z.string().max(64).optional(),
 });
-const topic = z
-  .string()
-  .max(LIMITS.topic)
+const topic = writtenText(LIMITS.topic)
   .transform((text) => text.normalize("NFC").trim())
   .refine((text) => !/[\p{Cc}\p{Co}\p{Cn}]/u.test(text), "no control characters");
 const kind = z.enum(["open", "invite"]);
@@ -91,7 +89,7 @@ const newInvite: z.ZodType<NewInvite> = z.object({
 const newReport: z.ZodType<NewReport> = z.object({
   roomId: z.string().refine(isRoomId, "no room id"),
   seq: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
-  reason: z.string().max(LIMITS.reason).optional(),
+  reason: writtenText(LIMITS.reason).optional(),
 });
 const reportState = z.object({ state: z.literal("done") });
 const newBan: z.ZodType<{ until?: number | undefined }> = z.object({ until: moment.optional() });
@@ -896,9 +894,9 @@ function securityHeaders(https: boolean): Map<string, string> {
   return new Map(Object.entries(response.getHeaders()).map(([name, value]) => [name, String(value)]));
 }
 
-/** Throws for half a character, which would be stored as another one: two passwords would be the same. */
+/** Throws for half a character, also in a field's name and in what no schema knows. */
 function demandWhole(name: string, value: unknown): unknown {
-  if (/\p{Cs}/u.test(typeof value === "string" ? name + value : name)) throw new Error("half a character");
+  if (!isWhole(name) || (typeof value === "string" && !isWhole(value))) throw new Error("half a character");
   return value;
 }
 

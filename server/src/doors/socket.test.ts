@@ -374,6 +374,18 @@ describe("garbage", () => {
     expect(codeOf(await emit(mary.socket, "message", body))).toBe("too_large");
   });
 
+  it.each([
+    ["message", { roomId: "0", message: "a\ud83d", nonce: "half" }],
+    ["message", { roomId: "0", message: "\ude00\ud83d", nonce: "half" }],
+    ["message", { roomId: "0", message: "", nonce: "half", files: [{ id: "x".repeat(22), alt: "\udfff" }] }],
+    ["message.edit", { roomId: "0", seq: 1, message: "\ud800", rev: 0, nonce: "half" }],
+  ])("with half a character is refused by %s, and not stored", async (event, body) => {
+    const whole = await mary.say("0", "a whole one: 😀");
+    expect(codeOf(await emit(mary.socket, event, body))).toBe("invalid");
+    const stored = await house.redis.zrevrange(house.keys.room("0"), 0, 0);
+    expect(stored).toEqual([expect.stringContaining(`"seq":${whole.seq},`)]);
+  });
+
   it("as a room id reaches no Redis command by any route", async () => {
     const attacker = await person(left);
     const commands = await commandsDuring(async () => {

@@ -52,6 +52,7 @@ import type { Metrics } from "../metrics.ts";
 import type { Relay } from "../live/relay.ts";
 import { clientAddress, type Security } from "../security.ts";
 import { refusalOf, toFailure } from "./failure.ts";
+import { writtenText } from "./fields.ts";
 import type { Identity } from "./identity.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
 import { createFrameServer, parser } from "./transport.ts";
@@ -77,9 +78,9 @@ const whole = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const room: z.ZodType<{ roomId: RoomId }> = z.object({ roomId });
 const nonce = z.string().regex(NONCE, "1 to 64 letters, digits, _ . : -");
 const fileId = z.string().regex(FILE_ID, "the id of a file");
-const sentFile = z.union([fileId, z.object({ id: fileId, alt: z.string().max(LIMITS.alt).optional() })]);
+const sentFile = z.union([fileId, z.object({ id: fileId, alt: writtenText(LIMITS.alt).optional() })]);
 /** Blank only beside files: whoever edits it is asked the same where the message is known. */
-const textOrNone = z.string().max(LIMITS.message);
+const textOrNone = writtenText(LIMITS.message);
 const send: z.ZodType<SendMessage> = z
   .object({
     roomId,

@@ -413,6 +413,8 @@ export type ServerEvents = {
   "user.connected": (users: Presence[]) => void;
   /** Who went offline since the last diff; at most one diff a second. */
   "user.disconnected": (users: Presence[]) => void;
+  /** This user's own account is shown otherwise now, or has another role. */
+  me: (me: Me) => void;
   /** A room became visible to this user, and is heard from now on. What was said before, up to its `seq`, `sync` tells. */
   "show.room": (room: Room) => void;
   /** The user left this room in another window, or was removed from it. */

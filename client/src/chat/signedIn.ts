@@ -61,6 +61,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
       "user.disconnected": (users) => chat.dispatch({ type: "presence diff", users }),
       typing: (heard) => typing.heard(heard),
       changes: ({ roomId, ...changes }) => sync.changed(roomId, changes),
+      me: (me) => sync.showMe(me),
       "show.room": (room) => sync.showRoom(room),
       "hide.room": ({ roomId }) => sync.hideRoom(roomId),
       "room.changed": (room) => chat.dispatch({ type: "room changed", room }),

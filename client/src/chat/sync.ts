@@ -2,6 +2,7 @@ import {
   LIMITS,
   type Changes,
   type Cursor,
+  type Me,
   type Message,
   type Page,
   type Revision,
@@ -77,8 +78,11 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       // The answer comes once the connection hears its rooms: nothing can fall between the list and live events.
       await socket.request("sync", { rooms: [] });
       const follow = reads.compare();
-      const [rooms, online] = await Promise.all([listRooms(), api.online()]);
+      // The first connection comes a moment after the page has asked who it is.
+      const asked = round > 1 ? api.me() : undefined;
+      const [rooms, online, me] = await Promise.all([listRooms(), api.online(), asked]);
       if (!current()) return;
+      if (me !== undefined) chat.dispatch({ type: "me", user: me });
       chat.dispatch({ type: "presence snapshot", online });
       const wasShown = chat.state.connection === "offline" && unreadBefore !== null;
       chat.dispatch({ type: "rooms", rooms });
@@ -109,6 +113,14 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       const ms = 1_000 + random() * 1_000 * 2 ** Math.min(attempts, 4);
       if ((await scope.sleep(ms)) && current()) await connected(attempts + 1);
     }
+  }
+
+  /** The own account has changed; a role on the server counts in every room. */
+  function showMe(user: Me) {
+    const { session } = chat.state;
+    const isOther = session.is === "signed in" && session.user.role !== user.role;
+    chat.dispatch({ type: "me", user });
+    if (isOther && socket.connected) void connected();
   }
 
   function totalUnread(): number {
@@ -409,6 +421,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     hideRoom,
     joined,
     read,
+    showMe,
     load,
     loadNewest,
     loadOlder,

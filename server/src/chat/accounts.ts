@@ -21,7 +21,7 @@ import type { Members } from "../store/members.ts";
 import type { Rooms } from "../store/rooms.ts";
 import type { SessionList } from "../store/sessions.ts";
 import type { Settings } from "../store/settings.ts";
-import type { Staff } from "../store/staff.ts";
+import type { ByRole, Kept, Staff } from "../store/staff.ts";
 import type { Audit } from "../store/audit.ts";
 import { asChanged } from "./changes.ts";
 import type { ChatFiles } from "./files.ts";
@@ -180,18 +180,23 @@ export class Accounts {
     });
   }
 
-  /** Gives an account a role on the server. Throws `forbidden` if nobody would own it any more. */
-  async setRole(userId: UserId, role: ServerRole): Promise<void> {
-    if (!(await this.#parts.staff.set(userId, role))) throw lastOwner();
+  /**
+   * Gives an account a role on the server, and tells its connections. Throws `forbidden` if nobody would own the server
+   * any more, or if whoever asks has lost their own role meanwhile.
+   */
+  async setRole(userId: UserId, role: ServerRole, by?: ByRole): Promise<void> {
+    const { staff, changed } = this.#parts;
+    demandDone(await staff.set(userId, role, by));
+    await changed(userId);
   }
 
   /**
    * Keeps an account from everything: from the first step on no door lets it in, and in the end no room stores anything
-   * of it. A repeat completes what a crash has cut short. Throws `forbidden` for the last owner.
+   * of it. A repeat completes what a crash has cut short. Throws as `setRole` does.
    */
-  async disable(userId: UserId): Promise<void> {
+  async disable(userId: UserId, by?: ByRole): Promise<void> {
     const { users, staff, members } = this.#parts;
-    if (!(await staff.retire(userId))) throw lastOwner();
+    demandDone(await staff.retire(userId, by));
     await users.setDisabled(userId, true);
     await this.endSessions(userId);
     await members.bar(userId, true);
@@ -206,10 +211,10 @@ export class Accounts {
 
   /**
    * Deletes an account, and its messages if so asked: those one after another, also after this has resolved; `done`
-   * resolves with their number. Throws `forbidden` for the last owner.
+   * resolves with their number. Throws as `setRole` does.
    */
-  async delete(userId: UserId, farewell: Farewell): Promise<{ done: Promise<number> }> {
-    await this.disable(userId);
+  async delete(userId: UserId, farewell: Farewell, by?: ByRole): Promise<{ done: Promise<number> }> {
+    await this.disable(userId, by);
     await this.#parts.files.removeAvatar(userId);
     await this.#parts.users.erase(userId);
     await this.#parts.changed(userId);
@@ -313,6 +318,8 @@ function nameOf(sid: string): string {
   return createHash("sha256").update(sid).digest("hex").slice(0, 16);
 }
 
-function lastOwner(): ChatError {
-  return new ChatError("forbidden", "The server keeps an owner. Make somebody else one first.");
+function demandDone(kept: Kept | null): void {
+  if (kept === "last owner")
+    throw new ChatError("forbidden", "The server keeps an owner. Make somebody else one first.");
+  if (kept === "lost role") throw new ChatError("forbidden", "You have lost the right to do this.");
 }

@@ -121,9 +121,9 @@ export class Admin {
       if (role !== undefined && account.disabled !== undefined && disabled !== false)
         throw new ChatError("invalid", "A disabled account gets no role.");
       await begin();
-      if (disabled === true) await accounts.disable(id);
+      if (disabled === true) await accounts.disable(id, by);
       if (disabled === false) await accounts.enable(id);
-      if (role !== undefined && disabled !== true) await accounts.setRole(id, role);
+      if (role !== undefined && disabled !== true) await accounts.setRole(id, role, by);
       return this.show(id);
     });
   }
@@ -134,7 +134,7 @@ export class Admin {
       await this.#demandBelow(by, id);
       if (id === by.user.id) throw new ChatError("invalid", "Your own account is deleted in its settings.");
       await begin();
-      return this.#parts.accounts.delete(id, farewell);
+      return this.#parts.accounts.delete(id, farewell, by);
     });
   }
 

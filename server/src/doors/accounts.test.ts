@@ -10,7 +10,18 @@ import type {
   Room,
   User,
 } from "../protocol.ts";
-import { Browser, both, connect, person, newServer, until, type House, type Person } from "../testing.ts";
+import { Staff } from "../store/staff.ts";
+import {
+  Browser,
+  both,
+  connect,
+  person,
+  newServer,
+  until,
+  windowOf,
+  type House,
+  type Person,
+} from "../testing.ts";
 
 const PASSWORD = "correct horse";
 const OTHER = "battery staple";
@@ -452,6 +463,36 @@ describe("the routes of admins", () => {
     expect((await set({})).body).toEqual({ signup: "invite", words: [] });
     expect((await set({ signup: "open" })).body).toEqual({ signup: "open", words: [] });
     expect((await owner.browser.get("/api/admin/settings")).body).toEqual({ signup: "open", words: [] });
+  });
+
+  it("tell whose role they change at once, in each of their windows on every replica", async () => {
+    const nell = await person(left(), "nell");
+    const windows = [nell, await windowOf(nell, right())];
+    const told = windows.map(({ socket }) => {
+      const roles: (string | undefined)[] = [];
+      socket.on("me", ({ id, role }) => void (id === nell.user.id && roles.push(role)));
+      return roles;
+    });
+    for (const role of ["admin", "owner", "user"]) {
+      const { status } = await owner.browser.fetch("PATCH", `/api/admin/users/${nell.user.id}`, { role });
+      expect(status).toBe(200);
+      const shown = role === "user" ? undefined : role;
+      await until(() => told.every((roles) => roles.length > 0 && roles.at(-1) === shown));
+    }
+    for (const one of windows) one.close();
+  });
+
+  it("change nothing for somebody who has lost their own role meanwhile", async () => {
+    const staff = new Staff(house.redis, house.keys);
+    const lost = { user: { id: "901" }, role: "admin" } as const;
+    await staff.set("902", "admin");
+    expect(await staff.set("902", "user", lost)).toBe("lost role");
+    expect(await staff.retire("902", lost)).toBe("lost role");
+    await staff.set("901", "owner");
+    expect(await staff.retire("902", lost)).toBe("lost role");
+    expect(await house.redis.hget(house.keys.staff, "902")).toBe("admin");
+    expect(await staff.retire("902", { ...lost, role: "owner" })).toBeNull();
+    expect(await staff.set("901", "user")).toBeNull();
   });
 
   it("keep an owner, also when two owners take each other's role at once", async () => {

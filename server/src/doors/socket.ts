@@ -307,9 +307,22 @@ export class SocketDoor {
     clearInterval(cut);
   }
 
-  /** Closes the connections of a user whose sessions or account are gone, and shows or hides rooms, as now stored. */
+  /**
+   * Closes the connections of a user whose sessions or account are gone, shows or hides rooms, as now stored, and tells
+   * the other connections what they are.
+   */
   look(userId: UserId): void {
-    if (this.#chat) void this.#attempt(this.#revalidateUser(this.#chat, userId));
+    if (this.#chat) void this.#attempt(this.#lookAt(this.#chat, userId));
+  }
+
+  async #lookAt(chat: Chat, userId: UserId): Promise<void> {
+    const { delivery } = this.#parts;
+    await this.#revalidateUser(chat, userId);
+    const [connection] = delivery.connections(userId);
+    if (!connection) return;
+    const { user } = connection.data;
+    const role = await chat.users.roleOf(user);
+    if (role !== undefined) delivery.toUser(userId, "me", await chat.accounts.me(user, role));
   }
 
   /** Nobody calls everybody again and again. */

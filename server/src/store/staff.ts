@@ -2,6 +2,12 @@ import type { Keys } from "../keys.ts";
 import { SERVER_ROLES, type ServerRole, type UserId } from "../protocol.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
+/** Who changes something, and the role by which they may. */
+export type ByRole = { user: { id: UserId }; role: ServerRole };
+
+/** The server would lose its last owner, or the actor has lost the role by which they act. Nothing is changed. */
+export type Kept = "last owner" | "lost role";
+
 /**
  * Who owns and administers the server. One hash is the authority, so that a script can keep the last owner; each
  * account's `role` is a copy of it, which is read with the account.
@@ -17,12 +23,13 @@ export class Staff {
     this.#set = defineScript(redis, "staff.lua", 1);
   }
 
-  /** Gives an account a role. False, and nothing is changed, if the server would lose its last owner. */
-  async set(userId: UserId, role: ServerRole): Promise<boolean> {
-    if (!(await this.#reserve(userId, role))) return false;
+  /** Gives an account a role; `by` somebody who must still have theirs. */
+  async set(userId: UserId, role: ServerRole, by?: ByRole): Promise<Kept | null> {
+    const kept = await this.#reserve(userId, role, by);
+    if (kept !== null) return kept;
     const user = this.#keys.user(userId);
     await (role === "user" ? this.#redis.hdel(user, "role") : this.#redis.hset(user, "role", role));
-    return true;
+    return null;
   }
 
   /** Whether nobody owns or administers the server. */
@@ -30,9 +37,9 @@ export class Staff {
     return (await this.#redis.hlen(this.#keys.staff)) === 0;
   }
 
-  /** Takes a disabled or deleted account out; its `role` stays, for `restore`. False as above. */
-  retire(userId: UserId): Promise<boolean> {
-    return this.#reserve(userId, "user");
+  /** Takes a disabled or deleted account out; its `role` stays, for `restore`. */
+  retire(userId: UserId, by?: ByRole): Promise<Kept | null> {
+    return this.#reserve(userId, "user", by);
   }
 
   /** Puts an account back that is enabled again. */
@@ -41,8 +48,10 @@ export class Staff {
     if (role !== "user") await this.#reserve(userId, role);
   }
 
-  async #reserve(userId: UserId, role: ServerRole): Promise<boolean> {
-    return (await this.#set([this.#keys.staff], [userId, role === "user" ? "" : role])) === 1;
+  async #reserve(userId: UserId, role: ServerRole, by?: ByRole): Promise<Kept | null> {
+    const actor = by === undefined ? ["", ""] : [by.user.id, by.role];
+    const reply = await this.#set([this.#keys.staff], [userId, role === "user" ? "" : role, ...actor]);
+    return reply === 1 ? null : reply === 0 ? "last owner" : "lost role";
   }
 }
 

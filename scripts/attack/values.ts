@@ -27,7 +27,7 @@ const NAMED = {
 const REMEMBERED = 40;
 
 /** The newest ids of each kind in what replicas answered; a message's is `<room id>/<seq>`. */
-export type Seen = Record<keyof typeof NAMED, string[]>;
+type Seen = Record<keyof typeof NAMED, string[]>;
 
 export function seeNothing(): Seen {
   return { files: [], invites: [], resets: [], sessions: [], rooms: [], messages: [], entries: [] };
@@ -112,7 +112,7 @@ export const STRINGS = [
   "€".repeat(4_001),
   "x".repeat(20_000),
 ];
-export const NUMBERS = [0, -0, 1, -1, 1.5, 1e12, 2 ** 53, 2 ** 53 + 2, -1e300, 1e308, 4_294_967_296];
+const NUMBERS = [0, -0, 1, -1, 1.5, 1e12, 2 ** 53, 2 ** 53 + 2, -1e300, 1e308, 4_294_967_296];
 const LITERALS = [
   "null",
   "true",

@@ -276,6 +276,12 @@ export const BOUNDS = {
   transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others get as long" },
   roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read concurrently" },
   roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by creating or joining them" },
+  sessionCookies: {
+    value: 32,
+    unit: "cookies of a request",
+    why: "with the name of ours that are looked at; a site beside this one may set some",
+  },
+  signedCookies: { value: 4, unit: "of them", why: "that we signed and Redis is asked about" },
   sessionsOfUser: { value: 50, unit: "sessions", why: "a few devices and browsers; the oldest end first" },
   hashes: { value: 2, unit: "at once", why: "libuv has four threads; one on a machine with two cores" },
   hashesWaiting: { value: 200, unit: "in all", why: "half a minute of hashing" },

@@ -49,7 +49,7 @@ export type Identity = {
 };
 
 type Asked = {
-  sid: string | undefined;
+  sids: string[];
   begun?: Promise<void>;
   shown?: Promise<Session | undefined>;
   identified?: Promise<Actor | undefined>;
@@ -75,13 +75,13 @@ export function createIdentity(parts: {
 
   function askedBy(request: IncomingMessage): Asked {
     let asked = requests.get(request);
-    if (!asked) requests.set(request, (asked = { sid: sessions.sidOf(request) }));
+    if (!asked) requests.set(request, (asked = { sids: sessions.sidsOf(request) }));
     return asked;
   }
 
   /** Identifies the sender without Redis: by the session's id, which nobody can forge, or by the address. */
   function nameOf(from: IncomingMessage | string, way: Way): string {
-    const who = typeof from === "string" ? from : (askedBy(from).sid ?? addressOf(from));
+    const who = typeof from === "string" ? from : (askedBy(from).sids[0] ?? addressOf(from));
     return WAYS[way].bars + who;
   }
 
@@ -101,7 +101,8 @@ export function createIdentity(parts: {
   }
 
   async function show(request: IncomingMessage, way: Way, asked: Asked): Promise<Session | undefined> {
-    const session = asked.sid === undefined ? undefined : await sessions.find(asked.sid);
+    let session: Session | undefined;
+    for (const sid of asked.sids) if ((session = await sessions.find(sid))) break;
     asked.known = session;
     const limit = session ? WAYS[way].known : WAYS[way].stranger;
     if (limit === undefined || (session && isLogOut(request))) return session;

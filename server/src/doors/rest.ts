@@ -542,10 +542,15 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // -> 204; closes the session's connections on every replica
   router.post("/logout", async (request, response) => {
     const actor = demandActor(response);
-    await sessions.end(actor);
     const address = clientAddress(request, config.trustProxy);
-    security.note("session.ended", { address, userId: actor.user.id });
-    ended(actor.sid);
+    // Also of a cookie that somebody has put beside ours: it would let its session in next.
+    for (const sid of new Set([actor.sid, ...sessions.sidsOf(request)])) {
+      const session = sid === actor.sid ? actor : await sessions.find(sid);
+      if (session === undefined) continue;
+      await sessions.end(session);
+      security.note("session.ended", { address, userId: session.user.id });
+      ended(sid);
+    }
     sessions.clearCookie(response);
     // The cache holds pages that the browser keeps for its Back button. "cookies" would delete those of every service
     // on this domain, and "storage" the drafts of every user of this browser: the app clears its own.

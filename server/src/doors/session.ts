@@ -9,6 +9,7 @@ import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import { reasonOf } from "../errors.ts";
 import type { Keys } from "../keys.ts";
+import { BOUNDS } from "../limits.ts";
 import type { User } from "../protocol.ts";
 import { clientAddress } from "../security.ts";
 import type { RedisClient } from "../store/redis.ts";
@@ -37,8 +38,11 @@ export type Sessions = {
    * exists. Throws Redis' errors.
    */
   find: (sid: string) => Promise<Session | undefined>;
-  /** The id in a request's cookie, if we signed it. Only Redis knows whether that session still exists. */
-  sidOf: (request: IncomingMessage) => string | undefined;
+  /**
+   * The ids in a request's cookies that we signed, a few at most: a site beside this one may have put a cookie of the
+   * same name before ours. Only Redis knows which of these sessions still exist.
+   */
+  sidsOf: (request: IncomingMessage) => string[];
   /**
    * Starts a session under a new id and resolves once it is stored: an earlier answer would be a lie. `before` is the
    * request's own session. Answers the ids of the sessions that ended by it: that one, and the oldest if there are too
@@ -76,9 +80,9 @@ export async function createSessions(
     proxy: config.trustProxy > 0,
     cookie: { ...cookie, maxAge: COOKIE_MS },
   });
-  const sidOf = ({ headers }: IncomingMessage) => sidIn(headers.cookie ?? "", name, secrets);
+  const sidsOf = ({ headers }: IncomingMessage) => sidsIn(headers.cookie ?? "", name, secrets);
   return {
-    sidOf,
+    sidsOf,
     async find(sid) {
       const found = (await store.get(sid)) as Partial<SessionData> | null;
       if (!found?.user) return undefined;
@@ -145,10 +149,25 @@ const SYSTEMS = [
   ["Linux", "Linux"],
 ] as const;
 
-/** The session id in this cookie, if one of these secrets signed it, as express-session reads it. */
-function sidIn(header: string, name: string, secrets: string[]): string | undefined {
-  const value = parse(header)[name];
-  if (!value?.startsWith("s:")) return undefined;
+/** The session ids in cookies of this name that one of these secrets signed, as express-session reads them. */
+function sidsIn(header: string, name: string, secrets: string[]): string[] {
+  const first = parse(header)[name];
+  if (first === undefined) return [];
+  // Nearly always it is the only one.
+  const sid = signedIn(first, secrets);
+  if (header.indexOf(`${name}=`) === header.lastIndexOf(`${name}=`)) return sid === undefined ? [] : [sid];
+  const values = header.split(";").flatMap((pair) => parse(pair)[name] ?? []);
+  const known = new Set<string>();
+  for (const value of values.slice(0, BOUNDS.sessionCookies.value)) {
+    const found = signedIn(value, secrets);
+    if (found !== undefined) known.add(found);
+    if (known.size >= BOUNDS.signedCookies.value) break;
+  }
+  return [...known];
+}
+
+function signedIn(value: string, secrets: string[]): string | undefined {
+  if (!value.startsWith("s:")) return undefined;
   for (const secret of secrets) {
     const sid = unsign(value.slice(2), secret);
     if (sid !== false) return sid;

@@ -419,7 +419,10 @@ test.each(["light", "dark"] as const)(
 
     await row.getByRole("link", { name: gif.name }).tap();
     await page.getByRole("dialog", { name: "Image 1 of 2" }).waitFor();
-    expect(await faultsIn(page)).toEqual([]);
+    for (const width of [1440, 1024, 768, 360]) {
+      await page.setViewportSize({ width, height: 740 });
+      expect(await faultsIn(page), `${width}`).toEqual([]);
+    }
     await page.locator("[data-part=stage]").evaluate((place) => {
       const point = (type: string, clientX: number) =>
         place.dispatchEvent(

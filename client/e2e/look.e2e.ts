@@ -241,6 +241,97 @@ test.each(["light", "dark"] as const)(
   },
 );
 
+test("axe finds nothing wrong at any width, light and dark, in dialogs, threads and a folded room", async () => {
+  const { page, context, name } = await stage.enter("zoe", { bypassCSP: true, reducedMotion: "reduce" });
+  const bob = await person(both(stage.house)[1], "bob-wide");
+  const { redis, keys } = stage.house;
+  const id = (await redis.get(keys.username(name)))?.replace("user:", "") ?? "";
+  await redis.hset(keys.user(id), "role", "owner");
+  const root = await bob.say("0", "@zoe, a question at every width?");
+  const answer = { roomId: "0", message: "An answer at every width", nonce: "wide", replyTo: root.seq };
+  unwrap(await bob.socket.emitWithAck("message", answer));
+  await page.reload();
+  const row = page.locator(`#conversation [data-seq="${root.seq}"]`);
+  await row.waitFor();
+
+  const found: Record<string, string[]> = {};
+  const judge = async (state: string) => {
+    for (const width of [1440, 1024, 768, 360]) {
+      await page.setViewportSize({ width, height: 800 });
+      await page.evaluate(
+        () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))),
+      );
+      const wrong = await faultsIn(page);
+      // Between these widths no colour changes.
+      if (width === 1440 || width === 360) {
+        await page.emulateMedia({ colorScheme: "dark" });
+        wrong.push(...(await faultsIn(page, true)).map((fault) => `dark ${fault}`));
+        await page.emulateMedia({ colorScheme: "light" });
+      }
+      if (wrong.length > 0) found[`${state}, ${width}`] = wrong;
+    }
+    await page.setViewportSize({ width: 1440, height: 800 });
+  };
+  const dialog = page.getByRole("dialog");
+  const inMain = (label: string) => () => page.getByRole("main").getByRole("button", { name: label }).click();
+  const dialogs: [state: string, open: () => Promise<void>, shows: Locator][] = [
+    [
+      "the emoji",
+      async () => {
+        await inMain("Emoji")();
+        // All of them are judged above.
+        await dialog.getByRole("searchbox").fill("grinning");
+        await dialog.getByRole("button", { name: "dog face" }).waitFor({ state: "detached" });
+      },
+      dialog.getByRole("button", { name: "grinning face", exact: true }),
+    ],
+    ["a day", () => page.locator("[data-part=day] button").last().click(), dialog.getByLabel("Day")],
+    [
+      "mentions",
+      () => page.keyboard.press("Control+Shift+M"),
+      dialog.getByText("a question at every width?").first(),
+    ],
+    [
+      "a search",
+      async () => {
+        await page.keyboard.press("Control+f");
+        await page.getByRole("combobox", { name: "Any part of a word" }).fill("answer at every");
+      },
+      dialog.getByRole("option").locator("mark").first(),
+    ],
+    ["a room", inMain("Room details"), dialog.getByRole("tab").first()],
+    [
+      "the account",
+      () => page.getByRole("button", { name: /^Your account/ }).click(),
+      dialog.getByLabel("Display name"),
+    ],
+    [
+      "administration",
+      () => page.getByRole("button", { name: "Administration" }).click(),
+      dialog.getByRole("button", { name: "Manage bob-wide" }),
+    ],
+  ];
+  for (const [state, open, shows] of dialogs) {
+    await open();
+    await shows.waitFor();
+    await judge(state);
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "detached" });
+  }
+  await row.getByRole("button", { name: /^1 reply/ }).click();
+  const pane = page.locator("[data-part=thread-pane]");
+  await pane.getByText("An answer at every width").waitFor();
+  await judge("a thread");
+  await page.keyboard.press("Escape");
+  await pane.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Fold replies into threads" }).click();
+  await page.locator("#conversation").getByText("An answer at every width").waitFor({ state: "detached" });
+  await judge("a folded room");
+  expect(found).toEqual({});
+  bob.close();
+  await context.close();
+}, 400_000);
+
 test("everything can be done with the keyboard alone", async () => {
   const cat = await stage.enter("cat");
   const { page, context } = await openPage(stage.browser, addressOf(stage.house, 1), "dan");

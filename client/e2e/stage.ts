@@ -259,17 +259,23 @@ type Axe = {
   run(options: object): Promise<{ violations: { id: string; nodes: { target: unknown[] }[] }[] }>;
 };
 
-/** The faults that axe finds in the present page: rule and place. The context must bypass the page's own policy. */
-export async function faultsIn(page: Page): Promise<string[]> {
+/**
+ * The faults that axe finds in the present page: rule and place; with `colours` only those of the colours. The context
+ * must bypass the page's own policy.
+ */
+export async function faultsIn(page: Page, colours = false): Promise<string[]> {
   // Judge a dialog once its animation is over.
   await page.evaluate(() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => {}))));
   if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe.source);
-  return page.evaluate(async () => {
+  return page.evaluate(async (only) => {
     const own = window as unknown as { axe: Axe };
     const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-    const { violations } = await own.axe.run({ runOnly: tags, resultTypes: ["violations"] });
+    const { violations } = await own.axe.run({
+      runOnly: only ? { type: "rule", values: ["color-contrast"] } : tags,
+      resultTypes: ["violations"],
+    });
     return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")}`));
-  });
+  }, colours);
 }
 
 export function messageTo(page: Page, title: string) {

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { afterAgain, countReport } from "./test.ts";
+import { afterAgain, countReport, roundsOf } from "./test.ts";
 
 it("counts a file that could not be loaded and an unexplained exit as failures, and names what failed", () => {
   const passed = { status: "passed", fullName: "is fine", failureMessages: [] };
@@ -36,4 +36,13 @@ it("reports a test that failed once and then passed as flaky, and one that faile
     names: ["two: Error: wrong again"],
     flaky: ["one: Error: late"],
   });
+});
+
+it("runs a stage that may run beside others with those before it, and any other once they have ended", () => {
+  const alone = {};
+  const host = {};
+  const guest = { beside: true } as const;
+  expect(roundsOf([alone, host, guest, guest, alone])).toEqual([[alone], [host, guest, guest], [alone]]);
+  expect(roundsOf([guest, alone])).toEqual([[guest], [alone]]);
+  expect(roundsOf([])).toEqual([]);
 });

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join, relative } from "node:path";
@@ -10,7 +10,16 @@ import { PROVE_RESULT, type Report } from "./prove/report.ts";
 
 /** `names` are the failed tests, if a stage has tests of its own; `flaky` those that failed once and then passed. */
 type Counts = { passed: number; failed: number; names?: string[]; flaky?: string[] };
-type Stage = { name: string; title: string; run: () => Counts | Promise<Counts> };
+type Stage = {
+  name: string;
+  title: string;
+  /** Runs beside the stage before it, and is shown after that one. */
+  beside?: true;
+  run: (out: Output) => Counts | Promise<Counts>;
+};
+
+/** Where a stage writes: to this terminal, or into a list, to be shown later. */
+type Output = "terminal" | Buffer[];
 
 /** If more files fail, it is not an accident. */
 const AGAIN_MOST = 3;
@@ -30,15 +39,19 @@ export async function main(args: string[]): Promise<number> {
   const failed: string[] = [];
   const flaky: string[] = [];
   const began = performance.now();
-  for (const [index, { title, run }] of chosen.entries()) {
-    console.log(`\n[${index + 1}/${chosen.length}] ${title}`);
-    const stageBegan = performance.now();
-    const counts = await attempt(run);
-    total.passed += counts.passed;
-    total.failed += counts.failed;
-    if (counts.failed > 0) failed.push(title, ...(counts.names ?? []).map((test) => `  ${test}`));
-    flaky.push(...(counts.flaky ?? []).map((test) => `  ${test}`));
-    console.log(`${counts.failed > 0 ? "FAILED" : "passed"} in ${seconds(stageBegan)}`);
+  let number = 0;
+  for (const round of roundsOf(chosen)) {
+    const running = round.map((stage, place) => attempt(stage, place === 0 ? "terminal" : []));
+    for (const [place, { title }] of round.entries()) {
+      console.log(`\n[${(number += 1)}/${chosen.length}] ${title}`);
+      const { counts, text, took } = await (running[place] as Promise<Done>);
+      process.stdout.write(text);
+      total.passed += counts.passed;
+      total.failed += counts.failed;
+      if (counts.failed > 0) failed.push(title, ...(counts.names ?? []).map((test) => `  ${test}`));
+      flaky.push(...(counts.flaky ?? []).map((test) => `  ${test}`));
+      console.log(`${counts.failed > 0 ? "FAILED" : "passed"} in ${took}`);
+    }
   }
   if (flaky.length > 0) console.log(`\nFlaky, failed at first and passed alone:\n${flaky.join("\n")}`);
   if (failed.length > 0) console.log(`\nFailed:\n${failed.join("\n")}`);
@@ -49,24 +62,29 @@ export async function main(args: string[]): Promise<number> {
 
 function stages(files: string[]): Stage[] {
   return [
-    { name: "format", title: "Format (prettier)", run: () => check("prettier", "--check", "--cache", ".") },
-    { name: "lint", title: "Lint, type-aware (oxlint)", run: () => check("oxlint") },
-    { name: "types", title: "Types (tsc)", run: checkTypes },
+    {
+      name: "format",
+      title: "Format (prettier)",
+      run: (out) => check(out, "prettier", "--check", "--cache", "."),
+    },
+    { name: "lint", title: "Lint, type-aware (oxlint)", beside: true, run: (out) => check(out, "oxlint") },
+    { name: "types", title: "Types (tsc)", beside: true, run: checkTypes },
     {
       name: "unused",
       title: "Unused code and packages (knip)",
-      run: () => check("knip", "--no-progress", "--cache"),
+      beside: true,
+      run: (out) => check(out, "knip", "--no-progress", "--cache"),
     },
-    { name: "lock", title: "Lock file", run: checkLock },
+    { name: "lock", title: "Lock file", beside: true, run: checkLock },
     {
       name: "unit",
       title: "Unit and integration tests (vitest, real Redis)",
-      run: () => vitest("unit", files),
+      run: (out) => vitest(out, "unit", files),
     },
     {
       name: "build",
       title: "Build",
-      run: () => program(process.execPath, "scripts/run.mjs", "build", "--force"),
+      run: (out) => program(out, process.execPath, "scripts/run.mjs", "build", "--force"),
     },
     {
       name: "prove",
@@ -81,63 +99,105 @@ function stages(files: string[]): Stage[] {
     {
       name: "browser",
       title: "Browser tests (Chromium; some journeys in Firefox and WebKit too)",
-      run: () => browserTests(files),
+      run: (out) => browserTests(out, files),
     },
   ];
 }
 
-async function attempt(run: Stage["run"]): Promise<Counts> {
-  try {
-    return await run();
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    return { passed: 0, failed: 1 };
+/** Stages that run at the same time, the first of them on the terminal. */
+export function roundsOf<T extends { beside?: true }>(chosen: T[]): T[][] {
+  const rounds: T[][] = [];
+  for (const stage of chosen) {
+    const last = rounds.at(-1);
+    if (stage.beside && last) last.push(stage);
+    else rounds.push([stage]);
   }
+  return rounds;
+}
+
+type Done = { counts: Counts; text: Buffer; took: string };
+
+/** Runs a stage; never rejects. */
+async function attempt({ run }: Stage, out: Output): Promise<Done> {
+  const began = performance.now();
+  let counts: Counts;
+  try {
+    counts = await run(out);
+  } catch (error) {
+    tell(out, error instanceof Error ? error.message : String(error));
+    counts = { passed: 0, failed: 1 };
+  }
+  return { counts, text: Buffer.concat(out === "terminal" ? [] : out), took: seconds(began) };
+}
+
+function tell(out: Output, line: string): void {
+  if (out === "terminal") console.log(line);
+  else out.push(Buffer.from(`${line}\n`));
 }
 
 function seconds(began: number): string {
   return `${((performance.now() - began) / 1000).toFixed(1)} s`;
 }
 
-/** Runs a program on this terminal; resolves with its exit code, or 1 after a signal. */
-function runProgram(command: string, args: string[], env = process.env): Promise<number> {
+/** The programs that run now. When we are told to end, they end first. */
+const programs = new Set<ChildProcess>();
+let ending = false;
+
+function endPrograms(): void {
+  ending = true;
+  for (const child of programs) child.kill("SIGTERM");
+}
+
+/** Runs a program; resolves with its exit code, or 1 after a signal. */
+function runProgram(out: Output, command: string, args: string[], env = process.env): Promise<number> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: root, stdio: "inherit", env });
-    const end = () => {
-      child.once("exit", () => process.exit(143));
-      child.kill("SIGTERM");
+    const stdio = out === "terminal" ? "inherit" : "pipe";
+    const child = spawn(command, args, { cwd: root, stdio: ["inherit", stdio, stdio], env });
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on("data", (chunk: Buffer) => void (out === "terminal" || out.push(chunk)));
+    if (programs.size === 0) process.on("SIGTERM", endPrograms);
+    programs.add(child);
+    const over = () => {
+      programs.delete(child);
+      if (programs.size > 0) return;
+      process.off("SIGTERM", endPrograms);
+      if (ending) process.exit(143);
     };
-    process.once("SIGTERM", end);
-    child.once("error", reject);
-    child.once("exit", (code) => {
-      process.off("SIGTERM", end);
-      resolve(code ?? 1);
+    child.once("error", (error) => {
+      over();
+      reject(error);
+    });
+    // What it started may hold its output open for longer.
+    child.once("exit", () => void (ending && over()));
+    child.once("close", (code) => {
+      over();
+      if (!ending) resolve(code ?? 1);
     });
   });
 }
 
-async function program(command: string, ...args: string[]): Promise<Counts> {
-  return (await runProgram(command, args)) === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+async function program(out: Output, command: string, ...args: string[]): Promise<Counts> {
+  return (await runProgram(out, command, args)) === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 }
 
 /** A program from node_modules. */
-function check(name: string, ...args: string[]): Promise<Counts> {
-  return program(join(root, "node_modules/.bin", name), ...args);
+function check(out: Output, name: string, ...args: string[]): Promise<Counts> {
+  return program(out, join(root, "node_modules/.bin", name), ...args);
 }
 
-async function checkTypes(): Promise<Counts> {
+async function checkTypes(out: Output): Promise<Counts> {
   const total: Counts = { passed: 0, failed: 0 };
   for (const project of ["server", "client", "scripts"]) {
-    const { passed, failed } = await check("tsc", "-p", project);
+    const { passed, failed } = await check(out, "tsc", "-p", project);
     total.passed += passed;
     total.failed += failed;
   }
   return total;
 }
 
-function checkLock(): Counts {
+function checkLock(out: Output): Counts {
   const faults = faultsOf(readLock());
-  for (const line of faults) console.error(line);
+  for (const line of faults) tell(out, line);
   return faults.length === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 }
 
@@ -145,19 +205,20 @@ function checkLock(): Counts {
  * Runs a project's tests. If a few of many files fail, runs them once more by themselves, as a person would: a test that
  * then passes is listed as flaky, with its error, and counts as passed.
  */
-async function vitest(project: string, files: string[], env = process.env): Promise<Counts> {
-  const first = await runVitest(project, files, env);
+async function vitest(out: Output, project: string, files: string[], env = process.env): Promise<Counts> {
+  const first = await runVitest(out, project, files, env);
   const counts = countReport(first.report, first.code);
   const again = failedFiles(first.report);
   const total = first.report?.testResults.length ?? 0;
   if (counts.failed === 0 || again.length === 0 || again.length > AGAIN_MOST || again.length === total)
     return counts;
-  console.log(`\nRunning ${again.join(" and ")} again.`);
-  const second = await runVitest(project, again, env);
+  tell(out, `\nRunning ${again.join(" and ")} again.`);
+  const second = await runVitest(out, project, again, env);
   return afterAgain(counts, countReport(second.report, second.code));
 }
 
 async function runVitest(
+  out: Output,
   project: string,
   files: string[],
   env: NodeJS.ProcessEnv,
@@ -168,6 +229,7 @@ async function runVitest(
   try {
     const entry = join(root, "node_modules/vitest/vitest.mjs");
     const code = await runProgram(
+      out,
       process.execPath,
       [entry, "run", "--project", project, ...reporters, ...files],
       env,
@@ -223,9 +285,9 @@ function firstLine(text = ""): string {
 }
 
 /** One check for each scenario. A scenario whose tool this machine lacks is reported and does not count. */
-async function shortProof(): Promise<Counts> {
+async function shortProof(out: Output): Promise<Counts> {
   rmSync(PROVE_RESULT, { force: true });
-  const code = await runProgram(process.execPath, ["scripts/run.mjs", "prove", "--short"]);
+  const code = await runProgram(out, process.execPath, ["scripts/run.mjs", "prove", "--short"]);
   const report = existsSync(PROVE_RESULT) ? (JSON.parse(readFileSync(PROVE_RESULT, "utf8")) as Report) : null;
   const of = (outcome: string) => (report?.results ?? []).filter((result) => result.outcome === outcome);
   const names = of("failed").map(
@@ -237,9 +299,9 @@ async function shortProof(): Promise<Counts> {
 }
 
 /** One check for each attack, one for the effects on bystanders, and one for the fuzzer. */
-async function shortAttack(): Promise<Counts> {
+async function shortAttack(out: Output): Promise<Counts> {
   rmSync(ATTACK_RESULT, { force: true });
-  const code = await runProgram(process.execPath, ["scripts/run.mjs", "attack", "--short"]);
+  const code = await runProgram(out, process.execPath, ["scripts/run.mjs", "attack", "--short"]);
   const results = existsSync(ATTACK_RESULT)
     ? (JSON.parse(readFileSync(ATTACK_RESULT, "utf8")) as AttackReport).results
     : [];
@@ -250,14 +312,14 @@ async function shortAttack(): Promise<Counts> {
   return { passed: results.length - names.length, failed: names.length, names };
 }
 
-async function browserTests(files: string[]): Promise<Counts> {
+async function browserTests(out: Output, files: string[]): Promise<Counts> {
   const CHROMIUM = await findChromium();
   for (const [engine, packages] of [
     ["firefox-esr", ["firefox-esr"]],
     ["WebKitWebDriver", ["webkit2gtk-driver", "xvfb"]],
   ] as const)
     if (process.env["CI"] && !which(engine, PATH)) await installPackages(packages, 40).catch(() => {});
-  return vitest("browser", files, { ...process.env, CHROMIUM });
+  return vitest(out, "browser", files, { ...process.env, CHROMIUM });
 }
 
 const PATH = [process.env["PATH"], "/usr/bin"].filter(Boolean).join(delimiter);
@@ -284,11 +346,12 @@ async function installPackages(names: readonly string[], fetchSeconds = 600): Pr
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   const install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", ...names];
   const limit = ["-k", "5", `${fetchSeconds}`];
-  const fetched = () => runProgram("timeout", [...limit, ...install, "--download-only"], env);
+  const fetched = () => runProgram("terminal", "timeout", [...limit, ...install, "--download-only"], env);
   if (
     (await fetched()) === 0 ||
-    ((await runProgram("timeout", [...limit, "apt-get", "-qq", "update"])) === 0 && (await fetched()) === 0)
+    ((await runProgram("terminal", "timeout", [...limit, "apt-get", "-qq", "update"])) === 0 &&
+      (await fetched()) === 0)
   ) {
-    await runProgram(install[0] ?? "", install.slice(1), env);
+    await runProgram("terminal", install[0] ?? "", install.slice(1), env);
   }
 }

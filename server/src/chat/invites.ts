@@ -33,11 +33,13 @@ export class ChatInvites {
     const until = expires ?? Date.now() + BOUNDS.inviteLifeDefault.value;
     if (until <= Date.now() || until > latest)
       throw new ChatError("invalid", "An invite ends within a year, and not before now.");
-    if ((await this.#invites.list(roomId)).length >= BOUNDS.invitesOfRoom.value)
-      throw new ChatError("forbidden", "This room has too many invites. Revoke one first.");
+    const most = BOUNDS.invitesOfRoom.value;
+    if ((await this.#invites.list(roomId)).length >= most) throw tooMany();
     return this.#audit.noted({ by: user.id, what: "invite", roomId, detail: "made" }, async (begin) => {
       await begin();
-      return this.#invites.create(roomId, user.id, { expires: until, uses });
+      const invite = await this.#invites.create(roomId, user.id, { expires: until, uses, most });
+      if (invite === null) throw tooMany();
+      return invite;
     });
   }
 
@@ -126,6 +128,10 @@ export class ChatInvites {
 
 function isUsedUp({ uses, used }: StoredInvite): boolean {
   return uses !== undefined && used >= uses;
+}
+
+function tooMany(): ChatError {
+  return new ChatError("forbidden", "This room has too many invites. Revoke one first.");
 }
 
 function unknownInvite(): ChatError {

@@ -23,7 +23,7 @@ import {
 import type { Audit } from "../store/audit.ts";
 import { keepsRecords } from "../store/kinds.ts";
 import { unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
-import type { Members } from "../store/members.ts";
+import { tooManyRooms, type Members } from "../store/members.ts";
 import type { Facts, Rooms } from "../store/rooms.ts";
 import { may, refused, roleIn, type Action, type Situation } from "./access.ts";
 import type { Users } from "./users.ts";
@@ -280,8 +280,8 @@ export class ChatRooms {
     const roomId = this.#rooms.between(user.id, otherId);
     const isNew = !(await this.#members.has(roomId, user.id));
     if (!other || (isNew && other.deleted)) throw new ChatError("not_found", "There is no such user.");
-    if (isNew) await this.demandPlace(user.id);
-    const created = await this.#members.show(roomId, user.id);
+    const created = await this.#members.showWithin(roomId, user.id);
+    if (created === null) throw tooManyRooms();
     const wasHidden = await this.#rooms.unhide(roomId, user.id);
     if (created || wasHidden) this.#announce.showRoom([user.id], roomId);
     return { room: await this.describe(roomId, user.id), created };
@@ -427,8 +427,7 @@ export class ChatRooms {
 
   /** Throws `forbidden` for a user in too many rooms. */
   async demandPlace(userId: UserId): Promise<void> {
-    if ((await this.#members.count(userId)) >= BOUNDS.roomsOfUser.value)
-      throw new ChatError("forbidden", `You are in ${BOUNDS.roomsOfUser.value} rooms. Leave one first.`);
+    if ((await this.#members.count(userId)) >= BOUNDS.roomsOfUser.value) throw tooManyRooms();
   }
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import supertest from "supertest";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { RATES } from "../limits.ts";
+import { BOUNDS, RATES } from "../limits.ts";
 import { LIMITS, type Failure, type Page, type Presence, type Room, type User } from "../protocol.ts";
 import type { Replica } from "../server.ts";
 import {
@@ -1165,5 +1165,56 @@ describe("a hidden direct room", () => {
       const { status } = await mary.browser.fetch("PUT", `/api/rooms/${id}/view`, { hidden: true });
       expect(status).toBe(400);
     }
+  });
+});
+
+describe("50 requests at once", () => {
+  const AT_ONCE = 50;
+  const statuses = async (one: (index: number) => Promise<{ status: number }>) =>
+    (await Promise.all(Array.from({ length: AT_ONCE }, (_, index) => one(index)))).map(
+      ({ status }) => status,
+    );
+  const count = (all: number[], status: number) => all.filter((one) => one === status).length;
+
+  it("make no more invites to a room than it may have", async () => {
+    const { id } = await mary.makes({ name: "Inviting" });
+    const most = BOUNDS.invitesOfRoom.value;
+    const make = () => mary.browser.post(`/api/rooms/${id}/invites`);
+    await Promise.all(Array.from({ length: most - 10 }, make));
+    const made = await statuses(make);
+    expect([count(made, 201), count(made, 403)]).toEqual([10, AT_ONCE - 10]);
+    expect((await mary.browser.get<unknown[]>(`/api/rooms/${id}/invites`)).body).toHaveLength(most);
+  });
+
+  it("bring nobody into more rooms than they may be in, by making, joining or starting them", async () => {
+    // Without a connection: its checks would mend the list.
+    const browser = new Browser(left);
+    const { id } = (await browser.post<User>("/api/users", { username: "many", password: "correct horse" }))
+      .body;
+    const list = house.keys.userRooms(id);
+    const others = Array.from({ length: BOUNDS.roomsOfUser.value - 11 }, (_, index) => `${800_000 + index}`);
+    await house.redis.sadd(list, others);
+    const open = await Promise.all(
+      Array.from({ length: 20 }, async (_, index) => (await mary.makes({ name: `Many ${index}` })).id),
+    );
+    const joins = await Promise.all(
+      open.map(async (roomId) => {
+        const { body } = await mary.browser.post<{ code: string }>(`/api/rooms/${roomId}/invites`);
+        return body.code;
+      }),
+    );
+    const done = await statuses((index) => {
+      if (index < 20) return browser.post(`/api/invites/${joins[index]}`);
+      return browser.post("/api/rooms", { name: `Mine ${index}` });
+    });
+    const entered = count(done, 200) + count(done, 201);
+    expect([entered, count(done, 403)]).toEqual([10, AT_ONCE - 10]);
+    expect(await house.redis.scard(list)).toBe(BOUNDS.roomsOfUser.value);
+    const records = await Promise.all(
+      open.map((roomId) => house.redis.hexists(house.keys.records(roomId), id)),
+    );
+    expect(records.filter((is) => is === 1)).toHaveLength(count(done, 200));
+    const { status } = await browser.post("/api/rooms/private", { userId: mary.user.id });
+    expect(status).toBe(403);
   });
 });

@@ -13,25 +13,33 @@ export class Invites {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #use: ReturnType<typeof defineScript>;
+  readonly #add: ReturnType<typeof defineScript>;
 
   constructor(redis: RedisClient, keys: Keys) {
     this.#redis = redis;
     this.#keys = keys;
     this.#use = defineScript(redis, "invite.lua", 1);
+    this.#add = defineScript(redis, "limited.lua", 1);
   }
 
-  /** `expires` in ms; `uses`: how many people it lets in, undefined for no limit. */
+  /**
+   * `expires` in ms; `uses`: how many people it lets in, undefined for no limit. Null if the room has `most` already; ended
+   * ones count until `list` is called.
+   */
   async create(
     roomId: RoomId,
     by: UserId,
-    { expires, uses }: { expires: number; uses: number | undefined },
-  ): Promise<StoredInvite> {
+    { expires, uses, most }: { expires: number; uses: number | undefined; most: number },
+  ): Promise<StoredInvite | null> {
     const code = randomBytes(CODE_BYTES).toString("base64url");
     const key = this.#keys.invite(code);
     const invite = { roomId, by, created: Date.now(), expires, ...(uses !== undefined && { uses }), used: 0 };
     await this.#redis.hset(key, invite);
     await this.#redis.pexpireat(key, expires);
-    await this.#redis.sadd(this.#keys.invites(roomId), code);
+    if ((await this.#add([this.#keys.invites(roomId)], [code, most])) === -1) {
+      await this.#redis.del(key);
+      return null;
+    }
     return { code, ...invite };
   }
 

@@ -2,6 +2,7 @@ import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type Ban, type RoomId, type UserId } from "../protocol.ts";
+import { BOUNDS } from "../limits.ts";
 import { FIRST_ROOMS, keepsRecords } from "./kinds.ts";
 import {
   announcementOf,
@@ -42,6 +43,7 @@ export class Members {
   readonly #channelOf: (roomId: RoomId) => string;
   readonly #serverId: string;
   readonly #change: ReturnType<typeof defineScript>;
+  readonly #add: ReturnType<typeof defineScript>;
 
   constructor(
     redis: RedisClient,
@@ -55,22 +57,26 @@ export class Members {
     this.#serverId = config.serverId;
     this.#channelOf = channelsOf(keys, config);
     this.#change = defineScript(redis, "change.lua", 11);
+    this.#add = defineScript(redis, "limited.lua", 1);
   }
 
   /**
    * Joins as a plain member, or as what `record` says. Writes the room's records first: a member without the room in
-   * their list can join again; the reverse hears nothing. Throws `forbidden` for a banned user.
+   * their list can join again; the reverse hears nothing. Throws `forbidden` for a banned user, and for one in too many rooms.
    */
   async join(roomId: RoomId, userId: UserId, record: MemberRecord = { role: "member" }): Promise<void> {
-    await this.change(roomId, userId, null, (before) =>
-      before === null ? { record, ban: "guarded" } : undefined,
+    const { before } = await this.change(roomId, userId, null, (known) =>
+      known === null ? { record, ban: "guarded" } : undefined,
     );
-    await this.list(roomId, userId);
+    if (before === null) await this.list(roomId, userId);
+    else await this.show(roomId, userId);
   }
 
-  /** Puts a room into its member's list. */
+  /** Puts a room into its new member's list; takes the member out again, and throws `forbidden`, if that is full. */
   async list(roomId: RoomId, userId: UserId): Promise<void> {
-    await this.#redis.sadd(this.#keys.userRooms(userId), roomId);
+    if ((await this.showWithin(roomId, userId)) !== null) return;
+    await this.change(roomId, userId, null, () => ({ record: null }));
+    throw tooManyRooms();
   }
 
   /** Answers what the member was. */
@@ -206,7 +212,13 @@ export class Members {
     if (on && before?.role === "owner") await this.keepOwner(roomId);
   }
 
-  /** Puts a private room into a user's list; true if it was not there. */
+  /** Puts a room into a user's list; true if it was not there, null if the list is full. */
+  async showWithin(roomId: RoomId, userId: UserId): Promise<boolean | null> {
+    const reply = await this.#add([this.#keys.userRooms(userId)], [roomId, BOUNDS.roomsOfUser.value]);
+    return reply === -1 ? null : reply === 1;
+  }
+
+  /** Puts a private room into a user's list, however full it is; true if it was not there. */
   async show(roomId: RoomId, userId: UserId): Promise<boolean> {
     return (await this.#redis.sadd(this.#keys.userRooms(userId), roomId)) === 1;
   }
@@ -341,6 +353,10 @@ export class Members {
     ])) as [string];
     return outcome;
   }
+}
+
+export function tooManyRooms(): ChatError {
+  return new ChatError("forbidden", `You are in ${BOUNDS.roomsOfUser.value} rooms. Leave one first.`);
 }
 
 /** The bytes of a record. A plain member's are always the same: scripts know them. */

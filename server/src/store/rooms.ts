@@ -93,7 +93,12 @@ export class Rooms {
       throw error;
     });
     if (topic !== "") await this.#redis.hset(keys.meta(id), "topic", topic);
-    await this.#members.join(id, creator, { role: "owner" });
+    await this.#members.join(id, creator, { role: "owner" }).catch(async (error: unknown) => {
+      await giveBack();
+      await this.#redis.del(keys.roomByName(name));
+      await this.#looks.release(id, name);
+      throw error;
+    });
     return id;
   }
 

@@ -148,7 +148,6 @@ describe("append", () => {
       "\"quotes\" \\back\\slash\\ 'single'",
       "line\nbreak\ttab\r\nend",
       "👩‍👩‍👧‍👦 é e\u0301 \u202eRTL\u202c \u2028 \u2029 \u0000 \u001b[31m",
-      "lone \ud83d surrogate",
       '}}]}\',"seq":99,"hash":"000000000000"',
       '","from":"999',
       "x".repeat(4_000),

@@ -40,7 +40,7 @@ export function createPerson({ address, name, history, random, nameOf, cookie }:
   const outside = headlessWorld(address, profile);
   const witness = createWitness(
     { ...outside, random: random.next },
-    { person: name, session: name, history, shown: (roomId) => logOf(roomId)?.messages },
+    { person: name, session: name, history },
   );
   const chat = createChatClient(witness.world);
   const life = new AbortController();

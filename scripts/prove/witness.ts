@@ -1,6 +1,6 @@
 import type { Outgoing } from "../../client/src/chat/state/outgoing.ts";
 import type { World } from "../../client/src/chat/world.ts";
-import type { ClientEvents, Message, Reply, RoomId } from "../../server/src/protocol.ts";
+import type { ClientEvents, Message, Reply, RoomId, Target } from "../../server/src/protocol.ts";
 import type { Change, History } from "./history.ts";
 
 /** After these codes a retry may succeed, and the message may be stored nevertheless. */
@@ -15,15 +15,13 @@ type About = {
   person: string;
   session: string;
   history: History;
-  /** The messages that are shown of a room; undefined before its first page. */
-  shown: (room: RoomId) => readonly Message[] | undefined;
 };
 
 /**
  * A world that records in the history what its ChatClient sends and hears: on its connections, by REST, and in its stored
  * outbox.
  */
-export function createWitness(world: World, { person, session, history, shown }: About) {
+export function createWitness(world: World, { person, session, history }: About) {
   let connections = 0;
   const marks = new Map<RoomId, { tried: number; acknowledged: number }>();
   /** The ids of unanswered changes, by their request. */
@@ -44,10 +42,10 @@ export function createWitness(world: World, { person, session, history, shown }:
         }
       };
     },
-    "message.edit": ({ roomId, seq, message, nonce }) =>
-      noteChange(roomId, seq, { is: "edit", text: message }, nonce),
-    "message.delete": ({ roomId, seq }) => noteChange(roomId, seq, { is: "delete" }),
-    "message.react": ({ roomId, seq, emoji, on }) => noteChange(roomId, seq, { is: "react", emoji, on }),
+    "message.edit": ({ message, nonce, ...target }) =>
+      noteChange(target, { is: "edit", text: message }, nonce),
+    "message.delete": (target) => noteChange(target, { is: "delete" }),
+    "message.react": ({ emoji, on, ...target }) => noteChange(target, { is: "react", emoji, on }),
     "room.read"({ roomId, seq }) {
       const mark = marks.get(roomId) ?? { tried: 0, acknowledged: 0 };
       marks.set(roomId, mark);
@@ -63,13 +61,12 @@ export function createWitness(world: World, { person, session, history, shown }:
   };
 
   /** A change that is repeated because it had no answer counts as one change. */
-  function noteChange(room: RoomId, seq: number, change: Change, nonce?: string) {
-    const asked = JSON.stringify([room, seq, change, nonce]);
+  function noteChange({ roomId: room, seq, hash = "" }: Target, change: Change, nonce?: string) {
+    const asked = JSON.stringify([room, seq, hash, change, nonce]);
     const before = unanswered.get(asked);
     const id = before ?? history.lines.length;
     if (before === undefined) {
       unanswered.set(asked, id);
-      const hash = shown(room)?.findLast((message) => message.seq === seq)?.hash ?? "";
       history.add({ kind: "change sent", person, room, seq, hash, id, change });
     }
     return (answer: Reply<Message> | null) => {

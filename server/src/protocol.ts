@@ -366,10 +366,16 @@ export type SendMessage = {
 };
 export type SentFile = { id: string; alt?: string };
 
-/** `rev`: the last change that the author knew of, 0 for none. A retry with the same `nonce` changes nothing more. */
-export type EditMessage = { roomId: RoomId; seq: number; message: string; rev: number; nonce: string };
+/**
+ * A stored message. Another may have got its number if Redis lost the end of a log: with the `hash` of the message that
+ * was meant, such a request is `not_found`.
+ */
+export type Target = { roomId: RoomId; seq: number; hash?: string };
 
-export type React = { roomId: RoomId; seq: number; emoji: string; on: boolean };
+/** `rev`: the last change that the author knew of, 0 for none. A retry with the same `nonce` changes nothing more. */
+export type EditMessage = Target & { message: string; rev: number; nonce: string };
+
+export type React = Target & { emoji: string; on: boolean };
 
 export type MarkRead = { roomId: RoomId; seq: number; unread?: true };
 
@@ -379,11 +385,11 @@ export type ClientEvents = {
   /** Changes the text of one's own message. Answers with the present message; `conflict` if it was edited since. */
   "message.edit": (edit: EditMessage, answer: Answer<Message>) => void;
   /** Deletes one's own message for good; a mark stays in its place. A repeat changes nothing. */
-  "message.delete": (target: { roomId: RoomId; seq: number }, answer: Answer<Message>) => void;
+  "message.delete": (target: Target, answer: Answer<Message>) => void;
   /** Reacts with an emoji, or takes it back. */
   "message.react": (react: React, answer: Answer<Message>) => void;
   /** Pins a message to its room, or unpins it. */
-  "message.pin": (pin: { roomId: RoomId; seq: number; on: boolean }, answer: Answer<Message>) => void;
+  "message.pin": (pin: Target & { on: boolean }, answer: Answer<Message>) => void;
   /** This user is writing in a room. Repeat it every 3 s; when the user stops, just stop repeating. */
   typing: (typing: { roomId: RoomId }, answer: Answer<null>) => void;
   /** Joins a named room; answers with its newest page. */

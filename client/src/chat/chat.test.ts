@@ -322,6 +322,39 @@ describe("a message that was changed", () => {
     await line.close();
   });
 
+  test("leaves another message alone that got the number when the log lost the one that was meant", async () => {
+    const line = await startLine();
+    const tab = openTab(undefined, line.address);
+    const username = await tab.signUp();
+    const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
+    tab.chat.openBeside([cave]);
+    tab.say("said first", cave);
+    await tab.shows("said first", cave);
+    const [first] = tab.chat.snapshot().rooms?.get(cave)?.log?.messages ?? [];
+    await until(() => tab.chat.snapshot().outgoing.length === 0);
+    line.take();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    if (first !== undefined) tab.chat.editMessage(first, "said first, in other words");
+    await house.redis.del(house.keys.room(cave), house.keys.read(cave));
+    await house.redis.hdel(house.keys.meta(cave), "seq", "date", "hash");
+    const elsewhere = openTab();
+    elsewhere.chat.openBeside([cave]);
+    await elsewhere.chat.logIn(username, PASSWORD);
+    await elsewhere.online();
+    elsewhere.say("said instead", cave);
+    await elsewhere.shows("said instead", cave);
+    line.giveBack();
+    tab.back();
+    await tab.shows("said instead", cave);
+    await until(() => tab.chat.snapshot().changing.length === 0, PATIENCE_MS, "the edit to be given up");
+    await elsewhere.shows("said first", cave);
+    expect(elsewhere.texts(cave)).toEqual(["said instead", "said first"]);
+    expect(tab.chat.snapshot().drafts.get(cave)).toBe("said first, in other words");
+    elsewhere.chat.close();
+    tab.chat.close();
+    await line.close();
+  });
+
   test("is shown in its present state in a room beside the open one, which is complete too", async () => {
     const line = await startLine();
     const tab = openTab(undefined, line.address);

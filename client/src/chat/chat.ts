@@ -289,27 +289,31 @@ export function createChatClient(world: World) {
 
     /**
      * Edits one of this user's messages. If that is refused, as after an edit elsewhere, the text becomes the draft
-     * `change <room> <seq>`, and `changing` has the reason until `discard`.
+     * `change <room> <seq>`, and `changing` has the reason until `discard`; the draft of the room, if the log has lost the
+     * message.
      */
     editMessage(message: Message, text: string): void {
-      const { roomId, seq, rev = 0 } = message;
+      const { roomId, seq, hash, rev = 0 } = message;
       const said = message.files !== undefined && isBlank(text) ? "" : asSent(text);
-      change(message, { do: "edit", seq, rev }, said);
+      change(message, { do: "edit", seq, hash, rev }, said);
       signedIn?.drafts.take(changeSlot(roomId, seq));
     },
     /** Is sent once it cannot be undone any more, or when the page is left. */
     deleteMessage(message: Message): Deletion {
-      const nonce = change(message, { do: "delete", seq: message.seq }) ?? "";
+      const { seq, hash } = message;
+      const nonce = change(message, { do: "delete", seq, hash }) ?? "";
       return {
         undo: () => signedIn?.outbox.takeBack(nonce) ?? false,
         wait: () => signedIn?.outbox.hold(nonce),
       };
     },
     react(message: Message, emoji: string, on: boolean): void {
-      change(message, { do: "react", seq: message.seq, emoji, on });
+      const { seq, hash } = message;
+      change(message, { do: "react", seq, hash, emoji, on });
     },
     pin(message: Message, on: boolean): void {
-      change(message, { do: "pin", seq: message.seq, on });
+      const { seq, hash } = message;
+      change(message, { do: "pin", seq, hash, on });
     },
 
     async pins(roomId: RoomId): Promise<readonly Message[]> {

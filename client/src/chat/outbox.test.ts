@@ -100,7 +100,7 @@ function setUp(behaviours: Behaviour[] = [], store = createStore(), server = cre
     ready: () => link.up,
     changed: (entries) => void seen.push(entries),
     sent: (message) => void sent.push(message),
-    refused: (entry, current) => void refused.push({ text: entry.message, current: current?.message }),
+    refused: (entry, { current }) => void refused.push({ text: entry.message, current: current?.message }),
     shared: () => link.shared(),
     clock: systemClock,
     random: () => 0.5,

@@ -2,6 +2,7 @@ import type { Failure, Message, RoomId } from "@hubbub/server/protocol";
 import { ChatError } from "./api.ts";
 import type { OutgoingFile } from "./state/files.ts";
 import {
+  isMeant,
   nextUpload,
   withoutState,
   type Changing,
@@ -39,8 +40,8 @@ type Needs = {
   /** The entries in the order in which they were written, after each change. */
   changed(entries: readonly Outgoing[]): void;
   sent(message: Message): void;
-  /** A change was refused for good. `current` is the present message, if the server sent it. */
-  refused(entry: Changing, current: Message | undefined): void;
+  /** A change was refused for good. */
+  refused(entry: Changing, error: ChatError): void;
   /** The store holds an entry that other tabs do not know yet; only `load` shows it to them. */
   shared: () => void;
   clock: Clock;
@@ -254,8 +255,9 @@ export function createOutbox(needs: Needs) {
 
   /** Decides what becomes of an entry after an error. Answers as `attempt` does. */
   function refuse(current: Outgoing, error: unknown, attempts: number): number | null {
-    const { code, message, retryAfterMs } =
+    const known =
       error instanceof ChatError ? error : new ChatError("unreachable", "Something went wrong here.");
+    const { code, message, retryAfterMs } = known;
     if (code === "not_found" && isForgotten(current)) {
       const files = current.files.map(withoutId);
       share({ ...withoutState(current), files, renewed: true, state: "waiting" });
@@ -272,7 +274,7 @@ export function createOutbox(needs: Needs) {
       case "conflict":
       case "too_large":
         fail(current, { code, message });
-        if (isChange(current)) needs.refused(current, error instanceof ChatError ? error.current : undefined);
+        if (isChange(current)) needs.refused(current, known);
         return null;
       case "rate_limited":
       case "unavailable":
@@ -318,12 +320,12 @@ export function createOutbox(needs: Needs) {
   }
 
   /** A change was made; this is the new message. */
-  function done(nonce: string, { roomId, seq, rev = 0 }: Message) {
+  function done(nonce: string, { roomId, seq, hash, rev = 0 }: Message) {
     remove(nonce);
     // A user who changes a text again before the first answer has seen the first change.
     for (const entry of entries.values()) {
       if (entry.roomId !== roomId || entry.state === "failed" || entry.change?.do !== "edit") continue;
-      if (entry.change.seq === seq && entry.change.rev < rev)
+      if (isMeant(entry.change, { seq, hash }) && entry.change.rev < rev)
         share({ ...entry, change: { ...entry.change, rev } });
     }
   }
@@ -361,7 +363,7 @@ export function createOutbox(needs: Needs) {
    * Removes a deleted message's text: a log that loses it must not get it back. Another tab may have put it in the store,
    * so it is removed there even if this one does not know it. An edit of it came too late.
    */
-  function forget({ nonce, roomId, seq }: Message) {
+  function forget({ nonce, roomId, seq, hash }: Message) {
     if (nonce !== undefined) {
       touch(nonce);
       settled.delete(nonce);
@@ -369,7 +371,7 @@ export function createOutbox(needs: Needs) {
       remove(nonce, "stored");
     }
     for (const { nonce: edit, roomId: room, change } of entries.values())
-      if (room === roomId && change?.do === "edit" && change.seq === seq) remove(edit);
+      if (room === roomId && change?.do === "edit" && isMeant(change, { seq, hash })) remove(edit);
   }
 
   function prune() {
@@ -582,7 +584,7 @@ function isChange(entry: Outgoing): entry is Changing {
 
 /** Whether the second change replaces the first. */
 function isSameWish(one: MessageChange, other: MessageChange): boolean {
-  if (one.seq !== other.seq || one.do !== other.do) return false;
+  if (one.seq !== other.seq || one.hash !== other.hash || one.do !== other.do) return false;
   return one.do !== "react" || other.do !== "react" || one.emoji === other.emoji;
 }
 

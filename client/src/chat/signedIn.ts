@@ -143,16 +143,17 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
         ...(replyTo !== undefined && { replyTo }),
         ...(attached !== undefined && { files: attached.map(toSent) }),
       });
-    const { seq } = change;
+    const { seq, hash } = change;
+    const target = { roomId, seq, ...(hash !== undefined && { hash }) };
     switch (change.do) {
       case "edit":
-        return socket.request("message.edit", { roomId, seq, message, rev: change.rev, nonce });
+        return socket.request("message.edit", { ...target, message, rev: change.rev, nonce });
       case "delete":
-        return socket.request("message.delete", { roomId, seq });
+        return socket.request("message.delete", target);
       case "react":
-        return socket.request("message.react", { roomId, seq, emoji: change.emoji, on: change.on });
+        return socket.request("message.react", { ...target, emoji: change.emoji, on: change.on });
       case "pin":
-        return socket.request("message.pin", { roomId, seq, on: change.on });
+        return socket.request("message.pin", { ...target, on: change.on });
       default:
         return change satisfies never;
     }
@@ -176,11 +177,13 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     );
   }
 
-  /** Keeps the text of a refused edit as a draft beside the message. */
-  function refused({ roomId, message, change }: Changing, current: Message | undefined) {
+  /** Keeps the text of a refused edit as a draft beside the message, or where that is lost as the room's. */
+  function refused({ nonce, roomId, message, change }: Changing, { code, current }: ChatError) {
     if (current !== undefined) sync.told(current);
     if (change.do !== "edit" || current?.deleted !== undefined) return;
-    const slot = changeSlot(roomId, change.seq);
+    const isLost = code === "not_found" && drafts.read(roomId) === null;
+    if (isLost) outbox.remove(nonce);
+    const slot = isLost ? roomId : changeSlot(roomId, change.seq);
     if (drafts.read(slot) === null) drafts.write(slot, message);
   }
 

@@ -5,11 +5,9 @@ import {
   type EditMessage,
   type Message,
   type React,
-  type RoomId,
+  type Target,
   type UserId,
 } from "../protocol.ts";
-
-type Target = { roomId: RoomId; seq: number };
 
 /** What somebody asks to be done to a stored message. */
 export type MessageChange =
@@ -24,7 +22,7 @@ export type Mentioned = Pick<Message, "mentions" | "mentionsRoom">;
 /**
  * How a message changes: answers the new message, or null if nothing is to change. `mentioned` is what a new text
  * mentions. Pure; a repeat, or another order of several people's changes, ends the same. Nothing brings a deleted message
- * back. Throws `conflict` and `forbidden`.
+ * back. Throws `not_found`, `conflict` and `forbidden`.
  */
 export function asChanged(
   message: Message,
@@ -33,6 +31,7 @@ export function asChanged(
   now: number,
   mentioned: Mentioned,
 ): Message | null {
+  demandMeant(message, asked);
   switch (asked.do) {
     case "edit":
       return asEdited(message, by, asked, now, mentioned);
@@ -45,6 +44,12 @@ export function asChanged(
     default:
       return asked satisfies never;
   }
+}
+
+/** Throws `not_found` if another message than this one was meant. */
+export function demandMeant(message: Message, { hash }: Target): void {
+  if (hash !== undefined && hash !== message.hash)
+    throw new ChatError("not_found", "This message is not stored any more.");
 }
 
 /**

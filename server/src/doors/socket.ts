@@ -99,21 +99,15 @@ const send: z.ZodType<SendMessage> = z
       .optional(),
   })
   .refine(({ message, files }) => files !== undefined || !isBlank(message), "a message needs text");
-const target: z.ZodType<{ roomId: RoomId; seq: number }> = z.object({ roomId, seq: whole });
+const hash = z.string().regex(/^[0-9a-f]{0,40}$/);
+const target = z.object({ roomId, seq: whole, hash: hash.optional() });
 const markRead: z.ZodType<MarkRead> = z.object({ roomId, seq: whole, unread: z.literal(true).optional() });
-const edit: z.ZodType<EditMessage> = z.object({ roomId, seq: whole, message: textOrNone, rev: whole, nonce });
-const react: z.ZodType<React> = z.object({
-  roomId,
-  seq: whole,
+const edit: z.ZodType<EditMessage> = target.extend({ message: textOrNone, rev: whole, nonce });
+const react: z.ZodType<React> = target.extend({
   emoji: z.string().max(64).regex(EMOJI, "one emoji"),
   on: z.boolean(),
 });
-const pin: z.ZodType<{ roomId: RoomId; seq: number; on: boolean }> = z.object({
-  roomId,
-  seq: whole,
-  on: z.boolean(),
-});
-const hash = z.string().regex(/^[0-9a-f]{0,40}$/);
+const pin = target.extend({ on: z.boolean() });
 const cursor: z.ZodType<Cursor> = z.object({
   roomId,
   seq: whole,

@@ -15,11 +15,12 @@
 --      10 seq, 11 'edited', 'deleted', 'pinned', 'unpinned' or '', 12 ms to remember `once`, or '0', 13 number of
 --      mentioned users, 14 '1' if it is refused in an archived room, 15... ids of files that it no longer has
 -- Returns {'changed', rev or row}, {'same', record}, {'conflict', record}, {'stranger'} if the actor's record has
--- changed, {'banned'}, {'archived'}, or {'done'} if `once` says that this was done.
+-- changed, {'banned'}, {'archived'}, or {'done'} if `once` says that this was done to
+-- this message.
 local REMEMBERED = 1000
 local what, old, new = ARGV[1], ARGV[2], ARGV[3]
 local isRow = ARGV[11] ~= nil
-if isRow and ARGV[12] ~= '0' and redis.call('EXISTS', KEYS[7]) == 1 then
+if isRow and ARGV[12] ~= '0' and redis.call('GET', KEYS[7]) == what then
   return { 'done' }
 elseif ARGV[8] ~= '' and (redis.call('HGET', KEYS[2], ARGV[8]) or '') ~= ARGV[9] then
   return { 'stranger' }

@@ -127,6 +127,29 @@ describe("a stored message", () => {
     expect(await mary.say(roomId, "a secret nobody shall keep", said.nonce)).toEqual(unwrap(gone));
   });
 
+  it("is left alone by a change that means another message, which had its number before the log lost it", async () => {
+    const said = await mary.say(roomId, "what is stored now");
+    const lost = { ...said, hash: "0123456789ab" };
+    const target = ({ seq, hash }: Message) => ({ roomId, seq, hash });
+    const ask = (message: Message) => [
+      mary.socket.emitWithAck("message.edit", { ...target(message), message: "x", rev: 0, nonce: "meant" }),
+      mary.socket.emitWithAck("message.react", { ...target(message), emoji: "👍", on: true }),
+      mary.socket.emitWithAck("message.pin", { ...target(message), on: true }),
+      mary.socket.emitWithAck("message.delete", target(message)),
+    ];
+    for (const answer of ask(lost)) expect(codeOf(await answer)).toBe("not_found");
+    expect((await stored()).at(-1)).toEqual(said);
+    for (const answer of ask(said)) expect(codeOf(await answer)).toBe("done");
+    expect((await stored()).at(-1)).toMatchObject({ message: "", deleted: expect.any(Number) as number });
+  });
+
+  it("is edited by a nonce that was used for a message that the log has lost", async () => {
+    const said = await mary.say(roomId, "first");
+    await house.redis.set(house.keys.edit(roomId, mary.user.id, "used"), String(said.date - 1));
+    expect(unwrap(await edit(mary, said, "second", "used")).message).toBe("second");
+    expect(unwrap(await edit(mary, said, "third", "used")).message).toBe("second");
+  });
+
   it("is no longer unread once deleted", async () => {
     const room = async () => {
       const { body } = await joe.browser.get<Room[]>("/api/rooms");

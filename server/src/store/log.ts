@@ -308,14 +308,15 @@ export class Log {
     const keys = this.#keys;
     const once = nonce === undefined ? undefined : keys.edit(roomId, by, nonce);
     for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {
-      const [row, record, wasDone] = await Promise.all([
+      const [row, record, done] = await Promise.all([
         this.#rowOf(roomId, seq),
         this.#redis.hget(keys.records(roomId), by),
-        once === undefined ? 0 : this.#redis.exists(once),
+        once === undefined ? null : this.#redis.get(once),
       ]);
       if (row === null) throw new ChatError("not_found", "There is no such message.");
-      if (wasDone === 1) return row;
       const before = parseRow(row);
+      // The log may have lost the message that was edited, and given its number to another.
+      if (done === String(before.date)) return row;
       const after = decide(before, record === null ? null : parseRecord(record));
       if (after === null) return row;
       const note = noteOf(before, after);

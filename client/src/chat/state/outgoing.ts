@@ -3,8 +3,11 @@ import type { OutgoingFile } from "./files.ts";
 import type { RoomsState } from "./rooms.ts";
 import type { SessionState } from "./session.ts";
 
-/** A requested change. `seq` is that of the message that the user saw; `rev` says in which state. */
-export type MessageChange = { seq: number } & (
+/**
+ * A requested change. `seq` and `hash` are those of the message that the user saw (what an older page left has no
+ * `hash`); `rev` says in which state.
+ */
+export type MessageChange = { seq: number; hash?: string } & (
   | { do: "edit"; rev: number }
   | { do: "delete" }
   | { do: "react"; emoji: string; on: boolean }
@@ -85,11 +88,16 @@ export function withoutState({ nonce, roomId, message, replyTo, files, change, c
 export function asChanged(message: Message, changing: readonly Changing[], by: UserId): Message {
   return changing.reduce(
     (now, entry) =>
-      entry.state !== "failed" && entry.roomId === message.roomId && entry.change.seq === message.seq
+      entry.state !== "failed" && entry.roomId === message.roomId && isMeant(entry.change, message)
         ? changed(now, entry, by)
         : now,
     message,
   );
+}
+
+/** Whether a change is of this message, and not of one that had its number before the log lost it. */
+export function isMeant({ seq, hash }: MessageChange, message: Pick<Message, "seq" | "hash">): boolean {
+  return seq === message.seq && (hash === undefined || hash === message.hash);
 }
 
 function changed(message: Message, { change, message: text, created }: Changing, by: UserId): Message {

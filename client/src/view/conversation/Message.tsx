@@ -1,7 +1,7 @@
 import type { Failure, Message, UserId } from "@hubbub/server/protocol";
 import { memo, Suspense, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import type { ThreadLine } from "../../chat/state/folding.ts";
-import { nextUpload, type Changing, type Outgoing } from "../../chat/state/outgoing.ts";
+import { isMeant, nextUpload, type Changing, type Outgoing } from "../../chat/state/outgoing.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { later } from "../later.ts";
 import { useOverlays } from "../overlays.ts";
@@ -67,7 +67,7 @@ export const StoredMessage = memo(function StoredMessage({
   const refused = useChat((state) =>
     state.changing.find(
       (entry): entry is Changing & { state: "failed" } =>
-        entry.state === "failed" && entry.roomId === message.roomId && entry.change.seq === message.seq,
+        entry.state === "failed" && entry.roomId === message.roomId && isMeant(entry.change, message),
     ),
   );
   // Of hundreds of rows only the one with pointer or focus has its actions in the page.
@@ -181,12 +181,13 @@ export const StoredMessage = memo(function StoredMessage({
   );
 });
 
-function Said({ message: { roomId, seq, message, mentions = [], mentionsRoom } }: { message: Message }) {
+function Said({ message: said }: { message: Message }) {
+  const { roomId, message, mentions = [], mentionsRoom } = said;
   const me = useMe();
   const isChanging = useChat(({ changing }) =>
     changing.some(
       ({ state, roomId: room, change }) =>
-        state !== "failed" && room === roomId && change.seq === seq && change.do === "edit",
+        state !== "failed" && room === roomId && isMeant(change, said) && change.do === "edit",
     ),
   );
   const names = useChat((state) =>

@@ -12,6 +12,7 @@ import { Button } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { PersonName } from "../ui/PersonName.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
+import { SkeletonRows } from "../ui/Skeleton.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./People.module.css";
 
@@ -26,6 +27,8 @@ export function People() {
   const me = useMe();
   const users = useChat((state) => state.users);
   const connected = useChat(isConnected);
+  // Who is online is about to be known, and would change the order.
+  const starting = useChat((state) => state.connection === "starting");
   const [wanted, setWanted] = useState("");
   const [shown, setShown] = useState(SHOWN_AT_ONCE);
   const text = wanted.trim();
@@ -53,7 +56,8 @@ export function People() {
         <SearchField label="Find people" busy={busy} value={wanted} onText={type} />
       </div>
       <FoundCount total={text !== "" && total !== null && total > 0 ? total : null} all={all} what="people" />
-      <div className={css.scroller} tabIndex={-1}>
+      {starting && <SkeletonRows />}
+      <div className={css.scroller} tabIndex={-1} hidden={starting}>
         <Group title="Online" people={online.slice(0, shown)} total={online.length} known me={me.id} />
         <Group
           title={connected ? "Offline" : "People"}

@@ -491,7 +491,7 @@ test("the first load is not larger than measured, before and after log-in", asyn
   );
   await page.reload();
   await messageTo(page, "General").waitFor();
-  expect(await loadedKb()).toBeLessThan(130);
+  expect(await loadedKb()).toBeLessThan(131);
   await context.close();
 });
 

@@ -203,15 +203,11 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     for (const { roomId, seq } of [...outbox.keptTexts(), ...drafts.changes()]) {
       const { messages = [] } = chat.state.rooms?.get(roomId)?.log ?? {};
       if (known.has(`${roomId} ${seq}`) || messages.some((message) => message.seq === seq)) continue;
-      try {
-        const page = await api.messages(roomId, { around: seq, size: LIMITS.page });
-        if (!current()) return;
-        for (const message of page.messages) known.add(`${roomId} ${message.seq}`);
-        forgetDeleted(page.messages);
-      } catch (error) {
-        // A room that this user has left tells nothing; anything else is tried again after the next connect.
-        if (!isRefusal(error)) return;
-      }
+      // A room that this user has left tells nothing; anything else is tried again after the next connect.
+      const page = await api.messages(roomId, { around: seq, size: LIMITS.page }).catch(() => null);
+      if (!current()) return;
+      for (const message of page?.messages ?? []) known.add(`${roomId} ${message.seq}`);
+      forgetDeleted(page?.messages ?? []);
     }
   }
 
@@ -433,10 +429,6 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         .catch(() => {});
     },
   };
-}
-
-function isRefusal(error: unknown): boolean {
-  return error instanceof ChatError && ["forbidden", "not_found", "invalid"].includes(error.code);
 }
 
 function cursorOf(room: RoomState): Cursor {

@@ -213,13 +213,14 @@ export class Log {
     const keys = this.#keys;
     const files = send.files?.map(fileIn);
     if (send.replyTo !== undefined || files !== undefined) this.#demandLatest();
-    // Servers of the previous version would take a row with mentions for another program's.
+    const listed = keepsRecords(roomId);
     const { mixed } = this.#schema;
+    // Servers of the previous version would take a row with mentions for another program's.
     const { mentions, mentionsRoom }: Partial<NewMessage> = mixed ? {} : send;
     const tail = tailOf({ ...send, from, mentions, mentionsRoom, files });
     const fileIds = files?.map(({ id }) => id) ?? [];
     const flags =
-      (keepsRecords(roomId) ? "l" : "") +
+      (listed ? "l" : "") +
       (adopted ? "a" : "") +
       (mixed ? "m" : "") +
       (send.thread === undefined ? "" : "t") +

@@ -191,6 +191,10 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
   test("everything can be reached with the keyboard, and the focus is visible", async () => {
     const tab = await open();
     expect(await focused(tab)).toBe("Message to General");
+    await eventually(
+      () => tab.run((person) => document.querySelector(`aside ${person}`) !== null, SELECTORS.person),
+      true,
+    );
     for (const next of ["Add files", "Emoji", "Send message", "Find people"]) {
       await tab.press("Tab");
       expect(await focused(tab)).toBe(next);

@@ -192,7 +192,7 @@ describe.each(ENGINES.filter((name) => programOf(name) !== undefined))("in %s", 
     const tab = await open();
     expect(await focused(tab)).toBe("Message to General");
     await eventually(
-      () => tab.run((person) => document.querySelector(`aside ${person}`) !== null, SELECTORS.person),
+      () => tab.run((selector) => document.querySelector(`aside ${selector}`) !== null, SELECTORS.person),
       true,
     );
     for (const next of ["Add files", "Emoji", "Send message", "Find people"]) {

@@ -90,8 +90,11 @@ function go(hash: string, replace: boolean, thread = false) {
     return;
   }
   if (location.hash !== hash) {
-    if (replace) location.replace(hash);
-    else location.hash = hash;
+    if (replace) {
+      // Safari carries out location.replace a moment later: an overlay that ends by it would step back first.
+      history.replaceState(null, "", hash);
+      dispatchEvent(new PopStateEvent("popstate"));
+    } else location.hash = hash;
     if (thread) history.replaceState({ thread }, "");
   }
   // The browser reports a new address a moment later; until then typed text would reach the room before.

@@ -19,7 +19,7 @@ import { changeSlot, filesSlot, replySlot, threadSlot, type Slot } from "./draft
 import type { GivenFile } from "./files.ts";
 import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
-import type { MessageChange, Outgoing } from "./state/outgoing.ts";
+import { withoutHalves, type Outgoing, type Wish } from "./state/outgoing.ts";
 import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
 import { createStore } from "./store.ts";
 import type { World } from "./world.ts";
@@ -93,8 +93,8 @@ export function createChatClient(world: World) {
   }
 
   /** Requests a change of a stored message, as it is shown now. */
-  function change({ roomId }: Message, what: MessageChange, text?: string) {
-    const nonce = signedIn?.outbox.change(roomId, what, text);
+  function change({ roomId, seq, hash }: Message, what: Wish, text?: string) {
+    const nonce = signedIn?.outbox.change(roomId, { ...what, seq, hash }, text);
     signedIn?.tabs.claim();
     return nonce;
   }
@@ -293,27 +293,24 @@ export function createChatClient(world: World) {
      * message.
      */
     editMessage(message: Message, text: string): void {
-      const { roomId, seq, hash, rev = 0 } = message;
+      const { roomId, seq, rev = 0 } = message;
       const said = message.files !== undefined && isBlank(text) ? "" : asSent(text);
-      change(message, { do: "edit", seq, hash, rev }, said);
+      change(message, { do: "edit", rev }, said);
       signedIn?.drafts.take(changeSlot(roomId, seq));
     },
     /** Is sent once it cannot be undone any more, or when the page is left. */
     deleteMessage(message: Message): Deletion {
-      const { seq, hash } = message;
-      const nonce = change(message, { do: "delete", seq, hash }) ?? "";
+      const nonce = change(message, { do: "delete" }) ?? "";
       return {
         undo: () => signedIn?.outbox.takeBack(nonce) ?? false,
         wait: () => signedIn?.outbox.hold(nonce),
       };
     },
     react(message: Message, emoji: string, on: boolean): void {
-      const { seq, hash } = message;
-      change(message, { do: "react", seq, hash, emoji, on });
+      change(message, { do: "react", emoji, on });
     },
     pin(message: Message, on: boolean): void {
-      const { seq, hash } = message;
-      change(message, { do: "pin", seq, hash, on });
+      change(message, { do: "pin", on });
     },
 
     async pins(roomId: RoomId): Promise<readonly Message[]> {
@@ -401,9 +398,9 @@ export function createChatClient(world: World) {
   };
 }
 
-/** Drops line breaks that were typed after the text, and replaces half characters, which the server refuses. */
+/** Drops line breaks that were typed after the text, and half characters. */
 function asSent(typed: string): string {
-  const text = typed.replaceAll(/\p{Cs}/gu, "\ufffd");
+  const text = withoutHalves(typed);
   const trimmed = text.trimEnd();
   return /[\n\u2028\u2029]/.test(text.slice(trimmed.length)) ? trimmed : text;
 }

@@ -114,6 +114,17 @@ const unsent = ({ kept }: ReturnType<typeof createStore>) =>
 
 const said = (messages: readonly Message[]) => messages.map((message) => message.message);
 
+const DELETED: Message = {
+  roomId: "0",
+  seq: 3,
+  date: 1,
+  hash: "h",
+  from: "1",
+  message: "",
+  deleted: 5,
+  rev: 2,
+};
+
 describe("changing", () => {
   /** An edited message of a server: the requests, and an answer once `answer` is called. */
   function createMessage() {
@@ -224,17 +235,7 @@ describe("changing", () => {
     outbox.change("0", { do: "edit", seq: 3, rev: 1 }, "regretted, in other words");
     outbox.change("0", { do: "edit", seq: 4, rev: 1 }, "another one");
     await vi.advanceTimersByTimeAsync(1);
-    const deleted: Message = {
-      roomId: "0",
-      seq: 3,
-      date: 1,
-      hash: "h",
-      from: "1",
-      message: "",
-      deleted: 5,
-      rev: 2,
-    };
-    outbox.heard(deleted);
+    outbox.heard(DELETED);
     await vi.advanceTimersByTimeAsync(1);
     expect([...store.kept.values()].map(({ message }) => message)).toEqual(["another one"]);
     expect([states(), server.attempts]).toEqual([["waiting"], []]);
@@ -255,22 +256,12 @@ describe("changing", () => {
 
 describe("a deletion", () => {
   const deletion = { do: "delete", seq: 3 } as const;
-  const done: Message = {
-    roomId: "0",
-    seq: 3,
-    date: 1,
-    hash: "h",
-    from: "1",
-    message: "",
-    deleted: 5,
-    rev: 1,
-  };
   /** A server that records its requests. */
   function createNotary() {
     const asked: string[] = [];
     const send = async (entry: Outgoing): Promise<Message> => {
       asked.push(entry.change?.do ?? entry.message);
-      return { ...done, nonce: entry.nonce };
+      return { ...DELETED, nonce: entry.nonce };
     };
     return { ...createServer(), asked, send };
   }

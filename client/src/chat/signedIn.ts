@@ -10,7 +10,7 @@ import { createReads } from "./reads.ts";
 import { createScope } from "./scope.ts";
 import { createSocket } from "./socket.ts";
 import type { OutgoingFile } from "./state/files.ts";
-import { isUnderWay, type Changing, type Outgoing } from "./state/outgoing.ts";
+import { isUnderWay, withoutHalves, type Changing, type Outgoing } from "./state/outgoing.ts";
 import type { Store } from "./store.ts";
 import { createSync } from "./sync.ts";
 import { joinTabs } from "./tabs.ts";
@@ -282,5 +282,5 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
 }
 
 function toSent({ id = "", alt = "" }: OutgoingFile): SentFile {
-  return alt.trim() === "" ? { id } : { id, alt: alt.replaceAll(/\p{Cs}/gu, "\ufffd") };
+  return alt.trim() === "" ? { id } : { id, alt: withoutHalves(alt) };
 }

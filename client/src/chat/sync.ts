@@ -168,8 +168,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   /** Takes in a message as it is now. */
   function told(message: Message) {
     chat.dispatch({ type: "message", message });
-    if (isOwn(message)) outbox.heard(message);
-    forgetDeleted([message]);
+    if (message.deleted !== undefined) forgetDeleted([message]);
+    else if (isOwn(message)) outbox.heard(message);
   }
 
   function heard(message: Message) {

@@ -7,12 +7,12 @@ import type { SessionState } from "./session.ts";
  * A requested change. `seq` and `hash` are those of the message that the user saw (what an older page left has no
  * `hash`); `rev` says in which state.
  */
-export type MessageChange = { seq: number; hash?: string } & (
+export type MessageChange = { seq: number; hash?: string } & Wish;
+export type Wish =
   | { do: "edit"; rev: number }
   | { do: "delete" }
   | { do: "react"; emoji: string; on: boolean }
-  | { do: "pin"; on: boolean }
-);
+  | { do: "pin"; on: boolean };
 
 /** A change on its way; a failed one stays until the user has seen why. */
 export type Changing = Outgoing & { change: MessageChange };
@@ -93,6 +93,11 @@ export function asChanged(message: Message, changing: readonly Changing[], by: U
         : now,
     message,
   );
+}
+
+/** A text without half characters, which the server refuses. */
+export function withoutHalves(text: string): string {
+  return text.replaceAll(/\p{Cs}/gu, "\ufffd");
 }
 
 /** Whether a change is of this message, and not of one that had its number before the log lost it. */

@@ -431,7 +431,10 @@ export type ServerEvents = {
   "room.changed": (room: { roomId: RoomId; kind: RoomKind; name: string } & Partial<RoomSettings>) => void;
   /** The user read this room in another window, or with `unread` marked part of it as unread. */
   "room.read": (read: { roomId: RoomId; read: number; unread?: true }) => void;
-  /** The earlier messages may belong to another log, or something is missing: `sync` the room. */
+  /**
+   * The earlier messages may belong to another log, or something is missing: `sync` the room. The answer to a `sync`
+   * that was sent before may be of the lost log.
+   */
   "room.stale": (stale: { roomId: RoomId }) => void;
 };
 

@@ -389,6 +389,56 @@ describe("a message that was changed", () => {
   });
 });
 
+describe("an answer to `sync` that comes after the news of a lost log", () => {
+  test("is not taken for the present log's, whose messages never join the lost ones", async () => {
+    const held: (() => void)[] = [];
+    let holds = false;
+    const tab = openTab(undefined, undefined, (world) => ({
+      // The next request is sent almost a second after the news.
+      random: () => 30,
+      connect(options) {
+        const wire = world.connect(options);
+        const { timeout } = wire;
+        wire.timeout = (ms) => {
+          const timed = timeout.call(wire, ms);
+          const { emitWithAck } = timed;
+          timed.emitWithAck = async (...asked) => {
+            const answer: unknown = await Reflect.apply(emitWithAck, timed, asked);
+            if (holds && asked[0] === "sync") await new Promise<void>((release) => held.push(release));
+            return answer as never;
+          };
+          return timed;
+        };
+        return wire;
+      },
+    }));
+    await tab.signUp();
+    const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
+    tab.chat.openBeside([cave]);
+    const other = await somebody();
+    unwrap(await other.socket.emitWithAck("room.join", { roomId: cave }));
+    const first = await other.say(cave, "one");
+    await other.say(cave, "two");
+    await other.say(cave, "three");
+    await tab.shows("three", cave);
+
+    holds = true;
+    tab.back();
+    await until(() => held.length > 0, PATIENCE_MS, "the answer");
+    holds = false;
+    const { seq, date, hash } = first;
+    await house.redis.zremrangebyscore(house.keys.room(cave), `(${date}`, "+inf");
+    await house.redis.hset(house.keys.meta(cave), { seq, date, hash });
+    for (const text of ["two, anew", "three, anew", "four, anew"]) await other.say(cave, text);
+    await until(() => tab.chat.snapshot().rooms?.get(cave)?.held.at(-1)?.seq === 4, PATIENCE_MS, "four");
+    for (const release of held) release();
+    await tab.shows("two, anew", cave);
+    expect(tab.texts(cave)).toEqual(["one", "two, anew", "three, anew", "four, anew"]);
+    tab.chat.close();
+    other.close();
+  });
+});
+
 describe("a page from a Redis that is no longer the primary", () => {
   /** Answers the next pages from a lost history: each message differs, by a later change. */
   function lostHistory() {

@@ -254,27 +254,19 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   async function ask(rooms: readonly RoomState[]): Promise<void> {
     let left = rooms.filter((room) => room.log !== null);
     const far = left.filter((room) => room.seq - (room.log?.head ?? 0) > CATCH_UP_MOST);
-    for (const room of far) {
-      const { messages, more, rev, revHash } = await api.messages(room.id, { size: LIMITS.pageDefault });
+    for (const { id } of far)
       chat.dispatch({
-        type: "synced",
-        room: {
-          roomId: room.id,
-          messages,
-          more,
-          reset: "trimmed",
-          ...(rev !== undefined &&
-            revHash !== undefined && { changes: { after: rev, rev, revHash, messages: [] } }),
-        },
+        type: "restarted",
+        roomId: id,
+        page: await api.messages(id, { size: LIMITS.pageDefault }),
       });
-    }
-    // What follows a page proves it.
     left = left.map((room) => chat.state.rooms?.get(room.id) ?? room);
     while (left.length > 0) {
       const chunk = left.slice(0, LIMITS.syncRooms);
       const answer = await socket.request("sync", { rooms: chunk.map(cursorOf) });
       const unfinished: RoomState[] = [];
-      for (const synced of answer.rooms) {
+      for (const [index, synced] of answer.rooms.entries()) {
+        if (isDoubtedSince(chunk[index])) continue;
         chat.dispatch({ type: "synced", room: synced });
         reads.came(synced.roomId);
         for (const message of synced.messages) if (isOwn(message)) outbox.heard(message);
@@ -288,6 +280,14 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       }
       left = [...left.slice(LIMITS.syncRooms), ...unfinished];
     }
+  }
+
+  /**
+   * Whether the room's log was doubted since. The replica reads some rooms of one `sync` after others, so that an answer
+   * may come from a log that is lost, and after the `room.stale` that tells of the loss. Each doubt asks for itself.
+   */
+  function isDoubtedSince(room: RoomState | undefined): boolean {
+    return room !== undefined && chat.state.rooms?.get(room.id)?.doubts !== room.doubts;
   }
 
   /**
@@ -326,6 +326,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
           ...(next !== undefined && { before: next.date }),
         });
         chat.dispatch({ type: "page again", roomId, page, before: next?.seq });
+        settle(roomId);
       }
     } catch {
       // Until then the shown messages may be outdated.
@@ -343,14 +344,16 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       forgetDeleted(page.messages);
       reads.came(roomId);
       people.learn(page.messages.flatMap(whoIsIn));
-      const room = chat.state.rooms?.get(roomId);
-      if (room === undefined) return;
-      offerLost(room);
-      // Nothing has proved yet that the page belongs to the connection's log.
-      if (needsSync(room) || (page.rev ?? 0) > 0) await ask([room]).catch(() => stale(roomId));
+      await prove(roomId);
     } catch {
       chat.dispatch({ type: "load failed", roomId });
     }
+  }
+
+  /** Compares a page that has just come with the connection's log. */
+  async function prove(roomId: RoomId): Promise<void> {
+    const room = chat.state.rooms?.get(roomId);
+    if (room !== undefined && needsSync(room)) await ask([room]).catch(() => stale(roomId));
   }
 
   /**
@@ -375,7 +378,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       synced.changes.reset === undefined &&
       synced.reset === undefined &&
       late.every((message) => (since.get(message.seq) ?? 0) >= (message.rev ?? 0));
-    if (!isProved) throw new ChatError("unavailable", "This page may be of a history that is lost.");
+    if (!isProved || isDoubtedSince(room))
+      throw new ChatError("unavailable", "This page may be of a history that is lost.");
     chat.dispatch({ type: "synced", room: synced });
     settle(roomId);
     return page;
@@ -403,6 +407,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     const more = (messages[0]?.seq ?? 1) > 1;
     chat.dispatch({ type: "newest page", roomId: room.id, page: { ...page, more } });
     forgetDeleted(messages);
+    void prove(room.id);
   }
 
   return {

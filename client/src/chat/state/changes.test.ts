@@ -56,6 +56,9 @@ function general(state: ChatState): RoomState {
   return room;
 }
 
+/** The answer to `sync` when nothing follows the loaded log. */
+const PROVED: ChatEvent = { type: "synced", room: { roomId, messages: [], more: false } };
+
 const after = (events: readonly ChatEvent[], from = initialState) => events.reduce(apply, from);
 
 const stories = fc.integer({ min: 1, max: 12 }).chain((total) =>
@@ -151,7 +154,11 @@ describe("changes", () => {
   });
 
   const story: Story = { total: 5, changes: [2, 4, 2, 5, 1] };
-  const opened = after([listed(story, 0), { type: "newest page", roomId, page: page(story, 1, 5, 1) }]);
+  const opened = after([
+    listed(story, 0),
+    { type: "newest page", roomId, page: page(story, 1, 5, 1) },
+    PROVED,
+  ]);
 
   test("are applied if they follow, and missing ones are noticed", () => {
     const joined = general(apply(opened, { type: "changes", roomId, changes: span(story, 0, 3) }));
@@ -254,6 +261,7 @@ describe("changes", () => {
     const state = after([
       listed(short, 2),
       { type: "newest page", roomId, page: page(short, 1, 5, 2) },
+      PROVED,
       { type: "changes", roomId, changes: span(short, 2, 3) },
       { type: "synced", room: answer },
       { type: "page again", roomId, page: page(short, 1, 5, 2), before: undefined },
@@ -284,10 +292,11 @@ describe("changes", () => {
       page: { messages: [...rows(long, 1, 5, 0), gone], more: false, rev: 2, revHash: "r2" },
     };
     for (const way of [
-      [first, edit, joins, deletion],
-      [first, joins, edit, deletion],
-      [first, edit, deletion, joins],
-      [edit, first, joins, deletion],
+      [first, PROVED, edit, joins, deletion],
+      [first, PROVED, joins, edit, deletion],
+      [first, edit, deletion, PROVED, joins],
+      [first, edit, joins, deletion, PROVED],
+      [edit, first, PROVED, joins, deletion],
       [edit, all],
     ]) {
       const state = after([listed(long, 0), ...way]);

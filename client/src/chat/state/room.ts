@@ -61,8 +61,10 @@ export type RoomState = Revisions & {
   load: "idle" | "loading" | "failed";
   /** Messages that do not join the log yet, by seq: beyond a gap, or heard while the log is stale. */
   held: readonly Message[];
-  /** Set when the replica, or a contradicting message, says that the log may be outdated. */
+  /** Set while the log may be another one than the connection's: a page, or doubted by the replica or a message. */
   stale: boolean;
+  /** How often the log was doubted. What was asked for before the last doubt says nothing about the present log. */
+  doubts: number;
   /** seqs of deleted messages after `read`, as far as they are known. */
   deleted: readonly number[];
   /** What notifies this user. */
@@ -169,6 +171,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       load: "idle",
       held: [],
       stale: false,
+      doubts: 0,
       deleted: room.deleted ?? [],
       ...chosenIn(room),
       ...setIn(room),
@@ -241,7 +244,7 @@ function noteDeleted(room: RoomState, messages: readonly Message[]): RoomState {
 
 /** Drops held messages, which may be of a lost log; nothing joins the loaded log before `sync` has compared it. */
 export function distrust(room: RoomState): RoomState {
-  return { ...room, held: [], stale: room.log !== null, changed: [], heardRev: 0 };
+  return { ...room, held: [], stale: room.log !== null, doubts: room.doubts + 1, changed: [], heardRev: 0 };
 }
 
 /** Adds a heard message, wherever it belongs. */
@@ -254,7 +257,7 @@ export function hear(room: RoomState, heard: Message): RoomState {
     const contradicts = known === undefined ? room.stale : known.hash !== message.hash;
     if (!contradicts)
       return message.rev === undefined && known?.rev === undefined ? room : take(room, [message], room.rev);
-    room = room.stale ? room : { ...room, stale: true };
+    room = room.stale ? room : { ...room, stale: true, doubts: room.doubts + 1 };
   }
   if (room.held.some((other) => other.seq === seq)) return take(room, [message], room.rev);
   const held = [...room.held, message].toSorted((one, other) => one.seq - other.seq);
@@ -296,6 +299,7 @@ function take(before: RoomState, rows: readonly Message[], complete = 0): RoomSt
     return next;
   });
   const stale = room.stale || contradicts;
+  const doubts = room.doubts + (stale === room.stale ? 0 : 1);
   const log = replaced && room.log !== null && messages !== undefined ? { ...room.log, messages } : room.log;
   const held = allNewest(room.held, fresh);
   const last = room.last === null ? null : newest(room.last, fresh);
@@ -306,7 +310,7 @@ function take(before: RoomState, rows: readonly Message[], complete = 0): RoomSt
     last === room.last &&
     changed === room.changed &&
     stale === room.stale;
-  return same ? room : { ...room, log, held, last, changed, stale };
+  return same ? room : { ...room, log, held, last, changed, stale, doubts };
 }
 
 /**
@@ -347,11 +351,20 @@ function insert(messages: readonly Message[], message: Message): readonly Messag
   return at === messages.length ? [...messages, message] : messages.toSpliced(at, 0, message);
 }
 
-/** Replaces the log by its newest page. */
+/**
+ * Starts the log with its newest page, which may come from another replica, or from a Redis that is no longer the
+ * primary: nothing joins it before `sync` has compared it with the connection's log.
+ */
 export function takeNewest(room: RoomState, { messages, rev = 0, revHash = "" }: Page): RoomState {
   if (room.log !== null) return { ...messages.reduce(hear, room), load: "idle" };
   const heardRev = Math.max(room.heardRev, rev);
-  return startLog({ ...room, rev, revHash, heardRev }, messages);
+  return startLog({ ...room, rev, revHash, heardRev, stale: true }, messages);
+}
+
+/** Restarts a log that is far behind with its newest page, as above. */
+export function restart(room: RoomState, { messages, more, rev = 0, revHash = "" }: Page): RoomState {
+  const changes = { after: rev, rev, revHash, messages: [] };
+  return catchUp(room, { roomId: room.id, messages, more, reset: "trimmed", changes }, true);
 }
 
 /** The page includes all changes up to the room's `rev`. */
@@ -404,8 +417,8 @@ export function readAgain(room: RoomState, page: Page, before: number = Infinity
   return { ...taken, log: { ...taken.log, messages } };
 }
 
-/** Applies the answer to `sync`. */
-export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
+/** Applies the answer to `sync`, after which the log is not `stale`, unless said otherwise. */
+export function catchUp(known: RoomState, answer: SyncedRoom, stale = false): RoomState {
   const { reset, messages, more, changes } = answer;
   // The changes are no longer known: any read state overrides the present one.
   const room = changes?.reset ? doubtAll(known) : known;
@@ -416,7 +429,7 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
     const begun = {
       ...room,
       held: since,
-      stale: false,
+      stale,
       last,
       seq: last?.seq ?? 0,
       rev,
@@ -437,7 +450,7 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
     };
     return changes === undefined ? next : take(next, changes.messages);
   }
-  const heard = messages.reduce(hear, join({ ...room, stale: false }));
+  const heard = messages.reduce(hear, join({ ...room, stale }));
   const changed = changes === undefined ? heard : changeAsSynced(heard, changes);
   if (more || changed.log === null) return changed;
   // The server has nothing more: a higher seq that was only heard belongs to a lost log.

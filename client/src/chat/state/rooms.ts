@@ -19,6 +19,7 @@ import {
   prepend,
   readAgain,
   readUpTo,
+  restart,
   settingsOf,
   shorten,
   takeNewest,
@@ -51,10 +52,13 @@ export type RoomsEvent =
   | { type: "load failed"; roomId: RoomId }
   | { type: "newest page"; roomId: RoomId; page: Page }
   | { type: "older page"; roomId: RoomId; page: Page }
+  /** The newest page for a loaded log that is far behind. */
+  | { type: "restarted"; roomId: RoomId; page: Page }
   /** `before`: the seq of the message after the page; undefined for the newest page. */
   | { type: "page again"; roomId: RoomId; page: Page; before: number | undefined }
   | { type: "message"; message: Message }
   | { type: "changes"; roomId: RoomId; changes: Changes }
+  /** The answer to a `sync` that was sent after the last doubt. */
   | { type: "synced"; room: SyncedRoom }
   | { type: "stale"; roomId: RoomId }
   | { type: "read"; roomId: RoomId; read: number }
@@ -99,6 +103,10 @@ export function applyRooms<S extends RoomsState & SessionState>(
       return mapRoom(state, event.roomId, (room) => takeNewest(room, event.page));
     case "older page":
       return mapRoom(state, event.roomId, (room) => prepend(room, event.page));
+    case "restarted":
+      return mapRoom(state, event.roomId, (room) =>
+        noted(state, restart(room, event.page), event.page.messages),
+      );
     case "page again":
       return mapRoom(state, event.roomId, (room) => readAgain(room, event.page, event.before));
     case "changes":

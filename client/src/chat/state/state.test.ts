@@ -47,10 +47,14 @@ function signedIn(): ChatState {
   return apply(initialState, { type: "signed in", user: ME, drafts: new Map() });
 }
 
+/** The answer to `sync` when nothing follows the loaded log. */
+const PROVED: ChatEvent = { type: "synced", room: { roomId: "0", messages: [], more: false } };
+
 function opened(seq: number, first = 1): ChatState {
   return after([
     { type: "rooms", rooms: [listed(seq)] },
     { type: "newest page", roomId: "0", page: { messages: between(first, seq), more: first > 1 } },
+    PROVED,
   ]);
 }
 
@@ -118,7 +122,11 @@ describe("messages", () => {
             page: { messages: between(1, stale), more: false },
           };
           events.splice(place % (events.length + 1), 0, page);
-          const state = after(events, after([{ type: "rooms", rooms: [listed(stale)] }]));
+          const answer: ChatEvent = {
+            type: "synced",
+            room: { roomId: "0", messages: between(stale + 1, stale + more), more: false },
+          };
+          const state = after([...events, answer], after([{ type: "rooms", rooms: [listed(stale)] }]));
           expect(general(state)).toEqual(general(fresh));
         },
       ),
@@ -171,6 +179,46 @@ describe("messages", () => {
     const told = apply(gapped, { type: "stale", roomId: "0" });
     expect(general(told)).toMatchObject({ stale: true, held: [] });
     expect(general(apply(told, answer)).log?.messages).toEqual([...between(1, 5), ...anew]);
+  });
+
+  test("messages of the present log never join a page that was read from a lost one", () => {
+    const lost = between(4, 6).map((message) => ({ ...message, hash: `old ${message.seq}` }));
+    const present = between(4, 8).map((message) => ({ ...message, date: message.date + 1_000 }));
+    const page: ChatEvent = {
+      type: "newest page",
+      roomId: "0",
+      page: { messages: [...between(1, 3), ...lost], more: false },
+    };
+    const [, , , seventh, eighth] = present.map(live) as [
+      ChatEvent,
+      ChatEvent,
+      ChatEvent,
+      ChatEvent,
+      ChatEvent,
+    ];
+    const far: ChatEvent = { ...page, type: "restarted" };
+    const begun = after([{ type: "rooms", rooms: [listed(3)] }]);
+    for (const before of [
+      [page, seventh],
+      [seventh, page],
+      [{ type: "stale", roomId: "0" }, seventh, page],
+    ] as ChatEvent[][]) {
+      const state = after([...before, eighth], begun);
+      expect(general(state).log?.messages).toEqual([...between(1, 3), ...lost]);
+      expect(needsSync(general(state))).toBe(true);
+      const answer: SyncedRoom = {
+        roomId: "0",
+        messages: [...between(1, 3), ...present],
+        more: false,
+        reset: "rewound",
+      };
+      const synced = general(apply(state, { type: "synced", room: answer }));
+      expect(synced.log?.messages).toEqual(answer.messages);
+      expect(needsSync(synced)).toBe(false);
+    }
+    const restarted = general(after([far, seventh], opened(3)));
+    expect(restarted.log?.messages).toEqual([...between(1, 3), ...lost]);
+    expect(needsSync(restarted)).toBe(true);
   });
 
   test("a known seq with another hash means that the log was replaced", () => {

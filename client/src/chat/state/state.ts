@@ -138,6 +138,7 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     case "loading":
     case "load failed":
     case "older page":
+    case "restarted":
     case "page again":
     case "changes":
     case "stale":

@@ -37,6 +37,7 @@ function open(log: Message[], more = false, folds = false): ChatState {
     { type: "opened", roomId: "0" },
     { type: "rooms", rooms: [listed] },
     { type: "newest page", roomId: "0", page: page(log, more) },
+    { type: "synced", room: { roomId: "0", messages: [], more: false } },
   ]);
 }
 

@@ -32,6 +32,7 @@ const BEGUN: ChatEvent[] = [
   { type: "rooms", rooms: [ROOM] },
   { type: "opened", roomId: "7" },
   { type: "newest page", roomId: "7", page: pageOf(151, 200) },
+  { type: "synced", room: { roomId: "7", messages: [], more: false } },
 ];
 const visit = (seq: number, id = 1): ChatEvent => ({ type: "visit", id, roomId: "7", seq });
 

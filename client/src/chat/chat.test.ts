@@ -398,12 +398,12 @@ describe("an answer to `sync` that comes after the news of a lost log", () => {
       random: () => 30,
       connect(options) {
         const wire = world.connect(options);
-        const { timeout } = wire;
+        const timeout = wire.timeout.bind(wire);
         wire.timeout = (ms) => {
-          const timed = timeout.call(wire, ms);
-          const { emitWithAck } = timed;
+          const timed = timeout(ms);
+          const emit = timed.emitWithAck.bind(timed);
           timed.emitWithAck = async (...asked) => {
-            const answer: unknown = await Reflect.apply(emitWithAck, timed, asked);
+            const answer: unknown = await Reflect.apply(emit, undefined, asked);
             if (holds && asked[0] === "sync") await new Promise<void>((release) => held.push(release));
             return answer as never;
           };

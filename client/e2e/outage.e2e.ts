@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { User } from "../../server/src/protocol.ts";
-import { both, Browser, connect, unwrap } from "../../server/src/testing.ts";
+import { both, Browser, connect, person, unwrap } from "../../server/src/testing.ts";
 import {
   eventually,
   message,
@@ -241,6 +241,39 @@ test("after the log lost its tail everybody shows the same log, with the lost me
   }
   await nan.context.close();
   await oli.context.close();
+});
+
+test("an answer whose message the log has lost says so, and can be sent as no reply", async () => {
+  const { page, context, link } = await stage.enter("sam");
+  const asker = await person(both(stage.house)[1], "asker");
+  await asker.say("0", "kept");
+  const kept = await newestOf(stage);
+  const { seq } = await asker.say("0", "shall we delete it?");
+  const question = page.locator(`[data-seq="${seq}"]`);
+  await question.getByText("shall we delete it?").waitFor();
+  await question.focus();
+  await question.getByRole("button", { name: "Reply" }).click();
+  await page.getByText("Replying to asker: shall we delete it?").waitFor();
+  await messageTo(page, "General").fill("yes, at once");
+  link.cut();
+  await page.keyboard.press("Enter");
+  await eventually(() => page.locator("[data-state]:not([data-state=sent])").count(), 1);
+  await rewind(stage, kept);
+  const instead = await asker.say("0", "shall we keep it?");
+  expect(instead.seq).toBe(seq);
+  await link.mend();
+  await question.getByText("shall we keep it?").waitFor();
+  const failed = page.locator("[data-state=failed]");
+  await failed.getByText("The message that this answers is not there.").waitFor();
+  expect((await stored(stage)).slice(-2)).toEqual(["kept", "shall we keep it?"]);
+  await failed.getByRole("button", { name: "Send as no reply" }).click();
+  await eventually(async () => (await stored(stage)).slice(-1), ["yes, at once"]);
+  const said = await newestOf(stage);
+  expect(said).not.toHaveProperty("replyTo");
+  await page.locator(`[data-seq="${said.seq}"]`).waitFor();
+  await eventually(() => failed.count(), 0);
+  asker.close();
+  await context.close();
 });
 
 test("a message that the log lost while its sender's page was closed is offered again by the next page", async () => {

@@ -72,6 +72,8 @@ const BODIES: Record<string, (random: Random, context: Context) => Record<string
       ),
       nonce: JSON.stringify(random.next() < 0.8 ? context.nonce() : "again"),
       ...(isAnswer && { replyTo: seq }),
+      ...(isAnswer &&
+        random.next() < 0.2 && { replyToHash: JSON.stringify(random.pick(["", "abcdef012345", "zz"])) }),
       ...(random.next() < 0.15 && { files: filesOf(random, context) }),
     };
   },

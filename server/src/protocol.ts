@@ -354,14 +354,17 @@ export type Reply<T> = { ok: true; value: T } | { ok: false; error: Failure };
 export type Answer<T> = (reply: Reply<T>) => void;
 
 /**
- * `nonce` is the sender's own name for this send: a retry with the same one never stores a second message. `files` are
- * ids of uploads to this room that no message has yet, alone or with words for them.
+ * `nonce` is the sender's own name for this send: a retry with the same one never stores a second message. `replyTo` is
+ * the seq of the answered message. Another may have got that number if Redis lost the end of a log: with the `hash` of
+ * the message that was meant as `replyToHash`, such an answer is `not_found`, and not stored. `files` are ids of uploads to
+ * this room that no message has yet, alone or with words for them.
  */
 export type SendMessage = {
   roomId: RoomId;
   message: string;
   nonce: string;
   replyTo?: number;
+  replyToHash?: string;
   files?: (string | SentFile)[];
 };
 export type SentFile = { id: string; alt?: string };

@@ -12,6 +12,7 @@ import {
   type Person,
 } from "../../../server/src/testing.ts";
 import { createChatClient, type ChatClient } from "./chat.ts";
+import { threadSlot } from "./drafts.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
 import { UNDO_MS } from "./outbox.ts";
 import { asChanged } from "./state/outgoing.ts";
@@ -352,6 +353,101 @@ describe("a message that was changed", () => {
     expect(tab.chat.snapshot().drafts.get(cave)).toBe("said first, in other words");
     elsewhere.chat.close();
     tab.chat.close();
+    await line.close();
+  });
+
+  test("gets no answer that was meant for another one, which the log has lost with its number", async () => {
+    const line = await startLine();
+    const tab = openTab(undefined, line.address);
+    await tab.signUp();
+    const other = await somebody();
+    const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
+    unwrap(await other.socket.emitWithAck("room.join", { roomId: cave }));
+    tab.chat.openBeside([cave]);
+    tab.say("welcome", cave);
+    await tab.shows("welcome", cave);
+    const question = await other.say(cave, "shall we delete it?");
+    await tab.shows("shall we delete it?", cave);
+    const slot = threadSlot(cave, question.seq);
+    line.take();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    tab.chat.answer(cave, question);
+    tab.say("yes, at once", cave);
+    tab.chat.setDraft(slot, "yes, as soon as you can");
+    tab.chat.send(cave, question);
+    tab.chat.answer(cave, question);
+    await house.redis.zremrangebyscore(house.keys.room(cave), question.date, question.date);
+    const [first] = await house.redis.zrange(house.keys.room(cave), "0", "0");
+    const { seq, date, hash } = JSON.parse(first ?? "{}") as Message;
+    await house.redis.hset(house.keys.meta(cave), { seq, date, hash });
+    const instead = await other.say(cave, "shall we keep it?");
+    expect(instead.seq).toBe(question.seq);
+    line.giveBack();
+    tab.back();
+    await tab.shows("shall we keep it?", cave);
+    const failed = () => tab.chat.snapshot().outgoing.filter(({ state }) => state === "failed");
+    await until(() => failed().length === 2, PATIENCE_MS, "both answers to fail");
+    expect(failed().map((entry) => entry.state === "failed" && entry.failure.code)).toEqual([
+      "not_found",
+      "not_found",
+    ]);
+    expect(tab.texts(cave)).toEqual(["welcome", "shall we keep it?"]);
+
+    // The draft of another answer is older than the loss.
+    tab.say("yes, and soon", cave);
+    await until(() => failed().length === 3, PATIENCE_MS, "the third to fail");
+    const [one, two, three] = failed();
+    tab.chat.retry(one?.nonce ?? "", true);
+    tab.chat.discard(two?.nonce ?? "");
+    await tab.shows("yes, at once", cave);
+    const stored = tab.chat.snapshot().rooms?.get(cave)?.log?.messages.at(-1);
+    expect(stored).not.toHaveProperty("replyTo");
+    tab.chat.retry(three?.nonce ?? "");
+    await until(() => failed().length === 0);
+    await until(() => failed().length === 1, PATIENCE_MS, "it to be refused again");
+    tab.chat.close();
+    other.close();
+    await line.close();
+  });
+
+  test("keeps its answers if its author brings it back under another number", async () => {
+    const line = await startLine();
+    const tab = openTab(undefined, line.address);
+    await tab.signUp();
+    const other = await somebody();
+    const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
+    unwrap(await other.socket.emitWithAck("room.join", { roomId: cave }));
+    tab.chat.openBeside([cave]);
+    tab.say("who brings cake?", cave);
+    await tab.shows("who brings cake?", cave);
+    const row = (text: string) =>
+      tab.chat
+        .snapshot()
+        .rooms?.get(cave)
+        ?.log?.messages.find(({ message }) => message === text);
+    const question = row("who brings cake?");
+    if (question === undefined) throw new Error("it is not shown");
+    tab.chat.answer(cave, question);
+    tab.say("I do", cave);
+    await tab.shows("I do", cave);
+    await until(() => tab.chat.snapshot().outgoing.length === 0);
+    line.take();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    await house.redis.del(
+      house.keys.room(cave),
+      house.keys.read(cave),
+      house.keys.thread(cave, question.seq),
+    );
+    await house.redis.hdel(house.keys.meta(cave), "seq", "date", "hash");
+    await other.say(cave, "said instead");
+    line.giveBack();
+    tab.back();
+    await tab.shows("said instead", cave);
+    await until(() => tab.texts(cave)?.length === 3, PATIENCE_MS, "both to come back");
+    expect(tab.texts(cave)).toEqual(["said instead", "who brings cake?", "I do"]);
+    expect(row("I do")).toMatchObject({ replyTo: row("who brings cake?")?.seq, thread: 2 });
+    tab.chat.close();
+    other.close();
     await line.close();
   });
 

@@ -15,11 +15,19 @@ import {
   type UserId,
 } from "@hubbub/server/protocol";
 import { ChatError, createApi, type Finding } from "./api.ts";
-import { changeSlot, filesSlot, replySlot, threadSlot, type Slot } from "./drafts.ts";
+import {
+  answeringIn,
+  changeSlot,
+  filesSlot,
+  replySlot,
+  threadSlot,
+  toAnswering,
+  type Slot,
+} from "./drafts.ts";
 import type { GivenFile } from "./files.ts";
 import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
-import { withoutHalves, type Outgoing, type Wish } from "./state/outgoing.ts";
+import { answering, withoutHalves, type Answering, type Outgoing, type Wish } from "./state/outgoing.ts";
 import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
 import { createStore } from "./store.ts";
 import type { World } from "./world.ts";
@@ -72,19 +80,19 @@ export function createChatClient(world: World) {
   }
 
   /**
-   * `answers`: the seq of the message that the draft answers, where its own `reply` slot says nothing else. `kept`: the
-   * files that go with it, where its own `files` slot has none.
+   * `answers`: the message that the draft answers, where its own `reply` slot says nothing else. `kept`: the files that go
+   * with it, where its own `files` slot has none.
    */
-  function sendDraft(slot: Slot, roomId: RoomId, answers?: number, kept: readonly OutgoingFile[] = []) {
+  function sendDraft(slot: Slot, roomId: RoomId, answers?: Answering, kept: readonly OutgoingFile[] = []) {
     if (signedIn === null) return;
     const { outbox, tabs, drafts, typing } = signedIn;
     const attached = [...kept, ...filesIn(drafts.read(filesSlot(slot))?.text)];
     const draft = drafts.read(slot) ?? drafts.read(filesSlot(slot));
     if (draft === null) return;
     const text = asSent(drafts.read(slot)?.text ?? "");
-    const chosen = Number(drafts.read(replySlot(slot))?.text ?? 0);
+    const chosen = answeringIn(drafts.read(replySlot(slot))?.text);
     const said = attached.length > 0 && isBlank(text) ? "" : text;
-    outbox.add(roomId, said, draft.nonce, chosen > 0 ? chosen : answers, attached);
+    outbox.add(roomId, said, draft.nonce, chosen ?? answers, attached);
     tabs.claim();
     drafts.take(slot);
     drafts.take(filesSlot(slot));
@@ -219,13 +227,19 @@ export function createChatClient(world: World) {
      * Puts the room's draft on its way, or that of an answer in the thread which the message `root` begins. Throws a
      * ChatError if too many wait already.
      */
-    send(roomId: RoomId, root?: number): void {
-      sendDraft(root === undefined ? roomId : threadSlot(roomId, root), roomId, root);
+    send(roomId: RoomId, root?: Message): void {
+      if (root === undefined) sendDraft(roomId, roomId);
+      else sendDraft(threadSlot(roomId, root.seq), roomId, answeringIn(toAnswering(root)));
+    },
+    /** Makes the draft in this slot answer a message, or nothing. */
+    answer(slot: Slot, message: Message | null): void {
+      setDraft(replySlot(slot), message === null ? "" : toAnswering(message));
     },
     /** Takes a message out whose files are being uploaded. False: it is too late. */
     cancel: (nonce: string): boolean => signedIn?.outbox.takeBack(nonce) ?? false,
-    retry(nonce: string): void {
-      signedIn?.outbox.retry(nonce);
+    /** `alone`: as an answer to nothing. */
+    retry(nonce: string, alone = false): void {
+      signedIn?.outbox.retry(nonce, alone);
       signedIn?.tabs.claim();
     },
     /** Discards a failed message, or a failed change. */
@@ -249,8 +263,9 @@ export function createChatClient(world: World) {
       return true;
     },
     /** Puts what a failed message has been changed to on its way, in its stead. Throws as `send` does. */
-    sendEdited({ nonce, roomId, replyTo, files }: Outgoing): void {
-      sendDraft(`edit ${nonce}`, roomId, replyTo, files);
+    sendEdited(entry: Outgoing): void {
+      const { nonce, roomId, files } = entry;
+      sendDraft(`edit ${nonce}`, roomId, answering(entry), files);
       signedIn?.outbox.remove(nonce);
     },
     setDraft,

@@ -1,12 +1,13 @@
-import type { RoomId, UserId } from "@hubbub/server/protocol";
+import type { Message, RoomId, UserId } from "@hubbub/server/protocol";
 import { createNonce } from "./outbox.ts";
+import type { Answering } from "./state/outgoing.ts";
 import type { DraftStore } from "./world.ts";
 
 /**
  * Where a text is being written: a room's id, `thread <room> <seq>` in the thread that this message begins,
  * `edit <nonce>` in place of a message that has failed, or `change <room> <seq>` in place of one that is stored.
- * `reply <slot>` holds the seq that the draft of a room, or of a thread, answers, and `files <slot>` the list of the
- * files that go with it.
+ * `reply <slot>` holds what `toAnswering` says of the message that the draft of a room, or of a thread, answers, and
+ * `files <slot>` the list of the files that go with it.
  */
 export type Slot = string;
 
@@ -20,7 +21,7 @@ export function threadSlot(roomId: RoomId, root: number): Slot {
   return `thread ${roomId} ${root}`;
 }
 
-/** Where the seq of the message stands that the draft of a room, or of a thread, answers. */
+/** Where it stands which message the draft of a room, or of a thread, answers. */
 export function replySlot(slot: Slot): Slot {
   return `reply ${slot}`;
 }
@@ -28,6 +29,19 @@ export function replySlot(slot: Slot): Slot {
 /** Where the files are listed that go with the draft of a room, or of a thread. */
 export function filesSlot(slot: Slot): Slot {
   return `files ${slot}`;
+}
+
+/** What a `reply` slot holds of the answered message. Earlier versions put its seq there alone. */
+export function toAnswering({ seq, hash, from, nonce = "" }: Message): string {
+  return `${seq} ${hash} ${from} ${nonce}`;
+}
+
+/** Reads what a `reply` slot holds; undefined if that is nothing. */
+export function answeringIn(text = ""): Answering | undefined {
+  const [seq = "", hash, from = "", nonce = ""] = text.split(" ");
+  if (!(Number(seq) > 0)) return undefined;
+  const replyTo = Number(seq);
+  return { replyTo, ...(hash !== undefined && { answered: { hash, from, ...(nonce !== "" && { nonce }) } }) };
 }
 
 /** `stored` is the stored form, or null if it could not be stored. */

@@ -82,10 +82,11 @@ test("files alone make a message, also an answer in a thread", async () => {
   tab.chat.setDraft("0", "the question");
   tab.chat.send("0");
   await until(() => tab.stored("the question") !== undefined);
-  const { seq = 0 } = tab.stored("the question") ?? {};
+  const question = tab.stored("the question");
+  const seq = question?.seq ?? 0;
   const slot = threadSlot("0", seq);
   await tab.chat.addFiles(slot, [given("answer.txt")]);
-  tab.chat.send("0", seq);
+  tab.chat.send("0", question);
   await until(() => tab.storedWith("answer.txt") !== undefined);
   expect(tab.storedWith("answer.txt")).toMatchObject({ message: "", replyTo: seq });
   tab.chat.close();

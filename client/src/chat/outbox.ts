@@ -2,9 +2,11 @@ import type { Failure, Message, RoomId } from "@hubbub/server/protocol";
 import { ChatError } from "./api.ts";
 import type { OutgoingFile } from "./state/files.ts";
 import {
+  answering,
   isMeant,
   nextUpload,
   withoutState,
+  type Answering,
   type Changing,
   type MessageChange,
   type Outgoing,
@@ -338,7 +340,7 @@ export function createOutbox(needs: Needs) {
       return;
     }
     if (nonce === undefined) return;
-    const { files } = entries.get(nonce) ?? {};
+    const { files, answered } = entries.get(nonce) ?? {};
     if (!entries.delete(nonce)) return;
     touch(nonce);
     const entry = {
@@ -348,7 +350,7 @@ export function createOutbox(needs: Needs) {
       created: clock.date(),
       state: "sent",
       seq,
-      ...(replyTo !== undefined && { replyTo }),
+      ...answering({ replyTo, answered }),
       ...(files !== undefined && { files }),
     } as const;
     settled.set(nonce, entry);
@@ -399,12 +401,12 @@ export function createOutbox(needs: Needs) {
       roomId: RoomId,
       message: string,
       nonce = createNonce(),
-      replyTo?: number,
+      answers: Answering = {},
       files: readonly OutgoingFile[] = [],
     ): void {
       if (entries.has(nonce) || settled.has(nonce)) return;
       demandPlace();
-      const rest = { ...(replyTo !== undefined && { replyTo }), ...(files.length > 0 && { files }) };
+      const rest = { ...answering(answers), ...(files.length > 0 && { files }) };
       share({ nonce, roomId, message, created: laterThanAll(), state: "waiting", ...rest });
       work();
     },
@@ -465,13 +467,17 @@ export function createOutbox(needs: Needs) {
       });
     },
 
-    /** Queues a failed message again; one that waited for about a day as a new send. */
-    retry(nonce: string): void {
+    /**
+     * Queues a failed message again; one that waited for about a day as a new send, and with `alone` as an answer to
+     * nothing.
+     */
+    retry(nonce: string, alone = false): void {
       const entry = entries.get(nonce);
       if (entry?.state !== "failed") return;
       const expired = clock.date() - entry.created > TRIED_FOR_MS / 2;
+      const { replyTo: _, answered: __, ...own } = withoutState(entry);
       share({
-        ...withoutState(entry),
+        ...(alone ? own : withoutState(entry)),
         nonce: expired ? createNonce() : nonce,
         created: laterThanAll(),
         state: "waiting",

@@ -1,4 +1,4 @@
-import type { Leave, Me, Message, SentFile } from "@hubbub/server/protocol";
+import type { Leave, Me, Message, SendMessage, SentFile } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
 import { changeSlot, createDrafts } from "./drafts.ts";
 import type { createFiles } from "./files.ts";
@@ -10,7 +10,7 @@ import { createReads } from "./reads.ts";
 import { createScope } from "./scope.ts";
 import { createSocket } from "./socket.ts";
 import type { OutgoingFile } from "./state/files.ts";
-import { isUnderWay, withoutHalves, type Changing, type Outgoing } from "./state/outgoing.ts";
+import { isAnsweredBy, isUnderWay, withoutHalves, type Changing, type Outgoing } from "./state/outgoing.ts";
 import type { Store } from "./store.ts";
 import { createSync } from "./sync.ts";
 import { joinTabs } from "./tabs.ts";
@@ -134,13 +134,14 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   hiding.opened(chat.state.openRoom);
   threads.look();
 
-  function send({ roomId, message, nonce, replyTo, files: attached, change }: Outgoing): Promise<Message> {
+  function send(entry: Outgoing): Promise<Message> {
+    const { roomId, message, nonce, files: attached, change } = entry;
     if (change === undefined)
       return socket.request("message", {
         roomId,
         message,
         nonce,
-        ...(replyTo !== undefined && { replyTo }),
+        ...answeredBy(entry),
         ...(attached !== undefined && { files: attached.map(toSent) }),
       });
     const { seq, hash } = change;
@@ -157,6 +158,16 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
       default:
         return change satisfies never;
     }
+  }
+
+  /** Names the message that this one answers, by its present number if that is known. */
+  function answeredBy(entry: Outgoing): Pick<SendMessage, "replyTo" | "replyToHash"> {
+    const { roomId, replyTo, answered } = entry;
+    if (replyTo === undefined) return {};
+    if (answered === undefined) return { replyTo };
+    const { messages = [] } = chat.state.rooms?.get(roomId)?.log ?? {};
+    const { seq, hash } = messages.find((one) => isAnsweredBy(entry, one)) ?? { seq: replyTo, ...answered };
+    return { replyTo: seq, replyToHash: hash };
   }
 
   /** See `createFiles`. */

@@ -11,11 +11,12 @@ import {
   type RoomId,
   type SendMessage,
   type SyncedRoom,
+  type Target,
   type User,
   type UserId,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
-import type { Log, NewMessage, PageCursor } from "../store/log.ts";
+import { unanswered, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Settings } from "../store/settings.ts";
 import { may, refused } from "./access.ts";
@@ -133,30 +134,33 @@ export class ChatMessages {
    * The look-ups that a message needs before it is stored. One sender's messages keep their order: later ones wait for
    * a running look-up.
    */
-  async #lookedUp(user: User, send: SendMessage): Promise<Pick<NewMessage, "thread"> & Mentioned> {
-    const { roomId, message, replyTo } = send;
+  async #lookedUp(
+    user: User,
+    send: SendMessage,
+  ): Promise<Pick<NewMessage, "thread" | "answered"> & Mentioned> {
+    const { roomId, message, replyTo, replyToHash } = send;
     const key = `${user.id} ${roomId}`;
     const before = this.#lookingUp.get(key);
     const isPlain = replyTo === undefined && namesIn(message).length === 0;
     if (isPlain && !before) return {};
     const found = Promise.all([
-      replyTo === undefined ? undefined : this.#threadOf(user.id, roomId, replyTo),
+      replyTo === undefined ? null : this.#answered(user.id, { roomId, seq: replyTo, hash: replyToHash }),
       this.#mentionsIn(message),
     ]);
     const turn = Promise.allSettled([before, found]);
     this.#lookingUp.set(key, turn);
     await turn;
     if (this.#lookingUp.get(key) === turn) this.#lookingUp.delete(key);
-    const [thread, mentioned] = await found;
-    return { ...(thread !== undefined && { thread }), ...mentioned };
+    const [answered, mentioned] = await found;
+    return { ...(answered && { answered, thread: answered.thread ?? answered.seq }), ...mentioned };
   }
 
-  /** The first message of the thread that an answer to this one joins. Throws `not_found`. */
-  async #threadOf(userId: UserId, roomId: RoomId, seq: number): Promise<number> {
+  /** The message that is answered. Throws `not_found`, also if another one has its number. */
+  async #answered(userId: UserId, { roomId, seq, hash }: Target): Promise<Message> {
     await this.#members.demand(roomId, userId);
     const answered = await this.#log.at(roomId, seq);
-    if (answered === null) throw new ChatError("not_found", "There is no such message to answer.");
-    return answered.thread ?? answered.seq;
+    if (answered === null || (hash !== undefined && hash !== answered.hash)) throw unanswered();
+    return answered;
   }
 
   /** A room's newest messages, oldest first. The caller must have checked that the user is in it. */

@@ -77,6 +77,7 @@ const roomId = z.custom<RoomId>(isRoomId, "no room id");
 const whole = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const room: z.ZodType<{ roomId: RoomId }> = z.object({ roomId });
 const nonce = z.string().regex(NONCE, "1 to 64 letters, digits, _ . : -");
+const hash = z.string().regex(/^[0-9a-f]{0,40}$/);
 const fileId = z.string().regex(FILE_ID, "the id of a file");
 const sentFile = z.union([fileId, z.object({ id: fileId, alt: writtenText(LIMITS.alt).optional() })]);
 /** Blank only beside files: whoever edits it is asked the same where the message is known. */
@@ -87,6 +88,7 @@ const send: z.ZodType<SendMessage> = z
     message: textOrNone,
     nonce,
     replyTo: whole.optional(),
+    replyToHash: hash.optional(),
     files: z
       .array(sentFile)
       .min(1)
@@ -99,7 +101,6 @@ const send: z.ZodType<SendMessage> = z
       .optional(),
   })
   .refine(({ message, files }) => files !== undefined || !isBlank(message), "a message needs text");
-const hash = z.string().regex(/^[0-9a-f]{0,40}$/);
 const target = z.object({ roomId, seq: whole, hash: hash.optional() });
 const markRead: z.ZodType<MarkRead> = z.object({ roomId, seq: whole, unread: z.literal(true).optional() });
 const edit: z.ZodType<EditMessage> = target.extend({ message: textOrNone, rev: whole, nonce });

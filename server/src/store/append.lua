@@ -3,10 +3,11 @@
 --      mentioned user (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
 --      6 ms to remember the nonce, 7 flags: "l" the room lists its members, "a" its rows were adopted, "m" servers that
---      know `members` alone may run, "t" it belongs to a thread, "f" it has files; 8... ids of its files
+--      know `members` alone may run, "t" it belongs to a thread, "f" it has files, "r" it answers a message; for an answer
+--      8 date, 9 beginning of the answered row; then the ids of its files
 -- Returns {'stored' | 'repeated', message}, {'theirs'}: the whole log is another program's, and the caller must adopt it
 -- first, or why the user may not write: {'stranger'}, {'disabled'}, {'archived'}, {'muted', ms}, {'slow', ms}, {'file'} if
--- one of the files is not the user's to send.
+-- one of the files is not the user's to send, {'unanswered'} if the answered message is not in the log.
 local is = {}
 for flag in string.gmatch(ARGV[7], '.') do
   is[flag] = true
@@ -21,6 +22,7 @@ end
 local members = optional('m')
 local thread = optional('t')
 local files = optional('f')
+local firstFile = is.r and 10 or 8
 
 local sent = redis.call('GET', KEYS[4])
 if sent then
@@ -55,7 +57,16 @@ if record ~= '' and record ~= '{"role":"member"}' then
     return { 'muted', string.format('%.0f', tonumber(muted) - now) }
   end
 end
-for at = 8, #ARGV do
+if is.r then
+  local found = false
+  for _, row in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[8], ARGV[8])) do
+    found = found or string.sub(row, 1, #ARGV[9]) == ARGV[9]
+  end
+  if not found then
+    return { 'unanswered' }
+  end
+end
+for at = firstFile, #ARGV do
   if redis.call('HGET', files, ARGV[at]) ~= ARGV[2] then
     return { 'file' }
   end
@@ -78,7 +89,7 @@ redis.call('ZADD', KEYS[1], date, message)
 for at = mentions, #KEYS do
   redis.call('ZADD', KEYS[at], seq, seq)
 end
-for at = 8, #ARGV do
+for at = firstFile, #ARGV do
   redis.call('HSET', files, ARGV[at], '#' .. seq)
 end
 redis.call('SET', KEYS[4], date, 'PX', ARGV[6])

@@ -206,7 +206,7 @@ export class Log {
    * the same nonce finds out. Throws `not_found` for a room that keeps records and has none of this user's; for other
    * rooms the caller must have checked the membership. Throws `muted`, `archived`, `unauthorized` for a disabled account,
    * and `rate_limited` in slow mode; also `not_found` for a file that is not the user's to send, in this room, or that a
-   * message has.
+   * message has, and for an answer whose message is not there any more.
    */
   async append(from: UserId, send: NewMessage, adopted = false): Promise<{ row: string; repeated: boolean }> {
     const { roomId, nonce } = send;
@@ -224,7 +224,9 @@ export class Log {
       (adopted ? "a" : "") +
       (mixed ? "m" : "") +
       (send.thread === undefined ? "" : "t") +
-      (files === undefined ? "" : "f");
+      (files === undefined ? "" : "f") +
+      (send.answered === undefined ? "" : "r");
+    const answered = send.answered === undefined ? [] : [send.answered.date, beginningOf(send.answered)];
     const reply = await this.#append(
       [
         keys.room(roomId),
@@ -238,7 +240,7 @@ export class Log {
         ...(files === undefined ? [] : [keys.roomFiles(roomId)]),
         ...this.#toldOf({ roomId, from, mentions, mentionsRoom }),
       ],
-      [roomId, from, tail, this.#channelOf(roomId), this.#envelope, NONCE_MS, flags, ...fileIds],
+      [roomId, from, tail, this.#channelOf(roomId), this.#envelope, NONCE_MS, flags, ...answered, ...fileIds],
     );
     const [outcome, row] = reply as [string, string?];
     if (outcome === "theirs") {
@@ -269,7 +271,7 @@ export class Log {
         date = Math.max(Math.floor(wanted), date + 1);
         const tail = tailOf({ from, message });
         hash = chain(hash, date, tail);
-        rows.push(date, `{"roomId":"${roomId}","seq":${seq},"date":${date},"hash":"${hash}",${tail}`);
+        rows.push(date, beginningOf({ roomId, seq, date, hash }) + tail);
       }
       if (rows.length === 0 || (await this.#load(keys, [head.hash, seq, date, hash, ...rows])) === 1) return;
     }
@@ -891,9 +893,20 @@ type Mentioning = Pick<Message, "roomId" | "from"> & {
   mentionsRoom?: true | undefined;
 };
 
-/** What to store: what the author sent, and what the server derived from it. */
-export type NewMessage = Omit<SendMessage, "files"> &
-  Pick<Message, "thread" | "mentions" | "mentionsRoom"> & { files?: MessageFile[] | undefined };
+/**
+ * What to store: what the author sent, and what the server derived from it. `answered`: the message with the number
+ * `replyTo`, as it was found.
+ */
+export type NewMessage = Omit<SendMessage, "files" | "replyToHash"> &
+  Pick<Message, "thread" | "mentions" | "mentionsRoom"> & {
+    files?: MessageFile[] | undefined;
+    answered?: Message;
+  };
+
+/** The bytes with which a message's row begins, and which no change touches. */
+function beginningOf({ roomId, seq, date, hash }: Head & { roomId: RoomId }): string {
+  return `{"roomId":"${roomId}","seq":${seq},"date":${date},"hash":"${hash}",`;
+}
 
 /** A file in the one order of a row, and nothing else. */
 function fileIn({ id, name, type, size, width, height, animated, alt }: MessageFile): MessageFile {
@@ -974,7 +987,13 @@ function notWritten(outcome: string, ms?: string): ChatError {
     return new ChatError("rate_limited", "Slow mode: wait before you go on.", Number(ms));
   if (outcome === "archived") return new ChatError("archived", "This room is archived. It can only be read.");
   if (outcome === "file") return new ChatError("not_found", "A file of this message is not there any more.");
+  if (outcome === "unanswered") return unanswered();
   return outcome === "disabled" ? new ChatError("unauthorized", "Log in first.") : unknownRoom();
+}
+
+/** Of an answer to a message that is not in the log, or not any more. */
+export function unanswered(): ChatError {
+  return new ChatError("not_found", "The message that this answers is not there.");
 }
 
 export function unknownRoom(): ChatError {

@@ -14,6 +14,11 @@ export type Wish =
   | { do: "react"; emoji: string; on: boolean }
   | { do: "pin"; on: boolean };
 
+/** The message that a text answers; what an older page left tells its number alone. */
+export type Answering = { replyTo?: number; answered?: Answered };
+/** What tells an answered message from another one that has its number since a log lost its end. */
+type Answered = { hash: string; from?: UserId; nonce?: string };
+
 /** A change on its way; a failed one stays until the user has seen why. */
 export type Changing = Outgoing & { change: MessageChange };
 
@@ -26,8 +31,6 @@ export type Outgoing = {
   nonce: string;
   roomId: RoomId;
   message: string;
-  /** seq of the answered message. */
-  replyTo?: number;
   /** What goes with the text, in this order. They are uploaded before the message is sent. */
   files?: readonly OutgoingFile[];
   /** The server did not know the uploaded files any more, and they were uploaded once more. */
@@ -38,11 +41,12 @@ export type Outgoing = {
   heldUntil?: number;
   /** ms since 1970 on this machine's clock. */
   created: number;
-} & (
-  | { state: "waiting" | "sending" | "unconfirmed" }
-  | { state: "failed"; failure: Failure }
-  | { state: "sent"; seq: number }
-);
+} & Answering &
+  (
+    | { state: "waiting" | "sending" | "unconfirmed" }
+    | { state: "failed"; failure: Failure }
+    | { state: "sent"; seq: number }
+  );
 
 export type OutgoingState = { outgoing: readonly Outgoing[]; changing: readonly Changing[] };
 
@@ -72,16 +76,31 @@ export function isUnderWay(entry: Outgoing): boolean {
 }
 
 /** The fields that every state of an entry keeps. */
-export function withoutState({ nonce, roomId, message, replyTo, files, change, created }: Outgoing) {
+export function withoutState({ nonce, roomId, message, files, change, created, ...rest }: Outgoing) {
   return {
     nonce,
     roomId,
     message,
     created,
-    ...(replyTo !== undefined && { replyTo }),
+    ...answering(rest),
     ...(files !== undefined && { files }),
     ...(change !== undefined && { change }),
   };
+}
+
+/** What an entry says of the message that it answers. */
+export function answering({ replyTo, answered }: Answering): Answering {
+  return {
+    ...(replyTo !== undefined && { replyTo }),
+    ...(answered !== undefined && { answered }),
+  };
+}
+
+/** Whether a text answers this message, which its author may have brought back under another number. */
+export function isAnsweredBy({ replyTo, answered }: Answering, message: Message): boolean {
+  if (answered === undefined) return message.seq === replyTo;
+  const { hash, from, nonce } = answered;
+  return message.hash === hash || (nonce !== undefined && message.nonce === nonce && message.from === from);
 }
 
 /** A message as it will be after the changes that `by` requested; the same object if nothing changes. */

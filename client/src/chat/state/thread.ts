@@ -1,4 +1,5 @@
 import type { Message, Page, RoomId, SyncedRoom } from "@hubbub/server/protocol";
+import { isAnsweredBy, type Answering } from "./outgoing.ts";
 import { allNewest } from "./revisions.ts";
 import type { RoomState } from "./room.ts";
 import type { RoomsState } from "./rooms.ts";
@@ -99,6 +100,12 @@ export function isIn(thread: OpenThread, seq: number): boolean {
   return (
     thread.is === "shown" && (thread.root.seq === seq || thread.answers.some((answer) => answer.seq === seq))
   );
+}
+
+/** Whether a message on its way answers one of the thread, as far as it is here. */
+export function isAnswerIn(thread: OpenThread, entry: Answering): boolean {
+  if (thread.is !== "shown" || entry.replyTo === undefined) return false;
+  return [thread.root, ...thread.answers].some((message) => isAnsweredBy(entry, message));
 }
 
 /** What becomes of the thread after anything else has changed: it ends with its room, and has what the room has. */

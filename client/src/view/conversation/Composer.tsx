@@ -1,4 +1,4 @@
-import { isBlank, LIMITS, type RoomId } from "@hubbub/server/protocol";
+import { isBlank, LIMITS, type Message, type RoomId } from "@hubbub/server/protocol";
 import {
   Suspense,
   useEffect,
@@ -10,7 +10,7 @@ import {
   type Ref,
 } from "react";
 import { wordsOf } from "../../chat/api.ts";
-import { filesSlot, replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
+import { answeringIn, filesSlot, replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
 import { filesIn } from "../../chat/state/files.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { announce } from "../announce.tsx";
@@ -47,8 +47,8 @@ type Props = {
   /** The id of its field. */
   id: "composer" | "thread-composer";
   roomId: RoomId;
-  /** The seq of a thread's first message: texts answer it, or the answer that is chosen. */
-  root?: number;
+  /** A thread's first message: texts answer it, or the answer that is chosen. */
+  root?: Message;
   label: string;
   placeholder: string;
   face: Ref<ComposerFace>;
@@ -61,7 +61,7 @@ type Props = {
 
 export function Composer({ id, roomId, root, label, placeholder, face, onSent, onEditLast, onPage }: Props) {
   const chat = useClient();
-  const slot = root === undefined ? roomId : threadSlot(roomId, root);
+  const slot = root === undefined ? roomId : threadSlot(roomId, root.seq);
   const { text, write, show } = useDraft(slot);
   const [fault, setFault] = useState<string | null>(null);
   const area = useRef<HTMLTextAreaElement>(null);
@@ -148,7 +148,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
     }
     if (event.key === "Escape" && chat.snapshot().drafts.has(replySlot(slot))) {
       event.stopPropagation();
-      chat.setDraft(replySlot(slot), "");
+      chat.answer(slot, null);
     }
     const views = event.key === "PageUp" ? -1 : event.key === "PageDown" ? 1 : 0;
     const { scrollHeight, clientHeight } = event.currentTarget;
@@ -246,23 +246,29 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
 
 function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone: () => void }) {
   const chat = useClient();
-  const seq = Number(useChat((state) => state.drafts.get(replySlot(slot)) ?? "0"));
-  const quoted = useQuoted(roomId, seq);
+  const answers = answeringIn(useChat((state) => state.drafts.get(replySlot(slot))));
+  const quoted = useQuoted(roomId, answers);
+  // Where it should stand is shown, and it is not there.
+  const isGone = useChat(({ rooms }) => {
+    const { messages: [first] = [] } = rooms?.get(roomId)?.log ?? {};
+    return quoted === undefined && first !== undefined && (answers?.replyTo ?? 0) >= first.seq;
+  });
   const line = useLine(quoted);
   const name = useChat((state) => nameIn(state.users, quoted?.from, ""));
-  if (seq === 0) return null;
+  if (answers === undefined) return null;
+  const who = name === "" ? `a message${isGone ? " that is not there any more" : ""}` : name;
   return (
     <div className={css.reply}>
       <Icon name="reply" />
       <span>
-        Replying to {name === "" ? "a message" : name}
+        Replying to {who}
         {quoted && `: ${line}`}
       </span>
       <IconButton
         icon="close"
         label="Do not reply"
         onClick={() => {
-          chat.setDraft(replySlot(slot), "");
+          chat.answer(slot, null);
           onDone();
         }}
       />

@@ -1,12 +1,11 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
-import { replySlot } from "../../chat/drafts.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { isOnline } from "../../chat/state/people.ts";
 import type { RoomState } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
-import { isIn } from "../../chat/state/thread.ts";
+import { isAnswerIn } from "../../chat/state/thread.ts";
 import type { Visit } from "../../chat/state/visit.ts";
 import { follow, moveTo, unfoldThread } from "../address.ts";
 import { ConnectionBar } from "../connection/ConnectionBar.tsx";
@@ -83,7 +82,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
       enterThread(room.id, message.seq);
       return;
     }
-    chat.setDraft(replySlot(room.id), String(message.seq));
+    chat.answer(room.id, message);
     composer.current?.focus();
   }
 
@@ -229,7 +228,7 @@ function useWaiting({ id, folded }: RoomState): Outgoing[] {
   const thread = useChat((state) => state.thread);
   return useMemo(() => {
     if (!folded || thread === null) return waiting;
-    return waiting.filter(({ replyTo }) => replyTo === undefined || !isIn(thread, replyTo));
+    return waiting.filter((entry) => !isAnswerIn(thread, entry));
   }, [waiting, folded, thread]);
 }
 

@@ -165,7 +165,7 @@ export const StoredMessage = memo(function StoredMessage({
         {refused !== undefined && (
           <span className={css.failed}>
             <span className={css.why}>
-              <Icon name="warning" /> Not done. {whyNot(refused.failure)}
+              <Icon name="warning" /> Not done. {whyNot(refused.failure, true)}
             </span>
             <Button look="link" icon="close" onClick={() => chat.discard(refused.nonce)}>
               Dismiss
@@ -333,10 +333,12 @@ type FailedProps = Pick<OutgoingProps, "onEdit" | "onDone"> & { entry: Outgoing 
 function Failed({ entry, onEdit, onDone }: FailedProps) {
   const chat = useClient();
   const [copied, setCopied] = useState(false);
+  const inside = useChat((state) => state.rooms?.has(entry.roomId) === true);
+  const mayBeGone = inside && entry.failure.code === "not_found" && entry.replyTo !== undefined;
   return (
     <span className={css.failed}>
       <span className={css.why}>
-        <Icon name="warning" /> Not sent. {whyNot(entry.failure)}
+        <Icon name="warning" /> Not sent. {whyNot(entry.failure, inside)}
       </span>
       {onEdit !== undefined ? (
         <>
@@ -350,6 +352,18 @@ function Failed({ entry, onEdit, onDone }: FailedProps) {
           >
             Retry
           </Button>
+          {mayBeGone && (
+            <Button
+              look="link"
+              icon="send"
+              onClick={() => {
+                chat.retry(entry.nonce, true);
+                onDone?.();
+              }}
+            >
+              Send as no reply
+            </Button>
+          )}
           <Button look="link" icon="edit" onClick={() => onEdit(entry)}>
             Edit
           </Button>
@@ -378,8 +392,8 @@ function Failed({ entry, onEdit, onDone }: FailedProps) {
 }
 
 /** The server does not reveal a room to users outside it; this user was in it, so we can name it. */
-function whyNot({ code, message }: Failure): string {
-  return code === "not_found" ? "You are not in this room any more." : message;
+function whyNot({ code, message }: Failure, inside: boolean): string {
+  return code === "not_found" && !inside ? "You are not in this room any more." : message;
 }
 
 /** Edits a failed message in its place. */

@@ -1,4 +1,5 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
+import { isAnsweredBy, type Answering } from "../../chat/state/outgoing.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { useSaid } from "../useBlocks.ts";
@@ -18,7 +19,7 @@ type Props = {
 
 /** The message that this one answers: its first line as it is now, with links to it and to their thread. */
 export function Quote({ roomId, seq, onJump, onThread }: Props) {
-  const quoted = useQuoted(roomId, seq);
+  const quoted = useQuoted(roomId, { replyTo: seq });
   const line = useLine(quoted);
   const name = useChat((state) => nameIn(state.users, quoted?.from, "…"));
   return (
@@ -42,11 +43,12 @@ export function Quote({ roomId, seq, onJump, onThread }: Props) {
   );
 }
 
-/** A message of the room, if the log or the open thread has it. */
-export function useQuoted(roomId: RoomId, seq: number | undefined): Message | undefined {
+/** The message of the room that a text answers, if the log or the open thread has it. */
+export function useQuoted(roomId: RoomId, answers: Answering | undefined): Message | undefined {
   const asChanged = useAsChanged();
   const quoted = useChat(({ rooms, thread }) => {
-    const isIt = (message: Message) => message.seq === seq;
+    if (answers === undefined) return undefined;
+    const isIt = (message: Message) => isAnsweredBy(answers, message);
     const inLog = rooms?.get(roomId)?.log?.messages.find(isIt);
     if (inLog !== undefined || thread?.is !== "shown" || thread.roomId !== roomId) return inLog;
     return isIt(thread.root) ? thread.root : thread.answers.find(isIt);

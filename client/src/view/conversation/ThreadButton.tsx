@@ -29,7 +29,7 @@ export function ThreadStub({ roomId, stub }: { roomId: RoomId; stub: Stub }) {
   useClock();
   const { root, isNew, count, last } = stub;
   const name = useNameOf(last.from);
-  const begun = useQuoted(roomId, root);
+  const begun = useQuoted(roomId, { replyTo: root });
   const line = useLine(begun);
   const author = useChat((state) => nameIn(state.users, begun?.from, ""));
   const what = `${count} ${isNew ? "new " : ""}${count === 1 ? "reply" : "replies"}`;

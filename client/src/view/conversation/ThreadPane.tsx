@@ -1,8 +1,8 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef } from "react";
-import { replySlot, threadSlot } from "../../chat/drafts.ts";
+import { threadSlot } from "../../chat/drafts.ts";
 import { nameIn } from "../../chat/state/people.ts";
-import { isIn, type OpenThread } from "../../chat/state/thread.ts";
+import { isAnswerIn, isIn, type OpenThread } from "../../chat/state/thread.ts";
 import { closeThread, moveTo, openThread } from "../address.ts";
 import { titleOf } from "../rooms/titles.ts";
 import { dayOf, showDay, useClock } from "../time.ts";
@@ -89,10 +89,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
   const asChanged = useAsChanged();
   const outgoing = useChat((state) => state.outgoing);
   const waiting = useMemo(
-    () =>
-      outgoing.filter(
-        ({ roomId: room, replyTo }) => room === roomId && replyTo !== undefined && isIn(thread, replyTo),
-      ),
+    () => outgoing.filter((entry) => entry.roomId === roomId && isAnswerIn(thread, entry)),
     [outgoing, roomId, thread],
   );
   const scroller = useRef<HTMLDivElement>(null);
@@ -146,8 +143,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
   const done = useCallback(() => composer.current?.focus(), []);
   const reply = useCallback(
     (message: Message) => {
-      const chosen = message.seq === root.seq ? "" : String(message.seq);
-      chat.setDraft(replySlot(threadSlot(roomId, root.seq)), chosen);
+      chat.answer(threadSlot(roomId, root.seq), message.seq === root.seq ? null : message);
       composer.current?.focus();
     },
     [chat, roomId, root.seq],
@@ -231,7 +227,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
       <Composer
         id="thread-composer"
         roomId={roomId}
-        root={root.seq}
+        root={root}
         label="Reply in the thread"
         placeholder="Reply…"
         face={composer}

@@ -17,7 +17,8 @@ const SWIPE = 48;
 /** The images of a message over the whole page, one at a time. It closes if the message is deleted. */
 export function Viewer({ message: opened, id }: { message: Message; id: string }) {
   const { close } = useOverlays();
-  const message = useQuoted(opened.roomId, opened.seq) ?? opened;
+  const { roomId, seq, hash } = opened;
+  const message = useQuoted(roomId, { replyTo: seq, answered: { hash } }) ?? opened;
   const images = (message.files ?? []).filter(isImage);
   const [shown, setShown] = useState(id);
   const [zoomed, setZoomed] = useState(false);

@@ -100,17 +100,26 @@ export function confine(pid: number, core: number): void {
 
 /** Gives all threads of a running process priority over other programs. Only root may; answers whether it worked. */
 export function prefer(pid: number): boolean {
+  return setNice(pid, PREFERRED);
+}
+
+/** Takes the priority over others from all threads of a running process, which inherited it; answers as above. */
+export function giveWay(pid: number): boolean {
+  return setNice(pid, 0);
+}
+
+function setNice(pid: number, nice: number): boolean {
   try {
-    for (const task of readdirSync(`/proc/${pid}/task`)) setPriority(Number(task), NICE);
+    for (const task of readdirSync(`/proc/${pid}/task`)) setPriority(Number(task), nice);
     // A nice value counts only within its session's group; this one counts between groups.
-    writeFileSync(`/proc/${pid}/autogroup`, String(NICE));
+    writeFileSync(`/proc/${pid}/autogroup`, String(nice));
     return true;
   } catch {
     return false;
   }
 }
 
-const NICE = -15;
+const PREFERRED = -15;
 
 export type HostFacts = { cpu: string; cores: number; memory: number; kernel: string; node: string };
 

@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { Log } from "../../server/src/store/log.ts";
 import { Members } from "../../server/src/store/members.ts";
 import { Rooms } from "../../server/src/store/rooms.ts";
-import { CORE, confine, cpuNs, pin } from "../machine.ts";
+import { CORE, confine, cpuNs, giveWay, pin } from "../machine.ts";
 import { root, stop } from "../prepare.mjs";
 import { gatherBystanders, type Bystanders, type Delays, type Figures } from "./bystanders.ts";
 import { FLOODS, OWNERS_PASSWORD, type FloodName, type Order, type Tally } from "./floods.ts";
@@ -82,7 +82,11 @@ export async function overload(args: string[]): Promise<number> {
     const rooms = await prepare(stage);
     const bystanders = await gatherBystanders(stage);
     place(stage);
-    for (const outsider of [generator, sink]) confine(outsider.pid ?? 0, CORE.load);
+    for (const outsider of [generator, sink]) {
+      confine(outsider.pid ?? 0, CORE.load);
+      // They were started with this program's priority.
+      giveWay(outsider.pid ?? 0);
+    }
     for (const flood of names) {
       process.stderr.write(`${flood} `);
       const played: Played = { flood, title: FLOODS[flood].title, rounds: [] };

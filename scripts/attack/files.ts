@@ -9,6 +9,8 @@ import { ask, codeOf, type Answer } from "./wire.ts";
 
 /** What one replica may take more while files come and go. */
 const MORE_MB = 120;
+/** The same while nobody reads what it sends: connections and what waits for them. */
+const UNREAD_MB = 60;
 const GB = 1e9;
 const CHUNK = Buffer.alloc(65_536, 7);
 
@@ -269,6 +271,33 @@ export const FILES: Attack[] = [
       must((await get(mary, path)).status === 401, "read after the log-out");
       for (const odd of ["..%2f..%2fetc%2fpasswd", "%00", "x".repeat(22), `${file}.thumbnail`, `${file}/`])
         must([404, 401].includes((await get(eve, `/api/files/${odd}`)).status), odd);
+    },
+  },
+  {
+    number: 42,
+    title: "900 downloads of a large file at once, by one user who reads none of them",
+    answer:
+      "20 at a time, the others wait; an unread one is cut off, and the replica's memory stays as it is",
+    async play(scene) {
+      const { person, get, must, twin } = scene;
+      const [mary, joe] = [await person(), await person()];
+      const answer = await upload(scene, mary, randomBytes(20_000_000));
+      const path = `/api/files/${idIn(answer)}`;
+      const small = `/api/files/${idIn(await upload(scene, joe, Buffer.from("0123456789")))}`;
+      const lines = await Promise.all(Array.from({ length: 900 }, () => scene.line(mary.from)));
+      const more = await weighed(scene, async () => {
+        for (const line of lines) {
+          line.tcp.pause();
+          line.write(
+            `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${scene.left.port}\r\nCookie: ${mary.cookie}\r\n\r\n`,
+          );
+        }
+        await scene.sleep(3_000);
+        twin((await get(joe, small)).body === "0123456789", "another user's download");
+      });
+      must(more < UNREAD_MB, `the replica took ${more.toFixed(0)} MB more`);
+      for (const line of lines) line.destroy();
+      twin((await drain(scene, mary, path)) === 20_000_000, "and then one that is read");
     },
   },
   {

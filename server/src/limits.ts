@@ -153,6 +153,11 @@ export const QUEUES = {
   find: { running: 1, waiting: 5, why: "searches among messages: typing on abandons the previous one" },
   finds: { running: 2, waiting: 20, why: "the same for all users of a replica: each takes about 300 ms" },
   transcript: { running: 1, waiting: 3, why: "each reads a whole room" },
+  download: {
+    running: 20,
+    waiting: 1_000,
+    why: "what some windows load at once; one that nobody reads takes 140 KB until it is cut off",
+  },
   upload: { running: 4, waiting: 200, why: "the others wait unread, which costs a connection each" },
 } as const satisfies Record<string, { running: number; waiting: number; why: string }>;
 

@@ -59,13 +59,25 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
 
   /**
    * Sends a file so that nothing in it acts on our page: browsers believe its type, run nothing in it, and save what is
-   * no picture, sound or film. They may keep it, but ask each time whether it is still theirs to see.
+   * no picture, sound or film. They may keep it, but ask each time whether it is still theirs to see. A few at once for
+   * each user: one that nobody reads keeps its buffers until the connection is cut.
    */
   async function send(
     request: Request,
     response: Response,
-    { file, read }: Opened,
     userId: string,
+    open: () => Promise<Opened>,
+  ): Promise<void> {
+    await throttle.queue("download", userId, async () => {
+      if (!response.destroyed) await answer(request, response, userId, await open());
+    });
+  }
+
+  async function answer(
+    request: Request,
+    response: Response,
+    userId: string,
+    { file, read }: Opened,
   ): Promise<void> {
     const { id, name, type, size } = file;
     const shown = INLINE.test(type);
@@ -128,12 +140,12 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
   // -> its bytes, or with `Range` some of them; 404 to all but the members of its message's room
   router.get("/files/:id", async (request, response) => {
     const { user } = demandActor(response);
-    await send(request, response, await files.open(user, idOf(request), false), user.id);
+    await send(request, response, user.id, () => files.open(user, idOf(request), false));
   });
   // -> an image of at most 640 x 640 pixels, WebP
   router.get("/files/:id/thumbnail", async (request, response) => {
     const { user } = demandActor(response);
-    await send(request, response, await files.open(user, idOf(request), true), user.id);
+    await send(request, response, user.id, () => files.open(user, idOf(request), true));
   });
   // the picture as the body -> me, with my new `avatar`
   router.put("/me/avatar", async (request, response) => {
@@ -151,7 +163,7 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
   // -> a user's picture, 256 x 256 pixels, WebP; 404 without one
   router.get("/users/:id/avatar", async (request, response) => {
     const { user } = demandActor(response);
-    await send(request, response, await files.avatar(userIdOf(request)), user.id);
+    await send(request, response, user.id, () => files.avatar(userIdOf(request)));
   });
   return router;
 }

@@ -1,7 +1,9 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Message } from "../../server/src/protocol.ts";
 import { Log } from "../../server/src/store/log.ts";
-import { eventually, message, messageTo, say, setStage, type Stage } from "./stage.ts";
+import { both, person, unwrap } from "../../server/src/testing.ts";
+import { eventually, message, messageTo, room, say, setStage, talkTo, type Stage } from "./stage.ts";
 
 const STORED = 600;
 const DAY_MS = 24 * 3_600_000;
@@ -139,3 +141,107 @@ test("a person jumps to a day, and writes from there", async () => {
   await eventually(() => isInSight(page, "Written from the past"), true);
   await context.close();
 });
+
+test("a text that is deleted leaves every view while it is open, and one that is edited changes there", async () => {
+  const { page, context, link, complaints } = await stage.enter("ann-sees");
+  const ben = await person(both(stage.house)[1], "ben-says");
+  const says = async (text: string, more: object = {}) =>
+    unwrap(
+      await ben.socket.emitWithAck("message", {
+        roomId: "0",
+        message: text,
+        nonce: text.replaceAll(/\W/g, "-"),
+        ...more,
+      }),
+    );
+  const edit = async ({ roomId, seq, rev = 0 }: Message, text: string) =>
+    unwrap(
+      await ben.socket.emitWithAck("message.edit", {
+        roomId,
+        seq,
+        message: text,
+        rev,
+        nonce: `e${seq}${rev}`,
+      }),
+    );
+  const remove = async ({ roomId, seq }: Message) =>
+    unwrap(await ben.socket.emitWithAck("message.delete", { roomId, seq }));
+  const pin = async ({ roomId, seq }: Message, on: boolean) =>
+    unwrap(await ben.socket.emitWithAck("message.pin", { roomId, seq, on }));
+  const dialog = (name: string) => page.getByRole("dialog", { name });
+  const isGone = (text: string) => eventually(() => page.getByText(text).count(), 0);
+  const closes = async (name: string) => {
+    await page.keyboard.press("Escape");
+    await dialog(name).waitFor({ state: "detached" });
+  };
+
+  // First from another room: nothing of General is loaded.
+  await talkTo(page, "ben-says");
+  await page.reload();
+  await messageTo(page, "ben-says").waitFor();
+  const one = await says("a zebra at noon");
+  const other = await says("a zebra at night");
+  await room(page, "General").getByText("a zebra at night").waitFor();
+  await page.keyboard.press("Control+f");
+  const hits = dialog("Search messages").getByRole("option").locator("[data-part=text]");
+  await dialog("Search messages").getByRole("combobox", { name: "Any part of a word" }).fill("zebra");
+  await eventually(() => hits.allTextContents(), ["a zebra at night", "a zebra at noon"]);
+  await edit(one, "a zebra at one");
+  await remove(other);
+  await eventually(() => hits.allTextContents(), ["Message deleted", "a zebra at one"]);
+  await isGone("a zebra at night");
+  // What is deleted during an outage was never said here.
+  link.cut();
+  await page.getByText("You are offline.").waitFor();
+  await remove(one);
+  await link.mend();
+  await dialog("Search messages").getByText("Nobody has said that in your rooms.").waitFor();
+  await isGone("a zebra at one");
+  await closes("Search messages");
+
+  const named = await says("the zebra saw @ann-sees");
+  await page.keyboard.press("Control+Shift+M");
+  await dialog("Mentions").getByText("the zebra saw @ann-sees").waitFor();
+  await remove(named);
+  await isGone("the zebra saw");
+  await closes("Mentions");
+
+  await room(page, "General").click();
+  await messageTo(page, "General").waitFor();
+  const pins: Message[] = [];
+  for (const text of ["a pinned zebra", "a nailed zebra", "a glued zebra"])
+    pins.push(await pin(await says(text), true));
+  await message(page, "a glued zebra").waitFor();
+  await page.getByRole("button", { name: "Pinned messages" }).click();
+  const lines = dialog("Pinned messages").getByRole("listitem").locator("[dir=auto]");
+  await eventually(
+    async () => (await lines.allTextContents()).toSorted(),
+    ["a glued zebra", "a nailed zebra", "a pinned zebra"],
+  );
+  const [first, second, third] = pins as [Message, Message, Message];
+  await pin(first, false);
+  await edit(second, "a nailed horse");
+  await remove(third);
+  await eventually(() => lines.allTextContents(), ["a nailed horse"]);
+  await closes("Pinned messages");
+  await isGone("a glued zebra");
+
+  const root = await says("who feeds the zebra");
+  const answer = await says("I feed the zebra", { replyTo: root.seq });
+  await page.locator(`[data-seq="${root.seq}"]`).focus();
+  await page.getByRole("button", { name: "Reply", exact: true }).click();
+  await page.getByText("Replying to ben-says: who feeds the zebra").waitFor();
+  await page.getByRole("button", { name: /^1 reply, last by ben-says/ }).click();
+  const pane = page.getByRole("complementary", { name: "Thread" });
+  await pane.getByText("I feed the zebra").waitFor();
+  await remove(answer);
+  await isGone("I feed the zebra");
+  await edit(root, "who feeds it");
+  await page.getByText("Replying to ben-says: who feeds it").waitFor();
+  await remove(root);
+  await page.getByText("Replying to ben-says: Message deleted").waitFor();
+  await isGone("who feeds");
+  expect(complaints).toEqual([]);
+  ben.close();
+  await context.close();
+}, 120_000);

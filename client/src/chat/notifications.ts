@@ -2,6 +2,7 @@ import type { Message, NotifyLevel, RoomId, UserId } from "@hubbub/server/protoc
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
 import { nameIn } from "./state/people.ts";
+import { isSame } from "./state/revisions.ts";
 import { isMentioned, mentionsOf, unreadOf, type RoomState } from "./state/room.ts";
 import { isShown } from "./state/rooms.ts";
 import type { Chat } from "./store.ts";
@@ -38,7 +39,8 @@ export function createNotifications(needs: Needs) {
   /** Live messages that call for this user. */
   const live = new Map<RoomId, Message[]>();
   const waiting = new Set<RoomId>();
-  const shown = new Map<RoomId, { seq: number; close: () => void }>();
+  /** `seq`: the newest message that it tells of; `said`: the one whose text it shows. */
+  const shown = new Map<RoomId, { seq: number; said: Message | undefined; close: () => void }>();
   const others = needs.openChannel(`hubbub seen ${userId}`, (word) => {
     const { roomId, seq } = word as Seen;
     note(roomId, seq);
@@ -120,7 +122,11 @@ export function createNotifications(needs: Needs) {
     const { message: text, files } = message ?? { message: "" };
     // A room's next notification replaces the previous one, and still makes its sound.
     shown.get(roomId)?.close();
-    shown.set(roomId, { seq, close: desktop.show({ roomId, title, text, ...(files && { files }) }) });
+    shown.set(roomId, {
+      seq,
+      said: message,
+      close: desktop.show({ roomId, title, text, ...(files && { files }) }),
+    });
   }
 
   function nameOf({ from }: Message): string {
@@ -175,10 +181,10 @@ export function createNotifications(needs: Needs) {
     /** After any change: finds missed messages, and closes outdated notifications. */
     look(): void {
       lookForMissed();
-      for (const [roomId, { seq, close }] of shown) {
+      for (const [roomId, { seq, said, close }] of shown) {
         const room = chat.state.rooms?.get(roomId);
-        const message = room === undefined ? undefined : find(room, seq);
-        if (room !== undefined && room.read < seq && message?.deleted === undefined) continue;
+        const isGone = said !== undefined && room !== undefined && newest(room, said).deleted !== undefined;
+        if (room !== undefined && room.read < seq && !isGone) continue;
         shown.delete(roomId);
         close();
       }
@@ -194,13 +200,9 @@ function isCalledFor(level: NotifyLevel, message: Message, userId: UserId): bool
   return level === "all" || (level === "mentions" && isMentioned(message, userId));
 }
 
-function find(room: RoomState, seq: number): Message | undefined {
-  const known =
-    room.log?.messages.findLast((one) => one.seq === seq) ?? room.held.find((one) => one.seq === seq);
-  return known ?? (room.last?.seq === seq ? room.last : undefined);
-}
-
 /** The message in its present state. */
-function newest(room: RoomState, message: Message): Message {
-  return find(room, message.seq) ?? message;
+function newest({ log, held, changed, last }: RoomState, message: Message): Message {
+  const isIt = (one: Message) => isSame(one, message);
+  const known = log?.messages.findLast(isIt) ?? held.find(isIt) ?? changed.find(isIt);
+  return known ?? (last !== null && isIt(last) ? last : message);
 }

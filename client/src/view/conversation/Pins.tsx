@@ -1,5 +1,5 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
-import { useEffect, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { useOverlays } from "../overlays.ts";
@@ -7,9 +7,11 @@ import { useWays } from "../rooms/useWays.ts";
 import { showWhen, useClock } from "../time.ts";
 import { Dialog } from "../ui/Dialog.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
-import { useAsChanged, useChat, useClient } from "../useChat.ts";
+import { useAsChanged, useAtReturn, useChat, useClient, useKnown } from "../useChat.ts";
 import css from "./Pins.module.css";
 import { useLine } from "./Quote.tsx";
+
+const NONE: readonly Message[] = [];
 
 /** A room's pinned messages, the last one pinned first, each with a link to it. */
 export function Pins({ roomId }: { roomId: RoomId }) {
@@ -17,25 +19,33 @@ export function Pins({ roomId }: { roomId: RoomId }) {
   const { close } = useOverlays();
   const [pins, setPins] = useState<readonly Message[] | null>(null);
   const [fault, setFault] = useState<string | null>(null);
+  const known = useKnown(pins ?? NONE).filter(({ pinned }) => pinned !== undefined);
+  const shown = useRef(true);
+  const load = useCallback(() => {
+    chat.pins(roomId).then(
+      (found) => shown.current && setPins(found.toReversed()),
+      (error: unknown) => shown.current && setFault(wordsOf(error)),
+    );
+  }, [chat, roomId]);
+  useAtReturn(load);
 
   useEffect(() => {
-    let shown = true;
-    chat.pins(roomId).then(
-      (found) => shown && setPins(found.toReversed()),
-      (error: unknown) => shown && setFault(wordsOf(error)),
-    );
+    shown.current = true;
+    load();
     return () => {
-      shown = false;
+      shown.current = false;
     };
-  }, [chat, roomId]);
+  }, [load]);
 
   return (
     <Dialog title="Pinned messages" onClose={close}>
       {fault !== null && <p role="alert">{fault}</p>}
       {pins === null && fault === null && <Spinner label="Loading pinned messages" />}
-      {pins?.length === 0 && <p>Nothing is pinned here yet. Pin what everybody should find again.</p>}
+      {pins !== null && known.length === 0 && (
+        <p>Nothing is pinned here yet. Pin what everybody should find again.</p>
+      )}
       <ul className={css.pins}>
-        {pins?.map((message) => (
+        {known.map((message) => (
           <li key={message.seq}>
             <Pin message={message} />
           </li>

@@ -46,10 +46,11 @@ export function Quote({ roomId, seq, onJump, onThread }: Props) {
 /** The message of the room that a text answers, if the log or the open thread has it. */
 export function useQuoted(roomId: RoomId, answers: Answering | undefined): Message | undefined {
   const asChanged = useAsChanged();
-  const quoted = useChat(({ rooms, thread }) => {
+  const quoted = useChat(({ rooms, thread, visit }) => {
     if (answers === undefined) return undefined;
     const isIt = (message: Message) => isAnsweredBy(answers, message);
-    const inLog = rooms?.get(roomId)?.log?.messages.find(isIt);
+    const apart = visit?.is === "apart" && visit.roomId === roomId ? visit.log.messages : [];
+    const inLog = rooms?.get(roomId)?.log?.messages.find(isIt) ?? apart.find(isIt);
     if (inLog !== undefined || thread?.is !== "shown" || thread.roomId !== roomId) return inLog;
     return isIt(thread.root) ? thread.root : thread.answers.find(isIt);
   });

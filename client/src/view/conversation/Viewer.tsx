@@ -1,5 +1,5 @@
 import type { Message } from "@hubbub/server/protocol";
-import { useEffect, useRef, useState, type PointerEvent } from "react";
+import { useEffect, useMemo, useRef, useState, type PointerEvent } from "react";
 import { isImage } from "../../chat/state/files.ts";
 import { announce } from "../announce.tsx";
 import { addressOfFile, altOf, Loaded, usePlaying } from "../files/Picture.tsx";
@@ -8,7 +8,7 @@ import { useOverlays } from "../overlays.ts";
 import { IconButton, IconLink } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Dialog } from "../ui/Dialog.tsx";
-import { useQuoted } from "./Quote.tsx";
+import { useKnown } from "../useChat.ts";
 import css from "./Viewer.module.css";
 
 /** A finger that moves as far sideways, in px, turns to the next image. */
@@ -17,8 +17,7 @@ const SWIPE = 48;
 /** The images of a message over the whole page, one at a time. It closes if the message is deleted. */
 export function Viewer({ message: opened, id }: { message: Message; id: string }) {
   const { close } = useOverlays();
-  const { roomId, seq, hash } = opened;
-  const message = useQuoted(roomId, { replyTo: seq, answered: { hash } }) ?? opened;
+  const [message = opened] = useKnown(useMemo(() => [opened], [opened]));
   const images = (message.files ?? []).filter(isImage);
   const [shown, setShown] = useState(id);
   const [zoomed, setZoomed] = useState(false);

@@ -14,7 +14,7 @@ import { Fault } from "../ui/Fault.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useSaid } from "../useBlocks.ts";
-import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
+import { useAsChanged, useAtReturn, useChat, useClient, useKnown, useMe } from "../useChat.ts";
 import css from "./Mentions.module.css";
 
 const TEXT_MOST = 300;
@@ -22,7 +22,9 @@ const TEXT_MOST = 300;
 /** The messages that mention this user in all their rooms, newest first, each with a link to it. */
 export function Mentions() {
   const { close } = useOverlays();
-  const { messages, more, state, fault, load } = useMentions();
+  const rooms = useChat((now) => now.rooms);
+  const { messages: all, more, state, fault, load } = useMentions();
+  const messages = useKnown(all).filter((message) => rooms?.has(message.roomId));
   return (
     <Dialog title="Mentions" onClose={close}>
       {messages.length > 0 && (
@@ -118,5 +120,17 @@ function useMentions() {
       shown.current = false;
     };
   }, []);
+  useAtReturn(
+    useCallback(() => {
+      async function begin() {
+        const page = await chat.mentions(undefined);
+        if (!shown.current) return;
+        setMessages(page.messages);
+        setMore(page.more);
+      }
+      // The next return asks once more.
+      begin().catch(() => {});
+    }, [chat]),
+  );
   return { messages, more, state, fault, load };
 }

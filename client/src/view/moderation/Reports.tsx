@@ -1,5 +1,5 @@
 import type { RoomId } from "@hubbub/server/protocol";
-import { useCallback } from "react";
+import { useCallback, useMemo } from "react";
 import { admin } from "../../chat/admin.ts";
 import { moderation } from "../../chat/moderation.ts";
 import { nameIn } from "../../chat/state/people.ts";
@@ -9,7 +9,7 @@ import { showWhen } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
-import { useChat, useClient } from "../useChat.ts";
+import { useChat, useClient, useKnown } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
 import { readRoomNames, useRoomTitles } from "./roomNames.ts";
@@ -32,6 +32,7 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
   const failed = refused ?? fault;
   const titleIn = useRoomTitles(answer?.names);
   const rooms = useChat((state) => state.rooms);
+  const reported = useKnown(useMemo(() => answer?.found.map(({ message }) => message) ?? [], [answer]));
   const nameOf = (id: string) => nameIn(users, id, `user ${id}`);
   return (
     <>
@@ -43,41 +44,42 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
         </p>
       )}
       <ul aria-label="Reports">
-        {answer?.found.map((report) => (
-          <li key={report.id} className={look.row}>
-            <span className={look.what}>
-              <span>
-                <b>{nameOf(report.message.from)}</b>:{" "}
-                {report.message.deleted === undefined
-                  ? toSaid(report.message).slice(0, 200)
-                  : "Message deleted"}
+        {answer?.found.map((report, index) => {
+          const message = reported[index] ?? report.message;
+          return (
+            <li key={report.id} className={look.row}>
+              <span className={look.what}>
+                <span>
+                  <b>{nameOf(message.from)}</b>:{" "}
+                  {message.deleted === undefined ? toSaid(message).slice(0, 200) : "Message deleted"}
+                </span>
+                <small>
+                  {roomId === null && `In ${titleIn(report.roomId)}. `}
+                  Reported by {nameOf(report.by)}, {showWhen(report.at)}
+                  {report.reason !== undefined && report.reason !== "" && `: ${report.reason}`}
+                </small>
               </span>
-              <small>
-                {roomId === null && `In ${titleIn(report.roomId)}. `}
-                Reported by {nameOf(report.by)}, {showWhen(report.at)}
-                {report.reason !== undefined && report.reason !== "" && `: ${report.reason}`}
-              </small>
-            </span>
-            {(rooms?.has(report.roomId) === true || answer.names.has(report.roomId)) && (
-              <Button onClick={() => enter(report.roomId, report.seq)}>Go to the message</Button>
-            )}
-            {report.state === "open" ? (
-              <Button
-                disabled={busy}
-                onClick={() =>
-                  run(async () => {
-                    await moderation(chat.call()).closeReport(report);
-                    await again();
-                  })
-                }
-              >
-                Done
-              </Button>
-            ) : (
-              <span className={look.note}>Done</span>
-            )}
-          </li>
-        ))}
+              {(rooms?.has(report.roomId) === true || answer.names.has(report.roomId)) && (
+                <Button onClick={() => enter(report.roomId, report.seq)}>Go to the message</Button>
+              )}
+              {report.state === "open" ? (
+                <Button
+                  disabled={busy}
+                  onClick={() =>
+                    run(async () => {
+                      await moderation(chat.call()).closeReport(report);
+                      await again();
+                    })
+                  }
+                >
+                  Done
+                </Button>
+              ) : (
+                <span className={look.note}>Done</span>
+              )}
+            </li>
+          );
+        })}
       </ul>
     </>
   );

@@ -48,7 +48,8 @@ export function Search() {
       before: to === "" ? undefined : Math.max(0, dayAfter(to, 1)),
     };
   }, [text, room, from, since, to]);
-  const { found, until, fault, state } = useHits(asked, wanted);
+  const { found: all, until, fault, state } = useHits(asked, wanted);
+  const found = useMemo(() => all.filter((message) => rooms?.has(message.roomId)), [all, rooms]);
   const busy = asked !== null && state === "searching";
   const chosen = Math.max(
     0,
@@ -182,8 +183,8 @@ export function Search() {
                 : `${told}, back to ${showDay(until ?? 0)}`
               : ""}
       </p>
-      {state === "enough" && found.length >= wanted && (
-        <Button onClick={() => setWanted(found.length + AT_ONCE)}>Look further back</Button>
+      {state === "enough" && all.length >= wanted && (
+        <Button onClick={() => setWanted(all.length + AT_ONCE)}>Look further back</Button>
       )}
     </Dialog>
   );

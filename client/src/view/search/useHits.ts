@@ -1,7 +1,7 @@
 import type { Message } from "@hubbub/server/protocol";
 import { useEffect, useState } from "react";
 import { ChatError, wordsOf, type Finding } from "../../chat/api.ts";
-import { useClient } from "../useChat.ts";
+import { useClient, useKnown, useReturns } from "../useChat.ts";
 
 const TYPED_MS = 250;
 const TRY_AGAIN_MS = 2_000;
@@ -16,18 +16,20 @@ type Hits = {
 
 const NONE: Hits = { found: [], until: null, fault: null, state: "searching" };
 
+/** `round`: how often the connection had come back when the search began. */
+type Search = { of: Finding | null; round: number; cursor: string | undefined };
+
 /**
  * Found messages, as they arrive: each call searches further back, until there are as many as requested. `asked` must
  * be the same object during one search; null searches nothing.
  */
 export function useHits(asked: Finding | null, wanted: number): Hits {
   const chat = useClient();
-  const [hits, setHits] = useState<{ of: Finding | null; cursor: string | undefined } & Hits>({
-    of: null,
-    cursor: undefined,
-    ...NONE,
-  });
-  const current = hits.of === asked ? hits : { ...NONE, of: asked, cursor: undefined };
+  // After an outage the search begins anew: nobody has said here what was deleted meanwhile.
+  const round = useReturns();
+  const [hits, setHits] = useState<Search & Hits>({ of: null, round, cursor: undefined, ...NONE });
+  const isIt = hits.of === asked && hits.round === round;
+  const current = isIt ? hits : { ...NONE, of: asked, round, cursor: undefined };
   const { cursor, found } = current;
   const goesOn = asked !== null && current.state !== "over" && found.length < wanted;
 
@@ -41,8 +43,9 @@ export function useHits(asked: Finding | null, wanted: number): Hits {
         if (stop.signal.aborted) return;
         setHits((before) => ({
           of: finding,
+          round,
           cursor: page.cursor,
-          found: [...foundFor(finding, before), ...page.hits.map(({ message }) => message)],
+          found: [...foundFor(finding, round, before), ...page.hits.map(({ message }) => message)],
           until: page.until ?? null,
           fault: null,
           state: page.cursor === undefined ? "over" : "enough",
@@ -54,8 +57,9 @@ export function useHits(asked: Finding | null, wanted: number): Hits {
         if (passing?.code !== "rate_limited")
           setHits((before) => ({
             of: finding,
+            round,
             cursor,
-            found: foundFor(finding, before),
+            found: foundFor(finding, round, before),
             until: null,
             fault: wordsOf(error),
             state: passing === null ? "over" : "enough",
@@ -69,16 +73,13 @@ export function useHits(asked: Finding | null, wanted: number): Hits {
       clearTimeout(timer);
       stop.abort();
     };
-  }, [chat, asked, cursor, goesOn]);
+  }, [chat, asked, round, cursor, goesOn]);
 
-  return { ...current, state: goesOn ? "searching" : current.state };
+  return { ...current, found: useKnown(found), state: goesOn ? "searching" : current.state };
 }
 
-function foundFor(
-  asked: Finding,
-  hits: { of: Finding | null; found: readonly Message[] },
-): readonly Message[] {
-  return hits.of === asked ? hits.found : [];
+function foundFor(asked: Finding, round: number, hits: Search & Hits): readonly Message[] {
+  return hits.of === asked && hits.round === round ? hits.found : [];
 }
 
 function isPassing(error: unknown): error is ChatError {

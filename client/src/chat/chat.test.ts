@@ -930,6 +930,27 @@ describe("a notification", () => {
     other.close();
   });
 
+  test("of several messages is closed when the one whose text it shows is deleted", async () => {
+    const line = await startLine();
+    const tab = openWatched(createProfile(), "granted", line.address);
+    const username = await tab.signUp();
+    const other = await somebody();
+    line.take();
+    await until(() => tab.chat.snapshot().connection !== "online");
+    await other.say("0", `@${username} first`);
+    const secret = await other.say("0", `@${username} second`);
+    await other.say("0", "nobody in particular");
+    line.giveBack();
+    tab.back();
+    await until(() => tab.shown.length === 1);
+    expect(tab.shown).toEqual([{ roomId: "0", title: "2 mentions in General", text: secret.message }]);
+    unwrap(await other.socket.emitWithAck("message.delete", { roomId: "0", seq: secret.seq }));
+    await until(() => tab.shown.length === 0, PATIENCE_MS, "the text to leave the desktop");
+    tab.chat.close();
+    other.close();
+    await line.close();
+  });
+
   test("is offered only once there was something to tell, and never shown before", async () => {
     const tab = openWatched(createProfile(), "default");
     await tab.signUp();

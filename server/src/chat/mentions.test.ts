@@ -23,12 +23,12 @@ describe("a mention", () => {
     (await who.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === roomId)?.mentions ?? 0;
   const toldTo = async (who: Person, query = "") =>
     (await who.browser.get<Mentions>(`/api/mentions${query}`)).body.messages.map(({ message }) => message);
-  const revs = new Map<number, number>();
-  const edit = async ({ seq }: Message, message: string) => {
-    const rev = revs.get(seq) ?? 0;
-    const nonce = `e${Math.random()}`;
-    const now = unwrap(await ann.socket.emitWithAck("message.edit", { roomId, seq, message, rev, nonce }));
-    revs.set(seq, now.rev ?? 0);
+  const revs = new Map<string, number>();
+  const edit = async ({ roomId: place, seq }: Message, message: string) => {
+    const rev = revs.get(`${place} ${seq}`) ?? 0;
+    const asked = { roomId: place, seq, message, rev, nonce: `e${Math.random()}` };
+    const now = unwrap(await ann.socket.emitWithAck("message.edit", asked));
+    revs.set(`${place} ${seq}`, now.rev ?? 0);
     return now;
   };
   const clear = async (who: Person) => {
@@ -160,6 +160,26 @@ describe("a mention", () => {
     unwrap(await eve.socket.emitWithAck("room.read", { roomId: "0", seq: said.seq }));
     expect(await general(eve)).not.toHaveProperty("mentions");
     eve.close();
+  });
+
+  it("is listed also behind hundreds of messages to everybody by the reader", async () => {
+    const { id } = await ann.makes({ name: "one who calls a lot" });
+    unwrap(await ben.socket.emitWithAck("room.join", { roomId: id }));
+    const known = await toldTo(ben);
+    const named = await ann.say(id, "@ben.b, at the bottom");
+    for (let count = 0; count < 130; count += 1) await ben.say(id, `@room, number ${count}`);
+    await ann.say(id, "@room, in between");
+    for (let count = 130; count < 260; count += 1) await ben.say(id, `@room, number ${count}`);
+    const page = async (query: string) => (await ben.browser.get<Mentions>(`/api/mentions?${query}`)).body;
+    const first = await page("size=1");
+    expect(first).toMatchObject({ messages: [{ message: "@room, in between" }], more: true });
+    const [newest] = first.messages;
+    const second = await page(`size=1&before=${newest?.date}`);
+    expect(second).toMatchObject({
+      messages: [{ message: "@ben.b, at the bottom" }],
+      more: known.length > 0,
+    });
+    expect((await toldTo(ben)).slice(0, 2)).toEqual(["@room, in between", named.message]);
   });
 
   it("of the room is not made again and again", async () => {

@@ -204,21 +204,37 @@ export class ChatMessages {
     { before, size }: { before?: number | undefined; size: number },
   ): Promise<{ messages: Message[]; more: boolean }> {
     const roomIds = await this.#rooms.areTheirs(user.id, await this.#members.of(user.id));
-    type Rest = { roomId: RoomId; seqs: number[]; next: Message | undefined };
+    type Rest = { roomId: RoomId; since: number; seqs: number[]; below?: number; next: Message | undefined };
     const rests: Rest[] = [];
+    const read = async (rest: Rest, top: { before?: number; below?: number }) => {
+      const { seqs, below } = await this.#log.mentions(rest.roomId, user.id, {
+        ...top,
+        since: rest.since,
+        size: size + 1,
+      });
+      rest.seqs = seqs;
+      if (below === undefined) delete rest.below;
+      else rest.below = below;
+    };
     const advance = async (rest: Rest): Promise<Rest> => {
       rest.next = undefined;
-      while (rest.next === undefined && rest.seqs.length > 0) {
-        const message = await this.#log.at(rest.roomId, rest.seqs.shift() ?? 0);
-        if (message && isTold(message, user.id) && message.date < (before ?? Infinity)) rest.next = message;
+      // This user's own messages to everybody are no mentions of them: pass over them, however many they are.
+      while (rest.next === undefined) {
+        const seq = rest.seqs.shift();
+        if (seq !== undefined) {
+          const message = await this.#log.at(rest.roomId, seq);
+          if (message && isTold(message, user.id) && message.date < (before ?? Infinity)) rest.next = message;
+        } else if (rest.below === undefined) break;
+        else await read(rest, { below: rest.below });
       }
       return rest;
     };
     for (let start = 0; start < roomIds.length; start += BOUNDS.roomsAtOnce.value) {
       const some = roomIds.slice(start, start + BOUNDS.roomsAtOnce.value).map(async (roomId) => {
         const since = await this.#rooms.calledSince(roomId, user.id);
-        const seqs = await this.#log.mentions(roomId, user.id, { before, since, size: size + 1 });
-        return advance({ roomId, seqs, next: undefined });
+        const rest: Rest = { roomId, since, seqs: [], next: undefined };
+        await read(rest, before === undefined ? {} : { before });
+        return advance(rest);
       });
       rests.push(...(await Promise.all(some)));
     }

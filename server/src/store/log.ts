@@ -142,8 +142,6 @@ const STRAYS_REMEMBERED = 10_000;
 const ADOPT_TRIES = 3;
 /** Lower dates are in seconds, as the Redis chat demos store them; as ms they would be in 1973 at the latest. */
 const SECONDS_BELOW = 1e11;
-/** So many of their own messages to everybody are passed over in a list of what mentions somebody. */
-const OWN_PASSED = 100;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 const NO_CHANGES = ["", ""] as const;
@@ -400,28 +398,30 @@ export class Log {
 
   /**
    * Numbers of the newest messages that mention a user, or everybody in the room, some of which may be their own; newest
-   * first, up to the newest one before a date. Messages to everybody count after `since`, a seq.
+   * first, below a seq or else up to the newest one before a date. Messages to everybody count after `since`, a seq. With
+   * `below` there may be more, below that seq.
    */
   async mentions(
     roomId: RoomId,
     userId: UserId,
-    { before, since, size }: { before: number | undefined; since: number; size: number },
-  ): Promise<number[]> {
+    { before, below, since, size }: { before?: number; below?: number; since: number; size: number },
+  ): Promise<{ seqs: number[]; below?: number }> {
     const { room, mentions, roomMentions } = this.#keys;
-    let top = "+inf";
-    if (before !== undefined) {
+    let top = below === undefined ? "+inf" : `(${below}`;
+    if (below === undefined && before !== undefined) {
       const [row] = await this.#redis.zrevrangebyscore(room(roomId), `(${before}`, "-inf", "LIMIT", "0", "1");
-      if (row === undefined) return [];
+      if (row === undefined) return { seqs: [] };
       top = String(headOf(row)?.seq ?? top);
     }
     const limit = ["LIMIT", "0", String(size)] as const;
-    // Among those for everybody are this user's own, which are no mentions of them.
-    const more = ["LIMIT", "0", String(size + OWN_PASSED)] as const;
-    const [own, rooms] = await Promise.all([
+    const found = await Promise.all([
       this.#redis.zrevrangebyscore(mentions(roomId, userId), top, "-inf", ...limit),
-      this.#redis.zrevrangebyscore(roomMentions(roomId), top, `(${since}`, ...more),
+      this.#redis.zrevrangebyscore(roomMentions(roomId), top, `(${since}`, ...limit),
     ]);
-    return [...own, ...rooms].map(Number).toSorted((one, other) => other - one);
+    // A list that is cut says nothing of what comes below its end.
+    const end = Math.max(0, ...found.map((list) => (list.length < size ? 0 : Number(list.at(-1)))));
+    const seqs = [...new Set(found.flat().map(Number))].filter((seq) => seq >= end);
+    return { seqs: seqs.toSorted((one, other) => other - one), ...(end > 0 && { below: end }) };
   }
 
   /** One page, oldest first, either before a date (the newest page without one) or after it. */

@@ -465,6 +465,7 @@ it("classifies every key by whether a backup holds it", () => {
       "{room:1}:edit:2:n": "moment",
       "{room:1}:files": "late",
       "{room:1}:invites": "late",
+      "{room:1}:joined": "late",
       "{room:1}:members": "late",
       "{room:1}:mentions:2": "late",
       "{room:1}:mentions:room": "late",

@@ -170,6 +170,8 @@ export type Room = {
   deleted?: number[];
   /** How many messages after `read` mention this user, if any do. */
   mentions?: number;
+  /** seq after which messages to everybody in the room mention this user: what was said before they came does not. */
+  calledSince?: number;
   /** What notifies this user, if they chose; the default is all in a direct room, and mentions elsewhere. */
   notify?: NotifyLevel;
   /** Whether this user has answers folded into their threads. Else they stand in the log, where they were said. */

@@ -16,7 +16,7 @@ import { threadSlot } from "./drafts.ts";
 import { createProfile, headlessWorld, type Profile } from "./headless.ts";
 import { UNDO_MS } from "./outbox.ts";
 import { asChanged } from "./state/outgoing.ts";
-import { unreadOf } from "./state/room.ts";
+import { mentionsOf, unreadOf } from "./state/room.ts";
 import { systemClock, type Clock, type World } from "./world.ts";
 
 let house: House;
@@ -855,6 +855,39 @@ describe("a message marked as unread", () => {
     other.close();
     await line.close();
   });
+});
+
+test("what was said to everybody before a user joined does not mention them", async () => {
+  const other = await somebody();
+  const { id } = (await other.browser.post<Room>("/api/rooms", { name: `Late ${name()}` })).body;
+  const first = await other.say(id, "@room, early");
+  const tab = openTab();
+  await tab.signUp();
+  const mentions = () => {
+    const room = tab.chat.snapshot().rooms?.get(id);
+    return room === undefined ? null : mentionsOf(room);
+  };
+  await tab.chat.joinRoom(id);
+  await tab.shows("@room, early", id);
+  expect(mentions()).toBe(0);
+  await other.say(id, "@room, late");
+  await tab.shows("@room, late", id);
+  expect(mentions()).toBe(1);
+  tab.chat.openRoom(id);
+  tab.chat.watch(id);
+  await until(() => tab.chat.snapshot().rooms?.get(id)?.read === 2);
+  tab.chat.watch(null);
+  tab.chat.openRoom("0");
+  const [row] = tab.chat.snapshot().rooms?.get(id)?.log?.messages ?? [];
+  expect(row).toEqual(first);
+  tab.chat.markUnread(first);
+  await until(() => tab.chat.snapshot().rooms?.get(id)?.read === 0);
+  tab.wire()?.io.engine.close();
+  await until(() => tab.chat.snapshot().connection !== "online");
+  await tab.online();
+  expect(mentions()).toBe(1);
+  tab.chat.close();
+  other.close();
 });
 
 describe("a notification", () => {

@@ -1,4 +1,4 @@
-import type { Message, NotifyLevel, RoomId, UserId } from "@hubbub/server/protocol";
+import type { Message, RoomId, UserId } from "@hubbub/server/protocol";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
 import { nameIn } from "./state/people.ts";
@@ -92,7 +92,7 @@ export function createNotifications(needs: Needs) {
 
   function newestCalling(room: RoomState): Message | undefined {
     const known = [...(room.log?.messages ?? []), ...room.held, ...(room.last === null ? [] : [room.last])];
-    return known.findLast((one) => one.from !== userId && isCalledFor(room.notify, one, userId));
+    return known.findLast((one) => one.from !== userId && isCalledFor(room, one, userId));
   }
 
   function tellOne(room: RoomState, message: Message) {
@@ -167,7 +167,7 @@ export function createNotifications(needs: Needs) {
     heard(message: Message): void {
       const { roomId, seq } = message;
       const room = chat.state.rooms?.get(roomId);
-      if (room === undefined || message.from === userId || !isCalledFor(room.notify, message, userId)) return;
+      if (room === undefined || message.from === userId || !isCalledFor(room, message, userId)) return;
       if (onScreen(roomId)) {
         note(roomId, seq);
         others.tell({ roomId, seq } satisfies Seen);
@@ -196,8 +196,8 @@ function baseOf(room: RoomState): Base {
   return { seq: room.seq, mentions: mentionsOf(room) };
 }
 
-function isCalledFor(level: NotifyLevel, message: Message, userId: UserId): boolean {
-  return level === "all" || (level === "mentions" && isMentioned(message, userId));
+function isCalledFor(room: RoomState, message: Message, userId: UserId): boolean {
+  return room.notify === "all" || (room.notify === "mentions" && isMentioned(room, message, userId));
 }
 
 /** The message in its present state. */

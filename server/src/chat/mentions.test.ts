@@ -162,6 +162,47 @@ describe("a mention", () => {
     eve.close();
   });
 
+  it("of a named room calls nobody who joined later, but those whom it names", async () => {
+    const { id } = await ann.makes({ name: "early and late" });
+    const fay = await person(both(house)[1], "fay");
+    const seen = async () => {
+      const own = (await fay.browser.get<Room[]>("/api/rooms")).body.find((one) => one.id === id);
+      return [own?.mentions ?? 0, await toldTo(fay)];
+    };
+    await ann.say(id, "@room, before fay");
+    await ann.say(id, "@fay, come and look");
+    const { room } = unwrap(await fay.socket.emitWithAck("room.join", { roomId: id }));
+    expect(room).toMatchObject({ unread: 2, mentions: 1, calledSince: 2 });
+    expect(await seen()).toEqual([1, ["@fay, come and look"]]);
+    const said = await ann.say(id, "@room, with fay");
+    expect(await seen()).toEqual([2, ["@room, with fay", "@fay, come and look"]]);
+    // Reading, marking as unread, an edit and another role change nothing of that.
+    const read = (seq: number, more = {}) =>
+      fay.socket.emitWithAck("room.read", { roomId: id, seq, ...more }).then(unwrap);
+    await read(said.seq);
+    await read(0, { unread: true });
+    const [first] = (await ann.browser.get<Mentions>(`/api/rooms/${id}/messages`)).body.messages;
+    if (first) await edit(first, "@room, edited");
+    const role = await ann.browser.fetch("PUT", `/api/rooms/${id}/members/${fay.user.id}`, {
+      role: "moderator",
+    });
+    expect(role.status).toBeLessThan(300);
+    expect(await seen()).toEqual([2, ["@room, with fay", "@fay, come and look"]]);
+
+    unwrap(await fay.socket.emitWithAck("room.leave", { roomId: id }));
+    await ann.say(id, "@room, while fay is away");
+    expect(await house.redis.hexists(house.keys.joined(id), fay.user.id)).toBe(0);
+    expect(
+      (await ann.browser.fetch("PUT", `/api/rooms/${id}/members/${fay.user.id}`, {})).status,
+    ).toBeLessThan(300);
+    expect((await toldTo(fay)).filter((text) => text.startsWith("@room"))).toEqual([]);
+    await ann.say(id, "@room, again");
+    expect((await toldTo(fay))[0]).toBe("@room, again");
+    // Whoever made the room hears all of it.
+    expect(await house.redis.hexists(house.keys.joined(id), ann.user.id)).toBe(0);
+    fay.close();
+  });
+
   it("is listed also behind hundreds of messages to everybody by the reader", async () => {
     const { id } = await ann.makes({ name: "one who calls a lot" });
     unwrap(await ben.socket.emitWithAck("room.join", { roomId: id }));

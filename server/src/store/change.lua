@@ -1,13 +1,13 @@
 -- Changes one thing in a room (a member's record or a message's row) if what the change was based on is still there,
 -- and announces it in the order of the room's changes.
--- KEYS meta, records, changed, revs, members, room, once, deleted, pins, bans, files; for a row also the mentions of each
+-- KEYS meta, records, changed, revs, members, room, once, deleted, pins, bans, files, joined; for a row also the mentions of each
 --      user it mentions now, then of each it no longer mentions (one slot)
 -- ARGV 1 what: '@<user>' or the row's date
 --      2 what must be there now: the row or the record; for a record also '' for none, '*' for any, 'set' to make it
 --        what `members` says
 --      3 the new record, or '' for none; or the new row up to its rev
 --      4 channel, 5 beginning of the announcement, 6 its end, for a record
---      7 '1' while servers that know `members` alone may run
+--      7 '1' if the room's records say who is in it, '2' if `members` does too, for servers that know that alone
 --      8 user id of the actor, or '' for the house itself, 9 the record that the actor must still have
 -- and for a record
 --      10 'guarded': not if the user is banned; or the ban to store, as JSON; or ''
@@ -20,6 +20,7 @@
 local REMEMBERED = 1000
 local what, old, new = ARGV[1], ARGV[2], ARGV[3]
 local isRow = ARGV[11] ~= nil
+local was
 if isRow and ARGV[12] ~= '0' and redis.call('GET', KEYS[7]) == what then
   return { 'done' }
 elseif ARGV[8] ~= '' and (redis.call('HGET', KEYS[2], ARGV[8]) or '') ~= ARGV[9] then
@@ -59,6 +60,7 @@ else
   if new == stored then
     return { 'same', stored }
   end
+  was = stored
 end
 
 local meta = redis.call('HMGET', KEYS[1], 'rev', 'revHash')
@@ -79,8 +81,8 @@ if isRow then
   for at = 15, #ARGV do
     redis.call('HDEL', KEYS[11], ARGV[at])
   end
-  for at = 12, #KEYS do
-    if at < 12 + tonumber(ARGV[13]) then
+  for at = 13, #KEYS do
+    if at < 13 + tonumber(ARGV[13]) then
       redis.call('ZADD', KEYS[at], seq, seq)
     else
       redis.call('ZREM', KEYS[at], seq)
@@ -99,7 +101,14 @@ else
     redis.call('HSET', KEYS[2], user, new)
     now = ARGV[6]
   end
-  if ARGV[7] == '1' and old ~= 'set' then
+  -- Whoever joins is not called by what was said to everybody before.
+  local seq = redis.call('HGET', KEYS[1], 'seq')
+  if new == '' then
+    redis.call('HDEL', KEYS[12], user)
+  elseif was == '' and seq and ARGV[7] ~= '0' then
+    redis.call('HSET', KEYS[12], user, seq)
+  end
+  if ARGV[7] == '2' and old ~= 'set' then
     redis.call(new == '' and 'SREM' or 'SADD', KEYS[5], user)
   end
 end

@@ -191,7 +191,7 @@ export class Log {
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
     this.#append = defineScript(redis, "append.lua", 6);
     this.#sync = defineScript(redis, "sync.lua", 5);
-    this.#swap = defineScript(redis, "change.lua", 11);
+    this.#swap = defineScript(redis, "change.lua", 12);
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
     this.#threads = defineScript(redis, "threads.lua", 2);
@@ -797,9 +797,10 @@ export function channelsOf(
 
 /** The keys of the script that changes one thing in a room; `once`: the key that makes it happen only once. */
 export function changeKeys(keys: Keys, roomId: RoomId, once = keys.changed(roomId)): string[] {
-  const { meta, records, changed, revs, members, room, deleted, pins, bans, roomFiles } = keys;
+  const { meta, records, changed, revs, members, room, deleted, pins, bans, roomFiles, joined } = keys;
   const named = [meta, records, changed, revs, members, room].map((key) => key(roomId));
-  return [...named, once, deleted(roomId), pins(roomId), bans(roomId), roomFiles(roomId)];
+  const rest = [deleted, pins, bans, roomFiles, joined].map((key) => key(roomId));
+  return [...named, once, ...rest];
 }
 
 /** The beginning of what `change.lua` announces; the script adds rev, hash and the new state. */

@@ -56,7 +56,7 @@ export class Members {
     this.#schema = schema;
     this.#serverId = config.serverId;
     this.#channelOf = channelsOf(keys, config);
-    this.#change = defineScript(redis, "change.lua", 11);
+    this.#change = defineScript(redis, "change.lua", 12);
     this.#add = defineScript(redis, "limited.lua", 1);
   }
 
@@ -346,7 +346,7 @@ export class Members {
       this.#channelOf(roomId),
       announcementOf(this.#serverId, roomId, what),
       `,"now":${JSON.stringify(record)}`,
-      this.#schema.mixed && keepsRecords(roomId) ? "1" : "0",
+      keepsRecords(roomId) ? (this.#schema.mixed ? "2" : "1") : "0",
       by,
       actor,
       ban,

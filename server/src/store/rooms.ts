@@ -32,6 +32,8 @@ export type RoomState = {
   deleted: number[];
   /** How many messages after `read` mention this user. */
   mentions: number;
+  /** seq after which messages to everybody in the room call this user. */
+  calledSince: number;
   notify: NotifyLevel | null;
   folded: boolean;
   favourite: boolean;
@@ -213,11 +215,12 @@ export class Rooms {
   async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
     const keys = this.#keys;
     const userIds = pairOf(roomId);
-    const [name, meta, record, read, notify, folded, favourite, hiddenAt] = await Promise.all([
+    const [name, meta, record, read, since, notify, folded, favourite, hiddenAt] = await Promise.all([
       userIds ? null : this.#redis.get(keys.roomName(roomId)),
       this.#redis.hmget(keys.meta(roomId), "seq", "hash", "kind", ...SETTINGS),
       this.#members.record(roomId, userId),
       this.#redis.hget(keys.read(roomId), userId),
+      this.calledSince(roomId, userId),
       this.#redis.hget(keys.userNotify(userId), roomId),
       this.#redis.sismember(keys.userFolded(userId), roomId),
       this.#redis.sismember(keys.userFavourites(userId), roomId),
@@ -231,7 +234,7 @@ export class Rooms {
       : await Promise.all([
           this.#deleted(roomId, Number(read ?? 0)),
           this.#redis.zcount(keys.mentions(roomId, userId), `(${read ?? 0}`, "+inf"),
-          this.#calls(roomId, userId, Number(read ?? 0)),
+          this.#redis.zcount(keys.roomMentions(roomId), `(${Math.max(since, Number(read ?? 0))}`, "+inf"),
         ]);
     return {
       id: roomId,
@@ -242,6 +245,7 @@ export class Rooms {
       read: Number(read ?? 0),
       deleted,
       mentions: own + rooms,
+      calledSince: since,
       notify: NOTIFY_LEVELS.find((level) => level === notify) ?? null,
       folded: folded === 1,
       favourite: favourite === 1,
@@ -251,18 +255,15 @@ export class Rooms {
     };
   }
 
-  /** How many messages after a mark call everybody in the room, and so this user. */
-  async #calls(roomId: RoomId, userId: UserId, read: number): Promise<number> {
-    const key = this.#keys.roomMentions(roomId);
-    const count = await this.#redis.zcount(key, `(${read}`, "+inf");
-    if (count === 0) return 0;
-    const since = await this.calledSince(roomId, userId);
-    return since <= read ? count : this.#redis.zcount(key, `(${since}`, "+inf");
-  }
-
-  /** The seq after which messages to everybody in a room call this user: in General none from before their account. */
+  /**
+   * The seq after which messages to everybody in a room call this user: in General none from before their account, in a
+   * named room none from before they joined.
+   */
   async calledSince(roomId: RoomId, userId: UserId): Promise<number> {
-    if (roomId !== GENERAL) return 0;
+    if (roomId !== GENERAL)
+      return keepsRecords(roomId)
+        ? Number((await this.#redis.hget(this.#keys.joined(roomId), userId)) ?? 0)
+        : 0;
     const created = await this.#redis.hget(this.#keys.user(userId), "created");
     if (created === null || !Number.isSafeInteger(Number(created))) return 0;
     const limit = ["LIMIT", "0", "1"] as const;

@@ -57,6 +57,8 @@ export type RoomState = Revisions & {
   /** seq up to which this user has read. */
   read: number;
   mentions: Mentions;
+  /** seq after which messages to everybody mention this user. */
+  calledSince: number;
   log: Log | null;
   load: "idle" | "loading" | "failed";
   /** Messages that do not join the log yet, by seq: beyond a gap, or heard while the log is stale. */
@@ -113,8 +115,13 @@ export function mentionsOf(room: RoomState): number {
   return Math.min(unreadOf(room), before + heard.filter((seq) => seq > room.read).length);
 }
 
-export function isMentioned({ from, mentions, mentionsRoom }: Message, me: UserId): boolean {
-  return from !== me && (mentionsRoom === true || mentions?.includes(me) === true);
+export function isMentioned(
+  { calledSince }: Pick<RoomState, "calledSince">,
+  { seq, from, mentions, mentionsRoom }: Message,
+  me: UserId,
+): boolean {
+  if (from === me) return false;
+  return mentionsRoom === true ? seq > calledSince : mentions?.includes(me) === true;
 }
 
 /** Updates the mentions after new or changed messages. */
@@ -124,7 +131,7 @@ export function noteMentions(room: RoomState, me: UserId, messages: readonly Mes
   for (const message of messages) {
     const { seq } = message;
     if (seq <= upTo || seq <= room.read) continue;
-    if (isMentioned(message, me)) now.add(seq);
+    if (isMentioned(room, message, me)) now.add(seq);
     else now.delete(seq);
   }
   const same = now.size === heard.length && heard.every((seq) => now.has(seq));
@@ -167,6 +174,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       seq,
       read,
       mentions: listedIn(room),
+      calledSince: room.calledSince ?? 0,
       log: null,
       load: "idle",
       held: [],
@@ -187,7 +195,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
   const deleted = withDeleted(known.deleted, room.deleted ?? [], read);
   const heardSince = known.mentions.heard.filter((heardOf) => heardOf > room.seq);
   const mentions = { ...listedIn(room), heard: heardSince };
-  const own = { ...chosenIn(room), ...setIn(room) };
+  const own = { calledSince: room.calledSince ?? 0, ...chosenIn(room), ...setIn(room) };
   return { ...known, kind: kindOf(room), names: room.names, last, seq, read, deleted, mentions, ...own };
 }
 

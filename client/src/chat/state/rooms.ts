@@ -26,7 +26,6 @@ import {
   unreadAfter,
   type RoomState,
 } from "./room.ts";
-import { isNewer, revOf } from "./revisions.ts";
 import type { SessionState } from "./session.ts";
 
 export type RoomsState = {
@@ -210,32 +209,4 @@ function noted(state: SessionState, room: RoomState, messages: readonly Message[
 
 function met(state: RoomsState, room: Room): RoomState {
   return meet(state.rooms?.get(room.id), room);
-}
-
-/**
- * Messages that are listed apart from their rooms, each in its newest state that is known here; the same array if nothing
- * is newer.
- */
-export function allKnown(
-  { rooms }: Pick<RoomsState, "rooms">,
-  messages: readonly Message[],
-): readonly Message[] {
-  const rowsIn = new Map<RoomId, Map<number, Message[]>>();
-  let same = true;
-  const known = messages.map((message) => {
-    const { roomId, seq } = message;
-    let rows = rowsIn.get(roomId);
-    if (rows === undefined) rowsIn.set(roomId, (rows = rowsBySeq(rooms?.get(roomId))));
-    const now = (rows.get(seq) ?? []).reduce((one, row) => (isNewer(row, one) ? row : one), message);
-    same &&= now === message;
-    return now;
-  });
-  return same ? messages : known;
-}
-
-function rowsBySeq(room: RoomState | undefined): Map<number, Message[]> {
-  const rows = new Map<number, Message[]>();
-  for (const row of [...(room?.changed ?? []), ...(room?.log?.messages ?? [])])
-    if (revOf(row) > 0) rows.set(row.seq, [...(rows.get(row.seq) ?? []), row]);
-  return rows;
 }

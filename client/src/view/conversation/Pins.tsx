@@ -7,7 +7,8 @@ import { useWays } from "../rooms/useWays.ts";
 import { showWhen, useClock } from "../time.ts";
 import { Dialog } from "../ui/Dialog.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
-import { useAsChanged, useAtReturn, useChat, useClient, useKnown } from "../useChat.ts";
+import { useAsChanged, useChat, useClient } from "../useChat.ts";
+import { useAtReturn, useKnown } from "../useKnown.ts";
 import css from "./Pins.module.css";
 import { useLine } from "./Quote.tsx";
 

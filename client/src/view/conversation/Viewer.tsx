@@ -8,7 +8,7 @@ import { useOverlays } from "../overlays.ts";
 import { IconButton, IconLink } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Dialog } from "../ui/Dialog.tsx";
-import { useKnown } from "../useChat.ts";
+import { useKnown } from "../useKnown.ts";
 import css from "./Viewer.module.css";
 
 /** A finger that moves as far sideways, in px, turns to the next image. */

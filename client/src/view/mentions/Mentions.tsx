@@ -14,7 +14,8 @@ import { Fault } from "../ui/Fault.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useSaid } from "../useBlocks.ts";
-import { useAsChanged, useAtReturn, useChat, useClient, useKnown, useMe } from "../useChat.ts";
+import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
+import { useAtReturn, useKnown } from "../useKnown.ts";
 import css from "./Mentions.module.css";
 
 const TEXT_MOST = 300;

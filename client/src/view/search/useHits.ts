@@ -1,7 +1,8 @@
 import type { Message } from "@hubbub/server/protocol";
 import { useEffect, useState } from "react";
 import { ChatError, wordsOf, type Finding } from "../../chat/api.ts";
-import { useClient, useKnown, useReturns } from "../useChat.ts";
+import { useClient } from "../useChat.ts";
+import { useKnown, useReturns } from "../useKnown.ts";
 
 const TYPED_MS = 250;
 const TRY_AGAIN_MS = 2_000;

@@ -106,6 +106,11 @@ export async function createSessions(
       await new Promise<void>((resolve, reject) => {
         request.session.save((error: unknown) => (error ? reject(error) : resolve()));
       });
+      // It would save the session once more with the answer, and bring it back if it has ended meanwhile.
+      request.session.save = function saved(done) {
+        done?.(undefined);
+        return this;
+      };
       if (before) await list.end(before.user.id, [before.sid]);
       return [...(before ? [before.sid] : []), ...(await list.add(user.id, request.sessionID))];
     },

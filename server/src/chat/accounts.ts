@@ -172,10 +172,11 @@ export class Accounts {
     const user = await users.resetOf(code);
     const note = { by: user.id, what: "account", userId: user.id, detail: "a new password by a link" };
     await audit.noted(note, async (begin) => {
-      await users.setPassword(user, password, address, async () => {
+      const first = async () => {
         await users.takeReset(user, code);
         await begin();
-      });
+      };
+      await users.setPassword(user, password, address, { first, disabled: true });
       await this.endSessions(user.id);
     });
   }
@@ -195,18 +196,48 @@ export class Accounts {
    * of it. A repeat completes what a crash has cut short. Throws as `setRole` does.
    */
   async disable(userId: UserId, by?: ByRole): Promise<void> {
-    const { users, staff, members } = this.#parts;
+    const { users, staff } = this.#parts;
     demandDone(await staff.retire(userId, by));
     await users.setDisabled(userId, true);
+    await this.#shutOut(userId);
+  }
+
+  async #shutOut(userId: UserId): Promise<void> {
+    // It may have got a role before it was marked.
+    await this.#parts.staff.retire(userId);
     await this.endSessions(userId);
-    await members.bar(userId, true);
+    await this.#bar(userId, true);
+    await this.#parts.files.discardPending(userId);
   }
 
   async enable(userId: UserId): Promise<void> {
     const { users, staff, members } = this.#parts;
     await members.bar(userId, false);
     await users.setDisabled(userId, false);
+    await this.#bar(userId, false);
     await staff.restore(userId);
+  }
+
+  /** Bars an account from its rooms, or not; as the account says in the end, if others change it meanwhile. */
+  async #bar(userId: UserId, on: boolean): Promise<void> {
+    const { users, members } = this.#parts;
+    for (let wanted = on; ;) {
+      await members.bar(userId, wanted);
+      const { disabled } = await users.accountOf(userId);
+      if (disabled === wanted) return;
+      wanted = disabled;
+    }
+  }
+
+  /**
+   * Does once more what ended this account, if it has ended: call it when something of the account was stored that began
+   * before. Whatever that is then ends as if it had been there before.
+   */
+  async settle(userId: UserId): Promise<void> {
+    const { disabled, deleted } = await this.#parts.users.accountOf(userId);
+    if (!disabled && !deleted) return;
+    await this.#shutOut(userId);
+    if (deleted) await this.#erase(userId);
   }
 
   /**
@@ -215,10 +246,14 @@ export class Accounts {
    */
   async delete(userId: UserId, farewell: Farewell, by?: ByRole): Promise<{ done: Promise<number> }> {
     await this.disable(userId, by);
+    await this.#erase(userId);
+    return { done: farewell === "delete" ? this.deleteMessages(userId) : Promise.resolve(0) };
+  }
+
+  async #erase(userId: UserId): Promise<void> {
     await this.#parts.files.removeAvatar(userId);
     await this.#parts.users.erase(userId);
     await this.#parts.changed(userId);
-    return { done: farewell === "delete" ? this.deleteMessages(userId) : Promise.resolve(0) };
   }
 
   /** Deletes one's own account, as above. Throws `forbidden` also for a wrong password. */
@@ -322,4 +357,5 @@ function demandDone(kept: Kept | null): void {
   if (kept === "last owner")
     throw new ChatError("forbidden", "The server keeps an owner. Make somebody else one first.");
   if (kept === "lost role") throw new ChatError("forbidden", "You have lost the right to do this.");
+  if (kept === "no account") throw new ChatError("not_found", "There is no such user.");
 }

@@ -175,6 +175,15 @@ export class ChatFiles {
     await this.#parts.collector.remove(id);
   }
 
+  /** Removes the files of a user that have arrived and that no message has. What fails is done later. */
+  async discardPending(userId: UserId): Promise<void> {
+    const { files, collector, log } = this.#parts;
+    for (const id of await files.pending(userId))
+      await collector.remove(id).catch((error: unknown) => {
+        log.warn({ reason: whyOf(error) }, "a file of an ended account is removed later");
+      });
+  }
+
   /**
    * What a message says of its files. Whether they are the sender's to send is checked where the message is stored: one
    * that is unknown here is refused there, unless the message was stored before.

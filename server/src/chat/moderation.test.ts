@@ -345,6 +345,15 @@ describe("a disabled account", () => {
     for (const id of ["0", room.id, direct.body.id]) await member.say(id, "free");
     expect(await house.redis.hexists(house.keys.records("0"), member.user.id)).toBe(0);
   });
+
+  it("keeps its list of rooms, also if a replica compares that with the rooms meanwhile", async () => {
+    const store = new Members(house.redis, house.keys, readConfig(house.env));
+    await store.bar(member.user.id, true);
+    expect(await store.mendList(member.user.id, room.id)).toBe(false);
+    expect(await store.sees(room.id, member.user.id)).toBe(true);
+    await store.bar(member.user.id, false);
+    expect(await store.has(room.id, member.user.id)).toBe(true);
+  });
 });
 
 describe("an invite", () => {

@@ -98,7 +98,8 @@ export class Moderation {
       };
     });
     if (isAdded) {
-      await this.#members.list(roomId, targetId);
+      await this.#members.list(roomId, targetId, before === null);
+      await this.#members.giveOwner(roomId);
       await this.#rooms.keepOut(roomId, targetId);
       this.#announce.showRoom([targetId], roomId);
     }

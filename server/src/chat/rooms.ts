@@ -311,16 +311,18 @@ export class ChatRooms {
   async enter(userId: UserId, roomId: RoomId): Promise<void> {
     await this.demandPlace(userId);
     await this.#members.join(roomId, userId);
-    // Nobody else is there: the last one who left took the room's owner along.
-    if ((await this.#members.size(roomId)) === 1) await this.#members.keepOwner(roomId);
+    // The last one who left, or whose account has ended, took the room's owner along.
+    await this.#members.giveOwner(roomId);
     await this.keepOut(roomId, userId);
     this.#announce.showRoom([userId], roomId);
   }
 
   /** Bars an account that was disabled while it came into a room. Call it once the room is in the user's list. */
   async keepOut(roomId: RoomId, userId: UserId): Promise<void> {
-    const { disabled } = await this.#users.accountOf(userId);
-    if (disabled) await this.#members.barFrom(roomId, userId, true);
+    const isDisabled = async () => (await this.#users.accountOf(userId)).disabled;
+    if (!(await isDisabled())) return;
+    await this.#members.barFrom(roomId, userId, true);
+    if (!(await isDisabled())) await this.#members.barFrom(roomId, userId, false);
   }
 
   /** A room with its newest page. Throws `not_found`. */
@@ -424,6 +426,7 @@ export class ChatRooms {
   async #showToBoth(roomId: RoomId, pair: [UserId, UserId]): Promise<UserId[]> {
     if ((await this.#users.find(pair)).length < 2) throw unknownRoom();
     const added = await Promise.all(pair.map((id) => this.#members.show(roomId, id)));
+    await Promise.all(pair.map((id) => this.keepOut(roomId, id)));
     return pair.filter((_, index) => added[index]);
   }
 

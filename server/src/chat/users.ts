@@ -10,6 +10,7 @@ import { Ids, isUnused } from "../store/ids.ts";
 import { FIRST_ROOMS } from "../store/kinds.ts";
 import { Looks } from "../store/looks.ts";
 import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
+import { createSetAccount, type SetAccount } from "../store/account.ts";
 import { roleOf } from "../store/staff.ts";
 import { isReservedUsername, looksOf } from "../names.ts";
 import { weaknessOf } from "./passwords.ts";
@@ -33,6 +34,7 @@ export type AccountFacts = { created: number; role: ServerRole; disabled?: numbe
 export class Users {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
+  readonly #set: SetAccount;
   readonly #cost: number;
   readonly #ids: Ids;
   readonly #hashing: Hashing;
@@ -46,6 +48,7 @@ export class Users {
     const cost = config.bcryptCost;
     this.#redis = redis;
     this.#keys = keys;
+    this.#set = createSetAccount(redis, keys);
     this.#cost = cost;
     this.#hashing = new Hashing(config.rateLimits);
     this.#ids = new Ids(redis, keys, "user");
@@ -192,18 +195,24 @@ export class Users {
     });
   }
 
-  /** Calls `first` directly before the password is stored; it may refuse. Throws `invalid` for one that is guessed first. */
+  /**
+   * Calls `first` directly before the password is stored; it may refuse. Throws `invalid` for one that is guessed first,
+   * and `unauthorized` if the account has ended; a disabled one gets a password only with `disabled`.
+   */
   async setPassword(
     { id, username }: User,
     password: string,
     address: string,
-    first: () => Promise<void> = () => Promise.resolve(),
+    {
+      first = () => Promise.resolve(),
+      disabled = false,
+    }: { first?: () => Promise<void>; disabled?: boolean } = {},
   ): Promise<void> {
     await demandStrong(password, username);
     await this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
       const hash = await bcrypt.hash(password, this.#cost);
       await first();
-      await this.#redis.hset(this.#keys.user(id), "password", hash);
+      if (!(await this.#set(id, { password: hash }, disabled ? undefined : "open"))) throw ended();
     });
   }
 
@@ -219,13 +228,17 @@ export class Users {
       await this.#looks.writeDown();
       const isOwn = name.toLowerCase() === username.toLowerCase();
       if (!isOwn && !(await this.#looks.claim(id, name))) throw tooAlike();
-      await this.#redis.hset(key, "displayName", name);
+      const giveBack = async () => {
+        for (const one of [name, before]) if (one !== null) await this.#looks.release(id, one);
+      };
+      if (!(await this.#set(id, { displayName: name }, "open"))) {
+        await giveBack();
+        throw ended();
+      }
       // Somebody may have signed up with such a name meanwhile.
       if (!isOwn && !(await this.#looks.holds(id, name))) {
-        await (before === null
-          ? this.#redis.hdel(key, "displayName")
-          : this.#redis.hset(key, "displayName", before));
-        await this.#looks.release(id, name);
+        await this.#set(id, { displayName: before ?? "" }, "open");
+        await giveBack();
         throw tooAlike();
       }
     } else {
@@ -241,25 +254,30 @@ export class Users {
     return this.#redis.hget(this.#keys.user(id), "avatar");
   }
 
+  /** Throws `unauthorized` if the account has ended. */
   async setAvatar(id: UserId, avatar: string | null): Promise<void> {
-    const key = this.#keys.user(id);
-    await (avatar === null ? this.#redis.hdel(key, "avatar") : this.#redis.hset(key, "avatar", avatar));
+    if (avatar === null) await this.#redis.hdel(this.#keys.user(id), "avatar");
+    else if (!(await this.#set(id, { avatar }, "open"))) throw ended();
     this.forget(id);
   }
 
   /** Keeps an account from everything, or lets it in again. Sessions and rooms are the caller's. */
   async setDisabled(id: UserId, on: boolean): Promise<void> {
-    const key = this.#keys.user(id);
-    await (on ? this.#redis.hset(key, "disabled", Date.now()) : this.#redis.hdel(key, "disabled"));
+    await this.#set(id, { disabled: on ? Date.now() : "" });
   }
 
-  /** Deletes everything about a user but their username, which nobody else gets. The caller has disabled them. */
+  /**
+   * Deletes everything about a user but their username, which nobody else gets. The caller has disabled them. A repeat
+   * deletes what was stored meanwhile.
+   */
   async erase(id: UserId): Promise<void> {
     const key = this.#keys.user(id);
-    const shown = await this.#redis.hget(key, "displayName");
-    await this.#redis.hset(key, "deleted", Date.now());
+    const [username, shown, code] = await this.#redis.hmget(key, "username", "displayName", "reset");
+    await this.#set(id, { deleted: Date.now() });
     await this.#redis.hdel(key, "password", "role", "displayName", "avatar", "reset");
-    if (shown !== null) await this.#looks.release(id, shown);
+    if (shown) await this.#looks.release(id, shown);
+    if (code) await this.#redis.del(this.#keys.reset(code));
+    if (username) await this.#redis.del(this.#keys.homes(username));
     for (const choice of this.#keys.scan.choicesOf(id)) await this.#redis.del(choice);
     this.forget(id);
   }
@@ -276,12 +294,13 @@ export class Users {
     this.forget(id);
   }
 
-  /** A new code that lets its owner choose a password, once, within a day. Earlier ones end. */
+  /** A new code that lets its owner choose a password, once, within a day. Earlier ones end. Throws `not_found`. */
   async newReset(id: UserId): Promise<string> {
     const code = randomBytes(24).toString("base64url");
-    await this.#redis.hset(this.#keys.user(id), "reset", code);
     await this.#redis.set(this.#keys.reset(code), id, "PX", RESET_MS);
-    return code;
+    if (await this.#set(id, { reset: code })) return code;
+    await this.#redis.del(this.#keys.reset(code));
+    throw new ChatError("not_found", "There is no such user.");
   }
 
   /** Whose code it is. Throws `not_found`. */
@@ -319,10 +338,11 @@ export class Users {
     };
   }
 
-  /** What an account is on the server, and whether it is disabled. */
-  async accountOf(id: UserId): Promise<{ role: ServerRole; disabled: boolean }> {
-    const [role, disabled] = await this.#redis.hmget(this.#keys.user(id), "role", "disabled");
-    return { role: roleOf(role), disabled: disabled !== null };
+  /** What an account is on the server, and whether it is disabled, as every deleted one is. */
+  async accountOf(id: UserId): Promise<{ role: ServerRole; disabled: boolean; deleted: boolean }> {
+    const fields = ["role", "disabled", "deleted"] as const;
+    const [role, disabled, deleted] = await this.#redis.hmget(this.#keys.user(id), ...fields);
+    return { role: roleOf(role), disabled: disabled !== null, deleted: deleted !== null };
   }
 
   /** Whether this address is one of the account's own. */
@@ -436,6 +456,10 @@ function sharesLook(one: string, other: string): boolean {
 
 function tooAlike(): ChatError {
   return new ChatError("taken", "This name looks like somebody else's. Take another one.");
+}
+
+function ended(): ChatError {
+  return new ChatError("unauthorized", "This account has ended.");
 }
 
 function noReset(): ChatError {

@@ -485,6 +485,7 @@ describe("the routes of admins", () => {
   it("change nothing for somebody who has lost their own role meanwhile", async () => {
     const staff = new Staff(house.redis, house.keys);
     const lost = { user: { id: "901" }, role: "admin" } as const;
+    for (const id of ["901", "902"]) await house.redis.hset(house.keys.user(id), "username", `staff ${id}`);
     await staff.set("902", "admin");
     expect(await staff.set("902", "user", lost)).toBe("lost role");
     expect(await staff.retire("902", lost)).toBe("lost role");
@@ -493,6 +494,9 @@ describe("the routes of admins", () => {
     expect(await house.redis.hget(house.keys.staff, "902")).toBe("admin");
     expect(await staff.retire("902", { ...lost, role: "owner" })).toBeNull();
     expect(await staff.set("901", "user")).toBeNull();
+    await house.redis.del(["901", "902"].map((id) => house.keys.user(id)));
+    expect(await staff.set("902", "owner")).toBe("no account");
+    expect(await house.redis.hexists(house.keys.staff, "902")).toBe(0);
   });
 
   it("keep an owner, also when two owners take each other's role at once", async () => {

@@ -1217,4 +1217,43 @@ describe("50 requests at once", () => {
     const { status } = await browser.post("/api/rooms/private", { userId: mary.user.id });
     expect(status).toBe(403);
   });
+
+  it("bring nobody into more rooms than they may be in, by joining and being added to the same ones", async () => {
+    const full = await person(right);
+    const { user, socket } = full;
+    const list = house.keys.userRooms(user.id);
+    const open = await Promise.all(
+      Array.from(
+        { length: AT_ONCE / 2 },
+        async (_, index) => (await mary.makes({ name: `Full ${index}` })).id,
+      ),
+    );
+    const others = Array.from(
+      { length: BOUNDS.roomsOfUser.value - 11 },
+      (_, index) => `${user.id}:${800_000 + index}`,
+    );
+    await house.redis.sadd(list, others);
+    const done = await statuses(async (index) => {
+      const roomId = open[index >> 1] ?? "";
+      if (index % 2 === 0)
+        return mary.browser.fetch("PUT", `/api/rooms/${roomId}/members/${user.id}`, { role: "member" });
+      const reply = await socket.timeout(PATIENCE_MS).emitWithAck("room.join", { roomId });
+      return { status: reply.ok ? 200 : reply.error.code === "forbidden" ? 403 : 500 };
+    });
+    expect(count(done, 200) + count(done, 403)).toBe(AT_ONCE);
+    expect(await house.redis.scard(list)).toBe(BOUNDS.roomsOfUser.value);
+    const inside = await Promise.all(
+      open.map(async (roomId, index) => {
+        const [isListed, isRecorded] = await Promise.all([
+          house.redis.sismember(list, roomId),
+          house.redis.hexists(house.keys.records(roomId), user.id),
+        ]);
+        const isTold = done.slice(2 * index, 2 * index + 2).includes(200);
+        return [isListed === 1, isRecorded === 1, isTold];
+      }),
+    );
+    expect(inside.filter((one) => one.every(Boolean))).toHaveLength(10);
+    expect(inside.filter((one) => !one.some(Boolean))).toHaveLength(open.length - 10);
+    full.close();
+  });
 });

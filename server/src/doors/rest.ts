@@ -474,6 +474,22 @@ async function findMessages(
   return hits;
 }
 
+/** Does something once the answer stands, before it leaves. */
+function beforeAnswer(response: Response, work: () => Promise<void>, failed: (error: unknown) => void): void {
+  const end = response.end.bind(response) as (...args: unknown[]) => Response;
+  response.end = (...args: unknown[]) => {
+    response.end = end;
+    work().then(
+      () => end(...args),
+      (error: unknown) => {
+        if (!response.headersSent) response.removeHeader("Content-Length");
+        failed(error);
+      },
+    );
+    return response;
+  };
+}
+
 /**
  * The comment above each route, its query or body and its answer, is its row in docs/api.md; a test fails when the
  * table is stale.
@@ -487,7 +503,20 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   router.use(async (request, response, next) => {
     await identity.begin(request, "request");
-    response.locals["actor"] = await identity.identify(request, "request");
+    const actor = await identity.identify(request, "request");
+    response.locals["actor"] = actor;
+    // The account may have ended while the request changed something.
+    if (!isRead(request))
+      beforeAnswer(
+        response,
+        async () => {
+          const ids = new Set(
+            [actor?.user.id ?? [], (response.locals["entered"] as UserId | undefined) ?? []].flat(),
+          );
+          for (const id of ids) await chat.accounts.settle(id);
+        },
+        (error) => refuse(error, request, response, parts),
+      );
     next();
   });
   // Before anything reads the body.
@@ -496,6 +525,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
 
   const addressOf = (request: Request) => addressKey(clientAddress(request, config.trustProxy));
   const enter = async (request: Request, response: Response, user: User): Promise<void> => {
+    response.locals["entered"] = user.id;
     for (const sid of await sessions.start(request, response, user, actorOf(response))) {
       security.note("session.ended", {
         address: clientAddress(request, config.trustProxy),

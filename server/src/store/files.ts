@@ -5,6 +5,8 @@ import { defineScript, type RedisClient } from "./redis.ts";
 /** What is known of a file. Without a room it is an avatar. */
 export type StoredFile = UploadedFile & { roomId?: RoomId; by: UserId; created: number };
 
+const LOOKED_AT_ONCE = 500;
+
 /** Who has a file: its uploader, until it is sent; then a message, by its seq; nobody once that is deleted. */
 export type Holder = { userId: UserId } | { seq: number } | null;
 
@@ -83,6 +85,18 @@ export class Files {
   /** Files that somebody must look at, the oldest first. */
   due(now: number, most: number): Promise<string[]> {
     return this.#redis.zrangebyscore(this.#keys.filesDue, "-inf", now, "LIMIT", 0, most);
+  }
+
+  /** Files of a user that have arrived and that nothing may have. */
+  async pending(by: UserId): Promise<string[]> {
+    const due = await this.#redis.zrange(this.#keys.filesDue, "0", "-1");
+    const theirs: string[] = [];
+    for (let start = 0; start < due.length; start += LOOKED_AT_ONCE) {
+      const some = due.slice(start, start + LOOKED_AT_ONCE);
+      const sizes = await this.#redis.hmget(this.#keys.filesSizes, ...some);
+      theirs.push(...some.filter((_, index) => sizes[index]?.startsWith(`${by}:`)));
+    }
+    return (await this.find(theirs)).flatMap((file) => file?.id ?? []);
   }
 
   /** Whether nobody can send or fetch a file any more. If a message has it, nothing is changed. */

@@ -68,14 +68,17 @@ export class Members {
     const { before } = await this.change(roomId, userId, null, (known) =>
       known === null ? { record, ban: "guarded" } : undefined,
     );
-    if (before === null) await this.list(roomId, userId);
-    else await this.show(roomId, userId);
+    await this.list(roomId, userId, before === null);
   }
 
-  /** Puts a room into its new member's list; takes the member out again, and throws `forbidden`, if that is full. */
-  async list(roomId: RoomId, userId: UserId): Promise<void> {
+  /** Puts a room into its member's list; throws `forbidden` if that is full, and takes a new member out again. */
+  async list(roomId: RoomId, userId: UserId, isNew: boolean): Promise<void> {
     if ((await this.showWithin(roomId, userId)) !== null) return;
-    await this.change(roomId, userId, null, () => ({ record: null }));
+    if (isNew) {
+      await this.change(roomId, userId, null, () => ({ record: null }));
+      // The same user may have come in twice at once, the second time into a place that had become free.
+      await this.unlist(roomId, userId);
+    }
     throw tooManyRooms();
   }
 
@@ -158,12 +161,25 @@ export class Members {
       .map(([id, text]) => ({ id, ...parseRecord(text) }))
       .filter(({ id, disabled }) => !disabled && id !== leaving)
       .toSorted((one, other) => Number(one.id) - Number(other.id));
-    if (all.some(({ role }) => role === "owner")) return;
+    const meta = this.#keys.meta(roomId);
+    const hasOwner = all.some(({ role }) => role === "owner");
     const heir = all.find(({ role }) => role === "moderator") ?? all[0];
-    if (!heir) return;
-    await this.change(roomId, heir.id, null, (record) =>
-      record === null ? undefined : { record: { ...record, role: "owner" } },
-    );
+    if (!hasOwner && !heir) {
+      if (leaving === undefined) await this.#redis.hset(meta, "unowned", 1);
+      return;
+    }
+    if (!hasOwner && heir)
+      await this.change(roomId, heir.id, null, (record) =>
+        record === null ? undefined : { record: { ...record, role: "owner" } },
+      );
+    await this.#redis.hdel(meta, "unowned");
+  }
+
+  /** Makes a new member the owner of a room that nobody owned. */
+  async giveOwner(roomId: RoomId): Promise<void> {
+    const unowned = await this.#redis.hget(this.#keys.meta(roomId), "unowned");
+    // Servers of earlier versions left no note, but nobody either.
+    if (unowned !== null || (await this.size(roomId)) === 1) await this.keepOwner(roomId);
   }
 
   /** How many owners a room has that are not disabled. */
@@ -261,12 +277,16 @@ export class Members {
     return new Set(userIds.filter((_, index) => isInside(records[index])));
   }
 
-  /** Makes a user's list agree with the room's records; answers whether the user is in the room. */
+  /**
+   * Makes a user's list agree with the room's records; answers whether the user is in the room. A disabled account keeps
+   * its list, for the day when it is enabled.
+   */
   async mendList(userId: UserId, roomId: RoomId): Promise<boolean> {
     const isTheirs = await this.has(roomId, userId);
     if (!keepsRecords(roomId)) return isTheirs;
     const list = this.#keys.userRooms(userId);
-    await (isTheirs ? this.#redis.sadd(list, roomId) : this.#redis.srem(list, roomId));
+    if (isTheirs) await this.#redis.sadd(list, roomId);
+    else if ((await this.record(roomId, userId)) === null) await this.#redis.srem(list, roomId);
     return isTheirs;
   }
 

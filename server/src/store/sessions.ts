@@ -41,9 +41,12 @@ export class SessionList {
     return ended;
   }
 
-  /** Lists a session that a crash, or an older replica, left unlisted. */
+  /** Lists a session that a crash, or an older replica, left unlisted, unless it has ended. */
   async mend(userId: UserId, sid: string): Promise<void> {
-    await this.#redis.zadd(this.#keys.userSessions(userId), "NX", String(Date.now()), sid);
+    const list = this.#keys.userSessions(userId);
+    const added = await this.#redis.zadd(list, "NX", String(Date.now()), sid);
+    if (added === 1 && (await this.#redis.exists(this.#keys.session(sid))) === 0)
+      await this.#redis.zrem(list, sid);
   }
 
   /** The user's living sessions, the newest log-in first. */

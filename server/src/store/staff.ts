@@ -1,12 +1,16 @@
 import type { Keys } from "../keys.ts";
 import { SERVER_ROLES, type ServerRole, type UserId } from "../protocol.ts";
+import { createSetAccount, type SetAccount } from "./account.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
 /** Who changes something, and the role by which they may. */
 export type ByRole = { user: { id: UserId }; role: ServerRole };
 
-/** The server would lose its last owner, or the actor has lost the role by which they act. Nothing is changed. */
-export type Kept = "last owner" | "lost role";
+/**
+ * The server would lose its last owner, the actor has lost the role by which they act, or there is no account any more
+ * that could have a role. Nothing is changed.
+ */
+export type Kept = "last owner" | "lost role" | "no account";
 
 /**
  * Who owns and administers the server. One hash is the authority, so that a script can keep the last owner; each
@@ -16,19 +20,26 @@ export class Staff {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #set: ReturnType<typeof defineScript>;
+  readonly #setAccount: SetAccount;
 
   constructor(redis: RedisClient, keys: Keys) {
     this.#redis = redis;
     this.#keys = keys;
     this.#set = defineScript(redis, "staff.lua", 1);
+    this.#setAccount = createSetAccount(redis, keys);
   }
 
   /** Gives an account a role; `by` somebody who must still have theirs. */
   async set(userId: UserId, role: ServerRole, by?: ByRole): Promise<Kept | null> {
     const kept = await this.#reserve(userId, role, by);
     if (kept !== null) return kept;
-    const user = this.#keys.user(userId);
-    await (role === "user" ? this.#redis.hdel(user, "role") : this.#redis.hset(user, "role", role));
+    if (role === "user") {
+      await this.#redis.hdel(this.#keys.user(userId), "role");
+    } else if (!(await this.#setAccount(userId, { role }, "open"))) {
+      // It has ended meanwhile, and would count as an owner for ever.
+      await this.#redis.hdel(this.#keys.staff, userId);
+      return "no account";
+    }
     return null;
   }
 
@@ -45,7 +56,7 @@ export class Staff {
   /** Puts an account back that is enabled again. */
   async restore(userId: UserId): Promise<void> {
     const role = roleOf(await this.#redis.hget(this.#keys.user(userId), "role"));
-    if (role !== "user") await this.#reserve(userId, role);
+    if (role !== "user") await this.set(userId, role);
   }
 
   async #reserve(userId: UserId, role: ServerRole, by?: ByRole): Promise<Kept | null> {

@@ -345,6 +345,33 @@ test("images of a message are looked at with the keys, and the focus goes back t
   await jan.context.close();
 });
 
+test("a sent image stays in sight until the stored one has come", async () => {
+  const flo = await stage.enter("flo");
+  const { page, context } = flo;
+  let release = () => {};
+  const released = new Promise<void>((done) => (release = done));
+  await context.route("**/thumbnail", async (route) => {
+    await released;
+    await route.continue();
+  });
+  const uploads = await holdUploads(flo);
+  await pick(page, png("lake.png", 1200, 600));
+  await send(page);
+  await isDrawn(page, "lake.png");
+  await uploads.let();
+  const row = page.locator("[data-seq]").filter({ has: page.getByRole("img", { name: "lake.png" }) });
+  const sent = row.locator("[data-part=picture] > img");
+  await sent.waitFor();
+  expect(await sent.evaluate((img: HTMLImageElement) => [img.naturalWidth, img.src.slice(0, 5)])).toEqual([
+    1200,
+    "blob:",
+  ]);
+  release();
+  await isDrawn(page, "lake.png");
+  await eventually(() => sent.count(), 0);
+  await context.close();
+});
+
 test("an image that cannot be loaded shows its name, and can be tried again", async () => {
   const kim = await stage.enter("kim");
   const { page } = kim;

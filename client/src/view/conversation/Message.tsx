@@ -297,7 +297,7 @@ const OutgoingMessage = memo(function OutgoingMessage({
       )}
       {entry.files !== undefined && (
         <Suspense>
-          <FilesToSend files={entry.files} />
+          <FilesToSend entry={entry} />
         </Suspense>
       )}
       {failed ? (

@@ -6,9 +6,10 @@ import { useOverlays } from "../overlays.ts";
 import { Button } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
-import { useChat, useClient } from "../useChat.ts";
+import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Files.module.css";
 import { addressOfFile, Picture, PictureToSend } from "./Picture.tsx";
+import { placeOf } from "./useBytes.ts";
 import { kindOf, showSize } from "./words.ts";
 
 /** What was sent with a message: its images together, and then its other files. */
@@ -17,10 +18,11 @@ export function Files({ message }: { message: Message }) {
   const { images, others } = partsOf(message.files ?? []);
   return (
     <List
-      images={images.map((file) => (
+      images={images.map((file, index) => (
         <li key={file.id}>
           <Picture
             file={file}
+            place={placeOf(message.from, message.nonce, index)}
             alone={images.length === 1}
             onOpen={() => open({ is: "image", message, id: file.id })}
           />
@@ -36,13 +38,14 @@ export function Files({ message }: { message: Message }) {
 }
 
 /** The same of a message on its way. */
-export function FilesToSend({ files }: { files: readonly OutgoingFile[] }) {
+export function FilesToSend({ entry: { nonce, files = [] } }: { entry: Outgoing }) {
+  const me = useMe();
   const { images, others } = partsOf(files);
   return (
     <List
-      images={images.map((file) => (
+      images={images.map((file, index) => (
         <li key={file.key}>
-          <PictureToSend file={file} alone={images.length === 1} />
+          <PictureToSend file={file} place={placeOf(me.id, nonce, index)} alone={images.length === 1} />
         </li>
       ))}
       others={others.map((file) => (

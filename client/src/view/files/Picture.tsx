@@ -6,7 +6,7 @@ import { classes } from "../ui/classes.ts";
 import { useChat } from "../useChat.ts";
 import { CALM, useMedia } from "../useMedia.ts";
 import css from "./Picture.module.css";
-import { useBytes } from "./useBytes.ts";
+import { sentBytes, useBytes } from "./useBytes.ts";
 
 /** The largest box of an image that stands alone, and the smallest one that can be hit, in px. */
 const MOST = { width: 400, height: 300 };
@@ -31,15 +31,19 @@ export function usePlaying({ animated }: Pick<MessageFile, "animated">) {
 
 type Props = {
   file: MessageFile;
+  /** Its name before and after it is stored. */
+  place: string;
   /** Whether it is the only one of its message. Else it is one of a grid. */
   alone: boolean;
   onOpen: () => void;
 };
 
 /** An image of a message, in a box that has its size from the beginning. A click opens it. */
-export function Picture({ file, alone, onOpen }: Props) {
+export function Picture({ file, place, alone, onOpen }: Props) {
   const { plays, toggle } = usePlaying(file);
   const address = addressOfFile(file);
+  const [before] = useState(() => sentBytes(place));
+  const [isHere, setIsHere] = useState(false);
 
   function open(event: MouseEvent) {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
@@ -49,7 +53,8 @@ export function Picture({ file, alone, onOpen }: Props) {
 
   return (
     <Box file={file} alone={alone}>
-      <Loaded file={file} src={plays ? address : `${address}/thumbnail`}>
+      {before !== undefined && !isHere && <img src={before} alt="" />}
+      <Loaded file={file} src={plays ? address : `${address}/thumbnail`} onHere={() => setIsHere(true)}>
         {(image) => (
           <a className={css.open} href={address} onClick={open}>
             {image}
@@ -70,8 +75,8 @@ export function Picture({ file, alone, onOpen }: Props) {
 }
 
 /** The same while it is on its way: from the bytes that are here. */
-export function PictureToSend({ file, alone }: { file: OutgoingFile; alone: boolean }) {
-  const url = useBytes(file);
+export function PictureToSend({ file, place, alone }: PictureToSendProps) {
+  const url = useBytes(file, place);
   const src = url !== "gone" ? url : file.id === undefined ? null : `/api/files/${file.id}/thumbnail`;
   return (
     <Box file={file} alone={alone}>
@@ -79,6 +84,8 @@ export function PictureToSend({ file, alone }: { file: OutgoingFile; alone: bool
     </Box>
   );
 }
+
+type PictureToSendProps = Omit<Props, "file" | "onOpen"> & { file: OutgoingFile };
 
 type BoxProps = { file: { width?: number; height?: number }; alone: boolean; children: ReactNode };
 
@@ -102,12 +109,14 @@ type LoadedProps = {
   file: MessageFile;
   src: string;
   lazy?: boolean;
+  /** It is loaded, or cannot be. */
+  onHere?: () => void;
   /** Draws the image. */
   children: (image: ReactNode) => ReactNode;
 };
 
 /** An image of the server's; its name, and a way to try again, where it cannot be loaded. */
-export function Loaded({ file, src, lazy = true, children }: LoadedProps) {
+export function Loaded({ file, src, lazy = true, onHere, children }: LoadedProps) {
   const [failed, setFailed] = useState<string | null>(null);
   const [attempt, setAttempt] = useState(0);
   const online = useChat((state) => state.connection === "online");
@@ -139,7 +148,11 @@ export function Loaded({ file, src, lazy = true, children }: LoadedProps) {
       loading={lazy ? "lazy" : "eager"}
       decoding="async"
       draggable={false}
-      onError={() => setFailed(src)}
+      onLoad={onHere}
+      onError={() => {
+        setFailed(src);
+        onHere?.();
+      }}
     />,
   );
 }

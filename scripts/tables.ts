@@ -42,9 +42,10 @@ export function keys(): string[][] {
 
 /** A row for each line with an arrow above a route; a line without one continues the line before. */
 function routes(): string[][] {
-  const found = (source("doors/rest.ts") + source("doors/accounts.ts")).matchAll(
-    /((?: +\/\/ .*\n)*) +router\.(get|post|put|patch|delete)\("([^"]+)"/g,
-  );
+  const found = ["rest", "accounts", "files"]
+    .map((door) => source(`doors/${door}.ts`))
+    .join("")
+    .matchAll(/((?: +\/\/ .*\n)*) +router\.(get|post|put|patch|delete)\("([^"]+)"/g);
   return [...found].flatMap(([, comment = "", method = "", path = ""]) => {
     const isHealth = ["/healthz", "/readyz", "/metrics"].includes(path);
     const call = `${method.toUpperCase()} ${isHealth ? "" : "/api"}${path}`;
@@ -54,7 +55,8 @@ function routes(): string[][] {
       .split(/\n(?=.*->)/);
     return lines.map((line) => {
       const [asked = "", answer = ""] = line.replaceAll("\n", " ").split(/ ?-> (.*)/);
-      return [asked.startsWith("{") ? `${code(call)} ${code(asked)}` : code(call + asked), answer];
+      if (asked === "" || asked.startsWith("?")) return [code(call + asked), answer];
+      return [`${code(call)} ${asked.startsWith("{") ? code(asked) : asked}`, answer];
     });
   });
 }
@@ -63,7 +65,7 @@ function routes(): string[][] {
 function events(type: "ClientEvents" | "ServerEvents"): string[][] {
   const block = new RegExp(`export type ${type} = \\{\n([^]*?)\n\\};`).exec(protocol)?.[1] ?? "";
   const event = new RegExp(
-    String.raw`(?:${COMMENT})?"?([\w.]+)"?: \(\w+: (.*?)(?:, answer: Answer<(.*)>)?\) => void;`,
+    String.raw`(?:${COMMENT})?"?([\w.]+)"?: \(\s*\w+: (.*?)(?:,\s*answer: Answer<(.*)>)?,?\s*\) => void;`,
     "g",
   );
   return [...block.matchAll(event)].map(([, comment, name = "", sent = "", answer]) => [

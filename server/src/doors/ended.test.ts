@@ -1,12 +1,13 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
-import { Server } from "node:http";
+import { readFile } from "node:fs/promises";
+import { Server, type IncomingMessage } from "node:http";
 import bcrypt from "bcrypt";
 import { sign } from "cookie-signature";
 import { Redis } from "ioredis";
 import sharp from "sharp";
-import { Socket } from "socket.io";
+import { Namespace, Socket } from "socket.io";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Users } from "../chat/users.ts";
 import { readConfig } from "../config.ts";
@@ -19,8 +20,10 @@ import {
   PATIENCE_MS,
   person,
   unwrap,
+  until,
   type House,
   type Person,
+  type TestSocket,
 } from "../testing.ts";
 
 /**
@@ -92,8 +95,17 @@ beforeAll(async () => {
     Server.prototype,
     "emit",
     (_self, emit, [event, request, ...rest]) => {
-      const watch = event === "request" && WATCHED in request.headers ? take() : undefined;
+      const isAsked = (event === "request" || event === "upgrade") && request.headers[WATCHED] === "1";
+      const watch = isAsked ? take() : undefined;
       return watch ? watched.run(watch, () => emit(event, request, ...rest)) : emit(event, request, ...rest);
+    },
+  );
+  wrap<[{ request: IncomingMessage }, ...unknown[]], Promise<void>>(
+    Namespace.prototype,
+    "_add",
+    (_self, add, args) => {
+      const watch = args[0].request.headers[WATCHED] === "admission" ? take() : undefined;
+      return watch ? watched.run(watch, () => add(...args)) : add(...args);
     },
   );
   wrap<[{ data?: unknown }], void>(Socket.prototype, "_onpacket", (_self, receive, [packet]) => {
@@ -171,6 +183,12 @@ const ENDS = {
 } satisfies Record<string, (victim: Victim) => Promise<void>>;
 type End = keyof typeof ENDS;
 type Played = Record<End, Case[]>;
+const nothingPlayed = (): Played => ({
+  deleted: [],
+  disabled: [],
+  "logged out": [],
+  "given another password": [],
+});
 
 function windowWith(cookie = "", replica = 0): Browser {
   const window = new Browser(house.replicas[replica]!);
@@ -234,7 +252,7 @@ async function play<T>(
   { before, act, ends = ["deleted", "disabled"] }: Doing<T>,
   { from = 1, connected = false } = {},
 ): Promise<Played> {
-  const played: Played = { deleted: [], disabled: [], "logged out": [], "given another password": [] };
+  const played = nothingPlayed();
   for (const how of ends)
     for (let at = from; ; at += 1) {
       const victim = await newVictim();
@@ -360,6 +378,11 @@ async function has<T>(victim: Victim, method: string, path: string, body?: unkno
   return answer.body;
 }
 
+/** The same for an admin, or a moderator: somebody above who acts on the account. */
+const asOther = (victim: Victim, browser: Browser): Victim => ({ ...victim, browser });
+const makeAdmin = (victim: Victim) =>
+  has(asOther(victim, owner), "PATCH", `/api/admin/users/${victim.user.id}`, { role: "admin" });
+
 const ownRoom = (victim: Victim) => has<Room>(victim, "POST", "/api/rooms", { name: `room ${(count += 1)}` });
 
 async function sends(
@@ -439,7 +462,7 @@ const REQUESTS = {
   }),
   "PUT /api/rooms/:id/members/:userId, of the account": doing({
     act: (victim) =>
-      asks({ ...victim, browser: peer.browser }, "PUT", `/api/rooms/${open.id}/members/${victim.user.id}`, {
+      asks(asOther(victim, peer.browser), "PUT", `/api/rooms/${open.id}/members/${victim.user.id}`, {
         role: "owner",
       }),
   }),
@@ -451,11 +474,33 @@ const REQUESTS = {
     before: ownRoom,
     act: (victim, { id }) => asks(victim, "PUT", `/api/rooms/${id}/bans/${peer.user.id}`, {}),
   }),
+  "DELETE /api/rooms/:id/bans/:userId": doing({
+    before: async (victim) => {
+      const { id } = await ownRoom(victim);
+      await has(victim, "PUT", `/api/rooms/${id}/bans/${peer.user.id}`, {});
+      return id;
+    },
+    act: (victim, id) => asks(victim, "DELETE", `/api/rooms/${id}/bans/${peer.user.id}`),
+  }),
   "POST /api/rooms/:id/invites": doing({
     before: ownRoom,
     act: (victim, { id }) => asks(victim, "POST", `/api/rooms/${id}/invites`, {}),
   }),
   "POST /api/invites/:code": doing({ act: (victim) => asks(victim, "POST", `/api/invites/${invite}`) }),
+  "DELETE /api/invites/:code": doing({
+    before: async (victim) => {
+      const { id } = await ownRoom(victim);
+      return has<Invite>(victim, "POST", `/api/rooms/${id}/invites`, {});
+    },
+    act: (victim, { code }) => asks(victim, "DELETE", `/api/invites/${code}`),
+  }),
+  "POST /api/reports/:roomId/:seq": doing({
+    before: async (victim) => {
+      await makeAdmin(victim);
+      await has(victim, "POST", "/api/reports", { roomId: "0", seq: 1 });
+    },
+    act: (victim) => asks(victim, "POST", "/api/reports/0/1", { state: "done" }),
+  }),
   "POST /api/reports": doing({
     act: (victim) => asks(victim, "POST", "/api/reports", { roomId: "0", seq: 1, reason: "r" }),
   }),
@@ -485,29 +530,46 @@ const REQUESTS = {
   }),
   "PATCH /api/admin/users/:id, a role": doing({
     act: (victim) =>
-      asks({ ...victim, browser: owner }, "PATCH", `/api/admin/users/${victim.user.id}`, { role: "owner" }),
+      asks(asOther(victim, owner), "PATCH", `/api/admin/users/${victim.user.id}`, { role: "owner" }),
   }),
   "PATCH /api/admin/users/:id, disabled": doing({
     act: (victim) =>
-      asks({ ...victim, browser: owner }, "PATCH", `/api/admin/users/${victim.user.id}`, { disabled: true }),
+      asks(asOther(victim, owner), "PATCH", `/api/admin/users/${victim.user.id}`, { disabled: true }),
   }),
   "PATCH /api/admin/users/:id, enabled": doing({
     before: async (victim) => {
-      await has({ ...victim, browser: owner }, "PATCH", `/api/admin/users/${victim.user.id}`, {
+      await has(asOther(victim, owner), "PATCH", `/api/admin/users/${victim.user.id}`, {
         role: "admin",
       });
       await ENDS.disabled(victim);
     },
     act: (victim) =>
-      asks({ ...victim, browser: owner }, "PATCH", `/api/admin/users/${victim.user.id}`, { disabled: false }),
+      asks(asOther(victim, owner), "PATCH", `/api/admin/users/${victim.user.id}`, { disabled: false }),
     ends: ["deleted"],
   }),
+  "PATCH /api/admin/users/:id, by the account": doing({
+    before: async (victim) => {
+      await makeAdmin(victim);
+      return newVictim();
+    },
+    act: (victim, other) => asks(victim, "PATCH", `/api/admin/users/${other.user.id}`, { disabled: true }),
+  }),
+  "DELETE /api/admin/users/:id": doing({
+    act: (victim) => asks(asOther(victim, owner), "DELETE", `/api/admin/users/${victim.user.id}`),
+  }),
+  "DELETE /api/admin/users/:id/sessions": doing({
+    act: (victim) => asks(asOther(victim, owner), "DELETE", `/api/admin/users/${victim.user.id}/sessions`),
+  }),
+  "PATCH /api/admin/settings": doing({
+    before: makeAdmin,
+    act: (victim) => asks(victim, "PATCH", "/api/admin/settings", { words: ["slop"] }),
+  }),
   "POST /api/admin/users/:id/reset": doing({
-    act: (victim) => asks({ ...victim, browser: owner }, "POST", `/api/admin/users/${victim.user.id}/reset`),
+    act: (victim) => asks(asOther(victim, owner), "POST", `/api/admin/users/${victim.user.id}/reset`),
   }),
   "POST /api/reset/:code": doing({
     before: (victim) =>
-      has<{ url: string }>({ ...victim, browser: owner }, "POST", `/api/admin/users/${victim.user.id}/reset`),
+      has<{ url: string }>(asOther(victim, owner), "POST", `/api/admin/users/${victim.user.id}/reset`),
     act: (victim, { url }) =>
       asks(victim, "POST", `/api/reset/${url.slice(-32)}`, { password: "battery staple" }),
   }),
@@ -551,6 +613,7 @@ const EVENTS = {
   "message.react": doing({
     act: (victim) => emits(victim, "message.react", { seq: 1, emoji: "👍", on: true }),
   }),
+  "message.pin": doing({ act: (victim) => emits(victim, "message.pin", { seq: 1, on: true }) }),
   typing: doing({ act: (victim) => emits(victim, "typing", {}) }),
   "room.join": doing({ act: (victim) => emits(victim, "room.join", { roomId: open.id }) }),
   "room.leave": doing({
@@ -577,6 +640,87 @@ describe(`an event during which its account is deleted or disabled, or its sessi
     it(name, async () => {
       expect(await faultsOf(await play(one as Doing<unknown>, { connected: true }))).toEqual([]);
     });
+});
+
+describe("a sign-up during which its account is deleted or disabled", () => {
+  it(LEAVES_NOTHING, async () => {
+    const played = nothingPlayed();
+    for (const how of ["deleted", "disabled"] as const)
+      for (let at = 1; ; at += 1) {
+        const username = `victim${(count += 1)}`;
+        const browser = new Browser(house.replicas[0]!);
+        const victim: Victim = { user: { id: "", username }, browser, cookies: [], spare: "" };
+        let endedAt = 0;
+        const signUp = async () => {
+          await browser.fetch(
+            "POST",
+            "/api/users",
+            { username, password: PASSWORD, invite },
+            { [WATCHED]: "1" },
+          );
+          victim.cookies.push(browser.cookie);
+        };
+        const held = await interrupt(signUp, at, async () => {
+          const id = (await house.redis.get(house.keys.totalUsers)) ?? "";
+          if ((await house.redis.hget(house.keys.user(id), "username")) !== username) return;
+          victim.user.id = id;
+          await ENDS[how](victim);
+          endedAt = Date.now();
+        });
+        if (held === null) break;
+        const what = `${how} before command ${at}: ${held}`;
+        if (endedAt > 0) played[how].push({ victim, what, endedAt, codes: [] });
+      }
+    expect(played.deleted.length).toBeGreaterThan(20);
+    expect(await faultsOf(played)).toEqual([]);
+  });
+});
+
+describe("a connection whose account is deleted or disabled, or its session ends, while it is let in", () => {
+  it.each(["1", "admission"])("ends, and is online nowhere: %s", async (stage) => {
+    const sockets = new Map<string, TestSocket>();
+    const played = await play({
+      act: async ({ browser, user }) => {
+        const socket = browser.socket({ [WATCHED]: stage });
+        sockets.set(user.id, socket);
+        const answered = new Promise<void>((resolve) => {
+          socket.once("connect", resolve);
+          socket.once("connect_error", () => resolve());
+        });
+        socket.connect();
+        await answered;
+      },
+      ends: ALL,
+    });
+    for (const { victim } of Object.values(played).flat())
+      await until(() => sockets.get(victim.user.id)?.connected === false);
+    for (const socket of sockets.values()) socket.disconnect();
+    expect(await faultsOf(played)).toEqual([]);
+    await until(async () => {
+      const online = new Set(await house.redis.smembers(house.keys.online));
+      return Object.values(played)
+        .flat()
+        .every(({ victim }) => !online.has(victim.user.id));
+    });
+  });
+});
+
+it("all requests that may change something, and all events, are stopped here", async () => {
+  const docs = await readFile(new URL("../../../docs/api.md", import.meta.url), "utf8");
+  const routes = [...docs.matchAll(/`((?:POST|PUT|PATCH|DELETE) \/api\/\S*?)`/g)].map(
+    ([, route = ""]) => route,
+  );
+  const played = Object.keys(REQUESTS).map((name) => name.split(",")[0]);
+  expect(routes.length).toBeGreaterThan(30);
+  expect(routes.filter((route) => route !== "POST /api/users" && !played.includes(route))).toEqual([]);
+  const [, table = ""] = docs.split("<!-- made:requests -->");
+  const events = [...table.replace(/<!-- end -->.*/s, "").matchAll(/^\| `([a-z.]+)`/gm)].map(
+    ([, one = ""]) => one,
+  );
+  expect(events.length).toBeGreaterThan(9);
+  expect(events.filter((event) => !Object.keys(EVENTS).some((name) => name.split(",")[0] === event))).toEqual(
+    [],
+  );
 });
 
 describe("a room whose only owner's account has ended", () => {

@@ -1,4 +1,4 @@
-import type { Message, Page, Room, RoomId, User } from "@hubbub/server/protocol";
+import { LIMITS, type Message, type Page, type Room, type RoomId, type User } from "@hubbub/server/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   PATIENCE_MS,
@@ -485,13 +485,22 @@ describe("a message that was changed", () => {
   });
 });
 
-describe("an answer to `sync` that comes after the news of a lost log", () => {
-  test("is not taken for the present log's, whose messages never join the lost ones", async () => {
+describe("an answer that comes after the news of a lost log", () => {
+  /** A tab whose requests are answered as soon as `release` is called; `hold` begins with the next one that fits. */
+  function slowTab() {
     const held: (() => void)[] = [];
-    let holds = false;
+    let fits: ((what: string) => boolean) | null = null;
+    async function wait(what: string) {
+      if (fits?.(what)) await new Promise<void>((release) => held.push(release));
+    }
     const tab = openTab(undefined, undefined, (world) => ({
-      // The next request is sent almost a second after the news.
+      // The next `sync` is sent almost a second after the news.
       random: () => 30,
+      async fetch(path, init) {
+        const response = await world.fetch(path, init);
+        await wait(path);
+        return response;
+      },
       connect(options) {
         const wire = world.connect(options);
         const timeout = wire.timeout.bind(wire);
@@ -500,7 +509,7 @@ describe("an answer to `sync` that comes after the news of a lost log", () => {
           const emit = timed.emitWithAck.bind(timed);
           timed.emitWithAck = async (...asked) => {
             const answer: unknown = await Reflect.apply(emit, undefined, asked);
-            if (holds && asked[0] === "sync") await new Promise<void>((release) => held.push(release));
+            await wait(asked[0]);
             return answer as never;
           };
           return timed;
@@ -508,30 +517,87 @@ describe("an answer to `sync` that comes after the news of a lost log", () => {
         return wire;
       },
     }));
+    return {
+      ...tab,
+      /** Does what makes a request, and resolves once its answer is held back. */
+      async hold(what: (request: string) => boolean, work: () => void) {
+        fits = what;
+        work();
+        await until(() => held.length > 0, PATIENCE_MS, "the answer");
+        fits = null;
+      },
+      release() {
+        for (const go of held) go();
+      },
+    };
+  }
+
+  /** Makes Redis lose what came after a message. */
+  async function lose({ roomId, seq, date, hash }: Message) {
+    await house.redis.zremrangebyscore(house.keys.room(roomId), `(${date}`, "+inf");
+    await house.redis.hset(house.keys.meta(roomId), { seq, date, hash });
+  }
+
+  async function caveOf(tab: ReturnType<typeof slowTab>) {
     await tab.signUp();
     const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
     tab.chat.openBeside([cave]);
     const other = await somebody();
     unwrap(await other.socket.emitWithAck("room.join", { roomId: cave }));
+    return { cave, other };
+  }
+
+  test("to `sync` is not taken for the present log's, whose messages never join the lost ones", async () => {
+    const tab = slowTab();
+    const { cave, other } = await caveOf(tab);
     const first = await other.say(cave, "one");
     await other.say(cave, "two");
     await other.say(cave, "three");
     await tab.shows("three", cave);
-
-    holds = true;
-    tab.back();
-    await until(() => held.length > 0, PATIENCE_MS, "the answer");
-    holds = false;
-    const { seq, date, hash } = first;
-    await house.redis.zremrangebyscore(house.keys.room(cave), `(${date}`, "+inf");
-    await house.redis.hset(house.keys.meta(cave), { seq, date, hash });
+    await tab.hold(
+      (request) => request === "sync",
+      () => tab.back(),
+    );
+    await lose(first);
     for (const text of ["two, anew", "three, anew", "four, anew"]) await other.say(cave, text);
     await until(() => tab.chat.snapshot().rooms?.get(cave)?.held.at(-1)?.seq === 4, PATIENCE_MS, "four");
-    for (const release of held) release();
+    tab.release();
     await tab.shows("two, anew", cave);
     expect(tab.texts(cave)).toEqual(["one", "two, anew", "three, anew", "four, anew"]);
     tab.chat.close();
     other.close();
+  });
+
+  test("with an older page is asked for anew, so that no lost message is put before the present ones", async () => {
+    const tab = slowTab();
+    await tab.signUp();
+    const [other, another] = [await somebody(), await somebody()];
+    const { id: cave } = await other.makes({ name: `Cave of ${name()}` });
+    unwrap(await another.socket.emitWithAck("room.join", { roomId: cave }));
+    const total = LIMITS.pageDefault + 5;
+    const first = await other.say(cave, "the first");
+    for (let count = 2; count <= total; count += 1) await other.say(cave, `lost ${count}`);
+    await tab.chat.joinRoom(cave);
+    tab.chat.openBeside([cave]);
+    await tab.shows(`lost ${total}`, cave);
+    await tab.hold(
+      (request) => request.includes("before="),
+      () => void tab.chat.loadOlder(cave),
+    );
+    await lose(first);
+    for (let count = 2; count <= total; count += 1) await another.say(cave, `anew ${count}`);
+    await tab.shows(`anew ${total}`, cave);
+    await until(
+      () => !tab.texts(cave)?.some((text) => text.startsWith("lost")),
+      PATIENCE_MS,
+      "the present log",
+    );
+    tab.release();
+    await tab.shows("the first", cave);
+    const anew = Array.from({ length: total - 1 }, (_, index) => `anew ${index + 2}`);
+    expect(tab.texts(cave)).toEqual(["the first", ...anew]);
+    tab.chat.close();
+    for (const one of [other, another]) one.close();
   });
 });
 

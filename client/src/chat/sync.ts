@@ -287,7 +287,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
    * may come from a log that is lost, and after the `room.stale` that tells of the loss. Each doubt asks for itself.
    */
   function isDoubtedSince(room: RoomState | undefined): boolean {
-    return room !== undefined && chat.state.rooms?.get(room.id)?.doubts !== room.doubts;
+    const now = room && chat.state.rooms?.get(room.id);
+    return now !== undefined && now.doubts !== room?.doubts;
   }
 
   /**
@@ -363,8 +364,10 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
    * with it. Throws `unavailable` for a page of another history.
    */
   async function read(roomId: RoomId, query: Parameters<Api["messages"]>[1]): Promise<Page> {
+    const asked = chat.state.rooms?.get(roomId);
     const page = await api.messages(roomId, query);
     forgetDeleted(page.messages);
+    if (isDoubtedSince(asked)) throw lostPage();
     const room = chat.state.rooms?.get(roomId);
     const { rev, revHash } = page;
     if (rev === undefined || revHash === undefined || room === undefined || room.log === null) return page;
@@ -378,8 +381,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       synced.changes.reset === undefined &&
       synced.reset === undefined &&
       late.every((message) => (since.get(message.seq) ?? 0) >= (message.rev ?? 0));
-    if (!isProved || isDoubtedSince(room))
-      throw new ChatError("unavailable", "This page may be of a history that is lost.");
+    if (!isProved || isDoubtedSince(room)) throw lostPage();
     chat.dispatch({ type: "synced", room: synced });
     settle(roomId);
     return page;
@@ -396,6 +398,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       people.learn(page.messages.flatMap(whoIsIn));
     } catch {
       chat.dispatch({ type: "load failed", roomId });
+      if (isDoubtedSince(room)) await loadOlder(roomId);
     }
   }
 
@@ -434,6 +437,10 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         .catch(() => {});
     },
   };
+}
+
+function lostPage(): ChatError {
+  return new ChatError("unavailable", "This page may be of a history that is lost.");
 }
 
 function cursorOf(room: RoomState): Cursor {

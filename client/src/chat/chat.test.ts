@@ -939,13 +939,19 @@ test("what was said to everybody before a user joined does not mention them", as
   await other.say(id, "@room, late");
   await tab.shows("@room, late", id);
   expect(mentions()).toBe(1);
+  // Who reacts to the early one, or edits it, calls nobody.
+  unwrap(
+    await other.socket.emitWithAck("message.react", { roomId: id, seq: first.seq, emoji: "👍", on: true }),
+  );
+  await until(() => tab.chat.snapshot().rooms?.get(id)?.log?.messages[0]?.reactions);
+  expect(mentions()).toBe(1);
   tab.chat.openRoom(id);
   tab.chat.watch(id);
   await until(() => tab.chat.snapshot().rooms?.get(id)?.read === 2);
   tab.chat.watch(null);
   tab.chat.openRoom("0");
   const [row] = tab.chat.snapshot().rooms?.get(id)?.log?.messages ?? [];
-  expect(row).toEqual(first);
+  expect(row).toMatchObject({ seq: first.seq, message: "@room, early" });
   tab.chat.markUnread(first);
   await until(() => tab.chat.snapshot().rooms?.get(id)?.read === 0);
   tab.wire()?.io.engine.close();

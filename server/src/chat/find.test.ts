@@ -131,7 +131,7 @@ describe("a search among messages", () => {
       seen.push(...body.hits.map(({ message }) => message));
       ({ cursor } = body);
       calls += 1;
-    } while (cursor !== undefined);
+    } while (cursor !== undefined && calls < 5);
     const dates = seen.map(({ date }) => date);
     expect(dates).toEqual(dates.toSorted((a, b) => b - a));
     // Two rooms may have messages of the same millisecond, in any order.

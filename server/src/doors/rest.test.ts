@@ -6,7 +6,15 @@ import { brotliCompressSync, gzipSync } from "node:zlib";
 import supertest from "supertest";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BOUNDS, RATES } from "../limits.ts";
-import { LIMITS, type Failure, type Page, type Presence, type Room, type User } from "../protocol.ts";
+import {
+  LIMITS,
+  type ErrorCode,
+  type Failure,
+  type Page,
+  type Presence,
+  type Room,
+  type User,
+} from "../protocol.ts";
 import type { Replica } from "../server.ts";
 import {
   PATIENCE_MS,
@@ -24,6 +32,7 @@ import {
   unwrap,
   windowOf,
 } from "../testing.ts";
+import { STATUS } from "./failure.ts";
 
 let house: House;
 let left: Replica;
@@ -1238,22 +1247,19 @@ describe("50 requests at once", () => {
       if (index % 2 === 0)
         return mary.browser.fetch("PUT", `/api/rooms/${roomId}/members/${user.id}`, { role: "member" });
       const reply = await socket.timeout(PATIENCE_MS).emitWithAck("room.join", { roomId });
-      return { status: reply.ok ? 200 : reply.error.code === "forbidden" ? 403 : 500 };
+      return { status: reply.ok ? 200 : STATUS[reply.error.code as ErrorCode] };
     });
-    expect(count(done, 200) + count(done, 403)).toBe(AT_ONCE);
+    // Who finds the other request's member for a moment, and then no more, may hear that there is none.
+    expect(done.filter((status) => ![200, 403, 404].includes(status))).toEqual([]);
     expect(await house.redis.scard(list)).toBe(BOUNDS.roomsOfUser.value);
-    const inside = await Promise.all(
-      open.map(async (roomId, index) => {
-        const [isListed, isRecorded] = await Promise.all([
-          house.redis.sismember(list, roomId),
-          house.redis.hexists(house.keys.records(roomId), user.id),
-        ]);
-        const isTold = done.slice(2 * index, 2 * index + 2).includes(200);
-        return [isListed === 1, isRecorded === 1, isTold];
-      }),
+    const listed = await house.redis.smismember(list, ...open);
+    const recorded = await Promise.all(
+      open.map((roomId) => house.redis.hexists(house.keys.records(roomId), user.id)),
     );
-    expect(inside.filter((one) => one.every(Boolean))).toHaveLength(10);
-    expect(inside.filter((one) => !one.some(Boolean))).toHaveLength(open.length - 10);
+    expect(recorded).toEqual(listed);
+    const inside = open.flatMap((_, index) => (listed[index] === 1 ? [index] : []));
+    expect(inside).toHaveLength(10);
+    for (const index of inside) expect(done.slice(2 * index, 2 * index + 2)).toContain(200);
     full.close();
   });
 });

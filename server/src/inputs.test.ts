@@ -118,6 +118,7 @@ describe("a replica with any input", { timeout: 120_000 }, () => {
         "records",
         "changed",
         "revs",
+        "joined",
         "members",
         "read",
         "nonce",

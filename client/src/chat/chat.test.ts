@@ -1040,6 +1040,9 @@ describe("a notification", () => {
     const tab = openWatched(createProfile(), "granted", line.address);
     const username = await tab.signUp();
     const other = await somebody();
+    // From the first notification on it is known what came later.
+    await other.say("0", `@${username} before`);
+    await until(() => tab.shown.length === 1);
     line.take();
     await until(() => tab.chat.snapshot().connection !== "online");
     await other.say("0", `@${username} first`);
@@ -1047,7 +1050,7 @@ describe("a notification", () => {
     await other.say("0", "nobody in particular");
     line.giveBack();
     tab.back();
-    await until(() => tab.shown.length === 1);
+    await until(() => tab.shown[0]?.title.startsWith("2 "));
     expect(tab.shown).toEqual([{ roomId: "0", title: "2 mentions in General", text: secret.message }]);
     unwrap(await other.socket.emitWithAck("message.delete", { roomId: "0", seq: secret.seq }));
     await until(() => tab.shown.length === 0, PATIENCE_MS, "the text to leave the desktop");

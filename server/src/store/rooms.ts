@@ -264,6 +264,8 @@ export class Rooms {
       return keepsRecords(roomId)
         ? Number((await this.#redis.hget(this.#keys.joined(roomId), userId)) ?? 0)
         : 0;
+    // Mostly nobody has said anything to everybody, and the log need not be read.
+    if ((await this.#redis.zcard(this.#keys.roomMentions(roomId))) === 0) return 0;
     const created = await this.#redis.hget(this.#keys.user(userId), "created");
     if (created === null || !Number.isSafeInteger(Number(created))) return 0;
     const limit = ["LIMIT", "0", "1"] as const;

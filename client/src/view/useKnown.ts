@@ -1,6 +1,6 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
 import { useEffect, useMemo, useRef, useState } from "react";
-import { isNewer, revOf } from "../chat/state/revisions.ts";
+import { allNewest, isNewer, revOf } from "../chat/state/revisions.ts";
 import type { RoomState } from "../chat/state/room.ts";
 import type { RoomsState } from "../chat/state/rooms.ts";
 import { useChat } from "./useChat.ts";
@@ -13,19 +13,11 @@ export function useKnown(listed: readonly Message[]): readonly Message[] {
   const [before, setBefore] = useState({ listed, known: listed });
   const rooms = useChat((state) => state.rooms);
   const known = useMemo(() => {
-    const kept = before.listed === listed ? before.known : keepNewest(listed, before.known);
+    const kept = before.listed === listed ? before.known : allNewest(listed, before.known);
     return allKnown({ rooms }, kept);
   }, [rooms, listed, before]);
   if (before.listed !== listed || before.known !== known) setBefore({ listed, known });
   return known;
-}
-
-function keepNewest(listed: readonly Message[], known: readonly Message[]): readonly Message[] {
-  const rows = new Map(known.map((row) => [`${row.roomId} ${row.seq}`, row]));
-  return listed.map((message) => {
-    const row = rows.get(`${message.roomId} ${message.seq}`);
-    return row !== undefined && isNewer(row, message) ? row : message;
-  });
 }
 
 /** How often the connection has come back: what is not heard while it is away must be asked for again. */

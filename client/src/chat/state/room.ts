@@ -255,6 +255,11 @@ export function distrust(room: RoomState): RoomState {
   return { ...room, held: [], stale: room.log !== null, doubts: room.doubts + 1, changed: [], heardRev: 0 };
 }
 
+/** Something contradicts the log: what was asked for until now says nothing of it. */
+function suspect(room: RoomState): RoomState {
+  return room.stale ? room : { ...room, stale: true, doubts: room.doubts + 1 };
+}
+
 /** Adds a heard message, wherever it belongs. */
 export function hear(room: RoomState, heard: Message): RoomState {
   const message = newest(heard, room.changed);
@@ -265,7 +270,7 @@ export function hear(room: RoomState, heard: Message): RoomState {
     const contradicts = known === undefined ? room.stale : known.hash !== message.hash;
     if (!contradicts)
       return message.rev === undefined && known?.rev === undefined ? room : take(room, [message], room.rev);
-    room = room.stale ? room : { ...room, stale: true, doubts: room.doubts + 1 };
+    room = suspect(room);
   }
   if (room.held.some((other) => other.seq === seq)) return take(room, [message], room.rev);
   const held = [...room.held, message].toSorted((one, other) => one.seq - other.seq);
@@ -306,19 +311,13 @@ function take(before: RoomState, rows: readonly Message[], complete = 0): RoomSt
     left.delete(message.seq);
     return next;
   });
-  const stale = room.stale || contradicts;
-  const doubts = room.doubts + (stale === room.stale ? 0 : 1);
   const log = replaced && room.log !== null && messages !== undefined ? { ...room.log, messages } : room.log;
   const held = allNewest(room.held, fresh);
   const last = room.last === null ? null : newest(room.last, fresh);
   const changed = remember(allNewest(room.changed, fresh), [...left.values()]);
-  const same =
-    log === room.log &&
-    held === room.held &&
-    last === room.last &&
-    changed === room.changed &&
-    stale === room.stale;
-  return same ? room : { ...room, log, held, last, changed, stale, doubts };
+  const same = log === room.log && held === room.held && last === room.last && changed === room.changed;
+  const taken = same ? room : { ...room, log, held, last, changed };
+  return contradicts ? suspect(taken) : taken;
 }
 
 /**

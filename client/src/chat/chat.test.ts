@@ -94,6 +94,16 @@ function openTab(
 /** Another person, on the other replica. */
 const somebody = () => person(both(house)[1], name());
 
+/** Signs a tab up and shows it a new room, with somebody else in it. */
+async function caveOf(tab: Pick<ReturnType<typeof openTab>, "chat" | "signUp">) {
+  await tab.signUp();
+  const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
+  tab.chat.openBeside([cave]);
+  const other = await somebody();
+  unwrap(await other.socket.emitWithAck("room.join", { roomId: cave }));
+  return { cave, other };
+}
+
 /** A wire to the first replica that can be cut and restored. */
 async function startLine() {
   let down = false;
@@ -359,11 +369,7 @@ describe("a message that was changed", () => {
   test("gets no answer that was meant for another one, which the log has lost with its number", async () => {
     const line = await startLine();
     const tab = openTab(undefined, line.address);
-    await tab.signUp();
-    const other = await somebody();
-    const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
-    unwrap(await other.socket.emitWithAck("room.join", { roomId: cave }));
-    tab.chat.openBeside([cave]);
+    const { cave, other } = await caveOf(tab);
     tab.say("welcome", cave);
     await tab.shows("welcome", cave);
     const question = await other.say(cave, "shall we delete it?");
@@ -413,11 +419,7 @@ describe("a message that was changed", () => {
   test("keeps its answers if its author brings it back under another number", async () => {
     const line = await startLine();
     const tab = openTab(undefined, line.address);
-    await tab.signUp();
-    const other = await somebody();
-    const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
-    unwrap(await other.socket.emitWithAck("room.join", { roomId: cave }));
-    tab.chat.openBeside([cave]);
+    const { cave, other } = await caveOf(tab);
     tab.say("who brings cake?", cave);
     await tab.shows("who brings cake?", cave);
     const row = (text: string) =>
@@ -536,15 +538,6 @@ describe("an answer that comes after the news of a lost log", () => {
   async function lose({ roomId, seq, date, hash }: Message) {
     await house.redis.zremrangebyscore(house.keys.room(roomId), `(${date}`, "+inf");
     await house.redis.hset(house.keys.meta(roomId), { seq, date, hash });
-  }
-
-  async function caveOf(tab: ReturnType<typeof slowTab>) {
-    await tab.signUp();
-    const cave = await tab.chat.createRoom({ name: `Cave of ${name()}` });
-    tab.chat.openBeside([cave]);
-    const other = await somebody();
-    unwrap(await other.socket.emitWithAck("room.join", { roomId: cave }));
-    return { cave, other };
   }
 
   test("to `sync` is not taken for the present log's, whose messages never join the lost ones", async () => {

@@ -369,9 +369,8 @@ export function takeNewest(room: RoomState, { messages, rev = 0, revHash = "" }:
 }
 
 /** Restarts a log that is far behind with its newest page, as above. */
-export function restart(room: RoomState, { messages, more, rev = 0, revHash = "" }: Page): RoomState {
-  const changes = { after: rev, rev, revHash, messages: [] };
-  return catchUp(room, { roomId: room.id, messages, more, reset: "trimmed", changes }, true);
+export function restart(room: RoomState, page: Page): RoomState {
+  return takeNewest({ ...room, log: null }, page);
 }
 
 /** The page includes all changes up to the room's `rev`. */
@@ -424,8 +423,8 @@ export function readAgain(room: RoomState, page: Page, before: number = Infinity
   return { ...taken, log: { ...taken.log, messages } };
 }
 
-/** Applies the answer to `sync`, after which the log is not `stale`, unless said otherwise. */
-export function catchUp(known: RoomState, answer: SyncedRoom, stale = false): RoomState {
+/** Applies the answer to `sync`. */
+export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
   const { reset, messages, more, changes } = answer;
   // The changes are no longer known: any read state overrides the present one.
   const room = changes?.reset ? doubtAll(known) : known;
@@ -436,7 +435,7 @@ export function catchUp(known: RoomState, answer: SyncedRoom, stale = false): Ro
     const begun = {
       ...room,
       held: since,
-      stale,
+      stale: false,
       last,
       seq: last?.seq ?? 0,
       rev,
@@ -457,7 +456,7 @@ export function catchUp(known: RoomState, answer: SyncedRoom, stale = false): Ro
     };
     return changes === undefined ? next : take(next, changes.messages);
   }
-  const heard = messages.reduce(hear, join({ ...room, stale }));
+  const heard = messages.reduce(hear, join({ ...room, stale: false }));
   const changed = changes === undefined ? heard : changeAsSynced(heard, changes);
   if (more || changed.log === null) return changed;
   // The server has nothing more: a higher seq that was only heard belongs to a lost log.

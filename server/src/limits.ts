@@ -158,7 +158,11 @@ export const QUEUES = {
     waiting: 1_000,
     why: "what some windows load at once; one that nobody reads takes 140 KB until it is cut off",
   },
-  upload: { running: 4, waiting: 200, why: "the others wait unread, which costs a connection each" },
+  upload: {
+    running: 2,
+    waiting: 200,
+    why: "as many as the app sends at once; the others wait unread, which costs a connection each",
+  },
 } as const satisfies Record<string, { running: number; waiting: number; why: string }>;
 
 /**

@@ -4,6 +4,12 @@ import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 
+/**
+ * Node's options for a replica. V8 collects garbage on the replica's thread alone: on a core that it does not have for
+ * itself, V8's four helpers run before it, 4 ms each, whenever it wakes. docs/decisions.md has the figures.
+ */
+export const REPLICA_OPTIONS = ["--single-threaded-gc"];
+
 /** A program that runs beside us and never outlives us. */
 export type Child = {
   pid: number;

@@ -10,7 +10,7 @@ import { DCLinter } from "dclint";
 import { afterAll, expect, test } from "vitest";
 import { parse } from "yaml";
 import { readConfig } from "../server/src/config.ts";
-import { which } from "./child.ts";
+import { REPLICA_OPTIONS, which } from "./child.ts";
 import { HAPROXY_CFG } from "./haproxy.ts";
 import { root } from "./prepare.mjs";
 
@@ -155,7 +155,8 @@ test("the image runs as a user who cannot change the program", () => {
     dockerfile.match(/npm (?:ci|install|prune).*/g)?.every((call) => call.includes("--ignore-scripts")),
   ).toBe(true);
   expect(last).not.toMatch(/--chown(?!=\S+ \/app\/data data)/);
-  expect(last).toMatch(/^CMD \["node", "server\/dist\/main\.js"\]$/m);
+  const [, command = "[]"] = /^CMD (.*)$/m.exec(last) ?? [];
+  expect(JSON.parse(command)).toEqual(["node", ...REPLICA_OPTIONS, "server/dist/main.js"]);
   expect(services["redis"]?.user).toBe("redis");
 });
 

@@ -19,7 +19,7 @@ import {
   until,
   type Person,
 } from "../server/src/testing.ts";
-import { which } from "./child.ts";
+import { REPLICA_OPTIONS, which } from "./child.ts";
 import { build, root } from "./prepare.mjs";
 import { findOwnRedis, startRedis } from "./redis.ts";
 
@@ -238,8 +238,9 @@ describe("npm start", () => {
     // Nothing remains that only the start needed: no esbuild, no second Node.
     const pid = npm.child.pid ?? 0;
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
-    expect(children.map((child) => readFileSync(`/proc/${child}/cmdline`, "utf8"))).toEqual([
-      expect.stringContaining("server/dist/main.js"),
+    const commands = children.map((child) => readFileSync(`/proc/${child}/cmdline`, "utf8").split("\0"));
+    expect(commands).toEqual([
+      [process.execPath, ...REPLICA_OPTIONS, expect.stringContaining("main.js"), ""],
     ]);
     npm.child.kill("SIGTERM");
     expect(await npm.ended).toBe(0);

@@ -10,7 +10,7 @@ import { createKeys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
-import { keep, startChild, type Child, type Kept } from "./child.ts";
+import { keep, REPLICA_OPTIONS, startChild, type Child, type Kept } from "./child.ts";
 import { dataFilesIn, filesUrlIn } from "./dataFolder.ts";
 import { startHaproxy } from "./haproxy.ts";
 import { parts, root, stop } from "./prepare.mjs";
@@ -307,7 +307,7 @@ async function startReplica(
   const listening = new Promise<string>((done) => (listens = done));
   const child = startChild({
     command: process.execPath,
-    args: [join(root, parts.server.made)],
+    args: [...REPLICA_OPTIONS, join(root, parts.server.made)],
     env,
     onLine(line, from) {
       const address = /listens on (http\S+)/.exec(line)?.[1];

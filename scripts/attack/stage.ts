@@ -9,7 +9,7 @@ import { Redis } from "ioredis";
 import { createKeys, type Keys } from "../../server/src/keys.ts";
 import { prefer, rss } from "../machine.ts";
 import { bundleServer } from "../build.ts";
-import { startChild, type Child } from "../child.ts";
+import { REPLICA_OPTIONS, startChild, type Child } from "../child.ts";
 import { root } from "../prepare.mjs";
 import { freePort, startRedis, type PrivateRedis } from "../redis.ts";
 import { ask, cookieOf, type Caller } from "./wire.ts";
@@ -144,7 +144,7 @@ async function startReplica(name: string, env: Record<string, string>): Promise<
     const listening = new Promise<true>((resolve) => (listens = () => resolve(true)));
     child = startChild({
       command: process.execPath,
-      args: ["--expose-gc", "--import", SCALE, join(BUNDLE, "main.js")],
+      args: [...REPLICA_OPTIONS, "--expose-gc", "--import", SCALE, join(BUNDLE, "main.js")],
       env: { PATH: process.env["PATH"], ...env, PORT: String(port) },
       onLine(line) {
         log.push(line);

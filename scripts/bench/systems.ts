@@ -10,7 +10,7 @@ import { createKeys } from "../../server/src/keys.ts";
 import { connectRedis, type RedisClient } from "../../server/src/store/redis.ts";
 import { FIRST_SCHEMA, raiseSchema } from "../../server/src/store/schema.ts";
 import { bundleServer } from "../build.ts";
-import { startChild, type Child } from "../child.ts";
+import { REPLICA_OPTIONS, startChild, type Child } from "../child.ts";
 import { fetchPackage, unpacked, type Unpacked } from "../debian.ts";
 import { root, stop } from "../prepare.mjs";
 import { freePort, startRedis } from "../redis.ts";
@@ -240,7 +240,7 @@ async function startWithRedis(
 
 async function startReplica(program: string, env: Record<string, string>) {
   const port = await freePort();
-  const command = [process.execPath, program];
+  const command = [process.execPath, ...REPLICA_OPTIONS, program];
   return { port, child: await startProgram(command, { ...env, PORT: String(port) }, port) };
 }
 

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis, type Cluster } from "ioredis";
-import { startChild, type Child } from "../child.ts";
+import { REPLICA_OPTIONS, startChild, type Child } from "../child.ts";
 import { startHaproxy } from "../haproxy.ts";
 import { findRedis, freePort, startRedis, type PrivateRedis, type RedisProgram } from "../redis.ts";
 import { startFaultProxy, type FaultProxy } from "./proxy.ts";
@@ -247,7 +247,7 @@ function createReplica(options: {
       const listening = new Promise<true>((resolve) => (listens = () => resolve(true)));
       const started = startChild({
         command: process.execPath,
-        args: [join(bundle, "main.js")],
+        args: [...REPLICA_OPTIONS, join(bundle, "main.js")],
         env: {
           PATH: process.env["PATH"],
           NODE_ENV: "production",

@@ -54,6 +54,9 @@ export async function bundleServer(source: string, folder: string, plugins: Plug
     target: "node20.19",
     logLevel: "warning",
   });
+  // Node loads it as it is, from the folder of hashThreads.ts, which is this one for the bundle.
+  const hashThread = join(source, "chat/hashThread.mjs");
+  if (existsSync(hashThread)) cpSync(hashThread, join(folder, "hashThread.mjs"));
   // server/src/store/redis.ts reads scripts from its own folder, which is this one for the bundle.
   const store = join(source, "store");
   for (const file of readdirSync(store).filter((name) => name.endsWith(".lua")))

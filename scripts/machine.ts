@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, release, setPriority, totalmem } from "node:os";
+import { cpus, getPriority, release, setPriority, totalmem } from "node:os";
 
 /** Reads from /proc what processes and the machine use. Linux only. */
 
@@ -110,7 +110,11 @@ export function giveWay(pid: number): boolean {
 
 function setNice(pid: number, nice: number): boolean {
   try {
-    for (const task of readdirSync(`/proc/${pid}/task`)) setPriority(Number(task), nice);
+    const own = getPriority(pid);
+    for (const task of readdirSync(`/proc/${pid}/task`).map(Number)) {
+      // One that has chosen its priority keeps it, as the thread for password hashes.
+      if (getPriority(task) === own) setPriority(task, nice);
+    }
     // A nice value counts only within its session's group; this one counts between groups.
     writeFileSync(`/proc/${pid}/autogroup`, String(nice));
     return true;

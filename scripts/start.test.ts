@@ -238,10 +238,8 @@ describe("npm start", () => {
     // Nothing remains that only the start needed: no esbuild, no second Node.
     const pid = npm.child.pid ?? 0;
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
-    const commands = children.map((child) => readFileSync(`/proc/${child}/cmdline`, "utf8").split("\0"));
-    expect(commands).toEqual([
-      [process.execPath, ...REPLICA_OPTIONS, expect.stringContaining("main.js"), ""],
-    ]);
+    const started = children.map((child) => readFileSync(`/proc/${child}/cmdline`, "utf8").split("\0"));
+    expect(started).toEqual([[process.execPath, ...REPLICA_OPTIONS, expect.stringContaining("main.js"), ""]]);
     npm.child.kill("SIGTERM");
     expect(await npm.ended).toBe(0);
     expect(redis.hasEnded()).toBe(false);

@@ -292,7 +292,7 @@ export const BOUNDS = {
   },
   signedCookies: { value: 4, unit: "of them", why: "that we signed and Redis is asked about" },
   sessionsOfUser: { value: 50, unit: "sessions", why: "a few devices and browsers; the oldest end first" },
-  hashes: { value: 2, unit: "at once", why: "libuv has four threads; one on a machine with two cores" },
+  hashes: { value: 2, unit: "at once", why: "threads of 10 MB; one on a machine with two cores" },
   hashesWaiting: { value: 200, unit: "in all", why: "half a minute of hashing" },
   hashesOfAddress: { value: 100, unit: "waiting of an address", why: "an office that starts together" },
   hashesOfName: { value: 20, unit: "waiting for a name", why: "nobody logs in that often" },

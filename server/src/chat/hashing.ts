@@ -1,10 +1,8 @@
-import { availableParallelism } from "node:os";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
+import { HASHES_AT_ONCE } from "./hashThreads.ts";
 
 const RETRY_MS = 2_000;
-/** The event loop keeps a core of its own, if there are two. */
-export const HASHES_AT_ONCE = Math.max(1, Math.min(BOUNDS.hashes.value, availableParallelism() - 1));
 
 /** The asker of a hash: an address, and the name that is tried there; null for a sign-up. */
 export type Asker = { address: string; name: string | null };

@@ -1,7 +1,6 @@
-import bcrypt from "bcrypt";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { Browser, both, replicas, type House } from "../testing.ts";
-import { HASHES_AT_ONCE } from "./hashing.ts";
+import { hashes, HASHES_AT_ONCE } from "./hashThreads.ts";
 import type { Failure, User } from "../protocol.ts";
 
 const PASSWORD = "correct horse";
@@ -223,18 +222,18 @@ describe("log-in", () => {
   });
 
   it("computes only as many hashes at once as leave the event loop a core", async () => {
-    const compare = bcrypt.compare.bind(bcrypt) as (data: string, hash: string) => Promise<boolean>;
+    const compare = hashes.compare.bind(hashes);
     let running = 0;
     let most = 0;
-    vi.spyOn(bcrypt, "compare").mockImplementation((async (data: string, hash: string) => {
+    vi.spyOn(hashes, "compare").mockImplementation(async (password, hash) => {
       running += 1;
       most = Math.max(most, running);
       try {
-        return await compare(data, hash);
+        return await compare(password, hash);
       } finally {
         running -= 1;
       }
-    }) as never);
+    });
     const [left] = both(house);
     const answers = await Promise.all(
       Array.from({ length: 20 }, () => logIn(new Browser(left), "nobody", "wrong password")),
@@ -249,7 +248,7 @@ describe("log-in", () => {
     const released = new Promise<void>((resolve) => {
       release = resolve;
     });
-    vi.spyOn(bcrypt, "compare").mockImplementation((() => released.then(() => false)) as never);
+    vi.spyOn(hashes, "compare").mockImplementation(() => released.then(() => false));
     const browser = new Browser(left);
     const waiting = Array.from({ length: 201 + HASHES_AT_ONCE }, () => logIn(new Browser(left), "nobody"));
     const refused = await Promise.race(waiting);

@@ -6,6 +6,7 @@ import type { Keys } from "../keys.ts";
 import type { Credentials, ServerRole, User, UserId } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
+import { hashes } from "./hashThreads.ts";
 import { Ids, isUnused } from "../store/ids.ts";
 import { FIRST_ROOMS } from "../store/kinds.ts";
 import { Looks } from "../store/looks.ts";
@@ -78,7 +79,7 @@ export class Users {
     const claim = this.#keys.username(username);
     const hash = await this.#hashing.run({ address, name: null }, async () => {
       if (await this.#redis.exists(claim)) throw taken();
-      return bcrypt.hash(password, this.#cost);
+      return hashes.make(password, this.#cost);
     });
     return this.add(username, hash);
   }
@@ -149,7 +150,7 @@ export class Users {
       // A name that outlived its account must not lead to the new owner of the id.
       const isTheirs = name?.toLowerCase() === username.toLowerCase();
       const hash = (isTheirs ? stored : undefined) ?? (await this.#nobody);
-      const right = await bcrypt.compare(password, hash);
+      const right = await hashes.compare(password, hash);
       if (!right || !stored || !name || !isTheirs || disabled !== null)
         throw new ChatError("unauthorized", "Wrong username or password.");
       return { user: { id, username: name }, hash: stored };
@@ -190,7 +191,7 @@ export class Users {
   async demandPassword({ id, username }: User, password: string, address: string): Promise<void> {
     await this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
       const stored = await this.#redis.hget(this.#keys.user(id), "password");
-      if (!(await bcrypt.compare(password, stored ?? (await this.#nobody))) || stored === null)
+      if (!(await hashes.compare(password, stored ?? (await this.#nobody))) || stored === null)
         throw new ChatError("forbidden", "This is not your password.");
     });
   }
@@ -210,7 +211,7 @@ export class Users {
   ): Promise<void> {
     await demandStrong(password, username);
     await this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
-      const hash = await bcrypt.hash(password, this.#cost);
+      const hash = await hashes.make(password, this.#cost);
       await first();
       if (!(await this.#set(id, { password: hash }, disabled ? undefined : "open"))) throw ended();
     });

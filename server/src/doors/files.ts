@@ -38,7 +38,7 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
     try {
       return await throttle.queue("upload", userId, () => {
         allowed.begin(BOUNDS.uploadMs.value + (bytes / BOUNDS.uploadRate.value) * 1_000);
-        return work({ bytes, source: arriving(request, userId) });
+        return work({ bytes, source: incoming(request, userId) });
       });
     } finally {
       allowed.end();
@@ -46,7 +46,7 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
   }
 
   /** The same bytes; what is done with a file once it is here has a turn of its own. */
-  async function* arriving(source: AsyncIterable<Buffer>, userId: string): AsyncGenerator<Buffer> {
+  async function* incoming(source: AsyncIterable<Buffer>, userId: string): AsyncGenerator<Buffer> {
     yield* inTurns(source, userId);
     await throttle.turn("file", userId);
   }

@@ -1,0 +1,26 @@
+// A thread that computes password hashes: see hashThreads.ts. Plain JavaScript, because Node loads it as it is.
+
+import { setPriority } from "node:os";
+import { parentPort } from "node:worker_threads";
+import bcrypt from "bcrypt";
+
+/** How far this thread stands back for the event loop. */
+const NICE = 10;
+
+// On Linux a priority is a thread's own; elsewhere it is the whole process'.
+if (process.platform === "linux") setPriority(NICE);
+
+parentPort?.on("message", (/** @type {import("./hashThreads.ts").HashOrder} */ order) => {
+  parentPort?.postMessage({ number: order.number, ...resultOf(order) });
+});
+
+/** @param {import("./hashThreads.ts").HashOrder} order */
+function resultOf({ password, hash, cost }) {
+  try {
+    return {
+      result: hash === undefined ? bcrypt.hashSync(password, cost) : bcrypt.compareSync(password, hash),
+    };
+  } catch (error) {
+    return { fault: String(error) };
+  }
+}

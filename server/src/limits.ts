@@ -252,6 +252,11 @@ export const BOUNDS = {
   syncAtOnce: { value: 5, unit: "rooms", why: "of one sync that are read concurrently" },
   syncLength: { value: 262_144, unit: "UTF-16 units", why: "after which a sync answers no further room" },
   syncRows: { value: 200, unit: "messages of a room", why: "in one answer to a cursor" },
+  healRows: {
+    value: 2_000,
+    unit: "messages of a room",
+    why: "that a replica missed and passes on to everybody; of more, each client reads what it shows",
+  },
   syncBytes: { value: 131_072, unit: "bytes of a room", why: "after which Redis reads no further message" },
   messageKb: { value: 12, unit: "KB", why: "the longest message as JSON: a page is charged by it" },
   listedKb: { value: 5_000, unit: "KB", why: "the most that a list of rooms is charged before it is read" },

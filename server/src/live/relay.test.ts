@@ -1,8 +1,11 @@
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Message } from "../protocol.ts";
+import { readConfig } from "../config.ts";
 import { createKeys } from "../keys.ts";
+import { BOUNDS } from "../limits.ts";
 import type { Replica } from "../server.ts";
+import { Log } from "../store/log.ts";
 import {
   PATIENCE_MS,
   Browser,
@@ -396,6 +399,49 @@ describe("when Redis lost the tail of a log", () => {
       expect(await stale).toEqual({ roomId: "0" });
       const next = await mary.say("0", "next");
       expect(await joe.hears("next")).toEqual(next);
+    } finally {
+      await house.close();
+    }
+  });
+});
+
+describe("when a replica missed more messages than it passes on", () => {
+  const missed = BOUNDS.healRows.value + 1;
+
+  it("members are told to read them, and hear what is said afterwards", async () => {
+    const house = await replicas(2);
+    try {
+      const [left, right] = both(house);
+      const mary = await person(left, "mary");
+      const joe = await person(right, "joe");
+      const roomId = await namedRoom(mary, "busy", joe);
+      const first = await mary.say(roomId, "first");
+      await joe.hears("first");
+      const stale = new Promise((resolve) => joe.socket.once("room.stale", resolve));
+      const log = new Log(house.redis, house.keys, readConfig({ REDIS_URL: testRedisUrl() }));
+      for (let start = 1; start < missed; start += 500) {
+        const size = Math.min(500, missed - start);
+        const row = (index: number) => ({
+          from: mary.user.id,
+          message: `m${start + index}`,
+          date: Date.now(),
+        });
+        await log.load(
+          roomId,
+          Array.from({ length: size }, (_, index) => row(index)),
+        );
+      }
+      const next = await mary.say(roomId, "next");
+      expect(await stale).toEqual({ roomId });
+      const { seq, date, hash } = first;
+      const asked = { rooms: [{ roomId, seq, date, hash }] };
+      const [answer] = unwrap(await joe.socket.emitWithAck("sync", asked)).rooms;
+      expect(answer).toMatchObject({ more: true });
+      expect(answer?.messages.at(0)?.message).toBe("m1");
+      const last = await mary.say(roomId, "last");
+      expect(await joe.hears("last")).toEqual(last);
+      expect(of(joe, roomId).map(({ message }) => message)).not.toContain("m1");
+      expect(next.seq).toBe(missed + 1);
     } finally {
       await house.close();
     }

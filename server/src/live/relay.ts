@@ -384,8 +384,11 @@ export class Relay {
         if (found.reset) {
           room.position = found.position;
           forget(room);
-          metrics.resets.inc();
-          log.warn({ roomId }, "the stored log is not the one that was relayed");
+          if (found.reset === "far") log.warn({ roomId }, "many messages were missed: clients read them");
+          else {
+            metrics.resets.inc();
+            log.warn({ roomId }, "the stored log is not the one that was relayed");
+          }
           delivery.toRoom(roomId, "room.stale", { roomId });
         } else {
           metrics.healed.inc(found.rows.length);

@@ -38,10 +38,10 @@ export type Change = { what: string; now: string };
 
 /**
  * What `after` answers: what changed, and the rows that follow a head; or where the log stands now, if the head is no
- * part of it. `changes` is null if the changes since then are no longer known.
+ * part of it, or too far back. `changes` is null if the changes since then are no longer known.
  */
 export type Following = {
-  reset: (typeof RESETS)[number] | undefined;
+  reset: (typeof RESETS)[number] | "far" | undefined;
   changes: Change[] | null;
   rows: string[];
   more: boolean;
@@ -585,7 +585,8 @@ export class Log {
       String(from.rev),
       from.revHash,
     ]);
-    if (reset) return { reset, changes, rows: [], more: false, position };
+    const isFar = position.seq - from.seq > BOUNDS.healRows.value;
+    if (reset || isFar) return { reset: reset ?? "far", changes, rows: [], more: false, position };
     const last = rows.at(-1);
     const reached = (last === undefined ? null : headOf(last)) ?? from;
     return { reset, changes, rows, more, position: { ...position, ...headPart(reached) } };

@@ -223,9 +223,11 @@ describe("the folder of a Redis that keeps everything", () => {
 
   it.skipIf(process.getuid?.() !== 0)("is refused in one line if it belongs to another user", async () => {
     await keep("a");
+    // Found before: a program that we have unpacked does not find its libraries while we act for somebody else.
+    const program = await findRedis(() => {});
     process.seteuid?.(65_534);
     try {
-      await expect(start({ dir: folder, persistent: true })).rejects.toMatchObject({ exitCode: 73 });
+      await expect(start({ dir: folder, persistent: true, program })).rejects.toMatchObject({ exitCode: 73 });
     } finally {
       process.seteuid?.(0);
     }

@@ -1,14 +1,14 @@
 // A thread that computes password hashes: see hashThreads.ts. Plain JavaScript, because Node loads it as it is.
 
-import { setPriority } from "node:os";
+import { getPriority, setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
 import bcrypt from "bcrypt";
 
 /** How far this thread stands back for the event loop. */
 const NICE = 10;
 
-// On Linux a priority is a thread's own; elsewhere it is the whole process'.
-if (process.platform === "linux") setPriority(NICE);
+// On Linux a priority is a thread's own; elsewhere it is the whole process'. Not everybody may raise one.
+if (process.platform === "linux" && getPriority() < NICE) setPriority(NICE);
 
 parentPort?.on("message", (/** @type {import("./hashThreads.ts").HashOrder} */ order) => {
   parentPort?.postMessage({ number: order.number, ...resultOf(order) });

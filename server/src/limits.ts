@@ -253,7 +253,7 @@ export const BOUNDS = {
   syncLength: { value: 262_144, unit: "UTF-16 units", why: "after which a sync answers no further room" },
   syncRows: { value: 200, unit: "messages of a room", why: "in one answer to a cursor" },
   healRows: {
-    value: 2_000,
+    value: 10_000,
     unit: "messages of a room",
     why: "that a replica missed and passes on to everybody; of more, each client reads what it shows",
   },

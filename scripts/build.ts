@@ -35,7 +35,10 @@ function makeServer(folder: string): Promise<void> {
   return bundleServer(join(root, "server/src"), folder);
 }
 
-/** Bundles a server: main.js, which loads the rest, the process that decodes images, and the Lua scripts beside them. */
+/**
+ * Bundles a server: main.js, which loads the rest, the process that decodes images, and beside them the thread for
+ * password hashes and the Lua scripts.
+ */
 export async function bundleServer(source: string, folder: string, plugins: Plugin[] = []): Promise<void> {
   // Servers of earlier versions have no images.
   const imageWorker = join(source, "chat/imageWorker.ts");

@@ -239,7 +239,9 @@ describe("npm start", () => {
     const pid = npm.child.pid ?? 0;
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
     const started = children.map((child) => readFileSync(`/proc/${child}/cmdline`, "utf8").split("\0"));
-    expect(started).toEqual([[process.execPath, ...REPLICA_OPTIONS, expect.stringContaining("main.js"), ""]]);
+    expect(started).toEqual([
+      [process.execPath, ...REPLICA_OPTIONS, expect.stringContaining("server/dist/main.js"), ""],
+    ]);
     npm.child.kill("SIGTERM");
     expect(await npm.ended).toBe(0);
     expect(redis.hasEnded()).toBe(false);

@@ -65,6 +65,7 @@ export class Users {
         return names.filter((name) => name !== null);
       },
     });
+    // Not in a thread for hashes: none need start before somebody logs in.
     this.#nobody = bcrypt.hash("nobody has this password", cost);
   }
 

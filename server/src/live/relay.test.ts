@@ -420,16 +420,12 @@ describe("when a replica missed more messages than it passes on", () => {
       const stale = new Promise((resolve) => joe.socket.once("room.stale", resolve));
       const log = new Log(house.redis, house.keys, readConfig({ REDIS_URL: testRedisUrl() }));
       for (let start = 1; start < missed; start += 500) {
-        const size = Math.min(500, missed - start);
-        const row = (index: number) => ({
+        const some = Array.from({ length: Math.min(500, missed - start) }, (_, index) => ({
           from: mary.user.id,
           message: `m${start + index}`,
           date: Date.now(),
-        });
-        await log.load(
-          roomId,
-          Array.from({ length: size }, (_, index) => row(index)),
-        );
+        }));
+        await log.load(roomId, some);
       }
       const next = await mary.say(roomId, "next");
       expect(await stale).toEqual({ roomId });

@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
+import bcrypt from "bcrypt";
 import { BOUNDS } from "../limits.ts";
 
 /** A hash to compare with, or the bcrypt cost of a new one. */
@@ -23,19 +24,19 @@ let last = 0;
 
 /**
  * Hashes of passwords, computed in threads of a lower priority. bcrypt's own threads have that of the event loop, which
- * on a shared core then waits 4 ms for them whenever it wakes. If a thread ends, what waits for it rejects, and the next
- * hash starts another.
+ * on a shared core then waits 4 ms for them whenever it wakes. Those compute what a thread of ours cannot: where no more
+ * may start, or one ended.
  */
 export const hashes = {
   async make(password: string, cost: number): Promise<string> {
-    return String(await ask({ password, cost }));
+    return String(await ask({ password, cost }).catch(() => bcrypt.hash(password, cost)));
   },
   async compare(password: string, hash: string): Promise<boolean> {
-    return (await ask({ password, hash })) === true;
+    return (await ask({ password, hash }).catch(() => bcrypt.compare(password, hash))) === true;
   },
 };
 
-function ask(order: Omit<HashOrder, "number">): Promise<string | boolean> {
+async function ask(order: Omit<HashOrder, "number">): Promise<string | boolean> {
   const thread = freest();
   clearTimeout(thread.idle);
   const number = (last += 1);

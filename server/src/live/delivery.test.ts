@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { Server } from "socket.io";
 import { io as connectTo, type Socket as ClientSocket } from "socket.io-client";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { Delivery } from "./delivery.ts";
 import type { Connection } from "./frames.ts";
 import { readConfig } from "../config.ts";
@@ -374,6 +374,22 @@ it("room.stale follows the pending changes, and later changes are not merged wit
     for (const texts of heard) await until(() => texts.length === 4);
     const all = ["changes 0 to 1", "changes 1 to 2", "stale", "changes 7 to 8"];
     expect(heard).toEqual([all, all]);
+    expect(said).toEqual([]);
+  }));
+
+it("changes that are due while messages wait follow them in the same write", () =>
+  withTwoWindows(null, async (delivery, heard, said) => {
+    const tcp = [...delivery.connections()].map(({ conn }) => Reflect.get(conn.transport, "socket")._socket);
+    const writes = tcp.map((socket) => vi.spyOn(socket, "write"));
+    delivery.changes("0", { after: 0, rev: 1, revHash: "" }, [`"a"`]);
+    delivery.message("0", '"1"');
+    delivery.message("0", '"2"');
+    for (const texts of heard) await until(() => texts.length === 3);
+    expect(heard).toEqual([
+      ["1", "2", "changes 0 to 1"],
+      ["1", "2", "changes 0 to 1"],
+    ]);
+    for (const write of writes) expect(write).toHaveBeenCalledTimes(1);
     expect(said).toEqual([]);
   }));
 

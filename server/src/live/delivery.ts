@@ -7,6 +7,7 @@ import { changesJson, headOf } from "../store/log.ts";
 import { canBeWrittenTo, cut, encode, frame, isBehind, put, type Connection } from "./frames.ts";
 
 type LocalRoom = {
+  id: RoomId;
   members: Connection[];
   /** Socket.IO packets of messages that wait for the next flush. */
   packets: string[];
@@ -32,6 +33,7 @@ type Changed = {
   span: Revision & { after: number };
   rows: Map<string, string>;
   dueAt: number;
+  /** Undefined once they are due. */
   timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
 };
 
@@ -130,6 +132,7 @@ export class Delivery {
       if (room.packets.length > 0) (room.missed ??= new Map()).set(connection, room.packets.length);
     } else {
       this.#rooms.set(roomId, {
+        id: roomId,
         members: [connection],
         packets: [],
         missed: undefined,
@@ -257,24 +260,16 @@ export class Delivery {
     };
     changed.span = { ...span, after };
     for (const row of rows) changed.rows.set(headOf(row)?.hash ?? row, row);
-    if (dueAt < changed.dueAt) {
-      stop(changed.timer);
-      const flush = () => this.#flushChanges(roomId, room);
-      changed.timer = dueAt <= now ? setImmediate(flush) : setTimeout(flush, dueAt - now);
-      changed.dueAt = dueAt;
-    }
     room.changed = changed;
-  }
-
-  #flushChanges(roomId: RoomId, room: LocalRoom): void {
-    const { changed } = room;
-    if (!changed) return;
+    if (dueAt >= changed.dueAt) return;
     stop(changed.timer);
-    room.changed = undefined;
-    room.changedAt = performance.now();
-    if (room.packets.length > 0) this.#flush(room);
-    const changes = changesJson(changed.span, [...changed.rows.values()]);
-    this.#write(room.members, [`2["changes",{"roomId":"${roomId}",${changes}}]`]);
+    const due = () => {
+      changed.timer = undefined;
+      // Messages that wait take them along: one write instead of two.
+      if (room.packets.length === 0) this.#flush(room);
+    };
+    changed.timer = dueAt <= now ? setImmediate(due) : setTimeout(due, dueAt - now);
+    changed.dueAt = dueAt;
   }
 
   /**
@@ -295,10 +290,7 @@ export class Delivery {
   /** Sends any other event, encoded once, to a room's local members, after earlier messages and changes. */
   toRoom<E extends keyof ServerEvents>(roomId: RoomId, event: E, ...args: Parameters<ServerEvents[E]>): void {
     const room = this.#rooms.get(roomId);
-    if (!room) return;
-    if (room.packets.length > 0) this.#flush(room);
-    this.#flushChanges(roomId, room);
-    this.#write(room.members, [encode(event, args)]);
+    if (room) this.#flush(room, encode(event, args));
   }
 
   toUser<E extends keyof ServerEvents>(userId: UserId, event: E, ...args: Parameters<ServerEvents[E]>): void {
@@ -326,20 +318,36 @@ export class Delivery {
     return Math.max(Math.min(batchWindowMs, members.length * WINDOW_MS_PER_MEMBER), flushMs / FLUSH_SHARE);
   }
 
-  #flush(room: LocalRoom): void {
-    const { members, packets, missed } = room;
+  /** Sends what a room has collected, and due changes; with an `event`, all changes and then this event. */
+  #flush(room: LocalRoom, event?: string): void {
+    const { members, packets, missed, changed } = room;
+    const beganAt = performance.now();
+    const all = [...packets];
+    if (changed && (changed.timer === undefined || event !== undefined)) {
+      stop(changed.timer);
+      room.changed = undefined;
+      room.changedAt = beganAt;
+      all.push(
+        `2["changes",{"roomId":"${room.id}",${changesJson(changed.span, [...changed.rows.values()])}}]`,
+      );
+    }
+    if (event !== undefined) all.push(event);
+    if (packets.length === 0) {
+      this.#write(members, all);
+      return;
+    }
     room.busy = packets.length >= BUSY_PACKETS;
     room.packets = [];
     room.missed = undefined;
     stop(room.timer);
     room.timer = undefined;
-    room.flushedAt = performance.now();
+    room.flushedAt = beganAt;
     this.#metrics.flushes.inc();
     let deliveries = packets.length * members.length;
     for (const count of missed?.values() ?? []) deliveries -= count;
     this.#metrics.deliveries.inc(deliveries);
-    this.#write(members, packets, missed);
-    room.flushMs = performance.now() - room.flushedAt;
+    this.#write(members, all, missed);
+    room.flushMs = performance.now() - beganAt;
   }
 
   /** `missed`: how many of the first packets to skip for a connection. */

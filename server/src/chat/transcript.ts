@@ -15,6 +15,9 @@ import {
 const STYLE =
   "[dir=auto]{text-align:start;unicode-bidi:plaintext;white-space:pre-wrap}.emoji{font-size:2rem}";
 
+/** How long messages are formatted in one turn of the event loop. Several exports may have theirs in the same one. */
+const SLICE_MS = 1;
+
 type Source = {
   title: string;
   /** The messages after a date, oldest first. */
@@ -35,11 +38,16 @@ export async function* transcript({ title, page, nameOf }: Source): AsyncGenerat
   let after: number | undefined = 0;
   while (after !== undefined) {
     const { messages, more }: Page = await page(after);
-    const began = performance.now();
     let lines = "";
-    for (const message of messages) lines += await line(message, nameOf);
-    // Others get as much of the process as this export.
-    await sleep(performance.now() - began);
+    let began = performance.now();
+    for (const message of messages) {
+      lines += await line(message, nameOf);
+      const ms = performance.now() - began;
+      if (ms < SLICE_MS) continue;
+      // Others get as much of the process as this export.
+      await sleep(ms);
+      began = performance.now();
+    }
     yield lines;
     after = more ? messages.at(-1)?.date : undefined;
   }

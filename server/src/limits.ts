@@ -249,6 +249,11 @@ export const BOUNDS = {
     unit: "of a connection",
     why: "requests before the first one's answer; browsers and proxies send none",
   },
+  answerLook: {
+    value: 5_000,
+    unit: "ms",
+    why: "after which it is asked again whether a long answer is still its reader's to have",
+  },
   syncAtOnce: { value: 5, unit: "rooms", why: "of one sync that are read concurrently" },
   syncLength: { value: 262_144, unit: "UTF-16 units", why: "after which a sync answers no further room" },
   syncRows: { value: 200, unit: "messages of a room", why: "in one answer to a cursor" },

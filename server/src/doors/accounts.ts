@@ -21,7 +21,7 @@ import {
 } from "../protocol.ts";
 import { clientAddress, type Security } from "../security.ts";
 import { displayName as displayed, freshPassword, password, writtenText } from "./fields.ts";
-import { demandActor } from "./identity.ts";
+import { demandActor, type Identity } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Sessions } from "./session.ts";
 import { addressKey, paidFor, type Throttle } from "./throttle.ts";
@@ -58,6 +58,7 @@ const RESET_CODE = /^[\w-]{32}$/;
 type Parts = {
   config: Config;
   chat: Chat;
+  identity: Identity;
   sessions: Sessions;
   throttle: Throttle;
   load: Load;
@@ -65,7 +66,7 @@ type Parts = {
 };
 
 /** The routes of one's own account, and those of the server's admins. The caller has identified the actor. */
-export function accountRoutes({ config, chat, sessions, throttle, load, security }: Parts): Router {
+export function accountRoutes({ config, chat, identity, sessions, throttle, load, security }: Parts): Router {
   const { accounts, admin } = chat;
   const router = Router();
   const addressOf = (request: Request) => addressKey(clientAddress(request, config.trustProxy));
@@ -123,11 +124,12 @@ export function accountRoutes({ config, chat, sessions, throttle, load, security
     response.status(204).end();
   });
   // -> all that is kept of me, as one JSON file: `{account,sessions,rooms,messages}`
-  router.get("/me/export", async (_request, response) => {
+  router.get("/me/export", async (request, response) => {
     const { user, sid, role } = demandActor(response);
     load.demand("history");
     await throttle.queue("transcript", user.id, async () => {
       response.type("json").attachment("hubbub.json");
+      identity.watch(request, response, () => Promise.resolve());
       await pipeline(paidFor(accounts.export(user, sid, role), throttle, user.id), response);
     });
   });

@@ -8,20 +8,20 @@ import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import { FILE_ID, isRoomId } from "../protocol.ts";
 import { userIdOf } from "./accounts.ts";
-import { demandActor } from "./identity.ts";
+import { demandActor, type Identity } from "./identity.ts";
 import type { Throttle } from "./throttle.ts";
 import { allowBody } from "./transport.ts";
 
 /** What browsers may show; they save everything else, whatever it says it is. */
 const INLINE = /^(?:image\/(?:jpeg|png|webp|gif)|audio\/[\w.+-]+|video\/[\w.+-]+)$/;
 
-type Parts = { chat: Chat; throttle: Throttle; load: Load };
+type Parts = { chat: Chat; identity: Identity; throttle: Throttle; load: Load };
 
 /**
  * The routes of images and files. Bodies are files, of any type: nothing may parse them before. The caller has
  * identified the actor.
  */
-export function fileRoutes({ chat, throttle, load }: Parts): Router {
+export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
   const { files, accounts } = chat;
   const router = Router();
 
@@ -75,7 +75,10 @@ export function fileRoutes({ chat, throttle, load }: Parts): Router {
     open: () => Promise<Opened>,
   ): Promise<void> {
     await throttle.queue("download", userId, async () => {
-      if (!response.destroyed) await answer(request, response, userId, await open());
+      if (response.destroyed) return;
+      const opened = await open();
+      identity.watch(request, response, open);
+      await answer(request, response, userId, opened);
     });
   }
 

@@ -1,8 +1,9 @@
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Response } from "express";
 import type { Users } from "../chat/users.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
 import { clientAddress, type Security } from "../security.ts";
 import type { ServerRole } from "../protocol.ts";
 import { NOT_OWN, type Origins } from "./origin.ts";
@@ -44,6 +45,11 @@ export type Identity = {
   identify: (request: IncomingMessage, way: Way) => Promise<Actor | undefined>;
   /** The session found so far. */
   known: (request: IncomingMessage) => Session | undefined;
+  /**
+   * Cuts an answer that is still on its way when its reader's session or account has ended, or when `demand` throws a
+   * refusal. Call it when the answer begins.
+   */
+  watch: (request: IncomingMessage, response: ServerResponse, demand: () => Promise<unknown>) => void;
   /** Makes a request's sender, or a session id, wait: until then nothing is looked up for them. */
   bar: (from: IncomingMessage | string, way: Way, ms: number) => void;
 };
@@ -132,6 +138,15 @@ export function createIdentity(parts: {
     throttle.bar(nameOf(from, way), ms);
   }
 
+  /** Throws a ChatError if a request's sender may not have its answer any more. */
+  async function demandStill(request: IncomingMessage, demand: () => Promise<unknown>): Promise<void> {
+    const sid = self.known(request)?.sid;
+    const session = sid === undefined ? undefined : await sessions.find(sid);
+    if (!session || (await users.roleOf(session.user)) === undefined)
+      throw new ChatError("unauthorized", "Log in first.");
+    await demand();
+  }
+
   const self: Identity = {
     begin: (request, way) => (askedBy(request).begun ??= begin(request, way)),
     shown(request, way) {
@@ -141,6 +156,16 @@ export function createIdentity(parts: {
     identify(request, way) {
       const asked = askedBy(request);
       return (asked.identified ??= identify(request, way, asked));
+    },
+    watch(request, response, demand) {
+      if (response.destroyed) return;
+      const look = setInterval(() => {
+        demandStill(request, demand).catch((error: unknown) => {
+          // Anything else says that Redis is away, and nothing of the reader.
+          if (error instanceof ChatError && error.code !== "unavailable") response.destroy();
+        });
+      }, BOUNDS.answerLook.value);
+      response.once("close", () => clearInterval(look));
     },
     known: (request) => requests.get(request)?.known,
     bar,

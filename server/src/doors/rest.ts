@@ -834,6 +834,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     await throttle.queue("transcript", user.id, async () => {
       const chunks = await chat.messages.transcript(user, roomId);
       response.type("html").attachment("transcript.html");
+      identity.watch(request, response, () => chat.rooms.demand(user, roomId, "read"));
       await pipeline(paidFor(chunks, throttle, user.id), response);
     });
   });

@@ -1,5 +1,5 @@
 import { looksOf } from "../names.ts";
-import type { RedisClient } from "./redis.ts";
+import { defineScript, type RedisClient } from "./redis.ts";
 
 /** The field that holds the last number whose looks were stored: no name equals it. */
 const LOOKS_DONE = "";
@@ -18,10 +18,12 @@ type Source = {
 export class Looks {
   readonly #redis: RedisClient;
   readonly #source: Source;
+  readonly #take: ReturnType<typeof defineScript>;
 
   constructor(redis: RedisClient, source: Source) {
     this.#redis = redis;
     this.#source = source;
+    this.#take = defineScript(redis, "look.lua", 1);
   }
 
   /**
@@ -32,18 +34,21 @@ export class Looks {
     const { key } = this.#source;
     const claimed: string[] = [];
     for (const look of looksOf(name).toSorted()) {
-      if ((await this.#redis.hsetnx(key, look, id)) === 1) {
-        claimed.push(look);
-        continue;
+      for (;;) {
+        if ((await this.#redis.hsetnx(key, look, id)) === 1) {
+          claimed.push(look);
+          break;
+        }
+        const holder = await this.#redis.hget(key, look);
+        if (holder === id) break;
+        if (holder === null) continue;
+        if (await this.#has(holder, look)) {
+          if (claimed.length > 0) await this.#redis.hdel(key, ...claimed);
+          return false;
+        }
+        // Its owner was never completed, or is gone. Of several who find that out at once, one takes it.
+        if ((await this.#take([key], [look, id, holder])) === 1) break;
       }
-      const holder = await this.#redis.hget(key, look);
-      if (holder === id) continue;
-      if (holder !== null && (await this.#has(holder, look))) {
-        if (claimed.length > 0) await this.#redis.hdel(key, ...claimed);
-        return false;
-      }
-      // Its owner was never completed, or is gone.
-      await this.#redis.hset(key, look, id);
     }
     return true;
   }

@@ -17,6 +17,7 @@ import {
   type Person,
 } from "../testing.ts";
 import { Log } from "./log.ts";
+import { Looks } from "./looks.ts";
 
 let house: House;
 let mary: Person;
@@ -646,5 +647,23 @@ describe("named rooms", () => {
     ]);
     const directory = await mary.browser.get<{ name: string }[]>("/api/rooms/directory");
     expect(directory.body.filter((room) => room.name.toLowerCase() === "race course")).toHaveLength(1);
+  });
+
+  it("exist once per look, even if many find out at once that the number which had it is gone", async () => {
+    const redis = house.redis;
+    const key = `${house.keys.roomLooks}:of a test`;
+    const names = new Map(Array.from({ length: 20 }, (_, index) => [String(100 + index), "Once lost"]));
+    const looks = new Looks(redis, {
+      key,
+      last: () => Promise.resolve(0),
+      namesOf: (id) => Promise.resolve([names.get(id) ?? []].flat()),
+    });
+    for (let round = 0; round < 20; round += 1) {
+      await redis.del(key);
+      expect(await looks.claim("99", "Once lost")).toBe(true);
+      const taken = await Promise.all([...names.keys()].map((id) => looks.claim(id, "Once lost")));
+      expect(taken.filter(Boolean)).toHaveLength(1);
+    }
+    await redis.del(key);
   });
 });

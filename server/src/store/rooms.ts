@@ -113,7 +113,9 @@ export class Rooms {
     // A rename that was cut short has left it to a room that is called otherwise.
     if (holder === null) await this.#redis.set(claim, `room:${id}`);
     if (await this.#looks.claim(id, name)) return;
-    if (holder !== id || isNew) await this.#redis.del(claim);
+    // Another may have claimed it meanwhile.
+    const isOurs = (holder !== id || isNew) && (await this.#redis.get(claim)) === `room:${id}`;
+    if (isOurs) await this.#redis.del(claim);
     throw new ChatError("taken", "There is already a room whose name looks like this one.");
   }
 

@@ -473,15 +473,18 @@ test("nothing moves while the app loads, nothing is fetched from other sites, an
 
 test("the first load is not larger than measured, before and after log-in", async () => {
   const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "hal");
-  const loadedKb = () =>
+  const loaded = () =>
     page.evaluate(() => {
       const entries = performance.getEntries() as PerformanceResourceTiming[];
       const files = entries.filter(({ entryType, name }) =>
         entryType === "navigation" ? true : /\.(?:js|css)$/.test(new URL(name, location.href).pathname),
       );
-      return files.reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0) / 1_000;
+      const kb = files.reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0) / 1_000;
+      return { kb, files: files.length };
     });
-  expect(await loadedKb()).toBeLessThan(104);
+  const before = await loaded();
+  expect(before.kb).toBeLessThan(100);
+  expect(before.files).toBeLessThanOrEqual(8);
   await signUp(page, "hal");
   await messageTo(page, "General").waitFor();
   // What the page loads for later, once the rooms are shown.
@@ -491,7 +494,9 @@ test("the first load is not larger than measured, before and after log-in", asyn
   );
   await page.reload();
   await messageTo(page, "General").waitFor();
-  expect(await loadedKb()).toBeLessThan(131);
+  const after = await loaded();
+  expect(after.kb).toBeLessThan(126);
+  expect(after.files).toBeLessThanOrEqual(8);
   await context.close();
 });
 

@@ -42,9 +42,9 @@ export type Tab = {
 const SIZE = { width: 1280, height: 800 };
 const START_MS = 30_000;
 
-/** The programs of each engine, where Debian installs them. */
+/** The programs of each engine, where Debian installs them. The journeys run in a whole Chromium, if there is one. */
 const PROGRAMS = {
-  Chromium: [process.env["CHROMIUM"] ?? "/usr/bin/chromium"],
+  Chromium: ["/usr/bin/chromium", process.env["CHROMIUM"] ?? "chromium"],
   Firefox: ["/usr/bin/firefox-esr", "/usr/bin/firefox"],
   WebKit: ["/usr/bin/WebKitWebDriver"],
 } satisfies Record<EngineName, string[]>;

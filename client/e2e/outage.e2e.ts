@@ -25,7 +25,7 @@ afterAll(() => stage.close());
 const times = (texts: readonly string[], wanted: string) => texts.filter((text) => text === wanted).length;
 
 test("a message is shown at once, then sent; without an answer it stays unconfirmed, and it is stored once", async () => {
-  const ann = await stage.enter("ann");
+  const ann = await stage.enter("ann", { link: true });
   const ben = await stage.enter("ben", { replica: 1 });
   ann.link.mute();
   await say(ann.page, "Did this arrive?");
@@ -45,7 +45,7 @@ test("a message is shown at once, then sent; without an answer it stays unconfir
 });
 
 test("messages that are written offline survive a reload and are sent in order after it", async () => {
-  const cat = await stage.enter("cat");
+  const cat = await stage.enter("cat", { link: true });
   const dan = await stage.enter("dan", { replica: 1 });
   cat.link.cut();
   for (const text of ["one", "two", "three"]) await say(cat.page, text);
@@ -68,7 +68,7 @@ test("messages that are written offline survive a reload and are sent in order a
 });
 
 test("missed messages appear once after an outage, and are counted", async () => {
-  const eve = await stage.enter("eve");
+  const eve = await stage.enter("eve", { link: true });
   const fay = await stage.enter("fay", { replica: 1 });
   await say(fay.page, "before");
   await message(eve.page, "before").waitFor();
@@ -93,7 +93,7 @@ test("missed messages appear once after an outage, and are counted", async () =>
 });
 
 test("reading offline does not lower the count of missed messages", async () => {
-  const wes = await stage.enter("wes");
+  const wes = await stage.enter("wes", { link: true });
   const xia = await stage.enter("xia", { replica: 1 });
   await talkTo(wes.page, "xia");
   for (const text of ["unread 1", "unread 2"]) await say(xia.page, text);
@@ -112,7 +112,7 @@ test("reading offline does not lower the count of missed messages", async () => 
 });
 
 test("a hanging attempt to connect is abandoned once the network is back", async () => {
-  const { page, context, link } = await stage.enter("viv");
+  const { page, context, link } = await stage.enter("viv", { link: true });
   await link.hang();
   // "You are offline", or "Connecting" if the page was not connected yet.
   const trouble = page.locator("[data-part=trouble]");
@@ -124,7 +124,7 @@ test("a hanging attempt to connect is abandoned once the network is back", async
 });
 
 test("a message that is sent while the log is being compared is always shown, and once", async () => {
-  const pat = await stage.enter("pat");
+  const pat = await stage.enter("pat", { link: true });
   const quin = await stage.enter("quin", { replica: 1 });
   await say(quin.page, "before the break");
   await message(pat.page, "before the break").waitFor();
@@ -192,7 +192,7 @@ test("a replica that stops during a conversation neither loses nor repeats a mes
 });
 
 test("a refused message says so, and can be edited, sent again or deleted", async () => {
-  const ivy = await stage.enter("ivy");
+  const ivy = await stage.enter("ivy", { link: true });
   const failed = ivy.page.locator("[data-state=failed]");
   ivy.link.garble("No good");
   await say(ivy.page, "No good");
@@ -218,8 +218,8 @@ test("a refused message says so, and can be edited, sent again or deleted", asyn
 });
 
 test("after the log lost its tail everybody shows the same log, with the lost messages in it again", async () => {
-  const nan = await stage.enter("nan");
-  const oli = await stage.enter("oli", { replica: 1 });
+  const nan = await stage.enter("nan", { link: true });
+  const oli = await stage.enter("oli", { link: true, replica: 1 });
   await say(nan.page, "kept");
   await message(oli.page, "kept").waitFor();
   const kept = await newestOf(stage);
@@ -244,7 +244,7 @@ test("after the log lost its tail everybody shows the same log, with the lost me
 });
 
 test("an answer whose message the log has lost says so, and can be sent as no reply", async () => {
-  const { page, context, link } = await stage.enter("sam");
+  const { page, context, link } = await stage.enter("sam", { link: true });
   const asker = await person(both(stage.house)[1], "asker");
   await asker.say("0", "kept");
   const kept = await newestOf(stage);
@@ -325,7 +325,7 @@ async function rewind({ house: { redis, keys } }: Stage, { seq, date, hash }: St
 }
 
 test("another window sends the messages that a closed one left behind", async () => {
-  const { page, context, link } = await stage.enter("jon");
+  const { page, context, link } = await stage.enter("jon", { link: true });
   const kim = await stage.enter("kim", { replica: 1 });
   link.cut();
   await say(page, "left behind");
@@ -366,7 +366,7 @@ test("windows that take turns send every message, once and in order", async () =
 });
 
 test("a message that is refused because its room is gone is listed beside the rooms, and can be deleted", async () => {
-  const { page, context, link } = await stage.enter("uma");
+  const { page, context, link } = await stage.enter("uma", { link: true });
   await page.getByRole("button", { name: "New room" }).click();
   await page.getByLabel("Name").fill("Attic");
   await page.getByRole("button", { name: "Create room" }).click();

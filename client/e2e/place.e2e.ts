@@ -118,7 +118,7 @@ type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 test.each([1, 2, 3])(
   "a reader at the bottom stays there, and further up no text moves, whatever grows or shrinks (sequence %i)",
   async (seed) => {
-    const ben = await stage.enter(`ben-${seed}`);
+    const ben = await stage.enter(`ben-${seed}`, { link: true });
     const { page, context } = ben;
     const zoom = await context.newCDPSession(page);
     await eventually(() => below(page), 0);

@@ -143,7 +143,7 @@ test("a person jumps to a day, and writes from there", async () => {
 });
 
 test("a text that is deleted leaves every view while it is open, and one that is edited changes there", async () => {
-  const { page, context, link, complaints } = await stage.enter("ann-sees");
+  const { page, context, link, complaints } = await stage.enter("ann-sees", { link: true });
   const ben = await person(both(stage.house)[1], "ben-says");
   const says = async (text: string, more: object = {}) =>
     unwrap(

@@ -67,7 +67,9 @@ export type Stage = {
   close: () => Promise<void>;
 };
 
-type EnterOptions = BrowserContextOptions & { replica?: number };
+/** `link`: whether the page's connection can be interfered with. It is then Playwright's WebSocket, not the browser's. */
+type PageOptions = BrowserContextOptions & { link?: true };
+type EnterOptions = PageOptions & { replica?: number };
 
 /** The connection between a page and its replica, which can be cut or lose answers. */
 type Link = {
@@ -85,7 +87,8 @@ export type Actor = {
   name: string;
   context: BrowserContext;
   page: Page;
-  link: Link;
+  /** Throws unless the page was opened with `link`. */
+  readonly link: Link;
   /** Everything that came over the socket, and the page's errors. */
   frames: string[];
   complaints: string[];
@@ -141,7 +144,7 @@ export async function openPage(
   browser: Browser,
   address: string,
   name: string,
-  options: BrowserContextOptions = {},
+  { link: wanted, ...options }: PageOptions = {},
   cookie = "",
 ): Promise<Actor> {
   const context = await browser.newContext({
@@ -152,7 +155,7 @@ export async function openPage(
   context.setDefaultTimeout(WAIT_MS);
   const [cookieName = "", value = ""] = cookie.split("=", 2);
   if (value !== "") await context.addCookies([{ name: cookieName, value, url: address }]);
-  const link = await createLink(context);
+  const link = wanted && (await createLink(context));
   const page = await context.newPage();
   const frames: string[] = [];
   const complaints: string[] = [];
@@ -167,7 +170,17 @@ export async function openPage(
   });
   await page.goto(address);
   if (value === "") await page.getByRole("heading", { level: 1 }).waitFor();
-  return { name, context, page, link, frames, complaints };
+  return {
+    name,
+    context,
+    page,
+    get link() {
+      if (!link) throw new Error("This page was opened without `link`");
+      return link;
+    },
+    frames,
+    complaints,
+  };
 }
 
 export async function signUp(page: Page, name: string): Promise<void> {

@@ -43,7 +43,7 @@ test("a formatted text is formatted for the other person too, with coloured code
 });
 
 test("a text on its way is shown as it will be once it is stored, and so is an edit", async () => {
-  const dan = await stage.enter("dan");
+  const dan = await stage.enter("dan", { link: true });
   const eve = await stage.enter("eve.e", { replica: 1 });
   await say(eve.page, "here I am");
   const log = dan.page.getByRole("log");

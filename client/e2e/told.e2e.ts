@@ -36,7 +36,7 @@ async function listen(page: Page): Promise<() => Promise<string[]>> {
 }
 
 test("others' messages and connection trouble are read out once and in order", async () => {
-  const { page, context, link } = await stage.enter("ann");
+  const { page, context, link } = await stage.enter("ann", { link: true });
   const heard = await listen(page);
   const said = ["before", "yes", "yes", "one", "two", "three", "four", "five", "six"];
   for (const text of said.slice(0, 2)) {
@@ -78,7 +78,7 @@ test("text copied from the log has what people said, and who said it", async () 
 });
 
 test("days and times are correct after midnight, after a sleep and in another zone", async () => {
-  const { page, context, link } = await stage.enter("cat");
+  const { page, context, link } = await stage.enter("cat", { link: true });
   await page.clock.install({ time: new Date() });
   await page.reload();
   await messageTo(page, "General").waitFor();
@@ -150,7 +150,7 @@ test("emoji are large unless text is beside them, and each line begins at the si
 });
 
 test("the page tells a first connection from a lost one, and shows no presence that it does not know", async () => {
-  const { page, context, link } = await stage.enter("eve");
+  const { page, context, link } = await stage.enter("eve", { link: true });
   await talkTo(page, "talker");
   const people = page.getByRole("complementary", { name: "People" });
   await people.getByRole("heading", { name: /^Online/ }).waitFor();

@@ -23,7 +23,7 @@ const focused = (page: Page) =>
 const stored = (page: Page) => page.evaluate(() => Object.values(localStorage).join("\n"));
 
 test("a failed message is edited in its place if the composer has a draft, and neither is lost", async () => {
-  const { page, context, link } = await stage.enter("ann");
+  const { page, context, link } = await stage.enter("ann", { link: true });
   link.garble("went wrong");
   await say(page, "went wrong");
   const failed = page.locator("[data-state=failed]");

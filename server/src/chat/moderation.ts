@@ -189,13 +189,12 @@ export class Moderation {
     decide(standing);
     await begin();
     if (standing?.role === "owner") await this.#members.keepOwner(roomId, targetId);
-    const { before } = await this.#members.change(roomId, targetId, user.id, (record, actor) => {
+    const before = await this.#members.takeOut(roomId, targetId, user.id, (record, actor) => {
       const now = withRecord(actor);
       demand(action, now);
       if (record !== null) demandAbove(now, record);
       return decide(record);
     });
-    await this.#members.unlist(roomId, targetId);
     await this.#rooms.forget(roomId, targetId, before);
   }
 

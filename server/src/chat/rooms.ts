@@ -107,7 +107,11 @@ export class ChatRooms {
     // A few at a time: Redis and this process must serve others in between.
     for (let start = 0; start < ids.length; start += BOUNDS.roomsAtOnce.value) {
       const some = ids.slice(start, start + BOUNDS.roomsAtOnce.value);
-      rooms.push(...(await Promise.all(some.map((id) => this.describe(id, user.id, role)))));
+      for (const { room, record } of await Promise.all(some.map((id) => this.#seen(id, user.id, role)))) {
+        // The list is an index, which a removal that was cut short may have left behind.
+        const isTheirs = record !== null || !keepsRecords(room.id);
+        if (isTheirs || (await this.#members.mendList(user.id, room.id))) rooms.push(room);
+      }
     }
     return rooms.toSorted((a, b) =>
       a.kind === "everyone" ? -1 : b.kind === "everyone" ? 1 : (b.last?.date ?? 0) - (a.last?.date ?? 0),
@@ -116,6 +120,14 @@ export class ChatRooms {
 
   /** A room as this user sees it. The caller must have checked that the user is in it. */
   async describe(roomId: RoomId, userId: UserId, known?: ServerRole): Promise<Room> {
+    return (await this.#seen(roomId, userId, known)).room;
+  }
+
+  async #seen(
+    roomId: RoomId,
+    userId: UserId,
+    known: ServerRole | undefined,
+  ): Promise<{ room: Room; record: MemberRecord | null }> {
     const [last, state, server] = await Promise.all([
       this.#log.newest(roomId),
       this.#rooms.state(roomId, userId),
@@ -139,7 +151,7 @@ export class ChatRooms {
     } = state;
     const standing = record ?? { role: "member" as const };
     const names = userIds ? (await this.#users.find(userIds)).map((one) => one.username) : [name ?? ""];
-    return {
+    const room: Room = {
       id: roomId,
       kind,
       names,
@@ -160,6 +172,7 @@ export class ChatRooms {
       ...(standing.mutedUntil !== undefined && { mutedUntil: standing.mutedUntil }),
       ...settings,
     };
+    return { room, record };
   }
 
   /**

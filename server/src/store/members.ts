@@ -31,6 +31,8 @@ export type StoredBan = Omit<Ban, "username">;
 /** What becomes of a member: the record, `null` for none; and of their ban. Undefined: nothing changes. */
 export type Decided = { record: MemberRecord | null; ban?: Omit<StoredBan, "id"> | "guarded" } | undefined;
 
+type Decide = (target: MemberRecord | null, actor: MemberRecord | null) => Decided;
+
 /**
  * Who is in which room. A named room's records are the one authority; every change of them has a `rev`, and is
  * announced in the room's own order. Each user's list of rooms is an index of it; it also says which of the other
@@ -74,23 +76,35 @@ export class Members {
   /** Puts a room into its member's list; throws `forbidden` if that is full, and takes a new member out again. */
   async list(roomId: RoomId, userId: UserId, isNew: boolean): Promise<void> {
     if ((await this.showWithin(roomId, userId)) !== null) return;
-    if (isNew) {
-      await this.change(roomId, userId, null, () => ({ record: null }));
-      // The same user may have come in twice at once, the second time into a place that had become free.
-      await this.unlist(roomId, userId);
-    }
+    // The same user may have come in twice at once, the second time into a place that had become free.
+    if (isNew) await this.takeOut(roomId, userId, null, () => ({ record: null }));
     throw tooManyRooms();
+  }
+
+  /**
+   * Takes a member out of a room, as `change` does; answers what they were. The room leaves their list first: who has it
+   * there alone would hear the room for ever, and who is in the records alone can be taken out, or join, once more.
+   */
+  async takeOut(roomId: RoomId, userId: UserId, by: By, decide: Decide): Promise<MemberRecord | null> {
+    await this.#unlist(roomId, userId);
+    try {
+      const { before } = await this.change(roomId, userId, by, decide);
+      // A look at their connections may have put it back meanwhile.
+      await this.#unlist(roomId, userId);
+      return before;
+    } catch (error) {
+      await this.mendList(userId, roomId).catch(() => undefined);
+      throw error;
+    }
   }
 
   /** Answers what the member was. */
   async leave(roomId: RoomId, userId: UserId): Promise<MemberRecord | null> {
     if ((await this.record(roomId, userId))?.role === "owner") await this.keepOwner(roomId, userId);
-    const { before } = await this.change(roomId, userId, null, () => ({ record: null }));
-    await this.unlist(roomId, userId);
-    return before;
+    return this.takeOut(roomId, userId, null, () => ({ record: null }));
   }
 
-  async unlist(roomId: RoomId, userId: UserId): Promise<void> {
+  async #unlist(roomId: RoomId, userId: UserId): Promise<void> {
     await this.#redis.srem(this.#keys.userRooms(userId), roomId);
   }
 
@@ -103,7 +117,7 @@ export class Members {
     roomId: RoomId,
     userId: UserId,
     by: By,
-    decide: (target: MemberRecord | null, actor: MemberRecord | null) => Decided,
+    decide: Decide,
   ): Promise<{ before: MemberRecord | null; after: MemberRecord | null }> {
     if (this.#schema.mixed) await this.#set(roomId, userId, "set", MEMBER);
     for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {

@@ -102,6 +102,9 @@ export class ChatMessages {
   async change(user: User, asked: MessageChange): Promise<string> {
     const { roomId, seq } = asked;
     const { situation, withRecord } = await this.#rooms.situation(user, roomId);
+    // Before the row is read: a stranger must not learn which messages there are.
+    const seen = may(asked.do === "delete" ? "delete.others" : asked.do, situation);
+    if (seen === "not_found") throw refused(seen);
     if (asked.do === "edit") await this.#demandWords(asked.message);
     const mentioned = asked.do === "edit" ? await this.#mentionsIn(asked.message) : {};
     const change = () =>

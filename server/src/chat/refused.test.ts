@@ -194,6 +194,33 @@ describe("what is asked of pages and searches in vain", () => {
   });
 });
 
+it("a stranger gets one answer, word for word, whether a message is there, is not, or the room is not", async () => {
+  const { ann, stranger, roomId, mine } = stage;
+  const invite = (await ann.browser.post<Room>("/api/rooms", { name: "by invite", kind: "invite" })).body.id;
+  const { body: pair } = await ann.browser.post<Room>("/api/rooms/private", { userId: stage.ben.user.id });
+  const there = [mine.seq, (await ann.say(invite, SECRET)).seq, (await ann.say(pair.id, SECRET)).seq];
+  const asked: ((roomId: RoomId, seq: number) => Promise<unknown>)[] = [
+    (id, seq) => react(stranger, { ...mine, roomId: id, seq }, "👍"),
+    (id, seq) => pin(stranger, { ...mine, roomId: id, seq }),
+    (id, seq) => edit(stranger, { ...mine, roomId: id, seq }, "hello"),
+    (id, seq) => remove(stranger, { ...mine, roomId: id, seq }),
+    (id, seq) => say(stranger, id, "hello", { replyTo: seq }),
+    (id, seq) => stranger.socket.emitWithAck("room.read", { roomId: id, seq }),
+    async (id, seq) => (await stranger.browser.post("/api/reports", { roomId: id, seq })).body,
+    async (id, seq) => (await stranger.browser.post(`/api/reports/${id}/${seq}`, { state: "done" })).body,
+    async (id, seq) => (await stranger.browser.get(`/api/rooms/${id}/messages?around=${seq}`)).body,
+    async (id, seq) => (await stranger.browser.get(`/api/rooms/${id}/messages?thread=${seq}`)).body,
+  ];
+  await ann.browser.post("/api/reports", { roomId, seq: mine.seq });
+  for (const ask of asked) {
+    const nowhere = await ask("4711", 1);
+    for (const [index, id] of [roomId, invite, pair.id].entries()) {
+      const seq = there[index] ?? 0;
+      expect([await ask(id, seq), await ask(id, seq + 4_711)]).toEqual([nowhere, nowhere]);
+    }
+  }
+});
+
 it("a mention of nobody is text", async () => {
   const said = await stage.ann.say(stage.roomId, "@nobody-of-this-name, @, @@ and @!");
   expect(said).not.toHaveProperty("mentions");

@@ -1,5 +1,13 @@
 import { ChatError } from "../errors.ts";
-import type { AuditEntry, NewReport, Report, RoomId, StoredReport, User } from "../protocol.ts";
+import {
+  isRoomId,
+  type AuditEntry,
+  type NewReport,
+  type Report,
+  type RoomId,
+  type StoredReport,
+  type User,
+} from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
 import type { Log } from "../store/log.ts";
 import type { Reports } from "../store/reports.ts";
@@ -44,12 +52,16 @@ export class ChatReports {
     return this.#described(await this.#reports.list(null, size));
   }
 
-  /** Says that a report was looked at. Throws `not_found`. */
+  /** Says that a report was looked at, or does nothing if somebody has. Throws `not_found`, `forbidden`. */
   async close(user: User, id: string): Promise<void> {
+    const [roomId = ""] = id.split("/", 1);
+    if (!isRoomId(roomId)) throw unknownReport();
+    const { role } = await this.#users.accountOf(user.id);
+    // Before the report is read: who has no right must not learn which messages were reported.
+    if (role === "user") await this.#rooms.demand(user, roomId, "review");
     const report = await this.#reports.find(id);
     if (report === null) throw unknownReport();
-    const { role } = await this.#users.accountOf(user.id);
-    if (role === "user") await this.#rooms.demand(user, report.roomId, "review");
+    if (report.state === "done") return;
     const note = { by: user.id, what: "review", roomId: report.roomId, seq: report.seq };
     await this.#audit.noted(note, async (begin) => {
       await begin();

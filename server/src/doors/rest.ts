@@ -776,6 +776,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.post("/reports/:roomId/:seq", async (request, response) => {
     const user = demandUser(response);
     reportState.parse(request.body);
+    await throttle.take("moderation", user.id);
     await chat.reports.close(user, `${request.params.roomId}/${request.params.seq}`);
     response.status(204).end();
   });

@@ -422,6 +422,8 @@ it("classifies every key by whether a backup holds it", () => {
       "MESSAGES": "plain",
       "MESSAGES:1": "plain",
       "audit": "plain",
+      "audit:rooms": "plain",
+      "farewells": "plain",
       "file:1": "plain",
       "invite:1": "plain",
       "limit": "moment",

@@ -23,6 +23,7 @@ const WORDS = [
   "staff",
   "user_looks",
   "reset",
+  "farewells",
   "file",
   "files",
 ];
@@ -75,7 +76,8 @@ const WORDS = [
  * | `{files}:sizes` | hash | file id -> `<user>:<bytes>` | `r hgetall {files}:sizes` |
  * | `{files}:used` | hash | user id, or `all` -> bytes of their files | `r hgetall {files}:used` |
  * | `invite:<code>` | hash | `roomId`, `by`, `created`, `expires` (ms), `uses` if limited, `used`, `u:<user>` of each who used it | `r hgetall invite:<code>` |
- * | `audit` | stream | the newest 10,000 of what moderators, admins and operators did or tried, JSON | `r xrevrange audit + - count 5` |
+ * | `audit` | stream | the newest 10,000 of what admins and operators did to the server or tried, JSON | `r xrevrange audit + - count 5` |
+ * | `audit:rooms` | stream | the newest 10,000 of what was done in rooms or tried there, JSON | `r xrevrange audit:rooms + - count 5` |
  * | `reports` | sorted set | `<room>/<seq>` of reported messages that nobody has looked at; score = when (ms) | `r zrange reports 0 -1` |
  * | `online_users` | set | ids of users with a live connection | `r smembers online_users` |
  * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) | `r zrange {online_users}:leases 0 -1 withscores` |
@@ -84,6 +86,7 @@ const WORDS = [
  * | `sess:<sid>` | string | the session, by connect-redis | `r --scan --pattern 'sess:*'` |
  * | `session_secret` | string | signs session cookies if `SESSION_SECRET` is not set | `r exists session_secret` |
  * | `reset:<code>` | string | the user who may choose a new password with this link; used once, expires after 24 h | `r --scan --pattern 'reset:*'` |
+ * | `farewells` | sorted set | ids of deleted accounts whose messages are still to be deleted; score = when (ms) another replica goes on with it | `r zrange farewells 0 -1 withscores` |
  * | `settings` | hash | what admins have set: `signup`, `words`; `owner`, the id of the first account, and `first`, its name until it owns the server | `r hgetall settings` |
  * | `staff` | hash | user id -> `owner` or `admin` of the server | `r hgetall staff` |
  * | `schema` | string | version of the stored data; `restoring ...` during a restore | `r get schema` |
@@ -164,6 +167,7 @@ export function createKeys(prefix: string) {
     filesUsed: `{${prefix}files}:used`,
     invite: (code: string) => `${prefix}invite:${code}`,
     audit: `${prefix}audit`,
+    roomsAudit: `${prefix}audit:rooms`,
     openReports: `${prefix}reports`,
     online: `${prefix}online_users`,
     leases: `{${prefix}online_users}:leases`,
@@ -174,6 +178,7 @@ export function createKeys(prefix: string) {
     sessionSecret: `${prefix}session_secret`,
     userLooks: `${prefix}user_looks`,
     reset: (code: string) => `${prefix}reset:${code}`,
+    farewells: `${prefix}farewells`,
     settings: `${prefix}settings`,
     staff: `${prefix}staff`,
     schema: `${prefix}schema`,

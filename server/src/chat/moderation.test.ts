@@ -442,6 +442,24 @@ describe("an invite", () => {
 });
 
 describe("a report", () => {
+  it("is closed once: who does it again leaves no further entry, and whoever may not is told the same of any message", async () => {
+    const said = await member.say(room.id, "look at this");
+    const close = async (one: Person, seq: number) =>
+      (await one.browser.post<Failure>(`/api/reports/${room.id}/${seq}`, { state: "done" })).body?.code;
+    const reviews = async () =>
+      (await owner.browser.get<AuditEntry[]>(`/api/rooms/${room.id}/audit`)).body.filter(
+        ({ what }) => what === "review",
+      );
+    expect((await member.browser.post("/api/reports", { roomId: room.id, seq: said.seq })).status).toBe(204);
+    expect([await close(member, said.seq), await close(member, said.seq + 1)]).toEqual([
+      "forbidden",
+      "forbidden",
+    ]);
+    for (let time = 0; time < 3; time += 1) expect(await close(moderator, said.seq)).toBeUndefined();
+    expect(await reviews()).toHaveLength(1);
+    expect(await close(moderator, said.seq + 1)).toBe("not_found");
+  });
+
   it("reaches the moderators of the room and admins, until one of them has looked at it", async () => {
     const { seq } = await owner.say(room.id, "rude");
     const about = { roomId: room.id, seq, reason: "It is rude." };
@@ -489,6 +507,31 @@ describe("the audit log", () => {
     expect((await member.browser.get(`/api/rooms/${room.id}/audit`)).status).toBe(403);
     expect((await stranger.browser.get(`/api/rooms/${room.id}/audit`)).status).toBe(404);
     expect((await moderator.browser.get("/api/admin/audit")).status).toBe(404);
+  });
+});
+
+describe("the audit log of the server", () => {
+  it("keeps what was done to the server, however much is done in rooms, and tells both in their order", async () => {
+    const { redis, keys } = house;
+    const audit = new Audit(redis, keys);
+    await audit.note({ by: owner.user.id, what: "settings", detail: "the first of all" });
+    const inRoom = { by: stranger.user.id, what: "mute", roomId: room.id };
+    for (let round = 0; round < 104; round += 1)
+      await Promise.all(Array.from({ length: 100 }, () => audit.note(inRoom)));
+    await audit.note({ by: owner.user.id, what: "settings", detail: "the last of all" });
+    const all: AuditEntry[] = [];
+    for (let before: string | undefined; ;) {
+      const page = await audit.list(null, before, 1_000);
+      if (page.length === 0) break;
+      all.push(...page);
+      before = page.at(-1)?.id;
+    }
+    expect(all[0]).toMatchObject({ detail: "the last of all" });
+    expect(all.filter(({ detail }) => detail === "the first of all")).toHaveLength(1);
+    expect(all.length).toBeGreaterThan(10_000);
+    const whens = all.map(({ at }) => at);
+    expect(whens).toEqual(whens.toSorted((one, other) => other - one));
+    expect(new Set(all.map(({ id, roomId }) => `${id} ${roomId}`)).size).toBe(all.length);
   });
 });
 
@@ -541,6 +584,49 @@ describe("what was begun when a server crashed or Redis gave no answer", () => {
     expect(await ban(stranger, owner)).toBe("not_found");
     expect(await list()).toEqual([told, told]);
     expect(await house.redis.exists(house.keys.roomAudit("424242"))).toBe(0);
+  });
+});
+
+describe("somebody who is taken out of a room", () => {
+  const listed = async (one: Person) =>
+    (await one.browser.get<Room[]>("/api/rooms")).body.some(({ id }) => id === room.id);
+
+  it("has lost it from their list before their record goes, so that a crash in between leaves nobody who hears it", async () => {
+    const { keys } = house;
+    const ways: (() => Promise<unknown>)[] = [
+      () => remove(moderator, member),
+      () => ban(moderator, member),
+      () => member.socket.emitWithAck("room.leave", { roomId: room.id }),
+    ];
+    for (const way of ways) {
+      const commands = await commandsDuring(async () => void (await way()));
+      const at = (...words: string[]) =>
+        commands.findIndex((command) => words.every((word, place) => command[place] === word));
+      const unlisted = at("srem", keys.userRooms(member.user.id), room.id);
+      expect(unlisted).toBeGreaterThanOrEqual(0);
+      expect(at("HDEL", keys.records(room.id), member.user.id)).toBeGreaterThan(unlisted);
+      await lift(moderator, member);
+      unwrap(await join(member));
+    }
+  });
+
+  it("keeps it if the removal is refused in the end", async () => {
+    const { redis, keys } = house;
+    const store = new Members(redis, keys, readConfig(house.env));
+    const refuse = () => {
+      throw new ChatError("forbidden", "no more");
+    };
+    await expect(store.takeOut(room.id, member.user.id, null, refuse)).rejects.toThrow("no more");
+    expect(await redis.sismember(keys.userRooms(member.user.id), room.id)).toBe(1);
+    expect(await listed(member)).toBe(true);
+  });
+
+  it("is not shown it by a list that a crash has left behind, which is mended", async () => {
+    const { redis, keys } = house;
+    expect(await remove(moderator, member)).toBe("done");
+    await redis.sadd(keys.userRooms(member.user.id), room.id);
+    expect(await listed(member)).toBe(false);
+    expect(await redis.sismember(keys.userRooms(member.user.id), room.id)).toBe(0);
   });
 });
 

@@ -4,7 +4,7 @@ import type { AuditEntry, RoomId, UserId } from "../protocol.ts";
 import { isRecord, parseJson } from "./log.ts";
 import type { RedisClient } from "./redis.ts";
 
-/** How many entries the server keeps, and a room. */
+/** How many entries the server keeps, of itself and of all rooms, and how many a room. */
 const KEPT = 10_000;
 const KEPT_IN_ROOM = 1_000;
 /** Of what somebody is refused, one entry in this time: nobody pushes the others out of the log. */
@@ -65,13 +65,17 @@ export class Audit {
     return true;
   }
 
+  /** What is done in rooms, where everybody moderates their own, pushes nothing else out of the server's log. */
   async #add(note: Note): Promise<Entry[]> {
     const entry = JSON.stringify(note);
-    const { audit, roomAudit } = this.#keys;
-    const keys = [
-      [audit, KEPT] as const,
-      ...(note.roomId === undefined ? [] : [[roomAudit(note.roomId), KEPT_IN_ROOM] as const]),
-    ];
+    const { audit, roomsAudit, roomAudit } = this.#keys;
+    const keys: [string, number][] =
+      note.roomId === undefined
+        ? [[audit, KEPT]]
+        : [
+            [roomsAudit, KEPT],
+            [roomAudit(note.roomId), KEPT_IN_ROOM],
+          ];
     const added: Entry[] = [];
     for (const [key, most] of keys) {
       const id = await this.#redis.xadd(key, "MAXLEN", "~", most, "*", "entry", entry);
@@ -87,12 +91,24 @@ export class Audit {
 
   /** Newest first, those before this id; of one room, or of all. */
   async list(roomId: RoomId | null, before: string | undefined, size: number): Promise<AuditEntry[]> {
-    const key = roomId === null ? this.#keys.audit : this.#keys.roomAudit(roomId);
+    const { audit, roomsAudit, roomAudit } = this.#keys;
+    const keys = roomId === null ? [audit, roomsAudit] : [roomAudit(roomId)];
     const from = before === undefined ? "+" : `(${before}`;
-    const found = await this.#redis.xrevrange(key, from, "-", "COUNT", size);
-    return found.flatMap(([id, [, text = ""]]) => {
+    const read = await Promise.all(keys.map((key) => this.#redis.xrevrange(key, from, "-", "COUNT", size)));
+    const found = read.flat().toSorted(([one], [other]) => compareIds(other, one));
+    // Two logs may have the same id: the next page begins below it.
+    const last = found[size - 1]?.[0];
+    const page = found.filter(([id], index) => index < size || id === last);
+    return page.flatMap(([id, [, text = ""]]) => {
       const note = parseJson(text);
       return isRecord(note) ? [{ ...(note as Note), id, at: Number(id.split("-", 1)[0]) }] : [];
     });
   }
+}
+
+/** Ids of a stream: ms, a dash, and a number within it. */
+function compareIds(one: string, other: string): number {
+  const [ms = 0, number = 0] = one.split("-").map(Number);
+  const [otherMs = 0, otherNumber = 0] = other.split("-").map(Number);
+  return ms - otherMs || number - otherNumber;
 }

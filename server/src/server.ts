@@ -306,7 +306,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     health.start();
     load.start();
     presence.start();
-    collector.start();
+    collector.start(() => chat.accounts.resume());
     door.open(chat);
     const port = await listen(http, config).catch(async (error: unknown) => {
       await close();

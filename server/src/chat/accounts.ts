@@ -44,6 +44,10 @@ export type AccountParts = {
   log: Pick<Logger, "warn">;
 };
 
+/** If the messages of a deleted account were deleted last this long ago, another replica goes on with it. */
+const FAREWELL_MS = 300_000;
+const LATER = "some messages of a deleted account are deleted later";
+
 /**
  * Who gets an account, and what becomes of it. Who may do what to whom is the caller's to check; that the server keeps
  * an owner is checked here.
@@ -135,8 +139,12 @@ export class Accounts {
     address: string,
     sid: string,
   ): Promise<void> {
-    await this.#parts.users.demandPassword(user, current, address);
-    await this.#parts.users.setPassword(user, next, address);
+    const { users } = this.#parts;
+    await users.demandPassword(user, current, address);
+    // Before it too: a crash after it must not leave open what the change is to close.
+    await users.setPassword(user, next, address, {
+      first: async () => void (await this.endSessions(user.id, sid)),
+    });
     await this.endSessions(user.id, sid);
   }
 
@@ -166,15 +174,21 @@ export class Accounts {
     return this.#parts.users.newReset(userId);
   }
 
+  endReset(userId: UserId): Promise<void> {
+    return this.#parts.users.endReset(userId);
+  }
+
   /** Sets the password of the code's user, and ends their sessions. Throws `not_found`, `invalid`. */
   async useReset(code: string, password: string, address: string): Promise<void> {
     const { users, audit } = this.#parts;
     const user = await users.resetOf(code);
     const note = { by: user.id, what: "account", userId: user.id, detail: "a new password by a link" };
     await audit.noted(note, async (begin) => {
+      // The code last: what fails before must not use it up.
       const first = async () => {
-        await users.takeReset(user, code);
         await begin();
+        await this.endSessions(user.id);
+        await users.takeReset(user, code);
       };
       await users.setPassword(user, password, address, { first, disabled: true });
       await this.endSessions(user.id);
@@ -186,8 +200,11 @@ export class Accounts {
    * any more, or if whoever asks has lost their own role meanwhile.
    */
   async setRole(userId: UserId, role: ServerRole, by?: ByRole): Promise<void> {
-    const { staff, changed } = this.#parts;
+    const { users, staff, changed } = this.#parts;
+    // Who made a link for an ordinary account must not get into an owner's by it.
+    await users.endReset(userId);
     demandDone(await staff.set(userId, role, by));
+    await users.endReset(userId);
     await changed(userId);
   }
 
@@ -212,6 +229,7 @@ export class Accounts {
 
   async enable(userId: UserId): Promise<void> {
     const { users, staff, members } = this.#parts;
+    await users.endFarewell(userId);
     await members.bar(userId, false);
     await users.setDisabled(userId, false);
     await this.#bar(userId, false);
@@ -242,12 +260,21 @@ export class Accounts {
 
   /**
    * Deletes an account, and its messages if so asked: those one after another, also after this has resolved; `done`
-   * resolves with their number. Throws as `setRole` does.
+   * resolves with their number. What is cut short is gone on with by `resume`. Throws as `setRole` does.
    */
   async delete(userId: UserId, farewell: Farewell, by?: ByRole): Promise<{ done: Promise<number> }> {
     await this.disable(userId, by);
+    // Before it is deleted: from then on nobody can ask for it again.
+    if (farewell === "delete") await this.#parts.users.noteFarewell(userId, Date.now() + FAREWELL_MS);
     await this.#erase(userId);
     return { done: farewell === "delete" ? this.deleteMessages(userId) : Promise.resolve(0) };
+  }
+
+  /** Goes on deleting the messages of deleted accounts where whoever did it has not been heard of for a while. */
+  async resume(now = Date.now()): Promise<void> {
+    const { users } = this.#parts;
+    for (const id of await users.overdueFarewells(now))
+      if ((await users.accountOf(id)).deleted) await this.deleteMessages(id);
   }
 
   async #erase(userId: UserId): Promise<void> {
@@ -266,33 +293,54 @@ export class Accounts {
     });
   }
 
-  /** Deletes what a user has said, in every room; a repeat goes on. Answers how many messages were deleted. */
+  /**
+   * Deletes what a user has said, in every room; a repeat goes on, and so does `resume` if something fails. Never
+   * rejects; answers how many messages were deleted.
+   */
   async deleteMessages(userId: UserId): Promise<number> {
-    const { messages, members, files, log } = this.#parts;
-    const theirs = new Set(await members.of(userId));
-    // They may have left a room in which they spoke.
-    for await (const id of members.named()) theirs.add(id);
+    const { users, log } = this.#parts;
     let deleted = 0;
-    for (const roomId of theirs) {
-      try {
-        for await (const page of this.#pages(roomId))
-          for (const { seq, from, deleted: since, files: lost = [] } of page.messages) {
-            if (from !== userId || since !== undefined) continue;
-            await files.withdraw(lost, () =>
-              messages.change("", { roomId, seq }, (message) =>
-                asChanged(message, userId, { do: "delete", roomId, seq }, Date.now(), {}),
-              ),
-            );
-            deleted += 1;
+    try {
+      let isWhole = true;
+      for (const roomId of await this.#roomsEver(userId)) {
+        try {
+          for await (const count of this.#deleteIn(roomId, userId)) {
+            deleted += count;
+            await users.noteFarewell(userId, Date.now() + FAREWELL_MS);
           }
-      } catch (error) {
-        log.warn(
-          { roomId, userId, reason: reasonOf(error) },
-          "not all messages of a deleted account are deleted",
-        );
+        } catch (error) {
+          isWhole = false;
+          log.warn({ roomId, userId, reason: reasonOf(error) }, LATER);
+        }
       }
+      if (isWhole) await users.endFarewell(userId);
+    } catch (error) {
+      log.warn({ userId, reason: reasonOf(error) }, LATER);
     }
     return deleted;
+  }
+
+  /** The rooms in which a user may have spoken: they may have left some. */
+  async #roomsEver(userId: UserId): Promise<Set<RoomId>> {
+    const { members } = this.#parts;
+    const ever = new Set(await members.of(userId));
+    for await (const id of members.named()) ever.add(id);
+    return ever;
+  }
+
+  /** Deletes what a user has said in a room; yields after each page how many messages that were. */
+  async *#deleteIn(roomId: RoomId, userId: UserId): AsyncGenerator<number> {
+    const { messages, files } = this.#parts;
+    for await (const page of this.#pages(roomId)) {
+      const theirs = page.messages.filter(({ from, deleted }) => from === userId && deleted === undefined);
+      for (const { seq, files: lost = [] } of theirs)
+        await files.withdraw(lost, () =>
+          messages.change("", { roomId, seq }, (message) =>
+            asChanged(message, userId, { do: "delete", roomId, seq }, Date.now(), {}),
+          ),
+        );
+      yield theirs.length;
+    }
   }
 
   /**

@@ -26,19 +26,18 @@ export class Collector {
     this.#parts = parts;
   }
 
-  /** Collects every few minutes until `close`. */
-  start(): void {
+  /** Collects every few minutes until `close`; and calls `resume`, now and then, which goes on with other removals. */
+  start(resume: () => Promise<void>): void {
+    const attempt = (task: Promise<unknown>) =>
+      task.catch((error: unknown) => {
+        this.#parts.log.warn({ reason: whyOf(error) }, "what nobody has any more is removed later");
+      });
     const later = (): void => {
-      const run = () => {
-        this.collect()
-          .catch((error: unknown) => {
-            this.#parts.log.warn({ reason: whyOf(error) }, "unused files are removed later");
-          })
-          .finally(later);
-      };
+      const run = () => void Promise.all([attempt(this.collect()), attempt(resume())]).then(later);
       this.#next = setTimeout(run, COLLECT_MS * (0.5 + Math.random())).unref();
     };
     sweepSpool(this.#parts.blobs).catch(() => undefined);
+    void attempt(resume());
     later();
   }
 

@@ -577,4 +577,28 @@ describe("a picture of a user", () => {
     expect((await get(bob, `/api/users/${ann.user.id}/avatar`)).status).toBe(404);
     expect(stored()).not.toContain(second.me.avatar);
   });
+
+  it("leaves nothing behind of two that are set at once, in the end", async () => {
+    const one = await person(both(house)[0], "two-faced");
+    const bytes = await picture(60, 60);
+    const put = async () => {
+      const response = await fetch(`${one.browser.address}/api/me/avatar`, {
+        method: "PUT",
+        headers: { origin: one.browser.address, cookie: one.browser.cookie },
+        body: bytes,
+      });
+      return ((await response.json()) as { avatar: string }).avatar;
+    };
+    const before = stored().length;
+    const all: string[] = [];
+    for (let round = 0; round < 5; round += 1) all.push(...(await Promise.all([put(), put(), put()])));
+    const { avatar } = (await one.browser.get<{ avatar: string }>("/api/me")).body;
+    expect(all).toContain(avatar);
+    // As two days later.
+    await collector().collect(Date.now() + 172_800_000);
+    expect(stored().filter((name) => all.includes(name))).toEqual([avatar]);
+    expect(stored().length).toBeLessThanOrEqual(before + 1);
+    expect(await house.redis.hget(house.keys.filesUsed, one.user.id)).toBe(String(bytes.length));
+    one.close();
+  });
 });

@@ -118,8 +118,8 @@ export class ChatFiles {
       }
       const file = { id, name: "avatar.webp", type: "image/webp", size: arriving.bytes };
       await files.add({ ...file, by: user.id, created: Date.now() });
+      // It stays due: of two that are set at once, only the collector knows which one is left.
       await this.#changeAvatar(user.id, id);
-      await files.settle([id]);
       return file;
     });
   }

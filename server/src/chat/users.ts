@@ -215,6 +215,7 @@ export class Users {
       const hash = await hashes.make(password, this.#cost);
       await first();
       if (!(await this.#set(id, { password: hash }, disabled ? undefined : "open"))) throw ended();
+      await this.endReset(id);
     });
   }
 
@@ -318,6 +319,25 @@ export class Users {
   async takeReset({ id }: User, code: string): Promise<void> {
     if ((await this.#redis.getdel(this.#keys.reset(code))) === null) throw noReset();
     await this.#redis.hdel(this.#keys.user(id), "reset");
+  }
+
+  /** Ends the code for a new password, if there is one. */
+  async endReset(id: UserId): Promise<void> {
+    await this.#redis.hdel(this.#keys.user(id), "reset");
+  }
+
+  /** Notes that the messages of an account that ends are to be deleted, by somebody else if it is not done by then, in ms. */
+  async noteFarewell(id: UserId, until: number): Promise<void> {
+    await this.#redis.zadd(this.#keys.farewells, until, id);
+  }
+
+  /** Whose messages should have been deleted by now. */
+  async overdueFarewells(now: number): Promise<UserId[]> {
+    return this.#redis.zrangebyscore(this.#keys.farewells, "-inf", now);
+  }
+
+  async endFarewell(id: UserId): Promise<void> {
+    await this.#redis.zrem(this.#keys.farewells, id);
   }
 
   /** What there is to know of an account; undefined if there is none, or it is deleted. */

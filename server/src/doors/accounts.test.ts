@@ -14,6 +14,7 @@ import { Staff } from "../store/staff.ts";
 import {
   Browser,
   both,
+  commandsDuring,
   connect,
   person,
   newServer,
@@ -51,6 +52,11 @@ function ended({ socket }: Person): Promise<true> {
 
 async function isIn(browser: Browser): Promise<boolean> {
   return (await browser.get("/api/me")).status === 200;
+}
+
+/** Where the first command with these first words is; -1 if there is none. */
+function placeOf(commands: string[][], ...words: string[]): number {
+  return commands.findIndex((command) => words.every((word, place) => command[place] === word));
 }
 
 describe("a display name", () => {
@@ -284,6 +290,60 @@ describe("a link for a new password", () => {
   });
 });
 
+describe("what gives somebody a new password", () => {
+  const linkTo = async (one: Person) => {
+    const { body } = await owner.browser.post<{ url: string }>(`/api/admin/users/${one.user.id}/reset`);
+    return body.url.split("/").at(-1) ?? "";
+  };
+  const use = async (code: string, password: string) =>
+    (await new Browser(right()).post<Failure>(`/api/reset/${code}`, { password })).status;
+
+  it.each([
+    [
+      "another role",
+      (one: Person) => owner.browser.fetch("PATCH", `/api/admin/users/${one.user.id}`, { role: "owner" }),
+    ],
+    [
+      "a password of their own choice",
+      (one: Person) => one.browser.post("/api/me/password", { current: PASSWORD, next: OTHER }),
+    ],
+  ])("is not open any more after %s", async (what, change) => {
+    const one = await person(left(), `linked-${what.length}`);
+    const code = await linkTo(one);
+    expect((await change(one)).status).toBeLessThan(300);
+    expect(await use(code, "a third password")).toBe(404);
+    one.close();
+  });
+
+  it("is not used up by what fails before the password is stored", async () => {
+    const { redis, keys } = house;
+    const one = await person(left(), "unlucky");
+    const code = await linkTo(one);
+    const kept = await redis.dumpBuffer(keys.audit);
+    await redis.set(keys.audit, "no stream");
+    expect(await use(code, OTHER)).toBe(500);
+    await redis.restore(keys.audit, 0, kept, "REPLACE");
+    expect(await use(code, OTHER)).toBeLessThan(300);
+    await again(one, OTHER);
+    one.close();
+  });
+
+  it("has ended the other sessions before it is stored", async () => {
+    const { keys } = house;
+    const one = await person(left(), "careful");
+    const other = await again(one);
+    const commands = await commandsDuring(async () => {
+      const { status } = await one.browser.post("/api/me/password", { current: PASSWORD, next: OTHER });
+      expect(status).toBe(204);
+    });
+    const ends = commands.findIndex(([name, key]) => name === "del" && key?.includes("sess:"));
+    expect(ends).toBeGreaterThanOrEqual(0);
+    expect(placeOf(commands, "HSET", keys.user(one.user.id), "password")).toBeGreaterThan(ends);
+    expect([await isIn(one.browser), await isIn(other)]).toEqual([true, false]);
+    one.close();
+  });
+});
+
 describe("deleting one's own account", () => {
   it("ends it everywhere, shows a deleted user, keeps the messages if asked, and gives the name to nobody", async () => {
     const sam = await person(left(), "samuel");
@@ -324,6 +384,39 @@ describe("deleting one's own account", () => {
     const deleted = await house.redis.zrange(house.keys.deleted("0"), "0", "-1");
     expect(deleted.map(Number)).toEqual(expect.arrayContaining(said));
     expect((await owner.say("0", "after it all")).from).toBe(owner.user.id);
+  });
+
+  it("goes on with the messages on another replica if it was cut short, and takes nobody's who is still there", async () => {
+    const { redis, keys } = house;
+    const gone = await person(left(), "half-gone");
+    const here = await person(right(), "still-here");
+    for (let count = 0; count < 3; count += 1) await gone.say("0", `left over ${count}`);
+    await here.say("0", "still to be read");
+    await gone.browser.fetch("DELETE", "/api/me", { password: PASSWORD, messages: "keep" });
+    // As it is when the replica that deletes has died.
+    await redis.zadd(keys.farewells, 1, gone.user.id, 1, here.user.id);
+    await house.addReplica();
+    const rows = () => redis.zrange(keys.room("0"), "0", "-1");
+    await until(async () => !(await rows()).some((row) => row.includes("left over")));
+    await until(async () => (await redis.zscore(keys.farewells, gone.user.id)) === null);
+    expect((await rows()).some((row) => row.includes("still to be read"))).toBe(true);
+    await redis.del(keys.farewells);
+    gone.close();
+    here.close();
+  });
+
+  it("notes that the messages go before it ends the account, and leaves nothing to go on with once they are gone", async () => {
+    const { redis, keys } = house;
+    const gone = await person(left(), "all-gone");
+    await gone.say("0", "the last word");
+    const commands = await commandsDuring(async () => {
+      await gone.browser.fetch("DELETE", "/api/me", { password: PASSWORD, messages: "delete" });
+      await until(async () => (await redis.zscore(keys.farewells, gone.user.id)) === null);
+    });
+    const noted = placeOf(commands, "zadd", keys.farewells);
+    expect(noted).toBeGreaterThanOrEqual(0);
+    expect(placeOf(commands, "HSET", keys.user(gone.user.id), "deleted")).toBeGreaterThan(noted);
+    gone.close();
   });
 
   it("is refused to the last owner, and works once there is another", async () => {

@@ -220,8 +220,11 @@ export class Accounts {
   }
 
   async #shutOut(userId: UserId): Promise<void> {
+    const { users, staff } = this.#parts;
     // It may have got a role before it was marked.
-    await this.#parts.staff.retire(userId);
+    await staff.retire(userId);
+    // Or it has been enabled meanwhile.
+    if (!(await users.accountOf(userId)).disabled) await staff.restore(userId);
     await this.endSessions(userId);
     await this.#bar(userId, true);
     await this.#parts.files.discardPending(userId);
@@ -349,12 +352,14 @@ export class Accounts {
    */
   async *export(user: User, sid: string, role: ServerRole): AsyncGenerator<{ text: string; kb: number }> {
     const { users, rooms, members } = this.#parts;
-    const [me, facts, sessions, ids] = await Promise.all([
+    const [me, facts, sessions, listed] = await Promise.all([
       this.me(user, role),
       users.facts(user.id),
       this.sessionsOf(user.id, sid),
       members.of(user.id),
     ]);
+    const ids: RoomId[] = [];
+    for (const id of listed) if (await members.has(id, user.id)) ids.push(id);
     const account = { ...me, created: facts?.created };
     yield {
       text: `{"account":${JSON.stringify(account)},"sessions":${JSON.stringify(sessions)},"rooms":[`,

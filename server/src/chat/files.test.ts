@@ -456,6 +456,12 @@ function collector(): Collector {
   });
 }
 
+/** Collects as two days later, all that other tests have left too. */
+async function collectAll(): Promise<void> {
+  const due = () => house.redis.zcard(house.keys.filesDue);
+  while ((await due()) > 0) await collector().collect(Date.now() + 172_800_000);
+}
+
 describe("the collector", () => {
   it("removes what never got a message, and nothing that is in use, however often it runs", async () => {
     const [left, right] = [collector(), collector()];
@@ -549,6 +555,18 @@ describe("the collector", () => {
   });
 });
 
+it("a file that a repeated message names is not taken for sent: it is collected like any other", async () => {
+  const [one, two] = [(await upload(ann, "sent")).body, (await upload(ann, "never sent")).body];
+  const send = (id: string) =>
+    ann.socket.emitWithAck("message", { roomId: "0", message: "", nonce: "of-the-first-file", files: [id] });
+  const first = unwrap(await send(one.id));
+  expect(unwrap(await send(two.id))).toEqual(first);
+  expect(await house.redis.zscore(house.keys.filesDue, two.id)).not.toBeNull();
+  await collectAll();
+  expect(stored()).toContain(one.id);
+  expect(stored()).not.toContain(two.id);
+});
+
 describe("a picture of a user", () => {
   it("is told to everybody, fetched by everybody, replaced and removed", async () => {
     const put = async (bytes: Buffer) => {
@@ -594,8 +612,7 @@ describe("a picture of a user", () => {
     for (let round = 0; round < 5; round += 1) all.push(...(await Promise.all([put(), put(), put()])));
     const { avatar } = (await one.browser.get<{ avatar: string }>("/api/me")).body;
     expect(all).toContain(avatar);
-    // As two days later.
-    await collector().collect(Date.now() + 172_800_000);
+    await collectAll();
     expect(stored().filter((name) => all.includes(name))).toEqual([avatar]);
     expect(stored().length).toBeLessThanOrEqual(before + 1);
     expect(await house.redis.hget(house.keys.filesUsed, one.user.id)).toBe(String(bytes.length));

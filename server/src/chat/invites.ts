@@ -71,11 +71,14 @@ export class ChatInvites {
     const { roomId } = await this.#demand(code);
     const [already] = await this.#rooms.areTheirs(user.id, [roomId]);
     if (already !== undefined) return this.#rooms.describe(roomId, user.id);
-    if (!(await this.#invites.use(code, user.id))) throw unknownInvite();
+    const use = await this.#invites.use(code, user.id);
+    if (use === null) throw unknownInvite();
     try {
       await this.#rooms.enter(user.id, roomId);
     } catch (error) {
-      await this.#invites.giveBack(code, user.id);
+      // The same user may have come in by another of their requests.
+      const [inside] = await this.#rooms.areTheirs(user.id, [roomId]);
+      if (use === "counted" && inside === undefined) await this.#invites.giveBack(code, user.id);
       throw error;
     }
     return this.#rooms.describe(roomId, user.id);
@@ -84,7 +87,7 @@ export class ChatInvites {
   /** The same for a user who has just signed up, and is already in General. False if it lets nobody in any more. */
   async welcome(user: User, code: string): Promise<boolean> {
     const invite = await this.#find(code);
-    if (invite === null || !(await this.#invites.use(code, user.id))) return false;
+    if (invite === null || (await this.#invites.use(code, user.id)) === null) return false;
     const [already] = await this.#rooms.areTheirs(user.id, [invite.roomId]);
     if (already === undefined) await this.#rooms.enter(user.id, invite.roomId);
     return true;

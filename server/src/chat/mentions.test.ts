@@ -36,6 +36,31 @@ describe("a mention", () => {
     unwrap(await who.socket.emitWithAck("room.read", { roomId, seq }));
   };
 
+  it("is on one of the pages, also if others were sent in other rooms in the same millisecond", async () => {
+    const moment = Date.now() + 60_000;
+    const said: string[] = [];
+    const roomIds: RoomId[] = [];
+    for (let count = 0; count < 4; count += 1) {
+      const { body } = await ann.browser.post<Room>("/api/rooms", { name: `at once ${count}` });
+      unwrap(await ben.socket.emitWithAck("room.join", { roomId: body.id }));
+      await house.redis.hset(house.keys.meta(body.id), { date: moment });
+      const { date } = await ann.say(body.id, `@ben.b ${count}`);
+      expect(date).toBe(moment + 1);
+      said.push(`@ben.b ${count}`);
+      roomIds.push(body.id);
+    }
+    const paged: string[] = [];
+    for (let before = ""; ;) {
+      const { body } = await ben.browser.get<Mentions>(`/api/mentions?size=1${before}`);
+      paged.push(...body.messages.map(({ message }) => message));
+      if (!body.more) break;
+      before = `&before=${body.messages.at(-1)?.date}`;
+    }
+    expect(paged.filter((text) => said.includes(text)).toSorted()).toEqual(said);
+    expect(new Set(paged).size).toBe(paged.length);
+    for (const id of roomIds) unwrap(await ben.socket.emitWithAck("room.leave", { roomId: id }));
+  });
+
   it("is an id on the message, found by the formatting parser, and counts until it is read", async () => {
     const said = await ann.say(roomId, "Hi @Ben.B, and @ann; not `@ben.b`, @nobody or a@ben.b");
     expect(said.mentions).toEqual([ben.user.id, ann.user.id]);

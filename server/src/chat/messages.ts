@@ -89,7 +89,8 @@ export class ChatMessages {
     const stop = this.#metrics.append.startTimer();
     const { row, repeated } = await this.#log.append(user.id, { ...send, ...found, files });
     stop();
-    if (files) await this.#files.settle(files);
+    // The message of a repeat may have others: these are nobody's then.
+    if (files && !repeated) await this.#files.settle(files);
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
     return row;
@@ -201,7 +202,10 @@ export class ChatMessages {
     return { ...rest, hits: hits.filter(({ message }) => theirs.has(message.roomId)) };
   }
 
-  /** Messages that mention this user in their rooms, newest first, before a date; and whether there are more. */
+  /**
+   * Messages that mention this user in their rooms, newest first, before a date; and whether there are more. May have
+   * more than `size`: those of one moment, in several rooms, are not torn apart, because the next page begins before it.
+   */
   async listMentions(
     user: User,
     { before, size }: { before?: number | undefined; size: number },
@@ -248,7 +252,8 @@ export class ChatMessages {
         if (rest.next && rest.next.date > (newest?.next?.date ?? -Infinity)) newest = rest;
       }
       if (newest?.next === undefined) return { messages, more: false };
-      if (messages.length === size) return { messages, more: true };
+      if (messages.length >= size && newest.next.date !== messages.at(-1)?.date)
+        return { messages, more: true };
       messages.push(newest.next);
       await advance(newest);
     }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type {
   AuditEntry,
@@ -15,8 +16,10 @@ import type {
 } from "../protocol.ts";
 import { readConfig } from "../config.ts";
 import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
 import { Audit } from "../store/audit.ts";
 import { Members } from "../store/members.ts";
+import { Reports } from "../store/reports.ts";
 import { Settings } from "../store/settings.ts";
 import {
   both,
@@ -247,6 +250,19 @@ describe("a moderator", () => {
     await member.say(room.id, "second");
   });
 
+  it("shortens slow mode also for who has spoken", async () => {
+    await patch(moderator, { slow: 3_600 });
+    await member.say(room.id, "first");
+    await patch(moderator, { slow: 1 });
+    await sleep(1_100);
+    await member.say(room.id, "second");
+    expect(
+      await member.socket.emitWithAck("message", { roomId: room.id, message: "third", nonce: "slower" }),
+    ).toMatchObject({
+      error: { code: "rate_limited" },
+    });
+  });
+
   it("has lost the right with the role, whatever was under way", async () => {
     const { seq } = await owner.say(room.id, "stays");
     await put(owner, moderator, { role: "member" });
@@ -396,6 +412,26 @@ describe("an invite", () => {
     for (const one of others) one.close();
   });
 
+  it("lets in one person, also if somebody with almost too many rooms uses it twice at once", async () => {
+    const { redis, keys } = house;
+    const [full, other] = await Promise.all([
+      person(both(house)[0], "full-up"),
+      person(both(house)[1], "late"),
+    ]);
+    const list = keys.userRooms(full.user.id);
+    const most = BOUNDS.roomsOfUser.value;
+    await redis.sadd(list, ...Array.from({ length: most - 2 }, (_, index) => String(1_000_000 + index)));
+    for (let round = 0; round < 10; round += 1) {
+      const { code } = (await make(owner, { uses: 1 })).body;
+      const [one, two] = await Promise.all([use(full, code), use(full, code)]);
+      expect([one.status, two.status]).toContain(200);
+      expect((await use(other, code)).status).toBe(404);
+      await remove(owner, full);
+    }
+    full.close();
+    other.close();
+  });
+
   it("ends when it is revoked, has expired, or its maker may invite no more", async () => {
     const revoked = (await make(moderator)).body.code;
     expect((await moderator.browser.fetch("DELETE", `/api/invites/${revoked}`)).status).toBe(204);
@@ -437,6 +473,20 @@ describe("an invite", () => {
       expect(await members(owner)).toContain("newcomer member");
     } finally {
       await house.redis.hdel(house.keys.settings, "signup");
+    }
+  });
+});
+
+describe("a report that is made again while it is closed", () => {
+  it("is in the list of the admins if it is open", async () => {
+    const reports = new Reports(house.redis, house.keys);
+    const id = `${room.id}/1`;
+    for (let round = 0; round < 50; round += 1) {
+      await reports.add(room.id, 1, member.user.id, "");
+      const report = await reports.find(id);
+      if (report) await Promise.all([reports.close(report), reports.add(room.id, 1, stranger.user.id, "")]);
+      const isOpen = (await reports.find(id))?.state === "open";
+      expect((await reports.list(null, 100)).some((one) => one.id === id)).toBe(isOpen);
     }
   });
 });
@@ -621,6 +671,35 @@ describe("somebody who is taken out of a room", () => {
     expect(await listed(member)).toBe(true);
   });
 
+  it("is not left with it in their list by a join that was under way", async () => {
+    const { redis, keys } = house;
+    const config = readConfig(house.env);
+    const store = new Members(redis, keys, config);
+    const fast = (change: () => Promise<unknown>) =>
+      new (class extends Members {
+        /** Another replica is faster between the record and the list. */
+        override async showWithin(...to: Parameters<Members["showWithin"]>) {
+          await change();
+          return super.showWithin(...to);
+        }
+      })(redis, keys, config);
+    const out = () => store.takeOut(room.id, stranger.user.id, null, () => ({ record: null }));
+    await fast(out).join(room.id, stranger.user.id);
+    expect(await redis.sismember(keys.userRooms(stranger.user.id), room.id)).toBe(0);
+    const outAndIn = async () => {
+      await out();
+      await store.join(room.id, stranger.user.id);
+    };
+    await fast(outAndIn).join(room.id, stranger.user.id);
+    expect(await redis.sismember(keys.userRooms(stranger.user.id), room.id)).toBe(1);
+    for (let round = 0; round < 50; round += 1) {
+      await Promise.all([store.join(room.id, stranger.user.id), out()]);
+      const isIn = await store.has(room.id, stranger.user.id);
+      expect(await redis.sismember(keys.userRooms(stranger.user.id), room.id)).toBe(Number(isIn));
+    }
+    await out();
+  });
+
   it("is not shown it by a list that a crash has left behind, which is mended", async () => {
     const { redis, keys } = house;
     expect(await remove(moderator, member)).toBe("done");
@@ -644,7 +723,55 @@ describe("a name", () => {
   });
 });
 
+describe("a room that is renamed twice at once", () => {
+  it("has one of the names in the end, claimed, and leaves the others free", async () => {
+    const { redis, keys } = house;
+    const answers = new Set<string>();
+    for (let round = 0; round < 40; round += 1) {
+      const names = [`first ${room.id} ${round}`, `second ${room.id} ${round}`];
+      const before = await redis.get(keys.roomName(room.id));
+      const renamed = await Promise.all(
+        names.map((name, index) =>
+          patch(index === 0 ? owner : moderator, { name }).then(
+            () => name,
+            (error: Error) => error.message,
+          ),
+        ),
+      );
+      const name = await redis.get(keys.roomName(room.id));
+      // Each who was told that it is done had it done, one after the other.
+      expect([...names, before]).toContain(name);
+      if (renamed.some((answer) => names.includes(answer))) expect(name).not.toBe(before);
+      for (const answer of renamed) if (!names.includes(answer)) answers.add(answer);
+      expect(await redis.get(keys.roomByName(name ?? ""))).toBe(`room:${room.id}`);
+      for (const other of [...names, before ?? ""])
+        if (other !== name) expect(await redis.get(keys.roomByName(other))).toBeNull();
+    }
+    for (const answer of answers) expect(["taken", "unavailable"]).toContain(answer);
+  });
+});
+
 describe("an owner who leaves", () => {
+  it("leaves an owner also if the heir leaves at the same moment", async () => {
+    const { redis, keys } = house;
+    const config = readConfig(house.env);
+    const store = new Members(redis, keys, config);
+    let isFirst = true;
+    const slow = new (class extends Members {
+      override async change(...what: Parameters<Members["change"]>) {
+        if (isFirst) {
+          isFirst = false;
+          await store.takeOut(room.id, moderator.user.id, null, () => ({ record: null }));
+        }
+        return super.change(...what);
+      }
+    })(redis, keys, config);
+    await store.takeOut(room.id, owner.user.id, null, () => ({ record: null }));
+    await slow.keepOwner(room.id);
+    expect(await redis.hgetall(keys.records(room.id))).toEqual({ [member.user.id]: '{"role":"owner"}' });
+    expect(await redis.hget(keys.meta(room.id), "unowned")).toBeNull();
+  });
+
   it("has made another one before they are gone, however they go", async () => {
     const { redis, keys } = house;
     const ways: ((one: Person, id: string) => Promise<unknown>)[] = [

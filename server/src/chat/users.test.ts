@@ -1,7 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { readConfig } from "../config.ts";
 import { Browser, both, replicas, type House } from "../testing.ts";
 import { hashes, HASHES_AT_ONCE } from "./hashThreads.ts";
 import type { Failure, User } from "../protocol.ts";
+import { Users } from "./users.ts";
 
 const PASSWORD = "correct horse";
 
@@ -358,5 +360,16 @@ describe("an account's id", () => {
     const { built, users } = await houseWith("ada", "bea");
     await built.redis.set(built.keys.username("ghost"), `user:${users[1]?.id}`);
     expect((await logIn(new Browser(both(built)[0]), "ghost")).status).toBe(401);
+  });
+
+  it("has names that are not remembered if they changed while they were read", async () => {
+    const { built, users: people } = await houseWith("ada");
+    const id = people[0]?.id ?? "";
+    const users = new Users(built.redis, built.keys, readConfig(built.env));
+    const finding = users.find([id]);
+    users.forget(id);
+    await finding;
+    await built.redis.hset(built.keys.user(id), "displayName", "Ada L.");
+    expect(await users.find([id])).toEqual([{ id, username: "ada", displayName: "Ada L." }]);
   });
 });

@@ -40,6 +40,7 @@ export class Users {
   readonly #ids: Ids;
   readonly #hashing: Hashing;
   readonly #known = new Map<UserId, { user: User; at: number }>();
+  #forgotten = 0;
   readonly #index: NameIndex;
   readonly #looks: Looks;
   /** Compared with for unknown names, so that they take as long as wrong passwords. */
@@ -432,14 +433,18 @@ export class Users {
 
   /** Reads a user's names anew: they have changed. */
   forget(id: UserId): void {
+    this.#forgotten += 1;
     this.#known.delete(id);
   }
 
   async #find(id: UserId): Promise<User | undefined> {
     const known = this.#known.get(id);
     if (known && performance.now() - known.at < NAME_FRESH_MS) return known.user;
+    const forgotten = this.#forgotten;
     const user = await this.#read(id);
     if (user === undefined) return undefined;
+    // What was read before somebody's names changed may be theirs.
+    if (forgotten !== this.#forgotten) return user;
     if (this.#known.size >= NAMES_REMEMBERED) this.#known.clear();
     this.#known.set(id, { user, at: performance.now() });
     return user;

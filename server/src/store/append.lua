@@ -72,11 +72,12 @@ for at = firstFile, #ARGV do
   end
 end
 if meta[8] and (record == '' or string.find(record, '"role":"member"', 1, true)) then
-  local wait = redis.call('PTTL', KEYS[6])
+  local pause = tonumber(meta[8]) * 1000
+  local wait = tonumber(redis.call('GET', KEYS[6]) or '0') + pause - now
   if wait > 0 then
-    return { 'slow', tostring(wait) }
+    return { 'slow', string.format('%.0f', wait) }
   end
-  redis.call('SET', KEYS[6], '1', 'PX', tonumber(meta[8]) * 1000)
+  redis.call('SET', KEYS[6], string.format('%.0f', now), 'PX', pause)
 end
 -- Write numbers with %.0f: Lua's own conversion keeps only 14 digits.
 local date = string.format('%.0f', now > last and now or last + 1)

@@ -1,7 +1,7 @@
 -- Uses an invite once for a user; a repeat counts no second time.
 -- KEYS invite
 -- ARGV user id, 'use', or 'give back' after a use that came to nothing
--- Returns 1, or 0 if there is no such invite, it has expired or is used up
+-- Returns 1, 2 for a repeat, or 0 if there is no such invite, it has expired or is used up
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return 0
 end
@@ -19,7 +19,7 @@ local time = redis.call('TIME')
 if invite[1] and tonumber(invite[1]) <= time[1] * 1000 + time[2] / 1000 then
   return 0
 elseif used then
-  return 1
+  return 2
 elseif invite[2] and tonumber(invite[3] or '0') >= tonumber(invite[2]) then
   return 0
 end

@@ -72,8 +72,9 @@ export class Invites {
   }
 
   /** Uses it for a user, once however often it is called; false if it lets nobody in any more. */
-  async use(code: string, userId: UserId): Promise<boolean> {
-    return (await this.#use([this.#keys.invite(code)], [userId, "use"])) === 1;
+  async use(code: string, userId: UserId): Promise<"counted" | "repeated" | null> {
+    const reply = await this.#use([this.#keys.invite(code)], [userId, "use"]);
+    return reply === 1 ? "counted" : reply === 2 ? "repeated" : null;
   }
 
   async giveBack(code: string, userId: UserId): Promise<void> {

@@ -73,9 +73,15 @@ export class Members {
     await this.list(roomId, userId, before === null);
   }
 
-  /** Puts a room into its member's list; throws `forbidden` if that is full, and takes a new member out again. */
+  /**
+   * Puts a room into its member's list, unless they are no member any more; throws `forbidden` if the list is full, and
+   * takes a new member out again.
+   */
   async list(roomId: RoomId, userId: UserId, isNew: boolean): Promise<void> {
-    if ((await this.showWithin(roomId, userId)) !== null) return;
+    if ((await this.showWithin(roomId, userId)) !== null) {
+      if (!(await this.has(roomId, userId))) await this.mendList(userId, roomId);
+      return;
+    }
     // The same user may have come in twice at once, the second time into a place that had become free.
     if (isNew) await this.takeOut(roomId, userId, null, () => ({ record: null }));
     throw tooManyRooms();
@@ -89,8 +95,8 @@ export class Members {
     await this.#unlist(roomId, userId);
     try {
       const { before } = await this.change(roomId, userId, by, decide);
-      // A look at their connections may have put it back meanwhile.
-      await this.#unlist(roomId, userId);
+      // A look at their connections may have put it back meanwhile; or they have come in again.
+      await this.mendList(userId, roomId);
       return before;
     } catch (error) {
       await this.mendList(userId, roomId).catch(() => undefined);
@@ -171,21 +177,27 @@ export class Members {
    * are gone, because another owner may have left meanwhile.
    */
   async keepOwner(roomId: RoomId, leaving?: UserId): Promise<void> {
-    const all = Object.entries(await this.#redis.hgetall(this.#keys.records(roomId)))
-      .map(([id, text]) => ({ id, ...parseRecord(text) }))
-      .filter(({ id, disabled }) => !disabled && id !== leaving)
-      .toSorted((one, other) => Number(one.id) - Number(other.id));
     const meta = this.#keys.meta(roomId);
-    const hasOwner = all.some(({ role }) => role === "owner");
-    const heir = all.find(({ role }) => role === "moderator") ?? all[0];
-    if (!hasOwner && !heir) {
-      if (leaving === undefined) await this.#redis.hset(meta, "unowned", 1);
-      return;
+    let isNoted = false;
+    for (;;) {
+      const all = Object.entries(await this.#redis.hgetall(this.#keys.records(roomId)))
+        .map(([id, text]) => ({ id, ...parseRecord(text) }))
+        .filter(({ id, disabled }) => !disabled && id !== leaving)
+        .toSorted((one, other) => Number(one.id) - Number(other.id));
+      const heir = all.find(({ role }) => role === "moderator") ?? all[0];
+      if (all.some(({ role }) => role === "owner")) break;
+      if (heir) {
+        // The heir may leave at the same time: then there may be another.
+        await this.change(roomId, heir.id, null, (record) =>
+          record === null ? undefined : { record: { ...record, role: "owner" } },
+        );
+      } else {
+        if (leaving !== undefined || isNoted) return;
+        // Whoever comes in now may not have seen the note yet: look once more.
+        await this.#redis.hset(meta, "unowned", 1);
+        isNoted = true;
+      }
     }
-    if (!hasOwner && heir)
-      await this.change(roomId, heir.id, null, (record) =>
-        record === null ? undefined : { record: { ...record, role: "owner" } },
-      );
     await this.#redis.hdel(meta, "unowned");
   }
 
@@ -292,16 +304,19 @@ export class Members {
   }
 
   /**
-   * Makes a user's list agree with the room's records; answers whether the user is in the room. A disabled account keeps
-   * its list, for the day when it is enabled.
+   * Makes a user's list agree with the room's records, whatever others write at once; answers whether the user is in the
+   * room. A disabled account keeps its list, for the day when it is enabled.
    */
   async mendList(userId: UserId, roomId: RoomId): Promise<boolean> {
-    const isTheirs = await this.has(roomId, userId);
-    if (!keepsRecords(roomId)) return isTheirs;
     const list = this.#keys.userRooms(userId);
-    if (isTheirs) await this.#redis.sadd(list, roomId);
-    else if ((await this.record(roomId, userId)) === null) await this.#redis.srem(list, roomId);
-    return isTheirs;
+    for (let isTheirs = await this.has(roomId, userId); ;) {
+      if (!keepsRecords(roomId)) return isTheirs;
+      if (isTheirs) await this.#redis.sadd(list, roomId);
+      else if ((await this.record(roomId, userId)) === null) await this.#redis.srem(list, roomId);
+      const was = isTheirs;
+      isTheirs = await this.has(roomId, userId);
+      if (isTheirs === was) return isTheirs;
+    }
   }
 
   size(roomId: RoomId): Promise<number> {

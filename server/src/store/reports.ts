@@ -28,7 +28,7 @@ export class Reports {
     if (roomId === null) {
       const ids = await this.#redis.zrevrange(this.#keys.openReports, 0, size - 1);
       const found = await Promise.all(ids.map((id) => this.find(id)));
-      return found.flatMap((one) => one ?? []);
+      return found.flatMap((one) => (one?.state === "open" ? [one] : []));
     }
     const stored = await this.#redis.hgetall(this.#keys.reports(roomId));
     return Object.entries(stored)
@@ -52,6 +52,9 @@ export class Reports {
     const done = JSON.stringify({ ...report, state: "done" });
     await this.#redis.hset(this.#keys.reports(roomId), String(seq), done);
     await this.#redis.zrem(this.#keys.openReports, id);
+    // Somebody may have reported it again meanwhile.
+    const again = await this.find(id);
+    if (again?.state === "open") await this.#redis.zadd(this.#keys.openReports, String(again.at), id);
   }
 }
 

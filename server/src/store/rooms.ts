@@ -55,6 +55,7 @@ export class Rooms {
   readonly #index: NameIndex;
   readonly #looks: Looks;
   readonly #read: ReturnType<typeof defineScript>;
+  readonly #replace: ReturnType<typeof defineScript>;
 
   constructor(redis: RedisClient, keys: Keys, members: Members) {
     this.#redis = redis;
@@ -73,6 +74,7 @@ export class Rooms {
       hidden: (ids) => Promise.all(ids.map((id) => this.#isHidden(id))),
     });
     this.#read = defineScript(redis, "read.lua", 2);
+    this.#replace = defineScript(redis, "replace.lua", 1);
   }
 
   /** Creates a named room with its first member, its owner. Throws `taken`, also if the name looks like another room's. */
@@ -119,7 +121,7 @@ export class Rooms {
     throw new ChatError("taken", "There is already a room whose name looks like this one.");
   }
 
-  /** Gives a named room another name, and its old one back. Throws `taken`. */
+  /** Gives a named room another name, and its old one back. Throws `taken`, and `unavailable` to all but one at once. */
   async rename(id: RoomId, name: string): Promise<void> {
     const keys = this.#keys;
     const before = await this.#redis.get(keys.roomName(id));
@@ -127,15 +129,32 @@ export class Rooms {
     if (looksLikeGeneral(name)) throw taken();
     await this.#looks.writeDown();
     await this.#claimName(id, name);
-    await this.#redis.set(keys.roomName(id), name);
+    if (!(await this.#replaceName(id, before, name))) {
+      await this.#giveNameBack(id, name);
+      throw new ChatError("unavailable", "Somebody else is renaming this room. Try again.", 500);
+    }
     // Until then another room may have taken the name, or its look, over.
     if ((await this.byName(name)) !== id || !(await this.#looks.holds(id, name))) {
-      await this.#redis.set(keys.roomName(id), before);
-      await this.#looks.release(id, name);
+      await this.#replaceName(id, name, before);
+      await this.#giveNameBack(id, name);
       throw taken();
     }
-    if (keys.roomByName(before) !== keys.roomByName(name)) await this.#redis.del(keys.roomByName(before));
-    await this.#looks.release(id, before);
+    await this.#giveNameBack(id, before);
+  }
+
+  /** False if the room has another name than `before` by now. */
+  async #replaceName(id: RoomId, before: string, name: string): Promise<boolean> {
+    return (await this.#replace([this.#keys.roomName(id)], [before, name])) === 1;
+  }
+
+  /** Frees what a room has claimed of a name, except what its present name needs. */
+  async #giveNameBack(id: RoomId, name: string): Promise<void> {
+    const { roomByName, roomName } = this.#keys;
+    const present = await this.#redis.get(roomName(id));
+    const isOurs = (await this.#redis.get(roomByName(name))) === `room:${id}`;
+    if (isOurs && (present === null || roomByName(present) !== roomByName(name)))
+      await this.#redis.del(roomByName(name));
+    await this.#looks.release(id, name);
   }
 
   /** Changes what moderators set; undefined keeps a setting, and 0 or `""` takes it away. */

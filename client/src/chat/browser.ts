@@ -132,9 +132,8 @@ function openOutboxStore(userId: UserId): OutboxStore {
       return rows?.map((row) => row.entry) ?? null;
     },
     async put(entry) {
-      await request("readwrite", (store) =>
-        store.put({ user: userId, nonce: entry.nonce, entry } satisfies Row),
-      );
+      const row = { user: userId, nonce: entry.nonce, entry } satisfies Row;
+      return (await request("readwrite", (store) => store.put(row))) !== null;
     },
     async remove(nonce) {
       await request("readwrite", (store) => store.delete([userId, nonce]));

@@ -6,10 +6,12 @@ import type { DraftStore } from "./world.ts";
 /** One browser's storage. Other tabs hear of a change when `deliver` is called, because events are late. */
 function createBrowser() {
   const kept = new Map<string, string>();
+  const room = { full: false };
   const tabs = new Set<(key: string) => void>();
   let late: (() => void)[] = [];
   return {
     kept,
+    room,
     deliver() {
       for (const tell of late) tell();
       late = [];
@@ -23,6 +25,7 @@ function createBrowser() {
         keys: () => [...kept.keys()],
         get: (key) => kept.get(key) ?? null,
         set(key, value) {
+          if (room.full) throw new Error("full");
           kept.set(key, value);
           told(key);
         },
@@ -104,11 +107,34 @@ describe("drafts", () => {
   });
 
   test("without storage a draft lives as long as its page", () => {
-    const store = { ...createBrowser().open(), set: () => { throw new Error("full"); } }; // prettier-ignore
-    const drafts = createDrafts("1", store, () => {});
+    const browser = createBrowser();
+    browser.room.full = true;
+    const { drafts } = createTab(browser);
     drafts.write("0", "kept here");
     drafts.refresh();
     expect(drafts.texts().get("0")).toBe("kept here");
+  });
+
+  test("an older version never comes back for a text that did not fit into storage", () => {
+    const browser = createBrowser();
+    const { drafts, shown } = createTab(browser);
+    drafts.write("0", "half a thought");
+    browser.room.full = true;
+    drafts.write("0", "half a thought and more");
+    drafts.refresh();
+    expect(shown.get("0")).toBe("half a thought and more");
+    drafts.take("0");
+    expect([shown.get("0"), ...browser.kept]).toEqual([""]);
+  });
+
+  test("late news of another tab does not take away a text that did not fit into storage", () => {
+    const browser = createBrowser();
+    const [one, other] = [createTab(browser), createTab(browser)];
+    other.drafts.write("0", "heard late");
+    browser.room.full = true;
+    one.drafts.write("0", "typed last");
+    browser.deliver();
+    expect(one.shown.get("0")).toBe("typed last");
   });
 
   test("a log-out removes the user's drafts in all tabs, and nobody else's", () => {

@@ -66,7 +66,7 @@ export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: 
   refresh();
 
   function adopt(slot: Slot, value: string | null) {
-    if (closed) return;
+    if (closed || value === (drafts.get(slot)?.stored ?? null)) return;
     const before = drafts.get(slot)?.text ?? "";
     const draft = value === null ? null : parse(value);
     if (draft === null) drafts.delete(slot);
@@ -79,7 +79,7 @@ export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: 
     const slots = new Set<Slot>();
     for (const key of store.keys()) if (key.startsWith(prefix)) slots.add(key.slice(prefix.length));
     for (const slot of slots) adopt(slot, store.get(draftKey(userId, slot)));
-    for (const [slot, { stored }] of drafts) if (stored !== null && !slots.has(slot)) adopt(slot, null);
+    for (const slot of drafts.keys()) if (!slots.has(slot)) adopt(slot, null);
   }
 
   function empty(slot: Slot) {
@@ -125,7 +125,8 @@ export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: 
       try {
         store.set(draftKey(userId, slot), stored);
       } catch {
-        // Storage is missing or full: the draft lives as long as the page.
+        // Storage is missing or full: the draft lives as long as the page. An older version must not take its place.
+        store.remove(draftKey(userId, slot));
         stored = null;
       }
       drafts.set(slot, { nonce, text, stored });

@@ -64,7 +64,10 @@ export function createProfile() {
       outboxes.set(userId, kept);
       return {
         all: async () => [...kept.values()],
-        put: async (entry) => void kept.set(entry.nonce, entry),
+        async put(entry) {
+          kept.set(entry.nonce, entry);
+          return true;
+        },
         remove: async (nonce) => void kept.delete(nonce),
         clear: async () => kept.clear(),
       };

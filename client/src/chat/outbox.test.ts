@@ -15,16 +15,21 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** A store like the browser's: asynchronous, in the order of the calls. */
-function createStore(): OutboxStore & { kept: Map<string, Outgoing> } {
+/** A store like the browser's: asynchronous, in the order of the calls; it takes nothing while it is full. */
+function createStore() {
   const kept = new Map<string, Outgoing>();
-  return {
+  const store: OutboxStore & { kept: typeof kept; full: boolean } = {
     kept,
+    full: false,
     all: async () => [...kept.values()],
-    put: async (entry) => void kept.set(entry.nonce, entry),
+    async put(entry) {
+      if (!store.full) kept.set(entry.nonce, entry);
+      return !store.full;
+    },
     remove: async (nonce) => void kept.delete(nonce),
     clear: async () => kept.clear(),
   };
+  return store;
 }
 
 type Behaviour = "store" | "lose the answer" | "lose the request" | ChatError;
@@ -631,6 +636,38 @@ describe("tabs and lives", () => {
     expect(states()).toEqual([]);
   });
 
+  test("what a full store does not take is shown and sent all the same, however often the store is read", async () => {
+    const store = createStore();
+    store.full = true;
+    const { outbox, server, link, states } = setUp([new ChatError("not_found", "no")], store);
+    outbox.lead(true);
+    outbox.add("7", "refused");
+    await vi.advanceTimersByTimeAsync(50);
+    link.up = false;
+    outbox.add("0", "written offline");
+    outbox.change("0", { do: "delete", seq: 3 });
+    await outbox.load();
+    expect(states()).toEqual(["failed", "waiting", "waiting"]);
+    link.up = true;
+    outbox.wake();
+    await vi.advanceTimersByTimeAsync(UNDO_MS + 2_000);
+    expect(server.attempts).toEqual(["refused", "written offline", ""]);
+    expect(states()).toEqual(["failed"]);
+  });
+
+  test("a deletion's new time to undo counts even if a full store has only the old one", async () => {
+    const { outbox, server, store } = setUp();
+    outbox.lead(true);
+    const nonce = outbox.change("0", { do: "delete", seq: 3 });
+    await vi.advanceTimersByTimeAsync(UNDO_MS - 1_000);
+    store.full = true;
+    outbox.hold(nonce);
+    await outbox.load();
+    await vi.advanceTimersByTimeAsync(UNDO_MS - 1_000);
+    expect(outbox.takeBack(nonce)).toBe(true);
+    expect([server.attempts, store.kept.size]).toEqual([[], 0]);
+  });
+
   test("clearing removes everything for good", async () => {
     const { outbox, store, link, states } = setUp();
     link.up = false;
@@ -653,6 +690,18 @@ describe("a log that has lost what was sent", () => {
     await vi.advanceTimersByTimeAsync(200);
     expect(said(server.log)).toEqual(["kept", "lost 1", "lost 2"]);
     expect(server.log.map((message) => message.nonce)).toEqual(nonces);
+  });
+
+  test("acknowledged messages are offered again even if a full store did not take them", async () => {
+    const { outbox, store, states } = setUp();
+    store.full = true;
+    outbox.lead(true);
+    outbox.add("0", "acknowledged");
+    await vi.advanceTimersByTimeAsync(50);
+    expect(states()).toEqual([]);
+    await outbox.load();
+    outbox.compare("0", [], 1);
+    expect(states()).toEqual(["unconfirmed"]);
   });
 
   test("a message offered again survives a reload like any other", async () => {

@@ -78,6 +78,8 @@ export function createOutbox(needs: Needs) {
    */
   const touched = new Map<string, number>();
   let reads = 0;
+  /** What the store did not take, because it is full, say: this page alone has it. */
+  const unkept = new WeakSet<Outgoing>();
   const trying = new Set<string>();
   /** Ends the upload for an entry. */
   const uploading = new Map<string, AbortController>();
@@ -104,7 +106,11 @@ export function createOutbox(needs: Needs) {
     touch(entry.nonce);
     entries.set(entry.nonce, entry);
     changed();
-    return store.put(entry);
+    return keep(entry);
+  }
+
+  async function keep(entry: Outgoing): Promise<void> {
+    if (!(await store.put(entry))) unkept.add(entry);
   }
 
   /** As `put`, and tells the other tabs. */
@@ -135,7 +141,11 @@ export function createOutbox(needs: Needs) {
     const began = ++reads;
     const stored = await store.all();
     if (closed || stored === null) return;
-    const isOld = (nonce: string) => trying.has(nonce) || (touched.get(nonce) ?? 0) >= began;
+    const isOld = (nonce: string) => {
+      const known = entries.get(nonce) ?? settled.get(nonce);
+      if (known !== undefined && unkept.has(known)) return true;
+      return trying.has(nonce) || (touched.get(nonce) ?? 0) >= began;
+    };
     const kept = new Set(stored.map((entry) => entry.nonce));
     for (const known of [entries, settled])
       for (const nonce of known.keys()) if (!kept.has(nonce) && !isOld(nonce)) known.delete(nonce);
@@ -355,7 +365,7 @@ export function createOutbox(needs: Needs) {
     } as const;
     settled.set(nonce, entry);
     // After `clear` in another tab nothing may be left behind.
-    void (closed ? store.remove(nonce) : store.put(entry));
+    void (closed ? store.remove(nonce) : keep(entry));
     prune();
     changed();
     if (files !== undefined) needs.release(files, "stored");

@@ -64,12 +64,14 @@ export type Wire = Socket<ServerEvents, ClientEvents>;
 export type Channel = { tell: (word: unknown) => void; close: () => void };
 
 /**
- * Keeps a user's entries beyond the page's life. Writes take effect in the order of the calls; none of them throws.
+ * Keeps a user's entries beyond the page's life. Calls take effect, and are answered, in their order; none of them
+ * throws.
  */
 export type OutboxStore = {
   /** null if nothing can be kept. */
   all: () => Promise<Outgoing[] | null>;
-  put: (entry: Outgoing) => Promise<void>;
+  /** False if it could not be kept; what was kept under this nonce stays then. */
+  put: (entry: Outgoing) => Promise<boolean>;
   remove: (nonce: string) => Promise<void>;
   clear: () => Promise<void>;
 };

@@ -215,6 +215,54 @@ describe("a client without a browser", () => {
     expect([...tab.profile.drafts]).toEqual([]);
   });
 
+  test.each<[string, (chat: ChatClient) => Promise<void>]>([
+    ["a log-out", (chat) => chat.logOut()],
+    ["the deletion of the account", (chat) => chat.deleteAccount({ password: PASSWORD, messages: "keep" })],
+  ])("is signed out in all tabs by %s whose answer is lost, and keeps nothing", async (_, leave) => {
+    let isOver = false;
+    const tab = openTab(undefined, undefined, ({ fetch }) => ({
+      async fetch(path, init) {
+        const response = await fetch(path, init);
+        if (response.status === 401) isOver = true;
+        if (path !== "/api/logout" && init.method !== "DELETE") return response;
+        await until(() => isOver, PATIENCE_MS, "the end of the session to be heard");
+        throw new TypeError("The network has changed");
+      },
+    }));
+    await tab.signUp();
+    const second = openTab(tab.profile, both(house)[1].address);
+    await second.chat.start();
+    await second.online();
+    tab.chat.setDraft("0", "half a thought");
+    await leave(tab.chat);
+    for (const { chat } of [tab, second]) await until(() => chat.snapshot().session.is === "signed out");
+    expect([...tab.profile.drafts]).toEqual([]);
+    for (const { clock } of [tab, second]) expect([...clock.waiting]).toEqual([]);
+  });
+
+  test("is signed out by a second log-out if the answer to the first was lost, and keeps nothing", async () => {
+    let isLost = false;
+    const tab = openTab(undefined, undefined, ({ fetch }) => ({
+      // The connection is not tried again meanwhile.
+      random: () => 30,
+      async fetch(path, init) {
+        if (isLost && path === "/api/me") throw new TypeError("The network has changed");
+        const response = await fetch(path, init);
+        if (isLost || path !== "/api/logout") return response;
+        isLost = true;
+        throw new TypeError("The network has changed");
+      },
+    }));
+    await tab.signUp();
+    tab.chat.setDraft("0", "half a thought");
+    await expect(tab.chat.logOut()).rejects.toMatchObject({ code: "unreachable" });
+    expect(tab.chat.snapshot().session.is).toBe("signed in");
+    await tab.chat.logOut();
+    expect(tab.chat.snapshot().session.is).toBe("signed out");
+    expect([...tab.profile.drafts]).toEqual([]);
+    expect([...tab.clock.waiting]).toEqual([]);
+  });
+
   test("stores a draft once that two tabs send before they hear of each other", async () => {
     const one = openTab();
     await one.signUp();

@@ -39,6 +39,8 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   const api = createApi(world.fetch, scope.signal);
   /** Set while this tab, or another one, logs out, and after an attempt without an answer. */
   let leaving: "here" | "elsewhere" | "tried" | null = null;
+  /** The end of the session was heard. */
+  let isOver = false;
 
   const drafts = createDrafts(user.id, world.drafts, (slot, text) =>
     chat.dispatch({ type: "draft", slot, text }),
@@ -208,7 +210,8 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
 
   /** The session is over, here or for all tabs. Without a log-out the user finds their texts when they return. */
   function over() {
-    // `logOut` continues when its answer comes.
+    isOver = true;
+    // `leave` continues when its answer comes, or is lost.
     if (!scope.open || leaving === "here") return;
     scope.close();
     ended();
@@ -261,7 +264,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
 
     /**
      * Ends the session for all tabs, which forget what they kept; sends deletions first that could still be undone.
-     * Throws a ChatError if either outcome is unknown.
+     * Throws a ChatError if either outcome is unknown, or calls `ended` if the session is over all the same.
      */
     logOut: () => leave(() => api.logOut()),
     /** The same, with the whole account. */
@@ -281,8 +284,16 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     try {
       await end();
     } catch (error) {
+      const code = error instanceof ChatError ? error.code : null;
+      // An answer that was lost, to this attempt or to one before, leaves the session over all the same.
+      if (isOver || code === "unauthorized") {
+        tell("left");
+        leaving = "tried";
+        over();
+        return;
+      }
       // Without a refusal it is unknown whether the session is over.
-      leaving = error instanceof ChatError && error.code === "forbidden" ? null : "tried";
+      leaving = code === "forbidden" ? null : "tried";
       tell("staying");
       throw error;
     }

@@ -166,6 +166,11 @@ export function wordsOf(error: unknown): string {
   return error instanceof Error ? error.message : "Something went wrong.";
 }
 
+/** Whether the same call may succeed later: not sooner than after the error's `retryAfterMs`, if it has one. */
+export function isPassing(error: unknown): error is ChatError {
+  return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
+}
+
 /** Turns a server's Failure into an error; anything else (a proxy's error page, say) counts as no answer. */
 export function toChatError(failure: unknown): ChatError {
   const { code, message, retryAfterMs, current } = (failure ?? {}) as Partial<Failure>;

@@ -1,5 +1,5 @@
 import { LIMITS, type Message } from "@hubbub/server/protocol";
-import { ChatError } from "./api.ts";
+import { ChatError, isPassing } from "./api.ts";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
 import { isIn } from "./state/thread.ts";
@@ -85,8 +85,4 @@ export function createThreads({ chat, scope, people, read }: Needs) {
       if (asked() !== null) void load();
     },
   };
-}
-
-function isPassing(error: unknown): error is ChatError {
-  return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
 }

@@ -1,5 +1,5 @@
 import { LIMITS, type RoomId } from "@hubbub/server/protocol";
-import { ChatError, type Api } from "./api.ts";
+import { isPassing, type Api } from "./api.ts";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
 import type { Chat } from "./store.ts";
@@ -60,8 +60,4 @@ export function createVisits({ chat, scope, api, people, read }: Needs) {
       return messages[0]?.seq ?? null;
     },
   };
-}
-
-function isPassing(error: unknown): error is ChatError {
-  return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
 }

@@ -1,6 +1,6 @@
 import type { Found } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState } from "react";
-import { ChatError, wordsOf } from "../../chat/api.ts";
+import { isPassing, wordsOf } from "../../chat/api.ts";
 
 /** After a pause of this length in typing, the text is searched. */
 const TYPED_MS = 150;
@@ -71,8 +71,4 @@ export function useFound<T extends { id: string }>(find: Find<T>, wanted: string
 
   const current = answer.text === wanted && answer.complete;
   return { answer, current, busy: wanted !== null && (!current || loading === wanted), fault, more };
-}
-
-function isPassing(error: unknown): error is ChatError {
-  return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
 }

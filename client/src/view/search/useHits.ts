@@ -1,6 +1,6 @@
 import type { Message } from "@hubbub/server/protocol";
 import { useEffect, useState } from "react";
-import { ChatError, wordsOf, type Finding } from "../../chat/api.ts";
+import { isPassing, wordsOf, type Finding } from "../../chat/api.ts";
 import { useClient } from "../useChat.ts";
 import { useKnown, useReturns } from "../useKnown.ts";
 
@@ -81,8 +81,4 @@ export function useHits(asked: Finding | null, wanted: number): Hits {
 
 function foundFor(asked: Finding, round: number, hits: Search & Hits): readonly Message[] {
   return hits.of === asked && hits.round === round ? hits.found : [];
-}
-
-function isPassing(error: unknown): error is ChatError {
-  return error instanceof ChatError && ["unreachable", "unavailable", "rate_limited"].includes(error.code);
 }

@@ -1,17 +1,23 @@
 import type { MarkRead, Room, RoomId } from "@hubbub/server/protocol";
-import { ChatError } from "./api.ts";
+import { isPassing } from "./api.ts";
 import type { Scope } from "./scope.ts";
 import type { ChatSocket } from "./socket.ts";
 import type { Chat } from "./store.ts";
 
 const READ_AFTER_MS = 300;
+const TRY_AGAIN_MS = 2_000;
 
-/** Each room's read mark: shown at once, sent to the server a moment later, and again after a lost connection. */
+/**
+ * Each room's read mark: shown at once, sent to the server a moment later, and again after a lost connection or a
+ * passing refusal.
+ */
 export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope; socket: ChatSocket }) {
   let watched: RoomId | null = null;
   /** Marks that the server has not confirmed. */
   const marks = new Map<RoomId, Omit<MarkRead, "roomId">>();
   const timers = new Map<RoomId, () => void>();
+  /** Rooms of which the server wants no mark yet. */
+  const waits = new Map<RoomId, () => void>();
   /** Rooms that were marked as unread while open: looking on does not read them, coming back does. */
   const kept = new Set<RoomId>();
 
@@ -34,15 +40,29 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
 
   async function send(roomId: RoomId): Promise<void> {
     const asked = marks.get(roomId);
-    if (asked === undefined || !socket.connected) return;
+    if (asked === undefined || !socket.connected || waits.has(roomId)) return;
     try {
       // An earlier, higher mark may not have been sent yet: raise it first, so that it can fall.
-      if (asked.unread) socket.request("room.read", { roomId, seq: asked.seq }).catch(() => {});
-      await socket.request("room.read", { roomId, ...asked });
+      const raised = asked.unread && socket.request("room.read", { roomId, seq: asked.seq });
+      await Promise.all([raised, socket.request("room.read", { roomId, ...asked })]);
     } catch (error) {
-      if (error instanceof ChatError && error.code === "unreachable") return;
+      if (isPassing(error)) {
+        wait(roomId, error.retryAfterMs ?? TRY_AGAIN_MS);
+        return;
+      }
     }
     if (marks.get(roomId) === asked) marks.delete(roomId);
+  }
+
+  function wait(roomId: RoomId, ms: number) {
+    waits.get(roomId)?.();
+    waits.set(
+      roomId,
+      scope.after(ms, () => {
+        waits.delete(roomId);
+        void send(roomId);
+      }),
+    );
   }
 
   function lower(roomId: RoomId, read: number) {

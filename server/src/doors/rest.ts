@@ -622,7 +622,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
     response.json(await findMessages(parts, demandUser(response), request.query, response));
   });
 
-  // ?before=&size= -> `{messages,more}`: messages that mention me in my rooms, newest first; `before` is a date
+  // ?before=&size= -> `{messages,more}`: messages that mention me in my rooms, newest first; `before` is a date, and those
+  // of one date come on one page, if need be beyond `size`
   router.get("/mentions", async (request, response) => {
     const user = demandUser(response);
     const asked = mentionsQuery.parse(request.query);

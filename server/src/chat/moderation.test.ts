@@ -286,6 +286,21 @@ describe("a room's settings", () => {
     expect(await patch(moderator, { topic: "", slow: 0 })).not.toHaveProperty("topic");
   });
 
+  it("are told last as they are stored, whatever two moderators change at once on two replicas", async () => {
+    const heard: Change[] = [];
+    const hear = (changed: Change) => void (changed.roomId === room.id && heard.push(changed));
+    member.socket.on("room.changed", hear);
+    for (let round = 0; round < 30; round += 1) {
+      heard.length = 0;
+      const topics = Array.from({ length: 6 }, (_, index) => `${round} ${index}`);
+      await Promise.all(topics.map((topic, index) => patch(index % 2 === 0 ? owner : moderator, { topic })));
+      const stored = await house.redis.hget(house.keys.meta(room.id), "topic");
+      await until(() => heard.length === topics.length);
+      expect(heard.at(-1)?.topic).toBe(stored);
+    }
+    member.socket.off("room.changed", hear);
+  });
+
   it("give it another name, and the old one back", async () => {
     const [before = ""] = room.names;
     const name = `renamed ${room.id}`;

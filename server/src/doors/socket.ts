@@ -218,7 +218,7 @@ export class SocketDoor {
       "room.hidden": (userId) => void this.#attempt(this.#revalidateUser(chat, userId)),
       "room.read": (userId, id, mark, unread) =>
         delivery.toUser(userId, "room.read", { roomId: id, read: mark, ...(unread && { unread }) }),
-      "room.changed": (changed) => delivery.toRoom(changed.roomId, "room.changed", changed),
+      "room.changed": (changed) => void this.#attempt(this.#tellChanged(chat, changed)),
       "session.ended": (sid) => this.#disconnect((data) => data.sid === sid),
     };
     for (const order of Object.keys(this.#orders) as (keyof ReplicaEvents)[]) {
@@ -626,6 +626,19 @@ export class SocketDoor {
   #release(ids: RoomId[]): void {
     const { relay, delivery } = this.#parts;
     for (const id of ids) if (!delivery.hears(id)) relay.release(id);
+  }
+
+  /** Tells a room as it is stored by now: of two changes at once, the orders may come in another order than they were stored. */
+  async #tellChanged(
+    chat: Chat,
+    { roomId: id }: Parameters<ReplicaEvents["room.changed"]>[0],
+  ): Promise<void> {
+    const { delivery } = this.#parts;
+    if (!delivery.hears(id)) return;
+    const facts = await chat.rooms.facts(id);
+    if (facts === null) return;
+    const { kind, name, settings } = facts;
+    delivery.toRoom(id, "room.changed", { roomId: id, kind, name, ...settings });
   }
 
   async #showRoom(chat: Chat, userIds: UserId[], id: RoomId): Promise<void> {

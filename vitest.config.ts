@@ -22,7 +22,10 @@ export default defineConfig({
           name: "browser",
           include: ["client/e2e/**/*.e2e.ts"],
           globalSetup: "scripts/testRedis.ts",
+          // One at a time: a browser keeps both cores busy.
           fileParallelism: false,
+          // Each file has replicas and a browser of its own; loading the server anew for each takes seconds.
+          isolate: false,
           expect: { poll: { timeout: 30_000 } },
           testTimeout: 180_000,
           hookTimeout: 180_000,

@@ -184,13 +184,12 @@ export class Accounts {
     const user = await users.resetOf(code);
     const note = { by: user.id, what: "account", userId: user.id, detail: "a new password by a link" };
     await audit.noted(note, async (begin) => {
-      // The code last: what fails before must not use it up.
+      // The code goes with the password: what fails before must not use it up.
       const first = async () => {
         await begin();
         await this.endSessions(user.id);
-        await users.takeReset(user, code);
       };
-      await users.setPassword(user, password, address, { first, disabled: true });
+      await users.setPassword(user, password, address, { first, reset: code });
       await this.endSessions(user.id);
     });
   }
@@ -269,6 +268,8 @@ export class Accounts {
     await this.disable(userId, by);
     // Before it is deleted: from then on nobody can ask for it again.
     if (farewell === "delete") await this.#parts.users.noteFarewell(userId, Date.now() + FAREWELL_MS);
+    // An attempt that was cut short may have asked for it.
+    else await this.#parts.users.endFarewell(userId);
     await this.#erase(userId);
     return { done: farewell === "delete" ? this.deleteMessages(userId) : Promise.resolve(0) };
   }
@@ -305,6 +306,7 @@ export class Accounts {
     let deleted = 0;
     try {
       let isWhole = true;
+      await users.noteFarewell(userId, Date.now() + FAREWELL_MS);
       for (const roomId of await this.#roomsEver(userId)) {
         try {
           for await (const count of this.#deleteIn(roomId, userId)) {

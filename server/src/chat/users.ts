@@ -200,23 +200,26 @@ export class Users {
 
   /**
    * Calls `first` directly before the password is stored; it may refuse. Throws `invalid` for one that is guessed first,
-   * and `unauthorized` if the account has ended; a disabled one gets a password only with `disabled`.
+   * and `unauthorized` if the account has ended. Ends the code for a new password, if there is one. With `reset`, which
+   * also a disabled account may use, throws `not_found` unless it is that code by then.
    */
   async setPassword(
     { id, username }: User,
     password: string,
     address: string,
-    {
-      first = () => Promise.resolve(),
-      disabled = false,
-    }: { first?: () => Promise<void>; disabled?: boolean } = {},
+    { first = () => Promise.resolve(), reset }: { first?: () => Promise<void>; reset?: string } = {},
   ): Promise<void> {
     await demandStrong(password, username);
     await this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
       const hash = await hashes.make(password, this.#cost);
       await first();
-      if (!(await this.#set(id, { password: hash }, disabled ? undefined : "open"))) throw ended();
-      await this.endReset(id);
+      const to = { password: hash, reset: "" };
+      if (reset === undefined) {
+        if (!(await this.#set(id, to, "open"))) throw ended();
+      } else {
+        if (!(await this.#set(id, to, { reset }))) throw noReset();
+        await this.#redis.del(this.#keys.reset(reset));
+      }
     });
   }
 
@@ -314,12 +317,6 @@ export class Users {
       id === null ? [] : await this.#redis.hmget(this.#keys.user(id), "username", "reset", "deleted");
     if (id === null || !username || newest !== code || deleted !== null) throw noReset();
     return { id, username };
-  }
-
-  /** Uses the code up. Throws `not_found` if another has been faster. */
-  async takeReset({ id }: User, code: string): Promise<void> {
-    if ((await this.#redis.getdel(this.#keys.reset(code))) === null) throw noReset();
-    await this.#redis.hdel(this.#keys.user(id), "reset");
   }
 
   /** Ends the code for a new password, if there is one. */

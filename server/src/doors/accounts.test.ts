@@ -10,6 +10,8 @@ import type {
   Room,
   User,
 } from "../protocol.ts";
+import { readConfig } from "../config.ts";
+import { Users } from "../chat/users.ts";
 import { Staff } from "../store/staff.ts";
 import {
   Browser,
@@ -315,6 +317,25 @@ describe("what gives somebody a new password", () => {
     one.close();
   });
 
+  it.each([
+    [
+      "a role is given",
+      (one: Person) => owner.browser.fetch("PATCH", `/api/admin/users/${one.user.id}`, { role: "owner" }),
+    ],
+    ["a newer link is made", (one: Person) => owner.browser.post(`/api/admin/users/${one.user.id}/reset`)],
+  ])("is of no use any more where %s while it is being used", async (what, change) => {
+    const users = new Users(house.redis, house.keys, readConfig(house.env));
+    const one = await person(left(), `in-use-${what.length}`);
+    const code = await linkTo(one);
+    const using = users.setPassword(await users.resetOf(code), OTHER, "127.0.0.1", {
+      reset: code,
+      first: async () => void (await change(one)),
+    });
+    await expect(using).rejects.toMatchObject({ code: "not_found" });
+    await again(one);
+    one.close();
+  });
+
   it("is not used up by what fails before the password is stored", async () => {
     const { redis, keys } = house;
     const one = await person(left(), "unlucky");
@@ -403,6 +424,16 @@ describe("deleting one's own account", () => {
     await redis.del(keys.farewells);
     gone.close();
     here.close();
+  });
+
+  it("keeps the messages if so asked, also after an attempt to delete them that was cut short", async () => {
+    const { redis, keys } = house;
+    const one = await person(left(), "of-two-minds");
+    await one.say("0", "kept after all");
+    await redis.zadd(keys.farewells, 1, one.user.id);
+    await one.browser.fetch("DELETE", "/api/me", { password: PASSWORD, messages: "keep" });
+    expect(await redis.zscore(keys.farewells, one.user.id)).toBeNull();
+    one.close();
   });
 
   it("notes that the messages go before it ends the account, and leaves nothing to go on with once they are gone", async () => {

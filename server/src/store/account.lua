@@ -1,9 +1,13 @@
 -- Changes fields of an account that is there: what comes after its end brings back no part of it.
 -- KEYS user
--- ARGV 1 '1' if a disabled account keeps its fields too, 2 field, 3 value, or '' to delete the field, ...
--- Returns 1, or 0 if there is no such account, it is deleted, or so disabled
-local about = redis.call('HMGET', KEYS[1], 'username', 'deleted', 'disabled')
+-- ARGV 1 '1' if a disabled account keeps its fields too, or '=' and the code that its field `reset` must have; 2 field,
+--      3 value, or '' to delete the field, ...
+-- Returns 1, or 0 if there is no such account, it is deleted, so disabled, or has another code
+local about = redis.call('HMGET', KEYS[1], 'username', 'deleted', 'disabled', 'reset')
 if not about[1] or about[2] or (ARGV[1] == '1' and about[3]) then
+  return 0
+end
+if string.sub(ARGV[1], 1, 1) == '=' and '=' .. (about[4] or '') ~= ARGV[1] then
   return 0
 end
 for at = 2, #ARGV, 2 do

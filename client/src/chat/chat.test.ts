@@ -240,6 +240,21 @@ describe("a client without a browser", () => {
     for (const { clock } of [tab, second]) expect([...clock.waiting]).toEqual([]);
   });
 
+  test("is told that the account is not deleted, and keeps the texts, if the session had ended before", async () => {
+    const tab = openTab(undefined, undefined, ({ fetch }) => ({
+      async fetch(path, init) {
+        if (path === "/api/me" && init.method === "DELETE")
+          await fetch("/api/logout", { ...init, method: "POST" });
+        return fetch(path, init);
+      },
+    }));
+    await tab.signUp();
+    tab.chat.setDraft("0", "half a thought");
+    await expect(tab.chat.deleteAccount({ password: PASSWORD, messages: "keep" })).rejects.toThrow();
+    await until(() => tab.chat.snapshot().session.is === "signed out");
+    expect([...tab.profile.drafts]).not.toEqual([]);
+  });
+
   test("is signed out by a second log-out if the answer to the first was lost, and keeps nothing", async () => {
     let isLost = false;
     const tab = openTab(undefined, undefined, ({ fetch }) => ({

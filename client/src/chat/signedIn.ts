@@ -266,9 +266,9 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
      * Ends the session for all tabs, which forget what they kept; sends deletions first that could still be undone.
      * Throws a ChatError if either outcome is unknown, or calls `ended` if the session is over all the same.
      */
-    logOut: () => leave(() => api.logOut()),
+    logOut: () => leave(() => api.logOut(), true),
     /** The same, with the whole account. */
-    deleteAccount: (asked: Leave) => leave(() => api.call<null>("DELETE", "/me", asked)),
+    deleteAccount: (asked: Leave) => leave(() => api.call<null>("DELETE", "/me", asked), false),
 
     /** The user keeps writing, so an attempted log-out is obsolete. */
     stay(): void {
@@ -276,7 +276,9 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     },
   };
 
-  async function leave(end: () => Promise<null>): Promise<void> {
+  /** `isSession`: whether the end of the session is all that is asked for. */
+  async function leave(end: () => Promise<null>, isSession: boolean): Promise<void> {
+    const wasTried = leaving === "tried";
     if (!(await outbox.sendHeld(HELD_SENT_WITHIN_MS)))
       throw new ChatError("unreachable", "What you have deleted has not reached the server yet.");
     leaving = "here";
@@ -286,15 +288,16 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     } catch (error) {
       const code = error instanceof ChatError ? error.code : null;
       // An answer that was lost, to this attempt or to one before, leaves the session over all the same.
-      if (isOver || code === "unauthorized") {
+      if (code === "unauthorized" ? isSession || wasTried : isOver) {
         tell("left");
         leaving = "tried";
         over();
         return;
       }
       // Without a refusal it is unknown whether the session is over.
-      leaving = code === "forbidden" ? null : "tried";
+      leaving = code === "forbidden" || code === "unauthorized" ? null : "tried";
       tell("staying");
+      if (isOver) over();
       throw error;
     }
     tell("left");

@@ -26,7 +26,7 @@ export function AuditLog({ roomId }: { roomId: RoomId | null }) {
     for (let page = 0; page < pages && more; page += 1) {
       const entries = await read(found.at(-1)?.id);
       found.push(...entries);
-      more = entries.length === LIMITS.pageDefault;
+      more = entries.length >= LIMITS.pageDefault;
     }
     chat.learn(found.flatMap(({ by, userId = "" }) => [by, userId].filter((id) => id !== "")));
     const places = roomId === null ? found.flatMap((entry) => entry.roomId ?? []) : [];

@@ -77,7 +77,7 @@ export const RATES = {
     seconds: 60,
     of: "a user",
     counted: "here",
-    why: "changes of members, bans and settings: all people of the room hear them",
+    why: "changes of members, bans, settings and reports: all people of the room hear most of them",
   },
   upload: {
     points: 600,

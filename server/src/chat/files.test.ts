@@ -557,10 +557,10 @@ describe("the collector", () => {
 
 it("a file that a repeated message names is not taken for sent: it is collected like any other", async () => {
   const [one, two] = [(await upload(ann, "sent")).body, (await upload(ann, "never sent")).body];
-  const send = (id: string) =>
+  const sendOne = (id: string) =>
     ann.socket.emitWithAck("message", { roomId: "0", message: "", nonce: "of-the-first-file", files: [id] });
-  const first = unwrap(await send(one.id));
-  expect(unwrap(await send(two.id))).toEqual(first);
+  const first = unwrap(await sendOne(one.id));
+  expect(unwrap(await sendOne(two.id))).toEqual(first);
   expect(await house.redis.zscore(house.keys.filesDue, two.id)).not.toBeNull();
   await collectAll();
   expect(stored()).toContain(one.id);

@@ -70,7 +70,11 @@ export class ChatInvites {
   async use(user: User, code: string): Promise<Room> {
     const { roomId } = await this.#demand(code);
     const [already] = await this.#rooms.areTheirs(user.id, [roomId]);
-    if (already !== undefined) return this.#rooms.describe(roomId, user.id);
+    if (already !== undefined) {
+      // Into their list too, if that was cut short.
+      await this.#rooms.join(user, roomId);
+      return this.#rooms.describe(roomId, user.id);
+    }
     const use = await this.#invites.use(code, user.id);
     if (use === null) throw unknownInvite();
     try {

@@ -250,6 +250,18 @@ describe("a moderator", () => {
     await member.say(room.id, "second");
   });
 
+  it("makes wait in slow mode also who spoke on a server of an older version", async () => {
+    const { redis, keys } = house;
+    await patch(moderator, { slow: 60 });
+    await redis.set(keys.spoke(room.id, member.user.id), "1", "PX", 60_000);
+    const reply = await member.socket.emitWithAck("message", {
+      roomId: room.id,
+      message: "now",
+      nonce: "older",
+    });
+    expect(reply).toMatchObject({ ok: false, error: { code: "rate_limited" } });
+  });
+
   it("shortens slow mode also for who has spoken", async () => {
     await patch(moderator, { slow: 3_600 });
     await member.say(room.id, "first");
@@ -522,6 +534,11 @@ describe("a report", () => {
     ]);
     for (let time = 0; time < 3; time += 1) expect(await close(moderator, said.seq)).toBeUndefined();
     expect(await reviews()).toHaveLength(1);
+    // A close that was cut short is finished by the next.
+    const { redis, keys } = house;
+    await redis.zadd(keys.openReports, 1, `${room.id}/${said.seq}`);
+    expect(await close(moderator, said.seq)).toBeUndefined();
+    expect(await redis.zscore(keys.openReports, `${room.id}/${said.seq}`)).toBeNull();
     expect(await close(moderator, said.seq + 1)).toBe("not_found");
   });
 
@@ -675,6 +692,22 @@ describe("somebody who is taken out of a room", () => {
     }
   });
 
+  it("keeps it, if disabled, for the day when they are enabled, where the removal is refused in the end", async () => {
+    const { redis, keys } = house;
+    const store = new Members(redis, keys, readConfig(house.env));
+    await store.barFrom(room.id, member.user.id, true);
+    const refuse = () => {
+      throw new ChatError("forbidden", "no more");
+    };
+    await expect(store.takeOut(room.id, member.user.id, null, refuse)).rejects.toThrow("no more");
+    expect(await redis.sismember(keys.userRooms(member.user.id), room.id)).toBe(1);
+    // Where a crash has taken it from the list all the same, coming in again is enough.
+    await redis.srem(keys.userRooms(member.user.id), room.id);
+    unwrap(await join(member));
+    await member.say(room.id, "here again");
+    expect(await listed(member)).toBe(true);
+  });
+
   it("keeps it if the removal is refused in the end", async () => {
     const { redis, keys } = house;
     const store = new Members(redis, keys, readConfig(house.env));
@@ -763,6 +796,19 @@ describe("a room that is renamed twice at once", () => {
         if (other !== name) expect(await redis.get(keys.roomByName(other))).toBeNull();
     }
     for (const answer of answers) expect(["taken", "unavailable"]).toContain(answer);
+  });
+
+  it("keeps its claim also if it is renamed back at that moment", async () => {
+    const { redis, keys } = house;
+    for (let round = 0; round < 40; round += 1) {
+      await patch(owner, { name: `here ${room.id}` });
+      const back = async () => {
+        await patch(moderator, { name: `here ${room.id}` }).catch(() => undefined);
+      };
+      await Promise.all([patch(owner, { name: `there ${room.id}` }).catch(() => undefined), back(), back()]);
+      const name = (await redis.get(keys.roomName(room.id))) ?? "";
+      expect(await redis.get(keys.roomByName(name))).toBe(`room:${room.id}`);
+    }
   });
 });
 

@@ -61,7 +61,8 @@ export class ChatReports {
     if (role === "user") await this.#rooms.demand(user, roomId, "review");
     const report = await this.#reports.find(id);
     if (report === null) throw unknownReport();
-    if (report.state === "done") return;
+    // Whoever closed it may not have come to the end.
+    if (report.state === "done") return this.#reports.close(report);
     const note = { by: user.id, what: "review", roomId: report.roomId, seq: report.seq };
     await this.#audit.noted(note, async (begin) => {
       await begin();

@@ -324,6 +324,8 @@ export class ChatRooms {
   async enter(userId: UserId, roomId: RoomId): Promise<void> {
     await this.demandPlace(userId);
     await this.#members.join(roomId, userId);
+    // Their account was enabled while a crash had taken this room from their list.
+    await this.#members.barFrom(roomId, userId, false);
     // The last one who left, or whose account has ended, took the room's owner along.
     await this.#members.giveOwner(roomId);
     await this.keepOut(roomId, userId);

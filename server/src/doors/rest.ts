@@ -790,7 +790,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const { before, size } = auditQuery.parse(request.query);
     response.json(await chat.reports.auditOfRoom(demandUser(response), roomIdOf(request), before, size));
   });
-  // ?before=&size= -> the same of the whole server, for admins
+  // ?before=&size= -> the same of the whole server, for admins; those of one id come on one page, if need be beyond `size`
   router.get("/admin/audit", async (request, response) => {
     const { before, size } = auditQuery.parse(request.query);
     response.json(await chat.reports.auditOfAll(demandUser(response), before, size));

@@ -73,7 +73,9 @@ for at = firstFile, #ARGV do
 end
 if meta[8] and (record == '' or string.find(record, '"role":"member"', 1, true)) then
   local pause = tonumber(meta[8]) * 1000
-  local wait = tonumber(redis.call('GET', KEYS[6]) or '0') + pause - now
+  local spoke = redis.call('GET', KEYS[6]) or '0'
+  -- Older servers keep no moment, only that one must wait.
+  local wait = spoke == '1' and redis.call('PTTL', KEYS[6]) or tonumber(spoke) + pause - now
   if wait > 0 then
     return { 'slow', string.format('%.0f', wait) }
   end

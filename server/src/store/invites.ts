@@ -71,7 +71,7 @@ export class Invites {
     return found.flatMap((one) => one ?? []).toSorted((one, other) => other.created - one.created);
   }
 
-  /** Uses it for a user, once however often it is called; false if it lets nobody in any more. */
+  /** Uses it for a user, and counts that once, however often it is called; null if it lets nobody in any more. */
   async use(code: string, userId: UserId): Promise<"counted" | "repeated" | null> {
     const reply = await this.#use([this.#keys.invite(code)], [userId, "use"]);
     return reply === 1 ? "counted" : reply === 2 ? "repeated" : null;

@@ -89,7 +89,7 @@ export class Members {
 
   /**
    * Takes a member out of a room, as `change` does; answers what they were. The room leaves their list first: who has it
-   * there alone would hear the room for ever, and who is in the records alone can be taken out, or join, once more.
+   * there alone would hear the room for ever, and who is in the records alone can be taken out, or come in, once more.
    */
   async takeOut(roomId: RoomId, userId: UserId, by: By, decide: Decide): Promise<MemberRecord | null> {
     await this.#unlist(roomId, userId);
@@ -311,8 +311,8 @@ export class Members {
     const list = this.#keys.userRooms(userId);
     for (let isTheirs = await this.has(roomId, userId); ;) {
       if (!keepsRecords(roomId)) return isTheirs;
-      if (isTheirs) await this.#redis.sadd(list, roomId);
-      else if ((await this.record(roomId, userId)) === null) await this.#redis.srem(list, roomId);
+      const isKnown = isTheirs || (await this.record(roomId, userId)) !== null;
+      await (isKnown ? this.#redis.sadd(list, roomId) : this.#redis.srem(list, roomId));
       const was = isTheirs;
       isTheirs = await this.has(roomId, userId);
       if (isTheirs === was) return isTheirs;

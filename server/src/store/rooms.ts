@@ -150,10 +150,16 @@ export class Rooms {
   /** Frees what a room has claimed of a name, except what its present name needs. */
   async #giveNameBack(id: RoomId, name: string): Promise<void> {
     const { roomByName, roomName } = this.#keys;
-    const present = await this.#redis.get(roomName(id));
-    const isOurs = (await this.#redis.get(roomByName(name))) === `room:${id}`;
-    if (isOurs && (present === null || roomByName(present) !== roomByName(name)))
-      await this.#redis.del(roomByName(name));
+    const claim = roomByName(name);
+    const isPresent = async () => {
+      const present = await this.#redis.get(roomName(id));
+      return present !== null && roomByName(present) === claim;
+    };
+    if (!(await isPresent()) && (await this.#redis.get(claim)) === `room:${id}`) {
+      await this.#redis.del(claim);
+      // The room may have got the name back meanwhile.
+      if (await isPresent()) await this.#redis.set(claim, `room:${id}`, "NX");
+    }
     await this.#looks.release(id, name);
   }
 

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Failure, Me } from "../protocol.ts";
-import { Browser, both, newServer, type House } from "../testing.ts";
+import { Browser, both, newServer, person, until, type House } from "../testing.ts";
 
 const PASSWORD = "correct horse";
 
@@ -69,6 +69,25 @@ describe("the first account of an empty server", () => {
     await house.redis.set(house.keys.totalUsers, 6);
     const { body } = await signUp(new Browser(house.replicas[0]!), "ann");
     expect(body).toEqual({ id: "7", username: "ann" });
+  });
+});
+
+describe("an account that Redis has lost", () => {
+  it("does not act for who gets its id: its open connections end on every replica when that one signs up", async () => {
+    house = await newServer(2);
+    const { redis, keys } = house;
+    const [left, right] = both(house);
+    await person(left, "ann");
+    const bert = await person(right, "bert");
+    expect(bert.user.id).toBe("2");
+    await redis.del(keys.user("2"), keys.username("bert"), keys.userRooms("2"));
+    await redis.set(keys.totalUsers, 1);
+    const { body } = await signUp(new Browser(left), "finn");
+    expect(body).toEqual({ id: "2", username: "finn" });
+    await until(() => !bert.socket.connected, 5_000, "the lost account's connection to end");
+    expect(
+      (await new Browser(left).post<Me>("/api/login", { username: "finn", password: PASSWORD })).body,
+    ).toEqual(body);
   });
 });
 

@@ -69,6 +69,8 @@ export class Accounts {
     if (isFirst) await settings.beginFirst(credentials.username);
     else await this.#demandEntry(invite);
     const user = await users.signUp(credentials, address);
+    // Redis may have lost an account that had this id: its connections must not act for this one.
+    await this.#parts.changed(user.id);
     if (isFirst && (await settings.claimFirst(user.id))) {
       await staff.set(user.id, "owner");
       await settings.endFirst();

@@ -707,6 +707,7 @@ export class SocketDoor {
   async #revalidateUser(chat: Chat, userId: UserId): Promise<void> {
     const { commands, keys, delivery } = this.#parts;
     const here = [...delivery.connections(userId)];
+    if (here.length === 0) return;
     const sids = [...new Set(here.map((connection) => connection.data.sid))];
     const [alive, accounts] = await Promise.all([
       Promise.all(sids.map((sid) => commands.exists(keys.session(sid)))),

@@ -567,6 +567,20 @@ it("a file that a repeated message names is not taken for sent: it is collected 
   expect(stored()).not.toContain(two.id);
 });
 
+it("the end of a file that is shorter than what is asked for is all of it", async () => {
+  const { id } = (await upload(ann, "nine byte")).body;
+  const ask = async (range: string) => {
+    const answer = await fetch(`${ann.browser.address}/api/files/${id}`, {
+      headers: { cookie: ann.browser.cookie, range },
+    });
+    return [answer.status, answer.headers.get("content-range"), await answer.text()];
+  };
+  expect(await ask("bytes=-500")).toEqual([206, "bytes 0-8/9", "nine byte"]);
+  expect(await ask("bytes=-4")).toEqual([206, "bytes 5-8/9", "byte"]);
+  for (const range of ["bytes=-0", "bytes=9-", "bytes=500-"])
+    expect(await ask(range)).toEqual([416, "bytes */9", ""]);
+});
+
 describe("a picture of a user", () => {
   it("is told to everybody, fetched by everybody, replaced and removed", async () => {
     const put = async (bytes: Buffer) => {

@@ -187,15 +187,27 @@ function rangeOf(
   const validator = request.get("if-range");
   if (validator !== undefined && validator !== response.get("ETag")) return undefined;
   const ranges = request.range(size);
+  const all = { start: 0, end: size - 1 };
+  let range: { start: number; end: number } = all;
   if (ranges === -1) {
-    response.set("Content-Range", `bytes */${size}`);
-    return null;
+    if (!endsWithAll(request.get("range"), size)) {
+      response.set("Content-Range", `bytes */${size}`);
+      return null;
+    }
+  } else {
+    if (ranges === undefined || ranges === -2 || ranges.type !== "bytes" || ranges.length !== 1)
+      return undefined;
+    range = ranges[0] ?? all;
   }
-  if (ranges === undefined || ranges === -2 || ranges.type !== "bytes" || ranges.length !== 1)
-    return undefined;
-  const [{ start, end } = { start: 0, end: size - 1 }] = ranges;
+  const { start, end } = range;
   response.set("Content-Range", `bytes ${start}-${end}/${size}`);
   return { start, end };
+}
+
+/** RFC 9110, 14.1.2: of a file that is shorter than the end that is asked for, that end is all of it. */
+function endsWithAll(range = "", size: number): boolean {
+  const [, end = "0"] = /^bytes=-(\d+)$/.exec(range) ?? [];
+  return size > 0 && Number(end) >= size;
 }
 
 function lengthOf(request: IncomingMessage): number {

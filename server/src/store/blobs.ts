@@ -93,8 +93,13 @@ function inFolder({ path, shown }: { path: string; shown: string }, spool: strin
         await rename(from, place).catch(async (error: unknown) => {
           if (codeOf(error) !== "EXDEV") throw error;
           // The spool is on another disk: copied beside its place first, so that nobody reads half of it.
-          await pipeline(createReadStream(from), createWriteStream(`${place}.new`, { flush: true }));
-          await rename(`${place}.new`, place);
+          try {
+            await pipeline(createReadStream(from), createWriteStream(`${place}.new`, { flush: true }));
+            await rename(`${place}.new`, place);
+          } catch (fault) {
+            await rm(`${place}.new`, { force: true });
+            throw fault;
+          }
         });
       } catch (error) {
         throw storeFault(error);

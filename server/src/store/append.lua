@@ -87,20 +87,22 @@ local seq = string.format('%.0f', count + 1)
 hash = string.sub(redis.sha1hex(hash .. '|' .. date .. '|' .. ARGV[3]), 1, 12)
 local message = '{"roomId":"' .. ARGV[1] .. '","seq":' .. seq .. ',"date":' .. date .. ',"hash":"' .. hash .. '",' .. ARGV[3]
 
-redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
+-- Redis takes nothing back if a later step fails, as on a key of a wrong type: the message and its nonce come first, so
+-- that it is stored once and told, however often it is tried.
 redis.call('ZADD', KEYS[1], date, message)
-for at = mentions, #KEYS do
-  redis.call('ZADD', KEYS[at], seq, seq)
-end
+redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
+redis.call('SET', KEYS[4], date, 'PX', ARGV[6])
+-- Older servers take an announcement with a rev for another program's.
+local rev = is.m and '' or '"rev":' .. (meta[5] or '0') .. ',"revHash":"' .. (meta[6] or '') .. '",'
+redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. '"data":' .. message .. '}')
 for at = firstFile, #ARGV do
   redis.call('HSET', files, ARGV[at], '#' .. seq)
 end
-redis.call('SET', KEYS[4], date, 'PX', ARGV[6])
 redis.call('HSET', KEYS[5], ARGV[2], seq)
 if thread then
   redis.call('ZADD', thread, date, seq)
 end
--- Older servers take an announcement with a rev for another program's.
-local rev = is.m and '' or '"rev":' .. (meta[5] or '0') .. ',"revHash":"' .. (meta[6] or '') .. '",'
-redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. '"data":' .. message .. '}')
+for at = mentions, #KEYS do
+  redis.call('ZADD', KEYS[at], seq, seq)
+end
 return { 'stored', message }

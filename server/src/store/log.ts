@@ -133,6 +133,8 @@ const ANNOUNCED_CHANGE = new RegExp(
 /** The last moment of a Date, in the year 275760: formatting a later one throws, here and in browsers. */
 const LAST_DATE = 8.64e15;
 /** How long the retry of a send, or of an edit, is recognised. */
+/** As change.lua has it. */
+const CHANGES_KEPT = 1_000;
 const NONCE_MS = 48 * 3600 * 1_000;
 /** Rows that one step reads or adopts: about a millisecond of Redis. */
 const ADOPTED_AT_ONCE = 200;
@@ -622,6 +624,7 @@ export class Log {
   async #adopt(roomId: RoomId): Promise<number> {
     const { room, meta } = this.#keys;
     const [first, seq, theirs] = await this.#redis.hmget(meta(roomId), "first", "seq", "theirs");
+    if (seq === null && (await this.#restoreHead(roomId))) return this.#adopt(roomId);
     const size = await this.#redis.zcard(room(roomId));
     const others = size - (seq === null ? 0 : Number(seq) - Number(first ?? 1) + 1);
     if (others <= (this.#strays.get(roomId) ?? 0) && theirs === null) return 0;
@@ -630,6 +633,28 @@ export class Log {
     if (this.#strays.size >= STRAYS_REMEMBERED) this.#strays.clear();
     this.#strays.set(roomId, taken === 0 ? others : 0);
     return taken;
+  }
+
+  /**
+   * Finds the head of a log of ours again, if Redis has lost it: otherwise the next messages would get numbers that others
+   * have. False if the log has no row of ours among its newest.
+   */
+  async #restoreHead(roomId: RoomId): Promise<boolean> {
+    const { room, meta, changed, revs } = this.#keys;
+    const rows = await this.#redis.zrevrange(room(roomId), 0, ADOPTED_AT_ONCE - 1);
+    const newest = rows.find(isOwnRow);
+    if (newest === undefined) return false;
+    const { seq, date, hash } = parseRow(newest);
+    const [, rev] = await this.#redis.zrevrange(changed(roomId), 0, 0, "WITHSCORES");
+    if (rev !== undefined) {
+      const last = await this.#redis.hget(revs(roomId), String(Number(rev) % CHANGES_KEPT));
+      await this.#redis.hsetnx(meta(roomId), "revHash", last?.split(":", 2)[1] ?? "");
+      await this.#redis.hsetnx(meta(roomId), "rev", rev);
+    }
+    const first = seq - (await this.#redis.zcard(room(roomId))) + 1;
+    if (first > 1) await this.#redis.hsetnx(meta(roomId), "first", first);
+    await this.#load([room(roomId), meta(roomId)], ["", seq, date, hash, date, newest]);
+    return true;
   }
 
   /** Adopts rows in a log of ours: rarely more than the newest few. */

@@ -265,14 +265,16 @@ export class Members {
     return (await this.#redis.sadd(this.#keys.userRooms(userId), roomId)) === 1;
   }
 
-  /** The rooms that a user sees. */
+  /** The rooms that a user sees: General too where the list was lost. */
   async of(userId: UserId): Promise<RoomId[]> {
     // Another program may have added anything.
-    return (await this.#redis.smembers(this.#keys.userRooms(userId))).filter(isRoomId);
+    const listed = (await this.#redis.smembers(this.#keys.userRooms(userId))).filter(isRoomId);
+    return [...new Set([...FIRST_ROOMS, ...listed])];
   }
 
   /** Whether a room is in the user's list. */
   async sees(roomId: RoomId, userId: UserId): Promise<boolean> {
+    if (FIRST_ROOMS.includes(roomId)) return true;
     return (await this.#redis.sismember(this.#keys.userRooms(userId), roomId)) === 1;
   }
 

@@ -540,6 +540,65 @@ describe("a log that another program wrote", () => {
   });
 });
 
+describe("a room of which Redis has lost a key", () => {
+  it("goes on with its numbers if its head is gone: no two messages share one, and a deletion hits the right one", async () => {
+    const { redis, keys } = house;
+    const roomId = await freshRoom();
+    const old: Message[] = [];
+    for (let count = 0; count < 5; count += 1) old.push(await mary.say(roomId, `old ${count}`));
+    const edit = { roomId, seq: 2, message: "old, edited", rev: 0, nonce: `edit-${roomId}` };
+    const edited = unwrap(await mary.socket.emitWithAck("message.edit", edit));
+    await redis.del(keys.meta(roomId));
+    const next = await joe.say(roomId, "new");
+    expect(next.seq).toBe(6);
+    const target = { roomId, seq: 3, hash: old[2]?.hash ?? "" };
+    const gone = unwrap(await mary.socket.emitWithAck("message.delete", target));
+    expect(gone.rev ?? 0).toBeGreaterThan(edited.rev ?? 0);
+    const { messages } = await page(joe, roomId);
+    expect(messages.map(({ seq, message }) => [seq, message])).toEqual([
+      [1, "old 0"],
+      [2, "old, edited"],
+      [3, ""],
+      [4, "old 3"],
+      [5, "old 4"],
+      [6, "new"],
+    ]);
+  });
+
+  it("is General also for somebody whose list is gone, and has its name if that is gone", async () => {
+    const { redis, keys } = house;
+    await redis.del(keys.userRooms(joe.user.id), keys.roomName("0"));
+    try {
+      const general = (await joe.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === "0");
+      expect(general?.names).toEqual(["General"]);
+      const said = await joe.say("0", "still here");
+      expect((await page(joe, "0")).messages.at(-1)).toEqual(said);
+      expect(await joe.socket.emitWithAck("typing", { roomId: "0" })).toMatchObject({ ok: true });
+      const again = await connect(joe.browser, joe.user);
+      const heard = new Promise<Message>((done) => again.socket.on("message", done));
+      await mary.say("0", "to all");
+      expect((await heard).message).toBe("to all");
+      again.close();
+    } finally {
+      await redis.set(keys.roomName("0"), "General");
+    }
+  });
+
+  it("stores a message once, however often it is tried, while one of its lists is of a wrong type", async () => {
+    const { redis, keys } = house;
+    const send = { message: `@mary look ${Math.random()}`, nonce: `wrong-${Math.random()}` };
+    for (const key of ["mentions", "read"] as const) {
+      const roomId = await freshRoom();
+      const wrong = key === "mentions" ? keys.mentions(roomId, mary.user.id) : keys.read(roomId);
+      await redis.set(wrong, "no such thing");
+      for (let tries = 0; tries < 3; tries += 1) await joe.socket.emitWithAck("message", { roomId, ...send });
+      await redis.del(wrong);
+      const retried = unwrap(await joe.socket.emitWithAck("message", { roomId, ...send }));
+      expect((await page(joe, roomId)).messages).toEqual([retried]);
+    }
+  });
+});
+
 describe("a room's id", () => {
   it("is not reused after the counter was lost, or restored from an older copy", async () => {
     const old = await freshRoom();

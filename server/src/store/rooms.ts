@@ -180,7 +180,7 @@ export class Rooms {
   async facts(id: RoomId): Promise<Facts | null> {
     const keys = this.#keys;
     const [name, [kind, ...settings]] = await Promise.all([
-      pairOf(id) ? "" : this.#redis.get(keys.roomName(id)),
+      pairOf(id) ? "" : this.#nameOf(id),
       this.#redis.hmget(keys.meta(id), "kind", ...SETTINGS),
     ]);
     if (name === null) return null;
@@ -213,6 +213,11 @@ export class Rooms {
     return id !== undefined && stored !== null && roomByName(stored) === roomByName(name) ? id : null;
   }
 
+  /** The name of General, also where it was lost, or of a named room; null if there is no such room. */
+  async #nameOf(id: RoomId): Promise<string | null> {
+    return (await this.#redis.get(this.#keys.roomName(id))) ?? (id === GENERAL ? "General" : null);
+  }
+
   /** Gives General its name, so that no other room gets it. */
   async nameGeneral(): Promise<void> {
     await this.#redis.set(this.#keys.roomByName("General"), `room:${GENERAL}`, "NX");
@@ -243,7 +248,7 @@ export class Rooms {
     const keys = this.#keys;
     const userIds = pairOf(roomId);
     const [name, meta, record, read, since, notify, folded, favourite, hiddenAt] = await Promise.all([
-      userIds ? null : this.#redis.get(keys.roomName(roomId)),
+      userIds ? null : this.#nameOf(roomId),
       this.#redis.hmget(keys.meta(roomId), "seq", "hash", "kind", ...SETTINGS),
       this.#members.record(roomId, userId),
       this.#redis.hget(keys.read(roomId), userId),

@@ -204,6 +204,61 @@ describe("a backup", () => {
     }
   }, 120_000);
 
+  it("names no message and no change beyond a room's head, though people answer, mention, pin, edit and delete meanwhile", async () => {
+    const { config, mary, joe, room } = await livedIn();
+    const roomId = room.id;
+    let isOver = false;
+    const ask = async (replyTo: number, count: number) => {
+      const said = unwrap(
+        await joe.socket.emitWithAck("message", {
+          roomId,
+          message: `@Mary ${count}`,
+          nonce: `b${count}`,
+          replyTo,
+        }),
+      );
+      const { seq } = said;
+      if (count % 3 === 0) await mary.socket.emitWithAck("message.pin", { roomId, seq, on: true });
+      if (count % 3 === 1) await joe.socket.emitWithAck("message.delete", { roomId, seq });
+      await mary.socket.emitWithAck("message.react", {
+        roomId,
+        seq: 1 + (count % 4),
+        emoji: "👍",
+        on: count % 2 === 0,
+      });
+    };
+    const talking = Array.from({ length: 4 }, async (_, place) => {
+      for (let count = place; !isOver; count += 4) await ask(1, count);
+    });
+    const files = [fileName(), fileName(), fileName(), fileName()];
+    for (const file of files) await backup(config, file, whole);
+    isOver = true;
+    await Promise.all(talking);
+    for (const one of [mary, joe]) one.close();
+
+    for (const file of files) {
+      const target = configOf();
+      const keys = createKeys(target.keyPrefix);
+      await restore(target, file, { again: false });
+      const head = Number(await redis.hget(keys.meta(roomId), "seq"));
+      const rev = Number(await redis.hget(keys.meta(roomId), "rev"));
+      for (const key of [
+        keys.thread(roomId, 1),
+        keys.mentions(roomId, mary.user.id),
+        keys.deleted(roomId),
+        keys.pins(roomId),
+      ])
+        expect(Math.max(0, ...(await redis.zrange(key, "0", "-1")).map(Number))).toBeLessThanOrEqual(head);
+      const rows = (await redis.zrange(keys.room(roomId), "0", "-1")).map(
+        (row) => JSON.parse(row) as Message,
+      );
+      expect(rows.length).toBe(head);
+      expect(Math.max(...rows.map((row) => row.rev ?? 0))).toBeLessThanOrEqual(rev);
+      const [, last = "0"] = await redis.zrevrange(keys.changed(roomId), 0, 0, "WITHSCORES");
+      expect(Number(last)).toBeLessThanOrEqual(rev);
+    }
+  }, 120_000);
+
   it("raises lost counters, and does not count a user who was just leaving a room as a member", async () => {
     const { first, config, room } = await livedIn();
     await redis.del(first.keys.totalUsers, first.keys.totalRooms);

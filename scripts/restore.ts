@@ -164,8 +164,8 @@ async function compareRoom(redis: RedisClient, keys: Keys, { room, messages, has
 }
 
 /**
- * Throws unless Redis has everything that does not expire as in the file. After the comparison, removes from people's
- * lists the rooms that they were leaving during the backup, because they would hear nothing there.
+ * Throws unless Redis has everything that does not expire as in the file. What is compared is then mended where people
+ * were busy during the backup: see `mend` and `fitToHead`.
  */
 async function compareAndMend(
   redis: RedisClient,
@@ -177,7 +177,9 @@ async function compareAndMend(
   let mended = 0;
   for await (const item of readContents(redis, keys, { sessions })) {
     found.add(item);
-    if ("name" in item && item.type === "set") mended += await mend(redis, keys, item);
+    if (!("name" in item)) continue;
+    mended += await mend(redis, keys, item);
+    await fitToHead(redis, keys, item);
   }
   if (found.sum() === wanted.sum()) return mended;
   throw stop(
@@ -187,6 +189,7 @@ async function compareAndMend(
   );
 }
 
+/** Removes from people's lists the rooms that they were leaving, because they would hear nothing there. */
 async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): Promise<number> {
   const user = /^user:(\d+):rooms$/.exec(name)?.[1];
   if (user === undefined) return 0;
@@ -202,6 +205,36 @@ async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): P
   );
   const deaf = rooms.filter((_, index) => listed[index] === 0);
   return deaf.length === 0 ? 0 : persist(() => redis.srem(keys.userRooms(user), ...deaf));
+}
+
+/**
+ * Takes from a room's lists what was said after its head was read: the next messages get those numbers. Raises its last
+ * `rev` to that of rows that were changed after it, or nobody would believe the next changes.
+ */
+async function fitToHead(redis: RedisClient, keys: Keys, { name, values }: Values): Promise<void> {
+  const [, room, list] =
+    /^\{room:([\d:]+)\}:(thread:\d+|mentions:\w+|deleted|pins|files|changed)$/.exec(name) ?? [];
+  if (room === undefined) return;
+  const [seq, rev] = (await persist(() => redis.hmget(keys.meta(room), "seq", "rev"))).map(Number);
+  const isBeyond = (number: string) => Number(number) > (seq ?? 0);
+  if (list === "changed") {
+    const last = Math.max(...values.map(([, score]) => Number(score)));
+    if (last <= (rev ?? 0)) return;
+    const [known, revHash = ""] = (await redis.hget(keys.revs(room), String(last % 1_000)))?.split(":") ?? [];
+    const now = { rev: last, revHash: known === String(last) ? revHash : "" };
+    await persist(() => redis.hset(keys.meta(room), now));
+  } else if (list === "files") {
+    const ids = values.flatMap(([id, holder = ""]) =>
+      String(holder).startsWith("#") && isBeyond(String(holder).slice(1)) ? [String(id)] : [],
+    );
+    if (ids.length === 0) return;
+    await persist(() => redis.hdel(keyOf(keys, name), ...ids));
+    // Nobody has them: the collector finds that out.
+    await persist(() => redis.zadd(keys.filesDue, ...ids.flatMap((id) => [Date.now(), id])));
+  } else {
+    const seqs = values.map(([member]) => String(member)).filter(isBeyond);
+    if (seqs.length > 0) await persist(() => redis.zrem(keyOf(keys, name), ...seqs));
+  }
 }
 
 function keyOf(keys: Keys, name: string): Buffer {

@@ -314,7 +314,8 @@ export class Members {
     for (let isTheirs = await this.has(roomId, userId); ;) {
       if (!keepsRecords(roomId)) return isTheirs;
       const isKnown = isTheirs || (await this.record(roomId, userId)) !== null;
-      await (isKnown ? this.#redis.sadd(list, roomId) : this.#redis.srem(list, roomId));
+      // Within the limit: who is about to be taken out again, because the list is full, must not get into it here.
+      await (isKnown ? this.showWithin(roomId, userId) : this.#redis.srem(list, roomId));
       const was = isTheirs;
       isTheirs = await this.has(roomId, userId);
       if (isTheirs === was) return isTheirs;

@@ -28,11 +28,16 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
     if (room.read >= room.seq || kept.has(roomId)) return;
     chat.dispatch({ type: "read", roomId, read: room.seq });
     marks.set(roomId, { seq: room.seq });
-    timers.get(roomId)?.();
-    timers.set(
+    sendAfter(READ_AFTER_MS, roomId, timers);
+  }
+
+  /** Sends a room's mark later, instead of when it was to be sent until now. */
+  function sendAfter(ms: number, roomId: RoomId, pending: Map<RoomId, () => void>) {
+    pending.get(roomId)?.();
+    pending.set(
       roomId,
-      scope.after(READ_AFTER_MS, () => {
-        timers.delete(roomId);
+      scope.after(ms, () => {
+        pending.delete(roomId);
         void send(roomId);
       }),
     );
@@ -47,22 +52,11 @@ export function createReads({ chat, scope, socket }: { chat: Chat; scope: Scope;
       await Promise.all([raised, socket.request("room.read", { roomId, ...asked })]);
     } catch (error) {
       if (isPassing(error)) {
-        wait(roomId, error.retryAfterMs ?? TRY_AGAIN_MS);
+        sendAfter(error.retryAfterMs ?? TRY_AGAIN_MS, roomId, waits);
         return;
       }
     }
     if (marks.get(roomId) === asked) marks.delete(roomId);
-  }
-
-  function wait(roomId: RoomId, ms: number) {
-    waits.get(roomId)?.();
-    waits.set(
-      roomId,
-      scope.after(ms, () => {
-        waits.delete(roomId);
-        void send(roomId);
-      }),
-    );
   }
 
   function lower(roomId: RoomId, read: number) {

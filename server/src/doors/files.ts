@@ -187,19 +187,14 @@ function rangeOf(
   const validator = request.get("if-range");
   if (validator !== undefined && validator !== response.get("ETag")) return undefined;
   const ranges = request.range(size);
-  const all = { start: 0, end: size - 1 };
-  let range: { start: number; end: number } = all;
-  if (ranges === -1) {
-    if (!endsWithAll(request.get("range"), size)) {
-      response.set("Content-Range", `bytes */${size}`);
-      return null;
-    }
-  } else {
-    if (ranges === undefined || ranges === -2 || ranges.type !== "bytes" || ranges.length !== 1)
-      return undefined;
-    range = ranges[0] ?? all;
+  if (ranges === -1 && !endsWithAll(request.get("range"), size)) {
+    response.set("Content-Range", `bytes */${size}`);
+    return null;
   }
-  const { start, end } = range;
+  if (ranges === undefined || ranges === -2) return undefined;
+  if (ranges !== -1 && (ranges.type !== "bytes" || ranges.length !== 1)) return undefined;
+  const [range] = ranges === -1 ? [] : ranges;
+  const { start, end } = range ?? { start: 0, end: size - 1 };
   response.set("Content-Range", `bytes ${start}-${end}/${size}`);
   return { start, end };
 }

@@ -6,6 +6,7 @@ import { checkRedis, heed } from "../server/src/store/checks.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { keepsRecords } from "../server/src/store/kinds.ts";
+import { newestChange } from "../server/src/store/log.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { RESTORING } from "../server/src/store/schema.ts";
 import {
@@ -218,11 +219,8 @@ async function fitToHead(redis: RedisClient, keys: Keys, { name, values }: Value
   const [seq, rev] = (await persist(() => redis.hmget(keys.meta(room), "seq", "rev"))).map(Number);
   const isBeyond = (number: string) => Number(number) > (seq ?? 0);
   if (list === "changed") {
-    const last = Math.max(...values.map(([, score]) => Number(score)));
-    if (last <= (rev ?? 0)) return;
-    const [known, revHash = ""] = (await redis.hget(keys.revs(room), String(last % 1_000)))?.split(":") ?? [];
-    const now = { rev: last, revHash: known === String(last) ? revHash : "" };
-    await persist(() => redis.hset(keys.meta(room), now));
+    const newest = await persist(() => newestChange(redis, keys, room));
+    if (newest.rev > (rev ?? 0)) await persist(() => redis.hset(keys.meta(room), newest));
   } else if (list === "files") {
     const ids = values.flatMap(([id, holder = ""]) =>
       String(holder).startsWith("#") && isBeyond(String(holder).slice(1)) ? [String(id)] : [],

@@ -132,9 +132,9 @@ const ANNOUNCED_CHANGE = new RegExp(
 
 /** The last moment of a Date, in the year 275760: formatting a later one throws, here and in browsers. */
 const LAST_DATE = 8.64e15;
-/** How long the retry of a send, or of an edit, is recognised. */
 /** As change.lua has it. */
 const CHANGES_KEPT = 1_000;
+/** How long the retry of a send, or of an edit, is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
 /** Rows that one step reads or adopts: about a millisecond of Redis. */
 const ADOPTED_AT_ONCE = 200;
@@ -637,24 +637,22 @@ export class Log {
 
   /**
    * Finds the head of a log of ours again, if Redis has lost it: otherwise the next messages would get numbers that others
-   * have. False if the log has no row of ours among its newest.
+   * have. False if the log has no row of ours among its newest, or somebody else found it.
    */
   async #restoreHead(roomId: RoomId): Promise<boolean> {
-    const { room, meta, changed, revs } = this.#keys;
+    const { room, meta } = this.#keys;
     const rows = await this.#redis.zrevrange(room(roomId), 0, ADOPTED_AT_ONCE - 1);
     const newest = rows.find(isOwnRow);
     if (newest === undefined) return false;
     const { seq, date, hash } = parseRow(newest);
-    const [, rev] = await this.#redis.zrevrange(changed(roomId), 0, 0, "WITHSCORES");
-    if (rev !== undefined) {
-      const last = await this.#redis.hget(revs(roomId), String(Number(rev) % CHANGES_KEPT));
-      await this.#redis.hsetnx(meta(roomId), "revHash", last?.split(":", 2)[1] ?? "");
+    const { rev, revHash } = await newestChange(this.#redis, this.#keys, roomId);
+    if (rev > 0) {
+      await this.#redis.hsetnx(meta(roomId), "revHash", revHash);
       await this.#redis.hsetnx(meta(roomId), "rev", rev);
     }
     const first = seq - (await this.#redis.zcard(room(roomId))) + 1;
     if (first > 1) await this.#redis.hsetnx(meta(roomId), "first", first);
-    await this.#load([room(roomId), meta(roomId)], ["", seq, date, hash, date, newest]);
-    return true;
+    return (await this.#load([room(roomId), meta(roomId)], ["", seq, date, hash, date, newest])) === 1;
   }
 
   /** Adopts rows in a log of ours: rarely more than the newest few. */
@@ -827,6 +825,14 @@ export function changeKeys(keys: Keys, roomId: RoomId, once = keys.changed(roomI
   const named = [meta, records, changed, revs, members, room].map((key) => key(roomId));
   const rest = [deleted, pins, bans, roomFiles, joined].map((key) => key(roomId));
   return [...named, once, ...rest];
+}
+
+/** The newest change that is kept of a room, with the running hash over all; rev 0 if none is. */
+export async function newestChange(redis: RedisClient, keys: Keys, roomId: RoomId): Promise<Revision> {
+  const [, rev = "0"] = await redis.zrevrange(keys.changed(roomId), 0, 0, "WITHSCORES");
+  const kept = await redis.hget(keys.revs(roomId), String(Number(rev) % CHANGES_KEPT));
+  const [known, revHash = ""] = kept?.split(":") ?? [];
+  return { rev: Number(rev), revHash: known === rev ? revHash : "" };
 }
 
 /** The beginning of what `change.lua` announces; the script adds rev, hash and the new state. */

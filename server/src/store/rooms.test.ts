@@ -565,6 +565,15 @@ describe("a room of which Redis has lost a key", () => {
     ]);
   });
 
+  it("is looked through once if a part of its head is gone", async () => {
+    const { redis, keys } = house;
+    const roomId = await freshRoom();
+    await mary.say(roomId, "one");
+    await redis.hdel(keys.meta(roomId), "seq");
+    const log = new Log(redis, keys, { serverId: "reader", relayChannel: "rooms" } as never);
+    expect(await log.adopt(roomId)).toBe(0);
+  });
+
   it("is General also for somebody whose list is gone, and has its name if that is gone", async () => {
     const { redis, keys } = house;
     await redis.del(keys.userRooms(joe.user.id), keys.roomName("0"));

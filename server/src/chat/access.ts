@@ -88,6 +88,14 @@ export function may(
   return null;
 }
 
+/** Throws why these actions are refused, if one is. */
+export function demand(situation: Situation, ...actions: Action[]): void {
+  for (const action of actions) {
+    const refusal = may(action, situation);
+    if (refusal !== null) throw refused(refusal);
+  }
+}
+
 /** Actions for members of the room only, whatever their role on the server. */
 const PERSONAL = new Set<Action>([
   "read",

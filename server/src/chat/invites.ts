@@ -39,6 +39,11 @@ export class ChatInvites {
       await begin();
       const invite = await this.#invites.create(roomId, user.id, { expires: until, uses, most });
       if (invite === null) throw tooMany();
+      // The right may be lost by now.
+      await this.#rooms.demand(user, roomId, "invite").catch(async (error: unknown) => {
+        await this.#invites.revoke(invite);
+        throw error;
+      });
       return invite;
     });
   }
@@ -101,13 +106,17 @@ export class ChatInvites {
   async revoke(user: User, code: string): Promise<void> {
     const invite = await this.#invites.find(code);
     if (invite === null) throw unknownInvite();
-    if (invite.by !== user.id) {
+    const demandRight = async () => {
+      if (invite.by === user.id) return;
       const { situation } = await this.#rooms.situation(user, invite.roomId);
       if (may("invite", situation) !== null) throw unknownInvite();
-    }
+    };
+    await demandRight();
     const note = { by: user.id, what: "invite", roomId: invite.roomId, detail: "revoked" };
     await this.#audit.noted(note, async (begin) => {
       await begin();
+      // The right may be lost by now.
+      await demandRight();
       await this.#invites.revoke(invite);
     });
   }

@@ -27,8 +27,11 @@ import {
   commandsDuring,
   person,
   replicas,
+  startWire,
+  testRedisUrl,
   until,
   unwrap,
+  windowOf,
   type House,
   type Person,
 } from "../testing.ts";
@@ -282,6 +285,61 @@ describe("a moderator", () => {
       error: { code: "forbidden" },
     });
     expect(await remove(moderator, member)).toBe("forbidden");
+  });
+});
+
+describe("a moderator who loses the right between its check and the change", () => {
+  it("changes nothing, on whichever key of the room", async () => {
+    const { redis, keys } = house;
+    const { meta, roomName, invites, bans } = keys;
+    let isArmed = false;
+    // What matters is noted before it is done; until that is sent on, the owner is faster.
+    const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+      if (isArmed && from === "replica" && chunk.includes("unfinished")) {
+        isArmed = false;
+        await put(owner, moderator, { role: "member" });
+      }
+      return chunk;
+    });
+    const slow = await windowOf(moderator, await house.addReplica({ REDIS_URL: wire.url }));
+    try {
+      expect(await ban(owner, stranger)).toBe("done");
+      const { body: invite } = await owner.browser.post<Invite>(`/api/rooms/${room.id}/invites`);
+      const state = async () =>
+        JSON.stringify([
+          await redis.hmget(meta(room.id), "topic", "slow", "archived", "kind"),
+          await redis.get(roomName(room.id)),
+          await redis.smembers(invites(room.id)),
+          await redis.hkeys(bans(room.id)),
+        ]);
+      const before = await state();
+      const changes: [string, () => Promise<string>][] = [
+        ["topic", () => call(slow, "PATCH", "", { topic: "mine" })],
+        ["slow mode", () => call(slow, "PATCH", "", { slow: 60 })],
+        ["name", () => call(slow, "PATCH", "", { name: `mine ${room.id}` })],
+        ["a ban lifted", () => lift(slow, stranger)],
+        ["an invite", () => call(slow, "POST", "invites", {})],
+        [
+          "an invite revoked",
+          async () =>
+            (await slow.browser.fetch<Failure>("DELETE", `/api/invites/${invite.code}`)).status === 404
+              ? "forbidden"
+              : "done",
+        ],
+      ];
+      for (const [what, change] of changes) {
+        await put(owner, moderator, { role: "moderator" });
+        isArmed = true;
+        expect(await change(), what).toBe("forbidden");
+        expect(isArmed, what).toBe(false);
+        expect(await state(), what).toBe(before);
+      }
+      expect(await redis.exists(keys.roomByName(`mine ${room.id}`))).toBe(0);
+    } finally {
+      slow.close();
+      await house.replicas.pop()?.close();
+      await wire.close();
+    }
   });
 });
 

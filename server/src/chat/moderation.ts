@@ -13,7 +13,7 @@ import {
 import type { Audit } from "../store/audit.ts";
 import type { Decided, Members } from "../store/members.ts";
 import type { MemberRecord } from "../store/log.ts";
-import { may, mayActOn, refused, roleIn, type Action, type Situation } from "./access.ts";
+import { demand, mayActOn, roleIn, type Action, type Situation } from "./access.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
 import type { Users } from "./users.ts";
 
@@ -72,11 +72,11 @@ export class Moderation {
   ): Promise<Member> {
     const { role } = patch;
     const { situation, withRecord } = await this.#rooms.situation(user, roomId);
-    demand("members", situation);
+    demand(situation, "members");
     const target = await this.#demandUser(targetId);
     const isAdded = (await this.#standing(roomId, situation, targetId)) === null;
     if (isAdded) {
-      demand("add", situation);
+      demand(situation, "add");
       if (target.deleted) throw noUser();
       await this.#rooms.demandPlace(targetId);
     }
@@ -121,10 +121,10 @@ export class Moderation {
     if (record === null && !isAdded && (now.kind === "open" || now.kind === "invite"))
       throw new ChatError("not_found", "There is no such member.");
     const standing = record ?? (isAdded ? null : ordinary());
-    if (record === null && isAdded) demand("add", now);
+    if (record === null && isAdded) demand(now, "add");
     if (role !== undefined && role !== standing?.role && (role !== "member" || standing !== null))
-      demand("role", now);
-    if (mutedUntil !== undefined) demand("mute", now);
+      demand(now, "role");
+    if (mutedUntil !== undefined) demand(now, "mute");
     if (standing !== null && (!isOwn || mutedUntil !== undefined)) demandAbove(now, standing);
     return tidy(now, changed(standing, patch));
   }
@@ -166,9 +166,9 @@ export class Moderation {
     await this.#audit.noted(
       { by: user.id, what: "ban", roomId, userId: targetId, detail: "lifted" },
       async (begin) => {
-        await this.#rooms.demand(user, roomId, "ban");
+        const guard = await this.#rooms.guard(user, roomId, "ban");
         await begin();
-        if (!(await this.#members.liftBan(roomId, targetId)))
+        if (!(await this.#members.liftBan(roomId, targetId, guard)))
           throw new ChatError("not_found", "This person is not banned here.");
       },
     );
@@ -183,7 +183,7 @@ export class Moderation {
     decide: (record: MemberRecord | null) => Decided,
   ): Promise<void> {
     const { situation, withRecord } = await this.#rooms.situation(user, roomId);
-    demand(action, situation);
+    demand(situation, action);
     const standing = await this.#members.record(roomId, targetId);
     if (standing !== null) demandAbove(situation, standing);
     decide(standing);
@@ -191,7 +191,7 @@ export class Moderation {
     if (standing?.role === "owner") await this.#members.keepOwner(roomId, targetId);
     const before = await this.#members.takeOut(roomId, targetId, user.id, (record, actor) => {
       const now = withRecord(actor);
-      demand(action, now);
+      demand(now, action);
       if (record !== null) demandAbove(now, record);
       return decide(record);
     });
@@ -252,11 +252,6 @@ function changed(standing: MemberRecord | null, { role, mutedUntil }: MemberPatc
     ...(role !== undefined && { role }),
     ...(until !== undefined && until > 0 && { mutedUntil: until }),
   };
-}
-
-function demand(action: Action, situation: Situation): void {
-  const refusal = may(action, situation);
-  if (refusal !== null) throw refused(refusal);
 }
 
 function demandAbove({ kind, standing, server }: Situation, target: Standing): void {

@@ -23,9 +23,9 @@ import {
 import type { Audit } from "../store/audit.ts";
 import { keepsRecords } from "../store/kinds.ts";
 import { unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
-import { tooManyRooms, type Members } from "../store/members.ts";
+import { tooManyRooms, type Guard, type Members } from "../store/members.ts";
 import type { Facts, Rooms } from "../store/rooms.ts";
-import { may, refused, roleIn, type Action, type Situation } from "./access.ts";
+import { demand, roleIn, type Action, type Situation } from "./access.ts";
 import type { Users } from "./users.ts";
 
 /** Reaches users' connections on every replica. May get lost; what it says is stored before. */
@@ -203,11 +203,15 @@ export class ChatRooms {
   /** Throws what keeps a user from doing this in a room: `not_found`, `forbidden`, `muted`, `archived`. */
   async demand(user: User, roomId: RoomId, ...actions: Action[]): Promise<Facts> {
     const { facts, situation } = await this.situation(user, roomId);
-    for (const action of actions) {
-      const refusal = may(action, situation);
-      if (refusal !== null) throw refused(refusal);
-    }
+    demand(situation, ...actions);
     return facts;
+  }
+
+  /** The same, and what checks it once more when the change is stored: the right may be lost in between. */
+  async guard(user: User, roomId: RoomId, ...actions: Action[]): Promise<Guard> {
+    const { situation, withRecord } = await this.situation(user, roomId);
+    demand(situation, ...actions);
+    return { by: user.id, demand: (record) => demand(withRecord(record), ...actions) };
   }
 
   /** The users of a direct room, ascending; none for any other room. */
@@ -231,18 +235,26 @@ export class ChatRooms {
     ];
     const note = { by: user.id, what: "settings", roomId, detail: JSON.stringify(patch) };
     await this.#audit.noted(note, async (begin) => {
-      await this.demand(user, roomId, "members", ...actions);
+      const guard = await this.guard(user, roomId, "members", ...actions);
       await begin();
-      await this.set(roomId, patch);
+      await this.set(roomId, patch, guard);
     });
     return this.describe(roomId, user.id);
   }
 
-  /** Changes a room and tells its people, whoever asks. Throws `taken`. */
-  async set(roomId: RoomId, { name, kind, topic, slow, archived }: RoomPatch): Promise<void> {
-    if (name !== undefined) await this.#rooms.rename(roomId, name);
+  /** Changes a room and tells its people; without a guard it is the house that does. Throws `taken`, and as the guard. */
+  async set(roomId: RoomId, { name, kind, topic, slow, archived }: RoomPatch, guard?: Guard): Promise<void> {
+    if (name !== undefined) await this.#rooms.rename(roomId, name, guard);
     const closed = archived === undefined ? {} : { archived: archived ? Date.now() : 0 };
-    await this.#rooms.set(roomId, { ...closed, ...given({ kind, topic, slow }) });
+    try {
+      await this.#rooms.set(roomId, { ...closed, ...given({ kind, topic, slow }) }, guard);
+    } finally {
+      // The new name stands, whatever becomes of the rest.
+      await this.#tell(roomId);
+    }
+  }
+
+  async #tell(roomId: RoomId): Promise<void> {
     const facts = await this.#rooms.facts(roomId);
     if (facts === null) throw unknownRoom();
     this.#announce.changeRoom({ roomId, kind: facts.kind, name: facts.name, ...facts.settings });

@@ -33,6 +33,9 @@ export type Decided = { record: MemberRecord | null; ban?: Omit<StoredBan, "id">
 
 type Decide = (target: MemberRecord | null, actor: MemberRecord | null) => Decided;
 
+/** Who changes something in a room; `demand` throws if they may not with this record, null for none. */
+export type Guard = { by: UserId; demand: (record: MemberRecord | null) => void };
+
 /**
  * Who is in which room. A named room's records are the one authority; every change of them has a `rev`, and is
  * announced in the room's own order. Each user's list of rooms is an index of it; it also says which of the other
@@ -46,6 +49,7 @@ export class Members {
   readonly #serverId: string;
   readonly #change: ReturnType<typeof defineScript>;
   readonly #add: ReturnType<typeof defineScript>;
+  readonly #fields: ReturnType<typeof defineScript>;
 
   constructor(
     redis: RedisClient,
@@ -60,6 +64,7 @@ export class Members {
     this.#channelOf = channelsOf(keys, config);
     this.#change = defineScript(redis, "change.lua", 12);
     this.#add = defineScript(redis, "limited.lua", 1);
+    this.#fields = defineScript(redis, "fields.lua", 2);
   }
 
   /**
@@ -146,7 +151,34 @@ export class Members {
       if (outcome === "banned") throw new ChatError("forbidden", "This person is banned from the room.");
       if (outcome === "changed" || outcome === "same") return { before, after: record };
     }
-    throw new ChatError("unavailable", "Too many are changing this room. Try again.", 500);
+    throw tooMany();
+  }
+
+  /** Throws what keeps the actor from it by now. */
+  async check(roomId: RoomId, { by, demand }: Guard): Promise<void> {
+    demand(await this.record(roomId, by));
+  }
+
+  /**
+   * Sets and deletes fields of one of a room's hashes, while the actor may; answers how many were deleted. Without a
+   * guard it is the house that does.
+   */
+  async write(
+    roomId: RoomId,
+    hash: string,
+    { set = {}, gone = [] }: { set?: Readonly<Record<string, string | number>>; gone?: readonly string[] },
+    guard?: Guard,
+  ): Promise<number> {
+    const records = this.#keys.records(roomId);
+    const fields = Object.entries(set);
+    for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {
+      const actor = guard ? await this.#redis.hget(records, guard.by) : null;
+      guard?.demand(recordOf(actor));
+      const told = [guard?.by ?? "", actor ?? "", fields.length, ...fields.flat(), ...gone];
+      const deleted = Number(await this.#fields([records, hash], told));
+      if (deleted >= 0) return deleted;
+    }
+    throw tooMany();
   }
 
   /**
@@ -228,8 +260,8 @@ export class Members {
   }
 
   /** Ends a ban; false if there was none. */
-  async liftBan(roomId: RoomId, userId: UserId): Promise<boolean> {
-    return (await this.#redis.hdel(this.#keys.bans(roomId), userId)) === 1;
+  async liftBan(roomId: RoomId, userId: UserId, guard: Guard): Promise<boolean> {
+    return (await this.write(roomId, this.#keys.bans(roomId), { gone: [userId] }, guard)) === 1;
   }
 
   /**
@@ -405,6 +437,10 @@ export class Members {
     ])) as [string];
     return outcome;
   }
+}
+
+function tooMany(): ChatError {
+  return new ChatError("unavailable", "Too many are changing this room. Try again.", 500);
 }
 
 export function tooManyRooms(): ChatError {

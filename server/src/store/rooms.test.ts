@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readConfig } from "../config.ts";
 import { createKeys, type Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Cursor, Failure, Message, Page, Room, RoomId, SyncedRoom } from "../protocol.ts";
@@ -11,6 +12,7 @@ import {
   connect,
   person,
   replicas,
+  startWire,
   testRedisUrl,
   unwrap,
   type House,
@@ -18,6 +20,8 @@ import {
 } from "../testing.ts";
 import { Log } from "./log.ts";
 import { Looks } from "./looks.ts";
+import { Members } from "./members.ts";
+import { Rooms } from "./rooms.ts";
 
 let house: House;
 let mary: Person;
@@ -604,6 +608,47 @@ describe("a room of which Redis has lost a key", () => {
       await redis.del(wrong);
       const retried = unwrap(await joe.socket.emitWithAck("message", { roomId, ...send }));
       expect((await page(joe, roomId)).messages).toEqual([retried]);
+    }
+  });
+});
+
+describe("a room whose making is cut short", () => {
+  it("can be made again under its name, after whichever command it was cut", async () => {
+    const { redis, keys, env } = house;
+    const config = readConfig(env);
+    let left = 0;
+    const wire = await startWire(testRedisUrl(), (chunk, from) =>
+      from === "replica" && (left -= 1) < 0 ? null : chunk,
+    );
+    const orphans = new Set<string>();
+    try {
+      for (let commands = 3; ; commands += 1) {
+        left = commands;
+        const client = new Redis(wire.url, { retryStrategy: () => null, enableReadyCheck: false });
+        client.on("error", () => undefined);
+        const cut = new Rooms(client, keys, new Members(client, keys, config));
+        const name = `cut after ${commands}`;
+        const made = await cut.create(name, mary.user.id, "invite", "tea").catch(() => null);
+        client.disconnect();
+        if (made !== null) break;
+        const id = String(await redis.get(keys.totalRooms));
+        if ((await redis.hexists(keys.records(id), mary.user.id)) === 1) continue;
+        const again = () => mary.browser.post<Room & Failure>("/api/rooms", { name, kind: "invite" });
+        // For all we know it is still being made.
+        if ((await redis.exists(keys.roomByName(name))) === 1) {
+          orphans.add(id);
+          expect((await again()).body.code, name).toBe("taken");
+        }
+        if ((await redis.hexists(keys.meta(id), "making")) === 1)
+          await redis.hset(keys.meta(id), "making", Date.now() - 60_000);
+        const { status, body } = await again();
+        expect(status, name).toBe(201);
+        expect(await redis.get(keys.roomByName(name))).toBe(`room:${body.id}`);
+        expect(await redis.hexists(keys.meta(body.id), "making")).toBe(0);
+      }
+      expect(orphans.size).toBeGreaterThan(0);
+    } finally {
+      await wire.close();
     }
   });
 });

@@ -14,11 +14,13 @@ import { Ids } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
 import { headOf, type MemberRecord } from "./log.ts";
 import { Looks } from "./looks.ts";
-import type { Members } from "./members.ts";
+import type { Guard, Members } from "./members.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
 const DELETED_MOST = 500;
+/** A room that nobody is in after so long was being made when its replica ended. */
+const MAKING_MS = 10_000;
 
 /** What one member sees of a room, before ids are resolved to names. */
 export type RoomState = {
@@ -66,7 +68,7 @@ export class Rooms {
     this.#looks = new Looks(redis, {
       key: keys.roomLooks,
       last,
-      namesOf: async (id) => [(await redis.get(keys.roomName(id))) ?? []].flat(),
+      namesOf: async (id) => [(await this.#nameHeld(id)) ?? []].flat(),
     });
     this.#index = new NameIndex({
       last,
@@ -88,22 +90,26 @@ export class Rooms {
     if (looksLikeGeneral(name) || (await this.byName(name)) !== null) throw taken();
     await this.#looks.writeDown();
     const id = await this.#ids.claim((free) => this.#claimId(free, name, kind));
-    const giveBack = async () => {
-      await this.#redis.del(keys.roomName(id));
-      await this.#redis.hdel(keys.meta(id), "kind");
-    };
-    await this.#claimName(id, name).catch(async (error: unknown) => {
-      await giveBack();
+    try {
+      await this.#claimName(id, name);
+      if (topic !== "") await this.#redis.hset(keys.meta(id), "topic", topic);
+      await this.#members.join(id, creator, { role: "owner" });
+      await this.#redis.hdel(keys.meta(id), "making");
+      // It took so long that another room got the name.
+      if ((await this.byName(name)) !== id) throw taken();
+      return id;
+    } catch (error) {
+      // What cannot be undone now is, like all of a crash, given up later: see `#nameHeld`.
+      await this.#unmake(id, name, creator).catch(() => undefined);
       throw error;
-    });
-    if (topic !== "") await this.#redis.hset(keys.meta(id), "topic", topic);
-    await this.#members.join(id, creator, { role: "owner" }).catch(async (error: unknown) => {
-      await giveBack();
-      await this.#redis.del(keys.roomByName(name));
-      await this.#looks.release(id, name);
-      throw error;
-    });
-    return id;
+    }
+  }
+
+  async #unmake(id: RoomId, name: string, creator: UserId): Promise<void> {
+    await this.#members.takeOut(id, creator, null, () => ({ record: null }));
+    await this.#redis.del(this.#keys.roomName(id));
+    await this.#redis.hdel(this.#keys.meta(id), "kind", "making", "topic");
+    await this.#giveNameBack(id, name);
   }
 
   /** Claims a name and its look for a room. Throws `taken`. */
@@ -121,8 +127,11 @@ export class Rooms {
     throw new ChatError("taken", "There is already a room whose name looks like this one.");
   }
 
-  /** Gives a named room another name, and its old one back. Throws `taken`, and `unavailable` to all but one at once. */
-  async rename(id: RoomId, name: string): Promise<void> {
+  /**
+   * Gives a named room another name, and its old one back. Throws `taken`, `unavailable` to all but one at once, and what
+   * the guard throws.
+   */
+  async rename(id: RoomId, name: string, guard?: Guard): Promise<void> {
     const keys = this.#keys;
     const before = await this.#redis.get(keys.roomName(id));
     if (before === null || before === name) return;
@@ -133,11 +142,14 @@ export class Rooms {
       await this.#giveNameBack(id, name);
       throw new ChatError("unavailable", "Somebody else is renaming this room. Try again.", 500);
     }
-    // Until then another room may have taken the name, or its look, over.
-    if ((await this.byName(name)) !== id || !(await this.#looks.holds(id, name))) {
+    try {
+      // Until then another room may have taken the name, or its look, over; and the actor may have lost the right.
+      if ((await this.byName(name)) !== id || !(await this.#looks.holds(id, name))) throw taken();
+      if (guard) await this.#members.check(id, guard);
+    } catch (error) {
       await this.#replaceName(id, name, before);
       await this.#giveNameBack(id, name);
-      throw taken();
+      throw error;
     }
     await this.#giveNameBack(id, before);
   }
@@ -163,17 +175,20 @@ export class Rooms {
     await this.#looks.release(id, name);
   }
 
-  /** Changes what moderators set; undefined keeps a setting, and 0 or `""` takes it away. */
-  async set(id: RoomId, settings: Partial<RoomSettings & { kind: ListedRoom["kind"] }>): Promise<void> {
-    const meta = this.#keys.meta(id);
+  /** Changes what moderators set; undefined keeps a setting, and 0 or `""` takes it away. Throws what the guard throws. */
+  async set(
+    id: RoomId,
+    settings: Partial<RoomSettings & { kind: ListedRoom["kind"] }>,
+    guard?: Guard,
+  ): Promise<void> {
     const { kind, ...rest } = settings;
     const given = Object.entries(rest).filter(([, value]) => value !== undefined);
     const gone = given.flatMap(([name, value]) => (value === 0 || value === "" ? [name] : []));
     const set = given.filter(([name]) => !gone.includes(name));
     if (kind === "open") gone.push("kind");
     if (kind === "invite") set.push(["kind", kind]);
-    if (set.length > 0) await this.#redis.hset(meta, Object.fromEntries(set));
-    if (gone.length > 0) await this.#redis.hdel(meta, ...gone);
+    if (set.length === 0 && gone.length === 0) return;
+    await this.#members.write(id, this.#keys.meta(id), { set: Object.fromEntries(set), gone }, guard);
   }
 
   /** What is known of a room without its members; null if there is none. */
@@ -189,15 +204,16 @@ export class Rooms {
 
   /**
    * Claims an id for a name; false if a room, or the messages or members of a lost one, has it. Stores the kind before
-   * the name, so that nobody sees an invite room as an open one.
+   * the name, so that nobody sees an invite room as an open one. Nobody can come into an invite room that is left so:
+   * `making` tells that it is not yet made.
    */
   async #claimId(id: RoomId, name: string, kind: ListedRoom["kind"]): Promise<boolean> {
     const keys = this.#keys;
     const traces = [keys.room(id), keys.records(id), keys.members(id)] as const;
     if ((await this.#redis.exists(keys.meta(id), ...traces)) > 0) return false;
-    if (kind !== "open") await this.#redis.hset(keys.meta(id), "kind", kind);
+    if (kind !== "open") await this.#redis.hset(keys.meta(id), { kind, making: Date.now() });
     if ((await this.#redis.setnx(keys.roomName(id), name)) === 0) {
-      if (kind !== "open") await this.#redis.hdel(keys.meta(id), "kind");
+      if (kind !== "open") await this.#redis.hdel(keys.meta(id), "kind", "making");
       return false;
     }
     if ((await this.#redis.exists(...traces)) === 0) return true;
@@ -207,10 +223,18 @@ export class Rooms {
 
   /** The room that has this name, in any case; null if none has. */
   async byName(name: string): Promise<RoomId | null> {
-    const { roomByName, roomName } = this.#keys;
+    const { roomByName } = this.#keys;
     const id = (await this.#redis.get(roomByName(name)))?.replace(/^room:/, "");
-    const stored = id === undefined ? null : await this.#redis.get(roomName(id));
+    const stored = id === undefined ? null : await this.#nameHeld(id);
     return id !== undefined && stored !== null && roomByName(stored) === roomByName(name) ? id : null;
+  }
+
+  /** The name that a room keeps from others; null if it has none, or if the room was not completely made. */
+  async #nameHeld(id: RoomId): Promise<string | null> {
+    const name = await this.#redis.get(this.#keys.roomName(id));
+    const making = name === null ? null : await this.#redis.hget(this.#keys.meta(id), "making");
+    if (making === null || Number(making) > Date.now() - MAKING_MS) return name;
+    return (await this.#members.size(id)) === 0 ? null : name;
   }
 
   /** The name of General, also where it was lost, or of a named room; null if there is no such room. */

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -339,6 +339,29 @@ describe("the process that decodes", () => {
       .filter((id) => id !== "" && readFileSync(`/proc/${id}/cmdline`, "utf8").includes("imageWorker"))
       .map(Number);
   }
+});
+
+describe("a picture for which the disk has no place", () => {
+  it("is refused for now, and a broken one for good", async () => {
+    const images = new Images({ pixels: 4_000_000 });
+    onTestFinished(() => images.close());
+    const folder = mkdtempSync(join(tmpdir(), "hubbub-pictures-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const whole = join(folder, "whole");
+    const broken = join(folder, "broken");
+    const bytes = await picture(300, 200);
+    writeFileSync(whole, bytes);
+    writeFileSync(broken, bytes.subarray(0, bytes.length / 2));
+    const order = { image: join(folder, "image"), thumbnail: join(folder, "small"), side: 100, cover: false };
+    for (const place of ["/dev/full", join(folder, "no folder", "image")]) {
+      for (const where of [{ image: place }, { thumbnail: place }])
+        await expect(images.make({ from: whole, ...order, ...where })).rejects.toMatchObject({
+          code: "unavailable",
+        });
+    }
+    await expect(images.make({ from: broken, ...order })).rejects.toMatchObject({ code: "invalid" });
+    expect(await images.make({ from: whole, ...order })).toMatchObject({ width: 300, height: 200 });
+  });
 });
 
 describe("what a file is", () => {

@@ -24,7 +24,8 @@ export type ImageDone = {
   animated: boolean;
   size: number;
 };
-export type ImageReply = { done: ImageDone } | { fault: "broken" | "pixels" };
+/** `disk`: not the picture's fault. */
+export type ImageReply = { done: ImageDone } | { fault: "broken" | "pixels" | "disk" };
 
 const TYPES: Record<string, string> = {
   jpeg: "image/jpeg",
@@ -34,6 +35,8 @@ const TYPES: Record<string, string> = {
   heif: "image/webp",
 };
 const QUALITY = 85;
+/** How libvips begins the line of a call that the system refused: reading or writing a file. */
+const SYSTEM = /^system error: /m;
 
 async function make({ from, image, thumbnail, side, cover, pixels }: ImageOrder): Promise<ImageReply> {
   // Broken bytes are refused, not guessed at.
@@ -69,8 +72,8 @@ sharp.concurrency(1);
 sharp.cache(false);
 process.on("message", (order: ImageOrder) => {
   void make(order)
-    // libvips' own words may quote what is in the file.
-    .catch((): ImageReply => ({ fault: "broken" }))
+    // libvips' own words may quote what is in the file: they are only looked at.
+    .catch((error: Error): ImageReply => ({ fault: SYSTEM.test(error.message) ? "disk" : "broken" }))
     .then((reply) => process.send?.(reply));
 });
 process.send?.("ready");

@@ -43,7 +43,7 @@ export class Images {
 
   /**
    * Writes an image anew without what cameras add to it, and its thumbnail. Throws `too_large` for too many pixels,
-   * `invalid` for what cannot be decoded, also in time, and `unavailable` if too many wait.
+   * `invalid` for what cannot be decoded, also in time, and `unavailable` if too many wait or the disk is full.
    */
   async make(order: Omit<ImageOrder, "pixels">): Promise<ImageDone> {
     if (this.#turn.pendingCount >= BOUNDS.imagesWaiting.value)

@@ -1,3 +1,5 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { readConfig } from "../server/src/config.ts";
 import type { Account, AuditEntry, Me, User } from "../server/src/protocol.ts";
@@ -45,6 +47,21 @@ function logIn(username: string, password = PASSWORD) {
 }
 
 const ended = ({ socket }: Person) => until(() => !socket.connected, undefined, "the connection to end");
+
+describe("a command that Redis refuses", () => {
+  it("says so in one line, without what was sent", async () => {
+    const { redis, keys, env } = house;
+    await redis.del(keys.settings);
+    await redis.rpush(keys.settings, "of another type");
+    const run = join(import.meta.dirname, "run.mjs");
+    const { status, stderr } = spawnSync(process.execPath, [run, "admin", "settings", "signup", "closed"], {
+      env: { PATH: process.env["PATH"], ...env },
+      encoding: "utf8",
+    });
+    expect(stderr).toBe("Redis refuses: WRONGTYPE\n");
+    expect(status).toBe(69);
+  });
+});
 
 describe("npm run admin, beside replicas", () => {
   it("lists accounts and shows one, by a name in any case", async () => {

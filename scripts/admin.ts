@@ -8,7 +8,7 @@ import { Images } from "../server/src/chat/images.ts";
 import { Users } from "../server/src/chat/users.ts";
 import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { roomName } from "../server/src/doors/fields.ts";
-import { ChatError } from "../server/src/errors.ts";
+import { ChatError, wordsOf } from "../server/src/errors.ts";
 import { createKeys } from "../server/src/keys.ts";
 import { Presence } from "../server/src/live/presence.ts";
 import { createMetrics } from "../server/src/metrics.ts";
@@ -105,7 +105,7 @@ export async function main(args: string[], env: NodeJS.ProcessEnv = process.env)
   try {
     store = await open(readConfig({ FILES_URL: filesUrlIn(env["DATA_DIR"]), ...env, REDIS_URL: redisUrl }));
   } catch (error) {
-    throw stop(error instanceof Error ? error.message : String(error), 69);
+    throw stop(wordsOf(error), 69);
   }
   try {
     const { value, words } = await run(store, asked);

@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,7 +7,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, describe, expect, it, onTestFinished } from "vitest";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Message, Page, Room } from "../server/src/protocol.ts";
@@ -91,6 +92,29 @@ async function seen(browser: Browser) {
   );
   return { rooms, pages };
 }
+
+describe("two backups under one name at once", () => {
+  it("leave one that is whole, and the other says why there is none", async () => {
+    const { config, first } = await livedIn();
+    const file = fileName();
+    const run = join(import.meta.dirname, "run.mjs");
+    const env = { PATH: process.env["PATH"], ...first.env };
+    const codes = await Promise.all(
+      [1, 2].map(
+        () =>
+          new Promise((ended) => {
+            spawn(process.execPath, [run, "backup", file], { env, stdio: "ignore" }).once("exit", ended);
+          }),
+      ),
+    );
+    expect(codes.toSorted()).toEqual([0, 73]);
+    expect(readdirSync(folder).filter((name) => name.includes("part"))).toEqual([]);
+    const own = await ownRedis({ persistent: false });
+    onTestFinished(() => own.close());
+    const elsewhere = readConfig({ ...first.env, REDIS_URL: own.url, KEY_PREFIX: config.keyPrefix });
+    expect(await restore(elsewhere, file, { again: false })).toMatchObject({ messages: 6 });
+  });
+});
 
 describe("a backup", () => {
   it("brings everything back into an empty Redis: two replicas there know people, rooms, history and unread counts", async () => {

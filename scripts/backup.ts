@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
 import { readConfig, type Config } from "../server/src/config.ts";
+import { wordsOf } from "../server/src/errors.ts";
 import { createKeys } from "../server/src/keys.ts";
 import { connectRedis } from "../server/src/store/redis.ts";
 import { FIRST_SCHEMA, readSchema } from "../server/src/store/schema.ts";
@@ -34,6 +35,8 @@ export async function backup(config: Config, file: string, options: { sessions: 
       sessions: options.sessions,
     };
     const counts = await writeArchive(partOf(file), header, readContents(redis, keys, options));
+    // Another may have been made under this name meanwhile.
+    demandFree(file);
     renameSync(partOf(file), file);
     return counts;
   } catch (error) {
@@ -45,7 +48,12 @@ export async function backup(config: Config, file: string, options: { sessions: 
 }
 
 function partOf(file: string): string {
-  return `${file}.part`;
+  return `${file}.${process.pid}.part`;
+}
+
+function demandFree(file: string): void {
+  if (existsSync(file))
+    throw stop(`${file} is there already, and no backup is written over another. Choose another name.`, 73);
 }
 
 /** `npm run backup -- FILE` */
@@ -56,8 +64,7 @@ export async function main(args: string[]): Promise<number> {
     return 0;
   }
   const { file, sessions, prefix } = read;
-  if (existsSync(file))
-    throw stop(`${file} is there already, and no backup is written over another. Choose another name.`, 73);
+  demandFree(file);
   const began = performance.now();
   const own = await useOwnRedis({ mayBeNew: false });
   const abandon = () => {
@@ -75,7 +82,7 @@ export async function main(args: string[]): Promise<number> {
     return 0;
   } catch (error) {
     if (error instanceof Error && "exitCode" in error) throw error;
-    throw stop(`No backup was made. ${error instanceof Error ? error.message : String(error)}`, 69);
+    throw stop(`No backup was made. ${wordsOf(error)}`, 69);
   } finally {
     await own.close();
   }

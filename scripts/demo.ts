@@ -1,5 +1,19 @@
+import type { Credentials } from "../server/src/protocol.ts";
+import { isRecord, parseJson } from "../server/src/store/log.ts";
+
 /** The demo people and what they said. Every password is `password123`. */
 export const DEMO_PASSWORD = "password123";
+
+/** The log-ins of the demo people, by what is stored in `seed:people`: none, if that is no list of them. */
+export function demoPeople(stored: string | null | undefined): Credentials[] {
+  const value = parseJson(stored ?? "");
+  return Array.isArray(value)
+    ? value.flatMap((one) => {
+        const { username, password } = isRecord(one) ? one : {};
+        return typeof username === "string" && typeof password === "string" ? [{ username, password }] : [];
+      })
+    : [];
+}
 
 export const DEMO_PEOPLE = ["Pablo", "Joe", "Mary", "Alex", "Ines", "Kofi"] as const;
 type DemoPerson = (typeof DEMO_PEOPLE)[number];

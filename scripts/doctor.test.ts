@@ -8,6 +8,7 @@ import {
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { replicas, type House } from "../server/src/testing.ts";
+import { demoPeople } from "./demo.ts";
 import { examine, main } from "./doctor.ts";
 import { freePort } from "./redis.ts";
 
@@ -110,6 +111,14 @@ describe("the doctor, before a start", () => {
     (await examine(given, undefined))
       .filter(({ level }) => level !== "note")
       .map((each) => `${each.level} ${each.about}`);
+
+  it("takes a garbled list of demo people for none", () => {
+    for (const stored of [null, "", "rubbish", "null", "{}", '["Joe"]', '[{"username":1,"password":"x"}]'])
+      expect(demoPeople(stored), String(stored)).toEqual([]);
+    expect(demoPeople('[null,{"username":"Joe","password":"x"}]')).toEqual([
+      { username: "Joe", password: "x" },
+    ]);
+  });
 
   it("reports refusals and warnings together", async () => {
     const broken = { ...env, COOKIE_SECUR: "on", POLLING: "yes", REDIS_URL: "redis://127.0.0.1:1" };

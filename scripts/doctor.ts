@@ -16,11 +16,13 @@ import {
 } from "../server/src/store/checks.ts";
 import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { addressKey } from "../server/src/doors/throttle.ts";
+import { wordsOf } from "../server/src/errors.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
 import { createBlobs, spoolIn, StoreFault } from "../server/src/store/blobs.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
+import { demoPeople } from "./demo.ts";
 import { stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
 
@@ -95,9 +97,7 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
     found.push(refusal("Redis", error, "docs/redis.md says more"));
   }
   found.push(await checkFiles(config));
-  const people = redis
-    ? (JSON.parse((await redis.get(keys.demo).catch(() => null)) ?? "[]") as Credentials[])
-    : [];
+  const people = demoPeople(await redis?.get(keys.demo).catch(() => null));
   const points = async (address: string) =>
     Number(
       (await redis?.get(`${keys.limitPrefix}:logInAddress:${addressKey(address)}`).catch(() => null)) ?? 0,
@@ -111,7 +111,7 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
 }
 
 function refusal(about: string, error: unknown, cure: string): Finding {
-  return { level: "refuse", about, says: error instanceof Error ? error.message : String(error), cure };
+  return { level: "refuse", about, says: wordsOf(error), cure };
 }
 
 /** Whether the store takes a file, and gives it back. */

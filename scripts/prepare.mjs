@@ -80,16 +80,25 @@ export async function run(name, args) {
   await install();
   if (name === "start") await build();
   const { main } = await load(join(root, "scripts", script), name === "start");
-  process.exit((await main(args)) ?? 0);
+  try {
+    process.exit((await main(args)) ?? 0);
+  } catch (error) {
+    // Node would print it with the command that was sent: texts of people, passwords.
+    /** @type {{ redisWords: (error: unknown) => string | undefined }} */
+    const { redisWords } = await load(join(root, "server", "src", "errors.ts"), false);
+    const words = redisWords(error);
+    throw words === undefined ? error : stop(words, 69);
+  }
 }
 
 /**
  * Loads a script's TypeScript. A script that `stays` for days is bundled first, because tsx would keep its loader's
  * thread and an esbuild running as long as the process.
  *
+ * @template [Exports={ main: (args: string[]) => Promise<number | void> }]
  * @param {string} file
  * @param {boolean} stays
- * @returns {Promise<{ main: (args: string[]) => Promise<number | void> }>}
+ * @returns {Promise<Exports>}
  */
 async function load(file, stays) {
   // Put it as deep in the checkout as the scripts are: there it finds the packages, and `root` is the same.

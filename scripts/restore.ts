@@ -4,6 +4,7 @@ import { Cluster } from "ioredis";
 import { pino } from "pino";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
+import { wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { keepsRecords } from "../server/src/store/kinds.ts";
 import { newestChange } from "../server/src/store/log.ts";
@@ -262,7 +263,7 @@ export async function main(args: string[]): Promise<number> {
   } catch (error) {
     if (error instanceof Error && "exitCode" in error) throw error;
     throw stop(
-      `The restore did not finish: ${error instanceof Error ? error.message : String(error)}. No server starts on what is ` +
+      `The restore did not finish: ${wordsOf(error)}. No server starts on what is ` +
         "there. Run it again with --again.",
       69,
     );

@@ -8,7 +8,7 @@ import { Members } from "../server/src/store/members.ts";
 import { Rooms } from "../server/src/store/rooms.ts";
 import { Users } from "../server/src/chat/users.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
-import { ChatError } from "../server/src/errors.ts";
+import { ChatError, wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { mentionsIn, namesRoom, parseText } from "../server/src/markdown.ts";
 import type { Credentials, Message, Reaction, RoomId, User, UserId } from "../server/src/protocol.ts";
@@ -360,7 +360,7 @@ async function trySeed(size: SeedSize): Promise<Credentials[]> {
       );
     return await seed(config, size, progressBar());
   } catch (error) {
-    throw stop(error instanceof Error ? error.message : String(error), 69);
+    throw stop(wordsOf(error), 69);
   }
 }
 

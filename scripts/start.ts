@@ -7,11 +7,11 @@ import { isUnused } from "../server/src/store/ids.ts";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
 import { addressOf, readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
-import type { Credentials } from "../server/src/protocol.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
 import { keep, REPLICA_OPTIONS, startChild, type Child, type Kept } from "./child.ts";
 import { dataFilesIn, filesUrlIn } from "./dataFolder.ts";
+import { demoPeople } from "./demo.ts";
 import { startHaproxy } from "./haproxy.ts";
 import { parts, root, stop } from "./prepare.mjs";
 import { findRedis, freePort, startRedis } from "./redis.ts";
@@ -137,7 +137,7 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
       running.haproxy = keep("HAProxy", await launch(), launch, signal, console.error);
       console.log(`Hubbub listens on ${addressOf(config.host, port)} (${count} replicas behind HAProxy)`);
     }
-    const people = config.demo ? (JSON.parse((await redis.get(keys.demo)) ?? "[]") as Credentials[]) : [];
+    const people = config.demo ? demoPeople(await redis.get(keys.demo).catch(() => null)) : [];
     const passwords = [...new Set(people.map(({ password }) => password))].join(" or ");
     if (people.length > 0) {
       console.log(`Log in as ${people.map(({ username }) => username).join(", ")}; password ${passwords}`);

@@ -42,6 +42,18 @@ export function redisCode(error: unknown): string | undefined {
   return /^[A-Z]+(?= |$)/.exec(error.message)?.[0];
 }
 
+/** One sentence for an operator, if it was Redis that failed or refused; undefined for any other error. */
+export function redisWords(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (error.name === "ReplyError") return `Redis refuses: ${reasonOf(error)}`;
+  return unanswered.has(error) ? `Redis does not answer: ${reasonOf(error)}` : undefined;
+}
+
+/** What an operator is told of an error that ends a command. */
+export function wordsOf(error: unknown): string {
+  return redisWords(error) ?? (error instanceof Error ? error.message : String(error));
+}
+
 /** Where it failed: the frames of the stack, without the message before them. */
 export function framesOf(error: unknown): string {
   if (!(error instanceof Error) || !error.stack?.includes(error.message)) return "";

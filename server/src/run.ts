@@ -2,7 +2,7 @@ import cluster from "node:cluster";
 import { pino } from "pino";
 import { checkEnvironment, checkProcess, heed, sentenceOf } from "./store/checks.ts";
 import { readConfig, type Config } from "./config.ts";
-import { framesOf, reasonOf } from "./errors.ts";
+import { framesOf, reasonOf, wordsOf } from "./errors.ts";
 import { startServer } from "./server.ts";
 import { startWorkers } from "./workers.ts";
 
@@ -35,8 +35,6 @@ try {
   const stop = () => void running.close().then(() => process.exit(0));
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, stop);
 } catch (error) {
-  const refused = error instanceof Error && error.name === "ReplyError";
-  const line = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`${refused ? `Redis refuses: ${reasonOf(error)}` : line}\n`);
+  process.stderr.write(`${wordsOf(error)}\n`);
   process.exit(69);
 }

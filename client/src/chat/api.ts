@@ -62,8 +62,9 @@ export type Api = ReturnType<typeof createApi>;
 
 /**
  * The REST calls. Each resolves with the answer's body or throws a ChatError; none is answered once `over` is aborted.
+ * With a user they are refused as `unauthorized` once the browser's cookie is somebody else's.
  */
-export function createApi(fetch: World["fetch"], over?: AbortSignal) {
+export function createApi(fetch: World["fetch"], over?: AbortSignal, userId?: UserId) {
   return {
     signUp: (credentials: NewUser) => call<Me>("POST", "/users", credentials),
     logIn: (credentials: Credentials) => call<Me>("POST", "/login", credentials),
@@ -137,12 +138,11 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal) {
       response = await fetch(`/api${path}`, {
         method,
         signal: AbortSignal.any([late, signal, over].filter((one) => one !== undefined)),
-        ...(body instanceof Blob
-          ? { body }
-          : method !== "GET" && {
-              headers: { "Content-Type": "application/json" },
-              body: JSON.stringify(body ?? {}),
-            }),
+        headers: {
+          ...(userId !== undefined && { "X-User-Id": userId }),
+          ...(method !== "GET" && !(body instanceof Blob) && { "Content-Type": "application/json" }),
+        },
+        ...(method !== "GET" && { body: body instanceof Blob ? body : JSON.stringify(body ?? {}) }),
       });
       const text = await response.text();
       answer = text === "" ? null : JSON.parse(text);

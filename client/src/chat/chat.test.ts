@@ -1205,6 +1205,46 @@ describe("a notification", () => {
 });
 
 describe("the next user of a browser", () => {
+  test("does not say, send or end what a tab of the previous user still wants to", async () => {
+    const line = await startLine();
+    const profile = createProfile();
+    const before = openTab(profile, line.address);
+    const username = await before.signUp();
+    const listener = await somebody();
+    line.take();
+    await until(() => before.chat.snapshot().connection !== "online");
+    before.say("of the previous user");
+    const call = before.chat.call();
+    // Their session ends elsewhere, and somebody else logs in before this tab can hear of it.
+    const elsewhere = openTab();
+    elsewhere.chat.openRoom("0");
+    await elsewhere.chat.logIn(username, PASSWORD);
+    await elsewhere.chat.call()("DELETE", "/me/sessions");
+    const after = openTab(profile);
+    await after.signUp();
+    line.giveBack();
+    const codes = new Set<string>();
+    for (const [method, path, body] of [
+      ["PATCH", "/me", { displayName: "Not me" }],
+      ["POST", "/rooms", { name: "Not mine" }],
+      ["POST", "/logout", {}],
+    ] as const)
+      await call(method, path, body).catch((error: { code: string }) => codes.add(error.code));
+    expect([...codes]).toEqual(["unauthorized"]);
+    await until(() => before.chat.snapshot().session.is === "signed out", PATIENCE_MS, "the tab's end");
+    after.say("of the next user");
+    await listener.hears("of the next user");
+    expect(listener.messages.map(({ message }) => message)).not.toContain("of the previous user");
+    const { session } = after.chat.snapshot();
+    expect(session.is === "signed in" && session.user).not.toHaveProperty("displayName");
+    // It is not lost: its author finds it when they return.
+    await after.chat.logOut();
+    await after.chat.logIn(username, PASSWORD);
+    await listener.hears("of the previous user");
+    for (const tab of [before, elsewhere, after]) tab.chat.close();
+    await line.close();
+  });
+
   test("marks nothing as read by what the previous user looked at", async () => {
     const tab = openTab();
     await tab.signUp();

@@ -1,4 +1,4 @@
-import type { RoomId, UploadedFile } from "@hubbub/server/protocol";
+import type { RoomId, UploadedFile, UserId } from "@hubbub/server/protocol";
 import { ChatError, toChatError, type Api } from "./api.ts";
 import { filesSlot, type Drafts, type Slot } from "./drafts.ts";
 import { createNonce } from "./outbox.ts";
@@ -17,6 +17,7 @@ const FORGOTTEN_MS = 3_600_000;
 export type GivenFile = Pick<OutgoingFile, "name" | "type" | "width" | "height"> & { bytes: Blob };
 
 type Needs = Pick<World, "clock" | "upload"> & {
+  userId: UserId;
   store: FileStore;
   scope: Scope;
   chat: Chat;
@@ -28,7 +29,7 @@ type Needs = Pick<World, "clock" | "upload"> & {
  * The bytes of files that are to be sent, which go with drafts first and with messages then, and their uploads. It is
  * no part of the first load.
  */
-export function createFiles({ clock, upload, store, scope, chat, api, drafts }: Needs) {
+export function createFiles({ clock, upload, userId, store, scope, chat, api, drafts }: Needs) {
   let uploading = 0;
   const inLine: (() => void)[] = [];
 
@@ -52,6 +53,7 @@ export function createFiles({ clock, upload, store, scope, chat, api, drafts }: 
     const headers = {
       "X-File-Name": encodeURIComponent(name.replace(/\p{Cs}/gu, "\ufffd")),
       "X-Room-Id": roomId,
+      "X-User-Id": userId,
     };
     let giveUp = () => {};
     function progress(bytes: number) {

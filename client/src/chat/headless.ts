@@ -124,7 +124,13 @@ export function headlessWorld(
       return response;
     },
     connect(options) {
-      const extraHeaders = { cookie: profile.cookie(), origin: address };
+      // As a browser, it sends the cookie of the moment with each attempt.
+      const extraHeaders = {
+        get cookie() {
+          return profile.cookie();
+        },
+        origin: address,
+      };
       wire = io(address, { ...options, forceNew: true, extraHeaders });
       return wire;
     },

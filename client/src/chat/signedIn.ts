@@ -36,7 +36,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   const { clock, random } = world;
   const scope = createScope(clock);
   const chat = store.within(scope);
-  const api = createApi(world.fetch, scope.signal);
+  const api = createApi(world.fetch, scope.signal, user.id);
   /** Set while this tab, or another one, logs out, and after an attempt without an answer. */
   let leaving: "here" | "elsewhere" | "tried" | null = null;
   /** The end of the session was heard. */
@@ -51,6 +51,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
 
   const socket = createSocket(
     world,
+    user.id,
     {
       connected: () => sync.connected(),
       disconnected: () => sync.disconnected(),
@@ -90,7 +91,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   /** What handles files, which is loaded when somebody has some. Throws without a connection. */
   const withFiles = () =>
     (files ??= import("./files.ts").then(
-      ({ createFiles }) => createFiles({ ...world, store: bytes, scope, chat, api, drafts }),
+      ({ createFiles }) => createFiles({ ...world, userId: user.id, store: bytes, scope, chat, api, drafts }),
       (error: unknown) => {
         files = undefined;
         throw error;

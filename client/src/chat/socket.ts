@@ -1,4 +1,4 @@
-import type { ClientEvents, Reply, ServerEvents } from "@hubbub/server/protocol";
+import type { ClientEvents, Reply, ServerEvents, UserId } from "@hubbub/server/protocol";
 import { ChatError, toChatError } from "./api.ts";
 import type { World } from "./world.ts";
 
@@ -45,6 +45,7 @@ export function waitAskedFor(details: unknown): number {
  */
 export function createSocket(
   world: Pick<World, "clock" | "random" | "connect">,
+  userId: UserId,
   listeners: Listeners,
   checkSession: () => Promise<boolean>,
 ) {
@@ -54,6 +55,8 @@ export function createSocket(
     reconnection: false,
     timeout: CONNECTED_WITHIN_MS,
     transports: ["websocket"],
+    // The cookie is read at each attempt, and may be somebody else's by then.
+    query: { userId },
   });
   let wanted = false;
   let connecting = false;

@@ -392,6 +392,22 @@ describe("past Express and by Express", () => {
     }
   });
 
+  it("a page of another user is a stranger, whatever cookie comes with it", async () => {
+    for (const claimed of ["0", `${mary.user.id}0`, "", `${mary.user.id}, ${mary.user.id}`, "constructor"]) {
+      const headers = asMary({ "x-user-id": claimed, "x-forwarded-for": newAddress() });
+      const [past, express] = [await ask(PAGE, headers), await ask(`${PAGE}/`, headers)];
+      expect(past).toEqual(express);
+      expect(past).toMatchObject({ status: 401, code: "unauthorized" });
+      const query = `&userId=${encodeURIComponent(claimed)}`;
+      const shaken = await shake(asMary({ "x-forwarded-for": newAddress() }), replica, query);
+      expect(shaken.code, claimed).toBe("unauthorized");
+    }
+    const own = asMary({ "x-user-id": mary.user.id, "x-forwarded-for": newAddress() });
+    expect((await ask(PAGE, own)).status).toBe(200);
+    expect((await ask(`${PAGE}/`, own)).status).toBe(200);
+    expect(await shake(asMary(), replica, `&userId=${mary.user.id}`)).toMatchObject({ code: "" });
+  });
+
   it.each([
     [`${PAGE}?size=1#more`, 200],
     ["/API/Rooms/0/Messages?size=1", 200],

@@ -24,6 +24,9 @@ const WAYS = {
 } as const;
 export type Way = keyof typeof WAYS;
 
+/** How a page says whose it is: a header of a request, and a parameter of a connection's address. */
+const CLAIM = { header: "x-user-id", parameter: /[?&]userId=([^&]*)/ };
+
 /** Logging out is always possible. */
 const LOG_OUT = "/api/logout";
 
@@ -109,6 +112,9 @@ export function createIdentity(parts: {
   async function show(request: IncomingMessage, way: Way, asked: Asked): Promise<Session | undefined> {
     let session: Session | undefined;
     for (const sid of asked.sids) if ((session = await sessions.find(sid))) break;
+    // A page may be older than the cookie that the browser sends along: what it wants is not for this user to do.
+    const claimed = claimedBy(request, way);
+    if (session && claimed !== undefined && claimed !== session.user.id) session = undefined;
     asked.known = session;
     const limit = session ? WAYS[way].known : WAYS[way].stranger;
     if (limit === undefined || (session && isLogOut(request))) return session;
@@ -171,6 +177,11 @@ export function createIdentity(parts: {
     bar,
   };
   return self;
+}
+
+/** The user to whom a page belongs that sends a request, if it says so. */
+function claimedBy({ headers, url = "" }: IncomingMessage, way: Way): string | undefined {
+  return way === "request" ? headers[CLAIM.header]?.toString() : CLAIM.parameter.exec(url)?.[1];
 }
 
 /** Whether a request changes nothing. */

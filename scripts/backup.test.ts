@@ -107,7 +107,7 @@ describe("two backups under one name at once", () => {
           }),
       ),
     );
-    expect(codes.toSorted()).toEqual([0, 73]);
+    expect(new Set(codes)).toEqual(new Set([0, 73]));
     expect(readdirSync(folder).filter((name) => name.includes("part"))).toEqual([]);
     const own = await ownRedis({ persistent: false });
     onTestFinished(() => own.close());

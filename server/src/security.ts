@@ -139,7 +139,9 @@ export function createSecurity(metrics: Metrics, log: Logger): Security {
  * is the peer's own address.
  */
 export function clientAddress(request: IncomingMessage, trustProxy: number): string {
-  const peer = request.socket.remoteAddress ?? "unknown";
+  // Node takes the socket from a request whose body is broken off.
+  const { socket } = request as { socket: IncomingMessage["socket"] | null };
+  const peer = socket?.remoteAddress ?? "unknown";
   if (trustProxy === 0) return plain(peer);
   const header = String(request.headers["x-forwarded-for"] ?? "");
   const hops = [

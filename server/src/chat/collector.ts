@@ -6,6 +6,7 @@ import type { Users } from "./users.ts";
 
 const COLLECT_MS = 600_000;
 const COLLECTED_AT_ONCE = 100;
+const AGAIN_MS = 60_000;
 
 type Parts = {
   files: Files;
@@ -60,7 +61,7 @@ export class Collector {
   async remove(id: string): Promise<boolean> {
     const { files, blobs } = this.#parts;
     if (await this.#isInUse(id)) {
-      await files.settle([id]);
+      await this.settle([id]);
       return false;
     }
     // In this order: the record goes once nothing is left to remove.
@@ -68,6 +69,13 @@ export class Collector {
     await blobs.remove(`${id}.thumbnail`);
     await files.forget(id);
     return true;
+  }
+
+  /** Says that these files are in use; one whose message was deleted meanwhile is looked at after all. */
+  async settle(ids: readonly string[]): Promise<void> {
+    const { files } = this.#parts;
+    await files.settle(ids);
+    for (const id of ids) if (!(await this.#isInUse(id))) await files.look([id], Date.now() + AGAIN_MS);
   }
 
   /** If it is not, nobody can send it any more. */

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { open, rm } from "node:fs/promises";
+import { open, rm, stat } from "node:fs/promises";
 import { extname } from "node:path";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -110,13 +110,15 @@ export class ChatFiles {
     await this.#take(user.id, arriving, async (id, path, type) => {
       if (!IMAGE_TYPES.includes(type)) throw new ChatError("invalid", "This is no picture.");
       const thumbnail = `${path}.thumbnail`;
+      let size: number;
       try {
         await images.make({ from: path, thumbnail, side: AVATAR_SIDE, cover: true });
+        size = (await stat(thumbnail)).size;
         await blobs.put(id, thumbnail);
       } finally {
         await rm(thumbnail, { force: true });
       }
-      const file = { id, name: "avatar.webp", type: "image/webp", size: arriving.bytes };
+      const file = { id, name: "avatar.webp", type: "image/webp", size };
       await files.add({ ...file, by: user.id, created: Date.now() });
       // It stays due: of two that are set at once, only the collector knows which one is left.
       await this.#changeAvatar(user.id, id);
@@ -205,7 +207,7 @@ export class ChatFiles {
   /** These files were sent. */
   async settle(sent: readonly MessageFile[]): Promise<void> {
     // If it fails, the collector finds out that they are in use.
-    await this.#parts.files.settle(sent.map(({ id }) => id)).catch(() => undefined);
+    await this.#parts.collector.settle(sent.map(({ id }) => id)).catch(() => undefined);
   }
 
   /** Does what takes files from their message, and removes them. What is cut short is finished later. */
@@ -214,8 +216,10 @@ export class ChatFiles {
     await this.#parts.files.look(ids, Date.now() + DELETED_MS);
     const done = await work();
     const removing = ids.map((id) =>
-      this.#parts.collector.remove(id).catch((error: unknown) => {
+      this.#parts.collector.remove(id).catch(async (error: unknown) => {
         this.#parts.log.warn({ reason: whyOf(error) }, "a deleted file is removed later");
+        // Its sender may have been slow to note that it was sent, and taken this note away.
+        await this.#parts.files.look([id], Date.now() + DELETED_MS).catch(() => undefined);
       }),
     );
     // Nobody can fetch them any more, so nobody needs to wait for a slow store.
@@ -258,7 +262,9 @@ export class ChatFiles {
       const isRefused = error instanceof ChatError && error.code !== "unavailable";
       metrics.uploads.inc({ outcome: isRefused ? "refused" : "failed" });
       if (error instanceof StoreFault) log.warn({ reason: error.reason }, "a file is not stored");
-      // If this fails too, the collector does it. A store that is away would let the sender wait.
+      // If this fails too, the collector does it, soon: what did not arrive counts no longer. A store that is away would
+      // let the sender wait.
+      await files.giveUp(id, userId, Date.now() + DELETED_MS).catch(() => undefined);
       const removing = this.#parts.collector.remove(id).catch(() => undefined);
       if (!(error instanceof StoreFault)) await removing;
       throw error;
@@ -351,7 +357,7 @@ export function nameOf(given: string): string {
     .replace(/^\.+/, "");
   if (clean === "" || !isVisible(clean)) return "file";
   if (clean.length <= LIMITS.fileName) return clean;
-  const extension = extname(clean).slice(0, 16);
+  const extension = cut(extname(clean), 16);
   return cut(clean, LIMITS.fileName - extension.length) + extension;
 }
 
@@ -363,7 +369,7 @@ function cut(text: string, length: number): string {
 /** An image that became one of another type has that type's extension. */
 function withExtension(name: string, before: string, type: string): string {
   if (before === type || type !== "image/webp") return name;
-  return `${name.slice(0, name.length - extname(name).length)}.webp`;
+  return `${cut(name.slice(0, name.length - extname(name).length), LIMITS.fileName - 5)}.webp`;
 }
 
 /** The answer to whoever may not have a file, and for one that is not there: the same. */

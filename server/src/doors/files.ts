@@ -38,10 +38,14 @@ export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
     try {
       return await throttle.queue("upload", userId, () => {
         allowed.begin(BOUNDS.uploadMs.value + (bytes / BOUNDS.uploadRate.value) * 1_000);
-        return work({ bytes, source: incoming(request, userId) });
+        // A body that is broken off must not take its connection along: the refusal still has to come through.
+        const body = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+        return work({ bytes, source: incoming(body, userId) });
       });
     } finally {
       allowed.end();
+      // Node drops what is left of a body only where nobody has begun to read it.
+      request.resume();
     }
   }
 
@@ -118,11 +122,9 @@ export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
       return;
     }
     const bytes = await read(range);
-    if (bytes === null) {
-      response.removeHeader("Content-Length");
-      throw noFile();
-    }
-    await pipeline(inTurns(bytes, userId), response);
+    if (bytes === null) throw noFile();
+    const length = range ? range.end - range.start + 1 : size;
+    await pipeline(inTurns(length === undefined ? bytes : whole(bytes, length), userId), response);
   }
 
   // -> what I may upload: `{fileBytes,messageFiles,types,userBytes,used}`
@@ -175,6 +177,16 @@ export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
     await send(request, response, user.id, () => files.avatar(userIdOf(request)));
   });
   return router;
+}
+
+/** The same bytes; throws `unavailable` where the store ends them early: the reader would wait for the rest. */
+async function* whole(bytes: AsyncIterable<Buffer>, length: number): AsyncGenerator<Buffer> {
+  let seen = 0;
+  for await (const chunk of bytes) {
+    yield chunk;
+    seen += chunk.length;
+  }
+  if (seen < length) throw new ChatError("unavailable", "The file has not come whole. Try again.", 1_000);
 }
 
 /** The asked part; undefined for all of it, null for none that exists. Several parts get all of it. */

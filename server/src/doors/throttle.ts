@@ -145,15 +145,27 @@ const UNLIMITED: Throttle = {
   queue: (_what, _userId, work) => work(),
 };
 
+type Chunks = AsyncGenerator<string | { text: string; kb: number }>;
+
 /**
  * Streams a long text, charged as it goes, by its length or by the KB that come with it: when its reader's budget is used
- * up, it waits for the next window.
+ * up, it waits for the next window. Resolves once the first chunk is there: what fails before can still be answered.
  */
-export async function* paidFor(
-  chunks: AsyncGenerator<string | { text: string; kb: number }>,
+export async function paidFor(
+  chunks: Chunks,
   throttle: Throttle,
   userId: string,
-): AsyncGenerator<string> {
+): Promise<AsyncGenerator<string>> {
+  const paid = charged(chunks, throttle, userId);
+  const first = await paid.next();
+  return (async function* () {
+    if (first.done) return;
+    yield first.value;
+    yield* paid;
+  })();
+}
+
+async function* charged(chunks: Chunks, throttle: Throttle, userId: string): AsyncGenerator<string> {
   for await (const chunk of chunks) {
     const { text, kb } = typeof chunk === "string" ? { text: chunk, kb: chunk.length / 1_024 } : chunk;
     const waitMs = await throttle.take("work", userId, Math.ceil(kb)).then(() => 0, retryAfterMsOf);

@@ -113,7 +113,8 @@ const BODIES = new WeakMap<IncomingMessage, NodeJS.Timeout>();
 function limitBody(request: IncomingMessage, ms: number): void {
   clearTimeout(BODIES.get(request));
   if (request.destroyed || request.complete) return;
-  const late = setTimeout(() => request.socket.destroy(), Math.min(ms, MOST_MS)).unref();
+  const { socket } = request;
+  const late = setTimeout(() => socket.destroy(), Math.min(ms, MOST_MS)).unref();
   if (!BODIES.has(request)) request.once("close", () => clearTimeout(BODIES.get(request)));
   BODIES.set(request, late);
 }

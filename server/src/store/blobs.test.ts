@@ -1,10 +1,20 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, utimesSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { parseFilesUrl } from "../filesUrl.ts";
@@ -143,10 +153,26 @@ describe("the spool", () => {
     await sweepSpool(blobs);
     await spoolIn(blobs, newName(), bytesOf(Buffer.from("fresh")));
     const old = await spoolIn(blobs, newName(), bytesOf(Buffer.from("old")));
-    utimesSync(old, new Date(0), new Date(0));
+    const theirs = ["notes.txt", "a-name-of-24-characters-", "folder"].map((name) => join(blobs.spool, name));
+    for (const path of theirs.slice(0, 2)) writeFileSync(path, "of the operator");
+    mkdirSync(join(theirs[2]!, newName()), { recursive: true });
+    for (const path of [old, ...theirs]) utimesSync(path, new Date(0), new Date(0));
     await sweepSpool(blobs);
-    expect(readdirSync(blobs.spool)).toHaveLength(1);
+    expect(readdirSync(blobs.spool)).toHaveLength(4);
     expect(existsSync(old)).toBe(false);
+    expect(theirs.every((path) => existsSync(path))).toBe(true);
+  });
+
+  it("is a folder of our own in the one that the operator names, and nobody else's to read", async () => {
+    const place = join(folder, "shared");
+    const blobs = createBlobs(parseFilesUrl(`file:${join(place, "store")}`), place);
+    const name = newName();
+    const path = await spoolIn(blobs, name, bytesOf(Buffer.from("x")));
+    expect(dirname(path)).not.toBe(place);
+    expect(statSync(dirname(path)).mode & 0o777).toBe(0o700);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    await blobs.put(name, path);
+    expect(statSync(join(place, "store", name.slice(0, 2))).mode & 0o777).toBe(0o700);
   });
 });
 

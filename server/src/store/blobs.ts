@@ -27,12 +27,18 @@ export type Blobs = {
   remove: (name: string) => Promise<void>;
 };
 
+/** Our own folder in the one that the operator names, which may have other things in it. */
+const SPOOL = "hubbub-incoming";
 /** How long an S3 store may be silent, in ms: whoever waits for a file is told before their own connection is cut. */
 const SILENT_MS = 10_000;
 /** As much of an S3 store's error is read. */
 const ERROR_BYTES = 10_000;
 /** Spooled files that a replica has left behind are removed after this, in ms. */
 const LEFT_MS = 24 * 3_600_000;
+/** What is in a spool: files under their ids, and images that are made of them. */
+const SPOOLED = /^[\w-]{22}(?:\.(?:image|thumbnail))?$/;
+/** What people send is for nobody else on this machine. */
+const PRIVATE = { folder: 0o700, file: 0o600 };
 /** Names of files, thumbnails and avatars. */
 const NAME = /^[\w-]{10,64}(?:\.thumbnail)?$/;
 
@@ -61,8 +67,8 @@ export async function spoolIn(
     }
   }
   try {
-    await mkdir(spool, { recursive: true });
-    await pipeline(watched, createWriteStream(path, { flags: "wx", flush: true }));
+    await mkdir(spool, { recursive: true, mode: PRIVATE.folder });
+    await pipeline(watched, createWriteStream(path, { flags: "wx", flush: true, mode: PRIVATE.file }));
     return path;
   } catch (error) {
     await rm(path, { force: true });
@@ -70,12 +76,17 @@ export async function spoolIn(
   }
 }
 
-/** Removes from a spool what a replica left behind in it. Others may be using it. */
+/**
+ * Removes from a spool what a replica left behind in it. Others may be using it, and it may be anybody's folder: nothing
+ * goes that we cannot have made.
+ */
 export async function sweepSpool({ spool }: Blobs): Promise<void> {
-  for (const name of await readdir(spool).catch(() => [])) {
-    const path = join(spool, name);
+  const entries = await readdir(spool, { withFileTypes: true }).catch(() => []);
+  for (const entry of entries) {
+    if (!entry.isFile() || !SPOOLED.test(entry.name)) continue;
+    const path = join(spool, entry.name);
     const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
-    if (Date.now() - mtimeMs > LEFT_MS) await rm(path, { force: true, recursive: true });
+    if (Date.now() - mtimeMs > LEFT_MS) await rm(path, { force: true });
   }
 }
 
@@ -85,16 +96,17 @@ function inFolder({ path, shown }: { path: string; shown: string }, spool: strin
   const placeOf = (name: string) => join(root, checked(name).slice(0, 2), name);
   return {
     shown,
-    spool: resolve(spool || join(root, "incoming")),
+    spool: resolve(spool ? join(spool, SPOOL) : join(root, "incoming")),
     async put(name, from) {
       const place = placeOf(name);
       try {
-        await mkdir(dirname(place), { recursive: true });
+        await mkdir(dirname(place), { recursive: true, mode: PRIVATE.folder });
         await rename(from, place).catch(async (error: unknown) => {
           if (codeOf(error) !== "EXDEV") throw error;
           // The spool is on another disk: copied beside its place first, so that nobody reads half of it.
           try {
-            await pipeline(createReadStream(from), createWriteStream(`${place}.new`, { flush: true }));
+            const copy = createWriteStream(`${place}.new`, { flush: true, mode: PRIVATE.file });
+            await pipeline(createReadStream(from), copy);
             await rename(`${place}.new`, place);
           } catch (fault) {
             await rm(`${place}.new`, { force: true });
@@ -191,7 +203,7 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
   }
   return {
     shown: address.shown,
-    spool: resolve(spool || join(tmpdir(), "hubbub-files")),
+    spool: resolve(join(spool || tmpdir(), SPOOL)),
     async put(name, path) {
       const { size } = await stat(path);
       const headers = { "content-length": String(size), "content-type": "application/octet-stream" };

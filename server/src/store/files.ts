@@ -42,6 +42,12 @@ export class Files {
     return reply === "user" || reply === "server" ? reply : null;
   }
 
+  /** Counts a file no longer that has not arrived, and says that somebody must look whether some of it is left. */
+  async giveUp(id: string, by: UserId, dueAt: number): Promise<void> {
+    await this.#counted("resize", id, by, 0);
+    await this.look([id], dueAt);
+  }
+
   /** Notes what has arrived; from now on its uploader can send it. */
   async add(file: StoredFile): Promise<void> {
     const { id, roomId, by, name, type, size, width, height, animated, created } = file;

@@ -1,0 +1,207 @@
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { Agent, createServer, request, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import type { Message, UploadedFile } from "../protocol.ts";
+import {
+  both,
+  newServer,
+  person,
+  replicas,
+  startWire,
+  testRedisUrl,
+  until,
+  unwrap,
+  windowOf,
+  type House,
+  type Person,
+} from "../testing.ts";
+
+/** An S3 store of which a test decides how it fails. */
+async function startStore() {
+  const objects = new Map<string, Buffer>();
+  const store = {
+    objects,
+    down: false,
+    /** Answers a GET in its own way. */
+    answer: undefined as ((response: ServerResponse, body: Buffer) => void) | undefined,
+  };
+  const server = createServer((asked, response) => {
+    const name = new URL(asked.url ?? "", "http://store").pathname.split("/").at(-1) ?? "";
+    const parts: Buffer[] = [];
+    asked.on("data", (part: Buffer) => parts.push(part));
+    asked.on("end", () => {
+      const body = objects.get(name);
+      if (store.down) response.writeHead(500).end();
+      else if (asked.method === "PUT") {
+        objects.set(name, Buffer.concat(parts));
+        response.writeHead(200).end();
+      } else if (asked.method === "DELETE") {
+        objects.delete(name);
+        response.writeHead(204).end();
+      } else if (!body) response.writeHead(404).end("<Code>NoSuchKey</Code>");
+      else if (store.answer) store.answer(response, body);
+      else response.writeHead(200, { "content-length": body.length }).end(body);
+    });
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  return {
+    ...store,
+    store,
+    url: `s3://key:secret@127.0.0.1:${(server.address() as AddressInfo).port}/bucket?tls=off`,
+    close() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+let away: Awaited<ReturnType<typeof startStore>>;
+let house: House;
+let owner: Person;
+let bob: Person;
+beforeAll(async () => {
+  away = await startStore();
+  house = await newServer(2, { FILES_URL: away.url, FILES_MAX: "300000", FILES_USER_MAX: "1000000" });
+  owner = await person(both(house)[0], "olga");
+  bob = await person(both(house)[1], "bob");
+});
+afterAll(async () => {
+  await house.close();
+  away.close();
+});
+
+async function upload({ browser }: Person, bytes: Uint8Array<ArrayBuffer>) {
+  const response = await fetch(`${browser.address}/api/files`, {
+    method: "POST",
+    headers: {
+      origin: browser.address,
+      cookie: browser.cookie,
+      "content-type": "text/plain",
+      "x-file-name": "a.bin",
+      "x-room-id": "0",
+    },
+    body: bytes,
+  });
+  return { status: response.status, body: (await response.json()) as UploadedFile & { code?: string } };
+}
+
+const send = (one: Person, nonce: string, id: string) =>
+  one.socket.emitWithAck("message", { roomId: "0", message: "", nonce, files: [id] });
+
+/** What becomes of a GET on one kept connection. */
+function ask(agent: Agent, path: string, headers: Record<string, string> = {}): Promise<string> {
+  return new Promise((done) => {
+    const cookie = { cookie: bob.browser.cookie };
+    const asked = request(`${bob.browser.address}${path}`, { agent, headers: { ...cookie, ...headers } });
+    asked.on("response", (response) => {
+      let text = "";
+      response.on("data", (part: Buffer) => (text += part.toString("latin1")));
+      response.on("end", () => done(`${response.statusCode} ${text.slice(0, 20)}`));
+      response.on("error", () => done("cut"));
+    });
+    asked.on("error", () => done("cut"));
+    asked.end();
+  });
+}
+
+describe("a download that its store does not give", () => {
+  it("is refused whole, or cut where it has begun, and leaves its connection usable", async () => {
+    const { body: file } = await upload(bob, randomBytes(50_000));
+    unwrap(await send(bob, "one", file.id));
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    onTestFinished(() => agent.destroy());
+    const path = `/api/files/${file.id}`;
+    away.store.down = true;
+    expect(await ask(agent, path)).toMatch(/^503 {"code":"unavailable/);
+    expect(await ask(agent, path, { range: "bytes=0-9" })).toMatch(/^503 {"code":"unavailable/);
+    expect(await ask(agent, "/api/me")).toMatch(/^200 {"id":/);
+    away.store.down = false;
+    // Part of it, and then nothing more.
+    away.store.answer = (response, bytes) => {
+      response.writeHead(200);
+      response.end(bytes.subarray(0, 20_000));
+    };
+    expect(await ask(agent, path)).toBe("cut");
+    // The head alone, and then the end of the connection.
+    away.store.answer = (response, { length }) => {
+      response.writeHead(200, { "content-length": length });
+      response.flushHeaders();
+      setTimeout(() => response.destroy(), 50);
+    };
+    expect(await ask(agent, path)).toMatch(/^(?:cut|50\d)/);
+    away.store.answer = undefined;
+    expect(await ask(agent, path)).toMatch(/^200 /);
+    expect(await ask(agent, "/api/me")).toMatch(/^200 {"id":/);
+  });
+});
+
+describe("an upload that its store does not take", () => {
+  it("counts no longer, and is looked at soon", async () => {
+    const before = Number(await house.redis.hget(house.keys.filesUsed, bob.user.id));
+    away.store.down = true;
+    for (let tries = 0; tries < 5; tries += 1)
+      expect((await upload(bob, randomBytes(300_000))).status).toBe(503);
+    away.store.down = false;
+    expect(Number(await house.redis.hget(house.keys.filesUsed, bob.user.id))).toBe(before);
+    const [, due] = await house.redis.zrange(house.keys.filesDue, "-1", "-1", "WITHSCORES");
+    expect(Number(due)).toBeLessThan(Date.now() + 120_000);
+    expect((await upload(bob, randomBytes(300_000))).status).toBe(201);
+  });
+
+  it("is refused for now where the disk is full, however large it is", async ({ skip }) => {
+    const place = mkdtempSync(join(tmpdir(), "hubbub-full-"));
+    onTestFinished(() => rmSync(place, { recursive: true, force: true }));
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=300k", "tmpfs", place], { stdio: "ignore" });
+    } catch {
+      // Only root may mount.
+      skip();
+    }
+    onTestFinished(() => void execFileSync("umount", ["-l", place]));
+    const small = await replicas(1, { FILES_URL: `file:${join(place, "files")}` });
+    onTestFinished(() => small.close());
+    const one = await person(small.replicas[0]!);
+    for (const size of [350_000, 500_000, 5_000_000])
+      expect(await upload(one, randomBytes(size)), String(size)).toMatchObject({
+        status: 503,
+        body: { code: "unavailable" },
+      });
+    expect((await upload(one, randomBytes(1_000))).status).toBe(201);
+  });
+});
+
+describe("a file whose message is deleted before its sender has noted that it was sent", () => {
+  it("stays due where the store does not remove it", async () => {
+    let hold: (() => Promise<void>) | undefined;
+    const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+      const held = hold;
+      if (held && from === "replica" && chunk.includes("zrem\r\n") && chunk.includes(house.keys.filesDue)) {
+        hold = undefined;
+        await held();
+      }
+      return chunk;
+    });
+    const window = await windowOf(bob, await house.addReplica({ REDIS_URL: wire.url }));
+    const { body: file } = await upload(bob, randomBytes(1_000));
+    hold = async () => {
+      const isIt = ({ files }: Message) => files?.[0]?.id === file.id;
+      const { seq } = await until(() => owner.messages.find(isIt));
+      away.store.down = true;
+      unwrap(await owner.socket.emitWithAck("message.delete", { roomId: "0", seq }));
+      away.store.down = false;
+    };
+    unwrap(await send(window, "late", file.id));
+    expect(hold).toBeUndefined();
+    expect(away.objects.has(file.id)).toBe(true);
+    const { redis, keys } = house;
+    await until(async () => (await redis.zscore(keys.filesDue, file.id)) !== null);
+    window.close();
+    await house.replicas.pop()?.close();
+    await wire.close();
+  });
+});

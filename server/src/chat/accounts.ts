@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
-import { ChatError, reasonOf } from "../errors.ts";
+import { ChatError, isRedisAway, reasonOf } from "../errors.ts";
 import {
   LIMITS,
   type Farewell,
@@ -264,23 +264,40 @@ export class Accounts {
 
   /**
    * Deletes an account, and its messages if so asked: those one after another, also after this has resolved; `done`
-   * resolves with their number. What is cut short is gone on with by `resume`. Throws as `setRole` does.
+   * resolves with their number. What is cut short is gone on with by `resume`: from the first step on the owner cannot
+   * log in to ask for it again. Throws as `setRole` does.
    */
   async delete(userId: UserId, farewell: Farewell, by?: ByRole): Promise<{ done: Promise<number> }> {
-    await this.disable(userId, by);
-    // Before it is deleted: from then on nobody can ask for it again.
-    if (farewell === "delete") await this.#parts.users.noteFarewell(userId, Date.now() + FAREWELL_MS);
-    // An attempt that was cut short may have asked for it.
-    else await this.#parts.users.endFarewell(userId);
+    const { users } = this.#parts;
+    await users.noteFarewell(userId, farewell, Date.now() + FAREWELL_MS);
+    try {
+      await this.disable(userId, by);
+    } catch (error) {
+      if (error instanceof ChatError && error.code !== "unavailable") await users.endFarewell(userId);
+      // A room that cannot be read keeps nobody's account. It is barred there later.
+      if (error instanceof ChatError || isRedisAway(error)) throw error;
+      await this.#erase(userId);
+      throw error;
+    }
     await this.#erase(userId);
-    return { done: farewell === "delete" ? this.deleteMessages(userId) : Promise.resolve(0) };
+    if (farewell === "delete") return { done: this.deleteMessages(userId) };
+    await users.endFarewell(userId);
+    return { done: Promise.resolve(0) };
   }
 
-  /** Goes on deleting the messages of deleted accounts where whoever did it has not been heard of for a while. */
+  /** Goes on with the ends of accounts where whoever began them has not been heard of for a while. */
   async resume(now = Date.now()): Promise<void> {
-    const { users } = this.#parts;
-    for (const id of await users.overdueFarewells(now))
-      if ((await users.accountOf(id)).deleted) await this.deleteMessages(id);
+    const { users, log } = this.#parts;
+    for (const { id, farewell } of await users.overdueFarewells(now)) {
+      try {
+        const { deleted, disabled } = await users.accountOf(id);
+        // It was refused, or never begun, or has been enabled since.
+        if (!deleted && !disabled) await users.endFarewell(id);
+        else await (await this.delete(id, farewell)).done;
+      } catch (error) {
+        log.warn({ userId: id, reason: reasonOf(error) }, "an account is deleted wholly later");
+      }
+    }
   }
 
   async #erase(userId: UserId): Promise<void> {
@@ -308,12 +325,12 @@ export class Accounts {
     let deleted = 0;
     try {
       let isWhole = true;
-      await users.noteFarewell(userId, Date.now() + FAREWELL_MS);
+      await users.noteFarewell(userId, "delete", Date.now() + FAREWELL_MS);
       for (const roomId of await this.#roomsEver(userId)) {
         try {
           for await (const count of this.#deleteIn(roomId, userId)) {
             deleted += count;
-            await users.noteFarewell(userId, Date.now() + FAREWELL_MS);
+            await users.noteFarewell(userId, "delete", Date.now() + FAREWELL_MS);
           }
         } catch (error) {
           isWhole = false;
@@ -382,6 +399,8 @@ export class Accounts {
     let isFirst = true;
     for (const roomId of ids)
       for await (const { messages } of this.#pages(roomId)) {
+        // Others may have reacted since the user left, or was removed.
+        if (!(await members.has(roomId, user.id))) break;
         const own = messages.filter(({ from }) => from === user.id).map((message) => JSON.stringify(message));
         const text = own.map((json) => `${isFirst ? ((isFirst = false), "") : ","}\n${json}`).join("");
         yield { text, kb: Math.max(messages.length / 4, text.length / 1_024) };

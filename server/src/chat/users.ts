@@ -3,7 +3,7 @@ import bcrypt from "bcrypt";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import type { Credentials, ServerRole, User, UserId } from "../protocol.ts";
+import type { Credentials, Farewell, ServerRole, User, UserId } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
 import { hashes } from "./hashThreads.ts";
@@ -27,6 +27,8 @@ const RESET_MS = 24 * 3600 * 1_000;
 const NAME_FRESH_MS = 300_000;
 /** A deleted account's name, which is nobody's username. */
 const DELETED = "deleted user";
+/** Follows the id of an account that ends and keeps its messages. */
+const KEEPING = ":keep";
 
 /** What an admin sees of an account, in ms. */
 export type AccountFacts = { created: number; role: ServerRole; disabled?: number; isDemo: boolean };
@@ -324,18 +326,23 @@ export class Users {
     await this.#redis.hdel(this.#keys.user(id), "reset");
   }
 
-  /** Notes that the messages of an account that ends are to be deleted, by somebody else if it is not done by then, in ms. */
-  async noteFarewell(id: UserId, until: number): Promise<void> {
-    await this.#redis.zadd(this.#keys.farewells, until, id);
+  /** Notes that an account is to end, with its messages or without; by then, in ms, others go on with it. */
+  async noteFarewell(id: UserId, farewell: Farewell, until: number): Promise<void> {
+    await this.#redis.zadd(this.#keys.farewells, until, farewell === "delete" ? id : id + KEEPING);
+    await this.#redis.zrem(this.#keys.farewells, farewell === "delete" ? id + KEEPING : id);
   }
 
-  /** Whose messages should have been deleted by now. */
-  async overdueFarewells(now: number): Promise<UserId[]> {
-    return this.#redis.zrangebyscore(this.#keys.farewells, "-inf", now);
+  /** Whose accounts should have ended by now. */
+  async overdueFarewells(now: number): Promise<{ id: UserId; farewell: Farewell }[]> {
+    const overdue = await this.#redis.zrangebyscore(this.#keys.farewells, "-inf", now);
+    return overdue.map((one) => ({
+      id: one.replace(KEEPING, ""),
+      farewell: one.endsWith(KEEPING) ? "keep" : "delete",
+    }));
   }
 
   async endFarewell(id: UserId): Promise<void> {
-    await this.#redis.zrem(this.#keys.farewells, id);
+    await this.#redis.zrem(this.#keys.farewells, id, id + KEEPING);
   }
 
   /** What there is to know of an account; undefined if there is none, or it is deleted. */

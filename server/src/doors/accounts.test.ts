@@ -20,6 +20,8 @@ import {
   connect,
   person,
   newServer,
+  startWire,
+  testRedisUrl,
   until,
   windowOf,
   type House,
@@ -424,6 +426,43 @@ describe("deleting one's own account", () => {
     await redis.del(keys.farewells);
     gone.close();
     here.close();
+  });
+
+  it("is finished by another replica, whichever command it was cut short after", async () => {
+    const { redis, keys } = house;
+    let allowed = Infinity;
+    const wire = await startWire(testRedisUrl(), (chunk, from) =>
+      from === "replica" && (allowed -= 1) < 0 ? null : chunk,
+    );
+    const third = await house.addReplica({ REDIS_URL: wire.url });
+    for (const messages of ["keep", "delete"] as const) {
+      let cut = 0;
+      for (let commands = 2; cut < 6; commands += 3) {
+        const one = await person(right(), `cut-${messages}-${commands}`);
+        await one.say("0", `said by ${one.user.username}`);
+        const { user, browser } = one;
+        const asker = new Browser(third);
+        asker.cookie = browser.cookie;
+        await asker.get("/api/me");
+        allowed = commands;
+        await asker.fetch("DELETE", "/api/me", { password: PASSWORD, messages }).catch(() => undefined);
+        allowed = Infinity;
+        const [disabled, deleted] = await redis.hmget(keys.user(user.id), "disabled", "deleted");
+        one.close();
+        if (disabled === null) continue;
+        cut = deleted === null ? cut + 1 : 6;
+        for (const name of [user.id, `${user.id}:keep`]) await redis.zadd(keys.farewells, "XX", 1, name);
+        const next = await house.addReplica();
+        await until(async () => (await redis.zcard(keys.farewells)) === 0);
+        house.replicas.pop();
+        await next.close();
+        expect(await redis.hmget(keys.user(user.id), "password", "role")).toEqual([null, null]);
+        const rows = await redis.zrange(keys.room("0"), "0", "-1");
+        expect(rows.some((row) => row.includes(`said by ${user.username}`))).toBe(messages === "keep");
+      }
+    }
+    await house.replicas.pop()?.close();
+    await wire.close();
   });
 
   it("keeps the messages if so asked, also after an attempt to delete them that was cut short", async () => {

@@ -130,7 +130,7 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
     await throttle.queue("transcript", user.id, async () => {
       response.type("json").attachment("hubbub.json");
       identity.watch(request, response, () => Promise.resolve());
-      await pipeline(paidFor(accounts.export(user, sid, role), throttle, user.id), response);
+      await pipeline(await paidFor(accounts.export(user, sid, role), throttle, user.id), response);
     });
   });
   // {password} -> 204; the password of the account whose one-time code this is; ends its sessions; 404 once it was

@@ -19,7 +19,7 @@ import type { Audit } from "../store/audit.ts";
 import { unanswered, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Settings } from "../store/settings.ts";
-import { may, refused } from "./access.ts";
+import { may, refused, roleIn } from "./access.ts";
 import type { ChatFiles } from "./files.ts";
 import { asChanged, demandMeant, type Mentioned, type MessageChange } from "./changes.ts";
 import { findMessages, type Finding } from "./find.ts";
@@ -82,18 +82,45 @@ export class ChatMessages {
    * another room or person, or another message's, is `not_found` too.
    */
   async send(user: User, send: SendMessage): Promise<string> {
+    try {
+      return await this.#sendNew(user, send);
+    } catch (error) {
+      // A refusal is final, and what was stored before is no less stored: by now words are filtered, or a file is gone.
+      if (!(error instanceof ChatError) || error.code === "unavailable") throw error;
+      const row = await this.#members
+        .reading(send.roomId, user.id, this.#log.repeated(user.id, send))
+        .catch(() => null);
+      if (row === null) throw error;
+      this.#metrics.repeated.inc();
+      return row;
+    }
+  }
+
+  async #sendNew(user: User, send: SendMessage): Promise<string> {
     const files = send.files && (await this.#files.describe(send.files));
     await this.#demandWords([send.message, ...(files?.flatMap(wordsOf) ?? [])].join("\n"));
     const shown = await this.#rooms.showBoth(user.id, send.roomId);
     const found = await this.#lookedUp(user, send);
     const stop = this.#metrics.append.startTimer();
-    const { row, repeated } = await this.#log.append(user.id, { ...send, ...found, files });
+    const { row, repeated } = await this.#append(user, { ...send, ...found, files });
     stop();
     // The message of a repeat may have others: these are nobody's then.
     if (files && !repeated) await this.#files.settle(files);
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
     return row;
+  }
+
+  /** The log knows roles in the room alone: admins of the server wait in slow mode no more than its owners do. */
+  async #append(user: User, message: NewMessage): Promise<{ row: string; repeated: boolean }> {
+    try {
+      return await this.#log.append(user.id, message);
+    } catch (error) {
+      if (!(error instanceof ChatError) || error.code !== "rate_limited") throw error;
+      const { kind, standing, server } = (await this.#rooms.situation(user, message.roomId)).situation;
+      if (roleIn(kind, standing, server) !== "owner") throw error;
+      return this.#log.append(user.id, { ...message, unhurried: true });
+    }
   }
 
   /**
@@ -106,7 +133,15 @@ export class ChatMessages {
     // Before the row is read: a stranger must not learn which messages there are.
     const seen = may(asked.do === "delete" ? "delete.others" : asked.do, situation);
     if (seen === "not_found") throw refused(seen);
-    if (asked.do === "edit") await this.#demandWords(asked.message);
+    if (asked.do === "edit") {
+      try {
+        await this.#demandWords(asked.message);
+      } catch (error) {
+        const row = await this.#log.edited(user.id, asked);
+        if (row === null || !(error instanceof ChatError)) throw error;
+        return row;
+      }
+    }
     const mentioned = asked.do === "edit" ? await this.#mentionsIn(asked.message) : {};
     const change = () =>
       this.#log.change(user.id, asked, (message, record) => {
@@ -173,18 +208,11 @@ export class ChatMessages {
   }
 
   /**
-   * A Page, as JSON; other callers may share its bytes. Throws `not_found` for a room that is not the user's, first of
-   * all.
+   * A Page, as JSON; other callers may share its bytes. Throws `not_found` for a room that is not the user's, before any
+   * other error.
    */
   async list(user: User, roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
-    // Both run at once; a page for a stranger is discarded, and so is its error.
-    const [member, page] = await Promise.allSettled([
-      this.#members.demand(roomId, user.id),
-      this.#log.pageJson(roomId, cursor),
-    ]);
-    if (member.status === "rejected") throw member.reason;
-    if (page.status === "rejected") throw page.reason;
-    return page.value;
+    return this.#members.reading(roomId, user.id, this.#log.pageJson(roomId, cursor));
   }
 
   /**
@@ -246,22 +274,31 @@ export class ChatMessages {
       rests.push(...(await Promise.all(some)));
     }
     const messages: Message[] = [];
+    let more: boolean;
     for (;;) {
       let newest: Rest | undefined;
       for (const rest of rests) {
         if (rest.next && rest.next.date > (newest?.next?.date ?? -Infinity)) newest = rest;
       }
-      if (newest?.next === undefined) return { messages, more: false };
-      if (messages.length >= size && newest.next.date !== messages.at(-1)?.date)
-        return { messages, more: true };
+      more = newest?.next !== undefined;
+      const isFull = messages.length >= size && newest?.next?.date !== messages.at(-1)?.date;
+      if (newest?.next === undefined || isFull) break;
       messages.push(newest.next);
       await advance(newest);
     }
+    // Who was removed meanwhile reads nothing that was said afterwards.
+    const shown = [...new Set(messages.map(({ roomId }) => roomId))];
+    const isWhole = (await this.#rooms.areTheirs(user.id, shown)).length === shown.length;
+    return isWhole ? { messages, more } : this.listMentions(user, { before, size });
   }
 
   /** What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's. */
   async sync(user: User, cursor: Cursor): Promise<string> {
-    if (await this.#members.has(cursor.roomId, user.id)) return this.#log.syncJson(cursor);
+    if (await this.#members.has(cursor.roomId, user.id)) {
+      const synced = await this.#log.syncJson(cursor);
+      // Asked again, for who was removed meanwhile.
+      if (await this.#members.has(cursor.roomId, user.id)) return synced;
+    }
     const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
     return JSON.stringify(unknown);
   }
@@ -272,7 +309,10 @@ export class ChatMessages {
     const { names } = await this.#rooms.describe(roomId, user.id);
     return transcript({
       title: names.join(", "),
-      page: (after) => this.#log.page(roomId, { after, size: BOUNDS.transcriptPage.value }),
+      page: (after) => {
+        const page = this.#log.page(roomId, { after, size: BOUNDS.transcriptPage.value });
+        return this.#members.reading(roomId, user.id, page);
+      },
       nameOf: async (id) => (await this.#users.find([id]))[0]?.username ?? id,
     });
   }

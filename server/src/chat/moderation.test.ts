@@ -25,6 +25,7 @@ import {
   both,
   Browser,
   commandsDuring,
+  newServer,
   person,
   replicas,
   startWire,
@@ -416,6 +417,36 @@ describe("a room's settings", () => {
 });
 
 describe("an admin of the server", () => {
+  it("is held by no moderator of an open room, and by no slow mode", async () => {
+    const own = await newServer(1);
+    try {
+      const [replica] = own.replicas;
+      const admin = await person(replica!, "olga");
+      const maker = await person(replica!, "eve");
+      const mod = await person(replica!, "bob");
+      const { id } = await maker.makes({ name: "Open" });
+      for (const one of [admin, mod]) unwrap(await one.socket.emitWithAck("room.join", { roomId: id }));
+      await put(maker, mod, { role: "moderator" }, id);
+      await patch(maker, { slow: 100 }, id);
+      await admin.say(id, "one");
+      await admin.say(id, "two");
+      await expect(put(mod, admin, { mutedUntil: Date.now() + 60_000 }, id)).rejects.toThrow("forbidden");
+      const path = `/api/rooms/${id}`;
+      for (const [method, what] of [
+        ["PUT", "bans"],
+        ["DELETE", "members"],
+      ] as const) {
+        const { status } = await mod.browser.fetch(method, `${path}/${what}/${admin.user.id}`, {});
+        expect(status, what).toBe(403);
+      }
+      // Nor is one who is not in the room kept out of it.
+      unwrap(await admin.socket.emitWithAck("room.leave", { roomId: id }));
+      expect((await mod.browser.fetch("PUT", `${path}/bans/${admin.user.id}`, {})).status).toBe(403);
+    } finally {
+      await own.close();
+    }
+  });
+
   it("acts as an owner in every room that everybody sees, and mutes in General", async () => {
     const { redis, keys } = house;
     await redis.hset(keys.user(stranger.user.id), "role", "admin");
@@ -568,15 +599,29 @@ describe("a report that is made again while it is closed", () => {
     const id = `${room.id}/1`;
     for (let round = 0; round < 50; round += 1) {
       await reports.add(room.id, 1, member.user.id, "");
-      const report = await reports.find(id);
+      const report = await reports.find(room.id, 1);
       if (report) await Promise.all([reports.close(report), reports.add(room.id, 1, stranger.user.id, "")]);
-      const isOpen = (await reports.find(id))?.state === "open";
+      const isOpen = (await reports.find(room.id, 1))?.state === "open";
       expect((await reports.list(null, 100)).some((one) => one.id === id)).toBe(isOpen);
     }
   });
 });
 
 describe("a report", () => {
+  it("is closed under its own name alone", async () => {
+    const { seq } = await member.say(room.id, "bad");
+    await stranger.browser.post("/api/reports", { roomId: room.id, seq });
+    await owner.browser.post("/api/reports", { roomId: room.id, seq });
+    for (const name of [`${seq}%2Fx`, `0${seq}`, `+${seq}`, `${seq}.0`, "x", "constructor"]) {
+      const path = `/api/reports/${room.id}/${name}`;
+      const { status } = await owner.browser.post(path, { state: "done" });
+      expect(status, name).toBe(404);
+    }
+    const { body } = await owner.browser.get<Report[]>(`/api/rooms/${room.id}/reports`);
+    expect(body.map(({ state }) => state)).toEqual(["open"]);
+    expect(await house.redis.zrange(house.keys.openReports, 0, "-1")).toContain(`${room.id}/${seq}`);
+  });
+
   it("is closed once: who does it again leaves no further entry, and whoever may not is told the same of any message", async () => {
     const said = await member.say(room.id, "look at this");
     const close = async (one: Person, seq: number) =>
@@ -624,6 +669,21 @@ describe("a report", () => {
 });
 
 describe("the audit log", () => {
+  it("has no entry of what changes nothing, which anybody may ask for", async () => {
+    const told: Change[] = [];
+    owner.socket.on("room.changed", (change) => told.push(change));
+    for (const one of [member, moderator, owner]) {
+      expect((await one.browser.fetch("PATCH", `/api/rooms/${room.id}`, {})).status).toBe(200);
+      for (const target of [one, owner])
+        expect(await put(one, target, {})).toMatchObject({ username: target.user.username });
+    }
+    expect(await call(stranger, "PATCH", "", {})).not.toBe("done");
+    const { body } = await owner.browser.get<AuditEntry[]>(`/api/rooms/${room.id}/audit`);
+    expect(body.map(({ what, by }) => [what, by])).toEqual([["role", owner.user.id]]);
+    owner.socket.off("room.changed");
+    expect(told).toEqual([]);
+  });
+
   const entries = async (by: Person) => {
     const { body } = await by.browser.get<AuditEntry[]>(`/api/rooms/${room.id}/audit`);
     return body.map(({ by: who, what, refused }) => `${who} ${what}${refused ? " refused" : ""}`);

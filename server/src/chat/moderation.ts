@@ -6,6 +6,7 @@ import {
   type MemberPatch,
   type RoomId,
   type RoomRole,
+  type ServerRole,
   type Standing,
   type User,
   type UserId,
@@ -70,11 +71,17 @@ export class Moderation {
     patch: MemberPatch,
     begin: () => Promise<void>,
   ): Promise<Member> {
-    const { role } = patch;
+    const { role, mutedUntil } = patch;
     const { situation, withRecord } = await this.#rooms.situation(user, roomId);
     demand(situation, "members");
     const target = await this.#demandUser(targetId);
-    const isAdded = (await this.#standing(roomId, situation, targetId)) === null;
+    const [standing, server] = await Promise.all([
+      this.#standing(roomId, situation, targetId),
+      this.#serverRole(targetId),
+    ]);
+    const isAdded = standing === null;
+    if (standing !== null && role === undefined && mutedUntil === undefined)
+      return memberOf(target, standing);
     if (isAdded) {
       demand(situation, "add");
       if (target.deleted) throw noUser();
@@ -82,21 +89,13 @@ export class Moderation {
     }
     if (role !== undefined && role !== "owner") await this.#demandOtherOwner(roomId, targetId);
     // The record may change until it is stored: then this is decided anew.
-    this.#decide(
-      situation,
-      isAdded,
-      user.id === targetId,
-      patch,
-      await this.#members.record(roomId, targetId),
-    );
+    const about = { isAdded, isOwn: user.id === targetId, server };
+    this.#decide(situation, about, patch, await this.#members.record(roomId, targetId));
     await begin();
-    const { before, after } = await this.#members.change(roomId, targetId, user.id, (record, actor) => {
-      const now = withRecord(actor);
-      return {
-        record: this.#decide(now, isAdded, targetId === user.id, patch, record),
-        ...(isAdded && { ban: "guarded" as const }),
-      };
-    });
+    const { before, after } = await this.#members.change(roomId, targetId, user.id, (record, actor) => ({
+      record: this.#decide(withRecord(actor), about, patch, record),
+      ...(isAdded && { ban: "guarded" as const }),
+    }));
     if (isAdded) {
       await this.#members.list(roomId, targetId, before === null);
       await this.#members.giveOwner(roomId);
@@ -104,15 +103,13 @@ export class Moderation {
       this.#announce.showRoom([targetId], roomId);
     }
     if (before?.role === "owner" && after?.role !== "owner") await this.#members.keepOwner(roomId);
-    const { role: now, mutedUntil: until } = after ?? ordinary();
-    return { ...target, role: now, ...(until !== undefined && { mutedUntil: until }) };
+    return memberOf(target, after ?? ordinary());
   }
 
   /** The changed record, if the actor may change it. */
   #decide(
     now: Situation,
-    isAdded: boolean,
-    isOwn: boolean,
+    { isAdded, isOwn, server }: { isAdded: boolean; isOwn: boolean; server: ServerRole },
     patch: MemberPatch,
     record: MemberRecord | null,
   ): MemberRecord | null {
@@ -125,7 +122,7 @@ export class Moderation {
     if (role !== undefined && role !== standing?.role && (role !== "member" || standing !== null))
       demand(now, "role");
     if (mutedUntil !== undefined) demand(now, "mute");
-    if (standing !== null && (!isOwn || mutedUntil !== undefined)) demandAbove(now, standing);
+    if (standing !== null && (!isOwn || mutedUntil !== undefined)) demandAbove(now, standing, server);
     return tidy(now, changed(standing, patch));
   }
 
@@ -184,15 +181,18 @@ export class Moderation {
   ): Promise<void> {
     const { situation, withRecord } = await this.#rooms.situation(user, roomId);
     demand(situation, action);
-    const standing = await this.#members.record(roomId, targetId);
-    if (standing !== null) demandAbove(situation, standing);
+    const [standing, server] = await Promise.all([
+      this.#members.record(roomId, targetId),
+      this.#serverRole(targetId),
+    ]);
+    demandAbove(situation, standing, server);
     decide(standing);
     await begin();
     if (standing?.role === "owner") await this.#members.keepOwner(roomId, targetId);
     const before = await this.#members.takeOut(roomId, targetId, user.id, (record, actor) => {
       const now = withRecord(actor);
       demand(now, action);
-      if (record !== null) demandAbove(now, record);
+      demandAbove(now, record, server);
       return decide(record);
     });
     await this.#rooms.forget(roomId, targetId, before);
@@ -203,6 +203,10 @@ export class Moderation {
     const record = await this.#members.record(roomId, userId);
     if (record !== null || kind === "open" || kind === "invite") return record;
     return kind === "everyone" || this.#rooms.usersOf(roomId).includes(userId) ? ordinary() : null;
+  }
+
+  async #serverRole(id: UserId): Promise<ServerRole> {
+    return (await this.#users.accountOf(id)).role;
   }
 
   async #demandUser(id: UserId): Promise<User> {
@@ -223,10 +227,7 @@ export class Moderation {
       roomId,
       users.map(({ id }) => id),
     );
-    return users.map((user, index) => {
-      const { role, mutedUntil } = records[index] ?? ordinary();
-      return { ...user, role, ...(mutedUntil !== undefined && { mutedUntil }) };
-    });
+    return users.map((user, index) => memberOf(user, records[index] ?? ordinary()));
   }
 }
 
@@ -236,6 +237,10 @@ function noUser(): ChatError {
 
 function ordinary(): Standing {
   return { role: "member" };
+}
+
+function memberOf(user: User, { role, mutedUntil }: Standing): Member {
+  return { ...user, role, ...(mutedUntil !== undefined && { mutedUntil }) };
 }
 
 /** A record of somebody ordinary is stored only where records say who is in the room. */
@@ -254,8 +259,14 @@ function changed(standing: MemberRecord | null, { role, mutedUntil }: MemberPatc
   };
 }
 
-function demandAbove({ kind, standing, server }: Situation, target: Standing): void {
+/** `target`: what they are in the room, null for nothing, and on the server: its admins stand high in most rooms. */
+function demandAbove(
+  { kind, standing, server }: Situation,
+  target: Standing | null,
+  targetServer: ServerRole,
+): void {
   const own: RoomRole = roleIn(kind, standing, server) ?? "member";
-  if (!mayActOn(ROOM_ROLES, own, target.role))
+  const theirs = roleIn(kind, target, targetServer);
+  if (theirs !== null && !mayActOn(ROOM_ROLES, own, theirs))
     throw new ChatError("forbidden", "They stand as high as you here.");
 }

@@ -1,6 +1,5 @@
 import { ChatError } from "../errors.ts";
 import {
-  isRoomId,
   type AuditEntry,
   type NewReport,
   type Report,
@@ -53,14 +52,12 @@ export class ChatReports {
   }
 
   /** Says that a report was looked at, or does nothing if somebody has. Throws `not_found`, `forbidden`. */
-  async close(user: User, id: string): Promise<void> {
-    const [roomId = ""] = id.split("/", 1);
-    if (!isRoomId(roomId)) throw unknownReport();
+  async close(user: User, roomId: RoomId, seq: number): Promise<void> {
     const { role } = await this.#users.accountOf(user.id);
     // Before the report is read: who has no right must not learn which messages were reported.
     if (role === "user") await this.#rooms.demand(user, roomId, "review");
-    const report = await this.#reports.find(id);
-    if (report === null) throw unknownReport();
+    const report = await this.#reports.find(roomId, seq);
+    if (report === null) throw new ChatError("not_found", "There is no such report.");
     // Whoever closed it may not have come to the end.
     if (report.state === "done") return this.#reports.close(report);
     const note = { by: user.id, what: "review", roomId: report.roomId, seq: report.seq };
@@ -100,8 +97,4 @@ export class ChatReports {
       return message ? [{ ...report, message }] : [];
     });
   }
-}
-
-function unknownReport(): ChatError {
-  return new ChatError("not_found", "There is no such report.");
 }

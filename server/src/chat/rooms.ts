@@ -118,16 +118,18 @@ export class ChatRooms {
     );
   }
 
-  /** A room as this user sees it. The caller must have checked that the user is in it. */
-  async describe(roomId: RoomId, userId: UserId, known?: ServerRole): Promise<Room> {
-    return (await this.#seen(roomId, userId, known)).room;
+  /** A room as this user sees it. Throws `not_found` if they are not in it, unless they see it as an admin. */
+  async describe(roomId: RoomId, userId: UserId): Promise<Room> {
+    const { room, record, server } = await this.#seen(roomId, userId);
+    if (roleIn(room.kind, standingOf(roomId, record, true), server) === null) throw unknownRoom();
+    return room;
   }
 
   async #seen(
     roomId: RoomId,
     userId: UserId,
-    known: ServerRole | undefined,
-  ): Promise<{ room: Room; record: MemberRecord | null }> {
+    known?: ServerRole,
+  ): Promise<{ room: Room; record: MemberRecord | null; server: ServerRole }> {
     const [last, state, server] = await Promise.all([
       this.#log.newest(roomId),
       this.#rooms.state(roomId, userId),
@@ -140,6 +142,7 @@ export class ChatRooms {
       seq,
       read,
       deleted: gone,
+      unread,
       mentions,
       calledSince,
       notify,
@@ -160,7 +163,7 @@ export class ChatRooms {
       last,
       seq,
       read,
-      unread: Math.max(0, seq - read - gone.length),
+      unread,
       ...(gone.length > 0 && { deleted: gone }),
       ...(mentions > 0 && { mentions }),
       ...(calledSince > 0 && { calledSince }),
@@ -172,7 +175,7 @@ export class ChatRooms {
       ...(standing.mutedUntil !== undefined && { mutedUntil: standing.mutedUntil }),
       ...settings,
     };
-    return { room, record };
+    return { room, record, server };
   }
 
   /**
@@ -236,6 +239,7 @@ export class ChatRooms {
     const note = { by: user.id, what: "settings", roomId, detail: JSON.stringify(patch) };
     await this.#audit.noted(note, async (begin) => {
       const guard = await this.guard(user, roomId, "members", ...actions);
+      if (actions.length === 0) return;
       await begin();
       await this.set(roomId, patch, guard);
     });
@@ -359,12 +363,8 @@ export class ChatRooms {
     size: number,
   ): Promise<{ room: Room; messages: Message[] } & Revision> {
     const revision = this.#log.revision(roomId);
-    const [, room, { messages }, { rev, revHash }] = await Promise.all([
-      this.#members.demand(roomId, user.id),
-      this.describe(roomId, user.id),
-      this.#log.page(roomId, { size }),
-      revision,
-    ]);
+    const read = Promise.all([this.describe(roomId, user.id), this.#log.page(roomId, { size }), revision]);
+    const [room, { messages }, { rev, revHash }] = await this.#members.reading(roomId, user.id, read);
     return { room, messages, rev, revHash };
   }
 
@@ -414,7 +414,7 @@ export class ChatRooms {
     await this.#members.demand(roomId, user.id);
     const kind = await this.#rooms.kind(roomId);
     if (kind === "everyone") return this.#users.count();
-    return kind === "direct" ? 2 : this.#members.size(roomId);
+    return kind === "direct" ? 2 : this.#members.present(roomId);
   }
 
   /** Throws `not_found`. */
@@ -440,7 +440,7 @@ export class ChatRooms {
       return [];
     }
     if (this.#opened.size >= OPENED_REMEMBERED) this.#opened.clear();
-    const opening = this.#showToBoth(roomId, pair);
+    const opening = this.#showToBoth(roomId, pair, userId);
     this.#opened.set(roomId, { at: performance.now(), opening });
     try {
       return await opening;
@@ -450,8 +450,11 @@ export class ChatRooms {
     }
   }
 
-  async #showToBoth(roomId: RoomId, pair: [UserId, UserId]): Promise<UserId[]> {
-    if ((await this.#users.find(pair)).length < 2) throw unknownRoom();
+  async #showToBoth(roomId: RoomId, pair: [UserId, UserId], userId: UserId): Promise<UserId[]> {
+    const people = await this.#users.find(pair);
+    const isNew = people.length === 2 && !(await this.#members.sees(roomId, userId));
+    // Nobody begins to write to somebody who is gone.
+    if (people.length < 2 || (isNew && people.some(({ deleted }) => deleted))) throw unknownRoom();
     const added = await Promise.all(pair.map((id) => this.#members.show(roomId, id)));
     await Promise.all(pair.map((id) => this.keepOut(roomId, id)));
     return pair.filter((_, index) => added[index]);

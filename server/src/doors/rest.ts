@@ -269,12 +269,33 @@ const NOTED: Record<string, Partial<Record<ErrorCode, SecurityEvent>>> = {
 /** Codes of answers whose reader has left. */
 const GONE = new Set<unknown>(["ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROYED", "ECONNRESET", "EPIPE"]);
 
-/** Answers with a failure, with or without Express. */
+/** Headers of an answer that did not come: a refusal has none of them, or its own. */
+const OF_ANSWER = [
+  "Accept-Ranges",
+  "Content-Disposition",
+  "Content-Length",
+  "Content-Range",
+  "Content-Type",
+  "ETag",
+];
+
+/** Answers with a failure, with or without Express. Nothing comes after it: it must not throw. */
 function refuse(error: unknown, request: Asked, response: ServerResponse, parts: RestParts): void {
+  try {
+    answerRefusal(error, request, response, parts);
+  } catch (fault) {
+    parts.security.contain("request", fault);
+    response.destroy();
+  }
+}
+
+function answerRefusal(error: unknown, request: Asked, response: ServerResponse, parts: RestParts): void {
   const { config, identity, metrics, security } = parts;
   // The sender has left: there is nobody to answer, and nothing is wrong. Node does not tell the response if an earlier
   // one on its connection is not finished.
-  const hasLeft = response.destroyed || request.socket.destroyed;
+  // Node takes the socket from a request whose body is broken off.
+  const { socket } = request as { socket: Socket | null };
+  const hasLeft = response.destroyed || (socket ?? response.socket)?.destroyed === true;
   if (hasLeft && error instanceof Error && "code" in error && GONE.has(error.code)) return;
   const failure = toFailure(error, parts, "request");
   const { code } = failure;
@@ -292,6 +313,7 @@ function refuse(error: unknown, request: Asked, response: ServerResponse, parts:
     return;
   }
   const { status, headers, body } = refusalOf(failure);
+  for (const name of OF_ANSWER) response.removeHeader(name);
   response.statusCode = status;
   response.setHeaders(new Map(Object.entries(headers)));
   response.end(body);
@@ -482,7 +504,6 @@ function beforeAnswer(response: Response, work: () => Promise<void>, failed: (er
     work().then(
       () => end(...args),
       (error: unknown) => {
-        if (!response.headersSent) response.removeHeader("Content-Length");
         failed(error);
       },
     );
@@ -778,7 +799,10 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const user = demandUser(response);
     reportState.parse(request.body);
     await throttle.take("moderation", user.id);
-    await chat.reports.close(user, `${request.params.roomId}/${request.params.seq}`);
+    const { roomId, seq: asked } = request.params;
+    if (!isRoomId(roomId) || !/^[1-9]\d{0,15}$/.test(asked))
+      throw new ChatError("not_found", "There is no such report.");
+    await chat.reports.close(user, roomId, Number(asked));
     response.status(204).end();
   });
   // -> the open reports of all rooms, for admins
@@ -837,7 +861,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
       const chunks = await chat.messages.transcript(user, roomId);
       response.type("html").attachment("transcript.html");
       identity.watch(request, response, () => chat.rooms.demand(user, roomId, "read"));
-      await pipeline(paidFor(chunks, throttle, user.id), response);
+      await pipeline(await paidFor(chunks, throttle, user.id), response);
     });
   });
   return router;

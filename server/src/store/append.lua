@@ -3,8 +3,8 @@
 --      mentioned user (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
 --      6 ms to remember the nonce, 7 flags: "l" the room lists its members, "a" its rows were adopted, "m" servers that
---      know `members` alone may run, "t" it belongs to a thread, "f" it has files, "r" it answers a message; for an answer
---      8 date, 9 beginning of the answered row; then the ids of its files
+--      know `members` alone may run, "t" it belongs to a thread, "f" it has files, "r" it answers a message, "u" slow mode
+--      does not hold the author; for an answer 8 date, 9 beginning of the answered row; then the ids of its files
 -- Returns {'stored' | 'repeated', message}, {'theirs'}: the whole log is another program's, and the caller must adopt it
 -- first, or why the user may not write: {'stranger'}, {'disabled'}, {'archived'}, {'muted', ms}, {'slow', ms}, {'file'} if
 -- one of the files is not the user's to send, {'unanswered'} if the answered message is not in the log.
@@ -24,6 +24,13 @@ local thread = optional('t')
 local files = optional('f')
 local firstFile = is.r and 10 or 8
 
+-- Who may not read the room gets no row of it either, as it is now.
+local record = redis.call('HGET', KEYS[3], ARGV[2]) or ''
+if is.l and record == '' and (not members or redis.call('SISMEMBER', members, ARGV[2]) == 0) then
+  return { 'stranger' }
+elseif string.find(record, '"disabled":true', 1, true) then
+  return { 'disabled' }
+end
 local sent = redis.call('GET', KEYS[4])
 if sent then
   local own = '{"roomId":"' .. ARGV[1] .. '","seq":'
@@ -32,10 +39,6 @@ if sent then
       return { 'repeated', row }
     end
   end
-end
-local record = redis.call('HGET', KEYS[3], ARGV[2]) or ''
-if is.l and record == '' and (not members or redis.call('SISMEMBER', members, ARGV[2]) == 0) then
-  return { 'stranger' }
 end
 
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash', 'archived', 'slow')
@@ -51,9 +54,7 @@ if meta[7] then
 end
 if record ~= '' and record ~= '{"role":"member"}' then
   local muted = string.match(record, '"mutedUntil":(%d+)')
-  if string.find(record, '"disabled":true', 1, true) then
-    return { 'disabled' }
-  elseif muted and tonumber(muted) > now then
+  if muted and tonumber(muted) > now then
     return { 'muted', string.format('%.0f', tonumber(muted) - now) }
   end
 end
@@ -71,7 +72,7 @@ for at = firstFile, #ARGV do
     return { 'file' }
   end
 end
-if meta[8] and (record == '' or string.find(record, '"role":"member"', 1, true)) then
+if meta[8] and not is.u and (record == '' or string.find(record, '"role":"member"', 1, true)) then
   local pause = tonumber(meta[8]) * 1000
   local spoke = redis.call('GET', KEYS[6]) or '0'
   -- Older servers keep no moment, only that one must wait.

@@ -37,20 +37,22 @@ export class Audit {
   /**
    * Does what matters, and notes it; also that it was refused, but not what somebody asks of a room that they do not
    * see. `work` calls `begin` once it knows that it may, before anything is stored: the entry stands from then on, as
-   * unfinished until the work is done, so that neither a crash nor a lost answer hides it.
+   * unfinished until the work is done, so that neither a crash nor a lost answer hides it. Work that ends without it has
+   * done nothing, and leaves no entry.
    */
   async noted<T>(note: Note, work: (begin: () => Promise<void>) => Promise<T>): Promise<T> {
-    let begun: Entry[] = [];
+    let begun: Entry[] | undefined;
     try {
       const done = await work(async () => {
         begun = await this.#add({ ...note, unfinished: true });
       });
+      if (begun === undefined) return done;
       await this.#add(note);
       await this.#takeBack(begun);
       return done;
     } catch (error) {
       const isKnown = error instanceof ChatError && error.code !== "unavailable";
-      if (isKnown) await this.#takeBack(begun);
+      if (isKnown && begun !== undefined) await this.#takeBack(begun);
       if (isKnown && error.code === "forbidden") await this.note({ ...note, refused: true });
       throw error;
     }

@@ -142,6 +142,8 @@ const ADOPTED_MOST = 5_000;
 const STRAYS_REMEMBERED = 10_000;
 /** How often rows of other programs are adopted before the rest is skipped. */
 const ADOPT_TRIES = 3;
+/** So many rows that are no messages are passed over for one page. */
+const PASSED_OVER = 5_000;
 /** Lower dates are in seconds, as the Redis chat demos store them; as ms they would be in 1973 at the latest. */
 const SECONDS_BELOW = 1e11;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
@@ -225,7 +227,8 @@ export class Log {
       (mixed ? "m" : "") +
       (send.thread === undefined ? "" : "t") +
       (files === undefined ? "" : "f") +
-      (send.answered === undefined ? "" : "r");
+      (send.answered === undefined ? "" : "r") +
+      (send.unhurried ? "u" : "");
     const answered = send.answered === undefined ? [] : [send.answered.date, beginningOf(send.answered)];
     const reply = await this.#append(
       [
@@ -250,6 +253,23 @@ export class Log {
     if (row === undefined || outcome === "muted" || outcome === "slow") throw notWritten(outcome, row);
     if (this.#copies.count > 0) await this.#copied(roomId);
     return { row, repeated: outcome === "repeated" };
+  }
+
+  /** The row of a message that was stored under this nonce, as it is now; null if none is known. */
+  repeated(from: UserId, { roomId, nonce }: Pick<NewMessage, "roomId" | "nonce">): Promise<string | null> {
+    return this.#rowDoneBy(roomId, this.#keys.nonce(roomId, from, nonce));
+  }
+
+  /** The row of a message whose text was changed under this nonce, as it is now; null if none is known. */
+  edited(by: UserId, { roomId, nonce }: Pick<NewMessage, "roomId" | "nonce">): Promise<string | null> {
+    return this.#rowDoneBy(roomId, this.#keys.edit(roomId, by, nonce));
+  }
+
+  /** The row at the date that a key holds. */
+  async #rowDoneBy(roomId: RoomId, key: string): Promise<string | null> {
+    const date = await this.#redis.get(key);
+    const rows = date === null ? [] : await this.#redis.zrangebyscore(this.#keys.room(roomId), date, date);
+    return rows.find(isOwnRow) ?? null;
   }
 
   /**
@@ -722,25 +742,36 @@ export class Log {
       throw new ChatError("unavailable", "Not stored safely yet. Try again.", 500);
   }
 
-  /** Rows of ours only; adopts other programs' rows first. */
+  /** Rows of ours only; adopts other programs' rows first, and passes over those that are no messages. */
   async #rows(roomId: RoomId, cursor: PageCursor): Promise<Rows> {
-    const { after, size } = cursor;
-    const isNewest = after === undefined;
-    const found = await this.#found(roomId, { ...cursor, size: size + 1 }, isNewest ? "newest" : "oldest");
-    const page = found.filter(isOwnRow).slice(0, size);
-    return { rows: isNewest ? page.toReversed() : page, more: found.length > size };
+    const { size } = cursor;
+    const isNewest = cursor.after === undefined;
+    const own: string[] = [];
+    for (let read = 0; own.length <= size && read < PASSED_OVER;) {
+      const wanted = { ...cursor, size: size + 1 };
+      const found = await this.#found(roomId, wanted, isNewest ? "newest" : "oldest", read);
+      own.push(...found.filter(isOwnRow));
+      if (found.length <= size) break;
+      read += found.length;
+    }
+    const page = own.slice(0, size);
+    return { rows: isNewest ? page.toReversed() : page, more: own.length > size };
   }
 
-  /** The newest or the oldest rows between two dates, in that order; may include rows that are no messages. */
+  /**
+   * The newest or the oldest rows between two dates, in that order, after the first ones; may include rows that are no
+   * messages.
+   */
   async #found(
     roomId: RoomId,
     { before, after, size }: PageCursor,
     first: "newest" | "oldest",
+    passed = 0,
   ): Promise<string[]> {
     const room = this.#keys.room(roomId);
     const max = before === undefined ? "+inf" : `(${before}`;
     const min = after === undefined ? "-inf" : `(${after}`;
-    const limit = ["LIMIT", "0", String(size)] as const;
+    const limit = ["LIMIT", String(passed), String(size)] as const;
     for (let tries = 1; ; tries += 1) {
       const found =
         first === "newest"
@@ -934,6 +965,8 @@ export type NewMessage = Omit<SendMessage, "files" | "replyToHash"> &
   Pick<Message, "thread" | "mentions" | "mentionsRoom"> & {
     files?: MessageFile[] | undefined;
     answered?: Message;
+    /** Slow mode does not hold the author. */
+    unhurried?: true;
   };
 
 /** The bytes with which a message's row begins, and which no change touches. */

@@ -269,7 +269,11 @@ export class Members {
    * The account must be marked as disabled before, because joining a room checks that afterwards: see `ChatRooms.keepOut`.
    */
   async bar(userId: UserId, on: boolean): Promise<void> {
-    for (const roomId of await this.of(userId)) await this.barFrom(roomId, userId, on);
+    const faults: unknown[] = [];
+    for (const roomId of await this.of(userId))
+      await this.barFrom(roomId, userId, on).catch((error: unknown) => faults.push(error));
+    // One room that cannot be read does not keep the others open.
+    if (faults.length > 0) throw faults[0];
   }
 
   async barFrom(roomId: RoomId, userId: UserId, on: boolean): Promise<void> {
@@ -314,17 +318,31 @@ export class Members {
     return this.#redis.scard(this.#keys.userRooms(userId));
   }
 
-  /** Whether the user is in the room. */
+  /** Whether the user is in the room; nobody is whose account is disabled. */
   async has(roomId: RoomId, userId: UserId): Promise<boolean> {
-    if (!keepsRecords(roomId)) return this.sees(roomId, userId);
-    if (this.#schema.mixed) await this.#set(roomId, userId, "set", MEMBER);
-    const record = await this.record(roomId, userId);
-    return record !== null && record.disabled !== true;
+    const isListed = keepsRecords(roomId);
+    if (isListed && this.#schema.mixed) await this.#set(roomId, userId, "set", MEMBER);
+    const [record, sees] = await Promise.all([
+      this.record(roomId, userId),
+      isListed || this.sees(roomId, userId),
+    ]);
+    return sees && (record === null ? !isListed : record.disabled !== true);
   }
 
   /** Throws `not_found`, as of a room that does not exist, if this is no room of the user's. */
   async demand(roomId: RoomId, userId: UserId): Promise<void> {
     if (!(await this.has(roomId, userId))) throw unknownRoom();
+  }
+
+  /**
+   * Answers what is read of a room. Throws `not_found` if the user is not in it afterwards: if that were asked before, who
+   * is removed meanwhile would read what was said later. What was read for a stranger is dropped, and so is its error.
+   */
+  async reading<T>(roomId: RoomId, userId: UserId, read: Promise<T>): Promise<T> {
+    const [answer] = await Promise.allSettled([read]);
+    await this.demand(roomId, userId);
+    if (answer.status === "rejected") throw answer.reason;
+    return answer.value;
   }
 
   /** Those of these users who are in a room, by its records. */
@@ -356,6 +374,12 @@ export class Members {
 
   size(roomId: RoomId): Promise<number> {
     return this.#redis.hlen(this.#keys.records(roomId));
+  }
+
+  /** How many members a room has whose accounts are not disabled. */
+  async present(roomId: RoomId): Promise<number> {
+    const records = await this.#redis.hvals(this.#keys.records(roomId));
+    return records.filter((text) => parseRecord(text).disabled !== true).length;
   }
 
   /** Copies into the records what servers that know only the set have changed. */

@@ -125,12 +125,12 @@ async function send(room: Room, step: { user: string; nonce: string; text: strin
   const sent = log.append(user, { roomId: id, message: text, nonce });
   const name = `${user} ${nonce}`;
   const known = ownRows(stored).find(({ score }) => score === stored.nonces.get(name));
-  if (known) {
-    deepStrictEqual(await sent, { row: known.json, repeated: true });
-    return;
-  }
   if (!id.includes(":") && !stored.members.has(user)) {
     await rejects(sent, { code: "not_found" });
+    return;
+  }
+  if (known) {
+    deepStrictEqual(await sent, { row: known.json, repeated: true });
     return;
   }
   const before = stored.head ?? NOTHING;

@@ -27,7 +27,7 @@ export class Reports {
   async list(roomId: RoomId | null, size: number): Promise<StoredReport[]> {
     if (roomId === null) {
       const ids = await this.#redis.zrevrange(this.#keys.openReports, 0, size - 1);
-      const found = await Promise.all(ids.map((id) => this.find(id)));
+      const found = await Promise.all(ids.map((id) => this.#findBy(id)));
       return found.flatMap((one) => (one?.state === "open" ? [one] : []));
     }
     const stored = await this.#redis.hgetall(this.#keys.reports(roomId));
@@ -40,12 +40,15 @@ export class Reports {
       .slice(0, size);
   }
 
-  /** The report with this id, `<room id>/<seq>`; null if there is none. */
-  async find(id: string): Promise<StoredReport | null> {
+  /** The report of a message; null if there is none. */
+  async find(roomId: RoomId, seq: number): Promise<StoredReport | null> {
+    const report = reportOf(await this.#redis.hget(this.#keys.reports(roomId), String(seq)));
+    return report && { id: `${roomId}/${seq}`, roomId, seq, ...report };
+  }
+
+  async #findBy(id: string): Promise<StoredReport | null> {
     const [roomId = "", seq = ""] = id.split("/", 2);
-    if (!isRoomId(roomId)) return null;
-    const report = reportOf(await this.#redis.hget(this.#keys.reports(roomId), seq));
-    return report && { id, roomId, seq: Number(seq), ...report };
+    return isRoomId(roomId) ? this.find(roomId, Number(seq)) : null;
   }
 
   async close({ id, roomId, seq, ...report }: StoredReport): Promise<void> {
@@ -53,7 +56,7 @@ export class Reports {
     await this.#redis.hset(this.#keys.reports(roomId), String(seq), done);
     await this.#redis.zrem(this.#keys.openReports, id);
     // Somebody may have reported it again meanwhile.
-    const again = await this.find(id);
+    const again = await this.find(roomId, seq);
     if (again?.state === "open") await this.#redis.zadd(this.#keys.openReports, String(again.at), id);
   }
 }

@@ -31,7 +31,10 @@ export type RoomState = {
   userIds: [UserId, UserId] | null;
   seq: number;
   read: number;
+  /** Which messages after `read` are deleted, the newest of them. */
   deleted: number[];
+  /** How many messages after `read` are not deleted. */
+  unread: number;
   /** How many messages after `read` mention this user. */
   mentions: number;
   /** seq after which messages to everybody in the room call this user. */
@@ -285,10 +288,11 @@ export class Rooms {
     const [seq, hash, kind, ...settings] = meta;
     // Most rooms are fully read: then there is nothing to count.
     const isRead = Number(seq ?? 0) <= Number(read ?? 0);
-    const [deleted, own, rooms] = isRead
-      ? [[], 0, 0]
+    const [deleted, gone, own, rooms] = isRead
+      ? [[], 0, 0, 0]
       : await Promise.all([
           this.#deleted(roomId, Number(read ?? 0)),
+          this.#redis.zcount(keys.deleted(roomId), `(${read ?? 0}`, "+inf"),
           this.#redis.zcount(keys.mentions(roomId, userId), `(${read ?? 0}`, "+inf"),
           this.#redis.zcount(keys.roomMentions(roomId), `(${Math.max(since, Number(read ?? 0))}`, "+inf"),
         ]);
@@ -300,6 +304,7 @@ export class Rooms {
       seq: Number(seq ?? 0),
       read: Number(read ?? 0),
       deleted,
+      unread: Math.max(0, Number(seq ?? 0) - Number(read ?? 0) - gone),
       mentions: own + rooms,
       calledSince: since,
       notify: NOTIFY_LEVELS.find((level) => level === notify) ?? null,
@@ -390,13 +395,17 @@ export class Rooms {
     return Number(await this.#read(keys, [userId, seq, unread ? "down" : "up"]));
   }
 
-  /** Named rooms with an id above `after`, ascending, from the next `size` ids. */
+  /** The next `size` named rooms with an id above `after`, ascending. */
   async directory(after: number, size: number, userId: UserId): Promise<ListedRoom[]> {
     const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);
-    const ids = Array.from({ length: Math.max(0, Math.min(size, total - after)) }, (_, index) =>
-      String(after + 1 + index),
-    );
-    return this.listed(ids, userId);
+    const found: ListedRoom[] = [];
+    for (let last = after; last < total && found.length < size;) {
+      const first = last + 1;
+      last = Math.min(last + size, total);
+      const ids = Array.from({ length: last - first + 1 }, (_, index) => String(first + index));
+      found.push(...(await this.listed(ids, userId)));
+    }
+    return found.slice(0, size);
   }
 
   /** Named rooms with this text in their name, among those the user may see; for `after` see NameIndex. */

@@ -60,6 +60,15 @@ export function framesOf(error: unknown): string {
   return error.stack.slice(error.stack.indexOf(error.message) + error.message.length).trim();
 }
 
+/**
+ * What a key of a wrong type tells: nothing. For reads that many make of what is one person's or one room's, so that it
+ * keeps nobody else from anything. Throws any other error.
+ */
+export function nothingDamaged(error: unknown): null {
+  if (redisCode(error) === "WRONGTYPE") return null;
+  throw error;
+}
+
 /** Codes of temporary refusals by Redis: loading, full, failing over, read-only, resharding. */
 const LATER = new Set(
   "LOADING OOM MISCONF READONLY CLUSTERDOWN TRYAGAIN MASTERDOWN NOREPLICAS NOAUTH BUSY MOVED ASK".split(" "),

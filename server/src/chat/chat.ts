@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import type { Metrics } from "../metrics.ts";
-import type { UserId } from "../protocol.ts";
+import type { RoomId, UserId } from "../protocol.ts";
 import type { Presence } from "../live/presence.ts";
 import type { Audit } from "../store/audit.ts";
 import type { Invites } from "../store/invites.ts";
@@ -68,7 +68,9 @@ export class Chat {
     this.users = users;
     this.presence = presence;
     this.people = new People(users, presence);
-    this.rooms = new ChatRooms({ rooms: parts.rooms, members, log, users, announce, audit });
+    const tellDamage = (roomId: RoomId) =>
+      parts.log.error({ roomId }, "a room cannot be read: one of its keys has a wrong type");
+    this.rooms = new ChatRooms({ rooms: parts.rooms, members, log, users, announce, audit, tellDamage });
     const rooms = this.rooms;
     const { files, blobs, images, collector, config } = parts;
     this.files = new ChatFiles({

@@ -1,4 +1,4 @@
-import { ChatError } from "../errors.ts";
+import { ChatError, redisCode } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import {
   isRoomId,
@@ -49,6 +49,8 @@ type Parts = {
   users: Users;
   announce: Announcer;
   audit: Audit;
+  /** Logs that a room cannot be read, because one of its keys has a wrong type. */
+  tellDamage: (roomId: RoomId) => void;
 };
 
 /** The rooms as their people see them: made, joined, left, read, listed. */
@@ -59,15 +61,18 @@ export class ChatRooms {
   readonly #users: Users;
   readonly #announce: Announcer;
   readonly #audit: Audit;
+  readonly #tellDamage: Parts["tellDamage"];
   readonly #opened = new Map<RoomId, { at: number; opening: Promise<UserId[]> }>();
+  readonly #damaged = new Set<RoomId>();
 
-  constructor({ rooms, members, log, users, announce, audit }: Parts) {
+  constructor({ rooms, members, log, users, announce, audit, tellDamage }: Parts) {
     this.#rooms = rooms;
     this.#members = members;
     this.#log = log;
     this.#users = users;
     this.#announce = announce;
     this.#audit = audit;
+    this.#tellDamage = tellDamage;
   }
 
   /** How many names a search looks at. */
@@ -107,7 +112,10 @@ export class ChatRooms {
     // A few at a time: Redis and this process must serve others in between.
     for (let start = 0; start < ids.length; start += BOUNDS.roomsAtOnce.value) {
       const some = ids.slice(start, start + BOUNDS.roomsAtOnce.value);
-      for (const { room, record } of await Promise.all(some.map((id) => this.#seen(id, user.id, role)))) {
+      const seen = some.map((id) =>
+        this.#seen(id, user.id, role).catch((error) => this.#passOver(id, error)),
+      );
+      for (const { room, record } of (await Promise.all(seen)).flat()) {
         // The list is an index, which a removal that was cut short may have left behind.
         const isTheirs = record !== null || !keepsRecords(room.id);
         if (isTheirs || (await this.#members.mendList(user.id, room.id))) rooms.push(room);
@@ -116,6 +124,14 @@ export class ChatRooms {
     return rooms.toSorted((a, b) =>
       a.kind === "everyone" ? -1 : b.kind === "everyone" ? 1 : (b.last?.date ?? 0) - (a.last?.date ?? 0),
     );
+  }
+
+  /** One room that somebody has damaged does not keep its people from all others. Throws any other error. */
+  #passOver(roomId: RoomId, error: unknown): [] {
+    if (redisCode(error) !== "WRONGTYPE") throw error;
+    if (!this.#damaged.has(roomId)) this.#tellDamage(roomId);
+    this.#damaged.add(roomId);
+    return [];
   }
 
   /** A room as this user sees it. Throws `not_found` if they are not in it, unless they see it as an admin. */

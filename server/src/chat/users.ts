@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import bcrypt from "bcrypt";
 import type { Config } from "../config.ts";
-import { ChatError } from "../errors.ts";
+import { ChatError, nothingDamaged } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Credentials, Farewell, ServerRole, User, UserId } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
@@ -374,14 +374,18 @@ export class Users {
 
   /** Whether this address is one of the account's own. */
   async isAtHome(username: string, address: string): Promise<boolean> {
-    const seenAt = await this.#redis.zscore(this.#keys.homes(username), address);
+    const seenAt = await this.#redis.zscore(this.#keys.homes(username), address).catch(nothingDamaged);
     return seenAt !== null && Number(seenAt) > Date.now() - HOME_MS;
   }
 
   /** Makes an address one of the account's own. */
   async feelAtHome(username: string, address: string): Promise<void> {
     const homes = this.#keys.homes(username);
-    await this.#redis.zadd(homes, Date.now(), address);
+    const add = () => this.#redis.zadd(homes, Date.now(), address);
+    if ((await add().catch(nothingDamaged)) === null) {
+      await this.#redis.del(homes);
+      await add();
+    }
     await this.#redis.zremrangebyrank(homes, 0, -HOMES - 1);
     await this.#redis.pexpire(homes, HOME_MS);
   }
@@ -394,7 +398,9 @@ export class Users {
 
   /** The ids of existing users, by their names in lower case. */
   async byNames(names: readonly string[]): Promise<Map<string, UserId>> {
-    const claims = await Promise.all(names.map((name) => this.#redis.get(this.#keys.username(name))));
+    const claims = await Promise.all(
+      names.map((name) => this.#redis.get(this.#keys.username(name)).catch(nothingDamaged)),
+    );
     const ids = claims.flatMap((claim) => (claim === null ? [] : [claim.replace(/^user:/, "")]));
     // A name that outlived its account must not lead to the new owner of the id.
     const users = await this.find([...new Set(ids)]);

@@ -53,11 +53,29 @@ export function toFailure(
   }
   const away = isRedisAway(error);
   if (away || NO_FILES.has(codeOf(error))) {
-    log.warn({ reason: reasonOf(error) }, away ? "redis did not do it" : "no more files may be open");
+    tellAway(log, reasonOf(error), away ? "redis did not do it" : "no more files may be open");
     return { code: "unavailable", message: "Not available right now. Try again.", retryAfterMs: RETRY_MS };
   }
   security.contain(place, error);
   return { code: "internal", message: "Something went wrong." };
+}
+
+const WINDOW_MS = 1_000;
+const LINES = 5;
+let window = { since: -WINDOW_MS, lines: 0, leftOut: 0 };
+
+/** A few lines a second, whoever asks: the next ones say how many were left out. */
+function tellAway(log: Logger, reason: string, words: string): void {
+  const now = performance.now();
+  const { leftOut } = window;
+  if (now - window.since >= WINDOW_MS) window = { since: now, lines: 0, leftOut: 0 };
+  else if (window.lines >= LINES) {
+    window.leftOut += 1;
+    return;
+  }
+  const isFirst = window.lines === 0;
+  window.lines += 1;
+  log.warn({ reason, ...(isFirst && leftOut > 0 && { leftOut }) }, words);
 }
 
 /** The HTTP answer to a failure. `rate_limited` closes the connection: a client that does not wait must reconnect. */

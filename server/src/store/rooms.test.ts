@@ -612,6 +612,36 @@ describe("a room of which Redis has lost a key", () => {
   });
 });
 
+describe("a key that somebody has damaged", () => {
+  it("keeps nobody from their other rooms, from a log-in, or from what they say", async () => {
+    const { redis, keys } = house;
+    const one = await person(both(house)[0], "unlucky");
+    const room = await one.makes({ name: "Damaged" });
+    const listed = async () =>
+      (await one.browser.get<Room[]>("/api/rooms")).body.map(({ id, read }) => [id, read] as const);
+    await redis.hset(keys.read("0"), one.user.id, "nan");
+    expect(await listed()).toEqual([
+      ["0", 0],
+      [room.id, 0],
+    ]);
+    await redis.del(keys.meta(room.id));
+    await redis.set(keys.meta(room.id), "no hash");
+    expect((await listed()).map(([id]) => id)).toEqual(["0"]);
+    await redis.set(keys.username("nobody-else"), "user:999");
+    await redis.del(keys.username("nobody-else"));
+    await redis.rpush(keys.username("nobody-else"), "no string");
+    expect((await mary.say("0", "@nobody-else is only text")).mentions).toBeUndefined();
+    await redis.del(keys.homes("unlucky"));
+    await redis.set(keys.homes("unlucky"), "no sorted set");
+    const credentials = { username: "unlucky", password: "correct horse" };
+    expect((await new Browser(both(house)[1]).post("/api/login", credentials)).status).toBe(200);
+    const { body: found } = await one.browser.get<{ found: unknown[] }>("/api/rooms/directory?q=Cave");
+    expect(found).toMatchObject({ complete: true });
+    await redis.del(keys.meta(room.id));
+    one.close();
+  });
+});
+
 describe("a room whose making is cut short", () => {
   it("can be made again under its name, after whichever command it was cut", async () => {
     const { redis, keys, env } = house;

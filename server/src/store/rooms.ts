@@ -1,4 +1,4 @@
-import { ChatError } from "../errors.ts";
+import { ChatError, nothingDamaged } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { looksLikeGeneral } from "../names.ts";
 import {
@@ -235,7 +235,8 @@ export class Rooms {
   /** The name that a room keeps from others; null if it has none, or if the room was not completely made. */
   async #nameHeld(id: RoomId): Promise<string | null> {
     const name = await this.#redis.get(this.#keys.roomName(id));
-    const making = name === null ? null : await this.#redis.hget(this.#keys.meta(id), "making");
+    const making =
+      name === null ? null : await this.#redis.hget(this.#keys.meta(id), "making").catch(nothingDamaged);
     if (making === null || Number(making) > Date.now() - MAKING_MS) return name;
     return (await this.#members.size(id)) === 0 ? null : name;
   }
@@ -286,15 +287,16 @@ export class Rooms {
       userIds ? this.#redis.hget(keys.userHidden(userId), roomId) : null,
     ]);
     const [seq, hash, kind, ...settings] = meta;
+    const mark = Number.isSafeInteger(Number(read)) ? Number(read) : 0;
     // Most rooms are fully read: then there is nothing to count.
-    const isRead = Number(seq ?? 0) <= Number(read ?? 0);
+    const isRead = Number(seq ?? 0) <= mark;
     const [deleted, gone, own, rooms] = isRead
       ? [[], 0, 0, 0]
       : await Promise.all([
-          this.#deleted(roomId, Number(read ?? 0)),
-          this.#redis.zcount(keys.deleted(roomId), `(${read ?? 0}`, "+inf"),
-          this.#redis.zcount(keys.mentions(roomId, userId), `(${read ?? 0}`, "+inf"),
-          this.#redis.zcount(keys.roomMentions(roomId), `(${Math.max(since, Number(read ?? 0))}`, "+inf"),
+          this.#deleted(roomId, mark),
+          this.#redis.zcount(keys.deleted(roomId), `(${mark}`, "+inf"),
+          this.#redis.zcount(keys.mentions(roomId, userId), `(${mark}`, "+inf"),
+          this.#redis.zcount(keys.roomMentions(roomId), `(${Math.max(since, mark)}`, "+inf"),
         ]);
     return {
       id: roomId,
@@ -302,9 +304,9 @@ export class Rooms {
       name,
       userIds,
       seq: Number(seq ?? 0),
-      read: Number(read ?? 0),
+      read: mark,
       deleted,
-      unread: Math.max(0, Number(seq ?? 0) - Number(read ?? 0) - gone),
+      unread: Math.max(0, Number(seq ?? 0) - mark - gone),
       mentions: own + rooms,
       calledSince: since,
       notify: NOTIFY_LEVELS.find((level) => level === notify) ?? null,
@@ -415,7 +417,10 @@ export class Rooms {
   }
 
   async #isHidden(roomId: RoomId): Promise<boolean> {
-    return kindOf(roomId, await this.#redis.hget(this.#keys.meta(roomId), "kind")) === "invite";
+    const [kind] = (await this.#redis.hmget(this.#keys.meta(roomId), "kind").catch(nothingDamaged)) ?? [
+      "invite",
+    ];
+    return kindOf(roomId, kind ?? null) === "invite";
   }
 
   /** How many names a search covers. */

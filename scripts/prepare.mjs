@@ -57,10 +57,12 @@ const STAMP = ".sources";
 
 /**
  * Runs one command: packages first, then the build where the command serves it, then scripts/<name>.ts and its
- * `main(arguments)`, whose number is the exit code. `serve` loads no TypeScript into its process.
+ * `main(arguments)`, whose number is the exit code, and the answer. `serve` loads no TypeScript into its process, and
+ * answers nothing: it runs on.
  *
  * @param {string | undefined} name
  * @param {string[]} args
+ * @returns {Promise<number | undefined>}
  */
 export async function run(name, args) {
   process.chdir(root);
@@ -70,7 +72,7 @@ export async function run(name, args) {
       await build();
     }
     await import(pathToFileURL(join(root, parts.server.made)).href);
-    return;
+    return undefined;
   }
   const script =
     name && [`${name}.ts`, `${name}/${name}.ts`].find((file) => existsSync(join(root, "scripts", file)));
@@ -81,7 +83,7 @@ export async function run(name, args) {
   if (name === "start") await build();
   const { main } = await load(join(root, "scripts", script), name === "start");
   try {
-    process.exit((await main(args)) ?? 0);
+    return (await main(args)) ?? 0;
   } catch (error) {
     // Node would print it with the command that was sent: texts of people, passwords.
     /** @type {{ redisWords: (error: unknown) => string | undefined }} */

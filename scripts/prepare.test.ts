@@ -1,4 +1,4 @@
-import { execFile, execFileSync } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import {
   cpSync,
   mkdirSync,
@@ -125,6 +125,44 @@ describe("run.mjs", () => {
       else expect(stderr).toContain('There is no command "nothing"');
       expect(code).toBe(old ? 1 : 64);
     }
+  });
+});
+
+describe("a command into a pipe that is read late", () => {
+  const place = join(folder, "much to say");
+  mkdirSync(join(place, "scripts"), { recursive: true });
+  for (const name of ["run.mjs", "prepare.mjs"])
+    cpSync(join(root, "scripts", name), join(place, "scripts", name));
+  for (const name of ["package.json", "package-lock.json", "server"])
+    symlinkSync(join(root, name), join(place, name));
+  symlinkSync(join(root, "node_modules"), join(place, "node_modules"));
+  writeFileSync(
+    join(place, "scripts/much.ts"),
+    `export async function main([how]: string[]) {
+      const all = "x".repeat(1_000_000);
+      if (how === "refused") throw Object.assign(new Error(all), { exitCode: 64 });
+      console.log(all);
+      return 3;
+    }`,
+  );
+
+  it.each([
+    ["done", "2>/dev/null", 3],
+    ["refused", "2>&1 >/dev/null", 64],
+  ])("says all of it before it ends, if it is %s", async (how, streams, code) => {
+    const command = `(node scripts/run.mjs much ${how} ${streams}; echo $? >code) | (sleep 3; wc -c)`;
+    const { stdout } = await promisify(execFile)("sh", ["-c", command], { cwd: place });
+    expect(Number(stdout)).toBe(1_000_001);
+    expect(readFileSync(join(place, "code"), "utf8")).toBe(`${code}\n`);
+  });
+
+  it("ends with its code if nobody reads on", async () => {
+    const child = spawn(process.execPath, ["scripts/run.mjs", "much", "done"], {
+      cwd: place,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    child.stdout.destroy();
+    expect(await new Promise((resolve) => child.once("exit", resolve))).toBe(3);
   });
 });
 

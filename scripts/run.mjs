@@ -10,10 +10,11 @@ const supported = (major === 20 && minor >= 19) || (major === 22 && minor >= 12)
 if (supported) {
   import("./prepare.mjs")
     .then((prepare) => prepare.run(process.argv[2], process.argv.slice(3)))
+    .then(leave)
     .catch((error) => {
       const expected = error && typeof error.exitCode === "number";
       console.error(expected ? error.message : error);
-      process.exit(expected ? error.exitCode : 1);
+      leave(expected ? error.exitCode : 1);
     });
 } else {
   console.error(
@@ -23,3 +24,23 @@ if (supported) {
   );
   process.exitCode = 1;
 }
+
+/**
+ * Ends with this code, if there is one. What is written to a pipe may still be on its way, and an exit would cut it off.
+ *
+ * @param {number | undefined} code
+ */
+function leave(code) {
+  if (code === undefined) return;
+  const streams = [process.stdout, process.stderr];
+  let left = streams.length;
+  for (const stream of streams) {
+    stream.on("error", ignore).write("", () => {
+      left -= 1;
+      if (left === 0) process.exit(code);
+    });
+  }
+}
+
+/** Nobody reads any more. */
+function ignore() {}

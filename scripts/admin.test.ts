@@ -268,4 +268,22 @@ describe("demo remove", () => {
     owner.close();
     expect(await json("demo", "remove", "--yes")).toEqual({ people: 0, rooms: 0, messages: 0 });
   });
+
+  it.each([
+    ["lost", undefined],
+    ["behind", "1"],
+    ["no number", "many"],
+  ])("keeps what real people made if the counters are %s, and raises them", async (_how, counted) => {
+    owner = await person(both(house)[0], "olga");
+    await seed(config());
+    const { body: made } = await owner.browser.post<{ id: string }>("/api/rooms", { name: "Ours" });
+    const { redis, keys } = house;
+    for (const counter of [keys.totalUsers, keys.totalRooms])
+      if (counted === undefined) await redis.del(counter);
+      else await redis.set(counter, counted);
+    expect(await json("demo", "remove", "--yes")).toMatchObject({ people: 6, rooms: 3 });
+    expect(await json("user", "olga")).toMatchObject({ role: "owner" });
+    expect(await redis.mget(keys.totalUsers, keys.totalRooms)).toEqual(["7", made.id]);
+    owner.close();
+  });
 });

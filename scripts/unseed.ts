@@ -65,30 +65,23 @@ export async function removeDemo(store: Store): Promise<Removed> {
   };
 }
 
-/** The seeded accounts, how many of them are not deleted, and how many others there are or were. */
+/** The seeded accounts, how many of them are not deleted, and how many others any key names. */
 async function listPeople({
   redis,
   keys,
-  users,
 }: Store): Promise<{ seeded: Set<UserId>; fresh: number; others: number }> {
+  const ids = new Set<number>();
+  for await (const names of scanNames(redis, keys))
+    for (const name of names) keys.scan.idsIn(keys.scan.keyOf(name)).user.forEach((id) => ids.add(id));
   const seeded = new Set<UserId>();
-  let [fresh, others] = [0, 0];
-  for (let id = 1, last = await users.count(); id <= last; id += 1) {
-    const [username, isSeeded, deleted] = await redis.hmget(
-      keys.user(String(id)),
-      "username",
-      "seeded",
-      "deleted",
-    );
-    if (!username) continue;
-    if (!isSeeded) {
-      others += 1;
-      continue;
-    }
+  let fresh = 0;
+  for (const id of [...ids].toSorted((one, other) => one - other)) {
+    const [isSeeded, deleted] = await redis.hmget(keys.user(String(id)), "seeded", "deleted");
+    if (!isSeeded) continue;
     seeded.add(String(id));
     if (!deleted) fresh += 1;
   }
-  return { seeded, fresh, others };
+  return { seeded, fresh, others: ids.size - seeded.size };
 }
 
 async function* allMessages(log: Log, roomId: RoomId): AsyncGenerator<Message> {

@@ -11,6 +11,7 @@ import { Rooms } from "./store/rooms.ts";
 import { Audit } from "./store/audit.ts";
 import { createBlobs } from "./store/blobs.ts";
 import { Files } from "./store/files.ts";
+import { mendCounters } from "./store/ids.ts";
 import { Invites } from "./store/invites.ts";
 import { Reports } from "./store/reports.ts";
 import { SessionList } from "./store/sessions.ts";
@@ -107,6 +108,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const commands = await connect("commands");
     heed(await checkRedis(commands, config, keys), log);
     const schema = await checkSchema(commands, keys);
+    await mendCounters(commands, keys, false);
     unwatch = watchRedis(commands, metrics);
     // The adapter shares it: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");

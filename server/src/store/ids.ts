@@ -2,6 +2,8 @@ import { Cluster } from "ioredis";
 import type { Keys } from "../keys.ts";
 import type { RedisClient } from "./redis.ts";
 
+type Kind = "user" | "room";
+
 /** Keys of one SCAN: a step blocks Redis for about a millisecond. */
 const SCAN_COUNT = 1_000;
 
@@ -13,21 +15,19 @@ const SCAN_COUNT = 1_000;
 export class Ids {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
-  readonly #kind: "user" | "room";
-  readonly #counter: string;
+  readonly #kind: Kind;
   #raising: Promise<boolean> | undefined;
 
-  constructor(redis: RedisClient, keys: Keys, kind: "user" | "room") {
+  constructor(redis: RedisClient, keys: Keys, kind: Kind) {
     this.#redis = redis;
     this.#keys = keys;
     this.#kind = kind;
-    this.#counter = kind === "user" ? keys.totalUsers : keys.totalRooms;
   }
 
   /** The next free id. `claim` takes one atomically, and answers false if anything with that id exists. */
   async claim(claim: (id: string) => Promise<boolean>): Promise<string> {
     for (;;) {
-      const id = await this.#redis.incr(this.#counter);
+      const id = await this.#redis.incr(counterOf(this.#keys, this.#kind));
       // The first id of all: either the database is new, or the counter was lost.
       const trusted = id > 1 || !(await this.#raise());
       if (trusted && (await claim(String(id)))) return String(id);
@@ -37,18 +37,39 @@ export class Ids {
 
   /** Raises the counter to the highest id in use; true if it was behind. Concurrent calls share one scan. */
   #raise(): Promise<boolean> {
-    this.#raising ??= this.#look().finally(() => {
+    this.#raising ??= raise(this.#redis, this.#keys, this.#kind).finally(() => {
       this.#raising = undefined;
     });
     return this.#raising;
   }
+}
 
-  async #look(): Promise<boolean> {
-    const highest = await highestId(this.#redis, this.#keys, this.#kind);
-    const behind = highest - Number((await this.#redis.get(this.#counter)) ?? 0);
-    if (behind > 0) await this.#redis.incrby(this.#counter, behind);
-    return behind > 0;
-  }
+function counterOf(keys: Keys, kind: Kind): string {
+  return kind === "user" ? keys.totalUsers : keys.totalRooms;
+}
+
+const COUNT = /^\d{1,15}$/;
+
+/**
+ * Raises the counters that are lost or no number to the highest id in use; with `all` also those that are only behind,
+ * which takes a scan of all keys.
+ */
+export async function mendCounters(redis: RedisClient, keys: Keys, all: boolean): Promise<void> {
+  for (const kind of ["user", "room"] as const)
+    if (all || !COUNT.test((await redis.get(counterOf(keys, kind))) ?? "")) await raise(redis, keys, kind);
+}
+
+/** Raises a counter to the highest id in use; true if it was behind. */
+async function raise(redis: RedisClient, keys: Keys, kind: Kind): Promise<boolean> {
+  const counter = counterOf(keys, kind);
+  const highest = await highestId(redis, keys, kind);
+  const stored = (await redis.get(counter)) ?? "0";
+  const isCount = COUNT.test(stored);
+  // INCR refuses anything else.
+  if (!isCount) await redis.del(counter);
+  const behind = highest - (isCount ? Number(stored) : 0);
+  if (behind > 0) await redis.incrby(counter, behind);
+  return behind > 0;
 }
 
 /** Whether nobody has ever signed up. A counter that is missing does not prove it. */
@@ -57,7 +78,7 @@ export async function isUnused(redis: RedisClient, keys: Keys): Promise<boolean>
 }
 
 /** The highest id in any key's name, or 0. Scans all keys. */
-async function highestId(redis: RedisClient, keys: Keys, kind: "user" | "room"): Promise<number> {
+async function highestId(redis: RedisClient, keys: Keys, kind: Kind): Promise<number> {
   let highest = 0;
   for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {
     for await (const found of node.scanStream({ match: keys.scan.pattern, count: SCAN_COUNT })) {

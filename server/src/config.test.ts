@@ -78,6 +78,13 @@ describe("readConfig", () => {
       expect(() => readConfig({ ORIGINS: origin }), origin).toThrow(/ORIGINS/);
   });
 
+  it("refuses a prefix of keys that another installation would take for its own", () => {
+    for (const prefix of ["staff:", "room:2:", "user:", "settings:x"])
+      expect(() => readConfig({ KEY_PREFIX: prefix }), prefix).toThrow(/KEY_PREFIX: Hubbub's own keys/);
+    for (const prefix of ["chat:", "staff", "users:"])
+      expect(readConfig({ KEY_PREFIX: prefix }).keyPrefix).toBe(prefix);
+  });
+
   it("refuses invalid numbers and numbers out of range", () => {
     for (const port of ["http", "3000.5", "-1", "65536", "NaN", "Infinity"])
       expect(() => readConfig({ PORT: port }), port).toThrow(/PORT/);

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { z } from "zod";
 import { parseFilesUrl } from "./filesUrl.ts";
+import { looksLikeKey } from "./keys.ts";
 import { SIGN_UP_MODES } from "./protocol.ts";
 import { parseRedisUrl } from "./redisUrl.ts";
 
@@ -75,10 +76,17 @@ const environment = z.object({
    * both.
    */
   FILES_ORIGINALS: flag("off"),
-  /** Goes before every key and channel, so that several installations can share one Redis. */
+  /**
+   * Goes before every key and channel, so that several installations can share one Redis. It may not begin as a key does
+   * (`user:`, `staff:`).
+   */
   KEY_PREFIX: z
     .string()
     .regex(/^[\w.:-]{0,64}$/, "letters, digits and _ . : - only")
+    .refine(
+      (prefix) => !looksLikeKey(prefix),
+      "Hubbub's own keys begin like this: another word before the colon",
+    )
     .default(""),
   /**
    * Names this process in announcements and leases; must be unique among the replicas. Empty: a new name at each

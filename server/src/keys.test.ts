@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createKeys } from "./keys.ts";
+import { createKeys, looksLikeKey } from "./keys.ts";
 import { ownRedis, person, replicas, unwrap, type House } from "./testing.ts";
 
 /** The schema in keys.ts' table: name to type. */
@@ -97,7 +97,8 @@ describe("the name of a key", () => {
     const names = [...TABLE].flatMap(([name, type]) => (type === "channel" ? [] : name));
     const { scan } = createKeys(prefix);
     expect(names.map((name) => scan.nameOf(scan.keyOf(name)))).toEqual(names);
-    const plain = Object.values(createKeys(prefix)).filter((key) => typeof key === "string");
+    const { limitPrefix: _, ...keys } = createKeys(prefix);
+    const plain = Object.values(keys).filter((key) => typeof key === "string");
     expect(
       plain.filter((key) => !key.includes("MESSAGES") && !key.includes("socket.io") && !scan.nameOf(key)),
     ).toEqual([]);
@@ -116,6 +117,38 @@ describe("the name of a key", () => {
     expect(createKeys("").scan.nameOf("p:room:0")).toBeUndefined();
     expect(createKeys("").scan.nameOf("rooms")).toBeUndefined();
     expect(createKeys("a.b:").scan.nameOf("aXb:room:0")).toBeUndefined();
+  });
+});
+
+describe("two installations in one Redis", () => {
+  const words = new Set([...TABLE.keys()].map((name) => /^\{?([\w.]+)/.exec(name)?.[1] ?? ""));
+  const stored = [...TABLE].flatMap(([name, type]) => (type === "channel" ? [] : name));
+
+  it.each([...words].filter((word) => !/^(?:MESSAGES|socket)/.test(word)))(
+    "have no key in common: no prefix begins with %j and a colon",
+    (word) => {
+      expect(looksLikeKey(`${word}:`)).toBe(true);
+      expect(looksLikeKey(`${word}:second:`)).toBe(true);
+    },
+  );
+
+  it.each(["staff", "settings", "total_users", "schema", "s", "room", "my-room:", "team:", "audits:"])(
+    "have no key in common if one has the prefix %j and the other none",
+    (prefix) => {
+      expect(looksLikeKey(prefix)).toBe(false);
+      const { scan } = createKeys("");
+      expect(
+        stored.map((name) => createKeys(prefix).scan.keyOf(name)).filter((key) => scan.nameOf(key)),
+      ).toEqual([]);
+    },
+  );
+
+  it("have no key in common where one word is the whole of a key's name", () => {
+    const { scan } = createKeys("");
+    for (const prefix of ["staff:", "settings:", "total_users:"])
+      expect(
+        stored.map((name) => createKeys(prefix).scan.keyOf(name)).filter((key) => scan.nameOf(key)),
+      ).toEqual([]);
   });
 });
 

@@ -1,32 +1,41 @@
 import type { RoomId, UserId } from "./protocol.ts";
 
-/** The beginning of a key's name, after the prefix: up to a colon, the end of the braces, or its own end. */
-const WORDS = [
+/** The names of keys, after the prefix, or what their braces hold. */
+const NAMES = [
   "total_users",
   "total_rooms",
+  "room_looks",
+  "audit",
+  "reports",
+  "online_users",
+  "session_secret",
+  "schema",
+  "settings",
+  "staff",
+  "user_looks",
+  "farewells",
+  "files",
+];
+/** The beginnings of others, up to a colon. */
+const WORDS = [
   "username",
   "user",
   "room",
   "roomname",
-  "room_looks",
   "invite",
   "audit",
-  "reports",
-  "online_users",
   "sess",
   "sessions",
-  "session_secret",
-  "schema",
   "seed",
   "limit",
-  "settings",
-  "staff",
-  "user_looks",
   "reset",
-  "farewells",
   "file",
-  "files",
 ];
+
+/** Whether keys of this prefix look like those of an installation without it, as `room:` would. */
+export function looksLikeKey(prefix: string): boolean {
+  return [...NAMES, ...WORDS].some((word) => prefix.startsWith(`${word}:`));
+}
 
 /**
  * Every Redis key and channel: the schema that Redis does not have. Nothing else builds a key. Keys that a script
@@ -105,7 +114,10 @@ export function createKeys(prefix: string) {
   const named = new RegExp(
     String.raw`^\{?${escaped}(user|room):([1-9]\d{0,9})(?::([1-9]\d{0,9}))?(?:[:}]|$)`,
   );
-  const own = new RegExp(String.raw`^(\{?)${escaped}((?:${WORDS.join("|")})(?:[:}].*)?)$`, "s");
+  const own = new RegExp(
+    String.raw`^(\{(?=[^{}]+\}:))?${escaped}((?:${NAMES.join("|")})(?:\}:.*)?|(?:${WORDS.join("|")}):.*)$`,
+    "s",
+  );
   return {
     scan: {
       /** A pattern of SCAN for every key, and few others. */

@@ -1,9 +1,24 @@
 import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Collector } from "../server/src/chat/collector.ts";
+import { Users } from "../server/src/chat/users.ts";
 import { readConfig } from "../server/src/config.ts";
 import type { Account, AuditEntry, Me, User } from "../server/src/protocol.ts";
-import { Browser, both, person, newServer, until, type House, type Person } from "../server/src/testing.ts";
+import { createBlobs } from "../server/src/store/blobs.ts";
+import { Files } from "../server/src/store/files.ts";
+import {
+  Browser,
+  both,
+  newServer,
+  person,
+  unwrap,
+  until,
+  type House,
+  type Person,
+} from "../server/src/testing.ts";
 import { main } from "./admin.ts";
 import { seed } from "./seed.ts";
 
@@ -113,6 +128,43 @@ describe("npm run admin, beside replicas", () => {
     expect(await json("delete", "ben", "--yes", "--messages", "delete")).toMatchObject({ messages: 1 });
     expect((await rows()).join("")).not.toContain("a secret");
     expect((await admin("user", "ben")).code).toBe(1);
+  });
+
+  it("leaves the files of a deleted account to a server, which knows where they lie", async () => {
+    const ben = await populate();
+    const response = await fetch(`${ben.browser.address}/api/files`, {
+      method: "POST",
+      headers: {
+        origin: ben.browser.address,
+        cookie: ben.browser.cookie,
+        "content-type": "text/plain",
+        "x-file-name": "a.txt",
+        "x-room-id": "0",
+      },
+      body: "a file",
+    });
+    const { id } = (await response.json()) as { id: string };
+    unwrap(
+      await ben.socket.emitWithAck("message", { roomId: "0", message: "look", nonce: "n1", files: [id] }),
+    );
+    const { redis, keys, env } = house;
+    const folder = env["FILES_URL"]?.replace("file:", "") ?? "";
+    const stored = () => readdirSync(folder, { recursive: true }).filter((name) => String(name).endsWith(id));
+    expect(stored()).toHaveLength(1);
+    house.env["FILES_URL"] = `file:${folder}-of-nobody`;
+    expect((await admin("delete", "ben", "--messages", "delete", "--yes")).code).toBe(0);
+    house.env["FILES_URL"] = `file:${folder}`;
+    expect(stored()).toHaveLength(1);
+    expect(Number(await redis.zscore(keys.filesDue, id))).toBeLessThanOrEqual(Date.now());
+    const config = readConfig(env);
+    const collector = new Collector({
+      files: new Files(redis, keys),
+      blobs: createBlobs(config.files.address, config.files.spool),
+      users: new Users(redis, keys, config),
+      log: pino({ level: "silent" }),
+    });
+    expect(await collector.collect()).toBe(1);
+    expect(stored()).toEqual([]);
   });
 
   it("sets who may sign up, counts, and leaves all of it in the audit log as the shell", async () => {

@@ -3,10 +3,9 @@ import { parseArgs } from "node:util";
 import { pino } from "pino";
 import type { Admin, Administrator, RoomFacts } from "../server/src/chat/admin.ts";
 import { Chat } from "../server/src/chat/chat.ts";
-import { Collector } from "../server/src/chat/collector.ts";
 import { Images } from "../server/src/chat/images.ts";
 import { Users } from "../server/src/chat/users.ts";
-import { addressOf, readConfig, type Config } from "../server/src/config.ts";
+import { addressOf, type Config } from "../server/src/config.ts";
 import { roomName } from "../server/src/doors/fields.ts";
 import { ChatError, wordsOf } from "../server/src/errors.ts";
 import { createKeys } from "../server/src/keys.ts";
@@ -34,7 +33,7 @@ import { checkSchema } from "../server/src/store/schema.ts";
 import { SessionList } from "../server/src/store/sessions.ts";
 import { Settings } from "../server/src/store/settings.ts";
 import { Staff } from "../server/src/store/staff.ts";
-import { filesUrlIn } from "./dataFolder.ts";
+import { readCommandConfig } from "./dataFolder.ts";
 import { stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
 import { removeDemo } from "./unseed.ts";
@@ -104,7 +103,7 @@ export async function main(args: string[], env: NodeJS.ProcessEnv = process.env)
   const redisUrl = await findOwnRedis(env);
   let store: Store;
   try {
-    store = await open(readConfig({ FILES_URL: filesUrlIn(env["DATA_DIR"]), ...env, REDIS_URL: redisUrl }));
+    store = await open(readCommandConfig(env, redisUrl));
   } catch (error) {
     throw stop(wordsOf(error), 69);
   }
@@ -181,6 +180,8 @@ async function open(config: Config) {
       await redis.publish(keys.channel, JSON.stringify({ serverId: config.serverId, type, data }));
     };
     const nothing = () => Promise.resolve();
+    // This shell may not know the store, or reach another one: a server removes what is due.
+    const remove = (id: string) => files.look([id], Date.now()).then(() => false);
     const files = new Files(redis, keys);
     const blobs = createBlobs(config.files.address, config.files.spool);
     const chat = new Chat({
@@ -197,7 +198,7 @@ async function open(config: Config) {
       rooms: new Rooms(redis, keys, members),
       files,
       blobs,
-      collector: new Collector({ files, blobs, users, log }),
+      collector: { remove },
       images: new Images(config.files),
       invites: new Invites(redis, keys),
       reports: new Reports(redis, keys),

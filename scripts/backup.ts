@@ -2,13 +2,14 @@ import { existsSync, renameSync, rmSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
-import { readConfig, type Config } from "../server/src/config.ts";
+import type { Config } from "../server/src/config.ts";
 import { wordsOf } from "../server/src/errors.ts";
 import { createKeys } from "../server/src/keys.ts";
 import { connectRedis } from "../server/src/store/redis.ts";
 import { FIRST_SCHEMA, readSchema } from "../server/src/store/schema.ts";
 import { writeArchive, type Counts } from "./archive.ts";
 import { readContents } from "./contents.ts";
+import { readCommandConfig } from "./dataFolder.ts";
 import { stop } from "./prepare.mjs";
 import { useOwnRedis } from "./redis.ts";
 
@@ -73,8 +74,7 @@ export async function main(args: string[]): Promise<number> {
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, abandon);
   try {
-    const env = { ...process.env, REDIS_URL: own.url };
-    const config = readConfig(prefix === undefined ? env : { ...env, KEY_PREFIX: prefix });
+    const config = readCommandConfig(process.env, own.url, prefix);
     const counts = await backup(config, file, { sessions });
     console.log(
       `Backed up ${describe(counts)} into ${file} in ${((performance.now() - began) / 1_000).toFixed(1)} s.`,

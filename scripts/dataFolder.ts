@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { readConfig, type Config } from "../server/src/config.ts";
 import { stop } from "./prepare.mjs";
 
 /**
@@ -30,6 +31,16 @@ const OLD_LOG = "appendonly.aof";
 /** FILES_URL of a data folder. */
 export function filesUrlIn(dataDir = "data"): string {
   return `file:${encodeURI(join(dataDir, "files"))}`;
+}
+
+/** The configuration of a command that works beside the servers on `redisUrl`. Throws as `readConfig` does. */
+export function readCommandConfig(
+  env: NodeJS.ProcessEnv,
+  redisUrl: string,
+  keyPrefix = env["KEY_PREFIX"],
+): Config {
+  const filesUrl = env["FILES_URL"]?.trim() || filesUrlIn(env["DATA_DIR"] || undefined);
+  return readConfig({ ...env, REDIS_URL: redisUrl, FILES_URL: filesUrl, KEY_PREFIX: keyPrefix });
 }
 
 export type DataFolder = {

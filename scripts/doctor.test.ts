@@ -5,7 +5,10 @@ import {
   type OutgoingHttpHeaders,
   type Server,
 } from "node:http";
+import { mkdtempSync, rmSync } from "node:fs";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { replicas, type House } from "../server/src/testing.ts";
 import { demoPeople } from "./demo.ts";
@@ -126,6 +129,16 @@ describe("the doctor, before a start", () => {
     const away = { ...env, PORTT: "1", REDIS_URL: "redis://:hunter2@127.0.0.1:1" };
     expect(await levels(away)).toEqual(expect.arrayContaining(["warn PORTT", "refuse Redis"]));
     expect(JSON.stringify(await examine(away, undefined))).not.toContain("hunter2");
+  });
+
+  it("looks at the files of the data folder if FILES_URL is unset, empty or blank", async () => {
+    const { FILES_URL: _, ...rest } = env;
+    const dataDir = mkdtempSync(join(tmpdir(), "hubbub doctor "));
+    onTestFinished(() => rmSync(dataDir, { recursive: true }));
+    for (const given of [{}, { FILES_URL: "" }, { FILES_URL: " " }]) {
+      const found = await examine({ ...rest, ...given, DATA_DIR: dataDir }, undefined);
+      expect(found.find((each) => each.about === "files")?.says).toContain(`file:${dataDir}/files takes`);
+    }
   });
 
   it("accepts only http and https for --url, and lists its options", async () => {

@@ -14,7 +14,7 @@ import {
   sentenceOf,
   type Finding,
 } from "../server/src/store/checks.ts";
-import { addressOf, readConfig, type Config } from "../server/src/config.ts";
+import { addressOf, type Config } from "../server/src/config.ts";
 import { addressKey } from "../server/src/doors/throttle.ts";
 import { wordsOf } from "../server/src/errors.ts";
 import { createKeys } from "../server/src/keys.ts";
@@ -22,6 +22,7 @@ import type { Credentials } from "../server/src/protocol.ts";
 import { createBlobs, spoolIn, StoreFault } from "../server/src/store/blobs.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
+import { readCommandConfig } from "./dataFolder.ts";
 import { demoPeople } from "./demo.ts";
 import { stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
@@ -81,7 +82,7 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
   const found: Finding[] = [...checkProcess()];
   let config: Config | undefined;
   try {
-    config = readConfig({ ...env, REDIS_URL: await findOwnRedis(env).catch(() => "") });
+    config = readCommandConfig(env, await findOwnRedis(env).catch(() => ""));
   } catch (error) {
     found.push(refusal("environment", error, "correct it: docs/configuration.md lists every variable"));
   }

@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { Cluster } from "ioredis";
 import { pino } from "pino";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
-import { readConfig, type Config } from "../server/src/config.ts";
+import type { Config } from "../server/src/config.ts";
 import { wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { keepsRecords } from "../server/src/store/kinds.ts";
@@ -21,6 +21,7 @@ import {
 } from "./archive.ts";
 import { describe } from "./backup.ts";
 import { persist, readContents, scanNames } from "./contents.ts";
+import { readCommandConfig } from "./dataFolder.ts";
 import { stop } from "./prepare.mjs";
 import { useOwnRedis } from "./redis.ts";
 
@@ -253,8 +254,7 @@ export async function main(args: string[]): Promise<number> {
   await verifyArchive(file);
   const own = await useOwnRedis({ mayBeNew: true });
   try {
-    const env = { ...process.env, REDIS_URL: own.url };
-    const config = readConfig(prefix === undefined ? env : { ...env, KEY_PREFIX: prefix });
+    const config = readCommandConfig(process.env, own.url, prefix);
     const { mended, ...counts } = await restore(config, file, { again });
     const seconds = ((performance.now() - began) / 1_000).toFixed(1);
     console.log(`Restored ${describe(counts)} from ${file} in ${seconds} s, and compared them.`);

@@ -7,7 +7,7 @@ import { Log } from "../server/src/store/log.ts";
 import { Members } from "../server/src/store/members.ts";
 import { Rooms } from "../server/src/store/rooms.ts";
 import { Users } from "../server/src/chat/users.ts";
-import { readConfig, type Config } from "../server/src/config.ts";
+import type { Config } from "../server/src/config.ts";
 import { ChatError, wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { mentionsIn, namesRoom, parseText } from "../server/src/markdown.ts";
@@ -15,6 +15,7 @@ import type { Credentials, Message, Reaction, RoomId, User, UserId } from "../se
 import { GENERAL } from "../server/src/store/kinds.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema, type Schema } from "../server/src/store/schema.ts";
+import { readCommandConfig } from "./dataFolder.ts";
 import {
   DEMO_DAYS,
   DEMO_GENERAL,
@@ -353,7 +354,7 @@ function readArguments(args: string[]): SeedSize | "help" {
 async function trySeed(size: SeedSize): Promise<Credentials[]> {
   const redisUrl = await findOwnRedis();
   try {
-    const config = readConfig({ ...process.env, REDIS_URL: redisUrl });
+    const config = readCommandConfig(process.env, redisUrl);
     if (!config.demo)
       throw new Error(
         "Everybody knows the demo people's password: with NODE_ENV=production, or a HOST that others reach, they need DEMO=on.",

@@ -52,7 +52,7 @@ export class Chat {
     files: Files;
     blobs: Blobs;
     images: Images;
-    collector: Collector;
+    collector: Pick<Collector, "remove">;
     invites: Invites;
     reports: Reports;
     audit: Audit;

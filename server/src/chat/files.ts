@@ -46,7 +46,7 @@ type Parts = {
   files: Files;
   blobs: Blobs;
   images: Images;
-  collector: Collector;
+  collector: Pick<Collector, "remove">;
   rooms: ChatRooms;
   users: Users;
   metrics: Pick<Metrics, "uploads" | "fileBytes">;

@@ -9,8 +9,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
-import { replicas, type House } from "../server/src/testing.ts";
+import { readConfig } from "../server/src/config.ts";
+import { startServer } from "../server/src/server.ts";
+import { ownRedis, replicas, type House } from "../server/src/testing.ts";
 import { demoPeople } from "./demo.ts";
 import { examine, main } from "./doctor.ts";
 import { freePort } from "./redis.ts";
@@ -25,11 +28,16 @@ beforeAll(async () => {
 });
 afterAll(() => house.close());
 
-/** An HTTP proxy without WebSockets, which passes on `headers`. */
+/** An HTTP proxy without WebSockets, which passes on `headers`, and answers for `down` itself. */
 async function proxy(
   headers: (given: IncomingHttpHeaders, address: string) => OutgoingHttpHeaders,
+  down?: string,
 ): Promise<string> {
   const server: Server = createServer((incoming, outgoing) => {
+    if (incoming.url === down) {
+      outgoing.writeHead(503, { "content-type": "text/html" }).end("<h1>No server</h1>");
+      return;
+    }
     const { host: _, upgrade: __, connection: ___, "x-forwarded-for": ____, ...rest } = incoming.headers;
     const onward = request(
       {
@@ -95,6 +103,14 @@ describe("the doctor, for a running replica", () => {
     );
   });
 
+  it("says in words that a proxy answers for a replica that is not ready", async () => {
+    const url = await proxy(({ host }) => ({ host }), "/readyz");
+    expect(await about(["readiness", "replica"], url)).toEqual([
+      `note a replica runs at ${url}`,
+      "refuse /readyz is answered 503, and not by the server",
+    ]);
+  });
+
   it("tells another program's answer from no answer", async () => {
     const other = createServer((_, response) => response.end("hello"));
     await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
@@ -139,6 +155,20 @@ describe("the doctor, before a start", () => {
       const found = await examine({ ...rest, ...given, DATA_DIR: dataDir }, undefined);
       expect(found.find((each) => each.about === "files")?.says).toContain(`file:${dataDir}/files takes`);
     }
+  });
+
+  it.each([
+    ["READONLY", "replicaof 127.0.0.1 1"],
+    ["OOM", "maxmemory 100kb"],
+    ["NOREPLICAS", "min-replicas-to-write 1"],
+  ])("refuses a Redis that answers writes with %s, as a start does", async (code, setting) => {
+    const own = await ownRedis({ persistent: false, args: [setting] });
+    onTestFinished(() => own.close());
+    const given = { ...env, REDIS_URL: own.url, PORT: "0" };
+    expect(await levels(given)).toContain("refuse writes");
+    await expect(startServer(readConfig(given), pino({ level: "silent" }))).rejects.toThrow(
+      new RegExp(`^Redis at .* takes no writes \\(${code}\\): `),
+    );
   });
 
   it("accepts only http and https for --url, and lists its options", async () => {

@@ -17,11 +17,11 @@ import {
 import { addressOf, type Config } from "../server/src/config.ts";
 import { addressKey } from "../server/src/doors/throttle.ts";
 import { wordsOf } from "../server/src/errors.ts";
-import { createKeys } from "../server/src/keys.ts";
+import { createKeys, type Keys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
 import { createBlobs, spoolIn, StoreFault } from "../server/src/store/blobs.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
-import { checkSchema } from "../server/src/store/schema.ts";
+import { readSchema } from "../server/src/store/schema.ts";
 import { readCommandConfig } from "./dataFolder.ts";
 import { demoPeople } from "./demo.ts";
 import { stop } from "./prepare.mjs";
@@ -42,6 +42,8 @@ const ANSWER_MS = 5_000;
 const CLOCK_MS = 2_000;
 /** An address that nobody has (RFC 5737): a server that counts us under it believes forged headers. */
 const INVENTED = "203.0.113.77";
+
+const REDIS_CURE = "docs/redis.md says more";
 
 const silent = pino({ level: "silent" });
 
@@ -92,10 +94,11 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
   let redis: RedisClient | undefined;
   try {
     redis = await connectRedis(config.redisUrl, "commands", silent);
-    found.push(...(await checkRedis(redis, config, keys)), ...(await checkClockAndMemory(redis)));
-    if ((await redis.exists(keys.schema)) > 0) await checkSchema(redis, keys);
+    const asked = [...(await checkClockAndMemory(redis)), ...(await checkStored(redis, keys))];
+    // Last of all, as it may renew the connection.
+    found.push(...(await checkRedis(redis, config, keys)), ...asked);
   } catch (error) {
-    found.push(refusal("Redis", error, "docs/redis.md says more"));
+    found.push(refusal("Redis", error, REDIS_CURE));
   }
   found.push(await checkFiles(config));
   const people = demoPeople(await redis?.get(keys.demo).catch(() => null));
@@ -109,6 +112,14 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
   found.push(...(await running));
   redis?.disconnect();
   return found;
+}
+
+/** Whether this version may use what is stored. Writes nothing. */
+async function checkStored(redis: RedisClient, keys: Keys): Promise<Finding[]> {
+  return readSchema(redis, keys).then(
+    () => [],
+    (error: unknown) => [refusal("Redis", error, REDIS_CURE)],
+  );
 }
 
 function refusal(about: string, error: unknown, cure: string): Finding {
@@ -247,11 +258,11 @@ function ask(
   });
 }
 
-/** The code of Hubbub's own refusal; undefined if another program answered. */
-function codeOf({ body }: Answer): string | undefined {
+/** What Hubbub's own refusal says; undefined if another program answered. */
+function fieldOf({ body }: Answer, field: "code" | "message"): string | undefined {
   try {
-    const { code } = JSON.parse(body) as { code?: unknown };
-    return typeof code === "string" ? code : undefined;
+    const value = (JSON.parse(body) as Record<string, unknown> | null)?.[field];
+    return typeof value === "string" ? value : undefined;
   } catch {
     return undefined;
   }
@@ -297,8 +308,15 @@ async function checkRunning(
 
   const ready = await ask(`${url}/readyz`);
   if (ready.status === 503) {
-    const { message = "" } = JSON.parse(ready.body || "{}") as { message?: string };
-    say("refuse", "readiness", `it is not ready: ${message}`, "docs/redis.md lists the reasons");
+    const why = fieldOf(ready, "message");
+    if (why === undefined)
+      say(
+        "refuse",
+        "readiness",
+        "/readyz is answered 503, and not by the server",
+        "look at the proxy's own log: which address does it pass requests on to?",
+      );
+    else say("refuse", "readiness", `it is not ready: ${why}`, "docs/redis.md lists the reasons");
   }
   const local = /^(?:127\.|\[?::1|localhost)/.test(new URL(url).hostname);
   if (!local && ready.status === 200)
@@ -319,7 +337,7 @@ async function checkRunning(
     say("warn", "COOKIE_SECURE", "people come by HTTPS, and COOKIE_SECURE is off", "COOKIE_SECURE=on");
 
   const socket = await ask(`${url}/socket.io/?EIO=4&transport=websocket`, { upgrade: true });
-  const own = codeOf(socket);
+  const own = fieldOf(socket, "code");
   if (socket.status === 101 || own === "unauthorized" || own === "forbidden" || own === "rate_limited")
     say("note", "WebSocket", "WebSockets reach the server", "nothing to do");
   else
@@ -357,7 +375,7 @@ async function checkAddress(
     headers: { "x-forwarded-for": INVENTED },
     ...(localAddress && { localAddress }),
   });
-  if (codeOf(answer) === "forbidden")
+  if (fieldOf(answer, "code") === "forbidden")
     return [
       {
         level: "warn",
@@ -403,7 +421,7 @@ async function checkCookie(config: Config, url: string, people: Credentials[]): 
       "log in with a browser and look at its attributes",
     );
   const answer = await ask(`${url}/api/login`, { method: "POST", body: person });
-  if (answer.status !== 200 && codeOf(answer) === undefined)
+  if (answer.status !== 200 && fieldOf(answer, "code") === undefined)
     return say(
       "warn",
       `a log-in is answered ${answer.status}, and not by the server`,
@@ -412,7 +430,7 @@ async function checkCookie(config: Config, url: string, people: Credentials[]): 
   if (answer.status !== 200)
     return say(
       answer.status === 500 ? "warn" : "note",
-      `a demo person cannot log in (${codeOf(answer)})`,
+      `a demo person cannot log in (${fieldOf(answer, "code")})`,
       "the server's log says why; for HTTPS in front it needs X-Forwarded-Proto and TRUST_PROXY",
     );
   const [cookie = ""] = answer.headers["set-cookie"] ?? [];

@@ -246,7 +246,44 @@ export async function checkRedis(client: RedisClient, config: Config, keys: Keys
       says: "the demo people are in Redis, and everybody knows their password",
       cure: "npm run admin -- demo remove",
     });
+  // Last of all: a refusal may renew the connection.
+  found.push(...(await Promise.all(nodes.map(checkWrites))).flat());
   return unique(found);
+}
+
+/**
+ * A script that declares that it may write, and does not: Redis refuses it with the code of a refused write, and
+ * stores nothing.
+ */
+export const MAY_WRITE = "#!lua\nreturn 1";
+
+/** Why Redis takes no writes, by its code, and what to do. */
+const NO_WRITES: Record<string, [why: string, cure: string]> = {
+  READONLY: ["it is a replica", "REDIS_URL must name the primary, or the group's Sentinels"],
+  OOM: ["its memory is full", "raise `maxmemory`"],
+  NOREPLICAS: ["too few of its replicas follow it", "start them, or lower `min-replicas-to-write`"],
+  MISCONF: ["it cannot save to its disk", "its own log says why: a full disk, or rights"],
+};
+
+async function checkWrites(node: Redis): Promise<Finding[]> {
+  try {
+    await node.eval(MAY_WRITE, 0);
+    return [];
+  } catch (error) {
+    const code = redisCode(error);
+    // What else is refused says nothing of writes: the user may not run scripts.
+    if (code === undefined) throw error;
+    const [why, cure] = NO_WRITES[code] ?? [];
+    if (why === undefined || cure === undefined) return [];
+    return [
+      {
+        level: "refuse",
+        about: "writes",
+        says: `Redis at ${where(node.options)} takes no writes (${code}): ${why}`,
+        cure,
+      },
+    ];
+  }
 }
 
 /** The answer to INFO, or "" if this user may not ask: then its fields are not judged. */

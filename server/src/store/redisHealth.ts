@@ -1,6 +1,6 @@
 import { Cluster, type Redis } from "ioredis";
 import type { Logger } from "pino";
-import { evictionOf, evictionWords } from "./checks.ts";
+import { MAY_WRITE, evictionOf, evictionWords } from "./checks.ts";
 import { ChatError, redisCode } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { withDeadline, type RedisClient } from "./redis.ts";
@@ -9,12 +9,6 @@ import { withDeadline, type RedisClient } from "./redis.ts";
 const LOOK_MS = 2_000;
 /** A load balancer that waits 2 s for /readyz must hear "not ready", and not take the replica for dead. */
 const READY_MS = 1_000;
-/**
- * A script that declares that it may write, and does not: Redis refuses it with the code of a refused write, and
- * stores nothing.
- */
-const MAY_WRITE = "#!lua\nreturn 1";
-
 /** What /readyz says, by Redis' code. */
 const REASONS: Record<string, string> = {
   READONLY: "readonly",

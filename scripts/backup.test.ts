@@ -439,6 +439,32 @@ describe("a restore", () => {
     }
   }, 40_000);
 
+  it("says that it is to be run again with --again only if it has begun", async () => {
+    const file = fileName();
+    await backup(await small(), file, whole);
+    const before = { ...process.env };
+    const said = async (env: Record<string, string>) => {
+      Object.assign(process.env, env);
+      try {
+        return await restoreMain([file]).catch((error: unknown) => error);
+      } finally {
+        process.env = { ...before };
+      }
+    };
+    expect(await said({ REDIS_URL: "redis://127.0.0.1:1", KEY_PREFIX: "" })).toMatchObject({
+      exitCode: 69,
+      message: expect.stringMatching(/^Nothing was restored\. (?!.*--again)/) as string,
+    });
+    const own = await ownRedis({ persistent: false, args: ["user weak on >word ~* &* +@all -hset"] });
+    onTestFinished(() => own.close());
+    expect(await said({ REDIS_URL: own.url.replace("//", "//weak:word@"), KEY_PREFIX: "" })).toMatchObject({
+      exitCode: 69,
+      message: expect.stringMatching(
+        /^The restore did not finish: .* Run it again with --again\.$/,
+      ) as string,
+    });
+  });
+
   it("starts the Redis of DATA_DIR itself if `npm start` does not run", async () => {
     const file = fileName();
     await backup(await small(), file, whole);

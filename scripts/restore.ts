@@ -49,15 +49,28 @@ export async function restore(config: Config, file: string, options: { again: bo
   const log = pino({ level: "silent" });
   const redis = await connectRedis(config.redisUrl, "commands", log);
   const keys = createKeys(config.keyPrefix);
+  let isMarked = false;
   try {
     heed(await checkRedis(redis, config, keys), log);
     await refuseRunning(redis, keys);
-    if (options.again) await removeUnfinished(redis, keys);
+    if (options.again) {
+      await demandUnfinished(redis, keys);
+      isMarked = true;
+      await removeUnfinished(redis, keys);
+    }
     await begin(redis, keys, header.date);
+    isMarked = true;
     await write(redis, keys, file);
     const mended = await compareAndMend(redis, keys, tally, header.sessions);
     await persist(() => redis.set(keys.schema, String(header.schema)));
     return { ...tally.counts, mended };
+  } catch (error) {
+    if (!isMarked || (error instanceof Error && "exitCode" in error)) throw error;
+    throw stop(
+      `The restore did not finish: ${wordsOf(error)}. No server starts on what is ` +
+        "there. Run it again with --again.",
+      69,
+    );
   } finally {
     redis.disconnect();
   }
@@ -72,9 +85,12 @@ async function refuseRunning(redis: RedisClient, keys: Keys): Promise<void> {
   }
 }
 
-async function removeUnfinished(redis: RedisClient, keys: Keys): Promise<void> {
+async function demandUnfinished(redis: RedisClient, keys: Keys): Promise<void> {
   const stored = await redis.get(keys.schema);
   if (!stored?.startsWith(RESTORING)) throw stop("No restore was cut short here, so nothing is removed.", 69);
+}
+
+async function removeUnfinished(redis: RedisClient, keys: Keys): Promise<void> {
   for await (const names of scanNames(redis, keys)) {
     // The mark itself is removed last.
     const doomed = names.map((name) => keyOf(keys, name)).filter((key) => key.toString() !== keys.schema);
@@ -262,11 +278,7 @@ export async function main(args: string[]): Promise<number> {
     return 0;
   } catch (error) {
     if (error instanceof Error && "exitCode" in error) throw error;
-    throw stop(
-      `The restore did not finish: ${wordsOf(error)}. No server starts on what is ` +
-        "there. Run it again with --again.",
-      69,
-    );
+    throw stop(`Nothing was restored. ${wordsOf(error)}`, 69);
   } finally {
     await own.close();
   }

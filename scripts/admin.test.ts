@@ -296,6 +296,17 @@ describe("demo remove", () => {
     owner.close();
   });
 
+  it("comes after demo data that waited, with a word, for a lock that nobody holds", async () => {
+    const { redis, keys } = house;
+    const said = vi.spyOn(console, "log").mockImplementation(() => undefined);
+    await redis.set(keys.seedLock, "nobody's");
+    const seeding = seed(config());
+    await until(async () => (await redis.pttl(keys.seedLock)) > 0, undefined, "the lock to get an end");
+    expect(said.mock.calls).toEqual([[expect.stringContaining(keys.seedLock)]]);
+    await redis.del(keys.seedLock);
+    expect(await seeding).toHaveLength(6);
+  });
+
   it("leaves what real people made, and none of what demo people said", async () => {
     owner = await person(both(house)[0], "olga");
     await seed(config());

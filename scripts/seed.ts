@@ -87,7 +87,10 @@ export async function seed(
 
 async function lock(redis: RedisClient, keys: Keys): Promise<() => Promise<void>> {
   const token = randomBytes(8).toString("hex");
-  while ((await redis.set(keys.seedLock, token, "PX", LOCK_MS, "NX")) !== "OK") {
+  for (let told = false; (await redis.set(keys.seedLock, token, "PX", LOCK_MS, "NX")) !== "OK"; told = true) {
+    if (!told) console.log(`Waiting for another process that puts demo data in: the key ${keys.seedLock}.`);
+    // Whoever holds it renews it: without an end it is nobody's.
+    await redis.pexpire(keys.seedLock, LOCK_MS, "NX");
     await new Promise((done) => setTimeout(done, 100));
   }
   const renewal = setInterval(

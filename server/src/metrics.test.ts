@@ -1,13 +1,13 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { parse } from "yaml";
 import { Log } from "./store/log.ts";
 import { readConfig } from "./config.ts";
 import { createMetrics } from "./metrics.ts";
 import type { Replica } from "./server.ts";
-import { Browser, figuresOf, ownRedis, person, replicas, until } from "./testing.ts";
+import { Browser, both, figuresOf, ownRedis, person, replicas, until } from "./testing.ts";
 
 it("the dashboard shows exactly the metrics of our own that exist", async () => {
   const dashboard = readFileSync(new URL("../../docs/grafana.json", import.meta.url), "utf8");
@@ -210,6 +210,23 @@ describe("alerts and dashboard", () => {
       ...metrics.flatMap((metric) => metric?.labelNames ?? []),
     ]);
     expect(labels.filter((label) => !known.has(label))).toEqual([]);
+  });
+
+  it("every counter that an alert looks at is there from the start, with each label that the alert names", async () => {
+    const house = await replicas(2);
+    onTestFinished(() => house.close());
+    const series = Object.keys(await figuresOf(both(house)[0]));
+    const missing = rules.flatMap(({ alert, expr }) =>
+      [...expr.matchAll(/(hubbub_\w+_total)(?:\{(\w+)=~?"([^"]*)"\})?/g)].flatMap(
+        ([, name = "", label = "", values = ""]) =>
+          values
+            .split("|")
+            .map((value) => new RegExp(`^${name}(?:$|\\{${label && `.*\\b${label}="${value}"`})`))
+            .filter((wanted) => !series.some((one) => wanted.test(one)))
+            .map((wanted) => `${alert}: ${wanted.source}`),
+      ),
+    );
+    expect(missing).toEqual([]);
   });
 
   it("every alert says what is wrong and what to do, and has a row in the table of symptoms", () => {

@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 import { addressOf, type Config } from "./config.ts";
 import { ChatError } from "./errors.ts";
+import { QUEUES, RATES } from "./limits.ts";
 import { ERROR_CODES } from "./protocol.ts";
 
 /** Metrics of one process, or merged ones of several, in the form in which processes exchange them. */
@@ -234,6 +235,10 @@ export function createMetrics() {
     for (const code of ERROR_CODES) metrics.refusals.inc({ door, code }, 0);
   }
   for (const outcome of LOGIN_OUTCOMES) metrics.logins.inc({ outcome }, 0);
+  for (const outcome of ["stored", "refused", "failed"]) metrics.uploads.inc({ outcome }, 0);
+  for (const limit of [...Object.keys(RATES), ...Object.keys(QUEUES), "turn"])
+    metrics.limitsHit.inc({ limit }, 0);
+  for (const status of ["500", "503"]) metrics.httpRequests.inc({ route: "none", status }, 0);
   for (const kind of SHED_KINDS) metrics.sheds.inc({ kind }, 0);
   return metrics;
 }

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
 import {
+  checkClient,
   checkEnvironment,
   checkProcess,
   checkRedis,
@@ -90,6 +91,7 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
   }
   found.unshift(...checkEnvironment(env, config));
   if (!config) return found;
+  found.push(...checkClient(config));
   const keys = createKeys(config.keyPrefix);
   let redis: RedisClient | undefined;
   try {

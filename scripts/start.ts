@@ -178,7 +178,7 @@ function readEnvironment(): Config {
 
 /** An empty variable counts as absent everywhere. */
 function withoutEmpty(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
+  return Object.fromEntries(Object.entries(env).filter(([, value]) => value?.trim() !== ""));
 }
 
 /** A Redis' REDIS_URL, and a line about it for the terminal. */

@@ -19,6 +19,40 @@ describe("readConfig", () => {
     expect({ ...readConfig(empty), serverId: "" }).toEqual({ ...readConfig({}), serverId: "" });
   });
 
+  it("takes a blank variable for an absent one, and no blank around a value for a part of it", () => {
+    const blank = Object.fromEntries(Object.keys(VARIABLES).map((name) => [name, " \t\n"]));
+    expect({ ...readConfig(blank), serverId: "" }).toEqual({ ...readConfig({}), serverId: "" });
+    expect(
+      readConfig({ PORT: " 80\n", COOKIE_SECURE: "on ", PUBLIC_URL: "https://a.example, https://b.example" }),
+    ).toMatchObject({
+      port: 80,
+      cookieSecure: true,
+      publicOrigins: ["https://a.example", "https://b.example"],
+    });
+  });
+
+  it("takes METRICS_PORT of a Kubernetes service for an absent one", () => {
+    expect(readConfig({ METRICS_PORT: "tcp://10.0.0.1:9464" }).metricsPort).toBeUndefined();
+    expect(() => readConfig({ METRICS_PORT: "9464/tcp" })).toThrow(/METRICS_PORT: takes a whole number/);
+  });
+
+  it("refuses one port for the page and for metrics, unless their addresses differ", () => {
+    for (const env of [{}, { HOST: "0.0.0.0" }, { HOST: "10.0.0.1", METRICS_HOST: "::" }])
+      expect(() => readConfig({ PORT: "3000", METRICS_PORT: "3000", ...env })).toThrow(
+        "METRICS_PORT: 3000 is PORT already",
+      );
+    expect(readConfig({ METRICS_PORT: "3000", HOST: "10.0.0.1" }).metricsPort).toBe(3000);
+    expect(readConfig({ PORT: "0", METRICS_PORT: "0" }).metricsPort).toBe(0);
+  });
+
+  it("refuses a path in PUBLIC_URL, and says why", () => {
+    for (const url of ["https://chat.example/chat", "https://chat.example/?a", "https://chat.example/#a"])
+      expect(() => readConfig({ PUBLIC_URL: url }), url).toThrow(/PUBLIC_URL.*: takes no path/);
+    expect(readConfig({ PUBLIC_URL: "https://chat.example/" }).publicOrigins).toEqual([
+      "https://chat.example",
+    ]);
+  });
+
   it("gives each process a new name if SERVER_ID is not set", () => {
     expect(readConfig({}).serverId).not.toBe(readConfig({}).serverId);
     expect(readConfig({ SERVER_ID: "left" }).serverId).toBe("left");
@@ -86,8 +120,14 @@ describe("readConfig", () => {
   });
 
   it("refuses invalid numbers and numbers out of range", () => {
-    for (const port of ["http", "3000.5", "-1", "65536", "NaN", "Infinity"])
-      expect(() => readConfig({ PORT: port }), port).toThrow(/PORT/);
+    for (const port of ["http", "3000.5", "-1", "65536", "NaN", "Infinity", "0x50", "3e3", "+80", "80 81"])
+      expect(() => readConfig({ PORT: port }), port).toThrow(
+        "The environment is wrong. PORT: takes a whole number from 0 to 65535, in digits",
+      );
+    for (const workers of ["many", "0", "0x2", "129"])
+      expect(() => readConfig({ WORKERS: workers }), workers).toThrow(
+        "WORKERS: takes auto, or a whole number",
+      );
   });
 });
 

@@ -16,14 +16,25 @@ const flag = (fallback: "on" | "off") =>
     .enum(["on", "off"])
     .default(fallback)
     .transform((value) => value === "on");
-const whole = (fallback: number, min: number, max: number) =>
-  z.coerce.number().int().min(min).max(max).default(fallback);
-const origin = z.url({ protocol: /^https?$/ }).transform((value) => new URL(value).origin);
-const origins = z
-  .string()
-  .default("")
-  .transform((list) => list.split(",").filter(Boolean))
-  .pipe(z.array(origin));
+/** Digits alone: Number() also reads 0x10, 1e3 and a blank. */
+const digits = (min: number, max: number) =>
+  z
+    .string()
+    .refine(
+      (text) => /^\d{1,16}$/.test(text) && Number(text) >= min && Number(text) <= max,
+      `takes a whole number from ${min} to ${max}, in digits`,
+    )
+    .transform(Number);
+const whole = (fallback: number, min: number, max: number) => digits(min, max).default(fallback);
+const httpUrl = z.url({ protocol: /^https?$/, error: "takes addresses with http:// or https://, by comma" });
+const originsOf = (each: z.ZodType<string, string>) =>
+  z
+    .string()
+    .default("")
+    .transform((list) => list.split(",").flatMap((one) => one.trim() || []))
+    .pipe(z.array(each.transform((value) => new URL(value).origin)));
+
+export const SERVER_ID_MOST = 64;
 
 const environment = z.object({
   /** `production` refuses a Redis without an append-only file, or one that evicts keys. */
@@ -94,7 +105,8 @@ const environment = z.object({
    */
   SERVER_ID: z
     .string()
-    .regex(/^[\w.:-]{0,64}$/, "letters, digits and _ . : - only")
+    .regex(/^[\w.:-]*$/, "letters, digits and _ . : - only")
+    .max(SERVER_ID_MOST, `at most ${SERVER_ID_MOST} characters`)
     .default(""),
   /**
    * Signs the session cookie, at least 32 characters; several, by comma, rotate it. Empty: generated once, kept in
@@ -126,9 +138,14 @@ const environment = z.object({
    * Where people reach the server, by comma: `https://chat.example.org`. The request's own Host is not trusted,
    * because a foreign name can be made to lead here. Empty: loopback names, IP addresses and the name in `HOST`.
    */
-  PUBLIC_URL: origins,
+  PUBLIC_URL: originsOf(
+    httpUrl.refine(
+      (value) => /^https?:\/\/[^/?#]+\/?$/i.test(value),
+      "takes no path: Hubbub needs a host name of its own, as https://chat.example.org",
+    ),
+  ),
   /** Further origins, by comma, of pages elsewhere that may use the server. */
-  ORIGINS: origins,
+  ORIGINS: originsOf(httpUrl),
   /** Redis replicas that must hold a message before it is acknowledged: 1 or more if Redis can fail over. */
   WAIT_REPLICAS: whole(0, 0, 10),
   /** Milliseconds to wait for them; then the answer is `unavailable`, and a retry finds out. */
@@ -152,11 +169,11 @@ const environment = z.object({
   DRAIN: whole(2_000, 0, 40_000),
   /** Processes that share the port: `auto` starts one per core. */
   WORKERS: z
-    .union([z.literal("auto"), z.coerce.number().int().min(1).max(128)])
+    .union([z.literal("auto"), digits(1, 128)], { error: "takes auto, or a whole number from 1 to 128" })
     .default(1)
     .transform((workers) => (workers === "auto" ? availableParallelism() : workers)),
   /** A port of its own for `/metrics`; 0 takes a free one. Empty: on `PORT`, and only with `METRICS_TOKEN`. */
-  METRICS_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
+  METRICS_PORT: digits(0, 65_535).optional(),
   /** Address for `METRICS_PORT`. */
   METRICS_HOST: z.string().default("127.0.0.1"),
   /** A reader of `/metrics` must send it as `Authorization: Bearer`; at least 16 characters. */
@@ -174,8 +191,16 @@ export type Config = ReturnType<typeof readConfig>;
 
 /** Throws one Error that names every fault. */
 export function readConfig(env: Readonly<Record<string, string | undefined>>) {
-  // An empty variable counts as absent, as in a compose file that passes `${NAME:-}`.
-  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
+  // A blank variable counts as absent, as in a compose file that passes `${NAME:-}`.
+  const given = Object.fromEntries(
+    Object.entries(env).flatMap(([name, value = ""]) => {
+      // Blanks may belong to a secret.
+      const text = name === "SESSION_SECRET" ? value : value.trim();
+      return text.trim() === "" || (name === "METRICS_PORT" && isOfKubernetes(name, text))
+        ? []
+        : [[name, text]];
+    }),
+  );
   const parsed = environment.safeParse(given);
   if (!parsed.success) {
     const faults = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
@@ -183,6 +208,13 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     throw new Error(`The environment is wrong. ${faults.join("; ")}`);
   }
   const read = parsed.data;
+  if (read.METRICS_PORT !== undefined && read.METRICS_PORT > 0 && read.METRICS_PORT === read.PORT) {
+    const hosts = [read.HOST, read.METRICS_HOST];
+    if (read.HOST === read.METRICS_HOST || hosts.some((host) => host === "0.0.0.0" || host === "::"))
+      throw new Error(
+        `The environment is wrong. METRICS_PORT: ${read.PORT} is PORT already; give metrics another port, or leave it empty and set METRICS_TOKEN`,
+      );
+  }
   const isPrivate = read.NODE_ENV !== "production" && isLoopback(read.HOST);
   return {
     production: read.NODE_ENV === "production",
@@ -225,6 +257,17 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     logLevel: read.LOG_LEVEL,
     clientDir: read.CLIENT_DIR === "off" ? undefined : read.CLIENT_DIR,
   };
+}
+
+/**
+ * Whether Kubernetes puts this variable into every container beside a service: METRICS_PORT=tcp://10.0.0.1:80 beside one
+ * called metrics.
+ */
+export function isOfKubernetes(name: string, value: string): boolean {
+  return (
+    /_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)$/.test(name) ||
+    (name.endsWith("_PORT") && /^(?:tcp|udp|sctp):\/\//.test(value))
+  );
 }
 
 /** The URL of a server on `host` and `port`, for people: http://127.0.0.1:3000 */

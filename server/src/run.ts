@@ -1,6 +1,6 @@
 import cluster from "node:cluster";
 import { pino } from "pino";
-import { checkEnvironment, checkProcess, heed, sentenceOf } from "./store/checks.ts";
+import { checkClient, checkEnvironment, checkProcess, heed, sentenceOf } from "./store/checks.ts";
 import { readConfig, type Config } from "./config.ts";
 import { framesOf, reasonOf, wordsOf } from "./errors.ts";
 import { startServer } from "./server.ts";
@@ -28,7 +28,8 @@ try {
     process.exit(1);
   });
   // The workers share the primary's environment.
-  if (cluster.isPrimary) heed([...checkEnvironment(process.env, config), ...checkProcess()], log);
+  if (cluster.isPrimary)
+    heed([...checkEnvironment(process.env, config), ...checkClient(config), ...checkProcess()], log);
   const alone = config.workers === 1 || cluster.isWorker;
   const running = await (alone ? startServer(config, log) : startWorkers(config, log));
   if (cluster.isPrimary) process.stdout.write(`Hubbub listens on ${running.address}\n`);

@@ -227,4 +227,11 @@ describe("two workers", () => {
       await new Promise((resolve) => taken.close(resolve));
     }
   });
+
+  it("say that SERVER_ID is too long for their numbers", async () => {
+    await expect(twoWorkers({ SERVER_ID: "x".repeat(63) })).rejects.toThrow(
+      /^ended with 69: .*SERVER_ID is too long by 1: each worker adds its number/s,
+    );
+    await twoWorkers({ SERVER_ID: "x".repeat(62) });
+  });
 });

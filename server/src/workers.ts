@@ -1,6 +1,6 @@
 import cluster, { type Worker } from "node:cluster";
 import type { Logger } from "pino";
-import { addressOf, type Config } from "./config.ts";
+import { SERVER_ID_MOST, addressOf, type Config } from "./config.ts";
 import { reasonOf } from "./errors.ts";
 import { addUp, serveMetrics, type Figures, type ToPrimary, type ToWorker } from "./metrics.ts";
 
@@ -19,6 +19,11 @@ export async function startWorkers(
   config: Config,
   log: Logger,
 ): Promise<{ address: string; close: () => Promise<void> }> {
+  const names = config.serverId.length + `-${config.workers}`.length;
+  if (names > SERVER_ID_MOST)
+    throw new Error(
+      `SERVER_ID is too long by ${names - SERVER_ID_MOST}: each worker adds its number, and has at most ${SERVER_ID_MOST} characters`,
+    );
   let closing = false;
   const { follow, text } = countTogether(log);
   const figures = config.metricsPort === undefined ? undefined : await serveMetrics(config, text, log);

@@ -1,6 +1,14 @@
 import { pino } from "pino";
 import { describe, expect, it } from "vitest";
-import { checkEnvironment, checkInfo, checkProcess, connectionsMost, heed, type Finding } from "./checks.ts";
+import {
+  checkClient,
+  checkEnvironment,
+  checkInfo,
+  checkProcess,
+  connectionsMost,
+  heed,
+  type Finding,
+} from "./checks.ts";
 import { VARIABLES, readConfig } from "../config.ts";
 
 const about = (findings: Finding[]) => findings.map((finding) => finding.about);
@@ -20,6 +28,32 @@ describe("checkEnvironment", () => {
       checkEnvironment(Object.fromEntries(others.split(" ").map((name) => [name, "x"])), undefined),
     ).toEqual([]);
     expect(checkEnvironment({ REDIS_PORT: "tcp://10.0.0.1:6379" }, undefined)).toEqual([]);
+  });
+
+  it("takes what Kubernetes tells of services for other programs' variables", () => {
+    for (const service of ["HUBBUB", "METRICS", "REDIS", "BATCH_JOBS"]) {
+      const env = {
+        [`${service}_PORT`]: "tcp://10.0.0.1:80",
+        [`${service}_SERVICE_HOST`]: "10.0.0.1",
+        [`${service}_SERVICE_PORT`]: "80",
+        [`${service}_SERVICE_PORT_HTTP`]: "80",
+        [`${service}_PORT_80_TCP`]: "tcp://10.0.0.1:80",
+        [`${service}_PORT_80_TCP_ADDR`]: "10.0.0.1",
+        [`${service}_PORT_80_TCP_PORT`]: "80",
+        [`${service}_PORT_80_TCP_PROTO`]: "tcp",
+      };
+      expect(said(env)).toEqual([]);
+    }
+    expect(about(said({ HUBBUB_PORT: "80" }))).toEqual(["HUBBUB_PORT"]);
+  });
+
+  it("warns of a CLIENT_DIR without a page, and says what to do", () => {
+    expect(checkClient(readConfig({ CLIENT_DIR: "off" }))).toEqual([]);
+    expect(checkClient(readConfig({ CLIENT_DIR: "client" }))).toEqual([]);
+    for (const folder of ["no/such/folder", "README.md", "server"])
+      expect(checkClient(readConfig({ CLIENT_DIR: folder }))).toMatchObject([
+        { level: "warn", about: "CLIENT_DIR", cure: expect.stringContaining("CLIENT_DIR=off") as string },
+      ]);
   });
 
   it.each([

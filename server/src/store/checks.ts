@@ -1,7 +1,8 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Cluster, type Redis } from "ioredis";
 import type { Logger } from "pino";
-import { VARIABLES, isLoopback, type Config } from "../config.ts";
+import { VARIABLES, isLoopback, isOfKubernetes, type Config } from "../config.ts";
 import { redisCode } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { RedisClient } from "./redis.ts";
@@ -34,7 +35,8 @@ export function sentenceOf({ says, cure }: Finding): string {
 /** Finds variables that nothing reads and variables that contradict each other. `config` was read from `env`. */
 export function checkEnvironment(env: Environment, config: Config | undefined): Finding[] {
   const found = Object.keys(env).flatMap((name): Finding[] => {
-    const meant = env[name] === "" ? undefined : nearMiss(name, env);
+    const value = env[name]?.trim() ?? "";
+    const meant = value === "" || isOfKubernetes(name, value) ? undefined : nearMiss(name, env);
     if (meant === undefined) return [];
     return [
       {
@@ -163,7 +165,6 @@ const IN_ADDRESS = new Set([
 function nearMiss(name: string, env: Environment): string | undefined {
   if (KNOWN.has(name)) return undefined;
   const upper = name.toUpperCase().trim();
-  // Kubernetes puts REDIS_PORT=tcp://... into every container beside a service called redis.
   if (IN_ADDRESS.has(upper)) return env[name]?.includes("://") ? undefined : "REDIS_URL";
   const near = [...KNOWN]
     .map((known) => ({ known, steps: distance(upper, known) }))
@@ -189,6 +190,19 @@ function distance(left: string, right: string): number {
     rows.push(line);
   }
   return rows[left.length]?.[right.length] ?? Infinity;
+}
+
+/** Whether the page is where CLIENT_DIR says. */
+export function checkClient({ clientDir }: Config): Finding[] {
+  if (clientDir === undefined || existsSync(join(clientDir, "index.html"))) return [];
+  return [
+    {
+      level: "warn",
+      about: "CLIENT_DIR",
+      says: `CLIENT_DIR=${clientDir} has no index.html: whoever opens the page gets 404`,
+      cure: "the folder that `npm run build` makes, client/dist; or CLIENT_DIR=off, to serve only the API",
+    },
+  ];
 }
 
 /** Files that a replica should be able to open: one for each connection, and a fifth more for everything else. */

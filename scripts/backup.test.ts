@@ -7,7 +7,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import { afterAll, afterEach, describe, expect, it, onTestFinished } from "vitest";
+import { afterAll, afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import type { Message, Page, Room } from "../server/src/protocol.ts";
@@ -92,6 +92,74 @@ async function seen(browser: Browser) {
   );
   return { rooms, pages };
 }
+
+describe("a backup of damaged data", () => {
+  /** Backs up, restores elsewhere, and tells what stderr said of it. */
+  const moved = async (config: Config) => {
+    const said = vi.spyOn(console, "error").mockImplementation(() => undefined);
+    onTestFinished(() => said.mockRestore());
+    const file = fileName();
+    await backup(config, file, whole);
+    const words = said.mock.calls.map(([line]) => String(line));
+    const target = configOf();
+    await restore(target, file, { again: false });
+    return { words, target: createKeys(target.keyPrefix) };
+  };
+
+  it.each([
+    ["room", "room"],
+    ["meta", "meta"],
+    ["records", "records"],
+    ["read", "read"],
+    ["changed", "changed"],
+    ["deleted", "deleted"],
+  ] as const)(
+    "keeps a room's %s of the wrong type as it is, names it, and can be restored",
+    async (_, key) => {
+      const { config, room, first } = await livedIn();
+      await redis.del(first.keys[key](room.id));
+      await redis.set(first.keys[key](room.id), "no such thing");
+      const { words, target } = await moved(config);
+      expect(words.join("\n")).toContain(`The key ${first.keys[key](room.id)} is a string, and not a `);
+      expect(await redis.get(target[key](room.id))).toBe("no such thing");
+      if (key !== "room") expect(await redis.zcard(target.room(room.id))).toBe(4);
+      expect(await redis.zcard(target.room("0"))).toBe(1);
+    },
+  );
+
+  it.each([
+    ["date", "xx"],
+    ["date", "5"],
+    ["hash", "000000000000"],
+    ["seq", "99"],
+    ["seq", "1"],
+  ])("keeps all of a room whose head has the %s %s, and names the room", async (field, value) => {
+    const { config, room, first } = await livedIn();
+    await redis.zadd(first.keys.pins(room.id), 4, "4");
+    await redis.hset(first.keys.meta(room.id), field, value);
+    const { words, target } = await moved(config);
+    expect(words).toEqual([expect.stringContaining(`The head of room ${room.id} is not in its log`)]);
+    expect(await redis.zrange(target.room(room.id), 0, "-1")).toEqual(
+      await redis.zrange(first.keys.room(room.id), 0, "-1"),
+    );
+    expect(await redis.hget(target.meta(room.id), field)).toBe(value);
+    expect(await redis.zrange(target.pins(room.id), 0, "-1")).toEqual(["4"]);
+  });
+
+  it.each([
+    ["no number", "many"],
+    ["of another type", undefined],
+  ])("has every account if a counter is %s", async (_, counted) => {
+    const { config, first } = await livedIn();
+    await redis.del(first.keys.totalUsers);
+    if (counted === undefined) await redis.rpush(first.keys.totalUsers, "1");
+    else await redis.set(first.keys.totalUsers, counted);
+    const { target } = await moved(config);
+    expect(await redis.hget(target.user("2"), "username")).toBe("Joe");
+    if (counted === undefined) expect(await redis.lrange(target.totalUsers, 0, "-1")).toEqual(["1"]);
+    else expect(await redis.get(target.totalUsers)).toBe("2");
+  });
+});
 
 describe("two backups under one name at once", () => {
   it("leave one that is whole, and the other says why there is none", async () => {

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Cluster } from "ioredis";
+import { redisCode } from "../server/src/errors.ts";
 import type { Keys } from "../server/src/keys.ts";
 import { isRoomId } from "../server/src/protocol.ts";
 import type { RedisClient } from "../server/src/store/redis.ts";
@@ -10,6 +11,9 @@ import type { Item, KeyType, Values } from "./archive.ts";
  * All that an installation keeps in Redis, read while servers write, in an order that keeps it consistent: a log ends
  * where its head says, and no read mark is beyond it; names come before the accounts and rooms that they lead to, which
  * exist before their names; messages come before their nonces; counters come last, and are never below an id.
+ *
+ * What is damaged is kept as it is and named on stderr: a key of the wrong type, and the whole log of a room whose head
+ * is not its log's.
  *
  * `sessions` includes sessions. Presence, attempts and locks are always left out, because they are only momentary.
  */
@@ -45,6 +49,39 @@ function roomOf(name: string): string | undefined {
   const [, plain, braced] = /^(?:room:([\d:]+)|\{room:([\d:]+)\}:(?:meta|read))$/.exec(name) ?? [];
   const room = plain ?? braced;
   return room !== undefined && isRoomId(room) ? room : undefined;
+}
+
+/** The types of the keys that a backup or a restore looks into. */
+const WANTED: [RegExp, KeyType][] = [
+  [/^room:[\d:]+$/, "zset"],
+  [/^\{room:[\d:]+\}:(?:meta|read|records|files|revs)$/, "hash"],
+  [/^\{room:[\d:]+\}:(?:thread:\d+|mentions:\w+|deleted|pins|changed)$/, "zset"],
+  [/^user:\d+:rooms$|^\{room:[\d:]+\}:members$/, "set"],
+  [/^user:\d+$/, "hash"],
+  [/^total_(?:users|rooms)$/, "string"],
+];
+
+/** What a command answers, or `otherwise` if its key is of another type. */
+export async function unlessWrongType<T>(answer: Promise<T>, otherwise: T): Promise<T> {
+  return answer.catch((error: unknown) => {
+    if (redisCode(error) === "WRONGTYPE") return otherwise;
+    throw error;
+  });
+}
+
+type Head = Record<"seq" | "date" | "hash", string | null | undefined>;
+
+/** Whether the log has the row that the head names. */
+export async function hasHead(
+  redis: RedisClient,
+  keys: Keys,
+  room: string,
+  { seq, date, hash }: Head,
+): Promise<boolean> {
+  if (!/^\d{1,16}$/.test(date ?? "")) return false;
+  const found = persist(() => redis.zrangebyscore(keys.room(room), date ?? "", date ?? ""));
+  const row = `{"roomId":"${room}","seq":${seq},"date":${date},"hash":"${hash}",`;
+  return (await unlessWrongType(found, [])).some((one) => one.startsWith(row));
 }
 
 /** How many keys one SCAN or one step through a big key returns, and how many small keys are read at once. */
@@ -111,18 +148,27 @@ class Reader {
   /** Marks, head, log: rows that arrive in between are beyond the head, and are not read. */
   async *#log(room: string): AsyncGenerator<Item> {
     yield* this.#read([`{room:${room}}:read`]);
-    let head = { date: "+inf", hash: "" };
+    const head = new Map<string, string>();
     for await (const meta of this.#read([`{room:${room}}:meta`])) {
-      const fields = new Map(meta.values.map(([field, value]) => [String(field), String(value)]));
-      head = { date: fields.get("date") ?? "+inf", hash: fields.get("hash") ?? "" };
+      if (meta.type === "hash")
+        meta.values.forEach(([field, value]) => head.set(String(field), String(value)));
       yield meta;
     }
     let messages = 0;
-    for await (const rows of this.#read([`room:${room}`], head.date)) {
-      messages += rows.values.length;
+    for await (const rows of this.#read([`room:${room}`], await this.#endOf(room, head))) {
+      if (rows.type === "zset") messages += rows.values.length;
       yield rows;
     }
-    yield { room, messages, hash: head.hash };
+    yield { room, messages, hash: head.get("hash") ?? "" };
+  }
+
+  /** The date of the newest row to read: the head's, if the log has the head. */
+  async #endOf(room: string, head: ReadonlyMap<string, string>): Promise<string> {
+    const [seq, date, hash] = ["seq", "date", "hash"].map((field) => head.get(field));
+    if (seq === undefined && date === undefined && hash === undefined) return "+inf";
+    if (await hasHead(this.#redis, this.#keys, room, { seq, date, hash })) return date ?? "+inf";
+    console.error(`The head of room ${room} is not in its log: the whole log is kept, as it is.`);
+    return "+inf";
   }
 
   /** Each key once, although Redis may name some twice: keeps 12 bytes of a hash of each. */
@@ -146,8 +192,14 @@ class Reader {
       ["total_users", this.#highest.user],
       ["total_rooms", this.#highest.room],
     ] as const) {
-      const stored = Number((await persist(() => this.#redis.get(this.#key(name)))) ?? 0);
-      const value = Math.max(highest, stored);
+      let stored: number | undefined = 0;
+      for await (const counter of this.#read([name])) {
+        const text = String(counter.values[0]?.[0]);
+        if (counter.type !== "string") stored = undefined;
+        else if (/^\d{1,15}$/.test(text)) stored = Number(text);
+        if (stored === undefined) yield counter;
+      }
+      const value = stored === undefined ? 0 : Math.max(highest, stored);
       if (value > 0) yield { type: "string", name, values: [[Buffer.from(String(value))]], expires: null };
     }
   }
@@ -172,6 +224,9 @@ class Reader {
           persist(() => this.#redis.pexpiretime(key)),
         ]);
         if (type === "none") return undefined;
+        const wanted = WANTED.find(([pattern]) => pattern.test(name))?.[1];
+        if (wanted !== undefined && wanted !== type)
+          console.error(`The key ${key.toString()} is a ${type}, and not a ${wanted}: it is kept, as it is.`);
         const steps = this.#steps(key, type as KeyType, max);
         const step = await steps.next();
         return { steps, step, about: { type: type as KeyType, name, expires: expires < 0 ? null : expires } };

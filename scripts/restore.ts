@@ -20,7 +20,7 @@ import {
   type Values,
 } from "./archive.ts";
 import { describe } from "./backup.ts";
-import { persist, readContents, scanNames } from "./contents.ts";
+import { hasHead, persist, readContents, scanNames, unlessWrongType } from "./contents.ts";
 import { readCommandConfig } from "./dataFolder.ts";
 import { stop } from "./prepare.mjs";
 import { useOwnRedis } from "./redis.ts";
@@ -172,8 +172,14 @@ const COMMANDS: Record<KeyType, (redis: RedisClient, key: Buffer, values: Buffer
 
 async function compareRoom(redis: RedisClient, keys: Keys, { room, messages, hash }: RoomEnd): Promise<void> {
   const [count, stored] = await Promise.all([
-    persist(() => redis.zcard(keys.room(room))),
-    persist(() => redis.hget(keys.meta(room), "hash")),
+    unlessWrongType(
+      persist(() => redis.zcard(keys.room(room))),
+      0,
+    ),
+    unlessWrongType(
+      persist(() => redis.hget(keys.meta(room), "hash")),
+      null,
+    ),
   ]);
   if (count === messages && (stored ?? "") === hash) return;
   throw stop(
@@ -184,7 +190,7 @@ async function compareRoom(redis: RedisClient, keys: Keys, { room, messages, has
 
 /**
  * Throws unless Redis has everything that does not expire as in the file. What is compared is then mended where people
- * were busy during the backup: see `mend` and `fitToHead`.
+ * were busy during the backup: see `mend` and `fitToHead`. Where a key is of the wrong type, nothing is mended.
  */
 async function compareAndMend(
   redis: RedisClient,
@@ -197,8 +203,8 @@ async function compareAndMend(
   for await (const item of readContents(redis, keys, { sessions })) {
     found.add(item);
     if (!("name" in item)) continue;
-    mended += await mend(redis, keys, item);
-    await fitToHead(redis, keys, item);
+    mended += await unlessWrongType(mend(redis, keys, item), 0);
+    await unlessWrongType(fitToHead(redis, keys, item), undefined);
   }
   if (found.sum() === wanted.sum()) return mended;
   throw stop(
@@ -214,13 +220,14 @@ async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): P
   if (user === undefined) return 0;
   const rooms = values.map(([id]) => String(id)).filter(keepsRecords);
   const listed = await Promise.all(
-    rooms.map((room) =>
-      persist(async () => {
+    rooms.map((room) => {
+      const inside = persist(async () => {
         // A backup of the first schema has a set instead.
-        const inside = await redis.hexists(keys.records(room), user);
-        return inside || redis.sismember(keys.members(room), user);
-      }),
-    ),
+        const isRecorded = await redis.hexists(keys.records(room), user);
+        return isRecorded || redis.sismember(keys.members(room), user);
+      });
+      return unlessWrongType(inside, 1);
+    }),
   );
   const deaf = rooms.filter((_, index) => listed[index] === 0);
   return deaf.length === 0 ? 0 : persist(() => redis.srem(keys.userRooms(user), ...deaf));
@@ -234,22 +241,26 @@ async function fitToHead(redis: RedisClient, keys: Keys, { name, values }: Value
   const [, room, list] =
     /^\{room:([\d:]+)\}:(thread:\d+|mentions:\w+|deleted|pins|files|changed)$/.exec(name) ?? [];
   if (room === undefined) return;
-  const [seq, rev] = (await persist(() => redis.hmget(keys.meta(room), "seq", "rev"))).map(Number);
-  const isBeyond = (number: string) => Number(number) > (seq ?? 0);
+  const [seq = null, rev, date, hash] = await persist(() =>
+    redis.hmget(keys.meta(room), "seq", "rev", "date", "hash"),
+  );
+  const isBeyond = (number: string) => Number(number) > Number(seq);
+  // Of a log whose head is damaged everything was kept.
+  const isDamaged = async () => seq !== null && !(await hasHead(redis, keys, room, { seq, date, hash }));
   if (list === "changed") {
     const newest = await persist(() => newestChange(redis, keys, room));
-    if (newest.rev > (rev ?? 0)) await persist(() => redis.hset(keys.meta(room), newest));
+    if (newest.rev > Number(rev)) await persist(() => redis.hset(keys.meta(room), newest));
   } else if (list === "files") {
     const ids = values.flatMap(([id, holder = ""]) =>
       String(holder).startsWith("#") && isBeyond(String(holder).slice(1)) ? [String(id)] : [],
     );
-    if (ids.length === 0) return;
+    if (ids.length === 0 || (await isDamaged())) return;
     await persist(() => redis.hdel(keyOf(keys, name), ...ids));
     // Nobody has them: the collector finds that out.
     await persist(() => redis.zadd(keys.filesDue, ...ids.flatMap((id) => [Date.now(), id])));
   } else {
     const seqs = values.map(([member]) => String(member)).filter(isBeyond);
-    if (seqs.length > 0) await persist(() => redis.zrem(keyOf(keys, name), ...seqs));
+    if (seqs.length > 0 && !(await isDamaged())) await persist(() => redis.zrem(keyOf(keys, name), ...seqs));
   }
 }
 

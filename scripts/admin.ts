@@ -198,7 +198,7 @@ async function open(config: Config) {
       rooms: new Rooms(redis, keys, members),
       files,
       blobs,
-      collector: { remove },
+      collector: { remove, settle: nothing },
       images: new Images(config.files),
       invites: new Invites(redis, keys),
       reports: new Reports(redis, keys),

@@ -52,7 +52,7 @@ export class Chat {
     files: Files;
     blobs: Blobs;
     images: Images;
-    collector: Pick<Collector, "remove">;
+    collector: Pick<Collector, "remove" | "settle">;
     invites: Invites;
     reports: Reports;
     audit: Audit;

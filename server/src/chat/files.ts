@@ -46,7 +46,7 @@ type Parts = {
   files: Files;
   blobs: Blobs;
   images: Images;
-  collector: Pick<Collector, "remove">;
+  collector: Pick<Collector, "remove" | "settle">;
   rooms: ChatRooms;
   users: Users;
   metrics: Pick<Metrics, "uploads" | "fileBytes">;

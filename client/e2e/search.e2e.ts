@@ -89,14 +89,18 @@ test("a message is found by a part of a word and shown in its place, from where 
   await ben.context.close();
 });
 
-test("a link shows a message also after a reload, and on the way down each message appears once, whatever is sent", async () => {
+test("a link shows a message also after a reload, reads nothing that is new, and on the way down each message appears once", async () => {
   const ann = await stage.enter("ann-link", { replica: 0 });
   const ben = await stage.enter("ben-link", { replica: 1 });
+  await talkTo(ann.page, "ben-link");
+  await say(ben.page, "Not read yet");
+  await room(ann.page, "General").getByText("1 unread").waitFor();
   await ann.page.goto(`${ann.page.url().split("#")[0]}#/room/0/301`);
   await message(ann.page, "old message 300").waitFor();
   await ann.page.reload();
   await message(ann.page, "old message 300").waitFor();
   await eventually(() => isInSight(ann.page, "old message 300"), true);
+  await room(ann.page, "General").getByText("1 unread").waitFor();
 
   const seen = new Set<string>();
   const log = ann.page.getByRole("log");

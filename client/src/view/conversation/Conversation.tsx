@@ -61,6 +61,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
   const asChanged = useAsChanged();
   const waiting = useWaiting(room);
   const visit = useVisit(room);
+  const isAwaited = useChat((state) => state.visit?.is === "wanted" && state.visit.roomId === room.id);
   const latest = useCallback(() => moveTo(room.id), [room.id]);
   const log = visit?.is === "apart" ? visit.log : room.log;
 
@@ -152,6 +153,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
           room={room}
           log={log}
           visit={visit}
+          awaited={isAwaited}
           covered={covered}
           onLatest={latest}
           waiting={waiting}

@@ -55,6 +55,8 @@ type Props = {
   title: string;
   /** The message that the user has jumped to. */
   visit: Visit | null;
+  /** Whether the user has jumped to a message that is still to come: what is shown until then is nobody's choice. */
+  awaited: boolean;
   /** Whether a thread covers it. */
   covered: boolean;
   onLatest: () => void;
@@ -81,6 +83,7 @@ export function MessageLog({
   waiting,
   title,
   visit,
+  awaited,
   covered,
   onLatest,
   onEdit,
@@ -113,7 +116,8 @@ export function MessageLog({
   const from = shown.top === null ? Math.max(0, to - ROWS_FIRST) : placeOf(messages, shown.top);
   const unread = unreadOf(room);
   const following = atBottom && shown.bottom === null;
-  const divider = useDivider(room, me.id, following && attention && !covered);
+  const watched = following && attention && !covered && !awaited;
+  const divider = useDivider(room, me.id, watched);
 
   useLayoutEffect(() => {
     const element = scroller.current;
@@ -167,12 +171,12 @@ export function MessageLog({
   useEffect(look, [look]);
 
   useEffect(() => {
-    if (!following || !attention || covered) return undefined;
+    if (!watched) return undefined;
     chat.watch(room.id);
     return () => chat.watch(null);
-  }, [chat, room.id, following, attention, covered]);
+  }, [chat, room.id, watched]);
 
-  const isVisit = visit !== null;
+  const isVisit = visit !== null || awaited;
   const jump = useCallback(() => {
     if (isVisit) onLatest();
     place.current?.jump();

@@ -131,16 +131,22 @@ test("a link shows a message also after a reload, reads nothing that is new, and
   await ben.context.close();
 });
 
-test("a person jumps to a day, and writes from there", async () => {
+test("a person jumps to a day, and writes from there, even before it has arrived", async () => {
   const { page, context } = await stage.enter("ann-day");
   await page.locator("[data-part=day] button").last().click();
   const dialog = page.getByRole("dialog", { name: "Jump to a day" });
   await dialog.getByLabel("Day").fill("2026-01-11");
+  let arrive = () => {};
+  const typed = new Promise<void>((done) => (arrive = done));
+  await page.route(/around=/, (route) => void typed.then(() => route.continue()));
   await dialog.getByRole("button", { name: "Jump" }).click();
+  await dialog.waitFor({ state: "detached" });
+  await messageTo(page, "General").click();
+  await page.keyboard.type("Written from the past");
+  arrive();
   // The first message of that day: the log's begins at noon, ten a day.
   await message(page, "old message 95").waitFor();
   await eventually(() => isInSight(page, "old message 95"), true);
-  await messageTo(page, "General").fill("Written from the past");
   await page.keyboard.press("Enter");
   await eventually(() => isInSight(page, "Written from the past"), true);
   await context.close();

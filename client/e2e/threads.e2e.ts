@@ -81,13 +81,20 @@ test("a thread opens beside the conversation, and shows what others do in it as 
   for (const { context } of [ann, ben]) await context.close();
 }, 120_000);
 
-test("a thread has its own draft, which is there when it is opened again", async () => {
+test("a thread that arrives late leaves the keys where somebody types, and has its own draft, also when it is opened again", async () => {
   const ann = await stage.enter("ann-drafts");
   await say(ann.page, "one of two drafts");
   await stored(log(ann.page), "one of two drafts").waitFor();
-  await messageTo(ann.page, "General").fill("to the room");
+  let arrive = () => {};
+  const typed = new Promise<void>((done) => (arrive = done));
+  await ann.page.route(/thread=/, (route) => void typed.then(() => route.continue()));
   await act(log(ann.page), "one of two drafts", "Start a thread");
+  await messageTo(ann.page, "General").click();
+  await ann.page.keyboard.type("to the ");
+  arrive();
   const field = ann.page.getByRole("textbox", { name: "Reply in the thread" });
+  await field.waitFor();
+  await ann.page.keyboard.type("room");
   await field.fill("to the thread");
   await field.press("Escape");
   await pane(ann.page).waitFor({ state: "detached" });

@@ -33,6 +33,21 @@ export function forgetCode(): void {
   go("#/", true);
 }
 
+let goneOn = false;
+
+/** Notes what the user does: a key, a press, or another address. */
+export function noteAct({ type }: Event): void {
+  goneOn = type !== "hashchange";
+}
+
+/**
+ * Whether a shown place may take the focus when it arrives. Not once its user has gone on to something else: what they
+ * are typing would land elsewhere.
+ */
+export function mayTakeFocus(): boolean {
+  return !goneOn || document.activeElement === document.body;
+}
+
 function numberIn(digits: string | undefined): number | null {
   return digits === undefined ? null : Number(digits);
 }
@@ -61,9 +76,11 @@ export function openThread(roomId: RoomId, seq: number): void {
   go(addressOf(roomId, at, seq), isOverlay() || place.thread !== null, place.thread === null || isThread());
 }
 
-/** Opens the thread of the message around which the room is shown, without a history step. */
+/** Opens the thread of the message around which the room is shown, without a history step. It is not asked for anew. */
 export function unfoldThread(roomId: RoomId, seq: number): void {
+  const before = goneOn;
   go(addressOf(roomId, seq, seq), true);
+  goneOn = before;
 }
 
 export function closeThread(): void {

@@ -1,3 +1,5 @@
+import { noteAct } from "./address.ts";
+
 /** The regions that F6 visits, in this order, and the elements that may get the focus: the first that exists does. */
 const REGIONS = [
   ['nav[aria-label="Rooms"]', '[aria-current="page"]', "a, button"],
@@ -8,6 +10,8 @@ const REGIONS = [
   ['aside[aria-label="People"]', "input, button, a"],
   ["[data-part=notices]:has(button)", "button"],
 ] as const;
+
+const ACTS = ["keydown", "pointerdown", "hashchange"];
 
 /** Moves the focus to the next region in the page, or with -1 to the one before. */
 export function goToRegion(step: 1 | -1): void {
@@ -25,7 +29,7 @@ export function goToRegion(step: 1 | -1): void {
 
 /**
  * Moves the focus to a useful place when its element disappears: browsers give it to the body, where a screen reader
- * and the keys start at the top of the page. Ends when its answer is called.
+ * and the keys start at the top of the page. Notes what the user does, for `mayTakeFocus`. Ends when its answer is called.
  */
 export function keepFocus(): () => void {
   let last: Element | null = null;
@@ -46,7 +50,9 @@ export function keepFocus(): () => void {
   const changed = new MutationObserver(look);
   changed.observe(document.body, { subtree: true, childList: true, attributeFilter: ["disabled"] });
   document.addEventListener("focusin", note);
+  for (const type of ACTS) addEventListener(type, noteAct, true);
   return () => {
+    for (const type of ACTS) removeEventListener(type, noteAct, true);
     changed.disconnect();
     document.removeEventListener("focusin", note);
   };

@@ -16,7 +16,7 @@ import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/
 import { partnerOf } from "../../chat/state/rooms.ts";
 import type { Visit } from "../../chat/state/visit.ts";
 import { nameIn } from "../../chat/state/people.ts";
-import { moveTo } from "../address.ts";
+import { mayTakeFocus, moveTo } from "../address.ts";
 import { announce } from "../announce.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
 import { createPlace, type Place } from "./place.ts";
@@ -220,7 +220,7 @@ export function MessageLog({
   // New messages are read out, even while the user reads old ones.
   useAnnouncements(room.log?.messages ?? messages, title, me.id, users);
   useEffect(() => {
-    if (target !== null) rowOf(scroller.current, target)?.focus({ preventScroll: true });
+    if (target !== null && mayTakeFocus()) rowOf(scroller.current, target)?.focus({ preventScroll: true });
   }, [target]);
   useClock();
 

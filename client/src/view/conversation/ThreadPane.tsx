@@ -3,7 +3,7 @@ import { useCallback, useEffect, useLayoutEffect, useMemo, useRef } from "react"
 import { threadSlot } from "../../chat/drafts.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { isAnswerIn, isIn, type OpenThread } from "../../chat/state/thread.ts";
-import { closeThread, moveTo, openThread } from "../address.ts";
+import { closeThread, mayTakeFocus, moveTo, openThread } from "../address.ts";
 import { titleOf } from "../rooms/titles.ts";
 import { dayOf, showDay, useClock } from "../time.ts";
 import { Button, IconButton } from "../ui/Button.tsx";
@@ -47,7 +47,7 @@ export function ThreadPane({ roomId, covering }: Props) {
 
   // An answer may have the focus already.
   useEffect(() => {
-    if (pane.current?.contains(document.activeElement) === false) heading.current?.focus();
+    if (pane.current?.contains(document.activeElement) === false && mayTakeFocus()) heading.current?.focus();
   }, []);
 
   if (thread === null || room === undefined) return null;
@@ -125,8 +125,8 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
     const row = target === null ? null : rowOf(scroller.current, target);
     if (row !== null) {
       place.current?.show(row);
-      row.focus({ preventScroll: true });
-    } else if (matchMedia("(pointer: fine)").matches) composer.current?.focus();
+      if (mayTakeFocus()) row.focus({ preventScroll: true });
+    } else if (mayTakeFocus() && matchMedia("(pointer: fine)").matches) composer.current?.focus();
   }, [id, isHere, target]);
 
   const goTo = useCallback(

@@ -252,7 +252,7 @@ test("what is to be sent stays with its room, also after a reload, and can be re
   await eve.context.close();
 });
 
-test("a message waits for its files, and what is said after it waits too; a cancelled one leaves nothing", async () => {
+test("a message waits for its files, and what is said after it waits too; a cancelled one is the draft again", async () => {
   const fay = await stage.enter("fay");
   const gus = await stage.enter("gus", { replica: 1 });
   const { page } = fay;
@@ -285,6 +285,8 @@ test("a message waits for its files, and what is said after it waits too; a canc
   await message(gus.page, "instead").waitFor();
   await again.let();
   for (const one of [fay, gus]) expect(await message(one.page, "never").count()).toBe(0);
+  expect(await messageTo(page, "General").inputValue()).toBe("never");
+  await page.getByRole("list", { name: "Files to send" }).getByText("never.txt").waitFor();
   await fay.context.close();
   await gus.context.close();
 });

@@ -19,6 +19,7 @@ import {
   answeringIn,
   changeSlot,
   filesSlot,
+  isFree,
   replySlot,
   threadSlot,
   toAnswering,
@@ -29,6 +30,7 @@ import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
 import { answering, withoutHalves, type Answering, type Outgoing, type Wish } from "./state/outgoing.ts";
 import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
+import { isAnswerIn } from "./state/thread.ts";
 import { createStore } from "./store.ts";
 import type { World } from "./world.ts";
 
@@ -110,6 +112,13 @@ export function createChatClient(world: World) {
   function setDraft(slot: Slot, text: string) {
     signedIn?.stay();
     signedIn?.drafts.write(slot, text);
+  }
+
+  /** Makes a message that was not sent the draft in this slot, which must be free. */
+  function bringBack({ message, files, replyTo, answered }: Outgoing, slot: Slot) {
+    setDraft(slot, message);
+    if (files !== undefined) setDraft(filesSlot(slot), toText(files));
+    if (replyTo !== undefined) setDraft(replySlot(slot), toAnswering({ seq: replyTo, ...answered }));
   }
 
   return {
@@ -235,8 +244,22 @@ export function createChatClient(world: World) {
     answer(slot: Slot, message: Message | null): void {
       setDraft(replySlot(slot), message === null ? "" : toAnswering(message));
     },
-    /** Takes a message out whose files are being uploaded. False: it is too late. */
-    cancel: (nonce: string): boolean => signedIn?.outbox.takeBack(nonce) ?? false,
+    /**
+     * Ends the upload for a message, which becomes the draft again where it is shown: in the open thread, or the room. If
+     * something is being written there, it stays in its place as one that has failed. False: it is too late.
+     */
+    cancel(nonce: string): boolean {
+      const { outgoing, drafts, thread } = store.snapshot();
+      const entry = outgoing.find((one) => one.nonce === nonce);
+      if (signedIn === null || entry === undefined) return false;
+      const { roomId } = entry;
+      const root = thread?.is === "shown" && isAnswerIn(thread, entry) ? thread.root : undefined;
+      const slot = root === undefined ? roomId : threadSlot(roomId, root.seq);
+      if (!isFree(drafts, slot)) return signedIn.outbox.stop(nonce);
+      if (!signedIn.outbox.takeBack(nonce)) return false;
+      bringBack(entry, slot);
+      return true;
+    },
     /** `alone`: as an answer to nothing. */
     retry(nonce: string, alone = false): void {
       signedIn?.outbox.retry(nonce, alone);
@@ -251,14 +274,13 @@ export function createChatClient(world: World) {
      * Lets a message that has failed be written anew: as the room's draft if nothing stands there (true), else, and where
      * it is an answer, in its own place, as the draft `edit <nonce>` (false).
      */
-    edit({ nonce, roomId, message, replyTo, files }: Outgoing): boolean {
-      const { drafts } = store.snapshot();
-      if (replyTo !== undefined || drafts.has(roomId) || drafts.has(filesSlot(roomId))) {
+    edit(entry: Outgoing): boolean {
+      const { nonce, roomId, message, replyTo } = entry;
+      if (replyTo !== undefined || !isFree(store.snapshot().drafts, roomId)) {
         setDraft(`edit ${nonce}`, message === "" ? " " : message);
         return false;
       }
-      setDraft(roomId, message);
-      if (files !== undefined) setDraft(filesSlot(roomId), toText(files));
+      bringBack(entry, roomId);
       signedIn?.outbox.remove(nonce);
       return true;
     },

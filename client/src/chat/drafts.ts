@@ -32,8 +32,15 @@ export function filesSlot(slot: Slot): Slot {
 }
 
 /** What a `reply` slot holds of the answered message. Earlier versions put its seq there alone. */
-export function toAnswering({ seq, hash, from, nonce = "" }: Message): string {
-  return `${seq} ${hash} ${from} ${nonce}`;
+export function toAnswering({ seq, hash, from = "", nonce = "" }: Answered): string {
+  return hash === undefined ? `${seq}` : `${seq} ${hash} ${from} ${nonce}`;
+}
+
+type Answered = Pick<Message, "seq"> & Partial<Pick<Message, "hash" | "from" | "nonce">>;
+
+/** Whether nothing is being written there: a draft is a text, its files and what it answers, and none of them goes with another's. */
+export function isFree(drafts: ReadonlyMap<Slot, string>, slot: Slot): boolean {
+  return !drafts.has(slot) && !drafts.has(filesSlot(slot)) && !drafts.has(replySlot(slot));
 }
 
 /** Reads what a `reply` slot holds; undefined if that is nothing. */

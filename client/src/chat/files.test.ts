@@ -107,17 +107,56 @@ test("a file that the server refuses fails its message, which leaves nothing onc
   tab.chat.close();
 });
 
-test("a message is cancelled during its upload, which ends", async () => {
+test("a message is cancelled during its upload, which ends, and is the draft again, or if there is another waits in its place", async () => {
   const { begun, upload } = neverEnding();
   const tab = openTab(undefined, upload);
   await tab.signUp();
-  await tab.chat.addFiles("0", [given("slow.txt")]);
+  tab.chat.setDraft("0", "to be answered");
+  tab.chat.send("0");
+  await until(() => tab.states().length === 0);
+  const first = tab.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1) ?? null;
+  const write = async () => {
+    await tab.chat.addFiles("0", [given("slow.txt")]);
+    tab.chat.setDraft("0", "chosen words");
+    tab.chat.answer("0", first);
+    return new Map(tab.chat.snapshot().drafts);
+  };
+  const cancel = () => tab.chat.cancel(tab.chat.snapshot().outgoing[0]?.nonce ?? "");
+  const written = await write();
   tab.chat.send("0");
   await until(() => begun.length === 1);
   expect(tab.chat.snapshot().uploads.size).toBe(1);
-  expect(tab.chat.cancel(tab.chat.snapshot().outgoing[0]?.nonce ?? "")).toBe(true);
-  await until(() => tab.chat.snapshot().uploads.size === 0 && tab.kept() === 0);
-  expect([tab.states(), begun]).toEqual([[], ["slow.txt"]]);
+  expect(cancel()).toBe(true);
+  await until(() => tab.chat.snapshot().uploads.size === 0);
+  expect([tab.states(), tab.chat.snapshot().drafts, tab.kept()]).toEqual([[], written, 1]);
+
+  tab.chat.send("0");
+  await until(() => begun.length === 2);
+  tab.chat.answer("0", first);
+  expect(cancel()).toBe(true);
+  await until(() => tab.chat.snapshot().uploads.size === 0);
+  const [left] = tab.chat.snapshot().outgoing;
+  expect(left).toMatchObject({ state: "failed", message: "chosen words" });
+  if (left !== undefined) expect(tab.chat.edit(left)).toBe(false);
+  tab.chat.discard(left?.nonce ?? "");
+  await until(() => tab.kept() === 0);
+  tab.chat.close();
+});
+
+test("a failed message that is written anew is an answer only if it was one", async () => {
+  const tab = openTab();
+  await tab.signUp();
+  tab.chat.setDraft("0", "to be answered");
+  tab.chat.send("0");
+  await until(() => tab.states().length === 0);
+  await tab.chat.addFiles("0", [given("large.txt", "x".repeat(1_001))]);
+  tab.chat.send("0");
+  await until(() => tab.states().includes("failed"));
+  tab.chat.answer("0", tab.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1) ?? null);
+  const [entry] = tab.chat.snapshot().outgoing;
+  if (entry === undefined) throw new Error("nothing has failed");
+  expect(tab.chat.edit(entry)).toBe(false);
+  expect(tab.chat.snapshot().drafts.has("0")).toBe(false);
   tab.chat.close();
 });
 

@@ -449,6 +449,17 @@ export function createOutbox(needs: Needs) {
       return true;
     },
 
+    /** Ends an entry's upload, and keeps it as one that has failed. False: it is too late. */
+    stop(nonce: string): boolean {
+      const entry = entries.get(nonce);
+      if (entry?.state !== "waiting") return false;
+      uploading.get(nonce)?.abort();
+      fail(entry, { code: "unavailable", message: "The upload was cancelled." });
+      waits.get(`upload ${entry.roomId}`)?.();
+      work();
+      return true;
+    },
+
     /** Starts a held entry's time to undo anew. */
     hold(nonce: string): void {
       const entry = entries.get(nonce);

@@ -136,6 +136,23 @@ describe("a client without a browser", () => {
     other.chat.close();
   });
 
+  test("goes to a message of a room once it has joined it", async () => {
+    const tab = openTab();
+    await tab.signUp();
+    const other = await somebody();
+    const { id } = await other.makes({ name: `Linked ${name()}`, kind: "open" });
+    for (let at = 0; at < 60; at += 1) await other.say(id, `linked ${at}`);
+    tab.chat.openRoom(id, 3);
+    // Of two requests the first is answered first.
+    await expect(tab.chat.seqAt(id, 0)).rejects.toThrow();
+    expect(tab.chat.snapshot().visit?.is).toBe("wanted");
+    await tab.chat.joinRoom(id);
+    await until(() => ["apart", "joined"].includes(tab.chat.snapshot().visit?.is ?? ""));
+    tab.chat.openRoom(id, 4_711);
+    await until(() => tab.chat.snapshot().visit?.is === "missing");
+    tab.chat.close();
+  });
+
   test("catches up after a lost connection, and sends what it wrote meanwhile", async () => {
     const tab = openTab();
     await tab.signUp();

@@ -12,12 +12,17 @@ type Needs = { chat: Chat; scope: Scope; api: Api; people: People; read: Sync["r
 
 /** Loads the messages around one that somebody jumped to. */
 export function createVisits({ chat, scope, api, people, read }: Needs) {
+  /** The visit of a room that was refused because this user was not in it. */
+  let refused: number | undefined;
+  const isIn = (roomId: RoomId) => chat.state.rooms?.has(roomId) === true;
+
   /** Loads the page around the message, with retries until there is an answer. */
   async function load(): Promise<void> {
     for (;;) {
       const { visit } = chat.state;
       if (visit?.is !== "wanted") return;
       const { id, roomId, seq } = visit;
+      const wasIn = isIn(roomId);
       try {
         const page = await read(roomId, { around: seq, size: AROUND, threads: true });
         people.learn(page.messages.map(({ from }) => from));
@@ -25,12 +30,26 @@ export function createVisits({ chat, scope, api, people, read }: Needs) {
         return;
       } catch (error) {
         if (!isPassing(error)) {
+          // Only in a room that is theirs can anybody say what is missing.
+          if (!wasIn) {
+            refused = id;
+            look();
+            return;
+          }
           chat.dispatch({ type: "visit missing", id });
           return;
         }
         if (!(await scope.sleep(error.retryAfterMs ?? TRY_AGAIN_MS))) return;
       }
     }
+  }
+
+  /** Something has changed: the room that was refused may have been joined. */
+  function look() {
+    const { visit } = chat.state;
+    if (visit?.is !== "wanted" || visit.id !== refused || !isIn(visit.roomId)) return;
+    refused = undefined;
+    void load();
   }
 
   async function loadMore(side: "older" | "newer"): Promise<void> {
@@ -52,6 +71,7 @@ export function createVisits({ chat, scope, api, people, read }: Needs) {
 
   return {
     load,
+    look,
     loadMore,
 
     /** seq of the first message since a moment, or of the newest one; null in an empty room. */

@@ -176,14 +176,15 @@ test("an invite link brings somebody new, and somebody who has an account, into 
 
   await fresh.page.evaluate(() => (location.hash = "#/invite/nonsense"));
   await fresh.page.getByText("This invite is not valid, or not any more.").waitFor();
-  const stranger = await openPage(stage.browser, `${address}/#/invite/nonsense`, "stranger");
+  // Also a link that is pasted where the log-in is shown already.
+  const stranger = await openPage(stage.browser, address, "stranger");
+  await stranger.page.goto(`${address}/#/invite/nonsense`);
   await stranger.page.getByText("This invite link is not valid, or not any more.").waitFor();
   for (const { context } of [maker, known, fresh, stranger]) await context.close();
 }, 120_000);
 
-test("an admin's link lets somebody choose a new password, once", async () => {
-  const lost = await stage.enter("lost-password");
-  await lost.context.close();
+test("an admin's link lets somebody choose a new password, once, also where they are logged in", async () => {
+  const { page, context } = await stage.enter("lost-password", { bypassCSP: true });
   const { redis, keys } = stage.house;
   const id = (await redis.get(keys.username("lost-password")))?.replace("user:", "") ?? "";
   const admin = await stage.enter("admin-password");
@@ -193,7 +194,8 @@ test("an admin's link lets somebody choose a new password, once", async () => {
     const answer = await fetch(path, { method: "POST" });
     return (await answer.json()) as { url: string };
   }, `/api/admin/users/${id}/reset`);
-  const { page, context } = await openPage(stage.browser, url, "lost-password", { bypassCSP: true });
+  await page.goto(url);
+  await page.getByRole("heading", { name: "Choose a new password" }).waitFor();
   expect(await faultsIn(page)).toEqual([]);
   await page.getByLabel("New password").fill("short");
   await page.getByRole("button", { name: "Change the password" }).click();

@@ -3,7 +3,7 @@ import { createRoot } from "react-dom/client";
 import { browserWorld } from "./chat/browser.ts";
 import { createChatClient } from "./chat/chat.ts";
 import { App } from "./view/App.tsx";
-import { goTo, placeInAddress, type Place } from "./view/address.ts";
+import { goTo, noteLink, placeInAddress, type Place } from "./view/address.ts";
 import { showTheme } from "./view/profile/theme.ts";
 import { toSaid } from "./view/useBlocks.ts";
 import { ChatContext } from "./view/useChat.ts";
@@ -14,6 +14,7 @@ showTheme();
 const chat = createChatClient(browserWorld((roomId) => goTo(roomId), toSaid));
 let shown: (Place & { hash: string }) | null = null;
 function show(event?: HashChangeEvent) {
+  noteLink();
   // The browser tells once more of an address that this page has gone to.
   const { hash } = location;
   if (event?.isTrusted && hash === shown?.hash) return;

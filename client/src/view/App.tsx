@@ -1,5 +1,5 @@
-import { Suspense, useState } from "react";
-import { codeInAddress } from "./address.ts";
+import { Suspense } from "react";
+import { forgetLink, useLink } from "./address.ts";
 import { Announcer } from "./announce.tsx";
 import { later } from "./later.ts";
 import { useChat } from "./useChat.ts";
@@ -20,11 +20,11 @@ export function App() {
 
 function Page() {
   const session = useChat((state) => state.session);
-  const [reset, setReset] = useState(() => codeInAddress("reset"));
-  if (reset !== null && session.is !== "checking") {
+  const link = useLink();
+  if (link?.is === "reset" && session.is !== "checking") {
     return (
       <Suspense fallback={<Splash words="Loading…" />}>
-        <NewPassword code={reset} onDone={() => setReset(null)} />
+        <NewPassword key={link.code} code={link.code} onDone={() => forgetLink(link)} />
       </Suspense>
     );
   }
@@ -36,9 +36,10 @@ function Page() {
     );
   }
   if (session.is === "signed out") {
+    const invite = link?.is === "invite" ? link.code : null;
     return (
       <Suspense fallback={<Splash words="Loading…" />}>
-        <LogIn reason={session.reason} lastName={session.username} />
+        <LogIn key={invite} invite={invite} reason={session.reason} lastName={session.username} />
       </Suspense>
     );
   }

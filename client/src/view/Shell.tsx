@@ -1,7 +1,7 @@
 import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { firstRoom } from "../chat/state/rooms.ts";
 import { wordsOf } from "../chat/api.ts";
-import { closeThread, codeInAddress, forgetCode, goTo, redirectTo } from "./address.ts";
+import { closeThread, forgetLink, goTo, redirectTo, useLink } from "./address.ts";
 import { announce } from "./announce.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
 import { Conversation } from "./conversation/Conversation.tsx";
@@ -55,7 +55,6 @@ function Panes() {
   );
   const [besides, setBesides] = useState(true);
 
-  // First of all: going to a room takes the link out of the address.
   useInvite();
   useEffect(() => {
     if (!phone && first !== null && openRoom === null) redirectTo(first);
@@ -222,22 +221,16 @@ function useWelcome() {
   }, [owns, tell]);
 }
 
-/** Joins the room of an invite link, also of one that is opened in this tab later. */
+/** Joins the room of an invite link. */
 function useInvite() {
   const chat = useClient();
   const tell = useNotice();
+  const link = useLink();
   useEffect(() => {
-    function look(event?: HashChangeEvent) {
-      // The page may have gone on to a room already.
-      const code = codeInAddress("invite", event?.newURL);
-      if (code === null) return;
-      if (codeInAddress("invite") !== null) forgetCode();
-      chat.acceptInvite(code).then(goTo, (error: unknown) => tell(wordsOf(error)));
-    }
-    look();
-    addEventListener("hashchange", look);
-    return () => removeEventListener("hashchange", look);
-  }, [chat, tell]);
+    if (link?.is !== "invite") return;
+    forgetLink(link);
+    chat.acceptInvite(link.code).then(goTo, (error: unknown) => tell(wordsOf(error)));
+  }, [chat, tell, link]);
 }
 
 /** Takes files that are dropped or pasted. */

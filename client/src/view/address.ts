@@ -1,5 +1,5 @@
 import { isRoomId, type RoomId } from "@hubbub/server/protocol";
-import type { MouseEvent } from "react";
+import { useSyncExternalStore, type MouseEvent } from "react";
 
 /**
  * What is shown: a room at its end or around a message, and beside it, perhaps, the thread of a message.
@@ -22,15 +22,37 @@ export function placeInAddress(): Place {
   return { roomId: id, seq: numberIn(seq), thread: numberIn(thread) };
 }
 
-/** The code of the link that the page was opened by: `#/invite/<code>`, or `#/reset/<code>` for a new password. */
-export function codeInAddress(kind: "invite" | "reset", address = location.href): string | null {
-  const [, is, code = ""] = /#\/(invite|reset)\/([\w-]+)$/.exec(address) ?? [];
-  return is === kind ? code : null;
+/** What a link gives, apart from a place: `#/invite/<code>` lets into a room, `#/reset/<code>` sets a new password. */
+export type Link = { is: "invite" | "reset"; code: string };
+
+let link: Link | null = null;
+const linkWatchers = new Set<() => void>();
+
+function setLink(given: Link | null) {
+  link = given;
+  for (const look of linkWatchers) look();
 }
 
-/** Leaves a link's code behind, without a step that "back" would return to. */
-export function forgetCode(): void {
-  go("#/", true);
+/** Keeps a link of which this is the address, whatever the page shows next: whoever can use it may come later. */
+export function noteLink(): void {
+  const [, is, code] = /^#\/(invite|reset)\/([\w-]+)$/.exec(location.hash) ?? [];
+  if (code !== undefined && code !== link?.code) setLink({ is: is === "reset" ? "reset" : "invite", code });
+}
+
+/** The link that was opened last, in this tab, until it is used. */
+export function useLink(): Link | null {
+  return useSyncExternalStore(watchLink, () => link);
+}
+
+function watchLink(look: () => void) {
+  linkWatchers.add(look);
+  return () => linkWatchers.delete(look);
+}
+
+/** Forgets a link that is used, without a step that "back" would return to. */
+export function forgetLink(used: Link): void {
+  if (link === used) setLink(null);
+  if (location.hash === `#/${used.is}/${used.code}`) go("#/", true);
 }
 
 let goneOn = false;

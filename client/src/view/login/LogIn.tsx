@@ -2,7 +2,6 @@ import { LIMITS, USERNAME, type Credentials, type Invitation } from "@hubbub/ser
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
 import { nameOf } from "../../chat/state/people.ts";
-import { codeInAddress } from "../address.ts";
 import { loadLater } from "../later.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { Button } from "../ui/Button.tsx";
@@ -17,10 +16,12 @@ import css from "./LogIn.module.css";
 
 type Faults = { username?: string; password?: string; form?: string };
 
+/** `invite`: the code of an invite link. */
+type Props = { invite: string | null; reason: string | null; lastName: string | null };
+
 /** Log-in and sign-up; demo people, if there are any, are one click away. */
-export function LogIn({ reason, lastName }: { reason: string | null; lastName: string | null }) {
+export function LogIn({ invite, reason, lastName }: Props) {
   const chat = useClient();
-  const [invite] = useState(() => codeInAddress("invite"));
   const [invitation, setInvitation] = useState<Invitation | "invalid" | null>(null);
   const [isNew, setIsNew] = useState(invite !== null);
   const [username, setUsername] = useState(lastName ?? "");

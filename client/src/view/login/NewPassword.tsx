@@ -1,7 +1,6 @@
 import { LIMITS } from "@hubbub/server/protocol";
 import { useState, type FormEvent } from "react";
 import { wordsOf } from "../../chat/api.ts";
-import { forgetCode } from "../address.ts";
 import { Button } from "../ui/Button.tsx";
 import { PasswordField } from "../ui/PasswordField.tsx";
 import { Wordmark } from "../ui/Wordmark.tsx";
@@ -31,11 +30,6 @@ export function NewPassword({ code, onDone }: { code: string; onDone: () => void
     );
   }
 
-  function leave() {
-    forgetCode();
-    onDone();
-  }
-
   return (
     <main className={css.page}>
       <Wordmark />
@@ -60,7 +54,7 @@ export function NewPassword({ code, onDone }: { code: string; onDone: () => void
           </Button>
         </form>
       )}
-      <Button look="link" onClick={leave}>
+      <Button look="link" onClick={onDone}>
         Go to the log-in
       </Button>
     </main>

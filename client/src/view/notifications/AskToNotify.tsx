@@ -1,17 +1,17 @@
 import { useEffect, useState } from "react";
 import { announce } from "../announce.tsx";
+import { keepSetting, readSetting } from "../settings.ts";
 import { Button } from "../ui/Button.tsx";
 import { useChat, useClient } from "../useChat.ts";
 import css from "./AskToNotify.module.css";
 
-const KEY = "hubbub notifications";
 const QUESTION = "Something was said while you were away. Be told on your desktop next time?";
 
 /** Offers notifications once there was a reason for one. After a refusal it never asks again. */
 export function AskToNotify() {
   const chat = useClient();
   const wanted = useChat((state) => state.notificationsWanted);
-  const [refused, setRefused] = useState(() => localStorage.getItem(KEY) === "no");
+  const [refused, setRefused] = useState(() => readSetting("notifications") === "no");
   const asks = wanted && !refused;
   useEffect(() => {
     if (asks) announce(QUESTION);
@@ -23,7 +23,7 @@ export function AskToNotify() {
       <div>
         <Button
           onClick={() => {
-            localStorage.setItem(KEY, "no");
+            keepSetting("notifications", "no");
             setRefused(true);
           }}
         >

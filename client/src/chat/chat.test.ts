@@ -881,6 +881,44 @@ describe("a requested change", () => {
     there.chat.close();
   });
 
+  test("is not edited over what came after the edit was begun, and is then, once its author has been told", async () => {
+    const [here, there] = [openTab(), openTab(undefined, both(house)[1].address)];
+    const username = await here.signUp();
+    there.chat.openRoom("0");
+    await there.chat.logIn(username, PASSWORD);
+    await there.online();
+    here.say("first words");
+    await Promise.all([here.shows("first words"), there.shows("first words")]);
+    const shown = () => {
+      const message = here.chat.snapshot().rooms?.get("0")?.log?.messages.at(-1);
+      if (message === undefined) throw new Error("it is not shown");
+      return message;
+    };
+    const slot = `change 0 ${shown().seq}`;
+    const settled = () => here.chat.snapshot().changing.every(({ state }) => state === "failed");
+    here.chat.beginEdit(shown());
+    here.chat.setDraft(slot, "first words, from here");
+    there.chat.editMessage(shown(), "first words, from there");
+    await here.shows("first words, from there");
+    here.chat.editMessage(shown(), "first words, from here");
+    await until(settled);
+    expect(here.chat.snapshot().changing.map(({ state }) => state)).toEqual(["failed"]);
+    expect(here.texts()?.at(-1)).toBe("first words, from there");
+    expect(here.chat.snapshot().drafts.get(slot)).toBe("first words, from here");
+    here.chat.editMessage(shown(), "first words, from both");
+    await there.shows("first words, from both");
+    // An edit that is begun while another is on its way is of the state that this one makes.
+    here.chat.editMessage(shown(), "second words");
+    here.chat.beginEdit(shown());
+    await there.shows("second words");
+    await until(settled);
+    here.chat.editMessage(shown(), "last words");
+    await there.shows("last words");
+    expect(here.chat.snapshot().drafts).toEqual(new Map());
+    here.chat.close();
+    there.chat.close();
+  });
+
   test("keeps the typed text if the message was changed elsewhere meanwhile", async () => {
     const tab = openTab();
     await tab.signUp();

@@ -21,6 +21,7 @@ import {
   filesSlot,
   isFree,
   replySlot,
+  revSlot,
   threadSlot,
   toAnswering,
   type Slot,
@@ -28,7 +29,14 @@ import {
 import type { GivenFile } from "./files.ts";
 import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
-import { answering, withoutHalves, type Answering, type Outgoing, type Wish } from "./state/outgoing.ts";
+import {
+  answering,
+  isMeant,
+  withoutHalves,
+  type Answering,
+  type Outgoing,
+  type Wish,
+} from "./state/outgoing.ts";
 import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
 import { isAnswerIn } from "./state/thread.ts";
 import { createStore } from "./store.ts";
@@ -112,6 +120,7 @@ export function createChatClient(world: World) {
   function setDraft(slot: Slot, text: string) {
     signedIn?.stay();
     signedIn?.drafts.write(slot, text);
+    if (text === "") signedIn?.drafts.take(revSlot(slot));
   }
 
   /** Makes a message that was not sent the draft in this slot, which must be free. */
@@ -324,16 +333,35 @@ export function createChatClient(world: World) {
 
     // --- Changes of stored messages. Each throws as `send` does, and is shown before it is answered. ---
 
+    /** Begins the draft of an edit, unless there is one. It is of the message's present state, whatever comes after. */
+    beginEdit({ roomId, seq, hash, rev = 0, message }: Message): void {
+      const { drafts, changing } = store.snapshot();
+      const slot = changeSlot(roomId, seq);
+      if (drafts.has(slot)) return;
+      // The state that an edit on its way will make is shown already, and has no number yet.
+      const isKnown = !changing.some(
+        (entry) =>
+          entry.state !== "failed" &&
+          entry.roomId === roomId &&
+          entry.change.do === "edit" &&
+          isMeant(entry.change, { seq, hash }),
+      );
+      // Without a draft nothing would be edited.
+      setDraft(slot, message || " ");
+      setDraft(revSlot(slot), isKnown ? `${rev}` : "");
+    },
     /**
      * Edits one of this user's messages. If that is refused, as after an edit elsewhere, the text becomes the draft
      * `change <room> <seq>`, and `changing` has the reason until `discard`; the draft of the room, if the log has lost the
      * message.
      */
     editMessage(message: Message, text: string): void {
-      const { roomId, seq, rev = 0 } = message;
+      const { roomId, seq } = message;
+      const slot = changeSlot(roomId, seq);
+      const rev = Number(store.snapshot().drafts.get(revSlot(slot)) ?? message.rev ?? 0);
       const said = message.files !== undefined && isBlank(text) ? "" : asSent(text);
       change(message, { do: "edit", rev }, said);
-      signedIn?.drafts.take(changeSlot(roomId, seq));
+      setDraft(slot, "");
     },
     /** Is sent once it cannot be undone any more, or when the page is left. */
     deleteMessage(message: Message): Deletion {

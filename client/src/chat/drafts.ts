@@ -7,13 +7,18 @@ import type { DraftStore } from "./world.ts";
  * Where a text is being written: a room's id, `thread <room> <seq>` in the thread that this message begins,
  * `edit <nonce>` in place of a message that has failed, or `change <room> <seq>` in place of one that is stored.
  * `reply <slot>` holds what `toAnswering` says of the message that the draft of a room, or of a thread, answers, and
- * `files <slot>` the list of the files that go with it.
+ * `files <slot>` the list of the files that go with it. `rev <slot>` holds the `rev` of the stored message when its edit was begun.
  */
 export type Slot = string;
 
 /** The slot of an edit of a stored message. */
 export function changeSlot(roomId: RoomId, seq: number): Slot {
   return `change ${roomId} ${seq}`;
+}
+
+/** Where it stands with which `rev` of its message an edit was begun. */
+export function revSlot(slot: Slot): Slot {
+  return `rev ${slot}`;
 }
 
 /** Where an answer is being written in a thread. */

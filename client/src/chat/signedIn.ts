@@ -1,6 +1,6 @@
 import type { Leave, Me, Message, SendMessage, SentFile } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
-import { changeSlot, createDrafts } from "./drafts.ts";
+import { changeSlot, createDrafts, revSlot } from "./drafts.ts";
 import type { createFiles } from "./files.ts";
 import { createHiding } from "./hiding.ts";
 import { createNotifications } from "./notifications.ts";
@@ -199,7 +199,10 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     const isLost = code === "not_found" && drafts.read(roomId) === null;
     if (isLost) outbox.remove(nonce);
     const slot = isLost ? roomId : changeSlot(roomId, change.seq);
-    if (drafts.read(slot) === null) drafts.write(slot, message);
+    if (drafts.read(slot) !== null) return;
+    drafts.write(slot, message);
+    // Whoever is told why has the present state before them.
+    if (!isLost) drafts.write(revSlot(slot), `${current?.rev ?? change.rev}`);
   }
 
   function back() {

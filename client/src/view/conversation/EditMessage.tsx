@@ -37,7 +37,7 @@ export function isEditedIn({ thread, rooms }: ChatState, message: Message, place
 export function beginEdit(chat: ChatClient, message: Message, place: EditPlace): void {
   begun = slotOf(message);
   places.set(begun, place);
-  if (!chat.snapshot().drafts.has(begun)) chat.setDraft(begun, message.message || EMPTY);
+  chat.beginEdit(message);
 }
 
 /** Edits one's own message in its place. */

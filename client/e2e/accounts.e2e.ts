@@ -196,6 +196,14 @@ test("an admin filters a word, closes the sign-up, looks at a report, and manage
   expect(await faultsIn(page)).toEqual([]);
   await words.fill("rhubarb");
   await dialog.getByRole("radio", { name: /^Closed/ }).check();
+  // Another admin adds a word while this one writes.
+  await page.evaluate(
+    async (body) => {
+      const headers = { "content-type": "application/json" };
+      await fetch("/api/admin/settings", { method: "PATCH", headers, body: JSON.stringify(body) });
+    },
+    { words: ["celery"] },
+  );
   await dialog.getByRole("button", { name: "Save" }).click();
   await dialog.getByText("The settings are saved.").waitFor();
   // The other replica hears of it a moment later.
@@ -203,7 +211,7 @@ test("an admin filters a word, closes the sign-up, looks at a report, and manage
     const answer = await page.request.get(`${addressOf(stage.house, 1)}/api/admin/settings`);
     return ((await answer.json()) as { words: string[] }).words;
   };
-  await eventually(known, ["rhubarb"]);
+  await eventually(known, ["celery", "rhubarb"]);
   await say(dan.page, "I like RHUBARB pie");
   await dan.page.getByText("Not sent.").waitFor();
   const refused = await dan.page.evaluate(

@@ -62,9 +62,17 @@ test("an owner adds, mutes and bans people, sets the room up, and everybody sees
   await stored(page, "my draft").waitFor();
 
   await tab(page, "Settings");
+  // What somebody else sets meanwhile stays.
+  const roomId = /room\/(\d+)/.exec(page.url())?.[1] ?? "";
+  await page.evaluate(async (path) => {
+    const headers = { "content-type": "application/json" };
+    await fetch(path, { method: "PATCH", headers, body: JSON.stringify({ topic: "What we drink" }) });
+  }, `/api/rooms/${roomId}`);
+  await page.locator("#conversation header").getByText("What we drink").waitFor({ state: "attached" });
   await dialog.getByLabel(/^Slow mode/).selectOption("1 hour");
   await dialog.getByRole("button", { name: "Save" }).click();
   await ben.page.getByText("Slow mode: one message every hour.").waitFor();
+  await ben.page.locator("#conversation header").getByText("What we drink").waitFor();
   expect(await faultsIn(page)).toEqual([]);
   await dialog.getByLabel(/^Slow mode/).selectOption("Off");
   await dialog.getByRole("button", { name: "Save" }).click();

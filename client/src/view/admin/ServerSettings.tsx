@@ -48,14 +48,21 @@ function Form({ before, onSaved }: { before: Settings; onSaved: () => Promise<vo
     const refused = whyNot(words);
     setWrong(refused);
     if (refused !== undefined) return;
-    const patch: Partial<Settings> = {
-      ...(signup !== before.signup && { signup }),
-      ...(words.join("\n") !== before.words.join("\n") && { words }),
-    };
+    const added = words.filter((word) => !before.words.includes(word));
+    const removed = before.words.filter((word) => !words.includes(word));
     run(async () => {
-      if (Object.keys(patch).length > 0) await admin(chat.call()).changeSettings(patch);
+      const calls = admin(chat.call());
+      // Another admin may have changed the list since it was shown.
+      const present = new Set((await calls.settings()).words);
+      for (const word of removed) present.delete(word);
+      for (const word of added) present.add(word);
+      const patch: Partial<Settings> = {
+        ...(signup !== before.signup && { signup }),
+        ...(added.length + removed.length > 0 && { words: [...present] }),
+      };
+      if (Object.keys(patch).length > 0) await calls.changeSettings(patch);
       await onSaved();
-      setText(words.join("\n"));
+      setText([...present].join("\n"));
       tell("The settings are saved.");
     });
   }

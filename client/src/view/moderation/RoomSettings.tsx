@@ -28,31 +28,33 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
   const named = room.kind === "open" || room.kind === "invite";
   const owns = room.standing.role === "owner";
   const archived = (room.settings.archived ?? 0) > 0;
-  const before = {
+  const present = {
     name: room.names[0] ?? "",
     topic: room.settings.topic ?? "",
     slow: room.settings.slow ?? 0,
     kind: room.kind === "invite" ? ("invite" as const) : ("open" as const),
   };
-  const [name, setName] = useState(before.name);
-  const [topic, setTopic] = useState(before.topic);
-  const [slow, setSlow] = useState(before.slow);
-  const [kind, setKind] = useState(before.kind);
+  /** What the user has changed: all else follows the room, and is not sent. */
+  const [changed, setChanged] = useState<Partial<typeof present>>({});
+  const { name, topic, slow, kind } = { ...present, ...changed };
   const [asked, setAsked] = useState(false);
 
   function save(event: FormEvent) {
     event.preventDefault();
     const patch: RoomPatch = {
-      ...(named && name.trim() !== before.name && { name: name.trim() }),
-      ...(topic.trim() !== before.topic && { topic: topic.trim() }),
-      ...(slow !== before.slow && { slow }),
-      ...(named && owns && kind !== before.kind && { kind }),
+      ...(named && name.trim() !== present.name && { name: name.trim() }),
+      ...(topic.trim() !== present.topic && { topic: topic.trim() }),
+      ...(slow !== present.slow && { slow }),
+      ...(named && owns && kind !== present.kind && { kind }),
     };
     run(async () => {
       if (Object.keys(patch).length > 0) onChange(await chat.changeRoom(room.id, patch));
+      setChanged({});
       tell("The settings are saved.");
     });
   }
+
+  const change = (given: typeof changed) => setChanged({ ...changed, ...given });
 
   function archive(on: boolean) {
     setAsked(false);
@@ -61,10 +63,27 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
 
   return (
     <form onSubmit={save} noValidate>
-      {named && <Field label="Name" value={name} maxLength={LIMITS.roomName} onText={setName} />}
-      <Field label="Topic" value={topic} maxLength={LIMITS.topic} onText={setTopic} />
-      <Select label="Slow mode: wait between two messages" value={slow} options={SLOW} onValue={setSlow} />
-      {named && owns && <RoomKindField kind={kind} onKind={setKind} />}
+      {named && (
+        <Field
+          label="Name"
+          value={name}
+          maxLength={LIMITS.roomName}
+          onText={(given) => change({ name: given })}
+        />
+      )}
+      <Field
+        label="Topic"
+        value={topic}
+        maxLength={LIMITS.topic}
+        onText={(given) => change({ topic: given })}
+      />
+      <Select
+        label="Slow mode: wait between two messages"
+        value={slow}
+        options={SLOW}
+        onValue={(given) => change({ slow: given })}
+      />
+      {named && owns && <RoomKindField kind={kind} onKind={(given) => change({ kind: given })} />}
       {fault !== null && <Fault>{fault}</Fault>}
       <DialogActions>
         <Button type="submit" look="main" disabled={busy}>

@@ -106,6 +106,14 @@ test("a thread that arrives late leaves the keys where somebody types, and has i
   await pane(ann.page).waitFor({ state: "detached" });
   await ann.page.goForward();
   await pane(ann.page).waitFor();
+  // It is also there once the message is deleted.
+  await field.press("Escape");
+  await pane(ann.page).waitFor({ state: "detached" });
+  await ann.page.mouse.move(0, 0);
+  await act(log(ann.page), "one of two drafts", "Delete message");
+  await log(ann.page).locator("[data-part=deleted]").waitFor();
+  await log(ann.page).getByRole("button", { name: "Draft of a reply" }).click();
+  await eventually(() => field.inputValue(), "to the thread");
   await ann.context.close();
 }, 120_000);
 

@@ -80,7 +80,7 @@ export const StoredMessage = memo(function StoredMessage({
     onEdit: () => beginEdit(chat, message, place),
     onThread: place === "log" ? () => enterThread(message.roomId, message.seq) : undefined,
   };
-  const line = thread && <ThreadButton roomId={message.roomId} root={message.seq} thread={thread} />;
+  const line = place === "log" && <ThreadButton roomId={message.roomId} root={message.seq} thread={thread} />;
   const files = message.files !== undefined && (
     <Suspense>
       <Files message={message} />

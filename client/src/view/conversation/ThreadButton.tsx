@@ -1,4 +1,5 @@
 import type { RoomId } from "@hubbub/server/protocol";
+import { isFree, threadSlot } from "../../chat/drafts.ts";
 import type { Stub, ThreadLine } from "../../chat/state/folding.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { showAtWhen, showWhen, useClock } from "../time.ts";
@@ -8,17 +9,29 @@ import { useLine, useQuoted } from "./Quote.tsx";
 import css from "./ThreadButton.module.css";
 import { enterThread } from "./threadWays.ts";
 
-type Props = { roomId: RoomId; root: number; thread: ThreadLine };
+type Props = { roomId: RoomId; root: number; thread: ThreadLine | undefined };
 
-/** Shows how many answers a message has and who wrote the last one, and opens them. */
-export function ThreadButton({ roomId, root, thread: { count, last } }: Props) {
+/**
+ * Shows how many answers a message has and who wrote the last one, or that this user has begun the first one, and opens
+ * them: also once the message is deleted.
+ */
+export function ThreadButton({ roomId, root, thread }: Props) {
   useClock();
-  const name = useNameOf(last.from);
+  const isBegun = useChat(({ drafts }) => !isFree(drafts, threadSlot(roomId, root)));
+  const name = useNameOf(thread?.last.from ?? "");
+  if (thread === undefined && !isBegun) return null;
   return (
     <button type="button" data-part="thread" className={css.thread} onClick={() => enterThread(roomId, root)}>
       <Icon name="thread" />
       <span>
-        <b>{count === 1 ? "1 reply" : `${count} replies`}</b>, last by {name} {showAtWhen(last.date)}
+        {thread === undefined ? (
+          <b>Draft of a reply</b>
+        ) : (
+          <>
+            <b>{thread.count === 1 ? "1 reply" : `${thread.count} replies`}</b>, last by {name}{" "}
+            {showAtWhen(thread.last.date)}
+          </>
+        )}
       </span>
     </button>
   );

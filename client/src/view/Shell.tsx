@@ -8,7 +8,6 @@ import { Conversation } from "./conversation/Conversation.tsx";
 import { listenForFiles } from "./files/incoming.ts";
 import { isComposing, isTyping } from "./keys.ts";
 import { later, loadLater } from "./later.ts";
-import { AskToNotify } from "./notifications/AskToNotify.tsx";
 import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
 import { Rooms } from "./rooms/Rooms.tsx";
@@ -25,17 +24,19 @@ import { BESIDE, DESKTOP, PHONE, useMedia } from "./useMedia.ts";
 
 const ThreadPane = later(async () => (await import("./conversation/ThreadPane.tsx")).ThreadPane);
 const Overlay = later(async () => (await import("./Overlay.tsx")).Overlay);
+const AskToNotify = later(async () => (await import("./notifications/AskToNotify.tsx")).AskToNotify);
 const LATER_MS = 2_000;
 
 /** The app of a signed-in user: rooms, conversation, people, and overlays. */
 export function Shell() {
   const [overlay, setOverlay] = useState<Open | null>(null);
+  const asks = useChat((state) => state.notificationsWanted);
   const overlays = useMemo(() => ({ open: setOverlay, close: () => setOverlay(null) }), []);
   return (
     <Notices>
       <OverlayContext value={overlays}>
         <Panes />
-        <AskToNotify />
+        <Suspense>{asks && <AskToNotify />}</Suspense>
         <Over overlay={overlay} />
       </OverlayContext>
     </Notices>

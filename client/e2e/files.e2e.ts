@@ -222,6 +222,29 @@ test("files are dropped on the conversation, and nowhere else; what is refused i
   await cat.context.close();
 });
 
+test("a message takes along what was pasted before Enter, though it is listed later, but not what was typed after", async () => {
+  const { page, context } = await stage.enter("swift");
+  let answer = () => {};
+  await page.route("**/api/files", async (route) => {
+    if (route.request().method() === "GET") await new Promise<void>((resolve) => (answer = resolve));
+    await route.continue();
+  });
+  const composer = messageTo(page, "General");
+  const asked = page.waitForRequest("**/api/files");
+  await bring(page, ["paste"], "#composer", [text("late.txt")]);
+  await asked;
+  await page.getByText("Adding late.txt").waitFor();
+  await composer.fill("look at this");
+  await composer.press("Enter");
+  await composer.pressSequentially(" and now");
+  answer();
+  await message(page, "look at this")
+    .getByRole("link", { name: /late\.txt/ })
+    .waitFor();
+  expect(await composer.inputValue()).toBe("and now");
+  await context.close();
+});
+
 test("what is to be sent stays with its room, also after a reload, and can be removed with the keys", async () => {
   const dan = await stage.enter("dan");
   const eve = await stage.enter("eve");

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { eventually, messageTo, room, say, setStage, type Stage } from "./stage.ts";
+import { eventually, message, messageTo, room, say, setStage, type Stage } from "./stage.ts";
 
 let stage: Stage;
 
@@ -140,6 +140,22 @@ test("@room calls everybody in a room, in a large room only after a confirmation
   const badge = room(ben.page, "General").locator("[data-part=mentions]");
   await eventually(() => badge.textContent(), "@1 mention, ");
   await eventually(() => composer.inputValue(), "");
+  // What is typed while the server is asked is the next message.
+  await redis.set(keys.totalUsers, 2);
+  let answer = () => {};
+  await ann.page.route("**/audience", async (route) => {
+    await new Promise<void>((resolve) => (answer = resolve));
+    await route.continue();
+  });
+  const asked = ann.page.waitForRequest("**/audience");
+  await composer.fill("@room it is ready");
+  await composer.press("Enter");
+  await asked;
+  await composer.pressSequentially(" and mine");
+  answer();
+  await eventually(() => composer.inputValue(), "and mine");
+  await message(ann.page, "@room it is ready").waitFor();
+  await composer.fill("");
   // `@room` in code calls nobody, and a small room needs no confirmation.
   await say(ann.page, "`@room` does it");
   await ann.page.getByRole("log").locator("[data-seq]").filter({ hasText: "does it" }).waitFor();
@@ -151,6 +167,7 @@ test("@room calls everybody in a room, in a large room only after a confirmation
     .getByRole("log")
     .locator("[data-part=mention]")
     .getByText("@room", { exact: true })
+    .last()
     .waitFor();
   await eventually(() => badge.count(), 0);
   for (const { context } of [ann, ben]) await context.close();

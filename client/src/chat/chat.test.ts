@@ -313,6 +313,23 @@ describe("a client without a browser", () => {
     for (const { chat } of [one, other]) chat.close();
   });
 
+  test("sends a draft as it was when the user sent it, and keeps what they have typed since", async () => {
+    const tab = openTab();
+    await tab.signUp();
+    tab.chat.setDraft("0", "@room lunch ");
+    const was = tab.chat.written("0");
+    tab.chat.setDraft("0", "@room lunch and who pays");
+    tab.chat.send("0", undefined, was);
+    await tab.shows("@room lunch ");
+    expect(tab.chat.snapshot().drafts.get("0")).toBe("and who pays");
+    const changed = tab.chat.written("0");
+    tab.chat.setDraft("0", "what else");
+    tab.chat.send("0", undefined, changed);
+    await tab.shows("and who pays");
+    expect(tab.chat.snapshot().drafts.get("0")).toBe("what else");
+    tab.chat.close();
+  });
+
   test("loses nothing if the deletion of the account is refused, and everything in all tabs once it is done", async () => {
     const tab = openTab();
     const username = await tab.signUp();

@@ -25,6 +25,7 @@ import {
   threadSlot,
   toAnswering,
   type Slot,
+  type Version,
 } from "./drafts.ts";
 import type { GivenFile } from "./files.ts";
 import { createScope } from "./scope.ts";
@@ -43,6 +44,9 @@ import { createStore } from "./store.ts";
 import type { World } from "./world.ts";
 
 export type ChatClient = ReturnType<typeof createChatClient>;
+
+/** What stands in a slot at one moment: its text, the message that it answers, and its files. */
+export type Written = { said: Version | null; answered: Version | null; files: Version | null };
 
 /** A deletion that can be undone for `UNDO_MS`. */
 export type Deletion = {
@@ -93,21 +97,33 @@ export function createChatClient(world: World) {
    * `answers`: the message that the draft answers, where its own `reply` slot says nothing else. `kept`: the files that go
    * with it, where its own `files` slot has none.
    */
-  function sendDraft(slot: Slot, roomId: RoomId, answers?: Answering, kept: readonly OutgoingFile[] = []) {
+  function sendDraft(
+    slot: Slot,
+    roomId: RoomId,
+    answers?: Answering,
+    kept: readonly OutgoingFile[] = [],
+    { said, answered, files }: Written = written(slot),
+  ) {
     if (signedIn === null) return;
     const { outbox, tabs, drafts, typing } = signedIn;
-    const attached = [...kept, ...filesIn(drafts.read(filesSlot(slot))?.text)];
-    const draft = drafts.read(slot) ?? drafts.read(filesSlot(slot));
+    const attached = [...kept, ...filesIn(files?.text)];
+    const draft = said ?? files;
     if (draft === null) return;
-    const text = asSent(drafts.read(slot)?.text ?? "");
-    const chosen = answeringIn(drafts.read(replySlot(slot))?.text);
-    const said = attached.length > 0 && isBlank(text) ? "" : text;
-    outbox.add(roomId, said, draft.nonce, chosen ?? answers, attached);
+    const text = asSent(said?.text ?? "");
+    const sent = attached.length > 0 && isBlank(text) ? "" : text;
+    outbox.add(roomId, sent, draft.nonce, answeringIn(answered?.text) ?? answers, attached);
     tabs.claim();
-    drafts.take(slot);
-    drafts.take(filesSlot(slot));
-    drafts.take(replySlot(slot));
+    drafts.take(slot, said);
+    drafts.take(replySlot(slot), answered);
+    const isSent = ({ key }: OutgoingFile) => attached.some((file) => file.key === key);
+    const left = filesIn(drafts.read(filesSlot(slot))?.text).filter((file) => !isSent(file));
+    drafts.write(filesSlot(slot), toText(left));
     typing.sent(roomId);
+  }
+
+  function written(slot: Slot): Written {
+    const read = (place: Slot) => signedIn?.drafts.read(place) ?? null;
+    return { said: read(slot), answered: read(replySlot(slot)), files: read(filesSlot(slot)) };
   }
 
   /** Requests a change of a stored message, as it is shown now. */
@@ -241,13 +257,15 @@ export function createChatClient(world: World) {
 
     /** How many people a message to everybody in the room reaches. */
     audience: async (roomId: RoomId): Promise<number> => (await here().api.audience(roomId)).people,
+    /** What is to be sent when the user says so: `send` takes it once that may happen. */
+    written,
     /**
-     * Puts the room's draft on its way, or that of an answer in the thread which the message `root` begins. Throws a
-     * ChatError if too many wait already.
+     * Puts the room's draft on its way, or that of an answer in the thread which the message `root` begins, as it is or
+     * as it was. Throws a ChatError if too many wait already.
      */
-    send(roomId: RoomId, root?: Message): void {
-      if (root === undefined) sendDraft(roomId, roomId);
-      else sendDraft(threadSlot(roomId, root.seq), roomId, answeringIn(toAnswering(root)));
+    send(roomId: RoomId, root?: Message, was?: Written): void {
+      if (root === undefined) sendDraft(roomId, roomId, undefined, [], was);
+      else sendDraft(threadSlot(roomId, root.seq), roomId, answeringIn(toAnswering(root)), [], was);
     },
     /** Makes the draft in this slot answer a message, or nothing. */
     answer(slot: Slot, message: Message | null): void {

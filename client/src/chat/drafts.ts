@@ -56,8 +56,11 @@ export function answeringIn(text = ""): Answering | undefined {
   return { replyTo, ...(hash !== undefined && { answered: { hash, from, ...(nonce !== "" && { nonce }) } }) };
 }
 
+/** A version of a draft, with the nonce under which to send it. */
+export type Version = { nonce: string; text: string };
+
 /** `stored` is the stored form, or null if it could not be stored. */
-type Draft = { nonce: string; text: string; stored: string | null };
+type Draft = Version & { stored: string | null };
 
 export type Drafts = ReturnType<typeof createDrafts>;
 
@@ -105,6 +108,26 @@ export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: 
     else adopt(slot, stored);
   }
 
+  /** Replaces the draft's text. */
+  function write(slot: Slot, text: string) {
+    if (closed || text === (drafts.get(slot)?.text ?? "")) return;
+    if (text === "") {
+      empty(slot);
+      return;
+    }
+    const nonce = createNonce();
+    let stored: string | null = `${nonce} ${text}`;
+    try {
+      store.set(draftKey(userId, slot), stored);
+    } catch {
+      // Storage is missing or full: the draft lives as long as the page. An older version must not take its place.
+      store.remove(draftKey(userId, slot));
+      stored = null;
+    }
+    drafts.set(slot, { nonce, text, stored });
+    changed(slot, text);
+  }
+
   function close() {
     closed = true;
     unwatch();
@@ -125,34 +148,18 @@ export function createDrafts(userId: UserId, store: DraftStore, changed: (slot: 
       return new Map([...drafts].map(([slot, { text }]) => [slot, text]));
     },
 
-    /** Replaces the draft's text. */
-    write(slot: Slot, text: string): void {
-      if (closed || text === (drafts.get(slot)?.text ?? "")) return;
-      if (text === "") {
-        empty(slot);
-        return;
-      }
-      const nonce = createNonce();
-      let stored: string | null = `${nonce} ${text}`;
-      try {
-        store.set(draftKey(userId, slot), stored);
-      } catch {
-        // Storage is missing or full: the draft lives as long as the page. An older version must not take its place.
-        store.remove(draftKey(userId, slot));
-        stored = null;
-      }
-      drafts.set(slot, { nonce, text, stored });
-      changed(slot, text);
-    },
+    write,
 
-    /** The draft, with the nonce under which to send it. */
-    read(slot: Slot): { text: string; nonce: string } | null {
+    read(slot: Slot): Version | null {
       return drafts.get(slot) ?? null;
     },
 
-    /** Removes a draft that was sent or discarded. */
-    take(slot: Slot): void {
-      if (!closed && drafts.has(slot)) empty(slot);
+    /** Removes a draft that was discarded, or the version of it that was sent: what was typed after it stays. */
+    take(slot: Slot, sent: Version | null = drafts.get(slot) ?? null): void {
+      const now = drafts.get(slot);
+      if (closed || now === undefined || sent === null) return;
+      if (now.nonce === sent.nonce) empty(slot);
+      else if (now.text.startsWith(sent.text)) write(slot, now.text.slice(sent.text.length).trimStart());
     },
 
     /** Removes all drafts of this user, from every tab, and keeps no more. */

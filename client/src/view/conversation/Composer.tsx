@@ -10,6 +10,7 @@ import {
   type Ref,
 } from "react";
 import { wordsOf } from "../../chat/api.ts";
+import type { Written } from "../../chat/chat.ts";
 import { answeringIn, filesSlot, replySlot, threadSlot, type Slot } from "../../chat/drafts.ts";
 import { filesIn } from "../../chat/state/files.ts";
 import { nameIn } from "../../chat/state/people.ts";
@@ -75,9 +76,14 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   const listed = useChat((state) => state.drafts.get(filesSlot(slot)));
   const files = useMemo(() => filesIn(listed), [listed]);
   const [refusals, setRefusals] = useState<readonly string[]>([]);
+  /** The files that are not in the draft yet. */
+  const [coming, setComing] = useState<readonly File[]>([]);
+  /** Resolves once they are, or some were refused: false. */
+  const added = useRef(Promise.resolve(true));
+  const isSending = useRef(false);
   const adder = useRef<AddFilesFace>(null);
   const isOver = useIncoming(id, add);
-  const sendable = closed === null && (!isBlank(text) || files.length > 0) && left >= 0;
+  const sendable = closed === null && (!isBlank(text) || files.length + coming.length > 0) && left >= 0;
   const before = useRef(closed);
   useEffect(() => {
     if (before.current === closed) return;
@@ -103,18 +109,38 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       setRefusals([closed]);
       return;
     }
-    const chosen = chooser().then((choose) => choose(chat, slot, given));
-    chosen.then(setRefusals, (error: unknown) => setRefusals([wordsOf(error)]));
+    const earlier = coming.length > 0 ? added.current : true;
+    const refused = chooser()
+      .then((choose) => choose(chat, slot, given))
+      .catch((error: unknown) => [wordsOf(error)]);
+    setComing((others) => [...others, ...given]);
+    added.current = refused.then(async (words) => {
+      setRefusals(words);
+      setComing((all) => all.filter((file) => !given.includes(file)));
+      return words.length === 0 && (await earlier);
+    });
     if (matchMedia("(pointer: fine)").matches) area.current?.focus();
   }
 
+  /** Sends what stands here now, however long its files and the question take. */
   function send() {
-    if (sendable) call(text, sendNow);
+    if (!sendable || isSending.current) return;
+    const now = chat.written(slot);
+    const sent = coming.length > 0 ? sendOnceAdded(now) : call(text, () => sendNow(now));
+    if (sent === undefined) return;
+    isSending.current = true;
+    void sent.finally(() => (isSending.current = false));
   }
 
-  function sendNow() {
+  async function sendOnceAdded(now: Written) {
+    if (!(await added.current)) return;
+    const { files: those } = chat.written(slot);
+    await call(text, () => sendNow({ ...now, files: those }));
+  }
+
+  function sendNow(now: Written) {
     try {
-      chat.send(roomId, root);
+      chat.send(roomId, root, now);
     } catch (error) {
       setFault(wordsOf(error));
       return;
@@ -230,7 +256,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       </div>
       {closed === null && (
         <p id={`${id}-note`} className={classes(css.note, (left < 0 || fault !== null) && css.fault)}>
-          {fault ?? noteOn(left, slow)}
+          {fault ?? noteOn(left, coming, slow)}
         </p>
       )}
       {!isBeside && <Typing roomId={roomId} />}
@@ -276,9 +302,10 @@ function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone
   );
 }
 
-function noteOn(left: number, slow: string | null) {
+function noteOn(left: number, coming: readonly File[], slow: string | null) {
   if (left < 0) return `${-left} characters too many`;
   if (left < COUNT_SHOWN) return `${left} characters left`;
+  if (coming.length > 0) return `Adding ${coming.map(({ name }) => name).join(", ")}…`;
   if (slow !== null) return slow;
   return (
     <span className={css.keys}>

@@ -72,7 +72,7 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
           giveUp();
         };
         if (message.mentionsRoom === true) save();
-        else call(text, save);
+        else void call(text, save);
       }}
       onCancel={giveUp}
       onEscape={giveUp}

@@ -5,8 +5,11 @@ import { useClient } from "../useChat.ts";
 /** In a room with more people than this, a message to everybody needs a confirmation. */
 const ASKED_ABOVE = 20;
 
-/** Sends a text to a room: at once, or, if it calls many people, once the user confirms it. */
-export function useRoomCall(roomId: RoomId): (text: string, go: () => void) => void {
+/**
+ * Sends a text to a room: at once, or, if it calls many people, once the user confirms it. Answers nothing if it was at
+ * once, else what resolves when the text is sent or the user is asked.
+ */
+export function useRoomCall(roomId: RoomId): (text: string, go: () => void) => Promise<void> | undefined {
   const chat = useClient();
   const { open } = useOverlays();
 
@@ -26,8 +29,9 @@ export function useRoomCall(roomId: RoomId): (text: string, go: () => void) => v
   }
 
   return (text, go) => {
-    if (/@room/i.test(text)) void ask(text, go);
-    else go();
+    if (/@room/i.test(text)) return ask(text, go);
+    go();
+    return undefined;
   };
 }
 

@@ -180,6 +180,38 @@ test("an upload goes on in the next page, with what the draft still has", async 
   second.chat.close();
 });
 
+test("a file is left to the tab in which it was added, which may alone have its bytes, while that is open", async () => {
+  let end = () => {};
+  const started: string[] = [];
+  const profile = createProfile();
+  const { upload } = headlessWorld(both(house)[0].address, profile);
+  const first = openTab(profile, async (path, asked) => {
+    started.push("here");
+    await new Promise<void>((resolve) => (end = resolve));
+    return upload(path, asked);
+  });
+  await first.signUp();
+  await first.chat.addFiles("0", [given("large.txt")]);
+  first.chat.send("0");
+  await until(() => started.length === 1);
+  const second = openTab(profile, (path, asked) => {
+    started.push("elsewhere");
+    return upload(path, asked);
+  });
+  // What the browser does not keep is only in the first tab.
+  const [kept] = [...profile.files.values()];
+  kept?.clear();
+  await second.chat.start();
+  await second.online();
+  await until(() => second.states().length === 1);
+  // Nothing but time tells that the second tab begins nothing.
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  expect([started, second.states()]).toEqual([["here"], ["waiting"]]);
+  end();
+  await until(() => second.storedWith("large.txt") !== undefined);
+  for (const { chat } of [first, second]) chat.close();
+});
+
 test("a log-out forgets all files, and nobody else who uses the browser gets them", async () => {
   const { begun, upload } = neverEnding();
   const tab = openTab(undefined, upload);

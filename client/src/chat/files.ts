@@ -12,13 +12,22 @@ const AT_ONCE = 2;
 /** An upload of which nothing has moved for so long is cut off, and begun anew. */
 const STALLED_MS = 60_000;
 const FORGOTTEN_MS = 3_600_000;
+/** How long other tabs have to say that a file is theirs. */
+const ASKED_MS = 1_000;
+
+/** Between tabs. `here`: whether the tab that asks could upload it. */
+type Word = { is: "whose"; key: string; here: boolean } | { is: "mine"; key: string };
 
 /** What somebody has chosen to send; an image with its size in pixels. */
 export type GivenFile = Pick<OutgoingFile, "name" | "type" | "width" | "height"> & { bytes: Blob };
 
-type Needs = Pick<World, "clock" | "upload"> & {
+type Needs = Pick<World, "clock" | "upload" | "openChannel"> & {
   userId: UserId;
   store: FileStore;
+  /** The keys of the files that were added in this tab. */
+  ours: Set<string>;
+  /** Whether uploading now makes sense. */
+  ready: () => boolean;
   scope: Scope;
   chat: Chat;
   api: Api;
@@ -29,9 +38,27 @@ type Needs = Pick<World, "clock" | "upload"> & {
  * The bytes of files that are to be sent, which go with drafts first and with messages then, and their uploads. It is
  * no part of the first load.
  */
-export function createFiles({ clock, upload, userId, store, scope, chat, api, drafts }: Needs) {
+export function createFiles(needs: Needs) {
+  const { clock, upload, userId, store, ours, ready, scope, chat, api, drafts } = needs;
   let uploading = 0;
   const inLine: (() => void)[] = [];
+  const asking = new Map<string, () => void>();
+  const otherTabs = needs.openChannel(`hubbub files ${userId}`, (word) => hear(word as Word));
+  scope.add(otherTabs.close);
+
+  function hear(word: Word) {
+    const { is, key } = word;
+    if (is === "mine") asking.get(key)?.();
+    else if (ours.has(key) && (ready() || !word.here)) otherTabs.tell({ is: "mine", key } satisfies Word);
+  }
+
+  /** Whether another tab uploads it, or alone has its bytes. */
+  function isOthers(key: string, here: boolean): Promise<boolean> {
+    const answer = new Promise<boolean>((resolve) => asking.set(key, () => resolve(true)));
+    if (scope.open) otherTabs.tell({ is: "whose", key, here } satisfies Word);
+    const silence = scope.sleep(ASKED_MS).then(() => false);
+    return Promise.race([answer, silence]).finally(() => asking.delete(key));
+  }
 
   const listed = (slot: Slot) => filesIn(drafts.read(filesSlot(slot))?.text);
   const list = (slot: Slot, files: readonly OutgoingFile[]) => drafts.write(filesSlot(slot), toText(files));
@@ -113,6 +140,7 @@ export function createFiles({ clock, upload, userId, store, scope, chat, api, dr
     async add(slot: Slot, given: readonly GivenFile[]): Promise<void> {
       const added = given.map(({ bytes, ...file }) => {
         const key = `${clock.date()}-${createNonce()}`;
+        ours.add(key);
         return { bytes, file: { ...file, key, size: bytes.size } };
       });
       const kept = added.map(({ bytes, file }) => store.put(file.key, bytes));
@@ -126,6 +154,8 @@ export function createFiles({ clock, upload, userId, store, scope, chat, api, dr
       try {
         if (signal.aborted) throw new ChatError("unreachable", "The upload was ended.");
         const bytes = await store.get(file.key);
+        if (!ours.has(file.key) && (await isOthers(file.key, bytes !== null)))
+          throw new ChatError("unreachable", "Another tab uploads it.");
         if (bytes === null)
           throw new ChatError("invalid", `“${file.name}” is not on this device any more. Add it again.`);
         const { ok, text } = await send(file, bytes, roomId, signal);

@@ -67,6 +67,7 @@ function createUploads() {
   return {
     begun,
     released,
+    ours: new Set<string>(),
     upload({ key }: OutgoingFile, _room: string, signal: AbortSignal): Promise<string> {
       begun.push(key);
       return new Promise((resolve, reject) => {
@@ -95,6 +96,7 @@ function setUp(behaviours: Behaviour[] = [], store = createStore(), server = cre
     store,
     send: (entry) => server.send(entry),
     upload: (one, room, signal) => uploads.upload(one, room, signal),
+    isOurs: ({ key }) => uploads.ours.has(key),
     release: (files, end) =>
       void uploads.released.push(
         [
@@ -835,6 +837,23 @@ describe("files", () => {
     expect([first.uploads.begun, second.uploads.begun]).toEqual([["a", "b"], ["b"]]);
     await second.uploads.end("b");
     expect(said(server.log)).toEqual(["long"]);
+  });
+
+  test("that were added here are uploaded here also while another tab leads, which sends the message", async () => {
+    const first = setUp();
+    first.uploads.ours.add("a");
+    first.outbox.lead(true);
+    first.outbox.add("0", "film", undefined, undefined, [file("a")]);
+    const second = setUp([], first.store);
+    second.uploads.upload = () => Promise.reject(new ChatError("unreachable", "Another tab uploads it."));
+    first.link.shared = () => void second.outbox.load();
+    first.outbox.lead(false);
+    second.outbox.lead(true);
+    await vi.advanceTimersByTimeAsync(100);
+    await first.uploads.end("a");
+    await vi.advanceTimersByTimeAsync(100);
+    expect([first.uploads.begun, first.server.attempts]).toEqual([["a"], []]);
+    expect(second.server.attempts).toEqual(["film"]);
   });
 
   test("that are cut off are uploaded again by themselves", async () => {

@@ -35,6 +35,8 @@ type Needs = {
   send(entry: Outgoing): Promise<Message>;
   /** Uploads a file to a room, and answers its id; throws a ChatError. */
   upload(file: OutgoingFile, roomId: RoomId, signal: AbortSignal): Promise<string>;
+  /** Whether a file was added in this tab. */
+  isOurs(file: OutgoingFile): boolean;
   /** These files belong to a stored message now, or to none. */
   release(files: readonly OutgoingFile[], end: "stored" | "dropped"): void;
   /** Whether sending now makes sense. `wake` tells when that changes. */
@@ -59,14 +61,14 @@ type Needs = {
  * them and offers them again.
  *
  * The files of a message are uploaded before it is sent, one after the other, and what was written after it in its room
- * waits for that. An upload that is cut off begins anew, or that file's in another tab; uploaded files are not uploaded
- * again.
+ * waits for that. An upload that is cut off begins anew; uploaded files are not uploaded again.
  *
  * An entry that can be undone is held and lets others pass. It is in the store like all entries, so when its time is
  * over, the page that is open then sends it.
  *
  * One of a user's tabs leads and sends; `lead` makes this one start. A tab that does not lead may hold entries too:
- * the leader gets them from the store.
+ * the leader gets them from the store. Files are uploaded by the tab in which they were added, as long as it is open,
+ * whoever leads: looking at another tab breaks nothing off, and a file may be nowhere else.
  */
 export function createOutbox(needs: Needs) {
   const { store, clock, random } = needs;
@@ -167,13 +169,13 @@ export function createOutbox(needs: Needs) {
   }
 
   function work() {
-    if (!leading || closed) return;
+    if (closed) return;
     for (const { roomId, state } of entries.values()) {
       if (state === "failed") continue;
       void workOn(roomId, "upload");
       void workOn(roomId, "send");
     }
-    const holds = [...entries.values()].flatMap(heldFor);
+    const holds = leading ? [...entries.values()].flatMap(heldFor) : [];
     cancelHold();
     if (holds.length > 0) cancelHold = clock.after(Math.min(...holds), work);
   }
@@ -196,7 +198,7 @@ export function createOutbox(needs: Needs) {
     if (working.has(name)) return;
     working.add(name);
     let attempts = 0;
-    while (leading && !closed && needs.ready()) {
+    while (!closed && needs.ready()) {
       const entry = next(roomId, lane);
       if (entry === undefined) break;
       const waitMs = await (lane === "send" ? attempt(entry, attempts) : upload(entry, attempts));
@@ -206,18 +208,27 @@ export function createOutbox(needs: Needs) {
       else if (!closed) await pause(name, waitMs);
     }
     working.delete(name);
-    if (leading && !closed && needs.ready() && next(roomId, lane) !== undefined) void workOn(roomId, lane);
+    if (!closed && needs.ready() && next(roomId, lane) !== undefined) void workOn(roomId, lane);
   }
 
-  /** What to send, or to upload for, next. An upload holds up the messages that come after its own, but no changes. */
+  /**
+   * What this tab sends, or uploads for, next. An upload holds up the messages that come after its own, but no changes.
+   */
   function next(roomId: RoomId, lane: Lane): Outgoing | undefined {
     const all = [...entries.values()].filter(
       (entry) => entry.roomId === roomId && entry.state !== "failed" && heldFor(entry).length === 0,
     );
     const inOrder = all.toSorted((one, other) => one.created - other.created);
     const loaded = inOrder.find((entry) => nextUpload(entry) !== undefined);
-    if (lane === "upload" || loaded === undefined) return lane === "upload" ? loaded : inOrder[0];
+    if (lane === "upload") return loaded !== undefined && isUploadedHere(loaded) ? loaded : undefined;
+    if (!leading) return undefined;
+    if (loaded === undefined) return inOrder[0];
     return inOrder.find((entry) => entry.created < loaded.created || entry.change !== undefined);
+  }
+
+  function isUploadedHere(entry: Outgoing): boolean {
+    const file = nextUpload(entry);
+    return leading || (file !== undefined && needs.isOurs(file));
   }
 
   /** Sends once. null: go on with the next one; else the ms to wait before the next attempt. */
@@ -556,7 +567,7 @@ export function createOutbox(needs: Needs) {
     /** Starts (or stops) sending from this tab. */
     lead(leads: boolean): void {
       leading = leads;
-      if (!leads) endUploads();
+      endUploads(isUploadedHere);
       work();
       if (leads) void load();
     },
@@ -573,15 +584,18 @@ export function createOutbox(needs: Needs) {
 
     close(): void {
       closed = true;
-      endUploads();
+      endUploads(() => false);
       cancelHold();
       cancelPrune();
       for (const go of waits.values()) go();
     },
   };
 
-  function endUploads() {
-    for (const over of uploading.values()) over.abort();
+  function endUploads(isSpared: (entry: Outgoing) => boolean) {
+    for (const [nonce, over] of uploading) {
+      const entry = entries.get(nonce);
+      if (entry === undefined || !isSpared(entry)) over.abort();
+    }
   }
 
   function demandPlace() {

@@ -87,11 +87,24 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     if (scope.open) otherTabs.tell(word);
   };
   const bytes = world.files(user.id);
+  /** The keys of the files that were added in this tab. */
+  const ours = new Set<string>();
   let files: Promise<Files> | undefined;
   /** What handles files, which is loaded when somebody has some. Throws without a connection. */
   const withFiles = () =>
     (files ??= import("./files.ts").then(
-      ({ createFiles }) => createFiles({ ...world, userId: user.id, store: bytes, scope, chat, api, drafts }),
+      ({ createFiles }) =>
+        createFiles({
+          ...world,
+          userId: user.id,
+          store: bytes,
+          ours,
+          ready: () => socket.connected,
+          scope,
+          chat,
+          api,
+          drafts,
+        }),
       (error: unknown) => {
         files = undefined;
         throw error;
@@ -104,6 +117,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     ready: () => socket.connected,
     send,
     upload: async (file, roomId, signal) => (await withFiles()).upload(file, roomId, signal),
+    isOurs: ({ key }) => ours.has(key),
     release,
     sent: (message) => sync.heard(message),
     refused,

@@ -210,7 +210,9 @@ test("an admin's link lets somebody choose a new password, once, also where they
   await page.getByText("At least 8 characters.").waitFor();
   await page.getByLabel("New password").fill("a horse of another colour");
   await page.getByRole("button", { name: "Change the password" }).click();
-  await page.getByText("Your password is changed.").waitFor();
+  const changed = page.getByRole("heading", { name: "Your password is changed." });
+  await changed.waitFor();
+  await eventually(() => changed.evaluate((heading) => heading === document.activeElement), true);
   await page.getByRole("button", { name: "Go to the log-in" }).click();
   await page.getByLabel("Username").fill("lost-password");
   await page.getByLabel("Password", { exact: true }).fill("a horse of another colour");

@@ -12,7 +12,7 @@ import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts
 import { People } from "./people/People.tsx";
 import { Rooms } from "./rooms/Rooms.tsx";
 import { listRooms } from "./rooms/titles.ts";
-import { goToRegion, keepFocus } from "./regions.ts";
+import { goToRegion } from "./regions.ts";
 import css from "./Shell.module.css";
 import { useTabSign } from "./tabSign.ts";
 import { classes } from "./ui/classes.ts";
@@ -65,7 +65,6 @@ function Panes() {
   useTabSign();
   useFailures();
   useFiles();
-  useEffect(keepFocus, []);
 
   useEffect(() => {
     if (!hasRooms) return undefined;

@@ -43,8 +43,11 @@ export function keepFocus(): () => void {
     const inDialog = document.querySelector("dialog[open]") !== null;
     // In a dialog, a disabled button is one whose call is under way.
     if (last.isConnected && (inDialog || !last.matches(":disabled, [hidden] *"))) return;
-    last = null;
-    if (inDialog) goNear(around);
+    if (inDialog) {
+      last = null;
+      goNear(around);
+    }
+    // On a page that is still loading it finds nothing, and is called again.
     else goOn();
   };
   const changed = new MutationObserver(look);
@@ -77,6 +80,7 @@ function goOn() {
   (
     place ??
     document.querySelector<HTMLElement>("[data-part=thread-pane] h2, #conversation:not([inert])") ??
-    document.querySelector<HTMLElement>('nav[aria-label="Rooms"] a, nav[aria-label="Rooms"] button')
+    document.querySelector<HTMLElement>('nav[aria-label="Rooms"] a, nav[aria-label="Rooms"] button') ??
+    document.querySelector<HTMLElement>("main h1[tabindex]")
   )?.focus();
 }

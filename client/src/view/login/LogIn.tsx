@@ -97,7 +97,7 @@ export function LogIn({ invite, reason, lastName }: Props) {
         <Chatter />
       </section>
       <section className={css.panel}>
-        <h1>{isNew ? "Create your account" : "Welcome back"}</h1>
+        <h1 tabIndex={-1}>{isNew ? "Create your account" : "Welcome back"}</h1>
         <p className={css.lead}>
           {isNew
             ? "Pick a name. You will be in General a second later."

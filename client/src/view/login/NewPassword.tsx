@@ -33,9 +33,9 @@ export function NewPassword({ code, onDone }: { code: string; onDone: () => void
   return (
     <main className={css.page}>
       <Wordmark />
-      <h1>Choose a new password</h1>
+      <h1 tabIndex={-1}>{state === "done" ? "Your password is changed." : "Choose a new password"}</h1>
       {state === "done" ? (
-        <p aria-live="polite">Your password is changed. Log in with it.</p>
+        <p>Log in with it.</p>
       ) : (
         <form onSubmit={onSubmit} noValidate>
           <PasswordField

@@ -1,5 +1,6 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { PATIENCE_MS } from "../../server/src/testing.ts";
 import {
   addressOf,
   eventually,
@@ -11,6 +12,9 @@ import {
   shownTexts,
   talkTo,
 } from "./stage.ts";
+
+/** As many as a message may have. */
+const KINDS = "😀 😁 😂 😃 😄 😅 😆 😇 😈 😉 😊 😋 😌 😍 😎 😏 😐 😑 😒 😓".split(" ");
 
 let stage: Awaited<ReturnType<typeof setStageWithTalker>>;
 
@@ -58,6 +62,48 @@ test("others' messages and connection trouble are read out once and in order", a
   expect((await told()).at(-1)).toMatch(/^Not sent: goes wrong\. /);
   link.cut();
   await eventually(async () => (await heard()).at(-1), "You are offline. Reconnecting…");
+  await context.close();
+});
+
+test("what a link leads past is not read out as new, but what happens while a dialog is open is", async () => {
+  for (let from = 0; from < 80; from += 20)
+    await Promise.all(Array.from({ length: 20 }, (_, at) => stage.talker.say("0", `earlier ${from + at}`)));
+  const { page, context } = await stage.enter("lea");
+  await page.goto("about:blank");
+  await page.goto(`${addressOf(stage.house, 0)}/#/room/0/5`);
+  const heard = await listen(page);
+  await page.locator("[data-target]").waitFor();
+  await eventually(() => page.getByRole("button", { name: /Jump to latest/ }).count(), 1);
+  const said = await stage.talker.say("0", "the first news");
+  await eventually(heard, ["talker: the first news"]);
+
+  await room(page, "General").click();
+  await messageTo(page, "General").fill("x".repeat(4_001));
+  await messageTo(page, "General").press("Enter");
+  await eventually(async () => (await heard()).at(-1), "1 characters too many");
+  await messageTo(page, "General").fill("");
+
+  await page.keyboard.press("Control+k");
+  const dialog = page.getByRole("dialog");
+  await dialog.waitFor();
+  await stage.talker.say("0", "said to nobody who sees it");
+  await dialog.locator("[aria-live=polite]").getByText("talker: said to nobody who sees it").waitFor();
+  await page.keyboard.press("Escape");
+
+  for (const emoji of KINDS) {
+    const reaction = { roomId: "0", seq: said.seq, emoji, on: true };
+    await stage.talker.socket.timeout(PATIENCE_MS).emitWithAck("message.react", reaction);
+  }
+  await message(page, "the first news").hover();
+  await page.getByRole("button", { name: "Add reaction" }).click();
+  await page.getByRole("button", { name: "React with 👍" }).click();
+  await eventually(async () => (await heard()).at(-1), expect.stringMatching(/^Not done\. /));
+
+  // Where the user is after a log-out is heard too.
+  await page.getByRole("button", { name: "Log out" }).press("Enter");
+  const welcome = page.getByRole("heading", { name: "Welcome back" });
+  await welcome.waitFor();
+  await eventually(() => welcome.evaluate((heading) => heading === document.activeElement), true);
   await context.close();
 });
 

@@ -1,4 +1,5 @@
 import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import type { Outgoing } from "../chat/state/outgoing.ts";
 import { firstRoom } from "../chat/state/rooms.ts";
 import { wordsOf } from "../chat/api.ts";
 import { closeThread, forgetLink, goTo, redirectTo, useLink } from "./address.ts";
@@ -65,7 +66,6 @@ function Panes() {
   useTabSign();
   useFailures();
   useFiles();
-
   useEffect(() => {
     if (!hasRooms) return undefined;
     const timer = setTimeout(loadLater, LATER_MS);
@@ -239,21 +239,26 @@ function useFiles() {
   useEffect(() => listenForFiles(tell), [tell]);
 }
 
-/** Announces each message that fails while the page is open to screen readers. */
+/** Announces each message, and each change of one, that fails while the page is open to screen readers. */
 function useFailures() {
   const outgoing = useChat((state) => state.outgoing);
-  const before = useRef(outgoing);
+  const changing = useChat((state) => state.changing);
+  const before = useRef<readonly Outgoing[]>([...outgoing, ...changing]);
   const [since] = useState(() => Date.now());
   useEffect(() => {
     const known = new Map(before.current.map((entry) => [entry.nonce, entry.state]));
-    before.current = outgoing;
-    for (const entry of outgoing) {
+    before.current = [...outgoing, ...changing];
+    for (const entry of before.current) {
       if (entry.state !== "failed" || known.get(entry.nonce) === "failed") continue;
       // A message that is refused at once was never shown on its way; one that failed before the page opened is not news.
       if (known.has(entry.nonce) || entry.created >= since)
-        announce(`Not sent: ${toSaid(entry).slice(0, 200)}. ${entry.failure.message}`);
+        announce(
+          entry.change === undefined
+            ? `Not sent: ${toSaid(entry).slice(0, 200)}. ${entry.failure.message}`
+            : `Not done. ${entry.failure.message}`,
+        );
     }
-  }, [outgoing, since]);
+  }, [outgoing, changing, since]);
 }
 
 /** In a field `?` is a character; with Ctrl or Cmd its neighbour key means the same everywhere. */

@@ -1,4 +1,4 @@
-import { useSyncExternalStore } from "react";
+import { useState, useSyncExternalStore } from "react";
 
 type Word = { id: number; text: string };
 
@@ -28,14 +28,16 @@ function subscribe(changed: () => void): () => void {
   return () => listeners.delete(changed);
 }
 
-/** The live region. It must be in the page once, all the time. */
+/**
+ * The live region, of what is said while it is there. It must be in the page all the time, and in each dialog: what is
+ * outside an open one cannot be heard.
+ */
 export function Announcer() {
+  const [before] = useState(told);
   const shown = useSyncExternalStore(subscribe, () => words);
   return (
     <div className="hidden" aria-live="polite" aria-relevant="additions">
-      {shown.map(({ id, text }) => (
-        <p key={id}>{text}</p>
-      ))}
+      {shown.map(({ id, text }) => id > before && <p key={id}>{text}</p>)}
     </div>
   );
 }

@@ -218,7 +218,7 @@ export function MessageLog({
   });
 
   // New messages are read out, even while the user reads old ones.
-  useAnnouncements(room.log?.messages ?? messages, title, me.id, users);
+  useAnnouncements(room.log?.messages, title, me.id, users);
   useEffect(() => {
     if (target !== null && mayTakeFocus()) rowOf(scroller.current, target)?.focus({ preventScroll: true });
   }, [target]);
@@ -443,30 +443,33 @@ function DayLine({ roomId, date }: { roomId: RoomId; date: number }) {
 
 /**
  * Reads others' new messages out, each once and in order: those that arrive while the room is open, never loaded ones.
- * Waits for a name that is not known yet.
+ * Waits for a name that is not known yet. `log`: undefined until it has loaded.
  */
-function useAnnouncements(messages: readonly Message[], title: string, me: UserId, users: Users) {
-  const last = useRef(messages.at(-1));
+function useAnnouncements(log: readonly Message[] | undefined, title: string, me: UserId, users: Users) {
+  /** Up to where messages were read out, or were there before. */
+  const told = useRef(log);
   useEffect(() => {
+    const messages = log ?? [];
+    const since = told.current?.at(-1);
     function tell() {
-      const since = last.current;
       const at =
         since === undefined ? 0 : messages.findLastIndex((one) => compareMessages(one, since) <= 0) + 1;
-      last.current = messages.at(-1);
+      told.current = messages;
       const fresh = messages.slice(at).filter(({ from, deleted }) => from !== me && deleted === undefined);
       if (fresh.length > ANNOUNCED_MOST) announce(`${fresh.length} new messages in ${title}`);
       else
         for (const message of fresh)
           announce(`${nameIn(users, message.from)}: ${toSaid(message).slice(0, 200)}`);
     }
-    if (messages.at(-1) === last.current) return undefined;
+    if (told.current === undefined) told.current = log;
+    if (told.current === log || messages.at(-1) === since) return undefined;
     if (messages.slice(-ANNOUNCED_MOST).every(({ from }) => users.has(from))) {
       tell();
       return undefined;
     }
     const timer = setTimeout(tell, NAME_WAITED_MS);
     return () => clearTimeout(timer);
-  }, [messages, title, me, users]);
+  }, [log, title, me, users]);
 }
 
 function Beginning({ room, title, empty }: { room: RoomState; title: string; empty: boolean }) {

@@ -1,5 +1,6 @@
 import { useEffect, useId, useRef, type ReactNode } from "react";
 import { enterOverlay } from "../address.ts";
+import { Announcer } from "../announce.tsx";
 import { Button, IconButton } from "./Button.tsx";
 import { classes } from "./classes.ts";
 import css from "./Dialog.module.css";
@@ -57,6 +58,7 @@ export function Dialog({ title, look, onClose, children }: Props) {
         </header>
         <Notices>{children}</Notices>
       </div>
+      <Announcer />
     </dialog>
   );
 }

@@ -1,4 +1,5 @@
 import type { AriaAttributes, KeyboardEvent, Ref } from "react";
+import { announce } from "../announce.tsx";
 import { isComposing } from "../keys.ts";
 import css from "./TextArea.module.css";
 
@@ -51,7 +52,11 @@ export function TextArea({
     if (readOnly) return;
     // Browsers do this only with Shift; done this way, it can be undone too.
     if (event.altKey || event.ctrlKey || event.metaKey) document.execCommand("insertText", false, "\n");
-    else onSend();
+    else {
+      // The note says why nothing is sent.
+      if (invalid) announce(document.getElementById(note)?.textContent ?? "");
+      onSend();
+    }
   }
 
   return (

@@ -96,6 +96,12 @@ test("a thread that arrives late leaves the keys where somebody types, and has i
   await field.waitFor();
   await ann.page.keyboard.type("room");
   await field.fill("to the thread");
+  // This Escape is the input method's.
+  const init = { key: "Escape", isComposing: true, bubbles: true, cancelable: true };
+  await field.evaluate((one, given) => one.dispatchEvent(new KeyboardEvent("keydown", given)), init);
+  await field.press("a");
+  await field.press("Backspace");
+  expect(await pane(ann.page).count()).toBe(1);
   await field.press("Escape");
   await pane(ann.page).waitFor({ state: "detached" });
   await eventually(() => messageTo(ann.page, "General").inputValue(), "to the room");

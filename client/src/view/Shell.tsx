@@ -7,7 +7,7 @@ import { announce } from "./announce.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
 import { Conversation } from "./conversation/Conversation.tsx";
 import { listenForFiles } from "./files/incoming.ts";
-import { isComposing, isTyping } from "./keys.ts";
+import { isComposing, isField, isTyping, listenForKeys } from "./keys.ts";
 import { later, loadLater } from "./later.ts";
 import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
@@ -200,8 +200,7 @@ function Over({ overlay }: { overlay: Open | null }) {
       const next = ids[(at + step + ids.length) % ids.length];
       if (next !== undefined) goTo(next);
     }
-    addEventListener("keydown", onKeyDown);
-    return () => removeEventListener("keydown", onKeyDown);
+    return listenForKeys(onKeyDown);
   }, [chat, overlay, open, close]);
 
   return <Suspense>{overlay !== null && <Overlay overlay={overlay} takeTyped={takeTyped} />}</Suspense>;
@@ -265,10 +264,6 @@ function useFailures() {
 function asksForKeys(event: KeyboardEvent): boolean {
   if ((event.ctrlKey || event.metaKey) && !event.altKey) return event.key === "/";
   return event.key === "?" && !event.altKey && !isComposing(event) && !isField(event.target);
-}
-
-function isField(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
 }
 
 function focusConversation(event: { preventDefault: () => void }) {

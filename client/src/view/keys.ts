@@ -9,6 +9,22 @@ export function isComposing(event: Key): boolean {
   return event.isComposing || event.keyCode === 229;
 }
 
+/**
+ * Calls for each key that is pressed anywhere in the page, but not for those that an input method takes: with them the
+ * user chooses among its words. Ends when its answer is called.
+ */
+export function listenForKeys(pressed: (event: KeyboardEvent) => void): () => void {
+  const hear = (event: KeyboardEvent) => {
+    if (!isComposing(event) || !isField(event.target)) pressed(event);
+  };
+  addEventListener("keydown", hear);
+  return () => removeEventListener("keydown", hear);
+}
+
+export function isField(target: EventTarget | null): boolean {
+  return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
+}
+
 /** Whether the key begins or pastes a text: wherever the focus is, it is meant for the composer. */
 export function isTyping(event: Key): boolean {
   if (event.key.toLowerCase() === "v" && (event.ctrlKey || event.metaKey) && !event.altKey) return true;

@@ -2,6 +2,7 @@ import type { Message } from "@hubbub/server/protocol";
 import { useEffect, useMemo, useRef, useState, type PointerEvent } from "react";
 import { isImage } from "../../chat/state/files.ts";
 import { announce } from "../announce.tsx";
+import { listenForKeys } from "../keys.ts";
 import { addressOfFile, altOf, Loaded, usePlaying } from "../files/Picture.tsx";
 import { showSize } from "../files/words.ts";
 import { useOverlays } from "../overlays.ts";
@@ -57,8 +58,7 @@ export function Viewer({ message: opened, id }: { message: Message; id: string }
       event.preventDefault();
       turn.current(to);
     }
-    addEventListener("keydown", onKeyDown);
-    return () => removeEventListener("keydown", onKeyDown);
+    return listenForKeys(onKeyDown);
   }, [at, images.length]);
 
   function lift({ clientX, clientY }: PointerEvent) {

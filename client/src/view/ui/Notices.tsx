@@ -1,5 +1,5 @@
 import { createContext, useCallback, useContext, useEffect, useRef, useState, type ReactNode } from "react";
-import { isMac } from "../keys.ts";
+import { isMac, listenForKeys } from "../keys.ts";
 import { Button } from "./Button.tsx";
 import css from "./Notices.module.css";
 
@@ -73,8 +73,7 @@ export function Notices({ children }: { children: ReactNode }) {
       if (newest !== undefined) close(newest.id);
       newest?.offer?.undo();
     }
-    addEventListener("keydown", onKeyDown);
-    return () => removeEventListener("keydown", onKeyDown);
+    return listenForKeys(onKeyDown);
   }, [notices, close]);
 
   return (

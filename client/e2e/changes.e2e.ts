@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Page } from "playwright-core";
+import { both, person } from "../../server/src/testing.ts";
 import { addressOf, eventually, message, messageTo, say, setStage, type Stage } from "./stage.ts";
 
 let stage: Stage;
@@ -54,6 +55,14 @@ test("a message can be edited, also with Arrow Up, and Escape cancels the edit",
   await message(ben.page, "the first").hover();
   await ben.page.getByRole("toolbar", { name: "Message actions" }).waitFor();
   expect(await ben.page.getByRole("button", { name: "Edit message" }).count()).toBe(0);
+  // Arrow Up edits the last own one also if it is too far up to be in the page.
+  const talker = await person(both(stage.house)[1], "talker-edits");
+  await Promise.all(Array.from({ length: 140 }, (_, at) => talker.say("0", `later ${at}`)));
+  await eventually(() => ann.page.getByRole("log").getByText("the first").count(), 0);
+  await messageTo(ann.page, "General").press("ArrowUp");
+  await eventually(() => field.evaluate((one) => one === document.activeElement), true);
+  await field.press("Escape");
+  talker.close();
   for (const { context } of [ann, ben]) await context.close();
 });
 
@@ -203,6 +212,25 @@ test("every action of a message works with keys, and after a long press", async 
     () => ann.page.evaluate(() => document.activeElement?.textContent?.includes("for the keys")),
     true,
   );
+  await ann.page.keyboard.press("Enter");
+  await ann.page.getByRole("dialog").getByRole("button", { name: "Reply" }).press("Enter");
+  await ann.page.getByText("Replying to").waitFor();
+  await eventually(
+    () => messageTo(ann.page, "General").evaluate((one) => one === document.activeElement),
+    true,
+  );
+  await messageTo(ann.page, "General").press("Escape");
+  // The bar that the keys are in stays although the mouse is elsewhere.
+  const row = message(ann.page, "for the keys").locator("[data-seq]");
+  await row.hover();
+  await row.focus();
+  const reaction = ann.page.getByRole("button", { name: "Add reaction" });
+  await reaction.focus();
+  await ann.page.mouse.move(5, 5);
+  await ann.page.keyboard.press("ArrowRight");
+  await ann.page.keyboard.press("ArrowLeft");
+  expect(await reaction.evaluate((one) => one === document.activeElement)).toBe(true);
+  await row.focus();
   await ann.page.keyboard.press("Enter");
   await ann.page.getByRole("dialog").getByRole("button", { name: "React with 👍" }).press("Enter");
   await message(ann.page, "for the keys").getByRole("button", { name: "👍 1: you" }).waitFor();

@@ -18,7 +18,7 @@ import { RoomOptions } from "./rooms/RoomOptions.tsx";
 import { JumpToDate } from "./search/JumpToDate.tsx";
 import { Search } from "./search/Search.tsx";
 import { QuickSwitcher } from "./switcher/QuickSwitcher.tsx";
-import { Dialog, Question } from "./ui/Dialog.tsx";
+import { closeAndAct, Dialog, Question } from "./ui/Dialog.tsx";
 
 type Props = {
   overlay: Open;
@@ -86,10 +86,7 @@ export function Overlay({ overlay, takeTyped }: Props) {
       text={overlay.text}
       yes={overlay.yes}
       no={overlay.no}
-      onYes={() => {
-        close();
-        overlay.onYes();
-      }}
+      onYes={() => closeAndAct(close, overlay.onYes)}
       onClose={close}
     />
   );

@@ -6,7 +6,7 @@ import { nameIn } from "../../chat/state/people.ts";
 import { addressOf } from "../address.ts";
 import { useOverlays } from "../overlays.ts";
 import { IconButton } from "../ui/Button.tsx";
-import { Dialog } from "../ui/Dialog.tsx";
+import { closeAndAct, Dialog } from "../ui/Dialog.tsx";
 import { Button } from "../ui/Button.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { useCopy } from "../ui/useCopy.ts";
@@ -80,10 +80,7 @@ export function Actions(props: Props) {
 export function ActionSheet({ onClose, ...props }: Props & { onClose: () => void }) {
   const { message, onThread } = props;
   const does = useActions(props);
-  const close = (act: () => void) => () => {
-    onClose();
-    act();
-  };
+  const close = (act: () => void) => () => closeAndAct(onClose, act);
   return (
     <Dialog title="Message" onClose={onClose}>
       {does.write && (

@@ -180,6 +180,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
           );
           if (last === undefined) return false;
           beginEdit(chat, asChanged(last), "log");
+          face.current?.show(last.seq);
           return true;
         }}
         onPage={(views) => face.current?.page(views)}

@@ -114,8 +114,9 @@ export const StoredMessage = memo(function StoredMessage({
       onPointerEnter={(event) => {
         if (event.pointerType === "mouse") setNear(true);
       }}
-      onPointerLeave={() => {
-        setNear(false);
+      onPointerLeave={(event) => {
+        // Rows move also under a mouse that lies still.
+        if (!event.currentTarget.matches(":focus-visible, :has(:focus-visible)")) setNear(false);
         release();
       }}
       onFocus={(event) => {

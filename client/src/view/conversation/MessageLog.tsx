@@ -45,7 +45,12 @@ const NEAR_END = 900;
 const ANNOUNCED_MOST = 10;
 const NAME_WAITED_MS = 1_000;
 
-export type MessageLogFace = { jump: () => void; page: (views: number) => void };
+export type MessageLogFace = {
+  jump: () => void;
+  page: (views: number) => void;
+  /** Shows a message that is not among the shown ones. */
+  show: (seq: number) => void;
+};
 
 type Props = {
   face: Ref<MessageLogFace>;
@@ -183,14 +188,6 @@ export function MessageLog({
     setShown({ top: null, bottom: null });
     setAtBottom(true);
   }, [isVisit, onLatest]);
-  useImperativeHandle(face, () => ({
-    jump,
-    page(views) {
-      const element = scroller.current;
-      element?.scrollBy({ top: views * 0.9 * element.clientHeight });
-    },
-  }));
-
   /** Where to go once it is in the page. */
   const wanted = useRef<number | null>(null);
   const jumpTo = useCallback(
@@ -209,6 +206,16 @@ export function MessageLog({
     },
     [messages, stubs, room.id, apart],
   );
+  useImperativeHandle(face, () => ({
+    jump,
+    page(views) {
+      const element = scroller.current;
+      element?.scrollBy({ top: views * 0.9 * element.clientHeight });
+    },
+    show(seq) {
+      if (rowOf(scroller.current, seq) === null) jumpTo(seq);
+    },
+  }));
   useLayoutEffect(() => {
     const row = wanted.current === null ? null : rowOf(scroller.current, wanted.current);
     if (row === null) return;

@@ -1,4 +1,5 @@
 import { useEffect, useId, useRef, type ReactNode } from "react";
+import { flushSync } from "react-dom";
 import { enterOverlay } from "../address.ts";
 import { Announcer } from "../announce.tsx";
 import { Button, IconButton } from "./Button.tsx";
@@ -61,6 +62,12 @@ export function Dialog({ title, look, onClose, children }: Props) {
       <Announcer />
     </dialog>
   );
+}
+
+/** Closes a dialog, and then acts: what moves the focus does it after the dialog has given it back. */
+export function closeAndAct(close: () => void, act: () => void): void {
+  flushSync(close);
+  act();
 }
 
 /** The buttons at the end of a dialog. */

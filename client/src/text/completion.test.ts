@@ -5,6 +5,8 @@ test.each([
   ["@", { kind: "person", from: 0, text: "" }],
   ["hi @an", { kind: "person", from: 3, text: "an" }],
   ["(@an", { kind: "person", from: 1, text: "an" }],
+  ["hi @محم", { kind: "person", from: 3, text: "محم" }],
+  ["日本@山", { kind: "person", from: 2, text: "山" }],
   ["a@b", null],
   ["https://x.example/@b", null],
   [":smi", { kind: "emoji", from: 0, text: "smi" }],

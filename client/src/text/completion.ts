@@ -6,7 +6,8 @@ const LONGEST = 40;
 /** The word being typed at the caret, or null. */
 export function wantedAt(text: string, caret: number): Wanted | null {
   const before = text.slice(Math.max(0, caret - LONGEST), caret);
-  const person = /(?:^|[^\w.+@/-])@([\w.-]*)$/.exec(before)?.[1];
+  // Before the @ only the letters of addresses count: some scripts have no spaces.
+  const person = /(?:^|[^\w.+@/-])@([\p{L}\p{M}\p{N}_.-]*)$/u.exec(before)?.[1];
   if (person !== undefined) return { kind: "person", from: caret - person.length - 1, text: person };
   const emoji = /(?:^|[^\w:/]):([a-z][\w+-]+)$/i.exec(before)?.[1];
   if (emoji !== undefined) return { kind: "emoji", from: caret - emoji.length - 1, text: emoji };

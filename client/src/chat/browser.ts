@@ -1,5 +1,6 @@
 import type { Message, RoomId, UserId } from "@hubbub/server/protocol";
 import { io } from "socket.io-client";
+import { cut } from "./cut.ts";
 import type { Outgoing } from "./state/outgoing.ts";
 import {
   systemClock,
@@ -62,7 +63,7 @@ function openDesktop(open: (roomId: RoomId) => void, said: Said): Desktop {
     },
     show({ roomId, title, text, files }) {
       // Browsers of phones have the constructor, but it throws.
-      const body = said({ message: text, ...(files && { files: [...files] }) }).slice(0, TOLD_MOST);
+      const body = cut(said({ message: text, ...(files && { files: [...files] }) }), TOLD_MOST);
       const shown = attempt(() => new Notification(title, { body, tag: roomId, icon: "/favicon.svg" }));
       shown?.addEventListener("click", () => {
         window.focus();

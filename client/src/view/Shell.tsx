@@ -1,4 +1,5 @@
 import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { cut } from "../chat/cut.ts";
 import type { Outgoing } from "../chat/state/outgoing.ts";
 import { firstRoom } from "../chat/state/rooms.ts";
 import { wordsOf } from "../chat/api.ts";
@@ -253,7 +254,7 @@ function useFailures() {
       if (known.has(entry.nonce) || entry.created >= since)
         announce(
           entry.change === undefined
-            ? `Not sent: ${toSaid(entry).slice(0, 200)}. ${entry.failure.message}`
+            ? `Not sent: ${cut(toSaid(entry), 200)}. ${entry.failure.message}`
             : `Not done. ${entry.failure.message}`,
         );
     }

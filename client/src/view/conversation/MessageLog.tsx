@@ -10,6 +10,7 @@ import {
   useState,
   type Ref,
 } from "react";
+import { cut } from "../../chat/cut.ts";
 import { folded, unfolded, type Folded } from "../../chat/state/folding.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { compareMessages, unreadOf, type Log, type RoomState } from "../../chat/state/room.ts";
@@ -465,8 +466,7 @@ function useAnnouncements(log: readonly Message[] | undefined, title: string, me
       const fresh = messages.slice(at).filter(({ from, deleted }) => from !== me && deleted === undefined);
       if (fresh.length > ANNOUNCED_MOST) announce(`${fresh.length} new messages in ${title}`);
       else
-        for (const message of fresh)
-          announce(`${nameIn(users, message.from)}: ${toSaid(message).slice(0, 200)}`);
+        for (const message of fresh) announce(`${nameIn(users, message.from)}: ${cut(toSaid(message), 200)}`);
     }
     if (told.current === undefined) told.current = log;
     if (told.current === log || messages.at(-1) === since) return undefined;

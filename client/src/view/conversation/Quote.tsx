@@ -1,4 +1,5 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
+import { cut } from "../../chat/cut.ts";
 import { isAnsweredBy, type Answering } from "../../chat/state/outgoing.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { Icon } from "../ui/Icon.tsx";
@@ -61,5 +62,5 @@ export function useQuoted(roomId: RoomId, answers: Answering | undefined): Messa
 export function useLine(message: Message | undefined): string {
   const text = useSaid(message ?? NOTHING);
   if (message?.deleted !== undefined) return "Message deleted";
-  return (text.trim().split("\n")[0] ?? "").slice(0, LINE_MOST);
+  return cut(text.trim().split("\n")[0] ?? "", LINE_MOST);
 }

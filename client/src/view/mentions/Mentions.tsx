@@ -1,6 +1,7 @@
 import type { Message } from "@hubbub/server/protocol";
 import { useCallback, useEffect, useRef, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
+import { cut } from "../../chat/cut.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { useOverlays } from "../overlays.ts";
 import { titleOf } from "../rooms/titles.ts";
@@ -78,7 +79,7 @@ function Mention({ message: found }: { message: Message }) {
           </time>
         </span>
         <span data-part="text" className={css.text} dir="auto">
-          {deleted === undefined ? text.slice(0, TEXT_MOST) : "Message deleted"}
+          {deleted === undefined ? cut(text, TEXT_MOST) : "Message deleted"}
         </span>
       </span>
     </button>

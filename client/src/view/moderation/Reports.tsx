@@ -1,6 +1,7 @@
 import type { RoomId } from "@hubbub/server/protocol";
 import { useCallback, useMemo } from "react";
 import { admin } from "../../chat/admin.ts";
+import { cut } from "../../chat/cut.ts";
 import { moderation } from "../../chat/moderation.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { useWays } from "../rooms/useWays.ts";
@@ -52,7 +53,7 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
               <span className={look.what}>
                 <span>
                   <b>{nameOf(message.from)}</b>:{" "}
-                  {message.deleted === undefined ? toSaid(message).slice(0, 200) : "Message deleted"}
+                  {message.deleted === undefined ? cut(toSaid(message), 200) : "Message deleted"}
                 </span>
                 <small>
                   {roomId === null && `In ${titleIn(report.roomId)}. `}

@@ -1,5 +1,6 @@
 import { isBlank, type Message, type RoomId } from "@hubbub/server/protocol";
 import { memo, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
+import { cut } from "../../chat/cut.ts";
 import type { Outgoing } from "../../chat/state/outgoing.ts";
 import { hasDraft } from "../../chat/state/drafts.ts";
 import { isOnline } from "../../chat/state/people.ts";
@@ -325,5 +326,5 @@ function Preview({ room }: { room: RoomState }) {
 /** One line is shown: no need to lay out the other 3,900 characters. */
 function Line({ of }: { of: Message | Outgoing }) {
   const plain = useSaid(of);
-  return isBlank(plain) ? "An empty message" : plain.trimStart().slice(0, LINE_MOST);
+  return isBlank(plain) ? "An empty message" : cut(plain.trimStart(), LINE_MOST);
 }

@@ -1,4 +1,5 @@
 import { fold } from "@hubbub/server/search";
+import { placeBetween } from "../../chat/cut.ts";
 
 /** Parts of a text, in order; matches are `found`. */
 export type Part = { text: string; found: boolean };
@@ -16,9 +17,8 @@ export function excerptOf(text: string, q: string): Part[] {
       found.push([places[at] ?? 0, places[at + word.length] ?? text.length]);
   }
   found.sort(([one], [other]) => one - other);
-  const begin = Math.max(0, (found[0]?.[0] ?? 0) - BEFORE);
-  const start = begin === 0 ? 0 : startOf(text, begin);
-  const end = startOf(text, Math.min(text.length, start + MOST));
+  const start = placeBetween(text, Math.max(0, (found[0]?.[0] ?? 0) - BEFORE));
+  const end = placeBetween(text, Math.min(text.length, start + MOST));
   const parts: Part[] = start > 0 ? [{ text: "…", found: false }] : [];
   let at = start;
   for (const [from, to] of found) {
@@ -47,10 +47,4 @@ function foldEach(text: string): { folded: string; places: number[] } {
     place += letter.length;
   }
   return { folded, places: [...places, text.length] };
-}
-
-/** Moves a position out of the middle of a character. */
-function startOf(text: string, at: number): number {
-  const unit = text.charCodeAt(at);
-  return unit >= 0xdc00 && unit <= 0xdfff ? at + 1 : at;
 }

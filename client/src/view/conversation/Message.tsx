@@ -10,6 +10,7 @@ import { Avatar } from "../ui/Avatar.tsx";
 import { Button } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
+import { useCopy } from "../ui/useCopy.ts";
 import { useChat, useClient, useDraft, useMe } from "../useChat.ts";
 import css from "./Message.module.css";
 import { beginEdit, EditField, EditMessage, isEditedIn, slotOf, type EditPlace } from "./EditMessage.tsx";
@@ -333,7 +334,7 @@ type FailedProps = Pick<OutgoingProps, "onEdit" | "onDone"> & { entry: Outgoing 
 
 function Failed({ entry, onEdit, onDone }: FailedProps) {
   const chat = useClient();
-  const [copied, setCopied] = useState(false);
+  const copy = useCopy();
   const inside = useChat((state) => state.rooms?.has(entry.roomId) === true);
   const mayBeGone = inside && entry.failure.code === "not_found" && entry.replyTo !== undefined;
   return (
@@ -370,12 +371,8 @@ function Failed({ entry, onEdit, onDone }: FailedProps) {
           </Button>
         </>
       ) : entry.message === "" ? null : (
-        <Button
-          look="link"
-          icon="copy"
-          onClick={() => void navigator.clipboard.writeText(entry.message).then(() => setCopied(true))}
-        >
-          {copied ? "Copied" : "Copy"}
+        <Button look="link" icon="copy" onClick={() => void copy(entry.message)}>
+          Copy
         </Button>
       )}
       <Button

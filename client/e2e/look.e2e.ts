@@ -490,7 +490,7 @@ test("the first load is not larger than measured, before and after log-in", asyn
   await messageTo(page, "General").waitFor();
   // What the page loads for later, once the rooms are shown.
   await page.route(
-    /\/(?:Overlay|Actions|Dialog|EmojiPicker|Field|LogIn|ThreadPane|Files|Picture|Tray|choose|files|markdown)-[^/]*$/,
+    /\/(?:Overlay|Actions|AskToNotify|Dialog|EmojiPicker|Field|LogIn|ThreadPane|Files|Picture|Tray|choose|files|markdown)-[^/]*$/,
     (route) => route.abort(),
   );
   await page.reload();
@@ -535,5 +535,25 @@ test("the theme follows the system until one is chosen, and the choice stays", a
   await page.reload();
   await page.getByRole("button", { name: "Theme: dark" }).waitFor();
   await eventually(paper, dark);
+
+  // Where the system forces its own colours, no state is told by a background alone.
+  await page.emulateMedia({ forcedColors: "active" });
+  (await person(both(stage.house)[1], "gone-by-now")).close();
+  await messageTo(page, "General").fill("@");
+  await page.getByRole("option").nth(1).waitFor();
+  const look = (selector: string) =>
+    page
+      .locator(selector)
+      .first()
+      .evaluate((one) => {
+        const { outline, borderColor, backgroundColor } = getComputedStyle(one);
+        return [outline, borderColor, backgroundColor].join(" ");
+      });
+  for (const [on, off] of [
+    ["[role=option][aria-selected=true]", "[role=option][aria-selected=false]"],
+    ["main header [aria-pressed=true]", "main header [aria-pressed=false]"],
+    ["aside [data-part=dot][data-online]", "aside [data-part=dot]:not([data-online])"],
+  ] as const)
+    expect(await look(on), on).not.toBe(await look(off));
   await context.close();
 });

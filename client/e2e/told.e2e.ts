@@ -192,6 +192,22 @@ test("emoji are large unless text is beside them, and each line begins at the si
     );
   });
   expect(sides).toEqual(["right", "left", "right"]);
+
+  // A name and a text in one line keep their order, whatever their scripts.
+  await page.evaluate(async () => {
+    const body = JSON.stringify({ displayName: "محمد" });
+    await fetch("/api/me", { method: "PATCH", headers: { "content-type": "application/json" }, body });
+  });
+  await stage.talker.say("0", "between");
+  const other = await stage.enter("dora", { replica: 1 });
+  await say(page, "12 then?");
+  const line = room(other.page, "General").getByText("12 then?");
+  await line.waitFor();
+  const [name, text] = await Promise.all(
+    [room(other.page, "General").getByText("محمد"), line].map((one) => one.boundingBox()),
+  );
+  expect(name?.x).toBeLessThan(text?.x ?? 0);
+  await other.context.close();
   await context.close();
 });
 

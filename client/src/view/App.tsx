@@ -1,8 +1,7 @@
-import { Suspense, useEffect } from "react";
+import { Suspense } from "react";
 import { forgetLink, useLink } from "./address.ts";
 import { Announcer } from "./announce.tsx";
 import { later } from "./later.ts";
-import { keepFocus } from "./regions.ts";
 import { useChat } from "./useChat.ts";
 import { Wordmark } from "./ui/Wordmark.tsx";
 
@@ -11,7 +10,6 @@ const NewPassword = later(async () => (await import("./login/NewPassword.tsx")).
 const Shell = later(async () => (await import("./Shell.tsx")).Shell);
 
 export function App() {
-  useEffect(keepFocus, []);
   return (
     <>
       <Page />

@@ -14,7 +14,7 @@ import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts
 import { People } from "./people/People.tsx";
 import { Rooms } from "./rooms/Rooms.tsx";
 import { listRooms } from "./rooms/titles.ts";
-import { goToRegion } from "./regions.ts";
+import { goToRegion, keepFocus } from "./regions.ts";
 import css from "./Shell.module.css";
 import { useTabSign } from "./tabSign.ts";
 import { classes } from "./ui/classes.ts";
@@ -32,13 +32,12 @@ const LATER_MS = 2_000;
 /** The app of a signed-in user: rooms, conversation, people, and overlays. */
 export function Shell() {
   const [overlay, setOverlay] = useState<Open | null>(null);
-  const asks = useChat((state) => state.notificationsWanted);
   const overlays = useMemo(() => ({ open: setOverlay, close: () => setOverlay(null) }), []);
   return (
     <Notices>
       <OverlayContext value={overlays}>
         <Panes />
-        <Suspense>{asks && <AskToNotify />}</Suspense>
+        <Asked />
         <Over overlay={overlay} />
       </OverlayContext>
     </Notices>
@@ -67,6 +66,8 @@ function Panes() {
   useTabSign();
   useFailures();
   useFiles();
+  useEffect(keepFocus, []);
+
   useEffect(() => {
     if (!hasRooms) return undefined;
     const timer = setTimeout(loadLater, LATER_MS);
@@ -117,6 +118,12 @@ function Panes() {
       )}
     </div>
   );
+}
+
+/** Whether the user wants notifications: asked only where there was a reason for one. */
+function Asked() {
+  const wanted = useChat((state) => state.notificationsWanted);
+  return <Suspense>{wanted && <AskToNotify />}</Suspense>;
 }
 
 /** The overlays, and the keys that work everywhere. */

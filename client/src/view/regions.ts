@@ -1,4 +1,5 @@
 import { noteAct } from "./address.ts";
+import { NO_KEYBOARD } from "./useMedia.ts";
 
 /** The regions that F6 visits, in this order, and the elements that may get the focus: the first that exists does. */
 const REGIONS = [
@@ -27,11 +28,16 @@ export function goToRegion(step: 1 | -1): void {
   (places.find((place) => place !== null) ?? next.element).focus();
 }
 
+let isKept = false;
+
 /**
  * Moves the focus to a useful place when its element disappears: browsers give it to the body, where a screen reader
- * and the keys start at the top of the page. Notes what the user does, for `mayTakeFocus`. Ends when its answer is called.
+ * and the keys start at the top of the page. Notes what the user does, for `mayTakeFocus`. Goes on for good: the page that
+ * comes next must not lose it either.
  */
-export function keepFocus(): () => void {
+export function keepFocus(): void {
+  if (isKept) return;
+  isKept = true;
   let last: Element | null = null;
   let around: readonly EventTarget[] = [];
   const note = (event: FocusEvent) => {
@@ -54,11 +60,6 @@ export function keepFocus(): () => void {
   changed.observe(document.body, { subtree: true, childList: true, attributeFilter: ["disabled"] });
   document.addEventListener("focusin", note);
   for (const type of ACTS) addEventListener(type, noteAct, true);
-  return () => {
-    for (const type of ACTS) removeEventListener(type, noteAct, true);
-    changed.disconnect();
-    document.removeEventListener("focusin", note);
-  };
 }
 
 /** Focuses the first button that is left near an element that went away, or else the part of the dialog around it. */
@@ -72,11 +73,14 @@ function goNear(around: readonly EventTarget[]) {
   }
 }
 
-/** On a phone, focusing the composer would open the keyboard. */
-function goOn() {
+/**
+ * Gives the focus to where the user goes on: the composer, unless that would open a keyboard over what they read. Who
+ * asks to write gets the composer in any case, without this.
+ */
+export function goOn(): void {
   const isCovered = document.querySelector("main[inert]") !== null;
   const composer = document.getElementById(isCovered ? "thread-composer" : "composer");
-  const place = composer !== null && matchMedia("(pointer: fine)").matches ? composer : null;
+  const place = composer !== null && matchMedia(NO_KEYBOARD).matches ? composer : null;
   (
     place ??
     document.querySelector<HTMLElement>("[data-part=thread-pane] h2, #conversation:not([inert])") ??

@@ -5,6 +5,8 @@ export const PHONE = "(max-width: 719px)";
 export const BESIDE = "(min-width: 960px)";
 /** The user wants as little motion as possible. */
 export const CALM = "(prefers-reduced-motion: reduce)";
+/** A field that gets the focus opens no keyboard over the page. */
+export const NO_KEYBOARD = "(pointer: fine)";
 export const DESKTOP = "(min-width: 1120px)";
 
 /** Whether a media query matches. */

@@ -26,7 +26,7 @@ import { EmojiButton } from "./EmojiButton.tsx";
 import { Typing } from "./Typing.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
 import { useChat, useClient, useDraft } from "../useChat.ts";
-import { PHONE } from "../useMedia.ts";
+import { NO_KEYBOARD } from "../useMedia.ts";
 import css from "./Composer.module.css";
 import { useLine, useQuoted } from "./Quote.tsx";
 import { useClosed, useSlow } from "./useClosed.ts";
@@ -97,8 +97,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
     // Whoever goes to a message of the room has the focus there.
     const { visit } = chat.snapshot();
     const isVisited = visit?.roomId === roomId && visit.is !== "missing";
-    // On a phone the keyboard would cover the room before the user has read it.
-    if (!isBeside && !isVisited && !matchMedia(PHONE).matches) area.current?.focus();
+    if (!isBeside && !isVisited && matchMedia(NO_KEYBOARD).matches) area.current?.focus();
   }, [chat, roomId, isBeside]);
 
   useImperativeHandle(face, () => ({ focus: () => area.current?.focus() }));
@@ -119,7 +118,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       setComing((all) => all.filter((file) => !given.includes(file)));
       return words.length === 0 && (await earlier);
     });
-    if (matchMedia("(pointer: fine)").matches) area.current?.focus();
+    if (matchMedia(NO_KEYBOARD).matches) area.current?.focus();
   }
 
   /** Sends what stands here now, however long its files and the question take. */
@@ -287,8 +286,12 @@ function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone
     <div className={css.reply}>
       <Icon name="reply" />
       <span>
-        Replying to {who}
-        {quoted && `: ${line}`}
+        Replying to <bdi>{who}</bdi>
+        {quoted && (
+          <>
+            : <bdi>{line}</bdi>
+          </>
+        )}
       </span>
       <IconButton
         icon="close"

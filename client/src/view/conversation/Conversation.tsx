@@ -10,6 +10,7 @@ import type { Visit } from "../../chat/state/visit.ts";
 import { follow, moveTo, unfoldThread } from "../address.ts";
 import { ConnectionBar } from "../connection/ConnectionBar.tsx";
 import { useOverlays } from "../overlays.ts";
+import { goOn } from "../regions.ts";
 import { titleOf } from "../rooms/titles.ts";
 import { Button, IconButton, IconLink } from "../ui/Button.tsx";
 import { Icon } from "../ui/Icon.tsx";
@@ -143,7 +144,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
             <SkeletonLog />
           )}
           <ol className={css.unsent}>
-            <OutgoingMessages entries={waiting} onEdit={edit} onDone={() => composer.current?.focus()} />
+            <OutgoingMessages entries={waiting} onEdit={edit} onDone={goOn} />
           </ol>
         </>
       ) : (
@@ -160,7 +161,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
           title={title}
           onEdit={edit}
           onReply={reply}
-          onDone={() => composer.current?.focus()}
+          onDone={goOn}
         />
       )}
       <ConnectionBar />

@@ -285,7 +285,9 @@ export function MessageLog({
         aria-label={`Messages in ${title}`}
         tabIndex={0}
         onScroll={look}
-        onKeyDown={(event) => rove(event, scroller.current, onDone)}
+        onKeyDown={(event) =>
+          rove(event, scroller.current, () => document.getElementById("composer")?.focus())
+        }
       >
         {/* oxlint-enable jsx-a11y/no-noninteractive-tabindex, jsx-a11y/no-noninteractive-element-interactions */}
         <div className={css.inside}>

@@ -31,7 +31,7 @@ export function Reactions({ message }: { message: Message }) {
         if (isClosed)
           return (
             <li key={emoji}>
-              <span className={look} title={who}>
+              <span className={look} data-mine={mine || undefined} title={who}>
                 <span aria-hidden="true">{shown}</span>
                 <span className="hidden">{label}</span>
               </span>

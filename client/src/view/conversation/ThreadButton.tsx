@@ -28,7 +28,7 @@ export function ThreadButton({ roomId, root, thread }: Props) {
           <b>Draft of a reply</b>
         ) : (
           <>
-            <b>{thread.count === 1 ? "1 reply" : `${thread.count} replies`}</b>, last by {name}{" "}
+            <b>{thread.count === 1 ? "1 reply" : `${thread.count} replies`}</b>, last by <bdi>{name}</bdi>{" "}
             {showAtWhen(thread.last.date)}
           </>
         )}
@@ -50,11 +50,18 @@ export function ThreadStub({ roomId, stub }: { roomId: RoomId; stub: Stub }) {
     <button type="button" data-part="stub" className={css.stub} onClick={() => enterThread(roomId, last.seq)}>
       <Icon name="thread" />
       <span>
-        <b>{what}</b> to {begun === undefined ? "an earlier message" : `${author}: ${line}`}
+        <b>{what}</b> to{" "}
+        {begun === undefined ? (
+          "an earlier message"
+        ) : (
+          <>
+            <bdi>{author}</bdi>: <bdi>{line}</bdi>
+          </>
+        )}
       </span>
       <span className={css.last}>
         <span className="hidden">, last by </span>
-        {name} {showWhen(last.date)}
+        <bdi>{name}</bdi> {showWhen(last.date)}
       </span>
     </button>
   );

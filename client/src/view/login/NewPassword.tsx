@@ -1,6 +1,7 @@
 import { LIMITS } from "@hubbub/server/protocol";
-import { useState, type FormEvent } from "react";
+import { useEffect, useState, type FormEvent } from "react";
 import { wordsOf } from "../../chat/api.ts";
+import { keepFocus } from "../regions.ts";
 import { Button } from "../ui/Button.tsx";
 import { PasswordField } from "../ui/PasswordField.tsx";
 import { Wordmark } from "../ui/Wordmark.tsx";
@@ -13,6 +14,8 @@ export function NewPassword({ code, onDone }: { code: string; onDone: () => void
   const [password, setPassword] = useState("");
   const [fault, setFault] = useState<string>();
   const [state, setState] = useState<"asking" | "busy" | "done">("asking");
+
+  useEffect(keepFocus, []);
 
   function onSubmit(event: FormEvent) {
     event.preventDefault();

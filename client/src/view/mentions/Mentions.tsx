@@ -71,7 +71,10 @@ function Mention({ message: found }: { message: Message }) {
       <span className={css.what}>
         <span className={css.where}>
           <span>
-            <b>{name}</b> in {title}
+            <b>
+              <bdi>{name}</bdi>
+            </b>{" "}
+            in <bdi>{title}</bdi>
           </span>
           {isUnread && <span className="hidden">, unread</span>}
           <time dateTime={new Date(date).toISOString()} title={showFull(date)}>

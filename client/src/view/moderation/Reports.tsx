@@ -52,8 +52,10 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
             <li key={report.id} className={look.row}>
               <span className={look.what}>
                 <span>
-                  <b>{nameOf(message.from)}</b>:{" "}
-                  {message.deleted === undefined ? cut(toSaid(message), 200) : "Message deleted"}
+                  <b>
+                    <bdi>{nameOf(message.from)}</bdi>
+                  </b>
+                  : <bdi>{message.deleted === undefined ? cut(toSaid(message), 200) : "Message deleted"}</bdi>
                 </span>
                 <small>
                   {roomId === null && `In ${titleIn(report.roomId)}. `}

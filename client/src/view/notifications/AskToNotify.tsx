@@ -2,21 +2,19 @@ import { useEffect, useState } from "react";
 import { announce } from "../announce.tsx";
 import { keepSetting, readSetting } from "../settings.ts";
 import { Button } from "../ui/Button.tsx";
-import { useChat, useClient } from "../useChat.ts";
+import { useClient } from "../useChat.ts";
 import css from "./AskToNotify.module.css";
 
 const QUESTION = "Something was said while you were away. Be told on your desktop next time?";
 
-/** Offers notifications once there was a reason for one. After a refusal it never asks again. */
+/** Offers notifications, after there was a reason for one. After a refusal it never asks again. */
 export function AskToNotify() {
   const chat = useClient();
-  const wanted = useChat((state) => state.notificationsWanted);
   const [refused, setRefused] = useState(() => readSetting("notifications") === "no");
-  const asks = wanted && !refused;
   useEffect(() => {
-    if (asks) announce(QUESTION);
-  }, [asks]);
-  if (!asks) return null;
+    if (!refused) announce(QUESTION);
+  }, [refused]);
+  if (refused) return null;
   return (
     <section className={css.ask} aria-label="Notifications">
       <p>{QUESTION}</p>

@@ -302,7 +302,8 @@ function LeftRoomName({ roomId }: { roomId: RoomId }) {
   }, [chat, roomId]);
   return (
     <span data-part="name" className={css.name}>
-      {name === undefined ? "A room you left" : `A room you left: ${name}`}
+      A room you left{name !== undefined && ": "}
+      <bdi>{name}</bdi>
     </span>
   );
 }
@@ -317,8 +318,14 @@ function Preview({ room }: { room: RoomState }) {
   const who = room.last.from === me.id ? "You" : room.kind === "direct" ? "" : from;
   return (
     <>
-      {who !== "" && `${who}: `}
-      <Line of={last} />
+      {who !== "" && (
+        <>
+          <bdi>{who}</bdi>:{" "}
+        </>
+      )}
+      <bdi>
+        <Line of={last} />
+      </bdi>
     </>
   );
 }

@@ -212,7 +212,10 @@ function Hit({ message: found, q }: { message: Message; q: string }) {
       <RoomSign title={title} partnerId={partnerId} general={room?.kind === "everyone"} />
       <span className={css.hit}>
         <span className={css.where}>
-          <b data-part="name">{message.from === me.id ? "You" : name}</b> in {title}
+          <b data-part="name">
+            <bdi>{message.from === me.id ? "You" : name}</bdi>
+          </b>{" "}
+          in <bdi>{title}</bdi>
           <time dateTime={new Date(message.date).toISOString()} title={showFull(message.date)}>
             {showWhen(message.date)}
           </time>

@@ -29,7 +29,7 @@ export function Avatar({ userId, name, online, large = false }: Props) {
           onLoad={({ currentTarget }) => (currentTarget.dataset["here"] = "")}
         />
       )}
-      {online !== undefined && <span data-part="dot" className={classes(css.dot, online && css.online)} />}
+      {online !== undefined && <span data-part="dot" data-online={online || undefined} className={css.dot} />}
     </span>
   );
 }

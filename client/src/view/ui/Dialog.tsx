@@ -2,6 +2,7 @@ import { useEffect, useId, useRef, type ReactNode } from "react";
 import { flushSync } from "react-dom";
 import { enterOverlay } from "../address.ts";
 import { Announcer } from "../announce.tsx";
+import { goOn } from "../regions.ts";
 import { Button, IconButton } from "./Button.tsx";
 import { classes } from "./classes.ts";
 import css from "./Dialog.module.css";
@@ -34,7 +35,7 @@ export function Dialog({ title, look, onClose, children }: Props) {
     return () => {
       element?.close();
       if (before instanceof HTMLElement && before.isConnected && before !== document.body) before.focus();
-      else document.getElementById("composer")?.focus();
+      else goOn();
     };
   }, []);
   return (

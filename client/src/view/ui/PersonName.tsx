@@ -6,7 +6,7 @@ import css from "./PersonName.module.css";
 export function PersonName({ user }: { user: User }) {
   return (
     <>
-      {nameOf(user)}
+      <bdi>{nameOf(user)}</bdi>
       {user.displayName !== undefined && (
         <>
           {" "}

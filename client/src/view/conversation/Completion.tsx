@@ -3,7 +3,6 @@ import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useMemo, useState, type KeyboardEvent, type RefObject } from "react";
 import { nameOf, searchedOf } from "../../chat/state/people.ts";
 import { complete, wantedAt, type Wanted } from "../../text/completion.ts";
-import { findEmoji } from "../../text/emoji.ts";
 import { useFound } from "../finding/useFound.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { PersonName } from "../ui/PersonName.tsx";
@@ -36,18 +35,18 @@ export function useCompletion({ roomId, area, text, write }: Asked) {
   const name = open?.kind === "person" ? open.text : null;
   const { answer } = useFound(chat.findUsers, name === "" ? null : name);
   const people = usePeople(roomId, name, answer.found);
-  const all = useEmoji(open?.kind === "emoji");
+  const known = useEmoji(open?.kind === "emoji");
   const emoji = useMemo(
     () =>
-      open?.kind === "emoji" && all !== null
-        ? findEmoji(all, open.text, MOST).map((one): Option => ({
+      open?.kind === "emoji" && known !== null
+        ? known.find(open.text, MOST).map((one): Option => ({
             key: one.emoji,
             word: one.emoji,
             label: `:${one.names[0] ?? one.label}:`,
             sign: one.emoji,
           }))
         : [],
-    [open, all],
+    [open, known],
   );
   const options = open?.kind === "person" ? people : emoji;
   const at = Math.min(chosen, options.length - 1);

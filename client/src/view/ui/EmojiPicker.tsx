@@ -10,7 +10,7 @@ const MOST_FOUND = 90;
 
 /** Offers the emoji that were chosen last, all by groups, or search results, in the skin tone that was chosen last. */
 export function EmojiPicker({ onPick }: { onPick: (emoji: string) => void }) {
-  const all = useEmoji(true);
+  const all = useEmoji(true)?.all ?? null;
   const [text, setText] = useState("");
   const [tone, setTone] = useState(recentTone);
   const [recent] = useState(recentEmoji);

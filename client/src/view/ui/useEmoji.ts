@@ -1,11 +1,14 @@
-import { loadEmoji } from "../../text/emoji.ts";
 import { laterValue } from "../later.ts";
 import { keepSetting, readSetting } from "../settings.ts";
 
 const RECENT_MOST = 18;
 
-/** All emoji, once loaded: they load when they are first needed. */
-export const useEmoji = laterValue(loadEmoji, "used");
+/** All emoji, and the search among them, once loaded: they load when they are first needed. */
+export const useEmoji = laterValue(async () => {
+  const { findEmoji, loadEmoji } = await import("../../text/emoji.ts");
+  const all = await loadEmoji();
+  return { all, find: (text: string, most: number) => findEmoji(all, text, most) };
+}, "used");
 
 /** The emoji that this browser's user chose last, the newest first. */
 export function recentEmoji(): string[] {

@@ -394,8 +394,15 @@ test("a message that is refused because its room is gone is listed beside the ro
   await room(page, "A room you left").click();
   await failed.getByText("Not sent. You are not in this room any more.").waitFor();
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  // Over plain http there is no clipboard.
+  await page.evaluate(() =>
+    Object.defineProperty(navigator, "clipboard", { value: undefined, configurable: true }),
+  );
   await failed.getByRole("button", { name: "Copy" }).click();
-  await failed.getByRole("button", { name: "Copied" }).waitFor();
+  await page.getByRole("alert").getByText("This browser does not let the page copy.").waitFor();
+  await page.evaluate(() => Reflect.deleteProperty(navigator, "clipboard"));
+  await failed.getByRole("button", { name: "Copy" }).click();
+  await page.getByRole("alert").getByText("Copied.").waitFor();
   expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("too late");
   await failed.getByRole("button", { name: "Delete" }).click();
   await eventually(() => room(page, "A room you left").count(), 0);

@@ -267,7 +267,18 @@ test("the first paint needs only the page and its style sheet, and comes within 
 });
 
 test("a touch shows who a name belongs to, and a second one talks to them; names are large enough, times are visible", async () => {
+  await stage.talker.say("0", "a long text\n".repeat(90));
   const { page, context } = await stage.enter("hue", { hasTouch: true, isMobile: true });
+  // Nothing that only leads somewhere opens a keyboard.
+  const opensKeyboard = () =>
+    messageTo(page, "General").evaluate((composer) => composer === document.activeElement);
+  await message(page, "a long text").last().waitFor();
+  expect(await opensKeyboard()).toBe(false);
+  await page.getByRole("log").evaluate((log) => (log.scrollTop = 0));
+  const latest = page.locator("[data-part=latest]");
+  await latest.tap();
+  await latest.waitFor({ state: "detached" });
+  expect(await opensKeyboard()).toBe(false);
   for (const text of ["the first of two", "the second of two"]) await stage.talker.say("0", text);
   const time = message(page, "the second of two").locator("time");
   await time.waitFor({ state: "attached" });

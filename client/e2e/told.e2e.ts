@@ -272,7 +272,7 @@ test("a touch shows who a name belongs to, and a second one talks to them; names
   // Nothing that only leads somewhere opens a keyboard.
   const opensKeyboard = () =>
     messageTo(page, "General").evaluate((composer) => composer === document.activeElement);
-  await message(page, "a long text").last().waitFor();
+  await page.locator("[data-seq]").last().waitFor();
   expect(await opensKeyboard()).toBe(false);
   await page.getByRole("log").evaluate((log) => (log.scrollTop = 0));
   const latest = page.locator("[data-part=latest]");

@@ -86,7 +86,7 @@ export async function run(name, args) {
     return (await main(args)) ?? 0;
   } catch (error) {
     // Node would print it with the command that was sent: texts of people, passwords.
-    /** @type {{ redisWords: (error: unknown) => string | undefined }} */
+    /** @type {Pick<typeof import("../server/src/errors.ts"), "redisWords">} */
     const { redisWords } = await load(join(root, "server", "src", "errors.ts"), false);
     const words = redisWords(error);
     throw words === undefined ? error : stop(words, 69);

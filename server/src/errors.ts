@@ -42,7 +42,11 @@ export function redisCode(error: unknown): string | undefined {
   return /^[A-Z]+(?= |$)/.exec(error.message)?.[0];
 }
 
-/** One sentence for an operator, if it was Redis that failed or refused; undefined for any other error. */
+/**
+ * One sentence for an operator, if it was Redis that failed or refused; undefined for any other error.
+ *
+ * @public scripts/prepare.mjs loads it by its path
+ */
 export function redisWords(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   if (error.name === "ReplyError") return `Redis refuses: ${reasonOf(error)}`;

@@ -65,7 +65,8 @@ const environment = z.object({
       }
     }),
   /**
-   * Folder for files on their way in. Empty: inside the folder of `FILES_URL`, or with S3 the system's temporary folder.
+   * Folder in which `hubbub-incoming` holds files on their way in. Empty: inside the folder of `FILES_URL`, or with S3 the
+   * system's temporary folder.
    */
   FILES_SPOOL: z.string().default(""),
   /** Bytes of one file, at most. */

@@ -6,7 +6,7 @@ export const BESIDE = "(min-width: 960px)";
 /** The user wants as little motion as possible. */
 export const CALM = "(prefers-reduced-motion: reduce)";
 /** A field that gets the focus opens no keyboard over the page. */
-export const NO_KEYBOARD = "(pointer: fine)";
+export const NO_KEYBOARD = "not all and (pointer: coarse)";
 export const DESKTOP = "(min-width: 1120px)";
 
 /** Whether a media query matches. */

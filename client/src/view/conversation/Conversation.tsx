@@ -19,6 +19,7 @@ import { Pane } from "../ui/Pane.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonLog } from "../ui/Skeleton.tsx";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
+import { NO_KEYBOARD } from "../useMedia.ts";
 import { beginEdit } from "./EditMessage.tsx";
 import { Composer, type ComposerFace } from "./Composer.tsx";
 import css from "./Conversation.module.css";
@@ -200,7 +201,7 @@ function useVisit(room: RoomState): Visit | null {
     tell("That message is not here.");
     moveTo(room.id);
     const isNowhere = document.activeElement === document.body;
-    if (isNowhere && matchMedia("(pointer: fine)").matches) document.getElementById("composer")?.focus();
+    if (isNowhere && matchMedia(NO_KEYBOARD).matches) document.getElementById("composer")?.focus();
   }, [isMissing, room.id, tell]);
   const shown = visit?.roomId === room.id && (visit.is === "apart" || visit.is === "joined") ? visit : null;
   const log = shown?.is === "apart" ? shown.log : room.log;

@@ -11,6 +11,7 @@ import { useNotice } from "../ui/Notices.tsx";
 import { SkeletonLog } from "../ui/Skeleton.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
+import { NO_KEYBOARD } from "../useMedia.ts";
 import { Composer, type ComposerFace } from "./Composer.tsx";
 import { beginEdit } from "./EditMessage.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
@@ -126,7 +127,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
     if (row !== null) {
       place.current?.show(row);
       if (mayTakeFocus()) row.focus({ preventScroll: true });
-    } else if (mayTakeFocus() && matchMedia("(pointer: fine)").matches) composer.current?.focus();
+    } else if (mayTakeFocus() && matchMedia(NO_KEYBOARD).matches) composer.current?.focus();
   }, [id, isHere, target]);
 
   const goTo = useCallback(

@@ -1,5 +1,6 @@
 import type { RoomId } from "@hubbub/server/protocol";
 import { openThread } from "../address.ts";
+import { NO_KEYBOARD } from "../useMedia.ts";
 import { rowOf } from "./roving.ts";
 
 /** Where the focus was when the thread was opened: an element, or else its row. */
@@ -27,6 +28,6 @@ export function returnFocus(pane: HTMLElement | null): void {
     const isThere = from?.element?.isConnected === true && log?.contains(from.element) === true;
     const back = isThere ? from.element : from && rowOf(log, from.seq);
     if (back instanceof HTMLElement) back.focus();
-    else if (matchMedia("(pointer: fine)").matches) document.getElementById("composer")?.focus();
+    else if (matchMedia(NO_KEYBOARD).matches) document.getElementById("composer")?.focus();
   });
 }

@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Cluster } from "ioredis";
-import { redisCode } from "../server/src/errors.ts";
+import { unlessWrongType } from "../server/src/errors.ts";
 import type { Keys } from "../server/src/keys.ts";
 import { isRoomId } from "../server/src/protocol.ts";
+import { beginningOf } from "../server/src/store/log.ts";
 import type { RedisClient } from "../server/src/store/redis.ts";
 import type { Item, KeyType, Values } from "./archive.ts";
 
@@ -61,14 +62,6 @@ const WANTED: [RegExp, KeyType][] = [
   [/^total_(?:users|rooms)$/, "string"],
 ];
 
-/** What a command answers, or `otherwise` if its key is of another type. */
-export async function unlessWrongType<T>(answer: Promise<T>, otherwise: T): Promise<T> {
-  return answer.catch((error: unknown) => {
-    if (redisCode(error) === "WRONGTYPE") return otherwise;
-    throw error;
-  });
-}
-
 type Head = Record<"seq" | "date" | "hash", string | null | undefined>;
 
 /** Whether the log has the row that the head names. */
@@ -80,7 +73,7 @@ export async function hasHead(
 ): Promise<boolean> {
   if (!/^\d{1,16}$/.test(date ?? "")) return false;
   const found = persist(() => redis.zrangebyscore(keys.room(room), date ?? "", date ?? ""));
-  const row = `{"roomId":"${room}","seq":${seq},"date":${date},"hash":"${hash}",`;
+  const row = beginningOf({ roomId: room, seq: Number(seq), date: Number(date), hash: String(hash) });
   return (await unlessWrongType(found, [])).some((one) => one.startsWith(row));
 }
 

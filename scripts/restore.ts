@@ -4,7 +4,7 @@ import { Cluster } from "ioredis";
 import { pino } from "pino";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
 import type { Config } from "../server/src/config.ts";
-import { wordsOf } from "../server/src/errors.ts";
+import { unlessWrongType, wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { keepsRecords } from "../server/src/store/kinds.ts";
 import { newestChange } from "../server/src/store/log.ts";
@@ -20,7 +20,7 @@ import {
   type Values,
 } from "./archive.ts";
 import { describe } from "./backup.ts";
-import { hasHead, persist, readContents, scanNames, unlessWrongType } from "./contents.ts";
+import { hasHead, persist, readContents, scanNames } from "./contents.ts";
 import { readCommandConfig } from "./dataFolder.ts";
 import { stop } from "./prepare.mjs";
 import { useOwnRedis } from "./redis.ts";

@@ -65,12 +65,14 @@ export function framesOf(error: unknown): string {
 }
 
 /**
- * What a key of a wrong type tells: nothing. For reads that many make of what is one person's or one room's, so that it
- * keeps nobody else from anything. Throws any other error.
+ * What a command answers, or `otherwise` if its key is of another type. For reads that many make of what is one person's
+ * or one room's, so that a damaged key keeps nobody else from anything.
  */
-export function nothingDamaged(error: unknown): null {
-  if (redisCode(error) === "WRONGTYPE") return null;
-  throw error;
+export async function unlessWrongType<T, U>(answer: Promise<T>, otherwise: U): Promise<T | U> {
+  return answer.catch((error: unknown) => {
+    if (redisCode(error) === "WRONGTYPE") return otherwise;
+    throw error;
+  });
 }
 
 /** Codes of temporary refusals by Redis: loading, full, failing over, read-only, resharding. */

@@ -1,13 +1,13 @@
 import { randomBytes } from "node:crypto";
 import bcrypt from "bcrypt";
 import type { Config } from "../config.ts";
-import { ChatError, nothingDamaged } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Credentials, Farewell, ServerRole, User, UserId } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
 import { hashes } from "./hashThreads.ts";
-import { Ids, isUnused } from "../store/ids.ts";
+import { Ids, isUnused, pageOfIds } from "../store/ids.ts";
 import { FIRST_ROOMS } from "../store/kinds.ts";
 import { Looks } from "../store/looks.ts";
 import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
@@ -374,7 +374,7 @@ export class Users {
 
   /** Whether this address is one of the account's own. */
   async isAtHome(username: string, address: string): Promise<boolean> {
-    const seenAt = await this.#redis.zscore(this.#keys.homes(username), address).catch(nothingDamaged);
+    const seenAt = await unlessWrongType(this.#redis.zscore(this.#keys.homes(username), address), null);
     return seenAt !== null && Number(seenAt) > Date.now() - HOME_MS;
   }
 
@@ -382,7 +382,7 @@ export class Users {
   async feelAtHome(username: string, address: string): Promise<void> {
     const homes = this.#keys.homes(username);
     const add = () => this.#redis.zadd(homes, Date.now(), address);
-    if ((await add().catch(nothingDamaged)) === null) {
+    if ((await unlessWrongType(add(), null)) === null) {
       await this.#redis.del(homes);
       await add();
     }
@@ -399,7 +399,7 @@ export class Users {
   /** The ids of existing users, by their names in lower case. */
   async byNames(names: readonly string[]): Promise<Map<string, UserId>> {
     const claims = await Promise.all(
-      names.map((name) => this.#redis.get(this.#keys.username(name)).catch(nothingDamaged)),
+      names.map((name) => unlessWrongType(this.#redis.get(this.#keys.username(name)), null)),
     );
     const ids = claims.flatMap((claim) => (claim === null ? [] : [claim.replace(/^user:/, "")]));
     // A name that outlived its account must not lead to the new owner of the id.
@@ -419,16 +419,9 @@ export class Users {
 
   /** The next `size` users with an id above `after`, ascending. Passes over ids that nobody got, and deleted users. */
   async list(after: number, size: number): Promise<User[]> {
-    const total = await this.count();
-    const users: User[] = [];
-    for (let last = after; last < total && users.length < size;) {
-      const count = Math.min(size - users.length, total - last);
-      const first = last + 1;
-      const found = await this.find(Array.from({ length: count }, (_, index) => String(first + index)));
-      users.push(...found.filter(({ deleted }) => deleted === undefined));
-      last += count;
-    }
-    return users;
+    return pageOfIds(after, await this.count(), size, async (ids) =>
+      (await this.find(ids)).filter(({ deleted }) => deleted === undefined),
+    );
   }
 
   /** Users with this text in their name; for `after` see NameIndex. */

@@ -72,6 +72,23 @@ async function raise(redis: RedisClient, keys: Keys, kind: Kind): Promise<boolea
   return behind > 0;
 }
 
+/** What `read` finds of the ids above `after`, ascending, until it is `size`, or up to the last id. */
+export async function pageOfIds<T>(
+  after: number,
+  last: number,
+  size: number,
+  read: (ids: string[]) => Promise<T[]>,
+): Promise<T[]> {
+  const found: T[] = [];
+  for (let done = after; done < last && found.length < size;) {
+    const first = done + 1;
+    const count = Math.min(size - found.length, last - done);
+    found.push(...(await read(Array.from({ length: count }, (_, index) => String(first + index)))));
+    done += count;
+  }
+  return found;
+}
+
 /** Whether nobody has ever signed up. A counter that is missing does not prove it. */
 export async function isUnused(redis: RedisClient, keys: Keys): Promise<boolean> {
   return (await redis.exists(keys.totalUsers)) === 0 && (await highestId(redis, keys, "user")) === 0;

@@ -970,7 +970,7 @@ export type NewMessage = Omit<SendMessage, "files" | "replyToHash"> &
   };
 
 /** The bytes with which a message's row begins, and which no change touches. */
-function beginningOf({ roomId, seq, date, hash }: Head & { roomId: RoomId }): string {
+export function beginningOf({ roomId, seq, date, hash }: Head & { roomId: RoomId }): string {
   return `{"roomId":"${roomId}","seq":${seq},"date":${date},"hash":"${hash}",`;
 }
 

@@ -1,4 +1,4 @@
-import { ChatError, nothingDamaged } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { looksLikeGeneral } from "../names.ts";
 import {
@@ -10,7 +10,7 @@ import {
   type RoomSettings,
   type UserId,
 } from "../protocol.ts";
-import { Ids } from "./ids.ts";
+import { Ids, pageOfIds } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
 import { headOf, type MemberRecord } from "./log.ts";
 import { Looks } from "./looks.ts";
@@ -235,8 +235,8 @@ export class Rooms {
   /** The name that a room keeps from others; null if it has none, or if the room was not completely made. */
   async #nameHeld(id: RoomId): Promise<string | null> {
     const name = await this.#redis.get(this.#keys.roomName(id));
-    const making =
-      name === null ? null : await this.#redis.hget(this.#keys.meta(id), "making").catch(nothingDamaged);
+    if (name === null) return null;
+    const making = await unlessWrongType(this.#redis.hget(this.#keys.meta(id), "making"), null);
     if (making === null || Number(making) > Date.now() - MAKING_MS) return name;
     return (await this.#members.size(id)) === 0 ? null : name;
   }
@@ -400,14 +400,7 @@ export class Rooms {
   /** The next `size` named rooms with an id above `after`, ascending. */
   async directory(after: number, size: number, userId: UserId): Promise<ListedRoom[]> {
     const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);
-    const found: ListedRoom[] = [];
-    for (let last = after; last < total && found.length < size;) {
-      const first = last + 1;
-      last = Math.min(last + size, total);
-      const ids = Array.from({ length: last - first + 1 }, (_, index) => String(first + index));
-      found.push(...(await this.listed(ids, userId)));
-    }
-    return found.slice(0, size);
+    return pageOfIds(after, total, size, (ids) => this.listed(ids, userId));
   }
 
   /** Named rooms with this text in their name, among those the user may see; for `after` see NameIndex. */
@@ -417,10 +410,8 @@ export class Rooms {
   }
 
   async #isHidden(roomId: RoomId): Promise<boolean> {
-    const [kind] = (await this.#redis.hmget(this.#keys.meta(roomId), "kind").catch(nothingDamaged)) ?? [
-      "invite",
-    ];
-    return kindOf(roomId, kind ?? null) === "invite";
+    const kind = await unlessWrongType(this.#redis.hget(this.#keys.meta(roomId), "kind"), "invite");
+    return kindOf(roomId, kind) === "invite";
   }
 
   /** How many names a search covers. */

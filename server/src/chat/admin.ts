@@ -22,7 +22,7 @@ import type { SessionList } from "../store/sessions.ts";
 import type { Settings } from "../store/settings.ts";
 import { unknownRoom, type Log } from "../store/log.ts";
 import type { Accounts } from "./accounts.ts";
-import { may, mayActOn, refused, roleIn, type Action } from "./access.ts";
+import { demand, mayActOn, roleIn, type Action } from "./access.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { People } from "./people.ts";
 import type { Users } from "./users.ts";
@@ -283,8 +283,7 @@ export class Admin {
     if (facts === null) throw unknownRoom();
     await audit.noted({ by: by.user.id, what, roomId: id, ...about }, async (begin) => {
       const standing = { role: "owner" } as const;
-      const refusal = may(action, { kind: facts.kind, standing, server: by.role, now: Date.now() });
-      if (refusal !== null) throw refused(refusal);
+      demand({ kind: facts.kind, standing, server: by.role, now: Date.now() }, action);
       await begin();
       await work(id);
     });

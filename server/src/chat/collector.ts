@@ -6,7 +6,8 @@ import type { Users } from "./users.ts";
 
 const COLLECT_MS = 600_000;
 const COLLECTED_AT_ONCE = 100;
-const AGAIN_MS = 60_000;
+/** When somebody looks at a file again whose removal may have failed. */
+export const AGAIN_MS = 60_000;
 
 type Parts = {
   files: Files;

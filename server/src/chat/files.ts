@@ -21,7 +21,7 @@ import {
 } from "../protocol.ts";
 import { spoolIn, StoreFault, type Blobs, type Range } from "../store/blobs.ts";
 import type { Files, StoredFile } from "../store/files.ts";
-import { whyOf, type Collector } from "./collector.ts";
+import { AGAIN_MS, whyOf, type Collector } from "./collector.ts";
 import { IMAGE_TYPES, type Images } from "./images.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { Users } from "./users.ts";
@@ -34,8 +34,6 @@ const AVATAR_SIDE = 256;
 const PENDING_MS = 24 * 3_600_000;
 /** How long a deletion waits for the store. */
 const REMOVED_WITHIN_MS = 2_000;
-/** A deletion that was not finished is finished after this time. */
-const DELETED_MS = 60_000;
 
 // Compiled before a replica listens: its first two uses take 10 ms.
 for (const sample of [Buffer.alloc(SAMPLE_BYTES), Buffer.alloc(SAMPLE_BYTES, 7)])
@@ -133,7 +131,7 @@ export class ChatFiles {
   async #changeAvatar(userId: UserId, id: string | null): Promise<void> {
     const { users, files } = this.#parts;
     const before = await users.avatarOf(userId);
-    if (before !== null) await files.look([before], Date.now() + DELETED_MS);
+    if (before !== null) await files.look([before], Date.now() + AGAIN_MS);
     await users.setAvatar(userId, id);
     if (before !== null) await this.#parts.collector.remove(before);
   }
@@ -213,13 +211,13 @@ export class ChatFiles {
   /** Does what takes files from their message, and removes them. What is cut short is finished later. */
   async withdraw<T>(lost: readonly MessageFile[], work: () => Promise<T>): Promise<T> {
     const ids = lost.map(({ id }) => id);
-    await this.#parts.files.look(ids, Date.now() + DELETED_MS);
+    await this.#parts.files.look(ids, Date.now() + AGAIN_MS);
     const done = await work();
     const removing = ids.map((id) =>
       this.#parts.collector.remove(id).catch(async (error: unknown) => {
         this.#parts.log.warn({ reason: whyOf(error) }, "a deleted file is removed later");
         // Its sender may have been slow to note that it was sent, and taken this note away.
-        await this.#parts.files.look([id], Date.now() + DELETED_MS).catch(() => undefined);
+        await this.#parts.files.look([id], Date.now() + AGAIN_MS).catch(() => undefined);
       }),
     );
     // Nobody can fetch them any more, so nobody needs to wait for a slow store.
@@ -264,7 +262,7 @@ export class ChatFiles {
       if (error instanceof StoreFault) log.warn({ reason: error.reason }, "a file is not stored");
       // If this fails too, the collector does it, soon: what did not arrive counts no longer. A store that is away would
       // let the sender wait.
-      await files.giveUp(id, userId, Date.now() + DELETED_MS).catch(() => undefined);
+      await files.giveUp(id, userId, Date.now() + AGAIN_MS).catch(() => undefined);
       const removing = this.#parts.collector.remove(id).catch(() => undefined);
       if (!(error instanceof StoreFault)) await removing;
       throw error;

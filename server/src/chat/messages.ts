@@ -19,7 +19,7 @@ import type { Audit } from "../store/audit.ts";
 import { unanswered, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Settings } from "../store/settings.ts";
-import { may, refused, roleIn } from "./access.ts";
+import { demand, may, refused, roleIn } from "./access.ts";
 import type { ChatFiles } from "./files.ts";
 import { asChanged, demandMeant, type Mentioned, type MessageChange } from "./changes.ts";
 import { findMessages, type Finding } from "./find.ts";
@@ -146,8 +146,7 @@ export class ChatMessages {
     const change = () =>
       this.#log.change(user.id, asked, (message, record) => {
         const action = asked.do === "delete" && message.from !== user.id ? "delete.others" : asked.do;
-        const refusal = may(action, withRecord(record));
-        if (refusal !== null) throw refused(refusal);
+        demand(withRecord(record), action);
         return asChanged(message, user.id, asked, Date.now(), mentioned);
       });
     if (asked.do !== "delete") return change();

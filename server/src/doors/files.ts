@@ -114,8 +114,8 @@ export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
       response.status(416).end();
       return;
     }
-    if (size !== undefined)
-      response.set("Content-Length", String(range ? range.end - range.start + 1 : size));
+    const length = range ? range.end - range.start + 1 : size;
+    if (length !== undefined) response.set("Content-Length", String(length));
     if (range) response.status(206);
     if (request.method === "HEAD") {
       response.end();
@@ -123,7 +123,6 @@ export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
     }
     const bytes = await read(range);
     if (bytes === null) throw noFile();
-    const length = range ? range.end - range.start + 1 : size;
     await pipeline(inTurns(length === undefined ? bytes : whole(bytes, length), userId), response);
   }
 

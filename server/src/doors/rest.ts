@@ -501,12 +501,7 @@ function beforeAnswer(response: Response, work: () => Promise<void>, failed: (er
   const end = response.end.bind(response) as (...args: unknown[]) => Response;
   response.end = (...args: unknown[]) => {
     response.end = end;
-    work().then(
-      () => end(...args),
-      (error: unknown) => {
-        failed(error);
-      },
-    );
+    work().then(() => end(...args), failed);
     return response;
   };
 }

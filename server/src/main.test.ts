@@ -184,6 +184,36 @@ it("an unhandled error ends the process with code 1 and is logged without the va
   }
 });
 
+it("the young generation of the heap stays small, also once a password was hashed in a thread", async () => {
+  const house = await replicas(0);
+  const weighing = `import { getHeapSpaceStatistics } from "node:v8";
+    process.on("SIGUSR2", () => {
+      const kept = new Set();
+      for (let made = 0; made < 3e6; made += 1) {
+        kept.add({ made });
+        if (kept.size > 1e5) kept.clear();
+      }
+      const { space_size } = getHeapSpaceStatistics().find((space) => space.space_name === "new_space");
+      console.log("young " + space_size);
+    });`;
+  const server = await serverProcess({
+    ...house.env,
+    NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(weighing)}`,
+  });
+  const sizes = () => [...server.output().matchAll(/^young (\d+)$/gm)].map(([, size]) => Number(size));
+  try {
+    process.kill(server.pid, "SIGUSR2");
+    await until(() => sizes().length === 1);
+    await new Browser(server).post("/api/users", { username: "ann", password: PASSWORD });
+    process.kill(server.pid, "SIGUSR2");
+    await until(() => sizes().length === 2);
+    expect(sizes()[1]).toBe(sizes()[0]);
+  } finally {
+    await server.stop();
+    await house.close();
+  }
+});
+
 it("a refusal by Redis at the start is reported by its code, without what it quotes", async () => {
   // The first write is a room's name; the session secret would be among the next.
   const own = await ownRedis({ persistent: false, args: ['rename-command SET ""'] });

@@ -81,7 +81,7 @@ export function createHttpServer(
         return false;
       }
       this.#open += 1;
-      socket.once("close", this.#left);
+      socket.on("close", this.#left);
       return true;
     }
 

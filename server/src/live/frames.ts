@@ -174,7 +174,11 @@ export class AnswerNumber {
  * a second time. If the private field gets another name, the callback stays in use.
  */
 export function answerByNumber(connection: Connection): void {
-  Object.assign(connection, { ack: (id: number) => new AnswerNumber(id) });
+  Object.assign(connection, { ack: numbered });
+}
+
+function numbered(id: number): AnswerNumber {
+  return new AnswerNumber(id);
 }
 
 /** Remembers the newest listener, by which Engine.IO waits for the end of the response to an upgrade. See `slim`. */

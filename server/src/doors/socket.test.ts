@@ -607,6 +607,24 @@ describe("a named room", () => {
     for (const one of [zoe, other]) one.close();
   });
 
+  it("is not shown to a window anew because another one of its user was ended", async () => {
+    const ann = await person(left);
+    await ann.makes({ name: "Attic" });
+    const other = new Browser(left);
+    await other.post("/api/login", { username: ann.user.username, password: "correct horse" });
+    const ending = await connect(other, ann.user);
+    const heard = record(ann);
+    const [sid = ""] = /(?<=s%3A)[^.]+/.exec(String(other.cookie)) ?? [];
+    await house.redis.del(house.keys.session(sid));
+    const ended = new Promise((resolve) => ending.socket.once("disconnect", resolve));
+    // A changed account makes the replica check all windows of its user; the last thing that it tells is "me".
+    await ann.browser.fetch("PATCH", "/api/me", { displayName: "Ann of the Attic" });
+    await ended;
+    await until(() => heard.some(([event]) => event === "me"));
+    expect(heard.filter(([event]) => event === "show.room")).toEqual([]);
+    ann.close();
+  });
+
   it("appears in its creator's other windows on every replica, and is heard there", async () => {
     const other = await windowOf(mary, right);
     const shown = new Promise<Room>((resolve) => other.socket.once("show.room", resolve));

@@ -609,16 +609,21 @@ export class SocketDoor {
    */
   async #open(chat: Chat, userId: UserId, ids: RoomId[], before?: number): Promise<RoomId[]> {
     const { relay } = this.#parts;
-    for (let known = before; ;) {
-      await Promise.all(ids.map((id) => relay.open(id)));
-      const isSure = (id: RoomId) => known !== undefined && !relay.hasChangedSince(id, known);
-      const doubtful = ids.filter((id) => !isSure(id));
-      if (doubtful.length === 0) return ids;
-      known = relay.epoch;
-      const theirs = new Set(await chat.rooms.areTheirs(userId, doubtful));
-      const gone = doubtful.filter((id) => !theirs.has(id));
-      this.#release(gone);
-      ids = ids.filter((id) => !gone.includes(id));
+    try {
+      for (let known = before; ;) {
+        await Promise.all(ids.map((id) => relay.open(id)));
+        const isSure = (id: RoomId) => known !== undefined && !relay.hasChangedSince(id, known);
+        const doubtful = ids.filter((id) => !isSure(id));
+        if (doubtful.length === 0) return ids;
+        known = relay.epoch;
+        const theirs = new Set(await chat.rooms.areTheirs(userId, doubtful));
+        const gone = doubtful.filter((id) => !theirs.has(id));
+        this.#release(gone);
+        ids = ids.filter((id) => !gone.includes(id));
+      }
+    } catch (error) {
+      this.#release(ids);
+      throw error;
     }
   }
 
@@ -666,27 +671,30 @@ export class SocketDoor {
     const [first] = here;
     if (!first) return;
     const newcomers = new Set(here.filter((connection) => !connection.data.rooms.has(id)));
-    await relay.open(id);
-    const described = await chat.rooms.describe(id, first.data.user.id);
-    let messages = await chat.messages.newest(id, LIMITS.page);
-    // Reads again if the relay has passed on more meanwhile; but not endlessly, because a log can lose its tail.
-    for (let tries = 1; tries < SHOW_TRIES && newestSeq(messages) < relay.seq(id); tries += 1) {
-      messages = await chat.messages.newest(id, LIMITS.page);
+    try {
+      await relay.open(id);
+      const described = await chat.rooms.describe(id, first.data.user.id);
+      let messages = await chat.messages.newest(id, LIMITS.page);
+      // Reads again if the relay has passed on more meanwhile; but not endlessly, because a log can lose its tail.
+      for (let tries = 1; tries < SHOW_TRIES && newestSeq(messages) < relay.seq(id); tries += 1) {
+        messages = await chat.messages.newest(id, LIMITS.page);
+      }
+      const passedOn = messages.filter(({ seq }) => seq <= relay.seq(id));
+      const isBehind = newestSeq(messages) < relay.seq(id);
+      for (const connection of here) {
+        const joined = connection.data.rooms.has(id);
+        // Another order, or the check after a new connection, has shown the room meanwhile.
+        if (!connection.connected || (joined && newcomers.has(connection))) continue;
+        connection.emit("show.room", described);
+        if (joined) continue;
+        for (const message of passedOn) connection.emit("message", message);
+        delivery.join(id, connection);
+        // A client that did not get everything must ask.
+        if (isBehind) connection.emit("room.stale", { roomId: id });
+      }
+    } finally {
+      this.#release([id]);
     }
-    const passedOn = messages.filter(({ seq }) => seq <= relay.seq(id));
-    const isBehind = newestSeq(messages) < relay.seq(id);
-    for (const connection of here) {
-      const joined = connection.data.rooms.has(id);
-      // Another order, or the check after a new connection, has shown the room meanwhile.
-      if (!connection.connected || (joined && newcomers.has(connection))) continue;
-      connection.emit("show.room", described);
-      if (joined) continue;
-      for (const message of passedOn) connection.emit("message", message);
-      delivery.join(id, connection);
-      // A client that did not get everything must ask.
-      if (isBehind) connection.emit("room.stale", { roomId: id });
-    }
-    if (!delivery.hears(id)) relay.release(id);
   }
 
   #disconnect(chosen: (data: ConnectionData) => boolean): void {
@@ -719,11 +727,13 @@ export class SocketDoor {
       if (ended.has(connection.data.sid) || accounts[index] === undefined) connection.disconnect(true);
 
     const rooms = new Set(await chat.rooms.of(userId));
-    const heard = new Set(here.flatMap((connection) => [...connection.data.rooms]));
+    // One that has left hears nothing, which is no reason to show the others anything.
+    const isOpen = ({ connected }: Connection) => connected;
+    const heard = new Set(here.filter(isOpen).flatMap((connection) => [...connection.data.rooms]));
     for (const id of heard)
       if (!rooms.has(id) && !(await chat.rooms.mendList(userId, id))) delivery.expel(id, userId);
     for (const id of rooms) {
-      if (here.every((connection) => connection.data.rooms.has(id))) continue;
+      if (here.filter(isOpen).every((connection) => connection.data.rooms.has(id))) continue;
       if (await chat.rooms.mendList(userId, id)) await this.#showRoom(chat, [userId], id);
     }
   }

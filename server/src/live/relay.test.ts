@@ -20,6 +20,7 @@ import {
   testRedisUrl,
   until,
   unwrap,
+  windowOf,
   type House,
   type OwnRedis,
   type Person,
@@ -231,12 +232,21 @@ describe("a replica", () => {
   });
 
   it(
-    "keeps hearing a room whose last member leaves while another one enters",
+    "keeps hearing a room whose last member leaves while another one enters, and no room of a connection that was not let in",
     { timeout: 120_000 },
     async () => {
       const held: (() => void)[] = [];
       let hold = "";
+      let refused = "";
       const wire = await startWire(testRedisUrl(), (chunk, from) => {
+        if (refused && from === "replica") {
+          const [before = "", ...after] = chunk.toString("latin1").split(`${refused}\r\n`);
+          if (after.length > 0)
+            return Buffer.from(
+              [before.replace(/subscribe(?=[^a-z]+$)/i, "subscribed"), ...after].join(`${refused}\r\n`),
+              "latin1",
+            );
+        }
         if (!hold || from !== "replica" || !chunk.includes(hold)) return chunk;
         hold = "";
         return new Promise((resolve) => held.push(() => resolve(chunk)));
@@ -250,6 +260,13 @@ describe("a replica", () => {
         const roomId = await namedRoom(mary, "handed over", joe);
         const control = await namedRoom(mary, "left for good");
         const own = await namedRoom(joe, "not open on the left yet");
+        // Zed is not let in on the left, because one of his rooms cannot be followed; another one could.
+        const zed = await person(right);
+        const followed = await namedRoom(zed, "followed for nobody");
+        refused = house.keys.roomChannel(await namedRoom(zed, "cannot be followed"));
+        await expect(windowOf(zed, left)).rejects.toThrow();
+        refused = "";
+        zed.close();
         // Joe's second window enters on Mary's replica. The shared room is open there; his own is not, and its
         // subscription is slow. Meanwhile Mary leaves.
         hold = house.keys.roomChannel(own);
@@ -267,9 +284,11 @@ describe("a replica", () => {
         const heard: string[] = [];
         socket.on("message", ({ message }) => heard.push(message));
         // The control room was closed after the shared one could have been.
-        const gone = async () =>
-          (await house.redis.pubsub("NUMSUB", house.keys.roomChannel(control)))[1] === 0;
-        await until(gone, 45_000, "the control room to be let go of");
+        for (const room of [control, followed]) {
+          const gone = async () =>
+            (await house.redis.pubsub("NUMSUB", house.keys.roomChannel(room)))[1] === 0;
+          await until(gone, 45_000, "the room to be let go of");
+        }
         await joe.say(roomId, "still there?");
         await joe.say(own, "barrier");
         await until(() => heard.includes("barrier"));

@@ -23,6 +23,7 @@ type Parts = {
 export class Collector {
   readonly #parts: Parts;
   #next: NodeJS.Timeout | undefined;
+  #closed = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -35,6 +36,7 @@ export class Collector {
         this.#parts.log.warn({ reason: whyOf(error) }, "what nobody has any more is removed later");
       });
     const later = (): void => {
+      if (this.#closed) return;
       const run = () => void Promise.all([attempt(this.collect()), attempt(resume())]).then(later);
       this.#next = setTimeout(run, COLLECT_MS * (0.5 + Math.random())).unref();
     };
@@ -44,6 +46,7 @@ export class Collector {
   }
 
   close(): void {
+    this.#closed = true;
     clearTimeout(this.#next);
   }
 

@@ -74,7 +74,10 @@ export class Images {
         over({ fault: signal === null || this.#closed ? "stopped" : "broken" });
       worker.once("message", over).once("exit", died);
       worker.send(order, (error) => {
-        if (error) worker.kill();
+        if (!error) return;
+        // Not the picture's fault, as the end of the process by a signal would be.
+        over({ fault: "stopped" });
+        worker.kill();
       });
     });
   }

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   PATIENCE_MS,
   both,
+  Browser,
   person,
   replicas,
   startWire,
@@ -151,6 +152,29 @@ describe("a client without a browser", () => {
     tab.chat.openRoom(id, 4_711);
     await until(() => tab.chat.snapshot().visit?.is === "missing");
     tab.chat.close();
+  });
+
+  test("knows the names of people who are mentioned in an old message that it goes to", async () => {
+    const tab = openTab();
+    const { cave, other } = await caveOf(tab);
+    // Whoever was online is known.
+    const offline = new Browser(both(house)[0]);
+    const { body: mentioned } = await offline.post<User>("/api/users", {
+      username: name(),
+      password: PASSWORD,
+    });
+    const hers = await other.say(cave, `@${mentioned.username} is not here`);
+    for (let at = 0; at < LIMITS.page; at += 1) await other.say(cave, `later ${at}`);
+    const seen = openTab(tab.profile);
+    await seen.chat.start();
+    await seen.online();
+    const knows = () => seen.chat.snapshot().users.get(mentioned.id)?.username;
+    await until(() => seen.chat.snapshot().rooms?.get(cave) !== undefined);
+    expect(knows()).toBeUndefined();
+    seen.chat.openRoom(cave, hers.seq);
+    await until(() => knows() === mentioned.username, PATIENCE_MS, "the name");
+    for (const one of [tab, seen]) one.chat.close();
+    other.close();
   });
 
   test("catches up after a lost connection, and sends what it wrote meanwhile", async () => {

@@ -238,7 +238,7 @@ export function createChatClient(world: World) {
     async findMessages(asked: Finding, cursor: string | undefined, signal: AbortSignal) {
       const { api: mine, people } = here();
       const page = await mine.findMessages(asked, cursor, signal);
-      people.learn(page.hits.map(({ message }) => message.from));
+      people.learnFrom(page.hits.map(({ message }) => message));
       return page;
     },
     /** Marks new messages of this room as read on arrival. null: nobody is looking. */
@@ -398,7 +398,7 @@ export function createChatClient(world: World) {
 
     async pins(roomId: RoomId): Promise<readonly Message[]> {
       const { messages } = await here().api.pins(roomId);
-      here().people.learn(messages.map(({ from }) => from));
+      here().people.learnFrom(messages);
       return messages;
     },
 
@@ -458,7 +458,7 @@ export function createChatClient(world: World) {
     /** What mentions this user in all their rooms, newest first, before a date. */
     async mentions(before: number | undefined): Promise<Page> {
       const page = await here().api.mentions(before);
-      here().people.learn(page.messages.map(({ from }) => from));
+      here().people.learnFrom(page.messages);
       return page;
     },
     /** Whether notifications can be shown beside the page; undefined where there is no such thing. */

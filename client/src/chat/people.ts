@@ -1,4 +1,4 @@
-import { LIMITS, type UserId } from "@hubbub/server/protocol";
+import { LIMITS, type Message, type UserId } from "@hubbub/server/protocol";
 import type { Api } from "./api.ts";
 import type { Scope } from "./scope.ts";
 import type { Chat } from "./store.ts";
@@ -20,17 +20,9 @@ export function createPeople({ chat, scope, api }: { chat: Chat; scope: Scope; a
   }
 
   return {
-    learn(ids: readonly UserId[]): void {
-      const idle = toLearn.size === 0;
-      for (const id of ids) if (!chat.state.users.has(id) && !asked.has(id)) toLearn.add(id);
-      if (!idle || toLearn.size === 0) return;
-      scope.after(LEARN_AFTER_MS, () => {
-        const ready = [...toLearn];
-        toLearn.clear();
-        for (let from = 0; from < ready.length; from += LIMITS.userIds)
-          void ask(ready.slice(from, from + LIMITS.userIds));
-      });
-    },
+    learn,
+    /** Learns the names that messages show. */
+    learnFrom: (messages: readonly Message[]): void => learn(messages.flatMap(whoIsIn)),
 
     /** As `api.findUsers`; people who are found are known from now on. */
     async find(text: string, after: UserId | undefined, signal: AbortSignal) {
@@ -39,6 +31,23 @@ export function createPeople({ chat, scope, api }: { chat: Chat; scope: Scope; a
       return answer;
     },
   };
+
+  function learn(ids: readonly UserId[]): void {
+    const idle = toLearn.size === 0;
+    for (const id of ids) if (!chat.state.users.has(id) && !asked.has(id)) toLearn.add(id);
+    if (!idle || toLearn.size === 0) return;
+    scope.after(LEARN_AFTER_MS, () => {
+      const ready = [...toLearn];
+      toLearn.clear();
+      for (let from = 0; from < ready.length; from += LIMITS.userIds)
+        void ask(ready.slice(from, from + LIMITS.userIds));
+    });
+  }
+}
+
+/** The users whose names a message shows. */
+export function whoIsIn({ from, mentions = [] }: Message): UserId[] {
+  return [from, ...mentions];
 }
 
 export type People = ReturnType<typeof createPeople>;

@@ -13,7 +13,7 @@ import {
 import { ChatError, type Api } from "./api.ts";
 import { changeSlot, type Drafts } from "./drafts.ts";
 import type { Outbox } from "./outbox.ts";
-import type { People } from "./people.ts";
+import { whoIsIn, type People } from "./people.ts";
 import type { Reads } from "./reads.ts";
 import type { Scope } from "./scope.ts";
 import type { ChatSocket } from "./socket.ts";
@@ -174,7 +174,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
 
   function heard(message: Message) {
     told(message);
-    people.learn(whoIsIn(message));
+    people.learnFrom([message]);
     reads.came(message.roomId);
     settle(message.roomId);
   }
@@ -271,7 +271,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         reads.came(synced.roomId);
         for (const message of synced.messages) if (isOwn(message)) outbox.heard(message);
         forgetDeleted([...synced.messages, ...(synced.changes?.messages ?? [])]);
-        people.learn(synced.messages.flatMap(whoIsIn));
+        people.learnFrom(synced.messages);
         const room = chat.state.rooms?.get(synced.roomId);
         if (room === undefined) continue;
         if (synced.more && synced.reset === undefined) unfinished.push(room);
@@ -344,7 +344,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       chat.dispatch({ type: "newest page", roomId, page });
       forgetDeleted(page.messages);
       reads.came(roomId);
-      people.learn(page.messages.flatMap(whoIsIn));
+      people.learnFrom(page.messages);
       await prove(roomId);
     } catch {
       chat.dispatch({ type: "load failed", roomId });
@@ -395,7 +395,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     try {
       const page = await read(roomId, { before: first.date, size: LIMITS.page });
       chat.dispatch({ type: "older page", roomId, page });
-      people.learn(page.messages.flatMap(whoIsIn));
+      people.learnFrom(page.messages);
     } catch {
       chat.dispatch({ type: "load failed", roomId });
       if (isDoubtedSince(room)) await loadOlder(roomId);
@@ -406,7 +406,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   function joined(room: Room, page: { messages: Message[] } & Partial<Revision>) {
     const { messages } = page;
     showRoom(room);
-    people.learn(messages.flatMap(whoIsIn));
+    people.learnFrom(messages);
     const more = (messages[0]?.seq ?? 1) > 1;
     chat.dispatch({ type: "newest page", roomId: room.id, page: { ...page, more } });
     forgetDeleted(messages);
@@ -458,9 +458,4 @@ function cursorOf(room: RoomState): Cursor {
 /** The users whose names the list of rooms shows. */
 function whoNames({ last, userIds }: Room): UserId[] {
   return [...(userIds ?? []), ...(last === null ? [] : whoIsIn(last))];
-}
-
-/** The users whose names a message shows. */
-function whoIsIn({ from, mentions = [] }: Message): UserId[] {
-  return [from, ...mentions];
 }

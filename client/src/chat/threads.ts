@@ -1,4 +1,4 @@
-import { LIMITS, type Message } from "@hubbub/server/protocol";
+import { LIMITS } from "@hubbub/server/protocol";
 import { ChatError, isPassing } from "./api.ts";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
@@ -36,7 +36,7 @@ export function createThreads({ chat, scope, people, read }: Needs) {
             page.messages.find((message) => message.seq === begins) ??
             (await read(roomId, { around: begins, size: 1 })).messages[0];
           if (root === undefined) throw new ChatError("not_found", "The thread has no beginning.");
-          learn([root, ...page.messages]);
+          people.learnFrom([root, ...page.messages]);
           chat.dispatch({ type: "thread read", id, root, page });
           await reach(id, seq);
         } catch (error) {
@@ -67,15 +67,11 @@ export function createThreads({ chat, scope, people, read }: Needs) {
     chat.dispatch({ type: "thread loading", id });
     try {
       const page = await read(roomId, { thread: root.seq, before: first.date, size: LIMITS.page });
-      learn(page.messages);
+      people.learnFrom(page.messages);
       chat.dispatch({ type: "thread page", id, page });
     } catch {
       chat.dispatch({ type: "thread load failed", id });
     }
-  }
-
-  function learn(messages: readonly Message[]) {
-    people.learn(messages.flatMap(({ from, mentions = [] }) => [from, ...mentions]));
   }
 
   return {

@@ -25,7 +25,7 @@ export function createVisits({ chat, scope, api, people, read }: Needs) {
       const wasIn = isIn(roomId);
       try {
         const page = await read(roomId, { around: seq, size: AROUND, threads: true });
-        people.learn(page.messages.map(({ from }) => from));
+        people.learnFrom(page.messages);
         chat.dispatch({ type: "visited", id, page });
         return;
       } catch (error) {
@@ -62,7 +62,7 @@ export function createVisits({ chat, scope, api, people, read }: Needs) {
     try {
       const from = side === "older" ? { before: end.date } : { after: end.date };
       const page = await read(roomId, { ...from, size: LIMITS.page, threads: true });
-      people.learn(page.messages.map((message) => message.from));
+      people.learnFrom(page.messages);
       chat.dispatch({ type: "visit page", id, side, page });
     } catch {
       chat.dispatch({ type: "visit load failed", id });

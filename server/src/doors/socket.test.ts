@@ -614,7 +614,7 @@ describe("a named room", () => {
     await other.post("/api/login", { username: ann.user.username, password: "correct horse" });
     const ending = await connect(other, ann.user);
     const heard = record(ann);
-    const [sid = ""] = /(?<=s%3A)[^.]+/.exec(String(other.cookie)) ?? [];
+    const [sid = ""] = /(?<=s%3A)[^.]+/.exec(other.cookie) ?? [];
     await house.redis.del(house.keys.session(sid));
     const ended = new Promise((resolve) => ending.socket.once("disconnect", resolve));
     // A changed account makes the replica check all windows of its user; the last thing that it tells is "me".

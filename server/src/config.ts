@@ -6,11 +6,12 @@ import { looksLikeKey } from "./keys.ts";
 import { SIGN_UP_MODES } from "./protocol.ts";
 import { parseRedisUrl } from "./redisUrl.ts";
 
-/**
+/*
  * The only reader of the environment. Declares every variable with its default, its unit and its reason;
  * `.env.example` repeats them, docs/configuration.md is generated from them, and a test fails when either is stale.
  * Reports all faults at once.
  */
+
 const flag = (fallback: "on" | "off") =>
   z
     .enum(["on", "off"])

@@ -6,7 +6,7 @@ import type { Logger } from "pino";
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 import { addressOf, type Config } from "./config.ts";
 import { ChatError } from "./errors.ts";
-import { QUEUES, RATES } from "./limits.ts";
+import { QUEUES, RATES, SHED } from "./limits.ts";
 import { ERROR_CODES } from "./protocol.ts";
 
 /** Metrics of one process, or merged ones of several, in the form in which processes exchange them. */
@@ -21,8 +21,6 @@ const TEXT_MS = 3_000;
 /** A reader of metrics asks every few seconds, over one connection. */
 const READERS = 32;
 export const LOGIN_OUTCOMES = ["done", "failed", "limited", "refused", "unavailable", "cut"] as const;
-/** In the order in which they are shed. */
-const SHED_KINDS = ["presence", "typing", "history", "handshakes", "sends"] as const;
 export const METRICS_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
 
 /**
@@ -239,7 +237,7 @@ export function createMetrics() {
   for (const limit of [...Object.keys(RATES), ...Object.keys(QUEUES), "turn"])
     metrics.limitsHit.inc({ limit }, 0);
   for (const status of ["500", "503"]) metrics.httpRequests.inc({ route: "none", status }, 0);
-  for (const kind of SHED_KINDS) metrics.sheds.inc({ kind }, 0);
+  for (const kind of Object.keys(SHED)) metrics.sheds.inc({ kind }, 0);
   return metrics;
 }
 

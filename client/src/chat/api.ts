@@ -78,7 +78,7 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal, userId?: Us
       call<Found<Presence>>("GET", `/users${search({ q, after })}`, undefined, signal),
     online: () => call<Presence[]>("GET", "/users/online"),
     rooms: () => call<Room[]>("GET", "/rooms"),
-    /** The same for named rooms. */
+    /** As `findUsers`, for named rooms. */
     findRooms: (q: string, after: RoomId | undefined, signal: AbortSignal) =>
       call<Found<ListedRoom>>("GET", `/rooms/directory${search({ q, after })}`, undefined, signal),
     /** A named room, if it exists. */

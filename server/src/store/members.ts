@@ -240,7 +240,7 @@ export class Members {
     if (unowned !== null || (await this.size(roomId)) === 1) await this.keepOwner(roomId);
   }
 
-  /** How many owners a room has that are not disabled. */
+  /** The owners of a room that are not disabled. */
   async owners(roomId: RoomId): Promise<UserId[]> {
     return Object.entries(await this.#redis.hgetall(this.#keys.records(roomId))).flatMap(([id, text]) => {
       const { role, disabled } = parseRecord(text);

@@ -171,15 +171,6 @@ export class Accounts {
     return ended;
   }
 
-  /** A code with which its owner chooses a new password, once, within a day. */
-  newReset(userId: UserId): Promise<string> {
-    return this.#parts.users.newReset(userId);
-  }
-
-  endReset(userId: UserId): Promise<void> {
-    return this.#parts.users.endReset(userId);
-  }
-
   /** Sets the password of the code's user, and ends their sessions. Throws `not_found`, `invalid`. */
   async useReset(code: string, password: string, address: string): Promise<void> {
     const { users, audit } = this.#parts;

@@ -143,10 +143,10 @@ export class Admin {
     return this.#noted(by, "account", id, "a link for a new password", async (begin) => {
       await this.#demandBelow(by, id);
       await begin();
-      const code = await this.#parts.accounts.newReset(id);
+      const code = await this.#parts.users.newReset(id);
       // They may have got a higher role meanwhile, which ends codes before and after.
       await this.#demandBelow(by, id).catch(async (error: unknown) => {
-        await this.#parts.accounts.endReset(id);
+        await this.#parts.users.endReset(id);
         throw error;
       });
       return code;

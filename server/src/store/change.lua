@@ -3,7 +3,7 @@
 -- KEYS meta, records, changed, revs, members, room, once, deleted, pins, bans, files, joined; for a row also the mentions of each
 --      user it mentions now, then of each it no longer mentions (one slot)
 -- ARGV 1 what: '@<user>' or the row's date
---      2 what must be there now: the row or the record; for a record also '' for none, '*' for any, 'set' to make it
+--      2 what must be there now: the row or the record; for a record also '' for none, 'set' to make it
 --        what `members` says
 --      3 the new record, or '' for none; or the new row up to its rev
 --      4 channel, 5 beginning of the announcement, 6 its end, for a record
@@ -43,7 +43,7 @@ else
       return { 'same', stored }
     end
     new = inside and new or ''
-  elseif old ~= '*' and old ~= stored then
+  elseif old ~= stored then
     return { 'conflict', stored }
   end
   if ban == 'guarded' then

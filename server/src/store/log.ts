@@ -332,11 +332,10 @@ export class Log {
     const once = nonce === undefined ? undefined : keys.edit(roomId, by, nonce);
     for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {
       const [row, record, done] = await Promise.all([
-        this.#rowOf(roomId, seq),
+        this.#demandRow(roomId, seq),
         this.#redis.hget(keys.records(roomId), by),
         once === undefined ? null : this.#redis.get(once),
       ]);
-      if (row === null) throw new ChatError("not_found", "There is no such message.");
       const before = parseRow(row);
       // The log may have lost the message that was edited, and given its number to another.
       if (done === String(before.date)) return row;

@@ -32,15 +32,9 @@ const OPTIONS: Record<Purpose, RedisOptions> = {
 };
 
 /**
- * Resolves with a connected client, or throws one Error with a line for people, without the password. `refused` gets
- * the code of each later refusal by Redis.
+ * Resolves with a connected client, or throws one Error with a line for people, without the password.
  */
-export async function connectRedis(
-  url: string,
-  purpose: Purpose,
-  log: Logger,
-  refused: (code: string) => void = () => undefined,
-): Promise<RedisClient> {
+export async function connectRedis(url: string, purpose: Purpose, log: Logger): Promise<RedisClient> {
   const address = parseRedisUrl(url);
   const cannot = (why: unknown) => new Error(`Redis at ${address.shown} cannot be used: ${faultOf(why)}`);
   try {
@@ -57,11 +51,9 @@ export async function connectRedis(
     connectionName: `hubbub-${purpose}`,
     retryStrategy: (attempt) => Math.min(50 * 2 ** attempt, 1_000) * (0.5 + Math.random() / 2),
     reconnectOnError: (error) => {
-      const code = redisCode(error);
-      if (code !== undefined) refused(code);
       // A primary has become a replica; the address, or a Sentinel, may know the new primary. The refused command is
       // not sent again: its caller decides.
-      if (code !== "READONLY" || performance.now() - reconnectedAt < READONLY_MS) return false;
+      if (redisCode(error) !== "READONLY" || performance.now() - reconnectedAt < READONLY_MS) return false;
       reconnectedAt = performance.now();
       return true;
     },

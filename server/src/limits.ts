@@ -148,7 +148,7 @@ export const QUEUES = {
     why: "as many as a browser requests at once; memory for the longest pages",
   },
   sync: { running: 2, waiting: 200, why: "tabs that come back together" },
-  rooms: { running: 1, waiting: 100, why: "each reads all rooms of the user" },
+  lists: { running: 1, waiting: 100, why: "each may read all rooms of the user, or all people of one" },
   search: { running: 2, waiting: 20, why: "one for each pause in typing" },
   find: { running: 1, waiting: 5, why: "searches among messages: typing on abandons the previous one" },
   finds: { running: 2, waiting: 20, why: "the same for all users of a replica: each takes about 300 ms" },

@@ -64,7 +64,7 @@ export class Admin {
   }
 
   async list(after: number, size: number): Promise<Account[]> {
-    return this.#accounts((await this.#parts.users.list(after, size)).map(({ id }) => id));
+    return this.#accounts((await this.#parts.users.list(after, size)).found.map(({ id }) => id));
   }
 
   async search(text: string, after: UserId | undefined, size: number): Promise<Found<Account>> {

@@ -230,14 +230,15 @@ export class ChatMessages {
   }
 
   /**
-   * Messages that mention this user in their rooms, newest first, before a date; and whether there are more. May have
-   * more than `size`: those of one moment, in several rooms, are not torn apart, because the next page begins before it.
+   * Messages that mention this user in their rooms, newest first, before a date; whether there are more; and how many
+   * were looked at, some of them their own. May have more than `size`: those of one moment, in several rooms, are not torn apart, because the next page begins before it.
    */
   async listMentions(
     user: User,
     { before, size }: { before?: number | undefined; size: number },
-  ): Promise<{ messages: Message[]; more: boolean }> {
+  ): Promise<{ messages: Message[]; more: boolean; looked: number }> {
     const roomIds = await this.#rooms.areTheirs(user.id, await this.#members.of(user.id));
+    let looked = 0;
     type Rest = { roomId: RoomId; since: number; seqs: number[]; below?: number; next: Message | undefined };
     const rests: Rest[] = [];
     const read = async (rest: Rest, top: { before?: number; below?: number }) => {
@@ -257,6 +258,7 @@ export class ChatMessages {
         const seq = rest.seqs.shift();
         if (seq !== undefined) {
           const message = await this.#log.at(rest.roomId, seq);
+          looked += 1;
           if (message && isTold(message, user.id) && message.date < (before ?? Infinity)) rest.next = message;
         } else if (rest.below === undefined) break;
         else await read(rest, { below: rest.below });
@@ -288,7 +290,7 @@ export class ChatMessages {
     // Who was removed meanwhile reads nothing that was said afterwards.
     const shown = [...new Set(messages.map(({ roomId }) => roomId))];
     const isWhole = (await this.#rooms.areTheirs(user.id, shown)).length === shown.length;
-    return isWhole ? { messages, more } : this.listMentions(user, { before, size });
+    return isWhole ? { messages, more, looked } : this.listMentions(user, { before, size });
   }
 
   /** What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's. */

@@ -12,6 +12,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
+import type { Picked } from "../store/ids.ts";
 import type { Decided, Members } from "../store/members.ts";
 import type { MemberRecord } from "../store/log.ts";
 import { demand, mayActOn, roleIn, type Action, type Situation } from "./access.ts";
@@ -42,14 +43,18 @@ export class Moderation {
   }
 
   /** A page of a room's members, with an id above `after`, ascending. Throws `not_found`. */
-  async list(user: User, roomId: RoomId, after: number, size: number): Promise<Member[]> {
+  async list(user: User, roomId: RoomId, after: number, size: number): Promise<Picked<Member>> {
     const { kind } = await this.#rooms.demand(user, roomId, "members");
-    if (kind === "everyone") return this.#described(roomId, await this.#users.list(after, size));
-    const ids =
+    if (kind === "everyone") {
+      const { found, looked } = await this.#users.list(after, size);
+      return { found: await this.#described(roomId, found), looked };
+    }
+    const pair = this.#rooms.usersOf(roomId).filter((id) => Number(id) > after);
+    const { found, looked } =
       kind === "direct"
-        ? this.#rooms.usersOf(roomId).filter((id) => Number(id) > after)
+        ? { found: pair.slice(0, size), looked: pair.length }
         : await this.#members.page(roomId, after, size);
-    return this.#described(roomId, await this.#users.find(ids.slice(0, size)));
+    return { found: await this.#described(roomId, await this.#users.find(found)), looked };
   }
 
   /**

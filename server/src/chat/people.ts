@@ -1,5 +1,6 @@
 import type { Presence } from "../live/presence.ts";
 import type { Found, Presence as PresentUser, User, UserId } from "../protocol.ts";
+import type { Picked } from "../store/ids.ts";
 import type { Users } from "./users.ts";
 
 /** Who there is, and who of them is online. */
@@ -23,8 +24,9 @@ export class People {
     return { found: await this.find(ids), total, complete };
   }
 
-  async list(after: number, size: number): Promise<PresentUser[]> {
-    return this.#withPresence(await this.#users.list(after, size));
+  async list(after: number, size: number): Promise<Picked<PresentUser>> {
+    const { found, looked } = await this.#users.list(after, size);
+    return { found: await this.#withPresence(found), looked };
   }
 
   async find(ids: UserId[]): Promise<PresentUser[]> {

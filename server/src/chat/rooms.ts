@@ -21,6 +21,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
+import type { Picked } from "../store/ids.ts";
 import { keepsRecords } from "../store/kinds.ts";
 import { unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
 import { tooManyRooms, type Guard, type Members } from "../store/members.ts";
@@ -293,7 +294,7 @@ export class ChatRooms {
     return this.#rooms.kind(roomId);
   }
 
-  directory(user: User, after: number, size: number): Promise<ListedRoom[]> {
+  directory(user: User, after: number, size: number): Promise<Picked<ListedRoom>> {
     return this.#rooms.directory(after, size, user.id);
   }
 

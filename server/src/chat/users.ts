@@ -7,7 +7,7 @@ import type { Credentials, Farewell, ServerRole, User, UserId } from "../protoco
 import type { RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
 import { hashes } from "./hashThreads.ts";
-import { Ids, isUnused, pageOfIds } from "../store/ids.ts";
+import { Ids, isUnused, pageOfIds, type Picked } from "../store/ids.ts";
 import { FIRST_ROOMS } from "../store/kinds.ts";
 import { Looks } from "../store/looks.ts";
 import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
@@ -20,6 +20,7 @@ import { weaknessOf } from "./passwords.ts";
 const HOME_MS = 30 * 24 * 3600 * 1_000;
 const HOMES = 50;
 const NAMES_REMEMBERED = 20_000;
+const FOUND_AT_ONCE = 500;
 /** How long a link for a new password works. */
 const RESET_MS = 24 * 3600 * 1_000;
 
@@ -392,8 +393,13 @@ export class Users {
 
   /** The users that exist among the ids, in their order. Deleted ones are told as such. */
   async find(ids: readonly UserId[]): Promise<User[]> {
-    const found = await Promise.all(ids.map((id) => this.#find(id)));
-    return found.filter((user) => user !== undefined);
+    const found: User[] = [];
+    // A few at a time: Redis and this process must serve others in between.
+    for (let start = 0; start < ids.length; start += FOUND_AT_ONCE) {
+      const some = await Promise.all(ids.slice(start, start + FOUND_AT_ONCE).map((id) => this.#find(id)));
+      found.push(...some.filter((user) => user !== undefined));
+    }
+    return found;
   }
 
   /** The ids of existing users, by their names in lower case. */
@@ -418,7 +424,7 @@ export class Users {
   }
 
   /** The next `size` users with an id above `after`, ascending. Passes over ids that nobody got, and deleted users. */
-  async list(after: number, size: number): Promise<User[]> {
+  async list(after: number, size: number): Promise<Picked<User>> {
     return pageOfIds(after, await this.count(), size, async (ids) =>
       (await this.find(ids)).filter(({ deleted }) => deleted === undefined),
     );

@@ -201,7 +201,7 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
     const read = (): Promise<object> =>
       q === undefined ? admin.managed(by, after, size) : admin.findManaged(by, q, after, size);
     response.json(
-      await throttle.queue("rooms", by.user.id, () => throttle.pay(by.user.id, size, read, () => size)),
+      await throttle.queue("lists", by.user.id, () => throttle.pay(by.user.id, size, read, () => size)),
     );
   });
   // -> `{signup,words}`: who may sign up, `open`, `invite` or `closed`; words that no message may have
@@ -216,7 +216,7 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
   router.get("/admin/stats", async (_request, response) => {
     const { user } = demandActor(response);
     load.demand("history");
-    response.json(await throttle.queue("rooms", user.id, () => admin.stats()));
+    response.json(await throttle.queue("lists", user.id, () => admin.stats()));
   });
   return router;
 }

@@ -1263,3 +1263,51 @@ describe("50 requests at once", () => {
     full.close();
   });
 });
+
+describe("a list", () => {
+  it("is charged for what was read for it, also for what it passes over", async () => {
+    const rate: { points: number } = RATES.work;
+    const { points } = rate;
+    rate.points = 2_000;
+    const strict = await replicas(1, { RATE_LIMITS: "on" }).finally(() => (rate.points = points));
+    try {
+      const [replica] = strict.replicas as [Replica];
+      const { redis, keys } = strict;
+      const owner = await person(replica);
+      const room = await owner.makes({ name: "Everybody" });
+      const most = 1_200;
+      const stored = redis.pipeline();
+      for (let id = 100; id <= most; id += 1) {
+        const other = String(id);
+        stored.hset(keys.user(other), "username", `user${id}`).sadd(keys.online, other);
+        stored.hset(keys.records(room.id), other, '{"role":"member"}');
+        stored.hset(keys.bans(room.id), other, JSON.stringify({ by: owner.user.id, at: 1 }));
+        stored.set(keys.roomName(other), `hidden ${id}`).hset(keys.meta(other), "kind", "invite");
+      }
+      stored.set(keys.totalUsers, most).set(keys.totalRooms, most);
+      await stored.exec();
+
+      const answered = async (path: string): Promise<number> => {
+        // Others have budgets of their own.
+        const one = await person(replica);
+        await redis.hset(keys.records(room.id), one.user.id, '{"role":"owner"}');
+        for (let done = 0; ; done += 1) {
+          const { status } = await one.browser.get(path);
+          if (status !== 200 || done > 200) {
+            expect([path, status]).toEqual([path, 429]);
+            one.close();
+            return done;
+          }
+        }
+      };
+      expect(await answered("/api/rooms/directory?after=99&size=1")).toBeLessThan(2);
+      expect(await answered("/api/users/online")).toBeLessThan(20);
+      expect(await answered(`/api/rooms/${room.id}/bans`)).toBeLessThan(5);
+      expect(await answered(`/api/rooms/${room.id}/members?size=1`)).toBeLessThan(200);
+      expect(await answered(`/api/rooms/${room.id}/audience`)).toBeLessThan(200);
+      owner.close();
+    } finally {
+      await strict.close();
+    }
+  });
+});

@@ -454,6 +454,22 @@ async function readPage(
   );
 }
 
+/**
+ * A list: refused under load, one at a time for each user, and charged by what was read for it, in KB; `most`, if that
+ * may be much, before it is read.
+ */
+async function listed<T>(
+  { throttle, load }: RestParts,
+  user: User,
+  read: () => Promise<T>,
+  cost: (done: T) => number,
+  most = 1,
+): Promise<T> {
+  load.demand("history");
+  const charged = Math.min(most, BOUNDS.listedKb.value);
+  return throttle.queue("lists", user.id, () => throttle.pay(user.id, charged, read, cost));
+}
+
 /** A page of names with this text: refused under load, and charged by how many names are searched. */
 async function search(
   { chat, throttle, load }: RestParts,
@@ -622,13 +638,14 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await search(parts, user, "users", request.query));
     } else {
       const { after, size } = listQuery.parse(request.query);
-      response.json(await chat.people.list(after, size));
+      const read = () => chat.people.list(after, size);
+      response.json((await listed(parts, user, read, ({ looked }) => looked / 2)).found);
     }
   });
   // -> `[{id,username,online}]`: everybody online
   router.get("/users/online", async (_request, response) => {
-    demandUser(response);
-    response.json(await chat.people.online());
+    const read = () => chat.people.online();
+    response.json(await listed(parts, demandUser(response), read, ({ length }) => length / 10));
   });
 
   // ?q=&room=&from=&before=&after=&cursor= -> `{hits:[{message}],cursor?,until?}`: messages of my rooms with each word
@@ -643,15 +660,13 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/mentions", async (request, response) => {
     const user = demandUser(response);
     const asked = mentionsQuery.parse(request.query);
-    load.demand("history");
     const most = BOUNDS.messageKb.value * asked.size + 2 * (await chat.rooms.count(user.id));
-    const page = await throttle.queue("rooms", user.id, () =>
-      throttle.pay(
-        user.id,
-        Math.min(most, BOUNDS.listedKb.value),
-        () => chat.messages.listMentions(user, asked),
-        ({ messages }) => BOUNDS.messageKb.value * (1 + messages.length),
-      ),
+    const { looked: _, ...page } = await listed(
+      parts,
+      user,
+      () => chat.messages.listMentions(user, asked),
+      ({ messages, looked }) => BOUNDS.messageKb.value * (1 + messages.length) + 2 * looked,
+      most,
     );
     response.json(page);
   });
@@ -659,18 +674,10 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // -> mine: `[{id,kind,names,userIds?,private,last,seq,read,unread}]`, General first, then by newest message
   router.get("/rooms", async (_request, response) => {
     const user = demandUser(response);
-    load.demand("history");
     const most = BOUNDS.messageKb.value * (await chat.rooms.count(user.id));
-    const rooms = await throttle.queue("rooms", user.id, () =>
-      // A room takes four commands, and brings its last message.
-      throttle.pay(
-        user.id,
-        Math.min(most, BOUNDS.listedKb.value),
-        () => chat.rooms.list(user),
-        (listed) => 2 * listed.length,
-      ),
-    );
-    response.json(rooms);
+    const read = () => chat.rooms.list(user);
+    // A room takes four commands, and brings its last message.
+    response.json(await listed(parts, user, read, ({ length }) => 2 * length, most));
   });
   // ?after=&size= -> all open rooms, and my invite rooms: `[{id,kind,name,members,joined}]`
   // ?q=&after=&size= -> the same rooms by any part of their name, in the form of `GET /api/users?q=`
@@ -680,7 +687,9 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await search(parts, user, "rooms", request.query));
     } else {
       const { after, size } = listQuery.parse(request.query);
-      response.json(await chat.rooms.directory(user, after, size));
+      const read = () => chat.rooms.directory(user, after, size);
+      // A room takes four commands.
+      response.json((await listed(parts, user, read, ({ looked }) => 2 * looked)).found);
     }
   });
   // {name,kind?,topic?} -> 201 the new room, joined and mine; 409 taken. `kind` is `open` or `invite`; an invite room
@@ -709,11 +718,9 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/rooms/:id/members", async (request, response) => {
     const user = demandUser(response);
     const { after, size } = listQuery.parse(request.query);
-    load.demand("history");
-    const list = () => chat.moderation.list(user, roomIdOf(request), after, size);
-    response.json(
-      await throttle.queue("rooms", user.id, () => throttle.pay(user.id, size, list, () => size)),
-    );
+    const read = () => chat.moderation.list(user, roomIdOf(request), after, size);
+    const { found } = await listed(parts, user, read, ({ looked }) => size + looked / 100, size);
+    response.json(found);
   });
   // {role?,mutedUntil?} -> the member, added or changed; `mutedUntil` is in ms, and 0 ends it
   router.put("/rooms/:id/members/:userId", async (request, response) => {
@@ -731,7 +738,9 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   // -> who may not come back: `[{id,username,by,at,until?}]`
   router.get("/rooms/:id/bans", async (request, response) => {
-    response.json(await chat.moderation.bans(demandUser(response), roomIdOf(request)));
+    const user = demandUser(response);
+    const read = () => chat.moderation.bans(user, roomIdOf(request));
+    response.json(await listed(parts, user, read, ({ length }) => 1 + length / 2));
   });
   // {until?} -> 204, removed and kept out, for ever or until a moment in ms
   router.put("/rooms/:id/bans/:userId", async (request, response) => {
@@ -759,7 +768,9 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   // -> `[{code,url,by,created,expires,uses?,used}]`, newest first
   router.get("/rooms/:id/invites", async (request, response) => {
-    const invites = await chat.invites.list(demandUser(response), roomIdOf(request));
+    const user = demandUser(response);
+    const read = () => chat.invites.list(user, roomIdOf(request));
+    const invites = await listed(parts, user, read, ({ length }) => 1 + length);
     response.json(invites.map((invite) => linked(request, config, invite)));
   });
   // -> what it leads to, without a session too: `{roomId,kind,name,by:{id,username},expires}`; 404 once it lets nobody in
@@ -787,7 +798,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // -> `[{id,roomId,seq,by,at,reason?,state,message}]`, newest first
   router.get("/rooms/:id/reports", async (request, response) => {
     const user = demandUser(response);
-    response.json(await chat.reports.ofRoom(user, roomIdOf(request), LIMITS.page));
+    const read = () => chat.reports.ofRoom(user, roomIdOf(request), LIMITS.page);
+    response.json(await listed(parts, user, read, ({ length }) => BOUNDS.messageKb.value * (1 + length)));
   });
   // {state:"done"} -> 204, looked at
   router.post("/reports/:roomId/:seq", async (request, response) => {
@@ -802,17 +814,23 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   // -> the open reports of all rooms, for admins
   router.get("/admin/reports", async (_request, response) => {
-    response.json(await chat.reports.all(demandUser(response), LIMITS.page));
+    const user = demandUser(response);
+    const read = () => chat.reports.all(user, LIMITS.page);
+    response.json(await listed(parts, user, read, ({ length }) => BOUNDS.messageKb.value * (1 + length)));
   });
   // ?before=&size= -> `[{id,at,by,what,roomId?,userId?,seq?,detail?,refused?}]`, newest first; `before` is the id of an entry
   router.get("/rooms/:id/audit", async (request, response) => {
     const { before, size } = auditQuery.parse(request.query);
-    response.json(await chat.reports.auditOfRoom(demandUser(response), roomIdOf(request), before, size));
+    const user = demandUser(response);
+    const read = () => chat.reports.auditOfRoom(user, roomIdOf(request), before, size);
+    response.json(await listed(parts, user, read, () => size));
   });
   // ?before=&size= -> the same of the whole server, for admins; those of one id come on one page, if need be beyond `size`
   router.get("/admin/audit", async (request, response) => {
     const { before, size } = auditQuery.parse(request.query);
-    response.json(await chat.reports.auditOfAll(demandUser(response), before, size));
+    const user = demandUser(response);
+    const read = () => chat.reports.auditOfAll(user, before, size);
+    response.json(await listed(parts, user, read, () => size));
   });
   // {level} -> the room; `level` says what notifies me there: `all`, `mentions` or `nothing`
   router.put("/rooms/:id/notifications", async (request, response) => {
@@ -822,7 +840,9 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   // -> `{people}`: how many a message with `@room` reaches, myself too
   router.get("/rooms/:id/audience", async (request, response) => {
-    const people = await chat.rooms.countPeople(demandUser(response), roomIdOf(request));
+    const user = demandUser(response);
+    const read = () => chat.rooms.countPeople(user, roomIdOf(request));
+    const people = await listed(parts, user, read, (counted) => 1 + counted / 100);
     response.json({ people } satisfies Audience);
   });
   // {folded?,favourite?,hidden?,seq?} -> the room; each `true` or `false`: whether I see answers in their threads alone,

@@ -6,6 +6,7 @@ type Kind = "user" | "room";
 
 /** Keys of one SCAN: a step blocks Redis for about a millisecond. */
 const SCAN_COUNT = 1_000;
+const LOOKED_AT_ONCE = 100;
 
 /**
  * Numbers accounts or rooms by a counter, without trusting it: a counter that was lost, or restored from an older
@@ -72,21 +73,27 @@ async function raise(redis: RedisClient, keys: Keys, kind: Kind): Promise<boolea
   return behind > 0;
 }
 
+/** A page, and how many ids were looked at for it. */
+export type Picked<T> = { found: T[]; looked: number };
+
 /** What `read` finds of the ids above `after`, ascending, until it is `size`, or up to the last id. */
 export async function pageOfIds<T>(
   after: number,
   last: number,
   size: number,
   read: (ids: string[]) => Promise<T[]>,
-): Promise<T[]> {
+): Promise<Picked<T>> {
   const found: T[] = [];
-  for (let done = after; done < last && found.length < size;) {
-    const first = done + 1;
-    const count = Math.min(size - found.length, last - done);
+  let looked = 0;
+  while (after + looked < last && found.length < size) {
+    const first = after + looked + 1;
+    // Where many ids are passed over, one after another would take long.
+    const wanted = Math.max(size - found.length, looked === 0 ? 0 : LOOKED_AT_ONCE);
+    const count = Math.min(wanted, last - first + 1);
     found.push(...(await read(Array.from({ length: count }, (_, index) => String(first + index)))));
-    done += count;
+    looked += count;
   }
-  return found;
+  return { found: found.slice(0, size), looked };
 }
 
 /** Whether nobody has ever signed up. A counter that is missing does not prove it. */

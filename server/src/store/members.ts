@@ -3,6 +3,7 @@ import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type Ban, type RoomId, type UserId } from "../protocol.ts";
 import { BOUNDS } from "../limits.ts";
+import type { Picked } from "./ids.ts";
 import { FIRST_ROOMS, keepsRecords } from "./kinds.ts";
 import {
   announcementOf,
@@ -194,13 +195,14 @@ export class Members {
   }
 
   /** The members of a room that keeps records, with an id above `after`, ascending. */
-  async page(roomId: RoomId, after: number, size: number): Promise<UserId[]> {
+  async page(roomId: RoomId, after: number, size: number): Promise<Picked<UserId>> {
     const ids = (await this.#redis.hkeys(this.#keys.records(roomId))).map(Number);
-    return ids
+    const found = ids
       .filter((id) => id > after)
       .toSorted((one, other) => one - other)
       .slice(0, size)
       .map(String);
+    return { found, looked: ids.length };
   }
 
   /**

@@ -10,7 +10,7 @@ import {
   type RoomSettings,
   type UserId,
 } from "../protocol.ts";
-import { Ids, pageOfIds } from "./ids.ts";
+import { Ids, pageOfIds, type Picked } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
 import { headOf, type MemberRecord } from "./log.ts";
 import { Looks } from "./looks.ts";
@@ -398,7 +398,7 @@ export class Rooms {
   }
 
   /** The next `size` named rooms with an id above `after`, ascending. */
-  async directory(after: number, size: number, userId: UserId): Promise<ListedRoom[]> {
+  async directory(after: number, size: number, userId: UserId): Promise<Picked<ListedRoom>> {
     const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);
     return pageOfIds(after, total, size, (ids) => this.listed(ids, userId));
   }

@@ -144,9 +144,9 @@ export class ChatMessages {
     }
     const mentioned = asked.do === "edit" ? await this.#mentionsIn(asked.message) : {};
     const change = () =>
-      this.#log.change(user.id, asked, (message, record) => {
+      this.#log.change(user.id, asked, async (message, record) => {
         const action = asked.do === "delete" && message.from !== user.id ? "delete.others" : asked.do;
-        demand(withRecord(record), action);
+        demand(await withRecord(record), action);
         return asChanged(message, user.id, asked, Date.now(), mentioned);
       });
     if (asked.do !== "delete") return change();

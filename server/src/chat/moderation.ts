@@ -97,10 +97,15 @@ export class Moderation {
     const about = { isAdded, isOwn: user.id === targetId, server };
     this.#decide(situation, about, patch, await this.#members.record(roomId, targetId));
     await begin();
-    const { before, after } = await this.#members.change(roomId, targetId, user.id, (record, actor) => ({
-      record: this.#decide(withRecord(actor), about, patch, record),
-      ...(isAdded && { ban: "guarded" as const }),
-    }));
+    const { before, after } = await this.#members.change(
+      roomId,
+      targetId,
+      user.id,
+      async (record, actor) => ({
+        record: this.#decide(await withRecord(actor), about, patch, record),
+        ...(isAdded && { ban: "guarded" as const }),
+      }),
+    );
     if (isAdded) {
       await this.#members.list(roomId, targetId, before === null);
       await this.#members.giveOwner(roomId);
@@ -194,8 +199,8 @@ export class Moderation {
     decide(standing);
     await begin();
     if (standing?.role === "owner") await this.#members.keepOwner(roomId, targetId);
-    const before = await this.#members.takeOut(roomId, targetId, user.id, (record, actor) => {
-      const now = withRecord(actor);
+    const before = await this.#members.takeOut(roomId, targetId, user.id, async (record, actor) => {
+      const now = await withRecord(actor);
       demand(now, action);
       demandAbove(now, record, server);
       return decide(record);

@@ -196,28 +196,48 @@ export class ChatRooms {
   }
 
   /**
-   * The facts that decide what a user may do in a room; `decide` answers them for a record that was read again. Throws
-   * `not_found` for a room that does not exist for them.
+   * The facts that decide what a user may do in a room; `withRecord` answers them for a record that was read again, and
+   * reads again what else an admin of the server may lose. Throws `not_found` for a room that does not exist for them.
    */
   async situation(
     user: User,
     roomId: RoomId,
-  ): Promise<{ facts: Facts; situation: Situation; withRecord: (record: MemberRecord | null) => Situation }> {
-    const [facts, record, sees, { role }] = await Promise.all([
+  ): Promise<{
+    facts: Facts;
+    situation: Situation;
+    withRecord: (record: MemberRecord | null) => Promise<Situation>;
+  }> {
+    const [facts, server, record, sees] = await Promise.all([
       this.#rooms.facts(roomId),
+      this.#serverRole(user.id),
       this.#members.record(roomId, user.id),
       keepsRecords(roomId) || this.#members.sees(roomId, user.id),
-      this.#users.accountOf(user.id),
     ]);
     if (facts === null) throw unknownRoom();
-    const withRecord = (now: MemberRecord | null): Situation => ({
-      kind: facts.kind,
-      archived: facts.settings.archived !== undefined,
+    const situationOf = (
+      { kind, settings }: Facts,
+      role: ServerRole,
+      now: MemberRecord | null,
+    ): Situation => ({
+      kind,
+      archived: settings.archived !== undefined,
       standing: standingOf(roomId, now, sees),
       server: role,
       now: Date.now(),
     });
-    return { facts, situation: withRecord(record), withRecord };
+    const withRecord = async (now: MemberRecord | null): Promise<Situation> => {
+      // Nothing but their record gives anybody else a right.
+      if (server === "user") return situationOf(facts, server, now);
+      const [present, role] = await Promise.all([this.#rooms.facts(roomId), this.#serverRole(user.id)]);
+      return situationOf(present ?? facts, role, now);
+    };
+    return { facts, situation: situationOf(facts, server, record), withRecord };
+  }
+
+  /** What an account is on the server: nothing while it is disabled. */
+  async #serverRole(userId: UserId): Promise<ServerRole> {
+    const { role, disabled } = await this.#users.accountOf(userId);
+    return disabled ? "user" : role;
   }
 
   /** Throws what keeps a user from doing this in a room: `not_found`, `forbidden`, `muted`, `archived`. */
@@ -231,7 +251,7 @@ export class ChatRooms {
   async guard(user: User, roomId: RoomId, ...actions: Action[]): Promise<Guard> {
     const { situation, withRecord } = await this.situation(user, roomId);
     demand(situation, ...actions);
-    return { by: user.id, demand: (record) => demand(withRecord(record), ...actions) };
+    return { by: user.id, demand: async (record) => demand(await withRecord(record), ...actions) };
   }
 
   /** The users of a direct room, ascending; none for any other room. */

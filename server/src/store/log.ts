@@ -77,7 +77,10 @@ export type Heard = Row & {
 };
 
 /** How a message becomes another, by what is known of whoever asks. */
-export type Decide = (message: Message, record: MemberRecord | null) => Message | null;
+export type Decide = (
+  message: Message,
+  record: MemberRecord | null,
+) => Message | null | Promise<Message | null>;
 
 /** What a room knows of a member, as JSON in `{room:<id>}:records`. In General and in private rooms, of few. */
 export type MemberRecord = Standing & { disabled?: true };
@@ -339,7 +342,7 @@ export class Log {
       const before = parseRow(row);
       // The log may have lost the message that was edited, and given its number to another.
       if (done === String(before.date)) return row;
-      const after = decide(before, record === null ? null : parseRecord(record));
+      const after = await decide(before, record === null ? null : parseRecord(record));
       if (after === null) return row;
       const note = noteOf(before, after);
       const named = this.#toldOf(after);

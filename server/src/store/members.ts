@@ -32,10 +32,10 @@ export type StoredBan = Omit<Ban, "username">;
 /** What becomes of a member: the record, `null` for none; and of their ban. Undefined: nothing changes. */
 export type Decided = { record: MemberRecord | null; ban?: Omit<StoredBan, "id"> | "guarded" } | undefined;
 
-type Decide = (target: MemberRecord | null, actor: MemberRecord | null) => Decided;
+type Decide = (target: MemberRecord | null, actor: MemberRecord | null) => Decided | Promise<Decided>;
 
 /** Who changes something in a room; `demand` throws if they may not with this record, null for none. */
-export type Guard = { by: UserId; demand: (record: MemberRecord | null) => void };
+export type Guard = { by: UserId; demand: (record: MemberRecord | null) => Promise<void> };
 
 /**
  * Who is in which room. A named room's records are the one authority; every change of them has a `rev`, and is
@@ -135,7 +135,7 @@ export class Members {
     for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {
       const [stored, actor] = await this.#redis.hmget(this.#keys.records(roomId), userId, by ?? userId);
       const before = recordOf(stored);
-      const decided = decide(before, recordOf(actor));
+      const decided = await decide(before, recordOf(actor));
       if (decided === undefined) return { before, after: before };
       const { record, ban = "" } = decided;
       const outcome = await this.#set(
@@ -157,7 +157,7 @@ export class Members {
 
   /** Throws what keeps the actor from it by now. */
   async check(roomId: RoomId, { by, demand }: Guard): Promise<void> {
-    demand(await this.record(roomId, by));
+    await demand(await this.record(roomId, by));
   }
 
   /**
@@ -174,7 +174,7 @@ export class Members {
     const fields = Object.entries(set);
     for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {
       const actor = guard ? await this.#redis.hget(records, guard.by) : null;
-      guard?.demand(recordOf(actor));
+      await guard?.demand(recordOf(actor));
       const told = [guard?.by ?? "", actor ?? "", fields.length, ...fields.flat(), ...gone];
       const deleted = Number(await this.#fields([records, hash], told));
       if (deleted >= 0) return deleted;

@@ -376,6 +376,31 @@ describe("who loses the right between its check and the change", () => {
   });
 });
 
+it("nobody joins a room that is closed to them while they do", async () => {
+  let isArmed = false;
+  const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+    const text = chunk.toString("latin1");
+    if (isArmed && from === "replica" && /hmget\r\n[^*]*:records\r\n/i.test(text)) {
+      isArmed = false;
+      await patch(owner, { kind: "invite" });
+    }
+    return chunk;
+  });
+  const slow = await windowOf(stranger, await house.addReplica({ REDIS_URL: wire.url }));
+  try {
+    isArmed = true;
+    expect(await join(slow)).toMatchObject({ ok: false, error: { code: "not_found" } });
+    expect(isArmed).toBe(false);
+    expect(await members(owner)).toEqual(["owen owner", "mora moderator", "mel member"]);
+    await patch(owner, { kind: "open" });
+    expect(await join(slow)).toMatchObject({ ok: true });
+  } finally {
+    slow.close();
+    await house.replicas.pop()?.close();
+    await wire.close();
+  }
+});
+
 describe("a room's settings", () => {
   it("are told to all of its people on every replica, and kept", async () => {
     const told: Change[] = [];

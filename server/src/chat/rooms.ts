@@ -24,7 +24,7 @@ import type { Audit } from "../store/audit.ts";
 import type { Picked } from "../store/ids.ts";
 import { keepsRecords } from "../store/kinds.ts";
 import { unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
-import { tooManyRooms, type Guard, type Members } from "../store/members.ts";
+import { tooManyRooms, type Entry, type Guard, type Members } from "../store/members.ts";
 import type { Facts, Rooms } from "../store/rooms.ts";
 import { demand, roleIn, type Action, type Situation } from "./access.ts";
 import type { Users } from "./users.ts";
@@ -367,16 +367,16 @@ export class ChatRooms {
     if (isMember && sees) return;
     const kind = await this.#rooms.kind(roomId);
     if (kind !== "open" && !(kind === "invite" && isMember)) throw unknownRoom();
-    await this.enter(user.id, roomId);
+    await this.enter(user.id, roomId, kind === "open" ? "open" : "guarded");
   }
 
   /**
    * Makes a user a member of a named room, whoever asks for it. Throws `forbidden` if they are banned, or in too many
-   * rooms.
+   * rooms, and `not_found` for a room that had to be open.
    */
-  async enter(userId: UserId, roomId: RoomId): Promise<void> {
+  async enter(userId: UserId, roomId: RoomId, entry: Entry = "guarded"): Promise<void> {
     await this.demandPlace(userId);
-    await this.#members.join(roomId, userId);
+    await this.#members.join(roomId, userId, { entry });
     // Their account was enabled while a crash had taken this room from their list.
     await this.#members.barFrom(roomId, userId, false);
     // The last one who left, or whose account has ended, took the room's owner along.

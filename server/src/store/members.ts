@@ -30,7 +30,10 @@ export type By = UserId | null;
 export type StoredBan = Omit<Ban, "username">;
 
 /** What becomes of a member: the record, `null` for none; and of their ban. Undefined: nothing changes. */
-export type Decided = { record: MemberRecord | null; ban?: Omit<StoredBan, "id"> | "guarded" } | undefined;
+export type Decided = { record: MemberRecord | null; ban?: Omit<StoredBan, "id"> | Entry } | undefined;
+
+/** What keeps somebody from coming in at the moment when that is stored: a ban, or also that the room is not open. */
+export type Entry = "guarded" | "open";
 
 type Decide = (target: MemberRecord | null, actor: MemberRecord | null) => Decided | Promise<Decided>;
 
@@ -70,11 +73,16 @@ export class Members {
 
   /**
    * Joins as a plain member, or as what `record` says. Writes the room's records first: a member without the room in
-   * their list can join again; the reverse hears nothing. Throws `forbidden` for a banned user, and for one in too many rooms.
+   * their list can join again; the reverse hears nothing. Throws `forbidden` for a banned user, and for one in too many
+   * rooms, and as `change` does.
    */
-  async join(roomId: RoomId, userId: UserId, record: MemberRecord = { role: "member" }): Promise<void> {
+  async join(
+    roomId: RoomId,
+    userId: UserId,
+    { record = { role: "member" }, entry = "guarded" }: { record?: MemberRecord; entry?: Entry } = {},
+  ): Promise<void> {
     const { before } = await this.change(roomId, userId, null, (known) =>
-      known === null ? { record, ban: "guarded" } : undefined,
+      known === null ? { record, ban: entry } : undefined,
     );
     await this.list(roomId, userId, before === null);
   }
@@ -123,7 +131,7 @@ export class Members {
   /**
    * Changes a member's record in the order of the room's changes, and announces it. `decide` gets it, and the actor's,
    * null for none; it is called again if one of the two changes before the change is stored. Answers the record before
-   * and after. Throws `forbidden` if it would add a banned user.
+   * and after. Throws `forbidden` if it would add a banned user, and `not_found` for a room that had to be open.
    */
   async change(
     roomId: RoomId,
@@ -150,6 +158,7 @@ export class Members {
         },
       );
       if (outcome === "banned") throw new ChatError("forbidden", "This person is banned from the room.");
+      if (outcome === "closed") throw unknownRoom();
       if (outcome === "changed" || outcome === "same") return { before, after: record };
     }
     throw tooMany();

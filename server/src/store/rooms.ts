@@ -96,7 +96,7 @@ export class Rooms {
     try {
       await this.#claimName(id, name);
       if (topic !== "") await this.#redis.hset(keys.meta(id), "topic", topic);
-      await this.#members.join(id, creator, { role: "owner" });
+      await this.#members.join(id, creator, { record: { role: "owner" } });
       await this.#redis.hdel(keys.meta(id), "making");
       // It took so long that another room got the name.
       if ((await this.byName(name)) !== id) throw taken();

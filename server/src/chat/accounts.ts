@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
-import { ChatError, isRedisAway, reasonOf } from "../errors.ts";
+import { ChatError, isRedisAway, reasonOf, redisCode, unlessWrongType } from "../errors.ts";
 import {
   LIMITS,
   type Farewell,
@@ -371,30 +371,38 @@ export class Accounts {
       members.of(user.id),
     ]);
     const ids: RoomId[] = [];
-    for (const id of listed) if (await members.has(id, user.id)) ids.push(id);
+    // A room that somebody has damaged does not keep anybody from all others.
+    for (const id of listed) if (await unlessWrongType(members.has(id, user.id), false)) ids.push(id);
     const account = { ...me, created: facts?.created };
     yield {
       text: `{"account":${JSON.stringify(account)},"sessions":${JSON.stringify(sessions)},"rooms":[`,
       kb: 1,
     };
-    for (const [index, roomId] of ids.entries()) {
-      const { id, kind, name, userIds, read, notify, folded, favourite, hidden } = await rooms.state(
-        roomId,
-        user.id,
-      );
+    let comma = "";
+    for (const roomId of ids) {
+      const state = await unlessWrongType(rooms.state(roomId, user.id), null);
+      if (state === null) continue;
+      const { id, kind, name, userIds, read, notify, folded, favourite, hidden } = state;
       const chosen = { ...(notify && { notify }), folded, favourite, hidden };
       const told = { id, kind, ...(name !== null && { name }), ...(userIds && { userIds }), read, ...chosen };
-      yield { text: `${index > 0 ? "," : ""}\n${JSON.stringify(told)}`, kb: 1 };
+      yield { text: `${comma}\n${JSON.stringify(told)}`, kb: 1 };
+      comma = ",";
     }
     yield { text: `],"messages":[`, kb: 0 };
     let isFirst = true;
     for (const roomId of ids)
-      for await (const { messages } of this.#pages(roomId)) {
-        // Others may have reacted since the user left, or was removed.
-        if (!(await members.has(roomId, user.id))) break;
-        const own = messages.filter(({ from }) => from === user.id).map((message) => JSON.stringify(message));
-        const text = own.map((json) => `${isFirst ? ((isFirst = false), "") : ","}\n${json}`).join("");
-        yield { text, kb: Math.max(messages.length / 4, text.length / 1_024) };
+      try {
+        for await (const { messages } of this.#pages(roomId)) {
+          // Others may have reacted since the user left, or was removed.
+          if (!(await members.has(roomId, user.id))) break;
+          const own = messages
+            .filter(({ from }) => from === user.id)
+            .map((message) => JSON.stringify(message));
+          const text = own.map((json) => `${isFirst ? ((isFirst = false), "") : ","}\n${json}`).join("");
+          yield { text, kb: Math.max(messages.length / 4, text.length / 1_024) };
+        }
+      } catch (error) {
+        if (redisCode(error) !== "WRONGTYPE") throw error;
       }
     yield { text: "]}\n", kb: 0 };
   }

@@ -4,7 +4,7 @@ import type { Config } from "../config.ts";
 import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Credentials, Farewell, ServerRole, User, UserId } from "../protocol.ts";
-import type { RedisClient } from "../store/redis.ts";
+import { overWrongType, type RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
 import { hashes } from "./hashThreads.ts";
 import { Ids, isUnused, pageOfIds, type Picked } from "../store/ids.ts";
@@ -382,11 +382,7 @@ export class Users {
   /** Makes an address one of the account's own. */
   async feelAtHome(username: string, address: string): Promise<void> {
     const homes = this.#keys.homes(username);
-    const add = () => this.#redis.zadd(homes, Date.now(), address);
-    if ((await unlessWrongType(add(), null)) === null) {
-      await this.#redis.del(homes);
-      await add();
-    }
+    await overWrongType(this.#redis, homes, () => this.#redis.zadd(homes, Date.now(), address));
     await this.#redis.zremrangebyrank(homes, 0, -HOMES - 1);
     await this.#redis.pexpire(homes, HOME_MS);
   }

@@ -342,10 +342,11 @@ describe("what gives somebody a new password", () => {
     const { redis, keys } = house;
     const one = await person(left(), "unlucky");
     const code = await linkTo(one);
-    const kept = await redis.dumpBuffer(keys.audit);
-    await redis.set(keys.audit, "no stream");
+    const sessions = keys.userSessions(one.user.id);
+    const kept = await redis.dumpBuffer(sessions);
+    await redis.set(sessions, "no sorted set");
     expect(await use(code, OTHER)).toBe(500);
-    await redis.restore(keys.audit, 0, kept, "REPLACE");
+    await redis.restore(sessions, 0, kept, "REPLACE");
     expect(await use(code, OTHER)).toBeLessThan(300);
     await again(one, OTHER);
     one.close();

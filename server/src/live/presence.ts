@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import { reasonOf } from "../errors.ts";
+import { reasonOf, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Metrics } from "../metrics.ts";
 import {
@@ -110,12 +110,12 @@ export class Presence {
   }
 
   online(): Promise<UserId[]> {
-    return this.#redis.smembers(this.#keys.online);
+    return unlessWrongType(this.#redis.smembers(this.#keys.online), []);
   }
 
   async areOnline(ids: readonly UserId[]): Promise<Set<UserId>> {
     if (ids.length === 0) return new Set();
-    const flags = await this.#redis.smismember(this.#keys.online, ...ids);
+    const flags = await unlessWrongType(this.#redis.smismember(this.#keys.online, ...ids), []);
     return new Set(ids.filter((_, index) => flags[index] === 1));
   }
 

@@ -1,4 +1,4 @@
-import { ChatError } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { AuditEntry, RoomId, UserId } from "../protocol.ts";
 import { isRecord, parseJson } from "./log.ts";
@@ -80,7 +80,8 @@ export class Audit {
           ];
     const added: Entry[] = [];
     for (const [key, most] of keys) {
-      const id = await this.#redis.xadd(key, "MAXLEN", "~", most, "*", "entry", entry);
+      // A log that somebody has damaged keeps no moderator from anything.
+      const id = await unlessWrongType(this.#redis.xadd(key, "MAXLEN", "~", most, "*", "entry", entry), null);
       if (id !== null) added.push({ key, id });
     }
     return added;
@@ -96,7 +97,9 @@ export class Audit {
     const { audit, roomsAudit, roomAudit } = this.#keys;
     const keys = roomId === null ? [audit, roomsAudit] : [roomAudit(roomId)];
     const from = before === undefined ? "+" : `(${before}`;
-    const read = await Promise.all(keys.map((key) => this.#redis.xrevrange(key, from, "-", "COUNT", size)));
+    const read = await Promise.all(
+      keys.map((key) => unlessWrongType(this.#redis.xrevrange(key, from, "-", "COUNT", size), [])),
+    );
     const found = read.flat().toSorted(([one], [other]) => compareIds(other, one));
     // Two logs may have the same id: the next page begins below it.
     const last = found[size - 1]?.[0];

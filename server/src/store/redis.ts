@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
-import { noteUnanswered, reasonOf, redisCode } from "../errors.ts";
+import { noteUnanswered, reasonOf, redisCode, unlessWrongType } from "../errors.ts";
 import { commandOf, dataOptions, faultOf, reach, tlsOptions } from "./redisReach.ts";
 import { parseRedisUrl, type RedisAddress } from "../redisUrl.ts";
 
@@ -195,4 +195,15 @@ export async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Writes to a key; if that is of another type, which somebody else gave it, in its place. */
+export async function overWrongType(
+  redis: RedisClient,
+  key: string,
+  write: () => Promise<unknown>,
+): Promise<void> {
+  if ((await unlessWrongType(write(), null)) !== null) return;
+  await redis.del(key);
+  await write();
 }

@@ -10,6 +10,7 @@ import {
   both,
   commandsDuring,
   connect,
+  newServer,
   person,
   replicas,
   startWire,
@@ -639,6 +640,50 @@ describe("a key that somebody has damaged", () => {
     expect(found).toMatchObject({ complete: true });
     await redis.del(keys.meta(room.id));
     one.close();
+  });
+
+  it("costs what it holds, and no more", async () => {
+    const apart = await newServer(2);
+    try {
+      const { redis, keys } = apart;
+      const [left, right] = both(apart);
+      const owner = await person(left);
+      const lost = await owner.makes({ name: "Lost" });
+      const kept = await owner.makes({ name: "Kept" });
+      const guest = await person(right);
+      unwrap(await guest.socket.emitWithAck("room.join", { roomId: kept.id }));
+      await owner.say(lost.id, "lost");
+      await owner.say(kept.id, "kept");
+      const { id, username } = owner.user;
+      const damaged = [keys.settings, keys.audit, keys.roomsAudit, keys.roomAudit(kept.id), keys.online];
+      for (const key of [...damaged, keys.userSessions(id), keys.room(lost.id)]) {
+        await redis.del(key);
+        await redis.rpush(key, "of a wrong type");
+      }
+
+      const { browser } = owner;
+      for (const path of ["users", "users/online", "admin/users", "admin/audit", `rooms/${kept.id}/audit`])
+        expect([path, (await browser.get(`/api/${path}`)).status]).toEqual([path, 200]);
+      await guest.say("0", "words are not filtered");
+      expect((await browser.fetch("PATCH", `/api/rooms/${kept.id}`, { topic: "tea" })).status).toBe(200);
+      const removed = await browser.fetch("DELETE", `/api/rooms/${kept.id}/members/${guest.user.id}`);
+      expect(removed.status).toBe(204);
+      // Nobody knows whether it was closed.
+      const stranger = { username: "stranger", password: "correct horse" };
+      expect((await new Browser(left).post("/api/users", stranger)).status).toBe(403);
+      const again = new Browser(right);
+      expect((await again.post("/api/login", { username, password: "correct horse" })).status).toBe(200);
+      expect((await again.get<unknown[]>("/api/me/sessions")).body.length).toBeGreaterThan(0);
+      const { body } = await browser.get<{ rooms: { name: string }[]; messages: { message: string }[] }>(
+        "/api/me/export",
+      );
+      expect(body.rooms.map(({ name }) => name)).toContain("Kept");
+      expect(body.messages.map(({ message }) => message)).toEqual(["kept"]);
+      owner.close();
+      guest.close();
+    } finally {
+      await apart.close();
+    }
   });
 });
 

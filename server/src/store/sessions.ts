@@ -3,7 +3,7 @@ import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import type { UserId } from "../protocol.ts";
 import { isRecord, parseJson } from "./log.ts";
-import type { RedisClient } from "./redis.ts";
+import { overWrongType, type RedisClient } from "./redis.ts";
 
 /** What is kept of a log-in, in ms; `seen` is exact to a minute. Older sessions have no address and no device. */
 export type StoredSession = { sid: string; created: number; seen: number; address?: string; device?: string };
@@ -28,16 +28,18 @@ export class SessionList {
    * session is stored, so that concurrent log-ins leave no unlisted session.
    */
   async add(userId: UserId, sid: string): Promise<string[]> {
-    const list = this.#keys.userSessions(userId);
+    const key = this.#keys.userSessions(userId);
     const [seconds, micros] = await this.#redis.time();
-    await this.#redis.zadd(list, String(Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000)), sid);
-    const others = (await this.#redis.zrange(list, "0", "-1")).filter((other) => other !== sid);
+    const now = String(Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000));
+    // The others are listed again as they are used.
+    await overWrongType(this.#redis, key, () => this.#redis.zadd(key, now, sid));
+    const others = (await this.#redis.zrange(key, "0", "-1")).filter((other) => other !== sid);
     const alive = await Promise.all(others.map((other) => this.#redis.exists(this.#keys.session(other))));
     const gone = others.filter((_, place) => alive[place] === 0);
     const open = others.filter((_, place) => alive[place] === 1);
     const ended = open.slice(0, Math.max(0, open.length + 1 - BOUNDS.sessionsOfUser.value));
     await Promise.all(ended.map((other) => this.#redis.del(this.#keys.session(other))));
-    if (gone.length + ended.length > 0) await this.#redis.zrem(list, ...gone, ...ended);
+    if (gone.length + ended.length > 0) await this.#redis.zrem(key, ...gone, ...ended);
     return ended;
   }
 

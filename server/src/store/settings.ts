@@ -1,4 +1,5 @@
 import type { Config } from "../config.ts";
+import { unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { SIGN_UP_MODES, type SignUpMode, type UserId } from "../protocol.ts";
 import { parseJson } from "./log.ts";
@@ -23,9 +24,9 @@ export class Settings {
     this.#serverId = config.serverId;
   }
 
-  /** Who may sign up: what was set, or else what the environment says. */
+  /** Who may sign up: what was set, or else what the environment says. Nobody, if nobody can tell what was set. */
   async signUp(): Promise<SignUpMode> {
-    const set = await this.#redis.hget(this.#keys.settings, "signup");
+    const set = await unlessWrongType(this.#redis.hget(this.#keys.settings, "signup"), "closed");
     return SIGN_UP_MODES.find((mode) => mode === set) ?? this.#signUp;
   }
 
@@ -44,7 +45,7 @@ export class Settings {
   }
 
   async #readWords(): Promise<string[]> {
-    const stored = await this.#redis.hget(this.#keys.settings, "words");
+    const stored = await unlessWrongType(this.#redis.hget(this.#keys.settings, "words"), null);
     const words = stored === null ? [] : parseJson(stored);
     return Array.isArray(words) ? words.filter((word) => typeof word === "string") : [];
   }
@@ -68,7 +69,8 @@ export class Settings {
 
   /** The name of an account that was to become the first, and perhaps has not; and the first one, if there is one. */
   async first(): Promise<{ begun: string | null; owner: UserId | null }> {
-    const [begun = null, owner = null] = await this.#redis.hmget(this.#keys.settings, "first", "owner");
+    const first = this.#redis.hmget(this.#keys.settings, "first", "owner");
+    const [begun = null, owner = null] = await unlessWrongType(first, []);
     return { begun, owner };
   }
 

@@ -49,7 +49,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `total_users` | string | the last user id | `r get total_users` |
  * | `total_rooms` | string | the last id of a named room | `r get total_rooms` |
  * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX | `r get username:pablo` |
- * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `displayName` if chosen, `role` of the server's owners and admins, `disabled` (ms) of whom nobody lets in, `avatar`: the file that shows the user, `deleted` (ms) of a deleted account, `reset`: the code of the newest link for a new password, `seeded` for demo people | `r hgetall user:1` |
+ * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `displayName` if chosen, `role` of the server's owners and admins, `disabled` (ms) of whom nobody lets in, `avatar`: the file that shows the user, `deleted` (ms) of a deleted account, `reset`: the code of the newest link for a new password, `seeded` for demo people, `making` until it is made: since when (ms), and by which invite | `r hgetall user:1` |
  * | `user_looks` | hash | what a username or display name looks like -> user id; an empty look -> the last id stored | `r hget user_looks pablo` |
  * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
  * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: what notifies the user there, if they have chosen | `r hgetall user:1:notify` |

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
-import type { Failure, Me } from "../protocol.ts";
-import { Browser, both, newServer, person, until, type House } from "../testing.ts";
+import type { Failure, Invite, Me, User } from "../protocol.ts";
+import { Browser, both, newServer, person, startWire, testRedisUrl, until, type House } from "../testing.ts";
 
 const PASSWORD = "correct horse";
 
@@ -109,6 +109,58 @@ describe("sign-up", () => {
       expect(await stored()).toBe(before);
     },
   );
+
+  it("by an invite can be made again under its name, and counts once, after whichever command it was cut", async () => {
+    house = await newServer(1, { SIGNUP: "invite" });
+    const { redis, keys } = house;
+    const replica = house.replicas[0]!;
+    const owner = await person(replica, "owner");
+    const room = await owner.makes({ name: "Guests", kind: "invite" });
+    let left = Infinity;
+    const wire = await startWire(testRedisUrl(), (chunk, from) =>
+      from === "replica" && (left -= 1) < 0 ? null : chunk,
+    );
+    const cut = await house.addReplica({ REDIS_URL: wire.url });
+    try {
+      let orphans = 0;
+      for (let commands = 17, isMade = false; !isMade; commands += 5) {
+        const name = `cut${commands}`;
+        const asked = { expires: Date.now() + 60_000, uses: 1 };
+        const { body: made } = await owner.browser.post<Invite>(`/api/rooms/${room.id}/invites`, asked);
+        const { code: invite } = made;
+        await until(async () => (await new Browser(cut).get("/readyz")).status === 200);
+        left = commands;
+        isMade = (await signUp(new Browser(cut), name, { invite })).status === 201;
+        left = Infinity;
+        const logIn = () =>
+          new Browser(replica).post<Me>("/api/login", { username: name, password: PASSWORD });
+        if ((await logIn()).status !== 200) {
+          const listed = async () =>
+            (await owner.browser.get<User[]>("/api/users")).body.filter(({ username }) => username === name);
+          expect(await listed(), name).toEqual([]);
+          const id = (await redis.get(keys.username(name)))?.replace("user:", "");
+          if (id !== undefined) {
+            orphans += 1;
+            expect(isMade, name).toBe(false);
+            expect((await signUp(new Browser(replica), name, { invite })).status, name).not.toBe(201);
+            await redis.hset(keys.user(id), "making", `1 ${invite}`);
+          }
+          const again = await signUp(new Browser(replica), name, { invite });
+          expect([name, again.status]).toEqual([name, 201]);
+          expect(await listed()).toHaveLength(1);
+        }
+        expect([name, await redis.hget(keys.invite(invite), "used")]).toEqual([name, "1"]);
+        const { id } = (await logIn()).body;
+        expect(new Set(await redis.hkeys(keys.records(room.id)))).toEqual(new Set([owner.user.id, id]));
+        await redis.hdel(keys.records(room.id), id);
+      }
+      expect(orphans).toBeGreaterThan(0);
+    } finally {
+      owner.close();
+      await house.replicas.pop()?.close();
+      await wire.close();
+    }
+  });
 
   it("follows what an admin has set, on every replica at once", async () => {
     house = await newServer(2, { SIGNUP: "open" });

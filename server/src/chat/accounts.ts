@@ -65,12 +65,15 @@ export class Accounts {
    */
   async signUp({ invite, ...credentials }: NewUser, address: string): Promise<Me> {
     const { users, settings, staff, invites } = this.#parts;
+    const left = await users.unfinished(credentials.username);
+    if (left) await this.#takeBack(left.user, left.invite);
     const isFirst = (await this.finishFirst()) || (await users.isEmpty());
     if (isFirst) await settings.beginFirst(credentials.username);
     else await this.#demandEntry(invite);
-    const user = await users.signUp(credentials, address);
+    const user = await users.signUp(credentials, address, invite);
     // Redis may have lost an account that had this id: its connections must not act for this one.
     await this.#parts.changed(user.id);
+    if (isFirst) await users.finish(user.id);
     if (isFirst && (await settings.claimFirst(user.id))) {
       await staff.set(user.id, "owner");
       await settings.endFirst();
@@ -81,11 +84,18 @@ export class Accounts {
       // Others may have used the invite up meanwhile, or signed up as the first.
       const isWelcome = invite !== undefined && (await invites.welcome(user, invite));
       if (!isWelcome && (await settings.signUp()) !== "open") throw uninvited();
+      await users.finish(user.id);
     } catch (error) {
-      await users.takeBack(user);
+      await this.#takeBack(user, invite);
       throw error;
     }
     return user;
+  }
+
+  /** An account that is not made keeps neither its name nor its place in an invite. */
+  async #takeBack(user: User, invite: string | undefined): Promise<void> {
+    if (invite) await this.#parts.invites.unwelcome(user, invite);
+    await this.#parts.users.takeBack(user);
   }
 
   /**

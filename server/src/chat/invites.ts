@@ -2,6 +2,7 @@ import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Invitation, NewInvite, Room, RoomId, User } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
+import { keepsRecords } from "../store/kinds.ts";
 import type { Invites, StoredInvite } from "../store/invites.ts";
 import { may } from "./access.ts";
 import type { ChatRooms } from "./rooms.ts";
@@ -100,6 +101,15 @@ export class ChatInvites {
     const [already] = await this.#rooms.areTheirs(user.id, [invite.roomId]);
     if (already === undefined) await this.#rooms.enter(user.id, invite.roomId);
     return true;
+  }
+
+  /** Takes a welcome back: whoever had it does not get an account. */
+  async unwelcome(user: User, code: string): Promise<void> {
+    const invite = await this.#invites.find(code);
+    if (invite === null) return;
+    await this.#invites.giveBack(code, user.id);
+    if (keepsRecords(invite.roomId) && (await this.#rooms.areTheirs(user.id, [invite.roomId])).length > 0)
+      await this.#rooms.leave(user, invite.roomId);
   }
 
   /** Ends an invite: one's own, or as a moderator of its room. Throws `not_found`. */

@@ -4,7 +4,7 @@ import type { Config } from "../config.ts";
 import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { Credentials, Farewell, ServerRole, User, UserId } from "../protocol.ts";
-import { overWrongType, type RedisClient } from "../store/redis.ts";
+import { defineScript, overWrongType, type RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
 import { hashes } from "./hashThreads.ts";
 import { Ids, isUnused, pageOfIds, type Picked } from "../store/ids.ts";
@@ -28,6 +28,8 @@ const RESET_MS = 24 * 3600 * 1_000;
 const NAME_FRESH_MS = 300_000;
 /** A deleted account's name, which is nobody's username. */
 const DELETED = "deleted user";
+/** An account that is not made after so long was being made when its replica ended: its name is free. */
+const MAKING_MS = 10_000;
 /** Follows the id of an account that ends and keeps its messages. */
 const KEEPING = ":keep";
 
@@ -39,6 +41,7 @@ export class Users {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #set: SetAccount;
+  readonly #replace: ReturnType<typeof defineScript>;
   readonly #cost: number;
   readonly #ids: Ids;
   readonly #hashing: Hashing;
@@ -54,6 +57,7 @@ export class Users {
     this.#redis = redis;
     this.#keys = keys;
     this.#set = createSetAccount(redis, keys);
+    this.#replace = defineScript(redis, "replace.lua", 1);
     this.#cost = cost;
     this.#hashing = new Hashing(config.rateLimits);
     this.#ids = new Ids(redis, keys, "user");
@@ -74,10 +78,11 @@ export class Users {
   }
 
   /**
-   * Creates an account. Claims the name last, so that a crash leaves only an unused id, and with NX, so that one of
-   * many simultaneous sign-ups wins. Throws `taken`, `invalid` for a password that is guessed first, `unavailable`.
+   * Begins an account, which is nobody's until the caller calls `finish`, or else `takeBack`. Claims the name with NX, so
+   * that one of many simultaneous sign-ups wins. `invite`: the code by which they come. Throws `taken`, `invalid` for a
+   * password that is guessed first, `unavailable`.
    */
-  async signUp({ username, password }: Credentials, address: string): Promise<User> {
+  async signUp({ username, password }: Credentials, address: string, invite = ""): Promise<User> {
     if (isReservedUsername(username))
       throw new ChatError("taken", "This name is reserved. Take another one.");
     await demandStrong(password, username);
@@ -86,12 +91,19 @@ export class Users {
       if (await this.#redis.exists(claim)) throw taken();
       return hashes.make(password, this.#cost);
     });
-    return this.add(username, hash);
+    return this.#begin(username, hash, {}, invite);
   }
 
   /** Creates an account with a bcrypt hash and additional fields. Throws `taken`. */
   async add(username: string, hash: string, more: Record<string, number> = {}): Promise<User> {
-    const id = await this.#ids.claim((free) => this.#claimId(free, username));
+    const user = await this.#begin(username, hash, more);
+    await this.finish(user.id);
+    return user;
+  }
+
+  async #begin(username: string, hash: string, more: Record<string, number>, invite = ""): Promise<User> {
+    const making = `${Date.now()} ${invite}`;
+    const id = await this.#ids.claim((free) => this.#claimId(free, username, making));
     await Promise.all([
       this.#redis.hset(this.#keys.user(id), { password: hash, created: Date.now(), ...more }),
       this.#redis.sadd(this.#keys.userRooms(id), ...FIRST_ROOMS),
@@ -114,9 +126,24 @@ export class Users {
     return user;
   }
 
-  /** Takes back an account that was just made. */
+  /** Makes a begun account somebody's. */
+  async finish(id: UserId): Promise<void> {
+    await this.#redis.hdel(this.#keys.user(id), "making");
+    this.forget(id);
+  }
+
+  /** The account that holds this name and was never finished, with the invite by which it was begun; or null. */
+  async unfinished(username: string): Promise<{ user: User; invite: string } | null> {
+    const id = (await this.#redis.get(this.#keys.username(username)))?.replace(/^user:/, "");
+    const [name, making] = id ? await this.#redis.hmget(this.#keys.user(id), "username", "making") : [];
+    if (!id || !name || !making || name.toLowerCase() !== username.toLowerCase()) return null;
+    const [since, invite = ""] = making.split(" ");
+    return Number(since) > Date.now() - MAKING_MS ? null : { user: { id, username: name }, invite };
+  }
+
+  /** Takes back an account that was just begun. */
   async takeBack({ id, username }: User): Promise<void> {
-    await this.#redis.del(this.#keys.username(username));
+    await this.#replace([this.#keys.username(username)], [`user:${id}`, ""]);
     await this.#forget(id);
     await this.#looks.release(id, username);
   }
@@ -125,10 +152,15 @@ export class Users {
     await Promise.all([this.#redis.del(this.#keys.user(id)), this.#redis.del(this.#keys.userRooms(id))]);
   }
 
-  /** Claims an id for a name; false if an account, or the rooms of a lost one, has it. */
-  async #claimId(id: UserId, username: string): Promise<boolean> {
+  /** Claims an id for a name; false if an account, or the rooms of a lost one, has it. From then on it is being made. */
+  async #claimId(id: UserId, username: string, making: string): Promise<boolean> {
     const user = this.#keys.user(id);
-    if ((await this.#redis.hsetnx(user, "username", username)) === 0) return false;
+    if ((await this.#redis.exists(user)) === 1) return false;
+    if ((await this.#redis.hsetnx(user, "making", making)) === 0) return false;
+    if ((await this.#redis.hsetnx(user, "username", username)) === 0) {
+      await this.#redis.hdel(user, "making");
+      return false;
+    }
     if ((await this.#redis.exists(this.#keys.userRooms(id))) === 0) return true;
     await this.#redis.del(user);
     return false;
@@ -149,14 +181,15 @@ export class Users {
       await pay();
       const claim = await this.#redis.get(this.#keys.username(username));
       const id = claim?.replace(/^user:/, "") ?? "";
-      const [name, stored, disabled] = id
-        ? await this.#redis.hmget(this.#keys.user(id), "username", "password", "disabled")
+      const fields = ["username", "password", "disabled", "making"] as const;
+      const [name, stored, disabled, making] = id
+        ? await this.#redis.hmget(this.#keys.user(id), ...fields)
         : [];
       // A name that outlived its account must not lead to the new owner of the id.
       const isTheirs = name?.toLowerCase() === username.toLowerCase();
       const hash = (isTheirs ? stored : undefined) ?? (await this.#nobody);
       const right = await hashes.compare(password, hash);
-      if (!right || !stored || !name || !isTheirs || disabled !== null)
+      if (!right || !stored || !name || !isTheirs || disabled !== null || making !== null)
         throw new ChatError("unauthorized", "Wrong username or password.");
       return { user: { id, username: name }, hash: stored };
     });
@@ -296,8 +329,7 @@ export class Users {
   async giveNameUp(id: UserId): Promise<void> {
     const username = await this.#redis.hget(this.#keys.user(id), "username");
     if (username === null) return;
-    const claim = this.#keys.username(username);
-    if ((await this.#redis.get(claim)) === `user:${id}`) await this.#redis.del(claim);
+    await this.#replace([this.#keys.username(username)], [`user:${id}`, ""]);
     // The field keeps the id from being given again; no username is as long.
     await this.#redis.hset(this.#keys.user(id), "username", `${DELETED} who had the id ${id}`);
     await this.#looks.release(id, username);
@@ -348,7 +380,7 @@ export class Users {
 
   /** What there is to know of an account; undefined if there is none, or it is deleted. */
   async facts(id: UserId): Promise<AccountFacts | undefined> {
-    const [username, created, role, disabled, deleted, seeded] = await this.#redis.hmget(
+    const [username, created, role, disabled, deleted, seeded, making] = await this.#redis.hmget(
       this.#keys.user(id),
       "username",
       "created",
@@ -356,8 +388,9 @@ export class Users {
       "disabled",
       "deleted",
       "seeded",
+      "making",
     );
-    if (!username || deleted) return undefined;
+    if (!username || deleted || making) return undefined;
     return {
       created: Number(created ?? 0),
       role: roleOf(role),
@@ -456,14 +489,15 @@ export class Users {
   }
 
   async #read(id: UserId): Promise<User | undefined> {
-    const [username, displayName, avatar, deleted] = await this.#redis.hmget(
+    const [username, displayName, avatar, deleted, making] = await this.#redis.hmget(
       this.#keys.user(id),
       "username",
       "displayName",
       "avatar",
       "deleted",
+      "making",
     );
-    if (!username) return undefined;
+    if (!username || making) return undefined;
     if (deleted) return { id, username: DELETED, deleted: true };
     return { id, username, ...(displayName && { displayName }), ...(avatar && { avatar }) };
   }

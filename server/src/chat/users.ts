@@ -316,7 +316,8 @@ export class Users {
   async erase(id: UserId): Promise<void> {
     const key = this.#keys.user(id);
     const [username, shown, code] = await this.#redis.hmget(key, "username", "displayName", "reset");
-    await this.#set(id, { deleted: Date.now() });
+    // Somebody may have enabled it since it was disabled.
+    await this.#set(id, { disabled: Date.now(), deleted: Date.now() });
     await this.#redis.hdel(key, "password", "role", "displayName", "avatar", "reset");
     if (shown) await this.#looks.release(id, shown);
     if (code) await this.#redis.del(this.#keys.reset(code));

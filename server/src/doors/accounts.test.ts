@@ -394,6 +394,30 @@ describe("deleting one's own account", () => {
     expect(page.body.messages.find(({ seq }) => seq === kept.seq)?.message).toBe("remember me");
   });
 
+  it("ends also what an admin has enabled again meanwhile", async () => {
+    const one = await person(left(), "enabled-again");
+    let isArmed = false;
+    let meanwhile: Browser | undefined;
+    const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+      if (isArmed && from === "replica" && chunk.includes("\r\ndeleted\r\n") && chunk.includes("evalsha")) {
+        isArmed = false;
+        await owner.browser.fetch("PATCH", `/api/admin/users/${one.user.id}`, { disabled: false });
+        meanwhile = await again(one);
+      }
+      return chunk;
+    });
+    const third = await house.addReplica({ REDIS_URL: wire.url });
+    const admin = new Browser(third);
+    admin.cookie = owner.browser.cookie;
+    await admin.get("/api/me");
+    isArmed = true;
+    expect((await admin.fetch("DELETE", `/api/admin/users/${one.user.id}`)).status).toBe(204);
+    expect(meanwhile).toBeDefined();
+    expect(await isIn(meanwhile!)).toBe(false);
+    await house.replicas.pop()?.close();
+    await wire.close();
+  });
+
   it("takes the messages along if asked", async () => {
     const tom = await person(left(), "tomas");
     const said: number[] = [];

@@ -438,9 +438,13 @@ function nameOf(sid: string): string {
   return createHash("sha256").update(sid).digest("hex").slice(0, 16);
 }
 
+export function lostRole(): ChatError {
+  return new ChatError("forbidden", "You have lost the right to do this.");
+}
+
 function demandDone(kept: Kept | null): void {
   if (kept === "last owner")
     throw new ChatError("forbidden", "The server keeps an owner. Make somebody else one first.");
-  if (kept === "lost role") throw new ChatError("forbidden", "You have lost the right to do this.");
+  if (kept === "lost role") throw lostRole();
   if (kept === "no account") throw new ChatError("not_found", "There is no such user.");
 }

@@ -21,7 +21,7 @@ import type { Members } from "../store/members.ts";
 import type { SessionList } from "../store/sessions.ts";
 import type { Settings } from "../store/settings.ts";
 import { unknownRoom, type Log } from "../store/log.ts";
-import type { Accounts } from "./accounts.ts";
+import { lostRole, type Accounts } from "./accounts.ts";
 import { demand, mayActOn, roleIn, type Action } from "./access.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { People } from "./people.ts";
@@ -169,7 +169,17 @@ export class Admin {
     detail: string,
     work: (begin: () => Promise<void>) => Promise<T>,
   ): Promise<T> {
-    return this.#parts.audit.noted({ by: by.user.id, what, userId, detail }, work);
+    const note = { by: by.user.id, what, userId, detail };
+    return this.#parts.audit.noted(note, (begin) => work(() => this.#beginStill(by, begin)));
+  }
+
+  /** Begins what is noted, unless the administrator has lost the role by which they act: throws `forbidden`. */
+  async #beginStill(by: Administrator, begin: () => Promise<void>): Promise<void> {
+    await begin();
+    // The operator's shell has no account.
+    if (by.user.id === "") return;
+    const { role, disabled } = await this.#parts.users.accountOf(by.user.id);
+    if (disabled || role !== by.role) throw lostRole();
   }
 
   async settings(): Promise<ServerSettings> {
@@ -184,7 +194,7 @@ export class Admin {
     if (signup === undefined && words === undefined) return this.settings();
     const note = { by: by.user.id, what: "server settings", detail: Object.keys(patch).join(", ") };
     return audit.noted(note, async (begin) => {
-      await begin();
+      await this.#beginStill(by, begin);
       if (signup !== undefined) await settings.setSignUp(signup);
       if (words !== undefined) {
         await settings.setWords(words);

@@ -653,6 +653,51 @@ describe("the routes of admins", () => {
     expect((await owner.browser.get("/api/admin/settings")).body).toEqual({ signup: "open", words: [] });
   });
 
+  it("do nothing any more once they have lost the role, whatever they had begun", async () => {
+    const { redis, keys } = house;
+    const admin = await person(left(), "former-admin");
+    const one = await person(left(), "acted-on");
+    const setRole = (role: string) =>
+      owner.browser.fetch("PATCH", `/api/admin/users/${admin.user.id}`, { role });
+    let isArmed = false;
+    const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+      if (isArmed && from === "replica" && chunk.includes("unfinished")) {
+        isArmed = false;
+        await setRole("user");
+      }
+      return chunk;
+    });
+    const browser = new Browser(await house.addReplica({ REDIS_URL: wire.url }));
+    browser.cookie = admin.browser.cookie;
+    const path = `/api/admin/users/${one.user.id}`;
+    const state = async () => [
+      await redis.hmget(keys.user(one.user.id), "reset", "disabled"),
+      await redis.zcard(keys.userSessions(one.user.id)),
+      await redis.hmget(keys.settings, "signup", "words"),
+    ];
+    const before = await state();
+    for (const [method, where, body] of [
+      ["POST", `${path}/reset`],
+      ["DELETE", `${path}/sessions`],
+      ["PATCH", path, { disabled: true }],
+      ["DELETE", path],
+      ["PATCH", "/api/admin/settings", { signup: "closed", words: ["tea"] }],
+    ] as const) {
+      await setRole("admin");
+      isArmed = true;
+      expect([where, (await browser.fetch(method, where, body)).status]).toEqual([where, 403]);
+      expect([where, await state()]).toEqual([where, before]);
+    }
+    await redis.hset(keys.user(one.user.id), "disabled", 1);
+    await setRole("admin");
+    isArmed = true;
+    expect((await browser.fetch("PATCH", path, { disabled: false })).status).toBe(403);
+    expect(await redis.hget(keys.user(one.user.id), "disabled")).toBe("1");
+    admin.close();
+    await house.replicas.pop()?.close();
+    await wire.close();
+  });
+
   it("tell whose role they change at once, in each of their windows on every replica", async () => {
     const nell = await person(left(), "nell");
     const windows = [nell, await windowOf(nell, right())];

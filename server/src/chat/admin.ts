@@ -217,7 +217,7 @@ export class Admin {
       for (const { seq } of some) said += seq;
     }
     return {
-      people: await users.count(),
+      people: await users.present(),
       online: (await people.online()).length,
       rooms: rooms.length,
       messages: said,
@@ -242,7 +242,7 @@ export class Admin {
     ]);
     if (facts === null) throw unknownRoom();
     const { kind, name, settings } = facts;
-    const people = kind === "everyone" ? await users.count() : size;
+    const people = kind === "everyone" ? await users.present() : size;
     return {
       id,
       kind,
@@ -316,7 +316,7 @@ export class Admin {
     if (facts === null) return [];
     const { kind, name, settings } = facts;
     if (roleIn(kind, joined ? { role: "member" } : null, role) === null) return [];
-    const people = kind === "everyone" ? await users.count() : size;
+    const people = kind === "everyone" ? await users.present() : size;
     return [{ id, kind, name, members: people, joined, ...settings }];
   }
 

@@ -450,7 +450,7 @@ export class ChatRooms {
   async countPeople(user: User, roomId: RoomId): Promise<number> {
     await this.#members.demand(roomId, user.id);
     const kind = await this.#rooms.kind(roomId);
-    if (kind === "everyone") return this.#users.count();
+    if (kind === "everyone") return this.#users.present();
     return kind === "direct" ? 2 : this.#members.present(roomId);
   }
 

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { readConfig } from "../config.ts";
-import { Browser, both, replicas, type House } from "../testing.ts";
+import { Browser, both, newServer, person, replicas, type House } from "../testing.ts";
 import { hashes, HASHES_AT_ONCE } from "./hashThreads.ts";
 import type { Failure, User } from "../protocol.ts";
 import { Users } from "./users.ts";
@@ -293,6 +293,24 @@ describe("users", () => {
     const { body: me } = await signUp(left, "modest");
     const { body } = await left.get<object[]>(`/api/users?ids=${me.id}`);
     expect(body).toEqual([{ id: me.id, username: "modest", online: false }]);
+  });
+
+  it("are counted without ids that nobody has and without who is gone", async () => {
+    const own = await newServer(1);
+    try {
+      const owner = await person(own.replicas[0]!);
+      const left = await person(own.replicas[0]!);
+      await left.browser.fetch("DELETE", "/api/me", { password: "correct horse", messages: "keep" });
+      await own.redis.incr(own.keys.totalUsers);
+      const reached = await owner.browser.get("/api/rooms/0/audience");
+      expect(reached.body).toEqual({ people: 1 });
+      expect((await owner.browser.get("/api/admin/stats")).body).toMatchObject({ people: 1 });
+      const [general] = (await owner.browser.get<object[]>("/api/admin/rooms")).body;
+      expect(general).toMatchObject({ id: "0", members: 1 });
+      for (const one of [owner, left]) one.close();
+    } finally {
+      await own.close();
+    }
   });
 
   it("are listed page by page, without unknown ids", async () => {

@@ -449,6 +449,12 @@ export class Users {
     );
   }
 
+  /** How many there are who are not gone, a minute ago at most. */
+  present(): Promise<number> {
+    return this.#index.count();
+  }
+
+  /** How many ids were given. */
   async count(): Promise<number> {
     return Number((await this.#redis.get(this.#keys.totalUsers)) ?? 0);
   }

@@ -46,6 +46,13 @@ export class NameIndex {
     return this.#entries.size;
   }
 
+  /** How many numbers have a name, as far as names are known; those that were not read yet count as having one. */
+  async count(): Promise<number> {
+    await this.#refresh();
+    const read = this.#slices.reduce((total, { upTo }, at) => total + upTo - at * SLICE, 0);
+    return (await this.#source.last()) - read + this.#entries.size;
+  }
+
   /**
    * Best matches first, equal ones by name; hidden ones only if the asker may see them. `after` is the last id of the
    * previous page.

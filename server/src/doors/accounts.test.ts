@@ -575,7 +575,7 @@ describe("the routes of admins", () => {
       one!.browser.fetch<Account & Failure>("PATCH", `/api/admin/users/${id}`, body);
     expect((await act(user!.user.id, { role: "owner" })).body.code).toBe("forbidden");
     expect((await act(one!.user.id, { disabled: true })).body.code).toBe("forbidden");
-    expect((await act("99", { disabled: true })).body.code).toBe("not_found");
+    expect((await act("999999", { disabled: true })).body.code).toBe("not_found");
     expect((await act("x", { disabled: true })).body.code).toBe("invalid");
     expect((await act(user!.user.id, { disabled: 1 })).body.code).toBe("invalid");
     const { status, body } = await act(user!.user.id, { disabled: true });

@@ -94,6 +94,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
   const clients: RedisClient[] = [];
   let figures: MetricsServer | undefined;
   let unwatch: (() => void) | undefined;
+  let stopMoving: (() => void) | undefined;
   const load = new Load(config, metrics, security);
   const http = createHttp((error) => security.contain("request", error), HTTP_TIMES, {
     most: connectionsMost(),
@@ -141,12 +142,12 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       members,
       delivery,
       heard: (type, data) => {
+        if (type === "account") return void lookAt(data);
+        if (type === "room") return tellOfRoom(data);
+        if (type === "settings") return settings.forget();
         const changed = readUsers(data);
-        if (type === "account") void lookAt(data);
-        else if (type === "room") void tellOfRoom(data);
-        else if (changed && type === "user.connected") diff.add(true, changed);
+        if (changed && type === "user.connected") diff.add(true, changed);
         else if (changed && type === "user.disconnected") diff.add(false, changed);
-        else if (type === "settings") settings.forget();
         else metrics.malformed.inc();
       },
     });
@@ -190,17 +191,10 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     }
 
     /** The operator has changed a room from a shell: each replica tells its own people. */
-    async function tellOfRoom(data: unknown): Promise<void> {
+    function tellOfRoom(data: unknown): void {
       const roomId = isRecord(data) ? data["roomId"] : undefined;
-      if (!isRoomId(roomId)) return metrics.malformed.inc();
-      try {
-        const facts = await rooms.facts(roomId);
-        if (facts === null) return metrics.malformed.inc();
-        const { kind, name, settings: set } = facts;
-        delivery.toRoom(roomId, "room.changed", { roomId, kind, name, ...set });
-      } catch (error) {
-        log.warn({ reason: reasonOf(error) }, "a changed room is not told");
-      }
+      if (isRoomId(roomId)) door.tellRoom(roomId);
+      else metrics.malformed.inc();
     }
 
     async function announceEdges(edges: Edges): Promise<void> {
@@ -265,7 +259,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       log,
     });
 
-    const stopMoving = keepMoving(
+    stopMoving = keepMoving(
       { redis: commands, keys, schema, members },
       () => relay.olderSilentMs,
       (error) => log.warn({ reason: reasonOf(error) }, "what is stored is not moved yet"),
@@ -310,7 +304,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     presence.start();
     collector.start(() => chat.accounts.resume());
     door.open(chat);
-    const port = await listen(http, config).catch(async (error: unknown) => {
+    const port = await listen(http, config, log).catch(async (error: unknown) => {
       await close();
       throw error;
     });
@@ -325,7 +319,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       await door.close(config.drainMs - noticeMs, () => [...answers].some(({ headersSent }) => headersSent));
       clearInterval(idle);
       http.closeAllConnections();
-      stopMoving();
+      stopMoving?.();
       collector.close();
       images.close();
       await presence.close();
@@ -345,6 +339,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       close: () => (closed ??= close()),
     };
   } catch (error) {
+    stopMoving?.();
     figures?.close();
     unwatch?.();
     for (const client of clients) client.disconnect();
@@ -359,11 +354,18 @@ function readUserId(data: unknown): UserId | null {
   return typeof userId === "string" && USER_ID.test(userId) ? userId : null;
 }
 
-function listen(http: HttpServer, { host, port }: Config): Promise<number> {
+function listen(http: HttpServer, { host, port }: Config, log: Logger): Promise<number> {
   return new Promise((resolve, reject) => {
-    http.once("error", (error: NodeJS.ErrnoException) => {
+    const failed = (error: NodeJS.ErrnoException) => {
       reject(error.code === "EADDRINUSE" ? new Error(`Port ${port} on ${host} is taken`) : error);
+    };
+    http.once("error", failed);
+    http.listen({ port, host, backlog: BACKLOG }, () => {
+      // From now on one is about a connection that the system could not give us, and those that are open work on.
+      http.off("error", failed).on("error", (error) => {
+        log.warn({ reason: reasonOf(error) }, "a connection could not be accepted");
+      });
+      resolve((http.address() as AddressInfo).port);
     });
-    http.listen({ port, host, backlog: BACKLOG }, () => resolve((http.address() as AddressInfo).port));
   });
 }

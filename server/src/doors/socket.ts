@@ -164,7 +164,8 @@ export class SocketDoor {
   readonly #parts: SocketParts;
   readonly #io: Server<ClientEvents, ServerEvents, ReplicaEvents, ConnectionData>;
   #orders: ReplicaEvents | undefined;
-  #chat: Chat | undefined;
+  /** From `open` on. */
+  #chat!: Chat;
   #revalidation: NodeJS.Timeout | undefined;
   /** How many connections without a session each address has open. */
   readonly #strangers = new Map<string, number>();
@@ -214,11 +215,11 @@ export class SocketDoor {
         refuseUpgrade(request, { code: "not_found", message: "There is nothing to upgrade to here." });
     });
     this.#orders = {
-      "room.shown": (userIds, id) => void this.#attempt(this.#showRoom(chat, userIds, id)),
-      "room.hidden": (userId) => void this.#attempt(this.#revalidateUser(chat, userId)),
+      "room.shown": (userIds, id) => void this.#attempt(this.#showRoom(userIds, id)),
+      "room.hidden": (userId) => void this.#attempt(this.#revalidateUser(userId)),
       "room.read": (userId, id, mark, unread) =>
         delivery.toUser(userId, "room.read", { roomId: id, read: mark, ...(unread && { unread }) }),
-      "room.changed": (changed) => void this.#attempt(this.#tellChanged(chat, changed)),
+      "room.changed": (changed) => this.tellRoom(changed.roomId),
       "session.ended": (sid) => this.#disconnect((data) => data.sid === sid),
     };
     for (const order of Object.keys(this.#orders) as (keyof ReplicaEvents)[]) {
@@ -234,8 +235,8 @@ export class SocketDoor {
       });
     });
     this.#io.engine.on("connection", (conn: RawConnection) => this.#countStranger(conn));
-    this.#io.use((socket, next) => void this.#admit(chat, socket, next));
-    const listeners = Object.entries(this.#listeners(chat)) as [keyof ClientEvents, Listener][];
+    this.#io.use((socket, next) => void this.#admit(socket, next));
+    const listeners = Object.entries(this.#listeners()) as [keyof ClientEvents, Listener][];
     const known = new Set<string>(listeners.map(([event]) => event));
     const refuse = this.#listener("event", z.never("no such event"), () => Promise.resolve("null"));
     const unknown = function unknown(this: Connection, event: string, ...args: unknown[]) {
@@ -258,14 +259,14 @@ export class SocketDoor {
         connection.on("disconnect", left);
         connection.onAny(unknown);
         slim(connection);
-        this.#enter(chat, connection);
+        this.#enter(connection);
       } catch (error) {
         security.contain("connection", error, { userId: connection.data.user.id });
         connection.conn.close(true);
       }
     });
     const everyMs = REVALIDATE_MS * (0.8 + Math.random() * 0.4);
-    this.#revalidation = setInterval(() => void this.#attempt(this.#revalidate(chat)), everyMs);
+    this.#revalidation = setInterval(() => void this.#attempt(this.#revalidate()), everyMs);
   }
 
   /**
@@ -306,17 +307,22 @@ export class SocketDoor {
    * the other connections what they are.
    */
   look(userId: UserId): void {
-    if (this.#chat) void this.#attempt(this.#lookAt(this.#chat, userId));
+    if (this.#orders) void this.#attempt(this.#lookAt(userId));
   }
 
-  async #lookAt(chat: Chat, userId: UserId): Promise<void> {
+  /** Tells the connections here what a room is by now. */
+  tellRoom(id: RoomId): void {
+    if (this.#orders) void this.#attempt(this.#tellRoom(id));
+  }
+
+  async #lookAt(userId: UserId): Promise<void> {
     const { delivery } = this.#parts;
-    await this.#revalidateUser(chat, userId);
+    await this.#revalidateUser(userId);
     const [connection] = delivery.connections(userId);
     if (!connection) return;
     const { user } = connection.data;
-    const role = await chat.users.roleOf(user);
-    if (role !== undefined) delivery.toUser(userId, "me", await chat.accounts.me(user, role));
+    const role = await this.#chat.users.roleOf(user);
+    if (role !== undefined) delivery.toUser(userId, "me", await this.#chat.accounts.me(user, role));
   }
 
   /** Nobody calls everybody again and again. */
@@ -324,52 +330,52 @@ export class SocketDoor {
     if (namesRoom(message)) await this.#parts.throttle.take("mentionRoom", user.id);
   }
 
-  #listeners(chat: Chat): Listeners {
+  #listeners(): Listeners {
     return {
       message: this.#listener("message", send, async (connection, sent) => {
         this.#parts.load.demand("sends");
         await this.#demandRing(connection, sent);
         await this.#parts.delivery.hold(sent.roomId);
-        return chat.messages.send(connection.data.user, sent);
+        return this.#chat.messages.send(connection.data.user, sent);
       }),
       "message.edit": this.#listener("message", edit, async (connection, asked) => {
         await this.#demandRing(connection, asked);
-        return chat.messages.change(connection.data.user, { do: "edit", ...asked });
+        return this.#chat.messages.change(connection.data.user, { do: "edit", ...asked });
       }),
       "message.delete": this.#listener("event", target, (connection, asked) =>
-        chat.messages.change(connection.data.user, { do: "delete", ...asked }),
+        this.#chat.messages.change(connection.data.user, { do: "delete", ...asked }),
       ),
       "message.react": this.#listener("event", react, (connection, asked) =>
-        chat.messages.change(connection.data.user, { do: "react", ...asked }),
+        this.#chat.messages.change(connection.data.user, { do: "react", ...asked }),
       ),
       "message.pin": this.#listener("event", pin, (connection, asked) =>
-        chat.messages.change(connection.data.user, { do: "pin", ...asked }),
+        this.#chat.messages.change(connection.data.user, { do: "pin", ...asked }),
       ),
       typing: this.#listener("event", room, async ({ data }, { roomId: id }) => {
         if (!data.rooms.has(id)) throw unknownRoom();
-        await chat.rooms.demand(data.user, id, "type");
+        await this.#chat.rooms.demand(data.user, id, "type");
         await this.#parts.relay.typing(id, data.user.id);
         return "null";
       }),
       "room.join": this.#listener("event", room, async (connection, { roomId: id }) => {
         const { user } = connection.data;
-        await chat.rooms.join(user, id);
-        await this.#attach(chat, connection, [id]);
+        await this.#chat.rooms.join(user, id);
+        await this.#attach(connection, [id]);
         const kept = await this.#parts.relay.newest(id, LIMITS.pageDefault);
         if (!kept || !connection.data.rooms.has(id))
-          return JSON.stringify(await chat.rooms.open(user, id, LIMITS.pageDefault));
+          return JSON.stringify(await this.#chat.rooms.open(user, id, LIMITS.pageDefault));
         const { rev, revHash } = kept.revision;
-        const described = JSON.stringify(await chat.rooms.describe(id, user.id));
+        const described = JSON.stringify(await this.#chat.rooms.describe(id, user.id));
         return `{"room":${described},"messages":[${kept.rows.join(",")}],"rev":${rev},"revHash":"${revHash}"}`;
       }),
       "room.leave": this.#listener("event", room, async (connection, { roomId: id }) => {
-        await chat.rooms.leave(connection.data.user, id);
+        await this.#chat.rooms.leave(connection.data.user, id);
         return "null";
       }),
       "room.read": this.#listener("event", markRead, async (connection, asked) =>
-        JSON.stringify({ read: await chat.rooms.read(connection.data.user, asked) }),
+        JSON.stringify({ read: await this.#chat.rooms.read(connection.data.user, asked) }),
       ),
-      sync: this.#listener("event", sync, (connection, { rooms }) => this.#sync(chat, connection, rooms)),
+      sync: this.#listener("event", sync, (connection, { rooms }) => this.#sync(connection, rooms)),
     };
   }
 
@@ -440,13 +446,13 @@ export class SocketDoor {
    * What follows each cursor, in order, as JSON; for rooms that the connection hears, from memory if possible. Once
    * the answer is long, the rest of the rooms are only marked as having more: the client asks for them next.
    */
-  #sync(chat: Chat, { data }: Connection, cursors: Cursor[]): Promise<string> {
+  #sync({ data }: Connection, cursors: Cursor[]): Promise<string> {
     const { relay, throttle, load } = this.#parts;
     const { user } = data;
     const one = async (from: Cursor): Promise<string> => {
       const rows = data.rooms.has(from.roomId) ? await relay.since(from) : null;
       // The connection may have left the room meanwhile.
-      if (!rows || !data.rooms.has(from.roomId)) return chat.messages.sync(user, from);
+      if (!rows || !data.rooms.has(from.roomId)) return this.#chat.messages.sync(user, from);
       const { roomId: id, rev, revHash = "" } = from;
       return syncedJson({
         roomId: id,
@@ -546,7 +552,7 @@ export class SocketDoor {
    * Identifies the user and follows their rooms before the client hears that it is connected: from then on it hears
    * everything. A client that cannot be let in tries again, unless it has no session.
    */
-  async #admit(chat: Chat, socket: Connection, next: (error?: Error) => void): Promise<void> {
+  async #admit(socket: Connection, next: (error?: Error) => void): Promise<void> {
     const { config, identity, relay, delivery, throttle, metrics } = this.#parts;
     try {
       const actor = identity.known(socket.request);
@@ -556,9 +562,9 @@ export class SocketDoor {
       if (config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value)
         throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connectionsWait.value);
       const before = relay.epoch;
-      const [ids, role] = await Promise.all([chat.rooms.of(user.id), chat.users.roleOf(user)]);
+      const [ids, role] = await Promise.all([this.#chat.rooms.of(user.id), this.#chat.users.roleOf(user)]);
       if (role === undefined) throw new ChatError("unauthorized", "Log in first.");
-      const admitted = await this.#open(chat, user.id, ids, before);
+      const admitted = await this.#open(user.id, ids, before);
       socket.data = { user, sid, rooms: new Set(), admitted, admittedIn: relay.epoch };
       next();
       setImmediate(() => {
@@ -576,7 +582,7 @@ export class SocketDoor {
   }
 
   /** Registers a connection in the same turn of the event loop in which the client hears that it is connected. */
-  #enter(chat: Chat, connection: Connection): void {
+  #enter(connection: Connection): void {
     const { delivery } = this.#parts;
     const { user, admitted, admittedIn } = connection.data;
     connection.data.admitted = NONE;
@@ -585,18 +591,18 @@ export class SocketDoor {
       this.#release(admitted);
       return dismiss(connection, BOUNDS.connectionsWait.value);
     }
-    if (delivery.add(connection)) chat.presence.enter(user.id);
+    if (delivery.add(connection)) this.#chat.presence.enter(user.id);
     const doubtful = admitted.filter((id) => this.#parts.relay.hasChangedSince(id, admittedIn));
     for (const id of admitted) if (!doubtful.includes(id)) delivery.join(id, connection);
-    if (doubtful.length > 0) void this.#attempt(this.#attach(chat, connection, doubtful));
+    if (doubtful.length > 0) void this.#attempt(this.#attach(connection, doubtful));
     // An order that came meanwhile, as a log-out or a shown room, did not find this connection yet.
-    void this.#attempt(this.#revalidateUser(chat, user.id));
+    void this.#attempt(this.#revalidateUser(user.id));
   }
 
   /** Lets a connection hear those of these rooms that its user is still in. */
-  async #attach(chat: Chat, connection: Connection, ids: RoomId[]): Promise<void> {
+  async #attach(connection: Connection, ids: RoomId[]): Promise<void> {
     const { delivery } = this.#parts;
-    const theirs = await this.#open(chat, connection.data.user.id, ids);
+    const theirs = await this.#open(connection.data.user.id, ids);
     if (connection.connected) for (const id of theirs) delivery.join(id, connection);
     else this.#release(theirs);
   }
@@ -607,7 +613,7 @@ export class SocketDoor {
    * connection yet. `before`: the relay's epoch before the ids were read from the user's list; they need no second
    * check if nothing has changed since.
    */
-  async #open(chat: Chat, userId: UserId, ids: RoomId[], before?: number): Promise<RoomId[]> {
+  async #open(userId: UserId, ids: RoomId[], before?: number): Promise<RoomId[]> {
     const { relay } = this.#parts;
     try {
       for (let known = before; ;) {
@@ -616,7 +622,7 @@ export class SocketDoor {
         const doubtful = ids.filter((id) => !isSure(id));
         if (doubtful.length === 0) return ids;
         known = relay.epoch;
-        const theirs = new Set(await chat.rooms.areTheirs(userId, doubtful));
+        const theirs = new Set(await this.#chat.rooms.areTheirs(userId, doubtful));
         const gone = doubtful.filter((id) => !theirs.has(id));
         this.#release(gone);
         ids = ids.filter((id) => !gone.includes(id));
@@ -634,29 +640,26 @@ export class SocketDoor {
   }
 
   /** Tells a room as it is stored by now: of two changes at once, the orders may come in another order than they were stored. */
-  async #tellChanged(
-    chat: Chat,
-    { roomId: id }: Parameters<ReplicaEvents["room.changed"]>[0],
-  ): Promise<void> {
+  async #tellRoom(id: RoomId): Promise<void> {
     const { delivery } = this.#parts;
     if (!delivery.hears(id)) return;
-    const facts = await chat.rooms.facts(id);
+    const facts = await this.#chat.rooms.facts(id);
     if (facts === null) return;
     const { kind, name, settings } = facts;
     delivery.toRoom(id, "room.changed", { roomId: id, kind, name, ...settings });
   }
 
-  async #showRoom(chat: Chat, userIds: UserId[], id: RoomId): Promise<void> {
+  async #showRoom(userIds: UserId[], id: RoomId): Promise<void> {
     const { delivery } = this.#parts;
     for (const userId of userIds) {
       const here = [...delivery.connections(userId)];
       if (here.length === 0) continue;
-      if ((await chat.rooms.kindOf(id)) === "direct") {
-        await this.#showPrivateRoom(chat, here, id);
+      if ((await this.#chat.rooms.kindOf(id)) === "direct") {
+        await this.#showPrivateRoom(here, id);
       } else {
-        await Promise.all(here.map((connection) => this.#attach(chat, connection, [id])));
+        await Promise.all(here.map((connection) => this.#attach(connection, [id])));
         if (!here.some((connection) => connection.data.rooms.has(id))) continue;
-        delivery.toUser(userId, "show.room", await chat.rooms.describe(id, userId));
+        delivery.toUser(userId, "show.room", await this.#chat.rooms.describe(id, userId));
       }
     }
   }
@@ -666,18 +669,18 @@ export class SocketDoor {
    * the relay has already passed on, and joins each connection in the same turn of the event loop, so that nothing is
    * doubled, out of order or lost.
    */
-  async #showPrivateRoom(chat: Chat, here: Connection[], id: RoomId): Promise<void> {
+  async #showPrivateRoom(here: Connection[], id: RoomId): Promise<void> {
     const { relay, delivery } = this.#parts;
     const [first] = here;
     if (!first) return;
     const newcomers = new Set(here.filter((connection) => !connection.data.rooms.has(id)));
     try {
       await relay.open(id);
-      const described = await chat.rooms.describe(id, first.data.user.id);
-      let messages = await chat.messages.newest(id, LIMITS.page);
+      const described = await this.#chat.rooms.describe(id, first.data.user.id);
+      let messages = await this.#chat.messages.newest(id, LIMITS.page);
       // Reads again if the relay has passed on more meanwhile; but not endlessly, because a log can lose its tail.
       for (let tries = 1; tries < SHOW_TRIES && newestSeq(messages) < relay.seq(id); tries += 1) {
-        messages = await chat.messages.newest(id, LIMITS.page);
+        messages = await this.#chat.messages.newest(id, LIMITS.page);
       }
       const passedOn = messages.filter(({ seq }) => seq <= relay.seq(id));
       const isBehind = newestSeq(messages) < relay.seq(id);
@@ -703,16 +706,14 @@ export class SocketDoor {
   }
 
   /** Makes up for lost orders: closes connections whose session or account is gone, and shows or hides rooms. */
-  async #revalidate(chat: Chat): Promise<void> {
+  async #revalidate(): Promise<void> {
     const users = this.#parts.delivery.users();
     for (let start = 0; start < users.length; start += REVALIDATE_AT_ONCE) {
-      await Promise.all(
-        users.slice(start, start + REVALIDATE_AT_ONCE).map((id) => this.#revalidateUser(chat, id)),
-      );
+      await Promise.all(users.slice(start, start + REVALIDATE_AT_ONCE).map((id) => this.#revalidateUser(id)));
     }
   }
 
-  async #revalidateUser(chat: Chat, userId: UserId): Promise<void> {
+  async #revalidateUser(userId: UserId): Promise<void> {
     const { commands, keys, delivery } = this.#parts;
     const here = [...delivery.connections(userId)];
     if (here.length === 0) return;
@@ -720,21 +721,21 @@ export class SocketDoor {
     const [alive, accounts] = await Promise.all([
       Promise.all(sids.map((sid) => commands.exists(keys.session(sid)))),
       // One id has several names if it was given to another account.
-      Promise.all(here.map((connection) => chat.users.roleOf(connection.data.user))),
+      Promise.all(here.map((connection) => this.#chat.users.roleOf(connection.data.user))),
     ]);
     const ended = new Set(sids.filter((_, index) => alive[index] === 0));
     for (const [index, connection] of here.entries())
       if (ended.has(connection.data.sid) || accounts[index] === undefined) connection.disconnect(true);
 
-    const rooms = new Set(await chat.rooms.of(userId));
+    const rooms = new Set(await this.#chat.rooms.of(userId));
     // One that has left hears nothing, which is no reason to show the others anything.
     const isOpen = ({ connected }: Connection) => connected;
     const heard = new Set(here.filter(isOpen).flatMap((connection) => [...connection.data.rooms]));
     for (const id of heard)
-      if (!rooms.has(id) && !(await chat.rooms.mendList(userId, id))) delivery.expel(id, userId);
+      if (!rooms.has(id) && !(await this.#chat.rooms.mendList(userId, id))) delivery.expel(id, userId);
     for (const id of rooms) {
       if (here.filter(isOpen).every((connection) => connection.data.rooms.has(id))) continue;
-      if (await chat.rooms.mendList(userId, id)) await this.#showRoom(chat, [userId], id);
+      if (await this.#chat.rooms.mendList(userId, id)) await this.#showRoom([userId], id);
     }
   }
 

@@ -472,13 +472,16 @@ describe("deleting one's own account", () => {
         allowed = commands;
         await asker.fetch("DELETE", "/api/me", { password: PASSWORD, messages }).catch(() => undefined);
         allowed = Infinity;
+        // Until then commands may still be sent again.
+        await until(async () => (await new Browser(third).get("/readyz")).status === 200);
         const [disabled, deleted] = await redis.hmget(keys.user(user.id), "disabled", "deleted");
         one.close();
         if (disabled === null) continue;
         cut = deleted === null ? cut + 1 : 6;
-        for (const name of [user.id, `${user.id}:keep`]) await redis.zadd(keys.farewells, "XX", 1, name);
+        const names = [user.id, `${user.id}:keep`];
+        for (const name of names) await redis.zadd(keys.farewells, "XX", 1, name);
         const next = await house.addReplica();
-        await until(async () => (await redis.zcard(keys.farewells)) === 0);
+        await until(async () => (await redis.zmscore(keys.farewells, names)).every((at) => at === null));
         house.replicas.pop();
         await next.close();
         expect(await redis.hmget(keys.user(user.id), "password", "role")).toEqual([null, null]);

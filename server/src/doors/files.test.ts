@@ -2,9 +2,10 @@ import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { Agent, createServer, request, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { connect as connectTcp, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text as textOf } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import type { Message, UploadedFile } from "../protocol.ts";
 import {
@@ -137,6 +138,24 @@ describe("a download that its store does not give", () => {
     away.store.answer = undefined;
     expect(await ask(agent, path)).toMatch(/^200 /);
     expect(await ask(agent, "/api/me")).toMatch(/^200 {"id":/);
+  });
+});
+
+describe("a download of which its store gives more than there is", () => {
+  it("ends its connection, so that the rest is nobody's next answer", async () => {
+    const { body: file } = await upload(bob, randomBytes(1_000));
+    unwrap(await send(bob, "more", file.id));
+    away.store.answer = (response, bytes) => {
+      response.writeHead(206);
+      response.end(Buffer.concat([bytes.subarray(0, 10), Buffer.from("HTTP/1.1 200 OK")]));
+    };
+    const { hostname, port } = new URL(bob.browser.address);
+    const socket = connectTcp(Number(port), hostname);
+    const head = [`GET /api/files/${file.id} HTTP/1.1`, `Host: ${hostname}:${port}`, "Range: bytes=0-9"];
+    socket.write([...head, `Cookie: ${bob.browser.cookie}`, "Connection: close", "", ""].join("\r\n"));
+    const text = await textOf(socket).catch(() => "");
+    away.store.answer = undefined;
+    expect(text).not.toContain("200 OK");
   });
 });
 

@@ -178,14 +178,18 @@ export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
   return router;
 }
 
-/** The same bytes; throws `unavailable` where the store ends them early: the reader would wait for the rest. */
+/**
+ * The same bytes; throws `unavailable` where the store has fewer, for which the reader would wait, or more, which it would
+ * take for the next answer.
+ */
 async function* whole(bytes: AsyncIterable<Buffer>, length: number): AsyncGenerator<Buffer> {
   let seen = 0;
   for await (const chunk of bytes) {
-    yield chunk;
     seen += chunk.length;
+    if (seen > length) break;
+    yield chunk;
   }
-  if (seen < length) throw new ChatError("unavailable", "The file has not come whole. Try again.", 1_000);
+  if (seen !== length) throw new ChatError("unavailable", "The file has not come whole. Try again.", 1_000);
 }
 
 /** The asked part; undefined for all of it, null for none that exists. Several parts get all of it. */

@@ -128,6 +128,17 @@ describe("a store that does not do it", () => {
     expect(await buffer((await blobs.read(name))!)).toEqual(Buffer.from("small"));
   });
 
+  it("is a disk that was copied to when all ended: the half copy goes with its file", async () => {
+    const place = join(folder, "copied");
+    const blobs = open(`file:${place}`);
+    const name = newName();
+    await blobs.put(name, await spoolIn(blobs, name, bytesOf(Buffer.from("whole"))));
+    const cut = `${join(place, name.slice(0, 2), name)}.new`;
+    writeFileSync(cut, "ha");
+    await blobs.remove(name);
+    expect(existsSync(cut)).toBe(false);
+  });
+
   it("is a folder that nobody may write into", async () => {
     if (process.getuid?.() === 0) return;
     const place = mkdtempSync(join(folder, "closed"));

@@ -128,9 +128,14 @@ function inFolder({ path, shown }: { path: string; shown: string }, spool: strin
       }
     },
     async remove(name) {
-      await rm(placeOf(name), { force: true }).catch((error: unknown) => {
+      const place = placeOf(name);
+      try {
+        await rm(place, { force: true });
+        // Of a copy that was cut short.
+        await rm(`${place}.new`, { force: true });
+      } catch (error) {
         throw storeFault(error);
-      });
+      }
     },
   };
 }

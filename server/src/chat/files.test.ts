@@ -332,6 +332,26 @@ describe("the process that decodes", () => {
     expect(await after).toMatchObject({ width: 50, height: 50 });
   });
 
+  it("outlives a signal to all processes of its service: it is the replica's to end", async () => {
+    const images = new Images({ pixels: 1e9 });
+    onTestFinished(() => images.close());
+    const folder = mkdtempSync(join(tmpdir(), "hubbub-images-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const from = join(folder, "from");
+    writeFileSync(from, await picture(3_000, 3_000));
+    const order = (name: string) => ({ from, thumbnail: join(folder, name), side: 100, cover: false });
+    await images.make(order("first"));
+    const [pid = 0] = childrenOf(process.pid).slice(-1);
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+      const made = images.make(order(signal));
+      process.kill(pid, signal);
+      expect(await made).toMatchObject({ width: 3_000 });
+    }
+    expect(childrenOf(process.pid)).toContain(pid);
+    images.close();
+    await until(() => !childrenOf(process.pid).includes(pid));
+  });
+
   /** Processes that this one started and that run images. */
   function childrenOf(pid: number): number[] {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")

@@ -76,6 +76,8 @@ process.on("message", (order: ImageOrder) => {
     .catch((error: Error): ImageReply => ({ fault: SYSTEM.test(error.message) ? "disk" : "broken" }))
     .then((reply) => process.send?.(reply));
 });
+// Whoever stops all processes of a service or a terminal means the replica: it ends this one when it needs it no more.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => undefined);
 process.send?.("ready");
 // The replica is gone.
 process.on("disconnect", () => process.exit());

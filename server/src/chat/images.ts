@@ -77,7 +77,7 @@ export class Images {
         if (!error) return;
         // Not the picture's fault, as the end of the process by a signal would be.
         over({ fault: "stopped" });
-        worker.kill();
+        worker.kill("SIGKILL");
       });
     });
   }
@@ -117,7 +117,7 @@ export class Images {
   }
 
   #end(): void {
-    this.#worker?.child.kill();
+    this.#worker?.child.kill("SIGKILL");
     this.#worker = undefined;
   }
 

@@ -37,10 +37,11 @@ export class Collector {
       });
     const later = (): void => {
       if (this.#closed) return;
-      const run = () => void Promise.all([attempt(this.collect()), attempt(resume())]).then(later);
+      const round = () => [this.collect(), sweepSpool(this.#parts.blobs), resume()].map(attempt);
+      const run = () => void Promise.all(round()).then(later);
       this.#next = setTimeout(run, COLLECT_MS * (0.5 + Math.random())).unref();
     };
-    sweepSpool(this.#parts.blobs).catch(() => undefined);
+    void attempt(sweepSpool(this.#parts.blobs));
     void attempt(resume());
     later();
   }
@@ -52,9 +53,17 @@ export class Collector {
 
   /** Looks at the files that are due at a moment, in ms; answers how many were removed. */
   async collect(now = Date.now()): Promise<number> {
+    const { files, log } = this.#parts;
     let removed = 0;
-    for (const id of await this.#parts.files.due(now, COLLECTED_AT_ONCE))
-      if (await this.remove(id)) removed += 1;
+    for (const id of await files.due(now, COLLECTED_AT_ONCE)) {
+      try {
+        if (await this.remove(id)) removed += 1;
+      } catch (error) {
+        log.warn({ file: id, reason: whyOf(error) }, "a file that nobody has any more is removed later");
+        // Behind the others, which must not wait for one that can never be removed.
+        await files.look([id], now + COLLECT_MS);
+      }
+    }
     return removed;
   }
 

@@ -1,12 +1,21 @@
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { pino } from "pino";
 import sharp from "sharp";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { readConfig } from "../config.ts";
 import type { Message, MessageFile, UploadedFile } from "../protocol.ts";
 import { createBlobs } from "../store/blobs.ts";
@@ -528,6 +537,34 @@ describe("the collector", () => {
     expect(stored()).toEqual(expect.arrayContaining(kept));
     expect(stored().filter((name) => lost.includes(name))).toEqual([]);
     expect(await house.redis.zcard(house.keys.filesDue)).toBe(0);
+  });
+
+  it("goes on past one that it cannot remove", async () => {
+    const { body: file } = await upload(eve, "behind it");
+    await house.redis.zadd(house.keys.filesDue, 0, "no name of a file");
+    const later = Date.now() + 25 * 3_600_000;
+    for (let times = 0; times < 2; times += 1) await collector().collect(later);
+    expect(stored()).not.toContain(file.id);
+    // It is not forgotten.
+    expect(await house.redis.zrange(house.keys.filesDue, "0", "-1")).toEqual(["no name of a file"]);
+    await house.redis.zrem(house.keys.filesDue, "no name of a file");
+  });
+
+  it("sweeps the spool as long as its replica runs", async () => {
+    const { files } = readConfig(house.env);
+    const { spool } = createBlobs(files.address, files.spool);
+    const left = join(spool, randomBytes(16).toString("base64url"));
+    const one = collector();
+    onTestFinished(() => one.close());
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    one.start(() => Promise.resolve());
+    mkdirSync(spool, { recursive: true });
+    writeFileSync(left, "of a replica that was killed");
+    utimesSync(left, new Date(0), new Date(0));
+    vi.advanceTimersByTime(3_600_000);
+    vi.useRealTimers();
+    await until(() => !existsSync(left));
   });
 
   const action = fc.oneof(

@@ -236,3 +236,25 @@ test("every action of a message works with keys, and after a long press", async 
   await message(ann.page, "for the keys").getByRole("button", { name: "👍 1: you" }).waitFor();
   await ann.context.close();
 });
+
+test("a finger that rests on a message opens its actions, though it trembles, but not one that scrolls", async () => {
+  const { page, context } = await stage.enter("ann-touch", { hasTouch: true });
+  await say(page, "touch me");
+  const row = page.locator("[data-seq]").filter({ hasText: "touch me" });
+  await row.waitFor();
+  const devtools = await context.newCDPSession(page);
+  const box = await message(page, "touch me").getByText("touch me", { exact: true }).boundingBox();
+  const press = async (steps: readonly number[]) => {
+    const at = (moved: number) => [{ x: (box?.x ?? 0) + 9, y: (box?.y ?? 0) + 9 - moved }];
+    await devtools.send("Input.dispatchTouchEvent", { type: "touchStart", touchPoints: at(0) });
+    for (const moved of steps)
+      await devtools.send("Input.dispatchTouchEvent", { type: "touchMove", touchPoints: at(moved) });
+    await page.waitForTimeout(700);
+    await devtools.send("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
+  };
+  await press([8, 30]);
+  expect(await page.getByRole("dialog").count()).toBe(0);
+  await press([1, 3, 2]);
+  await page.getByRole("dialog").getByRole("button", { name: "Reply" }).waitFor();
+  await context.close();
+});

@@ -44,6 +44,8 @@ type StoredProps = {
 };
 
 const LONG_PRESS_MS = 450;
+/** A finger that rests trembles by less than this, in pixels. */
+const TREMBLE = 10;
 
 const Files = later(async () => (await import("../files/Files.tsx")).Files);
 const FilesToSend = later(async () => (await import("../files/Files.tsx")).FilesToSend);
@@ -75,6 +77,7 @@ export const StoredMessage = memo(function StoredMessage({
   const [near, setNear] = useState(false);
   const [sheet, setSheet] = useState(false);
   const press = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const pressed = useRef({ x: 0, y: 0 });
   const acts = {
     message,
     onReply,
@@ -129,9 +132,14 @@ export const StoredMessage = memo(function StoredMessage({
       }}
       onPointerDown={(event) => {
         if (event.pointerType !== "touch") return;
+        release();
+        pressed.current = { x: event.clientX, y: event.clientY };
         press.current = setTimeout(() => setSheet(true), LONG_PRESS_MS);
       }}
-      onPointerMove={release}
+      onPointerMove={({ clientX, clientY }) => {
+        const { x, y } = pressed.current;
+        if (Math.hypot(clientX - x, clientY - y) > TREMBLE) release();
+      }}
       onPointerUp={release}
       onPointerCancel={release}
     >

@@ -229,7 +229,9 @@ test.each(["light", "dark"] as const)(
     await judge("a thread on a phone", page);
     await page.getByRole("button", { name: "Back to the conversation" }).click();
     await pane.waitFor({ state: "detached" });
-    await page.getByRole("button", { name: "Fold replies into threads" }).click();
+    await page.getByRole("button", { name: "Room options" }).click();
+    await judge("what a phone has in the room's options", page);
+    await dialog.getByRole("button", { name: "Fold replies into threads" }).click();
     await page.locator("#conversation").getByText(`cake ${colorScheme}, two`).waitFor({ state: "detached" });
     await judge("a folded room on a phone", page);
     await page.setViewportSize({ width: 1280, height: 800 });
@@ -442,6 +444,65 @@ test("a phone shows one pane at a time, with nothing cut off or too small to tou
   await room(page, "General").waitFor();
   await page.goBack();
   await messageTo(page, "General").waitFor();
+  await context.close();
+});
+
+test("on a small page a room's name is readable, nothing is cut off, and lists have space", async () => {
+  const { page, context } = await stage.enter("gil", { hasTouch: true, bypassCSP: true });
+  await page.setViewportSize({ width: 320, height: 568 });
+  const word = "Donaudampfschifffahrtselektrizitätengesellschaften";
+  const origin = addressOf(stage.house, 0);
+  const made = await page.request.post(`${origin}/api/rooms`, { data: { name: word }, headers: { origin } });
+  expect(made.status()).toBe(201);
+  await page.getByRole("link", { name: "Back to the rooms" }).click();
+  await room(page, word).click();
+  const composer = messageTo(page, word);
+  await composer.waitFor();
+  const widthOf = (selector: string) =>
+    page.locator(selector).evaluate((one) => one.getBoundingClientRect().width);
+  expect(await widthOf("#room-title")).toBeGreaterThan(160);
+  // What is too long for its line is broken or ends with dots, and no second line shows its upper half.
+  const welcome = page.getByRole("heading", { name: `Welcome to ${word}` });
+  const inside = (one: Element) => {
+    const { left, right } = one.getBoundingClientRect();
+    return left >= 0 && right <= innerWidth;
+  };
+  expect(await welcome.evaluate(inside)).toBe(true);
+  expect(await composer.evaluate((one) => getComputedStyle(one, "::placeholder").whiteSpace)).toBe("nowrap");
+  await page.getByRole("button", { name: "Emoji", exact: true }).click();
+  const tones = page.getByRole("group", { name: "Tone of skin" });
+  const picker = page.getByRole("dialog", { name: "Emoji" });
+  await tones.waitFor();
+  const ends = await Promise.all([tones.getByRole("button").last(), picker].map((one) => one.boundingBox()));
+  expect((ends[0]?.x ?? 0) + (ends[0]?.width ?? 0)).toBeLessThan((ends[1]?.x ?? 0) + (ends[1]?.width ?? 0));
+  await page.keyboard.press("Escape");
+
+  // As on a phone on its side, and on a page at 400 %.
+  await page.setViewportSize({ width: 320, height: 256 });
+  await page.getByRole("link", { name: "Back to the rooms" }).click();
+  const list = page.getByRole("navigation", { name: "Rooms" });
+  await list.hover();
+  await page.mouse.wheel(0, 5_000);
+  await eventually(() => room(page, word).isVisible(), true);
+  const inView = (one: Element) => {
+    const { top, bottom } = one.getBoundingClientRect();
+    const hit = document.elementFromPoint(innerWidth / 2, (top + bottom) / 2);
+    return hit !== null && one.contains(hit);
+  };
+  await eventually(() => room(page, word).evaluate(inView), true);
+  expect(await room(page, "General").evaluate(inView)).toBe(true);
+  await page.getByRole("button", { name: "Jump to…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("option").first().waitFor();
+  expect(await dialog.evaluate((one) => one.scrollHeight > one.clientHeight)).toBe(true);
+  await page.keyboard.press("Escape");
+
+  // A browser that is told to show larger letters.
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await room(page, "General").click();
+  await page.addStyleTag({ content: "html { font-size: 200% !important }" });
+  const cutOff = () => page.locator("main header h1").evaluate((one) => one.getBoundingClientRect().top < 0);
+  expect(await cutOff()).toBe(false);
   await context.close();
 });
 

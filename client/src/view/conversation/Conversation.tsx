@@ -11,7 +11,7 @@ import { follow, moveTo, unfoldThread } from "../address.ts";
 import { ConnectionBar } from "../connection/ConnectionBar.tsx";
 import { useOverlays } from "../overlays.ts";
 import { goOn } from "../regions.ts";
-import { titleOf } from "../rooms/titles.ts";
+import { foldedInWords, titleOf } from "../rooms/titles.ts";
 import { Button, IconButton, IconLink } from "../ui/Button.tsx";
 import { Icon } from "../ui/Icon.tsx";
 import { useNotice } from "../ui/Notices.tsx";
@@ -69,12 +69,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
 
   function fold() {
     chat.setView(room.id, { folded: !room.folded }).then(
-      () =>
-        tell(
-          room.folded
-            ? "Replies stand where they were said."
-            : "Replies are folded into threads, on all your devices.",
-        ),
+      () => tell(foldedInWords(!room.folded)),
       (error: unknown) => tell(wordsOf(error)),
     );
   }
@@ -111,22 +106,24 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
             />
           )}
         </div>
-        <IconButton
-          icon="thread"
-          label="Fold replies into threads"
-          aria-pressed={room.folded}
-          onClick={fold}
-        />
-        <IconButton
-          icon="pin"
-          label="Pinned messages"
-          onClick={() => open({ is: "pins", roomId: room.id })}
-        />
-        <IconButton
-          icon={room.notify === "nothing" ? "mute" : "bell"}
-          label="Notifications"
-          onClick={() => open({ is: "notifications", roomId: room.id })}
-        />
+        <span className={css.rest}>
+          <IconButton
+            icon="thread"
+            label="Fold replies into threads"
+            aria-pressed={room.folded}
+            onClick={fold}
+          />
+          <IconButton
+            icon="pin"
+            label="Pinned messages"
+            onClick={() => open({ is: "pins", roomId: room.id })}
+          />
+          <IconButton
+            icon={room.notify === "nothing" ? "mute" : "bell"}
+            label="Notifications"
+            onClick={() => open({ is: "notifications", roomId: room.id })}
+          />
+        </span>
         <IconButton icon="people" label="People" aria-pressed={peopleShown} onClick={onPeople} />
         <IconButton
           icon="more"

@@ -7,8 +7,9 @@ import { Button } from "../ui/Button.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
+import { PHONE, useMedia } from "../useMedia.ts";
 import css from "./RoomOptions.module.css";
-import { titleOf } from "./titles.ts";
+import { foldedInWords, titleOf } from "./titles.ts";
 
 /** What this user can do with a room in their list. */
 export function RoomOptions({ roomId }: { roomId: RoomId }) {
@@ -18,6 +19,8 @@ export function RoomOptions({ roomId }: { roomId: RoomId }) {
   const tell = useNotice();
   const room = useChat((state) => state.rooms?.get(roomId));
   const users = useChat((state) => state.users);
+  // Elsewhere the room's head has them.
+  const phone = useMedia(PHONE);
   if (room === undefined) return null;
   const title = titleOf(room, me.id, users);
   const fail = (error: unknown) => tell(wordsOf(error));
@@ -65,6 +68,28 @@ export function RoomOptions({ roomId }: { roomId: RoomId }) {
         >
           {room.favourite ? "Remove from favourites" : "Add to favourites"}
         </Button>
+        {phone && (
+          <>
+            <Button
+              wide
+              icon="thread"
+              aria-pressed={room.folded}
+              onClick={() => void set({ folded: !room.folded }, foldedInWords(!room.folded))}
+            >
+              Fold replies into threads
+            </Button>
+            <Button wide icon="pin" onClick={() => open({ is: "pins", roomId })}>
+              Pinned messages
+            </Button>
+            <Button
+              wide
+              icon={room.notify === "nothing" ? "mute" : "bell"}
+              onClick={() => open({ is: "notifications", roomId })}
+            >
+              Notifications
+            </Button>
+          </>
+        )}
         {room.kind === "direct" && (
           <Button
             wide

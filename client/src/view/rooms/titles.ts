@@ -11,6 +11,13 @@ export function titleOf(room: Named, me: UserId, users: PeopleState["users"]): s
   return partner < 0 ? room.names.join(", ") : nameIn(users, room.userIds[partner], room.names[partner]);
 }
 
+/** What has changed once a room's replies are folded, or stand in the log again. */
+export function foldedInWords(folded: boolean): string {
+  return folded
+    ? "Replies are folded into threads, on all your devices."
+    : "Replies stand where they were said.";
+}
+
 /** General, then named rooms by name, then direct rooms by their newest message. */
 export function orderRooms(rooms: ReadonlyMap<RoomId, RoomState> | null): RoomState[] {
   return [...(rooms?.values() ?? [])].toSorted((one, other) => {

@@ -582,6 +582,26 @@ test("text that is typed while a dialog loads goes into it, and the dialog appea
   await context.close();
 });
 
+test("a part of the app that was out of reach once opens when the network is back, and nothing typed is lost", async () => {
+  const { page, context } = await stage.enter("jan");
+  let refusals = 0;
+  await page.route(/\/Overlay-[^/]*\.js$/, (route) => (refusals++ < 1 ? route.abort() : route.continue()));
+  // Not a reload: such a page waits for a while.
+  await page.goto("about:blank");
+  await page.goto(addressOf(stage.house, 0));
+  await messageTo(page, "General").fill("half a sentence");
+  await page.getByRole("button", { name: "New room" }).click();
+  await eventually(() => refusals > 0, true);
+  // The browser does not request it again, and a new page would disturb a writer.
+  await page.waitForTimeout(5_000);
+  expect(await messageTo(page, "General").inputValue()).toBe("half a sentence");
+  await Promise.all([page.waitForEvent("load"), messageTo(page, "General").fill("")]);
+  await messageTo(page, "General").waitFor();
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByRole("dialog", { name: "New room" }).waitFor();
+  await context.close();
+});
+
 test("the theme follows the system until one is chosen, and the choice stays", async () => {
   const { page, context } = await stage.enter("gus", { colorScheme: "dark" });
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);

@@ -1,6 +1,8 @@
 import { lazy, useSyncExternalStore, type ComponentType } from "react";
 
 const TRY_AGAIN_MS = 2_000;
+/** A page that was loaded anew is not loaded anew again within this time: what is missing may be missing for good. */
+const RELOAD_MS = 60_000;
 
 const loads: (() => Promise<unknown>)[] = [];
 
@@ -8,7 +10,7 @@ const loads: (() => Promise<unknown>)[] = [];
 export function later<P>(load: () => Promise<ComponentType<P>>) {
   addEventListener("error", noteMissed, true);
   loads.push(load);
-  return lazy(async () => ({ default: await untilLoaded(load) }));
+  return lazy(async () => ({ default: await untilLoaded(load, true) }));
 }
 
 /**
@@ -42,16 +44,41 @@ export function laterOnce<T>(load: () => Promise<T>): () => Promise<T> {
   return () => untilLoaded(load);
 }
 
-async function untilLoaded<T>(load: () => Promise<T>): Promise<T> {
-  for (;;) {
+/**
+ * Tries until it has loaded. Browsers request a module that failed only once in a page's life: if the user waits for it
+ * (`shown`), only a new page brings it.
+ */
+async function untilLoaded<T>(load: () => Promise<T>, shown = false): Promise<T> {
+  for (let failed = 0; ; failed += 1) {
     try {
       const loaded = await load();
+      failed = 0;
       await Promise.all([...missed].map(askAgain));
       return loaded;
     } catch {
+      if (shown && failed > 0 && mayReload() && (await answers())) location.reload();
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS));
     }
   }
+}
+
+/** Not while somebody writes. Address, drafts and what is to be sent outlive the page. */
+function mayReload(): boolean {
+  const [{ type } = { type: "navigate" }] = performance.getEntriesByType(
+    "navigation",
+  ) as PerformanceNavigationTiming[];
+  const isWriting = [
+    ...document.querySelectorAll<HTMLInputElement>("textarea, input:not([type=radio], [type=checkbox])"),
+  ].some(({ value }) => value !== "");
+  return !isWriting && (type !== "reload" || performance.now() > RELOAD_MS);
+}
+
+/** Whether the server would answer a new page. */
+function answers(): Promise<boolean> {
+  return fetch("/", { method: "HEAD", cache: "no-store" }).then(
+    ({ ok }) => ok,
+    () => false,
+  );
 }
 
 /** Style sheets that failed to load. A module requests its own only once: another attempt would go on without them. */

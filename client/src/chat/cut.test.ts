@@ -9,6 +9,9 @@ test.each([
   ["cafe\u0301s", 4, "caf"],
   ["a👍🏽b", 3, "a"],
   ["a👩‍👧b", 4, "a"],
+  ["a🇩🇪b", 3, "a"],
+  ["🇩🇪🇫🇷", 6, "🇩🇪"],
+  ["🇩🇪🇫🇷", 4, "🇩🇪"],
   [`a${"\u0301".repeat(90)}`, 60, `a${"\u0301".repeat(59)}`],
 ])("%j is cut at %i to %j, and not within a character", (text, most, beginning) => {
   expect(cut(text, most)).toBe(beginning);

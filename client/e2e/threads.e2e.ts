@@ -102,6 +102,13 @@ test("a thread that arrives late leaves the keys where somebody types, and has i
   await field.press("a");
   await field.press("Backspace");
   expect(await pane(ann.page).count()).toBe(1);
+  // Also in the search for an emoji.
+  await pane(ann.page).getByRole("button", { name: "Emoji" }).click();
+  const search = pane(ann.page).getByRole("searchbox", { name: "Find an emoji" });
+  await search.evaluate((one, given) => one.dispatchEvent(new KeyboardEvent("keydown", given)), init);
+  await search.fill("still here");
+  await search.press("Escape");
+  await search.waitFor({ state: "detached" });
   await field.press("Escape");
   await pane(ann.page).waitFor({ state: "detached" });
   await eventually(() => messageTo(ann.page, "General").inputValue(), "to the room");

@@ -1,4 +1,5 @@
 import { Suspense, useRef, useState } from "react";
+import { isComposing } from "../keys.ts";
 import { later } from "../later.ts";
 import { IconButton } from "../ui/Button.tsx";
 import css from "./EmojiButton.module.css";
@@ -18,7 +19,7 @@ export function EmojiButton({ onPick }: { onPick: (emoji: string) => void }) {
         if (relatedTarget !== null && !place.current?.contains(relatedTarget)) setOpen(false);
       }}
       onKeyDown={(event) => {
-        if (event.key !== "Escape" || !open) return;
+        if (event.key !== "Escape" || !open || isComposing(event.nativeEvent)) return;
         event.preventDefault();
         event.stopPropagation();
         setOpen(false);

@@ -166,8 +166,12 @@ test("an invite link brings somebody new, and somebody who has an account, into 
   const { code } = await call(maker.page, `/api/rooms/${id}/invites`, {});
   const address = addressOf(stage.house, 1);
 
+  // An attempt that gets no answer is no end of it.
+  let refusals = 1;
+  await known.page.route(/\/api\/invites\//, (route) => (refusals-- > 0 ? route.abort() : route.continue()));
   await known.page.evaluate((hash) => (location.hash = hash), `#/invite/${code}`);
   await messageTo(known.page, "Cellar").waitFor();
+  expect(refusals).toBe(-1);
 
   const fresh = await openPage(stage.browser, `${address}/#/invite/${code}`, "fresh-links", {
     bypassCSP: true,

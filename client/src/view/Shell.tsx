@@ -2,7 +2,7 @@ import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "rea
 import { cut } from "../chat/cut.ts";
 import type { Outgoing } from "../chat/state/outgoing.ts";
 import { firstRoom } from "../chat/state/rooms.ts";
-import { wordsOf } from "../chat/api.ts";
+import { isPassing, wordsOf } from "../chat/api.ts";
 import { closeThread, forgetLink, goTo, redirectTo, useLink } from "./address.ts";
 import { announce } from "./announce.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
@@ -28,6 +28,7 @@ const ThreadPane = later(async () => (await import("./conversation/ThreadPane.ts
 const Overlay = later(async () => (await import("./Overlay.tsx")).Overlay);
 const AskToNotify = later(async () => (await import("./notifications/AskToNotify.tsx")).AskToNotify);
 const LATER_MS = 2_000;
+const INVITE_AGAIN_MS = 2_000;
 
 /** The app of a signed-in user: rooms, conversation, people, and overlays. */
 export function Shell() {
@@ -228,15 +229,33 @@ function useWelcome() {
   }, [owns, tell]);
 }
 
-/** Joins the room of an invite link. */
+/** Joins the room of an invite link. Without an answer it tries until there is one. */
 function useInvite() {
   const chat = useClient();
   const tell = useNotice();
   const link = useLink();
   useEffect(() => {
-    if (link?.is !== "invite") return;
-    forgetLink(link);
-    chat.acceptInvite(link.code).then(goTo, (error: unknown) => tell(wordsOf(error)));
+    if (link?.is !== "invite") return undefined;
+    const used = link;
+    let again: ReturnType<typeof setTimeout> | undefined;
+    let over = false;
+    async function accept(told: boolean) {
+      try {
+        const roomId = await chat.acceptInvite(used.code);
+        forgetLink(used);
+        goTo(roomId);
+      } catch (error) {
+        if (over) return;
+        if (!told || !isPassing(error)) tell(wordsOf(error));
+        if (!isPassing(error)) forgetLink(used);
+        else again = setTimeout(() => void accept(true), error.retryAfterMs ?? INVITE_AGAIN_MS);
+      }
+    }
+    void accept(false);
+    return () => {
+      over = true;
+      clearTimeout(again);
+    };
   }, [chat, tell, link]);
 }
 

@@ -641,7 +641,7 @@ describe("tabs and lives", () => {
   test("what a full store does not take is shown and sent all the same, however often the store is read", async () => {
     const store = createStore();
     store.full = true;
-    const { outbox, server, link, states } = setUp([new ChatError("not_found", "no")], store);
+    const { outbox, server, link, seen, states } = setUp([new ChatError("not_found", "no")], store);
     outbox.lead(true);
     outbox.add("7", "refused");
     await vi.advanceTimersByTimeAsync(50);
@@ -650,6 +650,7 @@ describe("tabs and lives", () => {
     outbox.change("0", { do: "delete", seq: 3 });
     await outbox.load();
     expect(states()).toEqual(["failed", "waiting", "waiting"]);
+    expect(seen.at(-1)?.map(({ unkept }) => unkept)).toEqual([true, true, true]);
     link.up = true;
     outbox.wake();
     await vi.advanceTimersByTimeAsync(UNDO_MS + 2_000);

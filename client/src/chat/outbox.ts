@@ -97,7 +97,9 @@ export function createOutbox(needs: Needs) {
   function changed() {
     for (const [nonce, over] of uploading) if (!entries.has(nonce)) over.abort();
     for (const look of watchers) look();
-    if (!closed) needs.changed([...entries.values()].toSorted((one, other) => one.created - other.created));
+    const inOrder = [...entries.values()].toSorted((one, other) => one.created - other.created);
+    if (!closed)
+      needs.changed(inOrder.map((entry) => (unkept.has(entry) ? { ...entry, unkept: true } : entry)));
   }
 
   function touch(nonce: string) {
@@ -112,7 +114,9 @@ export function createOutbox(needs: Needs) {
   }
 
   async function keep(entry: Outgoing): Promise<void> {
-    if (!(await store.put(entry))) unkept.add(entry);
+    if (await store.put(entry)) return;
+    unkept.add(entry);
+    changed();
   }
 
   /** As `put`, and tells the other tabs. */

@@ -35,6 +35,8 @@ export type Outgoing = {
   files?: readonly OutgoingFile[];
   /** The server did not know the uploaded files any more, and they were uploaded once more. */
   renewed?: true;
+  /** This browser could not store it: the page that is open alone has it. */
+  unkept?: true;
   /** Present if this is a change of a stored message. `message` is an edit's new text. */
   change?: MessageChange;
   /** Until then it can be undone, and is not sent. Same clock as `created`. */

@@ -332,7 +332,7 @@ const OutgoingMessage = memo(function OutgoingMessage({
           <Uploading entry={entry} online={online} onDone={onDone} />
         </Suspense>
       ) : (
-        <Progress state={entry.state} online={online} slow={slow} />
+        <Progress state={entry.state} online={online} slow={slow} unkept={entry.unkept} />
       )}
     </Row>
   );
@@ -433,9 +433,14 @@ function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean
   );
 }
 
-type ProgressProps = { state: "waiting" | "sending" | "unconfirmed"; online: boolean; slow: boolean };
+type ProgressProps = {
+  state: "waiting" | "sending" | "unconfirmed";
+  online: boolean;
+  slow: boolean;
+  unkept: Outgoing["unkept"];
+};
 
-function Progress({ state, online, slow }: ProgressProps) {
+function Progress({ state, online, slow, unkept }: ProgressProps) {
   const words =
     state === "unconfirmed"
       ? "Not confirmed yet, trying again"
@@ -447,7 +452,10 @@ function Progress({ state, online, slow }: ProgressProps) {
   return (
     <span className={css.mark} title={words}>
       <Icon name="clock" />
-      <span className={words === "Sending" ? "hidden" : undefined}>{words}</span>
+      <span className={words === "Sending" ? "hidden" : undefined}>
+        {words}
+        {unkept && ". Only this page has it: keep it open."}
+      </span>
     </span>
   );
 }

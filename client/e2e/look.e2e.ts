@@ -602,6 +602,23 @@ test("a part of the app that was out of reach once opens when the network is bac
   await context.close();
 });
 
+test("a line that is cut soon after the start takes no part of the app away", async () => {
+  const { page, context } = await stage.enter("jon");
+  await page.reload();
+  await messageTo(page, "General").waitFor();
+  await context.setOffline(true);
+  // When the rest would have been loaded.
+  await page.waitForTimeout(3_500);
+  await context.setOffline(false);
+  await page.getByText("Back.").or(page.getByText("You are offline")).first().waitFor();
+  await page.getByText("You are offline").waitFor({ state: "detached" });
+  await page.evaluate(() => Object.assign(window, { samePage: true }));
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByRole("dialog", { name: "New room" }).waitFor();
+  expect(await page.evaluate(() => "samePage" in window)).toBe(true);
+  await context.close();
+});
+
 test("the theme follows the system until one is chosen, and the choice stays", async () => {
   const { page, context } = await stage.enter("gus", { colorScheme: "dark" });
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);

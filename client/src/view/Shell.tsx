@@ -48,7 +48,8 @@ export function Shell() {
 function Panes() {
   const { open } = useOverlays();
   const openRoom = useChat((state) => state.openRoom);
-  const hasRooms = useChat((state) => state.rooms !== null);
+  // What fails to load without a connection fails for the page's life.
+  const mayLoad = useChat((state) => state.rooms !== null && state.connection === "online");
   const first = useChat(firstRoom);
   const phone = useMedia(PHONE);
   const desktop = useMedia(DESKTOP);
@@ -70,10 +71,10 @@ function Panes() {
   useEffect(keepFocus, []);
 
   useEffect(() => {
-    if (!hasRooms) return undefined;
+    if (!mayLoad) return undefined;
     const timer = setTimeout(loadLater, LATER_MS);
     return () => clearTimeout(timer);
-  }, [hasRooms]);
+  }, [mayLoad]);
 
   const hasPeople = desktop && besides && openRoom !== null && !hasThread;
   return (

@@ -87,6 +87,15 @@ test("each line of a text begins at the side of its script, and a message of emo
       return right - left;
     });
   await eventually(async () => (await distance()) > 200, true);
+  // A quote's line, and a list's dots, are at the side of the text.
+  await page.getByRole("textbox", { name: /^Message to / }).fill("- שלום\n- לילה\n\n3. one\n4. two");
+  await page.keyboard.press("Enter");
+  const directions = () =>
+    page
+      .getByRole("log")
+      .locator("blockquote, ul, [data-part=text] ol")
+      .evaluateAll((all) => all.map((one) => getComputedStyle(one).direction));
+  await eventually(directions, ["rtl", "rtl", "ltr"]);
   const size = (text: string) =>
     page
       .getByRole("log")

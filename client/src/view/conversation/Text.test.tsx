@@ -18,8 +18,8 @@ test("a text is shown as typed, formatted once the parser has loaded, and its li
 test("quotes, lists and code are elements of their own, each with the direction of its text", async () => {
   await expect.poll(() => draw("> a"), { timeout: 30_000 }).toContain("<blockquote");
   expect(draw("> a\n- b\n\n3. c\n```\n<d>\n```").replace(/<svg.*<\/svg>/, "")).toBe(
-    '<div data-part="text"><blockquote dir="auto"><div dir="auto">a</div></blockquote>' +
-      '<ul dir="auto"><li><div dir="auto">b</div></li></ul><ol dir="auto"><li value="3"><div dir="auto">c</div></li></ol>' +
+    '<div data-part="text"><blockquote dir="auto"><div>a</div></blockquote>' +
+      '<ul dir="auto"><li><div>b</div></li></ul><ol dir="auto"><li value="3"><div>c</div></li></ol>' +
       '<div><pre dir="ltr"><code>&lt;d&gt;</code></pre><span><button type="button" aria-label="Copy code" title="Copy code"></button></span></div></div>',
   );
 });

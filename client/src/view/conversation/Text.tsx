@@ -47,7 +47,7 @@ function BlockOf({ block }: { block: Block }) {
   switch (block.kind) {
     case "text":
       return (
-        <div className={css.lines} dir="auto">
+        <div className={css.lines}>
           <Inlines parts={block.inside} />
         </div>
       );

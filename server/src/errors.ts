@@ -39,6 +39,8 @@ export function reasonOf(error: unknown): string {
 /** The code at the beginning of Redis' refusal, such as `READONLY`; undefined for any other error. */
 export function redisCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "ReplyError") return undefined;
+  // Redis 7.0 says it in these words if a script met the refusal.
+  if (error.message.startsWith("ERR ACL failure in script")) return "NOPERM";
   return /^[A-Z]+(?= |$)/.exec(error.message)?.[0];
 }
 
@@ -75,9 +77,9 @@ export async function unlessWrongType<T, U>(answer: Promise<T>, otherwise: U): P
   });
 }
 
-/** Codes of temporary refusals by Redis: loading, full, failing over, read-only, resharding. */
+/** Codes of temporary refusals by Redis: loading, full, failing over, read-only, resharding, an ACL that lacks something. */
 const LATER = new Set(
-  "LOADING OOM MISCONF READONLY CLUSTERDOWN TRYAGAIN MASTERDOWN NOREPLICAS NOAUTH BUSY MOVED ASK".split(" "),
+  "LOADING OOM MISCONF READONLY CLUSTERDOWN TRYAGAIN MASTERDOWN NOREPLICAS NOAUTH NOPERM BUSY MOVED ASK".split(" "),
 );
 const unanswered = new WeakSet<Error>();
 

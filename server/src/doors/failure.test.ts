@@ -41,6 +41,8 @@ describe("a temporary refusal by Redis is `unavailable`:", () => {
     "MOVED 3999 127.0.0.1:6381",
     "ASK 3999 127.0.0.1:6381",
     "BUSY Redis is busy running a script.",
+    "NOPERM this user has no permissions to run the 'zadd' command",
+    "ERR ACL failure in script: No permissions to access a key",
   ])("%s", (message) => {
     expect(codeOf(refused(message))).toBe("unavailable");
   });
@@ -104,7 +106,6 @@ describe("any other error is `internal`, whatever its words:", () => {
   it("a permanent refusal by Redis is `internal`", () => {
     for (const message of [
       "WRONGTYPE Operation against a key",
-      "NOPERM this user has no permissions",
       "LOADINGX",
       "",
     ])

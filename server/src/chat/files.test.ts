@@ -341,6 +341,20 @@ describe("the process that decodes", () => {
     expect(await after).toMatchObject({ width: 50, height: 50 });
   });
 
+  it("names a picture that stays as it is by what its bytes are", async () => {
+    const images = new Images({ pixels: 1e9 });
+    onTestFinished(() => images.close());
+    const folder = mkdtempSync(join(tmpdir(), "hubbub-images-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const [from, image] = [join(folder, "from"), join(folder, "image")];
+    await sharp(await picture(60, 40))
+      .avif()
+      .toFile(from);
+    const order = { from, thumbnail: join(folder, "thumbnail"), side: 30, cover: false };
+    expect(await images.make(order)).toMatchObject({ type: "image/avif", width: 60 });
+    expect(await images.make({ ...order, image })).toMatchObject({ type: "image/webp", width: 60 });
+  });
+
   it("outlives a signal to all processes of its service: it is the replica's to end", async () => {
     const images = new Images({ pixels: 1e9 });
     onTestFinished(() => images.close());
@@ -408,6 +422,12 @@ describe("what a file is", () => {
       "a sound",
       Buffer.concat([Buffer.from("RIFF\x24\x08\x00\x00WAVEfmt "), Buffer.alloc(50)]),
       "x.html",
+      "inline",
+    ],
+    [
+      "a sound whose kind has parameters",
+      Buffer.concat([Buffer.from("OggS"), Buffer.alloc(24), Buffer.from("OpusHead"), Buffer.alloc(50)]),
+      "x.opus",
       "inline",
     ],
   ])("is told by its bytes: %s under another name is an %s", async (_what, bytes, name, disposition) => {

@@ -324,7 +324,8 @@ async function typeOf(path: string): Promise<string> {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(SAMPLE_BYTES), 0, SAMPLE_BYTES, 0);
     const sample = buffer.subarray(0, bytesRead);
     const found = await fileTypeFromBuffer(sample).catch(() => undefined);
-    if (found) return found.mime;
+    // Without parameters, as `codecs`: kinds are compared by their names.
+    if (found) return found.mime.split(";", 1)[0] ?? "";
     return isText(sample) ? "text/plain" : "application/octet-stream";
   } finally {
     await file.close();

@@ -54,7 +54,10 @@ async function make({ from, image, thumbnail, side, cover, pixels }: ImageOrder)
     .resize({ width: side, height: side, fit: cover ? "cover" : "inside", withoutEnlargement: !cover })
     .webp({ quality: QUALITY })
     .toFile(thumbnail);
-  if (image === undefined) return { done: { type, width, height, animated, size: (await stat(from)).size } };
+  if (image === undefined) {
+    const kept = format === "heif" ? "image/avif" : type;
+    return { done: { type: kept, width, height, animated, size: (await stat(from)).size } };
+  }
   const whole = sharp(from, { ...options, animated }).rotate();
   const written =
     type === "image/jpeg"

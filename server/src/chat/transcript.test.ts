@@ -45,8 +45,8 @@ it("a text is formatted in the export as in the app", () => {
   );
   expect(textToHtml("```ts\na < b\n```")).toBe("<pre><code>\na &lt; b</code></pre>");
   expect(textToHtml("> a\n- b\n\n7. c")).toBe(
-    '<blockquote><div dir="auto">a</div></blockquote><ul><li><div dir="auto">b</div></li></ul>' +
-      '<ol><li value="7"><div dir="auto">c</div></li></ol>',
+    '<blockquote dir="auto"><div>a</div></blockquote><ul dir="auto"><li><div>b</div></li></ul>' +
+      '<ol dir="auto"><li value="7"><div>c</div></li></ol>',
   );
 });
 

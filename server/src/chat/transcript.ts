@@ -89,32 +89,37 @@ export function textToHtml(text: string): string {
   // A longer text can only come from another program, and sanitize-html takes quadratic time in nested tags.
   return sanitizeHtml(blocksToHtml(parseText(text.slice(0, LIMITS.message))), {
     allowedTags: ["a", "strong", "em", "s", "code", "pre", "blockquote", "ul", "ol", "li", "div", "br"],
-    allowedAttributes: { a: ["href", "rel", "title"], div: ["dir"], li: ["value"] },
+    allowedAttributes: {
+      a: ["href", "rel", "title"],
+      ...Object.fromEntries(["div", "blockquote", "ul", "ol"].map((tag) => [tag, ["dir"]])),
+      li: ["value"],
+    },
     allowedSchemes: ["http", "https", "mailto"],
   });
 }
 
-function blocksToHtml(blocks: readonly Block[]): string {
-  return blocks.map(blockToHtml).join("");
+/** `dir="auto"` goes by what has no `dir` of its own: within a quote or a list lines have none. */
+function blocksToHtml(blocks: readonly Block[], dir = ' dir="auto"'): string {
+  return blocks.map((block) => blockToHtml(block, dir)).join("");
 }
 
-function blockToHtml(block: Block): string {
+function blockToHtml(block: Block, dir: string): string {
   switch (block.kind) {
     case "text":
-      return `<div dir="auto">${inlinesToHtml(block.inside).replaceAll("\n", "<br>")}</div>`;
+      return `<div${dir}>${inlinesToHtml(block.inside).replaceAll("\n", "<br>")}</div>`;
     case "code":
       return `<pre><code>\n${escape(block.text)}</code></pre>`;
     case "quote":
-      return `<blockquote>${blocksToHtml(block.inside)}</blockquote>`;
+      return `<blockquote${dir}>${blocksToHtml(block.inside, "")}</blockquote>`;
     case "list":
       break;
   }
   const tag = block.items[0]?.number === undefined ? "ul" : "ol";
   const items = block.items.map(({ number, inside }) => {
     const value = number === undefined ? "" : ` value="${number}"`;
-    return `<li${value}>${blocksToHtml(inside)}</li>`;
+    return `<li${value}>${blocksToHtml(inside, "")}</li>`;
   });
-  return `<${tag}>${items.join("")}</${tag}>`;
+  return `<${tag}${dir}>${items.join("")}</${tag}>`;
 }
 
 function inlinesToHtml(parts: readonly Inline[]): string {

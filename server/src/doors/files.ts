@@ -13,7 +13,7 @@ import type { Throttle } from "./throttle.ts";
 import { allowBody } from "./transport.ts";
 
 /** What browsers may show; they save everything else, whatever it says it is. */
-const INLINE = /^(?:image\/(?:jpeg|png|webp|gif)|audio\/[\w.+-]+|video\/[\w.+-]+)$/;
+const INLINE = /^(?:image\/(?:jpeg|png|webp|gif|avif)|audio\/[\w.+-]+|video\/[\w.+-]+)$/;
 
 type Parts = { chat: Chat; identity: Identity; throttle: Throttle; load: Load };
 

@@ -79,7 +79,9 @@ export async function unlessWrongType<T, U>(answer: Promise<T>, otherwise: U): P
 
 /** Codes of temporary refusals by Redis: loading, full, failing over, read-only, resharding, an ACL that lacks something. */
 const LATER = new Set(
-  "LOADING OOM MISCONF READONLY CLUSTERDOWN TRYAGAIN MASTERDOWN NOREPLICAS NOAUTH NOPERM BUSY MOVED ASK".split(" "),
+  "LOADING OOM MISCONF READONLY CLUSTERDOWN TRYAGAIN MASTERDOWN NOREPLICAS NOAUTH NOPERM BUSY MOVED ASK".split(
+    " ",
+  ),
 );
 const unanswered = new WeakSet<Error>();
 

@@ -104,11 +104,7 @@ describe("any other error is `internal`, whatever its words:", () => {
   });
 
   it("a permanent refusal by Redis is `internal`", () => {
-    for (const message of [
-      "WRONGTYPE Operation against a key",
-      "LOADINGX",
-      "",
-    ])
+    for (const message of ["WRONGTYPE Operation against a key", "LOADINGX", ""])
       expect(codeOf(refused(message))).toBe("internal");
   });
 });

@@ -33,6 +33,11 @@ elseif ARGV[1] == 'drop' then
     finish(ARGV[i] .. '|' .. ARGV[2])
   end
 else
+  -- A clock that was ahead must keep nobody online: no lease lasts longer than from now on.
+  local most = string.format('%.0f', now + ARGV[3])
+  for _, lease in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. most, '+inf', 'LIMIT', 0, ARGV[2])) do
+    redis.call('ZADD', KEYS[2], most, lease)
+  end
   local past = string.format('%.0f', now)
   for _, lease in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', past, 'LIMIT', 0, ARGV[2])) do
     finish(lease)

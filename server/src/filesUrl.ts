@@ -23,7 +23,7 @@ export type FilesAddress = { shown: string } & (
 /** Throws one Error with a line for people, which names no credentials. */
 export function parseFilesUrl(text: string): FilesAddress {
   if (text.startsWith("file:")) {
-    const path = decodeURIComponent(text.slice("file:".length).replace(/^\/\/(?=\/)/, ""));
+    const path = decoded(text.slice("file:".length).replace(/^\/\/(?=\/)/, ""));
     if (path === "" || path.startsWith("//")) throw new Error("FILES_URL names no folder: file:./data/files");
     return { kind: "folder", path, shown: `file:${path}` };
   }
@@ -42,9 +42,17 @@ export function parseFilesUrl(text: string): FilesAddress {
   return {
     kind: "s3",
     url: `${tls === "on" ? "https" : "http"}://${place}`,
-    key: decodeURIComponent(username),
-    secret: decodeURIComponent(password),
+    key: decoded(username),
+    secret: decoded(password),
     region,
     shown: `s3://${place}`,
   };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new Error("FILES_URL has a % that escapes nothing: write it as %25");
+  }
 }

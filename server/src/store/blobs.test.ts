@@ -88,6 +88,13 @@ describe.each<[string, () => string]>([
   });
 });
 
+it.each(["file:/data/100%", "s3://key:se%cret@host/bucket", "file:./a%zz"])(
+  "an address with a %% that escapes nothing is refused in words: %s",
+  (url) => {
+    expect(() => parseFilesUrl(url)).toThrow("FILES_URL has a % that escapes nothing: write it as %25");
+  },
+);
+
 describe("a store that does not do it", () => {
   it("is told apart from one without the file: a wrong secret, a closed port, no bucket", async () => {
     const closed = createServer().listen(0, "127.0.0.1");

@@ -66,6 +66,8 @@ export async function seed(
   try {
     const schema = await checkSchema(redis, keys);
     unlock = await lock(redis, keys);
+    // Nobody yet: what is cut short from here on, the next start completes.
+    await redis.set(keys.demo, "[]", "NX");
     const members = new Members(redis, keys, config, schema);
     if (schema.mixed) await members.move();
     const rooms = new Rooms(redis, keys, members);
@@ -88,7 +90,7 @@ export async function seed(
 async function lock(redis: RedisClient, keys: Keys): Promise<() => Promise<void>> {
   const token = randomBytes(8).toString("hex");
   for (let told = false; (await redis.set(keys.seedLock, token, "PX", LOCK_MS, "NX")) !== "OK"; told = true) {
-    if (!told) console.log(`Waiting for another process that puts demo data in: the key ${keys.seedLock}.`);
+    if (!told) console.error(`Waiting for another process that puts demo data in: the key ${keys.seedLock}.`);
     // Whoever holds it renews it: without an end it is nobody's.
     await redis.pexpire(keys.seedLock, LOCK_MS, "NX");
     await new Promise((done) => setTimeout(done, 100));

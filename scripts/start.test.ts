@@ -220,6 +220,28 @@ describe("npm start", () => {
     taken.close();
   });
 
+  it("says in one line that HOST is no address of this machine", async () => {
+    const npm = start({ DATA_DIR: dataDir(), HOST: "192.0.2.1" });
+    expect(await npm.ended).toBe(69);
+    expect(npm.lines()).toEqual([
+      expect.stringMatching(/^HOST=192\.0\.2\.1 is no address of this machine: /),
+    ]);
+  });
+
+  it("completes demo data that was cut short, and says who can log in", async () => {
+    const redis = await startRedis({ dir: dataDir(), persistent: true });
+    const client = new Redis(decodeURI(redis.url.replace("unix://", "")));
+    // As a seed leaves it that was killed after its first person.
+    await client.mset("seed:people", "[]", "total_users", "1");
+    const npm = start({ REDIS_URL: redis.url });
+    await npm.listens();
+    await until(() => npm.output.includes("Log in as Pablo"), PATIENCE_MS, "the log-ins");
+    client.disconnect();
+    npm.child.kill("SIGTERM");
+    expect(await npm.ended).toBe(0);
+    await redis.stop(2_000);
+  }, 120_000);
+
   it("says in one line that nothing answers at REDIS_URL, without the password, and starts no Redis", async () => {
     const dir = dataDir();
     const npm = start({ DATA_DIR: dir, REDIS_URL: "redis://user:secret@127.0.0.1:1" });

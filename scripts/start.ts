@@ -96,6 +96,7 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
   try {
     const keys = createKeys(config.keyPrefix);
     const unused = await isUnused(redis, keys);
+    const isHalfSeeded = (await redis.get(keys.demo).catch(() => null)) === "[]";
     for (const file of unread) console.log(`Nothing reads ${file}.`);
     if (unread.length > 0 && unused) {
       console.log(
@@ -106,7 +107,8 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
     await checkSchema(redis, keys).catch((error: Error) => {
       throw stop(error.message, 69);
     });
-    if (unused && unread.length === 0 && config.demo) await putDemoDataIn(redisUrl, signal);
+    if (config.demo && (isHalfSeeded || (unused && unread.length === 0)))
+      await putDemoDataIn(redisUrl, signal);
     else if (unused && !config.demo)
       console.log("Nobody has an account yet. The first to sign up owns the server.");
 
@@ -234,6 +236,11 @@ async function claimPort({ host, port }: Config): Promise<number> {
     return typeof address === "object" && address ? address.port : port;
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : error;
+    if (code === "EADDRNOTAVAIL")
+      throw stop(
+        `HOST=${host} is no address of this machine: take one of its own, 127.0.0.1 or 0.0.0.0.`,
+        69,
+      );
     if (code !== "EADDRINUSE") throw stop(`Nothing can listen on ${host} port ${port}: ${String(code)}.`, 69);
     throw stop(
       `Port ${port} on ${host} is taken. Stop what uses it, or choose another: PORT=${port + 1} npm start`,

@@ -298,7 +298,7 @@ describe("demo remove", () => {
 
   it("comes after demo data that waited, with a word, for a lock that nobody holds", async () => {
     const { redis, keys } = house;
-    const said = vi.spyOn(console, "log").mockImplementation(() => undefined);
+    const said = vi.spyOn(console, "error").mockImplementation(() => undefined);
     await redis.set(keys.seedLock, "nobody's");
     const seeding = seed(config());
     await until(async () => (await redis.pttl(keys.seedLock)) > 0, undefined, "the lock to get an end");

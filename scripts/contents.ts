@@ -1,11 +1,10 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Cluster } from "ioredis";
 import { unlessWrongType } from "../server/src/errors.ts";
 import type { Keys } from "../server/src/keys.ts";
 import { isRoomId } from "../server/src/protocol.ts";
 import { beginningOf } from "../server/src/store/log.ts";
-import type { RedisClient } from "../server/src/store/redis.ts";
+import { primariesOf, type RedisClient } from "../server/src/store/redis.ts";
 import type { Item, KeyType, Values } from "./archive.ts";
 
 /**
@@ -101,7 +100,7 @@ export async function persist<T>(attempt: () => Promise<T>): Promise<T> {
 
 /** Names, without prefix and in latin1, of every key of this installation; some twice, if Redis moves them meanwhile. */
 export async function* scanNames(redis: RedisClient, keys: Keys): AsyncGenerator<string[]> {
-  for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {
+  for (const node of primariesOf(redis)) {
     let cursor = "0";
     do {
       const [next, found] = await persist(() =>

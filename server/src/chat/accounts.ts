@@ -26,7 +26,7 @@ import type { Audit } from "../store/audit.ts";
 import { asChanged } from "./changes.ts";
 import type { ChatFiles } from "./files.ts";
 import type { ChatInvites } from "./invites.ts";
-import type { Users } from "./users.ts";
+import { unknownUser, type Users } from "./users.ts";
 
 export type AccountParts = {
   users: Users;
@@ -446,5 +446,5 @@ function demandDone(kept: Kept | null): void {
   if (kept === "last owner")
     throw new ChatError("forbidden", "The server keeps an owner. Make somebody else one first.");
   if (kept === "lost role") throw lostRole();
-  if (kept === "no account") throw new ChatError("not_found", "There is no such user.");
+  if (kept === "no account") throw unknownUser();
 }

@@ -25,7 +25,7 @@ import { lostRole, type Accounts } from "./accounts.ts";
 import { demand, mayActOn, roleIn, type Action } from "./access.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { People } from "./people.ts";
-import type { Users } from "./users.ts";
+import { unknownUser, type Users } from "./users.ts";
 
 /** Whoever acts: an admin or an owner of the server; the caller has checked that. */
 export type Administrator = { user: User; role: ServerRole };
@@ -101,7 +101,7 @@ export class Admin {
   /** Throws `not_found`. */
   async show(id: UserId): Promise<Account> {
     const [account] = await this.#accounts([id]);
-    if (!account) throw noUser();
+    if (!account) throw unknownUser();
     return { ...account, sessions: (await this.#parts.sessions.of(id)).length };
   }
 
@@ -270,7 +270,7 @@ export class Admin {
       detail: JSON.stringify({ role: "owner" }),
       work: async (id) => {
         const facts = await users.facts(userId);
-        if (facts === undefined) throw noUser();
+        if (facts === undefined) throw unknownUser();
         if (facts.disabled !== undefined) throw new ChatError("invalid", "A disabled account gets no role.");
         await rooms.enter(userId, id);
         await members.change(id, userId, null, (record) =>
@@ -338,13 +338,9 @@ export class Admin {
   /** Throws `not_found` for an unknown account, and `forbidden` for one that this administrator may not act on. */
   async #demandBelow(by: Administrator, id: UserId): Promise<Account> {
     const [account] = await this.#accounts([id]);
-    if (!account) throw noUser();
+    if (!account) throw unknownUser();
     if (!mayActOn(SERVER_ROLES, by.role, account.role))
       throw new ChatError("forbidden", "They stand as high as you.");
     return account;
   }
-}
-
-function noUser(): ChatError {
-  return new ChatError("not_found", "There is no such user.");
 }

@@ -17,7 +17,7 @@ import type { Decided, Members } from "../store/members.ts";
 import type { MemberRecord } from "../store/log.ts";
 import { demand, mayActOn, roleIn, type Action, type Situation } from "./access.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
-import type { Users } from "./users.ts";
+import { unknownUser, type Users } from "./users.ts";
 
 type Parts = { rooms: ChatRooms; members: Members; users: Users; announce: Announcer; audit: Audit };
 
@@ -89,7 +89,7 @@ export class Moderation {
       return memberOf(target, standing);
     if (isAdded) {
       demand(situation, "add");
-      if (target.deleted) throw noUser();
+      if (target.deleted) throw unknownUser();
       await this.#rooms.demandPlace(targetId);
     }
     if (role !== undefined && role !== "owner") await this.#demandOtherOwner(roomId, targetId);
@@ -221,7 +221,7 @@ export class Moderation {
 
   async #demandUser(id: UserId): Promise<User> {
     const [user] = await this.#users.find([id]);
-    if (!user) throw noUser();
+    if (!user) throw unknownUser();
     return user;
   }
 
@@ -239,10 +239,6 @@ export class Moderation {
     );
     return users.map((user, index) => memberOf(user, records[index] ?? ordinary()));
   }
-}
-
-function noUser(): ChatError {
-  return new ChatError("not_found", "There is no such user.");
 }
 
 function ordinary(): Standing {

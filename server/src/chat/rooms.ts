@@ -27,7 +27,7 @@ import { unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
 import { tooManyRooms, type Entry, type Guard, type Members } from "../store/members.ts";
 import type { Facts, Rooms } from "../store/rooms.ts";
 import { demand, roleIn, type Action, type Situation } from "./access.ts";
-import type { Users } from "./users.ts";
+import { unknownUser, type Users } from "./users.ts";
 
 /** Reaches users' connections on every replica. May get lost; what it says is stored before. */
 export type Announcer = {
@@ -347,7 +347,7 @@ export class ChatRooms {
     const [other] = await this.#users.find([otherId]);
     const roomId = this.#rooms.between(user.id, otherId);
     const isNew = !(await this.#members.has(roomId, user.id));
-    if (!other || (isNew && other.deleted)) throw new ChatError("not_found", "There is no such user.");
+    if (!other || (isNew && other.deleted)) throw unknownUser();
     const created = await this.#members.showWithin(roomId, user.id);
     if (created === null) throw tooManyRooms();
     const wasHidden = await this.#rooms.unhide(roomId, user.id);

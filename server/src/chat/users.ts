@@ -343,7 +343,7 @@ export class Users {
     await this.#redis.set(this.#keys.reset(code), id, "PX", RESET_MS);
     if (await this.#set(id, { reset: code })) return code;
     await this.#redis.del(this.#keys.reset(code));
-    throw new ChatError("not_found", "There is no such user.");
+    throw unknownUser();
   }
 
   /** Whose code it is. Throws `not_found`. */
@@ -535,8 +535,13 @@ function ended(): ChatError {
   return new ChatError("unauthorized", "This account has ended.");
 }
 
-function noReset(): ChatError {
+/** What is said of a code for a new password that nobody can use. */
+export function noReset(): ChatError {
   return new ChatError("not_found", "This link has expired, or it has been used.");
+}
+
+export function unknownUser(): ChatError {
+  return new ChatError("not_found", "There is no such user.");
 }
 
 function taken(): ChatError {

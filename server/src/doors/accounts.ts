@@ -2,6 +2,7 @@ import { pipeline } from "node:stream/promises";
 import { Router, type Request } from "express";
 import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
+import { noReset } from "../chat/users.ts";
 import { isWord } from "../chat/words.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
@@ -24,7 +25,7 @@ import { displayName as displayed, freshPassword, password, writtenText } from "
 import { demandActor, type Identity } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Sessions } from "./session.ts";
-import { addressKey, paidFor, type Throttle } from "./throttle.ts";
+import { paidFor, type Throttle } from "./throttle.ts";
 
 const profile: z.ZodType<Profile> = z.object({ displayName: displayed.nullable() });
 const newPassword: z.ZodType<NewPassword> = z.object({ current: password, next: freshPassword });
@@ -69,7 +70,6 @@ type Parts = {
 export function accountRoutes({ config, chat, identity, sessions, throttle, load, security }: Parts): Router {
   const { accounts, admin } = chat;
   const router = Router();
-  const addressOf = (request: Request) => addressKey(clientAddress(request, config.trustProxy));
   const noteEnd = (request: Request, userId: UserId, what: string) =>
     security.note("session.ended", { address: clientAddress(request, config.trustProxy), userId, what });
 
@@ -87,7 +87,7 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
     const { user, sid } = demandActor(response);
     const asked = newPassword.parse(request.body);
     await throttle.take("password", user.id);
-    await accounts.changePassword(user, asked, addressOf(request), sid);
+    await accounts.changePassword(user, asked, identity.senderOf(request), sid);
     noteEnd(request, user.id, "password");
     response.status(204).end();
   });
@@ -118,7 +118,7 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
     const { user } = demandActor(response);
     const asked = leave.parse(request.body);
     await throttle.take("password", user.id);
-    await accounts.leave(user, asked, addressOf(request));
+    await accounts.leave(user, asked, identity.senderOf(request));
     noteEnd(request, user.id, "account");
     sessions.clearCookie(response);
     response.status(204).end();
@@ -136,12 +136,11 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
   // {password} -> 204; the password of the account whose one-time code this is; ends its sessions; 404 once it was
   // used, or after a day
   router.post("/reset/:code", async (request, response) => {
-    const address = addressOf(request);
+    const address = identity.senderOf(request);
     await throttle.take("reset", address);
     const { password: chosen } = reset.parse(request.body);
     const { code } = request.params;
-    if (!RESET_CODE.test(code))
-      throw new ChatError("not_found", "This link has expired, or it has been used.");
+    if (!RESET_CODE.test(code)) throw noReset();
     await accounts.useReset(code, chosen, address);
     response.status(204).end();
   });

@@ -46,6 +46,8 @@ export type Identity = {
    * connections, before somebody else gets that id. Throws as `shown` does.
    */
   identify: (request: IncomingMessage, way: Way) => Promise<Actor | undefined>;
+  /** The address of a request's sender, or the network that counts as one: see `addressKey`. */
+  senderOf: (request: IncomingMessage) => string;
   /** The session found so far. */
   known: (request: IncomingMessage) => Session | undefined;
   /**
@@ -90,11 +92,11 @@ export function createIdentity(parts: {
 
   /** Identifies the sender without Redis: by the session's id, which nobody can forge, or by the address. */
   function nameOf(from: IncomingMessage | string, way: Way): string {
-    const who = typeof from === "string" ? from : (askedBy(from).sids[0] ?? addressOf(from));
+    const who = typeof from === "string" ? from : (askedBy(from).sids[0] ?? senderOf(from));
     return WAYS[way].bars + who;
   }
 
-  function addressOf(request: IncomingMessage): string {
+  function senderOf(request: IncomingMessage): string {
     return addressKey(clientAddress(request, config.trustProxy));
   }
 
@@ -119,7 +121,7 @@ export function createIdentity(parts: {
     const limit = session ? WAYS[way].known : WAYS[way].stranger;
     if (limit === undefined || (session && isLogOut(request))) return session;
     try {
-      await throttle.take(limit, session?.user.id ?? addressOf(request));
+      await throttle.take(limit, session?.user.id ?? senderOf(request));
     } catch (error) {
       if (error instanceof ChatError) bar(request, way, error.retryAfterMs ?? 0);
       throw error;
@@ -154,6 +156,7 @@ export function createIdentity(parts: {
   }
 
   const self: Identity = {
+    senderOf,
     begin: (request, way) => (askedBy(request).begun ??= begin(request, way)),
     shown(request, way) {
       const asked = askedBy(request);

@@ -48,7 +48,7 @@ import { pageAddress } from "./origin.ts";
 import { createProxies, type Proxies } from "./proxies.ts";
 import type { Sessions } from "./session.ts";
 import { fileRoutes } from "./files.ts";
-import { addressKey, paidFor, type Throttle } from "./throttle.ts";
+import { paidFor, type Throttle } from "./throttle.ts";
 import { hasBody } from "./transport.ts";
 
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
@@ -555,7 +555,6 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.use(fileRoutes(parts));
   router.use(express.json({ limit: LIMITS.bodyBytes, reviver: demandWhole }));
 
-  const addressOf = (request: Request) => addressKey(clientAddress(request, config.trustProxy));
   const enter = async (request: Request, response: Response, user: User): Promise<void> => {
     response.locals["entered"] = user.id;
     for (const sid of await sessions.start(request, response, user, actorOf(response))) {
@@ -577,7 +576,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.post("/users", async (request, response) => {
     proxies.demandCookie(request);
     const asked = newUser.parse(request.body);
-    const address = addressOf(request);
+    const address = identity.senderOf(request);
     await throttle.take("signUp", address);
     const me = await chat.accounts.signUp(asked, address);
     const user = { id: me.id, username: me.username };
@@ -590,7 +589,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // wrong password and a disabled account
   router.post("/login", async (request, response) => {
     proxies.demandCookie(request);
-    const { user, hash } = await logIn(parts, credentials.parse(request.body), addressOf(request));
+    const { user, hash } = await logIn(parts, credentials.parse(request.body), identity.senderOf(request));
     await enter(request, response, user);
     // Whoever has changed the password since, or disabled the account, has ended the sessions that there were then.
     if (!(await chat.users.holds(user.id, hash))) {

@@ -55,7 +55,7 @@ import { clientAddress, type Security } from "../security.ts";
 import { refusalOf, toFailure } from "./failure.ts";
 import { writtenText } from "./fields.ts";
 import type { Identity } from "./identity.ts";
-import { addressKey, type Throttle } from "./throttle.ts";
+import type { Throttle } from "./throttle.ts";
 import { createFrameServer, parser } from "./transport.ts";
 
 /** Orders between replicas, over @socket.io/redis-adapter, that concern connections elsewhere. */
@@ -514,7 +514,7 @@ export class SocketDoor {
   #demandRoom(request: Handshake): void {
     const { config, identity } = this.#parts;
     if (!config.rateLimits) return;
-    const here = this.#strangers.get(addressKey(clientAddress(request, config.trustProxy))) ?? 0;
+    const here = this.#strangers.get(identity.senderOf(request)) ?? 0;
     if (here < BOUNDS.strangers.value && this.#strangers.size < BOUNDS.strangersAll.value) return;
     identity.bar(request, "handshake", BOUNDS.connect.value);
     throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connect.value);
@@ -534,10 +534,10 @@ export class SocketDoor {
 
   /** Counts a connection without a session, from its handshake to its end. */
   #countStranger(conn: RawConnection): void {
-    const { config, identity, metrics } = this.#parts;
+    const { identity, metrics } = this.#parts;
     const { request } = conn;
     if (identity.known(request)) return;
-    const address = addressKey(clientAddress(request, config.trustProxy));
+    const address = identity.senderOf(request);
     this.#strangers.set(address, (this.#strangers.get(address) ?? 0) + 1);
     metrics.unauthenticated.inc();
     conn.once("close", () => {

@@ -1,11 +1,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Cluster, type Redis } from "ioredis";
+import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { VARIABLES, isLoopback, isOfKubernetes, type Config } from "../config.ts";
 import { redisCode } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import type { RedisClient } from "./redis.ts";
+import { primariesOf, type RedisClient } from "./redis.ts";
 import { parseRedisUrl } from "../redisUrl.ts";
 
 /**
@@ -97,7 +97,7 @@ function checkConfig(config: Config): Finding[] {
       says: "SESSION_SECRET is not set: the secret that signs cookies is kept in Redis, beside the sessions",
       cure: "set it from a secret store, 32 characters or more, if readers of Redis must not sign cookies",
     });
-  const address = addressOf(config.redisUrl);
+  const address = parsed(config.redisUrl);
   if (address !== undefined && address.kind !== "socket") {
     const away = address.nodes.some(({ host }) => !isLoopback(host));
     if (away && address.tls === undefined && address.nodes.some(({ host }) => isPublicName(host)))
@@ -117,7 +117,7 @@ function checkConfig(config: Config): Finding[] {
   return found;
 }
 
-function addressOf(url: string) {
+function parsed(url: string) {
   try {
     return parseRedisUrl(url);
   } catch {
@@ -245,7 +245,7 @@ function readLimits(): string {
 
 /** Checks what Redis is and whether it keeps its data. Throws if Redis cannot be asked. */
 export async function checkRedis(client: RedisClient, config: Config, keys: Keys): Promise<Finding[]> {
-  const nodes = client instanceof Cluster ? client.nodes("master") : [client];
+  const nodes = primariesOf(client);
   const infos = await Promise.all(
     nodes.map(async (node) => ({ info: await infoOf(node), where: where(node.options) })),
   );
@@ -335,7 +335,7 @@ export function checkInfo(
   const [major, minor] = (field("redis_version") ?? "").split(".");
   if (major && Number(major) < 7)
     say("refuse", "version", `${name} ${major}.${minor} is too old`, "Hubbub needs 7.0 or newer");
-  const address = addressOf(config.redisUrl);
+  const address = parsed(config.redisUrl);
   const db = address && "db" in address ? `, database ${address.db}` : "";
   const version = field("valkey_version")
     ? `Valkey ${field("valkey_version")}`

@@ -1,6 +1,5 @@
-import { Cluster } from "ioredis";
 import type { Keys } from "../keys.ts";
-import type { RedisClient } from "./redis.ts";
+import { primariesOf, type RedisClient } from "./redis.ts";
 
 type Kind = "user" | "room";
 
@@ -104,7 +103,7 @@ export async function isUnused(redis: RedisClient, keys: Keys): Promise<boolean>
 /** The highest id in any key's name, or 0. Scans all keys. */
 async function highestId(redis: RedisClient, keys: Keys, kind: Kind): Promise<number> {
   let highest = 0;
-  for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {
+  for (const node of primariesOf(redis)) {
     for await (const found of node.scanStream({ match: keys.scan.pattern, count: SCAN_COUNT })) {
       for (const key of found as string[]) highest = Math.max(highest, ...keys.scan.idsIn(key)[kind]);
     }

@@ -171,8 +171,8 @@ export class Log {
   readonly #reads = new Map<string, Promise<unknown>>();
   /** How many rows of a room are no messages. */
   readonly #strays = new Map<RoomId, number>();
-  readonly #copying = new Turns<void>();
-  readonly #adopting = new Turns<number>();
+  readonly #copying = new SharedRuns<void>();
+  readonly #adopting = new SharedRuns<number>();
   /** The running change of each message that is being changed here. */
   readonly #changing = new Map<string, Promise<unknown>>();
   readonly #serverId: string;
@@ -812,7 +812,7 @@ export class Log {
 }
 
 /** Runs one task at a time under each name. Callers during a run share the next one. */
-class Turns<T> {
+class SharedRuns<T> {
   readonly #turns = new Map<string, { running: Promise<unknown>; next: Promise<T> | undefined }>();
 
   run(name: string, work: () => Promise<T>): Promise<T> {

@@ -197,6 +197,11 @@ export async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<
   }
 }
 
+/** The nodes that hold data and take writes: all primaries of a cluster, or the one Redis. */
+export function primariesOf(client: RedisClient): Redis[] {
+  return client instanceof Cluster ? client.nodes("master") : [client];
+}
+
 /** Writes to a key; if that is of another type, which somebody else gave it, in its place. */
 export async function overWrongType(
   redis: RedisClient,

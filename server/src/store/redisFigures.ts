@@ -1,7 +1,6 @@
-import { Cluster, type Redis } from "ioredis";
 import { noteUnanswered } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
-import type { RedisClient } from "./redis.ts";
+import { primariesOf, type RedisClient } from "./redis.ts";
 
 /** How often Redis' memory is sampled: often enough for an alert, rarely enough to cost nothing. */
 const SAMPLE_MS = 15_000;
@@ -37,7 +36,7 @@ export function watchRedis(client: RedisClient, metrics: Metrics): () => void {
   client.on("error", () => metrics.redisErrors.inc({ code: "connection" }));
 
   const sample = async (): Promise<void> => {
-    const nodes: Redis[] = client instanceof Cluster ? client.nodes("master") : [client];
+    const nodes = primariesOf(client);
     const told = await Promise.all(nodes.map(async (node) => memoryOf(await node.info("memory"))));
     const fullest = told.toSorted((a, b) => share(b) - share(a))[0];
     if (!fullest) return;

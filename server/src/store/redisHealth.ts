@@ -1,9 +1,9 @@
-import { Cluster, type Redis } from "ioredis";
+import { Cluster } from "ioredis";
 import type { Logger } from "pino";
 import { MAY_WRITE, evictionOf, evictionWords } from "./checks.ts";
 import { ChatError, redisCode } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
-import { withDeadline, type RedisClient } from "./redis.ts";
+import { primariesOf, withDeadline, type RedisClient } from "./redis.ts";
 
 /** How often Redis is checked if nobody asks. */
 const LOOK_MS = 2_000;
@@ -85,7 +85,7 @@ export class RedisHealth {
 
   async #question(): Promise<string | undefined> {
     try {
-      await Promise.all(this.#primaries().map((node) => node.eval(MAY_WRITE, 0)));
+      await Promise.all(primariesOf(this.#commands).map((node) => node.eval(MAY_WRITE, 0)));
       return undefined;
     } catch (error) {
       const code = redisCode(error);
@@ -93,13 +93,13 @@ export class RedisHealth {
       if (code !== undefined && code in REASONS) return REASONS[code];
       if (code !== undefined) {
         // A user who may not run the script, or another product: all we can know is that it answers.
-        await Promise.all(this.#primaries().map((node) => node.ping()));
+        await Promise.all(primariesOf(this.#commands).map((node) => node.ping()));
         return undefined;
       }
       // That answer is why the connection is being renewed right now.
       if (performance.now() - this.#readonlyAt < RENEWAL_MS) return REASONS["READONLY"];
       // While Redis is loading, ioredis sends only this.
-      const info = await this.#primaries()[0]?.info("persistence");
+      const info = await primariesOf(this.#commands)[0]?.info("persistence");
       return info?.includes("\nloading:1") ? REASONS["LOADING"] : SILENT;
     }
   }
@@ -118,16 +118,12 @@ export class RedisHealth {
   }
 
   async #lookAtEviction(): Promise<void> {
-    const infos = await Promise.all(this.#primaries().map((node) => node.info("memory")));
+    const infos = await Promise.all(primariesOf(this.#commands).map((node) => node.info("memory")));
     const policy = infos.map(evictionOf).find((each) => each !== undefined);
     if (policy === this.#evicts) return;
     if (policy === undefined) this.#log.info("redis deletes no keys by itself any more");
     else this.#log.error({ policy }, evictionWords(policy));
     this.#evicts = policy;
     this.#metrics.redisEvicts.set(policy === undefined ? 0 : 1);
-  }
-
-  #primaries(): Redis[] {
-    return this.#commands instanceof Cluster ? this.#commands.nodes("master") : [this.#commands];
   }
 }

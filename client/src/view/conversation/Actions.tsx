@@ -33,7 +33,7 @@ export function Actions(props: Props) {
   const does = useActions(props);
   const [picking, setPicking] = useState(false);
   return (
-    <div className={css.bar} role="toolbar" tabIndex={-1} aria-label="Message actions" onKeyDown={rove}>
+    <div className={css.bar} role="toolbar" tabIndex={-1} aria-label="Message actions" onKeyDown={roveBar}>
       {does.write && (
         <>
           <IconButton
@@ -251,7 +251,7 @@ function SixEmoji({ onPick }: { onPick: (emoji: string) => void }) {
 }
 
 /** Arrow keys move through the buttons of a bar. */
-function rove(event: KeyboardEvent<HTMLElement>) {
+function roveBar(event: KeyboardEvent<HTMLElement>) {
   const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
   if (step === 0) return;
   const buttons = [...event.currentTarget.querySelectorAll<HTMLButtonElement>(":scope > button")];

@@ -2,7 +2,6 @@
 const JOINED = /^[\p{M}\p{Emoji_Modifier}\u{200d}]/u;
 /** Two of these are a flag. */
 const FLAG_PART = /^[\u{1f1e6}-\u{1f1ff}]/u;
-const FLAG_PARTS = /[\u{1f1e6}-\u{1f1ff}]*$/u;
 /** The longest character that is not cut, in UTF-16 units. */
 const LONGEST = 32;
 
@@ -23,7 +22,10 @@ export function cut(text: string, most: number): string {
 
 /** Each part has two units, and what comes before the flag may be flags too. */
 function isHalfFlag(text: string, place: number, next: string): boolean {
-  return FLAG_PART.test(next) && (FLAG_PARTS.exec(text.slice(0, place))?.[0].length ?? 0) % 4 === 2;
+  if (!FLAG_PART.test(next)) return false;
+  let parts = 0;
+  for (let at = place - 2; at >= 0 && FLAG_PART.test(text.slice(at, at + 2)); at -= 2) parts += 1;
+  return parts % 2 === 1;
 }
 
 function isLow(text: string, at: number): boolean {

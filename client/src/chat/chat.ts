@@ -18,6 +18,8 @@ import { ChatError, createApi, type Finding } from "./api.ts";
 import {
   answeringIn,
   changeSlot,
+  editSlot,
+  EMPTY,
   filesSlot,
   isFree,
   replySlot,
@@ -295,7 +297,7 @@ export function createChatClient(world: World) {
     /** Discards a failed message, or a failed change. */
     discard(nonce: string): void {
       signedIn?.outbox.remove(nonce);
-      signedIn?.drafts.take(`edit ${nonce}`);
+      signedIn?.drafts.take(editSlot(nonce));
     },
     /**
      * Lets a message that has failed be written anew: as the room's draft if nothing stands there (true), else, and where
@@ -304,7 +306,7 @@ export function createChatClient(world: World) {
     edit(entry: Outgoing): boolean {
       const { nonce, roomId, message, replyTo } = entry;
       if (replyTo !== undefined || !isFree(store.snapshot().drafts, roomId)) {
-        setDraft(`edit ${nonce}`, message === "" ? " " : message);
+        setDraft(editSlot(nonce), message || EMPTY);
         return false;
       }
       bringBack(entry, roomId);
@@ -314,7 +316,7 @@ export function createChatClient(world: World) {
     /** Puts what a failed message has been changed to on its way, in its stead. Throws as `send` does. */
     sendEdited(entry: Outgoing): void {
       const { nonce, roomId, files } = entry;
-      sendDraft(`edit ${nonce}`, roomId, answering(entry), files);
+      sendDraft(editSlot(nonce), roomId, answering(entry), files);
       signedIn?.outbox.remove(nonce);
     },
     setDraft,
@@ -364,8 +366,7 @@ export function createChatClient(world: World) {
           entry.change.do === "edit" &&
           isMeant(entry.change, { seq, hash }),
       );
-      // Without a draft nothing would be edited.
-      setDraft(slot, message || " ");
+      setDraft(slot, message || EMPTY);
       setDraft(revSlot(slot), isKnown ? `${rev}` : "");
     },
     /**

@@ -16,6 +16,14 @@ export function changeSlot(roomId: RoomId, seq: number): Slot {
   return `change ${roomId} ${seq}`;
 }
 
+/** The slot of an edit of a message that has failed. */
+export function editSlot(nonce: string): Slot {
+  return `edit ${nonce}`;
+}
+
+/** The draft of an edit that has no text: without a draft nothing would be edited. */
+export const EMPTY = " ";
+
 /** Where it stands with which `rev` of its message an edit was begun. */
 export function revSlot(slot: Slot): Slot {
   return `rev ${slot}`;

@@ -2,7 +2,7 @@ import { isBlank, LIMITS, type Message } from "@hubbub/server/protocol";
 import { useEffect, useId, useRef, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import type { ChatClient } from "../../chat/chat.ts";
-import { changeSlot } from "../../chat/drafts.ts";
+import { changeSlot, EMPTY } from "../../chat/drafts.ts";
 import type { ChatState } from "../../chat/state/state.ts";
 import { isIn } from "../../chat/state/thread.ts";
 import { Button } from "../ui/Button.tsx";
@@ -21,8 +21,6 @@ export type EditPlace = "log" | "thread";
 
 /** The draft that was begun here, which gets the focus; others were begun in another tab, or before a reload. */
 let begun: string | null = null;
-/** The draft of an edit that has no text: without a draft nothing would be edited. */
-const EMPTY = " ";
 /** The places where drafts were begun. */
 const places = new Map<string, EditPlace>();
 

@@ -1,5 +1,6 @@
 import type { Failure, Message, UserId } from "@hubbub/server/protocol";
 import { memo, Suspense, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
+import { editSlot } from "../../chat/drafts.ts";
 import type { ThreadLine } from "../../chat/state/folding.ts";
 import { isMeant, nextUpload, type Changing, type Outgoing } from "../../chat/state/outgoing.ts";
 import { nameIn } from "../../chat/state/people.ts";
@@ -284,7 +285,7 @@ const OutgoingMessage = memo(function OutgoingMessage({
   onEdit,
   onDone,
 }: OutgoingProps) {
-  const edited = useChat((state) => state.drafts.has(`edit ${entry.nonce}`));
+  const edited = useChat((state) => state.drafts.has(editSlot(entry.nonce)));
   const closed = useClosed(entry.roomId) !== null;
   const slow = useSlow(entry.roomId) !== null;
   // Another tab, or this one before a reload, may have begun it: then the focus stays where it is.
@@ -405,7 +406,7 @@ function whyNot({ code, message }: Failure, inside: boolean): string {
 /** Edits a failed message in its place. */
 function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean; onClose: () => void }) {
   const chat = useClient();
-  const { text, write } = useDraft(`edit ${entry.nonce}`);
+  const { text, write } = useDraft(editSlot(entry.nonce));
 
   function cancel() {
     write("");

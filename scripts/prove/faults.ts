@@ -161,7 +161,7 @@ export const FAULTS: readonly Fault[] = [
     name: "names claimed twice",
     remedy: "a username is claimed once",
     scenario: "races",
-    instead: { "Users.add.claimed": "await this.#redis.set(this.#keys.username(username), `user:${id}`)" },
+    instead: { "Users.#begin.claimed": "await this.#redis.set(this.#keys.username(username), `user:${id}`)" },
   },
 ];
 

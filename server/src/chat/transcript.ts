@@ -13,7 +13,7 @@ import {
 
 /** As in the app: each line has the direction of its own first letter, spaces stay, and emoji alone are large. */
 const STYLE =
-  "[dir=auto]{text-align:start;unicode-bidi:plaintext;white-space:pre-wrap}.emoji{font-size:2rem}";
+  "[dir=auto],[dir=auto] div{text-align:start;unicode-bidi:plaintext;white-space:pre-wrap}.emoji{font-size:2rem}";
 
 /** How long messages are formatted in one turn of the event loop. Several exports may have theirs in the same one. */
 const SLICE_MS = 1;

@@ -25,7 +25,7 @@ import { displayName as displayed, freshPassword, password, writtenText } from "
 import { demandActor, type Identity } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Sessions } from "./session.ts";
-import { paidFor, type Throttle } from "./throttle.ts";
+import { listed, paidFor, type Throttle } from "./throttle.ts";
 
 const profile: z.ZodType<Profile> = z.object({ displayName: displayed.nullable() });
 const newPassword: z.ZodType<NewPassword> = z.object({ current: password, next: freshPassword });
@@ -196,12 +196,9 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
   router.get("/admin/rooms", async (request, response) => {
     const by = demandActor(response);
     const { q, after, size } = listQuery.parse(request.query);
-    load.demand("history");
     const read = (): Promise<object> =>
       q === undefined ? admin.managed(by, after, size) : admin.findManaged(by, q, after, size);
-    response.json(
-      await throttle.queue("lists", by.user.id, () => throttle.pay(by.user.id, size, read, () => size)),
-    );
+    response.json(await listed({ throttle, load }, by.user, read, () => size, size));
   });
   // -> `{signup,words}`: who may sign up, `open`, `invite` or `closed`; words that no message may have
   router.get("/admin/settings", async (_request, response) => {

@@ -48,7 +48,7 @@ import { pageAddress } from "./origin.ts";
 import { createProxies, type Proxies } from "./proxies.ts";
 import type { Sessions } from "./session.ts";
 import { fileRoutes } from "./files.ts";
-import { paidFor, type Throttle } from "./throttle.ts";
+import { listed, paidFor, type Throttle } from "./throttle.ts";
 import { hasBody } from "./transport.ts";
 
 const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
@@ -452,22 +452,6 @@ async function readPage(
   return throttle.queue("page", user.id, () =>
     throttle.pay(user.id, most, read, (page) => page.length / 1_024),
   );
-}
-
-/**
- * A list: refused under load, one at a time for each user, and charged by what was read for it, in KB; `most`, if that
- * may be much, before it is read.
- */
-async function listed<T>(
-  { throttle, load }: RestParts,
-  user: User,
-  read: () => Promise<T>,
-  cost: (done: T) => number,
-  most = 1,
-): Promise<T> {
-  load.demand("history");
-  const charged = Math.min(most, BOUNDS.listedKb.value);
-  return throttle.queue("lists", user.id, () => throttle.pay(user.id, charged, read, cost));
 }
 
 /** A page of names with this text: refused under load, and charged by how many names are searched. */

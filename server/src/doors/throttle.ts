@@ -11,7 +11,9 @@ import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS, QUEUES, RATES, type TURNS } from "../limits.ts";
+import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
+import type { User } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
 import { Turns } from "./turns.ts";
 
@@ -144,6 +146,22 @@ const UNLIMITED: Throttle = {
   turn: () => undefined,
   queue: (_what, _userId, work) => work(),
 };
+
+/**
+ * A list: refused under load, one at a time for each user, and charged by what was read for it, in KB; `most`, if that
+ * may be much, before it is read.
+ */
+export async function listed<T>(
+  { throttle, load }: { throttle: Throttle; load: Load },
+  user: User,
+  read: () => Promise<T>,
+  cost: (done: T) => number,
+  most = 1,
+): Promise<T> {
+  load.demand("history");
+  const before = Math.min(most, BOUNDS.listedKb.value);
+  return throttle.queue("lists", user.id, () => throttle.pay(user.id, before, read, cost));
+}
 
 type Chunks = AsyncGenerator<string | { text: string; kb: number }>;
 

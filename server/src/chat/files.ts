@@ -251,7 +251,11 @@ export class ChatFiles {
       );
     let path: string | undefined;
     try {
-      path = await spoolIn(blobs, id, exactly(bytes, source));
+      path = await spoolIn(
+        blobs,
+        id,
+        exactly(bytes, source, new ChatError("invalid", "The file has not arrived whole.")),
+      );
       const done = await work(id, path, await typeOf(path));
       metrics.uploads.inc({ outcome: "stored" });
       metrics.fileBytes.inc(bytes);
@@ -306,15 +310,19 @@ export class ChatFiles {
   }
 }
 
-/** The same bytes; throws `invalid` if they are fewer, or more. */
-async function* exactly(bytes: number, source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+/** The same bytes; throws `otherwise` if they are fewer, or more. */
+export async function* exactly(
+  bytes: number,
+  source: AsyncIterable<Buffer>,
+  otherwise: ChatError,
+): AsyncGenerator<Buffer> {
   let seen = 0;
   for await (const chunk of source) {
     seen += chunk.length;
     if (seen > bytes) break;
     yield chunk;
   }
-  if (seen !== bytes) throw new ChatError("invalid", "The file has not arrived whole.");
+  if (seen !== bytes) throw otherwise;
 }
 
 /** The media type by what the bytes are, never by a name or by what the sender says. */

@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { Router, type Request, type Response } from "express";
 import type { Chat } from "../chat/chat.ts";
-import { noFile, type Arriving, type Opened } from "../chat/files.ts";
+import { exactly, noFile, type Arriving, type Opened } from "../chat/files.ts";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
@@ -123,7 +123,10 @@ export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
     }
     const bytes = await read(range);
     if (bytes === null) throw noFile();
-    await pipeline(inTurns(length === undefined ? bytes : whole(bytes, length), userId), response);
+    // For fewer the reader would wait, and more it would take for the next answer.
+    const broken = new ChatError("unavailable", "The file has not come whole. Try again.", 1_000);
+    const whole = length === undefined ? bytes : exactly(length, bytes, broken);
+    await pipeline(inTurns(whole, userId), response);
   }
 
   // -> what I may upload: `{fileBytes,messageFiles,types,userBytes,used}`
@@ -176,20 +179,6 @@ export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
     await send(request, response, user.id, () => files.avatar(userIdOf(request)));
   });
   return router;
-}
-
-/**
- * The same bytes; throws `unavailable` where the store has fewer, for which the reader would wait, or more, which it would
- * take for the next answer.
- */
-async function* whole(bytes: AsyncIterable<Buffer>, length: number): AsyncGenerator<Buffer> {
-  let seen = 0;
-  for await (const chunk of bytes) {
-    seen += chunk.length;
-    if (seen > length) break;
-    yield chunk;
-  }
-  if (seen !== length) throw new ChatError("unavailable", "The file has not come whole. Try again.", 1_000);
 }
 
 /** The asked part; undefined for all of it, null for none that exists. Several parts get all of it. */

@@ -319,12 +319,18 @@ describe("an image", () => {
   });
 });
 
+/** What decodes images, and a folder for them, until the test ends. */
+function decoder(pixels: number): { images: Images; folder: string } {
+  const images = new Images({ pixels });
+  onTestFinished(() => images.close());
+  const folder = mkdtempSync(join(tmpdir(), "hubbub-images-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  return { images, folder };
+}
+
 describe("the process that decodes", () => {
   it("that is killed by a picture refuses that picture alone", async () => {
-    const images = new Images({ pixels: 1e9 });
-    onTestFinished(() => images.close());
-    const folder = mkdtempSync(join(tmpdir(), "hubbub-images-"));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const { images, folder } = decoder(1e9);
     const from = join(folder, "from");
     // Hundreds of megapixels take longer than its killer.
     const big = sharp({ create: { width: 16_000, height: 16_000, channels: 3, background: "#123" } });
@@ -342,10 +348,7 @@ describe("the process that decodes", () => {
   });
 
   it("names a picture that stays as it is by what its bytes are", async () => {
-    const images = new Images({ pixels: 1e9 });
-    onTestFinished(() => images.close());
-    const folder = mkdtempSync(join(tmpdir(), "hubbub-images-"));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const { images, folder } = decoder(1e9);
     const [from, image] = [join(folder, "from"), join(folder, "image")];
     await sharp(await picture(60, 40))
       .avif()
@@ -356,10 +359,7 @@ describe("the process that decodes", () => {
   });
 
   it("outlives a signal to all processes of its service: it is the replica's to end", async () => {
-    const images = new Images({ pixels: 1e9 });
-    onTestFinished(() => images.close());
-    const folder = mkdtempSync(join(tmpdir(), "hubbub-images-"));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const { images, folder } = decoder(1e9);
     const from = join(folder, "from");
     writeFileSync(from, await picture(3_000, 3_000));
     const order = (name: string) => ({ from, thumbnail: join(folder, name), side: 100, cover: false });
@@ -386,10 +386,7 @@ describe("the process that decodes", () => {
 
 describe("a picture for which the disk has no place", () => {
   it("is refused for now, and a broken one for good", async () => {
-    const images = new Images({ pixels: 4_000_000 });
-    onTestFinished(() => images.close());
-    const folder = mkdtempSync(join(tmpdir(), "hubbub-pictures-"));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const { images, folder } = decoder(4_000_000);
     const whole = join(folder, "whole");
     const broken = join(folder, "broken");
     const bytes = await picture(300, 200);

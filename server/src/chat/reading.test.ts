@@ -27,7 +27,18 @@ beforeAll(async () => {
 afterAll(() => house.close());
 
 const pathOf = (id: string) => `/api/rooms/${id}`;
-const add = (id: string, one: Person) => ann.browser.fetch("PUT", `${pathOf(id)}/members/${one.user.id}`, {});
+/** Adds somebody to a room, and waits until their connection hears it. */
+const add = async (id: string, one: Person) => {
+  const shown = new Promise<void>((resolve) =>
+    one.socket.on("show.room", function look(room) {
+      if (room.id !== id) return;
+      one.socket.off("show.room", look);
+      resolve();
+    }),
+  );
+  await ann.browser.fetch("PUT", `${pathOf(id)}/members/${one.user.id}`, {});
+  await shown;
+};
 const remove = (id: string, one: Person) =>
   ann.browser.fetch("DELETE", `${pathOf(id)}/members/${one.user.id}`);
 let answers = 0;

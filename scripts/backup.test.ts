@@ -425,6 +425,18 @@ async function contentOf(key: Buffer, kind: string): Promise<unknown> {
   return redis.xrangeBuffer(key, "-", "+");
 }
 
+describe("a backup of nothing", () => {
+  it("is refused with exit code 66 and leaves no file: it was asked of the wrong Redis", async () => {
+    const file = fileName();
+    const empty = configOf();
+    await expect(backup(empty, file, whole)).rejects.toMatchObject({
+      exitCode: 66,
+      message: expect.stringContaining(`KEY_PREFIX=${empty.keyPrefix} in this Redis`) as string,
+    });
+    expect(readdirSync(folder).filter((name) => join(folder, name).startsWith(file))).toEqual([]);
+  });
+});
+
 describe("a restore", () => {
   it.each([
     ["cut short", (bytes: Buffer) => bytes.subarray(0, bytes.length - 40), /is cut short|is damaged/],

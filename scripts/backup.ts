@@ -24,7 +24,10 @@ nobody but you may read it.
 
 \`npm run restore -- FILE\` puts it into an empty Redis. Who is online, counted attempts and locks are left out.`;
 
-/** Writes everything under `config.keyPrefix` into `file`, which appears once it is whole and checked. */
+/**
+ * Writes everything under `config.keyPrefix` into `file`, which appears once it is whole and checked. Throws with exit
+ * code 66 if there is nothing: whoever backs up every night must hear that it is the wrong Redis.
+ */
 export async function backup(config: Config, file: string, options: { sessions: boolean }): Promise<Counts> {
   const redis = await connectRedis(config.redisUrl, "commands", pino({ level: "silent" }));
   try {
@@ -36,6 +39,11 @@ export async function backup(config: Config, file: string, options: { sessions: 
       sessions: options.sessions,
     };
     const counts = await writeArchive(partOf(file), header, readContents(redis, keys, options));
+    if (Object.keys(counts.keys).length === 0)
+      throw stop(
+        `No backup was made: there is nothing under ${config.keyPrefix === "" ? "an empty KEY_PREFIX" : `KEY_PREFIX=${config.keyPrefix}`} in this Redis. Is it the right one, and the right database?`,
+        66,
+      );
     // Another may have been made under this name meanwhile.
     demandFree(file);
     renameSync(partOf(file), file);

@@ -499,7 +499,8 @@ export class SocketDoor {
       if (isFirst(request)) {
         await identity.begin(request, "handshake");
         load.demand("handshakes");
-        if (!(await identity.identify(request, "handshake"))) this.#demandRoom(request);
+        // Whether the account is still there is asked as the connection is admitted.
+        if (!(await identity.shown(request, "handshake"))) this.#demandRoom(request);
       } else {
         await identity.begin(request, "poll");
       }
@@ -555,15 +556,18 @@ export class SocketDoor {
   async #admit(socket: Connection, next: (error?: Error) => void): Promise<void> {
     const { config, identity, relay, delivery, throttle, metrics } = this.#parts;
     try {
-      const actor = identity.known(socket.request);
-      if (!actor) throw new ChatError("unauthorized", "Log in first.");
-      const { user, sid } = actor;
+      const session = identity.known(socket.request);
+      if (!session) throw new ChatError("unauthorized", "Log in first.");
+      const { user, sid } = session;
       await throttle.check("refused", user.id);
       if (config.rateLimits && delivery.countOf(user.id) >= BOUNDS.connections.value)
         throw new ChatError("rate_limited", "Too many connections.", BOUNDS.connectionsWait.value);
       const before = relay.epoch;
-      const [ids, role] = await Promise.all([this.#chat.rooms.of(user.id), this.#chat.users.roleOf(user)]);
-      if (role === undefined) throw new ChatError("unauthorized", "Log in first.");
+      const [ids, actor] = await Promise.all([
+        this.#chat.rooms.of(user.id),
+        identity.identify(socket.request, "handshake"),
+      ]);
+      if (!actor) throw new ChatError("unauthorized", "Log in first.");
       const admitted = await this.#open(user.id, ids, before);
       socket.data = { user, sid, rooms: new Set(), admitted, admittedIn: relay.epoch };
       next();
@@ -718,16 +722,17 @@ export class SocketDoor {
     const here = [...delivery.connections(userId)];
     if (here.length === 0) return;
     const sids = [...new Set(here.map((connection) => connection.data.sid))];
-    const [alive, accounts] = await Promise.all([
+    const [alive, accounts, listed] = await Promise.all([
       Promise.all(sids.map((sid) => commands.exists(keys.session(sid)))),
       // One id has several names if it was given to another account.
       Promise.all(here.map((connection) => this.#chat.users.roleOf(connection.data.user))),
+      this.#chat.rooms.of(userId),
     ]);
     const ended = new Set(sids.filter((_, index) => alive[index] === 0));
     for (const [index, connection] of here.entries())
       if (ended.has(connection.data.sid) || accounts[index] === undefined) connection.disconnect(true);
 
-    const rooms = new Set(await this.#chat.rooms.of(userId));
+    const rooms = new Set(listed);
     // One that has left hears nothing, which is no reason to show the others anything.
     const isOpen = ({ connected }: Connection) => connected;
     const heard = new Set(here.filter(isOpen).flatMap((connection) => [...connection.data.rooms]));

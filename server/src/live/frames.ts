@@ -137,8 +137,8 @@ function openTcpSocket(connection: Connection): TcpSocket | null {
 export function isBehind(connection: Connection, bytes: number, packets: number): boolean {
   const { writeBuffer, transport } = internals(connection).conn;
   const tcp = transport.socket?._socket;
-  if (tcp?.destroyed) return false;
-  return (tcp?.writableLength ?? 0) > bytes || (writeBuffer?.length ?? 0) > packets;
+  // The rare question last.
+  return ((tcp?.writableLength ?? 0) > bytes || (writeBuffer?.length ?? 0) > packets) && !tcp?.destroyed;
 }
 
 /** Ends a connection at once. A polite close would wait behind its backlog. */

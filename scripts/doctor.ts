@@ -1,9 +1,5 @@
-import { randomUUID } from "node:crypto";
-import { rm } from "node:fs/promises";
 import { request as requestHttp, type IncomingMessage } from "node:http";
 import { request as requestHttps } from "node:https";
-import { Readable } from "node:stream";
-import { text as textOf } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
@@ -20,7 +16,7 @@ import { addressKey } from "../server/src/doors/throttle.ts";
 import { wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
-import { createBlobs, spoolIn, StoreFault } from "../server/src/store/blobs.ts";
+import { createBlobs, STORE_CURE, tryStore } from "../server/src/store/blobs.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { readSchema } from "../server/src/store/schema.ts";
 import { readCommandConfig } from "./dataFolder.ts";
@@ -132,23 +128,14 @@ function refusal(about: string, error: unknown, cure: string): Finding {
 async function checkFiles({ files }: Config): Promise<Finding> {
   const about = "files";
   const blobs = createBlobs(files.address, files.spool);
-  const name = `doctor-${randomUUID()}`;
   const began = performance.now();
   try {
-    const path = await spoolIn(blobs, name, Readable.from([Buffer.from(name)]));
-    await blobs.put(name, path);
-    await rm(path, { force: true });
-    const stored = await blobs.read(name);
-    if (stored === null || (await textOf(stored)) !== name)
-      throw new Error("it does not give back what it took");
-    await blobs.remove(name);
+    await tryStore(blobs);
     const took = Math.round(performance.now() - began);
     const says = `${blobs.shown} takes a file and gives it back, in ${took} ms`;
     return { level: "note", about, says, cure: "" };
   } catch (error) {
-    const says = error instanceof StoreFault ? error.reason : error instanceof Error ? error.message : "";
-    const cure = "uploads are answered `unavailable`: set FILES_URL and FILES_SPOOL, or make them writable";
-    return { level: "warn", about, says: `${blobs.shown}: ${says}`, cure };
+    return { level: "warn", about, says: wordsOf(error), cure: STORE_CURE };
   }
 }
 

@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { pino } from "pino";
 import { isUnused } from "../server/src/store/ids.ts";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
-import { addressOf, readConfig, type Config } from "../server/src/config.ts";
+import { addressOf, listenFault, readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
@@ -235,17 +235,11 @@ async function claimPort({ host, port }: Config): Promise<number> {
     const address = server.address();
     return typeof address === "object" && address ? address.port : port;
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : error;
-    if (code === "EADDRNOTAVAIL")
-      throw stop(
-        `HOST=${host} is no address of this machine: take one of its own, 127.0.0.1 or 0.0.0.0.`,
-        69,
-      );
-    if (code !== "EADDRINUSE") throw stop(`Nothing can listen on ${host} port ${port}: ${String(code)}.`, 69);
-    throw stop(
-      `Port ${port} on ${host} is taken. Stop what uses it, or choose another: PORT=${port + 1} npm start`,
-      69,
-    );
+    const { message } = listenFault(error, host, port);
+    const other = message.endsWith("is taken")
+      ? `. Stop what uses it, or choose another: PORT=${port + 1} npm start`
+      : ".";
+    throw stop(`${message}${other}`, 69);
   } finally {
     await new Promise((done) => server.close(done));
   }

@@ -277,6 +277,19 @@ export function addressOf(host: string, port: number): string {
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
+/** Why nothing can listen there, in one line for an operator; `prefix` goes before the names HOST and PORT. */
+export function listenFault(error: unknown, host: string, port: number, prefix: "" | "METRICS_" = ""): Error {
+  const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+  if (code === "EADDRINUSE")
+    return new Error(`${prefix === "" ? "Port" : "METRICS_PORT"} ${port} on ${host} is taken`);
+  if (["EADDRNOTAVAIL", "ENOTFOUND", "EAI_AGAIN"].includes(code))
+    return new Error(
+      `${prefix}HOST=${host} is no address of this machine: take one of its own, 127.0.0.1 or 0.0.0.0`,
+    );
+  if (code === "EACCES") return new Error(`${prefix}PORT=${port} is not for this user: take one above 1023`);
+  return new Error(`Nothing can listen on ${host} port ${port}: ${code}`);
+}
+
 /** Whether only this machine reaches an address to listen on. */
 export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^(?:::ffff:)?127\./.test(host);

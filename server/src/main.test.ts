@@ -214,6 +214,34 @@ it("the young generation of the heap stays small, also once a password was hashe
   }
 });
 
+it("a start says that the store of files cannot be used, and what to set, and the chat works", async () => {
+  const own = await ownRedis({ persistent: false });
+  const house = await replicas(0, { REDIS_URL: own.url, LOG_LEVEL: "warn", CLIENT_DIR: "off" });
+  const server = await serverProcess({ ...house.env, PORT: "0", FILES_URL: "file:/dev/null/files" });
+  try {
+    const told = await until(
+      () =>
+        server
+          .output()
+          .split("\n")
+          .find((line) => line.includes('"about":"files"')),
+      PATIENCE_MS,
+      "a word about the store",
+    );
+    expect(JSON.parse(told)).toMatchObject({
+      level: 40,
+      msg: expect.stringContaining("/dev/null/files: ENOTDIR") as string,
+      cure: expect.stringContaining("FILES_URL") as string,
+    });
+    const answer = await new Browser(server).post("/api/users", { username: "ann", password: PASSWORD });
+    expect(answer.status).toBe(201);
+  } finally {
+    await server.stop();
+    await house.close();
+    await own.close();
+  }
+});
+
 it("a refusal by Redis at the start is reported by its code, without what it quotes", async () => {
   // The first write is a room's name; the session secret would be among the next.
   const own = await ownRedis({ persistent: false, args: ['rename-command SET ""'] });

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
-import { addressOf, type Config } from "./config.ts";
+import { addressOf, listenFault, type Config } from "./config.ts";
 import { ChatError } from "./errors.ts";
 import { QUEUES, RATES, SHED } from "./limits.ts";
 import { ERROR_CODES } from "./protocol.ts";
@@ -257,7 +257,7 @@ export type MetricsServer = {
   close: () => void;
 };
 
-/** Serves only `/metrics`, on METRICS_PORT. Throws one Error for people if the port is taken. */
+/** Serves only `/metrics`, on METRICS_PORT. Throws one Error for people if it cannot. */
 export async function serveMetrics(
   { metricsHost: host, metricsPort: port, metricsToken: token }: Config,
   text: () => Promise<string>,
@@ -282,9 +282,7 @@ export async function serveMetrics(
   );
   server.maxConnections = READERS;
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      reject(error.code === "EADDRINUSE" ? new Error(`METRICS_PORT ${port} on ${host} is taken`) : error);
-    });
+    server.once("error", (error) => reject(listenFault(error, host, port ?? 0, "METRICS_")));
     server.listen(port, host, resolve);
   });
   const address = addressOf(host, (server.address() as AddressInfo).port);

@@ -32,7 +32,11 @@ try {
     heed([...checkEnvironment(process.env, config), ...checkClient(config), ...checkProcess()], log);
   const alone = config.workers === 1 || cluster.isWorker;
   const running = await (alone ? startServer(config, log) : startWorkers(config, log));
-  if (cluster.isPrimary) process.stdout.write(`Hubbub listens on ${running.address}\n`);
+  if (cluster.isPrimary) {
+    // It may be closed, or on a full disk.
+    process.stdout.on("error", () => undefined);
+    process.stdout.write(`Hubbub listens on ${running.address}\n`);
+  }
   const stop = () => void running.close().then(() => process.exit(0));
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, stop);
 } catch (error) {

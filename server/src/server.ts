@@ -9,7 +9,7 @@ import { Members } from "./store/members.ts";
 import { keepMoving } from "./store/move.ts";
 import { Rooms } from "./store/rooms.ts";
 import { Audit } from "./store/audit.ts";
-import { createBlobs } from "./store/blobs.ts";
+import { createBlobs, STORE_CURE, tryStore } from "./store/blobs.ts";
 import { Files } from "./store/files.ts";
 import { mendCounters } from "./store/ids.ts";
 import { Invites } from "./store/invites.ts";
@@ -21,7 +21,7 @@ import { Collector } from "./chat/collector.ts";
 import { Images } from "./chat/images.ts";
 import { Users } from "./chat/users.ts";
 import { checkRedis, connectionsMost, heed } from "./store/checks.ts";
-import { addressOf, type Config } from "./config.ts";
+import { addressOf, listenFault, type Config } from "./config.ts";
 import { Delivery } from "./live/delivery.ts";
 import { createIdentity } from "./doors/identity.ts";
 import { createOrigins } from "./doors/origin.ts";
@@ -30,7 +30,7 @@ import { createSessions } from "./doors/session.ts";
 import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
 import { createHttpServer, type Room } from "./doors/transport.ts";
-import { ChatError, reasonOf } from "./errors.ts";
+import { ChatError, reasonOf, wordsOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
 import { Load } from "./load.ts";
 import { createMetrics, serveMetrics, type MetricsServer } from "./metrics.ts";
@@ -309,6 +309,11 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       throw error;
     });
 
+    // The chat works without it, and it may come back.
+    void tryStore(blobs).catch((error: unknown) => {
+      log.warn({ about: "files", cure: STORE_CURE }, wordsOf(error));
+    });
+
     let closed: Promise<void> | undefined;
     async function close(): Promise<void> {
       draining = true;
@@ -356,9 +361,7 @@ function readUserId(data: unknown): UserId | null {
 
 function listen(http: HttpServer, { host, port }: Config, log: Logger): Promise<number> {
   return new Promise((resolve, reject) => {
-    const failed = (error: NodeJS.ErrnoException) => {
-      reject(error.code === "EADDRINUSE" ? new Error(`Port ${port} on ${host} is taken`) : error);
-    };
+    const failed = (error: Error) => reject(listenFault(error, host, port));
     http.once("error", failed);
     http.listen({ port, host, backlog: BACKLOG }, () => {
       // From now on one is about a connection that the system could not give us, and those that are open work on.

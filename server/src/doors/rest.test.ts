@@ -933,6 +933,12 @@ describe("/metrics", () => {
       `METRICS_PORT ${port} on 127.0.0.1 is taken`,
     );
   });
+
+  it("stops the start if METRICS_HOST is no address of this machine, and names it", async () => {
+    await expect(house.addReplica({ METRICS_PORT: "0", METRICS_HOST: "192.0.2.1" })).rejects.toThrow(
+      "METRICS_HOST=192.0.2.1 is no address of this machine",
+    );
+  });
 });
 
 it.each([

@@ -1,10 +1,12 @@
+import { randomUUID } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
 import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
+import { text as textOf } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { AwsV4Signer } from "aws4fetch";
 import { ChatError, reasonOf } from "../errors.ts";
@@ -75,6 +77,33 @@ export async function spoolIn(
     throw fault ?? storeFault(error);
   }
 }
+
+/**
+ * Stores a small file, reads it and removes it. Throws an Error for an operator, without credentials, if the store or its
+ * spool does not do that.
+ */
+export async function tryStore(blobs: Blobs): Promise<void> {
+  const name = `trial-${randomUUID()}`;
+  try {
+    const path = await spoolIn(blobs, name, Readable.from([Buffer.from(name)]));
+    try {
+      await blobs.put(name, path);
+    } finally {
+      await rm(path, { force: true });
+    }
+    const stored = await blobs.read(name);
+    const isSame = stored !== null && (await textOf(stored)) === name;
+    await blobs.remove(name);
+    if (!isSame) throw new Error("it does not give back what it took");
+  } catch (error) {
+    const why = error instanceof StoreFault ? error.reason : error instanceof Error ? error.message : "";
+    throw new Error(`${blobs.shown}: ${why}`, { cause: error });
+  }
+}
+
+/** The cure for what `tryStore` throws. */
+export const STORE_CURE =
+  "uploads are answered `unavailable`: set FILES_URL and FILES_SPOOL, or make them writable";
 
 /**
  * Removes from a spool what a replica left behind in it. Others may be using it, and it may be anybody's folder: nothing

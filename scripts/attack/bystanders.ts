@@ -128,12 +128,13 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
   }
 
   await Promise.all(everybody.map(enter));
+  // From one start, so that whoever was held up talks between the others again: people do not all talk at once.
+  const start = performance.now();
   const talking = everybody.map(async (one, index) => {
-    await sleep((index * 1_000) / RATE / everybody.length);
-    for (let count = 0, next = performance.now(); !stopped; count += 1) {
+    for (let count = 0; !stopped; count += 1) {
+      const turn = start + (1_000 / RATE) * (count + index / everybody.length);
+      await sleep(Math.max(0, turn - performance.now()));
       if (!paused) void say(one, `${one.person.username}-${count}`);
-      next += 1_000 / RATE;
-      await sleep(Math.max(0, next - performance.now()));
     }
   });
 

@@ -166,13 +166,17 @@ export const QUEUES = {
 } as const satisfies Record<string, { running: number; waiting: number; why: string }>;
 
 /**
- * Requests begin a few at a time in each turn of the event loop, and those of a client that asks for more than
- * `freely` in a second wait until the loop is idle for half of the time: see `turns.ts`. They are delayed, never
- * refused.
+ * One event of a connection and one other piece of work begin in each turn of the event loop, and those of a client that
+ * asks for more than `freely` in a second wait until the loop is idle for half of the time: see `turns.ts`. They are
+ * delayed, never refused.
  */
 export const TURNS = {
   event: { units: 1, why: "about half a millisecond" },
   request: { units: 2, why: "Express, a session, a few commands" },
+  body: {
+    units: 100,
+    why: "64 KB of a file are here with its headers, and many may come at once: only when there is time",
+  },
   file: { units: 2, why: "a part of a file that comes or goes, about a millisecond" },
   find: { units: 2, why: "one read of a search among messages, about a millisecond; has its own count" },
   handshake: {

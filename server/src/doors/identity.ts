@@ -5,7 +5,7 @@ import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import { clientAddress, type Security } from "../security.ts";
-import type { ServerRole } from "../protocol.ts";
+import { LIMITS, type ServerRole } from "../protocol.ts";
 import { NOT_OWN, type Origins } from "./origin.ts";
 import type { Session, Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
@@ -103,7 +103,7 @@ export function createIdentity(parts: {
   async function begin(request: IncomingMessage, way: Way): Promise<void> {
     if (config.rateLimits && !isLogOut(request)) {
       const who = nameOf(request, way);
-      await throttle.turn(WAYS[way].turn, who);
+      await throttle.turn(hasLongBody(request) ? "body" : WAYS[way].turn, who);
       const waitMs = throttle.barredMs(who);
       if (waitMs > 0) throw new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(waitMs));
     }
@@ -190,6 +190,11 @@ function claimedBy({ headers, url = "" }: IncomingMessage, way: Way): string | u
 /** Whether a request changes nothing. */
 export function isRead({ method }: IncomingMessage): boolean {
   return method === "GET" || method === "HEAD";
+}
+
+/** Whether more comes than JSON: a file. */
+function hasLongBody({ headers }: IncomingMessage): boolean {
+  return Number(headers["content-length"] ?? 0) > LIMITS.bodyBytes;
 }
 
 /** Matches only this spelling: any other is counted like all requests. Express takes a mount's path off `url`. */

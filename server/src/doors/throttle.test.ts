@@ -1,6 +1,10 @@
 import * as fc from "fast-check";
-import { describe, expect, it } from "vitest";
-import { addressKey } from "./throttle.ts";
+import { Redis } from "ioredis";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { createKeys } from "../keys.ts";
+import { createMetrics } from "../metrics.ts";
+import { testRedisUrl } from "../testing.ts";
+import { addressKey, createThrottle } from "./throttle.ts";
 
 const hex = (bytes: Uint8Array) => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 const groupsOf = (bytes: Uint8Array) => hex(bytes).match(/.{4}/g) ?? [];
@@ -20,6 +24,22 @@ function spellings(address: Uint8Array): string[] {
   );
   return [...whole, ...shortened].flatMap((text) => [text, text.toUpperCase(), `${text}%eth0`]);
 }
+
+describe("an event of a connection", () => {
+  it.each([
+    ["others' requests", "request", (count: number) => `somebody ${count % 10}`],
+    ["the parts of its own user's files", "file", () => "a"],
+  ] as const)("does not wait for %s", async (_what, kind, who) => {
+    const redis = new Redis(testRedisUrl());
+    onTestFinished(() => redis.disconnect());
+    const throttle = createThrottle({ rateLimits: true }, redis, createKeys("test:"), createMetrics());
+    const waiting = Array.from({ length: 100 }, async (_, count) => {
+      await throttle.turn(kind, who(count));
+    });
+    expect(throttle.turn("event", "a")).toBeUndefined();
+    await Promise.all(waiting);
+  });
+});
 
 describe("the key of an address", () => {
   it("is the same for a whole /64 network of IPv6, in every spelling, and differs for the next one", () => {

@@ -56,7 +56,8 @@ export function createThrottle(
   const limiters = new Map<string, RateLimiterAbstract>();
   const queues = new Map<string, LimitFunction>();
   const barred = new Map<string, number>();
-  const turns = new Turns();
+  // Who talks waits for nobody's requests, least of all for their own.
+  const turns = { events: new Turns(), others: new Turns() };
   const refuse = (limit: string, msBeforeNext: number): ChatError => {
     metrics.limitsHit.inc({ limit });
     return new ChatError("rate_limited", "Too many attempts. Slow down.", Math.ceil(msBeforeNext));
@@ -120,8 +121,9 @@ export function createThrottle(
       return Math.max(0, left);
     },
     turn(kind, who) {
-      if (turns.waiting(who) >= BOUNDS.turnsWaiting.value) throw refuse("turn", QUEUE_RETRY_MS);
-      return turns.take(kind, who);
+      const line = kind === "event" ? turns.events : turns.others;
+      if (line.waiting(who) >= BOUNDS.turnsWaiting.value) throw refuse("turn", QUEUE_RETRY_MS);
+      return line.take(kind, who);
     },
     queue(what, userId, work) {
       const name = `${what} ${userId}`;

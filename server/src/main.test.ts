@@ -207,7 +207,8 @@ it("the young generation of the heap stays small, also once a password was hashe
     await new Browser(server).post("/api/users", { username: "ann", password: PASSWORD });
     process.kill(server.pid, "SIGUSR2");
     await until(() => sizes().length === 2);
-    expect(sizes()[1]).toBe(sizes()[0]);
+    // Grown, it has 32 MB.
+    expect(Math.max(...sizes())).toBeLessThan(8e6);
   } finally {
     await server.stop();
     await house.close();

@@ -51,9 +51,14 @@ export async function figuresOf({ address }: Pick<Replica, "address">): Promise<
 
 /** The Redis that the test run started. */
 export function testRedisUrl(): string {
-  const url = process.env["TEST_REDIS_URL"];
-  if (!url) throw new Error("TEST_REDIS_URL is not set: run the tests with `npm test`");
-  return url;
+  return given("TEST_REDIS_URL");
+}
+
+/** What scripts/testRedis.ts has set. */
+function given(name: "TEST_REDIS_URL" | "TEST_SERVER"): string {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: run the tests with \`npm test\``);
+  return value;
 }
 
 /**
@@ -366,7 +371,7 @@ export type OwnRedis = {
 
 export async function ownRedis(options: { persistent: boolean; args?: string[] }): Promise<OwnRedis> {
   // Imported at run time: the scripts are a separate TypeScript program.
-  const scripts = fileURLToPath(new URL("../../scripts/redis.ts", import.meta.url));
+  const scripts = fromScripts("redis.ts");
   const { startRedis, freePort } = (await import(scripts)) as {
     startRedis: (how: object) => Promise<{ pid: number; url: string; ended: Promise<unknown> }>;
     freePort: () => Promise<number>;
@@ -412,13 +417,16 @@ export type ServerProcess = {
   stop: () => Promise<number | null>;
 };
 
+function fromScripts(file: string): string {
+  return fileURLToPath(new URL(`../../scripts/${file}`, import.meta.url));
+}
+
 /**
- * Starts the server from source with these variables; throws its output if it ends instead. `files` limits its open
+ * Starts the server with these variables; throws its output if it ends instead. `files` limits its open
  * files.
  */
 export async function serverProcess(env: Record<string, string>, files?: number): Promise<ServerProcess> {
-  const scripts = fileURLToPath(new URL("../../scripts/child.ts", import.meta.url));
-  const { startChild } = (await import(scripts)) as {
+  const { startChild } = (await import(fromScripts("child.ts"))) as {
     startChild: (options: object) => {
       pid: number;
       ended: Promise<number | null>;
@@ -427,7 +435,7 @@ export async function serverProcess(env: Record<string, string>, files?: number)
     };
   };
   let output = "";
-  const command = [process.execPath, "--import", "tsx", fileURLToPath(new URL("main.ts", import.meta.url))];
+  const command = [process.execPath, join(given("TEST_SERVER"), "main.js")];
   const limit = files === undefined ? "" : `ulimit -n ${files}; `;
   const child = startChild({
     command: "/bin/sh",

@@ -320,8 +320,8 @@ describe("an image", () => {
 });
 
 /** What decodes images, and a folder for them, until the test ends. */
-function decoder(pixels: number): { images: Images; folder: string } {
-  const images = new Images({ pixels });
+function decoder(pixels: number, ms?: number): { images: Images; folder: string } {
+  const images = new Images({ pixels, ...(ms !== undefined && { ms }) });
   onTestFinished(() => images.close());
   const folder = mkdtempSync(join(tmpdir(), "hubbub-images-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
@@ -356,6 +356,18 @@ describe("the process that decodes", () => {
     const order = { from, thumbnail: join(folder, "thumbnail"), side: 30, cover: false };
     expect(await images.make(order)).toMatchObject({ type: "image/avif", width: 60 });
     expect(await images.make({ ...order, image })).toMatchObject({ type: "image/webp", width: 60 });
+  });
+
+  it("that gets no time from the machine does not refuse the picture for good", async () => {
+    const { images, folder } = decoder(1e9, 2_000);
+    const from = join(folder, "from");
+    writeFileSync(from, await picture(50, 50));
+    const order = { from, thumbnail: join(folder, "thumbnail"), side: 100, cover: false };
+    await images.make(order);
+    const [pid = 0] = childrenOf(process.pid).slice(-1);
+    process.kill(pid, "SIGSTOP");
+    await expect(images.make(order)).rejects.toMatchObject({ code: "unavailable" });
+    expect(await images.make(order)).toMatchObject({ width: 50 });
   });
 
   it("outlives a signal to all processes of its service: it is the replica's to end", async () => {

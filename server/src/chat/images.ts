@@ -1,5 +1,5 @@
 import { fork, type ChildProcess } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { setPriority } from "node:os";
 import { fileURLToPath } from "node:url";
 import pLimit from "p-limit";
@@ -11,6 +11,8 @@ import type { ImageDone, ImageOrder, ImageReply } from "./imageWorker.ts";
 const START_MS = 60_000;
 /** How far the process stands back for others, from its first moment: loading the decoder takes a third of a second. */
 const NICE = 10;
+/** USER_HZ, which is 100 on every Linux that Node runs on. */
+const TICK_MS = 10;
 /** The process ends when it has had nothing to do for this long, and gives its memory back. */
 const IDLE_MS = 30_000;
 
@@ -32,18 +34,22 @@ type Worker = { child: ChildProcess; ready: Promise<boolean> };
  */
 export class Images {
   readonly #pixels: number;
+  readonly #ms: number;
   readonly #turn = pLimit(1);
   #worker: Worker | undefined;
   #idle: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor({ pixels }: { pixels: number }) {
+  /** `ms`: how long a picture may take. */
+  constructor({ pixels, ms = BOUNDS.imageMs.value }: { pixels: number; ms?: number }) {
     this.#pixels = pixels;
+    this.#ms = ms;
   }
 
   /**
    * Writes an image anew without what cameras add to it, and its thumbnail. Throws `too_large` for too many pixels,
-   * `invalid` for what cannot be decoded, also in time, and `unavailable` if too many wait or the disk is full.
+   * `invalid` for what cannot be decoded, also in time, and `unavailable` if too many wait, the disk is full, or the
+   * machine had no time for it.
    */
   async make(order: Omit<ImageOrder, "pixels">): Promise<ImageDone> {
     if (this.#turn.pendingCount >= BOUNDS.imagesWaiting.value)
@@ -61,8 +67,13 @@ export class Images {
     clearTimeout(this.#idle);
     const { child: worker, ready } = (this.#worker ??= this.#start());
     if (!(await ready)) return { fault: "stopped" };
+    const before = cpuMsOf(worker.pid);
     return new Promise((resolve) => {
-      const late = setTimeout(() => worker.kill("SIGKILL"), BOUNDS.imageMs.value);
+      const late = setTimeout(() => {
+        // The process stands back for all others: where they are busy, it is not the picture's fault.
+        if (cpuMsOf(worker.pid) - before < this.#ms / 4) over({ fault: "stopped" });
+        this.#end();
+      }, this.#ms);
       const over = (reply: ImageReply | { fault: "stopped" }) => {
         clearTimeout(late);
         worker.off("message", over).off("exit", died);
@@ -125,5 +136,17 @@ export class Images {
     this.#closed = true;
     clearTimeout(this.#idle);
     this.#end();
+  }
+}
+
+/** How much CPU time a process has used, as Linux tells it (proc_pid_stat(5)); elsewhere as much as can be. */
+function cpuMsOf(pid: number | undefined): number {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, "latin1")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+    return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+  } catch {
+    return performance.now();
   }
 }

@@ -149,7 +149,7 @@ describe("npm start", () => {
 
   it("ends everything with one Ctrl-C, Redis last, even while somebody is connected", async () => {
     const dir = dataDir();
-    const npm = new Command("npm", ["start"], { env: { DATA_DIR: dir } });
+    const npm = new Command("npm", ["start"], { env: { DATA_DIR: dir, DEMO: "off" } });
     const ann = await signUp(await npm.listens(), "ann");
     const redis = npm.redisPid();
     const began = Date.now();
@@ -167,7 +167,7 @@ describe("npm start", () => {
       [1, 5_000],
       [2, 2_500],
     ] as const) {
-      const npm = start({ DATA_DIR: dataDir() });
+      const npm = start({ DATA_DIR: dataDir(), DEMO: "off" });
       await npm.listens();
       const redis = npm.redisPid();
       process.kill(replicaOf(npm).pid, "SIGSTOP");
@@ -184,7 +184,7 @@ describe("npm start", () => {
   });
 
   it("leaves no Redis and no replica behind when it is killed", async () => {
-    const npm = start({ DATA_DIR: dataDir() });
+    const npm = start({ DATA_DIR: dataDir(), DEMO: "off" });
     const address = await npm.listens();
     const redis = npm.redisPid();
     npm.child.kill("SIGKILL");
@@ -193,7 +193,7 @@ describe("npm start", () => {
   });
 
   it("restarts a replica and a Redis that were killed", async () => {
-    const npm = start({ DATA_DIR: dataDir() });
+    const npm = start({ DATA_DIR: dataDir(), DEMO: "off" });
     const address = await npm.listens();
     const { pid } = replicaOf(npm);
     process.kill(pid, "SIGKILL");
@@ -404,7 +404,7 @@ describe.skipIf(!which("haproxy") && !which("/usr/sbin/haproxy") && !which("apt-
   "npm start -- --replicas",
   () => {
     it("puts replicas behind HAProxy; when one is killed the others go on, and it comes back", async () => {
-      const npm = start({ DATA_DIR: dataDir() }, ["--replicas", "2"]);
+      const npm = start({ DATA_DIR: dataDir(), DEMO: "off" }, ["--replicas", "2"]);
       const address = await npm.listens();
       const [ann, bob] = await Promise.all([signUp(address, "ann"), signUp(address, "bob")]);
       await ann.say("0", "hello from one replica");

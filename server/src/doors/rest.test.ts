@@ -1308,6 +1308,8 @@ describe("a list", () => {
       };
       expect(await answered("/api/rooms/directory?after=99&size=1")).toBeLessThan(2);
       expect(await answered("/api/users/online")).toBeLessThan(20);
+      const hundred = Array.from({ length: 100 }, (_, count) => 100 + count).join(",");
+      expect(await answered(`/api/users?ids=${hundred}`)).toBeLessThanOrEqual(200);
       expect(await answered(`/api/rooms/${room.id}/bans`)).toBeLessThan(5);
       expect(await answered(`/api/rooms/${room.id}/members?size=1`)).toBeLessThan(200);
       expect(await answered(`/api/rooms/${room.id}/audience`)).toBeLessThan(200);

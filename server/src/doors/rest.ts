@@ -496,12 +496,14 @@ async function findMessages(
   return hits;
 }
 
-/** Does something once the answer stands, before it leaves. */
+/** Does something once the answer stands, before it leaves. If that fails, a refusal stays what it is. */
 function beforeAnswer(response: Response, work: () => Promise<void>, failed: (error: unknown) => void): void {
   const end = response.end.bind(response) as (...args: unknown[]) => Response;
   response.end = (...args: unknown[]) => {
     response.end = end;
-    work().then(() => end(...args), failed);
+    const leave = () => void end(...args);
+    // express-session has sent the headers of a log-in's answer: another refusal could only cut it.
+    work().then(leave, response.statusCode < 400 ? failed : leave);
     return response;
   };
 }

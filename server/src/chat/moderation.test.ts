@@ -401,6 +401,35 @@ it("nobody joins a room that is closed to them while they do", async () => {
   }
 });
 
+it("nobody who is removed from an invite room comes back by joining it at that moment", async () => {
+  await patch(owner, { kind: "invite" });
+  let isArmed = false;
+  const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+    if (
+      isArmed &&
+      from === "replica" &&
+      /hget\r\n[^*]*:meta\r\n\$4\r\nkind/i.test(chunk.toString("latin1"))
+    ) {
+      isArmed = false;
+      expect(await remove(owner, member)).toBe("done");
+    }
+    return chunk;
+  });
+  const slow = await windowOf(member, await house.addReplica({ REDIS_URL: wire.url }));
+  try {
+    // As the removal begins.
+    await house.redis.srem(house.keys.userRooms(member.user.id), room.id);
+    isArmed = true;
+    expect(await join(slow)).toMatchObject({ ok: false, error: { code: "not_found" } });
+    expect(isArmed).toBe(false);
+    expect(await members(owner)).toEqual(["owen owner", "mora moderator"]);
+  } finally {
+    slow.close();
+    await house.replicas.pop()?.close();
+    await wire.close();
+  }
+});
+
 describe("a room's settings", () => {
   it("are told to all of its people on every replica, and kept", async () => {
     const told: Change[] = [];

@@ -356,7 +356,7 @@ export class ChatRooms {
   }
 
   /**
-   * Joins an open room, or does nothing if the user is in it. Throws `forbidden`, and `not_found` for an unknown room
+   * Joins an open room; puts a room that the user is in into their list, if it is not there. Throws `forbidden`, and `not_found` for an unknown room
    * and for an invite room of others.
    */
   async join(user: User, roomId: RoomId): Promise<void> {
@@ -366,8 +366,12 @@ export class ChatRooms {
     ]);
     if (isMember && sees) return;
     const kind = await this.#rooms.kind(roomId);
-    if (kind !== "open" && !(kind === "invite" && isMember)) throw unknownRoom();
-    await this.enter(user.id, roomId, kind === "open" ? "open" : "guarded");
+    if (kind === "open") return this.enter(user.id, roomId, "open");
+    if (kind !== "invite" || !isMember) throw unknownRoom();
+    // Their list alone is mended: whoever is removed at this moment does not come back by it.
+    await this.#members.list(roomId, user.id, false);
+    await this.#members.demand(roomId, user.id);
+    this.#announce.showRoom([user.id], roomId);
   }
 
   /**

@@ -84,7 +84,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `{files}:due` | sorted set | ids of files of which somebody must look whether they are in use; score = when (ms) | `r zrange {files}:due 0 -1 withscores` |
  * | `{files}:sizes` | hash | file id -> `<user>:<bytes>` | `r hgetall {files}:sizes` |
  * | `{files}:used` | hash | user id, or `all` -> bytes of their files | `r hgetall {files}:used` |
- * | `invite:<code>` | hash | `roomId`, `by`, `created`, `expires` (ms), `uses` if limited, `used`, `u:<user>` of each who used it | `r hgetall invite:<code>` |
+ * | `invite:<code>` | hash | `roomId`, `by`, `created`, `expires` (ms), `uses` if limited, `used`, `u:<user>` of each who is about to come in by it | `r hgetall invite:<code>` |
  * | `audit` | stream | the newest 10,000 of what admins and operators did to the server or tried, JSON | `r xrevrange audit + - count 5` |
  * | `audit:rooms` | stream | the newest 10,000 of what was done in rooms or tried there, JSON | `r xrevrange audit:rooms + - count 5` |
  * | `reports` | sorted set | `<room>/<seq>` of reported messages that nobody has looked at; score = when (ms) | `r zrange reports 0 -1` |

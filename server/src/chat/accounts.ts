@@ -89,6 +89,8 @@ export class Accounts {
       await this.#takeBack(user, invite);
       throw error;
     }
+    // If this fails, they may come in by it once more.
+    if (invite !== undefined) await invites.settle(user, invite).catch(() => undefined);
     return user;
   }
 

@@ -70,27 +70,29 @@ export class ChatInvites {
   }
 
   /**
-   * Lets a user into the invite's room; a repeat by the same user counts only once. Throws `not_found`, and `forbidden`
-   * for a user who is banned there.
+   * Lets a user into the invite's room; a repeat by the same user counts only once, until they are in: who has left, or
+   * was removed, needs a place once more. Throws `not_found`, and `forbidden` for a user who is banned there.
    */
   async use(user: User, code: string): Promise<Room> {
     const { roomId } = await this.#demand(code);
-    const [already] = await this.#rooms.areTheirs(user.id, [roomId]);
-    if (already !== undefined) {
+    const isInside = async () => (await this.#rooms.areTheirs(user.id, [roomId])).length > 0;
+    if (await isInside()) {
       // Into their list too, if that was cut short.
       await this.#rooms.join(user, roomId);
       return this.#rooms.describe(roomId, user.id);
     }
     const use = await this.#invites.use(code, user.id);
-    if (use === null) throw unknownInvite();
+    // By another of their requests, which counts.
+    const hasCome = await isInside();
+    if (use === null && !hasCome) throw unknownInvite();
     try {
-      await this.#rooms.enter(user.id, roomId);
+      if (!hasCome) await this.#rooms.enter(user.id, roomId);
+      else if (use === "counted") await this.#invites.giveBack(code, user.id);
     } catch (error) {
-      // The same user may have come in by another of their requests.
-      const [inside] = await this.#rooms.areTheirs(user.id, [roomId]);
-      if (use === "counted" && inside === undefined) await this.#invites.giveBack(code, user.id);
+      if (use === "counted" && !(await isInside())) await this.#invites.giveBack(code, user.id);
       throw error;
     }
+    await this.#invites.settle(code, user.id);
     return this.#rooms.describe(roomId, user.id);
   }
 
@@ -101,6 +103,11 @@ export class ChatInvites {
     const [already] = await this.#rooms.areTheirs(user.id, [invite.roomId]);
     if (already === undefined) await this.#rooms.enter(user.id, invite.roomId);
     return true;
+  }
+
+  /** Ends a welcome: whoever had it has an account. */
+  async settle(user: User, code: string): Promise<void> {
+    await this.#invites.settle(code, user.id);
   }
 
   /** Takes a welcome back: whoever had it does not get an account. */

@@ -634,6 +634,17 @@ describe("an invite", () => {
     other.close();
   });
 
+  it("lets who was removed in again only while it has a place", async () => {
+    const { code } = (await make(owner, { uses: 2 })).body;
+    for (let used = 1; used <= 2; used += 1) {
+      expect((await use(stranger, code)).status).toBe(200);
+      const { body } = await owner.browser.get<Invite[]>(`/api/rooms/${room.id}/invites`);
+      expect(body).toMatchObject([{ code, used }]);
+      expect(await remove(owner, stranger)).toBe("done");
+    }
+    expect((await use(stranger, code)).body.code).toBe("not_found");
+  });
+
   it("ends when it is revoked, has expired, or its maker may invite no more", async () => {
     const revoked = (await make(moderator)).body.code;
     expect((await moderator.browser.fetch("DELETE", `/api/invites/${revoked}`)).status).toBe(204);

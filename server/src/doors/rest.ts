@@ -765,7 +765,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/invites/:code", async (request, response) => {
     response.json(await chat.invites.look(codeOf(request)));
   });
-  // -> the room, joined
+  // -> the room, joined; who left it since, or was removed, takes one more of its places
   router.post("/invites/:code", async (request, response) => {
     const user = demandUser(response);
     response.json(await chat.invites.use(user, codeOf(request)));

@@ -1,13 +1,16 @@
--- Uses an invite once for a user; a repeat counts no second time.
+-- Uses an invite for a user; a repeat counts no second time until they are in.
 -- KEYS invite
--- ARGV user id, 'use', or 'give back' after a use that came to nothing
+-- ARGV user id, 'use', 'settle' once they are in, or 'give back' after a use that came to nothing
 -- Returns 1, 2 for a repeat, or 0 if there is no such invite, it has expired or is used up
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return 0
 end
 local user = 'u:' .. ARGV[1]
 local used = redis.call('HEXISTS', KEYS[1], user) == 1
-if ARGV[2] == 'give back' then
+if ARGV[2] == 'settle' then
+  redis.call('HDEL', KEYS[1], user)
+  return 1
+elseif ARGV[2] == 'give back' then
   if used then
     redis.call('HDEL', KEYS[1], user)
     redis.call('HINCRBY', KEYS[1], 'used', -1)

@@ -71,10 +71,15 @@ export class Invites {
     return found.flatMap((one) => one ?? []).toSorted((one, other) => other.created - one.created);
   }
 
-  /** Uses it for a user, and counts that once, however often it is called; null if it lets nobody in any more. */
+  /** Uses it for a user, and counts that once until `settle`; null if it lets nobody in any more. */
   async use(code: string, userId: UserId): Promise<"counted" | "repeated" | null> {
     const reply = await this.#use([this.#keys.invite(code)], [userId, "use"]);
     return reply === 1 ? "counted" : reply === 2 ? "repeated" : null;
+  }
+
+  /** The user has come in by it: another use counts anew. */
+  async settle(code: string, userId: UserId): Promise<void> {
+    await this.#use([this.#keys.invite(code)], [userId, "settle"]);
   }
 
   async giveBack(code: string, userId: UserId): Promise<void> {

@@ -16,7 +16,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
-import { unanswered, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
+import { headOf, unanswered, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Settings } from "../store/settings.ts";
 import { demand, may, refused, roleIn } from "./access.ts";
@@ -48,6 +48,11 @@ function wordsOf({ name, alt = "" }: MessageFile): string[] {
 /** Whether a message mentions this user; nobody's own message does. */
 function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): boolean {
   return from !== userId && (mentionsRoom === true || mentions?.includes(userId) === true);
+}
+
+/** Whether a row is its log's first. */
+function isFirst(row: string): boolean {
+  return headOf(row)?.seq === 1;
 }
 
 /** Stores, changes, reads and finds the messages in rooms. */
@@ -107,7 +112,9 @@ export class ChatMessages {
     // The message of a repeat may have others: these are nobody's then.
     if (files && !repeated) await this.#files.settle(files);
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
-    if (shown.length > 0) this.#announce.showRoom(shown, send.roomId);
+    // A message that was refused, or whose outcome is unknown, has put the room into their lists and told nobody.
+    const told = shown.length === 0 && isFirst(row) ? this.#rooms.usersOf(send.roomId) : shown;
+    if (told.length > 0) this.#announce.showRoom([...told], send.roomId);
     return row;
   }
 

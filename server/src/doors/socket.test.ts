@@ -561,6 +561,21 @@ describe("a private room", () => {
     for (const one of [ann, bob]) one.close();
   });
 
+  it("appears with its first message also if one was refused before", async () => {
+    const [ann, bob] = [await person(left), await person(right)];
+    const { body: room } = await ann.browser.post<Room>("/api/rooms/private", { userId: bob.user.id });
+    const roomId = room.id;
+    const heard = record(bob);
+    const refused = { roomId, message: "with a file", nonce: "one", files: ["x".repeat(22)] };
+    expect(codeOf(await emit(ann.socket, "message", refused))).toBe("not_found");
+    await ann.say(roomId, "without", "two");
+    await ann.say("0", "barrier");
+    await bob.hears("barrier", 5_000);
+    await until(() => heard.some(([event]) => event === "show.room"), 5_000);
+    await bob.hears("without", 5_000);
+    for (const one of [ann, bob]) one.close();
+  });
+
   it("appears even if the newest row of its log is another program's", async () => {
     const [ann, bob] = [await person(left), await person(right)];
     const roomId = `${ann.user.id}:${bob.user.id}`;

@@ -133,7 +133,7 @@ export class ChatFiles {
     const before = await users.avatarOf(userId);
     if (before !== null) await files.look([before], Date.now() + AGAIN_MS);
     await users.setAvatar(userId, id);
-    if (before !== null) await this.#parts.collector.remove(before);
+    if (before !== null) await this.#remove([before]);
   }
 
   /** The picture of a user; throws `not_found`. */
@@ -176,16 +176,12 @@ export class ChatFiles {
     const [file] = await files.find([id]);
     if (file?.roomId === undefined || file.by !== user.id) throw noFile();
     if (!(await files.detach(file.roomId, id))) throw noFile();
-    await this.#parts.collector.remove(id);
+    await this.#remove([id]);
   }
 
-  /** Removes the files of a user that have arrived and that no message has. What fails is done later. */
+  /** Removes the files of a user that have arrived and that no message has. */
   async discardPending(userId: UserId): Promise<void> {
-    const { files, collector, log } = this.#parts;
-    for (const id of await files.pending(userId))
-      await collector.remove(id).catch((error: unknown) => {
-        log.warn({ reason: whyOf(error) }, "a file of an ended account is removed later");
-      });
+    for (const id of await this.#parts.files.pending(userId)) await this.#remove([id]);
   }
 
   /**
@@ -213,16 +209,24 @@ export class ChatFiles {
     const ids = lost.map(({ id }) => id);
     await this.#parts.files.look(ids, Date.now() + AGAIN_MS);
     const done = await work();
+    await this.#remove(ids);
+    return done;
+  }
+
+  /**
+   * Removes files that nobody can fetch any more, so that nobody needs to wait for a slow store, or to be told of one
+   * that does not do it: that is done later.
+   */
+  async #remove(ids: readonly string[]): Promise<void> {
+    const { files, collector, log } = this.#parts;
     const removing = ids.map((id) =>
-      this.#parts.collector.remove(id).catch(async (error: unknown) => {
-        this.#parts.log.warn({ reason: whyOf(error) }, "a deleted file is removed later");
-        // Its sender may have been slow to note that it was sent, and taken this note away.
-        await this.#parts.files.look([id], Date.now() + AGAIN_MS).catch(() => undefined);
+      collector.remove(id).catch(async (error: unknown) => {
+        log.warn({ reason: whyOf(error) }, "a deleted file is removed later");
+        // A sender who was slow to note that it was sent may have taken an earlier note away.
+        await files.look([id], Date.now() + AGAIN_MS).catch(() => undefined);
       }),
     );
-    // Nobody can fetch them any more, so nobody needs to wait for a slow store.
     await Promise.race([Promise.all(removing), sleep(REMOVED_WITHIN_MS, undefined, { ref: false })]);
-    return done;
   }
 
   /**

@@ -6,8 +6,9 @@ import { connect as connectTcp, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
+import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
-import type { Message, UploadedFile } from "../protocol.ts";
+import type { Message, UploadedFile, User } from "../protocol.ts";
 import {
   both,
   newServer,
@@ -28,6 +29,8 @@ async function startStore() {
   const store = {
     objects,
     down: false,
+    /** It removes nothing. */
+    keeps: false,
     /** Answers a GET in its own way. */
     answer: undefined as ((response: ServerResponse, body: Buffer) => void) | undefined,
   };
@@ -41,7 +44,8 @@ async function startStore() {
       else if (asked.method === "PUT") {
         objects.set(name, Buffer.concat(parts));
         response.writeHead(200).end();
-      } else if (asked.method === "DELETE") {
+      } else if (asked.method === "DELETE" && store.keeps) response.writeHead(403).end();
+      else if (asked.method === "DELETE") {
         objects.delete(name);
         response.writeHead(204).end();
       } else if (!body) response.writeHead(404).end("<Code>NoSuchKey</Code>");
@@ -191,6 +195,42 @@ describe("an upload that its store does not take", () => {
         body: { code: "unavailable" },
       });
     expect((await upload(one, randomBytes(1_000))).status).toBe(201);
+  });
+});
+
+describe("a store that removes nothing", () => {
+  const setPicture = async (): Promise<{ status: number; body: User }> => {
+    const { address, cookie } = bob.browser;
+    const image = sharp({ create: { width: 50, height: 50, channels: 3, background: "#369" } });
+    const response = await fetch(`${address}/api/me/avatar`, {
+      method: "PUT",
+      headers: { origin: address, cookie },
+      body: Buffer.from(await image.png().toBuffer()),
+    });
+    return { status: response.status, body: (await response.json()) as User };
+  };
+
+  it("keeps nobody from another picture, from none, and from taking a file back", async () => {
+    const { redis, keys } = house;
+    const before = (await setPicture()).body.avatar!;
+    const { body: file } = await upload(bob, randomBytes(1_000));
+    away.store.keeps = true;
+    onTestFinished(() => void (away.store.keeps = false));
+    const { status, body } = await setPicture();
+    expect(status).toBe(200);
+    expect(body.avatar).not.toBe(before);
+    expect(await redis.hget(keys.filesSizes, body.avatar!)).not.toMatch(/:0$/);
+    const seen = async () =>
+      (await owner.browser.get<User[]>(`/api/users?ids=${bob.user.id}`)).body[0]?.avatar ?? null;
+    await until(async () => (await seen()) === body.avatar);
+    expect((await bob.browser.fetch("DELETE", "/api/me/avatar")).status).toBe(200);
+    await until(async () => (await seen()) === null);
+    expect((await bob.browser.fetch("DELETE", `/api/files/${file.id}`)).status).toBe(204);
+    for (const id of [before, body.avatar!, file.id]) {
+      const due = await redis.zscore(keys.filesDue, id);
+      expect(due).not.toBeNull();
+      expect(Number(due)).toBeLessThan(Date.now() + 120_000);
+    }
   });
 });
 

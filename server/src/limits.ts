@@ -241,7 +241,11 @@ export const BOUNDS = {
   strangers: { value: 20, unit: "of an address", why: "connections without a session are told so, and end" },
   strangersAll: { value: 500, unit: "addresses", why: "with such connections, on a replica" },
   connect: { value: 5_000, unit: "ms", why: "a handshake that stays silent this long is dropped" },
-  frames: { value: 600, unit: "of a connection in 10 s", why: "twice what the limits on events let through" },
+  frames: {
+    value: 600,
+    unit: "of a connection in 10 s",
+    why: "or packets by long-polling: twice what the limits on events let through",
+  },
   fragments: { value: 128, unit: "of a message", why: "browsers send one; each costs an object" },
   chunks: {
     value: 512,

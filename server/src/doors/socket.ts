@@ -1,4 +1,3 @@
-import type { EventEmitter } from "node:events";
 import {
   STATUS_CODES,
   type Server as HttpServer,
@@ -56,7 +55,7 @@ import { refusalOf, toFailure } from "./failure.ts";
 import { writtenText } from "./fields.ts";
 import type { Identity } from "./identity.ts";
 import type { Throttle } from "./throttle.ts";
-import { createFrameServer, parser } from "./transport.ts";
+import { createFrameServer, limitPackets, parser, type RawConnection } from "./transport.ts";
 
 /** Orders between replicas, over @socket.io/redis-adapter, that concern connections elsewhere. */
 type ReplicaEvents = {
@@ -171,6 +170,7 @@ export class SocketDoor {
   readonly #strangers = new Map<string, number>();
   #closing = false;
   #running = 0;
+  readonly #flooded = () => this.#parts.security.note("connection.cut", { what: "frames" });
 
   constructor(parts: SocketParts) {
     const { config, keys } = parts;
@@ -182,7 +182,7 @@ export class SocketDoor {
       httpCompression: false,
       maxHttpBufferSize: LIMITS.bodyBytes,
       wsEngine: createFrameServer(config.rateLimits, {
-        flooded: () => parts.security.note("connection.cut", { what: "frames" }),
+        flooded: this.#flooded,
         threw: (error) => parts.security.contain("frame", error),
       }),
       parser,
@@ -205,7 +205,7 @@ export class SocketDoor {
 
   /** Starts to accept connections. */
   open(chat: Chat): void {
-    const { http, delivery, security } = this.#parts;
+    const { config, http, delivery, security } = this.#parts;
     this.#chat = chat;
     // Attach last: Socket.IO wraps the request listeners that are registered.
     this.#io.attach(http, { destroyUpgrade: false });
@@ -234,7 +234,10 @@ export class SocketDoor {
         request.socket.destroy();
       });
     });
-    this.#io.engine.on("connection", (conn: RawConnection) => this.#countStranger(conn));
+    this.#io.engine.on("connection", (conn: RawConnection) => {
+      this.#countStranger(conn);
+      if (config.rateLimits && conn.transport.name === "polling") limitPackets(conn, this.#flooded);
+    });
     this.#io.use((socket, next) => void this.#admit(socket, next));
     const listeners = Object.entries(this.#listeners()) as [keyof ClientEvents, Listener][];
     const known = new Set<string>(listeners.map(([event]) => event));
@@ -772,8 +775,6 @@ export class SocketDoor {
 }
 
 function ignore(): void {}
-
-type RawConnection = EventEmitter & { request: Handshake };
 
 /** Whether Engine.IO takes this for the start of a connection; later requests name theirs. */
 function isFirst({ url = "" }: IncomingMessage): boolean {

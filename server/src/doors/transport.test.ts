@@ -5,9 +5,19 @@ import { createConnection } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
+import { BOUNDS } from "../limits.ts";
 import { Log } from "../store/log.ts";
 import type { Reply, Room } from "../protocol.ts";
-import { PATIENCE_MS, both, person, replicas, until, type House, type Person } from "../testing.ts";
+import {
+  PATIENCE_MS,
+  both,
+  figuresOf,
+  person,
+  replicas,
+  until,
+  type House,
+  type Person,
+} from "../testing.ts";
 
 /** A hand-written WebSocket client, with what it received. */
 type Raw = {
@@ -204,6 +214,32 @@ describe("pings", () => {
     expect(code).toBe(1013);
     expect(Number(/^rate_limited (\d+)$/.exec(reason)?.[1])).toBeGreaterThan(0);
     await othersAreServed();
+  });
+});
+
+describe("packets by long-polling", () => {
+  it("of which one request brings thousands end their connection, and most are dropped", async () => {
+    const polled = await replicas(1, { RATE_LIMITS: "on", POLLING: "on" });
+    try {
+      const [replica] = polled.replicas;
+      const loud = await person(replica!);
+      const headers = { cookie: loud.browser.cookie, origin: loud.browser.address };
+      const url = `${loud.browser.address}/socket.io/?EIO=4&transport=polling`;
+      const [, sid] = /"sid":"([^"]+)"/.exec(await (await fetch(url, { headers })).text()) ?? [];
+      const post = (body: string) => fetch(`${url}&sid=${sid}`, { method: "POST", headers, body });
+      expect((await post("40")).status).toBe(200);
+      const packets = Array<string>(4_000).fill('42["a"]').join("\u001e");
+      await post(packets).catch(() => undefined);
+      const figures = Object.entries(await figuresOf(replica!));
+      const refused = figures.filter(([name]) => /^hubbub_refusals_total\{.*socket/.test(name));
+      const handled = refused.reduce((total, [, value]) => total + value, 0);
+      expect(handled).toBeGreaterThan(0);
+      expect(handled).toBeLessThanOrEqual(BOUNDS.frames.value);
+      expect((await post("3")).status).not.toBe(200);
+      loud.close();
+    } finally {
+      await polled.close();
+    }
   });
 });
 

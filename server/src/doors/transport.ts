@@ -1,3 +1,4 @@
+import type { EventEmitter } from "node:events";
 import {
   IncomingMessage,
   Server as HttpServer,
@@ -212,6 +213,33 @@ export function createFrameServer(
       });
     }
   };
+}
+
+/** A connection of Engine.IO. */
+export type RawConnection = EventEmitter & {
+  request: IncomingMessage;
+  transport: EventEmitter & { name: string };
+};
+
+/**
+ * Counts the packets of a connection by long-polling as frames: one request may bring thousands in one turn of the event
+ * loop. One too many ends the connection, and the rest of the request is dropped.
+ */
+export function limitPackets(conn: RawConnection, flooded: () => void): void {
+  let packets = 0;
+  let since = performance.now();
+  conn.on("packet", () => {
+    const now = performance.now();
+    if (now - since > FRAMES_MS) {
+      since = now;
+      packets = 0;
+    }
+    packets += 1;
+    if (packets <= BOUNDS.frames.value) return;
+    // A close would wait for the client's next poll.
+    conn.transport.emit("error", new Error("too many packets"));
+    flooded();
+  });
 }
 
 /**

@@ -352,6 +352,27 @@ it("/readyz reports a hanging Redis before any other request gives up on it", as
   }
 });
 
+it("while Redis lacks the replicas of WAIT_REPLICAS, only who stores a message waits: others read and log in", async () => {
+  const house = await replicas(1, { WAIT_REPLICAS: "1", WAIT_MS: "1500" });
+  try {
+    const [replica] = house.replicas as [Replica];
+    const [ann, bob] = [await person(replica), await person(replica)];
+    let refused = false;
+    const said = ann.say("0", "waits").catch((error: unknown) => {
+      refused = true;
+      return (error as Error).message;
+    });
+    await until(async () => (await house.redis.zcard(house.keys.room("0"))) === 1);
+    const logIn = { username: bob.user.username, password: "correct horse" };
+    expect((await bob.browser.get("/api/rooms")).status).toBe(200);
+    expect((await new Browser(replica).post("/api/login", logIn)).status).toBe(200);
+    expect(refused).toBe(false);
+    expect(await said).toBe("unavailable");
+  } finally {
+    await house.close();
+  }
+});
+
 describe("stopping", () => {
   it("during a renewal of subscriptions leaves no unhandled rejection", async () => {
     const own = await ownRedis({ persistent: false });

@@ -110,7 +110,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     heed(await checkRedis(commands, config, keys), log);
     const schema = await checkSchema(commands, keys);
     await mendCounters(commands, keys, false);
-    unwatch = watchRedis(commands, metrics);
+    const storing = config.waitReplicas > 0 ? await connect("commands") : commands;
+    unwatch = watchRedis([...new Set([commands, storing])], metrics);
     // The adapter shares it: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");
     guardMessages(subscriber, (error) => security.contain("announcement", error));
@@ -121,7 +122,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const members = new Members(commands, keys, config, schema);
     if (schema.mixed) await members.move();
     const rooms = new Rooms(commands, keys, members);
-    const messages = new Log(commands, keys, config, schema);
+    const messages = new Log(commands, keys, config, schema, storing);
     await rooms.nameGeneral();
 
     const delivery: Delivery = new Delivery(config, metrics, security, log, (roomId) =>

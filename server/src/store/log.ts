@@ -163,6 +163,7 @@ const CHANGE_TRIES = 20;
  */
 export class Log {
   readonly #redis: RedisClient;
+  readonly #storing: RedisClient;
   readonly #keys: Keys;
   readonly #channelOf: (roomId: RoomId) => string;
   readonly #envelope: string;
@@ -183,22 +184,28 @@ export class Log {
   readonly #adoptRows: ReturnType<typeof defineScript>;
   readonly #threads: ReturnType<typeof defineScript>;
 
+  /**
+   * `storing` has what Redis' replicas are waited for: WAIT blocks its connection and covers what was written there, so
+   * everything else needs another one.
+   */
   constructor(
     redis: RedisClient,
     keys: Keys,
     config: Pick<Config, "serverId" | "relayChannel" | "waitReplicas" | "waitMs">,
     schema: Schema = LATEST,
+    storing: RedisClient = redis,
   ) {
     this.#schema = schema;
     this.#redis = redis;
+    this.#storing = storing;
     this.#keys = keys;
     this.#channelOf = channelsOf(keys, config);
     this.#serverId = config.serverId;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
-    this.#append = defineScript(redis, "append.lua", 6);
+    this.#append = defineScript(storing, "append.lua", 6);
     this.#sync = defineScript(redis, "sync.lua", 5);
-    this.#swap = defineScript(redis, "change.lua", 12);
+    this.#swap = defineScript(storing, "change.lua", 12);
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
     this.#threads = defineScript(redis, "threads.lua", 2);
@@ -730,7 +737,7 @@ export class Log {
    * different primaries, each room has its own.
    */
   #copied(roomId: RoomId): Promise<void> {
-    const group = this.#redis instanceof Cluster ? roomId : "all";
+    const group = this.#storing instanceof Cluster ? roomId : "all";
     return this.#copying.run(group, () => this.#wait(roomId));
   }
 
@@ -738,7 +745,7 @@ export class Log {
     const { count, timeoutMs } = this.#copies;
     // WAIT names no key and covers its own connection's writes: the command before it routes a Cluster's client to the
     // room's primary.
-    const pipeline = this.#redis.pipeline().exists(this.#keys.meta(roomId)).wait(count, timeoutMs);
+    const pipeline = this.#storing.pipeline().exists(this.#keys.meta(roomId)).wait(count, timeoutMs);
     const [error, copies] = (await pipeline.exec())?.[1] ?? [];
     if (error || Number(copies) < count)
       throw new ChatError("unavailable", "Not stored safely yet. Try again.", 500);

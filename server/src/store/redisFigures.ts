@@ -13,30 +13,32 @@ const CODES = new Set(
 );
 
 /**
- * Times every command, counts failures by kind and samples Redis' memory, until the returned function is called. The
- * time of a command begins when ioredis gets it.
+ * Times every command of these connections to one Redis, counts failures by kind and samples Redis' memory, until the
+ * returned function is called. The time of a command begins when ioredis gets it.
  */
-export function watchRedis(client: RedisClient, metrics: Metrics): () => void {
+export function watchRedis(clients: readonly RedisClient[], metrics: Metrics): () => void {
   for (const code of [...CODES, "timeout", "closed", "connection", "other"])
     metrics.redisErrors.inc({ code }, 0);
   const fail = (error: unknown) => metrics.redisErrors.inc({ code: kindOf(error) });
   type Command = { promise: Promise<unknown> };
-  const send = client.sendCommand.bind(client) as (command: Command, ...rest: unknown[]) => unknown;
-  Reflect.set(client, "sendCommand", (command: Command, ...rest: unknown[]) => {
-    const began = performance.now();
-    const answer = send(command, ...rest);
-    const time = () => metrics.redisCommands.observe((performance.now() - began) / 1_000);
-    command.promise.then(time, (error: unknown) => {
-      time();
-      noteUnanswered(error);
-      fail(error);
+  for (const client of clients) {
+    const send = client.sendCommand.bind(client) as (command: Command, ...rest: unknown[]) => unknown;
+    Reflect.set(client, "sendCommand", (command: Command, ...rest: unknown[]) => {
+      const began = performance.now();
+      const answer = send(command, ...rest);
+      const time = () => metrics.redisCommands.observe((performance.now() - began) / 1_000);
+      command.promise.then(time, (error: unknown) => {
+        time();
+        noteUnanswered(error);
+        fail(error);
+      });
+      return answer;
     });
-    return answer;
-  });
-  client.on("error", () => metrics.redisErrors.inc({ code: "connection" }));
+    client.on("error", () => metrics.redisErrors.inc({ code: "connection" }));
+  }
 
   const sample = async (): Promise<void> => {
-    const nodes = primariesOf(client);
+    const nodes = clients.slice(0, 1).flatMap(primariesOf);
     const told = await Promise.all(nodes.map(async (node) => memoryOf(await node.info("memory"))));
     const fullest = told.toSorted((a, b) => share(b) - share(a))[0];
     if (!fullest) return;

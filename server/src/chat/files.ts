@@ -237,7 +237,7 @@ export class ChatFiles {
     { bytes, source }: Arriving,
     work: (id: string, path: string, type: string) => Promise<T>,
   ): Promise<T> {
-    const { config, files, blobs, metrics, log } = this.#parts;
+    const { config, files, blobs, metrics } = this.#parts;
     if (bytes === 0) throw new ChatError("invalid", "This file is empty.");
     if (bytes > config.fileBytes)
       throw new ChatError("too_large", `A file has at most ${config.fileBytes} bytes.`);
@@ -267,7 +267,6 @@ export class ChatFiles {
     } catch (error) {
       const isRefused = error instanceof ChatError && error.code !== "unavailable";
       metrics.uploads.inc({ outcome: isRefused ? "refused" : "failed" });
-      if (error instanceof StoreFault) log.warn({ reason: error.reason }, "a file is not stored");
       // If this fails too, the collector does it, soon: what did not arrive counts no longer. A store that is away would
       // let the sender wait.
       await files.giveUp(id, userId, Date.now() + AGAIN_MS).catch(() => undefined);

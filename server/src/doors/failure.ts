@@ -3,6 +3,7 @@ import { ZodError } from "zod";
 import { ChatError, isRedisAway, reasonOf } from "../errors.ts";
 import type { ErrorCode, Failure } from "../protocol.ts";
 import type { Place, Security } from "../security.ts";
+import { StoreFault } from "../store/blobs.ts";
 
 export const STATUS: Record<ErrorCode, number> = {
   invalid: 400,
@@ -32,6 +33,7 @@ export function toFailure(
   { log, security }: { log: Logger; security: Security },
   place: Place,
 ): Failure {
+  if (error instanceof StoreFault) tellAway(log, error.reason, "the store of files did not do it");
   if (error instanceof ChatError) {
     const { code, message, retryAfterMs, current } = error;
     return {
@@ -65,7 +67,7 @@ const LINES = 5;
 let window = { since: -WINDOW_MS, lines: 0, leftOut: 0 };
 
 /** A few lines a second, whoever asks: the next ones say how many were left out. */
-function tellAway(log: Logger, reason: string, words: string): void {
+export function tellAway(log: Logger, reason: string, words: string): void {
   const now = performance.now();
   const { leftOut } = window;
   if (now - window.since >= WINDOW_MS) window = { since: now, lines: 0, leftOut: 0 };

@@ -6,9 +6,12 @@ import { connect as connectTcp, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
+import { pino } from "pino";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { readConfig } from "../config.ts";
 import type { Message, UploadedFile, User } from "../protocol.ts";
+import { startServer } from "../server.ts";
 import {
   both,
   newServer,
@@ -143,6 +146,30 @@ describe("a download that its store does not give", () => {
     expect(await ask(agent, path)).toMatch(/^200 /);
     expect(await ask(agent, "/api/me")).toMatch(/^200 {"id":/);
   });
+});
+
+it("what the store does not give a reader is in the log: why, or that it has nothing under the file's id", async () => {
+  const lines: string[] = [];
+  const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
+  const replica = await startServer(readConfig(house.env), log);
+  onTestFinished(() => replica.close());
+  const { body: file } = await upload(bob, randomBytes(1_000));
+  unwrap(await send(bob, "told", file.id));
+  const told = async () => {
+    lines.length = 0;
+    const { status } = await fetch(`${replica.address}/api/files/${file.id}`, {
+      headers: { cookie: bob.browser.cookie },
+    });
+    return { status, lines: lines.map((line) => JSON.parse(line) as Record<string, unknown>) };
+  };
+  expect(await told()).toEqual({ status: 200, lines: [] });
+  away.store.down = true;
+  const broken = { msg: "the store of files did not do it", reason: "the store answered 500" };
+  expect(await told()).toMatchObject({ status: 503, lines: [broken] });
+  away.store.down = false;
+  away.objects.delete(file.id);
+  const gone = { msg: "the store does not have a file", reason: `nothing is there under ${file.id}` };
+  expect(await told()).toMatchObject({ status: 404, lines: [gone] });
 });
 
 describe("a download of which its store gives more than there is", () => {

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { Router, type Request, type Response } from "express";
+import type { Logger } from "pino";
 import type { Chat } from "../chat/chat.ts";
 import { exactly, noFile, type Arriving, type Opened } from "../chat/files.ts";
 import { ChatError } from "../errors.ts";
@@ -8,6 +9,7 @@ import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import { FILE_ID, isRoomId } from "../protocol.ts";
 import { userIdOf } from "./accounts.ts";
+import { tellAway } from "./failure.ts";
 import { demandActor, type Identity } from "./identity.ts";
 import type { Throttle } from "./throttle.ts";
 import { allowBody } from "./transport.ts";
@@ -15,13 +17,13 @@ import { allowBody } from "./transport.ts";
 /** What browsers may show; they save everything else, whatever it says it is. */
 const INLINE = /^(?:image\/(?:jpeg|png|webp|gif|avif)|audio\/[\w.+-]+|video\/[\w.+-]+)$/;
 
-type Parts = { chat: Chat; identity: Identity; throttle: Throttle; load: Load };
+type Parts = { chat: Chat; identity: Identity; throttle: Throttle; load: Load; log: Logger };
 
 /**
  * The routes of images and files. Bodies are files, of any type: nothing may parse them before. The caller has
  * identified the actor.
  */
-export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
+export function fileRoutes({ chat, identity, throttle, load, log }: Parts): Router {
   const { files, accounts } = chat;
   const router = Router();
 
@@ -122,7 +124,10 @@ export function fileRoutes({ chat, identity, throttle, load }: Parts): Router {
       return;
     }
     const bytes = await read(range);
-    if (bytes === null) throw noFile();
+    if (bytes === null) {
+      tellAway(log, `nothing is there under ${id}`, "the store does not have a file");
+      throw noFile();
+    }
     // For fewer the reader would wait, and more it would take for the next answer.
     const broken = new ChatError("unavailable", "The file has not come whole. Try again.", 1_000);
     const whole = length === undefined ? bytes : exactly(length, bytes, broken);

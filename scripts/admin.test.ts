@@ -282,6 +282,7 @@ describe("demo remove", () => {
     await seed(config(), { users: 5, rooms: 2, messages: 60 });
     const joe = await logIn("Joe", "password123");
     expect(joe.status).toBe(200);
+    await json("make-owner", "Mary");
     const { people, rooms } = await json<{ people: number; rooms: number }>("demo", "remove", "--yes");
     expect([people, rooms > 2]).toEqual([11, true]);
     expect((await logIn("Joe", "password123")).status).toBe(401);
@@ -330,6 +331,20 @@ describe("demo remove", () => {
     joe.close();
     owner.close();
     expect(await json("demo", "remove", "--yes")).toEqual({ people: 0, rooms: 0, messages: 0 });
+  });
+
+  it("removes nobody if there are real people and only demo people own the server", async () => {
+    const { redis, keys } = house;
+    owner = await person(both(house)[0], "olga");
+    await seed(config());
+    await json("make-owner", "Mary");
+    const roles = await redis.hgetall(keys.staff);
+    await redis.hdel(keys.staff, owner.user.id);
+    expect((await admin("demo", "remove", "--yes")).code).toBe(1);
+    expect((await logIn("Pablo", "password123")).status).toBe(200);
+    await redis.hset(keys.staff, roles);
+    expect(await json("demo", "remove", "--yes")).toMatchObject({ people: 6 });
+    owner.close();
   });
 
   it.each([

@@ -1,4 +1,4 @@
-import type { Accounts } from "../server/src/chat/accounts.ts";
+import { demandDone, type Accounts } from "../server/src/chat/accounts.ts";
 import { asChanged } from "../server/src/chat/changes.ts";
 import type { Users } from "../server/src/chat/users.ts";
 import type { Keys } from "../server/src/keys.ts";
@@ -31,12 +31,16 @@ const HEAD = ["seq", "date", "hash", "first", "theirs", "rev", "revHash"];
 /**
  * Takes all demo data away while servers run: the seeded accounts, the rooms that nobody else is in or has spoken in, and
  * what demo people said elsewhere. What real people made stays. Without real people the Redis is as new, and the first
- * to sign up owns the server. A repeat completes what was cut short. Throws `forbidden` if a demo person is the last
- * owner.
+ * to sign up owns the server. A repeat completes what was cut short. Throws `forbidden` and removes nothing if there are
+ * real people and only demo people own the server.
  */
 export async function removeDemo(store: Store): Promise<Removed> {
   const { redis, keys, users, accounts, members, files, log } = store;
   const { seeded, fresh, others } = await listPeople(store);
+  const roles = Object.entries(await redis.hgetall(keys.staff));
+  const owners = roles.filter(([, role]) => role === "owner");
+  if (others === 0) await redis.del(keys.staff);
+  else if (owners.length > 0 && owners.every(([id]) => seeded.has(id))) demandDone("last owner");
   const rooms = new Set<RoomId>([GENERAL]);
   for (const id of seeded) {
     for (const roomId of await members.of(id)) rooms.add(roomId);

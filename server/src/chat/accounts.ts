@@ -444,7 +444,7 @@ export function lostRole(): ChatError {
   return new ChatError("forbidden", "You have lost the right to do this.");
 }
 
-function demandDone(kept: Kept | null): void {
+export function demandDone(kept: Kept | null): void {
   if (kept === "last owner")
     throw new ChatError("forbidden", "The server keeps an owner. Make somebody else one first.");
   if (kept === "lost role") throw lostRole();

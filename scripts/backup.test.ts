@@ -522,13 +522,12 @@ describe("a restore", () => {
   it("says that it is to be run again with --again only if it has begun", async () => {
     const file = fileName();
     await backup(await small(), file, whole);
-    const before = { ...process.env };
     const said = async (env: Record<string, string>) => {
-      Object.assign(process.env, env);
+      for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value);
       try {
         return await restoreMain([file]).catch((error: unknown) => error);
       } finally {
-        process.env = { ...before };
+        vi.unstubAllEnvs();
       }
     };
     expect(await said({ REDIS_URL: "redis://127.0.0.1:1", KEY_PREFIX: "" })).toMatchObject({
@@ -549,12 +548,12 @@ describe("a restore", () => {
     const file = fileName();
     await backup(await small(), file, whole);
     const dataDir = join(folder, "data");
-    const before = { ...process.env };
-    Object.assign(process.env, { DATA_DIR: dataDir, REDIS_URL: "", KEY_PREFIX: "" });
+    for (const [name, value] of Object.entries({ DATA_DIR: dataDir, REDIS_URL: "", KEY_PREFIX: "" }))
+      vi.stubEnv(name, value);
     try {
       expect(await restoreMain([file])).toBe(0);
     } finally {
-      process.env = before;
+      vi.unstubAllEnvs();
     }
     const started = await startRedis({ dir: join(dataDir, "redis"), persistent: true });
     const client = new Redis(started.url.replace("unix://", "").replaceAll("%20", " "));

@@ -151,6 +151,23 @@ export function hasBody({ headers }: IncomingMessage): boolean {
 
 function ignore(): void {}
 
+/** The frames of a connection, or its packets by long-polling. */
+class FrameCount {
+  #frames = 0;
+  #since = 0;
+
+  /** Counts one more; answers for how many ms the client must wait if that is one too many. */
+  add(): number | undefined {
+    const now = performance.now();
+    if (now - this.#since > FRAMES_MS) {
+      this.#since = now;
+      this.#frames = 0;
+    }
+    this.#frames += 1;
+    return this.#frames > BOUNDS.frames.value ? this.#since + FRAMES_MS - now : undefined;
+  }
+}
+
 export type FrameWatch = {
   /** This client sent more frames than it may, and was dismissed. */
   flooded: (socket: WebSocket) => void;
@@ -168,8 +185,7 @@ export function createFrameServer(
   watch: FrameWatch,
 ): new (options?: ServerOptions) => WebSocketServer {
   class GuardedSocket extends WebSocket {
-    #frames = 0;
-    #since = 0;
+    readonly #frames = new FrameCount();
 
     override emit(event: string | symbol, ...args: unknown[]): boolean {
       try {
@@ -187,14 +203,9 @@ export function createFrameServer(
     #counts(): boolean {
       // Frames after the one too many, in the same read.
       if (this.readyState !== WebSocket.OPEN) return false;
-      const now = performance.now();
-      if (now - this.#since > FRAMES_MS) {
-        this.#since = now;
-        this.#frames = 0;
-      }
-      this.#frames += 1;
-      if (this.#frames <= BOUNDS.frames.value) return true;
-      dismissSocket(this, this.#since + FRAMES_MS - now);
+      const waitMs = this.#frames.add();
+      if (waitMs === undefined) return true;
+      dismissSocket(this, waitMs);
       watch.flooded(this);
       return false;
     }
@@ -226,16 +237,9 @@ export type RawConnection = EventEmitter & {
  * loop. One too many ends the connection, and the rest of the request is dropped.
  */
 export function limitPackets(conn: RawConnection, flooded: () => void): void {
-  let packets = 0;
-  let since = performance.now();
+  const packets = new FrameCount();
   conn.on("packet", () => {
-    const now = performance.now();
-    if (now - since > FRAMES_MS) {
-      since = now;
-      packets = 0;
-    }
-    packets += 1;
-    if (packets <= BOUNDS.frames.value) return;
+    if (packets.add() === undefined) return;
     // A close would wait for the client's next poll.
     conn.transport.emit("error", new Error("too many packets"));
     flooded();

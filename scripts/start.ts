@@ -236,9 +236,8 @@ async function claimPort({ host, port }: Config): Promise<number> {
     return typeof address === "object" && address ? address.port : port;
   } catch (error) {
     const { message } = listenFault(error, host, port);
-    const other = message.endsWith("is taken")
-      ? `. Stop what uses it, or choose another: PORT=${port + 1} npm start`
-      : ".";
+    const isTaken = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
+    const other = isTaken ? `. Stop what uses it, or choose another: PORT=${port + 1} npm start` : ".";
     throw stop(`${message}${other}`, 69);
   } finally {
     await new Promise((done) => server.close(done));

@@ -371,8 +371,7 @@ export type OwnRedis = {
 
 export async function ownRedis(options: { persistent: boolean; args?: string[] }): Promise<OwnRedis> {
   // Imported at run time: the scripts are a separate TypeScript program.
-  const scripts = fromScripts("redis.ts");
-  const { startRedis, freePort } = (await import(scripts)) as {
+  const { startRedis, freePort } = (await import(fromScripts("redis.ts"))) as {
     startRedis: (how: object) => Promise<{ pid: number; url: string; ended: Promise<unknown> }>;
     freePort: () => Promise<number>;
   };
@@ -421,10 +420,7 @@ function fromScripts(file: string): string {
   return fileURLToPath(new URL(`../../scripts/${file}`, import.meta.url));
 }
 
-/**
- * Starts the server with these variables; throws its output if it ends instead. `files` limits its open
- * files.
- */
+/** Starts the server with these variables; throws its output if it ends instead. `files` limits its open files. */
 export async function serverProcess(env: Record<string, string>, files?: number): Promise<ServerProcess> {
   const { startChild } = (await import(fromScripts("child.ts"))) as {
     startChild: (options: object) => {

@@ -356,8 +356,8 @@ export class ChatRooms {
   }
 
   /**
-   * Joins an open room; puts a room that the user is in into their list, if it is not there. Throws `forbidden`, and `not_found` for an unknown room
-   * and for an invite room of others.
+   * Joins an open room; puts a room that the user is in into their list, if it is not there. Throws `forbidden`, and
+   * `not_found` for an unknown room and for an invite room of others.
    */
   async join(user: User, roomId: RoomId): Promise<void> {
     const [isMember, sees] = await Promise.all([

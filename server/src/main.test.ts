@@ -215,6 +215,48 @@ it("the young generation of the heap stays small, also once a password was hashe
   }
 });
 
+it("a small heap is collected only after 20 MB and more, and a large one when it has grown by a fifth", async () => {
+  const house = await replicas(0);
+  // Each object lives long enough to come into the old generation.
+  const weighing = `import { getHeapStatistics } from "node:v8";
+    const live = [], ring = [];
+    const used = () => getHeapStatistics().used_heap_size / 1e6;
+    process.on("SIGUSR2", async () => {
+      let least = Infinity, most = 0;
+      const end = performance.now() + 4_000;
+      for (let made = 0; performance.now() < end; made += 1) {
+        ring[made % 5e4] = { made };
+        if (made % 1e4) continue;
+        await new Promise(setImmediate);
+        if (performance.now() < end - 2_500) continue;
+        least = Math.min(least, used());
+        most = Math.max(most, used());
+      }
+      console.log("grown " + least + " " + most);
+      for (let count = 0; count < 2e6; count += 1) live.push({ count, text: "" + count });
+    });`;
+  const server = await serverProcess({
+    ...house.env,
+    NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(weighing)}`,
+  });
+  const sizes = () =>
+    [...server.output().matchAll(/^grown ([\d.]+) ([\d.]+)$/gm)].map(([, ...both]) => both.map(Number));
+  try {
+    for (const times of [1, 2]) {
+      process.kill(server.pid, "SIGUSR2");
+      await until(() => sizes().length === times);
+    }
+    const [[small = 0, smallMost = 0] = [], [large = 0, largeMost = 0] = []] = sizes();
+    expect(small).toBeLessThan(60);
+    expect(smallMost - small).toBeGreaterThan(15);
+    expect(large).toBeGreaterThan(150);
+    expect(largeMost / large).toBeLessThan(1.35);
+  } finally {
+    await server.stop();
+    await house.close();
+  }
+});
+
 it("a start says that the store of files cannot be used, and what to set, and the chat works", async () => {
   const own = await ownRedis({ persistent: false });
   const house = await replicas(0, { REDIS_URL: own.url, LOG_LEVEL: "warn", CLIENT_DIR: "off" });

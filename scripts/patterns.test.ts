@@ -4,7 +4,7 @@ import { runInNewContext } from "node:vm";
 import * as fc from "fast-check";
 import { parseSync, Visitor } from "oxc-parser";
 import { describe, expect, it } from "vitest";
-import { textToHtml } from "../server/src/chat/transcript.ts";
+import { sanitized, textToHtml } from "../server/src/chat/transcript.ts";
 import { addressKey } from "../server/src/doors/throttle.ts";
 import { findLinks } from "../server/src/links.ts";
 import { parseText } from "../server/src/markdown.ts";
@@ -179,7 +179,7 @@ describe("time grows linearly with the length", { timeout: 120_000 }, () => {
   it.each([
     ["finding links", findLinks],
     ["formatting a text", (text: string) => parseText(text.slice(0, LIMITS.message), () => true)],
-    ["making HTML of a text", textToHtml],
+    ["making HTML of a text", (text: string) => sanitized(textToHtml(text))],
     ["making a key of an address", addressKey],
   ])("in %s", (_what, run) => {
     expect(slowest((text) => void run(text), texts, 300)).toBeNull();

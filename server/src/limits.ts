@@ -140,15 +140,24 @@ export const RATES = {
   },
 } as const satisfies Record<string, Rate>;
 
-/** Costly requests of one user: how many run at once on a replica, and how many wait for them. */
+/**
+ * Costly requests of one user: how many run at once on a replica, and how many wait for them. With `turn`, each also
+ * waits for its turn as it leaves the queue: what a burst of requests reads is no less work for having waited.
+ */
 export const QUEUES = {
   page: {
     running: 8,
     waiting: 1_000,
+    turn: "read",
     why: "as many as a browser requests at once; memory for the longest pages",
   },
-  sync: { running: 2, waiting: 200, why: "tabs that come back together" },
-  lists: { running: 1, waiting: 100, why: "each may read all rooms of the user, or all people of one" },
+  sync: { running: 2, waiting: 200, turn: "read", why: "tabs that come back together" },
+  lists: {
+    running: 1,
+    waiting: 100,
+    turn: "read",
+    why: "each may read all rooms of the user, or all people of one",
+  },
   search: { running: 2, waiting: 20, why: "one for each pause in typing" },
   find: { running: 1, waiting: 5, why: "searches among messages: typing on abandons the previous one" },
   finds: { running: 2, waiting: 20, why: "the same for all users of a replica: each takes about 300 ms" },
@@ -163,7 +172,7 @@ export const QUEUES = {
     waiting: 200,
     why: "as many as the app sends at once; the others wait unread, which costs a connection each",
   },
-} as const satisfies Record<string, { running: number; waiting: number; why: string }>;
+} as const satisfies Record<string, { running: number; waiting: number; turn?: "read"; why: string }>;
 
 /**
  * One event of a connection and one other piece of work begin in each turn of the event loop, and those of a client that
@@ -178,6 +187,10 @@ export const TURNS = {
     why: "64 KB of a file are here with its headers, and many may come at once: only when there is time",
   },
   file: { units: 2, why: "a part of a file that comes or goes, about a millisecond" },
+  read: {
+    units: 12,
+    why: "a page, a list or a `sync`, some milliseconds; has its own count",
+  },
   find: { units: 2, why: "one read of a search among messages, about a millisecond; has its own count" },
   handshake: {
     units: 100,

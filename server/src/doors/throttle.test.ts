@@ -2,6 +2,7 @@ import * as fc from "fast-check";
 import { Redis } from "ioredis";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createKeys } from "../keys.ts";
+import { BOUNDS } from "../limits.ts";
 import { createMetrics } from "../metrics.ts";
 import { testRedisUrl } from "../testing.ts";
 import { addressKey, createThrottle } from "./throttle.ts";
@@ -39,6 +40,29 @@ describe("an event of a connection", () => {
     expect(throttle.turn("event", "a")).toBeUndefined();
     await Promise.all(waiting);
   });
+});
+
+it("what a burst of requests reads begins in many turns of the event loop, also for several users", async () => {
+  const redis = new Redis(testRedisUrl());
+  onTestFinished(() => redis.disconnect());
+  const throttle = createThrottle({ rateLimits: true }, redis, createKeys("test:"), createMetrics());
+  let begun = 0;
+  let done = 0;
+  let most = 0;
+  const all = Array.from({ length: 60 }, async (_, count) => {
+    await throttle.queue((["sync", "page", "lists"] as const)[count % 3]!, `user ${count % 10}`, async () => {
+      begun += 1;
+      await Promise.resolve();
+    });
+    done += 1;
+  });
+  for (let seen = 0; done < all.length; seen = begun) {
+    await new Promise((resolve) => setImmediate(resolve));
+    most = Math.max(most, begun - seen);
+  }
+  await Promise.all(all);
+  // A turn may see the end of one round and the begin of the next.
+  expect(most).toBeLessThan(5 * BOUNDS.turn.value);
 });
 
 describe("the key of an address", () => {

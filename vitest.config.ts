@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    // The tests wait for sockets and Redis more than they compute: two cores hold two of them.
-    maxWorkers: Math.max(2, availableParallelism() - 1),
+    // The tests wait for sockets, Redis and browsers more than they compute: two cores hold three of them.
+    maxWorkers: Math.max(3, availableParallelism() - 1),
     // The limits below say when a test has failed, not how long it may take: a busy machine is slow.
     projects: [
       {
@@ -24,8 +24,6 @@ export default defineConfig({
           name: "browser",
           include: ["client/e2e/**/*.e2e.ts"],
           globalSetup: "scripts/testRedis.ts",
-          // One at a time: a browser keeps both cores busy.
-          fileParallelism: false,
           // Each file has replicas and a browser of its own; loading the server anew for each takes seconds.
           isolate: false,
           expect: { poll: { timeout: 30_000 } },

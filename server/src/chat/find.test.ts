@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BOUNDS } from "../limits.ts";
@@ -74,10 +75,15 @@ describe("a search among messages", () => {
   });
 
   it("can be limited to a room, to a person and to the time between two dates", async () => {
-    const first = await ann.say(room.id, "hazel 1");
-    const second = await ben.say(room.id, "hazel 2");
-    const third = await ann.say("0", "hazel 3");
-    const fourth = await ann.say(room.id, "hazel 4");
+    // Only within a room are no two messages of the same ms.
+    const later = async (who: Person, roomId: string, text: string) => {
+      await sleep(2);
+      return who.say(roomId, text);
+    };
+    const first = await later(ann, room.id, "hazel 1");
+    const second = await later(ben, room.id, "hazel 2");
+    const third = await later(ann, "0", "hazel 3");
+    const fourth = await later(ann, room.id, "hazel 4");
     const of = async (query: object) => (await search(ann, { q: "hazel", ...query })).texts;
     expect(await of({ room: room.id })).toEqual(["hazel 4", "hazel 2", "hazel 1"]);
     expect(await of({ from: ben.user.id })).toEqual(["hazel 2"]);

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RATES } from "../limits.ts";
 import { LIMITS, type Audience, type Message, type Room, type RoomId } from "../protocol.ts";
@@ -104,8 +105,11 @@ describe("a mention", () => {
     const other = (await ann.browser.post<Room>("/api/rooms", { name: "others" })).body.id;
     unwrap(await ben.socket.emitWithAck("room.join", { roomId: other }));
     const said: Message[] = [];
-    for (let number = 0; number < 7; number += 1)
+    for (let number = 0; number < 7; number += 1) {
       said.push(await ann.say(number % 2 === 0 ? roomId : other, `@ben.b ${number}`));
+      // Only within a room are no two messages of the same ms.
+      await sleep(2);
+    }
     const newest = said.map(({ message }) => message).toReversed();
     expect((await toldTo(ben)).slice(0, 7)).toEqual(newest);
     const page = async (before: number) =>

@@ -86,9 +86,9 @@ async function livedIn() {
 }
 
 async function seen(browser: Browser) {
-  const { body } = await browser.get<Room[]>("/api/rooms");
+  const { body: listed } = await browser.get<Room[]>("/api/rooms");
   // Redis lists the members of a set in any order.
-  const rooms = body.toSorted((one, other) => (one.id < other.id ? -1 : 1));
+  const rooms = listed.toSorted((one, other) => (one.id < other.id ? -1 : 1));
   const pages = await Promise.all(
     rooms.map(({ id }) => browser.get<Page>(`/api/rooms/${id}/messages`).then(({ body }) => body)),
   );

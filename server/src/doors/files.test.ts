@@ -165,11 +165,12 @@ it("what the store does not give a reader is in the log: why, or that it has not
   expect(await told()).toEqual({ status: 200, lines: [] });
   away.store.down = true;
   const broken = { msg: "the store of files did not do it", reason: "the store answered 500" };
-  expect(await told()).toMatchObject({ status: 503, lines: [broken] });
+  // The log takes a few such lines a second, of all replicas of a process.
+  await expect.poll(told).toMatchObject({ status: 503, lines: [broken] });
   away.store.down = false;
   away.objects.delete(file.id);
   const gone = { msg: "the store does not have a file", reason: `nothing is there under ${file.id}` };
-  expect(await told()).toMatchObject({ status: 404, lines: [gone] });
+  await expect.poll(told).toMatchObject({ status: 404, lines: [gone] });
 });
 
 describe("a download of which its store gives more than there is", () => {

@@ -24,11 +24,16 @@ function keepYoungGeneration(): void {
   setFlagsFromString("--semi-space-growth-factor=1");
 }
 
+let percentNow = 0;
+
 /**
  * V8 would let a large heap grow by half or more, and a share that holds a large one would have a small one collected
  * every few MB, each time for some ms in which nobody is served.
  */
 function limitOldGeneration(): void {
-  const percent = (GROWTH_BYTES / getHeapStatistics().used_heap_size) * 100;
-  setFlagsFromString(`--heap-growing-percent=${Math.max(GROWTH_PERCENT, Math.round(percent))}`);
+  const tens = Math.round(((GROWTH_BYTES / getHeapStatistics().used_heap_size) * 100) / 10);
+  const percent = Math.max(GROWTH_PERCENT, tens * 10);
+  if (percent === percentNow) return;
+  percentNow = percent;
+  setFlagsFromString(`--heap-growing-percent=${percent}`);
 }

@@ -295,6 +295,22 @@ export const FLOODS = {
       for (const connection of connections) connection.stop();
     },
   },
+  joins: {
+    title: "`room.join` of a heavy room that they are in, by 5 users on 20 connections",
+    async run({ port, ms, people, rooms }, tally) {
+      const connections = Array.from({ length: 20 }, (_, index) =>
+        stubborn(port, at(people, index % 5), tally),
+      );
+      await sleep(200);
+      await lanes(ms, 40, async (lane) => {
+        const talker = at(connections, lane).now();
+        if (!talker) return sleep(20);
+        reply(tally, await talker.emit("room.join", { roomId: rooms.heavy }));
+        await sleep(1);
+      });
+      for (const connection of connections) connection.stop();
+    },
+  },
   transcripts: {
     title: "transcripts of 3,000 messages, 30 at a time, by 3 users",
     async run({ port, ms, people, rooms }, tally) {

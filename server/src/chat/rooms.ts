@@ -5,7 +5,6 @@ import {
   type Found,
   type ListedRoom,
   type MarkRead,
-  type Message,
   type NewRoom,
   type NotifyLevel,
   type Revision,
@@ -397,16 +396,12 @@ export class ChatRooms {
     if (!(await isDisabled())) await this.#members.barFrom(roomId, userId, false);
   }
 
-  /** A room with its newest page. Throws `not_found`. */
-  async open(
-    user: User,
-    roomId: RoomId,
-    size: number,
-  ): Promise<{ room: Room; messages: Message[] } & Revision> {
+  /** A room with its newest messages, oldest first, each as JSON. Throws `not_found`. */
+  async open(user: User, roomId: RoomId, size: number): Promise<{ room: Room; rows: string[] } & Revision> {
     const revision = this.#log.revision(roomId);
-    const read = Promise.all([this.describe(roomId, user.id), this.#log.page(roomId, { size }), revision]);
-    const [room, { messages }, { rev, revHash }] = await this.#members.reading(roomId, user.id, read);
-    return { room, messages, rev, revHash };
+    const read = Promise.all([this.describe(roomId, user.id), this.#log.newestRows(roomId, size), revision]);
+    const [room, rows, { rev, revHash }] = await this.#members.reading(roomId, user.id, read);
+    return { room, rows, rev, revHash };
   }
 
   /** Leaves a named room. General and private rooms cannot be left: `invalid`. Throws `not_found`. */

@@ -11,7 +11,9 @@ import {
   type Room,
   type User,
 } from "../protocol.ts";
+import { readConfig } from "../config.ts";
 import type { Replica } from "../server.ts";
+import { Log } from "../store/log.ts";
 import {
   PATIENCE_MS,
   Browser,
@@ -881,4 +883,34 @@ describe("somebody who is typing", () => {
     expect(frames).toBeGreaterThan(0);
     expect(frames).toBeLessThanOrEqual(8);
   });
+});
+
+it("a joined room's page is charged as pages are, before the room is joined", async () => {
+  const strict = await replicas(1, { RATE_LIMITS: "on" });
+  try {
+    const [replica] = strict.replicas as [Replica];
+    const [ann, ben] = [await person(replica), await person(replica)];
+    const { body: long } = await ann.browser.post<Room>("/api/rooms", { name: "Long messages" });
+    const { body: other } = await ann.browser.post<Room>("/api/rooms", { name: "Another room" });
+    const rows = Array.from({ length: 60 }, (_, date) => ({
+      from: ann.user.id,
+      message: "\u20ac".repeat(LIMITS.message),
+      date,
+    }));
+    await new Log(strict.redis, strict.keys, readConfig(strict.env)).load(long.id, rows);
+    const join = async (who: Person, roomId: string) =>
+      (await who.socket.timeout(PATIENCE_MS).emitWithAck("room.join", { roomId })) as Reply<unknown>;
+    const codes: string[] = [];
+    while (codes.at(-1) !== "rate_limited" && codes.length < 190) {
+      const told = await join(ben, long.id);
+      codes.push(told.ok ? "ok" : told.error.code);
+    }
+    // 50 messages of 4,000 signs are 200 KB, of the 20,000 that a user may read in 10 s.
+    expect(codes.at(-1)).toBe("rate_limited");
+    expect(await join(ben, other.id)).toMatchObject({ ok: false, error: { code: "rate_limited" } });
+    expect(await strict.redis.sismember(strict.keys.userRooms(ben.user.id), other.id)).toBe(0);
+    expect(await join(ann, long.id)).toMatchObject({ ok: true });
+  } finally {
+    await strict.close();
+  }
 });

@@ -360,17 +360,7 @@ export class SocketDoor {
         await this.#parts.relay.typing(id, data.user.id);
         return "null";
       }),
-      "room.join": this.#listener("event", room, async (connection, { roomId: id }) => {
-        const { user } = connection.data;
-        await this.#chat.rooms.join(user, id);
-        await this.#attach(connection, [id]);
-        const kept = await this.#parts.relay.newest(id, LIMITS.pageDefault);
-        if (!kept || !connection.data.rooms.has(id))
-          return JSON.stringify(await this.#chat.rooms.open(user, id, LIMITS.pageDefault));
-        const { rev, revHash } = kept.revision;
-        const described = JSON.stringify(await this.#chat.rooms.describe(id, user.id));
-        return `{"room":${described},"messages":[${kept.rows.join(",")}],"rev":${rev},"revHash":"${revHash}"}`;
-      }),
+      "room.join": this.#listener("event", room, (connection, { roomId: id }) => this.#join(connection, id)),
       "room.leave": this.#listener("event", room, async (connection, { roomId: id }) => {
         await this.#chat.rooms.leave(connection.data.user, id);
         return "null";
@@ -445,6 +435,28 @@ export class SocketDoor {
     }
   }
 
+  /** A joined room with its newest page, as JSON: charged as a page is, also for somebody who was a member before. */
+  #join(connection: Connection, id: RoomId): Promise<string> {
+    const { throttle, relay } = this.#parts;
+    const { user } = connection.data;
+    const join = async (): Promise<string> => {
+      await this.#chat.rooms.join(user, id);
+      await this.#attach(connection, [id]);
+      const kept = await relay.newest(id, LIMITS.pageDefault);
+      if (!kept || !connection.data.rooms.has(id))
+        return joinedJson(await this.#chat.rooms.open(user, id, LIMITS.pageDefault));
+      return joinedJson({
+        room: await this.#chat.rooms.describe(id, user.id),
+        rows: kept.rows,
+        ...kept.revision,
+      });
+    };
+    const most = LIMITS.pageDefault * BOUNDS.messageKb.value;
+    return throttle.queue("page", user.id, () =>
+      throttle.pay(user.id, most, join, (json) => Buffer.byteLength(json) / 1_024),
+    );
+  }
+
   /**
    * What follows each cursor, in order, as JSON; for rooms that the connection hears, from memory if possible. Once
    * the answer is long, the rest of the rooms are only marked as having more: the client asks for them next.
@@ -484,7 +496,7 @@ export class SocketDoor {
     load.demand("history");
     const most = cursors.length + SYNC_KB;
     return throttle.queue("sync", user.id, () =>
-      throttle.pay(user.id, most, all, (json) => cursors.length + json.length / 1_024),
+      throttle.pay(user.id, most, all, (json) => cursors.length + Buffer.byteLength(json) / 1_024),
     );
   }
 
@@ -796,6 +808,15 @@ function refuseUpgrade({ socket }: IncomingMessage, failure: Failure): void {
   const head = [`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...told.map((field) => field.join(": "))];
   socket.write(`${head.join("\r\n")}\r\n\r\n${body}`);
   socket.destroySoon();
+}
+
+function joinedJson({
+  room: joined,
+  rows,
+  rev,
+  revHash,
+}: Awaited<ReturnType<Chat["rooms"]["open"]>>): string {
+  return `{"room":${JSON.stringify(joined)},"messages":[${rows.join(",")}],"rev":${rev},"revHash":"${revHash}"}`;
 }
 
 function newestSeq(messages: Message[]): number {

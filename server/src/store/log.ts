@@ -461,6 +461,11 @@ export class Log {
     return { messages: rows.map(parseRow), more };
   }
 
+  /** The newest messages, oldest first, each as JSON. */
+  async newestRows(roomId: RoomId, size: number): Promise<string[]> {
+    return (await this.#rows(roomId, { size })).rows;
+  }
+
   /**
    * Messages between two dates, newest first, `size` rows at most. `reached`: the date down to which it was read, or
    * undefined at the end; `bytes`: roughly how much was read.

@@ -122,7 +122,7 @@ export const RATES = {
     seconds: 10,
     of: "a user",
     counted: "here",
-    why: "KB of pages, lists, transcripts and `sync`, charged before they are read; fast scrolling takes a tenth",
+    why: "KB of pages, lists, transcripts, joined rooms and `sync`, charged before they are read; fast scrolling takes a tenth",
   },
   handshake: {
     points: 60,
@@ -158,7 +158,7 @@ export const QUEUES = {
     turn: "read",
     why: "each may read all rooms of the user, or all people of one",
   },
-  search: { running: 2, waiting: 20, why: "one for each pause in typing" },
+  search: { running: 2, waiting: 20, turn: "read", why: "one for each pause in typing" },
   find: { running: 1, waiting: 5, why: "searches among messages: typing on abandons the previous one" },
   finds: { running: 2, waiting: 20, why: "the same for all users of a replica: each takes about 300 ms" },
   transcript: { running: 1, waiting: 3, why: "each reads a whole room" },
@@ -189,7 +189,7 @@ export const TURNS = {
   file: { units: 2, why: "a part of a file that comes or goes, about a millisecond" },
   read: {
     units: 12,
-    why: "a page, a list or a `sync`, some milliseconds; has its own count",
+    why: "a page, a list, a joined room, a search for names or a `sync`, some milliseconds; has its own count",
   },
   find: { units: 2, why: "one read of a search among messages, about a millisecond; has its own count" },
   handshake: {
@@ -275,6 +275,12 @@ export const BOUNDS = {
     unit: "ms",
     why: "after which it is asked again whether a long answer is still its reader's to have",
   },
+  reads: {
+    value: 2,
+    unit: "at once",
+    why: "pages, lists and `sync` of all users: what comes from Redis together is one long turn of the event loop",
+  },
+  readMs: { value: 20, unit: "ms", why: "after which a read that waits for Redis lets the next one begin" },
   syncAtOnce: { value: 5, unit: "rooms", why: "of one sync that are read concurrently" },
   syncLength: { value: 262_144, unit: "UTF-16 units", why: "after which a sync answers no further room" },
   syncRows: { value: 200, unit: "messages of a room", why: "in one answer to a cursor" },

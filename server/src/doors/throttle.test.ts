@@ -65,6 +65,21 @@ it("what a burst of requests reads begins in many turns of the event loop, also 
   expect(most).toBeLessThan(5 * BOUNDS.turn.value);
 });
 
+it("a read that Redis does not answer holds up no other", async () => {
+  const redis = new Redis(testRedisUrl());
+  onTestFinished(() => redis.disconnect());
+  const throttle = createThrottle({ rateLimits: true }, redis, createKeys("test:"), createMetrics());
+  const never = Array.from({ length: 20 }, (_, count) =>
+    throttle.queue("page", `stuck ${count}`, () => new Promise<string>(() => {})),
+  );
+  expect(await Promise.race([...never, throttle.queue("page", "b", () => Promise.resolve("read"))])).toBe(
+    "read",
+  );
+  await expect(throttle.queue("page", "c", () => Promise.reject(new Error("broken")))).rejects.toThrow(
+    "broken",
+  );
+});
+
 describe("the key of an address", () => {
   it("is the same for a whole /64 network of IPv6, in every spelling, and differs for the next one", () => {
     const zeros = fc.array(fc.nat({ max: 7 }), { maxLength: 8 });

@@ -10,8 +10,8 @@ export default defineConfig({
           name: "unit",
           include: ["server/src/**/*.test.ts", "client/src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts"],
           globalSetup: "scripts/testRedis.ts",
-          // They wait for sockets and Redis more than they compute: two cores hold four of them.
-          maxWorkers: Math.max(4, availableParallelism() - 1),
+          // They wait for sockets and Redis more than they compute: two cores hold three of them.
+          maxWorkers: Math.max(3, availableParallelism() - 1),
           // Files share what is loaded, which takes two seconds for each otherwise, and keep their state to themselves.
           isolate: false,
           expect: { poll: { timeout: 15_000 } },
@@ -24,7 +24,7 @@ export default defineConfig({
           name: "browser",
           include: ["client/e2e/**/*.e2e.ts"],
           globalSetup: "scripts/testRedis.ts",
-          // Browsers compute more: two cores hold three of them.
+          // As above.
           maxWorkers: Math.max(3, availableParallelism() - 1),
           // Each file has replicas and a browser of its own; loading the server anew for each takes seconds.
           isolate: false,

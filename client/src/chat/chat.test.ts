@@ -267,6 +267,8 @@ describe("a client without a browser", () => {
         if (response.status === 401) isOver = true;
         if (path !== "/api/logout" && init.method !== "DELETE") return response;
         await until(() => isOver, PATIENCE_MS, "the end of the session to be heard");
+        // The client hears of the answer a moment after this does.
+        await new Promise((resolve) => setTimeout(resolve, 100));
         throw new TypeError("The network has changed");
       },
     }));

@@ -228,6 +228,9 @@ describe("packets by long-polling", () => {
       const [, sid] = /"sid":"([^"]+)"/.exec(await (await fetch(url, { headers })).text()) ?? [];
       const post = (body: string) => fetch(`${url}&sid=${sid}`, { method: "POST", headers, body });
       expect((await post("40")).status).toBe(200);
+      const connected = async () =>
+        (await (await fetch(`${url}&sid=${sid}`, { headers })).text()).includes("40{");
+      await until(connected, PATIENCE_MS, "the answer to CONNECT");
       const packets = Array<string>(4_000).fill('42["a"]').join("\u001e");
       await post(packets).catch(() => undefined);
       const countRefused = async () => {

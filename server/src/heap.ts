@@ -5,9 +5,10 @@ import { getHeapStatistics, setFlagsFromString } from "node:v8";
  * each was measured to bring.
  */
 
-/** The old generation is collected when it has grown by so much, or by the share, whichever is more. */
-const GROWTH_BYTES = 24e6;
-const GROWTH_PERCENT = 20;
+/** The old generation is collected when it has grown by so much, which is between the two shares of it. */
+const GROWTH_BYTES = 16e6;
+const LEAST_PERCENT = 20;
+const MOST_PERCENT = 50;
 const LOOK_MS = 1_000;
 
 /** Call it before anything else is loaded. */
@@ -32,7 +33,7 @@ let percentNow = 0;
  */
 function limitOldGeneration(): void {
   const tens = Math.round(((GROWTH_BYTES / getHeapStatistics().used_heap_size) * 100) / 10);
-  const percent = Math.max(GROWTH_PERCENT, tens * 10);
+  const percent = Math.min(MOST_PERCENT, Math.max(LEAST_PERCENT, tens * 10));
   if (percent === percentNow) return;
   percentNow = percent;
   setFlagsFromString(`--heap-growing-percent=${percent}`);

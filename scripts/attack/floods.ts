@@ -135,6 +135,19 @@ async function connects({ ms, port }: Order, callers: Caller[], tally: Count) {
   });
 }
 
+/** Sends an event again and again, by 5 users on 20 connections, two at a time on each. */
+async function asks({ port, ms, people }: Order, tally: Count, event: string, body: () => object) {
+  const connections = Array.from({ length: 20 }, (_, index) => stubborn(port, at(people, index % 5), tally));
+  await sleep(200);
+  await lanes(ms, 40, async (lane) => {
+    const talker = at(connections, lane).now();
+    if (!talker) return sleep(20);
+    reply(tally, await talker.emit(event, body()));
+    await sleep(1);
+  });
+  for (const connection of connections) connection.stop();
+}
+
 export const FLOODS = {
   events: {
     title: "10,000 events a second over 20 connections of 5 users",
@@ -263,53 +276,24 @@ export const FLOODS = {
   },
   sync: {
     title: "`sync` of a heavy room, named 100 times, by 5 users on 20 connections",
-    async run({ port, ms, people, rooms }, tally) {
-      const connections = Array.from({ length: 20 }, (_, index) =>
-        stubborn(port, at(people, index % 5), tally),
-      );
-      const body = { rooms: Array.from({ length: 100 }, () => ({ roomId: rooms.heavy, seq: 0, date: 0 })) };
-      await sleep(200);
-      await lanes(ms, 40, async (lane) => {
-        const talker = at(connections, lane).now();
-        if (!talker) return sleep(20);
-        reply(tally, await talker.emit("sync", body));
-        await sleep(1);
-      });
-      for (const connection of connections) connection.stop();
+    run(order, tally) {
+      const cursor = { roomId: order.rooms.heavy, seq: 0, date: 0 };
+      const body = { rooms: Array.from({ length: 100 }, () => cursor) };
+      return asks(order, tally, "sync", () => body);
     },
   },
   pages: {
     title: "`sync` of a heavy room, named once, by 5 users on 20 connections",
-    async run({ port, ms, people, rooms }, tally) {
-      const connections = Array.from({ length: 20 }, (_, index) =>
-        stubborn(port, at(people, index % 5), tally),
-      );
-      await sleep(200);
-      await lanes(ms, 40, async (lane) => {
-        const talker = at(connections, lane).now();
-        if (!talker) return sleep(20);
-        const seq = Math.floor(Math.random() * 40);
-        reply(tally, await talker.emit("sync", { rooms: [{ roomId: rooms.heavy, seq, date: 0 }] }));
-        await sleep(1);
-      });
-      for (const connection of connections) connection.stop();
+    run(order, tally) {
+      const seq = () => Math.floor(Math.random() * 40);
+      return asks(order, tally, "sync", () => ({
+        rooms: [{ roomId: order.rooms.heavy, seq: seq(), date: 0 }],
+      }));
     },
   },
   joins: {
     title: "`room.join` of a heavy room that they are in, by 5 users on 20 connections",
-    async run({ port, ms, people, rooms }, tally) {
-      const connections = Array.from({ length: 20 }, (_, index) =>
-        stubborn(port, at(people, index % 5), tally),
-      );
-      await sleep(200);
-      await lanes(ms, 40, async (lane) => {
-        const talker = at(connections, lane).now();
-        if (!talker) return sleep(20);
-        reply(tally, await talker.emit("room.join", { roomId: rooms.heavy }));
-        await sleep(1);
-      });
-      for (const connection of connections) connection.stop();
-    },
+    run: (order, tally) => asks(order, tally, "room.join", () => ({ roomId: order.rooms.heavy })),
   },
   transcripts: {
     title: "transcripts of 3,000 messages, 30 at a time, by 3 users",

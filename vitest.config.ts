@@ -3,6 +3,8 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
+    // The tests wait for sockets, Redis and browsers more than they compute: two cores hold three of them.
+    maxWorkers: Math.max(3, availableParallelism() - 1),
     // The limits below say when a test has failed, not how long it may take: a busy machine is slow.
     projects: [
       {
@@ -10,8 +12,6 @@ export default defineConfig({
           name: "unit",
           include: ["server/src/**/*.test.ts", "client/src/**/*.test.{ts,tsx}", "scripts/**/*.test.ts"],
           globalSetup: "scripts/testRedis.ts",
-          // They wait for sockets and Redis more than they compute: two cores hold three of them.
-          maxWorkers: Math.max(3, availableParallelism() - 1),
           // Files share what is loaded, which takes two seconds for each otherwise, and keep their state to themselves.
           isolate: false,
           expect: { poll: { timeout: 15_000 } },
@@ -24,8 +24,6 @@ export default defineConfig({
           name: "browser",
           include: ["client/e2e/**/*.e2e.ts"],
           globalSetup: "scripts/testRedis.ts",
-          // As above.
-          maxWorkers: Math.max(3, availableParallelism() - 1),
           // Each file has replicas and a browser of its own; loading the server anew for each takes seconds.
           isolate: false,
           expect: { poll: { timeout: 30_000 } },

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { User } from "../../server/src/protocol.ts";
 import { both, Browser, connect, person, unwrap } from "../../server/src/testing.ts";
@@ -365,6 +366,31 @@ test("windows that take turns send every message, once and in order", async () =
   await tom.context.close();
 });
 
+test("what one writes offline is kept if the page's process is killed right after it", async () => {
+  const { page, context, link } = await stage.enter("val", { link: true });
+  link.cut();
+  await messageTo(page, "General").fill("last words");
+  const crashed = page.waitForEvent("crash");
+  const busy = page
+    .getByRole("button", { name: "Send message" })
+    .evaluate(async (button: HTMLElement) => {
+      button.click();
+      for (let turns = 0; turns < 20; turns++) await Promise.resolve();
+      // No answer of the database is heard any more.
+      for (;;);
+    })
+    .catch(() => {});
+  await sleep(500);
+  const cdp = await stage.browser.newBrowserCDPSession();
+  const { processInfo } = await cdp.send("SystemInfo.getProcessInfo");
+  for (const { type, id } of processInfo) if (type === "renderer") process.kill(id, "SIGKILL");
+  await Promise.all([crashed, busy]);
+  const next = await context.newPage();
+  await next.goto(page.url());
+  await message(next, "last words").waitFor();
+  await context.close();
+});
+
 test("a message that is refused because its room is gone is listed beside the rooms, and can be deleted", async () => {
   const { page, context, link } = await stage.enter("uma", { link: true });
   await page.getByRole("button", { name: "New room" }).click();
@@ -408,7 +434,7 @@ test("a message that is refused because its room is gone is listed beside the ro
   await eventually(() => room(page, "A room you left").count(), 0);
   await page.reload();
   await room(page, "General").waitFor();
-  await page.getByText("You are not in this room").waitFor();
+  await page.getByRole("heading", { name: "You are not in this room" }).waitFor();
   await eventually(() => room(page, "A room you left").count(), 0);
   expect(await page.getByText("too late").count()).toBe(0);
   await context.close();

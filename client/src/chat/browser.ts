@@ -189,6 +189,8 @@ function openTable<Row>(database: string, name: string, key: keyof Row & string,
     return new Promise<T | null>((resolve) => {
       const transaction = opened.transaction(name, mode);
       const made = make(transaction.objectStore(name));
+      // A page that is left right after this would take an open transaction with it.
+      transaction.commit();
       // Too large a row is refused only at the end.
       transaction.addEventListener("complete", () => resolve(made.result));
       transaction.addEventListener("abort", () => resolve(null));

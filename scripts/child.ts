@@ -5,11 +5,11 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /**
- * Node's options for a replica. V8 collects garbage on the replica's thread alone, but for what it frees: on a core that
- * the replica does not have for itself, V8's four helpers run before it, 4 ms each, whenever it wakes.
- * docs/decisions.md has the figures.
+ * Node's options for a replica. V8 collects garbage on the replica's thread alone, but for what it frees, which one
+ * helper does: on a core that the replica does not have for itself, V8's four helpers run before it whenever it wakes
+ * them. docs/decisions.md has the figures.
  */
-export const REPLICA_OPTIONS = ["--no-parallel-scavenge", "--no-concurrent-marking"];
+export const REPLICA_OPTIONS = ["--no-parallel-scavenge", "--no-concurrent-marking", "--v8-pool-size=1"];
 
 /** A program that runs beside us and never outlives us. */
 export type Child = {

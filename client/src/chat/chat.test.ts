@@ -937,7 +937,8 @@ describe("a requested change", () => {
       if (message === undefined) throw new Error("it is not shown");
       return message;
     };
-    const slot = `change 0 ${shown().seq}`;
+    const first = shown();
+    const slot = `change 0 ${first.seq}`;
     const settled = () => here.chat.snapshot().changing.every(({ state }) => state === "failed");
     here.chat.beginEdit(shown());
     here.chat.setDraft(slot, "first words, from here");
@@ -953,11 +954,18 @@ describe("a requested change", () => {
     // An edit that is begun while another is on its way is of the state that this one makes.
     here.chat.editMessage(shown(), "second words");
     here.chat.beginEdit(shown());
+    expect(here.chat.snapshot().drafts.get(slot)).toBe("second words");
     await there.shows("second words");
     await until(settled);
     here.chat.editMessage(shown(), "last words");
     await there.shows("last words");
     expect(here.chat.snapshot().drafts).toEqual(new Map());
+    // A page that still shows an older state begins it with the present one.
+    await until(settled);
+    here.chat.beginEdit(first);
+    expect(here.chat.snapshot().drafts.get(slot)).toBe("last words");
+    here.chat.editMessage(first, "words after all");
+    await there.shows("words after all");
     here.chat.close();
     there.chat.close();
   });

@@ -34,6 +34,7 @@ import { createScope } from "./scope.ts";
 import { signIn, type SignedIn } from "./signedIn.ts";
 import {
   answering,
+  asChanged,
   isMeant,
   withoutHalves,
   type Answering,
@@ -41,6 +42,7 @@ import {
   type Wish,
 } from "./state/outgoing.ts";
 import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
+import { newest } from "./state/revisions.ts";
 import { isAnswerIn } from "./state/thread.ts";
 import { createStore } from "./store.ts";
 import type { World } from "./world.ts";
@@ -354,10 +356,15 @@ export function createChatClient(world: World) {
     // --- Changes of stored messages. Each throws as `send` does, and is shown before it is answered. ---
 
     /** Begins the draft of an edit, unless there is one. It is of the message's present state, whatever comes after. */
-    beginEdit({ roomId, seq, hash, rev = 0, message }: Message): void {
-      const { drafts, changing } = store.snapshot();
+    beginEdit(shown: Message): void {
+      const { drafts, changing, rooms } = store.snapshot();
+      const { roomId, seq, hash, from } = shown;
       const slot = changeSlot(roomId, seq);
       if (drafts.has(slot)) return;
+      // The page shows a state that may be some ms old.
+      const stored = newest(shown, rooms?.get(roomId)?.log?.messages ?? []);
+      const { rev = 0, message, deleted } = asChanged(stored, changing, from);
+      if (deleted !== undefined) return;
       // The state that an edit on its way will make is shown already, and has no number yet.
       const isKnown = !changing.some(
         (entry) =>

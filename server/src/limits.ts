@@ -282,7 +282,7 @@ export const BOUNDS = {
   },
   readMs: { value: 20, unit: "ms", why: "after which a read that waits for Redis lets the next one begin" },
   syncAtOnce: { value: 5, unit: "rooms", why: "of one sync that are read concurrently" },
-  syncLength: { value: 262_144, unit: "UTF-16 units", why: "after which a sync answers no further room" },
+  syncLength: { value: 262_144, unit: "bytes", why: "after which a sync answers no further room" },
   syncRows: { value: 200, unit: "messages of a room", why: "in one answer to a cursor" },
   healRows: {
     value: 10_000,

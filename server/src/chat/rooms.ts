@@ -7,7 +7,6 @@ import {
   type MarkRead,
   type NewRoom,
   type NotifyLevel,
-  type Revision,
   type Room,
   type RoomId,
   type RoomKind,
@@ -22,7 +21,7 @@ import {
 import type { Audit } from "../store/audit.ts";
 import type { Picked } from "../store/ids.ts";
 import { keepsRecords } from "../store/kinds.ts";
-import { unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
+import { joinedJson, unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
 import { tooManyRooms, type Entry, type Guard, type Members } from "../store/members.ts";
 import type { Facts, Rooms } from "../store/rooms.ts";
 import { demand, roleIn, type Action, type Situation } from "./access.ts";
@@ -396,12 +395,11 @@ export class ChatRooms {
     if (!(await isDisabled())) await this.#members.barFrom(roomId, userId, false);
   }
 
-  /** A room with its newest messages, oldest first, each as JSON. Throws `not_found`. */
-  async open(user: User, roomId: RoomId, size: number): Promise<{ room: Room; rows: string[] } & Revision> {
+  /** A room with its newest messages, oldest first, as JSON. Throws `not_found`. */
+  async open(user: User, roomId: RoomId, size: number): Promise<Buffer> {
     const revision = this.#log.revision(roomId);
     const read = Promise.all([this.describe(roomId, user.id), this.#log.newestRows(roomId, size), revision]);
-    const [room, rows, { rev, revHash }] = await this.#members.reading(roomId, user.id, read);
-    return { room, rows, rev, revHash };
+    return joinedJson(...(await this.#members.reading(roomId, user.id, read)));
   }
 
   /** Leaves a named room. General and private rooms cannot be left: `invalid`. Throws `not_found`. */

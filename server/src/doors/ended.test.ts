@@ -113,10 +113,14 @@ beforeAll(async () => {
     if (watch) watched.run(watch, () => receive(packet));
     else receive(packet);
   });
-  wrap<[unknown, number, string], void>(Delivery.prototype, "answer", (_self, answer, args) => {
-    watched.getStore()?.answer(args[2]);
-    answer(...args);
-  });
+  wrap<[unknown, number, readonly (string | Buffer)[]], void>(
+    Delivery.prototype,
+    "answer",
+    (_self, answer, args) => {
+      watched.getStore()?.answer(args[2].join(""));
+      answer(...args);
+    },
+  );
 
   house = await newServer(2);
   users = new Users(house.redis, house.keys, readConfig(house.env));

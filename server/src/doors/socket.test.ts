@@ -7,6 +7,7 @@ import {
   isRoomId,
   type Failure,
   type Message,
+  type Page,
   type Reply,
   type Room,
   type User,
@@ -883,6 +884,28 @@ describe("somebody who is typing", () => {
     expect(frames).toBeGreaterThan(0);
     expect(frames).toBeLessThanOrEqual(8);
   });
+});
+
+it("a message that another program spoilt with bytes that are no UTF-8 is told with a sign in their place, in each way", async () => {
+  const ann = await person(left);
+  const { body: spoilt } = await ann.browser.post<Room>("/api/rooms", { name: "Spoilt" });
+  const { seq, date } = await ann.say(spoilt.id, "gr\u00fc\u00df dich X, \u4f60\u597d");
+  await ann.say(spoilt.id, "and whole");
+  const key = house.keys.room(spoilt.id);
+  const [row] = await house.redis.zrangeBuffer(key, "0", "0");
+  if (row === undefined) throw new Error("nothing is stored");
+  await house.redis.zremrangebyrank(key, 0, 0);
+  row[row.indexOf(" X,") + 1] = 0xff;
+  await house.redis.zadd(key, date, row);
+  const wanted = ["gr\u00fc\u00df dich \ufffd, \u4f60\u597d", "and whole"];
+  const texts = ({ messages }: { messages: Message[] }) => messages.map(({ message }) => message);
+  const path = `/api/rooms/${spoilt.id}/messages`;
+  for (const query of ["", "?after=0", `?around=${seq}`])
+    expect(texts((await ann.browser.get<Page>(`${path}${query}`)).body)).toEqual(wanted);
+  expect(texts(unwrap(await ann.socket.emitWithAck("room.join", { roomId: spoilt.id })))).toEqual(wanted);
+  const synced = await ann.socket.emitWithAck("sync", { rooms: [{ roomId: spoilt.id, seq: 0, date: 0 }] });
+  expect(unwrap(synced).rooms.map(texts)).toEqual([wanted]);
+  expect(ann.socket.connected).toBe(true);
 });
 
 it("a joined room's page is charged as pages are, before the room is joined", async () => {

@@ -45,7 +45,7 @@ import {
   type ServerEvents,
   type UserId,
 } from "../protocol.ts";
-import { syncedJson, unknownRoom } from "../store/log.ts";
+import { joinedJson, listJson, syncedJson, unknownRoom } from "../store/log.ts";
 import type { RedisClient } from "../store/redis.ts";
 import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
@@ -379,14 +379,15 @@ export class SocketDoor {
   #listener<T>(
     limit: "message" | "event",
     schema: z.ZodType<T>,
-    handle: (connection: Connection, asked: T) => Promise<string>,
+    handle: (connection: Connection, asked: T) => Promise<string | Buffer>,
   ): Listener {
     const { delivery, security } = this.#parts;
     const respond = async (connection: Connection, body: unknown, answer: unknown): Promise<void> => {
       try {
         const reply = await this.#reply(limit, connection, () => handle(connection, schema.parse(body)));
         if (answer instanceof AnswerNumber) delivery.answer(connection, answer.id, reply);
-        else if (typeof answer === "function") (answer as (reply: unknown) => void)(JSON.parse(reply));
+        else if (typeof answer === "function")
+          (answer as (reply: unknown) => void)(JSON.parse(reply.join("")));
       } catch (error) {
         security.contain("answer", error, { userId: connection.data.user.id });
         connection.conn.close(true);
@@ -398,18 +399,18 @@ export class SocketDoor {
     };
   }
 
-  /** The Reply, as JSON, to one request. Dismisses a client that goes on after repeated refusals. */
+  /** The Reply, as parts of JSON, to one request. Dismisses a client that goes on after repeated refusals. */
   async #reply(
     limit: "message" | "event",
     { data: { user } }: Connection,
-    handle: () => Promise<string>,
-  ): Promise<string> {
+    handle: () => Promise<string | Buffer>,
+  ): Promise<(string | Buffer)[]> {
     const { throttle, metrics, security } = this.#parts;
     this.#running += 1;
     try {
       await throttle.take(limit, user.id);
       await throttle.turn("event", user.id);
-      return `{"ok":true,"value":${await handle()}}`;
+      return [`{"ok":true,"value":`, await handle(), "}"];
     } catch (error) {
       const failure = toFailure(error, this.#parts, "event");
       metrics.refusals.inc({ door: "socket", code: failure.code });
@@ -419,7 +420,7 @@ export class SocketDoor {
           this.#dismissUser(user.id, toFailure(barred, this.#parts, "event").retryAfterMs);
         });
       }
-      return JSON.stringify({ ok: false, error: failure });
+      return [JSON.stringify({ ok: false, error: failure })];
     } finally {
       this.#running -= 1;
     }
@@ -436,24 +437,19 @@ export class SocketDoor {
   }
 
   /** A joined room with its newest page, as JSON: charged as a page is, also for somebody who was a member before. */
-  #join(connection: Connection, id: RoomId): Promise<string> {
+  #join(connection: Connection, id: RoomId): Promise<Buffer> {
     const { throttle, relay } = this.#parts;
     const { user } = connection.data;
-    const join = async (): Promise<string> => {
+    const join = async (): Promise<Buffer> => {
       await this.#chat.rooms.join(user, id);
       await this.#attach(connection, [id]);
       const kept = await relay.newest(id, LIMITS.pageDefault);
-      if (!kept || !connection.data.rooms.has(id))
-        return joinedJson(await this.#chat.rooms.open(user, id, LIMITS.pageDefault));
-      return joinedJson({
-        room: await this.#chat.rooms.describe(id, user.id),
-        rows: kept.rows,
-        ...kept.revision,
-      });
+      if (!kept || !connection.data.rooms.has(id)) return this.#chat.rooms.open(user, id, LIMITS.pageDefault);
+      return joinedJson(await this.#chat.rooms.describe(id, user.id), kept.rows, kept.revision);
     };
     const most = LIMITS.pageDefault * BOUNDS.messageKb.value;
     return throttle.queue("page", user.id, () =>
-      throttle.pay(user.id, most, join, (json) => Buffer.byteLength(json) / 1_024),
+      throttle.pay(user.id, most, join, (json) => json.length / 1_024),
     );
   }
 
@@ -461,10 +457,10 @@ export class SocketDoor {
    * What follows each cursor, in order, as JSON; for rooms that the connection hears, from memory if possible. Once
    * the answer is long, the rest of the rooms are only marked as having more: the client asks for them next.
    */
-  #sync({ data }: Connection, cursors: Cursor[]): Promise<string> {
+  #sync({ data }: Connection, cursors: Cursor[]): Promise<Buffer> {
     const { relay, throttle, load } = this.#parts;
     const { user } = data;
-    const one = async (from: Cursor): Promise<string> => {
+    const one = async (from: Cursor): Promise<Buffer> => {
       const rows = data.rooms.has(from.roomId) ? await relay.since(from) : null;
       // The connection may have left the room meanwhile.
       if (!rows || !data.rooms.has(from.roomId)) return this.#chat.messages.sync(user, from);
@@ -478,25 +474,25 @@ export class SocketDoor {
         revision: { rev: rev ?? 0, revHash },
       });
     };
-    const all = async (): Promise<string> => {
-      const rooms: string[] = [];
-      let length = 0;
+    const all = async (): Promise<Buffer> => {
+      const rooms: Buffer[] = [];
+      let bytes = 0;
       for (let start = 0; start < cursors.length; start += BOUNDS.syncAtOnce.value) {
         const asked = cursors.slice(start, start + BOUNDS.syncAtOnce.value);
         const told =
-          length > BOUNDS.syncLength.value
-            ? asked.map(({ roomId: id }) => `{"roomId":"${id}","messages":[],"more":true}`)
+          bytes > BOUNDS.syncLength.value
+            ? asked.map(({ roomId: id }) => Buffer.from(`{"roomId":"${id}","messages":[],"more":true}`))
             : await Promise.all(asked.map(one));
-        for (const answer of told) length += answer.length;
+        for (const synced of told) bytes += synced.length;
         rooms.push(...told);
       }
-      return `{"rooms":[${rooms.join(",")}]}`;
+      return listJson(`{"rooms":[`, rooms, "]}");
     };
     if (cursors.length === 0) return all();
     load.demand("history");
     const most = cursors.length + SYNC_KB;
     return throttle.queue("sync", user.id, () =>
-      throttle.pay(user.id, most, all, (json) => cursors.length + Buffer.byteLength(json) / 1_024),
+      throttle.pay(user.id, most, all, (json) => cursors.length + json.length / 1_024),
     );
   }
 
@@ -808,15 +804,6 @@ function refuseUpgrade({ socket }: IncomingMessage, failure: Failure): void {
   const head = [`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...told.map((field) => field.join(": "))];
   socket.write(`${head.join("\r\n")}\r\n\r\n${body}`);
   socket.destroySoon();
-}
-
-function joinedJson({
-  room: joined,
-  rows,
-  rev,
-  revHash,
-}: Awaited<ReturnType<Chat["rooms"]["open"]>>): string {
-  return `{"room":${JSON.stringify(joined)},"messages":[${rows.join(",")}],"rev":${rev},"revHash":"${revHash}"}`;
 }
 
 function newestSeq(messages: Message[]): number {

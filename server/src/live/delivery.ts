@@ -302,13 +302,13 @@ export class Delivery {
   }
 
   /**
-   * Sends the answer, as JSON, to the request with this Socket.IO id. The length of an answer never counts as
+   * Sends the answer, as parts of JSON, to the request with this Socket.IO id. The length of an answer never counts as
    * slowness; only an unread backlog does.
    */
-  answer(connection: Connection, id: number, json: string): void {
-    const packet = `3${id}[${json}]`;
+  answer(connection: Connection, id: number, json: readonly (string | Buffer)[]): void {
+    const packet = [`3${id}[`, ...json, "]"];
     if (this.#isSlow(connection)) this.#cut(connection);
-    else put(connection, frame(packet), [packet]);
+    else put(connection, frame(...packet), () => [packet.join("")]);
   }
 
   /** How long a room collects messages. */
@@ -352,16 +352,17 @@ export class Delivery {
 
   /** `missed`: how many of the first packets to skip for a connection. */
   #write(connections: Iterable<Connection>, packets: string[], missed?: Map<Connection, number>): void {
-    const frames = packets.map(frame);
+    const frames = packets.map((packet) => frame(packet));
     const all = Buffer.concat(frames);
+    const allPackets = () => packets;
     const slow: Connection[] = [];
     const broken: Connection[] = [];
     for (const connection of connections) {
       try {
         const count = missed?.get(connection) ?? 0;
-        if (count === 0) put(connection, all, packets);
+        if (count === 0) put(connection, all, allPackets);
         else if (count < packets.length)
-          put(connection, Buffer.concat(frames.slice(count)), packets.slice(count));
+          put(connection, Buffer.concat(frames.slice(count)), () => packets.slice(count));
         if (this.#isSlow(connection)) slow.push(connection);
       } catch (error) {
         // The room's other connections must still be written to.

@@ -76,10 +76,10 @@ const NO_CALLBACKS = Object.freeze({ length: 0, push: ignore, shift: ignore });
 const NOTHING = Object.freeze(Object.create(null) as object);
 
 /** Writes the frames directly if possible, else sends the packets through Socket.IO. */
-export function put(connection: Connection, frames: Buffer, packets: string[]): void {
+export function put(connection: Connection, frames: Buffer, packets: () => readonly string[]): void {
   const tcp = openTcpSocket(connection);
   if (tcp) tcp.write(frames);
-  else for (const packet of packets) connection.conn.write(packet);
+  else for (const packet of packets()) connection.conn.write(packet);
 }
 
 /** One Socket.IO event packet of the default namespace. */
@@ -87,9 +87,10 @@ export function encode(event: string, args: unknown[]): string {
   return `2${JSON.stringify([event, ...args])}`;
 }
 
-/** One unmasked WebSocket text frame that holds an Engine.IO message ("4") with the packet. */
-export function frame(packet: string): Buffer {
-  const length = 1 + Buffer.byteLength(packet);
+/** One unmasked WebSocket text frame that holds an Engine.IO message ("4") with the packet, given in parts. */
+export function frame(...packet: readonly (string | Buffer)[]): Buffer {
+  let length = 1;
+  for (const part of packet) length += Buffer.byteLength(part);
   const start = length < 126 ? 2 : length < 65_536 ? 4 : 10;
   const buffer = Buffer.allocUnsafe(start + length);
   buffer[0] = 0x81;
@@ -102,8 +103,8 @@ export function frame(packet: string): Buffer {
     buffer[1] = 127;
     buffer.writeBigUInt64BE(BigInt(length), 2);
   }
-  buffer.write("4", start);
-  buffer.write(packet, start + 1);
+  let at = start + buffer.write("4", start);
+  for (const part of packet) at += typeof part === "string" ? buffer.write(part, at) : part.copy(buffer, at);
   return buffer;
 }
 

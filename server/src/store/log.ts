@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { hash as digest } from "node:crypto";
 import { Cluster } from "ioredis";
 import type { Config } from "../config.ts";
@@ -14,6 +15,7 @@ import {
   type MessageFile,
   type Page,
   type Revision,
+  type Room,
   type RoomId,
   type SendMessage,
   type Standing,
@@ -64,8 +66,11 @@ export type PageCursor = {
   size: number;
 };
 
+/** A row as Redis has it: the bytes of a Message as JSON, which are passed on without being read. */
+export type Stored = string | Buffer;
+
 /** Rows oldest first; `more`: further ones in the asked direction, or before them; `newer`: newer ones exist. */
-type Rows = { rows: string[]; more: boolean; newer?: boolean };
+type Rows = { rows: Stored[]; more: boolean; newer?: boolean };
 
 export type Row = Head & { json: string };
 /** A row as it was announced. */
@@ -169,7 +174,7 @@ export class Log {
   readonly #envelope: string;
   readonly #schema: Schema;
   readonly #copies: { count: number; timeoutMs: number };
-  readonly #reads = new Map<string, Promise<unknown>>();
+  readonly #reads = new Map<string, Promise<Buffer>>();
   /** How many rows of a room are no messages. */
   readonly #strays = new Map<RoomId, number>();
   readonly #copying = new SharedRuns<void>();
@@ -204,7 +209,7 @@ export class Log {
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
     this.#append = defineScript(storing, "append.lua", 6);
-    this.#sync = defineScript(redis, "sync.lua", 5);
+    this.#sync = defineScript(redis, "sync.lua", 5, true);
     this.#swap = defineScript(storing, "change.lua", 12);
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
@@ -462,7 +467,7 @@ export class Log {
   }
 
   /** The newest messages, oldest first, each as JSON. */
-  async newestRows(roomId: RoomId, size: number): Promise<string[]> {
+  async newestRows(roomId: RoomId, size: number): Promise<Stored[]> {
     return (await this.#rows(roomId, { size })).rows;
   }
 
@@ -476,8 +481,7 @@ export class Log {
   ): Promise<{ messages: Message[]; bytes: number; reached: number | undefined }> {
     const room = this.#keys.room(roomId);
     const before = Number.isFinite(cursor.before) ? cursor.before : undefined;
-    const found = await this.#found(roomId, { ...cursor, before }, "newest");
-    const rows = found.filter(isOwnRow);
+    const { found, own: rows } = await this.#found(roomId, { ...cursor, before }, "newest");
     const last = found.at(-1);
     const ended = found.length < cursor.size || last === undefined;
     const oldest = ended ? undefined : (headOf(last)?.date ?? Number(await this.#redis.zscore(room, last)));
@@ -498,7 +502,7 @@ export class Log {
         ? `,"threads":${JSON.stringify(await this.#threadsOf(roomId, rows))}`
         : "";
       const whether = `"more":${more}${newer === undefined ? "" : `,"newer":${newer}`}${threads}`;
-      return Buffer.from(`{"messages":[${rows.join(",")}],${whether},"rev":${rev},"revHash":"${revHash}"}`);
+      return listJson(`{"messages":[`, rows, `],${whether},"rev":${rev},"revHash":"${revHash}"}`);
     });
   }
 
@@ -550,7 +554,7 @@ export class Log {
   }
 
   /** What is in the threads that begin with one of these rows. */
-  async #threadsOf(roomId: RoomId, rows: string[]): Promise<Thread[]> {
+  async #threadsOf(roomId: RoomId, rows: Stored[]): Promise<Thread[]> {
     const keys = this.#keys;
     const seqs = rows.map(parseRow).flatMap(({ seq, thread }) => (thread === undefined ? [seq] : []));
     if (seqs.length === 0) return [];
@@ -585,7 +589,7 @@ export class Log {
   }
 
   /** What follows a client's cursor: a SyncedRoom as JSON. */
-  syncJson({ roomId, seq, date, hash = "", rev, revHash = "" }: Cursor): Promise<string> {
+  syncJson({ roomId, seq, date, hash = "", rev, revHash = "" }: Cursor): Promise<Buffer> {
     return this.#readOnce(`sync ${roomId} ${seq} ${date} ${hash} ${rev} ${revHash}`, async () => {
       const since = rev === undefined ? undefined : ([String(rev), revHash] as const);
       const { reset, changes, rows, more, position } = await this.#following(
@@ -606,8 +610,8 @@ export class Log {
    * Equal questions in one turn of the event loop share one answer, as when thousands come back at once. The answer is
    * never too old: what completes in a turn was asked for before it.
    */
-  #readOnce<T extends string | Buffer>(name: string, read: () => Promise<T>): Promise<T> {
-    const asked = this.#reads.get(name) as Promise<T> | undefined;
+  #readOnce(name: string, read: () => Promise<Buffer>): Promise<Buffer> {
+    const asked = this.#reads.get(name);
     if (asked) return asked;
     const answer = read();
     if (this.#reads.size === 0) setImmediate(() => this.#reads.clear());
@@ -625,7 +629,7 @@ export class Log {
     if (reset || isFar) return { reset: reset ?? "far", changes, rows: [], more: false, position };
     const last = rows.at(-1);
     const reached = (last === undefined ? null : headOf(last)) ?? from;
-    return { reset, changes, rows, more, position: { ...position, ...headPart(reached) } };
+    return { reset, changes, rows: rows.map(String), more, position: { ...position, ...headPart(reached) } };
   }
 
   /** The place of the newest message in the log, and of the newest change. */
@@ -760,20 +764,20 @@ export class Log {
   async #rows(roomId: RoomId, cursor: PageCursor): Promise<Rows> {
     const { size } = cursor;
     const isNewest = cursor.after === undefined;
-    const own: string[] = [];
-    for (let read = 0; own.length <= size && read < PASSED_OVER;) {
+    const rows: Buffer[] = [];
+    for (let read = 0; rows.length <= size && read < PASSED_OVER;) {
       const wanted = { ...cursor, size: size + 1 };
-      const found = await this.#found(roomId, wanted, isNewest ? "newest" : "oldest", read);
-      own.push(...found.filter(isOwnRow));
+      const { found, own } = await this.#found(roomId, wanted, isNewest ? "newest" : "oldest", read);
+      rows.push(...own);
       if (found.length <= size) break;
       read += found.length;
     }
-    const page = own.slice(0, size);
-    return { rows: isNewest ? page.toReversed() : page, more: own.length > size };
+    const page = rows.slice(0, size);
+    return { rows: isNewest ? page.toReversed() : page, more: rows.length > size };
   }
 
   /**
-   * The newest or the oldest rows between two dates, in that order, after the first ones; may include rows that are no
+   * The newest or the oldest rows between two dates, in that order, after the first ones, and those among them that are
    * messages.
    */
   async #found(
@@ -781,7 +785,7 @@ export class Log {
     { before, after, size }: PageCursor,
     first: "newest" | "oldest",
     passed = 0,
-  ): Promise<string[]> {
+  ): Promise<{ found: Buffer[]; own: Buffer[] }> {
     const room = this.#keys.room(roomId);
     const max = before === undefined ? "+inf" : `(${before}`;
     const min = after === undefined ? "-inf" : `(${after}`;
@@ -789,9 +793,11 @@ export class Log {
     for (let tries = 1; ; tries += 1) {
       const found =
         first === "newest"
-          ? await this.#redis.zrevrangebyscore(room, max, min, ...limit)
-          : await this.#redis.zrangebyscore(room, min, max, ...limit);
-      if (tries === ADOPT_TRIES || found.every(isOwnRow) || (await this.adopt(roomId)) === 0) return found;
+          ? await this.#redis.zrevrangebyscoreBuffer(room, max, min, ...limit)
+          : await this.#redis.zrangebyscoreBuffer(room, min, max, ...limit);
+      const own = found.filter(isOwnRow);
+      const isDone = tries === ADOPT_TRIES || own.length === found.length;
+      if (isDone || (await this.adopt(roomId)) === 0) return { found, own };
     }
   }
 
@@ -802,15 +808,16 @@ export class Log {
     for (let tries = 1; ; tries += 1) {
       const passOver = tries < ADOPT_TRIES ? "0" : "1";
       const reply = await this.#sync(keys, [from.seq, from.date, from.hash, ...bounds, passOver, ...since]);
-      const [status, seq, date, hash = "", more, rev, revHash = "", count, ...rest] = reply as string[];
+      const [first, rest] = [(reply as unknown[]).slice(0, 8), (reply as Buffer[]).slice(8)];
+      const [status, seq, date, hash = "", more, rev, revHash = "", count] = first.map(String);
       if (status === "theirs") {
         await this.adopt(roomId);
         continue;
       }
       const told = Math.max(0, Number(count));
       const changes = Array.from({ length: told }, (_, index) => ({
-        what: rest[index * 2] ?? "",
-        now: rest[index * 2 + 1] ?? "",
+        what: String(rest[index * 2] ?? ""),
+        now: String(rest[index * 2 + 1] ?? ""),
       }));
       return {
         reset: RESETS.find((reason) => reason === status),
@@ -927,20 +934,43 @@ export function rowIn(change: Change): string[] {
  */
 export function syncedJson(room: {
   roomId: RoomId;
-  rows: readonly string[];
+  rows: readonly Stored[];
   more: boolean;
   reset?: string | undefined;
   after: number | undefined;
   changed: readonly string[] | null;
   revision: Revision;
-}): string {
+}): Buffer {
   const { roomId, rows, more, reset, changed, revision } = room;
-  const why = reset === undefined ? "" : `,"reset":"${reset}"`;
-  const synced = `{"roomId":"${roomId}","messages":[${rows.join(",")}],"more":${more}${why}`;
-  if (room.after === undefined) return `${synced}}`;
+  const begin = `{"roomId":"${roomId}","messages":[`;
+  const end = `],"more":${more}${reset === undefined ? "" : `,"reset":"${reset}"`}`;
+  if (room.after === undefined) return listJson(begin, rows, `${end}}`);
   const after = changed === null || reset !== undefined ? revision.rev : room.after;
   const changes = changesJson({ ...revision, after }, changed ?? []);
-  return `${synced},"changes":{${changes}${changed === null ? `,"reset":true` : ""}}}`;
+  return listJson(begin, rows, `${end},"changes":{${changes}${changed === null ? `,"reset":true` : ""}}}`);
+}
+
+/** A room that was joined, with its newest rows, as JSON. */
+export function joinedJson(room: Room, rows: readonly Stored[], { rev, revHash }: Revision): Buffer {
+  return listJson(
+    `{"room":${JSON.stringify(room)},"messages":[`,
+    rows,
+    `],"rev":${rev},"revHash":"${revHash}"}`,
+  );
+}
+
+/**
+ * JSON with a list of what is JSON already, which `begin` and `end` open and close. Bytes that are no UTF-8, as another
+ * program may have written, would end a client's connection: they are replaced.
+ */
+export function listJson(begin: string, list: readonly Stored[], end: string): Buffer {
+  const parts = list.flatMap((one, index) => (index === 0 ? [one] : [",", one]));
+  const bytes = Buffer.concat([begin, ...parts, end].map(toBytes));
+  return isUtf8(bytes) ? bytes : Buffer.from(bytes.toString());
+}
+
+function toBytes(text: Stored): Buffer {
+  return typeof text === "string" ? Buffer.from(text) : text;
 }
 
 /** The fields of Changes as JSON. */
@@ -956,14 +986,19 @@ function headPart({ seq, date, hash }: Head): Head {
 }
 
 /** Whether a script wrote this row: then it is valid JSON of a message. */
-export function isOwnRow(row: string): boolean {
-  return STORED.test(row);
+export function isOwnRow(row: Stored): boolean {
+  return STORED.test(bytewise(row));
 }
 
 /** The place in the log of a row that a script wrote, or null for any other row. */
-export function headOf(row: string): Head | null {
-  const [, , seq, date, hash = ""] = STORED.exec(row) ?? [];
+export function headOf(row: Stored): Head | null {
+  const [, , seq, date, hash = ""] = STORED.exec(bytewise(row)) ?? [];
   return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
+}
+
+/** A row to be matched, a byte a character: what is asked of it is all ASCII. */
+function bytewise(row: Stored): string {
+  return typeof row === "string" ? row : row.toString("latin1");
 }
 
 type Mentioning = Pick<Message, "roomId" | "from"> & {
@@ -1056,8 +1091,8 @@ export function parseForeign(data: unknown): Omit<Message, "seq" | "hash"> | nul
   return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
 }
 
-function parseRow(row: string): Message {
-  return JSON.parse(row) as Message;
+function parseRow(row: Stored): Message {
+  return JSON.parse(String(row)) as Message;
 }
 
 /** Why `append.lua` or `change.lua` refused, with the ms to wait, if any. */

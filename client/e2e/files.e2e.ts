@@ -90,12 +90,19 @@ async function pick(page: Page, ...files: Given[]): Promise<void> {
   for (const { name } of files) await tray(page).getByText(name).waitFor();
 }
 
-/** Does what the browser does when files are pasted or dropped at an element. */
-async function bring(page: Page, types: string[], selector: string, files: Given[]): Promise<void> {
+/** Does what the browser does when files are pasted or dropped at an element, with the text that a system adds. */
+async function bring(
+  page: Page,
+  types: string[],
+  selector: string,
+  files: Given[],
+  beside = "",
+): Promise<void> {
   await page.locator(selector).first().waitFor();
   await page.evaluate(
-    ([kinds, at, given]) => {
+    ([kinds, at, given, words]) => {
       const data = new DataTransfer();
+      if (words !== "") data.setData("text/plain", words);
       for (const { name, mimeType, base64 } of given) {
         const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
         data.items.add(new File([bytes], name, { type: mimeType }));
@@ -113,6 +120,7 @@ async function bring(page: Page, types: string[], selector: string, files: Given
       types,
       selector,
       files.map(({ buffer, ...file }) => ({ ...file, base64: buffer.toString("base64") })),
+      beside,
     ] as const,
   );
 }
@@ -220,6 +228,48 @@ test("files are dropped on the conversation, and nowhere else; what is refused i
   await page.getByText("“9.txt” is one too many: a message takes 10 files.").waitFor();
   await eventually(() => tray(page).getByRole("listitem").count(), 10);
   await cat.context.close();
+});
+
+test("files are pasted although the system adds their names or paths as a text, but a picture of a text is not", async () => {
+  const { page, context } = await stage.enter("pat");
+  const pair = [text("one.txt"), text("zwei ü.txt")];
+  const written = await page.evaluateHandle(() => {
+    const pastes: boolean[] = [];
+    addEventListener("paste", ({ defaultPrevented }) => pastes.push(!defaultPrevented));
+    return pastes;
+  });
+  for (const names of [
+    "one.txt\rzwei u\u0308.txt",
+    "/home/pat/one.txt\n/home/pat/zwei ü.txt",
+    "file:///home/pat/one.txt\r\nfile:///home/pat/zwei%20%C3%BC.txt\r\n",
+    String.raw`C:\pat\one.txt`,
+  ]) {
+    await bring(page, ["paste"], "#composer", [text("cells.txt")], "1\t2");
+    await bring(page, ["paste"], "#composer", pair, names);
+    await eventually(() => tray(page).getByRole("listitem").count(), 2);
+    expect(await tray(page).getByText("cells.txt").count()).toBe(0);
+    for (const { name } of pair) await page.getByRole("button", { name: `Remove ${name}` }).click();
+    await eventually(() => tray(page).count(), 0);
+    // The browser writes what nobody takes.
+    expect(await written.evaluate((pastes) => pastes.splice(0))).toEqual([true, false]);
+  }
+  await context.close();
+});
+
+test("a folder is left out of a drop, and no file in its place, also beside a text", async () => {
+  const { page, context } = await stage.enter("fox");
+  // No script can make a folder.
+  await page.evaluate(() => {
+    DataTransferItem.prototype.webkitGetAsEntry = function entry() {
+      return { isDirectory: this.getAsFile()?.name === "folder" } as FileSystemEntry;
+    };
+  });
+  const given = [text("folder"), text("file.txt")];
+  await bring(page, ["dragover", "drop"], "[role=log]", given, "/home/fox/folder");
+  await page.getByText("Folders cannot be sent").waitFor();
+  await tray(page).getByText("file.txt").waitFor();
+  expect(await tray(page).getByRole("listitem").count()).toBe(1);
+  await context.close();
 });
 
 test("a message takes along what was pasted before Enter, though it is listed later, but not what was typed after", async () => {

@@ -31,13 +31,18 @@ export function listenForFiles(tell: (text: string) => void): () => void {
   const over = new AbortController();
   const { signal } = over;
 
-  function onPaste({ clipboardData, target }: ClipboardEvent) {
+  function onPaste(event: ClipboardEvent) {
+    const { clipboardData, target } = event;
     const files = [...(clipboardData?.files ?? [])];
     const text = clipboardData?.getData("text/plain") ?? "";
-    // Programs offer a picture of a text beside the text; systems the name of a file beside the file.
-    if (files.length === 0 || (text !== "" && text !== files[0]?.name)) return;
+    // Programs offer a picture of a text beside the text; systems the names of files beside the files.
+    if (files.length === 0 || !namesOnly(text, files)) return;
     const goal = target instanceof Element && target.closest("dialog") !== null ? null : goalOfFocus();
-    if (goal !== null) takers.get(goal)?.(files);
+    const take = goal === null ? undefined : takers.get(goal);
+    if (take === undefined) return;
+    // The names are no part of the message.
+    event.preventDefault();
+    take(files);
   }
 
   function onDrag(event: DragEvent) {
@@ -52,7 +57,9 @@ export function listenForFiles(tell: (text: string) => void): () => void {
       tell("Drop files on the conversation that they are for.");
       return;
     }
-    const folders = [...dataTransfer.items].map((item) => item.webkitGetAsEntry()?.isDirectory === true);
+    // A system may offer a text beside them, which is an item too.
+    const items = [...dataTransfer.items].filter(({ kind }) => kind === "file");
+    const folders = items.map((item) => item.webkitGetAsEntry()?.isDirectory === true);
     const files = [...dataTransfer.files].filter((_, at) => folders[at] !== true);
     if (folders.includes(true)) tell("Folders cannot be sent: pack them into one file, or send their files.");
     if (files.length > 0) takers.get(goal)?.(files);
@@ -62,6 +69,22 @@ export function listenForFiles(tell: (text: string) => void): () => void {
   for (const type of ["dragenter", "dragover", "drop"] as const) addEventListener(type, onDrag, { signal });
   addEventListener("dragleave", ({ relatedTarget }) => relatedTarget === null && drag(null), { signal });
   return () => over.abort();
+}
+
+/** Whether a text says nothing but what the files are called: a name, a path or an address in each line. */
+function namesOnly(text: string, files: readonly File[]): boolean {
+  const names = new Set(files.map(({ name }) => name.normalize()));
+  return text.split(/[\r\n]+/).every((line) => line === "" || names.has(nameIn(line).normalize()));
+}
+
+function nameIn(line: string): string {
+  if (!/^(?:\/|[a-z]:\\|file:)/i.test(line)) return line;
+  const name = line.split(/[/\\]/).at(-1) ?? "";
+  try {
+    return /^file:/i.test(line) ? decodeURIComponent(name) : name;
+  } catch {
+    return name;
+  }
 }
 
 function drag(goal: Goal | null) {

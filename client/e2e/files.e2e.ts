@@ -1,3 +1,6 @@
+import { appendFile, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
 import type { Page, Route } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -269,6 +272,30 @@ test("a folder is left out of a drop, and no file in its place, also beside a te
   await page.getByText("Folders cannot be sent").waitFor();
   await tray(page).getByText("file.txt").waitFor();
   expect(await tray(page).getByRole("listitem").count()).toBe(1);
+  await context.close();
+});
+
+test("a file that has changed since it was picked is refused by its name", async () => {
+  const { page, context } = await stage.enter("rae");
+  const folder = await mkdtemp(join(tmpdir(), "hubbub-picked-"));
+  const path = join(folder, "day.log");
+  await writeFile(path, "first line");
+  let answer = () => {};
+  await page.route("**/api/files", async (route) => {
+    if (route.request().method() === "GET") await new Promise<void>((resolve) => (answer = resolve));
+    await route.continue();
+  });
+  const asked = page.waitForRequest("**/api/files");
+  await page.locator("main input[type=file]").setInputFiles(path);
+  await asked;
+  await appendFile(path, "second line");
+  answer();
+  await page
+    .getByRole("alert")
+    .getByText("“day.log” cannot be read. Is it a folder, or has it changed?")
+    .waitFor();
+  expect(await tray(page).count()).toBe(0);
+  await rm(folder, { recursive: true });
   await context.close();
 });
 

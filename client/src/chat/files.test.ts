@@ -107,6 +107,28 @@ test("a file that the server refuses fails its message, which leaves nothing onc
   tab.chat.close();
 });
 
+test.each([
+  ["was changed", () => Promise.reject(new DOMException("It was changed.", "NotReadableError"))],
+  ["was deleted, which looks empty", () => Promise.resolve(new ArrayBuffer(0))],
+])("a file that %s fails its message, and holds up no other", async (what, arrayBuffer) => {
+  const bytes = Object.assign(new Blob(["some bytes"]), {
+    slice: () => Object.assign(new Blob(), { arrayBuffer }),
+  });
+  const tab = openTab(undefined, () => Promise.reject(new Error("No answer came")));
+  await tab.signUp();
+  await tab.chat.addFiles("0", [{ ...given("lost.txt"), bytes }]);
+  tab.chat.send("0");
+  tab.chat.setDraft("0", `after one that ${what}`);
+  tab.chat.send("0");
+  await until(() => tab.stored(`after one that ${what}`) !== undefined);
+  const [entry] = tab.chat.snapshot().outgoing;
+  expect(entry).toMatchObject({
+    state: "failed",
+    failure: { code: "invalid", message: "“lost.txt” cannot be read any more. Add it again." },
+  });
+  tab.chat.close();
+});
+
 test("a message is cancelled during its upload, which ends, and is the draft again, or if there is another waits in its place", async () => {
   const { begun, upload } = neverEnding();
   const tab = openTab(undefined, upload);

@@ -97,6 +97,8 @@ export function createFiles(needs: Needs) {
         progress,
       });
     } catch {
+      if (!(await isReadable(body)))
+        throw new ChatError("invalid", `“${name}” cannot be read any more. Add it again.`);
       throw new ChatError("unreachable", "The server does not answer. Check your connection and try again.");
     } finally {
       giveUp();
@@ -179,6 +181,15 @@ export function createFiles(needs: Needs) {
       drop(files.filter(({ key }) => !used.has(key)));
     },
   };
+}
+
+/** False for a folder, for an empty file, and for one that was moved, changed or locked since it was chosen. */
+export async function isReadable(bytes: Blob): Promise<boolean> {
+  const first = await bytes
+    .slice(0, 1)
+    .arrayBuffer()
+    .catch(() => null);
+  return first?.byteLength === 1;
 }
 
 function parse(text: string): unknown {

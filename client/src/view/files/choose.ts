@@ -1,7 +1,7 @@
 import { LIMITS, type FileLimits } from "@hubbub/server/protocol";
 import type { ChatClient } from "../../chat/chat.ts";
 import { filesSlot, type Slot } from "../../chat/drafts.ts";
-import type { GivenFile } from "../../chat/files.ts";
+import { isReadable, type GivenFile } from "../../chat/files.ts";
 import { filesIn } from "../../chat/state/files.ts";
 import type { ChatState } from "../../chat/state/state.ts";
 import { announce } from "../announce.tsx";
@@ -43,7 +43,9 @@ async function choose(chat: ChatClient, slot: Slot, files: readonly File[]): Pro
   const present = filesIn(state.drafts.get(filesSlot(slot))).length;
   let used = limits.used + waitingBytes(state);
   for (const file of files) {
-    const why = whyNot(file, present + given.length, { ...limits, used });
+    const why =
+      whyNot(file, present + given.length, { ...limits, used }) ??
+      ((await isReadable(file)) ? null : `“${file.name}” cannot be read. Is it a folder, or has it changed?`);
     if (why === null) {
       used += file.size;
       given.push(await measure(file));

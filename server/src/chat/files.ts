@@ -32,6 +32,8 @@ const THUMBNAIL_SIDE = 640;
 const AVATAR_SIDE = 256;
 /** A file that no message got within this time is removed. */
 const PENDING_MS = 24 * 3_600_000;
+/** One that arrives is looked at after this, unless its replica puts that off: longer than clocks differ. */
+const ARRIVING_MS = 3_600_000;
 /** How long a deletion waits for the store. */
 const REMOVED_WITHIN_MS = 2_000;
 
@@ -97,7 +99,8 @@ export class ChatFiles {
       this.#demandType(type);
       const about = await this.#store(id, path, type, arriving.bytes);
       const file = { id, name: withExtension(shown, type, about.type), ...about };
-      await this.#parts.files.add({ ...file, roomId, by: user.id, created: Date.now() });
+      const created = Date.now();
+      await this.#parts.files.add({ ...file, roomId, by: user.id, created }, created + PENDING_MS);
       return file;
     });
   }
@@ -117,7 +120,8 @@ export class ChatFiles {
         await rm(thumbnail, { force: true });
       }
       const file = { id, name: "avatar.webp", type: "image/webp", size };
-      await files.add({ ...file, by: user.id, created: Date.now() });
+      const created = Date.now();
+      await files.add({ ...file, by: user.id, created }, created + PENDING_MS);
       // It stays due: of two that are set at once, only the collector knows which one is left.
       await this.#changeAvatar(user.id, id);
       return file;
@@ -242,7 +246,7 @@ export class ChatFiles {
     if (bytes > config.fileBytes)
       throw new ChatError("too_large", `A file has at most ${config.fileBytes} bytes.`);
     const id = randomBytes(16).toString("base64url");
-    const over = await files.reserve(id, userId, bytes, Date.now() + PENDING_MS, {
+    const over = await files.reserve(id, userId, bytes, Date.now() + ARRIVING_MS, {
       user: config.userBytes,
       server: config.totalBytes,
     });
@@ -253,6 +257,10 @@ export class ChatFiles {
           ? `All your files have at most ${config.userBytes} bytes. Delete some first.`
           : "This server has no room for more files.",
       );
+    const arriving = setInterval(
+      () => void files.putOff(id, Date.now() + ARRIVING_MS).catch(() => undefined),
+      ARRIVING_MS / 12,
+    ).unref();
     let path: string | undefined;
     try {
       path = await spoolIn(
@@ -261,13 +269,15 @@ export class ChatFiles {
         exactly(bytes, source, new ChatError("invalid", "The file has not arrived whole.")),
       );
       const done = await work(id, path, await typeOf(path));
+      clearInterval(arriving);
       metrics.uploads.inc({ outcome: "stored" });
       metrics.fileBytes.inc(bytes);
       return done;
     } catch (error) {
+      clearInterval(arriving);
       const isRefused = error instanceof ChatError && error.code !== "unavailable";
       metrics.uploads.inc({ outcome: isRefused ? "refused" : "failed" });
-      // If this fails too, the collector does it, soon: what did not arrive counts no longer. A store that is away would
+      // If this fails too, the collector does it: what did not arrive counts no longer. A store that is away would
       // let the sender wait.
       await files.giveUp(id, userId, Date.now() + AGAIN_MS).catch(() => undefined);
       const removing = this.#parts.collector.remove(id).catch(() => undefined);

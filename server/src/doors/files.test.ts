@@ -8,10 +8,14 @@ import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
 import { pino } from "pino";
 import sharp from "sharp";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { readConfig } from "../config.ts";
 import type { Message, UploadedFile, User } from "../protocol.ts";
-import { startServer } from "../server.ts";
+import { Collector } from "../chat/collector.ts";
+import { Users } from "../chat/users.ts";
+import { startServer, type Replica } from "../server.ts";
+import { createBlobs } from "../store/blobs.ts";
+import { Files } from "../store/files.ts";
 import {
   both,
   newServer,
@@ -188,6 +192,66 @@ describe("a download of which its store gives more than there is", () => {
     const text = await textOf(socket).catch(() => "");
     away.store.answer = undefined;
     expect(text).not.toContain("200 OK");
+  });
+});
+
+describe("an upload that is under way", () => {
+  /** Sends a part of a file through a replica; answers how to go on. */
+  async function begin({ address }: Pick<Replica, "address">) {
+    const asked = request(`${address}/api/files`, {
+      method: "POST",
+      agent: false,
+      headers: {
+        origin: address,
+        cookie: bob.browser.cookie,
+        "x-file-name": "a.bin",
+        "x-room-id": "0",
+        "content-length": 100_000,
+      },
+    });
+    const status = new Promise<number | undefined>((done) => {
+      asked.on("response", (response) => done(response.resume().statusCode));
+      asked.on("error", () => done(undefined));
+    });
+    const before = await usedByBob();
+    asked.write(Buffer.alloc(1_000, 1));
+    await until(async () => (await usedByBob()) === before + 100_000);
+    const [id = ""] = await house.redis.zrange(house.keys.filesDue, "-1", "-1");
+    return { before, id, status, end: () => asked.end(Buffer.alloc(99_000, 1)) };
+  }
+  const usedByBob = async () => Number(await house.redis.hget(house.keys.filesUsed, bob.user.id));
+
+  it("counts for two hours at most once its replica has ended", async () => {
+    const third = await house.addReplica();
+    const { before, status } = await begin(third);
+    await third.close();
+    expect(await status).toBeUndefined();
+    expect(await usedByBob()).toBe(before + 100_000);
+    const config = readConfig(house.env);
+    const collector = new Collector({
+      files: new Files(house.redis, house.keys),
+      blobs: createBlobs(config.files.address, config.files.spool),
+      users: new Users(house.redis, house.keys, config),
+      log: pino({ level: "silent" }),
+    });
+    await collector.collect(Date.now() + 2 * 3_600_000);
+    expect(await usedByBob()).toBe(before);
+  });
+
+  it("is looked at by nobody, however long it takes, and then after a day if it is not sent", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { id, status, end } = await begin(both(house)[1]);
+    const due = async () => Number(await house.redis.zscore(house.keys.filesDue, id));
+    await house.redis.zadd(house.keys.filesDue, 1, id);
+    vi.advanceTimersByTime(600_000);
+    await until(async () => (await due()) > Date.now() + 3_000_000);
+    expect(await due()).toBeLessThan(Date.now() + 4_000_000);
+    end();
+    expect(await status).toBe(201);
+    vi.advanceTimersByTime(600_000);
+    expect(await due()).toBeGreaterThan(Date.now() + 23 * 3_600_000);
+    expect((await bob.browser.fetch("DELETE", `/api/files/${id}`)).status).toBe(204);
   });
 });
 

@@ -48,9 +48,15 @@ export class Files {
     await this.look([id], dueAt);
   }
 
-  /** Notes what has arrived; from now on its uploader can send it. */
-  async add(file: StoredFile): Promise<void> {
+  /** A file is still arriving: somebody looks at it no earlier than this. */
+  async putOff(id: string, dueAt: number): Promise<void> {
+    await this.#redis.zadd(this.#keys.filesDue, "XX", "GT", dueAt, id);
+  }
+
+  /** Notes what has arrived, and when somebody must look whether it was sent; from now on its uploader can send it. */
+  async add(file: StoredFile, dueAt: number): Promise<void> {
     const { id, roomId, by, name, type, size, width, height, animated, created } = file;
+    await this.look([id], dueAt);
     await this.#counted("resize", id, by, size);
     await this.#redis.hset(this.#keys.file(id), {
       ...(roomId !== undefined && { room: roomId }),

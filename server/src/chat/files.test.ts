@@ -461,6 +461,45 @@ describe("what a file is", () => {
 });
 
 describe("an upload", () => {
+  it.each(["is removed from the room", "deletes their account"])(
+    "is refused where its sender %s while it arrives, and leaves nothing behind",
+    async (what) => {
+      const [left, right] = both(house);
+      const gil = await person(left);
+      onTestFinished(() => gil.close());
+      const isGone = what.includes("account");
+      const room = isGone ? { id: "0" } : await ann.makes({ name: "brief", kind: "invite" });
+      const member = `/api/rooms/${room.id}/members/${gil.user.id}`;
+      if (!isGone) expect((await ann.browser.fetch("PUT", member, {})).status).toBe(200);
+      const before = stored();
+      const { browser } = gil;
+      const asked = httpRequest(`${right.address}/api/files`, {
+        method: "POST",
+        headers: {
+          origin: right.address,
+          cookie: browser.cookie,
+          "x-file-name": "a.txt",
+          "x-room-id": room.id,
+          "content-length": 10,
+        },
+      });
+      const answered = new Promise<number | undefined>((done, failed) => {
+        asked.on("response", (response) => done(response.resume().statusCode));
+        asked.on("error", failed);
+      });
+      asked.write("first");
+      const used = async () => Number(await house.redis.hget(house.keys.filesUsed, gil.user.id));
+      await until(async () => (await used()) === 10);
+      const over = isGone
+        ? browser.fetch("DELETE", "/api/me", { password: "correct horse", messages: "keep" })
+        : ann.browser.fetch("DELETE", member);
+      expect((await over).status).toBe(204);
+      asked.end("after");
+      expect(await answered).toBe(404);
+      expect([await used(), stored()]).toEqual([0, before]);
+    },
+  );
+
   it("that is empty, too long, cut, without a length or without a room leaves nothing behind", async () => {
     const before = [stored(), await house.redis.hgetall(house.keys.filesSizes)];
     expect(await upload(ann, "")).toMatchObject({ status: 400, body: { code: "invalid" } });

@@ -99,6 +99,8 @@ export class ChatFiles {
       this.#demandType(type);
       const about = await this.#store(id, path, type, arriving.bytes);
       const file = { id, name: withExtension(shown, type, about.type), ...about };
+      // The right, or the account, may have been lost while it arrived.
+      await this.#parts.rooms.demand(user, roomId, "send");
       const created = Date.now();
       await this.#parts.files.add({ ...file, roomId, by: user.id, created }, created + PENDING_MS);
       return file;

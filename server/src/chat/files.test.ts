@@ -553,6 +553,16 @@ describe("an upload", () => {
     ["  two   words .txt ", "two words .txt"],
     ["日本語 📎.pdf", "日本語 📎.pdf"],
     ["e\u0301.txt", "é.txt"],
+    [
+      "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.pdf",
+      "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.pdf",
+    ],
+    ["\u0915\u094d\u200d\u0937.pdf", "\u0915\u094d\u200d\u0937.pdf"],
+    [
+      "\u{1f469}\u200d\u{1f467} \u2764\ufe0f\u200d\u{1f525}.png",
+      "\u{1f469}\u200d\u{1f467} \u2764\ufe0f\u200d\u{1f525}.png",
+    ],
+    ["in\u200dvoice\u200c.pdf", "invoice.pdf"],
   ])("named %j is shown as %j", (given, shown) => {
     expect(nameOf(given)).toBe(shown);
   });

@@ -366,17 +366,20 @@ function isText(sample: Buffer): boolean {
   }
 }
 
+/** Characters with which a joiner (U+200C, U+200D) spells another word or emoji than without it. */
+const JOINING = String.raw`[\p{M}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Mongolian}\p{Extended_Pictographic}\p{Emoji_Modifier}]`;
+const UNWANTED = new RegExp(
+  String.raw`(?<!${JOINING})[\u200c\u200d]|(?![\u200c\u200d])\p{C}|[<>:"|?*]`,
+  "gu",
+);
+
 /**
  * A file's name as it is shown and saved: without a path, and without characters that are invisible or change the
  * direction of a text; long ones are shortened before their extension.
  */
 export function nameOf(given: string): string {
   const last = given.normalize("NFC").split(/[/\\]/).at(-1) ?? "";
-  const clean = last
-    .replaceAll(/\p{C}|[<>:"|?*]/gu, "")
-    .replaceAll(/\s+/gu, " ")
-    .trim()
-    .replace(/^\.+/, "");
+  const clean = last.replaceAll(UNWANTED, "").replaceAll(/\s+/gu, " ").trim().replace(/^\.+/, "");
   if (clean === "" || !isVisible(clean)) return "file";
   if (clean.length <= LIMITS.fileName) return clean;
   const extension = cut(extname(clean), 16);

@@ -480,6 +480,30 @@ describe("a log that another program wrote", () => {
     await joe.hears("next");
   });
 
+  it.each([1, BOUNDS.syncRows.value + 1])(
+    "cuts nobody off by rubbish that begins as a message of ours does: %i rows of it",
+    async (count) => {
+      const roomId = await freshRoom();
+      const good = await mary.say(roomId, "good");
+      await joe.hears("good");
+      const rubbish = Array.from({ length: count }, (_, index) => [
+        good.date + 0.001 * (index + 1),
+        `{"roomId":"${roomId}","seq":2,"date":${good.date},"hash":"abc","from":"1","message":"${index}" rubbish`,
+      ]);
+      await house.redis.zadd(house.keys.room(roomId), ...(rubbish.flat() as [number, string]));
+      // Of a message that was not heard: whoever listens reads the log.
+      const lost = { roomId, seq: 9, date: good.date, hash: "abc", from: "1", message: "lost" };
+      const announced = JSON.stringify({ serverId: "test", type: "message", data: lost });
+      const next = await mary.say(roomId, `next of ${count}`);
+      await house.redis.publish(house.keys.roomChannel(roomId), announced);
+      const answers = await Promise.all([sync(joe, cursorOf(roomId, good)), page(joe, roomId)]);
+      for (const { messages } of answers) expect(messages.at(-1)).toEqual(next);
+      const last = await mary.say(roomId, `last of ${count}`);
+      expect(await joe.hears(last.message)).toEqual(last);
+      expect([mary, joe].map(({ socket }) => socket.connected)).toEqual([true, true]);
+    },
+  );
+
   it("leaves the list of rooms readable if it ends in rubbish", async () => {
     const roomId = await freshRoom();
     await house.redis.zadd(house.keys.room(roomId), Date.now() + 60_000, "rubbish");

@@ -1,8 +1,8 @@
 import * as fc from "fast-check";
 import { Redis } from "ioredis";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { createKeys } from "../keys.ts";
-import { BOUNDS } from "../limits.ts";
+import { BOUNDS, RATES } from "../limits.ts";
 import { createMetrics } from "../metrics.ts";
 import { testRedisUrl } from "../testing.ts";
 import { addressKey, createThrottle } from "./throttle.ts";
@@ -63,6 +63,26 @@ it("what a burst of requests reads begins in many turns of the event loop, also 
   await Promise.all(all);
   // A turn may see the end of one round and the begin of the next.
   expect(most).toBeLessThan(5 * BOUNDS.turn.value);
+});
+
+it("a charge is given back within its own window only: the next one has no more than its points", async () => {
+  const redis = new Redis(testRedisUrl());
+  vi.useFakeTimers({ toFake: ["Date", "performance", "setTimeout", "clearTimeout"] });
+  onTestFinished(() => {
+    vi.useRealTimers();
+    redis.disconnect();
+  });
+  const throttle = createThrottle({ rateLimits: true }, redis, createKeys("test:"), createMetrics());
+  const { points, seconds } = RATES.work;
+  await throttle.take("work", "a");
+  await vi.advanceTimersByTimeAsync(seconds * 1_000 - 100);
+  const slow = () => new Promise<void>((resolve) => setTimeout(resolve, 200));
+  const paid = throttle.pay("a", points - 1, slow, () => 1);
+  await vi.advanceTimersByTimeAsync(150);
+  await throttle.take("work", "a", points);
+  await vi.advanceTimersByTimeAsync(100);
+  await paid;
+  await expect(throttle.take("work", "a")).rejects.toMatchObject({ code: "rate_limited" });
 });
 
 it("a read that Redis does not answer holds up no other", async () => {

@@ -77,13 +77,17 @@ export function createThrottle(
           });
     limiters.set(what, limiter);
   }
+  /** Takes points; answers in how many ms their window is over. */
+  const consume = async (what: keyof typeof RATES, who: string, points: number): Promise<number> => {
+    try {
+      return (await limiters.get(what)?.consume(who, points))?.msBeforeNext ?? 0;
+    } catch (refused) {
+      throw refused instanceof RateLimiterRes ? refuse(what, refused.msBeforeNext) : refused;
+    }
+  };
   return {
     async take(what, who, points = 1) {
-      try {
-        await limiters.get(what)?.consume(who, points);
-      } catch (refused) {
-        throw refused instanceof RateLimiterRes ? refuse(what, refused.msBeforeNext) : refused;
-      }
+      await consume(what, who, points);
     },
     async check(what, who) {
       const counted = await limiters.get(what)?.get(who);
@@ -94,17 +98,16 @@ export function createThrottle(
       await limiters.get(what)?.reward(who);
     },
     async pay(userId, most, work, cost) {
-      await this.take("work", userId, most);
-      const began = performance.now();
+      const over = (await consume("work", userId, most)) + performance.now();
       let used = 1;
       try {
         const done = await work();
         used = cost(done);
         return done;
       } finally {
-        // Points of a window that is over were returned at its end.
+        // Points of a window that is over were returned at its end: the next one would have more than its own.
         if (used > most) await limiters.get("work")?.penalty(userId, Math.ceil(used - most));
-        if (used < most && performance.now() - began < RATES.work.seconds * 1_000)
+        if (used < most && performance.now() < over)
           await limiters.get("work")?.reward(userId, most - Math.ceil(used));
       }
     },

@@ -342,7 +342,7 @@ export const BOUNDS = {
  */
 export const SHED = {
   presence: { delayMs: 100, memory: 0.8, why: "online and offline users are told later" },
-  history: { delayMs: 250, memory: 0.85, why: "pages, lists, transcripts and `sync` can wait" },
+  history: { delayMs: 250, memory: 0.85, why: "pages, lists, transcripts, joined rooms and `sync` can wait" },
   handshakes: { delayMs: 500, memory: 0.9, why: "other replicas take them" },
   sends: { delayMs: 1_000, memory: 0.95, why: "they wait in the senders' outboxes; /readyz says 503" },
 } as const satisfies Record<string, { delayMs: number; memory: number; why: string }>;

@@ -92,6 +92,8 @@ describe("an overloaded replica", () => {
     const cursor = { roomId: "0", seq: 0, date: 0 };
     const synced = await mary.socket.emitWithAck("sync", { rooms: [cursor] });
     expect(synced).toMatchObject({ ok: false, error: { code: "unavailable" } });
+    const joined = await mary.socket.emitWithAck("room.join", { roomId: "0" });
+    expect(joined).toMatchObject({ ok: false, error: { code: "unavailable" } });
     const friend = await person(both(house)[0], "friend");
     await friend.say("0", "still heard");
     await mary.hears("still heard");

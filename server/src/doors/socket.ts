@@ -437,9 +437,10 @@ export class SocketDoor {
   }
 
   /** A joined room with its newest page, as JSON: charged as a page is, also for somebody who was a member before. */
-  #join(connection: Connection, id: RoomId): Promise<Buffer> {
-    const { throttle, relay } = this.#parts;
+  async #join(connection: Connection, id: RoomId): Promise<Buffer> {
+    const { throttle, relay, load } = this.#parts;
     const { user } = connection.data;
+    load.demand("history");
     const join = async (): Promise<Buffer> => {
       await this.#chat.rooms.join(user, id);
       await this.#attach(connection, [id]);

@@ -1,4 +1,5 @@
 import { request } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
@@ -933,6 +934,27 @@ it("a joined room's page is charged as pages are, before the room is joined", as
     expect(await join(ben, other.id)).toMatchObject({ ok: false, error: { code: "rate_limited" } });
     expect(await strict.redis.sismember(strict.keys.userRooms(ben.user.id), other.id)).toBe(0);
     expect(await join(ann, long.id)).toMatchObject({ ok: true });
+  } finally {
+    await strict.close();
+  }
+});
+
+it("a join that still waits when its user logs out is not carried out", async () => {
+  const strict = await replicas(1, { RATE_LIMITS: "on" });
+  try {
+    const [replica] = strict.replicas as [Replica];
+    const [ann, ben] = [await person(replica), await person(replica)];
+    const rooms: string[] = [];
+    while (rooms.length < 60)
+      rooms.push((await ann.browser.post<Room>("/api/rooms", { name: `Room ${rooms.length}` })).body.id);
+    const listed = () => strict.redis.scard(strict.keys.userRooms(ben.user.id));
+    const before = await listed();
+    for (const roomId of rooms) ben.socket.emit("room.join", { roomId }, () => undefined);
+    await until(async () => (await listed()) > before);
+    await ben.browser.post("/api/logout");
+    // Until nothing more is carried out.
+    for (let known = -1; known !== (await listed()); await sleep(300)) known = await listed();
+    expect(await listed()).toBeLessThan(rooms.length);
   } finally {
     await strict.close();
   }

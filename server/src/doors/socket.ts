@@ -442,6 +442,8 @@ export class SocketDoor {
     const { user } = connection.data;
     load.demand("history");
     const join = async (): Promise<Buffer> => {
+      // They may have logged out, or been cut off, while it waited.
+      if (!connection.connected) throw new ChatError("unauthorized", "This connection has ended.");
       await this.#chat.rooms.join(user, id);
       await this.#attach(connection, [id]);
       const kept = await relay.newest(id, LIMITS.pageDefault);

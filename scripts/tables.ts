@@ -99,6 +99,9 @@ function variables(): string[][] {
   ]);
 }
 
+/** A field of a type may have the name of a code. */
+const codes = /export const ERROR_CODES[^]*?as const;/.exec(protocol)?.[0] ?? "";
+
 /** The types of protocol.ts that events and answers name. */
 function shapes(): string {
   const types = /export type UserId[^]*?(?=export type ClientEvents)/.exec(protocol)?.[0] ?? "";
@@ -130,7 +133,7 @@ const MADE: Record<string, () => string> = {
   codes: () =>
     table(
       ["code", "status", "means"],
-      Object.entries(STATUS).map(([name, status]) => [code(name), status, commentOf(name, protocol)]),
+      Object.entries(STATUS).map(([name, status]) => [code(name), status, commentOf(name, codes)]),
     ),
   input: () => table(["limit", "value", "of"], input()),
   variables: () => table(["variable", "default", "meaning"], variables()),

@@ -138,6 +138,8 @@ const ANNOUNCED_CHANGE = new RegExp(
   String.raw`^\{"serverId":"[^"\\]*","type":"change","data":\{"roomId":"([\d:]+)","what":"(@?\d+)","rev":(${NUMBER}),"hash":"([0-9a-f]+)"(?:,"now":(?:(${MESSAGE})|(${STRING})))?\}\}$`,
 );
 
+/** In signs or bytes: ten times the longest row, of a message with files and reactions. */
+const LONGEST = 1e6;
 /** The last moment of a Date, in the year 275760: formatting a later one throws, here and in browsers. */
 const LAST_DATE = 8.64e15;
 /** As change.lua has it. */
@@ -865,7 +867,7 @@ export function chain(hash: string, date: number, tail: string): string {
 
 /** A message that `append.lua` announced, or null for any other announcement. */
 export function readAnnouncement(text: string): Heard | null {
-  const announced = ANNOUNCED.exec(text);
+  const announced = matched(ANNOUNCED, text);
   if (!announced) return null;
   const [, revHash, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
   return { seq: Number(seq), date: Number(date), hash, roomId, json, tail, revHash };
@@ -902,7 +904,7 @@ export function announcementOf(serverId: string, roomId: RoomId, what: string): 
 
 /** A change that `change.lua` announced, or null for any other announcement. */
 export function readChange(text: string): HeardChange | null {
-  const heard = ANNOUNCED_CHANGE.exec(text);
+  const heard = matched(ANNOUNCED_CHANGE, text);
   if (!heard) return null;
   const [, roomId = "", what = "", rev, hash = "", row] = heard;
   const record = heard.at(-1);
@@ -993,14 +995,19 @@ function headPart({ seq, date, hash }: Head): Head {
   return { seq, date, hash };
 }
 
+/** Nothing that a script writes is so long, and a pattern throws at a text of a few MB. */
+function matched(pattern: RegExp, text: string): RegExpExecArray | null {
+  return text.length > LONGEST ? null : pattern.exec(text);
+}
+
 /** Whether a script wrote this row: then it is valid JSON of a message. */
 export function isOwnRow(row: Stored): boolean {
-  return STORED.test(bytewise(row));
+  return row.length <= LONGEST && STORED.test(bytewise(row));
 }
 
 /** The place in the log of a row that a script wrote, or null for any other row. */
 export function headOf(row: Stored): Head | null {
-  const [, , seq, date, hash = ""] = STORED.exec(bytewise(row)) ?? [];
+  const [, , seq, date, hash = ""] = matched(STORED, bytewise(row)) ?? [];
   return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
 }
 

@@ -504,6 +504,17 @@ describe("a log that another program wrote", () => {
     },
   );
 
+  it("breaks no page and no sync by a row of 6 MB", async () => {
+    const roomId = await freshRoom();
+    const good = await mary.say(roomId, "good");
+    const text = String.raw`\u0041`.repeat(1_000_000);
+    const row = `{"roomId":"${roomId}","seq":2,"date":1,"hash":"ab","from":"1","message":"${text}"}`;
+    await house.redis.zadd(house.keys.room(roomId), good.date + 0.5, row);
+    const next = await mary.say(roomId, "behind 6 MB");
+    expect((await page(joe, roomId)).messages).toEqual([good, next]);
+    expect((await sync(joe, cursorOf(roomId, good))).messages.at(-1)).toEqual(next);
+  });
+
   it("leaves the list of rooms readable if it ends in rubbish", async () => {
     const roomId = await freshRoom();
     await house.redis.zadd(house.keys.room(roomId), Date.now() + 60_000, "rubbish");

@@ -301,14 +301,14 @@ export class ChatMessages {
   }
 
   /** What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's. */
-  async sync(user: User, cursor: Cursor): Promise<Buffer> {
+  async sync(user: User, cursor: Cursor): Promise<string | Buffer> {
     if (await this.#members.has(cursor.roomId, user.id)) {
       const synced = await this.#log.syncJson(cursor);
       // Asked again, for who was removed meanwhile.
       if (await this.#members.has(cursor.roomId, user.id)) return synced;
     }
     const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
-    return Buffer.from(JSON.stringify(unknown));
+    return JSON.stringify(unknown);
   }
 
   /** A room's history as an HTML page, in chunks. Throws `not_found` before the first of them. */

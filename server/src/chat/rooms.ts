@@ -396,7 +396,7 @@ export class ChatRooms {
   }
 
   /** A room with its newest messages, oldest first, as JSON. Throws `not_found`. */
-  async open(user: User, roomId: RoomId, size: number): Promise<Buffer> {
+  async open(user: User, roomId: RoomId, size: number): Promise<string | Buffer> {
     const revision = this.#log.revision(roomId);
     const read = Promise.all([this.describe(roomId, user.id), this.#log.newestRows(roomId, size), revision]);
     return joinedJson(...(await this.#members.reading(roomId, user.id, read)));

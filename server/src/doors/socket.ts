@@ -437,11 +437,11 @@ export class SocketDoor {
   }
 
   /** A joined room with its newest page, as JSON: charged as a page is, also for somebody who was a member before. */
-  async #join(connection: Connection, id: RoomId): Promise<Buffer> {
+  async #join(connection: Connection, id: RoomId): Promise<string | Buffer> {
     const { throttle, relay, load } = this.#parts;
     const { user } = connection.data;
     load.demand("history");
-    const join = async (): Promise<Buffer> => {
+    const join = async (): Promise<string | Buffer> => {
       // They may have logged out, or been cut off, while it waited.
       if (!connection.connected) throw new ChatError("unauthorized", "This connection has ended.");
       await this.#chat.rooms.join(user, id);
@@ -452,7 +452,7 @@ export class SocketDoor {
     };
     const most = LIMITS.pageDefault * BOUNDS.messageKb.value;
     return throttle.queue("page", user.id, () =>
-      throttle.pay(user.id, most, join, (json) => json.length / 1_024),
+      throttle.pay(user.id, most, join, (json) => Buffer.byteLength(json) / 1_024),
     );
   }
 
@@ -460,10 +460,10 @@ export class SocketDoor {
    * What follows each cursor, in order, as JSON; for rooms that the connection hears, from memory if possible. Once
    * the answer is long, the rest of the rooms are only marked as having more: the client asks for them next.
    */
-  #sync({ data }: Connection, cursors: Cursor[]): Promise<Buffer> {
+  #sync({ data }: Connection, cursors: Cursor[]): Promise<string | Buffer> {
     const { relay, throttle, load } = this.#parts;
     const { user } = data;
-    const one = async (from: Cursor): Promise<Buffer> => {
+    const one = async (from: Cursor): Promise<string | Buffer> => {
       const rows = data.rooms.has(from.roomId) ? await relay.since(from) : null;
       // The connection may have left the room meanwhile.
       if (!rows || !data.rooms.has(from.roomId)) return this.#chat.messages.sync(user, from);
@@ -477,16 +477,16 @@ export class SocketDoor {
         revision: { rev: rev ?? 0, revHash },
       });
     };
-    const all = async (): Promise<Buffer> => {
-      const rooms: Buffer[] = [];
+    const all = async (): Promise<string | Buffer> => {
+      const rooms: (string | Buffer)[] = [];
       let bytes = 0;
       for (let start = 0; start < cursors.length; start += BOUNDS.syncAtOnce.value) {
         const asked = cursors.slice(start, start + BOUNDS.syncAtOnce.value);
         const told =
           bytes > BOUNDS.syncLength.value
-            ? asked.map(({ roomId: id }) => Buffer.from(`{"roomId":"${id}","messages":[],"more":true}`))
+            ? asked.map(({ roomId: id }) => `{"roomId":"${id}","messages":[],"more":true}`)
             : await Promise.all(asked.map(one));
-        for (const synced of told) bytes += synced.length;
+        for (const synced of told) bytes += Buffer.byteLength(synced);
         rooms.push(...told);
       }
       return listJson(`{"rooms":[`, rooms, "]}");
@@ -495,7 +495,7 @@ export class SocketDoor {
     load.demand("history");
     const most = cursors.length + SYNC_KB;
     return throttle.queue("sync", user.id, () =>
-      throttle.pay(user.id, most, all, (json) => cursors.length + json.length / 1_024),
+      throttle.pay(user.id, most, all, (json) => cursors.length + Buffer.byteLength(json) / 1_024),
     );
   }
 

@@ -176,7 +176,7 @@ export class Log {
   readonly #envelope: string;
   readonly #schema: Schema;
   readonly #copies: { count: number; timeoutMs: number };
-  readonly #reads = new Map<string, Promise<Buffer>>();
+  readonly #reads = new Map<string, Promise<Stored>>();
   /** How many rows of a room are no messages. */
   readonly #strays = new Map<RoomId, number>();
   readonly #copying = new SharedRuns<void>();
@@ -504,7 +504,7 @@ export class Log {
         ? `,"threads":${JSON.stringify(await this.#threadsOf(roomId, rows))}`
         : "";
       const whether = `"more":${more}${newer === undefined ? "" : `,"newer":${newer}`}${threads}`;
-      return listJson(`{"messages":[`, rows, `],${whether},"rev":${rev},"revHash":"${revHash}"}`);
+      return toBytes(listJson(`{"messages":[`, rows, `],${whether},"rev":${rev},"revHash":"${revHash}"}`));
     });
   }
 
@@ -591,7 +591,7 @@ export class Log {
   }
 
   /** What follows a client's cursor: a SyncedRoom as JSON. */
-  syncJson({ roomId, seq, date, hash = "", rev, revHash = "" }: Cursor): Promise<Buffer> {
+  syncJson({ roomId, seq, date, hash = "", rev, revHash = "" }: Cursor): Promise<Stored> {
     return this.#readOnce(`sync ${roomId} ${seq} ${date} ${hash} ${rev} ${revHash}`, async () => {
       const since = rev === undefined ? undefined : ([String(rev), revHash] as const);
       const { reset, changes, rows, more, position } = await this.#following(
@@ -612,8 +612,8 @@ export class Log {
    * Equal questions in one turn of the event loop share one answer, as when thousands come back at once. The answer is
    * never too old: what completes in a turn was asked for before it.
    */
-  #readOnce(name: string, read: () => Promise<Buffer>): Promise<Buffer> {
-    const asked = this.#reads.get(name);
+  #readOnce<T extends Stored>(name: string, read: () => Promise<T>): Promise<T> {
+    const asked = this.#reads.get(name) as Promise<T> | undefined;
     if (asked) return asked;
     const answer = read();
     if (this.#reads.size === 0) setImmediate(() => this.#reads.clear());
@@ -950,7 +950,7 @@ export function syncedJson(room: {
   after: number | undefined;
   changed: readonly string[] | null;
   revision: Revision;
-}): Buffer {
+}): Stored {
   const { roomId, rows, more, reset, changed, revision } = room;
   const begin = `{"roomId":"${roomId}","messages":[`;
   const end = `],"more":${more}${reset === undefined ? "" : `,"reset":"${reset}"`}`;
@@ -961,7 +961,7 @@ export function syncedJson(room: {
 }
 
 /** A room that was joined, with its newest rows, as JSON. */
-export function joinedJson(room: Room, rows: readonly Stored[], { rev, revHash }: Revision): Buffer {
+export function joinedJson(room: Room, rows: readonly Stored[], { rev, revHash }: Revision): Stored {
   return listJson(
     `{"room":${JSON.stringify(room)},"messages":[`,
     rows,
@@ -970,13 +970,14 @@ export function joinedJson(room: Room, rows: readonly Stored[], { rev, revHash }
 }
 
 /**
- * JSON with a list of what is JSON already, which `begin` and `end` open and close. Bytes that are no UTF-8, as another
- * program may have written, would end a client's connection: they are replaced.
+ * JSON with a list of what is JSON already, which `begin` and `end` open and close: a text if all of it is. Bytes that are
+ * no UTF-8, as another program may have written, would end a client's connection: they are replaced.
  */
-export function listJson(begin: string, list: readonly Stored[], end: string): Buffer {
+export function listJson(begin: string, list: readonly Stored[], end: string): Stored {
+  if (list.every((one) => typeof one === "string")) return `${begin}${list.join(",")}${end}`;
   const parts = list.flatMap((one, index) => (index === 0 ? [one] : [",", one]));
   const bytes = Buffer.concat([begin, ...parts, end].map(toBytes));
-  return isUtf8(bytes) ? bytes : Buffer.from(bytes.toString());
+  return isUtf8(bytes) ? bytes : bytes.toString();
 }
 
 function toBytes(text: Stored): Buffer {

@@ -159,6 +159,7 @@ const SECONDS_BELOW = 1e11;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 const NO_CHANGES = ["", ""] as const;
+const COMMA = Buffer.from(",");
 /** How many steps Redis may spend on leaving deleted answers out of one page's counts: about a millisecond. */
 const THREAD_STEPS = 5_000;
 /** How often a change is tried while other replicas change the same message. */
@@ -975,8 +976,10 @@ export function joinedJson(room: Room, rows: readonly Stored[], { rev, revHash }
  */
 export function listJson(begin: string, list: readonly Stored[], end: string): Stored {
   if (list.every((one) => typeof one === "string")) return `${begin}${list.join(",")}${end}`;
-  const parts = list.flatMap((one, index) => (index === 0 ? [one] : [",", one]));
-  const bytes = Buffer.concat([begin, ...parts, end].map(toBytes));
+  const parts: Buffer[] = [Buffer.from(begin)];
+  for (const one of list) parts.push(toBytes(one), COMMA);
+  parts.pop();
+  const bytes = Buffer.concat([...parts, Buffer.from(end)]);
   return isUtf8(bytes) ? bytes : bytes.toString();
 }
 

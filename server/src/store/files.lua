@@ -14,7 +14,8 @@ end
 if what == 'release' then
   if before then
     redis.call('HDEL', KEYS[2], id)
-    count(owner, -tonumber(size))
+    -- Not its negative: that of 0 is no integer to Redis.
+    count(owner, 0 - tonumber(size))
   end
   redis.call('ZREM', KEYS[1], id)
   return { 'released' }

@@ -593,6 +593,16 @@ async function collectAll(): Promise<void> {
 }
 
 describe("the collector", () => {
+  it("forgets an upload that was given up at its first look, also if nothing of it had arrived", async () => {
+    const files = new Files(house.redis, house.keys);
+    const id = "given-up-given-up-give";
+    await files.reserve(id, ann.user.id, 1_000, Date.now(), { user: 0, server: 0 });
+    await files.giveUp(id, ann.user.id, Date.now());
+    await collector().collect(Date.now() + 1);
+    expect(await house.redis.zscore(house.keys.filesDue, id)).toBeNull();
+    expect(await house.redis.hget(house.keys.filesSizes, id)).toBeNull();
+  });
+
   it("removes what never got a message, and nothing that is in use, however often it runs", async () => {
     const [left, right] = [collector(), collector()];
     const kept: string[] = [];

@@ -35,7 +35,6 @@ import { signIn, type SignedIn } from "./signedIn.ts";
 import {
   answering,
   asChanged,
-  isMeant,
   withoutHalves,
   type Answering,
   type Outgoing,
@@ -358,23 +357,16 @@ export function createChatClient(world: World) {
     /** Begins the draft of an edit, unless there is one. It is of the message's present state, whatever comes after. */
     beginEdit(shown: Message): void {
       const { drafts, changing, rooms } = store.snapshot();
-      const { roomId, seq, hash, from } = shown;
+      const { roomId, seq, from } = shown;
       const slot = changeSlot(roomId, seq);
       if (drafts.has(slot)) return;
       // The page shows a state that may be some ms old.
-      const stored = newest(shown, rooms?.get(roomId)?.log?.messages ?? []);
-      const { rev = 0, message, deleted } = asChanged(stored, changing, from);
+      const { edited: _, ...stored } = newest(shown, rooms?.get(roomId)?.log?.messages ?? []);
+      const { rev = 0, message, deleted, edited } = asChanged(stored, changing, from);
       if (deleted !== undefined) return;
-      // The state that an edit on its way will make is shown already, and has no number yet.
-      const isKnown = !changing.some(
-        (entry) =>
-          entry.state !== "failed" &&
-          entry.roomId === roomId &&
-          entry.change.do === "edit" &&
-          isMeant(entry.change, { seq, hash }),
-      );
       setDraft(slot, message || EMPTY);
-      setDraft(revSlot(slot), isKnown ? `${rev}` : "");
+      // The state that an edit on its way will make has no number yet.
+      setDraft(revSlot(slot), edited === undefined ? `${rev}` : "");
     },
     /**
      * Edits one of this user's messages. If that is refused, as after an edit elsewhere, the text becomes the draft

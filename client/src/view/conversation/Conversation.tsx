@@ -178,7 +178,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
               !(room.folded && one.thread !== undefined),
           );
           if (last === undefined) return false;
-          beginEdit(chat, asChanged(last), "log");
+          beginEdit(chat, last, "log");
           face.current?.show(last.seq);
           return true;
         }}

@@ -238,7 +238,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
             (one) => one.from === me.id && asChanged(one).deleted === undefined,
           );
           if (own === undefined) return false;
-          beginEdit(chat, asChanged(own), "thread");
+          beginEdit(chat, own, "thread");
           return true;
         }}
         onPage={(views) => {

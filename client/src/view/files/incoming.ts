@@ -73,17 +73,16 @@ export function listenForFiles(tell: (text: string) => void): () => void {
 
 /** Whether a text says nothing but what the files are called: a name, a path or an address in each line. */
 function namesOnly(text: string, files: readonly File[]): boolean {
-  const names = new Set(files.map(({ name }) => name.normalize()));
-  return text.split(/[\r\n]+/).every((line) => line === "" || names.has(nameIn(line).normalize()));
+  const names = files.map(({ name }) => name.normalize());
+  const said = text.replace(/^file:.*/gim, decoded).replace(/^(?:\/|[a-z]:\\|file:).*[/\\]/gim, "");
+  return said.split(/[\r\n]+/).every((line) => line === "" || names.includes(line.normalize()));
 }
 
-function nameIn(line: string): string {
-  if (!/^(?:\/|[a-z]:\\|file:)/i.test(line)) return line;
-  const name = line.split(/[/\\]/).at(-1) ?? "";
+function decoded(address: string): string {
   try {
-    return /^file:/i.test(line) ? decodeURIComponent(name) : name;
+    return decodeURIComponent(address);
   } catch {
-    return name;
+    return address;
   }
 }
 

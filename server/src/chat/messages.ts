@@ -16,7 +16,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
-import { headOf, unanswered, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
+import { headOf, unanswered, type Json, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Settings } from "../store/settings.ts";
 import { demand, may, refused, roleIn } from "./access.ts";
@@ -301,7 +301,7 @@ export class ChatMessages {
   }
 
   /** What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's. */
-  async sync(user: User, cursor: Cursor): Promise<string | Buffer> {
+  async sync(user: User, cursor: Cursor): Promise<Json> {
     if (await this.#members.has(cursor.roomId, user.id)) {
       const synced = await this.#log.syncJson(cursor);
       // Asked again, for who was removed meanwhile.

@@ -21,7 +21,7 @@ import {
 import type { Audit } from "../store/audit.ts";
 import type { Picked } from "../store/ids.ts";
 import { keepsRecords } from "../store/kinds.ts";
-import { joinedJson, unknownRoom, type Log, type MemberRecord } from "../store/log.ts";
+import { joinedJson, unknownRoom, type Json, type Log, type MemberRecord } from "../store/log.ts";
 import { tooManyRooms, type Entry, type Guard, type Members } from "../store/members.ts";
 import type { Facts, Rooms } from "../store/rooms.ts";
 import { demand, roleIn, type Action, type Situation } from "./access.ts";
@@ -396,7 +396,7 @@ export class ChatRooms {
   }
 
   /** A room with its newest messages, oldest first, as JSON. Throws `not_found`. */
-  async open(user: User, roomId: RoomId, size: number): Promise<string | Buffer> {
+  async open(user: User, roomId: RoomId, size: number): Promise<Json> {
     const revision = this.#log.revision(roomId);
     const read = Promise.all([this.describe(roomId, user.id), this.#log.newestRows(roomId, size), revision]);
     return joinedJson(...(await this.#members.reading(roomId, user.id, read)));

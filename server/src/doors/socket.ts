@@ -45,7 +45,7 @@ import {
   type ServerEvents,
   type UserId,
 } from "../protocol.ts";
-import { joinedJson, listJson, syncedJson, unknownRoom } from "../store/log.ts";
+import { joinedJson, listJson, syncedJson, unknownRoom, type Json } from "../store/log.ts";
 import type { RedisClient } from "../store/redis.ts";
 import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
@@ -379,7 +379,7 @@ export class SocketDoor {
   #listener<T>(
     limit: "message" | "event",
     schema: z.ZodType<T>,
-    handle: (connection: Connection, asked: T) => Promise<string | Buffer>,
+    handle: (connection: Connection, asked: T) => Promise<Json>,
   ): Listener {
     const { delivery, security } = this.#parts;
     const respond = async (connection: Connection, body: unknown, answer: unknown): Promise<void> => {
@@ -403,8 +403,8 @@ export class SocketDoor {
   async #reply(
     limit: "message" | "event",
     { data: { user } }: Connection,
-    handle: () => Promise<string | Buffer>,
-  ): Promise<(string | Buffer)[]> {
+    handle: () => Promise<Json>,
+  ): Promise<Json[]> {
     const { throttle, metrics, security } = this.#parts;
     this.#running += 1;
     try {
@@ -437,11 +437,11 @@ export class SocketDoor {
   }
 
   /** A joined room with its newest page, as JSON: charged as a page is, also for somebody who was a member before. */
-  async #join(connection: Connection, id: RoomId): Promise<string | Buffer> {
+  async #join(connection: Connection, id: RoomId): Promise<Json> {
     const { throttle, relay, load } = this.#parts;
     const { user } = connection.data;
     load.demand("history");
-    const join = async (): Promise<string | Buffer> => {
+    const join = async (): Promise<Json> => {
       // They may have logged out, or been cut off, while it waited.
       if (!connection.connected) throw new ChatError("unauthorized", "This connection has ended.");
       await this.#chat.rooms.join(user, id);
@@ -460,10 +460,10 @@ export class SocketDoor {
    * What follows each cursor, in order, as JSON; for rooms that the connection hears, from memory if possible. Once
    * the answer is long, the rest of the rooms are only marked as having more: the client asks for them next.
    */
-  #sync({ data }: Connection, cursors: Cursor[]): Promise<string | Buffer> {
+  #sync({ data }: Connection, cursors: Cursor[]): Promise<Json> {
     const { relay, throttle, load } = this.#parts;
     const { user } = data;
-    const one = async (from: Cursor): Promise<string | Buffer> => {
+    const one = async (from: Cursor): Promise<Json> => {
       const rows = data.rooms.has(from.roomId) ? await relay.since(from) : null;
       // The connection may have left the room meanwhile.
       if (!rows || !data.rooms.has(from.roomId)) return this.#chat.messages.sync(user, from);
@@ -477,8 +477,8 @@ export class SocketDoor {
         revision: { rev: rev ?? 0, revHash },
       });
     };
-    const all = async (): Promise<string | Buffer> => {
-      const rooms: (string | Buffer)[] = [];
+    const all = async (): Promise<Json> => {
+      const rooms: Json[] = [];
       let bytes = 0;
       for (let start = 0; start < cursors.length; start += BOUNDS.syncAtOnce.value) {
         const asked = cursors.slice(start, start + BOUNDS.syncAtOnce.value);

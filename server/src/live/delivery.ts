@@ -3,7 +3,7 @@ import type { Config } from "../config.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Revision, RoomId, ServerEvents, Standing, UserId } from "../protocol.ts";
 import type { Security } from "../security.ts";
-import { changesJson, headOf } from "../store/log.ts";
+import { changesJson, headOf, type Json } from "../store/log.ts";
 import { canBeWrittenTo, cut, encode, frame, isBehind, put, type Connection } from "./frames.ts";
 
 type LocalRoom = {
@@ -305,7 +305,7 @@ export class Delivery {
    * Sends the answer, as parts of JSON, to the request with this Socket.IO id. The length of an answer never counts as
    * slowness; only an unread backlog does.
    */
-  answer(connection: Connection, id: number, json: readonly (string | Buffer)[]): void {
+  answer(connection: Connection, id: number, json: readonly Json[]): void {
     const packet = [`3${id}[`, ...json, "]"];
     if (this.#isSlow(connection)) this.#cut(connection);
     else put(connection, frame(...packet), () => [packet.join("")]);

@@ -66,11 +66,11 @@ export type PageCursor = {
   size: number;
 };
 
-/** A row as Redis has it: the bytes of a Message as JSON, which are passed on without being read. */
-export type Stored = string | Buffer;
+/** JSON, as a text or as the bytes that Redis has, which are passed on without being read. */
+export type Json = string | Buffer;
 
 /** Rows oldest first; `more`: further ones in the asked direction, or before them; `newer`: newer ones exist. */
-type Rows = { rows: Stored[]; more: boolean; newer?: boolean };
+type Rows = { rows: Json[]; more: boolean; newer?: boolean };
 
 export type Row = Head & { json: string };
 /** A row as it was announced. */
@@ -177,7 +177,7 @@ export class Log {
   readonly #envelope: string;
   readonly #schema: Schema;
   readonly #copies: { count: number; timeoutMs: number };
-  readonly #reads = new Map<string, Promise<Stored>>();
+  readonly #reads = new Map<string, Promise<Json>>();
   /** How many rows of a room are no messages. */
   readonly #strays = new Map<RoomId, number>();
   readonly #copying = new SharedRuns<void>();
@@ -470,7 +470,7 @@ export class Log {
   }
 
   /** The newest messages, oldest first, each as JSON. */
-  async newestRows(roomId: RoomId, size: number): Promise<Stored[]> {
+  async newestRows(roomId: RoomId, size: number): Promise<Json[]> {
     return (await this.#rows(roomId, { size })).rows;
   }
 
@@ -557,7 +557,7 @@ export class Log {
   }
 
   /** What is in the threads that begin with one of these rows. */
-  async #threadsOf(roomId: RoomId, rows: Stored[]): Promise<Thread[]> {
+  async #threadsOf(roomId: RoomId, rows: Json[]): Promise<Thread[]> {
     const keys = this.#keys;
     const seqs = rows.map(parseRow).flatMap(({ seq, thread }) => (thread === undefined ? [seq] : []));
     if (seqs.length === 0) return [];
@@ -592,7 +592,7 @@ export class Log {
   }
 
   /** What follows a client's cursor: a SyncedRoom as JSON. */
-  syncJson({ roomId, seq, date, hash = "", rev, revHash = "" }: Cursor): Promise<Stored> {
+  syncJson({ roomId, seq, date, hash = "", rev, revHash = "" }: Cursor): Promise<Json> {
     return this.#readOnce(`sync ${roomId} ${seq} ${date} ${hash} ${rev} ${revHash}`, async () => {
       const since = rev === undefined ? undefined : ([String(rev), revHash] as const);
       const { reset, changes, rows, more, position } = await this.#following(
@@ -613,7 +613,7 @@ export class Log {
    * Equal questions in one turn of the event loop share one answer, as when thousands come back at once. The answer is
    * never too old: what completes in a turn was asked for before it.
    */
-  #readOnce<T extends Stored>(name: string, read: () => Promise<T>): Promise<T> {
+  #readOnce<T extends Json>(name: string, read: () => Promise<T>): Promise<T> {
     const asked = this.#reads.get(name) as Promise<T> | undefined;
     if (asked) return asked;
     const answer = read();
@@ -945,13 +945,13 @@ export function rowIn(change: Change): string[] {
  */
 export function syncedJson(room: {
   roomId: RoomId;
-  rows: readonly Stored[];
+  rows: readonly Json[];
   more: boolean;
   reset?: string | undefined;
   after: number | undefined;
   changed: readonly string[] | null;
   revision: Revision;
-}): Stored {
+}): Json {
   const { roomId, rows, more, reset, changed, revision } = room;
   const begin = `{"roomId":"${roomId}","messages":[`;
   const end = `],"more":${more}${reset === undefined ? "" : `,"reset":"${reset}"`}`;
@@ -962,7 +962,7 @@ export function syncedJson(room: {
 }
 
 /** A room that was joined, with its newest rows, as JSON. */
-export function joinedJson(room: Room, rows: readonly Stored[], { rev, revHash }: Revision): Stored {
+export function joinedJson(room: Room, rows: readonly Json[], { rev, revHash }: Revision): Json {
   return listJson(
     `{"room":${JSON.stringify(room)},"messages":[`,
     rows,
@@ -974,7 +974,7 @@ export function joinedJson(room: Room, rows: readonly Stored[], { rev, revHash }
  * JSON with a list of what is JSON already, which `begin` and `end` open and close: a text if all of it is. Bytes that are
  * no UTF-8, as another program may have written, would end a client's connection: they are replaced.
  */
-export function listJson(begin: string, list: readonly Stored[], end: string): Stored {
+export function listJson(begin: string, list: readonly Json[], end: string): Json {
   if (list.every((one) => typeof one === "string")) return `${begin}${list.join(",")}${end}`;
   const parts: Buffer[] = [Buffer.from(begin)];
   for (const one of list) parts.push(toBytes(one), COMMA);
@@ -983,7 +983,7 @@ export function listJson(begin: string, list: readonly Stored[], end: string): S
   return isUtf8(bytes) ? bytes : bytes.toString();
 }
 
-function toBytes(text: Stored): Buffer {
+function toBytes(text: Json): Buffer {
   return typeof text === "string" ? Buffer.from(text) : text;
 }
 
@@ -1005,18 +1005,18 @@ function matched(pattern: RegExp, text: string): RegExpExecArray | null {
 }
 
 /** Whether a script wrote this row: then it is valid JSON of a message. */
-export function isOwnRow(row: Stored): boolean {
+export function isOwnRow(row: Json): boolean {
   return row.length <= LONGEST && STORED.test(bytewise(row));
 }
 
 /** The place in the log of a row that a script wrote, or null for any other row. */
-export function headOf(row: Stored): Head | null {
+export function headOf(row: Json): Head | null {
   const [, , seq, date, hash = ""] = matched(STORED, bytewise(row)) ?? [];
   return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
 }
 
 /** A row to be matched, a byte a character: what is asked of it is all ASCII. */
-function bytewise(row: Stored): string {
+function bytewise(row: Json): string {
   return typeof row === "string" ? row : row.toString("latin1");
 }
 
@@ -1110,7 +1110,7 @@ export function parseForeign(data: unknown): Omit<Message, "seq" | "hash"> | nul
   return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
 }
 
-function parseRow(row: Stored): Message {
+function parseRow(row: Json): Message {
   return JSON.parse(String(row)) as Message;
 }
 

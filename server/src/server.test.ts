@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, v
 import { WebSocket, WebSocketServer } from "ws";
 import { Log } from "./store/log.ts";
 import { readConfig } from "./config.ts";
-import type { Message, User } from "./protocol.ts";
+import type { ClientEvents, Message, Reply, Room, User } from "./protocol.ts";
 import { HTTP_TIMES, createHttp, startServer, type Replica } from "./server.ts";
 import {
   PATIENCE_MS,
@@ -20,8 +20,10 @@ import {
   testRedisUrl,
   until,
   unwrap,
+  windowOf,
   type House,
   type OwnRedis,
+  type Person,
 } from "./testing.ts";
 
 function start(env: Record<string, string>): Promise<Replica> {
@@ -368,6 +370,47 @@ it("while Redis lacks the replicas of WAIT_REPLICAS, only who stores a message w
     expect((await new Browser(replica).post("/api/login", logIn)).status).toBe(200);
     expect(refused).toBe(false);
     expect(await said).toBe("unavailable");
+  } finally {
+    await house.close();
+  }
+});
+
+it("while Redis lacks the replicas of WAIT_REPLICAS, what an earlier request has done is not acknowledged either", async () => {
+  const house = await replicas(2, { WAIT_REPLICAS: "1", WAIT_MS: "200" });
+  try {
+    const [left, right] = both(house);
+    const ann = await person(left);
+    const windows = [ann, await windowOf(ann, right)];
+    const { body: room } = await ann.browser.post<Room>("/api/rooms", { name: "Unsafe" });
+    const codes: string[] = [];
+    const ask = async ({ socket }: Pick<Person, "socket">, event: keyof ClientEvents, asked: object) => {
+      const body = { roomId: room.id, ...asked } as never;
+      const reply = (await socket.timeout(PATIENCE_MS).emitWithAck(event, body)) as Reply<unknown>;
+      codes.push(reply.ok ? `${event} ok` : reply.error.code);
+    };
+    const twiceOnEach = async (event: keyof ClientEvents, asked: object) => {
+      for (const window of [...windows, ...windows]) await ask(window, event, asked);
+    };
+    const stored = async () => {
+      const [row = "{}"] = await house.redis.zrange(house.keys.room(room.id), "0", "0");
+      return JSON.parse(row) as Message;
+    };
+    await twiceOnEach("message", { message: "waits", nonce: "of-the-message" });
+    const { seq } = await stored();
+    await twiceOnEach("message.react", { seq, emoji: "\u{1f44d}", on: true });
+    await twiceOnEach("message.pin", { seq, on: true });
+    const { rev, reactions, pinned } = await stored();
+    await twiceOnEach("message.edit", { seq, message: "was changed", rev, nonce: "of-the-edit" });
+    const { message } = await stored();
+    await twiceOnEach("message.delete", { seq });
+    const { deleted } = await stored();
+    expect({ reactions, pinned, message, deleted }).toEqual({
+      reactions: [["\u{1f44d}", [ann.user.id]]],
+      pinned: expect.any(Number) as number,
+      message: "was changed",
+      deleted: expect.any(Number) as number,
+    });
+    expect(codes).toEqual(Array.from({ length: 20 }, () => "unavailable"));
   } finally {
     await house.close();
   }

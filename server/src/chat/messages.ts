@@ -94,7 +94,11 @@ export class ChatMessages {
       if (!(error instanceof ChatError) || error.code === "unavailable") throw error;
       const row = await this.#members
         .reading(send.roomId, user.id, this.#log.repeated(user.id, send))
-        .catch(() => null);
+        .catch((fault: unknown) => {
+          // Whether it was stored is not known, or not safe yet.
+          if (!(fault instanceof ChatError) || fault.code === "unavailable") throw fault;
+          return null;
+        });
       if (row === null) throw error;
       this.#metrics.repeated.inc();
       return row;

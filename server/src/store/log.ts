@@ -269,8 +269,7 @@ export class Log {
       return this.append(from, send, true);
     }
     if (row === undefined || outcome === "muted" || outcome === "slow") throw notWritten(outcome, row);
-    if (this.#copies.count > 0) await this.#copied(roomId);
-    return { row, repeated: outcome === "repeated" };
+    return { row: await this.#copied(roomId, row), repeated: outcome === "repeated" };
   }
 
   /** The row of a message that was stored under this nonce, as it is now; null if none is known. */
@@ -287,7 +286,8 @@ export class Log {
   async #rowDoneBy(roomId: RoomId, key: string): Promise<string | null> {
     const date = await this.#redis.get(key);
     const rows = date === null ? [] : await this.#redis.zrangebyscore(this.#keys.room(roomId), date, date);
-    return rows.find(isOwnRow) ?? null;
+    const row = rows.find(isOwnRow);
+    return row === undefined ? null : this.#copied(roomId, row);
   }
 
   /**
@@ -331,7 +331,8 @@ export class Log {
     const name = `${roomId} ${seq}`;
     const turn = (this.#changing.get(name) ?? Promise.resolve())
       .catch(() => undefined)
-      .then(() => this.#changeNow(by, { roomId, seq, nonce }, decide));
+      .then(() => this.#changeNow(by, { roomId, seq, nonce }, decide))
+      .then((row) => this.#copied(roomId, row));
     this.#changing.set(name, turn);
     const over = () => {
       if (this.#changing.get(name) === turn) this.#changing.delete(name);
@@ -384,10 +385,7 @@ export class Log {
       );
       const [outcome, changed] = reply as [string, string?];
       if (outcome === "archived") throw notWritten(outcome);
-      if (outcome === "changed" && changed !== undefined) {
-        if (this.#copies.count > 0) await this.#copied(roomId);
-        return changed;
-      }
+      if (outcome === "changed" && changed !== undefined) return changed;
     }
     throw new ChatError("unavailable", "Too many are changing this message. Try again.", 500);
   }
@@ -745,12 +743,14 @@ export class Log {
   }
 
   /**
-   * Group commit: messages that are stored during one WAIT share the next one. On a Cluster, where rooms are on
-   * different primaries, each room has its own.
+   * Answers a row once the configured number of Redis' replicas hold it, also one that an earlier request stored, which
+   * may have been told that they do not. Group commit: what is stored during one WAIT shares the next one. On a Cluster,
+   * where rooms are on different primaries, each room has its own.
    */
-  #copied(roomId: RoomId): Promise<void> {
+  async #copied(roomId: RoomId, row: string): Promise<string> {
     const group = this.#storing instanceof Cluster ? roomId : "all";
-    return this.#copying.run(group, () => this.#wait(roomId));
+    if (this.#copies.count > 0) await this.#copying.run(group, () => this.#wait(roomId));
+    return row;
   }
 
   async #wait(roomId: RoomId): Promise<void> {

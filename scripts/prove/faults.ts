@@ -119,7 +119,7 @@ export const FAULTS: readonly Fault[] = [
     name: "copies not waited for",
     remedy: "a message is acknowledged once a Redis replica has it (WAIT)",
     scenario: "sentinel-wait",
-    instead: { "Log.#copied": "return Promise.resolve();" },
+    instead: { "Log.#copied": "return row;" },
   },
   {
     name: "stops without a word",

@@ -44,7 +44,6 @@ export function watchRedis(clients: readonly RedisClient[], metrics: Metrics): (
     if (!fullest) return;
     metrics.redisMemory.set(fullest.used);
     metrics.redisMemoryLimit.set(fullest.limit);
-    metrics.redisEvicts.set(told.some(({ evicts }) => evicts) ? 1 : 0);
   };
   // While Redis is away, the last sample stays; the error counters show that it is away.
   const look = () => void sample().catch(() => undefined);
@@ -53,12 +52,11 @@ export function watchRedis(clients: readonly RedisClient[], metrics: Metrics): (
   return () => clearInterval(timer);
 }
 
-type Memory = { used: number; limit: number; evicts: boolean };
+type Memory = { used: number; limit: number };
 
 function memoryOf(info: string): Memory {
   const figure = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, "m").exec(info)?.[1] ?? 0);
-  const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? "noeviction";
-  return { used: figure("used_memory"), limit: figure("maxmemory"), evicts: policy !== "noeviction" };
+  return { used: figure("used_memory"), limit: figure("maxmemory") };
 }
 
 function share({ used, limit }: Memory): number {

@@ -67,12 +67,12 @@ function demandFree(file: string): void {
 
 /** `npm run backup -- FILE` */
 export async function main(args: string[]): Promise<number> {
-  const read = readArguments(args);
+  const read = readArguments(args, "sessions", HELP);
   if (read === "help") {
     console.log(HELP);
     return 0;
   }
-  const { file, sessions, prefix } = read;
+  const { file, prefix, flagged: sessions } = read;
   demandFree(file);
   const began = performance.now();
   const own = await useOwnRedis({ mayBeNew: false });
@@ -105,25 +105,31 @@ export function describe({ messages, rooms, keys }: Counts): string {
   return `${number(messages)} messages in ${number(rooms)} rooms, ${number(total)} keys in all (${byType})`;
 }
 
-function readArguments(
+/** Reads one file's name, `--prefix` and a command's own flag. Throws with exit code 64 and the help at anything else. */
+export function readArguments(
   args: string[],
-): { file: string; sessions: boolean; prefix: string | undefined } | "help" {
+  flag: string,
+  help: string,
+): { file: string; prefix: string | undefined; flagged: boolean } | "help" {
   try {
-    const options = {
-      sessions: { type: "boolean" },
-      prefix: { type: "string" },
-      help: { type: "boolean", short: "h" },
-    } as const;
-    const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
-    if (values.help) return "help";
+    const { values, positionals } = parseArgs({
+      args,
+      options: {
+        [flag]: { type: "boolean" },
+        prefix: { type: "string" },
+        help: { type: "boolean", short: "h" },
+      },
+      allowPositionals: true,
+    });
+    if (values["help"]) return "help";
     const [file, ...more] = positionals;
     if (file === undefined || more.length > 0) throw new Error("Name one file.");
     return {
       file: resolve(process.env["INIT_CWD"] ?? ".", file),
-      sessions: values.sessions ?? false,
-      prefix: values.prefix,
+      prefix: values["prefix"],
+      flagged: values[flag] === true,
     };
   } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${help}`, 64);
   }
 }

@@ -1,5 +1,3 @@
-import { resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { Cluster } from "ioredis";
 import { pino } from "pino";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
@@ -19,7 +17,7 @@ import {
   type RoomEnd,
   type Values,
 } from "./archive.ts";
-import { describe } from "./backup.ts";
+import { describe, readArguments } from "./backup.ts";
 import { hasHead, persist, readContents, scanNames } from "./contents.ts";
 import { readCommandConfig } from "./dataFolder.ts";
 import { stop } from "./prepare.mjs";
@@ -270,12 +268,12 @@ function keyOf(keys: Keys, name: string): Buffer {
 
 /** `npm run restore -- FILE` */
 export async function main(args: string[]): Promise<number> {
-  const read = readArguments(args);
+  const read = readArguments(args, "again", HELP);
   if (read === "help") {
     console.log(HELP);
     return 0;
   }
-  const { file, prefix, again } = read;
+  const { file, prefix, flagged: again } = read;
   const began = performance.now();
   // Check the file before asking or starting any Redis.
   await verifyArchive(file);
@@ -292,28 +290,5 @@ export async function main(args: string[]): Promise<number> {
     throw stop(`Nothing was restored. ${wordsOf(error)}`, 69);
   } finally {
     await own.close();
-  }
-}
-
-function readArguments(
-  args: string[],
-): { file: string; prefix: string | undefined; again: boolean } | "help" {
-  try {
-    const options = {
-      prefix: { type: "string" },
-      again: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
-    } as const;
-    const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
-    if (values.help) return "help";
-    const [file, ...more] = positionals;
-    if (file === undefined || more.length > 0) throw new Error("Name one file.");
-    return {
-      file: resolve(process.env["INIT_CWD"] ?? ".", file),
-      prefix: values.prefix,
-      again: values.again ?? false,
-    };
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
   }
 }

@@ -1,6 +1,6 @@
 import { ChatError } from "../errors.ts";
 import { ROOM_ROLES, type RoomKind, type RoomRole, type ServerRole, type Standing } from "../protocol.ts";
-import { unknownRoom } from "../store/log.ts";
+import { REFUSED, unknownRoom } from "../store/log.ts";
 
 /** Who may do what in a room. A table and what reads it: nothing here asks Redis. docs/rights.md is made from it. */
 
@@ -131,8 +131,7 @@ export function mayActOn<Role extends RoomRole | ServerRole>(
 
 const WORDS: Record<Exclude<Refusal, "not_found">, string> = {
   forbidden: "You have no right to do this here.",
-  muted: "You are muted in this room.",
-  archived: "This room is archived. It can only be read.",
+  ...REFUSED,
 };
 
 export function refused(refusal: Refusal): ChatError {

@@ -1114,12 +1114,18 @@ function parseRow(row: Json): Message {
   return JSON.parse(String(row)) as Message;
 }
 
+/** What the scripts refuse by a room's records, as their users read it. */
+export const REFUSED = {
+  muted: "You are muted in this room.",
+  archived: "This room is archived. It can only be read.",
+};
+
 /** Why `append.lua` or `change.lua` refused, with the ms to wait, if any. */
 function notWritten(outcome: string, ms?: string): ChatError {
-  if (outcome === "muted") return new ChatError("muted", "You are muted in this room.", Number(ms));
+  if (outcome === "muted") return new ChatError("muted", REFUSED.muted, Number(ms));
   if (outcome === "slow")
     return new ChatError("rate_limited", "Slow mode: wait before you go on.", Number(ms));
-  if (outcome === "archived") return new ChatError("archived", "This room is archived. It can only be read.");
+  if (outcome === "archived") return new ChatError("archived", REFUSED.archived);
   if (outcome === "file") return new ChatError("not_found", "A file of this message is not there any more.");
   if (outcome === "unanswered") return unanswered();
   return outcome === "disabled" ? new ChatError("unauthorized", "Log in first.") : unknownRoom();

@@ -12,6 +12,7 @@ import { FIRST_ROOMS } from "../store/kinds.ts";
 import { Looks } from "../store/looks.ts";
 import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
 import { createSetAccount, type SetAccount } from "../store/account.ts";
+import { MAKING_MS } from "../store/rooms.ts";
 import { roleOf } from "../store/staff.ts";
 import { isReservedUsername, looksOf } from "../names.ts";
 import { weaknessOf } from "./passwords.ts";
@@ -28,8 +29,6 @@ const RESET_MS = 24 * 3600 * 1_000;
 const NAME_FRESH_MS = 300_000;
 /** A deleted account's name, which is nobody's username. */
 const DELETED = "deleted user";
-/** An account that is not made after so long was being made when its replica ended: its name is free. */
-const MAKING_MS = 10_000;
 /** Follows the id of an account that ends and keeps its messages. */
 const KEEPING = ":keep";
 

@@ -19,8 +19,8 @@ import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
 const DELETED_MOST = 500;
-/** A room that nobody is in after so long was being made when its replica ended. */
-const MAKING_MS = 10_000;
+/** What is not made after so long, a room or an account, was being made when its replica ended: its name is free. */
+export const MAKING_MS = 10_000;
 
 /** What one member sees of a room, before ids are resolved to names. */
 export type RoomState = {

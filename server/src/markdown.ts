@@ -28,7 +28,7 @@ const DEEPEST_INLINE = 8;
 const FENCE = /^ {0,3}(`{3,})([^`]*)$/;
 // The faces >_< and >:( are no quotes.
 const QUOTE = /^ {0,3}>(?=[\s>\p{L}]|$) ?/u;
-const ITEM = /^ {0,3}(?:[-*+•]|(\d{1,9})[.)])[ \t]+(?=\S)/u;
+const ITEM = /^ {0,3}(?:[-*+\u2022]|(\d{1,9})[.)])[ \t]+(?=\S)/u;
 
 /** How far before an address its markup may begin. */
 const MARKED_WITHIN = 200;

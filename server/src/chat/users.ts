@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import bcrypt from "bcrypt";
 import type { Config } from "../config.ts";
 import { ChatError, unlessWrongType } from "../errors.ts";
@@ -198,14 +199,14 @@ export class Users {
    * What the account is on the server; undefined if it is gone or disabled: a session may outlive it, and must not
    * become another user's.
    */
-  async roleOf({ id, username }: User): Promise<ServerRole | undefined> {
-    const [name, role, disabled] = await this.#redis.hmget(
-      this.#keys.user(id),
-      "username",
-      "role",
-      "disabled",
-    );
-    return name === username && disabled === null ? roleOf(role) : undefined;
+  async roleOf(user: User): Promise<ServerRole | undefined> {
+    const forgotten = this.#forgotten;
+    const { username, role, disabled, shown } = await this.#read(user.id);
+    if (username !== user.username || disabled !== null) return undefined;
+    // Whoever connects is told to others next. Connections share what they know of their user.
+    if (shown && !this.#freshOf(user.id))
+      this.#remember(isDeepStrictEqual(shown, user) ? user : shown, forgotten);
+    return roleOf(role);
   }
 
   /** The account that has this name, in any case. */
@@ -482,37 +483,51 @@ export class Users {
   }
 
   async #find(id: UserId): Promise<User | undefined> {
-    const known = this.#known.get(id);
-    if (known && performance.now() - known.at < NAME_FRESH_MS) return known.user;
+    const fresh = this.#freshOf(id);
+    if (fresh) return fresh;
     const forgotten = this.#forgotten;
-    const user = await this.#read(id);
-    if (user === undefined) return undefined;
-    // What was read before somebody's names changed may be theirs.
-    if (forgotten !== this.#forgotten) return user;
-    if (this.#known.size >= NAMES_REMEMBERED) this.#known.clear();
-    this.#known.set(id, { user, at: performance.now() });
-    return user;
+    const { shown } = await this.#read(id);
+    if (shown) this.#remember(shown, forgotten);
+    return shown;
   }
 
-  async #read(id: UserId): Promise<User | undefined> {
-    const [username, displayName, avatar, deleted, making] = await this.#redis.hmget(
+  #freshOf(id: UserId): User | undefined {
+    const known = this.#known.get(id);
+    return known && performance.now() - known.at < NAME_FRESH_MS ? known.user : undefined;
+  }
+
+  /** Remembers what was read when so many had been forgotten: it may be older than a change of their names. */
+  #remember(user: User, forgotten: number): void {
+    if (forgotten !== this.#forgotten) return;
+    if (this.#known.size >= NAMES_REMEMBERED) this.#known.clear();
+    this.#known.set(user.id, { user, at: performance.now() });
+  }
+
+  /** `shown`: what others see of the account; undefined if it is not there, or not completely made. */
+  async #read(id: UserId) {
+    const [username, role, disabled, displayName, avatar, deleted, making] = await this.#redis.hmget(
       this.#keys.user(id),
       "username",
+      "role",
+      "disabled",
       "displayName",
       "avatar",
       "deleted",
       "making",
     );
-    if (!username || making) return undefined;
-    if (deleted) return { id, username: DELETED, deleted: true };
-    return { id, username, ...(displayName && { displayName }), ...(avatar && { avatar }) };
+    let shown: User | undefined;
+    if (username && !making)
+      shown = deleted
+        ? { id, username: DELETED, deleted: true }
+        : { id, username, ...(displayName && { displayName }), ...(avatar && { avatar }) };
+    return { username, role, disabled, shown };
   }
 
   /** What a search looks at: both names. */
   async #searchable(id: UserId): Promise<string | null> {
-    const user = await this.#read(id);
-    if (user === undefined || user.deleted) return null;
-    return user.displayName === undefined ? user.username : `${user.username} ${user.displayName}`;
+    const { shown } = await this.#read(id);
+    if (shown === undefined || shown.deleted) return null;
+    return shown.displayName === undefined ? shown.username : `${shown.username} ${shown.displayName}`;
   }
 }
 

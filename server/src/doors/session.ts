@@ -175,7 +175,8 @@ function signedIn(value: string, secrets: string[]): string | undefined {
   if (!value.startsWith("s:")) return undefined;
   for (const secret of secrets) {
     const sid = unsign(value.slice(2), secret);
-    if (sid !== false) return sid;
+    // A copy: a part would keep the whole cookie in memory as long as its connection.
+    if (sid !== false) return Buffer.from(sid).toString();
   }
   return undefined;
 }

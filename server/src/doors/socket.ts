@@ -152,7 +152,6 @@ export type SocketParts = {
 };
 
 type Listener = (this: Connection, ...args: unknown[]) => void;
-type Listeners = { [E in keyof ClientEvents]: Listener };
 
 /**
  * The Socket.IO door: the handshake, one listener for each client event, and the orders of other replicas. All
@@ -239,11 +238,11 @@ export class SocketDoor {
       if (config.rateLimits && conn.transport.name === "polling") limitPackets(conn, this.#flooded);
     });
     this.#io.use((socket, next) => void this.#admit(socket, next));
-    const listeners = Object.entries(this.#listeners()) as [keyof ClientEvents, Listener][];
-    const known = new Set<string>(listeners.map(([event]) => event));
+    const listeners = new Map<string, Listener>(Object.entries(this.#listeners()));
     const refuse = this.#listener("event", z.never("no such event"), () => Promise.resolve("null"));
-    const unknown = function unknown(this: Connection, event: string, ...args: unknown[]) {
-      if (!known.has(event)) refuse.apply(this, args);
+    // Each connection would keep a table of listeners for each event.
+    const heard = function heard(this: Connection, event: string, ...args: unknown[]) {
+      (listeners.get(event) ?? refuse).apply(this, args);
     };
     const left = function left(this: Connection) {
       try {
@@ -257,10 +256,9 @@ export class SocketDoor {
     this.#io.on("connection", (connection) => {
       try {
         answerByNumber(connection);
-        for (const [event, listener] of listeners) connection.on(event, listener);
         connection.on("error", ignore);
         connection.on("disconnect", left);
-        connection.onAny(unknown);
+        connection.onAny(heard);
         slim(connection);
         this.#enter(connection);
       } catch (error) {
@@ -333,7 +331,7 @@ export class SocketDoor {
     if (namesRoom(message)) await this.#parts.throttle.take("mentionRoom", user.id);
   }
 
-  #listeners(): Listeners {
+  #listeners(): Record<keyof ClientEvents, Listener> {
     return {
       message: this.#listener("message", send, async (connection, sent) => {
         this.#parts.load.demand("sends");

@@ -40,6 +40,7 @@ const FIELDS: Inside = {
   "conn.transport._events": isObject,
   "conn.transport.name": (value) => value === "websocket",
   "conn.transport.socket._events": isObject,
+  "conn.transport.socket._socket._events.close": isList,
   "conn.transport.socket._socket.writableLength": (value) => typeof value === "number",
   "conn.transport.socket._receiver._buffers": isList,
   "conn.transport.socket._receiver._mask": (value) => Buffer.isBuffer(value),

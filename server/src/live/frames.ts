@@ -195,6 +195,9 @@ export function noteAnswer(request: Handshake): void {
 export function slim(connection: Connection): void {
   const { answerClosed, socket: tcp } = connection.request as Handshake;
   if (answerClosed) tcp.off("close", answerClosed as () => void);
+  // A list that has shrunk keeps its room for 20.
+  const heard = (tcp as { _events?: Record<string, unknown> })._events;
+  if (Array.isArray(heard?.["close"])) heard["close"] = heard["close"].slice();
   const inside = internals(connection);
   const { conn, client } = inside;
   const { transport } = conn;

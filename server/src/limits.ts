@@ -228,6 +228,11 @@ export const BOUNDS = {
     why: "without a byte while a file waits, arrives or is stored",
   },
   imageMs: { value: 20_000, unit: "ms", why: "after which the process that decodes a picture is killed" },
+  imageFrames: {
+    value: 10_000,
+    unit: "frames",
+    why: "of a picture: each takes time, however small it is; five minutes of film",
+  },
   imagesWaiting: { value: 500, unit: "pictures", why: "to be decoded on a replica: a minute of them" },
   turn: { value: 1, unit: "begun in a turn of the loop", why: "others wait for it" },
   freely: {

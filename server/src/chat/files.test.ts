@@ -328,6 +328,56 @@ function decoder(pixels: number, ms?: number): { images: Images; folder: string 
   return { images, folder };
 }
 
+describe("a picture of very many frames", () => {
+  const FRAMES = 10_001;
+
+  it("is refused before they are decoded, however small they are: one picture at a time is decoded", async () => {
+    const frame = "21f90400010000002c0000000001000100000202440100";
+    const gif = Buffer.from(`47494638396101000100800000000000ffffff${frame.repeat(FRAMES)}3b`, "hex");
+    const still = await sharp({ create: { width: 1, height: 1, channels: 3, background: "#123" } })
+      .webp({ lossless: true })
+      .toBuffer();
+    const webp = animated(still.subarray(12), FRAMES);
+    const { images, folder } = decoder(1e9);
+    const from = join(folder, "from");
+    const order = {
+      from,
+      image: join(folder, "image"),
+      thumbnail: join(folder, "small"),
+      side: 9,
+      cover: false,
+    };
+    for (const bytes of [gif, webp]) {
+      writeFileSync(from, bytes);
+      await expect(images.make(order)).rejects.toMatchObject({
+        code: "too_large",
+        message: "The picture has more than 10000 frames.",
+      });
+    }
+    writeFileSync(from, animated(still.subarray(12), 10));
+    expect(await images.make(order)).toMatchObject({ type: "image/webp", animated: true });
+  });
+
+  /** A WebP with so many times this frame. */
+  function animated(frame: Buffer, times: number): Buffer<ArrayBuffer> {
+    const chunk = (name: string, data: Buffer) => {
+      const length = Buffer.alloc(4);
+      length.writeUInt32LE(data.length);
+      return Buffer.concat([Buffer.from(name), length, data]);
+    };
+    const frames = Array.from({ length: times }, (_, index) => {
+      const head = Buffer.alloc(16);
+      head.writeUInt16LE(10 + (index % 2), 12);
+      return chunk("ANMF", Buffer.concat([head, frame]));
+    });
+    const head = [
+      chunk("VP8X", Buffer.from([2, ...Array<number>(9).fill(0)])),
+      chunk("ANIM", Buffer.alloc(6)),
+    ];
+    return chunk("RIFF", Buffer.concat([Buffer.from("WEBP"), ...head, ...frames]));
+  }
+});
+
 describe("the process that decodes", () => {
   it("that is killed by a picture refuses that picture alone", async () => {
     const { images, folder } = decoder(1e9);

@@ -47,17 +47,21 @@ export class Images {
   }
 
   /**
-   * Writes an image anew without what cameras add to it, and its thumbnail. Throws `too_large` for too many pixels,
-   * `invalid` for what cannot be decoded, also in time, and `unavailable` if too many wait, the disk is full, or the
-   * machine had no time for it.
+   * Writes an image anew without what cameras add to it, and its thumbnail. Throws `too_large` for too many pixels or
+   * frames, `invalid` for what cannot be decoded, also in time, and `unavailable` if too many wait, the disk is full, or
+   * the machine had no time for it.
    */
-  async make(order: Omit<ImageOrder, "pixels">): Promise<ImageDone> {
+  async make(order: Omit<ImageOrder, "pixels" | "frames">): Promise<ImageDone> {
     if (this.#turn.pendingCount >= BOUNDS.imagesWaiting.value)
       throw new ChatError("unavailable", "Too many pictures arrive right now. Try again.", 5_000);
-    const reply = await this.#turn(() => this.#ask({ ...order, pixels: this.#pixels }));
+    const reply = await this.#turn(() =>
+      this.#ask({ ...order, pixels: this.#pixels, frames: BOUNDS.imageFrames.value }),
+    );
     if ("done" in reply) return reply.done;
     if (reply.fault === "pixels")
       throw new ChatError("too_large", `The picture has more than ${this.#pixels} pixels.`);
+    if (reply.fault === "frames")
+      throw new ChatError("too_large", `The picture has more than ${BOUNDS.imageFrames.value} frames.`);
     if (reply.fault === "broken") throw new ChatError("invalid", "This picture cannot be read.");
     throw new ChatError("unavailable", "Pictures cannot be read right now. Try again.", 5_000);
   }

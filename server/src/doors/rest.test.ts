@@ -757,6 +757,25 @@ describe("a request that cannot be understood", () => {
     expect(deep.status).toBe(400);
   });
 
+  it("is answered 400 if its body may be left out and is no JSON: a ban would be for ever, and an invite for all", async () => {
+    const { body: room } = await mary.browser.post<Room>("/api/rooms", { name: "Bodies" });
+    for (const [method, path, done] of [
+      ["PUT", `/api/rooms/${room.id}/bans/${joe.user.id}`, 204],
+      ["POST", `/api/rooms/${room.id}/invites`, 201],
+    ] as const) {
+      for (const type of ["text/plain", "application/x-www-form-urlencoded", ""]) {
+        const { status, body } = await mary.browser.fetch<Failure>(
+          method,
+          path,
+          `{"until":${Date.now() + 60_000},"uses":1}`,
+          { "content-type": type },
+        );
+        expect([status, body.code], `${path} ${type}`).toEqual([400, "invalid"]);
+      }
+      expect((await mary.browser.fetch(method, path)).status, path).toBe(done);
+    }
+  });
+
   it("is answered 404 as JSON if its route or method is unknown", async () => {
     for (const [method, path] of [
       ["GET", "/api/nonsense"],

@@ -733,7 +733,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // {until?} -> 204, removed and kept out, for ever or until a moment in ms
   router.put("/rooms/:id/bans/:userId", async (request, response) => {
     const user = demandUser(response);
-    const { until } = newBan.parse(request.body ?? {});
+    const { until } = newBan.parse(optionalBody(request));
     await throttle.take("moderation", user.id);
     await chat.moderation.ban(user, roomIdOf(request), userIdOf(request), until);
     response.status(204).end();
@@ -749,7 +749,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // says otherwise, and for so many people; one to General is to the server
   router.post("/rooms/:id/invites", async (request, response) => {
     const user = demandUser(response);
-    const asked = newInvite.parse(request.body ?? {});
+    const asked = newInvite.parse(optionalBody(request));
     await throttle.take("moderation", user.id);
     const invite = await chat.invites.create(user, roomIdOf(request), asked);
     response.status(201).json(linked(request, config, invite));
@@ -963,6 +963,13 @@ function securityHeaders(https: boolean): Map<string, string> {
 function demandWhole(name: string, value: unknown): unknown {
   if (!isWhole(name) || (typeof value === "string" && !isWhole(value))) throw new Error("half a character");
   return value;
+}
+
+/** The body of a request that may have none. Throws `invalid` for one that is no JSON: it would count as none. */
+function optionalBody(request: Request<{ id: string }>): unknown {
+  if (request.body === undefined && hasBody(request) && Number(request.get("content-length")) !== 0)
+    throw new ChatError("invalid", "The body must be JSON, with its Content-Type.");
+  return request.body ?? {};
 }
 
 function roomIdOf(request: Request<{ id: string }>): RoomId {

@@ -1114,6 +1114,60 @@ describe("half a character", () => {
   });
 });
 
+describe("JSON that is no UTF-8", () => {
+  const post = (path: string, body: Buffer, charset = "utf-8") =>
+    fetch(`${left.address}/api${path}`, {
+      method: "POST",
+      headers: {
+        origin: left.address,
+        // A log-in would end its own session.
+        ...(path === "/rooms" && { cookie: mary.browser.cookie }),
+        "content-type": `application/json; charset=${charset}`,
+      },
+      body: Uint8Array.from(body),
+    });
+
+  it.each([
+    ["half a sequence", Buffer.from('{"name":"Half \xc3"}', "latin1")],
+    ["Latin-1", Buffer.from('{"name":"Caf\xe9"}', "latin1")],
+    ["an overlong slash", Buffer.from('{"name":"Over \xc0\xaf"}', "latin1")],
+    ["half a pair", Buffer.from('{"name":"Pair \xed\xa0\x80"}', "latin1")],
+  ])("is refused, and not read as another text: %s", async (_what, body) => {
+    const answer = await post("/rooms", body);
+    expect([answer.status, await answer.json()]).toMatchObject([400, { code: "invalid" }]);
+  });
+
+  it.each(["utf-7", "utf-16", "utf-16le", "utf-32", "latin1"])(
+    "is refused if it says that it is %s",
+    async (charset) => {
+      const body = Buffer.from(
+        `{"name":"In ${charset}"}`,
+        charset.startsWith("utf-16") ? "utf16le" : "latin1",
+      );
+      const answer = await post("/rooms", body, charset);
+      expect([answer.status, await answer.json()]).toMatchObject([400, { code: "invalid" }]);
+    },
+  );
+
+  it("makes no two passwords the same", async () => {
+    const account = (byte: number) =>
+      Buffer.concat([
+        Buffer.from('{"username":"bytes","password":"long enough '),
+        Buffer.from([byte]),
+        Buffer.from('"}'),
+      ]);
+    expect((await post("/users", account(0xe9))).status).toBe(400);
+    expect(
+      (await post("/users", Buffer.from('{"username":"bytes","password":"long enough é"}'))).status,
+    ).toBe(201);
+    for (const byte of [0xe9, 0xff]) expect((await post("/login", account(byte))).status).toBe(400);
+  });
+
+  it("may begin with a byte order mark", async () => {
+    expect((await post("/rooms", Buffer.from('\ufeff{"name":"Marked"}'))).status).toBe(201);
+  });
+});
+
 describe("a favourite room", () => {
   it("is one on every replica and in all windows, for the user alone, until they leave", async () => {
     const { id } = await mary.makes({ name: "Favoured" });

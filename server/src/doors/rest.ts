@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { IncomingMessage, ServerResponse, type RequestListener } from "node:http";
 import { Socket } from "node:net";
 import { parse } from "node:querystring";
@@ -539,7 +540,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   // Before anything reads the body.
   router.use(fileRoutes(parts));
-  router.use(express.json({ limit: LIMITS.bodyBytes, reviver: demandWhole }));
+  router.use(express.json({ limit: LIMITS.bodyBytes, verify: demandUtf8, reviver: demandWhole }));
 
   const enter = async (request: Request, response: Response, user: User): Promise<void> => {
     response.locals["entered"] = user.id;
@@ -957,6 +958,11 @@ function securityHeaders(https: boolean): Map<string, string> {
   });
   setHeaders(request, response, () => undefined);
   return new Map(Object.entries(response.getHeaders()).map(([name, value]) => [name, String(value)]));
+}
+
+/** Throws for what is no UTF-8: each wrong byte would be read as U+FFFD, and two passwords could be the same. */
+function demandUtf8(_request: unknown, _response: unknown, body: Buffer, charset: string): void {
+  if (charset !== "utf-8" || !isUtf8(body)) throw new Error("no UTF-8");
 }
 
 /** Throws for half a character, also in a field's name and in what no schema knows. */

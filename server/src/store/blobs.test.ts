@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createRequire } from "node:module";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -115,6 +115,29 @@ describe("a store that does not do it", () => {
     }
     expect(await open(bucket()).read(name)).toBeNull();
   });
+
+  it("is one that says it has a file before all of it was sent, and ends the connection", async () => {
+    const blobs = open(
+      await answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", (socket) => socket.resetAndDestroy()),
+    );
+    const name = newName();
+    const path = await spoolIn(blobs, name, bytesOf(randomBytes(20_000_000)));
+    await expect(blobs.put(name, path)).rejects.toMatchObject({ code: "unavailable" });
+  });
+
+  /** The address of a store that answers so as soon as it hears anything, and reads nothing more. */
+  async function answering(head: string, then: (socket: Socket) => void = () => {}): Promise<string> {
+    const server = createServer((socket) => {
+      socket.on("error", () => {});
+      socket.once("data", () => {
+        socket.pause();
+        socket.write(head, () => setTimeout(then, 100, socket));
+      });
+    }).listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    onTestFinished(() => void server.close());
+    return bucket("S3RVER", (server.address() as AddressInfo).port);
+  }
 
   it("is a full disk, and keeps nothing of what did not fit", async ({ skip }) => {
     const place = mkdtempSync(join(folder, "small"));

@@ -201,14 +201,16 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
       request.once("error", failed);
     });
     try {
-      if (body) {
-        // An early refusal ends the sending.
-        const sent = pipeline(body, request);
-        await Promise.race([sent, answered]);
-        sent.catch(() => undefined);
-      } else request.end();
+      if (!body) {
+        request.end();
+        return (got = await answered);
+      }
+      const sent = pipeline(body, request);
+      await Promise.race([sent, answered]);
+      sent.catch(() => undefined);
       const answer = await answered;
-      got = answer;
+      // An early refusal ends the sending. Nothing else does: what has not been sent is not stored.
+      if (answer.statusCode === 200) await sent;
       return answer;
     } catch (error) {
       answered.catch(() => undefined);

@@ -125,6 +125,14 @@ describe("a store that does not do it", () => {
     await expect(blobs.put(name, path)).rejects.toMatchObject({ code: "unavailable" });
   });
 
+  it("is one that answers with another protocol", async () => {
+    const blobs = open(
+      await answering("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"),
+    );
+    await expect(blobs.read(newName())).rejects.toMatchObject({ code: "unavailable" });
+    await expect(blobs.remove(newName())).rejects.toMatchObject({ code: "unavailable" });
+  });
+
   /** The address of a store that answers so as soon as it hears anything, and reads nothing more. */
   async function answering(head: string, then: (socket: Socket) => void = () => {}): Promise<string> {
     const server = createServer((socket) => {

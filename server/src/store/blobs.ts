@@ -199,6 +199,8 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
     const answered = new Promise<IncomingMessage>((done, failed) => {
       request.once("response", done);
       request.once("error", failed);
+      // An answer that changes the protocol is neither.
+      request.once("close", () => failed(new Error("the store gave no answer")));
     });
     try {
       if (!body) {

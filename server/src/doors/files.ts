@@ -107,7 +107,8 @@ export function fileRoutes({ chat, identity, throttle, load, log }: Parts): Rout
       "Accept-Ranges": size === undefined ? "none" : "bytes",
     });
     // Not Express' `fresh`: whoever asks anew without a cache asks whether the file has changed, and it never does.
-    if (request.get("if-none-match")?.includes(`"${id}"`)) {
+    const known = request.get("if-none-match");
+    if (known === "*" || known?.includes(`"${id}"`)) {
       response.status(304).end();
       return;
     }

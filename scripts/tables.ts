@@ -23,8 +23,8 @@ function table(head: string[], rows: (string | number)[][]): string {
 /** The text of a doc comment, on one line. */
 function prose(comment = ""): string {
   return comment
+    .replaceAll(/^\s*\/\*\*[\s*]*|\s*\*\/\s*$/g, "")
     .replaceAll(/\s*\n\s*\*?\s*/g, " ")
-    .replaceAll(/^\s*\/\*\*\s*|\s*\*\/\s*$/g, "")
     .trim();
 }
 

@@ -249,23 +249,25 @@ export function limitPackets(conn: RawConnection, flooded: () => void): void {
 /**
  * Socket.IO's parser for what clients send: one CONNECT, then events and the end. It refuses acknowledgements, because
  * nobody asks for one, and a second CONNECT: during the first admission Socket.IO would start a second socket on the
- * same connection. Socket.IO closes a connection whose decoder throws.
+ * same connection. It refuses what follows the end: of one request by long-polling, Socket.IO decodes all packets
+ * before it looks at the first. Socket.IO closes a connection whose decoder throws.
  */
 class ClientDecoder extends Decoder {
-  #connects = 0;
+  #state: "new" | "begun" | "ended" = "new";
 
   override add(packet: unknown): void {
-    if (typeof packet === "string") {
-      const type: PacketType = packet.charCodeAt(0) - 48;
-      if (type === PacketType.CONNECT) this.#connects += 1;
-      else if (!FROM_CLIENTS.has(type)) throw new Error("a packet that no client sends");
-    }
-    if (this.#connects !== 1) throw new Error("not one CONNECT");
+    const type: PacketType | undefined = typeof packet === "string" ? packet.charCodeAt(0) - 48 : undefined;
+    const begins = type === PacketType.CONNECT;
+    if (begins !== (this.#state === "new")) throw new Error("not one CONNECT");
+    if (this.#state === "ended") throw new Error("a packet after the end");
+    if (begins) this.#state = "begun";
+    else if (type === PacketType.DISCONNECT) this.#state = "ended";
+    else if (type !== undefined && !FROM_CLIENTS.has(type)) throw new Error("a packet that no client sends");
     super.add(packet);
   }
 }
 
-const FROM_CLIENTS = new Set([PacketType.DISCONNECT, PacketType.EVENT, PacketType.BINARY_EVENT]);
+const FROM_CLIENTS = new Set([PacketType.EVENT, PacketType.BINARY_EVENT]);
 
 /** The `parser` of Socket.IO. */
 export const parser = { Encoder, Decoder: ClientDecoder };

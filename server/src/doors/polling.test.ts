@@ -1,5 +1,30 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
 import { PATIENCE_MS, person, replicas, until, type House, type Person } from "../testing.ts";
+
+/** A WebSocket at this address, with what it hears. */
+function webSocket({ browser }: Person, query: string): { socket: WebSocket; heard: string[] } {
+  const { address, cookie } = browser;
+  const url = `${address.replace("http", "ws")}/socket.io/?${query}`;
+  const socket = new WebSocket(url, { headers: { cookie, origin: address } });
+  const heard: string[] = [];
+  socket.on("error", () => undefined);
+  socket.on("message", (data: Buffer) => heard.push(data.toString()));
+  return { socket, heard };
+}
+
+/** The status that answers an upgrade. */
+async function statusOf({ socket }: { socket: WebSocket }): Promise<number | undefined> {
+  const refused = once(socket, "unexpected-response") as Promise<[unknown, IncomingMessage]>;
+  const status = await Promise.race([
+    refused.then(([, { statusCode }]) => statusCode),
+    once(socket, "open").then(() => 101),
+  ]);
+  socket.terminate();
+  return status;
+}
 
 /** A client by long-polling, request by request. */
 class Poller {
@@ -58,5 +83,42 @@ describe("of packets in one request", () => {
     await mary.say("0", "at last");
     await mary.hears("at last");
     expect(mary.messages.map((one) => one.message)).toEqual(["before", "at last"]);
+  });
+});
+
+describe("a WebSocket", () => {
+  let socket: WebSocket;
+  let heard: string[];
+  let later: string;
+  beforeEach(async () => {
+    ({ socket, heard } = webSocket(mary, "EIO=4&transport=websocket"));
+    const opened = await until(() => heard[0]);
+    later = `EIO=4&transport=websocket&sid=${/"sid":"([^"]+)"/.exec(opened)?.[1]}`;
+    socket.send("40");
+    await until(() => heard.some((packet) => packet.startsWith("40{")));
+  });
+  afterEach(() => socket.terminate());
+  const works = async () => {
+    socket.send('427["sync",{"rooms":[]}]');
+    await until(() => heard.includes('437[{"ok":true,"value":{"rooms":[]}}]'));
+  };
+
+  it.each(["GET", "POST"])("that is polled with %s refuses that at once, and works on", async (method) => {
+    const { address, cookie } = mary.browser;
+    for (const transport of ["websocket", "polling"]) {
+      const response = await fetch(`${address}/socket.io/?${later.replace("websocket", transport)}`, {
+        method,
+        headers: { cookie, origin: address },
+        signal: AbortSignal.timeout(PATIENCE_MS),
+      });
+      expect(response.status).toBe(400);
+      expect(await response.json()).toMatchObject({ code: "invalid" });
+    }
+    await works();
+  });
+
+  it("cannot be exchanged for another, whose frames and unread bytes would be counted anew", async () => {
+    expect(await statusOf(webSocket(mary, later))).toBe(400);
+    await works();
   });
 });

@@ -167,6 +167,8 @@ export class SocketDoor {
   #revalidation: NodeJS.Timeout | undefined;
   /** How many connections without a session each address has open. */
   readonly #strangers = new Map<string, number>();
+  /** The connections that began by long-polling, by their ids in later requests. */
+  readonly #polled = new Map<string, RawConnection>();
   #closing = false;
   #running = 0;
   readonly #flooded = () => this.#parts.security.note("connection.cut", { what: "frames" });
@@ -204,7 +206,7 @@ export class SocketDoor {
 
   /** Starts to accept connections. */
   open(chat: Chat): void {
-    const { config, http, delivery, security } = this.#parts;
+    const { http, delivery, security } = this.#parts;
     this.#chat = chat;
     // Attach last: Socket.IO wraps the request listeners that are registered.
     this.#io.attach(http, { destroyUpgrade: false });
@@ -235,7 +237,7 @@ export class SocketDoor {
     });
     this.#io.engine.on("connection", (conn: RawConnection) => {
       this.#countStranger(conn);
-      if (config.rateLimits && conn.transport.name === "polling") limitPackets(conn, this.#flooded);
+      if (conn.transport.name === "polling") this.#expectPolls(conn);
     });
     this.#io.use((socket, next) => void this.#admit(socket, next));
     const listeners = new Map<string, Listener>(Object.entries(this.#listeners()));
@@ -508,13 +510,16 @@ export class SocketDoor {
       // Engine.IO answers an upgrade with any method.
       if (request.method !== "GET" && request.method !== "POST")
         throw new ChatError("invalid", "Only GET and POST.");
-      if (isFirst(request)) {
+      if (sidOf(request) === "") {
         await identity.begin(request, "handshake");
         load.demand("handshakes");
         // Whether the account is still there is asked as the connection is admitted.
         if (!(await identity.shown(request, "handshake"))) this.#demandRoom(request);
       } else {
         await identity.begin(request, "poll");
+        // Engine.IO would never answer a poll of a WebSocket, and would exchange one WebSocket for another.
+        if (this.#polled.get(sidOf(request))?.transport.name !== "polling")
+          throw new ChatError("invalid", "There is no such connection by long-polling.");
       }
     } catch (error) {
       return this.#refuse(error, request, response);
@@ -543,6 +548,12 @@ export class SocketDoor {
       security.note("connection.limited", { address, userId, what: "handshake" });
     }
     refuseHandshake(request, response, failure);
+  }
+
+  #expectPolls(conn: RawConnection): void {
+    if (this.#parts.config.rateLimits) limitPackets(conn, this.#flooded);
+    this.#polled.set(conn.id, conn);
+    conn.once("close", () => this.#polled.delete(conn.id));
   }
 
   /** Counts a connection without a session, from its handshake to its end. */
@@ -785,9 +796,9 @@ export class SocketDoor {
 
 function ignore(): void {}
 
-/** Whether Engine.IO takes this for the start of a connection; later requests name theirs. */
-function isFirst({ url = "" }: IncomingMessage): boolean {
-  return !new URL(url, "https://socket.io").searchParams.getAll("sid").at(-1);
+/** The connection that a request continues, as Engine.IO reads it; "" if it starts one. */
+function sidOf({ url = "" }: IncomingMessage): string {
+  return new URL(url, "https://socket.io").searchParams.getAll("sid").at(-1) ?? "";
 }
 
 /** Answers a handshake without starting a connection. */

@@ -228,6 +228,8 @@ export function createFrameServer(
 
 /** A connection of Engine.IO. */
 export type RawConnection = EventEmitter & {
+  /** Which later requests by long-polling name. */
+  id: string;
   request: IncomingMessage;
   transport: EventEmitter & { name: string };
 };

@@ -1,8 +1,9 @@
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { PATIENCE_MS, person, replicas, until, type House, type Person } from "../testing.ts";
+import { PATIENCE_MS, figuresOf, person, replicas, until, type House, type Person } from "../testing.ts";
 
 /** A WebSocket at this address, with what it hears. */
 function webSocket({ browser }: Person, query: string): { socket: WebSocket; heard: string[] } {
@@ -64,7 +65,7 @@ class Poller {
 let house: House;
 let mary: Person;
 beforeAll(async () => {
-  house = await replicas(1, { POLLING: "on" });
+  house = await replicas(1, { POLLING: "on", SLOW_CONSUMER_BYTES: "65536" });
   mary = await person(house.replicas[0]!, "mary");
 });
 afterAll(async () => {
@@ -120,5 +121,35 @@ describe("a WebSocket", () => {
   it("cannot be exchanged for another, whose frames and unread bytes would be counted anew", async () => {
     expect(await statusOf(webSocket(mary, later))).toBe(400);
     await works();
+  });
+});
+
+describe("a client that asks again for a long answer", () => {
+  const join = '421["room.join",{"roomId":"0"}]';
+  const LONG = 65_536;
+  beforeAll(async () => {
+    for (let said = 0; said < 20; said += 1) await mary.say("0", "long".repeat(1_000));
+  });
+
+  it("before it has polled for the first one is cut", async () => {
+    const poller = await Poller.enter(mary);
+    const most = 10;
+    let answered = 0;
+    while (answered < most && (await poller.post(join)) === 200) {
+      answered += 1;
+      await sleep(20);
+    }
+    expect(answered).toBeLessThan(most);
+    expect((await figuresOf(house.replicas[0]!))["hubbub_slow_consumers_cut_total"]).toBe(1);
+  });
+
+  it("after it has polled for the first one is served", async () => {
+    const poller = await Poller.enter(mary);
+    for (let count = 0; count < 5; count += 1) {
+      expect(await poller.post(join)).toBe(200);
+      let heard = "";
+      await until(async () => (heard += (await poller.poll()).text).length > LONG);
+      expect(heard).toContain('431[{"ok":true');
+    }
   });
 });

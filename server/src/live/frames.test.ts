@@ -21,7 +21,10 @@ const isFunction = (value: unknown) => typeof value === "function";
 const isObject = (value: unknown) => typeof value === "object" && value !== null;
 const isMap = (value: unknown) => value instanceof Map;
 
-/** By path, from a connection that has a listener of each kind and has sent something. */
+/** A packet that is not sent yet. */
+const WAITING = '2["waiting"]';
+
+/** By path, from a connection that has a listener of each kind, has sent something, and has a packet that waits. */
 const FIELDS: Inside = {
   ack: isFunction,
   acks: isMap,
@@ -37,6 +40,7 @@ const FIELDS: Inside = {
   "conn.sentCallbackFn": isList,
   "conn.upgrading": (value) => value === false,
   "conn.writeBuffer": isList,
+  "conn.writeBuffer.0.data": (value) => value === WAITING,
   "conn.transport._events": isObject,
   "conn.transport.name": (value) => value === "websocket",
   "conn.transport.socket._events": isObject,
@@ -61,6 +65,8 @@ beforeAll(async () => {
   connection.onAny(() => undefined);
   connection.on("said", (answer: () => void) => answer());
   await client.timeout(PATIENCE_MS).emitWithAck("said");
+  connection.conn.transport.writable = false;
+  connection.conn.write(WAITING);
 });
 
 afterAll(async () => {
@@ -112,5 +118,6 @@ it("a released part of a connection throws when it is read, and the connection w
   expect(() => connection.request.headers).toThrow();
   // With a shared table, one client could give the answer of another.
   expect(() => connection.emit("asked", () => undefined)).toThrow("no client is asked");
+  connection.conn.transport.writable = true;
   await client.timeout(PATIENCE_MS).emitWithAck("said");
 });

@@ -40,7 +40,7 @@ type Internals = {
   conn: EventEmitter & {
     request: unknown;
     upgrading?: boolean;
-    writeBuffer?: unknown[];
+    writeBuffer?: { data?: string | Buffer }[];
     cleanupFn?: unknown[];
     sentCallbackFn?: unknown;
     transport: EventEmitter & {
@@ -132,14 +132,17 @@ function openTcpSocket(connection: Connection): TcpSocket | null {
 }
 
 /**
- * Whether a connection has more unread bytes or packets than these, as far as that is visible. Nothing is owed to one
- * that was cut. Asked for each delivery, so it allocates nothing.
+ * Whether a connection has more unread bytes or packets than these, as far as that is visible: also packets that wait
+ * for a poll or an upgrade. Nothing is owed to one that was cut. Asked for each delivery, so it allocates nothing.
  */
 export function isBehind(connection: Connection, bytes: number, packets: number): boolean {
   const { writeBuffer, transport } = internals(connection).conn;
   const tcp = transport.socket?._socket;
+  const waiting = writeBuffer?.length ?? 0;
+  let unread = tcp?.writableLength ?? 0;
+  for (let at = 0; at < waiting; at += 1) unread += writeBuffer?.[at]?.data?.length ?? 0;
   // The rare question last.
-  return ((tcp?.writableLength ?? 0) > bytes || (writeBuffer?.length ?? 0) > packets) && !tcp?.destroyed;
+  return (unread > bytes || waiting > packets) && !tcp?.destroyed;
 }
 
 /** Ends a connection at once. A polite close would wait behind its backlog. */

@@ -1,8 +1,11 @@
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
+import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
+import { readConfig } from "../config.ts";
+import { Log } from "../store/log.ts";
 import { PATIENCE_MS, figuresOf, person, replicas, until, type House, type Person } from "../testing.ts";
 
 /** A WebSocket at this address, with what it hears. */
@@ -152,4 +155,40 @@ describe("a client that asks again for a long answer", () => {
       expect(heard).toContain('431[{"ok":true');
     }
   });
+});
+
+it("a handshake that only speaks of an upgrade leaves the answers of its TCP connection alone", async () => {
+  const log = new Log(house.redis, house.keys, { ...readConfig(house.env), serverId: "loads" });
+  const rows = Array.from({ length: 500 }, (_, date) => ({
+    from: mary.user.id,
+    message: "long".repeat(2_000),
+    date,
+  }));
+  // More than fits into the buffers between a server and a client that does not read.
+  for (let loads = 0; loads < 5; loads += 1) await log.load("0", rows);
+  const limited = await house.addReplica({ RATE_LIMITS: "on" });
+  const { address } = limited;
+  const { cookie } = mary.browser;
+  const line = connect(limited.port, "127.0.0.1");
+  let heard = "";
+  line.on("error", () => undefined).on("data", (chunk: Buffer) => (heard += chunk.toString("latin1")));
+  const ask = (path: string, header = "") =>
+    line.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nCookie: ${cookie}\r\n${header}\r\n`);
+  const handshake = "/socket.io/?EIO=4&transport=polling";
+  ask(handshake, "Upgrade: anything\r\n");
+  const sid = await until(() => /"sid":"([^"]+)"/.exec(heard)?.[1]);
+  ask("/api/rooms/0/transcript");
+  await until(() => heard.includes("<html"));
+  line.pause();
+  const headers = { cookie, origin: address };
+  await fetch(`${address}${handshake}&sid=${sid}`, { method: "POST", headers, body: "40" });
+  const polled = await fetch(`${address}${handshake}&sid=${sid}`, { headers });
+  expect(await polled.text()).toContain("40{");
+  line.resetAndDestroy();
+  const next = await fetch(`${address}/api/rooms/0/transcript`, {
+    headers,
+    signal: AbortSignal.timeout(PATIENCE_MS),
+  });
+  expect(next.status).toBe(200);
+  await next.body?.cancel();
 });

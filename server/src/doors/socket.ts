@@ -1,9 +1,4 @@
-import {
-  STATUS_CODES,
-  type Server as HttpServer,
-  type IncomingMessage,
-  type ServerResponse,
-} from "node:http";
+import { STATUS_CODES, ServerResponse, type Server as HttpServer, type IncomingMessage } from "node:http";
 import { createShardedAdapter } from "@socket.io/redis-adapter";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
@@ -229,7 +224,7 @@ export class SocketDoor {
 
     // Runs before Engine.IO's own checks. CORS does not stop a WebSocket: Origin is checked here.
     this.#io.engine.use((request: Handshake, response: ServerResponse, next: () => void) => {
-      if (request.headers.upgrade) noteAnswer(request);
+      if (isUpgrade(response)) noteAnswer(request);
       this.#letIn(request, response, next).catch((error: unknown) => {
         security.contain("handshake", error);
         request.socket.destroy();
@@ -801,9 +796,14 @@ function sidOf({ url = "" }: IncomingMessage): string {
   return new URL(url, "https://socket.io").searchParams.getAll("sid").at(-1) ?? "";
 }
 
+/** Whether Engine.IO made the response up: any request may have the header of an upgrade. */
+function isUpgrade(response: ServerResponse): boolean {
+  return !(response instanceof ServerResponse);
+}
+
 /** Answers a handshake without starting a connection. */
 function refuseHandshake(request: IncomingMessage, response: ServerResponse, failure: Failure): void {
-  if (request.headers.upgrade) return refuseUpgrade(request, failure);
+  if (isUpgrade(response)) return refuseUpgrade(request, failure);
   const { status, headers, body } = refusalOf(failure);
   response.writeHead(status, { ...headers, Connection: "close" }).end(body);
 }

@@ -239,7 +239,10 @@ export class SocketDoor {
     const refuse = this.#listener("event", z.never("no such event"), () => Promise.resolve("null"));
     // Each connection would keep a table of listeners for each event.
     const heard = function heard(this: Connection, event: string, ...args: unknown[]) {
-      (listeners.get(event) ?? refuse).apply(this, args);
+      const listener = listeners.get(event);
+      if (listener) listener.apply(this, args);
+      // Of one without a name the callback comes first.
+      else refuse.apply(this, [event, ...args]);
     };
     const left = function left(this: Connection) {
       try {

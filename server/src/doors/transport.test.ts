@@ -138,6 +138,19 @@ describe("only that connection ends", () => {
   });
 });
 
+it("an event without a name, or with a number for one, is answered as invalid", async () => {
+  const { socket, heard } = await enter(mary.browser.cookie);
+  const answers = () => heard.filter((packet) => packet.startsWith("43"));
+  for (const packet of ["421", "422[3]", "423[4,{}]"]) socket.send(packet);
+  await until(() => answers().length === 3, PATIENCE_MS, "the answers");
+  expect(answers().map((packet) => /^43(\d)\[.*"code":"(\w+)"/.exec(packet)?.slice(1))).toEqual([
+    ["1", "invalid"],
+    ["2", "invalid"],
+    ["3", "invalid"],
+  ]);
+  socket.terminate();
+});
+
 describe("a handshake", () => {
   it("with another method ends only its own connection, also as an upgrade with a session", async () => {
     const [left] = both(house);

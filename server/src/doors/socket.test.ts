@@ -1,7 +1,7 @@
 import { request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import {
   ERROR_CODES,
   LIMITS,
@@ -15,6 +15,7 @@ import {
 } from "../protocol.ts";
 import { readConfig } from "../config.ts";
 import type { Replica } from "../server.ts";
+import { ChatRooms } from "../chat/rooms.ts";
 import { Log } from "../store/log.ts";
 import {
   PATIENCE_MS,
@@ -624,6 +625,37 @@ describe("a named room", () => {
     await zoe.hears("open in the library");
     expect(zoe.messages.map(({ message }) => message)).not.toContain("secret of the lounge");
     for (const one of [zoe, other]) one.close();
+  });
+
+  it("from which a user is removed while it is shown to them does not keep the next one from being shown", async () => {
+    const zoe = await person(left);
+    const { id: userId } = zoe.user;
+    const [first, second] = [await mary.makes({ name: "Shed" }), await mary.makes({ name: "Barn" })];
+    const { redis, keys } = house;
+    for (const { id } of [first, second]) {
+      await redis.hset(keys.records(id), userId, '{"role":"member"}');
+      await redis.sadd(keys.userRooms(userId), id);
+    }
+    // oxlint-disable-next-line typescript/unbound-method -- called with `this`
+    const described = ChatRooms.prototype.describe;
+    const describing = vi.spyOn(ChatRooms.prototype, "describe").mockImplementation(async function (
+      this: ChatRooms,
+      ...asked
+    ) {
+      if (asked[0] === first.id) await redis.hdel(keys.records(first.id), userId);
+      return described.apply(this, asked);
+    });
+    try {
+      const heard = record(zoe);
+      // A changed account makes the replica check all windows of its user; the last thing that it tells is "me".
+      await zoe.browser.fetch("PATCH", "/api/me", { displayName: "Zoe of the Barn" });
+      await until(() => heard.some(([event]) => event === "me"));
+      const shown = heard.filter(([event]) => event === "show.room").map(([, room]) => (room as Room).id);
+      expect(shown).toEqual([second.id]);
+    } finally {
+      describing.mockRestore();
+    }
+    zoe.close();
   });
 
   it("is not shown to a window anew because another one of its user was ended", async () => {

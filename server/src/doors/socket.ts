@@ -675,18 +675,24 @@ export class SocketDoor {
   }
 
   async #showRoom(userIds: UserId[], id: RoomId): Promise<void> {
-    const { delivery } = this.#parts;
     for (const userId of userIds) {
-      const here = [...delivery.connections(userId)];
-      if (here.length === 0) continue;
-      if ((await this.#chat.rooms.kindOf(id)) === "direct") {
-        await this.#showPrivateRoom(here, id);
-      } else {
-        await Promise.all(here.map((connection) => this.#attach(connection, [id])));
-        if (!here.some((connection) => connection.data.rooms.has(id))) continue;
-        delivery.toUser(userId, "show.room", await this.#chat.rooms.describe(id, userId));
+      try {
+        await this.#showRoomTo(userId, id);
+      } catch (error) {
+        // They were removed meanwhile, which keeps nothing else from being shown.
+        if (!(error instanceof ChatError && error.code === "not_found")) throw error;
       }
     }
+  }
+
+  async #showRoomTo(userId: UserId, id: RoomId): Promise<void> {
+    const { delivery } = this.#parts;
+    const here = [...delivery.connections(userId)];
+    if (here.length === 0) return;
+    if ((await this.#chat.rooms.kindOf(id)) === "direct") return this.#showPrivateRoom(here, id);
+    await Promise.all(here.map((connection) => this.#attach(connection, [id])));
+    if (here.some((connection) => connection.data.rooms.has(id)))
+      delivery.toUser(userId, "show.room", await this.#chat.rooms.describe(id, userId));
   }
 
   /**

@@ -390,4 +390,14 @@ describe("an account's id", () => {
     await built.redis.hset(built.keys.user(id), "displayName", "Ada L.");
     expect(await users.find([id])).toEqual([{ id, username: "ada", displayName: "Ada L." }]);
   });
+
+  it("has names that are remembered anew when its user asks for anything, though nobody announced their change", async () => {
+    const { redis, keys, env } = house;
+    const users = new Users(redis, keys, readConfig(env));
+    const { id } = (await signUp(fresh()[0], "grace")).body;
+    await users.find([id]);
+    await redis.hset(keys.user(id), "displayName", "Grace H.");
+    await users.roleOf({ id, username: "grace" });
+    expect(await users.find([id])).toEqual([{ id, username: "grace", displayName: "Grace H." }]);
+  });
 });

@@ -204,7 +204,7 @@ export class Users {
     const { username, role, disabled, shown } = await this.#read(user.id);
     if (username !== user.username || disabled !== null) return undefined;
     // Whoever connects is told to others next. Connections share what they know of their user.
-    if (shown && !this.#freshOf(user.id))
+    if (shown && !isDeepStrictEqual(shown, this.#freshOf(user.id)))
       this.#remember(isDeepStrictEqual(shown, user) ? user : shown, forgotten);
     return roleOf(role);
   }

@@ -16,7 +16,7 @@ export type Finding = {
   cursor?: string | undefined;
 };
 
-/** A room, and the date below which its messages are unread. */
+/** A room, the date below which its messages are still to be read, and how many to read next. */
 type Place = { roomId: RoomId; below: number; size: number };
 
 /** How long messages are compared before others get a turn. */
@@ -24,8 +24,8 @@ const COMPARE_MS = 1;
 
 /**
  * Messages that contain each word of a text, newest first over all these rooms. There is no index: this reads a few
- * rows at a time, always from the room with the newest unread ones, until there are enough hits or one call's budget
- * is spent; the cursor says where the next call continues. Awaits `turn` before each read; false ends the search,
+ * rows at a time, always from the room with the newest rows that it has not read yet, until there are enough hits or
+ * one call's budget is spent; the cursor says where the next call continues. Awaits `turn` before each read; false ends the search,
  * because nobody waits for it. Throws `invalid` for a text without a word and for another search's cursor.
  */
 export async function findMessages(

@@ -2,7 +2,7 @@ import { hash as digest } from "node:crypto";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
-import type { Hits, Message, RoomId, UserId } from "../protocol.ts";
+import type { Hits, Message, MessageFile, RoomId, UserId } from "../protocol.ts";
 import { fold } from "../search.ts";
 import type { Log } from "../store/log.ts";
 
@@ -14,6 +14,10 @@ export type Finding = {
   before?: number | undefined;
   after?: number | undefined;
   cursor?: string | undefined;
+};
+
+type Written = Pick<Message, "message"> & {
+  files?: readonly Pick<MessageFile, "name" | "alt">[] | undefined;
 };
 
 /** A room, the date below which its messages are still to be read, and how many to read next. */
@@ -102,7 +106,7 @@ async function collect(
   let since = performance.now();
   for (const message of messages) {
     if (message.deleted !== undefined || (from !== undefined && message.from !== from)) continue;
-    const text = fold(textOf(message));
+    const text = fold(textWithFiles(message));
     if (words.every((word) => text.includes(word))) found.push(message);
     if (performance.now() - since < COMPARE_MS) continue;
     await nextTurn();
@@ -111,7 +115,7 @@ async function collect(
 }
 
 /** What people read in a message: its text, and of its files the names and the words for them. */
-function textOf({ message, files }: Message): string {
+export function textWithFiles({ message, files }: Written): string {
   if (files === undefined) return message;
   return [message, ...files.flatMap(({ name, alt = "" }) => [name, alt])].join("\n");
 }

@@ -7,7 +7,6 @@ import {
   type Cursor,
   type Hits,
   type Message,
-  type MessageFile,
   type RoomId,
   type SendMessage,
   type SyncedRoom,
@@ -22,7 +21,7 @@ import type { Settings } from "../store/settings.ts";
 import { demand, may, refused, roleIn } from "./access.ts";
 import type { ChatFiles } from "./files.ts";
 import { asChanged, demandMeant, type Mentioned, type MessageChange } from "./changes.ts";
-import { findMessages, type Finding } from "./find.ts";
+import { findMessages, textWithFiles, type Finding } from "./find.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
 import { transcript } from "./transcript.ts";
 import type { Users } from "./users.ts";
@@ -39,21 +38,6 @@ type Parts = {
   audit: Audit;
   settings: Settings;
 };
-
-/** What people read of a file. */
-function wordsOf({ name, alt = "" }: MessageFile): string[] {
-  return [name, alt];
-}
-
-/** Whether a message mentions this user; nobody's own message does. */
-function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): boolean {
-  return from !== userId && (mentionsRoom === true || mentions?.includes(userId) === true);
-}
-
-/** Whether a row is its log's first. */
-function isFirst(row: string): boolean {
-  return headOf(row)?.seq === 1;
-}
 
 /** Stores, changes, reads and finds the messages in rooms. */
 export class ChatMessages {
@@ -107,7 +91,7 @@ export class ChatMessages {
 
   async #sendNew(user: User, send: SendMessage): Promise<string> {
     const files = send.files && (await this.#files.describe(send.files));
-    await this.#demandWords([send.message, ...(files?.flatMap(wordsOf) ?? [])].join("\n"));
+    await this.#demandWords(textWithFiles({ message: send.message, files }));
     const shown = await this.#rooms.showBoth(user.id, send.roomId);
     const found = await this.#lookedUp(user, send);
     const stop = this.#metrics.append.startTimer();
@@ -341,4 +325,14 @@ export class ChatMessages {
       ...(namesRoom(text) && { mentionsRoom: true }),
     };
   }
+}
+
+/** Whether a message mentions this user; nobody's own message does. */
+function isTold({ from, mentions, mentionsRoom }: Message, userId: UserId): boolean {
+  return from !== userId && (mentionsRoom === true || mentions?.includes(userId) === true);
+}
+
+/** Whether a row is its log's first. */
+function isFirst(row: string): boolean {
+  return headOf(row)?.seq === 1;
 }

@@ -141,11 +141,11 @@ export async function* readArchive(
     if (!ended) throw new Error("it is cut short");
   } catch (error) {
     if (error instanceof Error && "exitCode" in error) throw error;
-    throw stop(`${file} is no whole backup: ${wordsOf(error, number)}. Nothing was read from it.`, 65);
+    throw stop(`${file} is no whole backup: ${faultIn(error, number)}. Nothing was read from it.`, 65);
   }
 }
 
-function wordsOf(error: unknown, number: number): string {
+function faultIn(error: unknown, number: number): string {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   if (code === "ENOENT") return "there is no such file";
   if (code === "EISDIR") return "it is a folder";

@@ -286,7 +286,7 @@ function inlinesOf(text: string, known: Known): Inline[] {
       const made =
         stack.length < DEEPEST_INLINE
           ? open.make(parts, open.token)
-          : [textOf(markup), ...parts, textOf(token.markup)];
+          : [textPart(markup), ...parts, textPart(token.markup)];
       parts = open.outside;
       for (const part of made) add(parts, part);
     } else {
@@ -302,7 +302,7 @@ function withBareLinks(parts: readonly Inline[]): Inline[] {
     switch (part.kind) {
       case "text":
         return findBareLinks(part.text).map(({ text, href }) =>
-          href === null ? textOf(text) : { kind: "link", href, inside: [textOf(text)] },
+          href === null ? textPart(text) : { kind: "link", href, inside: [textPart(text)] },
         );
       case "strong":
       case "em":
@@ -334,8 +334,14 @@ const OPENING: Record<string, Make> = {
     if (link && shown.trim() !== "" && !readsAsOther(shown, href))
       return [{ kind: "link", href, ...(title !== null && { title }), inside }];
     // Text that looks like one address and links to another is shown as typed.
-    const target: Inline = link ? { kind: "link", href, inside: [textOf(href)] } : textOf(href);
-    return [textOf("["), ...inside, textOf("]("), target, textOf(title === null ? ")" : ` "${title}")`)];
+    const target: Inline = link ? { kind: "link", href, inside: [textPart(href)] } : textPart(href);
+    return [
+      textPart("["),
+      ...inside,
+      textPart("]("),
+      target,
+      textPart(title === null ? ")" : ` "${title}")`),
+    ];
   },
 };
 
@@ -344,7 +350,7 @@ export function shownOf(parts: readonly Inline[]): string {
   return parts.map((part) => ("inside" in part ? shownOf(part.inside) : part.text)).join("");
 }
 
-function textOf(text: string): Inline {
+function textPart(text: string): Inline {
   return { kind: "text", text };
 }
 
@@ -357,7 +363,7 @@ function addText(parts: Inline[], text: string): void {
   const last = parts.at(-1);
   if (text === "") return;
   if (last?.kind === "text") last.text += text;
-  else parts.push(textOf(text));
+  else parts.push(textPart(text));
 }
 
 /** The addresses in a text, by the place of the colon after their scheme, where the parser stops. */

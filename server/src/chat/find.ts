@@ -38,7 +38,7 @@ export async function findMessages(
   asked: Finding,
   turn: () => Promise<boolean>,
 ): Promise<Hits & { rows: number }> {
-  const words = wordsOf(asked.q);
+  const words = searchWords(asked.q);
   const start = Math.min(asked.before ?? Infinity, readCursor(asked));
   const after = asked.after ?? -1;
   const until = performance.now() + BOUNDS.findMs.value;
@@ -131,7 +131,7 @@ function pageOf(found: readonly Message[], frontier: number, asked: Finding): Hi
   return until > 0 && Number.isFinite(until) ? { hits, until, cursor: cursorOf(asked, until) } : { hits };
 }
 
-function wordsOf(q: string): string[] {
+function searchWords(q: string): string[] {
   const words = fold(q).split(" ").filter(Boolean);
   if (words.length === 0) throw new ChatError("invalid", "q: something to look for");
   return [...new Set(words)];

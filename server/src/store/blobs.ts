@@ -6,7 +6,7 @@ import { request as httpsRequest } from "node:https";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Readable } from "node:stream";
-import { text as textOf } from "node:stream/consumers";
+import { text as readText } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { AwsV4Signer } from "aws4fetch";
 import { ChatError, reasonOf } from "../errors.ts";
@@ -92,7 +92,7 @@ export async function tryStore(blobs: Blobs): Promise<void> {
       await rm(path, { force: true });
     }
     const stored = await blobs.read(name);
-    const isSame = stored !== null && (await textOf(stored)) === name;
+    const isSame = stored !== null && (await readText(stored)) === name;
     await blobs.remove(name);
     if (!isSame) throw new Error("it does not give back what it took");
   } catch (error) {

@@ -51,7 +51,7 @@ function deedsOf(
     case "ban":
       return [detail === "lifted" ? `lift the ban of ${whom}` : `ban ${whom}`];
     case "role":
-      return [`make ${whom} ${textOf(set["role"])}`];
+      return [`make ${whom} ${asText(set["role"])}`];
     case "mute": {
       const until = Number(set["mutedUntil"] ?? 0);
       return [until > 0 ? `mute ${whom} until ${showUntil(until)}` : `unmute ${whom}`];
@@ -101,7 +101,7 @@ function accountDeeds(set: Record<string, unknown>, detail: string, account: str
     ...(typeof disabled === "boolean" ? [`${disabled ? "disable" : "enable"} ${account}`] : []),
     ...(role === undefined
       ? []
-      : [`make ${whom} ${role === "user" ? "an ordinary user" : `${textOf(role)} of the server`}`]),
+      : [`make ${whom} ${role === "user" ? "an ordinary user" : `${asText(role)} of the server`}`]),
   ];
   return deeds.length > 0 ? deeds : [`change ${account}${detail === "" ? "" : ` (${detail})`}`];
 }
@@ -112,7 +112,7 @@ function settingOf(name: string, value: unknown): string {
     return Number(value) > 0 ? `set slow mode to ${Number(value)} seconds` : "end slow mode";
   if (name === "topic" && value === "") return "remove the topic";
   if (name === "kind") return value === "invite" ? "let in only invited people" : "let everybody join";
-  return `set the ${name} to “${textOf(value)}”`;
+  return `set the ${name} to “${asText(value)}”`;
 }
 
 function fieldsOf(detail: string): Record<string, unknown> {
@@ -124,6 +124,6 @@ function fieldsOf(detail: string): Record<string, unknown> {
   }
 }
 
-function textOf(value: unknown): string {
+function asText(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value ?? "");
 }

@@ -12,7 +12,6 @@ import {
   LIMITS,
   SERVER_ROLES,
   SIGN_UP_MODES,
-  USER_ID,
   type AccountPatch,
   type Leave,
   type NewPassword,
@@ -21,7 +20,14 @@ import {
   type UserId,
 } from "../protocol.ts";
 import { clientAddress, type Security } from "../security.ts";
-import { displayName as displayed, freshPassword, password, writtenText } from "./fields.ts";
+import {
+  demandUserId,
+  displayName as displayed,
+  freshPassword,
+  pageSize,
+  password,
+  writtenText,
+} from "./fields.ts";
 import { demandActor, type Identity } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Sessions } from "./session.ts";
@@ -47,12 +53,7 @@ const listQuery = z.object({
     .string()
     .regex(/^\d{1,10}$/, "an id")
     .optional(),
-  size: z
-    .string()
-    .regex(/^\d{1,3}$/, `1 to ${LIMITS.page}`)
-    .transform(Number)
-    .pipe(z.number().min(1).max(LIMITS.page))
-    .default(LIMITS.page),
+  size: pageSize(LIMITS.page),
 });
 const RESET_CODE = /^[\w-]{32}$/;
 
@@ -167,27 +168,27 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
   });
   // -> the account, with the number of its `sessions`
   router.get("/admin/users/:id", async (request, response) => {
-    response.json(await admin.show(userIdOf(request)));
+    response.json(await admin.show(demandUserId(request.params.id)));
   });
   // {role?,disabled?} -> the account, changed; 403 for one that stands as high, and for the last owner; only owners give
   // roles
   router.patch("/admin/users/:id", async (request, response) => {
     const patch = accountPatch.parse(request.body);
-    response.json(await admin.change(demandActor(response), userIdOf(request), patch));
+    response.json(await admin.change(demandActor(response), demandUserId(request.params.id), patch));
   });
   // -> 204; deletes the account, and keeps its messages
   router.delete("/admin/users/:id", async (request, response) => {
-    await admin.delete(demandActor(response), userIdOf(request));
+    await admin.delete(demandActor(response), demandUserId(request.params.id));
     response.status(204).end();
   });
   // -> `{url}`: a link with which its owner chooses a new password, once, within 24 h
   router.post("/admin/users/:id/reset", async (request, response) => {
-    const code = await admin.newReset(demandActor(response), userIdOf(request));
+    const code = await admin.newReset(demandActor(response), demandUserId(request.params.id));
     response.json({ url: `${pageAddress(request, config)}/#/reset/${code}` });
   });
   // -> 204; ends all its sessions
   router.delete("/admin/users/:id/sessions", async (request, response) => {
-    await admin.endSessions(demandActor(response), userIdOf(request));
+    await admin.endSessions(demandActor(response), demandUserId(request.params.id));
     response.status(204).end();
   });
   // ?after=&size= -> the rooms that I manage, by id, from General on: open rooms, and the invite rooms that I am in:
@@ -215,11 +216,4 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
     response.json(await throttle.queue("lists", user.id, () => admin.stats()));
   });
   return router;
-}
-
-/** The user id in a route's path. Throws `invalid`. */
-export function userIdOf(request: Request<{ id: string }>): UserId {
-  const { id } = request.params;
-  if (!USER_ID.test(id)) throw new ChatError("invalid", "This is no user id.");
-  return id;
 }

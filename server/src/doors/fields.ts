@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { passwordFits } from "../chat/passwords.ts";
+import { ChatError } from "../errors.ts";
 import { isVisible } from "../names.ts";
-import { LIMITS } from "../protocol.ts";
+import { LIMITS, USER_ID, type UserId } from "../protocol.ts";
 
 /** Fields of several requests. */
 
@@ -28,6 +29,24 @@ export const freshPassword = password.refine(
   (text) => text.length >= LIMITS.passwordMin,
   `at least ${LIMITS.passwordMin} characters`,
 );
+
+export const userId = z.string().regex(USER_ID, "no user id");
+
+/** The user id in a route's path. Throws `invalid`. */
+export function demandUserId(text: string): UserId {
+  if (!USER_ID.test(text)) throw new ChatError("invalid", "This is no user id.");
+  return text;
+}
+
+/** How many entries of a list are asked for. */
+export function pageSize(max: number, fallback = max) {
+  return z
+    .string()
+    .regex(/^\d{1,6}$/, `1 to ${max}`)
+    .transform(Number)
+    .pipe(z.number().min(1).max(max))
+    .default(fallback);
+}
 
 export const displayName = shownName(LIMITS.displayName, "a name, or null");
 export const roomName = shownName(LIMITS.roomName, "a room needs a name");

@@ -8,8 +8,8 @@ import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import { FILE_ID, isRoomId } from "../protocol.ts";
-import { userIdOf } from "./accounts.ts";
 import { tellAway } from "./failure.ts";
+import { demandUserId } from "./fields.ts";
 import { demandActor, type Identity } from "./identity.ts";
 import type { Throttle } from "./throttle.ts";
 import { allowBody } from "./transport.ts";
@@ -182,7 +182,7 @@ export function fileRoutes({ chat, identity, throttle, load, log }: Parts): Rout
   // -> a user's picture, 256 x 256 pixels, WebP; 404 without one
   router.get("/users/:id/avatar", async (request, response) => {
     const { user } = demandActor(response);
-    await send(request, response, user.id, () => files.avatar(userIdOf(request)));
+    await send(request, response, user.id, () => files.avatar(demandUserId(request.params.id)));
   });
   return router;
 }

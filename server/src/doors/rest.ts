@@ -15,13 +15,12 @@ import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import { METRICS_TYPE, hasToken, type LOGIN_OUTCOMES, type Metrics } from "../metrics.ts";
 import {
-  NOTIFY_LEVELS,
   LIMITS,
-  type Audience,
-  USERNAME,
-  USER_ID,
+  NOTIFY_LEVELS,
   ROOM_ROLES,
+  USERNAME,
   isRoomId,
+  type Audience,
   type Credentials,
   type ErrorCode,
   type Hits,
@@ -30,25 +29,34 @@ import {
   type NewInvite,
   type NewPrivateRoom,
   type NewReport,
-  type Notifications,
-  type RoomPatch,
-  type RoomView,
   type NewRoom,
   type NewUser,
+  type Notifications,
   type RoomId,
+  type RoomPatch,
+  type RoomView,
   type User,
   type UserId,
 } from "../protocol.ts";
-import type { StoredInvite } from "../store/invites.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
-import { refusalOf, toFailure } from "./failure.ts";
-import { freshPassword, isWhole, password, roomName, writtenText } from "./fields.ts";
+import type { StoredInvite } from "../store/invites.ts";
 import { accountRoutes } from "./accounts.ts";
+import { refusalOf, toFailure } from "./failure.ts";
+import {
+  demandUserId,
+  freshPassword,
+  isWhole,
+  pageSize,
+  password,
+  roomName,
+  userId,
+  writtenText,
+} from "./fields.ts";
+import { fileRoutes } from "./files.ts";
 import { actorOf, demandActor, isRead, type Identity } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import { createProxies, type Proxies } from "./proxies.ts";
 import type { Sessions } from "./session.ts";
-import { fileRoutes } from "./files.ts";
 import { listed, paidFor, type Throttle } from "./throttle.ts";
 import { hasBody } from "./transport.ts";
 
@@ -94,7 +102,6 @@ const newReport: z.ZodType<NewReport> = z.object({
 });
 const reportState = z.object({ state: z.literal("done") });
 const newBan: z.ZodType<{ until?: number | undefined }> = z.object({ until: moment.optional() });
-const userId = z.string().regex(USER_ID, "no user id");
 const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });
 const notifications: z.ZodType<Notifications> = z.object({ level: z.enum(NOTIFY_LEVELS) });
 const roomView: z.ZodType<RoomView> = z
@@ -113,13 +120,6 @@ const date = z
   .string()
   .regex(/^\d{1,16}$/, "a date in milliseconds")
   .transform(Number);
-const count = (max: number, fallback: number) =>
-  z
-    .string()
-    .regex(/^\d{1,6}$/, `1 to ${max}`)
-    .transform(Number)
-    .pipe(z.number().min(1).max(max))
-    .default(fallback);
 const seq = z
   .string()
   .regex(/^[1-9]\d{0,14}$/, "the number of a message")
@@ -139,7 +139,7 @@ const pageQuery = z
       .literal("true")
       .transform(() => true as const)
       .optional(),
-    size: count(LIMITS.page, LIMITS.pageDefault),
+    size: pageSize(LIMITS.page, LIMITS.pageDefault),
   })
   .refine(({ before, after, around, at, thread, pinned }) => {
     const kinds = [around, at, pinned, thread].filter((one) => one !== undefined).length;
@@ -156,12 +156,12 @@ const listQuery = z.object({
     .regex(/^\d{1,10}$/, "an id")
     .transform(Number)
     .default(0),
-  size: count(LIMITS.page, LIMITS.page),
+  size: pageSize(LIMITS.page),
 });
 const searchQuery = z.object({
   q: z.string().max(LIMITS.search),
   after: userId.optional(),
-  size: count(LIMITS.page, LIMITS.page),
+  size: pageSize(LIMITS.page),
 });
 
 const auditQuery = z.object({
@@ -169,7 +169,7 @@ const auditQuery = z.object({
     .string()
     .regex(/^(?!0+-0+$)\d{1,16}-\d{1,19}$/, "the id of an entry")
     .optional(),
-  size: count(LIMITS.page, LIMITS.pageDefault),
+  size: pageSize(LIMITS.page, LIMITS.pageDefault),
 });
 const findQuery = z.object({
   q: z.string().max(LIMITS.search),
@@ -180,7 +180,7 @@ const findQuery = z.object({
   cursor: z.string().max(64).optional(),
 });
 
-const mentionsQuery = z.object({ before: date.optional(), size: count(LIMITS.page, LIMITS.pageDefault) });
+const mentionsQuery = z.object({ before: date.optional(), size: pageSize(LIMITS.page, LIMITS.pageDefault) });
 
 const NEVER_KEPT = ["Cache-Control", "no-store"] as const;
 const JSON_TYPE = "application/json; charset=utf-8";
@@ -716,13 +716,15 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const user = demandUser(response);
     const patch = memberPatch.parse(request.body);
     await throttle.take("moderation", user.id);
-    response.json(await chat.moderation.change(user, roomIdOf(request), userIdOf(request), patch));
+    response.json(
+      await chat.moderation.change(user, roomIdOf(request), demandUserId(request.params.userId), patch),
+    );
   });
   // -> 204, removed; of myself the same as leaving
   router.delete("/rooms/:id/members/:userId", async (request, response) => {
     const user = demandUser(response);
     await throttle.take("moderation", user.id);
-    await chat.moderation.remove(user, roomIdOf(request), userIdOf(request));
+    await chat.moderation.remove(user, roomIdOf(request), demandUserId(request.params.userId));
     response.status(204).end();
   });
   // -> who may not come back: `[{id,username,by,at,until?}]`
@@ -736,14 +738,14 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const user = demandUser(response);
     const { until } = newBan.parse(optionalBody(request));
     await throttle.take("moderation", user.id);
-    await chat.moderation.ban(user, roomIdOf(request), userIdOf(request), until);
+    await chat.moderation.ban(user, roomIdOf(request), demandUserId(request.params.userId), until);
     response.status(204).end();
   });
   // -> 204, may come back
   router.delete("/rooms/:id/bans/:userId", async (request, response) => {
     const user = demandUser(response);
     await throttle.take("moderation", user.id);
-    await chat.moderation.liftBan(user, roomIdOf(request), userIdOf(request));
+    await chat.moderation.liftBan(user, roomIdOf(request), demandUserId(request.params.userId));
     response.status(204).end();
   });
   // {expires?,uses?} -> 201 `{code,url,by,created,expires,uses?,used}`, an invite link, for a week unless `expires`, in ms,
@@ -996,10 +998,6 @@ function linked(
 ): Invite {
   const url = `${pageAddress(request, config)}/#/invite/${code}`;
   return { code, url, by, created, expires, ...(uses !== undefined && { uses }), used };
-}
-
-function userIdOf(request: Request<{ userId: string }>): UserId {
-  return userId.parse(request.params.userId);
 }
 
 function demandUser(response: Response): User {

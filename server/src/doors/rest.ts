@@ -292,9 +292,8 @@ function refuse(error: unknown, request: Asked, response: ServerResponse, parts:
 
 function answerRefusal(error: unknown, request: Asked, response: ServerResponse, parts: RestParts): void {
   const { config, identity, metrics, security } = parts;
-  // The sender has left: there is nobody to answer, and nothing is wrong. Node does not tell the response if an earlier
-  // one on its connection is not finished.
-  // Node takes the socket from a request whose body is broken off.
+  // The sender has left: there is nobody to answer, and nothing is wrong. Node takes the socket from a request whose
+  // body is broken off, and does not tell a response that waits for an earlier one of its connection.
   const { socket } = request as { socket: Socket | null };
   const hasLeft = response.destroyed || (socket ?? response.socket)?.destroyed === true;
   if (hasLeft && error instanceof Error && "code" in error && GONE.has(error.code)) return;

@@ -71,7 +71,13 @@ export const RATES = {
     counted: "here",
     why: "changes of their own account, and what admins change",
   },
-  room: { points: 200, seconds: 86_400, of: "a user", counted: "in Redis", why: "named rooms made" },
+  room: {
+    points: 200,
+    seconds: 86_400,
+    of: "a user",
+    counted: "in Redis",
+    why: "named rooms made or renamed",
+  },
   moderation: {
     points: 300,
     seconds: 60,
@@ -210,11 +216,6 @@ export const BOUNDS = {
     why: "the life of an invite of which nothing is said",
   },
   invitesOfRoom: { value: 100, unit: "invites", why: "a room's list of them is read at once" },
-  words: {
-    value: 500,
-    unit: "words",
-    why: "each message is compared with every filtered word: about 0.2 ms",
-  },
   fileTurn: { value: 65_536, unit: "bytes", why: "of a file that comes or goes in one turn of the loop" },
   uploadMs: { value: 60_000, unit: "ms", why: "for a file to arrive, beside the time that its size allows" },
   uploadRate: {

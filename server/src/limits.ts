@@ -13,6 +13,8 @@ type Rate = {
   why: string;
 };
 
+export type Queue = { running: number; waiting: number; turn?: "read"; why: string };
+
 /** Points that may be spent in a window of time; `why` says what a point is. */
 export const RATES = {
   signUp: {
@@ -178,7 +180,7 @@ export const QUEUES = {
     waiting: 200,
     why: "as many as the app sends at once; the others wait unread, which costs a connection each",
   },
-} as const satisfies Record<string, { running: number; waiting: number; turn?: "read"; why: string }>;
+} as const satisfies Record<string, Queue>;
 
 /**
  * One event of a connection and one other piece of work begin in each turn of the event loop, and those of a client that

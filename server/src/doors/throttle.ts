@@ -10,7 +10,7 @@ import {
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import { BOUNDS, QUEUES, RATES, type TURNS } from "../limits.ts";
+import { BOUNDS, QUEUES, RATES, type Queue, type TURNS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
 import type { User } from "../protocol.ts";
@@ -42,7 +42,7 @@ export type Throttle = {
    * wait.
    */
   turn: (kind: keyof typeof TURNS, who: string) => Promise<void> | undefined;
-  /** Runs it once fewer than the limit of the user's run. Throws `rate_limited` if too many wait. */
+  /** Runs it as soon as fewer of the user's are running than may. Throws `rate_limited` if too many wait. */
   queue: <T>(what: keyof typeof QUEUES, userId: string, work: () => Promise<T>) => Promise<T>;
 };
 
@@ -131,7 +131,7 @@ export function createThrottle(
     },
     queue(what, userId, work) {
       const name = `${what} ${userId}`;
-      const { running, waiting, turn }: (typeof QUEUES)[typeof what] & { turn?: "read" } = QUEUES[what];
+      const { running, waiting, turn }: Queue = QUEUES[what];
       const queue = queues.get(name) ?? pLimit(running);
       if (queue.pendingCount >= waiting) throw refuse(what, QUEUE_RETRY_MS);
       queues.set(name, queue);
@@ -147,7 +147,7 @@ export function createThrottle(
   };
 }
 
-/** Runs it once fewer than the limit run. One that waits for Redis for long holds up no other. */
+/** Runs it as soon as fewer reads are running than may. One that waits for Redis for long holds up no other. */
 async function reading<T>(reads: LimitFunction, work: () => Promise<T>): Promise<T> {
   const { running } = await reads(async () => {
     const begun = work();

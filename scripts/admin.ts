@@ -203,7 +203,15 @@ async function open(config: Config) {
       invites: new Invites(redis, keys),
       reports: new Reports(redis, keys),
       // Not started: nobody is connected here.
-      presence: new Presence(redis, keys, config.serverId, metrics, log, nothing, nothing),
+      presence: new Presence({
+        redis,
+        keys,
+        serverId: config.serverId,
+        metrics,
+        log,
+        changed: nothing,
+        looked: nothing,
+      }),
       announce: {
         showRoom: (ids) => void told.push(...ids.map((userId) => tell("account", { userId }))),
         readRoom: () => undefined,

@@ -152,19 +152,19 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         else metrics.malformed.inc();
       },
     });
-    const presence = new Presence(
-      commands,
+    const presence = new Presence({
+      redis: commands,
       keys,
-      config.serverId,
+      serverId: config.serverId,
       metrics,
       log,
-      announceEdges,
-      async (online) => {
+      changed: announceEdges,
+      looked: async (online) => {
         const missed = diff.missed(online);
         diff.add(true, await users.find(missed.online));
         diff.add(false, await users.find(missed.offline));
       },
-    );
+    });
 
     async function announceAccount(userId: UserId): Promise<void> {
       // What it says is stored, and found by the next check.

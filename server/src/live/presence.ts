@@ -27,6 +27,18 @@ const GRACE_MS = 1_500;
 /** Users in one script call. */
 const CHUNK = 500;
 
+type Parts = {
+  redis: RedisClient;
+  keys: Keys;
+  serverId: string;
+  metrics: Metrics;
+  log: Logger;
+  /** Gets the edges that this replica made. */
+  changed: (edges: Edges) => Promise<void>;
+  /** Regularly gets everybody who is online. */
+  looked: (online: UserId[]) => Promise<void>;
+};
+
 /**
  * Who is online, across tabs, replicas and crashes. A replica holds one lease for each user with a connection here and
  * renews it; a user is online while any lease lives. The set changes only with the first and the last lease, decided
@@ -38,24 +50,15 @@ export class Presence {
   readonly #serverId: string;
   readonly #metrics: Metrics;
   readonly #log: Logger;
-  readonly #changed: (edges: Edges) => Promise<void>;
-  readonly #looked: (online: UserId[]) => Promise<void>;
+  readonly #changed: Parts["changed"];
+  readonly #looked: Parts["looked"];
   readonly #run: ReturnType<typeof defineScript>;
   readonly #here = new Set<UserId>();
   readonly #leaving = new Map<UserId, NodeJS.Timeout>();
   #arriving: UserId[] = [];
   #timers: NodeJS.Timeout[] = [];
 
-  /** `changed` gets the edges that this replica made; `looked` regularly gets everybody who is online. */
-  constructor(
-    redis: RedisClient,
-    keys: Keys,
-    serverId: string,
-    metrics: Metrics,
-    log: Logger,
-    changed: (edges: Edges) => Promise<void>,
-    looked: (online: UserId[]) => Promise<void>,
-  ) {
+  constructor({ redis, keys, serverId, metrics, log, changed, looked }: Parts) {
     this.#redis = redis;
     this.#keys = keys;
     this.#serverId = serverId;

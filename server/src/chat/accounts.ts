@@ -355,9 +355,13 @@ export class Accounts {
     return ever;
   }
 
-  /** Deletes what a user has said in a room; yields after each page how many messages that were. */
+  /**
+   * Deletes what a user has said in a room; yields after each page how many messages that were. Others get as long in
+   * between.
+   */
   async *#deleteIn(roomId: RoomId, userId: UserId): AsyncGenerator<number> {
     const { messages, files } = this.#parts;
+    let began = performance.now();
     for await (const page of this.#pages(roomId)) {
       const theirs = page.messages.filter(({ from, deleted }) => from === userId && deleted === undefined);
       for (const { seq, files: lost = [] } of theirs)
@@ -367,6 +371,8 @@ export class Accounts {
           ),
         );
       yield theirs.length;
+      await sleep(performance.now() - began);
+      began = performance.now();
     }
   }
 
@@ -419,13 +425,11 @@ export class Accounts {
     yield { text: "]}\n", kb: 0 };
   }
 
-  /** A room's messages, oldest first, a page at a time; others get as long in between. */
+  /** A room's messages, oldest first, a page at a time. */
   async *#pages(roomId: RoomId): AsyncGenerator<Page> {
     for (let after: number | undefined = 0; after !== undefined;) {
-      const began = performance.now();
       const page: Page = await this.#parts.messages.page(roomId, { after, size: LIMITS.page });
       yield page;
-      await sleep(performance.now() - began);
       after = page.more ? page.messages.at(-1)?.date : undefined;
     }
   }

@@ -327,7 +327,7 @@ export const BOUNDS = {
     unit: "KB",
     why: "the charge for such a call, and again for each 300 messages that it reads (1 ms at most)",
   },
-  transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others get as long" },
+  transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others have their turn" },
   roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read concurrently" },
   roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by creating or joining them" },
   sessionCookies: {

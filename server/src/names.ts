@@ -2,7 +2,7 @@ import unhomoglyph from "unhomoglyph";
 import { foldCase, visible } from "./search.ts";
 
 /**
- * Reserved usernames, which would pass for the house itself: its staff, its own voice, or a word for everybody. They
+ * Reserved usernames, which would pass for the server itself: its staff, its own voice, or a word for everybody. They
  * include mail accounts that speak for a site (RFC 2142).
  */
 const RESERVED_USERNAMES = [

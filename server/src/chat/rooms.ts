@@ -281,7 +281,7 @@ export class ChatRooms {
     return this.describe(roomId, user.id);
   }
 
-  /** Changes a room and tells its people; without a guard it is the house that does. Throws `taken`, and as the guard. */
+  /** Changes a room and tells its people. Without a guard the server itself acts. Throws `taken`, and as the guard. */
   async set(roomId: RoomId, { name, kind, topic, slow, archived }: RoomPatch, guard?: Guard): Promise<void> {
     if (name !== undefined) await this.#rooms.rename(roomId, name, guard);
     const closed = archived === undefined ? {} : { archived: archived ? Date.now() : 0 };

@@ -8,7 +8,7 @@
 --      3 the new record, or '' for none; or the new row up to its rev
 --      4 channel, 5 beginning of the announcement, 6 its end, for a record
 --      7 '1' if the room's records say who is in it, '2' if `members` does too, for servers that know that alone
---      8 user id of the actor, or '' for the house itself, 9 the record that the actor must still have
+--      8 user id of the actor, or '' for the server itself, 9 the record that the actor must still have
 -- and for a record
 --      10 'guarded': not if the user is banned; 'open': nor if the room is not open any more; or the ban to store, as
 --      JSON; or ''

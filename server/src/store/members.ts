@@ -171,7 +171,7 @@ export class Members {
 
   /**
    * Sets and deletes fields of one of a room's hashes, while the actor may; answers how many were deleted. Without a
-   * guard it is the house that does.
+   * guard the server itself acts.
    */
   async write(
     roomId: RoomId,

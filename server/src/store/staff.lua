@@ -1,6 +1,6 @@
 -- Gives somebody a role on the server, or takes theirs, unless nobody would own it any more.
 -- KEYS staff
--- ARGV user id, 'owner' or 'admin', or '' for none; id of the actor, or '' for the house itself, and the role that the
+-- ARGV user id; 'owner' or 'admin', or '' for none; id of the actor, or '' for the server itself; the role that the
 --      actor must still have
 -- Returns 1, 0 if this is the last owner, or -1 if the actor has lost the role
 if ARGV[3] ~= '' and redis.call('HGET', KEYS[1], ARGV[3]) ~= ARGV[4] then

@@ -16,7 +16,10 @@ import { fill, order, type Sizes } from "./workloads.ts";
 type AppResult = {
   /** Compressed bytes of all scripts that the page fetched before the composer appeared. */
   gzip: number;
-  /** From the click on a room until its messages are laid out: rooms that this page opens for the first (`cold`) and the second time. */
+  /**
+   * From the click on a room until its messages are laid out: rooms that this page opens for the first (`cold`) and
+   * the second time.
+   */
   switchMs: { cold: Summary | null; cached: Summary | null };
   /** While others talk in the open room and the user types. */
   busy: {

@@ -16,7 +16,10 @@ const LATENESS_MS = 50;
 /** The share of messages that must arrive in the measured time, because CPU per delivery means nothing for a few. */
 const ARRIVED = 0.1;
 
-/** `refused`: the generator was over its limit, or too little arrived. `failed`: messages were lost, repeated, disordered or unanswered. */
+/**
+ * `refused`: the generator was over its limit, or too little arrived. `failed`: messages were lost, repeated,
+ * disordered or unanswered.
+ */
 export type Judged = { verdict: "ok" | "refused" | "failed"; reasons: string[] };
 
 /** One run, as its file keeps it. */

@@ -97,8 +97,8 @@ export function createChatClient(world: World) {
   }
 
   /**
-   * `answers`: the message that the draft answers, where its own `reply` slot says nothing else. `kept`: the files that go
-   * with it, where its own `files` slot has none.
+   * `answers`: the message that the draft answers, where its own `reply` slot says nothing else. `kept`: the files
+   * that go with it, where its own `files` slot has none.
    */
   function sendDraft(
     slot: Slot,
@@ -370,8 +370,8 @@ export function createChatClient(world: World) {
     },
     /**
      * Edits one of this user's messages. If that is refused, as after an edit elsewhere, the text becomes the draft
-     * `change <room> <seq>`, and `changing` has the reason until `discard`; the draft of the room, if the log has lost the
-     * message.
+     * `change <room> <seq>`, and `changing` has the reason until `discard`; the draft of the room, if the log has lost
+     * the message.
      */
     editMessage(message: Message, text: string): void {
       const { roomId, seq } = message;

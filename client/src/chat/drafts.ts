@@ -4,10 +4,10 @@ import type { Answering } from "./state/outgoing.ts";
 import type { DraftStore } from "./world.ts";
 
 /**
- * Where a text is being written: a room's id, `thread <room> <seq>` in the thread that this message begins,
- * `edit <nonce>` in place of a message that has failed, or `change <room> <seq>` in place of one that is stored.
- * `reply <slot>` holds what `toAnswering` says of the message that the draft of a room, or of a thread, answers, and
- * `files <slot>` the list of the files that go with it. `rev <slot>` holds the `rev` of the stored message when its edit was begun.
+ * Where a text is being written: a room's id; `thread <room> <seq>`, in the thread that this message begins;
+ * `edit <nonce>`, in place of a message that has failed; `change <room> <seq>`, in place of one that is stored. What goes
+ * with a slot has one of its own: `reply <slot>`, what `toAnswering` says of the message that it answers;
+ * `files <slot>`, the list of its files; `rev <slot>`, the `rev` of the stored message when its edit was begun.
  */
 export type Slot = string;
 
@@ -51,7 +51,10 @@ export function toAnswering({ seq, hash, from = "", nonce = "" }: Answered): str
 
 type Answered = Pick<Message, "seq"> & Partial<Pick<Message, "hash" | "from" | "nonce">>;
 
-/** Whether nothing is being written there: a draft is a text, its files and what it answers, and none of them goes with another's. */
+/**
+ * Whether nothing is being written there: a draft is a text, its files and what it answers, and none of them goes with
+ * another's.
+ */
 export function isFree(drafts: ReadonlyMap<Slot, string>, slot: Slot): boolean {
   return !drafts.has(slot) && !drafts.has(filesSlot(slot)) && !drafts.has(replySlot(slot));
 }

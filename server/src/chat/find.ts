@@ -29,8 +29,9 @@ const COMPARE_MS = 1;
 /**
  * Messages that contain each word of a text, newest first over all these rooms. There is no index: this reads a few
  * rows at a time, always from the room with the newest rows that it has not read yet, until there are enough hits or
- * one call's budget is spent; the cursor says where the next call continues. Awaits `turn` before each read; false ends the search,
- * because nobody waits for it. Throws `invalid` for a text without a word and for another search's cursor.
+ * one call's budget is spent; the cursor says where the next call continues. Awaits `turn` before each read; false
+ * ends the search, because nobody waits for it. Throws `invalid` for a text without a word and for another search's
+ * cursor.
  */
 export async function findMessages(
   log: Pick<Log, "slice" | "position">,

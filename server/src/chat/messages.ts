@@ -226,7 +226,8 @@ export class ChatMessages {
 
   /**
    * Messages that mention this user in their rooms, newest first, before a date; whether there are more; and how many
-   * were looked at, some of them their own. May have more than `size`: those of one moment, in several rooms, are not torn apart, because the next page begins before it.
+   * were looked at, some of them their own. May have more than `size`: those of one moment, in several rooms, come
+   * together, because the next page begins before it.
    */
   async listMentions(
     user: User,

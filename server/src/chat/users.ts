@@ -167,9 +167,9 @@ export class Users {
   }
 
   /**
-   * Checks a password; answers its hash too, for `holds`. Calls `pay` directly before the hash is computed; it may refuse, so that simultaneous attempts
-   * cannot exceed the limit. Throws `unauthorized`, in the same words and after the same time for an unknown name, for a
-   * wrong password and for a disabled account.
+   * Checks a password; answers its hash too, for `holds`. Calls `pay` directly before the hash is computed; `pay` may
+   * refuse, so that attempts at once cannot exceed the limit. Throws `unauthorized`, in the same words and after the
+   * same time for an unknown name, for a wrong password and for a disabled account.
    */
   async logIn(
     { username, password }: Credentials,

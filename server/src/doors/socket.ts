@@ -664,7 +664,10 @@ export class SocketDoor {
     for (const id of ids) if (!delivery.hears(id)) relay.release(id);
   }
 
-  /** Tells a room as it is stored by now: of two changes at once, the orders may come in another order than they were stored. */
+  /**
+   * Tells a room as it is stored by now: what says that it changed may come in another order than the changes were
+   * stored.
+   */
   async #tellRoom(id: RoomId): Promise<void> {
     const { delivery } = this.#parts;
     if (!delivery.hears(id)) return;

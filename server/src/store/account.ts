@@ -3,8 +3,9 @@ import type { UserId } from "../protocol.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
 /**
- * Sets fields of an account, or with `""` deletes them; false if it is deleted, or gone; with `open` if it is disabled;
- * with `reset` if that is not its code for a new password. Whatever sets a field after the account was made uses this, because the account may end at any moment.
+ * Sets fields of an account, or deletes those that are to be `""`. False if the account is deleted, or gone; with
+ * `open`, if it is disabled; with `reset`, if that is not its code for a new password. Whatever sets a field after the
+ * account was made uses this, because the account may end at any moment.
  */
 export type SetAccount = (
   id: UserId,

@@ -1,10 +1,10 @@
 -- Changes one thing in a room (a member's record or a message's row) if what the change was based on is still there,
 -- and announces it in the order of the room's changes.
--- KEYS meta, records, changed, revs, members, room, once, deleted, pins, bans, files, joined; for a row also the mentions of each
---      user it mentions now, then of each it no longer mentions (one slot)
+-- KEYS meta, records, changed, revs, members, room, once, deleted, pins, bans, files, joined; for a row
+--      also the mentions of each user it mentions now, then of each it no longer mentions (one slot)
 -- ARGV 1 what: '@<user>' or the row's date
---      2 what must be there now: the row or the record; for a record also '' for none, 'set' to make it
---        what `members` says
+--      2 what must be there now: the row or the record; for a record also '' for none, or 'set' to make it what
+--      `members` says
 --      3 the new record, or '' for none; or the new row up to its rev
 --      4 channel, 5 beginning of the announcement, 6 its end, for a record
 --      7 '1' if the room's records say who is in it, '2' if `members` does too, for servers that know that alone
@@ -16,8 +16,7 @@
 --      10 seq, 11 'edited', 'deleted', 'pinned', 'unpinned' or '', 12 ms to remember `once`, or '0', 13 number of
 --      mentioned users, 14 '1' if it is refused in an archived room, 15... ids of files that it no longer has
 -- Returns {'changed', rev or row}, {'same', record}, {'conflict', record}, {'stranger'} if the actor's record has
--- changed, {'banned'}, {'closed'}, {'archived'}, or {'done'} if `once` says that this was done to
--- this message.
+-- changed, {'banned'}, {'closed'}, {'archived'}, or {'done'} if `once` says that this was done to this message
 local REMEMBERED = 1000
 local what, old, new = ARGV[1], ARGV[2], ARGV[3]
 local isRow = ARGV[11] ~= nil

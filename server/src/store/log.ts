@@ -316,11 +316,12 @@ export class Log {
   }
 
   /**
-   * Changes a message. `decide` gets the message and the actor's record in the room, if there is one, and answers the new
-   * message, or null if nothing is to change; it is called again after a conflict, and if the record has changed. Head, author and nonce stay. Announces the change; answers the new row. With a
-   * `nonce`, a text change that was done before is not done again. Throws `not_found` for a message that does not
-   * exist, and for a room that keeps records and has none of this user's (for other rooms the caller must have checked
-   * the membership); `unavailable` while older servers may run, which would misread the row.
+   * Changes a message. `decide` gets the message and the actor's record in the room, if there is one, and answers the
+   * new message, or null if nothing is to change; it is called again after a conflict, and if the record has changed.
+   * Head, author and nonce stay. Announces the change; answers the new row. With a `nonce`, a text change that was
+   * done before is not done again. Throws `not_found` for a message that does not exist, and for a room that keeps
+   * records and has none of this user's (for other rooms the caller must have checked the membership); `unavailable`
+   * while older servers may run, which would misread the row.
    */
   change(
     by: UserId,

@@ -29,7 +29,7 @@ import { createRest } from "./doors/rest.ts";
 import { createSessions } from "./doors/session.ts";
 import { SocketDoor } from "./doors/socket.ts";
 import { createThrottle } from "./doors/throttle.ts";
-import { createHttpServer, type Room } from "./doors/transport.ts";
+import { createHttpServer, type Capacity } from "./doors/transport.ts";
 import { ChatError, reasonOf, wordsOf } from "./errors.ts";
 import { createKeys } from "./keys.ts";
 import { Load } from "./load.ts";
@@ -81,9 +81,9 @@ export const HTTP_TIMES = {
 export function createHttp(
   threw: (error: unknown) => void,
   { timeout, ...times } = HTTP_TIMES,
-  room?: Room,
+  capacity?: Capacity,
 ): HttpServer {
-  return createHttpServer(times, threw, room).setTimeout(timeout);
+  return createHttpServer(times, threw, capacity).setTimeout(timeout);
 }
 
 /** Starts one replica. Throws one Error with a line for people if it cannot, and leaves nothing behind. */

@@ -512,7 +512,7 @@ export class SocketDoor {
         await identity.begin(request, "handshake");
         load.demand("handshakes");
         // Whether the account is still there is asked as the connection is admitted.
-        if (!(await identity.shown(request, "handshake"))) this.#demandRoom(request);
+        if (!(await identity.shown(request, "handshake"))) this.#limitStrangers(request);
       } else {
         await identity.begin(request, "poll");
         // Engine.IO would never answer a poll of a WebSocket, and would exchange one WebSocket for another.
@@ -527,7 +527,7 @@ export class SocketDoor {
   }
 
   /** Throws `rate_limited` if the address has too many connections without a session. */
-  #demandRoom(request: Handshake): void {
+  #limitStrangers(request: Handshake): void {
     const { config, identity } = this.#parts;
     if (!config.rateLimits) return;
     const here = this.#strangers.get(identity.senderOf(request)) ?? 0;

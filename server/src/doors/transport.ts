@@ -34,7 +34,7 @@ const OF_A_CLIENT = new Set([
  * How many connections there may be, and a callback for each refused address. (Node's own `maxConnections` makes full
  * workers pass a connection to each other endlessly.)
  */
-export type Room = { most: number; refused: (address: string | undefined) => void };
+export type Capacity = { most: number; refused: (address: string | undefined) => void };
 
 /**
  * An HTTP server that survives its listeners' exceptions: one ends its client's connection only, and calls `threw`.
@@ -48,7 +48,7 @@ export type Room = { most: number; refused: (address: string | undefined) => voi
 export function createHttpServer(
   options: HttpOptions,
   threw: (error: unknown) => void,
-  room: Room = { most: Infinity, refused: ignore },
+  capacity: Capacity = { most: Infinity, refused: ignore },
 ): HttpServer {
   const { requestTimeout: bodyMs = 0, ...others } = options;
   class GuardedServer extends HttpServer {
@@ -76,8 +76,8 @@ export function createHttpServer(
 
     #takes(socket: Socket): boolean {
       socket.on("error", ignore);
-      if (this.#open >= room.most) {
-        room.refused(socket.remoteAddress);
+      if (this.#open >= capacity.most) {
+        capacity.refused(socket.remoteAddress);
         socket.destroy();
         return false;
       }

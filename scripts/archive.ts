@@ -4,6 +4,7 @@ import { createReadStream, createWriteStream, rmSync } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip, createGzip } from "node:zlib";
+import { systemCode } from "../server/src/errors.ts";
 import { SCHEMA } from "../server/src/store/schema.ts";
 import { stop } from "./prepare.mjs";
 
@@ -146,7 +147,7 @@ export async function* readArchive(
 }
 
 function faultIn(error: unknown, number: number): string {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const code = systemCode(error);
   if (code === "ENOENT") return "there is no such file";
   if (code === "EISDIR") return "it is a folder";
   if (code === "Z_BUF_ERROR") return "it is cut short";

@@ -36,6 +36,11 @@ export function reasonOf(error: unknown): string {
   return redisCode(error) || error.name;
 }
 
+/** The code of a failed system call, such as `ENOENT`, or of another error of Node's; "" for any other error. */
+export function systemCode(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
 /** The code at the beginning of Redis' refusal, such as `READONLY`; undefined for any other error. */
 export function redisCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "ReplyError") return undefined;

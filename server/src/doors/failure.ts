@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import { ZodError } from "zod";
-import { ChatError, isRedisAway, reasonOf } from "../errors.ts";
+import { ChatError, isRedisAway, reasonOf, systemCode } from "../errors.ts";
 import type { ErrorCode, Failure } from "../protocol.ts";
 import type { Place, Security } from "../security.ts";
 import { StoreFault } from "../store/blobs.ts";
@@ -54,7 +54,7 @@ export function toFailure(
       : { code: "invalid", message: "The request cannot be read." };
   }
   const away = isRedisAway(error);
-  if (away || NO_FILES.has(codeOf(error))) {
+  if (away || NO_FILES.has(systemCode(error))) {
     tellAway(log, reasonOf(error), away ? "redis did not do it" : "no more files may be open");
     return { code: "unavailable", message: "Not available right now. Try again.", retryAfterMs: RETRY_MS };
   }
@@ -102,11 +102,6 @@ export function refusalOf(failure: Failure): {
 function describe(issue: ZodError["issues"][number] | undefined): string {
   const where = issue?.path.join(".");
   return where ? `${where}: ${issue?.message}` : (issue?.message ?? "Invalid request.");
-}
-
-/** The code of a failed system call, or "". */
-function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
 /** Errors of Express and body-parser carry their status. */

@@ -10,7 +10,7 @@ import type { Logger } from "pino";
 import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
 import type { Config } from "../config.ts";
-import { ChatError } from "../errors.ts";
+import { ChatError, systemCode } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import { METRICS_TYPE, hasToken, type LOGIN_OUTCOMES, type Metrics } from "../metrics.ts";
@@ -268,7 +268,7 @@ const NOTED: Record<string, Partial<Record<ErrorCode, SecurityEvent>>> = {
 };
 
 /** Codes of answers whose reader has left. */
-const GONE = new Set<unknown>(["ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROYED", "ECONNRESET", "EPIPE"]);
+const GONE = new Set(["ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROYED", "ECONNRESET", "EPIPE"]);
 
 /** Headers of an answer that did not come: a refusal has none of them, or its own. */
 const OF_ANSWER = [
@@ -296,7 +296,7 @@ function answerRefusal(error: unknown, request: Asked, response: ServerResponse,
   // body is broken off, and does not tell a response that waits for an earlier one of its connection.
   const { socket } = request as { socket: Socket | null };
   const hasLeft = response.destroyed || (socket ?? response.socket)?.destroyed === true;
-  if (hasLeft && error instanceof Error && "code" in error && GONE.has(error.code)) return;
+  if (hasLeft && GONE.has(systemCode(error))) return;
   const failure = toFailure(error, parts, "request");
   const { code } = failure;
   metrics.refusals.inc({ door: "rest", code });

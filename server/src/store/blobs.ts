@@ -9,7 +9,7 @@ import { Readable } from "node:stream";
 import { text as readText } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { AwsV4Signer } from "aws4fetch";
-import { ChatError, reasonOf } from "../errors.ts";
+import { ChatError, reasonOf, systemCode } from "../errors.ts";
 import type { FilesAddress } from "../filesUrl.ts";
 
 /** First and last byte, both inclusive. */
@@ -131,7 +131,7 @@ function inFolder({ path, shown }: { path: string; shown: string }, spool: strin
       try {
         await mkdir(dirname(place), { recursive: true, mode: PRIVATE.folder });
         await rename(from, place).catch(async (error: unknown) => {
-          if (codeOf(error) !== "EXDEV") throw error;
+          if (systemCode(error) !== "EXDEV") throw error;
           // The spool is on another disk: copied beside its place first, so that nobody reads half of it.
           try {
             const copy = createWriteStream(`${place}.new`, { flush: true, mode: PRIVATE.file });
@@ -152,7 +152,7 @@ function inFolder({ path, shown }: { path: string; shown: string }, spool: strin
         const file = await open(place);
         return file.createReadStream({ ...range });
       } catch (error) {
-        if (codeOf(error) === "ENOENT") return null;
+        if (systemCode(error) === "ENOENT") return null;
         throw storeFault(error);
       }
     },
@@ -264,10 +264,6 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
 function checked(name: string): string {
   if (!NAME.test(name)) throw new Error("no name of a file");
   return name;
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error ? String(error.code) : "";
 }
 
 /** A file store that does not do it, a full disk too: what was asked may succeed later. */

@@ -3,7 +3,7 @@ import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import { Redis, ReplyError, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
-import { reasonOf, redisCode } from "../errors.ts";
+import { reasonOf, redisCode, systemCode } from "../errors.ts";
 import { show, type Node, type RedisAddress, type Tls } from "../redisUrl.ts";
 
 /**
@@ -312,11 +312,12 @@ function describe(error: unknown, refusals: Record<string, string>): string {
   // Redis sends it instead of an answer, without a code of its own.
   if (refusal === "ERR" && reasonOf(error) === "ERR max number of clients reached")
     return "Redis has as many clients as it takes: raise `maxclients` in redis.conf, or stop some";
-  if (error instanceof Error && "code" in error && typeof error.code === "string") {
-    const says = FAILURES[error.code];
+  const code = systemCode(error);
+  if (code !== "") {
+    const says = FAILURES[code];
     return says
-      ? `${says} (${error.code})`
-      : `the connection failed (${error.code}): look at host, port and scheme in REDIS_URL`;
+      ? `${says} (${code})`
+      : `the connection failed (${code}): look at host, port and scheme in REDIS_URL`;
   }
   return `something answers that is no Redis, or Redis does not answer (${reasonOf(error)}): look at host, port and scheme in REDIS_URL`;
 }
@@ -335,7 +336,7 @@ const CUT = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT", ""]);
  * whether only one side speaks TLS. `spoken`: we do.
  */
 async function lookAgain(place: Place, cause: unknown, spoken: boolean): Promise<RedisFault | undefined> {
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  const code = systemCode(cause);
   if (redisCode(cause) !== undefined || !(CUT.has(code) || /SSL|PROTO/.test(code))) return undefined;
   const unasked = await firstWords(connectTcp(place), "");
   if (/^-[A-Z]+ /.test(unasked))

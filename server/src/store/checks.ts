@@ -5,8 +5,9 @@ import type { Logger } from "pino";
 import { VARIABLES, isLoopback, isOfKubernetes, type Config } from "../config.ts";
 import { redisCode } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import { primariesOf, type RedisClient } from "./redis.ts";
 import { parseRedisUrl } from "../redisUrl.ts";
+import { primariesOf, type RedisClient } from "./redis.ts";
+import { infoOf } from "./redisReach.ts";
 
 /**
  * What a start checks, and `npm run doctor` too. `refuse` stops the start; `warn` is a problem that can wait; `note`
@@ -271,12 +272,13 @@ export async function checkRedis(client: RedisClient, config: Config, keys: Keys
  */
 export const MAY_WRITE = "#!lua\nreturn 1";
 
+const DISK_CURE = "its own log says why: a full disk, or rights";
 /** Why Redis takes no writes, by its code, and what to do. */
 const NO_WRITES: Record<string, [why: string, cure: string]> = {
   READONLY: ["it is a replica", "REDIS_URL must name the primary, or the group's Sentinels"],
   OOM: ["its memory is full", "raise `maxmemory`"],
   NOREPLICAS: ["too few of its replicas follow it", "start them, or lower `min-replicas-to-write`"],
-  MISCONF: ["it cannot save to its disk", "its own log says why: a full disk, or rights"],
+  MISCONF: ["it cannot save to its disk", DISK_CURE],
 };
 
 async function checkWrites(node: Redis): Promise<Finding[]> {
@@ -298,14 +300,6 @@ async function checkWrites(node: Redis): Promise<Finding[]> {
       },
     ];
   }
-}
-
-/** The answer to INFO, or "" if this user may not ask: then its fields are not judged. */
-async function infoOf(node: Redis): Promise<string> {
-  return node.info().catch((error: unknown) => {
-    if (redisCode(error) === "NOPERM") return "";
-    throw error;
-  });
 }
 
 function where(options: { host?: string; port?: number; path?: string }): string {
@@ -348,10 +342,13 @@ export function checkInfo(
   );
 
   const policy = evictionOf(info);
-  if (policy?.startsWith("allkeys-"))
-    say(bad, "maxmemory-policy", evictionWords(policy), "set `maxmemory-policy noeviction` in redis.conf");
-  else if (policy?.startsWith("volatile-"))
-    say("warn", "maxmemory-policy", evictionWords(policy), "set `maxmemory-policy noeviction` in redis.conf");
+  if (policy !== undefined)
+    say(
+      policy.startsWith("allkeys-") ? bad : "warn",
+      "maxmemory-policy",
+      evictionWords(policy),
+      "set `maxmemory-policy noeviction` in redis.conf",
+    );
   const [used, limit] = [figure("used_memory"), figure("maxmemory")];
   if (limit > 0 && used / limit > 0.8)
     say(
@@ -384,12 +381,7 @@ export function checkInfo(
     field("rdb_last_bgsave_status") === "err" ||
     field("aof_last_bgrewrite_status") === "err"
   )
-    say(
-      "warn",
-      "disk",
-      `${name} could not write to its disk`,
-      "its own log says why: a full disk, or rights",
-    );
+    say("warn", "disk", `${name} could not write to its disk`, DISK_CURE);
 
   const replicas = figure("connected_slaves");
   if (replicas < config.waitReplicas)

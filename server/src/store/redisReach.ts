@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { connect as connectTcp, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import { Redis, ReplyError, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
@@ -141,10 +142,7 @@ function askSentinel(address: SentinelAddress, node: Node): Promise<Node> {
 function askCluster(address: ClusterAddress, node: Node, log: Logger): Promise<Node[]> {
   return ask(node, dataOptions(address), async (redis) => {
     const { mode } = await loaded(redis, node, log);
-    if (mode === "sentinel")
-      throw new RedisFault(
-        "is a Sentinel: REDIS_URL=redis+sentinel://host:26379/name, with the name of `sentinel monitor`",
-      );
+    if (mode === "sentinel") throw new RedisFault(NO_DATA);
     if (mode === "standalone")
       throw new RedisFault(
         "is one Redis and no Cluster: begin REDIS_URL with redis:// instead of redis+cluster://",
@@ -169,10 +167,7 @@ function askCluster(address: ClusterAddress, node: Node, log: Logger): Promise<N
 async function lookAtData(address: DataAddress, place: Place, log: Logger): Promise<void> {
   await ask(place, dataOptions(address), async (redis) => {
     const { mode } = await loaded(redis, place, log);
-    if (mode === "sentinel")
-      throw new RedisFault(
-        "is a Sentinel: REDIS_URL=redis+sentinel://host:26379/name, with the name of `sentinel monitor`",
-      );
+    if (mode === "sentinel") throw new RedisFault(NO_DATA);
     if (mode === "cluster") throw new RedisFault(REFUSALS["MOVED"]);
     if (address.db === 0) return;
     await redis.select(address.db).catch((error: unknown) => {
@@ -186,12 +181,17 @@ async function lookAtData(address: DataAddress, place: Place, log: Logger): Prom
 
 type Info = { mode?: string; loading: boolean; percent?: string };
 
-/** The answer to INFO, or nothing if the user may not ask. */
-async function inform(redis: Redis): Promise<Info> {
-  const info = await redis.info().catch((error: unknown) => {
+/** The answer to INFO, or "" if the user may not ask. */
+export async function infoOf(redis: Redis): Promise<string> {
+  return redis.info().catch((error: unknown) => {
     if (redisCode(error) === "NOPERM") return "";
     throw error;
   });
+}
+
+/** What INFO says of the server's kind and of its loading; nothing if the user may not ask. */
+async function inform(redis: Redis): Promise<Info> {
+  const info = await infoOf(redis);
   const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1];
   const [mode, percent] = [field("redis_mode"), field("loading_loaded_perc")];
   return { ...(mode && { mode }), ...(percent && { percent }), loading: field("loading") === "1" };
@@ -212,7 +212,7 @@ async function loaded(redis: Redis, place: Place, log: Logger): Promise<Info> {
       const redisAt = "path" in place ? place.path : show(place);
       log.warn({ redis: redisAt, percent: info.percent }, "redis is loading what it keeps: waiting for it");
     }
-    await new Promise((resolve) => setTimeout(resolve, LOADING.askMs));
+    await sleep(LOADING.askMs);
   }
 }
 
@@ -253,6 +253,8 @@ async function ask<T>(
   }
 }
 
+const NO_DATA =
+  "is a Sentinel: REDIS_URL=redis+sentinel://host:26379/name, with the name of `sentinel monitor`";
 const TLS_CERTIFICATE =
   "set NODE_EXTRA_CA_CERTS=/path/ca.pem, or the option ca=/path/ca.pem in REDIS_URL, to the certificate of who signed it";
 

@@ -1,6 +1,7 @@
 import cluster from "node:cluster";
 import type { Server as HttpServer, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { Chat } from "./chat/chat.ts";
 import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.ts";
@@ -320,7 +321,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       draining = true;
       // Load balancers must see it on /readyz before anything is refused.
       const noticeMs = Math.min(config.drainMs / 4, NOTICE_MS);
-      await new Promise((resolve) => setTimeout(resolve, noticeMs));
+      await sleep(noticeMs);
       const idle = setInterval(() => http.closeIdleConnections(), IDLE_SWEEP_MS);
       await door.close(config.drainMs - noticeMs, () => [...answers].some(({ headersSent }) => headersSent));
       clearInterval(idle);

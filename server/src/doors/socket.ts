@@ -1,4 +1,5 @@
 import { STATUS_CODES, ServerResponse, type Server as HttpServer, type IncomingMessage } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createShardedAdapter } from "@socket.io/redis-adapter";
 import type { Logger } from "pino";
 import { Server } from "socket.io";
@@ -283,11 +284,11 @@ export class SocketDoor {
     const ticks = Math.max(1, Math.floor(drainMs / HANDOVER_TICK_MS));
     const perTick = Math.max(1, Math.ceil(open.length / ticks));
     for (let start = 0; start < open.length; start += perTick) {
-      if (start > 0) await pause(HANDOVER_TICK_MS);
+      if (start > 0) await sleep(HANDOVER_TICK_MS);
       for (const connection of open.slice(start, start + perTick)) connection.conn.close();
     }
     for (let waited = 0; this.#running > 0 && waited < FINISH_MS; waited += HANDOVER_TICK_MS) {
-      await pause(HANDOVER_TICK_MS);
+      await sleep(HANDOVER_TICK_MS);
     }
     // A client that only holds a connection open, idle or in the middle of a request, gets no more time. An answer
     // that has begun may run until the deadline; if it is cut then, the missing end tells its reader.
@@ -836,8 +837,4 @@ function newestSeq(messages: Message[]): number {
 
 function refusal(failure: Failure): Error {
   return Object.assign(new Error(failure.code), { data: failure });
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

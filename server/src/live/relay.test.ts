@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import * as fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Message } from "../protocol.ts";
 import { readConfig } from "../config.ts";
 import { createKeys } from "../keys.ts";
@@ -361,6 +362,28 @@ describe("when the relay breaks", () => {
     });
     await sue.browser.post("/api/logout");
     await until(() => !otherWindow.socket.connected, 1_000, "the other window to be closed");
+  });
+
+  it("a room that cannot be healed is read again every second, but no more once its replica has closed", async () => {
+    const third = await house.addReplica();
+    const ann = await person(third);
+    const { id } = await ann.makes({ name: "Unread" });
+    const after = vi.spyOn(Log.prototype, "after").mockRejectedValue(new Error("away"));
+    try {
+      const reads = () => after.mock.calls.filter(([roomId]) => roomId === id).length;
+      const log = new Log(house.redis, house.keys, { ...readConfig(house.env), serverId: "loads" });
+      await log.load(id, [{ from: ann.user.id, message: "not announced", date: Date.now() }]);
+      // Whoever subscribes anew looks at all rooms.
+      await house.redis.call("CLIENT", "KILL", "TYPE", "pubsub");
+      await until(() => reads() >= 2, PATIENCE_MS, "another try");
+      ann.close();
+      await third.close();
+      const read = reads();
+      await sleep(1_500);
+      expect(reads()).toBe(read);
+    } finally {
+      after.mockRestore();
+    }
   });
 });
 

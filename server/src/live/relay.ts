@@ -403,7 +403,10 @@ export class Relay {
       room.sureAt = performance.now();
     } catch (error) {
       log.warn({ roomId, reason: reasonOf(error) }, "a room could not be healed yet");
-      setTimeout(() => void this.#heal(roomId, room), RETRY_MS).unref();
+      setTimeout(() => {
+        // By then the room may be released, or the relay closed.
+        if (this.#rooms.get(roomId) === room) void this.#heal(roomId, room);
+      }, RETRY_MS).unref();
     } finally {
       room.healing = false;
     }

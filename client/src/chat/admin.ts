@@ -11,7 +11,7 @@ import {
   type ServerStats,
   type UserId,
 } from "@hubbub/server/protocol";
-import { search, type Call } from "./api.ts";
+import { queryOf, type Call } from "./api.ts";
 
 /** The calls of the server's admins. They change no state. */
 export function admin(call: Call) {
@@ -20,7 +20,7 @@ export function admin(call: Call) {
     findAccounts: (q: string, after: UserId | undefined, signal: AbortSignal) =>
       call<Found<Account>>(
         "GET",
-        `/admin/users${search({ q, after, size: LIMITS.pageDefault })}`,
+        `/admin/users${queryOf({ q, after, size: LIMITS.pageDefault })}`,
         undefined,
         signal,
       ),
@@ -35,7 +35,7 @@ export function admin(call: Call) {
     findRooms: (q: string, after: RoomId | undefined, signal: AbortSignal) =>
       call<Found<ManagedRoom>>(
         "GET",
-        `/admin/rooms${search({ q, after, size: LIMITS.pageDefault })}`,
+        `/admin/rooms${queryOf({ q, after, size: LIMITS.pageDefault })}`,
         undefined,
         signal,
       ),
@@ -43,7 +43,7 @@ export function admin(call: Call) {
     reports: () => call<Report[]>("GET", "/admin/reports"),
     /** A page of what was done on the server, newest first, before this entry. */
     audit: (before: string | undefined) =>
-      call<AuditEntry[]>("GET", `/admin/audit${search({ before, size: LIMITS.pageDefault })}`),
+      call<AuditEntry[]>("GET", `/admin/audit${queryOf({ before, size: LIMITS.pageDefault })}`),
     settings: () => call<ServerSettings>("GET", "/admin/settings"),
     changeSettings: (patch: Partial<ServerSettings>) =>
       call<ServerSettings>("PATCH", "/admin/settings", patch),

@@ -72,34 +72,33 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal, userId?: Us
     me: () => call<Me>("GET", "/me"),
     demo: () => call<{ people: Credentials[] }>("GET", "/demo"),
     /** At most LIMITS.userIds ids; the answer leaves out unknown ones. */
-    users: (ids: readonly UserId[]) => call<Presence[]>("GET", `/users${search({ ids: ids.join(",") })}`),
+    users: (ids: readonly UserId[]) => call<Presence[]>("GET", `/users${queryOf({ ids: ids.join(",") })}`),
     /** A page of users with this text in their name; `after` is the last id of the previous page. */
     findUsers: (q: string, after: UserId | undefined, signal: AbortSignal) =>
-      call<Found<Presence>>("GET", `/users${search({ q, after })}`, undefined, signal),
+      call<Found<Presence>>("GET", `/users${queryOf({ q, after })}`, undefined, signal),
     online: () => call<Presence[]>("GET", "/users/online"),
     rooms: () => call<Room[]>("GET", "/rooms"),
     /** As `findUsers`, for named rooms. */
     findRooms: (q: string, after: RoomId | undefined, signal: AbortSignal) =>
-      call<Found<ListedRoom>>("GET", `/rooms/directory${search({ q, after })}`, undefined, signal),
+      call<Found<ListedRoom>>("GET", `/rooms/directory${queryOf({ q, after })}`, undefined, signal),
     /** A named room, if it exists. */
     listedRoom: (roomId: RoomId) =>
-      call<ListedRoom[]>("GET", `/rooms/directory${search({ after: Number(roomId) - 1, size: 1 })}`),
+      call<ListedRoom[]>("GET", `/rooms/directory${queryOf({ after: Number(roomId) - 1, size: 1 })}`),
     createRoom: (room: NewRoom) => call<Room>("POST", "/rooms", room),
     privateRoom: (room: NewPrivateRoom) => call<Room>("POST", "/rooms/private", room),
     notify: (roomId: RoomId, level: NotifyLevel) =>
-      call<Room>("PUT", `/rooms/${encodeURIComponent(roomId)}/notifications`, {
+      call<Room>("PUT", `${roomPath(roomId)}/notifications`, {
         level,
       } satisfies Notifications),
-    audience: (roomId: RoomId) => call<Audience>("GET", `/rooms/${encodeURIComponent(roomId)}/audience`),
+    audience: (roomId: RoomId) => call<Audience>("GET", `${roomPath(roomId)}/audience`),
     /** Sets how this user sees the room. */
-    view: (roomId: RoomId, view: RoomView) =>
-      call<Room>("PUT", `/rooms/${encodeURIComponent(roomId)}/view`, view),
+    view: (roomId: RoomId, view: RoomView) => call<Room>("PUT", `${roomPath(roomId)}/view`, view),
     /** What mentions this user in their rooms, newest first, before a date. */
     mentions: (before: number | undefined) =>
-      call<Page>("GET", `/mentions${search({ before, size: LIMITS.pageDefault })}`),
+      call<Page>("GET", `/mentions${queryOf({ before, size: LIMITS.pageDefault })}`),
     /** A page of what was said with a text in it; the cursor of the page before asks for the next. */
     findMessages: (asked: Finding, cursor: string | undefined, signal: AbortSignal) =>
-      call<Hits>("GET", `/search${search({ ...asked, cursor })}`, undefined, signal),
+      call<Hits>("GET", `/search${queryOf({ ...asked, cursor })}`, undefined, signal),
     /** The newest page, or one before or after a date, around a message, from a moment on, or of a thread. */
     messages: (
       roomId: RoomId,
@@ -112,16 +111,12 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal, userId?: Us
         threads?: true;
         size?: number;
       },
-    ) => call<Page>("GET", `/rooms/${encodeURIComponent(roomId)}/messages${search(query)}`),
-    changeRoom: (roomId: RoomId, patch: RoomPatch) =>
-      call<Room>("PATCH", `/rooms/${encodeURIComponent(roomId)}`, patch),
+    ) => call<Page>("GET", `${roomPath(roomId)}/messages${queryOf(query)}`),
+    changeRoom: (roomId: RoomId, patch: RoomPatch) => call<Room>("PATCH", roomPath(roomId), patch),
     call,
     /** The pinned messages, in the order of pinning. */
     pins: (roomId: RoomId) =>
-      call<Page>(
-        "GET",
-        `/rooms/${encodeURIComponent(roomId)}/messages${search({ pinned: "true", size: LIMITS.page })}`,
-      ),
+      call<Page>("GET", `${roomPath(roomId)}/messages${queryOf({ pinned: "true", size: LIMITS.page })}`),
   };
 
   /** A Blob is the body itself. */
@@ -154,7 +149,12 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal, userId?: Us
   }
 }
 
-export function search(query: Query): string {
+export function roomPath(roomId: RoomId): string {
+  return `/rooms/${encodeURIComponent(roomId)}`;
+}
+
+/** The query string of an address, without what is undefined; "" if nothing is left. */
+export function queryOf(query: Query): string {
   const given = Object.entries(query).flatMap(([name, value]) =>
     value === undefined ? [] : [[name, String(value)]],
   );

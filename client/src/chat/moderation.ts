@@ -11,14 +11,14 @@ import {
   type RoomId,
   type UserId,
 } from "@hubbub/server/protocol";
-import { search, type Call } from "./api.ts";
+import { queryOf, roomPath, type Call } from "./api.ts";
 
 /** The calls of a room's moderators, and a report to them. They change no state: the server tells what they did. */
 export function moderation(call: Call) {
   return {
     /** A page of a room's members, by id, after this one. */
     members: (roomId: RoomId, after: UserId | undefined) =>
-      call<Member[]>("GET", `${roomPath(roomId)}/members${search({ after, size: LIMITS.pageDefault })}`),
+      call<Member[]>("GET", `${roomPath(roomId)}/members${queryOf({ after, size: LIMITS.pageDefault })}`),
     changeMember: (roomId: RoomId, userId: UserId, patch: MemberPatch) =>
       call<Member>("PUT", `${roomPath(roomId)}/members/${userId}`, patch),
     removeMember: (roomId: RoomId, userId: UserId) =>
@@ -36,10 +36,6 @@ export function moderation(call: Call) {
       call<null>("POST", `/reports/${encodeURIComponent(roomId)}/${seq}`, { state: "done" }),
     /** A page of what moderators did, newest first, before this entry. */
     audit: (roomId: RoomId, before: string | undefined) =>
-      call<AuditEntry[]>("GET", `${roomPath(roomId)}/audit${search({ before, size: LIMITS.pageDefault })}`),
+      call<AuditEntry[]>("GET", `${roomPath(roomId)}/audit${queryOf({ before, size: LIMITS.pageDefault })}`),
   };
-}
-
-function roomPath(roomId: RoomId): string {
-  return `/rooms/${encodeURIComponent(roomId)}`;
 }

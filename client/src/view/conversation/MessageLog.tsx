@@ -150,10 +150,7 @@ export function MessageLog({
     if (own.above < NEAR_END && from > 0) {
       const start = Math.max(0, from - ROWS_STEP);
       const end = Math.min(to, start + ROWS_MOST);
-      setShown({
-        top: messages[start] ?? null,
-        bottom: end === messages.length && !apart ? null : (messages[end - 1] ?? null),
-      });
+      setShown(part(messages, start, end, apart));
     } else if (own.above < NEAR_END && log.older && load === "idle") {
       void chat.loadOlder(room.id);
     } else if (own.below < NEAR_END && apart && to === messages.length) {
@@ -161,10 +158,7 @@ export function MessageLog({
     } else if (own.below < NEAR_END && !last) {
       const end = Math.min(messages.length, to + ROWS_STEP);
       const start = Math.max(from, end - ROWS_MOST);
-      setShown({
-        top: messages[start] ?? null,
-        bottom: end === messages.length && !apart ? null : (messages[end - 1] ?? null),
-      });
+      setShown(part(messages, start, end, apart));
     } else if (own.atBottom && shown.top !== null && to - from > ROWS_FIRST + ROWS_STEP) {
       setShown({ top: null, bottom: null });
     } else if (!own.atBottom && shown.top === null && messages[from] !== undefined) {
@@ -199,11 +193,7 @@ export function MessageLog({
         return;
       }
       wanted.current = seq;
-      const end = Math.min(messages.length, at + ROWS_FIRST);
-      setShown({
-        top: messages[Math.max(0, at - ROWS_FIRST)] ?? null,
-        bottom: end === messages.length && !apart ? null : (messages[end - 1] ?? null),
-      });
+      setShown(part(messages, at - ROWS_FIRST, at + ROWS_FIRST, apart));
     },
     [messages, stubs, room.id, apart],
   );
@@ -384,10 +374,15 @@ function arrange(
 function around(messages: readonly Message[], target: number | null, apart: boolean): Shown {
   if (target === null) return { top: null, bottom: null };
   const at = messages.findIndex(({ seq }) => seq === target);
-  const end = Math.min(messages.length, at + ROWS_FIRST / 2);
+  return part(messages, at - ROWS_FIRST / 2, at + ROWS_FIRST / 2, apart);
+}
+
+/** The messages from `start` up to `end`, as far as there are any. The end of a log that is loaded is followed. */
+function part(messages: readonly Message[], start: number, end: number, apart: boolean): Shown {
+  const isEnd = end >= messages.length && !apart;
   return {
-    top: messages[Math.max(0, at - ROWS_FIRST / 2)] ?? null,
-    bottom: end === messages.length && !apart ? null : (messages[end - 1] ?? null),
+    top: messages[Math.max(0, start)] ?? null,
+    bottom: isEnd ? null : (messages[Math.min(messages.length, end) - 1] ?? null),
   };
 }
 

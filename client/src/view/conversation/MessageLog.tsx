@@ -200,8 +200,7 @@ export function MessageLog({
   useImperativeHandle(face, () => ({
     jump,
     page(views) {
-      const element = scroller.current;
-      element?.scrollBy({ top: views * 0.9 * element.clientHeight });
+      place.current?.page(views);
     },
     show(seq) {
       if (rowOf(scroller.current, seq) === null) jumpTo(seq);

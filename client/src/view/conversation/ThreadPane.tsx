@@ -241,10 +241,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
           beginEdit(chat, own, "thread");
           return true;
         }}
-        onPage={(views) => {
-          const element = scroller.current;
-          element?.scrollBy({ top: views * 0.9 * element.clientHeight });
-        }}
+        onPage={(views) => place.current?.page(views)}
       />
     </>
   );

@@ -110,6 +110,11 @@ export function createPlace(scroller: HTMLElement) {
       leave();
     },
 
+    /** Scrolls by so many views, as the user's own scrolling does. */
+    page(views: number) {
+      scroller.scrollBy({ top: views * 0.9 * scroller.clientHeight });
+    },
+
     /** How many pixels are above and below the visible part. */
     get above() {
       return scroller.scrollTop;

@@ -1,5 +1,6 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { both, person } from "../../server/src/testing.ts";
 import {
   addressOf,
   eventually,
@@ -225,3 +226,28 @@ test("an admin's link lets somebody choose a new password, once, also where they
   await context.close();
   await admin.context.close();
 }, 120_000);
+
+test("a dialog of a room that its user is removed from closes, and keeps no key to itself", async () => {
+  const owner = await person(both(stage.house)[1], "owner-of-rooms");
+  const { page, context } = await stage.enter("gone-from-rooms");
+  const id = await page.evaluate(async () => ((await (await fetch("/api/me")).json()) as { id: string }).id);
+  for (const opens of ["Room details", "Room options", "Notifications"]) {
+    const { body } = await owner.browser.post<{ id: string }>("/api/rooms", { name: `For ${opens}` });
+    await page.evaluate((roomId) => (location.hash = `#/room/${roomId}`), body.id);
+    await page.getByRole("button", { name: "Join this room" }).click();
+    await messageTo(page, `For ${opens}`).waitFor();
+    await page.getByRole("button", { name: opens }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.waitFor();
+    await owner.browser.fetch("DELETE", `/api/rooms/${body.id}/members/${id}`);
+    await page.getByRole("heading", { name: "You are not in this room" }).waitFor();
+    await dialog.waitFor({ state: "detached" });
+    await room(page, "General").click();
+    await messageTo(page, "General").waitFor();
+    await page.keyboard.type(opens);
+    await eventually(() => messageTo(page, "General").inputValue(), opens);
+    await messageTo(page, "General").fill("");
+  }
+  owner.close();
+  await context.close();
+});

@@ -8,7 +8,7 @@ import { showSize } from "../files/words.ts";
 import { useOverlays } from "../overlays.ts";
 import { IconButton, IconLink } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
-import { Dialog } from "../ui/Dialog.tsx";
+import { Dialog, Gone } from "../ui/Dialog.tsx";
 import { useKnown } from "../useKnown.ts";
 import css from "./Viewer.module.css";
 
@@ -26,11 +26,6 @@ export function Viewer({ message: opened, id }: { message: Message; id: string }
   const at = images.findIndex((image) => image.id === shown);
   const file = images[at];
   const { plays, toggle } = usePlaying(file ?? {});
-  const isGone = file === undefined;
-
-  useEffect(() => {
-    if (isGone) close();
-  }, [isGone, close]);
 
   function turnTo(to: number) {
     const image = images[to];
@@ -70,7 +65,7 @@ export function Viewer({ message: opened, id }: { message: Message; id: string }
     if (Math.abs(right) > SWIPE && Math.abs(right) > Math.abs(down)) turnTo(right < 0 ? at + 1 : at - 1);
   }
 
-  if (file === undefined) return null;
+  if (file === undefined) return <Gone />;
   const address = addressOfFile(file);
   const still = file.animated === true && !plays;
   return (

@@ -2,7 +2,7 @@ import type { ManagedRoom, Room, RoomId } from "@hubbub/server/protocol";
 import { useState } from "react";
 import { useOverlays } from "../overlays.ts";
 import { titleOf } from "../rooms/titles.ts";
-import { Dialog } from "../ui/Dialog.tsx";
+import { Dialog, Gone } from "../ui/Dialog.tsx";
 import { look } from "../ui/Rows.tsx";
 import { Tabs } from "../ui/Tabs.tsx";
 import { useChat, useMe } from "../useChat.ts";
@@ -31,7 +31,7 @@ export function RoomDetails({ roomId, managed }: Props) {
   const [chosen, setChosen] = useState<Tab>("Members");
   const [other, setOther] = useState(() => managed && detailsOf(managed));
   const room = mine ?? other;
-  if (room === undefined) return null;
+  if (room === undefined) return <Gone />;
   const tabs = TABS.slice(0, room.standing.role === "member" ? 1 : TABS.length);
   const tab = tabs.includes(chosen) ? chosen : "Members";
   const { topic = "" } = room.settings;

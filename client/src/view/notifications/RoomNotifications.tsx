@@ -5,7 +5,7 @@ import { useOverlays } from "../overlays.ts";
 import { titleOf } from "../rooms/titles.ts";
 import { Button } from "../ui/Button.tsx";
 import { Choices } from "../ui/Choices.tsx";
-import { Dialog } from "../ui/Dialog.tsx";
+import { Dialog, Gone } from "../ui/Dialog.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./RoomNotifications.module.css";
@@ -27,7 +27,7 @@ export function RoomNotifications({ roomId }: { roomId: RoomId }) {
   const [fault, setFault] = useState<string>();
   /** Shown at once, before the answer comes. */
   const [chosen, setChosen] = useState<NotifyLevel | null>(null);
-  if (room === undefined) return null;
+  if (room === undefined) return <Gone />;
   const current = chosen ?? room.notify;
 
   function choose(level: NotifyLevel) {

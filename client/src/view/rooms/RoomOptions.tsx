@@ -4,7 +4,7 @@ import { firstRoom } from "../../chat/state/rooms.ts";
 import { goTo } from "../address.ts";
 import { useOverlays } from "../overlays.ts";
 import { Button } from "../ui/Button.tsx";
-import { Dialog } from "../ui/Dialog.tsx";
+import { Dialog, Gone } from "../ui/Dialog.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import { PHONE, useMedia } from "../useMedia.ts";
@@ -21,7 +21,7 @@ export function RoomOptions({ roomId }: { roomId: RoomId }) {
   const users = useChat((state) => state.users);
   // Elsewhere the room's head has them.
   const phone = useMedia(PHONE);
-  if (room === undefined) return null;
+  if (room === undefined) return <Gone />;
   const title = titleOf(room, me.id, users);
   const fail = (error: unknown) => tell(wordsOf(error));
 

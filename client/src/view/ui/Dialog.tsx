@@ -2,6 +2,7 @@ import { useEffect, useId, useRef, type ReactNode } from "react";
 import { flushSync } from "react-dom";
 import { enterOverlay } from "../address.ts";
 import { Announcer } from "../announce.tsx";
+import { useOverlays } from "../overlays.ts";
 import { goOn } from "../regions.ts";
 import { Button, IconButton } from "./Button.tsx";
 import { classes } from "./classes.ts";
@@ -63,6 +64,13 @@ export function Dialog({ title, look, onClose, children }: Props) {
       <Announcer />
     </dialog>
   );
+}
+
+/** In the place of an overlay whose subject is gone: closes it, because an open one keeps the keys to itself. */
+export function Gone() {
+  const { close } = useOverlays();
+  useEffect(close, [close]);
+  return null;
 }
 
 /** Closes a dialog, and then acts: what moves the focus does it after the dialog has given it back. */

@@ -18,7 +18,7 @@ import { goToRegion, keepFocus } from "./regions.ts";
 import css from "./Shell.module.css";
 import { useTabSign } from "./tabSign.ts";
 import { classes } from "./ui/classes.ts";
-import { Notices, useNotice } from "./ui/Notices.tsx";
+import { Notices, StandingNotice, useNotice } from "./ui/Notices.tsx";
 import { Pane } from "./ui/Pane.tsx";
 import { toSaid } from "./useBlocks.ts";
 import { useChat, useClient } from "./useChat.ts";
@@ -28,6 +28,8 @@ const ThreadPane = later(async () => (await import("./conversation/ThreadPane.ts
 const Overlay = later(async () => (await import("./Overlay.tsx")).Overlay);
 const AskToNotify = later(async () => (await import("./notifications/AskToNotify.tsx")).AskToNotify);
 const LATER_MS = 2_000;
+/** A shorter wait for an overlay is not shown. */
+const COMING_SHOWN_AFTER_MS = 500;
 const INVITE_AGAIN_MS = 2_000;
 
 /** The app of a signed-in user: rooms, conversation, people, and overlays. */
@@ -213,7 +215,21 @@ function Over({ overlay }: { overlay: Open | null }) {
     return listenForKeys(onKeyDown);
   }, [chat, overlay, open, close]);
 
-  return <Suspense>{overlay !== null && <Overlay overlay={overlay} takeTyped={takeTyped} />}</Suspense>;
+  return (
+    <Suspense fallback={<Coming />}>
+      {overlay !== null && <Overlay overlay={overlay} takeTyped={takeTyped} />}
+    </Suspense>
+  );
+}
+
+/** Says that an overlay is still loading. */
+function Coming() {
+  const [shown, setShown] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setShown(true), COMING_SHOWN_AFTER_MS);
+    return () => clearTimeout(timer);
+  }, []);
+  return shown && <StandingNotice text="Loading…" />;
 }
 
 /** Tells the first person of an empty server that it is theirs. */

@@ -89,6 +89,15 @@ export function Notices({ children }: { children: ReactNode }) {
   );
 }
 
+/** A notice for as long as it is mounted. */
+export function StandingNotice({ text }: { text: string }) {
+  return (
+    <div className={css.notices} role="alert">
+      <p className={css.notice}>{text}</p>
+    </div>
+  );
+}
+
 function Shown({ notice, onClose }: { notice: Notice; onClose: (id: number) => void }) {
   const { id, text, offer } = notice;
   const [pointed, setPointed] = useState(false);

@@ -1,7 +1,8 @@
+import type { Locator } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Room } from "../../server/src/protocol.ts";
 import { both, person } from "../../server/src/testing.ts";
-import { eventually, say, setStage, shownTexts, type Stage } from "./stage.ts";
+import { eventually, messageTo, room, say, setStage, shownTexts, type Stage } from "./stage.ts";
 
 let stage: Stage;
 
@@ -189,3 +190,37 @@ function look(all: Element[]) {
     };
   });
 }
+
+test("a name that is too long for its place keeps its beginning, whatever its script", async () => {
+  const { page, context } = await stage.enter("eli");
+  const name = `חדר ${"ארוך ".repeat(11)}סוף`;
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByLabel("Name").fill(name);
+  await page.getByLabel("Topic (optional)").fill("נושא 12 abc");
+  await page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(page, name).waitFor();
+  await page.setViewportSize({ width: 800, height: 700 });
+  /** Where a letter of the text is: the first one, or the last one with -1. */
+  const letter = (place: Locator, at: number) =>
+    place.evaluate((one, from) => {
+      const text = document.createTreeWalker(one, NodeFilter.SHOW_TEXT).nextNode() as Text;
+      const range = document.createRange();
+      const begin = from < 0 ? text.length + from : from;
+      range.setStart(text, begin);
+      range.setEnd(text, begin + 1);
+      const { left, right } = range.getBoundingClientRect();
+      const box = one.getBoundingClientRect();
+      return { left, right, isInside: left >= box.left && right <= box.right };
+    }, at);
+  const topic = page.getByText("נושא 12 abc");
+  expect((await letter(topic, 0)).left).toBeGreaterThan((await letter(topic, -1)).right);
+  expect(await letter(room(page, "חדר").locator("[data-part=name]"), 0)).toMatchObject({ isInside: true });
+  await page.keyboard.press("Control+k");
+  const option = page.getByRole("option", { name: /חדר/ });
+  await option.waitFor();
+  await page.setViewportSize({ width: 400, height: 700 });
+  expect(await letter(option.locator("[data-part=name]"), 0)).toMatchObject({ isInside: true });
+  await page.keyboard.press("Escape");
+  expect(await letter(page.locator("#room-title"), 0)).toMatchObject({ isInside: true });
+  await context.close();
+});

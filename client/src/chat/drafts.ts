@@ -44,6 +44,10 @@ export function filesSlot(slot: Slot): Slot {
   return `files ${slot}`;
 }
 
+export function isFilesSlot(slot: Slot): boolean {
+  return slot.startsWith("files ");
+}
+
 /** What a `reply` slot holds of the answered message. Earlier versions put its seq there alone. */
 export function toAnswering({ seq, hash, from = "", nonce = "" }: Answered): string {
   return hash === undefined ? `${seq}` : `${seq} ${hash} ${from} ${nonce}`;

@@ -1,6 +1,6 @@
 import type { RoomId, UploadedFile, UserId } from "@hubbub/server/protocol";
 import { ChatError, toChatError, type Api } from "./api.ts";
-import { filesSlot, type Drafts, type Slot } from "./drafts.ts";
+import { filesSlot, isFilesSlot, type Drafts, type Slot } from "./drafts.ts";
 import { createNonce } from "./outbox.ts";
 import type { Scope } from "./scope.ts";
 import { filesIn, toText, type OutgoingFile } from "./state/files.ts";
@@ -176,7 +176,7 @@ export function createFiles(needs: Needs) {
         return;
       }
       // They may have gone back to a draft.
-      const slots = [...drafts.texts().keys()].filter((slot) => slot.startsWith("files "));
+      const slots = [...drafts.texts().keys()].filter(isFilesSlot);
       const used = new Set(slots.flatMap((slot) => filesIn(drafts.read(slot)?.text).map(({ key }) => key)));
       drop(files.filter(({ key }) => !used.has(key)));
     },

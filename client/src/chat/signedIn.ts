@@ -1,6 +1,6 @@
 import type { Leave, Me, Message, SendMessage, SentFile } from "@hubbub/server/protocol";
 import { ChatError, createApi } from "./api.ts";
-import { changeSlot, createDrafts, revSlot } from "./drafts.ts";
+import { changeSlot, createDrafts, isFilesSlot, revSlot } from "./drafts.ts";
 import type { createFiles } from "./files.ts";
 import { createHiding } from "./hiding.ts";
 import { createNotifications } from "./notifications.ts";
@@ -198,7 +198,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   }
 
   async function tidy(): Promise<void> {
-    const hasAny = [...drafts.texts().keys()].some((slot) => slot.startsWith("files "));
+    const hasAny = [...drafts.texts().keys()].some(isFilesSlot);
     if (!hasAny && (await bytes.keys()).length === 0) return;
     const own = await withFiles().catch(() => null);
     await own?.tidy((key) =>

@@ -1,6 +1,6 @@
 import { LIMITS, type FileLimits } from "@hubbub/server/protocol";
 import type { ChatClient } from "../../chat/chat.ts";
-import { filesSlot, type Slot } from "../../chat/drafts.ts";
+import { filesSlot, isFilesSlot, type Slot } from "../../chat/drafts.ts";
 import { isReadable, type GivenFile } from "../../chat/files.ts";
 import { filesIn } from "../../chat/state/files.ts";
 import type { ChatState } from "../../chat/state/state.ts";
@@ -58,7 +58,7 @@ async function choose(chat: ChatClient, slot: Slot, files: readonly File[]): Pro
 
 /** What is to be uploaded, in bytes. */
 function waitingBytes({ drafts, outgoing }: ChatState): number {
-  const lists = [...drafts].flatMap(([slot, text]) => (slot.startsWith("files ") ? filesIn(text) : []));
+  const lists = [...drafts].flatMap(([slot, text]) => (isFilesSlot(slot) ? filesIn(text) : []));
   return [...lists, ...outgoing.flatMap(({ files = [] }) => files)].reduce(
     (sum, { id, size }) => sum + (id === undefined ? size : 0),
     0,

@@ -88,6 +88,39 @@ test("a person's mentions are listed over all their rooms, newest first, with a 
   for (const { context } of [dan, eve]) await context.close();
 });
 
+test("older mentions that come after the list was read anew leave no gap in it", async () => {
+  const gus = await stage.enter("gus-named");
+  const hua = await stage.enter("hua-names");
+  for (const text of ["first", "second", "third"]) await say(hua.page, `@gus-named, ${text}`);
+  await gus.page.locator("[data-seq]").filter({ hasText: "third" }).waitFor();
+  // Pages of one, and the older one only when the line is back.
+  let answer = () => {};
+  const back = new Promise<void>((resolve) => (answer = resolve));
+  await gus.page.route(/\/api\/mentions/, async (route) => {
+    const url = new URL(route.request().url());
+    url.searchParams.set("size", "1");
+    if (url.searchParams.has("before")) await back;
+    await route.continue({ url: url.href });
+  });
+  await gus.page.keyboard.press("Control+Shift+M");
+  const list = gus.page.getByRole("dialog", { name: "Mentions" });
+  const texts = list.locator("[data-part=text]");
+  await eventually(() => texts.allTextContents(), ["@gus-named, third"]);
+  const older = list.getByRole("button", { name: "Show older ones" });
+  await older.click();
+  await gus.context.setOffline(true);
+  await say(hua.page, "@gus-named, fourth");
+  await hua.page.locator("[data-seq]").filter({ hasText: "fourth" }).waitFor();
+  await gus.context.setOffline(false);
+  await eventually(() => texts.allTextContents(), ["@gus-named, fourth"]);
+  const answered = gus.page.waitForResponse(/\/api\/mentions/);
+  answer();
+  await answered;
+  await older.click();
+  await eventually(() => texts.allTextContents(), ["@gus-named, fourth", "@gus-named, third"]);
+  for (const { context } of [gus, hua]) await context.close();
+});
+
 test("an emoji is found by its name in the composer and in the picker, and comes from our own server when it is needed", async () => {
   const { page, context, complaints } = await stage.enter("cyd");
   const loaded: string[] = [];

@@ -99,19 +99,23 @@ function useMentions() {
   const [state, setState] = useState<State>("loading");
   const [fault, setFault] = useState<string | null>(null);
   const shown = useRef(true);
+  /** How often the list was begun: an older page follows only the list for which it was asked. */
+  const begun = useRef(0);
   const before = messages.at(-1)?.date;
 
   const load = useCallback(async () => {
+    const asked = begun.current;
+    const isOver = () => !shown.current || begun.current !== asked;
     setState("loading");
     setFault(null);
     try {
       const page = await chat.mentions(before);
-      if (!shown.current) return;
+      if (isOver()) return;
       setMessages((known) => [...known, ...page.messages]);
       setMore(page.more);
       setState("idle");
     } catch (error) {
-      if (!shown.current) return;
+      if (isOver()) return;
       setFault(wordsOf(error));
       setState("failed");
     }
@@ -130,8 +134,11 @@ function useMentions() {
       async function begin() {
         const page = await chat.mentions(undefined);
         if (!shown.current) return;
+        begun.current += 1;
         setMessages(page.messages);
         setMore(page.more);
+        setState("idle");
+        setFault(null);
       }
       // The next return asks once more.
       begin().catch(() => {});

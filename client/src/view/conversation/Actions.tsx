@@ -1,18 +1,17 @@
 import type { Message } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState, type KeyboardEvent } from "react";
-import { wordsOf } from "../../chat/api.ts";
 import { UNDO_MS } from "../../chat/outbox.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { addressOf } from "../address.ts";
 import { useOverlays } from "../overlays.ts";
-import { IconButton } from "../ui/Button.tsx";
+import { Button, IconButton } from "../ui/Button.tsx";
 import { closeAndAct, Dialog } from "../ui/Dialog.tsx";
-import { Button } from "../ui/Button.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { useCopy } from "../ui/useCopy.ts";
 import { noteEmoji, recentEmoji } from "../ui/useEmoji.ts";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./Actions.module.css";
+import { useAttempt } from "./useAttempt.ts";
 import { useClosed } from "./useClosed.ts";
 
 /** The first emoji of a picker, and those that are one click away before the user has chosen any. */
@@ -160,13 +159,7 @@ function useActions({ message, onEdit, onReply }: Props) {
   const author = useChat((state) => nameIn(state.users, message.from, "somebody"));
   const copyText = useCopy();
   const copy = (text: string) => void copyText(text);
-  const attempt = (act: () => void) => {
-    try {
-      act();
-    } catch (error) {
-      notice(wordsOf(error));
-    }
-  };
+  const attempt = useAttempt();
   const remove = () =>
     attempt(() => {
       const { undo, wait } = chat.deleteMessage(message);

@@ -3,6 +3,7 @@ import { nameIn } from "../../chat/state/people.ts";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import { classes } from "../ui/classes.ts";
 import css from "./Reactions.module.css";
+import { useAttempt } from "./useAttempt.ts";
 import { useClosed } from "./useClosed.ts";
 
 /** How many names of people who reacted are shown; the others are counted. */
@@ -12,6 +13,7 @@ const NAMES_MOST = 10;
 export function Reactions({ message }: { message: Message }) {
   const chat = useClient();
   const me = useMe();
+  const attempt = useAttempt();
   const users = useChat((state) => state.users);
   const isClosed = useClosed(message.roomId) !== null;
   if (message.reactions === undefined) return null;
@@ -45,7 +47,7 @@ export function Reactions({ message }: { message: Message }) {
               aria-pressed={mine}
               aria-label={label}
               title={who}
-              onClick={() => chat.react(message, emoji, !mine)}
+              onClick={() => attempt(() => chat.react(message, emoji, !mine))}
             >
               {shown}
             </button>

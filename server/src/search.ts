@@ -48,16 +48,21 @@ export function searchFor(text: string): Search {
 }
 
 /**
- * How well a folded name matches the text: 4 equal, 3 begins with it, 2 one of its words does, 1 contains all words of
- * the text, 0 not at all.
+ * How well a folded name matches the text: 4 equal, 3 begins with it, 2 each word of the text begins one of its words, 1
+ * contains all words of the text, 0 not at all.
  */
 export type Match = 0 | 1 | 2 | 3 | 4;
 
 export function matchOf(folded: string, { text, words }: Search): Match {
-  const at = folded.indexOf(text);
-  if (at === 0) return folded.length === text.length ? 4 : 3;
-  if (at > 0) return IN_WORD.test(folded.charAt(at - 1)) ? 1 : 2;
-  return words.length > 1 && words.every((word) => folded.includes(word)) ? 1 : 0;
+  if (folded.startsWith(text)) return folded.length === text.length ? 4 : 3;
+  if (!words.every((word) => folded.includes(word))) return 0;
+  return words.every((word) => beginsWord(folded, word)) ? 2 : 1;
+}
+
+function beginsWord(folded: string, word: string): boolean {
+  let at = folded.indexOf(word);
+  while (at > 0 && IN_WORD.test(folded.charAt(at - 1))) at = folded.indexOf(word, at + 1);
+  return at >= 0;
 }
 
 const IN_WORD = /[\p{L}\p{N}]/u;

@@ -1,0 +1,20 @@
+import { expect, it } from "vitest";
+import { fold, matchOf, searchFor } from "./search.ts";
+
+it("a name matches the better, the more it begins as the text and its words do", () => {
+  const points = (text: string, name: string) => matchOf(fold(name), searchFor(text));
+  expect(
+    [
+      ["team 49", "Team 49"],
+      ["team", "Team 49"],
+      ["49", "Team-49"],
+      ["team 49", "Team beta 49"],
+      ["be 4", "Team beta 49"],
+      ["10", "A10 and 10"],
+      ["team 49", "Team alpha 249"],
+      ["eam", "Team 49"],
+      ["team 50", "Team 49"],
+      ["łodz", "In Łódź"],
+    ].map(([text = "", name = ""]) => points(text, name)),
+  ).toEqual([4, 3, 2, 2, 2, 2, 1, 1, 0, 2]);
+});

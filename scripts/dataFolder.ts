@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { systemCode } from "../server/src/errors.ts";
 import { readConfig, type Config } from "../server/src/config.ts";
 import { stop } from "./prepare.mjs";
 
@@ -98,7 +99,7 @@ function makeUsable(dir: string): void {
     for (const name of [SNAPSHOT, OLD_LOG])
       if (existsSync(join(dir, name))) attempt(join(dir, name), () => closeSync(openSync(path, "r")));
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    const code = systemCode(error) || String(error);
     const who = process.geteuid ? ` by user ${process.geteuid()}` : "";
     throw stop(
       `The data folder cannot be used${who}: ${path} (${code}). Give it to this user with chown -R, or choose another ` +

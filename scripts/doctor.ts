@@ -13,7 +13,7 @@ import {
 } from "../server/src/store/checks.ts";
 import { addressOf, type Config } from "../server/src/config.ts";
 import { addressKey } from "../server/src/doors/throttle.ts";
-import { wordsOf } from "../server/src/errors.ts";
+import { systemCode, wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
 import { createBlobs, STORE_CURE, tryStore } from "../server/src/store/blobs.ts";
@@ -273,7 +273,7 @@ async function checkRunning(
   try {
     alive = await ask(`${url}/healthz`);
   } catch (error) {
-    const why = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    const why = systemCode(error) || String(error);
     say(
       given ? "refuse" : "note",
       "replica",

@@ -5,6 +5,7 @@ import { connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { systemCode } from "../server/src/errors.ts";
 import { startChild, which, type Child } from "./child.ts";
 import { openDataFolder, type DataFolder } from "./dataFolder.ts";
 import { fetchPackage, unpacked } from "./debian.ts";
@@ -259,7 +260,7 @@ function named(file: string): string {
   try {
     symlinkSync(file, link);
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+    if (systemCode(error) !== "EEXIST") throw error;
   }
   return link;
 }

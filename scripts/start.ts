@@ -8,6 +8,7 @@ import { checkRedis, heed } from "../server/src/store/checks.ts";
 import { addressOf, listenFault, readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
+import { systemCode } from "../server/src/errors.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
 import { keep, REPLICA_OPTIONS, startChild, type Child, type Kept } from "./child.ts";
 import { dataFilesIn, filesUrlIn } from "./dataFolder.ts";
@@ -236,7 +237,7 @@ async function claimPort({ host, port }: Config): Promise<number> {
     return typeof address === "object" && address ? address.port : port;
   } catch (error) {
     const { message } = listenFault(error, host, port);
-    const isTaken = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
+    const isTaken = systemCode(error) === "EADDRINUSE";
     const other = isTaken ? `. Stop what uses it, or choose another: PORT=${port + 1} npm start` : ".";
     throw stop(`${message}${other}`, 69);
   } finally {

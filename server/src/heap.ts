@@ -5,7 +5,7 @@ import { getHeapStatistics, setFlagsFromString } from "node:v8";
  * each was measured to bring.
  */
 
-/** The old generation is collected when it has grown by so much, which is between the two shares of it. */
+/** The old generation is collected when it has grown by so much, but by one of the two shares at least and at most. */
 const GROWTH_BYTES = 16e6;
 const LEAST_PERCENT = 20;
 const MOST_PERCENT = 50;

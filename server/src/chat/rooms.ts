@@ -257,7 +257,7 @@ export class ChatRooms {
     return this.#rooms.usersOf(roomId) ?? [];
   }
 
-  /** What is known of a room without its members; null if there is none. Tells it of any room. */
+  /** What is known of any room without its members; null if there is none. */
   facts(roomId: RoomId): Promise<Facts | null> {
     return this.#rooms.facts(roomId);
   }

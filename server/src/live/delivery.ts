@@ -54,11 +54,11 @@ const SLOW_CONSUMER_PACKETS = 1_000;
 
 /** A room's changes are sent at most this often; the last of many changes of a message stands for all. */
 const CHANGES_MS = 250;
+/** The same for changes that show a client nothing, such as a join. */
+const UNSEEN_MS = 1_000;
 /** At most so many people are told as typing in a room within this time. */
 const TYPING_MS = 1_000;
 const TYPING_MOST = 4;
-/** The same for changes that show a client nothing, such as a join. */
-const UNSEEN_MS = 1_000;
 
 /**
  * The hot path: one announcement, many local connections. A packet is encoded once per replica. A quiet room's message

@@ -106,6 +106,33 @@ test("somebody gets a display name and another password, ends their other sessio
   for (const { context } of [ann, ben, other]) await context.close();
 }, 120_000);
 
+test("a button that waits for its answer keeps the focus, and is pressed once however often", async () => {
+  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "cleo-waits", OPTIONS);
+  let asked = 0;
+  let answer = () => {};
+  const mayAnswer = new Promise<void>((done) => (answer = done));
+  await page.route("**/api/login", async (route) => {
+    asked += 1;
+    await mayAnswer;
+    await route.continue();
+  });
+  await page.getByLabel("Username").fill("nobody-here");
+  await page.getByLabel("Password", { exact: true }).fill("not a password");
+  const button = page.getByRole("button", { name: "Log in", exact: true });
+  await button.focus();
+  await page.keyboard.press("Enter");
+  await eventually(() => asked, 1);
+  const hasFocus = () => button.evaluate((element) => element === document.activeElement);
+  for (const key of ["Enter", "Space", "Enter"]) await page.keyboard.press(key);
+  expect(await hasFocus()).toBe(true);
+  await page.getByLabel("Password", { exact: true }).press("Enter");
+  await button.focus();
+  answer();
+  await page.getByRole("alert").filter({ hasText: /\S/ }).first().waitFor();
+  expect([await hasFocus(), asked]).toEqual([true, 1]);
+  await context.close();
+});
+
 /** Makes somebody an owner of the server, and lets their page know. */
 async function promote({ name, page }: Actor) {
   const { redis, keys } = stage.house;

@@ -60,6 +60,7 @@ export function LogIn({ invite, reason, lastName }: Props) {
   }, [faults]);
 
   async function enter(credentials: Credentials, signUp: boolean) {
+    if (busy) return;
     setBusy(true);
     setFaults({});
     try {
@@ -162,7 +163,7 @@ export function LogIn({ invite, reason, lastName }: Props) {
                   <button
                     type="button"
                     className={css.person}
-                    disabled={busy}
+                    aria-disabled={busy || undefined}
                     onClick={() => void enter(person, false)}
                   >
                     <Avatar userId={String(index + 1)} name={person.username} />

@@ -1,4 +1,4 @@
-import type { AnchorHTMLAttributes, ButtonHTMLAttributes } from "react";
+import type { AnchorHTMLAttributes, ButtonHTMLAttributes, MouseEvent } from "react";
 import css from "./Button.module.css";
 import { classes } from "./classes.ts";
 import { Icon, type IconName } from "./Icon.tsx";
@@ -10,12 +10,14 @@ type ButtonProps = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "className"> & 
   wide?: boolean;
 };
 
-/** A button with a text. */
+/** A button with a text. Disabled, it keeps the focus, which browsers take from a button with that attribute. */
 export function Button({
   look = "plain",
   icon,
   wide = false,
   type = "button",
+  disabled = false,
+  onClick,
   children,
   ...rest
 }: ButtonProps) {
@@ -23,12 +25,19 @@ export function Button({
     <button
       type={type}
       className={look === "link" ? css.link : classes(css.button, css[look], wide && css.wide)}
+      aria-disabled={disabled || undefined}
+      onClick={disabled ? refuse : onClick}
       {...rest}
     >
       {icon !== undefined && <Icon name={icon} />}
       {children}
     </button>
   );
+}
+
+/** A press does nothing; without this one of a submit button, also by Enter in a field, would submit its form. */
+function refuse(event: MouseEvent): void {
+  event.preventDefault();
 }
 
 type ButtonLinkProps = Omit<AnchorHTMLAttributes<HTMLAnchorElement>, "className"> & { icon: IconName };

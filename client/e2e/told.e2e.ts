@@ -80,7 +80,7 @@ test("what a link leads past is not read out as new, but what happens while a di
   await room(page, "General").click();
   await messageTo(page, "General").fill("x".repeat(4_001));
   await messageTo(page, "General").press("Enter");
-  await eventually(async () => (await heard()).at(-1), "1 characters too many");
+  await eventually(async () => (await heard()).at(-1), "1 character too many");
   await messageTo(page, "General").fill("");
 
   await page.keyboard.press("Control+k");

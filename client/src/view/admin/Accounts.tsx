@@ -31,7 +31,11 @@ export function Accounts() {
   return (
     <>
       <SearchField label="Find a person" busy={busy} value={wanted} onText={setWanted} />
-      <FoundCount total={current && answer.total > 0 ? answer.total : null} all={null} what="people" />
+      <FoundCount
+        total={current && answer.total > 0 ? answer.total : null}
+        all={null}
+        what={["person", "people"]}
+      />
       {fault !== null && <Fault>{fault}</Fault>}
       <ul aria-label="People">
         {answer.found.map((found) => {

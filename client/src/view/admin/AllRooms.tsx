@@ -26,7 +26,7 @@ export function AllRooms() {
   return (
     <>
       <SearchField label="Find a room" busy={busy} value={wanted} onText={setWanted} />
-      <FoundCount total={current ? answer.total : null} all={null} what="named rooms" />
+      <FoundCount total={current ? answer.total : null} all={null} what={["named room", "named rooms"]} />
       {fault !== null && <Fault>{fault}</Fault>}
       <ul aria-label="Rooms">
         {general !== undefined && text === "" && (

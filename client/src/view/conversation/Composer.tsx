@@ -305,9 +305,13 @@ function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone
   );
 }
 
+export function charactersIn(count: number): string {
+  return count === 1 ? "1 character" : `${count} characters`;
+}
+
 function noteOn(left: number, coming: readonly File[], slow: string | null) {
-  if (left < 0) return `${-left} characters too many`;
-  if (left < COUNT_SHOWN) return `${left} characters left`;
+  if (left < 0) return `${charactersIn(-left)} too many`;
+  if (left < COUNT_SHOWN) return `${charactersIn(left)} left`;
   if (coming.length > 0) return `Adding ${coming.map(({ name }) => name).join(", ")}…`;
   if (slow !== null) return slow;
   return (

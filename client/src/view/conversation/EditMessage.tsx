@@ -8,6 +8,7 @@ import { isIn } from "../../chat/state/thread.ts";
 import { Button } from "../ui/Button.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
 import { useClient, useDraft } from "../useChat.ts";
+import { charactersIn } from "./Composer.tsx";
 import css from "./EditMessage.module.css";
 import { useRoomCall } from "./useRoomCall.ts";
 
@@ -147,7 +148,7 @@ export function EditField({
         />
       </div>
       <span id={noteId} className={css.note}>
-        {fault ?? (left < 0 ? `${-left} characters too many` : note)}
+        {fault ?? (left < 0 ? `${charactersIn(-left)} too many` : note)}
       </span>
       <Button look="link" icon={verb === "Save" ? "check" : "send"} onClick={send}>
         {verb}

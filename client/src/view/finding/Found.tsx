@@ -6,7 +6,8 @@ type CountProps = {
   total: number | null;
   /** The total; null if it is unknown. */
   all: number | null;
-  what: string;
+  /** What they are, one of them and several. */
+  what: readonly [one: string, several: string];
 };
 
 /** "12 of 10,000 people" */
@@ -14,7 +15,7 @@ export function FoundCount({ total, all, what }: CountProps) {
   return (
     <p className={css.count} aria-live="polite">
       {total !== null &&
-        `${total.toLocaleString()}${all === null ? "" : ` of ${all.toLocaleString()}`} ${what}`}
+        `${total.toLocaleString()}${all === null ? "" : ` of ${all.toLocaleString()}`} ${what[(all ?? total) === 1 ? 0 : 1]}`}
     </p>
   );
 }

@@ -55,7 +55,11 @@ export function People() {
       <div className={css.search}>
         <SearchField label="Find people" busy={busy} value={wanted} onText={type} />
       </div>
-      <FoundCount total={text !== "" && total !== null && total > 0 ? total : null} all={all} what="people" />
+      <FoundCount
+        total={text !== "" && total !== null && total > 0 ? total : null}
+        all={all}
+        what={["person", "people"]}
+      />
       {starting && <SkeletonRows />}
       <div className={css.scroller} tabIndex={-1} hidden={starting}>
         <Group title="Online" people={online.slice(0, shown)} total={online.length} known me={me.id} />

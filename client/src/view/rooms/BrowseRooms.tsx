@@ -47,7 +47,7 @@ export function BrowseRooms() {
       <FoundCount
         total={current && answer.total > 0 ? answer.total : null}
         all={text === "" ? null : all}
-        what="rooms"
+        what={["room", "rooms"]}
       />
       {fault !== null && <Fault>{fault}</Fault>}
       <div className={css.list} aria-busy={busy && fault === null}>

@@ -13,7 +13,6 @@ const TYPED_AS: Readonly<Record<string, string>> = {
   ŧ: "t",
   þ: "th",
 };
-const TYPED = new RegExp(`[${Object.keys(TYPED_AS).join("")}]`, "g");
 /** Accents of Latin, Greek and Cyrillic letters, points of Hebrew and Arabic ones. */
 const MARKS = /[\u0300-\u036F\u0591-\u05C7\u064B-\u065F\u0670]/g;
 
@@ -37,7 +36,7 @@ export function fold(name: string): string {
   return foldCase(visible(name.replaceAll(/\p{Cc}/gu, " ")))
     .normalize("NFKD")
     .replaceAll(MARKS, "")
-    .replaceAll(TYPED, (letter) => TYPED_AS[letter] ?? letter)
+    .replaceAll(/[\u00E6-\u0167]/g, (letter) => TYPED_AS[letter] ?? letter)
     .normalize("NFC");
 }
 

@@ -107,7 +107,7 @@ export async function newServer(count: number, env: Record<string, string> = {})
       const left = await redis.keys(`*${prefix}*`);
       if (left.length > 0) await redis.del(left);
       redis.disconnect();
-      rmSync(folder, { recursive: true, force: true });
+      rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
     },
   };
   for (let index = 0; index < count; index += 1) await house.addReplica();

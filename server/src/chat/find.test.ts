@@ -63,23 +63,24 @@ describe("a search among messages", () => {
       expect((await search(ann, { q })).texts, q).not.toContain("plain and simple");
   });
 
+  /** Only within a room are no two messages of the same ms. */
+  async function later(who: Person, roomId: string, text: string) {
+    await sleep(2);
+    return who.say(roomId, text);
+  }
+
   it("answers newest first over the user's rooms, and no other room", async () => {
     const pair = `${ann.user.id}:${ben.user.id}`;
-    await ann.say("0", "walnut one");
-    await ann.say(pair, "walnut two");
-    await ann.say(room.id, "walnut three");
-    await ann.say("0", "walnut four");
+    await later(ann, "0", "walnut one");
+    await later(ann, pair, "walnut two");
+    await later(ann, room.id, "walnut three");
+    await later(ann, "0", "walnut four");
     const all = ["walnut four", "walnut three", "walnut two", "walnut one"];
     for (const who of [ann, ben]) expect((await search(who, { q: "walnut" })).texts).toEqual(all);
     expect((await search(sue, { q: "walnut" })).texts).toEqual(["walnut four", "walnut one"]);
   });
 
   it("can be limited to a room, to a person and to the time between two dates", async () => {
-    // Only within a room are no two messages of the same ms.
-    const later = async (who: Person, roomId: string, text: string) => {
-      await sleep(2);
-      return who.say(roomId, text);
-    };
     const first = await later(ann, room.id, "hazel 1");
     const second = await later(ben, room.id, "hazel 2");
     const third = await later(ann, "0", "hazel 3");

@@ -366,7 +366,8 @@ export class Relay {
 
   /** Passes on what the sorted set holds after the head, until nothing more has arrived meanwhile. */
   async #heal(roomId: RoomId, room: LiveRoom): Promise<void> {
-    if (room.healing || !room.position) return;
+    // The room may be released by now, or the relay closed.
+    if (room.healing || !room.position || this.#rooms.get(roomId) !== room) return;
     const { messages, delivery, metrics, log } = this.#parts;
     room.healing = true;
     try {
@@ -403,10 +404,7 @@ export class Relay {
       room.sureAt = performance.now();
     } catch (error) {
       log.warn({ roomId, reason: reasonOf(error) }, "a room could not be healed yet");
-      setTimeout(() => {
-        // By then the room may be released, or the relay closed.
-        if (this.#rooms.get(roomId) === room) void this.#heal(roomId, room);
-      }, RETRY_MS).unref();
+      setTimeout(() => void this.#heal(roomId, room), RETRY_MS).unref();
     } finally {
       room.healing = false;
     }

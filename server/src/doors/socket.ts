@@ -238,12 +238,9 @@ export class SocketDoor {
     this.#io.use((socket, next) => void this.#admit(socket, next));
     const listeners = new Map<string, Listener>(Object.entries(this.#listeners()));
     const refuse = this.#listener("event", z.never("no such event"), () => Promise.resolve("null"));
-    // Each connection would keep a table of listeners for each event.
-    const heard = function heard(this: Connection, event: string, ...args: unknown[]) {
-      const listener = listeners.get(event);
-      if (listener) listener.apply(this, args);
-      // Of one without a name the callback comes first.
-      else refuse.apply(this, [event, ...args]);
+    // One for all events: each connection would keep a table with one for each.
+    const heard: Listener = function heard(...args) {
+      (listeners.get(args[0] as string) ?? refuse).apply(this, args);
     };
     const left = function left(this: Connection) {
       try {
@@ -393,8 +390,8 @@ export class SocketDoor {
       }
     };
     return function listener(...args) {
-      // The callback comes last, whatever else was sent.
-      void respond(this, args[0], args.at(-1));
+      // The event's name comes first, if there is one, and the callback last, whatever else was sent.
+      void respond(this, args[1], args.at(-1));
     };
   }
 
@@ -509,7 +506,8 @@ export class SocketDoor {
       // Engine.IO answers an upgrade with any method.
       if (request.method !== "GET" && request.method !== "POST")
         throw new ChatError("invalid", "Only GET and POST.");
-      if (sidOf(request) === "") {
+      const sid = sidOf(request);
+      if (sid === "") {
         await identity.begin(request, "handshake");
         load.demand("handshakes");
         // Whether the account is still there is asked as the connection is admitted.
@@ -517,7 +515,7 @@ export class SocketDoor {
       } else {
         await identity.begin(request, "poll");
         // Engine.IO would never answer a poll of a WebSocket, and would exchange one WebSocket for another.
-        if (this.#polled.get(sidOf(request))?.transport.name !== "polling")
+        if (this.#polled.get(sid)?.transport.name !== "polling")
           throw new ChatError("invalid", "There is no such connection by long-polling.");
       }
     } catch (error) {

@@ -156,7 +156,15 @@ describe("time grows linearly with the length", { timeout: 120_000 }, () => {
   const patterns = ["server/src", "client/src", "scripts"].flatMap(sources).flatMap(patternsIn);
 
   it.each([/^(\w+\s?)*$/, /[.,;:!?]+$/, /<!--.*-->/])("but not for %s, which this test finds", (regExp) => {
-    expect(slowest(use(regExp), samplesOf(regExp), 200)).not.toBeNull();
+    // Some texts would take hours.
+    const cutShort = (text: string) => {
+      try {
+        runInNewContext("regExp.test(text)", { regExp, text }, { timeout: 1_000 });
+      } catch {
+        // It was cut.
+      }
+    };
+    expect(slowest(cutShort, samplesOf(regExp), 200)).not.toBeNull();
   });
 
   it("for every regular expression, on any text of its own characters", () => {

@@ -55,6 +55,8 @@ export async function bundleServer(source: string, folder: string, plugins: Plug
     platform: "node",
     format: "esm",
     target: "node20.19",
+    // esbuild would write those as `new RegExp(…)`, which is compiled each time that it is reached.
+    supported: { "regexp-unicode-property-escapes": true },
     logLevel: "warning",
   });
   // Node loads it as it is, from the folder of hashThreads.ts, which is this one for the bundle.

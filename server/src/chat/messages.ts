@@ -101,7 +101,8 @@ export class ChatMessages {
     if (files && !repeated) await this.#files.settle(files);
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     // A message that was refused, or whose outcome is unknown, has put the room into their lists and told nobody.
-    const told = shown.length === 0 && isFirst(row) ? this.#rooms.usersOf(send.roomId) : shown;
+    const pair = this.#rooms.usersOf(send.roomId);
+    const told = shown.length === 0 && pair.length > 0 && isFirst(row) ? pair : shown;
     if (told.length > 0) this.#announce.showRoom([...told], send.roomId);
     return row;
   }

@@ -229,21 +229,21 @@ export class Log {
    * message has, and for an answer whose message is not there any more.
    */
   async append(from: UserId, send: NewMessage, adopted = false): Promise<{ row: string; repeated: boolean }> {
-    const { roomId, message, nonce, replyTo, thread } = send;
+    const { roomId, nonce } = send;
     const keys = this.#keys;
     const files = send.files?.map(fileIn);
-    if (replyTo !== undefined || files !== undefined) this.#demandLatest();
+    if (send.replyTo !== undefined || files !== undefined) this.#demandLatest();
     const listed = keepsRecords(roomId);
     const { mixed } = this.#schema;
     // Servers of the previous version would take a row with mentions for another program's.
     const { mentions, mentionsRoom }: Partial<NewMessage> = mixed ? {} : send;
-    const tail = tailOf({ from, message, nonce, replyTo, thread, mentions, mentionsRoom, files });
+    const tail = tailOf({ ...send, from, mentions, mentionsRoom, files });
     const fileIds = files?.map(({ id }) => id) ?? [];
     const flags =
       (listed ? "l" : "") +
       (adopted ? "a" : "") +
       (mixed ? "m" : "") +
-      (thread === undefined ? "" : "t") +
+      (send.thread === undefined ? "" : "t") +
       (files === undefined ? "" : "f") +
       (send.answered === undefined ? "" : "r") +
       (send.unhurried ? "u" : "");
@@ -257,7 +257,7 @@ export class Log {
         keys.read(roomId),
         keys.spoke(roomId, from),
         ...(mixed ? [keys.members(roomId)] : []),
-        ...(thread === undefined ? [] : [keys.thread(roomId, thread)]),
+        ...(send.thread === undefined ? [] : [keys.thread(roomId, send.thread)]),
         ...(files === undefined ? [] : [keys.roomFiles(roomId)]),
         ...this.#toldOf({ roomId, from, mentions, mentionsRoom }),
       ],

@@ -65,8 +65,22 @@ else
   was = stored
 end
 
-local meta = redis.call('HMGET', KEYS[1], 'rev', 'revHash')
-local count = tonumber(meta[1] or '0') + 1
+local meta = redis.call('HMGET', KEYS[1], 'rev', 'revHash', 'seq')
+local newest = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')[2] or '0'
+if not meta[1] then
+  -- If the head is lost, a rev that was given stays given; and if nobody knows any, one is left out, so that none before
+  -- the next one is taken for known.
+  local row = redis.call('ZRANGE', KEYS[6], -1, -1)[1] or ''
+  local isLost = newest == '0' and not meta[3] and string.find(row, '^{"roomId":"[%d:]+","seq":%d')
+  local known, hash = string.match(redis.call('HGET', KEYS[4], tonumber(newest) % REMEMBERED) or '', '^(%d+):(%x*)$')
+  meta = { isLost and '1' or newest, known == newest and hash or '' }
+elseif newest ~= meta[1] then
+  -- What changed is lost: nobody can be told any more what did since an earlier rev.
+  redis.call('DEL', KEYS[3], KEYS[4])
+end
+-- Above the row's own, too: of two states of a message, the one with the greater rev stands.
+local before = isRow and tonumber(string.match(old, '"rev":(%d+)}$')) or 0
+local count = math.max(tonumber(meta[1]), before) + 1
 local rev = string.format('%.0f', count)
 local now = ''
 if isRow then

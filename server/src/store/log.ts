@@ -191,6 +191,7 @@ export class Log {
   readonly #load: ReturnType<typeof defineScript>;
   readonly #adoptRows: ReturnType<typeof defineScript>;
   readonly #threads: ReturnType<typeof defineScript>;
+  readonly #row: ReturnType<typeof defineScript>;
 
   /**
    * `storing` has what Redis' replicas are waited for: WAIT blocks its connection and covers what was written there, so
@@ -217,6 +218,7 @@ export class Log {
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
     this.#threads = defineScript(redis, "threads.lua", 2);
+    this.#row = defineScript(redis, "row.lua", 2);
   }
 
   /**
@@ -418,20 +420,10 @@ export class Log {
     return row;
   }
 
-  /** Rows are ordered by number without a hole; only rows that are no messages may stand between them. */
   async #rowOf(roomId: RoomId, seq: number): Promise<string | null> {
-    const room = this.#keys.room(roomId);
-    const [first, head] = await this.#redis.hmget(this.#keys.meta(roomId), "first", "seq");
-    if (seq < Number(first ?? 1) || seq > Number(head ?? 0)) return null;
-    const place = seq - Number(first ?? 1);
-    let [start, stop] = [place, place];
-    while (start - place < ADOPTED_MOST) {
-      const rows = await this.#redis.zrange(room, String(start), String(stop));
-      const found = rows.find((row) => headOf(row)?.seq === seq);
-      if (found !== undefined || rows.length === 0) return found ?? null;
-      [start, stop] = [stop + 1, stop + ADOPTED_AT_ONCE];
-    }
-    return null;
+    const { room, meta } = this.#keys;
+    const rows = (await this.#row([room(roomId), meta(roomId)], [seq])) as string[];
+    return rows.find((row) => headOf(row)?.seq === seq) ?? null;
   }
 
   /**
@@ -666,7 +658,9 @@ export class Log {
     const [first, seq, theirs] = await this.#redis.hmget(meta(roomId), "first", "seq", "theirs");
     if (seq === null && (await this.#restoreHead(roomId))) return this.#adopt(roomId);
     const size = await this.#redis.zcard(room(roomId));
+    // Read in this order: what is appended in between never makes them look fewer than they are.
     const others = size - (seq === null ? 0 : Number(seq) - Number(first ?? 1) + 1);
+    if (others < 0 && theirs === null) return this.#recount(roomId, size);
     if (others <= (this.#strays.get(roomId) ?? 0) && theirs === null) return 0;
     const isOurs = seq !== null && theirs === null;
     const taken = isOurs ? await this.#takeNewest(roomId, size, others) : await this.#takeOver(roomId);
@@ -693,6 +687,20 @@ export class Log {
     const first = seq - (await this.#redis.zcard(room(roomId))) + 1;
     if (first > 1) await this.#redis.hsetnx(meta(roomId), "first", first);
     return (await this.#load([room(roomId), meta(roomId)], ["", seq, date, hash, date, newest])) === 1;
+  }
+
+  /**
+   * Another program has removed rows, and perhaps added some: adopts those among the newest, and notes how many are left, as
+   * if the oldest had been trimmed.
+   */
+  async #recount(roomId: RoomId, size: number): Promise<number> {
+    const { room, meta } = this.#keys;
+    const taken = await this.#takeNewest(roomId, Math.min(size, ADOPTED_MOST), ADOPTED_MOST);
+    const seq = await this.#redis.hget(meta(roomId), "seq");
+    const left = await this.#redis.zcard(room(roomId));
+    if (seq !== null) await this.#redis.hset(meta(roomId), "first", Number(seq) - left + 1);
+    this.#strays.delete(roomId);
+    return taken;
   }
 
   /** Adopts rows in a log of ours: rarely more than the newest few. */

@@ -15,6 +15,7 @@ import {
   replicas,
   startWire,
   testRedisUrl,
+  until,
   unwrap,
   type House,
   type Person,
@@ -646,6 +647,140 @@ describe("a room of which Redis has lost a key", () => {
       expect((await page(joe, roomId)).messages).toEqual([retried]);
     }
   });
+});
+
+describe("a room from whose log somebody has removed messages", () => {
+  /** What a client has in the end that has read up to a message: its rows, without a gap since its last reset. */
+  async function catchesUp(who: Person, roomId: RoomId, from: Message | undefined): Promise<Message[]> {
+    let cursor: Cursor = from ? cursorOf(roomId, from) : { roomId, seq: 0, date: 0 };
+    let rows: Message[] = from ? [from] : [];
+    for (let rounds = 0; rounds < 5; rounds += 1) {
+      const { messages, more, reset } = await sync(who, cursor);
+      if (reset) return messages;
+      messages.forEach(({ seq }, index) => expect(seq).toBe(cursor.seq + 1 + index));
+      rows = [...rows, ...messages];
+      const last = rows.at(-1);
+      if (!more) return rows;
+      if (last) cursor = cursorOf(roomId, last);
+    }
+    throw new Error("it asks for ever");
+  }
+
+  it.each([
+    ["the oldest", 0, 4],
+    ["some in the middle", 3, 6],
+    ["the newest", 6, 9],
+    ["all but one", 1, 9],
+    ["all", 0, 9],
+  ])("goes on for everybody: %s", async (_, start, stop) => {
+    const { redis, keys } = house;
+    const roomId = await freshRoom();
+    const said: Message[] = [];
+    for (let count = 1; count <= 10; count += 1) said.push(await mary.say(roomId, `said ${count}`));
+    await joe.hears("said 10");
+    await redis.zremrangebyrank(keys.room(roomId), start, stop);
+    const left = said.filter((_row, index) => index < start || index > stop);
+    for (const { seq, hash } of left) {
+      const reaction = { roomId, seq, hash, emoji: "👍", on: true };
+      const changed = unwrap(await joe.socket.emitWithAck("message.react", reaction));
+      expect(changed.reactions).toEqual([["👍", [joe.user.id]]]);
+      const around = await page(joe, roomId, `?around=${seq}`);
+      expect(around.messages.map((one) => one.seq)).toEqual(left.map((one) => one.seq));
+    }
+    for (const { seq } of said.slice(start, stop + 1)) {
+      const gone = await joe.socket.emitWithAck("message.pin", { roomId, seq, on: true });
+      expect(gone).toMatchObject({ ok: false, error: { code: "not_found" } });
+    }
+    // A copy with its end has nothing to catch up with.
+    const known = [undefined, ...said.slice(0, -1)];
+    for (const from of known)
+      expect((await catchesUp(joe, roomId, from)).at(-1)?.seq).toEqual(left.at(-1)?.seq);
+    const next = await mary.say(roomId, `after ${roomId}`);
+    expect((await joe.hears(next.message)).seq).toBe(11);
+    const last = await joe.say(roomId, `last after ${roomId}`);
+    expect(await mary.hears(last.message)).toEqual(last);
+    for (const from of [...known, said[9]])
+      expect((await catchesUp(joe, roomId, from)).slice(-2)).toEqual([next, last]);
+    expect((await page(joe, roomId)).messages.map(({ seq }) => seq)).toEqual([
+      ...left.map(({ seq }) => seq),
+      11,
+      12,
+    ]);
+  });
+
+  it("does not ask authors for what was removed: a copy whose end is gone was trimmed, not rewound", async () => {
+    const roomId = await freshRoom();
+    const said: Message[] = [];
+    for (let count = 1; count <= 6; count += 1) said.push(await mary.say(roomId, `r${count}`));
+    const middle = said[3] as Message;
+    await house.redis.zremrangebyscore(house.keys.room(roomId), middle.date, middle.date);
+    expect((await sync(joe, cursorOf(roomId, middle))).reset).toBe("trimmed");
+    expect((await sync(joe, { ...cursorOf(roomId, said[4] as Message), hash: "0123456789ab" })).reset).toBe(
+      "rewound",
+    );
+  });
+
+  it("still takes in what another program adds afterwards", async () => {
+    const { redis, keys } = house;
+    const roomId = await freshRoom();
+    for (let count = 1; count <= 6; count += 1) await mary.say(roomId, `kept ${count}`);
+    await redis.zremrangebyrank(keys.room(roomId), 0, 2);
+    const log = new Log(redis, keys, { serverId: "reader", relayChannel: "rooms" } as never);
+    const foreign = (message: string) => JSON.stringify({ from: "1", date: 2_000, message, roomId });
+    // Beside what was removed, and once that is noted.
+    for (const text of ["theirs", "theirs too"]) {
+      await redis.zadd(keys.room(roomId), 2_000, foreign(text));
+      expect(await log.adopt(roomId)).toBe(1);
+      expect((await joe.hears(text)).message).toBe(text);
+    }
+    expect(texts((await page(joe, roomId)).messages).slice(-2)).toEqual(["theirs", "theirs too"]);
+  });
+});
+
+describe("a room that has lost what changed in it", () => {
+  it.each(["changed", "revs", "changed, revs", "meta", "meta, changed, revs"])(
+    "tells nobody that it knows, and goes on: %s",
+    async (names) => {
+      const lost = names.split(", ") as ("changed" | "revs" | "meta")[];
+      const { redis, keys } = house;
+      const roomId = await freshRoom();
+      const said = await mary.say(roomId, "said");
+      const other = await mary.say(roomId, "said too");
+      const react = async (emoji: string, seq = said.seq) =>
+        unwrap(await joe.socket.emitWithAck("message.react", { roomId, seq, emoji, on: true }));
+      const began = await page(joe, roomId);
+      const first = await react("👍");
+      const before = await page(joe, roomId);
+      const second = await react("🎉");
+      await redis.del(...lost.map((key) => keys[key](roomId)));
+      // Another message's: its state alone would hide the others.
+      const third = await react("👀", other.seq);
+      expect(second.rev ?? 0).toBeGreaterThan(first.rev ?? 0);
+      for (const { rev = 0, revHash = "" } of [{}, began, before]) {
+        const { changes } = await sync(joe, { ...cursorOf(roomId, other), rev, revHash });
+        const known = changes?.messages.map(({ seq, rev: now }) => [seq, now]);
+        if (!changes?.reset)
+          expect(known).toEqual([
+            [said.seq, second.rev],
+            [other.seq, third.rev],
+          ]);
+      }
+      const now = await page(joe, roomId);
+      const { changes } = await sync(joe, {
+        ...cursorOf(roomId, other),
+        rev: now.rev ?? 0,
+        revHash: now.revHash ?? "",
+      });
+      expect(changes).toMatchObject({ messages: [], rev: now.rev });
+      const heard: Message[] = [];
+      mary.socket.on("changes", ({ messages }) => heard.push(...messages));
+      const fourth = await react("🚀");
+      expect(fourth.rev ?? 0).toBeGreaterThan(second.rev ?? 0);
+      await until(() => heard.some(({ hash, rev }) => hash === fourth.hash && rev === fourth.rev));
+      expect((await mary.say(roomId, `after ${names}`)).seq).toBe(3);
+      await joe.hears(`after ${names}`);
+    },
+  );
 });
 
 describe("a key that somebody has damaged", () => {

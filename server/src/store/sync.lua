@@ -5,8 +5,9 @@
 -- Returns {'ok' | 'ahead' | 'rewound' | 'trimmed', head seq, head date, head hash, '1' if there is more, head rev, its
 -- hash, changes, what, present state, ..., row, ...}. What changed is '@<user>', with the record, or a date, with the
 -- row. The number of changes is -1 if the rev is none of this room's, or too far back.
--- After a reset the rows are the newest ones. Answers at least one row, if there is one.
--- Or {'theirs'}: rows of another program stand there; the caller must adopt them first.
+-- After a reset the rows are the newest ones. Answers at least one row, if there is one. What is 'ok' follows the cursor
+-- without a gap, up to the head unless there is more.
+-- Or {'theirs'}: rows of another program stand there, or the head is lost; the caller must adopt them first.
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'first', 'rev', 'revHash')
 local head, headDate, headHash = tonumber(meta[1] or '0'), meta[2] or '0', meta[3] or ''
 local seq, most, size = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -14,8 +15,9 @@ local seq, most, size = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local SLICE = 16
 local REMEMBERED, CHANGES = 1000, 500
 
+-- The number of a row of ours, or nil.
 local function own(row)
-  return string.find(row, '^{"roomId":"[%d:]+","seq":%d+,"date":%d+,"hash":"') ~= nil
+  return tonumber(string.match(row, '^{"roomId":"[%d:]+","seq":(%d+),"date":%d+,"hash":"'))
 end
 
 local headRev, headRevHash = tonumber(meta[5] or '0'), meta[6] or ''
@@ -26,7 +28,8 @@ local function changes()
   if not rev or (rev == headRev and ARGV[8] == headRevHash) then
     return {}
   end
-  local isKnown = rev == 0 and headRev <= REMEMBERED
+  -- Nothing of what changed is lost if every rev is there.
+  local isKnown = rev == 0 and headRev <= REMEMBERED and redis.call('HLEN', KEYS[5]) == headRev
     or redis.call('HGET', KEYS[5], rev % REMEMBERED) == ARGV[7] .. ':' .. ARGV[8]
   local changed = {}
   if rev < headRev and isKnown then
@@ -97,6 +100,27 @@ local function reset(reason)
   return answer(reason, rows, false)
 end
 
+-- Whether any message has the cursor's number. Numbers rise with the place in the log.
+local function taken()
+  local low, high = 0, redis.call('ZCARD', KEYS[1]) - 1
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    local at, found = middle, nil
+    repeat
+      found = own(redis.call('ZRANGE', KEYS[1], at, at)[1])
+      at = at + 1
+    until found or at > high or at > middle + 5000
+    if found == seq then
+      return true
+    elseif found and found < seq then
+      low = at
+    else
+      high = middle - 1
+    end
+  end
+  return false
+end
+
 -- A message at the cursor's date with the cursor's seq and hash proves that the whole log up to it is the same.
 local function known()
   local mark = '"seq":' .. ARGV[1] .. ',"date":' .. ARGV[2] .. ',"hash":"' .. ARGV[3]
@@ -108,6 +132,9 @@ local function known()
   return false
 end
 
+if headHash == '' and ARGV[6] ~= '1' and redis.call('EXISTS', KEYS[1]) == 1 then
+  return { 'theirs' }
+end
 if seq > 0 and not (seq == head and ARGV[3] == headHash) then
   if seq > head then
     return reset('ahead')
@@ -116,19 +143,31 @@ if seq > 0 and not (seq == head and ARGV[3] == headHash) then
     return reset('trimmed')
   end
   if not known() then
-    return reset('rewound')
+    return reset(taken() and 'rewound' or 'trimmed')
   end
 end
 
 local rows, bytes, read = {}, 0, 0
+local last = seq
+-- Between the rows so far and those that are left, some are gone.
+local function gap()
+  if #rows == 0 then
+    return reset('trimmed')
+  end
+  return answer('ok', rows, true)
+end
 repeat
   local slice = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[2], '+inf', 'LIMIT', read, SLICE)
   read = read + #slice
   for _, row in ipairs(slice) do
-    if own(row) then
+    local number = own(row)
+    if number then
       if #rows == most or (#rows > 0 and bytes > size) then
         return answer('ok', rows, true)
+      elseif number ~= last + 1 then
+        return gap()
       end
+      last = number
       rows[#rows + 1] = row
       bytes = bytes + #row
     elseif ARGV[6] ~= '1' then
@@ -136,7 +175,7 @@ repeat
     end
   end
   if #slice < SLICE then
-    return answer('ok', rows, false)
+    return last < head and gap() or answer('ok', rows, false)
   end
 until read > 5000
 return reset('trimmed')

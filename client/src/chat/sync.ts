@@ -394,7 +394,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     chat.dispatch({ type: "loading", roomId });
     try {
       const page = await read(roomId, { before: first.date, size: LIMITS.page });
-      chat.dispatch({ type: "older page", roomId, page });
+      chat.dispatch({ type: "older page", roomId, page, before: first.seq });
       people.learnFrom(page.messages);
     } catch {
       chat.dispatch({ type: "load failed", roomId });

@@ -88,7 +88,7 @@ const tellings = stories.chain((story) => {
     .tuple(fc.integer({ min: 1, max: total }), rev)
     .map(([to, at_]): ChatEvent[] => [
       told(at_, changes.length),
-      { type: "older page", roomId, page: page(story, 1, to, at_) },
+      { type: "older page", roomId, page: page(story, 1, to, at_), before: to + 1 },
     ]);
   const live = fc
     .tuple(fc.integer({ min: 1, max: total }), rev)
@@ -121,7 +121,7 @@ describe("changes", () => {
           after(
             [
               { type: "newest page", roomId, page: page(story, 3, story.total, 0) },
-              { type: "older page", roomId, page: page(story, 1, 2, 0) },
+              { type: "older page", roomId, page: page(story, 1, 2, 0), before: 3 },
             ],
             told,
           ),
@@ -244,7 +244,7 @@ describe("changes", () => {
       listed(story, 0),
       { type: "changes", roomId, changes: { after: 3, rev: 4, revHash: "lost", messages: [lost] } },
       { type: "newest page", roomId, page: page(story, 4, 5, 5) },
-      { type: "older page", roomId, page: page(story, 1, 3, 5) },
+      { type: "older page", roomId, page: page(story, 1, 3, 5), before: 4 },
     ]);
     expect(general(state).log?.messages).toEqual(rows(story, 1, 5, 5));
     const all = after([

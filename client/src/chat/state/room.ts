@@ -395,13 +395,12 @@ function changedSince({ held, changed }: RoomState, rev: number): Message[] {
   return [...held, ...changed].filter((message) => revOf(message) > rev);
 }
 
-/** Adds the page before the log's first message. */
-export function prepend(room: RoomState, page: Page): RoomState {
+/** Adds the page that was asked for before the message `before`, a seq; some between the two may be gone for good. */
+export function prepend(room: RoomState, page: Page, before: number): RoomState {
   if (room.log === null) return { ...room, load: "idle" };
-  const first = room.log.messages[0]?.seq;
-  const end = page.messages.at(-1)?.seq;
-  // The page does not precede the first message: the log was restarted since the request.
-  if (first !== undefined && end !== undefined && end !== first - 1) return { ...room, load: "idle" };
+  const end = page.messages.at(-1)?.seq ?? 0;
+  // The log was restarted since, or has this page already.
+  if (room.log.messages[0]?.seq !== before || end >= before) return { ...room, load: "idle" };
   const older = allNewest(page.messages, changedSince(room, page.rev ?? 0));
   const messages = [...older, ...room.log.messages];
   const changed = allNewest(room.changed, older);

@@ -51,7 +51,8 @@ export type RoomsEvent =
   | { type: "loading"; roomId: RoomId }
   | { type: "load failed"; roomId: RoomId }
   | { type: "newest page"; roomId: RoomId; page: Page }
-  | { type: "older page"; roomId: RoomId; page: Page }
+  /** `before`: the seq of the message before which it was asked for. */
+  | { type: "older page"; roomId: RoomId; page: Page; before: number }
   /** The newest page for a loaded log that is far behind. */
   | { type: "restarted"; roomId: RoomId; page: Page }
   /** `before`: the seq of the message after the page; undefined for the newest page. */
@@ -102,7 +103,7 @@ export function applyRooms<S extends RoomsState & SessionState>(
     case "newest page":
       return mapRoom(state, event.roomId, (room) => takeNewest(room, event.page));
     case "older page":
-      return mapRoom(state, event.roomId, (room) => prepend(room, event.page));
+      return mapRoom(state, event.roomId, (room) => prepend(room, event.page, event.before));
     case "restarted":
       return mapRoom(state, event.roomId, (room) =>
         noted(state, restart(room, event.page), event.page.messages),

@@ -247,16 +247,29 @@ describe("messages", () => {
       type: "older page",
       roomId: "0",
       page: { messages: between(11, 20), more: true },
+      before: 21,
     };
     const grown = apply(state, older);
     expect(general(grown).log?.messages).toEqual(between(11, 30));
     expect(general(apply(grown, older)).log?.messages).toEqual(between(11, 30));
-    const apart: ChatEvent = {
+    const late: ChatEvent = {
       type: "older page",
       roomId: "0",
       page: { messages: between(1, 5), more: false },
+      before: 6,
     };
-    expect(general(apply(grown, apart)).log?.messages).toEqual(between(11, 30));
+    expect(general(apply(grown, late)).log?.messages).toEqual(between(11, 30));
+  });
+
+  test("an older page joins the log also where messages between them are gone, so that it is not asked for again", () => {
+    const state = opened(30, 21);
+    const page = { messages: between(5, 12), more: false };
+    const grown = apply(state, { type: "older page", roomId: "0", page, before: 21 });
+    expect(general(grown).log).toMatchObject({
+      messages: [...between(5, 12), ...between(21, 30)],
+      older: false,
+      head: 30,
+    });
   });
 
   test("the order of two messages is antisymmetric", () => {

@@ -61,6 +61,21 @@ describe("a visit", () => {
     expect(next.rooms?.get("7")?.log?.head).toBe(201);
   });
 
+  it("goes on where messages between its rows and a page are gone, so that it is not asked for again", () => {
+    const begun = [...BEGUN, visit(50), { type: "visited", id: 1, page: pageOf(41, 60) }] as ChatEvent[];
+    const paged = (side: "older" | "newer", page: Page): ChatEvent => ({
+      type: "visit page",
+      id: 1,
+      side,
+      page,
+    });
+    const state = played(...begun, paged("older", pageOf(11, 20)), paged("newer", pageOf(81, 90)));
+    expect(shown(state)).toEqual([...range(11, 20), ...range(41, 60), ...range(81, 90)]);
+    const joined = apply(state, paged("newer", pageOf(151, 170)));
+    expect(joined.visit?.is).toBe("joined");
+    expect(shown(joined).slice(-50)).toEqual(range(151, 200));
+  });
+
   it("joins the log once both meet or overlap, without gap or double, with pages in any order and repeated", () => {
     fc.assert(
       fc.property(

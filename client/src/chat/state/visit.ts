@@ -76,7 +76,7 @@ function begin({ messages, more, newer = false, threads = [] }: Page): Omit<Apar
   return { log: { messages, head: messages.at(-1)?.seq ?? 0, older: more }, newer, threads };
 }
 
-/** Ignores a page that does not follow the rows: it is of another log, or a repeat. */
+/** Ignores a page that is not beyond the rows: a repeat. Some between the two may be gone for good. */
 function extend(visit: Apart, { side, page }: { side: "older" | "newer"; page: Page }): Partial<Apart> {
   const { log } = visit;
   const threads = [...visit.threads, ...(page.threads ?? [])];
@@ -84,10 +84,10 @@ function extend(visit: Apart, { side, page }: { side: "older" | "newer"; page: P
   if (first === undefined || last === undefined)
     return side === "older" ? { log: { ...log, older: page.more } } : { newer: page.more };
   if (side === "older") {
-    if (last.seq + 1 !== log.messages[0]?.seq) return {};
+    if (last.seq >= (log.messages[0]?.seq ?? 0)) return {};
     return { log: { ...log, messages: [...page.messages, ...log.messages], older: page.more }, threads };
   }
-  if (first.seq !== log.head + 1) return {};
+  if (first.seq <= log.head) return {};
   return {
     log: { ...log, messages: [...log.messages, ...page.messages], head: last.seq },
     newer: page.more,

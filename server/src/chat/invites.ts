@@ -81,6 +81,8 @@ export class ChatInvites {
       await this.#rooms.join(user, roomId);
       return this.#rooms.describe(roomId, user.id);
     }
+    // Whoever cannot come in takes no place, not even for a moment in which somebody else would be refused.
+    await this.#rooms.demandEntry(user.id, roomId);
     const use = await this.#invites.use(code, user.id);
     // By another of their requests, which counts.
     const hasCome = await isInside();

@@ -668,6 +668,20 @@ describe("an invite", () => {
     expect((await use(stranger, body.code)).status).toBe(200);
   });
 
+  it("keeps its last place for whoever can come in, while people who are banned try", async () => {
+    const banned = await Promise.all([1, 2, 3].map((count) => person(both(house)[0], `out-${count}`)));
+    for (const one of banned) expect(await ban(moderator, one)).toBe("done");
+    const guest = await person(both(house)[0], "guest");
+    for (let round = 0; round < 10; round += 1) {
+      const { code } = (await make(owner, { uses: 1 })).body;
+      const tries = banned.flatMap((one) => [use(one, code), use(one, code), use(one, code)]);
+      expect((await use(guest, code)).status).toBe(200);
+      for (const { body } of await Promise.all(tries)) expect(body.code).toBe("forbidden");
+      await remove(owner, guest);
+    }
+    for (const one of [...banned, guest]) one.close();
+  });
+
   it("is made by moderators alone", async () => {
     expect((await make(member)).body).toMatchObject({ code: "forbidden" });
     expect((await make(stranger)).body).toMatchObject({ code: "not_found" });

@@ -494,6 +494,12 @@ export class ChatRooms {
     return pair.filter((_, index) => added[index]);
   }
 
+  /** Throws what would keep a user from entering a room, while nothing is stored yet. */
+  async demandEntry(userId: UserId, roomId: RoomId): Promise<void> {
+    await this.demandPlace(userId);
+    await this.#members.demandUnbanned(roomId, userId);
+  }
+
   /** Throws `forbidden` for a user in too many rooms. */
   async demandPlace(userId: UserId): Promise<void> {
     if ((await this.#members.count(userId)) >= BOUNDS.roomsOfUser.value) throw tooManyRooms();

@@ -157,7 +157,7 @@ export class Members {
           ban: typeof ban === "string" ? ban : JSON.stringify(ban),
         },
       );
-      if (outcome === "banned") throw new ChatError("forbidden", "This person is banned from the room.");
+      if (outcome === "banned") throw isBanned();
       if (outcome === "closed") throw unknownRoom();
       if (outcome === "changed" || outcome === "same") return { before, after: record };
     }
@@ -268,6 +268,12 @@ export class Members {
         ? []
         : [{ id, by, at, ...(until !== undefined && { until }) }];
     });
+  }
+
+  /** Throws `forbidden` for a banned user, as joining does. */
+  async demandUnbanned(roomId: RoomId, userId: UserId): Promise<void> {
+    const stored = await this.#redis.hget(this.#keys.bans(roomId), userId);
+    if (stored !== null && (banOf(stored).until ?? Infinity) > Date.now()) throw isBanned();
   }
 
   /** Ends a ban; false if there was none. */
@@ -476,6 +482,10 @@ export class Members {
 
 function tooMany(): ChatError {
   return new ChatError("unavailable", "Too many are changing this room. Try again.", 500);
+}
+
+function isBanned(): ChatError {
+  return new ChatError("forbidden", "This person is banned from the room.");
 }
 
 export function tooManyRooms(): ChatError {

@@ -595,6 +595,23 @@ describe("an upload", () => {
     zoe.close();
   });
 
+  it("is refused if it grows beyond that by being written anew, and leaves nothing behind", async () => {
+    const max = await person(both(house)[0], "max");
+    const noise = { type: "gaussian", mean: 120, sigma: 60 } as const;
+    const create = { width: 900, height: 900, channels: 3, background: "#369", noise } as const;
+    const small = Buffer.from(await sharp({ create }).avif({ quality: 1, effort: 0 }).toBuffer());
+    const fill = (bytes: number) => upload(max, Buffer.alloc(bytes, 7));
+    for (let left = 2_000_000 - small.length - 1_000; left > 0; left -= 300_000)
+      expect((await fill(Math.min(left, 300_000))).status).toBe(201);
+    const before = stored();
+    expect(await upload(max, small)).toMatchObject({ status: 413, body: { code: "too_large" } });
+    expect(stored()).toEqual(before);
+    const used = Number(await house.redis.hget(house.keys.filesUsed, max.user.id));
+    expect(used).toBe(2_000_000 - small.length - 1_000);
+    expect((await fill(small.length)).status).toBe(201);
+    max.close();
+  });
+
   it.each([
     ["../../etc/passwd", "passwd"],
     ["C:\\secret\\photo.jpg", "photo.jpg"],

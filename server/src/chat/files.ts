@@ -20,7 +20,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import { spoolIn, StoreFault, type Blobs, type Range } from "../store/blobs.ts";
-import type { Files, StoredFile } from "../store/files.ts";
+import type { Files, MostBytes, StoredFile } from "../store/files.ts";
 import { AGAIN_MS, whyOf, type Collector } from "./collector.ts";
 import { IMAGE_TYPES, type Images } from "./images.ts";
 import type { ChatRooms } from "./rooms.ts";
@@ -102,14 +102,14 @@ export class ChatFiles {
       // The right, or the account, may have been lost while it arrived.
       await this.#parts.rooms.demand(user, roomId, "send");
       const created = Date.now();
-      await this.#parts.files.add({ ...file, roomId, by: user.id, created }, created + PENDING_MS);
+      await this.#add({ ...file, roomId, by: user.id, created });
       return file;
     });
   }
 
   /** Takes a picture for a user, and removes the one before. Throws as `upload`, and `invalid` for what is no image. */
   async setAvatar(user: User, arriving: Arriving): Promise<void> {
-    const { images, blobs, files } = this.#parts;
+    const { images, blobs } = this.#parts;
     await this.#take(user.id, arriving, async (id, path, type) => {
       if (!IMAGE_TYPES.includes(type)) throw new ChatError("invalid", "This is no picture.");
       const thumbnail = `${path}.thumbnail`;
@@ -123,7 +123,7 @@ export class ChatFiles {
       }
       const file = { id, name: "avatar.webp", type: "image/webp", size };
       const created = Date.now();
-      await files.add({ ...file, by: user.id, created }, created + PENDING_MS);
+      await this.#add({ ...file, by: user.id, created });
       // It stays due: of two that are set at once, only the collector knows which one is left.
       await this.#changeAvatar(user.id, id);
       return file;
@@ -248,17 +248,7 @@ export class ChatFiles {
     if (bytes > config.fileBytes)
       throw new ChatError("too_large", `A file has at most ${config.fileBytes} bytes.`);
     const id = randomBytes(16).toString("base64url");
-    const over = await files.reserve(id, userId, bytes, Date.now() + ARRIVING_MS, {
-      user: config.userBytes,
-      server: config.totalBytes,
-    });
-    if (over !== null)
-      throw new ChatError(
-        "too_large",
-        over === "user"
-          ? `All your files have at most ${config.userBytes} bytes. Delete some first.`
-          : "This server has no room for more files.",
-      );
+    this.#demandPlace(await files.reserve(id, userId, bytes, Date.now() + ARRIVING_MS, this.#most()));
     const arriving = setInterval(
       () => void files.putOff(id, Date.now() + ARRIVING_MS).catch(() => undefined),
       ARRIVING_MS / 12,
@@ -288,6 +278,26 @@ export class ChatFiles {
     } finally {
       if (path !== undefined) await rm(path, { force: true });
     }
+  }
+
+  /** Notes a file that has arrived. */
+  async #add(file: StoredFile): Promise<void> {
+    this.#demandPlace(await this.#parts.files.add(file, file.created + PENDING_MS, this.#most()));
+  }
+
+  #most(): MostBytes {
+    const { userBytes, totalBytes } = this.#parts.config;
+    return { user: userBytes, server: totalBytes };
+  }
+
+  #demandPlace(over: "user" | "server" | null): void {
+    if (over === null) return;
+    throw new ChatError(
+      "too_large",
+      over === "user"
+        ? `All your files have at most ${this.#parts.config.userBytes} bytes. Delete some first.`
+        : "This server has no room for more files.",
+    );
   }
 
   /** Stores the bytes, those of an image anew; answers what they are. */

@@ -2,7 +2,8 @@
 -- KEYS due, sizes, used (one slot)
 -- ARGV 1 'reserve', 2 file id, 3 user id, 4 bytes, 5 when to look whether it is in use, 6 and 7 how many bytes the user
 --        and all users may have, 0 for any number. Returns {'reserved'}, {'user'} or {'server'}: too many bytes.
---      1 'resize', 2 file id, 3 user id, 4 bytes
+--      1 'resize', 2 file id, 3 user id, 4 bytes, 5 and 6 as 6 and 7 above, for one that grows. Returns {'resized'}, or as
+--        above: then it stays as it was.
 --      1 'release', 2 file id
 local what, id = ARGV[1], ARGV[2]
 local before = redis.call('HGET', KEYS[2], id)
@@ -21,19 +22,30 @@ if what == 'release' then
   return { 'released' }
 end
 local user, bytes = ARGV[3], tonumber(ARGV[4])
+local used = redis.call('HMGET', KEYS[3], user, 'all')
+-- Whose limit so many more bytes exceed, or nil.
+local function over(more, most, all)
+  if most > 0 and tonumber(used[1] or '0') + more > most then
+    return { 'user' }
+  elseif all > 0 and tonumber(used[2] or '0') + more > all then
+    return { 'server' }
+  end
+end
 if what == 'resize' then
   if before then
+    local more = bytes - tonumber(size)
+    local refused = more > 0 and over(more, tonumber(ARGV[5] or '0'), tonumber(ARGV[6] or '0'))
+    if refused then
+      return refused
+    end
     redis.call('HSET', KEYS[2], id, owner .. ':' .. ARGV[4])
-    count(owner, bytes - tonumber(size))
+    count(owner, more)
   end
   return { 'resized' }
 end
-local used = redis.call('HMGET', KEYS[3], user, 'all')
-local most, all = tonumber(ARGV[6]), tonumber(ARGV[7])
-if most > 0 and tonumber(used[1] or '0') + bytes > most then
-  return { 'user' }
-elseif all > 0 and tonumber(used[2] or '0') + bytes > all then
-  return { 'server' }
+local refused = over(bytes, tonumber(ARGV[6]), tonumber(ARGV[7]))
+if refused then
+  return refused
 end
 redis.call('HSET', KEYS[2], id, user .. ':' .. ARGV[4])
 count(user, bytes)

@@ -10,6 +10,12 @@ const LOOKED_AT_ONCE = 500;
 /** Who has a file: its uploader, until it is sent; then a message, by its seq; nobody once that is deleted. */
 export type Holder = { userId: UserId } | { seq: number } | null;
 
+/** How many bytes all files may have; 0 for any number. */
+export type MostBytes = { user: number; server: number };
+
+/** Whose limit is exceeded, or null. */
+type Over = "user" | "server" | null;
+
 /**
  * The records of files; their bytes are in Blobs. A file's bytes go only after nobody can get at it any more, and its
  * place among those to look at goes last: whatever ends in between is finished by the collector.
@@ -31,15 +37,8 @@ export class Files {
    * Counts the bytes of a file that begins to arrive, and notes when somebody must look whether it is in use. Answers
    * whose limit they exceed, or null. Limits of 0 are none.
    */
-  async reserve(
-    id: string,
-    by: UserId,
-    bytes: number,
-    dueAt: number,
-    most: { user: number; server: number },
-  ): Promise<"user" | "server" | null> {
-    const reply = await this.#counted("reserve", id, by, bytes, dueAt, most.user, most.server);
-    return reply === "user" || reply === "server" ? reply : null;
+  async reserve(id: string, by: UserId, bytes: number, dueAt: number, most: MostBytes): Promise<Over> {
+    return overIn(await this.#counted("reserve", id, by, bytes, dueAt, most.user, most.server));
   }
 
   /** Counts a file no longer that has not arrived, and says that somebody must look whether some of it is left. */
@@ -53,11 +52,15 @@ export class Files {
     await this.#redis.zadd(this.#keys.filesDue, "XX", "GT", dueAt, id);
   }
 
-  /** Notes what has arrived, and when somebody must look whether it was sent; from now on its uploader can send it. */
-  async add(file: StoredFile, dueAt: number): Promise<void> {
+  /**
+   * Notes what has arrived, and when somebody must look whether it was sent; from now on its uploader can send it. If it has
+   * grown, as a picture that is written anew may, and exceeds a limit by that, answers whose, and nothing is noted.
+   */
+  async add(file: StoredFile, dueAt: number, most: MostBytes): Promise<Over> {
     const { id, roomId, by, name, type, size, width, height, animated, created } = file;
     await this.look([id], dueAt);
-    await this.#counted("resize", id, by, size);
+    const over = overIn(await this.#counted("resize", id, by, size, most.user, most.server));
+    if (over !== null) return over;
     await this.#redis.hset(this.#keys.file(id), {
       ...(roomId !== undefined && { room: roomId }),
       by,
@@ -70,6 +73,7 @@ export class Files {
       ...(animated && { animated: 1 }),
     });
     if (roomId !== undefined) await this.#redis.hset(this.#keys.roomFiles(roomId), id, by);
+    return null;
   }
 
   /** What is known of these files, in their order; null for an unknown one. */
@@ -132,6 +136,10 @@ export class Files {
     const [reply] = (await this.#count([filesDue, filesSizes, filesUsed], args)) as [string];
     return reply;
   }
+}
+
+function overIn(reply: string): Over {
+  return reply === "user" || reply === "server" ? reply : null;
 }
 
 function fileOf(id: string, stored: Record<string, string>): StoredFile | null {

@@ -1,11 +1,12 @@
 -- Stores and announces one message, or answers what an earlier call with the same nonce stored.
--- KEYS room, meta, records, nonce, read, spoke, as the flags say members, thread and files, and the mentions of each
---      mentioned user (one slot)
+-- KEYS room, meta, records, nonce, read, spoke, as the flags say members, thread, files, and deleted, pins, joined and the
+--      mentions of everybody, and the mentions of each mentioned user (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
---      6 ms to remember the nonce, 7 flags: "l" the room lists its members, "a" its rows were adopted, "m" servers that
---      know `members` alone may run, "t" it belongs to a thread, "f" it has files, "r" it answers a message, "u" slow mode
---      does not hold the author; for an answer 8 date, 9 beginning of the answered row; then the ids of its files
--- Returns {'stored' | 'repeated', message}, {'theirs'}: the whole log is another program's, and the caller must adopt it
+--      6 ms to remember the nonce, 7 flags: "l" the room lists its members, "a" its rows were adopted, "n" it may be the
+--      first message, "m" servers that know `members` alone may run, "t" it belongs to a thread, "f" it has files, "r" it
+--      answers a message, "u" slow mode does not hold the author; for an answer 8 date, 9 beginning of the answered row;
+--      then the ids of its files
+-- Returns {'stored' | 'repeated', message}, {'theirs'}: the log has no head, and the caller must adopt what is there
 -- first, or why the user may not write: {'stranger'}, {'disabled'}, {'archived'}, {'muted', ms}, {'slow', ms}, {'file'} if
 -- one of the files is not the user's to send, {'unanswered'} if the answered message is not in the log.
 local is = {}
@@ -22,6 +23,7 @@ end
 local members = optional('m')
 local thread = optional('t')
 local files = optional('f')
+local deleted, pins, joined, toAll = optional('n'), optional('n'), optional('n'), optional('n')
 local firstFile = is.r and 10 or 8
 
 -- Who may not read the room gets no row of it either, as it is now.
@@ -43,7 +45,7 @@ end
 
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash', 'archived', 'slow')
 local count, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
-if not is.a and (meta[4] or (hash == '' and redis.call('EXISTS', KEYS[1]) == 1)) then
+if not is.a and (meta[4] or (hash == '' and (not is.n or redis.call('EXISTS', KEYS[1]) == 1))) then
   return { 'theirs' }
 end
 
@@ -81,6 +83,10 @@ if meta[8] and not is.u and (record == '' or string.find(record, '"role":"member
     return { 'slow', string.format('%.0f', wait) }
   end
   redis.call('SET', KEYS[6], string.format('%.0f', now), 'PX', pause)
+end
+if hash == '' then
+  -- What is left speaks of the numbers of a log that is gone.
+  redis.call('DEL', KEYS[5], deleted, pins, joined, toAll)
 end
 -- Write numbers with %.0f: Lua's own conversion keeps only 14 digits.
 local date = string.format('%.0f', now > last and now or last + 1)

@@ -149,7 +149,8 @@ const NONCE_MS = 48 * 3600 * 1_000;
 /** Rows that one step reads or adopts: about a millisecond of Redis. */
 const ADOPTED_AT_ONCE = 200;
 const ADOPTED_MOST = 5_000;
-const STRAYS_REMEMBERED = 10_000;
+/** Rooms of which something is remembered. */
+const ROOMS_REMEMBERED = 10_000;
 /** How often rows of other programs are adopted before the rest is skipped. */
 const ADOPT_TRIES = 3;
 /** So many rows that are no messages are passed over for one page. */
@@ -180,6 +181,8 @@ export class Log {
   readonly #reads = new Map<string, Promise<Json>>();
   /** How many rows of a room are no messages. */
   readonly #strays = new Map<RoomId, number>();
+  /** Rooms that have a message: the next one has nothing to clear away. */
+  readonly #begun = new Set<RoomId>();
   readonly #copying = new SharedRuns<void>();
   readonly #adopting = new SharedRuns<number>();
   /** The running change of each message that is being changed here. */
@@ -236,6 +239,7 @@ export class Log {
     const files = send.files?.map(fileIn);
     if (send.replyTo !== undefined || files !== undefined) this.#demandLatest();
     const listed = keepsRecords(roomId);
+    const isNew = adopted || !this.#begun.has(roomId);
     const { mixed } = this.#schema;
     // Servers of the previous version would take a row with mentions for another program's.
     const { mentions, mentionsRoom }: Partial<NewMessage> = mixed ? {} : send;
@@ -244,6 +248,7 @@ export class Log {
     const flags =
       (listed ? "l" : "") +
       (adopted ? "a" : "") +
+      (isNew ? "n" : "") +
       (mixed ? "m" : "") +
       (send.thread === undefined ? "" : "t") +
       (files === undefined ? "" : "f") +
@@ -261,6 +266,7 @@ export class Log {
         ...(mixed ? [keys.members(roomId)] : []),
         ...(send.thread === undefined ? [] : [keys.thread(roomId, send.thread)]),
         ...(files === undefined ? [] : [keys.roomFiles(roomId)]),
+        ...(isNew ? [keys.deleted, keys.pins, keys.joined, keys.roomMentions].map((key) => key(roomId)) : []),
         ...this.#toldOf({ roomId, from, mentions, mentionsRoom }),
       ],
       [roomId, from, tail, this.#channelOf(roomId), this.#envelope, NONCE_MS, flags, ...answered, ...fileIds],
@@ -271,6 +277,8 @@ export class Log {
       return this.append(from, send, true);
     }
     if (row === undefined || outcome === "muted" || outcome === "slow") throw notWritten(outcome, row);
+    if (this.#begun.size >= ROOMS_REMEMBERED) this.#begun.clear();
+    this.#begun.add(roomId);
     return { row: await this.#copied(roomId, row), repeated: outcome === "repeated" };
   }
 
@@ -664,7 +672,7 @@ export class Log {
     if (others <= (this.#strays.get(roomId) ?? 0) && theirs === null) return 0;
     const isOurs = seq !== null && theirs === null;
     const taken = isOurs ? await this.#takeNewest(roomId, size, others) : await this.#takeOver(roomId);
-    if (this.#strays.size >= STRAYS_REMEMBERED) this.#strays.clear();
+    if (this.#strays.size >= ROOMS_REMEMBERED) this.#strays.clear();
     this.#strays.set(roomId, taken === 0 ? others : 0);
     return taken;
   }

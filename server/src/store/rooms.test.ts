@@ -737,6 +737,25 @@ describe("a room from whose log somebody has removed messages", () => {
   });
 });
 
+it("a log that begins anew has no marks, pins, deletions and mentions of the numbers that it had before", async () => {
+  const { redis, keys } = house;
+  const roomId = await freshRoom();
+  for (let count = 1; count <= 6; count += 1)
+    await mary.say(roomId, count === 5 ? "@room look" : `old ${count}`);
+  unwrap(await joe.socket.emitWithAck("room.read", { roomId, seq: 4 }));
+  unwrap(await mary.socket.emitWithAck("message.pin", { roomId, seq: 2, on: true }));
+  unwrap(await mary.socket.emitWithAck("message.delete", { roomId, seq: 1 }));
+  await redis.del(keys.room(roomId), keys.meta(roomId));
+  await mary.say(roomId, "new 1");
+  await mary.say(roomId, "new 2, @room");
+  const room = (await joe.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === roomId);
+  expect(room).toMatchObject({ seq: 2, read: 0, unread: 2, mentions: 1 });
+  expect(room).not.toHaveProperty("deleted");
+  expect((await page(joe, roomId, "?pinned=true")).messages).toEqual([]);
+  unwrap(await joe.socket.emitWithAck("room.read", { roomId, seq: 2 }));
+  expect((await page(joe, roomId)).messages.map(({ seq }) => seq)).toEqual([1, 2]);
+});
+
 describe("a room that has lost what changed in it", () => {
   it.each(["changed", "revs", "changed, revs", "meta", "meta, changed, revs"])(
     "tells nobody that it knows, and goes on: %s",

@@ -2,6 +2,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import pLimit from "p-limit";
 import { fetchPackage, unpacked } from "../debian.ts";
 import { which } from "../child.ts";
 import { findHaproxy } from "../haproxy.ts";
@@ -31,6 +32,9 @@ message reached every member once, in one order. Prints a table at the end; the 
 
 /** The server under test: near its packages, and safe from builds that others start meanwhile. */
 const bundle = join(root, "server/.cache/prove", String(process.pid));
+
+/** How many scenarios the short version plays at once: each has a rig of its own, and waits for most of its time. */
+const SHORT_AT_ONCE = 2;
 
 /** Set in the process that runs in a network namespace of its own. */
 const INSIDE = "HUBBUB_PROVE_NETNS";
@@ -66,16 +70,17 @@ export async function main(args: string[]): Promise<number> {
   const folder = join(root, ".cache/prove");
   cpSync(join(root, "server/dist"), bundle, { recursive: true });
   const began = Date.now();
-  const results: Result[] = [];
+  let results: Result[];
   try {
     const tools = findTools();
     console.log(`Seed ${options.seed}. Histories go to .cache/prove.`);
-    for (const scenario of options.scenarios) {
-      process.stdout.write(`${scenario.name.padEnd(22)} `);
-      const result = await play(scenario, { bundle, seed: options.seed, tools, folder });
-      results.push(result);
+    const places = pLimit(options.short ? SHORT_AT_ONCE : 1);
+    const run = { bundle, seed: options.seed, tools, folder };
+    results = await places.map(options.scenarios, async (scenario) => {
+      const result = await play(scenario, run);
       tell(result);
-    }
+      return result;
+    });
   } finally {
     rmSync(bundle, { recursive: true, force: true });
   }
@@ -130,9 +135,9 @@ async function proveMutations({ seed, scenarios }: { seed: number; scenarios: Sc
   return survivors > 0 ? 1 : 0;
 }
 
-function tell({ outcome, reason, seconds, verdict, notes, failures }: Result): void {
+function tell({ name, outcome, reason, seconds, verdict, notes, failures }: Result): void {
   const counts = verdict ? `${verdict.sent} sent, ${verdict.delivered} delivered; ` : "";
-  console.log(`${outcome} in ${seconds} s; ${counts}${reason ?? notes.join("; ")}`);
+  console.log(`${name.padEnd(22)} ${outcome} in ${seconds} s; ${counts}${reason ?? notes.join("; ")}`);
   for (const { invariant, what } of verdict?.violations ?? []) console.log(`    ${invariant} ${what}`);
   for (const failure of failures) console.log(`    ${failure}`);
 }
@@ -159,6 +164,7 @@ function readArguments(args: string[]) {
     return {
       seed,
       list: values.list ?? false,
+      short: values.short ?? false,
       mutations: values.mutations ?? false,
       write: values.write ?? false,
       beside: values.beside,

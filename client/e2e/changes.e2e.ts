@@ -237,6 +237,27 @@ test("every action of a message works with keys, and after a long press", async 
   await ann.context.close();
 });
 
+test("the reactions that are open stay when new messages move their row away from the mouse", async () => {
+  const { page, context } = await stage.enter("ann-still");
+  const writer = await person(both(stage.house)[1], "writer-below");
+  await writer.say("0", "react to me");
+  await message(page, "react to me").hover();
+  const bar = page.getByRole("button", { name: "Add reaction" });
+  await bar.click();
+  const first = page.getByRole("group", { name: "Reactions" }).getByRole("button").first();
+  await eventually(() => first.evaluate((one) => one === document.activeElement), true);
+  for (const text of ["below it", "further below it", "far below it"]) await writer.say("0", text);
+  const row = message(page, "react to me");
+  await message(page, "far below it").waitFor();
+  await eventually(() => row.evaluate((one) => one.matches(":hover")), false);
+  await page.keyboard.press("Enter");
+  await row.getByRole("button", { name: /1: you$/ }).waitFor();
+  // With the choice made, nothing keeps the bar there.
+  await eventually(() => row.locator("[role=toolbar]").count(), 0);
+  writer.close();
+  await context.close();
+});
+
 test("a finger that rests on a message opens its actions, though it trembles, but not one that scrolls", async () => {
   const { page, context } = await stage.enter("ann-touch", { hasTouch: true });
   await say(page, "touch me");

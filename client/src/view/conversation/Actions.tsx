@@ -1,5 +1,5 @@
 import type { Message } from "@hubbub/server/protocol";
-import { useEffect, useRef, useState, type KeyboardEvent } from "react";
+import { useEffect, useRef, type KeyboardEvent } from "react";
 import { UNDO_MS } from "../../chat/outbox.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { addressOf } from "../address.ts";
@@ -26,11 +26,13 @@ type Props = {
   onThread: (() => void) | undefined;
 };
 
+/** `picking`: whether the reactions to choose from are open. */
+type BarProps = Props & { picking: boolean; onPicking: (picking: boolean) => void };
+
 /** The actions of a message, as a bar at its corner. */
-export function Actions(props: Props) {
+export function Actions({ picking, onPicking, ...props }: BarProps) {
   const { message, onThread } = props;
   const does = useActions(props);
-  const [picking, setPicking] = useState(false);
   return (
     <div className={css.bar} role="toolbar" tabIndex={-1} aria-label="Message actions" onKeyDown={roveBar}>
       {does.write && (
@@ -39,7 +41,7 @@ export function Actions(props: Props) {
             icon="smile"
             label="Add reaction"
             aria-expanded={picking}
-            onClick={() => setPicking(!picking)}
+            onClick={() => onPicking(!picking)}
           />
           <IconButton icon="reply" label="Reply" tabIndex={-1} onClick={does.reply} />
         </>
@@ -64,11 +66,11 @@ export function Actions(props: Props) {
       {picking && (
         <Reactions
           onPick={(emoji) => {
-            setPicking(false);
+            onPicking(false);
             does.react(emoji);
           }}
           onMore={does.pickEmoji}
-          onClose={() => setPicking(false)}
+          onClose={() => onPicking(false)}
         />
       )}
     </div>

@@ -76,13 +76,17 @@ export const StoredMessage = memo(function StoredMessage({
   );
   // Of hundreds of rows only the one with pointer or focus has its actions in the page.
   const [near, setNear] = useState(false);
+  const [picking, setPicking] = useState(false);
   const [sheet, setSheet] = useState(false);
   const press = useRef<ReturnType<typeof setTimeout>>(undefined);
   const pressed = useRef({ x: 0, y: 0 });
   const acts = {
     message,
     onReply,
-    onEdit: () => beginEdit(chat, message, place),
+    onEdit: () => {
+      setPicking(false);
+      beginEdit(chat, message, place);
+    },
     onThread: place === "log" ? () => enterThread(message.roomId, message.seq) : undefined,
   };
   const line = place === "log" && <ThreadButton roomId={message.roomId} root={message.seq} thread={thread} />;
@@ -129,7 +133,9 @@ export const StoredMessage = memo(function StoredMessage({
         if (event.target === event.currentTarget) setNear(true);
       }}
       onBlur={(event) => {
-        if (!event.currentTarget.contains(event.relatedTarget)) setNear(false);
+        if (event.currentTarget.contains(event.relatedTarget)) return;
+        setNear(false);
+        setPicking(false);
       }}
       onPointerDown={(event) => {
         if (event.pointerType !== "touch") return;
@@ -185,7 +191,8 @@ export const StoredMessage = memo(function StoredMessage({
         )}
       </Row>
       <Suspense>
-        {near && !editing && <Actions {...acts} />}
+        {/* Who is choosing a reaction keeps the choice while the row moves. */}
+        {(near || picking) && !editing && <Actions {...acts} picking={picking} onPicking={setPicking} />}
         {sheet && <ActionSheet {...acts} onClose={() => setSheet(false)} />}
       </Suspense>
     </div>

@@ -168,6 +168,32 @@ test("a named room is created, found, joined and left", async () => {
   await gus.context.close();
 });
 
+test("a button that joins a room is busy until the answer comes, keeps the focus, and joins once however often it is pressed", async () => {
+  const host = await stage.enter("host");
+  const { page, link, context } = await stage.enter("hal", { replica: 1, link: true });
+  for (const name of ["By address", "By list"]) {
+    const id = await host.page.evaluate(async (named) => {
+      const body = JSON.stringify({ name: named });
+      const headers = { "content-type": "application/json" };
+      const made = await fetch("/api/rooms", { method: "POST", headers, body });
+      return ((await made.json()) as { id: string }).id;
+    }, name);
+    if (name === "By list") await page.getByRole("button", { name: "Browse rooms" }).click();
+    else await page.evaluate((roomId) => (location.hash = `#/room/${roomId}`), id);
+    const button = page.getByRole("button", { name: name === "By list" ? `Join ${name}` : "Join this room" });
+    await button.focus();
+    link.hold("room.join");
+    for (const key of ["Enter", "Space", "Enter"]) await page.keyboard.press(key);
+    const state = () => button.evaluate((one) => [one.ariaBusy, one === document.activeElement]);
+    await eventually(state, ["true", true]);
+    expect(link.letGo()).toBe(1);
+    await messageTo(page, name).waitFor();
+    await eventually(() => messageTo(page, name).evaluate((one) => one === document.activeElement), true);
+  }
+  await host.context.close();
+  await context.close();
+});
+
 test("written text is shown character by character, and none of it runs", async () => {
   const ivy = await stage.enter("ivy");
   const jon = await stage.enter("jon", { replica: 1 });

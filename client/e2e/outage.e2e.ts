@@ -133,7 +133,7 @@ test("a message that is sent while the log is being compared is always shown, an
   await say(quin.page, "during the break");
   await message(quin.page, "during the break").waitFor();
   await eventually(() => quin.page.locator("[data-state]:not([data-state=sent])").count(), 0);
-  pat.link.holdSync();
+  pat.link.hold("sync");
   await pat.page.evaluate(() => {
     const seen = new Set<number>();
     Object.assign(window, { seen });
@@ -152,7 +152,7 @@ test("a message that is sent while the log is being compared is always shown, an
   await message(quin.page, "into the gap").waitFor();
   await eventually(() => row.getAttribute("data-state"), "sent");
   expect(await message(pat.page, "during the break").count()).toBe(0);
-  pat.link.letSync();
+  pat.link.letGo();
   await eventually(
     async () => (await shownTexts(pat.page)).slice(-3),
     ["before the break", "during the break", "into the gap"],

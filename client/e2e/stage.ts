@@ -79,8 +79,8 @@ type Link = {
   mend: () => Promise<void>;
   garble: (text: string) => void;
   spare: (text: string) => void;
-  holdSync: () => void;
-  letSync: () => void;
+  hold: (event: "sync" | "room.join") => void;
+  letGo: () => number;
 };
 
 export type Actor = {
@@ -194,7 +194,7 @@ async function createLink(context: BrowserContext): Promise<Link> {
   let state: "whole" | "mute" | "hang" | "cut" = "whole";
   let hung = () => {};
   const spoilt = new Set<string>();
-  let holding = false;
+  let holding: string | null = null;
   let held: (() => void)[] = [];
   const open = new Set<() => void>();
   await context.routeWebSocket(/\/socket\.io\//, (client) => {
@@ -219,7 +219,9 @@ async function createLink(context: BrowserContext): Promise<Link> {
         said !== undefined && spoilt.has(said)
           ? String(frame).replace(`"message":"${said}"`, '"message":""')
           : frame;
-      if (holding && /^42\d+\["sync",\{"rooms":\[\{/.test(String(frame))) held.push(() => server.send(sent));
+      // A `sync` of no rooms asks for nothing.
+      const asked = /^42\d+\["([^"]+)",(?!\{"rooms":\[\])/.exec(String(frame))?.[1];
+      if (asked !== undefined && asked === holding) held.push(() => server.send(sent));
       else server.send(sent);
     });
     server.onMessage((frame) => {
@@ -256,14 +258,16 @@ async function createLink(context: BrowserContext): Promise<Link> {
     spare(text) {
       spoilt.delete(text);
     },
-    /** Holds the page's `sync` requests until `letSync`. */
-    holdSync() {
-      holding = true;
+    /** Holds the page's requests of this kind until `letGo`, which answers how many there were. */
+    hold(event) {
+      holding = event;
     },
-    letSync() {
-      holding = false;
-      for (const send of held) send();
+    letGo() {
+      holding = null;
+      const late = held;
       held = [];
+      for (const send of late) send();
+      return late.length;
     },
   };
 }

@@ -251,7 +251,22 @@ function NoRoom({ roomId }: { roomId: RoomId }) {
   const { open } = useOverlays();
   const chat = useClient();
   const unsent = useOutgoing(roomId).filter((entry) => entry.state !== "sent");
+  const [busy, setBusy] = useState(false);
   const [fault, setFault] = useState<string | null>(null);
+
+  function join() {
+    setBusy(true);
+    setFault(null);
+    chat.joinRoom(roomId).catch((error: unknown) => {
+      setBusy(false);
+      setFault(
+        error instanceof ChatError && error.code === "not_found"
+          ? "This room is not there, or not open to everyone."
+          : wordsOf(error),
+      );
+    });
+  }
+
   return (
     <Pane id="conversation" tabIndex={-1} aria-labelledby="room-title">
       <header className={css.head}>
@@ -267,20 +282,7 @@ function NoRoom({ roomId }: { roomId: RoomId }) {
         <h2>You are not in this room</h2>
         <p>{fault ?? "If it is open to everyone, you can join it."}</p>
         <div className={css.actions}>
-          <Button
-            look="main"
-            onClick={() =>
-              void chat
-                .joinRoom(roomId)
-                .catch((error: unknown) =>
-                  setFault(
-                    error instanceof ChatError && error.code === "not_found"
-                      ? "This room is not there, or not open to everyone."
-                      : wordsOf(error),
-                  ),
-                )
-            }
-          >
+          <Button look="main" disabled={busy} aria-busy={busy} onClick={join}>
             Join this room
           </Button>
           <Button onClick={() => open({ is: "browse" })}>Browse rooms</Button>

@@ -1,4 +1,4 @@
-import type { ListedRoom } from "@hubbub/server/protocol";
+import type { ListedRoom, RoomId } from "@hubbub/server/protocol";
 import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
@@ -23,6 +23,7 @@ export function BrowseRooms() {
   const [wanted, setWanted] = useState("");
   const text = wanted.trim();
   const { answer, current, busy, fault: listFault, more } = useFound(chat.findRooms, text);
+  const [joining, setJoining] = useState<RoomId | null>(null);
   const [joinFault, setFault] = useState<string | null>(null);
   const fault = joinFault ?? listFault;
   const [all, setAll] = useState<number | null>(null);
@@ -33,9 +34,14 @@ export function BrowseRooms() {
       enter(room.id);
       return;
     }
+    setJoining(room.id);
+    setFault(null);
     chat.joinRoom(room.id).then(
       () => enter(room.id),
-      (error: unknown) => setFault(wordsOf(error)),
+      (error: unknown) => {
+        setJoining(null);
+        setFault(wordsOf(error));
+      },
     );
   }
 
@@ -67,6 +73,8 @@ export function BrowseRooms() {
               <Button
                 look={room.joined ? "plain" : "main"}
                 aria-label={`${room.joined ? "Open" : "Join"} ${room.name}`}
+                disabled={joining !== null}
+                aria-busy={joining === room.id}
                 onClick={() => join(room)}
               >
                 {room.joined ? "Open" : "Join"}

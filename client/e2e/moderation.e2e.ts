@@ -1,6 +1,6 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { both, person } from "../../server/src/testing.ts";
+import { both, person, unwrap } from "../../server/src/testing.ts";
 import {
   addressOf,
   eventually,
@@ -105,6 +105,41 @@ test("an owner adds, mutes and bans people, sets the room up, and everybody sees
   await room(ben.page, "Kitchen").waitFor({ state: "detached" });
   for (const { context } of [ann, ben]) await context.close();
 }, 120_000);
+
+test("a choice about a member keeps the focus while it waits, and is made once however often it is pressed", async () => {
+  const { page, context } = await stage.enter("ann-waits");
+  const ben = await person(both(stage.house)[1], "ben-waits");
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByLabel("Name").fill("Hall");
+  await page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(page, "Hall").waitFor();
+  unwrap(await ben.socket.emitWithAck("room.join", { roomId: /room\/(\d+)/.exec(page.url())?.[1] ?? "" }));
+  let asked = 0;
+  let answer = () => {};
+  const mayAnswer = new Promise<void>((done) => (answer = done));
+  await page.route("**/members/*", async (route) => {
+    asked += 1;
+    await mayAnswer;
+    await route.continue();
+  });
+  await page.getByRole("button", { name: "Room details" }).click();
+  await tab(page, "Members");
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Manage ben-waits" }).click();
+  const button = dialog.getByRole("button", { name: "Mute for 1 hour" });
+  await button.focus();
+  for (const key of ["Enter", "Space", "Enter"]) await page.keyboard.press(key);
+  await eventually(() => button.getAttribute("aria-disabled"), "true");
+  expect(await button.evaluate((one) => one === document.activeElement)).toBe(true);
+  answer();
+  await dialog.getByRole("button", { name: "Unmute" }).waitFor();
+  // The focus goes on beside the button that went away.
+  const near = dialog.getByRole("group", { name: "What to do about ben-waits" });
+  await eventually(() => near.evaluate((one) => one.contains(document.activeElement)), true);
+  expect(asked).toBe(1);
+  ben.close();
+  await context.close();
+});
 
 test("a message is reported, and a moderator goes to it, deletes it and closes the report", async () => {
   const owner = await stage.enter("owner-reports", { bypassCSP: true, reducedMotion: "reduce" });

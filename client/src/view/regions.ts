@@ -47,8 +47,7 @@ export function keepFocus(): void {
   const look = () => {
     if (document.activeElement !== document.body || last === null) return;
     const inDialog = document.querySelector("dialog[open]") !== null;
-    // In a dialog, a disabled button is one whose call is under way.
-    if (last.isConnected && (inDialog || !last.matches(":disabled, [hidden] *"))) return;
+    if (last.isConnected && (inDialog || !last.matches("[hidden] *"))) return;
     if (inDialog) {
       last = null;
       goNear(around);
@@ -57,7 +56,7 @@ export function keepFocus(): void {
     else goOn();
   };
   const changed = new MutationObserver(look);
-  changed.observe(document.body, { subtree: true, childList: true, attributeFilter: ["disabled"] });
+  changed.observe(document.body, { subtree: true, childList: true });
   document.addEventListener("focusin", note);
   for (const type of ACTS) addEventListener(type, noteAct, true);
 }

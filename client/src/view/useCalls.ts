@@ -1,26 +1,20 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { wordsOf } from "../chat/api.ts";
 
-/** Calls of a dialog: whether one is under way, and why the last one failed. */
+/**
+ * Calls of a dialog: whether one is under way, and why the last one failed. Meanwhile disable each Button, which keeps
+ * the focus, and no fieldset, which takes it.
+ */
 export function useCalls() {
   const [busy, setBusy] = useState(false);
   const [fault, setFault] = useState<string | null>(null);
-  const button = useRef<Element | null>(null);
   const run = useCallback((call: () => Promise<unknown>) => {
-    button.current = document.activeElement;
     setBusy(true);
     setFault(null);
     call()
       .catch((error: unknown) => setFault(wordsOf(error)))
       .finally(() => setBusy(false));
   }, []);
-  // A button that was disabled meanwhile has lost the focus.
-  useEffect(() => {
-    const before = button.current;
-    if (busy || !(before instanceof HTMLElement) || !before.isConnected) return;
-    button.current = null;
-    if (document.activeElement?.contains(before)) before.focus();
-  }, [busy]);
   return { busy, fault, run };
 }
 

@@ -113,16 +113,19 @@ function Manage({ account, onChange }: ChangeProps) {
 
   if (asked !== null)
     return (
-      <fieldset className={look.choices} disabled={busy}>
+      <fieldset className={look.choices}>
         <p>
           {asked === "delete"
             ? `Delete the account of ${name}? They are logged out at once and cannot come back. Their messages stay, as those of a deleted user.`
             : `Disable the account of ${name}? They are logged out at once, and can do nothing until you enable it again.`}
         </p>
-        <Button onClick={() => setAsked(null)}>Cancel</Button>
+        <Button disabled={busy} onClick={() => setAsked(null)}>
+          Cancel
+        </Button>
         {asked === "delete" ? (
           <Button
             look="danger"
+            disabled={busy}
             onClick={() =>
               run(async () => {
                 await api().remove(id);
@@ -134,7 +137,11 @@ function Manage({ account, onChange }: ChangeProps) {
             Delete account
           </Button>
         ) : (
-          <Button look="danger" onClick={() => change({ disabled: true }, `${name} is disabled.`)}>
+          <Button
+            look="danger"
+            disabled={busy}
+            onClick={() => change({ disabled: true }, `${name} is disabled.`)}
+          >
             Disable account
           </Button>
         )}
@@ -142,16 +149,17 @@ function Manage({ account, onChange }: ChangeProps) {
       </fieldset>
     );
   return (
-    <fieldset className={look.choices} disabled={busy} aria-label={`What to do about ${name}`}>
+    <fieldset className={look.choices} aria-label={`What to do about ${name}`}>
       <SessionCount account={account} />
       {me.role === "owner" &&
         disabled === undefined &&
         SERVER_ROLES.filter((one) => one !== role).map((one) => (
-          <Button key={one} onClick={() => change({ role: one }, `${name} is ${one} now.`)}>
+          <Button key={one} disabled={busy} onClick={() => change({ role: one }, `${name} is ${one} now.`)}>
             {ROLE_WORDS[one]}
           </Button>
         ))}
       <Button
+        disabled={busy}
         onClick={() =>
           run(async () => {
             await api().endSessions(id);
@@ -163,6 +171,7 @@ function Manage({ account, onChange }: ChangeProps) {
         End sessions
       </Button>
       <Button
+        disabled={busy}
         onClick={() =>
           run(async () => {
             setLink((await api().newReset(id)).url);
@@ -173,11 +182,15 @@ function Manage({ account, onChange }: ChangeProps) {
         Link for a new password
       </Button>
       {disabled === undefined ? (
-        <Button onClick={() => setAsked("disable")}>Disable…</Button>
+        <Button disabled={busy} onClick={() => setAsked("disable")}>
+          Disable…
+        </Button>
       ) : (
-        <Button onClick={() => change({ disabled: false }, `${name} is enabled again.`)}>Enable</Button>
+        <Button disabled={busy} onClick={() => change({ disabled: false }, `${name} is enabled again.`)}>
+          Enable
+        </Button>
       )}
-      <Button look="danger" onClick={() => setAsked("delete")}>
+      <Button look="danger" disabled={busy} onClick={() => setAsked("delete")}>
         Delete…
       </Button>
       {link !== null && (

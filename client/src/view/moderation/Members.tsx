@@ -118,15 +118,18 @@ function Manage({ room, member, muted, name, onDone }: ManageProps) {
 
   if (asked !== null)
     return (
-      <fieldset className={look.choices} disabled={busy}>
+      <fieldset className={look.choices}>
         <p>
           {asked === "ban"
             ? `Ban ${name}? They leave the room and cannot come back until you lift the ban.`
             : `Remove ${name} from the room? They can come back if they may join it.`}
         </p>
-        <Button onClick={() => setAsked(null)}>Cancel</Button>
+        <Button disabled={busy} onClick={() => setAsked(null)}>
+          Cancel
+        </Button>
         <Button
           look="danger"
+          disabled={busy}
           onClick={() =>
             act(() =>
               asked === "ban" ? api().ban(roomId, member.id) : api().removeMember(roomId, member.id),
@@ -139,31 +142,43 @@ function Manage({ room, member, muted, name, onDone }: ManageProps) {
       </fieldset>
     );
   return (
-    <fieldset className={look.choices} disabled={busy} aria-label={`What to do about ${name}`}>
+    <fieldset className={look.choices} aria-label={`What to do about ${name}`}>
       {named &&
         room.standing.role === "owner" &&
         ROLES.filter((role) => role !== member.role).map((role) => (
-          <Button key={role} onClick={() => act(() => api().changeMember(roomId, member.id, { role }))}>
+          <Button
+            key={role}
+            disabled={busy}
+            onClick={() => act(() => api().changeMember(roomId, member.id, { role }))}
+          >
             Make {role}
           </Button>
         ))}
       {muted ? (
-        <Button onClick={() => act(() => api().changeMember(roomId, member.id, { mutedUntil: 0 }))}>
+        <Button
+          disabled={busy}
+          onClick={() => act(() => api().changeMember(roomId, member.id, { mutedUntil: 0 }))}
+        >
           Unmute
         </Button>
       ) : (
         MUTES.map(({ words, ms }) => (
           <Button
             key={ms}
+            disabled={busy}
             onClick={() => act(() => api().changeMember(roomId, member.id, { mutedUntil: Date.now() + ms }))}
           >
             {words}
           </Button>
         ))
       )}
-      {named && <Button onClick={() => setAsked("remove")}>Remove…</Button>}
       {named && (
-        <Button look="danger" onClick={() => setAsked("ban")}>
+        <Button disabled={busy} onClick={() => setAsked("remove")}>
+          Remove…
+        </Button>
+      )}
+      {named && (
+        <Button look="danger" disabled={busy} onClick={() => setAsked("ban")}>
           Ban…
         </Button>
       )}

@@ -288,6 +288,11 @@ export const BOUNDS = {
     unit: "at once",
     why: "pages, lists and `sync` of all users: what comes from Redis together is one long turn of the event loop",
   },
+  readAhead: {
+    value: 1_000,
+    unit: "ms",
+    why: "of a user's `work` budget, which may be read at once; further reads are spread over its window",
+  },
   readMs: { value: 20, unit: "ms", why: "after which a read that waits for Redis lets the next one begin" },
   syncAtOnce: { value: 5, unit: "rooms", why: "of one sync that are read concurrently" },
   syncLength: { value: 262_144, unit: "bytes", why: "after which a sync answers no further room" },

@@ -42,6 +42,27 @@ describe("an event of a connection", () => {
   });
 });
 
+it("a user who reads much at once waits for the next page, while others, and users of short pages, do not", async () => {
+  const redis = new Redis(testRedisUrl());
+  onTestFinished(() => redis.disconnect());
+  const throttle = createThrottle({ rateLimits: true }, redis, createKeys("test:"), createMetrics());
+  const done: string[] = [];
+  const page = async (user: string, kb: number) => {
+    const read = () => Promise.resolve(kb);
+    await throttle.queue("page", user, () => throttle.pay(user, 1_200, read, () => kb));
+    done.push(user);
+  };
+  const { points, seconds } = RATES.work;
+  await page("greedy", points / 2);
+  const since = performance.now();
+  const late = page("greedy", 1);
+  for (let count = 0; count < 50; count += 1) await page("modest", 30);
+  await page("other", 600);
+  expect(done.filter((user) => user === "greedy")).toHaveLength(1);
+  await late;
+  expect(performance.now() - since).toBeGreaterThan((seconds * 1_000) / 2 - BOUNDS.readAhead.value - 100);
+});
+
 it("what a burst of requests reads begins in many turns of the event loop, also for several users", async () => {
   const redis = new Redis(testRedisUrl());
   onTestFinished(() => redis.disconnect());

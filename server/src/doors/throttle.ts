@@ -20,6 +20,8 @@ import { Turns } from "./turns.ts";
 const QUEUE_RETRY_MS = 1_000;
 /** How many are barred at once; beyond that all are released, and barred again by further attempts. */
 const BARRED_MOST = 10_000;
+/** Of how many users it is known what they have read: beyond that all are forgotten. */
+const READERS_MOST = 10_000;
 
 export type Throttle = {
   /** Counts an attempt as one point, or as more; throws `rate_limited` after too many. */
@@ -30,7 +32,7 @@ export type Throttle = {
   giveBack: (what: keyof typeof RATES, who: string) => Promise<void>;
   /**
    * Takes the highest cost of a request from the user's `work` budget, runs it, and gives back what it did not cost,
-   * or takes what it cost more, all in KB. Throws `rate_limited` before it runs anything.
+   * or takes what it cost more, all in KB; further reads of theirs wait if that was much at once. Throws `rate_limited` before it runs anything.
    */
   pay: <T>(userId: string, most: number, work: () => Promise<T>, cost: (done: T) => number) => Promise<T>;
   /** Remembers that a client must wait: see `barredMs`. */
@@ -56,6 +58,8 @@ export function createThrottle(
   const limiters = new Map<string, RateLimiterAbstract>();
   const queues = new Map<string, LimitFunction>();
   const barred = new Map<string, number>();
+  /** By user, until when their reads so far would last if they were spread evenly. */
+  const evenUntil = new Map<string, number>();
   const reads = pLimit(BOUNDS.reads.value);
   // Who talks waits for nobody's requests, least of all for their own.
   const turns = { events: new Turns(), others: new Turns() };
@@ -85,6 +89,17 @@ export function createThrottle(
       throw refused instanceof RateLimiterRes ? refuse(what, refused.msBeforeNext) : refused;
     }
   };
+  /** Waits while a user has read more than an evenly spread budget allows by now. */
+  const spread = async (userId: string): Promise<void> => {
+    const waitMs = (evenUntil.get(userId) ?? 0) - performance.now() - BOUNDS.readAhead.value;
+    if (waitMs > 0) await sleep(waitMs);
+  };
+  const note = (userId: string, kb: number): void => {
+    const { points, seconds } = RATES.work;
+    const from = Math.max(evenUntil.get(userId) ?? 0, performance.now());
+    if (evenUntil.size >= READERS_MOST) evenUntil.clear();
+    evenUntil.set(userId, from + (kb / points) * seconds * 1_000);
+  };
   return {
     async take(what, who, points = 1) {
       await consume(what, who, points);
@@ -105,6 +120,7 @@ export function createThrottle(
         used = cost(done);
         return done;
       } finally {
+        note(userId, used);
         // Points of a window that is over were returned at its end: the next one would have more than its own.
         if (used > most) await limiters.get("work")?.penalty(userId, Math.ceil(used - most));
         if (used < most && performance.now() < over)
@@ -137,6 +153,7 @@ export function createThrottle(
       queues.set(name, queue);
       const begin = async () => {
         if (!turn) return work();
+        await spread(userId);
         await this.turn(turn, `${turn} ${userId}`);
         return reading(reads, work);
       };

@@ -32,7 +32,8 @@ export type Throttle = {
   giveBack: (what: keyof typeof RATES, who: string) => Promise<void>;
   /**
    * Takes the highest cost of a request from the user's `work` budget, runs it, and gives back what it did not cost,
-   * or takes what it cost more, all in KB; further reads of theirs wait if that was much at once. Throws `rate_limited` before it runs anything.
+   * or takes what it cost more, all in KB. Throws `rate_limited` before it runs anything. A user's later reads wait if
+   * they were much at once.
    */
   pay: <T>(userId: string, most: number, work: () => Promise<T>, cost: (done: T) => number) => Promise<T>;
   /** Remembers that a client must wait: see `barredMs`. */

@@ -353,6 +353,21 @@ describe("a backup", () => {
     }
   }, 120_000);
 
+  it("holds of a long list of a room what its head covers, and the restore compares all of it", async () => {
+    const { first, config, room } = await livedIn();
+    const listed = ["thread:1", "mentions:1", "deleted", "pins"].map(
+      (list) => (keys: typeof first.keys) => `${keys.meta(room.id).replace(/meta$/, "")}${list}`,
+    );
+    const seqs = Array.from({ length: 650 }, (_, index) => index + 1);
+    for (const list of listed) await redis.zadd(list(first.keys), ...seqs.flatMap((seq) => [seq, seq]));
+    const file = fileName();
+    await backup(config, file, whole);
+    const target = configOf();
+    await restore(target, file, { again: false });
+    for (const list of listed)
+      expect(await redis.zrange(list(createKeys(target.keyPrefix)), "0", "-1")).toEqual(["1", "2", "3", "4"]);
+  });
+
   it("raises lost counters, and does not count a user who was just leaving a room as a member", async () => {
     const { first, config, room } = await livedIn();
     await redis.del(first.keys.totalUsers, first.keys.totalRooms);

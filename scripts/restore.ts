@@ -186,6 +186,10 @@ async function compareRoom(redis: RedisClient, keys: Keys, { room, messages, has
   );
 }
 
+/** The keys that are mended. */
+const USER_ROOMS = /^user:(\d+):rooms$/;
+const ROOM_LIST = /^\{room:([\d:]+)\}:(thread:\d+|mentions:\w+|deleted|pins|files|changed)$/;
+
 /**
  * Throws unless Redis has everything that does not expire as in the file. What is compared is then mended where people
  * were busy during the backup: see `mend` and `fitToHead`. Where a key is of the wrong type, nothing is mended.
@@ -198,12 +202,21 @@ async function compareAndMend(
 ): Promise<number> {
   const found = new Tally();
   let mended = 0;
+  // A key is mended once it is read whole: what goes would shift the rest of it, and some of that would not be read.
+  const parts: Values[] = [];
+  const mendRead = async () => {
+    for (const part of parts.splice(0)) {
+      mended += await unlessWrongType(mend(redis, keys, part), 0);
+      await unlessWrongType(fitToHead(redis, keys, part), undefined);
+    }
+  };
   for await (const item of readContents(redis, keys, { sessions })) {
     found.add(item);
     if (!("name" in item)) continue;
-    mended += await unlessWrongType(mend(redis, keys, item), 0);
-    await unlessWrongType(fitToHead(redis, keys, item), undefined);
+    if (item.name !== parts[0]?.name) await mendRead();
+    if (USER_ROOMS.test(item.name) || ROOM_LIST.test(item.name)) parts.push(item);
   }
+  await mendRead();
   if (found.sum() === wanted.sum()) return mended;
   throw stop(
     `What is in Redis now is not what the backup holds: ${describe(found.counts)}, and not ${describe(wanted.counts)}. ` +
@@ -214,7 +227,7 @@ async function compareAndMend(
 
 /** Removes from people's lists the rooms that they were leaving, because they would hear nothing there. */
 async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): Promise<number> {
-  const user = /^user:(\d+):rooms$/.exec(name)?.[1];
+  const user = USER_ROOMS.exec(name)?.[1];
   if (user === undefined) return 0;
   const rooms = values.map(([id]) => String(id)).filter(keepsRecords);
   const listed = await Promise.all(
@@ -236,8 +249,7 @@ async function mend(redis: RedisClient, keys: Keys, { name, values }: Values): P
  * `rev` to that of rows that were changed after it, or nobody would believe the next changes.
  */
 async function fitToHead(redis: RedisClient, keys: Keys, { name, values }: Values): Promise<void> {
-  const [, room, list] =
-    /^\{room:([\d:]+)\}:(thread:\d+|mentions:\w+|deleted|pins|files|changed)$/.exec(name) ?? [];
+  const [, room, list] = ROOM_LIST.exec(name) ?? [];
   if (room === undefined) return;
   const [seq = null, rev, date, hash] = await persist(() =>
     redis.hmget(keys.meta(room), "seq", "rev", "date", "hash"),

@@ -165,15 +165,20 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
 
   // --- Messages ---
 
-  /** Takes in a message as it is now. */
-  function told(message: Message) {
+  function heard(message: Message) {
     chat.dispatch({ type: "message", message });
-    if (message.deleted !== undefined) forgetDeleted([message]);
-    else if (isOwn(message)) outbox.heard(message);
+    learn(message);
   }
 
-  function heard(message: Message) {
-    told(message);
+  /** Takes in a message, as it is now, that an answer told of. */
+  function answered(message: Message) {
+    chat.dispatch({ type: "answered", message });
+    learn(message);
+  }
+
+  function learn(message: Message) {
+    if (message.deleted !== undefined) forgetDeleted([message]);
+    else if (isOwn(message)) outbox.heard(message);
     people.learnFrom([message]);
     reads.came(message.roomId);
     settle(message.roomId);
@@ -275,7 +280,10 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         const room = chat.state.rooms?.get(synced.roomId);
         if (room === undefined) continue;
         if (synced.more && synced.reset === undefined) unfinished.push(room);
-        else offerLost(room, synced.reset === "ahead" || synced.reset === "rewound");
+        else {
+          offerLost(room, synced.reset === "ahead" || synced.reset === "rewound");
+          settle(room.id);
+        }
         if (isShown(chat.state, room.id)) void readAgain(room.id);
       }
       left = [...left.slice(LIMITS.syncRooms), ...unfinished];
@@ -327,6 +335,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
           ...(next !== undefined && { before: next.date }),
         });
         chat.dispatch({ type: "page again", roomId, page, before: next?.seq });
+        if (chat.state.rooms?.get(roomId)?.log === null) await loadNewest(roomId);
         settle(roomId);
       }
     } catch {
@@ -417,7 +426,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     connected: () => void connected(),
     disconnected,
     heard,
-    told,
+    answered,
     changed,
     stale,
     showRooms,

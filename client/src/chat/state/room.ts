@@ -63,9 +63,14 @@ export type RoomState = Revisions & {
   load: "idle" | "loading" | "failed";
   /** Messages that do not join the log yet, by seq: beyond a gap, or heard while the log is stale. */
   held: readonly Message[];
+  /** seqs of the held messages that were told out of order: they join the log once they are heard or synced. */
+  told: readonly number[];
   /** Set while the log may be another one than the connection's: a page, or doubted by the replica or a message. */
   stale: boolean;
-  /** How often the log was doubted. What was asked for before the last doubt says nothing about the present log. */
+  /**
+   * How often the log was doubted or replaced. What was asked for before the last time says nothing about the present
+   * log.
+   */
   doubts: number;
   /** seqs of deleted messages after `read`, as far as they are known. */
   deleted: readonly number[];
@@ -178,6 +183,7 @@ export function meet(known: RoomState | undefined, room: Room): RoomState {
       log: null,
       load: "idle",
       held: [],
+      told: [],
       stale: false,
       doubts: 0,
       deleted: room.deleted ?? [],
@@ -252,7 +258,15 @@ function noteDeleted(room: RoomState, messages: readonly Message[]): RoomState {
 
 /** Drops held messages, which may be of a lost log; nothing joins the loaded log before `sync` has compared it. */
 export function distrust(room: RoomState): RoomState {
-  return { ...room, held: [], stale: room.log !== null, doubts: room.doubts + 1, changed: [], heardRev: 0 };
+  return {
+    ...room,
+    held: [],
+    told: [],
+    stale: room.log !== null,
+    doubts: room.doubts + 1,
+    changed: [],
+    heardRev: 0,
+  };
 }
 
 /** Something contradicts the log: what was asked for until now says nothing of it. */
@@ -260,9 +274,22 @@ function suspect(room: RoomState): RoomState {
   return room.stale ? room : { ...room, stale: true, doubts: room.doubts + 1 };
 }
 
-/** Adds a heard message, wherever it belongs. */
-export function hear(room: RoomState, heard: Message): RoomState {
-  const message = newest(heard, room.changed);
+/** Adds a message that came in the log's order, by the connection or from `sync`, wherever it belongs. */
+export function hear(room: RoomState, message: Message): RoomState {
+  return add(room, message, true);
+}
+
+/**
+ * Adds a message that an answer or a page told of. It may be of another log than the messages that the connection
+ * hears: those of a lost log may still be shown when an answer comes from the one that replaced it. So it does not join
+ * the log before it is heard: from then on its hash would prove all that is shown above it.
+ */
+export function tell(room: RoomState, message: Message): RoomState {
+  return add(room, message, false);
+}
+
+function add(room: RoomState, anyState: Message, inOrder: boolean): RoomState {
+  const message = newest(anyState, room.changed);
   const { seq } = message;
   const top = Math.max(room.seq, seq);
   if (room.log !== null && seq <= room.log.head) {
@@ -272,9 +299,13 @@ export function hear(room: RoomState, heard: Message): RoomState {
       return message.rev === undefined && known?.rev === undefined ? room : take(room, [message], room.rev);
     room = suspect(room);
   }
-  if (room.held.some((other) => other.seq === seq)) return take(room, [message], room.rev);
-  const held = [...room.held, message].toSorted((one, other) => one.seq - other.seq);
-  return join(noteDeleted({ ...room, last: newer(room.last, message), seq: top, held }, [message]));
+  const isHeld = room.held.some((other) => other.seq === seq);
+  if (isHeld && !(inOrder && room.told.includes(seq))) return take(room, [message], room.rev);
+  const others = room.held.filter((other) => other.seq !== seq);
+  const held = [...others, message].toSorted((one, other) => one.seq - other.seq);
+  const toldOthers = room.told.filter((other) => other !== seq);
+  const told = inOrder ? toldOthers : [...toldOthers, seq];
+  return join(noteDeleted({ ...room, last: newer(room.last, message), seq: top, held, told }, [message]));
 }
 
 /** Applies `changes`. */
@@ -332,6 +363,7 @@ function join(room: RoomState): RoomState {
   let joined = 0;
   for (const message of room.held) {
     if (message.seq === head + 1) {
+      if (room.told.includes(message.seq)) break;
       if (message.date <= date) return { ...room, log: { ...room.log, head, messages }, held: [] };
       messages = insert(messages, message);
       head++;
@@ -340,7 +372,8 @@ function join(room: RoomState): RoomState {
     joined++;
   }
   if (joined === 0) return limitHeld(room, HELD_BEYOND_GAP);
-  return { ...room, log: { ...room.log, head, messages }, held: room.held.slice(joined) };
+  const told = room.told.filter((seq) => seq > head);
+  return { ...room, log: { ...room.log, head, messages }, held: room.held.slice(joined), told };
 }
 
 function limitHeld(room: RoomState, limit: number): RoomState {
@@ -363,7 +396,7 @@ function insert(messages: readonly Message[], message: Message): readonly Messag
  * primary: nothing joins it before `sync` has compared it with the connection's log.
  */
 export function takeNewest(room: RoomState, { messages, rev = 0, revHash = "" }: Page): RoomState {
-  if (room.log !== null) return { ...messages.reduce(hear, room), load: "idle" };
+  if (room.log !== null) return { ...messages.reduce(tell, room), load: "idle" };
   const heardRev = Math.max(room.heardRev, rev);
   return startLog({ ...room, rev, revHash, heardRev, stale: true }, messages);
 }
@@ -409,10 +442,14 @@ export function prepend(room: RoomState, page: Page, before: number): RoomState 
 
 /**
  * Applies a page that was read again: up to the message before `before` (a seq), or the newest one. A doubtful message
- * that is not on it is no longer stored, and stays as it was.
+ * that is not on it is no longer stored, and stays as it was. A log that the page contradicts is dropped, because `sync`
+ * compares no more than its end.
  */
 export function readAgain(room: RoomState, page: Page, before: number = Infinity): RoomState {
   if (room.log === null) return room;
+  const stored = new Map(page.messages.map((message) => [message.seq, message]));
+  const isOther = (message: Message) => !isSame(stored.get(message.seq) ?? message, message);
+  if (room.log.messages.some(isOther)) return distrust({ ...room, log: null });
   const from = page.more ? (page.messages[0]?.seq ?? 0) : 0;
   const taken = take(room, page.messages);
   if (taken.log === null) return taken;
@@ -435,6 +472,7 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
       ...room,
       held: since,
       stale: false,
+      doubts: room.doubts + 1,
       last,
       seq: last?.seq ?? 0,
       rev,

@@ -23,6 +23,7 @@ import {
   settingsOf,
   shorten,
   takeNewest,
+  tell,
   unreadAfter,
   type RoomState,
 } from "./room.ts";
@@ -57,7 +58,10 @@ export type RoomsEvent =
   | { type: "restarted"; roomId: RoomId; page: Page }
   /** `before`: the seq of the message after the page; undefined for the newest page. */
   | { type: "page again"; roomId: RoomId; page: Page; before: number | undefined }
+  /** A message that the connection heard. */
   | { type: "message"; message: Message }
+  /** A message that an answer told of, as it is now. */
+  | { type: "answered"; message: Message }
   | { type: "changes"; roomId: RoomId; changes: Changes }
   /** The answer to a `sync` that was sent after the last doubt. */
   | { type: "synced"; room: SyncedRoom }
@@ -115,8 +119,10 @@ export function applyRooms<S extends RoomsState & SessionState>(
         noted(state, takeChanges(room, event.changes), event.changes.messages),
       );
     case "message":
+    case "answered":
       return mapRoom(state, event.message.roomId, (room) => {
-        const heard = noted(state, hear(room, event.message), [event.message]);
+        const added = event.type === "message" ? hear(room, event.message) : tell(room, event.message);
+        const heard = noted(state, added, [event.message]);
         const mine = state.session.is === "signed in" && event.message.from === state.session.user.id;
         // A sender has seen the messages above.
         return mine ? readUpTo(heard, event.message.seq) : heard;

@@ -65,6 +65,7 @@ function general(state: ChatState): RoomState {
 }
 
 const live = (message: Message): ChatEvent => ({ type: "message", message });
+const answered = (message: Message): ChatEvent => ({ type: "answered", message });
 const texts = (state: ChatState) => general(state).log?.messages.map((message) => message.message);
 
 describe("messages", () => {
@@ -138,6 +139,7 @@ describe("messages", () => {
       live(stored(6)),
       live(stored(9)),
       { type: "synced", room: { roomId: "0", messages: between(6, 8), more: false } },
+      answered(stored(6)),
       { type: "synced", room: { roomId: "0", messages: between(3, 4), more: true, reset: "rewound" } },
       { type: "read", roomId: "0", read: 4 },
       { type: "rooms", rooms: [listed(7, 2)] },
@@ -146,9 +148,13 @@ describe("messages", () => {
       { type: "presence snapshot", online: [{ id: "5", username: "eve", online: true }] },
       { type: "draft", slot: "0", text: "so" },
     ];
+    const effectOf = ({ rooms, ...state }: ChatState) => ({
+      ...state,
+      rooms: [...(rooms?.values() ?? [])].map((room) => ({ ...room, doubts: 0 })),
+    });
     for (const event of events) {
       const once = apply(opened(5), event);
-      expect(apply(once, event)).toEqual(once);
+      expect(effectOf(apply(once, event))).toEqual(effectOf(once));
     }
   });
 
@@ -221,10 +227,127 @@ describe("messages", () => {
     expect(needsSync(restarted)).toBe(true);
   });
 
+  test("what an answer or a page tells joins the log once it is heard, because a lost log may still be shown", () => {
+    const [sixth, seventh] = [stored(6), stored(7)];
+    const page: ChatEvent = {
+      type: "newest page",
+      roomId: "0",
+      page: { messages: between(1, 6), more: false },
+    };
+    for (const way of [answered(sixth), page]) {
+      const told = after([way, live(seventh)], opened(5));
+      expect(texts(told)).toHaveLength(5);
+      expect(general(told)).toMatchObject({ seq: 7, last: seventh });
+      expect(needsSync(general(told))).toBe(true);
+      expect(texts(apply(told, live(sixth)))).toEqual(["m1", "m2", "m3", "m4", "m5", "m6", "m7"]);
+      const synced = apply(told, {
+        type: "synced",
+        room: { roomId: "0", messages: between(6, 7), more: false },
+      });
+      expect(general(synced)).toMatchObject({ held: [], told: [] });
+      expect(needsSync(general(synced))).toBe(false);
+      // The connection may have been the first to tell.
+      expect(texts(after([live(sixth), way], opened(5)))).toHaveLength(6);
+    }
+  });
+
+  test("the log becomes the stored one after a failover, in whatever order events and answers come", () => {
+    const steps = [
+      ...(["speak", "speak", "hear", "hear", "ask", "ask", "answer", "answer"] as const),
+      ...(["send", "lose", "find the loss", "reconnect"] as const),
+    ];
+    const step = fc.constantFrom(...steps);
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 10, maxLength: 60 }), (chosen) => {
+        let state = opened(3);
+        let log = between(1, 3);
+        let date = 2_000;
+        let lost = 0;
+        // What is on its way: events of the replica in their order, and answers.
+        let events: ChatEvent[] = [];
+        let answers: (() => void)[] = [];
+        /** Whether the replica knows that the log lost its end; until then it passes nothing on. */
+        let isFound = true;
+        const store = (from: string) => {
+          const message = stored(log.length + 1, { from, date: (date += 10), hash: `h${lost}.${date}` });
+          log = [...log, message];
+          if (isFound) events.push(live(message));
+          return message;
+        };
+        const find = () => {
+          // An answer that was made before is not sent after this.
+          for (const answer of answers.splice(0)) answer();
+          if (!isFound) events.push({ type: "stale", roomId: "0" });
+          isFound = true;
+        };
+        const ask = () => {
+          const { log: shown, doubts } = general(state);
+          const head = shown?.messages.at(-1);
+          const at = log.findIndex((message) => message.seq === head?.seq && message.hash === head.hash);
+          const isKnown = head === undefined || at >= 0;
+          const reset = (head?.seq ?? 0) > log.length ? "ahead" : "rewound";
+          const room: SyncedRoom = isKnown
+            ? { roomId: "0", messages: log.slice(at + 1), more: false }
+            : { roomId: "0", messages: log.slice(-10), more: false, reset };
+          answers.push(() => {
+            if (general(state).doubts === doubts) state = apply(state, { type: "synced", room });
+          });
+        };
+        const go = {
+          speak: () => void store("2"),
+          send() {
+            const mine = store(ME.id);
+            answers.push(() => (state = apply(state, answered(mine))));
+          },
+          lose() {
+            log = log.slice(0, -2);
+            lost += 1;
+            isFound = false;
+          },
+          "find the loss": find,
+          hear() {
+            const event = events.shift();
+            if (event !== undefined) state = apply(state, event);
+          },
+          answer: () => answers.shift()?.(),
+          ask,
+          reconnect() {
+            [events, answers, isFound] = [[], [], true];
+            state = apply(state, { type: "connected" });
+          },
+        };
+        for (const what of chosen) go[what]();
+        find();
+        while (events.length > 0) go.hear();
+        for (let asked = 0; needsSync(general(state)) && asked < 10; asked += 1) {
+          ask();
+          go.answer();
+        }
+        expect(needsSync(general(state))).toBe(false);
+        const shown = general(state).log?.messages ?? [];
+        expect(shown).toEqual(log.slice(log.length - shown.length));
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
   test("a known seq with another hash means that the log was replaced", () => {
     const state = apply(opened(5), live(stored(5, { hash: "other", message: "another past" })));
     expect(texts(state)?.at(-1)).toBe("m5");
     expect(needsSync(general(state))).toBe(true);
+  });
+
+  test("a page that is read again drops a log whose messages are others, which `sync` would not find", () => {
+    const page = { messages: [stored(4), stored(5, { hash: "other" })], more: true };
+    const state = apply(opened(8), { type: "page again", roomId: "0", page, before: 6 });
+    expect(general(state)).toMatchObject({ log: null, held: [] });
+    const same = apply(opened(8), {
+      type: "page again",
+      roomId: "0",
+      page: { ...page, messages: between(4, 5) },
+      before: 6,
+    });
+    expect(texts(same)).toHaveLength(8);
   });
 
   test("a reset drops the log and all its messages", () => {
@@ -238,6 +361,8 @@ describe("messages", () => {
     );
     expect(texts(state)).toEqual(["new 1", "new 2"]);
     expect(general(state)).toMatchObject({ seq: 2, read: 2, last: fresh[1], stale: false });
+    // Another answer that was asked for earlier would take away what has been heard since.
+    expect(general(state).doubts).toBeGreaterThan(general(opened(5)).doubts);
     expect(needsSync(general(state))).toBe(false);
   });
 
@@ -360,7 +485,6 @@ describe("messages on their way", () => {
     const ways: ChatEvent[] = [
       live(mine),
       { type: "synced", room: { roomId: "0", messages: [mine], more: false } },
-      { type: "newest page", roomId: "0", page: { messages: [...between(1, 5), mine], more: false } },
     ];
     for (const way of ways) {
       const state = apply(waiting, way);
@@ -378,19 +502,19 @@ describe("messages on their way", () => {
 
   test("a message stays as sent between its answer and `sync`, and goes when the log has it", () => {
     const mine = stored(7, { from: ME.id, nonce: "n1", message: "hello" });
-    const answered = after(
+    const waits = after(
       [
         { type: "outgoing", entries: [entry] },
         { type: "connected" },
-        live(mine),
+        answered(mine),
         { type: "outgoing", entries: [] },
       ],
       opened(5),
     );
-    expect(texts(answered)).toHaveLength(5);
-    expect(answered.outgoing).toMatchObject([{ nonce: "n1", state: "sent", seq: 7 }]);
+    expect(texts(waits)).toHaveLength(5);
+    expect(waits.outgoing).toMatchObject([{ nonce: "n1", state: "sent", seq: 7 }]);
     // The connection may be lost again before the log was compared.
-    const again = after([{ type: "connected" }, { type: "outgoing", entries: [] }], answered);
+    const again = after([{ type: "connected" }, { type: "outgoing", entries: [] }], waits);
     expect(timesShown(again, ["n1"])).toEqual([1]);
     const synced = apply(again, {
       type: "synced",
@@ -402,18 +526,18 @@ describe("messages on their way", () => {
 
   test("a sent message whose seq the shown log has used stays until that log is replaced", () => {
     const mine = stored(3, { from: ME.id, nonce: "n1", hash: "other", message: "hello" });
-    const answered = after(
+    const waits = after(
       [
         { type: "connected" },
         { type: "outgoing", entries: [entry] },
-        live(mine),
+        answered(mine),
         { type: "outgoing", entries: [] },
       ],
       opened(5),
     );
-    expect(timesShown(answered, ["n1"])).toEqual([1]);
+    expect(timesShown(waits, ["n1"])).toEqual([1]);
     const messages = [...between(1, 2), mine];
-    const reset = apply(answered, {
+    const reset = apply(waits, {
       type: "synced",
       room: { roomId: "0", messages, more: false, reset: "ahead" },
     });
@@ -423,18 +547,18 @@ describe("messages on their way", () => {
 
   test("a sent message that no log has any more goes back to the outbox", () => {
     const mine = stored(6, { from: ME.id, nonce: "n1", message: "hello" });
-    const answered = after(
+    const waits = after(
       [
         { type: "outgoing", entries: [entry] },
         { type: "connected" },
-        live(mine),
+        answered(mine),
         { type: "connected" },
         { type: "synced", room: { roomId: "0", messages: [], more: false } },
       ],
       opened(5),
     );
-    expect(timesShown(answered, ["n1"])).toEqual([0]);
-    const offered = apply(answered, { type: "outgoing", entries: [{ ...entry, state: "unconfirmed" }] });
+    expect(timesShown(waits, ["n1"])).toEqual([0]);
+    const offered = apply(waits, { type: "outgoing", entries: [{ ...entry, state: "unconfirmed" }] });
     expect(timesShown(offered, ["n1"])).toEqual([1]);
   });
 
@@ -459,8 +583,8 @@ describe("messages on their way", () => {
         let heard = log.length;
         let answers: Message[] = [];
         let asked: SyncedRoom[] = [];
-        const settle = (message: Message) => {
-          state = apply(state, live(message));
+        const settle = (message: Message, how = live) => {
+          state = apply(state, how(message));
           waiting = waiting.filter((one) => one.nonce !== message.nonce);
           state = apply(state, { type: "outgoing", entries: waiting });
         };
@@ -493,7 +617,7 @@ describe("messages on their way", () => {
               break;
             case "answer": {
               const answer = answers.shift();
-              if (answer !== undefined) settle(answer);
+              if (answer !== undefined) settle(answer, answered);
               break;
             }
             case "reconnect":

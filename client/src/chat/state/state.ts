@@ -118,6 +118,8 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
 
     case "newest page":
       return settle(applyRooms(state, event), event.roomId);
+    case "answered":
+      return settle(applyRooms(state, event), event.message.roomId);
     case "message":
       return applyTyping(settle(applyRooms(state, event), event.message.roomId), event);
     case "synced":

@@ -1,6 +1,9 @@
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createConnection, type AddressInfo, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
@@ -130,6 +133,18 @@ describe("close", () => {
     await replica.close();
     clearTimeout(tooLong);
     expect(performance.now() - began).toBeLessThan(5_000);
+  });
+
+  it("leaves nothing in the folder of files, however soon it is closed", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "hubbub closed "));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    const replica = await start({ ...house.env, FILES_URL: `file:${folder}` });
+    await replica.close();
+    const left = () => readdirSync(folder, { recursive: true, withFileTypes: true });
+    expect(left().filter((entry) => entry.isFile())).toEqual([]);
+    const before = left().length;
+    await sleep(100);
+    expect(left()).toHaveLength(before);
   });
 
   it("fails /readyz first and answers running requests", async () => {

@@ -54,6 +54,8 @@ export type Replica = {
 };
 
 const NOTICE_MS = 3_000;
+/** How long the end of a replica waits for the trial of its store. */
+const TRIAL_MS = 2_000;
 /**
  * The accept backlog, as far as the system allows it. When thousands reconnect at once, a connection without a place
  * retries after 1, 3, 7 and more seconds.
@@ -305,15 +307,14 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     load.start();
     presence.start();
     collector.start(() => chat.accounts.resume());
+    // The chat works without it, and it may come back.
+    const trial = tryStore(blobs).catch((error: unknown) => {
+      log.warn({ about: "files", cure: STORE_CURE }, wordsOf(error));
+    });
     door.open(chat);
     const port = await listen(http, config, log).catch(async (error: unknown) => {
       await close();
       throw error;
-    });
-
-    // The chat works without it, and it may come back.
-    void tryStore(blobs).catch((error: unknown) => {
-      log.warn({ about: "files", cure: STORE_CURE }, wordsOf(error));
     });
 
     let closed: Promise<void> | undefined;
@@ -329,6 +330,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       stopMoving?.();
       collector.close();
       images.close();
+      // Whoever waits for the end may remove the folder.
+      await Promise.race([trial, sleep(TRIAL_MS, undefined, { ref: false })]);
       await presence.close();
       diff.close();
       relay.close();

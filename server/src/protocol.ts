@@ -397,7 +397,7 @@ export type ClientEvents = {
   "message.pin": (pin: Target & { on: boolean }, answer: Answer<Message>) => void;
   /** This user is writing in a room. Repeat it every 3 s; when the user stops, just stop repeating. */
   typing: (typing: { roomId: RoomId }, answer: Answer<null>) => void;
-  /** Joins a named room; answers with its newest page. */
+  /** Joins a named room; answers with its newest messages: 50, or those of 128 KiB. */
   "room.join": (
     join: { roomId: RoomId },
     answer: Answer<{ room: Room; messages: Message[] } & Revision>,

@@ -1,5 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readConfig } from "../config.ts";
+import { BOUNDS } from "../limits.ts";
 import type { Failure, Message, Page, Room } from "../protocol.ts";
+import { Log } from "../store/log.ts";
 import { PATIENCE_MS, both, person, replicas, unwrap, type House, type Person } from "../testing.ts";
 
 let house: House;
@@ -168,4 +171,33 @@ describe("the list of pinned messages", () => {
     expect((await page("pinned=true")).seqs).toEqual([12, 5]);
     expect((await page("pinned=true", ben)).body.code).toBe("not_found");
   });
+});
+
+describe("a joined room", () => {
+  it.each([
+    ["short", "said", 50],
+    ["long", "長".repeat(4_000), 12],
+  ])(
+    "begins with its newest messages, as many as one answer should hold: %s ones",
+    async (name, message, most) => {
+      const { id } = (await ann.browser.post<Room>("/api/rooms", { name: `Joined ${name}` })).body;
+      const log = new Log(house.redis, house.keys, { ...readConfig(house.env), serverId: "loads" });
+      await log.load(
+        id,
+        Array.from({ length: 60 }, (_, date) => ({ from: ann.user.id, message, date })),
+      );
+      // The newest one is another program's.
+      const date = Date.now();
+      const theirs = JSON.stringify({ from: ann.user.id, date, message: "last", roomId: id });
+      await house.redis.zadd(house.keys.room(id), date, theirs);
+      const { messages, rev } = unwrap<{ messages: Message[]; rev: number }>(
+        await ben.socket.timeout(PATIENCE_MS).emitWithAck("room.join", { roomId: id }),
+      );
+      expect(messages.map(({ seq }) => seq)).toEqual(Array.from({ length: most }, (_, at) => 62 - most + at));
+      expect(messages.at(-1)?.message).toBe("last");
+      expect(rev).toBe(2);
+      const bytes = Buffer.byteLength(JSON.stringify(messages));
+      expect(bytes).toBeLessThan(BOUNDS.syncBytes.value + BOUNDS.messageKb.value * 1_024 + 1_024);
+    },
+  );
 });

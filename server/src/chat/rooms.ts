@@ -396,10 +396,10 @@ export class ChatRooms {
   }
 
   /** A room with its newest messages, oldest first, as JSON. Throws `not_found`. */
-  async open(user: User, roomId: RoomId, size: number): Promise<Json> {
-    const revision = this.#log.revision(roomId);
-    const read = Promise.all([this.describe(roomId, user.id), this.#log.newestRows(roomId, size), revision]);
-    return joinedJson(...(await this.#members.reading(roomId, user.id, read)));
+  async open(user: User, roomId: RoomId): Promise<Json> {
+    const read = Promise.all([this.describe(roomId, user.id), this.#log.newestRows(roomId)]);
+    const [room, { rows, revision }] = await this.#members.reading(roomId, user.id, read);
+    return joinedJson(room, rows, revision);
   }
 
   /** Leaves a named room. General and private rooms cannot be left: `invalid`. Throws `not_found`. */

@@ -443,10 +443,10 @@ export class SocketDoor {
       await this.#chat.rooms.join(user, id);
       await this.#attach(connection, [id]);
       const kept = await relay.newest(id, LIMITS.pageDefault);
-      if (!kept || !connection.data.rooms.has(id)) return this.#chat.rooms.open(user, id, LIMITS.pageDefault);
+      if (!kept || !connection.data.rooms.has(id)) return this.#chat.rooms.open(user, id);
       return joinedJson(await this.#chat.rooms.describe(id, user.id), kept.rows, kept.revision);
     };
-    const most = LIMITS.pageDefault * BOUNDS.messageKb.value;
+    const most = BOUNDS.syncBytes.value / 1_024 + BOUNDS.messageKb.value;
     return throttle.queue("page", user.id, () =>
       throttle.pay(user.id, most, join, (json) => Buffer.byteLength(json) / 1_024),
     );

@@ -160,6 +160,8 @@ const SECONDS_BELOW = 1e11;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 const NO_CHANGES = ["", ""] as const;
+/** A cursor that no log has reached. */
+const BEYOND: Head = { seq: Number.MAX_SAFE_INTEGER, date: 0, hash: "" };
 const COMMA = Buffer.from(",");
 /** How many steps Redis may spend on leaving deleted answers out of one page's counts: about a millisecond. */
 const THREAD_STEPS = 5_000;
@@ -468,9 +470,13 @@ export class Log {
     return { messages: rows.map(parseRow), more };
   }
 
-  /** The newest messages, oldest first, each as JSON. */
-  async newestRows(roomId: RoomId, size: number): Promise<Json[]> {
-    return (await this.#rows(roomId, { size })).rows;
+  /**
+   * What somebody who joins a room sees first: its newest messages, oldest first, each as JSON, as many as `sync` answers
+   * after a reset; and the last change that they include.
+   */
+  async newestRows(roomId: RoomId): Promise<{ rows: Json[]; revision: Revision }> {
+    const { rows, position } = await this.#following(roomId, BEYOND);
+    return { rows, revision: position };
   }
 
   /**

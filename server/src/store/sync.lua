@@ -87,7 +87,11 @@ local function reset(reason)
     local slice = redis.call('ZREVRANGE', KEYS[1], read, read + SLICE - 1)
     read = read + #slice
     for _, row in ipairs(slice) do
-      if own(row) and #newest < 50 and (bytes <= size or #newest == 0) then
+      if not own(row) then
+        if ARGV[6] ~= '1' then
+          return { 'theirs' }
+        end
+      elseif #newest < 50 and (bytes <= size or #newest == 0) then
         newest[#newest + 1] = row
         bytes = bytes + #row
       end

@@ -218,12 +218,12 @@ export class Log {
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
     this.#append = defineScript(storing, "append.lua", 6);
-    this.#sync = defineScript(redis, "sync.lua", 5, true);
+    this.#sync = defineScript(redis, ["rows.lua", "sync.lua"], 5, true);
     this.#swap = defineScript(storing, "change.lua", 12);
     this.#load = defineScript(redis, "load.lua", 2);
     this.#adoptRows = defineScript(redis, "adopt.lua", 2);
     this.#threads = defineScript(redis, "threads.lua", 2);
-    this.#row = defineScript(redis, "row.lua", 2);
+    this.#row = defineScript(redis, ["rows.lua", "row.lua"], 2);
   }
 
   /**

@@ -134,17 +134,26 @@ function gatherWrites(client: Redis): void {
 type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;
 
 /**
- * A Lua script from a file beside this one, run by its digest and loaded again if Redis forgot it. The number of keys
- * is part of the definition: given with each call, it would stand where ioredis looks for the key when it groups
- * commands by slot, and a Cluster would get them at the wrong node. So a call with more keys has a definition of its
- * own. `bytes`: whether what it answers comes as Buffers, which costs less than texts if it is only passed on.
+ * A Lua script from files beside this one, put one after the other, run by its digest and loaded again if Redis forgot
+ * it. The number of keys is part of the definition: given with each call, it would stand where ioredis looks for the key
+ * when it groups commands by slot, and a Cluster would get them at the wrong node. So a call with more keys has a
+ * definition of its own. `bytes`: whether what it answers comes as Buffers, which costs less than texts if it is only
+ * passed on.
  */
-export function defineScript(client: RedisClient, file: string, numberOfKeys: number, bytes = false): Script {
-  const lua = readFileSync(new URL(file, import.meta.url), "utf8");
+export function defineScript(
+  client: RedisClient,
+  files: string | string[],
+  numberOfKeys: number,
+  bytes = false,
+): Script {
+  const lua = [files]
+    .flat()
+    .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
+    .join("\n");
   type Run = (...args: (string | number)[]) => Promise<unknown>;
   const defined = new Map<number, Run>();
   const define = (keys: number): Run => {
-    const name = `hubbub:${file}:${keys}`;
+    const name = `hubbub:${String(files)}:${keys}`;
     client.defineCommand(name, { lua, numberOfKeys: keys });
     const run = Reflect.get(client, bytes ? `${name}Buffer` : name) as Run;
     defined.set(keys, run);

@@ -15,11 +15,6 @@ local seq, most, size = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local SLICE = 16
 local REMEMBERED, CHANGES = 1000, 500
 
--- The number of a row of ours, or nil.
-local function own(row)
-  return tonumber(string.match(row, '^{"roomId":"[%d:]+","seq":(%d+),"date":%d+,"hash":"'))
-end
-
 local headRev, headRevHash = tonumber(meta[5] or '0'), meta[6] or ''
 
 -- The present state of everything that changed since: once each.
@@ -45,7 +40,7 @@ local function changes()
       state = redis.call('HGET', KEYS[3], string.sub(what, 2)) or ''
     else
       for _, row in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], what, what)) do
-        if own(row) then
+        if numberOf(row) then
           state = row
         end
       end
@@ -87,7 +82,7 @@ local function reset(reason)
     local slice = redis.call('ZREVRANGE', KEYS[1], read, read + SLICE - 1)
     read = read + #slice
     for _, row in ipairs(slice) do
-      if not own(row) then
+      if not numberOf(row) then
         if ARGV[6] ~= '1' then
           return { 'theirs' }
         end
@@ -102,27 +97,6 @@ local function reset(reason)
     rows[#rows + 1] = newest[i]
   end
   return answer(reason, rows, false)
-end
-
--- Whether any message has the cursor's number. Numbers rise with the place in the log.
-local function taken()
-  local low, high = 0, redis.call('ZCARD', KEYS[1]) - 1
-  while low <= high do
-    local middle = math.floor((low + high) / 2)
-    local at, found = middle, nil
-    repeat
-      found = own(redis.call('ZRANGE', KEYS[1], at, at)[1])
-      at = at + 1
-    until found or at > high or at > middle + 5000
-    if found == seq then
-      return true
-    elseif found and found < seq then
-      low = at
-    else
-      high = middle - 1
-    end
-  end
-  return false
 end
 
 -- A message at the cursor's date with the cursor's seq and hash proves that the whole log up to it is the same.
@@ -147,7 +121,7 @@ if seq > 0 and not (seq == head and ARGV[3] == headHash) then
     return reset('trimmed')
   end
   if not known() then
-    return reset(taken() and 'rewound' or 'trimmed')
+    return reset(#rowsOf(seq, tonumber(meta[4] or '1')) > 0 and 'rewound' or 'trimmed')
   end
 end
 
@@ -164,7 +138,7 @@ repeat
   local slice = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[2], '+inf', 'LIMIT', read, SLICE)
   read = read + #slice
   for _, row in ipairs(slice) do
-    local number = own(row)
+    local number = numberOf(row)
     if number then
       if #rows == most or (#rows > 0 and bytes > size) then
         return answer('ok', rows, true)

@@ -77,7 +77,7 @@ export function ChangePassword() {
       />
       {fault !== null && <Fault>{fault}</Fault>}
       <DialogActions>
-        <Button type="submit" look="main" disabled={busy}>
+        <Button type="submit" look="main" busy={busy}>
           Change password
         </Button>
       </DialogActions>

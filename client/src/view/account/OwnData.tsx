@@ -82,7 +82,7 @@ function DeleteAccount({ onStay }: { onStay: () => void }) {
       {fault !== null && <Fault>{fault}</Fault>}
       <DialogActions>
         <Button onClick={onStay}>Keep my account</Button>
-        <Button type="submit" look="danger" disabled={busy}>
+        <Button type="submit" look="danger" busy={busy}>
           Delete my account
         </Button>
       </DialogActions>

@@ -79,7 +79,7 @@ export function OwnName() {
       />
       {fault !== null && <Fault>{fault}</Fault>}
       <DialogActions>
-        <Button type="submit" look="main" disabled={busy}>
+        <Button type="submit" look="main" busy={busy}>
           Save
         </Button>
       </DialogActions>

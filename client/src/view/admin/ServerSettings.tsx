@@ -84,7 +84,7 @@ function Form({ before, onSaved }: { before: Settings; onSaved: () => Promise<vo
       />
       {fault !== null && <Fault>{fault}</Fault>}
       <DialogActions>
-        <Button type="submit" look="main" disabled={busy}>
+        <Button type="submit" look="main" busy={busy}>
           Save
         </Button>
       </DialogActions>

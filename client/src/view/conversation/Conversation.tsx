@@ -13,6 +13,7 @@ import { useOverlays } from "../overlays.ts";
 import { goOn } from "../regions.ts";
 import { foldedInWords, titleOf } from "../rooms/titles.ts";
 import { Button, IconButton, IconLink } from "../ui/Button.tsx";
+import { Fault } from "../ui/Fault.tsx";
 import { Icon } from "../ui/Icon.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { Pane } from "../ui/Pane.tsx";
@@ -280,9 +281,9 @@ function NoRoom({ roomId }: { roomId: RoomId }) {
           <Icon name="lock" />
         </span>
         <h2>You are not in this room</h2>
-        <p>{fault ?? "If it is open to everyone, you can join it."}</p>
+        {fault === null ? <p>If it is open to everyone, you can join it.</p> : <Fault>{fault}</Fault>}
         <div className={css.actions}>
-          <Button look="main" disabled={busy} aria-busy={busy} onClick={join}>
+          <Button look="main" busy={busy} onClick={join}>
             Join this room
           </Button>
           <Button onClick={() => open({ is: "browse" })}>Browse rooms</Button>

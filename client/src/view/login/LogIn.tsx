@@ -143,7 +143,7 @@ export function LogIn({ invite, reason, lastName }: Props) {
           />
           {faults.form && <Fault>{faults.form}</Fault>}
           <div className={css.enter}>
-            <Button type="submit" look="main" wide disabled={busy} aria-busy={busy}>
+            <Button type="submit" look="main" wide busy={busy}>
               {isNew ? "Create account" : "Log in"}
             </Button>
           </div>

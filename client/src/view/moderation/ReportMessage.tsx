@@ -43,7 +43,7 @@ export function ReportMessage({ message: { roomId, seq } }: { message: Message }
         {fault !== null && <Fault>{fault}</Fault>}
         <DialogActions>
           <Button onClick={close}>Cancel</Button>
-          <Button type="submit" look="danger" disabled={busy}>
+          <Button type="submit" look="danger" busy={busy}>
             Report
           </Button>
         </DialogActions>

@@ -86,7 +86,7 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
       {named && owns && <RoomKindField kind={kind} onKind={(given) => change({ kind: given })} />}
       {fault !== null && <Fault>{fault}</Fault>}
       <DialogActions>
-        <Button type="submit" look="main" disabled={busy}>
+        <Button type="submit" look="main" busy={busy}>
           Save
         </Button>
       </DialogActions>

@@ -73,8 +73,8 @@ export function BrowseRooms() {
               <Button
                 look={room.joined ? "plain" : "main"}
                 aria-label={`${room.joined ? "Open" : "Join"} ${room.name}`}
+                busy={joining === room.id}
                 disabled={joining !== null}
-                aria-busy={joining === room.id}
                 onClick={() => join(room)}
               >
                 {room.joined ? "Open" : "Join"}

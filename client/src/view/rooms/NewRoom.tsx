@@ -65,7 +65,7 @@ export function NewRoom() {
         <RoomKindField kind={kind} onKind={setKind} />
         <DialogActions>
           <Button onClick={close}>Cancel</Button>
-          <Button type="submit" look="main" disabled={busy}>
+          <Button type="submit" look="main" busy={busy}>
             Create room
           </Button>
         </DialogActions>

@@ -8,6 +8,8 @@ type ButtonProps = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "className"> & 
   icon?: IconName;
   /** As wide as its container. */
   wide?: boolean;
+  /** Whether what it does is under way: then it is disabled, and says so. */
+  busy?: boolean;
 };
 
 /** A button with a text. Disabled, it keeps the focus, which browsers take from a button with that attribute. */
@@ -16,7 +18,8 @@ export function Button({
   icon,
   wide = false,
   type = "button",
-  disabled = false,
+  busy = false,
+  disabled = busy,
   onClick,
   children,
   ...rest
@@ -26,6 +29,7 @@ export function Button({
       type={type}
       className={look === "link" ? css.link : classes(css.button, css[look], wide && css.wide)}
       aria-disabled={disabled || undefined}
+      aria-busy={busy || undefined}
       onClick={disabled ? refuse : onClick}
       {...rest}
     >

@@ -74,7 +74,6 @@ export async function replicas(count: number, env: Record<string, string> = {}):
 /** The same, and the first account owns the server. */
 export async function newServer(count: number, env: Record<string, string> = {}): Promise<House> {
   const prefix = `test-${randomBytes(6).toString("hex")}:`;
-  // A replica may still be trying its store when it is closed: what that leaves goes with the run.
   const folder = join(given("TEST_SERVER"), `files-${randomBytes(6).toString("hex")}`);
   const variables: Record<string, string> = {
     NODE_ENV: "test",

@@ -717,6 +717,46 @@ describe("an answer that comes after the news of a lost log", () => {
   });
 });
 
+test("a message is sent again if the log of its answer was lost before anybody heard it", async () => {
+  let isLost = false;
+  const tab = openTab(undefined, undefined, (world) => ({
+    connect(options) {
+      const wire = world.connect(options);
+      const timeout = wire.timeout.bind(wire);
+      wire.timeout = (ms) => {
+        const timed = timeout(ms);
+        const emit = timed.emitWithAck.bind(timed);
+        timed.emitWithAck = async (...asked) => {
+          const [event, sent] = asked as unknown as [
+            string,
+            { roomId: RoomId; message: string; nonce: string },
+          ];
+          if (event !== "message" || isLost) return Reflect.apply(emit, undefined, asked);
+          isLost = true;
+          const { session, rooms } = tab.chat.snapshot();
+          const from = session.is === "signed in" ? session.user.id : "";
+          const seq = (rooms?.get(sent.roomId)?.seq ?? 0) + 1;
+          return { ok: true, value: { ...sent, seq, date: Date.now(), hash: "0123456789ab", from } } as never;
+        };
+        return timed;
+      };
+      return wire;
+    },
+  }));
+  const { cave, other } = await caveOf(tab);
+  await other.say(cave, "before");
+  await tab.shows("before", cave);
+  tab.say("lost at first", cave);
+  await other.hears("lost at first");
+  await tab.shows("lost at first", cave);
+  await until(() => tab.chat.snapshot().outgoing.length === 0, PATIENCE_MS, "the outbox");
+  await other.say(cave, "after");
+  await tab.shows("after", cave);
+  expect(tab.texts(cave)).toEqual(["before", "lost at first", "after"]);
+  tab.chat.close();
+  other.close();
+});
+
 describe("a page from a Redis that is no longer the primary", () => {
   /** Answers the next pages from a lost history: each message differs, by a later change. */
   function lostHistory() {

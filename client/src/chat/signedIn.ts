@@ -119,7 +119,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     upload: async (file, roomId, signal) => (await withFiles()).upload(file, roomId, signal),
     isOurs: ({ key }) => ours.has(key),
     release,
-    sent: (message) => sync.answered(message),
+    sent: (message) => sync.told(message),
     refused,
     shared: () => tell("changed"),
     changed: (entries) => chat.dispatch({ type: "outgoing", entries }),
@@ -208,7 +208,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
 
   /** Keeps the text of a refused edit as a draft beside the message, or where that is lost as the room's. */
   function refused({ nonce, roomId, message, change }: Changing, { code, current }: ChatError) {
-    if (current !== undefined) sync.answered(current);
+    if (current !== undefined) sync.told(current);
     if (change.do !== "edit" || current?.deleted !== undefined) return;
     const isLost = code === "not_found" && drafts.read(roomId) === null;
     if (isLost) outbox.remove(nonce);

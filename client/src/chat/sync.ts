@@ -171,8 +171,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
   }
 
   /** Takes in a message, as it is now, that an answer told of. */
-  function answered(message: Message) {
-    chat.dispatch({ type: "answered", message });
+  function told(message: Message) {
+    chat.dispatch({ type: "told", message });
     learn(message);
   }
 
@@ -280,7 +280,10 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         const room = chat.state.rooms?.get(synced.roomId);
         if (room === undefined) continue;
         if (synced.more && synced.reset === undefined) unfinished.push(room);
-        else {
+        else if (synced.reset === undefined && room.told.some((seq) => chunk[index]?.told.includes(seq))) {
+          // An answer or a page told of it before, and the log does not have it.
+          stale(room.id);
+        } else {
           offerLost(room, synced.reset === "ahead" || synced.reset === "rewound");
           settle(room.id);
         }
@@ -292,7 +295,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
 
   /**
    * Whether the room's log was doubted since. The replica reads some rooms of one `sync` after others, so that an answer
-   * may come from a log that is lost, and after the `room.stale` that tells of the loss. Each doubt asks for itself.
+   * may come from a log that is lost, and after the `room.stale` that tells of the loss. Each doubt asks for itself; a
+   * reset has its answer.
    */
   function isDoubtedSince(room: RoomState | undefined): boolean {
     const now = room && chat.state.rooms?.get(room.id);
@@ -336,11 +340,12 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
         });
         chat.dispatch({ type: "page again", roomId, page, before: next?.seq });
         if (chat.state.rooms?.get(roomId)?.log === null) await loadNewest(roomId);
+        if (chat.state.rooms?.get(roomId)?.log === null) throw lostPage();
         settle(roomId);
       }
     } catch {
       // Until then the shown messages may be outdated.
-      scope.after(READ_AGAIN_MS * (0.5 + random()), () => void readAgain(roomId));
+      scope.after(READ_AGAIN_MS * (0.5 + random()), () => void load(roomId));
     } finally {
       reading.delete(roomId);
     }
@@ -426,7 +431,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     connected: () => void connected(),
     disconnected,
     heard,
-    answered,
+    told,
     changed,
     stale,
     showRooms,

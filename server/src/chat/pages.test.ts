@@ -176,6 +176,7 @@ describe("the list of pinned messages", () => {
 describe("a joined room", () => {
   it.each([
     ["short", "said", 50],
+    // The first one beyond 128 KiB is the last.
     ["long", "長".repeat(4_000), 12],
   ])(
     "begins with its newest messages, as many as one answer should hold: %s ones",
@@ -195,6 +196,7 @@ describe("a joined room", () => {
       );
       expect(messages.map(({ seq }) => seq)).toEqual(Array.from({ length: most }, (_, at) => 62 - most + at));
       expect(messages.at(-1)?.message).toBe("last");
+      // Its owner's record, and the reader's.
       expect(rev).toBe(2);
       const bytes = Buffer.byteLength(JSON.stringify(messages));
       expect(bytes).toBeLessThan(BOUNDS.syncBytes.value + BOUNDS.messageKb.value * 1_024 + 1_024);

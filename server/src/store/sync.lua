@@ -1,4 +1,4 @@
--- The messages after a cursor, or a reset with its reason; for a replica also what changed since a rev.
+-- The messages after a cursor, or a reset with its reason; for a replica also what changed since a rev. Needs rows.lua.
 -- KEYS room, meta, records, changed, revs (one slot)
 -- ARGV 1 seq, 2 date, 3 hash or '', 4 most rows, 5 bytes after which no row is added,
 --      6 '1' to skip rows that are not ours, 7 rev and 8 its hash, if changes are asked for

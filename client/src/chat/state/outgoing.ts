@@ -171,6 +171,19 @@ function follow(state: Around, entry: Outgoing): Outgoing[] {
   return [{ ...withoutState(entry), state: "sent", seq }];
 }
 
+/** Notes that a message is stored, as its answer says. */
+export function settleTold<S extends Around>(state: S, { nonce, from, seq }: Message): S {
+  const mine = state.session.is === "signed in" && state.session.user.id === from;
+  return withOutgoing(
+    state,
+    state.outgoing.map((entry) =>
+      mine && entry.nonce === nonce && entry.state !== "sent"
+        ? { ...withoutState(entry), state: "sent", seq }
+        : entry,
+    ),
+  );
+}
+
 /** Removes from `outgoing` what the room now shows as stored. */
 export function settle<S extends Around>(state: S, roomId: RoomId): S {
   return withOutgoing(

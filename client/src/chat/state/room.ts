@@ -63,7 +63,7 @@ export type RoomState = Revisions & {
   load: "idle" | "loading" | "failed";
   /** Messages that do not join the log yet, by seq: beyond a gap, or heard while the log is stale. */
   held: readonly Message[];
-  /** seqs of the held messages that were told out of order: they join the log once they are heard or synced. */
+  /** seqs of held messages that an answer or a page told of: they join the log once they are heard or synced. */
   told: readonly number[];
   /** Set while the log may be another one than the connection's: a page, or doubted by the replica or a message. */
   stale: boolean;
@@ -288,23 +288,28 @@ export function tell(room: RoomState, message: Message): RoomState {
   return add(room, message, false);
 }
 
-function add(room: RoomState, anyState: Message, inOrder: boolean): RoomState {
-  const message = newest(anyState, room.changed);
-  const { seq } = message;
-  const top = Math.max(room.seq, seq);
+function add(before: RoomState, anyState: Message, inOrder: boolean): RoomState {
+  let room = before;
+  const { seq } = anyState;
+  const other = room.held.find((held) => held.seq === seq);
+  const message = newest(anyState, other === undefined ? room.changed : [...room.changed, other]);
   if (room.log !== null && seq <= room.log.head) {
-    const known = room.log.messages.find((other) => other.seq === seq);
+    const known = room.log.messages.find((shown) => shown.seq === seq);
     const contradicts = known === undefined ? room.stale : known.hash !== message.hash;
     if (!contradicts)
       return message.rev === undefined && known?.rev === undefined ? room : take(room, [message], room.rev);
     room = suspect(room);
   }
-  const isHeld = room.held.some((other) => other.seq === seq);
-  if (isHeld && !(inOrder && room.told.includes(seq))) return take(room, [message], room.rev);
-  const others = room.held.filter((other) => other.seq !== seq);
-  const held = [...others, message].toSorted((one, other) => one.seq - other.seq);
-  const toldOthers = room.told.filter((other) => other !== seq);
+  const isTold = room.told.includes(seq);
+  if (other !== undefined && !isSame(other, message)) {
+    room = suspect(room);
+    if (!inOrder && !isTold) return room;
+  } else if (other !== undefined && !(inOrder && isTold)) return take(room, [message], room.rev);
+  const others = room.held.filter((held) => held.seq !== seq);
+  const held = [...others, message].toSorted((one, next) => one.seq - next.seq);
+  const toldOthers = room.told.filter((told) => told !== seq);
   const told = inOrder ? toldOthers : [...toldOthers, seq];
+  const top = Math.max(room.seq, seq);
   return join(noteDeleted({ ...room, last: newer(room.last, message), seq: top, held, told }, [message]));
 }
 
@@ -364,7 +369,7 @@ function join(room: RoomState): RoomState {
   for (const message of room.held) {
     if (message.seq === head + 1) {
       if (room.told.includes(message.seq)) break;
-      if (message.date <= date) return { ...room, log: { ...room.log, head, messages }, held: [] };
+      if (message.date <= date) return { ...room, log: { ...room.log, head, messages }, held: [], told: [] };
       messages = insert(messages, message);
       head++;
       date = message.date;
@@ -403,7 +408,7 @@ export function takeNewest(room: RoomState, { messages, rev = 0, revHash = "" }:
 
 /** Restarts a log that is far behind with its newest page, as above. */
 export function restart(room: RoomState, page: Page): RoomState {
-  return takeNewest({ ...room, log: null }, page);
+  return takeNewest({ ...room, log: null, doubts: room.doubts + 1 }, page);
 }
 
 /** The page includes all changes up to the room's `rev`. */
@@ -471,6 +476,7 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
     const begun = {
       ...room,
       held: since,
+      told: room.told.filter((seq) => since.some((message) => message.seq === seq)),
       stale: false,
       doubts: room.doubts + 1,
       last,
@@ -493,12 +499,18 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
     };
     return changes === undefined ? next : take(next, changes.messages);
   }
-  const heard = messages.reduce(hear, join({ ...room, stale: false }));
+  // What is stored counts, whatever was heard or told under the same number.
+  const isOther = (message: Message) =>
+    messages.some((row) => row.seq === message.seq && !isSame(row, message));
+  const held = room.held.filter((message) => !isOther(message));
+  const heard = messages.reduce(hear, join({ ...room, held, stale: false }));
   const changed = changes === undefined ? heard : changeAsSynced(heard, changes);
   if (more || changed.log === null) return changed;
-  // The server has nothing more: a higher seq that was only heard belongs to a lost log.
-  const seq = Math.max(changed.log.head, changed.held.at(-1)?.seq ?? 0);
-  return changed.seq === seq ? changed : { ...changed, seq, read: Math.min(changed.read, seq) };
+  // The server has nothing more: a message that only raised these belongs to a lost log.
+  const last = changed.held.at(-1) ?? headOf(changed) ?? null;
+  const seq = Math.max(changed.log.head, last?.seq ?? 0);
+  const same = changed.seq === seq && changed.last === last;
+  return same ? changed : { ...changed, seq, last, read: Math.min(changed.read, seq) };
 }
 
 function changeAsSynced(room: RoomState, changes: NonNullable<SyncedRoom["changes"]>): RoomState {

@@ -61,7 +61,7 @@ export type RoomsEvent =
   /** A message that the connection heard. */
   | { type: "message"; message: Message }
   /** A message that an answer told of, as it is now. */
-  | { type: "answered"; message: Message }
+  | { type: "told"; message: Message }
   | { type: "changes"; roomId: RoomId; changes: Changes }
   /** The answer to a `sync` that was sent after the last doubt. */
   | { type: "synced"; room: SyncedRoom }
@@ -119,7 +119,7 @@ export function applyRooms<S extends RoomsState & SessionState>(
         noted(state, takeChanges(room, event.changes), event.changes.messages),
       );
     case "message":
-    case "answered":
+    case "told":
       return mapRoom(state, event.message.roomId, (room) => {
         const added = event.type === "message" ? hear(room, event.message) : tell(room, event.message);
         const heard = noted(state, added, [event.message]);

@@ -1,3 +1,4 @@
+import type { SyncedRoom } from "@hubbub/server/protocol";
 import {
   applyConnection,
   initialConnection,
@@ -16,6 +17,7 @@ import {
   applyOutgoing,
   initialOutgoing,
   settle,
+  settleTold,
   settleSynced,
   type OutgoingEvent,
   type OutgoingState,
@@ -116,20 +118,20 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     case "presence diff":
       return applyPeople(state, event);
 
+    case "page again": {
+      const next = applyRooms(state, event);
+      const { roomId } = event;
+      const isDropped = state.rooms?.get(roomId)?.log !== null && next.rooms?.get(roomId)?.log === null;
+      return isDropped ? doubtAround(next, { roomId, reset: "rewound", messages: [], more: false }) : next;
+    }
     case "newest page":
       return settle(applyRooms(state, event), event.roomId);
-    case "answered":
-      return settle(applyRooms(state, event), event.message.roomId);
+    case "told":
+      return settle(settleTold(applyRooms(state, event), event.message), event.message.roomId);
     case "message":
       return applyTyping(settle(applyRooms(state, event), event.message.roomId), event);
     case "synced":
-      return settleSynced(
-        applyRooms(
-          doubtThread(outdates(state, event.room) ? { ...state, visit: null } : state, event.room),
-          event,
-        ),
-        event.room,
-      );
+      return settleSynced(applyRooms(doubtAround(state, event.room), event), event.room);
     case "rooms":
     case "room":
     case "room gone":
@@ -141,7 +143,6 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     case "load failed":
     case "older page":
     case "restarted":
-    case "page again":
     case "changes":
     case "stale":
     case "read":
@@ -179,6 +180,11 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     default:
       return event satisfies never;
   }
+}
+
+/** What is shown beside a log, and belongs to it, ends or is read again where the log is another one now. */
+function doubtAround(state: ChatState, answer: SyncedRoom): ChatState {
+  return doubtThread(outdates(state, answer) ? { ...state, visit: null } : state, answer);
 }
 
 /** Of a session that begins or ends nothing is left of what was, but the rooms that the page shows. */

@@ -92,6 +92,27 @@ function openTab(
   };
 }
 
+/** A World's `connect` whose requests are made by `answer`: `ask` makes one, and answers what the server does. */
+function asking(
+  world: World,
+  answer: (ask: () => Promise<unknown>, event: string, body: unknown) => Promise<unknown>,
+): World["connect"] {
+  return (options) => {
+    const wire = world.connect(options);
+    const timeout = wire.timeout.bind(wire);
+    wire.timeout = (ms) => {
+      const timed = timeout(ms);
+      const emit = timed.emitWithAck.bind(timed);
+      timed.emitWithAck = async (...asked) => {
+        const ask = (): Promise<unknown> => Reflect.apply(emit, undefined, asked);
+        return (await answer(ask, asked[0], asked[1])) as never;
+      };
+      return timed;
+    };
+    return wire;
+  };
+}
+
 /** Another person, on the other replica. */
 const somebody = () => person(both(house)[1], name());
 
@@ -626,21 +647,11 @@ describe("an answer that comes after the news of a lost log", () => {
         await wait(path);
         return response;
       },
-      connect(options) {
-        const wire = world.connect(options);
-        const timeout = wire.timeout.bind(wire);
-        wire.timeout = (ms) => {
-          const timed = timeout(ms);
-          const emit = timed.emitWithAck.bind(timed);
-          timed.emitWithAck = async (...asked) => {
-            const answer: unknown = await Reflect.apply(emit, undefined, asked);
-            await wait(asked[0]);
-            return answer as never;
-          };
-          return timed;
-        };
-        return wire;
-      },
+      connect: asking(world, async (ask, event) => {
+        const answer = await ask();
+        await wait(event);
+        return answer;
+      }),
     }));
     return {
       ...tab,
@@ -720,28 +731,16 @@ describe("an answer that comes after the news of a lost log", () => {
 test("a message is sent again if the log of its answer was lost before anybody heard it", async () => {
   let isLost = false;
   const tab = openTab(undefined, undefined, (world) => ({
-    connect(options) {
-      const wire = world.connect(options);
-      const timeout = wire.timeout.bind(wire);
-      wire.timeout = (ms) => {
-        const timed = timeout(ms);
-        const emit = timed.emitWithAck.bind(timed);
-        timed.emitWithAck = async (...asked) => {
-          const [event, sent] = asked as unknown as [
-            string,
-            { roomId: RoomId; message: string; nonce: string },
-          ];
-          if (event !== "message" || isLost) return Reflect.apply(emit, undefined, asked);
-          isLost = true;
-          const { session, rooms } = tab.chat.snapshot();
-          const from = session.is === "signed in" ? session.user.id : "";
-          const seq = (rooms?.get(sent.roomId)?.seq ?? 0) + 1;
-          return { ok: true, value: { ...sent, seq, date: Date.now(), hash: "0123456789ab", from } } as never;
-        };
-        return timed;
-      };
-      return wire;
-    },
+    connect: asking(world, (ask, event, body) => {
+      if (event !== "message" || isLost) return ask();
+      isLost = true;
+      const sent = body as { roomId: RoomId; message: string; nonce: string };
+      const { session, rooms } = tab.chat.snapshot();
+      const from = session.is === "signed in" ? session.user.id : "";
+      const seq = (rooms?.get(sent.roomId)?.seq ?? 0) + 1;
+      const value = { ...sent, seq, date: Date.now(), hash: "0123456789ab", from };
+      return Promise.resolve({ ok: true, value });
+    }),
   }));
   const { cave, other } = await caveOf(tab);
   await other.say(cave, "before");

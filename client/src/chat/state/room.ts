@@ -452,9 +452,7 @@ export function prepend(room: RoomState, page: Page, before: number): RoomState 
  */
 export function readAgain(room: RoomState, page: Page, before: number = Infinity): RoomState {
   if (room.log === null) return room;
-  const stored = new Map(page.messages.map((message) => [message.seq, message]));
-  const isOther = (message: Message) => !isSame(stored.get(message.seq) ?? message, message);
-  if (room.log.messages.some(isOther)) return distrust({ ...room, log: null });
+  if (room.log.messages.some(isOtherThan(page.messages))) return distrust({ ...room, log: null });
   const from = page.more ? (page.messages[0]?.seq ?? 0) : 0;
   const taken = take(room, page.messages);
   if (taken.log === null) return taken;
@@ -462,6 +460,12 @@ export function readAgain(room: RoomState, page: Page, before: number = Infinity
     message.seq >= from && message.seq < before ? trust(message) : message,
   );
   return { ...taken, log: { ...taken.log, messages } };
+}
+
+/** Tells of a message whether these rows have another one under its number. */
+function isOtherThan(rows: readonly Message[]): (message: Message) => boolean {
+  const stored = new Map(rows.map((row) => [row.seq, row]));
+  return (message) => !isSame(stored.get(message.seq) ?? message, message);
 }
 
 /** Applies the answer to `sync`. */
@@ -500,8 +504,7 @@ export function catchUp(known: RoomState, answer: SyncedRoom): RoomState {
     return changes === undefined ? next : take(next, changes.messages);
   }
   // What is stored counts, whatever was heard or told under the same number.
-  const isOther = (message: Message) =>
-    messages.some((row) => row.seq === message.seq && !isSame(row, message));
+  const isOther = isOtherThan(messages);
   const held = room.held.filter((message) => !isOther(message));
   const heard = messages.reduce(hear, join({ ...room, held, stale: false }));
   const changed = changes === undefined ? heard : changeAsSynced(heard, changes);

@@ -757,8 +757,8 @@ test("a message is sent again if the log of its answer was lost before anybody h
 });
 
 describe("a page from a Redis that is no longer the primary", () => {
-  /** Answers the next pages from a lost history: each message differs, by a later change. */
-  function lostHistory() {
+  /** Answers the next pages from a lost history: each message differs, by a later change or from the beginning. */
+  function lostHistory(differ: "by a change" | "from the beginning" = "by a change") {
     let left = 0;
     return {
       answerNext: (count: number) => void (left = count),
@@ -769,6 +769,10 @@ describe("a page from a Redis that is no longer the primary", () => {
           if (left === 0 || !path.includes("/messages?")) return response;
           left -= 1;
           const page = (await response.json()) as Page;
+          if (differ === "from the beginning") {
+            const others = page.messages.map((one) => ({ ...one, message: "lost", hash: "0123456789ab" }));
+            return Response.json({ ...page, messages: others });
+          }
           const rev = (page.rev ?? 0) + 7;
           const messages = page.messages.map((message) => ({ ...message, message: "lost", rev }));
           return Response.json({ ...page, messages, rev, revHash: "0123456789ab" });
@@ -816,19 +820,46 @@ describe("a page from a Redis that is no longer the primary", () => {
     other.close();
   });
 
-  test("is not put before the shown messages", async () => {
-    const lost = lostHistory();
+  test.each(["by a change", "from the beginning"] as const)(
+    "is not put before the shown messages, if it differs %s",
+    async (differ) => {
+      const lost = lostHistory(differ);
+      const tab = openTab(undefined, undefined, lost.part);
+      const other = await somebody();
+      for (let count = 0; count < 60; count += 1) await other.say("0", `older ${count}`);
+      await tab.signUp();
+      await until(() => (tab.texts()?.length ?? 0) > 0);
+      lost.answerNext(1);
+      await tab.chat.loadOlder("0");
+      expect(tab.chat.snapshot().rooms?.get("0")?.load).toBe("failed");
+      await tab.chat.loadOlder("0");
+      await tab.shows("older 2");
+      expect(tab.texts()).not.toContain("lost");
+      tab.chat.close();
+      other.close();
+    },
+  );
+
+  test("is not put before them, nor refused if it is of the present one, where the first of them is gone", async () => {
+    const lost = lostHistory("from the beginning");
     const tab = openTab(undefined, undefined, lost.part);
-    const other = await somebody();
-    for (let count = 0; count < 60; count += 1) await other.say("0", `older ${count}`);
     await tab.signUp();
-    await until(() => (tab.texts()?.length ?? 0) > 0);
+    const other = await somebody();
+    const { id: cave } = await other.makes({ name: `Cave of ${name()}` });
+    const total = LIMITS.pageDefault + 10;
+    for (let count = 1; count <= total; count += 1) await other.say(cave, `message ${count}`);
+    await tab.chat.joinRoom(cave);
+    tab.chat.openBeside([cave]);
+    await tab.shows(`message ${total}`, cave);
+    const [first] = tab.chat.snapshot().rooms?.get(cave)?.log?.messages ?? [];
+    if (first === undefined) throw new Error("The room is empty.");
+    await house.redis.zremrangebyscore(house.keys.room(cave), first.date, first.date);
     lost.answerNext(1);
-    await tab.chat.loadOlder("0");
-    expect(tab.chat.snapshot().rooms?.get("0")?.load).toBe("failed");
-    await tab.chat.loadOlder("0");
-    await tab.shows("older 2");
-    expect(tab.texts()).not.toContain("lost");
+    await tab.chat.loadOlder(cave);
+    expect(lost.left()).toBe(0);
+    expect(tab.texts(cave)).not.toContain("lost");
+    await tab.chat.loadOlder(cave);
+    expect(tab.texts(cave)).toHaveLength(total);
     tab.chat.close();
     other.close();
   });

@@ -134,11 +134,11 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   const reads = createReads({ chat, scope, socket });
   const typing = createTyping({ chat, scope, clock, socket, people });
   const sync = createSync({ chat, scope, random, api, socket, outbox, drafts, people, reads });
-  const visits = createVisits({ chat, scope, api, people, read: sync.read });
+  const visits = createVisits({ chat, scope, api, people, read: sync.read, readOn: sync.readOn });
   scope.add(store.subscribe(() => visits.look()));
   const hiding = createHiding({ chat, api, showRoom: sync.showRoom });
   scope.add(store.subscribe(() => hiding.look()));
-  const threads = createThreads({ chat, scope, people, read: sync.read });
+  const threads = createThreads({ chat, scope, people, read: sync.read, readOn: sync.readOn });
   scope.add(store.subscribe(() => threads.look()));
   scope.add(tabs.leave);
   scope.add(() => outbox.close());

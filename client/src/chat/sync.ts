@@ -401,13 +401,42 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     return page;
   }
 
+  /**
+   * The page before or after a message that is shown. It is asked for together with that message, whose hash proves that
+   * both are of one history. Throws `unavailable` if they are not.
+   */
+  async function readOn(
+    { roomId, seq, date, hash }: Message,
+    side: "older" | "newer",
+    query: { thread?: number; threads?: true } = {},
+  ): Promise<Page> {
+    const asked = chat.state.rooms?.get(roomId);
+    const from = side === "older" ? { before: date + 1 } : { after: date - 1 };
+    const page = await read(roomId, { ...query, ...from, size: LIMITS.page });
+    const shared = page.messages.find((message) => message.seq === seq);
+    const messages = page.messages.filter((row) => (side === "older" ? row.seq < seq : row.seq > seq));
+    const last = messages.at(-1);
+    // The shown message may have been removed.
+    const isOther =
+      shared === undefined ? last !== undefined && (await isReplaced(last)) : shared.hash !== hash;
+    if (isOther || isDoubtedSince(asked)) throw lostPage();
+    return { ...page, messages };
+  }
+
+  /** Whether the connection's log has another message under this one's number. */
+  async function isReplaced({ roomId, seq, date, hash }: Message): Promise<boolean> {
+    const answer = await socket.request("sync", { rooms: [{ roomId, seq, date, hash }] });
+    const reset = answer.rooms[0]?.reset;
+    return reset === "ahead" || reset === "rewound";
+  }
+
   async function loadOlder(roomId: RoomId): Promise<void> {
     const room = chat.state.rooms?.get(roomId);
     const first = room?.log?.messages[0];
     if (room === undefined || room.load === "loading" || first === undefined || !room.log?.older) return;
     chat.dispatch({ type: "loading", roomId });
     try {
-      const page = await read(roomId, { before: first.date, size: LIMITS.page });
+      const page = await readOn(first, "older");
       chat.dispatch({ type: "older page", roomId, page, before: first.seq });
       people.learnFrom(page.messages);
     } catch {
@@ -439,6 +468,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     hideRoom,
     joined,
     read,
+    readOn,
     showMe,
     load,
     loadNewest,

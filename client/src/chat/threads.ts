@@ -10,10 +10,10 @@ const TRY_AGAIN_MS = 2_000;
 /** Pages that are read at once to reach the answer that somebody has gone to. */
 const PAGES_MOST = 20;
 
-type Needs = { chat: Chat; scope: Scope; people: People; read: Sync["read"] };
+type Needs = { chat: Chat; scope: Scope; people: People } & Pick<Sync, "read" | "readOn">;
 
 /** Loads the thread beside the open room. Later messages of the thread arrive with the room's. */
-export function createThreads({ chat, scope, people, read }: Needs) {
+export function createThreads({ chat, scope, people, read, readOn }: Needs) {
   let reading = false;
 
   /** The thread to load now. Its page can be verified once the room's log is loaded. */
@@ -63,10 +63,10 @@ export function createThreads({ chat, scope, people, read }: Needs) {
     const { thread } = chat.state;
     const [first] = thread?.is === "shown" ? thread.answers : [];
     if (thread?.is !== "shown" || !thread.older || thread.load === "loading" || first === undefined) return;
-    const { id, roomId, root } = thread;
+    const { id, root } = thread;
     chat.dispatch({ type: "thread loading", id });
     try {
-      const page = await read(roomId, { thread: root.seq, before: first.date, size: LIMITS.page });
+      const page = await readOn(first, "older", { thread: root.seq });
       people.learnFrom(page.messages);
       chat.dispatch({ type: "thread page", id, page });
     } catch {

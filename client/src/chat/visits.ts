@@ -1,4 +1,4 @@
-import { LIMITS, type RoomId } from "@hubbub/server/protocol";
+import type { RoomId } from "@hubbub/server/protocol";
 import { isPassing, type Api } from "./api.ts";
 import type { People } from "./people.ts";
 import type { Scope } from "./scope.ts";
@@ -8,10 +8,10 @@ import type { Sync } from "./sync.ts";
 const TRY_AGAIN_MS = 2_000;
 const AROUND = 50;
 
-type Needs = { chat: Chat; scope: Scope; api: Api; people: People; read: Sync["read"] };
+type Needs = { chat: Chat; scope: Scope; api: Api; people: People } & Pick<Sync, "read" | "readOn">;
 
 /** Loads the messages around one that somebody jumped to. */
-export function createVisits({ chat, scope, api, people, read }: Needs) {
+export function createVisits({ chat, scope, api, people, read, readOn }: Needs) {
   /** The visit of a room that was refused because this user was not in it. */
   let refused: number | undefined;
   const isIn = (roomId: RoomId) => chat.state.rooms?.has(roomId) === true;
@@ -55,13 +55,12 @@ export function createVisits({ chat, scope, api, people, read }: Needs) {
   async function loadMore(side: "older" | "newer"): Promise<void> {
     const { visit } = chat.state;
     if (visit?.is !== "apart" || visit.load === "loading") return;
-    const { id, roomId, log } = visit;
+    const { id, log } = visit;
     const end = side === "older" ? log.messages[0] : log.messages.at(-1);
     if (end === undefined || !(side === "older" ? log.older : visit.newer)) return;
     chat.dispatch({ type: "visit loading", id });
     try {
-      const from = side === "older" ? { before: end.date } : { after: end.date };
-      const page = await read(roomId, { ...from, size: LIMITS.page, threads: true });
+      const page = await readOn(end, side, { threads: true });
       people.learnFrom(page.messages);
       chat.dispatch({ type: "visit page", id, side, page });
     } catch {

@@ -463,7 +463,7 @@ export function readAgain(room: RoomState, page: Page, before: number = Infinity
 }
 
 /** Tells of a message whether these rows have another one under its number. */
-function isOtherThan(rows: readonly Message[]): (message: Message) => boolean {
+export function isOtherThan(rows: readonly Message[]): (message: Message) => boolean {
   const stored = new Map(rows.map((row) => [row.seq, row]));
   return (message) => !isSame(stored.get(message.seq) ?? message, message);
 }

@@ -76,7 +76,7 @@ describe("a visit", () => {
     expect(shown(joined).slice(-50)).toEqual(range(151, 200));
   });
 
-  it("joins the log once both meet or overlap, without gap or double, with pages in any order and repeated", () => {
+  it("joins the log once both overlap, without gap or double, with pages in any order and repeated", () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 150 }),
@@ -131,6 +131,26 @@ describe("a visit", () => {
         },
       ),
     );
+  });
+
+  it("does not join a log that it only meets, because nothing proves that both are of one history", () => {
+    const begun: ChatEvent[] = [...BEGUN, visit(140), { type: "visited", id: 1, page: pageOf(131, 150) }];
+    expect(played(...begun).visit?.is).toBe("apart");
+    const page = (...messages: Message[]): ChatEvent => ({
+      type: "visit page",
+      id: 1,
+      side: "newer",
+      page: { messages, more: true },
+    });
+    expect(played(...begun, page(said(151))).visit?.is).toBe("joined");
+  });
+
+  it("ends where the log has another message under a number of its own, and puts nothing into the log", () => {
+    const lost = Array.from({ length: 21 }, (_, index) => said(131 + index, { hash: `lost${index}` }));
+    const visited: ChatEvent = { type: "visited", id: 1, page: { messages: lost, more: true, newer: true } };
+    const state = played(...BEGUN, visit(140), visited);
+    expect(state.visit).toBeNull();
+    expect(shown(state)).toEqual(range(151, 200));
   });
 
   it("shows changed messages, whether they changed before or after its page was read", () => {

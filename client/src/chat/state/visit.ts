@@ -1,11 +1,11 @@
 import type { Message, Page, RoomId, SyncedRoom, Thread } from "@hubbub/server/protocol";
 import { allNewest } from "./revisions.ts";
-import type { Log, RoomState } from "./room.ts";
+import { isOtherThan, type Log, type RoomState } from "./room.ts";
 import type { RoomsState } from "./rooms.ts";
 
 /**
  * The open room shown around a message that somebody jumped to: `apart`, in gap-free rows of its own, until these
- * reach the room's log; `joined`, in the log. Each jump has another `id`.
+ * overlap the room's log; `joined`, in the log. Each jump has another `id`.
  */
 export type Visit = { id: number; roomId: RoomId; seq: number } & (
   { is: "wanted" } | { is: "missing" } | { is: "joined" } | Apart
@@ -109,13 +109,16 @@ export function followVisit<S extends VisitState & RoomsState>(state: S): S {
     return { ...state, visit: { id, roomId, seq, is: "joined" } };
   if (visit.is !== "apart") return state;
   const messages = allNewest(visit.log.messages, room.changed);
-  if (first !== undefined && visit.log.head >= first.seq - 1 && !room.stale)
-    return join(state, room, log, visit, messages);
+  if (first !== undefined && visit.log.head >= first.seq && !room.stale)
+    // One message in common proves that all before it are of one history.
+    return messages.some(isOtherThan(log.messages))
+      ? { ...state, visit: null }
+      : join(state, room, log, visit, messages);
   if (messages === visit.log.messages) return state;
   return { ...state, visit: { ...visit, log: { ...visit.log, messages } } };
 }
 
-/** The log now begins where the visit's rows do: common rows are the log's. */
+/** The log now begins where the visit's rows do. */
 function join<S extends VisitState & RoomsState>(
   state: S,
   room: RoomState,

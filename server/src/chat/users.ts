@@ -57,7 +57,7 @@ export class Users {
     this.#redis = redis;
     this.#keys = keys;
     this.#set = createSetAccount(redis, keys);
-    this.#replace = defineScript(redis, "replace.lua", 1);
+    this.#replace = defineScript(redis, "replace.lua");
     this.#cost = cost;
     this.#hashing = new Hashing(config.rateLimits);
     this.#ids = new Ids(redis, keys, "user");

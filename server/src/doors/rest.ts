@@ -393,12 +393,14 @@ function comeIn(
     try {
       // Both run at once; a page read for an account that is gone is discarded.
       const asking = identity.identify(request, "request");
-      const reading = readPage(parts, shown.user, roomId, parse(query));
+      const reading = readPage(parts, shown.user, roomId, parse(query), async (page) => {
+        if (!(await asking)) return;
+        response.writeHead(200, [...pageHeaders, "Content-Length", String(page.length)]).end(page);
+      });
       const [who] = await Promise.allSettled([asking, reading]);
       if (who.status === "fulfilled" && !who.value) return app(request, response);
       await asking;
-      const page = await reading;
-      response.writeHead(200, [...pageHeaders, "Content-Length", String(page.length)]).end(page);
+      await reading;
     } catch (error) {
       fail(error, request, response);
     }
@@ -438,19 +440,23 @@ function isApi({ url = "" }: IncomingMessage): boolean {
   return /\/api(?:[/?]|$)/i.test(url);
 }
 
-/** A page of messages, as JSON: refused under load, and charged for its maximum length until it is read. */
+/**
+ * Sends a page of messages, as JSON: refused under load, and charged for its maximum length until it is read. See
+ * `Throttle.queue` for why it is not the result.
+ */
 async function readPage(
   { chat, throttle, load }: RestParts,
   user: User,
   roomId: RoomId,
   query: object,
-): Promise<Buffer> {
+  send: (page: Buffer) => void | Promise<void>,
+): Promise<void> {
   const asked = pageQuery.parse(query);
   load.demand("history");
   const most = asked.size * BOUNDS.messageKb.value;
   const read = () => chat.messages.list(user, roomId, asked);
-  return throttle.queue("page", user.id, () =>
-    throttle.pay(user.id, most, read, (page) => page.length / 1_024),
+  await throttle.queue("page", user.id, async () =>
+    send(await throttle.pay(user.id, most, read, (page) => page.length / 1_024)),
   );
 }
 
@@ -854,8 +860,9 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(response);
     const roomId = roomIdOf(request);
-    const page = await readPage(parts, user, roomId, request.query);
-    response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": page.length }).end(page);
+    await readPage(parts, user, roomId, request.query, (page) => {
+      response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": page.length }).end(page);
+    });
   });
   // -> the whole history as one HTML file
   router.get("/rooms/:id/transcript", async (request, response) => {

@@ -148,6 +148,7 @@ export type SocketParts = {
 };
 
 type Listener = (this: Connection, ...args: unknown[]) => void;
+type Answer = (value: Json) => void;
 
 /**
  * The Socket.IO door: the handshake, one listener for each client event, and the orders of other replicas. All
@@ -356,7 +357,9 @@ export class SocketDoor {
         await this.#parts.relay.typing(id, data.user.id);
         return "null";
       }),
-      "room.join": this.#listener("event", room, (connection, { roomId: id }) => this.#join(connection, id)),
+      "room.join": this.#listener("event", room, (connection, { roomId: id }, answer) =>
+        this.#join(connection, id, answer),
+      ),
       "room.leave": this.#listener("event", room, async (connection, { roomId: id }) => {
         await this.#chat.rooms.leave(connection.data.user, id);
         return "null";
@@ -364,30 +367,39 @@ export class SocketDoor {
       "room.read": this.#listener("event", markRead, async (connection, asked) =>
         JSON.stringify({ read: await this.#chat.rooms.read(connection.data.user, asked) }),
       ),
-      sync: this.#listener("event", sync, (connection, { rooms }) => this.#sync(connection, rooms)),
+      sync: this.#listener("event", sync, (connection, { rooms }, answer) =>
+        this.#sync(connection, rooms, answer),
+      ),
     };
   }
 
   /**
-   * Answers a request exactly once, with a value, which `handle` gives as JSON, or with a code. Without a callback the
-   * request is still carried out.
+   * Answers a request exactly once, with a value or with a code. `handle` gives the value as JSON; one that may be long
+   * and has waited in a queue it passes to `answer` instead, for the reason that `Throttle.queue` gives. Without a
+   * callback the request is still carried out.
    */
   #listener<T>(
     limit: "message" | "event",
     schema: z.ZodType<T>,
-    handle: (connection: Connection, asked: T) => Promise<Json>,
+    handle: (connection: Connection, asked: T, answer: Answer) => Promise<Json | void>,
   ): Listener {
     const { delivery, security } = this.#parts;
-    const respond = async (connection: Connection, body: unknown, answer: unknown): Promise<void> => {
-      try {
-        const reply = await this.#reply(limit, connection, () => handle(connection, schema.parse(body)));
-        if (answer instanceof AnswerNumber) delivery.answer(connection, answer.id, reply);
-        else if (typeof answer === "function")
-          (answer as (reply: unknown) => void)(JSON.parse(reply.join("")));
-      } catch (error) {
+    const respond = async (connection: Connection, body: unknown, callback: unknown): Promise<void> => {
+      const fail = (error: unknown) => {
         security.contain("answer", error, { userId: connection.data.user.id });
         connection.conn.close(true);
-      }
+      };
+      const say = (...reply: Json[]) => {
+        try {
+          if (callback instanceof AnswerNumber) delivery.answer(connection, callback.id, reply);
+          else if (typeof callback === "function")
+            (callback as (reply: unknown) => void)(JSON.parse(reply.join("")));
+        } catch (error) {
+          fail(error);
+        }
+      };
+      const work = (answer: Answer) => handle(connection, schema.parse(body), answer);
+      await this.#reply(limit, connection, say, work).catch(fail);
     };
     return function listener(...args) {
       // The event's name comes first, if there is one, and the callback last, whatever else was sent.
@@ -395,18 +407,21 @@ export class SocketDoor {
     };
   }
 
-  /** The Reply, as parts of JSON, to one request. Dismisses a client that goes on after repeated refusals. */
+  /** Says the Reply to one request, as parts of JSON. Dismisses a client that goes on after repeated refusals. */
   async #reply(
     limit: "message" | "event",
     { data: { user } }: Connection,
-    handle: () => Promise<Json>,
-  ): Promise<Json[]> {
+    say: (...reply: Json[]) => void,
+    handle: (answer: Answer) => Promise<Json | void>,
+  ): Promise<void> {
     const { throttle, metrics, security } = this.#parts;
     this.#running += 1;
     try {
       await throttle.take(limit, user.id);
       await throttle.turn("event", user.id);
-      return [`{"ok":true,"value":`, await handle(), "}"];
+      const answer = (value: Json) => say(`{"ok":true,"value":`, value, "}");
+      const value = await handle(answer);
+      if (value !== undefined) answer(value);
     } catch (error) {
       const failure = toFailure(error, this.#parts, "event");
       metrics.refusals.inc({ door: "socket", code: failure.code });
@@ -416,7 +431,7 @@ export class SocketDoor {
           this.#dismissUser(user.id, toFailure(barred, this.#parts, "event").retryAfterMs);
         });
       }
-      return [JSON.stringify({ ok: false, error: failure })];
+      say(JSON.stringify({ ok: false, error: failure }));
     } finally {
       this.#running -= 1;
     }
@@ -432,8 +447,8 @@ export class SocketDoor {
     }
   }
 
-  /** A joined room with its newest page, as JSON: charged as a page is, also for somebody who was a member before. */
-  async #join(connection: Connection, id: RoomId): Promise<Json> {
+  /** Answers a joined room with its newest page, as JSON: charged as a page is, also for who was a member before. */
+  async #join(connection: Connection, id: RoomId, answer: Answer): Promise<void> {
     const { throttle, relay, load } = this.#parts;
     const { user } = connection.data;
     load.demand("history");
@@ -447,16 +462,16 @@ export class SocketDoor {
       return joinedJson(await this.#chat.rooms.describe(id, user.id), kept.rows, kept.revision);
     };
     const most = BOUNDS.syncBytes.value / 1_024 + BOUNDS.messageKb.value;
-    return throttle.queue("page", user.id, () =>
-      throttle.pay(user.id, most, join, (json) => Buffer.byteLength(json) / 1_024),
+    await throttle.queue("page", user.id, async () =>
+      answer(await throttle.pay(user.id, most, join, (json) => Buffer.byteLength(json) / 1_024)),
     );
   }
 
   /**
-   * What follows each cursor, in order, as JSON; for rooms that the connection hears, from memory if possible. Once
-   * the answer is long, the rest of the rooms are only marked as having more: the client asks for them next.
+   * Answers what follows each cursor, in order, as JSON; for rooms that the connection hears, from memory if possible.
+   * Once the answer is long, the rest of the rooms are only marked as having more: the client asks for them next.
    */
-  #sync({ data }: Connection, cursors: Cursor[]): Promise<Json> {
+  async #sync({ data }: Connection, cursors: Cursor[], answer: Answer): Promise<void> {
     const { relay, throttle, load } = this.#parts;
     const { user } = data;
     const one = async (from: Cursor): Promise<Json> => {
@@ -487,12 +502,11 @@ export class SocketDoor {
       }
       return listJson(`{"rooms":[`, rooms, "]}");
     };
-    if (cursors.length === 0) return all();
+    if (cursors.length === 0) return answer(await all());
     load.demand("history");
     const most = cursors.length + SYNC_KB;
-    return throttle.queue("sync", user.id, () =>
-      throttle.pay(user.id, most, all, (json) => cursors.length + Buffer.byteLength(json) / 1_024),
-    );
+    const price = (json: Json) => cursors.length + Buffer.byteLength(json) / 1_024;
+    await throttle.queue("sync", user.id, async () => answer(await throttle.pay(user.id, most, all, price)));
   }
 
   /**

@@ -45,7 +45,11 @@ export type Throttle = {
    * wait.
    */
   turn: (kind: keyof typeof TURNS, who: string) => Promise<void> | undefined;
-  /** Runs it as soon as fewer of the user's are running than may. Throws `rate_limited` if too many wait. */
+  /**
+   * Runs it as soon as fewer of the user's are running than may. Throws `rate_limited` if too many wait. What is long it
+   * should send by itself: the promises of a request that has waited are old objects to V8, and would keep it until the
+   * whole heap is collected.
+   */
   queue: <T>(what: keyof typeof QUEUES, userId: string, work: () => Promise<T>) => Promise<T>;
 };
 

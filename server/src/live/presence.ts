@@ -66,7 +66,7 @@ export class Presence {
     this.#log = log;
     this.#changed = changed;
     this.#looked = looked;
-    this.#run = defineScript(redis, "presence.lua", 3);
+    this.#run = defineScript(redis, "presence.lua");
   }
 
   start(): void {

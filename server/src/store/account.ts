@@ -14,7 +14,7 @@ export type SetAccount = (
 ) => Promise<boolean>;
 
 export function createSetAccount(redis: RedisClient, keys: Keys): SetAccount {
-  const set = defineScript(redis, "account.lua", 1);
+  const set = defineScript(redis, "account.lua");
   return async (id, fields, only) => {
     const condition = only === undefined ? "0" : only === "open" ? "1" : `=${only.reset}`;
     return (await set([keys.user(id)], [condition, ...Object.entries(fields).flat()])) === 1;

@@ -29,8 +29,8 @@ export class Files {
   constructor(redis: RedisClient, keys: Keys) {
     this.#redis = redis;
     this.#keys = keys;
-    this.#count = defineScript(redis, "files.lua", 3);
-    this.#detach = defineScript(redis, "detach.lua", 1);
+    this.#count = defineScript(redis, "files.lua");
+    this.#detach = defineScript(redis, "detach.lua");
   }
 
   /**

@@ -18,8 +18,8 @@ export class Invites {
   constructor(redis: RedisClient, keys: Keys) {
     this.#redis = redis;
     this.#keys = keys;
-    this.#use = defineScript(redis, "invite.lua", 1);
-    this.#add = defineScript(redis, "limited.lua", 1);
+    this.#use = defineScript(redis, "invite.lua");
+    this.#add = defineScript(redis, "limited.lua");
   }
 
   /**

@@ -180,7 +180,7 @@ export class Log {
   readonly #envelope: string;
   readonly #schema: Schema;
   readonly #copies: { count: number; timeoutMs: number };
-  readonly #reads = new Map<string, Promise<Json>>();
+  #reads = new Map<string, Promise<Json>>();
   /** How many rows of a room are no messages. */
   readonly #strays = new Map<RoomId, number>();
   /** Rooms that have a message: the next one has nothing to clear away. */
@@ -217,13 +217,13 @@ export class Log {
     this.#serverId = config.serverId;
     this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
-    this.#append = defineScript(storing, "append.lua", 6);
-    this.#sync = defineScript(redis, ["rows.lua", "sync.lua"], 5, true);
-    this.#swap = defineScript(storing, "change.lua", 12);
-    this.#load = defineScript(redis, "load.lua", 2);
-    this.#adoptRows = defineScript(redis, "adopt.lua", 2);
-    this.#threads = defineScript(redis, "threads.lua", 2);
-    this.#row = defineScript(redis, ["rows.lua", "row.lua"], 2);
+    this.#append = defineScript(storing, "append.lua");
+    this.#sync = defineScript(redis, ["rows.lua", "sync.lua"], true);
+    this.#swap = defineScript(storing, "change.lua");
+    this.#load = defineScript(redis, "load.lua");
+    this.#adoptRows = defineScript(redis, "adopt.lua");
+    this.#threads = defineScript(redis, "threads.lua");
+    this.#row = defineScript(redis, ["rows.lua", "row.lua"]);
   }
 
   /**
@@ -622,7 +622,8 @@ export class Log {
     const asked = this.#reads.get(name) as Promise<T> | undefined;
     if (asked) return asked;
     const answer = read();
-    if (this.#reads.size === 0) setImmediate(() => this.#reads.clear());
+    // A Map that is cleared keeps what it held alive as long as its next contents: see docs/decisions.md.
+    if (this.#reads.size === 0) setImmediate(() => (this.#reads = new Map()));
     this.#reads.set(name, answer);
     return answer;
   }

@@ -23,7 +23,7 @@ export class Looks {
   constructor(redis: RedisClient, source: Source) {
     this.#redis = redis;
     this.#source = source;
-    this.#take = defineScript(redis, "look.lua", 1);
+    this.#take = defineScript(redis, "look.lua");
   }
 
   /**

@@ -66,9 +66,9 @@ export class Members {
     this.#schema = schema;
     this.#serverId = config.serverId;
     this.#channelOf = channelsOf(keys, config);
-    this.#change = defineScript(redis, "change.lua", 12);
-    this.#add = defineScript(redis, "limited.lua", 1);
-    this.#fields = defineScript(redis, "fields.lua", 2);
+    this.#change = defineScript(redis, "change.lua");
+    this.#add = defineScript(redis, "limited.lua");
+    this.#fields = defineScript(redis, "fields.lua");
   }
 
   /**

@@ -67,11 +67,11 @@ beforeAll(async () => {
   members = new Members(redis, keys, { serverId: "model", relayChannel: "rooms" });
   rooms = new Rooms(redis, keys, members);
   log = new Log(redis, keys, { serverId: "model", relayChannel: "rooms", waitReplicas: 0, waitMs: 0 });
-  sync = defineScript(redis, ["rows.lua", "sync.lua"], 5);
+  sync = defineScript(redis, ["rows.lua", "sync.lua"]);
   redis.defineCommand("model:copy", { lua: COPY, numberOfKeys: 36 });
   const copy = Reflect.get(redis, "model:copy") as (...names: string[]) => Promise<unknown>;
   copyKeys = (from, to) => copy.call(redis, ...from, ...to);
-  leases = defineScript(redis, "presence.lua", 3);
+  leases = defineScript(redis, "presence.lua");
   subscriber = new Redis(testRedisUrl());
   subscriber.on("pmessage", (_pattern: string, channel: string, text: string) => {
     const roomId = channel.slice(channelPrefix.length);

@@ -1,7 +1,14 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { Cluster } from "ioredis";
 import { pino } from "pino";
 import { expect, it } from "vitest";
-import { connectRedis } from "./redis.ts";
+import { connectRedis, defineScript } from "./redis.ts";
 import { ownRedis } from "../testing.ts";
 
 const silent = pino({ level: "silent" });
@@ -44,6 +51,64 @@ it("a connection takes commands again after it was lost and restored", async () 
     await expect(client.get("a")).rejects.toThrow();
     await own.start();
     await expect.poll(() => client.set("a", "2").catch(() => null), { timeout: 10_000 }).toBe("OK");
+  } finally {
+    client.disconnect();
+    await own.close();
+  }
+});
+
+it("replies of commands and scripts are freed before the whole heap is collected", async () => {
+  const own = await ownRedis({ persistent: false });
+  const client = await connectRedis(own.url, "commands", silent);
+  const folder = await mkdtemp(join(tmpdir(), "hubbub-script-"));
+  const file = join(folder, "get.lua");
+  await writeFile(file, "return redis.call('GET', KEYS[1])");
+  const get = defineScript(client, pathToFileURL(file).href, true);
+  const BYTES = 200_000;
+  const TIMES = 50;
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as (how: { type: "minor" }) => void;
+  /** How many bytes more are in use after long replies, although the young generation was collected after each. */
+  async function leftBy(read: () => Promise<unknown>): Promise<number> {
+    const before = process.memoryUsage().arrayBuffers;
+    for (let time = 0; time < TIMES; time += 1) {
+      const { length } = (await read()) as Buffer;
+      expect(length).toBe(BYTES);
+      await setImmediate();
+      collect({ type: "minor" });
+    }
+    return process.memoryUsage().arrayBuffers - before;
+  }
+  try {
+    await client.set("long", Buffer.alloc(BYTES));
+    expect(await leftBy(() => client.getBuffer("long"))).toBeLessThan((BYTES * TIMES) / 5);
+    expect(await leftBy(() => get(["long"], []))).toBeLessThan((BYTES * TIMES) / 5);
+  } finally {
+    client.disconnect();
+    await own.close();
+    await rm(folder, { recursive: true });
+  }
+});
+
+it("a script is sent again after Redis has forgotten it, and commands take objects, fail and time out as before", async () => {
+  const own = await ownRedis({ persistent: false });
+  const client = await connectRedis(own.url, "commands", silent);
+  const look = defineScript(client, "look.lua");
+  try {
+    await client.hset("hash", { a: 1, b: "two" });
+    expect(await look(["looks"], ["a", 2, 1])).toBe(0);
+    await client.script("FLUSH");
+    expect(await look(["hash"], ["a", 2, 1])).toBe(1);
+    expect(await client.hgetall("hash")).toEqual({ a: "2", b: "two" });
+    await expect(client.incr("hash")).rejects.toThrow("WRONGTYPE");
+    await client.set("text", "");
+    await expect(look(["text"], ["a", 2, 1])).rejects.toThrow("WRONGTYPE");
+    const called = new Promise((resolve) => {
+      void client.get("none", (error, value) => resolve([error, value]));
+    });
+    expect(await called).toEqual([null, null]);
+    await client.call("client", "pause", "10000");
+    await expect(client.get("text")).rejects.toThrow("Command timed out");
   } finally {
     client.disconnect();
     await own.close();

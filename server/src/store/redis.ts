@@ -1,5 +1,6 @@
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { Cluster, Redis, type RedisOptions } from "ioredis";
+import { Cluster, Command, Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
 import { noteUnanswered, reasonOf, redisCode, unlessWrongType } from "../errors.ts";
 import { commandOf, dataOptions, faultOf, reach, tlsOptions } from "./redisReach.ts";
@@ -134,34 +135,95 @@ function gatherWrites(client: Redis): void {
 type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;
 
 /**
- * A Lua script from files beside this one, put one after the other, run by its digest and loaded again if Redis forgot
- * it. The number of keys is part of the definition: given with each call, it would stand where ioredis looks for the key
- * when it groups commands by slot, and a Cluster would get them at the wrong node. So a call with more keys has a
- * definition of its own. `bytes`: whether what it answers comes as Buffers, which costs less than texts if it is only
- * passed on.
+ * A Lua script from files beside this one, put one after the other, run by its digest, and sent whole over each new
+ * connection and to a Redis that has forgotten it. `bytes`: whether what it answers comes as Buffers, which costs less than texts if it is only passed
+ * on. ioredis' own scripts would keep each reply alive: see below.
  */
-export function defineScript(
-  client: RedisClient,
-  files: string | string[],
-  numberOfKeys: number,
-  bytes = false,
-): Script {
+export function defineScript(client: RedisClient, files: string | string[], bytes = false): Script {
   const lua = [files]
     .flat()
     .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
     .join("\n");
-  type Run = (...args: (string | number)[]) => Promise<unknown>;
-  const defined = new Map<number, Run>();
-  const define = (keys: number): Run => {
-    const name = `hubbub:${String(files)}:${keys}`;
-    client.defineCommand(name, { lua, numberOfKeys: keys });
-    const run = Reflect.get(client, bytes ? `${name}Buffer` : name) as Run;
-    defined.set(keys, run);
-    return run;
+  const digest = createHash("sha1").update(lua).digest("hex");
+  const call = bytes ? "callBuffer" : "call";
+  return async (keys, args) => {
+    const run = (command: "eval" | "evalsha", script: string) =>
+      client[call](command, script, keys.length, ...keys, ...args);
+    if (isFirst(client, digest)) return run("eval", lua);
+    try {
+      return await run("evalsha", digest);
+    } catch (error) {
+      if (redisCode(error) !== "NOSCRIPT") throw error;
+      return run("eval", lua);
+    }
   };
-  define(numberOfKeys);
-  return (keys, args) => (defined.get(keys.length) ?? define(keys.length)).call(client, ...keys, ...args);
 }
+
+/** By connection, the scripts that were sent whole over it. */
+const sentWhole = new WeakMap<object, Set<string>>();
+
+/**
+ * Whether a script has not been sent over this connection: sent whole from the start, none of several calls at once is
+ * refused and run after the later ones.
+ */
+function isFirst(client: RedisClient, digest: string): boolean {
+  const connection = (client instanceof Cluster ? undefined : client.stream) ?? client;
+  const sent = sentWhole.get(connection) ?? new Set();
+  sentWhole.set(connection, sent);
+  return sent.size < sent.add(digest).size;
+}
+
+/** A command of ioredis, with its private fields. */
+type PrivateCommand = {
+  name: string;
+  callback?: unknown;
+  errorStack?: unknown;
+  transformed: boolean;
+  isResolved: boolean;
+  isSettled: boolean;
+  promise: Promise<unknown>;
+  resolve: (reply: unknown) => void;
+  reject: (error: Error) => void;
+  initPromise: () => void;
+  stringifyArguments: () => void;
+  _convertValue: (resolve: (reply: unknown) => void) => (reply: unknown) => void;
+  _clearTimers: () => void;
+};
+
+/** Commands that may be given an object, which ioredis takes apart. */
+const TAKE_OBJECTS = new Set(["hset", "hmset", "mset", "msetnx"]);
+
+/**
+ * Lets V8 free each reply as soon as nobody needs it. ioredis gives a command its `reject` as `this.reject = (error) => …`,
+ * and V8 takes a function that is written where it becomes a property for one that stays: it stands among the old
+ * objects from the start, and all that it refers to, the command with its reply, lives until the whole heap is
+ * collected. docs/decisions.md has what that costs.
+ */
+function releaseReplies(): void {
+  const prototype = Command.prototype as unknown as PrivateCommand;
+  const { initPromise } = prototype;
+  prototype.initPromise = function begin(this: PrivateCommand) {
+    if (this.callback !== undefined || this.errorStack !== undefined || TAKE_OBJECTS.has(this.name)) {
+      initPromise.call(this);
+      return;
+    }
+    this.isResolved = false;
+    this.isSettled = false;
+    if (!this.transformed) this.stringifyArguments();
+    this.transformed = true;
+    this.promise = new Promise((resolve, reject) => {
+      const refuse = (error: Error) => {
+        this._clearTimers();
+        this.isSettled = true;
+        reject(error);
+      };
+      this.resolve = this._convertValue(resolve);
+      this.reject = refuse;
+    });
+  };
+}
+
+releaseReplies();
 
 function open(address: RedisAddress, purpose: Purpose, options: RedisOptions): RedisClient {
   const data = { ...options, ...dataOptions(address), ...("db" in address && { db: address.db }) };

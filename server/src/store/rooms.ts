@@ -78,8 +78,8 @@ export class Rooms {
       read: (ids) => Promise.all(ids.map((id) => redis.get(keys.roomName(id)))),
       hidden: (ids) => Promise.all(ids.map((id) => this.#isHidden(id))),
     });
-    this.#read = defineScript(redis, "read.lua", 2);
-    this.#replace = defineScript(redis, "replace.lua", 1);
+    this.#read = defineScript(redis, "read.lua");
+    this.#replace = defineScript(redis, "replace.lua");
   }
 
   /** Creates a named room with its first member, its owner. Throws `taken`, also if the name looks like another room's. */

@@ -25,7 +25,7 @@ export class Staff {
   constructor(redis: RedisClient, keys: Keys) {
     this.#redis = redis;
     this.#keys = keys;
-    this.#set = defineScript(redis, "staff.lua", 1);
+    this.#set = defineScript(redis, "staff.lua");
     this.#setAccount = createSetAccount(redis, keys);
   }
 

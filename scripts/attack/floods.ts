@@ -291,6 +291,19 @@ export const FLOODS = {
       }));
     },
   },
+  longPages: {
+    title: "REST pages of 100 long messages, 40 at a time, by 5 users",
+    async run({ port, ms, people, rooms }, tally) {
+      const agent = new Agent({ keepAlive: true });
+      await lanes(ms, 40, async (lane) => {
+        // Equal pages are read once.
+        const before = Date.now() * 2 - Math.floor(Math.random() * 1e9);
+        const path = `/api/rooms/${rooms.heavy}/messages?size=100&before=${before}`;
+        tally(codeOf(await ask(port, path, at(people, lane % 5), { agent })));
+      });
+      agent.destroy();
+    },
+  },
   joins: {
     title: "`room.join` of a heavy room that they are in, by 5 users on 20 connections",
     run: (order, tally) => asks(order, tally, "room.join", () => ({ roomId: order.rooms.heavy })),

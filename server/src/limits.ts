@@ -302,7 +302,11 @@ export const BOUNDS = {
     unit: "messages of a room",
     why: "that a replica missed and passes on to everybody; of more, each client reads what it shows",
   },
-  syncBytes: { value: 131_072, unit: "bytes of a room", why: "after which Redis reads no further message" },
+  pageBytes: {
+    value: 131_072,
+    unit: "bytes of a room",
+    why: "after which no further message is read for a page or a `sync`: about 2 ms",
+  },
   messageKb: { value: 12, unit: "KB", why: "the longest message as JSON: a page is charged by it" },
   listedKb: { value: 5_000, unit: "KB", why: "the most that a list of rooms is charged before it is read" },
   searchKb: {

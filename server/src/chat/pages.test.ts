@@ -173,6 +173,79 @@ describe("the list of pinned messages", () => {
   });
 });
 
+describe("a page of long messages", () => {
+  const COUNT = 40;
+  const MOST = BOUNDS.pageBytes.value + BOUNDS.messageKb.value * 1_024;
+  const bytesOf = ({ messages }: Page) => Buffer.byteLength(JSON.stringify(messages));
+  let long: string;
+  beforeAll(async () => {
+    long = (await ann.browser.post<Room>("/api/rooms", { name: "Long" })).body.id;
+    const log = new Log(house.redis, house.keys, { ...readConfig(house.env), serverId: "loads" });
+    const message = "長".repeat(3_990);
+    await log.load(
+      long,
+      Array.from({ length: COUNT }, (_, date) => ({ from: ann.user.id, message, date })),
+    );
+  });
+
+  it.each([
+    ["before", (seen: Message[]) => (seen[0] ? `before=${seen[0].date}` : "")],
+    ["after", (seen: Message[]) => `after=${seen.at(-1)?.date ?? 0}`],
+  ])("ends after 128 KiB, and those that go on %s it hold the rest", async (side, cursor) => {
+    let seen: Message[] = [];
+    const sizes: number[] = [];
+    for (let more = true; more;) {
+      const { body } = await page(`size=100&${cursor(seen)}`, ann, long);
+      expect(bytesOf(body)).toBeLessThan(MOST);
+      sizes.push(body.messages.length);
+      seen = side === "before" ? [...body.messages, ...seen] : [...seen, ...body.messages];
+      more = body.more;
+    }
+    expect(seen.map(({ seq }) => seq)).toEqual(Array.from({ length: COUNT }, (_, index) => index + 1));
+    expect(sizes).toEqual([11, 11, 11, 7]);
+  });
+
+  it("around one of them, or from a moment, tells on which sides there are more", async () => {
+    const around = await page("around=20&size=100", ann, long);
+    expect(around.seqs).toEqual(Array.from({ length: 22 }, (_, index) => index + 10));
+    expect([around.body.more, around.body.newer]).toEqual([true, true]);
+    const last = (await page("around=31&size=100", ann, long)).body;
+    expect([last.messages.at(-1)?.seq, last.more, last.newer]).toEqual([COUNT, true, false]);
+    const since = await page("at=1&size=100", ann, long);
+    expect([since.seqs, since.body.more, since.body.newer]).toEqual([
+      Array.from({ length: 11 }, (_, index) => index + 1),
+      false,
+      true,
+    ]);
+  });
+
+  it("holds those of a thread, or the pinned ones, that come last", async () => {
+    const socket = ann.socket.timeout(PATIENCE_MS);
+    const root = await ann.say(long, "root");
+    const answers: Message[] = [];
+    for (let count = 0; count < 30; count += 1) {
+      const sent = { roomId: long, message: "長".repeat(3_900), nonce: `long-${count}`, replyTo: root.seq };
+      const answered = unwrap<Message>(await socket.emitWithAck("message", sent));
+      answers.push(answered);
+      unwrap(await socket.emitWithAck("message.pin", { roomId: long, seq: answered.seq, on: true }));
+    }
+    const seqs = answers.map(({ seq }) => seq);
+    const seen: number[] = [];
+    for (let more = true, before = ""; more;) {
+      const thread = await page(`thread=${root.seq}&size=100${before}`, ann, long);
+      expect(bytesOf(thread.body)).toBeLessThan(MOST + 7 * BOUNDS.messageKb.value * 1_024);
+      seen.unshift(...(thread.seqs ?? []));
+      more = thread.body.more;
+      before = `&before=${thread.body.messages[0]?.date}`;
+    }
+    expect(seen).toEqual([root.seq, ...seqs]);
+    const pinned = await page("pinned=true&size=100", ann, long);
+    expect(pinned.seqs).toEqual(seqs.slice(-(pinned.seqs?.length ?? 0)));
+    expect(pinned.body.more).toBe(true);
+    expect(bytesOf(pinned.body)).toBeLessThan(MOST + 7 * BOUNDS.messageKb.value * 1_024);
+  });
+});
+
 describe("a joined room", () => {
   it.each([
     ["short", "said", 50],
@@ -199,7 +272,7 @@ describe("a joined room", () => {
       // Its owner's record, and the reader's.
       expect(rev).toBe(2);
       const bytes = Buffer.byteLength(JSON.stringify(messages));
-      expect(bytes).toBeLessThan(BOUNDS.syncBytes.value + BOUNDS.messageKb.value * 1_024 + 1_024);
+      expect(bytes).toBeLessThan(BOUNDS.pageBytes.value + BOUNDS.messageKb.value * 1_024 + 1_024);
     },
   );
 });

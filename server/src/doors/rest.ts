@@ -440,6 +440,9 @@ function isApi({ url = "" }: IncomingMessage): boolean {
   return /\/api(?:[/?]|$)/i.test(url);
 }
 
+/** The longest page: one around a message is two. */
+const PAGE_KB = 2 * (BOUNDS.pageBytes.value / 1_024 + BOUNDS.messageKb.value);
+
 /**
  * Sends a page of messages, as JSON: refused under load, and charged for its maximum length until it is read. See
  * `Throttle.queue` for why it is not the result.
@@ -453,7 +456,7 @@ async function readPage(
 ): Promise<void> {
   const asked = pageQuery.parse(query);
   load.demand("history");
-  const most = asked.size * BOUNDS.messageKb.value;
+  const most = Math.min(asked.size * BOUNDS.messageKb.value, PAGE_KB);
   const read = () => chat.messages.list(user, roomId, asked);
   await throttle.queue("page", user.id, async () =>
     send(await throttle.pay(user.id, most, read, (page) => page.length / 1_024)),
@@ -848,7 +851,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const view = roomView.parse(request.body);
     response.json(await chat.rooms.setView(user, roomIdOf(request), view));
   });
-  // ?before=&after=&size= -> `{messages,more,rev,revHash}`, oldest first; `before` and `after` are dates
+  // ?before=&after=&size= -> `{messages,more,rev,revHash}`, oldest first; `before` and `after` are dates. A page ends
+  // after 128 KB: `more` tells whether there are more, not the number of messages
   // ?around=SEQ&size= -> the same around this message, with `newer` beside `more`: whether there are newer ones, and
   // older ones; 404 if it is not in the log
   // ?at=MS&size= -> the same from this moment on; the newest page if nothing was said since

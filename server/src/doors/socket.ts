@@ -127,7 +127,7 @@ const HANDOVER_TICK_MS = 50;
 const SHOW_TRIES = 50;
 const RETRY_MS = 1_000;
 /** The largest answer to `sync`, in KB: its limit, and the rooms under way when it was reached. */
-const SYNC_KB = (BOUNDS.syncLength.value + BOUNDS.syncAtOnce.value * BOUNDS.syncBytes.value) / 1_024;
+const SYNC_KB = (BOUNDS.syncLength.value + BOUNDS.syncAtOnce.value * BOUNDS.pageBytes.value) / 1_024;
 /** Shared, so that an idle connection holds no empty array of its own. */
 const NONE: RoomId[] = [];
 
@@ -461,7 +461,7 @@ export class SocketDoor {
       if (!kept || !connection.data.rooms.has(id)) return this.#chat.rooms.open(user, id);
       return joinedJson(await this.#chat.rooms.describe(id, user.id), kept.rows, kept.revision);
     };
-    const most = BOUNDS.syncBytes.value / 1_024 + BOUNDS.messageKb.value;
+    const most = BOUNDS.pageBytes.value / 1_024 + BOUNDS.messageKb.value;
     await throttle.queue("page", user.id, async () =>
       answer(await throttle.pay(user.id, most, join, (json) => Buffer.byteLength(json) / 1_024)),
     );

@@ -153,6 +153,8 @@ const ADOPTED_MOST = 5_000;
 const ROOMS_REMEMBERED = 10_000;
 /** How often rows of other programs are adopted before the rest is skipped. */
 const ADOPT_TRIES = 3;
+/** How many rows are read at once where each is read by its number. */
+const PRESENT_AT_ONCE = 8;
 /** So many rows that are no messages are passed over for one page. */
 const PASSED_OVER = 5_000;
 /** Lower dates are in seconds, as the Redis chat demos store them; as ms they would be in 1973 at the latest. */
@@ -180,6 +182,8 @@ export class Log {
   readonly #envelope: string;
   readonly #schema: Schema;
   readonly #copies: { count: number; timeoutMs: number };
+  /** Rooms with so long messages that a page was cut. */
+  readonly #longRooms = new Set<RoomId>();
   #reads = new Map<string, Promise<Json>>();
   /** How many rows of a room are no messages. */
   readonly #strays = new Map<RoomId, number>();
@@ -197,6 +201,7 @@ export class Log {
   readonly #adoptRows: ReturnType<typeof defineScript>;
   readonly #threads: ReturnType<typeof defineScript>;
   readonly #row: ReturnType<typeof defineScript>;
+  readonly #page: ReturnType<typeof defineScript>;
 
   /**
    * `storing` has what Redis' replicas are waited for: WAIT blocks its connection and covers what was written there, so
@@ -224,6 +229,7 @@ export class Log {
     this.#adoptRows = defineScript(redis, "adopt.lua");
     this.#threads = defineScript(redis, "threads.lua");
     this.#row = defineScript(redis, ["rows.lua", "row.lua"]);
+    this.#page = defineScript(redis, "page.lua", true);
   }
 
   /**
@@ -489,12 +495,13 @@ export class Log {
   ): Promise<{ messages: Message[]; bytes: number; reached: number | undefined }> {
     const room = this.#keys.room(roomId);
     const before = Number.isFinite(cursor.before) ? cursor.before : undefined;
-    const { found, own: rows } = await this.#found(roomId, { ...cursor, before }, "newest");
+    const { found, own: rows, more } = await this.#found(roomId, { ...cursor, before }, "newest");
     const last = found.at(-1);
-    const ended = found.length < cursor.size || last === undefined;
-    const oldest = ended ? undefined : (headOf(last)?.date ?? Number(await this.#redis.zscore(room, last)));
-    const bytes = found.reduce((total, row) => total + row.length, 0);
-    return { messages: rows.map(parseRow), bytes, reached: oldest };
+    const oldest =
+      !more || last === undefined
+        ? undefined
+        : (headOf(last)?.date ?? Number(await this.#redis.zscore(room, last)));
+    return { messages: rows.map(parseRow), bytes: bytesOf(found), reached: oldest };
   }
 
   /** A page of any kind, as JSON. Throws `not_found` for a message that does not exist. */
@@ -554,11 +561,10 @@ export class Log {
       after === undefined
         ? await this.#redis.zrevrangebyscore(thread, max, "-inf", ...limit)
         : await this.#redis.zrangebyscore(thread, `(${after}`, max, ...limit);
-    const page = found.slice(0, size);
-    const seqs = (after === undefined ? page.toReversed() : page).map(Number);
-    const more = found.length > size;
-    const rows = await this.#present(roomId, after === undefined && !more ? [root, ...seqs] : seqs);
-    return { rows, more };
+    const seqs = found.slice(0, size).map(Number);
+    const ended = found.length <= size;
+    const { rows, more } = await this.#present(roomId, after === undefined && ended ? [...seqs, root] : seqs);
+    return { rows: after === undefined ? rows.toReversed() : rows, more: more || !ended };
   }
 
   /** What is in the threads that begin with one of these rows. */
@@ -580,14 +586,21 @@ export class Log {
   /** The messages pinned last, in the order of pinning. */
   async #pinned(roomId: RoomId, size: number): Promise<Rows> {
     const found = await this.#redis.zrevrange(this.#keys.pins(roomId), 0, size);
-    const rows = await this.#present(roomId, found.slice(0, size).toReversed().map(Number));
-    return { rows, more: found.length > size };
+    const { rows, more } = await this.#present(roomId, found.slice(0, size).map(Number));
+    return { rows: rows.toReversed(), more: more || found.length > size };
   }
 
-  /** The rows of those numbers that exist. */
-  async #present(roomId: RoomId, seqs: number[]): Promise<string[]> {
-    const rows = await Promise.all(seqs.map((seq) => this.#rowOf(roomId, seq)));
-    return rows.filter((row) => row !== null);
+  /** The first rows of those numbers that exist: fewer where they are long. `more`: whether there are more. */
+  async #present(roomId: RoomId, seqs: number[]): Promise<Rows> {
+    const rows: string[] = [];
+    let read = 0;
+    while (read < seqs.length && bytesOf(rows) <= BOUNDS.pageBytes.value) {
+      const some = seqs.slice(read, read + PRESENT_AT_ONCE);
+      const found = await Promise.all(some.map((seq) => this.#rowOf(roomId, seq)));
+      rows.push(...found.filter((row) => row !== null));
+      read += some.length;
+    }
+    return { rows, more: read < seqs.length };
   }
 
   /** The room's last change. */
@@ -792,46 +805,85 @@ export class Log {
     const { size } = cursor;
     const isNewest = cursor.after === undefined;
     const rows: Buffer[] = [];
-    for (let read = 0; rows.length <= size && read < PASSED_OVER;) {
-      const wanted = { ...cursor, size: size + 1 };
-      const { found, own } = await this.#found(roomId, wanted, isNewest ? "newest" : "oldest", read);
-      rows.push(...own);
-      if (found.length <= size) break;
-      read += found.length;
+    let more = true;
+    for (let read = 0; more && rows.length <= size && bytesOf(rows) <= BOUNDS.pageBytes.value;) {
+      const part = await this.#found(
+        roomId,
+        { ...cursor, size: size + 1 },
+        isNewest ? "newest" : "oldest",
+        read,
+      );
+      rows.push(...part.own);
+      read += part.found.length;
+      more = part.more && read < PASSED_OVER;
     }
     const page = rows.slice(0, size);
-    return { rows: isNewest ? page.toReversed() : page, more: rows.length > size };
+    return { rows: isNewest ? page.toReversed() : page, more: more || rows.length > size };
   }
 
   /**
    * The newest or the oldest rows between two dates, in that order, after the first ones, and those among them that are
-   * messages.
+   * messages: fewer than asked for where they are long. `more`: whether there may be more.
    */
   async #found(
     roomId: RoomId,
     { before, after, size }: PageCursor,
     first: "newest" | "oldest",
     passed = 0,
-  ): Promise<{ found: Buffer[]; own: Buffer[] }> {
-    const room = this.#keys.room(roomId);
+  ): Promise<{ found: Buffer[]; own: Buffer[]; more: boolean }> {
     const max = before === undefined ? "+inf" : `(${before}`;
     const min = after === undefined ? "-inf" : `(${after}`;
-    const limit = ["LIMIT", String(passed), String(size)] as const;
     for (let tries = 1; ; tries += 1) {
-      const found =
-        first === "newest"
-          ? await this.#redis.zrevrangebyscoreBuffer(room, max, min, ...limit)
-          : await this.#redis.zrangebyscoreBuffer(room, min, max, ...limit);
+      const { found, more } = await this.#stored(
+        roomId,
+        first === "newest" ? [max, min] : [min, max],
+        first,
+        passed,
+        size,
+      );
       const own = found.filter(isOwnRow);
       const isDone = tries === ADOPT_TRIES || own.length === found.length;
-      if (isDone || (await this.adopt(roomId)) === 0) return { found, own };
+      if (isDone || (await this.adopt(roomId)) === 0) return { found, own, more };
     }
+  }
+
+  /**
+   * Rows as they are stored. A plain command costs Redis a quarter of the script that stops at long ones: that one reads
+   * rooms in which there were too many.
+   */
+  async #stored(
+    roomId: RoomId,
+    [from, to]: [string, string],
+    first: "newest" | "oldest",
+    passed: number,
+    size: number,
+  ): Promise<{ found: Buffer[]; more: boolean }> {
+    const room = this.#keys.room(roomId);
+    const most = BOUNDS.pageBytes.value;
+    if (this.#longRooms.has(roomId)) {
+      const [more, ...found] = (await this.#page([room], [first, from, to, passed, size, most])) as [
+        number,
+        ...Buffer[],
+      ];
+      return { found, more: more === 1 };
+    }
+    const limit = ["LIMIT", String(passed), String(size)] as const;
+    const found =
+      first === "newest"
+        ? await this.#redis.zrevrangebyscoreBuffer(room, from, to, ...limit)
+        : await this.#redis.zrangebyscoreBuffer(room, from, to, ...limit);
+    let bytes = 0;
+    const fitting = found.findIndex((row) => (bytes += row.length) > most) + 1;
+    if (fitting === 0) return { found, more: found.length === size };
+    if (this.#longRooms.size >= ROOMS_REMEMBERED) this.#longRooms.clear();
+    this.#longRooms.add(roomId);
+    return { found: found.slice(0, fitting), more: found.length > fitting || found.length === size };
   }
 
   async #following(roomId: RoomId, from: Head, since: readonly [string, string] = NO_CHANGES) {
     const { room, meta, records, changed, revs } = this.#keys;
     const keys = [room, meta, records, changed, revs].map((key) => key(roomId));
-    const bounds = [BOUNDS.syncRows.value, BOUNDS.syncBytes.value];
+    const bounds = [BOUNDS.syncRows.value, BOUNDS.pageBytes.value];
     for (let tries = 1; ; tries += 1) {
       const passOver = tries < ADOPT_TRIES ? "0" : "1";
       const reply = await this.#sync(keys, [from.seq, from.date, from.hash, ...bounds, passOver, ...since]);
@@ -1005,6 +1057,10 @@ export function listJson(begin: string, list: readonly Json[], end: string): Jso
   parts.pop();
   const bytes = Buffer.concat([...parts, Buffer.from(end)]);
   return isUtf8(bytes) ? bytes : bytes.toString();
+}
+
+function bytesOf(rows: readonly Json[]): number {
+  return rows.reduce((total, row) => total + Buffer.byteLength(row), 0);
 }
 
 function toBytes(text: Json): Buffer {

@@ -339,8 +339,7 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
           ...(next !== undefined && { before: next.date }),
         });
         chat.dispatch({ type: "page again", roomId, page, before: next?.seq });
-        if (chat.state.rooms?.get(roomId)?.log === null) await loadNewest(roomId);
-        if (chat.state.rooms?.get(roomId)?.log === null) throw lostPage();
+        if (chat.state.rooms?.get(roomId)?.log === null && !(await loadNewest(roomId))) throw lostPage();
         settle(roomId);
       }
     } catch {
@@ -351,7 +350,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     }
   }
 
-  async function loadNewest(roomId: RoomId): Promise<void> {
+  /** Whether it came. */
+  async function loadNewest(roomId: RoomId): Promise<boolean> {
     chat.dispatch({ type: "loading", roomId });
     try {
       const page = await api.messages(roomId, { size: LIMITS.pageDefault });
@@ -360,8 +360,10 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
       reads.came(roomId);
       people.learnFrom(page.messages);
       await prove(roomId);
+      return true;
     } catch {
       chat.dispatch({ type: "load failed", roomId });
+      return false;
     }
   }
 

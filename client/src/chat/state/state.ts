@@ -1,4 +1,4 @@
-import type { SyncedRoom } from "@hubbub/server/protocol";
+import type { RoomId } from "@hubbub/server/protocol";
 import {
   applyConnection,
   initialConnection,
@@ -35,9 +35,9 @@ import {
 import { applyTyping, initialTyping, type TypingEvent, type TypingState } from "./typing.ts";
 import {
   applyVisit,
+  endVisit,
   followVisit,
   initialVisit,
-  outdates,
   type VisitEvent,
   type VisitState,
 } from "./visit.ts";
@@ -122,7 +122,7 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
       const next = applyRooms(state, event);
       const { roomId } = event;
       const isDropped = state.rooms?.get(roomId)?.log !== null && next.rooms?.get(roomId)?.log === null;
-      return isDropped ? doubtAround(next, { roomId, reset: "rewound", messages: [], more: false }) : next;
+      return isDropped ? doubtAround(next, roomId) : next;
     }
     case "newest page":
       return settle(applyRooms(state, event), event.roomId);
@@ -130,8 +130,12 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
       return settle(settleTold(applyRooms(state, event), event.message), event.message.roomId);
     case "message":
       return applyTyping(settle(applyRooms(state, event), event.message.roomId), event);
-    case "synced":
-      return settleSynced(applyRooms(doubtAround(state, event.room), event), event.room);
+    case "synced": {
+      const { roomId, reset, changes } = event.room;
+      const isDoubted = reset !== undefined || changes?.reset === true;
+      const next = isDoubted ? doubtAround(state, roomId) : state;
+      return settleSynced(applyRooms(next, event), event.room);
+    }
     case "rooms":
     case "room":
     case "room gone":
@@ -182,9 +186,9 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
   }
 }
 
-/** What is shown beside a log, and belongs to it, ends or is read again where the log is another one now. */
-function doubtAround(state: ChatState, answer: SyncedRoom): ChatState {
-  return doubtThread(outdates(state, answer) ? { ...state, visit: null } : state, answer);
+/** What is shown beside a log ends or is read again: the log is another one now, or has changed without a word. */
+function doubtAround(state: ChatState, roomId: RoomId): ChatState {
+  return doubtThread(endVisit(state, roomId), roomId);
 }
 
 /** Of a session that begins or ends nothing is left of what was, but the rooms that the page shows. */

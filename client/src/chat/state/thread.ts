@@ -1,4 +1,4 @@
-import type { Message, Page, RoomId, SyncedRoom } from "@hubbub/server/protocol";
+import type { Message, Page, RoomId } from "@hubbub/server/protocol";
 import { isAnsweredBy, type Answering } from "./outgoing.ts";
 import { allNewest } from "./revisions.ts";
 import type { RoomState } from "./room.ts";
@@ -144,10 +144,9 @@ function join(
   return { ...thread, root, answers: same ? thread.answers : answers, older, joined };
 }
 
-/** The state after what `sync` says of a room: of another log, or changed without a word, the thread is read again. */
-export function doubtThread<S extends ThreadState>(state: S, { roomId, reset, changes }: SyncedRoom): S {
+/** Has a thread of this room read again. */
+export function doubtThread<S extends ThreadState>(state: S, roomId: RoomId): S {
   const { thread } = state;
   if (thread?.is !== "shown" || thread.roomId !== roomId) return state;
-  if (reset === undefined && changes?.reset !== true) return state;
   return { ...state, thread: { ...thread, again: true } };
 }

@@ -1,4 +1,4 @@
-import type { Message, Page, RoomId, SyncedRoom, Thread } from "@hubbub/server/protocol";
+import type { Message, Page, RoomId, Thread } from "@hubbub/server/protocol";
 import { allNewest } from "./revisions.ts";
 import { isOtherThan, type Log, type RoomState } from "./room.ts";
 import type { RoomsState } from "./rooms.ts";
@@ -133,7 +133,8 @@ function join<S extends VisitState & RoomsState>(
   return { ...state, rooms, visit: { id, roomId, seq, is: "joined" } };
 }
 
-/** Whether a visit's rows may be outdated: of another log, or after unknown changes. */
-export function outdates({ visit }: VisitState, { roomId, reset, changes }: SyncedRoom): boolean {
-  return visit?.roomId === roomId && visit.is === "apart" && (reset !== undefined || changes?.reset === true);
+/** Ends a visit of this room whose rows are apart from its log. */
+export function endVisit<S extends VisitState>(state: S, roomId: RoomId): S {
+  const { visit } = state;
+  return visit?.roomId === roomId && visit.is === "apart" ? { ...state, visit: null } : state;
 }

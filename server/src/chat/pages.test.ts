@@ -1,3 +1,6 @@
+import { setImmediate } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readConfig } from "../config.ts";
 import { BOUNDS } from "../limits.ts";
@@ -243,6 +246,43 @@ describe("a page of long messages", () => {
     expect(pinned.seqs).toEqual(seqs.slice(-(pinned.seqs?.length ?? 0)));
     expect(pinned.body.more).toBe(true);
     expect(bytesOf(pinned.body)).toBeLessThan(MOST + 7 * BOUNDS.messageKb.value * 1_024);
+  });
+});
+
+describe("V8 frees what was read before it collects the whole heap:", () => {
+  const COUNT = 40;
+  let id: string;
+  let log: Log;
+  beforeAll(async () => {
+    id = (await ann.browser.post<Room>("/api/rooms", { name: "Freed" })).body.id;
+    log = new Log(house.redis, house.keys, { ...readConfig(house.env), serverId: "reads" });
+    const message = "長".repeat(3_990);
+    await log.load(
+      id,
+      Array.from({ length: 12 }, (_, date) => ({ from: ann.user.id, message, date })),
+    );
+  });
+
+  it.each<[string, (count: number) => Promise<string | Buffer>]>([
+    ["a page", (count) => log.pageJson(id, { size: 100, before: Date.now() + count })],
+    ["what follows a cursor", (count) => log.syncJson({ roomId: id, seq: 0, date: count })],
+  ])("%s", async (_, read) => {
+    setFlagsFromString("--expose-gc");
+    const gc = runInNewContext("gc") as (how?: { type: "minor" }) => void;
+    const bytes = Buffer.byteLength(await read(0));
+    expect(bytes).toBeGreaterThan(BOUNDS.pageBytes.value);
+    // What is new while the whole heap is collected is old from then on.
+    const reading = read(1);
+    gc();
+    await reading;
+    const before = process.memoryUsage().arrayBuffers;
+    for (let count = 2; count < COUNT; count += 1) {
+      await read(count);
+      gc({ type: "minor" });
+      await setImmediate();
+    }
+    gc({ type: "minor" });
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan((bytes * COUNT) / 4);
   });
 });
 

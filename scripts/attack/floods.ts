@@ -16,8 +16,11 @@ export type Order = {
   people: Person[];
   /** The addresses of callers without a session. */
   addresses: string[];
-  /** A room with 240 long messages, and one with 3,000; all people are members of both. */
-  rooms: { heavy: string; long: string };
+  /**
+   * A room with 240 long messages, and one with 3,000; all people are members of both, and the first five of `many` with
+   * a long message each.
+   */
+  rooms: { heavy: string; long: string; many: string[] };
 };
 
 /** The password of the last person, whose hash has the usual cost. */
@@ -300,6 +303,16 @@ export const FLOODS = {
         const before = Date.now() * 2 - Math.floor(Math.random() * 1e9);
         const path = `/api/rooms/${rooms.heavy}/messages?size=100&before=${before}`;
         tally(codeOf(await ask(port, path, at(people, lane % 5), { agent })));
+      });
+      agent.destroy();
+    },
+  },
+  lists: {
+    title: "lists of 60 rooms whose last messages are long, 40 at a time, by 5 users",
+    async run({ port, ms, people }, tally) {
+      const agent = new Agent({ keepAlive: true });
+      await lanes(ms, 40, async (lane) => {
+        tally(codeOf(await ask(port, "/api/rooms", at(people, lane % 5), { agent })));
       });
       agent.destroy();
     },

@@ -56,6 +56,7 @@ const ROUNDS = 3;
 const MOST = 2;
 const PEOPLE = 60;
 const ADDRESSES = 8;
+const MANY_ROOMS = 60;
 
 const HELP = `npm run attack -- overload [--only NAME,NAME] [--rounds NUMBER] [--label NAME] [--beside LABEL]
 
@@ -148,7 +149,7 @@ function fileOf(label: string): string {
   return join(folder, `overload-${label}.json`);
 }
 
-/** Makes a room with 240 long messages, and one with 3,000. */
+/** Makes a room with 240 long messages, one with 3,000, and many with a long one each. */
 async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> {
   const author = await person();
   const log = new Log(admin, keys, {
@@ -162,9 +163,15 @@ async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> 
     keys,
     new Members(admin, keys, { serverId: "attack", relayChannel: "rooms" }),
   );
-  const rooms = { heavy: "", long: "" };
+  const long = "€".repeat(4_000);
+  const rooms: Order["rooms"] = { heavy: "", long: "", many: [] };
+  for (let count = 1; count <= MANY_ROOMS; count += 1) {
+    const id = await store.create(`many ${count}`, author.id);
+    await log.load(id, [{ from: author.id, message: long, date: Date.now() - 1e7 }]);
+    rooms.many.push(id);
+  }
   for (const [name, messages, text] of [
-    ["heavy", 240, "€".repeat(4_000)],
+    ["heavy", 240, long],
     ["long", 3_000, "a sentence as people write them in a chat, of some length but not too long"],
   ] as const) {
     const id = await store.create(name, author.id);
@@ -191,9 +198,10 @@ async function gatherFlooders(
   rooms: Order["rooms"],
 ): Promise<Pick<Order, "people" | "addresses">> {
   const people: Person[] = await Promise.all(Array.from({ length: PEOPLE }, () => person()));
-  for (const { id } of people) {
-    await admin.sadd(keys.userRooms(id), rooms.heavy, rooms.long);
-    for (const room of [rooms.heavy, rooms.long])
+  for (const [index, { id }] of people.entries()) {
+    const theirs = [rooms.heavy, rooms.long, ...(index < 5 ? rooms.many : [])];
+    await admin.sadd(keys.userRooms(id), ...theirs);
+    for (const room of theirs)
       await new Members(admin, keys, { serverId: "attack", relayChannel: "rooms" }).join(room, id);
   }
   const owner = { username: `owner${(owners += 1)}`, password: OWNERS_PASSWORD };

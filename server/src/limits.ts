@@ -337,7 +337,16 @@ export const BOUNDS = {
     why: "the charge for such a call, and again for each 300 messages that it reads (1 ms at most)",
   },
   transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others have their turn" },
-  roomsAtOnce: { value: 50, unit: "rooms", why: "of a list that are read concurrently" },
+  roomsAtOnce: {
+    value: 8,
+    unit: "rooms",
+    why: "of a list that are read concurrently: each may bring a long message",
+  },
+  listTurn: {
+    value: 65_536,
+    unit: "bytes",
+    why: "of a list that become JSON in one turn: about a millisecond",
+  },
   roomsOfUser: { value: 1_000, unit: "rooms", why: "that a user may be in by creating or joining them" },
   sessionCookies: {
     value: 32,

@@ -3,6 +3,7 @@ import { IncomingMessage, ServerResponse, type RequestListener } from "node:http
 import { Socket } from "node:net";
 import { parse } from "node:querystring";
 import { pipeline } from "node:stream/promises";
+import { setImmediate } from "node:timers/promises";
 import express, { Router, type ErrorRequestHandler, type Request, type Response } from "express";
 import expressStaticGzip from "express-static-gzip";
 import helmet from "helmet";
@@ -463,6 +464,21 @@ async function readPage(
   );
 }
 
+/** A list as JSON, made in several turns of the event loop: a long one at once would keep everybody else waiting. */
+async function inTurns(list: readonly object[]): Promise<Buffer> {
+  const parts = [Buffer.from("[")];
+  let bytes = 0;
+  for (const [index, one] of list.entries()) {
+    const part = Buffer.from(`${index > 0 ? "," : ""}${JSON.stringify(one)}`);
+    parts.push(part);
+    bytes += part.length;
+    if (bytes <= BOUNDS.listTurn.value) continue;
+    bytes = 0;
+    await setImmediate();
+  }
+  return Buffer.concat([...parts, Buffer.from("]")]);
+}
+
 /** A page of names with this text: refused under load, and charged by how many names are searched. */
 async function search(
   { chat, throttle, load }: RestParts,
@@ -672,9 +688,14 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/rooms", async (_request, response) => {
     const user = demandUser(response);
     const most = BOUNDS.messageKb.value * (await chat.rooms.count(user.id));
-    const read = () => chat.rooms.list(user);
+    const read = async () => {
+      const rooms = await chat.rooms.list(user);
+      return { count: rooms.length, json: await inTurns(rooms) };
+    };
     // A room takes four commands, and brings its last message.
-    response.json(await listed(parts, user, read, ({ length }) => 2 * length, most));
+    const cost = ({ count, json }: { count: number; json: Buffer }) => 2 * count + json.length / 1_024;
+    const { json } = await listed(parts, user, read, cost, most);
+    response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": json.length }).end(json);
   });
   // ?after=&size= -> all open rooms, and my invite rooms: `[{id,kind,name,members,joined}]`
   // ?q=&after=&size= -> the same rooms by any part of their name, in the form of `GET /api/users?q=`

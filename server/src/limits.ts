@@ -342,6 +342,7 @@ export const BOUNDS = {
     unit: "rooms",
     why: "of a list that are read concurrently: each may bring a long message",
   },
+  headsAtOnce: { value: 50, unit: "rooms", why: "of which a search reads concurrently where they end" },
   listTurn: {
     value: 65_536,
     unit: "bytes",

@@ -81,8 +81,8 @@ async function placesOf(
 ): Promise<Place[]> {
   const size = Math.max(5, Math.min(50, Math.floor(2_000 / roomIds.length)));
   const places: Place[] = [];
-  for (let at = 0; at < roomIds.length; at += BOUNDS.roomsAtOnce.value) {
-    const some = roomIds.slice(at, at + BOUNDS.roomsAtOnce.value);
+  for (let at = 0; at < roomIds.length; at += BOUNDS.headsAtOnce.value) {
+    const some = roomIds.slice(at, at + BOUNDS.headsAtOnce.value);
     const heads = await Promise.all(some.map((roomId) => log.position(roomId)));
     for (const [index, roomId] of some.entries()) {
       const { seq, date } = heads[index]!;

@@ -41,6 +41,7 @@ import {
 } from "../protocol.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import type { StoredInvite } from "../store/invites.ts";
+import { listJson, type Json } from "../store/log.ts";
 import { accountRoutes } from "./accounts.ts";
 import { refusalOf, toFailure } from "./failure.ts";
 import {
@@ -465,18 +466,23 @@ async function readPage(
 }
 
 /** A list as JSON, made in several turns of the event loop: a long one at once would keep everybody else waiting. */
-async function inTurns(list: readonly object[]): Promise<Buffer> {
-  const parts = [Buffer.from("[")];
+async function inTurns(list: readonly object[]): Promise<Json> {
+  const parts: Buffer[] = [];
   let bytes = 0;
-  for (const [index, one] of list.entries()) {
-    const part = Buffer.from(`${index > 0 ? "," : ""}${JSON.stringify(one)}`);
+  for (const one of list) {
+    const part = Buffer.from(JSON.stringify(one));
     parts.push(part);
     bytes += part.length;
     if (bytes <= BOUNDS.listTurn.value) continue;
     bytes = 0;
     await setImmediate();
   }
-  return Buffer.concat([...parts, Buffer.from("]")]);
+  return listJson("[", parts, "]");
+}
+
+function sendJson(response: Response, json: Json): void {
+  const length = Buffer.byteLength(json);
+  response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": length }).end(json);
 }
 
 /** A page of names with this text: refused under load, and charged by how many names are searched. */
@@ -693,9 +699,10 @@ function api(parts: RestParts, proxies: Proxies): Router {
       return { count: rooms.length, json: await inTurns(rooms) };
     };
     // A room takes four commands, and brings its last message.
-    const cost = ({ count, json }: { count: number; json: Buffer }) => 2 * count + json.length / 1_024;
+    const cost = ({ count, json }: { count: number; json: Json }) =>
+      2 * count + Buffer.byteLength(json) / 1_024;
     const { json } = await listed(parts, user, read, cost, most);
-    response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": json.length }).end(json);
+    sendJson(response, json);
   });
   // ?after=&size= -> all open rooms, and my invite rooms: `[{id,kind,name,members,joined}]`
   // ?q=&after=&size= -> the same rooms by any part of their name, in the form of `GET /api/users?q=`
@@ -885,9 +892,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/rooms/:id/messages", async (request, response) => {
     const user = demandUser(response);
     const roomId = roomIdOf(request);
-    await readPage(parts, user, roomId, request.query, (page) => {
-      response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": page.length }).end(page);
-    });
+    await readPage(parts, user, roomId, request.query, (page) => sendJson(response, page));
   });
   // -> the whole history as one HTML file
   router.get("/rooms/:id/transcript", async (request, response) => {

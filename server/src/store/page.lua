@@ -14,16 +14,12 @@ end
 repeat
   local wanted = math.min(SLICE, most + 1 - #reply)
   local slice = read(wanted)
-  for index, row in ipairs(slice) do
-    if bytes > size then
-      reply[1] = 1
-      return reply
+  for _, row in ipairs(slice) do
+    if bytes <= size then
+      reply[#reply + 1] = row
+      bytes = bytes + #row
     end
-    reply[#reply + 1] = row
-    bytes = bytes + #row
   end
 until #slice < wanted or #reply > most or bytes > size
-if #reply > most or bytes > size then
-  reply[1] = #read(1)
-end
+reply[1] = #read(1)
 return reply

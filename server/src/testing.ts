@@ -4,6 +4,8 @@ import { createConnection, createServer, type AddressInfo, type Socket as TcpSoc
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import { io, type Socket } from "socket.io-client";
@@ -453,4 +455,11 @@ export async function serverProcess(env: Record<string, string>, files?: number)
       return child.ended;
     },
   };
+}
+
+/** V8's collections of garbage: of the whole heap, and of the young generation alone. */
+export function garbage(): { collectAll: () => void; collectYoung: () => void } {
+  setFlagsFromString("--expose-gc");
+  const gc = runInNewContext("gc") as (how?: { type: "minor" }) => void;
+  return { collectAll: () => gc(), collectYoung: () => gc({ type: "minor" }) };
 }

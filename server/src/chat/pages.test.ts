@@ -1,12 +1,10 @@
 import { setImmediate } from "node:timers/promises";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readConfig } from "../config.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Failure, Message, Page, Room } from "../protocol.ts";
 import { Log } from "../store/log.ts";
-import { PATIENCE_MS, both, person, replicas, unwrap, type House, type Person } from "../testing.ts";
+import { PATIENCE_MS, both, garbage, person, replicas, unwrap, type House, type Person } from "../testing.ts";
 
 let house: House;
 let ann: Person;
@@ -267,21 +265,20 @@ describe("V8 frees what was read before it collects the whole heap:", () => {
     ["a page", (count) => log.pageJson(id, { size: 100, before: Date.now() + count })],
     ["what follows a cursor", (count) => log.syncJson({ roomId: id, seq: 0, date: count })],
   ])("%s", async (_, read) => {
-    setFlagsFromString("--expose-gc");
-    const gc = runInNewContext("gc") as (how?: { type: "minor" }) => void;
+    const { collectAll, collectYoung } = garbage();
     const bytes = Buffer.byteLength(await read(0));
     expect(bytes).toBeGreaterThan(BOUNDS.pageBytes.value);
     // What is new while the whole heap is collected is old from then on.
     const reading = read(1);
-    gc();
+    collectAll();
     await reading;
     const before = process.memoryUsage().arrayBuffers;
     for (let count = 2; count < COUNT; count += 1) {
       await read(count);
-      gc({ type: "minor" });
+      collectYoung();
       await setImmediate();
     }
-    gc({ type: "minor" });
+    collectYoung();
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan((bytes * COUNT) / 2);
   });
 });

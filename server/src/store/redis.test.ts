@@ -3,13 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { Cluster } from "ioredis";
 import { pino } from "pino";
 import { expect, it } from "vitest";
 import { connectRedis, defineScript } from "./redis.ts";
-import { ownRedis } from "../testing.ts";
+import { garbage, ownRedis } from "../testing.ts";
 
 const silent = pino({ level: "silent" });
 
@@ -66,8 +64,7 @@ it("replies of commands and scripts are freed before the whole heap is collected
   const get = defineScript(client, pathToFileURL(file).href, true);
   const BYTES = 200_000;
   const TIMES = 50;
-  setFlagsFromString("--expose-gc");
-  const collect = runInNewContext("gc") as (how: { type: "minor" }) => void;
+  const { collectYoung } = garbage();
   /** How many bytes more are in use after long replies, although the young generation was collected after each. */
   async function leftBy(read: () => Promise<unknown>): Promise<number> {
     const before = process.memoryUsage().arrayBuffers;
@@ -75,7 +72,7 @@ it("replies of commands and scripts are freed before the whole heap is collected
       const { length } = (await read()) as Buffer;
       expect(length).toBe(BYTES);
       await setImmediate();
-      collect({ type: "minor" });
+      collectYoung();
     }
     return process.memoryUsage().arrayBuffers - before;
   }

@@ -166,6 +166,46 @@ describe("a disabled account with an open connection that was not told", () => {
   });
 });
 
+describe("somebody who is barred while a direct room is shown to them", () => {
+  it("hears nothing that is said there after that", async () => {
+    let direct = "";
+    let bar: (() => Promise<unknown>) | undefined;
+    let barred: Promise<unknown> | undefined;
+    const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+      const text = chunk.toString("latin1");
+      if (from === "redis")
+        return Buffer.from(text.replaceAll('"type":"account"', '"type":"unheard"'), "latin1");
+      // The page of a room that is shown.
+      if (bar && text.includes(`byscore\r\n$${direct.length}\r\n${direct}\r\n`)) await (barred ??= bar());
+      return chunk;
+    });
+    const third = await house.addReplica({ REDIS_URL: wire.url });
+    const zoe = await person(both(house)[0], "zoe-shown");
+    const [window, watcher] = [await windowOf(zoe, third), await windowOf(bob, third)];
+    const { id } = (await ann.browser.post<Room>("/api/rooms/private", { userId: zoe.user.id })).body;
+    direct = house.keys.room(id);
+    const hidden = new Promise((resolve) => window.socket.once("hide.room", resolve));
+    bar = async () => {
+      await owner.browser.fetch("PATCH", `/api/admin/users/${zoe.user.id}`, { disabled: true });
+      await hidden;
+      // General is hidden. The same is heard of the direct room, which has nobody yet.
+      await sleep(100);
+    };
+    await ann.say(id, "before");
+    await until(() => barred !== undefined);
+    await barred;
+    // Time to be shown the room, as they must not be.
+    await sleep(200);
+    await ann.say(id, "later");
+    const { message } = await bob.say("0", "later to all");
+    await watcher.hears(message);
+    expect(window.messages.map(({ message: text }) => text)).not.toContain("later");
+    for (const one of [zoe, window, watcher]) one.close();
+    await house.replicas.pop()?.close();
+    await wire.close();
+  });
+});
+
 describe("what is told of a thread", () => {
   it("has an answer that is not deleted as its last, however many after it are", async () => {
     const root = await bob.say("0", "root");

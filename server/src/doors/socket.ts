@@ -36,6 +36,7 @@ import {
   type Message,
   type Failure,
   type React,
+  type Room,
   type RoomId,
   type SendMessage,
   type ServerEvents,
@@ -707,8 +708,10 @@ export class SocketDoor {
     if (here.length === 0) return;
     if ((await this.#chat.rooms.kindOf(id)) === "direct") return this.#showPrivateRoom(here, id);
     await Promise.all(here.map((connection) => this.#attach(connection, [id])));
+    const described = await this.#chat.rooms.describe(id, userId);
+    // Whoever was removed meanwhile was told so already.
     if (here.some((connection) => connection.data.rooms.has(id)))
-      delivery.toUser(userId, "show.room", await this.#chat.rooms.describe(id, userId));
+      delivery.toUser(userId, "show.room", described);
   }
 
   /**
@@ -722,13 +725,19 @@ export class SocketDoor {
     if (!first) return;
     const newcomers = new Set(here.filter((connection) => !connection.data.rooms.has(id)));
     try {
-      await relay.open(id);
-      const described = await this.#chat.rooms.describe(id, first.data.user.id);
-      let messages = await this.#chat.messages.newest(id, LIMITS.page);
-      // Reads again if the relay has passed on more meanwhile; but not endlessly, because a log can lose its tail.
-      for (let tries = 1; tries < SHOW_TRIES && newestSeq(messages) < relay.seq(id); tries += 1) {
+      let described: Room;
+      let messages: Message[];
+      let isCurrent: boolean;
+      let tries = 0;
+      do {
+        await relay.open(id);
+        const known = relay.epoch;
+        described = await this.#chat.rooms.describe(id, first.data.user.id);
         messages = await this.#chat.messages.newest(id, LIMITS.page);
-      }
+        // They may have been removed meanwhile, and the relay does not know these connections yet.
+        isCurrent = !relay.hasChangedSince(id, known);
+        // Reads again if the relay has passed on more meanwhile; but not endlessly, because a log can lose its tail.
+      } while (!isCurrent || (newestSeq(messages) < relay.seq(id) && (tries += 1) < SHOW_TRIES));
       const passedOn = messages.filter(({ seq }) => seq <= relay.seq(id));
       const isBehind = newestSeq(messages) < relay.seq(id);
       for (const connection of here) {

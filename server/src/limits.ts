@@ -307,6 +307,7 @@ export const BOUNDS = {
     unit: "bytes of a room",
     why: "after which no further message is read for a page or a `sync`: about 2 ms",
   },
+  messagesAtOnce: { value: 8, unit: "messages", why: "that are read concurrently, each by its number" },
   messageKb: { value: 12, unit: "KB", why: "the longest message as JSON: a page is charged by it" },
   listedKb: { value: 5_000, unit: "KB", why: "the most that a list of rooms is charged before it is read" },
   searchKb: {

@@ -287,12 +287,14 @@ export type Revision = { rev: number; revHash: string };
 /**
  * Messages oldest first; `more` tells whether the asked direction holds further ones. On pages that were asked for by
  * a message or a moment there is `newer`, and `more` means older ones. The page includes every change up to `rev`,
- * which servers of the previous version omit. `threads`, if asked for: those that begin on the page.
+ * which servers of the previous version omit. `cursor`: of pinned messages, if there are `more`, what asks for them.
+ * `threads`, if asked for: those that begin on the page.
  */
 export type Page = {
   messages: Message[];
   more: boolean;
   newer?: boolean;
+  cursor?: number;
   threads?: Thread[];
 } & Partial<Revision>;
 

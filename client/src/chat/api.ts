@@ -115,8 +115,12 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal, userId?: Us
     changeRoom: (roomId: RoomId, patch: RoomPatch) => call<Room>("PATCH", roomPath(roomId), patch),
     call,
     /** The pinned messages, in the order of pinning. */
-    pins: (roomId: RoomId) =>
-      call<Page>("GET", `${roomPath(roomId)}/messages${queryOf({ pinned: "true", size: LIMITS.page })}`),
+    /** The messages pinned last, in the order of pinning; the cursor of the page before asks for earlier ones. */
+    pins: (roomId: RoomId, cursor: number | undefined) =>
+      call<Page>(
+        "GET",
+        `${roomPath(roomId)}/messages${queryOf({ pinned: "true", cursor, size: LIMITS.pageDefault })}`,
+      ),
   };
 
   /** A Blob is the body itself. */

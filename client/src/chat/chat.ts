@@ -396,10 +396,11 @@ export function createChatClient(world: World) {
       change(message, { do: "pin", on });
     },
 
-    async pins(roomId: RoomId): Promise<readonly Message[]> {
-      const { messages } = await here().api.pins(roomId);
-      here().people.learnFrom(messages);
-      return messages;
+    /** What is pinned in a room, in the order of pinning: the last ones, or those before a page, by its cursor. */
+    async pins(roomId: RoomId, cursor: number | undefined): Promise<Page> {
+      const page = await here().api.pins(roomId, cursor);
+      here().people.learnFrom(page.messages);
+      return page;
     },
 
     // --- Rooms and people ---

@@ -445,6 +445,10 @@ describe("messages", () => {
     "thread=1&pinned=true",
     "pinned=yes",
     "pinned=true&before=1",
+    "pinned=true&cursor=x",
+    "pinned=true&cursor=-1",
+    "cursor=1",
+    "thread=1&cursor=1",
   ])("asked for with %s are refused", async (query) => {
     const { status, body } = await as(mary, "GET", `/api/rooms/0/messages?${query}`);
     expect([status, body.code]).toEqual([400, "invalid"]);

@@ -137,15 +137,21 @@ const pageQuery = z
       .literal("true")
       .transform(() => true as const)
       .optional(),
+    cursor: z
+      .string()
+      .regex(/^\d{1,15}$/, "a cursor")
+      .transform(Number)
+      .optional(),
     threads: z
       .literal("true")
       .transform(() => true as const)
       .optional(),
     size: pageSize(LIMITS.page, LIMITS.pageDefault),
   })
-  .refine(({ before, after, around, at, thread, pinned }) => {
+  .refine(({ before, after, around, at, thread, pinned, cursor }) => {
     const kinds = [around, at, pinned, thread].filter((one) => one !== undefined).length;
     const isBetween = before !== undefined || after !== undefined;
+    if (cursor !== undefined && pinned === undefined) return false;
     return kinds === 0 || (kinds === 1 && (thread !== undefined || !isBetween));
   }, "one kind of page at a time");
 const idsQuery = z
@@ -886,7 +892,8 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // ?at=MS&size= -> the same from this moment on; the newest page if nothing was said since
   // ?thread=SEQ&before=&after=&size= -> the thread of this message: its answers, and before the oldest one the message
   // that they answer; 404 if it is not in the log
-  // ?pinned=true&size= -> the messages pinned last, in the order of pinning
+  // ?pinned=true&cursor=&size= -> the messages pinned last, in the order of pinning; if there were others before, with
+  // `cursor`, which asks for those
   // ?threads=true and any of these -> with `threads` beside: of each message on the page that begins a thread
   // `{seq,count,last:{seq,date,from}}`, without deleted answers
   router.get("/rooms/:id/messages", async (request, response) => {

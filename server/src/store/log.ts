@@ -61,6 +61,8 @@ export type PageCursor = {
   at?: number | undefined;
   thread?: number | undefined;
   pinned?: true | undefined;
+  /** Of pinned messages: where the page before ended. */
+  cursor?: number | undefined;
   /** Whether to tell how many answers are in the threads that begin on the page. */
   threads?: true | undefined;
   size: number;
@@ -69,8 +71,11 @@ export type PageCursor = {
 /** JSON, as a text or as the bytes that Redis has, which are passed on without being read. */
 export type Json = string | Buffer;
 
-/** Rows oldest first; `more`: further ones in the asked direction, or before them; `newer`: newer ones exist. */
-type Rows = { rows: Json[]; more: boolean; newer?: boolean };
+/**
+ * Rows oldest first; `more`: further ones in the asked direction, or before them; `newer`: newer ones exist; `cursor`:
+ * of pinned messages, where further ones begin.
+ */
+type Rows = { rows: Json[]; more: boolean; newer?: boolean; cursor?: number | undefined };
 
 export type Row = Head & { json: string };
 /** A row as it was announced. */
@@ -153,8 +158,6 @@ const ADOPTED_MOST = 5_000;
 const ROOMS_REMEMBERED = 10_000;
 /** How often rows of other programs are adopted before the rest is skipped. */
 const ADOPT_TRIES = 3;
-/** How many rows are read at once where each is read by its number. */
-const PRESENT_AT_ONCE = 8;
 /** So many rows that are no messages are passed over for one page. */
 const PASSED_OVER = 5_000;
 /** Lower dates are in seconds, as the Redis chat demos store them; as ms they would be in 1973 at the latest. */
@@ -509,14 +512,16 @@ export class Log {
     return this.#readOnce(`page ${roomId} ${JSON.stringify(cursor)}`, async () => {
       // Asked first: a later change may be in the rows already, and is then sent again.
       const revision = this.revision(roomId);
-      const [{ rows, more, newer }, { rev, revHash }] = await Promise.all([
+      const [{ rows, more, newer, cursor: next }, { rev, revHash }] = await Promise.all([
         this.#rowsOf(roomId, cursor),
         revision,
       ]);
       const threads = cursor.threads
         ? `,"threads":${JSON.stringify(await this.#threadsOf(roomId, rows))}`
         : "";
-      const whether = `"more":${more}${newer === undefined ? "" : `,"newer":${newer}`}${threads}`;
+      const isNewer = newer === undefined ? "" : `,"newer":${newer}`;
+      const further = next === undefined ? "" : `,"cursor":${next}`;
+      const whether = `"more":${more}${isNewer}${further}${threads}`;
       return toBytes(listJson(`{"messages":[`, rows, `],${whether},"rev":${rev},"revHash":"${revHash}"}`));
     });
   }
@@ -526,7 +531,7 @@ export class Log {
     if (around !== undefined) return this.#around(roomId, around, size);
     if (at !== undefined) return this.#from(roomId, at, size);
     if (thread !== undefined) return this.#thread(roomId, thread, cursor);
-    return pinned ? this.#pinned(roomId, size) : this.#rows(roomId, cursor);
+    return pinned ? this.#pinned(roomId, cursor) : this.#rows(roomId, cursor);
   }
 
   async #around(roomId: RoomId, seq: number, size: number): Promise<Rows> {
@@ -563,8 +568,9 @@ export class Log {
         : await this.#redis.zrangebyscore(thread, `(${after}`, max, ...limit);
     const seqs = found.slice(0, size).map(Number);
     const ended = found.length <= size;
-    const { rows, more } = await this.#present(roomId, after === undefined && ended ? [...seqs, root] : seqs);
-    return { rows: after === undefined ? rows.toReversed() : rows, more: more || !ended };
+    const { rows, read } = await this.#present(roomId, after === undefined && ended ? [...seqs, root] : seqs);
+    const more = !ended || read < seqs.length;
+    return { rows: after === undefined ? rows.toReversed() : rows, more };
   }
 
   /** What is in the threads that begin with one of these rows. */
@@ -583,24 +589,38 @@ export class Log {
     });
   }
 
-  /** The messages pinned last, in the order of pinning. */
-  async #pinned(roomId: RoomId, size: number): Promise<Rows> {
-    const found = await this.#redis.zrevrange(this.#keys.pins(roomId), 0, size);
-    const { rows, more } = await this.#present(roomId, found.slice(0, size).map(Number));
-    return { rows: rows.toReversed(), more: more || found.length > size };
+  /** The messages pinned last, or before those of a page, in the order of pinning. */
+  async #pinned(roomId: RoomId, { size, cursor }: PageCursor): Promise<Rows> {
+    const max = cursor === undefined ? "+inf" : `(${cursor}`;
+    const limit = ["LIMIT", 0, size + 1] as const;
+    const found = await this.#redis.zrevrangebyscore(
+      this.#keys.pins(roomId),
+      max,
+      "-inf",
+      "WITHSCORES",
+      ...limit,
+    );
+    const pins = Array.from({ length: found.length / 2 }, (_, at) => ({
+      seq: Number(found[2 * at]),
+      rev: Number(found[2 * at + 1]),
+    }));
+    const some = pins.slice(0, size).map(({ seq }) => seq);
+    const { rows, read } = await this.#present(roomId, some);
+    const more = read < pins.length;
+    return { rows: rows.toReversed(), more, cursor: more ? pins[read - 1]?.rev : undefined };
   }
 
-  /** The first rows of those numbers that exist: fewer where they are long. `more`: whether there are more. */
-  async #present(roomId: RoomId, seqs: number[]): Promise<Rows> {
+  /** The first rows of those numbers that exist: fewer where they are long. `read`: how many numbers were looked up. */
+  async #present(roomId: RoomId, seqs: number[]): Promise<{ rows: string[]; read: number }> {
     const rows: string[] = [];
     let read = 0;
     while (read < seqs.length && bytesOf(rows) <= BOUNDS.pageBytes.value) {
-      const some = seqs.slice(read, read + PRESENT_AT_ONCE);
+      const some = seqs.slice(read, read + BOUNDS.messagesAtOnce.value);
       const found = await Promise.all(some.map((seq) => this.#rowOf(roomId, seq)));
       rows.push(...found.filter((row) => row !== null));
       read += some.length;
     }
-    return { rows, more: read < seqs.length };
+    return { rows, read };
   }
 
   /** The room's last change. */

@@ -1,58 +1,34 @@
 import type { Message, RoomId } from "@hubbub/server/protocol";
-import { useCallback, useEffect, useRef, useState } from "react";
-import { wordsOf } from "../../chat/api.ts";
+import { useCallback } from "react";
 import { nameIn } from "../../chat/state/people.ts";
-import { useOverlays } from "../overlays.ts";
+import { MessagesDialog } from "../finding/MessagesDialog.tsx";
 import { useWays } from "../rooms/useWays.ts";
 import { showWhen, useClock } from "../time.ts";
-import { Dialog } from "../ui/Dialog.tsx";
-import { Spinner } from "../ui/Spinner.tsx";
 import { useAsChanged, useChat, useClient } from "../useChat.ts";
-import { useAtReturn, useKnown } from "../useKnown.ts";
 import css from "./Pins.module.css";
 import { useLine } from "./Quote.tsx";
-
-const NONE: readonly Message[] = [];
 
 /** A room's pinned messages, the last one pinned first, each with a link to it. */
 export function Pins({ roomId }: { roomId: RoomId }) {
   const chat = useClient();
-  const { close } = useOverlays();
-  const [pins, setPins] = useState<readonly Message[] | null>(null);
-  const [fault, setFault] = useState<string | null>(null);
-  const known = useKnown(pins ?? NONE).filter(({ pinned }) => pinned !== undefined);
-  const shown = useRef(true);
-  const load = useCallback(() => {
-    chat.pins(roomId).then(
-      (found) => shown.current && setPins(found.toReversed()),
-      (error: unknown) => shown.current && setFault(wordsOf(error)),
-    );
-  }, [chat, roomId]);
-  useAtReturn(load);
-
-  useEffect(() => {
-    shown.current = true;
-    load();
-    return () => {
-      shown.current = false;
-    };
-  }, [load]);
-
+  const read = useCallback(
+    async (cursor: number | undefined) => {
+      const page = await chat.pins(roomId, cursor);
+      return { messages: page.messages.toReversed(), next: page.cursor };
+    },
+    [chat, roomId],
+  );
   return (
-    <Dialog title="Pinned messages" onClose={close}>
-      {fault !== null && <p role="alert">{fault}</p>}
-      {pins === null && fault === null && <Spinner label="Loading pinned messages" />}
-      {pins !== null && known.length === 0 && (
-        <p>Nothing is pinned here yet. Pin what everybody should find again.</p>
-      )}
-      <ul className={css.pins}>
-        {known.map((message) => (
-          <li key={message.seq}>
-            <Pin message={message} />
-          </li>
-        ))}
-      </ul>
-    </Dialog>
+    <MessagesDialog
+      key={roomId}
+      title="Pinned messages"
+      className={css.pins}
+      read={read}
+      belongs={({ pinned }) => pinned !== undefined}
+      empty="Nothing is pinned here yet. Pin what everybody should find again."
+    >
+      {(message) => <Pin message={message} />}
+    </MessagesDialog>
   );
 }
 

@@ -1,51 +1,41 @@
 import type { Message } from "@hubbub/server/protocol";
-import { useCallback, useEffect, useRef, useState } from "react";
-import { wordsOf } from "../../chat/api.ts";
+import { useCallback } from "react";
 import { cut } from "../../chat/cut.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
-import { useOverlays } from "../overlays.ts";
+import { MessagesDialog } from "../finding/MessagesDialog.tsx";
 import { titleOf } from "../rooms/titles.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { showFull, showWhen, useClock } from "../time.ts";
-import { Button } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
-import { Dialog } from "../ui/Dialog.tsx";
-import { Fault } from "../ui/Fault.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
-import { Spinner } from "../ui/Spinner.tsx";
 import { useSaid } from "../useBlocks.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
-import { useAtReturn, useKnown } from "../useKnown.ts";
 import css from "./Mentions.module.css";
 
 const TEXT_MOST = 300;
 
 /** The messages that mention this user in all their rooms, newest first, each with a link to it. */
 export function Mentions() {
-  const { close } = useOverlays();
+  const chat = useClient();
   const rooms = useChat((now) => now.rooms);
-  const { messages: all, more, state, fault, load } = useMentions();
-  const messages = useKnown(all).filter((message) => rooms?.has(message.roomId));
+  const read = useCallback(
+    async (before: number | undefined) => {
+      const { messages, more } = await chat.mentions(before);
+      return { messages, next: more ? messages.at(-1)?.date : undefined };
+    },
+    [chat],
+  );
   return (
-    <Dialog title="Mentions" onClose={close}>
-      {messages.length > 0 && (
-        <ul className={css.mentions}>
-          {messages.map((message) => (
-            <li key={`${message.roomId} ${message.seq}`}>
-              <Mention message={message} />
-            </li>
-          ))}
-        </ul>
-      )}
-      {state === "loading" && <Spinner label="Loading mentions" />}
-      {state === "idle" && messages.length === 0 && (
-        <p>Nobody has named you yet. What is said with your name after an @ is found here.</p>
-      )}
-      {fault !== null && <Fault>{fault}</Fault>}
-      {state === "failed" && <Button onClick={() => void load()}>Try again</Button>}
-      {state === "idle" && more && <Button onClick={() => void load()}>Show older ones</Button>}
-    </Dialog>
+    <MessagesDialog
+      title="Mentions"
+      className={css.mentions}
+      read={read}
+      belongs={({ roomId }) => rooms?.has(roomId) === true}
+      empty="Nobody has named you yet. What is said with your name after an @ is found here."
+    >
+      {(message) => <Mention message={message} />}
+    </MessagesDialog>
   );
 }
 
@@ -87,62 +77,4 @@ function Mention({ message: found }: { message: Message }) {
       </span>
     </button>
   );
-}
-
-type State = "loading" | "idle" | "failed";
-
-/** The list, loaded in pages from the newest one on. */
-function useMentions() {
-  const chat = useClient();
-  const [messages, setMessages] = useState<readonly Message[]>([]);
-  const [more, setMore] = useState(true);
-  const [state, setState] = useState<State>("loading");
-  const [fault, setFault] = useState<string | null>(null);
-  const shown = useRef(true);
-  /** How often the list was begun: an older page follows only the list for which it was asked. */
-  const begun = useRef(0);
-  const before = messages.at(-1)?.date;
-
-  const load = useCallback(async () => {
-    const asked = begun.current;
-    const isOver = () => !shown.current || begun.current !== asked;
-    setState("loading");
-    setFault(null);
-    try {
-      const page = await chat.mentions(before);
-      if (isOver()) return;
-      setMessages((known) => [...known, ...page.messages]);
-      setMore(page.more);
-      setState("idle");
-    } catch (error) {
-      if (isOver()) return;
-      setFault(wordsOf(error));
-      setState("failed");
-    }
-  }, [chat, before]);
-
-  const first = useRef(load);
-  useEffect(() => {
-    shown.current = true;
-    void first.current();
-    return () => {
-      shown.current = false;
-    };
-  }, []);
-  useAtReturn(
-    useCallback(() => {
-      async function begin() {
-        const page = await chat.mentions(undefined);
-        if (!shown.current) return;
-        begun.current += 1;
-        setMessages(page.messages);
-        setMore(page.more);
-        setState("idle");
-        setFault(null);
-      }
-      // The next return asks once more.
-      begin().catch(() => {});
-    }, [chat]),
-  );
-  return { messages, more, state, fault, load };
 }

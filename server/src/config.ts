@@ -267,7 +267,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
  */
 export function isOfKubernetes(name: string, value: string): boolean {
   return (
-    /_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)$/.test(name) ||
+    /_(?:SERVICE_HOST$|SERVICE_PORT(?:_|$)|PORT_\d+_(?:TCP|UDP|SCTP)(?:_|$))/.test(name) ||
     (name.endsWith("_PORT") && /^(?:tcp|udp|sctp):\/\//.test(value))
   );
 }

@@ -200,6 +200,7 @@ export const TURNS = {
     why: "a page, a list, a joined room, a search for names or a `sync`, some milliseconds; has its own count",
   },
   find: { units: 2, why: "one read of a search among messages, about a millisecond; has its own count" },
+  rooms: { units: 1, why: "some more rooms of a list, half a millisecond; has its own count" },
   handshake: {
     units: 100,
     why: "some milliseconds, and thousands may come at once: only when there is time",
@@ -339,9 +340,9 @@ export const BOUNDS = {
   },
   transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others have their turn" },
   roomsAtOnce: {
-    value: 8,
+    value: 4,
     unit: "rooms",
-    why: "of a list that are read concurrently: each may bring a long message",
+    why: "of a list that are read at once, in one turn of the loop: each may bring a long message",
   },
   headsAtOnce: { value: 50, unit: "rooms", why: "of which a search reads concurrently where they end" },
   listTurn: {

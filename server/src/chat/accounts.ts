@@ -397,8 +397,9 @@ export class Accounts {
       kb: 1,
     };
     let comma = "";
+    const choices = await rooms.choices(user.id);
     for (const roomId of ids) {
-      const state = await unlessWrongType(rooms.state(roomId, user.id), null);
+      const state = await unlessWrongType(rooms.state(roomId, user.id, choices), null);
       if (state === null) continue;
       const { id, kind, name, userIds, read, notify, folded, favourite, hidden } = state;
       const chosen = { ...(notify && { notify }), folded, favourite, hidden };

@@ -125,6 +125,24 @@ describe("a mention", () => {
     expect((await ben.browser.get("/api/mentions?before=x")).status).toBe(400);
   });
 
+  it("with a long text makes its page end after 128 KiB, and the next ones hold the rest", async () => {
+    const said: Message[] = [];
+    for (let number = 0; number < 25; number += 1)
+      said.push(await ann.say(roomId, `@ben.b ${"長".repeat(3_900)} ${number}`));
+    const paged: number[] = [];
+    const sizes: number[] = [];
+    for (let before = ""; paged.length < said.length;) {
+      const { body } = await ben.browser.get<Mentions>(`/api/mentions?size=100${before}`);
+      const own = body.messages.filter(({ seq }) => seq >= said[0]!.seq);
+      expect(body.more || own.length < body.messages.length).toBe(true);
+      paged.push(...own.map(({ seq }) => seq));
+      sizes.push(own.length);
+      before = `&before=${body.messages.at(-1)?.date}`;
+    }
+    expect(paged).toEqual(said.map(({ seq }) => seq).toReversed());
+    expect(sizes.slice(0, 2)).toEqual([12, 12]);
+  });
+
   it("of the room is one entry for everybody, counts once beside their names, and is none in code", async () => {
     await clear(ben);
     const keysOfRoom = () => house.redis.keys(house.keys.meta(roomId).replace(/meta$/, "*"));

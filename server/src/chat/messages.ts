@@ -15,7 +15,15 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
-import { headOf, unanswered, type Json, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
+import {
+  headOf,
+  parseRow,
+  unanswered,
+  type Json,
+  type Log,
+  type NewMessage,
+  type PageCursor,
+} from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Settings } from "../store/settings.ts";
 import { demand, may, refused, roleIn } from "./access.ts";
@@ -226,17 +234,20 @@ export class ChatMessages {
   }
 
   /**
-   * Messages that mention this user in their rooms, newest first, before a date; whether there are more; and how many
-   * were looked at, some of them their own. May have more than `size`: those of one moment, in several rooms, come
-   * together, because the next page begins before it.
+   * Messages that mention this user in their rooms, each as JSON, newest first, before a date; whether there are more;
+   * and how many were looked at, some of them their own. Ends as a page does. May have more than `size`: those of one
+   * moment, in several rooms, come together, because the next page begins before it. Awaits `turn` before it reads
+   * further rooms.
    */
   async listMentions(
     user: User,
     { before, size }: { before?: number | undefined; size: number },
-  ): Promise<{ messages: Message[]; more: boolean; looked: number }> {
+    turn: () => Promise<void> | undefined,
+  ): Promise<{ messages: Json[]; more: boolean; looked: number }> {
     const roomIds = await this.#rooms.areTheirs(user.id, await this.#members.of(user.id));
     let looked = 0;
-    type Rest = { roomId: RoomId; since: number; seqs: number[]; below?: number; next: Message | undefined };
+    type Next = { date: number; json: Json };
+    type Rest = { roomId: RoomId; since: number; seqs: number[]; below?: number; next: Next | undefined };
     const rests: Rest[] = [];
     const read = async (rest: Rest, top: { before?: number; below?: number }) => {
       const { seqs, below } = await this.#log.mentions(rest.roomId, user.id, {
@@ -254,15 +265,18 @@ export class ChatMessages {
       while (rest.next === undefined) {
         const seq = rest.seqs.shift();
         if (seq !== undefined) {
-          const message = await this.#log.at(rest.roomId, seq);
+          const json = await this.#log.rowAt(rest.roomId, seq);
           looked += 1;
-          if (message && isTold(message, user.id) && message.date < (before ?? Infinity)) rest.next = message;
+          const message = json && parseRow(json);
+          if (message && isTold(message, user.id) && message.date < (before ?? Infinity))
+            rest.next = { date: message.date, json };
         } else if (rest.below === undefined) break;
         else await read(rest, { below: rest.below });
       }
       return rest;
     };
     for (let start = 0; start < roomIds.length; start += BOUNDS.roomsAtOnce.value) {
+      if (start > 0) await turn();
       const some = roomIds.slice(start, start + BOUNDS.roomsAtOnce.value).map(async (roomId) => {
         const since = await this.#rooms.calledSince(roomId, user.id);
         const rest: Rest = { roomId, since, seqs: [], next: undefined };
@@ -271,7 +285,10 @@ export class ChatMessages {
       });
       rests.push(...(await Promise.all(some)));
     }
-    const messages: Message[] = [];
+    const messages: Json[] = [];
+    const shown = new Set<RoomId>();
+    let bytes = 0;
+    let last: number | undefined;
     let more: boolean;
     for (;;) {
       let newest: Rest | undefined;
@@ -279,15 +296,18 @@ export class ChatMessages {
         if (rest.next && rest.next.date > (newest?.next?.date ?? -Infinity)) newest = rest;
       }
       more = newest?.next !== undefined;
-      const isFull = messages.length >= size && newest?.next?.date !== messages.at(-1)?.date;
-      if (newest?.next === undefined || isFull) break;
-      messages.push(newest.next);
+      const isFull = messages.length >= size || bytes > BOUNDS.pageBytes.value;
+      if (newest?.next === undefined || (isFull && newest.next.date !== last)) break;
+      const { date, json } = newest.next;
+      messages.push(json);
+      shown.add(newest.roomId);
+      bytes += Buffer.byteLength(json);
+      last = date;
       await advance(newest);
     }
     // Who was removed meanwhile reads nothing that was said afterwards.
-    const shown = [...new Set(messages.map(({ roomId }) => roomId))];
-    const isWhole = (await this.#rooms.areTheirs(user.id, shown)).length === shown.length;
-    return isWhole ? { messages, more, looked } : this.listMentions(user, { before, size });
+    const isWhole = (await this.#rooms.areTheirs(user.id, [...shown])).length === shown.size;
+    return isWhole ? { messages, more, looked } : this.listMentions(user, { before, size }, turn);
   }
 
   /** What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's. */

@@ -1,4 +1,5 @@
 import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
 import {
   type AuditEntry,
   type NewReport,
@@ -8,7 +9,7 @@ import {
   type User,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
-import type { Log } from "../store/log.ts";
+import { withField, type Json, type Log } from "../store/log.ts";
 import type { Reports } from "../store/reports.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { Users } from "./users.ts";
@@ -39,14 +40,17 @@ export class ChatReports {
     await this.#reports.add(roomId, seq, user.id, reason);
   }
 
-  /** The reports of a room, for its moderators; newest first. */
-  async ofRoom(user: User, roomId: RoomId, size: number): Promise<Report[]> {
+  /** The reports of a room, each as JSON, for its moderators; newest first. */
+  async ofRoom(user: User, roomId: RoomId, size: number): Promise<Json[]> {
     await this.#rooms.demand(user, roomId, "review");
     return this.#described(await this.#reports.list(roomId, size));
   }
 
-  /** The open reports of all rooms, for admins, who can read what is reported in private rooms no other way. */
-  async all(user: User, size: number): Promise<Report[]> {
+  /**
+   * The open reports of all rooms, each as JSON, for admins, who can read what is reported in private rooms no other
+   * way.
+   */
+  async all(user: User, size: number): Promise<Json[]> {
     await this.demandAdmin(user);
     return this.#described(await this.#reports.list(null, size));
   }
@@ -90,11 +94,15 @@ export class ChatReports {
     if (role === "user" || disabled) throw new ChatError("not_found", "There is nothing here.");
   }
 
-  async #described(reports: StoredReport[]): Promise<Report[]> {
-    const messages = await Promise.all(reports.map(({ roomId, seq }) => this.#log.at(roomId, seq)));
-    return reports.flatMap((report, index) => {
-      const message = messages[index];
-      return message ? [{ ...report, message }] : [];
-    });
+  async #described(reports: StoredReport[]): Promise<Json[]> {
+    const described: Json[] = [];
+    for (let start = 0; start < reports.length; start += BOUNDS.messagesAtOnce.value) {
+      const some = reports.slice(start, start + BOUNDS.messagesAtOnce.value).map(async (report) => {
+        const row = await this.#log.rowAt(report.roomId, report.seq);
+        return row === null ? [] : withField(report, "message" satisfies keyof Report, row);
+      });
+      described.push(...(await Promise.all(some)).flat());
+    }
+    return described;
   }
 }

@@ -21,9 +21,18 @@ import {
 import type { Audit } from "../store/audit.ts";
 import type { Picked } from "../store/ids.ts";
 import { keepsRecords } from "../store/kinds.ts";
-import { joinedJson, unknownRoom, type Json, type Log, type MemberRecord } from "../store/log.ts";
+import {
+  headOf,
+  joinedJson,
+  parseRow,
+  unknownRoom,
+  withField,
+  type Json,
+  type Log,
+  type MemberRecord,
+} from "../store/log.ts";
 import { tooManyRooms, type Entry, type Guard, type Members } from "../store/members.ts";
-import type { Facts, Rooms } from "../store/rooms.ts";
+import type { Choices, Facts, Rooms } from "../store/rooms.ts";
 import { demand, roleIn, type Action, type Situation } from "./access.ts";
 import { unknownUser, type Users } from "./users.ts";
 
@@ -104,25 +113,32 @@ export class ChatRooms {
     return this.#members.count(userId);
   }
 
-  /** The user's rooms, General first, then by their newest message. */
-  async list(user: User): Promise<Room[]> {
-    const [ids, { role }] = await Promise.all([this.#members.of(user.id), this.#users.accountOf(user.id)]);
-    const rooms: Room[] = [];
-    // A few at a time: Redis and this process must serve others in between.
+  /**
+   * The user's rooms, each as JSON, General first, then by their newest message. A few are read at a time, and `turn` is
+   * awaited before each further read: Redis and this process must serve others in between.
+   */
+  async list(user: User, turn: () => Promise<void> | undefined): Promise<Json[]> {
+    const [ids, choices, { role }] = await Promise.all([
+      this.#members.of(user.id),
+      this.#rooms.choices(user.id),
+      this.#users.accountOf(user.id),
+    ]);
+    const rooms: { date: number; json: Json }[] = [];
     for (let start = 0; start < ids.length; start += BOUNDS.roomsAtOnce.value) {
+      if (start > 0) await turn();
       const some = ids.slice(start, start + BOUNDS.roomsAtOnce.value);
       const seen = some.map((id) =>
-        this.#seen(id, user.id, role).catch((error) => this.#passOver(id, error)),
+        this.#seen(id, user.id, choices, role).catch((error) => this.#passOver(id, error)),
       );
-      for (const { room, record } of (await Promise.all(seen)).flat()) {
+      for (const { room, last, date, record } of (await Promise.all(seen)).flat()) {
         // The list is an index, which a removal that was cut short may have left behind.
         const isTheirs = record !== null || !keepsRecords(room.id);
-        if (isTheirs || (await this.#members.mendList(user.id, room.id))) rooms.push(room);
+        if (!isTheirs && !(await this.#members.mendList(user.id, room.id))) continue;
+        const json = withField(room, "last", last ?? "null");
+        rooms.push({ date: room.kind === "everyone" ? Infinity : date, json });
       }
     }
-    return rooms.toSorted((a, b) =>
-      a.kind === "everyone" ? -1 : b.kind === "everyone" ? 1 : (b.last?.date ?? 0) - (a.last?.date ?? 0),
-    );
+    return rooms.toSorted((a, b) => b.date - a.date).map(({ json }) => json);
   }
 
   /** One room that somebody has damaged does not keep its people from all others. Throws any other error. */
@@ -135,25 +151,37 @@ export class ChatRooms {
 
   /** A room as this user sees it. Throws `not_found` if they are not in it, unless they see it as an admin. */
   async describe(roomId: RoomId, userId: UserId): Promise<Room> {
-    const { room, record, server } = await this.#seen(roomId, userId);
+    const { room, last, record, server } = await this.#seen(
+      roomId,
+      userId,
+      await this.#rooms.choices(userId),
+    );
     if (roleIn(room.kind, standingOf(roomId, record, true), server) === null) throw unknownRoom();
-    return room;
+    return { ...room, last: last === null ? null : parseRow(last) };
   }
 
+  /** `last`: the newest message as Redis has it, in bytes that V8 does not keep; `date`: when it was said. */
   async #seen(
     roomId: RoomId,
     userId: UserId,
+    choices: Choices,
     known?: ServerRole,
-  ): Promise<{ room: Room; record: MemberRecord | null; server: ServerRole }> {
-    const [last, state, server] = await Promise.all([
-      this.#log.newest(roomId),
-      this.#rooms.state(roomId, userId),
+  ): Promise<{
+    room: Omit<Room, "last">;
+    last: Json | null;
+    date: number;
+    record: MemberRecord | null;
+    server: ServerRole;
+  }> {
+    const [state, server] = await Promise.all([
+      this.#rooms.state(roomId, userId, choices),
       known ?? this.#users.accountOf(userId).then(({ role }) => role),
     ]);
     const {
       kind,
       name,
       userIds,
+      newest,
       seq,
       read,
       deleted: gone,
@@ -167,15 +195,18 @@ export class ChatRooms {
       settings,
       record,
     } = state;
+    const head = newest === null ? null : headOf(newest);
+    // What another program stored is adopted first.
+    const last = newest !== null && head === null ? await this.#log.newest(roomId) : newest;
+    const date = (head ?? (last === null ? null : headOf(last)))?.date ?? 0;
     const standing = record ?? { role: "member" as const };
     const names = userIds ? (await this.#users.find(userIds)).map((one) => one.username) : [name ?? ""];
-    const room: Room = {
+    const room: Omit<Room, "last"> = {
       id: roomId,
       kind,
       names,
       ...(userIds && { userIds }),
       private: kind === "direct",
-      last,
       seq,
       read,
       unread,
@@ -190,7 +221,7 @@ export class ChatRooms {
       ...(standing.mutedUntil !== undefined && { mutedUntil: standing.mutedUntil }),
       ...settings,
     };
-    return { room, record, server };
+    return { room, last, date, record, server };
   }
 
   /**

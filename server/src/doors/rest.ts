@@ -471,24 +471,45 @@ async function readPage(
   );
 }
 
-/** A list as JSON, made in several turns of the event loop: a long one at once would keep everybody else waiting. */
-async function inTurns(list: readonly object[]): Promise<Json> {
-  const parts: Buffer[] = [];
-  let bytes = 0;
+/** Objects as JSON, made in several turns of the event loop: a long list at once would keep everybody else waiting. */
+async function inTurns(list: readonly object[]): Promise<Json[]> {
+  const parts: Json[] = [];
+  let some: string[] = [];
+  let length = 0;
   for (const one of list) {
-    const part = Buffer.from(JSON.stringify(one));
-    parts.push(part);
-    bytes += part.length;
-    if (bytes <= BOUNDS.listTurn.value) continue;
-    bytes = 0;
+    const text = JSON.stringify(one);
+    some.push(text);
+    length += text.length;
+    if (length <= BOUNDS.listTurn.value) continue;
+    parts.push(Buffer.from(some.join(",")));
+    [some, length] = [[], 0];
     await setImmediate();
   }
-  return listJson("[", parts, "]");
+  return some.length > 0 ? [...parts, some.join(",")] : parts;
 }
 
-function sendJson(response: Response, json: Json): void {
-  const length = Buffer.byteLength(json);
-  response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": length }).end(json);
+const kbOf = (json: Json): number => Buffer.byteLength(json) / 1_024;
+
+function sendJson(response: ServerResponse, json: Json): void {
+  response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": Buffer.byteLength(json) }).end(json);
+}
+
+/**
+ * Answers a list that may be long: as `listed`, but sent from within the queue, because what a promise brings to a request
+ * that has waited lives until the whole heap is collected.
+ */
+async function sendListed(
+  { throttle, load }: RestParts,
+  response: Response,
+  read: () => Promise<{ json: Json; kb: number }>,
+  most = 1,
+): Promise<void> {
+  load.demand("history");
+  const { id } = demandUser(response);
+  const before = Math.min(most, BOUNDS.listedKb.value);
+  await throttle.queue("lists", id, async () =>
+    sendJson(response, (await throttle.pay(id, before, read, ({ kb }) => kb)).json),
+  );
 }
 
 /** A page of names with this text: refused under load, and charged by how many names are searched. */
@@ -509,14 +530,14 @@ async function search(
 
 /**
  * A page of messages with this text: refused under load, limited to one of a user and two of a replica at once, and
- * charged by how many messages are read. Ends early if the client has left.
+ * charged by how many messages are read. Ends early if the client has left. Sent as `sendListed` sends.
  */
 async function findMessages(
   { chat, throttle, load }: RestParts,
   user: User,
   query: object,
-  response: ServerResponse,
-): Promise<Hits> {
+  response: Response,
+): Promise<void> {
   const asked = findQuery.parse(query);
   load.demand("history");
   const price = (rows: number) => BOUNDS.findKb.value * (1 + Math.ceil(rows / 300));
@@ -524,13 +545,19 @@ async function findMessages(
     await throttle.turn("find", `find ${user.id}`);
     return !response.destroyed;
   };
-  const look = () => chat.messages.search(user, asked, turn);
-  const { rows: _, ...hits } = await throttle.queue("find", user.id, () =>
-    throttle.queue("finds", "", () =>
-      throttle.pay(user.id, price(BOUNDS.findRows.value), look, ({ rows }) => price(rows)),
-    ),
+  const look = async () => {
+    const { hits, rows, ...rest } = await chat.messages.search(user, asked, turn);
+    const begin = JSON.stringify({ ...rest, hits: [] } satisfies Hits).slice(0, -2);
+    return { rows, json: listJson(begin, await inTurns(hits), "]}") };
+  };
+  await throttle.queue("find", user.id, () =>
+    throttle.queue("finds", "", async () => {
+      const { json } = await throttle.pay(user.id, price(BOUNDS.findRows.value), look, ({ rows }) =>
+        price(rows),
+      );
+      sendJson(response, json);
+    }),
   );
-  return hits;
 }
 
 /** Does something once the answer stands, before it leaves. If that fails, a refusal stays what it is. */
@@ -551,6 +578,11 @@ function beforeAnswer(response: Response, work: () => Promise<void>, failed: (er
  */
 function api(parts: RestParts, proxies: Proxies): Router {
   const { config, chat, identity, sessions, throttle, load, security, ended } = parts;
+  const sendReports = (response: Response, find: () => Promise<Json[]>) =>
+    sendListed(parts, response, async () => {
+      const json = listJson("[", await find(), "]");
+      return { json, kb: BOUNDS.messageKb.value + kbOf(json) };
+    });
   const router = Router();
   router.use((_request, response, next) => {
     response.setHeader(...NEVER_KEPT);
@@ -669,31 +701,34 @@ function api(parts: RestParts, proxies: Proxies): Router {
   });
   // -> `[{id,username,online}]`: everybody online
   router.get("/users/online", async (_request, response) => {
-    const read = () => chat.people.online();
-    response.json(await listed(parts, demandUser(response), read, ({ length }) => length / 10));
+    const read = async () => {
+      const people = await chat.people.online();
+      return { json: listJson("[", await inTurns(people), "]"), kb: people.length / 10 };
+    };
+    await sendListed(parts, response, read);
   });
 
   // ?q=&room=&from=&before=&after=&cursor= -> `{hits:[{message}],cursor?,until?}`: messages of my rooms with each word
   // of `q` somewhere in them, newest first; `from` is a user, `before` and `after` are dates; `cursor` continues the
   // search, also if there were no hits
   router.get("/search", async (request, response) => {
-    response.json(await findMessages(parts, demandUser(response), request.query, response));
+    await findMessages(parts, demandUser(response), request.query, response);
   });
 
   // ?before=&size= -> `{messages,more}`: messages that mention me in my rooms, newest first; `before` is a date, and those
-  // of one date come on one page, if need be beyond `size`
+  // of one date come on one page, if need be beyond `size`; it ends after 128 KB too
   router.get("/mentions", async (request, response) => {
     const user = demandUser(response);
     const asked = mentionsQuery.parse(request.query);
-    const most = BOUNDS.messageKb.value * asked.size + 2 * (await chat.rooms.count(user.id));
-    const { looked: _, ...page } = await listed(
-      parts,
-      user,
-      () => chat.messages.listMentions(user, asked),
-      ({ messages, looked }) => BOUNDS.messageKb.value * (1 + messages.length) + 2 * looked,
-      most,
-    );
-    response.json(page);
+    const most = PAGE_KB + 2 * (await chat.rooms.count(user.id));
+    const read = async () => {
+      const { messages, more, looked } = await chat.messages.listMentions(user, asked, () =>
+        throttle.turn("rooms", `rooms ${user.id}`),
+      );
+      const json = listJson(`{"more":${more},"messages":[`, messages, "]}");
+      return { json, kb: BOUNDS.messageKb.value + kbOf(json) + 2 * looked };
+    };
+    await sendListed(parts, response, read, most);
   });
 
   // -> mine: `[{id,kind,names,userIds?,private,last,seq,read,unread}]`, General first, then by newest message
@@ -701,14 +736,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const user = demandUser(response);
     const most = BOUNDS.messageKb.value * (await chat.rooms.count(user.id));
     const read = async () => {
-      const rooms = await chat.rooms.list(user);
-      return { count: rooms.length, json: await inTurns(rooms) };
+      const rooms = await chat.rooms.list(user, () => throttle.turn("rooms", `rooms ${user.id}`));
+      const json = listJson("[", rooms, "]");
+      // A room takes four commands, and brings its last message.
+      return { json, kb: 2 * rooms.length + kbOf(json) };
     };
-    // A room takes four commands, and brings its last message.
-    const cost = ({ count, json }: { count: number; json: Json }) =>
-      2 * count + Buffer.byteLength(json) / 1_024;
-    const { json } = await listed(parts, user, read, cost, most);
-    sendJson(response, json);
+    await sendListed(parts, response, read, most);
   });
   // ?after=&size= -> all open rooms, and my invite rooms: `[{id,kind,name,members,joined}]`
   // ?q=&after=&size= -> the same rooms by any part of their name, in the form of `GET /api/users?q=`
@@ -831,8 +864,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // -> `[{id,roomId,seq,by,at,reason?,state,message}]`, newest first
   router.get("/rooms/:id/reports", async (request, response) => {
     const user = demandUser(response);
-    const read = () => chat.reports.ofRoom(user, roomIdOf(request), LIMITS.page);
-    response.json(await listed(parts, user, read, ({ length }) => BOUNDS.messageKb.value * (1 + length)));
+    await sendReports(response, () => chat.reports.ofRoom(user, roomIdOf(request), LIMITS.page));
   });
   // {state:"done"} -> 204, looked at
   router.post("/reports/:roomId/:seq", async (request, response) => {
@@ -848,8 +880,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // -> the open reports of all rooms, for admins
   router.get("/admin/reports", async (_request, response) => {
     const user = demandUser(response);
-    const read = () => chat.reports.all(user, LIMITS.page);
-    response.json(await listed(parts, user, read, ({ length }) => BOUNDS.messageKb.value * (1 + length)));
+    await sendReports(response, () => chat.reports.all(user, LIMITS.page));
   });
   // ?before=&size= -> `[{id,at,by,what,roomId?,userId?,seq?,detail?,refused?}]`, newest first; `before` is the id of an entry
   router.get("/rooms/:id/audit", async (request, response) => {

@@ -231,7 +231,7 @@ export class Log {
     this.#load = defineScript(redis, "load.lua");
     this.#adoptRows = defineScript(redis, "adopt.lua");
     this.#threads = defineScript(redis, "threads.lua");
-    this.#row = defineScript(redis, ["rows.lua", "row.lua"]);
+    this.#row = defineScript(redis, ["rows.lua", "row.lua"], true);
     this.#page = defineScript(redis, "page.lua", true);
   }
 
@@ -379,9 +379,9 @@ export class Log {
       ]);
       const before = parseRow(row);
       // The log may have lost the message that was edited, and given its number to another.
-      if (done === String(before.date)) return row;
+      if (done === String(before.date)) return String(row);
       const after = await decide(before, record === null ? null : parseRecord(record));
-      if (after === null) return row;
+      if (after === null) return String(row);
       const note = noteOf(before, after);
       const named = this.#toldOf(after);
       const unnamed = this.#toldOf(before).filter((key) => !named.includes(key));
@@ -429,20 +429,21 @@ export class Log {
 
   /** A message by its number, or null. */
   async at(roomId: RoomId, seq: number): Promise<Message | null> {
-    const row = await this.#rowOf(roomId, seq);
+    const row = await this.rowAt(roomId, seq);
     return row === null ? null : parseRow(row);
   }
 
-  async #demandRow(roomId: RoomId, seq: number): Promise<string> {
-    const row = await this.#rowOf(roomId, seq);
-    if (row === null) throw new ChatError("not_found", "There is no such message.");
-    return row;
+  /** The row of a message by its number, or null. */
+  async rowAt(roomId: RoomId, seq: number): Promise<Json | null> {
+    const { room, meta } = this.#keys;
+    const rows = (await this.#row([room(roomId), meta(roomId)], [seq])) as Buffer[];
+    return rows.find((row) => headOf(row)?.seq === seq) ?? null;
   }
 
-  async #rowOf(roomId: RoomId, seq: number): Promise<string | null> {
-    const { room, meta } = this.#keys;
-    const rows = (await this.#row([room(roomId), meta(roomId)], [seq])) as string[];
-    return rows.find((row) => headOf(row)?.seq === seq) ?? null;
+  async #demandRow(roomId: RoomId, seq: number): Promise<Json> {
+    const row = await this.rowAt(roomId, seq);
+    if (row === null) throw new ChatError("not_found", "There is no such message.");
+    return row;
   }
 
   /**
@@ -611,12 +612,12 @@ export class Log {
   }
 
   /** The first rows of those numbers that exist: fewer where they are long. `read`: how many numbers were looked up. */
-  async #present(roomId: RoomId, seqs: number[]): Promise<{ rows: string[]; read: number }> {
-    const rows: string[] = [];
+  async #present(roomId: RoomId, seqs: number[]): Promise<{ rows: Json[]; read: number }> {
+    const rows: Json[] = [];
     let read = 0;
     while (read < seqs.length && bytesOf(rows) <= BOUNDS.pageBytes.value) {
       const some = seqs.slice(read, read + BOUNDS.messagesAtOnce.value);
-      const found = await Promise.all(some.map((seq) => this.#rowOf(roomId, seq)));
+      const found = await Promise.all(some.map((seq) => this.rowAt(roomId, seq)));
       rows.push(...found.filter((row) => row !== null));
       read += some.length;
     }
@@ -684,12 +685,9 @@ export class Log {
     return { ...head, rev: Number(rev ?? 0), revHash: revHash ?? "" };
   }
 
-  /** The newest message, or null. */
-  async newest(roomId: RoomId): Promise<Message | null> {
-    const [newest] = await this.#redis.zrevrange(this.#keys.room(roomId), "0", "0");
-    if (newest === undefined) return null;
-    if (isOwnRow(newest)) return parseRow(newest);
-    return (await this.page(roomId, { size: 1 })).messages[0] ?? null;
+  /** The row of the newest message, or null. */
+  async newest(roomId: RoomId): Promise<Json | null> {
+    return (await this.#rows(roomId, { size: 1 })).rows[0] ?? null;
   }
 
   /**
@@ -1066,6 +1064,11 @@ export function joinedJson(room: Room, rows: readonly Json[], { rev, revHash }: 
   );
 }
 
+/** An object, which has fields, as JSON, with one more that is JSON already. */
+export function withField(object: object, name: string, json: Json): Json {
+  return listJson(`${JSON.stringify(object).slice(0, -1)},"${name}":`, [json], "}");
+}
+
 /**
  * JSON with a list of what is JSON already, which `begin` and `end` open and close: a text if all of it is. Bytes that are
  * no UTF-8, as another program may have written, would end a client's connection: they are replaced.
@@ -1210,7 +1213,7 @@ export function parseForeign(data: unknown): Omit<Message, "seq" | "hash"> | nul
   return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
 }
 
-function parseRow(row: Json): Message {
+export function parseRow(row: Json): Message {
   return JSON.parse(String(row)) as Message;
 }
 

@@ -497,7 +497,7 @@ function recordJson({ role, mutedUntil, disabled }: MemberRecord): string {
   return JSON.stringify({ role, mutedUntil, disabled });
 }
 
-function recordOf(stored: string | null | undefined): MemberRecord | null {
+export function recordOf(stored: string | null | undefined): MemberRecord | null {
   return stored === null || stored === undefined ? null : parseRecord(stored);
 }
 

@@ -132,12 +132,12 @@ function gatherWrites(client: Redis): void {
   });
 }
 
-type Script = (keys: string[], args: (string | number)[]) => Promise<unknown>;
+type Script = (keys: string[], args: (string | number | Buffer)[]) => Promise<unknown>;
 
 /**
  * A Lua script from files beside this one, put one after the other, run by its digest, and sent whole over each new
- * connection and to a Redis that has forgotten it. `bytes`: whether what it answers comes as Buffers, which costs less than texts if it is only passed
- * on. ioredis' own scripts would keep each reply alive: see below.
+ * connection and to a Redis that has forgotten it. `bytes`: whether what it answers comes as Buffers, which costs less
+ * than texts if it is only passed on. ioredis' own scripts would keep each reply alive: see below.
  */
 export function defineScript(client: RedisClient, files: string | string[], bytes = false): Script {
   const lua = [files]

@@ -14,7 +14,7 @@ import { Ids, pageOfIds, type Picked } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
 import { headOf, type MemberRecord } from "./log.ts";
 import { Looks } from "./looks.ts";
-import type { Guard, Members } from "./members.ts";
+import { recordOf, type Guard, type Members } from "./members.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
@@ -29,6 +29,8 @@ export type RoomState = {
   name: string | null;
   /** The two users of a direct room. */
   userIds: [UserId, UserId] | null;
+  /** The newest row, by whoever stored it. */
+  newest: Buffer | null;
   seq: number;
   read: number;
   /** Which messages after `read` are deleted, the newest of them. */
@@ -48,6 +50,17 @@ export type RoomState = {
   record: MemberRecord | null;
 };
 
+/** What a user has chosen for their rooms: of `hidden` ones the hash of the message that was the newest then. */
+export type Choices = {
+  notify: Record<RoomId, string>;
+  folded: ReadonlySet<RoomId>;
+  favourites: ReadonlySet<RoomId>;
+  hidden: Record<RoomId, string>;
+};
+
+/** What state.lua answers: the newest row, the record, two numbers, numbers of messages, three counts, fields of meta. */
+type Stored = [Buffer | null, Buffer | null, Buffer, Buffer, Buffer[], ...(Buffer | number | null)[]];
+
 /** A room without what its members see of it. */
 export type Facts = { kind: RoomKind; name: string; settings: Partial<RoomSettings> };
 
@@ -61,6 +74,7 @@ export class Rooms {
   readonly #looks: Looks;
   readonly #read: ReturnType<typeof defineScript>;
   readonly #replace: ReturnType<typeof defineScript>;
+  readonly #state: ReturnType<typeof defineScript>;
 
   constructor(redis: RedisClient, keys: Keys, members: Members) {
     this.#redis = redis;
@@ -80,6 +94,7 @@ export class Rooms {
     });
     this.#read = defineScript(redis, "read.lua");
     this.#replace = defineScript(redis, "replace.lua");
+    this.#state = defineScript(redis, "state.lua", true);
   }
 
   /** Creates a named room with its first member, its owner. Throws `taken`, also if the name looks like another room's. */
@@ -272,49 +287,62 @@ export class Rooms {
     return privateRoomId(one, other);
   }
 
-  async state(roomId: RoomId, userId: UserId): Promise<RoomState> {
+  /** What a user has chosen for each of their rooms. */
+  async choices(userId: UserId): Promise<Choices> {
+    const keys = this.#keys;
+    const [notify, folded, favourites, hidden] = await Promise.all([
+      this.#redis.hgetall(keys.userNotify(userId)),
+      this.#redis.smembers(keys.userFolded(userId)),
+      this.#redis.smembers(keys.userFavourites(userId)),
+      this.#redis.hgetall(keys.userHidden(userId)),
+    ]);
+    return { notify, folded: new Set(folded), favourites: new Set(favourites), hidden };
+  }
+
+  /** A room as one user sees it: the same for all rooms of a list are read with the same `choices`. */
+  async state(roomId: RoomId, userId: UserId, choices: Choices): Promise<RoomState> {
     const keys = this.#keys;
     const userIds = pairOf(roomId);
-    const [name, meta, record, read, since, notify, folded, favourite, hiddenAt] = await Promise.all([
+    const since = keepsRecords(roomId) ? "" : await this.calledSince(roomId, userId);
+    const [name, state] = await Promise.all([
       userIds ? null : this.#nameOf(roomId),
-      this.#redis.hmget(keys.meta(roomId), "seq", "hash", "kind", ...SETTINGS),
-      this.#members.record(roomId, userId),
-      this.#redis.hget(keys.read(roomId), userId),
-      this.calledSince(roomId, userId),
-      this.#redis.hget(keys.userNotify(userId), roomId),
-      this.#redis.sismember(keys.userFolded(userId), roomId),
-      this.#redis.sismember(keys.userFavourites(userId), roomId),
-      userIds ? this.#redis.hget(keys.userHidden(userId), roomId) : null,
+      this.#state(
+        [
+          keys.room(roomId),
+          keys.meta(roomId),
+          keys.records(roomId),
+          keys.read(roomId),
+          keys.joined(roomId),
+          keys.deleted(roomId),
+          keys.mentions(roomId, userId),
+          keys.roomMentions(roomId),
+        ],
+        [userId, since, DELETED_MOST, "hash", "kind", ...SETTINGS],
+      ),
     ]);
-    const [seq, hash, kind, ...settings] = meta;
-    const mark = Number.isSafeInteger(Number(read)) ? Number(read) : 0;
-    // Most rooms are fully read: then there is nothing to count.
-    const isRead = Number(seq ?? 0) <= mark;
-    const [deleted, gone, own, rooms] = isRead
-      ? [[], 0, 0, 0]
-      : await Promise.all([
-          this.#deleted(roomId, mark),
-          this.#redis.zcount(keys.deleted(roomId), `(${mark}`, "+inf"),
-          this.#redis.zcount(keys.mentions(roomId, userId), `(${mark}`, "+inf"),
-          this.#redis.zcount(keys.roomMentions(roomId), `(${Math.max(since, mark)}`, "+inf"),
-        ]);
+    const [newest, record, read, called, deleted, ...rest] = state as Stored;
+    const [gone, own, everybody] = rest.map(Number) as [number, number, number];
+    const [seq, hash, kind = null, ...settings] = rest
+      .slice(3)
+      .map((value) => (value === null ? null : String(value)));
     return {
       id: roomId,
-      kind: kindOf(roomId, kind ?? null),
+      kind: kindOf(roomId, kind),
       name,
       userIds,
+      newest,
       seq: Number(seq ?? 0),
-      read: mark,
-      deleted,
-      unread: Math.max(0, Number(seq ?? 0) - mark - gone),
-      mentions: own + rooms,
-      calledSince: since,
-      notify: NOTIFY_LEVELS.find((level) => level === notify) ?? null,
-      folded: folded === 1,
-      favourite: favourite === 1,
-      hidden: hiddenAt === (hash ?? ""),
+      read: Number(read),
+      deleted: deleted.map(Number).toReversed(),
+      unread: Math.max(0, Number(seq ?? 0) - Number(read) - gone),
+      mentions: own + everybody,
+      calledSince: Number(called),
+      notify: NOTIFY_LEVELS.find((level) => level === choices.notify[roomId]) ?? null,
+      folded: choices.folded.has(roomId),
+      favourite: choices.favourites.has(roomId),
+      hidden: userIds !== null && choices.hidden[roomId] === (hash ?? ""),
       settings: settingsOf(settings),
-      record,
+      record: recordOf(record?.toString()),
     };
   }
 
@@ -339,13 +367,6 @@ export class Rooms {
       ...limit,
     );
     return row === undefined ? 0 : (headOf(row)?.seq ?? 0);
-  }
-
-  /** Which messages after a mark are deleted, among the newest that unread counts cover. */
-  async #deleted(roomId: RoomId, read: number): Promise<number[]> {
-    const limit = ["LIMIT", "0", String(DELETED_MOST)] as const;
-    const seqs = await this.#redis.zrevrangebyscore(this.#keys.deleted(roomId), "+inf", `(${read}`, ...limit);
-    return seqs.map(Number).toReversed();
   }
 
   /** Stores what a user is notified of in a room; null deletes it. */

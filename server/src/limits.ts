@@ -344,7 +344,11 @@ export const BOUNDS = {
     unit: "rooms",
     why: "of a list that are read at once, in one turn of the loop: each may bring a long message",
   },
-  headsAtOnce: { value: 50, unit: "rooms", why: "of which a search reads concurrently where they end" },
+  lookupsAtOnce: {
+    value: 50,
+    unit: "rooms",
+    why: "of a user that are looked up at once, each by a command or two",
+  },
   listTurn: {
     value: 65_536,
     unit: "bytes",

@@ -1,5 +1,6 @@
 import { hash as digest } from "node:crypto";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import pLimit from "p-limit";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Hits, Message, MessageFile, RoomId, UserId } from "../protocol.ts";
@@ -80,17 +81,14 @@ async function placesOf(
   start: number,
 ): Promise<Place[]> {
   const size = Math.max(5, Math.min(50, Math.floor(2_000 / roomIds.length)));
-  const places: Place[] = [];
-  for (let at = 0; at < roomIds.length; at += BOUNDS.headsAtOnce.value) {
-    const some = roomIds.slice(at, at + BOUNDS.headsAtOnce.value);
-    const heads = await Promise.all(some.map((roomId) => log.position(roomId)));
-    for (const [index, roomId] of some.entries()) {
-      const { seq, date } = heads[index]!;
-      // A log without a head may be another program's.
-      places.push({ roomId, below: Math.min(seq === 0 ? Infinity : date + 1, start), size });
-    }
-  }
-  return places;
+  const some = pLimit(BOUNDS.lookupsAtOnce.value);
+  const heads = await some.map(roomIds, (roomId) => log.position(roomId));
+  return heads.map(({ seq, date }, index) => ({
+    roomId: roomIds[index]!,
+    // A log without a head may be another program's.
+    below: Math.min(seq === 0 ? Infinity : date + 1, start),
+    size,
+  }));
 }
 
 /** The date down to which all rows were read. */

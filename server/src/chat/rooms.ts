@@ -1,3 +1,4 @@
+import pLimit from "p-limit";
 import { ChatError, redisCode } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import {
@@ -95,7 +96,8 @@ export class ChatRooms {
 
   /** Which of these rooms the user is in, by the rooms' own records. */
   async areTheirs(userId: UserId, roomIds: RoomId[]): Promise<RoomId[]> {
-    const inside = await Promise.all(roomIds.map((id) => this.#members.has(id, userId)));
+    const some = pLimit(BOUNDS.lookupsAtOnce.value);
+    const inside = await some.map(roomIds, (id) => this.#members.has(id, userId));
     return roomIds.filter((_, index) => inside[index]);
   }
 

@@ -656,7 +656,8 @@ export class SocketDoor {
     const { relay } = this.#parts;
     try {
       for (let known = before; ;) {
-        await Promise.all(ids.map((id) => relay.open(id)));
+        for (let at = 0; at < ids.length; at += BOUNDS.lookupsAtOnce.value)
+          await Promise.all(ids.slice(at, at + BOUNDS.lookupsAtOnce.value).map((id) => relay.open(id)));
         const isSure = (id: RoomId) => known !== undefined && !relay.hasChangedSince(id, known);
         const doubtful = ids.filter((id) => !isSure(id));
         if (doubtful.length === 0) return ids;

@@ -212,6 +212,14 @@ test("every action of a message works with keys, and after a long press", async 
     () => ann.page.evaluate(() => document.activeElement?.textContent?.includes("for the keys")),
     true,
   );
+  // What a screen reader says of it: who, when and what.
+  const spoken = await ann.page.getByRole("article").evaluateAll((all) =>
+    all
+      .filter((one) => one === document.activeElement)
+      .flatMap((one) => (one.getAttribute("aria-describedby") ?? "").split(" "))
+      .map((id) => document.getElementById(id)?.textContent),
+  );
+  expect(spoken.join(" ")).toMatch(/^ann-keys \d\d?:\d\d( [AP]M)? for the keys/);
   await ann.page.keyboard.press("Enter");
   await ann.page.getByRole("dialog").getByRole("button", { name: "Reply" }).press("Enter");
   await ann.page.getByText("Replying to").waitFor();

@@ -1,5 +1,5 @@
 import type { Failure, Message, UserId } from "@hubbub/server/protocol";
-import { memo, Suspense, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
+import { memo, Suspense, useEffect, useId, useMemo, useRef, useState, type ReactNode } from "react";
 import { editSlot } from "../../chat/drafts.ts";
 import type { ThreadLine } from "../../chat/state/folding.ts";
 import { isMeant, nextUpload, type Changing, type Outgoing } from "../../chat/state/outgoing.ts";
@@ -98,10 +98,13 @@ export const StoredMessage = memo(function StoredMessage({
   const release = () => clearTimeout(press.current);
   useEffect(() => () => clearTimeout(press.current), []);
 
+  const id = useId();
+  // Whoever comes to it by keys hears who said what, and when: not as its label, which what people write must not be.
+  const spoken = { role: "article", "aria-describedby": `${id}who ${id}when ${id}what` };
   if (message.deleted !== undefined)
     return (
-      <div className={css.stored} data-seq={message.seq} tabIndex={-1}>
-        <Row from={message.from} name={name} date={message.date} mine={mine} first={first}>
+      <div {...spoken} className={css.stored} data-seq={message.seq} tabIndex={-1}>
+        <Row id={id} from={message.from} name={name} date={message.date} mine={mine} first={first}>
           <span data-part="deleted" className={css.deleted}>
             Message deleted
           </span>
@@ -112,6 +115,7 @@ export const StoredMessage = memo(function StoredMessage({
   return (
     // oxlint-disable-next-line jsx-a11y/no-static-element-interactions -- a short cut to what the bar within has as buttons
     <div
+      {...spoken}
       className={css.stored}
       data-seq={message.seq}
       tabIndex={-1}
@@ -150,7 +154,7 @@ export const StoredMessage = memo(function StoredMessage({
       onPointerUp={release}
       onPointerCancel={release}
     >
-      <Row from={message.from} name={name} date={message.date} mine={mine} first={first}>
+      <Row id={id} from={message.from} name={name} date={message.date} mine={mine} first={first}>
         {message.replyTo !== undefined && (place === "log" || message.replyTo !== message.thread) && (
           <Quote roomId={message.roomId} seq={message.replyTo} onJump={onJump} onThread={acts.onThread} />
         )}
@@ -469,6 +473,8 @@ function Progress({ state, online, slow, unkept }: ProgressProps) {
 }
 
 type RowProps = {
+  /** Begins the ids of the elements that say who, when and what. */
+  id?: string;
   from: UserId;
   name: string;
   date: number;
@@ -478,11 +484,13 @@ type RowProps = {
   children: ReactNode;
 };
 
-function Row({ from, name, date, mine, first, outgoing, children }: RowProps) {
+function Row({ id, from, name, date, mine, first, outgoing, children }: RowProps) {
   const { open } = useOverlays();
   useClock();
+  const idOf = (part: "who" | "when" | "what") => (id === undefined ? undefined : `${id}${part}`);
   const time = (
     <time
+      id={idOf("when")}
       className={css.time}
       dateTime={new Date(date).toISOString()}
       title={first ? showFull(date) : undefined}
@@ -501,10 +509,13 @@ function Row({ from, name, date, mine, first, outgoing, children }: RowProps) {
         {first ? (
           <div className={css.head}>
             {mine ? (
-              <span className={css.name}>{name}</span>
+              <span id={idOf("who")} className={css.name}>
+                {name}
+              </span>
             ) : (
               <button
                 type="button"
+                id={idOf("who")}
                 className={css.name}
                 title={`About ${name}`}
                 onClick={() => open({ is: "person", userId: from })}
@@ -516,10 +527,12 @@ function Row({ from, name, date, mine, first, outgoing, children }: RowProps) {
           </div>
         ) : (
           <span className={css.uncopied}>
-            <span className="hidden">{name}: </span>
+            <span id={idOf("who")} className="hidden">
+              {name}:{" "}
+            </span>
           </span>
         )}
-        <div data-part="body" className={css.text}>
+        <div id={idOf("what")} data-part="body" className={css.text}>
           {children}
         </div>
       </div>

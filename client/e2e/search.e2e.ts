@@ -231,9 +231,13 @@ test("a text that is deleted leaves every view while it is open, and one that is
   const lines = dialog("Pinned messages").getByRole("listitem").locator("[dir=auto]");
   await eventually(() => lines.allTextContents(), ["a glued zebra", "a nailed zebra"]);
   const older = dialog("Pinned messages").getByRole("button", { name: "Show older ones" });
-  await older.click();
+  await older.press("Enter");
   await eventually(() => lines.allTextContents(), ["a glued zebra", "a nailed zebra", "a pinned zebra"]);
   await older.waitFor({ state: "detached" });
+  await eventually(
+    () => page.evaluate(() => document.activeElement?.textContent?.includes("a pinned zebra")),
+    true,
+  );
   const [first, second, third] = pins as [Message, Message, Message];
   await pin(first, false);
   await edit(second, "a nailed horse");

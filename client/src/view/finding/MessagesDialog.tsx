@@ -1,5 +1,5 @@
 import type { Message } from "@hubbub/server/protocol";
-import type { ReactNode } from "react";
+import { useEffect, useRef, type ReactNode } from "react";
 import { useOverlays } from "../overlays.ts";
 import { Button } from "../ui/Button.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
@@ -25,20 +25,35 @@ export function MessagesDialog<Cursor>({ title, className, read, belongs, empty,
   const { close } = useOverlays();
   const { messages: all, more, state, fault, load } = usePages(read);
   const messages = useKnown(all).filter(belongs);
+  const list = useRef<HTMLUListElement>(null);
+  /** Whoever asks for older ones goes on with the first of them, at this place. */
+  const goTo = useRef(Infinity);
+  useEffect(() => {
+    if (goTo.current >= messages.length) return;
+    list.current?.children[goTo.current]?.querySelector("button")?.focus();
+    goTo.current = Infinity;
+  }, [messages]);
+  function showOlder() {
+    goTo.current = messages.length;
+    void load();
+  }
   return (
     <Dialog title={title} onClose={close}>
       {messages.length > 0 && (
-        <ul className={className}>
+        <ul ref={list} className={className}>
           {messages.map((message) => (
             <li key={`${message.roomId} ${message.seq}`}>{children(message)}</li>
           ))}
         </ul>
       )}
-      {state === "loading" && <Spinner label={`Loading ${title.toLowerCase()}`} />}
+      {state === "loading" && !more && <Spinner label={`Loading ${title.toLowerCase()}`} />}
       {state === "idle" && messages.length === 0 && !more && <p>{empty}</p>}
       {fault !== null && <Fault>{fault}</Fault>}
-      {state === "failed" && <Button onClick={() => void load()}>Try again</Button>}
-      {state === "idle" && more && <Button onClick={() => void load()}>Show older ones</Button>}
+      {(state === "failed" || more) && (
+        <Button busy={state === "loading"} onClick={showOlder}>
+          {state === "failed" ? "Try again" : "Show older ones"}
+        </Button>
+      )}
     </Dialog>
   );
 }

@@ -578,6 +578,10 @@ function beforeAnswer(response: Response, work: () => Promise<void>, failed: (er
  */
 function api(parts: RestParts, proxies: Proxies): Router {
   const { config, chat, identity, sessions, throttle, load, security, ended } = parts;
+  const turnOf =
+    ({ id }: User) =>
+    () =>
+      throttle.turn("rooms", `rooms ${id}`);
   const sendReports = (response: Response, find: () => Promise<Json[]>) =>
     sendListed(parts, response, async () => {
       const json = listJson("[", await find(), "]");
@@ -722,9 +726,7 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const asked = mentionsQuery.parse(request.query);
     const most = PAGE_KB + 2 * (await chat.rooms.count(user.id));
     const read = async () => {
-      const { messages, more, looked } = await chat.messages.listMentions(user, asked, () =>
-        throttle.turn("rooms", `rooms ${user.id}`),
-      );
+      const { messages, more, looked } = await chat.messages.listMentions(user, asked, turnOf(user));
       const json = listJson(`{"more":${more},"messages":[`, messages, "]}");
       return { json, kb: BOUNDS.messageKb.value + kbOf(json) + 2 * looked };
     };
@@ -736,9 +738,9 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const user = demandUser(response);
     const most = BOUNDS.messageKb.value * (await chat.rooms.count(user.id));
     const read = async () => {
-      const rooms = await chat.rooms.list(user, () => throttle.turn("rooms", `rooms ${user.id}`));
+      const rooms = await chat.rooms.list(user, turnOf(user));
       const json = listJson("[", rooms, "]");
-      // A room takes four commands, and brings its last message.
+      // A room takes some commands, and brings its last message.
       return { json, kb: 2 * rooms.length + kbOf(json) };
     };
     await sendListed(parts, response, read, most);

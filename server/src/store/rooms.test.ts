@@ -831,6 +831,27 @@ describe("a key that somebody has damaged", () => {
     one.close();
   });
 
+  it("as a number of a room shows the room all the same", async () => {
+    const { redis, keys } = house;
+    const roomId = await freshRoom();
+    unwrap(await mary.socket.emitWithAck("message", { roomId, message: "said", nonce: "said" }));
+    for (const odd of ["", "x", "-1", "1.5", "1e3", " 2", "0x1", "nan", "inf", "9".repeat(20), "(1", "\0"])
+      for (const [key, field, good] of [
+        [keys.meta(roomId), "seq", "1"],
+        [keys.read(roomId), joe.user.id, "0"],
+        [keys.joined(roomId), joe.user.id, "0"],
+      ] as const) {
+        await redis.hset(key, field, odd);
+        const { body } = await joe.browser.get<Room[]>("/api/rooms");
+        const room = body.find(({ id }) => id === roomId);
+        const where = `${key} ${odd}`;
+        expect(room?.last?.message, where).toBe("said");
+        for (const count of [room?.seq, room?.unread, room?.read, room?.calledSince ?? 0])
+          expect(Number.isSafeInteger(count) && Number(count) >= 0, `${where} ${count}`).toBe(true);
+        await redis.hset(key, field, good);
+      }
+  });
+
   it("costs what it holds, and no more", async () => {
     const apart = await newServer(2);
     try {

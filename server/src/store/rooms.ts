@@ -321,9 +321,9 @@ export class Rooms {
       ),
     ]);
     const [newest, record, read, called, deleted, ...rest] = state as Stored;
-    const [gone, own, everybody] = rest.map(Number) as [number, number, number];
-    const [seq, hash, kind = null, ...settings] = rest
-      .slice(3)
+    const [gone, own, everybody, seq] = rest.slice(0, 4).map(Number) as [number, number, number, number];
+    const [hash, kind = null, ...settings] = rest
+      .slice(4)
       .map((value) => (value === null ? null : String(value)));
     return {
       id: roomId,
@@ -331,10 +331,10 @@ export class Rooms {
       name,
       userIds,
       newest,
-      seq: Number(seq ?? 0),
+      seq,
       read: Number(read),
       deleted: deleted.map(Number).toReversed(),
-      unread: Math.max(0, Number(seq ?? 0) - Number(read) - gone),
+      unread: Math.max(0, seq - Number(read) - gone),
       mentions: own + everybody,
       calledSince: Number(called),
       notify: NOTIFY_LEVELS.find((level) => level === choices.notify[roomId]) ?? null,

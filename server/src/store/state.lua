@@ -12,13 +12,14 @@ local function number(text)
 end
 
 local fields = redis.call('HMGET', KEYS[2], 'seq', unpack(ARGV, 4))
+fields[1] = number(fields[1])
 local newest = redis.call('ZRANGE', KEYS[1], -1, -1)[1] or false
 local record = redis.call('HGET', KEYS[3], user)
 local mark = number(redis.call('HGET', KEYS[4], user))
 local since = number(ARGV[2] == '' and redis.call('HGET', KEYS[5], user) or ARGV[2])
 local deleted, gone, own, everybody = {}, 0, 0, 0
 -- Most rooms are fully read: then there is nothing to count.
-if tonumber(number(fields[1])) > tonumber(mark) then
+if tonumber(fields[1]) > tonumber(mark) then
   deleted = redis.call('ZREVRANGEBYSCORE', KEYS[6], '+inf', '(' .. mark, 'LIMIT', 0, ARGV[3])
   gone = redis.call('ZCOUNT', KEYS[6], '(' .. mark, '+inf')
   own = redis.call('ZCOUNT', KEYS[7], '(' .. mark, '+inf')

@@ -266,7 +266,7 @@ test("a dialog of a room that its user is removed from closes, and keeps no key 
   const owner = await person(both(stage.house)[1], "owner-of-rooms");
   const { page, context } = await stage.enter("gone-from-rooms");
   const id = await page.evaluate(async () => ((await (await fetch("/api/me")).json()) as { id: string }).id);
-  for (const opens of ["Room details", "Room options", "Notifications"]) {
+  for (const opens of ["Room details", "Room options", "Notifications", "Pinned messages"]) {
     const { body } = await owner.browser.post<{ id: string }>("/api/rooms", { name: `For ${opens}` });
     await page.evaluate((roomId) => (location.hash = `#/room/${roomId}`), body.id);
     await page.getByRole("button", { name: "Join this room" }).click();

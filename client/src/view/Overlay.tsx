@@ -1,3 +1,4 @@
+import type { RoomId } from "@hubbub/server/protocol";
 import { useEffect } from "react";
 import { Account } from "./account/Account.tsx";
 import { Administration } from "./admin/Administration.tsx";
@@ -18,7 +19,8 @@ import { RoomOptions } from "./rooms/RoomOptions.tsx";
 import { JumpToDate } from "./search/JumpToDate.tsx";
 import { Search } from "./search/Search.tsx";
 import { QuickSwitcher } from "./switcher/QuickSwitcher.tsx";
-import { closeAndAct, Dialog, Question } from "./ui/Dialog.tsx";
+import { closeAndAct, Dialog, Gone, Question } from "./ui/Dialog.tsx";
+import { useChat } from "./useChat.ts";
 
 type Props = {
   overlay: Open;
@@ -29,6 +31,8 @@ type Props = {
 /** The open overlay. It is not part of the first load. */
 export function Overlay({ overlay, takeTyped }: Props) {
   const { close } = useOverlays();
+  const roomId = roomOf(overlay);
+  const isGone = useChat(({ rooms }) => roomId !== undefined && rooms?.has(roomId) === false);
 
   // The focus is now in the overlay's first field.
   useEffect(() => {
@@ -36,6 +40,7 @@ export function Overlay({ overlay, takeTyped }: Props) {
     if (typed !== "") document.execCommand("insertText", false, typed);
   }, [takeTyped]);
 
+  if (isGone) return <Gone />;
   switch (overlay.is) {
     case "switch":
       return <QuickSwitcher />;
@@ -90,4 +95,10 @@ export function Overlay({ overlay, takeTyped }: Props) {
       onClose={close}
     />
   );
+}
+
+/** The room that an overlay is about, if its user must be in it. */
+function roomOf(overlay: Open): RoomId | undefined {
+  if ("message" in overlay) return overlay.message.roomId;
+  return "roomId" in overlay && !("managed" in overlay) ? overlay.roomId : undefined;
 }

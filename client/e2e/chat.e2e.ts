@@ -194,6 +194,54 @@ test("a button that joins a room is busy until the answer comes, keeps the focus
   await context.close();
 });
 
+test("an answer that comes after its dialog was closed takes nobody away from what they do", async () => {
+  const host = await stage.enter("host-again");
+  const { page, link, context } = await stage.enter("hana", { replica: 1, link: true });
+  await host.page.evaluate(async () => {
+    const headers = { "content-type": "application/json" };
+    await fetch("/api/rooms", { method: "POST", headers, body: JSON.stringify({ name: "Too late" }) });
+  });
+  await page.getByRole("button", { name: "Browse rooms" }).click();
+  const join = page.getByRole("button", { name: "Join Too late" });
+  await join.waitFor();
+  link.hold("room.join");
+  await join.press("Enter");
+  await eventually(() => join.getAttribute("aria-busy"), "true");
+  await page.keyboard.press("Escape");
+  await join.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "New room" }).click();
+  const name = page.getByRole("dialog", { name: "New room" }).getByLabel("Name");
+  await name.fill("In the middle of");
+  expect(link.letGo()).toBe(1);
+  await room(page, "Too late").waitFor();
+  expect(await name.inputValue()).toBe("In the middle of");
+  await page.keyboard.press("Escape");
+  await messageTo(page, "General").waitFor();
+
+  let answer = () => {};
+  const asked = new Promise<void>((resolve) => {
+    void page.route("**/api/rooms/private", async (route) => {
+      resolve();
+      await new Promise<void>((go) => (answer = go));
+      await route.continue();
+    });
+  });
+  await page
+    .getByRole("complementary", { name: "People" })
+    .getByRole("button", { name: "host-again" })
+    .click();
+  await asked;
+  await room(page, "Too late").click();
+  await messageTo(page, "Too late").waitFor();
+  const made = page.waitForResponse("**/api/rooms/private");
+  answer();
+  await made;
+  await page.evaluate(() => new Promise((done) => setTimeout(done, 300)));
+  expect(await messageTo(page, "Too late").count()).toBe(1);
+  await host.context.close();
+  await context.close();
+});
+
 test("written text is shown character by character, and none of it runs", async () => {
   const ivy = await stage.enter("ivy");
   const jon = await stage.enter("jon", { replica: 1 });

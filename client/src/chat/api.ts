@@ -114,7 +114,6 @@ export function createApi(fetch: World["fetch"], over?: AbortSignal, userId?: Us
     ) => call<Page>("GET", `${roomPath(roomId)}/messages${queryOf(query)}`),
     changeRoom: (roomId: RoomId, patch: RoomPatch) => call<Room>("PATCH", roomPath(roomId), patch),
     call,
-    /** The pinned messages, in the order of pinning. */
     /** The messages pinned last, in the order of pinning; the cursor of the page before asks for earlier ones. */
     pins: (roomId: RoomId, cursor: number | undefined) =>
       call<Page>(

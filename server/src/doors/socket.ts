@@ -656,6 +656,7 @@ export class SocketDoor {
     const { relay } = this.#parts;
     try {
       for (let known = before; ;) {
+        // Once one has failed, no more may be opened: they would come after their release.
         for (let at = 0; at < ids.length; at += BOUNDS.lookupsAtOnce.value)
           await Promise.all(ids.slice(at, at + BOUNDS.lookupsAtOnce.value).map((id) => relay.open(id)));
         const isSure = (id: RoomId) => known !== undefined && !relay.hasChangedSince(id, known);

@@ -593,13 +593,14 @@ export class Log {
   /** The messages pinned last, or before those of a page, in the order of pinning. */
   async #pinned(roomId: RoomId, { size, cursor }: PageCursor): Promise<Rows> {
     const max = cursor === undefined ? "+inf" : `(${cursor}`;
-    const limit = ["LIMIT", 0, size + 1] as const;
     const found = await this.#redis.zrevrangebyscore(
       this.#keys.pins(roomId),
       max,
       "-inf",
       "WITHSCORES",
-      ...limit,
+      "LIMIT",
+      0,
+      size + 1,
     );
     const pins = Array.from({ length: found.length / 2 }, (_, at) => ({
       seq: Number(found[2 * at]),

@@ -199,7 +199,8 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
     const { q, after, size } = listQuery.parse(request.query);
     const read = (): Promise<object> =>
       q === undefined ? admin.managed(by, after, size) : admin.findManaged(by, q, after, size);
-    response.json(await listed({ throttle, load }, by.user, read, () => size, size));
+    const answer = (found: object) => response.json(found);
+    await listed({ throttle, load }, by.user, { read, kb: () => size, most: size, answer });
   });
   // -> `{signup,words}`: who may sign up, `open`, `invite` or `closed`; words that no message may have
   router.get("/admin/settings", async (_request, response) => {

@@ -494,24 +494,6 @@ function sendJson(response: ServerResponse, json: Json): void {
   response.writeHead(200, { "Content-Type": JSON_TYPE, "Content-Length": Buffer.byteLength(json) }).end(json);
 }
 
-/**
- * Answers a list that may be long: as `listed`, but sent from within the queue, because what a promise brings to a request
- * that has waited lives until the whole heap is collected.
- */
-async function sendListed(
-  { throttle, load }: RestParts,
-  response: Response,
-  read: () => Promise<{ json: Json; kb: number }>,
-  most = 1,
-): Promise<void> {
-  load.demand("history");
-  const { id } = demandUser(response);
-  const before = Math.min(most, BOUNDS.listedKb.value);
-  await throttle.queue("lists", id, async () =>
-    sendJson(response, (await throttle.pay(id, before, read, ({ kb }) => kb)).json),
-  );
-}
-
 /** A page of names with this text: refused under load, and charged by how many names are searched. */
 async function search(
   { chat, throttle, load }: RestParts,
@@ -530,7 +512,7 @@ async function search(
 
 /**
  * A page of messages with this text: refused under load, limited to one of a user and two of a replica at once, and
- * charged by how many messages are read. Ends early if the client has left. Sent as `sendListed` sends.
+ * charged by how many messages are read. Ends early if the client has left. Answered as `listed` answers.
  */
 async function findMessages(
   { chat, throttle, load }: RestParts,
@@ -583,9 +565,10 @@ function api(parts: RestParts, proxies: Proxies): Router {
     () =>
       throttle.turn("rooms", `rooms ${id}`);
   const sendReports = (response: Response, find: () => Promise<Json[]>) =>
-    sendListed(parts, response, async () => {
-      const json = listJson("[", await find(), "]");
-      return { json, kb: BOUNDS.messageKb.value + kbOf(json) };
+    listed(parts, demandUser(response), {
+      read: async () => listJson("[", await find(), "]"),
+      kb: (json) => BOUNDS.messageKb.value + kbOf(json),
+      answer: (json) => sendJson(response, json),
     });
   const router = Router();
   router.use((_request, response, next) => {
@@ -699,17 +682,23 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await search(parts, user, "users", request.query));
     } else {
       const { after, size } = listQuery.parse(request.query);
-      const read = () => chat.people.list(after, size);
-      response.json((await listed(parts, user, read, ({ looked }) => looked / 2)).found);
+      await listed(parts, user, {
+        read: () => chat.people.list(after, size),
+        kb: ({ looked }) => looked / 2,
+        answer: ({ found }) => response.json(found),
+      });
     }
   });
   // -> `[{id,username,online}]`: everybody online
   router.get("/users/online", async (_request, response) => {
-    const read = async () => {
-      const people = await chat.people.online();
-      return { json: listJson("[", await inTurns(people), "]"), kb: people.length / 10 };
-    };
-    await sendListed(parts, response, read);
+    await listed(parts, demandUser(response), {
+      read: async () => {
+        const people = await chat.people.online();
+        return { json: listJson("[", await inTurns(people), "]"), people: people.length };
+      },
+      kb: ({ people }) => people / 10,
+      answer: ({ json }) => sendJson(response, json),
+    });
   });
 
   // ?q=&room=&from=&before=&after=&cursor= -> `{hits:[{message}],cursor?,until?}`: messages of my rooms with each word
@@ -724,26 +713,30 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/mentions", async (request, response) => {
     const user = demandUser(response);
     const asked = mentionsQuery.parse(request.query);
-    const most = PAGE_KB + 2 * (await chat.rooms.count(user.id));
-    const read = async () => {
-      const { messages, more, looked } = await chat.messages.listMentions(user, asked, turnOf(user));
-      const json = listJson(`{"more":${more},"messages":[`, messages, "]}");
-      return { json, kb: BOUNDS.messageKb.value + kbOf(json) + 2 * looked };
-    };
-    await sendListed(parts, response, read, most);
+    await listed(parts, user, {
+      most: PAGE_KB + 2 * (await chat.rooms.count(user.id)),
+      read: async () => {
+        const { messages, more, looked } = await chat.messages.listMentions(user, asked, turnOf(user));
+        return { json: listJson(`{"more":${more},"messages":[`, messages, "]}"), looked };
+      },
+      kb: ({ json, looked }) => BOUNDS.messageKb.value + kbOf(json) + 2 * looked,
+      answer: ({ json }) => sendJson(response, json),
+    });
   });
 
   // -> mine: `[{id,kind,names,userIds?,private,last,seq,read,unread}]`, General first, then by newest message
   router.get("/rooms", async (_request, response) => {
     const user = demandUser(response);
-    const most = BOUNDS.messageKb.value * (await chat.rooms.count(user.id));
-    const read = async () => {
-      const rooms = await chat.rooms.list(user, turnOf(user));
-      const json = listJson("[", rooms, "]");
+    await listed(parts, user, {
+      most: BOUNDS.messageKb.value * (await chat.rooms.count(user.id)),
+      read: async () => {
+        const rooms = await chat.rooms.list(user, turnOf(user));
+        return { json: listJson("[", rooms, "]"), rooms: rooms.length };
+      },
       // A room takes some commands, and brings its last message.
-      return { json, kb: 2 * rooms.length + kbOf(json) };
-    };
-    await sendListed(parts, response, read, most);
+      kb: ({ json, rooms }) => 2 * rooms + kbOf(json),
+      answer: ({ json }) => sendJson(response, json),
+    });
   });
   // ?after=&size= -> all open rooms, and my invite rooms: `[{id,kind,name,members,joined}]`
   // ?q=&after=&size= -> the same rooms by any part of their name, in the form of `GET /api/users?q=`
@@ -753,9 +746,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
       response.json(await search(parts, user, "rooms", request.query));
     } else {
       const { after, size } = listQuery.parse(request.query);
-      const read = () => chat.rooms.directory(user, after, size);
-      // A room takes four commands.
-      response.json((await listed(parts, user, read, ({ looked }) => 2 * looked)).found);
+      await listed(parts, user, {
+        read: () => chat.rooms.directory(user, after, size),
+        // A room takes four commands.
+        kb: ({ looked }) => 2 * looked,
+        answer: ({ found }) => response.json(found),
+      });
     }
   });
   // {name,kind?,topic?} -> 201 the new room, joined and mine; 409 taken. `kind` is `open` or `invite`; an invite room
@@ -784,9 +780,12 @@ function api(parts: RestParts, proxies: Proxies): Router {
   router.get("/rooms/:id/members", async (request, response) => {
     const user = demandUser(response);
     const { after, size } = listQuery.parse(request.query);
-    const read = () => chat.moderation.list(user, roomIdOf(request), after, size);
-    const { found } = await listed(parts, user, read, ({ looked }) => size + looked / 100, size);
-    response.json(found);
+    await listed(parts, user, {
+      most: size,
+      read: () => chat.moderation.list(user, roomIdOf(request), after, size),
+      kb: ({ looked }) => size + looked / 100,
+      answer: ({ found }) => response.json(found),
+    });
   });
   // {role?,mutedUntil?} -> the member, added or changed; `mutedUntil` is in ms, and 0 ends it
   router.put("/rooms/:id/members/:userId", async (request, response) => {
@@ -807,8 +806,11 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // -> who may not come back: `[{id,username,by,at,until?}]`
   router.get("/rooms/:id/bans", async (request, response) => {
     const user = demandUser(response);
-    const read = () => chat.moderation.bans(user, roomIdOf(request));
-    response.json(await listed(parts, user, read, ({ length }) => 1 + length / 2));
+    await listed(parts, user, {
+      read: () => chat.moderation.bans(user, roomIdOf(request)),
+      kb: ({ length }) => 1 + length / 2,
+      answer: (bans) => response.json(bans),
+    });
   });
   // {until?} -> 204, removed and kept out, for ever or until a moment in ms
   router.put("/rooms/:id/bans/:userId", async (request, response) => {
@@ -837,9 +839,11 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // -> `[{code,url,by,created,expires,uses?,used}]`, newest first
   router.get("/rooms/:id/invites", async (request, response) => {
     const user = demandUser(response);
-    const read = () => chat.invites.list(user, roomIdOf(request));
-    const invites = await listed(parts, user, read, ({ length }) => 1 + length);
-    response.json(invites.map((invite) => linked(request, config, invite)));
+    await listed(parts, user, {
+      read: () => chat.invites.list(user, roomIdOf(request)),
+      kb: ({ length }) => 1 + length,
+      answer: (invites) => response.json(invites.map((invite) => linked(request, config, invite))),
+    });
   });
   // -> what it leads to, without a session too: `{roomId,kind,name,by:{id,username},expires}`; 404 once it lets nobody in
   router.get("/invites/:code", async (request, response) => {
@@ -889,14 +893,14 @@ function api(parts: RestParts, proxies: Proxies): Router {
     const { before, size } = auditQuery.parse(request.query);
     const user = demandUser(response);
     const read = () => chat.reports.auditOfRoom(user, roomIdOf(request), before, size);
-    response.json(await listed(parts, user, read, () => size));
+    await listed(parts, user, { read, kb: () => size, answer: (entries) => response.json(entries) });
   });
   // ?before=&size= -> the same of the whole server, for admins; those of one id come on one page, if need be beyond `size`
   router.get("/admin/audit", async (request, response) => {
     const { before, size } = auditQuery.parse(request.query);
     const user = demandUser(response);
     const read = () => chat.reports.auditOfAll(user, before, size);
-    response.json(await listed(parts, user, read, () => size));
+    await listed(parts, user, { read, kb: () => size, answer: (entries) => response.json(entries) });
   });
   // {level} -> the room; `level` says what notifies me there: `all`, `mentions` or `nothing`
   router.put("/rooms/:id/notifications", async (request, response) => {
@@ -907,9 +911,11 @@ function api(parts: RestParts, proxies: Proxies): Router {
   // -> `{people}`: how many a message with `@room` reaches, myself too
   router.get("/rooms/:id/audience", async (request, response) => {
     const user = demandUser(response);
-    const read = () => chat.rooms.countPeople(user, roomIdOf(request));
-    const people = await listed(parts, user, read, (counted) => 1 + counted / 100);
-    response.json({ people } satisfies Audience);
+    await listed(parts, user, {
+      read: () => chat.rooms.countPeople(user, roomIdOf(request)),
+      kb: (people) => 1 + people / 100,
+      answer: (people) => response.json({ people } satisfies Audience),
+    });
   });
   // {folded?,favourite?,hidden?,seq?} -> the room; each `true` or `false`: whether I see answers in their threads alone,
   // the room on top of my list, and a direct room not before its next message; `seq` is the newest message that I knew

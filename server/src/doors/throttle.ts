@@ -190,20 +190,26 @@ const UNLIMITED: Throttle = {
   queue: (_what, _userId, work) => work(),
 };
 
+type List<T> = {
+  read: () => Promise<T>;
+  /** What it cost, in KB; `most`, if that may be much, is taken before it is read. */
+  kb: (done: T) => number;
+  most?: number;
+  answer: (done: T) => void;
+};
+
 /**
- * A list: refused under load, one at a time for each user, and charged by what was read for it, in KB; `most`, if that
- * may be much, before it is read.
+ * Answers a list: refused under load, one at a time for each user, and charged by what was read for it. It is answered
+ * within the queue, for the reason that `Throttle.queue` gives.
  */
 export async function listed<T>(
   { throttle, load }: { throttle: Throttle; load: Load },
   user: User,
-  read: () => Promise<T>,
-  cost: (done: T) => number,
-  most = 1,
-): Promise<T> {
+  { read, kb, most = 1, answer }: List<T>,
+): Promise<void> {
   load.demand("history");
   const before = Math.min(most, BOUNDS.listedKb.value);
-  return throttle.queue("lists", user.id, () => throttle.pay(user.id, before, read, cost));
+  await throttle.queue("lists", user.id, async () => answer(await throttle.pay(user.id, before, read, kb)));
 }
 
 type Chunks = AsyncGenerator<string | { text: string; kb: number }>;

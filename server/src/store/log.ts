@@ -205,6 +205,7 @@ export class Log {
   readonly #threads: ReturnType<typeof defineScript>;
   readonly #row: ReturnType<typeof defineScript>;
   readonly #page: ReturnType<typeof defineScript>;
+  readonly #count: ReturnType<typeof defineScript>;
 
   /**
    * `storing` has what Redis' replicas are waited for: WAIT blocks its connection and covers what was written there, so
@@ -233,6 +234,7 @@ export class Log {
     this.#threads = defineScript(redis, "threads.lua");
     this.#row = defineScript(redis, ["rows.lua", "row.lua"], true);
     this.#page = defineScript(redis, "page.lua", true);
+    this.#count = defineScript(redis, "count.lua");
   }
 
   /**
@@ -701,19 +703,32 @@ export class Log {
   }
 
   async #adopt(roomId: RoomId): Promise<number> {
-    const { room, meta } = this.#keys;
-    const [first, seq, theirs] = await this.#redis.hmget(meta(roomId), "first", "seq", "theirs");
+    const { seq, isTheirs, size, others } = await this.#counted(roomId);
     if (seq === null && (await this.#restoreHead(roomId))) return this.#adopt(roomId);
-    const size = await this.#redis.zcard(room(roomId));
-    // Read in this order: what is appended in between never makes them look fewer than they are.
-    const others = size - (seq === null ? 0 : Number(seq) - Number(first ?? 1) + 1);
-    if (others < 0 && theirs === null) return this.#recount(roomId, size);
-    if (others <= (this.#strays.get(roomId) ?? 0) && theirs === null) return 0;
-    const isOurs = seq !== null && theirs === null;
+    if (others < 0 && !isTheirs) return this.#recount(roomId, size);
+    const strays = Math.min(others, this.#strays.get(roomId) ?? 0);
+    if (others <= strays && !isTheirs) {
+      // Fewer than before: the next one more is none of those that were looked at.
+      if (this.#strays.has(roomId)) this.#strays.set(roomId, others);
+      return 0;
+    }
+    const isOurs = seq !== null && !isTheirs;
     const taken = isOurs ? await this.#takeNewest(roomId, size, others) : await this.#takeOver(roomId);
+    // Counted again, because another replica may have taken some; and what came since was not looked at.
+    const left = Math.min(others, (await this.#counted(roomId)).others);
     if (this.#strays.size >= ROOMS_REMEMBERED) this.#strays.clear();
-    this.#strays.set(roomId, taken === 0 ? others : 0);
+    this.#strays.set(roomId, taken === 0 ? left : 0);
     return taken;
+  }
+
+  /** How many rows a room has, and how many of them are not ours: fewer than none if rows of ours are gone. */
+  async #counted(
+    roomId: RoomId,
+  ): Promise<{ seq: number | null; isTheirs: boolean; size: number; others: number }> {
+    const reply = await this.#count([this.#keys.room(roomId), this.#keys.meta(roomId)], []);
+    const [first, seq, theirs, size] = reply as [string | null, string | null, string | null, number];
+    const ours = seq === null ? 0 : Number(seq) - Number(first ?? 1) + 1;
+    return { seq: seq === null ? null : Number(seq), isTheirs: theirs !== null, size, others: size - ours };
   }
 
   /**
@@ -741,11 +756,9 @@ export class Log {
    * if the oldest had been trimmed.
    */
   async #recount(roomId: RoomId, size: number): Promise<number> {
-    const { room, meta } = this.#keys;
     const taken = await this.#takeNewest(roomId, Math.min(size, ADOPTED_MOST), ADOPTED_MOST);
-    const seq = await this.#redis.hget(meta(roomId), "seq");
-    const left = await this.#redis.zcard(room(roomId));
-    if (seq !== null) await this.#redis.hset(meta(roomId), "first", Number(seq) - left + 1);
+    const { seq, size: left } = await this.#counted(roomId);
+    if (seq !== null) await this.#redis.hset(this.#keys.meta(roomId), "first", seq - left + 1);
     this.#strays.delete(roomId);
     return taken;
   }

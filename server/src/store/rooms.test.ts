@@ -735,6 +735,28 @@ describe("a room from whose log somebody has removed messages", () => {
     }
     expect(texts((await page(joe, roomId)).messages).slice(-2)).toEqual(["theirs", "theirs too"]);
   });
+
+  it("is looked at by two replicas while people write, and neither overlooks the next one", async () => {
+    const { redis, keys } = house;
+    const roomId = await freshRoom();
+    const replica = () => new Log(redis, keys, { serverId: "reader", relayChannel: "rooms" } as never);
+    const [one, other] = [replica(), replica()];
+    const add = (message: string) =>
+      redis.zadd(keys.room(roomId), 2_000, JSON.stringify({ from: "1", date: 2_000, message, roomId }));
+    await one.append("1", { roomId, message: "first", nonce: "first" });
+    for (let round = 1; round <= 30; round += 1) {
+      await add(`both see ${round}`);
+      const writing = Array.from({ length: 10 }, (_, count) =>
+        one.append("1", { roomId, message: "meanwhile", nonce: `${round}-${count}` }),
+      );
+      const looking = Array.from({ length: 5 }, () => [one.adopt(roomId), other.adopt(roomId)]).flat();
+      await Promise.all([...writing, ...looking]);
+      for (const log of [one, other]) {
+        await add(`next ${round}`);
+        expect(await log.adopt(roomId)).toBe(1);
+      }
+    }
+  });
 });
 
 it("a log that begins anew has no marks, pins, deletions and mentions of the numbers that it had before", async () => {

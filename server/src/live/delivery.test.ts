@@ -327,6 +327,74 @@ it("messages that wait for a flush skip the connections that join before it", ()
     expect(said).toEqual([]);
   }));
 
+describe("a write to many connections that takes long", () => {
+  /** Two windows whose connections take 10 ms to write to; resolves in `reached` once the first of two has a packet. */
+  const withSlowWindows = (
+    run: (given: {
+      delivery: Delivery;
+      connections: [Connection, Connection];
+      heard: [string[], string[]];
+      reached: (say: () => void) => Promise<number>;
+    }) => Promise<void>,
+  ) =>
+    withTwoWindows("writeBuffer", async (delivery, heard) => {
+      const connections = [...delivery.connections()] as [Connection, Connection];
+      const written: number[] = [];
+      for (const [index, { conn }] of connections.entries()) {
+        const write = conn.write.bind(conn);
+        conn.write = (packet) => {
+          written.push(index);
+          for (const from = performance.now(); performance.now() - from < 10;);
+          return write(packet);
+        };
+      }
+      const reached = async (say: () => void) => {
+        const before = written.length;
+        say();
+        while (written.length === before) await new Promise(setImmediate);
+        expect(written.length).toBe(before + 1);
+        return written.at(-1) ?? -1;
+      };
+      await run({ delivery, connections, heard, reached });
+    });
+
+  it("lets another room be written to in between", () =>
+    withSlowWindows(async ({ delivery, connections, heard, reached }) => {
+      const had = await reached(() => delivery.message("0", '"first"'));
+      await until(() => heard.every((texts) => texts.includes("first")));
+      delivery.join("5", connections[1 - had] as Connection);
+      delivery.message("0", '"to many"');
+      delivery.message("5", '"to one of them"');
+      await until(() => heard[1 - had]?.length === 3);
+      expect(heard[1 - had]).toEqual(["first", "to one of them", "to many"]);
+    }));
+
+  it("comes before later messages and events, for all of them", () =>
+    withSlowWindows(async ({ delivery, heard, reached }) => {
+      await reached(() => delivery.message("0", '"1"'));
+      delivery.toRoom("0", "room.stale", { roomId: "0" });
+      await reached(() => delivery.message("0", '"2"'));
+      delivery.message("0", '"3"');
+      await until(() => heard.every((texts) => texts.length === 4));
+      expect(heard).toEqual([
+        ["1", "stale", "2", "3"],
+        ["1", "stale", "2", "3"],
+      ]);
+    }));
+
+  it("does not reach who has left meanwhile, nor who came back", () =>
+    withSlowWindows(async ({ delivery, connections, heard, reached }) => {
+      const had = await reached(() => delivery.message("0", '"1"'));
+      const other = connections[1 - had] as Connection;
+      delivery.leave("0", other);
+      delivery.join("0", other);
+      await reached(() => delivery.message("0", '"2"'));
+      await until(() => heard.every((texts) => texts.includes("2")));
+      expect(heard[had]).toEqual(["1", "2"]);
+      expect(heard[1 - had]).toEqual(["2"]);
+    }));
+});
+
 it("a room whose flushes are slow takes at most half of the process's time", () =>
   withTwoWindows("writeBuffer", async (delivery, heard) => {
     const flushMs = 100;

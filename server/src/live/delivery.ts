@@ -6,7 +6,17 @@ import type { Security } from "../security.ts";
 import { changesJson, headOf, type Json } from "../store/log.ts";
 import { canBeWrittenTo, cut, encode, frame, isBehind, put, type Connection } from "./frames.ts";
 
-type LocalRoom = {
+/** A write to many connections, in several turns of the event loop. */
+type Audience = {
+  /** How long the last write took, as far as it has got. */
+  flushMs: number;
+  /** The connections that it has not reached yet. */
+  rest: Connection[];
+  write: (connection: Connection) => void;
+  turn: NodeJS.Immediate | undefined;
+};
+
+type LocalRoom = Audience & {
   id: RoomId;
   members: Connection[];
   /** Socket.IO packets of messages that wait for the next flush. */
@@ -14,8 +24,6 @@ type LocalRoom = {
   /** For each connection that joined meanwhile, how many of these packets came before it and must skip it. */
   missed: Map<Connection, number> | undefined;
   flushedAt: number;
-  /** How long the last flush took. */
-  flushMs: number;
   timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
   /** Whether the last flush was a batch. */
   busy: boolean;
@@ -45,6 +53,8 @@ const WINDOW_MS_PER_MEMBER = 0.1;
  * connecting.
  */
 const FLUSH_SHARE = 1 / 2;
+/** A write to many connections, some of which must be cut, lets others have their turn after this long. */
+const TURN_MS = 4;
 /** A batch of this many packets means that a room is busy. */
 const BUSY_PACKETS = 5;
 /** A busy room's messages are stored this long before its flush: enough for fifty of them to return from Redis. */
@@ -74,6 +84,7 @@ export class Delivery {
   readonly #log: Logger;
   readonly #rooms = new Map<RoomId, LocalRoom>();
   readonly #users = new Map<UserId, Connection[]>();
+  readonly #everybody = nobody();
   readonly #emptied: (roomId: RoomId) => void;
   /** Whether the libraries' private fields were checked. */
   #asserted = false;
@@ -137,7 +148,7 @@ export class Delivery {
         packets: [],
         missed: undefined,
         flushedAt: 0,
-        flushMs: 0,
+        ...nobody(),
         timer: undefined,
         busy: false,
         held: [],
@@ -157,6 +168,7 @@ export class Delivery {
     const last = room.members.pop();
     if (last && last !== connection) room.members[index] = last;
     room.missed?.delete(connection);
+    if (room.rest.includes(connection)) room.rest = room.rest.filter((one) => one !== connection);
     if (room.members.length > 0) return;
     stop(room.changed?.timer);
     this.#rooms.delete(roomId);
@@ -298,7 +310,7 @@ export class Delivery {
   }
 
   toAll<E extends keyof ServerEvents>(event: E, ...args: Parameters<ServerEvents[E]>): void {
-    this.#write(this.connections(), [encode(event, args)]);
+    this.#spread(this.#everybody, this.connections(), this.#writer([encode(event, args)]), TURN_MS);
   }
 
   /**
@@ -332,46 +344,74 @@ export class Delivery {
       );
     }
     if (event !== undefined) all.push(event);
-    if (packets.length === 0) {
-      this.#write(members, all);
-      return;
+    if (packets.length > 0) {
+      room.busy = packets.length >= BUSY_PACKETS;
+      room.packets = [];
+      room.missed = undefined;
+      stop(room.timer);
+      room.timer = undefined;
+      room.flushedAt = beganAt;
+      this.#metrics.flushes.inc();
+      let deliveries = packets.length * members.length;
+      for (const count of missed?.values() ?? []) deliveries -= count;
+      this.#metrics.deliveries.inc(deliveries);
     }
-    room.busy = packets.length >= BUSY_PACKETS;
-    room.packets = [];
-    room.missed = undefined;
-    stop(room.timer);
-    room.timer = undefined;
-    room.flushedAt = beganAt;
-    this.#metrics.flushes.inc();
-    let deliveries = packets.length * members.length;
-    for (const count of missed?.values() ?? []) deliveries -= count;
-    this.#metrics.deliveries.inc(deliveries);
-    this.#write(members, all, missed);
-    room.flushMs = performance.now() - beganAt;
+    // No answer may overtake an event, such as that the log is another one.
+    this.#spread(room, members, this.#writer(all, missed), event === undefined ? TURN_MS : Infinity);
   }
 
-  /** `missed`: how many of the first packets to skip for a connection. */
-  #write(connections: Iterable<Connection>, packets: string[], missed?: Map<Connection, number>): void {
+  /** Writes to connections in turns of `ms`, once all of them have what was written to this audience before. */
+  #spread(
+    audience: Audience,
+    connections: Iterable<Connection>,
+    write: (connection: Connection) => void,
+    ms: number,
+  ): void {
+    this.#goOn(audience, Infinity);
+    audience.rest = [...connections];
+    audience.write = write;
+    audience.flushMs = 0;
+    this.#goOn(audience, ms);
+  }
+
+  #goOn(audience: Audience, ms: number): void {
+    clearImmediate(audience.turn);
+    const beganAt = performance.now();
+    let spentMs = 0;
+    while (spentMs < ms) {
+      const connection = audience.rest.pop();
+      if (!connection) break;
+      audience.write(connection);
+      spentMs = performance.now() - beganAt;
+    }
+    audience.flushMs += spentMs;
+    if (audience.rest.length > 0) audience.turn = setImmediate(() => this.#goOn(audience, ms));
+    // A room that falls silent keeps no packets.
+    else audience.write = ignore;
+  }
+
+  #write(connections: Iterable<Connection>, packets: string[]): void {
+    this.#spread(nobody(), connections, this.#writer(packets), Infinity);
+  }
+
+  /** Writes packets to a connection. `missed`: how many of the first ones to skip for it. */
+  #writer(packets: string[], missed?: Map<Connection, number>): (connection: Connection) => void {
     const frames = packets.map((packet) => frame(packet));
     const all = Buffer.concat(frames);
     const allPackets = () => packets;
-    const slow: Connection[] = [];
-    const broken: Connection[] = [];
-    for (const connection of connections) {
+    return (connection) => {
       try {
         const count = missed?.get(connection) ?? 0;
         if (count === 0) put(connection, all, allPackets);
         else if (count < packets.length)
           put(connection, Buffer.concat(frames.slice(count)), () => packets.slice(count));
-        if (this.#isSlow(connection)) slow.push(connection);
+        if (this.#isSlow(connection)) this.#cut(connection);
       } catch (error) {
         // The room's other connections must still be written to.
         this.#security.contain("delivery", error, { userId: connection.data.user.id });
-        broken.push(connection);
+        connection.conn.close(true);
       }
-    }
-    for (const connection of slow) this.#cut(connection);
-    for (const connection of broken) connection.conn.close(true);
+    };
   }
 
   #isSlow(connection: Connection): boolean {
@@ -384,6 +424,12 @@ export class Delivery {
     cut(connection);
   }
 }
+
+function nobody(): Audience {
+  return { flushMs: 0, rest: [], write: ignore, turn: undefined };
+}
+
+function ignore(): void {}
 
 function stop(timer: NodeJS.Timeout | NodeJS.Immediate | undefined): void {
   clearTimeout(timer as NodeJS.Timeout);

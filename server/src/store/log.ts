@@ -708,7 +708,7 @@ export class Log {
     if (others < 0 && !isTheirs) return this.#recount(roomId, size);
     const strays = Math.min(others, this.#strays.get(roomId) ?? 0);
     if (others <= strays && !isTheirs) {
-      // Fewer than before: the next one more is none of those that were looked at.
+      // If they are fewer than before, one more is a new one.
       if (this.#strays.has(roomId)) this.#strays.set(roomId, others);
       return 0;
     }

@@ -7,7 +7,7 @@ import { changesJson, headOf, type Json } from "../store/log.ts";
 import { canBeWrittenTo, cut, encode, frame, isBehind, put, type Connection } from "./frames.ts";
 
 /** A write to many connections, in several turns of the event loop. */
-type Audience = {
+type Writing = {
   /** How long the last write took, as far as it has got. */
   flushMs: number;
   /** The connections that it has not reached yet. */
@@ -16,7 +16,7 @@ type Audience = {
   turn: NodeJS.Immediate | undefined;
 };
 
-type LocalRoom = Audience & {
+type LocalRoom = Writing & {
   id: RoomId;
   members: Connection[];
   /** Socket.IO packets of messages that wait for the next flush. */
@@ -84,7 +84,7 @@ export class Delivery {
   readonly #log: Logger;
   readonly #rooms = new Map<RoomId, LocalRoom>();
   readonly #users = new Map<UserId, Connection[]>();
-  readonly #everybody = nobody();
+  readonly #everybody = idle();
   readonly #emptied: (roomId: RoomId) => void;
   /** Whether the libraries' private fields were checked. */
   #asserted = false;
@@ -148,7 +148,7 @@ export class Delivery {
         packets: [],
         missed: undefined,
         flushedAt: 0,
-        ...nobody(),
+        ...idle(),
         timer: undefined,
         busy: false,
         held: [],
@@ -360,38 +360,38 @@ export class Delivery {
     this.#spread(room, members, this.#writer(all, missed), event === undefined ? TURN_MS : Infinity);
   }
 
-  /** Writes to connections in turns of `ms`, once all of them have what was written to this audience before. */
+  /** Writes to connections in turns of `ms`, once all of them have what was written before. */
   #spread(
-    audience: Audience,
+    writing: Writing,
     connections: Iterable<Connection>,
     write: (connection: Connection) => void,
     ms: number,
   ): void {
-    this.#goOn(audience, Infinity);
-    audience.rest = [...connections];
-    audience.write = write;
-    audience.flushMs = 0;
-    this.#goOn(audience, ms);
+    this.#goOn(writing, Infinity);
+    writing.rest = [...connections];
+    writing.write = write;
+    writing.flushMs = 0;
+    this.#goOn(writing, ms);
   }
 
-  #goOn(audience: Audience, ms: number): void {
-    clearImmediate(audience.turn);
+  #goOn(writing: Writing, ms: number): void {
+    clearImmediate(writing.turn);
     const beganAt = performance.now();
     let spentMs = 0;
     while (spentMs < ms) {
-      const connection = audience.rest.pop();
+      const connection = writing.rest.pop();
       if (!connection) break;
-      audience.write(connection);
+      writing.write(connection);
       spentMs = performance.now() - beganAt;
     }
-    audience.flushMs += spentMs;
-    if (audience.rest.length > 0) audience.turn = setImmediate(() => this.#goOn(audience, ms));
+    writing.flushMs += spentMs;
+    if (writing.rest.length > 0) writing.turn = setImmediate(() => this.#goOn(writing, ms));
     // A room that falls silent keeps no packets.
-    else audience.write = ignore;
+    else writing.write = ignore;
   }
 
   #write(connections: Iterable<Connection>, packets: string[]): void {
-    this.#spread(nobody(), connections, this.#writer(packets), Infinity);
+    this.#spread(idle(), connections, this.#writer(packets), Infinity);
   }
 
   /** Writes packets to a connection. `missed`: how many of the first ones to skip for it. */
@@ -425,7 +425,7 @@ export class Delivery {
   }
 }
 
-function nobody(): Audience {
+function idle(): Writing {
   return { flushMs: 0, rest: [], write: ignore, turn: undefined };
 }
 

@@ -706,8 +706,7 @@ export class Log {
     const { seq, isTheirs, size, others } = await this.#counted(roomId);
     if (seq === null && (await this.#restoreHead(roomId))) return this.#adopt(roomId);
     if (others < 0 && !isTheirs) return this.#recount(roomId, size);
-    const strays = Math.min(others, this.#strays.get(roomId) ?? 0);
-    if (others <= strays && !isTheirs) {
+    if (others <= (this.#strays.get(roomId) ?? 0) && !isTheirs) {
       // If they are fewer than before, one more is a new one.
       if (this.#strays.has(roomId)) this.#strays.set(roomId, others);
       return 0;
@@ -715,9 +714,9 @@ export class Log {
     const isOurs = seq !== null && !isTheirs;
     const taken = isOurs ? await this.#takeNewest(roomId, size, others) : await this.#takeOver(roomId);
     // Counted again, because another replica may have taken some; and what came since was not looked at.
-    const left = Math.min(others, (await this.#counted(roomId)).others);
+    const left = taken === 0 ? Math.min(others, (await this.#counted(roomId)).others) : 0;
     if (this.#strays.size >= ROOMS_REMEMBERED) this.#strays.clear();
-    this.#strays.set(roomId, taken === 0 ? left : 0);
+    this.#strays.set(roomId, left);
     return taken;
   }
 

@@ -187,8 +187,9 @@ describe("messages", () => {
         windowBy(ann, left, ["polling"]),
         windowBy(ann, left, ["polling", "websocket"]),
       ]);
+      // Other ids each time: a replica soon notices that nobody of the crowd before is in Redis, and tells that they left.
       const crowd = Array.from({ length: count }, (_, index) => ({
-        id: String(70_000 + index),
+        id: String(count * 10_000 + index),
         username: `crowd${index}`,
       }));
       const told = windows.map(

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { unlessWrongType } from "../server/src/errors.ts";
 import type { Keys } from "../server/src/keys.ts";
 import { isRoomId } from "../server/src/protocol.ts";
-import { beginningOf } from "../server/src/store/log.ts";
+import { beginningOf } from "../server/src/store/codec.ts";
 import { primariesOf, type RedisClient } from "../server/src/store/redis.ts";
 import type { Item, KeyType, Values } from "./archive.ts";
 

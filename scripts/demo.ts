@@ -1,5 +1,5 @@
 import type { Credentials } from "../server/src/protocol.ts";
-import { isRecord, parseJson } from "../server/src/store/log.ts";
+import { isRecord, parseJson } from "../server/src/store/json.ts";
 
 /** The demo people and what they said. Every password is `password123`. */
 export const DEMO_PASSWORD = "password123";

@@ -169,7 +169,7 @@ describe("time grows linearly with the length", { timeout: 120_000 }, () => {
 
   it("for every regular expression, on any text of its own characters", () => {
     expect(patterns.length).toBeGreaterThan(40);
-    expect(patterns.filter(({ where }) => where.startsWith("server/src/store/log.ts"))).not.toEqual([]);
+    expect(patterns.filter(({ where }) => where.startsWith("server/src/store/codec.ts"))).not.toEqual([]);
     const slow = patterns.flatMap(({ where, regExp }) => {
       const attack = slowest(use(regExp), samplesOf(regExp), 60);
       return attack === null ? [] : [`${where} ${regExp} takes too long for ${attack}`];

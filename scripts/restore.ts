@@ -5,7 +5,7 @@ import type { Config } from "../server/src/config.ts";
 import { unlessWrongType, wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import { keepsRecords } from "../server/src/store/kinds.ts";
-import { newestChange } from "../server/src/store/log.ts";
+import { newestChange } from "../server/src/store/adoption.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { RESTORING } from "../server/src/store/schema.ts";
 import {

@@ -28,7 +28,8 @@ import {
 import type { RedisClient } from "./store/redis.ts";
 import { Relay } from "./live/relay.ts";
 import { pairOf, privateRoomId } from "./store/kinds.ts";
-import { headOf, isOwnRow, parseForeign, type Log, type Position } from "./store/log.ts";
+import { headOf, isOwnRow, parseForeign } from "./store/codec.ts";
+import type { Log, Position } from "./store/log.ts";
 import { commandsDuring, person, replicas, type House, type Person } from "./testing.ts";
 
 /** Input from outside: any JSON, nearly valid objects, and values that trip a careless reader. */

@@ -15,15 +15,9 @@ import {
   type UserId,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
-import {
-  headOf,
-  parseRow,
-  unanswered,
-  type Json,
-  type Log,
-  type NewMessage,
-  type PageCursor,
-} from "../store/log.ts";
+import { headOf, parseRow } from "../store/codec.ts";
+import type { Json } from "../store/json.ts";
+import { unanswered, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
 import type { Settings } from "../store/settings.ts";
 import { demand, may, refused, roleIn } from "./access.ts";

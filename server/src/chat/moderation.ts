@@ -14,7 +14,7 @@ import {
 import type { Audit } from "../store/audit.ts";
 import type { Picked } from "../store/ids.ts";
 import type { Decided, Members } from "../store/members.ts";
-import type { MemberRecord } from "../store/log.ts";
+import type { MemberRecord } from "../store/codec.ts";
 import { demand, mayActOn, roleIn, type Action, type Situation } from "./access.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
 import { unknownUser, type Users } from "./users.ts";

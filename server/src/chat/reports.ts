@@ -9,7 +9,8 @@ import {
   type User,
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
-import { withField, type Json, type Log } from "../store/log.ts";
+import { withField, type Json } from "../store/json.ts";
+import type { Log } from "../store/log.ts";
 import type { Reports } from "../store/reports.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { Users } from "./users.ts";

@@ -22,16 +22,9 @@ import {
 import type { Audit } from "../store/audit.ts";
 import type { Picked } from "../store/ids.ts";
 import { keepsRecords } from "../store/kinds.ts";
-import {
-  headOf,
-  joinedJson,
-  parseRow,
-  unknownRoom,
-  withField,
-  type Json,
-  type Log,
-  type MemberRecord,
-} from "../store/log.ts";
+import { headOf, joinedJson, parseRow, type MemberRecord } from "../store/codec.ts";
+import { withField, type Json } from "../store/json.ts";
+import { unknownRoom, type Log } from "../store/log.ts";
 import { tooManyRooms, type Entry, type Guard, type Members } from "../store/members.ts";
 import type { Choices, Facts, Rooms } from "../store/rooms.ts";
 import { demand, roleIn, type Action, type Situation } from "./access.ts";

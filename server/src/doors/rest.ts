@@ -41,7 +41,7 @@ import {
 } from "../protocol.ts";
 import { clientAddress, type Security, type SecurityEvent } from "../security.ts";
 import type { StoredInvite } from "../store/invites.ts";
-import { listJson, type Json } from "../store/log.ts";
+import { listJson, type Json } from "../store/json.ts";
 import { accountRoutes } from "./accounts.ts";
 import { refusalOf, toFailure } from "./failure.ts";
 import {

@@ -42,7 +42,9 @@ import {
   type ServerEvents,
   type UserId,
 } from "../protocol.ts";
-import { joinedJson, listJson, syncedJson, unknownRoom, type Json } from "../store/log.ts";
+import { joinedJson, syncedJson } from "../store/codec.ts";
+import { listJson, type Json } from "../store/json.ts";
+import { unknownRoom } from "../store/log.ts";
 import type { RedisClient } from "../store/redis.ts";
 import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";

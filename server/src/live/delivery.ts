@@ -3,7 +3,8 @@ import type { Config } from "../config.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Revision, RoomId, ServerEvents, Standing, UserId } from "../protocol.ts";
 import type { Security } from "../security.ts";
-import { changesJson, headOf, type Json } from "../store/log.ts";
+import { changesJson, headOf } from "../store/codec.ts";
+import type { Json } from "../store/json.ts";
 import { canBeWrittenTo, cut, encode, frame, isBehind, put, type Connection } from "./frames.ts";
 
 /** A write to many connections, in several turns of the event loop. */

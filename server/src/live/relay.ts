@@ -17,10 +17,8 @@ import {
   chainChange,
   channelsOf,
   headOf,
-  isRecord,
   memberIn,
   parseForeign,
-  parseJson,
   parseRecord,
   readAnnouncement,
   readChange,
@@ -28,10 +26,10 @@ import {
   type Change,
   type Heard,
   type HeardChange,
-  type Log,
-  type Position,
   type Row,
-} from "../store/log.ts";
+} from "../store/codec.ts";
+import { isRecord, parseJson } from "../store/json.ts";
+import type { Log, Position } from "../store/log.ts";
 import { keepsRecords } from "../store/kinds.ts";
 import type { Members } from "../store/members.ts";
 import { FIRST_SCHEMA, SCHEMA } from "../store/schema.ts";

@@ -1,7 +1,7 @@
 import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { AuditEntry, RoomId, UserId } from "../protocol.ts";
-import { isRecord, parseJson } from "./log.ts";
+import { isRecord, parseJson } from "./json.ts";
 import type { RedisClient } from "./redis.ts";
 
 /** How many entries the server keeps, of itself and of all rooms, and how many a room. */

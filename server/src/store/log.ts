@@ -1,5 +1,3 @@
-import { isUtf8 } from "node:buffer";
-import { hash as digest } from "node:crypto";
 import { Cluster } from "ioredis";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
@@ -7,36 +5,44 @@ import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import {
   LIMITS,
-  ROOM_ROLES,
-  USER_ID,
-  isRoomId,
   type Cursor,
   type Message,
   type MessageFile,
   type Page,
   type Revision,
-  type Room,
   type RoomId,
   type SendMessage,
-  type Standing,
   type Thread,
   type UserId,
 } from "../protocol.ts";
+import { Adoption, ROOMS_REMEMBERED } from "./adoption.ts";
+import {
+  announcementOf,
+  beginningOf,
+  chain,
+  changedRow,
+  channelsOf,
+  envelopeOf,
+  fileIn,
+  headOf,
+  isOwnRow,
+  parseRecord,
+  parseRow,
+  rowIn,
+  syncedJson,
+  tailOf,
+  type Change,
+  type Head,
+  type MemberRecord,
+} from "./codec.ts";
+import { bytesOf, listJson, toBytes, type Json } from "./json.ts";
 import { keepsRecords } from "./kinds.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
-
-/** The end of a room's log: its newest message, as kept in `{room:<id>}:meta`. */
-export type Head = { seq: number; date: number; hash: string };
+import { SharedRuns } from "./sharedRuns.ts";
 
 /** The end of a room's log and of its changes. */
 export type Position = Head & Revision;
-
-/**
- * The present state of what changed. For a member (`what` is `@<user id>`): the record as JSON, or `""` for somebody
- * who is no member. For a message (`what` is its date): its row, or `""` if it is gone.
- */
-export type Change = { what: string; now: string };
 
 /**
  * What `after` answers: what changed, and the rows that follow a head; or where the log stands now, if the head is no
@@ -68,23 +74,11 @@ export type PageCursor = {
   size: number;
 };
 
-/** JSON, as a text or as the bytes that Redis has, which are passed on without being read. */
-export type Json = string | Buffer;
-
 /**
  * Rows oldest first; `more`: further ones in the asked direction, or before them; `newer`: newer ones exist; `cursor`:
  * of pinned messages, where further ones begin.
  */
 type Rows = { rows: Json[]; more: boolean; newer?: boolean; cursor?: number | undefined };
-
-export type Row = Head & { json: string };
-/** A row as it was announced. */
-export type Heard = Row & {
-  roomId: RoomId;
-  tail: string;
-  /** The room's last change when it was stored; undefined from a server of the previous version. */
-  revHash: string | undefined;
-};
 
 /** How a message becomes another, by what is known of whoever asks. */
 export type Decide = (
@@ -92,82 +86,34 @@ export type Decide = (
   record: MemberRecord | null,
 ) => Message | null | Promise<Message | null>;
 
-/** What a room knows of a member, as JSON in `{room:<id>}:records`. In General and in private rooms, of few. */
-export type MemberRecord = Standing & { disabled?: true };
-
-/** A change as it was announced. */
-export type HeardChange = Change & { roomId: RoomId; rev: number; hash: string };
-
-const NUMBER = String.raw`(?:0|[1-9]\d{0,15})`;
-const STRING = String.raw`"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[^"\\\x00-\x1f]*)*"`;
-const IDS = String.raw`\[(?:"\d+"(?:,"\d+")*)?\]`;
-const REACTION = String.raw`\[${STRING},${IDS}\]`;
-const FILE_ID = String.raw`"[\w-]{22}"`;
-/** As `fileIn` spells it. */
-const FILE = String.raw`\{"id":${FILE_ID},"name":${STRING},"type":${STRING},"size":${NUMBER}(?:,"width":${NUMBER},"height":${NUMBER})?(?:,"animated":true)?(?:,"alt":${STRING})?\}`;
-type Optional = Exclude<keyof Message, keyof Head | "roomId" | "from" | "message">;
 /**
- * How each optional field of a message is spelt, in the order of a row. A change adds `editRev` and `rev`, which come
- * last.
+ * What to store: what the author sent, and what the server derived from it. `answered`: the message with the number
+ * `replyTo`, as it was found.
  */
-const OPTIONAL = {
-  nonce: STRING,
-  replyTo: NUMBER,
-  thread: NUMBER,
-  mentions: IDS,
-  mentionsRoom: "true",
-  edited: NUMBER,
-  deleted: NUMBER,
-  pinned: NUMBER,
-  files: String.raw`\[${FILE}(?:,${FILE})*\]`,
-  reactions: String.raw`\[(?:${REACTION}(?:,${REACTION})*)?\]`,
-  editRev: NUMBER,
-  rev: NUMBER,
-} as const satisfies Record<Optional, string>;
-const TAIL = ["from", "message", ...(Object.keys(OPTIONAL) as Optional[])] as const;
-const CHANGED = (["roomId", "seq", "date", "hash", ...TAIL] as const).filter((name) => name !== "rev");
-const EDITED = CHANGED.filter((name) => name !== "editRev");
-const REST = Object.entries(OPTIONAL)
-  .map(([name, value]) => `(?:,"${name}":${value})?`)
-  .join("");
-/**
- * A row that a script wrote: a match is valid JSON of the right shape, so its bytes can be passed on as they are.
- * Groups: room id, seq, date, hash, tail.
- */
-const MESSAGE = String.raw`\{"roomId":"([\d:]+)","seq":(${NUMBER}),"date":(${NUMBER}),"hash":"([0-9a-f]+)",("from":"\d+","message":${STRING}${REST}\})`;
-const STORED = new RegExp(`^${MESSAGE}$`);
-const ANNOUNCED = new RegExp(
-  String.raw`^\{"serverId":"[^"\\]*","type":"message",(?:"rev":${NUMBER},"revHash":"([0-9a-f]*)",)?"data":(${MESSAGE})\}$`,
-);
-const ANNOUNCED_CHANGE = new RegExp(
-  String.raw`^\{"serverId":"[^"\\]*","type":"change","data":\{"roomId":"([\d:]+)","what":"(@?\d+)","rev":(${NUMBER}),"hash":"([0-9a-f]+)"(?:,"now":(?:(${MESSAGE})|(${STRING})))?\}\}$`,
-);
+export type NewMessage = Omit<SendMessage, "files" | "replyToHash"> &
+  Pick<Message, "thread" | "mentions" | "mentionsRoom"> & {
+    files?: MessageFile[] | undefined;
+    answered?: Message;
+    /** Slow mode does not hold the author. */
+    unhurried?: true;
+  };
 
-/** In signs or bytes: ten times the longest row, of a message with files and reactions. */
-const LONGEST = 1e6;
-/** The last moment of a Date, in the year 275760: formatting a later one throws, here and in browsers. */
-const LAST_DATE = 8.64e15;
-/** As change.lua has it. */
-const CHANGES_KEPT = 1_000;
+type Mentioning = Pick<Message, "roomId" | "from"> & {
+  mentions?: readonly UserId[] | undefined;
+  mentionsRoom?: true | undefined;
+};
+
 /** How long the retry of a send, or of an edit, is recognised. */
 const NONCE_MS = 48 * 3600 * 1_000;
-/** Rows that one step reads or adopts: about a millisecond of Redis. */
-const ADOPTED_AT_ONCE = 200;
-const ADOPTED_MOST = 5_000;
-/** Rooms of which something is remembered. */
-const ROOMS_REMEMBERED = 10_000;
 /** How often rows of other programs are adopted before the rest is skipped. */
 const ADOPT_TRIES = 3;
 /** So many rows that are no messages are passed over for one page. */
 const PASSED_OVER = 5_000;
-/** Lower dates are in seconds, as the Redis chat demos store them; as ms they would be in 1973 at the latest. */
-const SECONDS_BELOW = 1e11;
 const RESETS = ["ahead", "rewound", "trimmed"] as const;
 const EMPTY: Head = { seq: 0, date: 0, hash: "" };
 const NO_CHANGES = ["", ""] as const;
 /** A cursor that no log has reached. */
 const BEYOND: Head = { seq: Number.MAX_SAFE_INTEGER, date: 0, hash: "" };
-const COMMA = Buffer.from(",");
 /** How many steps Redis may spend on leaving deleted answers out of one page's counts: about a millisecond. */
 const THREAD_STEPS = 5_000;
 /** How often a change is tried while other replicas change the same message. */
@@ -175,7 +121,7 @@ const CHANGE_TRIES = 20;
 
 /**
  * The messages of each room, in a sorted set: gap-free by `seq` and strictly rising by `date`, the score. So a page is
- * a score range, and equal texts stay two messages. Only this file and its scripts know how a row is spelt.
+ * a score range, and equal texts stay two messages.
  */
 export class Log {
   readonly #redis: RedisClient;
@@ -188,12 +134,10 @@ export class Log {
   /** Rooms with so long messages that a page was cut. */
   readonly #longRooms = new Set<RoomId>();
   #reads = new Map<string, Promise<Json>>();
-  /** How many rows of a room are no messages. */
-  readonly #strays = new Map<RoomId, number>();
   /** Rooms that have a message: the next one has nothing to clear away. */
   readonly #begun = new Set<RoomId>();
   readonly #copying = new SharedRuns<void>();
-  readonly #adopting = new SharedRuns<number>();
+  readonly #adoption: Adoption;
   /** The running change of each message that is being changed here. */
   readonly #changing = new Map<string, Promise<unknown>>();
   readonly #serverId: string;
@@ -201,11 +145,9 @@ export class Log {
   readonly #sync: ReturnType<typeof defineScript>;
   readonly #swap: ReturnType<typeof defineScript>;
   readonly #load: ReturnType<typeof defineScript>;
-  readonly #adoptRows: ReturnType<typeof defineScript>;
   readonly #threads: ReturnType<typeof defineScript>;
   readonly #row: ReturnType<typeof defineScript>;
   readonly #page: ReturnType<typeof defineScript>;
-  readonly #count: ReturnType<typeof defineScript>;
 
   /**
    * `storing` has what Redis' replicas are waited for: WAIT blocks its connection and covers what was written there, so
@@ -224,17 +166,16 @@ export class Log {
     this.#keys = keys;
     this.#channelOf = channelsOf(keys, config);
     this.#serverId = config.serverId;
-    this.#envelope = `{"serverId":${JSON.stringify(config.serverId)},"type":"message",`;
+    this.#envelope = envelopeOf(config.serverId);
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
+    this.#adoption = new Adoption(redis, keys, config, schema);
     this.#append = defineScript(storing, "append.lua");
     this.#sync = defineScript(redis, ["rows.lua", "sync.lua"], true);
     this.#swap = defineScript(storing, "change.lua");
     this.#load = defineScript(redis, "load.lua");
-    this.#adoptRows = defineScript(redis, "adopt.lua");
     this.#threads = defineScript(redis, "threads.lua");
     this.#row = defineScript(redis, ["rows.lua", "row.lua"], true);
     this.#page = defineScript(redis, "page.lua", true);
-    this.#count = defineScript(redis, "count.lua");
   }
 
   /**
@@ -392,7 +333,7 @@ export class Log {
         [
           String(before.date),
           row,
-          `{${spell(after, note === "edited" ? EDITED : CHANGED)}`,
+          changedRow(after, note === "edited"),
           this.#channelOf(roomId),
           announcementOf(this.#serverId, roomId, String(before.date)),
           "",
@@ -693,121 +634,9 @@ export class Log {
     return (await this.#rows(roomId, { size: 1 })).rows[0] ?? null;
   }
 
-  /**
-   * Turns what other programs added to a room's sorted set into messages, a few at a time: the row goes, and a message
-   * with its text is appended, once, by the first replica. Answers how many. Rows that are no messages stay, and are
-   * never read. Calls during a run share the next one.
-   */
+  /** Makes messages of what other programs added: see Adoption. */
   adopt(roomId: RoomId): Promise<number> {
-    return this.#adopting.run(roomId, () => this.#adopt(roomId));
-  }
-
-  async #adopt(roomId: RoomId): Promise<number> {
-    const { seq, isTheirs, size, others } = await this.#counted(roomId);
-    if (seq === null && (await this.#restoreHead(roomId))) return this.#adopt(roomId);
-    if (others < 0 && !isTheirs) return this.#recount(roomId, size);
-    if (others <= (this.#strays.get(roomId) ?? 0) && !isTheirs) {
-      // If they are fewer than before, one more is a new one.
-      if (this.#strays.has(roomId)) this.#strays.set(roomId, others);
-      return 0;
-    }
-    const isOurs = seq !== null && !isTheirs;
-    const taken = isOurs ? await this.#takeNewest(roomId, size, others) : await this.#takeOver(roomId);
-    // Counted again, because another replica may have taken some; and what came since was not looked at.
-    const left = taken === 0 ? Math.min(others, (await this.#counted(roomId)).others) : 0;
-    if (this.#strays.size >= ROOMS_REMEMBERED) this.#strays.clear();
-    this.#strays.set(roomId, left);
-    return taken;
-  }
-
-  /** How many rows a room has, and how many of them are not ours: fewer than none if rows of ours are gone. */
-  async #counted(
-    roomId: RoomId,
-  ): Promise<{ seq: number | null; isTheirs: boolean; size: number; others: number }> {
-    const reply = await this.#count([this.#keys.room(roomId), this.#keys.meta(roomId)], []);
-    const [first, seq, theirs, size] = reply as [string | null, string | null, string | null, number];
-    const ours = seq === null ? 0 : Number(seq) - Number(first ?? 1) + 1;
-    return { seq: seq === null ? null : Number(seq), isTheirs: theirs !== null, size, others: size - ours };
-  }
-
-  /**
-   * Finds the head of a log of ours again, if Redis has lost it: otherwise the next messages would get numbers that others
-   * have. False if the log has no row of ours among its newest, or somebody else found it.
-   */
-  async #restoreHead(roomId: RoomId): Promise<boolean> {
-    const { room, meta } = this.#keys;
-    const rows = await this.#redis.zrevrange(room(roomId), 0, ADOPTED_AT_ONCE - 1);
-    const newest = rows.find(isOwnRow);
-    if (newest === undefined) return false;
-    const { seq, date, hash } = parseRow(newest);
-    const { rev, revHash } = await newestChange(this.#redis, this.#keys, roomId);
-    if (rev > 0) {
-      await this.#redis.hsetnx(meta(roomId), "revHash", revHash);
-      await this.#redis.hsetnx(meta(roomId), "rev", rev);
-    }
-    const first = seq - (await this.#redis.zcard(room(roomId))) + 1;
-    if (first > 1) await this.#redis.hsetnx(meta(roomId), "first", first);
-    return (await this.#load([room(roomId), meta(roomId)], ["", seq, date, hash, date, newest])) === 1;
-  }
-
-  /**
-   * Another program has removed rows, and perhaps added some: adopts those among the newest, and notes how many are left, as
-   * if the oldest had been trimmed.
-   */
-  async #recount(roomId: RoomId, size: number): Promise<number> {
-    const taken = await this.#takeNewest(roomId, Math.min(size, ADOPTED_MOST), ADOPTED_MOST);
-    const { seq, size: left } = await this.#counted(roomId);
-    if (seq !== null) await this.#redis.hset(this.#keys.meta(roomId), "first", seq - left + 1);
-    this.#strays.delete(roomId);
-    return taken;
-  }
-
-  /** Adopts rows in a log of ours: rarely more than the newest few. */
-  async #takeNewest(roomId: RoomId, size: number, others: number): Promise<number> {
-    const room = this.#keys.room(roomId);
-    let missing = others;
-    const found: Foreign[] = [];
-    for (
-      let place = 0;
-      place < size && missing > 0 && found.length < ADOPTED_MOST;
-      place += ADOPTED_AT_ONCE
-    ) {
-      const slice = await this.#redis.zrevrange(room, place, place + ADOPTED_AT_ONCE - 1);
-      const rows = slice.filter((row) => !isOwnRow(row));
-      missing -= rows.length;
-      found.unshift(...readForeign(roomId, rows.toReversed()));
-    }
-    return this.#take(roomId, "ours", found);
-  }
-
-  /** Takes over a log that is wholly another program's, from its beginning. */
-  async #takeOver(roomId: RoomId): Promise<number> {
-    const { room, meta } = this.#keys;
-    let taken = 0;
-    for (let place = 0; ;) {
-      const slice = await this.#redis.zrange(room(roomId), `${place}`, `${place + ADOPTED_AT_ONCE - 1}`);
-      if (slice.length === 0) break;
-      const found = readForeign(
-        roomId,
-        slice.filter((row) => !isOwnRow(row)),
-      );
-      taken += await this.#take(roomId, "theirs", found);
-      place += slice.length - found.length;
-    }
-    await this.#redis.hdel(meta(roomId), "theirs");
-    return taken;
-  }
-
-  async #take(roomId: RoomId, begun: "ours" | "theirs", found: Foreign[]): Promise<number> {
-    const keys = [this.#keys.room(roomId), this.#keys.meta(roomId)];
-    const how = [roomId, this.#channelOf(roomId), this.#envelope, begun, this.#schema.mixed ? "1" : "0"];
-    let taken = 0;
-    for (let start = 0; start < found.length; start += ADOPTED_AT_ONCE) {
-      const some = found.slice(start, start + ADOPTED_AT_ONCE);
-      const args = some.flatMap(({ row, date, tail }) => [row, date, tail]);
-      taken += Number(await this.#adoptRows(keys, [...how, ...args]));
-    }
-    return taken;
+    return this.#adoption.run(roomId);
   }
 
   /**
@@ -948,47 +777,6 @@ export class Log {
   }
 }
 
-/** Runs one task at a time under each name. Callers during a run share the next one. */
-class SharedRuns<T> {
-  readonly #turns = new Map<string, { running: Promise<unknown>; next: Promise<T> | undefined }>();
-
-  run(name: string, work: () => Promise<T>): Promise<T> {
-    const turn = this.#turns.get(name) ?? { running: Promise.resolve(), next: undefined };
-    this.#turns.set(name, turn);
-    turn.next ??= turn.running.then(() => {
-      turn.next = undefined;
-      const done = work();
-      const over = () => {
-        if (!turn.next) this.#turns.delete(name);
-      };
-      turn.running = done.then(over, over);
-      return done;
-    });
-    return turn.next;
-  }
-}
-
-/** The hash that `append.lua` gives a message: equal hashes prove that the logs up to it are equal, byte by byte. */
-export function chain(hash: string, date: number, tail: string): string {
-  return digest("sha1", `${hash}|${date}|${tail}`).slice(0, 12);
-}
-
-/** A message that `append.lua` announced, or null for any other announcement. */
-export function readAnnouncement(text: string): Heard | null {
-  const announced = matched(ANNOUNCED, text);
-  if (!announced) return null;
-  const [, revHash, json = "", roomId = "", seq, date, hash = "", tail = ""] = announced;
-  return { seq: Number(seq), date: Number(date), hash, roomId, json, tail, revHash };
-}
-
-/** The channel on which a room's messages and changes are announced. */
-export function channelsOf(
-  keys: Keys,
-  { relayChannel }: Pick<Config, "relayChannel">,
-): (roomId: RoomId) => string {
-  return relayChannel === "rooms" ? keys.roomChannel : () => keys.channel;
-}
-
 /** The keys of the script that changes one thing in a room; `once`: the key that makes it happen only once. */
 export function changeKeys(keys: Keys, roomId: RoomId, once = keys.changed(roomId)): string[] {
   const { meta, records, changed, revs, members, room, deleted, pins, bans, roomFiles, joined } = keys;
@@ -997,178 +785,8 @@ export function changeKeys(keys: Keys, roomId: RoomId, once = keys.changed(roomI
   return [...named, once, ...rest];
 }
 
-/** The newest change that is kept of a room, with the running hash over all; rev 0 if none is. */
-export async function newestChange(redis: RedisClient, keys: Keys, roomId: RoomId): Promise<Revision> {
-  const [, rev = "0"] = await redis.zrevrange(keys.changed(roomId), 0, 0, "WITHSCORES");
-  const kept = await redis.hget(keys.revs(roomId), String(Number(rev) % CHANGES_KEPT));
-  const [known, revHash = ""] = kept?.split(":") ?? [];
-  return { rev: Number(rev), revHash: known === rev ? revHash : "" };
-}
-
-/** The beginning of what `change.lua` announces; the script adds rev, hash and the new state. */
-export function announcementOf(serverId: string, roomId: RoomId, what: string): string {
-  return `{"serverId":${JSON.stringify(serverId)},"type":"change","data":{"roomId":"${roomId}","what":"${what}","rev":`;
-}
-
-/** A change that `change.lua` announced, or null for any other announcement. */
-export function readChange(text: string): HeardChange | null {
-  const heard = matched(ANNOUNCED_CHANGE, text);
-  if (!heard) return null;
-  const [, roomId = "", what = "", rev, hash = "", row] = heard;
-  const record = heard.at(-1);
-  const now = row ?? (record === undefined ? "" : (JSON.parse(record) as string));
-  return { roomId, what, rev: Number(rev), hash, now };
-}
-
-/** The hash that `change.lua` gives a change. */
-export function chainChange(revHash: string, { rev, what, now }: HeardChange): string {
-  return digest("sha1", `${revHash}|${rev}|${what}|${now}`).slice(0, 12);
-}
-
-/** The user whose record changed; null for a message. */
-export function memberIn({ what }: Change): UserId | null {
-  return what.startsWith("@") ? what.slice(1) : null;
-}
-
-/** A stored record. Other programs, and later versions, may have written anything: then a plain member's. */
-export function parseRecord(text: string): MemberRecord {
-  const value = parseJson(text);
-  const { role, mutedUntil, disabled } = isRecord(value) ? value : {};
-  return {
-    role: ROOM_ROLES.find((known) => known === role) ?? "member",
-    ...(typeof mutedUntil === "number" && { mutedUntil }),
-    ...(disabled === true && { disabled }),
-  };
-}
-
-/** The new row of a changed message, if the change is one of a message that still exists. */
-export function rowIn(change: Change): string[] {
-  return memberIn(change) === null && isOwnRow(change.now) ? [change.now] : [];
-}
-
-/**
- * A SyncedRoom as JSON. `changed`: the rows that changed after the rev `after`, which is undefined if the client does
- * not follow changes; null if the changes are no longer known.
- */
-export function syncedJson(room: {
-  roomId: RoomId;
-  rows: readonly Json[];
-  more: boolean;
-  reset?: string | undefined;
-  after: number | undefined;
-  changed: readonly string[] | null;
-  revision: Revision;
-}): Json {
-  const { roomId, rows, more, reset, changed, revision } = room;
-  const begin = `{"roomId":"${roomId}","messages":[`;
-  const end = `],"more":${more}${reset === undefined ? "" : `,"reset":"${reset}"`}`;
-  if (room.after === undefined) return listJson(begin, rows, `${end}}`);
-  const after = changed === null || reset !== undefined ? revision.rev : room.after;
-  const changes = changesJson({ ...revision, after }, changed ?? []);
-  return listJson(begin, rows, `${end},"changes":{${changes}${changed === null ? `,"reset":true` : ""}}}`);
-}
-
-/** A room that was joined, with its newest rows, as JSON. */
-export function joinedJson(room: Room, rows: readonly Json[], { rev, revHash }: Revision): Json {
-  return listJson(
-    `{"room":${JSON.stringify(room)},"messages":[`,
-    rows,
-    `],"rev":${rev},"revHash":"${revHash}"}`,
-  );
-}
-
-/** An object, which has fields, as JSON, with one more that is JSON already. */
-export function withField(object: object, name: string, json: Json): Json {
-  return listJson(`${JSON.stringify(object).slice(0, -1)},"${name}":`, [json], "}");
-}
-
-/**
- * JSON with a list of what is JSON already, which `begin` and `end` open and close: a text if all of it is. Bytes that are
- * no UTF-8, as another program may have written, would end a client's connection: they are replaced.
- */
-export function listJson(begin: string, list: readonly Json[], end: string): Json {
-  if (list.every((one) => typeof one === "string")) return `${begin}${list.join(",")}${end}`;
-  const parts: Buffer[] = [Buffer.from(begin)];
-  for (const one of list) parts.push(toBytes(one), COMMA);
-  parts.pop();
-  const bytes = Buffer.concat([...parts, Buffer.from(end)]);
-  return isUtf8(bytes) ? bytes : bytes.toString();
-}
-
-function bytesOf(rows: readonly Json[]): number {
-  return rows.reduce((total, row) => total + Buffer.byteLength(row), 0);
-}
-
-function toBytes(text: Json): Buffer {
-  return typeof text === "string" ? Buffer.from(text) : text;
-}
-
-/** The fields of Changes as JSON. */
-export function changesJson(
-  { after, rev, revHash }: Revision & { after: number },
-  rows: readonly string[],
-): string {
-  return `"after":${after},"rev":${rev},"revHash":"${revHash}","messages":[${rows.join(",")}]`;
-}
-
 function headPart({ seq, date, hash }: Head): Head {
   return { seq, date, hash };
-}
-
-/** Nothing that a script writes is so long, and a pattern throws at a text of a few MB. */
-function matched(pattern: RegExp, text: string): RegExpExecArray | null {
-  return text.length > LONGEST ? null : pattern.exec(text);
-}
-
-/** Whether a script wrote this row: then it is valid JSON of a message. */
-export function isOwnRow(row: Json): boolean {
-  return row.length <= LONGEST && STORED.test(bytewise(row));
-}
-
-/** The place in the log of a row that a script wrote, or null for any other row. */
-export function headOf(row: Json): Head | null {
-  const [, , seq, date, hash = ""] = matched(STORED, bytewise(row)) ?? [];
-  return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
-}
-
-/** A row to be matched, a byte a character: what is asked of it is all ASCII. */
-function bytewise(row: Json): string {
-  return typeof row === "string" ? row : row.toString("latin1");
-}
-
-type Mentioning = Pick<Message, "roomId" | "from"> & {
-  mentions?: readonly UserId[] | undefined;
-  mentionsRoom?: true | undefined;
-};
-
-/**
- * What to store: what the author sent, and what the server derived from it. `answered`: the message with the number
- * `replyTo`, as it was found.
- */
-export type NewMessage = Omit<SendMessage, "files" | "replyToHash"> &
-  Pick<Message, "thread" | "mentions" | "mentionsRoom"> & {
-    files?: MessageFile[] | undefined;
-    answered?: Message;
-    /** Slow mode does not hold the author. */
-    unhurried?: true;
-  };
-
-/** The bytes with which a message's row begins, and which no change touches. */
-export function beginningOf({ roomId, seq, date, hash }: Head & { roomId: RoomId }): string {
-  return `{"roomId":"${roomId}","seq":${seq},"date":${date},"hash":"${hash}",`;
-}
-
-/** A file in the one order of a row, and nothing else. */
-function fileIn({ id, name, type, size, width, height, animated, alt }: MessageFile): MessageFile {
-  return {
-    id,
-    name,
-    type,
-    size,
-    ...(width !== undefined && height !== undefined && { width, height }),
-    ...(animated && { animated }),
-    ...(alt !== undefined && { alt }),
-  };
 }
 
 /** The files that a change takes from a message. */
@@ -1177,57 +795,12 @@ function lostFiles({ files = [] }: Message, after: Message): string[] {
   return files.flatMap(({ id }) => (kept.has(id) ? [] : id));
 }
 
-/** A row without its head: the input of the hash when the row is first stored. */
-function tailOf(message: Partial<Message>): string {
-  return `${spell(message, TAIL)}}`;
-}
-
-/** A row without its braces. */
-function spell(message: Partial<Message>, fields: readonly (keyof Message)[]): string {
-  let row = "";
-  for (const name of fields) {
-    const value = message[name];
-    if (value !== undefined) row += `,"${name}":${JSON.stringify(value)}`;
-  }
-  return row.slice(1);
-}
-
 /** The script's name for a change, because it keeps lists of some kinds. */
 function noteOf(before: Message, after: Message): "edited" | "deleted" | "pinned" | "unpinned" | "" {
   if (after.deleted !== undefined) return "deleted";
   if (after.message !== before.message) return "edited";
   if ((before.pinned === undefined) === (after.pinned === undefined)) return "";
   return after.pinned === undefined ? "unpinned" : "pinned";
-}
-
-/** A row that another program added to a room's sorted set, and the message it becomes. */
-type Foreign = { row: string; date: number; tail: string };
-
-/** The messages among another program's rows; ids may be numbers, and a date in seconds. */
-function readForeign(roomId: RoomId, rows: string[]): Foreign[] {
-  return rows.flatMap((row) => {
-    const said = parseForeign(parseJson(row));
-    if (!said || said.roomId !== roomId) return [];
-    const { date, from, message, nonce } = said;
-    const tail = tailOf({ from, message, nonce });
-    return [{ row, date: Math.floor(date < SECONDS_BELOW ? date * 1_000 : date), tail }];
-  });
-}
-
-/** A message as another program spells it, in a sorted set or in an announcement; null for anything else. */
-export function parseForeign(data: unknown): Omit<Message, "seq" | "hash"> | null {
-  if (!isRecord(data)) return null;
-  const { from, message, date, nonce } = data;
-  const roomId = typeof data["roomId"] === "number" ? String(data["roomId"]) : data["roomId"];
-  const author = typeof from === "number" ? String(from) : from;
-  if (!isRoomId(roomId) || typeof author !== "string" || !USER_ID.test(author)) return null;
-  if (typeof message !== "string" || message.length === 0 || message.length > LIMITS.message) return null;
-  if (typeof date !== "number" || !(date >= 0 && date <= LAST_DATE)) return null;
-  return { roomId, date, from: author, message, ...(typeof nonce === "string" && { nonce }) };
-}
-
-export function parseRow(row: Json): Message {
-  return JSON.parse(String(row)) as Message;
 }
 
 /** What the scripts refuse by a room's records, as their users read it. */
@@ -1254,16 +827,4 @@ export function unanswered(): ChatError {
 
 export function unknownRoom(): ChatError {
   return new ChatError("not_found", "There is no such room for you.");
-}
-
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -5,16 +5,9 @@ import { isRoomId, type Ban, type RoomId, type UserId } from "../protocol.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Picked } from "./ids.ts";
 import { FIRST_ROOMS, keepsRecords } from "./kinds.ts";
-import {
-  announcementOf,
-  changeKeys,
-  channelsOf,
-  isRecord,
-  parseJson,
-  parseRecord,
-  unknownRoom,
-  type MemberRecord,
-} from "./log.ts";
+import { announcementOf, channelsOf, parseRecord, type MemberRecord } from "./codec.ts";
+import { isRecord, parseJson } from "./json.ts";
+import { changeKeys, unknownRoom } from "./log.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import { LATEST, type Schema } from "./schema.ts";
 

@@ -1,6 +1,6 @@
 import type { Keys } from "../keys.ts";
 import { isRoomId, type RoomId, type StoredReport, type UserId } from "../protocol.ts";
-import { isRecord, parseJson } from "./log.ts";
+import { isRecord, parseJson } from "./json.ts";
 import type { RedisClient } from "./redis.ts";
 
 /** Reported messages, by room: one report for a message, however many users report it. */

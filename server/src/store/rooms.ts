@@ -12,7 +12,7 @@ import {
 } from "../protocol.ts";
 import { Ids, pageOfIds, type Picked } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
-import { headOf, type MemberRecord } from "./log.ts";
+import { headOf, type MemberRecord } from "./codec.ts";
 import { Looks } from "./looks.ts";
 import { recordOf, type Guard, type Members } from "./members.ts";
 import { NameIndex, type NamesFound } from "./nameIndex.ts";

@@ -2,7 +2,7 @@ import type { Config } from "../config.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import type { UserId } from "../protocol.ts";
-import { isRecord, parseJson } from "./log.ts";
+import { isRecord, parseJson } from "./json.ts";
 import { overWrongType, type RedisClient } from "./redis.ts";
 
 /** What is kept of a log-in, in ms; `seen` is exact to a minute. Older sessions have no address and no device. */

@@ -2,7 +2,7 @@ import type { Config } from "../config.ts";
 import { unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { SIGN_UP_MODES, type SignUpMode, type UserId } from "../protocol.ts";
-import { parseJson } from "./log.ts";
+import { parseJson } from "./json.ts";
 import type { RedisClient } from "./redis.ts";
 
 /** How soon a change of the filtered words counts if its announcement was lost. */

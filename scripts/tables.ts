@@ -40,9 +40,12 @@ export function keys(): string[][] {
   return [...source("keys.ts").matchAll(/^ \* \| (`.*) \|$/gm)].map(([, row = ""]) => row.split(" | "));
 }
 
-/** A row for each line with an arrow above a route; a line without one continues the line before. */
+/**
+ * The comment above each route, with its query or body, an arrow and its answer, is its row in docs/api.md: one for
+ * each line with an arrow; a line without one continues the line before.
+ */
 function routes(): string[][] {
-  const found = ["rest", "accounts", "files"]
+  const found = ["signIn", "accounts", "people", "rooms", "messages", "files", "rest"]
     .map((door) => source(`doors/${door}.ts`))
     .join("")
     .matchAll(/((?: +\/\/ .*\n)*) +router\.(get|post|put|patch|delete)\("([^"]+)"/g);

@@ -20,6 +20,7 @@ import {
   type UserId,
 } from "../protocol.ts";
 import { clientAddress, type Security } from "../security.ts";
+import { listed, paidFor } from "./answers.ts";
 import {
   demandUserId,
   displayName as displayed,
@@ -28,10 +29,10 @@ import {
   password,
   writtenText,
 } from "./fields.ts";
-import { demandActor, type Identity } from "./identity.ts";
+import { demandActor, demandUser, type Identity } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Sessions } from "./session.ts";
-import { listed, paidFor, type Throttle } from "./throttle.ts";
+import type { Throttle } from "./throttle.ts";
 
 const profile: z.ZodType<Profile> = z.object({ displayName: displayed.nullable() });
 const newPassword: z.ZodType<NewPassword> = z.object({ current: password, next: freshPassword });
@@ -107,7 +108,7 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
   });
   // -> 204; ends one of my sessions
   router.delete("/me/sessions/:id", async (request, response) => {
-    const { user } = demandActor(response);
+    const user = demandUser(response);
     await throttle.take("account", user.id);
     await accounts.endSession(user.id, request.params.id);
     noteEnd(request, user.id, "revoked");
@@ -116,7 +117,7 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
   // {password,messages} -> 204; deletes my account, and with `messages` `delete`, not `keep`, what I said; 403 for a
   // wrong password, and for the last owner
   router.delete("/me", async (request, response) => {
-    const { user } = demandActor(response);
+    const user = demandUser(response);
     const asked = leave.parse(request.body);
     await throttle.take("password", user.id);
     await accounts.leave(user, asked, identity.senderOf(request));
@@ -157,7 +158,7 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
   // `[{id,username,displayName?,online,role,created,disabled?,demo?}]`
   // ?q=&after=&size= -> `{found,total,complete}`: the same, in the form of `GET /api/users?q=`
   router.get("/admin/users", async (request, response) => {
-    const { user } = demandActor(response);
+    const user = demandUser(response);
     const { q, after, size } = listQuery.parse(request.query);
     load.demand("history");
     const read = (): Promise<object> =>
@@ -212,7 +213,7 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
   });
   // -> `{people,online,rooms,messages}`; messages of General and of named rooms
   router.get("/admin/stats", async (_request, response) => {
-    const { user } = demandActor(response);
+    const user = demandUser(response);
     load.demand("history");
     response.json(await throttle.queue("lists", user.id, () => admin.stats()));
   });

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { passwordFits } from "../chat/passwords.ts";
 import { ChatError } from "../errors.ts";
 import { isVisible } from "../names.ts";
-import { LIMITS, USER_ID, type UserId } from "../protocol.ts";
+import { LIMITS, USER_ID, isRoomId, type RoomId, type UserId } from "../protocol.ts";
 
 /** Fields of several requests. */
 
@@ -35,6 +35,12 @@ export const userId = z.string().regex(USER_ID, "no user id");
 /** The user id in a route's path. Throws `invalid`. */
 export function demandUserId(text: string): UserId {
   if (!USER_ID.test(text)) throw new ChatError("invalid", "This is no user id.");
+  return text;
+}
+
+/** The room id in a route's path. Throws `invalid`. */
+export function demandRoomId(text: string): RoomId {
+  if (!isRoomId(text)) throw new ChatError("invalid", "This is no room id.");
   return text;
 }
 

@@ -10,7 +10,7 @@ import type { Load } from "../load.ts";
 import { FILE_ID, isRoomId } from "../protocol.ts";
 import { tellAway } from "./failure.ts";
 import { demandUserId } from "./fields.ts";
-import { demandActor, type Identity } from "./identity.ts";
+import { demandActor, demandUser, type Identity } from "./identity.ts";
 import type { Throttle } from "./throttle.ts";
 import { allowBody } from "./transport.ts";
 
@@ -137,12 +137,12 @@ export function fileRoutes({ chat, identity, throttle, load, log }: Parts): Rout
 
   // -> what I may upload: `{fileBytes,messageFiles,types,userBytes,used}`
   router.get("/files", async (_request, response) => {
-    response.json(await files.limits(demandActor(response).user));
+    response.json(await files.limits(demandUser(response)));
   });
   // the file as the body, with `Content-Length`, `X-File-Name` (URL-encoded) and `X-Room-Id` -> 201
   // `{id,name,type,size,width?,height?,animated?}`, mine until I send it with a message to this room
   router.post("/files", async (request, response) => {
-    const { user } = demandActor(response);
+    const user = demandUser(response);
     const roomId = request.get("x-room-id") ?? "";
     if (!isRoomId(roomId)) throw new ChatError("invalid", "X-Room-Id: no room id");
     const name = decoded(request.get("x-file-name") ?? "");
@@ -153,17 +153,17 @@ export function fileRoutes({ chat, identity, throttle, load, log }: Parts): Rout
   });
   // -> 204; removes a file of mine that no message has
   router.delete("/files/:id", async (request, response) => {
-    await files.discard(demandActor(response).user, idOf(request));
+    await files.discard(demandUser(response), idOf(request));
     response.status(204).end();
   });
   // -> its bytes, or with `Range` some of them; 404 to all but the members of its message's room
   router.get("/files/:id", async (request, response) => {
-    const { user } = demandActor(response);
+    const user = demandUser(response);
     await send(request, response, user.id, () => files.open(user, idOf(request), false));
   });
   // -> an image of at most 640 x 640 pixels, WebP
   router.get("/files/:id/thumbnail", async (request, response) => {
-    const { user } = demandActor(response);
+    const user = demandUser(response);
     await send(request, response, user.id, () => files.open(user, idOf(request), true));
   });
   // the picture as the body -> me, with my new `avatar`
@@ -181,7 +181,7 @@ export function fileRoutes({ chat, identity, throttle, load, log }: Parts): Rout
   });
   // -> a user's picture, 256 x 256 pixels, WebP; 404 without one
   router.get("/users/:id/avatar", async (request, response) => {
-    const { user } = demandActor(response);
+    const user = demandUser(response);
     await send(request, response, user.id, () => files.avatar(demandUserId(request.params.id)));
   });
   return router;

@@ -5,7 +5,7 @@ import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import { clientAddress, type Security } from "../security.ts";
-import { LIMITS, type ServerRole } from "../protocol.ts";
+import { LIMITS, type ServerRole, type User } from "../protocol.ts";
 import { NOT_OWN, type Origins } from "./origin.ts";
 import type { Session, Sessions } from "./session.ts";
 import { addressKey, type Throttle } from "./throttle.ts";
@@ -212,4 +212,9 @@ export function demandActor(response: Response): Actor {
   const actor = actorOf(response);
   if (!actor) throw new ChatError("unauthorized", "Log in first.");
   return actor;
+}
+
+/** Throws `unauthorized` to a stranger. */
+export function demandUser(response: Response): User {
+  return demandActor(response).user;
 }

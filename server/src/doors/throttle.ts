@@ -11,9 +11,7 @@ import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS, QUEUES, RATES, type Queue, type TURNS } from "../limits.ts";
-import type { Load } from "../load.ts";
 import type { Metrics } from "../metrics.ts";
-import type { User } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
 import { Turns } from "./turns.ts";
 
@@ -189,70 +187,6 @@ const UNLIMITED: Throttle = {
   turn: () => undefined,
   queue: (_what, _userId, work) => work(),
 };
-
-type List<T> = {
-  read: () => Promise<T>;
-  /** What it cost, in KB; `most`, if that may be much, is taken before it is read. */
-  kb: (done: T) => number;
-  most?: number;
-  answer: (done: T) => void;
-};
-
-/**
- * Answers a list: refused under load, one at a time for each user, and charged by what was read for it. It is answered
- * within the queue, for the reason that `Throttle.queue` gives.
- */
-export async function listed<T>(
-  { throttle, load }: { throttle: Throttle; load: Load },
-  user: User,
-  { read, kb, most = 1, answer }: List<T>,
-): Promise<void> {
-  load.demand("history");
-  const before = Math.min(most, BOUNDS.listedKb.value);
-  await throttle.queue("lists", user.id, async () => answer(await throttle.pay(user.id, before, read, kb)));
-}
-
-type Chunks = AsyncGenerator<string | { text: string; kb: number }>;
-
-/**
- * Streams a long text, charged as it goes, by its length or by the KB that come with it: when its reader's budget is used
- * up, it waits for the next window. Resolves once the first chunk is there: what fails before can still be answered.
- */
-export async function paidFor(
-  chunks: Chunks,
-  throttle: Throttle,
-  userId: string,
-): Promise<AsyncGenerator<string>> {
-  const paid = charged(chunks, throttle, userId);
-  const first = await paid.next();
-  return (async function* () {
-    if (first.done) return;
-    yield first.value;
-    yield* paid;
-  })();
-}
-
-async function* charged(chunks: Chunks, throttle: Throttle, userId: string): AsyncGenerator<string> {
-  try {
-    for (;;) {
-      // The turn comes first: what waits for one lives so long that V8 collects its whole heap the sooner.
-      await throttle.turn("request", userId);
-      const { value, done } = await chunks.next();
-      if (done) return;
-      const { text, kb } = typeof value === "string" ? { text: value, kb: value.length / 1_024 } : value;
-      const waitMs = await throttle.take("work", userId, Math.ceil(kb)).then(() => 0, retryAfterMsOf);
-      if (waitMs > 0) await sleep(waitMs);
-      yield text;
-    }
-  } finally {
-    await chunks.return(undefined);
-  }
-}
-
-function retryAfterMsOf(error: unknown): number {
-  if (error instanceof ChatError && error.retryAfterMs !== undefined) return error.retryAfterMs;
-  throw error;
-}
 
 /**
  * One key for each IPv4 address, in any spelling, and for each IPv6 network of /64, which may belong to one person.

@@ -113,7 +113,7 @@ export const FAULTS: readonly Fault[] = [
     name: "sessions not looked at",
     remedy: "sessions of open connections are looked at regularly",
     scenario: "logout-storm",
-    instead: { "SocketDoor.#revalidate": "return;" },
+    instead: { "Attendance.revalidate": "return;" },
   },
   {
     name: "copies not waited for",

@@ -65,6 +65,9 @@ it("every place that catches unexpected errors has a metric before the first one
     "doors/failure.ts",
     "doors/rest.ts",
     "doors/socket.ts",
+    "doors/handshake.ts",
+    "doors/events.ts",
+    "doors/attendance.ts",
     "live/delivery.ts",
     "server.ts",
   ].map((file) => readFileSync(new URL(file, import.meta.url), "utf8"));

@@ -1,0 +1,206 @@
+import type { Chat } from "../chat/chat.ts";
+import { ChatError } from "../errors.ts";
+import type { Keys } from "../keys.ts";
+import { BOUNDS } from "../limits.ts";
+import type { Delivery } from "../live/delivery.ts";
+import type { Connection, ConnectionData } from "../live/frames.ts";
+import type { Relay } from "../live/relay.ts";
+import { LIMITS, type Message, type Room, type RoomId, type UserId } from "../protocol.ts";
+import type { RedisClient } from "../store/redis.ts";
+
+const REVALIDATE_AT_ONCE = 200;
+const SHOW_TRIES = 50;
+
+type Parts = { keys: Keys; commands: RedisClient; delivery: Delivery; relay: Relay };
+
+/** Which connections here hear which rooms: those that their user is in, by what is stored. */
+export class Attendance {
+  readonly #parts: Parts;
+  readonly #chat: Chat;
+
+  constructor(parts: Parts, chat: Chat) {
+    this.#parts = parts;
+    this.#chat = chat;
+  }
+
+  /** Lets a connection hear those of these rooms that its user is still in. */
+  async attach(connection: Connection, ids: RoomId[]): Promise<void> {
+    const { delivery } = this.#parts;
+    const theirs = await this.open(connection.data.user.id, ids);
+    if (connection.connected) for (const id of theirs) delivery.join(id, connection);
+    else this.release(theirs);
+  }
+
+  /**
+   * Follows those of these rooms that a user is in, and resolves in a turn of the event loop in which they surely are:
+   * the user may be removed during the check, and the relay, which tells the rooms' connections, does not know this
+   * connection yet. `before`: the relay's epoch before the ids were read from the user's list; they need no second
+   * check if nothing has changed since.
+   */
+  async open(userId: UserId, ids: RoomId[], before?: number): Promise<RoomId[]> {
+    const { relay } = this.#parts;
+    try {
+      for (let known = before; ;) {
+        // Once one has failed, no more may be opened: they would come after their release.
+        for (let at = 0; at < ids.length; at += BOUNDS.lookupsAtOnce.value)
+          await Promise.all(ids.slice(at, at + BOUNDS.lookupsAtOnce.value).map((id) => relay.open(id)));
+        const isSure = (id: RoomId) => known !== undefined && !relay.hasChangedSince(id, known);
+        const doubtful = ids.filter((id) => !isSure(id));
+        if (doubtful.length === 0) return ids;
+        known = relay.epoch;
+        const theirs = new Set(await this.#chat.rooms.areTheirs(userId, doubtful));
+        const gone = doubtful.filter((id) => !theirs.has(id));
+        this.release(gone);
+        ids = ids.filter((id) => !gone.includes(id));
+      }
+    } catch (error) {
+      this.release(ids);
+      throw error;
+    }
+  }
+
+  /** Releases rooms that were opened for nobody. */
+  release(ids: RoomId[]): void {
+    const { relay, delivery } = this.#parts;
+    for (const id of ids) if (!delivery.hears(id)) relay.release(id);
+  }
+
+  /**
+   * Tells a room as it is stored by now: what says that it changed may come in another order than the changes were
+   * stored.
+   */
+  async tellRoom(id: RoomId): Promise<void> {
+    const { delivery } = this.#parts;
+    if (!delivery.hears(id)) return;
+    const facts = await this.#chat.rooms.facts(id);
+    if (facts === null) return;
+    const { kind, name, settings } = facts;
+    delivery.toRoom(id, "room.changed", { roomId: id, kind, name, ...settings });
+  }
+
+  /** Lets the connections of users who came in hear a room, and shows it to them. */
+  async showRoom(userIds: UserId[], id: RoomId): Promise<void> {
+    for (const userId of userIds) {
+      try {
+        await this.#showRoomTo(userId, id);
+      } catch (error) {
+        // They were removed meanwhile, which keeps nothing else from being shown.
+        if (!(error instanceof ChatError && error.code === "not_found")) throw error;
+      }
+    }
+  }
+
+  async #showRoomTo(userId: UserId, id: RoomId): Promise<void> {
+    const { delivery } = this.#parts;
+    const here = [...delivery.connections(userId)];
+    if (here.length === 0) return;
+    if ((await this.#chat.rooms.kindOf(id)) === "direct") return this.#showPrivateRoom(here, id);
+    await Promise.all(here.map((connection) => this.attach(connection, [id])));
+    const described = await this.#chat.rooms.describe(id, userId);
+    // Whoever was removed meanwhile was told so already.
+    if (here.some((connection) => connection.data.rooms.has(id)))
+      delivery.toUser(userId, "show.room", described);
+  }
+
+  /**
+   * A private room appears with its first message, which was stored before anybody here could hear it. Sends first what
+   * the relay has already passed on, and joins each connection in the same turn of the event loop, so that nothing is
+   * doubled, out of order or lost.
+   */
+  async #showPrivateRoom(here: Connection[], id: RoomId): Promise<void> {
+    const { relay, delivery } = this.#parts;
+    const [first] = here;
+    if (!first) return;
+    const newcomers = new Set(here.filter((connection) => !connection.data.rooms.has(id)));
+    try {
+      let described: Room;
+      let messages: Message[];
+      let isCurrent: boolean;
+      let tries = 0;
+      do {
+        await relay.open(id);
+        const known = relay.epoch;
+        described = await this.#chat.rooms.describe(id, first.data.user.id);
+        messages = await this.#chat.messages.newest(id, LIMITS.page);
+        // They may have been removed meanwhile, and the relay does not know these connections yet.
+        isCurrent = !relay.hasChangedSince(id, known);
+        // Reads again if the relay has passed on more meanwhile; but not endlessly, because a log can lose its tail.
+      } while (!isCurrent || (newestSeq(messages) < relay.seq(id) && (tries += 1) < SHOW_TRIES));
+      const passedOn = messages.filter(({ seq }) => seq <= relay.seq(id));
+      const isBehind = newestSeq(messages) < relay.seq(id);
+      for (const connection of here) {
+        const joined = connection.data.rooms.has(id);
+        // Another order, or the check after a new connection, has shown the room meanwhile.
+        if (!connection.connected || (joined && newcomers.has(connection))) continue;
+        connection.emit("show.room", described);
+        if (joined) continue;
+        for (const message of passedOn) connection.emit("message", message);
+        delivery.join(id, connection);
+        // A client that did not get everything must ask.
+        if (isBehind) connection.emit("room.stale", { roomId: id });
+      }
+    } finally {
+      this.release([id]);
+    }
+  }
+
+  /** Closes the connections that are chosen by what is known of them. */
+  disconnect(chosen: (data: ConnectionData) => boolean): void {
+    const connections = [...this.#parts.delivery.connections()];
+    for (const connection of connections) if (chosen(connection.data)) connection.disconnect(true);
+  }
+
+  /**
+   * Closes the connections of a user whose sessions or account are gone, shows or hides rooms, as now stored, and tells
+   * the other connections what they are.
+   */
+  async look(userId: UserId): Promise<void> {
+    const { delivery } = this.#parts;
+    await this.revalidateUser(userId);
+    const [connection] = delivery.connections(userId);
+    if (!connection) return;
+    const { user } = connection.data;
+    const role = await this.#chat.users.roleOf(user);
+    if (role !== undefined) delivery.toUser(userId, "me", await this.#chat.accounts.me(user, role));
+  }
+
+  /** Makes up for lost orders: closes connections whose session or account is gone, and shows or hides rooms. */
+  async revalidate(): Promise<void> {
+    const users = this.#parts.delivery.users();
+    for (let start = 0; start < users.length; start += REVALIDATE_AT_ONCE) {
+      await Promise.all(users.slice(start, start + REVALIDATE_AT_ONCE).map((id) => this.revalidateUser(id)));
+    }
+  }
+
+  /** The same for one user. */
+  async revalidateUser(userId: UserId): Promise<void> {
+    const { commands, keys, delivery } = this.#parts;
+    const here = [...delivery.connections(userId)];
+    if (here.length === 0) return;
+    const sids = [...new Set(here.map((connection) => connection.data.sid))];
+    const [alive, accounts, listed] = await Promise.all([
+      Promise.all(sids.map((sid) => commands.exists(keys.session(sid)))),
+      // One id has several names if it was given to another account.
+      Promise.all(here.map((connection) => this.#chat.users.roleOf(connection.data.user))),
+      this.#chat.rooms.of(userId),
+    ]);
+    const ended = new Set(sids.filter((_, index) => alive[index] === 0));
+    for (const [index, connection] of here.entries())
+      if (ended.has(connection.data.sid) || accounts[index] === undefined) connection.disconnect(true);
+
+    const rooms = new Set(listed);
+    // One that has left hears nothing, which is no reason to show the others anything.
+    const isOpen = ({ connected }: Connection) => connected;
+    const heard = new Set(here.filter(isOpen).flatMap((connection) => [...connection.data.rooms]));
+    for (const id of heard)
+      if (!rooms.has(id) && !(await this.#chat.rooms.mendList(userId, id))) delivery.expel(id, userId);
+    for (const id of rooms) {
+      if (here.filter(isOpen).every((connection) => connection.data.rooms.has(id))) continue;
+      if (await this.#chat.rooms.mendList(userId, id)) await this.showRoom([userId], id);
+    }
+  }
+}
+
+function newestSeq(messages: Message[]): number {
+  return Math.max(0, ...messages.map(({ seq }) => seq));
+}

@@ -60,7 +60,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
  * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id stored | `r hget room_looks design` |
  * | `room:<id>` | sorted set | messages as JSON, score = `date` in ms | `r zrange room:0 -3 -1 withscores` |
- * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room that is not open; `topic`, `slow` (s) and `archived` (ms), if set; `unowned` while nobody is left who could own a named room; `making` (ms) until an invite room has its owner | `r hgetall {room:0}:meta` |
+ * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room that is not open; `topic`, `slow` (s) and `archived` (ms), if set; `unowned` while nobody is left who could own a named room; `making` (ms) until a named room has its owner | `r hgetall {room:0}:meta` |
  * | `{room:<id>}:records` | hash | user id -> what a room knows of this member, JSON: `role`, and if so `mutedUntil` (ms) and `disabled`; General and private rooms have exceptions alone | `r hgetall {room:1}:records` |
  * | `{room:<id>}:bans` | hash | user id -> who may not come back, JSON: `by`, `at`, and `until` (ms) if not for ever | `r hgetall {room:1}:bans` |
  * | `{room:<id>}:invites` | set | codes of a room's invites | `r smembers {room:1}:invites` |

@@ -10,8 +10,8 @@
 --      7 '1' if the room's records say who is in it, '2' if `members` does too, for servers that know that alone
 --      8 user id of the actor, or '' for the server itself, 9 the record that the actor must still have
 -- and for a record
---      10 'guarded': not if the user is banned; 'open': nor if the room is not open any more; or the ban to store, as
---      JSON; or ''
+--      10 'guarded': not if the user is banned; 'open': nor if the room is not open, or still without its owner; or the
+--      ban to store, as JSON; or ''
 -- and for a row
 --      10 seq, 11 'edited', 'deleted', 'pinned', 'unpinned' or '', 12 ms to remember `once`, or '0', 13 number of
 --      mentioned users, 14 '1' if it is refused in an archived room, 15... ids of files that it no longer has
@@ -46,7 +46,8 @@ else
   elseif old ~= stored then
     return { 'conflict', stored }
   end
-  if ban == 'open' and (redis.call('HGET', KEYS[1], 'kind') or 'open') ~= 'open' then
+  local isUnmade = redis.call('HEXISTS', KEYS[1], 'making') == 1 and redis.call('HLEN', KEYS[2]) == 0
+  if ban == 'open' and (isUnmade or (redis.call('HGET', KEYS[1], 'kind') or 'open') ~= 'open') then
     return { 'closed' }
   elseif ban == 'guarded' or ban == 'open' then
     local banned = redis.call('HGET', KEYS[10], user)

@@ -25,7 +25,10 @@ export type StoredBan = Omit<Ban, "username">;
 /** What becomes of a member: the record, `null` for none; and of their ban. Undefined: nothing changes. */
 export type Decided = { record: MemberRecord | null; ban?: Omit<StoredBan, "id"> | Entry } | undefined;
 
-/** What keeps somebody from coming in at the moment when that is stored: a ban, or also that the room is not open. */
+/**
+ * What keeps somebody from coming in at the moment when that is stored: a ban, or also that the room is not open, or not
+ * made yet.
+ */
 export type Entry = "guarded" | "open";
 
 type Decide = (target: MemberRecord | null, actor: MemberRecord | null) => Decided | Promise<Decided>;
@@ -380,6 +383,11 @@ export class Members {
       isTheirs = await this.has(roomId, userId);
       if (isTheirs === was) return isTheirs;
     }
+  }
+
+  /** Everybody in a room that keeps records. */
+  all(roomId: RoomId): Promise<UserId[]> {
+    return this.#redis.hkeys(this.#keys.records(roomId));
   }
 
   size(roomId: RoomId): Promise<number> {

@@ -919,8 +919,8 @@ describe("a key that somebody has damaged", () => {
   });
 });
 
-describe("a room whose making is cut short", () => {
-  it("can be made again under its name, after whichever command it was cut", async () => {
+describe.each(["open", "invite"] as const)("an %s room whose making is cut short", (kind) => {
+  it("lets nobody in before its owner, and can be made again under its name, after whichever command it was cut", async () => {
     const { redis, keys, env } = house;
     const config = readConfig(env);
     let left = 0;
@@ -934,13 +934,17 @@ describe("a room whose making is cut short", () => {
         const client = new Redis(wire.url, { retryStrategy: () => null, enableReadyCheck: false });
         client.on("error", () => undefined);
         const cut = new Rooms(client, keys, new Members(client, keys, config));
-        const name = `cut after ${commands}`;
-        const made = await cut.create(name, mary.user.id, "invite", "tea").catch(() => null);
+        const name = `${kind} cut after ${commands}`;
+        const made = await cut.create(name, mary.user.id, kind, "tea").catch(() => null);
         client.disconnect();
         if (made !== null) break;
         const id = String(await redis.get(keys.totalRooms));
         if ((await redis.hexists(keys.records(id), mary.user.id)) === 1) continue;
-        const again = () => mary.browser.post<Room & Failure>("/api/rooms", { name, kind: "invite" });
+        const joined = await joe.socket.emitWithAck("room.join", { roomId: id });
+        expect(joined, name).toMatchObject({ ok: false, error: { code: "not_found" } });
+        const { body: found } = await joe.browser.get<{ id: string }[]>("/api/rooms/directory");
+        expect(found.map((room) => room.id)).not.toContain(id);
+        const again = () => mary.browser.post<Room & Failure>("/api/rooms", { name, kind });
         // For all we know it is still being made.
         if ((await redis.exists(keys.roomByName(name))) === 1) {
           orphans.add(id);
@@ -957,6 +961,32 @@ describe("a room whose making is cut short", () => {
     } finally {
       await wire.close();
     }
+  });
+});
+
+describe("a room that turns out not to be, because its name was given away meanwhile", () => {
+  it("is left by everybody who came in, and by whoever comes in while it ends", async () => {
+    const { redis, keys, env } = house;
+    const name = `late ${randomBytes(4).toString("hex")}`;
+    let made: RoomId | undefined;
+    /** Somebody else comes in right after the owner, and another room has got the name. */
+    class Slow extends Members {
+      override async join(...given: Parameters<Members["join"]>): Promise<void> {
+        await super.join(...given);
+        [made] = given;
+        unwrap(await joe.socket.emitWithAck("room.join", { roomId: made }));
+        await redis.set(keys.roomByName(name), `room:${other}`);
+        await redis.set(keys.roomName(other), name);
+      }
+    }
+    const other = await freshRoom();
+    const rooms = new Rooms(redis, keys, new Slow(redis, keys, readConfig(env)));
+    await expect(rooms.create(name, mary.user.id)).rejects.toMatchObject({ code: "taken" });
+    const id = made ?? "";
+    expect(await redis.hkeys(keys.records(id))).toEqual([]);
+    expect(await redis.sismember(keys.userRooms(joe.user.id), id)).toBe(0);
+    const joined = await joe.socket.emitWithAck("room.join", { roomId: id });
+    expect(joined).toMatchObject({ ok: false, error: { code: "not_found" } });
   });
 });
 

@@ -118,15 +118,19 @@ export class Rooms {
       return id;
     } catch (error) {
       // What cannot be undone now is, like all of a crash, given up later: see `#nameHeld`.
-      await this.#unmake(id, name, creator).catch(() => undefined);
+      await this.#unmake(id, name).catch(() => undefined);
       throw error;
     }
   }
 
-  async #unmake(id: RoomId, name: string, creator: UserId): Promise<void> {
-    await this.#members.takeOut(id, creator, null, () => ({ record: null }));
-    await this.#redis.del(this.#keys.roomName(id));
-    await this.#redis.hdel(this.#keys.meta(id), "kind", "making", "topic");
+  /** Takes everybody out of a room that is not to be. `making` stays: nobody who looked earlier comes in any more. */
+  async #unmake(id: RoomId, name: string): Promise<void> {
+    const { meta, roomName } = this.#keys;
+    await this.#redis.hset(meta(id), "making", Date.now());
+    for (let inside: UserId[]; (inside = await this.#members.all(id)).length > 0;)
+      for (const userId of inside) await this.#members.takeOut(id, userId, null, () => ({ record: null }));
+    await this.#redis.del(roomName(id));
+    await this.#redis.hdel(meta(id), "kind", "topic");
     await this.#giveNameBack(id, name);
   }
 
@@ -222,16 +226,15 @@ export class Rooms {
 
   /**
    * Claims an id for a name; false if a room, or the messages or members of a lost one, has it. Stores the kind before
-   * the name, so that nobody sees an invite room as an open one. Nobody can come into an invite room that is left so:
-   * `making` tells that it is not yet made.
+   * the name, so that nobody sees an invite room as an open one, and `making`, so that nobody comes in before its owner.
    */
   async #claimId(id: RoomId, name: string, kind: ListedRoom["kind"]): Promise<boolean> {
     const keys = this.#keys;
     const traces = [keys.room(id), keys.records(id), keys.members(id)] as const;
     if ((await this.#redis.exists(keys.meta(id), ...traces)) > 0) return false;
-    if (kind !== "open") await this.#redis.hset(keys.meta(id), { kind, making: Date.now() });
+    await this.#redis.hset(keys.meta(id), { making: Date.now(), ...(kind !== "open" && { kind }) });
     if ((await this.#redis.setnx(keys.roomName(id), name)) === 0) {
-      if (kind !== "open") await this.#redis.hdel(keys.meta(id), "kind", "making");
+      await this.#redis.hdel(keys.meta(id), "kind", "making");
       return false;
     }
     if ((await this.#redis.exists(...traces)) === 0) return true;
@@ -251,9 +254,14 @@ export class Rooms {
   async #nameHeld(id: RoomId): Promise<string | null> {
     const name = await this.#redis.get(this.#keys.roomName(id));
     if (name === null) return null;
-    const making = await unlessWrongType(this.#redis.hget(this.#keys.meta(id), "making"), null);
+    const making = await this.#making(id);
     if (making === null || Number(making) > Date.now() - MAKING_MS) return name;
     return (await this.#members.size(id)) === 0 ? null : name;
+  }
+
+  /** Since when a room is being made, in ms; null once it has its owner. */
+  #making(id: RoomId): Promise<string | null> {
+    return unlessWrongType(this.#redis.hget(this.#keys.meta(id), "making"), null);
   }
 
   /** The name of General, also where it was lost, or of a named room; null if there is no such room. */
@@ -445,13 +453,14 @@ export class Rooms {
     const keys = this.#keys;
     const rooms = await Promise.all(
       ids.map(async (id) => {
-        const [name, isHidden, members, joined] = await Promise.all([
+        const [name, isHidden, making, members, joined] = await Promise.all([
           this.#redis.get(keys.roomName(id)),
           this.#isHidden(id),
+          this.#making(id),
           this.#members.size(id),
           this.#members.has(id, userId),
         ]);
-        if (name === null || (isHidden && !joined)) return [];
+        if (name === null || (isHidden && !joined) || (making !== null && members === 0)) return [];
         return [{ id, kind: isHidden ? "invite" : "open", name, members, joined } as const];
       }),
     );

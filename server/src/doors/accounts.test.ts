@@ -1,3 +1,4 @@
+import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type {
   Account,
@@ -734,6 +735,41 @@ describe("the routes of admins", () => {
     expect(await staff.set("902", "owner")).toBe("no account");
     expect(await house.redis.hexists(house.keys.staff, "902")).toBe(0);
   });
+
+  it.each([
+    ["give", "take", "admin", "user"],
+    ["take", "give", "user", "owner"],
+  ] as const)(
+    "are the same in the account and on the server when one owner's %s is overtaken by another's %s",
+    async (_one, _other, first, second) => {
+      const id = "903";
+      const { redis, keys } = house;
+      await redis.hset(keys.user(id), { username: "staff 903" });
+      await new Staff(redis, keys).set(id, first === "user" ? "admin" : "user");
+      let goOn = () => {};
+      const waits = new Promise<void>((resolve) => (goOn = resolve));
+      const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+        if (from === "replica" && chunk.includes(keys.user(id))) await waits;
+        return chunk;
+      });
+      const slow = new Redis(wire.url);
+      const overtaken = new Staff(slow, keys).set(id, first);
+      const reserved = first === "user" ? null : first;
+      await until(async () => (await redis.hget(keys.staff, id)) === reserved);
+      await new Staff(redis, keys).set(id, second);
+      goOn();
+      expect(await overtaken).toBeNull();
+      const wanted = second === "user" ? null : second;
+      expect([await redis.hget(keys.staff, id), await redis.hget(keys.user(id), "role")]).toEqual([
+        wanted,
+        wanted,
+      ]);
+      await redis.hdel(keys.staff, id);
+      await redis.del(keys.user(id));
+      slow.disconnect();
+      await wire.close();
+    },
+  );
 
   it("keep an owner, also when two owners take each other's role at once", async () => {
     const own = await newServer(2);

@@ -40,7 +40,13 @@ export class Staff {
       await this.#redis.hdel(this.#keys.staff, userId);
       return "no account";
     }
-    return null;
+    // Of several at once, the last to write the copy may not have been the last to change the authority.
+    for (let copied = role; ;) {
+      const now = roleOf(await this.#redis.hget(this.#keys.staff, userId));
+      if (now === copied) return null;
+      if (!(await this.#setAccount(userId, { role: now === "user" ? "" : now }, "open"))) return null;
+      copied = now;
+    }
   }
 
   /** Whether nobody owns or administers the server. */

@@ -389,9 +389,10 @@ describe("an announcement", () => {
         changes: () => undefined,
         typing: () => undefined,
         standing: () => undefined,
-        expel: (id: RoomId, userId: string) => heard.push(`${id} ${userId}`),
+        expel: (id: RoomId, userId: string) => heard.push(`${id} ${userId}`) > 0,
         toRoom: () => undefined,
       },
+      returned: () => undefined,
       heard: (_, data) => void readUsers(data),
     });
     const message = near({

@@ -177,13 +177,13 @@ export class Delivery {
     this.#emptied(roomId);
   }
 
-  /** Takes a room from all connections of a removed member, and tells them. */
-  expel(roomId: RoomId, userId: UserId): void {
-    for (const connection of this.connections(userId)) {
-      if (!connection.data.rooms.has(roomId)) continue;
-      this.leave(roomId, connection);
-      this.#write([connection], [encode("hide.room", [{ roomId }])]);
-    }
+  /** Takes a room from all connections of a removed member, and tells them; false if none heard it. */
+  expel(roomId: RoomId, userId: UserId): boolean {
+    const here = [...this.connections(userId)].filter(({ data }) => data.rooms.has(roomId));
+    if (here.length === 0) return false;
+    for (const connection of here) this.leave(roomId, connection);
+    this.#write(here, [encode("hide.room", [{ roomId }])]);
+    return true;
   }
 
   /** Tells a member what they are in a room now. */

@@ -387,6 +387,45 @@ describe("when the relay breaks", () => {
   });
 });
 
+describe("when announcements come late", () => {
+  it("somebody who left and came in again meanwhile hears the room in every window", async () => {
+    const house = await replicas(1);
+    let held: Promise<void> | undefined;
+    const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+      if (from === "redis" && chunk.includes('"type":"change"')) await held;
+      return chunk;
+    });
+    const late = await house.addReplica({ REDIS_URL: wire.url });
+    const ann = await person(late);
+    const bob = await person(late);
+    const other = await windowOf(bob, late);
+    const { id: roomId } = await ann.makes({ name: "late" });
+    try {
+      unwrap(await bob.socket.emitWithAck("room.join", { roomId }));
+      await ann.say(roomId, "first");
+      for (const one of [bob, other]) await one.hears("first");
+      let goOn = () => {};
+      held = new Promise((resolve) => (goOn = resolve));
+      unwrap(await other.socket.emitWithAck("room.leave", { roomId }));
+      unwrap(await bob.socket.emitWithAck("room.join", { roomId }));
+      const told: string[] = [];
+      for (const { socket } of [bob, other]) {
+        socket.once("hide.room", () => told.push("hidden"));
+        socket.once("show.room", () => told.push("shown"));
+      }
+      goOn();
+      // Sooner than the look at all connections, every 25 s.
+      await until(() => told.length === 4, 15_000, "the room to come back");
+      await ann.say(roomId, "second");
+      for (const one of [bob, other]) await one.hears("second", 5_000);
+    } finally {
+      for (const one of [ann, bob, other]) one.close();
+      await house.close();
+      await wire.close();
+    }
+  });
+});
+
 describe("when a reply of Redis is lost", () => {
   it("the sender is told to try again, and the retry finds the message stored, heard once by everybody", async () => {
     let drop = false;

@@ -49,6 +49,8 @@ export type RelayParts = {
     Delivery,
     "message" | "changes" | "typing" | "members" | "usersIn" | "expel" | "standing" | "toRoom"
   >;
+  /** A user whose removal from a room was heard late: they have come in again since, and are to hear it. */
+  returned: (userId: UserId) => void;
   /** An announcement that is not a message, for everybody or for a room. `data` is unchecked. */
   heard: (type: string, data: unknown) => void;
 };
@@ -332,7 +334,15 @@ export class Relay {
 
   #remove(roomId: RoomId, room: LiveRoom, userId: UserId): void {
     room.changedIn = this.#epoch += 1;
-    this.#parts.delivery.expel(roomId, userId);
+    if (this.#parts.delivery.expel(roomId, userId)) void this.#lookFor(roomId, userId);
+  }
+
+  /** Whoever came in again before their removal was heard took no new place: they still heard the room. */
+  async #lookFor(roomId: RoomId, userId: UserId): Promise<void> {
+    const { members, returned } = this.#parts;
+    // If Redis is away, the next look at all connections finds them.
+    const inside = await members.among(roomId, [userId]).catch(() => new Set());
+    if (inside.has(userId)) returned(userId);
   }
 
   /**

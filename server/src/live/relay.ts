@@ -444,7 +444,7 @@ export class Relay {
   /** Another program has said something: adopts what it stored, which is then announced like any message. */
   async #adopt(roomId: RoomId, text: string): Promise<void> {
     try {
-      if ((await this.#parts.messages.adopt(roomId)) === 0) this.#drop(text);
+      if ((await this.#parts.messages.adopt(roomId, true)) === 0) this.#drop(text);
     } catch {
       // Redis is away; the next check finds it.
       this.#unchecked = true;

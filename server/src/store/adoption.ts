@@ -2,6 +2,7 @@ import type { Config } from "../config.ts";
 import type { Keys } from "../keys.ts";
 import type { Revision, RoomId } from "../protocol.ts";
 import { channelsOf, envelopeOf, isOwnRow, parseRow, readForeign, type Foreign } from "./codec.ts";
+import type { Json } from "./json.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 import type { Schema } from "./schema.ts";
 import { SharedRuns } from "./sharedRuns.ts";
@@ -53,6 +54,17 @@ export class Adoption {
     return this.#running.run(roomId, () => this.#adopt(roomId));
   }
 
+  /**
+   * The same, and of these rows whatever the count says, oldest first: a program may have added some and removed as many.
+   * Without rows, of the newest ones.
+   */
+  async runFor(roomId: RoomId, rows?: readonly Json[]): Promise<number> {
+    const taken = await this.run(roomId);
+    if (taken > 0) return taken;
+    const seen = rows ?? (await this.#newest(roomId, 0)).toReversed();
+    return this.#take(roomId, "ours", readForeign(roomId, seen.filter((row) => !isOwnRow(row)).map(String)));
+  }
+
   async #adopt(roomId: RoomId): Promise<number> {
     const { seq, isTheirs, size, others } = await this.#counted(roomId);
     if (seq === null && (await this.#restoreHead(roomId))) return this.#adopt(roomId);
@@ -87,8 +99,7 @@ export class Adoption {
    */
   async #restoreHead(roomId: RoomId): Promise<boolean> {
     const { room, meta } = this.#keys;
-    const rows = await this.#redis.zrevrange(room(roomId), 0, ADOPTED_AT_ONCE - 1);
-    const newest = rows.find(isOwnRow);
+    const newest = (await this.#newest(roomId, 0)).find(isOwnRow);
     if (newest === undefined) return false;
     const { seq, date, hash } = parseRow(newest);
     const { rev, revHash } = await newestChange(this.#redis, this.#keys, roomId);
@@ -115,7 +126,6 @@ export class Adoption {
 
   /** Adopts rows in a log of ours: rarely more than the newest few. */
   async #takeNewest(roomId: RoomId, size: number, others: number): Promise<number> {
-    const room = this.#keys.room(roomId);
     let missing = others;
     const found: Foreign[] = [];
     for (
@@ -123,12 +133,17 @@ export class Adoption {
       place < size && missing > 0 && found.length < ADOPTED_MOST;
       place += ADOPTED_AT_ONCE
     ) {
-      const slice = await this.#redis.zrevrange(room, place, place + ADOPTED_AT_ONCE - 1);
+      const slice = await this.#newest(roomId, place);
       const rows = slice.filter((row) => !isOwnRow(row));
       missing -= rows.length;
       found.unshift(...readForeign(roomId, rows.toReversed()));
     }
     return this.#take(roomId, "ours", found);
+  }
+
+  /** Some rows, newest first, after the first ones. */
+  #newest(roomId: RoomId, place: number): Promise<string[]> {
+    return this.#redis.zrevrange(this.#keys.room(roomId), place, place + ADOPTED_AT_ONCE - 1);
   }
 
   /** Takes over a log that is wholly another program's, from its beginning. */

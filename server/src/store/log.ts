@@ -634,9 +634,9 @@ export class Log {
     return (await this.#rows(roomId, { size: 1 })).rows[0] ?? null;
   }
 
-  /** Makes messages of what other programs added: see Adoption. */
-  adopt(roomId: RoomId): Promise<number> {
-    return this.#adoption.run(roomId);
+  /** Makes messages of what other programs added: see Adoption. `announced`: one of them has said so. */
+  adopt(roomId: RoomId, announced = false): Promise<number> {
+    return announced ? this.#adoption.runFor(roomId) : this.#adoption.run(roomId);
   }
 
   /**
@@ -703,7 +703,8 @@ export class Log {
       );
       const own = found.filter(isOwnRow);
       const isDone = tries === ADOPT_TRIES || own.length === found.length;
-      if (isDone || (await this.adopt(roomId)) === 0) return { found, own, more };
+      const seen = first === "newest" ? found.toReversed() : found;
+      if (isDone || (await this.#adoption.runFor(roomId, seen)) === 0) return { found, own, more };
     }
   }
 
@@ -761,7 +762,8 @@ export class Log {
       const found = rest.slice(told * 2);
       const rows = found.filter(isOwnRow);
       // The script knows a row of ours by its beginning only.
-      if (rows.length < found.length && tries < ADOPT_TRIES && (await this.adopt(roomId)) > 0) continue;
+      const isMixed = rows.length < found.length && tries < ADOPT_TRIES;
+      if (isMixed && (await this.#adoption.runFor(roomId, found)) > 0) continue;
       const following = {
         reset: RESETS.find((reason) => reason === status),
         changes: Number(count) < 0 ? null : changes,

@@ -260,7 +260,9 @@ test("the reactions that are open stay when new messages move their row away fro
   await eventually(() => row.evaluate((one) => one.matches(":hover")), false);
   await page.keyboard.press("Enter");
   await row.getByRole("button", { name: /1: you$/ }).waitFor();
-  // With the choice made, nothing keeps the bar there.
+  // With the choice made, only the focus of its row keeps the bar there.
+  await eventually(() => row.locator("[data-seq]").evaluate((one) => one === document.activeElement), true);
+  await page.keyboard.press("Escape");
   await eventually(() => row.locator("[role=toolbar]").count(), 0);
   writer.close();
   await context.close();
@@ -286,4 +288,81 @@ test("a finger that rests on a message opens its actions, though it trembles, bu
   await press([1, 3, 2]);
   await page.getByRole("dialog").getByRole("button", { name: "Reply" }).waitFor();
   await context.close();
+});
+
+test("a row keeps the focus however far its reader scrolls, and an edit that is out of sight keeps the keys", async () => {
+  const talker = await person(both(stage.house)[1], "talker-far");
+  const { page, context } = await stage.enter("ann-far");
+  const { body } = await talker.browser.post<{ id: string }>("/api/rooms", { name: "Far" });
+  for (let from = 0; from < 480; from += 80)
+    await Promise.all(Array.from({ length: 80 }, (_, at) => talker.say(body.id, `line ${from + at}`)));
+  await page.evaluate((roomId) => (location.hash = `#/room/${roomId}`), body.id);
+  await page.getByRole("button", { name: "Join this room" }).click();
+  await say(page, "my word");
+  await message(page, "my word").waitFor();
+  const composer = messageTo(page, "Far");
+  const scrollUp = async () => {
+    const top = page.getByRole("log").getByText("line 20", { exact: true });
+    while ((await top.count()) === 0) await page.getByRole("log").evaluate((log) => (log.scrollTop -= 900));
+  };
+  await composer.press("ArrowUp");
+  await page.getByRole("textbox", { name: "Edit message" }).waitFor();
+  await page.keyboard.type(" and");
+  await scrollUp();
+  await page.keyboard.type(" more");
+  expect(await composer.inputValue()).toBe("");
+  await page.keyboard.press("Enter");
+  await message(page, "my word and more").getByText("(edited)").waitFor();
+  // Without an edit or a row with the focus the page stays small.
+  await scrollUp();
+  expect(await page.locator("#conversation [data-seq]").count()).toBeLessThan(400);
+  const row = page.locator("#conversation [data-seq]").last();
+  const seq = await row.getAttribute("data-seq");
+  await row.focus();
+  await page.getByRole("log").evaluate((log) => (log.scrollTop = log.scrollHeight));
+  await message(page, "my word and more").waitFor();
+  await page.getByRole("log").evaluate((log) => (log.scrollTop = log.scrollHeight));
+  expect(await page.evaluate(() => document.activeElement?.getAttribute("data-seq"))).toBe(seq);
+  await context.close();
+  talker.close();
+});
+
+test("what is typed into an edit that ends elsewhere is sent nowhere, and the end is told", async () => {
+  const owner = await person(both(stage.house)[1], "owner-ends");
+  const { body } = await owner.browser.post<{ id: string }>("/api/rooms", { name: "Ends" });
+  const { page, context } = await stage.enter("ann-ends");
+  await page.evaluate((roomId) => (location.hash = `#/room/${roomId}`), body.id);
+  await page.getByRole("button", { name: "Join this room" }).click();
+  await messageTo(page, "Ends").waitFor();
+  const other = await context.newPage();
+  await other.goto(page.url());
+  const field = (on: Page) => on.getByRole("textbox", { name: "Edit message" });
+  for (const [text, end] of [
+    ["one", () => field(other).press("Escape")],
+    ["two", () => owner.socket.emitWithAck("message.delete", { roomId: body.id, seq: 2 })],
+  ] as const) {
+    await say(page, text);
+    await message(page, text).getByText("Sent").waitFor();
+    await message(other, text).waitFor();
+    await messageTo(page, "Ends").press("ArrowUp");
+    await field(page).waitFor();
+    await page.keyboard.type(" and mo");
+    await eventually(() => field(other).inputValue(), `${text} and mo`);
+    await end();
+    await field(page).waitFor({ state: "detached" });
+    await page.keyboard.type("re");
+    await page.keyboard.press("Enter");
+    await page.getByRole("alert").getByText("Your edit has ended").waitFor();
+    expect(await messageTo(page, "Ends").inputValue()).toBe("");
+    expect(await page.getByRole("dialog").count()).toBe(0);
+    // Whoever goes on by themselves writes to the room again.
+    await page.keyboard.press("Escape");
+    await page.keyboard.type("typed on");
+    await eventually(() => messageTo(page, "Ends").inputValue(), "typed on");
+    await messageTo(page, "Ends").fill("");
+  }
+  const left = () => page.evaluate(() => Object.keys(localStorage).filter((key) => key.includes("change")));
+  await eventually(left, []);
+  await context.close();
+  owner.close();
 });

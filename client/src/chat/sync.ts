@@ -11,7 +11,7 @@ import {
   type UserId,
 } from "@hubbub/server/protocol";
 import { ChatError, type Api } from "./api.ts";
-import { changeSlot, type Drafts } from "./drafts.ts";
+import { changeSlot, revSlot, type Drafts } from "./drafts.ts";
 import type { Outbox } from "./outbox.ts";
 import { whoIsIn, type People } from "./people.ts";
 import type { Reads } from "./reads.ts";
@@ -189,7 +189,9 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     for (const message of messages) {
       if (message.deleted === undefined || !isOwn(message)) continue;
       outbox.heard(message);
-      drafts.take(changeSlot(message.roomId, message.seq));
+      const slot = changeSlot(message.roomId, message.seq);
+      drafts.take(slot);
+      drafts.take(revSlot(slot));
     }
   }
 

@@ -1,4 +1,5 @@
 import { noteAct } from "./address.ts";
+import { isField, isTyping } from "./keys.ts";
 import { NO_KEYBOARD } from "./useMedia.ts";
 
 /** The regions that F6 visits, in this order, and the elements that may get the focus: the first that exists does. */
@@ -29,59 +30,77 @@ export function goToRegion(step: 1 | -1): void {
 }
 
 let isKept = false;
+/** Where the focus went from a field among the messages that disappeared under the keys, while it is there. */
+let refuge: Element | null = null;
 
 /**
  * Moves the focus to a useful place when its element disappears: browsers give it to the body, where a screen reader
- * and the keys start at the top of the page. Notes what the user does, for `mayTakeFocus`. Goes on for good: the page that
- * comes next must not lose it either.
+ * and the keys start at the top of the page. What is typed on for a field that is gone goes nowhere: the composer would
+ * send it to the room. Notes what the user does, for `mayTakeFocus`. Goes on for good: the page that comes next must not
+ * lose the focus either.
  */
 export function keepFocus(): void {
   if (isKept) return;
   isKept = true;
   let last: Element | null = null;
-  let around: readonly EventTarget[] = [];
-  const note = (event: FocusEvent) => {
-    last = event.target instanceof Element ? event.target : null;
-    around = event.composedPath();
+  let around: readonly Element[] = [];
+  const note = (element: Element | null) => {
+    last = element;
+    around = ancestorsOf(element);
+    if (element !== refuge) refuge = null;
   };
   const look = () => {
     if (document.activeElement !== document.body || last === null) return;
     const inDialog = document.querySelector("dialog[open]") !== null;
     if (last.isConnected && (inDialog || !last.matches("[hidden] *"))) return;
-    if (inDialog) {
-      last = null;
-      goNear(around);
-    }
+    const isWriting = isField(last) && around.some((one) => one.matches("[role=log]"));
+    const isNear = around.some((one) => goNear(one, inDialog));
+    if (inDialog && !isNear) last = null;
     // On a page that is still loading it finds nothing, and is called again.
-    else goOn();
+    if (!inDialog && !isNear) goOn(isWriting);
+    if (isWriting) refuge = document.activeElement;
+  };
+  const swallow = (event: KeyboardEvent) => {
+    if (refuge === null || refuge !== document.activeElement) return;
+    if (event.key === "Escape") refuge = null;
+    if (!isTyping(event) && event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
   };
   const changed = new MutationObserver(look);
   changed.observe(document.body, { subtree: true, childList: true });
-  document.addEventListener("focusin", note);
+  document.addEventListener("focusin", ({ target }) => note(target instanceof Element ? target : null));
   for (const type of ACTS) addEventListener(type, noteAct, true);
+  addEventListener("keydown", swallow, true);
 }
 
-/** Focuses the first button that is left near an element that went away, or else the part of the dialog around it. */
-function goNear(around: readonly EventTarget[]) {
-  for (const one of around) {
-    if (!(one instanceof HTMLElement) || !one.isConnected) continue;
-    const place = one.matches("[role=tabpanel]") ? one : one.querySelector<HTMLElement>("button:enabled");
-    if (place === null) continue;
-    place.focus();
-    return;
-  }
+function ancestorsOf(element: Element | null): Element[] {
+  const { parentElement: parent = null } = element ?? {};
+  return parent === null ? [] : [parent, ...ancestorsOf(parent)];
 }
 
 /**
- * Gives the focus to where the user goes on: the composer, unless that would open a keyboard over what they read. Who
- * asks to write gets the composer in any case, without this.
+ * Focuses what is left around an element that went away, and answers whether it could: a row, a list or a panel that
+ * takes the focus, or in a dialog its first button. A whole pane of the page is not near.
  */
-export function goOn(): void {
+function goNear(one: Element, inDialog: boolean): boolean {
+  const takesFocus = one.matches("[tabindex]:not(main, [role=toolbar])");
+  const place = takesFocus ? one : inDialog ? one.querySelector("button:enabled") : null;
+  if (!(place instanceof HTMLElement) || !place.isConnected) return false;
+  place.focus();
+  return document.activeElement === place;
+}
+
+/**
+ * Gives the focus to where the user goes on: the composer, unless that would open a keyboard over what they read, or
+ * `isWriting` elsewhere. Who asks to write gets the composer in any case, without this.
+ */
+export function goOn(isWriting = false): void {
   const isCovered = document.querySelector("main[inert]") !== null;
   const composer = document.getElementById(isCovered ? "thread-composer" : "composer");
-  const place = composer !== null && matchMedia(NO_KEYBOARD).matches ? composer : null;
+  const mayWrite = !isWriting && matchMedia(NO_KEYBOARD).matches;
   (
-    place ??
+    (mayWrite ? composer : null) ??
     document.querySelector<HTMLElement>("[data-part=thread-pane] h2, #conversation:not([inert])") ??
     document.querySelector<HTMLElement>('nav[aria-label="Rooms"] a, nav[aria-label="Rooms"] button') ??
     document.querySelector<HTMLElement>("main h1[tabindex]")

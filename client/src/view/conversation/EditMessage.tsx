@@ -1,11 +1,12 @@
 import { isBlank, LIMITS, type Message } from "@hubbub/server/protocol";
-import { useEffect, useId, useRef, useState } from "react";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import type { ChatClient } from "../../chat/chat.ts";
-import { changeSlot, EMPTY } from "../../chat/drafts.ts";
+import { changeSlot, EMPTY, type Slot } from "../../chat/drafts.ts";
 import type { ChatState } from "../../chat/state/state.ts";
 import { isIn } from "../../chat/state/thread.ts";
 import { Button } from "../ui/Button.tsx";
+import { useNotice } from "../ui/Notices.tsx";
 import { TextArea } from "../ui/TextArea.tsx";
 import { useClient, useDraft } from "../useChat.ts";
 import { charactersIn } from "./Composer.tsx";
@@ -58,6 +59,7 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
 
   return (
     <EditField
+      slot={slot}
       label="Edit message"
       text={text}
       optional={message.files !== undefined}
@@ -80,6 +82,8 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
 }
 
 type FieldProps = {
+  /** The draft of the edit. */
+  slot: Slot;
   label: string;
   text: string;
   /** Files go with it, so that it may be empty. */
@@ -96,6 +100,7 @@ type FieldProps = {
 
 /** A text field in the place of a message. */
 export function EditField({
+  slot,
   label,
   text,
   optional,
@@ -111,6 +116,16 @@ export function EditField({
   const noteId = useId();
   const area = useRef<HTMLTextAreaElement>(null);
   const left = LIMITS.message - text.length;
+  const chat = useClient();
+  const tell = useNotice();
+
+  useLayoutEffect(() => {
+    const field = area.current;
+    return () => {
+      if (document.activeElement === field && !chat.snapshot().drafts.has(slot))
+        tell("Your edit has ended: its message was changed, sent or deleted elsewhere.");
+    };
+  }, [chat, slot, tell]);
 
   useEffect(() => {
     area.current?.setSelectionRange(area.current.textLength, area.current.textLength);

@@ -417,7 +417,8 @@ function whyNot({ code, message }: Failure, inside: boolean): string {
 /** Edits a failed message in its place. */
 function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean; onClose: () => void }) {
   const chat = useClient();
-  const { text, write } = useDraft(editSlot(entry.nonce));
+  const slot = editSlot(entry.nonce);
+  const { text, write } = useDraft(slot);
 
   function cancel() {
     write("");
@@ -426,6 +427,7 @@ function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean
 
   return (
     <EditField
+      slot={slot}
       label="Message that was not sent"
       text={text}
       optional={entry.files !== undefined}

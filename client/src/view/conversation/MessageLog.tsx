@@ -21,7 +21,7 @@ import { mayTakeFocus, moveTo } from "../address.ts";
 import { announce } from "../announce.tsx";
 import { GROUP_MS, OutgoingMessages, StoredMessage } from "./Message.tsx";
 import { createPlace, type Place } from "./place.ts";
-import { rove, rowOf } from "./roving.ts";
+import { rove, rowOf, rowWithFocus } from "./roving.ts";
 import { ThreadStub } from "./ThreadButton.tsx";
 import { useOverlays } from "../overlays.ts";
 import { dayOf, showDay, useClock } from "../time.ts";
@@ -147,23 +147,30 @@ export function MessageLog({
     const last = shown.bottom === null;
     own.moved(last);
     setAtBottom(own.atBottom);
+    // Who writes in a row, or goes on from it with the keys, keeps it, however far they scroll.
+    const kept = rowWithFocus(scroller.current);
+    const keep = (start: number, end: number) =>
+      setShown(
+        kept < 0
+          ? part(messages, start, end, apart)
+          : part(messages, Math.min(start, from + kept), Math.max(end, from + kept + 1), apart),
+      );
     if (own.above < NEAR_END && from > 0) {
       const start = Math.max(0, from - ROWS_STEP);
-      const end = Math.min(to, start + ROWS_MOST);
-      setShown(part(messages, start, end, apart));
+      keep(start, Math.min(to, start + ROWS_MOST));
     } else if (own.above < NEAR_END && log.older && load === "idle") {
       void chat.loadOlder(room.id);
     } else if (own.below < NEAR_END && apart && to === messages.length) {
       if (load === "idle") void chat.loadNewer();
     } else if (own.below < NEAR_END && !last) {
       const end = Math.min(messages.length, to + ROWS_STEP);
-      const start = Math.max(from, end - ROWS_MOST);
-      setShown(part(messages, start, end, apart));
-    } else if (own.atBottom && shown.top !== null && to - from > ROWS_FIRST + ROWS_STEP) {
+      keep(Math.max(from, end - ROWS_MOST), end);
+    } else if (own.atBottom && kept < 0 && shown.top !== null && to - from > ROWS_FIRST + ROWS_STEP) {
       setShown({ top: null, bottom: null });
-    } else if (!own.atBottom && shown.top === null && messages[from] !== undefined) {
+    } else if ((!own.atBottom || kept >= 0) && shown.top === null && messages[from] !== undefined) {
       // Away from the bottom, new messages must not push the shown ones out.
-      setShown({ top: messages[from], bottom: to - from >= ROWS_MOST ? (messages[to - 1] ?? null) : null });
+      const isFull = !own.atBottom && kept < 0 && to - from >= ROWS_MOST;
+      setShown({ top: messages[from], bottom: isFull ? (messages[to - 1] ?? null) : null });
     }
   }, [chat, room.id, load, apart, log.older, messages, from, to, shown]);
 
@@ -274,6 +281,7 @@ export function MessageLog({
         aria-label={`Messages in ${title}`}
         tabIndex={0}
         onScroll={look}
+        onFocus={look}
         onKeyDown={(event) =>
           rove(event, scroller.current, () => document.getElementById("composer")?.focus())
         }

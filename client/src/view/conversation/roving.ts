@@ -27,6 +27,13 @@ export function rowOf(scroller: HTMLElement | null, seq: number): HTMLElement | 
   return scroller?.querySelector<HTMLElement>(`[data-seq="${seq}"]`) ?? null;
 }
 
+/** The place of the row with the focus among the log's rows, also those of messages on their way; -1 if none has it. */
+export function rowWithFocus(scroller: HTMLElement | null): number {
+  const row = document.activeElement?.closest("[data-key]") ?? null;
+  if (scroller === null || row === null) return -1;
+  return [...scroller.querySelectorAll("[data-key]")].indexOf(row);
+}
+
 function lastInSight(scroller: HTMLElement): HTMLElement | undefined {
   const end = scroller.getBoundingClientRect().bottom;
   const rows = [...scroller.querySelectorAll<HTMLElement>("[data-seq]")];

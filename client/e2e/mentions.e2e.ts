@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { both, person } from "../../server/src/testing.ts";
 import { eventually, message, messageTo, room, say, setStage, type Stage } from "./stage.ts";
 
 let stage: Stage;
@@ -46,6 +47,39 @@ test("a name is completed after an @, and the mentioned person sees a mention be
   expect([...ann.complaints, ...ben.complaints]).toEqual([]);
   await ann.context.close();
   await ben.context.close();
+});
+
+test("a chosen name stays chosen while its list moves, and is the one that is written", async () => {
+  const { page, context } = await stage.enter("ann-chooses");
+  const [one, two] = await Promise.all(
+    ["pat.one", "pat.two"].map((name) => person(both(stage.house)[1], name)),
+  );
+  if (one === undefined || two === undefined) throw new Error("Nobody came");
+  const composer = messageTo(page, "General");
+  const options = page.getByRole("listbox", { name: "What it can become" }).getByRole("option");
+  const names = async () =>
+    (await options.allTextContents()).map((text) => /pat\.(?:one|two)/.exec(text)?.[0]);
+  await one.say("0", "first of all");
+  await two.say("0", "one moment");
+  await message(page, "one moment").waitFor();
+  await composer.pressSequentially("@pat");
+  await eventually(names, ["pat.two", "pat.one"]);
+  // What is chosen by itself stays, and so does what the keys chose.
+  for (const [speaker, key, order, written] of [
+    [one, "Shift", ["pat.one", "pat.two"], "@pat.two "],
+    [two, "ArrowDown", ["pat.two", "pat.one"], "@pat.two "],
+  ] as const) {
+    await composer.fill("@pa");
+    await composer.pressSequentially("t");
+    await options.first().waitFor();
+    await composer.press(key);
+    await speaker.say("0", `${speaker.user.username} speaks`);
+    await eventually(names, [...order]);
+    await composer.press("Enter");
+    await eventually(() => composer.inputValue(), written);
+  }
+  for (const speaker of [one, two]) speaker.close();
+  await context.close();
 });
 
 test("a person's mentions are listed over all their rooms, newest first, with a link to each", async () => {

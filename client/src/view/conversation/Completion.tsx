@@ -3,6 +3,7 @@ import { fold, matchOf, searchFor } from "@hubbub/server/search";
 import { useMemo, useState, type KeyboardEvent, type RefObject } from "react";
 import { nameOf, searchedOf } from "../../chat/state/people.ts";
 import { complete, wantedAt, type Wanted } from "../../text/completion.ts";
+import { useChoice } from "../finding/useChoice.ts";
 import { useFound } from "../finding/useFound.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { PersonName } from "../ui/PersonName.tsx";
@@ -29,7 +30,6 @@ type Asked = {
 export function useCompletion({ roomId, area, text, write }: Asked) {
   const chat = useClient();
   const [wanted, setWanted] = useState<Wanted | null>(null);
-  const [chosen, setChosen] = useState(0);
   const [left, setLeft] = useState<number | null>(null);
   const open = wanted !== null && wanted.from !== left ? wanted : null;
   const name = open?.kind === "person" ? open.text : null;
@@ -49,14 +49,14 @@ export function useCompletion({ roomId, area, text, write }: Asked) {
     [open, known],
   );
   const options = open?.kind === "person" ? people : emoji;
-  const at = Math.min(chosen, options.length - 1);
+  const { at, choose } = useChoice(options.map(({ key }) => key));
 
   function look(given: string) {
     const next = wantedAt(given, area.current?.selectionStart ?? given.length);
     const isSame = next?.from === wanted?.from && next?.text === wanted?.text;
     if (isSame) return;
     setWanted(next);
-    setChosen(0);
+    choose(null);
     if (next?.from !== left) setLeft(null);
   }
 
@@ -79,7 +79,7 @@ export function useCompletion({ roomId, area, text, write }: Asked) {
     const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
     const option = options[at];
     if (!plain) return false;
-    if (step !== 0) setChosen((at + step + options.length) % options.length);
+    if (step !== 0) choose(options.at((at + step) % options.length)?.key ?? null);
     else if (event.key === "Escape") setLeft(open.from);
     else if ((event.key === "Enter" || event.key === "Tab") && option) take(option);
     else return false;
@@ -98,14 +98,14 @@ export function useCompletion({ roomId, area, text, write }: Asked) {
       "aria-controls": shown ? LIST : undefined,
       "aria-activedescendant": shown ? `${LIST}-${at}` : undefined,
     },
-    list: shown ? <List options={options} at={at} onChoose={setChosen} onTake={take} /> : null,
+    list: shown ? <List options={options} at={at} onChoose={choose} onTake={take} /> : null,
   };
 }
 
 type ListProps = {
   options: readonly Option[];
   at: number;
-  onChoose: (index: number) => void;
+  onChoose: (key: string) => void;
   onTake: (option: Option) => void;
 };
 
@@ -122,7 +122,7 @@ function List({ options, at, onChoose, onTake }: ListProps) {
             className={css.option}
             role="option"
             aria-selected={index === at}
-            onPointerMove={() => onChoose(index)}
+            onPointerMove={() => onChoose(option.key)}
             // The focus stays in the field.
             onPointerDown={(event) => event.preventDefault()}
             onClick={() => onTake(option)}

@@ -120,6 +120,36 @@ test("Enter opens what was typed before it, and answers to earlier input are nev
   await context.close();
 });
 
+test("Enter waits for the server's answer where nothing here has what was typed in its name", async () => {
+  const { page, context } = await stage.enter("gil");
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByLabel("Name").fill("Cats for fences greyer or ossified");
+  await page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(page, "Cats for fences greyer or ossified").waitFor();
+  let release = () => {};
+  const held = new Promise<void>((done) => (release = done));
+  await page.route(/directory\?q=Caf/, async (route) => {
+    await held;
+    await route.continue().catch(() => {});
+  });
+  await page.keyboard.press("Control+k");
+  await page.getByRole("combobox").waitFor();
+  await page.keyboard.type("Café Größe");
+  // Its letters are there, in this order.
+  await page.getByRole("option", { name: /^Cats for fences/ }).waitFor();
+  await page.keyboard.press("Enter");
+  release();
+  await messageTo(page, "Café Größe").waitFor();
+  await page.keyboard.press("Control+k");
+  await page.getByRole("combobox").waitFor();
+  // The beginning of a word is enough.
+  await page.route(/q=fenc/, () => {});
+  await page.keyboard.type("fenc");
+  await page.keyboard.press("Enter");
+  await messageTo(page, "Cats for fences greyer or ossified").waitFor();
+  await context.close();
+});
+
 test("a search takes any characters as text", async () => {
   const { page, context, complaints } = await stage.enter("hal");
   const people = page.getByRole("complementary", { name: "People" });

@@ -6,6 +6,7 @@ import { nameOf, searchedOf } from "../../chat/state/people.ts";
 import { unreadOf } from "../../chat/state/room.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { FoundNothing } from "../finding/Found.tsx";
+import { useChoice } from "../finding/useChoice.ts";
 import { useFound } from "../finding/useFound.ts";
 import { isComposing } from "../keys.ts";
 import { useOverlays } from "../overlays.ts";
@@ -51,9 +52,9 @@ export function QuickSwitcher() {
   const people = useFound(chat.findUsers, connected ? text : null);
   const listed = useFound(chat.findRooms, text === "" ? null : text);
   const busy = people.busy || listed.busy;
-  /** The chosen result, which stays chosen while more arrive. null: the first one. */
-  const [chosenKey, setChosen] = useState<string | null>(null);
-  /** Enter was pressed before there was anything to open. */
+  /** Whether better matches may still come; a line that is cut brings none. */
+  const isOpen = (people.busy && people.fault === null) || (listed.busy && listed.fault === null);
+  /** Enter was pressed before there was a good match to open. */
   const isDue = useRef(false);
 
   const targets = useMemo(() => {
@@ -103,9 +104,9 @@ export function QuickSwitcher() {
     }
     return rank(all, text);
   }, [rooms, users, listed.answer.found, connected, me.id, text]);
-  const chosen = Math.max(
-    0,
-    targets.findIndex(({ key }) => key === chosenKey),
+  const choice = useChoice(
+    targets.map(({ key }) => key),
+    !isOpen,
   );
 
   function go(target: Target | undefined) {
@@ -116,7 +117,7 @@ export function QuickSwitcher() {
 
   const first = targets[0];
   useEffect(() => {
-    if (!isDue.current || busy) return;
+    if (!isDue.current || isOpen) return;
     isDue.current = false;
     go(first);
   });
@@ -125,9 +126,10 @@ export function QuickSwitcher() {
     if (isComposing(event.nativeEvent)) return;
     const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
     if (event.key === "Enter") {
-      isDue.current = targets.length === 0 && busy;
-      go(targets[chosen]);
-    } else if (step !== 0) setChosen(targets.at((chosen + step) % targets.length)?.key ?? null);
+      const target = targets[choice.at];
+      isDue.current = isOpen && choice.chosen === null && !isGood(target, text);
+      if (!isDue.current) go(target);
+    } else if (step !== 0) choice.choose(targets.at((choice.at + step) % targets.length)?.key ?? null);
     else return;
     event.preventDefault();
   }
@@ -143,11 +145,11 @@ export function QuickSwitcher() {
         value={wanted}
         aria-expanded="true"
         aria-controls="switcher-list"
-        aria-activedescendant={targets.length > 0 ? `switcher-${chosen}` : undefined}
+        aria-activedescendant={targets.length > 0 ? `switcher-${choice.at}` : undefined}
         onText={(given) => {
           isDue.current = false;
           setWanted(given);
-          setChosen(null);
+          choice.choose(null);
         }}
         onKeyDown={onKeyDown}
       />
@@ -159,9 +161,9 @@ export function QuickSwitcher() {
             key={target.key}
             id={`switcher-${index}`}
             role="option"
-            aria-selected={index === chosen}
-            ref={index === chosen ? (element) => element?.scrollIntoView({ block: "nearest" }) : undefined}
-            onPointerMove={() => setChosen(target.key)}
+            aria-selected={index === choice.at}
+            ref={index === choice.at ? (element) => element?.scrollIntoView({ block: "nearest" }) : undefined}
+            onPointerMove={() => choice.choose(target.key)}
             onClick={() => go(target)}
           >
             <RoomSign
@@ -209,6 +211,11 @@ function rank(targets: readonly Target[], text: string): Target[] {
     .toSorted((one, other) => other.points - one.points)
     .slice(0, MOST_SHOWN)
     .map(({ target }) => target);
+}
+
+/** Whether words of the name begin with those of the text: no answer can bring what is meant more clearly. */
+function isGood(target: Target | undefined, text: string): boolean {
+  return target !== undefined && matchOf(fold(target.searched), searchFor(text)) >= 2;
 }
 
 /** Whether a name has all letters of a text, in that order. */

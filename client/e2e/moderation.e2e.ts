@@ -286,3 +286,22 @@ test("a dialog of a room that its user is removed from closes, and keeps no key 
   owner.close();
   await context.close();
 });
+
+test("whoever loses the room that they have just opened hears of it, and goes on from where it says so", async () => {
+  const owner = await person(both(stage.house)[1], "owner-of-one");
+  const { page, context } = await stage.enter("gone-at-once");
+  const id = await page.evaluate(async () => ((await (await fetch("/api/me")).json()) as { id: string }).id);
+  const { body } = await owner.browser.post<{ id: string }>("/api/rooms", { name: "For a moment" });
+  await page.evaluate((roomId) => (location.hash = `#/room/${roomId}`), body.id);
+  await page.getByRole("button", { name: "Join this room" }).click();
+  await messageTo(page, "For a moment").waitFor();
+  await page.reload();
+  const composer = messageTo(page, "For a moment");
+  await eventually(() => composer.evaluate((one) => one === document.activeElement), true);
+  await owner.browser.fetch("DELETE", `/api/rooms/${body.id}/members/${id}`);
+  await page.locator("[aria-live]").getByText("You are not in For a moment any more.").waitFor();
+  const main = page.getByRole("main", { name: "Not one of your rooms" });
+  await eventually(() => main.evaluate((one) => one === document.activeElement), true);
+  owner.close();
+  await context.close();
+});

@@ -69,6 +69,8 @@ export function keepFocus(): void {
   };
   const changed = new MutationObserver(look);
   changed.observe(document.body, { subtree: true, childList: true });
+  // The composer may have it already.
+  note(document.activeElement);
   document.addEventListener("focusin", ({ target }) => note(target instanceof Element ? target : null));
   for (const type of ACTS) addEventListener(type, noteAct, true);
   addEventListener("keydown", swallow, true);

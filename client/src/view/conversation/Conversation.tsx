@@ -8,6 +8,7 @@ import { partnerOf } from "../../chat/state/rooms.ts";
 import { isAnswerIn } from "../../chat/state/thread.ts";
 import type { Visit } from "../../chat/state/visit.ts";
 import { follow, moveTo, unfoldThread } from "../address.ts";
+import { announce } from "../announce.tsx";
 import { ConnectionBar } from "../connection/ConnectionBar.tsx";
 import { useOverlays } from "../overlays.ts";
 import { goOn } from "../regions.ts";
@@ -40,6 +41,7 @@ type Props = {
 export function Conversation(props: Props) {
   const room = useChat((state) => state.rooms?.get(props.roomId));
   const known = useChat((state) => state.rooms !== null);
+  useLoss(room);
   if (room !== undefined) return <OpenRoom {...props} room={room} />;
   if (known) return <NoRoom roomId={props.roomId} />;
   return (
@@ -187,6 +189,17 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
       />
     </Pane>
   );
+}
+
+/** Tells that the open room is not the user's any more: they were removed from it, or left it in another window. */
+function useLoss(room: RoomState | undefined) {
+  const me = useMe();
+  const title = useChat(({ users }) => (room === undefined ? null : titleOf(room, me.id, users)));
+  const shown = useRef(title);
+  useEffect(() => {
+    if (title === null && shown.current !== null) announce(`You are not in ${shown.current} any more.`);
+    shown.current = title;
+  }, [title]);
 }
 
 /** The message to show, once it has loaded. Says so if it does not exist, and opens its thread if it is folded. */

@@ -1,4 +1,4 @@
-import type { Page } from "playwright-core";
+import type { Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { House } from "../../server/src/testing.ts";
 import { eventually, messageTo, setStage, type Stage } from "./stage.ts";
@@ -147,6 +147,28 @@ test("Enter waits for the server's answer where nothing here has what was typed 
   await page.keyboard.type("fenc");
   await page.keyboard.press("Enter");
   await messageTo(page, "Cats for fences greyer or ossified").waitFor();
+  await context.close();
+});
+
+test("whoever asks for more of a list goes on with the first new row, also where that was all", async () => {
+  const { page, context } = await stage.enter("ida");
+  const focused = () => page.evaluate(() => document.activeElement?.closest("li")?.textContent ?? "");
+  const names = (list: Locator) => list.getByRole("listitem").allTextContents();
+  await page.getByRole("button", { name: "Browse rooms" }).click();
+  const dialog = page.getByRole("dialog", { name: "Browse rooms" });
+  // 108 rooms have this in their names.
+  await page.keyboard.type("00");
+  await dialog.getByText(/^108 /).waitFor();
+  const before = await names(dialog);
+  await dialog.getByRole("button", { name: "Show more" }).press("Enter");
+  await eventually(async () => (await names(dialog)).length, 108);
+  expect(await focused()).toBe((await names(dialog))[before.length]);
+  expect(await dialog.getByRole("button", { name: "Show more" }).count()).toBe(0);
+  await page.keyboard.press("Escape");
+  const people = page.getByRole("complementary", { name: "People" });
+  await people.getByRole("button", { name: "Show more" }).press("Enter");
+  await eventually(async () => (await names(people)).length, 200);
+  await eventually(focused, (await names(people))[100] ?? "");
   await context.close();
 });
 

@@ -112,6 +112,44 @@ test("the focus is not lost when its element disappears", async () => {
   await context.close();
 });
 
+test("a button that ends by its own press leaves the focus where it was", async () => {
+  for (let from = 0; from < 120; from += 40)
+    await Promise.all(Array.from({ length: 40 }, (_, at) => stage.talker.say("0", `word ${from + at}`)));
+  const { page, context } = await stage.enter("dee");
+  await stage.talker.say("0", "react to this");
+  const row = message(page, "react to this").locator("[data-seq]");
+  await row.focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").getByRole("button", { name: "React with 👍" }).press("Enter");
+  const own = row.getByRole("button", { name: "👍 1: you" });
+  await own.press("Enter");
+  await own.waitFor({ state: "detached" });
+  expect(await row.evaluate((one) => one === document.activeElement)).toBe(true);
+
+  let held = 0;
+  let fail = () => {};
+  await page.route(/messages\?.*before=/, async (route) => {
+    held += 1;
+    await new Promise<void>((done) => (fail = done));
+    await route.abort();
+  });
+  await page.getByRole("log").evaluate((log) => (log.scrollTop = 0));
+  await eventually(() => held, 1);
+  fail();
+  const again = page.getByRole("button", { name: "Older messages could not be loaded. Try again" });
+  await again.press("Enter");
+  await eventually(() => held, 2);
+  await eventually(() => again.getAttribute("aria-busy"), "true");
+  expect(await again.evaluate((one) => one === document.activeElement)).toBe(true);
+  fail();
+  await eventually(() => again.getAttribute("aria-busy"), null);
+  expect(await again.evaluate((one) => one === document.activeElement)).toBe(true);
+  await page.unrouteAll();
+  await again.press("Enter");
+  await eventually(() => focused(page), "Messages in General");
+  await context.close();
+});
+
 test("the open room stays visible in the list while other rooms move it", async () => {
   const { page, context } = await stage.enter("dan", { viewport: { width: 1200, height: 480 } });
   const people = await Promise.all(

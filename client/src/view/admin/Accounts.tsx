@@ -13,6 +13,7 @@ import { useNotice } from "../ui/Notices.tsx";
 import { PersonName } from "../ui/PersonName.tsx";
 import { look } from "../ui/Rows.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
+import { ShowMore } from "../ui/ShowMore.tsx";
 import { useCopy } from "../ui/useCopy.ts";
 import { useAnswer, useCalls } from "../useCalls.ts";
 import { useClient, useMe } from "../useChat.ts";
@@ -46,11 +47,12 @@ export function Accounts() {
         })}
       </ul>
       <FoundNothing>{current && answer.total === 0 ? "Nobody by that name." : ""}</FoundNothing>
-      {current && answer.found.length < answer.total && (
-        <Button wide onClick={more}>
-          Show more
-        </Button>
-      )}
+      <ShowMore
+        more={current && answer.found.length < answer.total}
+        count={answer.found.length}
+        busy={busy}
+        onMore={more}
+      />
     </>
   );
 }

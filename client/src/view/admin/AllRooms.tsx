@@ -10,6 +10,7 @@ import { Fault } from "../ui/Fault.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { look } from "../ui/Rows.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
+import { ShowMore } from "../ui/ShowMore.tsx";
 import { useChat, useClient } from "../useChat.ts";
 
 /** The rooms that this admin manages, with ways to their details. */
@@ -51,11 +52,12 @@ export function AllRooms() {
       <FoundNothing>
         {current && answer.total === 0 && text !== "" ? "No room by that name." : ""}
       </FoundNothing>
-      {current && answer.found.length < answer.total && (
-        <Button wide onClick={more}>
-          Show more
-        </Button>
-      )}
+      <ShowMore
+        more={current && answer.found.length < answer.total}
+        count={answer.found.length}
+        busy={busy}
+        onMore={more}
+      />
     </>
   );
 }

@@ -20,6 +20,7 @@ import { useNotice } from "../ui/Notices.tsx";
 import { Pane } from "../ui/Pane.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonLog } from "../ui/Skeleton.tsx";
+import { useFailed } from "../ui/useFailed.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import { NO_KEYBOARD } from "../useMedia.ts";
 import { beginEdit } from "./EditMessage.tsx";
@@ -64,6 +65,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
   const face = useRef<MessageLogFace>(null);
   const composer = useRef<ComposerFace>(null);
   const asChanged = useAsChanged();
+  const { failed, again } = useFailed(room.load);
   const waiting = useWaiting(room);
   const visit = useVisit(room);
   const isAwaited = useChat((state) => state.visit?.is === "wanted" && state.visit.roomId === room.id);
@@ -136,10 +138,12 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
       </header>
       {log === null ? (
         <>
-          {room.load === "failed" ? (
+          {failed ? (
             <div className={css.empty}>
               <p>These messages could not be loaded.</p>
-              <Button onClick={() => void chat.reload(room.id)}>Try again</Button>
+              <Button busy={room.load === "loading"} onClick={() => again(() => chat.reload(room.id))}>
+                Try again
+              </Button>
             </div>
           ) : (
             <SkeletonLog />

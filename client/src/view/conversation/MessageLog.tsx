@@ -31,6 +31,7 @@ import { classes } from "../ui/classes.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
+import { useFailed } from "../ui/useFailed.ts";
 import { toSaid } from "../useBlocks.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import { useAttention } from "../useMedia.ts";
@@ -104,6 +105,7 @@ export function MessageLog({
   // The log goes on, but its end is not loaded.
   const apart = visit?.is === "apart";
   const load = apart ? visit.load : room.load;
+  const { failed, again } = useFailed(load);
   // Newer messages that are folded are shown as a sign in their place.
   const [since] = useState(room.read);
   const told = apart ? visit.threads : undefined;
@@ -292,8 +294,8 @@ export function MessageLog({
             <Beginning room={room} title={title} empty={messages.length + waiting.length === 0} />
           ) : (
             <div className={css.older}>
-              {load === "failed" ? (
-                <Button onClick={() => void chat.loadOlder(room.id)}>
+              {failed ? (
+                <Button busy={load === "loading"} onClick={() => again(() => chat.loadOlder(room.id))}>
                   Older messages could not be loaded. Try again
                 </Button>
               ) : (
@@ -314,8 +316,8 @@ export function MessageLog({
           </ol>
           {apart && (
             <div className={css.older}>
-              {load === "failed" ? (
-                <Button onClick={() => void chat.loadNewer()}>
+              {failed ? (
+                <Button busy={load === "loading"} onClick={() => again(() => chat.loadNewer())}>
                   Newer messages could not be loaded. Try again
                 </Button>
               ) : (

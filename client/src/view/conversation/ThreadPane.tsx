@@ -10,6 +10,7 @@ import { Button, IconButton } from "../ui/Button.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { SkeletonLog } from "../ui/Skeleton.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
+import { useFailed } from "../ui/useFailed.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
 import { NO_KEYBOARD } from "../useMedia.ts";
 import { Composer, type ComposerFace } from "./Composer.tsx";
@@ -86,6 +87,7 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
   const { id, roomId, seq, root, answers, older, load } = thread;
   const chat = useClient();
   const me = useMe();
+  const { failed, again } = useFailed(load);
   const users = useChat((state) => state.users);
   const asChanged = useAsChanged();
   const outgoing = useChat((state) => state.outgoing);
@@ -205,8 +207,8 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
           </div>
           {older && (
             <div className={css.older}>
-              {load === "failed" ? (
-                <Button onClick={() => void chat.loadOlderAnswers()}>
+              {failed ? (
+                <Button busy={load === "loading"} onClick={() => again(() => chat.loadOlderAnswers())}>
                   Older replies could not be loaded. Try again
                 </Button>
               ) : (

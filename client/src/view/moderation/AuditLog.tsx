@@ -4,9 +4,9 @@ import { admin } from "../../chat/admin.ts";
 import { moderation } from "../../chat/moderation.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { showFull, showWhen } from "../time.ts";
-import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { look } from "../ui/Rows.tsx";
+import { ShowMore } from "../ui/ShowMore.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useAnswer } from "../useCalls.ts";
 import { useChat, useClient } from "../useChat.ts";
@@ -52,11 +52,11 @@ export function AuditLog({ roomId }: { roomId: RoomId | null }) {
           </li>
         ))}
       </ul>
-      {answer?.more === true && (
-        <Button wide onClick={() => setPages(pages + 1)}>
-          Show more
-        </Button>
-      )}
+      <ShowMore
+        more={answer?.more === true}
+        count={answer?.found.length ?? 0}
+        onMore={() => setPages(pages + 1)}
+      />
     </>
   );
 }

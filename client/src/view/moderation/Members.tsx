@@ -11,6 +11,7 @@ import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { PersonName } from "../ui/PersonName.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
+import { ShowMore } from "../ui/ShowMore.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useClient, useMe } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
@@ -58,11 +59,11 @@ export function Members({ room }: { room: DetailedRoom }) {
           <MemberRow key={member.id} room={room} member={member} onDone={again} />
         ))}
       </ul>
-      {answer?.more === true && (
-        <Button wide onClick={() => setPages(pages + 1)}>
-          Show more
-        </Button>
-      )}
+      <ShowMore
+        more={answer?.more === true}
+        count={answer?.found.length ?? 0}
+        onMore={() => setPages(pages + 1)}
+      />
       {moderates && named && <Bans room={room} known={answer} />}
     </>
   );

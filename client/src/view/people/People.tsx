@@ -8,10 +8,10 @@ import { useFound } from "../finding/useFound.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { Tag } from "../ui/Badge.tsx";
-import { Button } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
 import { PersonName } from "../ui/PersonName.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
+import { ShowMore } from "../ui/ShowMore.tsx";
 import { SkeletonRows } from "../ui/Skeleton.tsx";
 import { useChat, useClient, useMe } from "../useChat.ts";
 import css from "./People.module.css";
@@ -80,11 +80,11 @@ export function People() {
                   ? "Looking…"
                   : "Nobody known by that name.")}
         </FoundNothing>
-        {(total ?? known) > Math.min(shown, known) && (
-          <Button wide onClick={showMore}>
-            Show more
-          </Button>
-        )}
+        <ShowMore
+          more={(total ?? known) > Math.min(shown, known)}
+          count={Math.min(shown, known)}
+          onMore={showMore}
+        />
       </div>
     </div>
   );

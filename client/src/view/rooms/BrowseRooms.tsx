@@ -10,6 +10,7 @@ import { Dialog, DialogActions } from "../ui/Dialog.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
+import { ShowMore } from "../ui/ShowMore.tsx";
 import { SkeletonRows } from "../ui/Skeleton.tsx";
 import { useClient } from "../useChat.ts";
 import css from "./BrowseRooms.module.css";
@@ -91,11 +92,12 @@ export function BrowseRooms() {
                 ? "There are no rooms besides General yet."
                 : "No room by that name."}
         </FoundNothing>
-        {current && found.length < answer.total && (
-          <Button wide onClick={more}>
-            Show more
-          </Button>
-        )}
+        <ShowMore
+          more={current && found.length < answer.total}
+          count={found.length}
+          busy={busy}
+          onMore={more}
+        />
       </div>
       <DialogActions>
         <Button icon="plus" onClick={() => open({ is: "new room" })}>

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { whyNot } from "./choose.ts";
-import { kindOf, showSize } from "./words.ts";
+import { kindOf, plainName, showSize } from "./words.ts";
 
 const limits = {
   fileBytes: 1_000_000,
@@ -32,6 +32,13 @@ test("a kind is allowed by itself or by its family; what the browser does not kn
   const allowed = (type: string) => whyNot({ ...file, type }, 0, only) === null;
   expect(["image/png", "application/pdf", ""].map(allowed)).toEqual([true, true, true]);
   expect(["imagery/png", "application/zip", "text/html"].map(allowed)).toEqual([false, false, false]);
+});
+
+test("no character of a file's name turns its end round", () => {
+  expect(plainName("invoice\u202Efdp.txt")).toBe("invoicefdp.txt");
+  expect(plainName("\u2066a\u2069\u200F\u061C.png")).toBe("a.png");
+  // Some scripts spell with joiners.
+  expect(plainName("می\u200Cخواهم.pdf")).toBe("می\u200Cخواهم.pdf");
 });
 
 test("sizes are short, and kinds come from the name first", () => {

@@ -5,7 +5,7 @@ import { isReadable, type GivenFile } from "../../chat/files.ts";
 import { filesIn } from "../../chat/state/files.ts";
 import type { ChatState } from "../../chat/state/state.ts";
 import { announce } from "../announce.tsx";
-import { showSize } from "./words.ts";
+import { plainName, showSize } from "./words.ts";
 
 /** The types that the server shows as images. */
 const IMAGES = /^image\/(?:jpeg|png|webp|gif|avif)$/;
@@ -43,12 +43,14 @@ async function choose(chat: ChatClient, slot: Slot, files: readonly File[]): Pro
   const present = filesIn(state.drafts.get(filesSlot(slot))).length;
   let used = limits.used + waitingBytes(state);
   for (const file of files) {
+    const { type, size } = file;
+    const name = plainName(file.name);
     const why =
-      whyNot(file, present + given.length, { ...limits, used }) ??
-      ((await isReadable(file)) ? null : `“${file.name}” cannot be read. Is it a folder, or has it changed?`);
+      whyNot({ name, type, size }, present + given.length, { ...limits, used }) ??
+      ((await isReadable(file)) ? null : `“${name}” cannot be read. Is it a folder, or has it changed?`);
     if (why === null) {
-      used += file.size;
-      given.push(await measure(file));
+      used += size;
+      given.push(await measure(file, name));
     } else refusals.push(why);
   }
   await chat.addFiles(slot, given);
@@ -91,8 +93,8 @@ function isOf(type: string, kind: string): boolean {
 }
 
 /** An image with its size, as it will be shown. */
-async function measure(file: File): Promise<GivenFile> {
-  const given = { name: file.name, type: file.type, bytes: file };
+async function measure(file: File, name: string): Promise<GivenFile> {
+  const given = { name, type: file.type, bytes: file };
   if (!IMAGES.test(file.type)) return given;
   const url = URL.createObjectURL(file);
   const image = new Image();

@@ -12,6 +12,14 @@ export function showSize(bytes: number): string {
   return `${size < 9.95 ? size.toFixed(1).replace(".0", "") : Math.round(size)} ${UNITS[unit]}`;
 }
 
+/**
+ * A file's name without the characters that change the direction of a text, as the server keeps it: with them a program
+ * can look like a picture.
+ */
+export function plainName(name: string): string {
+  return name.replaceAll(/\p{Bidi_Control}/gu, "");
+}
+
 /** What kind of file it is, from its name, or else from its type: PDF, DOCX, Video, File. */
 export function kindOf({ name, type }: { name: string; type: string }): string {
   const [, ending] = /\.([a-z0-9]{1,5})$/i.exec(name) ?? [];

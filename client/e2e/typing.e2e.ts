@@ -220,6 +220,18 @@ test("the focus is always where the user continues, and typed text reaches the c
   await context.close();
 });
 
+test("of a text that is far too long only what can be seen is drawn twice, and the field is as high as it can be", async () => {
+  const { page, context } = await stage.enter("long");
+  const heightOf = () => composer(page).evaluate((one) => one.clientHeight);
+  await composer(page).fill("lorem ipsum dolor ".repeat(1_000));
+  const height = await heightOf();
+  await composer(page).fill("lorem ipsum dolor ".repeat(20_000));
+  expect(await heightOf()).toBe(height);
+  const drawn = await composer(page).evaluate((one) => one.parentElement?.dataset["text"]?.length);
+  expect(drawn).toBe(20_000);
+  await context.close();
+});
+
 test("an overlay closes on back, and no key reaches the page below", async () => {
   const options = { viewport: { width: 360, height: 740 } };
   const { page, context } = await stage.enter("gus");

@@ -24,6 +24,9 @@ type Props = {
   list?: Pick<AriaAttributes, "aria-autocomplete" | "aria-controls" | "aria-activedescendant">;
 };
 
+/** So many characters are higher than the field can be; to draw more of a pasted book twice would delay each key. */
+const MEASURED = 20_000;
+
 /**
  * A field as high as its text. Enter sends; Enter with a modifier begins a new line. An invisible copy of the text
  * gives the height, so that measuring never changes the layout.
@@ -60,7 +63,7 @@ export function TextArea({
   }
 
   return (
-    <div className={css.area} data-text={text}>
+    <div className={css.area} data-text={text.slice(0, MEASURED)}>
       <textarea
         id={id}
         ref={ref}

@@ -506,6 +506,22 @@ test("on a small page a room's name is readable, nothing is cut off, and lists h
   await context.close();
 });
 
+test("a room's head grows with the spacing that its reader needs", async () => {
+  const { page, context } = await stage.enter("spaced", { bypassCSP: true });
+  await page.addStyleTag({
+    content:
+      "* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important } p { margin-bottom: 2em !important }",
+  });
+  const outside = () =>
+    page.getByRole("heading", { name: "General", level: 1 }).evaluate((title) => {
+      const head = title.closest("header")?.getBoundingClientRect();
+      const { top, bottom } = title.parentElement?.getBoundingClientRect() ?? {};
+      return Math.max((head?.top ?? 0) - (top ?? 0), (bottom ?? 0) - (head?.bottom ?? 0));
+    });
+  expect(await outside()).toBeLessThanOrEqual(0);
+  await context.close();
+});
+
 test("nothing moves while the app loads, nothing is fetched from other sites, and the page violates no policy of its own", async () => {
   const { page, context, complaints } = await stage.enter("fay");
   await say(page, "something to load");

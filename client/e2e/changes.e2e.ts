@@ -311,6 +311,7 @@ test("a row keeps the focus however far its reader scrolls, and an edit that is 
   await scrollUp();
   await page.keyboard.type(" more");
   expect(await composer.inputValue()).toBe("");
+  await eventually(async () => (await page.locator("#conversation [data-seq]").count()) <= 360, true);
   await page.keyboard.press("Enter");
   await message(page, "my word and more").getByText("(edited)").waitFor();
   // Without an edit or a row with the focus the page stays small.

@@ -151,6 +151,8 @@ export function MessageLog({
     setAtBottom(own.atBottom);
     // Who writes in a row, or goes on from it with the keys, keeps it, however far they scroll.
     const kept = rowWithFocus(scroller.current);
+    // Back at it, the rows above it can go.
+    const spare = to - from - ROWS_MOST;
     const keep = (start: number, end: number) =>
       setShown(
         kept < 0
@@ -167,6 +169,8 @@ export function MessageLog({
     } else if (own.below < NEAR_END && !last) {
       const end = Math.min(messages.length, to + ROWS_STEP);
       keep(Math.max(from, end - ROWS_MOST), end);
+    } else if (own.below < NEAR_END && spare > 0 && kept >= spare) {
+      keep(from + spare, to);
     } else if (own.atBottom && kept < 0 && shown.top !== null && to - from > ROWS_FIRST + ROWS_STEP) {
       setShown({ top: null, bottom: null });
     } else if ((!own.atBottom || kept >= 0) && shown.top === null && messages[from] !== undefined) {

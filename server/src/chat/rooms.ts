@@ -485,6 +485,11 @@ export class ChatRooms {
     return read;
   }
 
+  /** The seq up to which a user has read a room. */
+  mark(userId: UserId, roomId: RoomId): Promise<number> {
+    return this.#rooms.mark(userId, roomId);
+  }
+
   /**
    * Puts a private room into both users' lists before its message is stored, so that no crash in between can hide it
    * from one of them. Answers the users to whom it is new: nobody in a room of another kind.

@@ -7,6 +7,7 @@ import type { Connection, ConnectionData } from "../live/frames.ts";
 import type { Relay } from "../live/relay.ts";
 import { LIMITS, type Message, type Room, type RoomId, type UserId } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
+import { SharedRuns } from "../store/sharedRuns.ts";
 
 const REVALIDATE_AT_ONCE = 200;
 const SHOW_TRIES = 50;
@@ -17,6 +18,9 @@ type Parts = { keys: Keys; commands: RedisClient; delivery: Delivery; relay: Rel
 export class Attendance {
   readonly #parts: Parts;
   readonly #chat: Chat;
+  readonly #telling = new SharedRuns<void>();
+  /** By user and room, which ways a read mark has moved that is not told yet. */
+  readonly #moved = new Map<string, { up: boolean; down: boolean }>();
 
   constructor(parts: Parts, chat: Chat) {
     this.#parts = parts;
@@ -76,6 +80,25 @@ export class Attendance {
     if (facts === null) return;
     const { kind, name, settings } = facts;
     delivery.toRoom(id, "room.changed", { roomId: id, kind, name, ...settings });
+  }
+
+  /**
+   * Tells a user's connections how far a room is read by now, in the order of the reads: marks that move at once on two
+   * replicas are told in any order. A client lowers its mark only if told that this one fell.
+   */
+  async tellRead(userId: UserId, id: RoomId, fell: boolean): Promise<void> {
+    const { delivery } = this.#parts;
+    if (delivery.countOf(userId) === 0) return;
+    const name = `${userId} ${id}`;
+    const moved = this.#moved.get(name) ?? { up: false, down: false };
+    this.#moved.set(name, moved);
+    moved[fell ? "down" : "up"] = true;
+    await this.#telling.run(name, async () => {
+      this.#moved.delete(name);
+      const read = await this.#chat.rooms.mark(userId, id);
+      if (moved.up) delivery.toUser(userId, "room.read", { roomId: id, read });
+      if (moved.down) delivery.toUser(userId, "room.read", { roomId: id, read, unread: true });
+    });
   }
 
   /** Lets the connections of users who came in hear a room, and shows it to them. */

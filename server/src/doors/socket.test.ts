@@ -1,5 +1,6 @@
 import { request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import {
@@ -768,8 +769,12 @@ describe("read marks", () => {
     const heard: unknown[] = [];
     other.socket.on("room.read", (read) => void heard.push(read));
     const roomId = room.id;
-    const mark = async (seq: number, unread?: true) =>
-      unwrap(await joe.socket.emitWithAck("room.read", { roomId, seq, ...(unread && { unread }) })).read;
+    const mark = async (seq: number, unread?: true) => {
+      const asked = { roomId, seq, ...(unread && { unread }) };
+      const { read } = unwrap(await joe.socket.emitWithAck("room.read", asked));
+      await until(() => isDeepStrictEqual(heard.pop(), { roomId, read, ...(unread && { unread }) }));
+      return read;
+    };
     expect(await mark(5)).toBe(5);
     expect(await mark(2, true)).toBe(2);
     const listed = (await joe.browser.get<Room[]>("/api/rooms")).body.find(({ id }) => id === roomId);
@@ -778,14 +783,49 @@ describe("read marks", () => {
     expect(await mark(3)).toBe(3);
     expect(await mark(Number.MAX_SAFE_INTEGER, true)).toBe(3);
     expect(await mark(0, true)).toBe(0);
-    await until(() => heard.length === 6);
-    expect(heard.slice(0, 2)).toEqual([
-      { roomId, read: 5 },
-      { roomId, read: 2, unread: true },
-    ]);
     const wrong = { roomId, seq: 1, unread: "yes" } as never;
     expect(await joe.socket.emitWithAck("room.read", wrong)).toMatchObject({ error: { code: "invalid" } });
     other.close();
+  });
+
+  it("end in every window as they are stored, whatever a user's windows on two replicas mark at once", async () => {
+    const { id: roomId } = await mary.makes({ name: "Reading at once" });
+    unwrap(await joe.socket.emitWithAck("room.join", { roomId }));
+    for (let index = 1; index <= 10; index += 1) await mary.say(roomId, `w${index}`);
+    const windows = [await windowOf(joe, left), await windowOf(joe, right)] as const;
+    const shown = windows.map(() => 0);
+    for (const [index, { socket }] of windows.entries())
+      socket.on("room.read", ({ read, unread }) => {
+        shown[index] = unread ? Math.min(shown[index] ?? 0, read) : Math.max(shown[index] ?? 0, read);
+      });
+    const mark = (one: Person, seq: number, unread?: true) =>
+      one.socket.emitWithAck("room.read", { roomId, seq, ...(unread && { unread }) }).then(unwrap);
+    for (let round = 0; round < 60; round += 1) {
+      await mark(windows[0], 5, true);
+      await until(() => shown.every((read) => read <= 5));
+      await Promise.all([mark(windows[0], 10), mark(windows[1], 5, true), mark(windows[0], 7)]);
+      const stored = Number(await house.redis.hget(house.keys.read(roomId), joe.user.id));
+      await until(() => shown.every((read) => read === stored), PATIENCE_MS, `both to show ${stored}`);
+    }
+    for (const one of windows) one.close();
+  });
+
+  it("are looked up by no replica without a connection of the user", async () => {
+    const jim = await person(left, "jim");
+    const here = await windowOf(joe, left);
+    const there = await windowOf(joe, right);
+    await jim.say("0", "to be read");
+    const commands = await commandsDuring(async () => {
+      const heard = new Promise((resolve) => there.socket.once("room.read", resolve));
+      for (const one of [jim, here])
+        unwrap(await one.socket.emitWithAck("room.read", { roomId: "0", seq: Number.MAX_SAFE_INTEGER }));
+      // The right replica gets the orders in this order.
+      await heard;
+    });
+    const looks = commands.filter(([command, key]) => command === "hget" && key === house.keys.read("0"));
+    expect(looks.filter(([, , userId]) => userId === jim.user.id)).toHaveLength(1);
+    expect(looks.filter(([, , userId]) => userId === joe.user.id)).toHaveLength(2);
+    for (const one of [jim, here, there]) one.close();
   });
 });
 

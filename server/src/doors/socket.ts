@@ -45,7 +45,7 @@ type ReplicaEvents = {
   "room.shown": (userIds: UserId[], roomId: RoomId) => void;
   /** Sent by servers of the first schema, which announce no changes. */
   "room.hidden": (userId: UserId, roomId: RoomId) => void;
-  /** Servers of the previous version neither send nor read `unread`. */
+  /** Only servers of the previous version take the mark from here; they neither send nor read `unread`. */
   "room.read": (userId: UserId, roomId: RoomId, read: number, unread?: boolean) => void;
   "room.changed": (room: Parameters<ServerEvents["room.changed"]>[0]) => void;
   "session.ended": (sid: string) => void;
@@ -137,8 +137,8 @@ export class SocketDoor {
     this.#orders = {
       "room.shown": (userIds, id) => void this.#attempt(this.#attendance.showRoom(userIds, id)),
       "room.hidden": (userId) => void this.#attempt(this.#attendance.revalidateUser(userId)),
-      "room.read": (userId, id, mark, unread) =>
-        delivery.toUser(userId, "room.read", { roomId: id, read: mark, ...(unread && { unread }) }),
+      "room.read": (userId, id, _read, unread) =>
+        void this.#attempt(this.#attendance.tellRead(userId, id, unread === true)),
       "room.changed": (changed) => this.tellRoom(changed.roomId),
       "session.ended": (sid) => this.#attendance.disconnect((data) => data.sid === sid),
     };

@@ -426,6 +426,11 @@ export class Rooms {
     return Number(await this.#read(keys, [userId, seq, unread ? "down" : "up"]));
   }
 
+  /** A user's read mark. */
+  async mark(userId: UserId, roomId: RoomId): Promise<number> {
+    return Number((await this.#redis.hget(this.#keys.read(roomId), userId)) ?? 0);
+  }
+
   /** The next `size` named rooms with an id above `after`, ascending. */
   async directory(after: number, size: number, userId: UserId): Promise<Picked<ListedRoom>> {
     const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);

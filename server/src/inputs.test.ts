@@ -388,10 +388,10 @@ describe("an announcement", () => {
         usersIn: () => [],
         changes: () => undefined,
         typing: () => undefined,
-        standing: () => undefined,
         expel: (id: RoomId, userId: string) => heard.push(`${id} ${userId}`) > 0,
         toRoom: () => undefined,
       },
+      standing: () => undefined,
       returned: () => undefined,
       heard: (_, data) => void readUsers(data),
     });

@@ -146,6 +146,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       messages,
       members,
       delivery,
+      standing: (roomId, userId) => door.tellStanding(roomId, userId),
       returned: (userId) => door.look(userId),
       heard: (type, data) => {
         if (type === "account") return void lookAt(data);

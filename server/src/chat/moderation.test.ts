@@ -115,6 +115,27 @@ describe("roles in a room", () => {
     member.socket.off("room.member");
   });
 
+  it("are told to admins of the server as their list of rooms tells them, whatever their record says", async () => {
+    const boss = await person(both(house)[1]);
+    await house.redis.hset(house.keys.user(boss.user.id), "role", "admin");
+    unwrap(await join(boss));
+    const told: unknown[] = [];
+    boss.socket.on("room.member", (standing) => told.push(standing));
+    await put(owner, boss, { role: "moderator" });
+    await until(() => told.length === 1);
+    const mutedUntil = Date.now() + 60_000;
+    await put(boss, boss, { mutedUntil }, "0");
+    await until(() => told.length === 2);
+    expect(told).toEqual([
+      { roomId: room.id, role: "owner" },
+      { roomId: "0", role: "owner", mutedUntil },
+    ]);
+    const { body } = await boss.browser.get<Room[]>("/api/rooms");
+    expect(body.find(({ id }) => id === room.id)).toMatchObject({ role: "owner" });
+    expect(body.find(({ id }) => id === "0")).toMatchObject({ role: "owner", mutedUntil });
+    boss.close();
+  });
+
   it("are given by owners alone", async () => {
     await expect(put(moderator, member, { role: "moderator" })).rejects.toThrow("forbidden");
     await expect(put(member, member, { role: "owner" })).rejects.toThrow("forbidden");

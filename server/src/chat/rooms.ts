@@ -194,7 +194,6 @@ export class ChatRooms {
     // What another program stored is adopted first.
     const last = newest !== null && head === null ? await this.#log.newest(roomId) : newest;
     const date = (head ?? (last === null ? null : headOf(last)))?.date ?? 0;
-    const standing = record ?? { role: "member" as const };
     const names = userIds ? (await this.#users.find(userIds)).map((one) => one.username) : [name ?? ""];
     const room: Omit<Room, "last"> = {
       id: roomId,
@@ -212,8 +211,7 @@ export class ChatRooms {
       ...(folded && { folded }),
       ...(favourite && { favourite }),
       ...(hidden && { hidden }),
-      role: roleIn(kind, standing, server) ?? standing.role,
-      ...(standing.mutedUntil !== undefined && { mutedUntil: standing.mutedUntil }),
+      ...toldStanding(kind, record, server),
       ...settings,
     };
     return { room, last, date, record, server };
@@ -256,6 +254,17 @@ export class ChatRooms {
       return situationOf(present ?? facts, role, now);
     };
     return { facts, situation: situationOf(facts, server, record), withRecord };
+  }
+
+  /** What a user is told that they are in a room; null if they are not in it. */
+  async standing(roomId: RoomId, userId: UserId): Promise<Standing | null> {
+    const [kind, record, { role }] = await Promise.all([
+      this.#rooms.kind(roomId),
+      this.#members.record(roomId, userId),
+      this.#users.accountOf(userId),
+    ]);
+    const isInside = record === null ? !keepsRecords(roomId) : !record.disabled;
+    return kind !== null && isInside ? toldStanding(kind, record, role) : null;
   }
 
   /** What an account is on the server: nothing while it is disabled. */
@@ -535,6 +544,15 @@ export class ChatRooms {
   async demandPlace(userId: UserId): Promise<void> {
     if ((await this.#members.count(userId)) >= BOUNDS.roomsOfUser.value) throw tooManyRooms();
   }
+}
+
+/** What somebody is told that they are in a room that they are in, or see as an admin: with the role that counts there. */
+function toldStanding(kind: RoomKind, record: MemberRecord | null, server: ServerRole): Standing {
+  const { role, mutedUntil } = record ?? { role: "member" };
+  return {
+    role: roleIn(kind, { role }, server) ?? role,
+    ...(mutedUntil !== undefined && { mutedUntil }),
+  };
 }
 
 /** What somebody is in a room by its record, and for General and private rooms by their list of rooms. */

@@ -82,6 +82,14 @@ export class Attendance {
     delivery.toRoom(id, "room.changed", { roomId: id, kind, name, ...settings });
   }
 
+  /** Tells a user's connections what they are in a room by now. */
+  async tellStanding(id: RoomId, userId: UserId): Promise<void> {
+    const { delivery } = this.#parts;
+    if (![...delivery.connections(userId)].some(({ data }) => data.rooms.has(id))) return;
+    const standing = await this.#chat.rooms.standing(id, userId);
+    if (standing !== null) delivery.standing(id, userId, standing);
+  }
+
   /**
    * Tells a user's connections how far a room is read by now, in the order of the reads: marks that move at once on two
    * replicas are told in any order. A client lowers its mark only if told that this one fell.

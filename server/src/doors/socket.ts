@@ -226,6 +226,11 @@ export class SocketDoor {
     if (this.#orders) void this.#attempt(this.#attendance.tellRoom(id));
   }
 
+  /** Tells a user's connections here what they are in a room by now. */
+  tellStanding(id: RoomId, userId: UserId): void {
+    if (this.#orders) void this.#attempt(this.#attendance.tellStanding(id, userId));
+  }
+
   /**
    * Identifies the user and follows their rooms before the client hears that it is connected: from then on it hears
    * everything. A client that cannot be let in tries again, unless it has no session.

@@ -187,10 +187,9 @@ export class Delivery {
   }
 
   /** Tells a member what they are in a room now. */
-  standing(roomId: RoomId, userId: UserId, { role, mutedUntil }: Standing): void {
-    const told = { roomId, role, ...(mutedUntil !== undefined && { mutedUntil }) };
+  standing(roomId: RoomId, userId: UserId, standing: Standing): void {
     const here = [...this.connections(userId)].filter(({ data }) => data.rooms.has(roomId));
-    if (here.length > 0) this.#write(here, [encode("room.member", [told])]);
+    if (here.length > 0) this.#write(here, [encode("room.member", [{ roomId, ...standing }])]);
   }
 
   /** The users with a connection here that hears the room. */

@@ -45,10 +45,9 @@ export type RelayParts = {
   log: Logger;
   messages: Log;
   members: Pick<Members, "among">;
-  delivery: Pick<
-    Delivery,
-    "message" | "changes" | "typing" | "members" | "usersIn" | "expel" | "standing" | "toRoom"
-  >;
+  delivery: Pick<Delivery, "message" | "changes" | "typing" | "members" | "usersIn" | "expel" | "toRoom">;
+  /** A member's record has changed. */
+  standing: (roomId: RoomId, userId: UserId) => void;
   /** A user whose removal from a room was heard late: they have come in again since, and are to hear it. */
   returned: (userId: UserId) => void;
   /** An announcement that is not a message, for everybody or for a room. `data` is unchecked. */
@@ -325,7 +324,7 @@ export class Relay {
       if (userId === null) continue;
       const record = change.now === "" ? null : parseRecord(change.now);
       if (record === null ? keepsRecords(roomId) : record.disabled) this.#remove(roomId, room, userId);
-      else this.#parts.delivery.standing(roomId, userId, record ?? { role: "member" });
+      else this.#parts.standing(roomId, userId);
     }
     const rows = changes.flatMap(rowIn);
     for (const row of rows) replace(room, row);

@@ -279,8 +279,9 @@ export class Users {
         throw ended();
       }
       // Somebody may have signed up with such a name meanwhile.
-      if (!isOwn && !(await this.#looks.holds(id, name))) {
+      if (!isOwn && !(await this.#looks.claim(id, name))) {
         await this.#set(id, { displayName: before ?? "" }, "open");
+        if (before !== null) await this.#looks.claim(id, before);
         await giveBack();
         throw tooAlike();
       }

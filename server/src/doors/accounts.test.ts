@@ -135,6 +135,23 @@ describe("a display name", () => {
     expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 409]);
     for (const one of people) one.close();
   });
+
+  it("keeps its look if it is taken away and chosen again at once on two replicas", async () => {
+    const zoe = await person(left(), "zelda");
+    const there = await windowOf(zoe, right());
+    const stranger = await person(left(), "zeno");
+    const choose = (one: Person, displayName: string | null) =>
+      one.browser.fetch<Me>("PATCH", "/api/me", { displayName });
+    for (let round = 0; round < 60; round += 1) {
+      expect((await choose(zoe, "Zoe Zed")).status).toBe(200);
+      await Promise.all([choose(zoe, null), choose(there, "Zoe Zed")]);
+      const { body } = await zoe.browser.get<Me>("/api/me");
+      const alike = await choose(stranger, "Zоe Zed");
+      expect(alike.status, `round ${round}`).toBe(body.displayName === undefined ? 200 : 409);
+      await choose(stranger, null);
+    }
+    for (const one of [zoe, there, stranger]) one.close();
+  });
 });
 
 describe("another password", () => {

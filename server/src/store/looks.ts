@@ -1,8 +1,11 @@
+import { randomUUID } from "node:crypto";
 import { looksOf } from "../names.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
 /** The field that holds the last number whose looks were stored: no name equals it. */
 const LOOKS_DONE = "";
+/** Before a look, the field in which somebody doubts that its number still needs it: no look has a line break. */
+const DOUBT = "\n";
 const LOOKS_AT_ONCE = 500;
 
 /** A hash of looks, and where the names are that have them. */
@@ -27,8 +30,8 @@ export class Looks {
   }
 
   /**
-   * Claims the looks of a name for its number; false, and none is claimed, if another has one of them. The name must be
-   * stored before, or else `holds` be asked once it is: until then another may take the look over.
+   * Claims the looks of a name for its number; false, and none is claimed, if another has one of them. Claim them once
+   * more when the name is stored, if it was not: until then they may be taken, as of a name that nobody has.
    */
   async claim(id: string, name: string): Promise<boolean> {
     const { key } = this.#source;
@@ -40,17 +43,42 @@ export class Looks {
           break;
         }
         const holder = await this.#redis.hget(key, look);
-        if (holder === id) break;
         if (holder === null) continue;
-        if (await this.#has(holder, look)) {
-          if (claimed.length > 0) await this.#redis.hdel(key, ...claimed);
-          return false;
+        if (holder === id) {
+          if (await this.#keep(id, look)) break;
+          continue;
         }
         // Its owner was never completed, or is gone. Of several who find that out at once, one takes it.
-        if ((await this.#take([key], [look, id, holder])) === 1) break;
+        const outcome = await this.#takeFrom(holder, look, id);
+        if (outcome === "taken") break;
+        if (outcome === "changed") continue;
+        for (const one of claimed) await this.#takeFrom(id, one);
+        return false;
       }
     }
     return true;
+  }
+
+  /** Ends doubts of a look of this number, from before its name was stored; false if it is not this number's any more. */
+  async #keep(id: string, look: string): Promise<boolean> {
+    const { key } = this.#source;
+    const [, holder] = await Promise.all([this.#redis.hdel(key, DOUBT + look), this.#redis.hget(key, look)]);
+    return holder === id;
+  }
+
+  /**
+   * Takes a look from a number that has no such name, for another number or for none. Its names are elsewhere: if it has
+   * claimed the look again since they were read, or somebody else doubts it, nothing is taken.
+   */
+  async #takeFrom(holder: string, look: string, id = ""): Promise<"taken" | "needed" | "changed"> {
+    const { key, namesOf } = this.#source;
+    const field = DOUBT + look;
+    const doubt = randomUUID();
+    await this.#redis.hset(key, field, doubt);
+    const isNeeded = (await namesOf(holder)).some((name) => looksOf(name).includes(look));
+    if (isNeeded) await this.#redis.hdel(key, field);
+    else if ((await this.#take([key], [look, id, holder, field, doubt])) === 1) return "taken";
+    return isNeeded ? "needed" : "changed";
   }
 
   /** Claims the looks of a name that nobody has; answers the numbers that have the others. */
@@ -64,19 +92,10 @@ export class Looks {
     return holders.filter((holder): holder is string => holder !== null && holder !== id);
   }
 
-  /** Whether all looks of a name are this number's. */
-  async holds(id: string, name: string): Promise<boolean> {
-    const holders = await this.#redis.hmget(this.#source.key, ...looksOf(name));
-    return holders.every((holder) => holder === id);
-  }
-
-  /** Gives back those looks of a name that this number has and that no other name of its has. */
+  /** Gives back those looks of a name that this number has and that no name of its has. */
   async release(id: string, name: string): Promise<void> {
-    const others = (await this.#source.namesOf(id)).flatMap(looksOf);
-    const looks = looksOf(name).filter((look) => !others.includes(look));
-    for (const look of looks)
-      if ((await this.#redis.hget(this.#source.key, look)) === id)
-        await this.#redis.hdel(this.#source.key, look);
+    for (const look of looksOf(name))
+      if ((await this.#redis.hget(this.#source.key, look)) === id) await this.#takeFrom(id, look);
   }
 
   /** Stores the looks of names without one: given before looks existed, by older replicas, or before a crash. */
@@ -95,9 +114,5 @@ export class Looks {
       );
     }
     if (total > Number(done ?? 0)) await this.#redis.hset(key, LOOKS_DONE, total);
-  }
-
-  async #has(id: string, look: string): Promise<boolean> {
-    return (await this.#source.namesOf(id)).some((name) => looksOf(name).includes(look));
   }
 }

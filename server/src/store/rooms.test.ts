@@ -21,6 +21,7 @@ import {
   type Person,
 } from "../testing.ts";
 import { Log } from "./log.ts";
+import { looksOf } from "../names.ts";
 import { Looks } from "./looks.ts";
 import { Members } from "./members.ts";
 import { Rooms } from "./rooms.ts";
@@ -1158,5 +1159,38 @@ describe("named rooms", () => {
       expect(taken.filter(Boolean)).toHaveLength(1);
     }
     await redis.del(key);
+  });
+
+  it.each([
+    ["given back", "Alpha One", (far: Looks) => far.release("1", "Alpha One")],
+    ["taken as of a name that nobody has", "Alpha One", (far: Looks) => far.claim("2", "Alpha One")],
+    ["given up with another that somebody has", "ivy", (far: Looks) => far.claim("1", "Ivy")],
+  ])("keep a look that they claim again while it is %s", async (_way, name, takesIt) => {
+    const key = `${house.keys.roomLooks}:of another test`;
+    const names: Record<string, string[]> = { 3: ["lvy"] };
+    const source = { key, last: () => Promise.resolve(0) };
+    const near = new Looks(house.redis, { ...source, namesOf: (id) => Promise.resolve(names[id] ?? []) });
+    let isBack = false;
+    const comeBack = async () => {
+      if (isBack) return;
+      isBack = true;
+      names["1"] = [name];
+      expect(await near.claim("1", name)).toBe(true);
+    };
+    const far = new Looks(house.redis, {
+      ...source,
+      namesOf: async (id) => {
+        const before = names[id] ?? [];
+        if (id === "1") await comeBack();
+        return before;
+      },
+    });
+    await near.claim("3", "lvy");
+    if (name !== "ivy") await near.claim("1", name);
+    expect(await takesIt(far)).not.toBe(true);
+    expect(isBack).toBe(true);
+    const [look = ""] = looksOf(name);
+    expect(await house.redis.hgetall(key)).toEqual({ lvy: "3", [look]: "1" });
+    await house.redis.del(key);
   });
 });

@@ -166,10 +166,11 @@ export class Rooms {
     }
     try {
       // Until then another room may have taken the name, or its look, over; and the actor may have lost the right.
-      if ((await this.byName(name)) !== id || !(await this.#looks.holds(id, name))) throw taken();
+      await this.#claimName(id, name);
       if (guard) await this.#members.check(id, guard);
     } catch (error) {
-      await this.#replaceName(id, name, before);
+      // Another rename may have given the old name back, which must not stand without a claim.
+      if (await this.#replaceName(id, name, before)) await this.#claimName(id, before).catch(() => undefined);
       await this.#giveNameBack(id, name);
       throw error;
     }

@@ -107,6 +107,15 @@ async function picture(width: number, height: number): Promise<Buffer<ArrayBuffe
 }
 
 describe("a file", () => {
+  it("keeps its message's place among those that its sender sends without waiting", async () => {
+    for (let round = 0; round < 20; round += 1) {
+      const { body } = await upload(ann, `file ${round}`);
+      const sent = [send(ann, [body.id], "with a file").then(unwrap), ann.say("0", "without")];
+      const seqs = (await Promise.all(sent)).map(({ seq }) => seq);
+      expect(seqs, `round ${round}`).toEqual(seqs.toSorted((one, other) => one - other));
+    }
+  });
+
   it("is heard with its message by everybody in the room, and fetched byte by byte", async () => {
     const bytes = randomBytes(100_000);
     const { status, body: file } = await upload(ann, bytes, { name: "report.bin" });

@@ -92,10 +92,10 @@ export class ChatMessages {
   }
 
   async #sendNew(user: User, send: SendMessage): Promise<string> {
-    const files = send.files && (await this.#files.describe(send.files));
-    await this.#demandWords(textWithFiles({ message: send.message, files }));
-    const shown = await this.#rooms.showBoth(user.id, send.roomId);
-    const found = await this.#lookedUp(user, send);
+    const { shown, files, ...found } = await this.#inTurn(
+      `${user.id} ${send.roomId}`,
+      this.#lookUp(user, send),
+    );
     const stop = this.#metrics.append.startTimer();
     const { row, repeated } = await this.#append(user, { ...send, ...found, files });
     stop();
@@ -166,29 +166,34 @@ export class ChatMessages {
       throw new ChatError("forbidden", "This has a word that is not allowed here.");
   }
 
-  /**
-   * The look-ups that a message needs before it is stored. One sender's messages keep their order: later ones wait for
-   * a running look-up.
-   */
-  async #lookedUp(
-    user: User,
-    send: SendMessage,
-  ): Promise<Pick<NewMessage, "thread" | "answered"> & Mentioned> {
-    const { roomId, message, replyTo, replyToHash } = send;
-    const key = `${user.id} ${roomId}`;
-    const before = this.#lookingUp.get(key);
-    const isPlain = replyTo === undefined && namesIn(message).length === 0;
-    if (isPlain && !before) return {};
-    const found = Promise.all([
-      replyTo === undefined ? null : this.#answered(user.id, { roomId, seq: replyTo, hash: replyToHash }),
-      this.#mentionsIn(message),
-    ]);
-    const turn = Promise.allSettled([before, found]);
+  /** One sender's messages keep their order in a room: this one's look-ups are over once those of earlier ones are. */
+  async #inTurn<T>(key: string, found: Promise<T>): Promise<T> {
+    // Without what they answered, which a long row of messages would keep.
+    const turn = Promise.allSettled([this.#lookingUp.get(key), found]).then(() => undefined);
     this.#lookingUp.set(key, turn);
     await turn;
     if (this.#lookingUp.get(key) === turn) this.#lookingUp.delete(key);
-    const [answered, mentioned] = await found;
-    return { ...(answered && { answered, thread: answered.thread ?? answered.seq }), ...mentioned };
+    return found;
+  }
+
+  /** Everything that is asked before a message is stored; and to whom its private room is new. */
+  async #lookUp(
+    user: User,
+    { roomId, message, replyTo, replyToHash, files: sent }: SendMessage,
+  ): Promise<Pick<NewMessage, "thread" | "answered" | "files"> & Mentioned & { shown: UserId[] }> {
+    const files = sent && (await this.#files.describe(sent));
+    await this.#demandWords(textWithFiles({ message, files }));
+    const shown = await this.#rooms.showBoth(user.id, roomId);
+    const [answered, mentioned] = await Promise.all([
+      replyTo === undefined ? null : this.#answered(user.id, { roomId, seq: replyTo, hash: replyToHash }),
+      this.#mentionsIn(message),
+    ]);
+    return {
+      shown,
+      files,
+      ...(answered && { answered, thread: answered.thread ?? answered.seq }),
+      ...mentioned,
+    };
   }
 
   /** The message that is answered. Throws `not_found`, also if another one has its number. */
@@ -331,7 +336,9 @@ export class ChatMessages {
 
   /** The users whom a text mentions, by the parser that formats it: unknown names are text. */
   async #mentionsIn(text: string): Promise<Mentioned> {
-    const names = namesIn(text).filter((name) => name !== ROOM_NAME);
+    const named = namesIn(text);
+    if (named.length === 0) return {};
+    const names = named.filter((name) => name !== ROOM_NAME);
     const asked = names.slice(0, 2 * LIMITS.mentions);
     const ids = asked.length === 0 ? new Map<string, UserId>() : await this.#users.byNames(asked);
     const found = mentionsIn(parseText(text, (name) => ids.has(name)));

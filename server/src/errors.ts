@@ -41,11 +41,13 @@ export function systemCode(error: unknown): string {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 }
 
+/** What Redis says, without the code of its own, of a script that met NOPERM: 7.0, and 7.2 and later. */
+const REFUSED_IN_SCRIPT = /^ERR (?:The user executing the script |ACL failure in script)/;
+
 /** The code at the beginning of Redis' refusal, such as `READONLY`; undefined for any other error. */
 export function redisCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "ReplyError") return undefined;
-  // Redis 7.0 says it in these words if a script met the refusal.
-  if (error.message.startsWith("ERR ACL failure in script")) return "NOPERM";
+  if (REFUSED_IN_SCRIPT.test(error.message)) return "NOPERM";
   return /^[A-Z]+(?= |$)/.exec(error.message)?.[0];
 }
 

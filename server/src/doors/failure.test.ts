@@ -1,11 +1,13 @@
+import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { ReplyError } from "ioredis";
+import { Redis, ReplyError } from "ioredis";
 import { pino } from "pino";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { z } from "zod";
-import { ChatError, noteUnanswered } from "../errors.ts";
+import { ChatError, noteUnanswered, redisCode } from "../errors.ts";
 import { createMetrics } from "../metrics.ts";
 import { createSecurity } from "../security.ts";
+import { testRedisUrl } from "../testing.ts";
 import { toFailure } from "./failure.ts";
 
 const log = pino({ level: "silent" });
@@ -42,6 +44,7 @@ describe("a temporary refusal by Redis is `unavailable`:", () => {
     "ASK 3999 127.0.0.1:6381",
     "BUSY Redis is busy running a script.",
     "NOPERM this user has no permissions to run the 'zadd' command",
+    "ERR The user executing the script is lacking the permissions for the command",
     "ERR ACL failure in script: No permissions to access a key",
   ])("%s", (message) => {
     expect(codeOf(refused(message))).toBe("unavailable");
@@ -57,6 +60,27 @@ describe("a temporary refusal by Redis is `unavailable`:", () => {
   it("a command without an answer is `unavailable`, whatever the error's words", () => {
     for (const words of ["Command timed out", "Connection is closed.", "in words that nobody has seen yet"])
       expect(codeOf(lost(words))).toBe("unavailable");
+  });
+});
+
+describe("what a script may not do is `unavailable`, in the words of this machine's Redis:", () => {
+  it.each([
+    ["run a command", "-set", "return redis.call('SET', 'key', 'x')"],
+    ["access a key", "resetkeys ~other", "return redis.call('GET', 'key')"],
+    ["publish to a channel", "resetchannels", "return redis.call('PUBLISH', 'channel', 'x')"],
+  ])("%s", async (_, rights, script) => {
+    const user = `test-${randomBytes(6).toString("hex")}`;
+    const admin = new Redis(testRedisUrl());
+    await admin.call("ACL", "SETUSER", user, "on", ">word", "~*", "&*", "+@all", ...rights.split(" "));
+    const redis = admin.duplicate({ username: user, password: "word" });
+    onTestFinished(async () => {
+      redis.disconnect();
+      await admin.call("ACL", "DELUSER", user);
+      admin.disconnect();
+    });
+    const error: unknown = await redis.eval(script, 0).catch((refusal: unknown) => refusal);
+    expect(redisCode(error)).toBe("NOPERM");
+    expect(codeOf(error)).toBe("unavailable");
   });
 });
 

@@ -1,4 +1,4 @@
-import { noteUnanswered } from "../errors.ts";
+import { noteUnanswered, redisCode } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { primariesOf, type RedisClient } from "./redis.ts";
 
@@ -66,7 +66,7 @@ function share({ used, limit }: Memory): number {
 function kindOf(error: unknown): string {
   if (!(error instanceof Error)) return "other";
   if (error.name === "ReplyError") {
-    const code = /^[A-Z]+/.exec(error.message)?.[0] ?? "";
+    const code = redisCode(error) ?? "";
     return CODES.has(code) ? code : "other";
   }
   if (/timed out|timeout/i.test(error.message)) return "timeout";

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readConfig } from "../server/src/config.ts";
+import { COMMANDS } from "../server/src/store/rights.ts";
 import { both, person, replicas } from "../server/src/testing.ts";
 import { ATTACKS, rowOf } from "./attack/attacks.ts";
 import { backup } from "./backup.ts";
@@ -184,7 +185,7 @@ describe("the Redis users of docs/redis.acl", () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  it("may do everything that two replicas do", async () => {
+  it("may do everything that two replicas do, and a start asks whether they may", async () => {
     const house = await replicas(2, { REDIS_URL: urlOf("hubbub"), KEY_PREFIX: "", RATE_LIMITS: "on" });
     const [left, right] = both(house);
     try {
@@ -204,6 +205,10 @@ describe("the Redis users of docs/redis.acl", () => {
       expect((await joe.browser.get(`/api/rooms/${body.id}/messages?threads=true`)).status).toBe(200);
       await joe.socket.emitWithAck("room.leave", { roomId: body.id });
       expect((await joe.browser.post("/api/logout")).status).toBe(204);
+      const stats = await admin.info("commandstats");
+      const run = [...stats.matchAll(/^cmdstat_(\w+):/gm)].map(([, name = ""]) => name);
+      const asked = COMMANDS.map(([name = ""]) => name.toLowerCase());
+      expect(run.filter((name) => !asked.includes(name)).toSorted()).toEqual(["auth", "hello", "info"]);
       await seed(readConfig({ ...house.env, BCRYPT_COST: "4" }));
     } finally {
       await Promise.all(house.replicas.map((replica) => replica.close()));

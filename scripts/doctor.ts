@@ -18,6 +18,7 @@ import { createKeys, type Keys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
 import { createBlobs, STORE_CURE, tryStore } from "../server/src/store/blobs.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
+import { checkRights } from "../server/src/store/rights.ts";
 import { readSchema } from "../server/src/store/schema.ts";
 import { readCommandConfig } from "./dataFolder.ts";
 import { demoPeople } from "./demo.ts";
@@ -92,9 +93,14 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
   let redis: RedisClient | undefined;
   try {
     redis = await connectRedis(config.redisUrl, "commands", silent);
-    const asked = [...(await checkClockAndMemory(redis)), ...(await checkStored(redis, keys))];
-    // Last of all, as it may renew the connection.
-    found.push(...(await checkRedis(redis, config, keys)), ...asked);
+    const rights = await checkRights(redis, config, keys);
+    found.push(...rights);
+    // Without them the others fail, and do not say why.
+    if (rights.length === 0) {
+      const asked = [...(await checkClockAndMemory(redis)), ...(await checkStored(redis, keys))];
+      // Last of all, as it may renew the connection.
+      found.push(...(await checkRedis(redis, config, keys)), ...asked);
+    }
   } catch (error) {
     found.push(refusal("Redis", error, REDIS_CURE));
   }

@@ -205,3 +205,21 @@ export function createKeys(prefix: string) {
 }
 
 export type Keys = ReturnType<typeof createKeys>;
+
+/**
+ * A key of each kind that keys have, with made-up ids, by the pattern that an ACL has for it, such as `{room:*`. What
+ * `createKeys` builds is here by itself.
+ */
+export function patternsOf(keys: Keys): Map<string, string[]> {
+  const patterns = new Map<string, string[]>();
+  for (const made of Object.values(keys)) {
+    if (typeof made === "object") continue;
+    const key = typeof made === "string" ? made : (made as (...ids: string[]) => string)("1", "1", "1");
+    const name = keys.scan.nameOf(key);
+    // Channels, and beginnings of keys.
+    if (name === undefined) continue;
+    const pattern = keys.scan.keyOf(name.replace(/^(\{\w+\}:|\{?\w+:).*$/s, "$1*"));
+    patterns.set(pattern, [...(patterns.get(pattern) ?? []), key]);
+  }
+  return patterns;
+}

@@ -41,6 +41,7 @@ import { connectRedis, guardMessages, type RedisClient } from "./store/redis.ts"
 import { watchRedis } from "./store/redisFigures.ts";
 import { RedisHealth } from "./store/redisHealth.ts";
 import { Relay } from "./live/relay.ts";
+import { checkRights } from "./store/rights.ts";
 import { checkSchema } from "./store/schema.ts";
 import { createSecurity } from "./security.ts";
 
@@ -111,6 +112,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       return client;
     };
     const commands = await connect("commands");
+    // First of all: without them the others fail, and do not say why.
+    heed(await checkRights(commands, config, keys), log);
     heed(await checkRedis(commands, config, keys), log);
     const schema = await checkSchema(commands, keys);
     await mendCounters(commands, keys, false);

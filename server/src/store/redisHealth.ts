@@ -19,6 +19,7 @@ const REASONS: Record<string, string> = {
   CLUSTERDOWN: "cluster down",
   LOADING: "loading",
   BUSY: "busy",
+  NOPERM: "no right to run scripts",
 };
 const SILENT = "no answer";
 /** How long a renewed connection may take before we say that Redis does not answer. */
@@ -90,9 +91,9 @@ export class RedisHealth {
     } catch (error) {
       const code = redisCode(error);
       if (code === "READONLY") this.#readonlyAt = performance.now();
-      if (code !== undefined && code in REASONS) return REASONS[code];
+      if (code !== undefined && code !== "ERR") return REASONS[code] ?? code;
       if (code !== undefined) {
-        // A user who may not run the script, or another product: all we can know is that it answers.
+        // Another product, which does not know such scripts: all we can know is that it answers.
         await Promise.all(primariesOf(this.#commands).map((node) => node.ping()));
         return undefined;
       }

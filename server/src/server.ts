@@ -22,7 +22,7 @@ import { Staff } from "./store/staff.ts";
 import { Collector } from "./chat/collector.ts";
 import { Images } from "./chat/images.ts";
 import { Users } from "./chat/users.ts";
-import { checkRedis, connectionsMost, heed } from "./store/checks.ts";
+import { checkRedis, checkState, connectionsMost, heed } from "./store/checks.ts";
 import { addressOf, listenFault, type Config } from "./config.ts";
 import { Delivery } from "./live/delivery.ts";
 import { createIdentity } from "./doors/identity.ts";
@@ -114,7 +114,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const commands = await connect("commands");
     // First of all: without them the others fail, and do not say why.
     heed(await checkRights(commands, config, keys), log);
-    heed(await checkRedis(commands, config, keys), log);
+    const found = await checkRedis(commands, config, keys);
+    heed(found, log);
     const schema = await checkSchema(commands, keys);
     await mendCounters(commands, keys, false);
     const storing = config.waitReplicas > 0 ? await connect("commands") : commands;
@@ -122,7 +123,17 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     // The adapter shares it: the relay's heartbeat watches over both.
     const subscriber = await connect("subscriptions");
     guardMessages(subscriber, (error) => security.contain("announcement", error));
-    const health = new RedisHealth(commands, subscriber, metrics, log);
+    const health = new RedisHealth(
+      commands,
+      subscriber,
+      metrics,
+      log,
+      async () => {
+        const rights = await checkRights(commands, config, keys);
+        return rights.length > 0 ? rights : checkState(commands, config, keys);
+      },
+      found,
+    );
 
     const users = new Users(commands, keys, config);
     const settings = new Settings(commands, keys, config);

@@ -244,8 +244,16 @@ function readLimits(): string {
   }
 }
 
-/** Checks what Redis is and whether it keeps its data. Throws if Redis cannot be asked. */
+/** Checks what Redis is, and whether it keeps its data and takes writes. Throws if Redis cannot be asked. */
 export async function checkRedis(client: RedisClient, config: Config, keys: Keys): Promise<Finding[]> {
+  const found = await checkState(client, config, keys);
+  // Last of all: a refusal may renew the connection.
+  found.push(...(await Promise.all(primariesOf(client).map(checkWrites))).flat());
+  return unique(found);
+}
+
+/** The same without the writes. */
+export async function checkState(client: RedisClient, config: Config, keys: Keys): Promise<Finding[]> {
   const nodes = primariesOf(client);
   const infos = await Promise.all(
     nodes.map(async (node) => ({ info: await infoOf(node), where: where(node.options) })),
@@ -261,8 +269,6 @@ export async function checkRedis(client: RedisClient, config: Config, keys: Keys
       says: "the demo people are in Redis, and everybody knows their password",
       cure: "npm run admin -- demo remove",
     });
-  // Last of all: a refusal may renew the connection.
-  found.push(...(await Promise.all(nodes.map(checkWrites))).flat());
   return unique(found);
 }
 
@@ -403,12 +409,12 @@ export function checkInfo(
 }
 
 /** The policy by which Redis deletes keys when memory is full; undefined if it deletes none or does not say. */
-export function evictionOf(info: string): string | undefined {
+function evictionOf(info: string): string | undefined {
   const policy = /^maxmemory_policy:([^\r\n]*)/m.exec(info)?.[1];
   return policy === undefined || policy === "noeviction" ? undefined : policy;
 }
 
-export function evictionWords(policy: string): string {
+function evictionWords(policy: string): string {
   return policy.startsWith("allkeys-")
     ? `Redis deletes accounts, rooms and messages by itself when its memory is full (maxmemory-policy ${policy})`
     : `Redis ends sessions and forgets sends by itself when its memory is full (maxmemory-policy ${policy})`;

@@ -250,3 +250,57 @@ describe("a Redis that deletes keys by itself", () => {
     await until(async () => (await ready()) === "200", PATIENCE_MS);
   });
 });
+
+describe("what a start checks is checked again while a server runs:", () => {
+  /** A replica in production on a Redis of its own, with the lines of its log, and an operator with a user of their own. */
+  async function inProduction() {
+    const own = await ownRedis({ persistent: true, args: ["user root on >root ~* &* +@all"] });
+    const lines: { level: number; about?: string; msg: string }[] = [];
+    const replica = await startServer(
+      readConfig({ REDIS_URL: own.url, PORT: "0", CLIENT_DIR: "off", DRAIN: "0", NODE_ENV: "production" }),
+      pino(
+        { level: "info" },
+        { write: (line: string) => void lines.push(JSON.parse(line) as (typeof lines)[number]) },
+      ),
+    );
+    const admin = new Redis(own.url, { username: "root", password: "root" });
+    onTestFinished(async () => {
+      admin.disconnect();
+      await replica.close();
+      await own.close();
+    });
+    const told = (about: string) => lines.filter((line) => line.about === about);
+    return { admin, told, ready: () => readyOf(replica.address) };
+  }
+
+  it("an append-only file that is switched off is a warning on /readyz and one line in the log, until it is back", async () => {
+    const { admin, told, ready } = await inProduction();
+    expect(await ready()).toBe("200");
+    await admin.config("SET", "appendonly", "no");
+    await until(async () => /^200 This Redis keeps nothing safely: set .appendonly yes/.test(await ready()));
+    // Another fault is found by a later check, which finds this one once more.
+    await admin.config("SET", "maxmemory-policy", "allkeys-lru");
+    await until(async () => /Redis deletes accounts.* keeps nothing safely/.test(await ready()));
+    expect(told("append-only file")).toMatchObject([{ level: 50, msg: "This Redis keeps nothing safely" }]);
+    await admin.config("SET", "maxmemory-policy", "noeviction");
+    await admin.config("SET", "appendonly", "yes");
+    await until(async () => (await ready()) === "200");
+    expect(told("append-only file")).toHaveLength(2);
+  });
+
+  it("a right that its user has lost makes it not ready, and is named", async () => {
+    const { admin, told, ready } = await inProduction();
+    expect(await ready()).toBe("200");
+    await admin.call("ACL", "SETUSER", "default", "-@write");
+    await until(async () =>
+      /^503 the user in REDIS_URL may not use \+set, .*ACL SETUSER/.test(await ready()),
+    );
+    expect(told("rights")).toHaveLength(1);
+    await admin.call("ACL", "SETUSER", "default", "+@write", "resetkeys", "%R~*");
+    await until(async () =>
+      (await ready()).startsWith("503 the user in REDIS_URL may not use ~total_users, "),
+    );
+    await admin.call("ACL", "SETUSER", "default", "~*");
+    await until(async () => (await ready()) === "200");
+  });
+});

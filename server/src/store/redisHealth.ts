@@ -1,12 +1,14 @@
 import { Cluster } from "ioredis";
 import type { Logger } from "pino";
-import { MAY_WRITE, evictionOf, evictionWords } from "./checks.ts";
+import { MAY_WRITE, sentenceOf, type Finding } from "./checks.ts";
 import { ChatError, redisCode } from "../errors.ts";
 import type { Metrics } from "../metrics.ts";
 import { primariesOf, withDeadline, type RedisClient } from "./redis.ts";
 
 /** How often Redis is checked if nobody asks. */
 const LOOK_MS = 2_000;
+/** How often what a start checks is checked again. */
+const CHECK_MS = 5_000;
 /** A load balancer that waits 2 s for /readyz must hear "not ready", and not take the replica for dead. */
 const READY_MS = 1_000;
 /** What /readyz says, by Redis' code. */
@@ -25,7 +27,11 @@ const SILENT = "no answer";
 /** How long a renewed connection may take before we say that Redis does not answer. */
 const RENEWAL_MS = 3_000;
 
-/** Asks whether Redis takes writes, at each /readyz and every 2 s, and whether it deletes keys by itself. */
+/**
+ * Asks whether Redis takes writes, at each /readyz and every 2 s, and repeats what a start checks, every 5 s and after
+ * each new connection: an operator may change Redis while servers run. What a start would refuse is a warning from then
+ * on, as the server has data there and people in it; only without its rights it is not ready.
+ */
 export class RedisHealth {
   readonly #commands: RedisClient;
   readonly #subscriber: RedisClient;
@@ -36,9 +42,27 @@ export class RedisHealth {
   /** Why it took no writes at the last check. */
   #reason: string | undefined;
   #readonlyAt = -Infinity;
-  #evicts: string | undefined;
+  readonly #check: () => Promise<Finding[]>;
+  #checkedAt = -Infinity;
+  #checking = false;
+  /** What was found at the last check, by `about`. */
+  #found = new Map<string, Finding>();
+  /** What the start itself has told, and went on with. */
+  readonly #accepted: Set<string>;
+  readonly #renewed = (): void => void this.#checkAgain();
 
-  constructor(commands: RedisClient, subscriber: RedisClient, metrics: Metrics, log: Logger) {
+  /** `check` is what a start checks, and `found` what it found. */
+  constructor(
+    commands: RedisClient,
+    subscriber: RedisClient,
+    metrics: Metrics,
+    log: Logger,
+    check: () => Promise<Finding[]>,
+    found: Finding[],
+  ) {
+    this.#check = check;
+    this.#found = byAbout(found);
+    this.#accepted = new Set([...this.#found.keys()].filter((about) => about !== EVICTION));
     this.#commands = commands;
     this.#subscriber = subscriber;
     this.#metrics = metrics;
@@ -48,11 +72,14 @@ export class RedisHealth {
   start(): void {
     this.#metrics.redisWritable.set(1);
     this.#timer = setInterval(() => void this.#look(), LOOK_MS);
+    this.#noteEviction();
+    this.#commands.on("ready", this.#renewed);
     void this.#look();
   }
 
   close(): void {
     clearInterval(this.#timer);
+    this.#commands.off("ready", this.#renewed);
   }
 
   /** Resolves with warnings while Redis takes writes; else throws `unavailable` with the reason. */
@@ -64,12 +91,16 @@ export class RedisHealth {
         reason === SILENT ? "Redis does not answer." : `Redis takes no writes: ${reason}.`,
         1_000,
       );
-    return this.#evicts === undefined ? [] : [`${evictionWords(this.#evicts)}.`];
+    const lacks = this.#found.get("rights");
+    if (lacks) throw new ChatError("unavailable", `${sentenceOf(lacks)}.`, 1_000);
+    return [...this.#found.values()]
+      .filter(({ about }) => !this.#accepted.has(about))
+      .map((finding) => `${sentenceOf(finding)}.`);
   }
 
   async #look(): Promise<void> {
     await this.#ask();
-    await this.#lookAtEviction().catch(() => undefined);
+    if (performance.now() - this.#checkedAt >= CHECK_MS) await this.#checkAgain();
   }
 
   /** Why Redis takes no writes, or undefined. Concurrent callers share one check. */
@@ -118,13 +149,45 @@ export class RedisHealth {
       this.#subscriber.disconnect(true);
   }
 
-  async #lookAtEviction(): Promise<void> {
-    const infos = await Promise.all(primariesOf(this.#commands).map((node) => node.info("memory")));
-    const policy = infos.map(evictionOf).find((each) => each !== undefined);
-    if (policy === this.#evicts) return;
-    if (policy === undefined) this.#log.info("redis deletes no keys by itself any more");
-    else this.#log.error({ policy }, evictionWords(policy));
-    this.#evicts = policy;
-    this.#metrics.redisEvicts.set(policy === undefined ? 0 : 1);
+  /** While Redis is away, the last answer stays. */
+  async #checkAgain(): Promise<void> {
+    if (this.#checking) return;
+    this.#checking = true;
+    this.#checkedAt = performance.now();
+    try {
+      const found = byAbout(await this.#check());
+      // Without its rights it cannot ask for the rest.
+      this.#tell(found.has("rights") ? new Map([...this.#found, ...found]) : found);
+    } catch {
+      // Whether it answers, and takes writes, is asked elsewhere.
+    } finally {
+      this.#checking = false;
+    }
   }
+
+  /** Logs what is new, and what is over, once. */
+  #tell(found: Map<string, Finding>): void {
+    for (const [about, { level, says, cure }] of found) {
+      if (this.#found.get(about)?.level === level) continue;
+      this.#accepted.delete(about);
+      this.#log[level === "refuse" ? "error" : "warn"]({ about, cure }, says);
+    }
+    for (const about of this.#found.keys()) {
+      if (found.has(about)) continue;
+      this.#accepted.delete(about);
+      this.#log.info({ about }, "what was wrong with redis is over");
+    }
+    this.#found = found;
+    this.#noteEviction();
+  }
+
+  #noteEviction(): void {
+    this.#metrics.redisEvicts.set(this.#found.has(EVICTION) ? 1 : 0);
+  }
+}
+
+const EVICTION = "maxmemory-policy";
+
+function byAbout(findings: Finding[]): Map<string, Finding> {
+  return new Map(findings.flatMap((each) => (each.level === "note" ? [] : [[each.about, each] as const])));
 }

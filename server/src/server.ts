@@ -7,6 +7,7 @@ import { Chat } from "./chat/chat.ts";
 import { Presence, PresenceDiff, readUsers, type Edges } from "./live/presence.ts";
 import { isRecord } from "./store/json.ts";
 import { Log } from "./store/log.ts";
+import { Marks } from "./store/marks.ts";
 import { Members } from "./store/members.ts";
 import { keepMoving } from "./store/move.ts";
 import { Rooms } from "./store/rooms.ts";
@@ -130,7 +131,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       log,
       async () => {
         const rights = await checkRights(commands, config, keys);
-        return rights.length > 0 ? rights : checkState(commands, config, keys);
+        if (rights.length > 0) return rights;
+        return [...(await checkState(commands, config, keys)), ...(await marks.check())];
       },
       found,
     );
@@ -234,6 +236,9 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     }
 
     const sessions = await createSessions(config, commands, keys, log);
+    const marks = new Marks({ redis: commands, keys, schema, settings, secret: sessions.secret });
+    // From now on it knows whether there is an owner.
+    await settings.hasLostOwner();
     const origins = createOrigins(config, security, log);
     const throttle = createThrottle(config, commands, keys, metrics);
     const ended = (sid: string): void => door.announce.endSession(sid);

@@ -60,14 +60,16 @@ export class Accounts {
   }
 
   /**
-   * Creates an account. The first one of an empty server needs no permission and owns it. Throws `forbidden` if sign-up
+   * Creates an account. The first one of an empty server needs no permission and owns it, unless
+   * Redis has lost an earlier one while this server ran. Throws `forbidden` if sign-up
    * is not open and nobody has invited them, and as `Users.signUp` does.
    */
   async signUp({ invite, ...credentials }: NewUser, address: string): Promise<Me> {
     const { users, settings, staff, invites } = this.#parts;
     const left = await users.unfinished(credentials.username);
     if (left) await this.#takeBack(left.user, left.invite);
-    const isFirst = (await this.finishFirst()) || (await users.isEmpty());
+    const isFirst =
+      (await this.finishFirst()) || ((await users.isEmpty()) && !(await settings.hasLostOwner()));
     if (isFirst) await settings.beginFirst(credentials.username);
     else await this.#demandEntry(invite);
     const user = await users.signUp(credentials, address, invite);

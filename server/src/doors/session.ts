@@ -33,6 +33,8 @@ const TOUCH_MS = 60_000;
 export type Session = { sid: string; user: User };
 
 export type Sessions = {
+  /** The secret that signs cookies, if Redis keeps it. */
+  secret: string | undefined;
   /**
    * The session with this id; prolongs it. Asks Redis each time. The caller must check whether the account still
    * exists. Throws Redis' errors.
@@ -66,8 +68,8 @@ export async function createSessions(
   log: Logger,
 ): Promise<Sessions> {
   const name = config.cookieSecure ? "__Host-hubbub" : "hubbub";
-  const secrets =
-    config.sessionSecrets.length > 0 ? config.sessionSecrets : [await sharedSecret(redis, keys)];
+  const shared = config.sessionSecrets.length > 0 ? undefined : await sharedSecret(redis, keys);
+  const secrets = shared === undefined ? config.sessionSecrets : [shared];
   const list = new SessionList(redis, keys, config);
   const store = createStore(config.sessionTtlSeconds, redis, keys, list);
   const cookie = { httpOnly: true, sameSite: "lax", secure: config.cookieSecure, path: "/" } as const;
@@ -82,6 +84,7 @@ export async function createSessions(
   });
   const sidsOf = ({ headers }: IncomingMessage) => sidsIn(headers.cookie ?? "", name, secrets);
   return {
+    secret: shared,
     sidsOf,
     async find(sid) {
       const found = (await store.get(sid)) as Partial<SessionData> | null;

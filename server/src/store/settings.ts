@@ -14,6 +14,7 @@ export class Settings {
   readonly #keys: Keys;
   readonly #signUp: SignUpMode;
   readonly #serverId: string;
+  #hadOwner = false;
   /** Kept, because every message is compared with them. */
   #words: { readAt: number; reading: Promise<string[]> } | undefined;
 
@@ -71,6 +72,7 @@ export class Settings {
   async first(): Promise<{ begun: string | null; owner: UserId | null }> {
     const first = this.#redis.hmget(this.#keys.settings, "first", "owner");
     const [begun = null, owner = null] = await unlessWrongType(first, []);
+    this.#hadOwner ||= owner !== null;
     return { begun, owner };
   }
 
@@ -81,7 +83,19 @@ export class Settings {
   /** Makes this account the server's first; false if another one is. */
   async claimFirst(userId: UserId): Promise<boolean> {
     const { settings } = this.#keys;
-    if ((await this.#redis.hsetnx(settings, "owner", userId)) === 1) return true;
+    const isNew = (await this.#redis.hsetnx(settings, "owner", userId)) === 1;
+    this.#hadOwner = true;
+    if (isNew) return true;
     return (await this.#redis.hget(settings, "owner")) === userId;
+  }
+
+  /**
+   * Whether Redis has lost the first account since this server knew of one: whoever comes now is not the first, and must
+   * not get what others had.
+   */
+  async hasLostOwner(): Promise<boolean> {
+    const owner = await unlessWrongType(this.#redis.hget(this.#keys.settings, "owner"), undefined);
+    this.#hadOwner ||= typeof owner === "string";
+    return this.#hadOwner && owner === null;
   }
 }

@@ -225,8 +225,8 @@ export type StoredReport = {
   reason?: string;
   state: "open" | "done";
 };
-/** The same with the message as it is now. */
-export type Report = StoredReport & { message: Message };
+/** The same in a list, with the message as it is now; `cursor` asks for the reports after it. */
+export type Report = StoredReport & { cursor: string; message: Message };
 
 /**
  * What a moderator, an admin or the operator did, or tried to. `by` is `""` for the operator's shell; `what` is an

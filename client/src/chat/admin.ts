@@ -39,8 +39,9 @@ export function admin(call: Call) {
         undefined,
         signal,
       ),
-    /** The open reports of all rooms, newest first. */
-    reports: () => call<Report[]>("GET", "/admin/reports"),
+    /** A page of the open reports of all rooms, newest first, after this cursor. */
+    reports: (cursor: string | undefined) =>
+      call<Report[]>("GET", `/admin/reports${queryOf({ cursor, size: LIMITS.pageDefault })}`),
     /** A page of what was done on the server, newest first, before this entry. */
     audit: (before: string | undefined) =>
       call<AuditEntry[]>("GET", `/admin/audit${queryOf({ before, size: LIMITS.pageDefault })}`),

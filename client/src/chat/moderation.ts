@@ -31,7 +31,9 @@ export function moderation(call: Call) {
       call<Invite>("POST", `${roomPath(roomId)}/invites`, invite),
     revokeInvite: (code: string) => call<null>("DELETE", `/invites/${encodeURIComponent(code)}`),
     report: (report: NewReport) => call<null>("POST", "/reports", report),
-    reports: (roomId: RoomId) => call<Report[]>("GET", `${roomPath(roomId)}/reports`),
+    /** A page of the reports, open ones first, after this cursor. */
+    reports: (roomId: RoomId, cursor: string | undefined) =>
+      call<Report[]>("GET", `${roomPath(roomId)}/reports${queryOf({ cursor, size: LIMITS.pageDefault })}`),
     closeReport: ({ roomId, seq }: Report) =>
       call<null>("POST", `/reports/${encodeURIComponent(roomId)}/${seq}`, { state: "done" }),
     /** A page of what moderators did, newest first, before this entry. */

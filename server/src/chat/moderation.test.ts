@@ -17,6 +17,7 @@ import type {
 import { readConfig } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
+import { LIMITS } from "../protocol.ts";
 import { Audit } from "../store/audit.ts";
 import { Members } from "../store/members.ts";
 import { Reports } from "../store/reports.ts";
@@ -734,8 +735,74 @@ describe("a report that is made again while it is closed", () => {
       const report = await reports.find(room.id, 1);
       if (report) await Promise.all([reports.close(report), reports.add(room.id, 1, stranger.user.id, "")]);
       const isOpen = (await reports.find(room.id, 1))?.state === "open";
-      expect((await reports.list(null, 100)).some((one) => one.id === id)).toBe(isOpen);
+      expect((await reports.list(null)).some(({ cursor }) => cursor.endsWith(`/${id}`))).toBe(isOpen);
     }
+  });
+});
+
+describe("the lists of reports", () => {
+  it("tell of every open one, page by page and open ones first, and drop those whose message is gone", async () => {
+    const { redis, keys } = house;
+    await redis.hset(keys.user(owner.user.id), "role", "admin");
+    const said: number[] = [];
+    for (let count = 0; count < 6; count += 1) said.push((await member.say(room.id, `bad ${count}`)).seq);
+    const [first = 0, second = 0, ...rest] = said;
+    for (const seq of said) await member.browser.post("/api/reports", { roomId: room.id, seq });
+    for (const seq of rest) await owner.browser.post(`/api/reports/${room.id}/${seq}`, { state: "done" });
+    // More than a page of messages that are gone, all of them newer.
+    const gone = Array.from({ length: LIMITS.page + 1 }, (_, index) => 1_000_000 + index);
+    for (const seq of gone) {
+      await redis.hset(
+        keys.reports(room.id),
+        seq,
+        JSON.stringify({ by: "1", at: Date.now(), state: "open" }),
+      );
+      await redis.zadd(keys.openReports, Date.now(), `${room.id}/${seq}`);
+    }
+    try {
+      for (const [path, seqs] of [
+        ["/api/admin/reports", [second, first]],
+        [`/api/rooms/${room.id}/reports`, [second, first, ...rest.toReversed()]],
+      ] as const) {
+        const ask = async (cursor?: string) => {
+          const more = cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`;
+          return (await owner.browser.get<Report[]>(`${path}?size=1${more}`)).body;
+        };
+        const found: Report[] = [];
+        let page = await ask();
+        while (page.length > 0 && found.length < 20) {
+          expect(page).toHaveLength(1);
+          found.push(...page);
+          page = await ask(page[0]?.cursor);
+        }
+        const here = found.filter(({ roomId }) => roomId === room.id);
+        expect(here.map(({ seq }) => seq)).toEqual(seqs);
+        const bad = await owner.browser.get<Failure>(`${path}?cursor=open`);
+        expect([bad.status, bad.body.code]).toEqual([400, "invalid"]);
+      }
+      const left = [
+        ...(await redis.hkeys(keys.reports(room.id))),
+        ...(await redis.zrange(keys.openReports, 0, "-1")),
+      ];
+      expect(left.filter((one) => one.includes("10000"))).toEqual([]);
+    } finally {
+      await redis.hdel(keys.user(owner.user.id), "role");
+    }
+  });
+
+  it("goes on where it was after the last report of a page is done", async () => {
+    const seqs: number[] = [];
+    for (let count = 0; count < 2; count += 1) {
+      const { seq } = await member.say(room.id, `rude ${count}`);
+      await member.browser.post("/api/reports", { roomId: room.id, seq });
+      seqs.unshift(seq);
+    }
+    const path = `/api/rooms/${room.id}/reports?size=1`;
+    const [last] = (await owner.browser.get<Report[]>(path)).body;
+    expect(last?.seq).toBe(seqs[0]);
+    await owner.browser.post(`/api/reports/${last?.id}`, { state: "done" });
+    const next = `${path}&cursor=${encodeURIComponent(last?.cursor ?? "")}`;
+    expect((await owner.browser.get<Report[]>(next)).body.map(({ seq }) => seq)).toEqual([seqs[1]]);
   });
 });
 

@@ -1,19 +1,15 @@
 import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
-import {
-  type AuditEntry,
-  type NewReport,
-  type Report,
-  type RoomId,
-  type StoredReport,
-  type User,
-} from "../protocol.ts";
+import { type AuditEntry, type NewReport, type Report, type RoomId, type User } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
 import { withField, type Json } from "../store/json.ts";
 import type { Log } from "../store/log.ts";
-import type { Reports } from "../store/reports.ts";
+import type { ReportPlace, Reports } from "../store/reports.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { Users } from "./users.ts";
+
+/** A page of reports, each as JSON, and how many were looked at for it. */
+type ReportPage = { found: Json[]; looked: number };
 
 type Parts = { rooms: ChatRooms; users: Users; log: Log; reports: Reports; audit: Audit };
 
@@ -41,19 +37,19 @@ export class ChatReports {
     await this.#reports.add(roomId, seq, user.id, reason);
   }
 
-  /** The reports of a room, each as JSON, for its moderators; newest first. */
-  async ofRoom(user: User, roomId: RoomId, size: number): Promise<Json[]> {
+  /** The reports of a room after a cursor, for its moderators: open ones first, then newest first. */
+  async ofRoom(user: User, roomId: RoomId, cursor: string | undefined, size: number): Promise<ReportPage> {
     await this.#rooms.demand(user, roomId, "review");
-    return this.#described(await this.#reports.list(roomId, size));
+    return this.#page(await this.#reports.list(roomId, cursor), size);
   }
 
   /**
-   * The open reports of all rooms, each as JSON, for admins, who can read what is reported in private rooms no other
-   * way.
+   * The open reports of all rooms after a cursor, newest first, for admins, who can read what is reported in private
+   * rooms no other way.
    */
-  async all(user: User, size: number): Promise<Json[]> {
+  async all(user: User, cursor: string | undefined, size: number): Promise<ReportPage> {
     await this.demandAdmin(user);
-    return this.#described(await this.#reports.list(null, size));
+    return this.#page(await this.#reports.list(null, cursor), size);
   }
 
   /** Says that a report was looked at, or does nothing if somebody has. Throws `not_found`, `forbidden`. */
@@ -95,15 +91,23 @@ export class ChatReports {
     if (role === "user" || disabled) throw new ChatError("not_found", "There is nothing here.");
   }
 
-  async #described(reports: StoredReport[]): Promise<Json[]> {
-    const described: Json[] = [];
-    for (let start = 0; start < reports.length; start += BOUNDS.messagesAtOnce.value) {
-      const some = reports.slice(start, start + BOUNDS.messagesAtOnce.value).map(async (report) => {
-        const row = await this.#log.rowAt(report.roomId, report.seq);
-        return row === null ? [] : withField(report, "message" satisfies keyof Report, row);
-      });
-      described.push(...(await Promise.all(some)).flat());
+  /** Fills a page with what can be shown. A report whose message is gone takes no place on it, and is dropped. */
+  async #page(places: readonly ReportPlace[], size: number): Promise<ReportPage> {
+    const found: Json[] = [];
+    let looked = 0;
+    while (found.length < size && looked < places.length) {
+      const most = Math.min(BOUNDS.messagesAtOnce.value, size - found.length);
+      const some = places.slice(looked, looked + most);
+      looked += some.length;
+      found.push(...(await Promise.all(some.map((place) => this.#described(place)))).flat());
     }
-    return described;
+    return { found, looked };
+  }
+
+  async #described({ roomId, seq, cursor }: ReportPlace): Promise<Json[]> {
+    const [report, row] = await Promise.all([this.#reports.find(roomId, seq), this.#log.rowAt(roomId, seq)]);
+    if (row === null) await this.#reports.drop(roomId, seq);
+    if (row === null || report === null) return [];
+    return [withField({ ...report, cursor }, "message" satisfies keyof Report, row)];
   }
 }

@@ -22,7 +22,8 @@ import {
   type RoomView,
 } from "../protocol.ts";
 import type { StoredInvite } from "../store/invites.ts";
-import { listJson, type Json } from "../store/json.ts";
+import { listJson } from "../store/json.ts";
+import { REPORT_CURSOR } from "../store/reports.ts";
 import { kbOf, listQuery, listed, search, sendJson, turnOf } from "./answers.ts";
 import { demandRoomId, demandUserId, pageSize, roomName, userId, writtenText } from "./fields.ts";
 import { demandUser } from "./identity.ts";
@@ -64,6 +65,10 @@ const newReport: z.ZodType<NewReport> = z.object({
   reason: writtenText(LIMITS.reason).optional(),
 });
 const reportState = z.object({ state: z.literal("done") });
+const reportQuery = z.object({
+  cursor: z.string().regex(REPORT_CURSOR, "the cursor of a report").optional(),
+  size: pageSize(LIMITS.page),
+});
 const newBan: z.ZodType<{ until?: number | undefined }> = z.object({ until: moment.optional() });
 const newPrivateRoom: z.ZodType<NewPrivateRoom> = z.object({ userId });
 const notifications: z.ZodType<Notifications> = z.object({ level: z.enum(NOTIFY_LEVELS) });
@@ -92,11 +97,14 @@ type Parts = { config: Config; chat: Chat; throttle: Throttle; load: Load };
 /** The routes of rooms, their members and invites, and of what is reported there. */
 export function roomRoutes(parts: Parts): Router {
   const { config, chat, throttle } = parts;
-  const sendReports = (response: Response, find: () => Promise<Json[]>) =>
+  const sendReports = (response: Response, find: () => ReturnType<Chat["reports"]["all"]>) =>
     listed(parts, demandUser(response), {
-      read: async () => listJson("[", await find(), "]"),
-      kb: (json) => BOUNDS.messageKb.value + kbOf(json),
-      answer: (json) => sendJson(response, json),
+      read: async () => {
+        const { found, looked } = await find();
+        return { json: listJson("[", found, "]"), looked };
+      },
+      kb: ({ json, looked }) => BOUNDS.messageKb.value + looked + kbOf(json),
+      answer: ({ json }) => sendJson(response, json),
     });
   const router = Router();
 
@@ -253,12 +261,13 @@ export function roomRoutes(parts: Parts): Router {
     await chat.reports.add(user, asked);
     response.status(204).end();
   });
-  // -> `[{id,roomId,seq,by,at,reason?,state,message}]`, newest first
+  // ?cursor=&size= -> `[{id,roomId,seq,by,at,reason?,state,cursor,message}]`, open ones first, then newest first; the
+  // `cursor` of a report asks for those after it
   router.get("/rooms/:id/reports", async (request, response) => {
+    const { cursor, size } = reportQuery.parse(request.query);
     const user = demandUser(response);
-    await sendReports(response, () =>
-      chat.reports.ofRoom(user, demandRoomId(request.params.id), LIMITS.page),
-    );
+    const read = () => chat.reports.ofRoom(user, demandRoomId(request.params.id), cursor, size);
+    await sendReports(response, read);
   });
   // {state:"done"} -> 204, looked at
   router.post("/reports/:roomId/:seq", async (request, response) => {
@@ -271,10 +280,11 @@ export function roomRoutes(parts: Parts): Router {
     await chat.reports.close(user, roomId, Number(asked));
     response.status(204).end();
   });
-  // -> the open reports of all rooms, for admins
-  router.get("/admin/reports", async (_request, response) => {
+  // ?cursor=&size= -> the open reports of all rooms, for admins
+  router.get("/admin/reports", async (request, response) => {
+    const { cursor, size } = reportQuery.parse(request.query);
     const user = demandUser(response);
-    await sendReports(response, () => chat.reports.all(user, LIMITS.page));
+    await sendReports(response, () => chat.reports.all(user, cursor, size));
   });
   // ?before=&size= -> `[{id,at,by,what,roomId?,userId?,seq?,detail?,refused?}]`, newest first; `before` is the id of an entry
   router.get("/rooms/:id/audit", async (request, response) => {

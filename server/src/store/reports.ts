@@ -3,6 +3,15 @@ import { isRoomId, type RoomId, type StoredReport, type UserId } from "../protoc
 import { isRecord, parseJson } from "./json.ts";
 import type { RedisClient } from "./redis.ts";
 
+/** Where a report stands in a list: open ones first, and of each state the newest first. */
+type Place = Pick<StoredReport, "state" | "at" | "id">;
+
+/** A report in a list, not yet read; `cursor` asks for what stands after it, also once its state is another. */
+export type ReportPlace = { roomId: RoomId; seq: number; cursor: string };
+
+/** `<state>/<at>/<id>` */
+export const REPORT_CURSOR = /^(open|done)\/(\d{1,16})\/([\d:]{1,32}\/\d{1,16})$/;
+
 /** Reported messages, by room: one report for a message, however many users report it. */
 export class Reports {
   readonly #redis: RedisClient;
@@ -23,21 +32,37 @@ export class Reports {
     await this.#redis.zadd(this.#keys.openReports, String(report.at), `${roomId}/${seq}`);
   }
 
-  /** The reports of a room, or the open ones of all, newest first. */
-  async list(roomId: RoomId | null, size: number): Promise<StoredReport[]> {
-    if (roomId === null) {
-      const ids = await this.#redis.zrevrange(this.#keys.openReports, 0, size - 1);
-      const found = await Promise.all(ids.map((id) => this.#findBy(id)));
-      return found.flatMap((one) => (one?.state === "open" ? [one] : []));
-    }
+  /** All reports of a room, or with null the open ones of all rooms: those after a cursor, which matches REPORT_CURSOR. */
+  async list(roomId: RoomId | null, cursor?: string): Promise<ReportPlace[]> {
+    const [, state, at, id = ""] = REPORT_CURSOR.exec(cursor ?? "") ?? [];
+    const after: Place | null = state
+      ? { state: state === "done" ? "done" : "open", at: Number(at), id }
+      : null;
+    const places = await (roomId === null ? this.#openPlaces() : this.#placesIn(roomId));
+    return places
+      .filter((one) => after === null || compare(after, one) < 0)
+      .toSorted(compare)
+      .flatMap((one) => {
+        const [room = "", seq = ""] = one.id.split("/", 2);
+        const found = `${one.state}/${one.at}/${one.id}`;
+        return isRoomId(room) ? [{ roomId: room, seq: Number(seq), cursor: found }] : [];
+      });
+  }
+
+  async #placesIn(roomId: RoomId): Promise<Place[]> {
     const stored = await this.#redis.hgetall(this.#keys.reports(roomId));
-    return Object.entries(stored)
-      .flatMap(([seq, text]) => {
-        const report = reportOf(text);
-        return report ? [{ id: `${roomId}/${seq}`, roomId, seq: Number(seq), ...report }] : [];
-      })
-      .toSorted((one, other) => other.at - one.at)
-      .slice(0, size);
+    return Object.entries(stored).flatMap(([seq, text]) => {
+      const report = reportOf(text);
+      return report ? [{ state: report.state, at: report.at, id: `${roomId}/${seq}` }] : [];
+    });
+  }
+
+  async #openPlaces(): Promise<Place[]> {
+    const stored = await this.#redis.zrange(this.#keys.openReports, 0, "-1", "WITHSCORES");
+    const places: Place[] = [];
+    for (let index = 0; index < stored.length; index += 2)
+      places.push({ state: "open", at: momentOf(Number(stored[index + 1])), id: stored[index] ?? "" });
+    return places;
   }
 
   /** The report of a message; null if there is none. */
@@ -46,9 +71,10 @@ export class Reports {
     return report && { id: `${roomId}/${seq}`, roomId, seq, ...report };
   }
 
-  async #findBy(id: string): Promise<StoredReport | null> {
-    const [roomId = "", seq = ""] = id.split("/", 2);
-    return isRoomId(roomId) ? this.find(roomId, Number(seq)) : null;
+  /** Forgets the report of a message that is gone: nobody can report that one again. */
+  async drop(roomId: RoomId, seq: number): Promise<void> {
+    await this.#redis.zrem(this.#keys.openReports, `${roomId}/${seq}`);
+    await this.#redis.hdel(this.#keys.reports(roomId), String(seq));
   }
 
   async close({ id, roomId, seq, ...report }: StoredReport): Promise<void> {
@@ -67,8 +93,20 @@ function reportOf(text: string | null): Omit<StoredReport, "id" | "roomId" | "se
   const { by, at, reason, state } = value;
   return {
     by: typeof by === "string" ? by : "",
-    at: Number(at),
+    at: momentOf(at),
     state: state === "done" ? "done" : "open",
     ...(typeof reason === "string" && { reason }),
   };
+}
+
+/** Milliseconds since 1970; 0 for what is none. */
+function momentOf(value: unknown): number {
+  const at = Math.trunc(Number(value));
+  return Number.isSafeInteger(at) && at > 0 ? at : 0;
+}
+
+function compare(one: Place, other: Place): number {
+  if (one.state !== other.state) return one.state === "open" ? -1 : 1;
+  if (one.at !== other.at) return other.at - one.at;
+  return other.id.localeCompare(one.id, "en", { numeric: true });
 }

@@ -1,5 +1,5 @@
-import type { RoomId } from "@hubbub/server/protocol";
-import { useCallback, useMemo } from "react";
+import { LIMITS, type Report, type RoomId } from "@hubbub/server/protocol";
+import { useCallback, useMemo, useState } from "react";
 import { admin } from "../../chat/admin.ts";
 import { cut } from "../../chat/cut.ts";
 import { moderation } from "../../chat/moderation.ts";
@@ -21,14 +21,21 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
   const chat = useClient();
   const { enter } = useWays();
   const users = useChat((state) => state.users);
+  const [pages, setPages] = useState(1);
   const ask = useCallback(async () => {
-    const found = await (roomId === null
-      ? admin(chat.call()).reports()
-      : moderation(chat.call()).reports(roomId));
+    const read = (cursor: string | undefined) =>
+      roomId === null ? admin(chat.call()).reports(cursor) : moderation(chat.call()).reports(roomId, cursor);
+    const found: Report[] = [];
+    let more = true;
+    for (let page = 0; page < pages && more; page += 1) {
+      const reports = await read(found.at(-1)?.cursor);
+      found.push(...reports);
+      more = reports.length >= LIMITS.pageDefault;
+    }
     chat.learn(found.flatMap(({ by, message }) => [by, message.from]));
     const places = found.map((report) => report.roomId);
-    return { found, names: await readRoomNames(chat, places) };
-  }, [chat, roomId]);
+    return { found, more, names: await readRoomNames(chat, places) };
+  }, [chat, roomId, pages]);
   const { answer, fault, again } = useAnswer(ask);
   const { busy, fault: refused, run } = useCalls();
   const failed = refused ?? fault;
@@ -85,6 +92,11 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
           );
         })}
       </ul>
+      {answer?.more === true && (
+        <Button wide onClick={() => setPages(pages + 1)}>
+          Show more
+        </Button>
+      )}
     </>
   );
 }

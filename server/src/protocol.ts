@@ -324,7 +324,7 @@ export type SyncedRoom = {
 };
 
 export const ERROR_CODES = [
-  /** The request is malformed. */
+  /** The request is malformed. For `If-Match` and `Range` that do not fit a file of the page: 412 and 416. */
   "invalid",
   /** No session, or wrong username or password. */
   "unauthorized",

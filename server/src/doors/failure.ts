@@ -80,18 +80,27 @@ export function tellAway(log: Logger, reason: string, words: string): void {
   log.warn({ reason, ...(isFirst && leftOut > 0 && { leftOut }) }, words);
 }
 
-/** The HTTP answer to a failure. `rate_limited` closes the connection: a client that does not wait must reconnect. */
-export function refusalOf(failure: Failure): {
+/** What HTTP has a status of its own for, of what is `invalid`: `If-Match` and `Range` that do not fit a file. */
+const UNMET = new Set([412, 416]);
+
+/** The HTTP answer to a failure, which `error` was. `rate_limited` closes the connection: a client that does not wait must reconnect. */
+export function refusalOf(
+  failure: Failure,
+  error?: unknown,
+): {
   status: number;
   headers: Record<string, string>;
   body: string;
 } {
   const { code, retryAfterMs } = failure;
+  const unmet = isHttpError(error) && UNMET.has(error.status) ? error : undefined;
+  const size = unmet?.headers?.["Content-Range"];
   return {
-    status: STATUS[code],
+    status: unmet?.status ?? STATUS[code],
     headers: {
       "Content-Type": "application/json; charset=utf-8",
       "Cache-Control": "no-store",
+      ...(size !== undefined && { "Content-Range": size }),
       ...(retryAfterMs !== undefined && { "Retry-After": String(Math.ceil(retryAfterMs / 1_000)) }),
       ...(code === "rate_limited" && { Connection: "close" }),
     },
@@ -104,8 +113,8 @@ function describe(issue: ZodError["issues"][number] | undefined): string {
   return where ? `${where}: ${issue?.message}` : (issue?.message ?? "Invalid request.");
 }
 
-/** Errors of Express and body-parser carry their status. */
-function isHttpError(error: unknown): error is { status: number } {
+/** Errors of Express, body-parser and send carry their status, and headers for the answer. */
+function isHttpError(error: unknown): error is { status: number; headers?: Record<string, string> } {
   if (typeof error !== "object" || error === null || !("status" in error)) return false;
   return typeof error.status === "number" && error.status >= 400 && error.status < 500;
 }

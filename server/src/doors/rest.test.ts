@@ -246,6 +246,44 @@ it("files of the app are sent compressed and, if their names contain a hash, cac
   }
 });
 
+it("a refusal has the headers of every refusal, whatever the answer would have had", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "hubbub-test-"));
+  mkdirSync(join(folder, "assets"));
+  for (const name of ["index.html", "assets/app-1.js"]) {
+    writeFileSync(join(folder, name), "something ".repeat(100));
+    writeFileSync(join(folder, `${name}.br`), brotliCompressSync("something ".repeat(100)));
+  }
+  try {
+    const { address } = await house.addReplica({ CLIENT_DIR: folder });
+    const ask = (path: string, method: string, headers: Record<string, string> = {}) =>
+      fetch(`${address}${path}`, { method, headers: { "accept-encoding": "br", ...headers } });
+    const usual = await ask("/nowhere", "GET");
+    const names = [...usual.headers.keys()];
+    expect(names).toContain("content-security-policy");
+    for (const path of ["/", "/assets/app-1.js"]) {
+      const whole = await ask(path, "GET");
+      expect(whole.headers.get("content-encoding")).toBe("br");
+      const size = whole.headers.get("content-length");
+      for (const [method, headers, status, code, range] of [
+        ["POST", {}, 404, "not_found", null],
+        ["PUT", {}, 404, "not_found", null],
+        ["OPTIONS", {}, 404, "not_found", null],
+        ["GET", { "if-match": '"another"' }, 412, "invalid", null],
+        ["GET", { range: "bytes=99999999-" }, 416, "invalid", `bytes */${size}`],
+      ] as const) {
+        const refused = await ask(path, method, headers);
+        const what = `${method} ${path} ${JSON.stringify(headers)}`;
+        expect([refused.status, refused.headers.get("content-range")], what).toEqual([status, range]);
+        const told = [...refused.headers.keys()].filter((name) => name !== "content-range");
+        expect(told, what).toEqual(names);
+        expect((await refused.json()) as Failure, what).toMatchObject({ code });
+      }
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
 it("a session is prolonged by requests, but not by every one", async () => {
   const { headers } = await anonymous()
     .post("/api/users")

@@ -48,10 +48,14 @@ export type RestParts = {
   demo: () => Promise<Credentials[]>;
 };
 
+/** With the headers of every answer. */
+type Door = RestParts & { headers: Map<string, string> };
+
 /** The HTTP door: the API, the health routes and the built client. */
-export function createRest(parts: RestParts): RequestListener {
-  const { config } = parts;
+export function createRest(given: RestParts): RequestListener {
+  const { config } = given;
   const headers = securityHeaders(config.cookieSecure);
+  const parts: Door = { ...given, headers };
   const proxies = createProxies(config, parts.log);
   const app = express();
   app.disable("x-powered-by");
@@ -94,7 +98,7 @@ export function createRest(parts: RestParts): RequestListener {
     refuse(error, request, response, parts);
   };
   app.use(failed);
-  return comeIn(parts, proxies, headers, app);
+  return comeIn(parts, proxies, app);
 }
 
 function isReadable(path: string): boolean {
@@ -115,18 +119,11 @@ const NOTED: Record<string, Partial<Record<ErrorCode, SecurityEvent>>> = {
 /** Codes of answers whose reader has left. */
 const GONE = new Set(["ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROYED", "ECONNRESET", "EPIPE"]);
 
-/** Headers of an answer that did not come: a refusal has none of them, or its own. */
-const OF_ANSWER = [
-  "Accept-Ranges",
-  "Content-Disposition",
-  "Content-Length",
-  "Content-Range",
-  "Content-Type",
-  "ETag",
-];
+/** What a refusal keeps of what was set before, beside the headers of every answer: all others were for another answer. */
+const OF_REFUSALS = new Set(["set-cookie", "www-authenticate"]);
 
 /** Answers with a failure, with or without Express. Nothing comes after it: it must not throw. */
-function refuse(error: unknown, request: Asked, response: ServerResponse, parts: RestParts): void {
+function refuse(error: unknown, request: Asked, response: ServerResponse, parts: Door): void {
   try {
     answerRefusal(error, request, response, parts);
   } catch (fault) {
@@ -135,7 +132,7 @@ function refuse(error: unknown, request: Asked, response: ServerResponse, parts:
   }
 }
 
-function answerRefusal(error: unknown, request: Asked, response: ServerResponse, parts: RestParts): void {
+function answerRefusal(error: unknown, request: Asked, response: ServerResponse, parts: Door): void {
   const { config, identity, metrics, security } = parts;
   // The sender has left: there is nobody to answer, and nothing is wrong. Node takes the socket from a request whose
   // body is broken off, and does not tell a response that waits for an earlier one of its connection.
@@ -157,8 +154,9 @@ function answerRefusal(error: unknown, request: Asked, response: ServerResponse,
     response.destroy();
     return;
   }
-  const { status, headers, body } = refusalOf(failure);
-  for (const name of OF_ANSWER) response.removeHeader(name);
+  const { status, headers, body } = refusalOf(failure, error);
+  for (const name of response.getHeaderNames()) if (!OF_REFUSALS.has(name)) response.removeHeader(name);
+  response.setHeaders(parts.headers);
   response.statusCode = status;
   response.setHeaders(new Map(Object.entries(headers)));
   response.end(body);
@@ -211,19 +209,12 @@ const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([!"$-~]*))?$/
  * read that comes by the thousand, and Express costs several times as much as the page: plain `GET`s with a session
  * bypass it. `app` gets all others; its own route for pages gives the same answer, byte by byte.
  */
-function comeIn(
-  parts: RestParts,
-  proxies: Proxies,
-  headers: Map<string, string>,
-  app: RequestListener,
-): RequestListener {
-  const { identity, metrics, security } = parts;
+function comeIn(parts: Door, proxies: Proxies, app: RequestListener): RequestListener {
+  const { identity, metrics, security, headers } = parts;
   const apiHeaders = new Map([...headers, NEVER_KEPT]);
   const pageHeaders = [...apiHeaders, ["Content-Type", JSON_TYPE]].flat();
-  const fail = (error: unknown, request: Asked, response: ServerResponse): void => {
-    if (!response.headersSent) response.setHeaders(apiHeaders);
+  const fail = (error: unknown, request: Asked, response: ServerResponse) =>
     refuse(error, request, response, parts);
-  };
   const answer = async (
     request: Asked,
     response: ServerResponse,
@@ -296,7 +287,7 @@ function beforeAnswer(response: Response, work: () => Promise<void>, failed: (er
 }
 
 /** All routes under `/api`: those of files read their body themselves. */
-function api(parts: RestParts, proxies: Proxies): Router {
+function api(parts: Door, proxies: Proxies): Router {
   const { chat, identity } = parts;
   const router = Router();
   router.use((_request, response, next) => {

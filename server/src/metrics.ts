@@ -245,7 +245,8 @@ export type Metrics = ReturnType<typeof createMetrics>;
 
 /** Whether a request's Authorization header carries METRICS_TOKEN, compared in constant time. */
 export function hasToken(authorization: string | undefined, token: string): boolean {
-  const [given, wanted] = [authorization ?? "", `Bearer ${token}`].map((text) =>
+  // RFC 9110, 11.1: the name of a scheme has no case.
+  const [given, wanted] = [/^bearer +(.+)$/i.exec(authorization ?? "")?.[1] ?? "", token].map((text) =>
     createHash("sha256").update(text).digest(),
   );
   return token !== "" && timingSafeEqual(given as Buffer, wanted as Buffer);

@@ -828,6 +828,10 @@ describe("a request that cannot be understood", () => {
       ["POST", "/api/me"],
       ["GET", "/.git/config"],
       ["GET", "/api/rooms/0"],
+      ["OPTIONS", "/api/me"],
+      ["OPTIONS", "/api/rooms/0/messages"],
+      ["OPTIONS", "/metrics"],
+      ["OPTIONS", "/"],
     ] as const) {
       const { status, body, headers } = await as(mary, method, path);
       expect([status, body.code], path).toEqual([404, "not_found"]);
@@ -943,6 +947,10 @@ describe("/metrics", () => {
     expect(headers["content-type"]).toMatch(/^text\/plain; version=0.0.4/);
     for (const name of ["hubbub_connections", "hubbub_messages_stored_total", "hubbub_append_seconds_bucket"])
       expect(text).toMatch(new RegExp(`^${name}(\\{|\\s)`, "m"));
+    await anonymous()
+      .get("/metrics")
+      .set({ authorization: `bEARER ${METRICS_TOKEN}` })
+      .expect(200);
     for (const wrong of [
       {},
       bearer(""),

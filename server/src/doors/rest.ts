@@ -67,6 +67,11 @@ export function createRest(given: RestParts): RequestListener {
     response.setHeaders(headers);
     next();
   });
+  // Else each router answers OPTIONS by itself: with its own methods of a path alone, and for what is switched off.
+  app.use((request, _response, next) => {
+    if (request.method === "OPTIONS") throw new ChatError("not_found", "There is nothing here.");
+    next();
+  });
   app.use(health(parts));
   app.use("/api", api(parts, proxies));
   if (config.clientDir) {

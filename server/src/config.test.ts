@@ -94,6 +94,21 @@ describe("readConfig", () => {
     expect(Object.keys(wrong).filter((name) => !message.includes(name))).toEqual([]);
   });
 
+  it("reads every list in one way: blanks at the edges of a value are none of it, and commas alone are a fault", () => {
+    const [fresh, old] = ["n".repeat(32), "o".repeat(32)];
+    expect(readConfig({ SESSION_SECRET: ` ${fresh} , ${old},\n` }).sessionSecrets).toEqual([fresh, old]);
+    expect(readConfig({ FILES_TYPES: " image/PNG , text/plain," }).files.types).toEqual([
+      "image/png",
+      "text/plain",
+    ]);
+    const lists = ["SESSION_SECRET", "PUBLIC_URL", "ORIGINS", "FILES_TYPES"];
+    for (const name of lists)
+      for (const value of [",", " , ,"])
+        expect(() => readConfig({ [name]: value }), name).toThrow(
+          `${name}: has commas, and nothing between them`,
+        );
+  });
+
   it("never repeats a secret in a fault", () => {
     expect(() => readConfig({ SESSION_SECRET: "tooshortasecret" })).toThrow(
       /^(?!.*tooshortasecret).*SESSION_SECRET/,

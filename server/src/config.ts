@@ -28,12 +28,13 @@ const digits = (min: number, max: number) =>
     .transform(Number);
 const whole = (fallback: number, min: number, max: number) => digits(min, max).default(fallback);
 const httpUrl = z.url({ protocol: /^https?$/, error: "takes addresses with http:// or https://, by comma" });
+/** Values by comma, without the blanks around them. Commas alone are a fault: whoever wrote them meant something. */
+const list = z
+  .string()
+  .transform((text) => text.split(",").flatMap((one) => one.trim() || []))
+  .refine((values) => values.length > 0, "has commas, and nothing between them: leave it empty, or name one");
 const originsOf = (each: z.ZodType<string, string>) =>
-  z
-    .string()
-    .default("")
-    .transform((list) => list.split(",").flatMap((one) => one.trim() || []))
-    .pipe(z.array(each.transform((value) => new URL(value).origin)));
+  list.pipe(z.array(each.transform((value) => new URL(value).origin))).default([]);
 
 export const SERVER_ID_MOST = 64;
 
@@ -77,11 +78,16 @@ const environment = z.object({
   /** Bytes of all files of the server, at most; 0 for any number. */
   FILES_TOTAL_MAX: whole(0, 0, 1e15),
   /** Media types of files, by comma, as read from their bytes: `image/*,application/pdf`; with a star alone any. */
-  FILES_TYPES: z
-    .string()
-    .default("*/*")
-    .transform((list) => list.split(",").map((type) => type.trim().toLowerCase()))
-    .pipe(z.array(z.string().regex(/^(?:\*\/\*|[\w.+-]+\/(?:\*|[\w.+-]+))$/, "media types, by comma"))),
+  FILES_TYPES: list
+    .pipe(
+      z.array(
+        z
+          .string()
+          .toLowerCase()
+          .regex(/^(?:\*\/\*|[\w.+-]+\/(?:\*|[\w.+-]+))$/, "media types, by comma"),
+      ),
+    )
+    .default(["*/*"]),
   /** Pixels of an image, at most, all frames together: a JPEG takes 7 bytes of memory each, an AVIF 22. */
   FILES_PIXELS: whole(50_000_000, 1, 1_000_000_000),
   /**
@@ -114,10 +120,9 @@ const environment = z.object({
    * Signs the session cookie, at least 32 characters; several, by comma, rotate it. Empty: generated once, kept in
    * Redis.
    */
-  SESSION_SECRET: z
-    .string()
-    .refine((list) => secretsOf(list).every((one) => one.length >= 32), "at least 32 characters each")
-    .default(""),
+  SESSION_SECRET: list
+    .refine((secrets) => secrets.every((one) => one.length >= 32), "at least 32 characters each")
+    .default([]),
   /** Seconds without a request after which a session ends. */
   SESSION_TTL: whole(7 * 24 * 3600, 60, 365 * 24 * 3600),
   /** `on` behind HTTPS: the cookie gets `Secure` and the `__Host-` name, and nobody can log in without HTTPS. */
@@ -196,11 +201,8 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
   // A blank variable counts as absent, as in a compose file that passes `${NAME:-}`.
   const given = Object.fromEntries(
     Object.entries(env).flatMap(([name, value = ""]) => {
-      // Blanks may belong to a secret.
-      const text = name === "SESSION_SECRET" ? value : value.trim();
-      return text.trim() === "" || (name === "METRICS_PORT" && isOfKubernetes(name, text))
-        ? []
-        : [[name, text]];
+      const text = value.trim();
+      return text === "" || (name === "METRICS_PORT" && isOfKubernetes(name, text)) ? [] : [[name, text]];
     }),
   );
   const parsed = environment.safeParse(given);
@@ -235,7 +237,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>) {
     },
     keyPrefix: read.KEY_PREFIX,
     serverId: read.SERVER_ID || randomBytes(6).toString("base64url"),
-    sessionSecrets: secretsOf(read.SESSION_SECRET),
+    sessionSecrets: read.SESSION_SECRET,
     sessionTtlSeconds: read.SESSION_TTL,
     cookieSecure: read.COOKIE_SECURE,
     signUp: read.SIGNUP ?? (isPrivate ? ("open" as const) : ("invite" as const)),
@@ -303,10 +305,6 @@ function redisFault(url: string | undefined): string[] {
   } catch (error) {
     return [error instanceof Error ? error.message : String(error)];
   }
-}
-
-function secretsOf(list: string): string[] {
-  return list.split(",").filter(Boolean);
 }
 
 /** The variables and their defaults as text, for the test that compares `.env.example` with this file. */

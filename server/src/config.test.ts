@@ -53,6 +53,26 @@ describe("readConfig", () => {
     ]);
   });
 
+  it("refuses what no request could ever match, and says what to write", () => {
+    for (const [name, value, words] of [
+      ["PUBLIC_URL", "https://*.example.org", "takes whole names, without a star"],
+      ["ORIGINS", "https://a.example,https://*.example.org", "takes whole names, without a star"],
+      ["FILES_TYPES", "image/png,image/jpg", "no file is ever read as image/jpg"],
+      ["FILES_TYPES", "images/*", "no file is ever read as images/*"],
+      ["FILES_SPOOL", "file:/x", "takes a path, not an address"],
+      ["FILES_SPOOL", "~/x", "takes a path without ~"],
+      ["CLIENT_DIR", "~/x", "takes a path without ~"],
+      ["FILES_URL", "file:~/x", "has a ~, which only a shell knows"],
+    ] as const)
+      expect(() => readConfig({ [name]: value }), value).toThrow(
+        new RegExp(`${name}.*${words.replaceAll("*", "\\*")}`),
+      );
+    const types = "image/*,application/pdf,text/plain,application/octet-stream,audio/ogg";
+    expect(readConfig({ FILES_TYPES: types }).files.types).toEqual(types.split(","));
+    for (const url of ["https://[2001:db8::1]", "http://10.0.0.1:3000", "https://münchen.example"])
+      expect(readConfig({ PUBLIC_URL: url }).publicOrigins, url).toHaveLength(1);
+  });
+
   it("gives each process a new name if SERVER_ID is not set", () => {
     expect(readConfig({}).serverId).not.toBe(readConfig({}).serverId);
     expect(readConfig({ SERVER_ID: "left" }).serverId).toBe("left");

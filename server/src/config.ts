@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { availableParallelism } from "node:os";
+import { supportedMimeTypes } from "file-type";
 import { z } from "zod";
 import { parseFilesUrl } from "./filesUrl.ts";
 import { looksLikeKey } from "./keys.ts";
@@ -27,7 +28,25 @@ const digits = (min: number, max: number) =>
     )
     .transform(Number);
 const whole = (fallback: number, min: number, max: number) => digits(min, max).default(fallback);
-const httpUrl = z.url({ protocol: /^https?$/, error: "takes addresses with http:// or https://, by comma" });
+const httpUrl = z
+  .url({ protocol: /^https?$/, error: "takes addresses with http:// or https://, by comma" })
+  .refine(
+    (value) => !URL.canParse(value) || /^(?:[\w.-]+|\[[\da-f:.]+\])$/i.test(new URL(value).hostname),
+    "takes whole names, without a star: https://chat.example.org",
+  );
+/** A folder's path as the system reads it: it knows neither ~ nor addresses, and would make folders of these names. */
+const folder = z
+  .string()
+  .refine((path) => !path.startsWith("~"), "takes a path without ~, which only a shell knows: /home/me/files")
+  .refine((path) => !/^[a-z][a-z\d+.-]+:/i.test(path), "takes a path, not an address: /srv/hubbub");
+/** What the bytes of a file can be read as, with each kind as a whole. */
+const FILE_TYPES = new Set(
+  [...supportedMimeTypes, "text/plain", "application/octet-stream", "*/*"].flatMap((type) => {
+    const [name = ""] = type.split(";", 1);
+    return [name, name.replace(/\/.*/, "/*")];
+  }),
+);
+
 /** Values by comma, without the blanks around them. Commas alone are a fault: whoever wrote them meant something. */
 const list = z
   .string()
@@ -70,7 +89,7 @@ const environment = z.object({
    * Folder in which `hubbub-incoming` holds files on their way in. Empty: inside the folder of `FILES_URL`, or with S3 the
    * system's temporary folder.
    */
-  FILES_SPOOL: z.string().default(""),
+  FILES_SPOOL: folder.default(""),
   /** Bytes of one file, at most. */
   FILES_MAX: whole(100_000_000, 1, 1e12),
   /** Bytes of all files of a user, at most; 0 for any number. */
@@ -84,7 +103,11 @@ const environment = z.object({
         z
           .string()
           .toLowerCase()
-          .regex(/^(?:\*\/\*|[\w.+-]+\/(?:\*|[\w.+-]+))$/, "media types, by comma"),
+          .regex(/^(?:\*\/\*|[\w.+-]+\/(?:\*|[\w.+-]+))$/, "media types, by comma")
+          .refine((type) => FILE_TYPES.has(type), {
+            error: ({ input }) =>
+              `no file is ever read as ${String(input)}: write image/jpeg for image/jpg, or a whole kind, image/*`,
+          }),
       ),
     )
     .default(["*/*"]),
@@ -191,7 +214,7 @@ const environment = z.object({
   /** pino's levels; logs go to stderr. They never hold message text, passwords, cookies or session ids. */
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   /** Folder of the built client; `off` serves only the API. */
-  CLIENT_DIR: z.string().default("client/dist"),
+  CLIENT_DIR: folder.default("client/dist"),
 });
 
 export type Config = ReturnType<typeof readConfig>;

@@ -25,6 +25,8 @@ export function parseFilesUrl(text: string): FilesAddress {
   if (text.startsWith("file:")) {
     const path = decoded(text.slice("file:".length).replace(/^\/\/(?=\/)/, ""));
     if (path === "" || path.startsWith("//")) throw new Error("FILES_URL names no folder: file:./data/files");
+    if (path.startsWith("~"))
+      throw new Error("FILES_URL has a ~, which only a shell knows: write file:///home/me/files");
     return { kind: "folder", path, shown: `file:${path}` };
   }
   if (!text.startsWith("s3://") || !URL.canParse(text))

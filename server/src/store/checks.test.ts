@@ -1,5 +1,8 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pino } from "pino";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import {
   checkClient,
   checkEnvironment,
@@ -47,10 +50,24 @@ describe("checkEnvironment", () => {
     expect(about(said({ HUBBUB_PORT: "80" }))).toEqual(["HUBBUB_PORT"]);
   });
 
+  it("warns of bounds of files that are below that of one file", () => {
+    const of = (env: Record<string, string>) => about(said({ FILES_MAX: "100", ...env }));
+    expect(of({ FILES_USER_MAX: "99", FILES_TOTAL_MAX: "99" })).toEqual([
+      "FILES_USER_MAX",
+      "FILES_TOTAL_MAX",
+    ]);
+    expect(of({ FILES_USER_MAX: "100", FILES_TOTAL_MAX: "0" })).toEqual([]);
+  });
+
   it("warns of a CLIENT_DIR without a page, and says what to do", () => {
     expect(checkClient(readConfig({ CLIENT_DIR: "off" }))).toEqual([]);
-    expect(checkClient(readConfig({ CLIENT_DIR: "client" }))).toEqual([]);
-    for (const folder of ["no/such/folder", "README.md", "server"])
+    const built = mkdtempSync(join(tmpdir(), "hubbub-test-"));
+    onTestFinished(() => rmSync(built, { recursive: true, force: true }));
+    mkdirSync(join(built, "assets"));
+    writeFileSync(join(built, "index.html"), "<!doctype html>");
+    expect(checkClient(readConfig({ CLIENT_DIR: built }))).toEqual([]);
+    // The sources of the page are none.
+    for (const folder of ["no/such/folder", "README.md", "server", "client"])
       expect(checkClient(readConfig({ CLIENT_DIR: folder }))).toMatchObject([
         { level: "warn", about: "CLIENT_DIR", cure: expect.stringContaining("CLIENT_DIR=off") as string },
       ]);

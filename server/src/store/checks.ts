@@ -77,6 +77,17 @@ function checkConfig(config: Config): Finding[] {
       "COOKIE_SECURE is on and TRUST_PROXY is 0: nobody can log in, for HTTPS ends before this server and it may not believe so",
       "TRUST_PROXY=1, or as many proxies as there are",
     );
+  const { fileBytes, userBytes, totalBytes } = config.files;
+  for (const [name, most] of [
+    ["FILES_USER_MAX", userBytes],
+    ["FILES_TOTAL_MAX", totalBytes],
+  ] as const)
+    if (most > 0 && most < fileBytes)
+      warn(
+        name,
+        `${name}=${most} is less than FILES_MAX=${fileBytes}: nobody can upload a file as large as that`,
+        `raise ${name}, or lower FILES_MAX`,
+      );
   if (config.production && !config.rateLimits)
     warn(
       "RATE_LIMITS",
@@ -195,12 +206,14 @@ function distance(left: string, right: string): number {
 
 /** Whether the page is where CLIENT_DIR says. */
 export function checkClient({ clientDir }: Config): Finding[] {
-  if (clientDir === undefined || existsSync(join(clientDir, "index.html"))) return [];
+  // The sources have an index.html too, and no assets.
+  if (clientDir === undefined || ["index.html", "assets"].every((name) => existsSync(join(clientDir, name))))
+    return [];
   return [
     {
       level: "warn",
       about: "CLIENT_DIR",
-      says: `CLIENT_DIR=${clientDir} has no index.html: whoever opens the page gets 404`,
+      says: `CLIENT_DIR=${clientDir} has no built page, an index.html beside assets: whoever opens it sees nothing`,
       cure: "the folder that `npm run build` makes, client/dist; or CLIENT_DIR=off, to serve only the API",
     },
   ];

@@ -123,7 +123,30 @@ describe("the doctor, for a running replica", () => {
     expect(await about(["replica"], "http://127.0.0.1:1")).toEqual([
       expect.stringMatching(/^refuse nothing answers/),
     ]);
+    expect(await about(["replica"], url.replace("http:", "https:"))).toEqual([
+      expect.stringMatching(/^refuse what answers at https:.* does not speak HTTPS \(EPROTO\)/),
+    ]);
   });
+});
+
+describe("the doctor", () => {
+  it.each(["0", "1", "2"])(
+    "makes no server with TRUST_PROXY=%s log that proxies are wrong",
+    async (trust) => {
+      const lines: string[] = [];
+      const port = String(await freePort());
+      const given = { ...env, PORT: port, TRUST_PROXY: trust };
+      const logger = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
+      const replica = await startServer(readConfig(given), logger);
+      try {
+        const found = await examine(given, undefined);
+        expect(found.map((one) => one.says).join("\n")).toContain("WebSockets reach the server");
+        expect(lines.filter((line) => line.includes("X-Forwarded-For"))).toEqual([]);
+      } finally {
+        await replica.close();
+      }
+    },
+  );
 });
 
 describe("the doctor, before a start", () => {
@@ -175,5 +198,10 @@ describe("the doctor, before a start", () => {
   it("accepts only http and https for --url, and lists its options", async () => {
     await expect(main(["--url", "chat.example.org"])).rejects.toThrow(/--url takes an address/);
     expect(await main(["--help"])).toBe(0);
+  });
+
+  it("refuses a path in --url, under which nothing works", async () => {
+    for (const url of ["http://127.0.0.1:1/chat", "http://127.0.0.1:1/?a", "http://127.0.0.1:1/#a"])
+      await expect(main(["--url", url]), url).rejects.toThrow(/--url takes no path/);
   });
 });

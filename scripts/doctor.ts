@@ -12,6 +12,7 @@ import {
   type Finding,
 } from "../server/src/store/checks.ts";
 import { addressOf, type Config } from "../server/src/config.ts";
+import { INVENTED } from "../server/src/doors/proxies.ts";
 import { addressKey } from "../server/src/doors/throttle.ts";
 import { systemCode, wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
@@ -29,7 +30,8 @@ const HELP = `npm run doctor [-- --url https://chat.example.org] [--json]
 
 Looks at what a start would look at (environment, open files, Redis), at the store of files, and at a replica that runs: at the address that
 people use, where --url gives it, or else on this machine's PORT. It signs nobody up; it logs in once as nobody, to see
-which address the server takes it for, and once as a demo person, where there is one, to see the cookie.
+which address the server takes it for, which the server's log has as login.failed, and once as a demo person, where
+there is one, to see the cookie.
 
 Ends with 0 where nothing is wrong, 1 with warnings, 69 with what a start would refuse.`;
 
@@ -38,8 +40,6 @@ const WATCH_MS = 3_000;
 const ANSWER_MS = 5_000;
 /** Clocks that differ more confuse logs and certificates; Hubbub itself does not depend on them. */
 const CLOCK_MS = 2_000;
-/** An address that nobody has (RFC 5737): a server that counts us under it believes forged headers. */
-const INVENTED = "203.0.113.77";
 
 const REDIS_CURE = "docs/redis.md says more";
 
@@ -71,6 +71,10 @@ function readArguments(args: string[]): { url?: string; json: boolean } | "help"
     const { url } = values;
     if (url !== undefined && !(URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)))
       throw new Error("--url takes an address with http:// or https://.");
+    if (url !== undefined && !/^\w+:\/\/[^/?#]+\/?$/.test(url))
+      throw new Error(
+        "--url takes no path: Hubbub needs a host name of its own, as https://chat.example.org.",
+      );
     return { ...(url && { url: new URL(url).origin }), json: values.json ?? false };
   } catch (error) {
     throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
@@ -167,7 +171,7 @@ async function checkClockAndMemory(redis: RedisClient): Promise<Finding[]> {
   const perDay = ((last.used - first.used) / WATCH_MS) * 86_400_000;
   const days = perDay > 0 && last.limit > 0 ? (last.limit - last.used) / perDay : Infinity;
   if (Number.isFinite(last.used)) {
-    const growth = `${mib(last.used)} MiB used${last.limit > 0 ? ` of ${mib(last.limit)}` : ", without a limit"}, ${mib(perDay)} MiB more a day as in these ${WATCH_MS / 1_000} s`;
+    const growth = `${mib(last.used)} MiB used${last.limit > 0 ? ` of ${mib(last.limit)}` : ", without a limit"}, ${growthWords(perDay)}`;
     found.push({
       level: days < 1 ? "warn" : "note",
       about: "memory",
@@ -184,6 +188,11 @@ async function checkClockAndMemory(redis: RedisClient): Promise<Finding[]> {
       cure: "`activedefrag yes`, or restart Redis at a quiet hour",
     });
   return found;
+}
+
+function growthWords(perDay: number): string {
+  const seconds = `these ${WATCH_MS / 1_000} s`;
+  return perDay > 0 ? `${mib(perDay)} MiB more a day as in ${seconds}` : `no more after ${seconds}`;
 }
 
 const mib = (bytes: number) => Math.round(bytes / 1024 ** 2);
@@ -228,6 +237,7 @@ function ask(
       ...(options.localAddress && { localAddress: options.localAddress }),
       headers: {
         origin: new URL(url).origin,
+        "x-forwarded-for": INVENTED,
         ...(body && { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
         ...(options.upgrade && upgrade),
         ...options.headers,
@@ -279,13 +289,7 @@ async function checkRunning(
   try {
     alive = await ask(`${url}/healthz`);
   } catch (error) {
-    const why = systemCode(error) || String(error);
-    say(
-      given ? "refuse" : "note",
-      "replica",
-      `nothing answers at ${url} (${why})`,
-      "start it, or say where it is: npm run doctor -- --url https://chat.example.org",
-    );
+    say(given ? "refuse" : "note", "replica", ...whyUnread(url, systemCode(error) || String(error)));
     return found;
   }
   if (alive.status !== 200 || !alive.body.includes('"ok"')) {
@@ -348,6 +352,26 @@ async function checkRunning(
   return found;
 }
 
+/** What is wrong, and what to do, if there is no HTTP answer. */
+function whyUnread(url: string, why: string): [says: string, cure: string] {
+  if (why === "EPROTO" || why.startsWith("ERR_SSL_"))
+    return [
+      `what answers at ${url} does not speak HTTPS (${why})`,
+      "give the proxy in front a certificate, or ask with http://",
+    ];
+  if (/CERT|SIGNATURE/.test(why))
+    return [
+      `what answers at ${url} has a certificate that this machine does not accept (${why})`,
+      "a certificate for this name from a known authority, or NODE_EXTRA_CA_CERTS",
+    ];
+  if (why.startsWith("HPE_"))
+    return [`what answers at ${url} does not speak HTTP (${why})`, "ask with https://, or at another port"];
+  return [
+    `nothing answers at ${url} (${why})`,
+    "start it, or say where it is: npm run doctor -- --url https://chat.example.org",
+  ];
+}
+
 /** Finds out under which address the server counts us: by the attempts that it counts for each address. */
 async function checkAddress(
   config: Config,
@@ -367,7 +391,6 @@ async function checkAddress(
   const answer = await ask(`${url}/api/login`, {
     method: "POST",
     body: { username: "nobody.doctor", password: "no such password" },
-    headers: { "x-forwarded-for": INVENTED },
     ...(localAddress && { localAddress }),
   });
   if (fieldOf(answer, "code") === "forbidden")

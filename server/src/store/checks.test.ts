@@ -50,6 +50,16 @@ describe("checkEnvironment", () => {
     expect(about(said({ HUBBUB_PORT: "80" }))).toEqual(["HUBBUB_PORT"]);
   });
 
+  it("warns of a PUBLIC_URL that does not go with COOKIE_SECURE", () => {
+    const of = (PUBLIC_URL: string, COOKIE_SECURE: string) =>
+      about(said({ PUBLIC_URL, COOKIE_SECURE, TRUST_PROXY: "1" }));
+    const [plain, secure] = ["http://chat.example", "https://chat.example"];
+    expect(of(plain, "on")).toEqual(["PUBLIC_URL"]);
+    expect(of(secure, "off")).toEqual(["COOKIE_SECURE"]);
+    expect(of(`${plain},${secure}`, "on")).toEqual(["PUBLIC_URL"]);
+    expect([...of(plain, "off"), ...of(secure, "on")]).toEqual([]);
+  });
+
   it("warns of bounds of files that are below that of one file", () => {
     const of = (env: Record<string, string>) => about(said({ FILES_MAX: "100", ...env }));
     expect(of({ FILES_USER_MAX: "99", FILES_TOTAL_MAX: "99" })).toEqual([

@@ -71,6 +71,20 @@ function checkConfig(config: Config): Finding[] {
       `others than this machine reach HOST=${config.host}, and NODE_ENV is not production`,
       "NODE_ENV=production",
     );
+  const plain = config.publicOrigins.find((origin) => origin.startsWith("http:"));
+  if (plain !== undefined && config.cookieSecure)
+    warn(
+      "PUBLIC_URL",
+      `PUBLIC_URL has ${plain}, and COOKIE_SECURE is on: nobody can log in there`,
+      "https:// in PUBLIC_URL, or COOKIE_SECURE=off where there is no HTTPS",
+    );
+  const secure = config.publicOrigins.find((origin) => origin.startsWith("https:"));
+  if (secure !== undefined && !config.cookieSecure)
+    warn(
+      "COOKIE_SECURE",
+      `PUBLIC_URL has ${secure}, and COOKIE_SECURE is off: a browser may send the cookie over plain HTTP too`,
+      "COOKIE_SECURE=on",
+    );
   if (config.cookieSecure && config.trustProxy === 0)
     warn(
       "TRUST_PROXY",

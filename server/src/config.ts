@@ -174,7 +174,10 @@ const environment = z.object({
       "takes no path: Hubbub needs a host name of its own, as https://chat.example.org",
     ),
   ),
-  /** Further origins, by comma, of pages elsewhere that may use the server. */
+  /**
+   * Further origins, by comma, of pages at other names of the same site, `https://wiki.example.org`, which may open
+   * Socket.IO connections and send changes as the server's own may. No page elsewhere can read the API's answers.
+   */
   ORIGINS: originsOf(httpUrl),
   /** Redis replicas that must hold a message before it is acknowledged: 1 or more if Redis can fail over. */
   WAIT_REPLICAS: whole(0, 0, 10),

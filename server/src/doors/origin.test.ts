@@ -114,6 +114,14 @@ it("a program without an Origin is accepted, and a browser with a foreign one is
     expect(ask({ host: "127.0.0.1:3000", "sec-fetch-site": site })).toBe(false);
 });
 
+it("in production a server says that PUBLIC_URL is not set, also with ORIGINS", () => {
+  const told = (env: Record<string, string>) =>
+    origins({ NODE_ENV: "production", ...env }).lines.map(({ msg }) => msg);
+  for (const env of [{ ORIGINS: "" }, { ORIGINS: "https://wiki.example.org" }])
+    expect(told(env)).toEqual([expect.stringContaining("PUBLIC_URL is not set")]);
+  expect(told({ PUBLIC_URL: "https://chat.example.org" })).toEqual([]);
+});
+
 it("a refused page is counted each time and logged once, with its address and the cure", () => {
   const { ask, lines, noted } = origins();
   const page = { origin: "https://chat.example.org", host: "chat.example.org" };

@@ -33,7 +33,8 @@ export function createOrigins(
 ): Origins {
   const own = new Set([...config.publicOrigins, ...config.origins]);
   const logged = new Set<string>();
-  if (config.production && own.size === 0)
+  // ORIGINS says nothing of where this server's own page is.
+  if (config.production && config.publicOrigins.length === 0)
     log.info("PUBLIC_URL is not set: browsers are let in at loopback names and IP addresses only");
 
   function check({ headers }: IncomingMessage): boolean {
@@ -63,7 +64,7 @@ export function createOrigins(
         logged.add(pair);
         log.warn(
           { origin, host },
-          "a page whose address is not this server's own was refused: if people reach it there, set PUBLIC_URL, or ORIGINS for a page elsewhere",
+          "a page whose address is not this server's own was refused: if people reach it there, set PUBLIC_URL, or ORIGINS for a page at another name of the same site",
         );
       }
       return false;

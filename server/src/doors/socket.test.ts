@@ -215,6 +215,25 @@ describe("the handshake", () => {
     expect(await handshake(replica, { cookie, origin: "https://chat.example.evil" })).toBe("refused");
   });
 
+  it("is all that a page of a configured origin can read: it may send changes, and sees no answer of the API", async () => {
+    const { address } = await house.addReplica({ ORIGINS: "https://chat.example" });
+    const ask = (method: string, path: string, more: Record<string, string> = {}) =>
+      fetch(`${address}${path}`, {
+        method,
+        headers: { cookie: mary.browser.cookie, origin: "https://chat.example", ...more },
+      });
+    const answers = [
+      await ask("OPTIONS", "/api/me", { "access-control-request-method": "PATCH" }),
+      await ask("GET", "/api/me"),
+      await ask("DELETE", "/api/me/sessions"),
+    ];
+    expect(answers.map(({ status }) => status)).toEqual([404, 200, 204]);
+    for (const { headers } of answers) {
+      expect([...headers.keys()].filter((name) => name.startsWith("access-control-"))).toEqual([]);
+      expect(headers.get("cross-origin-resource-policy")).toBe("same-origin");
+    }
+  });
+
   it("is refused by long-polling if that is switched off", async () => {
     const { status } = await mary.browser.fetch("GET", "/socket.io/?EIO=4&transport=polling");
     expect(status).toBe(400);

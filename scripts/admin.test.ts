@@ -325,6 +325,10 @@ describe("demo remove", () => {
     const { body: users } = await owner.browser.get<User[]>("/api/users");
     expect(users.map(({ username }) => username)).toEqual(["olga"]);
     expect((await new Browser(both(house)[1]).get<{ people: User[] }>("/api/demo")).body.people).toEqual([]);
+    // No list has a room that is gone.
+    const { redis, keys } = house;
+    const lists = (await redis.keys(keys.userRooms("*"))).map((key) => redis.smembers(key));
+    expect(new Set((await Promise.all(lists)).flat())).toEqual(new Set(["0", made.id]));
     // Names of demo people are free again.
     const joe = await person(both(house)[1], "Joe");
     expect(joe.user.username).toBe("Joe");

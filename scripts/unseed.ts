@@ -49,16 +49,21 @@ export async function removeDemo(store: Store): Promise<Removed> {
   }
   if (seeded.size > 0) for await (const id of members.named()) rooms.add(id);
   const dropped = new Set<RoomId>();
+  const gone = new Set<RoomId>();
   let messages = 0;
   for (const roomId of rooms) {
     const said = await countMessages(log, roomId, seeded);
     const inside = pairOf(roomId) ?? (await redis.hkeys(keys.records(roomId)));
     const isDemo = said.others === 0 && (roomId === GENERAL || inside.every((id) => seeded.has(id)));
     messages += said.theirs;
+    // Also what an earlier removal, which was cut short, has dropped.
+    if (isDemo && roomId !== GENERAL) gone.add(roomId);
     if (isDemo && said.theirs + said.deleted + inside.length > 0) dropped.add(roomId);
     else if (said.theirs > 0) await eraseMessages(log, files, roomId, seeded);
   }
   await drop(store, dropped);
+  // What stands in a list and has no record there looks to a restore like somebody who was just leaving.
+  if (gone.size > 0) for (const id of seeded) await redis.srem(keys.userRooms(id), ...gone);
   await redis.del(keys.demo);
   if (others === 0) await beginAnew(store, seeded);
   else for (const id of seeded) await users.giveNameUp(id);

@@ -92,7 +92,7 @@ function namesOf(config: Config, keys: Keys): Name[] {
       if (name === keys.sessionSecret && config.sessionSecrets.length > 0) continue;
       // Redis takes it that a script reads its keys and writes to them.
       const ways = [["EVAL", "return 1", "1", name]];
-      // Only `npm run seed\` writes these.
+      // Only `npm run seed` writes these.
       if (name === keys.demo || name === keys.seedLock) ways.push(["GET", name], ["EXISTS", name]);
       found.push({ right: `~${pattern}`, name, ways });
     }

@@ -50,7 +50,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `total_rooms` | string | the last id of a named room | `r get total_rooms` |
  * | `username:<name>` | string | `user:<id>`; name in lower case; claimed last, with NX | `r get username:pablo` |
  * | `user:<id>` | hash | `username` as typed, `password` (bcrypt), `created` (ms), `displayName` if chosen, `role` of the server's owners and admins, `disabled` (ms) of whom nobody lets in, `avatar`: the file that shows the user, `deleted` (ms) of a deleted account, `reset`: the code of the newest link for a new password, `seeded` for demo people, `making` until it is made: since when (ms), and by which invite | `r hgetall user:1` |
- * | `user_looks` | hash | what a username or display name looks like -> user id; an empty look -> the last id stored | `r hget user_looks pablo` |
+ * | `user_looks` | hash | what a username or display name looks like -> user id; an empty look -> the last id stored; a line break and a look -> who doubts that its id still needs it | `r hget user_looks pablo` |
  * | `user:<id>:rooms` | set | ids of the rooms the user is in | `r smembers user:1:rooms` |
  * | `user:<id>:notify` | hash | room id -> `all`, `mentions` or `nothing`: what notifies the user there, if they have chosen | `r hgetall user:1:notify` |
  * | `user:<id>:folded` | set | ids of the rooms whose answers the user has folded into threads | `r smembers user:1:folded` |
@@ -58,7 +58,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `user:<id>:hidden` | hash | direct room id -> `hash` of its newest message when the user hid it: it is hidden while that is the newest | `r hgetall user:1:hidden` |
  * | `room:<id>:name` | string | name of General and of named rooms | `r get room:0:name` |
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
- * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id stored | `r hget room_looks design` |
+ * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id stored; a line break and a look -> who doubts that its id still needs it | `r hget room_looks design` |
  * | `room:<id>` | sorted set | messages as JSON, score = `date` in ms | `r zrange room:0 -3 -1 withscores` |
  * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room that is not open; `topic`, `slow` (s) and `archived` (ms), if set; `unowned` while nobody is left who could own a named room; `making` (ms) until a named room has its owner | `r hgetall {room:0}:meta` |
  * | `{room:<id>}:records` | hash | user id -> what a room knows of this member, JSON: `role`, and if so `mutedUntil` (ms) and `disabled`; General and private rooms have exceptions alone | `r hgetall {room:1}:records` |

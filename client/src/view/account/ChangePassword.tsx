@@ -9,6 +9,7 @@ import { useNotice } from "../ui/Notices.tsx";
 import { PasswordField } from "../ui/PasswordField.tsx";
 import { look } from "../ui/Rows.tsx";
 import { useCalls } from "../useCalls.ts";
+import { useEdited } from "../useEdited.ts";
 import { useClient, useMe } from "../useChat.ts";
 
 type Faults = { current?: string; next?: string };
@@ -19,8 +20,8 @@ export function ChangePassword() {
   const me = useMe();
   const tell = useNotice();
   const { busy, fault, run } = useCalls();
-  const [current, setCurrent] = useState("");
-  const [next, setNext] = useState("");
+  const { fields, edited, edit, settle } = useEdited({ current: "", next: "" });
+  const { current, next } = fields;
   const [faults, setFaults] = useState<Faults>({});
   const form = useRef<HTMLFormElement>(null);
 
@@ -47,8 +48,7 @@ export function ChangePassword() {
         else throw error;
         return;
       }
-      setCurrent("");
-      setNext("");
+      settle(edited);
       tell("Your password is changed, and your other sessions have ended.");
     });
   }
@@ -65,7 +65,7 @@ export function ChangePassword() {
         value={current}
         fault={faults.current}
         autoComplete="current-password"
-        onText={setCurrent}
+        onText={(text) => edit({ current: text })}
       />
       <PasswordField
         label="New password"
@@ -73,7 +73,7 @@ export function ChangePassword() {
         fault={faults.next}
         hint={`At least ${LIMITS.passwordMin} characters`}
         autoComplete="new-password"
-        onText={setNext}
+        onText={(text) => edit({ next: text })}
       />
       {fault !== null && <Fault>{fault}</Fault>}
       <DialogActions>

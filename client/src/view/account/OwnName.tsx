@@ -10,6 +10,7 @@ import { Fault } from "../ui/Fault.tsx";
 import { Field } from "../ui/Field.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { useCalls } from "../useCalls.ts";
+import { useEdited } from "../useEdited.ts";
 import { useClient, useMe } from "../useChat.ts";
 import css from "./OwnName.module.css";
 import { OwnPicture } from "./OwnPicture.tsx";
@@ -26,14 +27,18 @@ export function OwnName() {
   const me = useMe();
   const tell = useNotice();
   const { busy, fault, run } = useCalls();
-  const [name, setName] = useState(me.displayName ?? "");
+  const { fields, edited, edit, settle } = useEdited({ name: me.displayName ?? "" });
   const [refused, setRefused] = useState<string>();
   const role = ROLES[me.role ?? "user"];
 
   function onSubmit(event: FormEvent) {
     event.preventDefault();
-    const wanted = name.trim();
+    const wanted = edited.name?.trim();
     run(async () => {
+      if (wanted === undefined) {
+        tell(`You are shown as ${nameOf(me)}.`);
+        return;
+      }
       const renamed = await account(chat.call())
         .rename({ displayName: wanted === "" ? null : wanted })
         .catch((error: unknown) => {
@@ -44,12 +49,8 @@ export function OwnName() {
         });
       if (renamed === null) return;
       chat.showMe(renamed);
-      setName(renamed.displayName ?? "");
-      tell(
-        renamed.displayName === undefined
-          ? `You are shown as ${renamed.username}.`
-          : `You are shown as ${renamed.displayName}.`,
-      );
+      settle(edited);
+      tell(`You are shown as ${nameOf(renamed)}.`);
     });
   }
 
@@ -66,14 +67,14 @@ export function OwnName() {
       </div>
       <Field
         label="Display name"
-        value={name}
+        value={fields.name}
         fault={refused}
         hint={`Shown in place of ${me.username}. Empty: your username is shown. Others still mention you as @${me.username}.`}
         maxLength={LIMITS.displayName}
         placeholder={me.username}
         autoComplete="name"
         onText={(text) => {
-          setName(text);
+          edit({ name: text });
           setRefused(undefined);
         }}
       />

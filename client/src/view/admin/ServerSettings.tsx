@@ -9,6 +9,7 @@ import { Field } from "../ui/Field.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { Spinner } from "../ui/Spinner.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
+import { useEdited } from "../useEdited.ts";
 import { useClient } from "../useChat.ts";
 
 const MODES: readonly { value: SignUpMode; words: string; note: string }[] = [
@@ -38,18 +39,22 @@ function Form({ before, onSaved }: { before: Settings; onSaved: () => Promise<vo
   const chat = useClient();
   const tell = useNotice();
   const { busy, fault, run } = useCalls();
-  const [signup, setSignup] = useState(before.signup);
-  const [text, setText] = useState(before.words.join("\n"));
+  // The words that the text began with go with it: what else the server gets meanwhile was not removed in it.
+  const { fields, edited, edit, settle } = useEdited({
+    signup: before.signup,
+    list: { text: before.words.join("\n"), began: before.words },
+  });
+  const { signup, list } = fields;
   const [wrong, setWrong] = useState<string>();
 
   function save(event: FormEvent) {
     event.preventDefault();
-    const words = wordsIn(text);
+    const words = wordsIn(list.text);
     const refused = whyNot(words);
     setWrong(refused);
     if (refused !== undefined) return;
-    const added = words.filter((word) => !before.words.includes(word));
-    const removed = before.words.filter((word) => !words.includes(word));
+    const added = words.filter((word) => !list.began.includes(word));
+    const removed = list.began.filter((word) => !words.includes(word));
     run(async () => {
       const calls = admin(chat.call());
       // Another admin may have changed the list since it was shown.
@@ -62,23 +67,28 @@ function Form({ before, onSaved }: { before: Settings; onSaved: () => Promise<vo
       };
       if (Object.keys(patch).length > 0) await calls.changeSettings(patch);
       await onSaved();
-      setText([...present].join("\n"));
+      settle(edited);
       tell("The settings are saved.");
     });
   }
 
   return (
     <form onSubmit={save} noValidate>
-      <Choices legend="Who can sign up" value={signup} choices={MODES} onChoose={setSignup} />
+      <Choices
+        legend="Who can sign up"
+        value={signup}
+        choices={MODES}
+        onChoose={(given) => edit({ signup: given })}
+      />
       <Field
         label="Filtered words, one on each line"
         lines={6}
         spellCheck={false}
-        value={text}
+        value={list.text}
         fault={wrong}
         hint="No message can have one of them, however it is spelt: case, accents and letters that look alike do not matter."
         onText={(given) => {
-          setText(given);
+          edit({ list: { ...list, text: given } });
           setWrong(undefined);
         }}
       />

@@ -1,11 +1,11 @@
 import { LIMITS } from "@hubbub/server/protocol";
-import { useRef, useState } from "react";
-import type { Slot } from "../../chat/drafts.ts";
-import { isImage, type OutgoingFile } from "../../chat/state/files.ts";
+import { useReducer, useRef } from "react";
+import { filesSlot, type Slot } from "../../chat/drafts.ts";
+import { filesIn, isImage, type OutgoingFile } from "../../chat/state/files.ts";
 import { announce } from "../announce.tsx";
 import { IconButton } from "../ui/Button.tsx";
 import { Icon } from "../ui/Icon.tsx";
-import { useClient } from "../useChat.ts";
+import { useChat, useClient } from "../useChat.ts";
 import css from "./Tray.module.css";
 import { useBytes } from "./useBytes.ts";
 import { showSize } from "./words.ts";
@@ -58,18 +58,22 @@ function Thumbnail({ file }: { file: OutgoingFile }) {
 /** What an image shows, for people who cannot see it. */
 function Alt({ slot, file }: { slot: Slot; file: OutgoingFile }) {
   const chat = useClient();
-  const [alt, setAlt] = useState(file.alt ?? "");
+  const alt = useChat(
+    ({ drafts }) => filesIn(drafts.get(filesSlot(slot))).find(({ key }) => key === file.key)?.alt,
+  );
+  // At once, instead of with the chat's next update: a field must not lag behind the keys.
+  const [, show] = useReducer((count: number) => count + 1, 0);
   return (
     <input
       className={css.alt}
       aria-label={`Description of ${file.name}`}
       placeholder="Describe it for those who cannot see it"
-      value={alt}
+      value={alt ?? ""}
       maxLength={LIMITS.alt}
       autoComplete="off"
       onChange={({ target }) => {
-        setAlt(target.value);
         chat.describeFile(slot, file.key, target.value);
+        show();
       }}
     />
   );

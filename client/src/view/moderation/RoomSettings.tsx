@@ -10,6 +10,7 @@ import { useClient } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
 import { Select } from "../ui/Select.tsx";
 import { useCalls } from "../useCalls.ts";
+import { useEdited } from "../useEdited.ts";
 import type { DetailedRoom } from "./detailedRoom.ts";
 
 const SLOW = [
@@ -34,9 +35,8 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
     slow: room.settings.slow ?? 0,
     kind: room.kind === "invite" ? ("invite" as const) : ("open" as const),
   };
-  /** What the user has changed: all else follows the room, and is not sent. */
-  const [changed, setChanged] = useState<Partial<typeof present>>({});
-  const { name, topic, slow, kind } = { ...present, ...changed };
+  const { fields, edited, edit, settle } = useEdited(present);
+  const { name, topic, slow, kind } = fields;
   const [asked, setAsked] = useState(false);
 
   function save(event: FormEvent) {
@@ -49,12 +49,10 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
     };
     run(async () => {
       if (Object.keys(patch).length > 0) onChange(await chat.changeRoom(room.id, patch));
-      setChanged({});
+      settle(edited);
       tell("The settings are saved.");
     });
   }
-
-  const change = (given: typeof changed) => setChanged({ ...changed, ...given });
 
   function archive(on: boolean) {
     setAsked(false);
@@ -68,22 +66,22 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
           label="Name"
           value={name}
           maxLength={LIMITS.roomName}
-          onText={(given) => change({ name: given })}
+          onText={(given) => edit({ name: given })}
         />
       )}
       <Field
         label="Topic"
         value={topic}
         maxLength={LIMITS.topic}
-        onText={(given) => change({ topic: given })}
+        onText={(given) => edit({ topic: given })}
       />
       <Select
         label="Slow mode: wait between two messages"
         value={slow}
         options={SLOW}
-        onValue={(given) => change({ slow: given })}
+        onValue={(given) => edit({ slow: given })}
       />
-      {named && owns && <RoomKindField kind={kind} onKind={(given) => change({ kind: given })} />}
+      {named && owns && <RoomKindField kind={kind} onKind={(given) => edit({ kind: given })} />}
       {fault !== null && <Fault>{fault}</Fault>}
       <DialogActions>
         <Button type="submit" look="main" busy={busy}>

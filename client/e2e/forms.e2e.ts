@@ -1,0 +1,150 @@
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually, messageTo, setStage, type Actor, type Stage } from "./stage.ts";
+
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await setStage(1);
+});
+
+afterAll(() => stage.close());
+
+const tab = (page: Page, name: string) => page.getByRole("tab", { name, exact: true }).click();
+const save = (page: Page) => page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
+
+/** Holds the page's requests of these addresses, but for reads, until they are let go one by one, or all. */
+async function hold(page: Page, address: RegExp) {
+  const held: (() => void)[] = [];
+  let over = false;
+  await page.route(address, async (route) => {
+    if (!over && route.request().method() !== "GET") await new Promise<void>((go) => held.push(go));
+    await route.continue().catch(() => {});
+  });
+  return {
+    begun: (count: number) => eventually(() => held.length, count),
+    count: () => held.length,
+    next: () => held.shift()?.(),
+    letGo() {
+      over = true;
+      for (const go of held.splice(0)) go();
+    },
+  };
+}
+
+async function openRoom(page: Page, name: string): Promise<void> {
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByLabel("Name").fill(name);
+  await page.keyboard.press("Enter");
+  await messageTo(page, name).waitFor();
+}
+
+/** Makes somebody an owner of the server, and lets their page know. */
+async function promote({ name, page }: Actor): Promise<void> {
+  const { redis, keys } = stage.house;
+  const id = (await redis.get(keys.username(name)))?.replace("user:", "") ?? "";
+  await redis.hset(keys.user(id), "role", "owner");
+  await redis.hset(keys.staff, id, "owner");
+  await page.reload();
+  await page.getByRole("button", { name: "Administration" }).waitFor();
+}
+
+/** Another page of the same browser. */
+async function another({ page, context }: Actor): Promise<Page> {
+  const other = await context.newPage();
+  await other.goto(page.url());
+  await messageTo(other, "General").waitFor();
+  return other;
+}
+
+test("what is typed while Save waits for its answer stays, in every form that is saved", async () => {
+  const ann = await stage.enter("ann-forms");
+  await promote(ann);
+  const { page } = ann;
+  const dialog = page.getByRole("dialog");
+  const held = await hold(page, /\/api\/(me|admin\/settings|rooms\/\d+)$/);
+  const answered = async (words: string) => {
+    held.next();
+    await dialog.getByText(words).waitFor();
+    await dialog.getByRole("button", { name: "Save" }).and(page.locator(":not([aria-busy])")).waitFor();
+  };
+
+  await page.getByRole("button", { name: /^Your account/ }).click();
+  const name = dialog.getByLabel("Display name");
+  await name.fill("Ann Lee ");
+  await save(page);
+  await held.begun(1);
+  await name.fill("Ann Lee Better");
+  await answered("You are shown as Ann Lee.");
+  expect(await name.inputValue()).toBe("Ann Lee Better");
+  await name.fill(" Ann Lea ");
+  await save(page);
+  await held.begun(1);
+  await answered("You are shown as Ann Lea.");
+  expect(await name.inputValue()).toBe("Ann Lea");
+  await page.keyboard.press("Escape");
+
+  await openRoom(page, "Forms");
+  await page.getByRole("button", { name: "Room details" }).click();
+  await tab(page, "Settings");
+  await dialog.getByLabel("Name").fill("Forms two");
+  await save(page);
+  await held.begun(1);
+  await dialog.getByLabel("Topic").fill("A topic that took a while");
+  await answered("The settings are saved.");
+  expect(await dialog.getByLabel("Topic").inputValue()).toBe("A topic that took a while");
+  expect(await dialog.getByLabel("Name").inputValue()).toBe("Forms two");
+  await page.keyboard.press("Escape");
+
+  await page.getByRole("button", { name: "Administration" }).click();
+  await tab(page, "Settings");
+  const words = dialog.getByLabel("Filtered words, one on each line");
+  await words.fill("rhubarb");
+  await save(page);
+  await held.begun(1);
+  await words.fill("rhubarb\ncelery");
+  await answered("The settings are saved.");
+  expect(await words.inputValue()).toBe("rhubarb\ncelery");
+  await dialog.getByText("The settings are saved.").waitFor({ state: "detached" });
+  await save(page);
+  await held.begun(1);
+  await answered("The settings are saved.");
+  const kept = await page.request.get(new URL("/api/admin/settings", page.url()).href);
+  expect(((await kept.json()) as { words: string[] }).words).toEqual(["rhubarb", "celery"]);
+  await ann.context.close();
+}, 120_000);
+
+test("a display name that was changed in another window is shown in a form that is open, whose Save leaves it alone", async () => {
+  const ben = await stage.enter("ben-forms");
+  const { page } = ben;
+  const other = await another(ben);
+  for (const one of [page, other]) await one.getByRole("button", { name: /^Your account/ }).click();
+  await other.getByLabel("Display name").fill("Ben Lee");
+  await save(other);
+  await eventually(() => page.getByLabel("Display name").inputValue(), "Ben Lee");
+  await save(page);
+  await page.getByText("You are shown as Ben Lee.").waitFor();
+  await page.reload();
+  await page.getByRole("button", { name: "Your account: Ben Lee" }).waitFor();
+  await ben.context.close();
+}, 60_000);
+
+test("two windows show one description of an image that is to be sent, the one that was typed last", async () => {
+  const cleo = await stage.enter("cleo-forms");
+  const { page } = cleo;
+  const other = await another(cleo);
+  const buffer = Buffer.from("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7", "base64");
+  await page
+    .locator("main input[type=file]")
+    .setInputFiles([{ name: "dot.gif", mimeType: "image/gif", buffer }]);
+  const fields = [page, other].map((one) => one.getByLabel("Description of dot.gif"));
+  const [here, there] = [fields[0], fields[1]];
+  await here?.pressSequentially("a dark");
+  await eventually(() => there?.inputValue(), "a dark");
+  await there?.press("End");
+  await there?.pressSequentially(" dot");
+  await eventually(() => here?.inputValue(), "a dark dot");
+  await here?.fill("");
+  await eventually(() => there?.inputValue(), "");
+  await cleo.context.close();
+}, 60_000);

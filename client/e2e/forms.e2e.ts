@@ -13,22 +13,22 @@ afterAll(() => stage.close());
 const tab = (page: Page, name: string) => page.getByRole("tab", { name, exact: true }).click();
 const save = (page: Page) => page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
 
-/** Holds the page's requests of these addresses, but for reads, until they are let go one by one, or all. */
-async function hold(page: Page, address: RegExp) {
+/** Holds the page's requests of these addresses, those that write, until they are let go, the newest first. */
+async function hold(page: Page, address: RegExp, reads = false) {
   const held: (() => void)[] = [];
-  let over = false;
+  const bodies: unknown[] = [];
   await page.route(address, async (route) => {
-    if (!over && route.request().method() !== "GET") await new Promise<void>((go) => held.push(go));
-    await route.continue().catch(() => {});
+    const request = route.request();
+    if ((request.method() === "GET") === reads) {
+      bodies.push(request.postDataJSON());
+      await new Promise<void>((go) => held.push(go));
+    }
+    await route.continue();
   });
   return {
+    bodies,
     begun: (count: number) => eventually(() => held.length, count),
-    count: () => held.length,
-    next: () => held.shift()?.(),
-    letGo() {
-      over = true;
-      for (const go of held.splice(0)) go();
-    },
+    next: () => held.pop()?.(),
   };
 }
 
@@ -147,4 +147,19 @@ test("two windows show one description of an image that is to be sent, the one t
   await here?.fill("");
   await eventually(() => there?.inputValue(), "");
   await cleo.context.close();
+}, 60_000);
+
+test("back closes a dialog also after the page was loaded anew with another one open", async () => {
+  const dan = await stage.enter("dan-forms");
+  const { page } = dan;
+  const dialog = page.getByRole("dialog");
+  await page.getByRole("button", { name: "New room" }).click();
+  await dialog.waitFor();
+  await page.reload();
+  await page.getByRole("button", { name: /^Your account/ }).click();
+  await dialog.waitFor();
+  await page.goBack();
+  await dialog.waitFor({ state: "detached" });
+  await messageTo(page, "General").waitFor();
+  await dan.context.close();
 }, 60_000);

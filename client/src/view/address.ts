@@ -1,5 +1,6 @@
 import { isRoomId, type RoomId } from "@hubbub/server/protocol";
 import { useSyncExternalStore, type MouseEvent } from "react";
+import { createNonce } from "../chat/outbox.ts";
 
 /**
  * What is shown: a room at its end or around a message, and beside it, perhaps, the thread of a message.
@@ -140,7 +141,6 @@ function go(hash: string, replace: boolean, thread = false) {
   dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
-let overlays = 0;
 let leaving: ReturnType<typeof setTimeout> | undefined;
 let returning = false;
 
@@ -149,7 +149,8 @@ let returning = false;
  * other way. An overlay that replaces another one, and a room that is chosen in it, take over its step.
  */
 export function enterOverlay(close: () => void): () => void {
-  const state = { overlay: ++overlays };
+  // The history outlives the page: no later one may take this step for its own.
+  const state = { overlay: createNonce() };
   const onBack = () => {
     if (overlayOf(history.state) !== state.overlay) close();
   };
@@ -187,6 +188,6 @@ function isOverlay(): boolean {
   return overlayOf(history.state) !== null;
 }
 
-function overlayOf(state: unknown): number | null {
-  return (state as { overlay?: number } | null)?.overlay ?? null;
+function overlayOf(state: unknown): string | null {
+  return (state as { overlay?: string } | null)?.overlay ?? null;
 }

@@ -163,3 +163,42 @@ test("back closes a dialog also after the page was loaded anew with another one 
   await messageTo(page, "General").waitFor();
   await dan.context.close();
 }, 60_000);
+
+test("each part of a dialog that could not be read offers to try again, and the focus stays in the dialog", async () => {
+  const eve = await stage.enter("eve-forms");
+  await promote(eve);
+  const { page } = eve;
+  const dialog = page.getByRole("dialog");
+  await openRoom(page, "Failing");
+  const again = dialog.getByRole("button", { name: "Try again" });
+  const reads = /\/api\/(rooms\/\d+\/(members|audit|invites|reports)|me\/sessions|admin\/(settings|stats))/;
+
+  async function fails(name: string, shown: string) {
+    await page.route(reads, (route) => route.abort());
+    await tab(page, name);
+    await again.waitFor();
+    await again.press("Enter");
+    await dialog.getByRole("button", { name: "Try again" }).and(page.locator(":not([aria-busy])")).waitFor();
+    expect(await again.evaluate((button) => button === document.activeElement)).toBe(true);
+    await page.unroute(reads);
+    await again.press("Enter");
+    await dialog.getByText(shown).first().waitFor();
+    await again.waitFor({ state: "detached" });
+    expect(await page.evaluate(() => document.activeElement?.closest("dialog") !== null)).toBe(true);
+  }
+
+  await page.getByRole("button", { name: "Room details" }).click();
+  await tab(page, "Settings");
+  await fails("Members", "eve-forms");
+  await fails("Invites", "There are no invite links.");
+  await fails("Reports", "Nobody has reported a message here.");
+  await fails("Log", "Nothing has been done here yet.");
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: /^Your account/ }).click();
+  await fails("Sessions", "this one");
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Administration" }).click();
+  await fails("Settings", "Who can sign up");
+  await fails("Numbers", "Online now");
+  await eve.context.close();
+}, 120_000);

@@ -18,7 +18,12 @@ export function useCalls() {
   return { busy, fault, run };
 }
 
-/** What a call answers, null until it does, and a way to ask again. `ask` must be the same function at each call. */
+export type Reading = { answer: unknown; fault: string | null; again: () => Promise<void> };
+
+/**
+ * What a call answers, null until it does, why the last one failed, and a way to ask again: `Missing` offers that.
+ * `ask` must be the same function at each call.
+ */
 export function useAnswer<T>(ask: () => Promise<T>) {
   const [answer, setAnswer] = useState<T | null>(null);
   const [fault, setFault] = useState<string | null>(null);

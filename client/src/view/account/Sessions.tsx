@@ -7,7 +7,7 @@ import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { look } from "../ui/Rows.tsx";
-import { Spinner } from "../ui/Spinner.tsx";
+import { Missing } from "../ui/Missing.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
 import { useClient } from "../useChat.ts";
 
@@ -16,9 +16,9 @@ export function Sessions() {
   const chat = useClient();
   const tell = useNotice();
   const ask = useCallback(() => account(chat.call()).sessions(), [chat]);
-  const { answer, fault, again } = useAnswer(ask);
-  const { busy, fault: refused, run } = useCalls();
-  const failed = refused ?? fault;
+  const read = useAnswer(ask);
+  const { answer, again } = read;
+  const { busy, fault, run } = useCalls();
   const others = answer?.filter(({ current }) => !current) ?? [];
   const end = (call: () => Promise<unknown>, words: string) =>
     run(async () => {
@@ -32,8 +32,8 @@ export function Sessions() {
       <p className={look.about}>
         Where you are logged in. If you do not know one of these, end it and change your password.
       </p>
-      {failed !== null && <Fault>{failed}</Fault>}
-      {answer === null && failed === null && <Spinner label="Loading sessions" />}
+      {fault !== null && <Fault>{fault}</Fault>}
+      <Missing of={read} label="Loading sessions" />
       <ul aria-label="Sessions">
         {answer?.map((session) => (
           <li key={session.id} className={look.row}>

@@ -9,6 +9,7 @@ import { Avatar } from "../ui/Avatar.tsx";
 import { Tag } from "../ui/Badge.tsx";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
+import { Missing } from "../ui/Missing.tsx";
 import { useNotice } from "../ui/Notices.tsx";
 import { PersonName } from "../ui/PersonName.tsx";
 import { look } from "../ui/Rows.tsx";
@@ -217,8 +218,9 @@ function SessionCount({ account }: { account: Account }) {
   const chat = useClient();
   // oxlint-disable-next-line react-hooks/exhaustive-deps -- a change of the account may have ended them
   const ask = useCallback(() => admin(chat.call()).show(account.id), [chat, account]);
-  const { answer } = useAnswer(ask);
-  if (answer?.sessions === undefined) return null;
+  const read = useAnswer(ask);
+  const { answer } = read;
+  if (answer?.sessions === undefined) return <Missing of={read} />;
   const { sessions } = answer;
   return (
     <p className={look.note}>

@@ -1,8 +1,7 @@
 import { useCallback } from "react";
 import { admin } from "../../chat/admin.ts";
-import { Fault } from "../ui/Fault.tsx";
+import { Missing } from "../ui/Missing.tsx";
 import { look } from "../ui/Rows.tsx";
-import { Spinner } from "../ui/Spinner.tsx";
 import { useAnswer } from "../useCalls.ts";
 import { useClient } from "../useChat.ts";
 import css from "./Numbers.module.css";
@@ -11,8 +10,9 @@ import css from "./Numbers.module.css";
 export function Numbers() {
   const chat = useClient();
   const ask = useCallback(() => admin(chat.call()).stats(), [chat]);
-  const { answer, fault } = useAnswer(ask);
-  if (answer === null) return fault === null ? <Spinner label="Loading numbers" /> : <Fault>{fault}</Fault>;
+  const read = useAnswer(ask);
+  const { answer } = read;
+  if (answer === null) return <Missing of={read} label="Loading numbers" />;
   const numbers = [
     ["People", answer.people],
     ["Online now", answer.online],

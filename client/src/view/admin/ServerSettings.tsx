@@ -5,9 +5,9 @@ import { Button } from "../ui/Button.tsx";
 import { Choices } from "../ui/Choices.tsx";
 import { DialogActions } from "../ui/Dialog.tsx";
 import { Fault } from "../ui/Fault.tsx";
+import { Missing } from "../ui/Missing.tsx";
 import { Field } from "../ui/Field.tsx";
 import { useNotice } from "../ui/Notices.tsx";
-import { Spinner } from "../ui/Spinner.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
 import { useEdited } from "../useEdited.ts";
 import { useClient } from "../useChat.ts";
@@ -30,9 +30,14 @@ const MODES: readonly { value: SignUpMode; words: string; note: string }[] = [
 export function ServerSettings() {
   const chat = useClient();
   const ask = useCallback(() => admin(chat.call()).settings(), [chat]);
-  const { answer, fault, again } = useAnswer(ask);
-  if (answer === null) return fault === null ? <Spinner label="Loading settings" /> : <Fault>{fault}</Fault>;
-  return <Form before={answer} onSaved={again} />;
+  const read = useAnswer(ask);
+  const { answer, again } = read;
+  return (
+    <>
+      <Missing of={read} label="Loading settings" />
+      {answer !== null && <Form before={answer} onSaved={again} />}
+    </>
+  );
 }
 
 function Form({ before, onSaved }: { before: Settings; onSaved: () => Promise<void> }) {

@@ -4,10 +4,9 @@ import { admin } from "../../chat/admin.ts";
 import { moderation } from "../../chat/moderation.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { showFull, showWhen } from "../time.ts";
-import { Fault } from "../ui/Fault.tsx";
+import { Missing } from "../ui/Missing.tsx";
 import { look } from "../ui/Rows.tsx";
 import { ShowMore } from "../ui/ShowMore.tsx";
-import { Spinner } from "../ui/Spinner.tsx";
 import { useAnswer } from "../useCalls.ts";
 import { useChat, useClient } from "../useChat.ts";
 import { wordsOfEntry } from "./entries.ts";
@@ -32,12 +31,12 @@ export function AuditLog({ roomId }: { roomId: RoomId | null }) {
     const places = roomId === null ? found.flatMap((entry) => entry.roomId ?? []) : [];
     return { found, more, names: await readRoomNames(chat, places) };
   }, [chat, roomId, pages]);
-  const { answer, fault } = useAnswer(ask);
+  const read = useAnswer(ask);
+  const { answer } = read;
   const titleIn = useRoomTitles(answer?.names);
   return (
     <>
-      {fault !== null && <Fault>{fault}</Fault>}
-      {answer === null && fault === null && <Spinner label="Loading the log" />}
+      <Missing of={read} label="Loading the log" />
       {answer?.found.length === 0 && <p className={look.about}>Nothing has been done here yet.</p>}
       <ul aria-label="Log">
         {answer?.found.map((entry) => (

@@ -4,7 +4,7 @@ import { moderation } from "../../chat/moderation.ts";
 import { showUntil } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
-import { Spinner } from "../ui/Spinner.tsx";
+import { Missing } from "../ui/Missing.tsx";
 import { useCopy } from "../ui/useCopy.ts";
 import { useClient } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
@@ -28,11 +28,11 @@ export function Invites({ roomId }: { roomId: RoomId }) {
   const chat = useClient();
   const copy = useCopy();
   const ask = useCallback(() => moderation(chat.call()).invites(roomId), [chat, roomId]);
-  const { answer, fault, again } = useAnswer(ask);
-  const { busy, fault: refused, run } = useCalls();
+  const read = useAnswer(ask);
+  const { answer, again } = read;
+  const { busy, fault, run } = useCalls();
   const [days, setDays] = useState(7);
   const [uses, setUses] = useState(1);
-  const failed = refused ?? fault;
   return (
     <>
       <Select label="The link works for" value={days} options={DAYS} onValue={setDays} />
@@ -50,8 +50,8 @@ export function Invites({ roomId }: { roomId: RoomId }) {
       >
         Make an invite link
       </Button>
-      {failed !== null && <Fault>{failed}</Fault>}
-      {answer === null && failed === null && <Spinner label="Loading invite links" />}
+      {fault !== null && <Fault>{fault}</Fault>}
+      <Missing of={read} label="Loading invite links" />
       {answer?.length === 0 && <p className={look.about}>There are no invite links.</p>}
       <ul aria-label="Invite links">
         {answer?.map((invite) => (

@@ -9,10 +9,10 @@ import { Avatar } from "../ui/Avatar.tsx";
 import { Tag } from "../ui/Badge.tsx";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
+import { Missing } from "../ui/Missing.tsx";
 import { PersonName } from "../ui/PersonName.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
 import { ShowMore } from "../ui/ShowMore.tsx";
-import { Spinner } from "../ui/Spinner.tsx";
 import { useClient, useMe } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
@@ -40,14 +40,14 @@ export function Members({ room }: { room: DetailedRoom }) {
     }
     return { found, more };
   }, [chat, roomId, pages]);
-  const { answer, fault, again } = useAnswer(ask);
+  const read = useAnswer(ask);
+  const { answer, again } = read;
   const [adding, setAdding] = useState(false);
   const moderates = room.standing.role !== "member";
   const named = kind === "open" || kind === "invite";
   return (
     <>
-      {fault !== null && <Fault>{fault}</Fault>}
-      {answer === null && fault === null && <Spinner label="Loading members" />}
+      <Missing of={read} label="Loading members" />
       {moderates && named && (
         <Button icon="plus" aria-expanded={adding} onClick={() => setAdding(!adding)}>
           Add a person
@@ -64,7 +64,7 @@ export function Members({ room }: { room: DetailedRoom }) {
         count={answer?.found.length ?? 0}
         onMore={() => setPages(pages + 1)}
       />
-      {moderates && named && <Bans room={room} known={answer} />}
+      {moderates && named && answer !== null && <Bans room={room} known={answer} />}
     </>
   );
 }
@@ -236,12 +236,14 @@ function Bans({ room: { id: roomId }, known }: { room: DetailedRoom; known: unkn
   const chat = useClient();
   // oxlint-disable-next-line react-hooks/exhaustive-deps -- a ban changes the members, and they change the bans
   const ask = useCallback((): Promise<Ban[]> => moderation(chat.call()).bans(roomId), [chat, roomId, known]);
-  const { answer, again } = useAnswer(ask);
+  const read = useAnswer(ask);
+  const { answer, again } = read;
   const { busy, fault, run } = useCalls();
-  if (answer === null || answer.length === 0) return null;
+  if (answer === null || answer.length === 0) return <Missing of={read} />;
   return (
     <>
       <h3>Banned</h3>
+      <Missing of={read} />
       {fault !== null && <Fault>{fault}</Fault>}
       <ul aria-label="Banned people">
         {answer.map((ban) => (

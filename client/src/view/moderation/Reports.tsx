@@ -9,10 +9,11 @@ import { toSaid } from "../useBlocks.ts";
 import { showWhen } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
-import { Spinner } from "../ui/Spinner.tsx";
+import { Missing } from "../ui/Missing.tsx";
 import { useChat, useClient } from "../useChat.ts";
 import { useKnown } from "../useKnown.ts";
 import { look } from "../ui/Rows.tsx";
+import { ShowMore } from "../ui/ShowMore.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
 import { readRoomNames, useRoomTitles } from "./roomNames.ts";
 
@@ -36,17 +37,17 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
     const places = found.map((report) => report.roomId);
     return { found, more, names: await readRoomNames(chat, places) };
   }, [chat, roomId, pages]);
-  const { answer, fault, again } = useAnswer(ask);
-  const { busy, fault: refused, run } = useCalls();
-  const failed = refused ?? fault;
+  const read = useAnswer(ask);
+  const { answer, again } = read;
+  const { busy, fault, run } = useCalls();
   const titleIn = useRoomTitles(answer?.names);
   const rooms = useChat((state) => state.rooms);
   const reported = useKnown(useMemo(() => answer?.found.map(({ message }) => message) ?? [], [answer]));
   const nameOf = (id: string) => nameIn(users, id, `user ${id}`);
   return (
     <>
-      {failed !== null && <Fault>{failed}</Fault>}
-      {answer === null && failed === null && <Spinner label="Loading reports" />}
+      {fault !== null && <Fault>{fault}</Fault>}
+      <Missing of={read} label="Loading reports" />
       {answer?.found.length === 0 && (
         <p className={look.about}>
           {roomId === null ? "There is no report to look at." : "Nobody has reported a message here."}
@@ -92,11 +93,11 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
           );
         })}
       </ul>
-      {answer?.more === true && (
-        <Button wide onClick={() => setPages(pages + 1)}>
-          Show more
-        </Button>
-      )}
+      <ShowMore
+        more={answer?.more === true}
+        count={answer?.found.length ?? 0}
+        onMore={() => setPages(pages + 1)}
+      />
     </>
   );
 }

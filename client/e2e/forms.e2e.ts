@@ -1,6 +1,6 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { eventually, messageTo, setStage, type Actor, type Stage } from "./stage.ts";
+import { eventually, message, messageTo, say, setStage, type Actor, type Stage } from "./stage.ts";
 
 let stage: Stage;
 
@@ -202,3 +202,61 @@ test("each part of a dialog that could not be read offers to try again, and the 
   await fails("Numbers", "Online now");
   await eve.context.close();
 }, 120_000);
+
+test("of choices for a room that are made one after another the last one counts, whichever answer comes first", async () => {
+  const fay = await stage.enter("fay-forms");
+  const { page } = fay;
+  const dialog = page.getByRole("dialog");
+  const held = await hold(page, /\/notifications$/);
+  const open = () => page.getByRole("main").getByRole("button", { name: "Notifications" }).click();
+  const choice = (name: RegExp) => dialog.getByRole("radio", { name });
+  await open();
+  await choice(/^Nothing/).click();
+  await choice(/^Mentions/).click();
+  await choice(/^All/).click();
+  await page.keyboard.press("Escape");
+  await open();
+  await choice(/^Nothing/).click();
+  await held.begun(1);
+  held.next();
+  await held.begun(1);
+  held.next();
+  await eventually(
+    () => page.locator("header [aria-label=Notifications]").getAttribute("aria-disabled"),
+    null,
+  );
+  expect(held.bodies).toEqual([{ level: "nothing" }, { level: "nothing" }]);
+  expect(await choice(/^Nothing/).isChecked()).toBe(true);
+  await fay.context.close();
+}, 60_000);
+
+test("whoever folds replies or jumps to a day sees that it is under way, and another press does nothing", async () => {
+  const gil = await stage.enter("gil-forms");
+  const { page } = gil;
+  await say(page, "the first word");
+  await message(page, "the first word").waitFor();
+  const fold = page.getByRole("button", { name: "Fold replies into threads" });
+  const view = await hold(page, /\/view$/);
+  await fold.click();
+  await view.begun(1);
+  await eventually(() => fold.getAttribute("aria-busy"), "true");
+  await fold.press("Enter");
+  view.next();
+  await eventually(() => fold.getAttribute("aria-busy"), null);
+  expect(view.bodies).toEqual([{ folded: true }]);
+  expect(await fold.getAttribute("aria-pressed")).toBe("true");
+
+  await page.getByRole("log").getByRole("button", { name: /Today/ }).click();
+  const dialog = page.getByRole("dialog", { name: "Jump to a day" });
+  const pages = await hold(page, /messages\?.*at=/, true);
+  const jump = dialog.getByRole("button", { name: "Jump" });
+  await jump.click();
+  await pages.begun(1);
+  expect(await jump.getAttribute("aria-busy")).toBe("true");
+  await dialog.getByLabel("Day").press("Enter");
+  await dialog.getByRole("button", { name: "The beginning" }).click({ force: true });
+  pages.next();
+  await dialog.waitFor({ state: "detached" });
+  expect(pages.bodies.length).toBe(1);
+  await gil.context.close();
+}, 60_000);

@@ -15,6 +15,7 @@ import {
   type UserId,
 } from "@hubbub/server/protocol";
 import { ChatError, createApi, type Finding } from "./api.ts";
+import { createChoices } from "./choices.ts";
 import {
   answeringIn,
   changeSlot,
@@ -67,6 +68,7 @@ export function createChatClient(world: World) {
   const store = createStore(world.clock);
   const life = createScope(world.clock);
   const api = createApi(world.fetch, life.signal);
+  const choices = createChoices();
   let signedIn: SignedIn | null = null;
   let jumps = 0;
 
@@ -448,13 +450,15 @@ export function createChatClient(world: World) {
     /** Sets what notifies this user in a room. */
     async setNotify(roomId: RoomId, level: NotifyLevel): Promise<void> {
       const { api: mine, sync } = here();
-      sync.showRoom(await mine.notify(roomId, level));
+      await choices.choose(roomId, "notify", async () => sync.showRoom(await mine.notify(roomId, level)));
     },
     /** Sets how this user sees a room, in all their windows. One that they hide stays if it has a newer message. */
     async setView(roomId: RoomId, view: Omit<RoomView, "seq">): Promise<void> {
       const { api: mine, sync } = here();
       const seq = store.snapshot().rooms?.get(roomId)?.seq;
-      sync.showRoom(await mine.view(roomId, { ...view, ...(view.hidden && { seq }) }));
+      await choices.choose(roomId, Object.keys(view).join(" "), async () =>
+        sync.showRoom(await mine.view(roomId, { ...view, ...(view.hidden && { seq }) })),
+      );
     },
     /** What mentions this user in all their rooms, newest first, before a date. */
     async mentions(before: number | undefined): Promise<Page> {

@@ -64,6 +64,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
   const tell = useNotice();
   const face = useRef<MessageLogFace>(null);
   const composer = useRef<ComposerFace>(null);
+  const [folding, setFolding] = useState(false);
   const asChanged = useAsChanged();
   const { failed, again } = useFailed(room.load);
   const waiting = useWaiting(room);
@@ -73,10 +74,14 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
   const log = visit?.is === "apart" ? visit.log : room.log;
 
   function fold() {
-    chat.setView(room.id, { folded: !room.folded }).then(
-      () => tell(foldedInWords(!room.folded)),
-      (error: unknown) => tell(wordsOf(error)),
-    );
+    setFolding(true);
+    chat
+      .setView(room.id, { folded: !room.folded })
+      .then(
+        () => tell(foldedInWords(!room.folded)),
+        (error: unknown) => tell(wordsOf(error)),
+      )
+      .finally(() => setFolding(false));
   }
 
   function reply(message: Message) {
@@ -116,6 +121,7 @@ function OpenRoom({ room, covered, peopleShown, onPeople }: Props & { room: Room
             icon="thread"
             label="Fold replies into threads"
             aria-pressed={room.folded}
+            busy={folding}
             onClick={fold}
           />
           <IconButton

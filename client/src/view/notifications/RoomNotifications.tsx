@@ -36,7 +36,8 @@ export function RoomNotifications({ roomId }: { roomId: RoomId }) {
     chat
       .setNotify(roomId, level)
       .catch((error: unknown) => setFault(wordsOf(error)))
-      .finally(() => setChosen(null));
+      // The last choice counts.
+      .finally(() => setChosen((now) => (now === level ? null : now)));
   }
 
   return (

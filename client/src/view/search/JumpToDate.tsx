@@ -1,12 +1,12 @@
 import type { RoomId } from "@hubbub/server/protocol";
 import { useState, type FormEvent } from "react";
-import { wordsOf } from "../../chat/api.ts";
 import { useOverlays } from "../overlays.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { dayOf } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
 import { Dialog, DialogActions } from "../ui/Dialog.tsx";
 import { Field } from "../ui/Field.tsx";
+import { useCalls } from "../useCalls.ts";
 import { useClient } from "../useChat.ts";
 
 /** Goes to the first message of a day, or of the next day that has one. */
@@ -17,22 +17,21 @@ export function JumpToDate({ roomId, date }: { roomId: RoomId; date: number }) {
   const [day, setDay] = useState(() => dayAsTyped(date));
   const [today] = useState(() => dayAsTyped(Date.now()));
   const [fault, setFault] = useState<string>();
+  const { busy, fault: failed, run } = useCalls();
 
-  async function go(at: number): Promise<void> {
-    try {
+  function go(at: number) {
+    run(async () => {
       const seq = await chat.seqAt(roomId, at);
       if (seq === null) setFault("Nothing was said here yet.");
       else enter(roomId, seq);
-    } catch (error) {
-      setFault(wordsOf(error));
-    }
+    });
   }
 
   function onSubmit(event: FormEvent) {
     event.preventDefault();
     const [year, month, of] = day.split("-").map(Number);
     if (year === undefined || month === undefined || of === undefined) setFault("Choose a day.");
-    else void go(Math.max(0, new Date(year, month - 1, of).getTime()));
+    else go(Math.max(0, new Date(year, month - 1, of).getTime()));
   }
 
   return (
@@ -43,7 +42,7 @@ export function JumpToDate({ roomId, date }: { roomId: RoomId; date: number }) {
           type="date"
           value={day}
           max={today}
-          fault={fault}
+          fault={fault ?? failed ?? undefined}
           data-first
           onText={(given) => {
             setDay(given);
@@ -51,8 +50,10 @@ export function JumpToDate({ roomId, date }: { roomId: RoomId; date: number }) {
           }}
         />
         <DialogActions>
-          <Button onClick={() => void go(0)}>The beginning</Button>
-          <Button type="submit" look="main">
+          <Button disabled={busy} onClick={() => go(0)}>
+            The beginning
+          </Button>
+          <Button type="submit" look="main" busy={busy}>
             Jump
           </Button>
         </DialogActions>

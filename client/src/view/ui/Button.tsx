@@ -60,12 +60,30 @@ type IconButtonProps = Omit<ButtonHTMLAttributes<HTMLButtonElement>, "className"
   icon: IconName;
   /** What it does: its accessible name, and its tooltip. */
   label: string;
+  /** As a Button's. */
+  busy?: boolean;
 };
 
 /** A button with an icon. */
-export function IconButton({ icon, label, type = "button", ...rest }: IconButtonProps) {
+export function IconButton({
+  icon,
+  label,
+  type = "button",
+  busy = false,
+  onClick,
+  ...rest
+}: IconButtonProps) {
   return (
-    <button type={type} className={css.icon} aria-label={label} title={label} {...rest}>
+    <button
+      type={type}
+      className={css.icon}
+      aria-label={label}
+      title={label}
+      aria-disabled={busy || undefined}
+      aria-busy={busy || undefined}
+      onClick={busy ? refuse : onClick}
+      {...rest}
+    >
       <Icon name={icon} />
     </button>
   );

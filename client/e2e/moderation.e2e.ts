@@ -305,3 +305,28 @@ test("whoever loses the room that they have just opened hears of it, and goes on
   owner.close();
   await context.close();
 });
+
+test("whoever adds people to a room finds those who come after a page of its members", async () => {
+  const hal = await stage.enter("hal-adds");
+  await (await stage.enter("hal-other")).context.close();
+  const { page } = hal;
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByLabel("Name").fill("Pages");
+  await page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(page, "Pages").waitFor();
+  const me = await page.request.get(new URL("/api/me", page.url()).href);
+  const found = [{ ...((await me.json()) as object), online: true }];
+  // The first page of a great many people.
+  await page.route(/\/api\/users\?q=hal(?!.*after)/, (route) =>
+    route.fulfill({ json: { found, total: 2, complete: true } }),
+  );
+  await page.getByRole("button", { name: "Room details" }).click();
+  const dialog = page.getByRole("dialog", { name: "Pages" });
+  await dialog.getByRole("button", { name: "Add a person" }).click();
+  await dialog.getByRole("searchbox", { name: "Find a person to add" }).fill("hal");
+  await dialog.getByRole("button", { name: "Show more" }).click();
+  await dialog.getByRole("button", { name: "Add hal-other" }).click();
+  await dialog.getByRole("list", { name: "Members" }).getByText("hal-other").waitFor();
+  await dialog.getByText("Nobody else by that name.").waitFor();
+  await hal.context.close();
+});

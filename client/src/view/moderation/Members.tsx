@@ -195,7 +195,8 @@ function AddPerson({ room, members, onDone }: AddProps) {
   const { busy, fault, run } = useCalls();
   const [wanted, setWanted] = useState("");
   const text = wanted.trim();
-  const { answer, current, busy: looking } = useFound(chat.findUsers, text === "" ? null : text);
+  const { answer, current, busy: looking, more } = useFound(chat.findUsers, text === "" ? null : text);
+  const all = answer.found.length >= answer.total;
   const others = answer.found.filter(({ id }) => !members.some((member) => member.id === id));
   return (
     <>
@@ -225,8 +226,13 @@ function AddPerson({ room, members, onDone }: AddProps) {
           ))}
       </ul>
       <FoundNothing>
-        {text !== "" && current && others.length === 0 ? "Nobody else by that name." : ""}
+        {text !== "" && current && all && others.length === 0 ? "Nobody else by that name." : ""}
       </FoundNothing>
+      {text !== "" && current && !all && (
+        <Button wide onClick={more}>
+          Show more
+        </Button>
+      )}
     </>
   );
 }

@@ -567,3 +567,27 @@ test.each(["light", "dark"] as const)(
     await lee.context.close();
   },
 );
+
+test("however many files are refused, the composer stays in the page, and each reason is said once", async () => {
+  const { page, context } = await stage.enter("una-many");
+  await page.setViewportSize({ width: 360, height: 640 });
+  const many = Array.from({ length: 60 }, (_, at) =>
+    text(`${"a long name ".repeat(8)}${at}.txt`, at < 40 ? 5 : 0),
+  );
+  await page.locator("main input[type=file]").setInputFiles(many);
+  const refused = page.getByRole("alert").filter({ hasText: "is one too many: a message takes 10 files." });
+  await refused.waitFor();
+  expect(await refused.locator("p").allTextContents()).toEqual([
+    expect.stringContaining("The same goes for 29 other files."),
+    expect.stringContaining("is empty. The same goes for 19 other files."),
+  ]);
+  for (const height of [640, 420]) {
+    await page.setViewportSize({ width: 360, height });
+    for (const part of [messageTo(page, "General"), refused.getByRole("button", { name: "Dismiss" })]) {
+      const { y, height: high } = (await part.boundingBox()) ?? { y: -1, height: 0 };
+      expect(y).toBeGreaterThanOrEqual(0);
+      expect(y + high).toBeLessThanOrEqual(height);
+    }
+  }
+  await context.close();
+});

@@ -199,7 +199,8 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       )}
       {refusals.length > 0 && (
         <div className={css.refused} role="alert">
-          <div>
+          {/* oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- what scrolls must be scrollable with the keys */}
+          <div tabIndex={0}>
             {refusals.map((words) => (
               <p key={words}>{words}</p>
             ))}

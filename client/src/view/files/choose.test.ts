@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { whyNot } from "./choose.ts";
+import { refusalsOf, whyNot } from "./choose.ts";
 import { kindOf, plainName, showSize } from "./words.ts";
 
 const limits = {
@@ -54,4 +54,14 @@ test("sizes are short, and kinds come from the name first", () => {
   expect(kindOf({ name: "a.tar.gz", type: "application/gzip" })).toBe("GZ");
   expect(kindOf({ name: "song", type: "audio/mpeg" })).toBe("Audio");
   expect(kindOf({ name: "README", type: "application/octet-stream" })).toBe("File");
+});
+
+test("why files are refused is said once for all of which the same holds", () => {
+  const empty = (name: string) => ({ name, why: `“${name}” is empty.` });
+  expect(refusalsOf([])).toEqual([]);
+  expect(refusalsOf([empty("a"), { name: "b", why: "“b” is too large." }, empty("c")])).toEqual([
+    "“a” is empty. The same goes for another file.",
+    "“b” is too large.",
+  ]);
+  expect(refusalsOf(["a", "b", "c"].map(empty))).toEqual(["“a” is empty. The same goes for 2 other files."]);
 });

@@ -39,7 +39,7 @@ async function choose(chat: ChatClient, slot: Slot, files: readonly File[]): Pro
   const limits = await chat.fileLimits().catch(() => UNKNOWN);
   const state = chat.snapshot();
   const given: GivenFile[] = [];
-  const refusals: string[] = [];
+  const refused: Refused[] = [];
   const present = filesIn(state.drafts.get(filesSlot(slot))).length;
   let used = limits.used + waitingBytes(state);
   for (const file of files) {
@@ -51,11 +51,29 @@ async function choose(chat: ChatClient, slot: Slot, files: readonly File[]): Pro
     if (why === null) {
       used += size;
       given.push(await measure(file, name));
-    } else refusals.push(why);
+    } else refused.push({ name, why });
   }
   await chat.addFiles(slot, given);
   for (const { name } of given) announce(`${name} added`);
-  return refusals;
+  return refusalsOf(refused);
+}
+
+type Refused = { name: string; why: string };
+
+/** What holds of several files, but for their names, is said once. */
+export function refusalsOf(refused: readonly Refused[]): string[] {
+  const kinds = new Map<string, { why: string; others: number }>();
+  for (const { name, why } of refused) {
+    const kind = why.replace(`“${name}”`, "");
+    const known = kinds.get(kind);
+    if (known === undefined) kinds.set(kind, { why, others: 0 });
+    else known.others += 1;
+  }
+  return [...kinds.values()].map(({ why, others }) =>
+    others === 0
+      ? why
+      : `${why} The same goes for ${others === 1 ? "another file" : `${others} other files`}.`,
+  );
 }
 
 /** What is to be uploaded, in bytes. */

@@ -135,7 +135,7 @@ function List({ options, at, onChoose, onTake }: ListProps) {
             ) : (
               <>
                 <Avatar userId={option.user.id} name={option.label} />
-                <PersonName user={option.user} />
+                <PersonName user={option.user} line />
               </>
             )}
           </li>

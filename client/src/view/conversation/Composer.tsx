@@ -20,6 +20,7 @@ import { useIncoming } from "../files/incoming.ts";
 import { later, laterOnce } from "../later.ts";
 import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
+import { Cut, CutLine } from "../ui/Cut.tsx";
 import { Icon } from "../ui/Icon.tsx";
 import { useCompletion } from "./Completion.tsx";
 import { EmojiButton } from "./EmojiButton.tsx";
@@ -286,14 +287,16 @@ function ReplyBar({ roomId, slot, onDone }: { roomId: RoomId; slot: Slot; onDone
   return (
     <div className={css.reply}>
       <Icon name="reply" />
-      <span>
-        Replying to <bdi>{who}</bdi>
+      <CutLine>
+        {"Replying to "}
+        <Cut half>{who}</Cut>
         {quoted && (
           <>
-            : <bdi>{line}</bdi>
+            {": "}
+            <Cut>{line}</Cut>
           </>
         )}
-      </span>
+      </CutLine>
       <IconButton
         icon="close"
         label="Do not reply"

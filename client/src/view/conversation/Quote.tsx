@@ -2,6 +2,7 @@ import type { Message, RoomId } from "@hubbub/server/protocol";
 import { cut } from "../../chat/cut.ts";
 import { isAnsweredBy, type Answering } from "../../chat/state/outgoing.ts";
 import { nameIn } from "../../chat/state/people.ts";
+import { Cut, CutLine } from "../ui/Cut.tsx";
 import { Icon } from "../ui/Icon.tsx";
 import { useSaid } from "../useBlocks.ts";
 import { useAsChanged, useChat } from "../useChat.ts";
@@ -30,9 +31,12 @@ export function Quote({ roomId, seq, onJump, onThread }: Props) {
         {quoted === undefined ? (
           <span>An earlier message</span>
         ) : (
-          <>
-            <b>{name}</b> <span>{line}</span>
-          </>
+          <CutLine>
+            <Cut half>
+              <b>{name}</b>
+            </Cut>{" "}
+            <Cut>{line}</Cut>
+          </CutLine>
         )}
       </button>
       {onThread && (

@@ -3,6 +3,7 @@ import { isFree, threadSlot } from "../../chat/drafts.ts";
 import type { Stub, ThreadLine } from "../../chat/state/folding.ts";
 import { nameIn } from "../../chat/state/people.ts";
 import { showAtWhen, showWhen, useClock } from "../time.ts";
+import { Cut, CutLine } from "../ui/Cut.tsx";
 import { Icon } from "../ui/Icon.tsx";
 import { useChat } from "../useChat.ts";
 import { useLine, useQuoted } from "./Quote.tsx";
@@ -28,7 +29,7 @@ export function ThreadButton({ roomId, root, thread }: Props) {
           <b>Draft of a reply</b>
         ) : (
           <>
-            <b>{thread.count === 1 ? "1 reply" : `${thread.count} replies`}</b>, last by <bdi>{name}</bdi>{" "}
+            <b>{thread.count === 1 ? "1 reply" : `${thread.count} replies`}</b>, last by <Cut>{name}</Cut>{" "}
             {showAtWhen(thread.last.date)}
           </>
         )}
@@ -46,22 +47,35 @@ export function ThreadStub({ roomId, stub }: { roomId: RoomId; stub: Stub }) {
   const line = useLine(begun);
   const author = useChat((state) => nameIn(state.users, begun?.from, ""));
   const what = `${count} ${isNew ? "new " : ""}${count === 1 ? "reply" : "replies"}`;
+  const when = showWhen(last.date);
+  const where = begun === undefined ? "an earlier message" : `${author}: ${line}`;
   return (
-    <button type="button" data-part="stub" className={css.stub} onClick={() => enterThread(roomId, last.seq)}>
+    <button
+      type="button"
+      data-part="stub"
+      className={css.stub}
+      aria-label={`${what} to ${where}, last by ${name} ${when}`}
+      onClick={() => enterThread(roomId, last.seq)}
+    >
       <Icon name="thread" />
-      <span>
-        <b>{what}</b> to{" "}
+      <CutLine>
+        <b>{what}</b>
         {begun === undefined ? (
-          "an earlier message"
+          ` to ${where}`
         ) : (
           <>
-            <bdi>{author}</bdi>: <bdi>{line}</bdi>
+            {" to "}
+            <Cut half>{author}</Cut>
+            {": "}
+            <Cut>{line}</Cut>
           </>
         )}
-      </span>
+      </CutLine>
       <span className={css.last}>
-        <span className="hidden">, last by </span>
-        <bdi>{name}</bdi> {showWhen(last.date)}
+        <CutLine>
+          <Cut>{name}</Cut>
+          {` ${when}`}
+        </CutLine>
       </span>
     </button>
   );

@@ -8,6 +8,7 @@ import { nameIn } from "../../chat/state/people.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { showFull, showWhen, useClock } from "../time.ts";
 import { classes } from "../ui/classes.ts";
+import { Cut, CutLine } from "../ui/Cut.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { useSaid } from "../useBlocks.ts";
 import { useAsChanged, useChat, useClient, useMe } from "../useChat.ts";
@@ -60,12 +61,13 @@ function Mention({ message: found }: { message: Message }) {
       <RoomSign title={title} partnerId={partnerId} general={room?.kind === "everyone"} />
       <span className={css.what}>
         <span className={css.where}>
-          <span>
-            <b>
-              <bdi>{name}</bdi>
-            </b>{" "}
-            in <bdi>{title}</bdi>
-          </span>
+          <CutLine>
+            <Cut half>
+              <b>{name}</b>
+            </Cut>
+            {" in "}
+            <Cut>{title}</Cut>
+          </CutLine>
           {isUnread && <span className="hidden">, unread</span>}
           <time dateTime={new Date(date).toISOString()} title={showFull(date)}>
             {showWhen(date)}

@@ -131,7 +131,7 @@ function Group({ title, people, total, known, me }: GroupProps) {
               <span className={css.person}>
                 <Avatar userId={user.id} name={nameOf(user)} online={known ? user.online : undefined} />
                 <span data-part="name" className={css.name}>
-                  <PersonName user={user} />
+                  <PersonName user={user} line />
                 </span>
                 <Tag>you</Tag>
               </span>
@@ -144,7 +144,7 @@ function Group({ title, people, total, known, me }: GroupProps) {
               >
                 <Avatar userId={user.id} name={nameOf(user)} online={known ? user.online : undefined} />
                 <span data-part="name" className={css.name}>
-                  <PersonName user={user} />
+                  <PersonName user={user} line />
                 </span>
               </button>
             )}

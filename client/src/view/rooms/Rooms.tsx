@@ -15,6 +15,7 @@ import { showWhen, useClock } from "../time.ts";
 import { Badge, MentionBadge } from "../ui/Badge.tsx";
 import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
+import { Cut, CutLine } from "../ui/Cut.tsx";
 import { Icon } from "../ui/Icon.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SkeletonRows } from "../ui/Skeleton.tsx";
@@ -317,16 +318,17 @@ function Preview({ room }: { room: RoomState }) {
   if (last.deleted !== undefined) return "Message deleted";
   const who = room.last.from === me.id ? "You" : room.kind === "direct" ? "" : from;
   return (
-    <>
+    <CutLine>
       {who !== "" && (
         <>
-          <bdi>{who}</bdi>:{" "}
+          <Cut half>{who}</Cut>
+          {": "}
         </>
       )}
-      <bdi>
+      <Cut>
         <Line of={last} />
-      </bdi>
-    </>
+      </Cut>
+    </CutLine>
   );
 }
 

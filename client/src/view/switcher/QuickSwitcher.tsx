@@ -173,7 +173,7 @@ export function QuickSwitcher() {
               online={target.online}
             />
             <span data-part="name" className={css.name}>
-              {target.user === undefined ? target.title : <PersonName user={target.user} />}
+              {target.user === undefined ? target.title : <PersonName user={target.user} line />}
             </span>
             {target.roomId === null && <Tag>new private room</Tag>}
             {target.isNew && <Tag>join</Tag>}

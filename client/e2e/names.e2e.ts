@@ -1,0 +1,103 @@
+import type { Locator } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { both, person, unwrap } from "../../server/src/testing.ts";
+import { eventually, messageTo, room, setStage, type Stage } from "./stage.ts";
+
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await setStage(2);
+});
+
+afterAll(() => stage.close());
+
+const HEBREW = "אברהם בן־דוד הכהן מירושלים עיר הקודש תל";
+
+/** Somebody on the second replica, with this display name. */
+async function called(username: string, displayName: string) {
+  const one = await person(both(stage.house)[1], username);
+  expect((await one.browser.fetch("PATCH", "/api/me", { displayName })).status).toBe(200);
+  return one;
+}
+
+/** Whether the first letters of a text within an element are within everything that cuts them. */
+function beginIsShown(place: Locator, text: string): Promise<boolean> {
+  return place.first().evaluate((element, begin) => {
+    const nodes = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    while (nodes.nextNode()) {
+      const node = nodes.currentNode;
+      const at = node.nodeValue?.indexOf(begin) ?? -1;
+      if (at < 0) continue;
+      const range = document.createRange();
+      range.setStart(node, at);
+      range.setEnd(node, at + begin.length);
+      const { left, right, width } = range.getBoundingClientRect();
+      for (let box = node.parentElement; box !== null; box = box.parentElement) {
+        const { overflowX, display } = getComputedStyle(box);
+        const cut = box.getBoundingClientRect();
+        const cuts = overflowX !== "visible" && display !== "inline";
+        if (cuts && (left < cut.left - 1 || right > cut.right + 1)) return false;
+      }
+      return width > 0;
+    }
+    return false;
+  }, text);
+}
+
+test("what is cut off of a long name is its end, also where it is written from right to left", async () => {
+  const abraham = await called("abraham-cut", HEBREW);
+  const { page, context } = await stage.enter("ann-cut");
+  await abraham.say("0", "hi there, this is a text that one wants to read");
+  const begin = HEBREW.slice(0, 3);
+  const people = page.getByRole("complementary", { name: "People" });
+  await eventually(() => beginIsShown(people.getByRole("button", { name: /אברהם/ }), begin), true);
+  expect(await beginIsShown(people.getByRole("button", { name: /אברהם/ }), "abraham")).toBe(true);
+  await eventually(() => beginIsShown(room(page, "General"), begin), true);
+  expect(await beginIsShown(room(page, "General"), "hi")).toBe(true);
+  await page.setViewportSize({ width: 320, height: 640 });
+  await page.keyboard.press("Control+k");
+  await page.keyboard.type("abraham-cut");
+  const option = page.getByRole("option", { name: /אברהם/ });
+  await eventually(() => beginIsShown(option, begin), true);
+  await page.keyboard.press("Escape");
+  await messageTo(page, "General").pressSequentially("@abraham");
+  await eventually(() => beginIsShown(option, begin), true);
+  expect(await beginIsShown(option, "abraham-cut")).toBe(true);
+  await messageTo(page, "General").press("Escape");
+  abraham.close();
+  await context.close();
+});
+
+test("a long name leaves room on a phone for what is said in a thread's line, and is never wider than the page", async () => {
+  const wide = await called("wide-cut", "W".repeat(40));
+  const long = await called("long-cut", "Maximiliane von Hohenstein-Wackernagel");
+  const { page, context } = await stage.enter("ben-cut");
+  const { seq } = await wide.say("0", "a question that begins a thread");
+  const answer = async (one: typeof wide, message: string) =>
+    unwrap(
+      await one.socket.emitWithAck("message", {
+        roomId: "0",
+        message,
+        nonce: message.replaceAll(" ", "-"),
+        replyTo: seq,
+      }),
+    );
+  await answer(wide, "an answer");
+  await page.setViewportSize({ width: 320, height: 640 });
+  const button = page.locator("[data-part=thread]").last();
+  await button.waitFor();
+  expect(await beginIsShown(button, "WWW")).toBe(true);
+  expect(await page.getByRole("log").evaluate((log) => log.scrollWidth - log.clientWidth)).toBe(0);
+  await page.getByRole("button", { name: "Room options" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Fold replies into threads" }).click();
+  for (let at = 0; at < 60; at++) await wide.say("0", `something else ${at}`);
+  await answer(long, "another answer");
+  const stub = page.locator("[data-part=stub]").last();
+  await stub.waitFor();
+  expect(await beginIsShown(stub, "WW")).toBe(true);
+  expect(await beginIsShown(stub, "Max")).toBe(true);
+  const inside = (element: HTMLElement) => element.scrollWidth - element.clientWidth;
+  expect(await stub.evaluate(inside)).toBe(0);
+  for (const one of [wide, long]) one.close();
+  await context.close();
+});

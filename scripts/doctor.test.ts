@@ -171,6 +171,29 @@ describe("the doctor, before a start", () => {
     expect(JSON.stringify(await examine(away, undefined))).not.toContain("hunter2");
   });
 
+  it("refuses a Redis user without a right, and names that instead of what fails for the lack of it", async () => {
+    const user = `test-${process.pid}`;
+    const { keys, redis } = house;
+    await redis.call(
+      "ACL",
+      "SETUSER",
+      user,
+      "on",
+      ">word",
+      "~*",
+      "&*",
+      "+@all",
+      "resetkeys",
+      `~${keys.settings}`,
+    );
+    onTestFinished(async () => void (await redis.call("ACL", "DELUSER", user)));
+    const url = (env["REDIS_URL"] ?? "").replace(/:\/\/(?:[^@]*@)?/, `://${user}:word@`);
+    const found = await examine({ ...env, REDIS_URL: url }, undefined);
+    const refused = found.filter(({ level }) => level === "refuse");
+    expect(refused).toMatchObject([{ about: "rights" }]);
+    expect(refused[0]?.says).toContain(`~${keys.totalUsers}`);
+  });
+
   it("looks at the files of the data folder if FILES_URL is unset, empty or blank", async () => {
     const { FILES_URL: _, ...rest } = env;
     const dataDir = mkdtempSync(join(tmpdir(), "hubbub doctor "));

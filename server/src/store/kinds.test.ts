@@ -140,7 +140,7 @@ describe("an invite room", () => {
     expect(await ask(mary, "room.join", { roomId: id })).toMatchObject({ error: { code: "not_found" } });
   });
 
-  it("has its kind before it has its name, and leaves nothing where the name is taken", async () => {
+  it("has its kind before it has its name, and leaves nothing that lasts where the name is taken", async () => {
     let id = "";
     const commands = await commandsDuring(async () => {
       ({ id } = await mary.makes({ name: "In this order", kind: "invite" }));
@@ -156,7 +156,10 @@ describe("an invite room", () => {
     expect([taken.status, taken.body.code]).toEqual([409, "taken"]);
     const last = (await house.redis.get(house.keys.totalRooms)) ?? "";
     expect(Number(last)).toBeGreaterThan(Number(id));
-    expect(await house.redis.exists(house.keys.meta(last), house.keys.roomName(last))).toBe(0);
+    expect(await house.redis.exists(house.keys.records(last), house.keys.roomName(last))).toBe(0);
+    // For a while, that nobody comes in.
+    expect(await house.redis.hkeys(house.keys.meta(last))).toEqual(["making"]);
+    expect(await house.redis.pttl(house.keys.meta(last))).toBeGreaterThan(0);
   });
 
   it("is found by its members alone once the replica has read that it became one", async () => {

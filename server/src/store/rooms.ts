@@ -123,7 +123,7 @@ export class Rooms {
     }
   }
 
-  /** Takes everybody out of a room that is not to be. `making` stays: nobody who looked earlier comes in any more. */
+  /** Takes everybody out of a room that is not to be. `making` stays for a while: nobody comes in who looked earlier. */
   async #unmake(id: RoomId, name: string): Promise<void> {
     const { meta, roomName } = this.#keys;
     await this.#redis.hset(meta(id), "making", Date.now());
@@ -131,6 +131,7 @@ export class Rooms {
       for (const userId of inside) await this.#members.takeOut(id, userId, null, () => ({ record: null }));
     await this.#redis.del(roomName(id));
     await this.#redis.hdel(meta(id), "kind", "topic");
+    await this.#redis.pexpire(meta(id), MAKING_MS);
     await this.#giveNameBack(id, name);
   }
 
@@ -233,7 +234,7 @@ export class Rooms {
     const keys = this.#keys;
     const traces = [keys.room(id), keys.records(id), keys.members(id)] as const;
     if ((await this.#redis.exists(keys.meta(id), ...traces)) > 0) return false;
-    await this.#redis.hset(keys.meta(id), { making: Date.now(), ...(kind !== "open" && { kind }) });
+    await this.#redis.hset(keys.meta(id), { ...(kind !== "open" && { kind }), making: Date.now() });
     if ((await this.#redis.setnx(keys.roomName(id), name)) === 0) {
       await this.#redis.hdel(keys.meta(id), "kind", "making");
       return false;

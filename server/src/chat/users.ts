@@ -285,6 +285,8 @@ export class Users {
         await giveBack();
         throw tooAlike();
       }
+      // The account may have ended while its look was claimed.
+      if ((await this.#redis.hget(key, "displayName")) !== name) await giveBack();
     } else {
       await this.#redis.hdel(key, "displayName");
     }

@@ -8,8 +8,19 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest
 import { WebSocket } from "ws";
 import { ChatRooms } from "./chat/rooms.ts";
 import { Delivery } from "./live/delivery.ts";
+import { Attendance } from "./doors/attendance.ts";
 import { createFrameServer, createHttpServer } from "./doors/transport.ts";
-import { both, connect, figuresOf, person, replicas, until, type House, type Person } from "./testing.ts";
+import {
+  Browser,
+  both,
+  connect,
+  figuresOf,
+  person,
+  replicas,
+  until,
+  type House,
+  type Person,
+} from "./testing.ts";
 
 /** An exception while one client is served ends only that client's request or connection, and is counted by place. */
 
@@ -106,10 +117,23 @@ describe("an unexpected error", () => {
   });
 
   it("in an order of another replica, or of this one, is dropped", async () => {
+    const elsewhere = new Browser(both(house)[0]);
+    await elsewhere.post("/api/login", { username: "victim", password: "correct horse" });
+    breaks(Attendance.prototype, "disconnect", () => true);
+    expect((await elsewhere.post("/api/logout")).status).toBe(204);
+    await until(async () => (await contained("order")) > 0);
+    await othersAreServed();
+  });
+
+  it("in what an order makes a replica look at is left for the next order", async () => {
     breaks(Delivery.prototype, "toUser", ([id]) => id === victim.user.id);
     const reply = await victim.socket.emitWithAck("room.read", { roomId: "0", seq: 0 });
     expect(reply.ok).toBe(true);
-    await until(async () => (await contained("order")) > 0);
+    await until(async () => (await contained("look")) > 0);
+    vi.restoreAllMocks();
+    const told = once(victim.socket as never, "room.read");
+    await victim.socket.emitWithAck("room.read", { roomId: "0", seq: 0 });
+    await told;
     await othersAreServed();
   });
 

@@ -143,7 +143,7 @@ export const FAULTS: readonly Fault[] = [
     name: "removals not applied",
     remedy: "a replica takes a room from whoever was removed",
     scenario: "leaving",
-    instead: { "Delivery.expel": "return;" },
+    instead: { "Delivery.expel": "return false;" },
   },
   {
     name: "disabled accounts kept in rooms",

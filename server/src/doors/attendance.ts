@@ -12,17 +12,17 @@ import { SharedRuns } from "../store/sharedRuns.ts";
 const REVALIDATE_AT_ONCE = 200;
 const SHOW_TRIES = 50;
 
-type Parts = { keys: Keys; commands: RedisClient; delivery: Delivery; relay: Relay };
+export type AttendanceParts = { keys: Keys; commands: RedisClient; delivery: Delivery; relay: Relay };
 
 /** Which connections here hear which rooms: those that their user is in, by what is stored. */
 export class Attendance {
-  readonly #parts: Parts;
+  readonly #parts: AttendanceParts;
   readonly #chat: Chat;
   readonly #telling = new SharedRuns<void>();
   /** By user and room, which ways a read mark has moved that is not told yet. */
   readonly #moved = new Map<string, { up: boolean; down: boolean }>();
 
-  constructor(parts: Parts, chat: Chat) {
+  constructor(parts: AttendanceParts, chat: Chat) {
     this.#parts = parts;
     this.#chat = chat;
   }

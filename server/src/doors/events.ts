@@ -92,7 +92,7 @@ const sync: z.ZodType<{ rooms: Cursor[] }> = z.object({
 /** The largest answer to `sync`, in KB: its limit, and the rooms under way when it was reached. */
 const SYNC_KB = (BOUNDS.syncLength.value + BOUNDS.syncAtOnce.value * BOUNDS.pageBytes.value) / 1_024;
 
-type Parts = {
+export type EventParts = {
   identity: Identity;
   delivery: Delivery;
   relay: Relay;
@@ -108,12 +108,12 @@ type Answer = (value: Json) => void;
 
 /** What clients ask over Socket.IO: one listener for each event, which all connections share; `this` is the connection. */
 export class Events {
-  readonly #parts: Parts;
+  readonly #parts: EventParts;
   readonly #chat: Chat;
   readonly #attendance: Attendance;
   #running = 0;
 
-  constructor(parts: Parts, chat: Chat, attendance: Attendance) {
+  constructor(parts: EventParts, chat: Chat, attendance: Attendance) {
     this.#parts = parts;
     this.#chat = chat;
     this.#attendance = attendance;

@@ -14,7 +14,7 @@ import { limitPackets, type RawConnection } from "./transport.ts";
 
 const RETRY_MS = 1_000;
 
-type Parts = {
+export type HandshakeParts = {
   config: Config;
   identity: Identity;
   load: Load;
@@ -25,7 +25,7 @@ type Parts = {
 
 /** Who may open a connection, before Engine.IO starts one; and the polls of those that are open. */
 export class Handshakes {
-  readonly #parts: Parts;
+  readonly #parts: HandshakeParts;
   readonly #flooded: () => void;
   /** How many connections without a session each address has open. */
   readonly #strangers = new Map<string, number>();
@@ -34,7 +34,7 @@ export class Handshakes {
   #closing = false;
 
   /** `flooded` is called when a connection that polls sends too many packets. */
-  constructor(parts: Parts, flooded: () => void) {
+  constructor(parts: HandshakeParts, flooded: () => void) {
     this.#parts = parts;
     this.#flooded = flooded;
   }

@@ -1,15 +1,11 @@
 import type { ServerResponse, Server as HttpServer, IncomingMessage } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createShardedAdapter } from "@socket.io/redis-adapter";
-import type { Logger } from "pino";
 import { Server } from "socket.io";
 import type { Chat } from "../chat/chat.ts";
 import type { Announcer } from "../chat/rooms.ts";
-import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
-import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
-import type { Delivery } from "../live/delivery.ts";
 import {
   answerByNumber,
   dismiss,
@@ -19,9 +15,6 @@ import {
   type ConnectionData,
   type Handshake,
 } from "../live/frames.ts";
-import type { Relay } from "../live/relay.ts";
-import type { Load } from "../load.ts";
-import type { Metrics } from "../metrics.ts";
 import {
   LIMITS,
   type ClientEvents,
@@ -30,14 +23,11 @@ import {
   type ServerEvents,
   type UserId,
 } from "../protocol.ts";
-import type { Security } from "../security.ts";
 import type { RedisClient } from "../store/redis.ts";
-import { Attendance } from "./attendance.ts";
-import { Events } from "./events.ts";
+import { Attendance, type AttendanceParts } from "./attendance.ts";
+import { Events, type EventParts } from "./events.ts";
 import { toFailure } from "./failure.ts";
-import { Handshakes, isUpgrade, refuseUpgrade } from "./handshake.ts";
-import type { Identity } from "./identity.ts";
-import type { Throttle } from "./throttle.ts";
+import { Handshakes, type HandshakeParts, isUpgrade, refuseUpgrade } from "./handshake.ts";
 import { createFrameServer, parser, type RawConnection } from "./transport.ts";
 
 /** Orders between replicas, over @socket.io/redis-adapter, that concern connections elsewhere. */
@@ -59,21 +49,9 @@ const HANDOVER_TICK_MS = 50;
 /** Shared, so that an idle connection holds no empty array of its own. */
 const NONE: RoomId[] = [];
 
-export type SocketParts = {
-  config: Config;
-  keys: Keys;
-  commands: RedisClient;
-  subscriber: RedisClient;
-  http: HttpServer;
-  identity: Identity;
-  delivery: Delivery;
-  relay: Relay;
-  throttle: Throttle;
-  metrics: Metrics;
-  load: Load;
-  security: Security;
-  log: Logger;
-};
+export type SocketParts = HandshakeParts &
+  AttendanceParts &
+  EventParts & { subscriber: RedisClient; http: HttpServer };
 
 /** The Socket.IO door: how a connection begins and ends, and the orders of other replicas. */
 export class SocketDoor {

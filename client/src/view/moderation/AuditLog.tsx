@@ -1,4 +1,4 @@
-import { LIMITS, type AuditEntry, type RoomId } from "@hubbub/server/protocol";
+import type { AuditEntry, RoomId } from "@hubbub/server/protocol";
 import { useCallback, useState } from "react";
 import { admin } from "../../chat/admin.ts";
 import { moderation } from "../../chat/moderation.ts";
@@ -10,6 +10,7 @@ import { ShowMore } from "../ui/ShowMore.tsx";
 import { useAnswer } from "../useCalls.ts";
 import { useChat, useClient } from "../useChat.ts";
 import { wordsOfEntry } from "./entries.ts";
+import { readPages } from "./pages.ts";
 import { readRoomNames, useRoomTitles } from "./roomNames.ts";
 
 /** What was done about a room, or with null on the whole server, newest first. */
@@ -18,15 +19,9 @@ export function AuditLog({ roomId }: { roomId: RoomId | null }) {
   const users = useChat((state) => state.users);
   const [pages, setPages] = useState(1);
   const ask = useCallback(async () => {
-    const read = (before: string | undefined) =>
-      roomId === null ? admin(chat.call()).audit(before) : moderation(chat.call()).audit(roomId, before);
-    const found: AuditEntry[] = [];
-    let more = true;
-    for (let page = 0; page < pages && more; page += 1) {
-      const entries = await read(found.at(-1)?.id);
-      found.push(...entries);
-      more = entries.length >= LIMITS.pageDefault;
-    }
+    const { found, more } = await readPages<AuditEntry>(pages, (last) =>
+      roomId === null ? admin(chat.call()).audit(last?.id) : moderation(chat.call()).audit(roomId, last?.id),
+    );
     chat.learn(found.flatMap(({ by, userId = "" }) => [by, userId].filter((id) => id !== "")));
     const places = roomId === null ? found.flatMap((entry) => entry.roomId ?? []) : [];
     return { found, more, names: await readRoomNames(chat, places) };

@@ -1,4 +1,4 @@
-import { LIMITS, type Report, type RoomId } from "@hubbub/server/protocol";
+import type { Report, RoomId } from "@hubbub/server/protocol";
 import { useCallback, useMemo, useState } from "react";
 import { admin } from "../../chat/admin.ts";
 import { cut } from "../../chat/cut.ts";
@@ -15,6 +15,7 @@ import { useKnown } from "../useKnown.ts";
 import { look } from "../ui/Rows.tsx";
 import { ShowMore } from "../ui/ShowMore.tsx";
 import { useAnswer, useCalls } from "../useCalls.ts";
+import { readPages } from "./pages.ts";
 import { readRoomNames, useRoomTitles } from "./roomNames.ts";
 
 /** The messages of a room that people have reported, or with null those of all rooms that nobody has looked at. */
@@ -24,15 +25,11 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
   const users = useChat((state) => state.users);
   const [pages, setPages] = useState(1);
   const ask = useCallback(async () => {
-    const read = (cursor: string | undefined) =>
-      roomId === null ? admin(chat.call()).reports(cursor) : moderation(chat.call()).reports(roomId, cursor);
-    const found: Report[] = [];
-    let more = true;
-    for (let page = 0; page < pages && more; page += 1) {
-      const reports = await read(found.at(-1)?.cursor);
-      found.push(...reports);
-      more = reports.length >= LIMITS.pageDefault;
-    }
+    const { found, more } = await readPages<Report>(pages, (last) =>
+      roomId === null
+        ? admin(chat.call()).reports(last?.cursor)
+        : moderation(chat.call()).reports(roomId, last?.cursor),
+    );
     chat.learn(found.flatMap(({ by, message }) => [by, message.from]));
     const places = found.map((report) => report.roomId);
     return { found, more, names: await readRoomNames(chat, places) };

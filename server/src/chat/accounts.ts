@@ -60,9 +60,9 @@ export class Accounts {
   }
 
   /**
-   * Creates an account. The first one of an empty server needs no permission and owns it, unless
-   * Redis has lost an earlier one while this server ran. Throws `forbidden` if sign-up
-   * is not open and nobody has invited them, and as `Users.signUp` does.
+   * Creates an account. The first one of an empty server needs no permission and owns it, unless Redis has lost an
+   * earlier one while this server ran. Throws `forbidden` if sign-up is not open and nobody has invited them, and as
+   * `Users.signUp` does.
    */
   async signUp({ invite, ...credentials }: NewUser, address: string): Promise<Me> {
     const { users, settings, staff, invites } = this.#parts;

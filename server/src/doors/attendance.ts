@@ -85,7 +85,7 @@ export class Attendance {
   /** Tells a user's connections what they are in a room by now. */
   async tellStanding(id: RoomId, userId: UserId): Promise<void> {
     const { delivery } = this.#parts;
-    if (![...delivery.connections(userId)].some(({ data }) => data.rooms.has(id))) return;
+    if (delivery.hearing(id, userId).length === 0) return;
     const standing = await this.#chat.rooms.standing(id, userId);
     if (standing !== null) delivery.standing(id, userId, standing);
   }

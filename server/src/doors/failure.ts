@@ -83,7 +83,10 @@ export function tellAway(log: Logger, reason: string, words: string): void {
 /** What HTTP has a status of its own for, of what is `invalid`: `If-Match` and `Range` that do not fit a file. */
 const UNMET = new Set([412, 416]);
 
-/** The HTTP answer to a failure, which `error` was. `rate_limited` closes the connection: a client that does not wait must reconnect. */
+/**
+ * The HTTP answer to a failure, which `error` was. `rate_limited` closes the connection: a client that does not wait must
+ * reconnect.
+ */
 export function refusalOf(
   failure: Failure,
   error?: unknown,

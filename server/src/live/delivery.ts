@@ -179,7 +179,7 @@ export class Delivery {
 
   /** Takes a room from all connections of a removed member, and tells them; false if none heard it. */
   expel(roomId: RoomId, userId: UserId): boolean {
-    const here = [...this.connections(userId)].filter(({ data }) => data.rooms.has(roomId));
+    const here = this.hearing(roomId, userId);
     if (here.length === 0) return false;
     for (const connection of here) this.leave(roomId, connection);
     this.#write(here, [encode("hide.room", [{ roomId }])]);
@@ -188,8 +188,13 @@ export class Delivery {
 
   /** Tells a member what they are in a room now. */
   standing(roomId: RoomId, userId: UserId, standing: Standing): void {
-    const here = [...this.connections(userId)].filter(({ data }) => data.rooms.has(roomId));
+    const here = this.hearing(roomId, userId);
     if (here.length > 0) this.#write(here, [encode("room.member", [{ roomId, ...standing }])]);
+  }
+
+  /** A user's local connections that hear the room. */
+  hearing(roomId: RoomId, userId: UserId): Connection[] {
+    return [...this.connections(userId)].filter(({ data }) => data.rooms.has(roomId));
   }
 
   /** The users with a connection here that hears the room. */

@@ -201,7 +201,7 @@ export class Members {
 
   /** The members of a room that keeps records, with an id above `after`, ascending. */
   async page(roomId: RoomId, after: number, size: number): Promise<Picked<UserId>> {
-    const ids = (await this.#redis.hkeys(this.#keys.records(roomId))).map(Number);
+    const ids = (await this.all(roomId)).map(Number);
     const found = ids
       .filter((id) => id > after)
       .toSorted((one, other) => one - other)
@@ -402,10 +402,9 @@ export class Members {
 
   /** Copies into the records what servers that know only the set have changed. */
   async settle(roomId: RoomId): Promise<void> {
-    const { records, members } = this.#keys;
     const [recorded, listed] = await Promise.all([
-      this.#redis.hkeys(records(roomId)),
-      this.#redis.smembers(members(roomId)),
+      this.all(roomId),
+      this.#redis.smembers(this.#keys.members(roomId)),
     ]);
     const known = new Set(recorded);
     const inside = new Set(listed);

@@ -8,7 +8,7 @@ import { primariesOf, type RedisClient } from "./redis.ts";
 
 /**
  * Every command that a server runs, with as many arguments as Redis wants: with fewer, a question about it can end
- * Redis. `KEY` stands for a key, `CHANNEL` for a channel. INFO, CLUSTER and READONLY are asked for where they are needed, and may be missing.
+ * Redis. `KEY` stands for a key, `CHANNEL` for a channel. INFO, CLUSTER and READONLY may be missing.
  */
 export const COMMANDS = `
 PING;TIME;SCAN 0;MULTI;EXEC;EVAL x 0;EVALSHA x 0

@@ -15,12 +15,15 @@ export function createChoices() {
       const turn = before.get(roomId);
       const done = (async () => {
         await turn;
-        if (last.get(key) === send) await send();
+        if (last.get(key) !== send) return;
+        last.delete(key);
+        await send();
       })();
-      before.set(
-        roomId,
-        done.catch(() => {}),
-      );
+      const over = () => {
+        if (before.get(roomId) === turned) before.delete(roomId);
+      };
+      const turned = done.then(over, over);
+      before.set(roomId, turned);
       return done;
     },
   };

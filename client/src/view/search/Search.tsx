@@ -3,6 +3,7 @@ import { useMemo, useState, type KeyboardEvent } from "react";
 import type { Finding } from "../../chat/api.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { FoundNothing } from "../finding/Found.tsx";
+import { useChoice } from "../finding/useChoice.ts";
 import { isComposing } from "../keys.ts";
 import { useOverlays } from "../overlays.ts";
 import { orderRooms, titleOf } from "../rooms/titles.ts";
@@ -35,7 +36,6 @@ export function Search() {
   const [since, setSince] = useState("");
   const [to, setTo] = useState("");
   const [wanted, setWanted] = useState(AT_ONCE);
-  const [chosenKey, setChosen] = useState<string | null>(null);
   const asked = useMemo((): Finding | null => {
     const q = text.trim();
     if (q === "") return null;
@@ -51,10 +51,8 @@ export function Search() {
   const { found: all, until, fault, state } = useHits(asked, wanted);
   const found = useMemo(() => all.filter((message) => rooms?.has(message.roomId)), [all, rooms]);
   const busy = asked !== null && state === "searching";
-  const chosen = Math.max(
-    0,
-    found.findIndex((message) => keyOf(message) === chosenKey),
-  );
+  // The first is only marked: more may come before whoever searches has looked.
+  const choice = useChoice(found.map(keyOf), false);
   const people = useMemo(
     () =>
       [...users.values()]
@@ -66,7 +64,7 @@ export function Search() {
   function set(change: () => void) {
     change();
     setWanted(AT_ONCE);
-    setChosen(null);
+    choice.choose(null);
   }
 
   function go(message: Message | undefined) {
@@ -76,10 +74,10 @@ export function Search() {
   function onKeyDown(event: KeyboardEvent) {
     if (isComposing(event.nativeEvent)) return;
     const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
-    if (event.key === "Enter") go(found[chosen]);
+    if (event.key === "Enter") go(found[choice.at]);
     else if (step !== 0) {
-      const next = found.at((chosen + step) % found.length);
-      setChosen(next === undefined ? null : keyOf(next));
+      const next = found.at((choice.at + step) % found.length);
+      choice.choose(next === undefined ? null : keyOf(next));
     } else return;
     event.preventDefault();
   }
@@ -96,7 +94,7 @@ export function Search() {
         value={text}
         aria-expanded="true"
         aria-controls="hits"
-        aria-activedescendant={found.length > 0 ? `hit-${chosen}` : undefined}
+        aria-activedescendant={found.length > 0 ? `hit-${choice.at}` : undefined}
         onText={(given) => set(() => setText(given))}
         onKeyDown={onKeyDown}
       />
@@ -150,13 +148,13 @@ export function Search() {
             key={keyOf(message)}
             id={`hit-${index}`}
             role="option"
-            aria-selected={index === chosen}
+            aria-selected={index === choice.at}
             ref={
-              index === chosen && chosenKey !== null
+              index === choice.at && choice.chosen !== null
                 ? (element) => element?.scrollIntoView({ block: "nearest" })
                 : undefined
             }
-            onPointerMove={() => setChosen(keyOf(message))}
+            onPointerMove={() => choice.choose(keyOf(message))}
             onClick={() => go(message)}
           >
             <Hit message={message} q={asked?.q ?? ""} />

@@ -13,7 +13,7 @@ import {
   say,
   setStage,
   signUp,
-  type Actor,
+  promote,
   type Stage,
 } from "./stage.ts";
 
@@ -133,21 +133,11 @@ test("a button that waits for its answer keeps the focus, and is pressed once ho
   await context.close();
 });
 
-/** Makes somebody an owner of the server, and lets their page know. */
-async function promote({ name, page }: Actor) {
-  const { redis, keys } = stage.house;
-  const id = (await redis.get(keys.username(name)))?.replace("user:", "") ?? "";
-  await redis.hset(keys.user(id), "role", "owner");
-  await redis.hset(keys.staff, id, "owner");
-  await page.reload();
-  await page.getByRole("button", { name: "Administration" }).waitFor();
-}
-
 test("an owner disables and enables somebody whose app is open elsewhere, gives them a link and a role, and deletes another", async () => {
   const boss = await stage.enter("boss-people", OPTIONS);
   const dan = await stage.enter("dan-people", { replica: 1 });
   const eve = await stage.enter("eve-people", { replica: 1 });
-  await promote(boss);
+  await promote(stage.house, boss);
   const { page } = boss;
   await page.getByRole("button", { name: "Administration" }).click();
   const dialog = page.getByRole("dialog", { name: "Administration" });
@@ -195,7 +185,7 @@ test("an owner disables and enables somebody whose app is open elsewhere, gives 
 test("an admin filters a word, closes the sign-up, looks at a report, and manages a room that they are not in", async () => {
   const boss = await stage.enter("boss-server", { ...OPTIONS, colorScheme: "dark" });
   const dan = await stage.enter("dan-server", { replica: 1 });
-  await promote(boss);
+  await promote(stage.house, boss);
   const { page } = boss;
   await dan.page.getByRole("button", { name: "New room" }).click();
   await dan.page.getByLabel("Name").fill("Shed");

@@ -1,6 +1,6 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { eventually, message, messageTo, say, setStage, type Actor, type Stage } from "./stage.ts";
+import { eventually, message, messageTo, say, setStage, promote, type Actor, type Stage } from "./stage.ts";
 
 let stage: Stage;
 
@@ -39,16 +39,6 @@ async function openRoom(page: Page, name: string): Promise<void> {
   await messageTo(page, name).waitFor();
 }
 
-/** Makes somebody an owner of the server, and lets their page know. */
-async function promote({ name, page }: Actor): Promise<void> {
-  const { redis, keys } = stage.house;
-  const id = (await redis.get(keys.username(name)))?.replace("user:", "") ?? "";
-  await redis.hset(keys.user(id), "role", "owner");
-  await redis.hset(keys.staff, id, "owner");
-  await page.reload();
-  await page.getByRole("button", { name: "Administration" }).waitFor();
-}
-
 /** Another page of the same browser. */
 async function another({ page, context }: Actor): Promise<Page> {
   const other = await context.newPage();
@@ -59,7 +49,7 @@ async function another({ page, context }: Actor): Promise<Page> {
 
 test("what is typed while Save waits for its answer stays, in every form that is saved", async () => {
   const ann = await stage.enter("ann-forms");
-  await promote(ann);
+  await promote(stage.house, ann);
   const { page } = ann;
   const dialog = page.getByRole("dialog");
   const held = await hold(page, /\/api\/(me|admin\/settings|rooms\/\d+)$/);
@@ -166,7 +156,7 @@ test("back closes a dialog also after the page was loaded anew with another one 
 
 test("each part of a dialog that could not be read offers to try again, and the focus stays in the dialog", async () => {
   const eve = await stage.enter("eve-forms");
-  await promote(eve);
+  await promote(stage.house, eve);
   const { page } = eve;
   const dialog = page.getByRole("dialog");
   await openRoom(page, "Failing");

@@ -183,6 +183,15 @@ export async function openPage(
   };
 }
 
+/** Makes somebody an owner of the server, and lets their page know. */
+export async function promote({ redis, keys }: House, { name, page }: Actor): Promise<void> {
+  const id = (await redis.get(keys.username(name)))?.replace("user:", "") ?? "";
+  await redis.hset(keys.user(id), "role", "owner");
+  await redis.hset(keys.staff, id, "owner");
+  await page.reload();
+  await page.getByRole("button", { name: "Administration" }).waitFor();
+}
+
 export async function signUp(page: Page, name: string): Promise<void> {
   await page.getByRole("button", { name: "Create an account" }).click();
   await page.getByLabel("Username").fill(name);

@@ -1,4 +1,7 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { pino } from "pino";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
+import { createKeys, type Keys } from "../keys.ts";
+import { createMetrics } from "../metrics.ts";
 import type { Presence as PresentUser } from "../protocol.ts";
 import {
   PATIENCE_MS,
@@ -11,7 +14,7 @@ import {
   type House,
   type Person,
 } from "../testing.ts";
-import { PresenceDiff, readUsers } from "./presence.ts";
+import { Presence, PresenceDiff, readUsers } from "./presence.ts";
 
 let house: House;
 type Replica = House["replicas"][number];
@@ -169,6 +172,53 @@ describe.concurrent("a lease", () => {
     await until(async () => !(await isOnline(one)), PATIENCE_MS, "the end");
     expect((await one.browser.get("/api/rooms/0/messages")).status).toBe(200);
     expect(await isOnline(one)).toBe(false);
+  });
+});
+
+describe("a presence whose keys were lost", () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["setInterval"] }));
+  afterEach(() => void vi.useRealTimers());
+
+  /** A replica's part, with keys of its own. */
+  function presenceOf(serverId: string, keys: Keys, offline: string[]): Presence {
+    const presence = new Presence({
+      redis: house.redis,
+      keys,
+      serverId,
+      metrics: createMetrics(),
+      log: pino({ level: "silent" }),
+      changed: async (edges) => void offline.push(...edges.offline),
+      looked: async () => {},
+    });
+    presence.start();
+    return presence;
+  }
+
+  it.each(["leases", "leaseCount", "online"] as const)("(%s) keeps nobody online for good", async (lost) => {
+    const keys = createKeys(`lost-${lost}:`);
+    const offline: string[] = [];
+    const [one, other] = [presenceOf("one", keys, offline), presenceOf("with|bar", keys, offline)];
+    const leases = () => house.redis.zcard(keys.leases);
+    for (const userId of ["1", "2"]) one.enter(userId);
+    for (const userId of ["2", "3"]) other.enter(userId);
+    await until(async () => (await leases()) === 4);
+    await house.redis.del(keys[lost]);
+    await vi.advanceTimersByTimeAsync(7_000);
+    await until(async () => (await one.online()).length === 3 && (await leases()) === 4);
+    for (const userId of ["1", "2"]) one.leave(userId);
+    await until(async () => (await leases()) === 2);
+    for (let seconds = 0; seconds < 60; seconds += 1) {
+      await vi.advanceTimersByTimeAsync(1_000);
+      await one.online();
+    }
+    await until(async () => (await one.online()).length === 2, PATIENCE_MS, "the end of the first");
+    expect(await one.online()).toEqual(["2", "3"]);
+    other.leave("3");
+    await until(async () => (await one.online()).length === 1, PATIENCE_MS, "the end of the third");
+    expect([...new Set(offline)].toSorted()).toContain("1");
+    expect(await house.redis.hgetall(keys.leaseCount)).toEqual({ 2: "1" });
+    await Promise.all([one.close(), other.close()]);
+    expect(await house.redis.exists(keys.online, keys.leases, keys.leaseCount)).toBe(0);
   });
 });
 

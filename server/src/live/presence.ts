@@ -22,9 +22,11 @@ const SWEEP_MS = 4_000;
 const SWEEP_LEASES = 200;
 /** How often the told state is compared with who is online. */
 const LOOK_MS = 8_000;
+/** How often the keys are compared with each other. Between two comparisons every lease that lives is renewed. */
+const COMPARE_MS = 20_000;
 /** A user who is back within this time, as after a reload, is not announced. */
 const GRACE_MS = 1_500;
-/** Users in one script call. */
+/** Leases that one script call touches. */
 const CHUNK = 500;
 
 type Parts = {
@@ -57,6 +59,8 @@ export class Presence {
   readonly #leaving = new Map<UserId, NodeJS.Timeout>();
   #arriving: UserId[] = [];
   #timers: NodeJS.Timeout[] = [];
+  /** Whether the keys contradicted each other when they were last compared. */
+  #contradict = false;
 
   constructor({ redis, keys, serverId, metrics, log, changed, looked }: Parts) {
     this.#redis = redis;
@@ -74,6 +78,7 @@ export class Presence {
       setInterval(() => void this.#attempt(() => this.#renew([...this.#here])), RENEW_MS),
       setInterval(() => void this.#attempt(() => this.#sweep()), SWEEP_MS * (0.8 + Math.random() * 0.4)),
       setInterval(() => void this.#attempt(() => this.#look()), LOOK_MS),
+      setInterval(() => void this.#attempt(() => this.#compare()), COMPARE_MS * (0.8 + Math.random() * 0.4)),
     ];
     void this.#attempt(() => this.#look());
   }
@@ -149,7 +154,48 @@ export class Presence {
     await this.#looked(await this.online());
   }
 
-  async #call(op: "renew" | "drop" | "sweep", who: string, ids: UserId[]): Promise<UserId[]> {
+  /**
+   * One of the keys may have been lost, or changed by another program. Live replicas renew their leases by themselves;
+   * what nobody holds is found here.
+   */
+  async #compare(): Promise<void> {
+    const { online, leases, leaseCount } = this.#keys;
+    const all = this.#redis.multi().scard(online).zcard(leases).hvals(leaseCount);
+    const [people, held, counts] = ((await all.exec()) ?? []).map(([error, answer]) => {
+      if (error) throw error;
+      return answer;
+    }) as [number, number, string[]];
+    const before = this.#contradict;
+    this.#contradict =
+      people !== counts.length || held !== counts.reduce((sum, count) => sum + Number(count), 0);
+    if (before && this.#contradict) await this.#mend();
+  }
+
+  /** Counts all leases anew. Whoever has none goes offline. */
+  async #mend(): Promise<void> {
+    const { online, leases, leaseCount } = this.#keys;
+    const [people, held, counted] = await Promise.all([
+      this.#redis.smembers(online),
+      this.#redis.zrange(leases, 0, "-1"),
+      this.#redis.hkeys(leaseCount),
+    ]);
+    const split = held.map((lease) => /^([^|]+)\|(.*)$/s.exec(lease) ?? []);
+    const servers = [...new Set(split.flatMap(([, , server]) => server ?? []))];
+    const users = [...new Set([...people, ...counted, ...split.flatMap(([, user]) => user ?? [])])];
+    const size = Math.max(1, Math.floor(CHUNK / Math.max(1, servers.length)));
+    let offline = 0;
+    for (let start = 0; start < users.length; start += size) {
+      const gone = await this.#call("mend", String(servers.length), [
+        ...servers,
+        ...users.slice(start, start + size),
+      ]);
+      offline += gone.length;
+      await this.#tell({ online: [], offline: gone });
+    }
+    this.#log.warn({ offline }, "presence did not agree with its leases, which were counted anew");
+  }
+
+  async #call(op: "renew" | "drop" | "sweep" | "mend", who: string, ids: string[]): Promise<UserId[]> {
     const keys = [this.#keys.online, this.#keys.leases, this.#keys.leaseCount];
     return (await this.#run(keys, [op, who, LEASE_MS, ...ids])) as UserId[];
   }

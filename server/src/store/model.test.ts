@@ -548,12 +548,13 @@ const presenceStep = fc.oneof(
   fc.record({ do: fc.constant("drop" as const), server: fc.constantFrom(...SERVERS), users: some }),
   fc.record({ do: fc.constant("sweep" as const), most: fc.integer({ min: 1, max: 4 }) }),
   fc.record({ do: fc.constant("lose" as const) }),
+  fc.record({ do: fc.constant("mend" as const), lost: fc.constantFrom("online", "leases", "count") }),
 );
 type PresenceStep = typeof presenceStep extends fc.Arbitrary<infer T> ? T : never;
 
 async function takePresence(world: Presence, now: PresenceStep): Promise<void> {
   const { keys: three, leases: held, online } = world;
-  const [onlineKey = "", leasesKey = ""] = three;
+  const [onlineKey = "", leasesKey = "", countKey = ""] = three;
   const end = (gone: string[]) => {
     for (const lease of gone) held.delete(lease);
     const users = [...new Set(gone.map((lease) => lease.split("|")[0] ?? ""))];
@@ -594,6 +595,16 @@ async function takePresence(world: Presence, now: PresenceStep): Promise<void> {
       // Renewing announces a user again.
       online.clear();
       await redis.del(onlineKey);
+      return;
+    case "mend": {
+      if (now.lost === "online") online.clear();
+      if (now.lost === "leases") held.clear();
+      await redis.del({ online: onlineKey, leases: leasesKey, count: countKey }[now.lost] ?? "");
+      const isHeld = (one: string) => SERVERS.some((server) => held.has(`${one}|${server}`));
+      const gone = USERS.filter((one) => online.has(one) && !isHeld(one));
+      for (const one of gone) online.delete(one);
+      deepStrictEqual(await leases(three, ["mend", SERVERS.length, LEASE_MS, ...SERVERS, ...USERS]), gone);
+    }
   }
 }
 

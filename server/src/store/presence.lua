@@ -1,7 +1,8 @@
 -- Presence leases: one for each user on each replica.
--- KEYS online, leases, count (one slot)   ARGV 1 op, 2 server id or limit, 3 ms a lease lasts, 4... user ids
+-- KEYS online, leases, count (one slot)   ARGV 1 op, 2 server id, limit or number of server ids, 3 ms a lease lasts,
+-- 4... server ids of mend, then user ids
 -- renew and drop return the ids that crossed the edge: came online, or went offline. So does sweep, which ends
--- at most <limit> expired leases of any replica.
+-- at most <limit> expired leases of any replica, and mend, which counts the leases of users anew.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local crossed = {}
@@ -31,6 +32,24 @@ if ARGV[1] == 'renew' then
 elseif ARGV[1] == 'drop' then
   for i = 4, #ARGV do
     finish(ARGV[i] .. '|' .. ARGV[2])
+  end
+elseif ARGV[1] == 'mend' then
+  local servers = tonumber(ARGV[2])
+  for i = 4 + servers, #ARGV do
+    local leases = 0
+    for j = 4, 3 + servers do
+      if redis.call('ZSCORE', KEYS[2], ARGV[i] .. '|' .. ARGV[j]) then
+        leases = leases + 1
+      end
+    end
+    if leases > 0 then
+      redis.call('HSET', KEYS[3], ARGV[i], leases)
+    else
+      redis.call('HDEL', KEYS[3], ARGV[i])
+      if redis.call('SREM', KEYS[1], ARGV[i]) == 1 then
+        crossed[#crossed + 1] = ARGV[i]
+      end
+    end
   end
 else
   -- A clock that was ahead must keep nobody online: no lease lasts longer than from now on.

@@ -304,6 +304,16 @@ export async function faultsIn(page: Page, colours = false): Promise<string[]> {
   }, colours);
 }
 
+/** The faults in the present page, light and dark. Its context must begin light, and reduce motion. */
+export async function faultsInBoth(page: Page): Promise<string[]> {
+  const faults = await faultsIn(page);
+  await page.emulateMedia({ colorScheme: "dark" });
+  // Nothing else differs.
+  faults.push(...(await faultsIn(page, true)).map((fault) => `dark ${fault}`));
+  await page.emulateMedia({ colorScheme: "light" });
+  return faults;
+}
+
 export function messageTo(page: Page, title: string) {
   return page.getByRole("textbox", { name: `Message to ${title}` });
 }

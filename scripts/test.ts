@@ -96,6 +96,7 @@ function stages(files: string[]): Stage[] {
       title: "Attacks that take seconds, and the fuzzer (npm run attack -- --short)",
       run: shortAttack,
     },
+    { name: "browser", title: "Browsers for the tests", beside: true, run: fetchBrowsers },
     {
       name: "browser",
       title: "Browser tests (Chromium; some journeys in Firefox and WebKit too)",
@@ -312,48 +313,56 @@ async function shortAttack(out: Output): Promise<Counts> {
   return { passed: results.length - names.length, failed: names.length, names };
 }
 
-async function browserTests(out: Output, files: string[]): Promise<Counts> {
+/** Installs a Chromium if there is none, and with `CI` set the other browsers too. */
+async function fetchBrowsers(out: Output): Promise<Counts> {
   for (const [engine, packages] of [
     [HEADLESS, [HEADLESS]],
     ["firefox-esr", ["firefox-esr"]],
     ["WebKitWebDriver", ["webkit2gtk-driver", "xvfb"]],
   ] as const)
-    if (process.env["CI"] && !which(engine, PATH)) await installPackages(packages, 40).catch(() => {});
-  return vitest(out, "browser", files, { ...process.env, CHROMIUM: await findChromium() });
+    if (process.env["CI"] && !which(engine, PATH)) await installPackages(out, packages, 40).catch(() => {});
+  if (findChromium() === undefined) await installPackages(out, ["chromium"]);
+  const chromium = findChromium();
+  tell(out, chromium ?? NO_CHROMIUM);
+  return chromium === undefined ? { passed: 0, failed: 1 } : { passed: 1, failed: 0 };
+}
+
+async function browserTests(out: Output, files: string[]): Promise<Counts> {
+  const chromium = findChromium();
+  if (chromium === undefined) throw stop(NO_CHROMIUM, 69);
+  return vitest(out, "browser", files, { ...process.env, CHROMIUM: chromium });
 }
 
 const PATH = [process.env["PATH"], "/usr/bin"].filter(Boolean).join(delimiter);
 /** Chromium without its windows: a page costs it a quarter less CPU. */
 const HEADLESS = "chromium-headless-shell";
 
-/** $CHROMIUM, or the one on PATH, or Debian's, which is installed if we may. */
-async function findChromium(): Promise<string> {
+const NO_CHROMIUM = "There is no Chromium. `sudo apt-get install chromium` brings it, or CHROMIUM names one.";
+
+/** $CHROMIUM, or the one on PATH. */
+function findChromium(): string | undefined {
   const names = [HEADLESS, "chromium", "google-chrome", "chrome"];
-  const look = () => names.map((name) => which(name, PATH)).find((found) => found !== undefined);
-  const found = process.env["CHROMIUM"] || look();
-  if (found) return found;
-  await installPackages(["chromium"]);
-  const installed = look();
-  if (installed) return installed;
-  throw stop("There is no Chromium. `sudo apt-get install chromium` brings it, or CHROMIUM names one.", 69);
+  return (
+    process.env["CHROMIUM"] || names.map((name) => which(name, PATH)).find((found) => found !== undefined)
+  );
 }
 
 /**
  * Installs Debian's packages if we are root and there is apt-get; does nothing otherwise, or if that fails. The time
  * limit covers only fetching: unpacking, which must not be interrupted, takes seconds.
  */
-async function installPackages(names: readonly string[], fetchSeconds = 600): Promise<void> {
+async function installPackages(out: Output, names: readonly string[], fetchSeconds = 600): Promise<void> {
   if (process.getuid?.() !== 0 || !which("apt-get")) return;
-  console.log(`Not here, so Debian's are installed: ${names.join(", ")}`);
+  tell(out, `Not here, so Debian's are installed: ${names.join(", ")}`);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   const install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", ...names];
   const limit = ["-k", "5", `${fetchSeconds}`];
-  const fetched = () => runProgram("terminal", "timeout", [...limit, ...install, "--download-only"], env);
+  const fetched = () => runProgram(out, "timeout", [...limit, ...install, "--download-only"], env);
   if (
     (await fetched()) === 0 ||
-    ((await runProgram("terminal", "timeout", [...limit, "apt-get", "-qq", "update"])) === 0 &&
+    ((await runProgram(out, "timeout", [...limit, "apt-get", "-qq", "update"])) === 0 &&
       (await fetched()) === 0)
   ) {
-    await runProgram("terminal", install[0] ?? "", install.slice(1), env);
+    await runProgram(out, install[0] ?? "", install.slice(1), env);
   }
 }

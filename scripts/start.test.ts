@@ -47,13 +47,13 @@ class Command {
     commands.push(this);
   }
 
-  /** Resolves with the address; fails at once if the command ends instead. */
+  /** Resolves with the address; fails at once if the command ends instead. The first start of a checkout builds. */
   async listens(): Promise<string> {
     const ended = () =>
       this.child.exitCode !== null && new Error(`ended with ${this.child.exitCode}: ${this.output}`);
     const found = await until(
       () => /listens on (http\S+)/.exec(this.output)?.[1] ?? ended(),
-      20_000,
+      60_000,
       "the address",
     );
     if (found instanceof Error) throw found;

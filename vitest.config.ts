@@ -1,8 +1,21 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+/** Small files that take long. Vitest begins with the largest, and one of these would be alone at the end. */
+const LONG = /\/(?:longAnswers|redisHealth|workers|main|prepare|faults)\.test\.ts$/;
+
+class LongFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const isLong = ({ moduleId }: TestSpecification) => LONG.test(moduleId);
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
 
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongFirst },
     // The tests wait for sockets, Redis and browsers more than they compute: two cores hold three of them.
     maxWorkers: Math.max(3, availableParallelism() - 1),
     // The limits below say when a test has failed, not how long it may take: a busy machine is slow.

@@ -353,26 +353,26 @@ export const DOORS: Attack[] = [
     long: true,
     async play(scene) {
       const { post, address, must, twin } = scene;
-      const owner = await signUp(scene, "timed-owner");
-      const took: Record<"wrong" | "unknown", number[]> = { wrong: [], unknown: [] };
+      let owner = await signUp(scene, "timed-owner");
+      // The shortest of each: other work of the machine only adds time, now and then to all of several turns.
+      const shortest = { wrong: Infinity, unknown: Infinity };
+      const isSame = () => Math.abs(shortest.wrong - shortest.unknown) < Math.max(5, shortest.wrong / 6);
       const bodies = new Set<string>();
-      for (let turn = 0; turn < 10; turn += 1)
+      for (let turn = 1; turn <= 10 || (turn <= 50 && !isSame()); turn += 1) {
+        // After ten wrong passwords a name is limited.
+        if (turn % 10 === 0) owner = await signUp(scene, `timed-owner${turn}`);
         for (const kind of ["wrong", "unknown"] as const) {
           const username = kind === "wrong" ? owner.username : `nobody${turn}`;
           const answer = await post({ from: address() }, "/api/login", {
             username,
             password: "not this one, no",
           });
-          took[kind].push(answer.ms);
+          shortest[kind] = Math.min(shortest[kind], answer.ms);
           bodies.add(`${answer.status} ${answer.body}`);
         }
+      }
       must(bodies.size === 1, [...bodies].join(" / "));
-      // The shortest of each: other work of the machine only adds time.
-      const [wrong, unknown] = [Math.min(...took.wrong), Math.min(...took.unknown)];
-      must(
-        Math.abs(wrong - unknown) < Math.max(5, wrong / 6),
-        `${wrong.toFixed(1)} and ${unknown.toFixed(1)} ms`,
-      );
+      must(isSame(), `${shortest.wrong.toFixed(1)} and ${shortest.unknown.toFixed(1)} ms`);
       const right = await post({ from: owner.from }, "/api/login", {
         username: owner.username,
         password: OWN_PASSWORD,

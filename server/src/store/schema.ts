@@ -7,6 +7,8 @@ import type { RedisClient } from "./redis.ts";
  * new one stores; docs/upgrading.md says what each version changed.
  */
 export const SCHEMA = 2;
+/** Rooms that are looked at together. */
+const LOOKED_AT_ONCE = 500;
 /** The version of what was stored before versions existed. */
 export const FIRST_SCHEMA = 1;
 
@@ -57,9 +59,29 @@ function judge(stored: string, keys: Keys): number {
 
 /** Another replica may be faster: then its answer counts. */
 async function mark(redis: RedisClient, keys: Keys): Promise<string> {
-  // One by one: on a Cluster they are in several slots.
   const traces = [keys.totalUsers, keys.totalRooms, keys.user("1"), keys.room(GENERAL), keys.meta(GENERAL)];
-  const isUsed = (await Promise.all(traces.map((key) => redis.exists(key)))).includes(1);
-  const version = String(isUsed ? FIRST_SCHEMA : SCHEMA);
+  const isFirst = (await isAny(redis, traces)) && !(await isMoved(redis, keys));
+  const version = String(isFirst ? FIRST_SCHEMA : SCHEMA);
   return (await redis.set(keys.schema, version, "NX", "GET")) ?? version;
+}
+
+/**
+ * Whether rooms are stored as this version does, and the key of the version alone was lost. Who took them for the first
+ * version's would take the next set of members for everybody in its room, and put all others out.
+ */
+async function isMoved(redis: RedisClient, keys: Keys): Promise<boolean> {
+  const total = Number((await redis.get(keys.totalRooms)) ?? 0);
+  let moved = false;
+  for (let first = 1; first <= total; first += LOOKED_AT_ONCE) {
+    const count = Math.min(LOOKED_AT_ONCE, total - first + 1);
+    const ids = Array.from({ length: count }, (_, index) => String(first + index));
+    if (await isAny(redis, ids.map(keys.members))) return false;
+    moved ||= await isAny(redis, ids.map(keys.records));
+  }
+  return moved;
+}
+
+/** Asks one by one: on a Cluster they are in several slots. */
+async function isAny(redis: RedisClient, names: string[]): Promise<boolean> {
+  return (await Promise.all(names.map((key) => redis.exists(key)))).includes(1);
 }

@@ -28,7 +28,7 @@ elseif ARGV[8] ~= '' and (redis.call('HGET', KEYS[2], ARGV[8]) or '') ~= ARGV[9]
 elseif isRow then
   if ARGV[14] == '1' and redis.call('HEXISTS', KEYS[1], 'archived') == 1 then
     return { 'archived' }
-  elseif redis.call('ZREM', KEYS[6], old) == 0 then
+  elseif not redis.call('ZSCORE', KEYS[6], old) then
     return { 'conflict', '' }
   end
 else
@@ -83,20 +83,48 @@ end
 local before = isRow and tonumber(string.match(old, '"rev":(%d+)}$')) or 0
 local count = math.max(tonumber(meta[1]), before) + 1
 local rev = string.format('%.0f', count)
+local user = string.sub(what, 2)
 local now = ''
 if isRow then
   new = new .. (ARGV[11] == 'edited' and ',"editRev":' .. rev or '') .. ',"rev":' .. rev .. '}'
   now = ',"now":' .. new
+elseif new ~= '' then
+  now = ARGV[6]
+end
+
+-- Redis takes nothing back if a later step fails, as on a key of a wrong type: what may fail so comes before the row and
+-- the record, and those that can be made again of them come last. Nothing takes a row away without its new one.
+local hash = string.sub(redis.sha1hex((meta[2] or '') .. '|' .. rev .. '|' .. what .. '|' .. new), 1, 12)
+redis.call('HSET', KEYS[4], count % REMEMBERED, rev .. ':' .. hash)
+redis.call('ZADD', KEYS[3], rev, what)
+-- A reader that knows only older changes reads everything again.
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', count - REMEMBERED))
+redis.call('HSET', KEYS[1], 'rev', rev, 'revHash', hash)
+if isRow then
+  redis.call('ZREM', KEYS[6], old)
   redis.call('ZADD', KEYS[6], what, new)
+elseif new == '' then
+  redis.call('HDEL', KEYS[2], user)
+else
+  redis.call('HSET', KEYS[2], user, new)
+end
+redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. ',"hash":"' .. hash .. '"' .. now .. '}}')
+
+if isRow then
   if ARGV[12] ~= '0' then
     redis.call('SET', KEYS[7], what, 'PX', ARGV[12])
   end
   local seq, how = ARGV[10], ARGV[11]
+  for at = 15, #ARGV do
+    redis.call('HDEL', KEYS[11], ARGV[at])
+  end
   if how == 'deleted' then
     redis.call('ZADD', KEYS[8], seq, seq)
   end
-  for at = 15, #ARGV do
-    redis.call('HDEL', KEYS[11], ARGV[at])
+  if how == 'pinned' then
+    redis.call('ZADD', KEYS[9], rev, seq)
+  elseif how == 'deleted' or how == 'unpinned' then
+    redis.call('ZREM', KEYS[9], seq)
   end
   for at = 13, #KEYS do
     if at < 13 + tonumber(ARGV[13]) then
@@ -105,19 +133,7 @@ if isRow then
       redis.call('ZREM', KEYS[at], seq)
     end
   end
-  if how == 'pinned' then
-    redis.call('ZADD', KEYS[9], rev, seq)
-  elseif how == 'deleted' or how == 'unpinned' then
-    redis.call('ZREM', KEYS[9], seq)
-  end
 else
-  local user = string.sub(what, 2)
-  if new == '' then
-    redis.call('HDEL', KEYS[2], user)
-  else
-    redis.call('HSET', KEYS[2], user, new)
-    now = ARGV[6]
-  end
   -- Whoever joins is not called by what was said to everybody before.
   local seq = redis.call('HGET', KEYS[1], 'seq')
   if new == '' then
@@ -129,12 +145,4 @@ else
     redis.call(new == '' and 'SREM' or 'SADD', KEYS[5], user)
   end
 end
-
-local hash = string.sub(redis.sha1hex((meta[2] or '') .. '|' .. rev .. '|' .. what .. '|' .. new), 1, 12)
-redis.call('ZADD', KEYS[3], rev, what)
--- A reader that knows only older changes reads everything again.
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', count - REMEMBERED))
-redis.call('HSET', KEYS[4], count % REMEMBERED, rev .. ':' .. hash)
-redis.call('HSET', KEYS[1], 'rev', rev, 'revHash', hash)
-redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. ',"hash":"' .. hash .. '"' .. now .. '}}')
 return { 'changed', isRow and new or rev }

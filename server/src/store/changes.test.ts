@@ -247,6 +247,32 @@ describe("a stored message", () => {
     expect(codeOf(reply)).toBe("not_found");
   });
 
+  it("is not lost by a change of it, whichever key of its room somebody has damaged", async () => {
+    const { redis, keys } = house;
+    const lists = [keys.changed, keys.revs, keys.deleted, keys.pins, keys.roomFiles].map((key) =>
+      key(roomId),
+    );
+    for (const damaged of [...lists, keys.mentions(roomId, joe.user.id)]) {
+      const said = await mary.say(roomId, "still here");
+      const kept = await redis.dumpBuffer(damaged);
+      await redis.del(damaged);
+      await redis.rpush(damaged, "of a wrong type");
+      await react(mary, said, "👍");
+      await edit(mary, said, `@${joe.user.username} still here`);
+      await pin(joe, said);
+      const [, number] = damaged.split("}");
+      expect((await stored()).at(-1), number).toMatchObject({ seq: said.seq, hash: said.hash });
+      await remove(mary, said);
+      await redis.del(damaged);
+      if (kept) await redis.restore(damaged, 0, kept);
+      const now = (await stored()).at(-1);
+      expect(now, number).toMatchObject({ seq: said.seq, hash: said.hash });
+      // What is stored was told, whatever failed afterwards.
+      await bothShow((shown) => (shown.rev ?? 0) >= (now?.rev ?? 0), said);
+    }
+    await redis.del(keys.pins(roomId));
+  });
+
   it("cannot be changed by a stranger to its room, nor if it does not exist", async () => {
     const said = await mary.say(roomId, "among us");
     const { id } = await mary.makes({ name: "only mary" });

@@ -60,7 +60,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `roomname:<name>` | string | `room:<id>`; name in lower case; claimed with NX | `r get roomname:design` |
  * | `room_looks` | hash | what a room's name looks like -> room id; an empty look -> the last id stored; a line break and a look -> who doubts that its id still needs it | `r hget room_looks design` |
  * | `room:<id>` | sorted set | messages as JSON, score = `date` in ms | `r zrange room:0 -3 -1 withscores` |
- * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room that is not open; `topic`, `slow` (s) and `archived` (ms), if set; `unowned` while nobody is left who could own a named room; `making` (ms) until a named room has its owner | `r hgetall {room:0}:meta` |
+ * | `{room:<id>}:meta` | hash | `seq`, `date`, `hash` of the newest message; `first` kept `seq`, once trimmed; `theirs` while another program's log is taken over; `rev`, `revHash` of the newest change; `kind` of a named room, `open` or `invite`; `topic`, `slow` (s) and `archived` (ms), if set; `unowned` while nobody is left who could own a named room; `making` (ms) until a named room has its owner | `r hgetall {room:0}:meta` |
  * | `{room:<id>}:records` | hash | user id -> what a room knows of this member, JSON: `role`, and if so `mutedUntil` (ms) and `disabled`; General and private rooms have exceptions alone | `r hgetall {room:1}:records` |
  * | `{room:<id>}:bans` | hash | user id -> who may not come back, JSON: `by`, `at`, and `until` (ms) if not for ever | `r hgetall {room:1}:bans` |
  * | `{room:<id>}:invites` | set | codes of a room's invites | `r smembers {room:1}:invites` |
@@ -96,7 +96,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `session_secret` | string | signs session cookies if `SESSION_SECRET` is not set | `r exists session_secret` |
  * | `reset:<code>` | string | the user who may choose a new password with this link; used once, expires after 24 h | `r --scan --pattern 'reset:*'` |
  * | `farewells` | sorted set | ids of accounts that are being deleted, with their messages, or with `:keep` without; score = when (ms) another replica goes on with it | `r zrange farewells 0 -1 withscores` |
- * | `settings` | hash | what admins have set: `signup`, `words`; `owner`, the id of the first account, and `first`, its name until it owns the server | `r hgetall settings` |
+ * | `settings` | hash | what admins have set: `signup`, `words`; `owner`, the id of the first account, and `first`, its name until it owns the server; `kinds`, the last room up to which every one has its kind stored | `r hgetall settings` |
  * | `staff` | hash | user id -> `owner` or `admin` of the server | `r hgetall staff` |
  * | `schema` | string | version of the stored data; `restoring ...` during a restore | `r get schema` |
  * | `seed:lock` | string | held while demo data is written | `r pttl seed:lock` |

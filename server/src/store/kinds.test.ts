@@ -10,6 +10,7 @@ import {
   person,
   replicas,
   until,
+  windowOf,
   type House,
   type Person,
 } from "../testing.ts";
@@ -74,15 +75,55 @@ describe("the kind of a room", () => {
     expect(listed.find(({ id }) => id === invite.id)).toMatchObject({ kind: "invite", joined: true });
   });
 
-  it("is open if none is stored, and a kind that this version does not know hides the room from strangers", async () => {
+  it("is open if a server of before stored none, and a kind that this version does not know hides the room from strangers", async () => {
+    const { redis, keys } = house;
     const { id } = await mary.makes({ name: "From before" });
-    expect(await house.redis.hget(house.keys.meta(id), "kind")).toBeNull();
-    expect(await ask(joe, "room.join", { roomId: id })).toMatchObject({ ok: true });
+    await redis.hdel(keys.meta(id), "kind");
+    await redis.hdel(keys.settings, "kinds");
     const later = await mary.makes({ name: "Of a later version" });
-    await house.redis.hset(house.keys.meta(later.id), "kind", "moderated");
-    expect(await ask(joe, "room.join", { roomId: later.id })).toMatchObject({
+    await redis.hset(keys.meta(later.id), "kind", "moderated");
+    const next = await house.addReplica();
+    expect(await redis.hget(keys.meta(id), "kind")).toBe("open");
+    const visitor = await windowOf(joe, next);
+    expect(await ask(visitor, "room.join", { roomId: id })).toMatchObject({ ok: true });
+    expect(await ask(visitor, "room.join", { roomId: later.id })).toMatchObject({
       error: { code: "not_found" },
     });
+    visitor.close();
+  });
+
+  it("hides a room that has lost it from strangers, and its owner opens it again", async () => {
+    const { redis, keys } = house;
+    const secret = await mary.makes({ name: "Behind a door", kind: "invite" });
+    await mary.say(secret.id, "behind it");
+    const open = await mary.makes({ name: "In the market" });
+    await until(async () => (await redis.hget(keys.settings, "kinds")) === open.id);
+    // Redis has lost the one's whole key, and the kind of the other.
+    await redis.del(keys.meta(secret.id));
+    await redis.hdel(keys.meta(open.id), "kind");
+    const next = await house.addReplica();
+    const visitor = await windowOf(joe, next);
+    for (const { id } of [secret, open]) {
+      expect(await ask(visitor, "room.join", { roomId: id })).toMatchObject({ error: { code: "not_found" } });
+      expect((await directoryOf(visitor, "")).listed.map((room) => room.id)).not.toContain(id);
+    }
+    const owner = await windowOf(mary, next);
+    await owner.say(secret.id, "still behind it");
+    expect(await ask(visitor, "room.join", { roomId: secret.id })).toMatchObject({
+      error: { code: "not_found" },
+    });
+    const { status } = await owner.browser.fetch("PATCH", `/api/rooms/${open.id}`, { kind: "open" });
+    expect(status).toBe(200);
+    expect(await ask(visitor, "room.join", { roomId: open.id })).toMatchObject({ ok: true });
+    // Servers keep what they know if that is lost too.
+    await redis.hdel(keys.settings, "kinds");
+    await redis.hdel(keys.meta(open.id), "kind");
+    await ask(visitor, "room.leave", { roomId: open.id });
+    expect(await ask(visitor, "room.join", { roomId: open.id })).toMatchObject({
+      error: { code: "not_found" },
+    });
+    visitor.close();
+    owner.close();
   });
 
   it.each(["everyone", "direct", "", "Invite", null, 1, ["invite"]])("cannot be set to %j", async (kind) => {

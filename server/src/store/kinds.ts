@@ -26,11 +26,9 @@ export function keepsRecords(roomId: RoomId): boolean {
   return roomId !== GENERAL && pairOf(roomId) === null;
 }
 
-/**
- * A room's kind, by its id and its stored kind (null for an open room). A kind unknown to this version is not open.
- */
+/** A room's kind, by its id and its stored kind. One that is lost, or unknown to this version, is not open. */
 export function kindOf(roomId: RoomId, stored: string | null): RoomKind {
   if (roomId === GENERAL) return "everyone";
   if (pairOf(roomId)) return "direct";
-  return stored === null || stored === "open" ? "open" : "invite";
+  return stored === "open" ? "open" : "invite";
 }

@@ -19,6 +19,7 @@ import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
 const DELETED_MOST = 500;
+const NOTED_AT_ONCE = 500;
 /** What is not made after so long, a room or an account, was being made when its replica ended: its name is free. */
 export const MAKING_MS = 10_000;
 
@@ -75,6 +76,8 @@ export class Rooms {
   readonly #read: ReturnType<typeof defineScript>;
   readonly #replace: ReturnType<typeof defineScript>;
   readonly #state: ReturnType<typeof defineScript>;
+  /** Up to this id, as far as this server knows, every named room has a stored kind, or has lost it: see `noteKinds`. */
+  #noted = 0;
 
   constructor(redis: RedisClient, keys: Keys, members: Members) {
     this.#redis = redis;
@@ -209,8 +212,7 @@ export class Rooms {
     const given = Object.entries(rest).filter(([, value]) => value !== undefined);
     const gone = given.flatMap(([name, value]) => (value === 0 || value === "" ? [name] : []));
     const set = given.filter(([name]) => !gone.includes(name));
-    if (kind === "open") gone.push("kind");
-    if (kind === "invite") set.push(["kind", kind]);
+    if (kind !== undefined) set.push(["kind", kind]);
     if (set.length === 0 && gone.length === 0) return;
     await this.#members.write(id, this.#keys.meta(id), { set: Object.fromEntries(set), gone }, guard);
   }
@@ -223,7 +225,7 @@ export class Rooms {
       this.#redis.hmget(keys.meta(id), "kind", ...SETTINGS),
     ]);
     if (name === null) return null;
-    return { kind: kindOf(id, kind ?? null), name, settings: settingsOf(settings) };
+    return { kind: this.#kindOf(id, kind ?? null), name, settings: settingsOf(settings) };
   }
 
   /**
@@ -234,7 +236,7 @@ export class Rooms {
     const keys = this.#keys;
     const traces = [keys.room(id), keys.records(id), keys.members(id)] as const;
     if ((await this.#redis.exists(keys.meta(id), ...traces)) > 0) return false;
-    await this.#redis.hset(keys.meta(id), { ...(kind !== "open" && { kind }), making: Date.now() });
+    await this.#redis.hset(keys.meta(id), { kind, making: Date.now() });
     if ((await this.#redis.setnx(keys.roomName(id), name)) === 0) {
       await this.#redis.hdel(keys.meta(id), "kind", "making");
       return false;
@@ -279,12 +281,46 @@ export class Rooms {
 
   /** The kind of a room; null if there is no room with this id. */
   async kind(roomId: RoomId): Promise<RoomKind | null> {
-    if (!keepsRecords(roomId)) return kindOf(roomId, null);
+    if (!keepsRecords(roomId)) return this.#kindOf(roomId, null);
     const [exists, stored] = await Promise.all([
       this.#redis.exists(this.#keys.roomName(roomId)),
       this.#redis.hget(this.#keys.meta(roomId), "kind"),
     ]);
-    return exists === 1 ? kindOf(roomId, stored) : null;
+    return exists === 1 ? this.#kindOf(roomId, stored) : null;
+  }
+
+  /** A room's kind, by what is stored of it. */
+  #kindOf(roomId: RoomId, stored: string | null): RoomKind {
+    return kindOf(roomId, stored ?? (Number(roomId) > this.#noted ? "open" : null));
+  }
+
+  /**
+   * Stores the kind of the rooms of servers that stored none for an open room, each once: a room of theirs without a kind
+   * is open, and any other has lost it, and may have been an invite room. Call it at the start, and now and then.
+   */
+  async noteKinds(): Promise<void> {
+    const { settings, totalRooms, roomName, meta } = this.#keys;
+    const [noted, last] = await Promise.all([
+      unlessWrongType(this.#redis.hget(settings, "kinds"), undefined),
+      unlessWrongType(this.#redis.get(totalRooms), null),
+    ]);
+    const total = Number(last ?? 0);
+    // Nobody can tell which rooms have lost theirs: none is opened.
+    if (noted === undefined || Number.isNaN(Number(noted ?? 0))) this.#noted = Math.max(this.#noted, total);
+    // Redis may have lost what this server knows.
+    else this.#noted = Math.max(this.#noted, Number(noted ?? 0));
+    if (!(total > this.#noted)) return;
+    for (let first = this.#noted + 1; first <= total; first += NOTED_AT_ONCE) {
+      const count = Math.min(NOTED_AT_ONCE, total - first + 1);
+      const ids = Array.from({ length: count }, (_, index) => String(first + index));
+      const made = await Promise.all(ids.map((id) => this.#redis.exists(roomName(id))));
+      const rooms = ids.filter((_, index) => made[index] === 1);
+      await Promise.all(
+        rooms.map((id) => unlessWrongType(this.#redis.hsetnx(meta(id), "kind", "open"), null)),
+      );
+    }
+    await this.#redis.hset(settings, "kinds", total);
+    this.#noted = total;
   }
 
   /** The two users of a direct room, ascending; null for any other room. */
@@ -337,7 +373,7 @@ export class Rooms {
       .map((value) => (value === null ? null : String(value)));
     return {
       id: roomId,
-      kind: kindOf(roomId, kind),
+      kind: this.#kindOf(roomId, kind),
       name,
       userIds,
       newest,
@@ -447,7 +483,7 @@ export class Rooms {
 
   async #isHidden(roomId: RoomId): Promise<boolean> {
     const kind = await unlessWrongType(this.#redis.hget(this.#keys.meta(roomId), "kind"), "invite");
-    return kindOf(roomId, kind) === "invite";
+    return this.#kindOf(roomId, kind) === "invite";
   }
 
   /** How many names a search covers. */

@@ -3,6 +3,7 @@ import { readConfig } from "../config.ts";
 import { Browser, both, newServer, person, replicas, type House } from "../testing.ts";
 import { hashes, HASHES_AT_ONCE } from "./hashThreads.ts";
 import type { Failure, User } from "../protocol.ts";
+import { looksOf } from "../names.ts";
 import { Users } from "./users.ts";
 
 const PASSWORD = "correct horse";
@@ -58,6 +59,36 @@ describe("sign-up", () => {
     );
     const expected = named.flatMap((user) => [`${prefix}${user}`, `${prefix}${user}:rooms`]);
     expect(accounts.toSorted()).toEqual(expected.toSorted());
+  });
+
+  it("gives nobody the name of an account whose key Redis has lost, and its owner logs in with it", async () => {
+    const { redis, keys } = house;
+    const [left, right] = fresh();
+    const { body: owner } = await signUp(left, "Keyless");
+    await redis.del(keys.username("keyless"));
+    expect((await signUp(right, "keyless", "another password")).status).toBe(409);
+    expect(await redis.get(keys.username("keyless"))).toBe(`user:${owner.id}`);
+    await redis.del(keys.username("keyless"));
+    expect((await logIn(right, "keyLess", "another password")).status).toBe(401);
+    expect((await logIn(right, "keyLess")).body).toMatchObject({ id: owner.id });
+    await redis.del(keys.username("keyless"));
+    await redis.del(keys.userLooks);
+    await redis.rpush(keys.userLooks, "of a wrong type");
+    // Whoever signs up or takes another name now makes all looks anew.
+    expect((await signUp(fresh()[0], "somebody-else")).status).toBe(201);
+    expect((await left.fetch("PATCH", "/api/me", { displayName: "Key Less" })).status).toBe(200);
+    expect((await signUp(fresh()[0], "keyless", "another password")).status).toBe(409);
+  });
+
+  it("gives nobody the look of a display name that Redis has lost, once a server has been started anew", async () => {
+    const { redis, keys } = house;
+    const [left] = fresh();
+    await signUp(left, "shown-otherwise");
+    expect((await left.fetch("PATCH", "/api/me", { displayName: "Lady Lovelace" })).status).toBe(200);
+    await redis.hdel(keys.userLooks, ...looksOf("Lady Lovelace"));
+    const next = new Browser(await house.addReplica());
+    await signUp(next, "impostor");
+    expect((await next.fetch("PATCH", "/api/me", { displayName: "Lady Lovelace" })).status).toBe(409);
   });
 
   it("logs the user in at once, on every replica", async () => {

@@ -114,6 +114,13 @@ export class Users {
       await this.#forget(id);
       throw taken();
     }
+    // Redis may have lost the name's key alone: then it is still somebody's.
+    const holder = await this.#holderOf(username, id);
+    if (holder !== undefined) {
+      await this.#replace([this.#keys.username(username)], [`user:${id}`, `user:${holder}`]);
+      await this.#forget(id);
+      throw taken();
+    }
     // Usernames may resemble each other, but nobody may have the look of somebody's display name.
     const alike = await this.#looks.note(id, username);
     const shown = await Promise.all(
@@ -124,6 +131,28 @@ export class Users {
       throw taken();
     }
     return user;
+  }
+
+  /** Another account that has this name, though its key may be lost. */
+  async #holderOf(username: string, except?: UserId): Promise<UserId | undefined> {
+    for (const id of await this.#looks.holders(username)) {
+      if (id === except) continue;
+      const named = this.#redis.hmget(this.#keys.user(id), "username", "making");
+      const [name, making] = await unlessWrongType(named, []);
+      if (name?.toLowerCase() === username.toLowerCase() && making === null) return id;
+    }
+    return undefined;
+  }
+
+  /** The account that has this name, and its key again, if that was lost. */
+  async #claimed(username: string): Promise<UserId> {
+    const key = this.#keys.username(username);
+    const claim = await this.#redis.get(key);
+    if (claim !== null) return claim.replace(/^user:/, "");
+    const holder = await this.#holderOf(username);
+    if (holder === undefined) return "";
+    await this.#redis.set(key, `user:${holder}`, "NX");
+    return holder;
   }
 
   /** Makes a begun account somebody's. */
@@ -179,8 +208,7 @@ export class Users {
     const asker: Asker = { address, name: username.toLowerCase() };
     return this.#hashing.run(asker, async () => {
       await pay();
-      const claim = await this.#redis.get(this.#keys.username(username));
-      const id = claim?.replace(/^user:/, "") ?? "";
+      const id = await this.#claimed(username);
       const fields = ["username", "password", "disabled", "making"] as const;
       const [name, stored, disabled, making] = id
         ? await this.#redis.hmget(this.#keys.user(id), ...fields)

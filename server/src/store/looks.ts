@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { looksOf } from "../names.ts";
-import { defineScript, type RedisClient } from "./redis.ts";
+import { defineScript, overWrongType, type RedisClient } from "./redis.ts";
 
 /** The field that holds the last number whose looks were stored: no name equals it. */
 const LOOKS_DONE = "";
@@ -22,6 +22,8 @@ export class Looks {
   readonly #redis: RedisClient;
   readonly #source: Source;
   readonly #take: ReturnType<typeof defineScript>;
+  /** Whether this process has looked at all names: Redis may have lost some of their looks. */
+  #isWhole = false;
 
   constructor(redis: RedisClient, source: Source) {
     this.#redis = redis;
@@ -81,6 +83,20 @@ export class Looks {
     return isNeeded ? "needed" : "changed";
   }
 
+  /** The numbers that have a look of this name. */
+  async holders(name: string): Promise<string[]> {
+    const looks = looksOf(name);
+    await this.#demandHash();
+    const found = looks.length === 0 ? [] : await this.#redis.hmget(this.#source.key, ...looks);
+    return [...new Set(found.filter((holder) => holder !== null))];
+  }
+
+  /** Replaces what is no hash: every look can be stored anew. */
+  async #demandHash(): Promise<void> {
+    const { key } = this.#source;
+    await overWrongType(this.#redis, key, () => this.#redis.hlen(key));
+  }
+
   /** Claims the looks of a name that nobody has; answers the numbers that have the others. */
   async note(id: string, name: string): Promise<string[]> {
     const { key } = this.#source;
@@ -98,11 +114,16 @@ export class Looks {
       if ((await this.#redis.hget(this.#source.key, look)) === id) await this.#takeFrom(id, look);
   }
 
-  /** Stores the looks of names without one: given before looks existed, by older replicas, or before a crash. */
+  /**
+   * Stores the looks of names without one: given before looks existed, by older replicas, or before a crash; and once in
+   * this process of all names, in case Redis has lost some.
+   */
   async writeDown(): Promise<void> {
     const { key, last, namesOf } = this.#source;
-    const [total, done] = await Promise.all([last(), this.#redis.hget(key, LOOKS_DONE)]);
-    for (let from = Number(done ?? 0); from < total; from += LOOKS_AT_ONCE) {
+    await this.#demandHash();
+    const [total, stored] = await Promise.all([last(), this.#redis.hget(key, LOOKS_DONE)]);
+    const done = this.#isWhole ? Number(stored ?? 0) || 0 : 0;
+    for (let from = done; from < total; from += LOOKS_AT_ONCE) {
       const ids = Array.from({ length: Math.min(LOOKS_AT_ONCE, total - from) }, (_, index) =>
         String(from + 1 + index),
       );
@@ -113,6 +134,7 @@ export class Looks {
         }),
       );
     }
-    if (total > Number(done ?? 0)) await this.#redis.hset(key, LOOKS_DONE, total);
+    if (total > done) await this.#redis.hset(key, LOOKS_DONE, total);
+    this.#isWhole = true;
   }
 }

@@ -1,13 +1,13 @@
 -- Takes rows that another program added out of a room's sorted set and appends each as a message of ours. The first
--- replica to call it does the work once. Announces each message, unless the whole log is another program's.
+-- replica to call it does the work once. Announces each message, unless the whole log is another program's. Needs head.lua.
 -- KEYS room, meta   ARGV 1 room id, 2 channel, 3 beginning of the envelope, 4 whose log the caller expects: 'ours', or
 --      'theirs' if all of it is another program's, 5 '1' while older servers may run, 6... row, date, tail of the
 --      message's JSON, ...
 -- Returns how many were appended. Raises a date that does not rise; lowers a date in the future.
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash')
-local seq, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
+local seq, last, hash = headIn(meta[1], meta[2], meta[3])
 local theirs = ARGV[4] == 'theirs'
-if theirs ~= (meta[3] == false or meta[4] ~= false) then
+if theirs ~= (hash == '' or meta[4] ~= false) then
   return 0
 end
 local time = redis.call('TIME')
@@ -15,7 +15,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local head = '{"roomId":"' .. ARGV[1] .. '","seq":'
 local adopted = 0
 -- Older servers take an announcement with a rev for another program's.
-local rev = ARGV[5] == '1' and '' or '"rev":' .. (meta[5] or '0') .. ',"revHash":"' .. (meta[6] or '') .. '",'
+local rev, revHash = revisionIn(meta[5], meta[6])
+local changed = ARGV[5] == '1' and '' or '"rev":' .. string.format('%.0f', rev) .. ',"revHash":"' .. revHash .. '",'
 
 for i = 6, #ARGV, 3 do
   if redis.call('ZREM', KEYS[1], ARGV[i]) == 1 then
@@ -28,7 +29,7 @@ for i = 6, #ARGV, 3 do
     redis.call('ZADD', KEYS[1], date, row)
     redis.call('HSET', KEYS[2], 'seq', string.format('%.0f', seq), 'date', date, 'hash', hash)
     if not theirs then
-      redis.call('PUBLISH', ARGV[2], ARGV[3] .. rev .. '"data":' .. row .. '}')
+      redis.call('PUBLISH', ARGV[2], ARGV[3] .. changed .. '"data":' .. row .. '}')
     end
     adopted = adopted + 1
   end

@@ -40,9 +40,9 @@ export class Adoption {
     this.#channelOf = channelsOf(keys, config);
     this.#envelope = envelopeOf(config.serverId);
     this.#schema = schema;
-    this.#count = defineScript(redis, "count.lua");
-    this.#adoptRows = defineScript(redis, "adopt.lua");
-    this.#load = defineScript(redis, "load.lua");
+    this.#count = defineScript(redis, ["head.lua", "count.lua"]);
+    this.#adoptRows = defineScript(redis, ["head.lua", "adopt.lua"]);
+    this.#load = defineScript(redis, ["head.lua", "load.lua"]);
   }
 
   /**

@@ -1,4 +1,4 @@
--- Stores and announces one message, or answers what an earlier call with the same nonce stored.
+-- Stores and announces one message, or answers what an earlier call with the same nonce stored. Needs head.lua.
 -- KEYS room, meta, records, nonce, read, spoke, as the flags say members, thread, files, and deleted, pins, joined and the
 --      mentions of everybody, and the mentions of each mentioned user (one slot)
 -- ARGV 1 room id, 2 user id, 3 tail of the message's JSON, 4 channel, 5 beginning of the envelope,
@@ -34,7 +34,7 @@ elseif string.find(record, '"disabled":true', 1, true) then
   return { 'disabled' }
 end
 local sent = redis.call('GET', KEYS[4])
-if sent then
+if numberIn(sent) then
   local own = '{"roomId":"' .. ARGV[1] .. '","seq":'
   for _, row in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], sent, sent)) do
     if string.sub(row, 1, #own) == own then
@@ -44,7 +44,7 @@ if sent then
 end
 
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'theirs', 'rev', 'revHash', 'archived', 'slow')
-local count, last, hash = tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), meta[3] or ''
+local count, last, hash = headIn(meta[1], meta[2], meta[3])
 if not is.a and (meta[4] or (hash == '' and (not is.n or redis.call('EXISTS', KEYS[1]) == 1))) then
   return { 'theirs' }
 end
@@ -74,11 +74,11 @@ for at = firstFile, #ARGV do
     return { 'file' }
   end
 end
-if meta[8] and not is.u and (record == '' or string.find(record, '"role":"member"', 1, true)) then
-  local pause = tonumber(meta[8]) * 1000
+if numberIn(meta[8]) and not is.u and (record == '' or string.find(record, '"role":"member"', 1, true)) then
+  local pause = numberIn(meta[8]) * 1000
   local spoke = redis.call('GET', KEYS[6]) or '0'
   -- Older servers keep no moment, only that one must wait.
-  local wait = spoke == '1' and redis.call('PTTL', KEYS[6]) or tonumber(spoke) + pause - now
+  local wait = spoke == '1' and redis.call('PTTL', KEYS[6]) or (numberIn(spoke) or 0) + pause - now
   if wait > 0 then
     return { 'slow', string.format('%.0f', wait) }
   end
@@ -100,8 +100,9 @@ redis.call('ZADD', KEYS[1], date, message)
 redis.call('HSET', KEYS[2], 'seq', seq, 'date', date, 'hash', hash)
 redis.call('SET', KEYS[4], date, 'PX', ARGV[6])
 -- Older servers take an announcement with a rev for another program's.
-local rev = is.m and '' or '"rev":' .. (meta[5] or '0') .. ',"revHash":"' .. (meta[6] or '') .. '",'
-redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. '"data":' .. message .. '}')
+local rev, revHash = revisionIn(meta[5], meta[6])
+local changed = is.m and '' or '"rev":' .. string.format('%.0f', rev) .. ',"revHash":"' .. revHash .. '",'
+redis.call('PUBLISH', ARGV[4], ARGV[5] .. changed .. '"data":' .. message .. '}')
 for at = firstFile, #ARGV do
   redis.call('HSET', files, ARGV[at], '#' .. seq)
 end

@@ -1,5 +1,5 @@
 -- Changes one thing in a room (a member's record or a message's row) if what the change was based on is still there,
--- and announces it in the order of the room's changes.
+-- and announces it in the order of the room's changes. Needs head.lua.
 -- KEYS meta, records, changed, revs, members, room, once, deleted, pins, bans, files, joined; for a row
 --      also the mentions of each user it mentions now, then of each it no longer mentions (one slot)
 -- ARGV 1 what: '@<user>' or the row's date
@@ -68,7 +68,7 @@ end
 
 local meta = redis.call('HMGET', KEYS[1], 'rev', 'revHash', 'seq')
 local newest = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')[2] or '0'
-if not meta[1] then
+if not numberIn(meta[1]) then
   -- If the head is lost, a rev that was given stays given; and if nobody knows any, one is left out, so that none before
   -- the next one is taken for known.
   local row = redis.call('ZRANGE', KEYS[6], -1, -1)[1] or ''

@@ -113,6 +113,26 @@ export function headOf(row: Json): Head | null {
   return seq === undefined ? null : { seq: Number(seq), date: Number(date), hash };
 }
 
+const WHOLE_NUMBER = /^\d{1,15}$/;
+const WHOLE_HASH = /^[\da-f]+$/;
+
+type Stored = string | null | undefined;
+
+/** A head as its fields are stored; null if a part of it is lost or damaged, as head.lua decides too. */
+export function storedHead(seq: Stored, date: Stored, hash: Stored): Head | null {
+  const isWhole =
+    WHOLE_NUMBER.test(seq ?? "") && WHOLE_NUMBER.test(date ?? "") && WHOLE_HASH.test(hash ?? "");
+  return isWhole ? { seq: Number(seq), date: Number(date), hash: hash ?? "" } : null;
+}
+
+/** The last change as its fields are stored. */
+export function revisionOf(rev: Stored, revHash: Stored): Revision {
+  return {
+    rev: WHOLE_NUMBER.test(rev ?? "") ? Number(rev) : 0,
+    revHash: WHOLE_HASH.test(revHash ?? "") ? (revHash ?? "") : "",
+  };
+}
+
 /** Nothing that a script writes is so long, and a pattern throws at a text of a few MB. */
 function matched(pattern: RegExp, text: string): RegExpExecArray | null {
   return text.length > LONGEST ? null : pattern.exec(text);

@@ -28,7 +28,9 @@ import {
   isOwnRow,
   parseRecord,
   parseRow,
+  revisionOf,
   rowIn,
+  storedHead,
   syncedJson,
   tailOf,
   type Change,
@@ -169,12 +171,12 @@ export class Log {
     this.#envelope = envelopeOf(config.serverId);
     this.#copies = { count: config.waitReplicas, timeoutMs: config.waitMs };
     this.#adoption = new Adoption(redis, keys, config, schema);
-    this.#append = defineScript(storing, "append.lua");
-    this.#sync = defineScript(redis, ["rows.lua", "sync.lua"], true);
-    this.#swap = defineScript(storing, "change.lua");
-    this.#load = defineScript(redis, "load.lua");
+    this.#append = defineScript(storing, ["head.lua", "append.lua"]);
+    this.#sync = defineScript(redis, ["head.lua", "rows.lua", "sync.lua"], true);
+    this.#swap = defineScript(storing, ["head.lua", "change.lua"]);
+    this.#load = defineScript(redis, ["head.lua", "load.lua"]);
     this.#threads = defineScript(redis, "threads.lua");
-    this.#row = defineScript(redis, ["rows.lua", "row.lua"], true);
+    this.#row = defineScript(redis, ["head.lua", "rows.lua", "row.lua"], true);
     this.#page = defineScript(redis, "page.lua", true);
   }
 
@@ -571,7 +573,7 @@ export class Log {
   /** The room's last change. */
   async revision(roomId: RoomId): Promise<Revision> {
     const [rev, revHash] = await this.#redis.hmget(this.#keys.meta(roomId), "rev", "revHash");
-    return { rev: Number(rev ?? 0), revHash: revHash ?? "" };
+    return revisionOf(rev, revHash);
   }
 
   /** What follows a client's cursor: a SyncedRoom as JSON. */
@@ -625,8 +627,7 @@ export class Log {
       this.#keys.meta(roomId),
       ...(["seq", "date", "hash", "rev", "revHash"] as const),
     );
-    const head = seq && date && hash ? { seq: Number(seq), date: Number(date), hash } : EMPTY;
-    return { ...head, rev: Number(rev ?? 0), revHash: revHash ?? "" };
+    return { ...(storedHead(seq, date, hash) ?? EMPTY), ...revisionOf(rev, revHash) };
   }
 
   /** The row of the newest message, or null. */

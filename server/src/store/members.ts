@@ -62,7 +62,7 @@ export class Members {
     this.#schema = schema;
     this.#serverId = config.serverId;
     this.#channelOf = channelsOf(keys, config);
-    this.#change = defineScript(redis, "change.lua");
+    this.#change = defineScript(redis, ["head.lua", "change.lua"]);
     this.#add = defineScript(redis, "limited.lua");
     this.#fields = defineScript(redis, "fields.lua");
   }

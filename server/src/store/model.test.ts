@@ -68,7 +68,7 @@ beforeAll(async () => {
   members = new Members(redis, keys, { serverId: "model", relayChannel: "rooms" });
   rooms = new Rooms(redis, keys, members);
   log = new Log(redis, keys, { serverId: "model", relayChannel: "rooms", waitReplicas: 0, waitMs: 0 });
-  sync = defineScript(redis, ["rows.lua", "sync.lua"]);
+  sync = defineScript(redis, ["head.lua", "rows.lua", "sync.lua"]);
   redis.defineCommand("model:copy", { lua: COPY, numberOfKeys: 36 });
   const copy = Reflect.get(redis, "model:copy") as (...names: string[]) => Promise<unknown>;
   copyKeys = (from, to) => copy.call(redis, ...from, ...to);

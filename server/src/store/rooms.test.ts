@@ -616,6 +616,40 @@ describe("a room of which Redis has lost a key", () => {
     expect(await log.adopt(roomId)).toBe(0);
   });
 
+  it("goes on, and keeps marks and pins, if a part of its head or of its last change is lost or damaged", async () => {
+    const { redis, keys } = house;
+    for (const field of ["seq", "date", "hash", "rev", "revHash", "first", "slow"])
+      for (const damage of ["", "none", 'nan"', "-1", "9".repeat(20)]) {
+        const where = `${field} ${damage}`;
+        const roomId = await freshRoom();
+        const pinned = await mary.say(roomId, "pinned");
+        const said = await mary.say(roomId, "said");
+        const pin = { roomId, seq: pinned.seq, on: true };
+        unwrap(await mary.socket.emitWithAck("message.pin", pin));
+        unwrap(await joe.socket.emitWithAck("room.read", { roomId, seq: 1 }));
+        if (damage === "none") await redis.hdel(keys.meta(roomId), field);
+        else await redis.hset(keys.meta(roomId), field, damage);
+        expect(
+          (await page(joe, roomId)).messages.map(({ seq }) => seq),
+          where,
+        ).toEqual([1, 2]);
+        expect((await sync(joe, cursorOf(roomId, pinned))).messages, where).toMatchObject([{ seq: 2 }]);
+        const next = await joe.say(roomId, `next in ${roomId}`);
+        expect(next, where).toMatchObject({ seq: 3 });
+        expect((await mary.hears(next.message)).seq, where).toBe(3);
+        const target = { roomId, seq: said.seq, hash: said.hash };
+        unwrap(await mary.socket.emitWithAck("message.delete", target));
+        const listed = await joe.browser.get<Page>(`/api/rooms/${roomId}/messages?pinned=true`);
+        expect(
+          listed.body.messages.map(({ seq }) => seq),
+          where,
+        ).toEqual([1]);
+        expect(unwrap(await joe.socket.emitWithAck("room.read", { roomId, seq: 3 })), where).toEqual({
+          read: 3,
+        });
+      }
+  });
+
   it("is General also for somebody whose list is gone, and has its name if that is gone", async () => {
     const { redis, keys } = house;
     await redis.del(keys.userRooms(joe.user.id), keys.roomName("0"));

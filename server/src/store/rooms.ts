@@ -95,7 +95,7 @@ export class Rooms {
       read: (ids) => Promise.all(ids.map((id) => redis.get(keys.roomName(id)))),
       hidden: (ids) => Promise.all(ids.map((id) => this.#isHidden(id))),
     });
-    this.#read = defineScript(redis, "read.lua");
+    this.#read = defineScript(redis, ["head.lua", "read.lua"]);
     this.#replace = defineScript(redis, "replace.lua");
     this.#state = defineScript(redis, "state.lua", true);
   }

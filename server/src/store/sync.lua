@@ -1,4 +1,5 @@
--- The messages after a cursor, or a reset with its reason; for a replica also what changed since a rev. Needs rows.lua.
+-- The messages after a cursor, or a reset with its reason; for a replica also what changed since a rev. Needs head.lua
+-- and rows.lua.
 -- KEYS room, meta, records, changed, revs (one slot)
 -- ARGV 1 seq, 2 date, 3 hash or '', 4 most rows, 5 bytes after which no row is added,
 --      6 '1' to skip rows that are not ours, 7 rev and 8 its hash, if changes are asked for
@@ -9,13 +10,15 @@
 -- without a gap, up to the head unless there is more.
 -- Or {'theirs'}: rows of another program stand there, or the head is lost; the caller must adopt them first.
 local meta = redis.call('HMGET', KEYS[2], 'seq', 'date', 'hash', 'first', 'rev', 'revHash')
-local head, headDate, headHash = tonumber(meta[1] or '0'), meta[2] or '0', meta[3] or ''
+local head, date, headHash = headIn(meta[1], meta[2], meta[3])
+local headDate = string.format('%.0f', date)
+local first = numberIn(meta[4])
 local seq, most, size = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- Rows are read a few at a time, so that long ones are not read far beyond the limit.
 local SLICE = 16
 local REMEMBERED, CHANGES = 1000, 500
 
-local headRev, headRevHash = tonumber(meta[5] or '0'), meta[6] or ''
+local headRev, headRevHash = revisionIn(meta[5], meta[6])
 
 -- The present state of everything that changed since: once each.
 local function changes()
@@ -117,11 +120,11 @@ if seq > 0 and not (seq == head and ARGV[3] == headHash) then
   if seq > head then
     return reset('ahead')
   end
-  if meta[4] and seq < tonumber(meta[4]) then
+  if first and seq < first then
     return reset('trimmed')
   end
   if not known() then
-    return reset(#rowsOf(seq, tonumber(meta[4] or '1')) > 0 and 'rewound' or 'trimmed')
+    return reset(#rowsOf(seq, first or 1) > 0 and 'rewound' or 'trimmed')
   end
 end
 

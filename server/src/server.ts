@@ -132,7 +132,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       async () => {
         const rights = await checkRights(commands, config, keys);
         if (rights.length > 0) return rights;
-        await rooms.noteKinds();
+        await rooms.noteOlder();
         return [...(await checkState(commands, config, keys)), ...(await marks.check())];
       },
       found,
@@ -145,7 +145,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const rooms = new Rooms(commands, keys, members);
     const messages = new Log(commands, keys, config, schema, storing);
     await rooms.nameGeneral();
-    await rooms.noteKinds();
+    await rooms.noteOlder();
 
     const delivery: Delivery = new Delivery(config, metrics, security, log, (roomId) =>
       relay.release(roomId),

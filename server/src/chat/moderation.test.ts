@@ -1152,6 +1152,24 @@ describe("an owner who leaves", () => {
     expect(await redis.hget(keys.meta(room.id), "unowned")).toBeNull();
   });
 
+  it("gets none of those who come in if its records are lost, but if it was empty on a server of before", async () => {
+    const { redis, keys } = house;
+    const { id } = await owner.makes({ name: `lost records ${Math.random()}` });
+    await until(async () => Number(await redis.hget(keys.settings, "kinds")) >= Number(id));
+    await redis.del(keys.records(id));
+    unwrap(await join(stranger, id));
+    expect(await redis.hgetall(keys.records(id))).toEqual({ [stranger.user.id]: '{"role":"member"}' });
+    unwrap(await stranger.socket.emitWithAck("room.leave", { roomId: id }));
+
+    await redis.hset(keys.settings, "kinds", Number(id) - 1);
+    await redis.hdel(keys.meta(id), "unowned");
+    const later = await house.addReplica();
+    const visitor = await windowOf(member, later);
+    unwrap(await join(visitor, id));
+    expect(await redis.hgetall(keys.records(id))).toEqual({ [member.user.id]: '{"role":"owner"}' });
+    visitor.close();
+  });
+
   it("has made another one before they are gone, however they go", async () => {
     const { redis, keys } = house;
     const ways: ((one: Person, id: string) => Promise<unknown>)[] = [

@@ -231,20 +231,24 @@ export class Members {
           record === null ? undefined : { record: { ...record, role: "owner" } },
         );
       } else {
-        if (leaving !== undefined || isNoted) return;
-        // Whoever comes in now may not have seen the note yet: look once more.
+        if (isNoted) return;
+        // Before the owner goes too: nothing else tells an empty room from one that has lost its records.
         await this.#redis.hset(meta, "unowned", 1);
+        if (leaving !== undefined) return;
+        // Whoever comes in now may not have seen the note yet: look once more.
         isNoted = true;
       }
     }
     await this.#redis.hdel(meta, "unowned");
   }
 
-  /** Makes a new member the owner of a room that nobody owned. */
+  /**
+   * Makes a new member the owner of a room that nobody owned. Of a room whose records are lost nobody becomes one by
+   * coming in: an admin of the server says who is.
+   */
   async giveOwner(roomId: RoomId): Promise<void> {
     const unowned = await this.#redis.hget(this.#keys.meta(roomId), "unowned");
-    // Servers of earlier versions left no note, but nobody either.
-    if (unowned !== null || (await this.size(roomId)) === 1) await this.keepOwner(roomId);
+    if (unowned !== null) await this.keepOwner(roomId);
   }
 
   /** The owners of a room that are not disabled. */

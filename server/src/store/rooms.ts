@@ -76,7 +76,7 @@ export class Rooms {
   readonly #read: ReturnType<typeof defineScript>;
   readonly #replace: ReturnType<typeof defineScript>;
   readonly #state: ReturnType<typeof defineScript>;
-  /** Up to this id, as far as this server knows, every named room has a stored kind, or has lost it: see `noteKinds`. */
+  /** Up to this id, as far as this server knows, every named room has a stored kind, or has lost it: see `noteOlder`. */
   #noted = 0;
 
   constructor(redis: RedisClient, keys: Keys, members: Members) {
@@ -246,6 +246,13 @@ export class Rooms {
     return false;
   }
 
+  async #noteOne(id: RoomId): Promise<void> {
+    const meta = this.#keys.meta(id);
+    await this.#redis.hsetnx(meta, "kind", "open");
+    const isEmpty = (await this.#members.size(id)) === 0 && (await this.#making(id)) === null;
+    if (isEmpty) await this.#redis.hsetnx(meta, "unowned", 1);
+  }
+
   /** The room that has this name, in any case; null if none has. */
   async byName(name: string): Promise<RoomId | null> {
     const { roomByName } = this.#keys;
@@ -295,11 +302,12 @@ export class Rooms {
   }
 
   /**
-   * Stores the kind of the rooms of servers that stored none for an open room, each once: a room of theirs without a kind
-   * is open, and any other has lost it, and may have been an invite room. Call it at the start, and now and then.
+   * Stores what servers of before did not store of their rooms, each once: the kind of an open one, and that nobody is in
+   * it. Of any other room that is lost, which may have been an invite room, or somebody's. Call it at the start, and now
+   * and then.
    */
-  async noteKinds(): Promise<void> {
-    const { settings, totalRooms, roomName, meta } = this.#keys;
+  async noteOlder(): Promise<void> {
+    const { settings, totalRooms, roomName } = this.#keys;
     const [noted, last] = await Promise.all([
       unlessWrongType(this.#redis.hget(settings, "kinds"), undefined),
       unlessWrongType(this.#redis.get(totalRooms), null),
@@ -315,9 +323,7 @@ export class Rooms {
       const ids = Array.from({ length: count }, (_, index) => String(first + index));
       const made = await Promise.all(ids.map((id) => this.#redis.exists(roomName(id))));
       const rooms = ids.filter((_, index) => made[index] === 1);
-      await Promise.all(
-        rooms.map((id) => unlessWrongType(this.#redis.hsetnx(meta(id), "kind", "open"), null)),
-      );
+      await Promise.all(rooms.map((id) => unlessWrongType(this.#noteOne(id), undefined)));
     }
     await this.#redis.hset(settings, "kinds", total);
     this.#noted = total;

@@ -736,6 +736,33 @@ describe("the routes of admins", () => {
     for (const one of windows) one.close();
   });
 
+  it.each(["lost", "of a wrong type"])(
+    "are made again of the accounts' copies if the key of all of them is %s",
+    async (how) => {
+      const apart = await newServer(1);
+      try {
+        const { redis, keys } = apart;
+        const first = await person(apart.replicas[0]!, "first-owner");
+        const other = await person(apart.replicas[0]!, "other");
+        const give = (id: string, role: string) =>
+          first.browser.fetch("PATCH", `/api/admin/users/${id}`, { role });
+        await redis.del(keys.staff);
+        if (how !== "lost") await redis.rpush(keys.staff, how);
+        const leave = { password: "correct horse", messages: "keep" };
+        expect((await first.browser.fetch("DELETE", "/api/me", leave)).status).toBe(403);
+        expect((await give(other.user.id, "owner")).status).toBe(200);
+        expect(await redis.hgetall(keys.staff)).toEqual({
+          [first.user.id]: "owner",
+          [other.user.id]: "owner",
+        });
+        first.close();
+        other.close();
+      } finally {
+        await apart.close();
+      }
+    },
+  );
+
   it("change nothing for somebody who has lost their own role meanwhile", async () => {
     const staff = new Staff(house.redis, house.keys);
     const lost = { user: { id: "901" }, role: "admin" } as const;

@@ -1,7 +1,10 @@
+import { unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { SERVER_ROLES, type ServerRole, type UserId } from "../protocol.ts";
 import { createSetAccount, type SetAccount } from "./account.ts";
-import { defineScript, type RedisClient } from "./redis.ts";
+import { defineScript, overWrongType, type RedisClient } from "./redis.ts";
+
+const READ_AT_ONCE = 500;
 
 /** Who changes something, and the role by which they may. */
 export type ByRole = { user: { id: UserId }; role: ServerRole };
@@ -51,7 +54,25 @@ export class Staff {
 
   /** Whether nobody owns or administers the server. */
   async isEmpty(): Promise<boolean> {
-    return (await this.#redis.hlen(this.#keys.staff)) === 0;
+    const { staff } = this.#keys;
+    await overWrongType(this.#redis, staff, () => this.#redis.hlen(staff));
+    return (await this.#redis.hlen(staff)) === 0;
+  }
+
+  /** Makes the authority of the accounts' copies, if Redis has lost all of it: their owners would be so in name alone. */
+  async #putBack(): Promise<void> {
+    const { staff, totalUsers, user } = this.#keys;
+    const total = Number((await this.#redis.get(totalUsers)) ?? 0);
+    for (let first = 1; first <= total; first += READ_AT_ONCE) {
+      const count = Math.min(READ_AT_ONCE, total - first + 1);
+      const ids = Array.from({ length: count }, (_, index) => String(first + index));
+      const some = ids.map(async (id) => {
+        const read = this.#redis.hmget(user(id), "role", "disabled");
+        const [role, disabled] = await unlessWrongType(read, []);
+        if (roleOf(role) !== "user" && disabled === null) await this.#redis.hsetnx(staff, id, roleOf(role));
+      });
+      await Promise.all(some);
+    }
   }
 
   /** Takes a disabled or deleted account out; its `role` stays, for `restore`. */
@@ -66,6 +87,7 @@ export class Staff {
   }
 
   async #reserve(userId: UserId, role: ServerRole, by?: ByRole): Promise<Kept | null> {
+    if (await this.isEmpty()) await this.#putBack();
     const actor = by === undefined ? ["", ""] : [by.user.id, by.role];
     const reply = await this.#set([this.#keys.staff], [userId, role === "user" ? "" : role, ...actor]);
     return reply === 1 ? null : reply === 0 ? "last owner" : "lost role";

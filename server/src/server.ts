@@ -240,6 +240,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const sessions = await createSessions(config, commands, keys, log);
     const marks = new Marks({ redis: commands, keys, schema, settings, secret: sessions.secret });
     // From now on it knows whether there is an owner.
+    await settings.keep();
     await settings.hasLostOwner();
     const origins = createOrigins(config, security, log);
     const throttle = createThrottle(config, commands, keys, metrics);

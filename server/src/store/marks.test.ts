@@ -67,6 +67,27 @@ it("a server that never had an owner gives the first account its own, whether Re
   ann.close();
 });
 
+it("settings that Redis has lost count as before, and are put back", async () => {
+  house = await newServer(2, { REDIS_URL: own.url });
+  const { redis, keys } = house;
+  const [left] = both(house);
+  const ann = await person(left, "ann");
+  const set = { signup: "closed", words: ["darn"] };
+  expect((await ann.browser.fetch("PATCH", "/api/admin/settings", set)).status).toBe(200);
+  const stored = await redis.hgetall(keys.settings);
+  const later = await house.addReplica();
+  await redis.del(keys.settings);
+  for (const at of [left, later]) {
+    const eve = { username: "eve", password: "correct horse" };
+    expect((await new Browser(at).post("/api/users", eve)).status).toBe(403);
+  }
+  await until(
+    async () => Object.keys(await redis.hgetall(keys.settings)).length === Object.keys(stored).length,
+  );
+  expect(await redis.hgetall(keys.settings)).toEqual(stored);
+  ann.close();
+});
+
 it("a version that is newer than the running servers is a warning", async () => {
   house = await newServer(1, { REDIS_URL: own.url });
   const { redis, keys } = house;

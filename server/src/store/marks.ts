@@ -48,6 +48,7 @@ export class Marks {
         says: "Redis keeps another secret than this server signs cookies with: some servers refuse the log-ins of others",
         cure: "start all servers anew",
       });
+    await settings.keep();
     if (await settings.hasLostOwner()) this.#isLost = true;
     if (this.#isLost)
       found.push({

@@ -15,6 +15,8 @@ export class Settings {
   readonly #signUp: SignUpMode;
   readonly #serverId: string;
   #hadOwner = false;
+  /** All of them, as they were last read. */
+  #known: Record<string, string> = {};
   /** Kept, because every message is compared with them. */
   #words: { readAt: number; reading: Promise<string[]> } | undefined;
 
@@ -27,12 +29,34 @@ export class Settings {
 
   /** Who may sign up: what was set, or else what the environment says. Nobody, if nobody can tell what was set. */
   async signUp(): Promise<SignUpMode> {
-    const set = await unlessWrongType(this.#redis.hget(this.#keys.settings, "signup"), "closed");
-    return SIGN_UP_MODES.find((mode) => mode === set) ?? this.#signUp;
+    const read = this.#redis.hmget(this.#keys.settings, "signup", "owner");
+    const [stored = null, owner = null] = await unlessWrongType(read, ["", null]);
+    const set = stored ?? (owner === null ? this.#known["signup"] : undefined);
+    if (set === undefined) return this.#signUp;
+    return SIGN_UP_MODES.find((mode) => mode === set) ?? "closed";
+  }
+
+  /**
+   * Remembers the settings, or puts back those that this server knows, if Redis has lost them and not the accounts too.
+   * Call it at the start, and now and then.
+   */
+  async keep(): Promise<void> {
+    const { settings, user } = this.#keys;
+    const stored = await unlessWrongType(this.#redis.hgetall(settings), null);
+    if (stored === null || stored["owner"] !== undefined) {
+      this.#known = stored ?? this.#known;
+      return;
+    }
+    const { owner } = this.#known;
+    if (owner === undefined || (await this.#redis.exists(user(owner))) === 0) return;
+    await Promise.all(
+      Object.entries(this.#known).map(([field, value]) => this.#redis.hsetnx(settings, field, value)),
+    );
   }
 
   async setSignUp(mode: SignUpMode): Promise<void> {
     await this.#redis.hset(this.#keys.settings, "signup", mode);
+    await this.keep();
   }
 
   /** Words that no message may have. */
@@ -54,6 +78,7 @@ export class Settings {
   /** Sets the filtered words, and tells every replica. */
   async setWords(words: readonly string[]): Promise<void> {
     await this.#redis.hset(this.#keys.settings, "words", JSON.stringify(words));
+    await this.keep();
     const told = { serverId: this.#serverId, type: "settings", data: null };
     await this.#redis.publish(this.#keys.channel, JSON.stringify(told));
   }

@@ -132,6 +132,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       async () => {
         const rights = await checkRights(commands, config, keys);
         if (rights.length > 0) return rights;
+        await mendCounters(commands, keys, false);
         await rooms.noteOlder();
         return [...(await checkState(commands, config, keys)), ...(await marks.check())];
       },

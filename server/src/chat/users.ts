@@ -8,7 +8,7 @@ import type { Credentials, Farewell, ServerRole, User, UserId } from "../protoco
 import { defineScript, overWrongType, type RedisClient } from "../store/redis.ts";
 import { Hashing, type Asker } from "./hashing.ts";
 import { hashes } from "./hashThreads.ts";
-import { Ids, isUnused, pageOfIds, type Picked } from "../store/ids.ts";
+import { Ids, isUnused, lastId, pageOfIds, type Picked } from "../store/ids.ts";
 import { FIRST_ROOMS } from "../store/kinds.ts";
 import { Looks } from "../store/looks.ts";
 import { NameIndex, type NamesFound } from "../store/nameIndex.ts";
@@ -62,7 +62,7 @@ export class Users {
     this.#hashing = new Hashing(config.rateLimits);
     this.#ids = new Ids(redis, keys, "user");
     this.#index = new NameIndex({
-      last: async () => Number((await redis.get(keys.totalUsers)) ?? 0),
+      last: () => lastId(redis, keys, "user"),
       read: (ids) => Promise.all(ids.map((id) => this.#searchable(id))),
     });
     this.#looks = new Looks(redis, {
@@ -487,7 +487,7 @@ export class Users {
 
   /** How many ids were given. */
   async count(): Promise<number> {
-    return Number((await this.#redis.get(this.#keys.totalUsers)) ?? 0);
+    return lastId(this.#redis, this.#keys, "user");
   }
 
   /** The next `size` users with an id above `after`, ascending. Passes over ids that nobody got, and deleted users. */

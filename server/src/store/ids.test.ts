@@ -1,5 +1,5 @@
 import { afterEach, expect, it } from "vitest";
-import { both, person, replicas, type House } from "../testing.ts";
+import { both, person, replicas, until, type House } from "../testing.ts";
 
 let house: House;
 afterEach(() => house.close());
@@ -20,6 +20,31 @@ it.each([
   const ben = await person(replica, "Ben");
   expect(Number(ben.user.id)).toBe(Number(ann.user.id) + 1);
 });
+
+it.each(["many", "of a wrong type"])(
+  "a counter that is %s keeps nobody from coming, and the lists are whole again soon",
+  async (how) => {
+    house = await replicas(2);
+    const { redis, keys } = house;
+    const [left, right] = both(house);
+    const ann = await person(left, "Ann");
+    const room = await ann.makes({ name: "Ours" });
+    for (const counter of [keys.totalUsers, keys.totalRooms]) {
+      await redis.del(counter);
+      await (how === "many" ? redis.set(counter, how) : redis.rpush(counter, how));
+    }
+    const ben = await person(right, "Ben");
+    expect(Number(ben.user.id)).toBeGreaterThan(Number(ann.user.id));
+    const other = await ben.makes({ name: "Theirs" });
+    expect(Number(other.id)).toBeGreaterThan(Number(room.id));
+    await redis.del(keys.totalRooms);
+    await redis.rpush(keys.totalRooms, how);
+    await until(async () => {
+      const { status, body } = await ann.browser.get<{ id: string }[]>("/api/rooms/directory");
+      return status === 200 && body.map(({ id }) => id).join() === [room.id, other.id].join();
+    });
+  },
+);
 
 it("a start leaves a Redis as new that nobody has used", async () => {
   house = await replicas(2);

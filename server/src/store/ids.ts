@@ -1,3 +1,4 @@
+import { redisCode, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { primariesOf, type RedisClient } from "./redis.ts";
 
@@ -27,11 +28,23 @@ export class Ids {
   /** The next free id. `claim` takes one atomically, and answers false if anything with that id exists. */
   async claim(claim: (id: string) => Promise<boolean>): Promise<string> {
     for (;;) {
-      const id = await this.#redis.incr(counterOf(this.#keys, this.#kind));
+      const id = await this.#next();
       // The first id of all: either the database is new, or the counter was lost.
       const trusted = id > 1 || !(await this.#raise());
       if (trusted && (await claim(String(id)))) return String(id);
       if (trusted) await this.#raise();
+    }
+  }
+
+  /** Counts on; a counter that is no number is made anew. */
+  async #next(): Promise<number> {
+    const counter = counterOf(this.#keys, this.#kind);
+    try {
+      return await this.#redis.incr(counter);
+    } catch (error) {
+      if (!["ERR", "WRONGTYPE"].includes(redisCode(error) ?? "")) throw error;
+      await this.#raise();
+      return this.#redis.incr(counter);
     }
   }
 
@@ -56,20 +69,30 @@ const COUNT = /^\d{1,15}$/;
  */
 export async function mendCounters(redis: RedisClient, keys: Keys, all: boolean): Promise<void> {
   for (const kind of ["user", "room"] as const)
-    if (all || !COUNT.test((await redis.get(counterOf(keys, kind))) ?? "")) await raise(redis, keys, kind);
+    if (all || (await countIn(redis, counterOf(keys, kind))) === null) await raise(redis, keys, kind);
 }
 
 /** Raises a counter to the highest id in use; true if it was behind. */
 async function raise(redis: RedisClient, keys: Keys, kind: Kind): Promise<boolean> {
   const counter = counterOf(keys, kind);
   const highest = await highestId(redis, keys, kind);
-  const stored = (await redis.get(counter)) ?? "0";
-  const isCount = COUNT.test(stored);
+  const stored = await countIn(redis, counter);
   // INCR refuses anything else.
-  if (!isCount) await redis.del(counter);
-  const behind = highest - (isCount ? Number(stored) : 0);
+  if (stored === null) await redis.del(counter);
+  const behind = highest - (stored ?? 0);
   if (behind > 0) await redis.incrby(counter, behind);
   return behind > 0;
+}
+
+/** What a counter counts; null if it is lost, or no counter. */
+async function countIn(redis: RedisClient, counter: string): Promise<number | null> {
+  const stored = await unlessWrongType(redis.get(counter), null);
+  return COUNT.test(stored ?? "") ? Number(stored) : null;
+}
+
+/** The last id that was given, or 0; also if the counter is lost or damaged, which is mended soon. */
+export async function lastId(redis: RedisClient, keys: Keys, kind: Kind): Promise<number> {
+  return (await countIn(redis, counterOf(keys, kind))) ?? 0;
 }
 
 /** A page, and how many ids were looked at for it. */

@@ -3,7 +3,7 @@ import { ChatError } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type Ban, type RoomId, type UserId } from "../protocol.ts";
 import { BOUNDS } from "../limits.ts";
-import type { Picked } from "./ids.ts";
+import { lastId, type Picked } from "./ids.ts";
 import { FIRST_ROOMS, keepsRecords } from "./kinds.ts";
 import { announcementOf, channelsOf, parseRecord, type MemberRecord } from "./codec.ts";
 import { isRecord, parseJson } from "./json.ts";
@@ -450,7 +450,7 @@ export class Members {
 
   /** The ids that named rooms may have, ascending. */
   async *named(): AsyncGenerator<RoomId> {
-    const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);
+    const total = await lastId(this.#redis, this.#keys, "room");
     for (let id = 1; id <= total; id += 1) yield String(id);
   }
 

@@ -10,7 +10,7 @@ import {
   type RoomSettings,
   type UserId,
 } from "../protocol.ts";
-import { Ids, pageOfIds, type Picked } from "./ids.ts";
+import { Ids, lastId, pageOfIds, type Picked } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
 import { headOf, type MemberRecord } from "./codec.ts";
 import { Looks } from "./looks.ts";
@@ -84,7 +84,7 @@ export class Rooms {
     this.#keys = keys;
     this.#members = members;
     this.#ids = new Ids(redis, keys, "room");
-    const last = async () => Number((await redis.get(keys.totalRooms)) ?? 0);
+    const last = () => lastId(redis, keys, "room");
     this.#looks = new Looks(redis, {
       key: keys.roomLooks,
       last,
@@ -307,12 +307,11 @@ export class Rooms {
    * and then.
    */
   async noteOlder(): Promise<void> {
-    const { settings, totalRooms, roomName } = this.#keys;
-    const [noted, last] = await Promise.all([
+    const { settings, roomName } = this.#keys;
+    const [noted, total] = await Promise.all([
       unlessWrongType(this.#redis.hget(settings, "kinds"), undefined),
-      unlessWrongType(this.#redis.get(totalRooms), null),
+      lastId(this.#redis, this.#keys, "room"),
     ]);
-    const total = Number(last ?? 0);
     // Nobody can tell which rooms have lost theirs: none is opened.
     if (noted === undefined || Number.isNaN(Number(noted ?? 0))) this.#noted = Math.max(this.#noted, total);
     // Redis may have lost what this server knows.
@@ -477,7 +476,7 @@ export class Rooms {
 
   /** The next `size` named rooms with an id above `after`, ascending. */
   async directory(after: number, size: number, userId: UserId): Promise<Picked<ListedRoom>> {
-    const total = Number((await this.#redis.get(this.#keys.totalRooms)) ?? 0);
+    const total = await lastId(this.#redis, this.#keys, "room");
     return pageOfIds(after, total, size, (ids) => this.listed(ids, userId));
   }
 

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readConfig } from "../config.ts";
-import type { Changes, Message, Reply, RoomId, Room, SyncedRoom } from "../protocol.ts";
+import type { Changes, Message, Page, Reply, RoomId, Room, SyncedRoom } from "../protocol.ts";
 import type { Replica } from "../server.ts";
 import {
   both,
@@ -222,6 +222,16 @@ describe("a stored message", () => {
     expect(await house.redis.zrange(house.keys.pins(roomId), "0", "-1")).toContain(String(said.seq));
     expect(unwrap(await pin(mary, said, false)).pinned).toBeUndefined();
     expect(await house.redis.zrange(house.keys.pins(roomId), "0", "-1")).not.toContain(String(said.seq));
+  });
+
+  it("is listed among the pins again by pinning it again, if Redis has lost their list", async () => {
+    const said = await mary.say(roomId, "pin me twice");
+    unwrap(await pin(mary, said));
+    await house.redis.del(house.keys.pins(roomId));
+    unwrap(await pin(joe, said));
+    const { body } = await joe.browser.get<Page>(`/api/rooms/${roomId}/messages?pinned=true`);
+    expect(body.messages.map(({ seq }) => seq)).toEqual([said.seq]);
+    unwrap(await pin(joe, said, false));
   });
 
   it("is answered by its number, and its thread lists the answers", async () => {

@@ -1,6 +1,6 @@
 import { Cluster } from "ioredis";
 import type { Config } from "../config.ts";
-import { ChatError } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import {
@@ -325,9 +325,13 @@ export class Log {
       const before = parseRow(row);
       // The log may have lost the message that was edited, and given its number to another.
       if (done === String(before.date)) return String(row);
-      const after = await decide(before, record === null ? null : parseRecord(record));
-      if (after === null) return String(row);
-      const note = noteOf(before, after);
+      const decided = await decide(before, record === null ? null : parseRecord(record));
+      // Whoever pins it again puts it back into a list that has lost it.
+      const isUnlisted =
+        decided === null && before.pinned !== undefined && !(await this.#isPinned(roomId, seq));
+      if (decided === null && !isUnlisted) return String(row);
+      const after = decided ?? before;
+      const note = isUnlisted ? "pinned" : noteOf(before, after);
       const named = this.#toldOf(after);
       const unnamed = this.#toldOf(before).filter((key) => !named.includes(key));
       const reply = await this.#swap(
@@ -355,6 +359,11 @@ export class Log {
       if (outcome === "changed" && changed !== undefined) return changed;
     }
     throw new ChatError("unavailable", "Too many are changing this message. Try again.", 500);
+  }
+
+  async #isPinned(roomId: RoomId, seq: number): Promise<boolean> {
+    const score = this.#redis.zscore(this.#keys.pins(roomId), String(seq));
+    return (await unlessWrongType(score, "")) !== null;
   }
 
   /**

@@ -667,6 +667,27 @@ describe("an invite", () => {
     expect((await use(stranger, code)).body.code).toBe("not_found");
   });
 
+  it("lets nobody in, and hides no other, if somebody has damaged it", async () => {
+    const { redis, keys } = house;
+    for (const field of ["roomId", "by", "expires", "uses", "key"]) {
+      const { code } = (await make(owner, { uses: 1 })).body;
+      if (field !== "key") await redis.hset(keys.invite(code), field, "garbage");
+      else {
+        await redis.del(keys.invite(code));
+        await redis.rpush(keys.invite(code), "garbage");
+      }
+      const other = (await make(owner, { uses: 1 })).body;
+      const { status, body } = await owner.browser.get<Invite[]>(`/api/rooms/${room.id}/invites`);
+      expect([status, body.map((one) => one.code)], field).toEqual([
+        200,
+        expect.arrayContaining([other.code]),
+      ]);
+      if (field !== "key")
+        expect((await stranger.browser.post(`/api/invites/${code}`)).status, field).toBe(404);
+      expect(await redis.hexists(keys.records(room.id), stranger.user.id), field).toBe(0);
+    }
+  });
+
   it("ends when it is revoked, has expired, or its maker may invite no more", async () => {
     const revoked = (await make(moderator)).body.code;
     expect((await moderator.browser.fetch("DELETE", `/api/invites/${revoked}`)).status).toBe(204);

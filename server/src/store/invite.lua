@@ -19,11 +19,11 @@ elseif ARGV[2] == 'give back' then
 end
 local invite = redis.call('HMGET', KEYS[1], 'expires', 'uses', 'used')
 local time = redis.call('TIME')
-if invite[1] and tonumber(invite[1]) <= time[1] * 1000 + time[2] / 1000 then
+if (tonumber(invite[1] or '') or 0) <= time[1] * 1000 + time[2] / 1000 then
   return 0
 elseif used then
   return 2
-elseif invite[2] and tonumber(invite[3] or '0') >= tonumber(invite[2]) then
+elseif invite[2] and (tonumber(invite[3] or '') or 0) >= (tonumber(invite[2]) or 0) then
   return 0
 end
 redis.call('HSET', KEYS[1], user, '1')

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type Invite, type RoomId, type UserId } from "../protocol.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
@@ -50,7 +51,9 @@ export class Invites {
       this.#keys.invite(code),
       ...names,
     );
-    if (!isRoomId(roomId) || !by || Number(expires) <= Date.now()) return null;
+    // What is no number lets nobody in.
+    if (!isRoomId(roomId) || !by || !(Number(expires) > Date.now())) return null;
+    if (uses && Number.isNaN(Number(uses))) return null;
     return {
       code,
       roomId,
@@ -58,14 +61,14 @@ export class Invites {
       created: Number(created),
       expires: Number(expires),
       ...(uses && { uses: Number(uses) }),
-      used: Number(used),
+      used: Number(used) || 0,
     };
   }
 
   /** A room's invites, newest first. */
   async list(roomId: RoomId): Promise<StoredInvite[]> {
     const codes = await this.#redis.smembers(this.#keys.invites(roomId));
-    const found = await Promise.all(codes.map((code) => this.find(code)));
+    const found = await Promise.all(codes.map((code) => unlessWrongType(this.find(code), null)));
     const gone = codes.filter((_, index) => found[index] === null);
     if (gone.length > 0) await this.#redis.srem(this.#keys.invites(roomId), ...gone);
     return found.flatMap((one) => one ?? []).toSorted((one, other) => other.created - one.created);

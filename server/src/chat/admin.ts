@@ -1,4 +1,4 @@
-import { ChatError } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import {
   SERVER_ROLES,
   type Account,
@@ -79,7 +79,7 @@ export class Admin {
       if (after === undefined || Number(id) > Number(after)) ids.push(id);
     const found: ManagedRoom[] = [];
     for (let start = 0; found.length < size && start < ids.length; start += size) {
-      const some = ids.slice(start, start + size).map((id) => this.#managed(by, id));
+      const some = ids.slice(start, start + size).map((id) => unlessWrongType(this.#managed(by, id), []));
       found.push(...(await Promise.all(some)).flat());
     }
     return found.slice(0, size);
@@ -212,7 +212,9 @@ export class Admin {
     let said = 0;
     for (let start = 0; start < rooms.length; start += COUNTED_AT_ONCE) {
       const some = await Promise.all(
-        rooms.slice(start, start + COUNTED_AT_ONCE).map((id) => messages.position(id)),
+        rooms
+          .slice(start, start + COUNTED_AT_ONCE)
+          .map((id) => unlessWrongType(messages.position(id), { seq: 0 })),
       );
       for (const { seq } of some) said += seq;
     }

@@ -1,7 +1,7 @@
 import { hash as digest } from "node:crypto";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import pLimit from "p-limit";
-import { ChatError } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Hits, Message, MessageFile, RoomId, UserId } from "../protocol.ts";
 import { fold } from "../search.ts";
@@ -24,6 +24,7 @@ type Written = Pick<Message, "message"> & {
 /** A room, the date below which its messages are still to be read, and how many to read next. */
 type Place = { roomId: RoomId; below: number; size: number };
 
+const NOTHING = { messages: [], bytes: 0, reached: undefined };
 /** How long messages are compared before others get a turn. */
 const COMPARE_MS = 1;
 
@@ -58,7 +59,10 @@ export async function findMessages(
     if (!(await turn())) break;
     const next = places.filter(({ below }) => below === frontier).slice(0, BOUNDS.findAtOnce.value);
     const slices = await Promise.all(
-      next.map(({ roomId, size }) => log.slice(roomId, { before: frontier, after, size })),
+      // A room that somebody has damaged ends there, and keeps nobody from all others.
+      next.map(({ roomId, size }) =>
+        unlessWrongType(log.slice(roomId, { before: frontier, after, size }), NOTHING),
+      ),
     );
     for (const [index, place] of next.entries()) {
       const { messages, bytes, reached } = slices[index]!;
@@ -82,7 +86,9 @@ async function placesOf(
 ): Promise<Place[]> {
   const size = Math.max(5, Math.min(50, Math.floor(2_000 / roomIds.length)));
   const some = pLimit(BOUNDS.lookupsAtOnce.value);
-  const heads = await some.map(roomIds, (roomId) => log.position(roomId));
+  const heads = await some.map(roomIds, (roomId) =>
+    unlessWrongType(log.position(roomId), { seq: 0, date: 0 }),
+  );
   return heads.map(({ seq, date }, index) => ({
     roomId: roomIds[index]!,
     // A log without a head may be another program's.

@@ -1,4 +1,4 @@
-import { ChatError } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import { mentionsIn, namesIn, namesRoom, parseText, ROOM_NAME } from "../markdown.ts";
 import type { Metrics } from "../metrics.ts";
@@ -280,9 +280,10 @@ export class ChatMessages {
         const since = await this.#rooms.calledSince(roomId, user.id);
         const rest: Rest = { roomId, since, seqs: [], next: undefined };
         await read(rest, before === undefined ? {} : { before });
-        return advance(rest);
+        return [await advance(rest)];
       });
-      rests.push(...(await Promise.all(some)));
+      // A room that somebody has damaged keeps nobody from all others.
+      rests.push(...(await Promise.all(some.map((rest) => unlessWrongType(rest, [])))).flat());
     }
     const messages: Json[] = [];
     const shown = new Set<RoomId>();

@@ -1,4 +1,4 @@
-import { ChatError } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import { type AuditEntry, type NewReport, type Report, type RoomId, type User } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
@@ -99,7 +99,9 @@ export class ChatReports {
       const most = Math.min(BOUNDS.messagesAtOnce.value, size - found.length);
       const some = places.slice(looked, looked + most);
       looked += some.length;
-      found.push(...(await Promise.all(some.map((place) => this.#described(place)))).flat());
+      // A room that somebody has damaged keeps nobody from the reports of all others.
+      const described = some.map((place) => unlessWrongType(this.#described(place), []));
+      found.push(...(await Promise.all(described)).flat());
     }
     return { found, looked };
   }

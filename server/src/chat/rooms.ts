@@ -1,5 +1,5 @@
 import pLimit from "p-limit";
-import { ChatError, redisCode } from "../errors.ts";
+import { ChatError, redisCode, unlessWrongType } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import {
   isRoomId,
@@ -90,7 +90,7 @@ export class ChatRooms {
   /** Which of these rooms the user is in, by the rooms' own records. */
   async areTheirs(userId: UserId, roomIds: RoomId[]): Promise<RoomId[]> {
     const some = pLimit(BOUNDS.lookupsAtOnce.value);
-    const inside = await some.map(roomIds, (id) => this.#members.has(id, userId));
+    const inside = await some.map(roomIds, (id) => unlessWrongType(this.#members.has(id, userId), false));
     return roomIds.filter((_, index) => inside[index]);
   }
 

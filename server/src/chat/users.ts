@@ -69,7 +69,8 @@ export class Users {
       key: keys.userLooks,
       last: () => this.count(),
       namesOf: async (id) => {
-        const names = await redis.hmget(keys.user(id), "username", "displayName");
+        const read = redis.hmget(keys.user(id), "username", "displayName");
+        const names: (string | null)[] = await unlessWrongType(read, []);
         return names.filter((name) => name !== null);
       },
     });
@@ -517,9 +518,10 @@ export class Users {
     const fresh = this.#freshOf(id);
     if (fresh) return fresh;
     const forgotten = this.#forgotten;
-    const { shown } = await this.#read(id);
-    if (shown) this.#remember(shown, forgotten);
-    return shown;
+    // An account that somebody has damaged keeps nobody from all others.
+    const read = await unlessWrongType(this.#read(id), undefined);
+    if (read?.shown) this.#remember(read.shown, forgotten);
+    return read?.shown;
   }
 
   #freshOf(id: UserId): User | undefined {
@@ -556,7 +558,7 @@ export class Users {
 
   /** What a search looks at: both names. */
   async #searchable(id: UserId): Promise<string | null> {
-    const { shown } = await this.#read(id);
+    const shown = (await unlessWrongType(this.#read(id), undefined))?.shown;
     if (shown === undefined || shown.deleted) return null;
     return shown.displayName === undefined ? shown.username : `${shown.username} ${shown.displayName}`;
   }

@@ -952,6 +952,51 @@ describe("a key that somebody has damaged", () => {
       }
   });
 
+  it("of a room or an account leaves all others in lists, searches, mentions and reports", async () => {
+    const apart = await newServer(2);
+    try {
+      const { redis, keys } = apart;
+      const [left, right] = both(apart);
+      const owner = await person(left, "first-owner");
+      const guest = await person(right, "guest");
+      const kept = await owner.makes({ name: "Kept" });
+      unwrap(await guest.socket.emitWithAck("room.join", { roomId: kept.id }));
+      const { seq } = await owner.say(kept.id, "@guest the needle");
+      await guest.browser.post("/api/reports", { roomId: kept.id, seq });
+      const damages = [keys.roomName, keys.meta, keys.records, keys.room, keys.roomMentions, keys.reports];
+      for (const damaged of damages) {
+        const { id } = await owner.makes({ name: `Damaged ${damages.indexOf(damaged)}` });
+        unwrap(await guest.socket.emitWithAck("room.join", { roomId: id }));
+        const said = await owner.say(id, "@guest the needle");
+        await guest.browser.post("/api/reports", { roomId: id, seq: said.seq });
+        await redis.del(damaged(id));
+        await redis.rpush(damaged(id), "of a wrong type");
+      }
+      await redis.rpush(keys.user("9"), "of a wrong type");
+      await redis.set(keys.totalUsers, 9);
+      const numbers = async (who: Person, path: string): Promise<unknown> => {
+        const { status, body } = await who.browser.get(`/api/${path}`);
+        return status === 200 ? JSON.stringify(body) : `${path} ${status}`;
+      };
+      const room = expect.stringContaining(`"${kept.id}"`);
+      const word = expect.stringContaining("the needle");
+      expect(await numbers(guest, "rooms")).toEqual(room);
+      expect(await numbers(guest, "rooms/directory")).toEqual(room);
+      expect(await numbers(guest, "rooms/directory?q=kept")).toEqual(room);
+      expect(await numbers(guest, "search?q=needle")).toEqual(word);
+      expect(await numbers(guest, "mentions")).toEqual(word);
+      expect(await numbers(guest, "users")).toEqual(expect.stringContaining("first-owner"));
+      expect(await numbers(guest, "users?q=owner")).toEqual(expect.stringContaining("first-owner"));
+      expect(await numbers(owner, "admin/rooms")).toEqual(room);
+      expect(await numbers(owner, "admin/stats")).toEqual(expect.stringContaining("messages"));
+      expect(await numbers(owner, "admin/reports")).toEqual(word);
+      owner.close();
+      guest.close();
+    } finally {
+      await apart.close();
+    }
+  });
+
   it("costs what it holds, and no more", async () => {
     const apart = await newServer(2);
     try {

@@ -88,11 +88,11 @@ export class Rooms {
     this.#looks = new Looks(redis, {
       key: keys.roomLooks,
       last,
-      namesOf: async (id) => [(await this.#nameHeld(id)) ?? []].flat(),
+      namesOf: async (id) => [(await unlessWrongType(this.#nameHeld(id), null)) ?? []].flat(),
     });
     this.#index = new NameIndex({
       last,
-      read: (ids) => Promise.all(ids.map((id) => redis.get(keys.roomName(id)))),
+      read: (ids) => Promise.all(ids.map((id) => unlessWrongType(redis.get(keys.roomName(id)), null))),
       hidden: (ids) => Promise.all(ids.map((id) => this.#isHidden(id))),
     });
     this.#read = defineScript(redis, ["head.lua", "read.lua"]);
@@ -498,21 +498,20 @@ export class Rooms {
 
   /** What the directory tells this user about those of these ids that are named rooms. */
   async listed(ids: readonly RoomId[], userId: UserId): Promise<ListedRoom[]> {
-    const keys = this.#keys;
-    const rooms = await Promise.all(
-      ids.map(async (id) => {
-        const [name, isHidden, making, members, joined] = await Promise.all([
-          this.#redis.get(keys.roomName(id)),
-          this.#isHidden(id),
-          this.#making(id),
-          this.#members.size(id),
-          this.#members.has(id, userId),
-        ]);
-        if (name === null || (isHidden && !joined) || (making !== null && members === 0)) return [];
-        return [{ id, kind: isHidden ? "invite" : "open", name, members, joined } as const];
-      }),
-    );
-    return rooms.flat();
+    // A room that somebody has damaged keeps nobody from all others.
+    return (await Promise.all(ids.map((id) => unlessWrongType(this.#listed(id, userId), [])))).flat();
+  }
+
+  async #listed(id: RoomId, userId: UserId): Promise<ListedRoom[]> {
+    const [name, isHidden, making, members, joined] = await Promise.all([
+      this.#redis.get(this.#keys.roomName(id)),
+      this.#isHidden(id),
+      this.#making(id),
+      this.#members.size(id),
+      this.#members.has(id, userId),
+    ]);
+    if (name === null || (isHidden && !joined) || (making !== null && members === 0)) return [];
+    return [{ id, kind: isHidden ? "invite" : "open", name, members, joined }];
   }
 }
 

@@ -117,7 +117,13 @@ export const RATES = {
     counted: "here",
     why: "messages and edits with `@room`: each may ring at everybody's",
   },
-  event: { points: 200, seconds: 10, of: "a user", counted: "here", why: "events that are no message" },
+  event: {
+    points: 200,
+    seconds: 10,
+    of: "a user",
+    counted: "here",
+    why: "events that are no message, and choices for a room: all windows of the user hear of each",
+  },
   refused: {
     points: 100,
     seconds: 10,

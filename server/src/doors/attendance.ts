@@ -19,6 +19,7 @@ export class Attendance {
   readonly #parts: AttendanceParts;
   readonly #chat: Chat;
   readonly #telling = new SharedRuns<void>();
+  readonly #showing = new SharedRuns<void>();
   /** By user and room, which ways a read mark has moved that is not told yet. */
   readonly #moved = new Map<string, { up: boolean; down: boolean }>();
 
@@ -109,11 +110,15 @@ export class Attendance {
     });
   }
 
-  /** Lets the connections of users who came in hear a room, and shows it to them. */
+  /**
+   * Lets the connections of users who came in hear a room, and shows it to them, as it is by now. One at a time, and
+   * those who ask meanwhile share the next: orders of other replicas come past every limit of this one.
+   */
   async showRoom(userIds: UserId[], id: RoomId): Promise<void> {
     for (const userId of userIds) {
+      if (this.#parts.delivery.countOf(userId) === 0) continue;
       try {
-        await this.#showRoomTo(userId, id);
+        await this.#showing.run(`${userId} ${id}`, () => this.#showRoomTo(userId, id));
       } catch (error) {
         // They were removed meanwhile, which keeps nothing else from being shown.
         if (!(error instanceof ChatError && error.code === "not_found")) throw error;
@@ -125,7 +130,8 @@ export class Attendance {
     const { delivery } = this.#parts;
     const here = [...delivery.connections(userId)];
     if (here.length === 0) return;
-    if ((await this.#chat.rooms.kindOf(id)) === "direct") return this.#showPrivateRoom(here, id);
+    const isNews = here.some((connection) => !connection.data.rooms.has(id));
+    if (isNews && (await this.#chat.rooms.kindOf(id)) === "direct") return this.#showPrivateRoom(here, id);
     await Promise.all(here.map((connection) => this.attach(connection, [id])));
     const described = await this.#chat.rooms.describe(id, userId);
     // Whoever was removed meanwhile was told so already.

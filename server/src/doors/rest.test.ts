@@ -666,6 +666,27 @@ it("a user can create a limited number of rooms a day over all replicas, and a r
   }
 });
 
+it("a user's choices for their rooms are counted with their events, by each replica", async () => {
+  const rate: { points: number } = RATES.event;
+  const { points } = rate;
+  rate.points = 10;
+  const apart = await replicas(1, { RATE_LIMITS: "on" }).finally(() => (rate.points = points));
+  try {
+    const [replica] = apart.replicas as [Replica];
+    const [ann, bob] = [await person(replica), await person(replica)];
+    const choose = async ({ browser }: Person, what: string, choice: object) =>
+      (await browser.fetch("PUT", `/api/rooms/0/${what}`, choice)).status;
+    for (const who of [ann, bob])
+      for (let count = 0; count < 10; count += 1)
+        expect([200, 429]).toContain(await choose(who, "view", { favourite: count % 2 === 0 }));
+    expect(await choose(ann, "view", { folded: true })).toBe(429);
+    expect(await choose(bob, "notifications", { level: "all" })).toBe(429);
+    expect((await ann.browser.get("/api/rooms")).status).toBe(200);
+  } finally {
+    await apart.close();
+  }
+});
+
 describe("readers and writers", () => {
   const statuses = async (replica: Replica, cookie: string) => {
     const [page, me, write] = await Promise.all([
@@ -1240,6 +1261,31 @@ describe("a favourite room", () => {
     unwrap(await mary.socket.emitWithAck("room.leave", { roomId: id }));
     unwrap(await mary.socket.emitWithAck("room.join", { roomId: id }));
     expect(await listed()).toBeUndefined();
+    other.close();
+  });
+});
+
+describe("a choice for a direct room that is made again and again", () => {
+  it("is told by another replica a few times, as it is in the end, and no message is read for it", async () => {
+    const [ann, bob] = [await person(left), await person(right)];
+    const { id } = (await ann.browser.post<Room>("/api/rooms/private", { userId: bob.user.id })).body;
+    await bob.say(id, "hello");
+    await ann.hears("hello");
+    const other = await windowOf(ann, right);
+    const put = (favourite: boolean) =>
+      ann.browser.fetch<Room>("PUT", `/api/rooms/${id}/view`, { favourite });
+    const told: (true | undefined)[] = [];
+    other.socket.on("show.room", ({ favourite }) => void told.push(favourite));
+    const commands = await commandsDuring(async () => {
+      const choices = Array.from({ length: 200 }, (_, index) => put(index % 2 === 0));
+      expect((await Promise.all(choices)).map(({ status }) => status)).toEqual(choices.map(() => 200));
+      await put(true);
+      await until(() => told.at(-1) === true);
+    });
+    expect(told.length).toBeLessThan(100);
+    expect(
+      commands.filter((words) => words.includes(house.keys.room(id)) && words.includes("newest")),
+    ).toEqual([]);
     other.close();
   });
 });

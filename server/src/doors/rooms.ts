@@ -304,6 +304,7 @@ export function roomRoutes(parts: Parts): Router {
   router.put("/rooms/:id/notifications", async (request, response) => {
     const user = demandUser(response);
     const { level } = notifications.parse(request.body);
+    await throttle.take("event", user.id);
     response.json(await chat.rooms.setNotify(user, demandRoomId(request.params.id), level));
   });
   // -> `{people}`: how many a message with `@room` reaches, myself too
@@ -320,6 +321,7 @@ export function roomRoutes(parts: Parts): Router {
   router.put("/rooms/:id/view", async (request, response) => {
     const user = demandUser(response);
     const view = roomView.parse(request.body);
+    await throttle.take("event", user.id);
     response.json(await chat.rooms.setView(user, demandRoomId(request.params.id), view));
   });
   return router;

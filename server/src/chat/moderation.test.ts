@@ -144,6 +144,17 @@ describe("roles in a room", () => {
     expect(await members(owner)).toEqual(["owen owner", "mora moderator", "mel member"]);
   });
 
+  it("are refused, and given, without a look at all members, however many there are", async () => {
+    const commands = await commandsDuring(async () => {
+      await expect(put(member, moderator, { role: "member" })).rejects.toThrow("forbidden");
+      await expect(put(moderator, owner, { role: "member" })).rejects.toThrow("forbidden");
+      await put(owner, member, { role: "moderator" });
+      await put(owner, member, { role: "member" });
+    });
+    const records = house.keys.records(room.id);
+    expect(commands.filter(([command, key]) => command === "hgetall" && key === records)).toEqual([]);
+  });
+
   it("leave a room its last owner, who can make another and step back", async () => {
     await expect(put(owner, owner, { role: "member" })).rejects.toThrow("forbidden");
     await put(owner, moderator, { role: "owner" });

@@ -92,10 +92,13 @@ export class Moderation {
       if (target.deleted) throw unknownUser();
       await this.#rooms.demandPlace(targetId);
     }
-    if (role !== undefined && role !== "owner") await this.#demandOtherOwner(roomId, targetId);
     // The record may change until it is stored: then this is decided anew.
     const about = { isAdded, isOwn: user.id === targetId, server };
-    this.#decide(situation, about, patch, await this.#members.record(roomId, targetId));
+    const present = await this.#members.record(roomId, targetId);
+    this.#decide(situation, about, patch, present);
+    // Reads all members of the room, which nobody may ask for who has no right.
+    if (present?.role === "owner" && role !== undefined && role !== "owner")
+      await this.#demandOtherOwner(roomId, targetId);
     await begin();
     const { before, after } = await this.#members.change(
       roomId,

@@ -37,11 +37,6 @@ export class Moderation {
     this.#audit = audit;
   }
 
-  /** How many records a room has, whoever asks. */
-  count(roomId: RoomId): Promise<number> {
-    return this.#members.size(roomId);
-  }
-
   /** A page of a room's members, with an id above `after`, ascending. Throws `not_found`. */
   async list(user: User, roomId: RoomId, after: number, size: number): Promise<Picked<Member>> {
     const { kind } = await this.#rooms.demand(user, roomId, "members");
@@ -161,12 +156,18 @@ export class Moderation {
     );
   }
 
+  /** How many bans a room has, those that have ended too. Throws as `bans` does. */
+  async countBans(user: User, roomId: RoomId): Promise<number> {
+    await this.#rooms.demand(user, roomId, "ban");
+    return this.#members.countBans(roomId);
+  }
+
   async bans(user: User, roomId: RoomId): Promise<Ban[]> {
     await this.#rooms.demand(user, roomId, "ban");
-    const bans = await this.#members.bans(roomId);
-    const names = await this.#users.find(bans.map(({ id }) => id));
+    const bans = new Map((await this.#members.bans(roomId)).map((ban) => [ban.id, ban]));
+    const names = await this.#users.find([...bans.keys()]);
     return names.flatMap((one) => {
-      const ban = bans.find(({ id }) => id === one.id);
+      const ban = bans.get(one.id);
       return ban ? [{ ...one, ...ban }] : [];
     });
   }

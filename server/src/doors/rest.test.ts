@@ -1480,6 +1480,13 @@ describe("a list", () => {
       const hundred = Array.from({ length: 100 }, (_, count) => 100 + count).join(",");
       expect(await answered(`/api/users?ids=${hundred}`)).toBeLessThanOrEqual(200);
       expect(await answered(`/api/rooms/${room.id}/bans`)).toBeLessThan(5);
+      const many = Array.from({ length: 4_000 }, (_, id) => [String(5_000 + id), "{}"]).flat();
+      await redis.hset(keys.bans(room.id), ...many);
+      // More than anybody may have read: refused before it is.
+      const refused = await commandsDuring(async () =>
+        expect(await answered(`/api/rooms/${room.id}/bans`)).toBe(0),
+      );
+      expect(refused.filter(([command]) => command === "hgetall").flat()).not.toContain(keys.bans(room.id));
       expect(await answered(`/api/rooms/${room.id}/members?size=1`)).toBeLessThan(200);
       expect(await answered(`/api/rooms/${room.id}/audience`)).toBeLessThan(200);
       owner.close();

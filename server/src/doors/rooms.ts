@@ -24,7 +24,7 @@ import {
 import type { StoredInvite } from "../store/invites.ts";
 import { listJson } from "../store/json.ts";
 import { REPORT_CURSOR } from "../store/reports.ts";
-import { kbOf, listQuery, listed, search, sendJson, turnOf } from "./answers.ts";
+import { inTurns, kbOf, listQuery, listed, search, sendJson, turnOf } from "./answers.ts";
 import { demandRoomId, demandUserId, pageSize, roomName, userId, writtenText } from "./fields.ts";
 import { demandUser } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
@@ -195,10 +195,14 @@ export function roomRoutes(parts: Parts): Router {
   // -> who may not come back: `[{id,username,by,at,until?}]`
   router.get("/rooms/:id/bans", async (request, response) => {
     const user = demandUser(response);
+    const roomId = demandRoomId(request.params.id);
+    // Each takes a command, for a name.
+    const most = 1 + Math.ceil((await chat.moderation.countBans(user, roomId)) / 2);
     await listed(parts, user, {
-      read: () => chat.moderation.bans(user, demandRoomId(request.params.id)),
-      kb: ({ length }) => 1 + length / 2,
-      answer: (bans) => response.json(bans),
+      most,
+      read: async () => listJson("[", await inTurns(await chat.moderation.bans(user, roomId)), "]"),
+      kb: () => most,
+      answer: (json) => sendJson(response, json),
     });
   });
   // {until?} -> 204, removed and kept out, for ever or until a moment in ms

@@ -270,6 +270,11 @@ export class Members {
     });
   }
 
+  /** Those that have ended too. */
+  countBans(roomId: RoomId): Promise<number> {
+    return this.#redis.hlen(this.#keys.bans(roomId));
+  }
+
   /** Throws `forbidden` for a banned user, as joining does. */
   async demandUnbanned(roomId: RoomId, userId: UserId): Promise<void> {
     const stored = await this.#redis.hget(this.#keys.bans(roomId), userId);

@@ -344,6 +344,8 @@ describe("who loses the right between its check and the change", () => {
       expect(await ban(owner, stranger)).toBe("done");
       const { body: invite } = await owner.browser.post<Invite>(`/api/rooms/${room.id}/invites`);
       const { seq } = await member.say(room.id, "stays");
+      const report = `/api/reports/${room.id}/${seq}`;
+      await member.browser.post("/api/reports", { roomId: room.id, seq });
       const state = async () =>
         JSON.stringify([
           await redis.hmget(meta(room.id), "topic", "slow", "archived", "kind"),
@@ -352,6 +354,7 @@ describe("who loses the right between its check and the change", () => {
           await redis.hkeys(bans(room.id)),
           await redis.hget(records(room.id), member.user.id),
           await redis.zcard(keys.deleted(room.id)),
+          await redis.hgetall(keys.reports(room.id)),
         ]);
       const before = await state();
       const changes: [string, () => Promise<string>][] = [
@@ -368,6 +371,13 @@ describe("who loses the right between its check and the change", () => {
           async () => {
             const reply = await act(slow, "message.delete", { roomId: room.id, seq });
             return reply.ok ? "done" : reply.error.code;
+          },
+        ],
+        [
+          "a report looked at",
+          async () => {
+            const { status, body } = await slow.browser.post<Failure>(report, { state: "done" });
+            return status === 204 ? "done" : body.code;
           },
         ],
         [

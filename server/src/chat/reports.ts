@@ -54,9 +54,12 @@ export class ChatReports {
 
   /** Says that a report was looked at, or does nothing if somebody has. Throws `not_found`, `forbidden`. */
   async close(user: User, roomId: RoomId, seq: number): Promise<void> {
-    const { role } = await this.#users.accountOf(user.id);
+    const demandRight = async () => {
+      const { role, disabled } = await this.#users.accountOf(user.id);
+      if (role === "user" || disabled) await this.#rooms.demand(user, roomId, "review");
+    };
     // Before the report is read: who has no right must not learn which messages were reported.
-    if (role === "user") await this.#rooms.demand(user, roomId, "review");
+    await demandRight();
     const report = await this.#reports.find(roomId, seq);
     if (report === null) throw new ChatError("not_found", "There is no such report.");
     // Whoever closed it may not have come to the end.
@@ -64,6 +67,8 @@ export class ChatReports {
     const note = { by: user.id, what: "review", roomId: report.roomId, seq: report.seq };
     await this.#audit.noted(note, async (begin) => {
       await begin();
+      // The right may be lost by now.
+      await demandRight();
       await this.#reports.close(report);
     });
   }

@@ -6,6 +6,7 @@ import { noReset } from "../chat/users.ts";
 import { isWord } from "../chat/words.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
+import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import {
   FAREWELLS,
@@ -96,7 +97,13 @@ export function accountRoutes({ config, chat, identity, sessions, throttle, load
   // -> my sessions: `[{id,current,created,seen,address?,device?}]`, the newest log-in first
   router.get("/me/sessions", async (_request, response) => {
     const { user, sid } = demandActor(response);
-    response.json(await accounts.sessionsOf(user.id, sid));
+    await listed({ throttle, load }, user, {
+      read: () => accounts.sessionsOf(user.id, sid),
+      // A session takes two commands.
+      kb: ({ length }) => 1 + length,
+      most: BOUNDS.sessionsOfUser.value,
+      answer: (own) => response.json(own),
+    });
   });
   // -> 204; ends all my other sessions
   router.delete("/me/sessions", async (request, response) => {

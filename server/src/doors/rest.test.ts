@@ -1477,6 +1477,14 @@ describe("a list", () => {
       };
       expect(await answered("/api/rooms/directory?after=99&size=1")).toBeLessThan(2);
       expect(await answered("/api/users/online")).toBeLessThan(20);
+      const nobody = await person(replica);
+      const theirs = Array.from({ length: 49 }, (_, count) => `session${count}`);
+      await redis.zadd(keys.userSessions(nobody.user.id), ...theirs.flatMap((sid) => [1, sid]));
+      for (const sid of theirs) await redis.set(keys.session(sid), "{}");
+      const listed = Array.from({ length: 60 }, () => nobody.browser.get("/api/me/sessions"));
+      const statuses = (await Promise.all(listed)).map(({ status }) => status);
+      expect(new Set(statuses)).toEqual(new Set([200, 429]));
+      nobody.close();
       const hundred = Array.from({ length: 100 }, (_, count) => 100 + count).join(",");
       expect(await answered(`/api/users?ids=${hundred}`)).toBeLessThanOrEqual(200);
       expect(await answered(`/api/rooms/${room.id}/bans`)).toBeLessThan(5);

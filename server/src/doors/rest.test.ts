@@ -860,6 +860,15 @@ describe("a request that cannot be understood", () => {
     }
   });
 
+  it("is answered 400 as JSON if its address has no path that can be read", async () => {
+    for (const path of ["http://[/api/me", "http://[/", "http://[/api/rooms/0/messages"])
+      for (const method of ["GET", "POST"]) {
+        const { status, headers, text } = await raw(left, path, {}, { method });
+        expect([status, JSON.parse(text)], path).toEqual([400, expect.objectContaining({ code: "invalid" })]);
+        expect(headers, path).toContain("referrer-policy");
+      }
+  });
+
   it("is answered 401 without a session on every route that needs one", async () => {
     for (const path of [
       "/me",

@@ -209,17 +209,25 @@ type Asked = IncomingMessage & { route?: { path: string } };
  */
 const PAGE = /^\/api\/rooms\/(\d+(?:(?::|%3A)\d+)?)\/messages(?:\?([!"$-~]*))?$/;
 
+/** Express' application; it calls `next` for what it does not answer. */
+type App = (request: IncomingMessage, response: ServerResponse, next: (error?: unknown) => void) => void;
+
 /**
  * Runs before Express. Requests of the API are let in here, before Express costs anything. Pages of messages are the
  * read that comes by the thousand, and Express costs several times as much as the page: plain `GET`s with a session
  * bypass it. `app` gets all others; its own route for pages gives the same answer, byte by byte.
  */
-function comeIn(parts: Door, proxies: Proxies, app: RequestListener): RequestListener {
+function comeIn(parts: Door, proxies: Proxies, app: App): RequestListener {
   const { identity, metrics, security, headers } = parts;
   const apiHeaders = new Map([...headers, NEVER_KEPT]);
   const pageHeaders = [...apiHeaders, ["Content-Type", JSON_TYPE]].flat();
   const fail = (error: unknown, request: Asked, response: ServerResponse) =>
     refuse(error, request, response, parts);
+  // Express answers by itself, in its own words, what has no path that it can read.
+  const pass = (request: Asked, response: ServerResponse): void =>
+    app(request, response, (error?: unknown) =>
+      fail(error ?? new ChatError("invalid", "The request cannot be read."), request, response),
+    );
   const answer = async (
     request: Asked,
     response: ServerResponse,
@@ -227,7 +235,7 @@ function comeIn(parts: Door, proxies: Proxies, app: RequestListener): RequestLis
     query: string,
   ): Promise<void> => {
     const shown = await identity.shown(request, "request");
-    if (!shown) return app(request, response);
+    if (!shown) return pass(request, response);
     request.route = { path: PAGE_ROUTE };
     try {
       // Both run at once; a page read for an account that is gone is discarded.
@@ -237,7 +245,7 @@ function comeIn(parts: Door, proxies: Proxies, app: RequestListener): RequestLis
         response.writeHead(200, [...pageHeaders, "Content-Length", String(page.length)]).end(page);
       });
       const [who] = await Promise.allSettled([asking, reading]);
-      if (who.status === "fulfilled" && !who.value) return app(request, response);
+      if (who.status === "fulfilled" && !who.value) return pass(request, response);
       await asking;
       await reading;
     } catch (error) {
@@ -245,7 +253,7 @@ function comeIn(parts: Door, proxies: Proxies, app: RequestListener): RequestLis
     }
   };
   const serve = async (request: Asked, response: ServerResponse): Promise<void> => {
-    if (!isApi(request)) return app(request, response);
+    if (!isApi(request)) return pass(request, response);
     try {
       await identity.begin(request, "request");
       await identity.shown(request, "request");
@@ -257,7 +265,7 @@ function comeIn(parts: Door, proxies: Proxies, app: RequestListener): RequestLis
     const [, id = "", query = ""] = PAGE.exec(request.url ?? "") ?? [];
     const roomId = id.replace("%3A", ":");
     // Express parses a body, and refuses invalid JSON.
-    if (request.method !== "GET" || hasBody(request) || !isRoomId(roomId)) app(request, response);
+    if (request.method !== "GET" || hasBody(request) || !isRoomId(roomId)) pass(request, response);
     else await answer(request, response, roomId, query);
   };
   return (request, response) => {

@@ -299,3 +299,53 @@ test("the first person of an empty server is told that it is theirs, cannot leav
   for (const { context } of [first, second]) await context.close();
   await house.close();
 }, 120_000);
+
+test("a double click, a second Enter and one that is held end one session, and not the next ones too", async () => {
+  const { page, context } = await stage.enter("fay-sessions");
+  await page.getByRole("button", { name: /^Your account/ }).click();
+  const dialog = page.getByRole("dialog", { name: "Your account" });
+  const ends = dialog.getByRole("button", { name: /^End the session/ });
+  const list = dialog.getByRole("list", { name: "Sessions" });
+  async function endAfter(press: () => Promise<void>) {
+    for (let count = 0; count < 3; count += 1)
+      await page.evaluate(async (password) => {
+        const body = JSON.stringify({ username: "fay-sessions", password });
+        const headers = { "content-type": "application/json" };
+        await fetch("/api/login", { method: "POST", headers, body, credentials: "omit" });
+      }, PASSWORD);
+    await tab(page, "Profile");
+    await tab(page, "Sessions");
+    await eventually(() => ends.count(), 3);
+    await press();
+    await eventually(() => ends.count(), 2);
+    expect(await list.evaluate((one) => one.contains(document.activeElement))).toBe(true);
+    // Ended meanwhile, more would be missing after the next answer.
+    await tab(page, "Profile");
+    await tab(page, "Sessions");
+    await eventually(() => ends.count(), 2);
+    await dialog.getByRole("button", { name: "Log out everywhere else" }).click();
+    await eventually(() => ends.count(), 0);
+  }
+
+  await endAfter(async () => {
+    const { x = 0, y = 0 } = (await ends.first().boundingBox()) ?? {};
+    await page.mouse.click(x + 9, y + 9);
+    await eventually(() => ends.count(), 2);
+    await page.mouse.down({ clickCount: 2 });
+    await page.mouse.up({ clickCount: 2 });
+  });
+  await endAfter(async () => {
+    await ends.first().press("Enter");
+    await eventually(() => ends.count(), 2);
+    await page.keyboard.press("Enter");
+  });
+  await endAfter(async () => {
+    await ends.first().focus();
+    for (let count = 0; count < 20; count += 1) {
+      await page.keyboard.down("Enter");
+      await page.waitForTimeout(30);
+    }
+    await page.keyboard.up("Enter");
+  });
+  await context.close();
+}, 60_000);

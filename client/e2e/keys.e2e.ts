@@ -209,3 +209,32 @@ test("the page's title and icon show unread messages, with a number for those th
   await eventually(() => page.title(), "General - Hubbub");
   await context.close();
 });
+
+test("Enter that is held sends neither the draft of the room that it opened, nor the completion that it took", async () => {
+  const { page, context } = await stage.enter("fay");
+  await page.getByRole("complementary", { name: "People" }).getByRole("button", { name: "talker" }).click();
+  await messageTo(page, "talker").fill("not yet");
+  await room(page, "General").click();
+  await messageTo(page, "General").waitFor();
+  await page.keyboard.press("Control+k");
+  const dialog = page.getByRole("dialog", { name: "Jump to" });
+  await dialog.getByRole("combobox").fill("talker");
+  await dialog.getByRole("option", { name: /^talker/ }).waitFor();
+  await page.keyboard.down("Enter");
+  await messageTo(page, "talker").waitFor();
+  await eventually(() => focused(page), "Message to talker");
+  await page.keyboard.down("Enter");
+  await page.keyboard.up("Enter");
+  expect(await messageTo(page, "talker").inputValue()).toBe("not yet");
+  await page.keyboard.press("Enter");
+  await message(page, "not yet").waitFor();
+  // Nor the completion that it has just taken.
+  await messageTo(page, "talker").pressSequentially("@tal");
+  await page.getByRole("option", { name: /talker/ }).waitFor();
+  await page.keyboard.down("Enter");
+  await eventually(() => messageTo(page, "talker").inputValue(), "@talker ");
+  await page.keyboard.down("Enter");
+  await page.keyboard.up("Enter");
+  expect(await messageTo(page, "talker").inputValue()).toBe("@talker ");
+  await context.close();
+});

@@ -14,7 +14,7 @@ import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts
 import { People } from "./people/People.tsx";
 import { Rooms } from "./rooms/Rooms.tsx";
 import { listRooms } from "./rooms/titles.ts";
-import { goToRegion, keepFocus } from "./regions.ts";
+import { actOnce, goToRegion, keepFocus } from "./regions.ts";
 import css from "./Shell.module.css";
 import { useTabSign } from "./tabSign.ts";
 import { classes } from "./ui/classes.ts";
@@ -71,6 +71,7 @@ function Panes() {
   useFailures();
   useFiles();
   useEffect(keepFocus, []);
+  useEffect(actOnce, []);
 
   useEffect(() => {
     if (!mayLoad) return undefined;

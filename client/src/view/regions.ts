@@ -1,5 +1,5 @@
 import { noteAct } from "./address.ts";
-import { isField, isTyping } from "./keys.ts";
+import { isComposing, isField, isTyping } from "./keys.ts";
 import { NO_KEYBOARD } from "./useMedia.ts";
 
 /** The regions that F6 visits, in this order, and the elements that may get the focus: the first that exists does. */
@@ -76,6 +76,43 @@ export function keepFocus(): void {
   addEventListener("keydown", swallow, true);
 }
 
+/** Half the width of a place at which two clicks can be one double click, in pixels. */
+const SAME_PLACE = 8;
+
+/**
+ * Lets a press act once, and only on what it was meant for: what it did may have put something else under the pointer or
+ * the focus. The second click of a double click does nothing on another button or link, and Enter that is held nothing
+ * on a button, nor where it was not pressed. Ends when its answer is called.
+ */
+export function actOnce(): () => void {
+  let clicked: { what: EventTarget | null; x: number; y: number } | null = null;
+  let entered: EventTarget | null = null;
+  const stop = (event: Event) => {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  };
+  const click = (event: MouseEvent) => {
+    const { target, detail, clientX: x, clientY: y } = event;
+    const acts = target instanceof Element ? target.closest("a, button") : null;
+    const what = acts ?? target;
+    const isSecond = detail > 1 && clicked !== null && Math.hypot(x - clicked.x, y - clicked.y) < SAME_PLACE;
+    if (isSecond && acts !== null && what !== clicked?.what) stop(event);
+    else clicked = { what, x, y };
+  };
+  const press = (event: KeyboardEvent) => {
+    const { key, target, repeat } = event;
+    if (key !== "Enter" || isComposing(event)) return;
+    if (!repeat) entered = target;
+    else if (target !== entered || (target instanceof Element && target.matches("button"))) stop(event);
+  };
+  addEventListener("click", click, true);
+  addEventListener("keydown", press, true);
+  return () => {
+    removeEventListener("click", click, true);
+    removeEventListener("keydown", press, true);
+  };
+}
+
 function ancestorsOf(element: Element | null): Element[] {
   const { parentElement: parent = null } = element ?? {};
   return parent === null ? [] : [parent, ...ancestorsOf(parent)];
@@ -83,12 +120,16 @@ function ancestorsOf(element: Element | null): Element[] {
 
 /**
  * Focuses what is left around an element that went away, and answers whether it could: a row, a list or a panel that
- * takes the focus, or in a dialog its first button. A whole pane of the page is not near.
+ * takes the focus, or in a dialog a row, a list or a named group that has buttons, or its first button. One of a list
+ * would act on another row: whoever presses Enter twice meant one. A whole pane of the page is not near.
  */
 function goNear(one: Element, inDialog: boolean): boolean {
   const takesFocus = one.matches("[tabindex]:not(main, [role=toolbar])");
-  const place = takesFocus ? one : inDialog ? one.querySelector("button:enabled") : null;
+  const button = inDialog ? one.querySelector<HTMLElement>("button:enabled") : null;
+  const isGroup = button !== null && one.matches("li, ul, fieldset[aria-label]");
+  const place = takesFocus || isGroup ? one : button;
   if (!(place instanceof HTMLElement) || !place.isConnected) return false;
+  if (isGroup) place.tabIndex = -1;
   place.focus();
   return document.activeElement === place;
 }

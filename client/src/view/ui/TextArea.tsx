@@ -28,7 +28,7 @@ type Props = {
 const MEASURED = 20_000;
 
 /**
- * A field as high as its text. Enter sends; Enter with a modifier begins a new line. An invisible copy of the text
+ * A field as high as its text. Enter sends, unless it is held; Enter with a modifier begins a new line. An invisible copy of the text
  * gives the height, so that measuring never changes the layout.
  */
 export function TextArea({
@@ -55,7 +55,7 @@ export function TextArea({
     if (readOnly) return;
     // Browsers do this only with Shift; done this way, it can be undone too.
     if (event.altKey || event.ctrlKey || event.metaKey) document.execCommand("insertText", false, "\n");
-    else {
+    else if (!event.repeat) {
       // The note says why nothing is sent.
       if (invalid) announce(document.getElementById(note)?.textContent ?? "");
       onSend();

@@ -238,3 +238,30 @@ test("Enter that is held sends neither the draft of the room that it opened, nor
   expect(await messageTo(page, "talker").inputValue()).toBe("@talker ");
   await context.close();
 });
+
+test("the keys with Ctrl, and the letters that begin a message, work on keyboards of other alphabets", async () => {
+  const { page, context } = await stage.enter("gus");
+  const press = (key: string, code: string, ctrlKey: boolean) =>
+    page.evaluate(
+      (init) => {
+        const event = new KeyboardEvent("keydown", { ...init, bubbles: true, cancelable: true });
+        document.activeElement?.dispatchEvent(event);
+      },
+      { key, code, ctrlKey },
+    );
+  const dialog = page.getByRole("dialog");
+  for (const [key, code] of [
+    ["\u043b", "KeyK"],
+    ["\u05db", "KeyF"],
+  ] as const) {
+    await press(key, code, true);
+    await dialog.waitFor();
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "detached" });
+  }
+  await page.getByRole("log").focus();
+  // One key of an Arabic keyboard.
+  await press("\u0644\u0627", "KeyB", false);
+  await eventually(() => focused(page), "Message to General");
+  await context.close();
+});

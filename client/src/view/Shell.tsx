@@ -8,7 +8,7 @@ import { announce } from "./announce.tsx";
 import { ConnectionBar } from "./connection/ConnectionBar.tsx";
 import { Conversation } from "./conversation/Conversation.tsx";
 import { listenForFiles } from "./files/incoming.ts";
-import { isComposing, isField, isTyping, listenForKeys } from "./keys.ts";
+import { isCommand, isComposing, isField, isTyping, listenForKeys } from "./keys.ts";
 import { later, loadLater } from "./later.ts";
 import { OverlayContext, useOverlays, type Overlay as Open } from "./overlays.ts";
 import { People } from "./people/People.tsx";
@@ -150,20 +150,20 @@ function Over({ overlay }: { overlay: Open | null }) {
   useEffect(() => {
     function onKeyDown(event: KeyboardEvent) {
       const covered = document.querySelector("dialog[open]") !== null;
-      if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "k") {
+      if (isCommand(event, "k")) {
         event.preventDefault();
         if (overlay?.is === "switch") close();
         else if (!covered) open({ is: "switch" });
         return;
       }
       // A second time it is the browser's own search in the page.
-      if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "f") {
+      if (isCommand(event, "f")) {
         if (covered || overlay !== null) return;
         event.preventDefault();
         open({ is: "search" });
         return;
       }
-      if ((event.ctrlKey || event.metaKey) && event.shiftKey && event.key.toLowerCase() === "m") {
+      if (isCommand(event, "m") && event.shiftKey) {
         event.preventDefault();
         if (overlay?.is === "mentions") close();
         else if (!covered) open({ is: "mentions" });

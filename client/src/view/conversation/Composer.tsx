@@ -17,6 +17,7 @@ import { nameIn } from "../../chat/state/people.ts";
 import { announce } from "../announce.tsx";
 import { AddFiles, type AddFilesFace } from "../files/AddFiles.tsx";
 import { useIncoming } from "../files/incoming.ts";
+import { isCommand } from "../keys.ts";
 import { later, laterOnce } from "../later.ts";
 import { IconButton } from "../ui/Button.tsx";
 import { classes } from "../ui/classes.ts";
@@ -167,7 +168,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
       event.preventDefault();
       return;
     }
-    if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "u") {
+    if (isCommand(event, "u")) {
       event.preventDefault();
       adder.current?.pick();
       return;

@@ -1,5 +1,5 @@
 import { createContext, useCallback, useContext, useEffect, useRef, useState, type ReactNode } from "react";
-import { isMac, listenForKeys } from "../keys.ts";
+import { isCommand, isMac, listenForKeys } from "../keys.ts";
 import { Button } from "./Button.tsx";
 import css from "./Notices.module.css";
 
@@ -67,8 +67,7 @@ export function Notices({ children }: { children: ReactNode }) {
     const newest = notices.findLast((one) => one.offer !== undefined);
     if (newest === undefined) return undefined;
     function onKeyDown(event: KeyboardEvent) {
-      const asked = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
-      if (!asked || event.key.toLowerCase() !== "z" || hasText(event.target)) return;
+      if (!isCommand(event, "z") || event.shiftKey || hasText(event.target)) return;
       event.preventDefault();
       if (newest !== undefined) close(newest.id);
       newest?.offer?.undo();

@@ -290,6 +290,27 @@ test("a finger that rests on a message opens its actions, though it trembles, bu
   await context.close();
 });
 
+test("a finger that rests in the field of an edit places the caret, and opens no actions", async () => {
+  const { page, context } = await stage.enter("ann-caret", { hasTouch: true });
+  await say(page, "paste into me");
+  await message(page, "paste into me").getByText("Sent").waitFor();
+  await messageTo(page, "General").press("ArrowUp");
+  const field = page.getByRole("textbox", { name: "Edit message" });
+  const { x = 0, y = 0 } = (await field.boundingBox()) ?? {};
+  const devtools = await context.newCDPSession(page);
+  const press = async (...touchPoints: { x: number; y: number }[]) => {
+    await devtools.send("Input.dispatchTouchEvent", { type: "touchStart", touchPoints });
+    await page.waitForTimeout(700);
+    await devtools.send("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
+  };
+  await press({ x: x + 9, y: y + 9 });
+  expect(await page.getByRole("dialog").count()).toBe(0);
+  await field.press("Escape");
+  await press({ x: x + 9, y: y + 9 });
+  await page.getByRole("dialog").getByRole("button", { name: "Reply" }).waitFor();
+  await context.close();
+});
+
 test("a row keeps the focus however far its reader scrolls, and an edit that is out of sight keeps the keys", async () => {
   const talker = await person(both(stage.house)[1], "talker-far");
   const { page, context } = await stage.enter("ann-far");

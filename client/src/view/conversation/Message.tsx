@@ -142,8 +142,8 @@ export const StoredMessage = memo(function StoredMessage({
         setPicking(false);
       }}
       onPointerDown={(event) => {
-        if (event.pointerType !== "touch") return;
         release();
+        if (event.pointerType !== "touch" || isHeld(event.target)) return;
         pressed.current = { x: event.clientX, y: event.clientY };
         press.current = setTimeout(() => setSheet(true), LONG_PRESS_MS);
       }}
@@ -202,6 +202,11 @@ export const StoredMessage = memo(function StoredMessage({
     </div>
   );
 });
+
+/** Whether a finger that rests here means something else: a place in a text, or in a recording. */
+function isHeld(target: EventTarget): boolean {
+  return target instanceof Element && target.closest("textarea, audio, video") !== null;
+}
 
 function Said({ message: said }: { message: Message }) {
   const { roomId, message, mentions = [], mentionsRoom } = said;

@@ -265,3 +265,29 @@ test("the keys with Ctrl, and the letters that begin a message, work on keyboard
   await eventually(() => focused(page), "Message to General");
   await context.close();
 });
+
+test("the emoji picker takes the keys when it opens, and ends by Escape and by a press anywhere", async () => {
+  const { page, context } = await stage.enter("hal");
+  const picker = page.getByRole("dialog", { name: "Emoji" });
+  const open = async () => {
+    await page.getByRole("button", { name: "Emoji" }).click();
+    await picker.getByRole("searchbox", { name: "Find an emoji" }).waitFor();
+    await eventually(() => picker.evaluate((one) => one.contains(document.activeElement)), true);
+  };
+  await open();
+  await page.keyboard.type("heart");
+  await eventually(() => picker.getByRole("searchbox").inputValue(), "heart");
+  expect(await messageTo(page, "General").inputValue()).toBe("");
+  await page.keyboard.press("Escape");
+  await picker.waitFor({ state: "detached" });
+  await eventually(() => page.evaluate(() => document.activeElement?.ariaLabel), "Emoji");
+  // Beside it, where nothing takes the focus.
+  await open();
+  await page.evaluate(() => (document.activeElement as HTMLElement).blur());
+  await page.keyboard.press("Escape");
+  await picker.waitFor({ state: "detached" });
+  await open();
+  await page.getByRole("heading", { name: "Direct messages" }).click();
+  await picker.waitFor({ state: "detached" });
+  await context.close();
+});

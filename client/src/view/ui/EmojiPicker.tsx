@@ -8,8 +8,14 @@ const TONES = ["✋", "✋🏻", "✋🏼", "✋🏽", "✋🏾", "✋🏿"];
 const TONE_NAMES = ["No tone", "Light", "Medium light", "Medium", "Medium dark", "Dark"];
 const MOST_FOUND = 90;
 
+type Props = {
+  onPick: (emoji: string) => void;
+  /** Whether the search takes the focus: in a dialog it has it anyway. */
+  focus?: boolean;
+};
+
 /** Offers the emoji that were chosen last, all by groups, or search results, in the skin tone that was chosen last. */
-export function EmojiPicker({ onPick }: { onPick: (emoji: string) => void }) {
+export function EmojiPicker({ onPick, focus = false }: Props) {
   const all = useEmoji(true)?.all ?? null;
   const [text, setText] = useState("");
   const [tone, setTone] = useState(recentTone);
@@ -24,7 +30,14 @@ export function EmojiPicker({ onPick }: { onPick: (emoji: string) => void }) {
   return (
     // oxlint-disable-next-line jsx-a11y/no-static-element-interactions -- the keys move between its buttons
     <div data-part="emoji" className={css.picker} onKeyDown={move}>
-      <SearchField label="Find an emoji" busy={all === null} value={text} onText={setText} />
+      <SearchField
+        label="Find an emoji"
+        busy={all === null}
+        value={text}
+        // oxlint-disable-next-line jsx-a11y/no-autofocus -- it was opened by a press
+        autoFocus={focus}
+        onText={setText}
+      />
       <fieldset className={css.tones} aria-label="Tone of skin">
         {TONES.map((hand, index) => (
           <button

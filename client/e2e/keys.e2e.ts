@@ -291,3 +291,24 @@ test("the emoji picker takes the keys when it opens, and ends by Escape and by a
   await picker.waitFor({ state: "detached" });
   await context.close();
 });
+
+test("the arrows stay among the reactions that are open, and Escape closes them from the bar too", async () => {
+  const { page, context } = await stage.enter("ina");
+  await stage.talker.say("0", "choose among six");
+  const row = message(page, "choose among six").locator("[data-seq]");
+  await row.focus();
+  await row.getByRole("button", { name: "Add reaction" }).press("Enter");
+  const picker = row.getByRole("group", { name: "Reactions" });
+  const at = () =>
+    picker.evaluate((one) => [...one.children].indexOf(document.activeElement ?? document.body));
+  await eventually(at, 0);
+  await page.keyboard.press("ArrowRight");
+  expect(await at()).toBe(1);
+  await page.keyboard.press("ArrowLeft");
+  await page.keyboard.press("ArrowLeft");
+  expect(await at()).toBe(6);
+  await row.getByRole("button", { name: "Add reaction" }).focus();
+  await page.keyboard.press("Escape");
+  await picker.waitFor({ state: "detached" });
+  await context.close();
+});

@@ -33,8 +33,18 @@ type BarProps = Props & { picking: boolean; onPicking: (picking: boolean) => voi
 export function Actions({ picking, onPicking, ...props }: BarProps) {
   const { message, onThread } = props;
   const does = useActions(props);
+
+  function onKeyDown(event: KeyboardEvent<HTMLElement>) {
+    if (event.key !== "Escape" || !picking) {
+      roveBar(event);
+      return;
+    }
+    event.stopPropagation();
+    onPicking(false);
+  }
+
   return (
-    <div className={css.bar} role="toolbar" tabIndex={-1} aria-label="Message actions" onKeyDown={roveBar}>
+    <div className={css.bar} role="toolbar" tabIndex={-1} aria-label="Message actions" onKeyDown={onKeyDown}>
       {does.write && (
         <>
           <IconButton
@@ -70,7 +80,6 @@ export function Actions({ picking, onPicking, ...props }: BarProps) {
             does.react(emoji);
           }}
           onMore={does.pickEmoji}
-          onClose={() => onPicking(false)}
         />
       )}
     </div>
@@ -205,25 +214,15 @@ function useActions({ message, onEdit, onReply }: Props) {
   };
 }
 
-type ReactionsProps = { onPick: (emoji: string) => void; onMore: () => void; onClose: () => void };
+type ReactionsProps = { onPick: (emoji: string) => void; onMore: () => void };
 
-function Reactions({ onPick, onMore, onClose }: ReactionsProps) {
+function Reactions({ onPick, onMore }: ReactionsProps) {
   const box = useRef<HTMLFieldSetElement>(null);
   useEffect(() => {
     box.current?.querySelector("button")?.focus();
   }, []);
   return (
-    // oxlint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- Escape, from any of its buttons
-    <fieldset
-      ref={box}
-      className={css.picker}
-      aria-label="Reactions"
-      onKeyDown={(event) => {
-        if (event.key !== "Escape") return;
-        event.stopPropagation();
-        onClose();
-      }}
-    >
+    <fieldset ref={box} className={css.picker} aria-label="Reactions">
       <SixEmoji onPick={onPick} />
       <IconButton icon="plus" label="More emoji" onClick={onMore} />
     </fieldset>
@@ -245,11 +244,12 @@ function SixEmoji({ onPick }: { onPick: (emoji: string) => void }) {
   ));
 }
 
-/** Arrow keys move through the buttons of a bar. */
+/** Arrow keys move through the buttons of a bar, or of the group within it that has the focus. */
 function roveBar(event: KeyboardEvent<HTMLElement>) {
   const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
   if (step === 0) return;
-  const buttons = [...event.currentTarget.querySelectorAll<HTMLButtonElement>(":scope > button")];
+  const around = (event.target as HTMLElement).closest("fieldset") ?? event.currentTarget;
+  const buttons = [...around.querySelectorAll<HTMLButtonElement>(":scope > button")];
   const at = buttons.findIndex((button) => button === document.activeElement);
   buttons[(at + step + buttons.length) % buttons.length]?.focus();
   event.preventDefault();

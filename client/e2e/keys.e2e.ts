@@ -312,3 +312,24 @@ test("the arrows stay among the reactions that are open, and Escape closes them 
   await picker.waitFor({ state: "detached" });
   await context.close();
 });
+
+test("a press on a dialog's own edge or scrollbar does not close it, and one beside it does", async () => {
+  const { page, context } = await stage.enter("jan");
+  await page.setViewportSize({ width: 640, height: 300 });
+  await page.keyboard.press("Control+k");
+  const dialog = page.getByRole("dialog");
+  await dialog.waitFor();
+  // Where the scrollbar of a dialog in a low window is: it belongs to the dialog, as what is behind it does.
+  const press = (inside: number) =>
+    dialog.evaluate((one, by) => {
+      const { right, top, height } = one.getBoundingClientRect();
+      const place = { clientX: right - by, clientY: top + height / 2 };
+      one.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true, ...place }));
+    }, inside);
+  await press(4);
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  expect(await dialog.count()).toBe(1);
+  await press(-4);
+  await dialog.waitFor({ state: "detached" });
+  await context.close();
+});

@@ -51,7 +51,7 @@ export function Dialog({ title, look, onClose, children }: Props) {
       // A browser closes it without asking when the user tries twice.
       onClose={onClose}
       onPointerDown={(event) => {
-        if (event.target === dialog.current) onClose();
+        if (event.target === dialog.current && !isWithin(dialog.current, event)) onClose();
       }}
     >
       <div className={css.body}>
@@ -64,6 +64,12 @@ export function Dialog({ title, look, onClose, children }: Props) {
       <Announcer />
     </dialog>
   );
+}
+
+/** Whether a press is within an element's box: on its border or scrollbar, which, like its backdrop, are the element. */
+function isWithin(element: Element, { clientX, clientY }: { clientX: number; clientY: number }): boolean {
+  const { left, right, top, bottom } = element.getBoundingClientRect();
+  return clientX >= left && clientX <= right && clientY >= top && clientY <= bottom;
 }
 
 /** In the place of an overlay whose subject is gone: closes it, because an open one keeps the keys to itself. */

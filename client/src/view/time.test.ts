@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { dayOf, showClock, showDay, showWhen, subscribeToDays } from "./time.ts";
+import { dayOf, showAtWhen, showClock, showDay, showWhen, subscribeToDays } from "./time.ts";
 
 /** Summer time by an hour, by half an hour, at midnight itself, in the south, none; and days that begin far apart. */
 const ZONES = [
@@ -142,4 +142,12 @@ test("clock times follow the zone, and summer time", () => {
   // An hour more in September, at the same UTC.
   expect(clocks.map(hour)).toEqual([6, 7]);
   expect(later).toMatch(/10:45/);
+});
+
+test("the short form of a day of another year names the year", () => {
+  vi.stubEnv("TZ", "Europe/Berlin");
+  vi.setSystemTime(Date.parse("2026-02-20T17:00:00Z"));
+  expect(showWhen(Date.parse("2026-01-02T17:00:00Z"))).not.toMatch(/26/);
+  expect(showWhen(Date.parse("2025-12-30T17:00:00Z"))).toMatch(/2025/);
+  expect(showAtWhen(Date.parse("2023-02-20T17:00:00Z"))).toMatch(/^on .*2023/);
 });

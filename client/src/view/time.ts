@@ -10,6 +10,7 @@ function createFormats() {
     clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }),
     weekday: new Intl.DateTimeFormat(undefined, { weekday: "short" }),
     shortDay: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
+    shortDayOfYear: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" }),
     longDay: new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" }),
     longDayOfYear: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", year: "numeric" }),
     full: new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" }),
@@ -95,12 +96,10 @@ export function showDay(date: number): string {
   const ago = daysAgo(date);
   if (ago === 0) return "Today";
   if (ago === 1) return "Yesterday";
-  return new Date(date).getFullYear() === new Date().getFullYear()
-    ? formats.longDay.format(date)
-    : formats.longDayOfYear.format(date);
+  return (isThisYear(date) ? formats.longDay : formats.longDayOfYear).format(date);
 }
 
-/** at 14:05, on Mon, on 3 Mar */
+/** at 14:05, on Mon, on 3 Mar, on 3 Mar 2024 */
 export function showAtWhen(date: number): string {
   return `${daysAgo(date) <= 0 ? "at" : "on"} ${showWhen(date)}`;
 }
@@ -110,9 +109,14 @@ export function showUntil(date: number): string {
   return daysAgo(date) === 0 ? showClock(date) : `${formats.longDayOfYear.format(date)}, ${showClock(date)}`;
 }
 
-/** The shortest clear form: 14:05, Mon, 3 Mar */
+/** The shortest clear form: 14:05, Mon, 3 Mar, 3 Mar 2024 */
 export function showWhen(date: number): string {
   const ago = daysAgo(date);
   if (ago <= 0) return showClock(date);
-  return (ago < 7 ? formats.weekday : formats.shortDay).format(date);
+  if (ago < 7) return formats.weekday.format(date);
+  return (isThisYear(date) ? formats.shortDay : formats.shortDayOfYear).format(date);
+}
+
+function isThisYear(date: number): boolean {
+  return new Date(date).getFullYear() === new Date().getFullYear();
 }

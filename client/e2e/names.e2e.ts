@@ -1,7 +1,7 @@
 import type { Locator } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { both, person, unwrap } from "../../server/src/testing.ts";
-import { eventually, messageTo, room, setStage, type Stage } from "./stage.ts";
+import { addressOf, eventually, messageTo, openPage, room, setStage, signUp, type Stage } from "./stage.ts";
 
 let stage: Stage;
 
@@ -99,5 +99,12 @@ test("a long name leaves room on a phone for what is said in a thread's line, an
   const inside = (element: HTMLElement) => element.scrollWidth - element.clientWidth;
   expect(await stub.evaluate(inside)).toBe(0);
   for (const one of [wide, long]) one.close();
+  await context.close();
+});
+
+test("whoever signs up with letters of another alphabet hears which letters a username may have", async () => {
+  const { page, context } = await openPage(stage.browser, addressOf(stage.house, 0), "david");
+  await signUp(page, "\u05d3\u05d5\u05d9\u05d3");
+  await page.getByRole("alert").getByText("letters from a to z").waitFor();
   await context.close();
 });

@@ -484,6 +484,8 @@ export const ROOM_ID = /^(0|[1-9]\d{0,9})(:[1-9]\d{0,9})?$/;
 export const USER_ID = /^[1-9]\d{0,9}$/;
 /** A username; compared without case. Names that look like `admin`, `system` and the like are reserved. */
 export const USERNAME = /^[a-z0-9._-]{3,32}$/i;
+/** The same for people, also those whose letters are others. */
+export const USERNAME_WORDS = "3 to 32 letters from a to z, digits, dots, underscores or hyphens";
 /** The sender's own name for one send. */
 export const NONCE = /^[\w.:-]{1,64}$/;
 

@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Chat } from "../chat/chat.ts";
 import type { Config } from "../config.ts";
 import { ChatError } from "../errors.ts";
-import { USERNAME, type Credentials, type NewUser, type User } from "../protocol.ts";
+import { USERNAME, USERNAME_WORDS, type Credentials, type NewUser, type User } from "../protocol.ts";
 import { clientAddress, type Security } from "../security.ts";
 import { freshPassword, password } from "./fields.ts";
 import { actorOf, demandActor, type Identity } from "./identity.ts";
@@ -11,7 +11,7 @@ import type { Proxies } from "./proxies.ts";
 import type { Sessions } from "./session.ts";
 import type { Throttle } from "./throttle.ts";
 
-const username = z.string().regex(USERNAME, "3 to 32 letters, digits, dots, underscores or hyphens");
+const username = z.string().regex(USERNAME, USERNAME_WORDS);
 const credentials: z.ZodType<Credentials> = z.object({ username, password });
 const newUser: z.ZodType<NewUser> = z.object({
   username,

@@ -1,4 +1,4 @@
-import { LIMITS, USERNAME, type Credentials, type Invitation } from "@hubbub/server/protocol";
+import { LIMITS, USERNAME, USERNAME_WORDS, type Credentials, type Invitation } from "@hubbub/server/protocol";
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { ChatError, wordsOf } from "../../chat/api.ts";
 import { nameOf } from "../../chat/state/people.ts";
@@ -126,7 +126,7 @@ export function LogIn({ invite, reason, lastName }: Props) {
             name="username"
             value={username}
             fault={faults.username}
-            hint={isNew ? "3 to 32 letters, digits, dots, underscores or hyphens" : undefined}
+            hint={isNew ? USERNAME_WORDS : undefined}
             autoComplete="username"
             autoCapitalize="none"
             spellCheck={false}
@@ -190,7 +190,7 @@ function check(username: string, password: string): Faults {
   const bytes = new TextEncoder().encode(password).length;
   return {
     ...(!USERNAME.test(username) && {
-      username: "3 to 32 letters, digits, dots, underscores or hyphens.",
+      username: `${USERNAME_WORDS}.`,
     }),
     ...(password.length < LIMITS.passwordMin && { password: `At least ${LIMITS.passwordMin} characters.` }),
     ...(bytes > LIMITS.passwordBytes && { password: "This password is too long." }),

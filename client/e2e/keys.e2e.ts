@@ -333,3 +333,24 @@ test("a press on a dialog's own edge or scrollbar does not close it, and one bes
   await dialog.waitFor({ state: "detached" });
   await context.close();
 });
+
+test("Escape that is held closes what lies over the page, and not the thread below it too", async () => {
+  const { page, context } = await stage.enter("kim");
+  await stage.talker.say("0", "begins a thread");
+  await message(page, "begins a thread").hover();
+  await page.getByRole("button", { name: "Start a thread" }).click();
+  const thread = page.getByRole("complementary", { name: "Thread" });
+  await thread.getByRole("textbox", { name: "Reply in the thread" }).waitFor();
+  await page.keyboard.press("Control+/");
+  const dialog = page.getByRole("dialog", { name: "Keys" });
+  await dialog.waitFor();
+  await page.keyboard.down("Escape");
+  await dialog.waitFor({ state: "detached" });
+  await page.keyboard.down("Escape");
+  await page.keyboard.up("Escape");
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  expect(await thread.count()).toBe(1);
+  await page.keyboard.press("Escape");
+  await thread.waitFor({ state: "detached" });
+  await context.close();
+});

@@ -81,8 +81,8 @@ const SAME_PLACE = 8;
 
 /**
  * Lets a press act once, and only on what it was meant for: what it did may have put something else under the pointer or
- * the focus. The second click of a double click does nothing on another button or link, and Enter that is held nothing
- * on a button, nor where it was not pressed. Ends when its answer is called.
+ * the focus. The second click of a double click does nothing on another button or link, Enter that is held nothing on a
+ * button, nor where it was not pressed, and Escape closes one thing. Ends when its answer is called.
  */
 export function actOnce(): () => void {
   let clicked: { what: EventTarget | null; x: number; y: number } | null = null;
@@ -101,7 +101,9 @@ export function actOnce(): () => void {
   };
   const press = (event: KeyboardEvent) => {
     const { key, target, repeat } = event;
-    if (key !== "Enter" || isComposing(event)) return;
+    if (isComposing(event)) return;
+    if (key === "Escape" && repeat) stop(event);
+    if (key !== "Enter") return;
     if (!repeat) entered = target;
     else if (target !== entered || (target instanceof Element && target.matches("button"))) stop(event);
   };

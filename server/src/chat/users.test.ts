@@ -3,7 +3,6 @@ import { readConfig } from "../config.ts";
 import { Browser, both, newServer, person, replicas, type House } from "../testing.ts";
 import { hashes, HASHES_AT_ONCE } from "./hashThreads.ts";
 import type { Failure, User } from "../protocol.ts";
-import { looksOf } from "../names.ts";
 import { Users } from "./users.ts";
 
 const PASSWORD = "correct horse";
@@ -78,17 +77,6 @@ describe("sign-up", () => {
     expect((await signUp(fresh()[0], "somebody-else")).status).toBe(201);
     expect((await left.fetch("PATCH", "/api/me", { displayName: "Key Less" })).status).toBe(200);
     expect((await signUp(fresh()[0], "keyless", "another password")).status).toBe(409);
-  });
-
-  it("gives nobody the look of a display name that Redis has lost, once a server has been started anew", async () => {
-    const { redis, keys } = house;
-    const [left] = fresh();
-    await signUp(left, "shown-otherwise");
-    expect((await left.fetch("PATCH", "/api/me", { displayName: "Lady Lovelace" })).status).toBe(200);
-    await redis.hdel(keys.userLooks, ...looksOf("Lady Lovelace"));
-    const next = new Browser(await house.addReplica());
-    await signUp(next, "impostor");
-    expect((await next.fetch("PATCH", "/api/me", { displayName: "Lady Lovelace" })).status).toBe(409);
   });
 
   it("logs the user in at once, on every replica", async () => {

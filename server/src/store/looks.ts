@@ -22,8 +22,6 @@ export class Looks {
   readonly #redis: RedisClient;
   readonly #source: Source;
   readonly #take: ReturnType<typeof defineScript>;
-  /** Whether this process has looked at all names: Redis may have lost some of their looks. */
-  #isWhole = false;
 
   constructor(redis: RedisClient, source: Source) {
     this.#redis = redis;
@@ -114,15 +112,12 @@ export class Looks {
       if ((await this.#redis.hget(this.#source.key, look)) === id) await this.#takeFrom(id, look);
   }
 
-  /**
-   * Stores the looks of names without one: given before looks existed, by older replicas, or before a crash; and once in
-   * this process of all names, in case Redis has lost some.
-   */
+  /** Stores the looks of names without one: given before looks existed, by older replicas, or before a crash. */
   async writeDown(): Promise<void> {
     const { key, last, namesOf } = this.#source;
     await this.#demandHash();
     const [total, stored] = await Promise.all([last(), this.#redis.hget(key, LOOKS_DONE)]);
-    const done = this.#isWhole ? Number(stored ?? 0) || 0 : 0;
+    const done = Number(stored ?? 0) || 0;
     for (let from = done; from < total; from += LOOKS_AT_ONCE) {
       const ids = Array.from({ length: Math.min(LOOKS_AT_ONCE, total - from) }, (_, index) =>
         String(from + 1 + index),
@@ -135,6 +130,5 @@ export class Looks {
       );
     }
     if (total > done) await this.#redis.hset(key, LOOKS_DONE, total);
-    this.#isWhole = true;
   }
 }

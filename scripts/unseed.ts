@@ -170,5 +170,5 @@ async function beginAnew({ redis, keys }: Store, seeded: ReadonlySet<UserId>): P
   }
   for (const key of [keys.staff, keys.userLooks, keys.roomLooks, keys.totalRooms, keys.totalUsers])
     await redis.del(key);
-  await redis.hdel(keys.settings, "owner", "first");
+  await redis.hdel(keys.settings, "owner", "first", "kinds");
 }

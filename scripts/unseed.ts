@@ -39,8 +39,11 @@ export async function removeDemo(store: Store): Promise<Removed> {
   const { seeded, fresh, others } = await listPeople(store);
   const roles = Object.entries(await redis.hgetall(keys.staff));
   const owners = roles.filter(([, role]) => role === "owner");
-  if (others === 0) await redis.del(keys.staff);
-  else if (owners.length > 0 && owners.every(([id]) => seeded.has(id))) demandDone("last owner");
+  if (others === 0) {
+    // The accounts' copies too: what is lost there is made again of them.
+    for (const id of seeded) await redis.hdel(keys.user(id), "role");
+    await redis.del(keys.staff);
+  } else if (owners.length > 0 && owners.every(([id]) => seeded.has(id))) demandDone("last owner");
   const rooms = new Set<RoomId>([GENERAL]);
   for (const id of seeded) {
     for (const roomId of await members.of(id)) rooms.add(roomId);

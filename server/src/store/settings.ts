@@ -30,10 +30,9 @@ export class Settings {
   /** Who may sign up: what was set, or else what the environment says. Nobody, if nobody can tell what was set. */
   async signUp(): Promise<SignUpMode> {
     const read = this.#redis.hmget(this.#keys.settings, "signup", "owner");
-    const [stored = null, owner = null] = await unlessWrongType(read, ["", null]);
+    const [stored = null, owner = null] = await unlessWrongType(read, ["closed", null]);
     const set = stored ?? (owner === null ? this.#known["signup"] : undefined);
-    if (set === undefined) return this.#signUp;
-    return SIGN_UP_MODES.find((mode) => mode === set) ?? "closed";
+    return SIGN_UP_MODES.find((mode) => mode === set) ?? this.#signUp;
   }
 
   /**

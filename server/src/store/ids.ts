@@ -95,6 +95,16 @@ export async function lastId(redis: RedisClient, keys: Keys, kind: Kind): Promis
   return (await countIn(redis, counterOf(keys, kind))) ?? 0;
 }
 
+const READ_AT_ONCE = 500;
+
+/** The ids above `after` up to the last one, ascending, as many at a time as are read together. */
+export function* idsUpTo(last: number, after = 0): Generator<string[]> {
+  for (let below = after; below < last; below += READ_AT_ONCE) {
+    const length = Math.min(READ_AT_ONCE, last - below);
+    yield Array.from({ length }, (_, index) => String(below + 1 + index));
+  }
+}
+
 /** A page, and how many ids were looked at for it. */
 export type Picked<T> = { found: T[]; looked: number };
 

@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { looksOf } from "../names.ts";
+import { idsUpTo } from "./ids.ts";
 import { defineScript, overWrongType, type RedisClient } from "./redis.ts";
 
 /** The field that holds the last number whose looks were stored: no name equals it. */
 const LOOKS_DONE = "";
 /** Before a look, the field in which somebody doubts that its number still needs it: no look has a line break. */
 const DOUBT = "\n";
-const LOOKS_AT_ONCE = 500;
 
 /** A hash of looks, and where the names are that have them. */
 type Source = {
@@ -118,10 +118,7 @@ export class Looks {
     await this.#demandHash();
     const [total, stored] = await Promise.all([last(), this.#redis.hget(key, LOOKS_DONE)]);
     const done = Number(stored ?? 0) || 0;
-    for (let from = done; from < total; from += LOOKS_AT_ONCE) {
-      const ids = Array.from({ length: Math.min(LOOKS_AT_ONCE, total - from) }, (_, index) =>
-        String(from + 1 + index),
-      );
+    for (const ids of idsUpTo(total, done)) {
       await Promise.all(
         ids.map(async (id) => {
           const written = (await namesOf(id)).flatMap(looksOf).filter(Boolean);

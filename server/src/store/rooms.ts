@@ -10,7 +10,7 @@ import {
   type RoomSettings,
   type UserId,
 } from "../protocol.ts";
-import { Ids, lastId, pageOfIds, type Picked } from "./ids.ts";
+import { Ids, idsUpTo, lastId, pageOfIds, type Picked } from "./ids.ts";
 import { GENERAL, keepsRecords, kindOf, pairOf, privateRoomId } from "./kinds.ts";
 import { headOf, type MemberRecord } from "./codec.ts";
 import { Looks } from "./looks.ts";
@@ -19,7 +19,6 @@ import { NameIndex, type NamesFound } from "./nameIndex.ts";
 import { defineScript, type RedisClient } from "./redis.ts";
 
 const DELETED_MOST = 500;
-const NOTED_AT_ONCE = 500;
 /** What is not made after so long, a room or an account, was being made when its replica ended: its name is free. */
 export const MAKING_MS = 10_000;
 
@@ -308,18 +307,16 @@ export class Rooms {
    */
   async noteOlder(): Promise<void> {
     const { settings, roomName } = this.#keys;
-    const [noted, total] = await Promise.all([
-      unlessWrongType(this.#redis.hget(settings, "kinds"), undefined),
+    const [stored, total] = await Promise.all([
+      unlessWrongType(this.#redis.hget(settings, "kinds"), "damaged"),
       lastId(this.#redis, this.#keys, "room"),
     ]);
-    // Nobody can tell which rooms have lost theirs: none is opened.
-    if (noted === undefined || Number.isNaN(Number(noted ?? 0))) this.#noted = Math.max(this.#noted, total);
-    // Redis may have lost what this server knows.
-    else this.#noted = Math.max(this.#noted, Number(noted ?? 0));
+    const noted = Number(stored ?? 0);
+    // If that is no number, nobody can tell which rooms have lost theirs: none is opened. Redis may have lost what this
+    // server knows.
+    this.#noted = Math.max(this.#noted, Number.isNaN(noted) ? total : noted);
     if (!(total > this.#noted)) return;
-    for (let first = this.#noted + 1; first <= total; first += NOTED_AT_ONCE) {
-      const count = Math.min(NOTED_AT_ONCE, total - first + 1);
-      const ids = Array.from({ length: count }, (_, index) => String(first + index));
+    for (const ids of idsUpTo(total, this.#noted)) {
       const made = await Promise.all(ids.map((id) => this.#redis.exists(roomName(id))));
       const rooms = ids.filter((_, index) => made[index] === 1);
       await Promise.all(rooms.map((id) => unlessWrongType(this.#noteOne(id), undefined)));

@@ -1,4 +1,5 @@
 import type { Keys } from "../keys.ts";
+import { idsUpTo } from "./ids.ts";
 import { GENERAL } from "./kinds.ts";
 import type { RedisClient } from "./redis.ts";
 
@@ -7,8 +8,6 @@ import type { RedisClient } from "./redis.ts";
  * new one stores; docs/upgrading.md says what each version changed.
  */
 export const SCHEMA = 2;
-/** Rooms that are looked at together. */
-const LOOKED_AT_ONCE = 500;
 /** The version of what was stored before versions existed. */
 export const FIRST_SCHEMA = 1;
 
@@ -72,9 +71,7 @@ async function mark(redis: RedisClient, keys: Keys): Promise<string> {
 async function isMoved(redis: RedisClient, keys: Keys): Promise<boolean> {
   const total = Number((await redis.get(keys.totalRooms)) ?? 0);
   let moved = false;
-  for (let first = 1; first <= total; first += LOOKED_AT_ONCE) {
-    const count = Math.min(LOOKED_AT_ONCE, total - first + 1);
-    const ids = Array.from({ length: count }, (_, index) => String(first + index));
+  for (const ids of idsUpTo(total)) {
     if (await isAny(redis, ids.map(keys.members))) return false;
     moved ||= await isAny(redis, ids.map(keys.records));
   }

@@ -2,10 +2,8 @@ import { unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { SERVER_ROLES, type ServerRole, type UserId } from "../protocol.ts";
 import { createSetAccount, type SetAccount } from "./account.ts";
-import { lastId } from "./ids.ts";
+import { idsUpTo, lastId } from "./ids.ts";
 import { defineScript, overWrongType, type RedisClient } from "./redis.ts";
-
-const READ_AT_ONCE = 500;
 
 /** Who changes something, and the role by which they may. */
 export type ByRole = { user: { id: UserId }; role: ServerRole };
@@ -63,10 +61,7 @@ export class Staff {
   /** Makes the authority of the accounts' copies, if Redis has lost all of it: their owners would be so in name alone. */
   async #putBack(): Promise<void> {
     const { staff, user } = this.#keys;
-    const total = await lastId(this.#redis, this.#keys, "user");
-    for (let first = 1; first <= total; first += READ_AT_ONCE) {
-      const count = Math.min(READ_AT_ONCE, total - first + 1);
-      const ids = Array.from({ length: count }, (_, index) => String(first + index));
+    for (const ids of idsUpTo(await lastId(this.#redis, this.#keys, "user"))) {
       const some = ids.map(async (id) => {
         const read = this.#redis.hmget(user(id), "role", "disabled");
         const [role, disabled] = await unlessWrongType(read, []);

@@ -22,7 +22,7 @@ import {
 import { Audit } from "../server/src/store/audit.ts";
 import { createBlobs } from "../server/src/store/blobs.ts";
 import { Files } from "../server/src/store/files.ts";
-import { mendCounters } from "../server/src/store/ids.ts";
+import { raiseCounters } from "../server/src/store/ids.ts";
 import { Invites } from "../server/src/store/invites.ts";
 import { Log } from "../server/src/store/log.ts";
 import { Members } from "../server/src/store/members.ts";
@@ -169,7 +169,7 @@ async function open(config: Config) {
   try {
     const keys = createKeys(config.keyPrefix);
     const schema = await checkSchema(redis, keys);
-    await mendCounters(redis, keys, true);
+    await raiseCounters(redis, keys);
     const users = new Users(redis, keys, config);
     const members = new Members(redis, keys, config, schema);
     const messages = new Log(redis, keys, config, schema);

@@ -14,7 +14,7 @@ import { Rooms } from "./store/rooms.ts";
 import { Audit } from "./store/audit.ts";
 import { createBlobs, STORE_CURE, tryStore } from "./store/blobs.ts";
 import { Files } from "./store/files.ts";
-import { mendCounters } from "./store/ids.ts";
+import { createCounterCheck } from "./store/ids.ts";
 import { Invites } from "./store/invites.ts";
 import { Reports } from "./store/reports.ts";
 import { SessionList } from "./store/sessions.ts";
@@ -118,7 +118,8 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     const found = await checkRedis(commands, config, keys);
     heed(found, log);
     const schema = await checkSchema(commands, keys);
-    await mendCounters(commands, keys, false);
+    const checkCounters = createCounterCheck(commands, keys);
+    await checkCounters();
     const storing = config.waitReplicas > 0 ? await connect("commands") : commands;
     unwatch = watchRedis([...new Set([commands, storing])], metrics);
     // The adapter shares it: the relay's heartbeat watches over both.
@@ -132,7 +133,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       async () => {
         const rights = await checkRights(commands, config, keys);
         if (rights.length > 0) return rights;
-        await mendCounters(commands, keys, false);
+        await checkCounters();
         await rooms.noteOlder();
         return [...(await checkState(commands, config, keys)), ...(await marks.check())];
       },

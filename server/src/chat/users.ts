@@ -448,7 +448,7 @@ export class Users {
   /** Makes an address one of the account's own. */
   async feelAtHome(username: string, address: string): Promise<void> {
     const homes = this.#keys.homes(username);
-    await overWrongType(this.#redis, homes, () => this.#redis.zadd(homes, Date.now(), address));
+    await overWrongType(this.#redis, homes, "ZCARD", () => this.#redis.zadd(homes, Date.now(), address));
     await this.#redis.zremrangebyrank(homes, 0, -HOMES - 1);
     await this.#redis.pexpire(homes, HOME_MS);
   }

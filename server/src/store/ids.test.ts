@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
+import { createCounterCheck } from "./ids.ts";
 import { both, person, replicas, until, type House } from "../testing.ts";
 
 let house: House;
@@ -51,4 +53,37 @@ it("a start leaves a Redis as new that nobody has used", async () => {
   expect(await house.redis.exists(house.keys.totalUsers, house.keys.totalRooms)).toBe(0);
   const ann = await person(both(house)[0], "Ann");
   expect(ann.user.id).toBe("1");
+});
+
+it("no number is given twice while a lost counter is looked for", async () => {
+  house = await replicas(1);
+  const { redis, keys } = house;
+  for (let round = 0; round < 200; round += 1) {
+    await redis.del(keys.totalUsers);
+    const check = createCounterCheck(redis, keys)();
+    await sleep(round % 3);
+    const given: number[] = [];
+    for (let count = 0; count < 20; count += 1) given.push(await redis.incr(keys.totalUsers));
+    await check;
+    given.push(await redis.incr(keys.totalUsers));
+    expect(new Set(given).size).toBe(given.length);
+  }
+});
+
+it("a counter that nobody has used is looked for among all keys once, and again after it was lost", async () => {
+  house = await replicas(1);
+  const { redis, keys } = house;
+  const scans = async () =>
+    Number(/cmdstat_scan:calls=(\d+)/.exec(await redis.info("commandstats"))?.[1] ?? 0);
+  const check = createCounterCheck(redis, keys);
+  await check();
+  const before = await scans();
+  await check();
+  expect((await scans()) - before).toBeLessThan(2);
+  await redis.set(keys.roomName("7"), "Seven");
+  await redis.set(keys.totalRooms, "7");
+  await check();
+  await redis.del(keys.totalRooms);
+  await check();
+  expect(await redis.get(keys.totalRooms)).toBe("7");
 });

@@ -1,8 +1,9 @@
 import { redisCode, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
-import { primariesOf, type RedisClient } from "./redis.ts";
+import { defineScript, primariesOf, type RedisClient } from "./redis.ts";
 
-type Kind = "user" | "room";
+const KINDS = ["user", "room"] as const;
+type Kind = (typeof KINDS)[number];
 
 /** Keys of one SCAN: a step blocks Redis for about a millisecond. */
 const SCAN_COUNT = 1_000;
@@ -63,25 +64,30 @@ function counterOf(keys: Keys, kind: Kind): string {
 
 const COUNT = /^\d{1,15}$/;
 
-/**
- * Raises the counters that are lost or no number to the highest id in use; with `all` also those that are only behind,
- * which takes a scan of all keys.
- */
-export async function mendCounters(redis: RedisClient, keys: Keys, all: boolean): Promise<void> {
-  for (const kind of ["user", "room"] as const)
-    if (all || (await countIn(redis, counterOf(keys, kind))) === null) await raise(redis, keys, kind);
+/** Raises both counters to the highest ids in use, after a scan of all keys. */
+export async function raiseCounters(redis: RedisClient, keys: Keys): Promise<void> {
+  for (const kind of KINDS) await raise(redis, keys, kind);
+}
+
+/** What raises counters that were lost, or are no number, at each call. */
+export function createCounterCheck(redis: RedisClient, keys: Keys): () => Promise<void> {
+  // Nobody has used these: a scan of all keys has shown it once. Whoever is the first to count raises them.
+  const unused = new Set<Kind>();
+  return async () => {
+    for (const kind of KINDS) {
+      const counter = counterOf(keys, kind);
+      if ((await countIn(redis, counter)) !== null) unused.delete(kind);
+      else if (unused.has(kind) && (await redis.exists(counter)) === 0) continue;
+      else if (!(await raise(redis, keys, kind))) unused.add(kind);
+    }
+  };
 }
 
 /** Raises a counter to the highest id in use; true if it was behind. */
 async function raise(redis: RedisClient, keys: Keys, kind: Kind): Promise<boolean> {
-  const counter = counterOf(keys, kind);
   const highest = await highestId(redis, keys, kind);
-  const stored = await countIn(redis, counter);
-  // INCR refuses anything else.
-  if (stored === null) await redis.del(counter);
-  const behind = highest - (stored ?? 0);
-  if (behind > 0) await redis.incrby(counter, behind);
-  return behind > 0;
+  const run = defineScript(redis, ["head.lua", "raise.lua"]);
+  return (await run([counterOf(keys, kind)], [highest])) === 1;
 }
 
 /** What a counter counts; null if it is lost, or no counter. */

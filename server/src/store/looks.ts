@@ -92,7 +92,7 @@ export class Looks {
   /** Replaces what is no hash: every look can be stored anew. */
   async #demandHash(): Promise<void> {
     const { key } = this.#source;
-    await overWrongType(this.#redis, key, () => this.#redis.hlen(key));
+    await overWrongType(this.#redis, key, "HLEN", () => this.#redis.hlen(key));
   }
 
   /** Claims the looks of a name that nobody has; answers the numbers that have the others. */

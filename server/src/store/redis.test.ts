@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 import { Cluster } from "ioredis";
 import { pino } from "pino";
 import { expect, it } from "vitest";
-import { connectRedis, defineScript } from "./redis.ts";
+import { connectRedis, defineScript, overWrongType } from "./redis.ts";
 import { garbage, ownRedis } from "../testing.ts";
 
 const silent = pino({ level: "silent" });
@@ -84,6 +84,28 @@ it("replies of commands and scripts are freed before the whole heap is collected
     client.disconnect();
     await own.close();
     await rm(folder, { recursive: true });
+  }
+});
+
+it("nobody's write goes with a key of a wrong type that others replace too", async () => {
+  const own = await ownRedis({ persistent: false });
+  const clients = await Promise.all(
+    Array.from({ length: 4 }, () => connectRedis(own.url, "commands", silent)),
+  );
+  const [first] = clients;
+  try {
+    for (let round = 0; round < 100; round += 1) {
+      const key = `key${round}`;
+      await first?.set(key, "text");
+      const writes = clients.map((client, place) =>
+        overWrongType(client, key, "ZCARD", () => client.zadd(key, 1, String(place))),
+      );
+      await Promise.all(writes);
+      expect(await first?.zrange(key, "0", "-1")).toEqual(["0", "1", "2", "3"]);
+    }
+  } finally {
+    for (const client of clients) client.disconnect();
+    await own.close();
   }
 });
 

@@ -273,13 +273,14 @@ export function primariesOf(client: RedisClient): Redis[] {
   return client instanceof Cluster ? client.nodes("master") : [client];
 }
 
-/** Writes to a key; if that is of another type, which somebody else gave it, in its place. */
+/** Writes to a key; if that is of another type than `look` reads, which somebody else gave it, in its place. */
 export async function overWrongType(
   redis: RedisClient,
   key: string,
+  look: "HLEN" | "ZCARD",
   write: () => Promise<unknown>,
 ): Promise<void> {
   if ((await unlessWrongType(write(), null)) !== null) return;
-  await redis.del(key);
+  await defineScript(redis, "untype.lua")([key], [look]);
   await write();
 }

@@ -32,7 +32,7 @@ export class SessionList {
     const [seconds, micros] = await this.#redis.time();
     const now = String(Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000));
     // The others are listed again as they are used.
-    await overWrongType(this.#redis, key, () => this.#redis.zadd(key, now, sid));
+    await overWrongType(this.#redis, key, "ZCARD", () => this.#redis.zadd(key, now, sid));
     const others = (await this.#redis.zrange(key, "0", "-1")).filter((other) => other !== sid);
     const alive = await Promise.all(others.map((other) => this.#redis.exists(this.#keys.session(other))));
     const gone = others.filter((_, place) => alive[place] === 0);

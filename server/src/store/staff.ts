@@ -54,7 +54,7 @@ export class Staff {
   /** Whether nobody owns or administers the server. */
   async isEmpty(): Promise<boolean> {
     const { staff } = this.#keys;
-    await overWrongType(this.#redis, staff, () => this.#redis.hlen(staff));
+    await overWrongType(this.#redis, staff, "HLEN", () => this.#redis.hlen(staff));
     return (await this.#redis.hlen(staff)) === 0;
   }
 

@@ -161,7 +161,7 @@ async function lookAround(stage: Stage, bystanders: Bystanders): Promise<string[
     const { left, right } = bystanders.figures();
     return left.count > 0 && right.count > 0;
   }, 5_000);
-  if (!heard) broken.push("bystanders do not hear each other");
+  if (!heard) broken.push("bystanders do not hear each other", ...bystanders.absent());
   broken.push(...bystanders.faults());
   return broken;
 }

@@ -15,6 +15,8 @@ export type Bystanders = {
   figures: () => Figures;
   /** Messages since the start that were acknowledged but are not in the log. */
   missing: () => Promise<number>;
+  /** Who is not connected, and why the server let them in no more. */
+  absent: () => string[];
   /** What bystanders heard twice, out of order or not at all, since the last call. */
   faults: () => string[];
   /** The faults that remain once every message had time to arrive. */
@@ -45,12 +47,15 @@ const PER_REPLICA = 3;
 const FIRST_MS = 1_000;
 /** Messages a second of each bystander: under the limit of 10. */
 const RATE = 8;
+const RETRY_MS = 1_000;
 
 type Bystander = {
   person: Person;
   replica: Replica;
   talker: Talker | undefined;
   entering: boolean;
+  /** Why the last attempt to connect failed. */
+  refusal: string;
   /** The seq of the newest message heard in the room. */
   heardUpTo: number;
 };
@@ -82,6 +87,7 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
         replica: index % 2 === 0 ? stage.left : stage.right,
         talker: undefined,
         entering: false,
+        refusal: "",
         heardUpTo: 0,
       };
     }),
@@ -90,11 +96,18 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
   async function enter(one: Bystander): Promise<void> {
     if (one.entering) return;
     one.entering = true;
-    const talker = await Talker.connect(one.replica.port, one.person).catch(() => undefined);
-    one.entering = false;
-    if (!talker) return;
+    try {
+      one.talker = await Talker.connect(one.replica.port, one.person);
+    } catch (error) {
+      one.refusal = error instanceof Error ? error.message : String(error);
+      // The app waits too, and whoever tries eight times a second is soon limited for that.
+      await sleep(RETRY_MS);
+      return;
+    } finally {
+      one.entering = false;
+    }
     one.heardUpTo = 0;
-    talker.onEvent = (packet) => {
+    one.talker.onEvent = (packet) => {
       if (!packet.startsWith('42["message"')) return;
       const [, message] = JSON.parse(packet.slice(2)) as [string, Message];
       if (message.roomId !== roomId) return;
@@ -107,7 +120,6 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
       const side = one.replica === stage.left ? "left" : "right";
       delays[side].push({ at: sent.at, ms: performance.now() - sent.at });
     };
-    one.talker = talker;
   }
 
   async function say(one: Bystander, text: string): Promise<void> {
@@ -165,6 +177,13 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
     },
     figures: () => ({ left: summary(delays.left), right: summary(delays.right), ...counts }),
     missing,
+    absent: () =>
+      everybody
+        .filter(({ talker }) => !talker || talker.wire.isClosed)
+        .map(({ person, talker, refusal }) => {
+          const ended = talker?.wire.closeCode === undefined ? "" : `closed with ${talker.wire.closeCode}`;
+          return `${person.username} is away: ${[ended, refusal].filter(Boolean).join(", then ")}`;
+        }),
     faults: () => found.splice(0),
     async settle() {
       paused = true;

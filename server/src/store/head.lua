@@ -8,11 +8,12 @@ end
 -- seq, date and hash of a head; the hash is '' if a part of it is lost or damaged: then it is found again in the log, and
 -- if there is none the dates rise on.
 local function headIn(seq, date, hash)
-  local number, moment = numberIn(seq), numberIn(date)
-  if number and moment and hash and string.match(hash, '^%x+$') then
-    return number, moment, hash
+  local isWhole = seq and date and hash and #seq < 16 and #date < 16
+  -- One pattern for all three: every message pays for it.
+  if isWhole and string.match(seq .. ' ' .. date .. ' ' .. hash, '^%d+ %d+ %x+$') then
+    return tonumber(seq), tonumber(date), hash
   end
-  return number or 0, moment or 0, ''
+  return numberIn(seq) or 0, numberIn(date) or 0, ''
 end
 
 -- The last change and its running hash, or 0 and ''.

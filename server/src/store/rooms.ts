@@ -147,8 +147,7 @@ export class Rooms {
     if (holder === null) await this.#redis.set(claim, `room:${id}`);
     if (await this.#looks.claim(id, name)) return;
     // Another may have claimed it meanwhile.
-    const isOurs = (holder !== id || isNew) && (await this.#redis.get(claim)) === `room:${id}`;
-    if (isOurs) await this.#redis.del(claim);
+    if (holder !== id || isNew) await this.#replace([claim], [`room:${id}`, ""]);
     throw new ChatError("taken", "There is already a room whose name looks like this one.");
   }
 
@@ -193,11 +192,9 @@ export class Rooms {
       const present = await this.#redis.get(roomName(id));
       return present !== null && roomByName(present) === claim;
     };
-    if (!(await isPresent()) && (await this.#redis.get(claim)) === `room:${id}`) {
-      await this.#redis.del(claim);
-      // The room may have got the name back meanwhile.
-      if (await isPresent()) await this.#redis.set(claim, `room:${id}`, "NX");
-    }
+    const isFreed = !(await isPresent()) && (await this.#replace([claim], [`room:${id}`, ""])) === 1;
+    // The room may have got the name back meanwhile.
+    if (isFreed && (await isPresent())) await this.#redis.set(claim, `room:${id}`, "NX");
     await this.#looks.release(id, name);
   }
 

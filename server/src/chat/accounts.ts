@@ -156,9 +156,10 @@ export class Accounts {
     sid: string,
   ): Promise<void> {
     const { users } = this.#parts;
-    await users.demandPassword(user, current, address);
+    const hash = await users.demandPassword(user, current, address);
     // Before it too: a crash after it must not leave open what the change is to close.
     await users.setPassword(user, next, address, {
+      hash,
       first: async () => void (await this.endSessions(user.id, sid)),
     });
     await this.endSessions(user.id, sid);

@@ -254,37 +254,38 @@ export class Users {
     return stored === hash && disabled === null;
   }
 
-  /** Throws `forbidden` if this is not the user's password. Computes a hash. */
-  async demandPassword({ id, username }: User, password: string, address: string): Promise<void> {
-    await this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
+  /** Answers the hash of the user's password. Throws `forbidden` if this is another one. Computes a hash. */
+  async demandPassword({ id, username }: User, password: string, address: string): Promise<string> {
+    return this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
       const stored = await this.#redis.hget(this.#keys.user(id), "password");
       if (!(await hashes.compare(password, stored ?? (await this.#nobody))) || stored === null)
-        throw new ChatError("forbidden", "This is not your password.");
+        throw notTheirs();
+      return stored;
     });
   }
 
   /**
-   * Calls `first` directly before the password is stored; it may refuse. Throws `invalid` for one that is guessed first,
-   * and `unauthorized` if the account has ended. Ends the code for a new password, if there is one. With `reset`, which
-   * also a disabled account may use, throws `not_found` unless it is that code by then.
+   * Sets the password of whoever has shown the present one, by its `hash`, or a code for a new one, `reset`; the code
+   * ends. Calls `first` directly before the password is stored; it may refuse. Throws `invalid` for one that is guessed
+   * first; `forbidden` if the present one is another by then, and `unauthorized` if the account has ended; `not_found` if
+   * the code is, which a disabled account may use too.
    */
   async setPassword(
     { id, username }: User,
     password: string,
     address: string,
-    { first = () => Promise.resolve(), reset }: { first?: () => Promise<void>; reset?: string } = {},
+    { first, ...by }: { first: () => Promise<void> } & ({ hash: string } | { reset: string }),
   ): Promise<void> {
     await demandStrong(password, username);
     await this.#hashing.run({ address, name: username.toLowerCase() }, async () => {
       const hash = await hashes.make(password, this.#cost);
       await first();
       const to = { password: hash, reset: "" };
-      if (reset === undefined) {
-        if (!(await this.#set(id, to, "open"))) throw ended();
-      } else {
-        if (!(await this.#set(id, to, { reset }))) throw noReset();
-        await this.#redis.del(this.#keys.reset(reset));
-      }
+      if ("reset" in by) {
+        if (!(await this.#set(id, to, { still: ["reset", by.reset] }))) throw noReset();
+        await this.#redis.del(this.#keys.reset(by.reset));
+      } else if (!(await this.#set(id, to, { open: true, still: ["password", by.hash] })))
+        throw (await this.accountOf(id)).disabled ? ended() : notTheirs();
     });
   }
 
@@ -303,13 +304,13 @@ export class Users {
       const giveBack = async () => {
         for (const one of [name, before]) if (one !== null) await this.#looks.release(id, one);
       };
-      if (!(await this.#set(id, { displayName: name }, "open"))) {
+      if (!(await this.#set(id, { displayName: name }, { open: true }))) {
         await giveBack();
         throw ended();
       }
       // Somebody may have signed up with such a name meanwhile.
       if (!isOwn && !(await this.#looks.claim(id, name))) {
-        await this.#set(id, { displayName: before ?? "" }, "open");
+        await this.#set(id, { displayName: before ?? "" }, { open: true });
         if (before !== null) await this.#looks.claim(id, before);
         await giveBack();
         throw tooAlike();
@@ -332,7 +333,7 @@ export class Users {
   /** Throws `unauthorized` if the account has ended. */
   async setAvatar(id: UserId, avatar: string | null): Promise<void> {
     if (avatar === null) await this.#redis.hdel(this.#keys.user(id), "avatar");
-    else if (!(await this.#set(id, { avatar }, "open"))) throw ended();
+    else if (!(await this.#set(id, { avatar }, { open: true }))) throw ended();
     this.forget(id);
   }
 
@@ -580,6 +581,10 @@ function tooAlike(): ChatError {
 
 function ended(): ChatError {
   return new ChatError("unauthorized", "This account has ended.");
+}
+
+function notTheirs(): ChatError {
+  return new ChatError("forbidden", "This is not your password.");
 }
 
 /** What is said of a code for a new password that nobody can use. */

@@ -182,6 +182,25 @@ describe("another password", () => {
     jan.close();
   });
 
+  it("stays, of several that are set at once on two replicas, if it was the first", async () => {
+    const one = await person(left(), "kit");
+    const change = (current: string, next: string, browser: Browser) =>
+      browser.post<Failure>("/api/me/password", { current, next });
+    let current = PASSWORD;
+    for (let round = 0; round < 10; round += 1) {
+      const mine = await again(one, current, left());
+      const stolen = await again(one, current, right());
+      const asked = [`the owner's ${round}`, `the thief's ${round}`] as const;
+      const answers = await Promise.all([change(current, asked[0], mine), change(current, asked[1], stolen)]);
+      const won = answers.findIndex(({ status }) => status === 204);
+      const lost = answers[1 - won];
+      expect(["forbidden", "unauthorized"]).toContain(lost?.body?.code);
+      current = asked[won] ?? "";
+      await expect(again(one, current)).resolves.toBeInstanceOf(Browser);
+    }
+    one.close();
+  });
+
   it("cannot be guessed at with a stolen session", async () => {
     const strict = await newServer(1, { RATE_LIMITS: "on" });
     try {

@@ -37,7 +37,7 @@ export class Staff {
     if (kept !== null) return kept;
     if (role === "user") {
       await this.#redis.hdel(this.#keys.user(userId), "role");
-    } else if (!(await this.#setAccount(userId, { role }, "open"))) {
+    } else if (!(await this.#setAccount(userId, { role }, { open: true }))) {
       // It has ended meanwhile, and would count as an owner for ever.
       await this.#redis.hdel(this.#keys.staff, userId);
       return "no account";
@@ -46,7 +46,7 @@ export class Staff {
     for (let copied = role; ;) {
       const now = roleOf(await this.#redis.hget(this.#keys.staff, userId));
       if (now === copied) return null;
-      if (!(await this.#setAccount(userId, { role: now === "user" ? "" : now }, "open"))) return null;
+      if (!(await this.#setAccount(userId, { role: now === "user" ? "" : now }, { open: true }))) return null;
       copied = now;
     }
   }

@@ -782,6 +782,43 @@ describe("a report that is made again while it is closed", () => {
   });
 });
 
+describe("a report that several make at once", () => {
+  it.each(["for the first time", "after it was closed"])("keeps the first reason: %s", async (when) => {
+    const { redis, keys } = house;
+    const reports = new Reports(redis, keys);
+    const seq = when.length;
+    if (when !== "for the first time") {
+      await reports.add(room.id, seq, owner.user.id, "before");
+      const report = await reports.find(room.id, seq);
+      if (report) await reports.close(report);
+    }
+    let overtaken = false;
+    const slow = Object.assign(Object.create(redis) as typeof redis, {
+      hget: async (key: string, field: string) => {
+        const stored = await redis.hget(key, field);
+        if (!overtaken) await reports.add(room.id, seq, member.user.id, "first");
+        overtaken = true;
+        return stored;
+      },
+    });
+    await new Reports(slow, keys).add(room.id, seq, stranger.user.id, "second");
+    expect(await reports.find(room.id, seq)).toMatchObject({ state: "open", reason: "first" });
+    await reports.drop(room.id, seq);
+  });
+
+  it("is not closed by who has looked at an earlier one", async () => {
+    const reports = new Reports(house.redis, house.keys);
+    await reports.add(room.id, 999, member.user.id, "first");
+    const seen = await reports.find(room.id, 999);
+    if (seen) await reports.close(seen);
+    await until(() => Date.now() > (seen?.at ?? 0));
+    await reports.add(room.id, 999, stranger.user.id, "again");
+    if (seen) await reports.close(seen);
+    expect(await reports.find(room.id, 999)).toMatchObject({ state: "open", reason: "again" });
+    await reports.drop(room.id, 999);
+  });
+});
+
 describe("the lists of reports", () => {
   it("tell of every open one, page by page and open ones first, and drop those whose message is gone", async () => {
     const { redis, keys } = house;

@@ -1,7 +1,7 @@
 import type { Keys } from "../keys.ts";
 import { isRoomId, type RoomId, type StoredReport, type UserId } from "../protocol.ts";
 import { isRecord, parseJson } from "./json.ts";
-import type { RedisClient } from "./redis.ts";
+import { defineScript, type RedisClient } from "./redis.ts";
 
 /** Where a report stands in a list: open ones first, and of each state the newest first. */
 type Place = Pick<StoredReport, "state" | "at" | "id">;
@@ -16,20 +16,19 @@ export const REPORT_CURSOR = /^(open|done)\/(\d{1,16})\/([\d:]{1,32}\/\d{1,16})$
 export class Reports {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
+  readonly #set: ReturnType<typeof defineScript>;
 
   constructor(redis: RedisClient, keys: Keys) {
     this.#redis = redis;
     this.#keys = keys;
+    this.#set = defineScript(redis, "fields.lua");
   }
 
   /** Adds a report; one of a message that was looked at before is open again. The first reason stays. */
   async add(roomId: RoomId, seq: number, by: UserId, reason: string): Promise<void> {
-    const key = this.#keys.reports(roomId);
-    const before = reportOf(await this.#redis.hget(key, String(seq)));
-    const report =
-      before?.state === "open" ? before : { by, at: Date.now(), state: "open", ...(reason && { reason }) };
-    await this.#redis.hset(key, String(seq), JSON.stringify(report));
-    await this.#redis.zadd(this.#keys.openReports, String(report.at), `${roomId}/${seq}`);
+    await this.#change(roomId, seq, (report) =>
+      report?.state === "open" ? report : { by, at: Date.now(), state: "open", ...(reason && { reason }) },
+    );
   }
 
   /** All reports of a room, or with null the open ones of all rooms: those after a cursor, which matches REPORT_CURSOR. */
@@ -77,17 +76,42 @@ export class Reports {
     await this.#redis.hdel(this.#keys.reports(roomId), String(seq));
   }
 
-  async close({ id, roomId, seq, ...report }: StoredReport): Promise<void> {
-    const done = JSON.stringify({ ...report, state: "done" });
-    await this.#redis.hset(this.#keys.reports(roomId), String(seq), done);
-    await this.#redis.zrem(this.#keys.openReports, id);
-    // Somebody may have reported it again meanwhile.
-    const again = await this.find(roomId, seq);
-    if (again?.state === "open") await this.#redis.zadd(this.#keys.openReports, String(again.at), id);
+  /** Closes a report, unless it was made anew since it was read. */
+  async close({ roomId, seq, at }: StoredReport): Promise<void> {
+    await this.#change(
+      roomId,
+      seq,
+      (report) => report && { ...report, ...(report.at === at && { state: "done" }) },
+    );
+  }
+
+  /** Stores what is decided of a report, once more if another has changed it meanwhile, and lists it if it is open. */
+  async #change(roomId: RoomId, seq: number, decide: (report: Told | null) => Told | null): Promise<void> {
+    const key = this.#keys.reports(roomId);
+    for (;;) {
+      const stored = await this.#redis.hget(key, String(seq));
+      const report = decide(reportOf(stored));
+      if (report === null) break;
+      const json = JSON.stringify(report);
+      if (json === stored || (await this.#set([key, key], [seq, stored ?? "", 1, seq, json])) !== -1) break;
+    }
+    const { openReports } = this.#keys;
+    const id = `${roomId}/${seq}`;
+    // Another may write the list by what it read before.
+    for (let listed: string | null | undefined; ;) {
+      const stored = await this.#redis.hget(key, String(seq));
+      if (stored === listed) return;
+      const report = reportOf(stored);
+      if (report?.state === "open") await this.#redis.zadd(openReports, report.at, id);
+      else await this.#redis.zrem(openReports, id);
+      listed = stored;
+    }
   }
 }
 
-function reportOf(text: string | null): Omit<StoredReport, "id" | "roomId" | "seq"> | null {
+type Told = Omit<StoredReport, "id" | "roomId" | "seq">;
+
+function reportOf(text: string | null): Told | null {
   const value = text === null ? null : parseJson(text);
   if (!isRecord(value)) return null;
   const { by, at, reason, state } = value;

@@ -107,7 +107,7 @@ export class Admin {
 
   /**
    * Gives a role, which only owners do, and disables or enables an account. Throws `not_found`, `forbidden` for somebody
-   * who stands as high and for the last owner, `invalid` to disable oneself.
+   * who stands as high and for the last owner, `invalid` to disable oneself, and for a role of a disabled account.
    */
   change(by: Administrator, id: UserId, patch: AccountPatch): Promise<Account> {
     return this.#noted(by, "account", id, JSON.stringify(patch), async (begin) => {
@@ -118,12 +118,13 @@ export class Admin {
         throw new ChatError("forbidden", "Only owners give roles.");
       if (disabled === true && id === by.user.id)
         throw new ChatError("invalid", "Nobody disables their own account.");
-      if (role !== undefined && account.disabled !== undefined && disabled !== false)
+      if (role !== undefined && (disabled ?? account.disabled !== undefined))
         throw new ChatError("invalid", "A disabled account gets no role.");
+      if (role === undefined && disabled === undefined) return this.show(id);
       await begin();
       if (disabled === true) await accounts.disable(id, by);
       if (disabled === false) await accounts.enable(id);
-      if (role !== undefined && disabled !== true) await accounts.setRole(id, role, by);
+      if (role !== undefined) await accounts.setRole(id, role, by);
       return this.show(id);
     });
   }

@@ -625,6 +625,20 @@ describe("the routes of admins", () => {
     for (const admin of [one!, other!]) admin.close();
   });
 
+  it("change nothing, and note nothing, where nothing is asked or one thing contradicts another", async () => {
+    const uma = await person(left(), "uma-t");
+    const act = (body: object) =>
+      owner.browser.fetch<Account & Failure>("PATCH", `/api/admin/users/${uma.user.id}`, body);
+    const audit = async () => (await owner.browser.get<object[]>("/api/admin/audit")).body;
+    const before = await audit();
+    expect((await act({})).body).toMatchObject({ id: uma.user.id, role: "user" });
+    for (const role of ["admin", "user"])
+      expect((await act({ disabled: true, role })).body.code).toBe("invalid");
+    expect(await audit()).toEqual(before);
+    expect(await isIn(uma.browser)).toBe(true);
+    uma.close();
+  });
+
   it("list and find accounts, and count", async () => {
     const { body: list } = await owner.browser.get<Account[]>("/api/admin/users?size=1");
     expect(list).toMatchObject([{ id: owner.user.id, username: "olga", role: "owner", online: true }]);

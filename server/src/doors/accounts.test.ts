@@ -796,6 +796,28 @@ describe("the routes of admins", () => {
     },
   );
 
+  it("are made again once: not of a copy that was read before somebody lost their role", async () => {
+    const apart = await newServer(0);
+    const { redis, keys } = apart;
+    try {
+      await redis.set(keys.totalUsers, 2);
+      await redis.hset(keys.user("1"), { username: "one", role: "owner" });
+      await redis.hset(keys.user("2"), { username: "two", role: "admin" });
+      let overtaking: Promise<unknown> | undefined;
+      const slow = Object.assign(Object.create(redis) as typeof redis, {
+        hmget: async (...asked: [string, string, string]) => {
+          const read = await redis.hmget(...asked);
+          await (overtaking ??= new Staff(redis, keys).set("2", "user"));
+          return read;
+        },
+      });
+      await new Staff(slow, keys).set("1", "owner");
+      expect(await redis.hgetall(keys.staff)).toEqual({ 1: "owner" });
+    } finally {
+      await apart.close();
+    }
+  });
+
   it("change nothing for somebody who has lost their own role meanwhile", async () => {
     const staff = new Staff(house.redis, house.keys);
     const lost = { user: { id: "901" }, role: "admin" } as const;

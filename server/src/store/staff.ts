@@ -58,17 +58,19 @@ export class Staff {
     return (await this.#redis.hlen(staff)) === 0;
   }
 
-  /** Makes the authority of the accounts' copies, if Redis has lost all of it: their owners would be so in name alone. */
-  async #putBack(): Promise<void> {
-    const { staff, user } = this.#keys;
+  /** The roles by the accounts' copies: who has one, and which. */
+  async #copies(): Promise<string[]> {
+    const { user } = this.#keys;
+    const found: string[] = [];
     for (const ids of idsUpTo(await lastId(this.#redis, this.#keys, "user"))) {
       const some = ids.map(async (id) => {
         const read = this.#redis.hmget(user(id), "role", "disabled");
         const [role, disabled] = await unlessWrongType(read, []);
-        if (roleOf(role) !== "user" && disabled === null) await this.#redis.hsetnx(staff, id, roleOf(role));
+        return roleOf(role) !== "user" && disabled === null ? [id, roleOf(role)] : [];
       });
-      await Promise.all(some);
+      found.push(...(await Promise.all(some)).flat());
     }
+    return found;
   }
 
   /** Takes a disabled or deleted account out; its `role` stays, for `restore`. */
@@ -83,9 +85,11 @@ export class Staff {
   }
 
   async #reserve(userId: UserId, role: ServerRole, by?: ByRole): Promise<Kept | null> {
-    if (await this.isEmpty()) await this.#putBack();
+    // If Redis has lost all roles, their owners would be so in name alone.
+    const copies = (await this.isEmpty()) ? await this.#copies() : [];
     const actor = by === undefined ? ["", ""] : [by.user.id, by.role];
-    const reply = await this.#set([this.#keys.staff], [userId, role === "user" ? "" : role, ...actor]);
+    const asked = [userId, role === "user" ? "" : role, ...actor, ...copies];
+    const reply = await this.#set([this.#keys.staff], asked);
     return reply === 1 ? null : reply === 0 ? "last owner" : "lost role";
   }
 }

@@ -263,9 +263,8 @@ export class Accounts {
    */
   async settle(userId: UserId): Promise<void> {
     const { disabled, deleted } = await this.#parts.users.accountOf(userId);
-    if (!disabled && !deleted) return;
-    await this.#shutOut(userId);
     if (deleted) await this.#erase(userId);
+    else if (disabled) await this.#shutOut(userId);
   }
 
   /**
@@ -309,7 +308,8 @@ export class Accounts {
   async #erase(userId: UserId): Promise<void> {
     await this.#parts.files.removeAvatar(userId);
     await this.#parts.users.erase(userId);
-    await this.#parts.changed(userId);
+    // Somebody may have enabled it since it was shut out: from now on nobody can.
+    await this.#shutOut(userId);
   }
 
   /** Deletes one's own account, as above. Throws `forbidden` also for a wrong password. */

@@ -870,6 +870,34 @@ describe("the routes of admins", () => {
     },
   );
 
+  it("leave no owner behind who is deleted and enabled at the same time", async () => {
+    const { redis, keys } = house;
+    const gone = await person(left(), "enabled-at-the-end");
+    const { id } = await gone.makes({ name: "Whose room" });
+    const path = `/api/admin/users/${gone.user.id}`;
+    await owner.browser.fetch("PATCH", path, { role: "owner" });
+    let isEnabled = false;
+    const wire = await startWire(testRedisUrl(), async (chunk, from) => {
+      // The account is marked as deleted once it is disabled, and shut out.
+      if (from === "replica" && !isEnabled && /\r\ndeleted\r\n\$13\r\n/.test(chunk.toString("latin1"))) {
+        isEnabled = true;
+        const { status } = await owner.browser.fetch("PATCH", path, { disabled: false });
+        expect(status).toBe(200);
+      }
+      return chunk;
+    });
+    const slow = await house.addReplica({ REDIS_URL: wire.url });
+    const asker = new Browser(slow);
+    asker.cookie = owner.browser.cookie;
+    const { status } = await asker.fetch("DELETE", path);
+    expect([status, isEnabled]).toEqual([204, true]);
+    expect(await redis.hexists(keys.staff, gone.user.id)).toBe(0);
+    expect(await redis.hget(keys.records(id), gone.user.id)).toContain('"disabled":true');
+    await house.replicas.pop()?.close();
+    await wire.close();
+    gone.close();
+  });
+
   it("keep an owner, also when two owners take each other's role at once", async () => {
     const own = await newServer(2);
     try {

@@ -151,8 +151,8 @@ export function messageRoutes(parts: PageParts & { identity: Identity }): Router
   // ?around=SEQ&size= -> the same around this message, with `newer` beside `more`: whether there are newer ones, and
   // older ones; 404 if it is not in the log
   // ?at=MS&size= -> the same from this moment on; the newest page if nothing was said since
-  // ?thread=SEQ&before=&after=&size= -> the thread of this message: its answers, and before the oldest one the message
-  // that they answer; 404 if it is not in the log
+  // ?thread=SEQ&before=&after=&size= -> the thread of this message: its answers, and before the oldest one, but not with
+  // `after`, the message that they answer; 404 if it is not in the log
   // ?pinned=true&cursor=&size= -> the messages pinned last, in the order of pinning; if there were others before, with
   // `cursor`, which asks for those
   // ?threads=true and any of these -> with `threads` beside: of each message on the page that begins a thread

@@ -8,8 +8,8 @@ import type { ReportPlace, Reports } from "../store/reports.ts";
 import type { ChatRooms } from "./rooms.ts";
 import type { Users } from "./users.ts";
 
-/** A page of reports, each as JSON, and how many were looked at for it. */
-type ReportPage = { found: Json[]; looked: number };
+/** A page of reports, each as JSON; how many were looked at for it; and how many were read to put them in order. */
+type ReportPage = { found: Json[]; looked: number; sorted: number };
 
 type Parts = { rooms: ChatRooms; users: Users; log: Log; reports: Reports; audit: Audit };
 
@@ -40,7 +40,7 @@ export class ChatReports {
   /** The reports of a room after a cursor, for its moderators: open ones first, then newest first. */
   async ofRoom(user: User, roomId: RoomId, cursor: string | undefined, size: number): Promise<ReportPage> {
     await this.#rooms.demand(user, roomId, "review");
-    return this.#page(await this.#reports.list(roomId, cursor), size);
+    return this.#page(roomId, cursor, size);
   }
 
   /**
@@ -49,7 +49,7 @@ export class ChatReports {
    */
   async all(user: User, cursor: string | undefined, size: number): Promise<ReportPage> {
     await this.demandAdmin(user);
-    return this.#page(await this.#reports.list(null, cursor), size);
+    return this.#page(null, cursor, size);
   }
 
   /** Says that a report was looked at, or does nothing if somebody has. Throws `not_found`, `forbidden`. */
@@ -97,7 +97,11 @@ export class ChatReports {
   }
 
   /** Fills a page with what can be shown. A report whose message is gone takes no place on it, and is dropped. */
-  async #page(places: readonly ReportPlace[], size: number): Promise<ReportPage> {
+  async #page(roomId: RoomId | null, cursor: string | undefined, size: number): Promise<ReportPage> {
+    const [places, sorted] = await Promise.all([
+      this.#reports.list(roomId, cursor),
+      this.#reports.count(roomId),
+    ]);
     const found: Json[] = [];
     let looked = 0;
     while (found.length < size && looked < places.length) {
@@ -108,7 +112,7 @@ export class ChatReports {
       const described = some.map((place) => unlessWrongType(this.#described(place), []));
       found.push(...(await Promise.all(described)).flat());
     }
-    return { found, looked };
+    return { found, looked, sorted };
   }
 
   async #described({ roomId, seq, cursor }: ReportPlace): Promise<Json[]> {

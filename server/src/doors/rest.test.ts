@@ -1514,6 +1514,7 @@ describe("a list", () => {
         stored.hset(keys.user(other), "username", `user${id}`).sadd(keys.online, other);
         stored.hset(keys.records(room.id), other, '{"role":"member"}');
         stored.hset(keys.bans(room.id), other, JSON.stringify({ by: owner.user.id, at: 1 }));
+        stored.hset(keys.reports(room.id), other, JSON.stringify({ by: other, at: 1, state: "open" }));
         stored.set(keys.roomName(other), `hidden ${id}`).hset(keys.meta(other), "kind", "invite");
       }
       stored.set(keys.totalUsers, most).set(keys.totalRooms, most);
@@ -1539,6 +1540,7 @@ describe("a list", () => {
       expect(await answered(`/api/rooms/${room.id}/bans`)).toBeLessThan(5);
       expect(await answered(`/api/rooms/${room.id}/members?size=1`)).toBeLessThan(200);
       expect(await answered(`/api/rooms/${room.id}/audience`)).toBeLessThan(200);
+      expect(await answered(`/api/rooms/${room.id}/reports?cursor=open/1/0/1&size=1`)).toBeLessThan(50);
       owner.close();
     } finally {
       await strict.close();

@@ -100,10 +100,10 @@ export function roomRoutes(parts: Parts): Router {
   const sendReports = (response: Response, find: () => ReturnType<Chat["reports"]["all"]>) =>
     listed(parts, demandUser(response), {
       read: async () => {
-        const { found, looked } = await find();
-        return { json: listJson("[", found, "]"), looked };
+        const { found, ...cost } = await find();
+        return { json: listJson("[", found, "]"), ...cost };
       },
-      kb: ({ json, looked }) => BOUNDS.messageKb.value + looked + kbOf(json),
+      kb: ({ json, looked, sorted }) => BOUNDS.messageKb.value + looked + sorted / 20 + kbOf(json),
       answer: ({ json }) => sendJson(response, json),
     });
   const router = Router();

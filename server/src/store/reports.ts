@@ -31,6 +31,12 @@ export class Reports {
     );
   }
 
+  /** How many reports a room has, or with null how many are open in all rooms. */
+  count(roomId: RoomId | null): Promise<number> {
+    const { reports, openReports } = this.#keys;
+    return roomId === null ? this.#redis.zcard(openReports) : this.#redis.hlen(reports(roomId));
+  }
+
   /** All reports of a room, or with null the open ones of all rooms: those after a cursor, which matches REPORT_CURSOR. */
   async list(roomId: RoomId | null, cursor?: string): Promise<ReportPlace[]> {
     const [, state, at, id = ""] = REPORT_CURSOR.exec(cursor ?? "") ?? [];

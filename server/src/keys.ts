@@ -67,7 +67,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `{room:<id>}:reports` | hash | `seq` of a reported message -> JSON: `by`, `at`, `reason`, `state` | `r hgetall {room:1}:reports` |
  * | `{room:<id>}:audit` | stream | the newest 1,000 entries of the audit log that concern the room | `r xrevrange {room:1}:audit + - count 5` |
  * | `{room:<id>}:spoke:<user>` | string | when (ms) this user last spoke in slow mode; expires when they may speak again | `r get {room:1}:spoke:2` |
- * | `{room:<id>}:joined` | hash | user id -> `seq` of the newest message when they joined a named room: earlier ones to everybody do not mention them | `r hgetall {room:1}:joined` |
+ * | `{room:<id>}:joined` | hash | user id -> `seq` of the newest message when they joined a named room: earlier ones to everybody do not mention them; `muted:<user>` -> until when (ms) somebody who left was muted | `r hgetall {room:1}:joined` |
  * | `{room:<id>}:changed` | sorted set | what the last 1,000 changes changed: `@<user id>`, or a message's `date`; score = `rev` of its last change | `r zrange {room:1}:changed 0 -1 withscores` |
  * | `{room:<id>}:revs` | hash | `rev` modulo 1,000 -> `<rev>:<its running hash>`, of the last 1,000 | `r hgetall {room:1}:revs` |
  * | `{room:<id>}:members` | set | user ids of a named room, while servers of schema 1 may run | `r smembers {room:1}:members` |

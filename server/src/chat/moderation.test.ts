@@ -255,6 +255,36 @@ describe("a moderator", () => {
     await member.say(room.id, "again");
   });
 
+  it("mutes somebody who leaves, or is removed, and comes back", async () => {
+    const mutedUntil = Date.now() + 60_000;
+    const { body: invite } = await owner.browser.post<Invite>(`/api/rooms/${room.id}/invites`);
+    const ways: [string, () => Promise<unknown>, () => Promise<unknown>][] = [
+      ["leaves", () => member.socket.emitWithAck("room.leave", { roomId: room.id }), () => join(member)],
+      ["is removed", () => remove(moderator, member), () => put(moderator, member, {})],
+      ["is banned", () => ban(moderator, member), () => lift(moderator, member).then(() => join(member))],
+      [
+        "has an invite",
+        () => remove(moderator, member),
+        () => member.browser.post(`/api/invites/${invite.code}`),
+      ],
+    ];
+    for (const [name, goes, comes] of ways) {
+      await put(moderator, member, { mutedUntil });
+      await goes();
+      await comes();
+      await expect(member.say(room.id, "back"), name).rejects.toThrow("muted");
+      const { body } = await member.browser.get<Room[]>("/api/rooms");
+      expect(body.find(({ id }) => id === room.id)?.mutedUntil, name).toBe(mutedUntil);
+    }
+    await remove(moderator, member);
+    expect((await put(moderator, member, { mutedUntil: 0 })).mutedUntil).toBeUndefined();
+    expect((await member.say(room.id, "forgiven")).message).toBe("forgiven");
+    // A mute that was ended does not come back.
+    await member.socket.emitWithAck("room.leave", { roomId: room.id });
+    unwrap(await join(member));
+    expect((await member.say(room.id, "still")).message).toBe("still");
+  });
+
   it("mutes until a moment and no longer", async () => {
     await put(moderator, member, { mutedUntil: Date.now() + 300 });
     await expect(member.say(room.id, "too soon")).rejects.toThrow("muted");

@@ -13,7 +13,7 @@ import {
 } from "../protocol.ts";
 import type { Audit } from "../store/audit.ts";
 import type { Picked } from "../store/ids.ts";
-import type { Decided, Members } from "../store/members.ts";
+import type { Decided, Members, Mute } from "../store/members.ts";
 import type { MemberRecord } from "../store/codec.ts";
 import { demand, mayActOn, roleIn, type Action, type Situation } from "./access.ts";
 import type { Announcer, ChatRooms } from "./rooms.ts";
@@ -99,8 +99,8 @@ export class Moderation {
       roomId,
       targetId,
       user.id,
-      async (record, actor) => ({
-        record: this.#decide(await withRecord(actor), about, patch, record),
+      async (record, actor, mute) => ({
+        record: this.#decide(await withRecord(actor), about, patch, record, mute),
         ...(isAdded && { ban: "guarded" as const }),
       }),
     );
@@ -120,6 +120,7 @@ export class Moderation {
     { isAdded, isOwn, server }: { isAdded: boolean; isOwn: boolean; server: ServerRole },
     patch: MemberPatch,
     record: MemberRecord | null,
+    mute: Mute = {},
   ): MemberRecord | null {
     const { role, mutedUntil } = patch;
     // Who was in the room a moment ago, and is not any more, does not come back by what was meant for a member.
@@ -131,7 +132,7 @@ export class Moderation {
       demand(now, "role");
     if (mutedUntil !== undefined) demand(now, "mute");
     if (standing !== null && (!isOwn || mutedUntil !== undefined)) demandAbove(now, standing, server);
-    return tidy(now, changed(standing, patch));
+    return tidy(now, changed(standing ?? { ...ordinary(), ...mute }, patch));
   }
 
   /** Takes somebody out of a room. Throws as `change` does. */
@@ -259,8 +260,8 @@ function tidy({ kind }: Situation, record: MemberRecord): MemberRecord | null {
   return isPlain && (kind === "everyone" || kind === "direct") ? null : record;
 }
 
-function changed(standing: MemberRecord | null, { role, mutedUntil }: MemberPatch): MemberRecord {
-  const { mutedUntil: before, ...rest } = standing ?? ordinary();
+function changed(standing: MemberRecord, { role, mutedUntil }: MemberPatch): MemberRecord {
+  const { mutedUntil: before, ...rest } = standing;
   const until = mutedUntil === undefined ? before : mutedUntil;
   return {
     ...rest,

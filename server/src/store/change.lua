@@ -137,7 +137,12 @@ else
   -- Whoever joins is not called by what was said to everybody before.
   local seq = redis.call('HGET', KEYS[1], 'seq')
   if new == '' then
-    redis.call('HDEL', KEYS[12], user)
+    redis.call('HDEL', KEYS[12], user, 'muted:' .. user)
+    -- They come back as muted as they went.
+    local muted = ARGV[7] ~= '0' and string.match(was, '"mutedUntil":(%d+)')
+    if muted then
+      redis.call('HSET', KEYS[12], 'muted:' .. user, muted)
+    end
   elseif was == '' and seq and ARGV[7] ~= '0' then
     redis.call('HSET', KEYS[12], user, seq)
   end

@@ -1,5 +1,5 @@
 import type { Config } from "../config.ts";
-import { ChatError } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { isRoomId, type Ban, type RoomId, type UserId } from "../protocol.ts";
 import { BOUNDS } from "../limits.ts";
@@ -31,7 +31,13 @@ export type Decided = { record: MemberRecord | null; ban?: Omit<StoredBan, "id">
  */
 export type Entry = "guarded" | "open";
 
-type Decide = (target: MemberRecord | null, actor: MemberRecord | null) => Decided | Promise<Decided>;
+/** `mute`: of somebody who is not in the room, the one with which they left it, if it has not ended. */
+type Decide = (
+  target: MemberRecord | null,
+  actor: MemberRecord | null,
+  mute: Mute,
+) => Decided | Promise<Decided>;
+export type Mute = Pick<MemberRecord, "mutedUntil">;
 
 /** Who changes something in a room; `demand` throws if they may not with this record, null for none. */
 export type Guard = { by: UserId; demand: (record: MemberRecord | null) => Promise<void> };
@@ -68,7 +74,7 @@ export class Members {
   }
 
   /**
-   * Joins as a plain member, or as what `record` says. Writes the room's records first: a member without the room in
+   * Joins as a plain member, or as what `record` says, and as muted as they left. Writes the room's records first: a member without the room in
    * their list can join again; the reverse hears nothing. Throws `forbidden` for a banned user, and for one in too many
    * rooms, and as `change` does.
    */
@@ -77,8 +83,8 @@ export class Members {
     userId: UserId,
     { record = { role: "member" }, entry = "guarded" }: { record?: MemberRecord; entry?: Entry } = {},
   ): Promise<void> {
-    const { before } = await this.change(roomId, userId, null, (known) =>
-      known === null ? { record, ban: entry } : undefined,
+    const { before } = await this.change(roomId, userId, null, (known, _actor, mute) =>
+      known === null ? { record: { ...record, ...mute }, ban: entry } : undefined,
     );
     await this.list(roomId, userId, before === null);
   }
@@ -139,7 +145,8 @@ export class Members {
     for (let tries = 1; tries <= CHANGE_TRIES; tries += 1) {
       const [stored, actor] = await this.#redis.hmget(this.#keys.records(roomId), userId, by ?? userId);
       const before = recordOf(stored);
-      const decided = await decide(before, recordOf(actor));
+      const mute = before === null ? await this.#muteOf(roomId, userId) : {};
+      const decided = await decide(before, recordOf(actor), mute);
       if (decided === undefined) return { before, after: before };
       const { record, ban = "" } = decided;
       const outcome = await this.#set(
@@ -158,6 +165,12 @@ export class Members {
       if (outcome === "changed" || outcome === "same") return { before, after: record };
     }
     throw tooMany();
+  }
+
+  async #muteOf(roomId: RoomId, userId: UserId): Promise<Mute> {
+    const stored = this.#redis.hget(this.#keys.joined(roomId), `muted:${userId}`);
+    const mutedUntil = Number(await unlessWrongType(stored, null));
+    return mutedUntil > Date.now() ? { mutedUntil } : {};
   }
 
   /** Throws what keeps the actor from it by now. */

@@ -82,6 +82,24 @@ test("a chosen name stays chosen while its list moves, and is the one that is wr
   await context.close();
 });
 
+test("on a page of little height the chosen completion stays in sight", async () => {
+  const { page, context } = await stage.enter("low", { viewport: { width: 740, height: 360 } });
+  const composer = messageTo(page, "General");
+  await composer.pressSequentially(":heart");
+  const list = page.getByRole("listbox", { name: "What it can become" });
+  await list.waitFor();
+  // The last one, which is the furthest from the first.
+  await composer.press("ArrowUp");
+  const last = list.getByRole("option").last();
+  await eventually(() => last.getAttribute("aria-selected"), "true");
+  const isInSight = (one: Element) => {
+    const { left, top, bottom } = one.getBoundingClientRect();
+    return one.contains(document.elementFromPoint(left + 10, (top + bottom) / 2));
+  };
+  await eventually(() => last.evaluate(isInSight), true);
+  await context.close();
+});
+
 test("a person's mentions are listed over all their rooms, newest first, with a link to each", async () => {
   const dan = await stage.enter("dan-named");
   const eve = await stage.enter("eve-names", { replica: 1 });

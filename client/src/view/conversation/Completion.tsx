@@ -122,6 +122,7 @@ function List({ options, at, onChoose, onTake }: ListProps) {
             className={css.option}
             role="option"
             aria-selected={index === at}
+            ref={index === at ? (element) => element?.scrollIntoView({ block: "nearest" }) : undefined}
             onPointerMove={() => onChoose(option.key)}
             // The focus stays in the field.
             onPointerDown={(event) => event.preventDefault()}

@@ -1,4 +1,4 @@
-import type { Locator, Page } from "playwright-core";
+import { chromium, type Locator, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { both, person, unwrap } from "../../server/src/testing.ts";
 import {
@@ -6,6 +6,7 @@ import {
   eventually,
   faultsIn,
   faultsInBoth,
+  FLAGS,
   message,
   messageTo,
   openPage,
@@ -494,6 +495,48 @@ test("on a small page a room's name is readable, nothing is cut off, and lists h
   const cutOff = () => page.locator("main header h1").evaluate((one) => one.getBoundingClientRect().top < 0);
   expect(await cutOff()).toBe(false);
   await context.close();
+});
+
+test("with letters of twice the size, emoji and initials stay in their places, and a small page's dialogs scroll", async () => {
+  const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+  const args = [...FLAGS, "--blink-settings=defaultFontSize=32"];
+  const browser = await chromium.launch({ executablePath, args });
+  const visitor = await person(both(stage.house)[1], "wendy-w");
+  const { page } = await openPage(browser, addressOf(stage.house, 0), "wendy-w", {}, visitor.browser.cookie);
+  await messageTo(page, "General").waitFor();
+  await say(page, "large");
+  await page.locator("[data-state=sent]").first().waitFor();
+  await page.setViewportSize({ width: 320, height: 568 });
+  /** The drawn texts that are wider than their elements. */
+  const spilt = (places: Locator) =>
+    places.evaluateAll((all) =>
+      all
+        .filter((one) => {
+          const text = document.createRange();
+          text.selectNodeContents(one);
+          return text.getBoundingClientRect().width > one.getBoundingClientRect().width + 1;
+        })
+        .map((one) => one.textContent),
+    );
+  const row = page.locator("[data-seq]").filter({ hasText: "large" });
+  expect(await spilt(row.locator("[aria-hidden][style]"))).toEqual([]);
+  await row.focus();
+  await page.keyboard.press("Enter");
+  const dialog = page.getByRole("dialog");
+  const quick = dialog.getByRole("button", { name: /^React with/ });
+  await quick.first().waitFor();
+  expect(await spilt(quick)).toEqual([]);
+  await page.keyboard.press("Escape");
+  await page.getByRole("button", { name: "Emoji", exact: true }).click();
+  const faces = dialog.getByRole("button", { name: /^grinning/ });
+  await faces.first().waitFor();
+  expect(await spilt(faces)).toEqual([]);
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("Control+/");
+  await page.getByRole("dialog", { name: "Keys" }).waitFor();
+  expect(await dialog.evaluate((one) => one.scrollHeight > one.clientHeight)).toBe(true);
+  await browser.close();
+  visitor.close();
 });
 
 test("a room's head grows with the spacing that its reader needs", async () => {

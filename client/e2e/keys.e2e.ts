@@ -277,6 +277,12 @@ test("the emoji picker takes the keys when it opens, and ends by Escape and by a
   await open();
   await page.keyboard.type("heart");
   await eventually(() => picker.getByRole("searchbox").inputValue(), "heart");
+  // An arrow that chooses among the words of an input method leaves the field alone.
+  await picker.getByRole("searchbox").evaluate((field) => {
+    const init = { key: "ArrowDown", isComposing: true, bubbles: true, cancelable: true };
+    field.dispatchEvent(new KeyboardEvent("keydown", init));
+  });
+  expect(await page.evaluate(() => document.activeElement?.getAttribute("type"))).toBe("search");
   expect(await messageTo(page, "General").inputValue()).toBe("");
   await page.keyboard.press("Escape");
   await picker.waitFor({ state: "detached" });

@@ -1,5 +1,6 @@
 import { useMemo, useState, type KeyboardEvent } from "react";
 import { findEmoji, GROUPS, type Emoji } from "../../text/emoji.ts";
+import { isComposing } from "../keys.ts";
 import css from "./EmojiPicker.module.css";
 import { SearchField } from "./SearchField.tsx";
 import { noteEmoji, noteTone, recentEmoji, recentTone, useEmoji } from "./useEmoji.ts";
@@ -102,6 +103,7 @@ function groupsOf(all: readonly Emoji[], text: string, recent: readonly string[]
 
 /** Arrow keys move between emoji, up and down by the rows on the screen. */
 function move(event: KeyboardEvent<HTMLElement>) {
+  if (isComposing(event.nativeEvent)) return;
   const buttons = [...event.currentTarget.querySelectorAll<HTMLElement>(`.${css.emoji}`)];
   const at = buttons.indexOf(document.activeElement as HTMLElement);
   let next: HTMLElement | undefined;

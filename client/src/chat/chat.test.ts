@@ -175,6 +175,26 @@ describe("a client without a browser", () => {
     tab.chat.close();
   });
 
+  test("shows the messages of a room that it looks at once somebody lets it in, also after it was removed", async () => {
+    const owner = await person(both(house)[1]);
+    const room = await owner.makes({ name: name(), kind: "invite" });
+    await owner.say(room.id, "inside");
+    const tab = openTab();
+    await tab.signUp();
+    const { session } = tab.chat.snapshot();
+    const id = session.is === "signed in" ? session.user.id : "";
+    const isIn = () => tab.chat.snapshot().rooms?.has(room.id) === true;
+    tab.chat.openRoom(room.id);
+    for (const time of ["first", "second"]) {
+      await owner.browser.fetch("PUT", `/api/rooms/${room.id}/members/${id}`, {});
+      await tab.shows("inside", room.id);
+      await owner.browser.fetch("DELETE", `/api/rooms/${room.id}/members/${id}`);
+      await until(() => !isIn(), PATIENCE_MS, `to be removed for the ${time} time`);
+    }
+    tab.chat.close();
+    owner.close();
+  });
+
   test("knows the names of people who are mentioned in an old message that it goes to", async () => {
     const tab = openTab();
     const { cave, other } = await caveOf(tab);

@@ -156,6 +156,8 @@ export function createSync({ chat, scope, random, api, socket, outbox, drafts, p
     changedRooms++;
     chat.dispatch({ type: "room", room });
     people.learn(whoNames(room));
+    // Whoever looks at a room that is not theirs may be let in.
+    if (isShown(chat.state, room.id)) void load(room.id);
   }
 
   function hideRoom(roomId: RoomId) {

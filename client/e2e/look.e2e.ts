@@ -426,6 +426,9 @@ test("a phone shows one pane at a time, with nothing cut off or too small to tou
   await page.getByRole("button", { name: "Send message" }).tap();
   await page.locator("[data-state=sent]").last().waitFor();
   await eventually(settled, [0, []]);
+  // As wide as its word, and no higher than a line, though a finger hits it above and below.
+  const day = await page.locator("[data-part=day] :not(:has(*))").boundingBox();
+  expect((day?.width ?? 0) / (day?.height ?? 1)).toBeGreaterThan(2);
   await page.getByRole("button", { name: "People" }).tap();
   await page.getByRole("dialog", { name: "People" }).waitFor();
   // It grows while it opens.

@@ -453,7 +453,7 @@ function DayLine({ roomId, date }: { roomId: RoomId; date: number }) {
   return (
     <li data-part="day" className={css.line}>
       <button type="button" title="Jump to another day" onClick={() => open({ is: "date", roomId, date })}>
-        {showDay(date)}
+        <span>{showDay(date)}</span>
       </button>
     </li>
   );

@@ -28,8 +28,9 @@ import {
   unwrap,
   type House,
 } from "../server/src/testing.ts";
+import { writeArchive } from "./archive.ts";
 import { backup } from "./backup.ts";
-import { kindOf } from "./contents.ts";
+import { kindOf, readContents } from "./contents.ts";
 import { startCluster } from "./prove/scenarios/backends.ts";
 import { findRedis, startRedis } from "./redis.ts";
 import { main as restoreMain, restore } from "./restore.ts";
@@ -353,6 +354,36 @@ describe("a backup", () => {
       expect(Number(last)).toBeLessThanOrEqual(rev);
     }
   }, 120_000);
+
+  it("holds that a room is an invite room, and what was said there, if it was made meanwhile", async () => {
+    const { first, config, mary } = await livedIn();
+    let made: Room | undefined;
+    const meanwhile = async function* () {
+      for await (const item of readContents(redis, first.keys, whole)) {
+        yield item;
+        const isLog = "room" in item || kindOf(item.name) === "log";
+        if (isLog || made) continue;
+        made = await mary.makes({ name: "The secret", kind: "invite" });
+        await mary.say(made.id, "between us");
+      }
+    };
+    const file = fileName();
+    const header = { schema: 2, date: new Date().toISOString(), prefix: config.keyPrefix, sessions: false };
+    await writeArchive(file, header, meanwhile());
+    mary.close();
+    const target = configOf();
+    await restore(target, file, { again: false });
+    const second = await house(1, { KEY_PREFIX: target.keyPrefix });
+    const [replica] = second.replicas;
+    if (!replica || !made) throw new Error("nothing was made");
+    const [stranger, again] = [await person(replica, "Stranger"), new Browser(replica)];
+    const open = await stranger.browser.get<{ name: string }[]>("/api/rooms/directory");
+    expect(open.body.map(({ name }) => name)).not.toContain("The secret");
+    await again.post("/api/login", { username: "Mary", password: "correct horse" });
+    const { body } = await again.get<Page>(`/api/rooms/${made.id}/messages`);
+    expect(body.messages.map(({ message }) => message)).toEqual(["between us"]);
+    stranger.close();
+  });
 
   it("holds of a long list of a room what its head covers, and the restore compares all of it", async () => {
     const { first, config, room } = await livedIn();

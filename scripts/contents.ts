@@ -24,7 +24,10 @@ export async function* readContents(
 ): AsyncGenerator<Item> {
   const reader = new Reader(redis, keys);
   yield* reader.logs();
-  for (const kind of ["claim", "plain", ...(sessions ? ["session" as const] : []), "late", "nonce"] as const)
+  for (const kind of ["claim", "plain"] as const) yield* reader.keys(kind);
+  // Of rooms that were made meanwhile, which have names by now: without its kind an invite room would come back open.
+  yield* reader.logs();
+  for (const kind of [...(sessions ? ["session" as const] : []), "late", "nonce"] as const)
     yield* reader.keys(kind);
   yield* reader.counters();
 }
@@ -116,19 +119,21 @@ class Reader {
   readonly #redis: RedisClient;
   readonly #keys: Keys;
   readonly #highest = { user: 0, room: 0 };
+  /** The rooms whose logs were read. */
+  readonly #rooms = new Set<string>();
 
   constructor(redis: RedisClient, keys: Keys) {
     this.#redis = redis;
     this.#keys = keys;
   }
 
+  /** The logs that were not read yet. */
   async *logs(): AsyncGenerator<Item> {
-    const seen = new Set<string>();
     for await (const names of scanNames(this.#redis, this.#keys)) {
       const fresh = names.flatMap((name) => {
         const room = roomOf(name);
-        if (room === undefined || seen.has(room)) return [];
-        seen.add(room);
+        if (room === undefined || this.#rooms.has(room)) return [];
+        this.#rooms.add(room);
         this.#note(name);
         return this.#log(room);
       });

@@ -20,6 +20,7 @@ export class Attendance {
   readonly #chat: Chat;
   readonly #telling = new SharedRuns<void>();
   readonly #showing = new SharedRuns<void>();
+  readonly #revalidating = new SharedRuns<void>();
   /** By user and room, which ways a read mark has moved that is not told yet. */
   readonly #moved = new Map<string, { up: boolean; down: boolean }>();
 
@@ -203,10 +204,13 @@ export class Attendance {
 
   /** Makes up for lost orders: closes connections whose session or account is gone, and shows or hides rooms. */
   async revalidate(): Promise<void> {
-    const users = this.#parts.delivery.users();
-    for (let start = 0; start < users.length; start += REVALIDATE_AT_ONCE) {
-      await Promise.all(users.slice(start, start + REVALIDATE_AT_ONCE).map((id) => this.revalidateUser(id)));
-    }
+    await this.#revalidating.run("everybody", async () => {
+      const users = this.#parts.delivery.users();
+      for (let start = 0; start < users.length; start += REVALIDATE_AT_ONCE) {
+        const some = users.slice(start, start + REVALIDATE_AT_ONCE);
+        await Promise.all(some.map((id) => this.revalidateUser(id)));
+      }
+    });
   }
 
   /** The same for one user. */

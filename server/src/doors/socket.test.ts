@@ -2,7 +2,7 @@ import { request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import {
   ERROR_CODES,
   LIMITS,
@@ -26,6 +26,8 @@ import {
   connect,
   person,
   replicas,
+  startWire,
+  testRedisUrl,
   until,
   unwrap,
   type House,
@@ -940,6 +942,23 @@ describe("a session's end", () => {
     replay.cookie = cookie;
     expect((await replay.get("/api/me")).status).toBe(401);
   });
+
+  it.each(["of the session", "of its account"])(
+    "by a loss in Redis, %s, is noticed once Redis is back",
+    async (what) => {
+      const wire = await startWire(testRedisUrl());
+      onTestFinished(() => wire.close());
+      const replica = await house.addReplica({ REDIS_URL: wire.url });
+      onTestFinished(() => replica.close());
+      const { browser, socket, user } = await person(replica);
+      const gone = new Promise((resolve) => socket.once("disconnect", resolve));
+      const { session, user: account } = house.keys;
+      await house.redis.del(what === "of the session" ? session(sidOf(browser)) : account(user.id));
+      wire.cut();
+      const late = sleep(PATIENCE_MS, "late", { ref: false });
+      expect(await Promise.race([gone, late])).not.toBe("late");
+    },
+  );
 
   it(
     "by deletion in Redis, of the session or its account, is noticed within 35 seconds",

@@ -157,8 +157,12 @@ export class SocketDoor {
         connection.conn.close(true);
       }
     });
-    const everyMs = REVALIDATE_MS * (0.8 + Math.random() * 0.4);
-    this.#revalidation = setInterval(() => void this.#attempt(this.#attendance.revalidate()), everyMs);
+    const revalidate = () => void this.#attempt(this.#attendance.revalidate());
+    this.#revalidation = setInterval(revalidate, REVALIDATE_MS * (0.8 + Math.random() * 0.4));
+    // Orders that came while a connection to Redis was away are lost, and a failover may have lost sessions and accounts:
+    // the next account gets the id of a lost one.
+    for (const connection of [this.#parts.subscriber, this.#parts.commands])
+      connection.on("ready", revalidate);
   }
 
   /**

@@ -329,6 +329,16 @@ describe("a moderator", () => {
     expect(reply).toMatchObject({ ok: false, error: { code: "rate_limited" } });
   });
 
+  it("makes nobody wait in slow mode for as long as Redis' clock went back", async () => {
+    await patch(moderator, { slow: 60 });
+    await member.say(room.id, "first");
+    await house.redis.set(house.keys.spoke(room.id, member.user.id), Date.now() + 3_600_000, "PX", 3_660_000);
+    await member.say(room.id, "second");
+    const third = { roomId: room.id, message: "third", nonce: "back" };
+    const reply = await member.socket.emitWithAck("message", third);
+    expect(reply).toMatchObject({ error: { code: "rate_limited" } });
+  });
+
   it("shortens slow mode also for who has spoken", async () => {
     await patch(moderator, { slow: 3_600 });
     await member.say(room.id, "first");

@@ -79,7 +79,8 @@ if numberIn(meta[8]) and not is.u and (record == '' or string.find(record, '"rol
   local spoke = redis.call('GET', KEYS[6]) or '0'
   -- Older servers keep no moment, only that one must wait.
   local wait = spoke == '1' and redis.call('PTTL', KEYS[6]) or (numberIn(spoke) or 0) + pause - now
-  if wait > 0 then
+  -- Nobody has to wait for longer than the pause: then the clock went back.
+  if wait > 0 and wait <= pause then
     return { 'slow', string.format('%.0f', wait) }
   end
   redis.call('SET', KEYS[6], string.format('%.0f', now), 'PX', pause)

@@ -185,7 +185,7 @@ const environment = z.object({
   WAIT_MS: whole(500, 10, 1_500),
   /** `rooms`: one channel a room. `single`: everything on `MESSAGES`, as the Redis chat demos in other languages do. */
   RELAY_CHANNEL: z.enum(["rooms", "single"]).default("rooms"),
-  /** `on` also allows long-polling, which needs a load balancer with sticky sessions by cookie. */
+  /** `on` also allows long-polling, which needs a load balancer with sticky sessions by cookie, and `WORKERS=1`. */
   POLLING: flag("off"),
   /**
    * Milliseconds for which a busy room collects messages before writing them; a quiet room never waits, and one with

@@ -128,6 +128,11 @@ describe("checkEnvironment", () => {
     expect(about(said({ HOST: "127.0.0.53" }))).toEqual([]);
   });
 
+  it("warns of long-polling with workers, among which nothing is sticky", () => {
+    expect(about(said({ POLLING: "on", WORKERS: "2" }))).toEqual(["POLLING"]);
+    expect(said({ POLLING: "on", WORKERS: "1" })).toEqual([]);
+  });
+
   it("warns in production of settings that are for tests only", () => {
     const found = said({
       NODE_ENV: "production",

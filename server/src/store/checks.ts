@@ -91,6 +91,12 @@ function checkConfig(config: Config): Finding[] {
       "COOKIE_SECURE is on and TRUST_PROXY is 0: nobody can log in, for HTTPS ends before this server and it may not believe so",
       "TRUST_PROXY=1, or as many proxies as there are",
     );
+  if (config.polling && config.workers > 1)
+    warn(
+      "POLLING",
+      `POLLING is on and WORKERS is ${config.workers}: nobody can connect by long-polling, for the workers share a port, and each request comes to another one`,
+      "WORKERS=1, and as many replicas behind a load balancer with sticky sessions",
+    );
   const { fileBytes, userBytes, totalBytes } = config.files;
   for (const [name, most] of [
     ["FILES_USER_MAX", userBytes],

@@ -141,6 +141,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     );
 
     const users = new Users(commands, keys, config);
+    subscriber.on("ready", () => users.forgetAll());
     const settings = new Settings(commands, keys, config);
     const members = new Members(commands, keys, config, schema);
     if (schema.mixed) await members.move();

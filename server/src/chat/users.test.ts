@@ -1,6 +1,16 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { readConfig } from "../config.ts";
-import { Browser, both, newServer, person, replicas, type House } from "../testing.ts";
+import {
+  Browser,
+  both,
+  newServer,
+  person,
+  replicas,
+  startWire,
+  testRedisUrl,
+  until,
+  type House,
+} from "../testing.ts";
 import { hashes, HASHES_AT_ONCE } from "./hashThreads.ts";
 import type { Failure, User } from "../protocol.ts";
 import { Users } from "./users.ts";
@@ -28,6 +38,21 @@ function signUp(browser: Browser, username: string, password = PASSWORD) {
 function logIn(browser: Browser, username: string, password = PASSWORD) {
   return browser.post<User & Failure>("/api/login", { username, password });
 }
+
+it("a name that changed while a replica was cut off from Redis is told anew there", async () => {
+  const wire = await startWire(testRedisUrl());
+  onTestFinished(() => wire.close());
+  const replica = await house.addReplica({ REDIS_URL: wire.url });
+  onTestFinished(() => replica.close());
+  const [mary, joe] = [await person(replica), await person(both(house)[0])];
+  onTestFinished(() => [mary, joe].forEach((one) => one.close()));
+  const named = async () =>
+    (await mary.browser.get<User[]>(`/api/users?ids=${joe.user.id}`)).body[0]?.displayName;
+  expect(await named()).toBeUndefined();
+  await house.redis.hset(house.keys.user(joe.user.id), "displayName", "Somebody new");
+  wire.cut();
+  await until(async () => (await named()) === "Somebody new");
+});
 
 describe("sign-up", () => {
   it("accepts one of 50 people with the same name at once on two replicas, and answers `taken` to 49", async () => {

@@ -515,6 +515,12 @@ export class Users {
     this.#known.delete(id);
   }
 
+  /** The same of all users: changes may have been lost, or were announced and not heard. */
+  forgetAll(): void {
+    this.#forgotten += 1;
+    this.#known.clear();
+  }
+
   async #find(id: UserId): Promise<User | undefined> {
     const fresh = this.#freshOf(id);
     if (fresh) return fresh;

@@ -74,9 +74,9 @@ export class Members {
   }
 
   /**
-   * Joins as a plain member, or as what `record` says, and as muted as they left. Writes the room's records first: a member without the room in
-   * their list can join again; the reverse hears nothing. Throws `forbidden` for a banned user, and for one in too many
-   * rooms, and as `change` does.
+   * Joins as a plain member, or as what `record` says, and as muted as they left. Writes the room's records first: a
+   * member without the room in their list can join again; the reverse hears nothing. Throws `forbidden` for a banned user,
+   * and for one in too many rooms, and as `change` does.
    */
   async join(
     roomId: RoomId,

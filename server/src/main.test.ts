@@ -303,7 +303,7 @@ it(
   "connections beyond the limit of open files are refused and logged, and open ones work on",
   { timeout: 120_000 },
   async () => {
-    const own = await ownRedis({ persistent: false });
+    const own = await ownRedis({ persistent: true });
     const house = await replicas(0, { REDIS_URL: own.url, LOG_LEVEL: "warn", CLIENT_DIR: "off" });
     house.redis.on("error", () => undefined);
     const server = await serverProcess({ ...house.env, PORT: "0" }, 200);

@@ -191,6 +191,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
         diff.add(true, await users.find(missed.online));
         diff.add(false, await users.find(missed.offline));
       },
+      read: (online, of) => diff.read(online, of),
     });
 
     async function announceAccount(userId: UserId): Promise<void> {

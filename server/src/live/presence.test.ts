@@ -189,6 +189,7 @@ describe("a presence whose keys were lost", () => {
       log: pino({ level: "silent" }),
       changed: async (edges) => void offline.push(...edges.offline),
       looked: async () => {},
+      read: () => undefined,
     });
     presence.start();
     return presence;
@@ -300,6 +301,26 @@ describe("the diffs that clients get", () => {
       vi.advanceTimersByTime(10_000);
       expect(diff.missed(["1", "3", "4"])).toEqual({ online: [], offline: [] });
       expect(diff.missed(["1", "3", "4"])).toEqual({ online: [], offline: [] });
+      diff.close();
+    });
+
+    it("tells again of whom a client has read something else, unless that was told since", () => {
+      vi.useFakeTimers();
+      const tell = vi.fn();
+      const diff = new PresenceDiff(tell);
+      diff.read(new Set(["1"]), "all");
+      diff.missed(["1", "2"]);
+      // User 1 is read to be away, and 4 to be here, between two announcements that are lost; 2 and 3 as others were told.
+      diff.read(new Set(["2", "4"]), "all");
+      diff.read(new Set(["2"]), ["2", "3"]);
+      expect(diff.missed(["1", "2"])).toEqual({ online: [], offline: [] });
+      expect(diff.missed(["1", "2"])).toEqual({ online: ["1"], offline: ["4"] });
+      expect(diff.missed(["1", "2"])).toEqual({ online: [], offline: [] });
+      diff.read(new Set(), ["1", "2"]);
+      diff.add(true, [user(1)]);
+      vi.advanceTimersByTime(10_000);
+      diff.missed(["1", "2"]);
+      expect(diff.missed(["1", "2"])).toEqual({ online: ["2"], offline: [] });
       diff.close();
     });
 

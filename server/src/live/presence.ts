@@ -39,6 +39,8 @@ type Parts = {
   changed: (edges: Edges) => Promise<void>;
   /** Regularly gets everybody who is online. */
   looked: (online: UserId[]) => Promise<void>;
+  /** Gets what a client reads: who of these users is online, or of all of them. */
+  read: (online: ReadonlySet<UserId>, of: readonly UserId[] | "all") => void;
 };
 
 /**
@@ -54,6 +56,7 @@ export class Presence {
   readonly #log: Logger;
   readonly #changed: Parts["changed"];
   readonly #looked: Parts["looked"];
+  readonly #read: Parts["read"];
   readonly #run: ReturnType<typeof defineScript>;
   readonly #here = new Set<UserId>();
   readonly #leaving = new Map<UserId, NodeJS.Timeout>();
@@ -62,7 +65,7 @@ export class Presence {
   /** Whether the keys contradicted each other when they were last compared. */
   #contradict = false;
 
-  constructor({ redis, keys, serverId, metrics, log, changed, looked }: Parts) {
+  constructor({ redis, keys, serverId, metrics, log, changed, looked, read }: Parts) {
     this.#redis = redis;
     this.#keys = keys;
     this.#serverId = serverId;
@@ -70,6 +73,7 @@ export class Presence {
     this.#log = log;
     this.#changed = changed;
     this.#looked = looked;
+    this.#read = read;
     this.#run = defineScript(redis, "presence.lua");
   }
 
@@ -117,14 +121,22 @@ export class Presence {
     await this.#attempt(() => this.#drop(here));
   }
 
-  online(): Promise<UserId[]> {
-    return unlessWrongType(this.#redis.smembers(this.#keys.online), []);
+  async online(): Promise<UserId[]> {
+    const online = await this.#everybody();
+    this.#read(new Set(online), "all");
+    return online;
   }
 
   async areOnline(ids: readonly UserId[]): Promise<Set<UserId>> {
     if (ids.length === 0) return new Set();
     const flags = await unlessWrongType(this.#redis.smismember(this.#keys.online, ...ids), []);
-    return new Set(ids.filter((_, index) => flags[index] === 1));
+    const online = new Set(ids.filter((_, index) => flags[index] === 1));
+    this.#read(online, ids);
+    return online;
+  }
+
+  #everybody(): Promise<UserId[]> {
+    return unlessWrongType(this.#redis.smembers(this.#keys.online), []);
   }
 
   async #renew(ids: UserId[]): Promise<void> {
@@ -151,7 +163,7 @@ export class Presence {
   }
 
   async #look(): Promise<void> {
-    await this.#looked(await this.online());
+    await this.#looked(await this.#everybody());
   }
 
   /**
@@ -228,6 +240,8 @@ export class PresenceDiff {
   readonly #changed = new Map<UserId, PresentUser>();
   /** The users that local clients take to be online; null until the first look. */
   #told: Set<UserId> | null = null;
+  /** Of whom a client has read something else than was told, and nothing was told since. */
+  readonly #disputed = new Set<UserId>();
   /** What differed at the last look. */
   #doubted = new Map<UserId, boolean>();
   #turn = true;
@@ -248,6 +262,17 @@ export class PresenceDiff {
   }
 
   /**
+   * Notes what a client has read of these users, or of all. If the announcements before and after it are lost, what was
+   * told is right again, and that client alone is wrong.
+   */
+  read(online: ReadonlySet<UserId>, of: readonly UserId[] | "all"): void {
+    const told = this.#told;
+    if (told === null) return;
+    for (const id of of === "all" ? new Set([...told, ...online]) : of)
+      if (told.has(id) !== online.has(id)) this.#disputed.add(id);
+  }
+
+  /**
    * Compares who is online with what was told, and answers what was missed. Announcements get lost with a script's
    * answer or with a subscription. A difference that is seen for the first time may only be under way.
    */
@@ -257,10 +282,12 @@ export class PresenceDiff {
     const wrong = new Map<UserId, boolean>();
     for (const id of now) if (!told.has(id)) wrong.set(id, true);
     for (const id of told) if (!now.has(id)) wrong.set(id, false);
+    for (const id of this.#disputed) wrong.set(id, now.has(id));
     const sure = [...wrong].filter(
       ([id, isOnline]) => this.#doubted.get(id) === isOnline && !this.#changed.has(id),
     );
     this.#doubted = wrong;
+    for (const [id] of sure) this.#disputed.delete(id);
     return {
       online: sure.flatMap(([id, isOnline]) => (isOnline ? [id] : [])),
       offline: sure.flatMap(([id, isOnline]) => (isOnline ? [] : [id])),
@@ -281,6 +308,7 @@ export class PresenceDiff {
     const told = turn.length > 0 ? turn : waiting;
     for (const { id, online } of told) {
       this.#changed.delete(id);
+      this.#disputed.delete(id);
       if (online) this.#told?.add(id);
       else this.#told?.delete(id);
     }

@@ -417,6 +417,14 @@ describe("a client without a browser", () => {
     await expect(tab.chat.logIn(username, PASSWORD)).rejects.toMatchObject({ code: "unauthorized" });
   });
 
+  test("says so if the browser does not keep the cookie of a log-in", async () => {
+    const username = await openTab().signUp();
+    const { chat } = openTab({ ...createProfile(), cookie: () => "" });
+    await chat.logIn(username, PASSWORD);
+    await until(() => chat.snapshot().session.is === "signed out", PATIENCE_MS, "the end");
+    expect(chat.snapshot().session).toMatchObject({ reason: expect.stringContaining("cookies") as string });
+  });
+
   test("shows a new name and role of its own account, and of no other", async () => {
     const tab = openTab();
     const username = await tab.signUp();

@@ -60,6 +60,10 @@ export type Deletion = {
   wait: () => void;
 };
 
+const ENDED = "Your session has ended. Please log in again.";
+/** Whoever has just logged in and is not known has a browser that did not keep the session's cookie. */
+const NO_COOKIE = "Your browser does not keep this site's cookies. Allow them, and log in again.";
+
 /**
  * The whole chat without a user interface: `snapshot` is its state, `subscribe` announces changes, the rest are a
  * user's intents. Intents that can be refused throw a ChatError. Nothing happens before `start`.
@@ -72,11 +76,11 @@ export function createChatClient(world: World) {
   let signedIn: SignedIn | null = null;
   let jumps = 0;
 
-  function enter(user: Me, isNew = false) {
+  function enter(user: Me, how: "resumed" | "logged in" | "signed up") {
     signedIn?.close();
     if (!life.open) return;
-    const begun = signIn(world, store, user, isNew, () => {
-      if (signedIn === begun) signOut("Your session has ended. Please log in again.");
+    const begun = signIn(world, store, user, how === "signed up", (wasIn) => {
+      if (signedIn === begun) signOut(wasIn || how === "resumed" ? ENDED : NO_COOKIE);
     });
     signedIn = begun;
   }
@@ -161,7 +165,7 @@ export function createChatClient(world: World) {
     async start(): Promise<void> {
       for (let attempts = 0; life.open; attempts++) {
         try {
-          enter(await api.me());
+          enter(await api.me(), "resumed");
           return;
         } catch (error) {
           if (error instanceof ChatError && error.code === "unauthorized") {
@@ -175,10 +179,10 @@ export function createChatClient(world: World) {
     },
     /** `invite`: the code of an invite link. */
     async signUp(username: string, password: string, invite?: string): Promise<void> {
-      enter(await api.signUp({ username, password, invite }), true);
+      enter(await api.signUp({ username, password, invite }), "signed up");
     },
     async logIn(username: string, password: string): Promise<void> {
-      enter(await api.logIn({ username, password }));
+      enter(await api.logIn({ username, password }), "logged in");
     },
     logOut: () => leave(({ logOut }) => logOut()),
     /** Deletes this user's account, and what they said if they so ask. */

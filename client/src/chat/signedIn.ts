@@ -30,9 +30,15 @@ export type SignedIn = ReturnType<typeof signIn>;
 
 /**
  * Everything that lives for one sign-in. `close` ends it without forgetting anything, as closing the tab does. Calls
- * `ended` if the session ended elsewhere: it is over for all tabs.
+ * `ended` if the session ended elsewhere: it is over for all tabs. It says whether the session had ever been let in.
  */
-export function signIn(world: World, store: Store, user: Me, isNew: boolean, ended: () => void) {
+export function signIn(
+  world: World,
+  store: Store,
+  user: Me,
+  isNew: boolean,
+  ended: (wasIn: boolean) => void,
+) {
   const { clock, random } = world;
   const scope = createScope(clock);
   const chat = store.within(scope);
@@ -41,6 +47,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
   let leaving: "here" | "elsewhere" | "tried" | null = null;
   /** The end of the session was heard. */
   let isOver = false;
+  let wasIn = false;
 
   const drafts = createDrafts(user.id, world.drafts, (slot, text) =>
     chat.dispatch({ type: "draft", slot, text }),
@@ -53,7 +60,10 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     world,
     user.id,
     {
-      connected: () => sync.connected(),
+      connected() {
+        wasIn = true;
+        sync.connected();
+      },
       disconnected: () => sync.disconnected(),
       unauthorized: over,
       message(message) {
@@ -233,7 +243,7 @@ export function signIn(world: World, store: Store, user: Me, isNew: boolean, end
     // `leave` continues when its answer comes, or is lost.
     if (!scope.open || leaving === "here") return;
     scope.close();
-    ended();
+    ended(wasIn);
     if (leaving !== null) void forget();
   }
 

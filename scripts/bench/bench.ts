@@ -21,27 +21,26 @@ Also: --rate 100,400 and --members 500 (hot), --connections 90000 (idle, return)
 Each run writes a file to .cache/bench/results; the tables come at the end. The exit code is 1 if a message was lost,
 repeated, out of order or not answered, and 75 if the generator was over its limit.`;
 
+const OPTIONS = {
+  help: { type: "boolean" },
+  quick: { type: "boolean" },
+  all: { type: "boolean" },
+  peers: { type: "boolean" },
+  workload: { type: "string", multiple: true },
+  system: { type: "string", multiple: true },
+  beside: { type: "string" },
+  repeats: { type: "string" },
+  rate: { type: "string" },
+  members: { type: "string" },
+  connections: { type: "string" },
+  messages: { type: "string" },
+  seconds: { type: "string" },
+  env: { type: "string", multiple: true },
+} as const;
+
 /** Answers the exit code. */
 export async function main(args: string[]): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      help: { type: "boolean" },
-      quick: { type: "boolean" },
-      all: { type: "boolean" },
-      peers: { type: "boolean" },
-      workload: { type: "string", multiple: true },
-      system: { type: "string", multiple: true },
-      beside: { type: "string" },
-      repeats: { type: "string" },
-      rate: { type: "string" },
-      members: { type: "string" },
-      connections: { type: "string" },
-      messages: { type: "string" },
-      seconds: { type: "string" },
-      env: { type: "string", multiple: true },
-    },
-  });
+  const values = readArguments(args);
   if (process.platform !== "linux") throw stop("The benchmark reads /proc: it runs on Linux only.", 69);
   if (values.peers) {
     await fetchPeers((line) => process.stderr.write(`${line}\n`));
@@ -77,6 +76,14 @@ export async function main(args: string[]): Promise<number> {
   }
   console.log([tablesOf(runs), ...broken].join("\n\n"));
   return broken.length > 0 ? 1 : exitCode(runs);
+}
+
+function readArguments(args: string[]) {
+  try {
+    return parseArgs({ args, options: OPTIONS }).values;
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
+  }
 }
 
 /** The systems to measure; `beside` adds another checkout's build in front of this one's. */

@@ -64,7 +64,7 @@ export function applyOutgoing<S extends Around>(state: S, { entries }: OutgoingE
   const messages = entries.filter((entry) => entry.change === undefined);
   const told = new Set(messages.map((entry) => entry.nonce));
   const sent = state.outgoing.filter((entry) => entry.state === "sent" && !told.has(entry.nonce));
-  return { ...state, outgoing: [...sent, ...messages].flatMap((entry) => follow(state, entry)), changing };
+  return { ...state, outgoing: follow(state, [...sent, ...messages]), changing };
 }
 
 /** The first file that must be uploaded before the message can be sent. */
@@ -155,20 +155,35 @@ function changed(message: Message, { change, message: text, created }: Changing,
   }
 }
 
-/** What is still shown of a message on its way: nothing once the log has it, or has passed it. */
-function follow(state: Around, entry: Outgoing): Outgoing[] {
-  const room = state.rooms?.get(entry.roomId);
-  if (room === undefined || state.session.is !== "signed in") return [entry];
-  const { id } = state.session.user;
-  const isIt = (message: Message) => message.nonce === entry.nonce && message.from === id;
-  if (room.log?.messages.some(isIt)) return [];
-  if (entry.state === "sent") {
-    const passed = room.log !== null && !room.stale && entry.seq <= room.log.head;
-    return passed ? [] : [entry];
-  }
-  const seq = room.held.find(isIt)?.seq;
-  if (seq === undefined) return [entry];
-  return [{ ...withoutState(entry), state: "sent", seq }];
+/**
+ * What is still shown of messages on their way: nothing of one once the log has it, or has passed it. With `only`, the
+ * messages to other rooms stay as they are. Many may be on their way, and each message that comes asks for this: a log is
+ * searched once for all of them.
+ */
+function follow(state: Around, entries: readonly Outgoing[], only?: RoomId): readonly Outgoing[] {
+  const { session } = state;
+  if (session.is !== "signed in") return entries;
+  const own = (messages: readonly Message[] = []) => {
+    const found = new Map<string, number>();
+    for (const { from, nonce, seq } of messages)
+      if (from === session.user.id && nonce !== undefined) found.set(nonce, seq);
+    return found;
+  };
+  const stored = new Map<RoomId, { shown: ReadonlyMap<string, number>; held: ReadonlyMap<string, number> }>();
+  return entries.flatMap((entry) => {
+    const { roomId, nonce } = entry;
+    const room = state.rooms?.get(roomId);
+    if (room === undefined || (only !== undefined && only !== roomId)) return [entry];
+    const known = stored.get(roomId) ?? { shown: own(room.log?.messages), held: own(room.held) };
+    stored.set(roomId, known);
+    if (known.shown.has(nonce)) return [];
+    if (entry.state === "sent") {
+      const passed = room.log !== null && !room.stale && entry.seq <= room.log.head;
+      return passed ? [] : [entry];
+    }
+    const seq = known.held.get(nonce);
+    return seq === undefined ? [entry] : [{ ...withoutState(entry), state: "sent" as const, seq }];
+  });
 }
 
 /** Notes that a message is stored, as its answer says. */
@@ -186,10 +201,7 @@ export function settleTold<S extends Around>(state: S, { nonce, from, seq }: Mes
 
 /** Removes from `outgoing` what the room now shows as stored. */
 export function settle<S extends Around>(state: S, roomId: RoomId): S {
-  return withOutgoing(
-    state,
-    state.outgoing.flatMap((entry) => (entry.roomId === roomId ? follow(state, entry) : [entry])),
-  );
+  return withOutgoing(state, follow(state, state.outgoing, roomId));
 }
 
 /** As `settle`, after a complete `sync` of the room. */

@@ -716,6 +716,24 @@ describe("messages on their way", () => {
     );
   });
 
+  test("a message that comes does not make the log be searched for each of them", () => {
+    let reads = 0;
+    const counted = (message: Message): Message =>
+      Object.defineProperty(message, "nonce", { enumerable: true, get: () => void (reads += 1) });
+    const waiting = after([
+      { type: "rooms", rooms: [listed(50)] },
+      { type: "newest page", roomId: "0", page: { messages: between(1, 50).map(counted), more: false } },
+      PROVED,
+      {
+        type: "outgoing",
+        entries: Array.from({ length: 100 }, (_, index) => ({ ...entry, nonce: `n${index}` })),
+      },
+    ]);
+    reads = 0;
+    expect(apply(waiting, live(stored(51))).outgoing).toHaveLength(100);
+    expect(reads).toBeLessThan(50 * 5);
+  });
+
   test("somebody else's message with the same nonce removes nothing", () => {
     const waiting = apply(opened(5), { type: "outgoing", entries: [entry] });
     expect(apply(waiting, live(stored(6, { nonce: "n1" }))).outgoing).toEqual([entry]);

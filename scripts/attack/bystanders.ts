@@ -54,7 +54,7 @@ type Bystander = {
   replica: Replica;
   talker: Talker | undefined;
   entering: boolean;
-  /** Why the last attempt to connect failed. */
+  /** Why the last attempt to connect failed; "" if it did not. */
   refusal: string;
   /** The seq of the newest message heard in the room. */
   heardUpTo: number;
@@ -98,6 +98,7 @@ export async function gatherBystanders(stage: Stage): Promise<Bystanders> {
     one.entering = true;
     try {
       one.talker = await Talker.connect(one.replica.port, one.person);
+      one.refusal = "";
     } catch (error) {
       one.refusal = error instanceof Error ? error.message : String(error);
       // The app waits too, and whoever tries eight times a second is soon limited for that.

@@ -34,7 +34,7 @@ import { SessionList } from "../server/src/store/sessions.ts";
 import { Settings } from "../server/src/store/settings.ts";
 import { Staff } from "../server/src/store/staff.ts";
 import { readCommandConfig } from "./dataFolder.ts";
-import { stop } from "./prepare.mjs";
+import { orHelp, stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
 import { removeDemo } from "./unseed.ts";
 
@@ -122,19 +122,13 @@ export async function main(args: string[], env: NodeJS.ProcessEnv = process.env)
 
 function readArguments(args: string[]): Asked | "help" {
   const wrong = (why: string) => stop(`${why}\n\n${HELP}`, 64);
-  let parsed;
-  try {
-    const options = {
-      json: { type: "boolean" },
-      yes: { type: "boolean", short: "y" },
-      messages: { type: "string" },
-      help: { type: "boolean", short: "h" },
-    } as const;
-    parsed = parseArgs({ args, options, allowPositionals: true });
-  } catch (error) {
-    throw wrong(error instanceof Error ? error.message : String(error));
-  }
-  const { values, positionals } = parsed;
+  const options = {
+    json: { type: "boolean" },
+    yes: { type: "boolean", short: "y" },
+    messages: { type: "string" },
+    help: { type: "boolean", short: "h" },
+  } as const;
+  const { values, positionals } = orHelp(HELP, () => parseArgs({ args, options, allowPositionals: true }));
   if (values.help) return "help";
   const [command = "", ...names] = positionals;
   const count = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;

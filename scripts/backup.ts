@@ -10,7 +10,7 @@ import { FIRST_SCHEMA, readSchema } from "../server/src/store/schema.ts";
 import { writeArchive, type Counts } from "./archive.ts";
 import { readContents } from "./contents.ts";
 import { readCommandConfig } from "./dataFolder.ts";
-import { stop } from "./prepare.mjs";
+import { orHelp, stop } from "./prepare.mjs";
 import { useOwnRedis } from "./redis.ts";
 
 const HELP = `npm run backup -- FILE [--sessions] [--prefix PREFIX]
@@ -111,7 +111,7 @@ export function readArguments(
   flag: string,
   help: string,
 ): { file: string; prefix: string | undefined; flagged: boolean } | "help" {
-  try {
+  return orHelp(help, () => {
     const { values, positionals } = parseArgs({
       args,
       options: {
@@ -129,7 +129,5 @@ export function readArguments(
       prefix: values["prefix"],
       flagged: values[flag] === true,
     };
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${help}`, 64);
-  }
+  });
 }

@@ -23,7 +23,7 @@ import { checkRights } from "../server/src/store/rights.ts";
 import { readSchema } from "../server/src/store/schema.ts";
 import { readCommandConfig } from "./dataFolder.ts";
 import { demoPeople } from "./demo.ts";
-import { stop } from "./prepare.mjs";
+import { orHelp } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
 
 const HELP = `npm run doctor [-- --url https://chat.example.org] [--json]
@@ -60,7 +60,7 @@ export async function main(args: string[]): Promise<number> {
 }
 
 function readArguments(args: string[]): { url?: string; json: boolean } | "help" {
-  try {
+  return orHelp(HELP, () => {
     const options = {
       url: { type: "string" },
       json: { type: "boolean" },
@@ -76,9 +76,7 @@ function readArguments(args: string[]): { url?: string; json: boolean } | "help"
         "--url takes no path: Hubbub needs a host name of its own, as https://chat.example.org.",
       );
     return { ...(url && { url: new URL(url).origin }), json: values.json ?? false };
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
-  }
+  });
 }
 
 /** All findings, in the order of a start. */

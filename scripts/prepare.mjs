@@ -342,7 +342,8 @@ function isAlive(pid) {
 }
 
 /**
- * Runs a program on this terminal. Our SIGTERM is passed on; Ctrl-C reaches it anyway.
+ * Runs a program on this terminal, with its words on stderr: stdout is for what the command itself answers. Our SIGTERM
+ * is passed on; Ctrl-C reaches it anyway.
  *
  * @param {string} command
  * @param {string[]} args
@@ -350,7 +351,7 @@ function isAlive(pid) {
  */
 function runChild(command, args) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: root, stdio: "inherit" });
+    const child = spawn(command, args, { cwd: root, stdio: ["inherit", 2, "inherit"] });
     /** @param {NodeJS.Signals} signal */
     const forward = (signal) => void child.kill(signal);
     process.on("SIGTERM", forward).on("SIGINT", wait);
@@ -378,4 +379,20 @@ function wait() {}
  */
 export function stop(message, exitCode) {
   return Object.assign(new Error(message), { exitCode });
+}
+
+/**
+ * Answers what `read` makes of a command's arguments; ends the command with its help and exit code 64 if that throws.
+ *
+ * @template T
+ * @param {string} help
+ * @param {() => T} read
+ * @returns {T}
+ */
+export function orHelp(help, read) {
+  try {
+    return read();
+  } catch (error) {
+    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${help}`, 64);
+  }
 }

@@ -25,7 +25,7 @@ import {
   DEMO_ROOMS,
   type DemoLine,
 } from "./demo.ts";
-import { stop } from "./prepare.mjs";
+import { orHelp, stop } from "./prepare.mjs";
 import { findOwnRedis } from "./redis.ts";
 
 /** The sizes afterwards, not what to add: another run adds nothing. */
@@ -333,7 +333,7 @@ export async function main(args: string[]): Promise<void> {
 }
 
 function readArguments(args: string[]): SeedSize | "help" {
-  try {
+  return orHelp(HELP, () => {
     const text = { type: "string" } as const;
     const options = {
       users: text,
@@ -351,9 +351,7 @@ function readArguments(args: string[]): SeedSize | "help" {
       size[name] = Number(value);
     }
     return size;
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
-  }
+  });
 }
 
 async function trySeed(size: SeedSize): Promise<Credentials[]> {

@@ -14,7 +14,7 @@ import { keep, REPLICA_OPTIONS, startChild, type Child, type Kept } from "./chil
 import { dataFilesIn, filesUrlIn } from "./dataFolder.ts";
 import { demoPeople } from "./demo.ts";
 import { startHaproxy } from "./haproxy.ts";
-import { parts, root, stop } from "./prepare.mjs";
+import { orHelp, parts, root, stop } from "./prepare.mjs";
 import { findRedis, freePort, startRedis } from "./redis.ts";
 
 const HELP = `npm start [-- --replicas N]
@@ -157,13 +157,10 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
 
 /** The number of replicas. */
 function readArguments(args: string[]): number | "help" {
-  let values: { replicas?: string; help?: boolean };
-  try {
+  const values = orHelp(HELP, () => {
     const options = { replicas: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
-    ({ values } = parseArgs({ args, options }));
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
-  }
+    return parseArgs({ args, options }).values;
+  });
   if (values.help) return "help";
   const count = Number(values.replicas ?? 1);
   if (!Number.isInteger(count) || count < 1 || count > 20)

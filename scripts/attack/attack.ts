@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { parseArgs } from "node:util";
-import { build, stop } from "../prepare.mjs";
+import { build, orHelp } from "../prepare.mjs";
 import { ATTACKS, rowOf, writeSecurity } from "./attacks.ts";
 import { gatherBystanders, type Bystanders } from "./bystanders.ts";
 import { fuzz, fuzzCommand, tellFuzz } from "./fuzz.ts";
@@ -73,7 +73,7 @@ function readArguments(args: string[]) {
     "write-security": { type: "boolean" },
     seed: { type: "string" },
   } as const;
-  try {
+  return orHelp(HELP, () => {
     const { values } = parseArgs({ args, options: known });
     const numbers = values.only?.split(",").map(Number);
     const unknown = numbers?.find((number) => !ATTACKS.some((attack) => attack.number === number));
@@ -93,9 +93,7 @@ function readArguments(args: string[]) {
       list: values.list ?? false,
       write: values["write-security"] ?? false,
     };
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
-  }
+  });
 }
 
 /** Plays attacks one after the other, with those that mostly wait beside them, and checks both replicas after each. */

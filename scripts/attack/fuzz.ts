@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { ERROR_CODES } from "../../server/src/protocol.ts";
 import { readFrames, type Stream } from "../frames.ts";
-import { stop } from "../prepare.mjs";
+import { orHelp } from "../prepare.mjs";
 import { createRandom } from "../prove/random.ts";
 import { gatherBystanders, type Bystanders } from "./bystanders.ts";
 import { makeSequence, type Sequence } from "./grammar.ts";
@@ -68,23 +68,20 @@ export async function fuzzCommand(args: string[]): Promise<number> {
     from: { type: "string" },
     verbose: { type: "boolean" },
   } as const;
-  let options: FuzzOptions;
-  try {
+  const options = orHelp(HELP, (): FuzzOptions => {
     const { values } = parseArgs({ args, options: known });
     const whole = (name: "sequences" | "seed" | "from", fallback: number) => {
       const value = Number(values[name] ?? fallback);
       if (!Number.isSafeInteger(value) || value < 0) throw new Error(`--${name} takes a whole number.`);
       return value;
     };
-    options = {
+    return {
       sequences: whole("sequences", 100_000),
       seed: whole("seed", Math.floor(Math.random() * 2 ** 31)),
       from: whole("from", 0),
       verbose: values.verbose ?? false,
     };
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
-  }
+  });
   const result = await fuzz(options);
   tellFuzz(result);
   return result.faults.length > 0 ? 1 : 0;

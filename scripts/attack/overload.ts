@@ -7,7 +7,7 @@ import { Log } from "../../server/src/store/log.ts";
 import { Members } from "../../server/src/store/members.ts";
 import { Rooms } from "../../server/src/store/rooms.ts";
 import { CORE, confine, cpuNs, giveWay, pin } from "../machine.ts";
-import { root, stop } from "../prepare.mjs";
+import { orHelp, root } from "../prepare.mjs";
 import { gatherBystanders, type Bystanders, type Delays, type Figures } from "./bystanders.ts";
 import { FLOODS, OWNERS_PASSWORD, type FloodName, type Order, type Tally } from "./floods.ts";
 import { becomes, openStage, PASSWORD, type Person, type Stage } from "./stage.ts";
@@ -132,7 +132,7 @@ function readArguments(args: string[]) {
     label: { type: "string" },
     beside: { type: "string" },
   } as const;
-  try {
+  return orHelp(HELP, () => {
     const { values } = parseArgs({ args, options });
     const names = values.only?.split(",") ?? Object.keys(FLOODS);
     const unknown = names.find((name) => !(name in FLOODS));
@@ -140,9 +140,7 @@ function readArguments(args: string[]) {
     const rounds = Number(values.rounds ?? ROUNDS);
     if (!(Number.isInteger(rounds) && rounds > 0)) throw new Error("--rounds takes a whole number.");
     return { names: names as FloodName[], rounds, label: values.label ?? "latest", beside: values.beside };
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
-  }
+  });
 }
 
 function fileOf(label: string): string {

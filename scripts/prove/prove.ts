@@ -6,7 +6,7 @@ import pLimit from "p-limit";
 import { fetchPackage, unpacked } from "../debian.ts";
 import { which } from "../child.ts";
 import { findHaproxy } from "../haproxy.ts";
-import { build, partIsBuilt, root, stop } from "../prepare.mjs";
+import { build, orHelp, partIsBuilt, root, stop } from "../prepare.mjs";
 import { findRedis } from "../redis.ts";
 import { INVARIANTS } from "./check.ts";
 import { bundleWithFaults, FAULT, FAULTS } from "./faults.ts";
@@ -153,7 +153,7 @@ function readArguments(args: string[]) {
     write: { type: "boolean" },
     help: { type: "boolean", short: "h" },
   } as const;
-  try {
+  return orHelp(HELP, () => {
     const { values } = parseArgs({ args, options: known });
     if (values.help) return "help" as const;
     const names = values.only?.split(",");
@@ -173,9 +173,7 @@ function readArguments(args: string[]) {
           ? SCENARIOS.filter(({ name, short }) => (names ? names.includes(name) : !values.short || short))
           : [rollingUpgrade],
     };
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
-  }
+  });
 }
 
 /**

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { chromium, type Page } from "playwright-core";
 import { GENERAL } from "../../server/src/store/kinds.ts";
-import { build, root } from "../prepare.mjs";
+import { root } from "../prepare.mjs";
 import type { LoadResult } from "./generator.ts";
 import { judge, load, onStage, record, type Run } from "./run.ts";
 import { summarise, type Summary } from "../statistics.ts";
@@ -47,7 +47,6 @@ const TALKERS = 2;
 
 /** Measures the first load, switching rooms, and a busy room, in a new browser on a new server. */
 export async function app(target: Target, { env = {} }: Sizes): Promise<Run[]> {
-  if (target.checkout === undefined) await build();
   const roomIds = [GENERAL, ...COLD_ROOMS];
   const everywhere = { rooms: Array.from(roomIds.keys()) };
   const talkers = Array.from({ length: TALKERS }, () => ({ rooms: [0] }));

@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { stop } from "../prepare.mjs";
+import { orHelp, stop } from "../prepare.mjs";
 import type { Run } from "./run.ts";
 import { besideCheckout, fetchPeers, isHere, SYSTEMS, type SystemName, type Target } from "./systems.ts";
 import { tablesOf } from "./tables.ts";
@@ -61,7 +61,7 @@ export async function main(args: string[]): Promise<number> {
     ...(values.members !== undefined && { members: whole("members", values.members) }),
     ...(values.connections !== undefined && { connections: whole("connections", values.connections) }),
     ...(values.seconds !== undefined && { seconds: whole("seconds", values.seconds) }),
-    env: Object.fromEntries((values.env ?? []).map((pair) => pair.split("=", 2) as [string, string])),
+    env: Object.fromEntries((values.env ?? []).map((pair) => pair.split(/=(.*)/s, 2) as [string, string])),
   };
   const repeats = whole("repeats", values.repeats ?? (values.beside === undefined ? "1" : "3"));
   const runs: Run[] = [];
@@ -79,11 +79,7 @@ export async function main(args: string[]): Promise<number> {
 }
 
 function readArguments(args: string[]) {
-  try {
-    return parseArgs({ args, options: OPTIONS }).values;
-  } catch (error) {
-    throw stop(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`, 64);
-  }
+  return orHelp(HELP, () => parseArgs({ args, options: OPTIONS }).values);
 }
 
 /** The systems to measure; `beside` adds another checkout's build in front of this one's. */

@@ -61,7 +61,6 @@ export function order(rate: number, more: Partial<LoadOrder> = {}): Omit<LoadOrd
     rate,
     arrivals: "even",
     warmSeconds: 2,
-    // Enough to compile the code, too little to leave a queue.
     warmRate: Math.min(400, Math.max(rate, 50)),
     measureSeconds: 5,
     ...more,
@@ -78,7 +77,9 @@ export async function hot(target: Target, sizes: Sizes): Promise<Run[]> {
     for (const rate of rates) {
       // A run ends only when a saturated system has worked off its queue: measure high rates for less time.
       const measureSeconds = rate >= 1_000 ? Math.ceil(seconds / 2) : seconds;
-      const result = await load(at, order(rate, { measureSeconds }));
+      // A new process compiles for seconds.
+      const warmSeconds = runs.length === 0 ? 8 : 2;
+      const result = await load(at, order(rate, { measureSeconds, warmSeconds }));
       runs.push(record("hot", target, { members, rate, ...env }, LOAD, result, judge(result)));
     }
     return runs;

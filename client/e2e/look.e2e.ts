@@ -602,9 +602,8 @@ test("the first load is not larger than measured, before and after log-in", asyn
   await signUp(page, "hal");
   await messageTo(page, "General").waitFor();
   // What the page loads for later, once the rooms are shown.
-  await page.route(
-    /\/(?:Overlay|Actions|AskToNotify|Dialog|EmojiPicker|Field|LogIn|ThreadPane|Files|Picture|Tray|choose|files|markdown)-[^/]*$/,
-    (route) => route.abort(),
+  await page.route(/\/(?:later|LogIn|NewPassword|Files|choose|files|markdown)-[^/]*$/, (route) =>
+    route.abort(),
   );
   await page.reload();
   await messageTo(page, "General").waitFor();
@@ -617,7 +616,7 @@ test("the first load is not larger than measured, before and after log-in", asyn
 test("text that is typed while a dialog loads goes into it, and the dialog appears only with its style sheet", async () => {
   const { page, context } = await stage.enter("ida");
   let refusals = 2;
-  await page.route(/Overlay-.*\.css$/, (route) => (refusals-- > 0 ? route.abort() : route.continue()));
+  await page.route(/later-.*\.css$/, (route) => (refusals-- > 0 ? route.abort() : route.continue()));
   await page.reload();
   await messageTo(page, "General").waitFor();
   await page.getByRole("button", { name: "New room" }).click();
@@ -638,7 +637,7 @@ test("a dialog that is long in coming says so, and no longer once it is given up
   const { page, context } = await stage.enter("ike");
   let come = () => {};
   const wait = new Promise<void>((resolve) => (come = resolve));
-  await page.route(/\/Overlay-[^/]*\.js$/, async (route) => {
+  await page.route(/\/later-[^/]*\.js$/, async (route) => {
     await wait;
     await route.continue();
   });
@@ -660,7 +659,7 @@ test("a dialog that is long in coming says so, and no longer once it is given up
 test("a part of the app that was out of reach once opens when the network is back, and nothing typed is lost", async () => {
   const { page, context } = await stage.enter("jan");
   let refusals = 0;
-  await page.route(/\/Overlay-[^/]*\.js$/, (route) => (refusals++ < 1 ? route.abort() : route.continue()));
+  await page.route(/\/later-[^/]*\.js$/, (route) => (refusals++ < 1 ? route.abort() : route.continue()));
   // Not a reload: such a page waits for a while.
   await page.goto("about:blank");
   await page.goto(addressOf(stage.house, 0));

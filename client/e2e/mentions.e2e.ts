@@ -114,7 +114,7 @@ test("a person's mentions are listed over all their rooms, newest first, with a 
   await list.waitFor({ state: "detached" });
 
   await say(eve.page, "hello @dan-named, first");
-  await eve.page.locator("[data-seq]").filter({ hasText: "first" }).waitFor();
+  await eve.page.locator("[data-seq]").filter({ hasText: "@dan-named, first" }).waitFor();
   await eve.page.getByRole("button", { name: "Browse rooms" }).click();
   await eve.page.getByRole("dialog").getByLabel("Find a room").fill("named there");
   await eve.page.getByRole("dialog").getByRole("button", { name: "Join named there" }).click();

@@ -10,7 +10,7 @@ import { LIMITS, type Message, type Room, type RoomId, type UserId } from "../pr
 import type { RedisClient } from "../store/redis.ts";
 import { SharedRuns } from "../store/sharedRuns.ts";
 
-/** So few at once that messages wait for milliseconds: a look costs half a millisecond of CPU time. */
+/** So few at once that messages wait for milliseconds: a look at one costs 0.2 ms of CPU time. */
 const REVALIDATE_AT_ONCE = 20;
 const REVALIDATE_PAUSE_MS = 10;
 const SHOW_TRIES = 50;

@@ -23,8 +23,8 @@ const noNamedCharacters: Plugin = {
 };
 
 /**
- * What a page needs first comes in few files: each request costs more than its few KB. A group takes along what its
- * modules import; all else is split by who uses it.
+ * What a page needs first, and what it loads soon after, comes in few files: each costs more than its few KB. A group
+ * takes along what its modules import; all else is split by who uses it.
  */
 const FILES = [
   { name: "index", tags: ["$initial" as const], priority: 3 },
@@ -33,7 +33,7 @@ const FILES = [
   { name: "Shell", test: /\/Shell\.tsx$/, priority: 1 },
   // A room may begin with files.
   { name: "Files", test: /\/Files\.tsx$/, priority: 1 },
-  // What people open is loaded soon after; each file costs 10 ms of CPU time.
+  // What people open, loaded soon after. Each file costs 10 ms of CPU time.
   { name: "later", test: /\/(?:Actions|AskToNotify|EmojiPicker|Overlay|ThreadPane|Tray)\.tsx$/ },
 ];
 

@@ -157,10 +157,8 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
 
 /** The number of replicas. */
 function readArguments(args: string[]): number | "help" {
-  const values = orHelp(HELP, () => {
-    const options = { replicas: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
-    return parseArgs({ args, options }).values;
-  });
+  const options = { replicas: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
+  const { values } = orHelp(HELP, () => parseArgs({ args, options }));
   if (values.help) return "help";
   const count = Number(values.replicas ?? 1);
   if (!Number.isInteger(count) || count < 1 || count > 20)

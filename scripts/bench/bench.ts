@@ -40,7 +40,7 @@ const OPTIONS = {
 
 /** Answers the exit code. */
 export async function main(args: string[]): Promise<number> {
-  const values = readArguments(args);
+  const { values } = orHelp(HELP, () => parseArgs({ args, options: OPTIONS }));
   if (process.platform !== "linux") throw stop("The benchmark reads /proc: it runs on Linux only.", 69);
   if (values.peers) {
     await fetchPeers((line) => process.stderr.write(`${line}\n`));
@@ -76,10 +76,6 @@ export async function main(args: string[]): Promise<number> {
   }
   console.log([tablesOf(runs), ...broken].join("\n\n"));
   return broken.length > 0 ? 1 : exitCode(runs);
-}
-
-function readArguments(args: string[]) {
-  return orHelp(HELP, () => parseArgs({ args, options: OPTIONS }).values);
 }
 
 /** The systems to measure; `beside` adds another checkout's build in front of this one's. */

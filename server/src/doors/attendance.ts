@@ -210,9 +210,9 @@ export class Attendance {
     await this.#revalidating.run("everybody", async () => {
       const users = this.#parts.delivery.users();
       for (let start = 0; start < users.length; start += REVALIDATE_AT_ONCE) {
+        if (start > 0) await sleep(REVALIDATE_PAUSE_MS, undefined, { ref: false });
         const some = users.slice(start, start + REVALIDATE_AT_ONCE);
         await Promise.all(some.map((id) => this.revalidateUser(id)));
-        await sleep(REVALIDATE_PAUSE_MS, undefined, { ref: false });
       }
     });
   }

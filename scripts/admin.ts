@@ -205,7 +205,6 @@ async function open(config: Config) {
         log,
         changed: nothing,
         looked: nothing,
-        read: () => undefined,
       }),
       announce: {
         showRoom: (ids) => void told.push(...ids.map((userId) => tell("account", { userId }))),

@@ -692,6 +692,7 @@ it("classifies every key by whether a backup holds it", () => {
       "{files}:sizes": "late",
       "{files}:used": "late",
       "{online_users}:count": "moment",
+      "{online_users}:edges": "moment",
       "{online_users}:leases": "moment",
       "{room:1}:audit": "late",
       "{room:1}:bans": "late",

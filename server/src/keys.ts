@@ -91,6 +91,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `online_users` | set | ids of users with a live connection | `r smembers online_users` |
  * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) | `r zrange {online_users}:leases 0 -1 withscores` |
  * | `{online_users}:count` | hash | user id -> leases | `r hgetall {online_users}:count` |
+ * | `{online_users}:edges` | sorted set | user ids, score = when (ms) they last came or went; for 10 minutes | `r zrange {online_users}:edges 0 -1 withscores` |
  * | `sessions:<id>` | sorted set | ids of a user's sessions, score = when they logged in (ms) | `r zrange sessions:1 0 -1` |
  * | `sess:<sid>` | string | the session, by connect-redis | `r --scan --pattern 'sess:*'` |
  * | `session_secret` | string | signs session cookies if `SESSION_SECRET` is not set | `r exists session_secret` |
@@ -184,6 +185,7 @@ export function createKeys(prefix: string) {
     online: `${prefix}online_users`,
     leases: `{${prefix}online_users}:leases`,
     leaseCount: `{${prefix}online_users}:count`,
+    edges: `{${prefix}online_users}:edges`,
     userSessions: (id: UserId) => `${prefix}sessions:${id}`,
     sessionPrefix: `${prefix}sess:`,
     session: (sid: string) => `${prefix}sess:${sid}`,

@@ -186,12 +186,11 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       metrics,
       log,
       changed: announceEdges,
-      looked: async (online) => {
-        const missed = diff.missed(online);
+      looked: async (online, edges) => {
+        const missed = diff.missed(online, edges);
         diff.add(true, await users.find(missed.online));
         diff.add(false, await users.find(missed.offline));
       },
-      read: (online, of) => diff.read(online, of),
     });
 
     async function announceAccount(userId: UserId): Promise<void> {

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { createKeys, type Keys } from "../keys.ts";
 import { createMetrics } from "../metrics.ts";
 import type { Presence as PresentUser } from "../protocol.ts";
+import { defineScript } from "../store/redis.ts";
 import {
   PATIENCE_MS,
   Browser,
@@ -165,6 +166,59 @@ describe.concurrent("a lease", () => {
     await until(async () => !(await isOnline(one)), PATIENCE_MS, "the end");
   });
 
+  it(
+    "that ended and began anew unheard is told again, because a client may have read in between that its user is away",
+    { timeout: 120_000 },
+    async () => {
+      const one = await person(right);
+      const { online, leases, leaseCount, edges } = house.keys;
+      const lease = (op: string) =>
+        defineScript(house.redis, "presence.lua")(
+          [online, leases, leaseCount, edges],
+          [op, "unheard", 20_000, one.user.id],
+        );
+      await lease("renew");
+      one.close();
+      const heard = told(watcher, one.user.id);
+      await until(async () => Number(await house.redis.hget(leaseCount, one.user.id)) === 1);
+      await barrier();
+      const known = heard.length;
+      await lease("drop");
+      await lease("renew");
+      await until(
+        async () => {
+          await lease("renew");
+          return heard.length > known;
+        },
+        60_000,
+        "the coming to be told",
+      );
+      expect(heard.slice(known)).toEqual([true]);
+      await lease("drop");
+    },
+  );
+
+  it("lives whatever another program has put in place of the edges", { timeout: 120_000 }, async () => {
+    const keys = createKeys("edges-lost:");
+    await house.redis.set(keys.edges, "nothing");
+    const call = (...args: (string | number)[]) =>
+      defineScript(house.redis, "presence.lua")(
+        [keys.online, keys.leases, keys.leaseCount, keys.edges],
+        args,
+      );
+    expect(await call("renew", "one", 20_000, "1")).toEqual(["1"]);
+    expect(await call("sweep", 10, 20_000)).toEqual([]);
+    expect(await call("drop", "one", 20_000, "1")).toEqual(["1"]);
+    await house.redis.del(keys.edges);
+    await house.redis.zadd(keys.edges, Date.now() + 3_600_000, "ahead", 1, "old");
+    await call("renew", "one", 20_000, "2");
+    const [id, age] = (await call("edges", 60_000, "")) as [string, number];
+    expect(id).toBe("2");
+    expect(age).toBeLessThan(60_000);
+    await call("sweep", 10, 20_000);
+    expect(await house.redis.zrange(keys.edges, 0, "-1")).toEqual(["2"]);
+  });
+
   it("is neither made nor renewed by a message from a user without a connection", async () => {
     const one = await person(left);
     await one.say("0", "before I go");
@@ -189,7 +243,6 @@ describe("a presence whose keys were lost", () => {
       log: pino({ level: "silent" }),
       changed: async (edges) => void offline.push(...edges.offline),
       looked: async () => {},
-      read: () => undefined,
     });
     presence.start();
     return presence;
@@ -290,37 +343,49 @@ describe("the diffs that clients get", () => {
       vi.useFakeTimers();
       const tell = vi.fn();
       const diff = new PresenceDiff(tell);
-      expect(diff.missed(["1", "2"])).toEqual({ online: [], offline: [] });
+      const none = new Map<string, number>();
+      expect(diff.missed(["1", "2"], none)).toEqual({ online: [], offline: [] });
       diff.add(true, [user(3)]);
       vi.advanceTimersByTime(0);
       // User 3 came and was told, 4 came and was not told, 2 went and was not told.
-      expect(diff.missed(["1", "3", "4"])).toEqual({ online: [], offline: [] });
-      expect(diff.missed(["1", "3", "4"])).toEqual({ online: ["4"], offline: ["2"] });
+      expect(diff.missed(["1", "3", "4"], none)).toEqual({ online: [], offline: [] });
+      expect(diff.missed(["1", "3", "4"], none)).toEqual({ online: ["4"], offline: ["2"] });
       diff.add(true, [user(4)]);
       diff.add(false, [user(2)]);
       vi.advanceTimersByTime(10_000);
-      expect(diff.missed(["1", "3", "4"])).toEqual({ online: [], offline: [] });
-      expect(diff.missed(["1", "3", "4"])).toEqual({ online: [], offline: [] });
+      expect(diff.missed(["1", "3", "4"], none)).toEqual({ online: [], offline: [] });
+      expect(diff.missed(["1", "3", "4"], none)).toEqual({ online: [], offline: [] });
       diff.close();
     });
 
-    it("tells again of whom a client has read something else, unless that was told since", () => {
+    it("tells again of whom it heard neither going nor coming, unless that was told since", () => {
       vi.useFakeTimers();
       const tell = vi.fn();
       const diff = new PresenceDiff(tell);
-      diff.read(new Set(["1"]), "all");
-      diff.missed(["1", "2"]);
-      // User 1 is read to be away, and 4 to be here, between two announcements that are lost; 2 and 3 as others were told.
-      diff.read(new Set(["2", "4"]), "all");
-      diff.read(new Set(["2"]), ["2", "3"]);
-      expect(diff.missed(["1", "2"])).toEqual({ online: [], offline: [] });
-      expect(diff.missed(["1", "2"])).toEqual({ online: ["1"], offline: ["4"] });
-      expect(diff.missed(["1", "2"])).toEqual({ online: [], offline: [] });
-      diff.read(new Set(), ["1", "2"]);
+      const before = performance.now() - 1;
+      expect(diff.missed(["1", "2"], new Map([["1", before]]))).toEqual({ online: [], offline: [] });
+      vi.advanceTimersByTime(5_000);
+      // 1 went and came, 4 came and went, unheard; 2 went and came, and was told; 3 as all know, before the first look.
+      const edges = new Map([
+        ["1", performance.now()],
+        ["2", performance.now()],
+        ["3", before],
+        ["4", performance.now()],
+      ]);
+      vi.advanceTimersByTime(1_000);
+      diff.add(true, [user(2)]);
+      vi.advanceTimersByTime(2_000);
+      expect(diff.missed(["1", "2"], edges)).toEqual({ online: [], offline: [] });
+      expect(diff.missed(["1", "2"], edges)).toEqual({ online: ["1"], offline: ["4"] });
       diff.add(true, [user(1)]);
+      diff.add(false, [user(4)]);
       vi.advanceTimersByTime(10_000);
-      diff.missed(["1", "2"]);
-      expect(diff.missed(["1", "2"])).toEqual({ online: ["2"], offline: [] });
+      expect(diff.missed(["1", "2"], edges)).toEqual({ online: [], offline: [] });
+      expect(diff.missed(["1", "2"], edges)).toEqual({ online: [], offline: [] });
+      // 1 went and came once more.
+      edges.set("1", performance.now() - 1_000);
+      diff.missed(["1", "2"], edges);
+      expect(diff.missed(["1", "2"], edges)).toEqual({ online: ["1"], offline: [] });
       diff.close();
     });
 

@@ -37,10 +37,8 @@ type Parts = {
   log: Logger;
   /** Gets the edges that this replica made. */
   changed: (edges: Edges) => Promise<void>;
-  /** Regularly gets everybody who is online. */
-  looked: (online: UserId[]) => Promise<void>;
-  /** Gets what a client reads: who of these users is online, or of all of them. */
-  read: (online: ReadonlySet<UserId>, of: readonly UserId[] | "all") => void;
+  /** Regularly gets everybody who is online, and when (`performance.now()`) others last came or went. */
+  looked: (online: UserId[], edges: ReadonlyMap<UserId, number>) => Promise<void>;
 };
 
 /**
@@ -56,16 +54,16 @@ export class Presence {
   readonly #log: Logger;
   readonly #changed: Parts["changed"];
   readonly #looked: Parts["looked"];
-  readonly #read: Parts["read"];
   readonly #run: ReturnType<typeof defineScript>;
   readonly #here = new Set<UserId>();
   readonly #leaving = new Map<UserId, NodeJS.Timeout>();
   #arriving: UserId[] = [];
   #timers: NodeJS.Timeout[] = [];
+  #lookedAt: number | undefined;
   /** Whether the keys contradicted each other when they were last compared. */
   #contradict = false;
 
-  constructor({ redis, keys, serverId, metrics, log, changed, looked, read }: Parts) {
+  constructor({ redis, keys, serverId, metrics, log, changed, looked }: Parts) {
     this.#redis = redis;
     this.#keys = keys;
     this.#serverId = serverId;
@@ -73,7 +71,6 @@ export class Presence {
     this.#log = log;
     this.#changed = changed;
     this.#looked = looked;
-    this.#read = read;
     this.#run = defineScript(redis, "presence.lua");
   }
 
@@ -121,22 +118,14 @@ export class Presence {
     await this.#attempt(() => this.#drop(here));
   }
 
-  async online(): Promise<UserId[]> {
-    const online = await this.#everybody();
-    this.#read(new Set(online), "all");
-    return online;
+  online(): Promise<UserId[]> {
+    return unlessWrongType(this.#redis.smembers(this.#keys.online), []);
   }
 
   async areOnline(ids: readonly UserId[]): Promise<Set<UserId>> {
     if (ids.length === 0) return new Set();
     const flags = await unlessWrongType(this.#redis.smismember(this.#keys.online, ...ids), []);
-    const online = new Set(ids.filter((_, index) => flags[index] === 1));
-    this.#read(online, ids);
-    return online;
-  }
-
-  #everybody(): Promise<UserId[]> {
-    return unlessWrongType(this.#redis.smembers(this.#keys.online), []);
+    return new Set(ids.filter((_, index) => flags[index] === 1));
   }
 
   async #renew(ids: UserId[]): Promise<void> {
@@ -162,8 +151,18 @@ export class Presence {
     await this.#tell({ online: [], offline });
   }
 
+  /** What was missed shows in two looks, so each one sees the edges since before the last. */
   async #look(): Promise<void> {
-    await this.#looked(await this.#everybody());
+    const now = performance.now();
+    const within = this.#lookedAt === undefined ? 0 : Math.ceil(now - this.#lookedAt) + 2 * LOOK_MS;
+    const [online, ages] = await Promise.all([
+      this.online(),
+      unlessWrongType(this.#call("edges", String(within), []), []),
+    ]);
+    const edges = new Map<UserId, number>();
+    for (let at = 0; at < ages.length; at += 2) edges.set(ages[at] ?? "", now - Number(ages[at + 1]));
+    this.#lookedAt = now;
+    await this.#looked(online, edges);
   }
 
   /**
@@ -207,8 +206,9 @@ export class Presence {
     this.#log.warn({ offline }, "presence did not agree with its leases, which were counted anew");
   }
 
-  async #call(op: "renew" | "drop" | "sweep" | "mend", who: string, ids: string[]): Promise<UserId[]> {
-    const keys = [this.#keys.online, this.#keys.leases, this.#keys.leaseCount];
+  async #call(op: "renew" | "drop" | "sweep" | "mend" | "edges", who: string, ids: string[]): Promise<UserId[]> {
+    const { online, leases, leaseCount, edges } = this.#keys;
+    const keys = [online, leases, leaseCount, edges];
     return (await this.#run(keys, [op, who, LEASE_MS, ...ids])) as UserId[];
   }
 
@@ -226,6 +226,8 @@ export class Presence {
   }
 }
 
+/** presence.lua keeps edges for this long. */
+const EDGES_KEPT_MS = 600_000;
 /** Clients get at most one diff in this time. */
 const DIFF_MS = 1_000;
 
@@ -240,12 +242,13 @@ export class PresenceDiff {
   readonly #changed = new Map<UserId, PresentUser>();
   /** The users that local clients take to be online; null until the first look. */
   #told: Set<UserId> | null = null;
-  /** Of whom a client has read something else than was told, and nothing was told since. */
-  readonly #disputed = new Set<UserId>();
+  /** When each user was last told, of those of the last minutes. */
+  readonly #toldAt = new Map<UserId, number>();
+  #firstLookAt = 0;
   /** What differed at the last look. */
   #doubted = new Map<UserId, boolean>();
   #turn = true;
-  #toldAt = 0;
+  #lastAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
   /** While `busy` answers true, nothing is told, and everything is kept for later. */
@@ -257,37 +260,32 @@ export class PresenceDiff {
   add(online: boolean, users: User[]): void {
     for (const user of users) this.#changed.set(user.id, { ...user, online });
     if (!this.#timer && this.#changed.size > 0) {
-      this.#timer = setTimeout(() => this.#flush(), Math.max(0, this.#toldAt + DIFF_MS - performance.now()));
+      this.#timer = setTimeout(() => this.#flush(), Math.max(0, this.#lastAt + DIFF_MS - performance.now()));
     }
-  }
-
-  /**
-   * Notes what a client has read of these users, or of all. If the announcements before and after it are lost, what was
-   * told is right again, and that client alone is wrong.
-   */
-  read(online: ReadonlySet<UserId>, of: readonly UserId[] | "all"): void {
-    const told = this.#told;
-    if (told === null) return;
-    for (const id of of === "all" ? new Set([...told, ...online]) : of)
-      if (told.has(id) !== online.has(id)) this.#disputed.add(id);
   }
 
   /**
    * Compares who is online with what was told, and answers what was missed. Announcements get lost with a script's
    * answer or with a subscription. A difference that is seen for the first time may only be under way.
+   *
+   * A user who went and came again unheard is told as well: a client may have read in between, from any replica, that
+   * they were away.
    */
-  missed(online: readonly UserId[]): Edges {
+  missed(online: readonly UserId[], edges: ReadonlyMap<UserId, number>): Edges {
+    if (this.#told === null) this.#firstLookAt = performance.now();
     const told = (this.#told ??= new Set(online));
     const now = new Set(online);
     const wrong = new Map<UserId, boolean>();
     for (const id of now) if (!told.has(id)) wrong.set(id, true);
     for (const id of told) if (!now.has(id)) wrong.set(id, false);
-    for (const id of this.#disputed) wrong.set(id, now.has(id));
+    for (const [id, at] of edges)
+      if ((this.#toldAt.get(id) ?? this.#firstLookAt) < at) wrong.set(id, now.has(id));
     const sure = [...wrong].filter(
       ([id, isOnline]) => this.#doubted.get(id) === isOnline && !this.#changed.has(id),
     );
     this.#doubted = wrong;
-    for (const [id] of sure) this.#disputed.delete(id);
+    const old = performance.now() - EDGES_KEPT_MS;
+    for (const [id, at] of this.#toldAt) if (at < old) this.#toldAt.delete(id);
     return {
       online: sure.flatMap(([id, isOnline]) => (isOnline ? [id] : [])),
       offline: sure.flatMap(([id, isOnline]) => (isOnline ? [] : [id])),
@@ -306,14 +304,15 @@ export class PresenceDiff {
     const waiting = [...this.#changed.values()];
     const turn = waiting.filter((user) => user.online === this.#turn);
     const told = turn.length > 0 ? turn : waiting;
+    const now = performance.now();
     for (const { id, online } of told) {
       this.#changed.delete(id);
-      this.#disputed.delete(id);
+      this.#toldAt.set(id, now);
       if (online) this.#told?.add(id);
       else this.#told?.delete(id);
     }
     if (told[0]) {
-      this.#toldAt = performance.now();
+      this.#lastAt = now;
       this.#tell(told[0].online, told);
       this.#turn = !told[0].online;
     }

@@ -553,8 +553,8 @@ const presenceStep = fc.oneof(
 type PresenceStep = typeof presenceStep extends fc.Arbitrary<infer T> ? T : never;
 
 async function takePresence(world: Presence, now: PresenceStep): Promise<void> {
-  const { keys: three, leases: held, online } = world;
-  const [onlineKey = "", leasesKey = "", countKey = ""] = three;
+  const { keys: four, leases: held, online } = world;
+  const [onlineKey = "", leasesKey = "", countKey = ""] = four;
   const end = (gone: string[]) => {
     for (const lease of gone) held.delete(lease);
     const users = [...new Set(gone.map((lease) => lease.split("|")[0] ?? ""))];
@@ -571,19 +571,19 @@ async function takePresence(world: Presence, now: PresenceStep): Promise<void> {
       }
       // A lease of negative length has run out.
       deepStrictEqual(
-        await leases(three, ["renew", now.server, now.ranOut ? -1 : LEASE_MS, ...now.users]),
+        await leases(four, ["renew", now.server, now.ranOut ? -1 : LEASE_MS, ...now.users]),
         came,
       );
       return;
     }
     case "drop": {
       const gone = end(now.users.map((one) => `${one}|${now.server}`).filter((lease) => held.has(lease)));
-      deepStrictEqual(await leases(three, ["drop", now.server, LEASE_MS, ...now.users]), gone);
+      deepStrictEqual(await leases(four, ["drop", now.server, LEASE_MS, ...now.users]), gone);
       return;
     }
     case "sweep": {
       const ranOut = [...held].flatMap(([lease, isOver]) => (isOver ? [lease] : []));
-      const offline = (await leases(three, ["sweep", now.most, LEASE_MS])) as string[];
+      const offline = (await leases(four, ["sweep", now.most, LEASE_MS])) as string[];
       const left = new Set(await redis.zrange(leasesKey, 0, "-1"));
       const gone = [...held.keys()].filter((lease) => !left.has(lease));
       equal(gone.length, Math.min(now.most, ranOut.length));
@@ -603,7 +603,7 @@ async function takePresence(world: Presence, now: PresenceStep): Promise<void> {
       const isHeld = (one: string) => SERVERS.some((server) => held.has(`${one}|${server}`));
       const gone = USERS.filter((one) => online.has(one) && !isHeld(one));
       for (const one of gone) online.delete(one);
-      deepStrictEqual(await leases(three, ["mend", SERVERS.length, LEASE_MS, ...SERVERS, ...USERS]), gone);
+      deepStrictEqual(await leases(four, ["mend", SERVERS.length, LEASE_MS, ...SERVERS, ...USERS]), gone);
     }
   }
 }
@@ -613,9 +613,9 @@ it("presence changes with a user's first and last lease, and at no other time", 
     HISTORIES / 5,
     presenceStep,
     (index) => {
-      const { online, leases: held, leaseCount } = createKeys(`${prefix}${index}:`);
+      const { online, leases: held, leaseCount, edges } = createKeys(`${prefix}${index}:`);
       return Promise.resolve({
-        keys: [online, held, leaseCount],
+        keys: [online, held, leaseCount, edges],
         leases: new Map<string, boolean>(),
         online: new Set<string>(),
       });

@@ -1,11 +1,20 @@
 -- Presence leases: one for each user on each replica.
--- KEYS online, leases, count (one slot)   ARGV 1 op, 2 server id, limit or number of server ids, 3 ms a lease lasts,
--- 4... server ids of mend, then user ids
+-- KEYS online, leases, count, edges (one slot)   ARGV 1 op, 2 server id, limit, number of server ids, or ms,
+-- 3 ms a lease lasts, 4... server ids of mend, then user ids
 -- renew and drop return the ids that crossed the edge: came online, or went offline. So does sweep, which ends
 -- at most <limit> expired leases of any replica, and mend, which counts the leases of users anew.
+-- edges returns who crossed the edge in the last <ms>: id and how long ago (ms), in turns.
+local EDGES_KEPT_MS = 600000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local past = string.format('%.0f', now)
 local crossed = {}
+
+-- The edges help to repair: what another program has put there must not stop presence.
+local function cross(user)
+  crossed[#crossed + 1] = user
+  redis.pcall('ZADD', KEYS[4], past, user)
+end
 
 local function finish(lease)
   if redis.call('ZREM', KEYS[2], lease) == 0 then
@@ -15,7 +24,7 @@ local function finish(lease)
   if redis.call('HINCRBY', KEYS[3], user, -1) <= 0 then
     redis.call('HDEL', KEYS[3], user)
     redis.call('SREM', KEYS[1], user)
-    crossed[#crossed + 1] = user
+    cross(user)
   end
 end
 
@@ -26,7 +35,7 @@ if ARGV[1] == 'renew' then
       redis.call('HINCRBY', KEYS[3], ARGV[i], 1)
     end
     if redis.call('SADD', KEYS[1], ARGV[i]) == 1 then
-      crossed[#crossed + 1] = ARGV[i]
+      cross(ARGV[i])
     end
   end
 elseif ARGV[1] == 'drop' then
@@ -47,17 +56,25 @@ elseif ARGV[1] == 'mend' then
     else
       redis.call('HDEL', KEYS[3], ARGV[i])
       if redis.call('SREM', KEYS[1], ARGV[i]) == 1 then
-        crossed[#crossed + 1] = ARGV[i]
+        cross(ARGV[i])
       end
     end
   end
+elseif ARGV[1] == 'edges' then
+  local since = string.format('%.0f', now - ARGV[2])
+  local found = redis.call('ZRANGEBYSCORE', KEYS[4], since, past, 'WITHSCORES')
+  for i = 2, #found, 2 do
+    found[i] = now - found[i]
+  end
+  return found
 else
   -- A clock that was ahead must keep nobody online: no lease lasts longer than from now on.
   local most = string.format('%.0f', now + ARGV[3])
   for _, lease in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. most, '+inf', 'LIMIT', 0, ARGV[2])) do
     redis.call('ZADD', KEYS[2], most, lease)
   end
-  local past = string.format('%.0f', now)
+  redis.pcall('ZREMRANGEBYSCORE', KEYS[4], '(' .. past, '+inf')
+  redis.pcall('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now - EDGES_KEPT_MS))
   for _, lease in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', past, 'LIMIT', 0, ARGV[2])) do
     finish(lease)
   end

@@ -64,7 +64,9 @@ export function applyOutgoing<S extends Around>(state: S, { entries }: OutgoingE
   const messages = entries.filter((entry) => entry.change === undefined);
   const told = new Set(messages.map((entry) => entry.nonce));
   const sent = state.outgoing.filter((entry) => entry.state === "sent" && !told.has(entry.nonce));
-  return { ...state, outgoing: follow(state, [...sent, ...messages]), changing };
+  const known = new Set(state.outgoing.map((entry) => entry.nonce));
+  const news = ({ nonce, roomId }: Outgoing) => (known.has(nonce) ? [] : logOf(state, roomId));
+  return { ...state, outgoing: follow(state, [...sent, ...messages], news), changing };
 }
 
 /** The first file that must be uploaded before the message can be sent. */
@@ -156,34 +158,41 @@ function changed(message: Message, { change, message: text, created }: Changing,
 }
 
 /**
- * What is still shown of messages on their way: nothing of one once the log has it, or has passed it. With `only`, the
- * messages to other rooms stay as they are. Many may be on their way, and each message that comes asks for this: a log is
- * searched once for all of them.
+ * What is still shown of messages on their way: nothing of one once the log has it, or has passed it. `news`: the part of
+ * an entry's log that was not searched for it before, or null if the entry stays as it is. Each message that comes asks
+ * for this, and logs are long.
  */
-function follow(state: Around, entries: readonly Outgoing[], only?: RoomId): readonly Outgoing[] {
-  const { session } = state;
+function follow(
+  state: Around,
+  entries: readonly Outgoing[],
+  news: (entry: Outgoing) => readonly Message[] | null,
+): readonly Outgoing[] {
+  const { session, rooms } = state;
   if (session.is !== "signed in") return entries;
-  const own = (messages: readonly Message[] = []) => {
-    const found = new Map<string, number>();
-    for (const { from, nonce, seq } of messages)
-      if (from === session.user.id && nonce !== undefined) found.set(nonce, seq);
-    return found;
-  };
-  const stored = new Map<RoomId, { shown: ReadonlyMap<string, number>; held: ReadonlyMap<string, number> }>();
   return entries.flatMap((entry) => {
-    const { roomId, nonce } = entry;
-    const room = state.rooms?.get(roomId);
-    if (room === undefined || (only !== undefined && only !== roomId)) return [entry];
-    const known = stored.get(roomId) ?? { shown: own(room.log?.messages), held: own(room.held) };
-    stored.set(roomId, known);
-    if (known.shown.has(nonce)) return [];
+    const room = rooms?.get(entry.roomId);
+    const fresh = news(entry);
+    if (room === undefined || fresh === null) return [entry];
+    const isIt = ({ nonce, from }: Message) => nonce === entry.nonce && from === session.user.id;
+    if (fresh.some(isIt)) return [];
     if (entry.state === "sent") {
       const passed = room.log !== null && !room.stale && entry.seq <= room.log.head;
       return passed ? [] : [entry];
     }
-    const seq = known.held.get(nonce);
-    return seq === undefined ? [entry] : [{ ...withoutState(entry), state: "sent" as const, seq }];
+    const held = room.held.find(isIt);
+    return held === undefined ? [entry] : [{ ...withoutState(entry), state: "sent" as const, seq: held.seq }];
   });
+}
+
+function logOf({ rooms }: RoomsState, roomId: RoomId): readonly Message[] {
+  return rooms?.get(roomId)?.log?.messages ?? [];
+}
+
+/** What a log has beyond what it had: all of it, unless it is the same one, and went on. Its hashes are a chain. */
+function since(before: readonly Message[], now: readonly Message[]): readonly Message[] {
+  const end = before.length - 1;
+  const goesOn = end >= 0 && now[0] === before[0] && now[end] === before[end];
+  return goesOn ? now.slice(end + 1) : now;
 }
 
 /** Notes that a message is stored, as its answer says. */
@@ -199,15 +208,17 @@ export function settleTold<S extends Around>(state: S, { nonce, from, seq }: Mes
   );
 }
 
-/** Removes from `outgoing` what the room now shows as stored. */
-export function settle<S extends Around>(state: S, roomId: RoomId): S {
-  return withOutgoing(state, follow(state, state.outgoing, roomId));
+/** Removes from `outgoing` what the room shows as stored, now that its log is another one than before. */
+export function settle<S extends Around>(before: RoomsState, state: S, roomId: RoomId): S {
+  const news = since(logOf(before, roomId), logOf(state, roomId));
+  const outgoing = follow(state, state.outgoing, (entry) => (entry.roomId === roomId ? news : null));
+  return withOutgoing(state, outgoing);
 }
 
 /** As `settle`, after a complete `sync` of the room. */
-export function settleSynced<S extends Around>(state: S, answer: SyncedRoom): S {
+export function settleSynced<S extends Around>(before: RoomsState, state: S, answer: SyncedRoom): S {
   const { roomId, more, reset } = answer;
-  const settled = settle(state, roomId);
+  const settled = settle(before, state, roomId);
   const room = settled.rooms?.get(roomId);
   if (room === undefined || (more && reset === undefined)) return settled;
   // A sent message that is neither loaded nor held was of a lost log: it goes back to the outbox.

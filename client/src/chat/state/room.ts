@@ -294,7 +294,7 @@ function add(before: RoomState, anyState: Message, inOrder: boolean): RoomState 
   const other = room.held.find((held) => held.seq === seq);
   const message = newest(anyState, other === undefined ? room.changed : [...room.changed, other]);
   if (room.log !== null && seq <= room.log.head) {
-    const known = room.log.messages.find((shown) => shown.seq === seq);
+    const known = room.log.messages[placeOf(room.log.messages, seq)];
     const contradicts = known === undefined ? room.stale : known.hash !== message.hash;
     if (!contradicts)
       return message.rev === undefined && known?.rev === undefined ? room : take(room, [message], room.rev);
@@ -333,21 +333,19 @@ function take(before: RoomState, rows: readonly Message[], complete = 0): RoomSt
   for (const row of rows) left.set(row.seq, newest(row, room.changed));
   const fresh = [...left.values()];
   let contradicts = false;
-  let replaced = false;
-  const now = (message: Message) => {
-    const row = left.get(message.seq);
-    if (row === undefined) return message;
+  const shown = room.log?.messages ?? [];
+  let messages: Message[] | undefined;
+  for (const row of fresh) {
+    const at = placeOf(shown, row.seq);
+    const message = shown[at];
+    if (message === undefined) continue;
+    left.delete(row.seq);
     if (!isSame(row, message)) contradicts = true;
-    if (!isNewer(row, message)) return message;
-    replaced = true;
-    return revOf(row) <= complete && !isDoubtful(message) ? doubt(row) : row;
-  };
-  const messages = room.log?.messages.map((message) => {
-    const next = now(message);
-    left.delete(message.seq);
-    return next;
-  });
-  const log = replaced && room.log !== null && messages !== undefined ? { ...room.log, messages } : room.log;
+    if (!isNewer(row, message)) continue;
+    messages ??= [...shown];
+    messages[at] = revOf(row) <= complete && !isDoubtful(message) ? doubt(row) : row;
+  }
+  const log = messages !== undefined && room.log !== null ? { ...room.log, messages } : room.log;
   const held = allNewest(room.held, fresh);
   const last = room.last === null ? null : newest(room.last, fresh);
   const changed = remember(allNewest(room.changed, fresh), [...left.values()]);
@@ -379,6 +377,17 @@ function join(room: RoomState): RoomState {
   if (joined === 0) return limitHeld(room, HELD_BEYOND_GAP);
   const told = room.told.filter((seq) => seq > head);
   return { ...room, log: { ...room.log, head, messages }, held: room.held.slice(joined), told };
+}
+
+/** Where a log has the message with this number, by bisection: a log may be long; -1 if nowhere. */
+function placeOf(messages: readonly Message[], seq: number): number {
+  let [from, to] = [0, messages.length];
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if ((messages[middle]?.seq ?? 0) < seq) from = middle + 1;
+    else to = middle;
+  }
+  return messages[from]?.seq === seq ? from : -1;
 }
 
 function limitHeld(room: RoomState, limit: number): RoomState {

@@ -125,16 +125,18 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
       return isDropped ? doubtAround(next, roomId) : next;
     }
     case "newest page":
-      return settle(applyRooms(state, event), event.roomId);
+    case "older page":
+    case "restarted":
+      return settle(state, applyRooms(state, event), event.roomId);
     case "told":
-      return settle(settleTold(applyRooms(state, event), event.message), event.message.roomId);
+      return settle(state, settleTold(applyRooms(state, event), event.message), event.message.roomId);
     case "message":
-      return applyTyping(settle(applyRooms(state, event), event.message.roomId), event);
+      return applyTyping(settle(state, applyRooms(state, event), event.message.roomId), event);
     case "synced": {
       const { roomId, reset, changes } = event.room;
       const isDoubted = reset !== undefined || changes?.reset === true;
       const next = isDoubted ? doubtAround(state, roomId) : state;
-      return settleSynced(applyRooms(next, event), event.room);
+      return settleSynced(state, applyRooms(next, event), event.room);
     }
     case "rooms":
     case "room":
@@ -145,8 +147,6 @@ function applyEvent(state: ChatState, event: ChatEvent): ChatState {
     case "opened beside":
     case "loading":
     case "load failed":
-    case "older page":
-    case "restarted":
     case "changes":
     case "stale":
     case "read":

@@ -1,4 +1,4 @@
-import { createApi } from "../../client/src/chat/api.ts";
+import { ChatError, createApi } from "../../client/src/chat/api.ts";
 import { createChatClient } from "../../client/src/chat/chat.ts";
 import { createProfile, headlessWorld } from "../../client/src/chat/headless.ts";
 import { isUnderWay } from "../../client/src/chat/state/outgoing.ts";
@@ -84,8 +84,12 @@ export function createPerson({ address, name, history, random, nameOf, cookie }:
     get cookie() {
       return profile.cookie();
     },
+    /** Signs up, or logs in if an earlier try had no answer but made the account. */
     async signUp(password: string): Promise<User> {
-      await chat.signUp(name, password);
+      await chat.signUp(name, password).catch(async (error: unknown) => {
+        if (!(error instanceof ChatError && error.code === "taken")) throw error;
+        await chat.logIn(name, password);
+      });
       return user();
     },
     /** This browser's REST calls, optionally at another address. */

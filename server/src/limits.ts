@@ -189,9 +189,9 @@ export const QUEUES = {
 } as const satisfies Record<string, Queue>;
 
 /**
- * One event of a connection and one other piece of work begin in each turn of the event loop, and those of a client that
- * asks for more than `freely` in a second wait until the loop is idle for half of the time: see `turns.ts`. They are
- * delayed, never refused.
+ * One event of a connection and one other piece of work begin in each turn of the event loop. Those of a client that asks
+ * for more than `freely` in a second, and what costs more by itself, wait until the loop has time: see `turns.ts`. They
+ * are delayed, never refused.
  */
 export const TURNS = {
   event: { units: 1, why: "about half a millisecond" },
@@ -250,10 +250,17 @@ export const BOUNDS = {
     unit: "units in a second, of a user, a session or an address",
     why: "twice what the app requests when it starts",
   },
-  lateWait: {
+  costlyBusy: { value: 0.5, unit: "of the time", why: "the loop may be when a handshake or a long body begins" },
+  costlyWait: {
     value: 5,
     unit: "ms",
-    why: "after which the next request over the share begins regardless",
+    why: "after which the next of them begins regardless: thousands of connections come back within seconds",
+  },
+  overBusy: { value: 0.25, unit: "of the time", why: "the loop may be when a request over the share begins" },
+  overWait: {
+    value: 10,
+    unit: "ms",
+    why: "after which the next of them begins regardless",
   },
   turnsWaiting: {
     value: 1_000,

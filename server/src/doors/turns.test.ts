@@ -74,7 +74,7 @@ describe("a client's request", () => {
     await turnOfTheLoop();
     expect(begun).toContain("b0");
     const late = begun.length - FREELY - 1;
-    expect(late).toBeLessThanOrEqual(1 + (performance.now() - since) / BOUNDS.lateWait.value);
+    expect(late).toBeLessThanOrEqual(1 + (performance.now() - since) / BOUNDS.overWait.value);
     await keepBusy(() => begun.length === FREELY + 21);
   });
 
@@ -86,6 +86,20 @@ describe("a client's request", () => {
     for (let count = 0; count < 5; count += 1)
       void (turns.take("handshake", `a${count}`) ?? Promise.resolve()).then(() => (begun += 1));
     await keepBusy(() => begun === 5);
-    expect(performance.now() - since).toBeGreaterThan(3 * BOUNDS.lateWait.value);
+    expect(performance.now() - since).toBeGreaterThan(3 * BOUNDS.costlyWait.value);
+  });
+
+  it("begins, if it is a handshake, before requests of those over their share", async () => {
+    const turns = new Turns();
+    const begun: string[] = [];
+    ask(turns, "a", FREELY, begun);
+    while (begun.length < FREELY) await turnOfTheLoop();
+    await keepBusy(() => performance.eventLoopUtilization().active > 20);
+    ask(turns, "a", 20, begun);
+    for (let count = 0; count < 10; count += 1)
+      void (turns.take("handshake", `h${count}`) ?? Promise.resolve()).then(() => begun.push("handshake"));
+    await keepBusy(() => begun.filter((one) => one === "handshake").length === 10);
+    expect(begun.length - FREELY - 10).toBeLessThanOrEqual(5);
+    await keepBusy(() => begun.length === FREELY + 30);
   });
 });

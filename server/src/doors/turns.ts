@@ -7,29 +7,55 @@ const SECOND_MS = 1_000;
 /** How often the loop is checked for time to serve clients over their share. */
 const LOOK_MS = 1;
 
+/** When the next of those begins that must leave the loop time for others. */
+class Pace {
+  readonly #busyMost: number;
+  readonly #waitMs: number;
+  #lastAt = 0;
+  #loop = performance.eventLoopUtilization();
+
+  /** `waitMs`: after this long one begins regardless. */
+  constructor(busyMost: number, waitMs: number) {
+    this.#busyMost = busyMost;
+    this.#waitMs = waitMs;
+  }
+
+  /** Whether the loop was busy for less than this share of the time since this was last true. */
+  isDue(): boolean {
+    const now = performance.now();
+    const { utilization } = performance.eventLoopUtilization(this.#loop);
+    if (utilization > this.#busyMost && now - this.#lastAt < this.#waitMs) return false;
+    this.#lastAt = now;
+    this.#loop = performance.eventLoopUtilization();
+    return true;
+  }
+}
+
 /**
  * Decides when requests begin: a few in each turn of the event loop, so that one client's burst is not one long turn
- * for everybody else. A client over its share of a second, as the table says, is still served, but only while the loop
- * is idle for half of the time. Clients take turns, and one client's requests begin in their order.
+ * for everybody else. What is costly by itself, and a client over its share of a second, as the table says, is still
+ * served, but only while the loop has time. Clients take turns, and one client's requests begin in their order.
  */
 export class Turns {
   readonly #prompt: Lines = new Map();
-  readonly #late: Lines = new Map();
+  readonly #costly: Lines = new Map();
+  readonly #over: Lines = new Map();
+  readonly #paces = new Map([
+    [this.#costly, new Pace(BOUNDS.costlyBusy.value, BOUNDS.costlyWait.value)],
+    [this.#over, new Pace(BOUNDS.overBusy.value, BOUNDS.overWait.value)],
+  ]);
   /** Units that each client has asked for within this second. */
   readonly #asked = new Map<string, number>();
   #since = 0;
   /** How many requests have begun in this turn of the loop. */
   #begun = 0;
   #next: "nothing" | "immediate" | "timer" = "nothing";
-  #lateAt = 0;
-  #loop = performance.eventLoopUtilization();
 
   /** Resolves when the request may begin; undefined if that is now. */
   take(kind: keyof typeof TURNS, who: string): Promise<void> | undefined {
-    // Earlier requests of this client are waiting there.
-    const isLate = this.#late.has(who) || this.#count(who, TURNS[kind].units) > BOUNDS.freely.value;
-    const lines = isLate ? this.#late : this.#prompt;
-    if (lines.size === 0 && this.#begun < BOUNDS.turn.value && (!isLate || this.#isIdle())) {
+    const lines = this.#linesFor(kind, who);
+    const pace = this.#paces.get(lines);
+    if (lines.size === 0 && this.#begun < BOUNDS.turn.value && (pace?.isDue() ?? true)) {
       this.#begun += 1;
       this.#look("immediate");
       return undefined;
@@ -38,13 +64,23 @@ export class Turns {
       const line = lines.get(who);
       if (line) line.push(begin);
       else lines.set(who, [begin]);
-      this.#look(isLate ? "timer" : "immediate");
+      this.#look(pace ? "timer" : "immediate");
     });
+  }
+
+  #linesFor(kind: keyof typeof TURNS, who: string): Lines {
+    const { units } = TURNS[kind];
+    const asked = this.#count(who, units);
+    // Where earlier requests of this client wait.
+    for (const lines of this.#paces.keys()) if (lines.has(who)) return lines;
+    if (units > BOUNDS.freely.value) return this.#costly;
+    return asked > BOUNDS.freely.value ? this.#over : this.#prompt;
   }
 
   /** How many requests of a client wait. */
   waiting(who: string): number {
-    return (this.#prompt.get(who)?.length ?? 0) + (this.#late.get(who)?.length ?? 0);
+    const all = [this.#prompt, ...this.#paces.keys()];
+    return all.reduce((sum, lines) => sum + (lines.get(who)?.length ?? 0), 0);
   }
 
   #count(who: string, units: number): number {
@@ -71,9 +107,10 @@ export class Turns {
     this.#next = "nothing";
     this.#begun = 0;
     while (this.#prompt.size > 0 && this.#begun < BOUNDS.turn.value) this.#begin(this.#prompt);
-    if (this.#begun === 0 && this.#late.size > 0 && this.#isIdle()) this.#begin(this.#late);
+    for (const [lines, pace] of this.#paces)
+      if (this.#begun === 0 && lines.size > 0 && pace.isDue()) this.#begin(lines);
     if (this.#begun > 0) this.#look("immediate");
-    else if (this.#late.size > 0) this.#look("timer");
+    else if (this.#costly.size + this.#over.size > 0) this.#look("timer");
   }
 
   #begin(lines: Lines): void {
@@ -86,15 +123,5 @@ export class Turns {
     if (line.length > 0) lines.set(who, line);
     this.#begun += 1;
     begin?.();
-  }
-
-  /** Whether the loop was idle for half of the time since this was last true. Every few ms a turn comes regardless. */
-  #isIdle(): boolean {
-    const now = performance.now();
-    const { idle, active } = performance.eventLoopUtilization(this.#loop);
-    if (idle < active && now - this.#lateAt < BOUNDS.lateWait.value) return false;
-    this.#lateAt = now;
-    this.#loop = performance.eventLoopUtilization();
-    return true;
   }
 }

@@ -98,7 +98,7 @@ async function listPeople({
 
 async function* allMessages(log: Log, roomId: RoomId): AsyncGenerator<Message> {
   for (let after: number | undefined = 0; after !== undefined;) {
-    const { messages, more }: Page = await log.page(roomId, { after, size: LIMITS.page });
+    const { messages, more }: Page = await log.pages.page(roomId, { after, size: LIMITS.page });
     yield* messages;
     after = more ? messages.at(-1)?.date : undefined;
   }

@@ -432,7 +432,7 @@ export class Accounts {
   /** A room's messages, oldest first, a page at a time. */
   async *#pages(roomId: RoomId): AsyncGenerator<Page> {
     for (let after: number | undefined = 0; after !== undefined;) {
-      const page: Page = await this.#parts.messages.page(roomId, { after, size: LIMITS.page });
+      const page: Page = await this.#parts.messages.pages.page(roomId, { after, size: LIMITS.page });
       yield page;
       after = page.more ? page.messages.at(-1)?.date : undefined;
     }

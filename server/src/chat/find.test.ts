@@ -206,16 +206,18 @@ function logOf(rooms: Map<RoomId, Message[]>) {
       const last = rooms.get(roomId)?.at(-1);
       return Promise.resolve({ seq: last?.seq ?? 0, date: last?.date ?? 0, hash: "", rev: 0, revHash: "" });
     },
-    slice: (roomId: RoomId, { before, after, size }: { before: number; after: number; size: number }) => {
-      const between = (rooms.get(roomId) ?? []).filter(({ date }) => date < before && date > after);
-      const messages = between.toReversed().slice(0, size);
-      reads.push(messages.length);
-      const bytes = messages.reduce((total, { message }) => total + message.length + 150, 0);
-      return Promise.resolve({
-        messages,
-        bytes,
-        reached: messages.length < size ? undefined : messages.at(-1)?.date,
-      });
+    pages: {
+      slice: (roomId: RoomId, { before, after, size }: { before: number; after: number; size: number }) => {
+        const between = (rooms.get(roomId) ?? []).filter(({ date }) => date < before && date > after);
+        const messages = between.toReversed().slice(0, size);
+        reads.push(messages.length);
+        const bytes = messages.reduce((total, { message }) => total + message.length + 150, 0);
+        return Promise.resolve({
+          messages,
+          bytes,
+          reached: messages.length < size ? undefined : messages.at(-1)?.date,
+        });
+      },
     },
   };
   return log;

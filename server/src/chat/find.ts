@@ -36,7 +36,7 @@ const COMPARE_MS = 1;
  * cursor.
  */
 export async function findMessages(
-  log: Pick<Log, "slice" | "position">,
+  log: Pick<Log, "position"> & { pages: Pick<Log["pages"], "slice"> },
   roomIds: readonly RoomId[],
   asked: Finding,
   turn: () => Promise<boolean>,
@@ -61,7 +61,7 @@ export async function findMessages(
     const slices = await Promise.all(
       // A room that somebody has damaged ends there, and keeps nobody from all others.
       next.map(({ roomId, size }) =>
-        unlessWrongType(log.slice(roomId, { before: frontier, after, size }), NOTHING),
+        unlessWrongType(log.pages.slice(roomId, { before: frontier, after, size }), NOTHING),
       ),
     );
     for (const [index, place] of next.entries()) {

@@ -17,8 +17,9 @@ import {
 import type { Audit } from "../store/audit.ts";
 import { headOf, parseRow } from "../store/codec.ts";
 import type { Json } from "../store/json.ts";
-import { unanswered, type Log, type NewMessage, type PageCursor } from "../store/log.ts";
+import { unanswered, type Log, type NewMessage } from "../store/log.ts";
 import type { Members } from "../store/members.ts";
+import type { PageCursor } from "../store/pages.ts";
 import type { Settings } from "../store/settings.ts";
 import { demand, may, refused, roleIn } from "./access.ts";
 import type { ChatFiles } from "./files.ts";
@@ -148,7 +149,7 @@ export class ChatMessages {
         return asChanged(message, user.id, asked, Date.now(), mentioned);
       });
     if (asked.do !== "delete") return change();
-    const target = await this.#log.at(roomId, seq);
+    const target = await this.#log.pages.at(roomId, seq);
     if (target) demandMeant(target, asked);
     const { files = [], from } = target ?? {};
     const remove = files.length === 0 ? change : () => this.#files.withdraw(files, change);
@@ -199,14 +200,14 @@ export class ChatMessages {
   /** The message that is answered. Throws `not_found`, also if another one has its number. */
   async #answered(userId: UserId, { roomId, seq, hash }: Target): Promise<Message> {
     await this.#members.demand(roomId, userId);
-    const answered = await this.#log.at(roomId, seq);
+    const answered = await this.#log.pages.at(roomId, seq);
     if (answered === null || (hash !== undefined && hash !== answered.hash)) throw unanswered();
     return answered;
   }
 
   /** A room's newest messages, oldest first. The caller must have checked that the user is in it. */
   async newest(roomId: RoomId, size: number): Promise<Message[]> {
-    return (await this.#log.page(roomId, { size })).messages;
+    return (await this.#log.pages.page(roomId, { size })).messages;
   }
 
   /**
@@ -214,7 +215,7 @@ export class ChatMessages {
    * other error.
    */
   async list(user: User, roomId: RoomId, cursor: PageCursor): Promise<Buffer> {
-    return this.#members.reading(roomId, user.id, this.#log.pageJson(roomId, cursor));
+    return this.#members.reading(roomId, user.id, this.#log.pages.pageJson(roomId, cursor));
   }
 
   /**
@@ -249,7 +250,7 @@ export class ChatMessages {
     type Rest = { roomId: RoomId; since: number; seqs: number[]; below?: number; next: Next | undefined };
     const rests: Rest[] = [];
     const read = async (rest: Rest, top: { before?: number; below?: number }) => {
-      const { seqs, below } = await this.#log.mentions(rest.roomId, user.id, {
+      const { seqs, below } = await this.#log.pages.mentions(rest.roomId, user.id, {
         ...top,
         since: rest.since,
         size: size + 1,
@@ -264,7 +265,7 @@ export class ChatMessages {
       while (rest.next === undefined) {
         const seq = rest.seqs.shift();
         if (seq !== undefined) {
-          const json = await this.#log.rowAt(rest.roomId, seq);
+          const json = await this.#log.pages.rowAt(rest.roomId, seq);
           looked += 1;
           const message = json && parseRow(json);
           if (message && isTold(message, user.id) && message.date < (before ?? Infinity))
@@ -328,7 +329,7 @@ export class ChatMessages {
     return transcript({
       title: names.join(", "),
       page: (after) => {
-        const page = this.#log.page(roomId, { after, size: BOUNDS.transcriptPage.value });
+        const page = this.#log.pages.page(roomId, { after, size: BOUNDS.transcriptPage.value });
         return this.#members.reading(roomId, user.id, page);
       },
       nameOf: async (id) => (await this.#users.find([id]))[0]?.username ?? id,

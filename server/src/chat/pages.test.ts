@@ -275,7 +275,7 @@ describe("V8 frees what was read before it collects the whole heap:", () => {
   });
 
   it.each<[string, (count: number) => Promise<string | Buffer>]>([
-    ["a page", (count) => log.pageJson(id, { size: 100, before: Date.now() + count })],
+    ["a page", (count) => log.pages.pageJson(id, { size: 100, before: Date.now() + count })],
     ["what follows a cursor", (count) => log.syncJson({ roomId: id, seq: 0, date: count })],
   ])("%s", async (_, read) => {
     const { collectAll, collectYoung } = garbage();

@@ -32,7 +32,7 @@ export class ChatReports {
   /** Reports a message to the moderators of its room. Throws `not_found`. */
   async add(user: User, { roomId, seq, reason = "" }: NewReport): Promise<void> {
     await this.#rooms.demand(user, roomId, "report");
-    if ((await this.#log.at(roomId, seq)) === null)
+    if ((await this.#log.pages.at(roomId, seq)) === null)
       throw new ChatError("not_found", "There is no such message.");
     await this.#reports.add(roomId, seq, user.id, reason);
   }
@@ -116,7 +116,7 @@ export class ChatReports {
   }
 
   async #described({ roomId, seq, cursor }: ReportPlace): Promise<Json[]> {
-    const [report, row] = await Promise.all([this.#reports.find(roomId, seq), this.#log.rowAt(roomId, seq)]);
+    const [report, row] = await Promise.all([this.#reports.find(roomId, seq), this.#log.pages.rowAt(roomId, seq)]);
     if (row === null) await this.#reports.drop(roomId, seq);
     if (row === null || report === null) return [];
     return [withField({ ...report, cursor }, "message" satisfies keyof Report, row)];

@@ -192,7 +192,7 @@ export class ChatRooms {
     } = state;
     const head = newest === null ? null : headOf(newest);
     // What another program stored is adopted first.
-    const last = newest !== null && head === null ? await this.#log.newest(roomId) : newest;
+    const last = newest !== null && head === null ? await this.#log.pages.newest(roomId) : newest;
     const date = (head ?? (last === null ? null : headOf(last)))?.date ?? 0;
     const names = userIds ? (await this.#users.find(userIds)).map((one) => one.username) : [name ?? ""];
     const room: Omit<Room, "last"> = {

@@ -14,6 +14,8 @@ const ADOPTED_AT_ONCE = 200;
 const ADOPTED_MOST = 5_000;
 /** Rooms of which something is remembered. */
 export const ROOMS_REMEMBERED = 10_000;
+/** How often rows of other programs are adopted before the rest is skipped. */
+export const ADOPT_TRIES = 3;
 
 /** What other programs did to a room's sorted set: rows of theirs become messages, and what they took away is noted. */
 export class Adoption {

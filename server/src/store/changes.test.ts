@@ -351,8 +351,11 @@ describe("a stored message", () => {
       ([word, key]) => word?.toLowerCase() === "zrange" && key === house.keys.room(id),
     );
     expect(reads.length).toBeLessThanOrEqual(3);
-    expect(await log.at(id, 2_345)).toMatchObject({ message: "2345", reactions: [["👍", [mary.user.id]]] });
-    expect(await log.at(id, 5_001)).toBeNull();
+    expect(await log.pages.at(id, 2_345)).toMatchObject({
+      message: "2345",
+      reactions: [["👍", [mary.user.id]]],
+    });
+    expect(await log.pages.at(id, 5_001)).toBeNull();
   });
 });
 
@@ -407,7 +410,7 @@ describe("concurrent changes", () => {
             await mary.say(id, `end of ${id}`);
             for (const one of people) await one.hears(`end of ${id}`);
             const log = new Log(house.redis, house.keys, readConfig(house.env));
-            const { messages } = await log.page(id, { size: 100 });
+            const { messages } = await log.pages.page(id, { size: 100 });
             for (const one of people)
               await until(
                 () =>

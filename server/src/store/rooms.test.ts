@@ -242,7 +242,7 @@ describe("a page", () => {
     const busy = await freshRoom();
     await mary.say(busy, "earlier");
     const read = async (cursor = { size: 50 }) =>
-      texts((JSON.parse((await log.pageJson(busy, cursor)).toString()) as Page).messages);
+      texts((JSON.parse((await log.pages.pageJson(busy, cursor)).toString()) as Page).messages);
     const commands = await commandsDuring(async () => {
       const [one, ...others] = await Promise.all([
         ...Array.from({ length: 20 }, () => read()),

@@ -474,13 +474,13 @@ it("a room's id consists of user ids in ascending order, and of nothing else", (
 describe("frames", () => {
   it("of packets of any text and length are read as those packets, singly and in a batch", async () => {
     const metrics = createMetrics();
-    const delivery = new Delivery(
-      { batchWindowMs: 0, slowConsumerBytes: 1_000_000_000 },
+    const delivery = new Delivery({
+      config: { batchWindowMs: 0, slowConsumerBytes: 1_000_000_000 },
       metrics,
-      createSecurity(metrics, silent),
-      silent,
-      () => undefined,
-    );
+      security: createSecurity(metrics, silent),
+      log: silent,
+      emptied: () => undefined,
+    });
     const written: Buffer[] = [];
     const tcp = { write: (chunk: Buffer) => written.push(chunk), writableLength: 0 };
     const conn = {

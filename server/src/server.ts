@@ -150,9 +150,13 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
     await rooms.nameGeneral();
     await rooms.noteOlder();
 
-    const delivery: Delivery = new Delivery(config, metrics, security, log, (roomId) =>
-      relay.release(roomId),
-    );
+    const delivery: Delivery = new Delivery({
+      config,
+      metrics,
+      security,
+      log,
+      emptied: (roomId) => relay.release(roomId),
+    });
     const diff = new PresenceDiff(
       (online, changed) => delivery.toAll(online ? "user.connected" : "user.disconnected", changed),
       () => load.sheds("presence"),

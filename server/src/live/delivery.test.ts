@@ -270,7 +270,13 @@ async function withTwoWindows(
   const log = pino({ level: "warn" }, { write: (line) => said.push(line) });
   const config = { batchWindowMs: 42, slowConsumerBytes: 1_000_000 };
   const metrics = createMetrics();
-  const delivery = new Delivery(config, metrics, createSecurity(metrics, log), log, () => undefined);
+  const delivery = new Delivery({
+    config,
+    metrics,
+    security: createSecurity(metrics, log),
+    log,
+    emptied: () => undefined,
+  });
   const heard: [string[], string[]] = [[], []];
   const clients: ClientSocket[] = [];
   try {

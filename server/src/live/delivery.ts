@@ -71,6 +71,15 @@ const UNSEEN_MS = 1_000;
 const TYPING_MS = 1_000;
 const TYPING_MOST = 4;
 
+type Parts = {
+  config: Pick<Config, "batchWindowMs" | "slowConsumerBytes">;
+  metrics: Metrics;
+  security: Security;
+  log: Logger;
+  /** Called when a room has lost its last local member. */
+  emptied: (roomId: RoomId) => void;
+};
+
 /**
  * The hot path: one announcement, many local connections. A packet is encoded once per replica. A quiet room's message
  * is written at once. In a busy room messages collect for a bounded window; the batch, ready WebSocket frames in one
@@ -79,25 +88,18 @@ const TYPING_MOST = 4;
  * nothing waiting gets the packets through Socket.IO, one by one, in the same order.
  */
 export class Delivery {
-  readonly #config: Pick<Config, "batchWindowMs" | "slowConsumerBytes">;
+  readonly #config: Parts["config"];
   readonly #metrics: Metrics;
   readonly #security: Security;
   readonly #log: Logger;
   readonly #rooms = new Map<RoomId, LocalRoom>();
   readonly #users = new Map<UserId, Connection[]>();
   readonly #everybody = idle();
-  readonly #emptied: (roomId: RoomId) => void;
+  readonly #emptied: Parts["emptied"];
   /** Whether the libraries' private fields were checked. */
   #asserted = false;
 
-  /** `emptied` is called when a room has lost its last local member. */
-  constructor(
-    config: Pick<Config, "batchWindowMs" | "slowConsumerBytes">,
-    metrics: Metrics,
-    security: Security,
-    log: Logger,
-    emptied: (roomId: RoomId) => void,
-  ) {
+  constructor({ config, metrics, security, log, emptied }: Parts) {
     this.#config = config;
     this.#metrics = metrics;
     this.#security = security;

@@ -250,7 +250,11 @@ export const BOUNDS = {
     unit: "units in a second, of a user, a session or an address",
     why: "twice what the app requests when it starts",
   },
-  costlyBusy: { value: 0.5, unit: "of the time", why: "the loop may be when a handshake or a long body begins" },
+  costlyBusy: {
+    value: 0.5,
+    unit: "of the time",
+    why: "the loop may be when a handshake or a long body begins",
+  },
   costlyWait: {
     value: 5,
     unit: "ms",

@@ -116,7 +116,10 @@ export class ChatReports {
   }
 
   async #described({ roomId, seq, cursor }: ReportPlace): Promise<Json[]> {
-    const [report, row] = await Promise.all([this.#reports.find(roomId, seq), this.#log.pages.rowAt(roomId, seq)]);
+    const [report, row] = await Promise.all([
+      this.#reports.find(roomId, seq),
+      this.#log.pages.rowAt(roomId, seq),
+    ]);
     if (row === null) await this.#reports.drop(roomId, seq);
     if (row === null || report === null) return [];
     return [withField({ ...report, cursor }, "message" satisfies keyof Report, row)];

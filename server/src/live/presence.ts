@@ -206,7 +206,11 @@ export class Presence {
     this.#log.warn({ offline }, "presence did not agree with its leases, which were counted anew");
   }
 
-  async #call(op: "renew" | "drop" | "sweep" | "mend" | "edges", who: string, ids: string[]): Promise<UserId[]> {
+  async #call(
+    op: "renew" | "drop" | "sweep" | "mend" | "edges",
+    who: string,
+    ids: string[],
+  ): Promise<UserId[]> {
     const { online, leases, leaseCount, edges } = this.#keys;
     const keys = [online, leases, leaseCount, edges];
     return (await this.#run(keys, [op, who, LEASE_MS, ...ids])) as UserId[];

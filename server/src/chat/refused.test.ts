@@ -56,6 +56,8 @@ beforeAll(async () => {
   let far = mine;
   for (let number = 0; number < 9; number += 1) far = await ann.say(other, `${SECRET} ${number}`);
   unwrap(await gone.socket.emitWithAck("room.leave", { roomId }));
+  // The replicas would note within 5 s up to which room every one has its kind.
+  await house.redis.hset(house.keys.settings, "kinds", other);
   stage = { ann, ben, stranger, gone, roomId, other, mine, theirs, deleted, full, left, far };
 });
 

@@ -371,16 +371,20 @@ test("what one writes offline is kept if the page's process is killed right afte
   link.cut();
   await messageTo(page, "General").fill("last words");
   const crashed = page.waitForEvent("crash");
+  const asked = page.waitForEvent("console", (entry) => entry.text() === "asked");
   const busy = page
     .getByRole("button", { name: "Send message" })
     .evaluate(async (button: HTMLElement) => {
       button.click();
       for (let turns = 0; turns < 20; turns++) await Promise.resolve();
+      console.log("asked");
       // No answer of the database is heard any more.
       for (;;);
     })
     .catch(() => {});
-  await sleep(500);
+  await asked;
+  // The browser's own process writes it down.
+  await sleep(1_000);
   const cdp = await stage.browser.newBrowserCDPSession();
   const { processInfo } = await cdp.send("SystemInfo.getProcessInfo");
   for (const { type, id } of processInfo) if (type === "renderer") process.kill(id, "SIGKILL");

@@ -26,14 +26,14 @@ const FIXED =
 /**
  * Why something failed, for a log. Redis quotes a command's arguments in its errors, JSON.parse the text, V8 a value:
  * texts of people, passwords and session ids. So this passes on only what is known to quote nothing: the outcome of a
- * system call, Redis' error code, a fixed message; of any other error only the name.
+ * system call, Redis' error code, a fixed message, the code of an error of Node's; of any other error only the name.
  */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return "a thrown value that is no Error";
   if ("syscall" in error) return error.message;
   const fixed = FIXED.exec(error.message)?.[0];
   if (fixed !== undefined) return fixed;
-  return redisCode(error) || error.name;
+  return redisCode(error) || systemCode(error) || error.name;
 }
 
 /** The code of a failed system call, such as `ENOENT`, or of another error of Node's; "" for any other error. */

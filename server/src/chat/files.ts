@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { open, rm, stat } from "node:fs/promises";
 import { extname } from "node:path";
-import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileTypeFromBuffer } from "file-type";
 import type { Logger } from "pino";
@@ -58,7 +57,7 @@ export type Arriving = { bytes: number; source: AsyncIterable<Buffer> };
 /** A file to send to a client; `read` answers null if its bytes are gone. */
 export type Opened = {
   file: Pick<StoredFile, "id" | "name" | "type"> & { size?: number };
-  read: (range?: Range) => Promise<Readable | null>;
+  read: (range?: Range) => ReturnType<Blobs["read"]>;
 };
 
 /**

@@ -152,7 +152,7 @@ describe("a download that its store does not give", () => {
   });
 });
 
-it("what the store does not give a reader is in the log: why, or that it has nothing under the file's id", async () => {
+it("what the store does not give a reader is in the log: why, that it broke off, or that it has nothing under the file's id", async () => {
   const lines: string[] = [];
   const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
   const replica = await startServer(readConfig(house.env), log);
@@ -161,9 +161,13 @@ it("what the store does not give a reader is in the log: why, or that it has not
   unwrap(await send(bob, "told", file.id));
   const told = async () => {
     lines.length = 0;
-    const { status } = await fetch(`${replica.address}/api/files/${file.id}`, {
+    const response = await fetch(`${replica.address}/api/files/${file.id}`, {
       headers: { cookie: bob.browser.cookie },
     });
+    const status = await response.arrayBuffer().then(
+      () => response.status,
+      () => "cut",
+    );
     return { status, lines: lines.map((line) => JSON.parse(line) as Record<string, unknown>) };
   };
   expect(await told()).toEqual({ status: 200, lines: [] });
@@ -172,6 +176,16 @@ it("what the store does not give a reader is in the log: why, or that it has not
   // The log takes a few such lines a second, of all replicas of a process.
   await expect.poll(told).toMatchObject({ status: 503, lines: [broken] });
   away.store.down = false;
+  onTestFinished(() => void (away.store.answer = undefined));
+  away.store.answer = (response, bytes) => response.writeHead(200).end(bytes.subarray(0, 500));
+  const short = { ...broken, reason: `what is there under ${file.id} has another length` };
+  await expect.poll(told).toMatchObject({ status: "cut", lines: [short] });
+  away.store.answer = (response, bytes) => {
+    response.writeHead(200, { "content-length": bytes.length });
+    response.write(bytes.subarray(0, 500), () => response.destroy());
+  };
+  await expect.poll(told).toMatchObject({ status: "cut", lines: [{ ...broken, reason: "ECONNRESET" }] });
+  away.store.answer = undefined;
   away.objects.delete(file.id);
   const gone = { msg: "the store does not have a file", reason: `nothing is there under ${file.id}` };
   await expect.poll(told).toMatchObject({ status: 404, lines: [gone] });

@@ -8,6 +8,7 @@ import { ChatError } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Load } from "../load.ts";
 import { FILE_ID, isRoomId } from "../protocol.ts";
+import { StoreFault } from "../store/blobs.ts";
 import { tellAway } from "./failure.ts";
 import { demandUserId } from "./fields.ts";
 import { demandActor, demandUser, type Identity } from "./identity.ts";
@@ -130,7 +131,7 @@ export function fileRoutes({ chat, identity, throttle, load, log }: Parts): Rout
       throw noFile();
     }
     // For fewer the reader would wait, and more it would take for the next answer.
-    const broken = new ChatError("unavailable", "The file has not come whole. Try again.", 1_000);
+    const broken = new StoreFault(`what is there under ${id} has another length`);
     const whole = length === undefined ? bytes : exactly(length, bytes, broken);
     await pipeline(inTurns(whole, userId), response);
   }

@@ -11,6 +11,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { createRequire } from "node:module";
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -18,7 +19,7 @@ import { dirname, join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { parseFilesUrl } from "../filesUrl.ts";
-import { createBlobs, spoolIn, sweepSpool, type Blobs } from "./blobs.ts";
+import { createBlobs, spoolIn, sweepSpool, tryStore, type Blobs } from "./blobs.ts";
 
 /** It has no types. */
 type Store = { run: () => Promise<AddressInfo>; close: () => Promise<void> };
@@ -131,6 +132,62 @@ describe("a store that does not do it", () => {
     );
     await expect(blobs.read(newName())).rejects.toMatchObject({ code: "unavailable" });
     await expect(blobs.remove(newName())).rejects.toMatchObject({ code: "unavailable" });
+  });
+
+  it.each([
+    [403, "RequestTimeTooSkewed"],
+    [400, "AuthorizationHeaderMalformed"],
+    [503, "SlowDown"],
+    [301, "PermanentRedirect"],
+  ])("says why in S3's own word: %s %s", async (status, code) => {
+    const error = `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>of key S3RVER</Message></Error>`;
+    const blobs = open(
+      await answering(`HTTP/1.1 ${status} X\r\nContent-Length: ${error.length}\r\n\r\n${error}`),
+    );
+    const refused = { code: "unavailable", reason: `the store answered ${status} ${code}` };
+    await expect(blobs.read(newName())).rejects.toMatchObject(refused);
+    await expect(blobs.remove(newName())).rejects.toMatchObject(refused);
+    const path = await spoolIn(blobs, newName(), bytesOf(randomBytes(5_000_000)));
+    await expect(blobs.put(newName(), path)).rejects.toMatchObject(refused);
+  });
+
+  it("says why its certificate, or its HTTP, is not accepted", async () => {
+    const blobs = open(await answering("SSH-2.0-x\r\n\r\n", (socket) => socket.end()));
+    await expect(blobs.read(newName())).rejects.toMatchObject({ reason: "HPE_INVALID_CONSTANT" });
+  });
+
+  it("is what answers 404 in its place: only S3 says that it has no such object", async () => {
+    const page = "<html>Nothing here</html>";
+    const blobs = open(
+      await answering(`HTTP/1.1 404 Not Found\r\nContent-Length: ${page.length}\r\n\r\n${page}`),
+    );
+    await expect(blobs.read(newName())).rejects.toMatchObject({ code: "unavailable" });
+    // Whoever takes this for done forgets a file that lies there for ever.
+    await expect(blobs.remove(newName())).rejects.toMatchObject({ code: "unavailable" });
+  });
+
+  it("is one that breaks off, and is told apart from a reader who leaves", async () => {
+    const blobs = open(
+      await answering("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", (socket) => socket.end()),
+    );
+    await expect(buffer((await blobs.read(newName()))!)).rejects.toMatchObject({ code: "unavailable" });
+    for await (const part of (await blobs.read(newName()))!) {
+      expect(part).toEqual(Buffer.from("half"));
+      break;
+    }
+  });
+
+  it("keeps nothing of a trial, whatever it does not do", async () => {
+    const methods: string[] = [];
+    const server = createHttpServer((asked, response) => {
+      methods.push(asked.method!);
+      asked.resume().on("end", () => response.writeHead(asked.method === "GET" ? 403 : 200).end());
+    }).listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    onTestFinished(() => void server.close());
+    const blobs = open(bucket("S3RVER", (server.address() as AddressInfo).port));
+    await expect(tryStore(blobs)).rejects.toThrow("the store answered 403");
+    expect(methods).toEqual(["PUT", "GET", "DELETE"]);
   });
 
   /** The address of a store that answers so as soon as it hears anything, and reads nothing more. */

@@ -23,8 +23,8 @@ export type Blobs = {
   spool: string;
   /** Stores a spooled file; the file in the spool may be gone then. A repeat replaces it. */
   put: (name: string, path: string) => Promise<void>;
-  /** All bytes or some of them; null if there are none of that name. */
-  read: (name: string, range?: Range) => Promise<Readable | null>;
+  /** All bytes or some of them; null if there are none of that name. What breaks off throws `unavailable` as well. */
+  read: (name: string, range?: Range) => Promise<AsyncIterable<Buffer> | null>;
   /** Removes what there is of that name, also if there is nothing. */
   remove: (name: string) => Promise<void>;
 };
@@ -35,6 +35,8 @@ const SPOOL = "hubbub-incoming";
 const SILENT_MS = 10_000;
 /** As much of an S3 store's error is read. */
 const ERROR_BYTES = 10_000;
+/** What S3 calls it, as `RequestTimeTooSkewed`; its other words may quote who asked for what. */
+const ERROR_CODE = /<Code>(\w{1,64})<\/Code>/;
 /** Spooled files that a replica has left behind are removed after this, in ms. */
 const LEFT_MS = 24 * 3_600_000;
 /** What is in a spool: files under their ids, and images that are made of them. */
@@ -91,8 +93,14 @@ export async function tryStore(blobs: Blobs): Promise<void> {
     } finally {
       await rm(path, { force: true });
     }
-    const stored = await blobs.read(name);
-    const isSame = stored !== null && (await readText(stored)) === name;
+    let isSame: boolean;
+    try {
+      const stored = await blobs.read(name);
+      isSame = stored !== null && (await readText(stored)) === name;
+    } catch (error) {
+      await blobs.remove(name).catch(() => undefined);
+      throw error;
+    }
     await blobs.remove(name);
     if (!isSame) throw new Error("it does not give back what it took");
   } catch (error) {
@@ -150,7 +158,7 @@ function inFolder({ path, shown }: { path: string; shown: string }, spool: strin
       const place = placeOf(name);
       try {
         const file = await open(place);
-        return file.createReadStream({ ...range });
+        return whole(file.createReadStream({ ...range }));
       } catch (error) {
         if (systemCode(error) === "ENOENT") return null;
         throw storeFault(error);
@@ -194,7 +202,7 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
     request.on("timeout", () => {
       // Bytes that lie here unread: it is the reader who pauses, not the store.
       if (got?.readableLength) return;
-      request.destroy(new Error("the store is silent"));
+      (got ?? request).destroy(new Error("the store is silent"));
     });
     const answered = new Promise<IncomingMessage>((done, failed) => {
       request.once("response", done);
@@ -219,25 +227,26 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
       throw storeFault(error);
     }
   }
-  function demand(answer: IncomingMessage, ...statuses: number[]): IncomingMessage {
-    if (statuses.includes(answer.statusCode ?? 0)) return answer;
-    // Also what is still being sent.
-    answer.destroy();
-    throw storeFault(new Error(`the store answered ${answer.statusCode}`));
-  }
-  /** Whether there is no such object; without the bucket nothing is known of it. */
-  async function isMissing(answer: IncomingMessage): Promise<boolean> {
-    if (answer.statusCode !== 404) return false;
+  /**
+   * An answer with one of these statuses, or null if S3 says that there is no such object. Of any other 404, as of a missing
+   * bucket or of a proxy, nothing follows. Nothing more is sent or read of another answer.
+   */
+  async function demand(answer: IncomingMessage, ...statuses: number[]): Promise<IncomingMessage | null> {
+    const status = answer.statusCode ?? 0;
+    if (statuses.includes(status)) return answer;
     let text = "";
-    answer.setEncoding("utf8");
+    let code: string | undefined;
     try {
-      for await (const part of answer) if ((text += String(part)).length > ERROR_BYTES) break;
-    } catch (error) {
-      throw storeFault(error);
+      for await (const part of answer) {
+        text += String(part);
+        code = ERROR_CODE.exec(text)?.[1];
+        if (code !== undefined || text.length > ERROR_BYTES) break;
+      }
+    } catch {
+      // Its status says enough.
     }
-    if (text.includes("<Code>NoSuchBucket</Code>"))
-      throw storeFault(new Error("the store has no such bucket"));
-    return true;
+    if (status === 404 && code === "NoSuchKey") return null;
+    throw storeFault(new Error(`the store answered ${status}${code === undefined ? "" : ` ${code}`}`));
   }
   return {
     shown: address.shown,
@@ -245,19 +254,32 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
     async put(name, path) {
       const { size } = await stat(path);
       const headers = { "content-length": String(size), "content-type": "application/octet-stream" };
-      demand(await ask("PUT", name, headers, createReadStream(path)), 200).resume();
+      const source = createReadStream(path);
+      try {
+        const answer = await demand(await ask("PUT", name, headers, source), 200);
+        if (answer === null) throw storeFault(new Error("the store has no such object"));
+        answer.resume();
+      } finally {
+        source.destroy();
+      }
     },
     async read(name, range) {
       const headers = range ? { range: `bytes=${range.start}-${range.end}` } : undefined;
-      const answer = await ask("GET", name, headers);
-      if (await isMissing(answer)) return null;
-      return demand(answer, range ? 206 : 200);
+      const answer = await demand(await ask("GET", name, headers), range ? 206 : 200);
+      return answer && whole(answer);
     },
     async remove(name) {
-      const answer = await ask("DELETE", name);
-      if (!(await isMissing(answer))) demand(answer, 200, 204).resume();
+      (await demand(await ask("DELETE", name), 200, 204))?.resume();
     },
   };
+}
+
+async function* whole(stream: Readable): AsyncGenerator<Buffer> {
+  try {
+    yield* stream as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw storeFault(error);
+  }
 }
 
 /** The last guard of the folder: a name is no path. */

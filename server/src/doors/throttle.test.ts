@@ -42,6 +42,31 @@ describe("an event of a connection", () => {
   });
 });
 
+it("a limit lasts no longer than its window where the clock of Redis, or of the replica, went back", async () => {
+  const redis = new Redis(testRedisUrl());
+  const keys = createKeys("test-clock:");
+  const clean = async () => redis.del(...(await redis.keys(`${keys.limitPrefix}*`)), "none");
+  onTestFinished(async () => {
+    await clean();
+    redis.disconnect();
+    vi.useRealTimers();
+  });
+  const throttle = createThrottle({ rateLimits: true }, redis, keys, createMetrics());
+  const takeAll = async (what: "logInName" | "account") => {
+    for (let count = 0; count < RATES[what].points; count += 1) await throttle.take(what, "ann");
+    await expect(throttle.take(what, "ann")).rejects.toMatchObject({ code: "rate_limited" });
+  };
+  await takeAll("logInName");
+  await expect(throttle.check("logInName", "ann")).rejects.toMatchObject({ code: "rate_limited" });
+  // As Redis sees what it set when its clock was three hours ahead.
+  for (const key of await redis.keys(`${keys.limitPrefix}*`)) await redis.pexpire(key, 3 * 3_600_000);
+  await throttle.check("logInName", "ann");
+  await takeAll("logInName");
+  await takeAll("account");
+  vi.useFakeTimers({ toFake: ["Date"], now: Date.now() - 3 * 3_600_000 });
+  await takeAll("account");
+});
+
 it("a user who reads much at once waits for the next page, while others, and users of short pages, do not", async () => {
   const redis = new Redis(testRedisUrl());
   onTestFinished(() => redis.disconnect());

@@ -84,12 +84,19 @@ export function createThrottle(
           });
     limiters.set(what, limiter);
   }
+  /** Nobody waits for longer than a window: then the clock went back, and what was counted before is over. */
+  const isOver = (what: keyof typeof RATES, { msBeforeNext }: RateLimiterRes): boolean =>
+    msBeforeNext > RATES[what].seconds * 1_000;
   /** Takes points; answers in how many ms their window is over. */
   const consume = async (what: keyof typeof RATES, who: string, points: number): Promise<number> => {
+    const limiter = limiters.get(what);
     try {
-      return (await limiters.get(what)?.consume(who, points))?.msBeforeNext ?? 0;
+      return (await limiter?.consume(who, points))?.msBeforeNext ?? 0;
     } catch (refused) {
-      throw refused instanceof RateLimiterRes ? refuse(what, refused.msBeforeNext) : refused;
+      if (!(refused instanceof RateLimiterRes)) throw refused;
+      if (!isOver(what, refused)) throw refuse(what, refused.msBeforeNext);
+      await limiter?.delete(who);
+      return consume(what, who, points);
     }
   };
   /** Waits while a user has read more than an evenly spread budget allows by now. */
@@ -109,7 +116,7 @@ export function createThrottle(
     },
     async check(what, who) {
       const counted = await limiters.get(what)?.get(who);
-      if (counted && counted.remainingPoints <= 0 && counted.msBeforeNext > 0)
+      if (counted && counted.remainingPoints <= 0 && counted.msBeforeNext > 0 && !isOver(what, counted))
         throw refuse(what, counted.msBeforeNext);
     },
     async giveBack(what, who) {

@@ -13,7 +13,7 @@ import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { readConfig } from "../server/src/config.ts";
 import { startServer } from "../server/src/server.ts";
-import { ownRedis, replicas, type House } from "../server/src/testing.ts";
+import { Browser, newServer, ownRedis, person, replicas, until, type House } from "../server/src/testing.ts";
 import { demoPeople } from "./demo.ts";
 import { examine, main } from "./doctor.ts";
 import { freePort } from "./redis.ts";
@@ -109,6 +109,26 @@ describe("the doctor, for a running replica", () => {
     expect(await about(["readiness", "replica"], url)).toEqual([
       `note a replica runs at ${url}`,
       "refuse /readyz is answered 503, and not by the server",
+    ]);
+  });
+
+  it("passes on what only the replica knows, and says nothing twice", async () => {
+    const own = await ownRedis({ persistent: false });
+    onTestFinished(() => own.close());
+    const started = await newServer(0, { REDIS_URL: own.url, PORT: String(await freePort()) });
+    onTestFinished(() => started.close());
+    const replica = await started.addReplica();
+    (await person(replica)).close();
+    const settings = ["maxmemory", "1gb", "maxmemory-policy", "allkeys-lru"];
+    await started.redis.flushall();
+    await started.redis.config("SET", ...(settings as [string, string]));
+    const warnings = () => new Browser(replica).get<{ warnings?: string[] }>("/readyz");
+    await until(async () => (await warnings()).body.warnings?.length === 2);
+    const found = await examine(started.env, undefined);
+    const warned = found.filter(({ about: what }) => what === "maxmemory-policy" || what === "readiness");
+    expect(warned).toMatchObject([
+      { about: "maxmemory-policy" },
+      { level: "warn", says: expect.stringMatching(/^it warns: Redis has lost its data/) as string },
     ]);
   });
 

@@ -18,6 +18,7 @@ import { systemCode, wordsOf } from "../server/src/errors.ts";
 import { createKeys, type Keys } from "../server/src/keys.ts";
 import type { Credentials } from "../server/src/protocol.ts";
 import { createBlobs, STORE_CURE, tryStore } from "../server/src/store/blobs.ts";
+import { isRecord, parseJson } from "../server/src/store/json.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { checkRights } from "../server/src/store/rights.ts";
 import { readSchema } from "../server/src/store/schema.ts";
@@ -112,7 +113,7 @@ export async function examine(env: NodeJS.ProcessEnv, url: string | undefined): 
     Number(
       (await redis?.get(`${keys.limitPrefix}:logInAddress:${addressKey(address)}`).catch(() => null)) ?? 0,
     );
-  const running = checkRunning(config, url, people, points).catch((error: unknown) => [
+  const running = checkRunning(config, url, people, points, found).catch((error: unknown) => [
     refusal("replica", error, "it answered first and then no more: its log, or the proxy's, says why"),
   ]);
   found.push(...(await running));
@@ -263,12 +264,16 @@ function ask(
 
 /** What Hubbub's own refusal says; undefined if another program answered. */
 function fieldOf({ body }: Answer, field: "code" | "message"): string | undefined {
-  try {
-    const value = (JSON.parse(body) as Record<string, unknown> | null)?.[field];
-    return typeof value === "string" ? value : undefined;
-  } catch {
-    return undefined;
-  }
+  const answer = parseJson(body);
+  const value = isRecord(answer) ? answer[field] : undefined;
+  return typeof value === "string" ? value : undefined;
+}
+
+/** What a replica that is ready warns of. */
+function warningsOf({ status, body }: Answer): string[] {
+  const answer = parseJson(body);
+  const warnings: unknown = status === 200 && isRecord(answer) ? answer["warnings"] : [];
+  return Array.isArray(warnings) ? warnings.map(String) : [];
 }
 
 async function checkRunning(
@@ -276,6 +281,7 @@ async function checkRunning(
   given: string | undefined,
   people: Credentials[],
   points: (address: string) => Promise<number>,
+  told: readonly Finding[],
 ): Promise<Finding[]> {
   const url =
     given ??
@@ -315,6 +321,10 @@ async function checkRunning(
       );
     else say("refuse", "readiness", `it is not ready: ${why}`, "docs/redis.md lists the reasons");
   }
+  // Some of it, as that Redis was emptied while it ran, a start does not see.
+  for (const warning of warningsOf(ready))
+    if (!told.some((finding) => warning === `${sentenceOf(finding)}.`))
+      say("warn", "readiness", `it warns: ${warning}`, "docs/operations.md says more");
   const local = /^(?:127\.|\[?::1|localhost)/.test(new URL(url).hostname);
   if (!local && ready.status === 200)
     say(

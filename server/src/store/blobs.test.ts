@@ -156,7 +156,7 @@ describe("a store that does not do it", () => {
     await expect(blobs.read(newName())).rejects.toMatchObject({ reason: "HPE_INVALID_CONSTANT" });
   });
 
-  it("is what answers 404 in its place: only S3 says that it has no such object", async () => {
+  it("is what answers 404 in its place: that page says nothing of an object", async () => {
     const page = "<html>Nothing here</html>";
     const blobs = open(
       await answering(`HTTP/1.1 404 Not Found\r\nContent-Length: ${page.length}\r\n\r\n${page}`),
@@ -164,6 +164,12 @@ describe("a store that does not do it", () => {
     await expect(blobs.read(newName())).rejects.toMatchObject({ code: "unavailable" });
     // Whoever takes this for done forgets a file that lies there for ever.
     await expect(blobs.remove(newName())).rejects.toMatchObject({ code: "unavailable" });
+  });
+
+  it("has no such object if its 404 says nothing", async () => {
+    const blobs = open(await answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"));
+    expect(await blobs.read(newName())).toBeNull();
+    await blobs.remove(newName());
   });
 
   it("is one that breaks off, and is told apart from a reader who leaves", async () => {

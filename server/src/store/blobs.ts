@@ -228,8 +228,8 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
     }
   }
   /**
-   * An answer with one of these statuses, or null if S3 says that there is no such object. Of any other 404, as of a missing
-   * bucket or of a proxy, nothing follows. Nothing more is sent or read of another answer.
+   * An answer with one of these statuses, or null for a 404 that says that there is no such object, or says nothing. Of any
+   * other 404, as of a missing bucket or of a proxy, nothing follows. Nothing more is sent or read of another answer.
    */
   async function demand(answer: IncomingMessage, ...statuses: number[]): Promise<IncomingMessage | null> {
     const status = answer.statusCode ?? 0;
@@ -245,7 +245,7 @@ function inBucket(address: FilesAddress & { kind: "s3" }, spool: string): Blobs 
     } catch {
       // Its status says enough.
     }
-    if (status === 404 && code === "NoSuchKey") return null;
+    if (status === 404 && (code === "NoSuchKey" || text === "")) return null;
     throw storeFault(new Error(`the store answered ${status}${code === undefined ? "" : ` ${code}`}`));
   }
   return {

@@ -112,6 +112,26 @@ test("the focus is not lost when its element disappears", async () => {
   await context.close();
 });
 
+test("Tab goes on from the last action of a message, which has gone by then, and back again", async () => {
+  const { page, context } = await stage.enter("cleo");
+  await stage.talker.say("0", "two pages");
+  await stage.talker.say("0", "see https://example.org/one");
+  await stage.talker.say("0", "see https://example.org/two");
+  const row = page.getByRole("log").locator("[data-seq]", { hasText: "/one" });
+  await row.focus();
+  await row.getByRole("toolbar").waitFor();
+  const seen: unknown[] = [];
+  for (const key of ["Tab", "Tab", "Tab", "Tab", "Shift+Tab", "Shift+Tab"]) {
+    await page.keyboard.press(key);
+    seen.push(
+      await page.evaluate(() => document.activeElement?.ariaLabel ?? document.activeElement?.textContent),
+    );
+  }
+  const [one, two] = ["https://example.org/one", "https://example.org/two"];
+  expect(seen).toEqual([one, "Add reaction", two, "Message to General", two, one]);
+  await context.close();
+});
+
 test("a button that ends by its own press leaves the focus where it was", async () => {
   for (let from = 0; from < 120; from += 40)
     await Promise.all(Array.from({ length: 40 }, (_, at) => stage.talker.say("0", `word ${from + at}`)));

@@ -43,14 +43,17 @@ export function keepFocus(): void {
   if (isKept) return;
   isKept = true;
   let last: Element | null = null;
+  /** Where the focus is going: until it is there, the body has it. */
+  let coming: Element | null = null;
   let around: readonly Element[] = [];
   const note = (element: Element | null) => {
     last = element;
+    coming = null;
     around = ancestorsOf(element);
     if (element !== refuge) refuge = null;
   };
   const look = () => {
-    if (document.activeElement !== document.body || last === null) return;
+    if (document.activeElement !== document.body || last === null || coming?.isConnected === true) return;
     const inDialog = document.querySelector("dialog[open]") !== null;
     if (last.isConnected && (inDialog || !last.matches("[hidden] *"))) return;
     const isWriting = isField(last) && around.some((one) => one.matches("[role=log]"));
@@ -71,6 +74,10 @@ export function keepFocus(): void {
   changed.observe(document.body, { subtree: true, childList: true });
   // The composer may have it already.
   note(document.activeElement);
+  const leave = ({ relatedTarget }: FocusEvent) => {
+    coming = relatedTarget instanceof Element ? relatedTarget : null;
+  };
+  document.addEventListener("focusout", leave, true);
   document.addEventListener("focusin", ({ target }) => note(target instanceof Element ? target : null));
   for (const type of ACTS) addEventListener(type, noteAct, true);
   addEventListener("keydown", swallow, true);

@@ -1,6 +1,6 @@
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { PATIENCE_MS } from "../../server/src/testing.ts";
+import { PATIENCE_MS, unwrap } from "../../server/src/testing.ts";
 import {
   addressOf,
   eventually,
@@ -113,17 +113,34 @@ test("what a link leads past is not read out as new, but what happens while a di
 
 test("text copied from the log has what people said, and who said it", async () => {
   const { page, context } = await stage.enter("ben");
-  for (const text of ["copy this", "and that"]) await say(page, text);
+  await talkTo(page, "talker");
+  await say(page, "copy this");
+  const { roomId, seq } = await stage.talker.hears("copy this");
+  const ask = stage.talker.socket.timeout(PATIENCE_MS);
+  unwrap(await ask.emitWithAck("message.react", { roomId, seq, emoji: "👍", on: true }));
+  await page.getByRole("button", { name: "👍 1: talker" }).waitFor();
+  await say(page, "and that");
   await page.locator("[data-state=sent]").getByText("and that").waitFor();
+  unwrap(await ask.emitWithAck("message", { roomId, message: "an answer", nonce: "answer", replyTo: seq }));
+  await message(page, "an answer").waitFor();
+  await page.locator("[aria-live=polite]", { hasText: "talker: an answer" }).waitFor({ state: "attached" });
   const copied = await page.evaluate(() => {
-    const [first, last] = [...document.querySelectorAll("[role=log] li")].slice(-2);
+    const [first, last] = [...document.querySelectorAll("[role=log] li[data-key]")]
+      .slice(-3)
+      .filter((_, at) => at !== 1);
     if (first && last) getSelection()?.setBaseAndExtent(first, 0, last, last.childNodes.length);
     return getSelection()
       ?.toString()
       .split(/\s*\n\s*/)
       .filter(Boolean);
   });
-  expect(copied).toEqual(["ben", "copy this", "and that"]);
+  expect(copied).toEqual(["ben", "copy this", "and that", "talker", "an answer"]);
+  // Nor what is only read out, by whoever copies all.
+  const all = await page.evaluate(() => {
+    getSelection()?.selectAllChildren(document.body);
+    return getSelection()?.toString();
+  });
+  expect(all).not.toContain("talker: an answer");
   await context.close();
 });
 

@@ -533,10 +533,8 @@ function Row({ id, from, name, date, mine, first, outgoing, children }: RowProps
             {time}
           </div>
         ) : (
-          <span className={css.uncopied}>
-            <span id={idOf("who")} className="hidden">
-              {name}:{" "}
-            </span>
+          <span id={idOf("who")} className="hidden">
+            {name}:{" "}
           </span>
         )}
         <div id={idOf("what")} data-part="body" className={css.text}>

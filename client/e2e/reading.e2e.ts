@@ -111,6 +111,27 @@ test("a reader further up keeps the place while others talk, and sees how many m
   await context.close();
 });
 
+test("a room is printed as far as it is shown, without what is around it, and its reader stays in place", async () => {
+  const { page, context } = await stage.enter("paula");
+  await message(page, "old 660").waitFor();
+  const log = page.getByRole("log");
+  await log.evaluate((element) => (element.scrollTop -= 1_500));
+  await page.getByRole("button", { name: "Jump to latest" }).waitFor();
+  const before = await log.evaluate((element) => element.scrollTop);
+  const printed = (await page.pdf({ format: "A4" })).toString("latin1");
+  expect(printed.match(/\/Type\s*\/Page\b/g)?.length).toBeGreaterThan(2);
+  expect(await log.evaluate((element) => element.scrollTop)).toBe(before);
+  await page.emulateMedia({ media: "print" });
+  const [all, seen] = await log.evaluate((element) => [element.scrollHeight, element.clientHeight]);
+  expect(seen).toBe(all);
+  await page.getByRole("heading", { name: "General", level: 1 }).waitFor();
+  for (const around of ["navigation", "complementary", "textbox"] as const)
+    expect(await page.getByRole(around).count()).toBe(0);
+  await page.emulateMedia({ media: null });
+  await eventually(() => log.evaluate((element) => element.scrollTop), before);
+  await context.close();
+});
+
 test("unread messages are counted in the list and in the title, also after a reload, until they are read", async () => {
   const cat = await stage.enter("cat");
   const dan = await stage.enter("dan", { replica: 1 });

@@ -145,7 +145,7 @@ export function MessageLog({
   /** Notes where the user has scrolled to, and shows more of the log near its ends. */
   const look = useCallback(() => {
     const own = place.current;
-    if (own === null) return;
+    if (own === null || own.printed) return;
     const last = shown.bottom === null;
     own.moved(last);
     setAtBottom(own.atBottom);

@@ -113,9 +113,10 @@ function Answers({ thread }: { thread: OpenThread & { is: "shown" } }) {
   useLayoutEffect(() => place.current?.hold());
 
   const look = useCallback(() => {
-    place.current?.moved(true);
-    if ((place.current?.above ?? Infinity) < NEAR_TOP && older && load === "idle")
-      void chat.loadOlderAnswers();
+    const own = place.current;
+    if (own === null || own.printed) return;
+    own.moved(true);
+    if (own.above < NEAR_TOP && older && load === "idle") void chat.loadOlderAnswers();
   }, [chat, older, load]);
   useEffect(look, [look]);
 

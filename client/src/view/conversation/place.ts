@@ -23,12 +23,15 @@ export function createPlace(scroller: HTMLElement) {
   let anchors: Anchor[] = [];
   /** Where `hold` left the scroller. If it is elsewhere, the user has scrolled, or the browser for lack of content. */
   let held = scroller.scrollTop;
+  /** While it is printed nothing scrolls. */
+  const paper = matchMedia("print");
 
   function below(): number {
     return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
   }
 
   function hold() {
+    if (paper.matches) return;
     // The scroll event may still be pending.
     const scrolled = scroller.scrollTop - held;
     if (bottom && scrolled < -1 && below() > AT_BOTTOM) {
@@ -115,6 +118,9 @@ export function createPlace(scroller: HTMLElement) {
       scroller.scrollBy({ top: views * 0.9 * scroller.clientHeight });
     },
 
+    get printed() {
+      return paper.matches;
+    },
     /** How many pixels are above and below the visible part. */
     get above() {
       return scroller.scrollTop;

@@ -132,6 +132,24 @@ test("Tab goes on from the last action of a message, which has gone by then, and
   await context.close();
 });
 
+test("a button whose name says what its press will do has no state that says the opposite", async () => {
+  const { page, context } = await stage.enter("pia");
+  await stage.talker.say("0", "keep this");
+  const row = message(page, "keep this");
+  await row.locator("[data-seq]").focus();
+  await row.getByRole("button", { name: "Pin to room" }).click();
+  await page.getByRole("button", { name: /^Your account/ }).click();
+  await page.getByRole("tab", { name: "Password" }).click();
+  await page.getByRole("button", { name: "Show new password" }).click();
+  const hide = page.getByRole("button", { name: "Hide new password" });
+  expect(await hide.getAttribute("aria-pressed")).toBeNull();
+  await page.keyboard.press("Escape");
+  await row.locator("[data-seq]").focus();
+  const unpin = row.getByRole("button", { name: "Unpin" });
+  expect(await unpin.getAttribute("aria-pressed")).toBeNull();
+  await context.close();
+});
+
 test("a button that ends by its own press leaves the focus where it was", async () => {
   for (let from = 0; from < 120; from += 40)
     await Promise.all(Array.from({ length: 40 }, (_, at) => stage.talker.say("0", `word ${from + at}`)));

@@ -62,7 +62,6 @@ export function Actions({ picking, onPicking, ...props }: BarProps) {
           icon="pin"
           tabIndex={-1}
           label={message.pinned === undefined ? "Pin to room" : "Unpin"}
-          aria-pressed={message.pinned !== undefined}
           onClick={does.pin}
         />
       )}

@@ -14,7 +14,7 @@ export function PasswordField(props: Props) {
       autoCapitalize="none"
       spellCheck={false}
       aside={
-        <button type="button" aria-pressed={shown} onClick={() => setShown(!shown)}>
+        <button type="button" onClick={() => setShown(!shown)}>
           {shown ? "Hide" : "Show"}
           <span className="hidden"> {props.label.toLowerCase()}</span>
         </button>

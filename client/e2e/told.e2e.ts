@@ -179,6 +179,20 @@ test("days and times are correct after midnight, after a sleep and in another zo
   await context.close();
 });
 
+test("a time is written as its reader's language has it", async () => {
+  // Where it is six now, or nearly seven.
+  const ahead = ((6 - new Date().getUTCHours() + 36) % 24) - 12;
+  const timezoneId = `Etc/GMT${ahead > 0 ? "-" : "+"}${Math.abs(ahead)}`;
+  const shown = { "en-US": /^[67]:\d\d\sAM$/, "de-DE": /^0[67]:\d\d$/, "ja-JP": /^[67]:\d\d$/ };
+  for (const [at, [locale, time]] of Object.entries(shown).entries()) {
+    const { page, context } = await stage.enter(`reader${at}`, { locale, timezoneId });
+    await stage.talker.say("0", `now for ${locale}`);
+    await message(page, `now for ${locale}`).waitFor();
+    expect(await room(page, "General").locator("time").textContent()).toMatch(time);
+    await context.close();
+  }
+});
+
 test("emoji are large unless text is beside them, and each line begins at the side of its script", async () => {
   const { page, context } = await stage.enter("dan");
   const size = (text: string) =>

@@ -7,7 +7,7 @@ const LOOK_EVERY_MS = 15_000;
 /** Formatters keep the zone in which they were made. */
 function createFormats() {
   return {
-    clock: new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }),
+    clock: new Intl.DateTimeFormat(undefined, { timeStyle: "short" }),
     weekday: new Intl.DateTimeFormat(undefined, { weekday: "short" }),
     shortDay: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }),
     shortDayOfYear: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" }),

@@ -729,3 +729,33 @@ test("the theme follows the system until one is chosen, and the choice stays", a
     expect(await look(on), on).not.toBe(await look(off));
   await context.close();
 });
+
+test("where more contrast is wanted, lines are seen and no text is pale, light and dark", async () => {
+  const { page, context } = await stage.enter("hal", { contrast: "more" });
+  /** The contrast between two colours of the page. */
+  const ratio = (one: string, what: "color" | "borderBottomColor", behind: string) =>
+    page.evaluate(
+      ([selector, property, ground]) => {
+        const styleOf = (place: string) => getComputedStyle(document.querySelector(place) ?? document.body);
+        const light = (colour: string) => {
+          const parts = (colour.match(/[\d.]+/g) ?? []).slice(0, 3).map((part) => Number(part) / 255);
+          const [r = 0, g = 0, b = 0] = parts.map((c) =>
+            c <= 0.04 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4,
+          );
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const [less = 0, more = 0] = [styleOf(selector)[property], styleOf(ground).backgroundColor]
+          .map(light)
+          .toSorted((a, b) => a - b);
+        return (more + 0.05) / (less + 0.05);
+      },
+      [one, what, behind] as const,
+    );
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme });
+    expect(await ratio("main header", "borderBottomColor", "main")).toBeGreaterThan(3);
+    expect(await ratio("main header p", "color", "main")).toBeGreaterThan(7);
+    expect(await ratio("nav h2", "color", "nav")).toBeGreaterThan(7);
+  }
+  await context.close();
+});

@@ -170,7 +170,7 @@ test("axe finds nothing wrong in threads, in what can be done with a message, an
   const composer = messageTo(page, "General");
   for (const begun of ["@", ":smil"]) {
     await composer.pressSequentially(begun);
-    await page.getByRole("listbox", { name: "What it can become" }).waitFor();
+    await page.getByRole("listbox", { name: "Suggestions" }).waitFor();
     await judge(`what ${begun} can become`, page);
     await composer.press("Escape");
     await composer.fill("");

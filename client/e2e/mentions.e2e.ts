@@ -20,7 +20,7 @@ test("a name is completed after an @, and the mentioned person sees a mention be
   await messageTo(ben.page, "elsewhere").waitFor();
   const composer = messageTo(ann.page, "General");
   await composer.pressSequentially("Hi @be");
-  const list = ann.page.getByRole("listbox", { name: "What it can become" });
+  const list = ann.page.getByRole("listbox", { name: "Suggestions" });
   await eventually(() => list.getByRole("option").allTextContents(), [expect.stringContaining("ben.b")]);
   expect(await composer.getAttribute("aria-activedescendant")).toBe(
     await list.getByRole("option", { selected: true }).getAttribute("id"),
@@ -56,7 +56,7 @@ test("a chosen name stays chosen while its list moves, and is the one that is wr
   );
   if (one === undefined || two === undefined) throw new Error("Nobody came");
   const composer = messageTo(page, "General");
-  const options = page.getByRole("listbox", { name: "What it can become" }).getByRole("option");
+  const options = page.getByRole("listbox", { name: "Suggestions" }).getByRole("option");
   const names = async () =>
     (await options.allTextContents()).map((text) => /pat\.(?:one|two)/.exec(text)?.[0]);
   await one.say("0", "first of all");
@@ -86,7 +86,7 @@ test("on a page of little height the chosen completion stays in sight", async ()
   const { page, context } = await stage.enter("low", { viewport: { width: 740, height: 360 } });
   const composer = messageTo(page, "General");
   await composer.pressSequentially(":heart");
-  const list = page.getByRole("listbox", { name: "What it can become" });
+  const list = page.getByRole("listbox", { name: "Suggestions" });
   await list.waitFor();
   // The last one, which is the furthest from the first.
   await composer.press("ArrowUp");
@@ -179,7 +179,7 @@ test("an emoji is found by its name in the composer and in the picker, and comes
   page.on("request", (request) => loaded.push(request.url()));
   const composer = messageTo(page, "General");
   await composer.pressSequentially("so :thumbs");
-  const list = page.getByRole("listbox", { name: "What it can become" });
+  const list = page.getByRole("listbox", { name: "Suggestions" });
   await list.getByRole("option", { name: "👍" }).first().waitFor();
   // In a low window the list shows only some of them, and always the chosen one.
   await page.setViewportSize({ width: 800, height: 300 });

@@ -265,7 +265,7 @@ test("an answer whose message the log has lost says so, and can be sent as no re
   await link.mend();
   await question.getByText("shall we keep it?").waitFor();
   const failed = page.locator("[data-state=failed]");
-  await failed.getByText("The message that this answers is not there.").waitFor();
+  await failed.getByText("The message that this replies to is not there.").waitFor();
   expect((await stored(stage)).slice(-2)).toEqual(["kept", "shall we keep it?"]);
   await failed.getByRole("button", { name: "Send as no reply" }).click();
   await eventually(async () => (await stored(stage)).slice(-1), ["yes, at once"]);

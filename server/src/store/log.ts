@@ -500,7 +500,7 @@ function notWritten(outcome: string, ms?: string): ChatError {
 
 /** Of an answer to a message that is not in the log, or not any more. */
 export function unanswered(): ChatError {
-  return new ChatError("not_found", "The message that this answers is not there.");
+  return new ChatError("not_found", "The message that this replies to is not there.");
 }
 
 export function unknownRoom(): ChatError {

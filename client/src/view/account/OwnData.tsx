@@ -15,7 +15,7 @@ const FAREWELLS: readonly { value: Farewell; words: string; note: string }[] = [
   {
     value: "delete",
     words: "Delete my messages",
-    note: "In all rooms, one after another. Answers to them stay.",
+    note: "In all rooms, one after another. Replies to them stay.",
   },
 ];
 

@@ -114,7 +114,7 @@ function List({ options, at, onChoose, onTake }: ListProps) {
     <div className={css.place}>
       {/* The keys are the composer's. */}
       {/* oxlint-disable jsx-a11y/no-noninteractive-element-to-interactive-role, jsx-a11y/prefer-tag-over-role, jsx-a11y/click-events-have-key-events */}
-      <ul id={LIST} className={css.list} role="listbox" aria-label="What it can become">
+      <ul id={LIST} className={css.list} role="listbox" aria-label="Suggestions">
         {options.map((option, index) => (
           <li
             key={option.key}

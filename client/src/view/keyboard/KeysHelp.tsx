@@ -27,7 +27,7 @@ const GROUPS: readonly (readonly [title: string, ...rows: readonly Keys[]])[] = 
     ["Add files", [CONTROL, "U"]],
     ["Start a new line", ["Shift", "Enter"]],
     ["Edit your last message, from an empty field", ["↑"]],
-    ["Give up editing, or answering", ["Esc"]],
+    ["Give up editing, or replying", ["Esc"]],
     ["Read further up, further down", ["Page Up"], ["Page Down"]],
   ],
   [

@@ -34,13 +34,16 @@ class Pace {
 /**
  * Decides when requests begin: a few in each turn of the event loop, so that one client's burst is not one long turn
  * for everybody else. What is costly by itself, and a client over its share of a second, as the table says, is still
- * served, but only while the loop has time. Clients take turns, and one client's requests begin in their order.
+ * served, but only while the loop has time. Clients take turns, and one client's requests begin in their order. Of the
+ * lines that are due, the one goes first that has waited longest: none keeps another waiting for ever.
  */
 export class Turns {
   readonly #prompt: Lines = new Map();
   readonly #costly: Lines = new Map();
   readonly #over: Lines = new Map();
-  readonly #paces = new Map([
+  /** What paces each line; the line that began a request last is last. */
+  readonly #paces = new Map<Lines, Pace | null>([
+    [this.#prompt, null],
     [this.#costly, new Pace(BOUNDS.costlyBusy.value, BOUNDS.costlyWait.value)],
     [this.#over, new Pace(BOUNDS.overBusy.value, BOUNDS.overWait.value)],
   ]);
@@ -56,7 +59,7 @@ export class Turns {
     const lines = this.#linesFor(kind, who);
     const pace = this.#paces.get(lines);
     if (lines.size === 0 && this.#begun < BOUNDS.turn.value && (pace?.isDue() ?? true)) {
-      this.#begun += 1;
+      this.#note(lines);
       this.#look("immediate");
       return undefined;
     }
@@ -72,15 +75,14 @@ export class Turns {
     const { units } = TURNS[kind];
     const asked = this.#count(who, units);
     // Where earlier requests of this client wait.
-    for (const lines of this.#paces.keys()) if (lines.has(who)) return lines;
+    for (const lines of [this.#costly, this.#over]) if (lines.has(who)) return lines;
     if (units > BOUNDS.freely.value) return this.#costly;
     return asked > BOUNDS.freely.value ? this.#over : this.#prompt;
   }
 
   /** How many requests of a client wait. */
   waiting(who: string): number {
-    const all = [this.#prompt, ...this.#paces.keys()];
-    return all.reduce((sum, lines) => sum + (lines.get(who)?.length ?? 0), 0);
+    return [...this.#paces.keys()].reduce((sum, lines) => sum + (lines.get(who)?.length ?? 0), 0);
   }
 
   #count(who: string, units: number): number {
@@ -92,6 +94,13 @@ export class Turns {
     const asked = (this.#asked.get(who) ?? 0) + units;
     this.#asked.set(who, asked);
     return asked;
+  }
+
+  #note(lines: Lines): void {
+    this.#begun += 1;
+    const pace = this.#paces.get(lines) ?? null;
+    this.#paces.delete(lines);
+    this.#paces.set(lines, pace);
   }
 
   #look(when: "immediate" | "timer"): void {
@@ -106,22 +115,29 @@ export class Turns {
     if (this.#next !== by) return;
     this.#next = "nothing";
     this.#begun = 0;
-    while (this.#prompt.size > 0 && this.#begun < BOUNDS.turn.value) this.#begin(this.#prompt);
-    for (const [lines, pace] of this.#paces)
-      if (this.#begun === 0 && lines.size > 0 && pace.isDue()) this.#begin(lines);
+    // A line that has begun one comes again at the end.
+    for (const [lines, pace] of this.#paces) {
+      if (this.#begun >= BOUNDS.turn.value) break;
+      const who = this.#nextOf(lines);
+      if (who !== undefined && (pace?.isDue() ?? true)) this.#begin(lines, who);
+    }
     if (this.#begun > 0) this.#look("immediate");
     else if (this.#costly.size + this.#over.size > 0) this.#look("timer");
   }
 
-  #begin(lines: Lines): void {
-    const [first] = lines;
-    if (!first) return;
-    const [who, line] = first;
+  /** Whose request is the next of a line. Somebody's earlier ones may still wait among the prompt. */
+  #nextOf(lines: Lines): string | undefined {
+    for (const who of lines.keys()) if (lines === this.#prompt || !this.#prompt.has(who)) return who;
+    return undefined;
+  }
+
+  #begin(lines: Lines, who: string): void {
+    const line = lines.get(who) ?? [];
     const begin = line.shift();
     // A client that had its turn goes to the end.
     lines.delete(who);
     if (line.length > 0) lines.set(who, line);
-    this.#begun += 1;
+    this.#note(lines);
     begin?.();
   }
 }

@@ -8,6 +8,7 @@ import {
   PATIENCE_MS,
   Browser,
   both,
+  commandsDuring,
   connect,
   person,
   replicas,
@@ -212,7 +213,8 @@ describe.concurrent("a lease", () => {
     await house.redis.del(keys.edges);
     await house.redis.zadd(keys.edges, Date.now() + 3_600_000, "ahead", 1, "old");
     await call("renew", "one", 20_000, "2");
-    const [id, age] = (await call("edges", 60_000, "")) as [string, number];
+    const [now, id, at] = (await call("edges", -60_000, "")) as string[];
+    const age = Number(now) - Number(at);
     expect(id).toBe("2");
     expect(age).toBeLessThan(60_000);
     await call("sweep", 10, 20_000);
@@ -226,6 +228,41 @@ describe.concurrent("a lease", () => {
     await until(async () => !(await isOnline(one)), PATIENCE_MS, "the end");
     expect((await one.browser.get("/api/rooms/0/messages")).status).toBe(200);
     expect(await isOnline(one)).toBe(false);
+  });
+});
+
+describe("thousands who come or go at once", () => {
+  it("are announced, and looked at, in a few scripts that are short", async () => {
+    const keys = createKeys("thousands:");
+    const ids = Array.from({ length: 2_200 }, (_, index) => String(index + 1));
+    const counts: number[] = [];
+    let seen: string[] = [];
+    const presence = new Presence({
+      redis: house.redis,
+      keys,
+      serverId: "one",
+      metrics: createMetrics(),
+      log: pino({ level: "silent" }),
+      changed: async ({ online, offline }) => void counts.push(online.length, -offline.length),
+      looked: async (_online, edges) => void (seen = [...edges.keys()]),
+    });
+    const sum = () => counts.reduce((all, one) => all + one, 0);
+    const scripts = await commandsDuring(async () => {
+      presence.start();
+      for (const id of ids) presence.enter(id);
+      await until(() => sum() === ids.length, PATIENCE_MS, "all to have come");
+      for (const id of ids) presence.leave(id);
+      await until(() => sum() === 0, PATIENCE_MS, "all to be gone");
+      await until(() => seen.length > 0, PATIENCE_MS, "the look");
+    });
+    await presence.close();
+    await house.redis.del(keys.edges);
+    expect(new Set(seen)).toEqual(new Set(ids));
+    const drops = scripts.filter((words) => words.includes(keys.edges) && words.includes("drop"));
+    expect(drops.length).toBeLessThan(100);
+    expect(counts.filter((count) => count < 0).length).toBeLessThan(100);
+    const looks = scripts.filter((words) => words.includes(keys.edges) && words.includes("edges"));
+    expect(looks.length).toBeGreaterThan(2);
   });
 });
 

@@ -28,6 +28,8 @@ const COMPARE_MS = 20_000;
 const GRACE_MS = 1_500;
 /** Leases that one script call touches. */
 const CHUNK = 500;
+/** presence.lua answers so many edges at once. */
+const EDGES_AT_ONCE = 1_000;
 
 type Parts = {
   redis: RedisClient;
@@ -58,6 +60,7 @@ export class Presence {
   readonly #here = new Set<UserId>();
   readonly #leaving = new Map<UserId, NodeJS.Timeout>();
   #arriving: UserId[] = [];
+  #gone: UserId[] = [];
   #timers: NodeJS.Timeout[] = [];
   #lookedAt: number | undefined;
   /** Whether the keys contradicted each other when they were last compared. */
@@ -103,7 +106,12 @@ export class Presence {
     const timer = setTimeout(() => {
       this.#leaving.delete(userId);
       this.#here.delete(userId);
-      void this.#attempt(() => this.#drop([userId]));
+      if (this.#gone.push(userId) > 1) return;
+      setImmediate(() => {
+        const gone = this.#gone;
+        this.#gone = [];
+        void this.#attempt(() => this.#drop(gone));
+      });
     }, GRACE_MS);
     timer.unref();
     this.#leaving.set(userId, timer);
@@ -155,14 +163,24 @@ export class Presence {
   async #look(): Promise<void> {
     const now = performance.now();
     const within = this.#lookedAt === undefined ? 0 : Math.ceil(now - this.#lookedAt) + 2 * LOOK_MS;
-    const [online, ages] = await Promise.all([
-      this.online(),
-      unlessWrongType(this.#call("edges", String(within), []), []),
-    ]);
-    const edges = new Map<UserId, number>();
-    for (let at = 0; at < ages.length; at += 2) edges.set(ages[at] ?? "", now - Number(ages[at + 1]));
+    const [online, edges] = await Promise.all([this.online(), this.#edges(within)]);
     this.#lookedAt = now;
     await this.#looked(online, edges);
+  }
+
+  async #edges(withinMs: number): Promise<Map<UserId, number>> {
+    const edges = new Map<UserId, number>();
+    for (let since = -withinMs, isMore = true; isMore;) {
+      const asked = performance.now();
+      const [now, ...found] = await unlessWrongType(this.#call("edges", String(since), []), []);
+      for (let at = 0; at < found.length; at += 2)
+        edges.set(found[at] ?? "", asked - Number(now) + Number(found[at + 1]));
+      isMore = found.length === 2 * EDGES_AT_ONCE;
+      const last = Number(found.at(-1));
+      // Others may have come or gone in the same ms.
+      since = last > since ? last : last + 1;
+    }
+    return edges;
   }
 
   /**

@@ -1,10 +1,12 @@
 -- Presence leases: one for each user on each replica.
--- KEYS online, leases, count, edges (one slot)   ARGV 1 op, 2 server id, limit, number of server ids, or ms,
+-- KEYS online, leases, count, edges (one slot)   ARGV 1 op, 2 server id, limit, number of server ids, or moment (ms),
 -- 3 ms a lease lasts, 4... server ids of mend, then user ids
 -- renew and drop return the ids that crossed the edge: came online, or went offline. So does sweep, which ends
 -- at most <limit> expired leases of any replica, and mend, which counts the leases of users anew.
--- edges returns who crossed the edge in the last <ms>: id and how long ago (ms), in turns.
+-- edges returns the present moment, and the first who crossed the edge since <moment>, 0 or negative from now: id and
+-- moment, in turns.
 local EDGES_KEPT_MS = 600000
+local EDGES_AT_ONCE = 1000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local past = string.format('%.0f', now)
@@ -61,11 +63,9 @@ elseif ARGV[1] == 'mend' then
     end
   end
 elseif ARGV[1] == 'edges' then
-  local since = string.format('%.0f', now - ARGV[2])
-  local found = redis.call('ZRANGEBYSCORE', KEYS[4], since, past, 'WITHSCORES')
-  for i = 2, #found, 2 do
-    found[i] = now - found[i]
-  end
+  local since = tonumber(ARGV[2]) > 0 and ARGV[2] or string.format('%.0f', now + ARGV[2])
+  local found = redis.call('ZRANGEBYSCORE', KEYS[4], since, past, 'WITHSCORES', 'LIMIT', 0, EDGES_AT_ONCE)
+  table.insert(found, 1, past)
   return found
 else
   -- A clock that was ahead must keep nobody online: no lease lasts longer than from now on.
@@ -74,7 +74,10 @@ else
     redis.call('ZADD', KEYS[2], most, lease)
   end
   redis.pcall('ZREMRANGEBYSCORE', KEYS[4], '(' .. past, '+inf')
-  redis.pcall('ZREMRANGEBYSCORE', KEYS[4], '-inf', string.format('%.0f', now - EDGES_KEPT_MS))
+  local old = redis.pcall('ZCOUNT', KEYS[4], '-inf', string.format('%.0f', now - EDGES_KEPT_MS))
+  if type(old) == 'number' and old > 0 then
+    redis.call('ZREMRANGEBYRANK', KEYS[4], 0, math.min(old, EDGES_AT_ONCE) - 1)
+  end
   for _, lease in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', past, 'LIMIT', 0, ARGV[2])) do
     finish(lease)
   end

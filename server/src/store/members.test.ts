@@ -1,6 +1,7 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { readConfig } from "../config.ts";
 import type { Keys } from "../keys.ts";
+import { BOUNDS } from "../limits.ts";
 import type { Message, Room } from "../protocol.ts";
 import {
   both,
@@ -30,6 +31,28 @@ async function makeRoom(owner: Person, ...others: Person[]): Promise<Room> {
   for (const one of others) unwrap(await one.socket.emitWithAck("room.join", { roomId: room.id }));
   return room;
 }
+
+it("somebody who is disabled is shut out of a few of their rooms at once", async () => {
+  const house = await replicas(1);
+  const [replica] = house.replicas;
+  if (!replica) throw new Error("no replica");
+  const ann = await person(replica);
+  for (let count = 0; count < 9; count += 1) await makeRoom(ann);
+  const members = unheard(house);
+  const barFrom = members.barFrom.bind(members);
+  let running = 0;
+  let most = 0;
+  vi.spyOn(members, "barFrom").mockImplementation(async (...args) => {
+    most = Math.max(most, (running += 1));
+    await barFrom(...args);
+    running -= 1;
+  });
+  await members.bar(ann.user.id, true);
+  expect(most).toBe(BOUNDS.roomsAtOnce.value);
+  expect(await members.present("1")).toBe(0);
+  ann.close();
+  await house.close();
+});
 
 describe("a member who was removed", () => {
   let house: House;

@@ -305,8 +305,11 @@ export class Members {
    */
   async bar(userId: UserId, on: boolean): Promise<void> {
     const faults: unknown[] = [];
-    for (const roomId of await this.of(userId))
-      await this.barFrom(roomId, userId, on).catch((error: unknown) => faults.push(error));
+    const ids = await this.of(userId);
+    const bar = (roomId: RoomId) =>
+      this.barFrom(roomId, userId, on).catch((error: unknown) => faults.push(error));
+    for (let at = 0; at < ids.length; at += BOUNDS.roomsAtOnce.value)
+      await Promise.all(ids.slice(at, at + BOUNDS.roomsAtOnce.value).map(bar));
     // One room that cannot be read does not keep the others open.
     if (faults.length > 0) throw faults[0];
   }

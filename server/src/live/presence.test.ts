@@ -426,6 +426,18 @@ describe("the diffs that clients get", () => {
       diff.close();
     });
 
+    it("tells thousands in several lists, the first first: one long list would cut slow clients", () => {
+      vi.useFakeTimers();
+      const lists: string[][] = [];
+      const diff = new PresenceDiff((_online, users) => lists.push(users.map(({ id }) => id)));
+      const users = Array.from({ length: 4_500 }, (_, index) => user(index + 1));
+      diff.add(true, users);
+      vi.advanceTimersByTime(10_000);
+      expect(lists.map(({ length }) => length)).toEqual([2_000, 2_000, 500]);
+      expect(lists.flat()).toEqual(users.map(({ id }) => id));
+      diff.close();
+    });
+
     it("alternates between both lists, so that neither waits for ever", () => {
       vi.useFakeTimers();
       const turns: boolean[] = [];

@@ -252,6 +252,8 @@ export class Presence {
 const EDGES_KEPT_MS = 600_000;
 /** Clients get at most one diff in this time. */
 const DIFF_MS = 1_000;
+/** Users of one diff: about 300 KB. One that is longer than a connection may leave unread would cut everybody. */
+const DIFF_MOST = 2_000;
 
 /**
  * Collects who came and went, and tells one list at a time. A user who came and went within one window is told with
@@ -325,7 +327,7 @@ export class PresenceDiff {
     if (this.#timer) return;
     const waiting = [...this.#changed.values()];
     const turn = waiting.filter((user) => user.online === this.#turn);
-    const told = turn.length > 0 ? turn : waiting;
+    const told = (turn.length > 0 ? turn : waiting).slice(0, DIFF_MOST);
     const now = performance.now();
     for (const { id, online } of told) {
       this.#changed.delete(id);

@@ -167,7 +167,9 @@ describe("a store that does not do it", () => {
   });
 
   it("has no such object if its 404 says nothing", async () => {
-    const blobs = open(await answering("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"));
+    const blobs = open(
+      await answering("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+    );
     expect(await blobs.read(newName())).toBeNull();
     await blobs.remove(newName());
   });

@@ -219,6 +219,7 @@ describe.concurrent("a lease", () => {
     expect(age).toBeLessThan(60_000);
     await call("sweep", 10, 20_000);
     expect(await house.redis.zrange(keys.edges, 0, "-1")).toEqual(["2"]);
+    expect(await house.redis.pttl(keys.edges)).toBeGreaterThan(0);
   });
 
   it("is neither made nor renewed by a message from a user without a connection", async () => {

@@ -82,4 +82,8 @@ else
     finish(lease)
   end
 end
+if #crossed > 0 then
+  -- Servers that know no edges remove none.
+  redis.pcall('PEXPIRE', KEYS[4], EDGES_KEPT_MS)
+end
 return crossed

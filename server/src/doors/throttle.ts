@@ -85,17 +85,18 @@ export function createThrottle(
     limiters.set(what, limiter);
   }
   /** Nobody waits for longer than a window: then the clock went back, and what was counted before is over. */
-  const isOver = (what: keyof typeof RATES, { msBeforeNext }: RateLimiterRes): boolean =>
-    msBeforeNext > RATES[what].seconds * 1_000;
+  const isOver = (limiter: RateLimiterAbstract, { msBeforeNext }: RateLimiterRes): boolean =>
+    msBeforeNext > limiter.msDuration;
   /** Takes points; answers in how many ms their window is over. */
   const consume = async (what: keyof typeof RATES, who: string, points: number): Promise<number> => {
     const limiter = limiters.get(what);
+    if (limiter === undefined) return 0;
     try {
-      return (await limiter?.consume(who, points))?.msBeforeNext ?? 0;
+      return (await limiter.consume(who, points)).msBeforeNext;
     } catch (refused) {
       if (!(refused instanceof RateLimiterRes)) throw refused;
-      if (!isOver(what, refused)) throw refuse(what, refused.msBeforeNext);
-      await limiter?.delete(who);
+      if (!isOver(limiter, refused)) throw refuse(what, refused.msBeforeNext);
+      await limiter.delete(who);
       return consume(what, who, points);
     }
   };
@@ -115,9 +116,10 @@ export function createThrottle(
       await consume(what, who, points);
     },
     async check(what, who) {
-      const counted = await limiters.get(what)?.get(who);
-      if (counted && counted.remainingPoints <= 0 && counted.msBeforeNext > 0 && !isOver(what, counted))
-        throw refuse(what, counted.msBeforeNext);
+      const limiter = limiters.get(what);
+      const counted = await limiter?.get(who);
+      if (!limiter || !counted || counted.remainingPoints > 0 || counted.msBeforeNext <= 0) return;
+      if (!isOver(limiter, counted)) throw refuse(what, counted.msBeforeNext);
     },
     async giveBack(what, who) {
       await limiters.get(what)?.reward(who);

@@ -731,7 +731,7 @@ test("the theme follows the system until one is chosen, and the choice stays", a
 });
 
 test("where more contrast is wanted, lines are seen and no text is pale, light and dark", async () => {
-  const { page, context } = await stage.enter("hal", { contrast: "more" });
+  const { page, context } = await stage.enter("hope", { contrast: "more" });
   /** The contrast between two colours of the page. */
   const ratio = (one: string, what: "color" | "borderBottomColor", behind: string) =>
     page.evaluate(

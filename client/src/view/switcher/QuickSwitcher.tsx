@@ -175,7 +175,7 @@ export function QuickSwitcher() {
             <span data-part="name" className={css.name}>
               {target.user === undefined ? target.title : <PersonName user={target.user} line />}
             </span>
-            {target.roomId === null && <Tag>new direct message</Tag>}
+            {target.roomId === null && <Tag>direct message</Tag>}
             {target.isNew && <Tag>join</Tag>}
             {target.unread > 0 && <Badge count={target.unread} />}
           </li>

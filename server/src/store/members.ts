@@ -1,3 +1,4 @@
+import pLimit from "p-limit";
 import type { Config } from "../config.ts";
 import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
@@ -305,11 +306,9 @@ export class Members {
    */
   async bar(userId: UserId, on: boolean): Promise<void> {
     const faults: unknown[] = [];
-    const ids = await this.of(userId);
-    const bar = (roomId: RoomId) =>
-      this.barFrom(roomId, userId, on).catch((error: unknown) => faults.push(error));
-    for (let at = 0; at < ids.length; at += BOUNDS.roomsAtOnce.value)
-      await Promise.all(ids.slice(at, at + BOUNDS.roomsAtOnce.value).map(bar));
+    await pLimit(BOUNDS.roomsAtOnce.value).map(await this.of(userId), (roomId) =>
+      this.barFrom(roomId, userId, on).catch((error: unknown) => faults.push(error)),
+    );
     // One room that cannot be read does not keep the others open.
     if (faults.length > 0) throw faults[0];
   }

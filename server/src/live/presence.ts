@@ -59,8 +59,8 @@ export class Presence {
   readonly #run: ReturnType<typeof defineScript>;
   readonly #here = new Set<UserId>();
   readonly #leaving = new Map<UserId, NodeJS.Timeout>();
-  #arriving: UserId[] = [];
-  #gone: UserId[] = [];
+  readonly #arrive = inOneTurn((ids) => void this.#attempt(() => this.#renew(ids)));
+  readonly #depart = inOneTurn((ids) => void this.#attempt(() => this.#drop(ids)));
   #timers: NodeJS.Timeout[] = [];
   #lookedAt: number | undefined;
   /** Whether the keys contradicted each other when they were last compared. */
@@ -93,12 +93,7 @@ export class Presence {
     this.#leaving.delete(userId);
     if (this.#here.has(userId)) return;
     this.#here.add(userId);
-    if (this.#arriving.push(userId) > 1) return;
-    setImmediate(() => {
-      const arriving = this.#arriving;
-      this.#arriving = [];
-      void this.#attempt(() => this.#renew(arriving));
-    });
+    this.#arrive(userId);
   }
 
   /** The user's last connection to this replica closed. */
@@ -106,12 +101,7 @@ export class Presence {
     const timer = setTimeout(() => {
       this.#leaving.delete(userId);
       this.#here.delete(userId);
-      if (this.#gone.push(userId) > 1) return;
-      setImmediate(() => {
-        const gone = this.#gone;
-        this.#gone = [];
-        void this.#attempt(() => this.#drop(gone));
-      });
+      this.#depart(userId);
     }, GRACE_MS);
     timer.unref();
     this.#leaving.set(userId, timer);
@@ -246,6 +236,19 @@ export class Presence {
       this.#log.warn({ reason: reasonOf(error) }, "presence not told");
     }
   }
+}
+
+/** Calls `run` once for all ids of one turn of the event loop. */
+function inOneTurn(run: (ids: UserId[]) => void): (id: UserId) => void {
+  let ids: UserId[] = [];
+  return (id) => {
+    if (ids.push(id) > 1) return;
+    setImmediate(() => {
+      const some = ids;
+      ids = [];
+      run(some);
+    });
+  };
 }
 
 /** presence.lua keeps edges for this long. */

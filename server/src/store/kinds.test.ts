@@ -79,7 +79,7 @@ describe("the kind of a room", () => {
     const { redis, keys } = house;
     const { id } = await mary.makes({ name: "From before" });
     await redis.hdel(keys.meta(id), "kind");
-    await redis.hdel(keys.settings, "kinds");
+    await redis.hset(keys.settings, "kinds", Number(id) - 1);
     const later = await mary.makes({ name: "Of a later version" });
     await redis.hset(keys.meta(later.id), "kind", "moderated");
     const next = await house.addReplica();
@@ -122,6 +122,7 @@ describe("the kind of a room", () => {
     expect(await ask(visitor, "room.join", { roomId: open.id })).toMatchObject({
       error: { code: "not_found" },
     });
+    await until(async () => (await redis.hget(keys.settings, "kinds")) === open.id);
     visitor.close();
     owner.close();
   });

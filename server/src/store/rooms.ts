@@ -309,16 +309,16 @@ export class Rooms {
       lastId(this.#redis, this.#keys, "room"),
     ]);
     const noted = Number(stored ?? 0);
-    // If that is no number, nobody can tell which rooms have lost theirs: none is opened. Redis may have lost what this
-    // server knows.
-    this.#noted = Math.max(this.#noted, Number.isNaN(noted) ? total : noted);
-    if (!(total > this.#noted)) return;
+    // If that is no number, or was lost, nobody can tell which rooms have lost theirs: none is opened.
+    const isLost = Number.isNaN(noted) || (stored === null && this.#noted > 0);
+    this.#noted = Math.max(this.#noted, isLost ? total : noted);
+    if (!isLost && total <= this.#noted) return;
     for (const ids of idsUpTo(total, this.#noted)) {
       const made = await Promise.all(ids.map((id) => this.#redis.exists(roomName(id))));
       const rooms = ids.filter((_, index) => made[index] === 1);
       await Promise.all(rooms.map((id) => unlessWrongType(this.#noteOne(id), undefined)));
     }
-    await this.#redis.hset(settings, "kinds", total);
+    await unlessWrongType(this.#redis.hset(settings, "kinds", total), undefined);
     this.#noted = total;
   }
 

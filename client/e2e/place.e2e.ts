@@ -178,7 +178,7 @@ async function take(actor: Actor, zoom: CDPSession, one: Step, index: number): P
     case "back":
       if ((await trouble.count()) === 0) return;
       await link.mend();
-      await page.locator("[data-part=back]").waitFor();
+      await trouble.waitFor({ state: "hidden" });
       return;
     case "keyboard": {
       // What it leaves of a phone's screen; the page is told to make room for it.

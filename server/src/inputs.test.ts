@@ -373,7 +373,8 @@ describe("an announcement", () => {
       metrics,
       log: silent,
       messages: {
-        position: () => Promise.resolve({ seq: 0, date: 0, hash: "", rev: 0, revHash: "" }),
+        look: () =>
+          Promise.resolve({ position: { seq: 0, date: 0, hash: "", rev: 0, revHash: "" }, facts: "" }),
         after: (_: string, position: Position) =>
           Promise.resolve({ reset: false, changes: [], rows: [], more: false, position }),
         adopt: (id: RoomId) => {
@@ -391,6 +392,7 @@ describe("an announcement", () => {
         expel: (id: RoomId, userId: string) => heard.push(`${id} ${userId}`) > 0,
         toRoom: () => undefined,
       },
+      changed: () => undefined,
       standing: () => undefined,
       returned: () => undefined,
       heard: (_, data) => void readUsers(data),

@@ -171,6 +171,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       messages,
       members,
       delivery,
+      changed: (roomId) => door.tellRoom(roomId),
       standing: (roomId, userId) => door.tellStanding(roomId, userId),
       returned: (userId) => door.look(userId),
       heard: (type, data) => {

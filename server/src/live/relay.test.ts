@@ -1,12 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import type { Message } from "../protocol.ts";
+import type { Message, Room, RoomPatch } from "../protocol.ts";
 import { readConfig } from "../config.ts";
 import { createKeys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Replica } from "../server.ts";
 import { Log } from "../store/log.ts";
+import { Members } from "../store/members.ts";
+import { Rooms } from "../store/rooms.ts";
 import {
   PATIENCE_MS,
   Browser,
@@ -308,9 +311,12 @@ describe("when the relay breaks", () => {
   let house: House;
   let mary: Person;
   let joe: Person;
+  let rooms: Rooms;
   beforeAll(async () => {
     own = await ownRedis({ persistent: false });
     house = await replicas(2, { REDIS_URL: own.url });
+    const { redis, keys, env } = house;
+    rooms = new Rooms(redis, keys, new Members(redis, keys, readConfig(env)));
     const [left, right] = both(house);
     mary = await person(left);
     joe = await person(right);
@@ -345,6 +351,31 @@ describe("when the relay breaks", () => {
     const said = await mary.say(roomId, "is anybody there?");
     for (const who of [mary, otherWindow, joe]) expect(await who.hears(said.message)).toEqual(said);
     otherWindow.close();
+  });
+
+  it.each<[string, RoomPatch]>([
+    ["name", { name: "after it" }],
+    ["topic", { topic: "What was lost" }],
+    ["topic, which is taken away", { topic: "" }],
+    ["slow mode", { slow: 60 }],
+    ["kind", { kind: "invite" }],
+    ["end", { archived: true }],
+  ])("a room's new %s is told by every replica, though its announcement is lost", async (what, patch) => {
+    const roomId = await namedRoom(mary, `to be changed: ${what}`, joe);
+    await house.redis.hset(house.keys.meta(roomId), "topic", "Before");
+    const told = [mary, joe].map((who) => {
+      let last: Partial<Room> = {};
+      who.socket.on("room.changed", (room) => void (room.roomId === roomId && (last = room)));
+      return () => last;
+    });
+    const { name, archived, ...rest } = patch;
+    // Announces nothing.
+    if (name !== undefined) await rooms.rename(roomId, name);
+    await rooms.set(roomId, { ...rest, ...(archived && { archived: Date.now() }) });
+    await house.redis.call("CLIENT", "KILL", "TYPE", "pubsub");
+    const { settings, ...facts } = (await rooms.facts(roomId)) ?? {};
+    for (const last of told)
+      await until(() => isDeepStrictEqual(last(), { roomId, ...facts, ...settings }), PATIENCE_MS, what);
   });
 
   it("log-out still closes sockets on the other replica", async () => {

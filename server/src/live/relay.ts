@@ -46,6 +46,8 @@ export type RelayParts = {
   messages: Log;
   members: Pick<Members, "among">;
   delivery: Pick<Delivery, "message" | "changes" | "typing" | "members" | "usersIn" | "expel" | "toRoom">;
+  /** A room's name, kind or settings have changed since they were looked at. */
+  changed: (roomId: RoomId) => void;
   /** A member's record has changed. */
   standing: (roomId: RoomId, userId: UserId) => void;
   /** A user whose removal from a room was heard late: they have come in again since, and are to hear it. */
@@ -75,6 +77,8 @@ const MEMBERS_AT_ONCE = 200;
 type LiveRoom = {
   /** The last delivered message and the last applied change; null until they are read. */
   position: Position | null;
+  /** What stood for the room's name, kind and settings at the last look. */
+  facts: string;
   /** The newest rows up to the head, without a hole, and their length. Empty in a room with few members. */
   kept: Row[];
   keptLength: number;
@@ -146,6 +150,7 @@ export class Relay {
     }
     const room: LiveRoom = {
       position: null,
+      facts: "",
       kept: [],
       keptLength: 0,
       sureAt: 0,
@@ -257,7 +262,9 @@ export class Relay {
   async #follow(roomId: RoomId, room: LiveRoom): Promise<void> {
     const { config, keys, subscriber, messages } = this.#parts;
     if (config.relayChannel === "rooms") await subscriber.subscribe(keys.roomChannel(roomId));
-    room.position = await messages.position(roomId);
+    const { position, facts } = await messages.look(roomId);
+    room.position = position;
+    room.facts = facts;
     room.sureAt = performance.now();
     if (room.again) await this.#heal(roomId, room);
   }
@@ -470,7 +477,7 @@ export class Relay {
     await this.#check(roomId, room);
   }
 
-  /** Compares a room's head with the stored one. Concurrent calls share one check. */
+  /** Compares a room's head and facts with the stored ones. Concurrent calls share one check. */
   #check(roomId: RoomId, room: LiveRoom): Promise<void> {
     room.checking ??= this.#look(roomId, room).finally(() => {
       room.checking = undefined;
@@ -481,8 +488,11 @@ export class Relay {
   async #look(roomId: RoomId, room: LiveRoom): Promise<void> {
     const askedAt = performance.now();
     try {
-      const stored = await this.#parts.messages.position(roomId);
+      const { position: stored, facts } = await this.#parts.messages.look(roomId);
       if (!room.position) return;
+      // Whoever changed them announces it, which may be lost, or done twice.
+      if (facts !== room.facts) this.#parts.changed(roomId);
+      room.facts = facts;
       const { seq, hash, rev, revHash } = room.position;
       const isSame =
         stored.seq === seq && stored.hash === hash && stored.rev === rev && stored.revHash === revHash;

@@ -384,11 +384,17 @@ export class Log {
 
   /** The place of the newest message in the log, and of the newest change. */
   async position(roomId: RoomId): Promise<Position> {
-    const [seq, date, hash, rev, revHash] = await this.#redis.hmget(
+    return (await this.look(roomId)).position;
+  }
+
+  /** The same, and what is another one after each change of the room's name, kind or settings. */
+  async look(roomId: RoomId): Promise<{ position: Position; facts: string }> {
+    const [seq, date, hash, rev, revHash, facts] = await this.#redis.hmget(
       this.#keys.meta(roomId),
-      ...(["seq", "date", "hash", "rev", "revHash"] as const),
+      ...(["seq", "date", "hash", "rev", "revHash", "facts"] as const),
     );
-    return { ...(storedHead(seq, date, hash) ?? EMPTY), ...revisionOf(rev, revHash) };
+    const position = { ...(storedHead(seq, date, hash) ?? EMPTY), ...revisionOf(rev, revHash) };
+    return { position, facts: facts ?? "" };
   }
 
   /** Makes messages of what other programs added: see Adoption. `announced`: one of them has said so. */

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { looksLikeGeneral } from "../names.ts";
@@ -181,7 +182,8 @@ export class Rooms {
 
   /** False if the room has another name than `before` by now. */
   async #replaceName(id: RoomId, before: string, name: string): Promise<boolean> {
-    return (await this.#replace([this.#keys.roomName(id)], [before, name])) === 1;
+    const { roomName, meta } = this.#keys;
+    return (await this.#replace([roomName(id), meta(id)], [before, name, "facts", randomUUID()])) === 1;
   }
 
   /** Frees what a room has claimed of a name, except what its present name needs. */
@@ -210,6 +212,7 @@ export class Rooms {
     const set = given.filter(([name]) => !gone.includes(name));
     if (kind !== undefined) set.push(["kind", kind]);
     if (set.length === 0 && gone.length === 0) return;
+    set.push(["facts", randomUUID()]);
     await this.#members.write(id, this.#keys.meta(id), { set: Object.fromEntries(set), gone }, guard);
   }
 

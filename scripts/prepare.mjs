@@ -159,8 +159,8 @@ export async function build() {
 }
 
 /**
- * Whether every package that this platform needs is installed in the locked version, by npm's own record. npm writes
- * that record last, so an interrupted installation does not count.
+ * Whether every package that this platform needs is installed in the locked version, and none of another platform, by
+ * npm's own record. npm writes that record last, so an interrupted installation does not count.
  *
  * @param {{ dev: boolean }} which without `dev`, what a running replica needs is enough
  */
@@ -173,13 +173,25 @@ export function packagesFit({ dev }) {
     const found = installed[path];
     // Optional packages are mostly for other platforms; installed ones must fit.
     if (!found) return entry.optional === true || entry.devOptional === true;
-    return found.version === entry.version && found.integrity === entry.integrity;
+    return found.version === entry.version && found.integrity === entry.integrity && isForHere(entry);
   });
 }
 
 /**
+ * Whether a package is for this platform: a checkout that was copied, or mounted into a container, may have another's.
+ *
+ * @param {{ os?: string[]; cpu?: string[]; libc?: string[] }} entry
+ */
+function isForHere({ os, cpu, libc }) {
+  if (os?.includes(process.platform) === false || cpu?.includes(process.arch) === false) return false;
+  if (!libc) return true;
+  const { header } = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport());
+  return libc.includes(header.glibcVersionRuntime ? "glibc" : "musl");
+}
+
+/**
  * @param {string} file
- * @returns {Record<string, { version?: string; integrity?: string; dev?: true; optional?: true; devOptional?: true }> | undefined}
+ * @returns {Record<string, { version?: string; integrity?: string; dev?: true; optional?: true; devOptional?: true; os?: string[]; cpu?: string[]; libc?: string[] }> | undefined}
  */
 function readPackages(file) {
   try {

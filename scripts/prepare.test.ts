@@ -91,6 +91,23 @@ describe("install", () => {
     expect(await run(place, fits)).toBe("false false\n");
   });
 
+  it.each([{ os: ["nowhere"] }, { cpu: ["abacus"] }, { libc: ["sand"] }])(
+    "installs again if the packages are of another platform: %j",
+    async (platform) => {
+      const place = project();
+      await run(place, "await prepare.install()");
+      for (const name of ["package-lock.json", "node_modules/.package-lock.json"]) {
+        const lock = JSON.parse(readFileSync(join(place, name), "utf8")) as {
+          packages: Record<string, object>;
+        };
+        const found = lock.packages["node_modules/dependency"];
+        lock.packages["node_modules/dependency"] = { ...found, ...platform, optional: true };
+        writeFileSync(join(place, name), JSON.stringify(lock));
+      }
+      expect(await run(place, "console.log(prepare.packagesFit({ dev: true }))")).toBe("false\n");
+    },
+  );
+
   it("takes over from a process that died with the lock", async () => {
     const place = project();
     mkdirSync(join(place, ".cache"));

@@ -604,6 +604,21 @@ describe("an upload", () => {
     zoe.close();
   });
 
+  it("counts as before, where Redis has lost how many bytes everybody has", async () => {
+    const lee = await person(both(house)[0], "lee");
+    const { body: file } = await upload(lee, Buffer.alloc(1_000, 7));
+    const before = await house.redis.hgetall(house.keys.filesUsed);
+    await house.redis.del(house.keys.filesUsed);
+    const { body: other } = await upload(lee, Buffer.alloc(500, 7));
+    await lee.browser.fetch("DELETE", `/api/files/${other.id}`);
+    await until(async () => (await house.redis.hexists(house.keys.filesSizes, other.id)) === 0);
+    const after = await house.redis.hgetall(house.keys.filesUsed);
+    const counted = Object.entries(before).filter(([, bytes]) => bytes !== "0");
+    expect(after).toMatchObject(Object.fromEntries(counted));
+    await lee.browser.fetch("DELETE", `/api/files/${file.id}`);
+    lee.close();
+  });
+
   it("is refused if it grows beyond that by being written anew, and leaves nothing behind", async () => {
     const max = await person(both(house)[0], "max");
     const noise = { type: "gaussian", mean: 120, sigma: 60 } as const;

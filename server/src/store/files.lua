@@ -7,10 +7,22 @@
 --      1 'release', 2 file id
 local what, id = ARGV[1], ARGV[2]
 local before = redis.call('HGET', KEYS[2], id)
-local owner, size = string.match(before or '', '^(%d+):(%d+)$')
+local function read(counted)
+  return string.match(counted or '', '^(%d+):(%d+)$')
+end
+local owner, size = read(before)
 local function count(user, bytes)
   redis.call('HINCRBY', KEYS[3], user, string.format('%.0f', bytes))
   redis.call('HINCRBY', KEYS[3], 'all', string.format('%.0f', bytes))
+end
+-- Lost, or taken away by a restore: everybody's are counted anew.
+if redis.call('EXISTS', KEYS[3]) == 0 then
+  for _, counted in ipairs(redis.call('HVALS', KEYS[2])) do
+    local user, bytes = read(counted)
+    if user then
+      count(user, tonumber(bytes))
+    end
+  end
 end
 if what == 'release' then
   if before then

@@ -13,6 +13,7 @@ import { createKeys } from "../server/src/keys.ts";
 import type { Message, Page, Room } from "../server/src/protocol.ts";
 import { connectRedis } from "../server/src/store/redis.ts";
 import { chain } from "../server/src/store/codec.ts";
+import { Files } from "../server/src/store/files.ts";
 import { Log } from "../server/src/store/log.ts";
 import { Members } from "../server/src/store/members.ts";
 import { Rooms } from "../server/src/store/rooms.ts";
@@ -26,9 +27,10 @@ import {
   replicas,
   testRedisUrl,
   unwrap,
+  until,
   type House,
 } from "../server/src/testing.ts";
-import { writeArchive } from "./archive.ts";
+import { writeArchive, type Item } from "./archive.ts";
 import { backup } from "./backup.ts";
 import { kindOf, readContents } from "./contents.ts";
 import { startCluster } from "./prove/scenarios/backends.ts";
@@ -383,6 +385,50 @@ describe("a backup", () => {
     const { body } = await again.get<Page>(`/api/rooms/${made.id}/messages`);
     expect(body.messages.map(({ message }) => message)).toEqual(["between us"]);
     stranger.close();
+  });
+
+  it("counts the bytes of each file once, and each that nobody has is looked at, though files come and go meanwhile", async () => {
+    const { first, config, mary, room } = await livedIn();
+    const { address, cookie } = mary.browser;
+    const upload = async (bytes: number) => {
+      const headers = { origin: address, cookie, "x-file-name": "a.bin", "x-room-id": room.id };
+      const body = Buffer.alloc(bytes, 7);
+      const answer = await fetch(`${address}/api/files`, { method: "POST", headers, body });
+      return ((await answer.json()) as { id: string }).id;
+    };
+    const send = async (nonce: string, id: string) =>
+      unwrap(await mary.socket.emitWithAck("message", { roomId: room.id, message: "", nonce, files: [id] }));
+    await send("before", await upload(1));
+    const [removed, sent] = [await upload(20), await upload(300)];
+    const { filesDue, filesSizes, filesUsed } = createKeys("");
+    const read: Item[] = [];
+    for await (const item of readContents(redis, first.keys, whole)) read.push(item);
+    // In the order that loses most.
+    const isOf = (key: string) => (item: Item) => "name" in item && item.name === key;
+    const meanwhile = async function* () {
+      yield* read.filter((item) => ![filesDue, filesSizes, filesUsed].some((key) => isOf(key)(item)));
+      yield* read.filter(isOf(filesSizes));
+      await mary.browser.fetch("DELETE", `/api/files/${removed}`);
+      await send("meanwhile", sent);
+      await until(async () => (await redis.zcard(first.keys.filesDue)) === 0);
+      await upload(4_000);
+      for await (const item of readContents(redis, first.keys, whole))
+        if (isOf(filesUsed)(item) || isOf(filesDue)(item)) yield item;
+    };
+    const file = fileName();
+    const header = { schema: 2, date: new Date().toISOString(), prefix: config.keyPrefix, sessions: false };
+    await writeArchive(file, header, meanwhile());
+    mary.close();
+    const target = configOf();
+    await restore(target, file, { again: false });
+    const keys = createKeys(target.keyPrefix);
+    const client = await connectRedis(target.redisUrl, "commands", pino({ level: "silent" }));
+    onTestFinished(() => client.disconnect());
+    const files = new Files(client, keys);
+    const due = await files.due(Date.now(), 10);
+    expect(due).toEqual(expect.arrayContaining([removed, sent]));
+    for (const id of due) await files.forget(id);
+    expect(await files.used(mary.user.id)).toBe(1);
   });
 
   it("holds of a long list of a room what its head covers, and the restore compares all of it", async () => {

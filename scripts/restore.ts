@@ -189,6 +189,9 @@ async function compareRoom(redis: RedisClient, keys: Keys, { room, messages, has
 /** The keys that are mended. */
 const USER_ROOMS = /^user:(\d+):rooms$/;
 const ROOM_LIST = /^\{room:([\d:]+)\}:(thread:\d+|mentions:\w+|deleted|pins|files|changed)$/;
+const ROOM_FILES = /^\{room:[\d:]+\}:files$/;
+/** Files that are noted in one command. */
+const FILES_AT_ONCE = 500;
 
 /**
  * Throws unless Redis has everything that does not expire as in the file. What is compared is then mended where people
@@ -204,6 +207,8 @@ async function compareAndMend(
   let mended = 0;
   // A key is mended once it is read whole: what goes would shift the rest of it, and some of that would not be read.
   const parts: Values[] = [];
+  /** Files that a message has. */
+  const held = new Set<string>();
   const mendRead = async () => {
     for (const part of parts.splice(0)) {
       mended += await unlessWrongType(mend(redis, keys, part), 0);
@@ -214,15 +219,38 @@ async function compareAndMend(
     found.add(item);
     if (!("name" in item)) continue;
     if (item.name !== parts[0]?.name) await mendRead();
+    if (ROOM_FILES.test(item.name))
+      for (const [id, holder] of item.values) if (String(holder).startsWith("#")) held.add(String(id));
     if (USER_ROOMS.test(item.name) || ROOM_LIST.test(item.name)) parts.push(item);
   }
   await mendRead();
+  await mendFiles(redis, keys, held);
   if (found.sum() === wanted.sum()) return mended;
   throw stop(
     `What is in Redis now is not what the backup holds: ${describe(found.counts)}, and not ${describe(wanted.counts)}. ` +
       "Was something else writing?",
     70,
   );
+}
+
+/**
+ * Files may have come and gone between the reads of `due`, `sizes` and `used`. The collector looks at those that no
+ * message has, and the next file that comes or goes counts the bytes of all anew.
+ */
+async function mendFiles(redis: RedisClient, keys: Keys, held: ReadonlySet<string>): Promise<void> {
+  const all = await unlessWrongType(
+    persist(() => redis.hkeys(keys.filesSizes)),
+    [],
+  );
+  const free = all.filter((id) => !held.has(id));
+  for (let start = 0; start < free.length; start += FILES_AT_ONCE) {
+    const due = free.slice(start, start + FILES_AT_ONCE).flatMap((id) => [Date.now(), id]);
+    await unlessWrongType(
+      persist(() => redis.zadd(keys.filesDue, "NX", ...due)),
+      0,
+    );
+  }
+  await persist(() => redis.del(keys.filesUsed));
 }
 
 /** Removes from people's lists the rooms that they were leaving, because they would hear nothing there. */

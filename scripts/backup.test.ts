@@ -639,6 +639,22 @@ describe("a restore", () => {
     });
   });
 
+  it("says that a trial's servers would remove the files of others at the same FILES_URL", async () => {
+    const file = fileName();
+    await backup(await small(), file, whole);
+    const { redisUrl, keyPrefix } = configOf();
+    for (const [name, value] of Object.entries({ REDIS_URL: redisUrl, KEY_PREFIX: keyPrefix }))
+      vi.stubEnv(name, value);
+    const said = vi.spyOn(console, "log").mockReturnValue();
+    try {
+      expect(await restoreMain([file])).toBe(0);
+      expect(said.mock.calls.flat()).toContainEqual(expect.stringContaining("a FILES_URL of its own"));
+    } finally {
+      said.mockRestore();
+      vi.unstubAllEnvs();
+    }
+  });
+
   it("starts the Redis of DATA_DIR itself if `npm start` does not run", async () => {
     const file = fileName();
     await backup(await small(), file, whole);

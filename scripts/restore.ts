@@ -323,6 +323,7 @@ export async function main(args: string[]): Promise<number> {
     const { mended, ...counts } = await restore(config, file, { again });
     const seconds = ((performance.now() - began) / 1_000).toFixed(1);
     console.log(`Restored ${describe(counts)} from ${file} in ${seconds} s, and compared them.`);
+    console.log("A trial needs a FILES_URL of its own: its servers remove files that nobody there has.");
     if (mended > 0) console.log(`${mended} times somebody was just leaving a room: they have left it.`);
     return 0;
   } catch (error) {

@@ -13,10 +13,12 @@ type Purpose = "commands" | "subscriptions";
 
 /** How long a new connection is kept if it is read-only. */
 const READONLY_MS = 1_000;
+/** When a connection that may not subscribe is renewed. */
+const RENEW_MS = 1_000;
 
 /**
  * A command answers soon or fails: nothing waits in a queue while Redis is away, and the library sends nothing twice.
- * Callers that retry have a nonce that makes the retry harmless. Subscriptions wait, and are restored by the library.
+ * Callers that retry have a nonce that makes the retry harmless. Subscriptions wait, and are restored.
  * Commands are not grouped: ioredis' own grouping (6.0) throws where no handler can catch it when a group's results
  * come back short, and never follows a Cluster's failover.
  */
@@ -29,7 +31,7 @@ const OPTIONS: Record<Purpose, RedisOptions> = {
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
   },
-  subscriptions: { maxRetriesPerRequest: null, autoResubscribe: true },
+  subscriptions: { maxRetriesPerRequest: null },
 };
 
 /**
@@ -59,8 +61,10 @@ export async function connectRedis(url: string, purpose: Purpose, log: Logger): 
       return true;
     },
   });
-  if (purpose === "subscriptions") excuseRefusals(client);
-  else if (client instanceof Cluster) client.on("+node", gatherWrites);
+  if (purpose === "subscriptions") {
+    excuseRefusals(client);
+    if (client instanceof Redis) keepSubscribed(client);
+  } else if (client instanceof Cluster) client.on("+node", gatherWrites);
   else gatherWrites(client);
   let lastError: unknown;
   client.on("error", (error: Error) => {
@@ -112,6 +116,39 @@ function excuseRefusals(client: RedisClient): void {
       return answer;
     });
   }
+}
+
+/**
+ * Subscribes anew over each new connection, until Redis takes it: ioredis forgets what is refused once, as when the user
+ * loses a right for a while. After a refusal the connection is renewed, so that everybody who listens to `ready` looks at
+ * what was missed.
+ */
+function keepSubscribed(client: Redis): void {
+  client.options.autoResubscribe = false;
+  const wanted = { subscribe: new Set<string>(), ssubscribe: new Set<string>() };
+  const note = (command: string, change: (channel: string) => void) => {
+    const run = Reflect.get(client, command) as (...args: unknown[]) => Promise<unknown>;
+    Reflect.set(client, command, (...channels: unknown[]) => {
+      for (const channel of channels.flat()) change(String(channel));
+      return run.apply(client, channels);
+    });
+  };
+  for (const kind of ["subscribe", "ssubscribe"] as const) {
+    note(kind, (channel) => wanted[kind].add(channel));
+    note(kind.replace("sub", "unsub"), (channel) => wanted[kind].delete(channel));
+  }
+  let timer: NodeJS.Timeout | undefined;
+  const renew = async (): Promise<void> => {
+    const { subscribe, ssubscribe } = wanted;
+    const answers = await Promise.allSettled([
+      ...(subscribe.size > 0 ? [client.subscribe(...subscribe)] : []),
+      ...[...ssubscribe].map((channel) => client.ssubscribe(channel)),
+    ]);
+    if (client.status === "ready" && answers.some(({ status }) => status === "rejected"))
+      timer = setTimeout(() => client.disconnect(true), RENEW_MS).unref();
+  };
+  client.on("ready", () => void renew());
+  client.on("close", () => clearTimeout(timer));
 }
 
 /**

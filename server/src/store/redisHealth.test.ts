@@ -288,6 +288,28 @@ describe("what a start checks is checked again while a server runs:", () => {
     expect(told("append-only file")).toHaveLength(2);
   });
 
+  it.each([
+    ["everything", "resetchannels"],
+    ["what Socket.IO's adapter says", "resetchannels &*MESSAGES*"],
+  ])("a user who may hear %s no more hears it again once it may", async (_, rules) => {
+    const { house, admin, ready } = await apart();
+    const heard = async () => {
+      const [, listeners] = (await admin.pubsub("NUMSUB", house.keys.channel)) as [string, number];
+      return [listeners, (await admin.call("PUBSUB", "SHARDCHANNELS")) as string[]] as const;
+    };
+    const [, before] = await heard();
+    expect(before).not.toHaveLength(0);
+    await admin.call("ACL", "SETUSER", "default", ...rules.split(" "));
+    await until(async () => (await heard())[1].length === 0);
+    await until(async () => (await ready()).startsWith("503 the user in REDIS_URL may not use &"));
+    await admin.call("ACL", "SETUSER", "default", "&*");
+    await until(async () => (await ready()) === "200");
+    await until(async () => {
+      const [listeners, channels] = await heard();
+      return listeners === 1 && channels.length === before.length;
+    });
+  });
+
   it("a right that its user has lost makes it not ready, and is named", async () => {
     const { admin, told, ready } = await inProduction();
     expect(await ready()).toBe("200");

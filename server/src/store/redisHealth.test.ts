@@ -95,7 +95,8 @@ describe("/readyz while Redis answers, but takes no writes", () => {
     await admin.bgsave().catch(() => undefined);
     await until(async () => (await ready()) === "503 Redis takes no writes: misconf.", PATIENCE_MS);
     await admin.config("SET", "stop-writes-on-bgsave-error", "no");
-    await until(async () => (await ready()) === "200", PATIENCE_MS);
+    // By now a check may have found that it could not save, which is a warning.
+    await until(async () => (await ready()).startsWith("200"), PATIENCE_MS);
     expect(own.url).toBeTruthy();
   });
 

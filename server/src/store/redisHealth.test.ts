@@ -100,6 +100,15 @@ describe("/readyz while Redis answers, but takes no writes", () => {
     expect(own.url).toBeTruthy();
   });
 
+  it("reports that it wants another password", async () => {
+    const { admin, ready } = await apart();
+    await admin.config("SET", "requirepass", "another");
+    for (const type of ["normal", "pubsub"]) await admin.call("CLIENT", "KILL", "TYPE", type);
+    await until(async () => (await ready()) === "503 Redis takes no writes: user or password is wrong.");
+    await admin.config("SET", "requirepass", "");
+    await until(async () => (await ready()) === "200");
+  });
+
   it("reports that its user may run no scripts any more, and a start is refused that may run none", async () => {
     const { own, admin, ready } = await apart();
     await admin.call("ACL", "SETUSER", "default", "-eval", "-evalsha");

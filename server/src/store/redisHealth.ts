@@ -22,6 +22,8 @@ const REASONS: Record<string, string> = {
   LOADING: "loading",
   BUSY: "busy",
   NOPERM: "no right to run scripts",
+  NOAUTH: "user or password is wrong",
+  WRONGPASS: "user or password is wrong",
 };
 const SILENT = "no answer";
 /** How long a renewed connection may take before we say that Redis does not answer. */
@@ -49,7 +51,13 @@ export class RedisHealth {
   #found = new Map<string, Finding>();
   /** What the start itself has told, and went on with. */
   readonly #accepted: Set<string>;
-  readonly #renewed = (): void => void this.#checkAgain();
+  readonly #renewed = (): void => {
+    this.#refusal = undefined;
+    void this.#checkAgain();
+  };
+  /** Why Redis refused the last attempt to connect, if it did. */
+  #refusal: string | undefined;
+  readonly #failed = (error: unknown): void => void (this.#refusal = REASONS[redisCode(error) ?? ""]);
 
   /** `check` is what a start checks, and `found` what it found. */
   constructor(
@@ -73,13 +81,13 @@ export class RedisHealth {
     this.#metrics.redisWritable.set(1);
     this.#timer = setInterval(() => void this.#look(), LOOK_MS);
     this.#noteEviction();
-    this.#commands.on("ready", this.#renewed);
+    this.#commands.on("ready", this.#renewed).on("error", this.#failed);
     void this.#look();
   }
 
   close(): void {
     clearInterval(this.#timer);
-    this.#commands.off("ready", this.#renewed);
+    this.#commands.off("ready", this.#renewed).off("error", this.#failed);
   }
 
   /** Resolves with warnings while Redis takes writes; else throws `unavailable` with the reason. */
@@ -106,7 +114,7 @@ export class RedisHealth {
   /** Why Redis takes no writes, or undefined. Concurrent callers share one check. */
   #ask(): Promise<string | undefined> {
     this.#asking ??= withDeadline(this.#question(), READY_MS)
-      .catch(() => SILENT)
+      .catch(() => this.#refusal ?? SILENT)
       .then((reason) => {
         this.#note(reason);
         return reason;

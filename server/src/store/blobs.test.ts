@@ -6,6 +6,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   utimesSync,
@@ -87,6 +88,19 @@ describe.each<[string, () => string]>([
     for (const name of ["../x", "a/b", "", "..", "/etc/passwd-and-more", "a".repeat(65), "abcdefghij.txt"])
       await expect(blobs.read(name)).rejects.toThrow("no name of a file");
   });
+});
+
+it("finds in a bucket, by their names, files that were moved there from a folder as docs/backup.md says", async () => {
+  const [from, all] = [join(folder, "data/files"), join(folder, "all")];
+  const before = open(`file:${from}`);
+  const names = [newName(), `${newName()}.thumbnail`, `--${newName().slice(2)}`];
+  for (const name of names) await before.put(name, await spoolIn(before, name, bytesOf(Buffer.from(name))));
+  const docs = readFileSync(new URL("../../../docs/backup.md", import.meta.url), "utf8");
+  const [, command = ""] = /`(mkdir all && .*?)`/.exec(docs) ?? [];
+  execFileSync("sh", ["-c", command], { cwd: folder });
+  const after = open(bucket());
+  for (const name of readdirSync(all)) await after.put(name, join(all, name));
+  for (const name of names) expect(await buffer((await after.read(name))!)).toEqual(Buffer.from(name));
 });
 
 it.each(["file:/data/100%", "s3://key:se%cret@host/bucket", "file:./a%zz"])(

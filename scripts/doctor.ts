@@ -407,7 +407,7 @@ async function checkAddress(
         level: "warn",
         about: "Host",
         says: `the server does not take ${url} for its own address: log-ins and WebSockets are refused`,
-        cure: "let the proxy pass Host on (nginx: proxy_set_header Host $host), or set PUBLIC_URL",
+        cure: "let the proxy pass Host on (nginx: proxy_set_header Host $http_host, which keeps the port), or set PUBLIC_URL",
       },
     ];
   if (answer.status !== 401 || !config.rateLimits) return [];

@@ -205,7 +205,7 @@ describe("the HTTP server", () => {
         });
       });
       const lines: Record<string, string> = {
-        upgrade: "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+        upgrade: "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         connect: "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
         clientError: "nonsense\r\n\r\n",
         checkContinue: "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",

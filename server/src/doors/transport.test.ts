@@ -196,6 +196,26 @@ describe("an upgrade to something else", () => {
   });
 });
 
+it("a request that offers another protocol than WebSocket is answered as if it did not, with its body", async () => {
+  const [left] = both(house);
+  const json = JSON.stringify({ username: "mary", password: "correct horse" });
+  for (const [line, cookie, body] of [
+    ["GET /api/me", mary.browser.cookie, ""],
+    ["POST /api/login", "", json],
+  ] as const) {
+    const socket = createConnection(Number(new URL(left.address).port), "127.0.0.1");
+    let heard = "";
+    socket.on("data", (chunk) => (heard += chunk.toString()));
+    socket.write(
+      `${line} HTTP/1.1\r\nHost: x\r\nCookie: ${cookie}\r\nContent-Type: application/json\r\n` +
+        `Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n` +
+        `Content-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    await once(socket, "end", { signal: AbortSignal.timeout(PATIENCE_MS) });
+    expect(heard).toMatch(/^HTTP\/1\.1 200 [^]*Connection: close[^]*"username":"mary"/);
+  }
+});
+
 describe("pings", () => {
   it("are answered", async () => {
     const { socket } = await enter(mary.browser.cookie);

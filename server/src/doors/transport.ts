@@ -62,7 +62,9 @@ export function createHttpServer(
       try {
         if (event === "connection" && !this.#takes(args[0] as Socket)) return true;
         if (event === "request") {
-          const [request, response] = args as [IncomingMessage, ServerResponse];
+          const [request, response] = args as [Incoming, ServerResponse];
+          // Node drops what came with it for the next request.
+          if (request.asksUpgrade === true) response.shouldKeepAlive = false;
           if (bodyMs > 0 && hasBody(request) && !BODIES.has(request)) limitBody(request, bodyMs);
           if (this.#waits(request, response)) return true;
         }
@@ -105,7 +107,24 @@ export function createHttpServer(
     }
   }
   // Node's own limit is the same for every request, and files may take long.
-  return new GuardedServer({ ...others, requestTimeout: 0 });
+  return new GuardedServer({ ...others, requestTimeout: 0, IncomingMessage: Incoming });
+}
+
+/**
+ * A request that asks for another protocol than WebSocket is answered as if it had not (RFC 9110, 7.8): Java's client and
+ * curl ask for HTTP/2 wherever there is no TLS. Node takes `upgrade` for whether there is anything to upgrade to.
+ */
+class Incoming extends IncomingMessage {
+  declare asksUpgrade: boolean | null;
+
+  set upgrade(asks: boolean | null) {
+    this.asksUpgrade = asks;
+  }
+
+  get upgrade(): boolean {
+    const isTaken = this.method === "CONNECT" || this.headers.upgrade?.toLowerCase() === "websocket";
+    return this.asksUpgrade === true && isTaken;
+  }
 }
 
 /** When the connection of a request is cut off because its body has not ended. */

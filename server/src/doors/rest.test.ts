@@ -841,6 +841,25 @@ describe("a request that cannot be understood", () => {
     }
   });
 
+  it("is told to send JSON if its body is none, and needs no body to send no field", async () => {
+    const { body: room } = await mary.browser.post<Room>("/api/rooms", { name: "No fields" });
+    const member = `/api/rooms/${room.id}/members/${joe.user.id}`;
+    const text = { "content-type": "text/plain" };
+    for (const [method, path] of [
+      ["POST", "/api/login"],
+      ["PUT", member],
+    ] as const) {
+      const { status, body } = await mary.browser.fetch<Failure>(method, path, "{}", text);
+      expect([status, body.code, body.message]).toEqual([400, "invalid", expect.stringContaining("JSON")]);
+    }
+    const unread = await mary.browser.fetch("POST", "/api/nonsense", "{}", text);
+    expect(unread.status).toBe(404);
+    const { status, body } = await mary.browser.fetch("PUT", member);
+    expect([status, body]).toEqual([200, expect.objectContaining({ id: joe.user.id, role: "member" })]);
+    const { body: missing } = await mary.browser.fetch<Failure>("POST", "/api/login");
+    expect(missing.message).toContain("username");
+  });
+
   it("is answered 404 as JSON if its route or method is unknown", async () => {
     for (const [method, path] of [
       ["GET", "/api/nonsense"],

@@ -328,6 +328,13 @@ function api(parts: Door, proxies: Proxies): Router {
   // Before anything reads the body.
   router.use(fileRoutes(parts));
   router.use(express.json({ limit: LIMITS.bodyBytes, verify: demandUtf8, reviver: demandWhole }));
+  router.use((request, _response, next) => {
+    // Only where a route reads it: most need none, and must not fail for it.
+    if (request.body === undefined && hasBody(request) && Number(request.headers["content-length"]) !== 0)
+      Object.defineProperty(request, "body", { get: noJson });
+    else request.body ??= {};
+    next();
+  });
 
   router.use(signInRoutes(parts, proxies));
   router.use(accountRoutes(parts));
@@ -391,6 +398,11 @@ function securityHeaders(https: boolean): Map<string, string> {
 /** Throws for what is no UTF-8: each wrong byte would be read as U+FFFD, and two passwords could be the same. */
 function demandUtf8(_request: unknown, _response: unknown, body: Buffer, charset: string): void {
   if (charset !== "utf-8" || !isUtf8(body)) throw new Error("no UTF-8");
+}
+
+/** Throws for a body that would count as none. */
+function noJson(): never {
+  throw new ChatError("invalid", "The body must be JSON, with Content-Type: application/json.");
 }
 
 /** Throws for half a character, also in a field's name and in what no schema knows. */

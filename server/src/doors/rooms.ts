@@ -29,7 +29,6 @@ import { demandRoomId, demandUserId, pageSize, roomName, userId, writtenText } f
 import { demandUser } from "./identity.ts";
 import { pageAddress } from "./origin.ts";
 import type { Throttle } from "./throttle.ts";
-import { hasBody } from "./transport.ts";
 
 const topic = writtenText(LIMITS.topic)
   .transform((text) => text.normalize("NFC").trim())
@@ -208,7 +207,7 @@ export function roomRoutes(parts: Parts): Router {
   // {until?} -> 204, removed and kept out, for ever or until a moment in ms
   router.put("/rooms/:id/bans/:userId", async (request, response) => {
     const user = demandUser(response);
-    const { until } = newBan.parse(optionalBody(request));
+    const { until } = newBan.parse(request.body);
     await throttle.take("moderation", user.id);
     await chat.moderation.ban(
       user,
@@ -229,7 +228,7 @@ export function roomRoutes(parts: Parts): Router {
   // says otherwise, and for so many people; one to General is to the server
   router.post("/rooms/:id/invites", async (request, response) => {
     const user = demandUser(response);
-    const asked = newInvite.parse(optionalBody(request));
+    const asked = newInvite.parse(request.body);
     await throttle.take("moderation", user.id);
     const invite = await chat.invites.create(user, demandRoomId(request.params.id), asked);
     response.status(201).json(linked(request, config, invite));
@@ -329,13 +328,6 @@ export function roomRoutes(parts: Parts): Router {
     response.json(await chat.rooms.setView(user, demandRoomId(request.params.id), view));
   });
   return router;
-}
-
-/** The body of a request that may have none. Throws `invalid` for one that is no JSON: it would count as none. */
-function optionalBody(request: Request<{ id: string }>): unknown {
-  if (request.body === undefined && hasBody(request) && Number(request.get("content-length")) !== 0)
-    throw new ChatError("invalid", "The body must be JSON, with its Content-Type.");
-  return request.body ?? {};
 }
 
 function codeOf(request: Request<{ code: string }>): string {

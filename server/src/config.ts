@@ -146,7 +146,7 @@ const environment = z.object({
   SESSION_SECRET: list
     .refine((secrets) => secrets.every((one) => one.length >= 32), "at least 32 characters each")
     .default([]),
-  /** Seconds without a request after which a session ends. */
+  /** Seconds without a request or an event after which a session ends. */
   SESSION_TTL: whole(7 * 24 * 3600, 60, 365 * 24 * 3600),
   /** `on` behind HTTPS: the cookie gets `Secure` and the `__Host-` name, and nobody can log in without HTTPS. */
   COOKIE_SECURE: flag("off"),

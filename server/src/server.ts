@@ -261,6 +261,7 @@ export async function startServer(config: Config, log: Logger): Promise<Replica>
       subscriber,
       http,
       identity,
+      sessions,
       delivery,
       relay,
       throttle,

@@ -9,13 +9,20 @@ import type { Relay } from "../live/relay.ts";
 import { LIMITS, type Message, type Room, type RoomId, type UserId } from "../protocol.ts";
 import type { RedisClient } from "../store/redis.ts";
 import { SharedRuns } from "../store/sharedRuns.ts";
+import type { Sessions } from "./session.ts";
 
 /** So few at once that messages wait for milliseconds: a look at one costs 0.2 ms of CPU time. */
 const REVALIDATE_AT_ONCE = 20;
 const REVALIDATE_PAUSE_MS = 10;
 const SHOW_TRIES = 50;
 
-export type AttendanceParts = { keys: Keys; commands: RedisClient; delivery: Delivery; relay: Relay };
+export type AttendanceParts = {
+  keys: Keys;
+  commands: RedisClient;
+  sessions: Pick<Sessions, "find">;
+  delivery: Delivery;
+  relay: Relay;
+};
 
 /** Which connections here hear which rooms: those that their user is in, by what is stored. */
 export class Attendance {
@@ -217,19 +224,23 @@ export class Attendance {
     });
   }
 
-  /** The same for one user. */
+  /** The same for one user. Prolongs the sessions whose connections have asked for anything. */
   async revalidateUser(userId: UserId): Promise<void> {
-    const { commands, keys, delivery } = this.#parts;
+    const { commands, keys, sessions, delivery } = this.#parts;
     const here = [...delivery.connections(userId)];
     if (here.length === 0) return;
     const sids = [...new Set(here.map((connection) => connection.data.sid))];
+    const used = new Set(here.filter(({ data }) => data.asked).map(({ data }) => data.sid));
+    for (const { data } of here) data.asked = false;
     const [alive, accounts, listed] = await Promise.all([
-      Promise.all(sids.map((sid) => commands.exists(keys.session(sid)))),
+      Promise.all(
+        sids.map((sid) => (used.has(sid) ? sessions.find(sid) : commands.exists(keys.session(sid)))),
+      ),
       // One id has several names if it was given to another account.
       Promise.all(here.map((connection) => this.#chat.users.roleOf(connection.data.user))),
       this.#chat.rooms.of(userId),
     ]);
-    const ended = new Set(sids.filter((_, index) => alive[index] === 0));
+    const ended = new Set(sids.filter((_, index) => !alive[index]));
     for (const [index, connection] of here.entries())
       if (ended.has(connection.data.sid) || accounts[index] === undefined) connection.disconnect(true);
 

@@ -218,11 +218,13 @@ export class Events {
   /** Says the Reply to one request, as parts of JSON. Dismisses a client that goes on after repeated refusals. */
   async #reply(
     limit: "message" | "event",
-    { data: { user } }: Connection,
+    { data }: Connection,
     say: (...reply: Json[]) => void,
     handle: (answer: Answer) => Promise<Json | void>,
   ): Promise<void> {
     const { throttle, metrics, security } = this.#parts;
+    const { user } = data;
+    data.asked = true;
     this.#running += 1;
     try {
       await throttle.take(limit, user.id);

@@ -20,6 +20,8 @@ export type ConnectionData = {
   admitted: RoomId[];
   /** The relay's epoch at which its membership of them was read. */
   admittedIn: number;
+  /** Whether it has asked for anything since its session was prolonged. */
+  asked?: boolean;
 };
 // oxlint-disable-next-line typescript/no-explicit-any -- only the door knows the events between replicas
 export type Connection = Socket<ClientEvents, ServerEvents, any, ConnectionData>;

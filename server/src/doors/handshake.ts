@@ -29,8 +29,8 @@ export class Handshakes {
   readonly #flooded: () => void;
   /** How many connections without a session each address has open. */
   readonly #strangers = new Map<string, number>();
-  /** The connections that began by long-polling, by their ids in later requests. */
-  readonly #polled = new Map<string, RawConnection>();
+  /** The connections that began by long-polling, by their ids in later requests, and their sessions. */
+  readonly #polled = new Map<string, { conn: RawConnection; session: string | undefined }>();
   #closing = false;
 
   /** `flooded` is called when a connection that polls sends too many packets. */
@@ -69,8 +69,11 @@ export class Handshakes {
         if (!(await identity.shown(request, "handshake"))) this.#limitStrangers(request);
       } else {
         await identity.begin(request, "poll");
+        const { conn, session } = this.#polled.get(sid) ?? {};
+        // Proxies log addresses with their ids: an id alone must not continue somebody's connection.
+        const isTheirs = session === undefined || identity.names(request, session);
         // Engine.IO would never answer a poll of a WebSocket, and would exchange one WebSocket for another.
-        if (this.#polled.get(sid)?.transport.name !== "polling")
+        if (conn?.transport.name !== "polling" || !isTheirs)
           throw new ChatError("invalid", "There is no such connection by long-polling.");
       }
     } catch (error) {
@@ -103,8 +106,9 @@ export class Handshakes {
   }
 
   #expectPolls(conn: RawConnection): void {
-    if (this.#parts.config.rateLimits) limitPackets(conn, this.#flooded);
-    this.#polled.set(conn.id, conn);
+    const { config, identity } = this.#parts;
+    if (config.rateLimits) limitPackets(conn, this.#flooded);
+    this.#polled.set(conn.id, { conn, session: identity.known(conn.request)?.sid });
     conn.once("close", () => this.#polled.delete(conn.id));
   }
 

@@ -48,6 +48,8 @@ export type Identity = {
   identify: (request: IncomingMessage, way: Way) => Promise<Actor | undefined>;
   /** The address of a request's sender, or the network that counts as one: see `addressKey`. */
   senderOf: (request: IncomingMessage) => string;
+  /** Whether a request's cookies name a session; does not ask whether it has ended. */
+  names: (request: IncomingMessage, sid: string) => boolean;
   /** The session found so far. */
   known: (request: IncomingMessage) => Session | undefined;
   /**
@@ -176,6 +178,7 @@ export function createIdentity(parts: {
       }, BOUNDS.answerLook.value);
       response.once("close", () => clearInterval(look));
     },
+    names: (request, sid) => askedBy(request).sids.includes(sid),
     known: (request) => requests.get(request)?.known,
     bar,
   };

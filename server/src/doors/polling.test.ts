@@ -33,32 +33,32 @@ async function statusOf({ socket }: { socket: WebSocket }): Promise<number | und
 /** A client by long-polling, request by request. */
 class Poller {
   readonly #headers: Record<string, string>;
-  #url: string;
+  url: string;
 
   constructor({ browser }: Person) {
     this.#headers = { cookie: browser.cookie, origin: browser.address };
-    this.#url = `${browser.address}/socket.io/?EIO=4&transport=polling`;
+    this.url = `${browser.address}/socket.io/?EIO=4&transport=polling`;
   }
 
   /** Resolves once the client is connected. */
   static async enter(who: Person): Promise<Poller> {
     const poller = new Poller(who);
     const [, sid] = /"sid":"([^"]+)"/.exec((await poller.poll()).text) ?? [];
-    poller.#url += `&sid=${sid}`;
+    poller.url += `&sid=${sid}`;
     expect(await poller.post("40")).toBe(200);
     await until(async () => (await poller.poll()).text.includes("40{"), PATIENCE_MS, "the connection");
     return poller;
   }
 
   async poll(): Promise<{ status: number; text: string }> {
-    const response = await fetch(this.#url, { headers: this.#headers });
+    const response = await fetch(this.url, { headers: this.#headers });
     return { status: response.status, text: await response.text() };
   }
 
   /** Sends packets in one request; answers its status, or 0 if it was cut. */
   post(...packets: string[]): Promise<number> {
     const body = packets.join("\u001e");
-    return fetch(this.#url, { method: "POST", headers: this.#headers, body }).then(
+    return fetch(this.url, { method: "POST", headers: this.#headers, body }).then(
       async (response) => (await response.text(), response.status),
       () => 0,
     );
@@ -88,6 +88,24 @@ describe("of packets in one request", () => {
     await mary.hears("at last");
     expect(mary.messages.map((one) => one.message)).toEqual(["before", "at last"]);
   });
+});
+
+it("somebody else's cookie, or none, continues no connection, whoever knows its id", async () => {
+  const poller = await Poller.enter(mary);
+  const joe = await person(house.replicas[0]!);
+  for (const cookie of [joe.browser.cookie, ""]) {
+    const headers = { cookie, origin: mary.browser.address };
+    for (const ask of [{ headers }, { headers, method: "POST", body: message("forged") }])
+      expect((await fetch(poller.url, { ...ask, signal: AbortSignal.timeout(PATIENCE_MS) })).status).toBe(
+        400,
+      );
+  }
+  const query = new URL(poller.url).search.slice(1).replace("polling", "websocket");
+  expect(await statusOf(webSocket(joe, query))).toBe(400);
+  expect(await poller.post(message("mine"), "41")).toBe(200);
+  await mary.hears("mine");
+  expect(mary.messages.map((one) => one.message)).not.toContain("forged");
+  joe.close();
 });
 
 describe("a WebSocket", () => {

@@ -141,6 +141,68 @@ test("a choice about a member keeps the focus while it waits, and is made once h
   await context.close();
 });
 
+test("what a moderator has done is said, and a second Enter answers no question before it", async () => {
+  const { page, context } = await stage.enter("ann-hears");
+  const ben = await person(both(stage.house)[1], "ben-hears");
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByLabel("Name").fill("Cave");
+  await page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(page, "Cave").waitFor();
+  const roomId = /room\/(\d+)/.exec(page.url())?.[1] ?? "";
+  unwrap(await ben.socket.emitWithAck("room.join", { roomId }));
+  const { seq } = await ben.say(roomId, "something rude");
+  await page.getByRole("button", { name: "Room details" }).click();
+  const dialog = page.getByRole("dialog");
+  const press = (name: string) => dialog.getByRole("button", { name, exact: true }).press("Enter");
+  const said = (text: string) => dialog.getByRole("alert").getByText(text, { exact: true }).waitFor();
+
+  await press("Manage ben-hears");
+  await press("Mute for 1 hour");
+  await said("ben-hears is muted for 1 hour.");
+  await press("Unmute");
+  await said("ben-hears is not muted any more.");
+  await press("Make moderator");
+  await said("ben-hears is moderator now.");
+  await press("Remove…");
+  const question = dialog.getByRole("group", { name: /^Remove ben-hears from the room\?/ });
+  const cancel = question.getByRole("button", { name: "Cancel" });
+  await eventually(() => cancel.evaluate((one) => one === document.activeElement), true);
+  await page.keyboard.press("Enter");
+  await press("Remove…");
+  await press("Remove them");
+  await said("ben-hears is not in the room any more.");
+  await press("Add a person");
+  await dialog.getByRole("searchbox", { name: "Find a person to add" }).fill("ben-hears");
+  await press("Add ben-hears");
+  await said("ben-hears is in the room now.");
+  await press("Manage ben-hears");
+  await press("Ban…");
+  await press("Ban them");
+  await said("ben-hears is banned.");
+  await press("Lift the ban of ben-hears");
+  await said("The ban of ben-hears is lifted.");
+
+  await tab(page, "Invites");
+  await press("Make an invite link");
+  await said("The invite link is made.");
+  await press("Revoke");
+  await said("The invite link is revoked.");
+  unwrap(await ben.socket.emitWithAck("room.join", { roomId }));
+  expect((await ben.browser.post("/api/reports", { roomId, seq, reason: "by mistake" })).status).toBe(204);
+  await tab(page, "Reports");
+  await press("Done");
+  await said("The report is closed.");
+  await tab(page, "Settings");
+  await press("Archive…");
+  await dialog
+    .getByRole("group", { name: "Nobody will be able to write in this room. Archive it?" })
+    .waitFor();
+  await press("Archive room");
+  await said("The room is archived.");
+  ben.close();
+  await context.close();
+}, 60_000);
+
 test("a message is reported, and a moderator goes to it, deletes it and closes the report", async () => {
   const owner = await stage.enter("owner-reports", { bypassCSP: true, reducedMotion: "reduce" });
   const ben = await stage.enter("ben-reports", { replica: 1 });

@@ -8,6 +8,7 @@ import { showFull, showWhen } from "../time.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { Tag } from "../ui/Badge.tsx";
 import { Button } from "../ui/Button.tsx";
+import { Confirm } from "../ui/Confirm.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { Missing } from "../ui/Missing.tsx";
 import { useNotice } from "../ui/Notices.tsx";
@@ -114,42 +115,33 @@ function Manage({ account, onChange }: ChangeProps) {
       tell(words);
     });
 
-  if (asked !== null)
+  if (asked === "delete")
     return (
-      <fieldset className={look.choices}>
-        <p>
-          {asked === "delete"
-            ? `Delete the account of ${name}? They are logged out at once and cannot come back. Their messages stay, as those of a deleted user.`
-            : `Disable the account of ${name}? They are logged out at once, and can do nothing until you enable it again.`}
-        </p>
-        <Button disabled={busy} onClick={() => setAsked(null)}>
-          Cancel
-        </Button>
-        {asked === "delete" ? (
-          <Button
-            look="danger"
-            disabled={busy}
-            onClick={() =>
-              run(async () => {
-                await api().remove(id);
-                tell(`The account of ${name} is deleted.`);
-                onChange(id, null);
-              })
-            }
-          >
-            Delete account
-          </Button>
-        ) : (
-          <Button
-            look="danger"
-            disabled={busy}
-            onClick={() => change({ disabled: true }, `${name} is disabled.`)}
-          >
-            Disable account
-          </Button>
-        )}
-        {fault !== null && <Fault>{fault}</Fault>}
-      </fieldset>
+      <Confirm
+        text={`Delete the account of ${name}? They are logged out at once and cannot come back. Their messages stay, as those of a deleted user.`}
+        yes="Delete account"
+        busy={busy}
+        fault={fault}
+        onYes={() =>
+          run(async () => {
+            await api().remove(id);
+            tell(`The account of ${name} is deleted.`);
+            onChange(id, null);
+          })
+        }
+        onCancel={() => setAsked(null)}
+      />
+    );
+  if (asked === "disable")
+    return (
+      <Confirm
+        text={`Disable the account of ${name}? They are logged out at once, and can do nothing until you enable it again.`}
+        yes="Disable account"
+        busy={busy}
+        fault={fault}
+        onYes={() => change({ disabled: true }, `${name} is disabled.`)}
+        onCancel={() => setAsked(null)}
+      />
     );
   return (
     <fieldset className={look.choices} aria-label={`What to do about ${name}`}>

@@ -5,6 +5,7 @@ import { showUntil } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { Missing } from "../ui/Missing.tsx";
+import { useNotice } from "../ui/Notices.tsx";
 import { useCopy } from "../ui/useCopy.ts";
 import { useClient } from "../useChat.ts";
 import { look } from "../ui/Rows.tsx";
@@ -27,6 +28,7 @@ const USES = [
 export function Invites({ roomId }: { roomId: RoomId }) {
   const chat = useClient();
   const copy = useCopy();
+  const tell = useNotice();
   const ask = useCallback(() => moderation(chat.call()).invites(roomId), [chat, roomId]);
   const read = useAnswer(ask);
   const { answer, again } = read;
@@ -45,6 +47,7 @@ export function Invites({ roomId }: { roomId: RoomId }) {
             const expires = Date.now() + days * DAY_MS;
             await moderation(chat.call()).invite(roomId, { expires, ...(uses > 0 && { uses }) });
             await again();
+            tell("The invite link is made.");
           })
         }
       >
@@ -74,6 +77,7 @@ export function Invites({ roomId }: { roomId: RoomId }) {
                 run(async () => {
                   await moderation(chat.call()).revokeInvite(invite.code);
                   await again();
+                  tell("The invite link is revoked.");
                 })
               }
             >

@@ -8,8 +8,10 @@ import { showUntil } from "../time.ts";
 import { Avatar } from "../ui/Avatar.tsx";
 import { Tag } from "../ui/Badge.tsx";
 import { Button } from "../ui/Button.tsx";
+import { Confirm } from "../ui/Confirm.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { Missing } from "../ui/Missing.tsx";
+import { useNotice } from "../ui/Notices.tsx";
 import { PersonName } from "../ui/PersonName.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
 import { ShowMore } from "../ui/ShowMore.tsx";
@@ -19,9 +21,9 @@ import { useAnswer, useCalls } from "../useCalls.ts";
 import type { DetailedRoom } from "./detailedRoom.ts";
 
 const MUTES = [
-  { words: "Mute for 10 minutes", ms: 600_000 },
-  { words: "Mute for 1 hour", ms: 3_600_000 },
-  { words: "Mute for 1 day", ms: 86_400_000 },
+  { long: "10 minutes", ms: 600_000 },
+  { long: "1 hour", ms: 3_600_000 },
+  { long: "1 day", ms: 86_400_000 },
 ];
 const ROLES: readonly RoomRole[] = ["member", "moderator", "owner"];
 
@@ -110,37 +112,40 @@ type ManageProps = RowProps & { muted: boolean; name: string };
 
 function Manage({ room, member, muted, name, onDone }: ManageProps) {
   const chat = useClient();
+  const tell = useNotice();
   const { busy, fault, run } = useCalls();
   const [asked, setAsked] = useState<"remove" | "ban" | null>(null);
   const { id: roomId, kind } = room;
   const named = kind === "open" || kind === "invite";
-  const act = (call: () => Promise<unknown>) => run(() => call().then(onDone));
+  const act = (call: () => Promise<unknown>, words: string) =>
+    run(async () => {
+      await call();
+      await onDone();
+      tell(words);
+    });
   const api = () => moderation(chat.call());
 
-  if (asked !== null)
+  if (asked === "ban")
     return (
-      <fieldset className={look.choices}>
-        <p>
-          {asked === "ban"
-            ? `Ban ${name}? They leave the room and cannot come back until you lift the ban.`
-            : `Remove ${name} from the room? They can come back if they may join it.`}
-        </p>
-        <Button disabled={busy} onClick={() => setAsked(null)}>
-          Cancel
-        </Button>
-        <Button
-          look="danger"
-          disabled={busy}
-          onClick={() =>
-            act(() =>
-              asked === "ban" ? api().ban(roomId, member.id) : api().removeMember(roomId, member.id),
-            )
-          }
-        >
-          {asked === "ban" ? "Ban them" : "Remove them"}
-        </Button>
-        {fault !== null && <Fault>{fault}</Fault>}
-      </fieldset>
+      <Confirm
+        text={`Ban ${name}? They leave the room and cannot come back until you lift the ban.`}
+        yes="Ban them"
+        busy={busy}
+        fault={fault}
+        onYes={() => act(() => api().ban(roomId, member.id), `${name} is banned.`)}
+        onCancel={() => setAsked(null)}
+      />
+    );
+  if (asked === "remove")
+    return (
+      <Confirm
+        text={`Remove ${name} from the room? They can come back if they may join it.`}
+        yes="Remove them"
+        busy={busy}
+        fault={fault}
+        onYes={() => act(() => api().removeMember(roomId, member.id), `${name} is not in the room any more.`)}
+        onCancel={() => setAsked(null)}
+      />
     );
   return (
     <fieldset className={look.choices} aria-label={`What to do about ${name}`}>
@@ -150,7 +155,9 @@ function Manage({ room, member, muted, name, onDone }: ManageProps) {
           <Button
             key={role}
             disabled={busy}
-            onClick={() => act(() => api().changeMember(roomId, member.id, { role }))}
+            onClick={() =>
+              act(() => api().changeMember(roomId, member.id, { role }), `${name} is ${role} now.`)
+            }
           >
             Make {role}
           </Button>
@@ -158,18 +165,28 @@ function Manage({ room, member, muted, name, onDone }: ManageProps) {
       {muted ? (
         <Button
           disabled={busy}
-          onClick={() => act(() => api().changeMember(roomId, member.id, { mutedUntil: 0 }))}
+          onClick={() =>
+            act(
+              () => api().changeMember(roomId, member.id, { mutedUntil: 0 }),
+              `${name} is not muted any more.`,
+            )
+          }
         >
           Unmute
         </Button>
       ) : (
-        MUTES.map(({ words, ms }) => (
+        MUTES.map(({ long, ms }) => (
           <Button
             key={ms}
             disabled={busy}
-            onClick={() => act(() => api().changeMember(roomId, member.id, { mutedUntil: Date.now() + ms }))}
+            onClick={() =>
+              act(
+                () => api().changeMember(roomId, member.id, { mutedUntil: Date.now() + ms }),
+                `${name} is muted for ${long}.`,
+              )
+            }
           >
-            {words}
+            Mute for {long}
           </Button>
         ))
       )}
@@ -192,6 +209,7 @@ type AddProps = { room: DetailedRoom; members: readonly Member[]; onDone: () => 
 
 function AddPerson({ room, members, onDone }: AddProps) {
   const chat = useClient();
+  const tell = useNotice();
   const { busy, fault, run } = useCalls();
   const [wanted, setWanted] = useState("");
   const text = wanted.trim();
@@ -217,6 +235,7 @@ function AddPerson({ room, members, onDone }: AddProps) {
                   run(async () => {
                     await moderation(chat.call()).changeMember(room.id, user.id, {});
                     await onDone();
+                    tell(`${nameOf(user)} is in the room now.`);
                   })
                 }
               >
@@ -240,6 +259,7 @@ function AddPerson({ room, members, onDone }: AddProps) {
 /** Who may not come back. Asked for again whenever the members were. */
 function Bans({ room: { id: roomId }, known }: { room: DetailedRoom; known: unknown }) {
   const chat = useClient();
+  const tell = useNotice();
   // oxlint-disable-next-line react-hooks/exhaustive-deps -- a ban changes the members, and they change the bans
   const ask = useCallback((): Promise<Ban[]> => moderation(chat.call()).bans(roomId), [chat, roomId, known]);
   const read = useAnswer(ask);
@@ -265,6 +285,7 @@ function Bans({ room: { id: roomId }, known }: { room: DetailedRoom; known: unkn
                 run(async () => {
                   await moderation(chat.call()).liftBan(roomId, ban.id);
                   await again();
+                  tell(`The ban of ${nameOf(ban)} is lifted.`);
                 })
               }
             >

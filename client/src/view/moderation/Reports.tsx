@@ -10,6 +10,7 @@ import { showWhen } from "../time.ts";
 import { Button } from "../ui/Button.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { Missing } from "../ui/Missing.tsx";
+import { useNotice } from "../ui/Notices.tsx";
 import { useChat, useClient } from "../useChat.ts";
 import { useKnown } from "../useKnown.ts";
 import { look } from "../ui/Rows.tsx";
@@ -22,6 +23,7 @@ import { readRoomNames, useRoomTitles } from "./roomNames.ts";
 export function Reports({ roomId }: { roomId: RoomId | null }) {
   const chat = useClient();
   const { enter } = useWays();
+  const tell = useNotice();
   const users = useChat((state) => state.users);
   const [pages, setPages] = useState(1);
   const ask = useCallback(async () => {
@@ -78,6 +80,7 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
                     run(async () => {
                       await moderation(chat.call()).closeReport(report);
                       await again();
+                      tell("The report is closed.");
                     })
                   }
                 >

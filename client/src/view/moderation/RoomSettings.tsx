@@ -2,6 +2,7 @@ import { LIMITS, type Room, type RoomPatch } from "@hubbub/server/protocol";
 import { useState, type FormEvent } from "react";
 import { RoomKindField } from "../rooms/RoomKindField.tsx";
 import { Button } from "../ui/Button.tsx";
+import { Confirm } from "../ui/Confirm.tsx";
 import { DialogActions } from "../ui/Dialog.tsx";
 import { Fault } from "../ui/Fault.tsx";
 import { Field } from "../ui/Field.tsx";
@@ -55,8 +56,11 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
   }
 
   function archive(on: boolean) {
-    setAsked(false);
-    run(async () => onChange(await chat.changeRoom(room.id, { archived: on })));
+    run(async () => {
+      onChange(await chat.changeRoom(room.id, { archived: on }));
+      setAsked(false);
+      tell(on ? "The room is archived." : "The room is open again.");
+    });
   }
 
   return (
@@ -102,13 +106,13 @@ export function RoomSettings({ room, onChange }: { room: DetailedRoom; onChange:
                 Open it again
               </Button>
             ) : asked ? (
-              <>
-                <p>Nobody will be able to write in this room. Archive it?</p>
-                <Button onClick={() => setAsked(false)}>Cancel</Button>
-                <Button look="danger" onClick={() => archive(true)}>
-                  Archive room
-                </Button>
-              </>
+              <Confirm
+                text="Nobody will be able to write in this room. Archive it?"
+                yes="Archive room"
+                busy={busy}
+                onYes={() => archive(true)}
+                onCancel={() => setAsked(false)}
+              />
             ) : (
               <Button disabled={busy} onClick={() => setAsked(true)}>
                 Archive…

@@ -65,6 +65,35 @@ test("others' messages and connection trouble are read out once and in order", a
   await context.close();
 });
 
+test("one's own message, edit, reaction and pin are read out once they are stored, and that one waits", async () => {
+  const { page, context, link } = await stage.enter("own", { link: true });
+  const heard = await listen(page);
+  const last = async () => (await heard()).at(-1);
+  await say(page, "to be heard");
+  await eventually(last, "Sent.");
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.type(" twice");
+  await page.keyboard.press("Enter");
+  await eventually(last, "Edit saved.");
+  const row = message(page, "to be heard twice");
+  await row.hover();
+  await page.getByRole("button", { name: "Pin to room" }).click();
+  await eventually(last, "Pinned to the room.");
+  await page.getByRole("button", { name: "Add reaction" }).click();
+  await page.getByRole("button", { name: "React with 👍" }).click();
+  await eventually(last, "👍 added.");
+  await row.getByRole("button", { name: "👍 1: you" }).click();
+  await eventually(last, "👍 removed.");
+  link.cut();
+  await eventually(last, "You are offline. Reconnecting…");
+  await say(page, "said offline");
+  await eventually(last, "Waits for the connection.");
+  const before = (await heard()).length;
+  await link.mend();
+  await eventually(async () => (await heard()).slice(before).filter((text) => text === "Sent."), ["Sent."]);
+  await context.close();
+});
+
 test("what a link leads past is not read out as new, but what happens while a dialog is open is", async () => {
   for (let from = 0; from < 80; from += 20)
     await Promise.all(Array.from({ length: 20 }, (_, at) => stage.talker.say("0", `earlier ${from + at}`)));

@@ -1,6 +1,7 @@
+import type { Failure } from "@hubbub/server/protocol";
 import { Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { cut } from "../chat/cut.ts";
-import type { Outgoing } from "../chat/state/outgoing.ts";
+import type { MessageChange, Outgoing } from "../chat/state/outgoing.ts";
 import { firstRoom } from "../chat/state/rooms.ts";
 import { isPassing, wordsOf } from "../chat/api.ts";
 import { closeThread, forgetLink, goTo, redirectTo, useLink } from "./address.ts";
@@ -68,7 +69,7 @@ function Panes() {
 
   useWelcome();
   useTabSign();
-  useFailures();
+  useOutcomes();
   useFiles();
   useEffect(keepFocus, []);
   useEffect(actOnce, []);
@@ -283,26 +284,56 @@ function useFiles() {
   useEffect(() => listenForFiles(tell), [tell]);
 }
 
-/** Announces each message, and each change of one, that fails while the page is open to screen readers. */
-function useFailures() {
+/**
+ * Tells screen readers what becomes of one's own messages, and of changes of messages, while the page is open: stored,
+ * waiting for the connection, or failed.
+ */
+function useOutcomes() {
   const outgoing = useChat((state) => state.outgoing);
   const changing = useChat((state) => state.changing);
+  const offline = useChat((state) => state.connection === "offline");
   const before = useRef<readonly Outgoing[]>([...outgoing, ...changing]);
   const [since] = useState(() => Date.now());
   useEffect(() => {
-    const known = new Map(before.current.map((entry) => [entry.nonce, entry.state]));
+    const known = new Map(before.current.map((entry) => [entry.nonce, entry]));
     before.current = [...outgoing, ...changing];
     for (const entry of before.current) {
-      if (entry.state !== "failed" || known.get(entry.nonce) === "failed") continue;
-      // A message that is refused at once was never shown on its way; one that failed before the page opened is not news.
-      if (known.has(entry.nonce) || entry.created >= since)
-        announce(
-          entry.change === undefined
-            ? `Not sent: ${cut(toSaid(entry), 200)}. ${entry.failure.message}`
-            : `Not done. ${entry.failure.message}`,
-        );
+      const was = known.get(entry.nonce)?.state;
+      // What was there before the page opened is not news.
+      const isNew = was === undefined && entry.created >= since;
+      if (entry.state !== "sent") known.delete(entry.nonce);
+      if (entry.state === "failed") {
+        // A message that is refused at once was never shown on its way.
+        if (was !== "failed" && (was !== undefined || isNew)) announce(whyFailed(entry, entry.failure));
+      } else if (isNew && offline && entry.change?.do !== "delete") announce("Waits for the connection.");
     }
-  }, [outgoing, changing, since]);
+    for (const { state, change } of known.values()) {
+      const words = change === undefined ? "Sent." : wordsOfChange(change);
+      if ((state === "sending" || state === "unconfirmed") && words !== null) announce(words);
+    }
+  }, [outgoing, changing, offline, since]);
+}
+
+function whyFailed(entry: Outgoing, { message }: Failure): string {
+  return entry.change === undefined
+    ? `Not sent: ${cut(toSaid(entry), 200)}. ${message}`
+    : `Not done. ${message}`;
+}
+
+/** That a change is made; null if that was said at once. */
+function wordsOfChange(change: MessageChange): string | null {
+  switch (change.do) {
+    case "edit":
+      return "Edit saved.";
+    case "react":
+      return `${change.emoji} ${change.on ? "added" : "removed"}.`;
+    case "pin":
+      return change.on ? "Pinned to the room." : "Unpinned.";
+    case "delete":
+      return null;
+    default:
+      return change satisfies never;
+  }
 }
 
 /** In a field `?` is a character; with Ctrl or Cmd its neighbour key means the same everywhere. */

@@ -94,6 +94,25 @@ test("one's own message, edit, reaction and pin are read out once they are store
   await context.close();
 });
 
+test("a reaction to a message that is deleted meanwhile is not dropped without a word", async () => {
+  const { page, context } = await stage.enter("late-reaction");
+  const { seq } = await stage.talker.say("0", "gone before you react");
+  const row = message(page, "gone before you react");
+  await row.hover();
+  await page.getByRole("button", { name: "Add reaction" }).click();
+  await page.getByRole("button", { name: "More emoji" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "grinning face", exact: true }).waitFor();
+  unwrap(await stage.talker.socket.timeout(PATIENCE_MS).emitWithAck("message.delete", { roomId: "0", seq }));
+  await row.waitFor({ state: "detached" });
+  await page.getByRole("dialog").getByRole("button", { name: "grinning face", exact: true }).click();
+  const gone = page.locator(`[data-seq="${seq}"]`);
+  const why = gone.getByText("Not done. It has been deleted.");
+  await why.waitFor();
+  await gone.getByRole("button", { name: "Dismiss" }).click();
+  await why.waitFor({ state: "detached" });
+  await context.close();
+});
+
 test("what a link leads past is not read out as new, but what happens while a dialog is open is", async () => {
   for (let from = 0; from < 80; from += 20)
     await Promise.all(Array.from({ length: 20 }, (_, at) => stage.talker.say("0", `earlier ${from + at}`)));

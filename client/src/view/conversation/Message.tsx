@@ -98,6 +98,16 @@ export const StoredMessage = memo(function StoredMessage({
   const release = () => clearTimeout(press.current);
   useEffect(() => () => clearTimeout(press.current), []);
 
+  const refusal = refused !== undefined && (
+    <span className={css.failed}>
+      <span className={css.why}>
+        <Icon name="warning" /> Not done. {whyNot(refused.failure, true)}
+      </span>
+      <Button look="link" icon="close" onClick={() => chat.discard(refused.nonce)}>
+        Dismiss
+      </Button>
+    </span>
+  );
   const id = useId();
   // Whoever comes to it by keys hears who said what, and when: not as its label, which what people write must not be.
   const spoken = { role: "article", "aria-describedby": `${id}who ${id}when ${id}what` };
@@ -109,6 +119,7 @@ export const StoredMessage = memo(function StoredMessage({
             Message deleted
           </span>
           {line}
+          {refusal}
         </Row>
       </div>
     );
@@ -183,16 +194,7 @@ export const StoredMessage = memo(function StoredMessage({
         )}
         <Reactions message={message} />
         {line}
-        {refused !== undefined && (
-          <span className={css.failed}>
-            <span className={css.why}>
-              <Icon name="warning" /> Not done. {whyNot(refused.failure, true)}
-            </span>
-            <Button look="link" icon="close" onClick={() => chat.discard(refused.nonce)}>
-              Dismiss
-            </Button>
-          </span>
-        )}
+        {refusal}
       </Row>
       <Suspense>
         {/* Who is choosing a reaction keeps the choice while the row moves. */}

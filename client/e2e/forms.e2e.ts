@@ -104,6 +104,17 @@ test("what is typed while Save waits for its answer stays, in every form that is
   await ann.context.close();
 }, 120_000);
 
+test("whoever presses the button of a form goes on in the field that it refuses", async () => {
+  const { page, context } = await stage.enter("corrects");
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByRole("button", { name: "Create room" }).press("Enter");
+  await page.getByText("Give the room a name.").waitFor();
+  await page.keyboard.type("Attic");
+  await page.keyboard.press("Enter");
+  await messageTo(page, "Attic").waitFor();
+  await context.close();
+});
+
 test("a display name that was changed in another window is shown in a form that is open, whose Save leaves it alone", async () => {
   const ben = await stage.enter("ben-forms");
   const { page } = ben;

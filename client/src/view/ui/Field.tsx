@@ -1,4 +1,5 @@
-import { useId, type InputHTMLAttributes, type ReactNode } from "react";
+import { useEffect, useId, useRef, type InputHTMLAttributes, type ReactNode } from "react";
+import { isField } from "../keys.ts";
 import { classes } from "./classes.ts";
 import css from "./Field.module.css";
 
@@ -14,9 +15,17 @@ type Props = Omit<InputHTMLAttributes<HTMLInputElement>, "className" | "id" | "o
   lines?: number;
 };
 
-/** A labelled text field. Its fault is shown below it, and read out at once. */
+/**
+ * A labelled text field. Its fault is shown below it, and read out at once; whoever pressed a button goes on in the field.
+ */
 export function Field({ label, fault, hint, onText, aside, lines, ...input }: Props) {
   const id = useId();
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    // Nobody who writes elsewhere meanwhile is led away.
+    if (fault !== undefined && !isField(document.activeElement))
+      box.current?.querySelector<HTMLElement>("input, textarea")?.focus();
+  }, [fault]);
   const note = fault ?? hint;
   const all = {
     id,
@@ -26,7 +35,7 @@ export function Field({ label, fault, hint, onText, aside, lines, ...input }: Pr
   return (
     <div className={css.field}>
       <label htmlFor={id}>{label}</label>
-      <div data-part="box" className={css.box}>
+      <div ref={box} data-part="box" className={css.box}>
         {lines === undefined ? (
           <input {...all} onChange={(event) => onText(event.target.value)} {...input} />
         ) : (

@@ -52,6 +52,12 @@ describe("rooms with opaque ids", () => {
     expect(firstRoom(initialState)).toBeNull();
   });
 
+  it("count in their names as people do", () => {
+    const names = ["Team 10", "Team 2", "team 1"];
+    const { rooms } = listed(names.map((name, at) => room(`${at}`, "open", [name])));
+    expect(orderRooms(rooms).map(({ names: [name] }) => name)).toEqual(["team 1", "Team 2", "Team 10"]);
+  });
+
   it("change their kind if the server says so", () => {
     const changed = apply(state, { type: "room", room: room("b", "invite", ["Workshop"]) });
     expect(changed.rooms?.get("b")?.kind).toBe("invite");

@@ -18,6 +18,9 @@ export function foldedInWords(folded: boolean): string {
     : "Replies stand where they were said.";
 }
 
+/** As people count: Room 2 is before Room 10. */
+const byName = new Intl.Collator(undefined, { numeric: true });
+
 /** General, then named rooms by name, then direct rooms by their newest message. */
 export function orderRooms(rooms: ReadonlyMap<RoomId, RoomState> | null): RoomState[] {
   return [...(rooms?.values() ?? [])].toSorted((one, other) => {
@@ -26,7 +29,7 @@ export function orderRooms(rooms: ReadonlyMap<RoomId, RoomState> | null): RoomSt
     if (isDirect) return (other.last?.date ?? Infinity) - (one.last?.date ?? Infinity) || byId(one, other);
     if (one.kind === "everyone") return -1;
     if (other.kind === "everyone") return 1;
-    return (one.names[0] ?? "").localeCompare(other.names[0] ?? "") || byId(one, other);
+    return byName.compare(one.names[0] ?? "", other.names[0] ?? "") || byId(one, other);
   });
 }
 

@@ -66,6 +66,26 @@ test("a message can be edited, also with Arrow Up, and Escape cancels the edit",
   for (const { context } of [ann, ben]) await context.close();
 });
 
+test("what is typed right after Arrow Up goes into the edit, and none of it into the composer", async () => {
+  const { page, context } = await stage.enter("quick-editor");
+  await say(page, "stored");
+  await page.locator("[data-part=body]").filter({ hasText: "storedSent" }).waitFor();
+  // The state is shown at intervals: this change begins one.
+  await messageTo(page, "General").press("x");
+  const label = await messageTo(page, "General").evaluate(async (field) => {
+    document.execCommand("delete");
+    field.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true, cancelable: true }));
+    await new Promise((done) => setTimeout(done));
+    return document.activeElement?.getAttribute("aria-label");
+  });
+  expect(label).toBe("Edit message");
+  await page.keyboard.type(" twice");
+  await page.keyboard.press("Enter");
+  await message(page, "stored twice").waitFor();
+  expect(await messageTo(page, "General").inputValue()).toBe("");
+  await context.close();
+});
+
 test("a deletion is undone with a button, and with keys, before anybody has seen it", async () => {
   const ann = await stage.enter("ann-undoes");
   const ben = await stage.enter("ben-undoes", { replica: 1 });

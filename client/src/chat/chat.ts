@@ -373,6 +373,8 @@ export function createChatClient(world: World) {
       setDraft(slot, message || EMPTY);
       // The state that an edit on its way will make has no number yet.
       setDraft(revSlot(slot), edited === undefined ? `${rev}` : "");
+      // The next key is meant for its field.
+      store.tell();
     },
     /**
      * Edits one of this user's messages. If that is refused, as after an edit elsewhere, the text becomes the draft

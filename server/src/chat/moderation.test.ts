@@ -137,6 +137,14 @@ describe("roles in a room", () => {
     boss.close();
   });
 
+  it("are not given by a mute, which brings nobody in", async () => {
+    unwrap(await member.socket.emitWithAck("room.leave", { roomId: room.id }));
+    const mutedUntil = Date.now() + 60_000;
+    await expect(put(moderator, member, { mutedUntil })).rejects.toThrow("not_found");
+    await expect(put(moderator, stranger, { mutedUntil })).rejects.toThrow("not_found");
+    expect(await members(owner)).toEqual(["owen owner", "mora moderator"]);
+  });
+
   it("are given by owners alone", async () => {
     await expect(put(moderator, member, { role: "moderator" })).rejects.toThrow("forbidden");
     await expect(put(member, member, { role: "owner" })).rejects.toThrow("forbidden");

@@ -83,6 +83,8 @@ export class Moderation {
     if (standing !== null && role === undefined && mutedUntil === undefined)
       return memberOf(target, standing);
     if (isAdded) {
+      // Whoever mutes somebody who has just left does not want them back.
+      if (role === undefined && (mutedUntil ?? 0) > 0) throw noMember();
       demand(situation, "add");
       if (target.deleted) throw unknownUser();
       await this.#rooms.demandPlace(targetId);
@@ -124,8 +126,7 @@ export class Moderation {
   ): MemberRecord | null {
     const { role, mutedUntil } = patch;
     // Who was in the room a moment ago, and is not any more, does not come back by what was meant for a member.
-    if (record === null && !isAdded && (now.kind === "open" || now.kind === "invite"))
-      throw new ChatError("not_found", "There is no such member.");
+    if (record === null && !isAdded && (now.kind === "open" || now.kind === "invite")) throw noMember();
     const standing = record ?? (isAdded ? null : ordinary());
     if (record === null && isAdded) demand(now, "add");
     if (role !== undefined && role !== standing?.role && (role !== "member" || standing !== null))
@@ -140,7 +141,7 @@ export class Moderation {
     if (targetId === user.id) return this.#rooms.leave(user, roomId);
     await this.#audit.noted({ by: user.id, what: "remove", roomId, userId: targetId }, (begin) =>
       this.#takeOut(user, roomId, targetId, "remove", begin, (record) => {
-        if (record === null) throw new ChatError("not_found", "There is no such member.");
+        if (record === null) throw noMember();
         return { record: null };
       }),
     );
@@ -252,6 +253,10 @@ function ordinary(): Standing {
 
 function memberOf(user: User, { role, mutedUntil }: Standing): Member {
   return { ...user, role, ...(mutedUntil !== undefined && { mutedUntil }) };
+}
+
+function noMember(): ChatError {
+  return new ChatError("not_found", "There is no such member.");
 }
 
 /** A record of somebody ordinary is stored only where records say who is in the room. */

@@ -26,7 +26,7 @@ export function Quote({ roomId, seq, onJump, onThread }: Props) {
   const name = useChat((state) => nameIn(state.users, quoted?.from, "…"));
   return (
     <div className={css.line}>
-      <button type="button" className={css.quote} onClick={() => onJump(seq)}>
+      <button type="button" className={css.quote} title="Go to the message" onClick={() => onJump(seq)}>
         <Icon name="reply" />
         {quoted === undefined ? (
           <span>An earlier message</span>

@@ -1,7 +1,18 @@
 import type { Locator } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { both, person, unwrap } from "../../server/src/testing.ts";
-import { addressOf, eventually, messageTo, openPage, room, setStage, signUp, type Stage } from "./stage.ts";
+import {
+  addressOf,
+  eventually,
+  messageTo,
+  openPage,
+  promote,
+  room,
+  say,
+  setStage,
+  signUp,
+  type Stage,
+} from "./stage.ts";
 
 let stage: Stage;
 
@@ -107,4 +118,37 @@ test("whoever signs up with letters of another alphabet hears which letters a us
   await signUp(page, "\u05d3\u05d5\u05d9\u05d3");
   await page.getByRole("alert").getByText("letters from a to z").waitFor();
   await context.close();
+});
+
+test("a report has its time after the name of who made it, whichever way that is written", async () => {
+  const boss = await stage.enter("boss-names");
+  const { page } = boss;
+  await promote(stage.house, boss);
+  const miriam = await called("miriam-names", "מרים");
+  await say(page, "to be reported");
+  const { seq } = await miriam.hears("to be reported");
+  expect((await miriam.browser.post("/api/reports", { roomId: "0", seq, reason: "why" })).status).toBe(204);
+  await page.getByRole("button", { name: "Administration" }).click();
+  await page.getByRole("tab", { name: "Reports" }).click();
+  const about = page.getByRole("dialog").getByText(/Reported by/);
+  // The name may still be on its way.
+  await about.filter({ hasText: "מרים" }).waitFor();
+  const inOrder = await about.evaluate((line) => {
+    const boxOf = (what: RegExp) => {
+      const texts = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+      while (texts.nextNode()) {
+        const [found] = [...(texts.currentNode.textContent ?? "").matchAll(what)];
+        if (found === undefined) continue;
+        const range = new Range();
+        range.setStart(texts.currentNode, found.index);
+        range.setEnd(texts.currentNode, found.index + found[0].length);
+        return range.getBoundingClientRect();
+      }
+      throw new Error(`no ${what.source}`);
+    };
+    return boxOf(/\d\d:\d\d/g).left > boxOf(/מרים/g).left;
+  });
+  expect(inOrder).toBe(true);
+  miriam.close();
+  await boss.context.close();
 });

@@ -39,7 +39,11 @@ export function AuditLog({ roomId }: { roomId: RoomId | null }) {
             <span className={look.what}>
               {wordsOfEntry(entry, (id) => nameIn(users, id, `user ${id}`))}
               <small>
-                {roomId === null && entry.roomId !== undefined && `In ${titleIn(entry.roomId)} · `}
+                {roomId === null && entry.roomId !== undefined && (
+                  <>
+                    In <bdi>{titleIn(entry.roomId)}</bdi> ·{" "}
+                  </>
+                )}
                 <span title={showFull(entry.at)}>{showWhen(entry.at)}</span>
               </small>
             </span>

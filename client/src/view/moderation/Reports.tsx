@@ -65,9 +65,17 @@ export function Reports({ roomId }: { roomId: RoomId | null }) {
                   : <bdi>{message.deleted === undefined ? cut(toSaid(message), 200) : "Message deleted"}</bdi>
                 </span>
                 <small>
-                  {roomId === null && `In ${titleIn(report.roomId)}. `}
-                  Reported by {nameOf(report.by)}, {showWhen(report.at)}
-                  {report.reason !== undefined && report.reason !== "" && `: ${report.reason}`}
+                  {roomId === null && (
+                    <>
+                      In <bdi>{titleIn(report.roomId)}</bdi>.{" "}
+                    </>
+                  )}
+                  Reported by <bdi>{nameOf(report.by)}</bdi>, {showWhen(report.at)}
+                  {report.reason !== undefined && report.reason !== "" && (
+                    <>
+                      : <bdi>{report.reason}</bdi>
+                    </>
+                  )}
                 </small>
               </span>
               {(rooms?.has(report.roomId) === true || answer.names.has(report.roomId)) && (

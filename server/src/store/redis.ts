@@ -14,7 +14,7 @@ type Purpose = "commands" | "subscriptions";
 /** How long a new connection is kept if it is read-only. */
 const READONLY_MS = 1_000;
 /** When a connection that may not subscribe is renewed. */
-const RENEW_MS = 1_000;
+const RENEW_MS = 5_000;
 
 /**
  * A command answers soon or fails: nothing waits in a queue while Redis is away, and the library sends nothing twice.
@@ -62,8 +62,8 @@ export async function connectRedis(url: string, purpose: Purpose, log: Logger): 
     },
   });
   if (purpose === "subscriptions") {
-    excuseRefusals(client);
     if (client instanceof Redis) keepSubscribed(client);
+    excuseRefusals(client);
   } else if (client instanceof Cluster) client.on("+node", gatherWrites);
   else gatherWrites(client);
   let lastError: unknown;
@@ -125,25 +125,26 @@ function excuseRefusals(client: RedisClient): void {
  */
 function keepSubscribed(client: Redis): void {
   client.options.autoResubscribe = false;
-  const wanted = { subscribe: new Set<string>(), ssubscribe: new Set<string>() };
-  const note = (command: string, change: (channel: string) => void) => {
-    const run = Reflect.get(client, command) as (...args: unknown[]) => Promise<unknown>;
-    Reflect.set(client, command, (...channels: unknown[]) => {
-      for (const channel of channels.flat()) change(String(channel));
-      return run.apply(client, channels);
-    });
-  };
+  const renewals: (() => Promise<unknown>)[] = [];
   for (const kind of ["subscribe", "ssubscribe"] as const) {
-    note(kind, (channel) => wanted[kind].add(channel));
-    note(kind.replace("sub", "unsub"), (channel) => wanted[kind].delete(channel));
+    const end = kind === "subscribe" ? "unsubscribe" : "sunsubscribe";
+    const [subscribe, unsubscribe] = [client[kind].bind(client), client[end].bind(client)];
+    const kept = new Set<string>();
+    // Whoever is refused at first hears so, and wants it no more.
+    Reflect.set(client, kind, async (...channels: (string | string[])[]) => {
+      const answer = await subscribe(...channels.flat());
+      for (const channel of channels.flat()) kept.add(channel);
+      return answer;
+    });
+    Reflect.set(client, end, (...channels: (string | string[])[]) => {
+      for (const channel of channels.flat()) kept.delete(channel);
+      return unsubscribe(...channels.flat());
+    });
+    renewals.push(async () => kept.size > 0 && (await subscribe(...kept)));
   }
   let timer: NodeJS.Timeout | undefined;
   const renew = async (): Promise<void> => {
-    const { subscribe, ssubscribe } = wanted;
-    const answers = await Promise.allSettled([
-      ...(subscribe.size > 0 ? [client.subscribe(...subscribe)] : []),
-      ...[...ssubscribe].map((channel) => client.ssubscribe(channel)),
-    ]);
+    const answers = await Promise.allSettled(renewals.map((begin) => begin()));
     if (client.status === "ready" && answers.some(({ status }) => status === "rejected"))
       timer = setTimeout(() => client.disconnect(true), RENEW_MS).unref();
   };

@@ -308,20 +308,27 @@ it(
   "a session is prolonged by events too, once its connections are looked at",
   { timeout: 60_000 },
   async () => {
-    const replica = await house.addReplica({ SESSION_TTL: "60" });
-    const talker = await person(replica);
-    const idler = new Browser(replica);
-    await idler.post("/api/users", { username: "listener", password: "correct horse" });
-    const idle = idler.socket().connect();
-    await until(() => idle.connected);
-    const keyOf = ({ cookie }: Browser) =>
-      `${house.keys.sessionPrefix}${/^hubbub=s%3A([^.]+)\./.exec(cookie)?.[1]}`;
-    for (const who of [idler, talker.browser]) await house.redis.expire(keyOf(who), 50);
-    await talker.say("0", "still here");
-    await until(async () => (await house.redis.ttl(keyOf(talker.browser))) > 50, 40_000, "the next look");
-    expect(await house.redis.ttl(keyOf(idler))).toBeLessThanOrEqual(50);
-    expect(await house.redis.exists(keyOf(idler))).toBe(1);
-    idle.close();
+    const own = await replicas(1, { SESSION_TTL: "60" });
+    const { redis, keys } = own;
+    const [replica] = own.replicas as [Replica];
+    try {
+      const talker = await person(replica);
+      const idler = new Browser(replica);
+      await idler.post("/api/users", { username: "listener", password: "correct horse" });
+      const idle = idler.socket().connect();
+      await until(() => idle.connected);
+      const keyOf = ({ cookie }: Browser) =>
+        `${keys.sessionPrefix}${/^hubbub=s%3A([^.]+)\./.exec(cookie)?.[1]}`;
+      for (const who of [idler, talker.browser]) await redis.expire(keyOf(who), 50);
+      await talker.say("0", "still here");
+      await until(async () => (await redis.ttl(keyOf(talker.browser))) > 50, 40_000, "the next look");
+      expect(await redis.ttl(keyOf(idler))).toBeLessThanOrEqual(50);
+      expect(await redis.exists(keyOf(idler))).toBe(1);
+      idle.close();
+      talker.close();
+    } finally {
+      await own.close();
+    }
   },
 );
 

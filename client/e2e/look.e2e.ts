@@ -597,7 +597,7 @@ test("the first load is not larger than measured, before and after log-in", asyn
       return { kb: sizes.reduce((sum, size) => sum + size, 0) / 1_000, files: sizes.length };
     });
   const before = await loaded();
-  expect(before.kb).toBeLessThan(102);
+  expect(before.kb).toBeLessThan(103);
   expect(before.files).toBeLessThanOrEqual(8);
   await signUp(page, "hal");
   await messageTo(page, "General").waitFor();

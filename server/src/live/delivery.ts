@@ -30,6 +30,9 @@ type LocalRoom = Writing & {
   busy: boolean;
   /** Releases messages from this replica that wait to be stored. */
   held: (() => void)[];
+  /** Since when the last of them are being stored, and how many have not returned; for how long the ones before were. */
+  storing: { since: number; left: number };
+  storedMs: number;
   changed: Changed | undefined;
   /** When changes were last sent. */
   changedAt: number;
@@ -58,8 +61,12 @@ const FLUSH_SHARE = 1 / 2;
 const TURN_MS = 4;
 /** A batch of this many packets means that a room is busy. */
 const BUSY_PACKETS = 5;
-/** A busy room's messages are stored this long before its flush: enough for fifty of them to return from Redis. */
-const STORE_MS = 8;
+/**
+ * A busy room's messages are stored this long before its flush, or longer if the last ones took longer to return from
+ * Redis: those that come late wait for the next flush.
+ */
+const STORE_MS = { least: 8, most: 16 };
+const STORE_SAFETY = 1.25;
 /** A connection with more packets waiting inside Socket.IO is a slow consumer. */
 const SLOW_CONSUMER_PACKETS = 1_000;
 
@@ -155,6 +162,8 @@ export class Delivery {
         timer: undefined,
         busy: false,
         held: [],
+        storing: { since: 0, left: 0 },
+        storedMs: 0,
         changed: undefined,
         changedAt: 0,
         typing: [],
@@ -241,11 +250,16 @@ export class Delivery {
     const room = this.#rooms.get(roomId);
     if (!room) return undefined;
     const { held } = room;
-    const holdMs = room.flushedAt + this.#windowMs(room) - STORE_MS - performance.now();
+    const windowMs = this.#windowMs(room);
+    const storeMs = Math.min(STORE_MS.most, Math.max(STORE_MS.least, room.storedMs * STORE_SAFETY));
+    const holdMs = room.flushedAt + windowMs - storeMs - performance.now();
     if (held.length === 0 && !(room.busy && room.timer && holdMs >= 1)) return undefined;
     return new Promise((release) => {
       if (held.push(release) > 1) return;
-      setTimeout(() => held.splice(0).forEach((next) => next()), holdMs);
+      setTimeout(() => {
+        room.storing = { since: performance.now(), left: held.length };
+        for (const next of held.splice(0)) next();
+      }, holdMs);
     });
   }
 
@@ -254,6 +268,8 @@ export class Delivery {
     const room = this.#rooms.get(roomId);
     if (!room) return;
     room.packets.push(`2["message",${json}]`);
+    if (room.storing.left > 0 && (room.storing.left -= 1) === 0)
+      room.storedMs = performance.now() - room.storing.since;
     if (room.timer) return;
     const waitMs = room.flushedAt + this.#windowMs(room) - performance.now();
     // With setImmediate, messages of the same read from Redis join this flush.

@@ -48,6 +48,16 @@ function configOf(more: Record<string, string> = {}): Config {
   return readConfig({ REDIS_URL: testRedisUrl(), KEY_PREFIX: prefix, PORT: "0", CLIENT_DIR: "off", ...more });
 }
 
+/** Restores, under another prefix, what a backup read; answers where it is now. */
+async function restoreOf(from: Config, items: AsyncIterable<Item>): Promise<Config> {
+  const file = fileName();
+  const header = { schema: 2, date: new Date().toISOString(), prefix: from.keyPrefix, sessions: false };
+  await writeArchive(file, header, items);
+  const target = configOf();
+  await restore(target, file, { again: false });
+  return target;
+}
+
 async function house(count: number, env: Record<string, string> = {}): Promise<House> {
   const one = await replicas(count, env);
   houses.push(one);
@@ -369,12 +379,8 @@ describe("a backup", () => {
         await mary.say(made.id, "between us");
       }
     };
-    const file = fileName();
-    const header = { schema: 2, date: new Date().toISOString(), prefix: config.keyPrefix, sessions: false };
-    await writeArchive(file, header, meanwhile());
+    const target = await restoreOf(config, meanwhile());
     mary.close();
-    const target = configOf();
-    await restore(target, file, { again: false });
     const second = await house(1, { KEY_PREFIX: target.keyPrefix });
     const [replica] = second.replicas;
     if (!replica || !made) throw new Error("nothing was made");
@@ -415,12 +421,8 @@ describe("a backup", () => {
       for await (const item of readContents(redis, first.keys, whole))
         if (isOf(filesUsed)(item) || isOf(filesDue)(item)) yield item;
     };
-    const file = fileName();
-    const header = { schema: 2, date: new Date().toISOString(), prefix: config.keyPrefix, sessions: false };
-    await writeArchive(file, header, meanwhile());
+    const target = await restoreOf(config, meanwhile());
     mary.close();
-    const target = configOf();
-    await restore(target, file, { again: false });
     const keys = createKeys(target.keyPrefix);
     const client = await connectRedis(target.redisUrl, "commands", pino({ level: "silent" }));
     onTestFinished(() => client.disconnect());

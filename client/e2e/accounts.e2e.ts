@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { newServer } from "../../server/src/testing.ts";
 import {
   addressOf,
+  createRoom,
   eventually,
   faultsIn,
   message,
@@ -187,10 +188,7 @@ test("an admin filters a word, closes the sign-up, looks at a report, and manage
   const dan = await stage.enter("dan-server", { replica: 1 });
   await promote(stage.house, boss);
   const { page } = boss;
-  await dan.page.getByRole("button", { name: "New room" }).click();
-  await dan.page.getByLabel("Name").fill("Shed");
-  await dan.page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(dan.page, "Shed").waitFor();
+  await createRoom(dan.page, "Shed");
   await say(dan.page, "look at this");
   const said = dan.page.locator("[data-seq]").filter({ hasText: "look at this" });
   await said.waitFor();

@@ -2,6 +2,7 @@ import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import {
   addressOf,
+  createRoom,
   eventually,
   message,
   messageTo,
@@ -135,10 +136,7 @@ test("a private room appears for the other person at the first message, and a th
 test("a named room is created, found, joined and left", async () => {
   const fay = await stage.enter("fay");
   const gus = await stage.enter("gus", { replica: 1 });
-  await fay.page.getByRole("button", { name: "New room" }).click();
-  await fay.page.getByLabel("Name").fill("Garden");
-  await fay.page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(fay.page, "Garden").waitFor();
+  await createRoom(fay.page, "Garden");
   await say(fay.page, "First seeds");
 
   await fay.page.getByRole("button", { name: "New room" }).click();

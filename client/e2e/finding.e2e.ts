@@ -1,7 +1,7 @@
 import type { Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { House } from "../../server/src/testing.ts";
-import { eventually, messageTo, setStage, type Stage } from "./stage.ts";
+import { createRoom, eventually, messageTo, setStage, type Stage } from "./stage.ts";
 
 const PEOPLE = 10_000;
 const ROOMS = 1_000;
@@ -122,10 +122,7 @@ test("Enter opens what was typed before it, and answers to earlier input are nev
 
 test("Enter waits for the server's answer where nothing here has what was typed in its name", async () => {
   const { page, context } = await stage.enter("gil");
-  await page.getByRole("button", { name: "New room" }).click();
-  await page.getByLabel("Name").fill("Cats for fences greyer or ossified");
-  await page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(page, "Cats for fences greyer or ossified").waitFor();
+  await createRoom(page, "Cats for fences greyer or ossified");
   let release = () => {};
   const held = new Promise<void>((done) => (release = done));
   await page.route(/directory\?q=Caf/, async (route) => {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { both, person, unwrap } from "../../server/src/testing.ts";
 import {
   addressOf,
+  createRoom,
   eventually,
   faultsIn,
   faultsInBoth,
@@ -87,10 +88,7 @@ test("axe finds no fault in any state of the app, light and dark", async () => {
     .or(page.getByRole("link", { name: "Back to the rooms" }))
     .first()
     .click();
-  await page.getByRole("button", { name: "New room" }).click();
-  await page.getByLabel("Name").fill("Attic");
-  await page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(page, "Attic").waitFor();
+  await createRoom(page, "Attic");
   link.garble("left behind");
   await say(page, "left behind");
   await page.getByText("Not sent.").waitFor();

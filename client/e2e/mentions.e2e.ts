@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { both, person } from "../../server/src/testing.ts";
-import { eventually, message, messageTo, room, say, setStage, type Stage } from "./stage.ts";
+import { createRoom, eventually, message, messageTo, room, say, setStage, type Stage } from "./stage.ts";
 
 let stage: Stage;
 
@@ -14,10 +14,7 @@ test("a name is completed after an @, and the mentioned person sees a mention be
   const ann = await stage.enter("ann");
   const ben = await stage.enter("ben.b", { replica: 1 });
   await say(ben.page, "here I am");
-  await ben.page.getByRole("button", { name: "New room" }).click();
-  await ben.page.getByLabel("Name").fill("elsewhere");
-  await ben.page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(ben.page, "elsewhere").waitFor();
+  await createRoom(ben.page, "elsewhere");
   const composer = messageTo(ann.page, "General");
   await composer.pressSequentially("Hi @be");
   const list = ann.page.getByRole("listbox", { name: "Suggestions" });
@@ -103,10 +100,7 @@ test("on a page of little height the chosen completion stays in sight", async ()
 test("a person's mentions are listed over all their rooms, newest first, with a link to each", async () => {
   const dan = await stage.enter("dan-named");
   const eve = await stage.enter("eve-names", { replica: 1 });
-  await dan.page.getByRole("button", { name: "New room" }).click();
-  await dan.page.getByLabel("Name").fill("named there");
-  await dan.page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(dan.page, "named there").waitFor();
+  await createRoom(dan.page, "named there");
   await dan.page.keyboard.press("Control+Shift+M");
   const list = dan.page.getByRole("dialog", { name: "Mentions" });
   await list.getByText("Nobody has named you yet.").waitFor();
@@ -212,10 +206,7 @@ test("an emoji is found by its name in the composer and in the picker, and comes
 test("@room calls everybody in a room, in a large room only after a confirmation", async () => {
   const ann = await stage.enter("ann-calls");
   const ben = await stage.enter("ben-called", { replica: 1 });
-  await ben.page.getByRole("button", { name: "New room" }).click();
-  await ben.page.getByLabel("Name").fill("far away");
-  await ben.page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(ben.page, "far away").waitFor();
+  await createRoom(ben.page, "far away");
   const composer = messageTo(ann.page, "General");
   await composer.pressSequentially("@ro");
   await ann.page.getByRole("option", { name: "room: everybody here" }).waitFor();

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { both, person, unwrap } from "../../server/src/testing.ts";
 import {
   addressOf,
+  createRoom,
   eventually,
   faultsIn,
   messageTo,
@@ -109,10 +110,7 @@ test("an owner adds, mutes and bans people, sets the room up, and everybody sees
 test("a choice about a member keeps the focus while it waits, and is made once however often it is pressed", async () => {
   const { page, context } = await stage.enter("ann-waits");
   const ben = await person(both(stage.house)[1], "ben-waits");
-  await page.getByRole("button", { name: "New room" }).click();
-  await page.getByLabel("Name").fill("Hall");
-  await page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(page, "Hall").waitFor();
+  await createRoom(page, "Hall");
   unwrap(await ben.socket.emitWithAck("room.join", { roomId: /room\/(\d+)/.exec(page.url())?.[1] ?? "" }));
   let asked = 0;
   let answer = () => {};
@@ -144,10 +142,7 @@ test("a choice about a member keeps the focus while it waits, and is made once h
 test("what a moderator has done is said, and a second Enter answers no question before it", async () => {
   const { page, context } = await stage.enter("ann-hears");
   const ben = await person(both(stage.house)[1], "ben-hears");
-  await page.getByRole("button", { name: "New room" }).click();
-  await page.getByLabel("Name").fill("Cave");
-  await page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(page, "Cave").waitFor();
+  await createRoom(page, "Cave");
   const roomId = /room\/(\d+)/.exec(page.url())?.[1] ?? "";
   unwrap(await ben.socket.emitWithAck("room.join", { roomId }));
   const { seq } = await ben.say(roomId, "something rude");
@@ -206,10 +201,7 @@ test("what a moderator has done is said, and a second Enter answers no question 
 test("a message is reported, and a moderator goes to it, deletes it and closes the report", async () => {
   const owner = await stage.enter("owner-reports", { bypassCSP: true, reducedMotion: "reduce" });
   const ben = await stage.enter("ben-reports", { replica: 1 });
-  await owner.page.getByRole("button", { name: "New room" }).click();
-  await owner.page.getByLabel("Name").fill("Yard");
-  await owner.page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(owner.page, "Yard").waitFor();
+  await createRoom(owner.page, "Yard");
   const address = new URL(owner.page.url()).hash;
   await ben.page.evaluate((hash) => (location.hash = hash), address);
   await ben.page.getByRole("button", { name: "Join this room" }).click();
@@ -372,10 +364,7 @@ test("whoever adds people to a room finds those who come after a page of its mem
   const hal = await stage.enter("hal-adds");
   await (await stage.enter("hal-other")).context.close();
   const { page } = hal;
-  await page.getByRole("button", { name: "New room" }).click();
-  await page.getByLabel("Name").fill("Pages");
-  await page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(page, "Pages").waitFor();
+  await createRoom(page, "Pages");
   const me = await page.request.get(new URL("/api/me", page.url()).href);
   const found = [{ ...((await me.json()) as object), online: true }];
   // The first page of a great many people.

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { User } from "../../server/src/protocol.ts";
 import { both, Browser, connect, person, unwrap } from "../../server/src/testing.ts";
 import {
+  createRoom,
   eventually,
   message,
   messageTo,
@@ -397,10 +398,7 @@ test("what one writes offline is kept if the page's process is killed right afte
 
 test("a message that is refused because its room is gone is listed beside the rooms, and can be deleted", async () => {
   const { page, context, link } = await stage.enter("uma", { link: true });
-  await page.getByRole("button", { name: "New room" }).click();
-  await page.getByLabel("Name").fill("Attic");
-  await page.getByRole("button", { name: "Create room" }).click();
-  await messageTo(page, "Attic").waitFor();
+  await createRoom(page, "Attic");
   const roomId = page.url().split("/").at(-1) ?? "";
   link.cut();
   await page.getByText("You are offline.").waitFor();

@@ -199,6 +199,14 @@ export async function signUp(page: Page, name: string): Promise<void> {
   await page.getByRole("button", { name: "Create account" }).click();
 }
 
+/** Makes an open room by its form, and opens it. */
+export async function createRoom(page: Page, name: string): Promise<void> {
+  await page.getByRole("button", { name: "New room" }).click();
+  await page.getByLabel("Name").fill(name);
+  await page.getByRole("button", { name: "Create room" }).click();
+  await messageTo(page, name).waitFor();
+}
+
 async function createLink(context: BrowserContext): Promise<Link> {
   let state: "whole" | "mute" | "hang" | "cut" = "whole";
   let hung = () => {};

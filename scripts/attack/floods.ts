@@ -14,6 +14,8 @@ export type Order = {
   port: number;
   ms: number;
   people: Person[];
+  /** Somebody whose password's hash has the usual cost. */
+  owner: { username: string; password: string };
   /** The addresses of callers without a session. */
   addresses: string[];
   /**
@@ -22,9 +24,6 @@ export type Order = {
    */
   rooms: { heavy: string; long: string; many: string[] };
 };
-
-/** The password of the last person, whose hash has the usual cost. */
-export const OWNERS_PASSWORD = "a password of its own";
 
 /** Counts, by what was sent or by the code of the answer. */
 export type Tally = Record<string, number>;
@@ -332,13 +331,11 @@ export const FLOODS = {
   },
   logins: {
     title: "log-ins with one account's right password, 210 at a time, from 4 addresses",
-    async run({ port, ms, people, addresses }, tally) {
+    async run({ port, ms, owner, addresses }, tally) {
       const agent = new Agent({ keepAlive: true });
-      const owner = people.at(-1);
-      const body = { username: owner?.username, password: OWNERS_PASSWORD };
       await lanes(ms, 210, async (lane) => {
         const caller = { from: at(addresses, lane % 4) };
-        tally(codeOf(await ask(port, "/api/login", caller, { method: "POST", body, agent })));
+        tally(codeOf(await ask(port, "/api/login", caller, { method: "POST", body: owner, agent })));
       });
       agent.destroy();
     },

@@ -9,7 +9,7 @@ import { Rooms } from "../../server/src/store/rooms.ts";
 import { CORE, confine, cpuNs, giveWay, pin } from "../machine.ts";
 import { orHelp, root } from "../prepare.mjs";
 import { gatherBystanders, type Bystanders, type Delays, type Figures } from "./bystanders.ts";
-import { FLOODS, OWNERS_PASSWORD, type FloodName, type Order, type Tally } from "./floods.ts";
+import { FLOODS, type FloodName, type Order, type Tally } from "./floods.ts";
 import { becomes, openStage, PASSWORD, type Person, type Stage } from "./stage.ts";
 import { ask } from "./wire.ts";
 
@@ -44,7 +44,14 @@ type Processes = { left: number; right: number; redis: number; generator: number
 
 type Played = { flood: FloodName; title: string; rounds: Round[] };
 
-type Run = { label: string; date: string; played: Played[]; missing: number; faults: string[] };
+type Run = {
+  label: string;
+  date: string;
+  people: number;
+  played: Played[];
+  missing: number;
+  faults: string[];
+};
 
 const folder = join(root, ".cache/attack");
 const QUIET_MS = 3_000;
@@ -58,9 +65,10 @@ const PEOPLE = 60;
 const ADDRESSES = 8;
 const MANY_ROOMS = 60;
 
-const HELP = `npm run attack -- overload [--only NAME,NAME] [--rounds NUMBER] [--label NAME] [--beside LABEL]
+const HELP = `npm run attack -- overload [--only NAME,NAME] [--people NUMBER] [--rounds NUMBER] [--label NAME] [--beside LABEL]
 
   --only    these floods: ${Object.keys(FLOODS).join(" ")}
+  --people  so many accounts and addresses at most flood (${PEOPLE}, and ${ADDRESSES} addresses)
   --rounds  quiet and attacked so often, in turns (${ROUNDS})
   --label   keeps the figures as .cache/attack/overload-NAME.json
   --beside  prints the figures of an earlier label beside these
@@ -68,7 +76,7 @@ const HELP = `npm run attack -- overload [--only NAME,NAME] [--rounds NUMBER] [-
 Exit code 1 where others' p50 or p99 is above ${MOST} times its quiet value, or that beside a flood to nobody.`;
 
 export async function overload(args: string[]): Promise<number> {
-  const { names, rounds, label, beside } = readArguments(args);
+  const { names, people, rounds, label, beside } = readArguments(args);
   const stage = await openStage();
   const fork = (program: string) =>
     forkProcess(new URL(program, import.meta.url), {
@@ -78,7 +86,7 @@ export async function overload(args: string[]): Promise<number> {
   const generator = fork("floods.ts");
   const sink = fork("sink.ts");
   const sinkPort = await new Promise<number>((resolve) => sink.once("message", resolve));
-  const run: Run = { label, date: new Date().toISOString(), played: [], missing: 0, faults: [] };
+  const run: Run = { label, date: new Date().toISOString(), people, played: [], missing: 0, faults: [] };
   try {
     const rooms = await prepare(stage);
     const bystanders = await gatherBystanders(stage);
@@ -93,7 +101,7 @@ export async function overload(args: string[]): Promise<number> {
       const played: Played = { flood, title: FLOODS[flood].title, rounds: [] };
       run.played.push(played);
       while (played.rounds.length < rounds) {
-        const crowd = await gatherFlooders(stage, rooms);
+        const crowd = await gatherFlooders(stage, rooms, people);
         const order: Order = { ...crowd, rooms, flood, port: stage.left.port, ms: ATTACK_MS };
         played.rounds.push(await play(stage, generator, bystanders, order, sinkPort));
       }
@@ -128,6 +136,7 @@ function place({ left, right, redis }: Stage): void {
 function readArguments(args: string[]) {
   const options = {
     only: { type: "string" },
+    people: { type: "string" },
     rounds: { type: "string" },
     label: { type: "string" },
     beside: { type: "string" },
@@ -137,9 +146,18 @@ function readArguments(args: string[]) {
     const names = values.only?.split(",") ?? Object.keys(FLOODS);
     const unknown = names.find((name) => !(name in FLOODS));
     if (unknown) throw new Error(`There is no flood "${unknown}".`);
-    const rounds = Number(values.rounds ?? ROUNDS);
-    if (!(Number.isInteger(rounds) && rounds > 0)) throw new Error("--rounds takes a whole number.");
-    return { names: names as FloodName[], rounds, label: values.label ?? "latest", beside: values.beside };
+    const count = (name: "people" | "rounds", usual: number) => {
+      const value = Number(values[name] ?? usual);
+      if (!(Number.isInteger(value) && value > 0)) throw new Error(`--${name} takes a whole number.`);
+      return value;
+    };
+    return {
+      names: names as FloodName[],
+      people: count("people", PEOPLE),
+      rounds: count("rounds", ROUNDS),
+      label: values.label ?? "latest",
+      beside: values.beside,
+    };
   });
 }
 
@@ -190,22 +208,23 @@ async function prepare({ admin, keys, person }: Stage): Promise<Order["rooms"]> 
 
 let owners = 0;
 
-/** Makes new people for each flood, so that no limit remains from an earlier one. The last one's hash has production's cost. */
+/** Makes new people for each flood, so that no limit remains from an earlier one. The owner's hash has production's cost. */
 async function gatherFlooders(
   { admin, keys, person, address, left }: Stage,
   rooms: Order["rooms"],
-): Promise<Pick<Order, "people" | "addresses">> {
-  const people: Person[] = await Promise.all(Array.from({ length: PEOPLE }, () => person()));
+  count: number,
+): Promise<Pick<Order, "people" | "owner" | "addresses">> {
+  const people: Person[] = await Promise.all(Array.from({ length: count }, () => person()));
   for (const [index, { id }] of people.entries()) {
     const theirs = [rooms.heavy, rooms.long, ...(index < 5 ? rooms.many : [])];
     await admin.sadd(keys.userRooms(id), ...theirs);
     for (const room of theirs)
       await new Members(admin, keys, { serverId: "attack", relayChannel: "rooms" }).join(room, id);
   }
-  const owner = { username: `owner${(owners += 1)}`, password: OWNERS_PASSWORD };
+  const owner = { username: `owner${(owners += 1)}`, password: "a password of its own" };
   await ask(left.port, "/api/users", { from: address() }, { method: "POST", body: owner });
-  people.push({ username: owner.username, id: "", from: address(), cookie: "" });
-  return { people, addresses: Array.from({ length: ADDRESSES }, address) };
+  const addresses = Array.from({ length: Math.min(count, ADDRESSES) }, address);
+  return { people, owner, addresses };
 }
 
 async function play(
@@ -431,7 +450,7 @@ function tableOf(run: Run, earlier: Run | undefined): string {
   });
   const line = (cells: string[]) => `| ${cells.join(" | ")} |`;
   return [
-    `${run.date.slice(0, 16).replace("T", " ")} UTC, ${run.label}: ms from saying to hearing, the middle one of the rounds. Acknowledged but not stored: ${run.missing}. Heard out of order: ${run.faults.length}${run.faults.length > 0 ? ` (${run.faults.slice(0, 3).join("; ")})` : ""}.`,
+    `${run.date.slice(0, 16).replace("T", " ")} UTC, ${run.label}, by ${run.people} people at most: ms from saying to hearing, the middle one of the rounds. Acknowledged but not stored: ${run.missing}. Heard out of order: ${run.faults.length}${run.faults.length > 0 ? ` (${run.faults.slice(0, 3).join("; ")})` : ""}.`,
     "",
     line(head),
     line(head.map(() => "---")),

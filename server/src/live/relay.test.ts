@@ -235,6 +235,53 @@ describe("a replica", () => {
     }
   });
 
+  it("does not stay subscribed to a room that it could not open", async () => {
+    const house = await replicas(2);
+    try {
+      const { redis, keys } = house;
+      const [left, right] = both(house);
+      const mary = await person(left);
+      const roomId = await namedRoom(mary, "damaged");
+      await redis.del(keys.meta(roomId));
+      await redis.set(keys.meta(roomId), "no hash");
+      const again = await windowOf(mary, right);
+      await until(async () => (await redis.pubsub("NUMSUB", keys.roomChannel(roomId)))[1] === 1);
+      again.close();
+      mary.close();
+    } finally {
+      await house.close();
+    }
+  });
+
+  it("whose look at one room fails looks at that one again soon, and not at all of them", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    const house = await replicas(1);
+    try {
+      const { redis, keys } = house;
+      const mary = await person(house.replicas[0]!);
+      const damaged = await namedRoom(mary, "damaged");
+      await redis.del(keys.meta(damaged));
+      await redis.set(keys.meta(damaged), "no hash");
+      /** Which of the two rooms are looked at. */
+      const lookedAt = async (ms: number): Promise<string[]> => {
+        const commands = await commandsDuring(async () => {
+          vi.advanceTimersByTime(ms);
+          // Over the same connection: a look takes two round trips.
+          for (const text of ["1", "2", "3", "4"]) await mary.say("0", `${ms} ${text}`);
+        });
+        const looks = commands.filter((words) => words.at(-1) === "facts").map(([, key]) => key);
+        return ["0", damaged].filter((roomId) => looks.includes(keys.meta(roomId)));
+      };
+      expect(await lookedAt(30_000)).toEqual(["0", damaged]);
+      expect(await lookedAt(2_000)).toEqual([damaged]);
+      expect(await lookedAt(2_000)).toEqual([damaged]);
+      mary.close();
+    } finally {
+      vi.useRealTimers();
+      await house.close();
+    }
+  });
+
   it(
     "keeps hearing a room whose last member leaves while another one enters, and no room of a connection that was not let in",
     { timeout: 120_000 },

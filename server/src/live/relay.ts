@@ -109,8 +109,8 @@ export class Relay {
   #heartbeat = 0;
   #droppedAt = -LOG_MS;
   #heartbeatHeard = { number: 0, at: performance.now() };
-  /** Whether the check of some room failed. */
-  #unchecked = false;
+  /** Rooms whose check failed. */
+  readonly #unchecked = new Set<RoomId>();
   #closed = false;
   #epoch = 0;
   #olderHeardAt = performance.now();
@@ -123,13 +123,13 @@ export class Relay {
     const { subscriber, keys } = this.#parts;
     subscriber.on("message", (_channel: string, text: string) => this.#receive(text));
     // Everything published while the connection was away is lost: check every room.
-    subscriber.on("ready", () => this.#checkAll());
+    subscriber.on("ready", () => this.#checkRooms());
     await subscriber.subscribe(keys.channel);
     this.#heartbeatHeard.at = performance.now();
     this.#timers = [
       setInterval(() => this.#beat(), HEARTBEAT_MS),
       // The last message before a silence leaves no gap to notice.
-      setInterval(() => this.#checkAll(), CHECK_MS * (0.8 + Math.random() * 0.4)),
+      setInterval(() => this.#checkRooms(), CHECK_MS * (0.8 + Math.random() * 0.4)),
     ];
   }
 
@@ -163,7 +163,7 @@ export class Relay {
     };
     this.#rooms.set(roomId, room);
     room.opened = this.#follow(roomId, room).catch((error: unknown) => {
-      if (this.#rooms.get(roomId) === room) this.#rooms.delete(roomId);
+      if (this.#rooms.get(roomId) === room) this.#letGo(roomId, room);
       throw error;
     });
     return room.opened;
@@ -234,13 +234,17 @@ export class Relay {
     room.leave = setTimeout(() => {
       room.leave = undefined;
       // Somebody may have been entering when the last one left.
-      if (this.#parts.delivery.members(roomId) > 0) return;
-      this.#rooms.delete(roomId);
-      if (this.#parts.config.relayChannel === "rooms") {
-        this.#parts.subscriber.unsubscribe(this.#parts.keys.roomChannel(roomId)).catch(() => undefined);
-      }
+      if (this.#parts.delivery.members(roomId) === 0) this.#letGo(roomId, room);
     }, LINGER_MS);
     room.leave.unref();
+  }
+
+  #letGo(roomId: RoomId, room: LiveRoom): void {
+    const { config, keys, subscriber } = this.#parts;
+    clearTimeout(room.leave);
+    this.#rooms.delete(roomId);
+    if (config.relayChannel === "rooms")
+      subscriber.unsubscribe(keys.roomChannel(roomId)).catch(() => undefined);
   }
 
   /** Tells a room's listeners on every replica that somebody is writing there. */
@@ -453,7 +457,7 @@ export class Relay {
       if ((await this.#parts.messages.adopt(roomId, true)) === 0) this.#drop(text);
     } catch {
       // Redis is away; the next check finds it.
-      this.#unchecked = true;
+      this.#unchecked.add(roomId);
     }
   }
 
@@ -465,9 +469,10 @@ export class Relay {
     this.#parts.log.warn({ bytes: Buffer.byteLength(text) }, "dropped a malformed announcement");
   }
 
-  #checkAll(): void {
-    for (const [roomId, room] of this.#rooms) {
-      if (room.position && !room.healing) void this.#checkStored(roomId, room);
+  #checkRooms(roomIds: Iterable<RoomId> = this.#rooms.keys()): void {
+    for (const roomId of roomIds) {
+      const room = this.#rooms.get(roomId);
+      if (room?.position && !room.healing) void this.#checkStored(roomId, room);
     }
   }
 
@@ -499,8 +504,8 @@ export class Relay {
       if (isSame) room.sureAt = askedAt;
       else await this.#heal(roomId, room);
     } catch {
-      // Redis is away.
-      this.#unchecked = true;
+      // Redis is away, or the room is damaged.
+      this.#unchecked.add(roomId);
     }
   }
 
@@ -513,10 +518,9 @@ export class Relay {
       this.#heartbeatHeard.at = performance.now();
       subscriber.disconnect(true);
     }
-    if (this.#unchecked) {
-      this.#unchecked = false;
-      this.#checkAll();
-    }
+    const unchecked = [...this.#unchecked];
+    this.#unchecked.clear();
+    this.#checkRooms(unchecked);
     if (!this.#closed)
       this.publish("heartbeat", { beat: (this.#heartbeat += 1), schema: SCHEMA }).catch(() => undefined);
   }
@@ -525,7 +529,7 @@ export class Relay {
   #hearHeartbeat(number: number): void {
     const missed = number !== this.#heartbeatHeard.number + 1;
     this.#heartbeatHeard = { number, at: performance.now() };
-    if (missed) this.#checkAll();
+    if (missed) this.#checkRooms();
   }
 }
 

@@ -311,15 +311,21 @@ export class ChatMessages {
     return isWhole ? { messages, more, looked } : this.listMentions(user, { before, size }, turn);
   }
 
-  /** What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's. */
+  /**
+   * What follows a cursor, a SyncedRoom as JSON; `notFound` for a room that is not the user's, and for one that somebody
+   * has damaged, as the list of rooms leaves it out: it keeps nobody from all others.
+   */
   async sync(user: User, cursor: Cursor): Promise<Json> {
-    if (await this.#members.has(cursor.roomId, user.id)) {
-      const synced = await this.#log.syncJson(cursor);
-      // Asked again, for who was removed meanwhile.
-      if (await this.#members.has(cursor.roomId, user.id)) return synced;
-    }
     const unknown: SyncedRoom = { roomId: cursor.roomId, messages: [], more: false, notFound: true };
-    return JSON.stringify(unknown);
+    return (await unlessWrongType(this.#synced(user, cursor), null)) ?? JSON.stringify(unknown);
+  }
+
+  /** The same; null if the room is not the user's. */
+  async #synced(user: User, cursor: Cursor): Promise<Json | null> {
+    if (!(await this.#members.has(cursor.roomId, user.id))) return null;
+    const synced = await this.#log.syncJson(cursor);
+    // Asked again, for who was removed meanwhile.
+    return (await this.#members.has(cursor.roomId, user.id)) ? synced : null;
   }
 
   /** A room's history as an HTML page, in chunks. Throws `not_found` before the first of them. */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Chat } from "../chat/chat.ts";
-import { ChatError } from "../errors.ts";
+import { ChatError, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
 import type { Delivery } from "../live/delivery.ts";
@@ -51,15 +51,13 @@ export class Attendance {
    * Follows those of these rooms that a user is in, and resolves in a turn of the event loop in which they surely are:
    * the user may be removed during the check, and the relay, which tells the rooms' connections, does not know this
    * connection yet. `before`: the relay's epoch before the ids were read from the user's list; they need no second
-   * check if nothing has changed since.
+   * check if nothing has changed since. Leaves out what cannot be read.
    */
   async open(userId: UserId, ids: RoomId[], before?: number): Promise<RoomId[]> {
     const { relay } = this.#parts;
     try {
       for (let known = before; ;) {
-        // Once one has failed, no more may be opened: they would come after their release.
-        for (let at = 0; at < ids.length; at += BOUNDS.lookupsAtOnce.value)
-          await Promise.all(ids.slice(at, at + BOUNDS.lookupsAtOnce.value).map((id) => relay.open(id)));
+        ids = await this.#readable(ids);
         const isSure = (id: RoomId) => known !== undefined && !relay.hasChangedSince(id, known);
         const doubtful = ids.filter((id) => !isSure(id));
         if (doubtful.length === 0) return ids;
@@ -73,6 +71,18 @@ export class Attendance {
       this.release(ids);
       throw error;
     }
+  }
+
+  /** Opens these rooms; answers those that can be read. A room that somebody has damaged keeps nobody from all others. */
+  async #readable(ids: RoomId[]): Promise<RoomId[]> {
+    const found: RoomId[] = [];
+    const open = (id: RoomId) => this.#parts.relay.open(id).then(() => [id]);
+    // Once one has failed, no more may be opened: they would come after their release.
+    for (let at = 0; at < ids.length; at += BOUNDS.lookupsAtOnce.value) {
+      const some = ids.slice(at, at + BOUNDS.lookupsAtOnce.value).map((id) => unlessWrongType(open(id), []));
+      found.push(...(await Promise.all(some)).flat());
+    }
+    return found;
   }
 
   /** Releases rooms that were opened for nobody. */
@@ -212,14 +222,17 @@ export class Attendance {
     if (role !== undefined) delivery.toUser(userId, "me", await this.#chat.accounts.me(user, role));
   }
 
-  /** Makes up for lost orders: closes connections whose session or account is gone, and shows or hides rooms. */
+  /**
+   * Makes up for lost orders: closes connections whose session or account is gone, and shows or hides rooms. An account,
+   * or a room, that somebody has damaged is passed over.
+   */
   async revalidate(): Promise<void> {
     await this.#revalidating.run("everybody", async () => {
       const users = this.#parts.delivery.users();
       for (let start = 0; start < users.length; start += REVALIDATE_AT_ONCE) {
         if (start > 0) await sleep(REVALIDATE_PAUSE_MS, undefined, { ref: false });
         const some = users.slice(start, start + REVALIDATE_AT_ONCE);
-        await Promise.all(some.map((id) => this.revalidateUser(id)));
+        await Promise.all(some.map((id) => unlessWrongType(this.revalidateUser(id), undefined)));
       }
     });
   }
@@ -248,11 +261,12 @@ export class Attendance {
     // One that has left hears nothing, which is no reason to show the others anything.
     const isOpen = ({ connected }: Connection) => connected;
     const heard = new Set(here.filter(isOpen).flatMap((connection) => [...connection.data.rooms]));
-    for (const id of heard)
-      if (!rooms.has(id) && !(await this.#chat.rooms.mendList(userId, id))) delivery.expel(id, userId);
+    // Null: its records are damaged, and say nothing.
+    const isTheirs = (id: RoomId) => unlessWrongType(this.#chat.rooms.mendList(userId, id), null);
+    for (const id of heard) if (!rooms.has(id) && (await isTheirs(id)) === false) delivery.expel(id, userId);
     for (const id of rooms) {
       if (here.filter(isOpen).every((connection) => connection.data.rooms.has(id))) continue;
-      if (await this.#chat.rooms.mendList(userId, id)) await this.showRoom([userId], id);
+      if (await isTheirs(id)) await unlessWrongType(this.showRoom([userId], id), undefined);
     }
   }
 }

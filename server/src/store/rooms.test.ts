@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { Redis } from "ioredis";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { readConfig } from "../config.ts";
 import { createKeys, type Keys } from "../keys.ts";
 import { BOUNDS } from "../limits.ts";
@@ -17,6 +17,7 @@ import {
   testRedisUrl,
   until,
   unwrap,
+  windowOf,
   type House,
   type Person,
 } from "../testing.ts";
@@ -993,6 +994,61 @@ describe("a key that somebody has damaged", () => {
       owner.close();
       guest.close();
     } finally {
+      await apart.close();
+    }
+  });
+
+  it("of a room or an account keeps nobody from connecting, from a sync, and from what is done for all in turn", async () => {
+    // Twenty people are looked at together: these are more.
+    const crowd = 25;
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    const apart = await replicas(1);
+    try {
+      const { redis, keys } = apart;
+      const replica = apart.replicas[0]!;
+      const damage = async (key: string) => {
+        await redis.del(key);
+        await redis.rpush(key, "of a wrong type");
+      };
+      const people = [];
+      for (let count = 0; count < crowd; count += 1) people.push(await person(replica));
+      const [unlucky, owner, guest] = people as [Person, Person, Person];
+      const last = people.at(-1)!;
+      const kept = await owner.makes({ name: "Kept" });
+      unwrap(await guest.socket.emitWithAck("room.join", { roomId: kept.id }));
+      const rooms: RoomId[] = [];
+      for (const key of [keys.meta, keys.records, keys.room]) {
+        const { id } = await guest.makes({ name: `Damaged ${rooms.length}` });
+        await guest.say(id, "lost");
+        await damage(key(id));
+        rooms.push(id);
+      }
+
+      const again = await windowOf(guest, replica);
+      await owner.say(kept.id, "heard");
+      await again.hears("heard");
+      const cursors = [...rooms, kept.id].map((roomId) => ({ roomId, seq: 0, date: 0 }));
+      const synced = unwrap(await again.socket.emitWithAck("sync", { rooms: cursors }));
+      expect(synced.rooms.map(({ notFound }) => notFound === true)).toEqual([true, true, true, false]);
+      expect(synced.rooms.at(-1)?.messages.map(({ message }) => message)).toEqual(["heard"]);
+
+      // Nobody is told of these ends: the next look finds them.
+      await damage(keys.user(unlucky.user.id));
+      const [sid] = await redis.zrange(keys.userSessions(last.user.id), "0", "-1");
+      await redis.del(keys.session(String(sid)));
+      await redis.srem(keys.userRooms(guest.user.id), kept.id);
+      await redis.hdel(keys.records(kept.id), guest.user.id);
+      const hidden: RoomId[] = [];
+      guest.socket.on("hide.room", ({ roomId }) => hidden.push(roomId));
+      await until(async () => {
+        vi.advanceTimersByTime(5_000);
+        return !last.socket.connected && hidden.length > 0;
+      });
+      expect(hidden).toEqual([kept.id]);
+      expect(unlucky.socket.connected).toBe(true);
+      for (const one of [...people, again]) one.close();
+    } finally {
+      vi.useRealTimers();
       await apart.close();
     }
   });

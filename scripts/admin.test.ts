@@ -258,6 +258,26 @@ describe("npm run admin, beside replicas", () => {
     expect(await json("user", "olga")).toMatchObject({ role: "owner", sessions: 1 });
   });
 
+  it("finds a room by its id, whatever others are called, and lists the rooms beside a damaged one", async () => {
+    const ben = await populate();
+    const real = await owner.makes({ name: "Real" });
+    const decoy = await ben.makes({ name: real.id });
+    const general = await ben.makes({ name: "0" });
+    const names = async () =>
+      (await json<{ id: string; name: string }[]>("room", "list")).map(({ id, name }) => `${id} ${name}`);
+    const rest = [`${decoy.id} ${real.id}`, `${general.id} 0`];
+    expect(await names()).toEqual(["0 General", `${real.id} Real`, ...rest]);
+    expect(await json("room", "show", real.id)).toMatchObject({ id: real.id, name: "Real" });
+    expect(await json("room", "archive", real.id)).toHaveProperty("archived");
+    expect(await json("room", "show", decoy.id)).not.toHaveProperty("archived");
+    expect(await json("room", "rename", decoy.id, "Decoy")).toMatchObject({ id: decoy.id, name: "Decoy" });
+    await house.redis.del(house.keys.records(real.id));
+    await house.redis.set(house.keys.records(real.id), "no hash");
+    expect(await names()).toEqual(["0 General", `${decoy.id} Decoy`, `${general.id} 0`]);
+    owner.close();
+    ben.close();
+  });
+
   it("ends with 69 without a Redis, and with 0 after its help", async () => {
     await expect(main(["users"], { REDIS_URL: "redis://127.0.0.1:1" })).rejects.toMatchObject({
       exitCode: 69,

@@ -52,7 +52,7 @@ that \`npm start\` runs on DATA_DIR (./data).
   end-sessions NAME         logs it out everywhere
   make-owner NAME           makes it an owner of the server
   room list                 lists all rooms but direct ones
-  room show ROOM            shows one, by its name or id
+  room show ROOM            shows one, by its id or else its name
   room archive ROOM         closes it for writing; unarchive opens it again
   room rename ROOM NAME     gives it another name
   room owner ROOM NAME      makes somebody an owner of it, and a member

@@ -229,21 +229,30 @@ export class Admin {
 
   /** Every room that is not direct, also those by invitation: for the operator, who can read all of Redis anyway. */
   async *allRooms(): AsyncGenerator<RoomFacts> {
-    for await (const id of this.#parts.members.shared())
-      if ((await this.#parts.rooms.facts(id)) !== null) yield await this.showRoom(id);
+    for await (const id of this.#parts.members.shared()) {
+      // A room that somebody has damaged hides no other.
+      const room = await unlessWrongType(this.#factsOf(id), null);
+      if (room !== null) yield room;
+    }
   }
 
-  /** The room of this name, or with this id. Throws `not_found`. */
-  async showRoom(nameOrId: string): Promise<RoomFacts> {
+  /** The room with this id, or else of this name. Throws `not_found`. */
+  async showRoom(idOrName: string): Promise<RoomFacts> {
+    const room = await this.#factsOf(await this.#demandRoom(idOrName));
+    if (room === null) throw unknownRoom();
+    return room;
+  }
+
+  /** Null if there is no such room. */
+  async #factsOf(id: RoomId): Promise<RoomFacts | null> {
     const { rooms, members, messages, users } = this.#parts;
-    const id = await this.#demandRoom(nameOrId);
     const [facts, position, size, owners] = await Promise.all([
       rooms.facts(id),
       messages.position(id),
       members.size(id),
       members.owners(id),
     ]);
-    if (facts === null) throw unknownRoom();
+    if (facts === null) return null;
     const { kind, name, settings } = facts;
     const people = kind === "everyone" ? await users.present() : size;
     return {
@@ -258,17 +267,17 @@ export class Admin {
   }
 
   /** Changes a room, as its owner could. Throws `not_found`, `taken`, and `forbidden` for what no room of its kind allows. */
-  changeRoom(by: Administrator, nameOrId: string, patch: RoomPatch): Promise<RoomFacts> {
-    return this.#inRoom(by, nameOrId, "settings", patch.name === undefined ? "archive" : "name", {
+  changeRoom(by: Administrator, idOrName: string, patch: RoomPatch): Promise<RoomFacts> {
+    return this.#inRoom(by, idOrName, "settings", patch.name === undefined ? "archive" : "name", {
       detail: JSON.stringify(patch),
       work: (id) => this.#parts.rooms.set(id, patch),
     });
   }
 
   /** Makes somebody an owner of a room, and a member if they are none. Throws as above. */
-  giveRoom(by: Administrator, nameOrId: string, userId: UserId): Promise<RoomFacts> {
+  giveRoom(by: Administrator, idOrName: string, userId: UserId): Promise<RoomFacts> {
     const { rooms, members, users } = this.#parts;
-    return this.#inRoom(by, nameOrId, "role", "role", {
+    return this.#inRoom(by, idOrName, "role", "role", {
       userId,
       detail: JSON.stringify({ role: "owner" }),
       work: async (id) => {
@@ -285,13 +294,13 @@ export class Admin {
 
   async #inRoom(
     by: Administrator,
-    nameOrId: string,
+    idOrName: string,
     what: string,
     action: Action,
     { work, ...about }: { detail: string; userId?: UserId; work: (id: RoomId) => Promise<void> },
   ): Promise<RoomFacts> {
     const { rooms, audit } = this.#parts;
-    const id = await this.#demandRoom(nameOrId);
+    const id = await this.#demandRoom(idOrName);
     const facts = await rooms.facts(id);
     if (facts === null) throw unknownRoom();
     await audit.noted({ by: by.user.id, what, roomId: id, ...about }, async (begin) => {
@@ -303,9 +312,9 @@ export class Admin {
     return this.showRoom(id);
   }
 
-  async #demandRoom(nameOrId: string): Promise<RoomId> {
-    const id = await this.#parts.rooms.find(nameOrId);
-    if (id === null) throw new ChatError("not_found", `There is no room ${nameOrId}.`);
+  async #demandRoom(idOrName: string): Promise<RoomId> {
+    const id = await this.#parts.rooms.find(idOrName);
+    if (id === null) throw new ChatError("not_found", `There is no room ${idOrName}.`);
     return id;
   }
 

@@ -334,12 +334,14 @@ export class ChatRooms {
     this.#announce.changeRoom({ roomId, kind: facts.kind, name: facts.name, ...facts.settings });
   }
 
-  /** The room of this name, or with this id; null if there is none, and for a direct one. */
-  async find(nameOrId: string): Promise<RoomId | null> {
-    const named = await this.#rooms.byName(nameOrId);
-    const id = named ?? nameOrId;
-    if (!isRoomId(id) || this.#rooms.usersOf(id) !== null) return null;
-    return (await this.#rooms.facts(id)) === null ? null : id;
+  /**
+   * The room with this id, or else of this name; null if there is none, and for a direct one. Anybody may call a room as
+   * another one's id, which must not take that one's place.
+   */
+  async find(idOrName: string): Promise<RoomId | null> {
+    const isId = isRoomId(idOrName) && this.#rooms.usersOf(idOrName) === null;
+    if (isId && (await this.#rooms.facts(idOrName)) !== null) return idOrName;
+    return this.#rooms.byName(idOrName);
   }
 
   /** The kind of a room; null if there is no room with this id. */

@@ -44,6 +44,7 @@ export const parts = {
       "server/src/protocol.ts",
       "server/src/links.ts",
       "server/src/markdown.ts",
+      "server/src/search.ts",
       "server/package.json",
       "scripts/build.ts",
     ],

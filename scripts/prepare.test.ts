@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, describe, expect, it } from "vitest";
-import { root } from "./prepare.mjs";
+import { parts, root } from "./prepare.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "hubbub prepare "));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -184,6 +184,14 @@ describe("a command into a pipe that is read late", () => {
 });
 
 describe("build", () => {
+  it("has all that the client takes from the server among the client's sources", () => {
+    const server = JSON.parse(readFileSync(join(root, "server/package.json"), "utf8")) as {
+      exports: Record<string, string>;
+    };
+    const taken = Object.values(server.exports).map((path) => join("server", path));
+    expect(parts.client.sources).toEqual(expect.arrayContaining(taken));
+  });
+
   it("builds a part again when its sources changed, by content, and leaves the other alone", async () => {
     const copy = join(folder, "a check out");
     for (const name of [

@@ -175,7 +175,7 @@ async function open(config: Config) {
     };
     const nothing = () => Promise.resolve();
     // This shell may not know the store, or reach another one: a server removes what is due.
-    const remove = (id: string) => files.look([id], Date.now()).then(() => false);
+    const remove = (id: string) => files.noteDue([id], Date.now()).then(() => false);
     const files = new Files(redis, keys);
     const blobs = createBlobs(config.files.address, config.files.spool);
     const chat = new Chat({
@@ -192,7 +192,7 @@ async function open(config: Config) {
       rooms: new Rooms(redis, keys, members),
       files,
       blobs,
-      collector: { remove, settle: nothing },
+      collector: { remove, noteUsed: nothing },
       images: new Images(config.files),
       invites: new Invites(redis, keys),
       reports: new Reports(redis, keys),

@@ -127,7 +127,7 @@ async function eraseMessages(
 ): Promise<void> {
   for await (const { seq, from, deleted, files: lost = [] } of allMessages(log, roomId)) {
     if (!seeded.has(from) || deleted !== undefined) continue;
-    await files.look(
+    await files.noteDue(
       lost.map(({ id }) => id),
       Date.now(),
     );
@@ -140,7 +140,7 @@ async function eraseMessages(
 /** Deletes rooms; of General only what was said there. */
 async function drop({ redis, keys, files }: Store, rooms: ReadonlySet<RoomId>): Promise<void> {
   for (const roomId of rooms) {
-    await files.look(await redis.hkeys(keys.roomFiles(roomId)), Date.now() + SOON_MS);
+    await files.noteDue(await redis.hkeys(keys.roomFiles(roomId)), Date.now() + SOON_MS);
     const name = await redis.get(keys.roomName(roomId));
     if (roomId === GENERAL) await redis.hdel(keys.meta(roomId), ...HEAD);
     if (roomId === GENERAL || name === null) continue;

@@ -52,7 +52,7 @@ export class Chat {
     files: Files;
     blobs: Blobs;
     images: Images;
-    collector: Pick<Collector, "remove" | "settle">;
+    collector: Pick<Collector, "remove" | "noteUsed">;
     invites: Invites;
     reports: Reports;
     audit: Audit;

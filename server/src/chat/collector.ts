@@ -61,7 +61,7 @@ export class Collector {
       } catch (error) {
         log.warn({ file: id, reason: whyOf(error) }, "a file that nobody has any more is removed later");
         // Behind the others, which must not wait for one that can never be removed.
-        await files.look([id], now + COLLECT_MS);
+        await files.noteDue([id], now + COLLECT_MS);
       }
     }
     return removed;
@@ -74,7 +74,7 @@ export class Collector {
   async remove(id: string): Promise<boolean> {
     const { files, blobs } = this.#parts;
     if (await this.#isInUse(id)) {
-      await this.settle([id]);
+      await this.noteUsed([id]);
       return false;
     }
     // In this order: the record goes once nothing is left to remove.
@@ -85,10 +85,10 @@ export class Collector {
   }
 
   /** Says that these files are in use; one whose message was deleted meanwhile is looked at after all. */
-  async settle(ids: readonly string[]): Promise<void> {
+  async noteUsed(ids: readonly string[]): Promise<void> {
     const { files } = this.#parts;
-    await files.settle(ids);
-    for (const id of ids) if (!(await this.#isInUse(id))) await files.look([id], Date.now() + AGAIN_MS);
+    await files.noteUsed(ids);
+    for (const id of ids) if (!(await this.#isInUse(id))) await files.noteDue([id], Date.now() + AGAIN_MS);
   }
 
   /** If it is not, nobody can send it any more. */

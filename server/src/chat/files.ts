@@ -45,7 +45,7 @@ type Parts = {
   files: Files;
   blobs: Blobs;
   images: Images;
-  collector: Pick<Collector, "remove" | "settle">;
+  collector: Pick<Collector, "remove" | "noteUsed">;
   rooms: ChatRooms;
   users: Users;
   metrics: Pick<Metrics, "uploads" | "fileBytes">;
@@ -136,7 +136,7 @@ export class ChatFiles {
   async #changeAvatar(userId: UserId, id: string | null): Promise<void> {
     const { users, files } = this.#parts;
     const before = await users.avatarOf(userId);
-    if (before !== null) await files.look([before], Date.now() + AGAIN_MS);
+    if (before !== null) await files.noteDue([before], Date.now() + AGAIN_MS);
     await users.setAvatar(userId, id);
     if (before !== null) await this.#remove([before]);
   }
@@ -204,15 +204,15 @@ export class ChatFiles {
   }
 
   /** These files were sent. */
-  async settle(sent: readonly MessageFile[]): Promise<void> {
+  async noteSent(sent: readonly MessageFile[]): Promise<void> {
     // If it fails, the collector finds out that they are in use.
-    await this.#parts.collector.settle(sent.map(({ id }) => id)).catch(() => undefined);
+    await this.#parts.collector.noteUsed(sent.map(({ id }) => id)).catch(() => undefined);
   }
 
   /** Does what takes files from their message, and removes them. What is cut short is finished later. */
   async withdraw<T>(lost: readonly MessageFile[], work: () => Promise<T>): Promise<T> {
     const ids = lost.map(({ id }) => id);
-    await this.#parts.files.look(ids, Date.now() + AGAIN_MS);
+    await this.#parts.files.noteDue(ids, Date.now() + AGAIN_MS);
     const done = await work();
     await this.#remove(ids);
     return done;
@@ -228,7 +228,7 @@ export class ChatFiles {
       collector.remove(id).catch(async (error: unknown) => {
         log.warn({ reason: whyOf(error) }, "a deleted file is removed later");
         // A sender who was slow to note that it was sent may have taken an earlier note away.
-        await files.look([id], Date.now() + AGAIN_MS).catch(() => undefined);
+        await files.noteDue([id], Date.now() + AGAIN_MS).catch(() => undefined);
       }),
     );
     await Promise.race([Promise.all(removing), sleep(REMOVED_WITHIN_MS, undefined, { ref: false })]);

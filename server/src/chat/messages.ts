@@ -101,7 +101,7 @@ export class ChatMessages {
     const { row, repeated } = await this.#append(user, { ...send, ...found, files });
     stop();
     // The message of a repeat may have others: these are nobody's then.
-    if (files && !repeated) await this.#files.settle(files);
+    if (files && !repeated) await this.#files.noteSent(files);
     (repeated ? this.#metrics.repeated : this.#metrics.stored).inc();
     // A message that was refused, or whose outcome is unknown, has put the room into their lists and told nobody.
     const pair = this.#rooms.usersOf(send.roomId);

@@ -211,7 +211,7 @@ export class Moderation {
       demandAbove(now, record, server);
       return decide(record);
     });
-    await this.#rooms.forget(roomId, targetId, before);
+    await this.#rooms.cleanUpAfter(roomId, targetId, before);
   }
 
   /** What somebody else is in the room; null for nobody. */

@@ -445,11 +445,11 @@ export class ChatRooms {
     const kind = await this.#rooms.kind(roomId);
     if (kind === "everyone" || kind === "direct") throw new ChatError("invalid", "This room cannot be left.");
     const before = await this.#members.leave(roomId, user.id);
-    await this.forget(roomId, user.id, before);
+    await this.cleanUpAfter(roomId, user.id, before);
   }
 
   /** Cleans up after a user who is no longer a member; `before` is their last record. */
-  async forget(roomId: RoomId, userId: UserId, before: MemberRecord | null): Promise<void> {
+  async cleanUpAfter(roomId: RoomId, userId: UserId, before: MemberRecord | null): Promise<void> {
     await this.#rooms.forgetChoices(roomId, userId);
     if (before?.role === "owner") await this.#members.keepOwner(roomId);
   }

@@ -112,14 +112,14 @@ export class Users {
     const user = { id, username };
     const claimed = await this.#redis.set(this.#keys.username(username), `user:${id}`, "NX");
     if (claimed !== "OK") {
-      await this.#forget(id);
+      await this.#remove(id);
       throw taken();
     }
     // Redis may have lost the name's key alone: then it is still somebody's.
     const holder = await this.#holderOf(username, id);
     if (holder !== undefined) {
       await this.#replace([this.#keys.username(username)], [`user:${id}`, `user:${holder}`]);
-      await this.#forget(id);
+      await this.#remove(id);
       throw taken();
     }
     // Usernames may resemble each other, but nobody may have the look of somebody's display name.
@@ -174,11 +174,12 @@ export class Users {
   /** Takes back an account that was just begun. */
   async takeBack({ id, username }: User): Promise<void> {
     await this.#replace([this.#keys.username(username)], [`user:${id}`, ""]);
-    await this.#forget(id);
+    await this.#remove(id);
     await this.#looks.release(id, username);
   }
 
-  async #forget(id: UserId): Promise<void> {
+  /** Removes what is stored under an id that is nobody's yet. */
+  async #remove(id: UserId): Promise<void> {
     await Promise.all([this.#redis.del(this.#keys.user(id)), this.#redis.del(this.#keys.userRooms(id))]);
   }
 

@@ -44,7 +44,7 @@ export class Files {
   /** Counts a file no longer that has not arrived, and says that somebody must look whether some of it is left. */
   async giveUp(id: string, by: UserId, dueAt: number): Promise<void> {
     await this.#counted("resize", id, by, 0);
-    await this.look([id], dueAt);
+    await this.noteDue([id], dueAt);
   }
 
   /** A file is still arriving: somebody looks at it no earlier than this. */
@@ -58,7 +58,7 @@ export class Files {
    */
   async add(file: StoredFile, dueAt: number, most: MostBytes): Promise<Over> {
     const { id, roomId, by, name, type, size, width, height, animated, created } = file;
-    await this.look([id], dueAt);
+    await this.noteDue([id], dueAt);
     const over = overIn(await this.#counted("resize", id, by, size, most.user, most.server));
     if (over !== null) return over;
     await this.#redis.hset(this.#keys.file(id), {
@@ -88,13 +88,13 @@ export class Files {
   }
 
   /** Says that somebody must look at these files, from a moment on. */
-  async look(ids: readonly string[], dueAt: number): Promise<void> {
+  async noteDue(ids: readonly string[], dueAt: number): Promise<void> {
     if (ids.length > 0)
       await this.#redis.zadd(this.#keys.filesDue, ...ids.flatMap((id) => [dueAt, id] as const));
   }
 
   /** These files are in use: nobody needs to look at them. */
-  async settle(ids: readonly string[]): Promise<void> {
+  async noteUsed(ids: readonly string[]): Promise<void> {
     if (ids.length > 0) await this.#redis.zrem(this.#keys.filesDue, ...ids);
   }
 

@@ -180,7 +180,7 @@ describe("a database of the first schema", () => {
     await older.join(bob.user.id);
     const window = await windowOf(bob, newer);
     await window.say(roomId, "I came by the old door");
-    await members.settle(roomId);
+    await members.copySet(roomId);
     expect((await house.redis.hkeys(house.keys.records(roomId))).toSorted()).toEqual(
       [ann.user.id, bob.user.id].toSorted(),
     );

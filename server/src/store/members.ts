@@ -32,7 +32,7 @@ export type Decided = { record: MemberRecord | null; ban?: Omit<StoredBan, "id">
  */
 export type Entry = "guarded" | "open";
 
-/** `mute`: of somebody who is not in the room, the one with which they left it, if it has not ended. */
+/** `mute`: for somebody who is not in the room, the mute with which they left it, unless it has ended. */
 type Decide = (
   target: MemberRecord | null,
   actor: MemberRecord | null,
@@ -425,7 +425,7 @@ export class Members {
   }
 
   /** Copies into the records what servers that know only the set have changed. */
-  async settle(roomId: RoomId): Promise<void> {
+  async copySet(roomId: RoomId): Promise<void> {
     const [recorded, listed] = await Promise.all([
       this.all(roomId),
       this.#redis.smembers(this.#keys.members(roomId)),
@@ -456,14 +456,14 @@ export class Members {
     }
   }
 
-  async settleAll(): Promise<void> {
-    for await (const roomId of this.named()) await this.settle(roomId);
+  async copySets(): Promise<void> {
+    for await (const roomId of this.named()) await this.copySet(roomId);
   }
 
   /** Deletes the sets, once no server reads them. */
   async forgetSets(): Promise<void> {
     for await (const roomId of this.named()) {
-      await this.settle(roomId);
+      await this.copySet(roomId);
       await this.#redis.unlink(this.#keys.members(roomId));
     }
   }

@@ -30,7 +30,7 @@ export async function finishMove(
 ): Promise<void> {
   if (!schema.mixed) return;
   if ((await checkSchema(redis, keys)).mixed) {
-    if (olderSilentMs < OLDER_GONE_MS) return await members.settleAll();
+    if (olderSilentMs < OLDER_GONE_MS) return await members.copySets();
     await raiseSchema(redis, keys);
     schema.mixed = false;
     await members.forgetSets();

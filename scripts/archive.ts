@@ -11,7 +11,7 @@ import { stop } from "./prepare.mjs";
 /**
  * A backup file: gzip with one JSON value a line. docs/backup.md explains the format.
  *
- *   {"hubbub":"backup","format":1,"schema":1,"date":"2026-...","prefix":"","sessions":false}
+ *   {"hubbub":"backup","format":1,"schema":2,"date":"2026-...","prefix":"","sessions":false}
  *   ["hash","user:1",[["username","Mary"],...]]             type, key without prefix, its values or some of them,
  *   ["string","{room:0}:nonce:1:x",[["179..."]],1795...]    ms since 1970 at which it expires, if it does
  *   {"room":"0","messages":37,"hash":"80e30a90df98"}        after all of a room's log

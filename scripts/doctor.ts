@@ -29,10 +29,10 @@ import { findOwnRedis } from "./redis.ts";
 
 const HELP = `npm run doctor [-- --url https://chat.example.org] [--json]
 
-Looks at what a start would look at (environment, open files, Redis), at the store of files, and at a replica that runs: at the address that
-people use, where --url gives it, or else on this machine's PORT. It signs nobody up; it logs in once as nobody, to see
-which address the server takes it for, which the server's log has as login.failed, and once as a demo person, where
-there is one, to see the cookie.
+Looks at what a start would look at (environment, open files, Redis), at the store of files, and at a replica that
+runs: at the address that people use, where --url gives it, or else on this machine's PORT. It signs nobody up. It logs
+in once as nobody, to see which address the server takes it for (login.failed in the server's log), and once as a demo
+person, where there is one, to see the cookie.
 
 Ends with 0 where nothing is wrong, 1 with warnings, 69 with what a start would refuse.`;
 

@@ -109,7 +109,7 @@ export const RATES = {
     counted: "here",
     why: "requests; beyond that they are refused before anything is looked up",
   },
-  message: { points: 100, seconds: 10, of: "a user", counted: "here", why: "messages" },
+  message: { points: 100, seconds: 10, of: "a user", counted: "here", why: "messages and edits" },
   mentionRoom: {
     points: 10,
     seconds: 60,
@@ -122,7 +122,7 @@ export const RATES = {
     seconds: 10,
     of: "a user",
     counted: "here",
-    why: "events that are no message, and choices for a room: all windows of the user hear of each",
+    why: "all other events, and choices for a room: all windows of the user hear of each",
   },
   refused: {
     points: 100,

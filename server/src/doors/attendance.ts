@@ -209,8 +209,8 @@ export class Attendance {
   }
 
   /**
-   * Closes the connections of a user whose sessions or account are gone, shows or hides rooms, as now stored, and tells
-   * the other connections what they are.
+   * Does for one user what `revalidate` does for all, and tells the connections that stay open what the account is by
+   * now.
    */
   async look(userId: UserId): Promise<void> {
     const { delivery } = this.#parts;

@@ -198,7 +198,7 @@ export class SocketDoor {
     clearInterval(cut);
   }
 
-  /** What a user's sessions, account or rooms are has changed. */
+  /** Looks at a user's connections here: their sessions, account or rooms have changed. */
   look(userId: UserId): void {
     if (this.#orders) void this.#attempt(this.#attendance.look(userId));
   }

@@ -30,8 +30,9 @@ type LocalRoom = Writing & {
   busy: boolean;
   /** Releases messages from this replica that wait to be stored. */
   held: (() => void)[];
-  /** Since when the last of them are being stored, and how many have not returned; for how long the ones before were. */
+  /** The messages that were released last: since when they are being stored, and how many have not come back. */
   storing: { since: number; left: number };
+  /** How long it took until all of those before had come back. */
   storedMs: number;
   changed: Changed | undefined;
   /** When changes were last sent. */

@@ -77,7 +77,7 @@ const MEMBERS_AT_ONCE = 200;
 type LiveRoom = {
   /** The last delivered message and the last applied change; null until they are read. */
   position: Position | null;
-  /** What stood for the room's name, kind and settings at the last look. */
+  /** What `Log.look` told last: another one says that the room's name, kind or settings have changed. */
   facts: string;
   /** The newest rows up to the head, without a hole, and their length. Empty in a room with few members. */
   kept: Row[];

@@ -387,7 +387,7 @@ export class Log {
     return (await this.look(roomId)).position;
   }
 
-  /** The same, and what is another one after each change of the room's name, kind or settings. */
+  /** The same, and `facts`, which changes whenever the room's name, kind or settings do. */
   async look(roomId: RoomId): Promise<{ position: Position; facts: string }> {
     const [seq, date, hash, rev, revHash, facts] = await this.#redis.hmget(
       this.#keys.meta(roomId),

@@ -65,7 +65,9 @@ type Stored = [Buffer | null, Buffer | null, Buffer, Buffer, Buffer[], ...(Buffe
 /** A room without what its members see of it. */
 export type Facts = { kind: RoomKind; name: string; settings: Partial<RoomSettings> };
 
-/** Rooms: kinds, names, members and read marks. `Log` has their messages. */
+/**
+ * Rooms: their kinds, names and settings, and how each user sees them. `Members` has who is in them, `Log` what was said.
+ */
 export class Rooms {
   readonly #redis: RedisClient;
   readonly #keys: Keys;

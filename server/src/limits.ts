@@ -175,7 +175,7 @@ export const QUEUES = {
   search: { running: 2, waiting: 20, turn: "read", why: "one for each pause in typing" },
   find: { running: 1, waiting: 5, why: "searches among messages: typing on abandons the previous one" },
   finds: { running: 2, waiting: 20, why: "the same for all users of a replica: each takes about 300 ms" },
-  transcript: { running: 1, waiting: 3, why: "each reads a whole room" },
+  transcript: { running: 1, waiting: 3, why: "each reads a whole room, and an export all of them" },
   download: {
     running: 20,
     waiting: 1_000,
@@ -392,7 +392,11 @@ export const BOUNDS = {
  */
 export const SHED = {
   presence: { delayMs: 100, memory: 0.8, why: "online and offline users are told later" },
-  history: { delayMs: 250, memory: 0.85, why: "pages, lists, transcripts, joined rooms and `sync` can wait" },
+  history: {
+    delayMs: 250,
+    memory: 0.85,
+    why: "pages, lists, searches, transcripts, joined rooms, uploads and `sync` can wait",
+  },
   handshakes: { delayMs: 500, memory: 0.9, why: "other replicas take them" },
   sends: { delayMs: 1_000, memory: 0.95, why: "they wait in the senders' outboxes; /readyz says 503" },
 } as const satisfies Record<string, { delayMs: number; memory: number; why: string }>;

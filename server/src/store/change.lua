@@ -20,7 +20,7 @@
 local REMEMBERED = 1000
 local what, old, new = ARGV[1], ARGV[2], ARGV[3]
 local isRow = ARGV[11] ~= nil
-local was
+local was, isUnmade
 if isRow and ARGV[12] ~= '0' and redis.call('GET', KEYS[7]) == what then
   return { 'done' }
 elseif ARGV[8] ~= '' and (redis.call('HGET', KEYS[2], ARGV[8]) or '') ~= ARGV[9] then
@@ -46,7 +46,7 @@ else
   elseif old ~= stored then
     return { 'conflict', stored }
   end
-  local isUnmade = redis.call('HEXISTS', KEYS[1], 'making') == 1 and redis.call('HLEN', KEYS[2]) == 0
+  isUnmade = redis.call('HEXISTS', KEYS[1], 'making') == 1 and redis.call('HLEN', KEYS[2]) == 0
   if ban == 'open' and (isUnmade or (redis.call('HGET', KEYS[1], 'kind') or 'open') ~= 'open') then
     return { 'closed' }
   elseif ban == 'guarded' or ban == 'open' then
@@ -107,6 +107,10 @@ elseif new == '' then
   redis.call('HDEL', KEYS[2], user)
 else
   redis.call('HSET', KEYS[2], user, new)
+  -- A room that has its owner is made, also once everybody has left it.
+  if isUnmade and string.find(new, '"role":"owner"', 1, true) then
+    redis.call('HDEL', KEYS[1], 'making')
+  end
 end
 redis.call('PUBLISH', ARGV[4], ARGV[5] .. rev .. ',"hash":"' .. hash .. '"' .. now .. '}}')
 

@@ -1102,6 +1102,9 @@ describe.each(["open", "invite"] as const)("an %s room whose making is cut short
   it("lets nobody in before its owner, and can be made again under its name, after whichever command it was cut", async () => {
     const { redis, keys, env } = house;
     const config = readConfig(env);
+    const admin = await person(both(house)[1], `admin-${kind}`);
+    await redis.hset(keys.staff, admin.user.id, "admin");
+    await redis.hset(keys.user(admin.user.id), "role", "admin");
     let left = 0;
     const wire = await startWire(testRedisUrl(), (chunk, from) =>
       from === "replica" && (left -= 1) < 0 ? null : chunk,
@@ -1118,11 +1121,25 @@ describe.each(["open", "invite"] as const)("an %s room whose making is cut short
         client.disconnect();
         if (made !== null) break;
         const id = String(await redis.get(keys.totalRooms));
-        if ((await redis.hexists(keys.records(id), mary.user.id)) === 1) continue;
+        if ((await redis.hexists(keys.records(id), mary.user.id)) === 1) {
+          // Also once she has left it.
+          expect(await redis.hexists(keys.meta(id), "making"), name).toBe(0);
+          continue;
+        }
         const joined = await joe.socket.emitWithAck("room.join", { roomId: id });
         expect(joined, name).toMatchObject({ ok: false, error: { code: "not_found" } });
         const { body: found } = await joe.browser.get<{ id: string }[]>("/api/rooms/directory");
         expect(found.map((room) => room.id)).not.toContain(id);
+        const managed = await admin.browser.get<unknown>(`/api/admin/rooms?after=${Number(id) - 1}`);
+        expect(managed.body, name).toEqual([]);
+        const search = await admin.browser.get<unknown>(`/api/rooms/directory?q=${encodeURIComponent(name)}`);
+        expect(search.body, name).toMatchObject({ found: [], total: 0 });
+        for (const asked of [
+          admin.browser.post<Failure>(`/api/rooms/${id}/invites`, {}),
+          admin.browser.fetch("PUT", `/api/rooms/${id}/members/${joe.user.id}`, {}),
+          admin.browser.fetch("PATCH", `/api/rooms/${id}`, { topic: "no tea" }),
+        ])
+          expect((await asked).status, name).toBe(404);
         const again = () => mary.browser.post<Room & Failure>("/api/rooms", { name, kind });
         // For all we know it is still being made.
         if ((await redis.exists(keys.roomByName(name))) === 1) {
@@ -1138,6 +1155,7 @@ describe.each(["open", "invite"] as const)("an %s room whose making is cut short
       }
       expect(orphans.size).toBeGreaterThan(0);
     } finally {
+      admin.close();
       await wire.close();
     }
   });

@@ -94,7 +94,7 @@ export class Rooms {
     });
     this.#index = new NameIndex({
       last,
-      read: (ids) => Promise.all(ids.map((id) => unlessWrongType(redis.get(keys.roomName(id)), null))),
+      read: (ids) => Promise.all(ids.map((id) => unlessWrongType(this.#madeName(id), null))),
       hidden: (ids) => Promise.all(ids.map((id) => this.#isHidden(id))),
     });
     this.#read = defineScript(redis, ["head.lua", "read.lua"]);
@@ -116,8 +116,8 @@ export class Rooms {
     try {
       await this.#claimName(id, name);
       if (topic !== "") await this.#redis.hset(keys.meta(id), "topic", topic);
+      // With its owner it is made: `making` goes in the same step.
       await this.#members.join(id, creator, { record: { role: "owner" } });
-      await this.#redis.hdel(keys.meta(id), "making");
       // It took so long that another room got the name.
       if ((await this.byName(name)) !== id) throw taken();
       return id;
@@ -221,12 +221,12 @@ export class Rooms {
   /** What is known of a room without its members; null if there is none. */
   async facts(id: RoomId): Promise<Facts | null> {
     const keys = this.#keys;
-    const [name, [kind, ...settings]] = await Promise.all([
+    const [name, [kind = null, making = null, ...settings]] = await Promise.all([
       pairOf(id) ? "" : this.#nameOf(id),
-      this.#redis.hmget(keys.meta(id), "kind", ...SETTINGS),
+      this.#redis.hmget(keys.meta(id), "kind", "making", ...SETTINGS),
     ]);
-    if (name === null) return null;
-    return { kind: this.#kindOf(id, kind ?? null), name, settings: settingsOf(settings) };
+    if (name === null || !(await this.#isMade(id, making))) return null;
+    return { kind: this.#kindOf(id, kind), name, settings: settingsOf(settings) };
   }
 
   /**
@@ -267,8 +267,12 @@ export class Rooms {
     const name = await this.#redis.get(this.#keys.roomName(id));
     if (name === null) return null;
     const making = await this.#making(id);
-    if (making === null || Number(making) > Date.now() - MAKING_MS) return name;
-    return (await this.#members.size(id)) === 0 ? null : name;
+    return Number(making) > Date.now() - MAKING_MS || (await this.#isMade(id, making)) ? name : null;
+  }
+
+  /** Whether a room that has a name is one: while it is being made, it is none until it has its owner. */
+  async #isMade(id: RoomId, making: string | null): Promise<boolean> {
+    return making === null || (await this.#members.size(id)) > 0;
   }
 
   /** Since when a room is being made, in ms; null once it has its owner. */
@@ -276,9 +280,15 @@ export class Rooms {
     return unlessWrongType(this.#redis.hget(this.#keys.meta(id), "making"), null);
   }
 
-  /** The name of General, also where it was lost, or of a named room; null if there is no such room. */
+  /** The name of General, also where it was lost, or of a named room, also while it is being made; or null. */
   async #nameOf(id: RoomId): Promise<string | null> {
     return (await this.#redis.get(this.#keys.roomName(id))) ?? (id === GENERAL ? "General" : null);
+  }
+
+  /** The name of a named room; null if there is no such room, or if it was not completely made. */
+  async #madeName(id: RoomId): Promise<string | null> {
+    const [name, making] = await Promise.all([this.#redis.get(this.#keys.roomName(id)), this.#making(id)]);
+    return name !== null && (await this.#isMade(id, making)) ? name : null;
   }
 
   /** Gives General its name, so that no other room gets it. */
@@ -290,11 +300,11 @@ export class Rooms {
   /** The kind of a room; null if there is no room with this id. */
   async kind(roomId: RoomId): Promise<RoomKind | null> {
     if (!keepsRecords(roomId)) return this.#kindOf(roomId, null);
-    const [exists, stored] = await Promise.all([
+    const [exists, [stored = null, making = null]] = await Promise.all([
       this.#redis.exists(this.#keys.roomName(roomId)),
-      this.#redis.hget(this.#keys.meta(roomId), "kind"),
+      this.#redis.hmget(this.#keys.meta(roomId), "kind", "making"),
     ]);
-    return exists === 1 ? this.#kindOf(roomId, stored) : null;
+    return exists === 1 && (await this.#isMade(roomId, making)) ? this.#kindOf(roomId, stored) : null;
   }
 
   /** A room's kind, by what is stored of it. */
@@ -502,14 +512,13 @@ export class Rooms {
   }
 
   async #listed(id: RoomId, userId: UserId): Promise<ListedRoom[]> {
-    const [name, isHidden, making, members, joined] = await Promise.all([
-      this.#redis.get(this.#keys.roomName(id)),
+    const [name, isHidden, members, joined] = await Promise.all([
+      this.#madeName(id),
       this.#isHidden(id),
-      this.#making(id),
       this.#members.size(id),
       this.#members.has(id, userId),
     ]);
-    if (name === null || (isHidden && !joined) || (making !== null && members === 0)) return [];
+    if (name === null || (isHidden && !joined)) return [];
     return [{ id, kind: isHidden ? "invite" : "open", name, members, joined }];
   }
 }

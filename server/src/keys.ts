@@ -96,7 +96,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `sess:<sid>` | string | the session, by connect-redis | `r --scan --pattern 'sess:*'` |
  * | `session_secret` | string | signs session cookies if `SESSION_SECRET` is not set | `r exists session_secret` |
  * | `reset:<code>` | string | the user who may choose a new password with this link; used once, expires after 24 h | `r --scan --pattern 'reset:*'` |
- * | `farewells` | sorted set | ids of accounts that are being deleted, with their messages, or with `:keep` without; score = when (ms) another replica goes on with it | `r zrange farewells 0 -1 withscores` |
+ * | `farewells` | sorted set | ids of accounts that are being deleted, with their messages, or with `:keep` without, or with `:follow` disabled or enabled; score = when (ms) another replica goes on with it | `r zrange farewells 0 -1 withscores` |
  * | `settings` | hash | what admins have set: `signup`, `words`; `owner`, the id of the first account, and `first`, its name until it owns the server; `kinds`, the last room up to which every one has its kind stored | `r hgetall settings` |
  * | `staff` | hash | user id -> `owner` or `admin` of the server | `r hgetall staff` |
  * | `schema` | string | version of the stored data; `restoring ...` during a restore | `r get schema` |

@@ -44,7 +44,7 @@ export type AccountParts = {
   log: Pick<Logger, "warn">;
 };
 
-/** If the messages of a deleted account were deleted last this long ago, another replica goes on with it. */
+/** What becomes of an account is gone on with by another replica if nothing was heard of it for so long. */
 const FAREWELL_MS = 300_000;
 const LATER = "some messages of a deleted account are deleted later";
 
@@ -217,13 +217,28 @@ export class Accounts {
 
   /**
    * Keeps an account from everything: from the first step on no door lets it in, and in the end no room stores anything
-   * of it. A repeat completes what a crash has cut short. Throws as `setRole` does.
+   * of it. What is cut short is gone on with by `resume`. Throws as `setRole` does.
    */
   async disable(userId: UserId, by?: ByRole): Promise<void> {
     const { users, staff } = this.#parts;
-    demandDone(await staff.retire(userId, by));
-    await users.setDisabled(userId, true);
-    await this.#shutOut(userId);
+    await this.#followed(userId, async () => {
+      demandDone(await staff.retire(userId, by));
+      await users.setDisabled(userId, true);
+      await this.#shutOut(userId);
+    });
+  }
+
+  /** Does what disables or enables an account; if it is cut short, others make the rest agree with the account. */
+  async #followed(userId: UserId, work: () => Promise<void>): Promise<void> {
+    const { users } = this.#parts;
+    await users.noteFarewell(userId, "follow", Date.now() + FAREWELL_MS);
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof ChatError && error.code !== "unavailable") await users.endFollowing(userId);
+      throw error;
+    }
+    await users.endFollowing(userId);
   }
 
   async #shutOut(userId: UserId): Promise<void> {
@@ -238,12 +253,18 @@ export class Accounts {
   }
 
   async enable(userId: UserId): Promise<void> {
-    const { users, staff, members } = this.#parts;
+    const { users, members } = this.#parts;
     await users.endFarewell(userId);
-    await members.bar(userId, false);
-    await users.setDisabled(userId, false);
+    await this.#followed(userId, async () => {
+      await members.bar(userId, false);
+      await users.setDisabled(userId, false);
+      await this.#letIn(userId);
+    });
+  }
+
+  async #letIn(userId: UserId): Promise<void> {
     await this.#bar(userId, false);
-    await staff.restore(userId);
+    await this.#parts.staff.restore(userId);
   }
 
   /** Bars an account from its rooms, or not; as the account says in the end, if others change it meanwhile. */
@@ -290,19 +311,30 @@ export class Accounts {
     return { done: Promise.resolve(0) };
   }
 
-  /** Goes on with the ends of accounts where whoever began them has not been heard of for a while. */
+  /** Goes on with what becomes of accounts where whoever began it has not been heard of for a while. */
   async resume(now = Date.now()): Promise<void> {
     const { users, log } = this.#parts;
     for (const { id, farewell } of await users.overdueFarewells(now)) {
       try {
         const { deleted, disabled } = await users.accountOf(id);
+        if (farewell === "follow") await this.#follow(id);
         // It was refused, or never begun, or has been enabled since.
-        if (!deleted && !disabled) await users.endFarewell(id);
+        else if (!deleted && !disabled) await users.endFarewell(id);
         else await (await this.delete(id, farewell)).done;
       } catch (error) {
-        log.warn({ userId: id, reason: reasonOf(error) }, "an account is deleted wholly later");
+        log.warn({ userId: id, reason: reasonOf(error) }, "an account is ended or enabled wholly later");
       }
     }
+  }
+
+  /** Makes rooms, sessions and roles agree with an account that was to be disabled or enabled. */
+  async #follow(userId: UserId): Promise<void> {
+    const { users } = this.#parts;
+    const { deleted, disabled } = await users.accountOf(userId);
+    // The end of a deleted account is gone on with by itself.
+    if (disabled && !deleted) await this.#shutOut(userId);
+    else if (!disabled && (await users.facts(userId)) !== undefined) await this.#letIn(userId);
+    await users.endFollowing(userId);
   }
 
   async #erase(userId: UserId): Promise<void> {

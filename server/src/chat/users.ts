@@ -31,7 +31,7 @@ const NAME_FRESH_MS = 300_000;
 /** A deleted account's name, which is nobody's username. */
 const DELETED = "deleted user";
 /** Follows the id of an account that ends and keeps its messages. */
-const KEEPING = ":keep";
+const FAREWELL_MARKS = { delete: "", keep: ":keep", follow: ":follow" } as const;
 
 /** What an admin sees of an account, in ms. */
 export type AccountFacts = { created: number; role: ServerRole; disabled?: number; isDemo: boolean };
@@ -394,23 +394,34 @@ export class Users {
     await this.#redis.hdel(this.#keys.user(id), "reset");
   }
 
-  /** Notes that an account is to end, with its messages or without; by then, in ms, others go on with it. */
-  async noteFarewell(id: UserId, farewell: Farewell, until: number): Promise<void> {
-    await this.#redis.zadd(this.#keys.farewells, until, farewell === "delete" ? id : id + KEEPING);
-    await this.#redis.zrem(this.#keys.farewells, farewell === "delete" ? id + KEEPING : id);
+  /**
+   * Notes that an account is to end, with its messages or without, or is to be disabled or enabled, which its rooms,
+   * sessions and roles are to `follow`; by then, in ms, others go on with it.
+   */
+  async noteFarewell(id: UserId, farewell: Farewell | "follow", until: number): Promise<void> {
+    await this.#redis.zadd(this.#keys.farewells, until, id + FAREWELL_MARKS[farewell]);
+    if (farewell === "follow") return;
+    await this.#redis.zrem(
+      this.#keys.farewells,
+      id + FAREWELL_MARKS[farewell === "delete" ? "keep" : "delete"],
+    );
   }
 
-  /** Whose accounts should have ended by now. */
-  async overdueFarewells(now: number): Promise<{ id: UserId; farewell: Farewell }[]> {
+  /** Of which accounts that should be done by now. */
+  async overdueFarewells(now: number): Promise<{ id: UserId; farewell: Farewell | "follow" }[]> {
     const overdue = await this.#redis.zrangebyscore(this.#keys.farewells, "-inf", now);
-    return overdue.map((one) => ({
-      id: one.replace(KEEPING, ""),
-      farewell: one.endsWith(KEEPING) ? "keep" : "delete",
-    }));
+    return overdue.map((one) => {
+      const [id = "", mark] = one.split(":", 2);
+      return { id, farewell: mark === "keep" || mark === "follow" ? mark : "delete" };
+    });
   }
 
   async endFarewell(id: UserId): Promise<void> {
-    await this.#redis.zrem(this.#keys.farewells, id, id + KEEPING);
+    await this.#redis.zrem(this.#keys.farewells, id, id + FAREWELL_MARKS.keep);
+  }
+
+  async endFollowing(id: UserId): Promise<void> {
+    await this.#redis.zrem(this.#keys.farewells, id + FAREWELL_MARKS.follow);
   }
 
   /** What there is to know of an account; undefined if there is none, or it is deleted. */

@@ -950,6 +950,56 @@ describe("a disabled account", () => {
     expect(await house.redis.zcard(house.keys.userSessions(eli.user.id))).toBe(0);
   });
 
+  it("is wholly out, or wholly back, after whichever command either was cut: another replica goes on with it", async () => {
+    const { redis, keys } = house;
+    let allowed = Infinity;
+    const wire = await startWire(testRedisUrl(), (chunk, from) =>
+      from === "replica" && (allowed -= 1) < 0 ? null : chunk,
+    );
+    const third = await house.addReplica({ REDIS_URL: wire.url });
+    const asker = new Browser(third);
+    asker.cookie = owner.browser.cookie;
+    for (const disabled of [true, false]) {
+      let followed = 0;
+      for (let commands = 2, isDone = false; !isDone; commands += 2) {
+        const one = await person(left(), `half-${disabled ? "out" : "in"}-${commands}`);
+        const { id } = one.user;
+        const path = `/api/admin/users/${id}`;
+        const room = await one.makes({ name: `Of ${one.user.username}` });
+        await owner.browser.fetch("PATCH", path, { role: "admin" });
+        if (!disabled) await owner.browser.fetch("PATCH", path, { disabled: true });
+        await asker.get("/api/me");
+        allowed = commands;
+        isDone = (await asker.fetch("PATCH", path, { disabled }).catch(() => null))?.status === 200;
+        allowed = Infinity;
+        // Until then commands may still be sent again.
+        await until(async () => (await new Browser(third).get("/readyz")).status === 200);
+        one.close();
+        const note = `${id}:follow`;
+        if (isDone) expect(await redis.zscore(keys.farewells, note)).toBeNull();
+        if ((await redis.zadd(keys.farewells, "XX", "CH", 1, note)) === 1) {
+          followed += 1;
+          const next = await house.addReplica();
+          await until(async () => (await redis.zscore(keys.farewells, note)) === null);
+          house.replicas.pop();
+          await next.close();
+        }
+        const isOut = (await redis.hexists(keys.user(id), "disabled")) === 1;
+        const barred = ["0", room.id].map(async (at) =>
+          (await redis.hget(keys.records(at), id))?.includes('"disabled":true'),
+        );
+        const found = [await redis.hget(keys.staff, id), ...(await Promise.all(barred)).map(Boolean)];
+        expect(found, `${disabled} ${commands}`).toEqual(
+          isOut ? [null, true, true] : ["admin", false, false],
+        );
+        if (isOut) expect(await redis.zcard(keys.userSessions(id))).toBe(0);
+      }
+      expect(followed).toBeGreaterThan(2);
+    }
+    await house.replicas.pop()?.close();
+    await wire.close();
+  });
+
   it("of an owner is no owner meanwhile, and owns again once it is enabled", async () => {
     const own = await newServer(1);
     try {

@@ -65,7 +65,7 @@ export function looksLikeKey(prefix: string): boolean {
  * | `{room:<id>}:bans` | hash | user id -> who may not come back, JSON: `by`, `at`, and `until` (ms) if not for ever | `r hgetall {room:1}:bans` |
  * | `{room:<id>}:invites` | set | codes of a room's invites | `r smembers {room:1}:invites` |
  * | `{room:<id>}:reports` | hash | `seq` of a reported message -> JSON: `by`, `at`, `reason`, `state` | `r hgetall {room:1}:reports` |
- * | `{room:<id>}:audit` | stream | the newest 1,000 entries of the audit log that concern the room | `r xrevrange {room:1}:audit + - count 5` |
+ * | `{room:<id>}:audit` | stream | the newest 1,000 entries of the audit log that concern the room; about a quarter of what was refused at most | `r xrevrange {room:1}:audit + - count 5` |
  * | `{room:<id>}:spoke:<user>` | string | when (ms) this user last spoke in slow mode; expires when they may speak again | `r get {room:1}:spoke:2` |
  * | `{room:<id>}:joined` | hash | user id -> `seq` of the newest message when they joined a named room: earlier ones to everybody do not mention them; `muted:<user>` -> until when (ms) somebody who left was muted | `r hgetall {room:1}:joined` |
  * | `{room:<id>}:changed` | sorted set | what the last 1,000 changes changed: `@<user id>`, or a message's `date`; score = `rev` of its last change | `r zrange {room:1}:changed 0 -1 withscores` |
@@ -85,8 +85,8 @@ export function looksLikeKey(prefix: string): boolean {
  * | `{files}:sizes` | hash | file id -> `<user>:<bytes>` | `r hgetall {files}:sizes` |
  * | `{files}:used` | hash | user id, or `all` -> bytes of their files | `r hgetall {files}:used` |
  * | `invite:<code>` | hash | `roomId`, `by`, `created`, `expires` (ms), `uses` if limited, `used`, `u:<user>` of each who is about to come in by it | `r hgetall invite:<code>` |
- * | `audit` | stream | the newest 10,000 of what admins and operators did to the server or tried, JSON | `r xrevrange audit + - count 5` |
- * | `audit:rooms` | stream | the newest 10,000 of what was done in rooms or tried there, JSON | `r xrevrange audit:rooms + - count 5` |
+ * | `audit` | stream | the newest 10,000 of what admins and operators did to the server or tried, about a quarter of that refused at most, JSON | `r xrevrange audit + - count 5` |
+ * | `audit:rooms` | stream | the newest 10,000 of what was done in rooms or tried there, about a quarter of that refused at most, JSON | `r xrevrange audit:rooms + - count 5` |
  * | `reports` | sorted set | `<room>/<seq>` of reported messages that nobody has looked at; score = when (ms) | `r zrange reports 0 -1` |
  * | `online_users` | set | ids of users with a live connection | `r smembers online_users` |
  * | `{online_users}:leases` | sorted set | `<user>|<serverId>`, score = when the lease ends (ms) | `r zrange {online_users}:leases 0 -1 withscores` |

@@ -1034,6 +1034,27 @@ describe("the audit log", () => {
     expect((await stranger.browser.get(`/api/rooms/${room.id}/audit`)).status).toBe(404);
     expect((await moderator.browser.get("/api/admin/audit")).status).toBe(404);
   });
+
+  it("keeps what was done, however many accounts are refused something afterwards", async () => {
+    const { redis, keys } = house;
+    const roomId = "4711";
+    const audit = new Audit(redis, keys);
+    const done = { by: "1", what: "ban", roomId, userId: "2" };
+    await audit.note(done);
+    for (let first = 0; first < 1_600; first += 100)
+      await Promise.all(
+        Array.from({ length: 100 }, (_, index) =>
+          audit.note({ by: String(10_000 + first + index), what: "settings", roomId, refused: true }),
+        ),
+      );
+    const last = { by: "3", what: "settings", roomId, refused: true as const };
+    await audit.note(last);
+    const found = await audit.list(roomId, undefined, 1_000);
+    expect(found.at(-1)).toMatchObject(done);
+    expect(found[0]).toMatchObject(last);
+    expect(found.length).toBeLessThanOrEqual(51);
+    expect(await redis.xlen(keys.roomsAudit)).toBeLessThan(1_000);
+  });
 });
 
 describe("the audit log of the server", () => {

@@ -10,6 +10,9 @@ const KEPT_IN_ROOM = 1_000;
 /** Of what somebody is refused, one entry in this time: nobody pushes the others out of the log. */
 const REFUSED_MS = 10_000;
 const REFUSED_REMEMBERED = 10_000;
+/** Of the newest entries, so many are of what was refused: nor do many accounts together push the others out. */
+const REFUSED_AMONG = 200;
+const REFUSED_MOST = 50;
 
 /** An entry in a stream. */
 type Entry = { key: string; id: string };
@@ -82,9 +85,19 @@ export class Audit {
     for (const [key, most] of keys) {
       // A log that somebody has damaged keeps no moderator from anything.
       const id = await unlessWrongType(this.#redis.xadd(key, "MAXLEN", "~", most, "*", "entry", entry), null);
-      if (id !== null) added.push({ key, id });
+      if (id === null) continue;
+      added.push({ key, id });
+      if (note.refused) await this.#thin(key);
     }
     return added;
+  }
+
+  /** Deletes the oldest of what was refused, if the newest entries have too much of it. */
+  async #thin(key: string): Promise<void> {
+    const newest = await this.#redis.xrevrange(key, "+", "-", "COUNT", REFUSED_AMONG);
+    const refused = newest.filter(([, fields]) => noteIn(fields)?.refused);
+    const over = refused.slice(REFUSED_MOST).map(([id]) => id);
+    if (over.length > 0) await this.#redis.xdel(key, ...over);
   }
 
   /** Deletes entries of what turned out otherwise; what was done stands in others. */
@@ -104,11 +117,17 @@ export class Audit {
     // Two logs may have the same id: the next page begins below it.
     const last = found[size - 1]?.[0];
     const page = found.filter(([id], index) => index < size || id === last);
-    return page.flatMap(([id, [, text = ""]]) => {
-      const note = parseJson(text);
-      return isRecord(note) ? [{ ...(note as Note), id, at: Number(id.split("-", 1)[0]) }] : [];
+    return page.flatMap(([id, fields]) => {
+      const note = noteIn(fields);
+      return note ? [{ ...note, id, at: Number(id.split("-", 1)[0]) }] : [];
     });
   }
+}
+
+/** What a stream's entry says; null for what another program has put there. */
+function noteIn([, text = ""]: string[]): Note | null {
+  const note = parseJson(text);
+  return isRecord(note) ? (note as Note) : null;
 }
 
 /** Ids of a stream: ms, a dash, and a number within it. */

@@ -353,7 +353,7 @@ export const BOUNDS = {
   findKb: {
     value: 10,
     unit: "KB",
-    why: "the charge for such a call, and again for each 300 messages that it reads (1 ms at most)",
+    why: "the charge for such a call, again for each 300 messages that it reads (1 ms at most), and a tenth for each room",
   },
   transcriptPage: { value: 20, unit: "messages", why: "a few ms; then others have their turn" },
   roomsAtOnce: {

@@ -97,7 +97,9 @@ async function findMessages(
 ): Promise<void> {
   const asked = findQuery.parse(query);
   load.demand("history");
-  const price = (rows: number) => BOUNDS.findKb.value * (1 + Math.ceil(rows / 300));
+  // A room takes two commands, also without a hit.
+  const rooms = asked.room === undefined ? await chat.rooms.count(user.id) : 1;
+  const price = (rows: number) => rooms + BOUNDS.findKb.value * (1 + Math.ceil(rows / 300));
   const turn = async () => {
     await throttle.turn("find", `find ${user.id}`);
     return !response.destroyed;
@@ -132,8 +134,10 @@ export function messageRoutes(parts: PageParts & { identity: Identity }): Router
   router.get("/mentions", async (request, response) => {
     const user = demandUser(response);
     const asked = mentionsQuery.parse(request.query);
+    // A room takes four commands, also without a mention.
+    const rooms = 2 * (await chat.rooms.count(user.id));
     await listed(parts, user, {
-      most: PAGE_KB + 2 * (await chat.rooms.count(user.id)),
+      most: PAGE_KB + rooms,
       read: async () => {
         const { messages, more, looked } = await chat.messages.listMentions(
           user,
@@ -142,7 +146,7 @@ export function messageRoutes(parts: PageParts & { identity: Identity }): Router
         );
         return { json: listJson(`{"more":${more},"messages":[`, messages, "]}"), looked };
       },
-      kb: ({ json, looked }) => BOUNDS.messageKb.value + kbOf(json) + 2 * looked,
+      kb: ({ json, looked }) => BOUNDS.messageKb.value + rooms + kbOf(json) + 2 * looked,
       answer: ({ json }) => sendJson(response, json),
     });
   });

@@ -1567,9 +1567,11 @@ describe("a list", () => {
       stored.set(keys.totalUsers, most).set(keys.totalRooms, most);
       await stored.exec();
 
+      const inside: string[] = [];
       const answered = async (path: string): Promise<number> => {
         // Others have budgets of their own.
         const one = await person(replica);
+        if (inside.length > 0) await redis.sadd(keys.userRooms(one.user.id), ...inside);
         await redis.hset(keys.records(room.id), one.user.id, '{"role":"owner"}');
         for (let done = 0; ; done += 1) {
           const { status } = await one.browser.get(path);
@@ -1588,6 +1590,9 @@ describe("a list", () => {
       expect(await answered(`/api/rooms/${room.id}/members?size=1`)).toBeLessThan(200);
       expect(await answered(`/api/rooms/${room.id}/audience`)).toBeLessThan(200);
       expect(await answered(`/api/rooms/${room.id}/reports?cursor=open/1/0/1&size=1`)).toBeLessThan(50);
+      inside.push(...Array.from({ length: 500 }, (_, count) => String(100 + count)));
+      expect(await answered("/api/mentions")).toBeLessThan(5);
+      expect(await answered("/api/search?q=nowhere")).toBeLessThan(10);
       owner.close();
     } finally {
       await strict.close();

@@ -543,8 +543,8 @@ describe("a room's settings", () => {
       const topics = Array.from({ length: 6 }, (_, index) => `${round} ${index}`);
       await Promise.all(topics.map((topic, index) => patch(index % 2 === 0 ? owner : moderator, { topic })));
       const stored = await house.redis.hget(house.keys.meta(room.id), "topic");
-      await until(() => heard.length === topics.length);
-      expect(heard.at(-1)?.topic).toBe(stored);
+      // A replica's check of the room may tell them once more.
+      await until(() => heard.length >= topics.length && heard.at(-1)?.topic === stored);
     }
     member.socket.off("room.changed", hear);
   });

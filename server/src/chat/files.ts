@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { open, rm, stat } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileTypeFromBuffer } from "file-type";
@@ -18,7 +18,7 @@ import {
   type User,
   type UserId,
 } from "../protocol.ts";
-import { spoolIn, StoreFault, type Blobs, type Range } from "../store/blobs.ts";
+import { discard, spoolIn, StoreFault, type Blobs, type Range } from "../store/blobs.ts";
 import type { Files, MostBytes, StoredFile } from "../store/files.ts";
 import { AGAIN_MS, whyOf, type Collector } from "./collector.ts";
 import { IMAGE_TYPES, type Images } from "./images.ts";
@@ -118,7 +118,7 @@ export class ChatFiles {
         size = (await stat(thumbnail)).size;
         await blobs.put(id, thumbnail);
       } finally {
-        await rm(thumbnail, { force: true });
+        await discard(thumbnail);
       }
       const file = { id, name: "avatar.webp", type: "image/webp", size };
       const created = Date.now();
@@ -275,7 +275,7 @@ export class ChatFiles {
       if (!(error instanceof StoreFault)) await removing;
       throw error;
     } finally {
-      if (path !== undefined) await rm(path, { force: true });
+      if (path !== undefined) await discard(path);
     }
   }
 
@@ -321,8 +321,8 @@ export class ChatFiles {
       const { width, height, animated, size } = made;
       return { type: made.type, size, width, height, ...(animated && { animated: true as const }) };
     } finally {
-      await rm(thumbnail, { force: true });
-      if (image !== undefined) await rm(image, { force: true });
+      await discard(thumbnail);
+      if (image !== undefined) await discard(image);
     }
   }
 

@@ -9,6 +9,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
@@ -16,7 +17,7 @@ import { createServer as createHttpServer } from "node:http";
 import { createRequire } from "node:module";
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { parseFilesUrl } from "../filesUrl.ts";
@@ -156,7 +157,9 @@ describe("a store that does not do it", () => {
   ])("says why in S3's own word: %s %s", async (status, code) => {
     const error = `<?xml version="1.0"?>\n<Error><Code>${code}</Code><Message>of key S3RVER</Message></Error>`;
     const blobs = open(
-      await answering(`HTTP/1.1 ${status} X\r\nContent-Length: ${error.length}\r\n\r\n${error}`),
+      await answering(
+        `HTTP/1.1 ${status} X\r\nConnection: close\r\nContent-Length: ${error.length}\r\n\r\n${error}`,
+      ),
     );
     const refused = { code: "unavailable", reason: `the store answered ${status} ${code}` };
     await expect(blobs.read(newName())).rejects.toMatchObject(refused);
@@ -173,7 +176,9 @@ describe("a store that does not do it", () => {
   it("is what answers 404 in its place: that page says nothing of an object", async () => {
     const page = "<html>Nothing here</html>";
     const blobs = open(
-      await answering(`HTTP/1.1 404 Not Found\r\nContent-Length: ${page.length}\r\n\r\n${page}`),
+      await answering(
+        `HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: ${page.length}\r\n\r\n${page}`,
+      ),
     );
     await expect(blobs.read(newName())).rejects.toMatchObject({ code: "unavailable" });
     // Whoever takes this for done forgets a file that lies there for ever.
@@ -213,6 +218,7 @@ describe("a store that does not do it", () => {
   });
 
   /** The address of a store that answers so as soon as it hears anything, and reads nothing more. */
+  /** Answers once on each connection. */
   async function answering(head: string, then: (socket: Socket) => void = () => {}): Promise<string> {
     const server = createServer((socket) => {
       socket.on("error", () => {});
@@ -254,6 +260,34 @@ describe("a store that does not do it", () => {
     writeFileSync(cut, "ha");
     await blobs.remove(name);
     expect(existsSync(cut)).toBe(false);
+  });
+
+  it.each([
+    ["a file", "afile", "ENOTDIR"],
+    ["in a file", "afile/in/it", "ENOTDIR"],
+    ["a link that leads nowhere", "link", "ENOENT"],
+    ["in a folder that takes no others", "/proc/hubbub", "ENOENT"],
+  ])("is one whose folder is %s: the fault is the store's, and says so", async (_, path, code) => {
+    const place = mkdtempSync(join(folder, "wrong"));
+    writeFileSync(join(place, "afile"), "of the operator");
+    symlinkSync(join(place, "gone"), join(place, "link"));
+    const blobs = createBlobs(parseFilesUrl(`file:${isAbsolute(path) ? path : join(place, path)}`), "");
+    const fault = { code: "unavailable", reason: expect.stringContaining(code) as string };
+    const written = spoolIn(blobs, newName(), bytesOf(Buffer.from("x")));
+    await expect(written).rejects.toMatchObject(fault);
+    await expect(tryStore(blobs)).rejects.toThrow(code);
+  });
+
+  it("is a disk that is read-only, and says so", async ({ skip }) => {
+    const place = mkdtempSync(join(folder, "read-only"));
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "ro", "tmpfs", place], { stdio: "ignore" });
+    } catch {
+      // Only root may mount.
+      skip();
+    }
+    onTestFinished(() => void execFileSync("umount", [place]));
+    await expect(tryStore(createBlobs(parseFilesUrl(`file:${place}/files`), ""))).rejects.toThrow("EROFS");
   });
 
   it("is a folder that nobody may write into", async () => {

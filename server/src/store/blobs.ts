@@ -71,12 +71,35 @@ export async function spoolIn(
     }
   }
   try {
-    await mkdir(spool, { recursive: true, mode: PRIVATE.folder });
+    await makeFolder(spool);
     await pipeline(watched, createWriteStream(path, { flags: "wx", flush: true, mode: PRIVATE.file }));
     return path;
   } catch (error) {
-    await rm(path, { force: true });
+    await discard(path);
     throw fault ?? storeFault(error);
+  }
+}
+
+/** Removes a file of a spool. What cannot be removed now is swept later, and hides no other fault. */
+export async function discard(path: string): Promise<void> {
+  await rm(path, { force: true }).catch(() => undefined);
+}
+
+/**
+ * Makes a folder, and those that it is in. Node's own `recursive` says ENOENT for a read-only disk, and never ends where a
+ * folder that is there takes no other, as in /proc.
+ */
+async function makeFolder(path: string): Promise<void> {
+  const make = () =>
+    mkdir(path, { mode: PRIVATE.folder }).catch((error: unknown) => {
+      if (systemCode(error) !== "EEXIST") throw error;
+    });
+  try {
+    await make();
+  } catch (error) {
+    if (systemCode(error) !== "ENOENT" || dirname(path) === path) throw error;
+    await makeFolder(dirname(path));
+    await make();
   }
 }
 
@@ -91,7 +114,7 @@ export async function tryStore(blobs: Blobs): Promise<void> {
     try {
       await blobs.put(name, path);
     } finally {
-      await rm(path, { force: true });
+      await discard(path);
     }
     let isSame: boolean;
     try {
@@ -123,7 +146,7 @@ export async function sweepSpool({ spool }: Blobs): Promise<void> {
     if (!entry.isFile() || !SPOOLED.test(entry.name)) continue;
     const path = join(spool, entry.name);
     const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
-    if (Date.now() - mtimeMs > LEFT_MS) await rm(path, { force: true });
+    if (Date.now() - mtimeMs > LEFT_MS) await discard(path);
   }
 }
 
@@ -137,7 +160,7 @@ function inFolder({ path, shown }: { path: string; shown: string }, spool: strin
     async put(name, from) {
       const place = placeOf(name);
       try {
-        await mkdir(dirname(place), { recursive: true, mode: PRIVATE.folder });
+        await makeFolder(dirname(place));
         await rename(from, place).catch(async (error: unknown) => {
           if (systemCode(error) !== "EXDEV") throw error;
           // The spool is on another disk: copied beside its place first, so that nobody reads half of it.
@@ -146,7 +169,7 @@ function inFolder({ path, shown }: { path: string; shown: string }, spool: strin
             await pipeline(createReadStream(from), copy);
             await rename(`${place}.new`, place);
           } catch (fault) {
-            await rm(`${place}.new`, { force: true });
+            await discard(`${place}.new`);
             throw fault;
           }
         });

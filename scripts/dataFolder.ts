@@ -12,10 +12,10 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { systemCode } from "../server/src/errors.ts";
-import { readConfig, type Config } from "../server/src/config.ts";
-import { stop } from "./prepare.mjs";
+import { givenIn, readConfig, type Config } from "../server/src/config.ts";
+import { root, stop } from "./prepare.mjs";
 
 /**
  * The folder where a private Redis keeps everything. With an append-only file Redis silently reads nothing else: it
@@ -29,8 +29,16 @@ const BASE = "appendonly.aof.1.base.rdb";
 const SNAPSHOT = "dump.rdb";
 const OLD_LOG = "appendonly.aof";
 
+/** The folder of DATA_DIR, in the root of the checkout unless it is absolute. Throws with exit code 78 if it has a ~. */
+export function dataDirOf(env: NodeJS.ProcessEnv): string {
+  const { DATA_DIR = "data" } = givenIn(env);
+  if (DATA_DIR.startsWith("~"))
+    throw stop("DATA_DIR takes a path without ~, which only a shell knows: /home/me/hubbub", 78);
+  return resolve(root, DATA_DIR);
+}
+
 /** FILES_URL of a data folder. */
-export function filesUrlIn(dataDir = "data"): string {
+export function filesUrlIn(dataDir: string): string {
   return `file:${encodeURI(join(dataDir, "files"))}`;
 }
 
@@ -40,7 +48,7 @@ export function readCommandConfig(
   redisUrl: string,
   keyPrefix = env["KEY_PREFIX"],
 ): Config {
-  const filesUrl = env["FILES_URL"]?.trim() || filesUrlIn(env["DATA_DIR"] || undefined);
+  const filesUrl = givenIn(env)["FILES_URL"] ?? filesUrlIn(dataDirOf(env));
   return readConfig({ ...env, REDIS_URL: redisUrl, FILES_URL: filesUrl, KEY_PREFIX: keyPrefix });
 }
 

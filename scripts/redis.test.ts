@@ -249,6 +249,8 @@ describe("findOwnRedis", () => {
     const dataDir = join(folder, name);
     const redis = await start({ dir: redisDir(dataDir), persistent: true });
     expect(await findOwnRedis({ DATA_DIR: dataDir, REDIS_URL: "" })).toBe(redis.url);
+    // As a file with the line ends of Windows gives them.
+    expect(await findOwnRedis({ DATA_DIR: `${dataDir}\r`, REDIS_URL: " \r" })).toBe(redis.url);
     expect(statSync(join(redisDir(dataDir), "address.json")).mode & 0o777).toBe(0o600);
     expect(await findOwnRedis({ DATA_DIR: dataDir, REDIS_URL: "redis://elsewhere" })).toBe(
       "redis://elsewhere",
@@ -275,6 +277,13 @@ describe("findOwnRedis", () => {
       message: expect.stringContaining("REDIS_URL is not set") as string,
     });
   });
+
+  it("takes no ~ for a folder", async () => {
+    await expect(findOwnRedis({ DATA_DIR: "~/hubbub" })).rejects.toMatchObject({
+      exitCode: 78,
+      message: expect.stringMatching(/^DATA_DIR takes a path without ~/) as string,
+    });
+  });
 });
 
 describe("findRedis", () => {
@@ -292,6 +301,7 @@ describe("findRedis", () => {
       mode: 0o755,
     });
     vi.stubEnv("PATH", `${folder}:${process.env["PATH"]}`);
+    vi.stubEnv("REDIS_SERVER_BIN", " \r");
     const found = await findRedis(() => {});
     expect(found.kind === "file" && Number(found.version.split(".")[0])).toBeGreaterThanOrEqual(7);
   });

@@ -5,9 +5,10 @@ import { connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { givenIn } from "../server/src/config.ts";
 import { systemCode } from "../server/src/errors.ts";
 import { startChild, which, type Child } from "./child.ts";
-import { openDataFolder, type DataFolder } from "./dataFolder.ts";
+import { dataDirOf, openDataFolder, type DataFolder } from "./dataFolder.ts";
 import { fetchPackage, unpacked } from "./debian.ts";
 import { root, stop } from "./prepare.mjs";
 
@@ -31,8 +32,9 @@ const ADDRESS = "address.json";
  * there is neither, throws with exit code 69 and what to do, because any other Redis is somebody else's.
  */
 export async function findOwnRedis(env: NodeJS.ProcessEnv = process.env): Promise<string> {
-  if (env["REDIS_URL"]) return env["REDIS_URL"];
-  const dataDir = resolve(root, env["DATA_DIR"] || "data");
+  const { REDIS_URL } = givenIn(env);
+  if (REDIS_URL !== undefined) return REDIS_URL;
+  const dataDir = dataDirOf(env);
   const found = readAddress(join(dataDir, "redis", ADDRESS));
   // After a kill another Redis may have the port.
   if (found && (await askServer(addressOf(found.url)))?.runId === found.runId) return found.url;
@@ -50,7 +52,7 @@ export async function useOwnRedis({ mayBeNew }: { mayBeNew: boolean }): Promise<
   url: string;
   close: () => Promise<void>;
 }> {
-  const dir = resolve(root, process.env["DATA_DIR"] || "data", "redis");
+  const dir = join(dataDirOf(process.env), "redis");
   try {
     return { url: await findOwnRedis(), close: async () => {} };
   } catch (error) {
@@ -93,8 +95,8 @@ function addressOf(url: string): Address {
  * code 69 and a line that says what to do.
  */
 export async function findRedis(say: (line: string) => void): Promise<RedisProgram> {
-  const chosen = process.env["REDIS_SERVER_BIN"];
-  if (chosen) {
+  const { REDIS_SERVER_BIN: chosen } = givenIn(process.env);
+  if (chosen !== undefined) {
     const found = examine(chosen);
     if (!found) throw stop(`REDIS_SERVER_BIN=${chosen} does not run as a Redis.`, 69);
     if (!isNewEnough(found.version))

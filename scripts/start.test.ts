@@ -220,6 +220,28 @@ describe("npm start", () => {
     taken.close();
   });
 
+  it("reads each variable without blanks and line ends, takes a blank one for none, and Kubernetes' for none of ours", async () => {
+    const dir = dataDir();
+    const npm = start({
+      DATA_DIR: `${dir}\r`,
+      DEMO: "off\r",
+      REDIS_URL: " \r",
+      REDIS_SERVER_BIN: "\r",
+      METRICS_PORT: "tcp://10.0.0.1:80",
+    });
+    expect(await answers(`${await npm.listens()}/readyz`)).toBe(true);
+    expect(existsSync(join(dir, "redis/redis.sock"))).toBe(true);
+    npm.child.kill("SIGTERM");
+    expect(await npm.ended).toBe(0);
+  });
+
+  it("says in one line that DATA_DIR takes no ~, and makes no folder of that name", async () => {
+    const npm = start({ DATA_DIR: "~/hubbub" });
+    expect(await npm.ended).toBe(78);
+    expect(npm.lines()).toEqual([expect.stringMatching(/^DATA_DIR takes a path without ~/)]);
+    expect(existsSync("~")).toBe(false);
+  });
+
   it("says in one line that HOST is no address of this machine", async () => {
     const npm = start({ DATA_DIR: dataDir(), HOST: "192.0.2.1" });
     expect(await npm.ended).toBe(69);

@@ -1,17 +1,17 @@
 import { mkdirSync } from "node:fs";
 import { createServer } from "node:net";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { pino } from "pino";
 import { isUnused } from "../server/src/store/ids.ts";
 import { checkRedis, heed } from "../server/src/store/checks.ts";
-import { addressOf, listenFault, readConfig, type Config } from "../server/src/config.ts";
+import { addressOf, givenIn, listenFault, readConfig, type Config } from "../server/src/config.ts";
 import { createKeys } from "../server/src/keys.ts";
 import { connectRedis, type RedisClient } from "../server/src/store/redis.ts";
 import { systemCode } from "../server/src/errors.ts";
 import { checkSchema } from "../server/src/store/schema.ts";
 import { keep, REPLICA_OPTIONS, startChild, type Child, type Kept } from "./child.ts";
-import { dataFilesIn, filesUrlIn } from "./dataFolder.ts";
+import { dataDirOf, dataFilesIn, filesUrlIn } from "./dataFolder.ts";
 import { demoPeople } from "./demo.ts";
 import { startHaproxy } from "./haproxy.ts";
 import { orHelp, parts, root, stop } from "./prepare.mjs";
@@ -80,19 +80,19 @@ export async function main(args: string[]): Promise<number> {
 
 /** If this throws, `running` has everything that was started. */
 async function bringUp(config: Config, count: number, running: Running, signal: AbortSignal): Promise<void> {
-  const dataDir = resolve(root, process.env["DATA_DIR"] || "data");
+  const dataDir = dataDirOf(process.env);
   // A second `npm start` fails at both; the error about the data folder says more than the one about the port.
   const claimed = await claimPort(config).catch((error: unknown) => ({ error }));
-  const given = process.env["REDIS_URL"];
-  const { redisUrl, line, unread } = given
-    ? { redisUrl: given, unread: [] }
+  const given = givenIn(process.env);
+  const { redisUrl, line, unread } = given["REDIS_URL"]
+    ? { redisUrl: given["REDIS_URL"], unread: [] }
     : await startPrivateRedis(dataDir, running, signal);
   if (typeof claimed === "object") throw claimed.error;
   const port = claimed;
   if (line) console.log(line);
   const redis = await openRedis(
     { ...config, redisUrl },
-    given ? " REDIS_URL is set, so none was started." : "",
+    given["REDIS_URL"] ? " REDIS_URL is set, so none was started." : "",
   );
   try {
     const keys = createKeys(config.keyPrefix);
@@ -117,7 +117,7 @@ async function bringUp(config: Config, count: number, running: Running, signal: 
       DRAIN: "1500",
       LOG_LEVEL: "warn",
       FILES_URL: filesUrlIn(dataDir),
-      ...withoutEmpty(process.env),
+      ...given,
       REDIS_URL: redisUrl,
       // By where HAProxy listens, not the replicas behind it.
       SIGNUP: config.signUp,
@@ -172,11 +172,6 @@ function readEnvironment(): Config {
   } catch (error) {
     throw stop(error instanceof Error ? error.message : String(error), 78);
   }
-}
-
-/** An empty variable counts as absent everywhere. */
-function withoutEmpty(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([, value]) => value?.trim() !== ""));
 }
 
 /** A Redis' REDIS_URL, and a line about it for the terminal. */

@@ -222,15 +222,22 @@ const environment = z.object({
 
 export type Config = ReturnType<typeof readConfig>;
 
-/** Throws one Error that names every fault. */
-export function readConfig(env: Readonly<Record<string, string | undefined>>) {
-  // A blank variable counts as absent, as in a compose file that passes `${NAME:-}`.
-  const given = Object.fromEntries(
+/**
+ * What the environment says: without the blanks and line ends around a value, and without a variable that is blank, as in
+ * a compose file that passes `${NAME:-}`, or that Kubernetes has set.
+ */
+export function givenIn(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  return Object.fromEntries(
     Object.entries(env).flatMap(([name, value = ""]) => {
       const text = value.trim();
       return text === "" || (name === "METRICS_PORT" && isOfKubernetes(name, text)) ? [] : [[name, text]];
     }),
   );
+}
+
+/** Throws one Error that names every fault. */
+export function readConfig(env: Readonly<Record<string, string | undefined>>) {
+  const given = givenIn(env);
   const parsed = environment.safeParse(given);
   if (!parsed.success) {
     const faults = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);

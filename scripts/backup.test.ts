@@ -479,6 +479,7 @@ describe("a backup", () => {
           const from = configOf();
           const key = (kind: string) => Buffer.concat([Buffer.from(`${from.keyPrefix}room:${kind}`), name]);
           await Promise.all([
+            redis.set(createKeys(from.keyPrefix).totalUsers, "1"),
             redis.set(key("string"), values[0] ?? ""),
             redis.set(key("brief"), "gone soon", "PX", 600_000),
             redis.hset(key("hash"), ...values.flatMap((value) => [value, value])),
@@ -531,6 +532,13 @@ describe("a backup of nothing", () => {
       message: expect.stringContaining(`KEY_PREFIX=${empty.keyPrefix} in this Redis`) as string,
     });
     expect(readdirSync(folder).filter((name) => join(folder, name).startsWith(file))).toEqual([]);
+  });
+
+  it("is refused as well where a server runs on it: Redis has lost everything", async () => {
+    const file = fileName();
+    const { env } = await house(1);
+    await expect(backup(readConfig(env), file, whole)).rejects.toMatchObject({ exitCode: 66 });
+    expect(existsSync(file)).toBe(false);
   });
 });
 

@@ -5,6 +5,7 @@ import { pino } from "pino";
 import type { Config } from "../server/src/config.ts";
 import { wordsOf } from "../server/src/errors.ts";
 import { createKeys } from "../server/src/keys.ts";
+import { isUnused } from "../server/src/store/ids.ts";
 import { connectRedis } from "../server/src/store/redis.ts";
 import { FIRST_SCHEMA, readSchema } from "../server/src/store/schema.ts";
 import { writeArchive, type Counts } from "./archive.ts";
@@ -39,9 +40,10 @@ export async function backup(config: Config, file: string, options: { sessions: 
       sessions: options.sessions,
     };
     const counts = await writeArchive(partOf(file), header, readContents(redis, keys, options));
-    if (Object.keys(counts.keys).length === 0)
+    // Servers that run on a Redis which has lost everything put a few keys back.
+    if (counts.messages === 0 && (await isUnused(redis, keys)))
       throw stop(
-        `No backup was made: there is nothing under ${config.keyPrefix === "" ? "an empty KEY_PREFIX" : `KEY_PREFIX=${config.keyPrefix}`} in this Redis. Is it the right one, and the right database?`,
+        `No backup was made: there is no account and no message under ${config.keyPrefix === "" ? "an empty KEY_PREFIX" : `KEY_PREFIX=${config.keyPrefix}`} in this Redis. Is it the right one, and the right database?`,
         66,
       );
     // Another may have been made under this name meanwhile.

@@ -264,3 +264,43 @@ test("@room calls everybody in a room, in a large room only after a confirmation
   await eventually(() => composer.inputValue(), "");
   for (const { context } of [ann, ben]) await context.close();
 });
+
+test("an edit that calls everybody is not made if it was given up, or written on, before the answer to how many", async () => {
+  const { page, context } = await stage.enter("calls-later");
+  let answer = () => {};
+  await page.route("**/audience", async (route) => {
+    await new Promise<void>((resolve) => (answer = resolve));
+    await route.continue();
+  });
+  await say(page, "nobody called");
+  await page.getByRole("log").locator("[data-seq]").filter({ hasText: "nobody called" }).waitFor();
+  const field = page.getByRole("textbox", { name: "Edit message" });
+  const edit = async () => {
+    await messageTo(page, "General").press("ArrowUp");
+    await field.fill("@room called");
+    const asked = page.waitForRequest("**/audience");
+    await field.press("Enter");
+    await asked;
+  };
+  const answered = async () => {
+    const response = page.waitForResponse("**/audience");
+    answer();
+    await response;
+  };
+  await edit();
+  await field.press("Escape");
+  await answered();
+  await edit();
+  await field.pressSequentially(" twice");
+  await answered();
+  // A later message comes after all that the answers could have sent or asked.
+  await messageTo(page, "General").click();
+  await say(page, "nobody yet");
+  await page.getByRole("log").locator("[data-seq]").filter({ hasText: "nobody yet" }).waitFor();
+  expect(await page.getByRole("dialog").count()).toBe(0);
+  expect(await field.inputValue()).toBe("@room called twice");
+  await field.press("Escape");
+  await message(page, "nobody called").waitFor();
+  expect(await page.getByRole("log").getByText("(edited)").count()).toBe(0);
+  await context.close();
+});

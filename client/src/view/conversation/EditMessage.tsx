@@ -1,4 +1,4 @@
-import { isBlank, LIMITS, type Message } from "@hubbub/server/protocol";
+import { isBlank, LIMITS, type Message, type RoomId } from "@hubbub/server/protocol";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "react";
 import { wordsOf } from "../../chat/api.ts";
 import type { ChatClient } from "../../chat/chat.ts";
@@ -46,7 +46,6 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
   const slot = slotOf(message);
   const { text, write } = useDraft(slot);
   const [focus] = useState(begun === slot);
-  const call = useRoomCall(message.roomId);
 
   useEffect(() => {
     if (begun === slot) begun = null;
@@ -60,6 +59,8 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
   return (
     <EditField
       slot={slot}
+      roomId={message.roomId}
+      asks={message.mentionsRoom !== true}
       label="Edit message"
       text={text}
       optional={message.files !== undefined}
@@ -68,12 +69,8 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
       verb="Save"
       onText={write}
       onSend={() => {
-        const save = () => {
-          if ((text === EMPTY ? "" : text) !== message.message) chat.editMessage(message, text);
-          giveUp();
-        };
-        if (message.mentionsRoom === true) save();
-        else void call(text, save);
+        if ((text === EMPTY ? "" : text) !== message.message) chat.editMessage(message, text);
+        giveUp();
       }}
       onCancel={giveUp}
       onEscape={giveUp}
@@ -84,6 +81,9 @@ export function EditMessage({ message, onDone }: { message: Message; onDone: () 
 type FieldProps = {
   /** The draft of the edit. */
   slot: Slot;
+  roomId: RoomId;
+  /** Whether the user confirms a text that calls many people. */
+  asks: boolean;
   label: string;
   text: string;
   /** Files go with it, so that it may be empty. */
@@ -92,7 +92,7 @@ type FieldProps = {
   note: string;
   verb: "Save" | "Send";
   onText: (text: string) => void;
-  /** May throw a ChatError, whose message is shown. */
+  /** Sends the text as it is now. May throw a ChatError, whose message is shown. */
   onSend: () => void;
   onCancel: () => void;
   onEscape: () => void;
@@ -101,6 +101,8 @@ type FieldProps = {
 /** A text field in the place of a message. */
 export function EditField({
   slot,
+  roomId,
+  asks,
   label,
   text,
   optional,
@@ -118,6 +120,8 @@ export function EditField({
   const left = LIMITS.message - text.length;
   const chat = useClient();
   const tell = useNotice();
+  const call = useRoomCall(roomId);
+  const isSending = useRef(false);
 
   useLayoutEffect(() => {
     const field = area.current;
@@ -133,12 +137,21 @@ export function EditField({
   }, [focus]);
 
   function send() {
-    if ((isBlank(text) && !optional) || left < 0) return;
-    try {
-      onSend();
-    } catch (error) {
-      setFault(wordsOf(error));
-    }
+    if ((isBlank(text) && !optional) || left < 0 || isSending.current) return;
+    // Meanwhile it may be given up, or written on: then nothing is sent until the user asks again.
+    const isMeant = () => chat.snapshot().drafts.get(slot) === text;
+    const go = () => {
+      if (!isMeant()) return;
+      try {
+        onSend();
+      } catch (error) {
+        setFault(wordsOf(error));
+      }
+    };
+    const sent = asks ? call(text, go, isMeant) : go();
+    if (sent === undefined) return;
+    isSending.current = true;
+    void sent.finally(() => (isSending.current = false));
   }
 
   return (

@@ -435,6 +435,8 @@ function EditFailed({ entry, focus, onClose }: { entry: Outgoing; focus: boolean
   return (
     <EditField
       slot={slot}
+      roomId={entry.roomId}
+      asks
       label="Message that was not sent"
       text={text}
       optional={entry.files !== undefined}

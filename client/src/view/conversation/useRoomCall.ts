@@ -7,14 +7,15 @@ const ASKED_ABOVE = 20;
 
 /**
  * Sends a text to a room: at once, or, if it calls many people, once the user confirms it. Answers nothing if it was at
- * once, else what resolves when the text is sent or the user is asked.
+ * once, else what resolves when the text is sent or the user is asked. `isMeant`: whether it is still to be sent then.
  */
-export function useRoomCall(roomId: RoomId): (text: string, go: () => void) => Promise<void> | undefined {
+export function useRoomCall(roomId: RoomId) {
   const chat = useClient();
   const { open } = useOverlays();
 
-  async function ask(text: string, go: () => void) {
+  async function ask(text: string, go: () => void, isMeant: () => boolean) {
     const people = (await callsRoom(text)) ? await chat.audience(roomId).catch(() => null) : 0;
+    if (!isMeant()) return;
     if (people !== null && people <= ASKED_ABOVE) go();
     // If the user has left the room meanwhile, the text becomes a draft.
     else if (chat.snapshot().openRoom === roomId)
@@ -28,8 +29,8 @@ export function useRoomCall(roomId: RoomId): (text: string, go: () => void) => P
       });
   }
 
-  return (text, go) => {
-    if (/@room/i.test(text)) return ask(text, go);
+  return (text: string, go: () => void, isMeant = () => true): Promise<void> | undefined => {
+    if (/@room/i.test(text)) return ask(text, go, isMeant);
     go();
     return undefined;
   };

@@ -304,3 +304,33 @@ test("an edit that calls everybody is not made if it was given up, or written on
   expect(await page.getByRole("log").getByText("(edited)").count()).toBe(0);
   await context.close();
 });
+
+test("a completion and an emoji that was picked can be undone and done again, like what is typed", async () => {
+  const { page, context } = await stage.enter("undoes");
+  const composer = messageTo(page, "General");
+  const text = (expected: string) => eventually(() => composer.inputValue(), expected);
+  await composer.pressSequentially("to @roo");
+  await page.getByRole("option", { name: "room: everybody here" }).waitFor();
+  await composer.press("Tab");
+  await text("to @room ");
+  await composer.pressSequentially("now");
+  await page.getByRole("button", { name: "Emoji" }).click();
+  await page
+    .getByRole("dialog", { name: "Emoji" })
+    .getByRole("button", { name: "grinning face", exact: true })
+    .click();
+  await text("to @room now\u{1F600}");
+  expect(await composer.evaluate((one) => one === document.activeElement)).toBe(true);
+  /** Whether typed letters are undone one by one is the browser's own way. */
+  const undo = async (expected: string) => {
+    for (let step = 0; step < 5 && (await composer.inputValue()) !== expected; step += 1)
+      await composer.press("Control+z");
+    await text(expected);
+  };
+  await undo("to @room now");
+  await undo("to @room ");
+  await undo("to @roo");
+  await composer.press("Control+Shift+z");
+  await text("to @room ");
+  await context.close();
+});

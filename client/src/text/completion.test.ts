@@ -22,6 +22,6 @@ test.each([
 
 test("a completed word replaces what was typed, followed by one space", () => {
   const wanted = { kind: "person", from: 3, text: "an" } as const;
-  expect(complete("hi @an", 6, wanted, "@ann")).toEqual({ text: "hi @ann ", caret: 8 });
-  expect(complete("hi @an there", 6, wanted, "@ann")).toEqual({ text: "hi @ann there", caret: 8 });
+  expect(complete("hi @an", 6, wanted, "@ann")).toEqual({ typed: "@ann ", caret: 8 });
+  expect(complete("hi @an there", 6, wanted, "@ann")).toEqual({ typed: "@ann", caret: 8 });
 });

@@ -14,13 +14,13 @@ export function wantedAt(text: string, caret: number): Wanted | null {
   return null;
 }
 
-/** The text with the completed word, and the caret's new place. */
+/** What to type in place of the wanted word, and where the caret is then. */
 export function complete(
   text: string,
   caret: number,
   { from }: Wanted,
   word: string,
-): { text: string; caret: number } {
+): { typed: string; caret: number } {
   const space = /^\s/.test(text.slice(caret)) ? "" : " ";
-  return { text: `${text.slice(0, from)}${word}${space}${text.slice(caret)}`, caret: from + word.length + 1 };
+  return { typed: `${word}${space}`, caret: from + word.length + 1 };
 }

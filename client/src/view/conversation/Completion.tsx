@@ -5,6 +5,7 @@ import { nameOf, searchedOf } from "../../chat/state/people.ts";
 import { complete, wantedAt, type Wanted } from "../../text/completion.ts";
 import { useChoice } from "../finding/useChoice.ts";
 import { useFound } from "../finding/useFound.ts";
+import { typeInto } from "../ui/TextArea.tsx";
 import { Avatar } from "../ui/Avatar.tsx";
 import { PersonName } from "../ui/PersonName.tsx";
 import { noteEmoji, useEmoji } from "../ui/useEmoji.ts";
@@ -20,14 +21,13 @@ type Asked = {
   roomId: RoomId;
   area: RefObject<HTMLTextAreaElement | null>;
   text: string;
-  write: (text: string) => void;
 };
 
 /**
  * Completions of the word at the caret: people after an @, this room's speakers first, and emoji after a colon. Arrow
  * keys choose, Enter and Tab accept, Escape cancels.
  */
-export function useCompletion({ roomId, area, text, write }: Asked) {
+export function useCompletion({ roomId, area, text }: Asked) {
   const chat = useClient();
   const [wanted, setWanted] = useState<Wanted | null>(null);
   const [left, setLeft] = useState<number | null>(null);
@@ -63,14 +63,11 @@ export function useCompletion({ roomId, area, text, write }: Asked) {
   function take(option: Option) {
     if (open === null || area.current === null) return;
     if (open.kind === "emoji") noteEmoji(option.word);
-    const done = complete(text, open.from + open.text.length + 1, open, option.word);
+    const end = open.from + open.text.length + 1;
+    const { typed, caret } = complete(text, end, open, option.word);
+    typeInto(area.current, open.from, end, typed);
+    area.current.setSelectionRange(caret, caret);
     setWanted(null);
-    write(done.text);
-    const field = area.current;
-    requestAnimationFrame(() => {
-      field.focus();
-      field.setSelectionRange(done.caret, done.caret);
-    });
   }
 
   function onKeyDown(event: KeyboardEvent): boolean {

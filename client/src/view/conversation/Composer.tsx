@@ -26,7 +26,7 @@ import { Icon } from "../ui/Icon.tsx";
 import { useCompletion } from "./Completion.tsx";
 import { EmojiButton } from "./EmojiButton.tsx";
 import { Typing } from "./Typing.tsx";
-import { TextArea } from "../ui/TextArea.tsx";
+import { TextArea, typeInto } from "../ui/TextArea.tsx";
 import { useChat, useClient, useDraft } from "../useChat.ts";
 import { NO_KEYBOARD } from "../useMedia.ts";
 import css from "./Composer.module.css";
@@ -68,7 +68,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
   const { text, write, show } = useDraft(slot);
   const [fault, setFault] = useState<string | null>(null);
   const area = useRef<HTMLTextAreaElement>(null);
-  const completion = useCompletion({ roomId, area, text, write });
+  const completion = useCompletion({ roomId, area, text });
   const call = useRoomCall(roomId);
   // A user who opens a thread may want to read it first.
   const isBeside = root !== undefined;
@@ -154,12 +154,7 @@ export function Composer({ id, roomId, root, label, placeholder, face, onSent, o
 
   function insert(emoji: string) {
     const field = area.current;
-    const from = field?.selectionStart ?? text.length;
-    write(text.slice(0, from) + emoji + text.slice(field?.selectionEnd ?? from));
-    requestAnimationFrame(() => {
-      field?.focus();
-      field?.setSelectionRange(from + emoji.length, from + emoji.length);
-    });
+    if (field !== null) typeInto(field, field.selectionStart, field.selectionEnd, emoji);
   }
 
   function onKeyDown(event: KeyboardEvent<HTMLTextAreaElement>) {

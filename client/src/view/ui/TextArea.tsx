@@ -27,6 +27,14 @@ type Props = {
 /** So many characters are higher than the field can be; to draw more of a pasted book twice would delay each key. */
 const MEASURED = 20_000;
 
+/** Puts a text in place of a part of a field's, which gets the focus, as typing it would: it can be undone. */
+export function typeInto(field: HTMLTextAreaElement, from: number, to: number, text: string): void {
+  field.focus();
+  field.setSelectionRange(from, to);
+  // A value that is set instead forgets all that could be undone.
+  document.execCommand("insertText", false, text);
+}
+
 /**
  * A field as high as its text. Enter sends, unless it is held; Enter with a modifier begins a new line. An invisible copy of the text
  * gives the height, so that measuring never changes the layout.
@@ -53,8 +61,10 @@ export function TextArea({
     if (event.key !== "Enter" || event.shiftKey || event.defaultPrevented) return;
     event.preventDefault();
     if (readOnly) return;
-    // Browsers do this only with Shift; done this way, it can be undone too.
-    if (event.altKey || event.ctrlKey || event.metaKey) document.execCommand("insertText", false, "\n");
+    const { selectionStart, selectionEnd } = event.currentTarget;
+    // Browsers do this only with Shift.
+    if (event.altKey || event.ctrlKey || event.metaKey)
+      typeInto(event.currentTarget, selectionStart, selectionEnd, "\n");
     else if (!event.repeat) {
       // The note says why nothing is sent.
       if (invalid) announce(document.getElementById(note)?.textContent ?? "");

@@ -89,6 +89,34 @@ test("a message is found by a part of a word and shown in its place, from where 
   await ben.context.close();
 });
 
+test("whoever looks further back with the keys goes on in the search with the first new hit, or the last one if none came", async () => {
+  const { page, context } = await stage.enter("digs");
+  await page.keyboard.press("Control+f");
+  const dialog = page.getByRole("dialog", { name: "Search messages" });
+  const field = dialog.getByRole("combobox", { name: "Any part of a word" });
+  const hits = dialog.getByRole("listbox", { name: "Messages" }).getByRole("option");
+  const more = dialog.getByRole("button", { name: "Look further back" });
+  const goesOn = async (chosen: number) => {
+    await eventually(() => field.evaluate((one) => one === document.activeElement), true);
+    expect(await field.getAttribute("aria-activedescendant")).toBe(`hit-${chosen}`);
+  };
+  /** Says how far back it has looked, and does not look on by itself. */
+  const rests = () => dialog.getByText(/^\d+ messages, back to [^…]*$/).waitFor();
+  await field.fill("old message");
+  await rests();
+  const before = await hits.count();
+  await more.press("Enter");
+  await eventually(async () => (await hits.count()) > before, true);
+  await goesOn(before);
+  await rests();
+  await context.route("**/api/search?**", (route) => route.fulfill({ json: { hits: [] } }));
+  const all = await hits.count();
+  await more.press("Enter");
+  await more.waitFor({ state: "detached" });
+  await goesOn(all - 1);
+  await context.close();
+});
+
 test("a link shows a message also after a reload, reads nothing that is new, and on the way down each message appears once", async () => {
   const ann = await stage.enter("ann-link", { replica: 0 });
   const ben = await stage.enter("ben-link", { replica: 1 });

@@ -1,5 +1,5 @@
 import type { Message } from "@hubbub/server/protocol";
-import { useMemo, useState, type KeyboardEvent } from "react";
+import { useMemo, useRef, useState, type KeyboardEvent } from "react";
 import type { Finding } from "../../chat/api.ts";
 import { partnerOf } from "../../chat/state/rooms.ts";
 import { FoundNothing } from "../finding/Found.tsx";
@@ -9,11 +9,12 @@ import { useOverlays } from "../overlays.ts";
 import { orderRooms, titleOf } from "../rooms/titles.ts";
 import { useWays } from "../rooms/useWays.ts";
 import { showDay, showFull, showWhen } from "../time.ts";
-import { Button } from "../ui/Button.tsx";
 import { Dialog } from "../ui/Dialog.tsx";
 import { RoomSign } from "../ui/RoomSign.tsx";
 import { SearchField } from "../ui/SearchField.tsx";
+import { ShowMore } from "../ui/ShowMore.tsx";
 import { useSaid } from "../useBlocks.ts";
+import { NO_KEYBOARD } from "../useMedia.ts";
 import { useAsChanged, useChat, useMe } from "../useChat.ts";
 import { excerptOf } from "./excerpt.ts";
 import css from "./Search.module.css";
@@ -30,6 +31,7 @@ export function Search() {
   const me = useMe();
   const rooms = useChat((state) => state.rooms);
   const users = useChat((state) => state.users);
+  const field = useRef<HTMLInputElement>(null);
   const [text, setText] = useState("");
   const [room, setRoom] = useState("");
   const [from, setFrom] = useState("");
@@ -71,6 +73,13 @@ export function Search() {
     if (message !== undefined) enter(message.roomId, message.seq);
   }
 
+  /** After so many hits. */
+  function goOn(shown: number) {
+    const next = found[shown] ?? found.at(-1);
+    if (next !== undefined) choice.choose(keyOf(next));
+    field.current?.focus();
+  }
+
   function onKeyDown(event: KeyboardEvent) {
     if (isComposing(event.nativeEvent)) return;
     const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
@@ -86,6 +95,7 @@ export function Search() {
   return (
     <Dialog title="Search messages" look="upper" onClose={close}>
       <SearchField
+        ref={field}
         label="Any part of a word"
         busy={busy}
         type="text"
@@ -181,9 +191,15 @@ export function Search() {
                 : `${told}, back to ${showDay(until ?? 0)}`
               : ""}
       </p>
-      {state === "enough" && all.length >= wanted && (
-        <Button onClick={() => setWanted(all.length + AT_ONCE)}>Look further back</Button>
-      )}
+      <ShowMore
+        more={state === "enough" && all.length >= wanted}
+        count={found.length}
+        busy={busy}
+        onMore={() => setWanted(all.length + AT_ONCE)}
+        onNew={matchMedia(NO_KEYBOARD).matches ? goOn : undefined}
+      >
+        Look further back
+      </ShowMore>
     </Dialog>
   );
 }

@@ -1,10 +1,11 @@
 import { LIMITS } from "@hubbub/server/protocol";
-import type { InputHTMLAttributes } from "react";
+import type { InputHTMLAttributes, Ref } from "react";
 import { Icon } from "./Icon.tsx";
 import css from "./SearchField.module.css";
 import { Spinner } from "./Spinner.tsx";
 
 type Props = Omit<InputHTMLAttributes<HTMLInputElement>, "className"> & {
+  ref?: Ref<HTMLInputElement>;
   label: string;
   busy: boolean;
   onText: (text: string) => void;

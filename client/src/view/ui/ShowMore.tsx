@@ -9,14 +9,16 @@ type Props = {
   /** Whether more is loading. */
   busy?: boolean;
   onMore: () => void;
+  /** Goes on after so many rows, where the keys are not the rows' own. */
+  onNew?: ((shown: number) => void) | undefined;
   children?: ReactNode;
 };
 
 /**
- * The button below a list that shows more of it. Whoever presses it goes on with the first new row, unless they have gone
- * elsewhere meanwhile. Must stay rendered when there is no more.
+ * The button below a list that shows more of it. Whoever presses it goes on with the first new row, or with the last one if
+ * none came, unless they have gone elsewhere meanwhile. Must stay rendered when there is no more.
  */
-export function ShowMore({ more, count, busy = false, onMore, children = "Show more" }: Props) {
+export function ShowMore({ more, count, busy = false, onMore, onNew, children = "Show more" }: Props) {
   const asked = useRef<{ button: HTMLElement; around: Element; last: Element | undefined; count: number }>(
     null,
   );
@@ -24,13 +26,18 @@ export function ShowMore({ more, count, busy = false, onMore, children = "Show m
   if (waits && !busy) setWaits(false);
 
   useLayoutEffect(() => {
-    if (asked.current === null || count <= asked.current.count) return;
-    const { button, around, last } = asked.current;
+    const isOver = !more && !waits;
+    if (asked.current === null || (count <= asked.current.count && !isOver)) return;
+    const { button, around, last, count: shown } = asked.current;
     asked.current = null;
     const isHere = document.activeElement === document.body || document.activeElement === button;
     const rows = [...around.querySelectorAll("li")];
-    const row = rows[last === undefined ? 0 : rows.indexOf(last as HTMLLIElement) + 1];
+    const row = rows[last === undefined ? 0 : rows.indexOf(last as HTMLLIElement) + 1] ?? rows.at(-1);
     if (!isHere || row === undefined) return;
+    if (onNew !== undefined) {
+      onNew(shown);
+      return;
+    }
     const place = row.querySelector<HTMLElement>("button, a");
     if (place === null) row.tabIndex = -1;
     (place ?? row).focus();

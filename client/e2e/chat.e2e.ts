@@ -240,6 +240,53 @@ test("an answer that comes after its dialog was closed takes nobody away from wh
   await context.close();
 });
 
+test("what is typed for a private room that is still being made goes there, unless its user goes back to a field", async () => {
+  const others = await Promise.all(["slow-one", "slow-two"].map((name) => stage.enter(name, { replica: 1 })));
+  const { page, context } = await stage.enter("types-ahead");
+  const general = messageTo(page, "General");
+  let answer = () => {};
+  await page.route("**/api/rooms/private", async (route) => {
+    await new Promise<void>((go) => (answer = go));
+    await route.continue();
+  });
+  await general.fill("said to all");
+  for (const name of ["slow-one", "slow-two"]) {
+    const asked = page.waitForRequest("**/api/rooms/private");
+    await page.keyboard.press("Control+k");
+    const field = page.getByRole("combobox", { name: "Room or person" });
+    await field.fill(name);
+    await page.getByRole("option").filter({ hasText: name }).waitFor();
+    await field.press("Enter");
+    await asked;
+    await field.waitFor({ state: "detached" });
+    if (name === "slow-two") {
+      await page.keyboard.type("later");
+      await general.click();
+      await page.keyboard.type(" of you");
+    } else {
+      await page.keyboard.type("for you alonn");
+      await page.keyboard.press("Backspace");
+      await page.keyboard.type("e");
+      await page.keyboard.press("Enter");
+    }
+    const made = page.waitForResponse("**/api/rooms/private");
+    answer();
+    await made;
+    if (name === "slow-two") continue;
+    await eventually(() => messageTo(page, name).inputValue(), "for you alone");
+    await eventually(() => messageTo(page, name).evaluate((one) => one === document.activeElement), true);
+    await room(page, "General").click();
+    await eventually(() => general.inputValue(), "said to all");
+  }
+  // The second room is there, and its user still writes in the first.
+  await room(page, "slow-two").waitFor();
+  expect(await general.inputValue()).toBe("said to all of you");
+  expect(await page.getByRole("log").getByText("said to all").count()).toBe(0);
+  await room(page, "slow-two").click();
+  await eventually(() => messageTo(page, "slow-two").inputValue(), "later");
+  for (const one of [...others.map((other) => other.context), context]) await one.close();
+});
+
 test("written text is shown character by character, and none of it runs", async () => {
   const ivy = await stage.enter("ivy");
   const jon = await stage.enter("jon", { replica: 1 });

@@ -145,7 +145,21 @@ function Over({ overlay }: { overlay: Open | null }) {
   }, []);
 
   useEffect(() => {
-    if (overlay === null) typed.current = "";
+    if (overlay === null) {
+      typed.current = "";
+      return undefined;
+    }
+    // The field that still has the focus would send what it has, or lose it.
+    function hold(event: KeyboardEvent) {
+      const { key } = event;
+      if ((key !== "Enter" && key !== "Backspace") || isComposing(event)) return;
+      if (document.querySelector("dialog[open]") !== null) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      if (key === "Backspace") typed.current = typed.current.replace(/.$/su, "");
+    }
+    addEventListener("keydown", hold, true);
+    return () => removeEventListener("keydown", hold, true);
   }, [overlay]);
 
   useEffect(() => {
@@ -219,7 +233,7 @@ function Over({ overlay }: { overlay: Open | null }) {
 
   return (
     <Suspense fallback={<Coming />}>
-      {overlay !== null && <Overlay overlay={overlay} takeTyped={takeTyped} />}
+      {overlay !== null && <Overlay overlay={overlay} takeTyped={takeTyped} coming={<Coming />} />}
     </Suspense>
   );
 }

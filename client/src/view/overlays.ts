@@ -21,6 +21,8 @@ export type Overlay =
   | { is: "room options"; roomId: RoomId }
   | { is: "report"; message: Message }
   | { is: "image"; message: Message; id: string }
+  /** A room that is being joined or made, and opens once it is there; `from`: the address at which it was chosen. */
+  | { is: "opening"; room: Promise<RoomId>; from: string }
   | { is: "question"; title: string; text: string; yes: string; no: string; onYes: () => void };
 
 type Overlays = { open: (overlay: Overlay) => void; close: () => void };

@@ -1,22 +1,18 @@
 import type { RoomId, UserId } from "@hubbub/server/protocol";
 import { useEffect, useRef } from "react";
-import { wordsOf } from "../../chat/api.ts";
 import { directRoomWith } from "../../chat/state/rooms.ts";
 import { goTo } from "../address.ts";
 import { useOverlays } from "../overlays.ts";
-import { useNotice } from "../ui/Notices.tsx";
 import { useClient, useMe } from "../useChat.ts";
 
 /**
- * The ways to open a room. Each closes the overlay, and says why if it fails. What comes after the user has gone on to
- * something else takes them nowhere.
+ * The ways to open a room. Each closes the overlay. What comes after the user has gone on to something else takes them
+ * nowhere.
  */
 export function useWays() {
   const chat = useClient();
   const me = useMe();
-  const { close } = useOverlays();
-  const tell = useNotice();
-  const fail = (error: unknown) => tell(wordsOf(error));
+  const { open, close } = useOverlays();
   const shown = useRef(true);
   useEffect(() => {
     shown.current = true;
@@ -32,29 +28,23 @@ export function useWays() {
     goTo(roomId, seq);
   }
 
-  function join(roomId: RoomId) {
-    close();
-    void follow(chat.joinRoom(roomId).then(() => roomId));
+  function wait(room: Promise<RoomId>) {
+    open({ is: "opening", room, from: location.hash });
   }
 
-  /** Goes to a room once it is there, unless the user has gone elsewhere meanwhile. */
-  async function follow(coming: Promise<RoomId>): Promise<void> {
-    const from = location.hash;
-    try {
-      const roomId = await coming;
-      if (location.hash === from) goTo(roomId);
-    } catch (error) {
-      fail(error);
-    }
+  function join(roomId: RoomId) {
+    wait(chat.joinRoom(roomId).then(() => roomId));
   }
 
   /** Opens the private room with somebody, which it creates if necessary. */
   function talkTo(userId: UserId) {
-    close();
-    if (userId === me.id) return;
     const roomId = directRoomWith(chat.snapshot(), userId, me.id);
+    if (roomId === undefined && userId !== me.id) {
+      wait(chat.startPrivateRoom(userId));
+      return;
+    }
+    close();
     if (roomId !== undefined) goTo(roomId);
-    else void follow(chat.startPrivateRoom(userId));
   }
 
   return { enter, join, talkTo };

@@ -46,7 +46,7 @@ export const FAULTS: readonly Fault[] = [
     name: "heads not compared",
     remedy: "a replica compares its place in each room with the stored one",
     scenario: "pubsub-kills",
-    instead: { "Relay.#checkAll": "return;" },
+    instead: { "Relay.#checkRooms": "return;" },
   },
   {
     name: "missed changes not read",

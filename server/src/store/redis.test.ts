@@ -55,6 +55,27 @@ it("a connection takes commands again after it was lost and restored", async () 
   }
 });
 
+it("a channel that was left while its subscription was under way is not subscribed to by the next connection", async () => {
+  const own = await ownRedis({ persistent: false });
+  const client = await connectRedis(own.url, "subscriptions", silent);
+  if (client instanceof Cluster) throw new Error("one Redis is no Cluster");
+  const admin = await connectRedis(own.url, "commands", silent);
+  try {
+    await Promise.all([
+      client.subscribe("kept", "left"),
+      client.unsubscribe("left", "back"),
+      client.subscribe("back"),
+    ]);
+    await admin.client("KILL", "TYPE", "pubsub");
+    const numbers = () => admin.pubsub("NUMSUB", "kept", "left", "back");
+    await expect.poll(numbers, { timeout: 10_000 }).toEqual(["kept", 1, "left", 0, "back", 1]);
+  } finally {
+    client.disconnect();
+    admin.disconnect();
+    await own.close();
+  }
+});
+
 it("replies of commands and scripts are freed before the whole heap is collected", async () => {
   const own = await ownRedis({ persistent: false });
   const client = await connectRedis(own.url, "commands", silent);

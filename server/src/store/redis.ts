@@ -137,8 +137,12 @@ function keepSubscribed(client: Redis): void {
       return answer;
     });
     Reflect.set(client, end, (...channels: (string | string[])[]) => {
-      for (const channel of channels.flat()) kept.delete(channel);
-      return unsubscribe(...channels.flat());
+      const release = () => channels.flat().forEach((channel) => kept.delete(channel));
+      release();
+      const answer = unsubscribe(...channels.flat());
+      // Again after the answer: a subscription that was still under way has been kept meanwhile.
+      answer.then(release, release);
+      return answer;
     });
     renewals.push(async () => kept.size > 0 && (await subscribe(...kept)));
   }

@@ -396,6 +396,20 @@ test("what one writes offline is kept if the page's process is killed right afte
   await context.close();
 });
 
+test("whoever has a browser that never opens its database can send and log out", async () => {
+  const ula = await stage.enter("ula");
+  await ula.page.addInitScript(() => {
+    IDBFactory.prototype.open = () => new EventTarget() as IDBOpenDBRequest;
+  });
+  await ula.page.reload();
+  await say(ula.page, "Without a database");
+  const row = message(ula.page, "Without a database").locator("[data-state]");
+  await eventually(() => row.getAttribute("data-state"), "sent");
+  await ula.page.getByRole("button", { name: "Log out" }).click();
+  await ula.page.getByRole("heading", { name: "Welcome back" }).waitFor();
+  await ula.context.close();
+});
+
 test("a message that is refused because its room is gone is listed beside the rooms, and can be deleted", async () => {
   const { page, context, link } = await stage.enter("uma", { link: true });
   await createRoom(page, "Attic");

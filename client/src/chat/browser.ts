@@ -13,6 +13,8 @@ import {
 } from "./world.ts";
 
 const TOLD_MOST = 200;
+/** Some browsers never say whether a database can be opened: then it counts as impossible. */
+const OPENED_WITHIN_MS = 5_000;
 
 type Said = (message: Pick<Message, "message" | "files">) => string;
 
@@ -208,5 +210,6 @@ function openDatabase(database: string, name: string, key: string): Promise<IDBD
     );
     opening.addEventListener("success", () => resolve(opening.result));
     opening.addEventListener("error", () => reject(opening.error ?? new Error("IndexedDB cannot be opened")));
+    setTimeout(() => reject(new Error("IndexedDB does not answer")), OPENED_WITHIN_MS);
   });
 }

@@ -12,7 +12,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { systemCode } from "../server/src/errors.ts";
 import { givenIn, readConfig, type Config } from "../server/src/config.ts";
 import { root, stop } from "./prepare.mjs";
@@ -98,7 +98,7 @@ function makeUsable(dir: string): void {
   };
   const log = join(dir, LOG_DIR);
   try {
-    attempt(dir, () => mkdirSync(dir, { recursive: true, mode: 0o700 }));
+    attempt(dir, () => makeFolder(dir));
     for (const folder of existsSync(log) ? [dir, log] : [dir]) {
       attempt(folder, () => rmSync(mkdtempSync(join(folder, "temp-")), { recursive: true }));
       attempt(folder, () => readdirSync(folder));
@@ -115,6 +115,13 @@ function makeUsable(dir: string): void {
       73,
     );
   }
+}
+
+/** Node's own `recursive` says ENOENT for a read-only disk, and never ends under /proc. */
+function makeFolder(dir: string): void {
+  if (existsSync(dir)) return;
+  makeFolder(dirname(dir));
+  mkdirSync(dir, { mode: 0o700 });
 }
 
 /**

@@ -237,6 +237,12 @@ describe("the folder of a Redis that keeps everything", () => {
       exitCode: 73,
     });
   });
+
+  it("is refused in one line where no folder can be made", async () => {
+    await expect(start({ dir: "/proc/hubbub/redis", persistent: true })).rejects.toMatchObject({
+      exitCode: 73,
+    });
+  });
 });
 
 describe("findOwnRedis", () => {

@@ -58,9 +58,10 @@ export function Search() {
   const people = useMemo(
     () =>
       [...users.values()]
+        .filter(({ id }) => id !== me.id)
         .toSorted((one, other) => nameOf(one).localeCompare(nameOf(other)))
         .slice(0, PEOPLE_MOST),
-    [users],
+    [users, me.id],
   );
 
   function set(change: () => void) {
@@ -124,9 +125,10 @@ export function Search() {
           <span>From</span>
           <select value={from} onChange={({ target }) => set(() => setFrom(target.value))}>
             <option value="">anybody</option>
+            <option value={me.id}>me</option>
             {people.map((one) => (
               <option key={one.id} value={one.id}>
-                {one.id === me.id ? "me" : nameOf(one)}
+                {nameOf(one)}
               </option>
             ))}
           </select>

@@ -45,8 +45,8 @@ export function laterOnce<T>(load: () => Promise<T>): () => Promise<T> {
 }
 
 /**
- * Tries until it has loaded. Browsers request a module that failed only once in a page's life: if the user waits for it
- * (`shown`), only a new page brings it.
+ * Tries until it has loaded. Many browsers request a module that failed only once in a page's life: if the user waits for
+ * it (`shown`), only a new page brings it there.
  */
 async function untilLoaded<T>(load: () => Promise<T>, shown = false): Promise<T> {
   for (let failed = 0; ; failed += 1) {

@@ -66,7 +66,7 @@ it("a channel that was left while its subscription was under way is not subscrib
       client.unsubscribe("left", "back"),
       client.subscribe("back"),
     ]);
-    await admin.client("KILL", "TYPE", "pubsub");
+    await admin.call("CLIENT", "KILL", "TYPE", "pubsub");
     const numbers = () => admin.pubsub("NUMSUB", "kept", "left", "back");
     await expect.poll(numbers, { timeout: 10_000 }).toEqual(["kept", 1, "left", 0, "back", 1]);
   } finally {

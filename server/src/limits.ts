@@ -189,9 +189,9 @@ export const QUEUES = {
 } as const satisfies Record<string, Queue>;
 
 /**
- * One event of a connection and one other piece of work begin in each turn of the event loop. Those of a client that asks
- * for more than `freely` in a second, and what costs more by itself, wait until the loop has time: see `turns.ts`. They
- * are delayed, never refused.
+ * One event of a connection and one other piece of work begin in each turn of the event loop. Handshakes, and what a
+ * client asks for beyond `freely` units in a second, wait until the loop has time: see `turns.ts`. They are delayed, never
+ * refused.
  */
 export const TURNS = {
   event: { units: 1, why: "about half a millisecond" },
@@ -250,12 +250,12 @@ export const BOUNDS = {
     unit: "units in a second, of a user, a session or an address",
     why: "twice what the app requests when it starts",
   },
-  costlyBusy: {
+  handshakeBusy: {
     value: 0.5,
     unit: "of the time",
-    why: "the loop may be when a handshake or a long body begins",
+    why: "the loop may be when a handshake begins",
   },
-  costlyWait: {
+  handshakeWait: {
     value: 5,
     unit: "ms",
     why: "after which the next of them begins regardless: thousands of connections come back within seconds",

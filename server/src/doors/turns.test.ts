@@ -86,7 +86,18 @@ describe("a client's request", () => {
     for (let count = 0; count < 5; count += 1)
       void (turns.take("handshake", `a${count}`) ?? Promise.resolve()).then(() => (begun += 1));
     await keepBusy(() => begun === 5);
-    expect(performance.now() - since).toBeGreaterThan(3 * BOUNDS.costlyWait.value);
+    expect(performance.now() - since).toBeGreaterThan(3 * BOUNDS.handshakeWait.value);
+  });
+
+  it("begins, if it brings a long body, as late as those over their share", async () => {
+    const turns = new Turns();
+    let begun = 0;
+    await keepBusy(() => performance.eventLoopUtilization().active > 20);
+    const since = performance.now();
+    for (let count = 0; count < 5; count += 1)
+      void (turns.take("body", `a${count}`) ?? Promise.resolve()).then(() => (begun += 1));
+    await keepBusy(() => begun === 5);
+    expect(performance.now() - since).toBeGreaterThan(3 * BOUNDS.overWait.value);
   });
 
   it("begins, if it is a handshake, before requests of those over their share", async () => {

@@ -33,18 +33,19 @@ class Pace {
 
 /**
  * Decides when requests begin: a few in each turn of the event loop, so that one client's burst is not one long turn
- * for everybody else. What is costly by itself, and a client over its share of a second, as the table says, is still
- * served, but only while the loop has time. Clients take turns, and one client's requests begin in their order. Of the
- * lines that are due, the one goes first that has waited longest: none keeps another waiting for ever.
+ * for everybody else. Handshakes, and a client over its share of a second, as the table says, are still served, but only
+ * while the loop has time: handshakes sooner, because thousands may come back together. Clients take turns, and one
+ * client's requests begin in their order. Of the lines that are due, the one goes first that has waited longest: none keeps
+ * another waiting for ever.
  */
 export class Turns {
   readonly #prompt: Lines = new Map();
-  readonly #costly: Lines = new Map();
+  readonly #handshakes: Lines = new Map();
   readonly #over: Lines = new Map();
   /** What paces each line; the line that began a request last is last. */
   readonly #paces = new Map<Lines, Pace | null>([
     [this.#prompt, null],
-    [this.#costly, new Pace(BOUNDS.costlyBusy.value, BOUNDS.costlyWait.value)],
+    [this.#handshakes, new Pace(BOUNDS.handshakeBusy.value, BOUNDS.handshakeWait.value)],
     [this.#over, new Pace(BOUNDS.overBusy.value, BOUNDS.overWait.value)],
   ]);
   /** Units that each client has asked for within this second. */
@@ -75,8 +76,8 @@ export class Turns {
     const { units } = TURNS[kind];
     const asked = this.#count(who, units);
     // Where earlier requests of this client wait.
-    for (const lines of [this.#costly, this.#over]) if (lines.has(who)) return lines;
-    if (units > BOUNDS.freely.value) return this.#costly;
+    for (const lines of [this.#handshakes, this.#over]) if (lines.has(who)) return lines;
+    if (kind === "handshake") return this.#handshakes;
     return asked > BOUNDS.freely.value ? this.#over : this.#prompt;
   }
 
@@ -122,7 +123,7 @@ export class Turns {
       if (who !== undefined && (pace?.isDue() ?? true)) this.#begin(lines, who);
     }
     if (this.#begun > 0) this.#look("immediate");
-    else if (this.#costly.size + this.#over.size > 0) this.#look("timer");
+    else if (this.#handshakes.size + this.#over.size > 0) this.#look("timer");
   }
 
   /** Whose request is the next of a line. Somebody's earlier ones may still wait among the prompt. */

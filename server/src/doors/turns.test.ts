@@ -78,26 +78,18 @@ describe("a client's request", () => {
     await keepBusy(() => begun.length === FREELY + 21);
   });
 
-  it("begins, if it is a handshake, only while the loop has time", async () => {
+  it.each([
+    ["is a handshake", "handshake", BOUNDS.handshakeWait],
+    ["brings a long body", "body", BOUNDS.overWait],
+  ] as const)("begins, if it %s, only while the loop has time", async (_it, kind, wait) => {
     const turns = new Turns();
     let begun = 0;
     await keepBusy(() => performance.eventLoopUtilization().active > 20);
     const since = performance.now();
     for (let count = 0; count < 5; count += 1)
-      void (turns.take("handshake", `a${count}`) ?? Promise.resolve()).then(() => (begun += 1));
+      void (turns.take(kind, `a${count}`) ?? Promise.resolve()).then(() => (begun += 1));
     await keepBusy(() => begun === 5);
-    expect(performance.now() - since).toBeGreaterThan(3 * BOUNDS.handshakeWait.value);
-  });
-
-  it("begins, if it brings a long body, as late as those over their share", async () => {
-    const turns = new Turns();
-    let begun = 0;
-    await keepBusy(() => performance.eventLoopUtilization().active > 20);
-    const since = performance.now();
-    for (let count = 0; count < 5; count += 1)
-      void (turns.take("body", `a${count}`) ?? Promise.resolve()).then(() => (begun += 1));
-    await keepBusy(() => begun === 5);
-    expect(performance.now() - since).toBeGreaterThan(3 * BOUNDS.overWait.value);
+    expect(performance.now() - since).toBeGreaterThan(3 * wait.value);
   });
 
   it("begins, if it is a handshake, before requests of those over their share", async () => {

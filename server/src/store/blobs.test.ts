@@ -232,15 +232,21 @@ describe("a store that does not do it", () => {
     return bucket("S3RVER", (server.address() as AddressInfo).port);
   }
 
-  it("is a full disk, and keeps nothing of what did not fit", async ({ skip }) => {
-    const place = mkdtempSync(join(folder, "small"));
+  /** A disk of its own, until the test is over; skips it where one cannot be mounted. */
+  function mount(options: string, skip: () => void): string {
+    const place = mkdtempSync(join(folder, "disk"));
     try {
-      execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", place], { stdio: "ignore" });
+      execFileSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", place], { stdio: "ignore" });
     } catch {
       // Only root may mount.
       skip();
     }
     onTestFinished(() => void execFileSync("umount", [place]));
+    return place;
+  }
+
+  it("is a full disk, and keeps nothing of what did not fit", async ({ skip }) => {
+    const place = mount("size=1m", skip);
     const blobs = createBlobs(parseFilesUrl(`file:${place}`), "");
     const name = newName();
     const parts = Array.from({ length: 40 }, () => randomBytes(50_000));
@@ -279,14 +285,7 @@ describe("a store that does not do it", () => {
   });
 
   it("is a disk that is read-only, and says so", async ({ skip }) => {
-    const place = mkdtempSync(join(folder, "read-only"));
-    try {
-      execFileSync("mount", ["-t", "tmpfs", "-o", "ro", "tmpfs", place], { stdio: "ignore" });
-    } catch {
-      // Only root may mount.
-      skip();
-    }
-    onTestFinished(() => void execFileSync("umount", [place]));
+    const place = mount("ro", skip);
     await expect(tryStore(createBlobs(parseFilesUrl(`file:${place}/files`), ""))).rejects.toThrow("EROFS");
   });
 

@@ -363,6 +363,15 @@ export async function startWire(
   };
 }
 
+/** A wire to the tests' Redis that is cut after so many writes of a replica: as if it had died between two commands. */
+export async function startFuse(): Promise<Wire & { allow: (writes: number) => void }> {
+  let left = Infinity;
+  const wire = await startWire(testRedisUrl(), (chunk, from) =>
+    from === "replica" && (left -= 1) < 0 ? null : chunk,
+  );
+  return { ...wire, allow: (writes) => (left = writes) };
+}
+
 /** A test's own Redis, to be killed and started again: same `url`, and the same data if `persistent`. */
 export type OwnRedis = {
   url: string;

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Failure, Invite, Me, User } from "../protocol.ts";
-import { Browser, both, newServer, person, startWire, testRedisUrl, until, type House } from "../testing.ts";
+import { Browser, both, newServer, person, startFuse, until, type House } from "../testing.ts";
 
 const PASSWORD = "correct horse";
 
@@ -116,10 +116,7 @@ describe("sign-up", () => {
     const replica = house.replicas[0]!;
     const owner = await person(replica, "owner");
     const room = await owner.makes({ name: "Guests", kind: "invite" });
-    let left = Infinity;
-    const wire = await startWire(testRedisUrl(), (chunk, from) =>
-      from === "replica" && (left -= 1) < 0 ? null : chunk,
-    );
+    const wire = await startFuse();
     const cut = await house.addReplica({ REDIS_URL: wire.url });
     try {
       let orphans = 0;
@@ -129,9 +126,9 @@ describe("sign-up", () => {
         const { body: made } = await owner.browser.post<Invite>(`/api/rooms/${room.id}/invites`, asked);
         const { code: invite } = made;
         await until(async () => (await new Browser(cut).get("/readyz")).status === 200);
-        left = commands;
+        wire.allow(commands);
         isMade = (await signUp(new Browser(cut), name, { invite })).status === 201;
-        left = Infinity;
+        wire.allow(Infinity);
         const logIn = () =>
           new Browser(replica).post<Me>("/api/login", { username: name, password: PASSWORD });
         if ((await logIn()).status !== 200) {

@@ -19,6 +19,11 @@ export class ChatError extends Error {
   }
 }
 
+/** Whether it is known that nothing was done. After `unavailable`, or a fault, it may have been. */
+export function isRefusal(error: unknown): error is ChatError {
+  return error instanceof ChatError && error.code !== "unavailable";
+}
+
 /** Messages of ioredis and Redis that never quote what was sent. */
 const FIXED =
   /^(?:Command timed out|Stream isn't writeable|Connection is closed|Reached the max retries per request limit|Socket timeout|None of startup nodes is available|Failed to refresh slots cache|All sentinels are unreachable|Too many Cluster redirections|Cluster is disconnect(?:ed|ing)|Cluster isn't ready|Node is disconnected|no answer within \d+ ms|Unknown RESP type|ERR (?:unknown command|max number of clients reached|AUTH <password> called without any password))/;

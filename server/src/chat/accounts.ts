@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
-import { ChatError, isRedisAway, reasonOf, redisCode, unlessWrongType } from "../errors.ts";
+import { ChatError, isRedisAway, isRefusal, reasonOf, redisCode, unlessWrongType } from "../errors.ts";
 import {
   LIMITS,
   type Farewell,
@@ -232,13 +232,15 @@ export class Accounts {
   async #followed(userId: UserId, work: () => Promise<void>): Promise<void> {
     const { users } = this.#parts;
     await users.noteFarewell(userId, "follow", Date.now() + FAREWELL_MS);
+    let isOver = true;
     try {
       await work();
     } catch (error) {
-      if (error instanceof ChatError && error.code !== "unavailable") await users.endFollowing(userId);
+      isOver = isRefusal(error);
       throw error;
+    } finally {
+      if (isOver) await users.endFollowing(userId);
     }
-    await users.endFollowing(userId);
   }
 
   async #shutOut(userId: UserId): Promise<void> {
@@ -299,7 +301,7 @@ export class Accounts {
     try {
       await this.disable(userId, by);
     } catch (error) {
-      if (error instanceof ChatError && error.code !== "unavailable") await users.endFarewell(userId);
+      if (isRefusal(error)) await users.endFarewell(userId);
       // A room that cannot be read keeps nobody's account. It is barred there later.
       if (error instanceof ChatError || isRedisAway(error)) throw error;
       await this.#erase(userId);
@@ -316,10 +318,10 @@ export class Accounts {
     const { users, log } = this.#parts;
     for (const { id, farewell } of await users.overdueFarewells(now)) {
       try {
-        const { deleted, disabled } = await users.accountOf(id);
-        if (farewell === "follow") await this.#follow(id);
+        const account = await users.accountOf(id);
+        if (farewell === "follow") await this.#follow(id, account);
         // It was refused, or never begun, or has been enabled since.
-        else if (!deleted && !disabled) await users.endFarewell(id);
+        else if (!account.deleted && !account.disabled) await users.endFarewell(id);
         else await (await this.delete(id, farewell)).done;
       } catch (error) {
         log.warn({ userId: id, reason: reasonOf(error) }, "an account is ended or enabled wholly later");
@@ -328,9 +330,11 @@ export class Accounts {
   }
 
   /** Makes rooms, sessions and roles agree with an account that was to be disabled or enabled. */
-  async #follow(userId: UserId): Promise<void> {
+  async #follow(
+    userId: UserId,
+    { deleted, disabled }: { deleted: boolean; disabled: boolean },
+  ): Promise<void> {
     const { users } = this.#parts;
-    const { deleted, disabled } = await users.accountOf(userId);
     // The end of a deleted account is gone on with by itself.
     if (disabled && !deleted) await this.#shutOut(userId);
     else if (!disabled && (await users.facts(userId)) !== undefined) await this.#letIn(userId);

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileTypeFromBuffer } from "file-type";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
-import { ChatError } from "../errors.ts";
+import { ChatError, isRefusal } from "../errors.ts";
 import { isVisible } from "../names.ts";
 import type { Metrics } from "../metrics.ts";
 import {
@@ -266,7 +266,7 @@ export class ChatFiles {
       return done;
     } catch (error) {
       clearInterval(arriving);
-      const isRefused = error instanceof ChatError && error.code !== "unavailable";
+      const isRefused = isRefusal(error);
       metrics.uploads.inc({ outcome: isRefused ? "refused" : "failed" });
       // If this fails too, the collector does it: what did not arrive counts no longer. A store that is away would
       // let the sender wait.

@@ -1,4 +1,4 @@
-import { ChatError, unlessWrongType } from "../errors.ts";
+import { ChatError, isRefusal, unlessWrongType } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import { mentionsIn, namesIn, namesRoom, parseText, ROOM_NAME } from "../markdown.ts";
 import type { Metrics } from "../metrics.ts";
@@ -78,12 +78,12 @@ export class ChatMessages {
       return await this.#sendNew(user, send);
     } catch (error) {
       // A refusal is final, and what was stored before is no less stored: by now words are filtered, or a file is gone.
-      if (!(error instanceof ChatError) || error.code === "unavailable") throw error;
+      if (!isRefusal(error)) throw error;
       const row = await this.#members
         .reading(send.roomId, user.id, this.#log.repeated(user.id, send))
         .catch((fault: unknown) => {
           // Whether it was stored is not known, or not safe yet.
-          if (!(fault instanceof ChatError) || fault.code === "unavailable") throw fault;
+          if (!isRefusal(fault)) throw fault;
           return null;
         });
       if (row === null) throw error;

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Response } from "express";
 import type { Users } from "../chat/users.ts";
 import type { Config } from "../config.ts";
-import { ChatError } from "../errors.ts";
+import { ChatError, isRefusal } from "../errors.ts";
 import { BOUNDS } from "../limits.ts";
 import { clientAddress, type Security } from "../security.ts";
 import { LIMITS, type ServerRole, type User } from "../protocol.ts";
@@ -173,7 +173,7 @@ export function createIdentity(parts: {
       const look = setInterval(() => {
         demandStill(request, demand).catch((error: unknown) => {
           // Anything else says that Redis is away, and nothing of the reader.
-          if (error instanceof ChatError && error.code !== "unavailable") response.destroy();
+          if (isRefusal(error)) response.destroy();
         });
       }, BOUNDS.answerLook.value);
       response.once("close", () => clearInterval(look));

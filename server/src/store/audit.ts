@@ -1,4 +1,4 @@
-import { ChatError, unlessWrongType } from "../errors.ts";
+import { isRefusal, unlessWrongType } from "../errors.ts";
 import type { Keys } from "../keys.ts";
 import type { AuditEntry, RoomId, UserId } from "../protocol.ts";
 import { isRecord, parseJson } from "./json.ts";
@@ -54,7 +54,7 @@ export class Audit {
       await this.#takeBack(begun);
       return done;
     } catch (error) {
-      const isKnown = error instanceof ChatError && error.code !== "unavailable";
+      const isKnown = isRefusal(error);
       if (isKnown && begun !== undefined) await this.#takeBack(begun);
       if (isKnown && error.code === "forbidden") await this.note({ ...note, refused: true });
       throw error;

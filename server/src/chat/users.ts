@@ -30,7 +30,7 @@ const RESET_MS = 24 * 3600 * 1_000;
 const NAME_FRESH_MS = 300_000;
 /** A deleted account's name, which is nobody's username. */
 const DELETED = "deleted user";
-/** Follows the id of an account that ends and keeps its messages. */
+/** Follows an account's id, by what is to become of it. */
 const FAREWELL_MARKS = { delete: "", keep: ":keep", follow: ":follow" } as const;
 
 /** What an admin sees of an account, in ms. */

@@ -217,8 +217,7 @@ describe("a store that does not do it", () => {
     expect(methods).toEqual(["PUT", "GET", "DELETE"]);
   });
 
-  /** The address of a store that answers so as soon as it hears anything, and reads nothing more. */
-  /** Answers once on each connection. */
+  /** The address of a store that answers so, once on each connection, as soon as it hears anything, and reads no more. */
   async function answering(head: string, then: (socket: Socket) => void = () => {}): Promise<string> {
     const server = createServer((socket) => {
       socket.on("error", () => {});
